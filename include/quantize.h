@@ -1,0 +1,374 @@
+/*
+ * quantize.h - int4 for arrays
+ *
+ * Turns arrays of floats into 4-bit codes and back: one scale for a whole array, or one for every group of
+ * neighbours. No dependencies, no allocation except where a function says so, no printing, no aborting.
+ *
+ *     #include <quantize.h>
+ *
+ *     float x[4] = {-1.0f, -0.25f, 0.5f, 1.0f}, y[4];
+ *     int8_t codes[4];
+ *     double scale, zero_point;
+ *     if (qz_quantize_i4(x, QZ_F32, 4, QZ_MINMAX, codes, &scale, &zero_point, NULL, NULL) == QZ_OK)
+ *         qz_dequantize_i4(codes, 4, scale, zero_point, y, QZ_F32, NULL, NULL);
+ *
+ * Rules that hold for every function:
+ *
+ *   - The caller owns all memory. Inputs are only read. Outputs must not overlap inputs, except where stated.
+ *   - No pointer needs more alignment than its element type has.
+ *   - Lengths are counted in elements unless the name says bytes. Zero elements are always allowed; pointers to
+ *     them may then be NULL.
+ *   - Same input, same output bytes: on every instruction set, thread count, compiler and byte order, whatever
+ *     rounding mode or flush-to-zero setting the calling thread has (it is set aside and put back).
+ *   - A pointer documented as "may be NULL" may be NULL; no other may.
+ *   - Every function may be called from any number of threads at once.
+ *   - A function that returns something other than QZ_OK has left its outputs in an unspecified state.
+ *
+ * docs/format.md of the project specifies all bytes and rounding rules independently of this code.
+ */
+#ifndef QUANTIZE_H
+#define QUANTIZE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Version
+ * ------------------------------------------------------------------------------------------------------- */
+
+#define QZ_VERSION "0.1.0" /* the only place where the version is written */
+
+#if defined(QZ_SHARED) && (defined(__GNUC__) || defined(__clang__))
+#define QZ_API __attribute__((visibility("default")))
+#else
+#define QZ_API
+#endif
+
+/* The version of the library that is linked, as QZ_VERSION was when it was built. */
+QZ_API const char *qz_version(void);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Results
+ *
+ * Values are never reused or renumbered.
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef enum qz_result {
+    QZ_OK = 0,              /* done */
+    QZ_ERROR_ARGUMENT = 1,  /* a parameter has no meaning here: unknown type, method or scheme, scale not positive */
+    QZ_ERROR_NONFINITE = 2, /* the input holds NaN or infinity: detail has the first index and the count */
+    QZ_ERROR_CODE = 3,      /* a code lies outside its range: detail has index, value and count */
+    QZ_ERROR_RANGE = 4,     /* a value does not fit the type it must become: detail has index, value and count */
+    QZ_ERROR_SCALE = 5,     /* a group's scale or offset does not fit its stored type: detail has group and value */
+    QZ_ERROR_SIZE = 6,      /* a size, product of sizes or stride is beyond what memory can hold */
+    QZ_ERROR_MEMORY = 7,    /* out of memory, or a thread could not be started */
+    QZ_ERROR_KERNELS = 8,   /* QUANTIZE_KERNELS names a kernel set that is unknown or that this CPU lacks */
+    QZ_ERROR_PACKED = 9     /* packed data breaks its format (padding not 0, scale not finite): detail has group */
+} qz_result;
+
+/* A short English sentence for a result, without a full stop. Never NULL. */
+QZ_API const char *qz_result_text(qz_result result);
+
+/* Where something went wrong. A caller sets `size` (QZ_DETAIL_INIT does) and passes it; fields that an error
+ * does not speak of are left as they were. */
+typedef struct qz_detail {
+    size_t size;    /* sizeof(qz_detail) */
+    uint64_t index; /* flat index of the first offending element, row * cols + column for matrices */
+    uint64_t count; /* how many offend */
+    uint64_t group; /* flat index of the first offending group, row * groups per row + group in the row */
+    double value;   /* the offending value */
+} qz_detail;
+
+#define QZ_DETAIL_INIT { sizeof(qz_detail), 0, 0, 0, 0.0 }
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Types of numbers
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef enum qz_dtype {
+    QZ_F32 = 1,  /* IEEE 754 binary32, `float` */
+    QZ_F64 = 2,  /* IEEE 754 binary64, `double` */
+    QZ_F16 = 3,  /* IEEE 754 binary16, held in uint16_t */
+    QZ_BF16 = 4  /* bfloat16: the upper half of a binary32, held in uint16_t */
+} qz_dtype;
+
+/* Bytes of one element; 0 for a value that is no qz_dtype. */
+QZ_API size_t qz_dtype_size(qz_dtype dtype);
+
+/* "float32", "float64", "float16", "bfloat16"; NULL for a value that is no qz_dtype. */
+QZ_API const char *qz_dtype_name(qz_dtype dtype);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Threads
+ *
+ * Functions that take a pool split their work over its threads; without one (NULL) they work on the calling
+ * thread. The bytes they produce are the same. One pool may be shared: a call that finds it busy works on its own
+ * thread instead of waiting. In a child process after fork() a pool of the parent's is safe to use: it works on
+ * the calling thread alone, and qz_pool_destroy() releases only its memory.
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef struct qz_pool qz_pool;
+
+/* Starts `threads` - 1 threads (the calling thread is the other one). 0 means qz_cpu_count(). At most 256. */
+QZ_API qz_result qz_pool_create(size_t threads, qz_pool **pool);
+
+/* Ends the threads. NULL is allowed. No call may be using the pool. */
+QZ_API void qz_pool_destroy(qz_pool *pool);
+
+/* The number of threads that share the work, the calling one included. 1 for NULL. */
+QZ_API size_t qz_pool_threads(const qz_pool *pool);
+
+/* CPUs this process may use: the affinity mask, and a Linux control group's quota, at least 1. */
+QZ_API size_t qz_cpu_count(void);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Kernels
+ *
+ * Inner loops exist once per instruction set. The best set that the CPU supports is chosen at the first call;
+ * the environment variable QUANTIZE_KERNELS=name forces one.
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* The name of the set in use, "scalar" for example; NULL if QUANTIZE_KERNELS cannot be honoured. */
+QZ_API const char *qz_kernels(void);
+
+/* The i-th set compiled into this library, best first, or NULL past the last one. *supported becomes 1 if this CPU
+ * can run it and 0 otherwise; it may be NULL. */
+QZ_API const char *qz_kernels_at(size_t i, int *supported);
+
+/* Forces a set for the whole process from now on; NULL returns to the automatic choice. QZ_ERROR_KERNELS if the
+ * name is unknown or the CPU lacks it; the choice is then unchanged. */
+QZ_API qz_result qz_kernels_use(const char *name);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * One scale for a whole array
+ *
+ *     value = (code - zero_point) * scale        code: -8..7, one in each int8_t
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* How scales are found. */
+typedef enum qz_method {
+    QZ_DEFAULT = 0, /* the scheme's own method (grouped functions only) */
+    QZ_MINMAX = 1,  /* the smallest and the largest value become the ends of the code range */
+    QZ_ABSMAX = 2,  /* the largest magnitude becomes -8; the scale takes the sign that does this (grouped only) */
+    QZ_ABSMAX7 = 3  /* the largest magnitude becomes 7 or -7; the scale is positive */
+} qz_method;
+
+/*
+ * Quantizes n values of type `dtype`.
+ *
+ *   QZ_MINMAX   scale = (max - min) / 15, formed without overflow
+ *               zero_point = rint(-0.5 - 7.5 * (max + min) / (max - min)), an integer in value
+ *               All values equal to c: scale 1, codes 0, zero_point -c, which decodes exactly.
+ *   QZ_ABSMAX7  scale = max |x| / 7, zero_point 0. All zeros: scale 1.
+ *
+ *     code = clamp(rint(x / scale) + zero_point, -8, 7)
+ *
+ * all in double arithmetic with rounding to nearest, ties to even. A scale that would round to 0 is the smallest
+ * positive double. No decoded value is further than scale / 2 from its original, apart from the rounding of the
+ * types. n = 0 gives scale 1 and zero_point 0.
+ *
+ * Writes n codes; *scale and *zero_point. `pool` and `detail` may be NULL.
+ * Returns QZ_OK, QZ_ERROR_ARGUMENT, QZ_ERROR_NONFINITE or QZ_ERROR_KERNELS.
+ */
+QZ_API qz_result qz_quantize_i4(const void *src, qz_dtype dtype, size_t n, qz_method method, int8_t *codes,
+                                double *scale, double *zero_point, qz_pool *pool, qz_detail *detail);
+
+/*
+ * dst[i] = (codes[i] - zero_point) * scale, computed in double and rounded once to `dtype` (QZ_F32 or QZ_F64).
+ * scale must be positive and finite, zero_point finite. `pool` and `detail` may be NULL.
+ *
+ * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_CODE for a code outside -8..7; QZ_ERROR_RANGE when a value lies beyond
+ * the range of `dtype`; QZ_ERROR_KERNELS.
+ */
+QZ_API qz_result qz_dequantize_i4(const int8_t *codes, size_t n, double scale, double zero_point, void *dst,
+                                  qz_dtype dtype, qz_pool *pool, qz_detail *detail);
+
+/* Bytes that n packed codes take: n / 2, rounded up. */
+QZ_API size_t qz_packed_bytes(size_t n);
+
+/*
+ * Packs n codes (-8..7) two a byte, the first in the low four bits; the upper half of the last byte is 0 when n is
+ * odd. Writes qz_packed_bytes(n) bytes. `pool` and `detail` may be NULL.
+ * Returns QZ_OK, QZ_ERROR_CODE or QZ_ERROR_KERNELS.
+ */
+QZ_API qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *pool, qz_detail *detail);
+
+/* Unpacks n codes from qz_packed_bytes(n) bytes. With n odd the upper half of the last byte is not looked at. `pool`
+ * may be NULL. Returns QZ_OK or QZ_ERROR_KERNELS. */
+QZ_API qz_result qz_unpack_i4(const uint8_t *packed, size_t n, int8_t *codes, qz_pool *pool);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Schemes: 4-bit representations with a scale for each group
+ *
+ *     value = scale[g] * (table[code] - zero[g])      or      scale[g] * table[code] + offset[g]
+ *
+ * A group is `group_size` neighbours in a row; the last group of a row may be shorter.
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* What the sixteen codes stand for. */
+typedef enum qz_codes {
+    QZ_INT4 = 1, /* -8..7, stored in two's complement */
+    QZ_UINT4 = 2 /* 0..15 */
+} qz_codes;
+
+/* What is stored for a group beside its scale. */
+typedef enum qz_zero {
+    QZ_ZERO_NONE = 0,  /* nothing: zero[g] = 0 */
+    QZ_ZERO_UINT4 = 1, /* zero[g] is an integer 0..15, packed two a byte, the first in the low four bits, each row
+                          padded to a whole byte with 0 */
+    QZ_ZERO_OFFSET = 2 /* offset[g] is a number of the same type as the scales */
+} qz_zero;
+
+#define QZ_WHOLE_ROW UINT64_MAX /* as group_size: one group for each row, however long */
+
+typedef struct qz_scheme {
+    size_t size;         /* sizeof(qz_scheme) */
+    const char *name;    /* NULL for a scheme that a caller made */
+    const char *summary; /* one line for people; may be NULL */
+    qz_codes codes;
+    qz_dtype scale_dtype; /* QZ_F32, QZ_F16 or QZ_BF16 */
+    qz_zero zero;         /* QZ_INT4 codes go with QZ_ZERO_NONE, QZ_UINT4 with the other two */
+    qz_method method;     /* what QZ_DEFAULT means */
+    uint64_t group_size;  /* at least 1 */
+} qz_scheme;
+
+/* The i-th row of the scheme table, or NULL past the last one. */
+QZ_API const qz_scheme *qz_scheme_at(size_t i);
+
+/* The scheme of that name, or NULL. Copy it and change fields to make a variant. */
+QZ_API const qz_scheme *qz_scheme_by_name(const char *name);
+
+/* QZ_OK if this is a combination that can be encoded with `method` (QZ_DEFAULT: its own). */
+QZ_API qz_result qz_scheme_check(const qz_scheme *scheme, qz_method method);
+
+/* What a matrix needs in a scheme. All row sizes are those of the plain form without gaps. */
+typedef struct qz_sizes {
+    size_t size;            /* sizeof(qz_sizes) */
+    uint64_t row_groups;    /* groups in a row */
+    uint64_t code_bytes;    /* bytes of a row of codes: cols / 2, rounded up */
+    uint64_t scale_bytes;   /* bytes of a row of scales */
+    uint64_t zero_bytes;    /* bytes of a row of zeros or offsets; 0 when there are none */
+    uint64_t total_bytes;   /* all rows together */
+    double bits_per_value;  /* 8 * total_bytes / (rows * cols); 0 for an empty matrix */
+} qz_sizes;
+
+/* QZ_ERROR_ARGUMENT for a scheme that makes no sense, QZ_ERROR_SIZE if a byte count passes 2^63 - 1. */
+QZ_API qz_result qz_scheme_sizes(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_sizes *sizes);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Grouped encoding and decoding
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* A matrix of floats. Rows run along the axis that is quantized. */
+typedef struct qz_matrix {
+    void *data; /* element (0, 0); only read by functions that take the matrix as input */
+    qz_dtype dtype;
+    uint64_t rows, cols;
+    int64_t row_stride, col_stride; /* in elements; negative and 0 are allowed for inputs. A matrix whose columns
+                                       are quantized is given with its strides exchanged. */
+} qz_matrix;
+
+/* The plain form of a packed matrix: where its parts are. Element (r, c) is the low (c even) or high (c odd) half of
+ * byte codes[r * code_stride + c / 2]; its group is c / group_size. */
+typedef struct qz_packed {
+    void *codes;
+    void *scales; /* scale_dtype, native byte order */
+    void *zeros;  /* NULL for QZ_ZERO_NONE */
+    int64_t code_stride, scale_stride, zero_stride; /* bytes from one row to the next, at least those of qz_sizes */
+} qz_packed;
+
+/* What to do with NaN and infinity. */
+typedef enum qz_nonfinite {
+    QZ_REFUSE = 0, /* QZ_ERROR_NONFINITE */
+    QZ_CLIP = 1    /* NaN becomes 0, infinity the largest finite magnitude of its group, and both are counted */
+} qz_nonfinite;
+
+typedef struct qz_options {
+    size_t size; /* sizeof(qz_options) */
+    qz_method method;
+    qz_nonfinite nonfinite;
+    qz_pool *pool; /* may be NULL */
+} qz_options;
+
+#define QZ_OPTIONS_INIT { sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL }
+
+/* What an encoding did to its values. Sums have relative errors below 1e-5. */
+typedef struct qz_stats {
+    size_t size;               /* sizeof(qz_stats) */
+    uint64_t count;            /* values */
+    double signal;             /* sum of x^2 */
+    double error;              /* sum of (x - decoded)^2: SQNR = 10 log10(signal / error), RMSE = sqrt(error / count) */
+    double max_error;          /* largest |x - decoded| (computed in float32), 0 for an empty matrix */
+    uint64_t max_index;        /* where it is first, row * cols + column */
+    uint64_t clipped;          /* values beyond the ends of the code range by more than half a step */
+    uint64_t zeroed_groups;    /* groups with a value that is not 0 whose scale vanished in its stored type */
+    uint64_t subnormal_scales; /* scales below the least normal number of their stored type, 0 not counted */
+    uint64_t replaced;         /* NaN and infinities replaced (QZ_CLIP) */
+} qz_stats;
+
+#define QZ_STATS_INIT { sizeof(qz_stats), 0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0 }
+
+/*
+ * Encodes src into the plain form dst.
+ *
+ * Values are rounded to float32 first (float64 beyond its range: QZ_ERROR_RANGE). For each group
+ *
+ *   QZ_ABSMAX   scale = m / -8, m the value of largest magnitude (the first of several)
+ *   QZ_ABSMAX7  scale = max |x| / 7, codes -7..7
+ *   QZ_MINMAX   with QZ_ZERO_UINT4: the range is widened to hold 0; scale = (max - min) / 15,
+ *               zero = clamp(rint(-min / scale), 0, 15)
+ *               with QZ_ZERO_OFFSET: offset = min; scale = d / 15, d the difference of larger magnitude of
+ *               max - offset and min - offset
+ *
+ * with scale and offset rounded to their stored type before they are used. Then
+ *
+ *     code = clamp(rint((x - offset) * (1 / scale)) + zero)
+ *
+ * in float32; docs/format.md has the exact operations and the rules for subnormal and huge groups.
+ * `options`, `stats` and `detail` may be NULL.
+ *
+ * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE; QZ_ERROR_NONFINITE; QZ_ERROR_RANGE; QZ_ERROR_SCALE for a scale or
+ * offset beyond its stored type (remedy: float32 or bfloat16 scales); QZ_ERROR_KERNELS.
+ */
+QZ_API qz_result qz_encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst,
+                           const qz_options *options, qz_stats *stats, qz_detail *detail);
+
+/*
+ * Decodes src into dst, whose rows, cols, dtype and strides say how (any qz_dtype; elements must not overlap).
+ * Values are computed in float32 and then rounded to dst->dtype. Never reads outside the plain form, whatever
+ * the bytes are; `pool` and `detail` may be NULL.
+ *
+ * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE; QZ_ERROR_RANGE when a finite value does not fit a float16;
+ * QZ_ERROR_KERNELS.
+ */
+QZ_API qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const qz_matrix *dst, qz_pool *pool,
+                           qz_detail *detail);
+
+/*
+ * Compares a matrix of floats with a packed one: fills count, signal, error, max_error and max_index of `stats` (and
+ * sets the other counts to 0). NaN and infinity in `a`: QZ_ERROR_NONFINITE.
+ */
+QZ_API qz_result qz_compare(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a, qz_pool *pool,
+                            qz_stats *stats, qz_detail *detail);
+
+/* The same for two matrices of floats of one shape; `a` is the signal. */
+QZ_API qz_result qz_compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_pool *pool, qz_stats *stats,
+                                     qz_detail *detail);
+
+/*
+ * Checks that packed data keeps its format: finite scales and offsets, padding 0. Data from qz_encode always does;
+ * call this on data from elsewhere. Returns QZ_OK; QZ_ERROR_PACKED with the first offending group in detail
+ * (for padding: the last group of its row); QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE.
+ */
+QZ_API qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                             qz_detail *detail);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
