@@ -1,0 +1,54 @@
+# The front door. Each target first installs what it needs and says so (scripts/prepare.py); .venv and build/ hold all
+# that is made, and `make clean` removes both.
+PYTHON ?= python3
+
+VENV := .venv/bin/python
+TESTS := gcc clang debug sanitizers threads ftz emulated python lint
+
+.PHONY: help demo test $(addprefix test-,$(TESTS)) bench docs lint format fuzz clean
+
+help:
+	@echo 'make demo             install what is missing, build, and quantize real word vectors'
+	@echo 'make test             install what is missing, build every way, and test everything'
+	@echo 'make test-NAME        one part of that: $(TESTS)'
+	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
+	@echo 'make docs             build the documentation: build/docs/index.html'
+	@echo 'make lint             check form and find likely mistakes, in C and Python'
+	@echo 'make format           bring the sources into form'
+	@echo 'make fuzz             feed broken files to the readers for some minutes (FUZZ_SECONDS=120)'
+	@echo 'make clean            remove build/ and .venv/'
+
+demo:
+	@$(PYTHON) scripts/prepare.py build
+	@$(VENV) scripts/test.py --install
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV) examples/demo/demo.py
+
+test:
+	@$(PYTHON) scripts/prepare.py test
+	@$(VENV) scripts/test.py
+
+$(addprefix test-,$(TESTS)): test-%:
+	@$(PYTHON) scripts/prepare.py test
+	@$(VENV) scripts/test.py $*
+
+bench:
+	@$(PYTHON) scripts/prepare.py build
+	@$(VENV) scripts/test.py --install
+	@$(VENV) bench/bench.py
+
+docs:
+	@$(PYTHON) scripts/prepare.py build
+	@$(VENV) scripts/test.py --install
+	@$(VENV) -m sphinx -q -b html docs build/docs
+	@echo build/docs/index.html
+
+lint:
+	@$(PYTHON) scripts/prepare.py test
+	@$(VENV) scripts/lint.py
+
+format:
+	@$(PYTHON) scripts/prepare.py test
+	@$(VENV) scripts/lint.py --fix
+
+clean:
+	rm -rf build .venv

@@ -1,0 +1,55 @@
+"""The documentation builds without a warning against the installed package, and the API page too."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+Run = Callable[..., str]
+
+
+def sphinx(run: Run, source: Path, out: Path, *options: str) -> None:
+    run(
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-E",
+        "-b",
+        "html",
+        *options,
+        source,
+        out,
+        cwd=out,
+    )
+
+
+def test_documentation(run: Run, tmp_path: Path) -> None:
+    sphinx(run, ROOT / "docs", tmp_path)
+    assert (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize("extensions", ["sphinx.ext.autodoc", "sphinx.ext.autodoc,sphinx.ext.napoleon"])
+def test_api_page(run: Run, tmp_path: Path, extensions: str) -> None:
+    """The directives of api_page.rst are those of the package's published API page."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "index.rst").write_text((HERE / "api_page.rst").read_text("utf-8"), "utf-8")
+    out = tmp_path / "out"
+    out.mkdir()
+    sphinx(run, source, out, "-C", "-D", "project=quantize", "-D", f"extensions={extensions}")
+    page = (out / "index.html").read_text("utf-8")
+    for name in (
+        "quantize_to_int4",
+        "dequantize_from_int4",
+        "pack_int4_to_int8",
+        "unpack_int8_to_int4",
+        "example",
+    ):
+        assert f">{name}<" in page, name
