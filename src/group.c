@@ -1,0 +1,872 @@
+/*
+ * group.c - grouped encoding, decoding and comparing: a matrix cut into tiles, tiles dealt to slices
+ *
+ * A tile holds whole groups of one or more rows and is small enough for the first-level cache: it is read once from
+ * memory, and range, scales, codes and statistics are made while it is there. A group too long for a tile is worked on in
+ * pieces. Tiles start at an even group of their row, so that no two tiles share a byte of codes or zeros.
+ */
+#include "fpenv.h"
+#include "number.h"
+#include "pool.h"
+#include "scheme.h"
+#include "tile.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+    TILE_GROUPS = 512,     /* groups in a tile, a bound for the arrays of scales */
+    LONG_GROUP = QZ_TILE / 2, /* groups longer than this are worked on in pieces */
+    SLICE_LEAST = 1 << 15  /* elements worth a slice of their own */
+};
+
+static const uint64_t stream_bytes = 16u << 20; /* as in quantize.c */
+
+/* What one slice found. */
+struct part {
+    int nonfinite;       /* some value is NaN or infinite, or a float64 is beyond float32 */
+    int overflow;        /* some decoded value does not fit the type of the output */
+    uint64_t bad_group;  /* first group whose scale does not fit; UINT64_MAX for none */
+    double bad_value;    /* largest magnitude in it */
+    double signal, error, max_error;
+    uint64_t max_index, clipped, zeroed, subnormal, replaced;
+};
+
+struct job {
+    const struct qz_kernels *kernels;
+    const qz_matrix *matrix; /* the floats that are read or written */
+    const qz_matrix *other;  /* qz_compare_matrices: the second one */
+    const qz_packed *packed;
+    struct qz_fit rule;
+    struct qz_grid grid;
+    qz_dtype scale_dtype;
+    qz_nonfinite nonfinite;
+    int want_stats, stream;
+
+    uint64_t rows, cols, group_size, row_groups;
+    size_t tile_rows;
+    uint64_t tile_cols;              /* may be more than QZ_TILE when groups are long */
+    uint64_t tiles_down, tiles_across;
+    size_t slices;
+    void (*work)(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
+    struct part parts[QZ_SLICES_MAX];
+};
+
+/* ---- geometry ------------------------------------------------------------------------------------------------ */
+
+static uint64_t divide_up(uint64_t a, uint64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+static size_t least(uint64_t a, uint64_t b)
+{
+    return (size_t)(a < b ? a : b);
+}
+
+static void set_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t group_size, int transposed)
+{
+    job->rows = rows;
+    job->cols = cols;
+    job->group_size = group_size < cols ? group_size : cols;
+    job->tiles_down = job->tiles_across = 0;
+    job->slices = 0;
+    if (rows == 0 || cols == 0)
+        return;
+    job->row_groups = divide_up(cols, job->group_size);
+    job->tile_rows = 1;
+    if (job->group_size > LONG_GROUP) {
+        job->tile_cols = 2 * job->group_size;
+    } else {
+        /* A transposed tile wants several rows: those are what lies side by side in memory. */
+        size_t wanted = transposed ? QZ_TILE / 32 : QZ_TILE;
+        uint64_t pairs = least(wanted / (2 * job->group_size), TILE_GROUPS / 2);
+        job->tile_cols = 2 * job->group_size * (pairs ? pairs : 1);
+    }
+    if (job->tile_cols > cols)
+        job->tile_cols = cols;
+    if (job->group_size <= LONG_GROUP && (transposed || job->tile_cols == cols)) {
+        uint64_t groups = divide_up(job->tile_cols, job->group_size);
+        job->tile_rows = least(rows, least(QZ_TILE / job->tile_cols, TILE_GROUPS / groups));
+        job->tile_rows = job->tile_rows ? job->tile_rows : 1;
+    }
+    job->tiles_down = divide_up(rows, job->tile_rows);
+    job->tiles_across = divide_up(cols, job->tile_cols);
+    /* rows * cols fits 63 bits: qz_matrix_check, qz_scheme_sizes */
+    uint64_t slices = rows * cols / SLICE_LEAST, tiles = job->tiles_down * job->tiles_across;
+    slices = slices < 1 ? 1 : slices > QZ_SLICES_MAX ? QZ_SLICES_MAX : slices;
+    job->slices = (size_t)(slices < tiles ? slices : tiles);
+}
+
+static void run_slice(void *context, size_t slice)
+{
+    struct job *job = context;
+    struct part *part = &job->parts[slice];
+    memset(part, 0, sizeof *part);
+    part->bad_group = UINT64_MAX;
+    qz_fp_state state = qz_fp_enter();
+    uint64_t tiles = job->tiles_down * job->tiles_across;
+    uint64_t end = qz_slice_start(tiles, job->slices, slice + 1);
+    int transposed = qz_matrix_is_transposed(job->matrix);
+    for (uint64_t i = qz_slice_start(tiles, job->slices, slice); i < end; i++) {
+        /* The inner direction is the one in which memory runs. */
+        uint64_t down = transposed ? i % job->tiles_down : i / job->tiles_across;
+        uint64_t across = transposed ? i / job->tiles_down : i % job->tiles_across;
+        uint64_t row = down * job->tile_rows, col = across * job->tile_cols;
+        job->work(job, part, row, least(job->rows - row, job->tile_rows), col,
+                  job->cols - col < job->tile_cols ? job->cols - col : job->tile_cols);
+    }
+    qz_fp_leave(state);
+}
+
+/* Runs all slices and adds up what they found, in slice order. */
+static QZ_NOINLINE void run(struct job *job, qz_pool *pool, struct part *total)
+{
+    qz_pool_run(pool, job->slices, run_slice, job);
+    memset(total, 0, sizeof *total);
+    total->bad_group = UINT64_MAX;
+    for (size_t i = 0; i < job->slices; i++) {
+        const struct part *part = &job->parts[i];
+        total->nonfinite |= part->nonfinite;
+        total->overflow |= part->overflow;
+        if (part->bad_group < total->bad_group) {
+            total->bad_group = part->bad_group;
+            total->bad_value = part->bad_value;
+        }
+        total->signal += part->signal;
+        total->error += part->error;
+        if (part->max_error > total->max_error ||
+            (part->max_error == total->max_error && part->max_index < total->max_index)) {
+            total->max_error = part->max_error;
+            total->max_index = part->max_index;
+        }
+        total->clipped += part->clipped;
+        total->zeroed += part->zeroed;
+        total->subnormal += part->subnormal;
+        total->replaced += part->replaced;
+    }
+}
+
+static void fill_stats(qz_stats *stats, const struct job *job, const struct part *total)
+{
+    if (!stats)
+        return;
+    *stats = (qz_stats){
+        .size = sizeof *stats,
+        .count = job->rows * job->cols,
+        .signal = total->signal,
+        .error = total->error,
+        .max_error = total->max_error,
+        .max_index = total->max_index,
+        .clipped = total->clipped,
+        .zeroed_groups = total->zeroed,
+        .subnormal_scales = total->subnormal,
+        .replaced = total->replaced,
+    };
+}
+
+/* A second look, in row-major order, at a matrix with values that cannot be used: NaN and infinities, or if there are
+ * none (or they are welcome) float64 beyond float32. */
+static qz_result locate_unusable(const qz_matrix *matrix, int nonfinite_welcome, qz_detail *detail)
+{
+    qz_detail nonfinite = {0}, beyond = {0};
+    for (uint64_t r = 0; r < matrix->rows; r++)
+        for (uint64_t c = 0; c < matrix->cols; c++) {
+            double x = qz_matrix_value(matrix, r, c);
+            qz_detail *found = !qz_is_finite_f64(x) ? &nonfinite : fabs(x) >= 0x1.ffffffp127 ? &beyond : NULL;
+            if (found && found->count++ == 0) {
+                found->index = r * matrix->cols + c;
+                found->value = x;
+            }
+        }
+    int range = nonfinite.count == 0 || nonfinite_welcome;
+    if (detail) {
+        detail->index = range ? beyond.index : nonfinite.index;
+        detail->count = range ? beyond.count : nonfinite.count;
+        detail->value = range ? beyond.value : nonfinite.value;
+    }
+    return range ? QZ_ERROR_RANGE : QZ_ERROR_NONFINITE;
+}
+
+/* ---- the plain form ------------------------------------------------------------------------------------------ */
+
+static uint8_t *codes_at(const struct job *job, uint64_t row, uint64_t col)
+{
+    return (uint8_t *)job->packed->codes + (int64_t)row * job->packed->code_stride + col / 2;
+}
+
+static int code_at(const uint8_t *packed, uint64_t i)
+{
+    return packed[i / 2] >> (i % 2 * 4) & 15;
+}
+
+static void set_code(uint8_t *packed, uint64_t i, int code)
+{
+    int shift = (int)(i % 2 * 4);
+    packed[i / 2] = (uint8_t)((packed[i / 2] & ~(15 << shift)) | (code & 15) << shift);
+}
+
+/* n scales or offsets of a row, from their stored type. */
+static void load_scales(const struct job *job, const void *row, uint64_t group, size_t n, float *dst)
+{
+    if (job->scale_dtype == QZ_F32)
+        memcpy(dst, (const float *)row + group, n * sizeof *dst);
+    else if (job->scale_dtype == QZ_F16)
+        job->kernels->f32_from_f16((const uint16_t *)row + group, n, dst);
+    else
+        job->kernels->f32_from_bf16((const uint16_t *)row + group, n, dst);
+}
+
+static void store_scales(const struct job *job, void *row, uint64_t group, size_t n, const float *src)
+{
+    if (job->scale_dtype == QZ_F32)
+        memcpy((float *)row + group, src, n * sizeof *src);
+    else if (job->scale_dtype == QZ_F16)
+        job->kernels->f16_from_f32(src, n, (uint16_t *)row + group);
+    else
+        job->kernels->bf16_from_f32(src, n, (uint16_t *)row + group);
+}
+
+static char *scales_at(const struct job *job, uint64_t row)
+{
+    return (char *)job->packed->scales + (int64_t)row * job->packed->scale_stride;
+}
+
+static char *zeros_at(const struct job *job, uint64_t row)
+{
+    return (char *)job->packed->zeros + (int64_t)row * job->packed->zero_stride;
+}
+
+/* Scales, and zeros or offsets, of n groups of a row as float32. */
+static void load_groups(const struct job *job, uint64_t row, uint64_t group, size_t n, float *scale, float *zero)
+{
+    load_scales(job, scales_at(job, row), group, n, scale);
+    if (job->grid.zero == QZ_ZERO_OFFSET)
+        load_scales(job, zeros_at(job, row), group, n, zero);
+    if (job->grid.zero == QZ_ZERO_UINT4)
+        for (size_t i = 0; i < n; i++)
+            zero[i] = (float)code_at((const uint8_t *)zeros_at(job, row), group + i);
+}
+
+/* The reverse. A run that starts at an odd group keeps the neighbour's half of the byte they share. */
+static void store_groups(const struct job *job, uint64_t row, uint64_t group, size_t n, const float *scale,
+                         const float *zero)
+{
+    store_scales(job, scales_at(job, row), group, n, scale);
+    if (job->grid.zero == QZ_ZERO_OFFSET)
+        store_scales(job, zeros_at(job, row), group, n, zero);
+    if (job->grid.zero == QZ_ZERO_UINT4) {
+        uint8_t *zeros = (uint8_t *)zeros_at(job, row);
+        for (size_t i = 0; i < n; i++) {
+            if ((group + i) % 2 == 0)
+                zeros[(group + i) / 2] = 0;
+            set_code(zeros, group + i, (int)zero[i]);
+        }
+    }
+}
+
+/* Decodes columns [col, col + n) of a row: whole groups from a group's start, or part of one group. n <= QZ_TILE. */
+static void decode_run(const struct job *job, uint64_t row, uint64_t col, size_t n, float *dst)
+{
+    float scale[TILE_GROUPS], zero[TILE_GROUPS];
+    uint64_t group = col / job->group_size;
+    size_t groups = (size_t)((col + n - 1) / job->group_size - group + 1);
+    load_groups(job, row, group, groups, scale, zero);
+
+    const uint8_t *codes = codes_at(job, row, col);
+    uint8_t shifted[QZ_TILE / 2 + 1];
+    if (col % 2) { /* a long group of odd length puts the next one in the middle of a byte */
+        memset(shifted, 0, n / 2 + 1);
+        for (size_t i = 0; i < n; i++)
+            set_code(shifted, i, code_at(codes, i + 1));
+        codes = shifted;
+    }
+    job->kernels->group_decode(codes, n, groups == 1 ? n : (size_t)job->group_size, &job->grid, scale, zero, dst);
+}
+
+/* ---- statistics ---------------------------------------------------------------------------------------------- */
+
+/* Adds the error of y against x, n <= QZ_TILE values from flat index `index` on, all |x| <= largest. */
+static void add_error(const struct job *job, struct part *part, const float *x, const float *y, size_t n,
+                      uint64_t index, float largest)
+{
+    struct qz_sums sums = {{0}, {0}, 0};
+    float scaled_x[QZ_TILE], scaled_y[QZ_TILE];
+    float factor = 1.0f;
+    /* Squares must stay far from the ends of float32's range: bring other values near 1 by a power of two. */
+    if (largest > 0x1p40f || largest < 0x1p-40f) {
+        int exponent;
+        frexpf(largest, &exponent);
+        factor = ldexpf(1.0f, exponent < -120 ? 120 : -exponent);
+        for (size_t i = 0; i < n; i++) {
+            scaled_x[i] = x[i] * factor;
+            scaled_y[i] = y[i] * factor;
+        }
+        x = scaled_x;
+        y = scaled_y;
+    }
+    job->kernels->error(x, y, n, &sums);
+    double signal = 0.0, error = 0.0;
+    for (size_t lane = 0; lane < QZ_SUMS_LANES; lane++) {
+        signal += (double)sums.signal[lane];
+        error += (double)sums.error[lane];
+    }
+    part->signal += signal / factor / factor;
+    part->error += error / factor / factor;
+
+    double most = (double)sums.max_error / factor;
+    if (most > 0 && most >= part->max_error) {
+        size_t i = 0;
+        while (fabsf(x[i] - y[i]) != sums.max_error)
+            i++;
+        if (most > part->max_error || index + i < part->max_index)
+            part->max_index = index + i;
+        part->max_error = most;
+    }
+}
+
+static float largest_magnitude(const float *min, const float *max, size_t groups)
+{
+    float largest = 0.0f;
+    for (size_t g = 0; g < groups; g++) {
+        largest = max[g] > largest ? max[g] : largest;
+        largest = -min[g] > largest ? -min[g] : largest;
+    }
+    return largest;
+}
+
+/* ---- encode -------------------------------------------------------------------------------------------------- */
+
+/* What is known of a run of groups of one row while it is encoded. */
+struct groups {
+    size_t count;
+    float min[TILE_GROUPS], max[TILE_GROUPS];
+    float scale[TILE_GROUPS], inverse[TILE_GROUPS], zero[TILE_GROUPS];
+    int exact; /* some group needs the exact rule: its inverse is 0, its scale is not */
+};
+
+/* The range of values that may hold NaN (to become 0) and infinities (to become the largest finite magnitude). */
+struct clip {
+    float min, max;
+    int nan, above, below;
+};
+
+static void clip_measure(struct clip *clip, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (x[i] != x[i])
+            clip->nan = 1;
+        else if (x[i] > FLT_MAX)
+            clip->above = 1;
+        else if (x[i] < -FLT_MAX)
+            clip->below = 1;
+        else {
+            clip->min = x[i] < clip->min ? x[i] : clip->min;
+            clip->max = x[i] > clip->max ? x[i] : clip->max;
+        }
+    }
+}
+
+static float clip_limit(const struct clip *clip)
+{
+    if (clip->min > clip->max) /* nothing finite */
+        return 0.0f;
+    return clip->max > -clip->min ? clip->max : -clip->min;
+}
+
+static uint64_t clip_apply(float *x, size_t n, float limit)
+{
+    uint64_t replaced = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!qz_is_finite(x[i])) {
+            x[i] = x[i] != x[i] ? 0.0f : x[i] > 0 ? limit : -limit;
+            replaced++;
+        }
+    return replaced;
+}
+
+static const struct clip clip_nothing = {INFINITY, -INFINITY, 0, 0, 0};
+
+/* Looks closer at what fit noticed; `first` is the flat index of the run's first group. */
+static void look_closer(const struct job *job, struct part *part, struct groups *groups, uint64_t first)
+{
+    for (size_t g = 0; g < groups->count; g++) {
+        float scale = groups->scale[g], magnitude = fabsf(scale);
+        float zero = job->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
+        if (!qz_is_finite(scale) || !qz_is_finite(zero)) {
+            if (first + g < part->bad_group) {
+                part->bad_group = first + g;
+                part->bad_value = (double)largest_magnitude(groups->min + g, groups->max + g, 1);
+            }
+            groups->inverse[g] = 0.0f;
+            continue;
+        }
+        if (scale == 0.0f)
+            part->zeroed += groups->min[g] != zero || groups->max[g] != zero;
+        else if (magnitude < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN))
+            part->subnormal++;
+        if (scale != 0.0f && groups->inverse[g] == 0.0f) {
+            groups->exact = 1;
+            if (job->grid.zero == QZ_ZERO_UINT4) {
+                float lo = groups->min[g] < 0 ? groups->min[g] : 0;
+                double wanted = rint(-(double)lo / (double)scale);
+                groups->zero[g] = wanted < 0 ? 0.0f : wanted > 15 ? 15.0f : (float)wanted;
+            }
+        }
+    }
+}
+
+/* Largest magnitude both as max and as -max: the first one wins. Taking away the other end tells fit. */
+static void break_ties(const struct job *job, struct groups *groups, const float *x, size_t n)
+{
+    for (size_t g = 0; g < groups->count; g++) {
+        if (groups->max[g] != -groups->min[g])
+            continue;
+        size_t i = g * (size_t)job->group_size, end = least(i + job->group_size, n);
+        while (i < end && fabsf(x[i]) != groups->max[g])
+            i++;
+        if (i < end && x[i] > 0)
+            groups->min[g] = 0.0f;
+    }
+}
+
+static unsigned fit(const struct job *job, struct groups *groups)
+{
+    return job->kernels->fit(&job->rule, groups->count, groups->min, groups->max, groups->scale, groups->inverse,
+                             groups->zero);
+}
+
+/* Codes of the groups that need the exact rule. Element i of x has code i of `codes`. */
+static void exact_codes(const struct job *job, struct part *part, const struct groups *groups, const float *x,
+                        size_t n, size_t group_size, uint8_t *codes)
+{
+    size_t clipped = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t g = i / group_size;
+        if (groups->inverse[g] == 0.0f && groups->scale[g] != 0.0f && qz_is_finite(groups->scale[g]))
+            set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
+    }
+    part->clipped += clipped;
+}
+
+/* Puts the codes of columns [col, col + n) in place. */
+static void store_codes(const struct job *job, uint64_t row, uint64_t col, size_t n, const uint8_t *codes)
+{
+    uint8_t *to = codes_at(job, row, col);
+    if (col % 2 == 0 && job->stream)
+        job->kernels->stream(to, codes, n / 2 + n % 2);
+    else if (col % 2 == 0)
+        memcpy(to, codes, n / 2 + n % 2);
+    else
+        for (size_t i = 0; i < n; i++) {
+            if (i % 2)
+                to[(i + 1) / 2] = 0;
+            set_code(to, i + 1, code_at(codes, i));
+        }
+}
+
+/* Codes, their place and their statistics: columns [col, col + n) of a row, whose groups are fitted. */
+static void encode_run(const struct job *job, struct part *part, const struct groups *groups, uint64_t row,
+                       uint64_t col, const float *x, size_t n, size_t group_size)
+{
+    uint8_t staged[QZ_TILE / 2];
+    int direct = !job->stream && col % 2 == 0;
+    uint8_t *codes = direct ? codes_at(job, row, col) : staged;
+    part->clipped += job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
+    if (groups->exact)
+        exact_codes(job, part, groups, x, n, group_size, codes);
+    if (!direct)
+        store_codes(job, row, col, n, codes);
+    if (job->want_stats) {
+        float decoded[QZ_TILE];
+        job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
+        add_error(job, part, x, decoded, n, row * job->cols + col,
+                  largest_magnitude(groups->min, groups->max, groups->count));
+    }
+}
+
+/* Groups of a row that fit into a tile. */
+static void encode_short(const struct job *job, struct part *part, uint64_t row, uint64_t col, const float *x, size_t n)
+{
+    struct groups groups;
+    size_t group_size = (size_t)job->group_size;
+    groups.count = (size_t)divide_up(n, group_size);
+    groups.exact = 0;
+    float clean[QZ_TILE];
+    if (job->kernels->group_range(x, n, group_size, groups.min, groups.max)) {
+        if (job->nonfinite == QZ_REFUSE) {
+            part->nonfinite = 1;
+            return;
+        }
+        memcpy(clean, x, n * sizeof *x);
+        x = clean;
+        for (size_t i = 0; i < n; i += group_size) {
+            struct clip clip = clip_nothing;
+            size_t length = least(group_size, n - i);
+            clip_measure(&clip, clean + i, length);
+            part->replaced += clip_apply(clean + i, length, clip_limit(&clip));
+        }
+        job->kernels->group_range(x, n, group_size, groups.min, groups.max);
+    }
+    unsigned flags = fit(job, &groups);
+    if (flags & QZ_FIT_TIE) {
+        break_ties(job, &groups, x, n);
+        flags |= fit(job, &groups);
+    }
+    uint64_t group = col / job->group_size;
+    if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
+        look_closer(job, part, &groups, row * job->row_groups + group);
+    store_groups(job, row, group, groups.count, groups.scale, groups.zero);
+    encode_run(job, part, &groups, row, col, x, n, group_size);
+}
+
+static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+{
+    float buffer[QZ_TILE];
+    struct qz_tile tile = {row, col, rows, (size_t)cols};
+    ptrdiff_t stride;
+    int overflow;
+    const float *x = qz_tile_load(job->kernels, job->matrix, &tile, buffer, &stride, &overflow);
+    if (overflow && job->nonfinite == QZ_CLIP) {
+        /* Infinities of the source may be clipped; finite values that became infinite may not. */
+        for (size_t i = 0; i < rows * tile.cols; i++) {
+            double value = qz_matrix_value(job->matrix, row + i / tile.cols, col + i % tile.cols);
+            part->nonfinite |= !qz_is_finite(buffer[i]) && qz_is_finite_f64(value);
+        }
+    }
+    for (size_t r = 0; r < rows; r++)
+        encode_short(job, part, row + r, col, x + (ptrdiff_t)r * stride, tile.cols);
+}
+
+/* One or two groups too long for a tile, each in two passes over pieces. */
+static void encode_long(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+{
+    (void)rows;
+    for (uint64_t start = col; start < col + cols; start += job->group_size) {
+        uint64_t end = start + least(job->group_size, col + cols - start);
+        struct groups groups;
+        struct clip clip = clip_nothing;
+        float buffer[QZ_TILE], first_extreme = 0.0f;
+        ptrdiff_t stride;
+        int overflow;
+        groups.count = 1;
+        groups.exact = 0;
+
+        for (uint64_t c = start; c < end; c += QZ_TILE) {
+            struct qz_tile piece = {row, c, 1, least(QZ_TILE, end - c)};
+            const float *x = qz_tile_load(job->kernels, job->matrix, &piece, buffer, &stride, &overflow);
+            float min, max;
+            if (job->kernels->group_range(x, piece.cols, piece.cols, &min, &max)) {
+                if (job->nonfinite == QZ_REFUSE) {
+                    part->nonfinite = 1;
+                    return;
+                }
+                for (size_t i = 0; overflow && i < piece.cols; i++)
+                    part->nonfinite |= !qz_is_finite(x[i]) && qz_is_finite_f64(qz_matrix_value(job->matrix, row, c + i));
+                clip_measure(&clip, x, piece.cols);
+            } else {
+                clip.min = min < clip.min ? min : clip.min;
+                clip.max = max > clip.max ? max : clip.max;
+            }
+        }
+        float limit = clip_limit(&clip);
+        groups.min[0] = clip.below || (clip.nan && clip.min > 0) || clip.min > clip.max ? (clip.below ? -limit : 0) : clip.min;
+        groups.max[0] = clip.above || (clip.nan && clip.max < 0) || clip.min > clip.max ? (clip.above ? limit : 0) : clip.max;
+
+        unsigned flags = fit(job, &groups);
+        if (flags & QZ_FIT_TIE) {
+            for (uint64_t c = start; c < end && first_extreme == 0.0f; c += QZ_TILE) {
+                struct qz_tile piece = {row, c, 1, least(QZ_TILE, end - c)};
+                const float *x = qz_tile_load(job->kernels, job->matrix, &piece, buffer, &stride, &overflow);
+                for (size_t i = 0; i < piece.cols && first_extreme == 0.0f; i++)
+                    if (fabsf(x[i]) >= limit) /* an infinity counts as what it becomes */
+                        first_extreme = x[i];
+            }
+            if (first_extreme > 0)
+                groups.min[0] = 0.0f;
+            flags |= fit(job, &groups);
+        }
+        uint64_t group = start / job->group_size;
+        if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
+            look_closer(job, part, &groups, row * job->row_groups + group);
+        store_groups(job, row, group, 1, groups.scale, groups.zero);
+
+        for (uint64_t c = start; c < end; c += QZ_TILE) {
+            struct qz_tile piece = {row, c, 1, least(QZ_TILE, end - c)};
+            const float *x = qz_tile_load(job->kernels, job->matrix, &piece, buffer, &stride, &overflow);
+            if (clip.nan || clip.above || clip.below) {
+                if (x != buffer)
+                    memcpy(buffer, x, piece.cols * sizeof *x);
+                part->replaced += clip_apply(buffer, piece.cols, limit);
+                x = buffer;
+            }
+            encode_run(job, part, &groups, row, c, x, piece.cols, piece.cols);
+        }
+    }
+}
+
+static int strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows)
+{
+    return rows < 2 || (packed->code_stride >= (int64_t)sizes->code_bytes &&
+                        packed->scale_stride >= (int64_t)sizes->scale_bytes &&
+                        packed->zero_stride >= (int64_t)sizes->zero_bytes);
+}
+
+/* Rows that follow one another without gaps or padding, in the floats and in the plain form, are one long row. */
+static int rows_merge(const qz_scheme *scheme, const qz_matrix *matrix, const qz_packed *packed, const qz_sizes *sizes)
+{
+    return matrix->rows > 1 && qz_matrix_is_contiguous(matrix) && matrix->cols % 2 == 0 &&
+           scheme->group_size <= matrix->cols && matrix->cols % scheme->group_size == 0 &&
+           packed->code_stride == (int64_t)sizes->code_bytes && packed->scale_stride == (int64_t)sizes->scale_bytes &&
+           (scheme->zero == QZ_ZERO_NONE || packed->zero_stride == (int64_t)sizes->zero_bytes) &&
+           (scheme->zero != QZ_ZERO_UINT4 || sizes->row_groups % 2 == 0);
+}
+
+/* Checks the arguments that encode, decode and compare share and fills in the job. */
+static qz_result prepare(struct job *job, const qz_scheme *scheme, qz_method method, const qz_matrix *matrix,
+                         qz_matrix *merged, const qz_packed *packed)
+{
+    qz_sizes sizes = {.size = sizeof sizes};
+    if (qz_scheme_check(scheme, method) != QZ_OK || qz_dtype_size(matrix->dtype) == 0)
+        return QZ_ERROR_ARGUMENT;
+    if (!qz_matrix_check(matrix))
+        return QZ_ERROR_SIZE;
+    qz_result result = qz_scheme_sizes(scheme, matrix->rows, matrix->cols, &sizes);
+    if (result != QZ_OK)
+        return result;
+    if (!strides_fit(packed, &sizes, matrix->rows))
+        return QZ_ERROR_ARGUMENT;
+    job->kernels = qz_kernels_active();
+    if (!job->kernels)
+        return QZ_ERROR_KERNELS;
+    if (method == QZ_DEFAULT)
+        method = scheme->method;
+    job->rule = (struct qz_fit){method, scheme->zero, scheme->scale_dtype};
+    job->grid = qz_scheme_grid(scheme, method);
+    job->scale_dtype = scheme->scale_dtype;
+    job->packed = packed;
+    *merged = *matrix;
+    if (rows_merge(scheme, matrix, packed, &sizes)) {
+        merged->cols *= merged->rows;
+        merged->rows = 1;
+    }
+    job->matrix = merged;
+    set_geometry(job, merged->rows, merged->cols, scheme->group_size, qz_matrix_is_transposed(merged));
+    return QZ_OK;
+}
+
+qz_result qz_encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst, const qz_options *options,
+                    qz_stats *stats, qz_detail *detail)
+{
+    static const qz_options defaults = QZ_OPTIONS_INIT;
+    if (!options)
+        options = &defaults;
+    if (options->size != sizeof *options || (options->nonfinite != QZ_REFUSE && options->nonfinite != QZ_CLIP))
+        return QZ_ERROR_ARGUMENT;
+    struct job job;
+    struct part total;
+    qz_matrix merged;
+    qz_result result = prepare(&job, scheme, options->method, src, &merged, dst);
+    if (result != QZ_OK)
+        return result;
+    job.nonfinite = options->nonfinite;
+    job.want_stats = stats != NULL;
+    job.stream = job.rows * job.cols / 2 > stream_bytes;
+    job.work = job.group_size > LONG_GROUP ? encode_long : encode_tile;
+    run(&job, options->pool, &total);
+    if (total.nonfinite)
+        return locate_unusable(src, options->nonfinite == QZ_CLIP, detail);
+    if (total.bad_group != UINT64_MAX) {
+        if (detail) {
+            detail->group = total.bad_group;
+            detail->value = total.bad_value;
+        }
+        return QZ_ERROR_SCALE;
+    }
+    fill_stats(stats, &job, &total);
+    return QZ_OK;
+}
+
+/* ---- decode and compare -------------------------------------------------------------------------------------- */
+
+/* Calls step for pieces of a tile that decode_run can take: rows of it, or parts of long groups. */
+static void each_run(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols,
+                     void (*step)(struct job *, struct part *, const struct qz_tile *))
+{
+    uint64_t length = job->group_size > LONG_GROUP ? job->group_size : cols;
+    for (uint64_t start = col; start < col + cols; start += length) {
+        uint64_t end = start + least(length, col + cols - start);
+        for (uint64_t c = start; c < end; c += QZ_TILE) {
+            struct qz_tile tile = {row, c, rows, least(QZ_TILE, end - c)};
+            step(job, part, &tile);
+        }
+    }
+}
+
+static void decode_step(struct job *job, struct part *part, const struct qz_tile *tile)
+{
+    float *direct = job->stream ? NULL : qz_tile_direct(job->matrix, tile), buffer[QZ_TILE];
+    for (size_t r = 0; r < tile->rows; r++)
+        decode_run(job, tile->row + r, tile->col, tile->cols,
+                   direct ? direct + (ptrdiff_t)r * (ptrdiff_t)job->matrix->row_stride : buffer + r * tile->cols);
+    if (!direct)
+        part->overflow |= qz_tile_store(job->kernels, job->matrix, tile, buffer, job->stream);
+}
+
+static void decode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+{
+    each_run(job, part, row, rows, col, cols, decode_step);
+}
+
+/* First value that does not fit the output, found by decoding again, slowly. */
+static qz_result locate_overflow(const struct job *job, qz_detail *detail)
+{
+    float limit = job->matrix->dtype == QZ_F16 ? 65520.0f : 0x1.ffp127f;
+    uint64_t count = 0;
+    for (uint64_t r = 0; r < job->rows; r++)
+        for (uint64_t c = 0; c < job->cols; c++) {
+            float value;
+            decode_run(job, r, c, 1, &value);
+            if (fabsf(value) >= limit && qz_is_finite(value) && count++ == 0 && detail) {
+                detail->index = r * job->cols + c;
+                detail->value = (double)value;
+            }
+        }
+    if (detail)
+        detail->count = count;
+    return QZ_ERROR_RANGE;
+}
+
+qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const qz_matrix *dst, qz_pool *pool,
+                    qz_detail *detail)
+{
+    struct job job;
+    struct part total;
+    qz_matrix merged;
+    qz_result result = prepare(&job, scheme, QZ_DEFAULT, dst, &merged, src);
+    if (result != QZ_OK)
+        return result;
+    job.stream = job.rows * job.cols * qz_dtype_size(dst->dtype) > stream_bytes;
+    job.work = decode_tile;
+    run(&job, pool, &total);
+    return total.overflow ? locate_overflow(&job, detail) : QZ_OK;
+}
+
+static void compare_step(struct job *job, struct part *part, const struct qz_tile *tile)
+{
+    float buffer[QZ_TILE], other_buffer[QZ_TILE];
+    ptrdiff_t stride, other_stride = (ptrdiff_t)tile->cols;
+    int overflow, other_overflow = 0;
+    const float *x = qz_tile_load(job->kernels, job->matrix, tile, buffer, &stride, &overflow);
+    const float *y = other_buffer;
+    if (job->other)
+        y = qz_tile_load(job->kernels, job->other, tile, other_buffer, &other_stride, &other_overflow);
+    for (size_t r = 0; r < tile->rows; r++) {
+        const float *a = x + (ptrdiff_t)r * stride, *b = y + (ptrdiff_t)r * other_stride;
+        float range[2], other_range[2];
+        if (!job->other)
+            decode_run(job, tile->row + r, tile->col, tile->cols, other_buffer + r * tile->cols);
+        if (job->kernels->range_f32(a, tile->cols, range) || job->kernels->range_f32(b, tile->cols, other_range)) {
+            part->nonfinite = 1;
+            return;
+        }
+        float largest = largest_magnitude(range, range + 1, 1), other = largest_magnitude(other_range, other_range + 1, 1);
+        add_error(job, part, a, b, tile->cols, (tile->row + r) * job->cols + tile->col,
+                  largest > other ? largest : other);
+    }
+}
+
+static void compare_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+{
+    each_run(job, part, row, rows, col, cols, compare_step);
+}
+
+qz_result qz_compare(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a, qz_pool *pool,
+                     qz_stats *stats, qz_detail *detail)
+{
+    struct job job;
+    struct part total;
+    qz_matrix merged;
+    qz_result result = prepare(&job, scheme, QZ_DEFAULT, a, &merged, packed);
+    if (result != QZ_OK)
+        return result;
+    job.other = NULL;
+    job.work = compare_tile;
+    run(&job, pool, &total);
+    if (total.nonfinite)
+        return locate_unusable(a, 0, detail);
+    fill_stats(stats, &job, &total);
+    return QZ_OK;
+}
+
+qz_result qz_compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_pool *pool, qz_stats *stats,
+                              qz_detail *detail)
+{
+    if (a->rows != b->rows || a->cols != b->cols || qz_dtype_size(a->dtype) == 0 || qz_dtype_size(b->dtype) == 0)
+        return QZ_ERROR_ARGUMENT;
+    if (!qz_matrix_check(a) || !qz_matrix_check(b))
+        return QZ_ERROR_SIZE;
+    struct job job;
+    struct part total;
+    job.kernels = qz_kernels_active();
+    if (!job.kernels)
+        return QZ_ERROR_KERNELS;
+    job.matrix = a;
+    job.other = b;
+    set_geometry(&job, a->rows, a->cols, LONG_GROUP, qz_matrix_is_transposed(a));
+    job.work = compare_tile;
+    run(&job, pool, &total);
+    if (total.nonfinite) {
+        qz_detail unused;
+        qz_result result = locate_unusable(a, 0, detail ? detail : &unused);
+        return (detail ? detail : &unused)->count ? result : locate_unusable(b, 0, detail);
+    }
+    fill_stats(stats, &job, &total);
+    return QZ_OK;
+}
+
+/* ---- validate ------------------------------------------------------------------------------------------------ */
+
+qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                      qz_detail *detail)
+{
+    qz_sizes sizes = {.size = sizeof sizes};
+    qz_result result = qz_scheme_sizes(scheme, rows, cols, &sizes);
+    if (result != QZ_OK)
+        return result;
+    if (!strides_fit(packed, &sizes, rows))
+        return QZ_ERROR_ARGUMENT;
+    struct job job;
+    job.kernels = &qz_kernels_scalar;
+    job.packed = packed;
+    job.scale_dtype = scheme->scale_dtype;
+    job.grid = qz_scheme_grid(scheme, QZ_DEFAULT);
+    for (uint64_t r = 0; r < rows && cols; r++) {
+        uint64_t bad = UINT64_MAX;
+        float value = 0.0f;
+        for (uint64_t g = 0; g < sizes.row_groups && bad == UINT64_MAX; g++) {
+            float scale, zero = 0.0f;
+            load_groups(&job, r, g, 1, &scale, &zero);
+            if (!qz_is_finite(scale) || !qz_is_finite(zero)) {
+                bad = g;
+                value = qz_is_finite(scale) ? zero : scale;
+            }
+        }
+        int padding = cols % 2 ? code_at(codes_at(&job, r, 0), cols) : 0;
+        if (scheme->zero == QZ_ZERO_UINT4 && sizes.row_groups % 2)
+            padding |= code_at((const uint8_t *)zeros_at(&job, r), sizes.row_groups);
+        if (padding && bad == UINT64_MAX) {
+            bad = sizes.row_groups - 1;
+            value = (float)padding;
+        }
+        if (bad != UINT64_MAX) {
+            if (detail) {
+                detail->group = r * sizes.row_groups + bad;
+                detail->value = (double)value;
+            }
+            return QZ_ERROR_PACKED;
+        }
+    }
+    return QZ_OK;
+}

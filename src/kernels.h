@@ -1,0 +1,156 @@
+/*
+ * kernels.h - the contract between the drivers (quantize.c, group.c) and the inner loops
+ *
+ * A kernel set is a table of functions for one instruction set. scalar.c is the specification: every other set
+ * returns the same bits for the same input. Kernels allocate nothing, keep no state, accept any alignment, never touch
+ * a byte outside the ranges they are given, and run with the default floating-point environment (fpenv.h).
+ */
+#ifndef QZ_KERNELS_H
+#define QZ_KERNELS_H
+
+#include "quantize.h"
+
+/* CPU features a set may need, found by dispatch.c. */
+enum {
+    QZ_CPU_AVX2 = 1 << 0,   /* AVX2, FMA, F16C */
+    QZ_CPU_AVX512 = 1 << 1, /* AVX-512 F, CD, BW, DQ, VL, VBMI */
+    QZ_CPU_NEON = 1 << 2    /* AArch64 */
+};
+
+/*
+ * Whole-array codes for float32 input. The rule, code = clamp(rint(x / scale) + zero_point) in double, is monotone in
+ * x, so it is fully described by the smallest float that reaches each code. A kernel guesses the code by float32
+ * arithmetic, at most one too low, and one comparison makes it exact:
+ *
+ *     guess = trunc((x - middle) * inverse + bias)            in 0..15, is index or index - 1
+ *     index = guess + (x >= next[guess])                      next[i]: the least x of index i + 1; next[15] = +inf
+ *     code = index - 8
+ *
+ * `exact` is 0 when the scale is so small or large that float32 cannot guess; kernels then are not called and the
+ * scalar rule is used directly.
+ */
+struct qz_steps {
+    double scale, zero_point;
+    float next[16];
+    float middle, inverse, bias;
+    int exact;
+};
+
+/* How the scale of a group follows from its range: see fit in scalar.c. */
+struct qz_fit {
+    qz_method method;
+    qz_zero zero;
+    qz_dtype scale_dtype;
+};
+
+/* What fit noticed in at least one group; the caller looks closer. */
+enum {
+    QZ_FIT_TIE = 1,  /* QZ_ABSMAX: max == -min != 0, so the order of the elements decides; min was taken */
+    QZ_FIT_TINY = 2, /* |scale| is below the least normal number of its type (0 included) */
+    QZ_FIT_HUGE = 4  /* |scale| > 2^120 or a scale or offset became infinite */
+};
+
+/* How values become codes within their group. */
+struct qz_grid {
+    qz_zero zero;
+    int lo, hi; /* ends of the code range */
+};
+
+/* Sums of squares over at most QZ_SUMS_MAX elements: element i goes to lane i % 32, lanes grow by fused multiply-add. */
+enum { QZ_SUMS_LANES = 32, QZ_SUMS_MAX = 8192 };
+
+struct qz_sums {
+    float signal[QZ_SUMS_LANES]; /* sum of x^2 */
+    float error[QZ_SUMS_LANES];  /* sum of (x - y)^2 */
+    float max_error;             /* max |x - y| */
+};
+
+struct qz_kernels {
+    const char *name;
+    uint32_t needs;
+
+    /* Smallest and largest of n > 0 values to range[0] and range[1]. Nonzero if any is NaN or infinite; range is then
+     * meaningless. The sign of a zero is unspecified. */
+    int (*range_f32)(const float *x, size_t n, float range[2]);
+    int (*range_f64)(const double *x, size_t n, double range[2]);
+
+    /* Whole-array codes. */
+    void (*codes_f32)(const float *x, size_t n, const struct qz_steps *steps, int8_t *codes);
+    void (*codes_f64)(const double *x, size_t n, double scale, double zero_point, int8_t *codes);
+
+    /* dst[i] = table[codes[i] & 15]; nonzero if any code is outside -8..7. */
+    int (*decode_f32)(const int8_t *codes, size_t n, const float table[16], float *dst);
+    int (*decode_f64)(const int8_t *codes, size_t n, const double table[16], double *dst);
+
+    /* Two codes a byte; pack returns nonzero if any code is outside -8..7. n may be odd. */
+    int (*pack)(const int8_t *codes, size_t n, uint8_t *packed);
+    void (*unpack)(const uint8_t *packed, size_t n, int8_t *codes);
+
+    /* Conversions, rounding to nearest even; a NaN becomes quiet and keeps its upper payload. f32_from_f64 returns
+     * nonzero if any result is NaN or infinite. */
+    void (*f32_from_f16)(const uint16_t *src, size_t n, float *dst);
+    void (*f32_from_bf16)(const uint16_t *src, size_t n, float *dst);
+    int (*f32_from_f64)(const double *src, size_t n, float *dst);
+    void (*f16_from_f32)(const float *src, size_t n, uint16_t *dst);
+    void (*bf16_from_f32)(const float *src, size_t n, uint16_t *dst);
+
+    /* dst[r * dst_stride + c] = src[c * src_stride + r] for r < rows, c < cols. */
+    void (*transpose)(const float *src, ptrdiff_t src_stride, size_t rows, size_t cols, float *dst,
+                      ptrdiff_t dst_stride);
+
+    /* memcpy with stores that bypass the cache where the machine has them. */
+    void (*stream)(void *dst, const void *src, size_t bytes);
+
+    /*
+     * Groups: n > 0 floats, one group after another, the last one possibly shorter; (n - 1) / group_size + 1 of them.
+     * Codes start with the low half of a byte; when n is odd the last upper half is written as 0.
+     */
+
+    /* Range of each group; nonzero if any value is NaN or infinite, min and max then are meaningless. */
+    int (*group_range)(const float *x, size_t n, size_t group_size, float *min, float *max);
+
+    /* Scale as stored, 1 / scale (0 where it is not normal: codes then come from the exact rule) and zero or offset
+     * of each group. Returns QZ_FIT_ flags. `zero` is not touched for QZ_ZERO_NONE. */
+    unsigned (*fit)(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
+                    float *inverse, float *zero);
+
+    /* Codes of each group; returns how many were clipped. */
+    size_t (*group_codes)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
+                          const float *inverse, const float *zero, uint8_t *packed);
+
+    /* Values of each group. */
+    void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
+                         const float *scale, const float *zero, float *dst);
+
+    /* Adds to sums, n <= QZ_SUMS_MAX; element 0 goes to lane 0. */
+    void (*error)(const float *x, const float *y, size_t n, struct qz_sums *sums);
+};
+
+/* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */
+extern const struct qz_kernels *const qz_kernel_list[];
+extern const struct qz_kernels qz_kernels_scalar;
+extern const struct qz_kernels qz_kernels_avx2;
+extern const struct qz_kernels qz_kernels_avx512;
+extern const struct qz_kernels qz_kernels_neon;
+
+/* QZ_CPU_ bits of this machine. */
+uint32_t qz_cpu_features(void);
+
+/* The set in use, or NULL if QUANTIZE_KERNELS cannot be honoured. */
+const struct qz_kernels *qz_kernels_active(void);
+
+/* The exact rule for a group whose scale is not normal or is huge, in double: the code in lo..hi whose value is finite.
+ * Also the plainest statement of what a code is. *clipped is raised by one if the code was clipped. */
+int qz_exact_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped);
+
+/* scale * (code - zero) or scale * code + offset, each operation rounded to float32. */
+static inline float qz_value(int code, float scale, float zero, qz_zero kind)
+{
+    if (kind == QZ_ZERO_OFFSET) {
+        float product = scale * (float)code;
+        return product + zero;
+    }
+    return kind == QZ_ZERO_UINT4 ? scale * ((float)code - zero) : scale * (float)code;
+}
+
+#endif

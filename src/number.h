@@ -1,0 +1,80 @@
+/*
+ * number.h - float16 and bfloat16 by integer arithmetic, the same on every machine
+ */
+#ifndef QZ_NUMBER_H
+#define QZ_NUMBER_H
+
+#include <stdint.h>
+#include <string.h>
+
+static inline uint32_t qz_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static inline float qz_float(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline int qz_is_finite(float x)
+{
+    return (qz_bits(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+static inline int qz_is_finite_f64(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7ff0000000000000u) != 0x7ff0000000000000u;
+}
+
+static inline float qz_f32_from_f16(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000u) << 16, exponent = half >> 10 & 31, mantissa = half & 0x3ffu;
+    if (exponent == 31) /* infinity, or NaN made quiet */
+        return qz_float(sign | 0x7f800000u | mantissa << 13 | (mantissa ? 0x400000u : 0));
+    if (exponent == 0) { /* subnormal: an exact multiple of 2^-24 */
+        float magnitude = (float)(int)mantissa * 0x1p-24f;
+        return qz_float(sign | qz_bits(magnitude));
+    }
+    return qz_float(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+static inline uint16_t qz_f16_from_f32(float x)
+{
+    uint32_t bits = qz_bits(x), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) /* NaN */
+        return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+    if (magnitude >= 0x477ff000u) /* 65520 and above round to infinity */
+        return (uint16_t)(sign | 0x7c00u);
+    if (magnitude < 0x38800000u) { /* below 2^-14: adding 0.5 leaves a multiple of 2^-24 in the low bits, rounded */
+        float shifted = qz_float(magnitude) + 0.5f;
+        return (uint16_t)(sign | (qz_bits(shifted) - 0x3f000000u));
+    }
+    /* Drop 13 bits, ties to even; a carry may run into the exponent, as it should. */
+    uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1);
+    return (uint16_t)(sign | (rounded - 0x38000000u) >> 13);
+}
+
+static inline float qz_f32_from_bf16(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        bits |= 0x400000u;
+    return qz_float(bits);
+}
+
+static inline uint16_t qz_bf16_from_f32(float x)
+{
+    uint32_t bits = qz_bits(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+#endif

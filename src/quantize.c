@@ -1,0 +1,481 @@
+/*
+ * quantize.c - one scale for a whole array: the rules, and the work cut into slices and chunks
+ */
+#include "fpenv.h"
+#include "kernels.h"
+#include "number.h"
+#include "pool.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+    CHUNK = 4096,          /* elements handled at a time: 16 KiB of floats, half of a small first-level cache */
+    SLICE_LEAST = 1 << 15, /* elements worth a slice of their own */
+    SLICE_UNIT = 64        /* slices start at multiples of this: whole bytes of codes, whole cache lines of output */
+};
+
+/* Output larger than this leaves through non-temporal stores. It would not stay in cache, and ordinary stores
+ * would first read every line they are about to overwrite. */
+static const size_t stream_bytes = 16u << 20;
+
+/* ---- small public functions ---------------------------------------------------------------------------------- */
+
+const char *qz_version(void)
+{
+    return QZ_VERSION;
+}
+
+const char *qz_result_text(qz_result result)
+{
+    static const char *const texts[] = {
+        [QZ_OK] = "done",
+        [QZ_ERROR_ARGUMENT] = "a parameter has no meaning here",
+        [QZ_ERROR_NONFINITE] = "the input holds NaN or infinity",
+        [QZ_ERROR_CODE] = "a code lies outside its range",
+        [QZ_ERROR_RANGE] = "a value does not fit the type it must become",
+        [QZ_ERROR_SCALE] = "a scale or offset does not fit its stored type",
+        [QZ_ERROR_SIZE] = "a size is beyond what memory can hold",
+        [QZ_ERROR_MEMORY] = "out of memory, or a thread could not be started",
+        [QZ_ERROR_KERNELS] = "QUANTIZE_KERNELS names a kernel set that is unknown or that this CPU lacks",
+        [QZ_ERROR_PACKED] = "packed data breaks its format",
+    };
+    size_t i = (size_t)result;
+    return i < sizeof texts / sizeof texts[0] ? texts[i] : "unknown result";
+}
+
+size_t qz_dtype_size(qz_dtype dtype)
+{
+    switch (dtype) {
+    case QZ_F32:
+        return 4;
+    case QZ_F64:
+        return 8;
+    case QZ_F16:
+    case QZ_BF16:
+        return 2;
+    }
+    return 0;
+}
+
+const char *qz_dtype_name(qz_dtype dtype)
+{
+    switch (dtype) {
+    case QZ_F32:
+        return "float32";
+    case QZ_F64:
+        return "float64";
+    case QZ_F16:
+        return "float16";
+    case QZ_BF16:
+        return "bfloat16";
+    }
+    return NULL;
+}
+
+size_t qz_packed_bytes(size_t n)
+{
+    return n / 2 + n % 2;
+}
+
+/* ---- slices -------------------------------------------------------------------------------------------------- */
+
+/* One call's work: what all slices share, and what each found. */
+struct job {
+    const struct qz_kernels *kernels;
+    const void *src;
+    qz_dtype dtype;
+    size_t n;
+    size_t slices;
+    int stream; /* output leaves through non-temporal stores */
+
+    struct qz_steps steps; /* encoding */
+    float table_f32[16];   /* decoding, by code & 15 */
+    double table_f64[16];
+
+    void *dst;
+    double min[QZ_SLICES_MAX], max[QZ_SLICES_MAX];
+    int bad[QZ_SLICES_MAX];
+};
+
+static size_t slice_start(const struct job *job, size_t i)
+{
+    if (i == job->slices)
+        return job->n;
+    return (size_t)qz_slice_start(job->n / SLICE_UNIT, job->slices, i) * SLICE_UNIT;
+}
+
+static void set_slices(struct job *job, size_t n, size_t output_bytes)
+{
+    job->n = n;
+    job->slices = n / SLICE_LEAST;
+    job->slices = job->slices < 1 ? 1 : job->slices > QZ_SLICES_MAX ? QZ_SLICES_MAX : job->slices;
+    job->stream = output_bytes > stream_bytes;
+}
+
+/* Runs a function on every slice, in the default floating-point environment on whichever thread. */
+struct call {
+    struct job *job;
+    void (*work)(struct job *job, size_t slice, size_t start, size_t end);
+};
+
+static void run_slice(void *context, size_t i)
+{
+    struct call *call = context;
+    qz_fp_state state = qz_fp_enter();
+    call->work(call->job, i, slice_start(call->job, i), slice_start(call->job, i + 1));
+    qz_fp_leave(state);
+}
+
+static void run(struct job *job, qz_pool *pool, void (*work)(struct job *, size_t, size_t, size_t))
+{
+    struct call call = {job, work};
+    qz_pool_run(pool, job->slices, run_slice, &call);
+}
+
+static int any_bad(const struct job *job)
+{
+    int bad = 0;
+    for (size_t i = 0; i < job->slices; i++)
+        bad |= job->bad[i];
+    return bad;
+}
+
+/* Elements [i, i + n) of a source that is not float64, as float32: in place, or converted into buffer. */
+static const float *as_f32(const struct job *job, size_t i, size_t n, float *buffer)
+{
+    if (job->dtype == QZ_F32)
+        return (const float *)job->src + i;
+    if (job->dtype == QZ_F16)
+        job->kernels->f32_from_f16((const uint16_t *)job->src + i, n, buffer);
+    else
+        job->kernels->f32_from_bf16((const uint16_t *)job->src + i, n, buffer);
+    return buffer;
+}
+
+/* ---- quantize ------------------------------------------------------------------------------------------------ */
+
+static void find_range(struct job *job, size_t slice, size_t start, size_t end)
+{
+    double min = DBL_MAX, max = -DBL_MAX;
+    int bad = 0;
+    float buffer[CHUNK];
+    for (size_t i = start; i < end; i += CHUNK) {
+        size_t n = end - i < CHUNK ? end - i : CHUNK;
+        double range[2];
+        if (job->dtype == QZ_F64) {
+            bad |= job->kernels->range_f64((const double *)job->src + i, n, range);
+        } else {
+            float narrow[2];
+            bad |= job->kernels->range_f32(as_f32(job, i, n, buffer), n, narrow);
+            range[0] = narrow[0];
+            range[1] = narrow[1];
+        }
+        min = range[0] < min ? range[0] : min;
+        max = range[1] > max ? range[1] : max;
+    }
+    job->min[slice] = min;
+    job->max[slice] = max;
+    job->bad[slice] = bad;
+}
+
+static void write_codes(struct job *job, size_t slice, size_t start, size_t end)
+{
+    (void)slice;
+    float buffer[CHUNK];
+    int8_t staged[CHUNK];
+    for (size_t i = start; i < end; i += CHUNK) {
+        size_t n = end - i < CHUNK ? end - i : CHUNK;
+        int8_t *codes = (int8_t *)job->dst + i, *to = job->stream ? staged : codes;
+        if (job->dtype == QZ_F64)
+            job->kernels->codes_f64((const double *)job->src + i, n, job->steps.scale, job->steps.zero_point, to);
+        else if (job->steps.exact)
+            job->kernels->codes_f32(as_f32(job, i, n, buffer), n, &job->steps, to);
+        else
+            qz_kernels_scalar.codes_f32(as_f32(job, i, n, buffer), n, &job->steps, to);
+        if (job->stream)
+            job->kernels->stream(codes, staged, n);
+    }
+}
+
+/* (max - min) / 15 and the zero point, as if doubles had no largest value. */
+static void minmax_scale(double min, double max, double *scale, double *zero_point)
+{
+    /* A sixteenth of anything keeps all that follows finite; it is exact for values this large. */
+    double shrink = max - min > 0x1p1000 || fabs(max + min) > 0x1p1000 ? 0x1p-4 : 1.0;
+    min *= shrink;
+    max *= shrink;
+    double span = max - min, step = span / 15.0;
+    double zero = rint(-0.5 - 7.5 * (max + min) / span);
+    step /= shrink;
+
+    if (step < DBL_MIN) {
+        /* A subnormal step has few digits, or none. It must still reach both ends from the zero point: round it up
+         * if it falls visibly short, and place zero by it instead of by the ratio of the ends. */
+        if (step == 0.0 || span - 15.0 * step > step * 0x1p-20)
+            step = nextafter(step, DBL_MAX);
+        double least = -8.0 - rint(min / step), most = 7.0 - rint(max / step);
+        if (least <= most)
+            zero = zero < least ? least : zero > most ? most : zero;
+        else
+            zero = rint(0.5 * (least + most));
+    }
+    *scale = step;
+    *zero_point = zero + 0.0; /* never -0 */
+}
+
+static double absmax7_scale(double min, double max)
+{
+    double most = max > -min ? max : -min, step = most / 7.0;
+    if (step < DBL_MIN && (step == 0.0 || most - 7.0 * step > step * 0x1p-20))
+        step = nextafter(step, DBL_MAX);
+    return step;
+}
+
+static int code_reaches(float x, const struct qz_steps *steps, int code)
+{
+    return rint((double)x / steps->scale) + steps->zero_point >= code;
+}
+
+/* Fills in what float32 kernels need (kernels.h). */
+static void prepare_steps(struct qz_steps *steps, double min, double max)
+{
+    /* Within these bounds float32 holds inverse and every product with room to spare. */
+    steps->exact = steps->scale >= 0x1p-100 && steps->scale <= 0x1p100;
+    if (!steps->exact)
+        return;
+    steps->middle = (float)(0.5 * min + 0.5 * max);
+    steps->inverse = (float)(1.0 / steps->scale);
+    /* Float32 errs by less than 2^-17 of a step for |x - middle| <= 8 steps; guess 2^-10 low to be never too high. */
+    steps->bias = (float)((double)steps->middle / steps->scale + steps->zero_point + 8.5 - 0x1p-10);
+    for (int i = 0; i < 15; i++) {
+        int code = i - 7; /* the code of index i + 1 */
+        float x = (float)((code - 0.5 - steps->zero_point) * steps->scale);
+        while (code_reaches(x, steps, code))
+            x = nextafterf(x, -FLT_MAX);
+        while (!code_reaches(x, steps, code))
+            x = nextafterf(x, FLT_MAX);
+        steps->next[i] = x;
+    }
+    steps->next[15] = INFINITY;
+}
+
+/* First index and count of NaN and infinities. */
+static void locate_nonfinite(const struct job *job, qz_detail *detail)
+{
+    if (!detail)
+        return;
+    detail->count = 0;
+    for (size_t i = 0; i < job->n; i++) {
+        float buffer;
+        double x = job->dtype == QZ_F64 ? ((const double *)job->src)[i] : (double)*as_f32(job, i, 1, &buffer);
+        if (!qz_is_finite_f64(x) && detail->count++ == 0) {
+            detail->index = i;
+            detail->value = x;
+        }
+    }
+}
+
+static QZ_NOINLINE qz_result quantize(struct job *job, qz_method method, double *scale, double *zero_point,
+                                      qz_pool *pool, qz_detail *detail)
+{
+    *scale = 1.0;
+    *zero_point = 0.0;
+    if (job->n == 0)
+        return QZ_OK;
+    run(job, pool, find_range);
+    if (any_bad(job)) {
+        locate_nonfinite(job, detail);
+        return QZ_ERROR_NONFINITE;
+    }
+    double min = job->min[0], max = job->max[0];
+    for (size_t i = 1; i < job->slices; i++) {
+        min = job->min[i] < min ? job->min[i] : min;
+        max = job->max[i] > max ? job->max[i] : max;
+    }
+    if (min == max && (method == QZ_MINMAX || min == 0.0)) {
+        *zero_point = 0.0 - min;
+        memset(job->dst, 0, job->n);
+        return QZ_OK;
+    }
+    if (method == QZ_MINMAX)
+        minmax_scale(min, max, scale, zero_point);
+    else
+        *scale = absmax7_scale(min, max);
+    job->steps.scale = *scale;
+    job->steps.zero_point = *zero_point;
+    prepare_steps(&job->steps, min, max);
+    run(job, pool, write_codes);
+    return QZ_OK;
+}
+
+qz_result qz_quantize_i4(const void *src, qz_dtype dtype, size_t n, qz_method method, int8_t *codes, double *scale,
+                         double *zero_point, qz_pool *pool, qz_detail *detail)
+{
+    if (qz_dtype_size(dtype) == 0 || (method != QZ_MINMAX && method != QZ_ABSMAX7))
+        return QZ_ERROR_ARGUMENT;
+    struct job job;
+    job.kernels = qz_kernels_active();
+    if (!job.kernels)
+        return QZ_ERROR_KERNELS;
+    job.src = src;
+    job.dtype = dtype;
+    job.dst = codes;
+    set_slices(&job, n, n);
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = quantize(&job, method, scale, zero_point, pool, detail);
+    qz_fp_leave(state);
+    return result;
+}
+
+/* ---- dequantize ---------------------------------------------------------------------------------------------- */
+
+static void write_values(struct job *job, size_t slice, size_t start, size_t end)
+{
+    union {
+        float f32[CHUNK];
+        double f64[CHUNK / 2];
+    } staged;
+    size_t chunk = job->dtype == QZ_F32 ? CHUNK : CHUNK / 2;
+    int bad = 0;
+    for (size_t i = start; i < end; i += chunk) {
+        size_t n = end - i < chunk ? end - i : chunk;
+        const int8_t *codes = (const int8_t *)job->src + i;
+        if (job->dtype == QZ_F32) {
+            float *dst = (float *)job->dst + i;
+            bad |= job->kernels->decode_f32(codes, n, job->table_f32, job->stream ? staged.f32 : dst);
+            if (job->stream)
+                job->kernels->stream(dst, staged.f32, n * sizeof *dst);
+        } else {
+            double *dst = (double *)job->dst + i;
+            bad |= job->kernels->decode_f64(codes, n, job->table_f64, job->stream ? staged.f64 : dst);
+            if (job->stream)
+                job->kernels->stream(dst, staged.f64, n * sizeof *dst);
+        }
+    }
+    job->bad[slice] = bad;
+}
+
+/* First index, count and value of codes outside -8..7. */
+static qz_result locate_codes(const int8_t *codes, size_t n, qz_detail *detail)
+{
+    if (detail) {
+        detail->count = 0;
+        for (size_t i = 0; i < n; i++)
+            if ((codes[i] < -8 || codes[i] > 7) && detail->count++ == 0) {
+                detail->index = i;
+                detail->value = codes[i];
+            }
+    }
+    return QZ_ERROR_CODE;
+}
+
+/* Fills the tables. Returns a bit, by code & 15, for each value that is beyond the range of `dtype`. */
+static QZ_NOINLINE unsigned fill_tables(struct job *job, double scale, double zero_point)
+{
+    unsigned beyond = 0;
+    for (int i = 0; i < 16; i++) {
+        int code = i < 8 ? i : i - 16;
+        double value = (code - zero_point) * scale;
+        /* Halfway between FLT_MAX and 2^128 rounds up to infinity. */
+        int fits = qz_is_finite_f64(value) && (job->dtype == QZ_F64 || fabs(value) < 0x1.ffffffp127);
+        job->table_f64[i] = value;
+        job->table_f32[i] = fits ? (float)value : 0.0f;
+        if (!fits)
+            beyond |= 1u << i;
+    }
+    return beyond;
+}
+
+qz_result qz_dequantize_i4(const int8_t *codes, size_t n, double scale, double zero_point, void *dst, qz_dtype dtype,
+                           qz_pool *pool, qz_detail *detail)
+{
+    if ((dtype != QZ_F32 && dtype != QZ_F64) || !(scale > 0.0) || !qz_is_finite_f64(scale) ||
+        !qz_is_finite_f64(zero_point))
+        return QZ_ERROR_ARGUMENT;
+    struct job job;
+    job.kernels = qz_kernels_active();
+    if (!job.kernels)
+        return QZ_ERROR_KERNELS;
+    if (n == 0)
+        return QZ_OK;
+    job.src = codes;
+    job.dtype = dtype;
+    job.dst = dst;
+    set_slices(&job, n, n > SIZE_MAX / 8 ? SIZE_MAX : n * qz_dtype_size(dtype));
+    qz_fp_state state = qz_fp_enter();
+    unsigned beyond = fill_tables(&job, scale, zero_point);
+    qz_fp_leave(state);
+    run(&job, pool, write_values);
+    if (any_bad(&job))
+        return locate_codes(codes, n, detail);
+    if (beyond) {
+        uint64_t count = 0;
+        for (size_t i = 0; i < n; i++)
+            if (beyond >> (codes[i] & 15) & 1 && count++ == 0 && detail) {
+                detail->index = i;
+                detail->value = job.table_f64[codes[i] & 15];
+            }
+        if (detail)
+            detail->count = count;
+        if (count)
+            return QZ_ERROR_RANGE;
+    }
+    return QZ_OK;
+}
+
+/* ---- pack and unpack ----------------------------------------------------------------------------------------- */
+
+static void pack_slice(struct job *job, size_t slice, size_t start, size_t end)
+{
+    uint8_t staged[CHUNK];
+    int bad = 0;
+    for (size_t i = start; i < end; i += 2 * CHUNK) {
+        size_t n = end - i < 2 * CHUNK ? end - i : 2 * CHUNK;
+        uint8_t *packed = (uint8_t *)job->dst + i / 2;
+        bad |= job->kernels->pack((const int8_t *)job->src + i, n, job->stream ? staged : packed);
+        if (job->stream)
+            job->kernels->stream(packed, staged, qz_packed_bytes(n));
+    }
+    job->bad[slice] = bad;
+}
+
+static void unpack_slice(struct job *job, size_t slice, size_t start, size_t end)
+{
+    (void)slice;
+    int8_t staged[2 * CHUNK];
+    for (size_t i = start; i < end; i += 2 * CHUNK) {
+        size_t n = end - i < 2 * CHUNK ? end - i : 2 * CHUNK;
+        int8_t *codes = (int8_t *)job->dst + i;
+        job->kernels->unpack((const uint8_t *)job->src + i / 2, n, job->stream ? staged : codes);
+        if (job->stream)
+            job->kernels->stream(codes, staged, n);
+    }
+}
+
+qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *pool, qz_detail *detail)
+{
+    struct job job;
+    job.kernels = qz_kernels_active();
+    if (!job.kernels)
+        return QZ_ERROR_KERNELS;
+    job.src = codes;
+    job.dst = packed;
+    set_slices(&job, n, n / 2);
+    run(&job, pool, pack_slice);
+    return any_bad(&job) ? locate_codes(codes, n, detail) : QZ_OK;
+}
+
+qz_result qz_unpack_i4(const uint8_t *packed, size_t n, int8_t *codes, qz_pool *pool)
+{
+    struct job job;
+    job.kernels = qz_kernels_active();
+    if (!job.kernels)
+        return QZ_ERROR_KERNELS;
+    job.src = packed;
+    job.dst = codes;
+    set_slices(&job, n, n);
+    run(&job, pool, unpack_slice);
+    return QZ_OK;
+}

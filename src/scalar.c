@@ -1,0 +1,307 @@
+/*
+ * scalar.c - every kernel in plain C: the specification
+ *
+ * Written to be obviously right. The other sets are tested against it bit for bit; it shares no code with them. It
+ * must be compiled without contraction of a * b + c (-ffp-contract=off); where an operation is fused, it says fmaf.
+ */
+#include "kernels.h"
+#include "number.h"
+
+#include <float.h>
+#include <math.h>
+
+/* ---- whole arrays -------------------------------------------------------------------------------------------- */
+
+static int range_f32(const float *x, size_t n, float range[2])
+{
+    float min = x[0], max = x[0];
+    int bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        bad |= !qz_is_finite(x[i]);
+        min = x[i] < min ? x[i] : min;
+        max = x[i] > max ? x[i] : max;
+    }
+    range[0] = min;
+    range[1] = max;
+    return bad;
+}
+
+static int range_f64(const double *x, size_t n, double range[2])
+{
+    double min = x[0], max = x[0];
+    int bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        bad |= !qz_is_finite_f64(x[i]);
+        min = x[i] < min ? x[i] : min;
+        max = x[i] > max ? x[i] : max;
+    }
+    range[0] = min;
+    range[1] = max;
+    return bad;
+}
+
+static int8_t whole_array_code(double x, double scale, double zero_point)
+{
+    double code = rint(x / scale) + zero_point;
+    return (int8_t)(code < -8 ? -8 : code > 7 ? 7 : code);
+}
+
+static void codes_f32(const float *x, size_t n, const struct qz_steps *steps, int8_t *codes)
+{
+    for (size_t i = 0; i < n; i++)
+        codes[i] = whole_array_code((double)x[i], steps->scale, steps->zero_point);
+}
+
+static void codes_f64(const double *x, size_t n, double scale, double zero_point, int8_t *codes)
+{
+    for (size_t i = 0; i < n; i++)
+        codes[i] = whole_array_code(x[i], scale, zero_point);
+}
+
+static int decode_f32(const int8_t *codes, size_t n, const float table[16], float *dst)
+{
+    int bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        bad |= codes[i] < -8 || codes[i] > 7;
+        dst[i] = table[codes[i] & 15];
+    }
+    return bad;
+}
+
+static int decode_f64(const int8_t *codes, size_t n, const double table[16], double *dst)
+{
+    int bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        bad |= codes[i] < -8 || codes[i] > 7;
+        dst[i] = table[codes[i] & 15];
+    }
+    return bad;
+}
+
+static int pack(const int8_t *codes, size_t n, uint8_t *packed)
+{
+    int bad = 0;
+    for (size_t i = 0; i < n; i += 2) {
+        int low = codes[i], high = i + 1 < n ? codes[i + 1] : 0;
+        bad |= low < -8 || low > 7 || high < -8 || high > 7;
+        packed[i / 2] = (uint8_t)((low & 15) | (high & 15) << 4);
+    }
+    return bad;
+}
+
+static void unpack(const uint8_t *packed, size_t n, int8_t *codes)
+{
+    for (size_t i = 0; i < n; i++) {
+        int code = packed[i / 2] >> (i % 2 * 4) & 15;
+        codes[i] = (int8_t)(code < 8 ? code : code - 16);
+    }
+}
+
+/* ---- conversions and moves ----------------------------------------------------------------------------------- */
+
+static void f32_from_f16(const uint16_t *src, size_t n, float *dst)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = qz_f32_from_f16(src[i]);
+}
+
+static void f32_from_bf16(const uint16_t *src, size_t n, float *dst)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = qz_f32_from_bf16(src[i]);
+}
+
+static int f32_from_f64(const double *src, size_t n, float *dst)
+{
+    int bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        dst[i] = (float)src[i];
+        bad |= !qz_is_finite(dst[i]);
+    }
+    return bad;
+}
+
+static void f16_from_f32(const float *src, size_t n, uint16_t *dst)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = qz_f16_from_f32(src[i]);
+}
+
+static void bf16_from_f32(const float *src, size_t n, uint16_t *dst)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = qz_bf16_from_f32(src[i]);
+}
+
+static void transpose(const float *src, ptrdiff_t src_stride, size_t rows, size_t cols, float *dst,
+                      ptrdiff_t dst_stride)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++)
+            dst[(ptrdiff_t)r * dst_stride + (ptrdiff_t)c] = src[(ptrdiff_t)c * src_stride + (ptrdiff_t)r];
+}
+
+static void stream(void *dst, const void *src, size_t bytes)
+{
+    memcpy(dst, src, bytes);
+}
+
+/* ---- groups -------------------------------------------------------------------------------------------------- */
+
+static int group_range(const float *x, size_t n, size_t group_size, float *min, float *max)
+{
+    int bad = 0;
+    for (size_t i = 0, g = 0; i < n; i += group_size, g++) {
+        size_t length = n - i < group_size ? n - i : group_size;
+        float range[2];
+        bad |= range_f32(x + i, length, range);
+        min[g] = range[0];
+        max[g] = range[1];
+    }
+    return bad;
+}
+
+/* x after a trip through the type in which scales and offsets are stored. */
+static float stored(float x, qz_dtype dtype)
+{
+    switch (dtype) {
+    case QZ_F16:
+        return qz_f32_from_f16(qz_f16_from_f32(x));
+    case QZ_BF16:
+        return qz_f32_from_bf16(qz_bf16_from_f32(x));
+    default:
+        return x;
+    }
+}
+
+static float least_normal(qz_dtype dtype)
+{
+    return dtype == QZ_F16 ? 0x1p-14f : FLT_MIN;
+}
+
+/*
+ * Adding 0.0f turns -0 into +0: the sign of a zero range is unspecified, the sign of a stored zero is not. Halves
+ * keep differences of huge values finite. Divisions by 7 and 7.5 are true divisions.
+ */
+static unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
+                    float *inverse, float *zero)
+{
+    unsigned flags = 0;
+    for (size_t g = 0; g < groups; g++) {
+        float lo = min[g], hi = max[g], s;
+        if (rule->method == QZ_ABSMAX) {
+            s = (hi > -lo ? hi : lo) * -0.125f + 0.0f;
+            if (hi == -lo && hi != 0)
+                flags |= QZ_FIT_TIE;
+        } else if (rule->method == QZ_ABSMAX7) {
+            s = (hi > -lo ? hi : -lo) / 7.0f + 0.0f;
+        } else if (rule->zero == QZ_ZERO_UINT4) {
+            lo = lo < 0 ? lo : 0;
+            hi = hi > 0 ? hi : 0;
+            s = (hi * 0.5f - lo * 0.5f) / 7.5f;
+        } else {
+            float offset = stored(lo + 0.0f, rule->scale_dtype);
+            float above = hi * 0.5f - offset * 0.5f, below = lo * 0.5f - offset * 0.5f;
+            s = (fabsf(above) >= fabsf(below) ? above : below) / 7.5f + 0.0f;
+            zero[g] = offset;
+            if (!qz_is_finite(offset))
+                flags |= QZ_FIT_HUGE;
+        }
+        s = stored(s, rule->scale_dtype);
+        int normal = fabsf(s) >= FLT_MIN && fabsf(s) <= 0x1p120f;
+        scale[g] = s;
+        inverse[g] = normal ? 1.0f / s : 0.0f;
+        if (fabsf(s) < least_normal(rule->scale_dtype))
+            flags |= QZ_FIT_TINY;
+        if (!(fabsf(s) <= 0x1p120f))
+            flags |= QZ_FIT_HUGE;
+        if (rule->zero == QZ_ZERO_UINT4) {
+            float z = rintf(-lo * inverse[g]);
+            zero[g] = (z > 0 ? z : 0) < 15 ? (z > 0 ? z : 0) : 15;
+        }
+    }
+    return flags;
+}
+
+static void put_code(uint8_t *packed, size_t i, int code)
+{
+    if (i % 2)
+        packed[i / 2] = (uint8_t)(packed[i / 2] | (code & 15) << 4);
+    else
+        packed[i / 2] = (uint8_t)(code & 15);
+}
+
+static size_t group_codes(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
+                          const float *inverse, const float *zero, uint8_t *packed)
+{
+    size_t clipped = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t g = i / group_size;
+        float steps = (grid->zero == QZ_ZERO_OFFSET ? x[i] - zero[g] : x[i]) * inverse[g];
+        int code = (int)rintf(steps) + (grid->zero == QZ_ZERO_UINT4 ? (int)zero[g] : 0);
+        clipped += code < grid->lo || code > grid->hi;
+        put_code(packed, i, code < grid->lo ? grid->lo : code > grid->hi ? grid->hi : code);
+    }
+    return clipped;
+}
+
+int qz_exact_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped)
+{
+    double steps = ((double)x - (grid->zero == QZ_ZERO_OFFSET ? (double)zero : 0.0)) / (double)scale;
+    double wanted = rint(steps) + (grid->zero == QZ_ZERO_UINT4 ? (double)zero : 0.0);
+    int code = wanted < grid->lo ? grid->lo : wanted > grid->hi ? grid->hi : (int)wanted;
+    *clipped += wanted < grid->lo || wanted > grid->hi;
+    /* Near the end of float32's range the nearest code's value may round to infinity: take the next one inwards. */
+    int origin = grid->zero == QZ_ZERO_UINT4 ? (int)zero : 0;
+    while (code != origin && !qz_is_finite(qz_value(code, scale, zero, grid->zero)))
+        code += code < origin ? 1 : -1;
+    return code;
+}
+
+static void group_decode(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
+                         const float *scale, const float *zero, float *dst)
+{
+    for (size_t i = 0; i < n; i++) {
+        int code = packed[i / 2] >> (i % 2 * 4) & 15;
+        if (grid->lo < 0 && code > 7)
+            code -= 16;
+        size_t g = i / group_size;
+        dst[i] = qz_value(code, scale[g], grid->zero == QZ_ZERO_NONE ? 0.0f : zero[g], grid->zero);
+    }
+}
+
+static void error(const float *x, const float *y, size_t n, struct qz_sums *sums)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t lane = i % QZ_SUMS_LANES;
+        float difference = x[i] - y[i];
+        sums->signal[lane] = fmaf(x[i], x[i], sums->signal[lane]);
+        sums->error[lane] = fmaf(difference, difference, sums->error[lane]);
+        sums->max_error = fabsf(difference) > sums->max_error ? fabsf(difference) : sums->max_error;
+    }
+}
+
+const struct qz_kernels qz_kernels_scalar = {
+    .name = "scalar",
+    .needs = 0,
+    .range_f32 = range_f32,
+    .range_f64 = range_f64,
+    .codes_f32 = codes_f32,
+    .codes_f64 = codes_f64,
+    .decode_f32 = decode_f32,
+    .decode_f64 = decode_f64,
+    .pack = pack,
+    .unpack = unpack,
+    .f32_from_f16 = f32_from_f16,
+    .f32_from_bf16 = f32_from_bf16,
+    .f32_from_f64 = f32_from_f64,
+    .f16_from_f32 = f16_from_f32,
+    .bf16_from_f32 = bf16_from_f32,
+    .transpose = transpose,
+    .stream = stream,
+    .group_range = group_range,
+    .fit = fit,
+    .group_codes = group_codes,
+    .group_decode = group_decode,
+    .error = error,
+};
