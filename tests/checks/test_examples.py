@@ -1,4 +1,4 @@
-"""The Python examples print what is written beside them, the demo holds, the examples in format.md are true."""
+"""The Python examples print what lies beside them, the demo holds, the examples in format.md are true."""
 
 import sys
 from collections.abc import Callable
