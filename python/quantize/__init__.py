@@ -1,0 +1,91 @@
+"""int4 for arrays: turn floating-point arrays into 4-bit arrays and work with them.
+
+* One scale for a whole array: :func:`quantize_to_int4` and :func:`dequantize_from_int4`, with
+  :func:`pack_int4_to_int8` and :func:`unpack_int8_to_int4` to store two codes in a byte.
+* A scale for each small group of values: :func:`quantize_array`, which returns a :class:`QuantizedArray`;
+  :func:`schemes` lists the representations.
+* :func:`compare` measures what was lost; :func:`save` and :func:`load` keep arrays in files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+from .errors import CodeError as CodeError
+from .errors import DtypeError as DtypeError
+from .errors import FormatError as FormatError
+from .errors import KernelsError as KernelsError
+from .errors import NonFiniteError as NonFiniteError
+from .errors import QuantizeError as QuantizeError
+from .errors import RangeError as RangeError
+from .errors import ScaleError as ScaleError
+from .errors import kernels_error as _kernels_error
+from .quantize import dequantize_from_int4 as dequantize_from_int4
+from .quantize import example as example
+from .quantize import pack_int4_to_int8 as pack_int4_to_int8
+from .quantize import quantize_to_int4 as quantize_to_int4
+from .quantize import unpack_int8_to_int4 as unpack_int8_to_int4
+
+if TYPE_CHECKING:
+    from .array import Comparison as Comparison
+    from .array import QuantizedArray as QuantizedArray
+    from .array import Stats as Stats
+    from .array import compare as compare
+    from .array import quantize_array as quantize_array
+    from .npz import load as load
+    from .npz import save as save
+    from .scheme import Scheme as Scheme
+    from .scheme import schemes as schemes
+
+# No __all__, on purpose: it would make Sphinx describe these names here and again where a page names one.
+# Nothing here may be called "quantize": that is the submodule of the documented functions.
+
+__version__ = _core.version
+
+# What is imported when it is first used: importing the package costs programs as little as it can.
+_LAZY = {
+    "Comparison": "array",
+    "QuantizedArray": "array",
+    "Scheme": "scheme",
+    "Stats": "array",
+    "compare": "array",
+    "load": "npz",
+    "quantize_array": "array",
+    "save": "npz",
+    "schemes": "scheme",
+}
+
+
+def kernels() -> str:
+    """Name the set of inner loops in use, "avx2" for example.
+
+    The best one that the CPU supports is chosen, unless the environment variable ``QUANTIZE_KERNELS`` names
+    another.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    KernelsError
+        When ``QUANTIZE_KERNELS`` names a set that is unknown or that this CPU lacks.
+    """
+    name = _core.kernels()
+    if name is None:
+        raise _kernels_error()
+    return name
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,86 @@
+"""What the C module offers; see _core.c. Arrays are contiguous or strided exactly as stated there."""
+
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+_Buffer = NDArray[Any]
+_Scheme = tuple[int, int, int, int, int]
+_Stats = tuple[int, float, float, float, int, int, int, int, int]
+
+class Failure(Exception):
+    args: tuple[int, int, int, int, float]
+
+version: Final[str]
+
+F32: Final[int]
+F64: Final[int]
+F16: Final[int]
+BF16: Final[int]
+DEFAULT: Final[int]
+MINMAX: Final[int]
+ABSMAX: Final[int]
+ABSMAX7: Final[int]
+INT4: Final[int]
+UINT4: Final[int]
+ZERO_NONE: Final[int]
+ZERO_UINT4: Final[int]
+ZERO_OFFSET: Final[int]
+REFUSE: Final[int]
+CLIP: Final[int]
+ERROR_ARGUMENT: Final[int]
+ERROR_NONFINITE: Final[int]
+ERROR_CODE: Final[int]
+ERROR_RANGE: Final[int]
+ERROR_SCALE: Final[int]
+ERROR_SIZE: Final[int]
+ERROR_KERNELS: Final[int]
+ERROR_PACKED: Final[int]
+
+def quantize_i4(src: _Buffer, dtype: int, method: int, codes: _Buffer, /) -> tuple[float, float]: ...
+def dequantize_i4(codes: _Buffer, scale: Any, zero_point: Any, dst: _Buffer, dtype: int, /) -> None: ...
+def pack_i4(codes: _Buffer, packed: _Buffer, /) -> None: ...
+def unpack_i4(packed: _Buffer, codes: _Buffer, /) -> None: ...
+def encode(
+    scheme: _Scheme,
+    src: _Buffer,
+    dtype: int,
+    codes: _Buffer,
+    scales: _Buffer,
+    zeros: _Buffer | None,
+    method: int,
+    nonfinite: int,
+    threads: int,
+    stats: bool,
+    /,
+) -> _Stats | None: ...
+def decode(
+    scheme: _Scheme,
+    codes: _Buffer,
+    scales: _Buffer,
+    zeros: _Buffer | None,
+    dst: _Buffer,
+    dtype: int,
+    threads: int,
+    /,
+) -> None: ...
+def compare(
+    scheme: _Scheme,
+    codes: _Buffer,
+    scales: _Buffer,
+    zeros: _Buffer | None,
+    a: _Buffer,
+    dtype: int,
+    threads: int,
+    /,
+) -> _Stats: ...
+def compare_matrices(a: _Buffer, a_dtype: int, b: _Buffer, b_dtype: int, threads: int, /) -> _Stats: ...
+def validate(
+    scheme: _Scheme, codes: _Buffer, scales: _Buffer, zeros: _Buffer | None, rows: int, cols: int, /
+) -> None: ...
+def scheme_check(scheme: _Scheme, method: int, /) -> bool: ...
+def schemes() -> list[tuple[str, str, _Scheme]]: ...
+def kernels() -> str | None: ...
+def kernel_sets() -> list[tuple[str, bool]]: ...
+def result_text(result: int, /) -> str: ...
+def cpu_count() -> int: ...

@@ -1,0 +1,722 @@
+"""Grouped 4-bit arrays: making them, taking them apart, and measuring what was lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+
+from . import _core
+from .errors import DtypeError, FormatError, explain
+from .errors import element as element_of
+from .inputs import DTYPE_NUMBERS, FLOATS, as_array, as_axis, as_floats, as_threads, is_bfloat16
+from .scheme import WHOLE_ROW, Scheme, find
+
+if TYPE_CHECKING:
+    from types import EllipsisType
+
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    from .inputs import AnyArray
+
+    _Index = int | slice | EllipsisType
+
+_NONFINITE = {"refuse": _core.REFUSE, "clip": _core.CLIP}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stats:
+    """What an encoding did to its values.
+
+    Attributes
+    ----------
+    count : int
+        The number of values.
+    sqnr_db : float
+        Signal to quantization noise ratio, ``10 log10(sum(x**2) / sum((x - decoded)**2))``; infinite when
+        nothing was lost.
+    rmse : float
+        Root of the mean squared error.
+    max_error : float
+        The largest absolute error.
+    max_error_index : tuple of int, or None
+        The first element that has it; None for an empty array.
+    clipped : int
+        Values beyond the ends of the code range by more than half a step.
+    zeroed_groups : int
+        Groups that hold more than zeros, but whose scale vanished in its stored type: they decode to zeros.
+    subnormal_scales : int
+        Scales below the least normal number of their stored type, which are coarse, and which some programs
+        refuse.
+    replaced : int
+        NaN and infinite values that were replaced (``nonfinite="clip"``).
+    """
+
+    count: int
+    sqnr_db: float
+    rmse: float
+    max_error: float
+    max_error_index: tuple[int, ...] | None
+    clipped: int = 0
+    zeroed_groups: int = 0
+    subnormal_scales: int = 0
+    replaced: int = 0
+
+
+def _stats(
+    numbers: tuple[int, float, float, float, int, int, int, int, int], shape: tuple[int, ...], axis: int
+) -> Stats:
+    count, signal, error, max_error, max_index, clipped, zeroed_groups, subnormal_scales, replaced = numbers
+    return Stats(
+        count=count,
+        sqnr_db=_sqnr_db(signal, error),
+        rmse=math.sqrt(error / count) if count else 0.0,
+        max_error=max_error,
+        max_error_index=element_of(max_index, shape, axis) if count else None,
+        clipped=clipped,
+        zeroed_groups=zeroed_groups,
+        subnormal_scales=subnormal_scales,
+        replaced=replaced,
+    )
+
+
+def _sqnr_db(signal: float, error: float) -> float:
+    if error == 0.0:
+        return math.inf
+    return 10.0 * (math.log10(signal) - math.log10(error)) if signal else -math.inf
+
+
+# --- Shapes -------------------------------------------------------------------------------------------------
+#
+# The C library works on matrices whose rows run along the quantized axis. An array becomes one by moving that
+# axis to the end and running the others together, which needs no copy as long as those others lie in memory
+# like one axis: always for one or two dimensions, and for more if the array is contiguous and the axis is the
+# last one.
+
+
+def _others(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _matrix(x: AnyArray, axis: int) -> AnyArray:
+    """An array as a matrix: a view where that is possible, else a copy."""
+    moved = np.moveaxis(x, axis, -1)
+    return moved if moved.ndim == 2 else moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
+
+
+def _part(part: AnyArray) -> AnyArray:
+    """A part of the plain form as a matrix with adjacent elements and rows that do not overlap."""
+    matrix = part.reshape(math.prod(part.shape[:-1]), part.shape[-1])
+    rows, cols = matrix.shape
+    adjacent = cols <= 1 or matrix.strides[1] == matrix.itemsize
+    apart = rows <= 1 or matrix.strides[0] >= cols * matrix.itemsize
+    return matrix if adjacent and apart and matrix.flags.aligned else np.ascontiguousarray(matrix)
+
+
+def _row_sizes(scheme: Scheme, cols: int) -> tuple[int, int, int]:
+    """Groups, bytes of codes and elements of zeros that a row has."""
+    size = max(cols, 1) if scheme.group_size == WHOLE_ROW else scheme.group_size
+    groups = -(-cols // size)
+    return groups, -(-cols // 2), {"none": 0, "uint4": -(-groups // 2), "offset": groups}[scheme.zero]
+
+
+def _scale_storage(scheme: Scheme) -> np.dtype[Any]:
+    return np.dtype(np.uint16 if scheme.scale_dtype == "bfloat16" else scheme.scale_dtype)
+
+
+def _zero_storage(scheme: Scheme) -> np.dtype[Any]:
+    return np.dtype(np.uint8) if scheme.zero == "uint4" else _scale_storage(scheme)
+
+
+class QuantizedArray:
+    """An array of 4-bit codes with a scale for each group: what :func:`quantize_array` returns.
+
+    It can be decoded (:meth:`dequantize`, `numpy.asarray`), sliced along the axes that are not quantized,
+    compared with ``==``, copied, pickled and saved. It cannot be changed.
+
+    Parameters
+    ----------
+    codes, scales, zeros : numpy.ndarray
+        The parts, as the attributes of these names describe them. They are used as they are, without a copy.
+    scheme : Scheme
+        What they mean.
+    shape : tuple of int
+        The shape of the array that they hold.
+    axis : int
+        The axis that is quantized.
+
+    Raises
+    ------
+    FormatError
+        When the parts do not fit together, or hold a scale that is not finite.
+
+    See Also
+    --------
+    quantize_array : Make one from values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import quantize
+    >>> w = np.linspace(-1, 1, 256, dtype=np.float32).reshape(4, 64)
+    >>> q = quantize.quantize_array(w)
+    >>> q
+    QuantizedArray(shape=(4, 64), scheme='int4 g32 float16', axis=1)
+    >>> q.nbytes, q.bits_per_value
+    (144, 4.5)
+    >>> q[1:3].shape
+    (2, 64)
+    >>> bool(np.abs(np.asarray(q) - w).max() < 0.07)
+    True
+    """
+
+    __slots__ = ("_axis", "_codes", "_scales", "_scheme", "_shape", "_stats", "_zeros")
+
+    _axis: int
+    _codes: NDArray[np.uint8]
+    _scales: AnyArray
+    _scheme: Scheme
+    _shape: tuple[int, ...]
+    _stats: Stats | None
+    _zeros: AnyArray | None
+
+    # Arithmetic would decode the whole array again and again without anyone noticing; np.asarray() says so.
+    __array_ufunc__ = None
+    __iter__ = None
+
+    def __init__(
+        self,
+        codes: AnyArray,
+        scales: AnyArray,
+        zeros: AnyArray | None = None,
+        *,
+        scheme: Scheme,
+        shape: tuple[int, ...],
+        axis: int = -1,
+    ) -> None:
+        shape = tuple(operator.index(n) for n in shape)
+        axis = as_axis(axis, len(shape), "shape")
+        others = _others(shape, axis)
+        groups, code_bytes, zero_count = _row_sizes(scheme, shape[axis])
+        if is_bfloat16(scales.dtype):
+            scales = scales.view(np.uint16)
+        if zeros is not None and is_bfloat16(zeros.dtype):
+            zeros = zeros.view(np.uint16)
+        wanted = [
+            ("codes", codes, np.dtype(np.uint8), code_bytes),
+            ("scales", scales, _scale_storage(scheme), groups),
+        ]
+        if scheme.zero != "none":
+            if zeros is None:
+                raise FormatError(f"zeros is missing: scheme {scheme.name!r} has a zero for each group")
+            wanted.append(("zeros", zeros, _zero_storage(scheme), zero_count))
+        elif zeros is not None:
+            raise FormatError(f"zeros is given, but scheme {scheme.name!r} has none")
+        for name, part, dtype, last in wanted:
+            if part.dtype != dtype or part.shape != (*others, last):
+                raise FormatError(
+                    f"{name} must be {dtype.name} of shape {(*others, last)}, "
+                    f"not {part.dtype.name} of shape {part.shape}"
+                )
+        self._set(codes, scales, zeros, scheme, shape, axis, None)
+        try:
+            _core.validate(*self._core_parts(), math.prod(others), shape[axis])
+        except _core.Failure as failure:
+            raise explain(failure, "packed data", shape, axis=axis, row_groups=groups) from None
+
+    def _set(
+        self,
+        codes: AnyArray,
+        scales: AnyArray,
+        zeros: AnyArray | None,
+        scheme: Scheme,
+        shape: tuple[int, ...],
+        axis: int,
+        stats: Stats | None,
+    ) -> QuantizedArray:
+        self._codes, self._scales, self._zeros = codes, scales, zeros
+        self._scheme, self._shape, self._axis, self._stats = scheme, shape, axis, stats
+        return self
+
+    def _core_parts(self) -> tuple[tuple[int, int, int, int, int], AnyArray, AnyArray, AnyArray | None]:
+        zeros = None if self._zeros is None else _part(self._zeros)
+        return self._scheme.core, _part(self._codes), _part(self._scales), zeros
+
+    # --- What it is -----------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the values."""
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self._shape)
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return math.prod(self._shape)
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """The type that values decode to unless another is asked for: float32."""
+        return np.dtype(np.float32)
+
+    @property
+    def scheme(self) -> Scheme:
+        """The representation."""
+        return self._scheme
+
+    @property
+    def axis(self) -> int:
+        """The quantized axis, along which groups run, counted from 0."""
+        return self._axis
+
+    @property
+    def group_size(self) -> int:
+        """How many neighbours share a scale; -1 for a whole row."""
+        return self._scheme.group_size
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """The packed codes: uint8, the other axes and then a row's bytes.
+
+        The first code of each two is in the low four bits, int4 in two's complement. Rows are padded to whole
+        bytes with 0.
+        """
+        return self._codes
+
+    @property
+    def scales(self) -> AnyArray:
+        """The scales as stored: the other axes and then a row's groups. bfloat16 is held as uint16 bits."""
+        return self._scales
+
+    @property
+    def zeros(self) -> AnyArray | None:
+        """The zeros (uint8, packed like codes) or the offsets (like scales); None for a scheme without."""
+        return self._zeros
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that codes, scales and zeros take together."""
+        return self._codes.nbytes + self._scales.nbytes + (0 if self._zeros is None else self._zeros.nbytes)
+
+    @property
+    def bits_per_value(self) -> float:
+        """``8 * nbytes / size``; 0.0 for an empty array."""
+        return 8.0 * self.nbytes / self.size if self.size else 0.0
+
+    @property
+    def stats(self) -> Stats | None:
+        """What the encoding did to its values.
+
+        None where that is not known: for slices, after loading, and if statistics were not asked for.
+        :func:`compare` finds out.
+        """
+        return self._stats
+
+    def __repr__(self) -> str:
+        return f"QuantizedArray(shape={self._shape}, scheme={self._scheme.label!r}, axis={self._axis})"
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    # --- Back to numbers ------------------------------------------------------------------------------------
+
+    def dequantize(
+        self,
+        out: AnyArray | None = None,
+        *,
+        dtype: DTypeLike | None = None,
+        threads: SupportsIndex | None = None,
+    ) -> AnyArray:
+        """Decode to floating-point values.
+
+        Parameters
+        ----------
+        out : numpy.ndarray, optional
+            Where to put them: a writable array of this shape with any strides. It is filled directly, unless
+            three or more axes cannot be run together, in which case there is a temporary copy.
+        dtype : dtype, optional
+            float32 (the default), float16, float64 or the bfloat16 of ml_dtypes. Values are computed in
+            float32 and then rounded. With `out`, its own type.
+        threads : int, optional
+            How many threads share the work; by default as many as pay.
+
+        Returns
+        -------
+        numpy.ndarray
+            `out`, or a new array.
+
+        Raises
+        ------
+        ValueError
+            When a value is beyond the range of float16, or `out` has another shape.
+        TypeError
+            When `dtype` is another type, or `out` cannot be written to.
+        """
+        if out is None:
+            out = np.empty(self._shape, np.float32 if dtype is None else dtype)
+        else:
+            if not isinstance(out, np.ndarray):
+                raise DtypeError(f"out must be an ndarray, not {type(out).__name__}")
+            if dtype is not None and np.dtype(dtype) != out.dtype:
+                raise DtypeError(f"dtype {np.dtype(dtype).name} is not that of out, {out.dtype.name}")
+            if out.shape != self._shape:
+                raise ValueError(f"out has shape {out.shape}; {self._shape} is needed")
+            if not out.flags.writeable:
+                raise DtypeError("out is read-only")
+        number = DTYPE_NUMBERS["bfloat16"] if is_bfloat16(out.dtype) else FLOATS.get(out.dtype)
+        if number is None:
+            raise DtypeError(
+                f"cannot decode to {out.dtype.name}, only to float32, float16, bfloat16 or float64 in "
+                "native byte order; use .astype() on the result"
+            )
+        target = out.view(np.uint16) if number == _core.BF16 else out
+        direct = target.flags.aligned and not any(stride % target.itemsize for stride in target.strides)
+        matrix = _matrix(target, self._axis) if direct else target
+        if not direct or (matrix.size and not np.may_share_memory(matrix, target)):
+            matrix = np.empty(
+                (self.size // max(self._shape[self._axis], 1), self._shape[self._axis]), target.dtype
+            )
+            direct = False
+        try:
+            _core.decode(*self._core_parts(), matrix, number, as_threads(threads))
+        except _core.Failure as failure:
+            raise explain(
+                failure,
+                "the result",
+                self._shape,
+                axis=self._axis,
+                dtype=out.dtype.name,
+                remedy="decode to float32",
+            ) from None
+        if not direct:
+            shape = (*_others(self._shape, self._axis), self._shape[self._axis])
+            target[...] = np.moveaxis(matrix.reshape(shape), -1, self._axis)
+        return out
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
+        if copy is False:
+            raise ValueError(
+                "a QuantizedArray must be decoded to become an ndarray, which copy=False forbids"
+            )
+        wanted = np.dtype(np.float32 if dtype is None else dtype)
+        if wanted in FLOATS or is_bfloat16(wanted):
+            return self.dequantize(dtype=wanted)
+        return self.dequantize().astype(wanted)
+
+    def int_codes(self) -> NDArray[np.int8]:
+        """Unpack the codes: int8, of the shape of the values, -8..7 or (uint4) 0..15."""
+        codes = np.empty((*self._codes.shape[:-1], 2 * self._codes.shape[-1]), np.int8)
+        _core.unpack_i4(np.ascontiguousarray(self._codes), codes)
+        if self._scheme.codes == "uint4":
+            codes &= 15
+        return np.moveaxis(codes[..., : self._shape[self._axis]], -1, self._axis)
+
+    # --- Slices ---------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: _Index | tuple[_Index, ...]) -> QuantizedArray:
+        """Select along the axes that are not quantized with integers, slices and ``...``, as views."""
+        items = self._items(key)
+        rest = tuple(item for i, item in enumerate(items) if i != self._axis)
+        whole = (*rest, slice(None))
+        codes, scales = self._codes[whole], self._scales[whole]
+        zeros = None if self._zeros is None else self._zeros[whole]
+        axis = sum(isinstance(item, slice) for item in items[: self._axis])
+        others = codes.shape[:-1]
+        shape = (*others[:axis], self._shape[self._axis], *others[axis:])
+        return object.__new__(QuantizedArray)._set(codes, scales, zeros, self._scheme, shape, axis, None)
+
+    def _items(self, key: Any) -> list[int | slice]:
+        """An index for each axis, checked."""
+        given = list(key) if isinstance(key, tuple) else [key]
+        items: list[int | slice] = []
+        dots = [i for i, item in enumerate(given) if item is Ellipsis]
+        if len(dots) > 1:
+            raise IndexError("an index can hold only one ellipsis ('...')")
+        missing = self.ndim - len(given) + len(dots)
+        if missing < 0:
+            raise IndexError(
+                f"too many indices: the array has {self.ndim} axes, {len(given) - len(dots)} were given"
+            )
+        where = dots[0] if dots else len(given)
+        given[where : where + len(dots)] = [slice(None)] * missing
+        for axis, item in enumerate(given):
+            if isinstance(item, slice):
+                items.append(item)
+            elif isinstance(item, (bool, np.bool_)) or not hasattr(type(item), "__index__"):
+                raise IndexError(
+                    f"only integers, slices and '...' can index a QuantizedArray, not {type(item).__name__}; "
+                    "for anything else use np.asarray(q)[...]"
+                )
+            else:
+                items.append(operator.index(item))
+            if axis == self._axis and not (
+                isinstance(item, slice) and item.indices(self._shape[axis]) == (0, self._shape[axis], 1)
+            ):
+                raise IndexError(
+                    f"axis {axis} is the quantized axis, whose groups stay whole: it can only be indexed "
+                    "with ':'; use np.asarray(q)[...] to select along it"
+                )
+        return items
+
+    # --- Sameness and copies --------------------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        """True if the other is a QuantizedArray of the same meaning, shape, axis and bytes."""
+        if not isinstance(other, QuantizedArray):
+            return NotImplemented
+        mine, theirs = self._scheme, other._scheme
+        if (self._shape, self._axis) != (other._shape, other._axis) or (
+            (mine.codes, mine.zero, mine.scale_dtype, mine.group_size)
+            != (theirs.codes, theirs.zero, theirs.scale_dtype, theirs.group_size)
+        ):
+            return False
+        pairs = [(self._codes, other._codes), (self._scales, other._scales)]
+        if self._zeros is not None and other._zeros is not None:
+            pairs.append((self._zeros, other._zeros))
+        return all(np.array_equal(_bits(a), _bits(b)) for a, b in pairs)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def copy(self) -> QuantizedArray:
+        """Return a copy with parts of its own, contiguous ones."""
+        zeros = None if self._zeros is None else self._zeros.copy()
+        return object.__new__(QuantizedArray)._set(
+            self._codes.copy(), self._scales.copy(), zeros, self._scheme, self._shape, self._axis, self._stats
+        )
+
+
+def _bits(x: AnyArray) -> AnyArray:
+    """Numbers as unsigned integers, so that equal means equal bit by bit."""
+    return x.view(f"u{x.itemsize}")
+
+
+def quantize_array(
+    w: ArrayLike | QuantizedArray,
+    scheme: str | Scheme = "int4",
+    *,
+    group_size: SupportsIndex | None = None,
+    axis: SupportsIndex = -1,
+    method: str | None = None,
+    scale_dtype: DTypeLike | None = None,
+    nonfinite: str = "refuse",
+    threads: SupportsIndex | None = None,
+    stats: bool = True,
+) -> QuantizedArray:
+    """Quantize an array to 4 bits a value, with a scale for each group of neighbours.
+
+    Parameters
+    ----------
+    w : array_like
+        float16, bfloat16, float32, float64 or integers, with at least one axis and any strides. Values are
+        rounded to float32 first. Strided arrays are read where they lie; there is a copy when three or more
+        axes cannot be run together (any axis but the last of an array with three axes), when elements are not
+        aligned or not in native byte order, and of integers.
+    scheme : str or Scheme
+        One of :func:`schemes`, by name or varied.
+    group_size : int, optional
+        How many neighbours along `axis` share a scale, instead of the scheme's number; -1 for all of them.
+        The last group may be shorter.
+    axis : int
+        The axis along which groups run.
+    method : {"absmax", "absmax7", "minmax"}, optional
+        How scales are found, instead of the scheme's way. For "int4", "absmax" makes the largest magnitude of
+        a group -8, with a scale that may be negative, and "absmax7" makes it 7 or -7, with a positive scale.
+        "minmax" is the way of "uint4" and "uint4_offset".
+    scale_dtype : {"float16", "bfloat16", "float32"}, optional
+        The type that stores scales, instead of the scheme's.
+    nonfinite : {"refuse", "clip"}
+        "refuse" raises an error for NaN and infinity. "clip" makes NaN 0 and infinity the largest finite
+        magnitude of its group, and counts them in ``stats.replaced``.
+    threads : int, optional
+        How many threads share the work; by default as many as pay. The result is the same.
+    stats : bool
+        Measure the error while encoding.
+
+    Returns
+    -------
+    QuantizedArray
+
+    Raises
+    ------
+    ValueError
+        When a value is NaN or infinite, or beyond the range of float32; when a scale does not fit its type;
+        when an argument has no meaning.
+    TypeError
+        When the values are not real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import quantize
+    >>> w = np.random.default_rng(1).standard_normal((64, 256), dtype=np.float32)
+    >>> q = quantize.quantize_array(w)
+    >>> q.bits_per_value, round(q.stats.sqnr_db, 1)
+    (4.5, 21.3)
+    >>> q = quantize.quantize_array(w, "uint4", group_size=128, axis=0)
+    >>> q.codes.shape, q.scales.shape
+    ((256, 32), (256, 1))
+    """
+    found, method_number = find(scheme, group_size=group_size, scale_dtype=scale_dtype, method=method)
+    if nonfinite not in _NONFINITE:
+        raise ValueError(f"unknown nonfinite {nonfinite!r}; the options are 'refuse' and 'clip'")
+    thread_count = as_threads(threads)
+    x, number = as_floats(w, "w")
+    axis = as_axis(axis, x.ndim, "w")
+    others, cols = _others(x.shape, axis), x.shape[axis]
+    groups, code_bytes, zero_count = _row_sizes(found, cols)
+    codes = np.empty((*others, code_bytes), np.uint8)
+    scales = np.empty((*others, groups), _scale_storage(found))
+    zeros = None if found.zero == "none" else np.empty((*others, zero_count), _zero_storage(found))
+    try:
+        numbers = _core.encode(
+            found.core,
+            _matrix(x, axis),
+            number,
+            _part(codes),
+            _part(scales),
+            None if zeros is None else _part(zeros),
+            method_number,
+            _NONFINITE[nonfinite],
+            thread_count,
+            bool(stats),
+        )
+    except _core.Failure as failure:
+        raise _encoding_error(failure, found, x.shape, axis, groups) from None
+    summary = None if numbers is None else _stats(numbers, x.shape, axis)
+    return object.__new__(QuantizedArray)._set(codes, scales, zeros, found, x.shape, axis, summary)
+
+
+def _encoding_error(
+    failure: _core.Failure, scheme: Scheme, shape: tuple[int, ...], axis: int, groups: int
+) -> Exception:
+    dtype, remedy = "float32", ""
+    if failure.args[0] == _core.ERROR_NONFINITE:
+        remedy = "replace them, or pass nonfinite='clip'"
+    elif failure.args[0] == _core.ERROR_RANGE:
+        remedy = "scale the values first"
+    elif failure.args[0] == _core.ERROR_SCALE:
+        dtype = scheme.scale_dtype
+        remedy = (
+            "pass scale_dtype='float32' or 'bfloat16'" if dtype == "float16" else "scale the values first"
+        )
+    return explain(failure, "w", shape, axis=axis, dtype=dtype, remedy=remedy, row_groups=groups)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How far one array is from another: what :func:`compare` returns. ``str()`` makes a small table of it.
+
+    Attributes
+    ----------
+    count : int
+        The number of values.
+    sqnr_db : float
+        Signal to noise ratio, ``10 log10(sum(a**2) / sum((a - b)**2))``; infinite when there is no
+        difference.
+    rmse : float
+        Root of the mean squared difference.
+    max_error : float
+        The largest absolute difference.
+    max_error_index : tuple of int, or None
+        The first element that has it; None for empty arrays.
+    nbytes : tuple of int
+        Bytes that the two take.
+    """
+
+    count: int
+    sqnr_db: float
+    rmse: float
+    max_error: float
+    max_error_index: tuple[int, ...] | None
+    nbytes: tuple[int, int]
+
+    def __str__(self) -> str:
+        where = "" if self.max_error_index is None else f" at {list(self.max_error_index)}"
+        lines = [
+            ("values", f"{self.count:,}"),
+            ("SQNR", f"{self.sqnr_db:.2f} dB"),
+            ("RMSE", f"{self.rmse:.4g}"),
+            ("largest error", f"{self.max_error:.4g}{where}"),
+            ("bytes", f"{self.nbytes[0]:,} and {self.nbytes[1]:,}"),
+        ]
+        if self.count:
+            lines.append(("bits a value", " and ".join(f"{8 * n / self.count:.4g}" for n in self.nbytes)))
+        return "\n".join(f"{name:14}{text}" for name, text in lines)
+
+
+def compare(
+    a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, *, threads: SupportsIndex | None = None
+) -> Comparison:
+    """Measure how far an array is from another.
+
+    Parameters
+    ----------
+    a, b : array_like or QuantizedArray
+        Two arrays of one shape. The first is the truth: the signal is its energy.
+    threads : int, optional
+        How many threads share the work; by default as many as pay.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ, or a value is NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import quantize
+    >>> w = np.arange(-32, 32, dtype=np.float32)
+    >>> print(quantize.compare(w, quantize.quantize_array(w)))
+    values        64
+    SQNR          24.01 dB
+    RMSE          1.164
+    largest error 2 at [2]
+    bytes         256 and 36
+    bits a value  32 and 4.5
+    """
+    sizes = tuple(x.nbytes if isinstance(x, QuantizedArray) else as_array(x, "").nbytes for x in (a, b))
+    thread_count = as_threads(threads)
+    x, number = as_floats(a, "a")
+    axis = x.ndim - 1
+    try:
+        if isinstance(b, QuantizedArray):
+            _same_shape(x.shape, b.shape)
+            axis = b.axis
+            numbers = _core.compare(*b._core_parts(), _matrix(x, axis), number, thread_count)
+        else:
+            y, y_number = as_floats(b, "b")
+            _same_shape(x.shape, y.shape)
+            numbers = _core.compare_matrices(_last(x), number, _last(y), y_number, thread_count)
+    except _core.Failure as failure:
+        raise explain(
+            failure,
+            "an array" if failure.args[0] == _core.ERROR_RANGE else "a",
+            x.shape,
+            axis=axis,
+            dtype="float32",
+        ) from None
+    found = _stats(numbers, x.shape, axis)
+    return Comparison(
+        found.count, found.sqnr_db, found.rmse, found.max_error, found.max_error_index, (sizes[0], sizes[1])
+    )
+
+
+def _last(x: AnyArray) -> AnyArray:
+    return _matrix(x.reshape(1) if x.ndim == 0 else x, -1)
+
+
+def _same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    if a != b:
+        raise ValueError(f"a has shape {a} and b has shape {b}; they must be the same")

@@ -1,0 +1,166 @@
+"""What callers pass becomes what the C library takes.
+
+The package's own types are few: float32, float64, float16 and bfloat16 values, int8 codes, bytes. Everything
+else is converted here when that loses nothing, and refused with a remedy otherwise. Arrays that are already
+right are passed on as they are.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+
+from . import _core
+from .errors import CodeError, DtypeError, element, place, plural
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    AnyArray = NDArray[Any]
+
+# Native types by dtype object: one dictionary look-up on the fast path. bfloat16 is not among them, because
+# NumPy knows it only through ml_dtypes and cannot export it as a buffer; it travels as uint16.
+FLOATS = {
+    np.dtype(np.float32): _core.F32,
+    np.dtype(np.float64): _core.F64,
+    np.dtype(np.float16): _core.F16,
+}
+DTYPE_NUMBERS = {"float32": _core.F32, "float64": _core.F64, "float16": _core.F16, "bfloat16": _core.BF16}
+
+# Integer types of ml_dtypes, known to NumPy as kind "V".
+_NARROW_INTEGERS = {"int4", "uint4", "int2", "uint2"}
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """True for the bfloat16 of ml_dtypes, which need not be imported for this."""
+    return dtype.itemsize == 2 and dtype.name == "bfloat16"
+
+
+def is_integer(dtype: np.dtype[Any]) -> bool:
+    """True for every integer type; bool is not one."""
+    return dtype.kind in "iu" or (dtype.kind == "V" and dtype.name in _NARROW_INTEGERS)
+
+
+def as_array(values: object, what: str) -> AnyArray:
+    """Any array-like as a plain ndarray."""
+    masked = sys.modules.get("numpy.ma")
+    if masked is not None and isinstance(values, masked.MaskedArray):
+        raise DtypeError(
+            f"{what} is a masked array, whose mask would be lost; pass {what}.filled(0) or another fill"
+        )
+    if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
+        return np.from_dlpack(values)
+    try:
+        return np.asarray(values)
+    except ValueError:
+        if isinstance(values, (list, tuple)):
+            raise ValueError(f"{what} is ragged: the lists in it differ in length") from None
+        raise
+
+
+def unsupported(x: AnyArray, what: str, wanted: str, remedy: str) -> DtypeError:
+    """The error for an array of a type that cannot be used."""
+    name = x.dtype.name if x.dtype != object else "object (Python objects)"
+    return DtypeError(f"{what} is an array of {name}; {wanted} needed. {remedy}")
+
+
+def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
+    """Any array-like as an aligned native array with strides that `_core` takes, and the number of its type.
+
+    Integers become float64, exact up to 2**53; integer types of at most 16 bits become float32.
+    """
+    x = as_array(values, what)
+    number = FLOATS.get(x.dtype)
+    if number is None:
+        if x.dtype.kind == "f" and x.dtype.itemsize in (2, 4, 8):
+            x = x.astype(x.dtype.newbyteorder("="))
+            number = FLOATS[x.dtype]
+        elif is_bfloat16(x.dtype):
+            x, number = x.view(np.uint16), _core.BF16
+        elif is_integer(x.dtype):
+            x = x.astype(np.float32 if x.dtype.itemsize <= 2 else np.float64)
+            number = FLOATS[x.dtype]
+        elif x.dtype.kind == "f":
+            raise unsupported(x, what, "float16, bfloat16, float32 or float64 is", "Use .astype(np.float64).")
+        elif x.dtype.kind == "c":
+            raise unsupported(x, what, "real numbers are", "Quantize .real and .imag one by one.")
+        elif x.dtype.kind == "V":
+            raise unsupported(
+                x, what, "real numbers are", "Use .view() with the right type, if these are numbers."
+            )
+        else:
+            raise unsupported(x, what, "real numbers are", "Use np.asarray(..., dtype=np.float32).")
+    if not x.flags.aligned or any(stride % x.itemsize for stride in x.strides):
+        x = x.copy()
+    return x, number
+
+
+def as_codes(values: object, what: str) -> NDArray[np.int8]:
+    """Any integers in -8..7 as a contiguous int8 array; int8 input is left for the C library to check."""
+    x = as_array(values, what)
+    if not is_integer(x.dtype):
+        if x.size == 0 and not isinstance(values, np.ndarray):
+            return np.empty(x.shape, np.int8)  # [] has no type of its own
+        if x.dtype.kind in "fV":
+            raise unsupported(
+                x, what, "integers -8..7 are", "Use np.rint(...).astype(np.int8), if these are codes."
+            )
+        raise unsupported(x, what, "integers -8..7 are", "Use .astype(np.int8), if these are codes.")
+    if x.dtype != np.int8:
+        if x.dtype.kind == "V":
+            x = x.astype(np.int8)
+        bad = (x < -8) | (x > 7)
+        count = int(np.count_nonzero(bad))
+        if count:
+            index = int(np.argmax(bad))  # of the flattened array, in C order
+            where = element(index, x.shape)
+            value = int(x[where])
+            raise CodeError(
+                f"{what} holds {plural(count, 'code')} outside -8..7, "
+                f"the first, {value}, at {place(where, x.shape)}",
+                index=index,
+                count=count,
+                value=value,
+            )
+        x = x.astype(np.int8)
+    return np.ascontiguousarray(x) if not x.flags.c_contiguous else x
+
+
+def as_bytes(values: object, what: str) -> AnyArray:
+    """Packed codes as a contiguous array of int8 or uint8."""
+    if isinstance(values, (bytes, bytearray, memoryview)):
+        return np.frombuffer(values, np.uint8)
+    x = as_array(values, what)
+    if x.dtype not in (np.dtype(np.int8), np.dtype(np.uint8)):
+        if isinstance(values, np.ndarray) or not (x.size == 0 or is_integer(x.dtype)):
+            raise unsupported(
+                x, what, "packed int8 or uint8 is", "Use .astype(np.int8), if these are packed bytes."
+            )
+        low, high = (int(x.min()), int(x.max())) if x.size else (0, 0)
+        if low < -128 or high > (127 if low < 0 else 255):
+            raise ValueError(f"{what} holds numbers that are no bytes, from {low} to {high}")
+        x = x.astype(np.uint8)
+    return np.ascontiguousarray(x) if not x.flags.c_contiguous else x
+
+
+def as_threads(threads: SupportsIndex | None) -> int:
+    """None, for as many as pay, becomes 0."""
+    if threads is None:
+        return 0
+    number = operator.index(threads)
+    if not 1 <= number <= 256:
+        raise ValueError(f"threads must be 1..256, or None for as many as pay, not {number}")
+    return number
+
+
+def as_axis(axis: SupportsIndex, ndim: int, what: str) -> int:
+    """An axis counted from 0."""
+    number = operator.index(axis)
+    if ndim == 0:
+        raise ValueError(f"{what} is 0-dimensional: it has no axis to quantize along; use {what}.reshape(1)")
+    if not -ndim <= number < ndim:
+        raise ValueError(f"axis {number} is out of bounds: {what} has {plural(ndim, 'dimension')}")
+    return number % ndim
