@@ -123,7 +123,7 @@ def emulated(machine: str) -> Variant:
 
 
 def fixed_addresses() -> str:
-    """GCC before 14 finds no place for TSan's shadow memory where addresses are randomized by over 28 bits."""
+    """GCC before 14 finds no place for TSan's shadow memory where addresses are randomized by > 28 bits."""
     bits = Path("/proc/sys/vm/mmap_rnd_bits")
     return "setarch -R" if bits.exists() and int(bits.read_text()) > 28 and shutil.which("setarch") else ""
 
