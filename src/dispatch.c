@@ -10,6 +10,10 @@
 #include <string.h>
 
 const struct qz_kernels *const qz_kernel_list[] = {
+#if defined(__x86_64__) || defined(_M_X64)
+    &qz_kernels_avx512,
+    &qz_kernels_avx2,
+#endif
     &qz_kernels_scalar,
     NULL,
 };

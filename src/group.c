@@ -121,7 +121,7 @@ static void run_slice(void *context, size_t slice)
 }
 
 /* Runs all slices and adds up what they found, in slice order. */
-static QZ_NOINLINE void run(struct job *job, qz_pool *pool, struct part *total)
+static void run(struct job *job, qz_pool *pool, struct part *total)
 {
     qz_pool_run(pool, job->slices, run_slice, job);
     memset(total, 0, sizeof *total);
@@ -295,7 +295,7 @@ static void add_error(const struct job *job, struct part *part, const float *x, 
     float scaled_x[QZ_TILE], scaled_y[QZ_TILE];
     float factor = 1.0f;
     /* Squares must stay far from the ends of float32's range: bring other values near 1 by a power of two. */
-    if (largest > 0x1p40f || largest < 0x1p-40f) {
+    if (largest > 0x1p40f || largest < 0x1p-20f) {
         int exponent;
         frexpf(largest, &exponent);
         factor = ldexpf(1.0f, exponent < -120 ? 120 : -exponent);
@@ -394,12 +394,14 @@ static void look_closer(const struct job *job, struct part *part, struct groups 
     for (size_t g = 0; g < groups->count; g++) {
         float scale = groups->scale[g], magnitude = fabsf(scale);
         float zero = job->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
-        if (!qz_is_finite(scale) || !qz_is_finite(zero)) {
+        /* scale * 15 + offset must not overflow on its way to a value that would fit */
+        int overflows = job->grid.zero == QZ_ZERO_OFFSET && !qz_is_finite(scale * 15.0f);
+        if (!qz_is_finite(scale) || !qz_is_finite(zero) || overflows) {
             if (first + g < part->bad_group) {
                 part->bad_group = first + g;
                 part->bad_value = (double)largest_magnitude(groups->min + g, groups->max + g, 1);
             }
-            groups->inverse[g] = 0.0f;
+            groups->inverse[g] = groups->zero[g] = groups->scale[g] = 0.0f; /* the call fails; stay finite */
             continue;
         }
         if (scale == 0.0f)
@@ -437,17 +439,28 @@ static unsigned fit(const struct job *job, struct groups *groups)
                              groups->zero);
 }
 
-/* Codes of the groups that need the exact rule. Element i of x has code i of `codes`. */
-static void exact_codes(const struct job *job, struct part *part, const struct groups *groups, const float *x,
-                        size_t n, size_t group_size, uint8_t *codes)
+static int needs_exact(const struct groups *groups, size_t g)
 {
-    size_t clipped = 0;
+    return groups->inverse[g] == 0.0f && groups->scale[g] != 0.0f;
+}
+
+/* Codes of a run in which some groups need the exact rule. Element i of x has code i of `codes`. */
+static size_t mixed_codes(const struct job *job, const struct groups *groups, const float *x, size_t n,
+                          size_t group_size, uint8_t *codes)
+{
+    float others[QZ_TILE]; /* what the kernel may see: x - offset could overflow in the rest */
+    memcpy(others, x, n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        if (needs_exact(groups, i / group_size))
+            others[i] = 0.0f;
+    size_t clipped =
+        job->kernels->group_codes(others, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
     for (size_t i = 0; i < n; i++) {
         size_t g = i / group_size;
-        if (groups->inverse[g] == 0.0f && groups->scale[g] != 0.0f && qz_is_finite(groups->scale[g]))
+        if (needs_exact(groups, g))
             set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
     }
-    part->clipped += clipped;
+    return clipped;
 }
 
 /* Puts the codes of columns [col, col + n) in place. */
@@ -473,9 +486,9 @@ static void encode_run(const struct job *job, struct part *part, const struct gr
     uint8_t staged[QZ_TILE / 2];
     int direct = !job->stream && col % 2 == 0;
     uint8_t *codes = direct ? codes_at(job, row, col) : staged;
-    part->clipped += job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
-    if (groups->exact)
-        exact_codes(job, part, groups, x, n, group_size, codes);
+    part->clipped += groups->exact ? mixed_codes(job, groups, x, n, group_size, codes)
+                                   : job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse,
+                                                               groups->zero, codes);
     if (!direct)
         store_codes(job, row, col, n, codes);
     if (job->want_stats) {
@@ -656,8 +669,8 @@ static qz_result prepare(struct job *job, const qz_scheme *scheme, qz_method met
     return QZ_OK;
 }
 
-qz_result qz_encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst, const qz_options *options,
-                    qz_stats *stats, qz_detail *detail)
+static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst,
+                                    const qz_options *options, qz_stats *stats, qz_detail *detail)
 {
     static const qz_options defaults = QZ_OPTIONS_INIT;
     if (!options)
@@ -686,6 +699,15 @@ qz_result qz_encode(const qz_scheme *scheme, const qz_matrix *src, const qz_pack
     }
     fill_stats(stats, &job, &total);
     return QZ_OK;
+}
+
+qz_result qz_encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst, const qz_options *options,
+                    qz_stats *stats, qz_detail *detail)
+{
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = encode(scheme, src, dst, options, stats, detail);
+    qz_fp_leave(state);
+    return result;
 }
 
 /* ---- decode and compare -------------------------------------------------------------------------------------- */
@@ -738,8 +760,8 @@ static qz_result locate_overflow(const struct job *job, qz_detail *detail)
     return QZ_ERROR_RANGE;
 }
 
-qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const qz_matrix *dst, qz_pool *pool,
-                    qz_detail *detail)
+static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *src, const qz_matrix *dst,
+                                    qz_pool *pool, qz_detail *detail)
 {
     struct job job;
     struct part total;
@@ -751,6 +773,15 @@ qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const qz_matr
     job.work = decode_tile;
     run(&job, pool, &total);
     return total.overflow ? locate_overflow(&job, detail) : QZ_OK;
+}
+
+qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const qz_matrix *dst, qz_pool *pool,
+                    qz_detail *detail)
+{
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = decode(scheme, src, dst, pool, detail);
+    qz_fp_leave(state);
+    return result;
 }
 
 static void compare_step(struct job *job, struct part *part, const struct qz_tile *tile)
@@ -782,26 +813,44 @@ static void compare_tile(struct job *job, struct part *part, uint64_t row, size_
     each_run(job, part, row, rows, col, cols, compare_step);
 }
 
-qz_result qz_compare(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a, qz_pool *pool,
-                     qz_stats *stats, qz_detail *detail)
+static QZ_NOINLINE qz_result compare(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a,
+                                     qz_pool *pool, qz_stats *stats, qz_detail *detail)
 {
     struct job job;
     struct part total;
     qz_matrix merged;
+    qz_detail found = QZ_DETAIL_INIT;
     qz_result result = prepare(&job, scheme, QZ_DEFAULT, a, &merged, packed);
     if (result != QZ_OK)
         return result;
     job.other = NULL;
     job.work = compare_tile;
     run(&job, pool, &total);
-    if (total.nonfinite)
-        return locate_unusable(a, 0, detail);
+    if (total.nonfinite) {
+        result = locate_unusable(a, 0, &found);
+        if (found.count == 0) { /* then it is the packed side */
+            result = qz_validate(scheme, packed, a->rows, a->cols, &found);
+            result = result == QZ_OK ? QZ_ERROR_RANGE : result;
+        }
+        if (detail)
+            *detail = found;
+        return result;
+    }
     fill_stats(stats, &job, &total);
     return QZ_OK;
 }
 
-qz_result qz_compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_pool *pool, qz_stats *stats,
-                              qz_detail *detail)
+qz_result qz_compare(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a, qz_pool *pool,
+                     qz_stats *stats, qz_detail *detail)
+{
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = compare(scheme, packed, a, pool, stats, detail);
+    qz_fp_leave(state);
+    return result;
+}
+
+static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_pool *pool, qz_stats *stats,
+                                              qz_detail *detail)
 {
     if (a->rows != b->rows || a->cols != b->cols || qz_dtype_size(a->dtype) == 0 || qz_dtype_size(b->dtype) == 0)
         return QZ_ERROR_ARGUMENT;
@@ -809,6 +858,7 @@ qz_result qz_compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_pool *p
         return QZ_ERROR_SIZE;
     struct job job;
     struct part total;
+    qz_detail found = QZ_DETAIL_INIT;
     job.kernels = qz_kernels_active();
     if (!job.kernels)
         return QZ_ERROR_KERNELS;
@@ -818,12 +868,24 @@ qz_result qz_compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_pool *p
     job.work = compare_tile;
     run(&job, pool, &total);
     if (total.nonfinite) {
-        qz_detail unused;
-        qz_result result = locate_unusable(a, 0, detail ? detail : &unused);
-        return (detail ? detail : &unused)->count ? result : locate_unusable(b, 0, detail);
+        qz_result result = locate_unusable(a, 0, &found);
+        if (found.count == 0)
+            result = locate_unusable(b, 0, &found);
+        if (detail)
+            *detail = found;
+        return result;
     }
     fill_stats(stats, &job, &total);
     return QZ_OK;
+}
+
+qz_result qz_compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_pool *pool, qz_stats *stats,
+                              qz_detail *detail)
+{
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = compare_matrices(a, b, pool, stats, detail);
+    qz_fp_leave(state);
+    return result;
 }
 
 /* ---- validate ------------------------------------------------------------------------------------------------ */

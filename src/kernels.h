@@ -36,6 +36,10 @@ struct qz_steps {
     int exact;
 };
 
+/* The drivers cut their work into tiles that stay in the first-level cache: 16 KiB of float32, which leaves room in a
+ * small one for what else is in use. Group kernels are given QZ_TILE elements at most. */
+enum { QZ_TILE = 4096 };
+
 /* How the scale of a group follows from its range: see fit in scalar.c. */
 struct qz_fit {
     qz_method method;
@@ -47,7 +51,7 @@ struct qz_fit {
 enum {
     QZ_FIT_TIE = 1,  /* QZ_ABSMAX: max == -min != 0, so the order of the elements decides; min was taken */
     QZ_FIT_TINY = 2, /* |scale| is below the least normal number of its type (0 included) */
-    QZ_FIT_HUGE = 4  /* |scale| > 2^120 or a scale or offset became infinite */
+    QZ_FIT_HUGE = 4  /* |scale| > 2^120 or |offset| > 2^126, perhaps infinite */
 };
 
 /* How values become codes within their group. */
@@ -56,8 +60,8 @@ struct qz_grid {
     int lo, hi; /* ends of the code range */
 };
 
-/* Sums of squares over at most QZ_SUMS_MAX elements: element i goes to lane i % 32, lanes grow by fused multiply-add. */
-enum { QZ_SUMS_LANES = 32, QZ_SUMS_MAX = 8192 };
+/* Sums of squares over at most QZ_TILE elements: element i goes to lane i % 32, lanes grow by fused multiply-add. */
+enum { QZ_SUMS_LANES = 32 };
 
 struct qz_sums {
     float signal[QZ_SUMS_LANES]; /* sum of x^2 */
@@ -102,19 +106,20 @@ struct qz_kernels {
     void (*stream)(void *dst, const void *src, size_t bytes);
 
     /*
-     * Groups: n > 0 floats, one group after another, the last one possibly shorter; (n - 1) / group_size + 1 of them.
+     * Groups: n > 0 floats, at most QZ_TILE, one group after another, the last one possibly shorter; so there are
+     * (n - 1) / group_size + 1 of them.
      * Codes start with the low half of a byte; when n is odd the last upper half is written as 0.
      */
 
     /* Range of each group; nonzero if any value is NaN or infinite, min and max then are meaningless. */
     int (*group_range)(const float *x, size_t n, size_t group_size, float *min, float *max);
 
-    /* Scale as stored, 1 / scale (0 where it is not normal: codes then come from the exact rule) and zero or offset
+    /* Scale as stored, 1 / scale (0 where that is tiny or huge: codes then come from the exact rule) and zero or offset
      * of each group. Returns QZ_FIT_ flags. `zero` is not touched for QZ_ZERO_NONE. */
     unsigned (*fit)(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
                     float *inverse, float *zero);
 
-    /* Codes of each group; returns how many were clipped. */
+    /* Codes of each group; returns how many were clipped. No |(x - offset) * inverse| is above 2^20. */
     size_t (*group_codes)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
                           const float *inverse, const float *zero, uint8_t *packed);
 
@@ -122,7 +127,7 @@ struct qz_kernels {
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
 
-    /* Adds to sums, n <= QZ_SUMS_MAX; element 0 goes to lane 0. */
+    /* Adds to sums; element 0 goes to lane 0. */
     void (*error)(const float *x, const float *y, size_t n, struct qz_sums *sums);
 };
 

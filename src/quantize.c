@@ -372,7 +372,7 @@ static qz_result locate_codes(const int8_t *codes, size_t n, qz_detail *detail)
 }
 
 /* Fills the tables. Returns a bit, by code & 15, for each value that is beyond the range of `dtype`. */
-static QZ_NOINLINE unsigned fill_tables(struct job *job, double scale, double zero_point)
+static unsigned fill_tables(struct job *job, double scale, double zero_point)
 {
     unsigned beyond = 0;
     for (int i = 0; i < 16; i++) {
@@ -388,34 +388,25 @@ static QZ_NOINLINE unsigned fill_tables(struct job *job, double scale, double ze
     return beyond;
 }
 
-qz_result qz_dequantize_i4(const int8_t *codes, size_t n, double scale, double zero_point, void *dst, qz_dtype dtype,
-                           qz_pool *pool, qz_detail *detail)
+static QZ_NOINLINE qz_result dequantize(struct job *job, double scale, double zero_point, qz_pool *pool,
+                                        qz_detail *detail)
 {
-    if ((dtype != QZ_F32 && dtype != QZ_F64) || !(scale > 0.0) || !qz_is_finite_f64(scale) ||
+    if ((job->dtype != QZ_F32 && job->dtype != QZ_F64) || !(scale > 0.0) || !qz_is_finite_f64(scale) ||
         !qz_is_finite_f64(zero_point))
         return QZ_ERROR_ARGUMENT;
-    struct job job;
-    job.kernels = qz_kernels_active();
-    if (!job.kernels)
-        return QZ_ERROR_KERNELS;
-    if (n == 0)
+    if (job->n == 0)
         return QZ_OK;
-    job.src = codes;
-    job.dtype = dtype;
-    job.dst = dst;
-    set_slices(&job, n, n > SIZE_MAX / 8 ? SIZE_MAX : n * qz_dtype_size(dtype));
-    qz_fp_state state = qz_fp_enter();
-    unsigned beyond = fill_tables(&job, scale, zero_point);
-    qz_fp_leave(state);
-    run(&job, pool, write_values);
-    if (any_bad(&job))
-        return locate_codes(codes, n, detail);
+    const int8_t *codes = job->src;
+    unsigned beyond = fill_tables(job, scale, zero_point);
+    run(job, pool, write_values);
+    if (any_bad(job))
+        return locate_codes(codes, job->n, detail);
     if (beyond) {
         uint64_t count = 0;
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < job->n; i++)
             if (beyond >> (codes[i] & 15) & 1 && count++ == 0 && detail) {
                 detail->index = i;
-                detail->value = job.table_f64[codes[i] & 15];
+                detail->value = job->table_f64[codes[i] & 15];
             }
         if (detail)
             detail->count = count;
@@ -423,6 +414,23 @@ qz_result qz_dequantize_i4(const int8_t *codes, size_t n, double scale, double z
             return QZ_ERROR_RANGE;
     }
     return QZ_OK;
+}
+
+qz_result qz_dequantize_i4(const int8_t *codes, size_t n, double scale, double zero_point, void *dst, qz_dtype dtype,
+                           qz_pool *pool, qz_detail *detail)
+{
+    struct job job;
+    job.kernels = qz_kernels_active();
+    if (!job.kernels)
+        return QZ_ERROR_KERNELS;
+    job.src = codes;
+    job.dtype = dtype;
+    job.dst = dst;
+    set_slices(&job, n, n > SIZE_MAX / 8 ? SIZE_MAX : n * qz_dtype_size(dtype));
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = dequantize(&job, scale, zero_point, pool, detail);
+    qz_fp_leave(state);
+    return result;
 }
 
 /* ---- pack and unpack ----------------------------------------------------------------------------------------- */

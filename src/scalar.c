@@ -180,7 +180,7 @@ static float least_normal(qz_dtype dtype)
 }
 
 /*
- * Adding 0.0f turns -0 into +0: the sign of a zero range is unspecified, the sign of a stored zero is not. Halves
+ * Adding 0.0f turns -0 into +0: the sign of a zero range is unspecified, and a stored zero has none. Halves
  * keep differences of huge values finite. Divisions by 7 and 7.5 are true divisions.
  */
 static unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
@@ -189,12 +189,13 @@ static unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, 
     unsigned flags = 0;
     for (size_t g = 0; g < groups; g++) {
         float lo = min[g], hi = max[g], s;
+        int beyond = 0;
         if (rule->method == QZ_ABSMAX) {
-            s = (hi > -lo ? hi : lo) * -0.125f + 0.0f;
+            s = (hi > -lo ? hi : lo) * -0.125f;
             if (hi == -lo && hi != 0)
                 flags |= QZ_FIT_TIE;
         } else if (rule->method == QZ_ABSMAX7) {
-            s = (hi > -lo ? hi : -lo) / 7.0f + 0.0f;
+            s = (hi > -lo ? hi : -lo) / 7.0f;
         } else if (rule->zero == QZ_ZERO_UINT4) {
             lo = lo < 0 ? lo : 0;
             hi = hi > 0 ? hi : 0;
@@ -202,18 +203,18 @@ static unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, 
         } else {
             float offset = stored(lo + 0.0f, rule->scale_dtype);
             float above = hi * 0.5f - offset * 0.5f, below = lo * 0.5f - offset * 0.5f;
-            s = (fabsf(above) >= fabsf(below) ? above : below) / 7.5f + 0.0f;
+            s = (fabsf(above) >= fabsf(below) ? above : below) / 7.5f;
             zero[g] = offset;
-            if (!qz_is_finite(offset))
-                flags |= QZ_FIT_HUGE;
+            beyond = !(fabsf(offset) <= 0x1p126f);
         }
-        s = stored(s, rule->scale_dtype);
-        int normal = fabsf(s) >= FLT_MIN && fabsf(s) <= 0x1p120f;
+        s = stored(s, rule->scale_dtype) + 0.0f;
+        beyond |= !(fabsf(s) <= 0x1p120f);
+        int normal = fabsf(s) >= FLT_MIN && !beyond;
         scale[g] = s;
         inverse[g] = normal ? 1.0f / s : 0.0f;
         if (fabsf(s) < least_normal(rule->scale_dtype))
             flags |= QZ_FIT_TINY;
-        if (!(fabsf(s) <= 0x1p120f))
+        if (beyond)
             flags |= QZ_FIT_HUGE;
         if (rule->zero == QZ_ZERO_UINT4) {
             float z = rintf(-lo * inverse[g]);

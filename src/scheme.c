@@ -2,6 +2,7 @@
  * scheme.c - the table of 4-bit representations, and what each needs
  */
 #include "scheme.h"
+#include "fpenv.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -87,6 +88,11 @@ int qz_multiply(uint64_t a, uint64_t b, uint64_t *product)
     return 1;
 }
 
+static QZ_NOINLINE double bits_per_value(uint64_t bytes, uint64_t values)
+{
+    return 8.0 * (double)bytes / (double)values;
+}
+
 qz_result qz_scheme_sizes(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_sizes *sizes)
 {
     if (qz_scheme_check(scheme, QZ_DEFAULT) != QZ_OK || sizes->size != sizeof(qz_sizes))
@@ -104,7 +110,9 @@ qz_result qz_scheme_sizes(const qz_scheme *scheme, uint64_t rows, uint64_t cols,
     uint64_t row_bytes = sizes->code_bytes + sizes->scale_bytes + sizes->zero_bytes;
     if (!qz_multiply(row_bytes, rows, &sizes->total_bytes) || sizes->total_bytes > INT64_MAX)
         return QZ_ERROR_SIZE;
-    sizes->bits_per_value = rows && cols ? 8.0 * (double)row_bytes / (double)cols : 0.0;
+    qz_fp_state state = qz_fp_enter();
+    sizes->bits_per_value = rows && cols ? bits_per_value(row_bytes, cols) : 0.0;
+    qz_fp_leave(state);
     return QZ_OK;
 }
 

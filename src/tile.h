@@ -6,9 +6,6 @@
 
 #include "kernels.h"
 
-/* Elements of a tile: 16 KiB of float32, which leaves room in a small first-level cache for what else is in use. */
-enum { QZ_TILE = 4096 };
-
 /* Some rows of some columns of a matrix. rows * cols <= QZ_TILE. */
 struct qz_tile {
     uint64_t row, col;

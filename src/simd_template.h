@@ -1,0 +1,443 @@
+/*
+ * simd_template.h - the vector algorithms, written once
+ *
+ * A file for one instruction set defines the vocabulary below, includes this file, and lists the functions in its
+ * kernel table. Every function equals its namesake in scalar.c bit for bit; what a kernel computes is said there.
+ *
+ *   TARGET                    function attribute that enables the instruction set
+ *   LANES                     floats in a vector: 4, 8 or 16
+ *   VF, VI, VM                vector of floats, of int32, and a mask of lanes
+ *   vf_load vf_store vf_set1 vf_add vf_sub vf_mul vf_div vf_min vf_max vf_abs vf_neg
+ *   vf_fma(a, b, c)           a * b + c, rounded once
+ *   vf_load_part(p, n, other) vf_store_part(p, n, v)     the first n < LANES elements; other lanes are `other`
+ *   vf_lt vf_le vf_eq vf_ne -> VM    vf_select(m, a, b): a where m, else b    vm_none vm_and vm_or vm_any
+ *   vf_hmin vf_hmax           smallest and largest lane
+ *   vf_reduce(x, group_size, &min, &max, &check)         ranges of LANES groups; check as in range_f32
+ *   vf_round -> VI, vf_rint -> VF    to nearest even        vi_trunc(v) -> VI    towards zero
+ *   vf_via_f16 vf_via_bf16    round trip through a narrow type
+ *   vf_from_f16 vf_from_bf16 vf_from_f64(p) -> VF         vf_to_f16 vf_to_bf16(p, v)      LANES elements
+ *   vi_set1 vi_add            vi_increment(m, v): v + 1 where m
+ *   vi_from_i8(p) -> VI       vi_to_i8(p, v)              LANES bytes, sign-extended and truncated
+ *   vi_strange(bad, v)        collects in `bad` whether a lane is outside -8..7; vi_any(bad)
+ *   vi_clamp(v, lo, hi)       vi_outside(v, lo, hi, n)    how many of the first n lanes are outside
+ *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
+ *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
+ *   VG, vg_make(grid, scale, zero), vg_values(g, v)       the values of codes in a group
+ *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
+ *   pack_block(v, lo, hi, out)    4 * LANES codes, clamped, as 2 * LANES bytes; returns how many were clipped
+ *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
+ *   pack, unpack              whole kernels
+ */
+
+static TARGET int range_f32(const float *x, size_t n, float range[2])
+{
+    VF min = vf_set1(x[0]), max = min, check = vf_set1(0.0f);
+    size_t i = 0;
+    if (n >= 4 * LANES) {
+        VF min1 = min, min2 = min, min3 = min, max1 = max, max2 = max, max3 = max;
+        VF check1 = check, zero = check;
+        for (; i + 4 * LANES <= n; i += 4 * LANES) {
+            VF a = vf_load(x + i), b = vf_load(x + i + LANES);
+            VF c = vf_load(x + i + 2 * LANES), d = vf_load(x + i + 3 * LANES);
+            min = vf_min(min, a), min1 = vf_min(min1, b), min2 = vf_min(min2, c), min3 = vf_min(min3, d);
+            max = vf_max(max, a), max1 = vf_max(max1, b), max2 = vf_max(max2, c), max3 = vf_max(max3, d);
+            /* 0 * x is 0 or, for NaN and infinity, NaN, which stays */
+            check = vf_fma(a, zero, check), check1 = vf_fma(b, zero, check1);
+            check = vf_fma(c, zero, check), check1 = vf_fma(d, zero, check1);
+        }
+        min = vf_min(vf_min(min, min1), vf_min(min2, min3));
+        max = vf_max(vf_max(max, max1), vf_max(max2, max3));
+        check = vf_add(check, check1);
+    }
+    for (; i < n; i += LANES) {
+        VF v = n - i >= LANES ? vf_load(x + i) : vf_load_part(x + i, n - i, x[0]);
+        min = vf_min(min, v);
+        max = vf_max(max, v);
+        check = vf_fma(v, vf_set1(0.0f), check);
+    }
+    range[0] = vf_hmin(min);
+    range[1] = vf_hmax(max);
+    return vm_any(vf_ne(check, check));
+}
+
+static TARGET void codes_f32(const float *x, size_t n, const struct qz_steps *steps, int8_t *codes)
+{
+    VF middle = vf_set1(steps->middle), inverse = vf_set1(steps->inverse), bias = vf_set1(steps->bias);
+    VT next = vt_load(steps->next);
+    size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        VI code[4];
+        for (int j = 0; j < 4; j++) {
+            VF v = vf_load(x + i + j * LANES);
+            VI guess = vi_trunc(vf_fma(vf_sub(v, middle), inverse, bias));
+            code[j] = vi_increment(vf_le(vt_lookup(next, guess), v), guess);
+        }
+        bytes_block(code, codes + i);
+    }
+    for (; i < n; i += LANES) {
+        size_t count = n - i < LANES ? n - i : LANES;
+        int8_t last[LANES];
+        VF v = count == LANES ? vf_load(x + i) : vf_load_part(x + i, count, steps->middle);
+        VI guess = vi_trunc(vf_fma(vf_sub(v, middle), inverse, bias));
+        vi_to_i8(last, vi_add(vi_increment(vf_le(vt_lookup(next, guess), v), guess), vi_set1(-8)));
+        memcpy(codes + i, last, count);
+    }
+}
+
+static TARGET int decode_f32(const int8_t *codes, size_t n, const float table[16], float *dst)
+{
+    VT values = vt_load(table);
+    VI bad = vi_set1(0);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        VI code = vi_from_i8(codes + i);
+        bad = vi_strange(bad, code);
+        vf_store(dst + i, vt_lookup(values, code));
+    }
+    if (i < n) {
+        int8_t last[LANES] = {0};
+        memcpy(last, codes + i, n - i);
+        VI code = vi_from_i8(last);
+        bad = vi_strange(bad, code);
+        vf_store_part(dst + i, n - i, vt_lookup(values, code));
+    }
+    return vi_any(bad);
+}
+
+static TARGET int group_range(const float *x, size_t n, size_t group_size, float *min, float *max)
+{
+    VF check = vf_set1(0.0f), zero = check;
+    size_t i = 0, g = 0;
+    if (group_size % LANES == 0)
+        for (; n - i >= LANES * group_size; i += LANES * group_size, g += LANES) {
+            VF low, high;
+            vf_reduce(x + i, group_size, &low, &high, &check);
+            vf_store(min + g, low);
+            vf_store(max + g, high);
+        }
+    for (; i < n; g++) {
+        size_t end = n - i < group_size ? n : i + group_size;
+        VF low = vf_set1(x[i]), high = low;
+        for (; i < end; i += LANES) {
+            VF v = end - i >= LANES ? vf_load(x + i) : vf_load_part(x + i, end - i, x[i]);
+            low = vf_min(low, v);
+            high = vf_max(high, v);
+            check = vf_fma(v, zero, check);
+        }
+        i = end;
+        min[g] = vf_hmin(low);
+        max[g] = vf_hmax(high);
+    }
+    return vm_any(vf_ne(check, check));
+}
+
+static TARGET inline VF fit_stored(VF v, qz_dtype dtype)
+{
+    return dtype == QZ_F16 ? vf_via_f16(v) : dtype == QZ_BF16 ? vf_via_bf16(v) : v;
+}
+
+/* One vector of groups. The branches depend on the rule alone; the caller makes them constants. */
+static TARGET inline void fit_vector(qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF hi, VF *scale, VF *inverse,
+                                     VF *zero, VM *tie, VM *tiny, VM *huge)
+{
+    VF none = vf_set1(0.0f), s, minus_lo = vf_neg(lo);
+    VM beyond = vm_none();
+    if (method == QZ_ABSMAX) {
+        s = vf_mul(vf_select(vf_lt(minus_lo, hi), hi, lo), vf_set1(-0.125f));
+        *tie = vm_and(vf_eq(hi, minus_lo), vf_ne(hi, none));
+    } else if (method == QZ_ABSMAX7) {
+        s = vf_div(vf_select(vf_lt(minus_lo, hi), hi, minus_lo), vf_set1(7.0f));
+    } else if (kind == QZ_ZERO_UINT4) {
+        lo = vf_select(vf_lt(lo, none), lo, none);
+        hi = vf_select(vf_lt(none, hi), hi, none);
+        s = vf_div(vf_sub(vf_mul(hi, vf_set1(0.5f)), vf_mul(lo, vf_set1(0.5f))), vf_set1(7.5f));
+    } else {
+        VF offset = fit_stored(vf_add(lo, none), dtype), half = vf_mul(offset, vf_set1(0.5f));
+        VF above = vf_sub(vf_mul(hi, vf_set1(0.5f)), half), below = vf_sub(vf_mul(lo, vf_set1(0.5f)), half);
+        s = vf_div(vf_select(vf_le(vf_abs(below), vf_abs(above)), above, below), vf_set1(7.5f));
+        *zero = offset;
+        beyond = vf_lt(vf_set1(0x1p126f), vf_abs(offset));
+    }
+    s = vf_add(fit_stored(s, dtype), none);
+    VF magnitude = vf_abs(s);
+    beyond = vm_or(beyond, vm_or(vf_lt(vf_set1(0x1p120f), magnitude), vf_ne(magnitude, magnitude)));
+    *scale = s;
+    *inverse = vf_select(vf_le(vf_set1(FLT_MIN), magnitude), vf_div(vf_set1(1.0f), s), none);
+    *inverse = vf_select(beyond, none, *inverse);
+    *tiny = vm_or(*tiny, vf_lt(magnitude, vf_set1(dtype == QZ_F16 ? 0x1p-14f : FLT_MIN)));
+    *huge = vm_or(*huge, beyond);
+    if (kind == QZ_ZERO_UINT4) {
+        VF z = vf_rint(vf_mul(vf_neg(lo), *inverse));
+        z = vf_select(vf_lt(none, z), z, none);
+        *zero = vf_select(vf_lt(z, vf_set1(15.0f)), z, vf_set1(15.0f));
+    }
+}
+
+static TARGET inline unsigned fit_all(qz_method method, qz_zero kind, qz_dtype dtype, size_t groups, const float *min,
+                                      const float *max, float *scale, float *inverse, float *zero)
+{
+    VM tie = vm_none(), tiny = tie, huge = tie;
+    VF s, inv, z = vf_set1(0.0f);
+    size_t g = 0;
+    for (; g + LANES <= groups; g += LANES) {
+        VM tied = vm_none();
+        fit_vector(method, kind, dtype, vf_load(min + g), vf_load(max + g), &s, &inv, &z, &tied, &tiny, &huge);
+        tie = vm_or(tie, tied);
+        vf_store(scale + g, s);
+        vf_store(inverse + g, inv);
+        if (kind != QZ_ZERO_NONE)
+            vf_store(zero + g, z);
+    }
+    if (g < groups) {
+        size_t rest = groups - g; /* missing lanes repeat the first group and so raise no flag of their own */
+        VM tied = vm_none();
+        fit_vector(method, kind, dtype, vf_load_part(min + g, rest, min[g]), vf_load_part(max + g, rest, max[g]), &s,
+                   &inv, &z, &tied, &tiny, &huge);
+        tie = vm_or(tie, tied);
+        vf_store_part(scale + g, rest, s);
+        vf_store_part(inverse + g, rest, inv);
+        if (kind != QZ_ZERO_NONE)
+            vf_store_part(zero + g, rest, z);
+    }
+    return (vm_any(tie) ? QZ_FIT_TIE : 0u) | (vm_any(tiny) ? QZ_FIT_TINY : 0u) | (vm_any(huge) ? QZ_FIT_HUGE : 0u);
+}
+
+static TARGET unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
+                           float *inverse, float *zero)
+{
+#define FIT(method, kind)                                                                                              \
+    (rule->scale_dtype == QZ_F16    ? fit_all(method, kind, QZ_F16, groups, min, max, scale, inverse, zero)             \
+     : rule->scale_dtype == QZ_BF16 ? fit_all(method, kind, QZ_BF16, groups, min, max, scale, inverse, zero)            \
+                                    : fit_all(method, kind, QZ_F32, groups, min, max, scale, inverse, zero))
+    if (rule->method == QZ_ABSMAX)
+        return FIT(QZ_ABSMAX, QZ_ZERO_NONE);
+    if (rule->method == QZ_ABSMAX7)
+        return FIT(QZ_ABSMAX7, QZ_ZERO_NONE);
+    return rule->zero == QZ_ZERO_UINT4 ? FIT(QZ_MINMAX, QZ_ZERO_UINT4) : FIT(QZ_MINMAX, QZ_ZERO_OFFSET);
+#undef FIT
+}
+
+static TARGET inline VI group_code(VF v, qz_zero kind, VF inverse, VF zero)
+{
+    VI code = vf_round(vf_mul(kind == QZ_ZERO_OFFSET ? vf_sub(v, zero) : v, inverse));
+    return kind == QZ_ZERO_UINT4 ? vi_add(code, vf_round(zero)) : code;
+}
+
+/* Blocks of four vectors; `vectors` is how many make a group, a constant where speed matters. */
+static TARGET inline size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero kind, int lo, int hi,
+                                        const float *inverse, const float *zero, uint8_t *packed)
+{
+    size_t clipped = 0;
+    for (size_t b = 0, v = 0; b < blocks; b++, v += 4) {
+        VI code[4];
+        for (size_t j = 0; j < 4; j++) {
+            size_t g = (v + j) / vectors;
+            code[j] = group_code(vf_load(x + (v + j) * LANES), kind, vf_set1(inverse[g]),
+                                 vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]));
+        }
+        clipped += pack_block(code, lo, hi, packed + b * 2 * LANES);
+    }
+    return clipped;
+}
+
+/* Codes of elements [i, n), i even, by way of one byte a code. */
+static TARGET inline size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, qz_zero kind, int lo, int hi,
+                                      const float *inverse, const float *zero, uint8_t *packed)
+{
+    int8_t bytes[QZ_TILE + LANES];
+    size_t clipped = 0, start = i;
+    for (size_t g = i / group_size; i < n; g++) {
+        size_t end = n - g * group_size < group_size ? n : (g + 1) * group_size;
+        VF inv = vf_set1(inverse[g]), z = vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
+        for (; i < end; i += LANES) {
+            size_t count = end - i < LANES ? end - i : LANES;
+            VI code = group_code(count == LANES ? vf_load(x + i) : vf_load_part(x + i, count, 0.0f), kind, inv, z);
+            clipped += vi_outside(code, lo, hi, count);
+            vi_to_i8(bytes + (i - start), vi_clamp(code, lo, hi));
+        }
+        i = end;
+    }
+    pack(bytes, n - start, packed + start / 2);
+    return clipped;
+}
+
+static TARGET inline size_t codes_kind(const float *x, size_t n, size_t group_size, qz_zero kind, int lo, int hi,
+                                       const float *inverse, const float *zero, uint8_t *packed)
+{
+    size_t clipped = 0, done = 0;
+    if (group_size >= n || group_size % (4 * LANES) == 0) {
+        for (size_t g = 0; n - done >= 4 * LANES; g++) {
+            size_t blocks = (group_size < n - done ? group_size : n - done) / (4 * LANES);
+            clipped += code_blocks(x + done, blocks, SIZE_MAX, kind, lo, hi, inverse + g,
+                                   kind == QZ_ZERO_NONE ? zero : zero + g, packed + done / 2);
+            done += blocks * 4 * LANES;
+        }
+    } else if (group_size % LANES == 0) {
+        size_t blocks = n / (4 * LANES);
+        if (group_size == LANES)
+            clipped = code_blocks(x, blocks, 1, kind, lo, hi, inverse, zero, packed);
+        else if (group_size == 2 * LANES)
+            clipped = code_blocks(x, blocks, 2, kind, lo, hi, inverse, zero, packed);
+        else
+            clipped = code_blocks(x, blocks, group_size / LANES, kind, lo, hi, inverse, zero, packed);
+        done = blocks * 4 * LANES;
+    }
+    if (done < n)
+        clipped += code_rest(x, done, n, group_size, kind, lo, hi, inverse, zero, packed);
+    return clipped;
+}
+
+static TARGET size_t group_codes(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
+                                 const float *inverse, const float *zero, uint8_t *packed)
+{
+    if (grid->zero == QZ_ZERO_NONE)
+        return codes_kind(x, n, group_size, QZ_ZERO_NONE, grid->lo, grid->hi, inverse, zero, packed);
+    if (grid->zero == QZ_ZERO_UINT4)
+        return codes_kind(x, n, group_size, QZ_ZERO_UINT4, grid->lo, grid->hi, inverse, zero, packed);
+    return codes_kind(x, n, group_size, QZ_ZERO_OFFSET, grid->lo, grid->hi, inverse, zero, packed);
+}
+
+static TARGET inline void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_zero kind, int sign,
+                                      const float *scale, const float *zero, float *dst)
+{
+    size_t i = 0;
+    if (group_size >= n || group_size % LANES == 0)
+        for (size_t g = 0; n - i >= LANES; g++) {
+            size_t end = i + (group_size < n - i ? group_size : n - i) / LANES * LANES;
+            VG group = vg_make(kind, sign, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
+            for (; i < end; i += LANES)
+                vf_store(dst + i, vg_values(group, vi_nibbles(packed + i / 2, sign)));
+        }
+    if (i == n)
+        return;
+    /* The rest: one byte a code, then group by group. */
+    int8_t bytes[QZ_TILE + LANES];
+    size_t start = i;
+    unpack(packed + start / 2, n - start, bytes);
+    memset(bytes + (n - start), 0, LANES);
+    for (size_t g = i / group_size; i < n; g++) {
+        size_t end = n - g * group_size < group_size ? n : (g + 1) * group_size;
+        VG group = vg_make(kind, sign, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
+        for (; i < end; i += LANES) {
+            VI code = vi_from_i8(bytes + (i - start));
+            VF v = vg_values(group, sign ? code : vi_low_nibble(code));
+            if (end - i >= LANES)
+                vf_store(dst + i, v);
+            else
+                vf_store_part(dst + i, end - i, v);
+        }
+        i = end;
+    }
+}
+
+static TARGET void group_decode(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
+                                const float *scale, const float *zero, float *dst)
+{
+    if (grid->zero == QZ_ZERO_NONE)
+        decode_kind(packed, n, group_size, QZ_ZERO_NONE, 1, scale, zero, dst);
+    else if (grid->zero == QZ_ZERO_UINT4)
+        decode_kind(packed, n, group_size, QZ_ZERO_UINT4, 0, scale, zero, dst);
+    else
+        decode_kind(packed, n, group_size, QZ_ZERO_OFFSET, 0, scale, zero, dst);
+}
+
+static TARGET void error(const float *x, const float *y, size_t n, struct qz_sums *sums)
+{
+    enum { VECTORS = QZ_SUMS_LANES / LANES };
+    VF signal[VECTORS], errors[VECTORS], most = vf_set1(sums->max_error);
+    for (int j = 0; j < VECTORS; j++) {
+        signal[j] = vf_load(sums->signal + j * LANES);
+        errors[j] = vf_load(sums->error + j * LANES);
+    }
+    size_t i = 0;
+    for (; i + QZ_SUMS_LANES <= n; i += QZ_SUMS_LANES)
+        for (int j = 0; j < VECTORS; j++) {
+            VF a = vf_load(x + i + j * LANES), difference = vf_sub(a, vf_load(y + i + j * LANES));
+            signal[j] = vf_fma(a, a, signal[j]);
+            errors[j] = vf_fma(difference, difference, errors[j]);
+            most = vf_max(most, vf_abs(difference));
+        }
+    for (int j = 0; i < n; j++, i += LANES) {
+        VF a, b;
+        if (n - i >= LANES) {
+            a = vf_load(x + i), b = vf_load(y + i);
+        } else {
+            a = vf_load_part(x + i, n - i, 0.0f), b = vf_load_part(y + i, n - i, 0.0f);
+        }
+        VF difference = vf_sub(a, b);
+        signal[j] = vf_fma(a, a, signal[j]);
+        errors[j] = vf_fma(difference, difference, errors[j]);
+        most = vf_max(most, vf_abs(difference));
+    }
+    for (int j = 0; j < VECTORS; j++) {
+        vf_store(sums->signal + j * LANES, signal[j]);
+        vf_store(sums->error + j * LANES, errors[j]);
+    }
+    sums->max_error = vf_hmax(most);
+}
+
+static TARGET void f32_from_f16(const uint16_t *src, size_t n, float *dst)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vf_store(dst + i, vf_from_f16(src + i));
+    for (; i < n; i++)
+        dst[i] = qz_f32_from_f16(src[i]);
+}
+
+static TARGET void f32_from_bf16(const uint16_t *src, size_t n, float *dst)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vf_store(dst + i, vf_from_bf16(src + i));
+    for (; i < n; i++)
+        dst[i] = qz_f32_from_bf16(src[i]);
+}
+
+static TARGET int f32_from_f64(const double *src, size_t n, float *dst)
+{
+    VF check = vf_set1(0.0f), zero = check;
+    int bad = 0;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        VF v = vf_from_f64(src + i);
+        vf_store(dst + i, v);
+        check = vf_fma(v, zero, check);
+    }
+    for (; i < n; i++) {
+        dst[i] = (float)src[i];
+        bad |= !qz_is_finite(dst[i]);
+    }
+    return bad | vm_any(vf_ne(check, check));
+}
+
+static TARGET void f16_from_f32(const float *src, size_t n, uint16_t *dst)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vf_to_f16(dst + i, vf_load(src + i));
+    for (; i < n; i++)
+        dst[i] = qz_f16_from_f32(src[i]);
+}
+
+static TARGET void bf16_from_f32(const float *src, size_t n, uint16_t *dst)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vf_to_bf16(dst + i, vf_load(src + i));
+    for (; i < n; i++)
+        dst[i] = qz_bf16_from_f32(src[i]);
+}
+
+static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows, size_t cols, float *dst,
+                             ptrdiff_t dst_stride)
+{
+    size_t whole_rows = rows - rows % LANES, whole_cols = cols - cols % LANES;
+    for (size_t r = 0; r < whole_rows; r += LANES)
+        for (size_t c = 0; c < whole_cols; c += LANES)
+            transpose_block(src + (ptrdiff_t)c * src_stride + (ptrdiff_t)r, src_stride,
+                            dst + (ptrdiff_t)r * dst_stride + (ptrdiff_t)c, dst_stride);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = r < whole_rows ? whole_cols : 0; c < cols; c++)
+            dst[(ptrdiff_t)r * dst_stride + (ptrdiff_t)c] = src[(ptrdiff_t)c * src_stride + (ptrdiff_t)r];
+}

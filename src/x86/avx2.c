@@ -1,0 +1,446 @@
+/*
+ * avx2.c - 8 floats at a time, for CPUs with AVX2, FMA and F16C (Intel since Haswell, AMD since Zen)
+ */
+#if defined(__x86_64__) || defined(_M_X64)
+
+#include "../kernels.h"
+#include "../number.h"
+
+#include <float.h>
+#include <immintrin.h>
+#include <string.h>
+
+#define TARGET __attribute__((target("avx2,fma,f16c,popcnt")))
+#define LANES  8
+
+typedef __m256 VF;
+typedef __m256i VI;
+typedef __m256 VM; /* all bits of a lane */
+
+#define vf_load(p)         _mm256_loadu_ps(p)
+#define vf_store(p, v)     _mm256_storeu_ps(p, v)
+#define vf_set1(x)         _mm256_set1_ps(x)
+#define vf_add(a, b)       _mm256_add_ps(a, b)
+#define vf_sub(a, b)       _mm256_sub_ps(a, b)
+#define vf_mul(a, b)       _mm256_mul_ps(a, b)
+#define vf_div(a, b)       _mm256_div_ps(a, b)
+#define vf_min(a, b)       _mm256_min_ps(a, b)
+#define vf_max(a, b)       _mm256_max_ps(a, b)
+#define vf_abs(a)          _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
+#define vf_neg(a)          _mm256_xor_ps(a, _mm256_set1_ps(-0.0f))
+#define vf_fma(a, b, c)    _mm256_fmadd_ps(a, b, c)
+#define vf_lt(a, b)        _mm256_cmp_ps(a, b, _CMP_LT_OQ)
+#define vf_le(a, b)        _mm256_cmp_ps(a, b, _CMP_LE_OQ)
+#define vf_eq(a, b)        _mm256_cmp_ps(a, b, _CMP_EQ_OQ)
+#define vf_ne(a, b)        _mm256_cmp_ps(a, b, _CMP_NEQ_UQ)
+#define vf_select(m, a, b) _mm256_blendv_ps(b, a, m)
+#define vm_none()          _mm256_setzero_ps()
+#define vm_and(a, b)       _mm256_and_ps(a, b)
+#define vm_or(a, b)        _mm256_or_ps(a, b)
+#define vm_any(m)          (_mm256_movemask_ps(m) != 0)
+#define vf_round(v)        _mm256_cvtps_epi32(v)
+#define vf_rint(v)         _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vi_trunc(v)        _mm256_cvttps_epi32(v)
+#define vi_set1(x)         _mm256_set1_epi32(x)
+#define vi_add(a, b)       _mm256_add_epi32(a, b)
+#define vi_increment(m, v) _mm256_sub_epi32(v, _mm256_castps_si256(m)) /* a set mask is -1 */
+#define vi_from_i8(p)      _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define vi_any(v)          (!_mm256_testz_si256(v, v))
+#define vi_low_nibble(v)   _mm256_and_si256(v, _mm256_set1_epi32(15))
+#define vi_clamp(v, lo, hi)                                                                                            \
+    _mm256_min_epi32(_mm256_max_epi32(v, _mm256_set1_epi32(lo)), _mm256_set1_epi32(hi))
+#define vf_from_f16(p)  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#define vf_to_f16(p, v) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_via_f16(v)   _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+
+/* The first n lanes set. */
+static TARGET inline VI first_lanes(size_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static TARGET inline VF vf_load_part(const float *p, size_t n, float other)
+{
+    VI lanes = first_lanes(n);
+    return vf_select(_mm256_castsi256_ps(lanes), _mm256_maskload_ps(p, lanes), vf_set1(other));
+}
+
+static TARGET inline void vf_store_part(float *p, size_t n, VF v)
+{
+    _mm256_maskstore_ps(p, first_lanes(n), v);
+}
+
+static TARGET inline float vf_hmin(VF v)
+{
+    __m128 m = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    m = _mm_min_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_min_ss(m, _mm_movehdup_ps(m)));
+}
+
+static TARGET inline float vf_hmax(VF v)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+/* The upper halves, rounded to nearest even; NaN made quiet. */
+static TARGET inline VI round_to_bf16(VF v)
+{
+    VI bits = _mm256_castps_si256(v);
+    VI nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    VI odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), vi_set1(1));
+    VI rounded = vi_add(vi_add(bits, vi_set1(0x7fff)), odd);
+    VI quiet = _mm256_or_si256(bits, vi_set1(0x400000));
+    return _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+}
+
+static TARGET inline VF vf_from_bf16(const uint16_t *p)
+{
+    VI bits = _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
+    VI nan = _mm256_cmpgt_epi32(_mm256_and_si256(bits, vi_set1(0x7fffffff)), vi_set1(0x7f800000));
+    return _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_and_si256(nan, vi_set1(0x400000))));
+}
+
+static TARGET inline void vf_to_bf16(uint16_t *p, VF v)
+{
+    VI halves = round_to_bf16(v);
+    halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(halves, halves), 0x08);
+    _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(halves));
+}
+
+static TARGET inline VF vf_via_bf16(VF v)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(round_to_bf16(v), 16));
+}
+
+static TARGET inline VF vf_from_f64(const double *p)
+{
+    return _mm256_set_m128(_mm256_cvtpd_ps(_mm256_loadu_pd(p + 4)), _mm256_cvtpd_ps(_mm256_loadu_pd(p)));
+}
+
+static TARGET inline VI vi_strange(VI bad, VI v)
+{
+    return _mm256_or_si256(bad, _mm256_andnot_si256(vi_set1(15), vi_add(v, vi_set1(8))));
+}
+
+static TARGET inline size_t vi_outside(VI v, int lo, int hi, size_t n)
+{
+    VI outside = _mm256_or_si256(_mm256_cmpgt_epi32(vi_set1(lo), v), _mm256_cmpgt_epi32(v, vi_set1(hi)));
+    unsigned lanes = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(outside));
+    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
+}
+
+static TARGET inline void vi_to_i8(int8_t *p, VI v)
+{
+    const VI low_bytes = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1,
+                                          -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    VI bytes = _mm256_shuffle_epi8(v, low_bytes);
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 0, 0, 0, 0, 0, 0));
+    _mm_storel_epi64((__m128i *)p, _mm256_castsi256_si128(bytes));
+}
+
+/* A table of 16 floats is two registers; bit 3 of the index, moved to the sign, chooses between them. */
+typedef struct {
+    VF low, high;
+} VT;
+
+static TARGET inline VT vt_load(const float *p)
+{
+    return (VT){vf_load(p), vf_load(p + 8)};
+}
+
+static TARGET inline VF vt_lookup(VT t, VI v)
+{
+    VF choose = _mm256_castsi256_ps(_mm256_slli_epi32(v, 28));
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.low, v), _mm256_permutevar8x32_ps(t.high, v), choose);
+}
+
+/* Uniform codes are cheaper to compute than to look up here. */
+typedef struct {
+    VF scale, zero;
+    qz_zero kind;
+} VG;
+
+static TARGET inline VG vg_make(qz_zero kind, int sign, float scale, float zero)
+{
+    (void)sign;
+    return (VG){vf_set1(scale), vf_set1(zero), kind};
+}
+
+static TARGET inline VF vg_values(VG g, VI v)
+{
+    VF code = _mm256_cvtepi32_ps(v);
+    if (g.kind == QZ_ZERO_OFFSET)
+        return vf_add(vf_mul(g.scale, code), g.zero);
+    return vf_mul(g.scale, g.kind == QZ_ZERO_UINT4 ? vf_sub(code, g.zero) : code);
+}
+
+static TARGET inline VI vi_nibbles(const uint8_t *p, int sign)
+{
+    int word;
+    memcpy(&word, p, sizeof word);
+    if (sign) /* to the top of the lane, and back with the sign */
+        return _mm256_srai_epi32(_mm256_sllv_epi32(vi_set1(word), _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0)), 28);
+    return vi_low_nibble(_mm256_srlv_epi32(vi_set1(word), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28)));
+}
+
+/*
+ * Four vectors a, b, c, d of small integers as bytes. Saturating packs work within 128-bit lanes:
+ *     lane 0: a0-3 b0-3 c0-3 d0-3    lane 1: a4-7 b4-7 c4-7 d4-7
+ */
+static TARGET inline VI bytes_in_lanes(const VI v[4])
+{
+    return _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+}
+
+static TARGET inline VI in_order(VI bytes)
+{
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+static TARGET inline void bytes_block(const VI v[4], int8_t *out)
+{
+    _mm256_storeu_si256((VI *)out, in_order(_mm256_sub_epi8(bytes_in_lanes(v), _mm256_set1_epi8(8))));
+}
+
+/* Two codes of each 16-bit lane to its low byte: first + 16 * second. */
+static TARGET inline VI join_nibbles(VI bytes)
+{
+    return _mm256_maddubs_epi16(_mm256_and_si256(bytes, _mm256_set1_epi8(15)), _mm256_set1_epi16(0x1001));
+}
+
+static TARGET inline size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
+{
+    VI wanted = bytes_in_lanes(v);
+    VI codes = _mm256_min_epi8(_mm256_max_epi8(wanted, _mm256_set1_epi8((char)lo)), _mm256_set1_epi8((char)hi));
+    VI joined = join_nibbles(in_order(codes));
+    joined = _mm256_permute4x64_epi64(_mm256_packus_epi16(joined, joined), 0x08);
+    _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(joined));
+    unsigned same = (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(wanted, codes));
+    return (size_t)__builtin_popcount(~same);
+}
+
+/* Halves, pairs and lanes of vectors are brought together; 2 shuffles and 1 minimum for each two vectors. */
+#define REDUCE_TREE(name, op)                                                                                          \
+    static TARGET inline VF name##_2(VF a, VF b) /* lane half k: four partial results of vector k */                   \
+    {                                                                                                                  \
+        return op(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));                             \
+    }                                                                                                                  \
+    static TARGET inline VF name##_8(VF a, VF b, VF c, VF d) /* lane 4k + j: vector k of argument j */                 \
+    {                                                                                                                  \
+        VF ab = op(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));                                                \
+        VF cd = op(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));                                                \
+        return op(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));                                   \
+    }
+REDUCE_TREE(reduce_min, _mm256_min_ps)
+REDUCE_TREE(reduce_max, _mm256_max_ps)
+
+/* Range of one group, lane by lane. */
+static TARGET inline void group_lanes(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+{
+    VF v = vf_load(x);
+    *min = *max = v;
+    *check = vf_fma(v, vf_set1(0.0f), *check);
+    for (size_t i = LANES; i < group_size; i += LANES) {
+        v = vf_load(x + i);
+        *min = vf_min(*min, v);
+        *max = vf_max(*max, v);
+        *check = vf_fma(v, vf_set1(0.0f), *check);
+    }
+}
+
+static TARGET inline void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+{
+    VF low[4], high[4], check2 = vf_set1(0.0f);
+    for (size_t j = 0; j < 4; j++) { /* groups j and 4 + j: the tree puts them in order */
+        VF l0, h0, l1, h1;
+        group_lanes(x + j * group_size, group_size, &l0, &h0, check);
+        group_lanes(x + (4 + j) * group_size, group_size, &l1, &h1, &check2);
+        low[j] = reduce_min_2(l0, l1);
+        high[j] = reduce_max_2(h0, h1);
+    }
+    *min = reduce_min_8(low[0], low[1], low[2], low[3]);
+    *max = reduce_max_8(high[0], high[1], high[2], high[3]);
+    *check = vf_add(*check, check2);
+}
+
+static TARGET inline void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+{
+    if (group_size == 32) /* the same with a loop the compiler can unroll */
+        reduce_groups(x, 32, min, max, check);
+    else
+        reduce_groups(x, group_size, min, max, check);
+}
+
+static TARGET inline void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
+{
+    VF r[8], t[8];
+    for (int i = 0; i < 8; i++)
+        r[i] = vf_load(src + i * src_stride);
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) { /* 4 x 4 blocks in 128-bit lanes */
+        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) { /* then the blocks themselves */
+        vf_store(dst + i * dst_stride, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+        vf_store(dst + (i + 4) * dst_stride, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    }
+}
+
+static TARGET int pack(const int8_t *codes, size_t n, uint8_t *packed)
+{
+    const VI eight = _mm256_set1_epi8(8), high = _mm256_set1_epi8((char)0xf0);
+    VI bad = _mm256_setzero_si256();
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        VI a = _mm256_loadu_si256((const VI *)(codes + i)), b = _mm256_loadu_si256((const VI *)(codes + i + 32));
+        VI strange = _mm256_or_si256(_mm256_add_epi8(a, eight), _mm256_add_epi8(b, eight));
+        bad = _mm256_or_si256(bad, _mm256_and_si256(strange, high));
+        VI bytes = _mm256_packus_epi16(join_nibbles(a), join_nibbles(b));
+        _mm256_storeu_si256((VI *)(packed + i / 2), _mm256_permute4x64_epi64(bytes, 0xd8));
+    }
+    int outside = vi_any(bad);
+    for (; i < n; i += 2) {
+        int low = codes[i], next = i + 1 < n ? codes[i + 1] : 0;
+        outside |= (low + 8) >> 4 | (next + 8) >> 4;
+        packed[i / 2] = (uint8_t)((low & 15) | (next & 15) << 4);
+    }
+    return outside != 0;
+}
+
+static TARGET void unpack(const uint8_t *packed, size_t n, int8_t *codes)
+{
+    const VI eight = _mm256_set1_epi8(8), low = _mm256_set1_epi8(15);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        /* each byte in a 16-bit lane, its upper half moved to the upper byte, then signs extended */
+        VI wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(packed + i / 2)));
+        VI nibbles = _mm256_and_si256(_mm256_or_si256(wide, _mm256_slli_epi16(wide, 4)), low);
+        _mm256_storeu_si256((VI *)(codes + i), _mm256_sub_epi8(_mm256_xor_si256(nibbles, eight), eight));
+    }
+    for (; i < n; i++) {
+        int code = packed[i / 2] >> (i % 2 * 4) & 15;
+        codes[i] = (int8_t)((code ^ 8) - 8);
+    }
+}
+
+static TARGET int range_f64(const double *x, size_t n, double range[2])
+{
+    __m256d min = _mm256_set1_pd(x[0]), max = min, zero = _mm256_setzero_pd(), check = zero;
+    for (size_t i = 0; i < n; i += 4) {
+        __m256d v = min;
+        if (n - i >= 4) {
+            v = _mm256_loadu_pd(x + i);
+        } else {
+            double last[4] = {x[i], x[i], x[i], x[i]};
+            memcpy(last, x + i, (n - i) * sizeof *x);
+            v = _mm256_loadu_pd(last);
+        }
+        min = _mm256_min_pd(min, v);
+        max = _mm256_max_pd(max, v);
+        check = _mm256_fmadd_pd(v, zero, check);
+    }
+    double low[4], high[4];
+    _mm256_storeu_pd(low, min);
+    _mm256_storeu_pd(high, max);
+    range[0] = low[0];
+    range[1] = high[0];
+    for (int j = 1; j < 4; j++) {
+        range[0] = low[j] < range[0] ? low[j] : range[0];
+        range[1] = high[j] > range[1] ? high[j] : range[1];
+    }
+    return _mm256_movemask_pd(_mm256_cmp_pd(check, check, _CMP_UNORD_Q)) != 0;
+}
+
+static TARGET inline int code_f64(__m256d x, __m256d scale, __m256d zero_point)
+{
+    __m256d v = _mm256_round_pd(_mm256_div_pd(x, scale), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    v = _mm256_min_pd(_mm256_max_pd(_mm256_add_pd(v, zero_point), _mm256_set1_pd(-8)), _mm256_set1_pd(7));
+    __m128i code = _mm256_cvtpd_epi32(v);
+    code = _mm_shuffle_epi8(code, _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
+    return _mm_cvtsi128_si32(code);
+}
+
+static TARGET void codes_f64(const double *x, size_t n, double scale, double zero_point, int8_t *codes)
+{
+    __m256d s = _mm256_set1_pd(scale), z = _mm256_set1_pd(zero_point);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        int four = code_f64(_mm256_loadu_pd(x + i), s, z);
+        memcpy(codes + i, &four, 4);
+    }
+    if (i < n) {
+        double last[4] = {0};
+        memcpy(last, x + i, (n - i) * sizeof *x);
+        int four = code_f64(_mm256_loadu_pd(last), s, z);
+        memcpy(codes + i, &four, n - i);
+    }
+}
+
+static TARGET int decode_f64(const int8_t *codes, size_t n, const double table[16], double *dst)
+{
+    int outside = 0;
+    for (size_t i = 0; i < n; i++) {
+        outside |= (codes[i] + 8) >> 4;
+        dst[i] = table[codes[i] & 15];
+    }
+    return outside != 0;
+}
+
+/* Stores in whole lines that bypass the cache; the ends, which share a line with a neighbour, go the ordinary way. */
+static TARGET void stream(void *dst, const void *src, size_t bytes)
+{
+    char *to = dst;
+    const char *from = src;
+    size_t head = (0 - (uintptr_t)to) & 63;
+    if (bytes < head + 64) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    memcpy(to, from, head);
+    size_t i = head;
+    for (; i + 64 <= bytes; i += 64) {
+        _mm256_stream_si256((VI *)(to + i), _mm256_loadu_si256((const VI *)(from + i)));
+        _mm256_stream_si256((VI *)(to + i + 32), _mm256_loadu_si256((const VI *)(from + i + 32)));
+    }
+    memcpy(to + i, from + i, bytes - i);
+    _mm_sfence();
+}
+
+#include "../simd_template.h"
+
+const struct qz_kernels qz_kernels_avx2 = {
+    .name = "avx2",
+    .needs = QZ_CPU_AVX2,
+    .range_f32 = range_f32,
+    .range_f64 = range_f64,
+    .codes_f32 = codes_f32,
+    .codes_f64 = codes_f64,
+    .decode_f32 = decode_f32,
+    .decode_f64 = decode_f64,
+    .pack = pack,
+    .unpack = unpack,
+    .f32_from_f16 = f32_from_f16,
+    .f32_from_bf16 = f32_from_bf16,
+    .f32_from_f64 = f32_from_f64,
+    .f16_from_f32 = f16_from_f32,
+    .bf16_from_f32 = bf16_from_f32,
+    .transpose = transpose,
+    .stream = stream,
+    .group_range = group_range,
+    .fit = fit,
+    .group_codes = group_codes,
+    .group_decode = group_decode,
+    .error = error,
+};
+
+#else
+typedef int qz_no_avx2; /* a translation unit must not be empty */
+#endif

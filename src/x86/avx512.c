@@ -1,0 +1,401 @@
+/*
+ * avx512.c - 16 floats at a time, for CPUs with AVX-512 F, BW, DQ, VL and VBMI (Intel since Ice Lake, AMD since Zen 4)
+ */
+#if defined(__x86_64__) || defined(_M_X64)
+
+#include "../kernels.h"
+#include "../number.h"
+
+#include <float.h>
+#include <immintrin.h>
+#include <string.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,fma,f16c,popcnt")))
+#define LANES  16
+
+typedef __m512 VF, VT, VG;
+typedef __m512i VI;
+typedef __mmask16 VM;
+
+#define vf_load(p)         _mm512_loadu_ps(p)
+#define vf_store(p, v)     _mm512_storeu_ps(p, v)
+#define vf_set1(x)         _mm512_set1_ps(x)
+#define vf_add(a, b)       _mm512_add_ps(a, b)
+#define vf_sub(a, b)       _mm512_sub_ps(a, b)
+#define vf_mul(a, b)       _mm512_mul_ps(a, b)
+#define vf_div(a, b)       _mm512_div_ps(a, b)
+#define vf_min(a, b)       _mm512_min_ps(a, b)
+#define vf_max(a, b)       _mm512_max_ps(a, b)
+#define vf_abs(a)          _mm512_abs_ps(a)
+#define vf_neg(a)          _mm512_xor_ps(a, _mm512_set1_ps(-0.0f))
+#define vf_fma(a, b, c)    _mm512_fmadd_ps(a, b, c)
+#define vf_lt(a, b)        _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
+#define vf_le(a, b)        _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ)
+#define vf_eq(a, b)        _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
+#define vf_ne(a, b)        _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ)
+#define vf_select(m, a, b) _mm512_mask_blend_ps(m, b, a)
+#define vm_none()          ((__mmask16)0)
+#define vm_and(a, b)       ((__mmask16)((a) & (b)))
+#define vm_or(a, b)        ((__mmask16)((a) | (b)))
+#define vm_any(m)          ((m) != 0)
+#define vf_hmin(v)         _mm512_reduce_min_ps(v)
+#define vf_hmax(v)         _mm512_reduce_max_ps(v)
+#define vf_round(v)        _mm512_cvtps_epi32(v)
+#define vf_rint(v)         _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vi_trunc(v)        _mm512_cvttps_epi32(v)
+#define vi_set1(x)         _mm512_set1_epi32(x)
+#define vi_add(a, b)       _mm512_add_epi32(a, b)
+#define vi_increment(m, v) _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(1))
+#define vi_from_i8(p)      _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p)))
+#define vi_to_i8(p, v)     _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8(v))
+#define vi_any(v)          (_mm512_test_epi32_mask(v, v) != 0)
+#define vi_low_nibble(v)   (v) /* lookups take the low bits only */
+#define vi_clamp(v, lo, hi)                                                                                            \
+    _mm512_min_epi32(_mm512_max_epi32(v, _mm512_set1_epi32(lo)), _mm512_set1_epi32(hi))
+#define vt_load(p)      _mm512_loadu_ps(p)
+#define vt_lookup(t, v) _mm512_permutexvar_ps(v, t)
+#define vf_from_f16(p)  _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
+#define vf_to_f16(p, v) _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_via_f16(v)   _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+
+static TARGET inline VF vf_load_part(const float *p, size_t n, float other)
+{
+    return _mm512_mask_loadu_ps(_mm512_set1_ps(other), (__mmask16)((1u << n) - 1), p);
+}
+
+static TARGET inline void vf_store_part(float *p, size_t n, VF v)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
+}
+
+/* NaN made quiet: sets the top bit of the payload of lanes that are NaN. */
+static TARGET inline VI quiet(VI bits)
+{
+    __mmask16 nan = _mm512_cmpgt_epi32_mask(_mm512_and_si512(bits, vi_set1(0x7fffffff)), vi_set1(0x7f800000));
+    return _mm512_mask_or_epi32(bits, nan, bits, vi_set1(0x400000));
+}
+
+/* The upper halves, rounded to nearest even. */
+static TARGET inline VI round_to_bf16(VF v)
+{
+    VI bits = _mm512_castps_si512(v);
+    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    VI odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), vi_set1(1));
+    VI rounded = vi_add(vi_add(bits, vi_set1(0x7fff)), odd);
+    return _mm512_srli_epi32(_mm512_mask_or_epi32(rounded, nan, bits, vi_set1(0x400000)), 16);
+}
+
+static TARGET inline VF vf_from_bf16(const uint16_t *p)
+{
+    VI bits = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+    return _mm512_castsi512_ps(quiet(bits));
+}
+
+static TARGET inline void vf_to_bf16(uint16_t *p, VF v)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(round_to_bf16(v)));
+}
+
+static TARGET inline VF vf_via_bf16(VF v)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(round_to_bf16(v), 16));
+}
+
+static TARGET inline VF vf_from_f64(const double *p)
+{
+    __m256 low = _mm512_cvtpd_ps(_mm512_loadu_pd(p)), high = _mm512_cvtpd_ps(_mm512_loadu_pd(p + 8));
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+}
+
+static TARGET inline VI vi_strange(VI bad, VI v)
+{
+    /* bad | ((v + 8) & ~15) */
+    return _mm512_ternarylogic_epi32(bad, vi_add(v, vi_set1(8)), vi_set1(15), 0xf4);
+}
+
+static TARGET inline size_t vi_outside(VI v, int lo, int hi, size_t n)
+{
+    unsigned lanes = _mm512_cmplt_epi32_mask(v, vi_set1(lo)) | (unsigned)_mm512_cmpgt_epi32_mask(v, vi_set1(hi));
+    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
+}
+
+/* A group's 16 values: decoding is one lookup. */
+static TARGET inline VG vg_make(qz_zero kind, int sign, float scale, float zero)
+{
+    VF codes = sign ? _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1)
+                    : _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    if (kind == QZ_ZERO_OFFSET)
+        return vf_add(vf_mul(vf_set1(scale), codes), vf_set1(zero));
+    return vf_mul(vf_set1(scale), kind == QZ_ZERO_UINT4 ? vf_sub(codes, vf_set1(zero)) : codes);
+}
+
+#define vg_values(g, v) _mm512_permutexvar_ps(v, g)
+
+/* Code i in the low bits of lane i; what is above it does not matter to a lookup. */
+static TARGET inline VI vi_nibbles(const uint8_t *p, int sign)
+{
+    (void)sign;
+    const VI lane = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    const VI shift = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+    VI words = _mm512_castsi128_si512(_mm_loadl_epi64((const __m128i *)p));
+    return _mm512_srlv_epi32(_mm512_permutexvar_epi32(lane, words), shift);
+}
+
+/*
+ * Four vectors a, b, c, d of small integers as bytes. Saturating packs work within 128-bit lanes:
+ *     lane 0: a0-3 b0-3 c0-3 d0-3    lane 1: a4-7 b4-7 c4-7 d4-7    ...
+ */
+static TARGET inline VI bytes_in_lanes(const VI v[4])
+{
+    return _mm512_packs_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]));
+}
+
+static TARGET inline void bytes_block(const VI v[4], int8_t *out)
+{
+    const VI order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    VI bytes = _mm512_sub_epi8(bytes_in_lanes(v), _mm512_set1_epi8(8));
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi32(order, bytes));
+}
+
+/* Two codes of each 16-bit lane to its low byte: first + 16 * second. */
+static TARGET inline VI join_nibbles(VI bytes)
+{
+    return _mm512_maddubs_epi16(_mm512_and_si512(bytes, _mm512_set1_epi8(15)), _mm512_set1_epi16(0x1001));
+}
+
+static TARGET inline size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
+{
+    /* The low byte of 16-bit lane 2 * (4 * lane + vector) + half, in the order of the elements. */
+    const __m512i order = _mm512_castsi256_si512(
+        _mm256_setr_epi8(0, 2, 16, 18, 32, 34, 48, 50, 4, 6, 20, 22, 36, 38, 52, 54, 8, 10, 24, 26, 40, 42, 56, 58, 12,
+                         14, 28, 30, 44, 46, 60, 62));
+    VI wanted = bytes_in_lanes(v);
+    VI codes = _mm512_min_epi8(_mm512_max_epi8(wanted, _mm512_set1_epi8((char)lo)), _mm512_set1_epi8((char)hi));
+    VI packed = _mm512_permutexvar_epi8(order, join_nibbles(codes));
+    _mm256_storeu_si256((__m256i *)out, _mm512_castsi512_si256(packed));
+    return (size_t)__builtin_popcountll(_mm512_cmpneq_epi8_mask(wanted, codes));
+}
+
+/* Halves, quarters, pairs and lanes of vectors are brought together; 2 shuffles and 1 minimum for each two vectors. */
+#define REDUCE_TREE(name, op)                                                                                          \
+    static TARGET inline VF name##_4(VF a, VF b, VF c, VF d)                                                           \
+    {                                                                                                                  \
+        VF ab = op(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));                                \
+        VF cd = op(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));                                \
+        /* 128-bit lane k: four partial results of vector k */                                                         \
+        return op(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));                             \
+    }                                                                                                                  \
+    static TARGET inline VF name##_16(VF a, VF b, VF c, VF d) /* lane 4k + j: vector k of argument j */                \
+    {                                                                                                                  \
+        VF ab = op(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));                                                \
+        VF cd = op(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));                                                \
+        return op(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));                                   \
+    }
+REDUCE_TREE(reduce_min, _mm512_min_ps)
+REDUCE_TREE(reduce_max, _mm512_max_ps)
+
+/* Range of one group, lane by lane. */
+static TARGET inline void group_lanes(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+{
+    VF v = vf_load(x);
+    *min = *max = v;
+    *check = vf_fma(v, vf_set1(0.0f), *check);
+    for (size_t i = LANES; i < group_size; i += LANES) {
+        v = vf_load(x + i);
+        *min = vf_min(*min, v);
+        *max = vf_max(*max, v);
+        *check = vf_fma(v, vf_set1(0.0f), *check);
+    }
+}
+
+static TARGET inline void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+{
+    VF low[4], high[4], check2 = vf_set1(0.0f);
+    for (size_t j = 0; j < 4; j++) { /* groups j, 4 + j, 8 + j, 12 + j: the tree puts them in order */
+        VF l[4], h[4];
+        for (size_t k = 0; k < 4; k++)
+            group_lanes(x + (4 * k + j) * group_size, group_size, &l[k], &h[k], k % 2 ? &check2 : check);
+        low[j] = reduce_min_4(l[0], l[1], l[2], l[3]);
+        high[j] = reduce_max_4(h[0], h[1], h[2], h[3]);
+    }
+    *min = reduce_min_16(low[0], low[1], low[2], low[3]);
+    *max = reduce_max_16(high[0], high[1], high[2], high[3]);
+    *check = vf_add(*check, check2);
+}
+
+static TARGET inline void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+{
+    if (group_size == 32) /* the same with a loop the compiler can unroll */
+        reduce_groups(x, 32, min, max, check);
+    else
+        reduce_groups(x, group_size, min, max, check);
+}
+
+static TARGET inline void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
+{
+    VF r[16], t[16];
+    for (int i = 0; i < 16; i++)
+        r[i] = vf_load(src + i * src_stride);
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) { /* 4 x 4 blocks in 128-bit lanes */
+        r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) { /* then the 4 x 4 blocks themselves */
+        VF a = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88), b = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+        VF c = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88), d = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+        vf_store(dst + i * dst_stride, _mm512_shuffle_f32x4(a, c, 0x88));
+        vf_store(dst + (i + 8) * dst_stride, _mm512_shuffle_f32x4(a, c, 0xdd));
+        vf_store(dst + (i + 4) * dst_stride, _mm512_shuffle_f32x4(b, d, 0x88));
+        vf_store(dst + (i + 12) * dst_stride, _mm512_shuffle_f32x4(b, d, 0xdd));
+    }
+}
+
+static TARGET inline __mmask64 first_bytes(size_t n)
+{
+    return n >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
+}
+
+static TARGET int pack(const int8_t *codes, size_t n, uint8_t *packed)
+{
+    const VI eight = _mm512_set1_epi8(8), low = _mm512_set1_epi8(15);
+    VI bad = _mm512_setzero_si512();
+    VI even; /* bytes 0, 2, 4 ... of two registers */
+    {
+        uint8_t index[64];
+        for (int i = 0; i < 64; i++)
+            index[i] = (uint8_t)(2 * i);
+        even = _mm512_loadu_si512(index);
+    }
+    size_t i = 0;
+    for (; i + 128 <= n; i += 128) {
+        VI a = _mm512_loadu_si512(codes + i), b = _mm512_loadu_si512(codes + i + 64);
+        bad = _mm512_ternarylogic_epi32(bad, _mm512_add_epi8(a, eight), low, 0xf4);
+        bad = _mm512_ternarylogic_epi32(bad, _mm512_add_epi8(b, eight), low, 0xf4);
+        _mm512_storeu_si512(packed + i / 2, _mm512_permutex2var_epi8(join_nibbles(a), even, join_nibbles(b)));
+    }
+    for (; i < n; i += 64) {
+        size_t rest = n - i < 64 ? n - i : 64;
+        VI a = _mm512_maskz_loadu_epi8(first_bytes(rest), codes + i);
+        bad = _mm512_ternarylogic_epi32(bad, _mm512_add_epi8(a, eight), low, 0xf4);
+        _mm256_mask_storeu_epi8(packed + i / 2, (__mmask32)first_bytes((rest + 1) / 2),
+                                _mm512_cvtepi16_epi8(join_nibbles(a)));
+    }
+    return vi_any(bad);
+}
+
+/* 64 codes from 32 bytes: each byte in a 16-bit lane, its upper half moved to the upper byte, then signs extended. */
+static TARGET inline VI unpack_block(__m256i bytes)
+{
+    VI wide = _mm512_cvtepu8_epi16(bytes);
+    VI nibbles = _mm512_and_si512(_mm512_or_si512(wide, _mm512_slli_epi16(wide, 4)), _mm512_set1_epi8(15));
+    VI eight = _mm512_set1_epi8(8);
+    return _mm512_sub_epi8(_mm512_xor_si512(nibbles, eight), eight);
+}
+
+static TARGET void unpack(const uint8_t *packed, size_t n, int8_t *codes)
+{
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64)
+        _mm512_storeu_si512(codes + i, unpack_block(_mm256_loadu_si256((const __m256i *)(packed + i / 2))));
+    if (i < n) {
+        __m256i bytes = _mm256_maskz_loadu_epi8((__mmask32)first_bytes((n - i + 1) / 2), packed + i / 2);
+        _mm512_mask_storeu_epi8(codes + i, first_bytes(n - i), unpack_block(bytes));
+    }
+}
+
+static TARGET int range_f64(const double *x, size_t n, double range[2])
+{
+    __m512d min = _mm512_set1_pd(x[0]), max = min, zero = _mm512_setzero_pd(), check = zero;
+    for (size_t i = 0; i < n; i += 8) {
+        __mmask8 lanes = n - i >= 8 ? 0xff : (__mmask8)((1u << (n - i)) - 1);
+        __m512d v = _mm512_mask_loadu_pd(_mm512_set1_pd(x[0]), lanes, x + i);
+        min = _mm512_min_pd(min, v);
+        max = _mm512_max_pd(max, v);
+        check = _mm512_fmadd_pd(v, zero, check);
+    }
+    range[0] = _mm512_reduce_min_pd(min);
+    range[1] = _mm512_reduce_max_pd(max);
+    return _mm512_cmp_pd_mask(check, check, _CMP_UNORD_Q) != 0;
+}
+
+static TARGET void codes_f64(const double *x, size_t n, double scale, double zero_point, int8_t *codes)
+{
+    __m512d s = _mm512_set1_pd(scale), z = _mm512_set1_pd(zero_point);
+    __m512d lo = _mm512_set1_pd(-8), hi = _mm512_set1_pd(7);
+    for (size_t i = 0; i < n; i += 8) {
+        __mmask8 lanes = n - i >= 8 ? 0xff : (__mmask8)((1u << (n - i)) - 1);
+        __m512d v = _mm512_div_pd(_mm512_maskz_loadu_pd(lanes, x + i), s);
+        v = _mm512_add_pd(_mm512_roundscale_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), z);
+        __m256i code = _mm512_cvtpd_epi32(_mm512_min_pd(_mm512_max_pd(v, lo), hi));
+        _mm256_mask_cvtepi32_storeu_epi8(codes + i, lanes, code);
+    }
+}
+
+static TARGET int decode_f64(const int8_t *codes, size_t n, const double table[16], double *dst)
+{
+    __m512d low = _mm512_loadu_pd(table), high = _mm512_loadu_pd(table + 8);
+    __m512i bad = _mm512_setzero_si512();
+    for (size_t i = 0; i < n; i += 8) {
+        __mmask8 lanes = n - i >= 8 ? 0xff : (__mmask8)((1u << (n - i)) - 1);
+        __m512i code = _mm512_cvtepi8_epi64(_mm_maskz_loadu_epi8(lanes, codes + i));
+        bad = _mm512_ternarylogic_epi64(bad, _mm512_add_epi64(code, _mm512_set1_epi64(8)), _mm512_set1_epi64(15), 0xf4);
+        _mm512_mask_storeu_pd(dst + i, lanes, _mm512_permutex2var_pd(low, code, high));
+    }
+    return vi_any(bad);
+}
+
+/* Stores in whole lines that bypass the cache; the ends, which share a line with a neighbour, go the ordinary way. */
+static TARGET void stream(void *dst, const void *src, size_t bytes)
+{
+    char *to = dst;
+    const char *from = src;
+    size_t head = (0 - (uintptr_t)to) & 63;
+    if (bytes < head + 64) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    _mm512_mask_storeu_epi8(to, first_bytes(head), _mm512_maskz_loadu_epi8(first_bytes(head), from));
+    size_t i = head;
+    for (; i + 64 <= bytes; i += 64)
+        _mm512_stream_si512((__m512i *)(to + i), _mm512_loadu_si512(from + i));
+    __mmask64 tail = first_bytes(bytes - i);
+    _mm512_mask_storeu_epi8(to + i, tail, _mm512_maskz_loadu_epi8(tail, from + i));
+    _mm_sfence();
+}
+
+#include "../simd_template.h"
+
+const struct qz_kernels qz_kernels_avx512 = {
+    .name = "avx512",
+    .needs = QZ_CPU_AVX512,
+    .range_f32 = range_f32,
+    .range_f64 = range_f64,
+    .codes_f32 = codes_f32,
+    .codes_f64 = codes_f64,
+    .decode_f32 = decode_f32,
+    .decode_f64 = decode_f64,
+    .pack = pack,
+    .unpack = unpack,
+    .f32_from_f16 = f32_from_f16,
+    .f32_from_bf16 = f32_from_bf16,
+    .f32_from_f64 = f32_from_f64,
+    .f16_from_f32 = f16_from_f32,
+    .bf16_from_f32 = bf16_from_f32,
+    .transpose = transpose,
+    .stream = stream,
+    .group_range = group_range,
+    .fit = fit,
+    .group_codes = group_codes,
+    .group_decode = group_decode,
+    .error = error,
+};
+
+#else
+typedef int qz_no_avx512; /* a translation unit must not be empty */
+#endif
