@@ -19,13 +19,13 @@ version = release
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "c_header"]
 exclude_patterns = ["requirements.txt"]
-smartquotes = False
+smartquotes_action = "D"  # dashes only: quotes stay as they are written
 
 myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
+autodoc_typehints = "none"  # docstrings say it in words that can be read
 autodoc_preserve_defaults = True
 napoleon_google_docstring = False
 python_use_unqualified_type_names = True

@@ -4,8 +4,8 @@
     python format_examples.py --check    compares them with format.md, and with the package if it is installed
     python format_examples.py --write    puts them into format.md
 
-The rules are written out here a second time, in plain Python and NumPy and straight from format.md, for ordinary
-values only (no subnormal or huge groups). Nothing of the package is used but to compare with.
+The rules are written out here a second time, in plain Python and NumPy and straight from format.md, for
+ordinary values only (no subnormal or huge groups). Of the package nothing is used but to compare with.
 """
 
 from __future__ import annotations

@@ -14,9 +14,8 @@ print(f"one scale for all       4.000 bits a value  {whole.sqnr_db:5.2f} dB")
 for scheme in quantize.schemes():
     for group_size in (128, 32):
         q = quantize.quantize_array(weights, scheme, group_size=group_size)
-        print(
-            f"{scheme.name:13} g{group_size:<4} {q.bits_per_value:10.3f} bits a value  {q.stats.sqnr_db:5.2f} dB"
-        )
+        name = f"{scheme.name:13} g{group_size}"
+        print(f"{name:23} {q.bits_per_value:.3f} bits a value  {q.stats.sqnr_db:5.2f} dB")
 
 # Rows can be taken out without touching the others.
 q = quantize.quantize_array(weights)
