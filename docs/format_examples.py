@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,7 @@ def stored(value: np.float32, dtype: str) -> np.float32:
 
 def encode_group(
     x: np.ndarray, zero: str, method: str, dtype: str
-) -> tuple[list[int], np.float32, np.float32 | None, np.ndarray]:
+) -> tuple[list[int], np.float32, np.float32, np.ndarray]:
     """Codes, scale, zero or offset, and decoded values of one group of float32."""
     low, high = x.min(), x.max()
     if method == "absmax":
@@ -83,7 +83,7 @@ def encode_group(
     if zero == "none":
         least = -7 if method == "absmax7" else -8
         codes = [clamp(np.rint(v * inverse), least, 7) for v in x]
-        return codes, scale, None, np.array([scale * F32(code) for code in codes])
+        return codes, scale, F32(0), np.array([scale * F32(code) for code in codes])
     if zero == "uint4":
         origin = clamp(np.rint(-low * inverse), 0, 15)
         codes = [clamp(np.rint(v * inverse) + origin, 0, 15) for v in x]
@@ -99,7 +99,7 @@ def hexed(data: bytes) -> str:
     return data.hex(" ")
 
 
-def row(name: str, cells: list[object], width: int = 8) -> str:
+def row(name: str, cells: Sequence[object], width: int = 8) -> str:
     return f"{name:<9}" + "".join(f"{cell!s:>{width}}" for cell in cells) + "\n"
 
 
@@ -227,9 +227,9 @@ def check_package(problems: list[str]) -> None:
         unsigned = np.uint32 if dtype == "float32" else np.uint16
         same = q.codes.tobytes() == packed and q.scales.view(unsigned).tolist() == scales
         if zero == "uint4":
-            same = same and q.zeros.tobytes() == zeros
+            same = same and q.zeros is not None and q.zeros.tobytes() == zeros
         elif zero == "offset":
-            same = same and q.zeros.view(unsigned).tolist() == zeros
+            same = same and q.zeros is not None and q.zeros.view(unsigned).tolist() == zeros
         if not same or not np.array_equal(q.dequantize(), decoded):
             problems.append(f"the package computes another result for '{name}'")
 
