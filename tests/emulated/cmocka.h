@@ -21,14 +21,23 @@ struct CMUnitTest {
     void *initial_state;
 };
 
-#define cmocka_unit_test(f) {#f, f, NULL, NULL, NULL}
-#define cmocka_unit_test_setup_teardown(f, setup, teardown) {#f, f, setup, teardown, NULL}
-#define cmocka_unit_test_prestate(f, state) {#f, f, NULL, NULL, state}
+#define cmocka_unit_test(f)                                                                                            \
+    {                                                                                                                  \
+#f, f, NULL, NULL, NULL                                                                                        \
+    }
+#define cmocka_unit_test_setup_teardown(f, setup, teardown)                                                            \
+    {                                                                                                                  \
+#f, f, setup, teardown, NULL                                                                                   \
+    }
+#define cmocka_unit_test_prestate(f, state)                                                                            \
+    {                                                                                                                  \
+#f, f, NULL, NULL, state                                                                                       \
+    }
 #define cmocka_run_group_tests(tests, setup, teardown)                                                                 \
     small_run((tests), sizeof(tests) / sizeof((tests)[0]), (setup), (teardown))
 
 #define print_message printf
-#define print_error printf
+#define print_error   printf
 
 /* Where the running test goes back to: 1 failed, 2 skipped. */
 static jmp_buf small_test_end;
@@ -59,23 +68,22 @@ static inline void small_memory(const void *a, const void *b, size_t n, const ch
 }
 
 #define small_check(condition, what) ((condition) ? (void)0 : small_fail(what, __FILE__, __LINE__))
-#define assert_true(c) small_check(c, "assert_true(" #c ")")
-#define assert_false(c) small_check(!(c), "assert_false(" #c ")")
-#define assert_null(p) small_check((p) == NULL, "assert_null(" #p ")")
-#define assert_non_null(p) small_check((p) != NULL, "assert_non_null(" #p ")")
-#define assert_ptr_equal(a, b) small_check((a) == (b), "assert_ptr_equal(" #a ", " #b ")")
-#define assert_string_equal(a, b) small_check(strcmp(a, b) == 0, "assert_string_equal(" #a ", " #b ")")
+#define assert_true(c)               small_check(c, "assert_true(" #c ")")
+#define assert_false(c)              small_check(!(c), "assert_false(" #c ")")
+#define assert_null(p)               small_check((p) == NULL, "assert_null(" #p ")")
+#define assert_non_null(p)           small_check((p) != NULL, "assert_non_null(" #p ")")
+#define assert_ptr_equal(a, b)       small_check((a) == (b), "assert_ptr_equal(" #a ", " #b ")")
+#define assert_string_equal(a, b)    small_check(strcmp(a, b) == 0, "assert_string_equal(" #a ", " #b ")")
 #define assert_in_range(v, low, high)                                                                                  \
     small_check((uintmax_t)(v) >= (uintmax_t)(low) && (uintmax_t)(v) <= (uintmax_t)(high), "assert_in_range(" #v ")")
 #define assert_int_equal(a, b)                                                                                         \
     small_equal((uintmax_t)(a), (uintmax_t)(b), 1, "assert_int_equal(" #a ", " #b ")", __FILE__, __LINE__)
 #define assert_int_not_equal(a, b)                                                                                     \
     small_equal((uintmax_t)(a), (uintmax_t)(b), 0, "assert_int_not_equal(" #a ", " #b ")", __FILE__, __LINE__)
-#define assert_memory_equal(a, b, n)                                                                                   \
-    small_memory(a, b, n, "assert_memory_equal(" #a ", " #b ")", __FILE__, __LINE__)
-#define fail() small_fail("fail()", __FILE__, __LINE__)
-#define fail_msg(...) (printf(__VA_ARGS__), small_fail("", __FILE__, __LINE__))
-#define skip() longjmp(small_test_end, 2)
+#define assert_memory_equal(a, b, n) small_memory(a, b, n, "assert_memory_equal(" #a ", " #b ")", __FILE__, __LINE__)
+#define fail()                       small_fail("fail()", __FILE__, __LINE__)
+#define fail_msg(...)                (printf(__VA_ARGS__), small_fail("", __FILE__, __LINE__))
+#define skip()                       longjmp(small_test_end, 2)
 
 /* The number of failed tests, as the exit code of the program. */
 static inline int small_run(const struct CMUnitTest *tests, size_t n, int (*setup)(void **), int (*teardown)(void **))
