@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ROWS = 3, COLS = 8 };
+enum { ROWS = 3, COLS = 64, GROUP = 32 };
 
 static int failed(const qz_file_error *error)
 {
@@ -40,15 +40,15 @@ static int write_plain(const char *path, const float *values)
     return qz_commit(writer, &error) == QZ_FILE_OK ? 0 : failed(&error); /* now, and not before, the file is there */
 }
 
-/* Encodes in groups of 4 and writes the result under the name "data". */
+/* Encodes in groups and writes the result under the name "data". */
 static int write_packed(const char *path, const float *values)
 {
     qz_scheme scheme = *qz_scheme_by_name("int4");
-    scheme.group_size = 4;
+    scheme.group_size = GROUP;
     uint8_t codes[ROWS * COLS / 2];
-    uint16_t scales[ROWS * COLS / 4];
+    uint16_t scales[ROWS * COLS / GROUP];
     qz_matrix source = {(void *)values, QZ_F32, ROWS, COLS, COLS, 1};
-    qz_packed packed = {codes, scales, NULL, COLS / 2, COLS / 4 * sizeof scales[0], 0};
+    qz_packed packed = {codes, scales, NULL, COLS / 2, COLS / GROUP * sizeof scales[0], 0};
     if (qz_encode(&scheme, &source, &packed, NULL, NULL, NULL) != QZ_OK)
         return 1;
 
@@ -92,9 +92,10 @@ static int read_packed(const char *path, float *values)
     if (qz_open(path, NULL, &file, &error) != QZ_FILE_OK)
         return failed(&error);
     uint8_t codes[ROWS * COLS / 2];
-    uint16_t scales[ROWS * COLS / 4];
-    qz_packed packed = {codes, scales, NULL, COLS / 2, COLS / 4 * sizeof scales[0], 0};
-    int bad = qz_packed_find(file, "data", 4, &tensor, &error) != QZ_FILE_OK || tensor.sizes.total_bytes != 24 ||
+    uint16_t scales[ROWS * COLS / GROUP];
+    qz_packed packed = {codes, scales, NULL, COLS / 2, COLS / GROUP * sizeof scales[0], 0};
+    int bad = qz_packed_find(file, "data", 4, &tensor, &error) != QZ_FILE_OK ||
+              tensor.sizes.total_bytes != sizeof codes + sizeof scales ||
               qz_packed_read(file, &tensor, 0, ROWS, 0, COLS, &packed, &error) != QZ_FILE_OK;
     qz_close(file);
     if (bad)
@@ -118,7 +119,7 @@ int main(int argc, char **argv)
     snprintf(plain, sizeof plain, "%s/plain.npy", argv[1]);
     snprintf(packed, sizeof packed, "%s/packed.npz", argv[1]);
     for (int i = 0; i < ROWS * COLS; i++)
-        values[i] = (float)(i % 7) - 2.5f;
+        values[i] = (float)(i % 13) - 5.5f;
 
     if (write_plain(plain, values) || write_packed(packed, values) || read_plain(plain, read) ||
         read_packed(packed, decoded))
