@@ -1,0 +1,354 @@
+/*
+ * args.c - options: one table, one parser
+ */
+#include "cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- words that stand for values ---- */
+
+typedef struct word {
+    const char *text;
+    int value;
+} word;
+
+static const word methods[] = {
+    {"default", QZ_DEFAULT}, {"minmax", QZ_MINMAX}, {"absmax", QZ_ABSMAX}, {"absmax7", QZ_ABSMAX7}, {NULL, 0}};
+static const word scale_dtypes[] = {{"float32", QZ_F32}, {"float16", QZ_F16}, {"bfloat16", QZ_BF16}, {NULL, 0}};
+static const word dtypes[] = {
+    {"float32", QZ_F32}, {"float64", QZ_F64}, {"float16", QZ_F16}, {"bfloat16", QZ_BF16}, {NULL, 0}};
+static const word nonfinites[] = {{"refuse", QZ_REFUSE}, {"clip", QZ_CLIP}, {NULL, 0}};
+
+/* ---- the table ---- */
+
+typedef enum { FLAG, TEXT, LIST, CHOICE, WHOLE, BYTES, SIGNED, REAL, GROUP, SCHEME } kind;
+
+static const struct option {
+    const char *name;
+    const char *value; /* what it takes, for people; NULL for a flag */
+    kind kind;
+    size_t place; /* in settings */
+    const word *words;
+    uint64_t least, most; /* of WHOLE and BYTES */
+    const char *help;
+} options[] = {
+#define PLACE(field) offsetof(settings, field)
+    {"--scheme", "NAME", SCHEME, PLACE(scheme), NULL, 0, 0, "4-bit representation (int4)"},
+    {"--group-size", "N|row", GROUP, PLACE(group_size), NULL, 0, 0, "neighbours that share a scale (the scheme's own)"},
+    {"--axis", "N", SIGNED, PLACE(axis), NULL, 0, 0, "axis along which groups run, from the end if negative (-1)"},
+    {"--method", "NAME", CHOICE, PLACE(method), methods, 0, 0, "how scales are found (default: the scheme's own)"},
+    {"--scale-dtype", "TYPE", CHOICE, PLACE(scale_dtype), scale_dtypes, 0, 0, "type of scales (the scheme's own)"},
+    {"--nonfinite", "refuse|clip", CHOICE, PLACE(nonfinite), nonfinites, 0, 0, "what to do with NaN and infinity (refuse)"},
+    {"--dtype", "TYPE", CHOICE, PLACE(dtype), dtypes, 0, 0, "type of the decoded values (float32)"},
+    {"--tensor", "NAME", TEXT, PLACE(tensor), NULL, 0, 0, "only this tensor"},
+    {"--include", "GLOB", LIST, PLACE(include), NULL, 0, 0, "only tensors whose name matches; may be repeated"},
+    {"--exclude", "GLOB", LIST, PLACE(exclude), NULL, 0, 0, "not tensors whose name matches; may be repeated"},
+    {"--min-sqnr", "DB", REAL, PLACE(min_sqnr), NULL, 0, 0, "exit with 1 if a tensor's ratio of signal to error is lower"},
+    {"--stats", NULL, FLAG, PLACE(stats), NULL, 0, 0, "print the error of each tensor"},
+    {"--dry-run", NULL, FLAG, PLACE(dry_run), NULL, 0, 0, "print what would be done and write nothing"},
+    {"--check", NULL, FLAG, PLACE(check), NULL, 0, 0, "read all data: verify checksums and packed values"},
+    {"--force", NULL, FLAG, PLACE(force), NULL, 0, 0, "replace an existing output"},
+    {"--no-fsync", NULL, FLAG, PLACE(no_fsync), NULL, 0, 0, "do not wait until the output is safe on the medium"},
+    {"--threads", "N", WHOLE, PLACE(threads), NULL, 1, 256, "threads (all CPUs for large files, otherwise one)"},
+    {"--size", "BYTES", BYTES, PLACE(size), NULL, 65536, (uint64_t)1 << 40, "bytes of float32 to work on (64M)"},
+    {"--seconds", "S", REAL, PLACE(seconds), NULL, 0, 0, "about how long the whole run takes (4)"},
+    {"--max-header", "BYTES", BYTES, PLACE(max_header), NULL, 1, UINT64_MAX, "longest header of an array (10000)"},
+    {"--max-ratio", "N", WHOLE, PLACE(max_ratio), NULL, 1, UINT64_MAX, "highest compression of a member (200)"},
+    {"--max-bytes", "BYTES", BYTES, PLACE(max_bytes), NULL, 1, UINT64_MAX, "largest compressed member, expanded (1T)"},
+    {"--void2-as-bfloat16", NULL, FLAG, PLACE(void2_bfloat16), NULL, 0, 0, "take two-byte elements without type as bfloat16"},
+    {"--allow-trailing", NULL, FLAG, PLACE(allow_trailing), NULL, 0, 0, "ignore what follows the array of a .npy file"},
+    {"--json", NULL, FLAG, PLACE(json), NULL, 0, 0, "results as JSON"},
+    {"--quiet", NULL, FLAG, PLACE(quiet), NULL, 0, 0, "say nothing but errors"},
+    {"--help", NULL, FLAG, PLACE(help), NULL, 0, 0, "print this page"},
+#undef PLACE
+};
+enum { OPTIONS = sizeof options / sizeof options[0] };
+
+/* Whether the command takes an option: its list has every name with a space before and after. */
+static int takes(const command *c, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = c->options; (at = strstr(at, name)) != NULL; at += length)
+        if (at[-1] == ' ' && at[length] == ' ')
+            return 1;
+    return 0;
+}
+
+void print_options(const command *c)
+{
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (takes(c, options[i].name)) {
+            char left[64];
+            snprintf(left, sizeof left, "%s%s%s", options[i].name, options[i].value != NULL ? " " : "",
+                     options[i].value != NULL ? options[i].value : "");
+            printf("  %-26s %s\n", left, options[i].help);
+        }
+}
+
+/* ---- misspellings ---- */
+
+/* Insertions, deletions, replacements and exchanges of neighbours that turn one word into the other. */
+static size_t distance(const char *a, const char *b)
+{
+    enum { LONGEST = 40 };
+    size_t rows[3][LONGEST + 1], n = strlen(a), m = strlen(b);
+    if (n > LONGEST || m > LONGEST)
+        return SIZE_MAX;
+    for (size_t j = 0; j <= m; j++)
+        rows[0][j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t *now = rows[i % 3], *before = rows[(i + 2) % 3], *two_before = rows[(i + 1) % 3];
+        now[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = before[j - 1] + (a[i - 1] != b[j - 1]);
+            if (before[j] + 1 < best)
+                best = before[j] + 1;
+            if (now[j - 1] + 1 < best)
+                best = now[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && two_before[j - 2] + 1 < best)
+                best = two_before[j - 2] + 1;
+            now[j] = best;
+        }
+    }
+    return rows[n % 3][m];
+}
+
+const char *nearest(const char *given, const char *const *candidates, size_t count)
+{
+    const char *best = NULL;
+    size_t least = strlen(given) / 3 + 1; /* more mistakes than that are another word */
+    for (size_t i = 0; i < count; i++) {
+        size_t d = distance(given, candidates[i]);
+        if (d <= least && (best == NULL || d < least)) {
+            best = candidates[i];
+            least = d;
+        }
+    }
+    return best;
+}
+
+/* ---- values ---- */
+
+static const char *shown(const char *text)
+{
+    static char out[NAME_TEXT];
+    return qz_escape(text, strlen(text), out, sizeof out);
+}
+
+static int bad_value(const struct option *o, const char *value, const char *wanted)
+{
+    return fail(USAGE, "%s '%s': the value must be %s", o->name, shown(value), wanted);
+}
+
+static int read_choice(const struct option *o, const char *value, int *place)
+{
+    const char *texts[8];
+    char list[160] = "";
+    size_t n = 0;
+    for (const word *w = o->words; w->text != NULL; w++) {
+        if (strcmp(w->text, value) == 0) {
+            *place = w->value;
+            return DONE;
+        }
+        texts[n++] = w->text;
+    }
+    for (size_t i = 0; i < n; i++)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i == 0 ? "" : i + 1 == n ? " or " : ", ",
+                 texts[i]);
+    const char *guess = nearest(value, texts, n);
+    if (guess != NULL)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "; did you mean %s?", guess);
+    return bad_value(o, value, list);
+}
+
+static int read_scheme(const struct option *o, const char *value, const char **place)
+{
+    const char *texts[32];
+    char list[400] = "";
+    size_t n = 0;
+    if (qz_scheme_by_name(value) != NULL) {
+        *place = value;
+        return DONE;
+    }
+    for (const qz_scheme *s; n < 32 && (s = qz_scheme_at(n)) != NULL; n++) {
+        texts[n] = s->name;
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", n == 0 ? "one of " : ", ", s->name);
+    }
+    const char *guess = nearest(value, texts, n);
+    if (guess != NULL)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "; did you mean %s?", guess);
+    return bad_value(o, value, list);
+}
+
+/* A whole number, for BYTES with k, M, G or T behind it (powers of 1024). */
+static int read_whole(const struct option *o, const char *value, uint64_t *place)
+{
+    char wanted[128], *end = NULL;
+    const char *const powers = "kMGT", *power;
+    snprintf(wanted, sizeof wanted, "a whole number of %" PRIu64 " or more%s", o->least,
+             o->kind == BYTES ? "; k, M, G or T after it multiply by 1024, 1024^2, ..." : "");
+    if (o->most != UINT64_MAX)
+        snprintf(wanted, sizeof wanted, "a whole number from %" PRIu64 " to %" PRIu64 "%s", o->least, o->most,
+                 o->kind == BYTES ? "; k, M, G or T after it multiply by 1024, 1024^2, ..." : "");
+    errno = 0;
+    unsigned long long number = value[0] >= '0' && value[0] <= '9' ? strtoull(value, &end, 10) : 0;
+    if (end == NULL || errno != 0)
+        return bad_value(o, value, wanted);
+    if (o->kind == BYTES && *end != '\0' && (power = strchr(powers, *end)) != NULL) {
+        for (long i = power - powers; i >= 0; i--) {
+            if (number > UINT64_MAX / 1024)
+                return bad_value(o, value, wanted);
+            number *= 1024;
+        }
+        end++;
+    }
+    if (*end != '\0' || number < o->least || number > o->most)
+        return bad_value(o, value, wanted);
+    *place = number;
+    return DONE;
+}
+
+static int read_value(const struct option *o, const char *value, settings *s)
+{
+    void *place = (char *)s + o->place;
+    char *end = NULL;
+    switch (o->kind) {
+    case FLAG:
+        *(int *)place = 1;
+        return DONE;
+    case TEXT:
+        *(const char **)place = value;
+        return DONE;
+    case LIST: {
+        text_list *list = place;
+        const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
+        if (items == NULL)
+            return fail_memory();
+        list->items = items;
+        list->items[list->count++] = value;
+        return DONE;
+    }
+    case CHOICE:
+        return read_choice(o, value, place);
+    case SCHEME:
+        return read_scheme(o, value, place);
+    case WHOLE:
+    case BYTES:
+        return read_whole(o, value, place);
+    case GROUP:
+        if (strcmp(value, "row") == 0) {
+            *(uint64_t *)place = QZ_WHOLE_ROW;
+            return DONE;
+        }
+        errno = 0;
+        unsigned long long number = value[0] >= '0' && value[0] <= '9' ? strtoull(value, &end, 10) : 0;
+        if (end == NULL || *end != '\0' || errno != 0 || number == 0 || number > INT64_MAX)
+            return bad_value(o, value, "a whole number of 1 or more, or the word row for one group a row");
+        *(uint64_t *)place = number;
+        return DONE;
+    case SIGNED:
+        errno = 0;
+        *(int64_t *)place = strtoll(value, &end, 10);
+        if (end == value || *end != '\0' || errno != 0 || value[0] == ' ' || *(int64_t *)place > 63 ||
+            *(int64_t *)place < -64)
+            return bad_value(o, value, "the number of an axis: 0 is the first, -1 the last");
+        return DONE;
+    case REAL:
+        errno = 0;
+        *(double *)place = strtod(value, &end);
+        if (end == value || *end != '\0' || value[0] == ' ' || !isfinite(*(double *)place))
+            return bad_value(o, value, "a number");
+        return DONE;
+    }
+    return INTERNAL;
+}
+
+/* ---- the parser ---- */
+
+static const struct option *find(const char *name, size_t length)
+{
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (strlen(options[i].name) == length && memcmp(options[i].name, name, length) == 0)
+            return &options[i];
+    return NULL;
+}
+
+static int unknown_option(const command *c, const char *given)
+{
+    const char *names[OPTIONS];
+    size_t n = 0;
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (takes(c, options[i].name))
+            names[n++] = options[i].name;
+    const char *guess = nearest(given, names, n);
+    if (guess != NULL)
+        return fail(USAGE, "there is no option %s; did you mean %s?", shown(given), guess);
+    return fail(USAGE, "there is no option %s; 'quantize help %s' lists them", shown(given), c->name);
+}
+
+static int read_option(const command *c, int argc, char **argv, int *i, settings *s)
+{
+    const char *given = argv[*i];
+    if (strcmp(given, "-h") == 0)
+        given = "--help";
+    else if (strcmp(given, "-q") == 0)
+        given = "--quiet";
+    else if (strcmp(given, "-f") == 0)
+        given = "--force";
+    const char *equals = strchr(given, '=');
+    size_t length = equals != NULL ? (size_t)(equals - given) : strlen(given);
+    const struct option *o = find(given, length);
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", length < 60 ? (int)length : 60, given);
+    if (o == NULL)
+        return unknown_option(c, name);
+    if (!takes(c, o->name))
+        return fail(USAGE, "%s is not an option of %s; 'quantize help %s' lists those", o->name, c->name, c->name);
+    if (o->value == NULL && equals != NULL)
+        return fail(USAGE, "%s takes no value; leave out '%s'", o->name, shown(equals));
+    if (o->value == NULL)
+        return read_value(o, NULL, s);
+    if (equals == NULL && *i + 1 == argc)
+        return fail(USAGE, "%s needs a value: %s %s", o->name, o->name, o->value);
+    return read_value(o, equals != NULL ? equals + 1 : argv[++*i], s);
+}
+
+int parse_arguments(const command *c, int argc, char **argv, settings *s)
+{
+    *s = (settings){.command = c->name, .axis = -1, .min_sqnr = NAN, .seconds = NAN};
+    output_begin(s);
+    /* Whatever is wrong with the rest: who asked for JSON gets JSON. */
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        s->json |= strcmp(argv[i], "--json") == 0;
+    int only_files = 0;
+    for (int i = 0; i < argc; i++) {
+        if (!only_files && strcmp(argv[i], "--") == 0) {
+            only_files = 1;
+        } else if (!only_files && argv[i][0] == '-' && argv[i][1] != '\0') {
+            int code = read_option(c, argc, argv, &i, s);
+            if (code != DONE)
+                return code;
+        } else if (s->file_count == c->most) {
+            return fail(USAGE, "'%s' is one argument too many; usage: quantize %s %s", shown(argv[i]), c->name,
+                        c->files);
+        } else {
+            s->files[s->file_count++] = argv[i];
+        }
+    }
+    if (s->help || s->file_count >= c->least)
+        return DONE;
+    return fail(USAGE, "%s is missing; usage: quantize %s %s",
+                c->least == 1      ? "a file"
+                : s->file_count == 0 ? "both files"
+                                     : "the second file",
+                c->name, c->files);
+}
+
+void free_arguments(settings *s)
+{
+    free(s->include.items);
+    free(s->exclude.items);
+}

@@ -1,0 +1,352 @@
+/*
+ * compare.c - the error between two files
+ */
+#include "cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct pair { /* two tensors of one name */
+    const item *a, *b; /* NULL where there is none */
+    qz_tensor tensor;  /* of a (of b if there is no a): name and shape */
+    unsigned axis;
+    int floats;
+    qz_stats stats;       /* of floats */
+    uint64_t differences; /* of others */
+    const char *verdict;  /* why it counts as different, or NULL */
+} pair;
+
+typedef struct comparer {
+    const settings *s;
+    source a, b;
+    qz_pool *pool;
+    pair *pairs;
+    size_t count;
+} comparer;
+
+/* ---- pairing ---- */
+
+static int pair_up(comparer *c)
+{
+    c->pairs = calloc(c->a.count + c->b.count + 1, sizeof *c->pairs);
+    if (c->pairs == NULL)
+        return fail_memory();
+    if (c->a.count == 1 && c->b.count == 1) {
+        c->pairs[c->count++] = (pair){.a = &c->a.items[0], .b = &c->b.items[0]};
+        return DONE;
+    }
+    for (size_t i = 0; i < c->a.count; i++) {
+        const item *a = &c->a.items[i];
+        if (is_selected(c->s, a))
+            c->pairs[c->count++] = (pair){.a = a, .b = source_find(&c->b, a->name, a->name_length)};
+    }
+    for (size_t i = 0; i < c->b.count; i++) {
+        const item *b = &c->b.items[i];
+        if (is_selected(c->s, b) && source_find(&c->a, b->name, b->name_length) == NULL)
+            c->pairs[c->count++] = (pair){.b = b};
+    }
+    return DONE;
+}
+
+/* ---- floats ---- */
+
+typedef struct side {
+    source *in;
+    const item *item;
+    qz_tensor tensor;
+    qz_packed_tensor packed;
+    grid grid;
+    qz_packed memory;
+    void *values;
+    qz_dtype dtype;
+} side;
+
+static int open_side(side *s, unsigned axis, const block_plan *plan)
+{
+    uint64_t rows = plan->step[OUTER] * plan->step[INNER];
+    s->dtype = s->item->packed ? QZ_F32 : (qz_dtype)s->tensor.element;
+    grid_of(&s->tensor, axis, 0, &s->grid);
+    s->values = malloc((size_t)block_elements(plan) * qz_dtype_size(s->dtype) + 1);
+    if (s->values == NULL)
+        return fail_memory();
+    return s->item->packed ? allocate_packed(&s->packed.scheme, rows, plan->step[COLUMN], &s->memory) : DONE;
+}
+
+static void close_side(side *s)
+{
+    free(s->values);
+    free(s->memory.codes);
+}
+
+/* Reads a block as floats; its buffer strides are those for this side. */
+static int read_side(const comparer *c, side *s, block *b)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    set_buffer_strides(&s->grid, b);
+    if (!s->item->packed)
+        return read_block(s->in->file, s->item->tensor, &s->grid, b, qz_dtype_size(s->dtype), s->values, &error) ==
+                       QZ_FILE_OK
+                   ? DONE
+                   : fail_file(&error);
+    qz_sizes sizes = {.size = sizeof sizes};
+    uint64_t inner = b->count[INNER], cols = b->count[COLUMN];
+    if (qz_scheme_sizes(&s->packed.scheme, 1, cols, &sizes) != QZ_OK)
+        return fail(INTERNAL, "a block has no size");
+    s->memory.code_stride = (int64_t)sizes.code_bytes;
+    s->memory.scale_stride = (int64_t)sizes.scale_bytes;
+    s->memory.zero_stride = (int64_t)sizes.zero_bytes;
+    for (uint64_t o = 0; o < b->count[OUTER]; o++) {
+        uint64_t row = b->row + o * b->rows_apart;
+        qz_detail detail = QZ_DETAIL_INIT;
+        qz_matrix matrix = block_matrix(b, o, s->values, QZ_F32);
+        if (qz_packed_read(s->in->file, &s->packed, row, inner, b->first[COLUMN], cols, &s->memory, &error) !=
+            QZ_FILE_OK)
+            return fail_file(&error);
+        qz_result result = qz_validate(&s->packed.scheme, &s->memory, inner, cols, &detail);
+        if (result == QZ_OK)
+            result = qz_decode(&s->packed.scheme, &s->memory, &matrix, c->pool, &detail);
+        if (result != QZ_OK)
+            return fail_quantize(result, &s->tensor, s->packed.axis, row + detail.group / sizes.row_groups,
+                                 b->first[COLUMN] + detail.group % sizes.row_groups * s->packed.scheme.group_size,
+                                 &detail);
+    }
+    return DONE;
+}
+
+static int compare_floats(comparer *c, pair *p, side *a, side *b)
+{
+    /* A quantized side says along which axis. */
+    p->axis = b->item->packed ? b->packed.axis : a->item->packed ? a->packed.axis : p->tensor.rank - 1;
+    if (a->item->packed && b->item->packed && a->packed.axis != b->packed.axis) {
+        char name[NAME_TEXT];
+        return fail(USAGE, "tensor '%s' is quantized along axis %u in one file and along axis %u in the other; decode "
+                           "one of them first", qz_escape(p->tensor.name, p->tensor.name_length, name, sizeof name),
+                    a->packed.axis, b->packed.axis);
+    }
+    grid g;
+    block_plan plan;
+    block of_a;
+    int started = 0;
+    uint64_t unit = 1;
+    grid_of(&a->tensor, p->axis, 0, &g);
+    if (a->item->packed)
+        unit = column_unit(&a->packed.scheme, g.cols, 0);
+    if (b->item->packed) {
+        /* Blocks must suit both sides. */
+        uint64_t other = column_unit(&b->packed.scheme, g.cols, 0), x = unit, y = other;
+        while (y != 0) {
+            uint64_t rest = x % y;
+            x = y;
+            y = rest;
+        }
+        unit = unit / x > g.cols / other ? g.cols : unit / x * other;
+    }
+    plan_blocks(&g, unit, &plan);
+    int code = open_side(a, p->axis, &plan);
+    if (code == DONE)
+        code = open_side(b, p->axis, &plan);
+    while (code == DONE && next_block(&plan, &of_a, &started)) {
+        block of_b = of_a;
+        if (stop_requested())
+            code = 128 + stop_requested();
+        if (code == DONE)
+            code = read_side(c, a, &of_a);
+        if (code == DONE)
+            code = read_side(c, b, &of_b);
+        for (uint64_t o = 0; o < of_a.count[OUTER] && code == DONE; o++) {
+            qz_matrix x = block_matrix(&of_a, o, a->values, a->dtype), y = block_matrix(&of_b, o, b->values, b->dtype);
+            qz_stats stats = QZ_STATS_INIT;
+            qz_detail detail = QZ_DETAIL_INIT;
+            uint64_t row = of_a.row + o * of_a.rows_apart;
+            qz_result result = qz_compare_matrices(&x, &y, c->pool, &stats, &detail);
+            if (result == QZ_ERROR_NONFINITE) {
+                char name[NAME_TEXT];
+                qz_escape(p->tensor.name, p->tensor.name_length, name, sizeof name);
+                code = fail(REFUSED, "tensor '%s' holds NaN or infinity, so that it has no error", name);
+            } else if (result != QZ_OK) {
+                code = fail_quantize(result, &p->tensor, p->axis, row + detail.index / x.cols,
+                                     of_a.first[COLUMN] + detail.index % x.cols, &detail);
+            } else {
+                add_stats(&p->stats, &stats, row, of_a.first[COLUMN], x.cols, g.cols);
+            }
+        }
+        progress_add(of_a.count[OUTER] * of_a.count[INNER] * of_a.count[COLUMN]);
+    }
+    close_side(a);
+    close_side(b);
+    return code;
+}
+
+/* ---- others ---- */
+
+/* Counts elements whose bytes differ. */
+static int compare_bytes(comparer *c, pair *p)
+{
+    enum { PIECE = 1 << 20 };
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    size_t each = qz_element_size(p->tensor.element);
+    uint64_t step = PIECE / each;
+    char *x = malloc(2 * (size_t)PIECE), *y = x + PIECE;
+    if (x == NULL)
+        return fail_memory();
+    int code = DONE;
+    for (uint64_t at = 0; at < p->tensor.count && code == DONE; at += step) {
+        uint64_t n = p->tensor.count - at < step ? p->tensor.count - at : step;
+        if (stop_requested())
+            code = 128 + stop_requested();
+        else if (qz_read(c->a.file, p->a->tensor, at, n, x, &error) != QZ_FILE_OK ||
+                 qz_read(c->b.file, p->b->tensor, at, n, y, &error) != QZ_FILE_OK)
+            code = fail_file(&error);
+        for (uint64_t i = 0; i < n && code == DONE; i++)
+            p->differences += memcmp(x + i * each, y + i * each, each) != 0;
+        progress_add(n);
+    }
+    free(x);
+    return code;
+}
+
+static int compare_pair(comparer *c, pair *p)
+{
+    side a = {.in = &c->a, .item = p->a}, b = {.in = &c->b, .item = p->b};
+    int code = DONE;
+    p->stats = (qz_stats)QZ_STATS_INIT;
+    if (p->a != NULL)
+        code = source_tensor(a.in, p->a, &a.tensor, &a.packed);
+    if (code == DONE && p->b != NULL)
+        code = source_tensor(b.in, p->b, &b.tensor, &b.packed);
+    if (code != DONE)
+        return code;
+    p->tensor = p->a != NULL ? a.tensor : b.tensor;
+    /* The shape of a quantized tensor lies in `packed`, which goes away: the file has it as well, but in numbers. */
+    int a_floats = p->a != NULL && is_float(a.tensor.element), b_floats = p->b != NULL && is_float(b.tensor.element);
+    if (p->a == NULL || p->b == NULL) {
+        p->verdict = p->a == NULL ? "only in B" : "only in A";
+    } else if (a.tensor.rank != b.tensor.rank ||
+               (a.tensor.rank != 0 &&
+                memcmp(a.tensor.shape, b.tensor.shape, a.tensor.rank * sizeof a.tensor.shape[0]) != 0)) {
+        p->verdict = "other shape";
+    } else if (a_floats && b_floats && a.tensor.rank != 0) {
+        p->floats = 1;
+        code = compare_floats(c, p, &a, &b);
+    } else if (a.tensor.element != b.tensor.element ||
+               (a.tensor.column_major != b.tensor.column_major && a.tensor.rank > 1)) {
+        p->verdict = a.tensor.element != b.tensor.element ? "other type" : "other order";
+    } else {
+        code = compare_bytes(c, p);
+        if (p->differences != 0)
+            p->verdict = "differs";
+    }
+    if (p->floats && !isnan(c->s->min_sqnr) && !(sqnr(&p->stats) >= c->s->min_sqnr))
+        p->verdict = "below --min-sqnr";
+    p->tensor.shape = NULL;
+    return code;
+}
+
+/* ---- results ---- */
+
+/* The shape again, for the index of the largest error. */
+static const qz_tensor *with_shape(comparer *c, const pair *p, qz_packed_tensor *packed, qz_tensor *t)
+{
+    source *in = p->a != NULL ? &c->a : &c->b;
+    return source_tensor(in, p->a != NULL ? p->a : p->b, t, packed) == DONE ? t : NULL;
+}
+
+static void print_json(comparer *c, int different)
+{
+    json_begin(NULL, '{');
+    json_text("command", "compare");
+    json_bool("different", different);
+    if (isnan(c->s->min_sqnr))
+        json_null("min_sqnr_db");
+    else
+        json_real("min_sqnr_db", c->s->min_sqnr);
+    json_begin("tensors", '[');
+    for (size_t i = 0; i < c->count; i++) {
+        const pair *p = &c->pairs[i];
+        const item *named = p->a != NULL ? p->a : p->b;
+        qz_packed_tensor packed;
+        qz_tensor t;
+        json_begin(NULL, '{');
+        json_name("name", named->name, named->name_length);
+        if (p->verdict != NULL)
+            json_text("verdict", p->verdict);
+        else
+            json_null("verdict");
+        if (with_shape(c, p, &packed, &t) != NULL) {
+            json_shape("shape", t.rank, t.shape);
+            if (p->floats)
+                json_stats(&p->stats, &t, p->axis);
+            else if (p->a != NULL && p->b != NULL)
+                json_whole("differences", p->differences);
+        }
+        json_end();
+    }
+    json_end();
+    json_end();
+}
+
+static void print_table(comparer *c)
+{
+    static const char *const titles[] = {"name", "SQNR dB", "RMSE", "largest error", "at", "verdict"};
+    table out;
+    table_begin(&out, "lrrrll", titles);
+    for (size_t i = 0; i < c->count; i++) {
+        const pair *p = &c->pairs[i];
+        const item *named = p->a != NULL ? p->a : p->b;
+        qz_packed_tensor packed;
+        qz_tensor t;
+        char name[NAME_TEXT];
+        if (p->floats && with_shape(c, p, &packed, &t) != NULL) {
+            stats_cells(&out, named, &p->stats, &t, p->axis);
+        } else {
+            table_cell(&out, "%s", qz_escape(named->name, named->name_length, name, sizeof name));
+            for (int column = 0; column < 4; column++)
+                table_cell(&out, "%s", "");
+        }
+        if (p->differences != 0)
+            table_cell(&out, "%" PRIu64 " elements differ", p->differences);
+        else
+            table_cell(&out, "%s", p->verdict != NULL ? p->verdict : p->floats ? "" : "same");
+    }
+    table_print(&out);
+}
+
+int run_compare(const settings *s)
+{
+    comparer c = {.s = s};
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    int code = source_open(s, s->files[0], &c.a);
+    if (code == DONE)
+        code = source_open(s, s->files[1], &c.b);
+    if (code == DONE)
+        code = check_rules(s, &c.a);
+    if (code == DONE)
+        code = pair_up(&c);
+    uint64_t work = 0;
+    for (size_t i = 0; i < c.a.count; i++)
+        work += qz_tensor_at(c.a.file, c.a.items[i].tensor)->count;
+    if (code == DONE)
+        code = start_pool(s, work, &c.pool);
+    progress_begin("compare", work);
+    int different = 0;
+    for (size_t i = 0; i < c.count && code == DONE; i++) {
+        code = compare_pair(&c, &c.pairs[i]);
+        different |= c.pairs[i].verdict != NULL;
+    }
+    progress_end();
+    if (code == DONE && (qz_unchanged(c.a.file, &error) != QZ_FILE_OK || qz_unchanged(c.b.file, &error) != QZ_FILE_OK))
+        code = fail_file(&error);
+    if (code == DONE) {
+        if (s->json)
+            print_json(&c, different);
+        else
+            print_table(&c);
+        code = different ? DIFFERENT : DONE;
+    }
+    qz_pool_destroy(c.pool);
+    free(c.pairs);
+    source_close(&c.a);
+    source_close(&c.b);
+    return code;
+}

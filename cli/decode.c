@@ -1,0 +1,207 @@
+/*
+ * decode.c - 4 bits to floats
+ */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct decoder {
+    const settings *s;
+    source in;
+    qz_writer *writer;
+    qz_dtype dtype;
+    qz_pool *pool;
+    const item **items; /* what is written */
+    size_t *indices;    /* where to */
+    size_t count;
+} decoder;
+
+static int choose_items(decoder *d)
+{
+    const settings *s = d->s;
+    size_t length = strlen(s->files[1]);
+    int single = length >= 4 && strcmp(s->files[1] + length - 4, ".npy") == 0;
+    d->items = calloc(d->in.count + 1, sizeof *d->items);
+    d->indices = calloc(d->in.count + 1, sizeof *d->indices);
+    if (d->items == NULL || d->indices == NULL)
+        return fail_memory();
+    if (s->tensor != NULL) {
+        char name[NAME_TEXT];
+        d->items[0] = source_find(&d->in, s->tensor, strlen(s->tensor));
+        d->count = 1;
+        if (d->items[0] == NULL)
+            return fail(USAGE, "--tensor '%s': there is none of this name; 'quantize info' lists the names",
+                        qz_escape(s->tensor, strlen(s->tensor), name, sizeof name));
+        return DONE;
+    }
+    if (single && d->in.count != 1)
+        return fail(USAGE, "the input holds %zu tensors, a .npy file one; choose one with --tensor, or write a .npz",
+                    d->in.count);
+    for (; d->count < d->in.count; d->count++)
+        d->items[d->count] = &d->in.items[d->count];
+    return DONE;
+}
+
+static int declare(decoder *d, const item *i, size_t *index, uint64_t *values, uint64_t *work)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_packed_tensor packed;
+    qz_tensor t;
+    int code = source_tensor(&d->in, i, &t, &packed);
+    if (code != DONE)
+        return code;
+    if (i->packed) {
+        t.element = (qz_element)d->dtype;
+        *values += t.count;
+    }
+    *work += t.count;
+    return qz_declare(d->writer, &t, index, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
+}
+
+/* Decodes one block into `values`. */
+static int decode_block(decoder *d, const qz_packed_tensor *p, const qz_tensor *t, const block *b,
+                        const qz_packed *memory, void *values)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_sizes sizes = {.size = sizeof sizes};
+    uint64_t cols = b->count[COLUMN], inner = b->count[INNER];
+    if (qz_scheme_sizes(&p->scheme, 1, cols, &sizes) != QZ_OK)
+        return fail(INTERNAL, "a block has no size");
+    int together = inner == b->rows_apart;
+    qz_packed packed = {memory->codes, memory->scales, memory->zeros, (int64_t)sizes.code_bytes,
+                        (int64_t)sizes.scale_bytes, (int64_t)sizes.zero_bytes};
+    if (together && qz_packed_read(d->in.file, p, b->row, b->count[OUTER] * inner, b->first[COLUMN], cols, &packed,
+                                   &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    for (uint64_t o = 0; o < b->count[OUTER]; o++) {
+        uint64_t row = b->row + o * b->rows_apart, done = together ? o * inner : 0;
+        qz_packed part = packed;
+        part.codes = (char *)packed.codes + done * sizes.code_bytes;
+        part.scales = (char *)packed.scales + done * sizes.scale_bytes;
+        part.zeros = packed.zeros != NULL ? (char *)packed.zeros + done * sizes.zero_bytes : NULL;
+        if (!together && qz_packed_read(d->in.file, p, row, inner, b->first[COLUMN], cols, &part, &error) != QZ_FILE_OK)
+            return fail_file(&error);
+        qz_detail detail = QZ_DETAIL_INIT;
+        qz_result result = qz_validate(&p->scheme, &part, inner, cols, &detail);
+        if (result != QZ_OK)
+            return fail_quantize(result, t, p->axis, row + detail.group / sizes.row_groups,
+                                 b->first[COLUMN] + (detail.group % sizes.row_groups) * p->scheme.group_size, &detail);
+        qz_matrix matrix = block_matrix(b, o, values, (qz_dtype)t->element);
+        result = qz_decode(&p->scheme, &part, &matrix, d->pool, &detail);
+        if (result != QZ_OK)
+            return fail_quantize(result, t, p->axis, row + detail.index / cols, b->first[COLUMN] + detail.index % cols,
+                                 &detail);
+    }
+    return DONE;
+}
+
+static int decode_tensor(decoder *d, const item *i, size_t index)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_packed_tensor packed;
+    qz_tensor t;
+    qz_packed memory = {0};
+    grid g;
+    block_plan blocks;
+    block b;
+    int started = 0, code = source_tensor(&d->in, i, &t, &packed);
+    if (code != DONE)
+        return code;
+    t.element = (qz_element)d->dtype;
+    size_t each = qz_element_size(t.element);
+    grid_of(&t, packed.axis, 1, &g);
+    plan_blocks(&g, column_unit(&packed.scheme, g.cols, 0), &blocks);
+    code = allocate_packed(&packed.scheme, blocks.step[OUTER] * blocks.step[INNER], blocks.step[COLUMN], &memory);
+    void *values = malloc((size_t)block_elements(&blocks) * each + 1);
+    if (code == DONE && values == NULL)
+        code = fail_memory();
+    while (code == DONE && next_block(&blocks, &b, &started)) {
+        if (stop_requested())
+            code = 128 + stop_requested();
+        else
+            code = decode_block(d, &packed, &t, &b, &memory, values);
+        if (code == DONE && write_block(d->writer, index, &g, &b, each, values, &error) != QZ_FILE_OK)
+            code = fail_file(&error);
+        progress_add(b.count[OUTER] * b.count[INNER] * b.count[COLUMN]);
+    }
+    free(values);
+    free(memory.codes);
+    return code;
+}
+
+static int decode_all(decoder *d)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
+    const qz_file *input = d->in.file;
+    options.replace = d->s->force;
+    options.no_fsync = d->s->no_fsync;
+    options.inputs = &input;
+    options.input_count = 1;
+    if (qz_create(d->s->files[1], &options, &d->writer, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    int code = DONE;
+    uint64_t values = 0, work = 0;
+    for (size_t i = 0; i < d->count && code == DONE; i++)
+        code = declare(d, d->items[i], &d->indices[i], &values, &work);
+    if (code == DONE)
+        code = start_pool(d->s, values, &d->pool);
+    progress_begin("decode", work);
+    for (size_t i = 0; i < d->count && code == DONE; i++)
+        code = d->items[i]->packed ? decode_tensor(d, d->items[i], d->indices[i])
+                                   : copy_tensor(&d->in, d->items[i]->tensor, d->writer, d->indices[i]);
+    progress_end();
+    if (code == DONE && qz_unchanged(d->in.file, &error) != QZ_FILE_OK)
+        code = fail_file(&error);
+    if (code == DONE && stop_requested())
+        code = 128 + stop_requested();
+    if (code != DONE) {
+        qz_abort(d->writer);
+        return code;
+    }
+    return qz_commit(d->writer, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
+}
+
+static int print_json(const decoder *d)
+{
+    json_begin(NULL, '{');
+    json_text("command", "decode");
+    json_begin("tensors", '[');
+    for (size_t i = 0; i < d->count; i++) {
+        qz_packed_tensor packed;
+        qz_tensor t;
+        int code = source_tensor(&d->in, d->items[i], &t, &packed);
+        if (code != DONE)
+            return code;
+        json_begin(NULL, '{');
+        json_name("name", t.name, t.name_length);
+        json_text("action", d->items[i]->packed ? "decode" : "copy");
+        json_text("dtype", d->items[i]->packed ? qz_dtype_name(d->dtype) : qz_element_name(t.element));
+        json_shape("shape", t.rank, t.shape);
+        json_end();
+    }
+    json_end();
+    json_end();
+    return DONE;
+}
+
+int run_decode(const settings *s)
+{
+    decoder d = {.s = s, .dtype = s->dtype != 0 ? (qz_dtype)s->dtype : QZ_F32};
+    double start = seconds_now();
+    int code = source_open(s, s->files[0], &d.in);
+    if (code == DONE)
+        code = choose_items(&d);
+    if (code == DONE)
+        code = decode_all(&d);
+    if (code == DONE && s->json)
+        code = print_json(&d);
+    if (code == DONE)
+        say("decoded %zu %s in %.2f s", d.count, d.count == 1 ? "tensor" : "tensors", seconds_now() - start);
+    free(d.items);
+    free(d.indices);
+    qz_pool_destroy(d.pool);
+    source_close(&d.in);
+    return code;
+}

@@ -1,0 +1,265 @@
+/*
+ * info.c - what a file holds, or what this program can do
+ */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- without a file ---- */
+
+static void group_text(uint64_t group_size, char *out, size_t out_size)
+{
+    if (group_size == QZ_WHOLE_ROW)
+        snprintf(out, out_size, "row");
+    else
+        snprintf(out, out_size, "%" PRIu64, group_size);
+}
+
+/* Bits per value in long rows. */
+static double scheme_bits(const qz_scheme *scheme)
+{
+    qz_sizes sizes = {.size = sizeof sizes};
+    return qz_scheme_sizes(scheme, 1, 1 << 20, &sizes) == QZ_OK ? sizes.bits_per_value : 0;
+}
+
+static void program_json(void)
+{
+    const qz_scheme *scheme;
+    const char *name;
+    int supported;
+    json_begin(NULL, '{');
+    json_text("command", "info");
+    json_text("version", qz_version());
+    json_text("kernels", qz_kernels());
+    json_begin("kernel_sets", '[');
+    for (size_t i = 0; (name = qz_kernels_at(i, &supported)) != NULL; i++) {
+        json_begin(NULL, '{');
+        json_text("name", name);
+        json_bool("supported", supported);
+        json_end();
+    }
+    json_end();
+    json_whole("cpus", qz_cpu_count());
+    json_begin("schemes", '[');
+    for (size_t i = 0; (scheme = qz_scheme_at(i)) != NULL; i++) {
+        json_begin(NULL, '{');
+        json_text("name", scheme->name);
+        json_text("summary", scheme->summary != NULL ? scheme->summary : "");
+        if (scheme->group_size == QZ_WHOLE_ROW)
+            json_text("group_size", "row");
+        else
+            json_whole("group_size", scheme->group_size);
+        json_text("scale_dtype", qz_dtype_name(scheme->scale_dtype));
+        json_real("bits_per_value", scheme_bits(scheme));
+        json_end();
+    }
+    json_end();
+    json_end();
+}
+
+static int program_info(const settings *s)
+{
+    const qz_scheme *scheme;
+    const char *name;
+    int supported;
+    if (s->json) {
+        program_json();
+        return DONE;
+    }
+    printf("quantize %s\nkernels in use: %s\nkernel sets:   ", qz_version(), qz_kernels());
+    for (size_t i = 0; (name = qz_kernels_at(i, &supported)) != NULL; i++)
+        printf(" %s%s", name, supported ? "" : " (not on this CPU)");
+    printf("\nCPUs: %zu\n\n", qz_cpu_count());
+    static const char *const titles[] = {"scheme", "group", "scales", "bits", "what it is"};
+    table t;
+    table_begin(&t, "lrlrl", titles);
+    for (size_t i = 0; (scheme = qz_scheme_at(i)) != NULL; i++) {
+        char group[32];
+        group_text(scheme->group_size, group, sizeof group);
+        table_cell(&t, "%s", scheme->name);
+        table_cell(&t, "%s", group);
+        table_cell(&t, "%s", qz_dtype_name(scheme->scale_dtype));
+        table_cell(&t, "%.4g", scheme_bits(scheme));
+        table_cell(&t, "%s", scheme->summary != NULL ? scheme->summary : "");
+    }
+    table_print(&t);
+    return DONE;
+}
+
+/* ---- of a file ---- */
+
+/* Reads all of a tensor, so that its checksum is verified. */
+static int read_through(const source *in, size_t tensor)
+{
+    enum { PIECE = 1 << 20 };
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    const qz_tensor *t = qz_tensor_at(in->file, tensor);
+    uint64_t step = PIECE / qz_element_size(t->element);
+    void *buffer = malloc(PIECE);
+    if (buffer == NULL)
+        return fail_memory();
+    int code = DONE;
+    for (uint64_t at = 0; at < t->count && code == DONE; at += step) {
+        uint64_t n = t->count - at < step ? t->count - at : step;
+        if (stop_requested())
+            code = 128 + stop_requested();
+        else if (qz_read(in->file, tensor, at, n, buffer, &error) != QZ_FILE_OK)
+            code = fail_file(&error);
+    }
+    free(buffer);
+    return code;
+}
+
+/* Reads a quantized tensor in blocks and checks that it keeps its format. */
+static int check_packed(const source *in, const item *i)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_packed_tensor p;
+    qz_packed memory = {0};
+    qz_tensor t;
+    grid g;
+    block_plan blocks;
+    block b;
+    int started = 0, code = source_tensor(in, i, &t, &p);
+    if (code != DONE)
+        return code;
+    /* The matrix itself, row after row: the order of the parts in the file. */
+    uint64_t shape[2] = {p.rows, p.cols};
+    qz_tensor matrix = {.rank = 2, .shape = shape};
+    grid_of(&matrix, 1, 1, &g);
+    plan_blocks(&g, column_unit(&p.scheme, g.cols, 0), &blocks);
+    code = allocate_packed(&p.scheme, blocks.step[INNER], blocks.step[COLUMN], &memory);
+    while (code == DONE && next_block(&blocks, &b, &started)) {
+        qz_sizes sizes = {.size = sizeof sizes};
+        qz_detail detail = QZ_DETAIL_INIT;
+        if (qz_scheme_sizes(&p.scheme, 1, b.count[COLUMN], &sizes) != QZ_OK)
+            return fail(INTERNAL, "a block has no size");
+        memory.code_stride = (int64_t)sizes.code_bytes;
+        memory.scale_stride = (int64_t)sizes.scale_bytes;
+        memory.zero_stride = (int64_t)sizes.zero_bytes;
+        if (stop_requested())
+            code = 128 + stop_requested();
+        else if (qz_packed_read(in->file, &p, b.row, b.count[INNER], b.first[COLUMN], b.count[COLUMN], &memory,
+                                &error) != QZ_FILE_OK)
+            code = fail_file(&error);
+        else if (qz_validate(&p.scheme, &memory, b.count[INNER], b.count[COLUMN], &detail) != QZ_OK)
+            code = fail_quantize(QZ_ERROR_PACKED, &t, p.axis, b.row + detail.group / sizes.row_groups,
+                                 b.first[COLUMN] + detail.group % sizes.row_groups * p.scheme.group_size, &detail);
+    }
+    free(memory.codes);
+    return code;
+}
+
+typedef struct totals {
+    uint64_t values, bytes;
+} totals;
+
+static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tensor *p)
+{
+    json_begin(NULL, '{');
+    json_name("name", i->name, i->name_length);
+    json_bool("quantized", i->packed);
+    if (i->packed) {
+        json_text("scheme", p->scheme.name);
+        if (p->scheme.group_size == QZ_WHOLE_ROW)
+            json_text("group_size", "row");
+        else
+            json_whole("group_size", p->scheme.group_size);
+        json_text("scale_dtype", qz_dtype_name(p->scheme.scale_dtype));
+        json_whole("axis", p->axis);
+    } else {
+        json_text("dtype", qz_element_name(t->element));
+        json_text("order", t->column_major ? "F" : "C");
+    }
+    json_shape("shape", t->rank, t->shape);
+    json_whole("count", t->count);
+    json_whole("bytes", t->bytes);
+    json_real("bits_per_value", t->count != 0 ? 8.0 * (double)t->bytes / (double)t->count : 0);
+    json_end();
+}
+
+static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_packed_tensor *p)
+{
+    char text[SHAPE_TEXT], group[32];
+    table_cell(out, "%s", qz_escape(i->name, i->name_length, text, NAME_TEXT));
+    if (i->packed) {
+        group_text(p->scheme.group_size, group, sizeof group);
+        table_cell(out, "%s, groups of %s, %s scales, axis %u", p->scheme.name, group,
+                   qz_dtype_name(p->scheme.scale_dtype), p->axis);
+    } else {
+        table_cell(out, "%s%s", qz_element_name(t->element), t->column_major && t->rank > 1 ? ", Fortran order" : "");
+    }
+    table_cell(out, "%s", shape_text(t->rank, t->shape, text, sizeof text));
+    table_cell(out, "%s", bytes_text((double)t->bytes));
+    if (t->count != 0)
+        table_cell(out, "%.4g", 8.0 * (double)t->bytes / (double)t->count);
+    else
+        table_cell(out, "%s", "");
+}
+
+static int file_info(const settings *s)
+{
+    static const char *const titles[] = {"name", "type", "shape", "size", "bits"};
+    source in;
+    table out;
+    totals sum = {0};
+    int code = source_open(s, s->files[0], &in);
+    if (code != DONE)
+        return code;
+    /* Everything is looked at before anything is printed: a broken file has no half result. */
+    for (size_t i = 0; i < in.count && code == DONE; i++) {
+        qz_packed_tensor p;
+        qz_tensor t;
+        code = source_tensor(&in, &in.items[i], &t, &p);
+        if (code == DONE && s->check)
+            code = in.items[i].packed ? check_packed(&in, &in.items[i]) : read_through(&in, in.items[i].tensor);
+    }
+    if (code == DONE && s->json) {
+        json_begin(NULL, '{');
+        json_text("command", "info");
+        json_name("file", s->files[0], strlen(s->files[0]));
+        json_text("container", qz_container(in.file));
+        json_whole("bytes", qz_file_bytes(in.file));
+        json_bool("checked", s->check);
+        if (qz_note(in.file) != NULL)
+            json_text("note", qz_note(in.file));
+        json_text("kernels", qz_kernels());
+        json_begin("tensors", '[');
+    } else if (code == DONE) {
+        table_begin(&out, "lllrr", titles);
+    }
+    for (size_t i = 0; i < in.count && code == DONE; i++) {
+        qz_packed_tensor p;
+        qz_tensor t;
+        if (source_tensor(&in, &in.items[i], &t, &p) != DONE)
+            continue; /* was fine a moment ago; qz_unchanged() will tell */
+        sum.values += t.count;
+        sum.bytes += t.bytes;
+        if (s->json)
+            tensor_json(&in.items[i], &t, &p);
+        else
+            tensor_row(&out, &in.items[i], &t, &p);
+    }
+    if (code == DONE && s->json) {
+        json_end();
+        json_whole("values", sum.values);
+        json_whole("tensor_bytes", sum.bytes);
+        json_end();
+    } else if (code == DONE) {
+        table_print(&out);
+        printf("\n%s: %s of %s, %" PRIu64 " values in %zu %s%s; kernels in use: %s\n", qz_container(in.file),
+               bytes_text((double)sum.bytes), bytes_text((double)qz_file_bytes(in.file)), sum.values, in.count,
+               in.count == 1 ? "tensor" : "tensors", s->check ? ", all data checked" : "", qz_kernels());
+    }
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    if (code == DONE && qz_unchanged(in.file, &error) != QZ_FILE_OK)
+        code = fail_file(&error);
+    source_close(&in);
+    return code;
+}
+
+int run_info(const settings *s)
+{
+    return s->file_count == 0 ? program_info(s) : file_info(s);
+}

@@ -1,0 +1,131 @@
+/*
+ * json.c - results for programs
+ */
+#include "cli.h"
+
+#include <math.h>
+#include <string.h>
+
+static char closing[32]; /* of the open brackets */
+static int depth, filled[32];
+
+static void start(const char *key)
+{
+    if (depth != 0) {
+        printf("%s\n%*s", filled[depth - 1] ? "," : "", 2 * depth, "");
+        filled[depth - 1] = 1;
+    }
+    if (key != NULL)
+        printf("\"%s\": ", key);
+}
+
+void json_begin(const char *key, char bracket)
+{
+    start(key);
+    putchar(bracket);
+    closing[depth] = bracket == '{' ? '}' : ']';
+    filled[depth++] = 0;
+}
+
+void json_end(void)
+{
+    depth--;
+    if (filled[depth])
+        printf("\n%*s", 2 * depth, "");
+    putchar(closing[depth]);
+    if (depth == 0)
+        putchar('\n');
+}
+
+/* The length of the well-formed UTF-8 character at text[0], or 0. */
+static size_t utf8_length(const unsigned char *text, size_t left)
+{
+    size_t n = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
+    if (n == 0 || n > left)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+    /* overlong forms, surrogates, beyond the last character */
+    if ((text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f) ||
+        (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+void json_name(const char *key, const char *text, size_t length)
+{
+    start(key);
+    putchar('"');
+    const unsigned char *in = (const unsigned char *)text;
+    for (size_t i = 0; i < length;) {
+        size_t n = utf8_length(in + i, length - i);
+        if (n == 0)
+            printf("\\udc%02x", in[i]); /* the byte as Python's "surrogateescape" has it */
+        else if (in[i] == '"' || in[i] == '\\')
+            printf("\\%c", in[i]);
+        else if (n == 1 && (in[i] < 0x20 || in[i] == 0x7f))
+            printf("\\u%04x", in[i]);
+        else if (n == 1)
+            putchar(in[i]);
+        else { /* ASCII only: nothing in a name can act on a terminal */
+            uint32_t wide = in[i] & (0xffu >> (n + 1));
+            for (size_t j = 1; j < n; j++)
+                wide = wide << 6 | (in[i + j] & 0x3fu);
+            if (wide >= 0x10000)
+                printf("\\u%04" PRIx32 "\\u%04" PRIx32, 0xd800 + ((wide - 0x10000) >> 10),
+                       0xdc00 + ((wide - 0x10000) & 0x3ff));
+            else
+                printf("\\u%04" PRIx32, wide);
+        }
+        i += n != 0 ? n : 1;
+    }
+    putchar('"');
+}
+
+void json_text(const char *key, const char *text)
+{
+    json_name(key, text, strlen(text));
+}
+
+void json_whole(const char *key, uint64_t value)
+{
+    start(key);
+    printf("%" PRIu64, value);
+}
+
+void json_signed(const char *key, int64_t value)
+{
+    start(key);
+    printf("%" PRId64, value);
+}
+
+void json_real(const char *key, double value)
+{
+    start(key);
+    if (isfinite(value))
+        printf("%.9g", value);
+    else
+        printf("null");
+}
+
+void json_bool(const char *key, int value)
+{
+    start(key);
+    printf(value ? "true" : "false");
+}
+
+void json_null(const char *key)
+{
+    start(key);
+    printf("null");
+}
+
+void json_shape(const char *key, unsigned rank, const uint64_t *shape)
+{
+    start(key);
+    putchar('[');
+    for (unsigned i = 0; i < rank; i++)
+        printf("%s%" PRIu64, i == 0 ? "" : ", ", shape[i]);
+    putchar(']');
+}

@@ -1,0 +1,164 @@
+/*
+ * main.c - the command-line tool: the table of commands, help, signals
+ */
+#include "cli.h"
+
+#include <signal.h>
+#include <string.h>
+
+#define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --void2-as-bfloat16 --allow-trailing"
+#define COMMON        " --json --quiet --help "
+
+static const command commands[] = {
+    {"info", "[FILE]", 0, 1, " --check" INPUT_OPTIONS COMMON, "what a file holds, or what this program can do",
+     "Lists the tensors of a .npy or .npz file: type, shape, scheme, bytes and bits per value. Without a file: version,\n"
+     "kernel sets, CPUs and schemes.",
+     run_info},
+    {"encode", "IN OUT.npz", 2, 2,
+     " --scheme --group-size --axis --method --scale-dtype --nonfinite --include --exclude --stats --dry-run"
+     " --threads --force --no-fsync" INPUT_OPTIONS COMMON,
+     "floats to 4 bits",
+     "Quantizes the float tensors of IN (.npy or .npz) and writes OUT.npz. Other tensors, scalars, those that --include\n"
+     "and --exclude leave out and those that are quantized already are copied.",
+     run_encode},
+    {"decode", "IN.npz OUT", 2, 2, " --dtype --tensor --threads --force --no-fsync" INPUT_OPTIONS COMMON,
+     "4 bits to floats",
+     "Decodes the quantized tensors of IN.npz. OUT.npz gets all tensors; OUT.npy gets the only one, or the one that\n"
+     "--tensor names. Tensors that are not quantized are copied.",
+     run_decode},
+    {"compare", "A B", 2, 2, " --min-sqnr --include --exclude --threads" INPUT_OPTIONS COMMON,
+     "the error between two files, tensor by tensor",
+     "Compares the tensors of two files by name; if each has a single one, these. Either may be quantized. A is the\n"
+     "original. Exits with 1 if a tensor is missing, has another shape, if integers differ, or below --min-sqnr.",
+     run_compare},
+    {"bench", "", 0, 0, " --size --seconds --threads" COMMON, "speed of this machine",
+     "Measures each operation against copying, reading and writing memory in the same run. GB/s count the bytes of the\n"
+     "float32 values (pack and unpack: of the codes).",
+     run_bench},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static volatile sig_atomic_t stop;
+
+static void on_signal(int number)
+{
+    stop = number;
+}
+
+int stop_requested(void)
+{
+    return (int)stop;
+}
+
+static void catch_signals(void)
+{
+    static const int ending[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}, before;
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof ending / sizeof ending[0]; i++)
+        if (sigaction(ending[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* nohup stays in force */
+            sigaction(ending[i], &action, NULL);
+    /* A full disk, a limit on file size or a closed pipe are results of write(), not reasons to die. */
+    action = (struct sigaction){.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL);
+}
+
+static const command *find_command(const char *name)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static void print_usage(void)
+{
+    printf("quantize %s - int4 for arrays\n\n", qz_version());
+    for (size_t i = 0; i < COMMANDS; i++) {
+        char left[64];
+        snprintf(left, sizeof left, "quantize %s %s", commands[i].name, commands[i].files);
+        printf("  %-30s %s\n", left, commands[i].summary);
+    }
+    printf("\n'quantize help COMMAND' lists its options. Exit codes: 0 done, 1 difference found, 2 wrong arguments,\n"
+           "3 malformed input, 4 refused, 5 input or output error, 6 limit, 7 internal error, 130 interrupted.\n");
+}
+
+static void print_help(const command *c)
+{
+    printf("quantize %s %s%s[options]\n\n%s\n\n", c->name, c->files, c->files[0] != '\0' ? " " : "", c->description);
+    print_options(c);
+}
+
+static int unknown_command(const char *given)
+{
+    const char *names[COMMANDS + 2] = {"help", "--version"};
+    for (size_t i = 0; i < COMMANDS; i++)
+        names[i + 2] = commands[i].name;
+    char shown[NAME_TEXT];
+    const char *guess = nearest(given, names, COMMANDS + 2);
+    qz_escape(given, strlen(given), shown, sizeof shown);
+    if (guess != NULL)
+        return fail(USAGE, "there is no command '%s'; did you mean %s?", shown, guess);
+    return fail(USAGE, "there is no command '%s'; 'quantize help' lists them", shown);
+}
+
+static int help(const char *name)
+{
+    const command *c = name != NULL ? find_command(name) : NULL;
+    if (name != NULL && c == NULL)
+        return unknown_command(name);
+    if (c != NULL)
+        print_help(c);
+    else
+        print_usage();
+    return DONE;
+}
+
+/* Before any work: a wish for kernels that cannot be granted must not pass unnoticed. */
+static int check_kernels(void)
+{
+    if (qz_kernels() != NULL)
+        return DONE;
+    char list[200] = "";
+    const char *name;
+    int supported;
+    for (size_t i = 0; (name = qz_kernels_at(i, &supported)) != NULL; i++)
+        if (supported)
+            snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", list[0] != '\0' ? ", " : "", name);
+    return fail(USAGE, "the environment variable QUANTIZE_KERNELS names kernels that are unknown or that this CPU lacks; "
+                       "unset it, or use one of: %s", list);
+}
+
+static int run_command(const command *c, int argc, char **argv)
+{
+    static settings s; /* output_end() still looks at it */
+    int code = parse_arguments(c, argc, argv, &s);
+    if (code == DONE && s.help)
+        print_help(c);
+    else if (code == DONE && (code = check_kernels()) == DONE)
+        code = c->run(&s);
+    if (stop_requested() && code >= 128)
+        fail(code, "interrupted; nothing was written");
+    code = output_end(code);
+    free_arguments(&s);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    catch_signals();
+    if (argc < 2) {
+        print_usage();
+        output_end(DONE);
+        return fail(USAGE, "which command?");
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        printf("quantize %s\n", qz_version());
+        return output_end(DONE);
+    }
+    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return output_end(help(argc > 2 ? argv[2] : NULL));
+    const command *c = find_command(argv[1]);
+    return c != NULL ? run_command(c, argc - 2, argv + 2) : unknown_command(argv[1]);
+}

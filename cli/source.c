@@ -1,0 +1,171 @@
+/*
+ * source.c - an input file as a list of tensors, quantized or not
+ */
+#include "cli.h"
+
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+int source_open(const settings *s, const char *path, source *out)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_open_options options = QZ_OPEN_OPTIONS_INIT;
+    if (s->max_header != 0)
+        options.max_header = s->max_header;
+    if (s->max_ratio != 0)
+        options.max_ratio = s->max_ratio;
+    if (s->max_bytes != 0)
+        options.max_bytes = s->max_bytes;
+    options.void2_bfloat16 = s->void2_bfloat16;
+    options.allow_trailing = s->allow_trailing;
+    *out = (source){0};
+    if (qz_open(path, &options, &out->file, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    size_t n = qz_tensor_count(out->file);
+    out->items = calloc(n + 1, sizeof *out->items);
+    if (out->items == NULL) {
+        source_close(out);
+        return fail_memory();
+    }
+    for (size_t i = 0; i < n; i++) {
+        const qz_tensor *t = qz_tensor_at(out->file, i);
+        qz_part part = qz_packed_part(out->file, i);
+        if (part == QZ_PART_NONE)
+            out->items[out->count++] = (item){t->name, t->name_length, i, 0};
+        else if (part == QZ_PART_HEADER)
+            out->items[out->count++] = (item){t->name, t->name_length - strlen(".int4"), i, 1};
+    }
+    if (qz_note(out->file) != NULL)
+        say("note: %s", qz_note(out->file));
+    return DONE;
+}
+
+void source_close(source *s)
+{
+    free(s->items);
+    qz_close(s->file);
+    *s = (source){0};
+}
+
+/* Items are in the order of their tensors. */
+static const item *item_of(const source *s, size_t tensor, int packed)
+{
+    size_t low = 0, high = s->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (s->items[middle].tensor < tensor)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < s->count && s->items[low].tensor == tensor && s->items[low].packed == packed ? &s->items[low] : NULL;
+}
+
+const item *source_find(const source *s, const char *name, size_t length)
+{
+    static const char suffix[] = ".int4";
+    const item *found = item_of(s, qz_tensor_find(s->file, name, length), 0);
+    char *longer = found == NULL ? malloc(length + sizeof suffix) : NULL;
+    if (longer != NULL) {
+        memcpy(longer, name, length);
+        memcpy(longer + length, suffix, sizeof suffix);
+        found = item_of(s, qz_tensor_find(s->file, longer, length + sizeof suffix - 1), 1);
+        free(longer);
+    }
+    return found;
+}
+
+int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_tensor *packed)
+{
+    *tensor = *qz_tensor_at(s->file, i->tensor);
+    if (i->packed) {
+        qz_file_error error = QZ_FILE_ERROR_INIT;
+        packed->size = sizeof *packed;
+        if (qz_packed_find(s->file, i->name, i->name_length, packed, &error) != QZ_FILE_OK)
+            return fail_file(&error);
+        uint64_t count = packed->rows * packed->cols;
+        *tensor = (qz_tensor){.element = QZ_ELEMENT_F32, .rank = packed->rank, .shape = packed->shape,
+                              .count = count, .bytes = packed->sizes.total_bytes};
+    }
+    tensor->name = i->name;
+    tensor->name_length = i->name_length;
+    return DONE;
+}
+
+int is_float(qz_element element)
+{
+    return element == QZ_ELEMENT_F32 || element == QZ_ELEMENT_F64 || element == QZ_ELEMENT_F16 ||
+           element == QZ_ELEMENT_BF16;
+}
+
+/* ---- rules by name ---- */
+
+static int matches(const char *glob, const item *i)
+{
+    char small[256];
+    char *name = i->name_length < sizeof small ? small : malloc(i->name_length + 1);
+    if (name == NULL)
+        return 0;
+    memcpy(name, i->name, i->name_length);
+    name[i->name_length] = '\0';
+    int yes = fnmatch(glob, name, 0) == 0;
+    if (name != small)
+        free(name);
+    return yes;
+}
+
+static int matches_any(const text_list *globs, const item *i)
+{
+    for (size_t g = 0; g < globs->count; g++)
+        if (matches(globs->items[g], i))
+            return 1;
+    return 0;
+}
+
+int is_selected(const settings *s, const item *i)
+{
+    return (s->include.count == 0 || matches_any(&s->include, i)) && !matches_any(&s->exclude, i);
+}
+
+int check_rules(const settings *s, const source *in)
+{
+    const text_list *lists[] = {&s->include, &s->exclude};
+    static const char *const names[] = {"--include", "--exclude"};
+    for (size_t l = 0; l < 2; l++)
+        for (size_t g = 0; g < lists[l]->count; g++) {
+            size_t i = 0;
+            while (i < in->count && !matches(lists[l]->items[g], &in->items[i]))
+                i++;
+            if (i == in->count) {
+                char shown[NAME_TEXT];
+                qz_escape(lists[l]->items[g], strlen(lists[l]->items[g]), shown, sizeof shown);
+                return fail(USAGE, "%s '%s': no tensor has such a name; 'quantize info' lists the names", names[l],
+                            shown);
+            }
+        }
+    return DONE;
+}
+
+int copy_tensor(const source *in, size_t tensor, qz_writer *writer, size_t index)
+{
+    enum { PIECE = 1 << 22 };
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    const qz_tensor *t = qz_tensor_at(in->file, tensor);
+    uint64_t step = PIECE / qz_element_size(t->element);
+    void *buffer = malloc(PIECE);
+    if (buffer == NULL)
+        return fail_memory();
+    int code = DONE;
+    for (uint64_t at = 0; at < t->count && code == DONE; at += step) {
+        uint64_t n = t->count - at < step ? t->count - at : step;
+        if (stop_requested())
+            code = 128 + stop_requested();
+        else if (qz_read(in->file, tensor, at, n, buffer, &error) != QZ_FILE_OK ||
+                 qz_write(writer, index, at, n, buffer, &error) != QZ_FILE_OK)
+            code = fail_file(&error);
+        progress_add(n);
+    }
+    free(buffer);
+    return code;
+}

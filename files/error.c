@@ -1,0 +1,105 @@
+/*
+ * error.c - messages that are safe to print
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field,
+                       uint64_t offset, const char *format, ...)
+{
+    if (error == NULL)
+        return code;
+    char place[200] = "", what[256];
+    if (field != NULL && offset != QZ_NO_OFFSET)
+        snprintf(place, sizeof place, "%s at byte %" PRIu64 ": ", field, offset);
+    else if (field != NULL)
+        snprintf(place, sizeof place, "%s: ", field);
+    else if (offset != QZ_NO_OFFSET)
+        snprintf(place, sizeof place, "at byte %" PRIu64 ": ", offset);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    error->code = code;
+    error->offset = offset;
+    /* A long path must not push the reason out of the message. */
+    snprintf(error->message, sizeof error->message, "%.200s%s%s%s", label != NULL ? label : "",
+             label != NULL ? ": " : "", place, what);
+    return code;
+}
+
+qz_file_result qz_fail_errno(qz_file_error *error, const char *label, const char *action)
+{
+    return qz_fail(error, QZ_FILE_IO, label, NULL, QZ_NO_OFFSET, "cannot %s: %s", action, strerror(errno));
+}
+
+qz_file_result qz_fail_memory(qz_file_error *error, const char *label)
+{
+    return qz_fail(error, QZ_FILE_MEMORY, label, NULL, QZ_NO_OFFSET, "out of memory");
+}
+
+/* The character that starts at text[0] if it is well-formed UTF-8 beyond ASCII: its value, and its length in *bytes;
+ * 0 otherwise. */
+static uint32_t utf8(const unsigned char *text, size_t length, size_t *bytes)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = text[0] >= 0xf0 ? 4 : text[0] >= 0xe0 ? 3 : 2;
+    if (text[0] < 0xc2 || text[0] > 0xf4 || n > length)
+        return 0;
+    uint32_t value = text[0] & (0xffu >> (n + 1));
+    for (size_t i = 1; i < n; i++) {
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+        value = value << 6 | (text[i] & 0x3fu);
+    }
+    if (value < least[n] || value > 0x10ffff || (value >= 0xd800 && value < 0xe000))
+        return 0;
+    *bytes = n;
+    return value;
+}
+
+int qz_is_utf8(const char *text, size_t length)
+{
+    const unsigned char *in = (const unsigned char *)text;
+    for (size_t i = 0, eaten = 1; i < length; i += eaten, eaten = 1)
+        if (in[i] >= 0x80 && utf8(in + i, length - i, &eaten) == 0)
+            return 0;
+    return 1;
+}
+
+char *qz_escape(const char *text, size_t length, char *out, size_t out_size)
+{
+    const unsigned char *in = (const unsigned char *)text;
+    size_t used = 0;
+    for (size_t i = 0; i < length;) {
+        char piece[16];
+        size_t eaten = 1;
+        uint32_t wide;
+        if (in[i] == '\\')
+            strcpy(piece, "\\\\");
+        else if (in[i] >= 0x20 && in[i] < 0x7f)
+            snprintf(piece, sizeof piece, "%c", in[i]);
+        else if (in[i] == '\n' || in[i] == '\t' || in[i] == '\r')
+            snprintf(piece, sizeof piece, "\\%c", in[i] == '\n' ? 'n' : in[i] == '\t' ? 't' : 'r');
+        else if ((wide = utf8(in + i, length - i, &eaten)) != 0)
+            snprintf(piece, sizeof piece, "\\u{%" PRIx32 "}", wide);
+        else
+            snprintf(piece, sizeof piece, "\\x%02x", in[i]);
+        size_t n = strlen(piece);
+        int last = i + eaten >= length;
+        if (used + n + (last ? 1 : 4) > out_size) { /* room for "..." while more is to come */
+            memcpy(out + used, "...", 4);
+            return out;
+        }
+        memcpy(out + used, piece, n);
+        used += n;
+        i += eaten;
+    }
+    out[used] = '\0';
+    return out;
+}

@@ -1,0 +1,205 @@
+/*
+ * file.c - the public functions for reading, and the table of containers
+ */
+#include "internal.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* ---- types of elements ---- */
+
+static const struct {
+    qz_element element;
+    unsigned bytes;
+    const char *name;
+} elements[] = {
+    {QZ_ELEMENT_F32, 4, "float32"}, {QZ_ELEMENT_F64, 8, "float64"},   {QZ_ELEMENT_F16, 2, "float16"},
+    {QZ_ELEMENT_BF16, 2, "bfloat16"}, {QZ_ELEMENT_I8, 1, "int8"},     {QZ_ELEMENT_I16, 2, "int16"},
+    {QZ_ELEMENT_I32, 4, "int32"},   {QZ_ELEMENT_I64, 8, "int64"},     {QZ_ELEMENT_U8, 1, "uint8"},
+    {QZ_ELEMENT_U16, 2, "uint16"},  {QZ_ELEMENT_U32, 4, "uint32"},    {QZ_ELEMENT_U64, 8, "uint64"},
+    {QZ_ELEMENT_BOOL, 1, "bool"},   {QZ_ELEMENT_RAW, 1, "raw"},
+};
+
+size_t qz_element_size(qz_element element)
+{
+    for (size_t i = 0; i < sizeof elements / sizeof elements[0]; i++)
+        if (elements[i].element == element)
+            return elements[i].bytes;
+    return 0;
+}
+
+const char *qz_element_name(qz_element element)
+{
+    for (size_t i = 0; i < sizeof elements / sizeof elements[0]; i++)
+        if (elements[i].element == element)
+            return elements[i].name;
+    return NULL;
+}
+
+/* ---- containers ---- */
+
+/* One row for each kind of file. */
+static const qz_container_type *const containers[] = {&qz_container_npy, &qz_container_npz};
+enum { CONTAINERS = sizeof containers / sizeof containers[0] };
+
+static const qz_container_type *container_by_extension(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *dot = strrchr(slash != NULL ? slash : path, '.');
+    for (size_t i = 0; dot != NULL && i < CONTAINERS; i++)
+        if (strcasecmp(dot, containers[i]->extension) == 0)
+            return containers[i];
+    return NULL;
+}
+
+const qz_container_type *qz_container_for_output(const char *path)
+{
+    return container_by_extension(path);
+}
+
+/* ---- opening ---- */
+
+static qz_file_result choose_container(qz_file *file, const char *path, qz_file_error *error)
+{
+    const qz_input *input = &file->input;
+    uint8_t head[64];
+    size_t bytes = input->size < sizeof head ? (size_t)input->size : sizeof head;
+    if (bytes == 0)
+        return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, QZ_NO_OFFSET, "the file is empty");
+    qz_file_result result = qz_input_read(input, 0, head, bytes, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    for (size_t i = 0; i < CONTAINERS && file->container == NULL; i++)
+        if (containers[i]->probe(head, bytes, input->size))
+            file->container = containers[i];
+    if (file->container == NULL)
+        return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, 0,
+                       "neither the header of a .npy nor that of a .npz file; no other kinds are read");
+    const qz_container_type *said = container_by_extension(path);
+    if (said != NULL && said != file->container)
+        return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, 0,
+                       "the name ends in %s, but the content is that of a %s file; rename it", said->extension,
+                       file->container->extension);
+    return QZ_FILE_OK;
+}
+
+/* Copies what the caller's version of the structure has over the defaults. */
+static qz_open_options complete(const qz_open_options *given)
+{
+    qz_open_options options = QZ_OPEN_OPTIONS_INIT;
+    if (given != NULL) {
+        memcpy(&options, given, given->size < sizeof options ? given->size : sizeof options);
+        options.size = sizeof options;
+    }
+    return options;
+}
+
+qz_file_result qz_open(const char *path, const qz_open_options *options, qz_file **opened, qz_file_error *error)
+{
+    *opened = NULL;
+    qz_file *file = calloc(1, sizeof *file);
+    if (file == NULL)
+        return qz_fail_memory(error, NULL);
+    file->options = complete(options);
+    qz_file_result result = qz_input_open(&file->input, path, error);
+    if (result == QZ_FILE_OK)
+        result = choose_container(file, path, error);
+    if (result == QZ_FILE_OK)
+        result = file->container->open(file, error);
+    if (result != QZ_FILE_OK)
+        qz_close(file);
+    else
+        *opened = file;
+    return result;
+}
+
+void qz_close(qz_file *file)
+{
+    if (file == NULL)
+        return;
+    if (file->container != NULL && file->container->close != NULL)
+        file->container->close(file);
+    qz_names_free(&file->names);
+    qz_arena_free(&file->arena);
+    free(file->entries);
+    qz_input_close(&file->input);
+    free(file);
+}
+
+qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header,
+                           uint64_t offset, qz_file_error *error)
+{
+    if (file->count == file->capacity) {
+        size_t wider = file->capacity == 0 ? 16 : file->capacity * 2;
+        qz_entry *entries = wider <= SIZE_MAX / sizeof *entries ? realloc(file->entries, wider * sizeof *entries) : NULL;
+        if (entries == NULL)
+            return qz_fail_memory(error, file->input.label);
+        file->entries = entries;
+        file->capacity = wider;
+    }
+    uint64_t *shape = qz_arena_get(&file->arena, header->rank * sizeof *shape);
+    if (shape == NULL)
+        return qz_fail_memory(error, file->input.label);
+    memcpy(shape, header->shape, header->rank * sizeof *shape);
+    file->entries[file->count++] =
+        (qz_entry){{name, length, header->element, header->rank, header->column_major, shape, header->count,
+                    header->bytes},
+                   offset,
+                   header->swap};
+    return QZ_FILE_OK;
+}
+
+/* ---- what is in it ---- */
+
+const char *qz_container(const qz_file *file)
+{
+    return file->container->name;
+}
+
+uint64_t qz_file_bytes(const qz_file *file)
+{
+    return file->input.size;
+}
+
+const char *qz_note(const qz_file *file)
+{
+    return file->note[0] != '\0' ? file->note : NULL;
+}
+
+size_t qz_tensor_count(const qz_file *file)
+{
+    return file->count;
+}
+
+const qz_tensor *qz_tensor_at(const qz_file *file, size_t i)
+{
+    return i < file->count ? &file->entries[i].tensor : NULL;
+}
+
+size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_length)
+{
+    return qz_names_find(&file->names, name, name_length);
+}
+
+qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst, qz_file_error *error)
+{
+    if (tensor >= file->count || !qz_within(first, count, file->entries[tensor].tensor.count))
+        return qz_fail(error, QZ_FILE_ARGUMENT, file->input.label, NULL, QZ_NO_OFFSET,
+                       "elements %" PRIu64 " to %" PRIu64 " of tensor %zu: there are none such", first, first + count,
+                       tensor);
+    const qz_entry *entry = &file->entries[tensor];
+    /* No product wraps: the range lies within a tensor whose size in bytes was checked. */
+    size_t each = qz_element_size(entry->tensor.element);
+    uint64_t bytes = count * each, offset = first * each;
+    if (bytes == 0)
+        return QZ_FILE_OK;
+    qz_file_result result = file->container->read != NULL
+                                ? file->container->read(file, tensor, offset, dst, (size_t)bytes, error)
+                                : qz_input_read(&file->input, entry->offset + offset, dst, (size_t)bytes, error);
+    if (result == QZ_FILE_OK && entry->swap)
+        qz_swap(dst, each, (size_t)count);
+    return result;
+}

@@ -1,0 +1,68 @@
+/*
+ * npy.c - one array in a file of its own
+ */
+#include "internal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
+{
+    (void)file_size;
+    return bytes >= 6 && memcmp(head, "\x93NUMPY", 6) == 0;
+}
+
+static qz_file_result from_file(void *context, uint64_t offset, void *dst, size_t bytes, qz_file_error *error)
+{
+    return qz_input_read(context, offset, dst, bytes, error);
+}
+
+static qz_file_result open_npy(qz_file *file, qz_file_error *error)
+{
+    qz_npy_header header;
+    const char *label = file->input.label;
+    qz_file_result result = qz_npy_parse(&header, file->input.size, &file->options, from_file, &file->input, label,
+                                         "header", 0, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    uint64_t end = header.length + header.bytes;
+    if (end != file->input.size && !file->options.allow_trailing)
+        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, end,
+                       "%" PRIu64 " bytes follow the array; if that is meant, --allow-trailing ignores them",
+                       file->input.size - end);
+    result = qz_file_add(file, "data", 4, &header, header.length, error);
+    if (result == QZ_FILE_OK && qz_names_add(&file->names, "data", 4, 0) != QZ_NAME_NEW)
+        result = qz_fail_memory(error, label);
+    return result;
+}
+
+static qz_file_result declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error)
+{
+    if (tensor->element == QZ_ELEMENT_RAW)
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                       "a .npy file cannot hold raw bytes; declare them as uint8");
+    return QZ_FILE_OK;
+}
+
+static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+{
+    char header[QZ_NPY_HEADER_WRITE];
+    if (writer->count != 1)
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                       "a .npy file needs a tensor");
+    qz_slot *slot = &writer->slots[0];
+    slot->offset = qz_npy_format(&slot->tensor, header);
+    if (!qz_pwrite_all(writer->output.fd, header, (size_t)slot->offset, 0))
+        return qz_fail_errno(error, writer->output.label, "write");
+    return QZ_FILE_OK;
+}
+
+const qz_container_type qz_container_npy = {
+    .name = "npy",
+    .extension = ".npy",
+    .max_tensors = 1,
+    .probe = probe,
+    .open = open_npy,
+    .declare = declare,
+    .layout = layout,
+};

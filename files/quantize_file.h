@@ -1,0 +1,275 @@
+/*
+ * quantize_file.h - tensors in files
+ *
+ * Reads and writes files that hold named arrays: .npy and .npz. A second layer over quantize.h: it knows headers,
+ * names, offsets and safe writing, and nothing about how numbers are quantized.
+ *
+ *     #include <quantize_file.h>
+ *
+ *     qz_file_error error = QZ_FILE_ERROR_INIT;
+ *     qz_file *file;
+ *     if (qz_open("weights.npz", NULL, &file, &error) != QZ_FILE_OK)
+ *         return puts(error.message), 1;
+ *     for (size_t i = 0; i < qz_tensor_count(file); i++)
+ *         puts(qz_tensor_at(file, i)->name);
+ *     qz_close(file);
+ *
+ * Rules that hold for every function:
+ *
+ *   - Files are not trusted. Whatever their bytes are, a function returns a result: no crash, no hang, no allocation
+ *     that a length in the file decides without having been compared with the bytes that are there.
+ *   - Files are read with pread and never mapped: a file that shrinks gives an error, not a signal.
+ *   - Where a file could be understood in two ways it is refused, even if other readers take it: names that occur
+ *     twice, bytes that belong to nothing, headers that disagree. The message says so.
+ *   - An error's message is one line of printable ASCII, whatever the names in the file hold.
+ *   - `error` and `options` may be NULL everywhere.
+ *   - A qz_file or qz_writer is used by one thread at a time. Different ones are independent.
+ *   - Numbers in memory have the machine's byte order, in files the file's: these functions convert.
+ */
+#ifndef QUANTIZE_FILE_H
+#define QUANTIZE_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "quantize.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Results
+ *
+ * Values are never reused or renumbered.
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef enum qz_file_result {
+    QZ_FILE_OK = 0,
+    QZ_FILE_ARGUMENT = 1, /* a parameter has no meaning here: range past the end, unknown extension, name too long */
+    QZ_FILE_FORMAT = 2,   /* the file is malformed, of an unknown kind, or changed while it was read */
+    QZ_FILE_LIMIT = 3,    /* the file passes a limit that qz_open_options can raise */
+    QZ_FILE_IO = 4,       /* the system refused: no such file, no permission, no space */
+    QZ_FILE_EXISTS = 5,   /* the output exists already, or is an input: nothing was changed */
+    QZ_FILE_MEMORY = 6,   /* out of memory */
+    QZ_FILE_MISSING = 7   /* the file has no tensor of that name */
+} qz_file_result;
+
+#define QZ_NO_OFFSET UINT64_MAX
+
+/* What went wrong. A caller sets `size` (QZ_FILE_ERROR_INIT does) and passes it. */
+typedef struct qz_file_error {
+    size_t size; /* sizeof(qz_file_error) */
+    qz_file_result code;
+    uint64_t offset;   /* the byte in the file that is to blame, or QZ_NO_OFFSET */
+    char message[672]; /* "file: field at byte N: what is wrong; remedy", without a line end */
+} qz_file_error;
+
+#define QZ_FILE_ERROR_INIT { sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "" }
+
+/*
+ * Writes `length` bytes of `text` to `out` (at most out_size - 1 characters and a NUL) so that they are safe to
+ * print: printable ASCII stays, a backslash is doubled, all else becomes \n, \t, \r, \xNN or, for valid UTF-8,
+ * \u{...}. What does not fit ends in "...". Returns `out`. out_size must be at least 8.
+ */
+QZ_API char *qz_escape(const char *text, size_t length, char *out, size_t out_size);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Tensors
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* Types of elements. The first four have the numbers of qz_dtype. */
+typedef enum qz_element {
+    QZ_ELEMENT_F32 = 1,
+    QZ_ELEMENT_F64 = 2,
+    QZ_ELEMENT_F16 = 3,
+    QZ_ELEMENT_BF16 = 4,
+    QZ_ELEMENT_I8 = 16,
+    QZ_ELEMENT_I16 = 17,
+    QZ_ELEMENT_I32 = 18,
+    QZ_ELEMENT_I64 = 19,
+    QZ_ELEMENT_U8 = 20,
+    QZ_ELEMENT_U16 = 21,
+    QZ_ELEMENT_U32 = 22,
+    QZ_ELEMENT_U64 = 23,
+    QZ_ELEMENT_BOOL = 24,
+    QZ_ELEMENT_RAW = 32 /* bytes of a type that this library does not interpret: counts and ranges are bytes */
+} qz_element;
+
+/* Bytes of one element (1 for QZ_ELEMENT_RAW); 0 for a value that is no qz_element. */
+QZ_API size_t qz_element_size(qz_element element);
+
+/* "float32", "int8", "bool", "raw", ...; NULL for a value that is no qz_element. */
+QZ_API const char *qz_element_name(qz_element element);
+
+#define QZ_MAX_RANK 64
+
+typedef struct qz_tensor {
+    const char *name;   /* any bytes but NUL, then a NUL. Escape it before printing; never use it as a path */
+    size_t name_length; /* bytes without the NUL */
+    qz_element element;
+    unsigned rank;         /* at most QZ_MAX_RANK */
+    int column_major;      /* not 0: the first axis runs fastest in the data ("Fortran order") */
+    const uint64_t *shape; /* rank sizes; may be NULL if rank is 0 */
+    uint64_t count;        /* elements: the product of the shape */
+    uint64_t bytes;        /* count * qz_element_size(element) */
+} qz_tensor;
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Reading
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef struct qz_file qz_file;
+
+/* Limits that protect against files made to exhaust a machine, and readings that need a person's word. */
+typedef struct qz_open_options {
+    size_t size;         /* sizeof(qz_open_options) */
+    uint64_t max_header; /* bytes of the header of one array (default 10000) */
+    uint64_t max_ratio;  /* uncompressed over compressed bytes of a member (default 200) */
+    uint64_t max_bytes;  /* uncompressed bytes of a compressed member (default 2^40) */
+    int void2_bfloat16;  /* not 0: two-byte void elements (|V2) are bfloat16. Refused otherwise */
+    int allow_trailing;  /* not 0: bytes after the array of an .npy file are ignored. Refused otherwise */
+} qz_open_options;
+
+#define QZ_OPEN_OPTIONS_INIT { sizeof(qz_open_options), 10000, 200, (uint64_t)1 << 40, 0, 0 }
+
+/*
+ * Opens a file and reads its headers. The content decides what kind it is; an extension that speaks of another known
+ * kind is an error. Only regular files are read (a symbolic link to one is).
+ *
+ * On QZ_FILE_OK *file is to be released with qz_close(); otherwise it is NULL.
+ */
+QZ_API qz_file_result qz_open(const char *path, const qz_open_options *options, qz_file **file, qz_file_error *error);
+
+/* NULL is allowed. */
+QZ_API void qz_close(qz_file *file);
+
+/* "npy" or "npz". */
+QZ_API const char *qz_container(const qz_file *file);
+
+/* Bytes of the file when it was opened. */
+QZ_API uint64_t qz_file_bytes(const qz_file *file);
+
+/* What the reader skipped, for people, or NULL if nothing. */
+QZ_API const char *qz_note(const qz_file *file);
+
+/* The tensors, in the order of the file. The array of an .npy file is called "data". Pointers live until qz_close(). */
+QZ_API size_t qz_tensor_count(const qz_file *file);
+QZ_API const qz_tensor *qz_tensor_at(const qz_file *file, size_t i);
+
+/* The tensor of that name; SIZE_MAX if there is none. */
+QZ_API size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_length);
+
+/*
+ * Reads `count` elements from element `first` on, counted in the order of the file, into dst. Elements that end
+ * beyond the tensor: QZ_FILE_ARGUMENT.
+ *
+ * Checksums: reading a tensor from its first to its last element in order checks it with the last range. The first
+ * read out of order checks the whole tensor before it returns, so such data is always checked; a compressed tensor
+ * is expanded into an unnamed temporary file (in $TMPDIR or /tmp) for that.
+ */
+QZ_API qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst,
+                              qz_file_error *error);
+
+/* QZ_FILE_FORMAT if size or time of change of the file differ from those at qz_open(). To be asked before a result
+ * that was computed from the file is kept. */
+QZ_API qz_file_result qz_unchanged(const qz_file *file, qz_file_error *error);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Writing
+ *
+ * The output appears under its name whole and safe on disk, or not at all: bytes go to an unnamed file in the target
+ * folder (or, where the system has none, to one called .quantize-<16 hex digits>.tmp), qz_commit() syncs it, gives it
+ * its name and syncs the folder. Leftovers of killed runs are removed by the next one. The same tensors give the same
+ * bytes: no time, no user, no machine is recorded.
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef struct qz_writer qz_writer;
+
+typedef struct qz_create_options {
+    size_t size;                  /* sizeof(qz_create_options) */
+    int replace;                  /* not 0: an existing file is replaced, and its permissions are kept */
+    int no_fsync;                 /* not 0: faster, but not safe against power loss */
+    const qz_file *const *inputs; /* open files that must not be replaced, whatever path names them */
+    size_t input_count;
+} qz_create_options;
+
+#define QZ_CREATE_OPTIONS_INIT { sizeof(qz_create_options), 0, 0, NULL, 0 }
+
+/* Begins a file. The extension of the path decides the kind. A symbolic link is not followed: it is refused. On
+ * QZ_FILE_OK *writer is to be released with qz_commit() or qz_abort(); otherwise it is NULL. */
+QZ_API qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **writer,
+                                qz_file_error *error);
+
+/* Declares the next tensor: name, element, rank, shape and column_major of `tensor` count, and are copied. All
+ * tensors are declared before the first qz_write(). *index, which is what qz_write() wants, may be NULL. */
+QZ_API qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *index, qz_file_error *error);
+
+/* Writes `count` elements from element `first` on. The ranges written to a tensor must cover it once, in any order
+ * and mixed with other tensors; in order is faster. */
+QZ_API qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first, uint64_t count, const void *src,
+                               qz_file_error *error);
+
+/* Completes the file and releases the writer, whatever it returns. An element that was not written, or a write that
+ * failed: QZ_FILE_ARGUMENT or the error of that write, and no file. */
+QZ_API qz_file_result qz_commit(qz_writer *writer, qz_file_error *error);
+
+/* Releases the writer and leaves no file. NULL is allowed. */
+QZ_API void qz_abort(qz_writer *writer);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Quantized tensors
+ *
+ * A quantized tensor NAME is kept as NAME.int4 (what it is), NAME.codes, NAME.scales and, if it has them, NAME.zeros;
+ * docs/npz.md of the project has the details. Rows run along the quantized axis: with K = shape[axis], the matrix has
+ * (product of the other sizes) rows of K columns, the other axes in their order.
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef struct qz_packed_tensor {
+    size_t size;      /* sizeof(qz_packed_tensor) */
+    qz_scheme scheme; /* the table's scheme with these codes and zeros, with group_size and scale_dtype set */
+    unsigned rank;    /* at least 1 */
+    unsigned axis;
+    uint64_t shape[QZ_MAX_RANK];
+    uint64_t rows, cols;
+    qz_sizes sizes;                      /* of the whole matrix */
+    size_t header, codes, scales, zeros; /* the tensors of the file or writer; zeros is SIZE_MAX if there are none */
+} qz_packed_tensor;
+
+/* Whether tensor i belongs to a quantized tensor. */
+typedef enum qz_part {
+    QZ_PART_NONE = 0,   /* an ordinary tensor */
+    QZ_PART_HEADER = 1, /* NAME.int4, with NAME.codes and NAME.scales beside it */
+    QZ_PART_DATA = 2    /* one of the others */
+} qz_part;
+
+QZ_API qz_part qz_packed_part(const qz_file *file, size_t tensor);
+
+/* Finds the quantized tensor `name` (without ".int4") and checks that its parts fit together. QZ_FILE_MISSING if
+ * there is none, QZ_FILE_FORMAT if it is not consistent or of a later version of the format. */
+QZ_API qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_length, qz_packed_tensor *packed,
+                                     qz_file_error *error);
+
+/*
+ * Reads rows row .. row + rows - 1, columns col .. col + cols - 1 into the plain form `dst`, as a matrix of its own.
+ * `col` must be a multiple of two groups (of 2 if the group is the whole row), and so must `cols` unless it reaches
+ * the end of the row. The bytes are not validated: qz_validate() does that.
+ */
+QZ_API qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
+                                     uint64_t col, uint64_t cols, const qz_packed *dst, qz_file_error *error);
+
+/* Declares the parts of a quantized tensor and fills *packed. */
+QZ_API qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t name_length,
+                                        const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis,
+                                        qz_packed_tensor *packed, qz_file_error *error);
+
+/* Writes a block as qz_packed_read() reads one (a group of a whole row is not divided: col 0, all columns). The
+ * blocks must cover the matrix once; whole rows in order are the fast way. */
+QZ_API qz_file_result qz_packed_write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
+                                      uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

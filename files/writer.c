@@ -1,0 +1,202 @@
+/*
+ * writer.c - the public functions for writing
+ */
+#include "internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+const qz_container_type *qz_container_for_output(const char *path);
+
+qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created,
+                         qz_file_error *error)
+{
+    *created = NULL;
+    const qz_container_type *container = qz_container_for_output(path);
+    if (container == NULL) {
+        char label[200];
+        qz_escape(path, strlen(path), label, sizeof label);
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET,
+                       "the name of an output must end in .npy or .npz");
+    }
+    qz_writer *writer = calloc(1, sizeof *writer);
+    if (writer == NULL)
+        return qz_fail_memory(error, NULL);
+    writer->container = container;
+    qz_file_result result = qz_output_open(&writer->output, path, options, error);
+    if (result != QZ_FILE_OK)
+        free(writer);
+    else
+        *created = writer;
+    return result;
+}
+
+/* Releases everything but the output. */
+static void release(qz_writer *writer)
+{
+    for (size_t i = 0; i < writer->count; i++)
+        free(writer->slots[i].preset);
+    free(writer->slots);
+    qz_names_free(&writer->names);
+    qz_arena_free(&writer->arena);
+    free(writer);
+}
+
+void qz_abort(qz_writer *writer)
+{
+    if (writer == NULL)
+        return;
+    qz_output_abort(&writer->output);
+    release(writer);
+}
+
+qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *index, qz_file_error *error)
+{
+    const char *label = writer->output.label;
+    char name[QZ_NAME_TEXT];
+    qz_escape(tensor->name, tensor->name_length, name, sizeof name);
+    if (writer->laid_out)
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "declared after data was written");
+    if (memchr(tensor->name, '\0', tensor->name_length) != NULL)
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a name cannot hold the character 0");
+    if (writer->container->max_tensors != 0 && writer->count == writer->container->max_tensors)
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET,
+                       "a .%s file holds one tensor; write a .npz", writer->container->name);
+    qz_slot slot = {.tensor = *tensor};
+    if (tensor->rank > QZ_MAX_RANK || qz_element_size(tensor->element) == 0 ||
+        !qz_shape_count(tensor->rank, tensor->shape, qz_element_size(tensor->element), &slot.tensor.count,
+                        &slot.tensor.bytes))
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET,
+                       "has an unknown type, more than 64 axes or more than 2^63 - 1 bytes");
+    qz_file_result result =
+        writer->container->declare != NULL ? writer->container->declare(writer, tensor, error) : QZ_FILE_OK;
+    if (result != QZ_FILE_OK)
+        return result;
+    if (writer->count == writer->capacity) {
+        size_t wider = writer->capacity == 0 ? 16 : writer->capacity * 2;
+        qz_slot *slots = wider <= SIZE_MAX / sizeof *slots ? realloc(writer->slots, wider * sizeof *slots) : NULL;
+        if (slots == NULL)
+            return qz_fail_memory(error, label);
+        writer->slots = slots;
+        writer->capacity = wider;
+    }
+    uint64_t *shape = qz_arena_get(&writer->arena, tensor->rank * sizeof *shape);
+    char *kept = qz_arena_text(&writer->arena, tensor->name, tensor->name_length);
+    if (shape == NULL || kept == NULL)
+        return qz_fail_memory(error, label);
+    if (tensor->rank != 0)
+        memcpy(shape, tensor->shape, tensor->rank * sizeof *shape);
+    slot.tensor.name = kept;
+    slot.tensor.shape = shape;
+    switch (qz_names_add(&writer->names, kept, tensor->name_length, writer->count)) {
+    case QZ_NAME_NEW:
+        break;
+    case QZ_NAME_TWICE:
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET,
+                       "two tensors of this name would be in the file");
+    default:
+        return qz_fail_memory(error, label);
+    }
+    if (index != NULL)
+        *index = writer->count;
+    writer->slots[writer->count++] = slot;
+    return QZ_FILE_OK;
+}
+
+qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *data, qz_file_error *error)
+{
+    qz_slot *slot = &writer->slots[tensor];
+    slot->preset = malloc((size_t)slot->tensor.bytes + 1);
+    if (slot->preset == NULL)
+        return qz_fail_memory(error, writer->output.label);
+    memcpy(slot->preset, data, (size_t)slot->tensor.bytes);
+    return QZ_FILE_OK;
+}
+
+/* Writes elements in the byte order of files. */
+static qz_file_result put(qz_writer *writer, qz_slot *slot, uint64_t first, uint64_t count, const void *src,
+                          qz_file_error *error)
+{
+    size_t each = qz_element_size(slot->tensor.element);
+    int in_order = first == slot->next;
+    int swap = each > 1 && qz_big_endian();
+    unsigned char turned[4096];
+    const char *from = src;
+    while (count != 0) {
+        size_t n = (size_t)(swap && count > sizeof turned / each ? sizeof turned / each : count);
+        const void *piece = from;
+        if (swap) {
+            memcpy(turned, from, n * each);
+            qz_swap(turned, each, n);
+            piece = turned;
+        }
+        if (!qz_pwrite_all(writer->output.fd, piece, n * each, slot->offset + first * each))
+            return writer->failed = qz_fail_errno(error, writer->output.label, "write");
+        if (in_order && writer->container->wrote != NULL)
+            writer->container->wrote(slot, piece, n * each);
+        first += n;
+        count -= n;
+        slot->written += n;
+        from += n * each;
+    }
+    if (in_order)
+        slot->next = first;
+    else
+        slot->disordered = 1;
+    return QZ_FILE_OK;
+}
+
+static qz_file_result lay_out(qz_writer *writer, qz_file_error *error)
+{
+    writer->laid_out = 1;
+    writer->failed = writer->container->layout(writer, error);
+    for (size_t i = 0; i < writer->count && writer->failed == QZ_FILE_OK; i++) {
+        qz_slot *slot = &writer->slots[i];
+        if (slot->preset != NULL)
+            writer->failed = put(writer, slot, 0, slot->tensor.count, slot->preset, error);
+    }
+    return writer->failed;
+}
+
+qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first, uint64_t count, const void *src,
+                        qz_file_error *error)
+{
+    if (tensor >= writer->count || !qz_within(first, count, writer->slots[tensor].tensor.count))
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                       "elements %" PRIu64 " to %" PRIu64 " of tensor %zu: there are none such", first, first + count,
+                       tensor);
+    if (writer->failed != QZ_FILE_OK)
+        return qz_fail(error, writer->failed, writer->output.label, NULL, QZ_NO_OFFSET, "an earlier write failed");
+    if (!writer->laid_out && lay_out(writer, error) != QZ_FILE_OK)
+        return writer->failed;
+    return put(writer, &writer->slots[tensor], first, count, src, error);
+}
+
+static qz_file_result complete(qz_writer *writer, qz_file_error *error)
+{
+    if (!writer->laid_out && lay_out(writer, error) != QZ_FILE_OK)
+        return writer->failed;
+    if (writer->failed != QZ_FILE_OK)
+        return qz_fail(error, writer->failed, writer->output.label, NULL, QZ_NO_OFFSET, "an earlier write failed");
+    for (size_t i = 0; i < writer->count; i++) {
+        const qz_slot *slot = &writer->slots[i];
+        char name[QZ_NAME_TEXT];
+        if (slot->written != slot->tensor.count)
+            return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label,
+                           qz_escape(slot->tensor.name, slot->tensor.name_length, name, sizeof name), QZ_NO_OFFSET,
+                           "%" PRIu64 " of %" PRIu64 " elements were written", slot->written, slot->tensor.count);
+    }
+    return writer->container->finish != NULL ? writer->container->finish(writer, error) : QZ_FILE_OK;
+}
+
+qz_file_result qz_commit(qz_writer *writer, qz_file_error *error)
+{
+    qz_file_result result = complete(writer, error);
+    if (result == QZ_FILE_OK)
+        result = qz_output_commit(&writer->output, error);
+    else
+        qz_output_abort(&writer->output);
+    release(writer);
+    return result;
+}
