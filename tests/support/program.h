@@ -1,0 +1,81 @@
+/*
+ * program.h - what every test program starts with: cmocka, the seed, the kernel set that is forced, short mode
+ *
+ * The support files are headers so that each test program is one translation unit, whatever builds it. The environment
+ * says how to run:
+ *
+ *     QZ_TEST_SEED=number     the seed of random data; printed at the start of each program
+ *     QZ_TEST_SHORT=1         fewer random cases: for emulated machines, sanitizers and builds without optimisation
+ *     QZ_TEST_FTZ=1           public functions are called with subnormals flushed to zero (fpmode.h)
+ *     QUANTIZE_KERNELS=name   the kernel set; a program that cannot have it ends with exit code 77, "skipped"
+ */
+#ifndef QZ_TEST_PROGRAM_H
+#define QZ_TEST_PROGRAM_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "quantize.h"
+
+#include "fpmode.h"
+#include "random.h"
+
+enum { EXIT_SKIPPED = 77 };
+
+static int short_mode;
+
+static inline int environment_flag(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value && strcmp(value, "0") != 0;
+}
+
+/* The number of random cases: `usual`, or `brief` in short mode. */
+static inline size_t cases(size_t usual, size_t brief)
+{
+    return short_mode ? brief : usual;
+}
+
+/* Ends the program with 77 when QUANTIZE_KERNELS names a set that is compiled in but not for this CPU, or is not
+ * compiled in; any other name is a mistake and fails. */
+static inline void need_kernels(void)
+{
+    if (qz_kernels())
+        return;
+    const char *wanted = getenv("QUANTIZE_KERNELS");
+    static const char *const known[] = {"scalar", "avx2", "avx512", "neon"};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (wanted && strcmp(wanted, known[i]) == 0) {
+            printf("skipped: kernel set %s is not available here\n", wanted);
+            exit(EXIT_SKIPPED);
+        }
+    printf("QUANTIZE_KERNELS=%s is not the name of a kernel set\n", wanted ? wanted : "");
+    exit(1);
+}
+
+static inline void start_program(const char *name)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    const char *seed = getenv("QZ_TEST_SEED");
+    test_seed = seed && *seed ? strtoull(seed, NULL, 0) : 20250101;
+    short_mode = environment_flag("QZ_TEST_SHORT");
+    if (environment_flag("QZ_TEST_FTZ")) {
+        fp_calls = FP_FLUSH;
+        if (!fp_mode_exists(FP_FLUSH)) {
+            printf("skipped: this machine cannot flush subnormals to zero\n");
+            exit(EXIT_SKIPPED);
+        }
+    }
+    need_kernels();
+    printf("%s: kernels %s, QZ_TEST_SEED=%llu%s%s\n", name, qz_kernels(), (unsigned long long)test_seed,
+           short_mode ? ", short" : "", fp_calls == FP_FLUSH ? ", subnormals flushed" : "");
+}
+
+#endif
