@@ -5,7 +5,8 @@
 
 In a page, blocks of `python`, `sh` and `c` are run in order, in one scratch folder: Python blocks with one
 namespace, shell blocks with `sh -e`, C blocks as complete programs. A block of `text` right after one of them
-holds what it prints. A line `<!-- not run: reason -->` before a block leaves it out.
+holds what it prints, where `...` stands for anything. A line `<!-- not run: reason -->` before a block leaves
+it out.
 
 It needs a C compiler, and the package with its tool in the environment of the Python that runs it.
 """
@@ -66,6 +67,10 @@ def library() -> Path:
     return folder
 
 
+def agrees(printed: str, expected: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, expected.split("..."))), printed, re.DOTALL) is not None
+
+
 def run_python(code: str, line: int, names: dict[str, Any]) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -114,7 +119,7 @@ def run_page(path: Path, write: bool = False) -> list[str]:
                 except Exception:
                     problems.append(f"{where}: {traceback.format_exc(limit=-1)}")
                     break
-                if block.expected is not None and printed != block.expected:
+                if block.expected is not None and not agrees(printed, block.expected):
                     problems.append(f"{where}: the page says\n{block.expected}but it printed\n{printed}")
                     changes.append((block.span, printed))
                 elif block.expected is None and printed:
