@@ -20,7 +20,6 @@ from .errors import NonFiniteError as NonFiniteError
 from .errors import QuantizeError as QuantizeError
 from .errors import RangeError as RangeError
 from .errors import ScaleError as ScaleError
-from .errors import kernels_error as _kernels_error
 from .quantize import dequantize_from_int4 as dequantize_from_int4
 from .quantize import example as example
 from .quantize import pack_int4_to_int8 as pack_int4_to_int8
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from .array import Stats as Stats
     from .array import compare as compare
     from .array import quantize_array as quantize_array
+    from .machine import kernels as kernels
     from .npz import load as load
     from .npz import save as save
     from .scheme import Scheme as Scheme
@@ -50,6 +50,7 @@ _LAZY = {
     "Scheme": "scheme",
     "Stats": "array",
     "compare": "array",
+    "kernels": "machine",
     "load": "npz",
     "quantize_array": "array",
     "save": "npz",
@@ -57,34 +58,15 @@ _LAZY = {
 }
 
 
-def kernels() -> str:
-    """Name the set of inner loops in use, "avx2" for example.
+if not TYPE_CHECKING:  # for a type checker it would make every name one of the package's
 
-    The best one that the CPU supports is chosen, unless the environment variable ``QUANTIZE_KERNELS`` names
-    another.
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    KernelsError
-        When ``QUANTIZE_KERNELS`` names a set that is unknown or that this CPU lacks.
-    """
-    name = _core.kernels()
-    if name is None:
-        raise _kernels_error()
-    return name
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
-    return value
+        value = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+        return value
 
 
 def __dir__() -> list[str]:

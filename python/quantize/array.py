@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import operator
@@ -448,15 +449,7 @@ class QuantizedArray:
         where = dots[0] if dots else len(given)
         given[where : where + len(dots)] = [slice(None)] * missing
         for axis, item in enumerate(given):
-            if isinstance(item, slice):
-                items.append(item)
-            elif isinstance(item, (bool, np.bool_)) or not hasattr(type(item), "__index__"):
-                raise IndexError(
-                    f"only integers, slices and '...' can index a QuantizedArray, not {type(item).__name__}; "
-                    "for anything else use np.asarray(q)[...]"
-                )
-            else:
-                items.append(operator.index(item))
+            items.append(item if isinstance(item, slice) else _integer(item))
             if axis == self._axis and not (
                 isinstance(item, slice) and item.indices(self._shape[axis]) == (0, self._shape[axis], 1)
             ):
@@ -491,6 +484,17 @@ class QuantizedArray:
         return object.__new__(QuantizedArray)._set(
             self._codes.copy(), self._scales.copy(), zeros, self._scheme, self._shape, self._axis, self._stats
         )
+
+
+def _integer(item: Any) -> int:
+    """An integer as an index."""
+    if not isinstance(item, (bool, np.bool_)):
+        with contextlib.suppress(TypeError):
+            return operator.index(item)
+    raise IndexError(
+        f"only integers, slices and '...' can index a QuantizedArray, not {type(item).__name__}; "
+        "for anything else use np.asarray(q)[...]"
+    )
 
 
 def _bits(x: AnyArray) -> AnyArray:

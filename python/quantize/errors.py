@@ -147,7 +147,8 @@ def explain(
                 f"{what}: {where_text} has a scale or offset that is not finite, or padding that is not 0"
             )
         return ScaleError(
-            f"{what}: the scale or offset of {where_text}, {value:g}, does not fit {dtype}{remedy}",
+            f"{what}: {where_text} has values up to {value:g}, for which a scale or offset of type {dtype} "
+            f"is too small{remedy}",
             index=group,
             value=value,
         )

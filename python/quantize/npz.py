@@ -218,8 +218,6 @@ def _checked_members(archive: zipfile.ZipFile, file: IO[bytes]) -> list[zipfile.
         if name.removesuffix(".npy") in seen:
             raise FormatError(f"member {name!r}: there are two of that name")
         seen.add(name.removesuffix(".npy"))
-        if not name.endswith(".npy"):
-            warnings.warn(f"member {name!r} is not a .npy file and is left out", stacklevel=4)
         if info.flag_bits & 1:
             raise FormatError(f"member {name!r}: encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -241,6 +239,12 @@ def _checked_members(archive: zipfile.ZipFile, file: IO[bytes]) -> list[zipfile.
         end = info.header_offset + _local_size(info, file) + info.compress_size
     if end > archive.start_dir:
         raise FormatError("the last member overlaps the directory")
+    file.seek(-22 - len(archive.comment), os.SEEK_END)
+    if file.read(4) != b"PK\5\6":
+        raise FormatError("bytes after the end of the archive")
+    for info in archive.infolist():
+        if not info.filename.endswith(".npy"):
+            warnings.warn(f"member {info.filename!r} is not a .npy file and is left out", stacklevel=4)
     return archive.infolist()
 
 

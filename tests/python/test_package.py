@@ -1,0 +1,495 @@
+"""The package as a whole: doctests, types, imports, kernels, threads, processes, memory."""
+
+from __future__ import annotations
+
+import doctest
+import gc
+import importlib
+import math
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import quantize
+from quantize import _core
+
+MODULES = sorted(module.name for module in pkgutil.iter_modules(quantize.__path__))
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+# --- Documentation ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["quantize", *(f"quantize.{name}" for name in MODULES)])
+def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    assert result.failed == 0
+
+
+def test_there_are_examples() -> None:
+    finder = doctest.DocTestFinder()
+    count = sum(
+        len(test.examples)
+        for name in MODULES
+        for test in finder.find(importlib.import_module(f"quantize.{name}"))
+    )
+    assert count > 30
+
+
+def test_everything_public_is_described() -> None:
+    for name in dir(quantize):
+        thing = getattr(quantize, name)
+        if (
+            not name.startswith("_")
+            and not isinstance(thing, (types.ModuleType, bool))
+            and name not in ("annotations", "Any")
+        ):
+            assert thing.__doc__, name
+            for member, value in vars(thing).items() if isinstance(thing, type) else ():
+                if not member.startswith("_") and callable(value):
+                    assert value.__doc__, f"{name}.{member}"
+
+
+def test_nothing_but_the_module_is_called_quantize() -> None:
+    assert isinstance(quantize.quantize, types.ModuleType)
+    assert set(quantize._LAZY) <= set(dir(quantize))
+    for name in quantize._LAZY:
+        assert getattr(quantize, name) is getattr(quantize, name)
+    with pytest.raises(AttributeError, match="no attribute 'quantise'"):
+        quantize.quantise  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_version() -> None:
+    header = (ROOT / "include/quantize.h").read_text("utf-8")
+    found = re.search(r'#define QZ_VERSION "(.+?)"', header)
+    assert found
+    assert quantize.__version__ == found[1]
+
+
+# --- Types --------------------------------------------------------------------------------------------------
+
+USES = """
+from typing import assert_type
+import numpy as np
+from numpy.typing import NDArray
+import quantize
+from quantize.quantize import pack_int4_to_int8
+
+codes, scale, zero_point = quantize.quantize_to_int4([1.0, 2.0], "absmax")
+assert_type(codes, NDArray[np.int8])
+assert_type(scale, float)
+assert_type(quantize.dequantize_from_int4(codes, scale), NDArray[np.float32])
+assert_type(quantize.dequantize_from_int4(codes, scale, dtype=np.float64), NDArray[np.float64])
+assert_type(pack_int4_to_int8(codes), NDArray[np.int8])
+assert_type(quantize.unpack_int8_to_int4(b"ab", length=3), NDArray[np.int8])
+q = quantize.quantize_array(np.ones((2, 3)), "int4", axis=0, scale_dtype=np.float32)
+assert_type(q, quantize.QuantizedArray)
+assert_type(q[0], quantize.QuantizedArray)
+assert_type(q[..., 1:2], quantize.QuantizedArray)
+assert_type(q.codes, NDArray[np.uint8])
+assert_type(q.stats, quantize.Stats | None)
+assert_type(q == q, bool)
+assert_type(quantize.compare(q, [1.0]).sqnr_db, float)
+assert_type(quantize.schemes()[0], quantize.Scheme)
+quantize.save("w.npz", {"w": q, "b": np.zeros(3), "c": [1, 2]})
+for name, value in quantize.load("w.npz").items():
+    if isinstance(value, quantize.QuantizedArray):
+        assert_type(value.shape, tuple[int, ...])
+np.asarray(q)
+q.dequantize(out=np.zeros((2, 3), np.float32), threads=2)
+
+quantize.quantize_to_int4([1.0], scale_method=3)  # E: arg-type
+quantize.quantize_to_int4()  # E: call-arg
+quantize.quantize_to_int4(object())  # E: arg-type
+quantize.dequantize_from_int4(codes, "1")  # E: call-overload
+quantize.dequantize_from_int4(codes, 1.0, 0, np.float64)  # E: call-overload
+quantize.unpack_int8_to_int4(codes, 3)  # E: call-arg
+quantize.unpack_int8_to_int4(codes, length=3.0)  # E: arg-type
+quantize.quantize_array([1.0], "int4", 32)  # E: call-arg
+quantize.quantize_array([1.0], group=32)  # E: call-arg
+quantize.quantize()  # E: operator
+q.shape = (3, 2)  # E: misc
+q["a"]  # E: index
+for part in q: pass  # E: misc
+q + 1  # E: operator
+quantize.save({"w": q}, "w.npz")  # E: arg-type
+quantize.nothing  # E: attr-defined
+"""
+
+
+def test_types(tmp_path: Path) -> None:
+    """Right uses pass strict type checks; each wrong one is found, with the expected code."""
+    api = pytest.importorskip("mypy.api")
+    path = tmp_path / "uses.py"
+    path.write_text(USES)
+    package = Path(quantize.__file__).parents[1]
+    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = True\n")
+    before = os.environ.get("MYPYPATH")
+    if not str(package).endswith("site-packages"):
+        os.environ["MYPYPATH"] = str(package)
+    try:
+        out, problems, _ = api.run(
+            [
+                f"--config-file={tmp_path / 'mypy.ini'}",
+                f"--cache-dir={tmp_path}",
+                "--show-error-codes",
+                str(path),
+            ]
+        )
+    finally:
+        if before is None:
+            os.environ.pop("MYPYPATH", None)
+        else:
+            os.environ["MYPYPATH"] = before
+    assert problems == ""
+    found = {}
+    for line in out.splitlines():
+        match = re.match(r".*uses\.py:(\d+): error: .*\[(.+?)\]$", line)
+        if match:
+            found[int(match[1])] = match[2]
+    wanted = {i: line.rsplit("# E: ", 1)[1] for i, line in enumerate(USES.splitlines(), 1) if "# E: " in line}
+    assert found == wanted, out
+    assert (Path(quantize.__file__).parent / "py.typed").exists()
+
+
+# --- Import and kernels -------------------------------------------------------------------------------------
+
+
+def test_import_is_cheap() -> None:
+    """Beyond numpy, in milliseconds, the best of several tries."""
+    code = (
+        "import time, numpy; t = time.perf_counter(); import quantize; print(1e3 * (time.perf_counter() - t))"
+    )
+    assert min(float(python(code).stdout) for _ in range(7)) < 15
+
+
+def test_import_brings_little() -> None:
+    done = python("import quantize, sys; print(*sys.modules)")
+    alone = python("import numpy, sys; print(*sys.modules)")
+    new = set(done.stdout.split()) - set(alone.stdout.split())
+    assert "quantize" in new
+    assert not new & {"zipfile", "ml_dtypes", "dataclasses", "numpy.typing", "matplotlib"}
+
+
+def test_calls_of_little_arrays_are_cheap() -> None:
+    """64 values, in microseconds, the best of several tries; five times what a quiet machine needs."""
+    setup = (
+        "import numpy as np, quantize; x = np.linspace(-1, 1, 64, dtype=np.float32); c = np.ones(64, np.int8)"
+    )
+    for statement, most in (("quantize.quantize_to_int4(x)", 5.0), ("quantize.pack_int4_to_int8(c)", 2.5)):
+        repeat = f"timeit.repeat({statement!r}, {setup!r}, number=5000, repeat=7)"
+        code = f"import timeit; print(min({repeat}) / 5000 * 1e6)"
+        assert min(float(python(code).stdout) for _ in range(2)) < most
+
+
+def test_kernels() -> None:
+    sets = dict(_core.kernel_sets())
+    assert sets["scalar"]
+    assert quantize.kernels() in sets
+    for name, supported in sets.items():
+        done = python("import quantize; print(quantize.kernels())", QUANTIZE_KERNELS=name)
+        assert done.stdout.strip() == name if supported else "KernelsError" in done.stderr
+
+
+CALLS = {
+    "quantize": "quantize.quantize_to_int4([1.0, 2.0])",
+    "dequantize": "quantize.dequantize_from_int4([1, 2], 1.0)",
+    "pack": "quantize.pack_int4_to_int8([1])",
+    "unpack": "quantize.unpack_int8_to_int4([1])",
+    "array": "quantize.quantize_array([1.0])",
+    "compare": "quantize.compare([1.0], [2.0])",
+    "kernels": "quantize.kernels()",
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_unknown_kernels_are_an_error_that_lists_the_sets(call: str) -> None:
+    done = python(f"import quantize; {CALLS[call]}", QUANTIZE_KERNELS="fast")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("quantize.errors.KernelsError: QUANTIZE_KERNELS='fast' names no kernel set")
+    assert "scalar" in last
+
+
+def test_every_kernel_set_gives_the_same_bytes() -> None:
+    code = """
+import hashlib, numpy as np, quantize
+h = hashlib.sha256()
+rng = np.random.default_rng(1)
+for dtype in (np.float16, np.float32, np.float64):
+    for n in (1, 63, 1000, 70001):
+        x = rng.standard_normal(n).astype(dtype)
+        for method in ("minmax", "absmax"):
+            codes, scale, zero = quantize.quantize_to_int4(x, method)
+            h.update(codes); h.update(repr((scale, zero)).encode())
+            h.update(quantize.dequantize_from_int4(codes, scale, zero))
+            h.update(quantize.pack_int4_to_int8(codes))
+        for scheme in quantize.schemes():
+            q = quantize.quantize_array(x, scheme, group_size=29)
+            h.update(q.codes); h.update(q.scales); h.update(q.dequantize()); h.update(repr(q.stats).encode())
+print(h.hexdigest())
+"""
+    sums = {
+        python(code, QUANTIZE_KERNELS=name).stdout for name, supported in _core.kernel_sets() if supported
+    }
+    assert len(sums) == 1
+    assert len(sums.pop().strip()) == 64
+
+
+# --- Threads and processes ----------------------------------------------------------------------------------
+
+
+def work(seed: int) -> tuple[bytes, ...]:
+    """A bit of everything, on arrays that are small, large enough to release the lock, and to share out."""
+    results = []
+    for n in (100, 30_000, 600_000):
+        x = np.random.default_rng(seed).standard_normal(n, np.float32)
+        codes, scale, zero_point = quantize.quantize_to_int4(x)
+        packed = quantize.pack_int4_to_int8(codes)
+        results += [codes.tobytes(), packed.tobytes(), quantize.unpack_int8_to_int4(packed).tobytes()]
+        results.append(quantize.dequantize_from_int4(codes, scale, zero_point).tobytes())
+        q = quantize.quantize_array(x, "uint4", threads=None if seed % 2 else 2)
+        results += [q.codes.tobytes(), q.scales.tobytes(), q.dequantize().tobytes()]
+        results.append(repr(quantize.compare(x, q)).encode())
+        x[n // 2] = math.nan
+        with pytest.raises(ValueError, match=f"index {n // 2}"):
+            quantize.quantize_to_int4(x)
+    return tuple(results)
+
+
+def test_eight_threads_at_once() -> None:
+    alone = [work(seed) for seed in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(work, [0, 1, 2, 3] * 6))
+    assert together == alone * 6
+
+
+def test_the_lock_is_released() -> None:
+    """While one thread is in a long call, another one counts."""
+    x = np.random.default_rng(1).standard_normal(20_000_000, np.float32)
+    count, done = 0, threading.Event()
+
+    def counter() -> None:
+        nonlocal count
+        while not done.is_set():
+            count += 1
+            time.sleep(1e-5)  # lets the other thread go on
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(
+        60
+    )  # nobody is made to release the lock: this thread does it in a call, or not at all
+    thread = threading.Thread(target=counter)
+    try:
+        thread.start()
+        before = count
+        for _ in range(3):
+            quantize.quantize_to_int4(x)
+        after = count
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        thread.join()
+    assert after > before + 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_after_use() -> None:
+    code = """
+import os, sys, warnings
+import numpy as np, quantize
+warnings.simplefilter("ignore")  # newer Pythons warn of forks of processes with threads
+x = np.random.default_rng(1).standard_normal(2_000_000, np.float32)
+def run():
+    q = quantize.quantize_array(x)
+    return quantize.quantize_to_int4(x)[0].tobytes(), q.codes.tobytes(), q.dequantize().tobytes()
+wanted = run()
+def child(depth):
+    pid = os.fork()
+    if pid == 0:
+        good = run() == wanted and run() == wanted and (depth == 0 or child(depth - 1))
+        os._exit(0 if good else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert child(2) and child(0)
+assert run() == wanted
+print("done")
+"""
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        ).stdout.strip()
+        == "done"
+    )
+
+
+# --- Memory -------------------------------------------------------------------------------------------------
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("no /proc here")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def attempt(call: Callable[[], Any]) -> None:
+    with pytest.raises((ValueError, TypeError, BufferError)):
+        call()
+
+
+def test_no_leak_over_100_000_calls() -> None:
+    x = np.linspace(-1, 1, 64, dtype=np.float32)
+    codes, scale, zero_point = quantize.quantize_to_int4(x)
+    packed = quantize.pack_int4_to_int8(codes)
+    bad, wrong = np.full(64, math.nan), np.full(64, 9, np.int8)
+    q = quantize.quantize_array(x)
+    out = np.empty(64, np.float32)
+
+    def good() -> None:
+        for _ in range(50):
+            quantize.quantize_to_int4(x)
+            quantize.dequantize_from_int4(codes, scale, zero_point)
+            quantize.pack_int4_to_int8(codes)
+            quantize.unpack_int8_to_int4(packed)
+        for _ in range(4):
+            quantize.quantize_array(x)
+            q.dequantize(out)
+            quantize.compare(x, q)
+
+    def failing() -> None:
+        for call in (
+            lambda: quantize.quantize_to_int4(bad),
+            lambda: quantize.quantize_to_int4(x, "x"),
+            lambda: quantize.pack_int4_to_int8(wrong),
+            lambda: quantize.dequantize_from_int4(codes, math.nan),
+            lambda: quantize.dequantize_from_int4(codes, 1e300),
+            lambda: quantize.quantize_array(bad),
+            lambda: _core.pack_i4(codes, codes),
+            lambda: _core.pack_i4(codes, b""),  # type: ignore[arg-type]
+            lambda: _core.encode((1, 3, 0, 2, 32), x[None], 1, q.codes, q.scales, None, 0, 0, 0, True),
+        ):
+            attempt(call)
+
+    objects = [x, codes, packed, bad, wrong, out, q.codes, q.scales, quantize.NonFiniteError, _core.Failure]
+    for _ in range(20):
+        good()
+        failing()
+    gc.collect()
+    counts = [sys.getrefcount(thing) for thing in objects]
+    before = resident()
+    for i in range(500):
+        good()
+        if i % 5 == 0:
+            failing()
+    gc.collect()
+    assert [sys.getrefcount(thing) for thing in objects] == counts
+    assert resident() - before < 2 << 20
+
+
+def test_no_leak_of_large_arrays() -> None:
+    x = np.random.default_rng(1).standard_normal((500, 1000)).astype(np.float32)
+
+    def cycle() -> None:
+        codes, scale, zero_point = quantize.quantize_to_int4(x)
+        quantize.dequantize_from_int4(codes, scale, zero_point)
+        q = quantize.quantize_array(x, axis=0, threads=3)
+        q.dequantize()
+        q[:, 10:20].copy()
+
+    for _ in range(5):
+        cycle()
+    gc.collect()
+    before = resident()
+    for _ in range(60):
+        cycle()
+    gc.collect()
+    assert resident() - before < 8 << 20
+
+
+# --- The strict layer ---------------------------------------------------------------------------------------
+
+
+def test_core_checks_what_it_is_given() -> None:
+    x, codes = np.zeros(8, np.float32), np.zeros(8, np.int8)
+    read_only = codes.copy()
+    read_only.flags.writeable = False
+    matrix, packed, scales = (
+        np.zeros((2, 8), np.float32),
+        np.zeros((2, 4), np.uint8),
+        np.ones((2, 1), np.float16),
+    )
+    scheme = (_core.INT4, _core.F16, _core.ZERO_NONE, _core.ABSMAX, 32)
+    calls: list[Callable[[], Any]] = [
+        lambda: _core.quantize_i4(x, _core.F32, _core.MINMAX, codes[:7]),
+        lambda: _core.quantize_i4(x, _core.F64, _core.MINMAX, codes),
+        lambda: _core.quantize_i4(x, 9, _core.MINMAX, codes),
+        lambda: _core.quantize_i4(x, -1, _core.MINMAX, codes),
+        lambda: _core.quantize_i4(x, _core.F32, _core.MINMAX, read_only),
+        lambda: _core.quantize_i4(x[::2], _core.F32, _core.MINMAX, codes[:4]),
+        lambda: _core.quantize_i4(x, _core.F32, _core.MINMAX),  # type: ignore[call-arg]
+        lambda: _core.quantize_i4(None, _core.F32, _core.MINMAX, codes),  # type: ignore[arg-type]
+        lambda: _core.quantize_i4(codes.view(np.uint8)[1:5], _core.F32, _core.MINMAX, codes[:1]),
+        lambda: _core.dequantize_i4(codes, 1.0, 0.0, x[:7], _core.F32),
+        lambda: _core.dequantize_i4(codes, "1", 0.0, x, _core.F32),
+        lambda: _core.pack_i4(codes, codes[:3]),
+        lambda: _core.unpack_i4(codes, codes[:5]),
+        lambda: _core.encode(scheme, matrix[0], _core.F32, packed, scales, None, 0, 0, 0, True),
+        lambda: _core.encode(scheme, matrix, _core.F32, packed[:1], scales, None, 0, 0, 0, True),
+        lambda: _core.encode(scheme, matrix, _core.F32, packed[::-1], scales, None, 0, 0, 0, True),
+        lambda: _core.encode(scheme, matrix, _core.F32, packed[:, ::2], scales, None, 0, 0, 0, True),
+        lambda: _core.encode(
+            scheme, matrix, _core.F32, packed, scales.astype(np.float32), None, 0, 0, 0, True
+        ),
+        lambda: _core.encode(scheme, matrix, _core.F64, packed, scales, None, 0, 0, 0, True),
+        lambda: _core.encode(scheme, matrix, _core.F32, packed, scales, None, 0, 0, -1, True),
+        lambda: _core.encode((1, 3), matrix, _core.F32, packed, scales, None, 0, 0, 0, True),  # type: ignore[arg-type]
+        lambda: _core.encode([], matrix, _core.F32, packed, scales, None, 0, 0, 0, True),  # type: ignore[arg-type]
+        lambda: _core.encode((1, 3, 1, 2, 32), matrix, _core.F32, packed, scales, None, 0, 0, 0, True),
+        lambda: _core.encode((2, 3, 1, 1, 32), matrix, _core.F32, packed, scales, None, 0, 0, 0, True),
+        lambda: _core.encode((1, 3, 0, 2, 0), matrix, _core.F32, packed, scales, None, 0, 0, 0, True),
+        lambda: _core.decode(scheme, packed, scales, None, np.broadcast_to(matrix, (2, 8)), _core.F32, 0),
+        lambda: _core.validate(scheme, packed, scales, None, 2**62, 2**62),
+    ]
+    for i, call in enumerate(calls):
+        if i == 8:
+            continue  # alignment depends on where the array happens to lie: below
+        with pytest.raises((ValueError, TypeError, BufferError, _core.Failure)):
+            call()
+    raw = np.zeros(20, np.uint8)
+    start = 1 if raw.ctypes.data % 4 == 0 else 0
+    with pytest.raises(ValueError, match="does not fit"):
+        _core.quantize_i4(raw[start : start + 16], _core.F32, _core.MINMAX, codes[:4])
+
+
+def test_errors_can_be_pickled() -> None:
+    import pickle
+
+    with pytest.raises(quantize.NonFiniteError) as found:
+        quantize.quantize_to_int4([1.0, math.inf])
+    again = pickle.loads(pickle.dumps(found.value))
+    assert type(again) is quantize.NonFiniteError
+    assert (str(again), again.index, again.count) == (str(found.value), 1, 1)
+    assert issubclass(quantize.FormatError, ValueError)
+    assert issubclass(quantize.DtypeError, TypeError)
