@@ -68,7 +68,8 @@ def library() -> Path:
 
 
 def agrees(printed: str, expected: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, expected.split("..."))), printed, re.DOTALL) is not None
+    pattern = ".*".join(map(re.escape, expected.split("...")))
+    return re.fullmatch(pattern, printed, re.DOTALL) is not None
 
 
 def run_python(code: str, line: int, names: dict[str, Any]) -> str:
@@ -119,6 +120,9 @@ def run_page(path: Path, write: bool = False) -> list[str]:
                 except Exception:
                     problems.append(f"{where}: {traceback.format_exc(limit=-1)}")
                     break
+                printed = re.sub(
+                    r" +$", "", printed, flags=re.MULTILINE
+                )  # editors take blanks at line ends away
                 if block.expected is not None and not agrees(printed, block.expected):
                     problems.append(f"{where}: the page says\n{block.expected}but it printed\n{printed}")
                     changes.append((block.span, printed))
