@@ -83,7 +83,7 @@ def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
         elif is_integer(x.dtype):
             x = x.astype(np.float32 if x.dtype.itemsize <= 2 else np.float64)
             number = FLOATS[x.dtype]
-        elif x.dtype.kind == "f":
+        elif x.dtype.kind == "f" or (x.dtype.kind == "V" and x.dtype.name.startswith("float")):
             raise unsupported(x, what, "float16, bfloat16, float32 or float64 is", "Use .astype(np.float64).")
         elif x.dtype.kind == "c":
             raise unsupported(x, what, "real numbers are", "Quantize .real and .imag one by one.")

@@ -16,6 +16,7 @@ import ast
 import contextlib
 import math
 import os
+import re
 import secrets
 import stat
 import struct
@@ -291,7 +292,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> AnyArray:
             position += len(chunk)
         if stream.read(1):
             raise FormatError(f"{what}: longer than its directory entry says")
-    x = data.view(dtype) if dtype.itemsize else np.empty(math.prod(shape), dtype)
+    x = data.view(dtype)
     return x.reshape(shape[::-1]).T if fortran_order else x.reshape(shape)
 
 
@@ -304,8 +305,9 @@ def _exactly(stream: IO[bytes], n: int, what: str) -> bytes:
 
 def _parse_header(text: str, what: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     """The dictionary literal of a .npy header: its three keys, each once, and nothing that runs code."""
+    text = re.sub(r"(?<=[0-9])L(?=[,)])", "", text.strip())  # Python 2 wrote long integers like this
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(text, mode="eval").body
         if not isinstance(tree, ast.Dict):
             raise FormatError(f"{what}: the header is not a dictionary")
         keys = [ast.literal_eval(key) for key in tree.keys if key is not None]
@@ -329,7 +331,7 @@ def _parse_header(text: str, what: str) -> tuple[np.dtype[Any], tuple[int, ...],
         dtype = np.dtype(descr)
     except (TypeError, ValueError, SyntaxError):
         raise FormatError(f"{what}: descr {descr!r} is no type") from None
-    if dtype.kind not in "biufcSUMm" or dtype.hasobject:
+    if dtype.kind not in "biufcSUMm" or dtype.itemsize == 0:
         raise FormatError(f"{what}: arrays of {descr!r} are not read")
     return dtype, shape, fortran_order
 

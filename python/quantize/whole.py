@@ -39,7 +39,7 @@ def quantize_to_int4(
     """Quantize values to int4 codes, with one scale and one zero point for all of them.
 
     A code stands for ``(code - zero_point) * scale``, which is never further than half a `scale` from the
-    value it was made of.
+    value it was made of, apart from the rounding of float64.
 
     Parameters
     ----------
