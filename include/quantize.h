@@ -179,7 +179,8 @@ QZ_API qz_result qz_quantize_i4(const void *src, qz_dtype dtype, size_t n, qz_me
 
 /*
  * dst[i] = (codes[i] - zero_point) * scale, computed in double and rounded once to `dtype` (QZ_F32 or QZ_F64).
- * scale must be positive and finite, zero_point finite. `pool` and `detail` may be NULL.
+ * scale must be positive and finite, zero_point finite. A value beyond the largest double by at most scale / 2, which
+ * qz_quantize_i4 may ask for, becomes the largest double. `pool` and `detail` may be NULL.
  *
  * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_CODE for a code outside -8..7; QZ_ERROR_RANGE when a value lies beyond
  * the range of `dtype`; QZ_ERROR_KERNELS.
@@ -296,7 +297,8 @@ typedef struct qz_options {
 
 #define QZ_OPTIONS_INIT { sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL }
 
-/* What an encoding did to its values. Sums have relative errors below 1e-5. */
+/* What an encoding did to its values. Sums have relative errors below 1e-5, once differences below 2^-50 of the largest
+ * value around are taken as 0. */
 typedef struct qz_stats {
     size_t size;               /* sizeof(qz_stats) */
     uint64_t count;            /* values */
@@ -350,7 +352,7 @@ QZ_API qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const 
 
 /*
  * Compares a matrix of floats with a packed one: fills count, signal, error, max_error and max_index of `stats` (and
- * sets the other counts to 0). NaN and infinity in `a`: QZ_ERROR_NONFINITE.
+ * sets the other counts to 0). NaN and infinity in `a`: QZ_ERROR_NONFINITE; in the scales: QZ_ERROR_PACKED.
  */
 QZ_API qz_result qz_compare(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a, qz_pool *pool,
                             qz_stats *stats, qz_detail *detail);

@@ -9,6 +9,7 @@
 #include "number.h"
 #include "pool.h"
 #include "scheme.h"
+#include "stage.h"
 #include "tile.h"
 
 #include <float.h>
@@ -20,8 +21,6 @@ enum {
     LONG_GROUP = QZ_TILE / 2, /* groups longer than this are worked on in pieces */
     SLICE_LEAST = 1 << 15  /* elements worth a slice of their own */
 };
-
-static const uint64_t stream_bytes = 16u << 20; /* as in quantize.c */
 
 /* What one slice found. */
 struct part {
@@ -80,7 +79,7 @@ static void set_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t
         job->tile_cols = 2 * job->group_size;
     } else {
         /* A transposed tile wants several rows: those are what lies side by side in memory. */
-        size_t wanted = transposed ? QZ_TILE / 32 : QZ_TILE;
+        size_t wanted = transposed ? QZ_TILE / 64 : QZ_TILE;
         uint64_t pairs = least(wanted / (2 * job->group_size), TILE_GROUPS / 2);
         job->tile_cols = 2 * job->group_size * (pairs ? pairs : 1);
     }
@@ -117,6 +116,8 @@ static void run_slice(void *context, size_t slice)
         job->work(job, part, row, least(job->rows - row, job->tile_rows), col,
                   job->cols - col < job->tile_cols ? job->cols - col : job->tile_cols);
     }
+    if (job->stream)
+        job->kernels->stream_end();
     qz_fp_leave(state);
 }
 
@@ -257,17 +258,20 @@ static void store_groups(const struct job *job, uint64_t row, uint64_t group, si
     if (job->grid.zero == QZ_ZERO_OFFSET)
         store_scales(job, zeros_at(job, row), group, n, zero);
     if (job->grid.zero == QZ_ZERO_UINT4) {
-        uint8_t *zeros = (uint8_t *)zeros_at(job, row);
-        for (size_t i = 0; i < n; i++) {
-            if ((group + i) % 2 == 0)
-                zeros[(group + i) / 2] = 0;
-            set_code(zeros, group + i, (int)zero[i]);
+        uint8_t *zeros = (uint8_t *)zeros_at(job, row) + group / 2;
+        size_t i = 0;
+        if (group % 2) {
+            *zeros = (uint8_t)(*zeros | (int)zero[i++] << 4);
+            zeros++;
         }
+        for (; i < n; i += 2)
+            *zeros++ = (uint8_t)((int)zero[i] | (i + 1 < n ? (int)zero[i + 1] : 0) << 4);
     }
 }
 
-/* Decodes columns [col, col + n) of a row: whole groups from a group's start, or part of one group. n <= QZ_TILE. */
-static void decode_run(const struct job *job, uint64_t row, uint64_t col, size_t n, float *dst)
+/* Decodes columns [col, col + n) of a row: whole groups from a group's start, or part of one group. n <= QZ_TILE. With
+ * `to` the values also leave for there by non-temporal stores. */
+static void decode_run(const struct job *job, uint64_t row, uint64_t col, size_t n, float *dst, float *to)
 {
     float scale[TILE_GROUPS], zero[TILE_GROUPS];
     uint64_t group = col / job->group_size;
@@ -282,20 +286,65 @@ static void decode_run(const struct job *job, uint64_t row, uint64_t col, size_t
             set_code(shifted, i, code_at(codes, i + 1));
         codes = shifted;
     }
-    job->kernels->group_decode(codes, n, groups == 1 ? n : (size_t)job->group_size, &job->grid, scale, zero, dst);
+    size_t group_size = groups == 1 ? n : (size_t)job->group_size;
+    if (!to) {
+        job->kernels->group_decode(codes, n, group_size, &job->grid, scale, zero, dst);
+        return;
+    }
+    /* An even number of groups at a time, so that each starts a byte; or a piece of a single one. */
+    size_t step_groups = QZ_STAGE_STEP / sizeof *dst / group_size / 2 * 2, sent = 0;
+    size_t step = groups == 1 ? QZ_STAGE_STEP / sizeof *dst : (step_groups ? step_groups : 2) * group_size;
+    for (size_t i = 0; i < n; i += step) {
+        size_t count = n - i < step ? n - i : step, g = groups == 1 ? 0 : i / group_size;
+        job->kernels->group_decode(codes + i / 2, count, groups == 1 ? count : group_size, &job->grid, scale + g, zero + g,
+                                   dst + i);
+        qz_stage_send(job->kernels, to, dst, &sent, (i + count) * sizeof *dst, i + count == n);
+    }
 }
 
 /* ---- statistics ---------------------------------------------------------------------------------------------- */
 
-/* Adds the error of y against x, n <= QZ_TILE values from flat index `index` on, all |x| <= largest. */
-static void add_error(const struct job *job, struct part *part, const float *x, const float *y, size_t n,
-                      uint64_t index, float largest)
+/* Squares of values in this range stay far from the ends of float32's. */
+static int squares_fit(float largest)
+{
+    return largest >= 0x1p-20f && largest <= 0x1p40f;
+}
+
+/* Adds lane by lane, in double. factor: what the values were multiplied with. */
+static void add_sums(struct part *part, const struct qz_sums *sums, double factor)
+{
+    double signal = 0.0, error = 0.0;
+    for (size_t lane = 0; lane < QZ_SUMS_LANES; lane++) {
+        signal += (double)sums->signal[lane];
+        error += (double)sums->error[lane];
+    }
+    part->signal += signal / factor / factor;
+    part->error += error / factor / factor;
+}
+
+/* Notes an error of this size at flat index `index`, if it is the largest so far or an earlier one as large. */
+static void note_error(struct part *part, double error, uint64_t index)
+{
+    if (error > part->max_error || (error == part->max_error && index < part->max_index)) {
+        part->max_error = error;
+        part->max_index = index;
+    }
+}
+
+/* Flat index of element i of a tile. */
+static uint64_t flat_index(const struct job *job, const struct qz_tile *tile, size_t i)
+{
+    return (tile->row + i / tile->cols) * job->cols + tile->col + i % tile->cols;
+}
+
+/* Adds the error of y against x: a tile's values, all |x| <= largest. */
+static void add_error(const struct job *job, struct part *part, const float *x, const float *y,
+                      const struct qz_tile *tile, float largest)
 {
     struct qz_sums sums = {{0}, {0}, 0};
-    float scaled_x[QZ_TILE], scaled_y[QZ_TILE];
-    float factor = 1.0f;
-    /* Squares must stay far from the ends of float32's range: bring other values near 1 by a power of two. */
-    if (largest > 0x1p40f || largest < 0x1p-20f) {
+    float scaled_x[QZ_TILE], scaled_y[QZ_TILE], factor = 1.0f;
+    size_t n = tile->rows * tile->cols;
+    if (!squares_fit(largest)) { /* bring the values near 1 by a power of two */
         int exponent;
         frexpf(largest, &exponent);
         factor = ldexpf(1.0f, exponent < -120 ? 120 : -exponent);
@@ -307,33 +356,24 @@ static void add_error(const struct job *job, struct part *part, const float *x, 
         y = scaled_y;
     }
     job->kernels->error(x, y, n, &sums);
-    double signal = 0.0, error = 0.0;
-    for (size_t lane = 0; lane < QZ_SUMS_LANES; lane++) {
-        signal += (double)sums.signal[lane];
-        error += (double)sums.error[lane];
-    }
-    part->signal += signal / factor / factor;
-    part->error += error / factor / factor;
-
-    double most = (double)sums.max_error / factor;
-    if (most > 0 && most >= part->max_error) {
-        size_t i = 0;
-        while (fabsf(x[i] - y[i]) != sums.max_error)
-            i++;
-        if (most > part->max_error || index + i < part->max_index)
-            part->max_index = index + i;
-        part->max_error = most;
-    }
+    add_sums(part, &sums, (double)factor);
+    double most = (double)sums.max_error / (double)factor;
+    if (most > 0 && most >= part->max_error)
+        note_error(part, most, flat_index(job, tile, job->kernels->find_error(x, y, n, sums.max_error)));
 }
 
-static float largest_magnitude(const float *min, const float *max, size_t groups)
+static float larger(float a, float b)
 {
-    float largest = 0.0f;
-    for (size_t g = 0; g < groups; g++) {
-        largest = max[g] > largest ? max[g] : largest;
-        largest = -min[g] > largest ? -min[g] : largest;
-    }
-    return largest;
+    return a > b ? a : b;
+}
+
+/* Largest magnitude of groups with these ranges. */
+static float largest_magnitude(const struct job *job, const float *min, const float *max, size_t groups)
+{
+    float low[2], high[2];
+    job->kernels->range_f32(min, groups, low);
+    job->kernels->range_f32(max, groups, high);
+    return larger(-low[0], high[1]) + 0.0f;
 }
 
 /* ---- encode -------------------------------------------------------------------------------------------------- */
@@ -388,18 +428,20 @@ static uint64_t clip_apply(float *x, size_t n, float limit)
 
 static const struct clip clip_nothing = {INFINITY, -INFINITY, 0, 0, 0};
 
-/* Looks closer at what fit noticed; `first` is the flat index of the run's first group. */
-static void look_closer(const struct job *job, struct part *part, struct groups *groups, uint64_t first)
+/* Looks closer at what fit noticed in the groups of a tile. */
+static void look_closer(const struct job *job, struct part *part, struct groups *groups, const struct qz_tile *tile)
 {
+    size_t row_groups = groups->count / tile->rows;
     for (size_t g = 0; g < groups->count; g++) {
+        uint64_t flat = (tile->row + g / row_groups) * job->row_groups + tile->col / job->group_size + g % row_groups;
         float scale = groups->scale[g], magnitude = fabsf(scale);
         float zero = job->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
         /* scale * 15 + offset must not overflow on its way to a value that would fit */
         int overflows = job->grid.zero == QZ_ZERO_OFFSET && !qz_is_finite(scale * 15.0f);
         if (!qz_is_finite(scale) || !qz_is_finite(zero) || overflows) {
-            if (first + g < part->bad_group) {
-                part->bad_group = first + g;
-                part->bad_value = (double)largest_magnitude(groups->min + g, groups->max + g, 1);
+            if (flat < part->bad_group) {
+                part->bad_group = flat;
+                part->bad_value = (double)larger(-groups->min[g], groups->max[g]);
             }
             groups->inverse[g] = groups->zero[g] = groups->scale[g] = 0.0f; /* the call fails; stay finite */
             continue;
@@ -463,7 +505,7 @@ static size_t mixed_codes(const struct job *job, const struct groups *groups, co
     return clipped;
 }
 
-/* Puts the codes of columns [col, col + n) in place. */
+/* Puts n codes in place, from column col on. */
 static void store_codes(const struct job *job, uint64_t row, uint64_t col, size_t n, const uint8_t *codes)
 {
     uint8_t *to = codes_at(job, row, col);
@@ -479,31 +521,44 @@ static void store_codes(const struct job *job, uint64_t row, uint64_t col, size_
         }
 }
 
-/* Codes, their place and their statistics: columns [col, col + n) of a row, whose groups are fitted. */
-static void encode_run(const struct job *job, struct part *part, const struct groups *groups, uint64_t row,
-                       uint64_t col, const float *x, size_t n, size_t group_size)
+/* Codes of a tile whose groups are fitted, their place and their statistics. x: the values, row after row without gaps.
+ * Several rows have an even number of columns. */
+static void encode_run(const struct job *job, struct part *part, const struct groups *groups,
+                       const struct qz_tile *tile, const float *x, size_t group_size)
 {
     uint8_t staged[QZ_TILE / 2];
-    int direct = !job->stream && col % 2 == 0;
-    uint8_t *codes = direct ? codes_at(job, row, col) : staged;
+    size_t n = tile->rows * tile->cols;
+    int direct = !job->stream && tile->col % 2 == 0 && tile->rows == 1;
+    uint8_t *codes = direct ? codes_at(job, tile->row, tile->col) : staged;
     part->clipped += groups->exact ? mixed_codes(job, groups, x, n, group_size, codes)
                                    : job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse,
                                                                groups->zero, codes);
-    if (!direct)
-        store_codes(job, row, col, n, codes);
-    if (job->want_stats) {
-        float decoded[QZ_TILE];
-        job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
-        add_error(job, part, x, decoded, n, row * job->cols + col,
-                  largest_magnitude(groups->min, groups->max, groups->count));
+    for (size_t r = 0; r < tile->rows && !direct; r++)
+        store_codes(job, tile->row + r, tile->col, tile->cols, codes + r * (tile->cols / 2));
+    if (!job->want_stats)
+        return;
+
+    float largest = largest_magnitude(job, groups->min, groups->max, groups->count), decoded[QZ_TILE];
+    struct qz_sums sums = {{0}, {0}, 0};
+    if (squares_fit(largest)) {
+        job->kernels->group_error(x, codes, n, group_size, &job->grid, groups->scale, groups->zero, &sums);
+        add_sums(part, &sums, 1.0);
+        if (sums.max_error == 0 || (double)sums.max_error < part->max_error)
+            return;
     }
+    job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
+    if (squares_fit(largest))
+        note_error(part, (double)sums.max_error,
+                   flat_index(job, tile, job->kernels->find_error(x, decoded, n, sums.max_error)));
+    else
+        add_error(job, part, x, decoded, tile, largest);
 }
 
-/* Groups of a row that fit into a tile. */
-static void encode_short(const struct job *job, struct part *part, uint64_t row, uint64_t col, const float *x, size_t n)
+/* A tile of whole groups; as in encode_run. */
+static void encode_groups(const struct job *job, struct part *part, const struct qz_tile *tile, const float *x)
 {
     struct groups groups;
-    size_t group_size = (size_t)job->group_size;
+    size_t group_size = (size_t)job->group_size, n = tile->rows * tile->cols;
     groups.count = (size_t)divide_up(n, group_size);
     groups.exact = 0;
     float clean[QZ_TILE];
@@ -527,11 +582,13 @@ static void encode_short(const struct job *job, struct part *part, uint64_t row,
         break_ties(job, &groups, x, n);
         flags |= fit(job, &groups);
     }
-    uint64_t group = col / job->group_size;
+    uint64_t group = tile->col / job->group_size;
     if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
-        look_closer(job, part, &groups, row * job->row_groups + group);
-    store_groups(job, row, group, groups.count, groups.scale, groups.zero);
-    encode_run(job, part, &groups, row, col, x, n, group_size);
+        look_closer(job, part, &groups, tile);
+    size_t row_groups = groups.count / tile->rows;
+    for (size_t r = 0; r < tile->rows; r++)
+        store_groups(job, tile->row + r, group, row_groups, groups.scale + r * row_groups, groups.zero + r * row_groups);
+    encode_run(job, part, &groups, tile, x, group_size);
 }
 
 static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
@@ -548,8 +605,14 @@ static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t
             part->nonfinite |= !qz_is_finite(buffer[i]) && qz_is_finite_f64(value);
         }
     }
-    for (size_t r = 0; r < rows; r++)
-        encode_short(job, part, row + r, col, x + (ptrdiff_t)r * stride, tile.cols);
+    /* Rows without gaps whose groups and bytes line up are encoded together. */
+    if (stride == (ptrdiff_t)tile.cols && tile.cols % 2 == 0 && tile.cols % job->group_size == 0) {
+        encode_groups(job, part, &tile, x);
+        return;
+    }
+    struct qz_tile single = {row, col, 1, tile.cols};
+    for (size_t r = 0; r < rows; r++, single.row++)
+        encode_groups(job, part, &single, x + (ptrdiff_t)r * stride);
 }
 
 /* One or two groups too long for a tile, each in two passes over pieces. */
@@ -600,10 +663,10 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
                 groups.min[0] = 0.0f;
             flags |= fit(job, &groups);
         }
-        uint64_t group = start / job->group_size;
+        struct qz_tile whole = {row, start, 1, (size_t)(end - start)};
         if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
-            look_closer(job, part, &groups, row * job->row_groups + group);
-        store_groups(job, row, group, 1, groups.scale, groups.zero);
+            look_closer(job, part, &groups, &whole);
+        store_groups(job, row, start / job->group_size, 1, groups.scale, groups.zero);
 
         for (uint64_t c = start; c < end; c += QZ_TILE) {
             struct qz_tile piece = {row, c, 1, least(QZ_TILE, end - c)};
@@ -614,7 +677,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
                 part->replaced += clip_apply(buffer, piece.cols, limit);
                 x = buffer;
             }
-            encode_run(job, part, &groups, row, c, x, piece.cols, piece.cols);
+            encode_run(job, part, &groups, &piece, x, piece.cols);
         }
     }
 }
@@ -685,7 +748,7 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
         return result;
     job.nonfinite = options->nonfinite;
     job.want_stats = stats != NULL;
-    job.stream = job.rows * job.cols / 2 > stream_bytes;
+    job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;
     job.work = job.group_size > LONG_GROUP ? encode_long : encode_tile;
     run(&job, options->pool, &total);
     if (total.nonfinite)
@@ -728,10 +791,14 @@ static void each_run(struct job *job, struct part *part, uint64_t row, size_t ro
 
 static void decode_step(struct job *job, struct part *part, const struct qz_tile *tile)
 {
-    float *direct = job->stream ? NULL : qz_tile_direct(job->matrix, tile), buffer[QZ_TILE];
-    for (size_t r = 0; r < tile->rows; r++)
-        decode_run(job, tile->row + r, tile->col, tile->cols,
-                   direct ? direct + (ptrdiff_t)r * (ptrdiff_t)job->matrix->row_stride : buffer + r * tile->cols);
+    float buffer[QZ_TILE], *direct = qz_tile_direct(job->matrix, tile);
+    for (size_t r = 0; r < tile->rows; r++) {
+        float *row = direct ? direct + (ptrdiff_t)r * (ptrdiff_t)job->matrix->row_stride : buffer + r * tile->cols;
+        if (direct && job->stream)
+            decode_run(job, tile->row + r, tile->col, tile->cols, buffer, row);
+        else
+            decode_run(job, tile->row + r, tile->col, tile->cols, row, NULL);
+    }
     if (!direct)
         part->overflow |= qz_tile_store(job->kernels, job->matrix, tile, buffer, job->stream);
 }
@@ -749,7 +816,7 @@ static qz_result locate_overflow(const struct job *job, qz_detail *detail)
     for (uint64_t r = 0; r < job->rows; r++)
         for (uint64_t c = 0; c < job->cols; c++) {
             float value;
-            decode_run(job, r, c, 1, &value);
+            decode_run(job, r, c, 1, &value, NULL);
             if (fabsf(value) >= limit && qz_is_finite(value) && count++ == 0 && detail) {
                 detail->index = r * job->cols + c;
                 detail->value = (double)value;
@@ -769,7 +836,7 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
     qz_result result = prepare(&job, scheme, QZ_DEFAULT, dst, &merged, src);
     if (result != QZ_OK)
         return result;
-    job.stream = job.rows * job.cols * qz_dtype_size(dst->dtype) > stream_bytes;
+    job.stream = job.rows * job.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST;
     job.work = decode_tile;
     run(&job, pool, &total);
     return total.overflow ? locate_overflow(&job, detail) : QZ_OK;
@@ -797,14 +864,14 @@ static void compare_step(struct job *job, struct part *part, const struct qz_til
         const float *a = x + (ptrdiff_t)r * stride, *b = y + (ptrdiff_t)r * other_stride;
         float range[2], other_range[2];
         if (!job->other)
-            decode_run(job, tile->row + r, tile->col, tile->cols, other_buffer + r * tile->cols);
+            decode_run(job, tile->row + r, tile->col, tile->cols, other_buffer + r * tile->cols, NULL);
         if (job->kernels->range_f32(a, tile->cols, range) || job->kernels->range_f32(b, tile->cols, other_range)) {
             part->nonfinite = 1;
             return;
         }
-        float largest = largest_magnitude(range, range + 1, 1), other = largest_magnitude(other_range, other_range + 1, 1);
-        add_error(job, part, a, b, tile->cols, (tile->row + r) * job->cols + tile->col,
-                  largest > other ? largest : other);
+        float largest = larger(larger(-range[0], range[1]), larger(-other_range[0], other_range[1]));
+        struct qz_tile single = {tile->row + r, tile->col, 1, tile->cols};
+        add_error(job, part, a, b, &single, largest);
     }
 }
 
@@ -824,6 +891,7 @@ static QZ_NOINLINE qz_result compare(const qz_scheme *scheme, const qz_packed *p
     if (result != QZ_OK)
         return result;
     job.other = NULL;
+    job.stream = 0;
     job.work = compare_tile;
     run(&job, pool, &total);
     if (total.nonfinite) {
@@ -864,6 +932,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
         return QZ_ERROR_KERNELS;
     job.matrix = a;
     job.other = b;
+    job.stream = 0;
     set_geometry(&job, a->rows, a->cols, LONG_GROUP, qz_matrix_is_transposed(a));
     job.work = compare_tile;
     run(&job, pool, &total);

@@ -102,8 +102,10 @@ struct qz_kernels {
     void (*transpose)(const float *src, ptrdiff_t src_stride, size_t rows, size_t cols, float *dst,
                       ptrdiff_t dst_stride);
 
-    /* memcpy with stores that bypass the cache where the machine has them. */
+    /* memcpy with stores that bypass the cache where the machine has them. After the last one stream_end makes them
+     * visible to other threads in order. */
     void (*stream)(void *dst, const void *src, size_t bytes);
+    void (*stream_end)(void);
 
     /*
      * Groups: n > 0 floats, at most QZ_TILE, one group after another, the last one possibly shorter; so there are
@@ -129,6 +131,13 @@ struct qz_kernels {
 
     /* Adds to sums; element 0 goes to lane 0. */
     void (*error)(const float *x, const float *y, size_t n, struct qz_sums *sums);
+
+    /* The same for groups that are decoded on the way. */
+    void (*group_error)(const float *x, const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
+                        const float *scale, const float *zero, struct qz_sums *sums);
+
+    /* The first i with |x[i] - y[i]| == wanted, or n. */
+    size_t (*find_error)(const float *x, const float *y, size_t n, float wanted);
 };
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -5,20 +5,17 @@
 #include "kernels.h"
 #include "number.h"
 #include "pool.h"
+#include "stage.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
 enum {
-    CHUNK = 4096,          /* elements handled at a time: 16 KiB of floats, half of a small first-level cache */
+    CHUNK = 4096,          /* float16 and bfloat16 are widened this many at a time */
     SLICE_LEAST = 1 << 15, /* elements worth a slice of their own */
     SLICE_UNIT = 64        /* slices start at multiples of this: whole bytes of codes, whole cache lines of output */
 };
-
-/* Output larger than this leaves through non-temporal stores. It would not stay in cache, and ordinary stores
- * would first read every line they are about to overwrite. */
-static const size_t stream_bytes = 16u << 20;
 
 /* ---- small public functions ---------------------------------------------------------------------------------- */
 
@@ -111,7 +108,7 @@ static void set_slices(struct job *job, size_t n, size_t output_bytes)
     job->n = n;
     job->slices = n / SLICE_LEAST;
     job->slices = job->slices < 1 ? 1 : job->slices > QZ_SLICES_MAX ? QZ_SLICES_MAX : job->slices;
-    job->stream = output_bytes > stream_bytes;
+    job->stream = output_bytes > QZ_STREAM_LEAST;
 }
 
 /* Runs a function on every slice, in the default floating-point environment on whichever thread. */
@@ -142,6 +139,30 @@ static int any_bad(const struct job *job)
     return bad;
 }
 
+/* Makes n elements of output from element i on, and returns whether anything was bad. */
+typedef int produce(const struct job *job, size_t i, size_t n, void *to);
+
+/* Output elements take `bits` bits; an element that does not start a byte is never asked for. */
+static int produce_slice(const struct job *job, size_t start, size_t end, size_t bits, produce *make)
+{
+    char *dst = (char *)job->dst + start / 8 * bits; /* slices start at multiples of SLICE_UNIT */
+    if (!job->stream)
+        return make(job, start, end - start, dst);
+    char buffer[QZ_STAGE_BYTES];
+    size_t step = QZ_STAGE_STEP * 8 / bits, whole = QZ_STAGE_BYTES * 8 / bits;
+    int bad = 0;
+    for (size_t i = start; i < end; i += whole, dst += QZ_STAGE_BYTES) {
+        size_t count = end - i < whole ? end - i : whole, sent = 0;
+        for (size_t k = 0; k < count; k += step) {
+            size_t n = count - k < step ? count - k : step;
+            bad |= make(job, i + k, n, buffer + k / 8 * bits);
+            qz_stage_send(job->kernels, dst, buffer, &sent, ((k + n) * bits + 7) / 8, k + n == count);
+        }
+    }
+    job->kernels->stream_end();
+    return bad;
+}
+
 /* Elements [i, i + n) of a source that is not float64, as float32: in place, or converted into buffer. */
 static const float *as_f32(const struct job *job, size_t i, size_t n, float *buffer)
 {
@@ -161,8 +182,9 @@ static void find_range(struct job *job, size_t slice, size_t start, size_t end)
     double min = DBL_MAX, max = -DBL_MAX;
     int bad = 0;
     float buffer[CHUNK];
-    for (size_t i = start; i < end; i += CHUNK) {
-        size_t n = end - i < CHUNK ? end - i : CHUNK;
+    size_t chunk = job->dtype == QZ_F32 || job->dtype == QZ_F64 ? end - start : CHUNK;
+    for (size_t i = start; i < end; i += chunk) {
+        size_t n = end - i < chunk ? end - i : chunk;
         double range[2];
         if (job->dtype == QZ_F64) {
             bad |= job->kernels->range_f64((const double *)job->src + i, n, range);
@@ -180,23 +202,27 @@ static void find_range(struct job *job, size_t slice, size_t start, size_t end)
     job->bad[slice] = bad;
 }
 
+static int make_codes(const struct job *job, size_t i, size_t n, void *to)
+{
+    const struct qz_steps *steps = &job->steps;
+    const struct qz_kernels *kernels = steps->exact ? job->kernels : &qz_kernels_scalar;
+    int8_t *codes = to;
+    float buffer[CHUNK];
+    if (job->dtype == QZ_F64)
+        job->kernels->codes_f64((const double *)job->src + i, n, steps->scale, steps->zero_point, codes);
+    else if (job->dtype == QZ_F32)
+        kernels->codes_f32((const float *)job->src + i, n, steps, codes);
+    else
+        for (size_t k = 0; k < n; k += CHUNK) {
+            size_t count = n - k < CHUNK ? n - k : CHUNK;
+            kernels->codes_f32(as_f32(job, i + k, count, buffer), count, steps, codes + k);
+        }
+    return 0;
+}
+
 static void write_codes(struct job *job, size_t slice, size_t start, size_t end)
 {
-    (void)slice;
-    float buffer[CHUNK];
-    int8_t staged[CHUNK];
-    for (size_t i = start; i < end; i += CHUNK) {
-        size_t n = end - i < CHUNK ? end - i : CHUNK;
-        int8_t *codes = (int8_t *)job->dst + i, *to = job->stream ? staged : codes;
-        if (job->dtype == QZ_F64)
-            job->kernels->codes_f64((const double *)job->src + i, n, job->steps.scale, job->steps.zero_point, to);
-        else if (job->steps.exact)
-            job->kernels->codes_f32(as_f32(job, i, n, buffer), n, &job->steps, to);
-        else
-            qz_kernels_scalar.codes_f32(as_f32(job, i, n, buffer), n, &job->steps, to);
-        if (job->stream)
-            job->kernels->stream(codes, staged, n);
-    }
+    job->bad[slice] = produce_slice(job, start, end, 8, make_codes);
 }
 
 /* (max - min) / 15 and the zero point, as if doubles had no largest value. */
@@ -331,30 +357,16 @@ qz_result qz_quantize_i4(const void *src, qz_dtype dtype, size_t n, qz_method me
 
 /* ---- dequantize ---------------------------------------------------------------------------------------------- */
 
+static int make_values(const struct job *job, size_t i, size_t n, void *to)
+{
+    const int8_t *codes = (const int8_t *)job->src + i;
+    return job->dtype == QZ_F32 ? job->kernels->decode_f32(codes, n, job->table_f32, to)
+                                : job->kernels->decode_f64(codes, n, job->table_f64, to);
+}
+
 static void write_values(struct job *job, size_t slice, size_t start, size_t end)
 {
-    union {
-        float f32[CHUNK];
-        double f64[CHUNK / 2];
-    } staged;
-    size_t chunk = job->dtype == QZ_F32 ? CHUNK : CHUNK / 2;
-    int bad = 0;
-    for (size_t i = start; i < end; i += chunk) {
-        size_t n = end - i < chunk ? end - i : chunk;
-        const int8_t *codes = (const int8_t *)job->src + i;
-        if (job->dtype == QZ_F32) {
-            float *dst = (float *)job->dst + i;
-            bad |= job->kernels->decode_f32(codes, n, job->table_f32, job->stream ? staged.f32 : dst);
-            if (job->stream)
-                job->kernels->stream(dst, staged.f32, n * sizeof *dst);
-        } else {
-            double *dst = (double *)job->dst + i;
-            bad |= job->kernels->decode_f64(codes, n, job->table_f64, job->stream ? staged.f64 : dst);
-            if (job->stream)
-                job->kernels->stream(dst, staged.f64, n * sizeof *dst);
-        }
-    }
-    job->bad[slice] = bad;
+    job->bad[slice] = produce_slice(job, start, end, job->dtype == QZ_F32 ? 32 : 64, make_values);
 }
 
 /* First index, count and value of codes outside -8..7. */
@@ -377,7 +389,10 @@ static unsigned fill_tables(struct job *job, double scale, double zero_point)
     unsigned beyond = 0;
     for (int i = 0; i < 16; i++) {
         int code = i < 8 ? i : i - 16;
-        double value = (code - zero_point) * scale;
+        double steps = code - zero_point, value = steps * scale;
+        /* qz_quantize_i4 may choose a code whose value is beyond the largest double by up to half a step. */
+        if (!qz_is_finite_f64(value) && (fabs(steps) - 0.5) * (scale * 0x1p-10) <= DBL_MAX * 0x1p-10)
+            value = steps < 0 ? -DBL_MAX : DBL_MAX;
         /* Halfway between FLT_MAX and 2^128 rounds up to infinity. */
         int fits = qz_is_finite_f64(value) && (job->dtype == QZ_F64 || fabs(value) < 0x1.ffffffp127);
         job->table_f64[i] = value;
@@ -435,31 +450,25 @@ qz_result qz_dequantize_i4(const int8_t *codes, size_t n, double scale, double z
 
 /* ---- pack and unpack ----------------------------------------------------------------------------------------- */
 
+static int make_packed(const struct job *job, size_t i, size_t n, void *to)
+{
+    return job->kernels->pack((const int8_t *)job->src + i, n, to);
+}
+
 static void pack_slice(struct job *job, size_t slice, size_t start, size_t end)
 {
-    uint8_t staged[CHUNK];
-    int bad = 0;
-    for (size_t i = start; i < end; i += 2 * CHUNK) {
-        size_t n = end - i < 2 * CHUNK ? end - i : 2 * CHUNK;
-        uint8_t *packed = (uint8_t *)job->dst + i / 2;
-        bad |= job->kernels->pack((const int8_t *)job->src + i, n, job->stream ? staged : packed);
-        if (job->stream)
-            job->kernels->stream(packed, staged, qz_packed_bytes(n));
-    }
-    job->bad[slice] = bad;
+    job->bad[slice] = produce_slice(job, start, end, 4, make_packed);
+}
+
+static int make_unpacked(const struct job *job, size_t i, size_t n, void *to)
+{
+    job->kernels->unpack((const uint8_t *)job->src + i / 2, n, to);
+    return 0;
 }
 
 static void unpack_slice(struct job *job, size_t slice, size_t start, size_t end)
 {
-    (void)slice;
-    int8_t staged[2 * CHUNK];
-    for (size_t i = start; i < end; i += 2 * CHUNK) {
-        size_t n = end - i < 2 * CHUNK ? end - i : 2 * CHUNK;
-        int8_t *codes = (int8_t *)job->dst + i;
-        job->kernels->unpack((const uint8_t *)job->src + i / 2, n, job->stream ? staged : codes);
-        if (job->stream)
-            job->kernels->stream(codes, staged, n);
-    }
+    job->bad[slice] = produce_slice(job, start, end, 8, make_unpacked);
 }
 
 qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *pool, qz_detail *detail)

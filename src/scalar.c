@@ -146,6 +146,10 @@ static void stream(void *dst, const void *src, size_t bytes)
     memcpy(dst, src, bytes);
 }
 
+static void stream_end(void)
+{
+}
+
 /* ---- groups -------------------------------------------------------------------------------------------------- */
 
 static int group_range(const float *x, size_t n, size_t group_size, float *min, float *max)
@@ -282,6 +286,22 @@ static void error(const float *x, const float *y, size_t n, struct qz_sums *sums
     }
 }
 
+static void group_error(const float *x, const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
+                        const float *scale, const float *zero, struct qz_sums *sums)
+{
+    float decoded[QZ_TILE];
+    group_decode(packed, n, group_size, grid, scale, zero, decoded);
+    error(x, decoded, n, sums);
+}
+
+static size_t find_error(const float *x, const float *y, size_t n, float wanted)
+{
+    for (size_t i = 0; i < n; i++)
+        if (fabsf(x[i] - y[i]) == wanted)
+            return i;
+    return n;
+}
+
 const struct qz_kernels qz_kernels_scalar = {
     .name = "scalar",
     .needs = 0,
@@ -300,9 +320,12 @@ const struct qz_kernels qz_kernels_scalar = {
     .bf16_from_f32 = bf16_from_f32,
     .transpose = transpose,
     .stream = stream,
+    .stream_end = stream_end,
     .group_range = group_range,
     .fit = fit,
     .group_codes = group_codes,
     .group_decode = group_decode,
     .error = error,
+    .group_error = group_error,
+    .find_error = find_error,
 };

@@ -5,9 +5,11 @@
  * kernel table. Every function equals its namesake in scalar.c bit for bit; what a kernel computes is said there.
  *
  *   TARGET                    function attribute that enables the instruction set
+ *   INLINE                    the same for functions whose constant arguments must reach their loops
  *   LANES                     floats in a vector: 4, 8 or 16
  *   VF, VI, VM                vector of floats, of int32, and a mask of lanes
  *   vf_load vf_store vf_set1 vf_add vf_sub vf_mul vf_div vf_min vf_max vf_abs vf_neg
+ *   vf_max_abs(a, b)          the larger of a and |b|, for a >= 0
  *   vf_fma(a, b, c)           a * b + c, rounded once
  *   vf_load_part(p, n, other) vf_store_part(p, n, v)     the first n < LANES elements; other lanes are `other`
  *   vf_lt vf_le vf_eq vf_ne -> VM    vf_select(m, a, b): a where m, else b    vm_none vm_and vm_or vm_any
@@ -18,7 +20,7 @@
  *   vf_from_f16 vf_from_bf16 vf_from_f64(p) -> VF         vf_to_f16 vf_to_bf16(p, v)      LANES elements
  *   vi_set1 vi_add            vi_increment(m, v): v + 1 where m
  *   vi_from_i8(p) -> VI       vi_to_i8(p, v)              LANES bytes, sign-extended and truncated
- *   vi_strange(bad, v)        collects in `bad` whether a lane is outside -8..7; vi_any(bad)
+ *   bytes_strange(bad, p)     sets bits in `bad` if any of 4 * LANES bytes is outside -8..7; vi_any(bad)
  *   vi_clamp(v, lo, hi)       vi_outside(v, lo, hi, n)    how many of the first n lanes are outside
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
  *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
@@ -89,17 +91,21 @@ static TARGET int decode_f32(const int8_t *codes, size_t n, const float table[16
     VT values = vt_load(table);
     VI bad = vi_set1(0);
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        VI code = vi_from_i8(codes + i);
-        bad = vi_strange(bad, code);
-        vf_store(dst + i, vt_lookup(values, code));
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        bad = bytes_strange(bad, codes + i);
+        __builtin_prefetch(codes + i + 2048);
+        for (int j = 0; j < 4; j++)
+            vf_store(dst + i + j * LANES, vt_lookup(values, vi_from_i8(codes + i + j * LANES)));
     }
-    if (i < n) {
-        int8_t last[LANES] = {0};
-        memcpy(last, codes + i, n - i);
-        VI code = vi_from_i8(last);
-        bad = vi_strange(bad, code);
-        vf_store_part(dst + i, n - i, vt_lookup(values, code));
+    int8_t last[4 * LANES] = {0};
+    memcpy(last, codes + i, n - i);
+    bad = bytes_strange(bad, last);
+    for (int j = 0; i < n; j++, i += LANES) {
+        VF v = vt_lookup(values, vi_from_i8(last + j * LANES));
+        if (n - i >= LANES)
+            vf_store(dst + i, v);
+        else
+            vf_store_part(dst + i, n - i, v);
     }
     return vi_any(bad);
 }
@@ -131,13 +137,13 @@ static TARGET int group_range(const float *x, size_t n, size_t group_size, float
     return vm_any(vf_ne(check, check));
 }
 
-static TARGET inline VF fit_stored(VF v, qz_dtype dtype)
+INLINE VF fit_stored(VF v, qz_dtype dtype)
 {
     return dtype == QZ_F16 ? vf_via_f16(v) : dtype == QZ_BF16 ? vf_via_bf16(v) : v;
 }
 
 /* One vector of groups. The branches depend on the rule alone; the caller makes them constants. */
-static TARGET inline void fit_vector(qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF hi, VF *scale, VF *inverse,
+INLINE void fit_vector(qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF hi, VF *scale, VF *inverse,
                                      VF *zero, VM *tie, VM *tiny, VM *huge)
 {
     VF none = vf_set1(0.0f), s, minus_lo = vf_neg(lo);
@@ -173,7 +179,7 @@ static TARGET inline void fit_vector(qz_method method, qz_zero kind, qz_dtype dt
     }
 }
 
-static TARGET inline unsigned fit_all(qz_method method, qz_zero kind, qz_dtype dtype, size_t groups, const float *min,
+INLINE unsigned fit_all(qz_method method, qz_zero kind, qz_dtype dtype, size_t groups, const float *min,
                                       const float *max, float *scale, float *inverse, float *zero)
 {
     VM tie = vm_none(), tiny = tie, huge = tie;
@@ -217,14 +223,14 @@ static TARGET unsigned fit(const struct qz_fit *rule, size_t groups, const float
 #undef FIT
 }
 
-static TARGET inline VI group_code(VF v, qz_zero kind, VF inverse, VF zero)
+INLINE VI group_code(VF v, qz_zero kind, VF inverse, VF zero)
 {
     VI code = vf_round(vf_mul(kind == QZ_ZERO_OFFSET ? vf_sub(v, zero) : v, inverse));
     return kind == QZ_ZERO_UINT4 ? vi_add(code, vf_round(zero)) : code;
 }
 
 /* Blocks of four vectors; `vectors` is how many make a group, a constant where speed matters. */
-static TARGET inline size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero kind, int lo, int hi,
+INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero kind, int lo, int hi,
                                         const float *inverse, const float *zero, uint8_t *packed)
 {
     size_t clipped = 0;
@@ -232,6 +238,8 @@ static TARGET inline size_t code_blocks(const float *x, size_t blocks, size_t ve
         VI code[4];
         for (size_t j = 0; j < 4; j++) {
             size_t g = (v + j) / vectors;
+            /* This pass finds its input in cache; have the next tile on its way meanwhile. */
+            __builtin_prefetch(x + (v + j) * LANES + QZ_TILE);
             code[j] = group_code(vf_load(x + (v + j) * LANES), kind, vf_set1(inverse[g]),
                                  vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]));
         }
@@ -241,7 +249,7 @@ static TARGET inline size_t code_blocks(const float *x, size_t blocks, size_t ve
 }
 
 /* Codes of elements [i, n), i even, by way of one byte a code. */
-static TARGET inline size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, qz_zero kind, int lo, int hi,
+INLINE size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, qz_zero kind, int lo, int hi,
                                       const float *inverse, const float *zero, uint8_t *packed)
 {
     int8_t bytes[QZ_TILE + LANES];
@@ -261,7 +269,7 @@ static TARGET inline size_t code_rest(const float *x, size_t i, size_t n, size_t
     return clipped;
 }
 
-static TARGET inline size_t codes_kind(const float *x, size_t n, size_t group_size, qz_zero kind, int lo, int hi,
+INLINE size_t codes_kind(const float *x, size_t n, size_t group_size, qz_zero kind, int lo, int hi,
                                        const float *inverse, const float *zero, uint8_t *packed)
 {
     size_t clipped = 0, done = 0;
@@ -297,17 +305,38 @@ static TARGET size_t group_codes(const float *x, size_t n, size_t group_size, co
     return codes_kind(x, n, group_size, QZ_ZERO_OFFSET, grid->lo, grid->hi, inverse, zero, packed);
 }
 
-static TARGET inline void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_zero kind, int sign,
+/* Groups of `vectors` whole vectors each, a constant where speed matters. */
+INLINE void decode_groups(const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind, int sign,
+                                        const float *scale, const float *zero, float *dst)
+{
+    for (size_t g = 0; g < groups; g++, packed += vectors * (LANES / 2), dst += vectors * LANES) {
+        VG group = vg_make(kind, sign, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
+        __builtin_prefetch(packed + 2048);
+#pragma GCC unroll 4
+        for (size_t j = 0; j < vectors; j++)
+            vf_store(dst + j * LANES, vg_values(group, vi_nibbles(packed + j * (LANES / 2), sign)));
+    }
+}
+
+INLINE void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_zero kind, int sign,
                                       const float *scale, const float *zero, float *dst)
 {
     size_t i = 0;
-    if (group_size >= n || group_size % LANES == 0)
-        for (size_t g = 0; n - i >= LANES; g++) {
-            size_t end = i + (group_size < n - i ? group_size : n - i) / LANES * LANES;
-            VG group = vg_make(kind, sign, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
-            for (; i < end; i += LANES)
-                vf_store(dst + i, vg_values(group, vi_nibbles(packed + i / 2, sign)));
-        }
+    if (group_size >= n || group_size % LANES == 0) {
+        size_t whole = group_size >= n ? 0 : n / group_size;
+        if (group_size == 2 * LANES)
+            decode_groups(packed, whole, 2, kind, sign, scale, zero, dst);
+        else if (group_size == 4 * LANES)
+            decode_groups(packed, whole, 4, kind, sign, scale, zero, dst);
+        else
+            decode_groups(packed, whole, group_size / LANES, kind, sign, scale, zero, dst);
+        i = whole * group_size;
+        size_t vectors = (n - i) / LANES;
+        if (vectors)
+            decode_groups(packed + i / 2, 1, vectors, kind, sign, scale + whole,
+                          kind == QZ_ZERO_NONE ? zero : zero + whole, dst + i);
+        i += vectors * LANES;
+    }
     if (i == n)
         return;
     /* The rest: one byte a code, then group by group. */
@@ -344,10 +373,11 @@ static TARGET void group_decode(const uint8_t *packed, size_t n, size_t group_si
 static TARGET void error(const float *x, const float *y, size_t n, struct qz_sums *sums)
 {
     enum { VECTORS = QZ_SUMS_LANES / LANES };
-    VF signal[VECTORS], errors[VECTORS], most = vf_set1(sums->max_error);
+    VF signal[VECTORS], errors[VECTORS], most[VECTORS];
     for (int j = 0; j < VECTORS; j++) {
         signal[j] = vf_load(sums->signal + j * LANES);
         errors[j] = vf_load(sums->error + j * LANES);
+        most[j] = vf_set1(sums->max_error);
     }
     size_t i = 0;
     for (; i + QZ_SUMS_LANES <= n; i += QZ_SUMS_LANES)
@@ -355,25 +385,91 @@ static TARGET void error(const float *x, const float *y, size_t n, struct qz_sum
             VF a = vf_load(x + i + j * LANES), difference = vf_sub(a, vf_load(y + i + j * LANES));
             signal[j] = vf_fma(a, a, signal[j]);
             errors[j] = vf_fma(difference, difference, errors[j]);
-            most = vf_max(most, vf_abs(difference));
+            most[j] = vf_max_abs(most[j], difference);
         }
-    for (int j = 0; i < n; j++, i += LANES) {
-        VF a, b;
-        if (n - i >= LANES) {
-            a = vf_load(x + i), b = vf_load(y + i);
-        } else {
-            a = vf_load_part(x + i, n - i, 0.0f), b = vf_load_part(y + i, n - i, 0.0f);
-        }
-        VF difference = vf_sub(a, b);
-        signal[j] = vf_fma(a, a, signal[j]);
-        errors[j] = vf_fma(difference, difference, errors[j]);
-        most = vf_max(most, vf_abs(difference));
+    float last_x[QZ_SUMS_LANES] = {0}, last_y[QZ_SUMS_LANES] = {0}; /* zeros change no sum */
+    if (i < n) {
+        memcpy(last_x, x + i, (n - i) * sizeof *x);
+        memcpy(last_y, y + i, (n - i) * sizeof *y);
+    }
+    for (int j = 0; j < VECTORS; j++) {
+        VF a = vf_load(last_x + j * LANES), difference = vf_sub(a, vf_load(last_y + j * LANES));
+        vf_store(sums->signal + j * LANES, vf_fma(a, a, signal[j]));
+        vf_store(sums->error + j * LANES, vf_fma(difference, difference, errors[j]));
+        most[0] = vf_max(vf_max(most[0], most[j]), vf_abs(difference));
+    }
+    sums->max_error = vf_hmax(most[0]);
+}
+
+/* Decodes and compares without a store in between: groups of `vectors` vectors, a multiple of VECTORS, a constant where
+ * speed matters. */
+INLINE void error_groups(const float *x, const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind,
+                                       int sign, const float *scale, const float *zero, struct qz_sums *sums)
+{
+    enum { VECTORS = QZ_SUMS_LANES / LANES };
+    VF signal[VECTORS], errors[VECTORS], most[VECTORS];
+    for (int j = 0; j < VECTORS; j++) {
+        signal[j] = vf_load(sums->signal + j * LANES);
+        errors[j] = vf_load(sums->error + j * LANES);
+        most[j] = vf_set1(sums->max_error);
+    }
+    for (size_t g = 0; g < groups; g++) {
+        VG group = vg_make(kind, sign, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
+        for (size_t v = 0; v < vectors; v += VECTORS, x += QZ_SUMS_LANES, packed += QZ_SUMS_LANES / 2)
+#pragma GCC unroll 8
+            for (size_t j = 0; j < VECTORS; j++) {
+                VF a = vf_load(x + j * LANES);
+                VF difference = vf_sub(a, vg_values(group, vi_nibbles(packed + j * (LANES / 2), sign)));
+                signal[j] = vf_fma(a, a, signal[j]);
+                errors[j] = vf_fma(difference, difference, errors[j]);
+                most[j] = vf_max_abs(most[j], difference);
+            }
     }
     for (int j = 0; j < VECTORS; j++) {
         vf_store(sums->signal + j * LANES, signal[j]);
         vf_store(sums->error + j * LANES, errors[j]);
+        most[0] = vf_max(most[0], most[j]);
     }
-    sums->max_error = vf_hmax(most);
+    sums->max_error = vf_hmax(most[0]);
+}
+
+static TARGET void group_error(const float *x, const uint8_t *packed, size_t n, size_t group_size,
+                               const struct qz_grid *grid, const float *scale, const float *zero, struct qz_sums *sums)
+{
+    size_t done = 0, groups = n / group_size;
+    if (group_size % QZ_SUMS_LANES == 0 && groups) {
+        size_t vectors = group_size / LANES;
+#define ERROR_GROUPS(kind, sign)                                                                                       \
+    (vectors == QZ_SUMS_LANES / LANES                                                                                  \
+         ? error_groups(x, packed, groups, QZ_SUMS_LANES / LANES, kind, sign, scale, zero, sums)                       \
+         : error_groups(x, packed, groups, vectors, kind, sign, scale, zero, sums))
+        if (grid->zero == QZ_ZERO_NONE)
+            ERROR_GROUPS(QZ_ZERO_NONE, 1);
+        else if (grid->zero == QZ_ZERO_UINT4)
+            ERROR_GROUPS(QZ_ZERO_UINT4, 0);
+        else
+            ERROR_GROUPS(QZ_ZERO_OFFSET, 0);
+#undef ERROR_GROUPS
+        done = groups * group_size;
+        scale += groups;
+        zero = grid->zero == QZ_ZERO_NONE ? zero : zero + groups;
+    }
+    if (done < n) {
+        float decoded[QZ_TILE];
+        group_decode(packed + done / 2, n - done, group_size, grid, scale, zero, decoded);
+        error(x + done, decoded, n - done, sums);
+    }
+}
+
+static TARGET size_t find_error(const float *x, const float *y, size_t n, float wanted)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        if (vm_any(vf_eq(vf_abs(vf_sub(vf_load(x + i), vf_load(y + i))), vf_set1(wanted))))
+            break;
+    while (i < n && fabsf(x[i] - y[i]) != wanted)
+        i++;
+    return i;
 }
 
 static TARGET void f32_from_f16(const uint16_t *src, size_t n, float *dst)

@@ -8,9 +8,11 @@
 
 #include <float.h>
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 #define TARGET __attribute__((target("avx2,fma,f16c,popcnt")))
+#define INLINE static inline __attribute__((always_inline)) TARGET
 #define LANES  8
 
 typedef __m256 VF;
@@ -27,6 +29,7 @@ typedef __m256 VM; /* all bits of a lane */
 #define vf_min(a, b)       _mm256_min_ps(a, b)
 #define vf_max(a, b)       _mm256_max_ps(a, b)
 #define vf_abs(a)          _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
+#define vf_max_abs(a, b)   vf_max(a, vf_abs(b))
 #define vf_neg(a)          _mm256_xor_ps(a, _mm256_set1_ps(-0.0f))
 #define vf_fma(a, b, c)    _mm256_fmadd_ps(a, b, c)
 #define vf_lt(a, b)        _mm256_cmp_ps(a, b, _CMP_LT_OQ)
@@ -54,30 +57,30 @@ typedef __m256 VM; /* all bits of a lane */
 #define vf_via_f16(v)   _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
 /* The first n lanes set. */
-static TARGET inline VI first_lanes(size_t n)
+INLINE VI first_lanes(size_t n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-static TARGET inline VF vf_load_part(const float *p, size_t n, float other)
+INLINE VF vf_load_part(const float *p, size_t n, float other)
 {
     VI lanes = first_lanes(n);
     return vf_select(_mm256_castsi256_ps(lanes), _mm256_maskload_ps(p, lanes), vf_set1(other));
 }
 
-static TARGET inline void vf_store_part(float *p, size_t n, VF v)
+INLINE void vf_store_part(float *p, size_t n, VF v)
 {
     _mm256_maskstore_ps(p, first_lanes(n), v);
 }
 
-static TARGET inline float vf_hmin(VF v)
+INLINE float vf_hmin(VF v)
 {
     __m128 m = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     m = _mm_min_ps(m, _mm_movehl_ps(m, m));
     return _mm_cvtss_f32(_mm_min_ss(m, _mm_movehdup_ps(m)));
 }
 
-static TARGET inline float vf_hmax(VF v)
+INLINE float vf_hmax(VF v)
 {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));
@@ -85,7 +88,7 @@ static TARGET inline float vf_hmax(VF v)
 }
 
 /* The upper halves, rounded to nearest even; NaN made quiet. */
-static TARGET inline VI round_to_bf16(VF v)
+INLINE VI round_to_bf16(VF v)
 {
     VI bits = _mm256_castps_si256(v);
     VI nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
@@ -95,43 +98,45 @@ static TARGET inline VI round_to_bf16(VF v)
     return _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
 }
 
-static TARGET inline VF vf_from_bf16(const uint16_t *p)
+INLINE VF vf_from_bf16(const uint16_t *p)
 {
     VI bits = _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
     VI nan = _mm256_cmpgt_epi32(_mm256_and_si256(bits, vi_set1(0x7fffffff)), vi_set1(0x7f800000));
     return _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_and_si256(nan, vi_set1(0x400000))));
 }
 
-static TARGET inline void vf_to_bf16(uint16_t *p, VF v)
+INLINE void vf_to_bf16(uint16_t *p, VF v)
 {
     VI halves = round_to_bf16(v);
     halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(halves, halves), 0x08);
     _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(halves));
 }
 
-static TARGET inline VF vf_via_bf16(VF v)
+INLINE VF vf_via_bf16(VF v)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(round_to_bf16(v), 16));
 }
 
-static TARGET inline VF vf_from_f64(const double *p)
+INLINE VF vf_from_f64(const double *p)
 {
     return _mm256_set_m128(_mm256_cvtpd_ps(_mm256_loadu_pd(p + 4)), _mm256_cvtpd_ps(_mm256_loadu_pd(p)));
 }
 
-static TARGET inline VI vi_strange(VI bad, VI v)
+/* bad | ((byte + 8) & 0xf0) */
+INLINE VI bytes_strange(VI bad, const int8_t *p)
 {
-    return _mm256_or_si256(bad, _mm256_andnot_si256(vi_set1(15), vi_add(v, vi_set1(8))));
+    VI moved = _mm256_add_epi8(_mm256_loadu_si256((const VI *)p), _mm256_set1_epi8(8));
+    return _mm256_or_si256(bad, _mm256_and_si256(moved, _mm256_set1_epi8((char)0xf0)));
 }
 
-static TARGET inline size_t vi_outside(VI v, int lo, int hi, size_t n)
+INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
 {
     VI outside = _mm256_or_si256(_mm256_cmpgt_epi32(vi_set1(lo), v), _mm256_cmpgt_epi32(v, vi_set1(hi)));
     unsigned lanes = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(outside));
     return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
 }
 
-static TARGET inline void vi_to_i8(int8_t *p, VI v)
+INLINE void vi_to_i8(int8_t *p, VI v)
 {
     const VI low_bytes = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1,
                                           -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
@@ -145,12 +150,12 @@ typedef struct {
     VF low, high;
 } VT;
 
-static TARGET inline VT vt_load(const float *p)
+INLINE VT vt_load(const float *p)
 {
     return (VT){vf_load(p), vf_load(p + 8)};
 }
 
-static TARGET inline VF vt_lookup(VT t, VI v)
+INLINE VF vt_lookup(VT t, VI v)
 {
     VF choose = _mm256_castsi256_ps(_mm256_slli_epi32(v, 28));
     return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.low, v), _mm256_permutevar8x32_ps(t.high, v), choose);
@@ -162,13 +167,13 @@ typedef struct {
     qz_zero kind;
 } VG;
 
-static TARGET inline VG vg_make(qz_zero kind, int sign, float scale, float zero)
+INLINE VG vg_make(qz_zero kind, int sign, float scale, float zero)
 {
     (void)sign;
     return (VG){vf_set1(scale), vf_set1(zero), kind};
 }
 
-static TARGET inline VF vg_values(VG g, VI v)
+INLINE VF vg_values(VG g, VI v)
 {
     VF code = _mm256_cvtepi32_ps(v);
     if (g.kind == QZ_ZERO_OFFSET)
@@ -176,7 +181,7 @@ static TARGET inline VF vg_values(VG g, VI v)
     return vf_mul(g.scale, g.kind == QZ_ZERO_UINT4 ? vf_sub(code, g.zero) : code);
 }
 
-static TARGET inline VI vi_nibbles(const uint8_t *p, int sign)
+INLINE VI vi_nibbles(const uint8_t *p, int sign)
 {
     int word;
     memcpy(&word, p, sizeof word);
@@ -189,28 +194,28 @@ static TARGET inline VI vi_nibbles(const uint8_t *p, int sign)
  * Four vectors a, b, c, d of small integers as bytes. Saturating packs work within 128-bit lanes:
  *     lane 0: a0-3 b0-3 c0-3 d0-3    lane 1: a4-7 b4-7 c4-7 d4-7
  */
-static TARGET inline VI bytes_in_lanes(const VI v[4])
+INLINE VI bytes_in_lanes(const VI v[4])
 {
     return _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
 }
 
-static TARGET inline VI in_order(VI bytes)
+INLINE VI in_order(VI bytes)
 {
     return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-static TARGET inline void bytes_block(const VI v[4], int8_t *out)
+INLINE void bytes_block(const VI v[4], int8_t *out)
 {
     _mm256_storeu_si256((VI *)out, in_order(_mm256_sub_epi8(bytes_in_lanes(v), _mm256_set1_epi8(8))));
 }
 
 /* Two codes of each 16-bit lane to its low byte: first + 16 * second. */
-static TARGET inline VI join_nibbles(VI bytes)
+INLINE VI join_nibbles(VI bytes)
 {
     return _mm256_maddubs_epi16(_mm256_and_si256(bytes, _mm256_set1_epi8(15)), _mm256_set1_epi16(0x1001));
 }
 
-static TARGET inline size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
+INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
 {
     VI wanted = bytes_in_lanes(v);
     VI codes = _mm256_min_epi8(_mm256_max_epi8(wanted, _mm256_set1_epi8((char)lo)), _mm256_set1_epi8((char)hi));
@@ -223,11 +228,11 @@ static TARGET inline size_t pack_block(const VI v[4], int lo, int hi, uint8_t *o
 
 /* Halves, pairs and lanes of vectors are brought together; 2 shuffles and 1 minimum for each two vectors. */
 #define REDUCE_TREE(name, op)                                                                                          \
-    static TARGET inline VF name##_2(VF a, VF b) /* lane half k: four partial results of vector k */                   \
+    INLINE VF name##_2(VF a, VF b) /* lane half k: four partial results of vector k */                   \
     {                                                                                                                  \
         return op(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));                             \
     }                                                                                                                  \
-    static TARGET inline VF name##_8(VF a, VF b, VF c, VF d) /* lane 4k + j: vector k of argument j */                 \
+    INLINE VF name##_8(VF a, VF b, VF c, VF d) /* lane 4k + j: vector k of argument j */                 \
     {                                                                                                                  \
         VF ab = op(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));                                                \
         VF cd = op(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));                                                \
@@ -237,7 +242,7 @@ REDUCE_TREE(reduce_min, _mm256_min_ps)
 REDUCE_TREE(reduce_max, _mm256_max_ps)
 
 /* Range of one group, lane by lane. */
-static TARGET inline void group_lanes(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+INLINE void group_lanes(const float *x, size_t group_size, VF *min, VF *max, VF *check)
 {
     VF v = vf_load(x);
     *min = *max = v;
@@ -250,7 +255,7 @@ static TARGET inline void group_lanes(const float *x, size_t group_size, VF *min
     }
 }
 
-static TARGET inline void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, VF *check)
 {
     VF low[4], high[4], check2 = vf_set1(0.0f);
     for (size_t j = 0; j < 4; j++) { /* groups j and 4 + j: the tree puts them in order */
@@ -265,7 +270,7 @@ static TARGET inline void reduce_groups(const float *x, size_t group_size, VF *m
     *check = vf_add(*check, check2);
 }
 
-static TARGET inline void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+INLINE void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
 {
     if (group_size == 32) /* the same with a loop the compiler can unroll */
         reduce_groups(x, 32, min, max, check);
@@ -273,7 +278,7 @@ static TARGET inline void vf_reduce(const float *x, size_t group_size, VF *min, 
         reduce_groups(x, group_size, min, max, check);
 }
 
-static TARGET inline void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
+INLINE void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
 {
     VF r[8], t[8];
     for (int i = 0; i < 8; i++)
@@ -317,13 +322,15 @@ static TARGET int pack(const int8_t *codes, size_t n, uint8_t *packed)
 
 static TARGET void unpack(const uint8_t *packed, size_t n, int8_t *codes)
 {
-    const VI eight = _mm256_set1_epi8(8), low = _mm256_set1_epi8(15);
+    const VI low = _mm256_set1_epi8(15);
+    const VI signs = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, -8,
+                                      -7, -6, -5, -4, -3, -2, -1);
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
-        /* each byte in a 16-bit lane, its upper half moved to the upper byte, then signs extended */
+        /* each byte in a 16-bit lane, its upper half moved to the upper byte, then looked up */
         VI wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(packed + i / 2)));
         VI nibbles = _mm256_and_si256(_mm256_or_si256(wide, _mm256_slli_epi16(wide, 4)), low);
-        _mm256_storeu_si256((VI *)(codes + i), _mm256_sub_epi8(_mm256_xor_si256(nibbles, eight), eight));
+        _mm256_storeu_si256((VI *)(codes + i), _mm256_shuffle_epi8(signs, nibbles));
     }
     for (; i < n; i++) {
         int code = packed[i / 2] >> (i % 2 * 4) & 15;
@@ -359,7 +366,7 @@ static TARGET int range_f64(const double *x, size_t n, double range[2])
     return _mm256_movemask_pd(_mm256_cmp_pd(check, check, _CMP_UNORD_Q)) != 0;
 }
 
-static TARGET inline int code_f64(__m256d x, __m256d scale, __m256d zero_point)
+INLINE int code_f64(__m256d x, __m256d scale, __m256d zero_point)
 {
     __m256d v = _mm256_round_pd(_mm256_div_pd(x, scale), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     v = _mm256_min_pd(_mm256_max_pd(_mm256_add_pd(v, zero_point), _mm256_set1_pd(-8)), _mm256_set1_pd(7));
@@ -411,6 +418,10 @@ static TARGET void stream(void *dst, const void *src, size_t bytes)
         _mm256_stream_si256((VI *)(to + i + 32), _mm256_loadu_si256((const VI *)(from + i + 32)));
     }
     memcpy(to + i, from + i, bytes - i);
+}
+
+static TARGET void stream_end(void)
+{
     _mm_sfence();
 }
 
@@ -434,11 +445,14 @@ const struct qz_kernels qz_kernels_avx2 = {
     .bf16_from_f32 = bf16_from_f32,
     .transpose = transpose,
     .stream = stream,
+    .stream_end = stream_end,
     .group_range = group_range,
     .fit = fit,
     .group_codes = group_codes,
     .group_decode = group_decode,
     .error = error,
+    .group_error = group_error,
+    .find_error = find_error,
 };
 
 #else
