@@ -43,18 +43,17 @@ static int whole_array_case(const double *values, size_t n, qz_dtype dtype, qz_m
     if (good && codes_out)
         memcpy(codes_out, codes, n);
 
-    /* Values close to the end of the range may lie half a step beyond it. */
     qz_detail detail = QZ_DETAIL_INIT;
     qz_result result = QZ_OK;
     size_t first = n;
     for (size_t i = 0; first == n && i < n; i++)
-        first = isinf((codes[i] - *zero_point) * *scale) ? i : n;
+        first = isinf(ref_whole_value(codes[i], *scale, *zero_point)) ? i : n;
     double *decoded = guard_end(floats, n * sizeof *decoded, 0);
     result = CALL(qz_dequantize_i4(codes, n, *scale, *zero_point, decoded, QZ_F64, NULL, &detail));
     good = good && result == (first < n ? QZ_ERROR_RANGE : QZ_OK) && guard_check(floats, decoded, n * sizeof *decoded);
     good = good && (first == n || detail.index == first);
     for (size_t i = 0; good && first == n && i < n; i++) {
-        double value = (codes[i] - *zero_point) * *scale;
+        double value = ref_whole_value(codes[i], *scale, *zero_point);
         /* Half a step; a few roundings of double arithmetic on numbers as large as these. */
         double bound = *scale * 0.5 + (fabs(x[i]) + fabs(*zero_point * *scale)) * 0x1p-50;
         if (bits_of_double(decoded[i]) != bits_of_double(value) || !(fabs(decoded[i] - x[i]) <= bound)) {
@@ -68,12 +67,12 @@ static int whole_array_case(const double *values, size_t n, qz_dtype dtype, qz_m
     if (good) {
         first = n;
         for (size_t i = 0; first == n && i < n; i++)
-            first = isinf((float)((codes[i] - *zero_point) * *scale)) ? i : n;
+            first = isinf((float)ref_whole_value(codes[i], *scale, *zero_point)) ? i : n;
         result = CALL(qz_dequantize_i4(codes, n, *scale, *zero_point, narrow, QZ_F32, NULL, &detail));
         good &= result == (first < n ? QZ_ERROR_RANGE : QZ_OK) && guard_check(floats, narrow, n * sizeof *narrow);
         good &= first == n || detail.index == first;
         for (size_t i = 0; good && first == n && i < n; i++)
-            if (bits_of_float(narrow[i]) != bits_of_float((float)((codes[i] - *zero_point) * *scale))) {
+            if (bits_of_float(narrow[i]) != bits_of_float((float)ref_whole_value(codes[i], *scale, *zero_point))) {
                 printf("x[%zu] = %a decodes to %a as float32\n", i, x[i], (double)narrow[i]);
                 good = 0;
             }
@@ -161,6 +160,7 @@ static const struct known known[] = {
     {"skewed", QZ_MINMAX, QZ_F64, 4, {10, 11.5, 13, 25}, 1, -18, {-8, -6, -5, 7}},
     {"offset", QZ_MINMAX, QZ_F64, 2, {1e6, 1e6 + 1}, 1.0 / 15, -15000008, {-8, 7}},
     {"whole range of double", QZ_MINMAX, QZ_F64, 3, {-1.7e308, 0, 1.7e308}, 1.7e308 / 7.5, 0, {-8, 0, 7}},
+    {"all of the range of double", QZ_MINMAX, QZ_F64, 2, {-DBL_MAX, DBL_MAX}, DBL_MAX / 7.5, 0, {-7, 7}},
     {"upper half", QZ_MINMAX, QZ_F64, 2, {0, 1.5e308}, 1e307, -8, {-8, 7}},
     {"constant", QZ_MINMAX, QZ_F64, 3, {2.5, 2.5, 2.5}, 1, -2.5, {0, 0, 0}},
     {"constant, not representable", QZ_MINMAX, QZ_F64, 2, {0.1, 0.1}, 1, -0.1, {0, 0}},
@@ -1099,6 +1099,16 @@ static void test_error_places(void **state)
 static void test_compare_errors(void **state)
 {
     (void)state;
+    /* Scales that are not finite are not the fault of the floats. */
+    float one_value = 1;
+    uint8_t one_code = 1;
+    uint16_t infinite = 0x7c00;
+    qz_packed broken = {&one_code, &infinite, NULL, 1, 2, 0};
+    qz_matrix one_by_one = {&one_value, QZ_F32, 1, 1, 1, 1};
+    qz_stats no_stats = QZ_STATS_INIT;
+    assert_int_equal(QZ_ERROR_PACKED,
+                     CALL(qz_compare(qz_scheme_by_name("int4"), &broken, &one_by_one, NULL, &no_stats, NULL)));
+
     float a[6] = {1, 2, 3, 4, 5, 6}, b[6] = {1, 2, 3, 4, 5, 6.5f};
     qz_matrix x = {a, QZ_F32, 2, 3, 3, 1}, y = {b, QZ_F32, 2, 3, 3, 1};
     qz_stats stats = QZ_STATS_INIT;

@@ -242,11 +242,11 @@ static inline int same_memory(const char *what, struct guard got, struct guard w
     return same_bytes(what, got.bytes, wanted.bytes, got.size, unit);
 }
 
-/* Statistics against long double sums. What is 2^-34 of the largest value or less may be lost where it is squared in
- * float32; nothing above that may be off by more than one part in 10^5. */
+/* Statistics against long double sums. Differences below 2^-48 of the largest value around may be lost, since they are
+ * squared in float32; sums may not be off by more than one part in 10^5 otherwise. */
 static inline int same_stats(const qz_stats *got, const struct ref_stats *wanted, uint64_t count)
 {
-    long double lost = (long double)wanted->largest * (long double)wanted->largest * 0x1p-68L * (long double)count;
+    long double lost = (long double)wanted->largest * (long double)wanted->largest * 0x1p-96L * (long double)count;
     int good = got->count == count && got->clipped == wanted->clipped && got->replaced == wanted->replaced &&
                got->zeroed_groups == wanted->zeroed_groups && got->subnormal_scales == wanted->subnormal_scales;
     if (!good)

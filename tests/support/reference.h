@@ -158,6 +158,17 @@ static inline int8_t ref_whole_code(double x, double scale, double zero_point)
     return (int8_t)ref_clamp(rint(x / scale) + zero_point, -8, 7);
 }
 
+/* A value beyond the largest double by half a step at most becomes the largest double. */
+static inline double ref_whole_value(int code, double scale, double zero_point)
+{
+    double value = (code - zero_point) * scale;
+    if (isinf(value) &&
+        fabsl((long double)code - (long double)zero_point) * (long double)scale - (long double)scale / 2 <=
+            (long double)DBL_MAX)
+        value = copysign(DBL_MAX, value);
+    return value;
+}
+
 /* ---- groups -------------------------------------------------------------------------------------------------- */
 
 static inline double ref_element(const qz_matrix *matrix, uint64_t row, uint64_t col)
