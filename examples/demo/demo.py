@@ -267,8 +267,8 @@ def run_tool(tool: str, *arguments: str, show: bool = True) -> str:
     done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
     what = f"quantize {arguments[0]} exits with 0, not {done.returncode}: {done.stderr.strip()}"
     check.that(done.returncode == 0, what)
-    if show and done.stdout:
-        print(done.stdout.rstrip() + "\n")
+    if show:
+        print((done.stdout + done.stderr).rstrip() + "\n")
     return done.stdout
 
 
@@ -288,10 +288,10 @@ def show_files(x: Array, tool: str) -> None:
     run_tool(tool, "info", "shell.npz")
     run_tool(tool, "compare", "vectors.npy", "shell.npz", "--min-sqnr", "19")
     run_tool(tool, "decode", "shell.npz", "decoded.npy")
-    run_tool(tool, "compare", "vectors.npy", "python.npz", "--json", show=False)
+    run_tool(tool, "compare", "vectors.npy", "python.npz", "--min-sqnr", "19", show=False)
+    print()
 
     ours, theirs = members("python.npz"), members("shell.npz")
-    print()
     for name in sorted(ours.keys() | theirs.keys()):
         same = ours.get(name) == theirs.get(name)
         print(
