@@ -136,7 +136,8 @@ class QuantizedArray:
     """An array of 4-bit codes with a scale for each group: what :func:`quantize_array` returns.
 
     It can be decoded (:meth:`dequantize`, `numpy.asarray`), sliced along the axes that are not quantized,
-    compared with ``==``, copied, pickled and saved. It cannot be changed.
+    compared with ``==``, copied, pickled and saved. It cannot be changed, and arithmetic needs
+    `numpy.asarray` first.
 
     Parameters
     ----------
@@ -241,6 +242,9 @@ class QuantizedArray:
         self._codes, self._scales, self._zeros = codes, scales, zeros
         self._scheme, self._shape, self._axis, self._stats = scheme, shape, axis, stats
         return self
+
+    def _parts(self) -> tuple[AnyArray, AnyArray, AnyArray | None]:
+        return self._codes, self._scales, self._zeros
 
     def _core_parts(self) -> tuple[tuple[int, int, int, int, int], AnyArray, AnyArray, AnyArray | None]:
         zeros = None if self._zeros is None else _part(self._zeros)
@@ -372,6 +376,8 @@ class QuantizedArray:
                 raise ValueError(f"out has shape {out.shape}; {self._shape} is needed")
             if not out.flags.writeable:
                 raise DtypeError("out is read-only")
+            if any(part is not None and np.may_share_memory(out, part) for part in self._parts()):
+                raise ValueError("out shares memory with the codes, scales or zeros")
         number = DTYPE_NUMBERS["bfloat16"] if is_bfloat16(out.dtype) else FLOATS.get(out.dtype)
         if number is None:
             raise DtypeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import operator
 from typing import Any
 
@@ -94,7 +95,8 @@ class Scheme:
 
     def __post_init__(self) -> None:
         size = operator.index(self.group_size)
-        if size != WHOLE_ROW and not 1 <= size < _WHOLE_ROW_IN_C:
+        object.__setattr__(self, "group_size", size)  # a plain int, whatever integer was given
+        if size != WHOLE_ROW and not 1 <= size < 2**63:
             raise ValueError(f"group_size must be at least 1, or -1 for a whole row, not {size}")
         if not _core.scheme_check(self.core, _core.DEFAULT):
             raise ValueError(
@@ -121,7 +123,7 @@ class Scheme:
         group = "row" if self.group_size == WHOLE_ROW else f"g{self.group_size}"
         return f"{self.name} {group} {self.scale_dtype}"
 
-    @property
+    @functools.cached_property
     def core(self) -> tuple[int, int, int, int, int]:
         """The scheme as the C module takes it."""
         return (
@@ -175,10 +177,11 @@ def find(
 ) -> tuple[Scheme, int]:
     """A scheme by name or as given, with a caller's variations, and the number of its method."""
     if isinstance(scheme, str):
-        named = {row.name: row for row in schemes()}
-        if scheme not in named:
-            raise ValueError(f"unknown scheme {scheme!r}; the options are {', '.join(map(repr, named))}")
-        scheme = named[scheme]
+        named = [row for row in schemes() if row.name == scheme]
+        if not named:
+            options = ", ".join(repr(row.name) for row in schemes())
+            raise ValueError(f"unknown scheme {scheme!r}; the options are {options}")
+        scheme = named[0]
     elif not isinstance(scheme, Scheme):
         raise DtypeError(f"scheme must be a name or a quantize.Scheme, not {type(scheme).__name__}")
     changes: dict[str, Any] = {}

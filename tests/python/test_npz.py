@@ -6,6 +6,8 @@ import io
 import os
 import stat
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,26 @@ def test_names_that_cannot_be_stored(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="bfloat16"):
         quantize.save(tmp_path / "a.npz", {"w": data.make("normal", 1, (3,), data.FLOAT_TYPES[3])})
     assert os.listdir(tmp_path) == []
+
+
+TOOL = Path(sys.executable).parent / "quantize"
+
+
+@pytest.mark.skipif(not TOOL.exists(), reason="the command-line tool is not installed beside this Python")
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_tool_writes_and_reads_the_same(tmp_path: Path, scheme: str) -> None:
+    x = data.make("normal", 1, (3, 5, 77), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    q = quantize.quantize_array(x, scheme)
+    subprocess.run([TOOL, "encode", "x.npy", "tool.npz", "--scheme", scheme], cwd=tmp_path, check=True)
+    assert quantize.load(tmp_path / "tool.npz")["data"] == q
+    for axis in range(3):
+        q = quantize.quantize_array(x, scheme, axis=axis, scale_dtype="bfloat16")
+        quantize.save(tmp_path / f"{axis}.npz", {"w": q, "b": np.arange(3)})
+        subprocess.run([TOOL, "decode", f"{axis}.npz", f"{axis}.out.npz"], cwd=tmp_path, check=True)
+        found = quantize.load(tmp_path / f"{axis}.out.npz")
+        assert equal(found["w"], q.dequantize())
+        assert equal(found["b"], np.arange(3))
 
 
 # --- Broken files -------------------------------------------------------------------------------------------

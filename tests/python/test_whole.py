@@ -522,3 +522,25 @@ def test_both_homes_of_the_names() -> None:
     for name in names:
         assert getattr(module, name) is getattr(quantize, name)
         assert getattr(module, name).__doc__
+
+
+def test_signatures() -> None:
+    """The names, places and defaults that users were promised."""
+    import inspect
+
+    wanted = {
+        "quantize_to_int4": [("values", inspect.Parameter.empty), ("scale_method", "minmax")],
+        "dequantize_from_int4": [
+            ("quantized_values", inspect.Parameter.empty),
+            ("scale", inspect.Parameter.empty),
+            ("zero_point", 0),
+        ],
+        "pack_int4_to_int8": [("int4_values", inspect.Parameter.empty)],
+        "unpack_int8_to_int4": [("packed_values", inspect.Parameter.empty)],
+        "example": [],
+    }
+    for name, parameters in wanted.items():
+        found = inspect.signature(getattr(quantize, name)).parameters.values()
+        anywhere = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        assert [(p.name, p.default) for p in anywhere] == parameters
+        assert all(p.default is not inspect.Parameter.empty for p in found if p not in anywhere)
