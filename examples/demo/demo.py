@@ -290,6 +290,8 @@ def show_files(x: Array, tool: str) -> None:
     run_tool(tool, "decode", "shell.npz", "decoded.npy")
     run_tool(tool, "compare", "vectors.npy", "python.npz", "--min-sqnr", "19", show=False)
     print()
+    if not (Path("shell.npz").exists() and Path("decoded.npy").exists()):
+        return  # a check above has failed already
 
     ours, theirs = members("python.npz"), members("shell.npz")
     for name in sorted(ours.keys() | theirs.keys()):
