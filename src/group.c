@@ -79,7 +79,7 @@ static void set_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t
         job->tile_cols = 2 * job->group_size;
     } else {
         /* A transposed tile wants several rows: those are what lies side by side in memory. */
-        size_t wanted = transposed ? QZ_TILE / 64 : QZ_TILE;
+        size_t wanted = transposed ? QZ_TILE / 32 : QZ_TILE;
         uint64_t pairs = least(wanted / (2 * job->group_size), TILE_GROUPS / 2);
         job->tile_cols = 2 * job->group_size * (pairs ? pairs : 1);
     }
@@ -208,27 +208,6 @@ static void set_code(uint8_t *packed, uint64_t i, int code)
     packed[i / 2] = (uint8_t)((packed[i / 2] & ~(15 << shift)) | (code & 15) << shift);
 }
 
-/* n scales or offsets of a row, from their stored type. */
-static void load_scales(const struct job *job, const void *row, uint64_t group, size_t n, float *dst)
-{
-    if (job->scale_dtype == QZ_F32)
-        memcpy(dst, (const float *)row + group, n * sizeof *dst);
-    else if (job->scale_dtype == QZ_F16)
-        job->kernels->f32_from_f16((const uint16_t *)row + group, n, dst);
-    else
-        job->kernels->f32_from_bf16((const uint16_t *)row + group, n, dst);
-}
-
-static void store_scales(const struct job *job, void *row, uint64_t group, size_t n, const float *src)
-{
-    if (job->scale_dtype == QZ_F32)
-        memcpy((float *)row + group, src, n * sizeof *src);
-    else if (job->scale_dtype == QZ_F16)
-        job->kernels->f16_from_f32(src, n, (uint16_t *)row + group);
-    else
-        job->kernels->bf16_from_f32(src, n, (uint16_t *)row + group);
-}
-
 static char *scales_at(const struct job *job, uint64_t row)
 {
     return (char *)job->packed->scales + (int64_t)row * job->packed->scale_stride;
@@ -239,54 +218,118 @@ static char *zeros_at(const struct job *job, uint64_t row)
     return (char *)job->packed->zeros + (int64_t)row * job->packed->zero_stride;
 }
 
-/* Scales, and zeros or offsets, of n groups of a row as float32. */
-static void load_groups(const struct job *job, uint64_t row, uint64_t group, size_t n, float *scale, float *zero)
+/* Rows of `bytes` bytes, next to each other on one side. */
+static void gather(void *dst, const char *src, int64_t stride, size_t rows, size_t bytes)
 {
-    load_scales(job, scales_at(job, row), group, n, scale);
+    for (size_t r = 0; r < rows; r++)
+        memcpy((char *)dst + r * bytes, src + (int64_t)r * stride, bytes);
+}
+
+static void scatter(char *dst, int64_t stride, const void *src, size_t rows, size_t bytes)
+{
+    for (size_t r = 0; r < rows; r++)
+        memcpy(dst + (int64_t)r * stride, (const char *)src + r * bytes, bytes);
+}
+
+/* Groups of some rows: `count` in each row from `group` on, TILE_GROUPS at most in all. Several rows, or a row's start
+ * that is not the first group, come with an even count or number of the group. */
+struct span {
+    uint64_t row, group;
+    size_t rows, count;
+};
+
+/* Scales or offsets of a span, from their stored type. */
+static void load_scales(const struct job *job, const char *first, int64_t stride, const struct span *span, float *dst)
+{
+    union {
+        float f32[TILE_GROUPS];
+        uint16_t f16[TILE_GROUPS];
+    } stored;
+    size_t size = qz_dtype_size(job->scale_dtype), n = span->rows * span->count;
+    gather(&stored, first + span->group * size, stride, span->rows, span->count * size);
+    if (job->scale_dtype == QZ_F32)
+        memcpy(dst, stored.f32, n * sizeof *dst);
+    else if (job->scale_dtype == QZ_F16)
+        job->kernels->f32_from_f16(stored.f16, n, dst);
+    else
+        job->kernels->f32_from_bf16(stored.f16, n, dst);
+}
+
+static void store_scales(const struct job *job, char *first, int64_t stride, const struct span *span, const float *src)
+{
+    union {
+        float f32[TILE_GROUPS];
+        uint16_t f16[TILE_GROUPS];
+    } stored;
+    size_t size = qz_dtype_size(job->scale_dtype), n = span->rows * span->count;
+    if (job->scale_dtype == QZ_F32)
+        memcpy(stored.f32, src, n * sizeof *src);
+    else if (job->scale_dtype == QZ_F16)
+        job->kernels->f16_from_f32(src, n, stored.f16);
+    else
+        job->kernels->bf16_from_f32(src, n, stored.f16);
+    scatter(first + span->group * size, stride, &stored, span->rows, span->count * size);
+}
+
+/* Scales, and zeros or offsets, of a span as float32. */
+static void load_groups(const struct job *job, const struct span *span, float *scale, float *zero)
+{
+    load_scales(job, scales_at(job, span->row), job->packed->scale_stride, span, scale);
     if (job->grid.zero == QZ_ZERO_OFFSET)
-        load_scales(job, zeros_at(job, row), group, n, zero);
+        load_scales(job, zeros_at(job, span->row), job->packed->zero_stride, span, zero);
     if (job->grid.zero == QZ_ZERO_UINT4)
-        for (size_t i = 0; i < n; i++)
-            zero[i] = (float)code_at((const uint8_t *)zeros_at(job, row), group + i);
+        for (size_t r = 0; r < span->rows; r++)
+            for (size_t i = 0; i < span->count; i++)
+                *zero++ = (float)code_at((const uint8_t *)zeros_at(job, span->row + r), span->group + i);
 }
 
-/* The reverse. A run that starts at an odd group keeps the neighbour's half of the byte they share. */
-static void store_groups(const struct job *job, uint64_t row, uint64_t group, size_t n, const float *scale,
-                         const float *zero)
+/* The reverse. A span that starts at an odd group keeps the neighbour's half of the byte they share. */
+static void store_groups(const struct job *job, const struct span *span, const float *scale, const float *zero)
 {
-    store_scales(job, scales_at(job, row), group, n, scale);
+    store_scales(job, scales_at(job, span->row), job->packed->scale_stride, span, scale);
     if (job->grid.zero == QZ_ZERO_OFFSET)
-        store_scales(job, zeros_at(job, row), group, n, zero);
-    if (job->grid.zero == QZ_ZERO_UINT4) {
-        uint8_t *zeros = (uint8_t *)zeros_at(job, row) + group / 2;
-        size_t i = 0;
-        if (group % 2) {
-            *zeros = (uint8_t)(*zeros | (int)zero[i++] << 4);
-            zeros++;
+        store_scales(job, zeros_at(job, span->row), job->packed->zero_stride, span, zero);
+    if (job->grid.zero == QZ_ZERO_UINT4)
+        for (size_t r = 0; r < span->rows; r++, zero += span->count) {
+            uint8_t *zeros = (uint8_t *)zeros_at(job, span->row + r) + span->group / 2;
+            size_t i = 0;
+            if (span->group % 2) {
+                *zeros = (uint8_t)(*zeros | (int)zero[i++] << 4);
+                zeros++;
+            }
+            for (; i < span->count; i += 2)
+                *zeros++ = (uint8_t)((int)zero[i] | (i + 1 < span->count ? (int)zero[i + 1] : 0) << 4);
         }
-        for (; i < n; i += 2)
-            *zeros++ = (uint8_t)((int)zero[i] | (i + 1 < n ? (int)zero[i + 1] : 0) << 4);
-    }
 }
 
-/* Decodes columns [col, col + n) of a row: whole groups from a group's start, or part of one group. n <= QZ_TILE. With
- * `to` the values also leave for there by non-temporal stores. */
-static void decode_run(const struct job *job, uint64_t row, uint64_t col, size_t n, float *dst, float *to)
+/* Rows of a tile without gaps, an even number of columns and whole groups can be worked on as one run. */
+static int lines_up(const struct job *job, const struct qz_tile *tile, ptrdiff_t stride)
+{
+    return stride == (ptrdiff_t)tile->cols && tile->cols % 2 == 0 && tile->cols % job->group_size == 0;
+}
+
+/* Decodes a tile that lines up, or one row: whole groups from a group's start, or part of one group. Values go to dst, row
+ * after row. With `to` (one row only) they also leave for there by non-temporal stores. */
+static void decode_run(const struct job *job, const struct qz_tile *tile, float *dst, float *to)
 {
     float scale[TILE_GROUPS], zero[TILE_GROUPS];
-    uint64_t group = col / job->group_size;
-    size_t groups = (size_t)((col + n - 1) / job->group_size - group + 1);
-    load_groups(job, row, group, groups, scale, zero);
+    size_t n = tile->rows * tile->cols;
+    uint64_t group = tile->col / job->group_size, last = (tile->col + tile->cols - 1) / job->group_size;
+    struct span span = {tile->row, group, tile->rows, (size_t)(last - group + 1)};
+    load_groups(job, &span, scale, zero);
 
-    const uint8_t *codes = codes_at(job, row, col);
-    uint8_t shifted[QZ_TILE / 2 + 1];
-    if (col % 2) { /* a long group of odd length puts the next one in the middle of a byte */
-        memset(shifted, 0, n / 2 + 1);
+    const uint8_t *codes = codes_at(job, tile->row, tile->col);
+    uint8_t staged[QZ_TILE / 2 + 1];
+    if (tile->rows > 1) {
+        gather(staged, (const char *)codes, job->packed->code_stride, tile->rows, tile->cols / 2);
+        codes = staged;
+    } else if (tile->col % 2) { /* a long group of odd length puts the next one in the middle of a byte */
+        memset(staged, 0, n / 2 + 1);
         for (size_t i = 0; i < n; i++)
-            set_code(shifted, i, code_at(codes, i + 1));
-        codes = shifted;
+            set_code(staged, i, code_at(codes, i + 1));
+        codes = staged;
     }
-    size_t group_size = groups == 1 ? n : (size_t)job->group_size;
+    size_t groups = span.rows * span.count, group_size = groups == 1 ? n : (size_t)job->group_size;
     if (!to) {
         job->kernels->group_decode(codes, n, group_size, &job->grid, scale, zero, dst);
         return;
@@ -300,6 +343,18 @@ static void decode_run(const struct job *job, uint64_t row, uint64_t col, size_t
                                    dst + i);
         qz_stage_send(job->kernels, to, dst, &sent, (i + count) * sizeof *dst, i + count == n);
     }
+}
+
+/* Decodes any tile to rows of `stride`. */
+static void decode_rows(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride)
+{
+    if (lines_up(job, tile, stride)) {
+        decode_run(job, tile, dst, NULL);
+        return;
+    }
+    struct qz_tile single = {tile->row, tile->col, 1, tile->cols};
+    for (size_t r = 0; r < tile->rows; r++, single.row++)
+        decode_run(job, &single, dst + (ptrdiff_t)r * stride, NULL);
 }
 
 /* ---- statistics ---------------------------------------------------------------------------------------------- */
@@ -533,8 +588,10 @@ static void encode_run(const struct job *job, struct part *part, const struct gr
     part->clipped += groups->exact ? mixed_codes(job, groups, x, n, group_size, codes)
                                    : job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse,
                                                                groups->zero, codes);
-    for (size_t r = 0; r < tile->rows && !direct; r++)
-        store_codes(job, tile->row + r, tile->col, tile->cols, codes + r * (tile->cols / 2));
+    if (tile->rows > 1)
+        scatter((char *)codes_at(job, tile->row, tile->col), job->packed->code_stride, codes, tile->rows, tile->cols / 2);
+    else if (!direct)
+        store_codes(job, tile->row, tile->col, tile->cols, codes);
     if (!job->want_stats)
         return;
 
@@ -582,12 +639,10 @@ static void encode_groups(const struct job *job, struct part *part, const struct
         break_ties(job, &groups, x, n);
         flags |= fit(job, &groups);
     }
-    uint64_t group = tile->col / job->group_size;
     if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
         look_closer(job, part, &groups, tile);
-    size_t row_groups = groups.count / tile->rows;
-    for (size_t r = 0; r < tile->rows; r++)
-        store_groups(job, tile->row + r, group, row_groups, groups.scale + r * row_groups, groups.zero + r * row_groups);
+    struct span span = {tile->row, tile->col / job->group_size, tile->rows, groups.count / tile->rows};
+    store_groups(job, &span, groups.scale, groups.zero);
     encode_run(job, part, &groups, tile, x, group_size);
 }
 
@@ -605,8 +660,7 @@ static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t
             part->nonfinite |= !qz_is_finite(buffer[i]) && qz_is_finite_f64(value);
         }
     }
-    /* Rows without gaps whose groups and bytes line up are encoded together. */
-    if (stride == (ptrdiff_t)tile.cols && tile.cols % 2 == 0 && tile.cols % job->group_size == 0) {
+    if (lines_up(job, &tile, stride)) {
         encode_groups(job, part, &tile, x);
         return;
     }
@@ -666,7 +720,8 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
         struct qz_tile whole = {row, start, 1, (size_t)(end - start)};
         if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
             look_closer(job, part, &groups, &whole);
-        store_groups(job, row, start / job->group_size, 1, groups.scale, groups.zero);
+        struct span span = {row, start / job->group_size, 1, 1};
+        store_groups(job, &span, groups.scale, groups.zero);
 
         for (uint64_t c = start; c < end; c += QZ_TILE) {
             struct qz_tile piece = {row, c, 1, least(QZ_TILE, end - c)};
@@ -792,15 +847,16 @@ static void each_run(struct job *job, struct part *part, uint64_t row, size_t ro
 static void decode_step(struct job *job, struct part *part, const struct qz_tile *tile)
 {
     float buffer[QZ_TILE], *direct = qz_tile_direct(job->matrix, tile);
-    for (size_t r = 0; r < tile->rows; r++) {
-        float *row = direct ? direct + (ptrdiff_t)r * (ptrdiff_t)job->matrix->row_stride : buffer + r * tile->cols;
-        if (direct && job->stream)
-            decode_run(job, tile->row + r, tile->col, tile->cols, buffer, row);
-        else
-            decode_run(job, tile->row + r, tile->col, tile->cols, row, NULL);
+    ptrdiff_t stride = direct ? (ptrdiff_t)job->matrix->row_stride : (ptrdiff_t)tile->cols;
+    if (direct && job->stream) {
+        struct qz_tile single = {tile->row, tile->col, 1, tile->cols};
+        for (size_t r = 0; r < tile->rows; r++, single.row++)
+            decode_run(job, &single, buffer, direct + (ptrdiff_t)r * stride);
+    } else {
+        decode_rows(job, tile, direct ? direct : buffer, stride);
+        if (!direct)
+            part->overflow |= qz_tile_store(job->kernels, job->matrix, tile, buffer, job->stream);
     }
-    if (!direct)
-        part->overflow |= qz_tile_store(job->kernels, job->matrix, tile, buffer, job->stream);
 }
 
 static void decode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
@@ -816,7 +872,7 @@ static qz_result locate_overflow(const struct job *job, qz_detail *detail)
     for (uint64_t r = 0; r < job->rows; r++)
         for (uint64_t c = 0; c < job->cols; c++) {
             float value;
-            decode_run(job, r, c, 1, &value, NULL);
+            decode_run(job, &(struct qz_tile){r, c, 1, 1}, &value, NULL);
             if (fabsf(value) >= limit && qz_is_finite(value) && count++ == 0 && detail) {
                 detail->index = r * job->cols + c;
                 detail->value = (double)value;
@@ -860,11 +916,11 @@ static void compare_step(struct job *job, struct part *part, const struct qz_til
     const float *y = other_buffer;
     if (job->other)
         y = qz_tile_load(job->kernels, job->other, tile, other_buffer, &other_stride, &other_overflow);
+    else
+        decode_rows(job, tile, other_buffer, other_stride);
     for (size_t r = 0; r < tile->rows; r++) {
         const float *a = x + (ptrdiff_t)r * stride, *b = y + (ptrdiff_t)r * other_stride;
         float range[2], other_range[2];
-        if (!job->other)
-            decode_run(job, tile->row + r, tile->col, tile->cols, other_buffer + r * tile->cols, NULL);
         if (job->kernels->range_f32(a, tile->cols, range) || job->kernels->range_f32(b, tile->cols, other_range)) {
             part->nonfinite = 1;
             return;
@@ -978,7 +1034,7 @@ qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t
         float value = 0.0f;
         for (uint64_t g = 0; g < sizes.row_groups && bad == UINT64_MAX; g++) {
             float scale, zero = 0.0f;
-            load_groups(&job, r, g, 1, &scale, &zero);
+            load_groups(&job, &(struct span){r, g, 1, 1}, &scale, &zero);
             if (!qz_is_finite(scale) || !qz_is_finite(zero)) {
                 bad = g;
                 value = qz_is_finite(scale) ? zero : scale;

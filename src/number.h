@@ -1,11 +1,18 @@
 /*
  * number.h - float16 and bfloat16 by integer arithmetic, the same on every machine
+ *
+ * Every file that computes includes it, and with it the check that float arithmetic is float arithmetic.
  */
 #ifndef QZ_NUMBER_H
 #define QZ_NUMBER_H
 
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
+
+#if FLT_EVAL_METHOD != 0
+#error "results must be rounded after every operation: use -std=gnu11 instead of c11 (s390x), -mfpmath=sse -msse2 (i386)"
+#endif
 
 static inline uint32_t qz_bits(float x)
 {

@@ -477,8 +477,11 @@ static TARGET void f32_from_f16(const uint16_t *src, size_t n, float *dst)
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         vf_store(dst + i, vf_from_f16(src + i));
-    for (; i < n; i++)
-        dst[i] = qz_f32_from_f16(src[i]);
+    if (i < n) {
+        uint16_t last[LANES] = {0};
+        memcpy(last, src + i, (n - i) * sizeof *src);
+        vf_store_part(dst + i, n - i, vf_from_f16(last));
+    }
 }
 
 static TARGET void f32_from_bf16(const uint16_t *src, size_t n, float *dst)
@@ -486,8 +489,11 @@ static TARGET void f32_from_bf16(const uint16_t *src, size_t n, float *dst)
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         vf_store(dst + i, vf_from_bf16(src + i));
-    for (; i < n; i++)
-        dst[i] = qz_f32_from_bf16(src[i]);
+    if (i < n) {
+        uint16_t last[LANES] = {0};
+        memcpy(last, src + i, (n - i) * sizeof *src);
+        vf_store_part(dst + i, n - i, vf_from_bf16(last));
+    }
 }
 
 static TARGET int f32_from_f64(const double *src, size_t n, float *dst)
@@ -512,8 +518,11 @@ static TARGET void f16_from_f32(const float *src, size_t n, uint16_t *dst)
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         vf_to_f16(dst + i, vf_load(src + i));
-    for (; i < n; i++)
-        dst[i] = qz_f16_from_f32(src[i]);
+    if (i < n) {
+        uint16_t last[LANES];
+        vf_to_f16(last, vf_load_part(src + i, n - i, 0.0f));
+        memcpy(dst + i, last, (n - i) * sizeof *dst);
+    }
 }
 
 static TARGET void bf16_from_f32(const float *src, size_t n, uint16_t *dst)
@@ -521,8 +530,11 @@ static TARGET void bf16_from_f32(const float *src, size_t n, uint16_t *dst)
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         vf_to_bf16(dst + i, vf_load(src + i));
-    for (; i < n; i++)
-        dst[i] = qz_bf16_from_f32(src[i]);
+    if (i < n) {
+        uint16_t last[LANES];
+        vf_to_bf16(last, vf_load_part(src + i, n - i, 0.0f));
+        memcpy(dst + i, last, (n - i) * sizeof *dst);
+    }
 }
 
 static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows, size_t cols, float *dst,
