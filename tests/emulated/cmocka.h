@@ -42,7 +42,7 @@ struct CMUnitTest {
 /* Where the running test goes back to: 1 failed, 2 skipped. */
 static jmp_buf small_test_end;
 
-static inline void small_fail(const char *what, const char *file, int line)
+static inline _Noreturn void small_fail(const char *what, const char *file, int line)
 {
     printf("%s:%d: %s\n", file, line, what);
     longjmp(small_test_end, 1);
