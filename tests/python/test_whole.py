@@ -70,11 +70,13 @@ def test_no_error_above_half_a_step(x: Array, method: str) -> None:
 
 @given(data.arrays(kinds=["normal", "uniform", "positive", "offset", "huge", "outlier"]))
 def test_minmax_uses_both_ends(x: Array) -> None:
-    codes, _, zero_point = quantize.quantize_to_int4(x)
+    codes, scale, zero_point = quantize.quantize_to_int4(x)
     assert zero_point == int(zero_point) or x.min() == x.max()
     if x.size and x.min() != x.max():
+        steps = float(x.max()) / scale
+        tie = abs(steps - np.floor(steps) - 0.5) < 2.0**-40  # both roundings to even may then go down
         assert codes.min() == -8
-        assert codes.max() == 7
+        assert codes.max() == 7 or (tie and codes.max() == 6)
 
 
 @pytest.mark.parametrize(
