@@ -75,7 +75,7 @@ int qz_is_utf8(const char *text, size_t length)
 char *qz_escape(const char *text, size_t length, char *out, size_t out_size)
 {
     const unsigned char *in = (const unsigned char *)text;
-    size_t used = 0;
+    size_t used = 0, safe = 0; /* the last place where "..." still fits */
     for (size_t i = 0; i < length;) {
         char piece[16];
         size_t eaten = 1;
@@ -91,9 +91,10 @@ char *qz_escape(const char *text, size_t length, char *out, size_t out_size)
         else
             snprintf(piece, sizeof piece, "\\x%02x", in[i]);
         size_t n = strlen(piece);
-        int last = i + eaten >= length;
-        if (used + n + (last ? 1 : 4) > out_size) { /* room for "..." while more is to come */
-            memcpy(out + used, "...", 4);
+        if (used + 4 <= out_size)
+            safe = used;
+        if (used + n + 1 > out_size) {
+            memcpy(out + safe, "...", 4);
             return out;
         }
         memcpy(out + used, piece, n);

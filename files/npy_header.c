@@ -170,7 +170,7 @@ static qz_file_result take_type(parser *p, const qz_open_options *options, qz_np
         return refuse(p, start, "the type is not a plain string");
     char shown[QZ_NAME_TEXT], message[256];
     qz_escape(text, length, shown, sizeof shown);
-    if ((length == 2 || length == 3) && text[length - 1] != '\0' && (text[length - 2] == 'O' || text[length - 1] == 'O'))
+    if (memchr(text, 'O', length < 2 ? length : 2) != NULL)
         return refuse(p, start, "holds Python objects, which are never read: that could run any program");
     if (length == 3 && strchr("<>|", text[0]) != NULL) {
         for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {

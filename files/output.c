@@ -92,7 +92,7 @@ static int open_named(qz_output *output, mode_t mode)
 
 static int open_unnamed(const qz_output *output, mode_t mode)
 {
-#if defined(O_TMPFILE)
+#if defined(O_TMPFILE) && !defined(QZ_NO_UNNAMED_FILES)
     /* Such a file gets its name through /proc. */
     if (access("/proc/self/fd", X_OK) == 0)
         return openat(output->folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);

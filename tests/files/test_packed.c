@@ -1,0 +1,273 @@
+/*
+ * test_packed.c - quantized tensors in .npz: what is written is read back, in any blocks; inconsistent parts are refused
+ */
+#include "support.h"
+
+typedef struct plain { /* a packed matrix in memory, without gaps */
+    qz_packed packed;
+    qz_sizes sizes;
+} plain;
+
+static plain new_plain(const qz_scheme *scheme, uint64_t rows, uint64_t cols)
+{
+    plain p = {.sizes = {.size = sizeof p.sizes}};
+    assert_int_equal(qz_scheme_sizes(scheme, rows, cols, &p.sizes), QZ_OK);
+    p.packed = (qz_packed){calloc(1, rows * p.sizes.code_bytes + 1), calloc(1, rows * p.sizes.scale_bytes + 1),
+                           p.sizes.zero_bytes != 0 ? calloc(1, rows * p.sizes.zero_bytes + 1) : NULL,
+                           (int64_t)p.sizes.code_bytes, (int64_t)p.sizes.scale_bytes, (int64_t)p.sizes.zero_bytes};
+    return p;
+}
+
+static void free_plain(plain *p)
+{
+    free(p->packed.codes);
+    free(p->packed.scales);
+    free(p->packed.zeros);
+}
+
+/* The part of a matrix that begins at (row, col). */
+static qz_packed part_of(const plain *p, const qz_scheme *scheme, uint64_t row, uint64_t col)
+{
+    uint64_t group = scheme->group_size >= UINT64_MAX / 2 ? 0 : col / scheme->group_size;
+    size_t each = qz_dtype_size(scheme->scale_dtype);
+    qz_packed part = p->packed;
+    part.codes = (char *)part.codes + row * p->sizes.code_bytes + col / 2;
+    part.scales = (char *)part.scales + row * p->sizes.scale_bytes + group * each;
+    if (part.zeros != NULL)
+        part.zeros = (char *)part.zeros + row * p->sizes.zero_bytes +
+                     (scheme->zero == QZ_ZERO_UINT4 ? group / 2 : group * each);
+    return part;
+}
+
+static void assert_same(const plain *a, const plain *b, uint64_t rows)
+{
+    assert_memory_equal(a->packed.codes, b->packed.codes, rows * a->sizes.code_bytes);
+    assert_memory_equal(a->packed.scales, b->packed.scales, rows * a->sizes.scale_bytes);
+    if (a->packed.zeros != NULL)
+        assert_memory_equal(a->packed.zeros, b->packed.zeros, rows * a->sizes.zero_bytes);
+}
+
+static void round_trips(void **state)
+{
+    (void)state;
+    static const uint64_t groups[] = {1, 3, 32, 64, QZ_WHOLE_ROW};
+    static const qz_dtype scales[] = {QZ_F32, QZ_F16, QZ_BF16};
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    const qz_scheme *row;
+    for (size_t i = 0; (row = qz_scheme_at(i)) != NULL; i++)
+        for (size_t g = 0; g < 5; g++)
+            for (size_t d = 0; d < 3; d++)
+                for (unsigned axis = 0; axis < 3; axis++) {
+                    const uint64_t shape[3] = {5, 7, 11 + 90 * (i % 2)};
+                    uint64_t cols = shape[axis], rows = shape[0] * shape[1] * shape[2] / cols;
+                    qz_scheme scheme = *row;
+                    scheme.group_size = groups[g];
+                    scheme.scale_dtype = scales[d];
+                    plain a = new_plain(&scheme, rows, cols), b = new_plain(&scheme, rows, cols);
+                    float *values = malloc(rows * cols * sizeof *values);
+                    for (uint64_t v = 0; v < rows * cols; v++)
+                        values[v] = (float)((v * 7919) % 1000) / 100 - 3;
+                    qz_matrix m = {values, QZ_F32, rows, cols, (int64_t)cols, 1};
+                    assert_int_equal(qz_encode(&scheme, &m, &a.packed, NULL, NULL, NULL), QZ_OK);
+
+                    qz_writer *writer;
+                    qz_packed_tensor p;
+                    assert_int_equal(qz_create(path_of("p.npz"), NULL, &writer, &error), QZ_FILE_OK);
+                    if (qz_packed_declare(writer, "w.0", 3, &scheme, 3, shape, axis, &p, &error) != QZ_FILE_OK)
+                        fail_msg("%s\n", error.message);
+                    assert_int_equal(p.rows, rows);
+                    assert_int_equal(p.cols, cols);
+                    /* In blocks of some rows and, where groups allow it, of two groups of columns. */
+                    int divisible = groups[g] <= cols / 2;
+                    uint64_t step = divisible ? 2 * groups[g] : cols;
+                    for (uint64_t r = 0; r < rows; r += 3)
+                        for (uint64_t c = 0; c < cols; c += step) {
+                            uint64_t nr = rows - r < 3 ? rows - r : 3, nc = cols - c < step ? cols - c : step;
+                            qz_packed part = part_of(&a, &scheme, r, c);
+                            if (qz_packed_write(writer, &p, r, nr, c, nc, &part, &error) != QZ_FILE_OK)
+                                fail_msg("%s\n", error.message);
+                        }
+                    assert_int_equal(qz_commit(writer, &error), QZ_FILE_OK);
+
+                    qz_file *file;
+                    assert_int_equal(qz_open(path_of("p.npz"), NULL, &file, &error), QZ_FILE_OK);
+                    assert_int_equal(qz_packed_part(file, 0), QZ_PART_HEADER);
+                    for (size_t t = 1; t < qz_tensor_count(file); t++)
+                        assert_int_equal(qz_packed_part(file, t), QZ_PART_DATA);
+                    if (qz_packed_find(file, "w.0", 3, &p, &error) != QZ_FILE_OK)
+                        fail_msg("%s\n", error.message);
+                    assert_int_equal(p.scheme.codes, scheme.codes);
+                    assert_int_equal(p.scheme.zero, scheme.zero);
+                    assert_int_equal(p.scheme.scale_dtype, scheme.scale_dtype);
+                    assert_true(p.scheme.group_size == scheme.group_size);
+                    assert_int_equal(p.rank, 3);
+                    assert_int_equal(p.axis, axis);
+                    assert_memory_equal(p.shape, shape, sizeof shape);
+                    assert_int_equal(qz_packed_read(file, &p, 0, rows, 0, cols, &b.packed, &error), QZ_FILE_OK);
+                    assert_same(&a, &b, rows);
+                    free_plain(&b);
+                    b = new_plain(&scheme, rows, cols);
+                    for (uint64_t r = rows; r-- > 0;)
+                        for (uint64_t c = 0; c < cols; c += step) {
+                            qz_packed part = part_of(&b, &scheme, r, c);
+                            uint64_t nc = cols - c < step ? cols - c : step;
+                            assert_int_equal(qz_packed_read(file, &p, r, 1, c, nc, &part, &error), QZ_FILE_OK);
+                        }
+                    assert_same(&a, &b, rows);
+                    /* Blocks that divide a byte or a group, or lie outside. */
+                    assert_int_equal(qz_packed_read(file, &p, 0, 1, 1, 2, &b.packed, &error), QZ_FILE_ARGUMENT);
+                    assert_int_equal(qz_packed_read(file, &p, 0, 1, 0, 1, &b.packed, &error), QZ_FILE_ARGUMENT);
+                    assert_int_equal(qz_packed_read(file, &p, rows, 1, 0, cols, &b.packed, &error), QZ_FILE_ARGUMENT);
+                    assert_int_equal(qz_packed_read(file, &p, 0, 1, 0, cols + 2, &b.packed, &error), QZ_FILE_ARGUMENT);
+                    assert_int_equal(qz_packed_read(file, &p, UINT64_MAX, 2, 0, cols, &b.packed, &error),
+                                     QZ_FILE_ARGUMENT);
+                    qz_close(file);
+                    unlink(path_of("p.npz"));
+                    free_plain(&a);
+                    free_plain(&b);
+                    free(values);
+                }
+}
+
+/* ---- parts that do not fit together ---- */
+
+typedef struct member {
+    const char *name;
+    qz_element element;
+    unsigned rank;
+    uint64_t shape[3];
+    int column_major;
+} member;
+
+static const int64_t good_numbers[] = {1, QZ_INT4, QZ_F16, QZ_ZERO_NONE, 4, 1, 2, 8};
+enum { NUMBERS = 8 };
+
+/* Writes the members; the first one gets `numbers`, the others zeros. */
+static void write_members(const member *members, size_t count, const int64_t *numbers)
+{
+    static const uint8_t zeros[256];
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
+    qz_writer *writer;
+    options.replace = 1;
+    assert_int_equal(qz_create(path_of("p.npz"), &options, &writer, &error), QZ_FILE_OK);
+    for (size_t i = 0; i < count; i++) {
+        qz_tensor t = {.name = members[i].name, .name_length = strlen(members[i].name), .element = members[i].element,
+                       .rank = members[i].rank, .shape = members[i].shape, .column_major = members[i].column_major};
+        if (qz_declare(writer, &t, NULL, &error) != QZ_FILE_OK)
+            fail_msg("%s\n", error.message);
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t n = 1;
+        for (unsigned j = 0; j < members[i].rank; j++)
+            n *= members[i].shape[j];
+        assert_int_equal(qz_write(writer, i, 0, n, i == 0 ? (const void *)numbers : zeros, &error), QZ_FILE_OK);
+    }
+    assert_int_equal(qz_commit(writer, &error), QZ_FILE_OK);
+}
+
+static qz_file_result find(const char *name, char message[672])
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_packed_tensor p;
+    qz_file *file;
+    assert_int_equal(qz_open(path_of("p.npz"), NULL, &file, &error), QZ_FILE_OK);
+    qz_file_result result = qz_packed_find(file, name, strlen(name), &p, &error);
+    strcpy(message, error.message);
+    if (result == QZ_FILE_OK)
+        message[0] = '\0';
+    qz_close(file);
+    return result;
+}
+
+static const member good[] = {{"w.int4", QZ_ELEMENT_I64, 1, {NUMBERS}, 0},
+                              {"w.codes", QZ_ELEMENT_U8, 2, {2, 4}, 0},
+                              {"w.scales", QZ_ELEMENT_F16, 2, {2, 2}, 0},
+                              {"other", QZ_ELEMENT_U8, 1, {3}, 0}};
+
+static void wrong_numbers(void **state)
+{
+    (void)state;
+    char message[672];
+    static const struct {
+        int place;
+        int64_t value;
+        const char *words;
+    } cases_[] = {
+        {0, 2, "version 2"},        {0, 0, "version 0"},        {0, -1, "version -1"},  {1, 0, "unknown kind"},
+        {1, 3, "unknown kind"},     {1, QZ_UINT4, "unknown kind"}, {2, 0, "unknown type"}, {2, QZ_F64, "unknown type"},
+        {2, QZ_F32, "'w.scales' does not have"}, {2, QZ_BF16, "'w.scales' does not have"}, {3, 7, "unknown kind"},
+        {3, QZ_ZERO_UINT4, "unknown kind"}, {4, 0, "group size"}, {4, -2, "group size"}, {4, INT64_MIN, "group size"},
+        {4, 2, "'w.scales' does not have"}, {4, -1, "'w.scales' does not have"}, {5, -1, "an axis"}, {5, 2, "an axis"},
+        {5, INT64_MAX, "an axis"},  {5, 0, "'w.codes' does not have"}, {6, -2, "negative"}, {6, 3, "'w.codes' does not have"},
+        {6, INT64_MAX, "too large"}, {7, INT64_MAX, "too large"}, {7, 10, "'w.codes' does not have"}, {7, 0, "'w.codes'"},
+    };
+    write_members(good, 4, good_numbers);
+    assert_int_equal(find("w", message), QZ_FILE_OK);
+    assert_int_equal(find("v", message), QZ_FILE_MISSING);
+    assert_int_equal(find("other", message), QZ_FILE_MISSING);
+    for (size_t i = 0; i < sizeof cases_ / sizeof cases_[0]; i++) {
+        int64_t numbers[NUMBERS];
+        memcpy(numbers, good_numbers, sizeof numbers);
+        numbers[cases_[i].place] = cases_[i].value;
+        write_members(good, 4, numbers);
+        if (find("w", message) != QZ_FILE_FORMAT || strstr(message, cases_[i].words) == NULL)
+            fail_msg("number %d = %" PRId64 ": %s\n", cases_[i].place, cases_[i].value, message);
+    }
+}
+
+static void wrong_parts(void **state)
+{
+    (void)state;
+    char message[672];
+    const struct {
+        int place;
+        member instead;
+        qz_file_result result;
+    } cases_[] = {
+        {0, {"w.int4", QZ_ELEMENT_I64, 1, {6}, 0}, QZ_FILE_FORMAT},
+        {0, {"w.int4", QZ_ELEMENT_I64, 1, {7}, 0}, QZ_FILE_FORMAT},
+        {0, {"w.int4", QZ_ELEMENT_I64, 1, {1}, 0}, QZ_FILE_FORMAT},
+        {0, {"w.int4", QZ_ELEMENT_I64, 1, {0}, 0}, QZ_FILE_FORMAT},
+        {0, {"w.int4", QZ_ELEMENT_I64, 2, {2, 4}, 0}, QZ_FILE_MISSING}, /* something else that has this name */
+        {0, {"w.int4", QZ_ELEMENT_U64, 1, {8}, 0}, QZ_FILE_MISSING},
+        {0, {"W.int4", QZ_ELEMENT_I64, 1, {8}, 0}, QZ_FILE_MISSING},
+        {1, {"w.codes", QZ_ELEMENT_I8, 2, {2, 4}, 0}, QZ_FILE_FORMAT},
+        {1, {"w.codes", QZ_ELEMENT_U8, 2, {2, 4}, 1}, QZ_FILE_FORMAT},
+        {1, {"w.codes", QZ_ELEMENT_U8, 1, {8}, 0}, QZ_FILE_FORMAT},
+        {1, {"w.codes", QZ_ELEMENT_U8, 2, {2, 5}, 0}, QZ_FILE_FORMAT},
+        {1, {"w.code", QZ_ELEMENT_U8, 2, {2, 4}, 0}, QZ_FILE_MISSING},
+        {2, {"w.scales", QZ_ELEMENT_F32, 2, {2, 2}, 0}, QZ_FILE_FORMAT},
+        {2, {"w.scales", QZ_ELEMENT_F16, 2, {2, 1}, 0}, QZ_FILE_FORMAT},
+        {2, {"w.scale", QZ_ELEMENT_F16, 2, {2, 2}, 0}, QZ_FILE_MISSING},
+        {3, {"w.zeros", QZ_ELEMENT_U8, 2, {2, 1}, 0}, QZ_FILE_FORMAT},
+    };
+    for (size_t i = 0; i < sizeof cases_ / sizeof cases_[0]; i++) {
+        member members[4];
+        memcpy(members, good, sizeof members);
+        members[cases_[i].place] = cases_[i].instead;
+        write_members(members, 4, good_numbers);
+        qz_file_result result = find("w", message);
+        if (result != cases_[i].result)
+            fail_msg("case %zu: %d %s\n", i, result, message);
+    }
+    int64_t numbers[NUMBERS];
+    memcpy(numbers, good_numbers, sizeof numbers);
+    numbers[1] = QZ_UINT4;
+    numbers[3] = QZ_ZERO_UINT4;
+    write_members(good, 4, numbers);
+    assert_int_equal(find("w", message), QZ_FILE_FORMAT);
+    assert_non_null(strstr(message, "'w.zeros' is missing"));
+    unlink(path_of("p.npz"));
+}
+
+int main(void)
+{
+    start_program("test_packed");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(round_trips),
+        cmocka_unit_test(wrong_numbers),
+        cmocka_unit_test(wrong_parts),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
