@@ -242,4 +242,7 @@ struct qz_container_type {
 
 extern const qz_container_type qz_container_npy, qz_container_npz;
 
+/* The container that the extension of an output names, or NULL. */
+const qz_container_type *qz_container_for_output(const char *path);
+
 #endif

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const qz_container_type *qz_container_for_output(const char *path);
-
 qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created,
                          qz_file_error *error)
 {
