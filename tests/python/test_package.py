@@ -322,14 +322,19 @@ import os, sys, warnings
 import numpy as np, quantize
 warnings.simplefilter("ignore")  # newer Pythons warn of forks of processes with threads
 x = np.random.default_rng(1).standard_normal(2_000_000, np.float32)
+def threads():
+    return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 1
 def run():
     q = quantize.quantize_array(x)
     return quantize.quantize_to_int4(x)[0].tobytes(), q.codes.tobytes(), q.dequantize().tobytes()
+before = threads()  # numpy may have some
 wanted = run()
+ours = threads() - before
 def child(depth):
     pid = os.fork()
     if pid == 0:
-        good = run() == wanted and run() == wanted and (depth == 0 or child(depth - 1))
+        good = run() == wanted and run() == wanted and threads() == 1 + ours
+        good = good and (depth == 0 or child(depth - 1))
         os._exit(0 if good else 1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 assert child(2) and child(0)
@@ -352,6 +357,10 @@ def resident() -> int:
     if not os.path.exists("/proc/self/statm"):
         pytest.skip("no /proc here")
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))
 
 
 def attempt(call: Callable[[], Any]) -> None:
@@ -398,13 +407,14 @@ def test_no_leak_over_100_000_calls() -> None:
         failing()
     gc.collect()
     counts = [sys.getrefcount(thing) for thing in objects]
-    before = resident()
+    blocks, before = sys.getallocatedblocks(), resident()
     for i in range(500):
         good()
         if i % 5 == 0:
             failing()
     gc.collect()
     assert [sys.getrefcount(thing) for thing in objects] == counts
+    assert sys.getallocatedblocks() - blocks < 300
     assert resident() - before < 2 << 20
 
 
@@ -421,10 +431,11 @@ def test_no_leak_of_large_arrays() -> None:
     for _ in range(5):
         cycle()
     gc.collect()
-    before = resident()
+    running, before = threads(), resident()
     for _ in range(60):
         cycle()
     gc.collect()
+    assert threads() == running
     assert resident() - before < 8 << 20
 
 
