@@ -431,7 +431,7 @@ def test_no_leak_of_large_arrays() -> None:
     for _ in range(5):
         cycle()
     gc.collect()
-    running, before = threads(), resident()
+    before, running = resident(), threads()
     for _ in range(60):
         cycle()
     gc.collect()
