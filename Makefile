@@ -42,6 +42,12 @@ docs:
 	@$(VENV) -m sphinx -q -b html docs build/docs
 	@echo build/docs/index.html
 
+FUZZ_SECONDS ?= 120
+fuzz:
+	@$(PYTHON) scripts/prepare.py fuzz
+	@$(VENV) scripts/test.py --install
+	@$(VENV) scripts/fuzz.py $(FUZZ_SECONDS)
+
 lint:
 	@$(PYTHON) scripts/prepare.py test
 	@$(VENV) scripts/lint.py

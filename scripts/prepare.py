@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Installs what building or testing this tree needs, and says so; quiet when nothing is missing.
+"""Installs what building, testing or fuzzing this tree needs, and says so; quiet when nothing is missing.
 
-    python3 scripts/prepare.py build | test
+    python3 scripts/prepare.py build | test | fuzz
 
 Python packages go into .venv (pinned in scripts/requirements.txt). System packages are installed through
 apt-get when this runs as root on a system that has it; otherwise the message names what to install. Only the
@@ -85,7 +85,10 @@ TEST = [
     ),
     ("qemu's user mode emulators", emulators, ["qemu-user"]),
 ]
-NEEDS = {"build": BUILD, "test": BUILD + TEST}
+FUZZ = [
+    ("clang with libFuzzer", lambda: builds("clang", [], "-fsanitize=address"), ["clang", "libclang-rt-dev"]),
+]
+NEEDS = {"build": BUILD, "test": BUILD + TEST, "fuzz": BUILD + FUZZ}
 
 
 def system_packages(needs):

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Feeds the readers what libFuzzer makes of a few good files; what breaks them is left in build/fuzz/.
+
+.venv/bin/python scripts/fuzz.py [SECONDS]
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import quantize
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build/fuzz"
+CORPUS = FOLDER / "corpus"
+
+
+def write_seeds() -> None:
+    """Files of every kind that the readers know, small so that each byte gets its turn."""
+    CORPUS.mkdir(parents=True, exist_ok=True)
+    x = np.linspace(-1, 1, 60, dtype=np.float32).reshape(3, 20)
+    for name, values in {
+        "f4": x,
+        "f2": x.astype(np.float16),
+        "big": x.astype(">f8"),
+        "i8": np.arange(5),
+    }.items():
+        np.save(CORPUS / f"{name}.npy", values)
+        np.savez_compressed(CORPUS / f"{name}.npz", a=values, b=values[:1])
+    for scheme in quantize.schemes():
+        packed = quantize.quantize_array(x, scheme, group_size=8)
+        quantize.save(CORPUS / f"packed-{scheme.name}.npz", {"w": packed})
+
+
+def build() -> None:
+    sources = [ROOT / "tests/files/fuzz_open.c"]
+    for pattern in ("files/*.c", "src/*.c", "src/*/*.c"):
+        sources += sorted(ROOT.glob(pattern))
+    flags = ["-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-DQZ_LIBFUZZER", "-D_GNU_SOURCE"]
+    includes = ["-I", ROOT / "include", "-I", ROOT / "files"]
+    libraries = ["-lz", "-lm", "-pthread"]
+    subprocess.run(["clang", *flags, *includes, *sources, *libraries, "-o", FOLDER / "fuzz"], check=True)
+
+
+def main() -> int:
+    seconds = sys.argv[1] if len(sys.argv) > 1 else "120"
+    write_seeds()
+    build()
+    return subprocess.call(
+        [FOLDER / "fuzz", f"-max_total_time={seconds}", "-max_len=4096", "-print_final_stats=1", CORPUS],
+        cwd=FOLDER,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
