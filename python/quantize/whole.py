@@ -137,7 +137,8 @@ def dequantize_from_int4(
 ) -> NDArray[Any]:
     """Turn int4 codes back into floating-point values.
 
-    Each value is ``(code - zero_point) * scale``, computed in double precision and rounded once.
+    Each value is ``(code - zero_point) * scale``, computed in double precision and rounded once. One that is
+    beyond the largest float64 by at most half a step becomes the largest float64.
 
     Parameters
     ----------

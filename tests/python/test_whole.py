@@ -66,6 +66,8 @@ def test_no_error_above_half_a_step(x: Array, method: str) -> None:
             0.25 * x - 0.25 * scale * (codes - zero_point)
         )  # quarters: differences may be 2 * 1.8e308
     assert np.all(error <= 0.25 * (half + slack) + 5e-324)
+    decoded = quantize.dequantize_from_int4(codes, scale, zero_point, dtype=np.float64)
+    assert np.all(np.abs(0.25 * x - 0.25 * decoded) <= 0.25 * (half + slack) + 5e-324)
 
 
 @given(data.arrays(kinds=["normal", "uniform", "positive", "offset", "huge", "outlier"]))
@@ -91,6 +93,8 @@ def test_offset_and_huge_ranges(values: list[float]) -> None:
     assert scale == pytest.approx(high / 15 - low / 15, rel=1e-13)
     error = x / scale - (codes - zero_point)
     assert np.abs(error).max() <= 0.5 * (1 + 1e-9)
+    decoded = quantize.dequantize_from_int4(codes, scale, zero_point, dtype=np.float64)
+    assert np.abs(0.5 * decoded - 0.5 * x).max() <= 0.25 * scale * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
