@@ -13,6 +13,8 @@ const struct qz_kernels *const qz_kernel_list[] = {
 #if defined(__x86_64__) || defined(_M_X64)
     &qz_kernels_avx512,
     &qz_kernels_avx2,
+#elif defined(__AARCH64EL__) && defined(__ARM_NEON)
+    &qz_kernels_neon,
 #endif
     &qz_kernels_scalar,
     NULL,

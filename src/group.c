@@ -19,7 +19,8 @@
 enum {
     TILE_GROUPS = 512,     /* groups in a tile, a bound for the arrays of scales */
     LONG_GROUP = QZ_TILE / 2, /* groups longer than this are worked on in pieces */
-    SLICE_LEAST = 1 << 15  /* elements worth a slice of their own */
+    SUBTILE = 4096,           /* elements whose range, scales and codes are found in turn */
+    SLICE_LEAST = 1 << 15     /* elements worth a slice of their own */
 };
 
 /* What one slice found. */
@@ -87,7 +88,7 @@ static void set_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t
         job->tile_cols = cols;
     if (job->group_size <= LONG_GROUP && (transposed || job->tile_cols == cols)) {
         uint64_t groups = divide_up(job->tile_cols, job->group_size);
-        job->tile_rows = least(rows, least(QZ_TILE / job->tile_cols, TILE_GROUPS / groups));
+        job->tile_rows = least(rows, least(QZ_TILE / (groups * job->group_size), TILE_GROUPS / groups));
         job->tile_rows = job->tile_rows ? job->tile_rows : 1;
     }
     job->tiles_down = divide_up(rows, job->tile_rows);
@@ -302,28 +303,55 @@ static void store_groups(const struct job *job, const struct span *span, const f
         }
 }
 
-/* Rows of a tile without gaps, an even number of columns and whole groups can be worked on as one run. */
-static int lines_up(const struct job *job, const struct qz_tile *tile, ptrdiff_t stride)
+/*
+ * A tile as group kernels see it: rows of `pitch` floats, one after another, so that group follows group and byte follows
+ * byte. Rows that do not end with a whole group and byte are filled up. A single row needs none of this.
+ */
+struct run {
+    uint64_t row, col;
+    size_t rows, cols, pitch;
+};
+
+/* The run of a tile: columns of a row with few of them, filled up to whole groups of an even length together. */
+static struct run run_of(const struct job *job, const struct qz_tile *tile)
 {
-    return stride == (ptrdiff_t)tile->cols && tile->cols % 2 == 0 && tile->cols % job->group_size == 0;
+    struct run run = {tile->row, tile->col, tile->rows, tile->cols, tile->cols};
+    if (tile->rows > 1)
+        run.pitch = (size_t)(divide_up(tile->cols, job->group_size) * job->group_size);
+    return run;
 }
 
-/* Decodes a tile that lines up, or one row: whole groups from a group's start, or part of one group. Values go to dst, row
- * after row. With `to` (one row only) they also leave for there by non-temporal stores. */
-static void decode_run(const struct job *job, const struct qz_tile *tile, float *dst, float *to)
+/* Whether it can be one run at all: an odd number of odd groups would put rows in the middle of bytes. */
+static int is_one_run(const struct run *run)
+{
+    return run->rows == 1 || run->pitch % 2 == 0;
+}
+
+static struct run single_row(const struct run *run, size_t r)
+{
+    return (struct run){run->row + r, run->col, 1, run->cols, run->cols};
+}
+
+/* Decodes a run: whole groups from a group's start, or part of one group. Values go to dst, rows `pitch` apart. With `to`
+ * (one row only) they also leave for there by non-temporal stores. */
+static void decode_run(const struct job *job, const struct run *run, float *dst, float *to)
 {
     float scale[TILE_GROUPS], zero[TILE_GROUPS];
-    size_t n = tile->rows * tile->cols;
-    uint64_t group = tile->col / job->group_size, last = (tile->col + tile->cols - 1) / job->group_size;
-    struct span span = {tile->row, group, tile->rows, (size_t)(last - group + 1)};
+    size_t n = run->rows * run->pitch;
+    uint64_t group = run->col / job->group_size, last = (run->col + run->cols - 1) / job->group_size;
+    struct span span = {run->row, group, run->rows, (size_t)(last - group + 1)};
     load_groups(job, &span, scale, zero);
 
-    const uint8_t *codes = codes_at(job, tile->row, tile->col);
+    const uint8_t *codes = codes_at(job, run->row, run->col);
     uint8_t staged[QZ_TILE / 2 + 1];
-    if (tile->rows > 1) {
-        gather(staged, (const char *)codes, job->packed->code_stride, tile->rows, tile->cols / 2);
+    if (run->rows > 1) {
+        size_t bytes = run->cols / 2 + run->cols % 2;
+        if (bytes != run->pitch / 2)
+            memset(staged, 0, n / 2);
+        for (size_t r = 0; r < run->rows; r++)
+            memcpy(staged + r * (run->pitch / 2), codes + (int64_t)r * job->packed->code_stride, bytes);
         codes = staged;
-    } else if (tile->col % 2) { /* a long group of odd length puts the next one in the middle of a byte */
+    } else if (run->col % 2) { /* a long group of odd length puts the next one in the middle of a byte */
         memset(staged, 0, n / 2 + 1);
         for (size_t i = 0; i < n; i++)
             set_code(staged, i, code_at(codes, i + 1));
@@ -348,13 +376,20 @@ static void decode_run(const struct job *job, const struct qz_tile *tile, float 
 /* Decodes any tile to rows of `stride`. */
 static void decode_rows(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride)
 {
-    if (lines_up(job, tile, stride)) {
-        decode_run(job, tile, dst, NULL);
-        return;
+    struct run run = run_of(job, tile);
+    if (!is_one_run(&run)) {
+        for (size_t r = 0; r < run.rows; r++) {
+            struct run single = single_row(&run, r);
+            decode_run(job, &single, dst + (ptrdiff_t)r * stride, NULL);
+        }
+    } else if (run.rows == 1 || (run.pitch == run.cols && stride == (ptrdiff_t)run.pitch)) {
+        decode_run(job, &run, dst, NULL);
+    } else {
+        float values[QZ_TILE];
+        decode_run(job, &run, values, NULL);
+        for (size_t r = 0; r < run.rows; r++)
+            memcpy(dst + (ptrdiff_t)r * stride, values + r * run.pitch, run.cols * sizeof *dst);
     }
-    struct qz_tile single = {tile->row, tile->col, 1, tile->cols};
-    for (size_t r = 0; r < tile->rows; r++, single.row++)
-        decode_run(job, &single, dst + (ptrdiff_t)r * stride, NULL);
 }
 
 /* ---- statistics ---------------------------------------------------------------------------------------------- */
@@ -386,19 +421,19 @@ static void note_error(struct part *part, double error, uint64_t index)
     }
 }
 
-/* Flat index of element i of a tile. */
-static uint64_t flat_index(const struct job *job, const struct qz_tile *tile, size_t i)
+/* Flat index of element i of a run. */
+static uint64_t flat_index(const struct job *job, const struct run *run, size_t i)
 {
-    return (tile->row + i / tile->cols) * job->cols + tile->col + i % tile->cols;
+    return (run->row + i / run->pitch) * job->cols + run->col + i % run->pitch;
 }
 
-/* Adds the error of y against x: a tile's values, all |x| <= largest. */
-static void add_error(const struct job *job, struct part *part, const float *x, const float *y,
-                      const struct qz_tile *tile, float largest)
+/* Adds the error of y against x: a run's values, all |x| <= largest. */
+static void add_error(const struct job *job, struct part *part, const float *x, const float *y, const struct run *run,
+                      float largest)
 {
     struct qz_sums sums = {{0}, {0}, 0};
     float scaled_x[QZ_TILE], scaled_y[QZ_TILE], factor = 1.0f;
-    size_t n = tile->rows * tile->cols;
+    size_t n = run->rows * run->pitch;
     if (!squares_fit(largest)) { /* bring the values near 1 by a power of two */
         int exponent;
         frexpf(largest, &exponent);
@@ -414,7 +449,7 @@ static void add_error(const struct job *job, struct part *part, const float *x, 
     add_sums(part, &sums, (double)factor);
     double most = (double)sums.max_error / (double)factor;
     if (most > 0 && most >= part->max_error)
-        note_error(part, most, flat_index(job, tile, job->kernels->find_error(x, y, n, sums.max_error)));
+        note_error(part, most, flat_index(job, run, job->kernels->find_error(x, y, n, sums.max_error)));
 }
 
 static float larger(float a, float b)
@@ -483,12 +518,12 @@ static uint64_t clip_apply(float *x, size_t n, float limit)
 
 static const struct clip clip_nothing = {INFINITY, -INFINITY, 0, 0, 0};
 
-/* Looks closer at what fit noticed in the groups of a tile. */
-static void look_closer(const struct job *job, struct part *part, struct groups *groups, const struct qz_tile *tile)
+/* Looks closer at what fit noticed in the groups of a run. */
+static void look_closer(const struct job *job, struct part *part, struct groups *groups, const struct run *run)
 {
-    size_t row_groups = groups->count / tile->rows;
+    size_t row_groups = groups->count / run->rows;
     for (size_t g = 0; g < groups->count; g++) {
-        uint64_t flat = (tile->row + g / row_groups) * job->row_groups + tile->col / job->group_size + g % row_groups;
+        uint64_t flat = (run->row + g / row_groups) * job->row_groups + run->col / job->group_size + g % row_groups;
         float scale = groups->scale[g], magnitude = fabsf(scale);
         float zero = job->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
         /* scale * 15 + offset must not overflow on its way to a value that would fit */
@@ -541,18 +576,22 @@ static int needs_exact(const struct groups *groups, size_t g)
     return groups->inverse[g] == 0.0f && groups->scale[g] != 0.0f;
 }
 
-/* Codes of a run in which some groups need the exact rule. Element i of x has code i of `codes`. */
-static size_t mixed_codes(const struct job *job, const struct groups *groups, const float *x, size_t n,
+/* Codes of groups that are fitted; returns how many were clipped. Element i of x has code i of `codes`. */
+static size_t group_codes(const struct job *job, const struct groups *groups, const float *x, size_t n,
                           size_t group_size, uint8_t *codes)
 {
-    float others[QZ_TILE]; /* what the kernel may see: x - offset could overflow in the rest */
-    memcpy(others, x, n * sizeof *x);
-    for (size_t i = 0; i < n; i++)
-        if (needs_exact(groups, i / group_size))
-            others[i] = 0.0f;
+    float others[QZ_TILE];
+    const float *plain = x;
+    if (groups->exact) { /* the kernel must not see values that need the exact rule: x - offset could overflow */
+        memcpy(others, x, n * sizeof *x);
+        for (size_t i = 0; i < n; i++)
+            if (needs_exact(groups, i / group_size))
+                others[i] = 0.0f;
+        plain = others;
+    }
     size_t clipped =
-        job->kernels->group_codes(others, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
-    for (size_t i = 0; i < n; i++) {
+        job->kernels->group_codes(plain, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
+    for (size_t i = 0; i < n && groups->exact; i++) {
         size_t g = i / group_size;
         if (needs_exact(groups, g))
             set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
@@ -576,22 +615,26 @@ static void store_codes(const struct job *job, uint64_t row, uint64_t col, size_
         }
 }
 
-/* Codes of a tile whose groups are fitted, their place and their statistics. x: the values, row after row without gaps.
- * Several rows have an even number of columns. */
-static void encode_run(const struct job *job, struct part *part, const struct groups *groups,
-                       const struct qz_tile *tile, const float *x, size_t group_size)
+/* Where the codes of a run are made: in place, or in `staged` if they must be moved from there. */
+static uint8_t *codes_buffer(const struct job *job, const struct run *run, uint8_t *staged)
 {
-    uint8_t staged[QZ_TILE / 2];
-    size_t n = tile->rows * tile->cols;
-    int direct = !job->stream && tile->col % 2 == 0 && tile->rows == 1;
-    uint8_t *codes = direct ? codes_at(job, tile->row, tile->col) : staged;
-    part->clipped += groups->exact ? mixed_codes(job, groups, x, n, group_size, codes)
-                                   : job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse,
-                                                               groups->zero, codes);
-    if (tile->rows > 1)
-        scatter((char *)codes_at(job, tile->row, tile->col), job->packed->code_stride, codes, tile->rows, tile->cols / 2);
-    else if (!direct)
-        store_codes(job, tile->row, tile->col, tile->cols, codes);
+    int direct = !job->stream && run->col % 2 == 0 && run->rows == 1;
+    return direct ? codes_at(job, run->row, run->col) : staged;
+}
+
+/* Puts the codes of a run of values x in place and adds its statistics. */
+static void finish_codes(const struct job *job, struct part *part, const struct groups *groups, const struct run *run,
+                         const float *x, size_t group_size, uint8_t *codes)
+{
+    size_t n = run->rows * run->pitch, bytes = run->cols / 2 + run->cols % 2;
+    for (size_t r = 0; r < run->rows && run->rows > 1; r++) {
+        uint8_t *from = codes + r * (run->pitch / 2), *to = codes_at(job, run->row + r, run->col);
+        memcpy(to, from, bytes);
+        if (run->cols % 2)
+            to[bytes - 1] &= 15; /* what fills the row up is no part of it */
+    }
+    if (run->rows == 1 && codes != codes_at(job, run->row, run->col))
+        store_codes(job, run->row, run->col, n, codes);
     if (!job->want_stats)
         return;
 
@@ -606,23 +649,41 @@ static void encode_run(const struct job *job, struct part *part, const struct gr
     job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
     if (squares_fit(largest))
         note_error(part, (double)sums.max_error,
-                   flat_index(job, tile, job->kernels->find_error(x, decoded, n, sums.max_error)));
+                   flat_index(job, run, job->kernels->find_error(x, decoded, n, sums.max_error)));
     else
-        add_error(job, part, x, decoded, tile, largest);
+        add_error(job, part, x, decoded, run, largest);
 }
 
-/* A tile of whole groups; as in encode_run. */
-static void encode_groups(const struct job *job, struct part *part, const struct qz_tile *tile, const float *x)
+/* Fits and encodes the groups of a tile as if nothing about them were special; returns 0 if something is. A few groups at
+ * a time: memory is read without a pause only if no pass over the tile keeps it waiting. */
+static int encode_plain(const struct job *job, struct groups *groups, const float *x, size_t n, size_t group_size,
+                        uint8_t *codes, size_t *clipped)
 {
-    struct groups groups;
-    size_t group_size = (size_t)job->group_size, n = tile->rows * tile->cols;
-    groups.count = (size_t)divide_up(n, group_size);
-    groups.exact = 0;
-    float clean[QZ_TILE];
-    if (job->kernels->group_range(x, n, group_size, groups.min, groups.max)) {
+    size_t pairs = SUBTILE / (2 * group_size), step = 2 * group_size * (pairs ? pairs : 1);
+    unsigned special = 0;
+    *clipped = 0;
+    for (size_t i = 0, g = 0; i < n && !special; i += step, g = i / group_size) {
+        size_t count = n - i < step ? n - i : step;
+        special |= (unsigned)job->kernels->group_range(x + i, count, group_size, groups->min + g, groups->max + g);
+        special |= job->kernels->fit(&job->rule, (size_t)divide_up(count, group_size), groups->min + g, groups->max + g,
+                                     groups->scale + g, groups->inverse + g, groups->zero + g);
+        *clipped += special ? 0
+                            : job->kernels->group_codes(x + i, count, group_size, &job->grid, groups->inverse + g,
+                                                        groups->zero + g, codes + i / 2);
+    }
+    return !special;
+}
+
+/* The same for any groups. Returns the values that were encoded, x or `clean`; NULL if they may not be. */
+static const float *encode_special(const struct job *job, struct part *part, struct groups *groups,
+                                   const struct run *run, const float *x, size_t group_size, float *clean,
+                                   uint8_t *codes)
+{
+    size_t n = run->rows * run->pitch;
+    if (job->kernels->group_range(x, n, group_size, groups->min, groups->max)) {
         if (job->nonfinite == QZ_REFUSE) {
             part->nonfinite = 1;
-            return;
+            return NULL;
         }
         memcpy(clean, x, n * sizeof *x);
         x = clean;
@@ -632,23 +693,41 @@ static void encode_groups(const struct job *job, struct part *part, const struct
             clip_measure(&clip, clean + i, length);
             part->replaced += clip_apply(clean + i, length, clip_limit(&clip));
         }
-        job->kernels->group_range(x, n, group_size, groups.min, groups.max);
+        job->kernels->group_range(x, n, group_size, groups->min, groups->max);
     }
-    unsigned flags = fit(job, &groups);
+    unsigned flags = fit(job, groups);
     if (flags & QZ_FIT_TIE) {
-        break_ties(job, &groups, x, n);
-        flags |= fit(job, &groups);
+        break_ties(job, groups, x, n);
+        flags |= fit(job, groups);
     }
     if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
-        look_closer(job, part, &groups, tile);
-    struct span span = {tile->row, tile->col / job->group_size, tile->rows, groups.count / tile->rows};
+        look_closer(job, part, groups, run);
+    part->clipped += group_codes(job, groups, x, n, group_size, codes);
+    return x;
+}
+
+/* A run of whole groups with the values x. */
+static void encode_run(const struct job *job, struct part *part, const struct run *run, const float *x)
+{
+    struct groups groups;
+    size_t group_size = (size_t)job->group_size, n = run->rows * run->pitch, clipped;
+    groups.count = (size_t)divide_up(n, group_size);
+    groups.exact = 0;
+    uint8_t staged[QZ_TILE / 2];
+    uint8_t *codes = codes_buffer(job, run, staged);
+    float clean[QZ_TILE];
+    if (encode_plain(job, &groups, x, n, group_size, codes, &clipped))
+        part->clipped += clipped;
+    else if (!(x = encode_special(job, part, &groups, run, x, group_size, clean, codes)))
+        return;
+    struct span span = {run->row, run->col / job->group_size, run->rows, groups.count / run->rows};
     store_groups(job, &span, groups.scale, groups.zero);
-    encode_run(job, part, &groups, tile, x, group_size);
+    finish_codes(job, part, &groups, run, x, group_size, codes);
 }
 
 static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
-    float buffer[QZ_TILE];
+    float buffer[QZ_TILE], filled[QZ_TILE];
     struct qz_tile tile = {row, col, rows, (size_t)cols};
     ptrdiff_t stride;
     int overflow;
@@ -660,13 +739,23 @@ static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t
             part->nonfinite |= !qz_is_finite(buffer[i]) && qz_is_finite_f64(value);
         }
     }
-    if (lines_up(job, &tile, stride)) {
-        encode_groups(job, part, &tile, x);
+    struct run run = run_of(job, &tile);
+    /* Zeros that fill a group up change neither scale nor statistics, except where they would change an offset. */
+    if (!is_one_run(&run) || (run.pitch != run.cols && job->grid.zero == QZ_ZERO_OFFSET)) {
+        for (size_t r = 0; r < rows; r++) {
+            struct run single = single_row(&run, r);
+            encode_run(job, part, &single, x + (ptrdiff_t)r * stride);
+        }
         return;
     }
-    struct qz_tile single = {row, col, 1, tile.cols};
-    for (size_t r = 0; r < rows; r++, single.row++)
-        encode_groups(job, part, &single, x + (ptrdiff_t)r * stride);
+    if (rows > 1 && (run.pitch != run.cols || stride != (ptrdiff_t)run.pitch)) {
+        for (size_t r = 0; r < rows; r++) {
+            memcpy(filled + r * run.pitch, x + (ptrdiff_t)r * stride, run.cols * sizeof *x);
+            memset(filled + r * run.pitch + run.cols, 0, (run.pitch - run.cols) * sizeof *x);
+        }
+        x = filled;
+    }
+    encode_run(job, part, &run, x);
 }
 
 /* One or two groups too long for a tile, each in two passes over pieces. */
@@ -717,7 +806,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
                 groups.min[0] = 0.0f;
             flags |= fit(job, &groups);
         }
-        struct qz_tile whole = {row, start, 1, (size_t)(end - start)};
+        struct run whole = {row, start, 1, (size_t)(end - start), (size_t)(end - start)};
         if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
             look_closer(job, part, &groups, &whole);
         struct span span = {row, start / job->group_size, 1, 1};
@@ -732,7 +821,10 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
                 part->replaced += clip_apply(buffer, piece.cols, limit);
                 x = buffer;
             }
-            encode_run(job, part, &groups, &piece, x, piece.cols);
+            struct run run = run_of(job, &piece);
+            uint8_t staged[QZ_TILE / 2], *codes = codes_buffer(job, &run, staged);
+            part->clipped += group_codes(job, &groups, x, piece.cols, piece.cols, codes);
+            finish_codes(job, part, &groups, &run, x, piece.cols, codes);
         }
     }
 }
@@ -849,9 +941,11 @@ static void decode_step(struct job *job, struct part *part, const struct qz_tile
     float buffer[QZ_TILE], *direct = qz_tile_direct(job->matrix, tile);
     ptrdiff_t stride = direct ? (ptrdiff_t)job->matrix->row_stride : (ptrdiff_t)tile->cols;
     if (direct && job->stream) {
-        struct qz_tile single = {tile->row, tile->col, 1, tile->cols};
-        for (size_t r = 0; r < tile->rows; r++, single.row++)
+        struct run run = run_of(job, tile);
+        for (size_t r = 0; r < tile->rows; r++) {
+            struct run single = single_row(&run, r);
             decode_run(job, &single, buffer, direct + (ptrdiff_t)r * stride);
+        }
     } else {
         decode_rows(job, tile, direct ? direct : buffer, stride);
         if (!direct)
@@ -872,7 +966,7 @@ static qz_result locate_overflow(const struct job *job, qz_detail *detail)
     for (uint64_t r = 0; r < job->rows; r++)
         for (uint64_t c = 0; c < job->cols; c++) {
             float value;
-            decode_run(job, &(struct qz_tile){r, c, 1, 1}, &value, NULL);
+            decode_run(job, &(struct run){r, c, 1, 1, 1}, &value, NULL);
             if (fabsf(value) >= limit && qz_is_finite(value) && count++ == 0 && detail) {
                 detail->index = r * job->cols + c;
                 detail->value = (double)value;
@@ -926,7 +1020,7 @@ static void compare_step(struct job *job, struct part *part, const struct qz_til
             return;
         }
         float largest = larger(larger(-range[0], range[1]), larger(-other_range[0], other_range[1]));
-        struct qz_tile single = {tile->row + r, tile->col, 1, tile->cols};
+        struct run single = {tile->row + r, tile->col, 1, tile->cols, tile->cols};
         add_error(job, part, a, b, &single, largest);
     }
 }

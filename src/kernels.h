@@ -50,7 +50,7 @@ struct qz_fit {
 /* What fit noticed in at least one group; the caller looks closer. */
 enum {
     QZ_FIT_TIE = 1,  /* QZ_ABSMAX: max == -min != 0, so the order of the elements decides; min was taken */
-    QZ_FIT_TINY = 2, /* |scale| is below the least normal number of its type (0 included) */
+    QZ_FIT_TINY = 2, /* not all zeros, and |scale| is below the least normal number of its type (0 included) */
     QZ_FIT_HUGE = 4  /* |scale| > 2^120 or |offset| > 2^126, perhaps infinite */
 };
 

@@ -216,7 +216,7 @@ static unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, 
         int normal = fabsf(s) >= FLT_MIN && !beyond;
         scale[g] = s;
         inverse[g] = normal ? 1.0f / s : 0.0f;
-        if (fabsf(s) < least_normal(rule->scale_dtype))
+        if (fabsf(s) < least_normal(rule->scale_dtype) && (lo != 0 || hi != 0))
             flags |= QZ_FIT_TINY;
         if (beyond)
             flags |= QZ_FIT_HUGE;

@@ -170,7 +170,8 @@ INLINE void fit_vector(qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF
     *scale = s;
     *inverse = vf_select(vf_le(vf_set1(FLT_MIN), magnitude), vf_div(vf_set1(1.0f), s), none);
     *inverse = vf_select(beyond, none, *inverse);
-    *tiny = vm_or(*tiny, vf_lt(magnitude, vf_set1(dtype == QZ_F16 ? 0x1p-14f : FLT_MIN)));
+    VM some = vm_or(vf_ne(lo, none), vf_ne(hi, none)); /* not all zeros */
+    *tiny = vm_or(*tiny, vm_and(some, vf_lt(magnitude, vf_set1(dtype == QZ_F16 ? 0x1p-14f : FLT_MIN))));
     *huge = vm_or(*huge, beyond);
     if (kind == QZ_ZERO_UINT4) {
         VF z = vf_rint(vf_mul(vf_neg(lo), *inverse));

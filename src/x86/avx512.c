@@ -223,15 +223,15 @@ INLINE void group_lanes(const float *x, size_t group_size, VF *min, VF *max, VF 
 INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, VF *check)
 {
     VF low[4], high[4], check2 = vf_set1(0.0f);
-    for (size_t j = 0; j < 4; j++) {
-        VF l[4], h[4]; /* groups j, 4 + j, 8 + j, 12 + j */
-        for (size_t k = 0; k < 4; k++)
-            group_lanes(x + (4 * k + j) * group_size, group_size, &l[k], &h[k], k % 2 ? &check2 : check);
-        low[j] = min_quarters(min_halves(l[0], l[2]), min_halves(l[1], l[3]));
-        high[j] = max_quarters(max_halves(h[0], h[2]), max_halves(h[1], h[3]));
+    for (size_t k = 0; k < 4; k++) { /* in the order of memory, which prefetchers follow */
+        VF l[4], h[4];
+        for (size_t j = 0; j < 4; j++)
+            group_lanes(x + (4 * k + j) * group_size, group_size, &l[j], &h[j], j % 2 ? &check2 : check);
+        low[k] = min_pairs(min_lanes(l[0], l[1]), min_lanes(l[2], l[3]));
+        high[k] = max_pairs(max_lanes(h[0], h[1]), max_lanes(h[2], h[3]));
     }
-    *min = min_lanes(min_pairs(low[0], low[2]), min_pairs(low[1], low[3]));
-    *max = max_lanes(max_pairs(high[0], high[2]), max_pairs(high[1], high[3]));
+    *min = min_halves(min_quarters(low[0], low[1]), min_quarters(low[2], low[3]));
+    *max = max_halves(max_quarters(high[0], high[1]), max_quarters(high[2], high[3]));
     *check = vf_add(*check, check2);
 }
 
