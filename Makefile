@@ -21,7 +21,7 @@ help:
 demo:
 	@$(PYTHON) scripts/prepare.py build
 	@$(VENV) scripts/test.py --install
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV) examples/demo/demo.py
+	@$(VENV) examples/demo/demo.py
 
 test:
 	@$(PYTHON) scripts/prepare.py test
@@ -34,7 +34,10 @@ $(addprefix test-,$(TESTS)): test-%:
 bench:
 	@$(PYTHON) scripts/prepare.py build
 	@$(VENV) scripts/test.py --install
-	@$(VENV) bench/bench.py
+	@.venv/bin/cmake --log-level=WARNING -S . -B build/bench -DQUANTIZE_BUILD_TESTS=OFF > build/logs/bench.log
+	@.venv/bin/cmake --build build/bench --target bench >> build/logs/bench.log
+	@build/bench/bench/bench
+	@$(VENV) bench/peers.py
 
 docs:
 	@$(PYTHON) scripts/prepare.py build
