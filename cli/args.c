@@ -41,12 +41,14 @@ static const struct option {
     {"--axis", "N", SIGNED, PLACE(axis), NULL, 0, 0, "axis along which groups run, from the end if negative (-1)"},
     {"--method", "NAME", CHOICE, PLACE(method), methods, 0, 0, "how scales are found (default: the scheme's own)"},
     {"--scale-dtype", "TYPE", CHOICE, PLACE(scale_dtype), scale_dtypes, 0, 0, "type of scales (the scheme's own)"},
-    {"--nonfinite", "refuse|clip", CHOICE, PLACE(nonfinite), nonfinites, 0, 0, "what to do with NaN and infinity (refuse)"},
+    {"--nonfinite", "refuse|clip", CHOICE, PLACE(nonfinite), nonfinites, 0, 0,
+     "what to do with NaN and infinity (refuse)"},
     {"--dtype", "TYPE", CHOICE, PLACE(dtype), dtypes, 0, 0, "type of the decoded values (float32)"},
     {"--tensor", "NAME", TEXT, PLACE(tensor), NULL, 0, 0, "only this tensor"},
     {"--include", "GLOB", LIST, PLACE(include), NULL, 0, 0, "only tensors whose name matches; may be repeated"},
     {"--exclude", "GLOB", LIST, PLACE(exclude), NULL, 0, 0, "not tensors whose name matches; may be repeated"},
-    {"--min-sqnr", "DB", REAL, PLACE(min_sqnr), NULL, 0, 0, "exit with 1 if a tensor's ratio of signal to error is lower"},
+    {"--min-sqnr", "DB", REAL, PLACE(min_sqnr), NULL, 0, 0,
+     "exit with 1 if a tensor's ratio of signal to error is lower"},
     {"--stats", NULL, FLAG, PLACE(stats), NULL, 0, 0, "print the error of each tensor"},
     {"--dry-run", NULL, FLAG, PLACE(dry_run), NULL, 0, 0, "print what would be done and write nothing"},
     {"--check", NULL, FLAG, PLACE(check), NULL, 0, 0, "read all data: verify checksums and packed values"},
@@ -58,7 +60,8 @@ static const struct option {
     {"--max-header", "BYTES", BYTES, PLACE(max_header), NULL, 1, UINT64_MAX, "longest header of an array (10000)"},
     {"--max-ratio", "N", WHOLE, PLACE(max_ratio), NULL, 1, UINT64_MAX, "highest compression of a member (200)"},
     {"--max-bytes", "BYTES", BYTES, PLACE(max_bytes), NULL, 1, UINT64_MAX, "largest compressed member, expanded (1T)"},
-    {"--void2-as-bfloat16", NULL, FLAG, PLACE(void2_bfloat16), NULL, 0, 0, "take two-byte elements without type as bfloat16"},
+    {"--void2-as-bfloat16", NULL, FLAG, PLACE(void2_bfloat16), NULL, 0, 0,
+     "take two-byte elements without type as bfloat16"},
     {"--allow-trailing", NULL, FLAG, PLACE(allow_trailing), NULL, 0, 0, "ignore what follows the array of a .npy file"},
     {"--json", NULL, FLAG, PLACE(json), NULL, 0, 0, "results as JSON"},
     {"--quiet", NULL, FLAG, PLACE(quiet), NULL, 0, 0, "say nothing but errors"},
@@ -156,7 +159,10 @@ static int read_choice(const struct option *o, const char *value, int *place)
         texts[n++] = w->text;
     }
     for (size_t i = 0; i < n; i++)
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i == 0 ? "" : i + 1 == n ? " or " : ", ",
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
+                 i == 0       ? ""
+                 : i + 1 == n ? " or "
+                              : ", ",
                  texts[i]);
     const char *guess = nearest(value, texts, n);
     if (guess != NULL)
@@ -340,10 +346,10 @@ int parse_arguments(const command *c, int argc, char **argv, settings *s)
     }
     if (s->help || s->file_count >= c->least)
         return DONE;
-    return fail(USAGE, "%s is missing; usage: quantize %s %s",
-                c->least == 1      ? "a file"
-                : s->file_count == 0 ? "both files"
-                                     : "the second file",
+    return fail(USAGE, "%s missing; usage: quantize %s %s",
+                c->least == 1        ? "a file is"
+                : s->file_count == 0 ? "both files are"
+                                     : "the second file is",
                 c->name, c->files);
 }
 

@@ -169,8 +169,8 @@ static int prepare(stage *s, const settings *set)
     s->decoded = malloc(s->n * sizeof(float));
     s->codes = malloc(s->n);
     s->packed = malloc(s->n / 2);
-    s->group = (qz_packed){malloc(s->n / 2), malloc((size_t)groups * 4), malloc((size_t)groups * 4),
-                           (int64_t)s->n / 2, (int64_t)groups * 4, (int64_t)groups * 4};
+    s->group = (qz_packed){malloc(s->n / 2),  malloc((size_t)groups * 4), malloc((size_t)groups * 4),
+                           (int64_t)s->n / 2, (int64_t)groups * 4,        (int64_t)groups * 4};
     if (s->values == NULL || s->decoded == NULL || s->codes == NULL || s->packed == NULL || s->group.codes == NULL ||
         s->group.scales == NULL || s->group.zeros == NULL)
         return fail_memory();

@@ -182,7 +182,11 @@ qz_file_result write_block(qz_writer *writer, size_t tensor, const grid *g, cons
 qz_matrix block_matrix(const block *b, uint64_t outer, void *buffer, qz_dtype dtype)
 {
     char *data = (char *)buffer + outer * b->buffer_stride[OUTER] * qz_dtype_size(dtype);
-    return (qz_matrix){data, dtype, b->count[INNER], b->count[COLUMN], (int64_t)b->buffer_stride[INNER],
+    return (qz_matrix){data,
+                       dtype,
+                       b->count[INNER],
+                       b->count[COLUMN],
+                       (int64_t)b->buffer_stride[INNER],
                        (int64_t)b->buffer_stride[COLUMN]};
 }
 
@@ -304,14 +308,18 @@ int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint
     shape_text(tensor->rank, index, at, 200);
     switch (result) {
     case QZ_ERROR_NONFINITE:
-        return fail(REFUSED, "tensor '%s' holds NaN or infinity, first at %s, %" PRIu64 " in all; --nonfinite clip "
-                             "makes NaN 0 and infinity the largest magnitude of its group", name, at, detail->count);
+        return fail(REFUSED,
+                    "tensor '%s' holds NaN or infinity, first at %s, %" PRIu64 " in all; --nonfinite clip "
+                    "makes NaN 0 and infinity the largest magnitude of its group",
+                    name, at, detail->count);
     case QZ_ERROR_RANGE:
         return fail(REFUSED, "tensor '%s': the value %g at %s does not fit; %" PRIu64 " such in this part", name,
                     detail->value, at, detail->count);
     case QZ_ERROR_SCALE:
-        return fail(REFUSED, "tensor '%s': the scale or offset %g of the group at %s does not fit its type; use "
-                             "--scale-dtype float32 or bfloat16", name, detail->value, at);
+        return fail(REFUSED,
+                    "tensor '%s': the scale or offset %g of the group at %s does not fit its type; use "
+                    "--scale-dtype float32 or bfloat16",
+                    name, detail->value, at);
     case QZ_ERROR_PACKED:
         return fail(MALFORMED, "tensor '%s': the packed data breaks its format in the group at %s", name, at);
     case QZ_ERROR_SIZE:

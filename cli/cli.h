@@ -30,16 +30,7 @@
 #include <quantize_file.h>
 
 /* Exit codes; docs/cli.md explains them. An interrupted run exits with 128 + the signal's number. */
-enum {
-    DONE = 0,
-    DIFFERENT = 1,
-    USAGE = 2,
-    MALFORMED = 3,
-    REFUSED = 4,
-    IO_ERROR = 5,
-    LIMIT = 6,
-    INTERNAL = 7
-};
+enum { DONE = 0, DIFFERENT = 1, USAGE = 2, MALFORMED = 3, REFUSED = 4, IO_ERROR = 5, LIMIT = 6, INTERNAL = 7 };
 
 /* ---- args.c -------------------------------------------------------------------------------------------- */
 

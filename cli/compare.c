@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct pair { /* two tensors of one name */
+typedef struct pair {  /* two tensors of one name */
     const item *a, *b; /* NULL where there is none */
     qz_tensor tensor;  /* of a (of b if there is no a): name and shape */
     unsigned axis;
@@ -120,9 +120,11 @@ static int compare_floats(comparer *c, pair *p, side *a, side *b)
     p->axis = b->item->packed ? b->packed.axis : a->item->packed ? a->packed.axis : p->tensor.rank - 1;
     if (a->item->packed && b->item->packed && a->packed.axis != b->packed.axis) {
         char name[NAME_TEXT];
-        return fail(USAGE, "tensor '%s' is quantized along axis %u in one file and along axis %u in the other; decode "
-                           "one of them first", qz_escape(p->tensor.name, p->tensor.name_length, name, sizeof name),
-                    a->packed.axis, b->packed.axis);
+        return fail(USAGE,
+                    "tensor '%s' is quantized along axis %u in one file and along axis %u in the other; decode "
+                    "one of them first",
+                    qz_escape(p->tensor.name, p->tensor.name_length, name, sizeof name), a->packed.axis,
+                    b->packed.axis);
     }
     grid g;
     block_plan plan;

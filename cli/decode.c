@@ -22,7 +22,7 @@ static int choose_items(decoder *d)
     const settings *s = d->s;
     size_t length = strlen(s->files[1]);
     int single = length >= 4 && strcmp(s->files[1] + length - 4, ".npy") == 0;
-    d->items = calloc(d->in.count + 1, sizeof *d->items);
+    d->items = calloc(d->in.count + 1, sizeof(void *));
     d->indices = calloc(d->in.count + 1, sizeof *d->indices);
     if (d->items == NULL || d->indices == NULL)
         return fail_memory();
@@ -69,8 +69,12 @@ static int decode_block(decoder *d, const qz_packed_tensor *p, const qz_tensor *
     if (qz_scheme_sizes(&p->scheme, 1, cols, &sizes) != QZ_OK)
         return fail(INTERNAL, "a block has no size");
     int together = inner == b->rows_apart;
-    qz_packed packed = {memory->codes, memory->scales, memory->zeros, (int64_t)sizes.code_bytes,
-                        (int64_t)sizes.scale_bytes, (int64_t)sizes.zero_bytes};
+    qz_packed packed = {memory->codes,
+                        memory->scales,
+                        memory->zeros,
+                        (int64_t)sizes.code_bytes,
+                        (int64_t)sizes.scale_bytes,
+                        (int64_t)sizes.zero_bytes};
     if (together && qz_packed_read(d->in.file, p, b->row, b->count[OUTER] * inner, b->first[COLUMN], cols, &packed,
                                    &error) != QZ_FILE_OK)
         return fail_file(&error);

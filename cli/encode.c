@@ -11,7 +11,7 @@ typedef struct job { /* one tensor of the input */
     int encoded;
     unsigned axis;
     qz_sizes sizes;
-    size_t index;            /* of a copied tensor in the output */
+    size_t index;             /* of a copied tensor in the output */
     qz_packed_tensor *packed; /* of an encoded one */
     qz_stats stats;
 } job;
@@ -137,7 +137,7 @@ static int copy(encoder *e, const job *j)
     return code;
 }
 
-typedef struct refusal { /* NaN or infinity: found all over the tensor before it is reported */
+typedef struct refusal {   /* NaN or infinity: found all over the tensor before it is reported */
     uint64_t first, count; /* flat index in the tensor */
     uint64_t row, col;
 } refusal;
@@ -169,8 +169,12 @@ static int encode_block(encoder *e, job *j, const qz_tensor *t, const block *b, 
     int want_stats = s->stats || s->json;
     qz_file_error error = QZ_FILE_ERROR_INIT;
     uint64_t inner = b->count[INNER];
-    qz_packed packed = {memory->codes, memory->scales, memory->zeros, (int64_t)sizes.code_bytes,
-                        (int64_t)sizes.scale_bytes, (int64_t)sizes.zero_bytes};
+    qz_packed packed = {memory->codes,
+                        memory->scales,
+                        memory->zeros,
+                        (int64_t)sizes.code_bytes,
+                        (int64_t)sizes.scale_bytes,
+                        (int64_t)sizes.zero_bytes};
     /* Rows of several outer indices are one piece of the output if none is missing between them. */
     int together = inner == b->rows_apart;
     for (uint64_t o = 0; o < b->count[OUTER]; o++) {
@@ -346,7 +350,7 @@ static void print_plan(const encoder *e)
 
 static void print_stats(const encoder *e)
 {
-    static const char *const titles[] = {"name",    "SQNR dB", "RMSE",   "largest error", "at",
+    static const char *const titles[] = {"name",    "SQNR dB", "RMSE",      "largest error", "at",
                                          "clipped", "zeroed",  "subnormal", "replaced"};
     table t;
     table_begin(&t, "lrrrlrrrr", titles);

@@ -40,7 +40,12 @@ void json_end(void)
 /* The length of the well-formed UTF-8 character at text[0], or 0. */
 static size_t utf8_length(const unsigned char *text, size_t left)
 {
-    size_t n = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
+    size_t n = text[0] < 0x80   ? 1
+               : text[0] < 0xc2 ? 0
+               : text[0] < 0xe0 ? 2
+               : text[0] < 0xf0 ? 3
+               : text[0] < 0xf5 ? 4
+                                : 0;
     if (n == 0 || n > left)
         return 0;
     for (size_t i = 1; i < n; i++)

@@ -11,14 +11,16 @@
 
 static const command commands[] = {
     {"info", "[FILE]", 0, 1, " --check" INPUT_OPTIONS COMMON, "what a file holds, or what this program can do",
-     "Lists the tensors of a .npy or .npz file: type, shape, scheme, bytes and bits per value. Without a file: version,\n"
+     "Lists the tensors of a .npy or .npz file: type, shape, scheme, bytes and bits per value. Without a file: "
+     "version,\n"
      "kernel sets, CPUs and schemes.",
      run_info},
     {"encode", "IN OUT.npz", 2, 2,
      " --scheme --group-size --axis --method --scale-dtype --nonfinite --include --exclude --stats --dry-run"
      " --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "floats to 4 bits",
-     "Quantizes the float tensors of IN (.npy or .npz) and writes OUT.npz. Other tensors, scalars, those that --include\n"
+     "Quantizes the float tensors of IN (.npy or .npz) and writes OUT.npz. Other tensors, scalars, those that "
+     "--include\n"
      "and --exclude leave out and those that are quantized already are copied.",
      run_encode},
     {"decode", "IN.npz OUT", 2, 2, " --dtype --tensor --threads --force --no-fsync" INPUT_OPTIONS COMMON,
@@ -32,7 +34,8 @@ static const command commands[] = {
      "original. Exits with 1 if a tensor is missing, has another shape, if integers differ, or below --min-sqnr.",
      run_compare},
     {"bench", "", 0, 0, " --size --seconds --threads" COMMON, "speed of this machine",
-     "Measures each operation against copying, reading and writing memory in the same run. GB/s count the bytes of the\n"
+     "Measures each operation against copying, reading and writing memory in the same run. GB/s count the bytes of "
+     "the\n"
      "float32 values (pack and unpack: of the codes).",
      run_bench},
 };
@@ -126,8 +129,10 @@ static int check_kernels(void)
     for (size_t i = 0; (name = qz_kernels_at(i, &supported)) != NULL; i++)
         if (supported)
             snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", list[0] != '\0' ? ", " : "", name);
-    return fail(USAGE, "the environment variable QUANTIZE_KERNELS names kernels that are unknown or that this CPU lacks; "
-                       "unset it, or use one of: %s", list);
+    return fail(USAGE,
+                "the environment variable QUANTIZE_KERNELS names kernels that are unknown or that this CPU lacks; "
+                "unset it, or use one of: %s",
+                list);
 }
 
 static int run_command(const command *c, int argc, char **argv)

@@ -59,8 +59,8 @@ int fail(int code, const char *format, ...)
 int fail_file(const qz_file_error *error)
 {
     static const int codes[] = {
-        [QZ_FILE_OK] = INTERNAL,   [QZ_FILE_ARGUMENT] = USAGE, [QZ_FILE_FORMAT] = MALFORMED, [QZ_FILE_LIMIT] = LIMIT,
-        [QZ_FILE_IO] = IO_ERROR,   [QZ_FILE_EXISTS] = REFUSED, [QZ_FILE_MEMORY] = LIMIT,     [QZ_FILE_MISSING] = USAGE,
+        [QZ_FILE_OK] = INTERNAL, [QZ_FILE_ARGUMENT] = USAGE, [QZ_FILE_FORMAT] = MALFORMED, [QZ_FILE_LIMIT] = LIMIT,
+        [QZ_FILE_IO] = IO_ERROR, [QZ_FILE_EXISTS] = REFUSED, [QZ_FILE_MEMORY] = LIMIT,     [QZ_FILE_MISSING] = USAGE,
     };
     size_t code = (size_t)error->code;
     return fail(code < sizeof codes / sizeof codes[0] ? codes[code] : INTERNAL, "%s", error->message);
@@ -167,8 +167,11 @@ const char *bytes_text(double bytes)
     size_t unit = 0;
     while (bytes >= 999.5 && unit + 1 < sizeof units / sizeof units[0])
         bytes /= 1000, unit++;
-    snprintf(out, sizeof ring[0], "%.*f %s", unit == 0 || bytes >= 99.95 ? 0 : bytes >= 9.995 ? 1 : 2, bytes,
-             units[unit]);
+    snprintf(out, sizeof ring[0], "%.*f %s",
+             unit == 0 || bytes >= 99.95 ? 0
+             : bytes >= 9.995            ? 1
+                                         : 2,
+             bytes, units[unit]);
     return out;
 }
 

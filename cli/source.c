@@ -85,8 +85,11 @@ int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_t
         if (qz_packed_find(s->file, i->name, i->name_length, packed, &error) != QZ_FILE_OK)
             return fail_file(&error);
         uint64_t count = packed->rows * packed->cols;
-        *tensor = (qz_tensor){.element = QZ_ELEMENT_F32, .rank = packed->rank, .shape = packed->shape,
-                              .count = count, .bytes = packed->sizes.total_bytes};
+        *tensor = (qz_tensor){.element = QZ_ELEMENT_F32,
+                              .rank = packed->rank,
+                              .shape = packed->shape,
+                              .count = count,
+                              .bytes = packed->sizes.total_bytes};
     }
     tensor->name = i->name;
     tensor->name_length = i->name_length;

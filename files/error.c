@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field,
-                       uint64_t offset, const char *format, ...)
+qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field, uint64_t offset,
+                       const char *format, ...)
 {
     if (error == NULL)
         return code;

@@ -17,11 +17,11 @@ static const struct {
     unsigned bytes;
     const char *name;
 } elements[] = {
-    {QZ_ELEMENT_F32, 4, "float32"}, {QZ_ELEMENT_F64, 8, "float64"},   {QZ_ELEMENT_F16, 2, "float16"},
+    {QZ_ELEMENT_F32, 4, "float32"},   {QZ_ELEMENT_F64, 8, "float64"}, {QZ_ELEMENT_F16, 2, "float16"},
     {QZ_ELEMENT_BF16, 2, "bfloat16"}, {QZ_ELEMENT_I8, 1, "int8"},     {QZ_ELEMENT_I16, 2, "int16"},
-    {QZ_ELEMENT_I32, 4, "int32"},   {QZ_ELEMENT_I64, 8, "int64"},     {QZ_ELEMENT_U8, 1, "uint8"},
-    {QZ_ELEMENT_U16, 2, "uint16"},  {QZ_ELEMENT_U32, 4, "uint32"},    {QZ_ELEMENT_U64, 8, "uint64"},
-    {QZ_ELEMENT_BOOL, 1, "bool"},   {QZ_ELEMENT_RAW, 1, "raw"},
+    {QZ_ELEMENT_I32, 4, "int32"},     {QZ_ELEMENT_I64, 8, "int64"},   {QZ_ELEMENT_U8, 1, "uint8"},
+    {QZ_ELEMENT_U16, 2, "uint16"},    {QZ_ELEMENT_U32, 4, "uint32"},  {QZ_ELEMENT_U64, 8, "uint64"},
+    {QZ_ELEMENT_BOOL, 1, "bool"},     {QZ_ELEMENT_RAW, 1, "raw"},
 };
 
 size_t qz_element_size(qz_element element)
@@ -129,12 +129,13 @@ void qz_close(qz_file *file)
     free(file);
 }
 
-qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header,
-                           uint64_t offset, qz_file_error *error)
+qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header, uint64_t offset,
+                           qz_file_error *error)
 {
     if (file->count == file->capacity) {
         size_t wider = file->capacity == 0 ? 16 : file->capacity * 2;
-        qz_entry *entries = wider <= SIZE_MAX / sizeof *entries ? realloc(file->entries, wider * sizeof *entries) : NULL;
+        qz_entry *entries =
+            wider <= SIZE_MAX / sizeof *entries ? realloc(file->entries, wider * sizeof *entries) : NULL;
         if (entries == NULL)
             return qz_fail_memory(error, file->input.label);
         file->entries = entries;
@@ -144,11 +145,10 @@ qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const
     if (shape == NULL)
         return qz_fail_memory(error, file->input.label);
     memcpy(shape, header->shape, header->rank * sizeof *shape);
-    file->entries[file->count++] =
-        (qz_entry){{name, length, header->element, header->rank, header->column_major, shape, header->count,
-                    header->bytes},
-                   offset,
-                   header->swap};
+    file->entries[file->count++] = (qz_entry){
+        {name, length, header->element, header->rank, header->column_major, shape, header->count, header->bytes},
+        offset,
+        header->swap};
     return QZ_FILE_OK;
 }
 

@@ -46,8 +46,8 @@
 
 /* Fills *error (if there is one) with "label: field at byte offset: ...", without the parts that are NULL or
  * QZ_NO_OFFSET, and returns `code`. Texts must be printable already. */
-qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field,
-                       uint64_t offset, const char *format, ...) QZ_PRINTF(6, 7);
+qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field, uint64_t offset,
+                       const char *format, ...) QZ_PRINTF(6, 7);
 
 /* The same for a system call that failed: "label: cannot ACTION: reason". Uses errno. */
 qz_file_result qz_fail_errno(qz_file_error *error, const char *label, const char *action);
@@ -114,10 +114,10 @@ int qz_pwrite_all(int fd, const void *src, size_t bytes, uint64_t offset);
 
 typedef struct qz_output {
     int fd;
-    int folder;     /* the target folder */
-    char *base;     /* the last part of the path */
-    char *label;    /* the path, escaped */
-    char temp[48];  /* name of the temporary file; empty while it has none */
+    int folder;    /* the target folder */
+    char *base;    /* the last part of the path */
+    char *label;   /* the path, escaped */
+    char temp[48]; /* name of the temporary file; empty while it has none */
     int replace, no_fsync;
 } qz_output;
 
@@ -128,8 +128,8 @@ void qz_output_abort(qz_output *output);
 
 /* ---- npy_header.c -------------------------------------------------------------------------------------- */
 
-#define QZ_NPY_MAGIC_BYTES  10    /* of version 1; versions 2 and 3 have two more */
-#define QZ_NPY_HEADER_WRITE 2048  /* no header that we write is longer: 64 sizes of 20 digits and 200 bytes more */
+#define QZ_NPY_MAGIC_BYTES  10   /* of version 1; versions 2 and 3 have two more */
+#define QZ_NPY_HEADER_WRITE 2048 /* no header that we write is longer: 64 sizes of 20 digits and 200 bytes more */
 
 typedef struct qz_npy_header {
     qz_element element;
@@ -188,18 +188,18 @@ struct qz_file {
 };
 
 /* Adds a tensor; the name must be in the arena, the shape is copied. The name is not yet entered in file->names. */
-qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header,
-                           uint64_t offset, qz_file_error *error);
+qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header, uint64_t offset,
+                           qz_file_error *error);
 
 typedef struct qz_slot { /* a tensor that is being written */
     qz_tensor tensor;
-    uint64_t start;   /* of what the container puts before the data */
-    uint64_t offset;  /* of the data */
-    uint64_t next;    /* elements written in order */
-    uint64_t written; /* elements written */
+    uint64_t start;          /* of what the container puts before the data */
+    uint64_t offset;         /* of the data */
+    uint64_t next;           /* elements written in order */
+    uint64_t written;        /* elements written */
     uint32_t crc_start, crc; /* container's own: of what stands before the data, and of all so far */
-    int disordered;   /* the checksum is not that of the data */
-    void *preset;     /* data given with the declaration, or NULL */
+    int disordered;          /* the checksum is not that of the data */
+    void *preset;            /* data given with the declaration, or NULL */
 } qz_slot;
 
 struct qz_writer {

@@ -61,8 +61,8 @@ void qz_arena_free(qz_arena *arena)
 
 /* ---- map ---- */
 
-/* SipHash-1-3 (Aumasson and Bernstein, 2012; the variant with fewer rounds): without the key, nobody can construct names
- * that meet in one slot, so that a hostile file cannot make the map slow. */
+/* SipHash-1-3 (Aumasson and Bernstein, 2012; the variant with fewer rounds): without the key, nobody can construct
+ * names that meet in one slot, so that a hostile file cannot make the map slow. */
 static uint64_t sip_hash(const uint64_t key[2], const char *text, size_t length)
 {
     uint64_t v0 = key[0] ^ UINT64_C(0x736f6d6570736575), v1 = key[1] ^ UINT64_C(0x646f72616e646f6d);
@@ -107,7 +107,8 @@ static qz_name_slot *slot_of(const qz_names *names, const char *name, size_t len
 
 static int grow(qz_names *names)
 {
-    qz_names wider = {NULL, names->capacity == 0 ? 64 : names->capacity * 2, names->used, {names->key[0], names->key[1]}};
+    qz_names wider = {
+        NULL, names->capacity == 0 ? 64 : names->capacity * 2, names->used, {names->key[0], names->key[1]}};
     if (names->capacity == 0 && getentropy(wider.key, sizeof wider.key) != 0)
         wider.key[0] = (uint64_t)(uintptr_t)names; /* better than nothing */
     wider.slots = calloc(wider.capacity, sizeof *wider.slots);

@@ -21,8 +21,8 @@ static qz_file_result open_npy(qz_file *file, qz_file_error *error)
 {
     qz_npy_header header;
     const char *label = file->input.label;
-    qz_file_result result = qz_npy_parse(&header, file->input.size, &file->options, from_file, &file->input, label,
-                                         "header", 0, error);
+    qz_file_result result =
+        qz_npy_parse(&header, file->input.size, &file->options, from_file, &file->input, label, "header", 0, error);
     if (result != QZ_FILE_OK)
         return result;
     uint64_t end = header.length + header.bytes;
@@ -48,8 +48,7 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
 {
     char header[QZ_NPY_HEADER_WRITE];
     if (writer->count != 1)
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
-                       "a .npy file needs a tensor");
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "a .npy file needs a tensor");
     qz_slot *slot = &writer->slots[0];
     slot->offset = qz_npy_format(&slot->tensor, header);
     if (!qz_pwrite_all(writer->output.fd, header, (size_t)slot->offset, 0))

@@ -3,8 +3,8 @@
  *
  *     \x93NUMPY  major minor  length  {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }  padding \n
  *
- * The text is a Python literal. NumPy evaluates it; this file reads exactly the dictionaries that can describe an array,
- * once each key, without recursion, and refuses all else.
+ * The text is a Python literal. NumPy evaluates it; this file reads exactly the dictionaries that can describe an
+ * array, once each key, without recursion, and refuses all else.
  */
 #include "internal.h"
 
@@ -50,9 +50,9 @@ static const struct {
     char code[3]; /* without the byte order */
     qz_element element;
 } types[] = {
-    {"f2", QZ_ELEMENT_F16}, {"f4", QZ_ELEMENT_F32}, {"f8", QZ_ELEMENT_F64}, {"i1", QZ_ELEMENT_I8},
-    {"i2", QZ_ELEMENT_I16}, {"i4", QZ_ELEMENT_I32}, {"i8", QZ_ELEMENT_I64}, {"u1", QZ_ELEMENT_U8},
-    {"u2", QZ_ELEMENT_U16}, {"u4", QZ_ELEMENT_U32}, {"u8", QZ_ELEMENT_U64}, {"b1", QZ_ELEMENT_BOOL},
+    {"f2", QZ_ELEMENT_F16},  {"f4", QZ_ELEMENT_F32}, {"f8", QZ_ELEMENT_F64}, {"i1", QZ_ELEMENT_I8},
+    {"i2", QZ_ELEMENT_I16},  {"i4", QZ_ELEMENT_I32}, {"i8", QZ_ELEMENT_I64}, {"u1", QZ_ELEMENT_U8},
+    {"u2", QZ_ELEMENT_U16},  {"u4", QZ_ELEMENT_U32}, {"u8", QZ_ELEMENT_U64}, {"b1", QZ_ELEMENT_BOOL},
     {"V2", QZ_ELEMENT_BF16},
 };
 
@@ -179,8 +179,9 @@ static qz_file_result take_type(parser *p, const qz_open_options *options, qz_np
             size_t bytes = qz_element_size(types[i].element);
             if (types[i].element == QZ_ELEMENT_BF16) {
                 if (!options->void2_bfloat16)
-                    return refuse(p, start, "has two-byte elements of no type (V2); if they are bfloat16, say so with "
-                                            "--void2-as-bfloat16");
+                    return refuse(p, start,
+                                  "has two-byte elements of no type (V2); if they are bfloat16, say so with "
+                                  "--void2-as-bfloat16");
                 /* '|' is what ml_dtypes writes, in the order of its machine; all those are little-endian. */
                 header->swap = (text[0] == '>') != qz_big_endian();
             } else if (text[0] == '|' && bytes > 1) {
@@ -209,7 +210,7 @@ static qz_file_result parse_dictionary(parser *p, const qz_open_options *options
         size_t length;
         if (!comma || !take_string(p, &key, &length))
             return refuse(p, p->at, "the header is not a plain dictionary");
-        unsigned which = length == 5 && memcmp(key, "descr", 5) == 0            ? DESCR
+        unsigned which = length == 5 && memcmp(key, "descr", 5) == 0             ? DESCR
                          : length == 13 && memcmp(key, "fortran_order", 13) == 0 ? ORDER
                          : length == 5 && memcmp(key, "shape", 5) == 0           ? SHAPE
                                                                                  : 0;

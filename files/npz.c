@@ -540,8 +540,14 @@ static qz_file_result add_member(opener *o, const uint8_t *h, uint64_t left, uin
     *used = ZIP_CENTRAL_BYTES + name_length + extra_length + comment_length;
     if (*used > left)
         return refuse(o, "directory", at, "a member's header reaches beyond the directory");
-    record r = {(const char *)h + ZIP_CENTRAL_BYTES, name_length,     get16(h + 8),   get16(h + 10), get32(h + 16),
-                get32(h + 20),                       get32(h + 24), get32(h + 42)};
+    record r = {(const char *)h + ZIP_CENTRAL_BYTES,
+                name_length,
+                get16(h + 8),
+                get16(h + 10),
+                get32(h + 16),
+                get32(h + 20),
+                get32(h + 24),
+                get32(h + 42)};
     uint64_t *wide[3];
     size_t wide_count = 0;
     if (r.bytes == ZIP_MAX32)

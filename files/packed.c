@@ -64,8 +64,8 @@ static qz_element scale_element(qz_dtype dtype)
 static qz_tensor expected(const qz_packed_tensor *p, int part, uint64_t shape[QZ_MAX_RANK])
 {
     qz_tensor t = {.rank = p->rank, .shape = shape};
-    uint64_t last = part == CODES    ? p->sizes.code_bytes
-                    : part == SCALES ? p->sizes.row_groups
+    uint64_t last = part == CODES                     ? p->sizes.code_bytes
+                    : part == SCALES                  ? p->sizes.row_groups
                     : p->scheme.zero == QZ_ZERO_UINT4 ? p->sizes.zero_bytes
                                                       : p->sizes.row_groups;
     t.element = part == CODES || (part == ZEROS && p->scheme.zero == QZ_ZERO_UINT4)
@@ -150,8 +150,8 @@ qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_lengt
     const qz_tensor *header = qz_tensor_at(file, packed->header);
     uint64_t count = header->count;
     snprintf(field, sizeof field, "'%s.int4'", shown);
-    qz_file_result result = qz_read(file, packed->header, 0, count < FIXED + QZ_MAX_RANK ? count : FIXED + QZ_MAX_RANK,
-                                    numbers, error);
+    qz_file_result result =
+        qz_read(file, packed->header, 0, count < FIXED + QZ_MAX_RANK ? count : FIXED + QZ_MAX_RANK, numbers, error);
     if (result != QZ_FILE_OK)
         return result;
     if (count != 0 && numbers[0] != VERSION)
@@ -172,8 +172,7 @@ qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_lengt
                                                     : part == SCALES ? packed->scales
                                                                      : packed->zeros);
         if (found->element != wanted.element || found->rank != wanted.rank ||
-            (found->column_major && found->rank > 1) ||
-            memcmp(found->shape, shape, wanted.rank * sizeof shape[0]) != 0)
+            (found->column_major && found->rank > 1) || memcmp(found->shape, shape, wanted.rank * sizeof shape[0]) != 0)
             return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET,
                            "'%s%s' does not have the type, order or shape that belongs to it", shown, suffixes[part]);
     }
@@ -213,8 +212,8 @@ static int strips_of(const qz_packed_tensor *p, uint64_t row, uint64_t rows, uin
     if (p->scheme.zero == QZ_ZERO_OFFSET)
         out[2] = (strip){p->zeros, g0, groups, p->sizes.row_groups, scale_bytes, data->zeros, data->zero_stride};
     else
-        out[2] = (strip){p->zeros, g0 / 2, groups / 2 + groups % 2, p->sizes.zero_bytes, 1, data->zeros,
-                         data->zero_stride};
+        out[2] =
+            (strip){p->zeros, g0 / 2, groups / 2 + groups % 2, p->sizes.zero_bytes, 1, data->zeros, data->zero_stride};
     return 3;
 }
 
@@ -249,8 +248,8 @@ static qz_file_result move_block(qz_file *file, qz_writer *writer, const qz_pack
     return result;
 }
 
-qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
-                              uint64_t col, uint64_t cols, const qz_packed *dst, qz_file_error *error)
+qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows, uint64_t col,
+                              uint64_t cols, const qz_packed *dst, qz_file_error *error)
 {
     return move_block(file, NULL, packed, row, rows, col, cols, dst, error);
 }

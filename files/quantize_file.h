@@ -65,7 +65,10 @@ typedef struct qz_file_error {
     char message[672]; /* "file: field at byte N: what is wrong; remedy", without a line end */
 } qz_file_error;
 
-#define QZ_FILE_ERROR_INIT { sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "" }
+#define QZ_FILE_ERROR_INIT                                                                                             \
+    {                                                                                                                  \
+        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, ""                                                            \
+    }
 
 /*
  * Writes `length` bytes of `text` to `out` (at most out_size - 1 characters and a NUL) so that they are safe to
@@ -131,7 +134,10 @@ typedef struct qz_open_options {
     int allow_trailing;  /* not 0: bytes after the array of an .npy file are ignored. Refused otherwise */
 } qz_open_options;
 
-#define QZ_OPEN_OPTIONS_INIT { sizeof(qz_open_options), 10000, 200, (uint64_t)1 << 40, 0, 0 }
+#define QZ_OPEN_OPTIONS_INIT                                                                                           \
+    {                                                                                                                  \
+        sizeof(qz_open_options), 10000, 200, (uint64_t)1 << 40, 0, 0                                                   \
+    }
 
 /*
  * Opens a file and reads its headers. The content decides what kind it is; an extension that speaks of another known
@@ -194,7 +200,10 @@ typedef struct qz_create_options {
     size_t input_count;
 } qz_create_options;
 
-#define QZ_CREATE_OPTIONS_INIT { sizeof(qz_create_options), 0, 0, NULL, 0 }
+#define QZ_CREATE_OPTIONS_INIT                                                                                         \
+    {                                                                                                                  \
+        sizeof(qz_create_options), 0, 0, NULL, 0                                                                       \
+    }
 
 /* Begins a file. The extension of the path decides the kind. A symbolic link is not followed: it is refused. On
  * QZ_FILE_OK *writer is to be released with qz_commit() or qz_abort(); otherwise it is NULL. */

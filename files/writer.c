@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created,
-                         qz_file_error *error)
+qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created, qz_file_error *error)
 {
     *created = NULL;
     const qz_container_type *container = qz_container_for_output(path);
@@ -59,8 +58,8 @@ qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *in
     if (memchr(tensor->name, '\0', tensor->name_length) != NULL)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a name cannot hold the character 0");
     if (writer->container->max_tensors != 0 && writer->count == writer->container->max_tensors)
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET,
-                       "a .%s file holds one tensor; write a .npz", writer->container->name);
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a .%s file holds one tensor; write a .npz",
+                       writer->container->name);
     qz_slot slot = {.tensor = *tensor};
     if (tensor->rank > QZ_MAX_RANK || qz_element_size(tensor->element) == 0 ||
         !qz_shape_count(tensor->rank, tensor->shape, qz_element_size(tensor->element), &slot.tensor.count,

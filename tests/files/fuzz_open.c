@@ -4,8 +4,8 @@
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined -DQZ_LIBFUZZER -Iinclude -Ifiles tests/files/fuzz_open.c
  *           files/[a-z]*.c src/[a-z]*.c src/x86/[a-z]*.c src/arm/[a-z]*.c -lz -lm -pthread -o fuzz && ./fuzz corpus
  *
- * Without QZ_LIBFUZZER it is a plain program that does the same once with each file named on its command line: to look at
- * what the fuzzer found, or to let another fuzzer drive it.
+ * Without QZ_LIBFUZZER it is a plain program that does the same once with each file named on its command line: to look
+ * at what the fuzzer found, or to let another fuzzer drive it.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -40,8 +40,12 @@ static void read_all(qz_file *file)
             continue;
         char *memory = malloc((size_t)p.sizes.total_bytes + 1);
         float *values = malloc((size_t)(p.rows * p.cols) * sizeof *values + 1);
-        qz_packed packed = {memory, memory + p.rows * p.sizes.code_bytes, NULL, (int64_t)p.sizes.code_bytes,
-                            (int64_t)p.sizes.scale_bytes, (int64_t)p.sizes.zero_bytes};
+        qz_packed packed = {memory,
+                            memory + p.rows * p.sizes.code_bytes,
+                            NULL,
+                            (int64_t)p.sizes.code_bytes,
+                            (int64_t)p.sizes.scale_bytes,
+                            (int64_t)p.sizes.zero_bytes};
         if (p.sizes.zero_bytes != 0)
             packed.zeros = memory + p.rows * (p.sizes.code_bytes + p.sizes.scale_bytes);
         qz_matrix m = {values, QZ_F32, p.rows, p.cols, (int64_t)p.cols, 1};

@@ -74,8 +74,10 @@ static inline void add(bytes *b, const void *data, size_t n)
 {
     if (b->n + n > b->room || b->data == NULL) {
         b->room = 2 * (b->n + n) + 64;
-        b->data = realloc(b->data, b->room);
-        assert_non_null(b->data);
+        uint8_t *wider = realloc(b->data, b->room);
+        if (wider == NULL)
+            abort();
+        b->data = wider;
     }
     if (n != 0)
         memcpy(b->data + b->n, data, n);

@@ -16,37 +16,37 @@ static void good_headers(void **state)
     (void)state;
     static const struct {
         const char *text;
-        int version;
         size_t bytes;
+        int version;
         qz_element element;
         unsigned rank;
         int column_major;
     } cases_[] = {
-        {"{" F4 "'shape': (2, 3), }", 1, 24, QZ_ELEMENT_F32, 2, 0},
-        {"{" F4 "'shape': (2, 3), }", 2, 24, QZ_ELEMENT_F32, 2, 0},
-        {"{" F4 "'shape': (2, 3), }", 3, 24, QZ_ELEMENT_F32, 2, 0},
-        {"{" F4 "'shape': (2, 3)}", 1, 24, QZ_ELEMENT_F32, 2, 0},
-        {"{" F4 "'shape': (2L, 3L)}", 1, 24, QZ_ELEMENT_F32, 2, 0},
-        {"{" F4 "'shape': (6,)}", 1, 24, QZ_ELEMENT_F32, 1, 0},
-        {"{" F4 "'shape': ( 6 , )}", 1, 24, QZ_ELEMENT_F32, 1, 0},
-        {"{" F4 "'shape': (2, 3,)}", 1, 24, QZ_ELEMENT_F32, 2, 0},
-        {"{" F4 "'shape': ()}", 1, 4, QZ_ELEMENT_F32, 0, 0},
-        {"{" F4 "'shape': (0,)}", 1, 0, QZ_ELEMENT_F32, 1, 0},
-        {"{" F4 "'shape': (5, 0, 7)}", 1, 0, QZ_ELEMENT_F32, 3, 0},
-        {"{'shape':(2,3),'descr':'<f4','fortran_order':True}", 1, 24, QZ_ELEMENT_F32, 2, 1},
-        {"{\"descr\": \"<f4\", u'fortran_order': False, 'shape': (6,)}", 1, 24, QZ_ELEMENT_F32, 1, 0},
-        {"{'descr': '>f4', 'fortran_order': False, 'shape': (6,)}", 1, 24, QZ_ELEMENT_F32, 1, 0},
-        {"{'descr': '<f8', 'fortran_order': False, 'shape': (3,)}", 1, 24, QZ_ELEMENT_F64, 1, 0},
-        {"{'descr': '<f2', 'fortran_order': False, 'shape': (3,)}", 1, 6, QZ_ELEMENT_F16, 1, 0},
-        {"{'descr': '|i1', 'fortran_order': False, 'shape': (3,)}", 1, 3, QZ_ELEMENT_I8, 1, 0},
-        {"{'descr': '<i2', 'fortran_order': False, 'shape': (3,)}", 1, 6, QZ_ELEMENT_I16, 1, 0},
-        {"{'descr': '<i4', 'fortran_order': False, 'shape': (3,)}", 1, 12, QZ_ELEMENT_I32, 1, 0},
-        {"{'descr': '<i8', 'fortran_order': False, 'shape': (3,)}", 1, 24, QZ_ELEMENT_I64, 1, 0},
-        {"{'descr': '|u1', 'fortran_order': False, 'shape': (3,)}", 1, 3, QZ_ELEMENT_U8, 1, 0},
-        {"{'descr': '>u2', 'fortran_order': False, 'shape': (3,)}", 1, 6, QZ_ELEMENT_U16, 1, 0},
-        {"{'descr': '<u4', 'fortran_order': False, 'shape': (3,)}", 1, 12, QZ_ELEMENT_U32, 1, 0},
-        {"{'descr': '<u8', 'fortran_order': False, 'shape': (3,)}", 1, 24, QZ_ELEMENT_U64, 1, 0},
-        {"{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}", 1, 3, QZ_ELEMENT_BOOL, 1, 0},
+        {"{" F4 "'shape': (2, 3), }", 24, 1, QZ_ELEMENT_F32, 2, 0},
+        {"{" F4 "'shape': (2, 3), }", 24, 2, QZ_ELEMENT_F32, 2, 0},
+        {"{" F4 "'shape': (2, 3), }", 24, 3, QZ_ELEMENT_F32, 2, 0},
+        {"{" F4 "'shape': (2, 3)}", 24, 1, QZ_ELEMENT_F32, 2, 0},
+        {"{" F4 "'shape': (2L, 3L)}", 24, 1, QZ_ELEMENT_F32, 2, 0},
+        {"{" F4 "'shape': (6,)}", 24, 1, QZ_ELEMENT_F32, 1, 0},
+        {"{" F4 "'shape': ( 6 , )}", 24, 1, QZ_ELEMENT_F32, 1, 0},
+        {"{" F4 "'shape': (2, 3,)}", 24, 1, QZ_ELEMENT_F32, 2, 0},
+        {"{" F4 "'shape': ()}", 4, 1, QZ_ELEMENT_F32, 0, 0},
+        {"{" F4 "'shape': (0,)}", 0, 1, QZ_ELEMENT_F32, 1, 0},
+        {"{" F4 "'shape': (5, 0, 7)}", 0, 1, QZ_ELEMENT_F32, 3, 0},
+        {"{'shape':(2,3),'descr':'<f4','fortran_order':True}", 24, 1, QZ_ELEMENT_F32, 2, 1},
+        {"{\"descr\": \"<f4\", u'fortran_order': False, 'shape': (6,)}", 24, 1, QZ_ELEMENT_F32, 1, 0},
+        {"{'descr': '>f4', 'fortran_order': False, 'shape': (6,)}", 24, 1, QZ_ELEMENT_F32, 1, 0},
+        {"{'descr': '<f8', 'fortran_order': False, 'shape': (3,)}", 24, 1, QZ_ELEMENT_F64, 1, 0},
+        {"{'descr': '<f2', 'fortran_order': False, 'shape': (3,)}", 6, 1, QZ_ELEMENT_F16, 1, 0},
+        {"{'descr': '|i1', 'fortran_order': False, 'shape': (3,)}", 3, 1, QZ_ELEMENT_I8, 1, 0},
+        {"{'descr': '<i2', 'fortran_order': False, 'shape': (3,)}", 6, 1, QZ_ELEMENT_I16, 1, 0},
+        {"{'descr': '<i4', 'fortran_order': False, 'shape': (3,)}", 12, 1, QZ_ELEMENT_I32, 1, 0},
+        {"{'descr': '<i8', 'fortran_order': False, 'shape': (3,)}", 24, 1, QZ_ELEMENT_I64, 1, 0},
+        {"{'descr': '|u1', 'fortran_order': False, 'shape': (3,)}", 3, 1, QZ_ELEMENT_U8, 1, 0},
+        {"{'descr': '>u2', 'fortran_order': False, 'shape': (3,)}", 6, 1, QZ_ELEMENT_U16, 1, 0},
+        {"{'descr': '<u4', 'fortran_order': False, 'shape': (3,)}", 12, 1, QZ_ELEMENT_U32, 1, 0},
+        {"{'descr': '<u8', 'fortran_order': False, 'shape': (3,)}", 24, 1, QZ_ELEMENT_U64, 1, 0},
+        {"{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}", 3, 1, QZ_ELEMENT_BOOL, 1, 0},
     };
     for (size_t i = 0; i < sizeof cases_ / sizeof cases_[0]; i++) {
         bytes b = npy_bytes(cases_[i].version, cases_[i].text, cases_[i].bytes);
@@ -460,9 +460,9 @@ int main(void)
 {
     start_program("test_npy");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_headers), cmocka_unit_test(bad_headers),   cmocka_unit_test(many_axes),
+        cmocka_unit_test(good_headers), cmocka_unit_test(bad_headers),      cmocka_unit_test(many_axes),
         cmocka_unit_test(beginnings),   cmocka_unit_test(limits_and_flags), cmocka_unit_test(every_prefix),
-        cmocka_unit_test(every_bit),    cmocka_unit_test(not_regular),   cmocka_unit_test(changing_files),
+        cmocka_unit_test(every_bit),    cmocka_unit_test(not_regular),      cmocka_unit_test(changing_files),
         cmocka_unit_test(ranges),       cmocka_unit_test(escapes),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

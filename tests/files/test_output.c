@@ -316,7 +316,8 @@ static void killed(void **state)
         qz_tensor t = {.name = "x", .name_length = 1, .element = QZ_ELEMENT_F32, .rank = 1, .shape = &shape};
         size_t index;
         if (qz_create(path_of("a.npz"), NULL, &writer, NULL) == QZ_FILE_OK &&
-            qz_declare(writer, &t, &index, NULL) == QZ_FILE_OK && qz_write(writer, index, 0, 6, values, NULL) == QZ_FILE_OK)
+            qz_declare(writer, &t, &index, NULL) == QZ_FILE_OK &&
+            qz_write(writer, index, 0, 6, values, NULL) == QZ_FILE_OK)
             raise(SIGKILL);
         _exit(1);
     }
@@ -399,9 +400,15 @@ int main(void)
 {
     start_program("test_output");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(replace_or_not), cmocka_unit_test(targets_that_are_refused), cmocka_unit_test(inputs),
-        cmocka_unit_test(nothing_is_left), cmocka_unit_test(wrong_declarations),      cmocka_unit_test(orders),
-        cmocka_unit_test(leftovers),       cmocka_unit_test(killed),                  cmocka_unit_test(no_space),
+        cmocka_unit_test(replace_or_not),
+        cmocka_unit_test(targets_that_are_refused),
+        cmocka_unit_test(inputs),
+        cmocka_unit_test(nothing_is_left),
+        cmocka_unit_test(wrong_declarations),
+        cmocka_unit_test(orders),
+        cmocka_unit_test(leftovers),
+        cmocka_unit_test(killed),
+        cmocka_unit_test(no_space),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -1,5 +1,6 @@
 /*
- * test_packed.c - quantized tensors in .npz: what is written is read back, in any blocks; inconsistent parts are refused
+ * test_packed.c - quantized tensors in .npz: what is written is read back, in any blocks; inconsistent parts are
+ * refused
  */
 #include "support.h"
 
@@ -12,9 +13,12 @@ static plain new_plain(const qz_scheme *scheme, uint64_t rows, uint64_t cols)
 {
     plain p = {.sizes = {.size = sizeof p.sizes}};
     assert_int_equal(qz_scheme_sizes(scheme, rows, cols, &p.sizes), QZ_OK);
-    p.packed = (qz_packed){calloc(1, rows * p.sizes.code_bytes + 1), calloc(1, rows * p.sizes.scale_bytes + 1),
+    p.packed = (qz_packed){calloc(1, rows * p.sizes.code_bytes + 1),
+                           calloc(1, rows * p.sizes.scale_bytes + 1),
                            p.sizes.zero_bytes != 0 ? calloc(1, rows * p.sizes.zero_bytes + 1) : NULL,
-                           (int64_t)p.sizes.code_bytes, (int64_t)p.sizes.scale_bytes, (int64_t)p.sizes.zero_bytes};
+                           (int64_t)p.sizes.code_bytes,
+                           (int64_t)p.sizes.scale_bytes,
+                           (int64_t)p.sizes.zero_bytes};
     return p;
 }
 
@@ -34,8 +38,8 @@ static qz_packed part_of(const plain *p, const qz_scheme *scheme, uint64_t row, 
     part.codes = (char *)part.codes + row * p->sizes.code_bytes + col / 2;
     part.scales = (char *)part.scales + row * p->sizes.scale_bytes + group * each;
     if (part.zeros != NULL)
-        part.zeros = (char *)part.zeros + row * p->sizes.zero_bytes +
-                     (scheme->zero == QZ_ZERO_UINT4 ? group / 2 : group * each);
+        part.zeros =
+            (char *)part.zeros + row * p->sizes.zero_bytes + (scheme->zero == QZ_ZERO_UINT4 ? group / 2 : group * each);
     return part;
 }
 
@@ -152,8 +156,12 @@ static void write_members(const member *members, size_t count, const int64_t *nu
     options.replace = 1;
     assert_int_equal(qz_create(path_of("p.npz"), &options, &writer, &error), QZ_FILE_OK);
     for (size_t i = 0; i < count; i++) {
-        qz_tensor t = {.name = members[i].name, .name_length = strlen(members[i].name), .element = members[i].element,
-                       .rank = members[i].rank, .shape = members[i].shape, .column_major = members[i].column_major};
+        qz_tensor t = {.name = members[i].name,
+                       .name_length = strlen(members[i].name),
+                       .element = members[i].element,
+                       .rank = members[i].rank,
+                       .shape = members[i].shape,
+                       .column_major = members[i].column_major};
         if (qz_declare(writer, &t, NULL, &error) != QZ_FILE_OK)
             fail_msg("%s\n", error.message);
     }
@@ -194,13 +202,33 @@ static void wrong_numbers(void **state)
         int64_t value;
         const char *words;
     } cases_[] = {
-        {0, 2, "version 2"},        {0, 0, "version 0"},        {0, -1, "version -1"},  {1, 0, "unknown kind"},
-        {1, 3, "unknown kind"},     {1, QZ_UINT4, "unknown kind"}, {2, 0, "unknown type"}, {2, QZ_F64, "unknown type"},
-        {2, QZ_F32, "'w.scales' does not have"}, {2, QZ_BF16, "'w.scales' does not have"}, {3, 7, "unknown kind"},
-        {3, QZ_ZERO_UINT4, "unknown kind"}, {4, 0, "group size"}, {4, -2, "group size"}, {4, INT64_MIN, "group size"},
-        {4, 2, "'w.scales' does not have"}, {4, -1, "'w.scales' does not have"}, {5, -1, "an axis"}, {5, 2, "an axis"},
-        {5, INT64_MAX, "an axis"},  {5, 0, "'w.codes' does not have"}, {6, -2, "negative"}, {6, 3, "'w.codes' does not have"},
-        {6, INT64_MAX, "too large"}, {7, INT64_MAX, "too large"}, {7, 10, "'w.codes' does not have"}, {7, 0, "'w.codes'"},
+        {0, 2, "version 2"},
+        {0, 0, "version 0"},
+        {0, -1, "version -1"},
+        {1, 0, "unknown kind"},
+        {1, 3, "unknown kind"},
+        {1, QZ_UINT4, "unknown kind"},
+        {2, 0, "unknown type"},
+        {2, QZ_F64, "unknown type"},
+        {2, QZ_F32, "'w.scales' does not have"},
+        {2, QZ_BF16, "'w.scales' does not have"},
+        {3, 7, "unknown kind"},
+        {3, QZ_ZERO_UINT4, "unknown kind"},
+        {4, 0, "group size"},
+        {4, -2, "group size"},
+        {4, INT64_MIN, "group size"},
+        {4, 2, "'w.scales' does not have"},
+        {4, -1, "'w.scales' does not have"},
+        {5, -1, "an axis"},
+        {5, 2, "an axis"},
+        {5, INT64_MAX, "an axis"},
+        {5, 0, "'w.codes' does not have"},
+        {6, -2, "negative"},
+        {6, 3, "'w.codes' does not have"},
+        {6, INT64_MAX, "too large"},
+        {7, INT64_MAX, "too large"},
+        {7, 10, "'w.codes' does not have"},
+        {7, 0, "'w.codes'"},
     };
     write_members(good, 4, good_numbers);
     assert_int_equal(find("w", message), QZ_FILE_OK);
@@ -222,25 +250,25 @@ static void wrong_parts(void **state)
     char message[672];
     const struct {
         int place;
-        member instead;
         qz_file_result result;
+        member instead;
     } cases_[] = {
-        {0, {"w.int4", QZ_ELEMENT_I64, 1, {6}, 0}, QZ_FILE_FORMAT},
-        {0, {"w.int4", QZ_ELEMENT_I64, 1, {7}, 0}, QZ_FILE_FORMAT},
-        {0, {"w.int4", QZ_ELEMENT_I64, 1, {1}, 0}, QZ_FILE_FORMAT},
-        {0, {"w.int4", QZ_ELEMENT_I64, 1, {0}, 0}, QZ_FILE_FORMAT},
-        {0, {"w.int4", QZ_ELEMENT_I64, 2, {2, 4}, 0}, QZ_FILE_MISSING}, /* something else that has this name */
-        {0, {"w.int4", QZ_ELEMENT_U64, 1, {8}, 0}, QZ_FILE_MISSING},
-        {0, {"W.int4", QZ_ELEMENT_I64, 1, {8}, 0}, QZ_FILE_MISSING},
-        {1, {"w.codes", QZ_ELEMENT_I8, 2, {2, 4}, 0}, QZ_FILE_FORMAT},
-        {1, {"w.codes", QZ_ELEMENT_U8, 2, {2, 4}, 1}, QZ_FILE_FORMAT},
-        {1, {"w.codes", QZ_ELEMENT_U8, 1, {8}, 0}, QZ_FILE_FORMAT},
-        {1, {"w.codes", QZ_ELEMENT_U8, 2, {2, 5}, 0}, QZ_FILE_FORMAT},
-        {1, {"w.code", QZ_ELEMENT_U8, 2, {2, 4}, 0}, QZ_FILE_MISSING},
-        {2, {"w.scales", QZ_ELEMENT_F32, 2, {2, 2}, 0}, QZ_FILE_FORMAT},
-        {2, {"w.scales", QZ_ELEMENT_F16, 2, {2, 1}, 0}, QZ_FILE_FORMAT},
-        {2, {"w.scale", QZ_ELEMENT_F16, 2, {2, 2}, 0}, QZ_FILE_MISSING},
-        {3, {"w.zeros", QZ_ELEMENT_U8, 2, {2, 1}, 0}, QZ_FILE_FORMAT},
+        {0, QZ_FILE_FORMAT, {"w.int4", QZ_ELEMENT_I64, 1, {6}, 0}},
+        {0, QZ_FILE_FORMAT, {"w.int4", QZ_ELEMENT_I64, 1, {7}, 0}},
+        {0, QZ_FILE_FORMAT, {"w.int4", QZ_ELEMENT_I64, 1, {1}, 0}},
+        {0, QZ_FILE_FORMAT, {"w.int4", QZ_ELEMENT_I64, 1, {0}, 0}},
+        {0, QZ_FILE_MISSING, {"w.int4", QZ_ELEMENT_I64, 2, {2, 4}, 0}}, /* something else that has this name */
+        {0, QZ_FILE_MISSING, {"w.int4", QZ_ELEMENT_U64, 1, {8}, 0}},
+        {0, QZ_FILE_MISSING, {"W.int4", QZ_ELEMENT_I64, 1, {8}, 0}},
+        {1, QZ_FILE_FORMAT, {"w.codes", QZ_ELEMENT_I8, 2, {2, 4}, 0}},
+        {1, QZ_FILE_FORMAT, {"w.codes", QZ_ELEMENT_U8, 2, {2, 4}, 1}},
+        {1, QZ_FILE_FORMAT, {"w.codes", QZ_ELEMENT_U8, 1, {8}, 0}},
+        {1, QZ_FILE_FORMAT, {"w.codes", QZ_ELEMENT_U8, 2, {2, 5}, 0}},
+        {1, QZ_FILE_MISSING, {"w.code", QZ_ELEMENT_U8, 2, {2, 4}, 0}},
+        {2, QZ_FILE_FORMAT, {"w.scales", QZ_ELEMENT_F32, 2, {2, 2}, 0}},
+        {2, QZ_FILE_FORMAT, {"w.scales", QZ_ELEMENT_F16, 2, {2, 1}, 0}},
+        {2, QZ_FILE_MISSING, {"w.scale", QZ_ELEMENT_F16, 2, {2, 2}, 0}},
+        {3, QZ_FILE_FORMAT, {"w.zeros", QZ_ELEMENT_U8, 2, {2, 1}, 0}},
     };
     for (size_t i = 0; i < sizeof cases_ / sizeof cases_[0]; i++) {
         member members[4];
