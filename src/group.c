@@ -19,7 +19,7 @@
 enum {
     TILE_GROUPS = 512,     /* groups in a tile, a bound for the arrays of scales */
     LONG_GROUP = QZ_TILE / 2, /* groups longer than this are worked on in pieces */
-    SUBTILE = 4096,           /* elements whose range, scales and codes are found in turn */
+    PANEL_COLS = 64,          /* wanted in a tile of a transposed matrix */
     SLICE_LEAST = 1 << 15     /* elements worth a slice of their own */
 };
 
@@ -45,7 +45,7 @@ struct job {
     int want_stats, stream;
 
     uint64_t rows, cols, group_size, row_groups;
-    size_t tile_rows;
+    size_t tile_rows, run_rows;      /* a tile's rows are worked on run_rows at a time */
     uint64_t tile_cols;              /* may be more than QZ_TILE when groups are long */
     uint64_t tiles_down, tiles_across;
     size_t slices;
@@ -75,21 +75,20 @@ static void set_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t
     if (rows == 0 || cols == 0)
         return;
     job->row_groups = divide_up(cols, job->group_size);
-    job->tile_rows = 1;
+    job->tile_rows = job->run_rows = 1;
     if (job->group_size > LONG_GROUP) {
         job->tile_cols = 2 * job->group_size;
     } else {
-        /* A transposed tile wants several rows: those are what lies side by side in memory. */
-        size_t wanted = transposed ? QZ_TILE / 32 : QZ_TILE;
-        uint64_t pairs = least(wanted / (2 * job->group_size), TILE_GROUPS / 2);
+        uint64_t pairs = least((transposed ? PANEL_COLS : QZ_TILE) / (2 * job->group_size), TILE_GROUPS / 2);
         job->tile_cols = 2 * job->group_size * (pairs ? pairs : 1);
     }
     if (job->tile_cols > cols)
         job->tile_cols = cols;
     if (job->group_size <= LONG_GROUP && (transposed || job->tile_cols == cols)) {
         uint64_t groups = divide_up(job->tile_cols, job->group_size);
-        job->tile_rows = least(rows, least(QZ_TILE / (groups * job->group_size), TILE_GROUPS / groups));
-        job->tile_rows = job->tile_rows ? job->tile_rows : 1;
+        job->run_rows = least(QZ_TILE / (groups * job->group_size), TILE_GROUPS / groups);
+        job->run_rows = job->run_rows ? job->run_rows : 1;
+        job->tile_rows = least(rows, transposed ? QZ_PANEL / job->tile_cols : job->run_rows);
     }
     job->tiles_down = divide_up(rows, job->tile_rows);
     job->tiles_across = divide_up(cols, job->tile_cols);
@@ -279,9 +278,13 @@ static void load_groups(const struct job *job, const struct span *span, float *s
     if (job->grid.zero == QZ_ZERO_OFFSET)
         load_scales(job, zeros_at(job, span->row), job->packed->zero_stride, span, zero);
     if (job->grid.zero == QZ_ZERO_UINT4)
-        for (size_t r = 0; r < span->rows; r++)
-            for (size_t i = 0; i < span->count; i++)
-                *zero++ = (float)code_at((const uint8_t *)zeros_at(job, span->row + r), span->group + i);
+        for (size_t r = 0; r < span->rows; r++, zero += span->count) {
+            const uint8_t *zeros = (const uint8_t *)zeros_at(job, span->row + r) + span->group / 2;
+            for (size_t i = span->group % 2; i < span->count; i += 2)
+                zero[i] = (float)(zeros[(span->group % 2 + i) / 2] & 15);
+            for (size_t i = 1 - span->group % 2; i < span->count; i += 2)
+                zero[i] = (float)(zeros[(span->group % 2 + i) / 2] >> 4);
+        }
 }
 
 /* The reverse. A span that starts at an odd group keeps the neighbour's half of the byte they share. */
@@ -373,7 +376,7 @@ static void decode_run(const struct job *job, const struct run *run, float *dst,
     }
 }
 
-/* Decodes any tile to rows of `stride`. */
+/* Decodes rows of a tile, run_rows at most, to rows of `stride`. */
 static void decode_rows(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride)
 {
     struct run run = run_of(job, tile);
@@ -389,6 +392,15 @@ static void decode_rows(const struct job *job, const struct qz_tile *tile, float
         decode_run(job, &run, values, NULL);
         for (size_t r = 0; r < run.rows; r++)
             memcpy(dst + (ptrdiff_t)r * stride, values + r * run.pitch, run.cols * sizeof *dst);
+    }
+}
+
+/* Decodes any tile to rows of `stride`. */
+static void decode_to(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride)
+{
+    for (size_t r = 0; r < tile->rows; r += job->run_rows) {
+        struct qz_tile some = {tile->row + r, tile->col, least(job->run_rows, tile->rows - r), tile->cols};
+        decode_rows(job, &some, dst + (ptrdiff_t)r * stride, stride);
     }
 }
 
@@ -654,24 +666,15 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
         add_error(job, part, x, decoded, run, largest);
 }
 
-/* Fits and encodes the groups of a tile as if nothing about them were special; returns 0 if something is. A few groups at
- * a time: memory is read without a pause only if no pass over the tile keeps it waiting. */
+/* Fits and encodes groups as if nothing about them were special; returns 0 if something is. */
 static int encode_plain(const struct job *job, struct groups *groups, const float *x, size_t n, size_t group_size,
                         uint8_t *codes, size_t *clipped)
 {
-    size_t pairs = SUBTILE / (2 * group_size), step = 2 * group_size * (pairs ? pairs : 1);
-    unsigned special = 0;
-    *clipped = 0;
-    for (size_t i = 0, g = 0; i < n && !special; i += step, g = i / group_size) {
-        size_t count = n - i < step ? n - i : step;
-        special |= (unsigned)job->kernels->group_range(x + i, count, group_size, groups->min + g, groups->max + g);
-        special |= job->kernels->fit(&job->rule, (size_t)divide_up(count, group_size), groups->min + g, groups->max + g,
-                                     groups->scale + g, groups->inverse + g, groups->zero + g);
-        *clipped += special ? 0
-                            : job->kernels->group_codes(x + i, count, group_size, &job->grid, groups->inverse + g,
-                                                        groups->zero + g, codes + i / 2);
-    }
-    return !special;
+    if (job->kernels->group_range(x, n, group_size, groups->min, groups->max) || fit(job, groups))
+        return 0;
+    *clipped =
+        job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
+    return 1;
 }
 
 /* The same for any groups. Returns the values that were encoded, x or `clean`; NULL if they may not be. */
@@ -725,9 +728,33 @@ static void encode_run(const struct job *job, struct part *part, const struct ru
     finish_codes(job, part, &groups, run, x, group_size, codes);
 }
 
+/* Encodes rows of a tile that were loaded to x, rows `stride` apart. */
+static void encode_rows(const struct job *job, struct part *part, const struct qz_tile *tile, const float *x,
+                        ptrdiff_t stride)
+{
+    struct run run = run_of(job, tile);
+    /* Zeros that fill a group up change neither scale nor statistics, except where they would change an offset. */
+    if (!is_one_run(&run) || (run.pitch != run.cols && job->grid.zero == QZ_ZERO_OFFSET)) {
+        for (size_t r = 0; r < run.rows; r++) {
+            struct run single = single_row(&run, r);
+            encode_run(job, part, &single, x + (ptrdiff_t)r * stride);
+        }
+        return;
+    }
+    float filled[QZ_TILE];
+    if (run.rows > 1 && (run.pitch != run.cols || stride != (ptrdiff_t)run.pitch)) {
+        for (size_t r = 0; r < run.rows; r++) {
+            memcpy(filled + r * run.pitch, x + (ptrdiff_t)r * stride, run.cols * sizeof *x);
+            memset(filled + r * run.pitch + run.cols, 0, (run.pitch - run.cols) * sizeof *x);
+        }
+        x = filled;
+    }
+    encode_run(job, part, &run, x);
+}
+
 static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
-    float buffer[QZ_TILE], filled[QZ_TILE];
+    float buffer[QZ_PANEL];
     struct qz_tile tile = {row, col, rows, (size_t)cols};
     ptrdiff_t stride;
     int overflow;
@@ -739,23 +766,10 @@ static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t
             part->nonfinite |= !qz_is_finite(buffer[i]) && qz_is_finite_f64(value);
         }
     }
-    struct run run = run_of(job, &tile);
-    /* Zeros that fill a group up change neither scale nor statistics, except where they would change an offset. */
-    if (!is_one_run(&run) || (run.pitch != run.cols && job->grid.zero == QZ_ZERO_OFFSET)) {
-        for (size_t r = 0; r < rows; r++) {
-            struct run single = single_row(&run, r);
-            encode_run(job, part, &single, x + (ptrdiff_t)r * stride);
-        }
-        return;
+    for (size_t r = 0; r < rows; r += job->run_rows) {
+        struct qz_tile some = {row + r, col, least(job->run_rows, rows - r), tile.cols};
+        encode_rows(job, part, &some, x + (ptrdiff_t)r * stride, stride);
     }
-    if (rows > 1 && (run.pitch != run.cols || stride != (ptrdiff_t)run.pitch)) {
-        for (size_t r = 0; r < rows; r++) {
-            memcpy(filled + r * run.pitch, x + (ptrdiff_t)r * stride, run.cols * sizeof *x);
-            memset(filled + r * run.pitch + run.cols, 0, (run.pitch - run.cols) * sizeof *x);
-        }
-        x = filled;
-    }
-    encode_run(job, part, &run, x);
 }
 
 /* One or two groups too long for a tile, each in two passes over pieces. */
@@ -938,7 +952,7 @@ static void each_run(struct job *job, struct part *part, uint64_t row, size_t ro
 
 static void decode_step(struct job *job, struct part *part, const struct qz_tile *tile)
 {
-    float buffer[QZ_TILE], *direct = qz_tile_direct(job->matrix, tile);
+    float buffer[QZ_PANEL], *direct = qz_tile_direct(job->matrix, tile);
     ptrdiff_t stride = direct ? (ptrdiff_t)job->matrix->row_stride : (ptrdiff_t)tile->cols;
     if (direct && job->stream) {
         struct run run = run_of(job, tile);
@@ -947,7 +961,7 @@ static void decode_step(struct job *job, struct part *part, const struct qz_tile
             decode_run(job, &single, buffer, direct + (ptrdiff_t)r * stride);
         }
     } else {
-        decode_rows(job, tile, direct ? direct : buffer, stride);
+        decode_to(job, tile, direct ? direct : buffer, stride);
         if (!direct)
             part->overflow |= qz_tile_store(job->kernels, job->matrix, tile, buffer, job->stream);
     }
@@ -1003,7 +1017,7 @@ qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const qz_matr
 
 static void compare_step(struct job *job, struct part *part, const struct qz_tile *tile)
 {
-    float buffer[QZ_TILE], other_buffer[QZ_TILE];
+    float buffer[QZ_PANEL], other_buffer[QZ_PANEL];
     ptrdiff_t stride, other_stride = (ptrdiff_t)tile->cols;
     int overflow, other_overflow = 0;
     const float *x = qz_tile_load(job->kernels, job->matrix, tile, buffer, &stride, &overflow);
@@ -1011,7 +1025,7 @@ static void compare_step(struct job *job, struct part *part, const struct qz_til
     if (job->other)
         y = qz_tile_load(job->kernels, job->other, tile, other_buffer, &other_stride, &other_overflow);
     else
-        decode_rows(job, tile, other_buffer, other_stride);
+        decode_to(job, tile, other_buffer, other_stride);
     for (size_t r = 0; r < tile->rows; r++) {
         const float *a = x + (ptrdiff_t)r * stride, *b = y + (ptrdiff_t)r * other_stride;
         float range[2], other_range[2];

@@ -542,8 +542,8 @@ static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows
                              ptrdiff_t dst_stride)
 {
     size_t whole_rows = rows - rows % LANES, whole_cols = cols - cols % LANES;
-    for (size_t r = 0; r < whole_rows; r += LANES)
-        for (size_t c = 0; c < whole_cols; c += LANES)
+    for (size_t c = 0; c < whole_cols; c += LANES) /* a few lines of the source, each for a long way */
+        for (size_t r = 0; r < whole_rows; r += LANES)
             transpose_block(src + (ptrdiff_t)c * src_stride + (ptrdiff_t)r, src_stride,
                             dst + (ptrdiff_t)r * dst_stride + (ptrdiff_t)c, dst_stride);
     for (size_t r = 0; r < rows; r++)

@@ -127,7 +127,7 @@ const float *qz_tile_load(const struct qz_kernels *kernels, const qz_matrix *mat
         if (matrix->dtype == QZ_F32) {
             kernels->transpose(first, (ptrdiff_t)matrix->col_stride, tile->rows, tile->cols, buffer, *stride);
         } else {
-            float lines[QZ_TILE];
+            float lines[QZ_PANEL];
             for (size_t c = 0; c < tile->cols; c++)
                 *overflow |= load_run(kernels, qz_matrix_at(matrix, tile->row, tile->col + c), matrix->dtype,
                                       tile->rows, lines + c * tile->rows);
@@ -166,15 +166,19 @@ int qz_tile_store(const struct qz_kernels *kernels, const qz_matrix *matrix, con
             }
         }
     } else if (qz_matrix_is_transposed(matrix)) {
-        if (matrix->dtype == QZ_F32) {
+        if (matrix->dtype == QZ_F32 && !stream) {
             kernels->transpose(values, (ptrdiff_t)tile->cols, tile->cols, tile->rows,
                                qz_matrix_at(matrix, tile->row, tile->col), (ptrdiff_t)matrix->col_stride);
         } else {
-            float lines[QZ_TILE];
+            float lines[QZ_PANEL];
             kernels->transpose(values, (ptrdiff_t)tile->cols, tile->cols, tile->rows, lines, (ptrdiff_t)tile->rows);
-            for (size_t c = 0; c < tile->cols; c++)
-                overflow |= store_run(kernels, lines + c * tile->rows, tile->rows, matrix->dtype,
-                                      qz_matrix_at(matrix, tile->row, tile->col + c));
+            for (size_t c = 0; c < tile->cols; c++) {
+                void *to = qz_matrix_at(matrix, tile->row, tile->col + c);
+                if (stream && matrix->dtype == QZ_F32)
+                    kernels->stream(to, lines + c * tile->rows, tile->rows * sizeof *lines);
+                else
+                    overflow |= store_run(kernels, lines + c * tile->rows, tile->rows, matrix->dtype, to);
+            }
         }
     } else {
         for (size_t r = 0; r < tile->rows; r++)
