@@ -142,16 +142,22 @@ void table_print(table *t)
         if (width > widths[i % t->columns])
             widths[i % t->columns] = width;
     }
-    for (size_t i = 0; i < t->count; i++) {
-        size_t column = i % t->columns;
-        int last = column + 1 == t->columns;
-        if (t->align[column] == 'r')
-            printf("%*s", widths[column], t->cells[i]);
-        else
-            printf("%-*s", last ? 0 : widths[column], t->cells[i]);
-        fputs(last ? "\n" : "  ", stdout);
-        free(t->cells[i]);
+    for (size_t row = 0; row < t->count; row += t->columns) {
+        char **cells = t->cells + row;
+        size_t used = t->columns; /* no blanks at the end of a line */
+        while (used > 1 && cells[used - 1][0] == '\0')
+            used--;
+        for (size_t column = 0; column < used; column++) {
+            int last = column + 1 == used;
+            if (t->align[column] == 'r')
+                printf("%*s", widths[column], cells[column]);
+            else
+                printf("%-*s", last ? 0 : widths[column], cells[column]);
+            fputs(last ? "\n" : "  ", stdout);
+        }
     }
+    for (size_t i = 0; i < t->count; i++)
+        free(t->cells[i]);
     free(t->cells);
     *t = (table){0};
 }
