@@ -19,7 +19,7 @@
 enum {
     TILE_GROUPS = 512,     /* groups in a tile, a bound for the arrays of scales */
     LONG_GROUP = QZ_TILE / 2, /* groups longer than this are worked on in pieces */
-    PANEL_COLS = 64,          /* wanted in a tile of a transposed matrix */
+    PANEL_COLS = 128,         /* wanted in a tile of a transposed matrix */
     SLICE_LEAST = 1 << 15     /* elements worth a slice of their own */
 };
 
@@ -218,17 +218,37 @@ static char *zeros_at(const struct job *job, uint64_t row)
     return (char *)job->packed->zeros + (int64_t)row * job->packed->zero_stride;
 }
 
+/* memcpy for a few bytes, many times: without a call, by pieces that may overlap. */
+static inline void copy_few(void *dst, const void *src, size_t n)
+{
+    char *to = dst;
+    const char *from = src;
+    if (n >= 16) {
+        for (size_t i = 0; i + 16 < n; i += 16)
+            memcpy(to + i, from + i, 16);
+        memcpy(to + n - 16, from + n - 16, 16);
+    } else if (n >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + n / 8 * 4, from + n / 8 * 4, 4);
+        memcpy(to + n - 4 - n / 8 * 4, from + n - 4 - n / 8 * 4, 4);
+        memcpy(to + n - 4, from + n - 4, 4);
+    } else {
+        for (size_t i = 0; i < n; i++)
+            to[i] = from[i];
+    }
+}
+
 /* Rows of `bytes` bytes, next to each other on one side. */
 static void gather(void *dst, const char *src, int64_t stride, size_t rows, size_t bytes)
 {
     for (size_t r = 0; r < rows; r++)
-        memcpy((char *)dst + r * bytes, src + (int64_t)r * stride, bytes);
+        copy_few((char *)dst + r * bytes, src + (int64_t)r * stride, bytes);
 }
 
 static void scatter(char *dst, int64_t stride, const void *src, size_t rows, size_t bytes)
 {
     for (size_t r = 0; r < rows; r++)
-        memcpy(dst + (int64_t)r * stride, (const char *)src + r * bytes, bytes);
+        copy_few(dst + (int64_t)r * stride, (const char *)src + r * bytes, bytes);
 }
 
 /* Groups of some rows: `count` in each row from `group` on, TILE_GROUPS at most in all. Several rows, or a row's start
@@ -352,7 +372,7 @@ static void decode_run(const struct job *job, const struct run *run, float *dst,
         if (bytes != run->pitch / 2)
             memset(staged, 0, n / 2);
         for (size_t r = 0; r < run->rows; r++)
-            memcpy(staged + r * (run->pitch / 2), codes + (int64_t)r * job->packed->code_stride, bytes);
+            copy_few(staged + r * (run->pitch / 2), codes + (int64_t)r * job->packed->code_stride, bytes);
         codes = staged;
     } else if (run->col % 2) { /* a long group of odd length puts the next one in the middle of a byte */
         memset(staged, 0, n / 2 + 1);
@@ -641,7 +661,7 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
     size_t n = run->rows * run->pitch, bytes = run->cols / 2 + run->cols % 2;
     for (size_t r = 0; r < run->rows && run->rows > 1; r++) {
         uint8_t *from = codes + r * (run->pitch / 2), *to = codes_at(job, run->row + r, run->col);
-        memcpy(to, from, bytes);
+        copy_few(to, from, bytes);
         if (run->cols % 2)
             to[bytes - 1] &= 15; /* what fills the row up is no part of it */
     }

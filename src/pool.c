@@ -1,5 +1,8 @@
 /*
- * pool.c - a small pool of threads that sleep until there is work
+ * pool.c - a small pool of threads that wait for work: awake for a moment, then asleep
+ *
+ * Waking a sleeping thread takes longer than a whole call on cache-sized data, so both sides first look for a few tens of
+ * microseconds whether the other is there already.
  */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* sched_getaffinity */
@@ -8,6 +11,7 @@
 #include "pool.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,18 +19,24 @@
 #include <sched.h>
 #endif
 
-enum { THREADS_MAX = 256 };
+#if defined(__x86_64__) || defined(__i386__)
+#define PAUSE() __builtin_ia32_pause()
+#else
+#define PAUSE() ((void)0)
+#endif
+
+enum { THREADS_MAX = 256, LOOKS = 1000 };
 
 struct qz_pool {
     size_t threads; /* the calling one included */
     pid_t owner;    /* the process in which the threads live */
     pthread_mutex_t in_use;
 
-    pthread_mutex_t lock; /* guards all below */
+    pthread_mutex_t lock; /* held to sleep and to wake: no change goes unnoticed between a last look and sleep */
     pthread_cond_t wake, done;
-    uint64_t round; /* raised for each piece of work */
-    size_t running; /* threads that have not finished this round */
-    int stop;
+    atomic_ullong round;   /* raised for each piece of work, after it is described below */
+    atomic_size_t running; /* threads that have not finished this round */
+    atomic_int stop;
     void (*work)(void *context, size_t i);
     void *context;
     size_t slices;
@@ -56,23 +66,24 @@ static void *worker_main(void *argument)
 {
     struct worker *self = argument;
     qz_pool *pool = self->pool;
-    uint64_t seen = 0;
-
-    pthread_mutex_lock(&pool->lock);
-    for (;;) {
-        while (pool->round == seen && !pool->stop)
-            pthread_cond_wait(&pool->wake, &pool->lock);
-        if (pool->stop)
-            break;
-        seen = pool->round;
-        pthread_mutex_unlock(&pool->lock);
+    for (unsigned long long seen = 0;; seen++) {
+        for (int i = 0; i < LOOKS && atomic_load(&pool->round) == seen && !atomic_load(&pool->stop); i++)
+            PAUSE();
+        if (atomic_load(&pool->round) == seen) {
+            pthread_mutex_lock(&pool->lock);
+            while (atomic_load(&pool->round) == seen && !atomic_load(&pool->stop))
+                pthread_cond_wait(&pool->wake, &pool->lock);
+            pthread_mutex_unlock(&pool->lock);
+        }
+        if (atomic_load(&pool->stop))
+            return NULL;
         run_share(pool->work, pool->context, pool->slices, pool->threads, self->number);
-        pthread_mutex_lock(&pool->lock);
-        if (--pool->running == 0)
+        if (atomic_fetch_sub(&pool->running, 1) == 1) {
+            pthread_mutex_lock(&pool->lock);
             pthread_cond_signal(&pool->done);
+            pthread_mutex_unlock(&pool->lock);
+        }
     }
-    pthread_mutex_unlock(&pool->lock);
-    return NULL;
 }
 
 void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_t i), void *context)
@@ -82,21 +93,25 @@ void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_
         run_share(work, context, slices, 1, 0);
         return;
     }
-    pthread_mutex_lock(&pool->lock);
     pool->work = work;
     pool->context = context;
     pool->slices = slices;
-    pool->running = pool->threads - 1;
-    pool->round++;
+    atomic_store(&pool->running, pool->threads - 1);
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_add(&pool->round, 1);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
 
     run_share(work, context, slices, pool->threads, 0);
 
-    pthread_mutex_lock(&pool->lock);
-    while (pool->running)
-        pthread_cond_wait(&pool->done, &pool->lock);
-    pthread_mutex_unlock(&pool->lock);
+    for (int i = 0; i < LOOKS && atomic_load(&pool->running); i++)
+        PAUSE();
+    if (atomic_load(&pool->running)) {
+        pthread_mutex_lock(&pool->lock);
+        while (atomic_load(&pool->running))
+            pthread_cond_wait(&pool->done, &pool->lock);
+        pthread_mutex_unlock(&pool->lock);
+    }
     pthread_mutex_unlock(&pool->in_use);
 }
 
@@ -104,7 +119,7 @@ void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_
 static void stop_and_free(qz_pool *pool, size_t started)
 {
     pthread_mutex_lock(&pool->lock);
-    pool->stop = 1;
+    atomic_store(&pool->stop, 1);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
     for (size_t i = 0; i < started; i++)
@@ -125,6 +140,9 @@ qz_result qz_pool_create(size_t threads, qz_pool **result)
     qz_pool *pool = calloc(1, sizeof *pool + (threads - 1) * sizeof pool->workers[0]);
     if (!pool)
         return QZ_ERROR_MEMORY;
+    atomic_init(&pool->round, 0);
+    atomic_init(&pool->running, 0);
+    atomic_init(&pool->stop, 0);
     pool->threads = threads;
     pool->owner = getpid();
     pthread_mutex_init(&pool->in_use, NULL);

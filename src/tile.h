@@ -6,9 +6,9 @@
 
 #include "kernels.h"
 
-/* A matrix whose columns are contiguous is moved in larger pieces: many rows of few columns, so that each column is read
- * or written for a kilobyte at a stretch. Fewer columns at once also matter to caches in which equal strides collide. */
-enum { QZ_PANEL = 4 * QZ_TILE };
+/* A matrix whose columns are contiguous is moved in larger pieces, so that each column is read or written for a few cache
+ * lines at a stretch. */
+enum { QZ_PANEL = 2 * QZ_TILE };
 
 /* Some rows of some columns of a matrix: rows * cols <= QZ_TILE, or QZ_PANEL if the matrix is transposed. */
 struct qz_tile {

@@ -209,8 +209,8 @@ INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
     uint8x16_t bytes = vreinterpretq_u8_s8(codes);
     uint8x8_t even = vget_low_u8(vuzp1q_u8(bytes, bytes)), odd = vget_low_u8(vuzp2q_u8(bytes, bytes));
     vst1_u8(out, vsli_n_u8(even, odd, 4)); /* odd to the upper half, the lower half of even stays */
-    uint8x16_t same = vceqq_s8(wanted, codes);
-    return 16u - vaddvq_u8(vshrq_n_u8(same, 7));
+    int8x16_t same = vreinterpretq_s8_u8(vceqq_s8(wanted, codes)); /* -1 for each code that was not clipped */
+    return (size_t)(16 + vaddvq_s8(same));
 }
 
 /* Range of one group, lane by lane. */

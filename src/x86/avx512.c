@@ -243,29 +243,37 @@ INLINE void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *c
         reduce_groups(x, group_size, min, max, check);
 }
 
+/* Unrolled by hand where a loop would keep 16 addresses; pointers move instead. */
 INLINE void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
 {
     VF r[16], t[16];
-    for (int i = 0; i < 16; i++)
-        r[i] = vf_load(src + i * src_stride);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++, src += src_stride)
+        r[i] = vf_load(src);
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i += 4) { /* 4 x 4 blocks in 128-bit lanes */
         r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
         r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
         r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
         r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 4; i++) { /* then the 4 x 4 blocks themselves */
         VF a = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88), b = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
         VF c = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88), d = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
-        vf_store(dst + i * dst_stride, _mm512_shuffle_f32x4(a, c, 0x88));
-        vf_store(dst + (i + 8) * dst_stride, _mm512_shuffle_f32x4(a, c, 0xdd));
-        vf_store(dst + (i + 4) * dst_stride, _mm512_shuffle_f32x4(b, d, 0x88));
-        vf_store(dst + (i + 12) * dst_stride, _mm512_shuffle_f32x4(b, d, 0xdd));
+        t[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+        t[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
+        t[i + 8] = _mm512_shuffle_f32x4(a, c, 0xdd);
+        t[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
     }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++, dst += dst_stride)
+        vf_store(dst, t[i]);
 }
 
 INLINE __mmask64 first_bytes(size_t n)
