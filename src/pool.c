@@ -32,8 +32,11 @@ struct qz_pool {
     pid_t owner;    /* the process in which the threads live */
     pthread_mutex_t in_use;
 
-    pthread_mutex_t lock; /* held to sleep and to wake: no change goes unnoticed between a last look and sleep */
+    /* Whoever wants to sleep takes the lock, says so in `sleepers` and looks once more; whoever has changed something looks
+     * at `sleepers` afterwards and takes the lock to wake. One of the two sees the other. */
+    pthread_mutex_t lock;
     pthread_cond_t wake, done;
+    atomic_size_t sleepers; /* workers, and the caller */
     atomic_ullong round;   /* raised for each piece of work, after it is described below */
     atomic_size_t running; /* threads that have not finished this round */
     atomic_int stop;
@@ -62,6 +65,15 @@ static void run_share(void (*work)(void *, size_t), void *context, size_t slices
         work(context, i);
 }
 
+static void wake_sleepers(qz_pool *pool, pthread_cond_t *condition)
+{
+    if (atomic_load(&pool->sleepers) == 0)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pthread_cond_broadcast(condition);
+    pthread_mutex_unlock(&pool->lock);
+}
+
 static void *worker_main(void *argument)
 {
     struct worker *self = argument;
@@ -71,18 +83,17 @@ static void *worker_main(void *argument)
             PAUSE();
         if (atomic_load(&pool->round) == seen) {
             pthread_mutex_lock(&pool->lock);
+            atomic_fetch_add(&pool->sleepers, 1);
             while (atomic_load(&pool->round) == seen && !atomic_load(&pool->stop))
                 pthread_cond_wait(&pool->wake, &pool->lock);
+            atomic_fetch_sub(&pool->sleepers, 1);
             pthread_mutex_unlock(&pool->lock);
         }
         if (atomic_load(&pool->stop))
             return NULL;
         run_share(pool->work, pool->context, pool->slices, pool->threads, self->number);
-        if (atomic_fetch_sub(&pool->running, 1) == 1) {
-            pthread_mutex_lock(&pool->lock);
-            pthread_cond_signal(&pool->done);
-            pthread_mutex_unlock(&pool->lock);
-        }
+        if (atomic_fetch_sub(&pool->running, 1) == 1)
+            wake_sleepers(pool, &pool->done);
     }
 }
 
@@ -97,10 +108,8 @@ void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_
     pool->context = context;
     pool->slices = slices;
     atomic_store(&pool->running, pool->threads - 1);
-    pthread_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->round, 1);
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
+    wake_sleepers(pool, &pool->wake);
 
     run_share(work, context, slices, pool->threads, 0);
 
@@ -108,8 +117,10 @@ void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_
         PAUSE();
     if (atomic_load(&pool->running)) {
         pthread_mutex_lock(&pool->lock);
+        atomic_fetch_add(&pool->sleepers, 1);
         while (atomic_load(&pool->running))
             pthread_cond_wait(&pool->done, &pool->lock);
+        atomic_fetch_sub(&pool->sleepers, 1);
         pthread_mutex_unlock(&pool->lock);
     }
     pthread_mutex_unlock(&pool->in_use);
@@ -118,10 +129,8 @@ void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_
 /* Ends the first `started` workers and frees the pool. */
 static void stop_and_free(qz_pool *pool, size_t started)
 {
-    pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->stop, 1);
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
+    wake_sleepers(pool, &pool->wake);
     for (size_t i = 0; i < started; i++)
         pthread_join(pool->workers[i].thread, NULL);
     pthread_cond_destroy(&pool->done);
@@ -142,6 +151,7 @@ qz_result qz_pool_create(size_t threads, qz_pool **result)
         return QZ_ERROR_MEMORY;
     atomic_init(&pool->round, 0);
     atomic_init(&pool->running, 0);
+    atomic_init(&pool->sleepers, 0);
     atomic_init(&pool->stop, 0);
     pool->threads = threads;
     pool->owner = getpid();
