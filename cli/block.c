@@ -63,10 +63,9 @@ static void by_stride(const grid *g, const uint64_t size[AXES], int order[AXES])
 
 void plan_blocks(const grid *g, uint64_t unit, block_plan *out)
 {
-    /* 2^21 elements stay in a large cache together with their codes. Where whole rows are wanted although their
-     * elements lie apart, more are taken at a time, so that reads do not become tiny. */
-    const uint64_t usual = UINT64_C(1) << 21;
-    const uint64_t budget = unit >= g->cols && g->cols > usual / 16 && g->col_stride != 1 ? 8 * usual : usual;
+    /* 2^21 elements stay in a large cache together with their codes. Where rows do not run along the file, larger
+     * blocks mean longer pieces, on the side of the floats or on that of the codes. */
+    const uint64_t budget = UINT64_C(1) << (g->col_stride == 1 ? 21 : 23);
     *out = (block_plan){g, {g->size[g->dims - 2], g->size[g->dims - 1], g->cols}, {1, 1, 1}};
     out->step[COLUMN] = unit < g->cols ? unit : g->cols;
     int order[AXES];
