@@ -124,14 +124,13 @@ def recall(found: Array, truth: Array) -> float:
 
 
 def speed(nbytes: int, function: Callable[[], object]) -> float:
-    """GB/s of float32 read or written: the median of five runs after one that warms up."""
-    function()
+    """GB/s of float32 read or written: the best of seven runs, so that other work on the machine counts less."""
     times = []
-    for _ in range(5):
+    for _ in range(7):
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
-    return nbytes / sorted(times)[2] / 1e9
+    return nbytes / min(times) / 1e9
 
 
 # --- the parts of the demo ---------------------------------------------------------------------------
