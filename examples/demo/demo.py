@@ -124,7 +124,7 @@ def recall(found: Array, truth: Array) -> float:
 
 
 def speed(nbytes: int, function: Callable[[], object]) -> float:
-    """GB/s of float32 read or written: the best of seven runs, so that other work on the machine counts less."""
+    """GB/s of float32 read or written: the best of seven runs, as other work may slow some down."""
     times = []
     for _ in range(7):
         start = time.perf_counter()
