@@ -13,11 +13,13 @@ It needs a C compiler, and the package with its tool in the environment of the P
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,19 +54,30 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 @functools.cache
-def library() -> Path:
-    """The C library is not part of the wheel, so C blocks get it from the sources."""
+def libraries() -> list[str]:
+    """The C libraries, made from the sources: they are not part of the wheel."""
     folder = Path(tempfile.mkdtemp(prefix="quantize-docs-"))
-    sources = [
-        str(path) for pattern in ("src/*.c", "src/*/*.c", "files/*.c") for path in sorted(ROOT.glob(pattern))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    compile_only = [
+        "-O2",
+        "-std=c11",
+        "-D_GNU_SOURCE",
+        "-ffp-contract=off",
+        "-I",
+        str(ROOT / "include"),
+        "-c",
     ]
-    flags = ["-O2", "-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", "-I", str(ROOT / "include")]
-    compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, *flags, "-c", *sources], cwd=folder, check=True)
-    subprocess.run(
-        ["ar", "rcs", "libquantize.a", *sorted(p.name for p in folder.glob("*.o"))], cwd=folder, check=True
-    )
-    return folder
+    archives = []
+    for name in ("files", "src"):  # in the order of linking; each in a folder, for some files share a name
+        objects = folder / name
+        objects.mkdir()
+        sources = [str(path) for path in sorted((ROOT / name).rglob("*.c"))]
+        subprocess.run([os.environ.get("CC", "cc"), *compile_only, *sources], cwd=objects, check=True)
+        archives.append(str(objects / "lib.a"))
+        subprocess.run(
+            ["ar", "rcs", "lib.a", *sorted(p.name for p in objects.glob("*.o"))], cwd=objects, check=True
+        )
+    return archives
 
 
 def agrees(printed: str, expected: str) -> bool:
@@ -95,8 +108,8 @@ def run_c(code: str) -> str:
     Path("block.c").write_text(code, "utf-8")
     includes = ["-I", str(ROOT / "include"), "-I", str(ROOT / "files")]
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", *includes]
-    libraries = [str(library() / "libquantize.a"), "-lz", "-lm", "-pthread"]
-    subprocess.run([os.environ.get("CC", "cc"), *flags, "block.c", *libraries, "-o", "block"], check=True)
+    link = [*libraries(), "-lz", "-lm", "-pthread"]
+    subprocess.run([os.environ.get("CC", "cc"), *flags, "block.c", *link, "-o", "block"], check=True)
     return subprocess.run(["./block"], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
