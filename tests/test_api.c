@@ -755,6 +755,16 @@ static void test_grouped_long(void **state)
     struct rng rng = rng_make(10);
     static const uint64_t sizes[] = {1024, 1365, 2047, 2048, 2049, 3001, 4095, 4096, 4097, 8191, 8192, 9999, 20001};
     static const uint64_t columns[] = {4096, 4097, 8195, 12289, 20001, 40003};
+    for (size_t kind = 0; kind < 4; kind++) /* odd groups in an odd row: the second starts in the middle of a byte */
+        for (int bad = 0; bad < 6; bad += 3) {
+            struct grouped g = {.rows = 2, .cols = 4097, .gap = 1, .dtype = QZ_F32, .out_dtype = QZ_F64};
+            g.scheme = scheme_kind(kind, 2049, &g.method);
+            g.bad = bad;
+            g.nonfinite = QZ_CLIP;
+            assert_true(grouped_case(&rng, &g));
+            g.scheme.group_size = 2731; /* ends with a whole byte */
+            assert_true(grouped_case(&rng, &g));
+        }
     for (size_t repeat = 0; repeat < cases(400, 12); repeat++) {
         struct grouped g = random_case(&rng);
         g.scheme = scheme_kind(repeat % SCHEME_KINDS, PICK(&rng, sizes), &g.method);
@@ -762,7 +772,7 @@ static void test_grouped_long(void **state)
         g.rows = 1 + rng_below(&rng, 3);
         assert_true(grouped_case(&rng, &g));
     }
-    for (size_t repeat = 0; repeat < cases(24, 2); repeat++) { /* several slices: 2^15 elements each */
+    for (size_t repeat = 0; repeat < cases(36, 2); repeat++) { /* several slices: 2^15 elements each */
         struct grouped g = random_case(&rng);
         static const uint64_t few[] = {1, 32, 100, 128};
         g.scheme = scheme_kind(repeat % SCHEME_KINDS, PICK(&rng, few), &g.method);
@@ -1094,6 +1104,34 @@ static void test_error_places(void **state)
             field_free(src);
             plain_free(plain);
         }
+}
+
+/* The first of several mistakes is named, whichever thread or part of the work finds it. */
+static void test_error_places_large(void **state)
+{
+    (void)state;
+    for (int columns = 0; columns < 2; columns++) {
+        struct field src = field_make(QZ_F32, 700, 300, columns ? LAYOUT_COLUMNS : LAYOUT_ROWS);
+        qz_scheme scheme = *qz_scheme_by_name("int4");
+        struct plain plain = plain_make(&scheme, 700, 300, 0);
+        struct rng rng = rng_make(16);
+        qz_detail detail = QZ_DETAIL_INIT;
+        field_fill(&rng, &src.matrix, DATA_NORMAL);
+        for (uint64_t r = 150; r < 700; r += 100) {
+            field_put(&src.matrix, r, 40, 1e9 + (double)r);
+            field_put(&src.matrix, r + 1, 40, 1e9 + (double)r);
+        }
+        assert_int_equal(QZ_ERROR_SCALE, CALL(qz_encode(&scheme, &src.matrix, &plain.packed, NULL, NULL, &detail)));
+        assert_int_equal(detail.group, 150 * 10 + 1);
+        assert_true(detail.value == (double)(float)(1e9 + 150));
+        for (uint64_t r = 250; r < 700; r += 100)
+            field_put(&src.matrix, r, 299, (double)INFINITY);
+        assert_int_equal(QZ_ERROR_NONFINITE, CALL(qz_encode(&scheme, &src.matrix, &plain.packed, NULL, NULL, &detail)));
+        assert_int_equal(detail.index, 250 * 300 + 299);
+        assert_int_equal(detail.count, 5);
+        field_free(src);
+        plain_free(plain);
+    }
 }
 
 static void test_compare_errors(void **state)
@@ -1431,6 +1469,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_scale_limits),
         cmocka_unit_test(test_huge_groups),
         cmocka_unit_test(test_error_places),
+        cmocka_unit_test(test_error_places_large),
         cmocka_unit_test(test_grouped_small),
         cmocka_unit_test(test_grouped_random),
         cmocka_unit_test(test_grouped_long),
