@@ -125,11 +125,11 @@ INLINE void vi_to_i8(int8_t *p, VI v)
     memcpy(p, &word, sizeof word);
 }
 
-/* bad | ((byte + 8) & 0xf0) */
+/* bad | ((byte + 8) & 0xf0); unsigned, because GCC takes additions of signed lanes for ones that never overflow */
 INLINE VI bytes_strange(VI bad, const int8_t *p)
 {
-    int8x16_t moved = vaddq_s8(vld1q_s8(p), vdupq_n_s8(8));
-    return vorrq_s32(bad, vreinterpretq_s32_s8(vandq_s8(moved, vdupq_n_s8((int8_t)0xf0))));
+    uint8x16_t moved = vaddq_u8(vreinterpretq_u8_s8(vld1q_s8(p)), vdupq_n_u8(8));
+    return vorrq_s32(bad, vreinterpretq_s32_u8(vandq_u8(moved, vdupq_n_u8(0xf0))));
 }
 
 INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
@@ -260,15 +260,16 @@ INLINE void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, 
 
 static int pack(const int8_t *codes, size_t n, uint8_t *packed)
 {
-    const int8x16_t eight = vdupq_n_s8(8);
-    int8x16_t moved = vdupq_n_s8(0);
+    const uint8x16_t eight = vdupq_n_u8(8);
+    uint8x16_t moved = vdupq_n_u8(0);
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
         int8x16x2_t pairs = vld2q_s8(codes + i); /* even places, odd places */
-        moved = vorrq_s8(moved, vorrq_s8(vaddq_s8(pairs.val[0], eight), vaddq_s8(pairs.val[1], eight)));
-        vst1q_u8(packed + i / 2, vsliq_n_u8(vreinterpretq_u8_s8(pairs.val[0]), vreinterpretq_u8_s8(pairs.val[1]), 4));
+        uint8x16_t even = vreinterpretq_u8_s8(pairs.val[0]), odd = vreinterpretq_u8_s8(pairs.val[1]);
+        moved = vorrq_u8(moved, vorrq_u8(vaddq_u8(even, eight), vaddq_u8(odd, eight)));
+        vst1q_u8(packed + i / 2, vsliq_n_u8(even, odd, 4));
     }
-    int outside = vmaxvq_u8(vreinterpretq_u8_s8(moved)) > 15;
+    int outside = vmaxvq_u8(moved) > 15;
     for (; i < n; i += 2) {
         int low = codes[i], next = i + 1 < n ? codes[i + 1] : 0;
         outside |= (low + 8) >> 4 | (next + 8) >> 4;
