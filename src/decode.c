@@ -1,0 +1,86 @@
+/*
+ * decode.c - grouped decoding
+ */
+#include "fpenv.h"
+#include "group.h"
+#include "number.h"
+
+#include <math.h>
+
+void qz_each_piece(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols,
+                   void (*step)(struct job *, struct part *, const struct qz_tile *))
+{
+    uint64_t length = job->group_size > QZ_LONG_GROUP ? job->group_size : cols;
+    for (uint64_t start = col; start < col + cols; start += length) {
+        uint64_t end = start + qz_least(length, col + cols - start);
+        for (uint64_t c = start; c < end; c += QZ_TILE) {
+            struct qz_tile tile = {row, c, rows, qz_least(QZ_TILE, end - c)};
+            step(job, part, &tile);
+        }
+    }
+}
+
+static void decode_step(struct job *job, struct part *part, const struct qz_tile *tile)
+{
+    float buffer[QZ_PANEL], *direct = qz_tile_direct(job->matrix, tile);
+    ptrdiff_t stride = direct ? (ptrdiff_t)job->matrix->row_stride : (ptrdiff_t)tile->cols;
+    if (direct && job->stream) {
+        struct run run = qz_run_of(job, tile);
+        for (size_t r = 0; r < tile->rows; r++) {
+            struct run single = qz_single_row(&run, r);
+            qz_decode_run(job, &single, buffer, direct + (ptrdiff_t)r * stride);
+        }
+    } else {
+        qz_decode_tile(job, tile, direct ? direct : buffer, stride);
+        if (!direct)
+            part->overflow |= qz_tile_store(job->kernels, job->matrix, tile, buffer, job->stream);
+    }
+}
+
+static void decode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+{
+    qz_each_piece(job, part, row, rows, col, cols, decode_step);
+}
+
+/* First value that does not fit the output, found by decoding again, slowly. */
+static qz_result locate_overflow(const struct job *job, qz_detail *detail)
+{
+    float limit = job->matrix->dtype == QZ_F16 ? 65520.0f : 0x1.ffp127f;
+    uint64_t count = 0;
+    for (uint64_t r = 0; r < job->rows; r++)
+        for (uint64_t c = 0; c < job->cols; c++) {
+            float value;
+            qz_decode_run(job, &(struct run){r, c, 1, 1, 1}, &value, NULL);
+            if (fabsf(value) >= limit && qz_is_finite(value) && count++ == 0 && detail) {
+                detail->index = r * job->cols + c;
+                detail->value = (double)value;
+            }
+        }
+    if (detail)
+        detail->count = count;
+    return QZ_ERROR_RANGE;
+}
+
+static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *src, const qz_matrix *dst, qz_pool *pool,
+                                    qz_detail *detail)
+{
+    struct job job;
+    struct part total;
+    qz_matrix merged;
+    qz_result result = qz_group_prepare(&job, scheme, QZ_DEFAULT, dst, &merged, src);
+    if (result != QZ_OK)
+        return result;
+    job.stream = job.rows * job.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST;
+    job.work = decode_tile;
+    qz_group_run(&job, pool, &total);
+    return total.overflow ? locate_overflow(&job, detail) : QZ_OK;
+}
+
+qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const qz_matrix *dst, qz_pool *pool,
+                    qz_detail *detail)
+{
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = decode(scheme, src, dst, pool, detail);
+    qz_fp_leave(state);
+    return result;
+}

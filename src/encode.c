@@ -1,0 +1,423 @@
+/*
+ * encode.c - grouped encoding
+ */
+#include "fpenv.h"
+#include "group.h"
+#include "number.h"
+
+#include <float.h>
+#include <math.h>
+
+/* What is known of a run of groups of one row while it is encoded. */
+struct groups {
+    size_t count;
+    float min[QZ_TILE_GROUPS], max[QZ_TILE_GROUPS];
+    float scale[QZ_TILE_GROUPS], inverse[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
+    int exact; /* some group needs the exact rule: its inverse is 0, its scale is not */
+};
+
+/* The range of values that may hold NaN (to become 0) and infinities (to become the largest finite magnitude). */
+struct clip {
+    float min, max;
+    int nan, above, below;
+};
+
+static void clip_measure(struct clip *clip, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (x[i] != x[i])
+            clip->nan = 1;
+        else if (x[i] > FLT_MAX)
+            clip->above = 1;
+        else if (x[i] < -FLT_MAX)
+            clip->below = 1;
+        else {
+            clip->min = x[i] < clip->min ? x[i] : clip->min;
+            clip->max = x[i] > clip->max ? x[i] : clip->max;
+        }
+    }
+}
+
+static float clip_limit(const struct clip *clip)
+{
+    if (clip->min > clip->max) /* nothing finite */
+        return 0.0f;
+    return clip->max > -clip->min ? clip->max : -clip->min;
+}
+
+static uint64_t clip_apply(float *x, size_t n, float limit)
+{
+    uint64_t replaced = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!qz_is_finite(x[i])) {
+            x[i] = x[i] != x[i] ? 0.0f : x[i] > 0 ? limit : -limit;
+            replaced++;
+        }
+    return replaced;
+}
+
+static const struct clip clip_nothing = {INFINITY, -INFINITY, 0, 0, 0};
+
+/* Looks closer at what fit noticed in the groups of a run. */
+static void look_closer(const struct job *job, struct part *part, struct groups *groups, const struct run *run)
+{
+    size_t row_groups = groups->count / run->rows;
+    for (size_t g = 0; g < groups->count; g++) {
+        uint64_t flat = (run->row + g / row_groups) * job->row_groups + run->col / job->group_size + g % row_groups;
+        float scale = groups->scale[g], magnitude = fabsf(scale);
+        float zero = job->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
+        /* scale * 15 + offset must not overflow on its way to a value that would fit */
+        int overflows = job->grid.zero == QZ_ZERO_OFFSET && !qz_is_finite(scale * 15.0f);
+        if (!qz_is_finite(scale) || !qz_is_finite(zero) || overflows) {
+            if (flat < part->bad_group) {
+                part->bad_group = flat;
+                part->bad_value = (double)qz_larger(-groups->min[g], groups->max[g]);
+            }
+            groups->inverse[g] = groups->zero[g] = groups->scale[g] = 0.0f; /* the call fails; stay finite */
+            continue;
+        }
+        if (scale == 0.0f)
+            part->zeroed += groups->min[g] != zero || groups->max[g] != zero;
+        else if (magnitude < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN))
+            part->subnormal++;
+        if (scale != 0.0f && groups->inverse[g] == 0.0f) {
+            groups->exact = 1;
+            if (job->grid.zero == QZ_ZERO_UINT4) {
+                float lo = groups->min[g] < 0 ? groups->min[g] : 0;
+                double wanted = rint(-(double)lo / (double)scale);
+                groups->zero[g] = wanted < 0 ? 0.0f : wanted > 15 ? 15.0f : (float)wanted;
+            }
+        }
+    }
+}
+
+/* Largest magnitude both as max and as -max: the first one wins. Taking away the other end tells fit. */
+static void break_ties(const struct job *job, struct groups *groups, const float *x, size_t n)
+{
+    for (size_t g = 0; g < groups->count; g++) {
+        if (groups->max[g] != -groups->min[g])
+            continue;
+        size_t i = g * (size_t)job->group_size, end = qz_least(i + job->group_size, n);
+        while (i < end && fabsf(x[i]) != groups->max[g])
+            i++;
+        if (i < end && x[i] > 0)
+            groups->min[g] = 0.0f;
+    }
+}
+
+static unsigned fit(const struct job *job, struct groups *groups)
+{
+    return job->kernels->fit(&job->rule, groups->count, groups->min, groups->max, groups->scale, groups->inverse,
+                             groups->zero);
+}
+
+static int needs_exact(const struct groups *groups, size_t g)
+{
+    return groups->inverse[g] == 0.0f && groups->scale[g] != 0.0f;
+}
+
+/* Codes of groups that are fitted; returns how many were clipped. Element i of x has code i of `codes`. */
+static size_t group_codes(const struct job *job, const struct groups *groups, const float *x, size_t n,
+                          size_t group_size, uint8_t *codes)
+{
+    float others[QZ_TILE];
+    const float *plain = x;
+    if (groups->exact) { /* the kernel must not see values that need the exact rule: x - offset could overflow */
+        memcpy(others, x, n * sizeof *x);
+        for (size_t i = 0; i < n; i++)
+            if (needs_exact(groups, i / group_size))
+                others[i] = 0.0f;
+        plain = others;
+    }
+    size_t clipped = job->kernels->group_codes(plain, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
+    for (size_t i = 0; i < n && groups->exact; i++) {
+        size_t g = i / group_size;
+        if (needs_exact(groups, g))
+            qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
+    }
+    return clipped;
+}
+
+/* Puts n codes in place, from column col on. */
+static void store_codes(const struct job *job, uint64_t row, uint64_t col, size_t n, const uint8_t *codes)
+{
+    uint8_t *to = qz_codes_at(job, row, col);
+    if (col % 2 == 0 && job->stream)
+        job->kernels->stream(to, codes, n / 2 + n % 2);
+    else if (col % 2 == 0)
+        memcpy(to, codes, n / 2 + n % 2);
+    else
+        for (size_t i = 0; i < n; i++) {
+            if (i % 2)
+                to[(i + 1) / 2] = 0;
+            qz_set_code(to, i + 1, qz_code_at(codes, i));
+        }
+}
+
+/* Where the codes of a run are made: in place, or in `staged` if they must be moved from there. */
+static uint8_t *codes_buffer(const struct job *job, const struct run *run, uint8_t *staged)
+{
+    int direct = !job->stream && run->col % 2 == 0 && run->rows == 1;
+    return direct ? qz_codes_at(job, run->row, run->col) : staged;
+}
+
+/* Puts the codes of a run of values x in place and adds its statistics. `stays`: x is there until the call ends. */
+static void finish_codes(const struct job *job, struct part *part, const struct groups *groups, const struct run *run,
+                         const float *x, int stays, size_t group_size, uint8_t *codes)
+{
+    size_t n = run->rows * run->pitch, bytes = run->cols / 2 + run->cols % 2;
+    for (size_t r = 0; r < run->rows && run->rows > 1; r++) {
+        uint8_t *from = codes + r * (run->pitch / 2), *to = qz_codes_at(job, run->row + r, run->col);
+        qz_copy_few(to, from, bytes);
+        if (run->cols % 2)
+            to[bytes - 1] &= 15; /* what fills the row up is no part of it */
+    }
+    if (run->rows == 1 && codes != qz_codes_at(job, run->row, run->col))
+        store_codes(job, run->row, run->col, n, codes);
+    if (!job->want_stats)
+        return;
+
+    float largest = qz_largest_magnitude(job, groups->min, groups->max, groups->count), decoded[QZ_TILE];
+    struct qz_sums sums = {{0}, {0}, 0};
+    if (qz_squares_fit(largest)) {
+        job->kernels->group_error(x, codes, n, group_size, &job->grid, groups->scale, groups->zero, &sums);
+        qz_add_sums(part, &sums, 1.0);
+        if (sums.max_error == 0 || (double)sums.max_error < part->max_error)
+            return;
+        if (stays && (double)sums.max_error > part->max_error) { /* its place can wait: a larger one may come */
+            part->max_error = (double)sums.max_error;
+            part->where = *run;
+            part->where_x = x;
+            return;
+        }
+        qz_look_up_error(job, part); /* an equal one: the first counts */
+    }
+    job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
+    if (qz_squares_fit(largest))
+        qz_note_error(part, (double)sums.max_error,
+                      qz_flat_index(job, run, job->kernels->find_error(x, decoded, n, sums.max_error)));
+    else
+        qz_add_error(job, part, x, decoded, run, largest);
+}
+
+/* Fits and encodes groups as if nothing about them were special; returns 0 if something is. */
+static int encode_plain(const struct job *job, struct groups *groups, const float *x, size_t n, size_t group_size,
+                        uint8_t *codes, size_t *clipped)
+{
+    if (job->kernels->group_range(x, n, group_size, groups->min, groups->max) || fit(job, groups))
+        return 0;
+    *clipped = job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
+    return 1;
+}
+
+/* The same for any groups. Returns the values that were encoded, x or `clean`; NULL if they may not be. */
+static const float *encode_special(const struct job *job, struct part *part, struct groups *groups,
+                                   const struct run *run, const float *x, size_t group_size, float *clean,
+                                   uint8_t *codes)
+{
+    size_t n = run->rows * run->pitch;
+    if (job->kernels->group_range(x, n, group_size, groups->min, groups->max)) {
+        if (job->nonfinite == QZ_REFUSE) {
+            part->nonfinite = 1;
+            return NULL;
+        }
+        memcpy(clean, x, n * sizeof *x);
+        x = clean;
+        for (size_t i = 0; i < n; i += group_size) {
+            struct clip clip = clip_nothing;
+            size_t length = qz_least(group_size, n - i);
+            clip_measure(&clip, clean + i, length);
+            part->replaced += clip_apply(clean + i, length, clip_limit(&clip));
+        }
+        job->kernels->group_range(x, n, group_size, groups->min, groups->max);
+    }
+    unsigned flags = fit(job, groups);
+    if (flags & QZ_FIT_TIE) {
+        break_ties(job, groups, x, n);
+        flags |= fit(job, groups);
+    }
+    if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
+        look_closer(job, part, groups, run);
+    part->clipped += group_codes(job, groups, x, n, group_size, codes);
+    return x;
+}
+
+/* A run of whole groups with the values x. */
+static void encode_run(const struct job *job, struct part *part, const struct run *run, const float *x, int stays)
+{
+    struct groups groups;
+    size_t group_size = (size_t)job->group_size, n = run->rows * run->pitch, clipped;
+    groups.count = (size_t)qz_divide_up(n, group_size);
+    groups.exact = 0;
+    uint8_t staged[QZ_TILE / 2];
+    uint8_t *codes = codes_buffer(job, run, staged);
+    float clean[QZ_TILE];
+    if (encode_plain(job, &groups, x, n, group_size, codes, &clipped))
+        part->clipped += clipped;
+    else if (!(x = encode_special(job, part, &groups, run, x, group_size, clean, codes)))
+        return;
+    stays = stays && x != clean;
+    struct span span = {run->row, run->col / job->group_size, run->rows, groups.count / run->rows};
+    qz_store_groups(job, &span, groups.scale, groups.zero);
+    finish_codes(job, part, &groups, run, x, stays, group_size, codes);
+}
+
+/* Encodes rows of a tile that were loaded to x, rows `stride` apart; `stays` as in finish_codes. */
+static void encode_rows(const struct job *job, struct part *part, const struct qz_tile *tile, const float *x,
+                        ptrdiff_t stride, int stays)
+{
+    struct run run = qz_run_of(job, tile);
+    /* Zeros that fill a group up change neither scale nor statistics, except where they would change an offset. */
+    if (!qz_is_one_run(&run) || (run.pitch != run.cols && job->grid.zero == QZ_ZERO_OFFSET)) {
+        for (size_t r = 0; r < run.rows; r++) {
+            struct run single = qz_single_row(&run, r);
+            encode_run(job, part, &single, x + (ptrdiff_t)r * stride, stays);
+        }
+        return;
+    }
+    float filled[QZ_TILE];
+    if (run.rows > 1 && (run.pitch != run.cols || stride != (ptrdiff_t)run.pitch)) {
+        for (size_t r = 0; r < run.rows; r++) {
+            memcpy(filled + r * run.pitch, x + (ptrdiff_t)r * stride, run.cols * sizeof *x);
+            memset(filled + r * run.pitch + run.cols, 0, (run.pitch - run.cols) * sizeof *x);
+        }
+        x = filled;
+        stays = 0;
+    }
+    encode_run(job, part, &run, x, stays);
+}
+
+static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+{
+    float buffer[QZ_PANEL];
+    struct qz_tile tile = {row, col, rows, (size_t)cols};
+    ptrdiff_t stride;
+    int overflow;
+    const float *x = qz_tile_load(job->kernels, job->matrix, &tile, buffer, &stride, &overflow);
+    if (overflow && job->nonfinite == QZ_CLIP) {
+        /* Infinities of the source may be clipped; finite values that became infinite may not. */
+        for (size_t i = 0; i < rows * tile.cols; i++) {
+            double value = qz_matrix_value(job->matrix, row + i / tile.cols, col + i % tile.cols);
+            part->nonfinite |= !qz_is_finite(buffer[i]) && qz_is_finite_f64(value);
+        }
+    }
+    for (size_t r = 0; r < rows; r += job->run_rows) {
+        struct qz_tile some = {row + r, col, qz_least(job->run_rows, rows - r), tile.cols};
+        encode_rows(job, part, &some, x + (ptrdiff_t)r * stride, stride, x != buffer);
+    }
+}
+
+/* One or two groups too long for a tile, each in two passes over pieces. */
+static void encode_long(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+{
+    (void)rows;
+    for (uint64_t start = col; start < col + cols; start += job->group_size) {
+        uint64_t end = start + qz_least(job->group_size, col + cols - start);
+        struct groups groups;
+        struct clip clip = clip_nothing;
+        float buffer[QZ_TILE], first_extreme = 0.0f;
+        ptrdiff_t stride;
+        int overflow;
+        groups.count = 1;
+        groups.exact = 0;
+
+        for (uint64_t c = start; c < end; c += QZ_TILE) {
+            struct qz_tile piece = {row, c, 1, qz_least(QZ_TILE, end - c)};
+            const float *x = qz_tile_load(job->kernels, job->matrix, &piece, buffer, &stride, &overflow);
+            float min, max;
+            if (job->kernels->group_range(x, piece.cols, piece.cols, &min, &max)) {
+                if (job->nonfinite == QZ_REFUSE) {
+                    part->nonfinite = 1;
+                    return;
+                }
+                for (size_t i = 0; overflow && i < piece.cols; i++)
+                    part->nonfinite |=
+                        !qz_is_finite(x[i]) && qz_is_finite_f64(qz_matrix_value(job->matrix, row, c + i));
+                clip_measure(&clip, x, piece.cols);
+            } else {
+                clip.min = min < clip.min ? min : clip.min;
+                clip.max = max > clip.max ? max : clip.max;
+            }
+        }
+        float limit = clip_limit(&clip);
+        groups.min[0] =
+            clip.below || (clip.nan && clip.min > 0) || clip.min > clip.max ? (clip.below ? -limit : 0) : clip.min;
+        groups.max[0] =
+            clip.above || (clip.nan && clip.max < 0) || clip.min > clip.max ? (clip.above ? limit : 0) : clip.max;
+
+        unsigned flags = fit(job, &groups);
+        if (flags & QZ_FIT_TIE) {
+            for (uint64_t c = start; c < end && first_extreme == 0.0f; c += QZ_TILE) {
+                struct qz_tile piece = {row, c, 1, qz_least(QZ_TILE, end - c)};
+                const float *x = qz_tile_load(job->kernels, job->matrix, &piece, buffer, &stride, &overflow);
+                for (size_t i = 0; i < piece.cols && first_extreme == 0.0f; i++)
+                    if (fabsf(x[i]) >= limit) /* an infinity counts as what it becomes */
+                        first_extreme = x[i];
+            }
+            if (first_extreme > 0)
+                groups.min[0] = 0.0f;
+            flags |= fit(job, &groups);
+        }
+        struct run whole = {row, start, 1, (size_t)(end - start), (size_t)(end - start)};
+        if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
+            look_closer(job, part, &groups, &whole);
+        struct span span = {row, start / job->group_size, 1, 1};
+        qz_store_groups(job, &span, groups.scale, groups.zero);
+
+        for (uint64_t c = start; c < end; c += QZ_TILE) {
+            struct qz_tile piece = {row, c, 1, qz_least(QZ_TILE, end - c)};
+            const float *x = qz_tile_load(job->kernels, job->matrix, &piece, buffer, &stride, &overflow);
+            if (clip.nan || clip.above || clip.below) {
+                if (x != buffer)
+                    memcpy(buffer, x, piece.cols * sizeof *x);
+                part->replaced += clip_apply(buffer, piece.cols, limit);
+                x = buffer;
+            }
+            struct run run = qz_run_of(job, &piece);
+            uint8_t staged[QZ_TILE / 2], *codes = codes_buffer(job, &run, staged);
+            part->clipped += group_codes(job, &groups, x, piece.cols, piece.cols, codes);
+            finish_codes(job, part, &groups, &run, x, 0, piece.cols, codes);
+        }
+    }
+}
+
+static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst,
+                                    const qz_options *options, qz_stats *stats, qz_detail *detail)
+{
+    static const qz_options defaults = QZ_OPTIONS_INIT;
+    if (!options)
+        options = &defaults;
+    if (options->size != sizeof *options || (options->nonfinite != QZ_REFUSE && options->nonfinite != QZ_CLIP))
+        return QZ_ERROR_ARGUMENT;
+    struct job job;
+    struct part total;
+    qz_matrix merged;
+    qz_result result = qz_group_prepare(&job, scheme, options->method, src, &merged, dst);
+    if (result != QZ_OK)
+        return result;
+    job.nonfinite = options->nonfinite;
+    job.want_stats = stats != NULL;
+    job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;
+    job.work = job.group_size > QZ_LONG_GROUP ? encode_long : encode_tile;
+    qz_group_run(&job, options->pool, &total);
+    if (total.nonfinite)
+        return qz_locate_unusable(src, options->nonfinite == QZ_CLIP, detail);
+    if (total.bad_group != UINT64_MAX) {
+        if (detail) {
+            detail->group = total.bad_group;
+            detail->value = total.bad_value;
+        }
+        return QZ_ERROR_SCALE;
+    }
+    qz_group_stats(stats, &job, &total);
+    return QZ_OK;
+}
+
+qz_result qz_encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst, const qz_options *options,
+                    qz_stats *stats, qz_detail *detail)
+{
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = encode(scheme, src, dst, options, stats, detail);
+    qz_fp_leave(state);
+    return result;
+}

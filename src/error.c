@@ -1,0 +1,82 @@
+/*
+ * error.c - statistics of a tile: what an encoding did to its values
+ */
+#include "group.h"
+
+#include <math.h>
+
+int qz_squares_fit(float largest)
+{
+    return largest >= 0x1p-20f && largest <= 0x1p40f;
+}
+
+void qz_add_sums(struct part *part, const struct qz_sums *sums, double factor)
+{
+    double signal = 0.0, error = 0.0;
+    for (size_t lane = 0; lane < QZ_SUMS_LANES; lane++) {
+        signal += (double)sums->signal[lane];
+        error += (double)sums->error[lane];
+    }
+    part->signal += signal / factor / factor;
+    part->error += error / factor / factor;
+}
+
+void qz_note_error(struct part *part, double error, uint64_t index)
+{
+    if (error > part->max_error || (error == part->max_error && index < part->max_index)) {
+        part->max_error = error;
+        part->max_index = index;
+        part->where.rows = 0;
+    }
+}
+
+uint64_t qz_flat_index(const struct job *job, const struct run *run, size_t i)
+{
+    return (run->row + i / run->pitch) * job->cols + run->col + i % run->pitch;
+}
+
+void qz_add_error(const struct job *job, struct part *part, const float *x, const float *y, const struct run *run,
+                  float largest)
+{
+    struct qz_sums sums = {{0}, {0}, 0};
+    float scaled_x[QZ_TILE], scaled_y[QZ_TILE], factor = 1.0f;
+    size_t n = run->rows * run->pitch;
+    if (!qz_squares_fit(largest)) { /* bring the values near 1 by a power of two */
+        int exponent;
+        frexpf(largest, &exponent);
+        factor = ldexpf(1.0f, exponent < -120 ? 120 : -exponent);
+        for (size_t i = 0; i < n; i++) {
+            scaled_x[i] = x[i] * factor;
+            scaled_y[i] = y[i] * factor;
+        }
+        x = scaled_x;
+        y = scaled_y;
+    }
+    job->kernels->error(x, y, n, &sums);
+    qz_add_sums(part, &sums, (double)factor);
+    double most = (double)sums.max_error / (double)factor;
+    if (most > 0 && most >= part->max_error) {
+        qz_look_up_error(job, part);
+        qz_note_error(part, most, qz_flat_index(job, run, job->kernels->find_error(x, y, n, sums.max_error)));
+    }
+}
+
+void qz_look_up_error(const struct job *job, struct part *part)
+{
+    if (part->where.rows) {
+        float decoded[QZ_TILE];
+        size_t n = part->where.rows * part->where.pitch;
+        qz_decode_run(job, &part->where, decoded, NULL);
+        part->max_index = qz_flat_index(job, &part->where,
+                                        job->kernels->find_error(part->where_x, decoded, n, (float)part->max_error));
+        part->where.rows = 0;
+    }
+}
+
+float qz_largest_magnitude(const struct job *job, const float *min, const float *max, size_t groups)
+{
+    float low[2], high[2];
+    job->kernels->range_f32(min, groups, low);
+    job->kernels->range_f32(max, groups, high);
+    return qz_larger(-low[0], high[1]) + 0.0f;
+}

@@ -1,0 +1,217 @@
+/*
+ * group.h - what the drivers of grouped encoding, decoding and comparing share
+ *
+ *   group.c    arguments, the cut of a matrix into tiles and slices, the sum of what the slices found
+ *   plain.c    reading and writing the plain form: codes, scales and zeros of a run of groups
+ *   error.c    statistics
+ *   encode.c, decode.c, compare.c    the work on a tile, and the public functions
+ *
+ * A tile holds whole groups of one or more rows and is small enough for the first-level cache: it is read once from
+ * memory, and range, scales, codes and statistics are made while it is there. A group too long for a tile is worked on
+ * in pieces. Tiles start at an even group of their row, so that no two tiles share a byte of codes or zeros.
+ */
+#ifndef QZ_GROUP_H
+#define QZ_GROUP_H
+
+#include "kernels.h"
+#include "pool.h"
+#include "stage.h"
+#include "tile.h"
+
+#include <string.h>
+
+enum {
+    QZ_TILE_GROUPS = 512,       /* groups in a tile at most, a bound for the arrays of scales */
+    QZ_LONG_GROUP = QZ_TILE / 2 /* groups longer than this are worked on in pieces */
+};
+
+/*
+ * A tile as group kernels see it: rows of `pitch` floats, one after another, so that group follows group and byte
+ * follows byte. Rows that do not end with a whole group and byte are filled up. A single row needs none of this.
+ */
+struct run {
+    uint64_t row, col;
+    size_t rows, cols, pitch;
+};
+
+/* What one slice found. */
+struct part {
+    int nonfinite;      /* some value is NaN or infinite, or a float64 is beyond float32 */
+    int overflow;       /* some decoded value does not fit the type of the output */
+    uint64_t bad_group; /* first group whose scale does not fit; UINT64_MAX for none */
+    double bad_value;   /* largest magnitude in it */
+    double signal, error, max_error;
+    uint64_t max_index, clipped, zeroed, subnormal, replaced;
+    struct run where; /* rows > 0: max_error is in this run of the values at where_x, its index not looked up yet */
+    const float *where_x;
+};
+
+struct job {
+    const struct qz_kernels *kernels;
+    const qz_matrix *matrix; /* the floats that are read or written */
+    const qz_matrix *other;  /* qz_compare_matrices: the second one */
+    const qz_packed *packed;
+    struct qz_fit rule;
+    struct qz_grid grid;
+    qz_dtype scale_dtype;
+    qz_nonfinite nonfinite;
+    int want_stats, stream;
+
+    uint64_t rows, cols, group_size, row_groups;
+    size_t tile_rows, run_rows; /* a tile's rows are worked on run_rows at a time */
+    uint64_t tile_cols;         /* may be more than QZ_TILE when groups are long */
+    uint64_t tiles_down, tiles_across;
+    size_t slices;
+    void (*work)(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
+    struct part parts[QZ_SLICES_MAX];
+};
+
+static inline uint64_t qz_divide_up(uint64_t a, uint64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+static inline size_t qz_least(uint64_t a, uint64_t b)
+{
+    return (size_t)(a < b ? a : b);
+}
+
+static inline float qz_larger(float a, float b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- group.c ------------------------------------------------------------------------------------------------- */
+
+/* Cuts a matrix of this shape into tiles and slices. */
+void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t group_size, int transposed);
+
+/* Checks the arguments that encode, decode and compare share and fills in the job. */
+qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method method, const qz_matrix *matrix,
+                           qz_matrix *merged, const qz_packed *packed);
+
+/* Runs all slices and adds up what they found, in slice order. */
+void qz_group_run(struct job *job, qz_pool *pool, struct part *total);
+
+/* Hands what was found to the caller; stats may be NULL. */
+void qz_group_stats(qz_stats *stats, const struct job *job, const struct part *total);
+
+/* A second look, in row-major order, at a matrix with values that cannot be used: NaN and infinities, or if there are
+ * none (or they are welcome) float64 beyond float32. */
+qz_result qz_locate_unusable(const qz_matrix *matrix, int nonfinite_welcome, qz_detail *detail);
+
+/* ---- plain.c ------------------------------------------------------------------------------------------------- */
+
+/* Address of the byte that holds a code. */
+static inline uint8_t *qz_codes_at(const struct job *job, uint64_t row, uint64_t col)
+{
+    return (uint8_t *)job->packed->codes + (int64_t)row * job->packed->code_stride + col / 2;
+}
+
+/* Code i of packed codes. */
+static inline int qz_code_at(const uint8_t *packed, uint64_t i)
+{
+    return packed[i / 2] >> (i % 2 * 4) & 15;
+}
+
+static inline void qz_set_code(uint8_t *packed, uint64_t i, int code)
+{
+    int shift = (int)(i % 2 * 4);
+    packed[i / 2] = (uint8_t)((packed[i / 2] & ~(15 << shift)) | (code & 15) << shift);
+}
+
+/* memcpy for a few bytes, many times: without a call, by pieces that may overlap. */
+static inline void qz_copy_few(void *dst, const void *src, size_t n)
+{
+    char *to = dst;
+    const char *from = src;
+    if (n >= 16) {
+        for (size_t i = 0; i + 16 < n; i += 16)
+            memcpy(to + i, from + i, 16);
+        memcpy(to + n - 16, from + n - 16, 16);
+    } else if (n >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + n / 8 * 4, from + n / 8 * 4, 4);
+        memcpy(to + n - 4 - n / 8 * 4, from + n - 4 - n / 8 * 4, 4);
+        memcpy(to + n - 4, from + n - 4, 4);
+    } else {
+        for (size_t i = 0; i < n; i++)
+            to[i] = from[i];
+    }
+}
+
+/* Groups of some rows: `count` in each row from `group` on, QZ_TILE_GROUPS at most in all. Several rows, or a row's
+ * start that is not the first group, come with an even count or number of the group. */
+struct span {
+    uint64_t row, group;
+    size_t rows, count;
+};
+
+/* Scales, and zeros or offsets, of a span as float32. */
+void qz_load_groups(const struct job *job, const struct span *span, float *scale, float *zero);
+
+/* The reverse. A span that starts at an odd group keeps the neighbour's half of the byte they share. */
+void qz_store_groups(const struct job *job, const struct span *span, const float *scale, const float *zero);
+
+/* The run of a tile: columns of a row with few of them, filled up to whole groups of an even length together. */
+static inline struct run qz_run_of(const struct job *job, const struct qz_tile *tile)
+{
+    struct run run = {tile->row, tile->col, tile->rows, tile->cols, tile->cols};
+    if (tile->rows > 1)
+        run.pitch = (size_t)(qz_divide_up(tile->cols, job->group_size) * job->group_size);
+    return run;
+}
+
+/* Whether it can be one run at all: an odd number of odd groups would put rows in the middle of bytes. */
+static inline int qz_is_one_run(const struct run *run)
+{
+    return run->rows == 1 || run->pitch % 2 == 0;
+}
+
+/* Row r of a run. */
+static inline struct run qz_single_row(const struct run *run, size_t r)
+{
+    return (struct run){run->row + r, run->col, 1, run->cols, run->cols};
+}
+
+/* Decodes a run: whole groups from a group's start, or part of one group. Values go to dst, rows `pitch` apart. With
+ * `to` (one row only) they also leave for there by non-temporal stores. */
+void qz_decode_run(const struct job *job, const struct run *run, float *dst, float *to);
+
+/* Decodes any tile to rows of `stride`. */
+void qz_decode_tile(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride);
+
+/* 1 if rows of packed data do not overlap. */
+int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows);
+
+/* ---- error.c ------------------------------------------------------------------------------------------------- */
+
+/* Squares of values in this range stay far from the ends of float32's. */
+int qz_squares_fit(float largest);
+
+/* Adds lane by lane, in double. factor: what the values were multiplied with. */
+void qz_add_sums(struct part *part, const struct qz_sums *sums, double factor);
+
+/* Notes an error of this size at flat index `index`, if it is the largest so far or an earlier one as large. */
+void qz_note_error(struct part *part, double error, uint64_t index);
+
+/* Flat index of element i of a run. */
+uint64_t qz_flat_index(const struct job *job, const struct run *run, size_t i);
+
+/* Adds the error of y against x: a run's values, all |x| <= largest. */
+void qz_add_error(const struct job *job, struct part *part, const float *x, const float *y, const struct run *run,
+                  float largest);
+
+/* Finds the index of the largest error so far, if that was put off. */
+void qz_look_up_error(const struct job *job, struct part *part);
+
+/* Largest magnitude of groups with these ranges. */
+float qz_largest_magnitude(const struct job *job, const float *min, const float *max, size_t groups);
+
+/* ---- decode.c ------------------------------------------------------------------------------------------------ */
+
+/* Calls step for pieces of a tile that qz_decode_run can take: rows of it, or parts of long groups. */
+void qz_each_piece(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols,
+                   void (*step)(struct job *, struct part *, const struct qz_tile *));
+
+#endif

@@ -1,0 +1,210 @@
+/*
+ * plain.c - reading and writing the plain form
+ */
+#include "group.h"
+#include "number.h"
+#include "scheme.h"
+
+int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows)
+{
+    return rows < 2 ||
+           (packed->code_stride >= (int64_t)sizes->code_bytes && packed->scale_stride >= (int64_t)sizes->scale_bytes &&
+            packed->zero_stride >= (int64_t)sizes->zero_bytes);
+}
+
+static char *scales_at(const struct job *job, uint64_t row)
+{
+    return (char *)job->packed->scales + (int64_t)row * job->packed->scale_stride;
+}
+
+static char *zeros_at(const struct job *job, uint64_t row)
+{
+    return (char *)job->packed->zeros + (int64_t)row * job->packed->zero_stride;
+}
+
+/* Rows of `bytes` bytes, next to each other on one side. */
+static void gather(void *dst, const char *src, int64_t stride, size_t rows, size_t bytes)
+{
+    for (size_t r = 0; r < rows; r++)
+        qz_copy_few((char *)dst + r * bytes, src + (int64_t)r * stride, bytes);
+}
+
+static void scatter(char *dst, int64_t stride, const void *src, size_t rows, size_t bytes)
+{
+    for (size_t r = 0; r < rows; r++)
+        qz_copy_few(dst + (int64_t)r * stride, (const char *)src + r * bytes, bytes);
+}
+
+/* Scales or offsets of a span, from their stored type. */
+static void load_scales(const struct job *job, const char *first, int64_t stride, const struct span *span, float *dst)
+{
+    union {
+        float f32[QZ_TILE_GROUPS];
+        uint16_t f16[QZ_TILE_GROUPS];
+    } stored;
+    size_t size = qz_dtype_size(job->scale_dtype), n = span->rows * span->count;
+    gather(&stored, first + span->group * size, stride, span->rows, span->count * size);
+    if (job->scale_dtype == QZ_F32)
+        memcpy(dst, stored.f32, n * sizeof *dst);
+    else if (job->scale_dtype == QZ_F16)
+        job->kernels->f32_from_f16(stored.f16, n, dst);
+    else
+        job->kernels->f32_from_bf16(stored.f16, n, dst);
+}
+
+static void store_scales(const struct job *job, char *first, int64_t stride, const struct span *span, const float *src)
+{
+    union {
+        float f32[QZ_TILE_GROUPS];
+        uint16_t f16[QZ_TILE_GROUPS];
+    } stored;
+    size_t size = qz_dtype_size(job->scale_dtype), n = span->rows * span->count;
+    if (job->scale_dtype == QZ_F32)
+        memcpy(stored.f32, src, n * sizeof *src);
+    else if (job->scale_dtype == QZ_F16)
+        job->kernels->f16_from_f32(src, n, stored.f16);
+    else
+        job->kernels->bf16_from_f32(src, n, stored.f16);
+    scatter(first + span->group * size, stride, &stored, span->rows, span->count * size);
+}
+
+void qz_load_groups(const struct job *job, const struct span *span, float *scale, float *zero)
+{
+    load_scales(job, scales_at(job, span->row), job->packed->scale_stride, span, scale);
+    if (job->grid.zero == QZ_ZERO_OFFSET)
+        load_scales(job, zeros_at(job, span->row), job->packed->zero_stride, span, zero);
+    if (job->grid.zero == QZ_ZERO_UINT4)
+        for (size_t r = 0; r < span->rows; r++, zero += span->count) {
+            const uint8_t *zeros = (const uint8_t *)zeros_at(job, span->row + r) + span->group / 2;
+            for (size_t i = span->group % 2; i < span->count; i += 2)
+                zero[i] = (float)(zeros[(span->group % 2 + i) / 2] & 15);
+            for (size_t i = 1 - span->group % 2; i < span->count; i += 2)
+                zero[i] = (float)(zeros[(span->group % 2 + i) / 2] >> 4);
+        }
+}
+
+void qz_store_groups(const struct job *job, const struct span *span, const float *scale, const float *zero)
+{
+    store_scales(job, scales_at(job, span->row), job->packed->scale_stride, span, scale);
+    if (job->grid.zero == QZ_ZERO_OFFSET)
+        store_scales(job, zeros_at(job, span->row), job->packed->zero_stride, span, zero);
+    if (job->grid.zero == QZ_ZERO_UINT4)
+        for (size_t r = 0; r < span->rows; r++, zero += span->count) {
+            uint8_t *zeros = (uint8_t *)zeros_at(job, span->row + r) + span->group / 2;
+            size_t i = 0;
+            if (span->group % 2) {
+                *zeros = (uint8_t)(*zeros | (int)zero[i++] << 4);
+                zeros++;
+            }
+            for (; i < span->count; i += 2)
+                *zeros++ = (uint8_t)((int)zero[i] | (i + 1 < span->count ? (int)zero[i + 1] : 0) << 4);
+        }
+}
+
+void qz_decode_run(const struct job *job, const struct run *run, float *dst, float *to)
+{
+    float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
+    size_t n = run->rows * run->pitch;
+    uint64_t group = run->col / job->group_size, last = (run->col + run->cols - 1) / job->group_size;
+    struct span span = {run->row, group, run->rows, (size_t)(last - group + 1)};
+    qz_load_groups(job, &span, scale, zero);
+
+    const uint8_t *codes = qz_codes_at(job, run->row, run->col);
+    uint8_t staged[QZ_TILE / 2 + 1];
+    if (run->rows > 1) {
+        size_t bytes = run->cols / 2 + run->cols % 2;
+        if (bytes != run->pitch / 2)
+            memset(staged, 0, n / 2);
+        for (size_t r = 0; r < run->rows; r++)
+            qz_copy_few(staged + r * (run->pitch / 2), codes + (int64_t)r * job->packed->code_stride, bytes);
+        codes = staged;
+    } else if (run->col % 2) { /* a long group of odd length puts the next one in the middle of a byte */
+        memset(staged, 0, n / 2 + 1);
+        for (size_t i = 0; i < n; i++)
+            qz_set_code(staged, i, qz_code_at(codes, i + 1));
+        codes = staged;
+    }
+    size_t groups = span.rows * span.count, group_size = groups == 1 ? n : (size_t)job->group_size;
+    if (!to) {
+        job->kernels->group_decode(codes, n, group_size, &job->grid, scale, zero, dst);
+        return;
+    }
+    /* An even number of groups at a time, so that each starts a byte; or a piece of a single one. */
+    size_t step_groups = QZ_STAGE_STEP / sizeof *dst / group_size / 2 * 2, sent = 0;
+    size_t step = groups == 1 ? QZ_STAGE_STEP / sizeof *dst : (step_groups ? step_groups : 2) * group_size;
+    for (size_t i = 0; i < n; i += step) {
+        size_t count = n - i < step ? n - i : step, g = groups == 1 ? 0 : i / group_size;
+        job->kernels->group_decode(codes + i / 2, count, groups == 1 ? count : group_size, &job->grid, scale + g,
+                                   zero + g, dst + i);
+        qz_stage_send(job->kernels, to, dst, &sent, (i + count) * sizeof *dst, i + count == n);
+    }
+}
+
+/* Decodes rows of a tile, run_rows at most, to rows of `stride`. */
+static void decode_rows(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride)
+{
+    struct run run = qz_run_of(job, tile);
+    if (!qz_is_one_run(&run)) {
+        for (size_t r = 0; r < run.rows; r++) {
+            struct run single = qz_single_row(&run, r);
+            qz_decode_run(job, &single, dst + (ptrdiff_t)r * stride, NULL);
+        }
+    } else if (run.rows == 1 || (run.pitch == run.cols && stride == (ptrdiff_t)run.pitch)) {
+        qz_decode_run(job, &run, dst, NULL);
+    } else {
+        float values[QZ_TILE];
+        qz_decode_run(job, &run, values, NULL);
+        for (size_t r = 0; r < run.rows; r++)
+            memcpy(dst + (ptrdiff_t)r * stride, values + r * run.pitch, run.cols * sizeof *dst);
+    }
+}
+
+void qz_decode_tile(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride)
+{
+    for (size_t r = 0; r < tile->rows; r += job->run_rows) {
+        struct qz_tile some = {tile->row + r, tile->col, qz_least(job->run_rows, tile->rows - r), tile->cols};
+        decode_rows(job, &some, dst + (ptrdiff_t)r * stride, stride);
+    }
+}
+
+qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols, qz_detail *detail)
+{
+    qz_sizes sizes = {.size = sizeof sizes};
+    qz_result result = qz_scheme_sizes(scheme, rows, cols, &sizes);
+    if (result != QZ_OK)
+        return result;
+    if (!qz_strides_fit(packed, &sizes, rows))
+        return QZ_ERROR_ARGUMENT;
+    struct job job;
+    job.kernels = &qz_kernels_scalar;
+    job.packed = packed;
+    job.scale_dtype = scheme->scale_dtype;
+    job.grid = qz_scheme_grid(scheme, QZ_DEFAULT);
+    for (uint64_t r = 0; r < rows && cols; r++) {
+        uint64_t bad = UINT64_MAX;
+        float value = 0.0f;
+        for (uint64_t g = 0; g < sizes.row_groups && bad == UINT64_MAX; g++) {
+            float scale, zero = 0.0f;
+            qz_load_groups(&job, &(struct span){r, g, 1, 1}, &scale, &zero);
+            if (!qz_is_finite(scale) || !qz_is_finite(zero)) {
+                bad = g;
+                value = qz_is_finite(scale) ? zero : scale;
+            }
+        }
+        int padding = cols % 2 ? qz_code_at(qz_codes_at(&job, r, 0), cols) : 0;
+        if (scheme->zero == QZ_ZERO_UINT4 && sizes.row_groups % 2)
+            padding |= qz_code_at((const uint8_t *)zeros_at(&job, r), sizes.row_groups);
+        if (padding && bad == UINT64_MAX) {
+            bad = sizes.row_groups - 1;
+            value = (float)padding;
+        }
+        if (bad != UINT64_MAX) {
+            if (detail) {
+                detail->group = r * sizes.row_groups + bad;
+                detail->value = (double)value;
+            }
+            return QZ_ERROR_PACKED;
+        }
+    }
+    return QZ_OK;
+}
