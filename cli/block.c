@@ -306,11 +306,6 @@ int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint
     matrix_index(tensor, axis, row, col, index);
     shape_text(tensor->rank, index, at, 200);
     switch (result) {
-    case QZ_ERROR_NONFINITE:
-        return fail(REFUSED,
-                    "tensor '%s' holds NaN or infinity, first at %s, %" PRIu64 " in all; --nonfinite clip "
-                    "makes NaN 0 and infinity the largest magnitude of its group",
-                    name, at, detail->count);
     case QZ_ERROR_RANGE:
         return fail(REFUSED, "tensor '%s': the value %g at %s does not fit; %" PRIu64 " such in this part", name,
                     detail->value, at, detail->count);

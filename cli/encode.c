@@ -137,26 +137,80 @@ static int copy(encoder *e, const job *j)
     return code;
 }
 
-typedef struct refusal {   /* NaN or infinity: found all over the tensor before it is reported */
-    uint64_t first, count; /* flat index in the tensor */
-    uint64_t row, col;
-} refusal;
+/* ---- NaN and infinity ---- */
 
-/* Notes the first in the order of the tensor, which blocks need not have. */
-static void note_nonfinite(const qz_tensor *t, unsigned axis, uint64_t row, uint64_t col, uint64_t count, refusal *r)
+static int is_finite(qz_element element, const char *at)
 {
-    uint64_t index[QZ_MAX_RANK], flat = 0;
-    matrix_index(t, axis, row, col, index);
-    for (unsigned i = 0; i < t->rank; i++)
-        flat = flat * t->shape[i] + index[i];
-    if (r->count == 0 || flat < r->first)
-        r->first = flat, r->row = row, r->col = col;
-    r->count += count;
+    uint64_t wide;
+    uint32_t word;
+    uint16_t half;
+    switch (element) {
+    case QZ_ELEMENT_F64:
+        memcpy(&wide, at, sizeof wide);
+        return (wide & UINT64_C(0x7ff0000000000000)) != UINT64_C(0x7ff0000000000000);
+    case QZ_ELEMENT_F32:
+        memcpy(&word, at, sizeof word);
+        return (word & 0x7f800000) != 0x7f800000;
+    default:
+        memcpy(&half, at, sizeof half);
+        return element == QZ_ELEMENT_F16 ? (half & 0x7c00) != 0x7c00 : (half & 0x7f80) != 0x7f80;
+    }
 }
 
+/* The index in C order of the element that is at place `at` in the file. */
+static uint64_t flat_index(const qz_tensor *t, uint64_t at)
+{
+    uint64_t flat = 0, step = t->count;
+    if (!t->column_major)
+        return at;
+    for (unsigned i = 0; i < t->rank; i++) {
+        step /= t->shape[i];
+        flat += at % t->shape[i] * step;
+        at /= t->shape[i];
+    }
+    return flat;
+}
+
+/* A tensor cannot be encoded: reads all of it again, to say which element is the first in the tensor's own order, and
+ * how many there are. Blocks and threads know neither. */
+static int fail_nonfinite(encoder *e, const job *j, const qz_tensor *t)
+{
+    enum { PIECE = 1 << 20 };
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    size_t each = qz_element_size(t->element);
+    uint64_t first = UINT64_MAX, count = 0, step = PIECE / each;
+    char *buffer = malloc(PIECE);
+    if (buffer == NULL)
+        return fail_memory();
+    for (uint64_t at = 0; at < t->count; at += step) {
+        uint64_t n = t->count - at < step ? t->count - at : step;
+        if (stop_requested() || qz_read(e->in.file, j->item->tensor, at, n, buffer, &error) != QZ_FILE_OK) {
+            free(buffer);
+            return stop_requested() ? 128 + stop_requested() : fail_file(&error);
+        }
+        for (uint64_t i = 0; i < n; i++)
+            if (!is_finite(t->element, buffer + i * each)) {
+                uint64_t flat = flat_index(t, at + i);
+                first = flat < first ? flat : first;
+                count++;
+            }
+    }
+    free(buffer);
+    char name[NAME_TEXT], place[SHAPE_TEXT];
+    uint64_t index[QZ_MAX_RANK], rest = first;
+    for (unsigned i = t->rank; i-- > 0; rest /= t->shape[i])
+        index[i] = rest % t->shape[i];
+    return fail(REFUSED,
+                "tensor '%s' holds NaN or infinity, first at %s (flat index %" PRIu64 "), %" PRIu64
+                " in all; --nonfinite clip makes NaN 0 and infinity the largest magnitude of its group",
+                qz_escape(t->name, t->name_length, name, sizeof name), shape_text(t->rank, index, place, 200), first,
+                count);
+}
+
+/* ---- blocks ---- */
+
 /* Encodes one block that was read into `values`; *packed holds room for it. */
-static int encode_block(encoder *e, job *j, const qz_tensor *t, const block *b, void *values, const qz_packed *memory,
-                        refusal *bad)
+static int encode_block(encoder *e, job *j, const qz_tensor *t, const block *b, void *values, const qz_packed *memory)
 {
     const settings *s = e->s;
     qz_options options = QZ_OPTIONS_INIT;
@@ -187,11 +241,8 @@ static int encode_block(encoder *e, job *j, const qz_tensor *t, const block *b, 
         qz_stats stats = QZ_STATS_INIT;
         qz_detail detail = QZ_DETAIL_INIT;
         qz_result result = qz_encode(&e->scheme, &matrix, &part, &options, want_stats ? &stats : NULL, &detail);
-        if (result == QZ_ERROR_NONFINITE) {
-            note_nonfinite(t, j->axis, row + detail.index / matrix.cols, b->first[COLUMN] + detail.index % matrix.cols,
-                           detail.count, bad);
-            continue;
-        }
+        if (result == QZ_ERROR_NONFINITE)
+            return fail_nonfinite(e, j, t);
         if (result == QZ_ERROR_SCALE)
             return fail_quantize(result, t, j->axis, row + detail.group / sizes.row_groups,
                                  b->first[COLUMN] + detail.group % sizes.row_groups * e->scheme.group_size, &detail);
@@ -200,12 +251,12 @@ static int encode_block(encoder *e, job *j, const qz_tensor *t, const block *b, 
                                  b->first[COLUMN] + detail.index % matrix.cols, &detail);
         if (want_stats)
             add_stats(&j->stats, &stats, row, b->first[COLUMN], matrix.cols, t->shape[j->axis]);
-        if (e->writer != NULL && !together && bad->count == 0 &&
+        if (e->writer != NULL && !together &&
             qz_packed_write(e->writer, j->packed, row, inner, b->first[COLUMN], matrix.cols, &part, &error) !=
                 QZ_FILE_OK)
             return fail_file(&error);
     }
-    if (e->writer != NULL && together && bad->count == 0 &&
+    if (e->writer != NULL && together &&
         qz_packed_write(e->writer, j->packed, b->row, b->count[OUTER] * inner, b->first[COLUMN], b->count[COLUMN],
                         &packed, &error) != QZ_FILE_OK)
         return fail_file(&error);
@@ -216,7 +267,6 @@ static int encode_tensor(encoder *e, job *j)
 {
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    refusal bad = {0};
     grid g;
     block_plan blocks;
     block b;
@@ -235,16 +285,11 @@ static int encode_tensor(encoder *e, job *j)
         else if (read_block(e->in.file, j->item->tensor, &g, &b, (size_t)each, values, &error) != QZ_FILE_OK)
             code = fail_file(&error);
         else
-            code = encode_block(e, j, t, &b, values, &memory, &bad);
+            code = encode_block(e, j, t, &b, values, &memory);
         progress_add(b.count[OUTER] * b.count[INNER] * b.count[COLUMN]);
     }
     free(values);
     free(memory.codes);
-    if (code == DONE && bad.count != 0) {
-        qz_detail detail = QZ_DETAIL_INIT;
-        detail.count = bad.count;
-        code = fail_quantize(QZ_ERROR_NONFINITE, t, j->axis, bad.row, bad.col, &detail);
-    }
     return code;
 }
 

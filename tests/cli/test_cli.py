@@ -213,13 +213,13 @@ def test_bfloat16(run: Run) -> None:
     np.testing.assert_allclose(values, decode(Path("q.npz")), rtol=2**-8)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["uint4", "uint4_offset"])
 @pytest.mark.parametrize("group_size", ["32", "7", "row"])
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_blocks(run: Run, scheme: str, group_size: str, axis: int, order: Any) -> None:
     """More values than one block takes: the result is that of each row alone."""
-    shape = [(130_000, 3, 11), (9, 50_001, 7), (5, 3, 200_003)][axis]
+    shape = [(260_000, 3, 11), (9, 100_003, 10), (5, 3, 600_003)][axis]
     x = weights(*shape)
     np.save("in.npy", np.asarray(x, order=order))
     options = ["--scheme", scheme, "--group-size", group_size, "--no-fsync", "-q"]
@@ -227,7 +227,7 @@ def test_blocks(run: Run, scheme: str, group_size: str, axis: int, order: Any) -
     np.save("rows.npy", np.ascontiguousarray(np.moveaxis(x, axis, -1)[1, 2]))
     run("encode", "rows.npy", "rows.npz", *options)
     whole, row = loaded("out.npz"), loaded("rows.npz")
-    for part in ["codes", "scales", *(["zeros"] if scheme != "int4" else [])]:
+    for part in ["codes", "scales", "zeros"]:
         np.testing.assert_array_equal(whole[f"data.{part}"][1, 2], row[f"data.{part}"])
     run("decode", "out.npz", "back.npy", "--no-fsync", "-q")
     np.testing.assert_allclose(np.load("back.npy"), decode(Path("out.npz")), rtol=1e-6, atol=1e-6)
@@ -427,17 +427,18 @@ def test_data_is_aligned(run: Run) -> None:
 # --- values that cannot be encoded ---
 
 
-def test_nonfinite(run: Run) -> None:
-    x = weights(3, 4, 700_000)
-    x[0, 3, 650_000] = np.inf
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2", "<f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_nonfinite(run: Run, dtype: str, order: Any) -> None:
+    x = weights(3, 4, 150_000).astype(dtype)
+    x[0, 3, 140_000] = np.inf
     x[2, 1, 5] = np.nan
-    x[2, 3, 699_999] = -np.inf
-    np.save("in.npy", x)
+    x[2, 3, 149_999] = -np.inf
+    np.save("in.npy", np.asarray(x, order=order))
     for axis in [-1, 0]:
         done = run("encode", "in.npy", "q.npz", "--axis", axis, code=4)
-        assert "'data'" in done.stderr
-        assert "[0, 3, 650000]" in done.stderr
-        assert "3 in all" in done.stderr
+        for words in ["'data'", "[0, 3, 140000] (flat index 590000)", "3 in all", "--nonfinite clip"]:
+            assert words in done.stderr
         assert os.listdir() == ["in.npy"]
     report = json.loads(run("encode", "in.npy", "q.npz", "--nonfinite", "clip", "--json").stdout)
     assert report["tensors"][0]["stats"]["replaced"] == 3
