@@ -3,7 +3,7 @@
  *
  *   group.c    arguments, the cut of a matrix into tiles and slices, the sum of what the slices found
  *   plain.c    reading and writing the plain form: codes, scales and zeros of a run of groups
- *   error.c    statistics
+ *   stats.c    statistics
  *   encode.c, decode.c, compare.c    the work on a tile, and the public functions
  *
  * A tile holds whole groups of one or more rows and is small enough for the first-level cache: it is read once from
@@ -184,7 +184,7 @@ void qz_decode_tile(const struct job *job, const struct qz_tile *tile, float *ds
 /* 1 if rows of packed data do not overlap. */
 int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows);
 
-/* ---- error.c ------------------------------------------------------------------------------------------------- */
+/* ---- stats.c ------------------------------------------------------------------------------------------------- */
 
 /* Squares of values in this range stay far from the ends of float32's. */
 int qz_squares_fit(float largest);

@@ -122,8 +122,8 @@ struct qz_kernels {
                     float *inverse, float *zero);
 
     /* Codes of each group; returns how many were clipped. No |(x - offset) * inverse| is above 2^20. */
-    size_t (*group_codes)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
-                          const float *inverse, const float *zero, uint8_t *packed);
+    size_t (*group_codes)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid, const float *inverse,
+                          const float *zero, uint8_t *packed);
 
     /* Values of each group. */
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,

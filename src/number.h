@@ -11,7 +11,8 @@
 #include <string.h>
 
 #if FLT_EVAL_METHOD != 0
-#error "results must be rounded after every operation: use -std=gnu11 instead of c11 (s390x), -mfpmath=sse -msse2 (i386)"
+#error                                                                                                                 \
+    "results must be rounded after every operation: use -std=gnu11 instead of c11 (s390x), -mfpmath=sse -msse2 (i386)"
 #endif
 
 static inline uint32_t qz_bits(float x)

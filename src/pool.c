@@ -1,8 +1,8 @@
 /*
  * pool.c - a small pool of threads that wait for work: awake for a moment, then asleep
  *
- * Waking a sleeping thread takes longer than a whole call on cache-sized data, so both sides first look for a few tens of
- * microseconds whether the other is there already.
+ * Waking a sleeping thread takes longer than a whole call on cache-sized data, so both sides first look for a few tens
+ * of microseconds whether the other is there already.
  */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* sched_getaffinity */
@@ -32,13 +32,13 @@ struct qz_pool {
     pid_t owner;    /* the process in which the threads live */
     pthread_mutex_t in_use;
 
-    /* Whoever wants to sleep takes the lock, says so in `sleepers` and looks once more; whoever has changed something looks
-     * at `sleepers` afterwards and takes the lock to wake. One of the two sees the other. */
+    /* Whoever wants to sleep takes the lock, says so in `sleepers` and looks once more; whoever has changed something
+     * looks at `sleepers` afterwards and takes the lock to wake. One of the two sees the other. */
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
     atomic_size_t sleepers; /* workers, and the caller */
-    atomic_ullong round;   /* raised for each piece of work, after it is described below */
-    atomic_size_t running; /* threads that have not finished this round */
+    atomic_ullong round;    /* raised for each piece of work, after it is described below */
+    atomic_size_t running;  /* threads that have not finished this round */
     atomic_int stop;
     void (*work)(void *context, size_t i);
     void *context;

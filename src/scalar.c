@@ -146,9 +146,7 @@ static void stream(void *dst, const void *src, size_t bytes)
     memcpy(dst, src, bytes);
 }
 
-static void stream_end(void)
-{
-}
+static void stream_end(void) {}
 
 /* ---- groups -------------------------------------------------------------------------------------------------- */
 
@@ -236,8 +234,8 @@ static void put_code(uint8_t *packed, size_t i, int code)
         packed[i / 2] = (uint8_t)(code & 15);
 }
 
-static size_t group_codes(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
-                          const float *inverse, const float *zero, uint8_t *packed)
+static size_t group_codes(const float *x, size_t n, size_t group_size, const struct qz_grid *grid, const float *inverse,
+                          const float *zero, uint8_t *packed)
 {
     size_t clipped = 0;
     for (size_t i = 0; i < n; i++) {

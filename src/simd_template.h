@@ -143,8 +143,8 @@ INLINE VF fit_stored(VF v, qz_dtype dtype)
 }
 
 /* One vector of groups. The branches depend on the rule alone; the caller makes them constants. */
-INLINE void fit_vector(qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF hi, VF *scale, VF *inverse,
-                                     VF *zero, VM *tie, VM *tiny, VM *huge)
+INLINE void fit_vector(qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF hi, VF *scale, VF *inverse, VF *zero,
+                       VM *tie, VM *tiny, VM *huge)
 {
     VF none = vf_set1(0.0f), s, minus_lo = vf_neg(lo);
     VM beyond = vm_none();
@@ -181,7 +181,7 @@ INLINE void fit_vector(qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF
 }
 
 INLINE unsigned fit_all(qz_method method, qz_zero kind, qz_dtype dtype, size_t groups, const float *min,
-                                      const float *max, float *scale, float *inverse, float *zero)
+                        const float *max, float *scale, float *inverse, float *zero)
 {
     VM tie = vm_none(), tiny = tie, huge = tie;
     VF s, inv, z = vf_set1(0.0f);
@@ -213,8 +213,8 @@ static TARGET unsigned fit(const struct qz_fit *rule, size_t groups, const float
                            float *inverse, float *zero)
 {
 #define FIT(method, kind)                                                                                              \
-    (rule->scale_dtype == QZ_F16    ? fit_all(method, kind, QZ_F16, groups, min, max, scale, inverse, zero)             \
-     : rule->scale_dtype == QZ_BF16 ? fit_all(method, kind, QZ_BF16, groups, min, max, scale, inverse, zero)            \
+    (rule->scale_dtype == QZ_F16    ? fit_all(method, kind, QZ_F16, groups, min, max, scale, inverse, zero)            \
+     : rule->scale_dtype == QZ_BF16 ? fit_all(method, kind, QZ_BF16, groups, min, max, scale, inverse, zero)           \
                                     : fit_all(method, kind, QZ_F32, groups, min, max, scale, inverse, zero))
     if (rule->method == QZ_ABSMAX)
         return FIT(QZ_ABSMAX, QZ_ZERO_NONE);
@@ -232,7 +232,7 @@ INLINE VI group_code(VF v, qz_zero kind, VF inverse, VF zero)
 
 /* Blocks of four vectors; `vectors` is how many make a group, a constant where speed matters. */
 INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero kind, int lo, int hi,
-                                        const float *inverse, const float *zero, uint8_t *packed)
+                          const float *inverse, const float *zero, uint8_t *packed)
 {
     size_t clipped = 0;
     for (size_t b = 0, v = 0; b < blocks; b++, v += 4) {
@@ -240,7 +240,8 @@ INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero
         for (size_t j = 0; j < 4; j++) {
             size_t g = (v + j) / vectors;
             /* This pass finds its input in cache; have the next tile on its way meanwhile. */
-            __builtin_prefetch(x + (v + j) * LANES + QZ_TILE);
+            if (j * LANES % 16 == 0)
+                __builtin_prefetch(x + (v + j) * LANES + QZ_TILE);
             code[j] = group_code(vf_load(x + (v + j) * LANES), kind, vf_set1(inverse[g]),
                                  vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]));
         }
@@ -251,7 +252,7 @@ INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero
 
 /* Codes of elements [i, n), i even, by way of one byte a code. */
 INLINE size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, qz_zero kind, int lo, int hi,
-                                      const float *inverse, const float *zero, uint8_t *packed)
+                        const float *inverse, const float *zero, uint8_t *packed)
 {
     int8_t bytes[QZ_TILE + LANES];
     size_t clipped = 0, start = i;
@@ -271,7 +272,7 @@ INLINE size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, q
 }
 
 INLINE size_t codes_kind(const float *x, size_t n, size_t group_size, qz_zero kind, int lo, int hi,
-                                       const float *inverse, const float *zero, uint8_t *packed)
+                         const float *inverse, const float *zero, uint8_t *packed)
 {
     size_t clipped = 0, done = 0;
     if (group_size >= n || group_size % (4 * LANES) == 0) {
@@ -308,19 +309,18 @@ static TARGET size_t group_codes(const float *x, size_t n, size_t group_size, co
 
 /* Groups of `vectors` whole vectors each, a constant where speed matters. */
 INLINE void decode_groups(const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind, int sign,
-                                        const float *scale, const float *zero, float *dst)
+                          const float *scale, const float *zero, float *dst)
 {
     for (size_t g = 0; g < groups; g++, packed += vectors * (LANES / 2), dst += vectors * LANES) {
         VG group = vg_make(kind, sign, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
-        __builtin_prefetch(packed + 2048);
 #pragma GCC unroll 4
         for (size_t j = 0; j < vectors; j++)
             vf_store(dst + j * LANES, vg_values(group, vi_nibbles(packed + j * (LANES / 2), sign)));
     }
 }
 
-INLINE void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_zero kind, int sign,
-                                      const float *scale, const float *zero, float *dst)
+INLINE void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_zero kind, int sign, const float *scale,
+                        const float *zero, float *dst)
 {
     size_t i = 0;
     if (group_size >= n || group_size % LANES == 0) {
@@ -375,6 +375,7 @@ static TARGET void error(const float *x, const float *y, size_t n, struct qz_sum
 {
     enum { VECTORS = QZ_SUMS_LANES / LANES };
     VF signal[VECTORS], errors[VECTORS], most[VECTORS];
+#pragma GCC unroll 8
     for (int j = 0; j < VECTORS; j++) {
         signal[j] = vf_load(sums->signal + j * LANES);
         errors[j] = vf_load(sums->error + j * LANES);
@@ -382,6 +383,7 @@ static TARGET void error(const float *x, const float *y, size_t n, struct qz_sum
     }
     size_t i = 0;
     for (; i + QZ_SUMS_LANES <= n; i += QZ_SUMS_LANES)
+#pragma GCC unroll 8
         for (int j = 0; j < VECTORS; j++) {
             VF a = vf_load(x + i + j * LANES), difference = vf_sub(a, vf_load(y + i + j * LANES));
             signal[j] = vf_fma(a, a, signal[j]);
@@ -393,6 +395,7 @@ static TARGET void error(const float *x, const float *y, size_t n, struct qz_sum
         memcpy(last_x, x + i, (n - i) * sizeof *x);
         memcpy(last_y, y + i, (n - i) * sizeof *y);
     }
+#pragma GCC unroll 8
     for (int j = 0; j < VECTORS; j++) {
         VF a = vf_load(last_x + j * LANES), difference = vf_sub(a, vf_load(last_y + j * LANES));
         vf_store(sums->signal + j * LANES, vf_fma(a, a, signal[j]));
@@ -404,11 +407,12 @@ static TARGET void error(const float *x, const float *y, size_t n, struct qz_sum
 
 /* Decodes and compares without a store in between: groups of `vectors` vectors, a multiple of VECTORS, a constant where
  * speed matters. */
-INLINE void error_groups(const float *x, const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind,
-                                       int sign, const float *scale, const float *zero, struct qz_sums *sums)
+INLINE void error_groups(const float *x, const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind, int sign,
+                         const float *scale, const float *zero, struct qz_sums *sums)
 {
     enum { VECTORS = QZ_SUMS_LANES / LANES };
     VF signal[VECTORS], errors[VECTORS], most[VECTORS];
+#pragma GCC unroll 8
     for (int j = 0; j < VECTORS; j++) {
         signal[j] = vf_load(sums->signal + j * LANES);
         errors[j] = vf_load(sums->error + j * LANES);
@@ -426,6 +430,7 @@ INLINE void error_groups(const float *x, const uint8_t *packed, size_t groups, s
                 most[j] = vf_max_abs(most[j], difference);
             }
     }
+#pragma GCC unroll 8
     for (int j = 0; j < VECTORS; j++) {
         vf_store(sums->signal + j * LANES, signal[j]);
         vf_store(sums->error + j * LANES, errors[j]);

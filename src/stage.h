@@ -2,8 +2,8 @@
  * stage.h - large output on its way past the cache
  *
  * Output that will not stay in cache leaves by non-temporal stores, which want whole cache lines: it is made in a small
- * buffer first, a step at a time, and each step sends the lines that are complete. Steps are short so that the stores of
- * one overlap with the work on the next.
+ * buffer first, a step at a time, and each step sends the lines that are complete. Steps are short so that the stores
+ * of one overlap with the work on the next.
  */
 #ifndef QZ_STAGE_H
 #define QZ_STAGE_H
@@ -11,10 +11,10 @@
 #include "kernels.h"
 
 enum {
-    QZ_STAGE_BYTES = 16384,      /* buffer: partial lines occur only at its ends */
-    QZ_STAGE_STEP = 2048,        /* bytes of a step */
-    QZ_STREAM_LEAST = 16 << 20   /* smaller output is left in cache by ordinary stores. Ordinary stores first read
-                                    every line they are about to overwrite. */
+    QZ_STAGE_BYTES = 16384,    /* buffer: partial lines occur only at its ends */
+    QZ_STAGE_STEP = 2048,      /* bytes of a step */
+    QZ_STREAM_LEAST = 16 << 20 /* smaller output is left in cache by ordinary stores. Ordinary stores first read
+                                  every line they are about to overwrite. */
 };
 
 /* Sends buffer[*sent .. ready) to the same place in dst, apart from a last line that is not complete unless this is the

@@ -6,8 +6,8 @@
 
 #include "kernels.h"
 
-/* A matrix whose columns are contiguous is moved in larger pieces, so that each column is read or written for a few cache
- * lines at a stretch. */
+/* A matrix whose columns are contiguous is moved in larger pieces, so that each column is read or written for a few
+ * cache lines at a stretch. */
 enum { QZ_PANEL = 2 * QZ_TILE };
 
 /* Some rows of some columns of a matrix: rows * cols <= QZ_TILE, or QZ_PANEL if the matrix is transposed. */
@@ -29,7 +29,8 @@ int qz_matrix_is_contiguous(const qz_matrix *matrix);
 void *qz_matrix_at(const qz_matrix *matrix, uint64_t row, uint64_t col);
 
 /* The tile as float32: row r starts at the returned pointer + r * *stride. It points into the matrix where that will
- * do and into `buffer` (rows * cols floats) otherwise. *overflow becomes 1 if a float64 became NaN or infinite, else 0. */
+ * do and into `buffer` (rows * cols floats) otherwise. *overflow becomes 1 if a float64 became NaN or infinite, else 0.
+ */
 const float *qz_tile_load(const struct qz_kernels *kernels, const qz_matrix *matrix, const struct qz_tile *tile,
                           float *buffer, ptrdiff_t *stride, int *overflow);
 

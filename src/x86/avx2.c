@@ -19,42 +19,41 @@ typedef __m256 VF;
 typedef __m256i VI;
 typedef __m256 VM; /* all bits of a lane */
 
-#define vf_load(p)         _mm256_loadu_ps(p)
-#define vf_store(p, v)     _mm256_storeu_ps(p, v)
-#define vf_set1(x)         _mm256_set1_ps(x)
-#define vf_add(a, b)       _mm256_add_ps(a, b)
-#define vf_sub(a, b)       _mm256_sub_ps(a, b)
-#define vf_mul(a, b)       _mm256_mul_ps(a, b)
-#define vf_div(a, b)       _mm256_div_ps(a, b)
-#define vf_min(a, b)       _mm256_min_ps(a, b)
-#define vf_max(a, b)       _mm256_max_ps(a, b)
-#define vf_abs(a)          _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
-#define vf_max_abs(a, b)   vf_max(a, vf_abs(b))
-#define vf_neg(a)          _mm256_xor_ps(a, _mm256_set1_ps(-0.0f))
-#define vf_fma(a, b, c)    _mm256_fmadd_ps(a, b, c)
-#define vf_lt(a, b)        _mm256_cmp_ps(a, b, _CMP_LT_OQ)
-#define vf_le(a, b)        _mm256_cmp_ps(a, b, _CMP_LE_OQ)
-#define vf_eq(a, b)        _mm256_cmp_ps(a, b, _CMP_EQ_OQ)
-#define vf_ne(a, b)        _mm256_cmp_ps(a, b, _CMP_NEQ_UQ)
-#define vf_select(m, a, b) _mm256_blendv_ps(b, a, m)
-#define vm_none()          _mm256_setzero_ps()
-#define vm_and(a, b)       _mm256_and_ps(a, b)
-#define vm_or(a, b)        _mm256_or_ps(a, b)
-#define vm_any(m)          (_mm256_movemask_ps(m) != 0)
-#define vf_round(v)        _mm256_cvtps_epi32(v)
-#define vf_rint(v)         _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define vi_trunc(v)        _mm256_cvttps_epi32(v)
-#define vi_set1(x)         _mm256_set1_epi32(x)
-#define vi_add(a, b)       _mm256_add_epi32(a, b)
-#define vi_increment(m, v) _mm256_sub_epi32(v, _mm256_castps_si256(m)) /* a set mask is -1 */
-#define vi_from_i8(p)      _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
-#define vi_any(v)          (!_mm256_testz_si256(v, v))
-#define vi_low_nibble(v)   _mm256_and_si256(v, _mm256_set1_epi32(15))
-#define vi_clamp(v, lo, hi)                                                                                            \
-    _mm256_min_epi32(_mm256_max_epi32(v, _mm256_set1_epi32(lo)), _mm256_set1_epi32(hi))
-#define vf_from_f16(p)  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
-#define vf_to_f16(p, v) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
-#define vf_via_f16(v)   _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_load(p)          _mm256_loadu_ps(p)
+#define vf_store(p, v)      _mm256_storeu_ps(p, v)
+#define vf_set1(x)          _mm256_set1_ps(x)
+#define vf_add(a, b)        _mm256_add_ps(a, b)
+#define vf_sub(a, b)        _mm256_sub_ps(a, b)
+#define vf_mul(a, b)        _mm256_mul_ps(a, b)
+#define vf_div(a, b)        _mm256_div_ps(a, b)
+#define vf_min(a, b)        _mm256_min_ps(a, b)
+#define vf_max(a, b)        _mm256_max_ps(a, b)
+#define vf_abs(a)           _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
+#define vf_max_abs(a, b)    vf_max(a, vf_abs(b))
+#define vf_neg(a)           _mm256_xor_ps(a, _mm256_set1_ps(-0.0f))
+#define vf_fma(a, b, c)     _mm256_fmadd_ps(a, b, c)
+#define vf_lt(a, b)         _mm256_cmp_ps(a, b, _CMP_LT_OQ)
+#define vf_le(a, b)         _mm256_cmp_ps(a, b, _CMP_LE_OQ)
+#define vf_eq(a, b)         _mm256_cmp_ps(a, b, _CMP_EQ_OQ)
+#define vf_ne(a, b)         _mm256_cmp_ps(a, b, _CMP_NEQ_UQ)
+#define vf_select(m, a, b)  _mm256_blendv_ps(b, a, m)
+#define vm_none()           _mm256_setzero_ps()
+#define vm_and(a, b)        _mm256_and_ps(a, b)
+#define vm_or(a, b)         _mm256_or_ps(a, b)
+#define vm_any(m)           (_mm256_movemask_ps(m) != 0)
+#define vf_round(v)         _mm256_cvtps_epi32(v)
+#define vf_rint(v)          _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vi_trunc(v)         _mm256_cvttps_epi32(v)
+#define vi_set1(x)          _mm256_set1_epi32(x)
+#define vi_add(a, b)        _mm256_add_epi32(a, b)
+#define vi_increment(m, v)  _mm256_sub_epi32(v, _mm256_castps_si256(m)) /* a set mask is -1 */
+#define vi_from_i8(p)       _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define vi_any(v)           (!_mm256_testz_si256(v, v))
+#define vi_low_nibble(v)    _mm256_and_si256(v, _mm256_set1_epi32(15))
+#define vi_clamp(v, lo, hi) _mm256_min_epi32(_mm256_max_epi32(v, _mm256_set1_epi32(lo)), _mm256_set1_epi32(hi))
+#define vf_from_f16(p)      _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#define vf_to_f16(p, v)     _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_via_f16(v)       _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
 /* The first n lanes set. */
 INLINE VI first_lanes(size_t n)
@@ -228,11 +227,11 @@ INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
 
 /* Halves, pairs and lanes of vectors are brought together; 2 shuffles and 1 minimum for each two vectors. */
 #define REDUCE_TREE(name, op)                                                                                          \
-    INLINE VF name##_2(VF a, VF b) /* lane half k: four partial results of vector k */                   \
+    INLINE VF name##_2(VF a, VF b) /* lane half k: four partial results of vector k */                                 \
     {                                                                                                                  \
         return op(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));                             \
     }                                                                                                                  \
-    INLINE VF name##_8(VF a, VF b, VF c, VF d) /* lane 4k + j: vector k of argument j */                 \
+    INLINE VF name##_8(VF a, VF b, VF c, VF d) /* lane 4k + j: vector k of argument j */                               \
     {                                                                                                                  \
         VF ab = op(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));                                                \
         VF cd = op(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));                                                \
@@ -323,8 +322,8 @@ static TARGET int pack(const int8_t *codes, size_t n, uint8_t *packed)
 static TARGET void unpack(const uint8_t *packed, size_t n, int8_t *codes)
 {
     const VI low = _mm256_set1_epi8(15);
-    const VI signs = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, -8,
-                                      -7, -6, -5, -4, -3, -2, -1);
+    const VI signs = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7,
+                                      -8, -7, -6, -5, -4, -3, -2, -1);
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
         /* each byte in a 16-bit lane, its upper half moved to the upper byte, then looked up */

@@ -19,47 +19,46 @@ typedef __m512 VF, VT, VG;
 typedef __m512i VI;
 typedef __mmask16 VM;
 
-#define vf_load(p)         _mm512_loadu_ps(p)
-#define vf_store(p, v)     _mm512_storeu_ps(p, v)
-#define vf_set1(x)         _mm512_set1_ps(x)
-#define vf_add(a, b)       _mm512_add_ps(a, b)
-#define vf_sub(a, b)       _mm512_sub_ps(a, b)
-#define vf_mul(a, b)       _mm512_mul_ps(a, b)
-#define vf_div(a, b)       _mm512_div_ps(a, b)
-#define vf_min(a, b)       _mm512_min_ps(a, b)
-#define vf_max(a, b)       _mm512_max_ps(a, b)
-#define vf_abs(a)          _mm512_abs_ps(a)
-#define vf_max_abs(a, b)   _mm512_range_ps(a, b, 0x0b) /* larger magnitude, sign cleared */
-#define vf_neg(a)          _mm512_xor_ps(a, _mm512_set1_ps(-0.0f))
-#define vf_fma(a, b, c)    _mm512_fmadd_ps(a, b, c)
-#define vf_lt(a, b)        _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
-#define vf_le(a, b)        _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ)
-#define vf_eq(a, b)        _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
-#define vf_ne(a, b)        _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ)
-#define vf_select(m, a, b) _mm512_mask_blend_ps(m, b, a)
-#define vm_none()          ((__mmask16)0)
-#define vm_and(a, b)       ((__mmask16)((a) & (b)))
-#define vm_or(a, b)        ((__mmask16)((a) | (b)))
-#define vm_any(m)          ((m) != 0)
-#define vf_hmin(v)         _mm512_reduce_min_ps(v)
-#define vf_hmax(v)         _mm512_reduce_max_ps(v)
-#define vf_round(v)        _mm512_cvtps_epi32(v)
-#define vf_rint(v)         _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define vi_trunc(v)        _mm512_cvttps_epi32(v)
-#define vi_set1(x)         _mm512_set1_epi32(x)
-#define vi_add(a, b)       _mm512_add_epi32(a, b)
-#define vi_increment(m, v) _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(1))
-#define vi_from_i8(p)      _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p)))
-#define vi_to_i8(p, v)     _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8(v))
-#define vi_any(v)          (_mm512_test_epi32_mask(v, v) != 0)
-#define vi_low_nibble(v)   (v) /* lookups take the low bits only */
-#define vi_clamp(v, lo, hi)                                                                                            \
-    _mm512_min_epi32(_mm512_max_epi32(v, _mm512_set1_epi32(lo)), _mm512_set1_epi32(hi))
-#define vt_load(p)      _mm512_loadu_ps(p)
-#define vt_lookup(t, v) _mm512_permutexvar_ps(v, t)
-#define vf_from_f16(p)  _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
-#define vf_to_f16(p, v) _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
-#define vf_via_f16(v)   _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_load(p)          _mm512_loadu_ps(p)
+#define vf_store(p, v)      _mm512_storeu_ps(p, v)
+#define vf_set1(x)          _mm512_set1_ps(x)
+#define vf_add(a, b)        _mm512_add_ps(a, b)
+#define vf_sub(a, b)        _mm512_sub_ps(a, b)
+#define vf_mul(a, b)        _mm512_mul_ps(a, b)
+#define vf_div(a, b)        _mm512_div_ps(a, b)
+#define vf_min(a, b)        _mm512_min_ps(a, b)
+#define vf_max(a, b)        _mm512_max_ps(a, b)
+#define vf_abs(a)           _mm512_abs_ps(a)
+#define vf_max_abs(a, b)    _mm512_range_ps(a, b, 0x0b) /* larger magnitude, sign cleared */
+#define vf_neg(a)           _mm512_xor_ps(a, _mm512_set1_ps(-0.0f))
+#define vf_fma(a, b, c)     _mm512_fmadd_ps(a, b, c)
+#define vf_lt(a, b)         _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
+#define vf_le(a, b)         _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ)
+#define vf_eq(a, b)         _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
+#define vf_ne(a, b)         _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ)
+#define vf_select(m, a, b)  _mm512_mask_blend_ps(m, b, a)
+#define vm_none()           ((__mmask16)0)
+#define vm_and(a, b)        ((__mmask16)((a) & (b)))
+#define vm_or(a, b)         ((__mmask16)((a) | (b)))
+#define vm_any(m)           ((m) != 0)
+#define vf_hmin(v)          _mm512_reduce_min_ps(v)
+#define vf_hmax(v)          _mm512_reduce_max_ps(v)
+#define vf_round(v)         _mm512_cvtps_epi32(v)
+#define vf_rint(v)          _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vi_trunc(v)         _mm512_cvttps_epi32(v)
+#define vi_set1(x)          _mm512_set1_epi32(x)
+#define vi_add(a, b)        _mm512_add_epi32(a, b)
+#define vi_increment(m, v)  _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(1))
+#define vi_from_i8(p)       _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p)))
+#define vi_to_i8(p, v)      _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8(v))
+#define vi_any(v)           (_mm512_test_epi32_mask(v, v) != 0)
+#define vi_low_nibble(v)    (v) /* lookups take the low bits only */
+#define vi_clamp(v, lo, hi) _mm512_min_epi32(_mm512_max_epi32(v, _mm512_set1_epi32(lo)), _mm512_set1_epi32(hi))
+#define vt_load(p)          _mm512_loadu_ps(p)
+#define vt_lookup(t, v)     _mm512_permutexvar_ps(v, t)
+#define vf_from_f16(p)      _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
+#define vf_to_f16(p, v)     _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_via_f16(v)       _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
 INLINE VF vf_load_part(const float *p, size_t n, float other)
 {
@@ -135,8 +134,8 @@ INLINE VG vg_make(qz_zero kind, int sign, float scale, float zero)
 
 #define vg_values(g, v) _mm512_permutexvar_ps(v, g)
 
-/* Code i in the low bits of lane i; what is above it does not matter to a lookup. The eight bytes go to every 64-bit lane,
- * where each 32-bit half takes eight bits from a place of its own. */
+/* Code i in the low bits of lane i; what is above it does not matter to a lookup. The eight bytes go to every 64-bit
+ * lane, where each 32-bit half takes eight bits from a place of its own. */
 INLINE VI vi_nibbles(const uint8_t *p, int sign)
 {
     (void)sign;
@@ -171,9 +170,9 @@ INLINE VI join_nibbles(VI bytes)
 INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
 {
     /* The low byte of 16-bit lane 2 * (4 * lane + vector) + half, in the order of the elements. */
-    const __m512i order = _mm512_castsi256_si512(
-        _mm256_setr_epi8(0, 2, 16, 18, 32, 34, 48, 50, 4, 6, 20, 22, 36, 38, 52, 54, 8, 10, 24, 26, 40, 42, 56, 58, 12,
-                         14, 28, 30, 44, 46, 60, 62));
+    const __m512i order =
+        _mm512_castsi256_si512(_mm256_setr_epi8(0, 2, 16, 18, 32, 34, 48, 50, 4, 6, 20, 22, 36, 38, 52, 54, 8, 10, 24,
+                                                26, 40, 42, 56, 58, 12, 14, 28, 30, 44, 46, 60, 62));
     VI wanted = bytes_in_lanes(v);
     VI codes = _mm512_min_epi8(_mm512_max_epi8(wanted, _mm512_set1_epi8((char)lo)), _mm512_set1_epi8((char)hi));
     VI packed = _mm512_permutexvar_epi8(order, join_nibbles(codes));
@@ -243,37 +242,45 @@ INLINE void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *c
         reduce_groups(x, group_size, min, max, check);
 }
 
-/* Unrolled by hand where a loop would keep 16 addresses; pointers move instead. */
-INLINE void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
+/*
+ * Half of a block: 16 lines of 8 floats become 8 of 16. Two lines four apart share a register from the load on, which
+ * saves a round of shuffles:
+ *
+ *     4 x 4 blocks transposed within 128-bit lanes      low[k]:  column k of lines 0-3, k + 4 of 0-3, k of 4-7, k + 4
+ * of 4-7 high[k]: the same of lines 8-15
+ */
+INLINE void transpose_half(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
 {
-    VF r[16], t[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++, src += src_stride)
-        r[i] = vf_load(src);
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i += 2) {
+    VF r[8], t[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        const float *line = src + (i < 4 ? i : i + 4) * src_stride;
+        r[i] = _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(line)), _mm256_loadu_ps(line + 4 * src_stride),
+                                  1);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i += 2) {
         t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i += 4) { /* 4 x 4 blocks in 128-bit lanes */
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i += 4) {
         r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
         r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
         r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
         r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < 4; i++) { /* then the 4 x 4 blocks themselves */
-        VF a = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88), b = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
-        VF c = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88), d = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
-        t[i] = _mm512_shuffle_f32x4(a, c, 0x88);
-        t[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
-        t[i + 8] = _mm512_shuffle_f32x4(a, c, 0xdd);
-        t[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
+#pragma GCC unroll 8
+    for (int k = 0; k < 4; k++) {
+        vf_store(dst + k * dst_stride, _mm512_shuffle_f32x4(r[k], r[k + 4], 0x88));
+        vf_store(dst + (k + 4) * dst_stride, _mm512_shuffle_f32x4(r[k], r[k + 4], 0xdd));
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++, dst += dst_stride)
-        vf_store(dst, t[i]);
+}
+
+INLINE void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
+{
+    transpose_half(src, src_stride, dst, dst_stride);
+    transpose_half(src + 8, src_stride, dst + 8 * dst_stride, dst_stride);
 }
 
 INLINE __mmask64 first_bytes(size_t n)
@@ -283,10 +290,10 @@ INLINE __mmask64 first_bytes(size_t n)
 
 static TARGET int pack(const int8_t *codes, size_t n, uint8_t *packed)
 {
-    static const uint8_t even_bytes[64] = {0,  2,  4,  6,  8,  10, 12, 14,  16,  18,  20,  22,  24,  26,  28,  30,
-                                           32, 34, 36, 38, 40, 42, 44, 46,  48,  50,  52,  54,  56,  58,  60,  62,
-                                           64, 66, 68, 70, 72, 74, 76, 78,  80,  82,  84,  86,  88,  90,  92,  94,
-                                           96, 98, 100, 102, 104, 106, 108, 110, 112, 114, 116, 118, 120, 122, 124, 126};
+    static const uint8_t even_bytes[64] = {
+        0,  2,  4,  6,  8,  10, 12,  14,  16,  18,  20,  22,  24,  26,  28,  30,  32,  34,  36,  38, 40, 42,
+        44, 46, 48, 50, 52, 54, 56,  58,  60,  62,  64,  66,  68,  70,  72,  74,  76,  78,  80,  82, 84, 86,
+        88, 90, 92, 94, 96, 98, 100, 102, 104, 106, 108, 110, 112, 114, 116, 118, 120, 122, 124, 126};
     const VI even = _mm512_loadu_si512(even_bytes), eight = _mm512_set1_epi8(8);
     VI moved = _mm512_setzero_si512(); /* all (code + 8) together: the upper halves of its bytes must stay 0 */
     size_t i = 0;
@@ -376,7 +383,8 @@ static TARGET void stream(void *dst, const void *src, size_t bytes)
         memcpy(to, from, bytes);
         return;
     }
-    /* No masked stores here: even an empty one waits for all stores that are under way (AMD Zen 5, a third of the speed). */
+    /* No masked stores here: even an empty one waits for all stores that are under way (AMD Zen 5, a third of the
+     * speed). */
     if (head)
         memcpy(to, from, head);
     size_t i = head;

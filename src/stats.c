@@ -1,5 +1,5 @@
 /*
- * error.c - statistics of a tile: what an encoding did to its values
+ * stats.c - statistics of a tile: what an encoding did to its values
  */
 #include "group.h"
 
