@@ -220,7 +220,8 @@ QZ_API qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first,
                                qz_file_error *error);
 
 /* Completes the file and releases the writer, whatever it returns. An element that was not written, or a write that
- * failed: QZ_FILE_ARGUMENT or the error of that write, and no file. */
+ * failed: QZ_FILE_ARGUMENT or the error of that write, and no file. Only if the very last step fails, syncing the
+ * folder (QZ_FILE_IO), the file is there, whole, but perhaps not for long if the power goes. */
 QZ_API qz_file_result qz_commit(qz_writer *writer, qz_file_error *error);
 
 /* Releases the writer and leaves no file. NULL is allowed. */

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -560,6 +561,29 @@ def test_no_space(run: Run, tool: str) -> None:
             done = subprocess.run([tool, "info"], stdout=full, stderr=subprocess.PIPE, text=True)
         assert done.returncode == 5
         assert "No space left" in done.stderr
+
+
+FAULTS = {
+    "fsync:error=EIO:when=1": "Input/output error",
+    "pwrite64:error=ENOSPC:when=3": "No space left",
+    "pread64:error=EIO:when=4": "Input/output error",
+    "linkat:error=EPERM": "Operation not permitted",
+    "pwrite64:signal=SIGKILL:when=3": None,
+}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_system_faults(tool: str, fault: str) -> None:
+    np.save("in.npy", weights(100, 64))
+    command = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={fault}", tool, "encode", "in.npy", "q.npz"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "ptrace" in done.stderr:
+        pytest.skip("this machine does not let strace trace")
+    words = FAULTS[fault]
+    assert done.returncode == (-signal.SIGKILL if words is None else 5)
+    assert (words or "") in done.stderr
+    assert os.listdir() == ["in.npy"]
 
 
 # --- large files ---
