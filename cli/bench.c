@@ -26,7 +26,7 @@ typedef struct stage {
 
 /* ---- what is measured; each moves `bytes` bytes as the table says ---- */
 
-static int do_read(stage *s)
+static qz_result do_read(stage *s)
 {
     const char *at = (const char *)s->values;
     uint64_t sum[8] = {0}, words[8];
@@ -40,34 +40,34 @@ static int do_read(stage *s)
     return QZ_OK;
 }
 
-static int do_write(stage *s)
+static qz_result do_write(stage *s)
 {
     memset(s->decoded, (int)(s->sum++ & 1), s->n * sizeof(float));
     return QZ_OK;
 }
 
-static int do_copy(stage *s)
+static qz_result do_copy(stage *s)
 {
     memcpy(s->decoded, s->values, s->n * sizeof(float));
     return QZ_OK;
 }
 
-static int do_quantize(stage *s)
+static qz_result do_quantize(stage *s)
 {
     return qz_quantize_i4(s->values, QZ_F32, s->n, QZ_MINMAX, s->codes, &s->scale, &s->zero_point, s->pool, NULL);
 }
 
-static int do_dequantize(stage *s)
+static qz_result do_dequantize(stage *s)
 {
     return qz_dequantize_i4(s->codes, s->n, s->scale, s->zero_point, s->decoded, QZ_F32, s->pool, NULL);
 }
 
-static int do_pack(stage *s)
+static qz_result do_pack(stage *s)
 {
     return qz_pack_i4(s->codes, s->n, s->packed, s->pool, NULL);
 }
 
-static int do_unpack(stage *s)
+static qz_result do_unpack(stage *s)
 {
     return qz_unpack_i4(s->packed, s->n, s->codes, s->pool);
 }
@@ -77,7 +77,7 @@ static qz_matrix matrix_of(const stage *s, float *data)
     return (qz_matrix){data, QZ_F32, 1, s->n, (int64_t)s->n, 1};
 }
 
-static int do_encode(stage *s)
+static qz_result do_encode(stage *s)
 {
     qz_options options = QZ_OPTIONS_INIT;
     qz_matrix m = matrix_of(s, s->values);
@@ -85,7 +85,7 @@ static int do_encode(stage *s)
     return qz_encode(&s->scheme, &m, &s->group, &options, NULL, NULL);
 }
 
-static int do_encode_stats(stage *s)
+static qz_result do_encode_stats(stage *s)
 {
     qz_options options = QZ_OPTIONS_INIT;
     qz_stats stats = QZ_STATS_INIT;
@@ -94,7 +94,7 @@ static int do_encode_stats(stage *s)
     return qz_encode(&s->scheme, &m, &s->group, &options, &stats, NULL);
 }
 
-static int do_decode(stage *s)
+static qz_result do_decode(stage *s)
 {
     qz_matrix m = matrix_of(s, s->decoded);
     return qz_decode(&s->scheme, &s->group, &m, s->pool, NULL);
@@ -104,7 +104,7 @@ static int do_decode(stage *s)
 static const struct operation {
     const char *name;
     const char *scheme;
-    int (*run)(stage *);
+    qz_result (*run)(stage *);
     double bytes;      /* per value, for the GB/s */
     const char *limit; /* the operation whose bytes a second bound it */
 } operations[] = {
@@ -141,14 +141,14 @@ static int measure(stage *s, const struct operation *o, double seconds, outcome 
     static double times[MOST_RUNS];
     if (o->scheme != NULL)
         s->scheme = *qz_scheme_by_name(o->scheme);
-    qz_result result = (qz_result)o->run(s); /* not counted: pages are touched, caches filled */
+    qz_result result = o->run(s); /* not counted: pages are touched, caches filled */
     double start = seconds_now();
     size_t n = 0;
     while (result == QZ_OK && n < MOST_RUNS && (n < LEAST_RUNS || seconds_now() - start < seconds)) {
         if (stop_requested())
             return 128 + stop_requested();
         double before = seconds_now();
-        result = (qz_result)o->run(s);
+        result = o->run(s);
         times[n++] = seconds_now() - before;
     }
     if (result != QZ_OK)

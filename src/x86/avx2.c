@@ -341,7 +341,7 @@ static TARGET int range_f64(const double *x, size_t n, double range[2])
 {
     __m256d min = _mm256_set1_pd(x[0]), max = min, zero = _mm256_setzero_pd(), check = zero;
     for (size_t i = 0; i < n; i += 4) {
-        __m256d v = min;
+        __m256d v;
         if (n - i >= 4) {
             v = _mm256_loadu_pd(x + i);
         } else {
