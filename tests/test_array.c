@@ -196,6 +196,24 @@ static void test_whole_array_known(void **state)
     }
 }
 
+/* All ranges of a few of the least doubles, with every number in them: a step of a whole number of those is rarely a
+ * fifteenth or seventh of the range. */
+static void test_whole_array_least(void **state)
+{
+    (void)state;
+    int most = short_mode ? 18 : 40;
+    for (int min = -most; min <= most; min++)
+        for (int max = min; max <= most; max++)
+            for (int method = QZ_MINMAX; method <= QZ_ABSMAX7; method += QZ_ABSMAX7 - QZ_MINMAX) {
+                double values[81], scale, zero_point;
+                for (int i = min; i <= max; i++)
+                    values[i - min] = i * LEAST;
+                if (!whole_array_case(values, (size_t)(max - min + 1), QZ_F64, (qz_method)method, &scale, &zero_point,
+                                      NULL))
+                    fail_msg("%d..%d times the least double, %s", min, max, method_name((qz_method)method));
+            }
+}
+
 static void test_whole_array_both_ends(void **state)
 {
     (void)state;
@@ -441,17 +459,12 @@ int main(void)
 {
     start_program("test_array");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole_array_known),
-        cmocka_unit_test(test_whole_array_random),
-        cmocka_unit_test(test_whole_array_thresholds),
-        cmocka_unit_test(test_whole_array_both_ends),
-        cmocka_unit_test(test_whole_array_nonfinite),
-        cmocka_unit_test(test_whole_array_arguments),
-        cmocka_unit_test(test_dequantize_codes),
-        cmocka_unit_test(test_dequantize_range),
-        cmocka_unit_test(test_pack),
-        cmocka_unit_test(test_large_outputs),
-        cmocka_unit_test(test_whole_array_modes),
+        cmocka_unit_test(test_whole_array_known),      cmocka_unit_test(test_whole_array_random),
+        cmocka_unit_test(test_whole_array_thresholds), cmocka_unit_test(test_whole_array_least),
+        cmocka_unit_test(test_whole_array_both_ends),  cmocka_unit_test(test_whole_array_nonfinite),
+        cmocka_unit_test(test_whole_array_arguments),  cmocka_unit_test(test_dequantize_codes),
+        cmocka_unit_test(test_dequantize_range),       cmocka_unit_test(test_pack),
+        cmocka_unit_test(test_large_outputs),          cmocka_unit_test(test_whole_array_modes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
