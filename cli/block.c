@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- grids ---- */
 
@@ -197,16 +198,39 @@ uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding)
     return encoding ? cols : 2;
 }
 
+/* malloc, but not of what the machine does not have: a block is large only where a file asks for a group that is, and a
+ * system that promises more than it has would kill us later. */
+static void *allocate(uint64_t bytes)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    uint64_t half = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 : UINT64_MAX;
+    if (bytes >= SIZE_MAX / 2 || (bytes > half && bytes > UINT64_C(1) << 28)) {
+        fail(LIMIT, "%s of memory would be needed, since rows and groups this long are not divided; use smaller groups",
+             bytes_text((double)bytes));
+        return NULL;
+    }
+    void *memory = malloc((size_t)bytes + 1);
+    if (memory == NULL)
+        fail_memory();
+    return memory;
+}
+
+void *allocate_block(const block_plan *plan, size_t element_bytes)
+{
+    uint64_t elements = block_elements(plan);
+    return allocate(elements < UINT64_MAX / 8 ? elements * element_bytes : UINT64_MAX);
+}
+
 int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_packed *packed)
 {
     qz_sizes sizes = {.size = sizeof sizes};
     *packed = (qz_packed){0};
-    if (qz_scheme_sizes(scheme, rows, cols, &sizes) != QZ_OK || sizes.total_bytes > SIZE_MAX / 2)
+    if (qz_scheme_sizes(scheme, rows, cols, &sizes) != QZ_OK)
         return fail(LIMIT, "a block of this tensor is too large for memory");
     /* Scales first would be better aligned, but no pointer needs to be. */
-    char *memory = malloc((size_t)sizes.total_bytes + 1);
+    char *memory = allocate(sizes.total_bytes);
     if (memory == NULL)
-        return fail_memory();
+        return LIMIT;
     packed->codes = memory;
     packed->scales = memory + rows * sizes.code_bytes;
     packed->zeros = sizes.zero_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes) : NULL;

@@ -213,6 +213,9 @@ qz_matrix block_matrix(const block *b, uint64_t outer, void *buffer, qz_dtype dt
 /* The columns at which a matrix of that scheme may be divided. */
 uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding);
 
+/* Memory for the values of a block; NULL after it has said why not (then the exit code is LIMIT). */
+void *allocate_block(const block_plan *plan, size_t element_bytes);
+
 /* Memory for the plain form of `rows` x `cols`; one allocation, released with free(packed->codes). */
 int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_packed *packed);
 

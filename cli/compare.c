@@ -67,9 +67,9 @@ static int open_side(side *s, unsigned axis, const block_plan *plan)
     uint64_t rows = plan->step[OUTER] * plan->step[INNER];
     s->dtype = s->item->packed ? QZ_F32 : (qz_dtype)s->tensor.element;
     grid_of(&s->tensor, axis, 0, &s->grid);
-    s->values = malloc((size_t)block_elements(plan) * qz_dtype_size(s->dtype) + 1);
+    s->values = allocate_block(plan, qz_dtype_size(s->dtype));
     if (s->values == NULL)
-        return fail_memory();
+        return LIMIT;
     return s->item->packed ? allocate_packed(&s->packed.scheme, rows, plan->step[COLUMN], &s->memory) : DONE;
 }
 
@@ -189,9 +189,10 @@ static int compare_bytes(comparer *c, pair *p)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     size_t each = qz_element_size(p->tensor.element);
     uint64_t step = PIECE / each;
-    char *x = malloc(2 * (size_t)PIECE), *y = x + PIECE;
+    char *x = malloc(2 * (size_t)PIECE);
     if (x == NULL)
         return fail_memory();
+    char *y = x + PIECE;
     int code = DONE;
     for (uint64_t at = 0; at < p->tensor.count && code == DONE; at += step) {
         uint64_t n = p->tensor.count - at < step ? p->tensor.count - at : step;

@@ -117,9 +117,9 @@ static int decode_tensor(decoder *d, const item *i, size_t index)
     grid_of(&t, packed.axis, 1, &g);
     plan_blocks(&g, column_unit(&packed.scheme, g.cols, 0), &blocks);
     code = allocate_packed(&packed.scheme, blocks.step[OUTER] * blocks.step[INNER], blocks.step[COLUMN], &memory);
-    void *values = malloc((size_t)block_elements(&blocks) * each + 1);
+    void *values = code == DONE ? allocate_block(&blocks, each) : NULL;
     if (code == DONE && values == NULL)
-        code = fail_memory();
+        code = LIMIT;
     while (code == DONE && next_block(&blocks, &b, &started)) {
         if (stop_requested())
             code = 128 + stop_requested();

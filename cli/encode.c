@@ -274,15 +274,15 @@ static int encode_tensor(encoder *e, job *j)
     grid_of(t, j->axis, 1, &g);
     plan_blocks(&g, column_unit(&e->scheme, g.cols, 1), &blocks);
     qz_packed memory;
-    uint64_t elements = block_elements(&blocks), each = qz_element_size(t->element);
+    size_t each = qz_element_size(t->element);
     int code = allocate_packed(&e->scheme, blocks.step[OUTER] * blocks.step[INNER], blocks.step[COLUMN], &memory);
-    void *values = elements <= SIZE_MAX / 2 / each ? malloc((size_t)(elements * each) + 1) : NULL;
+    void *values = code == DONE ? allocate_block(&blocks, each) : NULL;
     if (code == DONE && values == NULL)
-        code = fail_memory();
+        code = LIMIT;
     while (code == DONE && next_block(&blocks, &b, &started)) {
         if (stop_requested())
             code = 128 + stop_requested();
-        else if (read_block(e->in.file, j->item->tensor, &g, &b, (size_t)each, values, &error) != QZ_FILE_OK)
+        else if (read_block(e->in.file, j->item->tensor, &g, &b, each, values, &error) != QZ_FILE_OK)
             code = fail_file(&error);
         else
             code = encode_block(e, j, t, &b, values, &memory);

@@ -605,6 +605,16 @@ def test_bounded_memory(tool: str) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_rows_that_no_memory_holds(run: Run) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({1 << 38},), }}".ljust(117) + "\n"
+    with open("big.npy", "wb") as out:
+        out.write(b"\x93NUMPY\x01\x00v\x00" + header.encode())
+        out.truncate(128 + (4 << 38))
+    assert "of memory would be needed" in run("encode", "big.npy", "q.npz", "--group-size", "row", code=6).stderr
+    assert "bits" in run("encode", "big.npy", "q.npz", "--group-size", "row", "--dry-run").stdout
+    assert os.listdir() == ["big.npy"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(tool: str, number: signal.Signals) -> None:
     sparse_npy("big.npy", 1 << 32)
