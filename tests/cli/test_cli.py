@@ -610,7 +610,9 @@ def test_rows_that_no_memory_holds(run: Run) -> None:
     with open("big.npy", "wb") as out:
         out.write(b"\x93NUMPY\x01\x00v\x00" + header.encode())
         out.truncate(128 + (4 << 38))
-    assert "of memory would be needed" in run("encode", "big.npy", "q.npz", "--group-size", "row", code=6).stderr
+    assert (
+        "of memory would be needed" in run("encode", "big.npy", "q.npz", "--group-size", "row", code=6).stderr
+    )
     assert "bits" in run("encode", "big.npy", "q.npz", "--group-size", "row", "--dry-run").stdout
     assert os.listdir() == ["big.npy"]
 
