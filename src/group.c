@@ -9,6 +9,7 @@
 #include <math.h>
 
 enum {
+    BAND = 4,            /* tiles of a transposed matrix that follow one another downwards */
     PANEL_COLS = 128,     /* columns wanted in a tile of a transposed matrix */
     SLICE_LEAST = 1 << 15 /* elements worth a slice of their own */
 };
@@ -57,9 +58,15 @@ static void run_slice(void *context, size_t slice)
     uint64_t end = qz_slice_start(tiles, job->slices, slice + 1);
     int transposed = qz_matrix_is_transposed(job->matrix);
     for (uint64_t i = qz_slice_start(tiles, job->slices, slice); i < end; i++) {
-        /* The inner direction is the one in which memory runs. */
-        uint64_t down = transposed ? i % job->tiles_down : i / job->tiles_across;
-        uint64_t across = transposed ? i / job->tiles_down : i % job->tiles_across;
+        uint64_t down = i / job->tiles_across, across = i % job->tiles_across;
+        if (transposed) {
+            /* First down, where memory runs, but not too far: then across, while the scales of these rows, of which
+             * each tile has but a few, are still in cache. */
+            uint64_t band = i / (BAND * job->tiles_across) * BAND, rest = i % (BAND * job->tiles_across);
+            uint64_t height = qz_least(BAND, job->tiles_down - band);
+            down = band + rest % height;
+            across = rest / height;
+        }
         uint64_t row = down * job->tile_rows, col = across * job->tile_cols;
         job->work(job, part, row, qz_least(job->rows - row, job->tile_rows), col,
                   job->cols - col < job->tile_cols ? job->cols - col : job->tile_cols);
