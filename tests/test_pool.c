@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -185,6 +187,34 @@ static void test_modes(void **state)
     free_job(job);
 }
 
+/* Short calls one after another, with pauses in which threads fall asleep: none may be lost, none may start early. */
+static void test_many_calls(void **state)
+{
+    (void)state;
+    enum { N = 3 << 15 };
+    struct rng rng = rng_make(200);
+    int8_t *codes = malloc(N), *back = malloc(N);
+    uint8_t *packed = malloc(N / 2);
+    memset(codes, 7, N);
+    for (size_t t = 1; t < COUNT(thread_counts); t++) {
+        qz_pool *pool = NULL;
+        assert_int_equal(QZ_OK, qz_pool_create(thread_counts[t], &pool));
+        for (size_t i = 0; i < cases(1000, 60); i++) {
+            for (size_t k = i % 61; k < N; k += 61)
+                codes[k] = (int8_t)((int)rng_below(&rng, 16) - 8);
+            assert_int_equal(QZ_OK, qz_pack_i4(codes, N, packed, pool, NULL));
+            assert_int_equal(QZ_OK, qz_unpack_i4(packed, N, back, pool));
+            assert_memory_equal(codes, back, N);
+            if (i % 16 == 0)
+                nanosleep(&(struct timespec){0, (long)rng_below(&rng, 1000000)}, NULL);
+        }
+        qz_pool_destroy(pool);
+    }
+    free(codes);
+    free(back);
+    free(packed);
+}
+
 /* ---- sharing ------------------------------------------------------------------------------------------------- */
 
 struct sharer {
@@ -336,9 +366,11 @@ static void test_no_memory(void **state)
 int main(void)
 {
     start_program("test_pool");
+    alarm(800); /* threads that wait for each other would wait for ever */
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counts),      cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_modes),
-        cmocka_unit_test(test_shared_pool), cmocka_unit_test(test_fork),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_counts),     cmocka_unit_test(test_same_bytes),  cmocka_unit_test(test_modes),
+        cmocka_unit_test(test_many_calls), cmocka_unit_test(test_shared_pool), cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
