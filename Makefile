@@ -35,9 +35,8 @@ bench:
 	@$(PYTHON) scripts/prepare.py build
 	@$(VENV) scripts/test.py --install
 	@.venv/bin/cmake --log-level=WARNING -S . -B build/bench -DQUANTIZE_BUILD_TESTS=OFF > build/logs/bench.log
-	@.venv/bin/cmake --build build/bench --target bench >> build/logs/bench.log
-	@build/bench/bench/bench
-	@$(VENV) bench/peers.py
+	@.venv/bin/cmake --build build/bench >> build/logs/bench.log
+	@$(VENV) bench/report.py $(if $(JSON),--json $(JSON))
 
 docs:
 	@$(PYTHON) scripts/prepare.py build
