@@ -1,28 +1,36 @@
 /*
  * bench.c - every operation on every kernel set, beside what this machine's memory can do in the same run
  *
- *     bench [--small FLOATS] [--large FLOATS] [--seconds S] [--json FILE] [--only TEXT] [--kernels NAME]
+ *     bench [--small FLOATS] [--large FLOATS] [--seconds S] [--only TEXT] [--kernels NAME] [--no-threads] [--json]
  *
- * One thread. Figures are GB/s of float32 (4 bytes a value), except pack and unpack: GB/s of all bytes moved. A figure is
- * the median of many calls; its limit is measured right before it, by the plainest loop that moves the same bytes,
- * compiled for the widest vectors the machine has. "part" is the share of that limit that was reached.
+ * Figures are GB/s of float32, 4 bytes a value whatever the type of the source, except pack and unpack: GB/s of all
+ * bytes read and written. A figure is the median of many calls, with half the width of the middle half of them beside
+ * it. In turns with each call its limit is measured, by the plainest loop that moves the same bytes, compiled for the
+ * widest vectors the machine has; "part" is the share of that limit that was reached. Variants of an operation (another
+ * axis, statistics) also take turns with the operation itself. --json prints one JSON object a line.
  */
 #include "quantize.h"
 
-#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#define WIDE __attribute__((target("avx2")))
+#define WIDE   __attribute__((target("avx2")))
 #define WIDEST __attribute__((target("avx512f")))
 #endif
 
+enum {
+    LARGE = 4 << 20,        /* from so many floats on, arrays are taken to be in memory, not in cache */
+    THREAD_FLOATS = 1 << 17 /* 512 KiB of float32: what one thread gets when two are compared with one */
+};
+
 static double seconds_per_figure = 0.4;
+static int as_json;
 
 static double now(void)
 {
@@ -31,36 +39,57 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static void check(qz_result result)
+{
+    if (result != QZ_OK) {
+        fprintf(stderr, "bench: %s\n", qz_result_text(result));
+        exit(1);
+    }
+}
+
 /* ---- buffers ------------------------------------------------------------------------------------------------- */
 
 struct buffers {
-    size_t n;        /* floats */
-    float *x, *y;    /* input and output */
+    size_t n; /* values */
+    float *x; /* the source as float32, bfloat16, float16 */
+    uint16_t *x_bf16, *x_f16;
+    void *y;         /* output, n float32 */
     int8_t *codes;   /* n */
     uint8_t *packed; /* n / 2 */
     uint8_t *scales, *zeros;
     double scale, zero_point;
 };
 
+/* Memory whose pages are there: no page fault is ever timed. Huge pages where the system lends them, as NumPy's
+ * large arrays have. */
 static void *allocate(size_t bytes)
 {
     void *p = NULL;
-    if (posix_memalign(&p, 4096, bytes + 4096) != 0) {
+    if (posix_memalign(&p, (size_t)2 << 20, bytes + 4096) != 0) {
         fprintf(stderr, "bench: no memory for %zu bytes\n", bytes);
         exit(1);
     }
+#ifdef MADV_HUGEPAGE
+    (void)madvise(p, bytes, MADV_HUGEPAGE);
+#endif
     memset(p, 0, bytes + 4096);
     return p;
 }
 
-/* Sums of uniform numbers: close to normal, from integers alone. */
-static void fill(float *x, size_t n)
+/* Sums of uniform numbers: close to normal, from integers alone. The narrow types get them cut off. */
+static void fill(struct buffers *b)
 {
     uint64_t s = 88172645463325252u;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < b->n; i++) {
         s ^= s << 13, s ^= s >> 7, s ^= s << 17;
         int sum = (int)(s & 0xffff) + (int)(s >> 16 & 0xffff) + (int)(s >> 32 & 0xffff) + (int)(s >> 48);
-        x[i] = (float)(sum - 131070) * 2.6e-5f;
+        b->x[i] = (float)(sum - 131070) * 2.6e-5f;
+        uint32_t bits, magnitude;
+        memcpy(&bits, &b->x[i], 4);
+        magnitude = bits & 0x7fffffff;
+        b->x_bf16[i] = (uint16_t)(bits >> 16);
+        b->x_f16[i] =
+            (uint16_t)((bits >> 16 & 0x8000) | (magnitude < 0x38800000 ? 0 : (magnitude >> 13) - (112 << 10)));
     }
 }
 
@@ -68,18 +97,23 @@ static struct buffers make_buffers(size_t n)
 {
     struct buffers b = {.n = n};
     b.x = allocate(n * 4);
+    b.x_bf16 = allocate(n * 2);
+    b.x_f16 = allocate(n * 2);
     b.y = allocate(n * 4);
     b.codes = allocate(n);
     b.packed = allocate(n / 2);
-    b.scales = allocate(n / 4);
-    b.zeros = allocate(n / 4);
-    fill(b.x, n);
+    b.scales = allocate(n / 8);
+    b.zeros = allocate(n / 8);
+    fill(&b);
+    check(qz_quantize_i4(b.x, QZ_F32, n, QZ_MINMAX, b.codes, &b.scale, &b.zero_point, NULL, NULL));
+    check(qz_pack_i4(b.codes, n, b.packed, NULL, NULL));
     return b;
 }
 
 static void free_buffers(struct buffers *b)
 {
-    free(b->x), free(b->y), free(b->codes), free(b->packed), free(b->scales), free(b->zeros);
+    free(b->x), free(b->x_bf16), free(b->x_f16), free(b->y);
+    free(b->codes), free(b->packed), free(b->scales), free(b->zeros);
 }
 
 /* ---- the limits: the plainest loops ---------------------------------------------------------------------------- */
@@ -213,120 +247,237 @@ static void stream_bytes(void *dst, size_t bytes)
     memset(dst, 1, bytes);
 }
 
-/* ---- operations ------------------------------------------------------------------------------------------------ */
-
-static void check(qz_result result)
+/* A copy past the caches, which memcpy makes only beyond a size that the C library guesses. */
+#if defined(__x86_64__)
+static WIDEST void stream_copy_512(void *dst, const void *src, size_t bytes)
 {
-    if (result != QZ_OK) {
-        fprintf(stderr, "bench: %s\n", qz_result_text(result));
-        exit(1);
+    for (size_t i = 0; i + 64 <= bytes; i += 64)
+        _mm512_stream_si512((void *)((char *)dst + i), _mm512_loadu_si512((const char *)src + i));
+    _mm_sfence();
+}
+
+static WIDE void stream_copy_256(void *dst, const void *src, size_t bytes)
+{
+    for (size_t i = 0; i + 32 <= bytes; i += 32)
+        _mm256_stream_si256((__m256i *)((char *)dst + i), _mm256_loadu_si256((const __m256i *)((const char *)src + i)));
+    _mm_sfence();
+}
+#endif
+
+static void stream_copy(void *dst, const void *src, size_t bytes)
+{
+#if defined(__x86_64__)
+    if (have_512) {
+        stream_copy_512(dst, src, bytes);
+        return;
     }
+    if (have_256) {
+        stream_copy_256(dst, src, bytes);
+        return;
+    }
+#endif
+    memcpy(dst, src, bytes);
 }
 
-static void op_quantize(struct buffers *b)
-{
-    check(qz_quantize_i4(b->x, QZ_F32, b->n, QZ_MINMAX, b->codes, &b->scale, &b->zero_point, NULL, NULL));
-}
+/* ---- what is timed ---------------------------------------------------------------------------------------------- */
 
-static void op_dequantize(struct buffers *b)
-{
-    check(qz_dequantize_i4(b->codes, b->n, 0.1, 0.0, b->y, QZ_F32, NULL, NULL));
-}
+enum action {
+    QUANTIZE,
+    DEQUANTIZE,
+    PACK,
+    UNPACK,
+    ENCODE,
+    DECODE,
+    READ, /* the limits, from here on */
+    WRITE,
+    STREAM,
+    READ_TWICE, /* and write a byte a value */
+    COPY,       /* moves as many bytes as pack and unpack do: 3/2 bytes a value, half of them read */
+    STREAM_COPY
+};
 
-static void op_pack(struct buffers *b)
-{
-    check(qz_pack_i4(b->codes, b->n, b->packed, NULL, NULL));
-}
+/* One operation or limit. */
+struct step {
+    enum action action;
+    const char *scheme; /* ENCODE, DECODE */
+    qz_dtype dtype;     /* of the floats */
+    int transposed;     /* groups run down the columns */
+    int stats;          /* ENCODE */
+};
 
-static void op_unpack(struct buffers *b)
+static void grouped(const struct step *step, struct buffers *b, qz_pool *pool)
 {
-    check(qz_unpack_i4(b->packed, b->n, b->codes, NULL));
-}
-
-/* Rows of 4096 values, or columns of that length when `transposed`. */
-static void grouped(struct buffers *b, const char *name, int transposed, int encode, int want_stats)
-{
-    qz_scheme scheme = *qz_scheme_by_name(name);
-    uint64_t cols = b->n < 4096 * 16 ? 256 : 4096, rows = b->n / cols;
+    const qz_scheme *scheme = qz_scheme_by_name(step->scheme);
+    uint64_t cols = b->n < LARGE ? 256 : 4096, rows = b->n / cols;
     qz_sizes sizes = {.size = sizeof sizes};
-    check(qz_scheme_sizes(&scheme, rows, cols, &sizes));
+    check(qz_scheme_sizes(scheme, rows, cols, &sizes));
     qz_packed packed = {b->packed,
                         b->scales,
                         b->zeros,
                         (int64_t)sizes.code_bytes,
                         (int64_t)sizes.scale_bytes,
                         (int64_t)sizes.zero_bytes};
-    qz_matrix matrix = {encode ? b->x : b->y, QZ_F32, rows, cols, (int64_t)cols, 1};
-    if (transposed) {
+    void *x = step->dtype == QZ_BF16 ? b->x_bf16 : step->dtype == QZ_F16 ? b->x_f16 : (void *)b->x;
+    qz_matrix matrix = {step->action == ENCODE ? x : b->y, step->dtype, rows, cols, (int64_t)cols, 1};
+    if (step->transposed) {
         matrix.row_stride = 1;
         matrix.col_stride = (int64_t)rows;
     }
+    if (step->action == DECODE) {
+        check(qz_decode(scheme, &packed, &matrix, pool, NULL));
+        return;
+    }
+    qz_options options = QZ_OPTIONS_INIT;
+    options.pool = pool;
     qz_stats stats = QZ_STATS_INIT;
-    if (encode)
-        check(qz_encode(&scheme, &matrix, &packed, NULL, want_stats ? &stats : NULL, NULL));
-    else
-        check(qz_decode(&scheme, &packed, &matrix, NULL, NULL));
+    check(qz_encode(scheme, &matrix, &packed, &options, step->stats ? &stats : NULL, NULL));
 }
 
-static void op_encode_int4(struct buffers *b) { grouped(b, "int4", 0, 1, 0); }
-static void op_encode_int4_stats(struct buffers *b) { grouped(b, "int4", 0, 1, 1); }
-static void op_encode_int4_axis0(struct buffers *b) { grouped(b, "int4", 1, 1, 0); }
-static void op_encode_uint4(struct buffers *b) { grouped(b, "uint4", 0, 1, 0); }
-static void op_encode_uint4_stats(struct buffers *b) { grouped(b, "uint4", 0, 1, 1); }
-static void op_encode_offset(struct buffers *b) { grouped(b, "uint4_offset", 0, 1, 0); }
-static void op_decode_int4(struct buffers *b) { grouped(b, "int4", 0, 0, 0); }
-static void op_decode_int4_axis0(struct buffers *b) { grouped(b, "int4", 1, 0, 0); }
-static void op_decode_uint4(struct buffers *b) { grouped(b, "uint4", 0, 0, 0); }
-static void op_decode_offset(struct buffers *b) { grouped(b, "uint4_offset", 0, 0, 0); }
-
-static void limit_read(struct buffers *b) { read_bytes(b->x, b->n * 4); }
-static void limit_write(struct buffers *b) { write_bytes(b->y, b->n * 4); }
-static void limit_stream(struct buffers *b) { stream_bytes(b->y, b->n * 4); }
-
-/* Reads the array twice and writes a byte a value. */
-static void limit_twice(struct buffers *b)
+static void run(const struct step *step, struct buffers *b, qz_pool *pool)
 {
-    read_bytes(b->x, b->n * 4);
-    read_bytes(b->x, b->n * 4);
-    if (b->n > 16u << 20)
-        stream_bytes(b->y, b->n);
-    else
-        write_bytes(b->y, b->n);
+    const void *x = step->dtype == QZ_BF16 ? b->x_bf16 : step->dtype == QZ_F16 ? b->x_f16 : (void *)b->x;
+    size_t bytes = b->n * qz_dtype_size(step->dtype);
+    switch (step->action) {
+    case QUANTIZE:
+        check(qz_quantize_i4(x, step->dtype, b->n, QZ_MINMAX, b->codes, &b->scale, &b->zero_point, pool, NULL));
+        break;
+    case DEQUANTIZE:
+        check(qz_dequantize_i4(b->codes, b->n, b->scale, b->zero_point, b->y, step->dtype, pool, NULL));
+        break;
+    case PACK:
+        check(qz_pack_i4(b->codes, b->n, b->packed, pool, NULL));
+        break;
+    case UNPACK:
+        check(qz_unpack_i4(b->packed, b->n, b->codes, pool));
+        break;
+    case ENCODE:
+    case DECODE:
+        grouped(step, b, pool);
+        break;
+    case READ:
+        read_bytes(x, bytes);
+        break;
+    case WRITE:
+        write_bytes(b->y, bytes);
+        break;
+    case STREAM:
+        stream_bytes(b->y, bytes);
+        break;
+    case READ_TWICE:
+        read_bytes(x, bytes);
+        read_bytes(x, bytes);
+        if (b->n < LARGE)
+            write_bytes(b->y, b->n);
+        else
+            stream_bytes(b->y, b->n);
+        break;
+    case COPY:
+        memcpy(b->y, b->codes, b->n / 4 * 3);
+        break;
+    case STREAM_COPY:
+        stream_copy(b->y, b->codes, b->n / 4 * 3);
+        break;
+    }
 }
 
-/* A copy that moves as many bytes as pack and unpack do: 3/2 bytes a value, half of them read. */
-static void limit_copy(struct buffers *b)
+static double bytes_of_value(const struct step *step)
 {
-    memcpy(b->y, b->codes, b->n / 4 * 3);
+    switch (step->action) {
+    case PACK:
+    case UNPACK:
+    case COPY:
+    case STREAM_COPY:
+        return 1.5;
+    default:
+        return 4;
+    }
 }
 
-struct op {
+static const char *limit_name(enum action action)
+{
+    switch (action) {
+    case READ:
+        return "read";
+    case WRITE:
+        return "write";
+    case STREAM:
+        return "streaming write";
+    case READ_TWICE:
+        return "read twice, write codes";
+    case COPY:
+        return "copy";
+    case STREAM_COPY:
+        return "streaming copy";
+    default:
+        return "";
+    }
+}
+
+/* What an operation cannot be faster than: what it must read when it reads floats, what it must write when it
+ * writes them. */
+static struct step limit_of(const struct step *step, size_t n)
+{
+    struct step limit = {.dtype = step->dtype};
+    switch (step->action) {
+    case QUANTIZE:
+        limit.action = READ_TWICE;
+        break;
+    case ENCODE:
+        limit.action = READ;
+        break;
+    case PACK:
+    case UNPACK:
+        limit.action = n < LARGE ? COPY : STREAM_COPY;
+        break;
+    default:
+        limit.action = n < LARGE ? WRITE : STREAM;
+        break;
+    }
+    return limit;
+}
+
+struct row {
     const char *name;
-    void (*run)(struct buffers *);
-    double bytes;             /* a value, for GB/s */
-    const char *limit_name[2]; /* for the small and the large size */
-    void (*limit[2])(struct buffers *);
-    double limit_bytes[2];
+    struct step step;
+    int variant; /* of the row so many above */
 };
 
-static const struct op ops[] = {
-    {"quantize_to_int4", op_quantize, 4, {"read x2, write codes", "read x2, write codes"}, {limit_twice, limit_twice}, {4, 4}},
-    {"dequantize_from_int4", op_dequantize, 4, {"write", "streaming write"}, {limit_write, limit_stream}, {4, 4}},
-    {"pack", op_pack, 1.5, {"copy", "copy"}, {limit_copy, limit_copy}, {1.5, 1.5}},
-    {"unpack", op_unpack, 1.5, {"copy", "copy"}, {limit_copy, limit_copy}, {1.5, 1.5}},
-    {"encode int4 g32", op_encode_int4, 4, {"read", "read"}, {limit_read, limit_read}, {4, 4}},
-    {"  with statistics", op_encode_int4_stats, 4, {"read", "read"}, {limit_read, limit_read}, {4, 4}},
-    {"  axis 0", op_encode_int4_axis0, 4, {"read", "read"}, {limit_read, limit_read}, {4, 4}},
-    {"encode uint4 g32", op_encode_uint4, 4, {"read", "read"}, {limit_read, limit_read}, {4, 4}},
-    {"  with statistics", op_encode_uint4_stats, 4, {"read", "read"}, {limit_read, limit_read}, {4, 4}},
-    {"encode uint4_offset g32", op_encode_offset, 4, {"read", "read"}, {limit_read, limit_read}, {4, 4}},
-    {"decode int4 g32", op_decode_int4, 4, {"write", "streaming write"}, {limit_write, limit_stream}, {4, 4}},
-    {"  axis 0", op_decode_int4_axis0, 4, {"write", "streaming write"}, {limit_write, limit_stream}, {4, 4}},
-    {"decode uint4 g32", op_decode_uint4, 4, {"write", "streaming write"}, {limit_write, limit_stream}, {4, 4}},
-    {"decode uint4_offset g32", op_decode_offset, 4, {"write", "streaming write"}, {limit_write, limit_stream}, {4, 4}},
+static const struct row rows[] = {
+    {"quantize_to_int4", {QUANTIZE, NULL, QZ_F32, 0, 0}, 0},
+    {"quantize_to_int4 bfloat16", {QUANTIZE, NULL, QZ_BF16, 0, 0}, 1},
+    {"quantize_to_int4 float16", {QUANTIZE, NULL, QZ_F16, 0, 0}, 2},
+    {"dequantize_from_int4", {DEQUANTIZE, NULL, QZ_F32, 0, 0}, 0},
+    {"pack", {PACK, NULL, QZ_F32, 0, 0}, 0},
+    {"unpack", {UNPACK, NULL, QZ_F32, 0, 0}, 0},
+    {"encode int4", {ENCODE, "int4", QZ_F32, 0, 0}, 0},
+    {"encode int4 statistics", {ENCODE, "int4", QZ_F32, 0, 1}, 1},
+    {"encode int4 axis 0", {ENCODE, "int4", QZ_F32, 1, 0}, 2},
+    {"encode int4 bfloat16", {ENCODE, "int4", QZ_BF16, 0, 0}, 3},
+    {"encode int4 float16", {ENCODE, "int4", QZ_F16, 0, 0}, 4},
+    {"decode int4", {DECODE, "int4", QZ_F32, 0, 0}, 0},
+    {"decode int4 axis 0", {DECODE, "int4", QZ_F32, 1, 0}, 1},
+    {"decode int4 bfloat16", {DECODE, "int4", QZ_BF16, 0, 0}, 2},
+    {"decode int4 float16", {DECODE, "int4", QZ_F16, 0, 0}, 3},
+    {"encode uint4", {ENCODE, "uint4", QZ_F32, 0, 0}, 0},
+    {"encode uint4 statistics", {ENCODE, "uint4", QZ_F32, 0, 1}, 1},
+    {"encode uint4 axis 0", {ENCODE, "uint4", QZ_F32, 1, 0}, 2},
+    {"decode uint4", {DECODE, "uint4", QZ_F32, 0, 0}, 0},
+    {"encode uint4_offset", {ENCODE, "uint4_offset", QZ_F32, 0, 0}, 0},
+    {"encode uint4_offset statistics", {ENCODE, "uint4_offset", QZ_F32, 0, 1}, 1},
+    {"decode uint4_offset", {DECODE, "uint4_offset", QZ_F32, 0, 0}, 0},
 };
 
 /* ---- timing ---------------------------------------------------------------------------------------------------- */
+
+enum { TURNS_MOST = 3, SAMPLES_MOST = 41, SAMPLES_LEAST = 5 };
+
+struct turn {
+    const struct step *step;
+    struct buffers *buffers;
+    qz_pool *pool;
+    double seconds; /* the median of a call */
+    double spread;  /* half the distance between its quartiles, as a share of the median */
+};
 
 static int compare_doubles(const void *a, const void *b)
 {
@@ -334,36 +485,43 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Median seconds of a call; the two functions take turns so that both see the same weather. */
-static void time_pair(void (*f)(struct buffers *), void (*g)(struct buffers *), struct buffers *b, double *tf, double *tg)
+/* Times up to three things in turns, so that all see the same weather. */
+static void time_turns(struct turn *turns, int count)
 {
-    enum { SAMPLES = 41 };
-    double f_times[SAMPLES], g_times[SAMPLES];
-    f(b), g(b);
-    double start = now();
-    f(b), g(b);
-    double pair = now() - start;
-    int samples = (int)(seconds_per_figure / (pair > 0 ? pair : 1e-9));
-    samples = samples < 5 ? 5 : samples > SAMPLES ? SAMPLES : samples | 1;
-    int calls = (int)(seconds_per_figure / samples / (pair > 0 ? pair : 1e-9));
-    calls = calls < 1 ? 1 : calls;
-    for (int s = 0; s < samples; s++) {
-        start = now();
-        for (int i = 0; i < calls; i++)
-            f(b);
-        double middle = now();
-        for (int i = 0; i < calls; i++)
-            g(b);
-        g_times[s] = (now() - middle) / calls;
-        f_times[s] = (middle - start) / calls;
+    double times[TURNS_MOST][SAMPLES_MOST], round = 0;
+    for (int warm = 0; warm < 2; warm++) {
+        double start = now();
+        for (int t = 0; t < count; t++)
+            run(turns[t].step, turns[t].buffers, turns[t].pool);
+        round = now() - start;
     }
-    qsort(f_times, (size_t)samples, sizeof f_times[0], compare_doubles);
-    qsort(g_times, (size_t)samples, sizeof g_times[0], compare_doubles);
-    *tf = f_times[samples / 2];
-    *tg = g_times[samples / 2];
+    round = round > 0 ? round : 1e-9;
+    int samples = (int)(seconds_per_figure / round);
+    samples = samples < SAMPLES_LEAST ? SAMPLES_LEAST : samples > SAMPLES_MOST ? SAMPLES_MOST : samples | 1;
+    int calls = (int)(seconds_per_figure / samples / round);
+    calls = calls < 1 ? 1 : calls;
+    for (int s = 0; s < samples; s++)
+        for (int t = 0; t < count; t++) {
+            double start = now();
+            for (int i = 0; i < calls; i++)
+                run(turns[t].step, turns[t].buffers, turns[t].pool);
+            times[t][s] = (now() - start) / calls;
+        }
+    for (int t = 0; t < count; t++) {
+        qsort(times[t], (size_t)samples, sizeof times[t][0], compare_doubles);
+        turns[t].seconds = times[t][samples / 2];
+        turns[t].spread = (times[t][samples - 1 - samples / 4] - times[t][samples / 4]) / 2 / turns[t].seconds;
+    }
 }
 
-static void print_cpu(void)
+static double speed_of(const struct turn *turn)
+{
+    return bytes_of_value(turn->step) * (double)turn->buffers->n / turn->seconds * 1e-9;
+}
+
+/* ---- the report -------------------------------------------------------------------------------------------------- */
+
+static void print_head(void)
 {
     char line[256], name[256] = "unknown CPU";
     FILE *file = fopen("/proc/cpuinfo", "r");
@@ -375,71 +533,159 @@ static void print_cpu(void)
         }
     if (file)
         fclose(file);
-    printf("CPU: %s; quantize %s; compiler: %s\n", name, qz_version(), __VERSION__);
+#ifdef __clang__
+    const char *compiler = __VERSION__;
+#else
+    const char *compiler = "gcc " __VERSION__;
+#endif
+    const char *kernels = qz_kernels();
+    if (!kernels)
+        check(QZ_ERROR_KERNELS);
+    printf(as_json ? "{\"cpu\": \"%s\", \"kernels\": \"%s\", \"quantize\": \"%s\", \"compiler\": \"%s\"}\n"
+                   : "CPU: %s; kernels: %s; quantize %s; compiler: %s\n",
+           name, kernels, qz_version(), compiler);
+}
+
+static void print_limits(struct buffers *b)
+{
+    static const enum action actions[] = {READ, WRITE, STREAM, COPY, STREAM_COPY, READ_TWICE};
+    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
+        struct step step = {.action = actions[i], .dtype = QZ_F32};
+        struct turn turn = {.step = &step, .buffers = b};
+        time_turns(&turn, 1);
+        if (as_json)
+            printf("{\"limit\": \"%s\", \"floats\": %zu, \"gbs\": %.3f, \"spread\": %.4f}\n", limit_name(actions[i]),
+                   b->n, speed_of(&turn), turn.spread);
+        else
+            printf("limit: %-23s %-8s %7.2f +-%4.1f%%\n", limit_name(actions[i]), "", speed_of(&turn),
+                   100 * turn.spread);
+    }
+}
+
+static void print_row(const struct row *row, const char *set, struct buffers *b)
+{
+    struct step limit = limit_of(&row->step, b->n);
+    struct turn turns[3] = {{.step = &row->step, .buffers = b}, {.step = &limit, .buffers = b}};
+    int count = 2;
+    if (row->variant)
+        turns[count++] = (struct turn){.step = &row[-row->variant].step, .buffers = b};
+    if (row->step.action == DECODE) { /* something to decode */
+        struct step encode = row->step;
+        encode.action = ENCODE;
+        encode.transposed = 0;
+        encode.dtype = QZ_F32;
+        run(&encode, b, NULL);
+    }
+    time_turns(turns, count);
+    double speed = speed_of(&turns[0]), most = speed_of(&turns[1]), ratio = turns[0].seconds / turns[2].seconds;
+    if (as_json) {
+        printf("{\"operation\": \"%s\", \"kernels\": \"%s\", \"floats\": %zu, \"gbs\": %.3f, \"spread\": %.4f, "
+               "\"limit_name\": \"%s\", \"limit_gbs\": %.3f",
+               row->name, set, b->n, speed, turns[0].spread, limit_name(limit.action), most);
+        if (row->variant)
+            printf(", \"plain\": \"%s\", \"time_of_plain\": %.4f", row[-row->variant].name, ratio);
+        printf("}\n");
+    } else {
+        printf("%-30s %-8s %7.2f +-%4.1f%% %8.2f %6.2f  %s", row->name, set, speed, 100 * turns[0].spread, most,
+               speed / most, limit_name(limit.action));
+        if (row->variant)
+            printf("; %.2fx the time of %s", ratio, row[-row->variant].name);
+        printf("\n");
+    }
+    fflush(stdout);
+}
+
+/* Two threads on twice the work: 2 is perfect. */
+static void print_threads(const char *set)
+{
+    static const char *const names[] = {"quantize_to_int4", "dequantize_from_int4", "encode int4", "decode int4"};
+    struct buffers one = make_buffers(THREAD_FLOATS), two = make_buffers(2 * THREAD_FLOATS);
+    qz_pool *pool;
+    check(qz_pool_create(2, &pool));
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+            if (strcmp(rows[k].name, names[i]) != 0)
+                continue;
+            struct turn turns[2] = {{.step = &rows[k].step, .buffers = &one},
+                                    {.step = &rows[k].step, .buffers = &two, .pool = pool}};
+            time_turns(turns, 2);
+            double gain = speed_of(&turns[1]) / speed_of(&turns[0]);
+            if (as_json)
+                printf("{\"threads\": 2, \"operation\": \"%s\", \"kernels\": \"%s\", \"one_gbs\": %.3f, \"two_gbs\": "
+                       "%.3f, "
+                       "\"spread\": %.4f, \"gain\": %.4f}\n",
+                       names[i], set, speed_of(&turns[0]), speed_of(&turns[1]), turns[1].spread, gain);
+            else
+                printf("%-30s %-8s %7.2f GB/s, two threads %7.2f +-%4.1f%%: %.2fx\n", names[i], set,
+                       speed_of(&turns[0]), speed_of(&turns[1]), 100 * turns[1].spread, gain);
+            fflush(stdout);
+        }
+    qz_pool_destroy(pool);
+    free_buffers(&one);
+    free_buffers(&two);
+}
+
+/* ---- the command line ---------------------------------------------------------------------------------------------
+ */
+
+static int flag(int argc, char **argv, const char *name)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return i;
+    return 0;
 }
 
 static const char *argument(int argc, char **argv, const char *name, const char *otherwise)
 {
-    for (int i = 1; i + 1 < argc; i++)
-        if (strcmp(argv[i], name) == 0)
-            return argv[i + 1];
-    return otherwise;
+    int i = flag(argc, argv, name);
+    return i > 0 && i + 1 < argc ? argv[i + 1] : otherwise;
+}
+
+/* At least one row of the smallest matrix; 0 leaves the size out. */
+static size_t floats(const char *text)
+{
+    return (size_t)strtoull(text, NULL, 10) / 4096 * 4096;
 }
 
 int main(int argc, char **argv)
 {
-    size_t sizes[2] = {strtoull(argument(argc, argv, "--small", "65536"), NULL, 10),
-                       strtoull(argument(argc, argv, "--large", "67108864"), NULL, 10)};
+    size_t sizes[2] = {floats(argument(argc, argv, "--small", "65536")),
+                       floats(argument(argc, argv, "--large", "67108864"))};
     seconds_per_figure = strtod(argument(argc, argv, "--seconds", "0.4"), NULL);
-    const char *only = argument(argc, argv, "--only", NULL), *set_wanted = argument(argc, argv, "--kernels", NULL);
-    const char *json = argument(argc, argv, "--json", NULL);
+    const char *only = argument(argc, argv, "--only", ""), *set_wanted = argument(argc, argv, "--kernels", NULL);
+    as_json = flag(argc, argv, "--json") > 0;
 #if defined(__x86_64__)
     have_512 = __builtin_cpu_supports("avx512f");
     have_256 = __builtin_cpu_supports("avx2");
 #endif
-    FILE *out = json ? fopen(json, "w") : NULL;
-    if (json && !out) {
-        perror(json);
-        return 1;
-    }
-    if (out)
-        fprintf(out, "[");
-    const char *comma = "";
-    print_cpu();
+    print_head();
     for (int s = 0; s < 2; s++) {
         if (sizes[s] == 0)
             continue;
         struct buffers b = make_buffers(sizes[s]);
-        printf("\n%zu KiB of float32, one thread\n%-26s %-8s %8s %8s  %6s  %s\n", sizes[s] / 256, "operation", "kernels", "GB/s",
-               "limit", "part", "limit is");
-        for (size_t k = 0; k < sizeof ops / sizeof ops[0]; k++) {
-            if (only && !strstr(ops[k].name, only))
-                continue;
-            int supported;
+        if (!as_json)
+            printf("\n%zu KiB of float32, one thread\n%-30s %-8s %7s %7s %8s %6s  %s\n", sizes[s] / 256, "operation",
+                   "kernels", "GB/s", "", "limit", "part", "limit is");
+        if (!*only)
+            print_limits(&b);
+        for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
             const char *set;
+            int supported;
             for (size_t i = 0; (set = qz_kernels_at(i, &supported)); i++) {
-                double t, limit;
-                if (!supported || (set_wanted && strcmp(set, set_wanted) != 0) ||
-                    (sizes[s] > 1u << 20 && !set_wanted && strcmp(set, "scalar") == 0))
+                if (!strstr(rows[k].name, only) || !supported || (set_wanted && strcmp(set, set_wanted) != 0))
                     continue;
                 check(qz_kernels_use(set));
-                time_pair(ops[k].run, ops[k].limit[s], &b, &t, &limit);
-                double n = (double)b.n, speed = ops[k].bytes * n / t * 1e-9, most = ops[k].limit_bytes[s] * n / limit * 1e-9;
-                printf("%-26s %-8s %8.2f %8.2f  %5.2f   %s\n", ops[k].name, set, speed, most, speed / most,
-                       ops[k].limit_name[s]);
-                fflush(stdout);
-                if (out) {
-                    fprintf(out, "%s\n {\"operation\": \"%s\", \"kernels\": \"%s\", \"floats\": %zu, \"GB/s\": %.3f, \"limit GB/s\": %.3f}",
-                            comma, ops[k].name, set, b.n, speed, most);
-                    comma = ",";
-                }
+                print_row(&rows[k], set, &b);
             }
         }
         free_buffers(&b);
     }
-    if (out) {
-        fprintf(out, "\n]\n");
-        fclose(out);
+    if (!flag(argc, argv, "--no-threads")) {
+        check(qz_kernels_use(set_wanted));
+        if (!as_json)
+            printf("\n%d KiB of float32 a thread, two threads beside one\n", THREAD_FLOATS / 256);
+        print_threads(qz_kernels());
     }
     return 0;
 }

@@ -1,0 +1,41 @@
+"""Times functions in turns, so that all of them see the same weather."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Function = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Time:
+    seconds: float  # the median of a call
+    spread: float  # half the distance between the quartiles, as a share of the median
+
+    def gbs(self, amount: float) -> float:
+        return amount / self.seconds * 1e-9
+
+
+def in_turns(functions: Sequence[Function], seconds: float) -> list[Time]:
+    """A `Time` for each function; about `seconds` for each of them, at least three samples."""
+    samples: list[list[float]] = [[] for _ in functions]
+    calls = []
+    for function in functions:
+        function()
+        start = time.perf_counter()
+        function()
+        calls.append(max(1, round(seconds / 21 / max(time.perf_counter() - start, 1e-7))))
+    end = time.perf_counter() + seconds * len(functions)
+    while len(samples[0]) < 3 or (time.perf_counter() < end and len(samples[0]) < 101):
+        for function, sample, repeat in zip(functions, samples, calls, strict=True):
+            start = time.perf_counter()
+            for _ in range(repeat):
+                function()
+            sample.append((time.perf_counter() - start) / repeat)
+    return [summary(sample) for sample in samples]
+
+
+def summary(sample: Sequence[float]) -> Time:
+    low, middle, high = statistics.quantiles(sample, n=4)
+    return Time(middle, (high - low) / 2 / middle)
