@@ -74,7 +74,7 @@ def thread_gains(values: int, seconds: float) -> dict[str, tuple[float, float]]:
         dequantize_from_int4(*encoded[i])
 
     def control(i: int) -> None:
-        hashlib.sha256(sources[i])
+        hashlib.sha256(sources[i].data)
 
     def gain(function: Callable[[int], None], repeat: int) -> float:
         def work(i: int) -> None:
