@@ -18,16 +18,19 @@ class Time:
 
 
 def in_turns(functions: Sequence[Function], seconds: float) -> list[Time]:
-    """A `Time` for each function; about `seconds` for each of them, at least three samples."""
+    """A `Time` for each function; about `seconds` for each of them, at least three samples.
+
+    Samples are many and short: most of them are whole even where another process takes the CPU now and then.
+    """
     samples: list[list[float]] = [[] for _ in functions]
     calls = []
     for function in functions:
         function()
         start = time.perf_counter()
         function()
-        calls.append(max(1, round(seconds / 21 / max(time.perf_counter() - start, 1e-7))))
+        calls.append(max(1, round(seconds / 401 / max(time.perf_counter() - start, 1e-7))))
     end = time.perf_counter() + seconds * len(functions)
-    while len(samples[0]) < 3 or (time.perf_counter() < end and len(samples[0]) < 101):
+    while len(samples[0]) < 3 or (time.perf_counter() < end and len(samples[0]) < 401):
         for function, sample, repeat in zip(functions, samples, calls, strict=True):
             start = time.perf_counter()
             for _ in range(repeat):
