@@ -1,6 +1,10 @@
 /*
  * pool.c - a small pool of threads that wait for work: awake for a moment, then asleep
  *
+ * Each thread has a share of the slices, the same one in every call, so that its cache stays its own. Whoever is done
+ * with its share helps the others: a thread that another program keeps from running delays nobody by more than one
+ * slice.
+ *
  * Waking a sleeping thread takes longer than a whole call on cache-sized data, so both sides first look for a few tens
  * of microseconds whether the other is there already.
  */
@@ -27,6 +31,16 @@
 
 enum { THREADS_MAX = 256, LOOKS = 1000 };
 
+/* The slices of one thread, up to `end`. `open` holds the number of the call in its upper bits and how many slices
+ * nobody has taken yet in the lower ones. To take one is to lower it; whoever succeeds knows that the call is still
+ * running, for it cannot end before this slice, and only then looks at anything else that describes it. */
+struct share {
+    _Alignas(64) atomic_ullong open;
+    size_t end;
+};
+
+enum { OPEN_BITS = 16 };
+
 struct qz_pool {
     size_t threads; /* the calling one included */
     pid_t owner;    /* the process in which the threads live */
@@ -37,32 +51,24 @@ struct qz_pool {
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
     atomic_size_t sleepers; /* workers, and the caller */
-    atomic_ullong round;    /* raised for each piece of work, after it is described below */
-    atomic_size_t running;  /* threads that have not finished this round */
+    atomic_ullong round;    /* number of the call, raised when it is ready to be worked on */
+    atomic_size_t left;     /* slices that are not finished */
     atomic_int stop;
     void (*work)(void *context, size_t i);
     void *context;
-    size_t slices;
 
     struct worker {
         qz_pool *pool;
-        size_t number;
+        size_t number; /* of its share; the caller has share 0 */
         pthread_t thread;
-    } workers[]; /* threads - 1 */
+    } * workers;           /* threads - 1 */
+    struct share shares[]; /* threads */
 };
 
 uint64_t qz_slice_start(uint64_t count, size_t slices, size_t i)
 {
     /* count * i / slices without overflow */
     return count / slices * i + count % slices * i / slices;
-}
-
-/* Runs the share of one thread. */
-static void run_share(void (*work)(void *, size_t), void *context, size_t slices, size_t threads, size_t number)
-{
-    size_t end = (size_t)qz_slice_start(slices, threads, number + 1);
-    for (size_t i = (size_t)qz_slice_start(slices, threads, number); i < end; i++)
-        work(context, i);
 }
 
 static void wake_sleepers(qz_pool *pool, pthread_cond_t *condition)
@@ -74,11 +80,32 @@ static void wake_sleepers(qz_pool *pool, pthread_cond_t *condition)
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* Takes slices of a share and runs them until none is open. */
+static void run_share(qz_pool *pool, struct share *share)
+{
+    unsigned long long open = atomic_load(&share->open);
+    while (open & ((1u << OPEN_BITS) - 1)) {
+        if (!atomic_compare_exchange_weak(&share->open, &open, open - 1))
+            continue;
+        pool->work(pool->context, share->end - (size_t)(open & ((1u << OPEN_BITS) - 1)));
+        if (atomic_fetch_sub(&pool->left, 1) == 1)
+            wake_sleepers(pool, &pool->done);
+        open = atomic_load(&share->open);
+    }
+}
+
+/* One's own share, then what is open of the others. */
+static void run_shares(qz_pool *pool, size_t number)
+{
+    for (size_t i = 0; i < pool->threads; i++)
+        run_share(pool, &pool->shares[(number + i) % pool->threads]);
+}
+
 static void *worker_main(void *argument)
 {
     struct worker *self = argument;
     qz_pool *pool = self->pool;
-    for (unsigned long long seen = 0;; seen++) {
+    for (unsigned long long seen = 0;;) {
         for (int i = 0; i < LOOKS && atomic_load(&pool->round) == seen && !atomic_load(&pool->stop); i++)
             PAUSE();
         if (atomic_load(&pool->round) == seen) {
@@ -91,9 +118,8 @@ static void *worker_main(void *argument)
         }
         if (atomic_load(&pool->stop))
             return NULL;
-        run_share(pool->work, pool->context, pool->slices, pool->threads, self->number);
-        if (atomic_fetch_sub(&pool->running, 1) == 1)
-            wake_sleepers(pool, &pool->done);
+        seen = atomic_load(&pool->round);
+        run_shares(pool, self->number);
     }
 }
 
@@ -101,29 +127,41 @@ void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_
 {
     if (!pool || pool->threads == 1 || slices < 2 || pool->owner != getpid() ||
         pthread_mutex_trylock(&pool->in_use) != 0) {
-        run_share(work, context, slices, 1, 0);
+        for (size_t i = 0; i < slices; i++)
+            work(context, i);
         return;
     }
+    unsigned long long round = atomic_load(&pool->round) + 1;
     pool->work = work;
     pool->context = context;
-    pool->slices = slices;
-    atomic_store(&pool->running, pool->threads - 1);
-    atomic_fetch_add(&pool->round, 1);
+    atomic_store(&pool->left, slices);
+    for (size_t t = 0; t < pool->threads; t++) {
+        struct share *share = &pool->shares[t];
+        share->end = (size_t)qz_slice_start(slices, pool->threads, t + 1);
+        atomic_store(&share->open, round << OPEN_BITS | (share->end - qz_slice_start(slices, pool->threads, t)));
+    }
+    atomic_store(&pool->round, round);
     wake_sleepers(pool, &pool->wake);
 
-    run_share(work, context, slices, pool->threads, 0);
+    run_shares(pool, 0);
 
-    for (int i = 0; i < LOOKS && atomic_load(&pool->running); i++)
+    for (int i = 0; i < LOOKS && atomic_load(&pool->left); i++)
         PAUSE();
-    if (atomic_load(&pool->running)) {
+    if (atomic_load(&pool->left)) {
         pthread_mutex_lock(&pool->lock);
         atomic_fetch_add(&pool->sleepers, 1);
-        while (atomic_load(&pool->running))
+        while (atomic_load(&pool->left))
             pthread_cond_wait(&pool->done, &pool->lock);
         atomic_fetch_sub(&pool->sleepers, 1);
         pthread_mutex_unlock(&pool->lock);
     }
     pthread_mutex_unlock(&pool->in_use);
+}
+
+static void free_memory(qz_pool *pool)
+{
+    free(pool->workers);
+    free(pool);
 }
 
 /* Ends the first `started` workers and frees the pool. */
@@ -137,7 +175,7 @@ static void stop_and_free(qz_pool *pool, size_t started)
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->lock);
     pthread_mutex_destroy(&pool->in_use);
-    free(pool);
+    free_memory(pool);
 }
 
 qz_result qz_pool_create(size_t threads, qz_pool **result)
@@ -146,13 +184,20 @@ qz_result qz_pool_create(size_t threads, qz_pool **result)
         threads = qz_cpu_count() < THREADS_MAX ? qz_cpu_count() : THREADS_MAX;
     if (threads > THREADS_MAX)
         return QZ_ERROR_ARGUMENT;
-    qz_pool *pool = calloc(1, sizeof *pool + (threads - 1) * sizeof pool->workers[0]);
-    if (!pool)
+    void *memory;
+    struct worker *workers = calloc(threads, sizeof *workers);
+    if (!workers || posix_memalign(&memory, 64, sizeof(qz_pool) + threads * sizeof(struct share)) != 0) {
+        free(workers);
         return QZ_ERROR_MEMORY;
+    }
+    qz_pool *pool = memory;
     atomic_init(&pool->round, 0);
-    atomic_init(&pool->running, 0);
+    atomic_init(&pool->left, 0);
     atomic_init(&pool->sleepers, 0);
     atomic_init(&pool->stop, 0);
+    for (size_t t = 0; t < threads; t++)
+        atomic_init(&pool->shares[t].open, 0);
+    pool->workers = workers;
     pool->threads = threads;
     pool->owner = getpid();
     pthread_mutex_init(&pool->in_use, NULL);
@@ -162,7 +207,7 @@ qz_result qz_pool_create(size_t threads, qz_pool **result)
 
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 512 * 1024); /* the drivers keep about 100 KiB of tiles on the stack */
+    pthread_attr_setstacksize(&attributes, 512 * 1024); /* the drivers keep up to 256 KiB of tiles on the stack */
     for (size_t i = 0; i + 1 < threads; i++) {
         struct worker *worker = &pool->workers[i];
         worker->pool = pool;
@@ -183,7 +228,7 @@ void qz_pool_destroy(qz_pool *pool)
     if (!pool)
         return;
     if (pool->owner != getpid())
-        free(pool); /* a copy made by fork: its threads do not exist here */
+        free_memory(pool); /* a copy made by fork: its threads do not exist here */
     else
         stop_and_free(pool, pool->threads - 1);
 }

@@ -13,8 +13,8 @@ enum { QZ_SLICES_MAX = 64 };
 /* Where slice i of `slices` starts in `count` pieces of work; slice i ends where slice i + 1 starts. */
 uint64_t qz_slice_start(uint64_t count, size_t slices, size_t i);
 
-/* Calls work(context, i) once for each i < slices and returns when all are done. Slices are dealt to threads in
- * contiguous runs. Without a pool, or when it is busy or was left behind by fork, all run here in order. */
+/* Calls work(context, i) once for each i < slices and returns when all are done, in no particular order. Without a
+ * pool, or when it is busy or was left behind by fork, all run here in order. */
 void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_t i), void *context);
 
 #endif
