@@ -326,7 +326,7 @@ static inline qz_result ref_encode(const qz_scheme *scheme, qz_method method, qz
     for (uint64_t r = 0; r < src->rows && result == QZ_OK; r++) {
         char *codes = (char *)dst->codes + (int64_t)r * dst->code_stride;
         char *scales = (char *)dst->scales + (int64_t)r * dst->scale_stride;
-        char *zeros = (char *)dst->zeros + (int64_t)r * dst->zero_stride;
+        char *zeros = scheme->zero ? (char *)dst->zeros + (int64_t)r * dst->zero_stride : NULL;
         for (uint64_t g = 0; g < row_groups && result == QZ_OK; g++) {
             size_t n = 0;
             float limit = 0.0f;
@@ -379,7 +379,7 @@ static inline float ref_decoded(const qz_scheme *scheme, const qz_packed *src, u
     size_t scale_size = qz_dtype_size(scheme->scale_dtype);
     const char *codes = (const char *)src->codes + (int64_t)r * src->code_stride;
     const char *scales = (const char *)src->scales + (int64_t)r * src->scale_stride;
-    const char *zeros = (const char *)src->zeros + (int64_t)r * src->zero_stride;
+    const char *zeros = scheme->zero ? (const char *)src->zeros + (int64_t)r * src->zero_stride : NULL;
     int code = ref_get_code(codes, c);
     if (scheme->codes == QZ_INT4 && code > 7)
         code -= 16;
