@@ -83,17 +83,20 @@ typedef struct qz_detail {
     double value;   /* the offending value */
 } qz_detail;
 
-#define QZ_DETAIL_INIT { sizeof(qz_detail), 0, 0, 0, 0.0 }
+#define QZ_DETAIL_INIT                                                                                                 \
+    {                                                                                                                  \
+        sizeof(qz_detail), 0, 0, 0, 0.0                                                                                \
+    }
 
 /* ----------------------------------------------------------------------------------------------------------
  * Types of numbers
  * ------------------------------------------------------------------------------------------------------- */
 
 typedef enum qz_dtype {
-    QZ_F32 = 1,  /* IEEE 754 binary32, `float` */
-    QZ_F64 = 2,  /* IEEE 754 binary64, `double` */
-    QZ_F16 = 3,  /* IEEE 754 binary16, held in uint16_t */
-    QZ_BF16 = 4  /* bfloat16: the upper half of a binary32, held in uint16_t */
+    QZ_F32 = 1, /* IEEE 754 binary32, `float` */
+    QZ_F64 = 2, /* IEEE 754 binary64, `double` */
+    QZ_F16 = 3, /* IEEE 754 binary16, held in uint16_t */
+    QZ_BF16 = 4 /* bfloat16: the upper half of a binary32, held in uint16_t */
 } qz_dtype;
 
 /* Bytes of one element; 0 for a value that is no qz_dtype. */
@@ -248,13 +251,13 @@ QZ_API qz_result qz_scheme_check(const qz_scheme *scheme, qz_method method);
 
 /* What a matrix needs in a scheme. All row sizes are those of the plain form without gaps. */
 typedef struct qz_sizes {
-    size_t size;            /* sizeof(qz_sizes) */
-    uint64_t row_groups;    /* groups in a row */
-    uint64_t code_bytes;    /* bytes of a row of codes: cols / 2, rounded up */
-    uint64_t scale_bytes;   /* bytes of a row of scales */
-    uint64_t zero_bytes;    /* bytes of a row of zeros or offsets; 0 when there are none */
-    uint64_t total_bytes;   /* all rows together */
-    double bits_per_value;  /* 8 * total_bytes / (rows * cols); 0 for an empty matrix */
+    size_t size;           /* sizeof(qz_sizes) */
+    uint64_t row_groups;   /* groups in a row */
+    uint64_t code_bytes;   /* bytes of a row of codes: cols / 2, rounded up */
+    uint64_t scale_bytes;  /* bytes of a row of scales */
+    uint64_t zero_bytes;   /* bytes of a row of zeros or offsets; 0 when there are none */
+    uint64_t total_bytes;  /* all rows together */
+    double bits_per_value; /* 8 * total_bytes / (rows * cols); 0 for an empty matrix */
 } qz_sizes;
 
 /* QZ_ERROR_ARGUMENT for a scheme that makes no sense, QZ_ERROR_SIZE if a byte count passes 2^63 - 1. */
@@ -277,8 +280,8 @@ typedef struct qz_matrix {
  * byte codes[r * code_stride + c / 2]; its group is c / group_size. */
 typedef struct qz_packed {
     void *codes;
-    void *scales; /* scale_dtype, native byte order */
-    void *zeros;  /* NULL for QZ_ZERO_NONE */
+    void *scales;                                   /* scale_dtype, native byte order */
+    void *zeros;                                    /* NULL for QZ_ZERO_NONE */
     int64_t code_stride, scale_stride, zero_stride; /* bytes from one row to the next, at least those of qz_sizes */
 } qz_packed;
 
@@ -295,7 +298,10 @@ typedef struct qz_options {
     qz_pool *pool; /* may be NULL */
 } qz_options;
 
-#define QZ_OPTIONS_INIT { sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL }
+#define QZ_OPTIONS_INIT                                                                                                \
+    {                                                                                                                  \
+        sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL                                                                \
+    }
 
 /* What an encoding did to its values. Sums have relative errors below 1e-5, once differences below 2^-50 of the largest
  * value around are taken as 0. */
@@ -312,7 +318,10 @@ typedef struct qz_stats {
     uint64_t replaced;         /* NaN and infinities replaced (QZ_CLIP) */
 } qz_stats;
 
-#define QZ_STATS_INIT { sizeof(qz_stats), 0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0 }
+#define QZ_STATS_INIT                                                                                                  \
+    {                                                                                                                  \
+        sizeof(qz_stats), 0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0                                                              \
+    }
 
 /*
  * Encodes src into the plain form dst.

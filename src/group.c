@@ -9,7 +9,7 @@
 #include <math.h>
 
 enum {
-    BAND = 4,            /* tiles of a transposed matrix that follow one another downwards */
+    BAND = 4,             /* tiles of a transposed matrix that follow one another downwards */
     PANEL_COLS = 128,     /* columns wanted in a tile of a transposed matrix */
     SLICE_LEAST = 1 << 15 /* elements worth a slice of their own */
 };
