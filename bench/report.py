@@ -289,10 +289,8 @@ def main() -> None:
         print(f"Two threads that share nothing gained {control['gain']:.2f}x: no second CPU was free.")
     met = sum(target.met for target in targets)
     unsteady = sum(target.noise > UNSTEADY for target in targets)
-    print(
-        f"\n{met} of {len(targets)} met, {len(targets) - met} missed, {unsteady} unsteady; {time.monotonic() - start:.0f} s, ",
-        end="",
-    )
+    print(f"\n{met} of {len(targets)} met, {len(targets) - met} missed, {unsteady} unsteady; ", end="")
+    print(f"{time.monotonic() - start:.0f} s, ", end="")
     print(f"load average at the end {os.getloadavg()[0]:.2f}")
 
     if options.json:
