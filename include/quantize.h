@@ -303,7 +303,7 @@ typedef struct qz_options {
         sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL                                                                \
     }
 
-/* What an encoding did to its values. Sums have relative errors below 1e-5, once differences below 2^-50 of the largest
+/* What an encoding did to its values. Sums have relative errors below 1e-5, once differences below 2^-48 of the largest
  * value around are taken as 0. */
 typedef struct qz_stats {
     size_t size;               /* sizeof(qz_stats) */

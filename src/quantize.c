@@ -477,6 +477,8 @@ qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *po
     job.kernels = qz_kernels_active();
     if (!job.kernels)
         return QZ_ERROR_KERNELS;
+    if (n == 0)
+        return QZ_OK;
     job.src = codes;
     job.dst = packed;
     set_slices(&job, n, n / 2);
@@ -490,6 +492,8 @@ qz_result qz_unpack_i4(const uint8_t *packed, size_t n, int8_t *codes, qz_pool *
     job.kernels = qz_kernels_active();
     if (!job.kernels)
         return QZ_ERROR_KERNELS;
+    if (n == 0)
+        return QZ_OK;
     job.src = packed;
     job.dst = codes;
     set_slices(&job, n, n);

@@ -91,9 +91,11 @@ static int pack(const int8_t *codes, size_t n, uint8_t *packed)
 
 static void unpack(const uint8_t *packed, size_t n, int8_t *codes)
 {
-    for (size_t i = 0; i < n; i++) {
-        int code = packed[i / 2] >> (i % 2 * 4) & 15;
-        codes[i] = (int8_t)(code < 8 ? code : code - 16);
+    for (size_t i = 0; i < n; i += 2) {
+        int low = packed[i / 2] & 15, high = packed[i / 2] >> 4;
+        codes[i] = (int8_t)(low < 8 ? low : low - 16);
+        if (i + 1 < n)
+            codes[i + 1] = (int8_t)(high < 8 ? high : high - 16);
     }
 }
 

@@ -84,10 +84,21 @@ static int load_run(const struct qz_kernels *kernels, const void *src, qz_dtype 
     }
 }
 
+/* 1 if a finite value is so large that it rounds to infinity in a narrow type: `limit` and above do. */
+static int any_beyond(const struct qz_kernels *kernels, const float *x, size_t n, float limit)
+{
+    float range[2];
+    if (n == 0 || (!kernels->range_f32(x, n, range) && range[0] > -limit && range[1] < limit))
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        if (fabsf(x[i]) >= limit && qz_is_finite(x[i]))
+            return 1;
+    return 0;
+}
+
 /* n neighbours from float32; nonzero if a finite value became infinite. */
 static int store_run(const struct qz_kernels *kernels, const float *src, size_t n, qz_dtype dtype, void *dst)
 {
-    int overflow = 0;
     switch (dtype) {
     case QZ_F64:
         for (size_t i = 0; i < n; i++)
@@ -95,14 +106,10 @@ static int store_run(const struct qz_kernels *kernels, const float *src, size_t 
         return 0;
     case QZ_F16:
         kernels->f16_from_f32(src, n, dst);
-        for (size_t i = 0; i < n; i++) /* from halfway between 65504 and the next power of two on */
-            overflow |= fabsf(src[i]) >= 65520.0f && qz_is_finite(src[i]);
-        return overflow;
+        return any_beyond(kernels, src, n, 65520.0f);
     case QZ_BF16:
         kernels->bf16_from_f32(src, n, dst);
-        for (size_t i = 0; i < n; i++)
-            overflow |= fabsf(src[i]) >= 0x1.ffp127f && qz_is_finite(src[i]);
-        return overflow;
+        return any_beyond(kernels, src, n, 0x1.ffp127f);
     default:
         memcpy(dst, src, n * sizeof *src);
         return 0;
