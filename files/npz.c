@@ -147,8 +147,10 @@ static qz_file_result find_directory(opener *o)
 /* ---- one member ---- */
 
 /* Reads the extra fields of a header: replaces the numbers that are all ones (`wide` of them, in order) by those of the
- * zip64 field. */
-static const char *read_extra(const uint8_t *extra, size_t length, uint64_t **wide, size_t wide_count)
+ * zip64 field. `sizes`: the two sizes of a local header, or NULL. Python before 3.11.4 repeats them in a zip64 field,
+ * which NumPy asks for; there they must be the same. */
+static const char *read_extra(const uint8_t *extra, size_t length, uint64_t **wide, size_t wide_count,
+                              const uint64_t *sizes)
 {
     int seen = 0;
     for (size_t at = 0; at < length;) {
@@ -161,8 +163,12 @@ static const char *read_extra(const uint8_t *extra, size_t length, uint64_t **wi
         if (get16(extra + at) == ZIP_EXTRA_ZIP64) {
             if (seen)
                 return "has two zip64 fields";
-            if (bytes != 8 * wide_count)
+            if (sizes != NULL && wide_count == 0 && bytes == 16) {
+                if (get64(field) != sizes[0] || get64(field + 8) != sizes[1])
+                    return "its zip64 field has other sizes than the header";
+            } else if (bytes != 8 * wide_count) {
                 return "its zip64 field does not have the numbers that it should";
+            }
             for (size_t i = 0; i < wide_count; i++)
                 *wide[i] = get64(field + 8 * i);
             seen = 1;
@@ -218,7 +224,8 @@ static qz_file_result check_local(opener *o, const record *r, const char *shown,
     if (packed == ZIP_MAX32)
         wide[wide_count++] = &packed;
     if (result == QZ_FILE_OK) {
-        const char *wrong = read_extra(text + name_length, extra_length, wide, wide_count);
+        const uint64_t sizes[2] = {bytes, packed};
+        const char *wrong = read_extra(text + name_length, extra_length, wide, wide_count, sizes);
         int later = (r->flags & ZIP_FLAG_DESCRIPTOR) != 0 && get32(h + 14) == 0 && packed == 0 && bytes == 0;
         if (wrong == NULL && memcmp(text, r->name, name_length) != 0)
             wrong = "disagrees with the directory on the name";
@@ -556,7 +563,7 @@ static qz_file_result add_member(opener *o, const uint8_t *h, uint64_t left, uin
         wide[wide_count++] = &r.packed;
     if (r.header == ZIP_MAX32)
         wide[wide_count++] = &r.header;
-    const char *wrong = read_extra(h + ZIP_CENTRAL_BYTES + name_length, extra_length, wide, wide_count);
+    const char *wrong = read_extra(h + ZIP_CENTRAL_BYTES + name_length, extra_length, wide, wide_count, NULL);
     char shown[QZ_NAME_TEXT], field[QZ_NAME_TEXT + 32];
     qz_escape(r.name, name_length, shown, sizeof shown);
     snprintf(field, sizeof field, "directory, member '%s'", shown);

@@ -620,7 +620,13 @@ def test_rows_that_no_memory_holds(run: Run) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(tool: str, number: signal.Signals) -> None:
     sparse_npy("big.npy", 1 << 32)
-    process = subprocess.Popen([tool, "encode", "big.npy", "q.npz"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [tool, "encode", "big.npy", "q.npz"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever started us in the background may have had the signal ignored; that would be inherited.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
     time.sleep(0.5)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
