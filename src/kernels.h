@@ -140,6 +140,17 @@ struct qz_kernels {
     size_t (*find_error)(const float *x, const float *y, size_t n, float wanted);
 };
 
+/* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. */
+#define QZ_KERNEL_TABLE(set, features)                                                                                 \
+    {                                                                                                                  \
+        .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
+        .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
+        .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
+        .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .transpose = transpose, .stream = stream,        \
+        .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
+        .group_decode = group_decode, .error = error, .group_error = group_error, .find_error = find_error,            \
+    }
+
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */
 extern const struct qz_kernels *const qz_kernel_list[];
 extern const struct qz_kernels qz_kernels_scalar;

@@ -401,33 +401,7 @@ static TARGET void stream_end(void)
 
 #include "../simd_template.h"
 
-const struct qz_kernels qz_kernels_avx512 = {
-    .name = "avx512",
-    .needs = QZ_CPU_AVX512,
-    .range_f32 = range_f32,
-    .range_f64 = range_f64,
-    .codes_f32 = codes_f32,
-    .codes_f64 = codes_f64,
-    .decode_f32 = decode_f32,
-    .decode_f64 = decode_f64,
-    .pack = pack,
-    .unpack = unpack,
-    .f32_from_f16 = f32_from_f16,
-    .f32_from_bf16 = f32_from_bf16,
-    .f32_from_f64 = f32_from_f64,
-    .f16_from_f32 = f16_from_f32,
-    .bf16_from_f32 = bf16_from_f32,
-    .transpose = transpose,
-    .stream = stream,
-    .stream_end = stream_end,
-    .group_range = group_range,
-    .fit = fit,
-    .group_codes = group_codes,
-    .group_decode = group_decode,
-    .error = error,
-    .group_error = group_error,
-    .find_error = find_error,
-};
+const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512);
 
 #else
 typedef int qz_no_avx512; /* a translation unit must not be empty */
