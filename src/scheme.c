@@ -138,6 +138,8 @@ struct qz_grid qz_scheme_grid(const qz_scheme *scheme, qz_method method)
     memcpy(grid.value, values_of(scheme), sizeof grid.value);
     qz_fp_state state = qz_fp_enter();
     fill_grid(&grid, scheme);
+    for (int i = 0; i < 16; i++)
+        grid.has_zero |= grid.value[i] == 0.0f && scheme->codes != QZ_DUAL && scheme->zero <= QZ_ZERO_UINT4;
     qz_fp_leave(state);
     if (scheme->codes == QZ_INT4) {
         grid.lo = method == QZ_ABSMAX7 ? -7 : -8;
