@@ -29,10 +29,14 @@ enum qz_affine_kind {
     QZ_AFFINE_MIN     /* scale * code + offset, offset <= 0, both for qz_affine_super: steps 1 and 2, and a last fit */
 };
 
-enum { QZ_AFFINE_STARTS = 4, QZ_AFFINE_MOVES = 8 };
+enum { QZ_AFFINE_STARTS = 2, QZ_AFFINE_MOVES = 8 };
 
-/* Shares of the distance from the mean. */
-static const float qz_affine_starts[QZ_AFFINE_STARTS] = {0.0f, 0.06f, 0.12f, 0.24f};
+/* Shares of the distance from the mean: the more values there are, the further out the ends. */
+static inline const float *qz_affine_starts(size_t n)
+{
+    static const float shares[3][QZ_AFFINE_STARTS] = {{0.02f, 0.12f}, {0.08f, 0.2f}, {0.18f, 0.32f}};
+    return shares[n <= 64 ? 0 : n <= 512 ? 1 : 2];
+}
 
 /* How far the ends move inwards, in steps; for QZ_AFFINE_UINT4 both ends together, and what is added to the zero. */
 struct qz_affine_move {
@@ -40,7 +44,8 @@ struct qz_affine_move {
 };
 
 static const struct qz_affine_move qz_affine_moves[QZ_AFFINE_MOVES] = {
-    {0.4f, 0}, {0, 0.4f}, {-0.4f, 0}, {0, -0.4f}, {0.8f, 0}, {0, 0.8f}, {-0.8f, 0}, {0, -0.8f},
+    {-0.15f, -0.15f}, {-0.3f, 0},       {0, -0.3f},       {0.3f, 0.3f},
+    {-0.15f, 0.45f},  {0.45f, -0.15f}, {-1.05f, -0.15f}, {-0.15f, -1.05f},
 };
 static const struct qz_affine_move qz_affine_zero_moves[QZ_AFFINE_MOVES] = {
     {0.5f, 0}, {-0.5f, 0}, {1.0f, 0}, {-1.0f, 0}, {0, 1.0f}, {0, -1.0f}, {0.7f, 1.0f}, {0.7f, -1.0f},

@@ -134,10 +134,11 @@ static float affine_zero(float zero)
 
 static struct affine_fit affine_search(const struct affine *g)
 {
+    const float *starts = qz_affine_starts(g->n);
     struct affine_fit best = {-1, 0, 0, 0};
     for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
-        float low = g->mean * qz_affine_starts[i];
-        float high = fmaf(-(g->range - g->mean), qz_affine_starts[i], g->range);
+        float low = g->mean * starts[i];
+        float high = fmaf(-(g->range - g->mean), starts[i], g->range);
         float inverse = high > low ? 15 / (high - low) : 0, zero = 0;
         if (g->kind == QZ_AFFINE_UINT4)
             zero = affine_zero(-(g->origin + low) * inverse);

@@ -171,22 +171,20 @@ INLINE AffineFit affine_search(enum qz_affine_kind kind, const float *v, const f
     AffineFit best = {vf_set1(-1.0f), none, none, none};
     AffineTry try[4];
     AffineSums sums[4];
+    const float *starts = qz_affine_starts(n);
 #pragma GCC unroll 2
-    for (int from = 0; from < QZ_AFFINE_STARTS; from += AFFINE_TRIES) {
-#pragma GCC unroll 4
-        for (int i = 0; i < AFFINE_TRIES; i++) {
-            VF share = vf_set1(qz_affine_starts[from + i]);
-            VF low = vf_mul(g->mean, share), high = vf_fma(above, share, g->range);
-            VF inverse = vf_select(vf_lt(low, high), vf_div(fifteen, vf_sub(high, low)), none);
-            try[i] = (AffineTry){inverse, vf_mul(vf_neg(low), inverse), none};
-            if (kind == QZ_AFFINE_UINT4)
-                try[i].zero = affine_zero(vf_mul(vf_neg(vf_add(g->origin, low)), inverse));
-        }
-        affine_tries(kind, v, w, n, g, AFFINE_TRIES, try, sums);
-#pragma GCC unroll 4
-        for (int i = 0; i < AFFINE_TRIES; i++)
-            affine_better(&best, affine_fit(kind, g, sums[i], try[i].zero));
+    for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
+        VF share = vf_set1(starts[i]);
+        VF low = vf_mul(g->mean, share), high = vf_fma(above, share, g->range);
+        VF inverse = vf_select(vf_lt(low, high), vf_div(fifteen, vf_sub(high, low)), none);
+        try[i] = (AffineTry){inverse, vf_mul(vf_neg(low), inverse), none};
+        if (kind == QZ_AFFINE_UINT4)
+            try[i].zero = affine_zero(vf_mul(vf_neg(vf_add(g->origin, low)), inverse));
     }
+    affine_tries(kind, v, w, n, g, QZ_AFFINE_STARTS, try, sums);
+#pragma GCC unroll 2
+    for (int i = 0; i < QZ_AFFINE_STARTS; i++)
+        affine_better(&best, affine_fit(kind, g, sums[i], try[i].zero));
     AffineFit start = best;
     VF scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(kind, g, &start, scale);
     for (int from = 0; from < QZ_AFFINE_MOVES; from += AFFINE_TRIES) {
