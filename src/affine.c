@@ -16,13 +16,15 @@ static float inverse(float x)
     return x > 0 ? 1 / x : 0;
 }
 
-/* The nearest integer of 0..63: adding 1.5 * 2^23 leaves no room for a fraction. */
-static float nearest_u6(float x)
+/* The nearest integer of 0..63. Adding 1.5 * 2^23 leaves no room for a fraction, and the bits of such sums, taken for
+ * integers, are in order; with comparisons of integers alone compilers make vectors of it. */
+static int32_t nearest_u6(float x)
 {
-    x = x > 0 ? x : 0;
-    x = x < 63 ? x : 63;
-    float shifted = x + 0x1.8p23f;
-    return shifted - 0x1.8p23f;
+    const int32_t zero = 0x4b400000;
+    int32_t bits = (int32_t)qz_bits(x + 0x1.8p23f);
+    bits = bits > zero ? bits : zero;
+    bits = bits < zero + 63 ? bits : zero + 63;
+    return bits - zero;
 }
 
 /* A float16 number near x, at most its largest. */
@@ -32,15 +34,21 @@ static float super_scale(float x)
     return scale < 65504 ? scale : 65504;
 }
 
-/* The integers of one group. */
-static void integers(const struct way *way, float scale, float minimum, float slope, float *sc, float *mn, float *d,
-                     float *missing)
+/* The integers of one group, and how far from the best they leave the minimum and then the scale. */
+struct choice {
+    int32_t scale, minimum;
+    float scale_off, minimum_off;
+};
+
+static inline struct choice choose(const struct way *way, float scale, float minimum, float slope)
 {
-    *mn = nearest_u6(minimum * way->to_minimum);
-    *d = *mn * way->minimum - minimum;
-    float wanted = scale + slope * *d;
-    *sc = nearest_u6(wanted * way->to_scale);
-    *missing = *sc * way->scale - wanted;
+    struct choice c;
+    c.minimum = nearest_u6(minimum * way->to_minimum);
+    c.minimum_off = (float)c.minimum * way->minimum - minimum;
+    float wanted = scale + slope * c.minimum_off;
+    c.scale = nearest_u6(wanted * way->to_scale);
+    c.scale_off = (float)c.scale * way->scale - wanted;
+    return c;
 }
 
 static float way_error(const struct way *way, size_t groups, const float *scale, const float *minimum,
@@ -49,9 +57,8 @@ static float way_error(const struct way *way, size_t groups, const float *scale,
     float sum[8] = {0};
     for (size_t g = 0; g < groups; g += 8)
         for (size_t j = 0; j < 8; j++) {
-            float sc, mn, d, missing;
-            integers(way, scale[g + j], minimum[g + j], slope[g + j], &sc, &mn, &d, &missing);
-            sum[j] += curve[g + j] * (missing * missing) + rest[g + j] * (d * d);
+            struct choice c = choose(way, scale[g + j], minimum[g + j], slope[g + j]);
+            sum[j] += curve[g + j] * (c.scale_off * c.scale_off) + rest[g + j] * (c.minimum_off * c.minimum_off);
         }
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
@@ -87,9 +94,8 @@ void qz_affine_super(size_t groups, const float *scale, const float *minimum, co
     super[0] = best.scale;
     super[1] = best.minimum;
     for (size_t g = 0; g < groups; g++) {
-        float s, m, d, missing;
-        integers(&best, scale[g], minimum[g], slope[g], &s, &m, &d, &missing);
-        sc[g] = (uint8_t)s;
-        mn[g] = (uint8_t)m;
+        struct choice c = choose(&best, scale[g], minimum[g], slope[g]);
+        sc[g] = (uint8_t)c.scale;
+        mn[g] = (uint8_t)c.minimum;
     }
 }
