@@ -48,7 +48,7 @@ static const struct qz_affine_move qz_affine_moves[QZ_AFFINE_MOVES] = {
     {-0.15f, 0.45f},  {0.45f, -0.15f}, {-1.05f, -0.15f}, {-0.15f, -1.05f},
 };
 static const struct qz_affine_move qz_affine_zero_moves[QZ_AFFINE_MOVES] = {
-    {0.5f, 0}, {-0.5f, 0}, {1.0f, 0}, {-1.0f, 0}, {0, 1.0f}, {0, -1.0f}, {0.7f, 1.0f}, {0.7f, -1.0f},
+    {-0.25f, 0}, {0.25f, 0}, {-0.5f, 0}, {0.75f, 0}, {-1.0f, 0}, {-1.5f, 0}, {0.5f, 1.0f}, {0.5f, -1.0f},
 };
 
 /* A fit whose codes vary less than this, as a share of their squares, says nothing about scale and offset. */
