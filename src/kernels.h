@@ -8,6 +8,7 @@
 #ifndef QZ_KERNELS_H
 #define QZ_KERNELS_H
 
+#include "affine.h"
 #include "quantize.h"
 
 /* CPU features a set may need, found by dispatch.c. */
@@ -168,6 +169,14 @@ struct qz_kernels {
 
     /* The first i with |x[i] - y[i]| == wanted, or n. */
     size_t (*find_error)(const float *x, const float *y, size_t n, float wanted);
+
+    /*
+     * Scale and zero of a block of groups, each of n values, with weights or NULL: see affine.h. In: the scale and zero
+     * of QZ_MINMAX, divided by unit (QZ_AFFINE_UINT4 and _FLOAT: the scale only); out: those with less error, or the
+     * same. For QZ_AFFINE_MIN nothing goes in; out come scale and offset before any rounding, and how the error grows.
+     */
+    void (*search_affine)(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
+                          const float *unit, float *scale, float *zero, struct qz_affine_error *error);
 };
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. */
@@ -179,6 +188,7 @@ struct qz_kernels {
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .transpose = transpose, .stream = stream,        \
         .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
         .group_decode = group_decode, .error = error, .group_error = group_error, .find_error = find_error,            \
+        .search_affine = search_affine,                                                                                \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

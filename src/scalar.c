@@ -334,4 +334,6 @@ static size_t find_error(const float *x, const float *y, size_t n, float wanted)
     return n;
 }
 
+#include "affine_scalar.h"
+
 const struct qz_kernels qz_kernels_scalar = QZ_KERNEL_TABLE("scalar", 0);

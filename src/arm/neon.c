@@ -376,6 +376,8 @@ static void stream_end(void) {}
 
 #include "../simd_template.h"
 
+#include "../affine_template.h"
+
 const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON);
 
 #else

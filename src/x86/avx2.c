@@ -444,6 +444,8 @@ static TARGET void stream_end(void)
 
 #include "../simd_template.h"
 
+#include "../affine_template.h"
+
 const struct qz_kernels qz_kernels_avx2 = QZ_KERNEL_TABLE("avx2", QZ_CPU_AVX2);
 
 #else

@@ -408,6 +408,8 @@ static TARGET void stream_end(void)
 
 #include "../simd_template.h"
 
+#include "../affine_template.h"
+
 const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512);
 
 #else

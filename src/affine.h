@@ -1,0 +1,74 @@
+/*
+ * affine.h - the search for scale and zero together, as far as the kernels share it
+ *
+ * A kernel works on QZ_BLOCK groups side by side: element k of group l is v[QZ_BLOCK * k + l]. The values of a group
+ * were multiplied with a power of two that brings the largest magnitude to [0.5, 1); unit[l] is its inverse, and a scale
+ * s is stored as the nearest number of its type to s * unit[l].
+ *
+ *   1. Starts. Both ends of the range are drawn towards the mean by a share of their distance from it. Codes follow, and
+ *      least squares over them give the best scale and offset. The start with the least error stays.
+ *   2. Moves. The same with ends moved by parts of a step from where the best start has them.
+ *   3. The zero is rounded as it will be stored, codes are made once more, and the scale alone is fitted and rounded.
+ *   4. The error of that and the error of what came in (QZ_MINMAX as stored) decide.
+ *
+ * The mean, not the middle, is where ends are drawn to: the side of an outlier moves further. Weights take part in the
+ * mean, the fits and the errors.
+ */
+#ifndef QZ_AFFINE_H
+#define QZ_AFFINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { QZ_BLOCK = 16 };
+
+enum qz_affine_kind {
+    QZ_AFFINE_UINT4,  /* scale * (code - zero), zero an integer 0..15 */
+    QZ_AFFINE_FLOAT,  /* scale * (code - zero), zero a number */
+    QZ_AFFINE_OFFSET, /* scale * code + offset */
+    QZ_AFFINE_MIN     /* scale * code + offset, offset <= 0, both for qz_affine_super: steps 1 and 2, and a last fit */
+};
+
+enum { QZ_AFFINE_STARTS = 2, QZ_AFFINE_MOVES = 8 };
+
+/* Shares of the distance from the mean: the more values there are, the further out the ends. */
+static inline const float *qz_affine_starts(size_t n)
+{
+    static const float shares[3][QZ_AFFINE_STARTS] = {{0.02f, 0.12f}, {0.08f, 0.2f}, {0.18f, 0.32f}};
+    return shares[n <= 64 ? 0 : n <= 512 ? 1 : 2];
+}
+
+/* How far the ends move inwards, in steps; for QZ_AFFINE_UINT4 both ends together, and what is added to the zero. */
+struct qz_affine_move {
+    float low, high;
+};
+
+static const struct qz_affine_move qz_affine_moves[QZ_AFFINE_MOVES] = {
+    {-0.15f, -0.15f}, {-0.3f, 0},       {0, -0.3f},       {0.3f, 0.3f},
+    {-0.15f, 0.45f},  {0.45f, -0.15f}, {-1.05f, -0.15f}, {-0.15f, -1.05f},
+};
+static const struct qz_affine_move qz_affine_zero_moves[QZ_AFFINE_MOVES] = {
+    {-0.25f, 0}, {0.25f, 0}, {-0.5f, 0}, {0.75f, 0}, {-1.0f, 0}, {-1.5f, 0}, {0.5f, 1.0f}, {0.5f, -1.0f},
+};
+
+/* A fit whose codes vary less than this, as a share of their squares, says nothing about scale and offset. */
+#define QZ_AFFINE_FLAT 0x1p-20f
+
+/*
+ * Around its least value the error of a group with QZ_AFFINE_MIN is
+ *
+ *     curve * (scale' - scale - slope * d)^2 + rest * d^2,    d = the change of -offset
+ */
+struct qz_affine_error {
+    float curve[QZ_BLOCK], slope[QZ_BLOCK], rest[QZ_BLOCK];
+};
+
+/*
+ * Two super scales and, for each group, two integers 0..63 that stand for its scale and its minimum: super[0] * sc[g]
+ * and super[1] * mn[g]. `groups` is a multiple of 8, filled up with zeros; minimum = -offset >= 0. What rounding does to
+ * a minimum is made up for by the scale. Super scales are float16 numbers.
+ */
+void qz_affine_super(size_t groups, const float *scale, const float *minimum, const float *curve, const float *slope,
+                     const float *rest, float super[2], uint8_t *sc, uint8_t *mn);
+
+#endif

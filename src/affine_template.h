@@ -1,0 +1,323 @@
+/*
+ * affine_template.h - search_affine over the vocabulary of simd_template.h, which a set includes first
+ *
+ * Lanes are groups: LANES of a block at a time. What is computed is said in affine_scalar.h.
+ */
+#include "affine.h"
+
+/* How many candidates share a pass over the group: as many as the registers hold. */
+enum { AFFINE_TRIES = LANES == 8 ? 2 : 4 };
+
+typedef struct {
+    VF total, share, origin, range, mean;
+} AffineGroup;
+
+typedef struct {
+    VF q, qq, tq;
+} AffineSums;
+
+typedef struct {
+    VF gain, a, b, mean;
+} AffineFit;
+
+/* A candidate: codes of t * inverse + bias, or for QZ_AFFINE_UINT4 of x * inverse, with this zero. */
+typedef struct {
+    VF inverse, bias, zero;
+} AffineTry;
+
+/* The kind, and whether w is NULL, are constants in all inlined functions. */
+
+INLINE VF affine_code(VF y, VF least, VF most)
+{
+    return vf_min(vf_max(vf_rint(y), least), most);
+}
+
+INLINE AffineGroup affine_range(enum qz_affine_kind kind, const float *v, const float *w, size_t n)
+{
+    AffineGroup g;
+    VF first = vf_load(v), lo = first, hi = first, none = vf_set1(0.0f), sum = none, total = none;
+    for (size_t k = 0; k < n; k++) {
+        VF x = vf_load(v + QZ_BLOCK * k);
+        lo = vf_min(lo, x);
+        hi = vf_max(hi, x);
+        if (w) {
+            VF weight = vf_load(w + QZ_BLOCK * k);
+            sum = vf_fma(weight, vf_sub(x, first), sum);
+            total = vf_add(total, weight);
+        } else {
+            sum = vf_add(vf_sub(x, first), sum);
+        }
+    }
+    if (kind == QZ_AFFINE_UINT4 || kind == QZ_AFFINE_MIN)
+        lo = vf_select(vf_lt(lo, none), lo, none);
+    if (kind == QZ_AFFINE_UINT4)
+        hi = vf_select(vf_lt(none, hi), hi, none);
+    g.origin = lo;
+    g.range = vf_sub(hi, lo);
+    g.total = w ? total : vf_set1((float)n);
+    g.share = vf_div(vf_set1(1.0f), g.total);
+    g.mean = vf_fma(sum, g.share, vf_sub(first, lo));
+    return g;
+}
+
+INLINE void affine_tries(enum qz_affine_kind kind, const float *v, const float *w, size_t n, const AffineGroup *g,
+                         int count, const AffineTry *try, AffineSums *sums)
+{
+    VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f), least[4], most[4], inverse[4], bias[4];
+    AffineSums s[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++) {
+        s[i] = (AffineSums){none, none, none};
+        least[i] = kind == QZ_AFFINE_UINT4 ? vf_neg(try[i].zero) : none;
+        most[i] = kind == QZ_AFFINE_UINT4 ? vf_sub(fifteen, try[i].zero) : fifteen;
+        inverse[i] = try[i].inverse;
+        bias[i] = try[i].bias;
+    }
+    for (size_t k = 0; k < n; k++) {
+        VF t = vf_load(v + QZ_BLOCK * k), weight = w ? vf_load(w + QZ_BLOCK * k) : none;
+        if (kind != QZ_AFFINE_UINT4)
+            t = vf_sub(t, g->origin);
+#pragma GCC unroll 4
+        for (int i = 0; i < count; i++) {
+            VF y = kind == QZ_AFFINE_UINT4 ? vf_mul(t, inverse[i]) : vf_fma(t, inverse[i], bias[i]);
+            VF q = affine_code(y, least[i], most[i]), wq = w ? vf_mul(weight, q) : q;
+            if (kind != QZ_AFFINE_UINT4)
+                s[i].q = vf_add(s[i].q, wq);
+            s[i].qq = vf_fma(wq, q, s[i].qq);
+            s[i].tq = vf_fma(wq, t, s[i].tq);
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++)
+        sums[i] = s[i];
+}
+
+/* Lanes without a fit get gain -1 and b 0. */
+INLINE AffineFit affine_fit(enum qz_affine_kind kind, const AffineGroup *g, AffineSums s, VF zero)
+{
+    VF none = vf_set1(0.0f);
+    AffineFit fit;
+    VM some;
+    if (kind == QZ_AFFINE_UINT4) {
+        some = vm_and(vf_lt(none, s.qq), vf_lt(none, s.tq));
+        fit = (AffineFit){vf_mul(s.tq, s.tq), s.tq, s.qq, zero};
+    } else {
+        VF minus_q = vf_neg(s.q);
+        fit.mean = vf_mul(s.q, g->share);
+        fit.a = vf_fma(minus_q, g->mean, s.tq);
+        fit.b = vf_fma(minus_q, fit.mean, s.qq);
+        fit.gain = vf_mul(fit.a, fit.a);
+        some = vm_and(vf_lt(vf_mul(s.qq, vf_set1(QZ_AFFINE_FLAT)), fit.b), vf_lt(none, fit.a));
+    }
+    if (kind == QZ_AFFINE_MIN) {
+        VF x = vf_add(g->mean, g->origin);
+        VM free = vm_and(some, vf_le(vf_mul(x, fit.b), vf_mul(fit.a, fit.mean)));
+        VM pinned = vf_lt(none, vf_select(free, none, x));
+        VF a = vf_fma(g->origin, s.q, s.tq), constant = vf_mul(vf_mul(vf_mul(g->total, x), x), s.qq);
+        some = vm_or(free, vm_and(pinned, vm_and(vf_lt(none, s.qq), vf_lt(none, a))));
+        fit.gain = vf_select(pinned, vf_fma(a, a, vf_neg(constant)), fit.gain);
+        fit.a = vf_select(pinned, a, fit.a);
+        fit.b = vf_select(pinned, s.qq, fit.b);
+        fit.mean = vf_select(pinned, none, fit.mean);
+    }
+    fit.gain = vf_select(some, fit.gain, vf_set1(-1.0f));
+    fit.b = vf_select(some, fit.b, none);
+    return fit;
+}
+
+INLINE void affine_better(AffineFit *best, AffineFit fit)
+{
+    VM up = vf_lt(vf_mul(best->gain, fit.b), vf_mul(fit.gain, best->b));
+    best->gain = vf_select(up, fit.gain, best->gain);
+    best->a = vf_select(up, fit.a, best->a);
+    best->b = vf_select(up, fit.b, best->b);
+    best->mean = vf_select(up, fit.mean, best->mean);
+}
+
+INLINE VF affine_scale(const AffineFit *fit)
+{
+    VF none = vf_set1(0.0f);
+    return vf_select(vf_lt(none, fit->b), vf_div(fit->a, fit->b), none);
+}
+
+INLINE VF affine_at_most(VF m, VF most)
+{
+    return vf_select(vf_lt(most, m), most, m);
+}
+
+INLINE VF affine_offset(enum qz_affine_kind kind, const AffineGroup *g, const AffineFit *fit, VF scale)
+{
+    VF m = vf_fma(vf_neg(scale), fit->mean, g->mean);
+    return kind == QZ_AFFINE_MIN ? affine_at_most(m, vf_neg(g->origin)) : m;
+}
+
+INLINE VF affine_inverse(VF scale)
+{
+    VF none = vf_set1(0.0f);
+    return vf_select(vf_ne(scale, none), vf_div(vf_set1(1.0f), scale), none);
+}
+
+INLINE VF affine_zero(VF zero)
+{
+    VF none = vf_set1(0.0f);
+    zero = vf_rint(zero);
+    return affine_at_most(vf_select(vf_lt(none, zero), zero, none), vf_set1(15.0f));
+}
+
+INLINE AffineFit affine_search(enum qz_affine_kind kind, const float *v, const float *w, size_t n,
+                               const AffineGroup *g)
+{
+    VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f), above = vf_neg(vf_sub(g->range, g->mean));
+    AffineFit best = {vf_set1(-1.0f), none, none, none};
+    AffineTry try[4];
+    AffineSums sums[4];
+    const float *starts = qz_affine_starts(n);
+#pragma GCC unroll 2
+    for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
+        VF share = vf_set1(starts[i]);
+        VF low = vf_mul(g->mean, share), high = vf_fma(above, share, g->range);
+        VF inverse = vf_select(vf_lt(low, high), vf_div(fifteen, vf_sub(high, low)), none);
+        try[i] = (AffineTry){inverse, vf_mul(vf_neg(low), inverse), none};
+        if (kind == QZ_AFFINE_UINT4)
+            try[i].zero = affine_zero(vf_mul(vf_neg(vf_add(g->origin, low)), inverse));
+    }
+    affine_tries(kind, v, w, n, g, QZ_AFFINE_STARTS, try, sums);
+#pragma GCC unroll 2
+    for (int i = 0; i < QZ_AFFINE_STARTS; i++)
+        affine_better(&best, affine_fit(kind, g, sums[i], try[i].zero));
+    AffineFit start = best;
+    VF scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(kind, g, &start, scale);
+    for (int from = 0; from < QZ_AFFINE_MOVES; from += AFFINE_TRIES) {
+#pragma GCC unroll 4
+        for (int i = 0; i < AFFINE_TRIES; i++) {
+            if (kind == QZ_AFFINE_UINT4) {
+                const struct qz_affine_move *move = &qz_affine_zero_moves[from + i];
+                try[i].inverse = vf_mul(inverse, vf_set1(15 / (15 - move->low)));
+                try[i].zero = affine_zero(vf_add(start.mean, vf_set1(move->high)));
+                try[i].bias = none;
+            } else {
+                const struct qz_affine_move *move = &qz_affine_moves[from + i];
+                VF m = vf_fma(scale, vf_set1(move->low), offset);
+                if (kind == QZ_AFFINE_MIN)
+                    m = affine_at_most(m, vf_neg(g->origin));
+                try[i].inverse = vf_mul(inverse, vf_set1(15 / (15 - (move->low + move->high))));
+                try[i].bias = vf_mul(vf_neg(m), try[i].inverse);
+                try[i].zero = none;
+            }
+        }
+        affine_tries(kind, v, w, n, g, AFFINE_TRIES, try, sums);
+#pragma GCC unroll 4
+        for (int i = 0; i < AFFINE_TRIES; i++)
+            affine_better(&best, affine_fit(kind, g, sums[i], try[i].zero));
+    }
+    return best;
+}
+
+INLINE VF affine_multiple(enum qz_affine_kind kind, VF x, VF inverse, VF zero, VF *t)
+{
+    VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f);
+    *t = kind == QZ_AFFINE_OFFSET ? vf_sub(x, zero) : x;
+    VF y = vf_mul(*t, inverse);
+    if (kind == QZ_AFFINE_UINT4)
+        return affine_code(y, vf_neg(zero), vf_sub(fifteen, zero));
+    if (kind == QZ_AFFINE_FLOAT)
+        return vf_sub(affine_code(vf_add(y, zero), none, fifteen), zero);
+    return affine_code(y, none, fifteen);
+}
+
+INLINE VF affine_refit(enum qz_affine_kind kind, const float *v, const float *w, size_t n, VF scale, VF zero)
+{
+    VF inverse = affine_inverse(scale), none = vf_set1(0.0f), qq = none, tq = none;
+    for (size_t k = 0; k < n; k++) {
+        VF t, q = affine_multiple(kind, vf_load(v + QZ_BLOCK * k), inverse, zero, &t);
+        VF wq = w ? vf_mul(vf_load(w + QZ_BLOCK * k), q) : q;
+        qq = vf_fma(wq, q, qq);
+        tq = vf_fma(wq, t, tq);
+    }
+    return vf_select(vm_and(vf_lt(none, qq), vf_lt(none, tq)), vf_div(tq, qq), scale);
+}
+
+/* Where the errors with scale[0] and zero[0] are less than those with scale[1] and zero[1]. */
+INLINE VM affine_less(enum qz_affine_kind kind, const float *v, const float *w, size_t n, const VF scale[2],
+                      const VF zero[2])
+{
+    VF none = vf_set1(0.0f), sum[2] = {none, none}, inverse[2] = {affine_inverse(scale[0]), affine_inverse(scale[1])};
+    VF minus[2] = {vf_neg(scale[0]), vf_neg(scale[1])};
+    for (size_t k = 0; k < n; k++) {
+        VF x = vf_load(v + QZ_BLOCK * k), weight = w ? vf_load(w + QZ_BLOCK * k) : none;
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+            VF t, q = affine_multiple(kind, x, inverse[i], zero[i], &t);
+            VF difference = vf_fma(minus[i], q, t);
+            sum[i] = vf_fma(w ? vf_mul(weight, difference) : difference, difference, sum[i]);
+        }
+    }
+    return vf_lt(sum[0], sum[1]);
+}
+
+INLINE void affine_lanes(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
+                         const float *unit, float *scale, float *zero, struct qz_affine_error *error, size_t l)
+{
+    VF none = vf_set1(0.0f);
+    AffineGroup g = affine_range(kind, v, w, n);
+    AffineFit fit = affine_search(kind, v, w, n, &g);
+    VF s = affine_scale(&fit), m = affine_offset(kind, &g, &fit, s), z;
+    if (kind == QZ_AFFINE_MIN) {
+        VF inverse = affine_inverse(s);
+        AffineTry try = {inverse, vf_mul(vf_neg(m), inverse), none};
+        AffineSums sums;
+        affine_tries(kind, v, w, n, &g, 1, &try, &sums);
+        AffineFit last = affine_fit(kind, &g, sums, none);
+        VM some = vf_lt(none, last.b);
+        s = vf_select(some, affine_scale(&last), s);
+        m = vf_select(some, affine_offset(kind, &g, &last, s), m);
+        VF slope = vf_select(vf_lt(none, sums.qq), vf_div(sums.q, sums.qq), none);
+        vf_store(scale, s);
+        vf_store(zero, vf_add(m, g.origin));
+        vf_store(error->curve + l, sums.qq);
+        vf_store(error->slope + l, slope);
+        vf_store(error->rest + l, vf_fma(vf_neg(slope), sums.q, g.total));
+        return;
+    }
+    VF factor = vf_load(unit);
+    if (kind == QZ_AFFINE_OFFSET)
+        z = vf_add(vf_div(fit_stored(vf_mul(vf_add(m, g.origin), factor), dtype), factor), none);
+    else if (kind == QZ_AFFINE_FLOAT)
+        z = vf_add(fit_stored(vf_mul(vf_neg(vf_add(m, g.origin)), affine_inverse(s)), dtype), none);
+    else
+        z = fit.mean;
+    s = vf_div(fit_stored(vf_mul(affine_refit(kind, v, w, n, s, z), factor), dtype), factor);
+    VF scales[2] = {s, vf_load(scale)}, zeros[2] = {z, vf_load(zero)};
+    VM better = vm_and(vf_lt(none, s), affine_less(kind, v, w, n, scales, zeros));
+    vf_store(scale, vf_select(better, s, scales[1]));
+    vf_store(zero, vf_select(better, z, zeros[1]));
+}
+
+INLINE void affine_block(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
+                         const float *unit, float *scale, float *zero, struct qz_affine_error *error)
+{
+    for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
+        if (w)
+            affine_lanes(kind, dtype, v + l, w + l, n, unit + l, scale + l, zero + l, error, l);
+        else
+            affine_lanes(kind, dtype, v + l, NULL, n, unit + l, scale + l, zero + l, error, l);
+    }
+}
+
+static TARGET void search_affine(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
+                                 const float *unit, float *scale, float *zero, struct qz_affine_error *error)
+{
+    switch (kind) {
+    case QZ_AFFINE_UINT4:
+        affine_block(QZ_AFFINE_UINT4, dtype, v, w, n, unit, scale, zero, error);
+        return;
+    case QZ_AFFINE_FLOAT:
+        affine_block(QZ_AFFINE_FLOAT, dtype, v, w, n, unit, scale, zero, error);
+        return;
+    case QZ_AFFINE_OFFSET:
+        affine_block(QZ_AFFINE_OFFSET, dtype, v, w, n, unit, scale, zero, error);
+        return;
+    case QZ_AFFINE_MIN:
+        affine_block(QZ_AFFINE_MIN, dtype, v, w, n, unit, scale, zero, error);
+    }
+}
