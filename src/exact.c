@@ -1,0 +1,487 @@
+/*
+ * exact.c - the best scale of a group, with a proof
+ *
+ * Let E(s) be the error of scale s: the sum of w (x - s q)^2, with the best value q of the table for each element. Then
+ *
+ *     on an interval a <= s <= b of scales with one sign, E is never below the parabola through
+ *     (0, E0), (a, E(a)) and (b, E(b)), where E0 is the sum of w x^2.
+ *
+ * Proof. With u = 1 / s and all choices of the q considered, (E(s) - E0) / s^2 is the minimum of
+ * sum w q^2 - 2 u sum w x q: a minimum of straight lines in u, which is a concave function of u, and so not below its
+ * chord from 1 / b to 1 / a. The chord times s^2, plus E0, is that parabola.
+ *
+ * So the minimum of a parabola tells whether an interval between two scales can hold a better one than the best that is
+ * known. If it can, the interval is cut in two, at a scale that can be stored; an interval without such scales
+ * inside is done. The parabola is close: its distance from E is about E0 (b/a - 1)^2 / 4, and so some 30 evaluations
+ * of E prove that one of 63,486 float16 scales is the best. It takes no sorting and no memory, for any length of group.
+ *
+ * The first interval begins at s = 0, where the parabola has the slope that E has there: as s goes to 0 all values
+ * become the outermost ones, and (E(s) - E0) / s goes to -2 sum w x q. The last interval ends at a scale that is so
+ * large that all scales above it have an error of E0 or more: all |x| <= M, and the least |v| > 0 of the table is
+ * (at least) 2 M / s. If 0 is in the table, then it is the nearest value of all x; if not, all |s q| >= 2 |x|.
+ *
+ * E is summed in float32. That is enough because the errors x - s q themselves are summed: each is exact but for the
+ * rounding of s q, which is part of what will be decoded.
+ */
+#include "exact.h"
+
+#include "kernels.h"
+#include "number.h"
+
+#include <math.h>
+#include <string.h>
+
+unsigned long qz_exact_count;
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+enum {
+    LANES = 16,  /* sums grow side by side: element i goes to lane i % LANES */
+    BUFFER = QZ_EXACT_PIECE + LANES, /* so that both ends can be filled up to whole vectors */
+    CHUNK = 512, /* elements that are added up in float32 */
+    OUTWARD = 17,
+    STACK = 64
+};
+
+/* An interval is given up if it cannot improve the error by more than one part in 2^13 (0.0005 dB). */
+#define TOLERANCE (1.0 / 8192)
+
+/* More than E can be wrong by, relatively: CHUNK / LANES + 4 additions and three other operations, each half an ulp, and
+ * choices of q by a rounded quotient. */
+#define ROUNDING 0x1p-17
+
+const struct qz_levels qz_levels_f32 = {23, -149, {0x7f7fffff, 0x7f7fffff}};
+const struct qz_levels qz_levels_f16 = {10, -24, {0x7bff, 0x7bff}};
+const struct qz_levels qz_levels_bf16 = {7, -133, {0x7f7f, 0x7f7f}};
+const struct qz_levels qz_levels_e4m3 = {3, -9, {126, 0}};
+const struct qz_levels qz_levels_e8m0 = {0, -127, {255, 0}};
+
+/* The group and the table multiplied by powers of two, so that the largest |x| and the largest |value| are in [1/2, 1),
+ * but a uniform table as it is. */
+struct work {
+    const struct qz_exact *rule;
+    const struct qz_exact_source *source;
+    double x_unit, w_unit;
+    double super, scale_unit; /* |super|; a scale here is a scale times scale_unit */
+    double unit;              /* super * scale_unit */
+    double top;               /* scales above are no better than zeros */
+    int super_negative;
+    int fold, split;                /* x have become |x|; those of negative x come apart, after the others */
+    int whole;                      /* all of the group is in x and w */
+    float lo, hi;                   /* uniform: ends of the values */
+    int outward_count[2];           /* not uniform: the values that may be nearest to an x >= 0 and, with changed */
+    float outward[2][OUTWARD];      /* signs, to an x < 0. They ascend, and at most one of them is negative. */
+    double energy;                  /* E0 */
+    double reach[2], largest[2];    /* sum of w |x|, and largest |x|, of x >= 0 and of x < 0 */
+    struct qz_exact_result best;
+    double limit;       /* an interval whose bound is no less is given up */
+    double bound;       /* the least bound of those that were */
+    size_t front, back; /* elements are in 0..front - 1 and back..BUFFER - 1, filled up with weights of 0 */
+    float x[BUFFER], w[BUFFER];
+};
+
+/* ---- numbers ------------------------------------------------------------------------------------------------- */
+
+static double power_of_two(int exponent) /* -1022..1023 */
+{
+    uint64_t bits = (uint64_t)(exponent + 1023) << 52;
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static double level_value(const struct qz_levels *levels, uint32_t level)
+{
+    uint32_t exponent = level >> levels->mantissa, one = (uint32_t)1 << levels->mantissa, digits = level & (one - 1);
+    if (exponent)
+        return (double)(digits | one) * power_of_two(levels->step + (int)exponent - 1);
+    return (double)digits * power_of_two(levels->step);
+}
+
+/* The last level that is not above x >= 0; 0 if there is none. */
+static uint32_t level_below(const struct qz_levels *levels, double x, uint32_t most)
+{
+    int exponent;
+    if (!(x < level_value(levels, most)))
+        return most;
+    double digits = frexp(x, &exponent); /* x is in [2^(exponent - 1), 2^exponent) */
+    int shift = exponent - 1 - levels->mantissa - levels->step;
+    if (shift < 0)
+        return (uint32_t)(x * power_of_two(-levels->step));
+    return ((uint32_t)shift << levels->mantissa) + (uint32_t)(digits * power_of_two(levels->mantissa + 1));
+}
+
+/* ---- E ------------------------------------------------------------------------------------------------------- */
+
+static double sum_lanes(const float lane[LANES])
+{
+    float half[8], quarter[4];
+    for (int l = 0; l < 8; l++)
+        half[l] = lane[l] + lane[l + 8];
+    for (int l = 0; l < 4; l++)
+        quarter[l] = half[l] + half[l + 4];
+    return ((double)quarter[0] + (double)quarter[2]) + ((double)quarter[1] + (double)quarter[3]);
+}
+
+/* x / scale is clamped first, so that adding and subtracting 1.5 * 2^23 rounds it to an integer. */
+static double error_uniform(const float *x, const float *w, size_t n, float scale, float lo, float hi)
+{
+    const float inverse = 1.0f / scale, round = 0x1.8p23f;
+    double total = 0;
+    for (size_t start = 0; start < n; start += CHUNK) {
+        size_t end = n - start < CHUNK ? n : start + CHUNK;
+        float lane[LANES] = {0};
+        for (size_t i = start; i < end; i += LANES)
+            for (int l = 0; l < LANES; l++) {
+                float y = x[i + l] * inverse;
+                y = y > lo ? y : lo;
+                y = y < hi ? y : hi;
+                float q = (y + round) - round;
+                float product = scale * q;
+                float difference = x[i + l] - product;
+                float square = difference * difference;
+                lane[l] += square * w[i + l];
+            }
+        total += sum_lanes(lane);
+    }
+    return total;
+}
+
+/* All x >= 0; values are those that can be nearest, times the scale. */
+static double error_table(const float *x, const float *w, size_t n, const float *value, int count)
+{
+    double total = 0;
+    for (size_t start = 0; start < n; start += CHUNK) {
+        size_t end = n - start < CHUNK ? n : start + CHUNK;
+        float lane[LANES] = {0};
+        for (size_t i = start; i < end; i += LANES) {
+            float least[LANES];
+            for (int l = 0; l < LANES; l++)
+                least[l] = fabsf(x[i + l] - value[0]);
+            for (int v = 1; v < count; v++)
+                for (int l = 0; l < LANES; l++) {
+                    float distance = fabsf(x[i + l] - value[v]);
+                    least[l] = distance < least[l] ? distance : least[l];
+                }
+            for (int l = 0; l < LANES; l++) {
+                float square = least[l] * least[l];
+                lane[l] += square * w[i + l];
+            }
+        }
+        total += sum_lanes(lane);
+    }
+    return total;
+}
+
+/* Where a piece begins: x, its weights or NULL, and how many elements. */
+static const float *piece_at(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w)
+{
+    *w = NULL;
+    if (source->piece) {
+        *n = source->n - start < SIZE_MAX ? (size_t)(source->n - start) : SIZE_MAX;
+        return source->piece(source->context, start, n, w);
+    }
+    *n = source->n - start < QZ_EXACT_PIECE ? (size_t)(source->n - start) : QZ_EXACT_PIECE;
+    if (source->w)
+        *w = source->w + start;
+    return source->x + start;
+}
+
+/* Brings the piece at `start` into the buffers; returns where the next one starts. */
+static uint64_t load(struct work *work, uint64_t start)
+{
+    size_t n, front = 0, back = BUFFER;
+    const float *w, *x = piece_at(work->source, start, &n, &w);
+    for (size_t i = 0; i < n; i++) {
+        float value = (float)((double)x[i] * work->x_unit);
+        float weight = (float)((w ? (double)w[i] : 1.0) * work->w_unit);
+        if (weight == 0) /* x may be of any size then */
+            value = 0;
+        int negative = work->fold && value < 0;
+        if (negative)
+            value = -value;
+        if (negative && work->split) {
+            work->x[--back] = value;
+            work->w[back] = weight;
+        } else {
+            work->x[front] = value;
+            work->w[front++] = weight;
+        }
+    }
+    for (; front % LANES; front++)
+        work->x[front] = work->w[front] = 0;
+    for (; back % LANES; back--)
+        work->x[back - 1] = work->w[back - 1] = 0;
+    work->front = front;
+    work->back = back;
+    return start + n;
+}
+
+/* E of a positive scale of the x and values here. The table may be mirrored, which is as good as a negative scale. */
+static double error_of(struct work *work, double scale, int mirrored)
+{
+    if (!(scale > 0x1p-60 && scale < 0x1p60)) /* no way to do better than with zeros */
+        return work->energy;
+    float value[2][OUTWARD];
+    if (!work->rule->uniform)
+        for (int side = 0; side < 2; side++)
+            for (int v = 0; v < work->outward_count[side]; v++)
+                value[side][v] = (float)(scale * (double)work->outward[side][v]);
+    double total = 0;
+    for (uint64_t start = 0; start < work->source->n;) {
+        if (work->whole)
+            start = work->source->n;
+        else
+            start = load(work, start);
+        if (work->rule->uniform) {
+            total += error_uniform(work->x, work->w, work->front, (float)scale, mirrored ? -work->hi : work->lo,
+                                   mirrored ? -work->lo : work->hi);
+            continue;
+        }
+        total += error_table(work->x, work->w, work->front, value[mirrored], work->outward_count[mirrored]);
+        if (work->back < BUFFER)
+            total += error_table(work->x + work->back, work->w + work->back, BUFFER - work->back, value[!mirrored],
+                                 work->outward_count[!mirrored]);
+    }
+    return total;
+}
+
+/* ---- the search ---------------------------------------------------------------------------------------------- */
+
+/* A scale that was tried. */
+struct point {
+    uint32_t level;
+    double scale, error;
+    double slope; /* (error - E0) / scale */
+};
+
+struct interval {
+    struct point from, to;
+    double bound;
+};
+
+/* The least value of the parabola between the two ends, less what the errors may be wrong by. */
+static double bound_between(const struct work *work, const struct point *a, const struct point *b)
+{
+    double least = a->error < b->error ? a->error : b->error;
+    double bend = (b->slope - a->slope) / (b->scale - a->scale);
+    double slope = a->slope - bend * a->scale; /* E0 + slope s + bend s^2 */
+    if (bend > 0 && -slope > 2 * bend * a->scale && -slope < 2 * bend * b->scale)
+        least = work->energy - slope * slope / (4 * bend);
+    double wide = a->scale > 0 ? a->error * (b->scale / a->scale) : 0;
+    return least - ROUNDING * (wide + b->error);
+}
+
+static void set_limit(struct work *work)
+{
+    double root = sqrt(work->best.error * (1 - TOLERANCE)) + 0x1p-23 * sqrt(work->energy);
+    work->limit = root * root;
+}
+
+static double scale_of(const struct work *work, uint32_t level)
+{
+    double scale = level_value(&work->rule->levels, level) * work->super;
+    return (double)(float)scale * work->scale_unit;
+}
+
+static struct point try_level(struct work *work, uint32_t level, int mirrored, int zero)
+{
+    struct point point = {level, scale_of(work, level), 0, 0};
+    point.error = error_of(work, point.scale, mirrored);
+    point.slope = (point.error - work->energy) / point.scale;
+    qz_exact_count++;
+    if (point.error < work->best.error) {
+        work->best.error = point.error;
+        work->best.level = mirrored != work->super_negative ? -(int32_t)level : (int32_t)level;
+        work->best.zero = zero;
+        set_limit(work);
+    }
+    return point;
+}
+
+/* Puts an interval onto the stack if it may hold something better than the best so far. */
+static int consider(struct work *work, struct interval *stack, int depth, const struct point *a, const struct point *b)
+{
+    double bound = bound_between(work, a, b);
+    if (b->level - a->level < 2)
+        return depth;
+    if (bound >= work->limit) {
+        work->bound = bound < work->bound ? bound : work->bound;
+        return depth;
+    }
+    stack[depth] = (struct interval){*a, *b, bound};
+    return depth + 1;
+}
+
+/* All positive scales, with the table as it is or mirrored. */
+static void search(struct work *work, int mirrored, int zero, double start)
+{
+    static const double steps[] = {0.6, 0.8, 1, 1.25, 1.7};
+    uint32_t most = work->rule->levels.most[mirrored != work->super_negative];
+    uint32_t top = level_below(&work->rule->levels, work->top / work->unit, most);
+    struct point point[COUNT(steps) + 2];
+    int count = 1;
+    double furthest[2];
+    for (int side = 0; side < 2; side++)
+        furthest[side] = work->rule->uniform ? (double)(side ? -work->lo : work->hi)
+                                             : (double)work->outward[side][work->outward_count[side] - 1];
+    double reach = work->reach[0] * furthest[mirrored] + work->reach[1] * furthest[!mirrored];
+    point[0] = (struct point){0, 0, work->energy, -2 * reach};
+    if (top < most)
+        top++;
+    if (top == 0)
+        return;
+    if (start == 0) 
+        for (int side = 0; side < 2; side++) {
+            double need = furthest[side != mirrored] > 0 ? work->largest[side] / furthest[side != mirrored] : 0;
+            start = need > start ? need : start;
+        }
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        uint32_t level = level_below(&work->rule->levels, start * steps[i] / work->unit, most);
+        if (level > point[count - 1].level && level < top)
+            point[count++] = try_level(work, level, mirrored, zero);
+    }
+    point[count++] = try_level(work, top, mirrored, zero);
+    for (int i = 1; i < count; i++) {
+        struct interval stack[STACK];
+        int depth = consider(work, stack, 0, &point[i - 1], &point[i]);
+        while (depth) {
+            struct interval it = stack[--depth];
+            if (it.bound >= work->limit) {
+                work->bound = it.bound < work->bound ? it.bound : work->bound;
+                continue;
+            }
+            uint32_t level = it.from.level + (it.to.level - it.from.level) / 2;
+            if (it.to.scale > 2 * it.from.scale) {
+                level = level_below(&work->rule->levels, it.to.scale / 2 / work->unit, most);
+                level = level <= it.from.level ? it.from.level + 1 : level;
+            }
+            struct point middle = try_level(work, level, mirrored, zero);
+            depth = consider(work, stack, depth, &it.from, &middle);
+            depth = consider(work, stack, depth, &middle, &it.to);
+        }
+    }
+}
+
+/* Factors that make x and w fit to float32 sums. */
+static int choose_units(struct work *work)
+{
+    float most = 0, most_w = 0;
+    for (uint64_t start = 0; start < work->source->n;) {
+        size_t n;
+        const float *w, *x = piece_at(work->source, start, &n, &w);
+        for (size_t i = 0; i < n; i++) {
+            float weight = w ? w[i] : 1.0f, value = weight > 0 ? fabsf(x[i]) : 0.0f;
+            most = value > most ? value : most;
+            most_w = weight > most_w ? weight : most_w;
+        }
+        start += n;
+    }
+    int exponent, exponent_w;
+    frexp((double)most, &exponent);
+    frexp((double)most_w, &exponent_w);
+    work->x_unit = power_of_two(-exponent);
+    work->w_unit = power_of_two(-exponent_w);
+    return most > 0;
+}
+
+static void sum_up_side(struct work *work, size_t from, size_t to, int side)
+{
+    for (size_t i = from; i < to; i++) {
+        double x = fabs((double)work->x[i]), weighted = (double)work->w[i] * x;
+        int which = work->fold ? side : work->x[i] < 0;
+        work->energy += weighted * x;
+        work->reach[which] += weighted;
+        work->largest[which] = x > work->largest[which] ? x : work->largest[which];
+    }
+}
+
+static void sum_up(struct work *work)
+{
+    work->energy = work->reach[0] = work->reach[1] = work->largest[0] = work->largest[1] = 0;
+    for (uint64_t start = 0; start < work->source->n;) {
+        start = load(work, start);
+        sum_up_side(work, 0, work->front, 0);
+        sum_up_side(work, work->back, BUFFER, 1);
+    }
+}
+
+/* Returns whether the mirrored table is another one. */
+static int choose_values(struct work *work)
+{
+    const struct qz_exact *rule = work->rule;
+    if (rule->uniform) {
+        work->lo = (float)rule->lo;
+        work->hi = (float)rule->hi;
+        work->scale_unit = work->x_unit;
+        work->top = 2;
+        return rule->lo != -rule->hi;
+    }
+    float most = fabsf(rule->sorted[0]) > fabsf(rule->sorted[15]) ? fabsf(rule->sorted[0]) : fabsf(rule->sorted[15]);
+    int exponent, mirrored_differs = 0;
+    frexp((double)most, &exponent);
+    double unit = power_of_two(-exponent), least = 1;
+    for (int v = 0; v < 16; v++) {
+        double magnitude = fabs((double)rule->sorted[v]) * unit;
+        least = magnitude > 0 && magnitude < least ? magnitude : least;
+        mirrored_differs |= rule->sorted[v] != -rule->sorted[15 - v];
+    }
+    work->top = 2 / least;
+    work->scale_unit = work->x_unit / unit;
+    work->fold = 1;
+    work->split = mirrored_differs;
+    for (int side = 0; side < 2; side++) {
+        int count = 0;
+        for (int v = 0; v < 16; v++) {
+            float value = side ? -rule->sorted[15 - v] : rule->sorted[v];
+            value = (float)((double)value * unit);
+            if (value <= 0)
+                count = 0; /* only the last one of these */
+            if (count == 0 || value != work->outward[side][count - 1])
+                work->outward[side][count++] = value;
+        }
+        work->outward_count[side] = count;
+    }
+    return mirrored_differs;
+}
+
+void qz_exact_scale(const struct qz_exact *rule, const struct qz_exact_source *source, float super, float start,
+                    struct qz_exact_result *result)
+{
+    struct work work;
+    work.rule = rule;
+    work.source = source;
+    work.fold = work.split = 0;
+    work.whole = source->n <= QZ_EXACT_PIECE && !source->piece;
+    *result = work.best = (struct qz_exact_result){0};
+    if (!choose_units(&work))
+        return;
+    int mirrored_differs = choose_values(&work);
+    sum_up(&work);
+    work.super = fabs((double)super);
+    work.super_negative = super < 0;
+    work.unit = work.super * work.scale_unit;
+    work.best.error = work.bound = work.energy;
+    set_limit(&work);
+    double known = fabs((double)start) * work.scale_unit;
+    if (rule->zero4) {
+        for (int zero = 0; zero < 16; zero++) {
+            work.lo = (float)-zero;
+            work.hi = (float)(15 - zero);
+            search(&work, 0, zero, 0);
+        }
+    } else {
+        int first = mirrored_differs && start < 0;
+        search(&work, first, 0, known);
+        if (mirrored_differs)
+            search(&work, !first, 0, 0);
+    }
+    *result = work.best;
+    double unit = work.x_unit * work.x_unit * work.w_unit;
+    result->error = work.best.error / unit;
+    result->bound = (work.bound < work.best.error ? work.bound : work.best.error) / unit;
+    if (result->level) {
+        uint32_t level = (uint32_t)(result->level < 0 ? -result->level : result->level);
+        float scale = (float)(level_value(&rule->levels, level) * work.super);
+        result->scale = (result->level < 0) != work.super_negative ? -scale : scale;
+    }
+}
