@@ -37,9 +37,11 @@ unsigned long qz_exact_count;
 enum {
     LANES = 16,  /* sums grow side by side: element i goes to lane i % LANES */
     BUFFER = QZ_EXACT_PIECE + LANES, /* so that both ends can be filled up to whole vectors */
-    CHUNK = 512, /* elements that are added up in float32 */
-    OUTWARD = 17,
-    STACK = 64
+    CHUNK = 256, /* elements that are added up in float32 */
+    OUTWARD = 18,
+    GRID = 5,
+    BATCH = 4,
+    STACK = 128
 };
 
 /* An interval is given up if it cannot improve the error by more than one part in 2^13 (0.0005 dB). */
@@ -48,6 +50,10 @@ enum {
 /* More than E can be wrong by, relatively: CHUNK / LANES + 4 additions and three other operations, each half an ulp, and
  * choices of q by a rounded quotient. */
 #define ROUNDING 0x1p-17
+
+/* Scales beyond have no say: the largest |x| and value are about 1. */
+#define SMALLEST 0x1p-60
+#define LARGEST  0x1p60
 
 const struct qz_levels qz_levels_f32 = {23, -149, {0x7f7fffff, 0x7f7fffff}};
 const struct qz_levels qz_levels_f16 = {10, -24, {0x7bff, 0x7bff}};
@@ -67,14 +73,12 @@ struct work {
     int super_negative;
     int fold, split;                /* x have become |x|; those of negative x come apart, after the others */
     int whole;                      /* all of the group is in x and w */
-    float lo, hi;                   /* uniform: ends of the values */
     int outward_count[2];           /* not uniform: the values that may be nearest to an x >= 0 and, with changed */
     float outward[2][OUTWARD];      /* signs, to an x < 0. They ascend, and at most one of them is negative. */
     double energy;                  /* E0 */
     double reach[2], largest[2];    /* sum of w |x|, and largest |x|, of x >= 0 and of x < 0 */
     struct qz_exact_result best;
-    double limit;       /* an interval whose bound is no less is given up */
-    double bound;       /* the least bound of those that were */
+    double limit;       /* an interval in which no error is less is given up */
     size_t front, back; /* elements are in 0..front - 1 and back..BUFFER - 1, filled up with weights of 0 */
     float x[BUFFER], w[BUFFER];
 };
@@ -146,30 +150,40 @@ static double error_uniform(const float *x, const float *w, size_t n, float scal
     return total;
 }
 
-/* All x >= 0; values are those that can be nearest, times the scale. */
+/* All x >= 0; values are those that can be nearest, times the scale, their number a multiple of 3. */
 static double error_table(const float *x, const float *w, size_t n, const float *value, int count)
 {
     double total = 0;
     for (size_t start = 0; start < n; start += CHUNK) {
-        size_t end = n - start < CHUNK ? n : start + CHUNK;
-        float lane[LANES] = {0};
-        for (size_t i = start; i < end; i += LANES) {
-            float least[LANES];
-            for (int l = 0; l < LANES; l++)
-                least[l] = fabsf(x[i + l] - value[0]);
-            for (int v = 1; v < count; v++)
-                for (int l = 0; l < LANES; l++) {
-                    float distance = fabsf(x[i + l] - value[v]);
-                    least[l] = distance < least[l] ? distance : least[l];
-                }
-            for (int l = 0; l < LANES; l++) {
-                float square = least[l] * least[l];
-                lane[l] += square * w[i + l];
+        size_t size = n - start < CHUNK ? n - start : CHUNK;
+        float least[CHUNK];
+        for (size_t i = 0; i < size; i++)
+            least[i] = fabsf(x[start + i] - value[0]);
+        for (int v = 0; v < count; v += 3)
+            for (size_t i = 0; i < size; i++) {
+                float a = fabsf(x[start + i] - value[v]);
+                float b = fabsf(x[start + i] - value[v + 1]);
+                float c = fabsf(x[start + i] - value[v + 2]);
+                float d = least[i];
+                a = a < b ? a : b;
+                c = c < d ? c : d;
+                least[i] = a < c ? a : c;
             }
-        }
+        float lane[LANES] = {0};
+        for (size_t i = 0; i < size; i += LANES)
+            for (int l = 0; l < LANES; l++) {
+                float square = least[i + l] * least[i + l];
+                lane[l] += square * w[start + i + l];
+            }
         total += sum_lanes(lane);
     }
     return total;
+}
+
+static void set_limit(struct work *work)
+{
+    double root = sqrt(work->best.error * (1 - TOLERANCE)) + 0x1p-23 * sqrt(work->energy);
+    work->limit = root * root;
 }
 
 /* Where a piece begins: x, its weights or NULL, and how many elements. */
@@ -216,148 +230,174 @@ static uint64_t load(struct work *work, uint64_t start)
     return start + n;
 }
 
-/* E of a positive scale of the x and values here. The table may be mirrored, which is as good as a negative scale. */
-static double error_of(struct work *work, double scale, int mirrored)
+/* ---- the search ---------------------------------------------------------------------------------------------- */
+
+/* A scale that was tried, or the scale 0. */
+struct point {
+    uint32_t level;
+    double scale, inverse; /* inverse of 0 is 0 */
+    double error;
+    double slope; /* (error - E0) / scale */
+};
+
+/* A negative scale is the same as a positive one with the mirrored table. */
+struct table {
+    int mirrored, zero;
+    float lo, hi;          /* uniform: its ends */
+    double furthest[2];    /* the outermost value for x >= 0, and for x < 0 (with its sign changed) */
+    uint32_t top;          /* the last level that is worth a try */
+    struct point tried[GRID + 2];
+    int count;
+};
+
+struct interval {
+    const struct table *table;
+    struct point from, to;
+};
+
+/* Errors of some scales at once, as processors have time to. */
+static void measure(struct work *work, const struct table *const *tables, struct point *points, int count)
 {
-    if (!(scale > 0x1p-60 && scale < 0x1p60)) /* no way to do better than with zeros */
-        return work->energy;
-    float value[2][OUTWARD];
+    float value[BATCH][2][OUTWARD];
     if (!work->rule->uniform)
-        for (int side = 0; side < 2; side++)
-            for (int v = 0; v < work->outward_count[side]; v++)
-                value[side][v] = (float)(scale * (double)work->outward[side][v]);
-    double total = 0;
+        for (int c = 0; c < count; c++)
+            for (int side = 0; side < 2; side++)
+                for (int v = 0; v < work->outward_count[side]; v++)
+                    value[c][side][v] = (float)(points[c].scale * (double)work->outward[side][v]);
+    for (int c = 0; c < count; c++)
+        points[c].error = 0;
     for (uint64_t start = 0; start < work->source->n;) {
         if (work->whole)
             start = work->source->n;
         else
             start = load(work, start);
-        if (work->rule->uniform) {
-            total += error_uniform(work->x, work->w, work->front, (float)scale, mirrored ? -work->hi : work->lo,
-                                   mirrored ? -work->lo : work->hi);
-            continue;
+        for (int c = 0; c < count; c++) {
+            if (work->rule->uniform) {
+                points[c].error += error_uniform(work->x, work->w, work->front, (float)points[c].scale,
+                                                 tables[c]->lo, tables[c]->hi);
+                continue;
+            }
+            int side = tables[c]->mirrored;
+            points[c].error +=
+                error_table(work->x, work->w, work->front, value[c][side], work->outward_count[side]);
+            if (work->back < (size_t)BUFFER)
+                points[c].error += error_table(work->x + work->back, work->w + work->back, BUFFER - work->back,
+                                               value[c][!side], work->outward_count[!side]);
         }
-        total += error_table(work->x, work->w, work->front, value[mirrored], work->outward_count[mirrored]);
-        if (work->back < BUFFER)
-            total += error_table(work->x + work->back, work->w + work->back, BUFFER - work->back, value[!mirrored],
-                                 work->outward_count[!mirrored]);
     }
-    return total;
-}
-
-/* ---- the search ---------------------------------------------------------------------------------------------- */
-
-/* A scale that was tried. */
-struct point {
-    uint32_t level;
-    double scale, error;
-    double slope; /* (error - E0) / scale */
-};
-
-struct interval {
-    struct point from, to;
-    double bound;
-};
-
-/* The least value of the parabola between the two ends, less what the errors may be wrong by. */
-static double bound_between(const struct work *work, const struct point *a, const struct point *b)
-{
-    double least = a->error < b->error ? a->error : b->error;
-    double bend = (b->slope - a->slope) / (b->scale - a->scale);
-    double slope = a->slope - bend * a->scale; /* E0 + slope s + bend s^2 */
-    if (bend > 0 && -slope > 2 * bend * a->scale && -slope < 2 * bend * b->scale)
-        least = work->energy - slope * slope / (4 * bend);
-    double wide = a->scale > 0 ? a->error * (b->scale / a->scale) : 0;
-    return least - ROUNDING * (wide + b->error);
-}
-
-static void set_limit(struct work *work)
-{
-    double root = sqrt(work->best.error * (1 - TOLERANCE)) + 0x1p-23 * sqrt(work->energy);
-    work->limit = root * root;
-}
-
-static double scale_of(const struct work *work, uint32_t level)
-{
-    double scale = level_value(&work->rule->levels, level) * work->super;
-    return (double)(float)scale * work->scale_unit;
-}
-
-static struct point try_level(struct work *work, uint32_t level, int mirrored, int zero)
-{
-    struct point point = {level, scale_of(work, level), 0, 0};
-    point.error = error_of(work, point.scale, mirrored);
-    point.slope = (point.error - work->energy) / point.scale;
-    qz_exact_count++;
-    if (point.error < work->best.error) {
-        work->best.error = point.error;
-        work->best.level = mirrored != work->super_negative ? -(int32_t)level : (int32_t)level;
-        work->best.zero = zero;
-        set_limit(work);
+    for (int c = 0; c < count; c++) {
+        qz_exact_count++;
+        struct point *point = &points[c];
+        if (!(point->scale > SMALLEST && point->scale < LARGEST)) /* no way to do better than with zeros */
+            point->error = work->energy;
+        point->slope = (point->error - work->energy) * point->inverse;
+        if (point->error < work->best.error) {
+            int negative = tables[c]->mirrored != work->super_negative;
+            work->best.error = point->error;
+            work->best.level = negative ? -(int32_t)point->level : (int32_t)point->level;
+            work->best.zero = tables[c]->zero;
+            set_limit(work);
+        }
     }
+}
+
+static struct point point_at(const struct work *work, uint32_t level)
+{
+    float scale = (float)(level_value(&work->rule->levels, level) * work->super);
+    struct point point = {level, (double)scale * work->scale_unit, 0, 0, 0};
+    point.inverse = 1 / point.scale;
     return point;
 }
 
-/* Puts an interval onto the stack if it may hold something better than the best so far. */
-static int consider(struct work *work, struct interval *stack, int depth, const struct point *a, const struct point *b)
+/* Whether there may be something better than the best so far between two scales: whether the least value of the
+ * parabola, less what the errors may be wrong by, is below the limit. */
+static int worthwhile(const struct work *work, const struct point *a, const struct point *b)
 {
-    double bound = bound_between(work, a, b);
     if (b->level - a->level < 2)
-        return depth;
-    if (bound >= work->limit) {
-        work->bound = bound < work->bound ? bound : work->bound;
-        return depth;
-    }
-    stack[depth] = (struct interval){*a, *b, bound};
-    return depth + 1;
+        return 0;
+    double limit = work->limit + ROUNDING * (a->error * b->scale * a->inverse + b->error);
+    if (a->error < limit || b->error < limit)
+        return 1;
+    /* width * (parabola - E0) = slope s + bend s^2 */
+    double width = b->scale - a->scale, bend = b->slope - a->slope, slope = a->slope * width - bend * a->scale;
+    return bend > 0 && -slope > 2 * bend * a->scale && -slope < 2 * bend * b->scale &&
+           slope * slope > 4 * bend * width * (work->energy - limit);
 }
 
-/* All positive scales, with the table as it is or mirrored. */
-static void search(struct work *work, int mirrored, int zero, double start)
+/* Where to cut: in the middle, but far from 0. */
+static uint32_t middle_level(const struct work *work, const struct interval *it)
 {
-    static const double steps[] = {0.6, 0.8, 1, 1.25, 1.7};
-    uint32_t most = work->rule->levels.most[mirrored != work->super_negative];
-    uint32_t top = level_below(&work->rule->levels, work->top / work->unit, most);
-    struct point point[COUNT(steps) + 2];
-    int count = 1;
-    double furthest[2];
-    for (int side = 0; side < 2; side++)
-        furthest[side] = work->rule->uniform ? (double)(side ? -work->lo : work->hi)
-                                             : (double)work->outward[side][work->outward_count[side] - 1];
-    double reach = work->reach[0] * furthest[mirrored] + work->reach[1] * furthest[!mirrored];
-    point[0] = (struct point){0, 0, work->energy, -2 * reach};
-    if (top < most)
-        top++;
-    if (top == 0)
-        return;
-    if (start == 0) 
-        for (int side = 0; side < 2; side++) {
-            double need = furthest[side != mirrored] > 0 ? work->largest[side] / furthest[side != mirrored] : 0;
-            start = need > start ? need : start;
-        }
-    for (size_t i = 0; i < COUNT(steps); i++) {
-        uint32_t level = level_below(&work->rule->levels, start * steps[i] / work->unit, most);
-        if (level > point[count - 1].level && level < top)
-            point[count++] = try_level(work, level, mirrored, zero);
+    if (it->to.scale > 2 * it->from.scale) {
+        uint32_t level = level_below(&work->rule->levels, it->to.scale * 0.5 / work->unit, it->to.level - 1);
+        return level > it->from.level ? level : it->from.level + 1;
     }
-    point[count++] = try_level(work, top, mirrored, zero);
-    for (int i = 1; i < count; i++) {
-        struct interval stack[STACK];
-        int depth = consider(work, stack, 0, &point[i - 1], &point[i]);
-        while (depth) {
-            struct interval it = stack[--depth];
-            if (it.bound >= work->limit) {
-                work->bound = it.bound < work->bound ? it.bound : work->bound;
+    return it->from.level + (it->to.level - it->from.level) / 2;
+}
+
+/* The first scales that are tried: about `start`, and the largest that makes sense. */
+static void plan(struct work *work, struct table *table, double start)
+{
+    static const double steps[GRID] = {0.6, 0.8, 1, 1.25, 1.7};
+    const struct qz_levels *levels = &work->rule->levels;
+    uint32_t most = levels->most[table->mirrored != work->super_negative];
+    table->top = level_below(levels, work->top / work->unit, most);
+    table->top += table->top < most;
+    double reach = 0, need = 0;
+    for (int side = 0; side < 2; side++) {
+        reach += work->reach[side] * table->furthest[side];
+        if (table->furthest[side] > 0 && work->largest[side] > table->furthest[side] * need)
+            need = work->largest[side] / table->furthest[side];
+    }
+    table->tried[0] = (struct point){0, 0, 0, work->energy, -2 * reach};
+    table->count = 1;
+    if (start == 0)
+        start = need;
+    for (int i = 0; i < GRID; i++) {
+        uint32_t level = level_below(levels, start * steps[i] / work->unit, most);
+        if (level > table->tried[table->count - 1].level && level < table->top)
+            table->tried[table->count++] = point_at(work, level);
+    }
+    if (table->top > 0)
+        table->tried[table->count++] = point_at(work, table->top);
+    const struct table *same[BATCH];
+    for (int c = 0; c < BATCH; c++)
+        same[c] = table;
+    for (int i = 1; i < table->count; i += BATCH)
+        measure(work, same, table->tried + i, table->count - i < BATCH ? table->count - i : BATCH);
+}
+
+static void search(struct work *work, const struct table *tables, int table_count)
+{
+    struct interval stack[STACK];
+    int depth = 0, next = 0;
+    for (;;) {
+        while (depth < BATCH && next < table_count) {
+            const struct table *table = &tables[next++];
+            for (int i = 1; i < table->count; i++)
+                if (worthwhile(work, &table->tried[i - 1], &table->tried[i]))
+                    stack[depth++] = (struct interval){table, table->tried[i - 1], table->tried[i]};
+        }
+        if (depth == 0)
+            return;
+        /* In batches while there is room. One at a time, the stack grows by one for each time an interval is halved. */
+        struct interval cut[BATCH];
+        struct point middle[BATCH];
+        const struct table *table[BATCH];
+        int count = 0, most = depth < STACK / 2 ? BATCH : 1;
+        while (count < most && depth > 0) {
+            cut[count] = stack[--depth];
+            if (!worthwhile(work, &cut[count].from, &cut[count].to))
                 continue;
-            }
-            uint32_t level = it.from.level + (it.to.level - it.from.level) / 2;
-            if (it.to.scale > 2 * it.from.scale) {
-                level = level_below(&work->rule->levels, it.to.scale / 2 / work->unit, most);
-                level = level <= it.from.level ? it.from.level + 1 : level;
-            }
-            struct point middle = try_level(work, level, mirrored, zero);
-            depth = consider(work, stack, depth, &it.from, &middle);
-            depth = consider(work, stack, depth, &middle, &it.to);
+            middle[count] = point_at(work, middle_level(work, &cut[count]));
+            table[count] = cut[count].table;
+            count++;
+        }
+        measure(work, table, middle, count);
+        for (int c = 0; c < count; c++) {
+            if (worthwhile(work, &cut[c].from, &middle[c]))
+                stack[depth++] = (struct interval){table[c], cut[c].from, middle[c]};
+            if (worthwhile(work, &middle[c], &cut[c].to))
+                stack[depth++] = (struct interval){table[c], middle[c], cut[c].to};
         }
     }
 }
@@ -410,8 +450,6 @@ static int choose_values(struct work *work)
 {
     const struct qz_exact *rule = work->rule;
     if (rule->uniform) {
-        work->lo = (float)rule->lo;
-        work->hi = (float)rule->hi;
         work->scale_unit = work->x_unit;
         work->top = 2;
         return rule->lo != -rule->hi;
@@ -439,6 +477,8 @@ static int choose_values(struct work *work)
             if (count == 0 || value != work->outward[side][count - 1])
                 work->outward[side][count++] = value;
         }
+        for (; count % 3; count++)
+            work->outward[side][count] = work->outward[side][count - 1];
         work->outward_count[side] = count;
     }
     return mirrored_differs;
@@ -460,28 +500,34 @@ void qz_exact_scale(const struct qz_exact *rule, const struct qz_exact_source *s
     work.super = fabs((double)super);
     work.super_negative = super < 0;
     work.unit = work.super * work.scale_unit;
-    work.best.error = work.bound = work.energy;
+    work.best.error = work.energy;
     set_limit(&work);
+
+    struct table tables[16];
+    int count = rule->zero4 ? 16 : mirrored_differs ? 2 : 1;
     double known = fabs((double)start) * work.scale_unit;
-    if (rule->zero4) {
-        for (int zero = 0; zero < 16; zero++) {
-            work.lo = (float)-zero;
-            work.hi = (float)(15 - zero);
-            search(&work, 0, zero, 0);
-        }
-    } else {
-        int first = mirrored_differs && start < 0;
-        search(&work, first, 0, known);
-        if (mirrored_differs)
-            search(&work, !first, 0, 0);
+    for (int t = 0; t < count; t++) {
+        int flip = !rule->zero4 && (mirrored_differs && start < 0 ? !t : t);
+        struct table *table = &tables[t];
+        table->mirrored = flip;
+        table->zero = rule->zero4 ? t : 0;
+        table->lo = (float)(rule->zero4 ? -t : flip ? -rule->hi : rule->lo);
+        table->hi = (float)(rule->zero4 ? 15 - t : flip ? -rule->lo : rule->hi);
+        for (int side = 0; side < 2; side++)
+            table->furthest[side] = rule->uniform
+                                        ? (double)(side ? -table->lo : table->hi)
+                                        : (double)work.outward[side != flip][work.outward_count[side != flip] - 1];
+        plan(&work, table, t == 0 && !rule->zero4 ? known : 0);
     }
+    search(&work, tables, count);
+
     *result = work.best;
     double unit = work.x_unit * work.x_unit * work.w_unit;
     result->error = work.best.error / unit;
-    result->bound = (work.bound < work.best.error ? work.bound : work.best.error) / unit;
+    result->bound = work.limit < work.best.error ? work.limit / unit : result->error;
     if (result->level) {
-        uint32_t level = (uint32_t)(result->level < 0 ? -result->level : result->level);
-        float scale = (float)(level_value(&rule->levels, level) * work.super);
+        struct point point = point_at(&work, (uint32_t)(result->level < 0 ? -result->level : result->level));
+        float scale = (float)(point.scale / work.scale_unit);
         result->scale = (result->level < 0) != work.super_negative ? -scale : scale;
     }
 }
