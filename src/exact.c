@@ -104,14 +104,12 @@ static double level_value(const struct qz_levels *levels, uint32_t level)
 /* The last level that is not above x >= 0; 0 if there is none. */
 static uint32_t level_below(const struct qz_levels *levels, double x, uint32_t most)
 {
-    int exponent;
-    if (!(x < level_value(levels, most)))
-        return most;
-    double digits = frexp(x, &exponent); /* x is in [2^(exponent - 1), 2^exponent) */
-    int shift = exponent - 1 - levels->mantissa - levels->step;
-    if (shift < 0)
-        return (uint32_t)(x * power_of_two(-levels->step));
-    return ((uint32_t)shift << levels->mantissa) + (uint32_t)(digits * power_of_two(levels->mantissa + 1));
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    int exponent = (int)(bits >> 52) - 1023 - levels->mantissa - levels->step; /* of the last digit, from 2^step */
+    double level = exponent < 0 ? x * power_of_two(-levels->step)
+                                : x * power_of_two(-levels->step - exponent) + ((double)exponent * power_of_two(levels->mantissa));
+    return level < (double)most ? (uint32_t)level : most;
 }
 
 /* ---- E ------------------------------------------------------------------------------------------------------- */
@@ -200,25 +198,30 @@ static const float *piece_at(const struct qz_exact_source *source, uint64_t star
     return source->x + start;
 }
 
-/* Brings the piece at `start` into the buffers; returns where the next one starts. */
+/* Brings the piece at `start` into the buffers; returns where the next one starts. An x without weight may be of any
+ * size: it becomes 0. */
 static uint64_t load(struct work *work, uint64_t start)
 {
     size_t n, front = 0, back = BUFFER;
     const float *w, *x = piece_at(work->source, start, &n, &w);
-    for (size_t i = 0; i < n; i++) {
-        float value = (float)((double)x[i] * work->x_unit);
-        float weight = (float)((w ? (double)w[i] : 1.0) * work->w_unit);
-        if (weight == 0) /* x may be of any size then */
-            value = 0;
-        int negative = work->fold && value < 0;
-        if (negative)
-            value = -value;
-        if (negative && work->split) {
-            work->x[--back] = value;
-            work->w[back] = weight;
-        } else {
-            work->x[front] = value;
-            work->w[front++] = weight;
+    if (!work->fold) {
+        for (size_t i = 0; i < n; i++)
+            work->x[i] = (float)((double)x[i] * work->x_unit);
+        for (size_t i = 0; i < n; i++)
+            work->w[i] = w ? (float)((double)w[i] * work->w_unit) : 1.0f;
+        for (size_t i = 0; w && i < n; i++)
+            work->x[i] = work->w[i] > 0 ? work->x[i] : 0.0f;
+        front = n;
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            float weight = w ? (float)((double)w[i] * work->w_unit) : 1.0f;
+            float value = weight > 0 ? (float)((double)x[i] * work->x_unit) : 0.0f;
+            int side = work->split && value < 0;
+            size_t at = side ? back - 1 : front;
+            work->x[at] = fabsf(value);
+            work->w[at] = weight;
+            front += !side;
+            back -= side;
         }
     }
     for (; front % LANES; front++)
@@ -263,7 +266,7 @@ static void measure(struct work *work, const struct table *const *tables, struct
         for (int c = 0; c < count; c++)
             for (int side = 0; side < 2; side++)
                 for (int v = 0; v < work->outward_count[side]; v++)
-                    value[c][side][v] = (float)(points[c].scale * (double)work->outward[side][v]);
+                    value[c][side][v] = (float)points[c].scale * work->outward[side][v];
     for (int c = 0; c < count; c++)
         points[c].error = 0;
     for (uint64_t start = 0; start < work->source->n;) {
@@ -310,18 +313,17 @@ static struct point point_at(const struct work *work, uint32_t level)
 }
 
 /* Whether there may be something better than the best so far between two scales: whether the least value of the
- * parabola, less what the errors may be wrong by, is below the limit. */
+ * parabola, less what the errors may be wrong by, is below the limit. All conditions are looked at, because branches
+ * would be hard to predict. */
 static int worthwhile(const struct work *work, const struct point *a, const struct point *b)
 {
-    if (b->level - a->level < 2)
-        return 0;
     double limit = work->limit + ROUNDING * (a->error * b->scale * a->inverse + b->error);
-    if (a->error < limit || b->error < limit)
-        return 1;
     /* width * (parabola - E0) = slope s + bend s^2 */
     double width = b->scale - a->scale, bend = b->slope - a->slope, slope = a->slope * width - bend * a->scale;
-    return bend > 0 && -slope > 2 * bend * a->scale && -slope < 2 * bend * b->scale &&
-           slope * slope > 4 * bend * width * (work->energy - limit);
+    int low_end = (a->error < limit) | (b->error < limit);
+    int low_inside = (bend > 0) & (-slope > 2 * bend * a->scale) & (-slope < 2 * bend * b->scale) &
+                     (slope * slope > 4 * bend * width * (work->energy - limit));
+    return low_end | low_inside;
 }
 
 /* Where to cut: in the middle, but far from 0. */
@@ -366,6 +368,14 @@ static void plan(struct work *work, struct table *table, double start)
         measure(work, same, table->tried + i, table->count - i < BATCH ? table->count - i : BATCH);
 }
 
+/* Only if there is a level between the two. */
+static int push(struct interval *stack, int depth, const struct table *table, const struct point *a,
+                const struct point *b)
+{
+    stack[depth] = (struct interval){table, *a, *b};
+    return depth + (b->level - a->level > 1);
+}
+
 static void search(struct work *work, const struct table *tables, int table_count)
 {
     struct interval stack[STACK];
@@ -374,8 +384,7 @@ static void search(struct work *work, const struct table *tables, int table_coun
         while (depth < BATCH && next < table_count) {
             const struct table *table = &tables[next++];
             for (int i = 1; i < table->count; i++)
-                if (worthwhile(work, &table->tried[i - 1], &table->tried[i]))
-                    stack[depth++] = (struct interval){table, table->tried[i - 1], table->tried[i]};
+                depth = push(stack, depth, table, &table->tried[i - 1], &table->tried[i]);
         }
         if (depth == 0)
             return;
@@ -394,44 +403,59 @@ static void search(struct work *work, const struct table *tables, int table_coun
         }
         measure(work, table, middle, count);
         for (int c = 0; c < count; c++) {
-            if (worthwhile(work, &cut[c].from, &middle[c]))
-                stack[depth++] = (struct interval){table[c], cut[c].from, middle[c]};
-            if (worthwhile(work, &middle[c], &cut[c].to))
-                stack[depth++] = (struct interval){table[c], middle[c], cut[c].to};
+            depth = push(stack, depth, table[c], &cut[c].from, &middle[c]);
+            depth = push(stack, depth, table[c], &middle[c], &cut[c].to);
         }
     }
 }
 
-/* Factors that make x and w fit to float32 sums. */
+/* Factors that make x and w fit to float32 sums. Returns 0 if nothing has both a size and a weight. */
 static int choose_units(struct work *work)
 {
-    float most = 0, most_w = 0;
+    int32_t most = 0, most_w = 0; /* bits of |x| and w, in the order of their values */
     for (uint64_t start = 0; start < work->source->n;) {
         size_t n;
         const float *w, *x = piece_at(work->source, start, &n, &w);
-        for (size_t i = 0; i < n; i++) {
-            float weight = w ? w[i] : 1.0f, value = weight > 0 ? fabsf(x[i]) : 0.0f;
-            most = value > most ? value : most;
-            most_w = weight > most_w ? weight : most_w;
+        if (!w)
+            for (size_t i = 0; i < n; i++) {
+                int32_t bits = (int32_t)(qz_bits(x[i]) & 0x7fffffffu);
+                most = bits > most ? bits : most;
+            }
+        for (size_t i = 0; w && i < n; i++) {
+            int32_t bits = w[i] > 0 ? (int32_t)(qz_bits(x[i]) & 0x7fffffffu) : 0, bits_w = (int32_t)qz_bits(w[i]);
+            most = bits > most ? bits : most;
+            most_w = bits_w > most_w ? bits_w : most_w;
         }
         start += n;
     }
     int exponent, exponent_w;
-    frexp((double)most, &exponent);
-    frexp((double)most_w, &exponent_w);
+    frexp((double)qz_float((uint32_t)most), &exponent);
+    frexp((double)qz_float((uint32_t)most_w), &exponent_w);
     work->x_unit = power_of_two(-exponent);
-    work->w_unit = power_of_two(-exponent_w);
+    work->w_unit = most_w ? power_of_two(-exponent_w) : 1.0;
     return most > 0;
 }
 
+/* Sums over elements from..to - 1, whose signs are in x or, when they were split, known. */
 static void sum_up_side(struct work *work, size_t from, size_t to, int side)
 {
-    for (size_t i = from; i < to; i++) {
-        double x = fabs((double)work->x[i]), weighted = (double)work->w[i] * x;
-        int which = work->fold ? side : work->x[i] < 0;
-        work->energy += weighted * x;
-        work->reach[which] += weighted;
-        work->largest[which] = x > work->largest[which] ? x : work->largest[which];
+    enum { SUMS = 4 };
+    double energy[SUMS] = {0}, sum[SUMS] = {0}, size[SUMS] = {0}, most[SUMS] = {0}, least[SUMS] = {0};
+    for (size_t i = from; i < to; i += SUMS)
+        for (size_t l = 0; l < SUMS; l++) {
+            double x = (double)work->x[i + l], weighted = (double)work->w[i + l] * x;
+            energy[l] += weighted * x;
+            sum[l] += weighted;
+            size[l] += fabs(weighted);
+            most[l] = x > most[l] ? x : most[l];
+            least[l] = x < least[l] ? x : least[l];
+        }
+    for (size_t l = 0; l < SUMS; l++) {
+        work->energy += energy[l];
+        work->reach[side] += (size[l] + sum[l]) / 2;
+        work->reach[!side] += (size[l] - sum[l]) / 2;
+        work->largest[side] = most[l] > work->largest[side] ? most[l] : work->largest[side];
+        work->largest[!side] = -least[l] > work->largest[!side] ? -least[l] : work->largest[!side];
     }
 }
 
