@@ -12,7 +12,7 @@
  *
  * So the minimum of a parabola tells whether an interval between two scales can hold a better one than the best that is
  * known. If it can, the interval is cut in two, at a scale that can be stored; an interval without such scales
- * inside is done. The parabola is close: its distance from E is about E0 (b/a - 1)^2 / 4, and so some 30 evaluations
+ * inside is done. The parabola is close: its distance from E is about E0 (b/a - 1)^2 / 4, and so some 50 evaluations
  * of E prove that one of 63,486 float16 scales is the best. It takes no sorting and no memory, for any length of group.
  *
  * The first interval begins at s = 0, where the parabola has the slope that E has there: as s goes to 0 all values
@@ -25,31 +25,30 @@
  */
 #include "exact.h"
 
-#include "kernels.h"
 #include "number.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
-unsigned long qz_exact_count;
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 enum {
-    LANES = 16,  /* sums grow side by side: element i goes to lane i % LANES */
+    LANES = 16,                      /* sums grow side by side: element i goes to lane i % LANES */
     BUFFER = QZ_EXACT_PIECE + LANES, /* so that both ends can be filled up to whole vectors */
-    CHUNK = 256, /* elements that are added up in float32 */
+    CHUNK = 256,                     /* elements that are added up in float32 */
     OUTWARD = 18,
     GRID = 5,
     BATCH = 4,
     STACK = 128
 };
 
-/* An interval is given up if it cannot improve the error by more than one part in 2^13 (0.0005 dB). */
-#define TOLERANCE (1.0 / 8192)
+/* Types with more than FEW binary digits have so many numbers that an interval is given up if it cannot improve the
+ * error by more than one part in 2^13 (0.0005 dB). For others the best of all scales is wanted. */
+#define FEW       11
+#define TOLERANCE 0x1p-13
 
-/* More than E can be wrong by, relatively: CHUNK / LANES + 4 additions and three other operations, each half an ulp, and
- * choices of q by a rounded quotient. */
-#define ROUNDING 0x1p-17
+/* More than E can be wrong by, relatively: some 25 operations, each by half an ulp, on the way of every square into the
+ * sum, and values q chosen by a rounded quotient of up to 16. */
+#define ROUNDING 0x1p-16
 
 /* Scales beyond have no say: the largest |x| and value are about 1. */
 #define SMALLEST 0x1p-60
@@ -71,12 +70,12 @@ struct work {
     double unit;              /* super * scale_unit */
     double top;               /* scales above are no better than zeros */
     int super_negative;
-    int fold, split;                /* x have become |x|; those of negative x come apart, after the others */
-    int whole;                      /* all of the group is in x and w */
-    int outward_count[2];           /* not uniform: the values that may be nearest to an x >= 0 and, with changed */
-    float outward[2][OUTWARD];      /* signs, to an x < 0. They ascend, and at most one of them is negative. */
-    double energy;                  /* E0 */
-    double reach[2], largest[2];    /* sum of w |x|, and largest |x|, of x >= 0 and of x < 0 */
+    int fold, split;             /* x have become |x|; those of negative x come apart, after the others */
+    int whole;                   /* all of the group is in x and w */
+    int outward_count[2];        /* not uniform: the values that may be nearest to an x >= 0 and, with changed */
+    float outward[2][OUTWARD];   /* signs, to an x < 0. They ascend, and at most one of them is negative. */
+    double energy;               /* E0 */
+    double reach[2], largest[2]; /* sum of w |x|, and largest |x|, of x >= 0 and of x < 0 */
     struct qz_exact_result best;
     double limit;       /* an interval in which no error is less is given up */
     size_t front, back; /* elements are in 0..front - 1 and back..BUFFER - 1, filled up with weights of 0 */
@@ -107,8 +106,9 @@ static uint32_t level_below(const struct qz_levels *levels, double x, uint32_t m
     uint64_t bits;
     memcpy(&bits, &x, sizeof bits);
     int exponent = (int)(bits >> 52) - 1023 - levels->mantissa - levels->step; /* of the last digit, from 2^step */
-    double level = exponent < 0 ? x * power_of_two(-levels->step)
-                                : x * power_of_two(-levels->step - exponent) + ((double)exponent * power_of_two(levels->mantissa));
+    double level =
+        exponent < 0 ? x * power_of_two(-levels->step)
+                     : x * power_of_two(-levels->step - exponent) + ((double)exponent * power_of_two(levels->mantissa));
     return level < (double)most ? (uint32_t)level : most;
 }
 
@@ -178,9 +178,11 @@ static double error_table(const float *x, const float *w, size_t n, const float 
     return total;
 }
 
+/* The last term is for what the rounding of decoded values to float32 can do when they are nearly perfect. */
 static void set_limit(struct work *work)
 {
-    double root = sqrt(work->best.error * (1 - TOLERANCE)) + 0x1p-23 * sqrt(work->energy);
+    double tolerance = work->rule->levels.mantissa < FEW ? 0 : TOLERANCE;
+    double root = sqrt(work->best.error * (1 - tolerance)) + 0x1p-23 * sqrt(work->energy);
     work->limit = root * root;
 }
 
@@ -246,9 +248,9 @@ struct point {
 /* A negative scale is the same as a positive one with the mirrored table. */
 struct table {
     int mirrored, zero;
-    float lo, hi;          /* uniform: its ends */
-    double furthest[2];    /* the outermost value for x >= 0, and for x < 0 (with its sign changed) */
-    uint32_t top;          /* the last level that is worth a try */
+    float lo, hi;       /* uniform: its ends */
+    double furthest[2]; /* the outermost value for x >= 0, and for x < 0 (with its sign changed) */
+    uint32_t top;       /* the last level that is worth a try */
     struct point tried[GRID + 2];
     int count;
 };
@@ -276,24 +278,22 @@ static void measure(struct work *work, const struct table *const *tables, struct
             start = load(work, start);
         for (int c = 0; c < count; c++) {
             if (work->rule->uniform) {
-                points[c].error += error_uniform(work->x, work->w, work->front, (float)points[c].scale,
-                                                 tables[c]->lo, tables[c]->hi);
+                points[c].error +=
+                    error_uniform(work->x, work->w, work->front, (float)points[c].scale, tables[c]->lo, tables[c]->hi);
                 continue;
             }
             int side = tables[c]->mirrored;
-            points[c].error +=
-                error_table(work->x, work->w, work->front, value[c][side], work->outward_count[side]);
+            points[c].error += error_table(work->x, work->w, work->front, value[c][side], work->outward_count[side]);
             if (work->back < (size_t)BUFFER)
                 points[c].error += error_table(work->x + work->back, work->w + work->back, BUFFER - work->back,
                                                value[c][!side], work->outward_count[!side]);
         }
     }
     for (int c = 0; c < count; c++) {
-        qz_exact_count++;
         struct point *point = &points[c];
         if (!(point->scale > SMALLEST && point->scale < LARGEST)) /* no way to do better than with zeros */
             point->error = work->energy;
-        point->slope = (point->error - work->energy) * point->inverse;
+        point->slope = point->scale > 0 ? (point->error - work->energy) * point->inverse : tables[c]->tried[0].slope;
         if (point->error < work->best.error) {
             int negative = tables[c]->mirrored != work->super_negative;
             work->best.error = point->error;
@@ -308,7 +308,7 @@ static struct point point_at(const struct work *work, uint32_t level)
 {
     float scale = (float)(level_value(&work->rule->levels, level) * work->super);
     struct point point = {level, (double)scale * work->scale_unit, 0, 0, 0};
-    point.inverse = 1 / point.scale;
+    point.inverse = point.scale > 0 ? 1 / point.scale : 0;
     return point;
 }
 
@@ -342,6 +342,7 @@ static void plan(struct work *work, struct table *table, double start)
     static const double steps[GRID] = {0.6, 0.8, 1, 1.25, 1.7};
     const struct qz_levels *levels = &work->rule->levels;
     uint32_t most = levels->most[table->mirrored != work->super_negative];
+    most = level_below(levels, (double)FLT_MAX / work->super, most);
     table->top = level_below(levels, work->top / work->unit, most);
     table->top += table->top < most;
     double reach = 0, need = 0;
@@ -508,6 +509,33 @@ static int choose_values(struct work *work)
     return mirrored_differs;
 }
 
+double qz_exact_error(const struct qz_exact *rule, const struct qz_exact_source *source, float scale, int zero)
+{
+    float value[16];
+    int lo = rule->zero4 ? -zero : rule->lo, hi = rule->zero4 ? 15 - zero : rule->hi, count = 0;
+    if (rule->uniform)
+        for (int v = lo; v <= hi; v++)
+            value[count++] = scale * (float)v;
+    else
+        for (int v = 0; v < 16; v++)
+            value[count++] = scale * rule->sorted[v];
+    double total = 0;
+    for (uint64_t start = 0; start < source->n;) {
+        size_t n;
+        const float *w, *x = piece_at(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++) {
+            double least = INFINITY;
+            for (int v = 0; v < count; v++) {
+                double distance = fabs((double)x[i] - (double)value[v]);
+                least = distance < least ? distance : least;
+            }
+            total += (w ? (double)w[i] : 1) * least * least;
+        }
+        start += n;
+    }
+    return total;
+}
+
 void qz_exact_scale(const struct qz_exact *rule, const struct qz_exact_source *source, float super, float start,
                     struct qz_exact_result *result)
 {
@@ -517,7 +545,7 @@ void qz_exact_scale(const struct qz_exact *rule, const struct qz_exact_source *s
     work.fold = work.split = 0;
     work.whole = source->n <= QZ_EXACT_PIECE && !source->piece;
     *result = work.best = (struct qz_exact_result){0};
-    if (!choose_units(&work))
+    if (super == 0 || !choose_units(&work))
         return;
     int mirrored_differs = choose_values(&work);
     sum_up(&work);
@@ -548,7 +576,7 @@ void qz_exact_scale(const struct qz_exact *rule, const struct qz_exact_source *s
     *result = work.best;
     double unit = work.x_unit * work.x_unit * work.w_unit;
     result->error = work.best.error / unit;
-    result->bound = work.limit < work.best.error ? work.limit / unit : result->error;
+    result->bound = (work.limit < work.best.error ? work.limit : work.best.error) * (1 - ROUNDING) / unit;
     if (result->level) {
         struct point point = point_at(&work, (uint32_t)(result->level < 0 ? -result->level : result->level));
         float scale = (float)(point.scale / work.scale_unit);

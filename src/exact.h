@@ -29,8 +29,8 @@ extern const struct qz_levels qz_levels_e4m3, qz_levels_e8m0; /* without negativ
 
 struct qz_exact {
     struct qz_levels levels;
-    int uniform;      /* values are the integers lo..hi, with lo <= 0 <= hi and -16 <= lo, hi <= 15; otherwise: */
-    int lo, hi;       /* */
+    int uniform; /* values are the integers lo..hi, at most 16 with 0 among them; otherwise `sorted` */
+    int lo, hi;
     int zero4;        /* uniform: values are -z..15-z, and the best z in 0..15 is part of the result */
     float sorted[16]; /* finite values, ascending, not all of them 0 */
 };
