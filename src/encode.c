@@ -115,8 +115,10 @@ static unsigned fit(const struct job *job, const struct run *run, struct groups 
     if (flags & QZ_FIT_TIE) /* they will be fitted again */
         return flags;
     qz_make_supers(job, run, groups);
-    if (job->method == QZ_SEARCH || job->method == QZ_EXACT)
+    if (x && (job->method == QZ_SEARCH || job->method == QZ_EXACT))
         flags = qz_search_groups(job, run, groups, x, w);
+    if (job->method == QZ_SEARCH && job->scale_dtype == QZ_U6)
+        qz_search_supers(job, run, groups);
     return qz_has_byte_scales(job) ? qz_round_scales(job, run, groups) : flags;
 }
 
@@ -383,6 +385,35 @@ static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t
     }
 }
 
+/* A long group as a search reads it. */
+struct pieces {
+    struct job *job;
+    struct part *part;
+    uint64_t row, col;
+    float limit; /* what infinities become, if some have to be replaced */
+    int clip;
+    float x[QZ_TILE], w[QZ_TILE];
+};
+
+static const float *load_piece(void *context, uint64_t start, size_t *n, const float **w)
+{
+    struct pieces *pieces = context;
+    struct job *job = pieces->job;
+    *n = qz_least(*n, QZ_TILE);
+    struct qz_tile tile = {pieces->row, pieces->col + start, 1, *n};
+    ptrdiff_t stride;
+    int overflow;
+    const float *x = qz_tile_load(job->kernels, job->matrix, &tile, pieces->x, &stride, &overflow);
+    *w = load_weights(job, pieces->part, &tile, pieces->w, &stride);
+    if (pieces->clip) {
+        if (x != pieces->x)
+            memcpy(pieces->x, x, *n * sizeof *x);
+        clip_apply(pieces->x, *n, pieces->limit);
+        x = pieces->x;
+    }
+    return x;
+}
+
 /* One or two groups too long for a tile, each in two passes over pieces. */
 static void encode_long(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
@@ -434,6 +465,14 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             if (first_extreme > 0)
                 groups.min[0] = 0.0f;
             flags = fit(job, &whole, &groups, NULL, NULL);
+        }
+        if (job->method == QZ_SEARCH || job->method == QZ_EXACT) {
+            struct pieces pieces = {job, part, row, start, limit, clip.nan || clip.above || clip.below, {0}, {0}};
+            struct qz_exact_source source = {.n = end - start, .piece = load_piece, .context = &pieces};
+            qz_search_long(job, &source, groups.min[0], groups.max[0], &groups.scale[0], &groups.zero[0]);
+            if (job->method == QZ_EXACT && groups.scale[0] != 0.0f)
+                qz_exact_group(job, &source, 1.0f, &groups.scale[0], &groups.zero[0]);
+            flags = qz_judge_scales(job, &groups);
         }
         if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
             look_closer(job, part, &groups, &whole);

@@ -174,6 +174,8 @@ void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method)
     job->rule = qz_scheme_fit(scheme, method, &job->grid);
     job->scale_dtype = scheme->scale_dtype;
     job->super_dtype = scheme->super_dtype;
+    job->positive = scheme->positive || scheme->scale_dtype == QZ_E8M0;
+    job->search = qz_search_rule(job, scheme->group_size);
     job->shared_super = scheme->super_size == QZ_WHOLE_MATRIX;
     job->super_groups =
         scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;

@@ -14,6 +14,7 @@
 #ifndef QZ_GROUP_H
 #define QZ_GROUP_H
 
+#include "exact.h"
 #include "kernels.h"
 #include "pool.h"
 #include "stage.h"
@@ -70,6 +71,7 @@ struct job {
     struct qz_grid grid;
     qz_dtype scale_dtype, super_dtype;
     int shared_super; /* one super scale for the whole matrix */
+    int positive;     /* searched scales may not be negative, or need not be */
     qz_nonfinite nonfinite;
     int want_stats, stream, stochastic;
     uint64_t seed;
@@ -227,6 +229,10 @@ int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows
 /* Makes the super scales of stretches of a row, if there are such, from the scales that a run's groups want. */
 void qz_make_supers(const struct job *job, const struct run *run, const struct groups *groups);
 
+/* The same for QZ_U6 after a search, which says how errors grow: scales and offsets become multiples of the super scales
+ * that together leave the least error. */
+void qz_search_supers(const struct job *job, const struct run *run, struct groups *groups);
+
 /* Rounds the scales, and offsets, of a run's groups to types of a byte. Returns QZ_FIT_ flags. */
 unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups);
 
@@ -236,6 +242,20 @@ void qz_measure_supers(struct job *job, const qz_matrix *matrix, qz_pool *pool);
 /* ---- search.c ------------------------------------------------------------------------------------------------ */
 
 enum { QZ_SEARCH_MOST = 512 }; /* longer groups are searched one at a time */
+
+/* How a job's search goes about it. */
+struct qz_search qz_search_rule(const struct job *job, uint64_t group_size);
+
+/* Better scale, and zero, of a group that may come in pieces; the best of all. */
+void qz_search_long(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
+                    float *zero);
+void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale, float *zero);
+
+/* Elements from `start` on, at most QZ_EXACT_PIECE, and their weights or NULL. */
+const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w);
+
+/* The inverses of scales, and what fit would notice in them: QZ_FIT_ flags. */
+unsigned qz_judge_scales(const struct job *job, struct groups *groups);
 
 /* Better scales, and zeros, for a run's groups, which have plain ones. w: weights of its values, or NULL. Returns QZ_FIT_
  * flags. */

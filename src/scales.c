@@ -82,6 +82,33 @@ void qz_make_supers(const struct job *job, const struct run *run, const struct g
     }
 }
 
+void qz_search_supers(const struct job *job, const struct run *run, struct groups *groups)
+{
+    enum { MOST = QZ_SUPER_GROUPS_MOST };
+    size_t row_groups = groups->count / run->rows, step;
+    for (size_t g = 0; g < groups->count; g += step) {
+        float part[5][MOST] = {{0}}, super[2]; /* filled up with zeros to a multiple of eight */
+        uint8_t scale[MOST], minimum[MOST];
+        step = qz_least(job->super_groups, row_groups - g % row_groups);
+        qz_load_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
+        if (!qz_is_finite(super[0]) || !qz_is_finite(super[1])) /* which is an error */
+            continue;
+        for (size_t i = 0; i < step; i++) {
+            part[0][i] = groups->scale[g + i];
+            part[1][i] = -groups->zero[g + i];
+            part[2][i] = groups->curve[g + i];
+            part[3][i] = groups->slope[g + i];
+            part[4][i] = groups->rest[g + i];
+        }
+        qz_affine_super((step + 7) / 8 * 8, part[0], part[1], part[2], part[3], part[4], super, scale, minimum);
+        qz_store_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
+        for (size_t i = 0; i < step; i++) {
+            groups->scale[g + i] = super[0] * (float)scale[i];
+            groups->zero[g + i] = -(super[1] * (float)minimum[i]);
+        }
+    }
+}
+
 unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups)
 {
     size_t row_groups = groups->count / run->rows;

@@ -12,6 +12,106 @@
 #include <float.h>
 #include <math.h>
 
+struct qz_search qz_search_rule(const struct job *job, uint64_t group_size)
+{
+    static const float factors[] = {0.85f, 0.9f, 0.95f, 1.0f, 1.05f, 1.1f, 1.15f, 1.2f}; /* PLACEHOLDER */
+    const struct qz_grid *grid = &job->grid;
+    struct qz_search rule = {
+        .uniform = grid->uniform,
+        .lo = (float)grid->lo,
+        .hi = (float)grid->hi,
+        .positive = job->positive,
+        .refit = job->scale_dtype != QZ_E8M0,
+        .scale_dtype = job->scale_dtype,
+    };
+    (void)group_size;
+    memcpy(rule.value[0], grid->sorted, sizeof grid->sorted);
+    memcpy(rule.upper[0], grid->upper, sizeof grid->upper);
+    for (int i = 0; i < 16; i++) {
+        rule.value[1][i] = grid->sorted[i] + grid->shift;
+        rule.upper[1][i] = grid->upper[i] + grid->shift;
+    }
+    rule.plain = rule.count = sizeof factors / sizeof factors[0];
+    for (size_t i = 0; i < rule.plain; i++)
+        rule.factor[i] = factors[i];
+    if (job->scale_dtype == QZ_E8M0) {
+        rule.plain = rule.count = 3;
+        rule.factor[0] = 1.0f;
+        rule.factor[1] = 2.0f;
+        rule.factor[2] = 0.5f;
+    }
+    if (grid->shift != 0.0f) {
+        for (size_t i = 0; i < rule.plain; i++)
+            rule.factor[rule.plain + i] = factors[i];
+        rule.count = 2 * rule.plain;
+    }
+    return rule;
+}
+
+/* The rule by which exact.c finds the scales of a job. */
+static struct qz_exact exact_rule(const struct job *job)
+{
+    struct qz_exact rule = {
+        .uniform = job->grid.uniform,
+        .lo = job->grid.lo,
+        .hi = job->grid.hi,
+        .zero4 = job->grid.zero == QZ_ZERO_UINT4,
+    };
+    memcpy(rule.sorted, job->grid.sorted, sizeof rule.sorted);
+    switch (job->scale_dtype) {
+    case QZ_F16:
+        rule.levels = qz_levels_f16;
+        break;
+    case QZ_BF16:
+        rule.levels = qz_levels_bf16;
+        break;
+    case QZ_E4M3:
+        rule.levels = qz_levels_e4m3;
+        break;
+    case QZ_E8M0:
+        rule.levels = qz_levels_e8m0;
+        break;
+    case QZ_I6:
+        rule.levels = (struct qz_levels){5, 0, {31, 32}};
+        break;
+    case QZ_I7:
+        rule.levels = (struct qz_levels){6, 0, {63, 64}};
+        break;
+    default:
+        rule.levels = qz_levels_f32;
+    }
+    if (job->positive)
+        rule.levels.most[1] = 0;
+    return rule;
+}
+
+void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale, float *zero)
+{
+    struct qz_exact rule = exact_rule(job);
+    struct qz_exact_result result, shifted;
+    qz_exact_scale(&rule, source, super, *scale, &result);
+    if (job->grid.shift != 0.0f) {
+        for (int i = 0; i < 16; i++)
+            rule.sorted[i] += job->grid.shift;
+        qz_exact_scale(&rule, source, super, *scale, &shifted);
+        *zero = shifted.error < result.error ? -job->grid.shift : 0.0f;
+        if (*zero != 0.0f)
+            result = shifted;
+    }
+    *scale = result.scale + 0.0f;
+    if (rule.zero4)
+        *zero = (float)result.zero;
+}
+
+const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w)
+{
+    *n = qz_least(source->n - start, QZ_EXACT_PIECE);
+    if (source->piece)
+        return source->piece(source->context, start, n, w);
+    *w = source->w ? source->w + start : NULL;
+    return source->x + start;
+}
+
 /* Groups that are searched together. */
 struct block {
     size_t count, length;
@@ -159,7 +259,7 @@ static void search_blocks(const struct job *job, const struct run *run, struct g
     }
 }
 
-/* The rule for exact.c, and a group's scale by it. */
+/* The best scales of all, one group after another. */
 static void exact_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
                          const float *w)
 {
@@ -172,26 +272,47 @@ static void exact_groups(const struct job *job, const struct run *run, struct gr
         size_t start = g * (size_t)job->group_size;
         struct qz_exact_source source = {
             .x = x + start, .w = w ? w + start : NULL, .n = length_of(job, run, row_groups, g)};
-        qz_exact_group(job, &source, super[0], groups->scale[g], &groups->scale[g], &groups->zero[g]);
+        qz_exact_group(job, &source, super[0], &groups->scale[g], &groups->zero[g]);
     }
+}
+
+static void search_long_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
+                               const float *w)
+{
+    size_t row_groups = groups->count / run->rows;
+    for (size_t g = 0; g < groups->count; g++) {
+        size_t start = g * (size_t)job->group_size;
+        struct qz_exact_source source = {
+            .x = x + start, .w = w ? w + start : NULL, .n = length_of(job, run, row_groups, g)};
+        qz_search_long(job, &source, groups->min[g], groups->max[g], &groups->scale[g], &groups->zero[g]);
+    }
+}
+
+unsigned qz_judge_scales(const struct job *job, struct groups *groups)
+{
+    unsigned flags = 0;
+    for (size_t g = 0; g < groups->count; g++) {
+        float scale = fabsf(groups->scale[g]);
+        int beyond = !(scale <= 0x1p120f) ||
+                     (job->grid.zero == QZ_ZERO_OFFSET && !(fabsf(groups->zero[g]) <= 0x1p126f));
+        groups->inverse[g] = scale >= FLT_MIN && !beyond ? 1.0f / groups->scale[g] : 0.0f;
+        if (scale < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN) &&
+            (groups->min[g] != 0.0f || groups->max[g] != 0.0f))
+            flags |= QZ_FIT_TINY;
+        if (beyond)
+            flags |= QZ_FIT_HUGE;
+    }
+    return flags;
 }
 
 unsigned qz_search_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
                           const float *w)
 {
-    search_blocks(job, run, groups, x, w);
+    if (job->group_size <= QZ_SEARCH_MOST)
+        search_blocks(job, run, groups, x, w);
+    else
+        search_long_groups(job, run, groups, x, w);
     if (job->method == QZ_EXACT)
         exact_groups(job, run, groups, x, w);
-    unsigned flags = 0;
-    for (size_t g = 0; g < groups->count; g++) {
-        float scale = fabsf(groups->scale[g]);
-        int normal = scale >= FLT_MIN && scale <= 0x1p120f;
-        groups->inverse[g] = normal ? 1.0f / groups->scale[g] : 0.0f;
-        if (scale < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN) &&
-            (groups->min[g] != 0.0f || groups->max[g] != 0.0f))
-            flags |= QZ_FIT_TINY;
-        if (!(scale <= 0x1p120f))
-            flags |= QZ_FIT_HUGE;
-    }
-    return flags;
+    return qz_judge_scales(job, groups);
 }
