@@ -55,6 +55,8 @@ class Stats:
         refuse.
     replaced : int
         NaN and infinite values that were replaced (``nonfinite="clip"``).
+    weighted_sqnr_db : float, or None
+        The ratio with every square multiplied by its weight, where weights were given.
     """
 
     count: int
@@ -66,12 +68,17 @@ class Stats:
     zeroed_groups: int = 0
     subnormal_scales: int = 0
     replaced: int = 0
+    weighted_sqnr_db: float | None = None
 
 
 def _stats(
-    numbers: tuple[int, float, float, float, int, int, int, int, int], shape: tuple[int, ...], axis: int
+    numbers: tuple[int, float, float, float, int, int, int, int, int, float, float],
+    shape: tuple[int, ...],
+    axis: int,
+    weighted: bool = False,
 ) -> Stats:
-    count, signal, error, max_error, max_index, clipped, zeroed_groups, subnormal_scales, replaced = numbers
+    count, signal, error, max_error, max_index, clipped, zeroed_groups, subnormal_scales, replaced = numbers[:9]
+    weighted_signal, weighted_error = numbers[9:]
     return Stats(
         count=count,
         sqnr_db=_sqnr_db(signal, error),
@@ -82,6 +89,7 @@ def _stats(
         zeroed_groups=zeroed_groups,
         subnormal_scales=subnormal_scales,
         replaced=replaced,
+        weighted_sqnr_db=_sqnr_db(weighted_signal, weighted_error) if weighted else None,
     )
 
 
@@ -546,6 +554,8 @@ def quantize_array(
     axis: SupportsIndex = -1,
     method: str | None = None,
     scale_dtype: DTypeLike | None = None,
+    weights: ArrayLike | None = None,
+    seed: SupportsIndex | None = None,
     nonfinite: str = "refuse",
     threads: SupportsIndex | None = None,
     stats: bool = True,
@@ -566,12 +576,22 @@ def quantize_array(
         The last group may be shorter.
     axis : int
         The axis along which groups run.
-    method : {"absmax", "absmax7", "minmax"}, optional
-        How scales are found, instead of the scheme's way. For "int4", "absmax" makes the largest magnitude of
-        a group -8, with a scale that may be negative, and "absmax7" makes it 7 or -7, with a positive scale.
-        "minmax" is the way of "uint4" and "uint4_offset".
+    method : {"search", "exact", "absmax", "absmax7", "minmax"}, optional
+        How scales are found, instead of the scheme's way. "search", the way of all schemes, tries a few scales
+        for each group, improves each by least squares and keeps the best. "exact" finds the scale with the
+        least error of all that can be stored, and takes some hundred times as long. "absmax" makes the largest
+        magnitude of a group the largest that codes have: for "int4" -8, with a scale that may be negative;
+        "absmax7" makes it 7 or -7, with a positive scale. "minmax" is for schemes with zeros or offsets.
+        :attr:`Scheme.methods` lists those of a scheme.
     scale_dtype : {"float16", "bfloat16", "float32"}, optional
         The type that stores scales, instead of the scheme's.
+    weights : array_like, optional
+        How much the square of each value's error counts, for "search" and "exact" and in
+        ``stats.weighted_sqnr_db``: one number for each element along `axis`, for example the mean square of
+        each input of a layer, or an array that broadcasts to the shape of `w`.
+    seed : int, optional
+        Round to one of the two codes around a value at random, the nearer one more likely, so that the mean of
+        many results is the value. The same seed, 0 or more, gives the same result.
     nonfinite : {"refuse", "clip"}
         "refuse" raises an error for NaN and infinity. "clip" makes NaN 0 and infinity the largest finite
         magnitude of its group, and counts them in ``stats.replaced``.
@@ -611,6 +631,9 @@ def quantize_array(
     x, number = as_floats(w, "w")
     axis = as_axis(axis, x.ndim, "w")
     others, cols = _others(x.shape, axis), x.shape[axis]
+    importance, importance_number = (None, 0) if weights is None else _as_weights(weights, x.shape, axis)
+    if seed is not None and not 0 <= operator.index(seed) < 2**64:
+        raise ValueError(f"seed must be 0..2**64 - 1, not {operator.index(seed)}")
     parts = [
         None if want is None else np.empty(want.shape, want.dtype) for want in _wanted(found, others, cols)
     ]
@@ -624,18 +647,37 @@ def quantize_array(
             _NONFINITE[nonfinite],
             thread_count,
             bool(stats),
+            importance,
+            importance_number,
+            seed is not None,
+            0 if seed is None else operator.index(seed),
         )
     except _core.Failure as failure:
         groups = _core.scheme_sizes(found.core, 1, cols)[0]
         raise _encoding_error(failure, found, x.shape, axis, groups) from None
-    summary = None if numbers is None else _stats(numbers, x.shape, axis)
+    summary = None if numbers is None else _stats(numbers, x.shape, axis, weights is not None)
     return object.__new__(QuantizedArray)._set(parts, found, x.shape, axis, summary)
+
+
+def _as_weights(weights: ArrayLike, shape: tuple[int, ...], axis: int) -> tuple[AnyArray, int]:
+    """Weights as a matrix of the shape that the values have as one, without a copy where that is possible."""
+    x, number = as_floats(weights, "weights")
+    if x.ndim == 1 and len(shape) > 1:
+        x = x.reshape(-1, *(1 for _ in shape[axis + 1 :]))
+        if x.shape[0] != shape[axis]:
+            raise ValueError(f"weights has {x.shape[0]} elements; the axis it runs along has {shape[axis]}")
+    try:
+        return _matrix(np.broadcast_to(x, shape), axis), number
+    except ValueError:
+        raise ValueError(f"weights has shape {x.shape}, which does not broadcast to {shape}") from None
 
 
 def _encoding_error(
     failure: _core.Failure, scheme: Scheme, shape: tuple[int, ...], axis: int, groups: int
 ) -> Exception:
     dtype, remedy = "float32", ""
+    if failure.args[0] == _core.ERROR_WEIGHT:
+        return explain(failure, "weights", shape, axis=axis)
     if failure.args[0] == _core.ERROR_NONFINITE:
         remedy = "replace them, or pass nonfinite='clip'"
     elif failure.args[0] == _core.ERROR_RANGE:
