@@ -24,7 +24,8 @@ struct affine {
 };
 
 /* Sums over a group with certain codes: w q, w q^2 and w t q. Here q is the code less a zero, which is what a value is
- * multiples of with QZ_AFFINE_UINT4, and `middle` for the other kinds: then little is lost where sums are subtracted. */
+ * multiples of with QZ_AFFINE_UINT4, and `middle` for the other kinds: then little is lost where sums are subtracted.
+ */
 struct affine_sums {
     float q, qq, tq;
 };

@@ -110,8 +110,7 @@ INLINE void affine_tries(enum qz_affine_kind kind, const float *v, const float *
 INLINE AffineSums affine_whole(const AffineGroup *g, AffineSums s)
 {
     VF q = vf_fma(g->middle, g->total, s.q);
-    return (AffineSums){q, vf_fma(g->middle, vf_add(s.q, q), s.qq),
-                        vf_fma(g->middle, vf_mul(g->total, g->mean), s.tq)};
+    return (AffineSums){q, vf_fma(g->middle, vf_add(s.q, q), s.qq), vf_fma(g->middle, vf_mul(g->total, g->mean), s.tq)};
 }
 
 /* Lanes without a fit get gain -1 and b 0. */
@@ -176,8 +175,7 @@ INLINE VF affine_inverse(VF scale)
     return vf_select(vf_ne(scale, none), vf_div(vf_set1(1.0f), scale), none);
 }
 
-INLINE AffineFit affine_search(enum qz_affine_kind kind, const float *v, const float *w, size_t n,
-                               const AffineGroup *g)
+INLINE AffineFit affine_search(enum qz_affine_kind kind, const float *v, const float *w, size_t n, const AffineGroup *g)
 {
     VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f), above = vf_neg(vf_sub(g->range, g->mean));
     AffineFit best = {vf_set1(-1.0f), none, none, none};
