@@ -71,7 +71,8 @@ void qz_affine_super(size_t groups, const float *scale, const float *minimum, co
         most_scale = scale[g] > most_scale ? scale[g] : most_scale;
         most_minimum = minimum[g] > most_minimum ? minimum[g] : most_minimum;
     }
-    /* The largest becomes 63, 62 ... 59, whatever suits all groups best: first the minima are tried, then the scales. */
+    /* The largest becomes 63, 62 ... 59, whatever suits all groups best: first the minima are tried, then the scales.
+     */
     struct way best = {.scale = super_scale(most_scale / 63), .minimum = super_scale(most_minimum / 63)};
     best.to_scale = inverse(best.scale);
     best.to_minimum = inverse(best.minimum);

@@ -2,11 +2,11 @@
  * affine.h - the search for scale and zero together, as far as the kernels share it
  *
  * A kernel works on QZ_BLOCK groups side by side: element k of group l is v[QZ_BLOCK * k + l]. The values of a group
- * were multiplied with a power of two that brings the largest magnitude to [0.5, 1); unit[l] is its inverse, and a scale
- * s is stored as the nearest number of its type to s * unit[l].
+ * were multiplied with a power of two that brings the largest magnitude to [0.5, 1); unit[l] is its inverse, and a
+ * scale s is stored as the nearest number of its type to s * unit[l].
  *
- *   1. Starts. Both ends of the range are drawn towards the mean by a share of their distance from it. Codes follow, and
- *      least squares over them give the best scale and offset. The start with the least error stays.
+ *   1. Starts. Both ends of the range are drawn towards the mean by a share of their distance from it. Codes follow,
+ * and least squares over them give the best scale and offset. The start with the least error stays.
  *   2. Moves. The same with ends moved by parts of a step from where the best start has them.
  *   3. The zero is rounded as it will be stored, codes are made once more, and the scale alone is fitted and rounded.
  *   4. The error of that and the error of what came in (QZ_MINMAX as stored) decide.
@@ -44,7 +44,7 @@ struct qz_affine_move {
 };
 
 static const struct qz_affine_move qz_affine_moves[QZ_AFFINE_MOVES] = {
-    {-0.15f, -0.15f}, {-0.3f, 0},       {0, -0.3f},       {0.3f, 0.3f},
+    {-0.15f, -0.15f}, {-0.3f, 0},      {0, -0.3f},       {0.3f, 0.3f},
     {-0.15f, 0.45f},  {0.45f, -0.15f}, {-1.05f, -0.15f}, {-0.15f, -1.05f},
 };
 static const struct qz_affine_move qz_affine_zero_moves[QZ_AFFINE_MOVES] = {
@@ -65,8 +65,8 @@ struct qz_affine_error {
 
 /*
  * Two super scales and, for each group, two integers 0..63 that stand for its scale and its minimum: super[0] * sc[g]
- * and super[1] * mn[g]. `groups` is a multiple of 8, filled up with zeros; minimum = -offset >= 0. What rounding does to
- * a minimum is made up for by the scale. Super scales are float16 numbers.
+ * and super[1] * mn[g]. `groups` is a multiple of 8, filled up with zeros; minimum = -offset >= 0. What rounding does
+ * to a minimum is made up for by the scale. Super scales are float16 numbers.
  */
 void qz_affine_super(size_t groups, const float *scale, const float *minimum, const float *curve, const float *slope,
                      const float *rest, float super[2], uint8_t *sc, uint8_t *mn);

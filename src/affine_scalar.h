@@ -20,9 +20,12 @@ struct affine {
     float total, share; /* sum of the weights, and its inverse */
     float origin;       /* fits are of t = x - origin */
     float range, mean;  /* of t, whose least is 0 */
+    float middle;       /* about the code of the mean, an integer */
 };
 
-/* Sums over a group with certain codes q: w q, w q^2 and w t q. */
+/* Sums over a group with certain codes: w q, w q^2 and w t q. Here q is the code less a zero, which is what a value is
+ * multiples of with QZ_AFFINE_UINT4, and `middle` for the other kinds: then little is lost where sums are subtracted.
+ */
 struct affine_sums {
     float q, qq, tq;
 };
@@ -38,6 +41,14 @@ static float affine_code(float y, float least, float most)
     float q = rintf(y);
     q = q > least ? q : least;
     return q < most ? q : most;
+}
+
+/* The nearest integer of 0..15. */
+static float affine_zero(float zero)
+{
+    zero = rintf(zero);
+    zero = zero > 0 ? zero : 0;
+    return zero < 15 ? zero : 15;
 }
 
 static void affine_range(struct affine *g)
@@ -59,21 +70,22 @@ static void affine_range(struct affine *g)
     g->total = total;
     g->share = 1 / total;
     g->mean = fmaf(sum, g->share, g->v[0] - lo);
+    g->middle = g->range > 0 ? affine_zero(g->mean * (15 / g->range)) : 0;
 }
 
-/* Codes and sums for t * inverse + bias; with QZ_AFFINE_UINT4, for x * inverse and codes -zero..15 - zero. */
+/* Sums with codes that are t * inverse + bias, less `zero`; with QZ_AFFINE_UINT4, x * inverse. */
 static struct affine_sums affine_try(const struct affine *g, float inverse, float bias, float zero)
 {
     struct affine_sums s = {0, 0, 0};
     for (size_t k = 0; k < g->n; k++) {
-        float t = g->v[QZ_BLOCK * k], q;
+        float t = g->v[QZ_BLOCK * k], y;
         if (g->kind == QZ_AFFINE_UINT4) {
-            q = affine_code(t * inverse, -zero, 15 - zero);
+            y = t * inverse;
         } else {
             t = t - g->origin;
-            q = affine_code(fmaf(t, inverse, bias), 0, 15);
+            y = fmaf(t, inverse, bias - zero);
         }
-        float wq = g->w ? g->w[QZ_BLOCK * k] * q : q;
+        float q = affine_code(y, -zero, 15 - zero), wq = g->w ? g->w[QZ_BLOCK * k] * q : q;
         s.q += wq;
         s.qq = fmaf(wq, q, s.qq);
         s.tq = fmaf(wq, t, s.tq);
@@ -81,7 +93,14 @@ static struct affine_sums affine_try(const struct affine *g, float inverse, floa
     return s;
 }
 
-/* The least-squares fit with these codes; `zero` for QZ_AFFINE_UINT4. */
+/* The sums with q the code itself. */
+static struct affine_sums affine_whole(const struct affine *g, struct affine_sums s, float zero)
+{
+    float q = fmaf(zero, g->total, s.q);
+    return (struct affine_sums){q, fmaf(zero, s.q + q, s.qq), fmaf(zero, g->total * g->mean, s.tq)};
+}
+
+/* The least-squares fit with these codes. */
 static struct affine_fit affine_fit(const struct affine *g, struct affine_sums s, float zero)
 {
     struct affine_fit none = {-1, 0, 0, 0};
@@ -90,10 +109,12 @@ static struct affine_fit affine_fit(const struct affine *g, struct affine_sums s
     float mean = s.q * g->share;
     float a = fmaf(-s.q, g->mean, s.tq), b = fmaf(-s.q, mean, s.qq);
     int some = b > s.qq * QZ_AFFINE_FLAT && a > 0;
+    mean = mean + zero;
     if (g->kind == QZ_AFFINE_MIN) {
         float x = g->mean + g->origin; /* the mean of the values; the offset is x - a / b * mean */
         if (x > 0 && !(some && x * b <= a * mean)) {
-            a = fmaf(g->origin, s.q, s.tq); /* offset 0 */
+            s = affine_whole(g, s, zero); /* offset 0 */
+            a = fmaf(g->origin, s.q, s.tq);
             b = s.qq;
             float constant = g->total * x * x * b;
             return b > 0 && a > 0 ? (struct affine_fit){fmaf(a, a, -constant), a, b, 0} : none;
@@ -125,13 +146,6 @@ static float affine_inverse(float scale)
     return scale != 0 ? 1 / scale : 0;
 }
 
-static float affine_zero(float zero)
-{
-    zero = rintf(zero);
-    zero = zero > 0 ? zero : 0;
-    return zero < 15 ? zero : 15;
-}
-
 static struct affine_fit affine_search(const struct affine *g)
 {
     const float *starts = qz_affine_starts(g->n);
@@ -139,7 +153,7 @@ static struct affine_fit affine_search(const struct affine *g)
     for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
         float low = g->mean * starts[i];
         float high = fmaf(-(g->range - g->mean), starts[i], g->range);
-        float inverse = high > low ? 15 / (high - low) : 0, zero = 0;
+        float inverse = high > low ? 15 / (high - low) : 0, zero = g->middle;
         if (g->kind == QZ_AFFINE_UINT4)
             zero = affine_zero(-(g->origin + low) * inverse);
         affine_better(&best, affine_fit(g, affine_try(g, inverse, -low * inverse, zero), zero));
@@ -157,7 +171,7 @@ static struct affine_fit affine_search(const struct affine *g)
             float m = fmaf(scale, move->low, offset);
             if (g->kind == QZ_AFFINE_MIN)
                 m = m > -g->origin ? -g->origin : m;
-            affine_better(&best, affine_fit(g, affine_try(g, moved, -m * moved, 0), 0));
+            affine_better(&best, affine_fit(g, affine_try(g, moved, -m * moved, g->middle), g->middle));
         }
     }
     return best;
@@ -209,14 +223,15 @@ static void search_affine(enum qz_affine_kind kind, qz_dtype dtype, const float 
         float s = affine_scale(&fit), m = affine_offset(&g, &fit, s), z = 0;
         if (kind == QZ_AFFINE_MIN) {
             float inverse = affine_inverse(s);
-            struct affine_sums sums = affine_try(&g, inverse, -m * inverse, 0);
-            struct affine_fit last = affine_fit(&g, sums, 0);
+            struct affine_sums sums = affine_try(&g, inverse, -m * inverse, g.middle);
+            struct affine_fit last = affine_fit(&g, sums, g.middle);
             if (last.b > 0) {
                 s = affine_scale(&last);
                 m = affine_offset(&g, &last, s);
             }
             scale[l] = s;
             zero[l] = m + g.origin;
+            sums = affine_whole(&g, sums, g.middle);
             error->curve[l] = sums.qq;
             error->slope[l] = sums.qq > 0 ? sums.q / sums.qq : 0;
             error->rest[l] = fmaf(-error->slope[l], sums.q, g.total);

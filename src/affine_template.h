@@ -9,7 +9,7 @@
 enum { AFFINE_TRIES = LANES == 8 ? 2 : 4 };
 
 typedef struct {
-    VF total, share, origin, range, mean;
+    VF total, share, origin, range, mean, middle;
 } AffineGroup;
 
 typedef struct {
@@ -20,7 +20,7 @@ typedef struct {
     VF gain, a, b, mean;
 } AffineFit;
 
-/* A candidate: codes of t * inverse + bias, or for QZ_AFFINE_UINT4 of x * inverse, with this zero. */
+/* A candidate, as affine_try has it. */
 typedef struct {
     VF inverse, bias, zero;
 } AffineTry;
@@ -30,6 +30,18 @@ typedef struct {
 INLINE VF affine_code(VF y, VF least, VF most)
 {
     return vf_min(vf_max(vf_rint(y), least), most);
+}
+
+INLINE VF affine_at_most(VF m, VF most)
+{
+    return vf_select(vf_lt(most, m), most, m);
+}
+
+INLINE VF affine_zero(VF zero)
+{
+    VF none = vf_set1(0.0f);
+    zero = vf_rint(zero);
+    return affine_at_most(vf_select(vf_lt(none, zero), zero, none), vf_set1(15.0f));
 }
 
 INLINE AffineGroup affine_range(enum qz_affine_kind kind, const float *v, const float *w, size_t n)
@@ -57,6 +69,8 @@ INLINE AffineGroup affine_range(enum qz_affine_kind kind, const float *v, const 
     g.total = w ? total : vf_set1((float)n);
     g.share = vf_div(vf_set1(1.0f), g.total);
     g.mean = vf_fma(sum, g.share, vf_sub(first, lo));
+    VF middle = affine_zero(vf_mul(g.mean, vf_div(vf_set1(15.0f), g.range)));
+    g.middle = vf_select(vf_lt(none, g.range), middle, none);
     return g;
 }
 
@@ -68,10 +82,11 @@ INLINE void affine_tries(enum qz_affine_kind kind, const float *v, const float *
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++) {
         s[i] = (AffineSums){none, none, none};
-        least[i] = kind == QZ_AFFINE_UINT4 ? vf_neg(try[i].zero) : none;
-        most[i] = kind == QZ_AFFINE_UINT4 ? vf_sub(fifteen, try[i].zero) : fifteen;
+        VF zero = kind == QZ_AFFINE_UINT4 ? try[i].zero : g->middle;
+        least[i] = vf_neg(zero);
+        most[i] = vf_sub(fifteen, zero);
         inverse[i] = try[i].inverse;
-        bias[i] = try[i].bias;
+        bias[i] = vf_sub(try[i].bias, zero);
     }
     for (size_t k = 0; k < n; k++) {
         VF t = vf_load(v + QZ_BLOCK * k), weight = w ? vf_load(w + QZ_BLOCK * k) : none;
@@ -92,6 +107,12 @@ INLINE void affine_tries(enum qz_affine_kind kind, const float *v, const float *
         sums[i] = s[i];
 }
 
+INLINE AffineSums affine_whole(const AffineGroup *g, AffineSums s)
+{
+    VF q = vf_fma(g->middle, g->total, s.q);
+    return (AffineSums){q, vf_fma(g->middle, vf_add(s.q, q), s.qq), vf_fma(g->middle, vf_mul(g->total, g->mean), s.tq)};
+}
+
 /* Lanes without a fit get gain -1 and b 0. */
 INLINE AffineFit affine_fit(enum qz_affine_kind kind, const AffineGroup *g, AffineSums s, VF zero)
 {
@@ -106,6 +127,7 @@ INLINE AffineFit affine_fit(enum qz_affine_kind kind, const AffineGroup *g, Affi
         fit.mean = vf_mul(s.q, g->share);
         fit.a = vf_fma(minus_q, g->mean, s.tq);
         fit.b = vf_fma(minus_q, fit.mean, s.qq);
+        fit.mean = vf_add(fit.mean, g->middle);
         fit.gain = vf_mul(fit.a, fit.a);
         some = vm_and(vf_lt(vf_mul(s.qq, vf_set1(QZ_AFFINE_FLAT)), fit.b), vf_lt(none, fit.a));
     }
@@ -113,6 +135,7 @@ INLINE AffineFit affine_fit(enum qz_affine_kind kind, const AffineGroup *g, Affi
         VF x = vf_add(g->mean, g->origin);
         VM free = vm_and(some, vf_le(vf_mul(x, fit.b), vf_mul(fit.a, fit.mean)));
         VM pinned = vf_lt(none, vf_select(free, none, x));
+        s = affine_whole(g, s);
         VF a = vf_fma(g->origin, s.q, s.tq), constant = vf_mul(vf_mul(vf_mul(g->total, x), x), s.qq);
         some = vm_or(free, vm_and(pinned, vm_and(vf_lt(none, s.qq), vf_lt(none, a))));
         fit.gain = vf_select(pinned, vf_fma(a, a, vf_neg(constant)), fit.gain);
@@ -140,11 +163,6 @@ INLINE VF affine_scale(const AffineFit *fit)
     return vf_select(vf_lt(none, fit->b), vf_div(fit->a, fit->b), none);
 }
 
-INLINE VF affine_at_most(VF m, VF most)
-{
-    return vf_select(vf_lt(most, m), most, m);
-}
-
 INLINE VF affine_offset(enum qz_affine_kind kind, const AffineGroup *g, const AffineFit *fit, VF scale)
 {
     VF m = vf_fma(vf_neg(scale), fit->mean, g->mean);
@@ -157,15 +175,7 @@ INLINE VF affine_inverse(VF scale)
     return vf_select(vf_ne(scale, none), vf_div(vf_set1(1.0f), scale), none);
 }
 
-INLINE VF affine_zero(VF zero)
-{
-    VF none = vf_set1(0.0f);
-    zero = vf_rint(zero);
-    return affine_at_most(vf_select(vf_lt(none, zero), zero, none), vf_set1(15.0f));
-}
-
-INLINE AffineFit affine_search(enum qz_affine_kind kind, const float *v, const float *w, size_t n,
-                               const AffineGroup *g)
+INLINE AffineFit affine_search(enum qz_affine_kind kind, const float *v, const float *w, size_t n, const AffineGroup *g)
 {
     VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f), above = vf_neg(vf_sub(g->range, g->mean));
     AffineFit best = {vf_set1(-1.0f), none, none, none};
@@ -271,6 +281,7 @@ INLINE void affine_lanes(enum qz_affine_kind kind, qz_dtype dtype, const float *
         VM some = vf_lt(none, last.b);
         s = vf_select(some, affine_scale(&last), s);
         m = vf_select(some, affine_offset(kind, &g, &last, s), m);
+        sums = affine_whole(&g, sums);
         VF slope = vf_select(vf_lt(none, sums.qq), vf_div(sums.q, sums.qq), none);
         vf_store(scale, s);
         vf_store(zero, vf_add(m, g.origin));
