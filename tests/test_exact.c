@@ -381,19 +381,37 @@ static void test_exact_fit(void **state)
 static void test_nothing(void **state)
 {
     (void)state;
-    static const float zeros[40] = {0}, ones[3] = {1, 1, 1}, weights[3] = {0, 0, 0};
+    static const float zeros[40] = {0};
     for (size_t i = 0; i < RULES; i++)
-        for (int empty = 0; empty < 3; empty++) {
-            struct qz_exact_source source = {empty == 2 ? ones : zeros, empty == 2 ? weights : NULL,
-                                             empty == 2   ? 3
-                                             : empty == 1 ? 40
-                                                          : 0,
-                                             NULL, NULL};
+        for (uint64_t n = 0; n <= 40; n += 20) {
+            struct qz_exact_source source = {zeros, n % 40 ? zeros : NULL, n, NULL, NULL};
             struct qz_exact_result result = {1, 1, 1, 1, 1};
             qz_exact_scale(&rules[i].rule, &source, rules[i].super, 1.0f, &result);
             assert_true(result.scale == 0 && result.level == 0 && result.zero == 0);
             assert_true(result.error == 0 && result.bound == 0);
         }
+}
+
+/* Where only zeros have weight, all have. */
+static void test_no_weight(void **state)
+{
+    (void)state;
+    static struct group group;
+    struct rng rng = rng_make(8);
+    for (size_t i = 0; i < 4 * RULES; i++) {
+        const struct named_rule *named = &rules[i % RULES];
+        fill_group(&rng, &group, 33, DATA_NORMAL, &named->rule);
+        group.x[7] = 0;
+        memset(group.w, 0, sizeof group.w);
+        group.w[7] = i % 2 ? 1.0f : 0.0f;
+        struct qz_exact_result result, other;
+        struct qz_exact_source source = {group.x, group.w, group.n, NULL, NULL};
+        qz_exact_scale(&named->rule, &source, named->super, 0, &result);
+        source.w = NULL;
+        qz_exact_scale(&named->rule, &source, named->super, 0, &other);
+        assert_true(result.level == other.level && result.zero == other.zero && result.error == other.error);
+        assert_true(result.level != 0);
+    }
 }
 
 /* ---- pieces -------------------------------------------------------------------------------------------------- */
@@ -533,9 +551,9 @@ int main(void)
 {
     start_program("test_exact");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_levels),    cmocka_unit_test(test_float32),   cmocka_unit_test(test_exact_fit),
-        cmocka_unit_test(test_nothing),       cmocka_unit_test(test_pieces),    cmocka_unit_test(test_long),
-        cmocka_unit_test(test_powers_of_two), cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_all_levels), cmocka_unit_test(test_float32),       cmocka_unit_test(test_exact_fit),
+        cmocka_unit_test(test_nothing),    cmocka_unit_test(test_no_weight),     cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_long),       cmocka_unit_test(test_powers_of_two), cmocka_unit_test(test_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
