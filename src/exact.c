@@ -70,6 +70,7 @@ struct work {
     double unit;              /* super * scale_unit */
     double top;               /* scales above are no better than zeros */
     int super_negative;
+    int weighted;                /* 0: weights are all 1, whatever the source says */
     int fold, split;             /* x have become |x|; those of negative x come apart, after the others */
     int whole;                   /* all of the group is in x and w */
     int outward_count[2];        /* not uniform: the values that may be nearest to an x >= 0 and, with changed */
@@ -189,15 +190,22 @@ static void set_limit(struct work *work)
 /* Where a piece begins: x, its weights or NULL, and how many elements. */
 static const float *piece_at(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w)
 {
-    *w = NULL;
-    if (source->piece) {
-        *n = source->n - start < SIZE_MAX ? (size_t)(source->n - start) : SIZE_MAX;
-        return source->piece(source->context, start, n, w);
-    }
+    *w = source->w ? source->w + start : NULL;
     *n = source->n - start < QZ_EXACT_PIECE ? (size_t)(source->n - start) : QZ_EXACT_PIECE;
-    if (source->w)
-        *w = source->w + start;
-    return source->x + start;
+    if (!source->piece)
+        return source->x + start;
+    *w = NULL;
+    *n = source->n - start < SIZE_MAX ? (size_t)(source->n - start) : SIZE_MAX;
+    return source->piece(source->context, start, n, w);
+}
+
+/* The same, without weights that do not matter. */
+static const float *next_piece(const struct work *work, uint64_t start, size_t *n, const float **w)
+{
+    const float *x = piece_at(work->source, start, n, w);
+    if (!work->weighted)
+        *w = NULL;
+    return x;
 }
 
 /* Brings the piece at `start` into the buffers; returns where the next one starts. An x without weight may be of any
@@ -205,7 +213,7 @@ static const float *piece_at(const struct qz_exact_source *source, uint64_t star
 static uint64_t load(struct work *work, uint64_t start)
 {
     size_t n, front = 0, back = BUFFER;
-    const float *w, *x = piece_at(work->source, start, &n, &w);
+    const float *w, *x = next_piece(work, start, &n, &w);
     if (!work->fold) {
         for (size_t i = 0; i < n; i++)
             work->x[i] = (float)((double)x[i] * work->x_unit);
@@ -416,7 +424,7 @@ static int choose_units(struct work *work)
     int32_t most = 0, most_w = 0; /* bits of |x| and w, in the order of their values */
     for (uint64_t start = 0; start < work->source->n;) {
         size_t n;
-        const float *w, *x = piece_at(work->source, start, &n, &w);
+        const float *w, *x = next_piece(work, start, &n, &w);
         if (!w)
             for (size_t i = 0; i < n; i++) {
                 int32_t bits = (int32_t)(qz_bits(x[i]) & 0x7fffffffu);
@@ -545,7 +553,13 @@ void qz_exact_scale(const struct qz_exact *rule, const struct qz_exact_source *s
     work.fold = work.split = 0;
     work.whole = source->n <= QZ_EXACT_PIECE && !source->piece;
     *result = work.best = (struct qz_exact_result){0};
-    if (super == 0 || !choose_units(&work))
+    work.weighted = 1;
+    if (!choose_units(&work)) {
+        work.weighted = 0;
+        if (!choose_units(&work))
+            return;
+    }
+    if (super == 0)
         return;
     int mirrored_differs = choose_values(&work);
     sum_up(&work);

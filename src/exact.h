@@ -35,10 +35,11 @@ struct qz_exact {
     float sorted[16]; /* finite values, ascending, not all of them 0 */
 };
 
-/* The group: n values, and weights >= 0 or none, all finite. Short ones lie in one piece. Long ones may come in pieces:
- * `piece` returns the address of element `start` and those after it, *n of them (1..QZ_EXACT_PIECE; on entry the
- * number of elements that are left), and sets *w to their weights, or leaves it alone when there are none. What it
- * returns is read before the next call. Pieces are asked for in order, from the first to the last, many times over. */
+/* The group: n values, and weights >= 0 or none, all finite. Weights that are 0 wherever x is not count as 1. Short
+ * ones lie in one piece. Long ones may come in pieces: `piece` returns the address of element `start` and those after
+ * it, *n of them (1..QZ_EXACT_PIECE; on entry the number of elements that are left), and sets *w to their weights, or
+ * leaves it alone when there are none. What it returns is read before the next call. Pieces are asked for in order,
+ * from the first to the last, many times over. */
 enum { QZ_EXACT_PIECE = 4096 };
 
 struct qz_exact_source {
