@@ -15,6 +15,7 @@ from .errors import DtypeError, FormatError, explain
 from .errors import element as element_of
 from .inputs import DTYPE_NUMBERS, FLOATS, as_array, as_axis, as_floats, as_threads, is_bfloat16
 from .scheme import WHOLE_ARRAY, Scheme, find
+from .text import brackets, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ _NONFINITE = {"refuse": _core.REFUSE, "clip": _core.CLIP}
 
 @dataclasses.dataclass(frozen=True)
 class Stats:
-    """What an encoding did to its values.
+    """What an encoding did to its values. ``str()`` makes a small table of it.
 
     Attributes
     ----------
@@ -69,6 +70,25 @@ class Stats:
     subnormal_scales: int = 0
     replaced: int = 0
     weighted_sqnr_db: float | None = None
+
+    def __str__(self) -> str:
+        rare = [
+            ("zeroed groups", self.zeroed_groups),
+            ("subnormal scales", self.subnormal_scales),
+            ("replaced", self.replaced),
+        ]
+        found = [("clipped", self.clipped), *((name, count) for name, count in rare if count)]
+        return pairs([*_error_lines(self), *((name, f"{count:,}") for name, count in found)])
+
+
+def _error_lines(found: Stats | Comparison) -> list[tuple[str, str]]:
+    where = "" if found.max_error_index is None else f" at {brackets(found.max_error_index)}"
+    return [
+        ("values", f"{found.count:,}"),
+        ("SQNR", f"{found.sqnr_db:.2f} dB"),
+        ("RMSE", f"{found.rmse:.4g}"),
+        ("largest error", f"{found.max_error:.4g}{where}"),
+    ]
 
 
 def _stats(
@@ -507,10 +527,10 @@ class QuantizedArray:
         """True if the other is a QuantizedArray of the same meaning, shape, axis and bytes."""
         if not isinstance(other, QuantizedArray):
             return NotImplemented
-        if (self._shape, self._axis, _meaning(self._scheme)) != (
+        if (self._shape, self._axis, meaning(self._scheme)) != (
             other._shape,
             other._axis,
-            _meaning(other._scheme),
+            meaning(other._scheme),
         ):
             return False
         pairs = zip(self._parts(), other._parts(), strict=True)
@@ -524,7 +544,7 @@ class QuantizedArray:
         return object.__new__(QuantizedArray)._set(parts, self._scheme, self._shape, self._axis, self._stats)
 
 
-def _meaning(scheme: Scheme) -> tuple[Any, ...]:
+def meaning(scheme: Scheme) -> tuple[Any, ...]:
     """What decides what bytes stand for: all of a scheme but its name and the way scales are found."""
     codes, scale_dtype, zero, _, group_size, _, super_dtype, super_size, table = scheme.core
     return codes, scale_dtype, zero, group_size, super_dtype, super_size, table
@@ -692,7 +712,7 @@ def _encoding_error(
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How far one array is from another: what :func:`compare` returns. ``str()`` makes a small table of it.
+    """How far one array is from another: what :func:`compare` finds. ``str()`` makes a small table of it.
 
     Attributes
     ----------
@@ -719,53 +739,16 @@ class Comparison:
     nbytes: tuple[int, int]
 
     def __str__(self) -> str:
-        where = "" if self.max_error_index is None else f" at {list(self.max_error_index)}"
-        lines = [
-            ("values", f"{self.count:,}"),
-            ("SQNR", f"{self.sqnr_db:.2f} dB"),
-            ("RMSE", f"{self.rmse:.4g}"),
-            ("largest error", f"{self.max_error:.4g}{where}"),
-            ("bytes", f"{self.nbytes[0]:,} and {self.nbytes[1]:,}"),
-        ]
+        lines = [*_error_lines(self), ("bytes", f"{self.nbytes[0]:,} and {self.nbytes[1]:,}")]
         if self.count:
             lines.append(("bits a value", " and ".join(f"{8 * n / self.count:.4g}" for n in self.nbytes)))
-        return "\n".join(f"{name:14}{text}" for name, text in lines)
+        return pairs(lines)
 
 
-def compare(
-    a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, *, threads: SupportsIndex | None = None
+def compare_pair(
+    a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, threads: SupportsIndex | None = None
 ) -> Comparison:
-    """Measure how far an array is from another.
-
-    Parameters
-    ----------
-    a, b : array_like or QuantizedArray
-        Two arrays of one shape. The first is the truth: the signal is its energy.
-    threads : int, optional
-        How many threads share the work; by default as many as pay.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    ValueError
-        When the shapes differ, or a value is NaN or infinite.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import quantize
-    >>> w = np.arange(-32, 32, dtype=np.float32)
-    >>> print(quantize.compare(w, quantize.quantize_array(w)))
-    values        64
-    SQNR          24.01 dB
-    RMSE          1.164
-    largest error 2 at [2]
-    bytes         256 and 36
-    bits a value  32 and 4.5
-    """
+    """Compare two arrays: what :func:`quantize.compare` does for each."""
     sizes = tuple(x.nbytes if isinstance(x, QuantizedArray) else as_array(x, "").nbytes for x in (a, b))
     thread_count = as_threads(threads)
     x, number = as_floats(a, "a")
