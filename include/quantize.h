@@ -329,9 +329,9 @@ typedef struct qz_options {
     qz_nonfinite nonfinite;
     qz_pool *pool; /* may be NULL */
 
-    /* NULL, or how much the square of each value's error counts, for QZ_SEARCH, QZ_EXACT and the statistics: a matrix of
-     * the shape of the values, not negative, not infinite. The mean square of each input of a layer, for example, with
-     * row_stride 0. A group whose weights are all 0 counts as if they were all 1. */
+    /* NULL, or how much the square of each value's error counts, for QZ_SEARCH, QZ_EXACT and the statistics: a matrix
+     * of the shape of the values, not negative, not infinite. The mean square of each input of a layer, for example,
+     * with row_stride 0. A group whose weights are all 0 counts as if they were all 1. */
     const qz_matrix *weights;
 
     /* 1: each value becomes one of the two codes around it, the nearer one more likely, so that the mean of many

@@ -118,8 +118,8 @@ static PyObject *fail(PyObject *module, qz_result result, const qz_detail *detai
 
 static PyObject *stats_tuple(const qz_stats *stats)
 {
-    return Py_BuildValue("(KdddKKKKKdd)", (unsigned long long)stats->count, stats->signal, stats->error, stats->max_error,
-                         (unsigned long long)stats->max_index, (unsigned long long)stats->clipped,
+    return Py_BuildValue("(KdddKKKKKdd)", (unsigned long long)stats->count, stats->signal, stats->error,
+                         stats->max_error, (unsigned long long)stats->max_index, (unsigned long long)stats->clipped,
                          (unsigned long long)stats->zeroed_groups, (unsigned long long)stats->subnormal_scales,
                          (unsigned long long)stats->replaced, stats->weighted_signal, stats->weighted_error);
 }
@@ -442,9 +442,10 @@ static PyObject *core_unpack_i4(PyObject *module, PyObject *const *args, Py_ssiz
  * Groups
  * ------------------------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(encode_doc, "encode(scheme, src, dtype, parts, method, nonfinite, threads, stats, weights, weights_dtype,\n"
-                         "       stochastic, seed, /)\n"
-                         "-> a tuple of statistics, or None");
+PyDoc_STRVAR(encode_doc,
+             "encode(scheme, src, dtype, parts, method, nonfinite, threads, stats, weights, weights_dtype,\n"
+             "       stochastic, seed, /)\n"
+             "-> a tuple of statistics, or None");
 
 static PyObject *core_encode(PyObject *module, PyObject *args)
 {

@@ -178,8 +178,9 @@ static size_t group_codes(const struct job *job, const struct groups *groups, co
     for (size_t i = 0; i < n && job->stochastic; i++) {
         size_t g = i / group_size;
         if (groups->scale[g] != 0.0f && groups->inverse[g] != 0.0f)
-            qz_set_code(codes, i, stochastic_code(x[i], groups->scale[g], groups->zero[g], &job->grid,
-                                                  chance(job->seed, qz_flat_index(job, run, i))));
+            qz_set_code(codes, i,
+                        stochastic_code(x[i], groups->scale[g], groups->zero[g], &job->grid,
+                                        chance(job->seed, qz_flat_index(job, run, i))));
     }
     return clipped;
 }
@@ -327,7 +328,8 @@ static const float *fill_rows(const struct run *run, const float *src, ptrdiff_t
     return filled;
 }
 
-/* Encodes rows of a tile that were loaded to x, rows `stride` apart, with weights or NULL; `stays` as in finish_codes. */
+/* Encodes rows of a tile that were loaded to x, rows `stride` apart, with weights or NULL; `stays` as in finish_codes.
+ */
 static void encode_rows(const struct job *job, struct part *part, const struct qz_tile *tile, const float *x,
                         ptrdiff_t stride, const float *w, ptrdiff_t w_stride, int stays)
 {

@@ -43,7 +43,7 @@ struct groups {
     float scale[QZ_TILE_GROUPS], inverse[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     uint8_t bytes[2 * QZ_TILE_GROUPS]; /* scales, then offsets, as stored if they take a byte */
     float curve[QZ_TILE_GROUPS], slope[QZ_TILE_GROUPS], rest[QZ_TILE_GROUPS]; /* QZ_U6: struct qz_affine_error */
-    int exact;                         /* some group needs the exact rule: its inverse is 0, its scale is not */
+    int exact; /* some group needs the exact rule: its inverse is 0, its scale is not */
 };
 
 /* What one slice found. */
@@ -229,8 +229,8 @@ int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows
 /* Makes the super scales of stretches of a row, if there are such, from the scales that a run's groups want. */
 void qz_make_supers(const struct job *job, const struct run *run, const struct groups *groups);
 
-/* The same for QZ_U6 after a search, which says how errors grow: scales and offsets become multiples of the super scales
- * that together leave the least error. */
+/* The same for QZ_U6 after a search, which says how errors grow: scales and offsets become multiples of the super
+ * scales that together leave the least error. */
 void qz_search_supers(const struct job *job, const struct run *run, struct groups *groups);
 
 /* Rounds the scales, and offsets, of a run's groups to types of a byte. Returns QZ_FIT_ flags. */
@@ -249,7 +249,8 @@ struct qz_search qz_search_rule(const struct job *job, uint64_t group_size);
 /* Better scale, and zero, of a group that may come in pieces; the best of all. */
 void qz_search_long(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
                     float *zero);
-void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale, float *zero);
+void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale,
+                    float *zero);
 
 /* Elements from `start` on, at most QZ_EXACT_PIECE, and their weights or NULL. */
 const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w);
@@ -257,8 +258,8 @@ const float *qz_source_piece(const struct qz_exact_source *source, uint64_t star
 /* The inverses of scales, and what fit would notice in them: QZ_FIT_ flags. */
 unsigned qz_judge_scales(const struct job *job, struct groups *groups);
 
-/* Better scales, and zeros, for a run's groups, which have plain ones. w: weights of its values, or NULL. Returns QZ_FIT_
- * flags. */
+/* Better scales, and zeros, for a run's groups, which have plain ones. w: weights of its values, or NULL. Returns
+ * QZ_FIT_ flags. */
 unsigned qz_search_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
                           const float *w);
 

@@ -74,7 +74,7 @@ enum {
 struct qz_grid {
     qz_zero zero;
     int uniform;
-    int has_zero; /* 0 is a value, in every group: what is 0 has no error */
+    int has_zero;      /* 0 is a value, in every group: what is 0 has no error */
     int lo, hi;        /* uniform: ends of the code range */
     float value[16];   /* by code as it is stored */
     float sorted[16];  /* ascending */
@@ -100,14 +100,14 @@ enum { QZ_CANDIDATES = 16 };
  * may be had, of which each group takes one.
  */
 struct qz_search {
-    int uniform;       /* values are the integers lo..hi, lo < 0 < hi, else those of a table */
+    int uniform; /* values are the integers lo..hi, lo < 0 < hi, else those of a table */
     float lo, hi;
     float value[2][16]; /* ascending */
     float upper[2][16]; /* y is nearest to value[i], i being how many upper[i] <= y; the last one is +infinity */
-    int positive;      /* scales must be: else they may have either sign */
-    int refit;         /* 0: no least squares, candidates are rounded as stored before they give codes */
+    int positive;       /* scales must be: else they may have either sign */
+    int refit;          /* 0: no least squares, candidates are rounded as stored before they give codes */
     qz_dtype scale_dtype;
-    size_t plain, count; /* candidates: those from `plain` on are for the second set of values */
+    size_t plain, count;         /* candidates: those from `plain` on are for the second set of values */
     float factor[QZ_CANDIDATES]; /* a candidate is the scale to begin with, divided by this */
 };
 
@@ -218,7 +218,7 @@ struct qz_kernels {
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .transpose = transpose, .stream = stream,        \
         .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
         .group_decode = group_decode, .error = error, .group_error = group_error, .find_error = find_error,            \
-        .search_scale = search_scale, .search_affine = search_affine,                                                                                \
+        .search_scale = search_scale, .search_affine = search_affine,                                                  \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

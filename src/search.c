@@ -166,8 +166,7 @@ static void lay_weights(const struct job *job, struct block *block, const float 
             largest[l] = qz_larger(largest[l], block->w[QZ_BLOCK * k + l]);
     for (size_t l = 0; l < QZ_BLOCK; l++)
         for (size_t k = 0; k < block->length && (largest[l] == 0.0f || unit_of(largest[l]) != 1.0f); k++)
-            block->w[QZ_BLOCK * k + l] =
-                largest[l] == 0.0f ? 1.0f : block->w[QZ_BLOCK * k + l] / unit_of(largest[l]);
+            block->w[QZ_BLOCK * k + l] = largest[l] == 0.0f ? 1.0f : block->w[QZ_BLOCK * k + l] / unit_of(largest[l]);
 }
 
 static void search_block(const struct job *job, const struct run *run, struct groups *groups, struct block *block,
@@ -293,8 +292,8 @@ unsigned qz_judge_scales(const struct job *job, struct groups *groups)
     unsigned flags = 0;
     for (size_t g = 0; g < groups->count; g++) {
         float scale = fabsf(groups->scale[g]);
-        int beyond = !(scale <= 0x1p120f) ||
-                     (job->grid.zero == QZ_ZERO_OFFSET && !(fabsf(groups->zero[g]) <= 0x1p126f));
+        int beyond =
+            !(scale <= 0x1p120f) || (job->grid.zero == QZ_ZERO_OFFSET && !(fabsf(groups->zero[g]) <= 0x1p126f));
         groups->inverse[g] = scale >= FLT_MIN && !beyond ? 1.0f / groups->scale[g] : 0.0f;
         if (scale < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN) &&
             (groups->min[g] != 0.0f || groups->max[g] != 0.0f))

@@ -50,7 +50,8 @@ static void add_sums(struct sums *sums, const float *y, const float *q, const fl
 }
 
 /* The sums for the codes that a scale and a zero or offset make. With `center` y is not moved by the offset. */
-static struct sums sums_with(const struct job *job, const struct qz_exact_source *source, float scale, float zero, int center)
+static struct sums sums_with(const struct job *job, const struct qz_exact_source *source, float scale, float zero,
+                             int center)
 {
     float inverse = 1.0f / scale, one = 1.0f, y[QZ_TILE], q[QZ_TILE];
     int moved = job->grid.zero == QZ_ZERO_OFFSET;

@@ -52,8 +52,8 @@ INLINE VF stored_scale(VF s, qz_dtype dtype, VF unit, VF inverse, VF super)
 
 /* What finds the nearest value: those of a table are looked up by bisection, index = 8 a + 4 b + 2 c + d. */
 struct search_levels {
-    VF lo, hi;                   /* uniform */
-    VF middle, quarter[2];       /* upper[7], upper[3] and upper[11] */
+    VF lo, hi;                     /* uniform */
+    VF middle, quarter[2];         /* upper[7], upper[3] and upper[11] */
     VT eighths, sixteenths, value; /* lane i: upper[i + 1], upper[i], value[i] */
 };
 
@@ -84,7 +84,8 @@ INLINE void nearest_values(const struct search_levels *levels, int uniform, size
         EACH value[j] = vf_rint(y[j]);
         return;
     }
-    EACH {
+    EACH
+    {
         VM above = vf_le(levels->middle, y[j]);
         index[j] = vi_add_where(above, vi_set1(0), 8);
         next[j] = vf_select(above, levels->quarter[1], levels->quarter[0]);
@@ -98,15 +99,16 @@ INLINE void nearest_values(const struct search_levels *levels, int uniform, size
 }
 
 /* Several candidates at a time. */
-INLINE void candidate_sums(const struct search_levels *levels, int uniform, size_t count, const float *v, const float *weight,
-                           size_t n, const VF *inverse, VF *sum_xq, VF *sum_qq)
+INLINE void candidate_sums(const struct search_levels *levels, int uniform, size_t count, const float *v,
+                           const float *weight, size_t n, const VF *inverse, VF *sum_xq, VF *sum_qq)
 {
     VF xq[SEARCHED], qq[SEARCHED];
     EACH xq[j] = qq[j] = vf_set1(0.0f);
     for (size_t k = 0; k < n; k++) {
         VF x = vf_load(v + QZ_BLOCK * k), q[SEARCHED];
         nearest_values(levels, uniform, count, x, inverse, q);
-        EACH {
+        EACH
+        {
             VF weighted = weight ? vf_mul(vf_load(weight + QZ_BLOCK * k), q[j]) : q[j];
             xq[j] = vf_fma(weighted, x, xq[j]);
             qq[j] = vf_fma(weighted, q[j], qq[j]);

@@ -51,7 +51,8 @@ static void test_scheme_check(void **state)
                                 .group_size = group_size,
                             };
                             int symmetric = codes == QZ_INT4 && zero == QZ_ZERO_NONE &&
-                                            (method == QZ_ABSMAX || method == QZ_ABSMAX7 || method == QZ_SEARCH || method == QZ_EXACT);
+                                            (method == QZ_ABSMAX || method == QZ_ABSMAX7 || method == QZ_SEARCH ||
+                                             method == QZ_EXACT);
                             int affine = codes == QZ_UINT4 && (zero == QZ_ZERO_UINT4 || zero == QZ_ZERO_OFFSET) &&
                                          (method == QZ_MINMAX || method == QZ_SEARCH ||
                                           (method == QZ_EXACT && zero == QZ_ZERO_UINT4));

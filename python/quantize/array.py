@@ -97,7 +97,9 @@ def _stats(
     axis: int,
     weighted: bool = False,
 ) -> Stats:
-    count, signal, error, max_error, max_index, clipped, zeroed_groups, subnormal_scales, replaced = numbers[:9]
+    count, signal, error, max_error, max_index, clipped, zeroed_groups, subnormal_scales, replaced = numbers[
+        :9
+    ]
     weighted_signal, weighted_error = numbers[9:]
     return Stats(
         count=count,
