@@ -190,8 +190,11 @@ void qz_load_super(const struct job *job, uint64_t row, uint64_t group, float su
 
 void qz_store_super(const struct job *job, uint64_t row, uint64_t group, const float super[2]);
 
-/* Scale of a byte that is not one of a table's bit, times super. *zero is set for QZ_I7 only. */
-float qz_byte_scale(const struct job *job, uint8_t byte, float super, float *zero);
+/* What n scales of a byte are, with their super scale. zero is set for QZ_I7 only. */
+void qz_byte_scales(const struct job *job, const uint8_t *bytes, size_t n, float super, float *scale, float *zero);
+
+/* How many of `left` groups from `group` of a row on share a super scale. */
+size_t qz_sharing(const struct job *job, uint64_t group, size_t left);
 
 /* The run of a tile: columns of a row with few of them, filled up to whole groups of an even length together. */
 static inline struct run qz_run_of(const struct job *job, const struct qz_tile *tile)

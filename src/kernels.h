@@ -82,6 +82,16 @@ struct qz_grid {
     int32_t code[16];  /* what is stored for sorted[i] */
     float least, most; /* y beyond these is clipped: half a step from the ends */
     float shift;       /* QZ_ZERO_FLOAT: what zeros may be besides 0, where they are a bit of the scale; or 0 */
+
+    /*
+     * Any values, where `cells` is 1: y lies in cell k = clamp(rint(fma(y, cell_factor, cell_bias)), 0, 31), and of the
+     * thresholds, least and most included, at most one lies there too: the code is cell_code[2 * k + (y >=
+     * cell_upper[k])], and y is clipped if that index is 0 or 63.
+     */
+    int cells;
+    float cell_factor, cell_bias;
+    float cell_upper[32];
+    uint8_t cell_code[64];
 };
 
 /* What the sixteen values are, as far as it decides which instructions find them. */

@@ -85,26 +85,24 @@ static inline uint16_t qz_bf16_from_f32(float x)
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
+/* Conversions of bytes have no branches, so that loops over them become vectors. */
+
 /* float8 E4M3: the byte as the top bits of a float32 with an exponent 120 too low; there is no infinity. */
 static inline float qz_f32_from_e4m3(uint8_t byte)
 {
-    uint32_t magnitude = byte & 0x7fu;
-    float x = magnitude == 0x7fu ? qz_float(0x7fc00000u) : qz_float(magnitude << 20) * 0x1p120f;
-    return byte & 0x80u ? -x : x;
+    uint32_t magnitude = byte & 0x7fu, sign = (uint32_t)(byte & 0x80u) << 24;
+    float x = qz_float(magnitude << 20) * 0x1p120f;
+    return qz_float((magnitude == 0x7fu ? 0x7fc00000u : qz_bits(x)) | sign);
 }
 
 /* To nearest even; NaN for NaN and for what rounds to more than 448. */
 static inline uint8_t qz_e4m3_from_f32(float x)
 {
     uint32_t bits = qz_bits(x), sign = bits >> 24 & 0x80u, magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x43e80000u) /* above 464, halfway to 480 */
-        return (uint8_t)(sign | 0x7fu);
-    if (magnitude < 0x3c800000u) { /* below 2^-6: multiples of 2^-9 */
-        float shifted = qz_float(magnitude) + 0x1.8p14f;
-        return (uint8_t)(sign | (qz_bits(shifted) - 0x46c00000u));
-    }
-    uint32_t rounded = magnitude + 0x7ffffu + (magnitude >> 20 & 1);
-    return (uint8_t)(sign | (rounded - 0x3c000000u) >> 20);
+    uint32_t normal = (magnitude + 0x7ffffu + (magnitude >> 20 & 1) - 0x3c000000u) >> 20;
+    uint32_t subnormal = qz_bits(qz_float(magnitude) + 0x1.8p14f) - 0x46c00000u; /* multiples of 2^-9 */
+    uint32_t rounded = magnitude < 0x3c800000u ? subnormal : normal;             /* below 2^-6 */
+    return (uint8_t)(sign | (magnitude > 0x43e80000u ? 0x7fu : rounded));        /* above 464, halfway to 480 */
 }
 
 /* float8 E8M0: a power of two. */

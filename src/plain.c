@@ -71,34 +71,47 @@ void qz_store_super(const struct job *job, uint64_t row, uint64_t group, const f
     }
 }
 
-float qz_byte_scale(const struct job *job, uint8_t byte, float super, float *zero)
+void qz_byte_scales(const struct job *job, const uint8_t *bytes, size_t n, float super, float *scale, float *zero)
 {
-    int whole = byte < 128 ? byte : byte - 256;
     switch (job->scale_dtype) {
     case QZ_E4M3:
-        return qz_f32_from_e4m3(byte) * super;
+        for (size_t i = 0; i < n; i++)
+            scale[i] = qz_f32_from_e4m3(bytes[i]) * super;
+        break;
     case QZ_E8M0:
-        return qz_f32_from_e8m0(byte);
+        for (size_t i = 0; i < n; i++)
+            scale[i] = qz_f32_from_e8m0(bytes[i]);
+        break;
     case QZ_I7:
-        *zero = byte & 1 ? -job->grid.shift : 0.0f;
-        return (float)(whole >= 0 ? whole / 2 : -((1 - whole) / 2)) * super;
+        for (size_t i = 0; i < n; i++) {
+            scale[i] = (float)(((bytes[i] ^ 0x80) >> 1) - 64) * super;
+            zero[i] = bytes[i] & 1 ? -job->grid.shift : 0.0f;
+        }
+        break;
     default: /* QZ_I6 and, always positive, QZ_U6 */
-        return (float)whole * super;
+        for (size_t i = 0; i < n; i++)
+            scale[i] = (float)((bytes[i] ^ 0x80) - 0x80) * super;
     }
+}
+
+size_t qz_sharing(const struct job *job, uint64_t group, size_t left)
+{
+    int own = job->super_groups && job->super_groups < QZ_WHOLE_MATRIX;
+    return own ? qz_least(job->super_groups - group % job->super_groups, left) : left;
 }
 
 /* Scales of a byte of one row's groups, and the offsets beside them. */
 static void load_bytes(const struct job *job, uint64_t row, uint64_t group, size_t count, float *scale, float *zero)
 {
-    const uint8_t *bytes = (const uint8_t *)scales_at(job, row) + group;
-    const uint8_t *offsets = job->scale_dtype == QZ_U6 ? (const uint8_t *)zeros_at(job, row) + group : NULL;
-    float super[2] = {1.0f, 1.0f};
-    for (size_t i = 0; i < count; i++) {
-        if (i == 0 || (job->super_groups && !job->shared_super && (group + i) % job->super_groups == 0))
-            qz_load_super(job, row, group + i, super);
-        scale[i] = qz_byte_scale(job, bytes[i], super[0], &zero[i]);
-        if (offsets)
-            zero[i] = -(super[1] * (float)offsets[i]);
+    const uint8_t *bytes = (const uint8_t *)scales_at(job, row);
+    const uint8_t *offsets = job->scale_dtype == QZ_U6 ? (const uint8_t *)zeros_at(job, row) : NULL;
+    for (size_t i = 0, step; i < count; i += step) {
+        float super[2];
+        step = qz_sharing(job, group + i, count - i);
+        qz_load_super(job, row, group + i, super);
+        qz_byte_scales(job, bytes + group + i, step, super[0], scale + i, zero + i);
+        for (size_t k = i; offsets && k < i + step; k++)
+            zero[k] = -(super[1] * (float)offsets[group + k]);
     }
 }
 

@@ -33,34 +33,48 @@ static float rounded_super(const struct job *job, float super)
     return (job->super_dtype == QZ_F32 ? super : qz_f32_from_f16(qz_f16_from_f32(super))) + 0.0f;
 }
 
+/* Integers lo..hi times super: the bytes of those nearest to n scales. Adding 1.5 * 2^23 rounds to an integer, which is
+ * then in the lowest bits. */
+static void nearest_integers(const float *scale, size_t n, float super, float lo, float hi, uint8_t *bytes)
+{
+    for (size_t i = 0; i < n; i++) {
+        float steps = super != 0.0f ? scale[i] / super : 0.0f;
+        steps = steps > lo ? steps : lo;
+        steps = steps < hi ? steps : hi;
+        bytes[i] = (uint8_t)qz_bits(steps + 0x1.8p23f);
+    }
+}
+
+/* The power of two below 1.5 * scale: for E2M1, two binades below the largest magnitude (OCP MX 1.0, 6.3). */
 static uint8_t e8m0_from(float scale)
 {
-    /* The power of two below 1.5 * scale: for E2M1, two binades below the largest magnitude (OCP MX 1.0, 6.3). */
     float wanted = scale * 1.5f;
-    return wanted < FLT_MIN ? 0 : (uint8_t)(qz_bits(wanted) >> 23);
+    return (uint8_t)(wanted < FLT_MIN ? 0 : qz_bits(wanted) >> 23);
 }
 
-static uint8_t integer_byte(float scale, float super, int lo, int hi)
-{
-    if (super == 0.0f || scale == 0.0f)
-        return 0;
-    float steps = rintf(scale / super);
-    return (uint8_t)(int)(steps < (float)lo ? (float)lo : steps > (float)hi ? (float)hi : steps);
-}
-
-static uint8_t byte_of(const struct job *job, float scale, float super)
+/* The bytes of n scales that share a super scale. */
+static void bytes_of(const struct job *job, const float *scale, const float *zero, size_t n, float super,
+                     uint8_t *bytes)
 {
     switch (job->scale_dtype) {
     case QZ_E4M3:
-        return super == 0.0f ? 0 : qz_e4m3_from_f32(scale / super);
+        for (size_t i = 0; i < n; i++)
+            bytes[i] = qz_e4m3_from_f32(super != 0.0f ? scale[i] / super : 0.0f);
+        break;
     case QZ_E8M0:
-        return e8m0_from(scale);
+        for (size_t i = 0; i < n; i++)
+            bytes[i] = e8m0_from(scale[i]);
+        break;
     case QZ_I7:
-        return (uint8_t)(integer_byte(scale, super, -64, 63) * 2);
+        nearest_integers(scale, n, super, -64.0f, 63.0f, bytes);
+        for (size_t i = 0; i < n; i++)
+            bytes[i] = (uint8_t)(bytes[i] << 1 | (zero[i] != 0.0f));
+        break;
     case QZ_I6:
-        return integer_byte(scale, super, -32, 31);
+        nearest_integers(scale, n, super, -32.0f, 31.0f, bytes);
+        break;
     default:
-        return integer_byte(scale, super, 0, 63);
+        nearest_integers(scale, n, super, 0.0f, 63.0f, bytes);
     }
 }
 
@@ -111,27 +125,34 @@ void qz_search_supers(const struct job *job, const struct run *run, struct group
 
 unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups)
 {
-    size_t row_groups = groups->count / run->rows;
-    unsigned flags = 0;
-    for (size_t g = 0; g < groups->count; g++) {
-        float super[2];
-        qz_load_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
-        int second = job->scale_dtype == QZ_I7 && groups->zero[g] != 0.0f;
-        uint8_t byte = groups->bytes[g] = (uint8_t)(byte_of(job, groups->scale[g], super[0]) | second);
-        float scale = groups->scale[g] = qz_byte_scale(job, byte, super[0], &groups->zero[g]) + 0.0f;
+    size_t row_groups = groups->count / run->rows, step;
+    uint64_t first = run->col / job->group_size;
+    int huge = 0, tiny = 0;
+    for (size_t g = 0; g < groups->count; g += step) {
+        float super[2], *scale = groups->scale + g, *zero = groups->zero + g, *inverse = groups->inverse + g;
+        uint8_t *bytes = groups->bytes + g, *offsets = bytes + QZ_TILE_GROUPS;
+        step = qz_sharing(job, first + g % row_groups, row_groups - g % row_groups);
+        qz_load_super(job, run->row + g / row_groups, first + g % row_groups, super);
+        bytes_of(job, scale, zero, step, super[0], bytes);
+        qz_byte_scales(job, bytes, step, super[0], scale, zero);
         if (job->scale_dtype == QZ_U6) {
-            uint8_t offset = integer_byte(-groups->zero[g], super[1], 0, 63);
-            groups->bytes[QZ_TILE_GROUPS + g] = offset;
-            groups->zero[g] = -(super[1] * (float)offset);
+            float offset[QZ_TILE_GROUPS];
+            for (size_t i = 0; i < step; i++)
+                offset[i] = -zero[i];
+            nearest_integers(offset, step, super[1], 0.0f, 63.0f, offsets);
+            for (size_t i = 0; i < step; i++)
+                zero[i] = -(super[1] * (float)offsets[i]);
         }
-        int huge = !(fabsf(scale) <= 0x1p120f), tiny = fabsf(scale) < FLT_MIN;
-        groups->inverse[g] = huge || tiny ? 0.0f : 1.0f / scale;
-        if (huge)
-            flags |= QZ_FIT_HUGE;
-        if (tiny && (groups->min[g] != 0.0f || groups->max[g] != 0.0f))
-            flags |= QZ_FIT_TINY;
+        for (size_t i = 0; i < step; i++) {
+            float magnitude = fabsf(scale[i]);
+            int normal = magnitude >= FLT_MIN && magnitude <= 0x1p120f;
+            scale[i] = scale[i] + 0.0f;
+            inverse[i] = normal ? 1.0f / scale[i] : 0.0f;
+            huge |= !(magnitude <= 0x1p120f);
+            tiny |= magnitude < FLT_MIN && (groups->min[g + i] != 0.0f || groups->max[g + i] != 0.0f);
+        }
     }
-    return flags;
+    return (huge ? QZ_FIT_HUGE : 0u) | (tiny ? QZ_FIT_TINY : 0u);
 }
 
 /* ---- super scales of whole rows and matrices ------------------------------------------------------------------ */
@@ -154,11 +175,13 @@ static float largest_of(const struct qz_kernels *kernels, const float *x, size_t
     return largest;
 }
 
+enum { TOGETHER = 16 }; /* rows of a transposed matrix that are measured side by side */
+
 static void measure_rows(struct measure *measure, size_t slice, uint64_t row, size_t rows)
 {
     struct job *job = measure->job;
     const qz_matrix *matrix = measure->matrix;
-    float buffer[QZ_TILE], largest[QZ_TILE] = {0};
+    float buffer[QZ_TILE], largest[TOGETHER] = {0};
     uint64_t width = QZ_TILE / rows;
     for (uint64_t col = 0; col < matrix->cols; col += width) {
         struct qz_tile tile = {row, col, rows, qz_least(width, matrix->cols - col)};
@@ -180,7 +203,7 @@ static void measure_slice(void *context, size_t slice)
 {
     struct measure *measure = context;
     qz_fp_state state = qz_fp_enter();
-    size_t together = qz_matrix_is_transposed(measure->matrix) ? 16 : 1;
+    size_t together = qz_matrix_is_transposed(measure->matrix) ? TOGETHER : 1;
     uint64_t rows = measure->matrix->rows, end = qz_slice_start(rows, measure->job->slices, slice + 1);
     measure->largest[slice] = 0.0f;
     for (uint64_t row = qz_slice_start(rows, measure->job->slices, slice); row < end; row += together)

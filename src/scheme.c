@@ -132,12 +132,43 @@ static QZ_NOINLINE void fill_grid(struct qz_grid *grid, const qz_scheme *scheme)
     grid->most = grid->sorted[15] + 0.5f * (grid->sorted[15] - grid->sorted[14]);
 }
 
+/* Thirty-two equal cells from `least` to `most`, if they hold no more than one threshold each. */
+static QZ_NOINLINE void fill_cells(struct qz_grid *grid)
+{
+    float past = nextafterf(grid->most, INFINITY);
+    grid->cell_factor = 31.0f / (grid->most - grid->least);
+    grid->cell_bias = -grid->least * grid->cell_factor;
+    int index = -1; /* -1 for below least, 16 for beyond most */
+    for (int k = 0; k < 32; k++) {
+        int before = index, thresholds = 0;
+        grid->cell_upper[k] = INFINITY;
+        while (index < 16) {
+            float upper = index < 0 ? grid->least : index < 15 ? grid->upper[index] : past;
+            float cell = rintf(fmaf(upper, grid->cell_factor, grid->cell_bias));
+            if ((cell < 0 ? 0 : cell > 31 ? 31 : (int)cell) != k)
+                break;
+            thresholds += thresholds == 0 || upper != grid->cell_upper[k];
+            grid->cell_upper[k] = upper;
+            index++;
+        }
+        if (thresholds > 1 || (k == 0 && index != 0) || (k == 31 && (before != 15 || index != 16)))
+            return;
+        for (int after = 0; after < 2; after++) {
+            int i = after ? index : before;
+            grid->cell_code[2 * k + after] = (uint8_t)grid->code[i < 0 ? 0 : i > 15 ? 15 : i];
+        }
+    }
+    grid->cells = 1;
+}
+
 struct qz_grid qz_scheme_grid(const qz_scheme *scheme, qz_method method)
 {
     struct qz_grid grid = {.zero = scheme->zero, .uniform = meanings[scheme->codes].uniform, .hi = 15};
     memcpy(grid.value, values_of(scheme), sizeof grid.value);
     qz_fp_state state = qz_fp_enter();
     fill_grid(&grid, scheme);
+    if (!grid.uniform)
+        fill_cells(&grid);
     for (int i = 0; i < 16; i++)
         grid.has_zero |= grid.value[i] == 0.0f && scheme->codes != QZ_DUAL && scheme->zero <= QZ_ZERO_UINT4;
     qz_fp_leave(state);

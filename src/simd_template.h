@@ -33,8 +33,8 @@
  *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
  *   pack_block(v, lo, hi, out)    4 * LANES codes, clamped, as 2 * LANES bytes; returns how many were clipped
- *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
- *   pack, unpack              whole kernels
+ *   pack_cells(grid, y, out)  the same for 4 vectors to be rounded to a grid's values by its cells; where
+ * HAS_PACK_CELLS transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats pack, unpack whole kernels
  */
 
 /* Elements before the next whole vector in memory, where loads are fastest: NumPy's arrays begin 16 bytes off, and a
@@ -247,24 +247,31 @@ static TARGET unsigned fit(const struct qz_fit *rule, size_t groups, const float
 #undef FIT
 }
 
+/* What is rounded to the nearest value. */
+INLINE VF group_steps(VF v, qz_zero kind, VF inverse, VF zero)
+{
+    VF y = vf_mul(kind == QZ_ZERO_OFFSET ? vf_sub(v, zero) : v, inverse);
+    return kind == QZ_ZERO_FLOAT ? vf_add(y, zero) : y;
+}
+
+/* Uniform codes, still to be clamped. */
+INLINE VI uniform_code(VF y, qz_zero kind, VF zero)
+{
+    return kind == QZ_ZERO_UINT4 ? vi_add(vf_round(y), vf_round(zero)) : vf_round(y);
+}
+
 /* The nearest of 16 values by four comparisons, each with a table of the thresholds that the ones before leave. */
 typedef struct {
     VF first;
     VT second, third, fourth, code;
-    float least, most;
 } VS;
 
 INLINE VS vs_make(const struct qz_grid *grid)
 {
     float upper[16 + 4] = {0}; /* what is past the end is never looked up */
     memcpy(upper, grid->upper, sizeof grid->upper);
-    return (VS){vf_set1(upper[7]),
-                vt_load(upper + 3),
-                vt_load(upper + 1),
-                vt_load(upper),
-                vt_load((const float *)(const void *)grid->code),
-                grid->least,
-                grid->most};
+    return (VS){vf_set1(upper[7]), vt_load(upper + 3), vt_load(upper + 1), vt_load(upper),
+                vt_load((const float *)(const void *)grid->code)};
 }
 
 /* Index of the nearest value in ascending order. */
@@ -276,46 +283,54 @@ INLINE VI vs_index(const VS *s, VF y)
     return vi_increment(vf_le(vt_lookup(s->fourth, index), y), index);
 }
 
-/* Codes of `count` values; those of uniform codes are still to be clamped. */
-INLINE VI group_code(VF v, qz_zero kind, int form, const VS *search, VF inverse, VF zero, size_t count, size_t *clipped)
+/* Four vectors of any values' codes; returns how many were clipped. */
+INLINE size_t pack_values(const struct qz_grid *grid, const VS *search, const VF y[4], uint8_t *packed)
 {
-    VF y = vf_mul(kind == QZ_ZERO_OFFSET ? vf_sub(v, zero) : v, inverse);
-    if (kind == QZ_ZERO_FLOAT)
-        y = vf_add(y, zero);
-    if (form == QZ_ANY_VALUES) {
-        *clipped += vf_outside(y, search->least, search->most, count);
-        return vi_lookup(search->code, vs_index(search, y));
+#ifdef HAS_PACK_CELLS
+    if (grid->cells)
+        return pack_cells(grid, y, packed);
+#endif
+    size_t clipped = 0;
+    VI code[4];
+    for (size_t j = 0; j < 4; j++) {
+        clipped += vf_outside(y[j], grid->least, grid->most, LANES);
+        code[j] = vi_lookup(search->code, vs_index(search, y[j]));
     }
-    return kind == QZ_ZERO_UINT4 ? vi_add(vf_round(y), vf_round(zero)) : vf_round(y);
+    pack_block(code, 0, 15, packed);
+    return clipped;
 }
 
 /* Blocks of four vectors; `vectors` is how many make a group, a constant where speed matters. */
 INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero kind, int form,
-                          const struct qz_grid *grid, const float *inverse, const float *zero, uint8_t *packed)
+                          const struct qz_grid *grid, const VS *search, const float *inverse, const float *zero,
+                          uint8_t *packed)
 {
-    const VS search = vs_make(grid);
-    int lo = form == QZ_ANY_VALUES ? 0 : grid->lo, hi = form == QZ_ANY_VALUES ? 15 : grid->hi;
+    int lo = grid->lo, hi = grid->hi;
     size_t clipped = 0;
     for (size_t b = 0, v = 0; b < blocks; b++, v += 4) {
+        VF y[4];
         VI code[4];
         for (size_t j = 0; j < 4; j++) {
             size_t g = (v + j) / vectors;
+            VF z = vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
             /* This pass finds its input in cache; have the next tile on its way meanwhile. */
             if (j * LANES % 16 == 0)
                 __builtin_prefetch(x + (v + j) * LANES + QZ_TILE);
-            code[j] = group_code(vf_load(x + (v + j) * LANES), kind, form, &search, vf_set1(inverse[g]),
-                                 vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]), LANES, &clipped);
+            y[j] = group_steps(vf_load(x + (v + j) * LANES), kind, vf_set1(inverse[g]), z);
+            if (form != QZ_ANY_VALUES)
+                code[j] = uniform_code(y[j], kind, z);
         }
-        clipped += pack_block(code, lo, hi, packed + b * 2 * LANES);
+        clipped += form == QZ_ANY_VALUES ? pack_values(grid, search, y, packed + b * 2 * LANES)
+                                         : pack_block(code, lo, hi, packed + b * 2 * LANES);
     }
     return clipped;
 }
 
 /* Codes of elements [i, n), i even, by way of one byte a code. */
 INLINE size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, qz_zero kind, int form,
-                        const struct qz_grid *grid, const float *inverse, const float *zero, uint8_t *packed)
+                        const struct qz_grid *grid, const VS *search, const float *inverse, const float *zero,
+                        uint8_t *packed)
 {
-    const VS search = vs_make(grid);
     int8_t bytes[QZ_TILE + LANES];
     size_t clipped = 0, start = i;
     for (size_t g = i / group_size; i < n; g++) {
@@ -323,9 +338,13 @@ INLINE size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, q
         VF inv = vf_set1(inverse[g]), z = vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
         for (; i < end; i += LANES) {
             size_t count = end - i < LANES ? end - i : LANES;
-            VI code = group_code(count == LANES ? vf_load(x + i) : vf_load_part(x + i, count, 0.0f), kind, form,
-                                 &search, inv, z, count, &clipped);
-            if (form != QZ_ANY_VALUES) {
+            VF y = group_steps(count == LANES ? vf_load(x + i) : vf_load_part(x + i, count, 0.0f), kind, inv, z);
+            VI code;
+            if (form == QZ_ANY_VALUES) {
+                clipped += vf_outside(y, grid->least, grid->most, count);
+                code = vi_lookup(search->code, vs_index(search, y));
+            } else {
+                code = uniform_code(y, kind, z);
                 clipped += vi_outside(code, grid->lo, grid->hi, count);
                 code = vi_clamp(code, grid->lo, grid->hi);
             }
@@ -340,26 +359,31 @@ INLINE size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, q
 INLINE size_t codes_kind(const float *x, size_t n, size_t group_size, qz_zero kind, int form,
                          const struct qz_grid *grid, const float *inverse, const float *zero, uint8_t *packed)
 {
+    const VS search = vs_make(grid);
     size_t clipped = 0, done = 0;
-    if (group_size >= n || group_size % (4 * LANES) == 0) {
+    if (group_size >= n || (group_size % (4 * LANES) == 0 && group_size > 8 * LANES)) {
         for (size_t g = 0; n - done >= 4 * LANES; g++) {
             size_t blocks = (group_size < n - done ? group_size : n - done) / (4 * LANES);
-            clipped += code_blocks(x + done, blocks, SIZE_MAX, kind, form, grid, inverse + g,
+            clipped += code_blocks(x + done, blocks, SIZE_MAX, kind, form, grid, &search, inverse + g,
                                    kind == QZ_ZERO_NONE ? zero : zero + g, packed + done / 2);
             done += blocks * 4 * LANES;
         }
     } else if (group_size % LANES == 0) {
         size_t blocks = n / (4 * LANES);
         if (group_size == LANES)
-            clipped = code_blocks(x, blocks, 1, kind, form, grid, inverse, zero, packed);
+            clipped = code_blocks(x, blocks, 1, kind, form, grid, &search, inverse, zero, packed);
         else if (group_size == 2 * LANES)
-            clipped = code_blocks(x, blocks, 2, kind, form, grid, inverse, zero, packed);
+            clipped = code_blocks(x, blocks, 2, kind, form, grid, &search, inverse, zero, packed);
+        else if (group_size == 4 * LANES)
+            clipped = code_blocks(x, blocks, 4, kind, form, grid, &search, inverse, zero, packed);
+        else if (group_size == 8 * LANES)
+            clipped = code_blocks(x, blocks, 8, kind, form, grid, &search, inverse, zero, packed);
         else
-            clipped = code_blocks(x, blocks, group_size / LANES, kind, form, grid, inverse, zero, packed);
+            clipped = code_blocks(x, blocks, group_size / LANES, kind, form, grid, &search, inverse, zero, packed);
         done = blocks * 4 * LANES;
     }
     if (done < n)
-        clipped += code_rest(x, done, n, group_size, kind, form, grid, inverse, zero, packed);
+        clipped += code_rest(x, done, n, group_size, kind, form, grid, &search, inverse, zero, packed);
     return clipped;
 }
 

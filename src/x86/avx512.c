@@ -192,17 +192,41 @@ INLINE VI join_nibbles(VI bytes)
     return _mm512_maddubs_epi16(_mm512_and_si512(bytes, _mm512_set1_epi8(15)), _mm512_set1_epi16(0x1001));
 }
 
-INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
+/* Codes in the lanes of bytes_in_lanes, as 32 bytes in the order of the elements: the low byte of 16-bit lane
+ * 2 * (4 * lane + vector) + half. */
+INLINE void store_nibbles(VI bytes, uint8_t *out)
 {
-    /* The low byte of 16-bit lane 2 * (4 * lane + vector) + half, in the order of the elements. */
     const __m512i order =
         _mm512_castsi256_si512(_mm256_setr_epi8(0, 2, 16, 18, 32, 34, 48, 50, 4, 6, 20, 22, 36, 38, 52, 54, 8, 10, 24,
                                                 26, 40, 42, 56, 58, 12, 14, 28, 30, 44, 46, 60, 62));
+    VI packed = _mm512_permutexvar_epi8(order, join_nibbles(bytes));
+    _mm256_storeu_si256((__m256i *)out, _mm512_castsi512_si256(packed));
+}
+
+INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
+{
     VI wanted = bytes_in_lanes(v);
     VI codes = _mm512_min_epi8(_mm512_max_epi8(wanted, _mm512_set1_epi8((char)lo)), _mm512_set1_epi8((char)hi));
-    VI packed = _mm512_permutexvar_epi8(order, join_nibbles(codes));
-    _mm256_storeu_si256((__m256i *)out, _mm512_castsi512_si256(packed));
+    store_nibbles(codes, out);
     return (size_t)__builtin_popcountll(_mm512_cmpneq_epi8_mask(wanted, codes));
+}
+
+/* See struct qz_grid: one comparison each, with a threshold looked up in two registers. */
+#define HAS_PACK_CELLS
+INLINE size_t pack_cells(const struct qz_grid *grid, const VF y[4], uint8_t *out)
+{
+    VF low = vf_load(grid->cell_upper), high = vf_load(grid->cell_upper + 16);
+    VI index[4];
+    for (size_t j = 0; j < 4; j++) {
+        VI cell = vf_round(vf_fma(y[j], vf_set1(grid->cell_factor), vf_set1(grid->cell_bias)));
+        cell = vi_clamp(cell, 0, 31);
+        VM reached = vf_le(_mm512_permutex2var_ps(low, cell, high), y[j]);
+        index[j] = vi_increment(reached, vi_add(cell, cell));
+    }
+    VI bytes = bytes_in_lanes(index);
+    store_nibbles(_mm512_permutexvar_epi8(bytes, _mm512_loadu_si512(grid->cell_code)), out);
+    __mmask64 first = _mm512_testn_epi8_mask(bytes, bytes), last = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(63));
+    return (size_t)__builtin_popcountll(first | last);
 }
 
 /*
