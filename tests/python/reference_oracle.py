@@ -73,8 +73,7 @@ def inverse(x: Any) -> Any:
 
 def whole(y: Floats, lo: int, hi: int) -> Ints:
     """Integers of floats that have no fraction any more."""
-    ends = np.clip(np.where(np.isfinite(y), y, F(0)), lo, hi)
-    return np.where(np.isfinite(y), ends, max(lo, 0)).astype(np.int64)
+    return np.clip(np.where(np.abs(y) < 2.0**31, y, F(0)), lo, hi).astype(np.int64)
 
 
 def saturated(y: Floats, lo: int, hi: int) -> Ints:
@@ -89,7 +88,13 @@ def away(y: Floats) -> Floats:
 
 
 def first_largest(x: Floats) -> Any:
-    return x[np.argmax(np.abs(x))]
+    """The first value of largest magnitude; 0 for zeros of any sign, which is what tools start from."""
+    return x[np.argmax(np.abs(x))] if x.any() else F(0)
+
+
+def ends(x: Floats) -> tuple[Any, Any]:
+    """The first of the smallest and of the largest values, which matters for 0 and -0."""
+    return x[np.argmin(x)], x[np.argmax(x)]
 
 
 def total(x: Floats) -> Any:
@@ -107,8 +112,8 @@ def q4_0(x: Floats) -> Block:
 
 
 def q4_1(x: Floats) -> Block:
-    low = x.min()
-    d = (x.max() - low) / F(15)
+    low, high = ends(x)
+    d = (high - low) / F(15)
     codes = whole(np.trunc((x - low) * inverse(d) + F(0.5)), 0, 15)
     return Block(codes, [stored(d, "float16")], [stored(low, "float16")])
 
@@ -189,7 +194,7 @@ def iq4_nl(x: Floats) -> Block:
 def iq4_xs(x: Floats) -> Block:
     groups = x.reshape(8, 32)
     found = np.array([search_iq4(group) for group in groups], np.float32)
-    d = -first_largest(found) / F(32)
+    d = -first_largest(found) / F(32) if np.isfinite(found).all() else F(np.nan)
     scales = whole(np.rint(inverse(d) * found), -32, 31)
     parts = [nearest_iq4(inverse(d * F(s)) * group) for s, group in zip(scales, groups, strict=True)]
     return Block(np.concatenate(parts), scales.tolist(), super_scale=stored(d, "float16"))
@@ -252,7 +257,7 @@ def q4_k(x: Floats) -> Block:
 
 
 def matmulnbits(x: Floats, dtype: str) -> Block:
-    low, high = x.min(), x.max()
+    low, high = ends(x)
     s = stored((high if np.abs(high) > np.abs(low) else low) / F(-8), dtype)
     return Block((saturated(away(x * inverse(s) + F(8)), 0, 15) - 8) % 16, [s])
 
@@ -356,7 +361,7 @@ def gptq_zero(x: Floats, dtype: str) -> Block:
 
 
 def awq(x: Floats, dtype: str) -> Block:
-    low, high = x.min(), x.max()
+    low, high = ends(x)
     s = max(high - low, F(1e-5)) / F(15)
     z = saturated(-np.rint(np.array([low / s])), 0, 15)[0]
     return Block(saturated(np.rint(x / s) + F(z), 0, 15), [stored(s, dtype)], [z])

@@ -192,6 +192,14 @@ def test_mxfp4_next_to_a_power_of_two() -> None:
     assert encode("mxfp4", 32 * [np.nextafter(below, np.float32(0))]).scales == [1]
 
 
+def test_negative_zeros() -> None:
+    """ggml looks for the largest magnitude from 0 on; ONNX Runtime takes the first of the smallest."""
+    for x in (np.zeros(32), np.full(32, -0.0)):
+        assert half(encode("q4_0", x).scales[0]).hex() == "0080"
+        assert np.signbit(encode("matmulnbits", x, dtype="float32").scales[0]) != np.signbit(x[0])
+    assert half(encode("q4_1", np.full(32, -0.0)).zeros[0]).hex() == "0080"
+
+
 def test_mxfp4_bytes_wrap() -> None:
     """ggml's exponent goes below 0 for the smallest numbers, and its byte with it: 255 would be NaN."""
     assert encode("mxfp4", 32 * [2.0**-125]).scales == [2.0**-127]
@@ -207,7 +215,8 @@ def test_mxfp4_bytes_wrap() -> None:
 @pytest.mark.parametrize("kind", list(data.KINDS))
 @pytest.mark.parametrize("rule", ["q4_0", "q4_1", "mxfp4"])
 def test_gguf(rule: str, kind: str) -> None:
-    x = data.make(kind, 7, (150, 32), np.float32)
+    """Without -0: of a group of zeros gguf takes the first one's sign, ggml itself does not."""
+    x = data.make(kind, 7, (150, 32), np.float32) + np.float32(0)
     with np.errstate(all="ignore"):
         expected = gguf.quants.quantize(x, GGMLQuantizationType[rule.upper()])
     for values, row in zip(x, expected, strict=True):
