@@ -31,21 +31,6 @@ static float larger(float a, float b)
     return a > b ? a : b;
 }
 
-/* What an E8M0 byte stands for; its NaN becomes infinite, which fits nothing. */
-static float power(int e)
-{
-    return e < 255 ? ldexpf(1.0f, e - 127) : INFINITY;
-}
-
-/* Rounds 0..448 to E4M3, ties to even. */
-static float e4m3(float x)
-{
-    if (x < 0x1p-6f)
-        return rintf(x * 512.0f) / 512.0f;
-    uint32_t bits = qz_bits(x);
-    return qz_float((bits + 0x7ffffu + (bits >> 20 & 1)) & 0xfff00000u);
-}
-
 /* Rounds to E4M3 as ggml does: halves up, and what would be 256 or more becomes 448. */
 static float ggml_e4m3(float x)
 {
@@ -214,7 +199,7 @@ static void fit_mxfp4(const struct qz_reference_how *how, const struct qz_refere
     /* The logarithm is rounded to float32 before it is rounded down: just below a power of two that gives the power.
      * Through double it comes out the same with any mathematical library. The exponent wraps around in its byte. */
     int e = largest > 0.0f ? ((int)floorf((float)log2((double)largest)) + 125) & 255 : 0;
-    fit->scale[0] = fit->by = power(e);
+    fit->scale[0] = fit->by = qz_f32_from_e8m0((uint8_t)e);
 }
 
 static void fit_nvfp4(const struct qz_reference_how *how, const struct qz_reference_range *range,
@@ -280,9 +265,9 @@ static void fit_compressed_tensors_nvfp4(const struct qz_reference_how *how, con
                                          struct qz_reference *fit)
 {
     float s = how->divisor * (largest_magnitude(range) / 6.0f);
-    s = e4m3(s < 448.0f ? s : 448.0f);
+    s = qz_f32_from_e4m3(qz_e4m3_from_f32(s < 448.0f ? s : 448.0f));
     fit->scale[0] = s != 0.0f ? s : 0.125f;
-    fit->super = how->divisor;
+    fit->super[0] = how->divisor;
     fit->by = fit->scale[0] / how->divisor;
 }
 
@@ -291,7 +276,7 @@ static void fit_compressed_tensors_mxfp4(const struct qz_reference_how *how, con
 {
     (void)how;
     int e = (int)((qz_bits(largest_magnitude(range)) + 0x200000u) >> 23); /* one more from a mantissa of 1.75 on */
-    fit->scale[0] = fit->by = power(e == 255 ? 255 : e > 2 ? e - 2 : 0);
+    fit->scale[0] = fit->by = qz_f32_from_e8m0((uint8_t)(e == 255 ? 255 : e > 2 ? e - 2 : 0));
 }
 
 static void fit_gptq(const struct qz_reference_how *how, const struct qz_reference_range *range,
@@ -380,11 +365,11 @@ static void block_iq4_xs(const float *x, struct qz_reference *fit, uint8_t *code
     struct qz_reference_range range = QZ_REFERENCE_NOTHING;
     qz_reference_range(&range, found, QZ_REFERENCE_GROUPS);
     float d = -range.largest / 32.0f;
-    fit->super = stored(d, QZ_F16);
+    fit->super[0] = stored(d, QZ_F16);
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++) {
         fit->scale[g] = (float)cut(rintf(inverse(d) * found[g]), -32, 31);
         fit->by = inverse(d * fit->scale[g]);
-        fit->super = qz_is_finite(found[g]) ? fit->super : NAN; /* ggml would leave the group out, and go on */
+        fit->super[0] = qz_is_finite(found[g]) ? fit->super[0] : NAN; /* ggml would leave the group out, and go on */
         qz_reference_codes(QZ_RULE_IQ4_XS, fit, x + g * SEARCHED, SEARCHED, codes + g * SEARCHED);
     }
 }
@@ -495,10 +480,10 @@ static void block_q4_k(const float *x, struct qz_reference *fit, uint8_t *codes)
         search_q4_k(x + g * SEARCHED, &fit->scale[g], &min, codes + g * SEARCHED);
         fit->zero[g] = -min;
     }
-    fit->super = six_bits(fit->scale);
-    fit->super_zero = six_bits(fit->zero);
+    fit->super[0] = six_bits(fit->scale);
+    fit->super[1] = six_bits(fit->zero);
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++) {
-        float by = fit->super * fit->scale[g], min = fit->super_zero * fit->zero[g];
+        float by = fit->super[0] * fit->scale[g], min = fit->super[1] * fit->zero[g];
         for (int i = g * SEARCHED; i < (g + 1) * SEARCHED && by != 0.0f; i++)
             codes[i] = (uint8_t)cut(rintf((x[i] + min) / by), 0, 15);
     }
@@ -506,37 +491,84 @@ static void block_q4_k(const float *x, struct qz_reference *fit, uint8_t *codes)
 
 /* ---- the table ------------------------------------------------------------------------------------------------- */
 
+#define INT4     QZ_INT4, QZ_ZERO_NONE
+#define UINT4    QZ_UINT4, QZ_ZERO_UINT4
+#define OFFSET   QZ_UINT4, QZ_ZERO_OFFSET
+#define TABLE(t) t, QZ_ZERO_NONE
+#define NO_SUPER 0, 0
+
 /* A rule either fits ranges or works on whole blocks. */
 static const struct rule {
     struct qz_rule_info info;
     void (*fit)(const struct qz_reference_how *how, const struct qz_reference_range *range, struct qz_reference *fit);
     int (*code)(const struct qz_reference *fit, float x);
     void (*block)(const float *x, struct qz_reference *fit, uint8_t *codes);
-} rules[QZ_RULE_COUNT] = {
-    /*                                    group block short any pieces */
-    [QZ_RULE_Q4_0] = {{32, 32, 0, 0, 1}, fit_q4_0, code_q4_0, NULL},
-    [QZ_RULE_Q4_1] = {{32, 32, 0, 0, 1}, fit_q4_1, code_q4_1, NULL},
-    [QZ_RULE_MXFP4] = {{32, 32, 0, 0, 1}, fit_mxfp4, code_e2m1, NULL},
-    [QZ_RULE_NVFP4] = {{16, 16, 0, 0, 1}, fit_nvfp4, code_e2m1, NULL},
-    [QZ_RULE_IQ4_NL] = {{32, 32, 0, 0, 0}, NULL, code_iq4, block_iq4_nl},
-    [QZ_RULE_Q4_K] = {{32, 256, 0, 0, 0}, NULL, NULL, block_q4_k},
-    [QZ_RULE_IQ4_XS] = {{32, 256, 0, 0, 0}, NULL, code_iq4, block_iq4_xs},
-    [QZ_RULE_MATMULNBITS] = {{0, 0, 1, 1, 1}, fit_matmulnbits, code_matmulnbits, NULL},
-    [QZ_RULE_MATMULNBITS_ZERO] = {{0, 0, 1, 1, 1}, fit_matmulnbits_zero, code_matmulnbits, NULL},
-    [QZ_RULE_BNB_NF4] = {{0, 0, 1, 0, 1}, fit_bitsandbytes, code_nf4, NULL},
-    [QZ_RULE_BNB_FP4] = {{0, 0, 1, 0, 1}, fit_bitsandbytes, code_fp4, NULL},
-    [QZ_RULE_COMPRESSED_TENSORS] = {{0, 0, 0, 1, 1}, fit_compressed_tensors, code_compressed_tensors, NULL},
-    [QZ_RULE_COMPRESSED_TENSORS_ZERO] = {{0, 0, 0, 1, 1}, fit_compressed_tensors_zero, code_compressed_tensors, NULL},
-    [QZ_RULE_COMPRESSED_TENSORS_NVFP4] = {{16, 16, 0, 0, 1}, fit_compressed_tensors_nvfp4, code_e2m1_even, NULL},
-    [QZ_RULE_COMPRESSED_TENSORS_MXFP4] = {{32, 32, 0, 0, 1}, fit_compressed_tensors_mxfp4, code_e2m1_even, NULL},
-    [QZ_RULE_GPTQ] = {{0, 0, 1, 1, 1}, fit_gptq, code_gptq, NULL},
-    [QZ_RULE_GPTQ_ZERO] = {{0, 0, 1, 1, 1}, fit_gptq_zero, code_gptq, NULL},
-    [QZ_RULE_AWQ] = {{0, 0, 0, 1, 1}, fit_awq, code_gptq, NULL},
+} rules[] = {
+    [QZ_RULE_Q4_0] = {{"q4_0", INT4, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_q4_0, code_q4_0, NULL},
+    [QZ_RULE_Q4_1] = {{"q4_1", OFFSET, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_q4_1, code_q4_1, NULL},
+    [QZ_RULE_MXFP4] = {{"mxfp4", TABLE(QZ_FP4), QZ_E8M0, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_mxfp4, code_e2m1, NULL},
+    [QZ_RULE_NVFP4] = {{"nvfp4", TABLE(QZ_FP4), QZ_E4M3, QZ_F32, QZ_WHOLE_MATRIX, 16, 16, QZ_ENDS_FULL},
+                       fit_nvfp4,
+                       code_e2m1,
+                       NULL},
+    [QZ_RULE_IQ4_NL] = {{"iq4_nl", TABLE(QZ_IQ4), QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL},
+                        NULL,
+                        code_iq4,
+                        block_iq4_nl},
+    [QZ_RULE_IQ4_XS] = {{"iq4_xs", TABLE(QZ_IQ4), QZ_I6, QZ_F16, 256, 32, 256, QZ_ENDS_FULL},
+                        NULL,
+                        code_iq4,
+                        block_iq4_xs},
+    [QZ_RULE_Q4_K] = {{"q4_k", OFFSET, QZ_U6, QZ_F16, 256, 32, 256, QZ_ENDS_FULL}, NULL, NULL, block_q4_k},
+    [QZ_RULE_MATMULNBITS] = {{"matmulnbits", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT},
+                             fit_matmulnbits,
+                             code_matmulnbits,
+                             NULL},
+    [QZ_RULE_MATMULNBITS_ZERO] = {{"matmulnbits_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT},
+                                  fit_matmulnbits_zero,
+                                  code_matmulnbits,
+                                  NULL},
+    [QZ_RULE_BNB_NF4] = {{"bnb_nf4", TABLE(QZ_NF4), QZ_F32, NO_SUPER, 0, 0, QZ_ENDS_SHORT_ALONE},
+                         fit_bitsandbytes,
+                         code_nf4,
+                         NULL},
+    [QZ_RULE_BNB_FP4] = {{"bnb_fp4", TABLE(QZ_FP4_BNB), QZ_F32, NO_SUPER, 0, 0, QZ_ENDS_SHORT_ALONE},
+                         fit_bitsandbytes,
+                         code_fp4,
+                         NULL},
+    [QZ_RULE_COMPRESSED_TENSORS] = {{"compressed_tensors", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL},
+                                    fit_compressed_tensors,
+                                    code_compressed_tensors,
+                                    NULL},
+    [QZ_RULE_COMPRESSED_TENSORS_ZERO] = {{"compressed_tensors_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL},
+                                         fit_compressed_tensors_zero,
+                                         code_compressed_tensors,
+                                         NULL},
+    [QZ_RULE_COMPRESSED_TENSORS_NVFP4] = {{"compressed_tensors_nvfp4", TABLE(QZ_FP4), QZ_E4M3, QZ_F32, QZ_WHOLE_MATRIX,
+                                           16, 16, QZ_ENDS_FULL},
+                                          fit_compressed_tensors_nvfp4,
+                                          code_e2m1_even,
+                                          NULL},
+    [QZ_RULE_COMPRESSED_TENSORS_MXFP4] = {{"compressed_tensors_mxfp4", TABLE(QZ_FP4), QZ_E8M0, NO_SUPER, 32, 32,
+                                           QZ_ENDS_FULL},
+                                          fit_compressed_tensors_mxfp4,
+                                          code_e2m1_even,
+                                          NULL},
+    [QZ_RULE_GPTQ] = {{"gptq", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT}, fit_gptq, code_gptq, NULL},
+    [QZ_RULE_GPTQ_ZERO] = {{"gptq_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT}, fit_gptq_zero, code_gptq, NULL},
+    [QZ_RULE_AWQ] = {{"awq", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL}, fit_awq, code_gptq, NULL},
 };
 
-const struct qz_rule_info *qz_rule_info(enum qz_rule rule)
+const struct qz_rule_info *qz_rule_info(qz_rule rule)
 {
-    return &rules[rule].info;
+    size_t i = (size_t)rule;
+    return i != QZ_RULE_NONE && i < sizeof rules / sizeof rules[0] ? &rules[i].info : NULL;
+}
+
+const char *qz_rule_name(qz_rule rule)
+{
+    const struct qz_rule_info *info = qz_rule_info(rule);
+    return info ? info->name : rule == QZ_RULE_NONE ? "none" : NULL;
 }
 
 float qz_reference_divisor(float largest)
@@ -553,17 +585,17 @@ void qz_reference_range(struct qz_reference_range *range, const float *x, size_t
     }
 }
 
-static const struct qz_reference unfitted = {.super = 1.0f, .super_zero = 1.0f};
+static const struct qz_reference unfitted = {.super = {1.0f, 1.0f}};
 
 static int is_finite(const struct qz_reference *fit)
 {
-    int finite = qz_is_finite(fit->super) && qz_is_finite(fit->super_zero);
+    int finite = qz_is_finite(fit->super[0]) && qz_is_finite(fit->super[1]);
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++)
         finite &= qz_is_finite(fit->scale[g]) && qz_is_finite(fit->zero[g]);
     return finite;
 }
 
-int qz_reference_fit(enum qz_rule rule, const struct qz_reference_how *how, const struct qz_reference_range *range,
+int qz_reference_fit(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference_range *range,
                      struct qz_reference *fit)
 {
     *fit = unfitted;
@@ -571,13 +603,13 @@ int qz_reference_fit(enum qz_rule rule, const struct qz_reference_how *how, cons
     return is_finite(fit);
 }
 
-void qz_reference_codes(enum qz_rule rule, const struct qz_reference *fit, const float *x, size_t n, uint8_t *codes)
+void qz_reference_codes(qz_rule rule, const struct qz_reference *fit, const float *x, size_t n, uint8_t *codes)
 {
     for (size_t i = 0; i < n; i++)
         codes[i] = (uint8_t)((rules[rule].code(fit, x[i]) - fit->offset) & 15);
 }
 
-int qz_reference_block(enum qz_rule rule, const struct qz_reference_how *how, const float *x, size_t n,
+int qz_reference_block(qz_rule rule, const struct qz_reference_how *how, const float *x, size_t n,
                        struct qz_reference *fit, uint8_t *codes)
 {
     if (rules[rule].block) {
