@@ -164,14 +164,15 @@ QZ_API qz_result qz_kernels_use(const char *name);
 
 /* How scales are found. */
 typedef enum qz_method {
-    QZ_DEFAULT = 0, /* the scheme's own method (grouped functions only) */
-    QZ_MINMAX = 1,  /* the smallest and the largest value become the ends of the code range */
-    QZ_ABSMAX = 2,  /* the largest magnitude becomes the largest that codes have, -8 for int4; the scale takes the sign
-                       that does this (grouped only) */
-    QZ_ABSMAX7 = 3, /* the largest magnitude becomes 7 or -7; the scale is positive (int4 only) */
-    QZ_SEARCH = 4,  /* the best of a few scales, each improved by least squares (grouped only) */
-    QZ_EXACT = 5    /* the scale with the least error of all that can be stored (grouped only; not with a float zero or
-                       offset) */
+    QZ_DEFAULT = 0,  /* the scheme's own method (grouped functions only) */
+    QZ_MINMAX = 1,   /* the smallest and the largest value become the ends of the code range */
+    QZ_ABSMAX = 2,   /* the largest magnitude becomes the largest that codes have, -8 for int4; the scale takes the sign
+                        that does this (grouped only) */
+    QZ_ABSMAX7 = 3,  /* the largest magnitude becomes 7 or -7; the scale is positive (int4 only) */
+    QZ_SEARCH = 4,   /* the best of a few scales, each improved by least squares (grouped only) */
+    QZ_EXACT = 5,    /* the scale with the least error of all that can be stored (grouped only; not with a float zero or
+                        offset) */
+    QZ_REFERENCE = 6 /* as another tool does it: the scheme's rule (grouped only) */
 } qz_method;
 
 /*
@@ -250,6 +251,34 @@ typedef enum qz_zero {
     QZ_ZERO_FLOAT = 3   /* zero[g] is a number of the same type as the scales */
 } qz_zero;
 
+/* The rule of another tool, for QZ_REFERENCE: the codes, scales and zeros that it would itself have made, to the last
+ * bit. All take the values as float32. */
+typedef enum qz_rule {
+    QZ_RULE_NONE = 0,
+    QZ_RULE_Q4_0 = 1, /* ggml: the reference quantizers, without importance weights */
+    QZ_RULE_Q4_1 = 2,
+    QZ_RULE_MXFP4 = 3,
+    QZ_RULE_NVFP4 = 4, /* the super scale is 1 */
+    QZ_RULE_IQ4_NL = 5,
+    QZ_RULE_IQ4_XS = 6,
+    QZ_RULE_Q4_K = 7,
+    QZ_RULE_MATMULNBITS = 8, /* ONNX Runtime's native block quantizer, symmetric and with zeros */
+    QZ_RULE_MATMULNBITS_ZERO = 9,
+    QZ_RULE_BNB_NF4 = 10, /* bitsandbytes on the CPU; on CUDA, groups of zeros have other codes. Its groups go on from
+                             row to row, so rows must be of whole groups, unless there is but one */
+    QZ_RULE_BNB_FP4 = 11,
+    QZ_RULE_COMPRESSED_TENSORS = 12, /* symmetric */
+    QZ_RULE_COMPRESSED_TENSORS_ZERO = 13,
+    QZ_RULE_COMPRESSED_TENSORS_NVFP4 = 14, /* the super scale is 1 / its weight_global_scale, 448 * 6 / max |x| */
+    QZ_RULE_COMPRESSED_TENSORS_MXFP4 = 15,
+    QZ_RULE_GPTQ = 16, /* rounding to nearest, without GPTQ's correction of errors; symmetric and with zeros */
+    QZ_RULE_GPTQ_ZERO = 17,
+    QZ_RULE_AWQ = 18 /* the same without AWQ's search */
+} qz_rule;
+
+/* "q4_0", "matmulnbits_zero" and the like, "none" for QZ_RULE_NONE; NULL for a value that is no qz_rule. */
+QZ_API const char *qz_rule_name(qz_rule rule);
+
 #define QZ_WHOLE_ROW    UINT64_MAX       /* as group_size or super_size: one for each row, however long */
 #define QZ_WHOLE_MATRIX (UINT64_MAX - 1) /* as super_size: one for all rows */
 
@@ -266,6 +295,7 @@ typedef struct qz_scheme {
     qz_dtype super_dtype; /* QZ_F32 or QZ_F16: type of the super scales; 0: there are none */
     uint64_t super_size;  /* how many neighbours share a super scale, a multiple of group_size; 0: there are none */
     const float *table;   /* QZ_TABLE: what codes 0..15 stand for, finite numbers in any order; else NULL */
+    qz_rule rule;         /* what QZ_REFERENCE means */
 } qz_scheme;
 
 /* The i-th row of the scheme table, or NULL past the last one. */
@@ -335,7 +365,7 @@ typedef struct qz_options {
     const qz_matrix *weights;
 
     /* 1: each value becomes one of the two codes around it, the nearer one more likely, so that the mean of many
-     * decodings is the value. The same seed gives the same bytes. */
+     * decodings is the value. The same seed gives the same bytes. Not with QZ_REFERENCE. */
     int stochastic;
     uint64_t seed;
 } qz_options;

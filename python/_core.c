@@ -232,11 +232,11 @@ typedef struct {
     float table[16];
 } Scheme;
 
-/* A scheme is the tuple (codes, scale_dtype, zero, method, group_size, positive, super_dtype, super_size, table), where
- * table is None or sixteen float32 in a bytes object. */
+/* A scheme is the tuple (codes, scale_dtype, zero, method, group_size, positive, super_dtype, super_size, table, rule),
+ * where table is None or sixteen float32 in a bytes object. */
 static int parse_scheme(PyObject *tuple, Scheme *scheme)
 {
-    int codes, scale_dtype, zero, method, positive, super_dtype;
+    int codes, scale_dtype, zero, method, positive, super_dtype, rule;
     unsigned long long group_size, super_size;
     const char *table;
     Py_ssize_t bytes;
@@ -245,8 +245,8 @@ static int parse_scheme(PyObject *tuple, Scheme *scheme)
         PyErr_SetString(PyExc_TypeError, "a scheme is a tuple");
         return -1;
     }
-    if (!PyArg_ParseTuple(tuple, "iiiiKiiKz#;not a scheme", &codes, &scale_dtype, &zero, &method, &group_size,
-                          &positive, &super_dtype, &super_size, &table, &bytes))
+    if (!PyArg_ParseTuple(tuple, "iiiiKiiKz#i;not a scheme", &codes, &scale_dtype, &zero, &method, &group_size,
+                          &positive, &super_dtype, &super_size, &table, &bytes, &rule))
         return -1;
     if (table != NULL && bytes != (Py_ssize_t)sizeof(scheme->table)) {
         PyErr_SetString(PyExc_ValueError, "a table has 16 float32");
@@ -262,6 +262,7 @@ static int parse_scheme(PyObject *tuple, Scheme *scheme)
         .positive = positive,
         .super_dtype = (qz_dtype)super_dtype,
         .super_size = super_size,
+        .rule = (qz_rule)rule,
     };
     if (table != NULL) {
         memcpy(scheme->table, table, sizeof(scheme->table));
@@ -666,13 +667,32 @@ static PyObject *core_schemes(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     for (size_t i = 0; list != NULL && (scheme = qz_scheme_at(i)) != NULL; i++) {
-        PyObject *row = Py_BuildValue("(ss(iiiiKiiKO))", scheme->name, scheme->summary != NULL ? scheme->summary : "",
-                                      (int)scheme->codes, (int)scheme->scale_dtype, (int)scheme->zero,
-                                      (int)scheme->method, (unsigned long long)scheme->group_size, scheme->positive,
-                                      (int)scheme->super_dtype, (unsigned long long)scheme->super_size, Py_None);
+        PyObject *row =
+            Py_BuildValue("(ss(iiiiKiiKOi))", scheme->name, scheme->summary != NULL ? scheme->summary : "",
+                          (int)scheme->codes, (int)scheme->scale_dtype, (int)scheme->zero, (int)scheme->method,
+                          (unsigned long long)scheme->group_size, scheme->positive, (int)scheme->super_dtype,
+                          (unsigned long long)scheme->super_size, Py_None, (int)scheme->rule);
         if (row == NULL || PyList_Append(list, row) < 0)
             Py_CLEAR(list);
         Py_XDECREF(row);
+    }
+    return list;
+}
+
+PyDoc_STRVAR(rules_doc, "rules() -> a list of names: the i-th is that of the qz_rule i");
+
+static PyObject *core_rules(PyObject *module, PyObject *unused)
+{
+    PyObject *list = PyList_New(0);
+    const char *name;
+
+    (void)module;
+    (void)unused;
+    for (int i = 0; list != NULL && (name = qz_rule_name((qz_rule)i)) != NULL; i++) {
+        PyObject *text = PyUnicode_FromString(name);
+        if (text == NULL || PyList_Append(list, text) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(text);
     }
     return list;
 }
@@ -752,6 +772,7 @@ static PyMethodDef methods[] = {
     PLAIN(scheme_check, METH_VARARGS),
     PLAIN(scheme_sizes, METH_VARARGS),
     PLAIN(schemes, METH_NOARGS),
+    PLAIN(rules, METH_NOARGS),
     PLAIN(kernels, METH_NOARGS),
     PLAIN(kernel_sets, METH_NOARGS),
     PLAIN(result_text, METH_O),
@@ -779,6 +800,7 @@ static const struct {
     {"ABSMAX7", QZ_ABSMAX7},
     {"SEARCH", QZ_SEARCH},
     {"EXACT", QZ_EXACT},
+    {"REFERENCE", QZ_REFERENCE},
     {"INT4", QZ_INT4},
     {"UINT4", QZ_UINT4},
     {"NF4", QZ_NF4},

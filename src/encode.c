@@ -50,44 +50,62 @@ static uint64_t clip_apply(float *x, size_t n, float limit)
 
 static const struct clip clip_nothing = {INFINITY, -INFINITY, 0, 0, 0};
 
+/* Counts what is special about a group's scale. Returns 0 if it does not fit its type, which makes the call fail; the
+ * group is zeros then. */
+static int judge(const struct job *job, struct part *part, struct groups *groups, const struct run *run, size_t g)
+{
+    size_t row_groups = groups->count / run->rows;
+    uint64_t flat = (run->row + g / row_groups) * job->row_groups + run->col / job->group_size + g % row_groups;
+    float scale = groups->scale[g], magnitude = fabsf(scale);
+    float zero = job->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
+    int float_zero = job->grid.zero == QZ_ZERO_FLOAT && job->grid.shift == 0.0f;
+    /* scale * 15 + offset must not overflow on its way to a value that would fit */
+    int overflows = job->grid.zero == QZ_ZERO_OFFSET && !qz_is_finite(scale * 15.0f);
+    if (!qz_is_finite(scale) || !qz_is_finite(zero) || overflows || (float_zero && !qz_is_finite(groups->zero[g]))) {
+        if (flat < part->bad_group) {
+            part->bad_group = flat;
+            part->bad_value = (double)qz_larger(-groups->min[g], groups->max[g]);
+        }
+        groups->inverse[g] = groups->zero[g] = groups->scale[g] = 0.0f; /* stay finite */
+        return 0;
+    }
+    if (scale == 0.0f)
+        part->zeroed += groups->min[g] != zero || groups->max[g] != zero;
+    else if (magnitude < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN))
+        part->subnormal++;
+    return 1;
+}
+
 /* Looks closer at what fit noticed in the groups of a run. */
 static void look_closer(const struct job *job, struct part *part, struct groups *groups, const struct run *run)
 {
-    size_t row_groups = groups->count / run->rows;
+    int float_zero = job->grid.zero == QZ_ZERO_FLOAT && job->grid.shift == 0.0f;
     for (size_t g = 0; g < groups->count; g++) {
-        uint64_t flat = (run->row + g / row_groups) * job->row_groups + run->col / job->group_size + g % row_groups;
-        float scale = groups->scale[g], magnitude = fabsf(scale);
-        float zero = job->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
-        int float_zero = job->grid.zero == QZ_ZERO_FLOAT && job->grid.shift == 0.0f;
-        /* scale * 15 + offset must not overflow on its way to a value that would fit */
-        int overflows = job->grid.zero == QZ_ZERO_OFFSET && !qz_is_finite(scale * 15.0f);
-        if (!qz_is_finite(scale) || !qz_is_finite(zero) || overflows ||
-            (float_zero && !qz_is_finite(groups->zero[g]))) {
-            if (flat < part->bad_group) {
-                part->bad_group = flat;
-                part->bad_value = (double)qz_larger(-groups->min[g], groups->max[g]);
-            }
-            groups->inverse[g] = groups->zero[g] = groups->scale[g] = 0.0f; /* the call fails; stay finite */
+        float scale = groups->scale[g];
+        if (!judge(job, part, groups, run, g) || scale == 0.0f || groups->inverse[g] != 0.0f)
             continue;
-        }
-        if (scale == 0.0f)
-            part->zeroed += groups->min[g] != zero || groups->max[g] != zero;
-        else if (magnitude < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN))
-            part->subnormal++;
-        if (scale != 0.0f && groups->inverse[g] == 0.0f) {
-            groups->exact = 1;
-            if (job->grid.zero == QZ_ZERO_UINT4) {
-                float lo = groups->min[g] < 0 ? groups->min[g] : 0;
-                double wanted = rint(-(double)lo / (double)scale);
-                groups->zero[g] = wanted < 0 ? 0.0f : wanted > 15 ? 15.0f : (float)wanted;
-            } else if (float_zero) {
-                float lo = groups->min[g] < 0 ? groups->min[g] : 0, wanted = (float)(-(double)lo / (double)scale);
-                groups->zero[g] = job->scale_dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(wanted))
-                                  : job->scale_dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(wanted))
-                                                                : wanted;
-            }
+        groups->exact = 1;
+        if (job->grid.zero == QZ_ZERO_UINT4) {
+            float lo = groups->min[g] < 0 ? groups->min[g] : 0;
+            double wanted = rint(-(double)lo / (double)scale);
+            groups->zero[g] = wanted < 0 ? 0.0f : wanted > 15 ? 15.0f : (float)wanted;
+        } else if (float_zero) {
+            float lo = groups->min[g] < 0 ? groups->min[g] : 0, wanted = (float)(-(double)lo / (double)scale);
+            groups->zero[g] = job->scale_dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(wanted))
+                              : job->scale_dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(wanted))
+                                                            : wanted;
         }
     }
+}
+
+/* Values beyond the ends of the code range by more than half a step, where a group's numbers are another tool's. */
+static size_t count_clipped(const struct job *job, const struct groups *groups, const float *x, size_t n,
+                            size_t group_size)
+{
+    uint8_t nearest[QZ_TILE / 2];
+    if (!job->want_stats)
+        return 0;
+    return job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, nearest);
 }
 
 /* Largest magnitude both as max and as -max: the first one wins. Taking away the other end tells fit. */
@@ -284,6 +302,13 @@ static const float *encode_special(const struct job *job, struct part *part, str
         }
         job->kernels->group_range(x, n, group_size, groups->min, groups->max);
     }
+    if (job->foreign) {
+        qz_foreign_groups(job, run, x, groups, codes);
+        for (size_t g = 0; g < groups->count; g++)
+            judge(job, part, groups, run, g);
+        part->clipped += count_clipped(job, groups, x, n, group_size);
+        return x;
+    }
     unsigned flags = fit(job, run, groups, x, w);
     if (flags & QZ_FIT_TIE) {
         break_ties(job, groups, x, n);
@@ -306,7 +331,7 @@ static void encode_run(const struct job *job, struct part *part, const struct ru
     uint8_t staged[QZ_TILE / 2];
     uint8_t *codes = codes_buffer(job, run, staged);
     float clean[QZ_TILE];
-    if (encode_plain(job, &groups, run, x, w, group_size, codes, &clipped))
+    if (!job->foreign && encode_plain(job, &groups, run, x, w, group_size, codes, &clipped))
         part->clipped += clipped;
     else if (!(x = encode_special(job, part, &groups, run, x, w, group_size, clean, codes)))
         return;
@@ -334,8 +359,9 @@ static void encode_rows(const struct job *job, struct part *part, const struct q
                         ptrdiff_t stride, const float *w, ptrdiff_t w_stride, int stays)
 {
     struct run run = qz_run_of(job, tile);
-    /* Zeros that fill a group up change neither scale nor statistics where 0 is one of the values. */
-    if (!qz_is_one_run(&run) || (run.pitch != run.cols && !job->grid.has_zero)) {
+    /* Zeros that fill a group up change neither scale nor statistics where 0 is one of the values; by another tool's
+     * rule they may. */
+    if (!qz_is_one_run(&run) || (run.pitch != run.cols && (!job->grid.has_zero || job->foreign))) {
         for (size_t r = 0; r < run.rows; r++) {
             struct run single = qz_single_row(&run, r);
             encode_run(job, part, &single, x + (ptrdiff_t)r * stride, w ? w + (ptrdiff_t)r * w_stride : NULL, stays);
@@ -455,7 +481,14 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             clip.above || (clip.nan && clip.max < 0) || clip.min > clip.max ? (clip.above ? limit : 0) : clip.max;
 
         struct run whole = {row, start, 1, (size_t)(end - start), (size_t)(end - start)};
-        unsigned flags = fit(job, &whole, &groups, NULL, NULL);
+        struct qz_reference foreign;
+        unsigned flags = 0;
+        if (job->foreign) {
+            qz_foreign_long(job, &whole, &groups, &foreign);
+            judge(job, part, &groups, &whole, 0);
+        } else {
+            flags = fit(job, &whole, &groups, NULL, NULL);
+        }
         if (flags & QZ_FIT_TIE) {
             for (uint64_t c = start; c < end && first_extreme == 0.0f; c += QZ_TILE) {
                 struct qz_tile piece = {row, c, 1, qz_least(QZ_TILE, end - c)};
@@ -493,7 +526,12 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             const float *w = load_weights(job, part, &piece, weights, &w_stride);
             struct run run = qz_run_of(job, &piece);
             uint8_t staged[QZ_TILE / 2], *codes = codes_buffer(job, &run, staged);
-            part->clipped += group_codes(job, &groups, &run, x, piece.cols, codes);
+            if (job->foreign) {
+                qz_foreign_codes(job, &foreign, x, piece.cols, codes);
+                part->clipped += count_clipped(job, &groups, x, piece.cols, piece.cols);
+            } else {
+                part->clipped += group_codes(job, &groups, &run, x, piece.cols, codes);
+            }
             finish_codes(job, part, &groups, &run, x, w, 0, piece.cols, codes);
         }
     }
@@ -538,6 +576,8 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     qz_result result = qz_group_prepare(&job, scheme, options->method, src, &merged, dst);
     if (result != QZ_OK)
         return result;
+    if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, src)))
+        return QZ_ERROR_ARGUMENT;
     job.nonfinite = options->nonfinite;
     job.want_stats = stats != NULL;
     job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;

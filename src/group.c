@@ -172,6 +172,9 @@ void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method)
     job->method = method;
     job->grid = qz_scheme_grid(scheme, method);
     job->rule = qz_scheme_fit(scheme, method, &job->grid);
+    job->foreign = method == QZ_REFERENCE ? scheme->rule : QZ_RULE_NONE;
+    job->how = (struct qz_reference_how){.scale_dtype = scheme->scale_dtype};
+    job->usual_group = scheme->group_size;
     job->scale_dtype = scheme->scale_dtype;
     job->super_dtype = scheme->super_dtype;
     job->positive = scheme->positive || scheme->scale_dtype == QZ_E8M0;

@@ -3,6 +3,7 @@
  *
  *   group.c    arguments, the cut of a matrix into tiles and slices, the sum of what the slices found
  *   scales.c   scales of a byte, and super scales
+ *   foreign.c  groups encoded by the rules of other tools
  *   plain.c    reading and writing the plain form: codes, scales and zeros of a run of groups
  *   stats.c    statistics
  *   encode.c, decode.c, compare.c    the work on a tile, and the public functions
@@ -17,6 +18,7 @@
 #include "exact.h"
 #include "kernels.h"
 #include "pool.h"
+#include "reference.h"
 #include "stage.h"
 #include "tile.h"
 
@@ -75,6 +77,9 @@ struct job {
     qz_nonfinite nonfinite;
     int want_stats, stream, stochastic;
     uint64_t seed;
+    qz_rule foreign; /* QZ_REFERENCE: the rule; otherwise QZ_RULE_NONE */
+    struct qz_reference_how how;
+    uint64_t usual_group; /* the scheme's group size, even if rows are shorter */
 
     uint64_t rows, cols, group_size, row_groups;
     uint64_t super_groups;      /* groups of a row that share a super scale; 0 without */
@@ -265,6 +270,23 @@ unsigned qz_judge_scales(const struct job *job, struct groups *groups);
  * QZ_FIT_ flags. */
 unsigned qz_search_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
                           const float *w);
+
+/* ---- foreign.c ----------------------------------------------------------------------------------------------- */
+
+/* Whether a matrix has rows that the scheme's rule can take. */
+int qz_foreign_fits(const qz_scheme *scheme, const qz_matrix *matrix);
+
+/* The super scale of a whole matrix with values up to `largest`, which the rule's other numbers will follow from. */
+float qz_foreign_super(struct job *job, float largest);
+
+/* Scales, zeros and packed codes of a run's groups, whose rows are not filled up, by the job's rule. Those that do not
+ * fit their type are infinite or NaN. */
+void qz_foreign_groups(const struct job *job, const struct run *run, const float *x, struct groups *groups,
+                       uint8_t *codes);
+
+/* The same for a long group, by its range: `run` is all of it. Then the codes of n of its values. */
+void qz_foreign_long(const struct job *job, const struct run *run, struct groups *groups, struct qz_reference *fit);
+void qz_foreign_codes(const struct job *job, const struct qz_reference *fit, const float *x, size_t n, uint8_t *codes);
 
 /* ---- stats.c ------------------------------------------------------------------------------------------------- */
 

@@ -192,7 +192,8 @@ static void measure_rows(struct measure *measure, size_t slice, uint64_t row, si
             largest[r] = qz_larger(largest[r], largest_of(job->kernels, x + (ptrdiff_t)r * stride, tile.cols));
     }
     for (size_t r = 0; r < rows; r++) {
-        float super[2] = {rounded_super(job, largest[r] / fabsf(job->rule.end) / top_of(job->scale_dtype)), 0.0f};
+        float wanted = job->foreign ? largest[r] : largest[r] / fabsf(job->rule.end) / top_of(job->scale_dtype);
+        float super[2] = {rounded_super(job, wanted), 0.0f};
         measure->largest[slice] = qz_larger(measure->largest[slice], super[0]);
         if (!job->shared_super)
             qz_store_super(job, row + r, 0, super);
@@ -222,6 +223,8 @@ void qz_measure_supers(struct job *job, const qz_matrix *matrix, qz_pool *pool)
     float super[2] = {0};
     for (size_t i = 0; i < job->slices; i++)
         super[0] = qz_larger(super[0], measure.largest[i]);
+    if (job->foreign)
+        super[0] = qz_foreign_super(job, super[0]);
     if (job->shared_super)
         qz_store_super(job, 0, 0, super);
     job->slices = slices;

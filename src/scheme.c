@@ -4,6 +4,7 @@
 #include "scheme.h"
 #include "fpenv.h"
 #include "number.h"
+#include "reference.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -21,19 +22,38 @@ static const qz_scheme table[] = {
          "asymmetric 0..15, a scale and a float offset for each group")},
     {ROW("uint4_float", QZ_UINT4, QZ_F16, QZ_ZERO_FLOAT, QZ_SEARCH, 64,
          "asymmetric 0..15, a scale and a float zero for each group")},
-    {ROW("nf4", QZ_NF4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 64, "quantiles of the normal distribution")},
+    {ROW("nf4", QZ_NF4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 64, "quantiles of the normal distribution"),
+     .rule = QZ_RULE_BNB_NF4},
     {ROW("fp4", QZ_FP4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 32, "E2M1 floats")},
-    {ROW("fp4_bnb", QZ_FP4_BNB, QZ_F32, QZ_ZERO_NONE, QZ_SEARCH, 64, "the 4-bit floats of bitsandbytes")},
-    {ROW("mxfp4", QZ_FP4, QZ_E8M0, QZ_ZERO_NONE, QZ_SEARCH, 32, "E2M1 floats, scales are powers of two (OCP MX)")},
+    {ROW("fp4_bnb", QZ_FP4_BNB, QZ_F32, QZ_ZERO_NONE, QZ_SEARCH, 64, "the 4-bit floats of bitsandbytes"),
+     .rule = QZ_RULE_BNB_FP4},
+    {ROW("mxfp4", QZ_FP4, QZ_E8M0, QZ_ZERO_NONE, QZ_SEARCH, 32, "E2M1 floats, scales are powers of two (OCP MX)"),
+     .rule = QZ_RULE_MXFP4},
     {ROW("nvfp4", QZ_FP4, QZ_E4M3, QZ_ZERO_NONE, QZ_SEARCH, 16,
          "E2M1 floats, E4M3 scales times one float32 for all (NVIDIA)"),
-     .positive = 1, .super_dtype = QZ_F32, .super_size = QZ_WHOLE_MATRIX},
-    {ROW("iq4_nl", QZ_IQ4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 32, "the table of ggml's IQ4_NL")},
+     .positive = 1, .super_dtype = QZ_F32, .super_size = QZ_WHOLE_MATRIX, .rule = QZ_RULE_COMPRESSED_TENSORS_NVFP4},
+    {ROW("iq4_nl", QZ_IQ4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 32, "the table of ggml's IQ4_NL"), .rule = QZ_RULE_IQ4_NL},
     {ROW("iq4_xs", QZ_IQ4, QZ_I6, QZ_ZERO_NONE, QZ_SEARCH, 32, "the same table, 6-bit scales times a float16 (ggml)"),
-     .super_dtype = QZ_F16, .super_size = 256},
+     .super_dtype = QZ_F16, .super_size = 256, .rule = QZ_RULE_IQ4_XS},
     {ROW("q4_k", QZ_UINT4, QZ_U6, QZ_ZERO_OFFSET, QZ_SEARCH, 32,
          "asymmetric 0..15, 6-bit scales and offsets times two float16 (ggml's Q4_K)"),
-     .super_dtype = QZ_F16, .super_size = 256},
+     .super_dtype = QZ_F16, .super_size = 256, .rule = QZ_RULE_Q4_K},
+    {ROW("q4_0", QZ_INT4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 32, "ggml's Q4_0"), .rule = QZ_RULE_Q4_0},
+    {ROW("q4_1", QZ_UINT4, QZ_F16, QZ_ZERO_OFFSET, QZ_SEARCH, 32, "ggml's Q4_1"), .rule = QZ_RULE_Q4_1},
+    {ROW("matmulnbits", QZ_INT4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 128, "ONNX Runtime's MatMulNBits, symmetric"),
+     .rule = QZ_RULE_MATMULNBITS},
+    {ROW("matmulnbits_zero", QZ_UINT4, QZ_F16, QZ_ZERO_UINT4, QZ_SEARCH, 128, "the same with 4-bit zeros"),
+     .rule = QZ_RULE_MATMULNBITS_ZERO},
+    {ROW("compressed_tensors", QZ_INT4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 128,
+         "compressed-tensors' pack-quantized, symmetric"),
+     .rule = QZ_RULE_COMPRESSED_TENSORS, .positive = 1},
+    {ROW("compressed_tensors_zero", QZ_UINT4, QZ_F16, QZ_ZERO_UINT4, QZ_SEARCH, 128, "the same with 4-bit zeros"),
+     .rule = QZ_RULE_COMPRESSED_TENSORS_ZERO},
+    {ROW("gptq", QZ_INT4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 128, "GPTQ checkpoints, symmetric"), .rule = QZ_RULE_GPTQ,
+     .positive = 1},
+    {ROW("gptq_zero", QZ_UINT4, QZ_F16, QZ_ZERO_UINT4, QZ_SEARCH, 128, "the same with 4-bit zeros"),
+     .rule = QZ_RULE_GPTQ_ZERO},
+    {ROW("awq", QZ_UINT4, QZ_F16, QZ_ZERO_UINT4, QZ_SEARCH, 128, "AWQ checkpoints"), .rule = QZ_RULE_AWQ},
     {ROW("dual4", QZ_DUAL, QZ_I7, QZ_ZERO_NONE, QZ_SEARCH, 32,
          "one of two tables for each group, 7-bit scales times a float32 for each row: the most accurate"),
      .super_dtype = QZ_F32, .super_size = QZ_WHOLE_ROW},
@@ -269,15 +289,29 @@ static int table_makes_sense(const qz_scheme *scheme)
     return differ && (above || !scheme->positive);
 }
 
+/* Whether the scheme's rule makes what the scheme holds. */
+static int rule_suits(const qz_scheme *scheme)
+{
+    const struct qz_rule_info *info = qz_rule_info(scheme->rule);
+    if (!info)
+        return 0;
+    int scale = info->scale_dtype ? scheme->scale_dtype == info->scale_dtype : qz_is_array_dtype(scheme->scale_dtype);
+    return scale && scheme->codes == info->codes && scheme->zero == info->zero &&
+           (info->group == 0 || scheme->group_size == info->group) && scheme->super_size == info->super_size &&
+           (info->super_size == 0 || scheme->super_dtype == info->super_dtype);
+}
+
 qz_result qz_scheme_check(const qz_scheme *scheme, qz_method method)
 {
     if (scheme->size != sizeof(qz_scheme) || scheme->group_size == 0 || !is_known(scheme->codes) ||
-        !scales_make_sense(scheme) || !table_makes_sense(scheme))
+        !scales_make_sense(scheme) || !table_makes_sense(scheme) || !qz_rule_name(scheme->rule))
         return QZ_ERROR_ARGUMENT;
     if ((scheme->codes == QZ_DUAL) != (scheme->scale_dtype == QZ_I7))
         return QZ_ERROR_ARGUMENT;
     if (method == QZ_DEFAULT)
         method = scheme->method;
+    if (method == QZ_REFERENCE)
+        return rule_suits(scheme) ? QZ_OK : QZ_ERROR_ARGUMENT;
     return (unsigned)method < 32 && (methods_of(scheme) >> method & 1) ? QZ_OK : QZ_ERROR_ARGUMENT;
 }
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 _Buffer = NDArray[Any]
-_Scheme = tuple[int, int, int, int, int, int, int, int, bytes | None]
+_Scheme = tuple[int, int, int, int, int, int, int, int, bytes | None, int]
 _Parts = tuple[_Buffer, _Buffer, _Buffer | None, _Buffer | None]
 _Stats = tuple[int, float, float, float, int, int, int, int, int, float, float]
 
@@ -29,6 +29,7 @@ ABSMAX: Final[int]
 ABSMAX7: Final[int]
 SEARCH: Final[int]
 EXACT: Final[int]
+REFERENCE: Final[int]
 INT4: Final[int]
 UINT4: Final[int]
 NF4: Final[int]
@@ -98,6 +99,7 @@ def compare_matrices(a: _Buffer, a_dtype: int, b: _Buffer, b_dtype: int, threads
 def validate(scheme: _Scheme, parts: _Parts, rows: int, cols: int, /) -> None: ...
 def scheme_check(scheme: _Scheme, method: int, /) -> bool: ...
 def scheme_sizes(scheme: _Scheme, rows: int, cols: int, /) -> tuple[int, int, int, int, int, int]: ...
+def rules() -> list[str]: ...
 def schemes() -> list[tuple[str, str, _Scheme]]: ...
 def kernels() -> str | None: ...
 def kernel_sets() -> list[tuple[str, bool]]: ...

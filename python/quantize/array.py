@@ -548,7 +548,7 @@ class QuantizedArray:
 
 def meaning(scheme: Scheme) -> tuple[Any, ...]:
     """What decides what bytes stand for: all of a scheme but its name and the way scales are found."""
-    codes, scale_dtype, zero, _, group_size, _, super_dtype, super_size, table = scheme.core
+    codes, scale_dtype, zero, _, group_size, _, super_dtype, super_size, table, _ = scheme.core
     return codes, scale_dtype, zero, group_size, super_dtype, super_size, table
 
 
@@ -598,13 +598,14 @@ def quantize_array(
         The last group may be shorter.
     axis : int
         The axis along which groups run.
-    method : {"search", "exact", "absmax", "absmax7", "minmax"}, optional
+    method : {"search", "exact", "absmax", "absmax7", "minmax", "reference"}, optional
         How scales are found, instead of the scheme's way. "search", the way of all schemes, tries a few scales
         for each group, improves each by least squares and keeps the best. "exact" finds the scale with the
         least error of all that can be stored, and takes some hundred times as long. "absmax" makes the largest
         magnitude of a group the largest that codes have: for "int4" -8, with a scale that may be negative;
         "absmax7" makes it 7 or -7, with a positive scale. "minmax" is for schemes with zeros or offsets.
-        :attr:`Scheme.methods` lists those of a scheme.
+        "reference" makes the very codes, scales and zeros that another tool would: the `rule` of a
+        :class:`Scheme`. :attr:`Scheme.methods` lists those of a scheme.
     scale_dtype : {"float16", "bfloat16", "float32"}, optional
         The type that stores scales, instead of the scheme's.
     weights : array_like, optional
@@ -656,6 +657,8 @@ def quantize_array(
     importance, importance_number = (None, 0) if weights is None else _as_weights(weights, x.shape, axis)
     if seed is not None and not 0 <= operator.index(seed) < 2**64:
         raise ValueError(f"seed must be 0..2**64 - 1, not {operator.index(seed)}")
+    if seed is not None and (method or found.method) == "reference":
+        raise ValueError("method 'reference' rounds as the other tool does; it takes no seed")
     parts = [
         None if want is None else np.empty(want.shape, want.dtype) for want in _wanted(found, others, cols)
     ]
@@ -700,6 +703,12 @@ def _encoding_error(
     dtype, remedy = "float32", ""
     if failure.args[0] == _core.ERROR_WEIGHT:
         return explain(failure, "weights", shape, axis=axis)
+    if failure.args[0] == _core.ERROR_ARGUMENT:  # all else has been checked before
+        block = max(scheme.group_size, scheme.super_size)
+        return ValueError(
+            f"the rule {scheme.rule!r} takes {block} values at a time; "
+            f"w has {shape[axis]} along axis {axis}, which is no multiple"
+        )
     if failure.args[0] == _core.ERROR_NONFINITE:
         remedy = "replace them, or pass nonfinite='clip'"
     elif failure.args[0] == _core.ERROR_RANGE:

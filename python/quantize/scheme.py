@@ -44,7 +44,9 @@ METHODS = {
     "minmax": _core.MINMAX,
     "search": _core.SEARCH,
     "exact": _core.EXACT,
+    "reference": _core.REFERENCE,
 }
+RULES = {name: number for number, name in enumerate(_core.rules())}
 SCALE_DTYPES = {
     "float32": _core.F32,
     "float16": _core.F16,
@@ -109,7 +111,7 @@ class Scheme:
         "float8_e8m0" (powers of two), or, as multiples of a super scale, "int6", "uint6" and "int7".
     group_size : int
         How many neighbours share a scale; -1 for a whole row.
-    method : {"search", "exact", "absmax", "absmax7", "minmax"}
+    method : {"search", "exact", "absmax", "absmax7", "minmax", "reference"}
         How scales are found unless a caller says otherwise.
     summary : str
         A line for people.
@@ -122,6 +124,13 @@ class Scheme:
         whole array, 0 where there are none.
     table : tuple of float, or None
         What the codes 0..15 stand for, with codes "table".
+    rule : str
+        What the method "reference" means: the rule of another tool, which gives the codes, scales and zeros
+        that this tool itself would make. "q4_0", "q4_1", "mxfp4", "nvfp4", "iq4_nl", "iq4_xs" and "q4_k" are
+        ggml's, "matmulnbits" and "matmulnbits_zero" ONNX Runtime's, "bnb_nf4" and "bnb_fp4" those of
+        bitsandbytes; "compressed_tensors", "compressed_tensors_zero", "compressed_tensors_nvfp4",
+        "compressed_tensors_mxfp4", "gptq", "gptq_zero" and "awq" say themselves whose they are. "none" where
+        there is none.
 
     Examples
     --------
@@ -145,6 +154,7 @@ class Scheme:
     super_dtype: str = "none"
     super_size: int = 0
     table: tuple[float, ...] | None = None
+    rule: str = dataclasses.field(default="none", compare=False)
 
     def __post_init__(self) -> None:
         for name, least in (("group_size", 1), ("super_size", 0)):
@@ -200,7 +210,7 @@ class Scheme:
         return f"{self.name} {group} {self.scale_dtype}"
 
     @functools.cached_property
-    def core(self) -> tuple[int, int, int, int, int, int, int, int, bytes | None]:
+    def core(self) -> tuple[int, int, int, int, int, int, int, int, bytes | None, int]:
         """The scheme as the C module takes it."""
         return (
             _number(CODES, self.codes, "codes"),
@@ -212,6 +222,7 @@ class Scheme:
             _number(SUPER_DTYPES, self.super_dtype, "super_dtype"),
             _IN_C.get(self.super_size, self.super_size),
             None if self.table is None else np.array(self.table, np.float32).tobytes(),
+            _number(RULES, self.rule, "rule"),
         )
 
 
@@ -228,9 +239,9 @@ def _as_table(table: Any) -> tuple[float, ...]:
 
 
 def _from_core(
-    name: str, summary: str, core: tuple[int, int, int, int, int, int, int, int, bytes | None]
+    name: str, summary: str, core: tuple[int, int, int, int, int, int, int, int, bytes | None, int]
 ) -> Scheme:
-    codes, scale_dtype, zero, method, group_size, positive, super_dtype, super_size, _ = core
+    codes, scale_dtype, zero, method, group_size, positive, super_dtype, super_size, _, rule = core
     from_c = {number: size for size, number in _IN_C.items()}
     return Scheme(
         name=name,
@@ -243,6 +254,7 @@ def _from_core(
         positive=bool(positive),
         super_dtype=word(SUPER_DTYPES, super_dtype),
         super_size=from_c.get(super_size, super_size),
+        rule=word(RULES, rule),
     )
 
 

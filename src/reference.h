@@ -1,0 +1,88 @@
+/*
+ * reference.h - the plain rules of other tools, number for number
+ *
+ * What method QZ_REFERENCE asks for: the codes, scales and zeros that a foreign tool itself would write, ties and odd
+ * corners included. Rules come in two kinds. Most look at the range of a group and then at each value by itself, so
+ * that long groups can be given to them in pieces, by the three steps below. The three that search (IQ4_NL, Q4_K,
+ * IQ4_XS) need their block of 32 or 256 values at once. qz_reference_block() serves both.
+ *
+ * All values must be finite.
+ */
+#ifndef QZ_REFERENCE_H
+#define QZ_REFERENCE_H
+
+#include "quantize.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { QZ_REFERENCE_VALUES = 256, QZ_REFERENCE_GROUPS = 8 }; /* of a block that has several groups */
+
+/* The representation that a rule makes, and what it takes. */
+struct qz_rule_info {
+    const char *name;
+    qz_codes codes;
+    qz_zero zero;
+    qz_dtype scale_dtype; /* 0: QZ_F32, QZ_F16 or QZ_BF16, as told */
+    qz_dtype super_dtype;
+    uint64_t super_size;
+    size_t group;   /* values that share a scale; 0: any number, which may be given in pieces */
+    size_t block;   /* values that must be given together: a group, or all that share a super scale; 0: any number */
+    int ends_short; /* the last group of a row may have fewer values: QZ_ENDS_ */
+};
+
+enum { QZ_ENDS_FULL, QZ_ENDS_SHORT, QZ_ENDS_SHORT_ALONE /* only if there is but one row */ };
+
+/* NULL for a number that is no rule, or QZ_RULE_NONE. */
+const struct qz_rule_info *qz_rule_info(qz_rule rule);
+
+/* How a rule is to be used; a rule ignores what it does not ask for. */
+struct qz_reference_how {
+    qz_dtype scale_dtype; /* for rules without a type of their own */
+    float divisor;        /* QZ_RULE_COMPRESSED_TENSORS_NVFP4: of the tensor, from qz_reference_divisor() */
+    int short_group;      /* bitsandbytes: this group has fewer values than the others, and they are divided */
+};
+
+/* 448 * 6 / largest, for the largest magnitude of a tensor. */
+float qz_reference_divisor(float largest);
+
+/* The range of a group so far. */
+struct qz_reference_range {
+    float min, max;
+    float largest; /* the first value of largest magnitude; 0 if all are 0 or -0 */
+};
+
+#define QZ_REFERENCE_NOTHING                                                                                           \
+    {                                                                                                                  \
+        INFINITY, -INFINITY, 0.0f                                                                                      \
+    }
+
+/*
+ * Numbers of a group, or of the eight groups of a block of Q4_K and IQ4_XS (index 0 only otherwise), as they are
+ * stored: floats that the stored type holds exactly. The sign of a zero counts.
+ */
+struct qz_reference {
+    float scale[QZ_REFERENCE_GROUPS]; /* Q4_K: 0..63, IQ4_XS: -32..31, times super[0] */
+    float zero[QZ_REFERENCE_GROUPS];  /* rules _ZERO, GPTQ_ZERO, AWQ: 0..15; Q4_1: the offset; Q4_K: 0..63, to be
+                                         subtracted, times super[1] */
+    float super[2];     /* Q4_K (float16 both), IQ4_XS (float16): of scales, of zeros; COMPRESSED_TENSORS_NVFP4:
+                           the divisor of the tensor; else 1 */
+    float by, from;     /* how values become codes: before rounding to the stored type or after it, as */
+    int divide, offset; /* the tool has it */
+};
+
+/* Takes more values of a group into its range. */
+void qz_reference_range(struct qz_reference_range *range, const float *x, size_t n);
+
+/* Fits a group. Returns 0 if a scale or offset does not fit its type: it is infinite or NaN then. */
+int qz_reference_fit(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference_range *range,
+                     struct qz_reference *fit);
+
+/* Codes of values of a group that is fitted, one a byte: 0..15, symmetric int4 in two's complement. */
+void qz_reference_codes(qz_rule rule, const struct qz_reference *fit, const float *x, size_t n, uint8_t *codes);
+
+/* All of this for a block: any rule, n as qz_rule_info says. Returns 0 as qz_reference_fit does. */
+int qz_reference_block(qz_rule rule, const struct qz_reference_how *how, const float *x, size_t n,
+                       struct qz_reference *fit, uint8_t *codes);
+
+#endif
