@@ -99,7 +99,8 @@ static void search_scale(const struct qz_search *rule, const float *v, const flo
                          const float *super, float *scale, uint8_t *second)
 {
     for (size_t l = 0; l < QZ_BLOCK; l++)
-        search_group(rule, v + l, weight ? weight + l : NULL, n, unit[l], super ? super[l] : 1.0f, scale + l, second + l);
+        search_group(rule, v + l, weight ? weight + l : NULL, n, unit[l], super ? super[l] : 1.0f, scale + l,
+                     second + l);
 }
 
 #endif

@@ -48,8 +48,8 @@ INLINE VF stored_scale(VF s, qz_dtype dtype, VF unit, VF inverse, VF super)
 
 /* What finds the nearest value: those of a table are looked up by bisection, index = 8 a + 4 b + 2 c + d. */
 struct search_levels {
-    VF lo, hi;                   /* uniform */
-    VF middle, quarter[2];       /* upper[7], upper[3] and upper[11] */
+    VF lo, hi;                     /* uniform */
+    VF middle, quarter[2];         /* upper[7], upper[3] and upper[11] */
     VT eighths, sixteenths, value; /* lane i: upper[i + 1], upper[i], value[i] */
 };
 
@@ -82,7 +82,8 @@ INLINE void nearest_values(const struct search_levels *levels, int uniform, size
         EACH value[j] = vf_rint(y[j]);
         return;
     }
-    EACH {
+    EACH
+    {
         VM above = vf_le(levels->middle, y[j]);
         index[j] = vi_add_where(above, vi_set1(0), 8);
         next[j] = vf_select(above, levels->quarter[1], levels->quarter[0]);
@@ -110,12 +111,14 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
 {
     const VF none = vf_set1(0.0f);
     VF inverse[4], s[4], xq[4], qq[4];
-    EACH {
+    EACH
+    {
         VF factor = vf_set1(rule->factor[c + j < end ? c + j : end - 1]);
         s[j] = lanes->first;
         inverse[j] = vf_mul(lanes->first_inverse, factor);
         if (!rule->refit) {
-            s[j] = stored_scale(vf_div(s[j], factor), rule->scale_dtype, lanes->unit, lanes->unit_inverse, lanes->super);
+            s[j] =
+                stored_scale(vf_div(s[j], factor), rule->scale_dtype, lanes->unit, lanes->unit_inverse, lanes->super);
             inverse[j] = inverse_of(s[j]);
         }
         xq[j] = qq[j] = none;
@@ -124,13 +127,15 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
         VF x = vf_load(lanes->v + QZ_BLOCK * k), q[4];
         nearest_values(levels, uniform, count, x, inverse, q);
         VF w = weighted ? vf_load(lanes->weight + QZ_BLOCK * k) : none;
-        EACH {
+        EACH
+        {
             VF wq = weighted ? vf_mul(w, q[j]) : q[j];
             xq[j] = vf_fma(wq, x, xq[j]);
             qq[j] = vf_fma(wq, q[j], qq[j]);
         }
     }
-    EACH {
+    EACH
+    {
         if (rule->refit) {
             s[j] = vf_div(xq[j], qq[j]);
             if (rule->positive)
