@@ -251,7 +251,7 @@ void qz_measure_supers(struct job *job, const qz_matrix *matrix, qz_pool *pool);
 
 enum { QZ_SEARCH_MOST = 512 }; /* longer groups are searched one at a time */
 
-/* How a job's search goes about it. */
+/* How a job's search goes about it: candidates.c. */
 struct qz_search qz_search_rule(const struct job *job, uint64_t group_size);
 
 /* Better scale, and zero, of a group that may come in pieces; the best of all. */

@@ -102,7 +102,7 @@ static inline int qz_form(const struct qz_grid *grid)
     return !grid->uniform ? QZ_ANY_VALUES : grid->sorted[0] < 0 ? QZ_SIGNED : QZ_UNSIGNED;
 }
 /* Groups that are searched side by side: element k of group l is v[QZ_BLOCK * k + l]. */
-enum { QZ_CANDIDATES = 16 };
+enum { QZ_CANDIDATES = 24 };
 
 /*
  * How the scale of a group is searched. A candidate scale gives every element a code, least squares over these codes

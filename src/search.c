@@ -12,42 +12,6 @@
 #include <float.h>
 #include <math.h>
 
-struct qz_search qz_search_rule(const struct job *job, uint64_t group_size)
-{
-    static const float factors[] = {0.85f, 0.9f, 0.95f, 1.0f, 1.05f, 1.1f, 1.15f, 1.2f}; /* PLACEHOLDER */
-    const struct qz_grid *grid = &job->grid;
-    struct qz_search rule = {
-        .uniform = grid->uniform,
-        .lo = (float)grid->lo,
-        .hi = (float)grid->hi,
-        .positive = job->positive,
-        .refit = job->scale_dtype != QZ_E8M0,
-        .scale_dtype = job->scale_dtype,
-    };
-    (void)group_size;
-    memcpy(rule.value[0], grid->sorted, sizeof grid->sorted);
-    memcpy(rule.upper[0], grid->upper, sizeof grid->upper);
-    for (int i = 0; i < 16; i++) {
-        rule.value[1][i] = grid->sorted[i] + grid->shift;
-        rule.upper[1][i] = grid->upper[i] + grid->shift;
-    }
-    rule.plain = rule.count = sizeof factors / sizeof factors[0];
-    for (size_t i = 0; i < rule.plain; i++)
-        rule.factor[i] = factors[i];
-    if (job->scale_dtype == QZ_E8M0) {
-        rule.plain = rule.count = 3;
-        rule.factor[0] = 1.0f;
-        rule.factor[1] = 2.0f;
-        rule.factor[2] = 0.5f;
-    }
-    if (grid->shift != 0.0f) {
-        for (size_t i = 0; i < rule.plain; i++)
-            rule.factor[rule.plain + i] = factors[i];
-        rule.count = 2 * rule.plain;
-    }
-    return rule;
-}
-
 /* The rule by which exact.c finds the scales of a job. */
 static struct qz_exact exact_rule(const struct job *job)
 {

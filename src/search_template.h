@@ -46,10 +46,6 @@ INLINE VF stored_scale(VF s, qz_dtype dtype, VF unit, VF inverse, VF super)
     }
 }
 
-#ifndef SEARCHED
-#define SEARCHED 2
-#endif
-
 /* What finds the nearest value: those of a table are looked up by bisection, index = 8 a + 4 b + 2 c + d. */
 struct search_levels {
     VF lo, hi;                     /* uniform */
@@ -71,13 +67,15 @@ INLINE struct search_levels search_levels(const struct qz_search *rule, int set)
                                   .value = vt_load(rule->value[set])};
 }
 
-/* The nearest values for SEARCHED candidates, step by step together, so that one does not wait for another. */
-INLINE void nearest_values(const struct search_levels *levels, int uniform, size_t count, VF x, const VF *inverse,
-                           VF *value)
+/* Candidates are worked on a few at a time, step by step together, so that one does not wait for another. Their number
+ * `count` is a constant: 2 or 4. */
+#define EACH _Pragma("GCC unroll 4") for (size_t j = 0; j < count; j++)
+
+INLINE void nearest_values(const struct search_levels *levels, int uniform, size_t count, VF x, const VF inverse[4],
+                           VF value[4])
 {
-    VF y[SEARCHED], next[SEARCHED];
-    VI index[SEARCHED];
-#define EACH _Pragma("GCC unroll 8") for (size_t j = 0; j < count; j++)
+    VF y[4], next[4];
+    VI index[4];
     EACH y[j] = vf_mul(x, inverse[j]);
     if (uniform) {
         EACH y[j] = vf_between(y[j], levels->lo, levels->hi);
@@ -98,84 +96,100 @@ INLINE void nearest_values(const struct search_levels *levels, int uniform, size
     EACH value[j] = vt_lookup(levels->value, index[j]);
 }
 
-/* Several candidates at a time. */
-INLINE void candidate_sums(const struct search_levels *levels, int uniform, size_t count, const float *v,
-                           const float *weight, size_t n, const VF *inverse, VF *sum_xq, VF *sum_qq)
-{
-    VF xq[SEARCHED], qq[SEARCHED];
-    EACH xq[j] = qq[j] = vf_set1(0.0f);
-    for (size_t k = 0; k < n; k++) {
-        VF x = vf_load(v + QZ_BLOCK * k), q[SEARCHED];
-        nearest_values(levels, uniform, count, x, inverse, q);
-        EACH
-        {
-            VF weighted = weight ? vf_mul(vf_load(weight + QZ_BLOCK * k), q[j]) : q[j];
-            xq[j] = vf_fma(weighted, x, xq[j]);
-            qq[j] = vf_fma(weighted, q[j], qq[j]);
-        }
-    }
-    EACH sum_xq[j] = xq[j], sum_qq[j] = qq[j];
-}
+/* LANES groups; weight is NULL or not as a constant. */
+struct search_lanes {
+    const float *v, *weight;
+    size_t n;
+    VF unit, unit_inverse, super, first, first_inverse;
+    VF best_gain, best;
+    VM second;
+};
 
-/* LANES groups. Whether values are uniform, and whether there are weights, is a constant. */
-INLINE void search_vector(const struct qz_search *rule, int uniform, const float *v, const float *weight, size_t n,
-                          VF unit, VF super, float *scale, uint8_t *second)
+/* Candidates c to c + count - 1, or the last one again where there is no other: it gains no more. */
+INLINE void try_candidates(const struct qz_search *rule, const struct search_levels *levels, int uniform, int weighted,
+                           size_t c, size_t count, size_t end, int set, struct search_lanes *lanes)
 {
     const VF none = vf_set1(0.0f);
-    const qz_dtype dtype = rule->scale_dtype;
-    VF first = vf_load(scale), first_inverse = inverse_of(first), unit_inverse = vf_div(vf_set1(1.0f), unit);
-    super = vf_select(ordinary(super), super, none);
-    VF best_gain = none, best = stored_scale(first, dtype, unit, unit_inverse, super);
-    VM second_best = vm_none();
-    for (int set = 0; set < 2; set++) {
-        size_t end = set ? rule->count : rule->plain;
-        struct search_levels levels = search_levels(rule, set);
-        for (size_t c = set ? rule->plain : 0; c < end; c += SEARCHED) {
-            VF inverse[SEARCHED], s[SEARCHED], sum_xq[SEARCHED], sum_qq[SEARCHED];
-#pragma GCC unroll 8
-            for (size_t j = 0; j < SEARCHED; j++) { /* the last one again where there is no other: it gains no more */
-                VF factor = vf_set1(rule->factor[c + j < end ? c + j : c]);
-                s[j] = first;
-                inverse[j] = vf_mul(first_inverse, factor);
-                if (!rule->refit) {
-                    s[j] = stored_scale(vf_div(first, factor), dtype, unit, unit_inverse, super);
-                    inverse[j] = inverse_of(s[j]);
-                }
-            }
-            candidate_sums(&levels, uniform, SEARCHED, v, weight, n, inverse, sum_xq, sum_qq);
-#pragma GCC unroll 8
-            for (size_t j = 0; j < SEARCHED; j++) {
-                if (rule->refit) {
-                    s[j] = vf_div(sum_xq[j], sum_qq[j]);
-                    if (rule->positive)
-                        s[j] = vf_select(vf_lt(none, s[j]), s[j], none);
-                    s[j] = stored_scale(s[j], dtype, unit, unit_inverse, super);
-                }
-                VF gain = vf_mul(s[j], vf_fma(vf_neg(s[j]), sum_qq[j], vf_add(sum_xq[j], sum_xq[j])));
-                VM better = vf_lt(best_gain, gain);
-                best_gain = vf_select(better, gain, best_gain);
-                best = vf_select(better, s[j], best);
-                if (set)
-                    second_best = vm_or(second_best, better);
-            }
+    VF inverse[4], s[4], xq[4], qq[4];
+    EACH
+    {
+        VF factor = vf_set1(rule->factor[c + j < end ? c + j : end - 1]);
+        s[j] = lanes->first;
+        inverse[j] = vf_mul(lanes->first_inverse, factor);
+        if (!rule->refit) {
+            s[j] =
+                stored_scale(vf_div(s[j], factor), rule->scale_dtype, lanes->unit, lanes->unit_inverse, lanes->super);
+            inverse[j] = inverse_of(s[j]);
+        }
+        xq[j] = qq[j] = none;
+    }
+    for (size_t k = 0; k < lanes->n; k++) {
+        VF x = vf_load(lanes->v + QZ_BLOCK * k), q[4];
+        nearest_values(levels, uniform, count, x, inverse, q);
+        VF w = weighted ? vf_load(lanes->weight + QZ_BLOCK * k) : none;
+        EACH
+        {
+            VF wq = weighted ? vf_mul(w, q[j]) : q[j];
+            xq[j] = vf_fma(wq, x, xq[j]);
+            qq[j] = vf_fma(wq, q[j], qq[j]);
         }
     }
-    vf_store(scale, best);
-    vm_to_u8(second, second_best);
+    EACH
+    {
+        if (rule->refit) {
+            s[j] = vf_div(xq[j], qq[j]);
+            if (rule->positive)
+                s[j] = vf_select(vf_lt(none, s[j]), s[j], none);
+            s[j] = stored_scale(s[j], rule->scale_dtype, lanes->unit, lanes->unit_inverse, lanes->super);
+        }
+        VF gain = vf_mul(s[j], vf_fma(vf_neg(s[j]), qq[j], vf_add(xq[j], xq[j])));
+        VM better = vf_lt(lanes->best_gain, gain);
+        lanes->best_gain = vf_select(better, gain, lanes->best_gain);
+        lanes->best = vf_select(better, s[j], lanes->best);
+        if (set)
+            lanes->second = vm_or(lanes->second, better);
+    }
 }
+
+INLINE void search_vector(const struct qz_search *rule, int uniform, int weighted, struct search_lanes *lanes)
+{
+    for (int set = 0; set < 2; set++) {
+        size_t c = set ? rule->plain : 0, end = set ? rule->count : rule->plain;
+        if (c == end)
+            continue;
+        struct search_levels levels = search_levels(rule, set);
+        for (; end - c > 2; c += end - c < 4 ? end - c : 4)
+            try_candidates(rule, &levels, uniform, weighted, c, 4, end, set, lanes);
+        if (c < end)
+            try_candidates(rule, &levels, uniform, weighted, c, 2, end, set, lanes);
+    }
+}
+
+#undef EACH
 
 static TARGET void search_scale(const struct qz_search *rule, const float *v, const float *weight, size_t n,
                                 const float *unit, const float *super, float *scale, uint8_t *second)
 {
     for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
-        VF units = vf_load(unit + l), supers = super ? vf_load(super + l) : vf_set1(1.0f);
+        struct search_lanes lanes = {.v = v + l, .weight = weight ? weight + l : NULL, .n = n};
+        lanes.unit = vf_load(unit + l);
+        lanes.unit_inverse = vf_div(vf_set1(1.0f), lanes.unit);
+        VF shared = super ? vf_load(super + l) : vf_set1(1.0f);
+        lanes.super = vf_select(ordinary(shared), shared, vf_set1(0.0f));
+        lanes.first = vf_load(scale + l);
+        lanes.first_inverse = inverse_of(lanes.first);
+        lanes.best_gain = vf_set1(0.0f);
+        lanes.best = stored_scale(lanes.first, rule->scale_dtype, lanes.unit, lanes.unit_inverse, lanes.super);
+        lanes.second = vm_none();
         if (rule->uniform && !weight)
-            search_vector(rule, 1, v + l, NULL, n, units, supers, scale + l, second + l);
+            search_vector(rule, 1, 0, &lanes);
         else if (rule->uniform)
-            search_vector(rule, 1, v + l, weight + l, n, units, supers, scale + l, second + l);
+            search_vector(rule, 1, 1, &lanes);
         else if (!weight)
-            search_vector(rule, 0, v + l, NULL, n, units, supers, scale + l, second + l);
+            search_vector(rule, 0, 0, &lanes);
         else
-            search_vector(rule, 0, v + l, weight + l, n, units, supers, scale + l, second + l);
+            search_vector(rule, 0, 1, &lanes);
+        vf_store(scale + l, lanes.best);
+        vm_to_u8(second + l, lanes.second);
     }
 }

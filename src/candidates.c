@@ -1,0 +1,116 @@
+/*
+ * candidates.c - which scales a search tries
+ *
+ * A candidate is told by a factor: it makes of the largest magnitude of a group that many times what QZ_ABSMAX would
+ * make of it, the other way round if negative. The fewest that come near to what all factors together reach were chosen
+ * from a grid of them, for normal and Student t5 values at once and for those group sizes that the formats use; the
+ * gain of each is in docs/accuracy.md.
+ */
+#include "fpenv.h"
+#include "group.h"
+
+/* What decides which candidates are good. */
+enum kind {
+    INTEGERS,
+    INTEGERS_POSITIVE, /* scales may not be negative */
+    TABLE,
+    TABLE_POSITIVE,
+    TABLE_MIRRORED, /* the sign of a scale makes no difference */
+    TWO_TABLES
+};
+
+/* For groups of up to 48 values, and for longer ones. */
+static const struct {
+    size_t plain, second; /* how many for each of the two sets of values */
+    float factor[12];
+} candidates[][2] = {
+    [INTEGERS] = {{4, 0, {0.88f, 0.98f, 1.02f, 1.08f}}, {6, 0, {0.88f, 0.94f, 0.98f, 1.02f, 1.08f, 1.16f}}},
+    [INTEGERS_POSITIVE] = {{8, 0, {0.88f, 0.98f, 1.02f, 1.06f, 1.1f, 1.14f, 1.2f, 1.26f}},
+                           {8, 0, {0.96f, 1.02f, 1.06f, 1.1f, 1.14f, 1.18f, 1.24f, 1.34f}}},
+    [TABLE] = {{6, 0, {0.84f, 0.96f, 1.02f, 1.08f, -0.9f, -1.0f}},
+               {8, 0, {0.9f, 0.96f, 1.0f, 1.04f, 1.1f, -0.94f, -1.0f, -1.06f}}},
+    [TABLE_POSITIVE] = {{8, 0, {0.76f, 0.92f, 0.96f, 1.0f, 1.04f, 1.08f, 1.14f, 1.2f}},
+                        {8, 0, {0.78f, 0.88f, 0.94f, 0.98f, 1.02f, 1.06f, 1.12f, 1.18f}}},
+    [TABLE_MIRRORED] = {{6, 0, {0.62f, 0.66f, 0.72f, 0.96f, 1.02f, 1.1f}},
+                        {6, 0, {0.82f, 0.9f, 0.96f, 1.0f, 1.06f, 1.14f}}},
+    [TWO_TABLES] = {{6, 6, {0.79f, 0.97f, 1.0f, 1.06f, -0.94f, -1.0f, 0.76f, 0.91f, 0.97f, 1.03f, -0.94f, -1.0f}},
+                    {6, 6, {0.91f, 0.97f, 1.0f, 1.06f, -0.88f, -0.94f, 0.88f, 0.94f, 1.0f, -0.91f, -0.97f, -1.03f}}},
+};
+
+/* The longer a group, the farther its largest value is from the others: the best factors grow. */
+static const struct {
+    uint64_t longest;
+    float growth;
+} growths[] = {{48, 1.0f}, {96, 1.03f}, {192, 1.08f}, {384, 1.17f}, {768, 1.29f}};
+
+/* For groups still longer, in which anything may be. */
+static const float wide[] = {1.1f, 1.22f, 1.34f, 1.48f, 1.64f, 1.81f, 2.0f, 2.21f, 2.45f, 2.7f, 2.99f, 3.3f};
+
+enum { WIDE = sizeof wide / sizeof wide[0], GROWTHS = sizeof growths / sizeof growths[0] };
+
+static enum kind kind_of(const struct job *job)
+{
+    const struct qz_grid *grid = &job->grid;
+    if (grid->uniform)
+        return job->positive ? INTEGERS_POSITIVE : INTEGERS;
+    if (grid->shift != 0.0f)
+        return TWO_TABLES;
+    int mirrored = 1;
+    for (int i = 0; i < 16; i++)
+        mirrored &= grid->sorted[i] == -grid->sorted[15 - i];
+    return mirrored ? TABLE_MIRRORED : job->positive ? TABLE_POSITIVE : TABLE;
+}
+
+static QZ_NOINLINE void choose_factors(struct qz_search *rule, enum kind kind, uint64_t group_size)
+{
+    size_t i = 0;
+    while (i < GROWTHS && group_size > growths[i].longest)
+        i++;
+    int longer = i > 0;
+    if (i == GROWTHS) {
+        rule->plain = WIDE;
+        rule->count = kind == TWO_TABLES ? 2 * WIDE : WIDE;
+        for (size_t c = 0; c < rule->count; c++)
+            rule->factor[c] = wide[c % WIDE];
+        return;
+    }
+    rule->plain = candidates[kind][longer].plain;
+    rule->count = rule->plain + candidates[kind][longer].second;
+    for (size_t c = 0; c < rule->count; c++)
+        rule->factor[c] = candidates[kind][longer].factor[c] * growths[i].growth;
+}
+
+static QZ_NOINLINE void copy_values(struct qz_search *rule, const struct qz_grid *grid)
+{
+    for (int i = 0; i < 16; i++) {
+        rule->value[0][i] = grid->sorted[i];
+        rule->upper[0][i] = grid->upper[i];
+        rule->value[1][i] = grid->sorted[i] + grid->shift;
+        rule->upper[1][i] = grid->upper[i] + grid->shift;
+    }
+}
+
+struct qz_search qz_search_rule(const struct job *job, uint64_t group_size)
+{
+    const struct qz_grid *grid = &job->grid;
+    struct qz_search rule = {
+        .uniform = grid->uniform,
+        .lo = (float)grid->lo,
+        .hi = (float)grid->hi,
+        .positive = job->positive,
+        .refit = job->scale_dtype != QZ_E8M0,
+        .scale_dtype = job->scale_dtype,
+    };
+    qz_fp_state state = qz_fp_enter();
+    copy_values(&rule, grid);
+    if (job->scale_dtype == QZ_E8M0) { /* the three exponents in question */
+        rule.plain = rule.count = 3;
+        rule.factor[0] = 1.0f;
+        rule.factor[1] = 2.0f;
+        rule.factor[2] = 0.5f;
+    } else {
+        choose_factors(&rule, kind_of(job), group_size);
+    }
+    qz_fp_leave(state);
+    return rule;
+}
