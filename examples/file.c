@@ -48,7 +48,7 @@ static int write_packed(const char *path, const float *values)
     uint8_t codes[ROWS * COLS / 2];
     uint16_t scales[ROWS * COLS / GROUP];
     qz_matrix source = {(void *)values, QZ_F32, ROWS, COLS, COLS, 1};
-    qz_packed packed = {codes, scales, NULL, COLS / 2, COLS / GROUP * sizeof scales[0], 0};
+    qz_packed packed = {codes, scales, NULL, COLS / 2, COLS / GROUP * sizeof scales[0], 0, NULL, 0};
     if (qz_encode(&scheme, &source, &packed, NULL, NULL, NULL) != QZ_OK)
         return 1;
 
@@ -93,7 +93,7 @@ static int read_packed(const char *path, float *values)
         return failed(&error);
     uint8_t codes[ROWS * COLS / 2];
     uint16_t scales[ROWS * COLS / GROUP];
-    qz_packed packed = {codes, scales, NULL, COLS / 2, COLS / GROUP * sizeof scales[0], 0};
+    qz_packed packed = {codes, scales, NULL, COLS / 2, COLS / GROUP * sizeof scales[0], 0, NULL, 0};
     int bad = qz_packed_find(file, "data", 4, &tensor, &error) != QZ_FILE_OK ||
               tensor.sizes.total_bytes != sizeof codes + sizeof scales ||
               qz_packed_read(file, &tensor, 0, ROWS, 0, COLS, &packed, &error) != QZ_FILE_OK;

@@ -74,7 +74,7 @@ static int try_nan(void)
     uint8_t codes[4];
     uint16_t scales[2];
     qz_matrix source = {values, QZ_F32, 2, 3, 3, 1};
-    qz_packed packed = {codes, scales, NULL, 2, 2, 0};
+    qz_packed packed = {codes, scales, NULL, 2, 2, 0, NULL, 0};
     qz_detail detail = QZ_DETAIL_INIT;
 
     qz_result result = qz_encode(scheme, &source, &packed, NULL, NULL, &detail);

@@ -93,16 +93,25 @@ typedef struct qz_detail {
  * ------------------------------------------------------------------------------------------------------- */
 
 typedef enum qz_dtype {
-    QZ_F32 = 1, /* IEEE 754 binary32, `float` */
-    QZ_F64 = 2, /* IEEE 754 binary64, `double` */
-    QZ_F16 = 3, /* IEEE 754 binary16, held in uint16_t */
-    QZ_BF16 = 4 /* bfloat16: the upper half of a binary32, held in uint16_t */
+    QZ_F32 = 1,  /* IEEE 754 binary32, `float` */
+    QZ_F64 = 2,  /* IEEE 754 binary64, `double` */
+    QZ_F16 = 3,  /* IEEE 754 binary16, held in uint16_t */
+    QZ_BF16 = 4, /* bfloat16: the upper half of a binary32, held in uint16_t */
+
+    /* Types of scales only, a byte each. */
+    QZ_E4M3 =
+        5, /* float8: 4 bits of exponent, 3 of mantissa, no infinity, NaN 0x7f and 0xff (OCP 8-bit floats, E4M3) */
+    QZ_E8M0 = 6, /* 2^(byte - 127), 255 is NaN (OCP Microscaling Formats 1.0) */
+    QZ_I6 = 7,   /* an integer -32..31 in an int8_t */
+    QZ_U6 = 8,   /* an integer 0..63 */
+    QZ_I7 = 9    /* an integer -64..63 in the upper seven bits; the lowest bit says which table the group uses */
 } qz_dtype;
 
 /* Bytes of one element; 0 for a value that is no qz_dtype. */
 QZ_API size_t qz_dtype_size(qz_dtype dtype);
 
-/* "float32", "float64", "float16", "bfloat16"; NULL for a value that is no qz_dtype. */
+/* "float32", "float64", "float16", "bfloat16", "float8_e4m3", "float8_e8m0", "int6", "uint6", "int7"; NULL for a value
+ * that is no qz_dtype. */
 QZ_API const char *qz_dtype_name(qz_dtype dtype);
 
 /* ----------------------------------------------------------------------------------------------------------
@@ -210,34 +219,48 @@ QZ_API qz_result qz_unpack_i4(const uint8_t *packed, size_t n, int8_t *codes, qz
  *
  *     value = scale[g] * (table[code] - zero[g])      or      scale[g] * table[code] + offset[g]
  *
- * A group is `group_size` neighbours in a row; the last group of a row may be shorter.
+ * A group is `group_size` neighbours in a row; the last group of a row may be shorter. The scale of a group is stored
+ * as it is, or as a multiple of a super scale that several groups share.
  * ------------------------------------------------------------------------------------------------------- */
 
 /* What the sixteen codes stand for. */
 typedef enum qz_codes {
-    QZ_INT4 = 1, /* -8..7, stored in two's complement */
-    QZ_UINT4 = 2 /* 0..15 */
+    QZ_INT4 = 1,    /* -8..7, stored in two's complement */
+    QZ_UINT4 = 2,   /* 0..15 */
+    QZ_NF4 = 3,     /* quantiles of the normal distribution, -1..1 (QLoRA, arXiv 2305.14314, as in bitsandbytes) */
+    QZ_FP4 = 4,     /* E2M1: 0 0.5 1 1.5 2 3 4 6 and, with 8 added to the code, the negatives (OCP MX 1.0) */
+    QZ_FP4_BNB = 5, /* the 4-bit float of bitsandbytes: another table, -1..1 */
+    QZ_IQ4 = 6,     /* the table of ggml's IQ4_NL and IQ4_XS, -127..113, which has no 0 */
+    QZ_DUAL = 7,    /* ours: one of two tables, which differ by a shift; a bit of the scale says which */
+    QZ_TABLE = 8    /* the caller's own sixteen numbers */
 } qz_codes;
 
 /* What is stored for a group beside its scale. */
 typedef enum qz_zero {
-    QZ_ZERO_NONE = 0,  /* nothing: zero[g] = 0 */
-    QZ_ZERO_UINT4 = 1, /* zero[g] is an integer 0..15, packed two a byte, the first in the low four bits, each row
-                          padded to a whole byte with 0 */
-    QZ_ZERO_OFFSET = 2 /* offset[g] is a number of the same type as the scales */
+    QZ_ZERO_NONE = 0,   /* nothing: zero[g] = 0 */
+    QZ_ZERO_UINT4 = 1,  /* zero[g] is an integer 0..15, packed two a byte, the first in the low four bits, each row
+                           padded to a whole byte with 0 */
+    QZ_ZERO_OFFSET = 2, /* offset[g] is a number of the same type as the scales; with QZ_U6 scales, the negative of an
+                           integer 0..63 times the group's second super scale */
+    QZ_ZERO_FLOAT = 3   /* zero[g] is a number of the same type as the scales */
 } qz_zero;
 
-#define QZ_WHOLE_ROW UINT64_MAX /* as group_size: one group for each row, however long */
+#define QZ_WHOLE_ROW    UINT64_MAX       /* as group_size or super_size: one for each row, however long */
+#define QZ_WHOLE_MATRIX (UINT64_MAX - 1) /* as super_size: one for all rows */
 
 typedef struct qz_scheme {
     size_t size;         /* sizeof(qz_scheme) */
     const char *name;    /* NULL for a scheme that a caller made */
     const char *summary; /* one line for people; may be NULL */
     qz_codes codes;
-    qz_dtype scale_dtype; /* QZ_F32, QZ_F16 or QZ_BF16 */
-    qz_zero zero;         /* QZ_INT4 codes go with QZ_ZERO_NONE, QZ_UINT4 with the other two */
+    qz_dtype scale_dtype;
+    qz_zero zero;         /* QZ_UINT4 codes need one of the three kinds, all others QZ_ZERO_NONE */
     qz_method method;     /* what QZ_DEFAULT means */
     uint64_t group_size;  /* at least 1 */
+    int positive;         /* 1: scales may not be negative */
+    qz_dtype super_dtype; /* QZ_F32 or QZ_F16: type of the super scales; 0: there are none */
+    uint64_t super_size;  /* how many neighbours share a super scale, a multiple of group_size; 0: there are none */
+    const float *table;   /* QZ_TABLE: what codes 0..15 stand for, finite numbers in any order; else NULL */
 } qz_scheme;
 
 /* The i-th row of the scheme table, or NULL past the last one. */
@@ -256,6 +279,7 @@ typedef struct qz_sizes {
     uint64_t code_bytes;   /* bytes of a row of codes: cols / 2, rounded up */
     uint64_t scale_bytes;  /* bytes of a row of scales */
     uint64_t zero_bytes;   /* bytes of a row of zeros or offsets; 0 when there are none */
+    uint64_t super_bytes;  /* bytes of a row of super scales; of all of them for QZ_WHOLE_MATRIX; 0 without */
     uint64_t total_bytes;  /* all rows together */
     double bits_per_value; /* 8 * total_bytes / (rows * cols); 0 for an empty matrix */
 } qz_sizes;
@@ -283,6 +307,9 @@ typedef struct qz_packed {
     void *scales;                                   /* scale_dtype, native byte order */
     void *zeros;                                    /* NULL for QZ_ZERO_NONE */
     int64_t code_stride, scale_stride, zero_stride; /* bytes from one row to the next, at least those of qz_sizes */
+    void *supers;                                   /* super_dtype, native byte order; NULL without super scales. With
+                                                       QZ_U6 scales two each, for the scales and for the offsets */
+    int64_t super_stride;                           /* bytes; not looked at for QZ_WHOLE_MATRIX */
 } qz_packed;
 
 /* What to do with NaN and infinity. */

@@ -148,7 +148,7 @@ static int small_int(PyObject *object, int *value)
 
 /* Buffers of one call, so that every way out releases exactly what was taken. */
 typedef struct {
-    Py_buffer views[5];
+    Py_buffer views[6];
     int count;
 } Buffers;
 
@@ -226,36 +226,58 @@ static int take_part(Buffers *buffers, PyObject *object, int writable, size_t it
     return 0;
 }
 
-/* A scheme is the tuple (codes, scale_dtype, zero, method, group_size). */
-static int parse_scheme(PyObject *tuple, qz_scheme *scheme)
+/* A scheme, and room for the table it may point to. */
+typedef struct {
+    qz_scheme row;
+    float table[16];
+} Scheme;
+
+/* A scheme is the tuple (codes, scale_dtype, zero, method, group_size, positive, super_dtype, super_size, table), where
+ * table is None or sixteen float32 in a bytes object. */
+static int parse_scheme(PyObject *tuple, Scheme *scheme)
 {
-    int codes, scale_dtype, zero, method;
-    unsigned long long group_size;
+    int codes, scale_dtype, zero, method, positive, super_dtype;
+    unsigned long long group_size, super_size;
+    const char *table;
+    Py_ssize_t bytes;
 
     if (!PyTuple_Check(tuple)) {
         PyErr_SetString(PyExc_TypeError, "a scheme is a tuple");
         return -1;
     }
-    if (!PyArg_ParseTuple(tuple, "iiiiK;a scheme is five integers", &codes, &scale_dtype, &zero, &method, &group_size))
+    if (!PyArg_ParseTuple(tuple, "iiiiKiiKz#;not a scheme", &codes, &scale_dtype, &zero, &method, &group_size,
+                          &positive, &super_dtype, &super_size, &table, &bytes))
         return -1;
-    scheme->size = sizeof(*scheme);
-    scheme->name = NULL;
-    scheme->summary = NULL;
-    scheme->codes = (qz_codes)codes;
-    scheme->scale_dtype = (qz_dtype)scale_dtype;
-    scheme->zero = (qz_zero)zero;
-    scheme->method = (qz_method)method;
-    scheme->group_size = group_size;
+    if (table != NULL && bytes != (Py_ssize_t)sizeof(scheme->table)) {
+        PyErr_SetString(PyExc_ValueError, "a table has 16 float32");
+        return -1;
+    }
+    scheme->row = (qz_scheme){
+        .size = sizeof(scheme->row),
+        .codes = (qz_codes)codes,
+        .scale_dtype = (qz_dtype)scale_dtype,
+        .zero = (qz_zero)zero,
+        .method = (qz_method)method,
+        .group_size = group_size,
+        .positive = positive,
+        .super_dtype = (qz_dtype)super_dtype,
+        .super_size = super_size,
+    };
+    if (table != NULL) {
+        memcpy(scheme->table, table, sizeof(scheme->table));
+        scheme->row.table = scheme->table;
+    }
     return 0;
 }
 
-/* The three parts of a packed matrix. Bytes of all of them together go to *bytes. */
+/* The four parts of a packed matrix: codes, scales, zeros, supers. Bytes of all of them together go to *bytes. */
 static int take_packed(PyObject *module, Buffers *buffers, PyObject *const *parts, int writable,
                        const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_packed *packed, uint64_t *bytes)
 {
     qz_detail detail = QZ_DETAIL_INIT;
     qz_sizes sizes = {.size = sizeof(sizes)};
-    size_t item = qz_dtype_size(scheme->scale_dtype);
+    size_t item = qz_dtype_size(scheme->scale_dtype), super_item = qz_dtype_size(scheme->super_dtype);
+    uint64_t super_rows = scheme->super_size == QZ_WHOLE_MATRIX ? 1 : rows;
     qz_result result = qz_scheme_sizes(scheme, rows, cols, &sizes);
 
     if (result != QZ_OK) {
@@ -263,16 +285,19 @@ static int take_packed(PyObject *module, Buffers *buffers, PyObject *const *part
         return -1;
     }
     *bytes = sizes.total_bytes;
+    packed->zeros = packed->supers = NULL;
+    packed->zero_stride = packed->super_stride = 0;
     if (take_part(buffers, parts[0], writable, 1, rows, sizes.code_bytes, &packed->codes, &packed->code_stride) < 0 ||
         take_part(buffers, parts[1], writable, item, rows, sizes.scale_bytes, &packed->scales, &packed->scale_stride) <
             0)
         return -1;
-    packed->zeros = NULL;
-    packed->zero_stride = 0;
-    if (scheme->zero == QZ_ZERO_NONE)
+    if (scheme->zero != QZ_ZERO_NONE && take_part(buffers, parts[2], writable, scheme->zero == QZ_ZERO_UINT4 ? 1 : item,
+                                                  rows, sizes.zero_bytes, &packed->zeros, &packed->zero_stride) < 0)
+        return -1;
+    if (scheme->super_size == 0)
         return 0;
-    return take_part(buffers, parts[2], writable, scheme->zero == QZ_ZERO_OFFSET ? item : 1, rows, sizes.zero_bytes,
-                     &packed->zeros, &packed->zero_stride);
+    return take_part(buffers, parts[3], writable, super_item, super_rows, sizes.super_bytes, &packed->supers,
+                     &packed->super_stride);
 }
 
 static uint64_t matrix_bytes(const qz_matrix *matrix)
@@ -417,7 +442,7 @@ static PyObject *core_unpack_i4(PyObject *module, PyObject *const *args, Py_ssiz
  * Groups
  * ------------------------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(encode_doc, "encode(scheme, src, dtype, codes, scales, zeros, method, nonfinite, threads, stats, /)\n"
+PyDoc_STRVAR(encode_doc, "encode(scheme, src, dtype, parts, method, nonfinite, threads, stats, /)\n"
                          "-> a tuple of statistics, or None");
 
 static PyObject *core_encode(PyObject *module, PyObject *args)
@@ -426,21 +451,21 @@ static PyObject *core_encode(PyObject *module, PyObject *args)
     qz_detail detail = QZ_DETAIL_INIT;
     qz_options options = QZ_OPTIONS_INIT;
     qz_stats stats = QZ_STATS_INIT;
-    PyObject *scheme_tuple, *src_object, *parts[3];
+    PyObject *scheme_tuple, *src_object, *parts[4];
     qz_matrix src;
     qz_packed dst;
-    qz_scheme scheme;
+    Scheme scheme;
     qz_result result;
     uint64_t bytes;
     Run run;
     Py_ssize_t threads;
     int dtype, method, nonfinite, want_stats;
 
-    if (!PyArg_ParseTuple(args, "OOiOOOiinp:encode", &scheme_tuple, &src_object, &dtype, &parts[0], &parts[1],
-                          &parts[2], &method, &nonfinite, &threads, &want_stats))
+    if (!PyArg_ParseTuple(args, "OOi(OOOO)iinp:encode", &scheme_tuple, &src_object, &dtype, &parts[0], &parts[1],
+                          &parts[2], &parts[3], &method, &nonfinite, &threads, &want_stats))
         return NULL;
     if (parse_scheme(scheme_tuple, &scheme) < 0 || take_matrix(&buffers, src_object, 0, dtype, &src) < 0 ||
-        take_packed(module, &buffers, parts, 1, &scheme, src.rows, src.cols, &dst, &bytes) < 0 ||
+        take_packed(module, &buffers, parts, 1, &scheme.row, src.rows, src.cols, &dst, &bytes) < 0 ||
         run_begin(&run, threads, matrix_bytes(&src)) < 0) {
         release(&buffers);
         return NULL;
@@ -448,7 +473,7 @@ static PyObject *core_encode(PyObject *module, PyObject *args)
     options.method = (qz_method)method;
     options.nonfinite = (qz_nonfinite)nonfinite;
     options.pool = run.pool;
-    result = qz_encode(&scheme, &src, &dst, &options, want_stats ? &stats : NULL, &detail);
+    result = qz_encode(&scheme.row, &src, &dst, &options, want_stats ? &stats : NULL, &detail);
     run_end(&run);
     release(&buffers);
     if (result != QZ_OK)
@@ -458,32 +483,32 @@ static PyObject *core_encode(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(decode_doc, "decode(scheme, codes, scales, zeros, dst, dtype, threads, /) -> None");
+PyDoc_STRVAR(decode_doc, "decode(scheme, parts, dst, dtype, threads, /) -> None");
 
 static PyObject *core_decode(PyObject *module, PyObject *args)
 {
     Buffers buffers = {.count = 0};
     qz_detail detail = QZ_DETAIL_INIT;
-    PyObject *scheme_tuple, *dst_object, *parts[3];
+    PyObject *scheme_tuple, *dst_object, *parts[4];
     qz_matrix dst;
     qz_packed src;
-    qz_scheme scheme;
+    Scheme scheme;
     qz_result result;
     uint64_t bytes;
     Run run;
     Py_ssize_t threads;
     int dtype;
 
-    if (!PyArg_ParseTuple(args, "OOOOOin:decode", &scheme_tuple, &parts[0], &parts[1], &parts[2], &dst_object, &dtype,
-                          &threads))
+    if (!PyArg_ParseTuple(args, "O(OOOO)Oin:decode", &scheme_tuple, &parts[0], &parts[1], &parts[2], &parts[3],
+                          &dst_object, &dtype, &threads))
         return NULL;
     if (parse_scheme(scheme_tuple, &scheme) < 0 || take_matrix(&buffers, dst_object, 1, dtype, &dst) < 0 ||
-        take_packed(module, &buffers, parts, 0, &scheme, dst.rows, dst.cols, &src, &bytes) < 0 ||
+        take_packed(module, &buffers, parts, 0, &scheme.row, dst.rows, dst.cols, &src, &bytes) < 0 ||
         run_begin(&run, threads, matrix_bytes(&dst)) < 0) {
         release(&buffers);
         return NULL;
     }
-    result = qz_decode(&scheme, &src, &dst, run.pool, &detail);
+    result = qz_decode(&scheme.row, &src, &dst, run.pool, &detail);
     run_end(&run);
     release(&buffers);
     if (result != QZ_OK)
@@ -491,33 +516,33 @@ static PyObject *core_decode(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(compare_doc, "compare(scheme, codes, scales, zeros, a, dtype, threads, /) -> a tuple of statistics");
+PyDoc_STRVAR(compare_doc, "compare(scheme, parts, a, dtype, threads, /) -> a tuple of statistics");
 
 static PyObject *core_compare(PyObject *module, PyObject *args)
 {
     Buffers buffers = {.count = 0};
     qz_detail detail = QZ_DETAIL_INIT;
     qz_stats stats = QZ_STATS_INIT;
-    PyObject *scheme_tuple, *a_object, *parts[3];
+    PyObject *scheme_tuple, *a_object, *parts[4];
     qz_matrix a;
     qz_packed packed;
-    qz_scheme scheme;
+    Scheme scheme;
     qz_result result;
     uint64_t bytes;
     Run run;
     Py_ssize_t threads;
     int dtype;
 
-    if (!PyArg_ParseTuple(args, "OOOOOin:compare", &scheme_tuple, &parts[0], &parts[1], &parts[2], &a_object, &dtype,
-                          &threads))
+    if (!PyArg_ParseTuple(args, "O(OOOO)Oin:compare", &scheme_tuple, &parts[0], &parts[1], &parts[2], &parts[3],
+                          &a_object, &dtype, &threads))
         return NULL;
     if (parse_scheme(scheme_tuple, &scheme) < 0 || take_matrix(&buffers, a_object, 0, dtype, &a) < 0 ||
-        take_packed(module, &buffers, parts, 0, &scheme, a.rows, a.cols, &packed, &bytes) < 0 ||
+        take_packed(module, &buffers, parts, 0, &scheme.row, a.rows, a.cols, &packed, &bytes) < 0 ||
         run_begin(&run, threads, matrix_bytes(&a)) < 0) {
         release(&buffers);
         return NULL;
     }
-    result = qz_compare(&scheme, &packed, &a, run.pool, &stats, &detail);
+    result = qz_compare(&scheme.row, &packed, &a, run.pool, &stats, &detail);
     run_end(&run);
     release(&buffers);
     return result == QZ_OK ? stats_tuple(&stats) : fail(module, result, &detail);
@@ -550,29 +575,30 @@ static PyObject *core_compare_matrices(PyObject *module, PyObject *args)
     return result == QZ_OK ? stats_tuple(&stats) : fail(module, result, &detail);
 }
 
-PyDoc_STRVAR(validate_doc, "validate(scheme, codes, scales, zeros, rows, cols, /) -> None");
+PyDoc_STRVAR(validate_doc, "validate(scheme, parts, rows, cols, /) -> None");
 
 static PyObject *core_validate(PyObject *module, PyObject *args)
 {
     Buffers buffers = {.count = 0};
     qz_detail detail = QZ_DETAIL_INIT;
-    PyObject *scheme_tuple, *parts[3];
+    PyObject *scheme_tuple, *parts[4];
     qz_packed packed;
-    qz_scheme scheme;
+    Scheme scheme;
     qz_result result;
     unsigned long long rows, cols;
     uint64_t bytes;
     Run run;
 
-    if (!PyArg_ParseTuple(args, "OOOOKK:validate", &scheme_tuple, &parts[0], &parts[1], &parts[2], &rows, &cols))
+    if (!PyArg_ParseTuple(args, "O(OOOO)KK:validate", &scheme_tuple, &parts[0], &parts[1], &parts[2], &parts[3], &rows,
+                          &cols))
         return NULL;
     if (parse_scheme(scheme_tuple, &scheme) < 0 ||
-        take_packed(module, &buffers, parts, 0, &scheme, rows, cols, &packed, &bytes) < 0 ||
+        take_packed(module, &buffers, parts, 0, &scheme.row, rows, cols, &packed, &bytes) < 0 ||
         run_begin(&run, 1, bytes) < 0) {
         release(&buffers);
         return NULL;
     }
-    result = qz_validate(&scheme, &packed, rows, cols, &detail);
+    result = qz_validate(&scheme.row, &packed, rows, cols, &detail);
     run_end(&run);
     release(&buffers);
     if (result != QZ_OK)
@@ -589,13 +615,36 @@ PyDoc_STRVAR(scheme_check_doc, "scheme_check(scheme, method, /) -> bool: can thi
 static PyObject *core_scheme_check(PyObject *module, PyObject *args)
 {
     PyObject *scheme_tuple;
-    qz_scheme scheme;
+    Scheme scheme;
     int method;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "Oi:scheme_check", &scheme_tuple, &method) || parse_scheme(scheme_tuple, &scheme) < 0)
         return NULL;
-    return PyBool_FromLong(qz_scheme_check(&scheme, (qz_method)method) == QZ_OK);
+    return PyBool_FromLong(qz_scheme_check(&scheme.row, (qz_method)method) == QZ_OK);
+}
+
+PyDoc_STRVAR(scheme_sizes_doc, "scheme_sizes(scheme, rows, cols, /)\n"
+                               "-> (groups, bytes of codes, of scales, of zeros, of supers in a row, of all)");
+
+static PyObject *core_scheme_sizes(PyObject *module, PyObject *args)
+{
+    qz_detail detail = QZ_DETAIL_INIT;
+    qz_sizes sizes = {.size = sizeof(sizes)};
+    PyObject *scheme_tuple;
+    Scheme scheme;
+    qz_result result;
+    unsigned long long rows, cols;
+
+    if (!PyArg_ParseTuple(args, "OKK:scheme_sizes", &scheme_tuple, &rows, &cols) ||
+        parse_scheme(scheme_tuple, &scheme) < 0)
+        return NULL;
+    result = qz_scheme_sizes(&scheme.row, rows, cols, &sizes);
+    if (result != QZ_OK)
+        return fail(module, result, &detail);
+    return Py_BuildValue("(KKKKKK)", (unsigned long long)sizes.row_groups, (unsigned long long)sizes.code_bytes,
+                         (unsigned long long)sizes.scale_bytes, (unsigned long long)sizes.zero_bytes,
+                         (unsigned long long)sizes.super_bytes, (unsigned long long)sizes.total_bytes);
 }
 
 PyDoc_STRVAR(schemes_doc, "schemes() -> a list of (name, summary, scheme)");
@@ -608,9 +657,10 @@ static PyObject *core_schemes(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     for (size_t i = 0; list != NULL && (scheme = qz_scheme_at(i)) != NULL; i++) {
-        PyObject *row = Py_BuildValue("(ss(iiiiK))", scheme->name, scheme->summary != NULL ? scheme->summary : "",
+        PyObject *row = Py_BuildValue("(ss(iiiiKiiKO))", scheme->name, scheme->summary != NULL ? scheme->summary : "",
                                       (int)scheme->codes, (int)scheme->scale_dtype, (int)scheme->zero,
-                                      (int)scheme->method, (unsigned long long)scheme->group_size);
+                                      (int)scheme->method, (unsigned long long)scheme->group_size, scheme->positive,
+                                      (int)scheme->super_dtype, (unsigned long long)scheme->super_size, Py_None);
         if (row == NULL || PyList_Append(list, row) < 0)
             Py_CLEAR(list);
         Py_XDECREF(row);
@@ -691,6 +741,7 @@ static PyMethodDef methods[] = {
     PLAIN(compare_matrices, METH_VARARGS),
     PLAIN(validate, METH_VARARGS),
     PLAIN(scheme_check, METH_VARARGS),
+    PLAIN(scheme_sizes, METH_VARARGS),
     PLAIN(schemes, METH_NOARGS),
     PLAIN(kernels, METH_NOARGS),
     PLAIN(kernel_sets, METH_NOARGS),
@@ -708,15 +759,27 @@ static const struct {
     {"F64", QZ_F64},
     {"F16", QZ_F16},
     {"BF16", QZ_BF16},
+    {"E4M3", QZ_E4M3},
+    {"E8M0", QZ_E8M0},
+    {"I6", QZ_I6},
+    {"U6", QZ_U6},
+    {"I7", QZ_I7},
     {"DEFAULT", QZ_DEFAULT},
     {"MINMAX", QZ_MINMAX},
     {"ABSMAX", QZ_ABSMAX},
     {"ABSMAX7", QZ_ABSMAX7},
     {"INT4", QZ_INT4},
     {"UINT4", QZ_UINT4},
+    {"NF4", QZ_NF4},
+    {"FP4", QZ_FP4},
+    {"FP4_BNB", QZ_FP4_BNB},
+    {"IQ4", QZ_IQ4},
+    {"DUAL", QZ_DUAL},
+    {"TABLE", QZ_TABLE},
     {"ZERO_NONE", QZ_ZERO_NONE},
     {"ZERO_UINT4", QZ_ZERO_UINT4},
     {"ZERO_OFFSET", QZ_ZERO_OFFSET},
+    {"ZERO_FLOAT", QZ_ZERO_FLOAT},
     {"REFUSE", QZ_REFUSE},
     {"CLIP", QZ_CLIP},
     {"ERROR_ARGUMENT", QZ_ERROR_ARGUMENT},

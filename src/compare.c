@@ -73,7 +73,7 @@ qz_result qz_compare(const qz_scheme *scheme, const qz_packed *packed, const qz_
 static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_pool *pool, qz_stats *stats,
                                               qz_detail *detail)
 {
-    if (a->rows != b->rows || a->cols != b->cols || qz_dtype_size(a->dtype) == 0 || qz_dtype_size(b->dtype) == 0)
+    if (a->rows != b->rows || a->cols != b->cols || !qz_is_array_dtype(a->dtype) || !qz_is_array_dtype(b->dtype))
         return QZ_ERROR_ARGUMENT;
     if (!qz_matrix_check(a) || !qz_matrix_check(b))
         return QZ_ERROR_SIZE;
@@ -86,6 +86,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
     job.matrix = a;
     job.other = b;
     job.stream = 0;
+    job.super_groups = 0;
     qz_group_geometry(&job, a->rows, a->cols, QZ_LONG_GROUP, qz_matrix_is_transposed(a));
     job.work = compare_tile;
     qz_group_run(&job, pool, &total);

@@ -8,14 +8,6 @@
 #include <float.h>
 #include <math.h>
 
-/* What is known of a run of groups of one row while it is encoded. */
-struct groups {
-    size_t count;
-    float min[QZ_TILE_GROUPS], max[QZ_TILE_GROUPS];
-    float scale[QZ_TILE_GROUPS], inverse[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
-    int exact; /* some group needs the exact rule: its inverse is 0, its scale is not */
-};
-
 /* The range of values that may hold NaN (to become 0) and infinities (to become the largest finite magnitude). */
 struct clip {
     float min, max;
@@ -66,9 +58,11 @@ static void look_closer(const struct job *job, struct part *part, struct groups 
         uint64_t flat = (run->row + g / row_groups) * job->row_groups + run->col / job->group_size + g % row_groups;
         float scale = groups->scale[g], magnitude = fabsf(scale);
         float zero = job->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
+        int float_zero = job->grid.zero == QZ_ZERO_FLOAT && job->grid.shift == 0.0f;
         /* scale * 15 + offset must not overflow on its way to a value that would fit */
         int overflows = job->grid.zero == QZ_ZERO_OFFSET && !qz_is_finite(scale * 15.0f);
-        if (!qz_is_finite(scale) || !qz_is_finite(zero) || overflows) {
+        if (!qz_is_finite(scale) || !qz_is_finite(zero) || overflows ||
+            (float_zero && !qz_is_finite(groups->zero[g]))) {
             if (flat < part->bad_group) {
                 part->bad_group = flat;
                 part->bad_value = (double)qz_larger(-groups->min[g], groups->max[g]);
@@ -86,6 +80,11 @@ static void look_closer(const struct job *job, struct part *part, struct groups 
                 float lo = groups->min[g] < 0 ? groups->min[g] : 0;
                 double wanted = rint(-(double)lo / (double)scale);
                 groups->zero[g] = wanted < 0 ? 0.0f : wanted > 15 ? 15.0f : (float)wanted;
+            } else if (float_zero) {
+                float lo = groups->min[g] < 0 ? groups->min[g] : 0, wanted = (float)(-(double)lo / (double)scale);
+                groups->zero[g] = job->scale_dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(wanted))
+                                  : job->scale_dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(wanted))
+                                                                : wanted;
             }
         }
     }
@@ -105,10 +104,15 @@ static void break_ties(const struct job *job, struct groups *groups, const float
     }
 }
 
-static unsigned fit(const struct job *job, struct groups *groups)
+/* Scales of a run's groups from their ranges. */
+static unsigned fit(const struct job *job, const struct run *run, struct groups *groups)
 {
-    return job->kernels->fit(&job->rule, groups->count, groups->min, groups->max, groups->scale, groups->inverse,
-                             groups->zero);
+    if (job->scale_dtype == QZ_U6) /* offsets are not positive */
+        for (size_t g = 0; g < groups->count; g++)
+            groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f;
+    unsigned flags = job->kernels->fit(&job->rule, groups->count, groups->min, groups->max, groups->scale,
+                                       groups->inverse, groups->zero);
+    return qz_has_byte_scales(job) ? (flags & QZ_FIT_TIE) | qz_round_scales(job, run, groups) : flags;
 }
 
 static int needs_exact(const struct groups *groups, size_t g)
@@ -201,10 +205,11 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
 }
 
 /* Fits and encodes groups as if nothing about them were special; returns 0 if something is. */
-static int encode_plain(const struct job *job, struct groups *groups, const float *x, size_t n, size_t group_size,
-                        uint8_t *codes, size_t *clipped)
+static int encode_plain(const struct job *job, struct groups *groups, const struct run *run, const float *x,
+                        size_t group_size, uint8_t *codes, size_t *clipped)
 {
-    if (job->kernels->group_range(x, n, group_size, groups->min, groups->max) || fit(job, groups))
+    size_t n = run->rows * run->pitch;
+    if (job->kernels->group_range(x, n, group_size, groups->min, groups->max) || fit(job, run, groups))
         return 0;
     *clipped = job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
     return 1;
@@ -231,10 +236,10 @@ static const float *encode_special(const struct job *job, struct part *part, str
         }
         job->kernels->group_range(x, n, group_size, groups->min, groups->max);
     }
-    unsigned flags = fit(job, groups);
+    unsigned flags = fit(job, run, groups);
     if (flags & QZ_FIT_TIE) {
         break_ties(job, groups, x, n);
-        flags |= fit(job, groups);
+        flags |= fit(job, run, groups);
     }
     if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
         look_closer(job, part, groups, run);
@@ -252,13 +257,13 @@ static void encode_run(const struct job *job, struct part *part, const struct ru
     uint8_t staged[QZ_TILE / 2];
     uint8_t *codes = codes_buffer(job, run, staged);
     float clean[QZ_TILE];
-    if (encode_plain(job, &groups, x, n, group_size, codes, &clipped))
+    if (encode_plain(job, &groups, run, x, group_size, codes, &clipped))
         part->clipped += clipped;
     else if (!(x = encode_special(job, part, &groups, run, x, group_size, clean, codes)))
         return;
     stays = stays && x != clean;
     struct span span = {run->row, run->col / job->group_size, run->rows, groups.count / run->rows};
-    qz_store_groups(job, &span, groups.scale, groups.zero);
+    qz_store_groups(job, &span, groups.scale, groups.zero, groups.bytes);
     finish_codes(job, part, &groups, run, x, stays, group_size, codes);
 }
 
@@ -345,7 +350,8 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
         groups.max[0] =
             clip.above || (clip.nan && clip.max < 0) || clip.min > clip.max ? (clip.above ? limit : 0) : clip.max;
 
-        unsigned flags = fit(job, &groups);
+        struct run whole = {row, start, 1, (size_t)(end - start), (size_t)(end - start)};
+        unsigned flags = fit(job, &whole, &groups);
         if (flags & QZ_FIT_TIE) {
             for (uint64_t c = start; c < end && first_extreme == 0.0f; c += QZ_TILE) {
                 struct qz_tile piece = {row, c, 1, qz_least(QZ_TILE, end - c)};
@@ -356,13 +362,12 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             }
             if (first_extreme > 0)
                 groups.min[0] = 0.0f;
-            flags |= fit(job, &groups);
+            flags |= fit(job, &whole, &groups);
         }
-        struct run whole = {row, start, 1, (size_t)(end - start), (size_t)(end - start)};
         if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
             look_closer(job, part, &groups, &whole);
         struct span span = {row, start / job->group_size, 1, 1};
-        qz_store_groups(job, &span, groups.scale, groups.zero);
+        qz_store_groups(job, &span, groups.scale, groups.zero, groups.bytes);
 
         for (uint64_t c = start; c < end; c += QZ_TILE) {
             struct qz_tile piece = {row, c, 1, qz_least(QZ_TILE, end - c)};
@@ -399,6 +404,7 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     job.want_stats = stats != NULL;
     job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;
     job.work = job.group_size > QZ_LONG_GROUP ? encode_long : encode_tile;
+    qz_measure_supers(&job, src, options->pool);
     qz_group_run(&job, options->pool, &total);
     if (total.nonfinite)
         return qz_locate_unusable(src, options->nonfinite == QZ_CLIP, detail);

@@ -28,8 +28,12 @@ void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t g
     if (job->group_size > QZ_LONG_GROUP) {
         job->tile_cols = 2 * job->group_size;
     } else {
-        uint64_t pairs = qz_least((transposed ? PANEL_COLS : QZ_TILE) / (2 * job->group_size), QZ_TILE_GROUPS / 2);
-        job->tile_cols = 2 * job->group_size * (pairs ? pairs : 1);
+        /* Whole groups that share a super scale, and an even number of groups. */
+        uint64_t together = job->super_groups && job->super_groups < QZ_WHOLE_MATRIX ? job->super_groups : 1;
+        together += together % 2 * together;
+        uint64_t times =
+            qz_least((transposed ? PANEL_COLS : QZ_TILE) / (together * job->group_size), QZ_TILE_GROUPS / together);
+        job->tile_cols = together * job->group_size * (times ? times : 1);
     }
     if (job->tile_cols > cols)
         job->tile_cols = cols;
@@ -150,30 +154,42 @@ static int rows_merge(const qz_scheme *scheme, const qz_matrix *matrix, const qz
            scheme->group_size <= matrix->cols && matrix->cols % scheme->group_size == 0 &&
            packed->code_stride == (int64_t)sizes->code_bytes && packed->scale_stride == (int64_t)sizes->scale_bytes &&
            (scheme->zero == QZ_ZERO_NONE || packed->zero_stride == (int64_t)sizes->zero_bytes) &&
-           (scheme->zero != QZ_ZERO_UINT4 || sizes->row_groups % 2 == 0);
+           (scheme->zero != QZ_ZERO_UINT4 || sizes->row_groups % 2 == 0) &&
+           (scheme->super_size == 0 || scheme->super_size == QZ_WHOLE_MATRIX ||
+            (scheme->super_size != QZ_WHOLE_ROW && matrix->cols % scheme->super_size == 0 &&
+             packed->super_stride == (int64_t)sizes->super_bytes));
+}
+
+void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method)
+{
+    if (method == QZ_DEFAULT)
+        method = scheme->method;
+    job->grid = qz_scheme_grid(scheme, method);
+    job->rule = qz_scheme_fit(scheme, method, &job->grid);
+    job->scale_dtype = scheme->scale_dtype;
+    job->super_dtype = scheme->super_dtype;
+    job->shared_super = scheme->super_size == QZ_WHOLE_MATRIX;
+    job->super_groups =
+        scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;
 }
 
 qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method method, const qz_matrix *matrix,
                            qz_matrix *merged, const qz_packed *packed)
 {
     qz_sizes sizes = {.size = sizeof sizes};
-    if (qz_scheme_check(scheme, method) != QZ_OK || qz_dtype_size(matrix->dtype) == 0)
+    if (qz_scheme_check(scheme, method) != QZ_OK || !qz_is_array_dtype(matrix->dtype))
         return QZ_ERROR_ARGUMENT;
     if (!qz_matrix_check(matrix))
         return QZ_ERROR_SIZE;
     qz_result result = qz_scheme_sizes(scheme, matrix->rows, matrix->cols, &sizes);
     if (result != QZ_OK)
         return result;
-    if (!qz_strides_fit(packed, &sizes, matrix->rows))
+    if (!qz_strides_fit(packed, &sizes, matrix->rows, scheme->super_size == QZ_WHOLE_MATRIX))
         return QZ_ERROR_ARGUMENT;
     job->kernels = qz_kernels_active();
     if (!job->kernels)
         return QZ_ERROR_KERNELS;
-    if (method == QZ_DEFAULT)
-        method = scheme->method;
-    job->rule = (struct qz_fit){method, scheme->zero, scheme->scale_dtype};
-    job->grid = qz_scheme_grid(scheme, method);
-    job->scale_dtype = scheme->scale_dtype;
+    qz_group_scheme(job, scheme, method);
     job->packed = packed;
     *merged = *matrix;
     if (rows_merge(scheme, matrix, packed, &sizes)) {

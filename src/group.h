@@ -2,6 +2,7 @@
  * group.h - what the drivers of grouped encoding, decoding and comparing share
  *
  *   group.c    arguments, the cut of a matrix into tiles and slices, the sum of what the slices found
+ *   scales.c   scales of a byte, and super scales
  *   plain.c    reading and writing the plain form: codes, scales and zeros of a run of groups
  *   stats.c    statistics
  *   encode.c, decode.c, compare.c    the work on a tile, and the public functions
@@ -34,6 +35,15 @@ struct run {
     size_t rows, cols, pitch;
 };
 
+/* What is known of a run of groups while it is encoded. */
+struct groups {
+    size_t count;
+    float min[QZ_TILE_GROUPS], max[QZ_TILE_GROUPS];
+    float scale[QZ_TILE_GROUPS], inverse[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
+    uint8_t bytes[2 * QZ_TILE_GROUPS]; /* scales, then offsets, as stored if they take a byte */
+    int exact;                         /* some group needs the exact rule: its inverse is 0, its scale is not */
+};
+
 /* What one slice found. */
 struct part {
     int nonfinite;      /* some value is NaN or infinite, or a float64 is beyond float32 */
@@ -53,11 +63,13 @@ struct job {
     const qz_packed *packed;
     struct qz_fit rule;
     struct qz_grid grid;
-    qz_dtype scale_dtype;
+    qz_dtype scale_dtype, super_dtype;
+    int shared_super; /* one super scale for the whole matrix */
     qz_nonfinite nonfinite;
     int want_stats, stream;
 
     uint64_t rows, cols, group_size, row_groups;
+    uint64_t super_groups;      /* groups of a row that share a super scale; 0 without */
     size_t tile_rows, run_rows; /* a tile's rows are worked on run_rows at a time */
     uint64_t tile_cols;         /* may be more than QZ_TILE when groups are long */
     uint64_t tiles_down, tiles_across;
@@ -85,6 +97,9 @@ static inline float qz_larger(float a, float b)
 
 /* Cuts a matrix of this shape into tiles and slices. */
 void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t group_size, int transposed);
+
+/* Fills in what a job takes from a scheme that qz_scheme_check has accepted. */
+void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method);
 
 /* Checks the arguments that encode, decode and compare share and fills in the job. */
 qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method method, const qz_matrix *matrix,
@@ -150,8 +165,25 @@ struct span {
 /* Scales, and zeros or offsets, of a span as float32. */
 void qz_load_groups(const struct job *job, const struct span *span, float *scale, float *zero);
 
-/* The reverse. A span that starts at an odd group keeps the neighbour's half of the byte they share. */
-void qz_store_groups(const struct job *job, const struct span *span, const float *scale, const float *zero);
+/* The reverse. Types of a byte are given by `bytes`: a span's scales and, from QZ_TILE_GROUPS on, its offsets. A span
+ * that starts at an odd group keeps the neighbour's half of the byte they share. */
+void qz_store_groups(const struct job *job, const struct span *span, const float *scale, const float *zero,
+                     const uint8_t *bytes);
+
+/* Whether scales are stored in a byte each. */
+static inline int qz_has_byte_scales(const struct job *job)
+{
+    return job->scale_dtype > QZ_BF16;
+}
+
+/* Super scales of a group, given by its row and number in the row: for scales and, with QZ_U6, for offsets. 1 without.
+ */
+void qz_load_super(const struct job *job, uint64_t row, uint64_t group, float super[2]);
+
+void qz_store_super(const struct job *job, uint64_t row, uint64_t group, const float super[2]);
+
+/* Scale of a byte that is not one of a table's bit, times super. *zero is set for QZ_I7 only. */
+float qz_byte_scale(const struct job *job, uint8_t byte, float super, float *zero);
 
 /* The run of a tile: columns of a row with few of them, filled up to whole groups of an even length together. */
 static inline struct run qz_run_of(const struct job *job, const struct qz_tile *tile)
@@ -182,7 +214,16 @@ void qz_decode_run(const struct job *job, const struct run *run, float *dst, flo
 void qz_decode_tile(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride);
 
 /* 1 if rows of packed data do not overlap. */
-int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows);
+int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows, int shared_super);
+
+/* ---- scales.c ------------------------------------------------------------------------------------------------ */
+
+/* Rounds the scales, and offsets, of a run's groups to types of a byte and makes the super scales of stretches of a
+ * row. Returns QZ_FIT_ flags. */
+unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups);
+
+/* Makes the super scales of whole rows or of the matrix, before any group is encoded. */
+void qz_measure_supers(struct job *job, const qz_matrix *matrix, qz_pool *pool);
 
 /* ---- stats.c ------------------------------------------------------------------------------------------------- */
 

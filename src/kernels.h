@@ -41,25 +41,55 @@ struct qz_steps {
  * small one for what else is in use. Group kernels are given QZ_TILE elements at most. */
 enum { QZ_TILE = 4096 };
 
+/* A super scale belongs to this many neighbours, and groups, at most, or to a whole row or matrix. */
+enum { QZ_SUPER_MOST = QZ_TILE / 2, QZ_SUPER_GROUPS_MOST = 256 };
+
+/* Whether it is a type of arrays, not of scales only. */
+static inline int qz_is_array_dtype(qz_dtype dtype)
+{
+    return dtype >= QZ_F32 && dtype <= QZ_BF16;
+}
+
 /* How the scale of a group follows from its range: see fit in scalar.c. */
 struct qz_fit {
-    qz_method method;
+    qz_method method; /* QZ_MINMAX or QZ_ABSMAX */
     qz_zero zero;
-    qz_dtype scale_dtype;
+    qz_dtype scale_dtype; /* QZ_F32, QZ_F16 or QZ_BF16 */
+    float end;            /* QZ_ABSMAX: what the largest magnitude becomes */
+    int positive; /* QZ_ABSMAX: it becomes end or -end by a positive scale, else end by a scale of either sign */
 };
 
 /* What fit noticed in at least one group; the caller looks closer. */
 enum {
-    QZ_FIT_TIE = 1,  /* QZ_ABSMAX: max == -min != 0, so the order of the elements decides; min was taken */
+    QZ_FIT_TIE = 1,  /* either sign: max == -min != 0, so the order of the elements decides; min was taken */
     QZ_FIT_TINY = 2, /* not all zeros, and |scale| is below the least normal number of its type (0 included) */
     QZ_FIT_HUGE = 4  /* |scale| > 2^120 or |offset| > 2^126, perhaps infinite */
 };
 
-/* How values become codes within their group. */
+/*
+ * How values become codes within their group, and back. Uniform codes are the integers lo..hi. Any others are the index
+ * of the nearest of 16 values: of y, it is how many i have y >= upper[i]. Ties are decided in `upper` itself, by
+ * nextafterf where they go down; of equal values, all but one have an empty interval and are never chosen.
+ */
 struct qz_grid {
     qz_zero zero;
-    int lo, hi; /* ends of the code range */
+    int uniform;
+    int lo, hi;        /* uniform: ends of the code range */
+    float value[16];   /* by code as it is stored */
+    float sorted[16];  /* ascending */
+    float upper[16];   /* ascending; the last one is +infinity */
+    int32_t code[16];  /* what is stored for sorted[i] */
+    float least, most; /* y beyond these is clipped: half a step from the ends */
+    float shift;       /* QZ_ZERO_FLOAT: what zeros may be besides 0, where they are a bit of the scale; or 0 */
 };
+
+/* What the sixteen values are, as far as it decides which instructions find them. */
+enum { QZ_UNSIGNED, QZ_SIGNED, QZ_ANY_VALUES };
+
+static inline int qz_form(const struct qz_grid *grid)
+{
+    return !grid->uniform ? QZ_ANY_VALUES : grid->sorted[0] < 0 ? QZ_SIGNED : QZ_UNSIGNED;
+}
 
 /* Sums of squares over at most QZ_TILE elements: element i goes to lane i % 32, lanes grow by fused multiply-add. */
 enum { QZ_SUMS_LANES = 32 };
@@ -174,18 +204,18 @@ uint32_t qz_cpu_features(void);
 /* The set in use, or NULL if QUANTIZE_KERNELS cannot be honoured. */
 const struct qz_kernels *qz_kernels_active(void);
 
-/* The exact rule for a group whose scale is not normal or is huge, in double: the code in lo..hi whose value is finite.
- * Also the plainest statement of what a code is. *clipped is raised by one if the code was clipped. */
+/* The exact rule for a group whose scale is not normal or is huge, in double: the nearest code whose value is finite,
+ * as it is stored. Also the plainest statement of what a code is. *clipped is raised by one if the code was clipped. */
 int qz_exact_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped);
 
-/* scale * (code - zero) or scale * code + offset, each operation rounded to float32. */
-static inline float qz_value(int code, float scale, float zero, qz_zero kind)
+/* scale * (v - zero) or scale * v + offset for the value v of a code, each operation rounded to float32. */
+static inline float qz_value(float v, float scale, float zero, qz_zero kind)
 {
     if (kind == QZ_ZERO_OFFSET) {
-        float product = scale * (float)code;
+        float product = scale * v;
         return product + zero;
     }
-    return kind == QZ_ZERO_UINT4 ? scale * ((float)code - zero) : scale * (float)code;
+    return kind == QZ_ZERO_NONE ? scale * v : scale * (v - zero);
 }
 
 #endif

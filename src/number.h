@@ -85,4 +85,32 @@ static inline uint16_t qz_bf16_from_f32(float x)
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
+/* float8 E4M3: the byte as the top bits of a float32 with an exponent 120 too low; there is no infinity. */
+static inline float qz_f32_from_e4m3(uint8_t byte)
+{
+    uint32_t magnitude = byte & 0x7fu;
+    float x = magnitude == 0x7fu ? qz_float(0x7fc00000u) : qz_float(magnitude << 20) * 0x1p120f;
+    return byte & 0x80u ? -x : x;
+}
+
+/* To nearest even; NaN for NaN and for what rounds to more than 448. */
+static inline uint8_t qz_e4m3_from_f32(float x)
+{
+    uint32_t bits = qz_bits(x), sign = bits >> 24 & 0x80u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x43e80000u) /* above 464, halfway to 480 */
+        return (uint8_t)(sign | 0x7fu);
+    if (magnitude < 0x3c800000u) { /* below 2^-6: multiples of 2^-9 */
+        float shifted = qz_float(magnitude) + 0x1.8p14f;
+        return (uint8_t)(sign | (qz_bits(shifted) - 0x46c00000u));
+    }
+    uint32_t rounded = magnitude + 0x7ffffu + (magnitude >> 20 & 1);
+    return (uint8_t)(sign | (rounded - 0x3c000000u) >> 20);
+}
+
+/* float8 E8M0: a power of two. */
+static inline float qz_f32_from_e8m0(uint8_t byte)
+{
+    return qz_float(byte == 255 ? 0x7fc00000u : byte == 0 ? 0x400000u : (uint32_t)byte << 23);
+}
+
 #endif

@@ -5,11 +5,12 @@
 #include "number.h"
 #include "scheme.h"
 
-int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows)
+int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows, int shared_super)
 {
     return rows < 2 ||
            (packed->code_stride >= (int64_t)sizes->code_bytes && packed->scale_stride >= (int64_t)sizes->scale_bytes &&
-            packed->zero_stride >= (int64_t)sizes->zero_bytes);
+            packed->zero_stride >= (int64_t)sizes->zero_bytes &&
+            (shared_super || packed->super_stride >= (int64_t)sizes->super_bytes));
 }
 
 static char *scales_at(const struct job *job, uint64_t row)
@@ -35,6 +36,72 @@ static void scatter(char *dst, int64_t stride, const void *src, size_t rows, siz
         qz_copy_few(dst + (int64_t)r * stride, (const char *)src + r * bytes, bytes);
 }
 
+static char *supers_at(const struct job *job, uint64_t row, uint64_t group)
+{
+    size_t each = qz_dtype_size(job->super_dtype) * (job->scale_dtype == QZ_U6 ? 2 : 1);
+    if (job->shared_super)
+        return job->packed->supers;
+    return (char *)job->packed->supers + (int64_t)row * job->packed->super_stride + group / job->super_groups * each;
+}
+
+void qz_load_super(const struct job *job, uint64_t row, uint64_t group, float super[2])
+{
+    super[0] = super[1] = 1.0f;
+    if (job->super_groups == 0)
+        return;
+    size_t count = job->scale_dtype == QZ_U6 ? 2 : 1;
+    uint16_t half[2];
+    if (job->super_dtype == QZ_F32) {
+        memcpy(super, supers_at(job, row, group), count * sizeof *super);
+    } else {
+        memcpy(half, supers_at(job, row, group), count * sizeof *half);
+        for (size_t i = 0; i < count; i++)
+            super[i] = qz_f32_from_f16(half[i]);
+    }
+}
+
+void qz_store_super(const struct job *job, uint64_t row, uint64_t group, const float super[2])
+{
+    size_t count = job->scale_dtype == QZ_U6 ? 2 : 1;
+    if (job->super_dtype == QZ_F32) {
+        memcpy(supers_at(job, row, group), super, count * sizeof *super);
+    } else {
+        uint16_t half[2] = {qz_f16_from_f32(super[0]), qz_f16_from_f32(super[1])};
+        memcpy(supers_at(job, row, group), half, count * sizeof *half);
+    }
+}
+
+float qz_byte_scale(const struct job *job, uint8_t byte, float super, float *zero)
+{
+    int whole = byte < 128 ? byte : byte - 256;
+    switch (job->scale_dtype) {
+    case QZ_E4M3:
+        return qz_f32_from_e4m3(byte) * super;
+    case QZ_E8M0:
+        return qz_f32_from_e8m0(byte);
+    case QZ_I7:
+        *zero = byte & 1 ? -job->grid.shift : 0.0f;
+        return (float)(whole >= 0 ? whole / 2 : -((1 - whole) / 2)) * super;
+    default: /* QZ_I6 and, always positive, QZ_U6 */
+        return (float)whole * super;
+    }
+}
+
+/* Scales of a byte of one row's groups, and the offsets beside them. */
+static void load_bytes(const struct job *job, uint64_t row, uint64_t group, size_t count, float *scale, float *zero)
+{
+    const uint8_t *bytes = (const uint8_t *)scales_at(job, row) + group;
+    const uint8_t *offsets = job->scale_dtype == QZ_U6 ? (const uint8_t *)zeros_at(job, row) + group : NULL;
+    float super[2] = {1.0f, 1.0f};
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || (job->super_groups && !job->shared_super && (group + i) % job->super_groups == 0))
+            qz_load_super(job, row, group + i, super);
+        scale[i] = qz_byte_scale(job, bytes[i], super[0], &zero[i]);
+        if (offsets)
+            zero[i] = -(super[1] * (float)offsets[i]);
+    }
+}
+
 /* Scales or offsets of a span, from their stored type. */
 static void load_scales(const struct job *job, const char *first, int64_t stride, const struct span *span, float *dst)
 {
@@ -52,26 +119,35 @@ static void load_scales(const struct job *job, const char *first, int64_t stride
         job->kernels->f32_from_bf16(stored.f16, n, dst);
 }
 
-static void store_scales(const struct job *job, char *first, int64_t stride, const struct span *span, const float *src)
+static void store_scales(const struct job *job, char *first, int64_t stride, const struct span *span, const float *src,
+                         const uint8_t *bytes)
 {
     union {
         float f32[QZ_TILE_GROUPS];
         uint16_t f16[QZ_TILE_GROUPS];
     } stored;
     size_t size = qz_dtype_size(job->scale_dtype), n = span->rows * span->count;
-    if (job->scale_dtype == QZ_F32)
-        memcpy(stored.f32, src, n * sizeof *src);
+    const void *from = &stored;
+    if (qz_has_byte_scales(job))
+        from = bytes;
+    else if (job->scale_dtype == QZ_F32)
+        from = src;
     else if (job->scale_dtype == QZ_F16)
         job->kernels->f16_from_f32(src, n, stored.f16);
     else
         job->kernels->bf16_from_f32(src, n, stored.f16);
-    scatter(first + span->group * size, stride, &stored, span->rows, span->count * size);
+    scatter(first + span->group * size, stride, from, span->rows, span->count * size);
 }
 
 void qz_load_groups(const struct job *job, const struct span *span, float *scale, float *zero)
 {
+    if (qz_has_byte_scales(job)) {
+        for (size_t r = 0; r < span->rows; r++)
+            load_bytes(job, span->row + r, span->group, span->count, scale + r * span->count, zero + r * span->count);
+        return;
+    }
     load_scales(job, scales_at(job, span->row), job->packed->scale_stride, span, scale);
-    if (job->grid.zero == QZ_ZERO_OFFSET)
+    if (job->grid.zero == QZ_ZERO_OFFSET || job->grid.zero == QZ_ZERO_FLOAT)
         load_scales(job, zeros_at(job, span->row), job->packed->zero_stride, span, zero);
     if (job->grid.zero == QZ_ZERO_UINT4)
         for (size_t r = 0; r < span->rows; r++, zero += span->count) {
@@ -83,11 +159,12 @@ void qz_load_groups(const struct job *job, const struct span *span, float *scale
         }
 }
 
-void qz_store_groups(const struct job *job, const struct span *span, const float *scale, const float *zero)
+void qz_store_groups(const struct job *job, const struct span *span, const float *scale, const float *zero,
+                     const uint8_t *bytes)
 {
-    store_scales(job, scales_at(job, span->row), job->packed->scale_stride, span, scale);
-    if (job->grid.zero == QZ_ZERO_OFFSET)
-        store_scales(job, zeros_at(job, span->row), job->packed->zero_stride, span, zero);
+    store_scales(job, scales_at(job, span->row), job->packed->scale_stride, span, scale, bytes);
+    if (job->grid.zero == QZ_ZERO_OFFSET || (job->grid.zero == QZ_ZERO_FLOAT && job->grid.shift == 0.0f))
+        store_scales(job, zeros_at(job, span->row), job->packed->zero_stride, span, zero, bytes + QZ_TILE_GROUPS);
     if (job->grid.zero == QZ_ZERO_UINT4)
         for (size_t r = 0; r < span->rows; r++, zero += span->count) {
             uint8_t *zeros = (uint8_t *)zeros_at(job, span->row + r) + span->group / 2;
@@ -167,26 +244,36 @@ void qz_decode_tile(const struct job *job, const struct qz_tile *tile, float *ds
     }
 }
 
+/* Integers of six bits must not have more. */
+static int byte_in_range(const struct job *job, uint64_t row, uint64_t group)
+{
+    if (job->scale_dtype != QZ_I6 && job->scale_dtype != QZ_U6)
+        return 1;
+    uint8_t scale = (uint8_t)scales_at(job, row)[group];
+    if (job->scale_dtype == QZ_I6)
+        return scale < 32 || scale >= 256 - 32;
+    return scale < 64 && (uint8_t)zeros_at(job, row)[group] < 64;
+}
+
 qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols, qz_detail *detail)
 {
     qz_sizes sizes = {.size = sizeof sizes};
     qz_result result = qz_scheme_sizes(scheme, rows, cols, &sizes);
     if (result != QZ_OK)
         return result;
-    if (!qz_strides_fit(packed, &sizes, rows))
+    if (!qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX))
         return QZ_ERROR_ARGUMENT;
     struct job job;
     job.kernels = &qz_kernels_scalar;
     job.packed = packed;
-    job.scale_dtype = scheme->scale_dtype;
-    job.grid = qz_scheme_grid(scheme, QZ_DEFAULT);
+    qz_group_scheme(&job, scheme, QZ_DEFAULT);
     for (uint64_t r = 0; r < rows && cols; r++) {
         uint64_t bad = UINT64_MAX;
         float value = 0.0f;
         for (uint64_t g = 0; g < sizes.row_groups && bad == UINT64_MAX; g++) {
             float scale, zero = 0.0f;
             qz_load_groups(&job, &(struct span){r, g, 1, 1}, &scale, &zero);
-            if (!qz_is_finite(scale) || !qz_is_finite(zero)) {
+            if (!qz_is_finite(scale) || !qz_is_finite(zero) || !byte_in_range(&job, r, g)) {
                 bad = g;
                 value = qz_is_finite(scale) ? zero : scale;
             }

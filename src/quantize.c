@@ -52,6 +52,12 @@ size_t qz_dtype_size(qz_dtype dtype)
     case QZ_F16:
     case QZ_BF16:
         return 2;
+    case QZ_E4M3:
+    case QZ_E8M0:
+    case QZ_I6:
+    case QZ_U6:
+    case QZ_I7:
+        return 1;
     }
     return 0;
 }
@@ -67,6 +73,16 @@ const char *qz_dtype_name(qz_dtype dtype)
         return "float16";
     case QZ_BF16:
         return "bfloat16";
+    case QZ_E4M3:
+        return "float8_e4m3";
+    case QZ_E8M0:
+        return "float8_e8m0";
+    case QZ_I6:
+        return "int6";
+    case QZ_U6:
+        return "uint6";
+    case QZ_I7:
+        return "int7";
     }
     return NULL;
 }
@@ -339,7 +355,7 @@ static QZ_NOINLINE qz_result quantize(struct job *job, qz_method method, double 
 qz_result qz_quantize_i4(const void *src, qz_dtype dtype, size_t n, qz_method method, int8_t *codes, double *scale,
                          double *zero_point, qz_pool *pool, qz_detail *detail)
 {
-    if (qz_dtype_size(dtype) == 0 || (method != QZ_MINMAX && method != QZ_ABSMAX7))
+    if (!qz_is_array_dtype(dtype) || (method != QZ_MINMAX && method != QZ_ABSMAX7))
         return QZ_ERROR_ARGUMENT;
     struct job job;
     job.kernels = qz_kernels_active();

@@ -195,21 +195,19 @@ static unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, 
         float lo = min[g], hi = max[g], s;
         int beyond = 0;
         if (rule->method == QZ_ABSMAX) {
-            s = (hi > -lo ? hi : lo) * -0.125f;
-            if (hi == -lo && hi != 0)
+            s = (hi > -lo ? hi : rule->positive ? -lo : lo) / rule->end;
+            if (hi == -lo && hi != 0 && !rule->positive)
                 flags |= QZ_FIT_TIE;
-        } else if (rule->method == QZ_ABSMAX7) {
-            s = (hi > -lo ? hi : -lo) / 7.0f;
-        } else if (rule->zero == QZ_ZERO_UINT4) {
-            lo = lo < 0 ? lo : 0;
-            hi = hi > 0 ? hi : 0;
-            s = (hi * 0.5f - lo * 0.5f) / 7.5f;
-        } else {
+        } else if (rule->zero == QZ_ZERO_OFFSET) {
             float offset = stored(lo + 0.0f, rule->scale_dtype);
             float above = hi * 0.5f - offset * 0.5f, below = lo * 0.5f - offset * 0.5f;
             s = (fabsf(above) >= fabsf(below) ? above : below) / 7.5f;
             zero[g] = offset;
             beyond = !(fabsf(offset) <= 0x1p126f);
+        } else {
+            lo = lo < 0 ? lo : 0;
+            hi = hi > 0 ? hi : 0;
+            s = (hi * 0.5f - lo * 0.5f) / 7.5f;
         }
         s = stored(s, rule->scale_dtype) + 0.0f;
         beyond |= !(fabsf(s) <= 0x1p120f);
@@ -224,6 +222,8 @@ static unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, 
             float z = rintf(-lo * inverse[g]);
             zero[g] = (z > 0 ? z : 0) < 15 ? (z > 0 ? z : 0) : 15;
         }
+        if (rule->zero == QZ_ZERO_FLOAT)
+            zero[g] = rule->method == QZ_ABSMAX ? 0.0f : stored(-lo * inverse[g], rule->scale_dtype);
     }
     return flags;
 }
@@ -236,42 +236,74 @@ static void put_code(uint8_t *packed, size_t i, int code)
         packed[i / 2] = (uint8_t)(code & 15);
 }
 
+static int uniform_code(float x, float inverse, float zero, const struct qz_grid *grid, size_t *clipped)
+{
+    float steps = (grid->zero == QZ_ZERO_OFFSET ? x - zero : x) * inverse;
+    if (grid->zero == QZ_ZERO_FLOAT)
+        steps = steps + zero;
+    int code = (int)rintf(steps) + (grid->zero == QZ_ZERO_UINT4 ? (int)zero : 0);
+    *clipped += code < grid->lo || code > grid->hi;
+    return code < grid->lo ? grid->lo : code > grid->hi ? grid->hi : code;
+}
+
+static int table_code(float x, float inverse, float zero, const struct qz_grid *grid, size_t *clipped)
+{
+    float y = (grid->zero == QZ_ZERO_OFFSET ? x - zero : x) * inverse;
+    if (grid->zero == QZ_ZERO_FLOAT)
+        y = y + zero;
+    size_t index = 0;
+    while (y >= grid->upper[index])
+        index++;
+    *clipped += y < grid->least || y > grid->most;
+    return grid->code[index];
+}
+
 static size_t group_codes(const float *x, size_t n, size_t group_size, const struct qz_grid *grid, const float *inverse,
                           const float *zero, uint8_t *packed)
 {
     size_t clipped = 0;
     for (size_t i = 0; i < n; i++) {
         size_t g = i / group_size;
-        float steps = (grid->zero == QZ_ZERO_OFFSET ? x[i] - zero[g] : x[i]) * inverse[g];
-        int code = (int)rintf(steps) + (grid->zero == QZ_ZERO_UINT4 ? (int)zero[g] : 0);
-        clipped += code < grid->lo || code > grid->hi;
-        put_code(packed, i, code < grid->lo ? grid->lo : code > grid->hi ? grid->hi : code);
+        float z = grid->zero == QZ_ZERO_NONE ? 0.0f : zero[g];
+        put_code(packed, i,
+                 grid->uniform ? uniform_code(x[i], inverse[g], z, grid, &clipped)
+                               : table_code(x[i], inverse[g], z, grid, &clipped));
     }
     return clipped;
 }
 
 int qz_exact_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped)
 {
-    double steps = ((double)x - (grid->zero == QZ_ZERO_OFFSET ? (double)zero : 0.0)) / (double)scale;
-    double wanted = rint(steps) + (grid->zero == QZ_ZERO_UINT4 ? (double)zero : 0.0);
-    int code = wanted < grid->lo ? grid->lo : wanted > grid->hi ? grid->hi : (int)wanted;
-    *clipped += wanted < grid->lo || wanted > grid->hi;
+    double y = ((double)x - (grid->zero == QZ_ZERO_OFFSET ? (double)zero : 0.0)) / (double)scale;
+    if (grid->zero == QZ_ZERO_FLOAT)
+        y += (double)zero;
+    int index, origin = 0; /* in `sorted`; that whose value is near 0 */
+    if (grid->uniform) {
+        double wanted = rint(y) + (grid->zero == QZ_ZERO_UINT4 ? (double)zero : 0.0);
+        int code = wanted < grid->lo ? grid->lo : wanted > grid->hi ? grid->hi : (int)wanted;
+        *clipped += wanted < grid->lo || wanted > grid->hi;
+        index = code - (int)grid->sorted[0];
+    } else {
+        for (index = 0; y >= (double)grid->upper[index];)
+            index++;
+        *clipped += y < (double)grid->least || y > (double)grid->most;
+    }
+    float origin_value = grid->zero == QZ_ZERO_UINT4 || grid->zero == QZ_ZERO_FLOAT ? zero : 0.0f;
+    while (origin < 15 && grid->sorted[origin] < origin_value)
+        origin++;
     /* Near the end of float32's range the nearest code's value may round to infinity: take the next one inwards. */
-    int origin = grid->zero == QZ_ZERO_UINT4 ? (int)zero : 0;
-    while (code != origin && !qz_is_finite(qz_value(code, scale, zero, grid->zero)))
-        code += code < origin ? 1 : -1;
-    return code;
+    while (index != origin && !qz_is_finite(qz_value(grid->sorted[index], scale, zero, grid->zero)))
+        index += index < origin ? 1 : -1;
+    return grid->code[index];
 }
 
 static void group_decode(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst)
 {
     for (size_t i = 0; i < n; i++) {
-        int code = packed[i / 2] >> (i % 2 * 4) & 15;
-        if (grid->lo < 0 && code > 7)
-            code -= 16;
+        float value = grid->value[packed[i / 2] >> (i % 2 * 4) & 15];
         size_t g = i / group_size;
-        dst[i] = qz_value(code, scale[g], grid->zero == QZ_ZERO_NONE ? 0.0f : zero[g], grid->zero);
+        dst[i] = qz_value(value, scale[g], grid->zero == QZ_ZERO_NONE ? 0.0f : zero[g], grid->zero);
     }
 }
 

@@ -22,9 +22,12 @@
  *   vi_from_i8(p) -> VI       vi_to_i8(p, v)              LANES bytes, sign-extended and truncated
  *   bytes_strange(bad, p)     sets bits in `bad` if any of 4 * LANES bytes is outside -8..7; vi_any(bad)
  *   vi_clamp(v, lo, hi)       vi_outside(v, lo, hi, n)    how many of the first n lanes are outside
+ *   vi_add_where(m, v, k)     v + k where m, k a constant
+ *   vf_outside(v, least, most, n)                         how many of the first n lanes are below least or above most
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
+ *   vi_lookup(t, v)           the same with a table of int32
  *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
- *   VG, vg_make(grid, scale, zero), vg_values(g, v)       the values of codes in a group
+ *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
  *   pack_block(v, lo, hi, out)    4 * LANES codes, clamped, as 2 * LANES bytes; returns how many were clipped
  *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
@@ -158,26 +161,26 @@ INLINE VF fit_stored(VF v, qz_dtype dtype)
 }
 
 /* One vector of groups. The branches depend on the rule alone; the caller makes them constants. */
-INLINE void fit_vector(qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF hi, VF *scale, VF *inverse, VF *zero,
-                       VM *tie, VM *tiny, VM *huge)
+INLINE void fit_vector(const struct qz_fit *rule, qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF hi,
+                       VF *scale, VF *inverse, VF *zero, VM *tie, VM *tiny, VM *huge)
 {
     VF none = vf_set1(0.0f), s, minus_lo = vf_neg(lo);
     VM beyond = vm_none();
     if (method == QZ_ABSMAX) {
-        s = vf_mul(vf_select(vf_lt(minus_lo, hi), hi, lo), vf_set1(-0.125f));
-        *tie = vm_and(vf_eq(hi, minus_lo), vf_ne(hi, none));
-    } else if (method == QZ_ABSMAX7) {
-        s = vf_div(vf_select(vf_lt(minus_lo, hi), hi, minus_lo), vf_set1(7.0f));
-    } else if (kind == QZ_ZERO_UINT4) {
-        lo = vf_select(vf_lt(lo, none), lo, none);
-        hi = vf_select(vf_lt(none, hi), hi, none);
-        s = vf_div(vf_sub(vf_mul(hi, vf_set1(0.5f)), vf_mul(lo, vf_set1(0.5f))), vf_set1(7.5f));
-    } else {
+        VF least = rule->positive ? minus_lo : lo;
+        s = vf_div(vf_select(vf_lt(minus_lo, hi), hi, least), vf_set1(rule->end));
+        if (!rule->positive)
+            *tie = vm_and(vf_eq(hi, minus_lo), vf_ne(hi, none));
+    } else if (kind == QZ_ZERO_OFFSET) {
         VF offset = fit_stored(vf_add(lo, none), dtype), half = vf_mul(offset, vf_set1(0.5f));
         VF above = vf_sub(vf_mul(hi, vf_set1(0.5f)), half), below = vf_sub(vf_mul(lo, vf_set1(0.5f)), half);
         s = vf_div(vf_select(vf_le(vf_abs(below), vf_abs(above)), above, below), vf_set1(7.5f));
         *zero = offset;
         beyond = vf_lt(vf_set1(0x1p126f), vf_abs(offset));
+    } else {
+        lo = vf_select(vf_lt(lo, none), lo, none);
+        hi = vf_select(vf_lt(none, hi), hi, none);
+        s = vf_div(vf_sub(vf_mul(hi, vf_set1(0.5f)), vf_mul(lo, vf_set1(0.5f))), vf_set1(7.5f));
     }
     s = vf_add(fit_stored(s, dtype), none);
     VF magnitude = vf_abs(s);
@@ -193,17 +196,19 @@ INLINE void fit_vector(qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF
         z = vf_select(vf_lt(none, z), z, none);
         *zero = vf_select(vf_lt(z, vf_set1(15.0f)), z, vf_set1(15.0f));
     }
+    if (kind == QZ_ZERO_FLOAT)
+        *zero = method == QZ_ABSMAX ? none : fit_stored(vf_mul(vf_neg(lo), *inverse), dtype);
 }
 
-INLINE unsigned fit_all(qz_method method, qz_zero kind, qz_dtype dtype, size_t groups, const float *min,
-                        const float *max, float *scale, float *inverse, float *zero)
+INLINE unsigned fit_all(const struct qz_fit *rule, qz_method method, qz_zero kind, qz_dtype dtype, size_t groups,
+                        const float *min, const float *max, float *scale, float *inverse, float *zero)
 {
     VM tie = vm_none(), tiny = tie, huge = tie;
     VF s, inv, z = vf_set1(0.0f);
     size_t g = 0;
     for (; g + LANES <= groups; g += LANES) {
         VM tied = vm_none();
-        fit_vector(method, kind, dtype, vf_load(min + g), vf_load(max + g), &s, &inv, &z, &tied, &tiny, &huge);
+        fit_vector(rule, method, kind, dtype, vf_load(min + g), vf_load(max + g), &s, &inv, &z, &tied, &tiny, &huge);
         tie = vm_or(tie, tied);
         vf_store(scale + g, s);
         vf_store(inverse + g, inv);
@@ -213,8 +218,8 @@ INLINE unsigned fit_all(qz_method method, qz_zero kind, qz_dtype dtype, size_t g
     if (g < groups) {
         size_t rest = groups - g; /* missing lanes repeat the first group and so raise no flag of their own */
         VM tied = vm_none();
-        fit_vector(method, kind, dtype, vf_load_part(min + g, rest, min[g]), vf_load_part(max + g, rest, max[g]), &s,
-                   &inv, &z, &tied, &tiny, &huge);
+        fit_vector(rule, method, kind, dtype, vf_load_part(min + g, rest, min[g]), vf_load_part(max + g, rest, max[g]),
+                   &s, &inv, &z, &tied, &tiny, &huge);
         tie = vm_or(tie, tied);
         vf_store_part(scale + g, rest, s);
         vf_store_part(inverse + g, rest, inv);
@@ -228,27 +233,65 @@ static TARGET unsigned fit(const struct qz_fit *rule, size_t groups, const float
                            float *inverse, float *zero)
 {
 #define FIT(method, kind)                                                                                              \
-    (rule->scale_dtype == QZ_F16    ? fit_all(method, kind, QZ_F16, groups, min, max, scale, inverse, zero)            \
-     : rule->scale_dtype == QZ_BF16 ? fit_all(method, kind, QZ_BF16, groups, min, max, scale, inverse, zero)           \
-                                    : fit_all(method, kind, QZ_F32, groups, min, max, scale, inverse, zero))
+    (rule->scale_dtype == QZ_F16    ? fit_all(rule, method, kind, QZ_F16, groups, min, max, scale, inverse, zero)      \
+     : rule->scale_dtype == QZ_BF16 ? fit_all(rule, method, kind, QZ_BF16, groups, min, max, scale, inverse, zero)     \
+                                    : fit_all(rule, method, kind, QZ_F32, groups, min, max, scale, inverse, zero))
     if (rule->method == QZ_ABSMAX)
-        return FIT(QZ_ABSMAX, QZ_ZERO_NONE);
-    if (rule->method == QZ_ABSMAX7)
-        return FIT(QZ_ABSMAX7, QZ_ZERO_NONE);
-    return rule->zero == QZ_ZERO_UINT4 ? FIT(QZ_MINMAX, QZ_ZERO_UINT4) : FIT(QZ_MINMAX, QZ_ZERO_OFFSET);
+        return rule->zero == QZ_ZERO_NONE ? FIT(QZ_ABSMAX, QZ_ZERO_NONE) : FIT(QZ_ABSMAX, QZ_ZERO_FLOAT);
+    if (rule->zero == QZ_ZERO_UINT4)
+        return FIT(QZ_MINMAX, QZ_ZERO_UINT4);
+    return rule->zero == QZ_ZERO_OFFSET ? FIT(QZ_MINMAX, QZ_ZERO_OFFSET) : FIT(QZ_MINMAX, QZ_ZERO_FLOAT);
 #undef FIT
 }
 
-INLINE VI group_code(VF v, qz_zero kind, VF inverse, VF zero)
+/* The nearest of 16 values by four comparisons, each with a table of the thresholds that the ones before leave. */
+typedef struct {
+    VF first;
+    VT second, third, fourth, code;
+    float least, most;
+} VS;
+
+INLINE VS vs_make(const struct qz_grid *grid)
 {
-    VI code = vf_round(vf_mul(kind == QZ_ZERO_OFFSET ? vf_sub(v, zero) : v, inverse));
-    return kind == QZ_ZERO_UINT4 ? vi_add(code, vf_round(zero)) : code;
+    float upper[16 + 4] = {0}; /* what is past the end is never looked up */
+    memcpy(upper, grid->upper, sizeof grid->upper);
+    return (VS){vf_set1(upper[7]),
+                vt_load(upper + 3),
+                vt_load(upper + 1),
+                vt_load(upper),
+                vt_load((const float *)(const void *)grid->code),
+                grid->least,
+                grid->most};
+}
+
+/* Index of the nearest value in ascending order. */
+INLINE VI vs_index(const VS *s, VF y)
+{
+    VI index = vi_add_where(vf_le(s->first, y), vi_set1(0), 8);
+    index = vi_add_where(vf_le(vt_lookup(s->second, index), y), index, 4);
+    index = vi_add_where(vf_le(vt_lookup(s->third, index), y), index, 2);
+    return vi_increment(vf_le(vt_lookup(s->fourth, index), y), index);
+}
+
+/* Codes of `count` values; those of uniform codes are still to be clamped. */
+INLINE VI group_code(VF v, qz_zero kind, int form, const VS *search, VF inverse, VF zero, size_t count, size_t *clipped)
+{
+    VF y = vf_mul(kind == QZ_ZERO_OFFSET ? vf_sub(v, zero) : v, inverse);
+    if (kind == QZ_ZERO_FLOAT)
+        y = vf_add(y, zero);
+    if (form == QZ_ANY_VALUES) {
+        *clipped += vf_outside(y, search->least, search->most, count);
+        return vi_lookup(search->code, vs_index(search, y));
+    }
+    return kind == QZ_ZERO_UINT4 ? vi_add(vf_round(y), vf_round(zero)) : vf_round(y);
 }
 
 /* Blocks of four vectors; `vectors` is how many make a group, a constant where speed matters. */
-INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero kind, int lo, int hi,
-                          const float *inverse, const float *zero, uint8_t *packed)
+INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero kind, int form,
+                          const struct qz_grid *grid, const float *inverse, const float *zero, uint8_t *packed)
 {
+    const VS search = vs_make(grid);
+    int lo = form == QZ_ANY_VALUES ? 0 : grid->lo, hi = form == QZ_ANY_VALUES ? 15 : grid->hi;
     size_t clipped = 0;
     for (size_t b = 0, v = 0; b < blocks; b++, v += 4) {
         VI code[4];
@@ -257,8 +300,8 @@ INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero
             /* This pass finds its input in cache; have the next tile on its way meanwhile. */
             if (j * LANES % 16 == 0)
                 __builtin_prefetch(x + (v + j) * LANES + QZ_TILE);
-            code[j] = group_code(vf_load(x + (v + j) * LANES), kind, vf_set1(inverse[g]),
-                                 vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]));
+            code[j] = group_code(vf_load(x + (v + j) * LANES), kind, form, &search, vf_set1(inverse[g]),
+                                 vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]), LANES, &clipped);
         }
         clipped += pack_block(code, lo, hi, packed + b * 2 * LANES);
     }
@@ -266,9 +309,10 @@ INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero
 }
 
 /* Codes of elements [i, n), i even, by way of one byte a code. */
-INLINE size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, qz_zero kind, int lo, int hi,
-                        const float *inverse, const float *zero, uint8_t *packed)
+INLINE size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, qz_zero kind, int form,
+                        const struct qz_grid *grid, const float *inverse, const float *zero, uint8_t *packed)
 {
+    const VS search = vs_make(grid);
     int8_t bytes[QZ_TILE + LANES];
     size_t clipped = 0, start = i;
     for (size_t g = i / group_size; i < n; g++) {
@@ -276,9 +320,13 @@ INLINE size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, q
         VF inv = vf_set1(inverse[g]), z = vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
         for (; i < end; i += LANES) {
             size_t count = end - i < LANES ? end - i : LANES;
-            VI code = group_code(count == LANES ? vf_load(x + i) : vf_load_part(x + i, count, 0.0f), kind, inv, z);
-            clipped += vi_outside(code, lo, hi, count);
-            vi_to_i8(bytes + (i - start), vi_clamp(code, lo, hi));
+            VI code = group_code(count == LANES ? vf_load(x + i) : vf_load_part(x + i, count, 0.0f), kind, form,
+                                 &search, inv, z, count, &clipped);
+            if (form != QZ_ANY_VALUES) {
+                clipped += vi_outside(code, grid->lo, grid->hi, count);
+                code = vi_clamp(code, grid->lo, grid->hi);
+            }
+            vi_to_i8(bytes + (i - start), code);
         }
         i = end;
     }
@@ -286,70 +334,87 @@ INLINE size_t code_rest(const float *x, size_t i, size_t n, size_t group_size, q
     return clipped;
 }
 
-INLINE size_t codes_kind(const float *x, size_t n, size_t group_size, qz_zero kind, int lo, int hi,
-                         const float *inverse, const float *zero, uint8_t *packed)
+INLINE size_t codes_kind(const float *x, size_t n, size_t group_size, qz_zero kind, int form,
+                         const struct qz_grid *grid, const float *inverse, const float *zero, uint8_t *packed)
 {
     size_t clipped = 0, done = 0;
     if (group_size >= n || group_size % (4 * LANES) == 0) {
         for (size_t g = 0; n - done >= 4 * LANES; g++) {
             size_t blocks = (group_size < n - done ? group_size : n - done) / (4 * LANES);
-            clipped += code_blocks(x + done, blocks, SIZE_MAX, kind, lo, hi, inverse + g,
+            clipped += code_blocks(x + done, blocks, SIZE_MAX, kind, form, grid, inverse + g,
                                    kind == QZ_ZERO_NONE ? zero : zero + g, packed + done / 2);
             done += blocks * 4 * LANES;
         }
     } else if (group_size % LANES == 0) {
         size_t blocks = n / (4 * LANES);
         if (group_size == LANES)
-            clipped = code_blocks(x, blocks, 1, kind, lo, hi, inverse, zero, packed);
+            clipped = code_blocks(x, blocks, 1, kind, form, grid, inverse, zero, packed);
         else if (group_size == 2 * LANES)
-            clipped = code_blocks(x, blocks, 2, kind, lo, hi, inverse, zero, packed);
+            clipped = code_blocks(x, blocks, 2, kind, form, grid, inverse, zero, packed);
         else
-            clipped = code_blocks(x, blocks, group_size / LANES, kind, lo, hi, inverse, zero, packed);
+            clipped = code_blocks(x, blocks, group_size / LANES, kind, form, grid, inverse, zero, packed);
         done = blocks * 4 * LANES;
     }
     if (done < n)
-        clipped += code_rest(x, done, n, group_size, kind, lo, hi, inverse, zero, packed);
+        clipped += code_rest(x, done, n, group_size, kind, form, grid, inverse, zero, packed);
     return clipped;
 }
 
+/* Calls `call(kind, form)` with those of the grid as constants. */
+#define OF_GRID(grid, call)                                                                                            \
+    switch ((grid)->zero) {                                                                                            \
+    case QZ_ZERO_NONE:                                                                                                 \
+        if ((grid)->uniform)                                                                                           \
+            call(QZ_ZERO_NONE, QZ_SIGNED);                                                                             \
+        call(QZ_ZERO_NONE, QZ_ANY_VALUES);                                                                             \
+    case QZ_ZERO_UINT4:                                                                                                \
+        call(QZ_ZERO_UINT4, QZ_UNSIGNED);                                                                              \
+    case QZ_ZERO_OFFSET:                                                                                               \
+        if ((grid)->uniform)                                                                                           \
+            call(QZ_ZERO_OFFSET, QZ_UNSIGNED);                                                                         \
+        call(QZ_ZERO_OFFSET, QZ_ANY_VALUES);                                                                           \
+    default:                                                                                                           \
+        if ((grid)->uniform)                                                                                           \
+            call(QZ_ZERO_FLOAT, QZ_UNSIGNED);                                                                          \
+        call(QZ_ZERO_FLOAT, QZ_ANY_VALUES);                                                                            \
+    }
+
 static TARGET size_t group_codes(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
-                                 const float *inverse, const float *zero, uint8_t *packed)
-{
-    if (grid->zero == QZ_ZERO_NONE)
-        return codes_kind(x, n, group_size, QZ_ZERO_NONE, grid->lo, grid->hi, inverse, zero, packed);
-    if (grid->zero == QZ_ZERO_UINT4)
-        return codes_kind(x, n, group_size, QZ_ZERO_UINT4, grid->lo, grid->hi, inverse, zero, packed);
-    return codes_kind(x, n, group_size, QZ_ZERO_OFFSET, grid->lo, grid->hi, inverse, zero, packed);
+                                 const float *inverse, const float *zero, uint8_t *packed){
+#define CALL(kind, form) return codes_kind(x, n, group_size, kind, form, grid, inverse, zero, packed)
+    OF_GRID(grid, CALL)
+#undef CALL
 }
 
 /* Groups of `vectors` whole vectors each, a constant where speed matters. */
-INLINE void decode_groups(const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind, int sign,
+INLINE void decode_groups(const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind, int form, VT values,
                           const float *scale, const float *zero, float *dst)
 {
     for (size_t g = 0; g < groups; g++, packed += vectors * (LANES / 2), dst += vectors * LANES) {
-        VG group = vg_make(kind, sign, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
+        VG group = vg_make(values, kind, form, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
 #pragma GCC unroll 4
         for (size_t j = 0; j < vectors; j++)
-            vf_store(dst + j * LANES, vg_values(group, vi_nibbles(packed + j * (LANES / 2), sign)));
+            vf_store(dst + j * LANES, vg_values(group, vi_nibbles(packed + j * (LANES / 2), form == QZ_SIGNED)));
     }
 }
 
-INLINE void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_zero kind, int sign, const float *scale,
-                        const float *zero, float *dst)
+INLINE void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_zero kind, int form,
+                        const struct qz_grid *grid, const float *scale, const float *zero, float *dst)
 {
+    VT values = vt_load(grid->value);
     size_t i = 0;
     if (group_size >= n || group_size % LANES == 0) {
         size_t whole = group_size >= n ? 0 : n / group_size;
         if (group_size == 2 * LANES)
-            decode_groups(packed, whole, 2, kind, sign, scale, zero, dst);
+            decode_groups(packed, whole, 2, kind, form, values, scale, zero, dst);
         else if (group_size == 4 * LANES)
-            decode_groups(packed, whole, 4, kind, sign, scale, zero, dst);
+            decode_groups(packed, whole, 4, kind, form, values, scale, zero, dst);
         else
-            decode_groups(packed, whole, group_size / LANES, kind, sign, scale, zero, dst);
+            decode_groups(packed, whole, group_size / LANES, kind, form, values, scale, zero, dst);
         i = whole * group_size;
         size_t vectors = (n - i) / LANES;
         if (vectors)
-            decode_groups(packed + i / 2, 1, vectors, kind, sign, scale + whole,
+            decode_groups(packed + i / 2, 1, vectors, kind, form, values, scale + whole,
                           kind == QZ_ZERO_NONE ? zero : zero + whole, dst + i);
         i += vectors * LANES;
     }
@@ -362,10 +427,10 @@ INLINE void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_z
     memset(bytes + (n - start), 0, LANES);
     for (size_t g = i / group_size; i < n; g++) {
         size_t end = n - g * group_size < group_size ? n : (g + 1) * group_size;
-        VG group = vg_make(kind, sign, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
+        VG group = vg_make(values, kind, form, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
         for (; i < end; i += LANES) {
             VI code = vi_from_i8(bytes + (i - start));
-            VF v = vg_values(group, sign ? code : vi_low_nibble(code));
+            VF v = vg_values(group, form == QZ_SIGNED ? code : vi_low_nibble(code));
             if (end - i >= LANES)
                 vf_store(dst + i, v);
             else
@@ -378,12 +443,13 @@ INLINE void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_z
 static TARGET void group_decode(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                                 const float *scale, const float *zero, float *dst)
 {
-    if (grid->zero == QZ_ZERO_NONE)
-        decode_kind(packed, n, group_size, QZ_ZERO_NONE, 1, scale, zero, dst);
-    else if (grid->zero == QZ_ZERO_UINT4)
-        decode_kind(packed, n, group_size, QZ_ZERO_UINT4, 0, scale, zero, dst);
-    else
-        decode_kind(packed, n, group_size, QZ_ZERO_OFFSET, 0, scale, zero, dst);
+#define CALL(kind, form)                                                                                               \
+    {                                                                                                                  \
+        decode_kind(packed, n, group_size, kind, form, grid, scale, zero, dst);                                        \
+        return;                                                                                                        \
+    }
+    OF_GRID(grid, CALL)
+#undef CALL
 }
 
 static TARGET void error(const float *x, const float *y, size_t n, struct qz_sums *sums)
@@ -422,10 +488,11 @@ static TARGET void error(const float *x, const float *y, size_t n, struct qz_sum
 
 /* Decodes and compares without a store in between: groups of `vectors` vectors, a multiple of VECTORS, a constant where
  * speed matters. */
-INLINE void error_groups(const float *x, const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind, int sign,
-                         const float *scale, const float *zero, struct qz_sums *sums)
+INLINE void error_groups(const float *x, const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind, int form,
+                         const struct qz_grid *grid, const float *scale, const float *zero, struct qz_sums *sums)
 {
     enum { VECTORS = QZ_SUMS_LANES / LANES };
+    VT values = vt_load(grid->value);
     VF signal[VECTORS], errors[VECTORS], most[VECTORS];
 #pragma GCC unroll 8
     for (int j = 0; j < VECTORS; j++) {
@@ -434,12 +501,12 @@ INLINE void error_groups(const float *x, const uint8_t *packed, size_t groups, s
         most[j] = vf_set1(sums->max_error);
     }
     for (size_t g = 0; g < groups; g++) {
-        VG group = vg_make(kind, sign, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
+        VG group = vg_make(values, kind, form, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
         for (size_t v = 0; v < vectors; v += VECTORS, x += QZ_SUMS_LANES, packed += QZ_SUMS_LANES / 2)
 #pragma GCC unroll 8
             for (size_t j = 0; j < VECTORS; j++) {
                 VF a = vf_load(x + j * LANES);
-                VF difference = vf_sub(a, vg_values(group, vi_nibbles(packed + j * (LANES / 2), sign)));
+                VF difference = vf_sub(a, vg_values(group, vi_nibbles(packed + j * (LANES / 2), form == QZ_SIGNED)));
                 signal[j] = vf_fma(a, a, signal[j]);
                 errors[j] = vf_fma(difference, difference, errors[j]);
                 most[j] = vf_max_abs(most[j], difference);
@@ -460,17 +527,16 @@ static TARGET void group_error(const float *x, const uint8_t *packed, size_t n, 
     size_t done = 0, groups = n / group_size;
     if (group_size % QZ_SUMS_LANES == 0 && groups) {
         size_t vectors = group_size / LANES;
-#define ERROR_GROUPS(kind, sign)                                                                                       \
-    (vectors == QZ_SUMS_LANES / LANES                                                                                  \
-         ? error_groups(x, packed, groups, QZ_SUMS_LANES / LANES, kind, sign, scale, zero, sums)                       \
-         : error_groups(x, packed, groups, vectors, kind, sign, scale, zero, sums))
-        if (grid->zero == QZ_ZERO_NONE)
-            ERROR_GROUPS(QZ_ZERO_NONE, 1);
-        else if (grid->zero == QZ_ZERO_UINT4)
-            ERROR_GROUPS(QZ_ZERO_UINT4, 0);
-        else
-            ERROR_GROUPS(QZ_ZERO_OFFSET, 0);
-#undef ERROR_GROUPS
+#define CALL(kind, form)                                                                                               \
+    {                                                                                                                  \
+        if (vectors == QZ_SUMS_LANES / LANES)                                                                          \
+            error_groups(x, packed, groups, QZ_SUMS_LANES / LANES, kind, form, grid, scale, zero, sums);               \
+        else                                                                                                           \
+            error_groups(x, packed, groups, vectors, kind, form, grid, scale, zero, sums);                             \
+        break;                                                                                                         \
+    }
+        OF_GRID(grid, CALL)
+#undef CALL
         done = groups * group_size;
         scale += groups;
         zero = grid->zero == QZ_ZERO_NONE ? zero : zero + groups;

@@ -36,20 +36,20 @@ static void test_scheme_table(void **state)
 static void test_scheme_check(void **state)
 {
     (void)state;
-    for (int codes = -1; codes < 5; codes++)
-        for (int dtype = -1; dtype < 7; dtype++)
-            for (int zero = -1; zero < 5; zero++)
+    for (int codes = -1; codes < 3; codes++)
+        for (int dtype = -1; dtype < 5; dtype++)
+            for (int zero = -1; zero < 3; zero++)
                 for (int method = -1; method < 6; method++)
                     for (uint64_t group_size = 0; group_size < 3; group_size++)
                         for (int own = 0; own < 2; own++) {
-                            qz_scheme scheme = {sizeof scheme,
-                                                NULL,
-                                                NULL,
-                                                (qz_codes)codes,
-                                                (qz_dtype)dtype,
-                                                (qz_zero)zero,
-                                                (qz_method)(own ? method : QZ_DEFAULT),
-                                                group_size};
+                            qz_scheme scheme = {
+                                .size = sizeof scheme,
+                                .codes = (qz_codes)codes,
+                                .scale_dtype = (qz_dtype)dtype,
+                                .zero = (qz_zero)zero,
+                                .method = (qz_method)(own ? method : QZ_DEFAULT),
+                                .group_size = group_size,
+                            };
                             int symmetric = codes == QZ_INT4 && zero == QZ_ZERO_NONE &&
                                             (method == QZ_ABSMAX || method == QZ_ABSMAX7);
                             int affine = codes == QZ_UINT4 && (zero == QZ_ZERO_UINT4 || zero == QZ_ZERO_OFFSET) &&
@@ -443,7 +443,7 @@ static struct one one_group(const char *name, qz_dtype scale_dtype, qz_method me
     float copy[64];
     memcpy(copy, x, n * sizeof *x);
     qz_matrix src = {copy, QZ_F32, 1, n, (int64_t)n, 1}, dst = {one.y, QZ_F32, 1, n, (int64_t)n, 1};
-    qz_packed packed = {codes, scale, zero, 32, 4, 4};
+    qz_packed packed = {codes, scale, zero, 32, 4, 4, NULL, 0};
     qz_options options = QZ_OPTIONS_INIT;
     options.method = method;
     one.result = CALL(qz_encode(&scheme, &src, &packed, &options, &one.stats, &one.detail));
@@ -710,7 +710,7 @@ static void test_compare_errors(void **state)
     float one_value = 1;
     uint8_t one_code = 1;
     uint16_t infinite = 0x7c00;
-    qz_packed broken = {&one_code, &infinite, NULL, 1, 2, 0};
+    qz_packed broken = {&one_code, &infinite, NULL, 1, 2, 0, NULL, 0};
     qz_matrix one_by_one = {&one_value, QZ_F32, 1, 1, 1, 1};
     qz_stats no_stats = QZ_STATS_INIT;
     assert_int_equal(QZ_ERROR_PACKED,
@@ -827,7 +827,7 @@ static void test_grouped_arguments(void **state)
     qz_scheme scheme = *qz_scheme_by_name("int4");
     scheme.group_size = 2;
     qz_matrix matrix = {x, QZ_F32, 2, 4, 4, 1};
-    qz_packed packed = {codes, scales, NULL, 2, 4, 0};
+    qz_packed packed = {codes, scales, NULL, 2, 4, 0, NULL, 0};
     qz_options options = QZ_OPTIONS_INIT;
     qz_stats stats = QZ_STATS_INIT;
     assert_int_equal(QZ_OK, CALL(qz_encode(&scheme, &matrix, &packed, &options, &stats, NULL)));
@@ -876,7 +876,7 @@ static void test_grouped_arguments(void **state)
     static const uint64_t shapes[][2] = {{0, 0}, {0, 5}, {5, 0}};
     for (size_t i = 0; i < COUNT(shapes); i++) {
         qz_matrix empty = {NULL, QZ_F64, shapes[i][0], shapes[i][1], 5, 1};
-        qz_packed nothing = {NULL, NULL, NULL, 3, 6, 0};
+        qz_packed nothing = {NULL, NULL, NULL, 3, 6, 0, NULL, 0};
         stats = (qz_stats){.size = sizeof stats, .count = 9, .signal = 9, .max_error = 9, .max_index = 9};
         assert_int_equal(QZ_OK, CALL(qz_encode(&scheme, &empty, &nothing, NULL, &stats, NULL)));
         assert_true(stats.size == sizeof stats && stats.count == 0 && stats.signal == 0 && stats.max_error == 0 &&

@@ -12,6 +12,7 @@
 #include "support/reference.h"
 
 #include "kernels.h"
+#include "scheme.h"
 
 /* ---- the harness --------------------------------------------------------------------------------------------- */
 
@@ -903,19 +904,19 @@ static void test_group_range(void **state)
     }
 }
 
+static struct qz_grid grid_kind(size_t i)
+{
+    qz_method method;
+    qz_scheme scheme = scheme_kind(i, 1, &method);
+    return qz_scheme_grid(&scheme, method);
+}
+
 static struct qz_fit rule_kind(size_t i)
 {
     qz_method method;
     qz_scheme scheme = scheme_kind(i, 1, &method);
-    return (struct qz_fit){method, scheme.zero, scheme.scale_dtype};
-}
-
-static struct qz_grid grid_kind(size_t i)
-{
-    struct qz_fit rule = rule_kind(i);
-    if (rule.zero == QZ_ZERO_NONE)
-        return (struct qz_grid){rule.zero, rule.method == QZ_ABSMAX7 ? -7 : -8, 7};
-    return (struct qz_grid){rule.zero, 0, 15};
+    struct qz_grid grid = qz_scheme_grid(&scheme, method);
+    return qz_scheme_fit(&scheme, method, &grid);
 }
 
 /* Ranges of groups: two numbers of a kind, in order, or +-m. */

@@ -5,7 +5,8 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 _Buffer = NDArray[Any]
-_Scheme = tuple[int, int, int, int, int]
+_Scheme = tuple[int, int, int, int, int, int, int, int, bytes | None]
+_Parts = tuple[_Buffer, _Buffer, _Buffer | None, _Buffer | None]
 _Stats = tuple[int, float, float, float, int, int, int, int, int]
 
 class Failure(Exception):
@@ -17,15 +18,33 @@ F32: Final[int]
 F64: Final[int]
 F16: Final[int]
 BF16: Final[int]
+E4M3: Final[int]
+E8M0: Final[int]
+I6: Final[int]
+U6: Final[int]
+I7: Final[int]
 DEFAULT: Final[int]
 MINMAX: Final[int]
 ABSMAX: Final[int]
 ABSMAX7: Final[int]
 INT4: Final[int]
 UINT4: Final[int]
+NF4: Final[int]
+FP4: Final[int]
+FP4_BNB: Final[int]
+IQ4: Final[int]
+DUAL: Final[int]
+TABLE: Final[int]
 ZERO_NONE: Final[int]
 ZERO_UINT4: Final[int]
+NF4: Final[int]
+FP4: Final[int]
+FP4_BNB: Final[int]
+IQ4: Final[int]
+DUAL: Final[int]
+TABLE: Final[int]
 ZERO_OFFSET: Final[int]
+ZERO_FLOAT: Final[int]
 REFUSE: Final[int]
 CLIP: Final[int]
 ERROR_ARGUMENT: Final[int]
@@ -45,9 +64,7 @@ def encode(
     scheme: _Scheme,
     src: _Buffer,
     dtype: int,
-    codes: _Buffer,
-    scales: _Buffer,
-    zeros: _Buffer | None,
+    parts: _Parts,
     method: int,
     nonfinite: int,
     threads: int,
@@ -56,9 +73,7 @@ def encode(
 ) -> _Stats | None: ...
 def decode(
     scheme: _Scheme,
-    codes: _Buffer,
-    scales: _Buffer,
-    zeros: _Buffer | None,
+    parts: _Parts,
     dst: _Buffer,
     dtype: int,
     threads: int,
@@ -66,19 +81,16 @@ def decode(
 ) -> None: ...
 def compare(
     scheme: _Scheme,
-    codes: _Buffer,
-    scales: _Buffer,
-    zeros: _Buffer | None,
+    parts: _Parts,
     a: _Buffer,
     dtype: int,
     threads: int,
     /,
 ) -> _Stats: ...
 def compare_matrices(a: _Buffer, a_dtype: int, b: _Buffer, b_dtype: int, threads: int, /) -> _Stats: ...
-def validate(
-    scheme: _Scheme, codes: _Buffer, scales: _Buffer, zeros: _Buffer | None, rows: int, cols: int, /
-) -> None: ...
+def validate(scheme: _Scheme, parts: _Parts, rows: int, cols: int, /) -> None: ...
 def scheme_check(scheme: _Scheme, method: int, /) -> bool: ...
+def scheme_sizes(scheme: _Scheme, rows: int, cols: int, /) -> tuple[int, int, int, int, int, int]: ...
 def schemes() -> list[tuple[str, str, _Scheme]]: ...
 def kernels() -> str | None: ...
 def kernel_sets() -> list[tuple[str, bool]]: ...

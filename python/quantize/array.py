@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import operator
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from . import _core
 from .errors import DtypeError, FormatError, explain
 from .errors import element as element_of
 from .inputs import DTYPE_NUMBERS, FLOATS, as_array, as_axis, as_floats, as_threads, is_bfloat16
-from .scheme import WHOLE_ROW, Scheme, find
+from .scheme import WHOLE_ARRAY, Scheme, find
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import EllipsisType
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -117,19 +118,45 @@ def _part(part: AnyArray) -> AnyArray:
     return matrix if adjacent and apart and matrix.flags.aligned else np.ascontiguousarray(matrix)
 
 
-def _row_sizes(scheme: Scheme, cols: int) -> tuple[int, int, int]:
-    """Groups, bytes of codes and elements of zeros that a row has."""
-    size = max(cols, 1) if scheme.group_size == WHOLE_ROW else scheme.group_size
-    groups = -(-cols // size)
-    return groups, -(-cols // 2), {"none": 0, "uint4": -(-groups // 2), "offset": groups}[scheme.zero]
+class _Wanted(NamedTuple):
+    """What a part of the plain form must be."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
 
 
-def _scale_storage(scheme: Scheme) -> np.dtype[Any]:
-    return np.dtype(np.uint16 if scheme.scale_dtype == "bfloat16" else scheme.scale_dtype)
+def _wanted(scheme: Scheme, others: tuple[int, ...], cols: int) -> list[_Wanted | None]:
+    """What codes, scales, zeros and supers are for these other axes and so many columns; None for no such part."""
+    some = min(math.prod(others), 1)  # sizes of a row; super scales of the whole array want one to be there
+    groups, code_bytes, _, zero_bytes, super_bytes, _ = _core.scheme_sizes(scheme.core, some, cols)
+    scale, zero, double = scheme.scale_storage, scheme.scale_storage, scheme.super_storage
+    if scheme.zero == "uint4":
+        zero = np.dtype(np.uint8)
+    shared = scheme.super_size == WHOLE_ARRAY
+    return [
+        _Wanted("codes", np.dtype(np.uint8), (*others, code_bytes)),
+        _Wanted("scales", scale, (*others, groups)),
+        None if scheme.zero == "none" else _Wanted("zeros", zero, (*others, zero_bytes // zero.itemsize)),
+        None
+        if not scheme.super_size
+        else _Wanted("supers", double, (*(() if shared else others), super_bytes // double.itemsize)),
+    ]
 
 
-def _zero_storage(scheme: Scheme) -> np.dtype[Any]:
-    return np.dtype(np.uint8) if scheme.zero == "uint4" else _scale_storage(scheme)
+_PARTS = {
+    "codes": "codes",
+    "scales": "a scale for each group",
+    "zeros": "a zero for each group",
+    "supers": "super scales",
+}
+
+
+def _matrices(
+    parts: Sequence[AnyArray | None],
+) -> tuple[AnyArray, AnyArray, AnyArray | None, AnyArray | None]:
+    """The parts as the C module takes them."""
+    return tuple(None if part is None else _part(part) for part in parts)  # type: ignore[return-value]
 
 
 class QuantizedArray:
@@ -141,7 +168,7 @@ class QuantizedArray:
 
     Parameters
     ----------
-    codes, scales, zeros : numpy.ndarray
+    codes, scales, zeros, supers : numpy.ndarray
         The parts, as the attributes of these names describe them. They are used as they are, without a copy.
     scheme : Scheme
         What they mean.
@@ -175,7 +202,7 @@ class QuantizedArray:
     True
     """
 
-    __slots__ = ("_axis", "_codes", "_scales", "_scheme", "_shape", "_stats", "_zeros")
+    __slots__ = ("_axis", "_codes", "_scales", "_scheme", "_shape", "_stats", "_supers", "_zeros")
 
     _axis: int
     _codes: NDArray[np.uint8]
@@ -184,6 +211,7 @@ class QuantizedArray:
     _shape: tuple[int, ...]
     _stats: Stats | None
     _zeros: AnyArray | None
+    _supers: AnyArray | None
 
     # Arithmetic would decode the whole array again and again without anyone noticing; np.asarray() says so.
     __array_ufunc__ = None
@@ -194,6 +222,7 @@ class QuantizedArray:
         codes: AnyArray,
         scales: AnyArray,
         zeros: AnyArray | None = None,
+        supers: AnyArray | None = None,
         *,
         scheme: Scheme,
         shape: tuple[int, ...],
@@ -202,53 +231,46 @@ class QuantizedArray:
         shape = tuple(operator.index(n) for n in shape)
         axis = as_axis(axis, len(shape), "shape")
         others = _others(shape, axis)
-        groups, code_bytes, zero_count = _row_sizes(scheme, shape[axis])
-        if is_bfloat16(scales.dtype):
-            scales = scales.view(np.uint16)
-        if zeros is not None and is_bfloat16(zeros.dtype):
-            zeros = zeros.view(np.uint16)
-        wanted = [
-            ("codes", codes, np.dtype(np.uint8), code_bytes),
-            ("scales", scales, _scale_storage(scheme), groups),
-        ]
-        if scheme.zero != "none":
-            if zeros is None:
-                raise FormatError(f"zeros is missing: scheme {scheme.name!r} has a zero for each group")
-            wanted.append(("zeros", zeros, _zero_storage(scheme), zero_count))
-        elif zeros is not None:
-            raise FormatError(f"zeros is given, but scheme {scheme.name!r} has none")
-        for name, part, dtype, last in wanted:
-            if part.dtype != dtype or part.shape != (*others, last):
-                raise FormatError(
-                    f"{name} must be {dtype.name} of shape {(*others, last)}, "
-                    f"not {part.dtype.name} of shape {part.shape}"
-                )
-        self._set(codes, scales, zeros, scheme, shape, axis, None)
+        parts: list[AnyArray | None] = []
+        wanted = _wanted(scheme, others, shape[axis])
+        for name, part, want in zip(_PARTS, (codes, scales, zeros, supers), wanted, strict=True):
+            if want is None and part is not None:
+                raise FormatError(f"{name} is given, but scheme {scheme.name!r} has none")
+            if want is not None and part is None:
+                raise FormatError(f"{name} is missing: scheme {scheme.name!r} has {_PARTS[name]}")
+            if want is not None and part is not None:
+                if is_bfloat16(part.dtype):
+                    part = part.view(np.uint16)
+                if part.dtype != want.dtype or part.shape != want.shape:
+                    raise FormatError(
+                        f"{name} must be {want.dtype.name} of shape {want.shape}, "
+                        f"not {part.dtype.name} of shape {part.shape}"
+                    )
+            parts.append(part)
+        self._set(parts, scheme, shape, axis, None)
         try:
-            _core.validate(*self._core_parts(), math.prod(others), shape[axis])
+            _core.validate(scheme.core, self._core_parts(), math.prod(others), shape[axis])
         except _core.Failure as failure:
+            groups = self._scales.shape[-1]
             raise explain(failure, "packed data", shape, axis=axis, row_groups=groups) from None
 
     def _set(
         self,
-        codes: AnyArray,
-        scales: AnyArray,
-        zeros: AnyArray | None,
+        parts: Sequence[AnyArray | None],
         scheme: Scheme,
         shape: tuple[int, ...],
         axis: int,
         stats: Stats | None,
     ) -> QuantizedArray:
-        self._codes, self._scales, self._zeros = codes, scales, zeros
+        self._codes, self._scales, self._zeros, self._supers = parts  # type: ignore[assignment]
         self._scheme, self._shape, self._axis, self._stats = scheme, shape, axis, stats
         return self
 
-    def _parts(self) -> tuple[AnyArray, AnyArray, AnyArray | None]:
-        return self._codes, self._scales, self._zeros
+    def _parts(self) -> tuple[AnyArray, AnyArray, AnyArray | None, AnyArray | None]:
+        return self._codes, self._scales, self._zeros, self._supers
 
-    def _core_parts(self) -> tuple[tuple[int, int, int, int, int], AnyArray, AnyArray, AnyArray | None]:
-        zeros = None if self._zeros is None else _part(self._zeros)
-        return self._scheme.core, _part(self._codes), _part(self._scales), zeros
+    def _core_parts(self) -> tuple[AnyArray, AnyArray, AnyArray | None, AnyArray | None]:
+        return _matrices(self._parts())
 
     # --- What it is -----------------------------------------------------------------------------------------
 
@@ -307,9 +329,14 @@ class QuantizedArray:
         return self._zeros
 
     @property
+    def supers(self) -> AnyArray | None:
+        """The super scales, of which scales are multiples: the other axes and then a row's; None without."""
+        return self._supers
+
+    @property
     def nbytes(self) -> int:
-        """Bytes that codes, scales and zeros take together."""
-        return self._codes.nbytes + self._scales.nbytes + (0 if self._zeros is None else self._zeros.nbytes)
+        """Bytes that codes, scales, zeros and super scales take together."""
+        return sum(part.nbytes for part in self._parts() if part is not None)
 
     @property
     def bits_per_value(self) -> float:
@@ -393,7 +420,7 @@ class QuantizedArray:
             )
             direct = False
         try:
-            _core.decode(*self._core_parts(), matrix, number, as_threads(threads))
+            _core.decode(self._scheme.core, self._core_parts(), matrix, number, as_threads(threads))
         except _core.Failure as failure:
             raise explain(
                 failure,
@@ -419,10 +446,10 @@ class QuantizedArray:
         return self.dequantize().astype(wanted)
 
     def int_codes(self) -> NDArray[np.int8]:
-        """Unpack the codes: int8, of the shape of the values, -8..7 or (uint4) 0..15."""
+        """Unpack the codes: int8, of the shape of the values, -8..7 for int4 codes and 0..15 for others."""
         codes = np.empty((*self._codes.shape[:-1], 2 * self._codes.shape[-1]), np.int8)
         _core.unpack_i4(np.ascontiguousarray(self._codes), codes)
-        if self._scheme.codes == "uint4":
+        if self._scheme.codes != "int4":
             codes &= 15
         return np.moveaxis(codes[..., : self._shape[self._axis]], -1, self._axis)
 
@@ -433,12 +460,13 @@ class QuantizedArray:
         items = self._items(key)
         rest = tuple(item for i, item in enumerate(items) if i != self._axis)
         whole = (*rest, slice(None))
-        codes, scales = self._codes[whole], self._scales[whole]
-        zeros = None if self._zeros is None else self._zeros[whole]
+        shared = self._scheme.super_size == WHOLE_ARRAY  # the same for every slice
+        parts = [None if part is None else part[whole] for part in self._parts()[:3]]
+        parts.append(self._supers if shared or self._supers is None else self._supers[whole])
         axis = sum(isinstance(item, slice) for item in items[: self._axis])
-        others = codes.shape[:-1]
+        others = self._codes[whole].shape[:-1]
         shape = (*others[:axis], self._shape[self._axis], *others[axis:])
-        return object.__new__(QuantizedArray)._set(codes, scales, zeros, self._scheme, shape, axis, None)
+        return object.__new__(QuantizedArray)._set(parts, self._scheme, shape, axis, None)
 
     def _items(self, key: Any) -> list[int | slice]:
         """An index for each axis, checked."""
@@ -471,25 +499,27 @@ class QuantizedArray:
         """True if the other is a QuantizedArray of the same meaning, shape, axis and bytes."""
         if not isinstance(other, QuantizedArray):
             return NotImplemented
-        mine, theirs = self._scheme, other._scheme
-        if (self._shape, self._axis) != (other._shape, other._axis) or (
-            (mine.codes, mine.zero, mine.scale_dtype, mine.group_size)
-            != (theirs.codes, theirs.zero, theirs.scale_dtype, theirs.group_size)
+        if (self._shape, self._axis, _meaning(self._scheme)) != (
+            other._shape,
+            other._axis,
+            _meaning(other._scheme),
         ):
             return False
-        pairs = [(self._codes, other._codes), (self._scales, other._scales)]
-        if self._zeros is not None and other._zeros is not None:
-            pairs.append((self._zeros, other._zeros))
-        return all(np.array_equal(_bits(a), _bits(b)) for a, b in pairs)
+        pairs = zip(self._parts(), other._parts(), strict=True)
+        return all(np.array_equal(_bits(a), _bits(b)) for a, b in pairs if a is not None and b is not None)
 
     __hash__ = None  # type: ignore[assignment]
 
     def copy(self) -> QuantizedArray:
         """Return a copy with parts of its own, contiguous ones."""
-        zeros = None if self._zeros is None else self._zeros.copy()
-        return object.__new__(QuantizedArray)._set(
-            self._codes.copy(), self._scales.copy(), zeros, self._scheme, self._shape, self._axis, self._stats
-        )
+        parts = [None if part is None else part.copy() for part in self._parts()]
+        return object.__new__(QuantizedArray)._set(parts, self._scheme, self._shape, self._axis, self._stats)
+
+
+def _meaning(scheme: Scheme) -> tuple[Any, ...]:
+    """What decides what bytes stand for: all of a scheme but its name and the way scales are found."""
+    codes, scale_dtype, zero, _, group_size, _, super_dtype, super_size, table = scheme.core
+    return codes, scale_dtype, zero, group_size, super_dtype, super_size, table
 
 
 def _integer(item: Any) -> int:
@@ -581,27 +611,25 @@ def quantize_array(
     x, number = as_floats(w, "w")
     axis = as_axis(axis, x.ndim, "w")
     others, cols = _others(x.shape, axis), x.shape[axis]
-    groups, code_bytes, zero_count = _row_sizes(found, cols)
-    codes = np.empty((*others, code_bytes), np.uint8)
-    scales = np.empty((*others, groups), _scale_storage(found))
-    zeros = None if found.zero == "none" else np.empty((*others, zero_count), _zero_storage(found))
+    parts = [
+        None if want is None else np.empty(want.shape, want.dtype) for want in _wanted(found, others, cols)
+    ]
     try:
         numbers = _core.encode(
             found.core,
             _matrix(x, axis),
             number,
-            _part(codes),
-            _part(scales),
-            None if zeros is None else _part(zeros),
+            _matrices(parts),
             method_number,
             _NONFINITE[nonfinite],
             thread_count,
             bool(stats),
         )
     except _core.Failure as failure:
+        groups = _core.scheme_sizes(found.core, 1, cols)[0]
         raise _encoding_error(failure, found, x.shape, axis, groups) from None
     summary = None if numbers is None else _stats(numbers, x.shape, axis)
-    return object.__new__(QuantizedArray)._set(codes, scales, zeros, found, x.shape, axis, summary)
+    return object.__new__(QuantizedArray)._set(parts, found, x.shape, axis, summary)
 
 
 def _encoding_error(
@@ -704,7 +732,7 @@ def compare(
         if isinstance(b, QuantizedArray):
             _same_shape(x.shape, b.shape)
             axis = b.axis
-            numbers = _core.compare(*b._core_parts(), _matrix(x, axis), number, thread_count)
+            numbers = _core.compare(b.scheme.core, b._core_parts(), _matrix(x, axis), number, thread_count)
         else:
             y, y_number = as_floats(b, "b")
             _same_shape(x.shape, y.shape)

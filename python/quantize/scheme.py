@@ -15,13 +15,44 @@ from .errors import DtypeError
 WHOLE_ROW = -1
 """As a group size: one group for each row, however long."""
 
-_WHOLE_ROW_IN_C = 2**64 - 1
+WHOLE_ARRAY = -2
+"""As a super size: one super scale for the whole array."""
+
+# How quantize.h says these two.
+_IN_C = {WHOLE_ROW: 2**64 - 1, WHOLE_ARRAY: 2**64 - 2}
 
 # The words of this module for the numbers of quantize.h.
-CODES = {"int4": _core.INT4, "uint4": _core.UINT4}
-ZEROS = {"none": _core.ZERO_NONE, "uint4": _core.ZERO_UINT4, "offset": _core.ZERO_OFFSET}
+CODES = {
+    "int4": _core.INT4,
+    "uint4": _core.UINT4,
+    "nf4": _core.NF4,
+    "fp4": _core.FP4,
+    "fp4_bnb": _core.FP4_BNB,
+    "iq4": _core.IQ4,
+    "dual4": _core.DUAL,
+    "table": _core.TABLE,
+}
+ZEROS = {
+    "none": _core.ZERO_NONE,
+    "uint4": _core.ZERO_UINT4,
+    "offset": _core.ZERO_OFFSET,
+    "float": _core.ZERO_FLOAT,
+}
 METHODS = {"absmax": _core.ABSMAX, "absmax7": _core.ABSMAX7, "minmax": _core.MINMAX}
-SCALE_DTYPES = {"float32": _core.F32, "float16": _core.F16, "bfloat16": _core.BF16}
+SCALE_DTYPES = {
+    "float32": _core.F32,
+    "float16": _core.F16,
+    "bfloat16": _core.BF16,
+    "float8_e4m3": _core.E4M3,
+    "float8_e8m0": _core.E8M0,
+    "int6": _core.I6,
+    "uint6": _core.U6,
+    "int7": _core.I7,
+}
+SUPER_DTYPES = {"none": 0, "float32": _core.F32, "float16": _core.F16}
+
+# How NumPy holds scales: bfloat16 as its bits, types of a byte as bytes.
+_STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 
 
 def word(words: dict[str, int], number: int) -> str:
@@ -60,19 +91,31 @@ class Scheme:
     ----------
     name : str
         The name in the table of schemes.
-    codes : {"int4", "uint4"}
-        The range of the codes, -8..7 or 0..15.
-    zero : {"none", "uint4", "offset"}
-        What a group has beside its scale: nothing, an integer zero 0..15, or an offset of the type of the
-        scales.
-    scale_dtype : {"float16", "bfloat16", "float32"}
-        The type that stores scales and offsets.
+    codes : {"int4", "uint4", "nf4", "fp4", "fp4_bnb", "iq4", "dual4", "table"}
+        What the sixteen codes stand for: -8..7, 0..15, the quantiles of the normal distribution (QLoRA), E2M1
+        floats (OCP MX), the 4-bit floats of bitsandbytes, the table of ggml's IQ4_NL, one of our own two
+        tables, or `table`.
+    zero : {"none", "uint4", "offset", "float"}
+        What a group has beside its scale: nothing, an integer zero 0..15, an offset or a zero of the type of
+        the scales. "uint4" codes have one of the last three, all others have none.
+    scale_dtype : str
+        The type that stores scales and offsets: "float16", "bfloat16", "float32", "float8_e4m3",
+        "float8_e8m0" (powers of two), or, as multiples of a super scale, "int6", "uint6" and "int7".
     group_size : int
         How many neighbours share a scale; -1 for a whole row.
     method : {"absmax", "absmax7", "minmax"}
         How scales are found unless a caller says otherwise.
     summary : str
         A line for people.
+    positive : bool
+        Whether scales must not be negative.
+    super_dtype : {"none", "float32", "float16"}
+        The type of the super scales, of which the scales of several groups are multiples.
+    super_size : int
+        How many neighbours share a super scale, a multiple of `group_size`; -1 for a whole row, -2 for the
+        whole array, 0 where there are none.
+    table : tuple of float, or None
+        What the codes 0..15 stand for, with codes "table".
 
     Examples
     --------
@@ -92,25 +135,52 @@ class Scheme:
     group_size: int
     method: str
     summary: str = dataclasses.field(default="", compare=False, repr=False)
+    positive: bool = False
+    super_dtype: str = "none"
+    super_size: int = 0
+    table: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        size = operator.index(self.group_size)
-        object.__setattr__(self, "group_size", size)  # a plain int, whatever integer was given
-        if size != WHOLE_ROW and not 1 <= size < 2**63:
-            raise ValueError(f"group_size must be at least 1, or -1 for a whole row, not {size}")
+        for name, least in (("group_size", 1), ("super_size", 0)):
+            size = operator.index(getattr(self, name))
+            object.__setattr__(self, name, size)  # a plain int, whatever integer was given
+            whole = (WHOLE_ROW,) if name == "group_size" else (WHOLE_ROW, WHOLE_ARRAY)
+            if size not in whole and not least <= size < 2**63:
+                raise ValueError(f"{name} must be at least {least}, or -1 for a whole row, not {size}")
+        if self.table is not None:
+            object.__setattr__(self, "table", _as_table(self.table))
         if not _core.scheme_check(self.core, _core.DEFAULT):
             raise ValueError(
-                f"no such scheme: {self.codes} codes with zero={self.zero!r}, found by {self.method!r}; "
-                "quantize.schemes() lists those that there are"
+                f"no such scheme: {self.codes} codes with zero={self.zero!r} and {self.scale_dtype} scales, "
+                f"found by {self.method!r}; quantize.schemes() lists those that there are"
             )
 
     @property
     def bits_per_value(self) -> float:
-        """Bits that a value takes where groups are full; a whole row is taken to be endless."""
-        if self.group_size == WHOLE_ROW:
-            return 4.0
-        scale = 32 if self.scale_dtype == "float32" else 16
-        return 4 + (scale + {"none": 0, "uint4": 4, "offset": scale}[self.zero]) / self.group_size
+        """Bits that a value takes where groups are full; a whole row or array is taken to be endless."""
+        bits = 4.0
+        if self.group_size != WHOLE_ROW:
+            scale = 8 * self.scale_storage.itemsize
+            zero = {"none": 0, "uint4": 4, "offset": scale, "float": scale}[self.zero]
+            bits += (scale + zero) / self.group_size
+        if self.super_size > 0:
+            bits += 8 * self.super_storage.itemsize * self.supers_each / self.super_size
+        return bits
+
+    @property
+    def scale_storage(self) -> np.dtype[Any]:
+        """How NumPy holds the scales: bfloat16 as uint16, types of a byte as uint8."""
+        return np.dtype(_STORAGE.get(self.scale_dtype, np.uint8))
+
+    @property
+    def super_storage(self) -> np.dtype[Any]:
+        """How NumPy holds the super scales."""
+        return np.dtype(self.super_dtype if self.super_size else np.uint8)
+
+    @property
+    def supers_each(self) -> int:
+        """Super scales for each stretch of `super_size`: a second one is for the offsets."""
+        return 2 if self.scale_dtype == "uint6" else 1
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -124,27 +194,49 @@ class Scheme:
         return f"{self.name} {group} {self.scale_dtype}"
 
     @functools.cached_property
-    def core(self) -> tuple[int, int, int, int, int]:
+    def core(self) -> tuple[int, int, int, int, int, int, int, int, bytes | None]:
         """The scheme as the C module takes it."""
         return (
             _number(CODES, self.codes, "codes"),
             _number(SCALE_DTYPES, self.scale_dtype, "scale_dtype"),
             _number(ZEROS, self.zero, "zero"),
             _number(METHODS, self.method, "method"),
-            _WHOLE_ROW_IN_C if self.group_size == WHOLE_ROW else self.group_size,
+            _IN_C.get(self.group_size, self.group_size),
+            int(self.positive),
+            _number(SUPER_DTYPES, self.super_dtype, "super_dtype"),
+            _IN_C.get(self.super_size, self.super_size),
+            None if self.table is None else np.array(self.table, np.float32).tobytes(),
         )
 
 
-def _from_core(name: str, summary: str, core: tuple[int, int, int, int, int]) -> Scheme:
-    codes, scale_dtype, zero, method, group_size = core
+def _as_table(table: Any) -> tuple[float, ...]:
+    try:
+        values = np.asarray(table, np.float32)
+    except (TypeError, ValueError):
+        raise DtypeError("table must be sixteen numbers") from None
+    if values.shape != (16,):
+        raise ValueError(f"table must be sixteen numbers, not an array of shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("table must be sixteen finite numbers")
+    return tuple(map(float, values))
+
+
+def _from_core(
+    name: str, summary: str, core: tuple[int, int, int, int, int, int, int, int, bytes | None]
+) -> Scheme:
+    codes, scale_dtype, zero, method, group_size, positive, super_dtype, super_size, _ = core
+    from_c = {number: size for size, number in _IN_C.items()}
     return Scheme(
         name=name,
         codes=word(CODES, codes),
         zero=word(ZEROS, zero),
         scale_dtype=word(SCALE_DTYPES, scale_dtype),
-        group_size=WHOLE_ROW if group_size == _WHOLE_ROW_IN_C else group_size,
+        group_size=from_c.get(group_size, group_size),
         method=word(METHODS, method),
         summary=summary,
+        positive=bool(positive),
+        super_dtype=word(SUPER_DTYPES, super_dtype),
+        super_size=from_c.get(super_size, super_size),
     )
 
 

@@ -23,43 +23,45 @@ typedef int32x4_t VI;
 typedef uint32x4_t VM; /* all bits of a lane */
 
 /* Unlike their namesakes on x86, vf_min and vf_max pass a NaN on from either side; see vf_reduce. */
-#define vf_load(p)          vld1q_f32(p)
-#define vf_store(p, v)      vst1q_f32(p, v)
-#define vf_set1(x)          vdupq_n_f32(x)
-#define vf_add(a, b)        vaddq_f32(a, b)
-#define vf_sub(a, b)        vsubq_f32(a, b)
-#define vf_mul(a, b)        vmulq_f32(a, b)
-#define vf_div(a, b)        vdivq_f32(a, b)
-#define vf_min(a, b)        vminq_f32(a, b)
-#define vf_max(a, b)        vmaxq_f32(a, b)
-#define vf_abs(a)           vabsq_f32(a)
-#define vf_max_abs(a, b)    vf_max(a, vf_abs(b))
-#define vf_neg(a)           vnegq_f32(a)
-#define vf_fma(a, b, c)     vfmaq_f32(c, a, b)
-#define vf_lt(a, b)         vcltq_f32(a, b)
-#define vf_le(a, b)         vcleq_f32(a, b)
-#define vf_eq(a, b)         vceqq_f32(a, b)
-#define vf_ne(a, b)         vmvnq_u32(vceqq_f32(a, b))
-#define vf_select(m, a, b)  vbslq_f32(m, a, b)
-#define vm_none()           vdupq_n_u32(0)
-#define vm_and(a, b)        vandq_u32(a, b)
-#define vm_or(a, b)         vorrq_u32(a, b)
-#define vm_any(m)           (vmaxvq_u32(m) != 0)
-#define vf_hmin(v)          vminvq_f32(v)
-#define vf_hmax(v)          vmaxvq_f32(v)
-#define vf_round(v)         vcvtnq_s32_f32(v)
-#define vf_rint(v)          vrndnq_f32(v)
-#define vi_trunc(v)         vcvtq_s32_f32(v)
-#define vi_set1(x)          vdupq_n_s32(x)
-#define vi_add(a, b)        vaddq_s32(a, b)
-#define vi_increment(m, v)  vsubq_s32(v, vreinterpretq_s32_u32(m)) /* a set mask is -1 */
-#define vi_any(v)           vm_any(vreinterpretq_u32_s32(v))
-#define vi_low_nibble(v)    vandq_s32(v, vi_set1(15))
-#define vi_clamp(v, lo, hi) vminq_s32(vmaxq_s32(v, vi_set1(lo)), vi_set1(hi))
-#define vf_from_f16(p)      vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))
-#define vf_to_f16(p, v)     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)))
-#define vf_via_f16(v)       vcvt_f32_f16(vcvt_f16_f32(v))
-#define vf_from_f64(p)      vcvt_high_f32_f64(vcvt_f32_f64(vld1q_f64(p)), vld1q_f64((p) + 2))
+#define vf_load(p)            vld1q_f32(p)
+#define vf_store(p, v)        vst1q_f32(p, v)
+#define vf_set1(x)            vdupq_n_f32(x)
+#define vf_add(a, b)          vaddq_f32(a, b)
+#define vf_sub(a, b)          vsubq_f32(a, b)
+#define vf_mul(a, b)          vmulq_f32(a, b)
+#define vf_div(a, b)          vdivq_f32(a, b)
+#define vf_min(a, b)          vminq_f32(a, b)
+#define vf_max(a, b)          vmaxq_f32(a, b)
+#define vf_abs(a)             vabsq_f32(a)
+#define vf_max_abs(a, b)      vf_max(a, vf_abs(b))
+#define vf_neg(a)             vnegq_f32(a)
+#define vf_fma(a, b, c)       vfmaq_f32(c, a, b)
+#define vf_lt(a, b)           vcltq_f32(a, b)
+#define vf_le(a, b)           vcleq_f32(a, b)
+#define vf_eq(a, b)           vceqq_f32(a, b)
+#define vf_ne(a, b)           vmvnq_u32(vceqq_f32(a, b))
+#define vf_select(m, a, b)    vbslq_f32(m, a, b)
+#define vm_none()             vdupq_n_u32(0)
+#define vm_and(a, b)          vandq_u32(a, b)
+#define vm_or(a, b)           vorrq_u32(a, b)
+#define vm_any(m)             (vmaxvq_u32(m) != 0)
+#define vf_hmin(v)            vminvq_f32(v)
+#define vf_hmax(v)            vmaxvq_f32(v)
+#define vf_round(v)           vcvtnq_s32_f32(v)
+#define vf_rint(v)            vrndnq_f32(v)
+#define vi_trunc(v)           vcvtq_s32_f32(v)
+#define vi_set1(x)            vdupq_n_s32(x)
+#define vi_add(a, b)          vaddq_s32(a, b)
+#define vi_increment(m, v)    vsubq_s32(v, vreinterpretq_s32_u32(m)) /* a set mask is -1 */
+#define vi_add_where(m, v, k) vaddq_s32(v, vandq_s32(vreinterpretq_s32_u32(m), vi_set1(k)))
+#define vi_lookup(t, v)       vreinterpretq_s32_f32(vt_lookup(t, v))
+#define vi_any(v)             vm_any(vreinterpretq_u32_s32(v))
+#define vi_low_nibble(v)      vandq_s32(v, vi_set1(15))
+#define vi_clamp(v, lo, hi)   vminq_s32(vmaxq_s32(v, vi_set1(lo)), vi_set1(hi))
+#define vf_from_f16(p)        vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))
+#define vf_to_f16(p, v)       vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)))
+#define vf_via_f16(v)         vcvt_f32_f16(vcvt_f16_f32(v))
+#define vf_from_f64(p)        vcvt_high_f32_f64(vcvt_f32_f64(vld1q_f64(p)), vld1q_f64((p) + 2))
 
 INLINE VF vf_load_part(const float *p, size_t n, float other)
 {
@@ -140,6 +142,14 @@ INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
     return vaddvq_u32(vshrq_n_u32(outside, 31));
 }
 
+INLINE size_t vf_outside(VF v, float least, float most, size_t n)
+{
+    const uint32x4_t lane = {0, 1, 2, 3};
+    VM outside = vm_or(vf_lt(v, vf_set1(least)), vf_lt(vf_set1(most), v));
+    outside = vm_and(outside, vcltq_u32(lane, vdupq_n_u32((uint32_t)n)));
+    return vaddvq_u32(vshrq_n_u32(outside, 31));
+}
+
 /* A table of 16 floats is 64 bytes, which one instruction looks up byte by byte: float i is bytes 4 * i .. 4 * i + 3.
  */
 typedef uint8x16x4_t VT;
@@ -157,24 +167,34 @@ INLINE VF vt_lookup(VT t, VI v)
     return vreinterpretq_f32_u8(vqtbl4q_u8(t, vreinterpretq_u8_u32(bytes)));
 }
 
-/* Uniform codes are cheaper to compute than to look up. */
+/* Uniform codes are cheaper to compute than to look up here. */
 typedef struct {
+    VT table;
     VF scale, zero;
     qz_zero kind;
+    int form;
 } VG;
 
-INLINE VG vg_make(qz_zero kind, int sign, float scale, float zero)
+INLINE VF vg_compute(VF v, qz_zero kind, VF scale, VF zero)
 {
-    (void)sign;
-    return (VG){vf_set1(scale), vf_set1(zero), kind};
+    if (kind == QZ_ZERO_OFFSET)
+        return vf_add(vf_mul(scale, v), zero);
+    return vf_mul(scale, kind == QZ_ZERO_NONE ? v : vf_sub(v, zero));
+}
+
+INLINE VG vg_make(VT values, qz_zero kind, int form, float scale, float zero)
+{
+    VG g = {values, vf_set1(scale), vf_set1(zero), kind, form};
+    if (form == QZ_ANY_VALUES) /* what all codes stand for in this group */
+        for (int i = 0; i < 4; i++)
+            g.table.val[i] =
+                vreinterpretq_u8_f32(vg_compute(vreinterpretq_f32_u8(values.val[i]), kind, g.scale, g.zero));
+    return g;
 }
 
 INLINE VF vg_values(VG g, VI v)
 {
-    VF code = vcvtq_f32_s32(v);
-    if (g.kind == QZ_ZERO_OFFSET)
-        return vf_add(vf_mul(g.scale, code), g.zero);
-    return vf_mul(g.scale, g.kind == QZ_ZERO_UINT4 ? vf_sub(code, g.zero) : code);
+    return g.form == QZ_ANY_VALUES ? vt_lookup(g.table, v) : vg_compute(vcvtq_f32_s32(v), g.kind, g.scale, g.zero);
 }
 
 /* Both bytes in every lane; nibble i goes to the top of lane i, and back with or without the sign. */

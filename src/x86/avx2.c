@@ -19,41 +19,43 @@ typedef __m256 VF;
 typedef __m256i VI;
 typedef __m256 VM; /* all bits of a lane */
 
-#define vf_load(p)          _mm256_loadu_ps(p)
-#define vf_store(p, v)      _mm256_storeu_ps(p, v)
-#define vf_set1(x)          _mm256_set1_ps(x)
-#define vf_add(a, b)        _mm256_add_ps(a, b)
-#define vf_sub(a, b)        _mm256_sub_ps(a, b)
-#define vf_mul(a, b)        _mm256_mul_ps(a, b)
-#define vf_div(a, b)        _mm256_div_ps(a, b)
-#define vf_min(a, b)        _mm256_min_ps(a, b)
-#define vf_max(a, b)        _mm256_max_ps(a, b)
-#define vf_abs(a)           _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
-#define vf_max_abs(a, b)    vf_max(a, vf_abs(b))
-#define vf_neg(a)           _mm256_xor_ps(a, _mm256_set1_ps(-0.0f))
-#define vf_fma(a, b, c)     _mm256_fmadd_ps(a, b, c)
-#define vf_lt(a, b)         _mm256_cmp_ps(a, b, _CMP_LT_OQ)
-#define vf_le(a, b)         _mm256_cmp_ps(a, b, _CMP_LE_OQ)
-#define vf_eq(a, b)         _mm256_cmp_ps(a, b, _CMP_EQ_OQ)
-#define vf_ne(a, b)         _mm256_cmp_ps(a, b, _CMP_NEQ_UQ)
-#define vf_select(m, a, b)  _mm256_blendv_ps(b, a, m)
-#define vm_none()           _mm256_setzero_ps()
-#define vm_and(a, b)        _mm256_and_ps(a, b)
-#define vm_or(a, b)         _mm256_or_ps(a, b)
-#define vm_any(m)           (_mm256_movemask_ps(m) != 0)
-#define vf_round(v)         _mm256_cvtps_epi32(v)
-#define vf_rint(v)          _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define vi_trunc(v)         _mm256_cvttps_epi32(v)
-#define vi_set1(x)          _mm256_set1_epi32(x)
-#define vi_add(a, b)        _mm256_add_epi32(a, b)
-#define vi_increment(m, v)  _mm256_sub_epi32(v, _mm256_castps_si256(m)) /* a set mask is -1 */
-#define vi_from_i8(p)       _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
-#define vi_any(v)           (!_mm256_testz_si256(v, v))
-#define vi_low_nibble(v)    _mm256_and_si256(v, _mm256_set1_epi32(15))
-#define vi_clamp(v, lo, hi) _mm256_min_epi32(_mm256_max_epi32(v, _mm256_set1_epi32(lo)), _mm256_set1_epi32(hi))
-#define vf_from_f16(p)      _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
-#define vf_to_f16(p, v)     _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
-#define vf_via_f16(v)       _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_load(p)            _mm256_loadu_ps(p)
+#define vf_store(p, v)        _mm256_storeu_ps(p, v)
+#define vf_set1(x)            _mm256_set1_ps(x)
+#define vf_add(a, b)          _mm256_add_ps(a, b)
+#define vf_sub(a, b)          _mm256_sub_ps(a, b)
+#define vf_mul(a, b)          _mm256_mul_ps(a, b)
+#define vf_div(a, b)          _mm256_div_ps(a, b)
+#define vf_min(a, b)          _mm256_min_ps(a, b)
+#define vf_max(a, b)          _mm256_max_ps(a, b)
+#define vf_abs(a)             _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
+#define vf_max_abs(a, b)      vf_max(a, vf_abs(b))
+#define vf_neg(a)             _mm256_xor_ps(a, _mm256_set1_ps(-0.0f))
+#define vf_fma(a, b, c)       _mm256_fmadd_ps(a, b, c)
+#define vf_lt(a, b)           _mm256_cmp_ps(a, b, _CMP_LT_OQ)
+#define vf_le(a, b)           _mm256_cmp_ps(a, b, _CMP_LE_OQ)
+#define vf_eq(a, b)           _mm256_cmp_ps(a, b, _CMP_EQ_OQ)
+#define vf_ne(a, b)           _mm256_cmp_ps(a, b, _CMP_NEQ_UQ)
+#define vf_select(m, a, b)    _mm256_blendv_ps(b, a, m)
+#define vm_none()             _mm256_setzero_ps()
+#define vm_and(a, b)          _mm256_and_ps(a, b)
+#define vm_or(a, b)           _mm256_or_ps(a, b)
+#define vm_any(m)             (_mm256_movemask_ps(m) != 0)
+#define vf_round(v)           _mm256_cvtps_epi32(v)
+#define vf_rint(v)            _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vi_trunc(v)           _mm256_cvttps_epi32(v)
+#define vi_set1(x)            _mm256_set1_epi32(x)
+#define vi_add(a, b)          _mm256_add_epi32(a, b)
+#define vi_increment(m, v)    _mm256_sub_epi32(v, _mm256_castps_si256(m)) /* a set mask is -1 */
+#define vi_add_where(m, v, k) _mm256_add_epi32(v, _mm256_and_si256(_mm256_castps_si256(m), _mm256_set1_epi32(k)))
+#define vi_lookup(t, v)       _mm256_castps_si256(vt_lookup(t, v))
+#define vi_from_i8(p)         _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define vi_any(v)             (!_mm256_testz_si256(v, v))
+#define vi_low_nibble(v)      _mm256_and_si256(v, _mm256_set1_epi32(15))
+#define vi_clamp(v, lo, hi)   _mm256_min_epi32(_mm256_max_epi32(v, _mm256_set1_epi32(lo)), _mm256_set1_epi32(hi))
+#define vf_from_f16(p)        _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#define vf_to_f16(p, v)       _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_via_f16(v)         _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
 /* The first n lanes set. */
 INLINE VI first_lanes(size_t n)
@@ -135,6 +137,12 @@ INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
     return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
 }
 
+INLINE size_t vf_outside(VF v, float least, float most, size_t n)
+{
+    unsigned lanes = (unsigned)_mm256_movemask_ps(vm_or(vf_lt(v, vf_set1(least)), vf_lt(vf_set1(most), v)));
+    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
+}
+
 INLINE void vi_to_i8(int8_t *p, VI v)
 {
     const VI low_bytes = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1,
@@ -162,22 +170,32 @@ INLINE VF vt_lookup(VT t, VI v)
 
 /* Uniform codes are cheaper to compute than to look up here. */
 typedef struct {
+    VT table;
     VF scale, zero;
     qz_zero kind;
+    int form;
 } VG;
 
-INLINE VG vg_make(qz_zero kind, int sign, float scale, float zero)
+INLINE VF vg_compute(VF v, qz_zero kind, VF scale, VF zero)
 {
-    (void)sign;
-    return (VG){vf_set1(scale), vf_set1(zero), kind};
+    if (kind == QZ_ZERO_OFFSET)
+        return vf_add(vf_mul(scale, v), zero);
+    return vf_mul(scale, kind == QZ_ZERO_NONE ? v : vf_sub(v, zero));
+}
+
+INLINE VG vg_make(VT values, qz_zero kind, int form, float scale, float zero)
+{
+    VG g = {values, vf_set1(scale), vf_set1(zero), kind, form};
+    if (form == QZ_ANY_VALUES) { /* what all codes stand for in this group */
+        g.table.low = vg_compute(values.low, kind, g.scale, g.zero);
+        g.table.high = vg_compute(values.high, kind, g.scale, g.zero);
+    }
+    return g;
 }
 
 INLINE VF vg_values(VG g, VI v)
 {
-    VF code = _mm256_cvtepi32_ps(v);
-    if (g.kind == QZ_ZERO_OFFSET)
-        return vf_add(vf_mul(g.scale, code), g.zero);
-    return vf_mul(g.scale, g.kind == QZ_ZERO_UINT4 ? vf_sub(code, g.zero) : code);
+    return g.form == QZ_ANY_VALUES ? vt_lookup(g.table, v) : vg_compute(_mm256_cvtepi32_ps(v), g.kind, g.scale, g.zero);
 }
 
 INLINE VI vi_nibbles(const uint8_t *p, int sign)

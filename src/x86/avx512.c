@@ -19,46 +19,48 @@ typedef __m512 VF, VT, VG;
 typedef __m512i VI;
 typedef __mmask16 VM;
 
-#define vf_load(p)          _mm512_loadu_ps(p)
-#define vf_store(p, v)      _mm512_storeu_ps(p, v)
-#define vf_set1(x)          _mm512_set1_ps(x)
-#define vf_add(a, b)        _mm512_add_ps(a, b)
-#define vf_sub(a, b)        _mm512_sub_ps(a, b)
-#define vf_mul(a, b)        _mm512_mul_ps(a, b)
-#define vf_div(a, b)        _mm512_div_ps(a, b)
-#define vf_min(a, b)        _mm512_min_ps(a, b)
-#define vf_max(a, b)        _mm512_max_ps(a, b)
-#define vf_abs(a)           _mm512_abs_ps(a)
-#define vf_max_abs(a, b)    _mm512_range_ps(a, b, 0x0b) /* larger magnitude, sign cleared */
-#define vf_neg(a)           _mm512_xor_ps(a, _mm512_set1_ps(-0.0f))
-#define vf_fma(a, b, c)     _mm512_fmadd_ps(a, b, c)
-#define vf_lt(a, b)         _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
-#define vf_le(a, b)         _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ)
-#define vf_eq(a, b)         _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
-#define vf_ne(a, b)         _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ)
-#define vf_select(m, a, b)  _mm512_mask_blend_ps(m, b, a)
-#define vm_none()           ((__mmask16)0)
-#define vm_and(a, b)        ((__mmask16)((a) & (b)))
-#define vm_or(a, b)         ((__mmask16)((a) | (b)))
-#define vm_any(m)           ((m) != 0)
-#define vf_hmin(v)          _mm512_reduce_min_ps(v)
-#define vf_hmax(v)          _mm512_reduce_max_ps(v)
-#define vf_round(v)         _mm512_cvtps_epi32(v)
-#define vf_rint(v)          _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define vi_trunc(v)         _mm512_cvttps_epi32(v)
-#define vi_set1(x)          _mm512_set1_epi32(x)
-#define vi_add(a, b)        _mm512_add_epi32(a, b)
-#define vi_increment(m, v)  _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(1))
-#define vi_from_i8(p)       _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p)))
-#define vi_to_i8(p, v)      _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8(v))
-#define vi_any(v)           (_mm512_test_epi32_mask(v, v) != 0)
-#define vi_low_nibble(v)    (v) /* lookups take the low bits only */
-#define vi_clamp(v, lo, hi) _mm512_min_epi32(_mm512_max_epi32(v, _mm512_set1_epi32(lo)), _mm512_set1_epi32(hi))
-#define vt_load(p)          _mm512_loadu_ps(p)
-#define vt_lookup(t, v)     _mm512_permutexvar_ps(v, t)
-#define vf_from_f16(p)      _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
-#define vf_to_f16(p, v)     _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
-#define vf_via_f16(v)       _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_load(p)            _mm512_loadu_ps(p)
+#define vf_store(p, v)        _mm512_storeu_ps(p, v)
+#define vf_set1(x)            _mm512_set1_ps(x)
+#define vf_add(a, b)          _mm512_add_ps(a, b)
+#define vf_sub(a, b)          _mm512_sub_ps(a, b)
+#define vf_mul(a, b)          _mm512_mul_ps(a, b)
+#define vf_div(a, b)          _mm512_div_ps(a, b)
+#define vf_min(a, b)          _mm512_min_ps(a, b)
+#define vf_max(a, b)          _mm512_max_ps(a, b)
+#define vf_abs(a)             _mm512_abs_ps(a)
+#define vf_max_abs(a, b)      _mm512_range_ps(a, b, 0x0b) /* larger magnitude, sign cleared */
+#define vf_neg(a)             _mm512_xor_ps(a, _mm512_set1_ps(-0.0f))
+#define vf_fma(a, b, c)       _mm512_fmadd_ps(a, b, c)
+#define vf_lt(a, b)           _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
+#define vf_le(a, b)           _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ)
+#define vf_eq(a, b)           _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
+#define vf_ne(a, b)           _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ)
+#define vf_select(m, a, b)    _mm512_mask_blend_ps(m, b, a)
+#define vm_none()             ((__mmask16)0)
+#define vm_and(a, b)          ((__mmask16)((a) & (b)))
+#define vm_or(a, b)           ((__mmask16)((a) | (b)))
+#define vm_any(m)             ((m) != 0)
+#define vf_hmin(v)            _mm512_reduce_min_ps(v)
+#define vf_hmax(v)            _mm512_reduce_max_ps(v)
+#define vf_round(v)           _mm512_cvtps_epi32(v)
+#define vf_rint(v)            _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vi_trunc(v)           _mm512_cvttps_epi32(v)
+#define vi_set1(x)            _mm512_set1_epi32(x)
+#define vi_add(a, b)          _mm512_add_epi32(a, b)
+#define vi_increment(m, v)    _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(1))
+#define vi_add_where(m, v, k) _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(k))
+#define vi_lookup(t, v)       _mm512_permutexvar_epi32(v, _mm512_castps_si512(t))
+#define vi_from_i8(p)         _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p)))
+#define vi_to_i8(p, v)        _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8(v))
+#define vi_any(v)             (_mm512_test_epi32_mask(v, v) != 0)
+#define vi_low_nibble(v)      (v) /* lookups take the low bits only */
+#define vi_clamp(v, lo, hi)   _mm512_min_epi32(_mm512_max_epi32(v, _mm512_set1_epi32(lo)), _mm512_set1_epi32(hi))
+#define vt_load(p)            _mm512_loadu_ps(p)
+#define vt_lookup(t, v)       _mm512_permutexvar_ps(v, t)
+#define vf_from_f16(p)        _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
+#define vf_to_f16(p, v)       _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_via_f16(v)         _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
 INLINE VF vf_load_part(const float *p, size_t n, float other)
 {
@@ -122,14 +124,19 @@ INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
     return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
 }
 
-/* A group's 16 values: decoding is one lookup. */
-INLINE VG vg_make(qz_zero kind, int sign, float scale, float zero)
+INLINE size_t vf_outside(VF v, float least, float most, size_t n)
 {
-    VF codes = sign ? _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1)
-                    : _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    unsigned lanes = vf_lt(v, vf_set1(least)) | (unsigned)vf_lt(vf_set1(most), v);
+    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
+}
+
+/* A group's 16 values: decoding is one lookup. */
+INLINE VG vg_make(VT values, qz_zero kind, int form, float scale, float zero)
+{
+    (void)form;
     if (kind == QZ_ZERO_OFFSET)
-        return vf_add(vf_mul(vf_set1(scale), codes), vf_set1(zero));
-    return vf_mul(vf_set1(scale), kind == QZ_ZERO_UINT4 ? vf_sub(codes, vf_set1(zero)) : codes);
+        return vf_add(vf_mul(vf_set1(scale), values), vf_set1(zero));
+    return vf_mul(vf_set1(scale), kind == QZ_ZERO_NONE ? values : vf_sub(values, vf_set1(zero)));
 }
 
 #define vg_values(g, v) _mm512_permutexvar_ps(v, g)
