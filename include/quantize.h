@@ -67,7 +67,8 @@ typedef enum qz_result {
     QZ_ERROR_SIZE = 6,      /* a size, product of sizes or stride is beyond what memory can hold */
     QZ_ERROR_MEMORY = 7,    /* out of memory, or a thread could not be started */
     QZ_ERROR_KERNELS = 8,   /* QUANTIZE_KERNELS names a kernel set that is unknown or that this CPU lacks */
-    QZ_ERROR_PACKED = 9     /* packed data breaks its format (padding not 0, scale not finite): detail has group */
+    QZ_ERROR_PACKED = 9,    /* packed data breaks its format (padding not 0, scale not finite): detail has group */
+    QZ_ERROR_WEIGHT = 10    /* a weight is negative, NaN or infinite: detail has the first index, value and count */
 } qz_result;
 
 /* A short English sentence for a result, without a full stop. Never NULL. */
@@ -165,8 +166,12 @@ QZ_API qz_result qz_kernels_use(const char *name);
 typedef enum qz_method {
     QZ_DEFAULT = 0, /* the scheme's own method (grouped functions only) */
     QZ_MINMAX = 1,  /* the smallest and the largest value become the ends of the code range */
-    QZ_ABSMAX = 2,  /* the largest magnitude becomes -8; the scale takes the sign that does this (grouped only) */
-    QZ_ABSMAX7 = 3  /* the largest magnitude becomes 7 or -7; the scale is positive */
+    QZ_ABSMAX = 2,  /* the largest magnitude becomes the largest that codes have, -8 for int4; the scale takes the sign
+                       that does this (grouped only) */
+    QZ_ABSMAX7 = 3, /* the largest magnitude becomes 7 or -7; the scale is positive (int4 only) */
+    QZ_SEARCH = 4,  /* the best of a few scales, each improved by least squares (grouped only) */
+    QZ_EXACT = 5    /* the scale with the least error of all that can be stored (grouped only; not with a float zero or
+                       offset) */
 } qz_method;
 
 /*
@@ -323,11 +328,21 @@ typedef struct qz_options {
     qz_method method;
     qz_nonfinite nonfinite;
     qz_pool *pool; /* may be NULL */
+
+    /* NULL, or how much the square of each value's error counts, for QZ_SEARCH, QZ_EXACT and the statistics: a matrix
+     * of the shape of the values, not negative, not infinite. The mean square of each input of a layer, for example,
+     * with row_stride 0. A group whose weights are all 0 counts as if they were all 1. */
+    const qz_matrix *weights;
+
+    /* 1: each value becomes one of the two codes around it, the nearer one more likely, so that the mean of many
+     * decodings is the value. The same seed gives the same bytes. */
+    int stochastic;
+    uint64_t seed;
 } qz_options;
 
 #define QZ_OPTIONS_INIT                                                                                                \
     {                                                                                                                  \
-        sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL                                                                \
+        sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL, NULL, 0, 0                                                    \
     }
 
 /* What an encoding did to its values. Sums have relative errors below 1e-5, once differences below 2^-48 of the largest
@@ -343,11 +358,13 @@ typedef struct qz_stats {
     uint64_t zeroed_groups;    /* groups with a value that is not 0 whose scale vanished in its stored type */
     uint64_t subnormal_scales; /* scales below the least normal number of their stored type, 0 not counted */
     uint64_t replaced;         /* NaN and infinities replaced (QZ_CLIP) */
+    double weighted_signal;    /* sum of w x^2; 0 without weights */
+    double weighted_error;     /* sum of w (x - decoded)^2 */
 } qz_stats;
 
 #define QZ_STATS_INIT                                                                                                  \
     {                                                                                                                  \
-        sizeof(qz_stats), 0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0                                                              \
+        sizeof(qz_stats), 0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0, 0.0, 0.0                                                    \
     }
 
 /*

@@ -118,10 +118,10 @@ static PyObject *fail(PyObject *module, qz_result result, const qz_detail *detai
 
 static PyObject *stats_tuple(const qz_stats *stats)
 {
-    return Py_BuildValue("(KdddKKKKK)", (unsigned long long)stats->count, stats->signal, stats->error, stats->max_error,
-                         (unsigned long long)stats->max_index, (unsigned long long)stats->clipped,
+    return Py_BuildValue("(KdddKKKKKdd)", (unsigned long long)stats->count, stats->signal, stats->error,
+                         stats->max_error, (unsigned long long)stats->max_index, (unsigned long long)stats->clipped,
                          (unsigned long long)stats->zeroed_groups, (unsigned long long)stats->subnormal_scales,
-                         (unsigned long long)stats->replaced);
+                         (unsigned long long)stats->replaced, stats->weighted_signal, stats->weighted_error);
 }
 
 /* ----------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ static int small_int(PyObject *object, int *value)
 
 /* Buffers of one call, so that every way out releases exactly what was taken. */
 typedef struct {
-    Py_buffer views[6];
+    Py_buffer views[7];
     int count;
 } Buffers;
 
@@ -442,8 +442,10 @@ static PyObject *core_unpack_i4(PyObject *module, PyObject *const *args, Py_ssiz
  * Groups
  * ------------------------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(encode_doc, "encode(scheme, src, dtype, parts, method, nonfinite, threads, stats, /)\n"
-                         "-> a tuple of statistics, or None");
+PyDoc_STRVAR(encode_doc,
+             "encode(scheme, src, dtype, parts, method, nonfinite, threads, stats, weights, weights_dtype,\n"
+             "       stochastic, seed, /)\n"
+             "-> a tuple of statistics, or None");
 
 static PyObject *core_encode(PyObject *module, PyObject *args)
 {
@@ -451,20 +453,24 @@ static PyObject *core_encode(PyObject *module, PyObject *args)
     qz_detail detail = QZ_DETAIL_INIT;
     qz_options options = QZ_OPTIONS_INIT;
     qz_stats stats = QZ_STATS_INIT;
-    PyObject *scheme_tuple, *src_object, *parts[4];
-    qz_matrix src;
+    PyObject *scheme_tuple, *src_object, *weights_object, *parts[4];
+    qz_matrix src, weights;
     qz_packed dst;
     Scheme scheme;
     qz_result result;
     uint64_t bytes;
     Run run;
     Py_ssize_t threads;
-    int dtype, method, nonfinite, want_stats;
+    int dtype, method, nonfinite, want_stats, weights_dtype;
+    int stochastic;
+    unsigned long long seed;
 
-    if (!PyArg_ParseTuple(args, "OOi(OOOO)iinp:encode", &scheme_tuple, &src_object, &dtype, &parts[0], &parts[1],
-                          &parts[2], &parts[3], &method, &nonfinite, &threads, &want_stats))
+    if (!PyArg_ParseTuple(args, "OOi(OOOO)iinpOipK:encode", &scheme_tuple, &src_object, &dtype, &parts[0], &parts[1],
+                          &parts[2], &parts[3], &method, &nonfinite, &threads, &want_stats, &weights_object,
+                          &weights_dtype, &stochastic, &seed))
         return NULL;
     if (parse_scheme(scheme_tuple, &scheme) < 0 || take_matrix(&buffers, src_object, 0, dtype, &src) < 0 ||
+        (weights_object != Py_None && take_matrix(&buffers, weights_object, 0, weights_dtype, &weights) < 0) ||
         take_packed(module, &buffers, parts, 1, &scheme.row, src.rows, src.cols, &dst, &bytes) < 0 ||
         run_begin(&run, threads, matrix_bytes(&src)) < 0) {
         release(&buffers);
@@ -473,6 +479,9 @@ static PyObject *core_encode(PyObject *module, PyObject *args)
     options.method = (qz_method)method;
     options.nonfinite = (qz_nonfinite)nonfinite;
     options.pool = run.pool;
+    options.weights = weights_object != Py_None ? &weights : NULL;
+    options.stochastic = stochastic;
+    options.seed = seed;
     result = qz_encode(&scheme.row, &src, &dst, &options, want_stats ? &stats : NULL, &detail);
     run_end(&run);
     release(&buffers);
@@ -768,6 +777,8 @@ static const struct {
     {"MINMAX", QZ_MINMAX},
     {"ABSMAX", QZ_ABSMAX},
     {"ABSMAX7", QZ_ABSMAX7},
+    {"SEARCH", QZ_SEARCH},
+    {"EXACT", QZ_EXACT},
     {"INT4", QZ_INT4},
     {"UINT4", QZ_UINT4},
     {"NF4", QZ_NF4},
@@ -790,6 +801,7 @@ static const struct {
     {"ERROR_SIZE", QZ_ERROR_SIZE},
     {"ERROR_KERNELS", QZ_ERROR_KERNELS},
     {"ERROR_PACKED", QZ_ERROR_PACKED},
+    {"ERROR_WEIGHT", QZ_ERROR_WEIGHT},
 };
 
 static int module_exec(PyObject *module)

@@ -37,6 +37,7 @@ static QZ_NOINLINE qz_result compare(const qz_scheme *scheme, const qz_packed *p
                                      qz_pool *pool, qz_stats *stats, qz_detail *detail)
 {
     struct job job;
+    job.weights = NULL;
     struct part total;
     qz_matrix merged;
     qz_detail found = QZ_DETAIL_INIT;
@@ -78,6 +79,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
     if (!qz_matrix_check(a) || !qz_matrix_check(b))
         return QZ_ERROR_SIZE;
     struct job job;
+    job.weights = NULL;
     struct part total;
     qz_detail found = QZ_DETAIL_INIT;
     job.kernels = qz_kernels_active();

@@ -104,15 +104,22 @@ static void break_ties(const struct job *job, struct groups *groups, const float
     }
 }
 
-/* Scales of a run's groups from their ranges. */
-static unsigned fit(const struct job *job, const struct run *run, struct groups *groups)
+/* Scales of a run's groups from their ranges and, if it is to be searched, values x with weights w. */
+static unsigned fit(const struct job *job, const struct run *run, struct groups *groups, const float *x, const float *w)
 {
     if (job->scale_dtype == QZ_U6) /* offsets are not positive */
         for (size_t g = 0; g < groups->count; g++)
             groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f;
     unsigned flags = job->kernels->fit(&job->rule, groups->count, groups->min, groups->max, groups->scale,
                                        groups->inverse, groups->zero);
-    return qz_has_byte_scales(job) ? (flags & QZ_FIT_TIE) | qz_round_scales(job, run, groups) : flags;
+    if (flags & QZ_FIT_TIE) /* they will be fitted again */
+        return flags;
+    qz_make_supers(job, run, groups);
+    if (x && (job->method == QZ_SEARCH || job->method == QZ_EXACT))
+        flags = qz_search_groups(job, run, groups, x, w);
+    if (job->method == QZ_SEARCH && job->scale_dtype == QZ_U6)
+        qz_search_supers(job, run, groups);
+    return qz_has_byte_scales(job) ? qz_round_scales(job, run, groups) : flags;
 }
 
 static int needs_exact(const struct groups *groups, size_t g)
@@ -120,12 +127,41 @@ static int needs_exact(const struct groups *groups, size_t g)
     return groups->inverse[g] == 0.0f && groups->scale[g] != 0.0f;
 }
 
+/* A number in [0, 1) for an element: its flat index and the seed, well mixed (the finalizer of SplitMix64). */
+static double chance(uint64_t seed, uint64_t index)
+{
+    uint64_t z = seed + (index + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+}
+
+/* One of the two codes around x, the nearer one more likely; values beyond the ends take the end. */
+static int stochastic_code(float x, float scale, float zero, const struct qz_grid *grid, double chance)
+{
+    double y = ((double)x - (grid->zero == QZ_ZERO_OFFSET ? (double)zero : 0.0)) / (double)scale;
+    if (grid->zero == QZ_ZERO_UINT4 || grid->zero == QZ_ZERO_FLOAT)
+        y += (double)zero;
+    int i = 0, last = 15;
+    while (grid->uniform && grid->sorted[last] > (float)grid->hi)
+        last--;
+    while (grid->uniform && grid->sorted[i] < (float)grid->lo)
+        i++;
+    while (i < last && (double)grid->sorted[i + 1] <= y)
+        i++;
+    double low = (double)grid->sorted[i], step = i < last ? (double)grid->sorted[i + 1] - low : 0.0;
+    if (step == 0.0 && i > 0 && grid->sorted[i - 1] == grid->sorted[i])
+        return grid->code[i];
+    return grid->code[i + (step > 0.0 && y > low && chance * step < y - low)];
+}
+
 /* Codes of groups that are fitted; returns how many were clipped. Element i of x has code i of `codes`. */
-static size_t group_codes(const struct job *job, const struct groups *groups, const float *x, size_t n,
+static size_t group_codes(const struct job *job, const struct groups *groups, const struct run *run, const float *x,
                           size_t group_size, uint8_t *codes)
 {
     float others[QZ_TILE];
     const float *plain = x;
+    size_t n = run->rows * run->pitch;
     if (groups->exact) { /* the kernel must not see values that need the exact rule: x - offset could overflow */
         memcpy(others, x, n * sizeof *x);
         for (size_t i = 0; i < n; i++)
@@ -138,6 +174,13 @@ static size_t group_codes(const struct job *job, const struct groups *groups, co
         size_t g = i / group_size;
         if (needs_exact(groups, g))
             qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
+    }
+    for (size_t i = 0; i < n && job->stochastic; i++) {
+        size_t g = i / group_size;
+        if (groups->scale[g] != 0.0f && groups->inverse[g] != 0.0f)
+            qz_set_code(codes, i,
+                        stochastic_code(x[i], groups->scale[g], groups->zero[g], &job->grid,
+                                        chance(job->seed, qz_flat_index(job, run, i))));
     }
     return clipped;
 }
@@ -167,7 +210,7 @@ static uint8_t *codes_buffer(const struct job *job, const struct run *run, uint8
 
 /* Puts the codes of a run of values x in place and adds its statistics. `stays`: x is there until the call ends. */
 static void finish_codes(const struct job *job, struct part *part, const struct groups *groups, const struct run *run,
-                         const float *x, int stays, size_t group_size, uint8_t *codes)
+                         const float *x, const float *w, int stays, size_t group_size, uint8_t *codes)
 {
     size_t n = run->rows * run->pitch, bytes = run->cols / 2 + run->cols % 2;
     for (size_t r = 0; r < run->rows && run->rows > 1; r++) {
@@ -183,6 +226,10 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
 
     float largest = qz_largest_magnitude(job, groups->min, groups->max, groups->count), decoded[QZ_TILE];
     struct qz_sums sums = {{0}, {0}, 0};
+    if (w) {
+        job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
+        qz_add_weighted_error(job, part, x, decoded, w, run);
+    }
     if (qz_squares_fit(largest)) {
         job->kernels->group_error(x, codes, n, group_size, &job->grid, groups->scale, groups->zero, &sums);
         qz_add_sums(part, &sums, 1.0);
@@ -206,10 +253,11 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
 
 /* Fits and encodes groups as if nothing about them were special; returns 0 if something is. */
 static int encode_plain(const struct job *job, struct groups *groups, const struct run *run, const float *x,
-                        size_t group_size, uint8_t *codes, size_t *clipped)
+                        const float *w, size_t group_size, uint8_t *codes, size_t *clipped)
 {
     size_t n = run->rows * run->pitch;
-    if (job->kernels->group_range(x, n, group_size, groups->min, groups->max) || fit(job, run, groups))
+    if (job->stochastic || job->kernels->group_range(x, n, group_size, groups->min, groups->max) ||
+        fit(job, run, groups, x, w))
         return 0;
     *clipped = job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
     return 1;
@@ -217,8 +265,8 @@ static int encode_plain(const struct job *job, struct groups *groups, const stru
 
 /* The same for any groups. Returns the values that were encoded, x or `clean`; NULL if they may not be. */
 static const float *encode_special(const struct job *job, struct part *part, struct groups *groups,
-                                   const struct run *run, const float *x, size_t group_size, float *clean,
-                                   uint8_t *codes)
+                                   const struct run *run, const float *x, const float *w, size_t group_size,
+                                   float *clean, uint8_t *codes)
 {
     size_t n = run->rows * run->pitch;
     if (job->kernels->group_range(x, n, group_size, groups->min, groups->max)) {
@@ -236,19 +284,20 @@ static const float *encode_special(const struct job *job, struct part *part, str
         }
         job->kernels->group_range(x, n, group_size, groups->min, groups->max);
     }
-    unsigned flags = fit(job, run, groups);
+    unsigned flags = fit(job, run, groups, x, w);
     if (flags & QZ_FIT_TIE) {
         break_ties(job, groups, x, n);
-        flags |= fit(job, run, groups);
+        flags = fit(job, run, groups, x, w);
     }
     if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
         look_closer(job, part, groups, run);
-    part->clipped += group_codes(job, groups, x, n, group_size, codes);
+    part->clipped += group_codes(job, groups, run, x, group_size, codes);
     return x;
 }
 
 /* A run of whole groups with the values x. */
-static void encode_run(const struct job *job, struct part *part, const struct run *run, const float *x, int stays)
+static void encode_run(const struct job *job, struct part *part, const struct run *run, const float *x, const float *w,
+                       int stays)
 {
     struct groups groups;
     size_t group_size = (size_t)job->group_size, n = run->rows * run->pitch, clipped;
@@ -257,48 +306,73 @@ static void encode_run(const struct job *job, struct part *part, const struct ru
     uint8_t staged[QZ_TILE / 2];
     uint8_t *codes = codes_buffer(job, run, staged);
     float clean[QZ_TILE];
-    if (encode_plain(job, &groups, run, x, group_size, codes, &clipped))
+    if (encode_plain(job, &groups, run, x, w, group_size, codes, &clipped))
         part->clipped += clipped;
-    else if (!(x = encode_special(job, part, &groups, run, x, group_size, clean, codes)))
+    else if (!(x = encode_special(job, part, &groups, run, x, w, group_size, clean, codes)))
         return;
     stays = stays && x != clean;
     struct span span = {run->row, run->col / job->group_size, run->rows, groups.count / run->rows};
     qz_store_groups(job, &span, groups.scale, groups.zero, groups.bytes);
-    finish_codes(job, part, &groups, run, x, stays, group_size, codes);
+    finish_codes(job, part, &groups, run, x, w, stays, group_size, codes);
 }
 
-/* Encodes rows of a tile that were loaded to x, rows `stride` apart; `stays` as in finish_codes. */
+/* Rows of a run next to each other, filled up with zeros; src itself where they are so already. */
+static const float *fill_rows(const struct run *run, const float *src, ptrdiff_t stride, float *filled)
+{
+    if (run->rows == 1 || (run->pitch == run->cols && stride == (ptrdiff_t)run->pitch))
+        return src;
+    for (size_t r = 0; r < run->rows; r++) {
+        memcpy(filled + r * run->pitch, src + (ptrdiff_t)r * stride, run->cols * sizeof *src);
+        memset(filled + r * run->pitch + run->cols, 0, (run->pitch - run->cols) * sizeof *src);
+    }
+    return filled;
+}
+
+/* Encodes rows of a tile that were loaded to x, rows `stride` apart, with weights or NULL; `stays` as in finish_codes.
+ */
 static void encode_rows(const struct job *job, struct part *part, const struct qz_tile *tile, const float *x,
-                        ptrdiff_t stride, int stays)
+                        ptrdiff_t stride, const float *w, ptrdiff_t w_stride, int stays)
 {
     struct run run = qz_run_of(job, tile);
-    /* Zeros that fill a group up change neither scale nor statistics, except where they would change an offset. */
-    if (!qz_is_one_run(&run) || (run.pitch != run.cols && job->grid.zero == QZ_ZERO_OFFSET)) {
+    /* Zeros that fill a group up change neither scale nor statistics where 0 is one of the values. */
+    if (!qz_is_one_run(&run) || (run.pitch != run.cols && !job->grid.has_zero)) {
         for (size_t r = 0; r < run.rows; r++) {
             struct run single = qz_single_row(&run, r);
-            encode_run(job, part, &single, x + (ptrdiff_t)r * stride, stays);
+            encode_run(job, part, &single, x + (ptrdiff_t)r * stride, w ? w + (ptrdiff_t)r * w_stride : NULL, stays);
         }
         return;
     }
-    float filled[QZ_TILE];
-    if (run.rows > 1 && (run.pitch != run.cols || stride != (ptrdiff_t)run.pitch)) {
-        for (size_t r = 0; r < run.rows; r++) {
-            memcpy(filled + r * run.pitch, x + (ptrdiff_t)r * stride, run.cols * sizeof *x);
-            memset(filled + r * run.pitch + run.cols, 0, (run.pitch - run.cols) * sizeof *x);
+    float filled[QZ_TILE], filled_weights[QZ_TILE];
+    const float *values = fill_rows(&run, x, stride, filled);
+    encode_run(job, part, &run, values, w ? fill_rows(&run, w, w_stride, filled_weights) : NULL, stays && values == x);
+}
+
+/* The weights of a tile, or NULL: there are none, or some that may not be. */
+static const float *load_weights(const struct job *job, struct part *part, const struct qz_tile *tile, float *buffer,
+                                 ptrdiff_t *stride)
+{
+    if (!job->weights)
+        return NULL;
+    int overflow;
+    const float *w = qz_tile_load(job->kernels, job->weights, tile, buffer, stride, &overflow);
+    for (size_t r = 0; r < tile->rows; r++) {
+        float range[2];
+        if (job->kernels->range_f32(w + (ptrdiff_t)r * *stride, tile->cols, range) || range[0] < 0) {
+            part->bad_weight = 1;
+            return NULL;
         }
-        x = filled;
-        stays = 0;
     }
-    encode_run(job, part, &run, x, stays);
+    return w;
 }
 
 static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
-    float buffer[QZ_PANEL];
+    float buffer[QZ_PANEL], weights[QZ_PANEL];
     struct qz_tile tile = {row, col, rows, (size_t)cols};
-    ptrdiff_t stride;
+    ptrdiff_t stride, w_stride = 0;
     int overflow;
     const float *x = qz_tile_load(job->kernels, job->matrix, &tile, buffer, &stride, &overflow);
+    const float *w = load_weights(job, part, &tile, weights, &w_stride);
     if (overflow && job->nonfinite == QZ_CLIP) {
         /* Infinities of the source may be clipped; finite values that became infinite may not. */
         for (size_t i = 0; i < rows * tile.cols; i++) {
@@ -308,8 +382,38 @@ static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t
     }
     for (size_t r = 0; r < rows; r += job->run_rows) {
         struct qz_tile some = {row + r, col, qz_least(job->run_rows, rows - r), tile.cols};
-        encode_rows(job, part, &some, x + (ptrdiff_t)r * stride, stride, x != buffer);
+        encode_rows(job, part, &some, x + (ptrdiff_t)r * stride, stride, w ? w + (ptrdiff_t)r * w_stride : NULL,
+                    w_stride, x != buffer);
     }
+}
+
+/* A long group as a search reads it. */
+struct pieces {
+    struct job *job;
+    struct part *part;
+    uint64_t row, col;
+    float limit; /* what infinities become, if some have to be replaced */
+    int clip;
+    float x[QZ_TILE], w[QZ_TILE];
+};
+
+static const float *load_piece(void *context, uint64_t start, size_t *n, const float **w)
+{
+    struct pieces *pieces = context;
+    struct job *job = pieces->job;
+    *n = qz_least(*n, QZ_TILE);
+    struct qz_tile tile = {pieces->row, pieces->col + start, 1, *n};
+    ptrdiff_t stride;
+    int overflow;
+    const float *x = qz_tile_load(job->kernels, job->matrix, &tile, pieces->x, &stride, &overflow);
+    *w = load_weights(job, pieces->part, &tile, pieces->w, &stride);
+    if (pieces->clip) {
+        if (x != pieces->x)
+            memcpy(pieces->x, x, *n * sizeof *x);
+        clip_apply(pieces->x, *n, pieces->limit);
+        x = pieces->x;
+    }
+    return x;
 }
 
 /* One or two groups too long for a tile, each in two passes over pieces. */
@@ -320,8 +424,8 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
         uint64_t end = start + qz_least(job->group_size, col + cols - start);
         struct groups groups;
         struct clip clip = clip_nothing;
-        float buffer[QZ_TILE], first_extreme = 0.0f;
-        ptrdiff_t stride;
+        float buffer[QZ_TILE], weights[QZ_TILE], first_extreme = 0.0f;
+        ptrdiff_t stride, w_stride;
         int overflow;
         groups.count = 1;
         groups.exact = 0;
@@ -351,7 +455,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             clip.above || (clip.nan && clip.max < 0) || clip.min > clip.max ? (clip.above ? limit : 0) : clip.max;
 
         struct run whole = {row, start, 1, (size_t)(end - start), (size_t)(end - start)};
-        unsigned flags = fit(job, &whole, &groups);
+        unsigned flags = fit(job, &whole, &groups, NULL, NULL);
         if (flags & QZ_FIT_TIE) {
             for (uint64_t c = start; c < end && first_extreme == 0.0f; c += QZ_TILE) {
                 struct qz_tile piece = {row, c, 1, qz_least(QZ_TILE, end - c)};
@@ -362,7 +466,15 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             }
             if (first_extreme > 0)
                 groups.min[0] = 0.0f;
-            flags |= fit(job, &whole, &groups);
+            flags = fit(job, &whole, &groups, NULL, NULL);
+        }
+        if (job->method == QZ_SEARCH || job->method == QZ_EXACT) {
+            struct pieces pieces = {job, part, row, start, limit, clip.nan || clip.above || clip.below, {0}, {0}};
+            struct qz_exact_source source = {.n = end - start, .piece = load_piece, .context = &pieces};
+            qz_search_long(job, &source, groups.min[0], groups.max[0], &groups.scale[0], &groups.zero[0]);
+            if (job->method == QZ_EXACT && groups.scale[0] != 0.0f)
+                qz_exact_group(job, &source, 1.0f, &groups.scale[0], &groups.zero[0]);
+            flags = qz_judge_scales(job, &groups);
         }
         if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
             look_closer(job, part, &groups, &whole);
@@ -378,12 +490,30 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
                 part->replaced += clip_apply(buffer, piece.cols, limit);
                 x = buffer;
             }
+            const float *w = load_weights(job, part, &piece, weights, &w_stride);
             struct run run = qz_run_of(job, &piece);
             uint8_t staged[QZ_TILE / 2], *codes = codes_buffer(job, &run, staged);
-            part->clipped += group_codes(job, &groups, x, piece.cols, piece.cols, codes);
-            finish_codes(job, part, &groups, &run, x, 0, piece.cols, codes);
+            part->clipped += group_codes(job, &groups, &run, x, piece.cols, codes);
+            finish_codes(job, part, &groups, &run, x, w, 0, piece.cols, codes);
         }
     }
+}
+
+/* First weight that may not be, in row-major order. */
+static qz_result locate_weight(const qz_matrix *weights, qz_detail *detail)
+{
+    uint64_t count = 0;
+    for (uint64_t r = 0; r < weights->rows; r++)
+        for (uint64_t c = 0; c < weights->cols; c++) {
+            double w = qz_matrix_value(weights, r, c);
+            if (!(w >= 0.0 && w < 0x1.ffffffp127) && count++ == 0 && detail) {
+                detail->index = r * weights->cols + c;
+                detail->value = w;
+            }
+        }
+    if (detail)
+        detail->count = count;
+    return QZ_ERROR_WEIGHT;
 }
 
 static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst,
@@ -394,7 +524,15 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
         options = &defaults;
     if (options->size != sizeof *options || (options->nonfinite != QZ_REFUSE && options->nonfinite != QZ_CLIP))
         return QZ_ERROR_ARGUMENT;
+    const qz_matrix *weights = options->weights;
+    if (weights && (!qz_is_array_dtype(weights->dtype) || weights->rows != src->rows || weights->cols != src->cols))
+        return QZ_ERROR_ARGUMENT;
+    if (weights && !qz_matrix_check(weights))
+        return QZ_ERROR_SIZE;
     struct job job;
+    job.weights = weights;
+    job.stochastic = options->stochastic != 0;
+    job.seed = options->seed;
     struct part total;
     qz_matrix merged;
     qz_result result = qz_group_prepare(&job, scheme, options->method, src, &merged, dst);
@@ -408,6 +546,8 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     qz_group_run(&job, options->pool, &total);
     if (total.nonfinite)
         return qz_locate_unusable(src, options->nonfinite == QZ_CLIP, detail);
+    if (total.bad_weight)
+        return locate_weight(weights, detail);
     if (total.bad_group != UINT64_MAX) {
         if (detail) {
             detail->group = total.bad_group;

@@ -89,6 +89,7 @@ void qz_group_run(struct job *job, qz_pool *pool, struct part *total)
     for (size_t i = 0; i < job->slices; i++) {
         const struct part *part = &job->parts[i];
         total->nonfinite |= part->nonfinite;
+        total->bad_weight |= part->bad_weight;
         total->overflow |= part->overflow;
         if (part->bad_group < total->bad_group) {
             total->bad_group = part->bad_group;
@@ -96,6 +97,8 @@ void qz_group_run(struct job *job, qz_pool *pool, struct part *total)
         }
         total->signal += part->signal;
         total->error += part->error;
+        total->weighted_signal += part->weighted_signal;
+        total->weighted_error += part->weighted_error;
         if (part->max_error > total->max_error ||
             (part->max_error == total->max_error && part->max_index < total->max_index)) {
             total->max_error = part->max_error;
@@ -123,6 +126,8 @@ void qz_group_stats(qz_stats *stats, const struct job *job, const struct part *t
         .zeroed_groups = total->zeroed,
         .subnormal_scales = total->subnormal,
         .replaced = total->replaced,
+        .weighted_signal = total->weighted_signal,
+        .weighted_error = total->weighted_error,
     };
 }
 
@@ -164,10 +169,13 @@ void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method)
 {
     if (method == QZ_DEFAULT)
         method = scheme->method;
+    job->method = method;
     job->grid = qz_scheme_grid(scheme, method);
     job->rule = qz_scheme_fit(scheme, method, &job->grid);
     job->scale_dtype = scheme->scale_dtype;
     job->super_dtype = scheme->super_dtype;
+    job->positive = scheme->positive || scheme->scale_dtype == QZ_E8M0;
+    job->search = qz_search_rule(job, scheme->group_size);
     job->shared_super = scheme->super_size == QZ_WHOLE_MATRIX;
     job->super_groups =
         scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;
@@ -192,7 +200,7 @@ qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method m
     qz_group_scheme(job, scheme, method);
     job->packed = packed;
     *merged = *matrix;
-    if (rows_merge(scheme, matrix, packed, &sizes)) {
+    if (!job->weights && rows_merge(scheme, matrix, packed, &sizes)) {
         merged->cols *= merged->rows;
         merged->rows = 1;
     }

@@ -14,6 +14,7 @@
 #ifndef QZ_GROUP_H
 #define QZ_GROUP_H
 
+#include "exact.h"
 #include "kernels.h"
 #include "pool.h"
 #include "stage.h"
@@ -41,16 +42,18 @@ struct groups {
     float min[QZ_TILE_GROUPS], max[QZ_TILE_GROUPS];
     float scale[QZ_TILE_GROUPS], inverse[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     uint8_t bytes[2 * QZ_TILE_GROUPS]; /* scales, then offsets, as stored if they take a byte */
-    int exact;                         /* some group needs the exact rule: its inverse is 0, its scale is not */
+    float curve[QZ_TILE_GROUPS], slope[QZ_TILE_GROUPS], rest[QZ_TILE_GROUPS]; /* QZ_U6: struct qz_affine_error */
+    int exact; /* some group needs the exact rule: its inverse is 0, its scale is not */
 };
 
 /* What one slice found. */
 struct part {
     int nonfinite;      /* some value is NaN or infinite, or a float64 is beyond float32 */
+    int bad_weight;     /* some weight is negative or not finite */
     int overflow;       /* some decoded value does not fit the type of the output */
     uint64_t bad_group; /* first group whose scale does not fit; UINT64_MAX for none */
     double bad_value;   /* largest magnitude in it */
-    double signal, error, max_error;
+    double signal, error, max_error, weighted_signal, weighted_error;
     uint64_t max_index, clipped, zeroed, subnormal, replaced;
     struct run where; /* rows > 0: max_error is in this run of the values at where_x, its index not looked up yet */
     const float *where_x;
@@ -61,12 +64,17 @@ struct job {
     const qz_matrix *matrix; /* the floats that are read or written */
     const qz_matrix *other;  /* qz_compare_matrices: the second one */
     const qz_packed *packed;
+    const qz_matrix *weights; /* or NULL */
+    qz_method method;
     struct qz_fit rule;
+    struct qz_search search;
     struct qz_grid grid;
     qz_dtype scale_dtype, super_dtype;
     int shared_super; /* one super scale for the whole matrix */
+    int positive;     /* searched scales may not be negative, or need not be */
     qz_nonfinite nonfinite;
-    int want_stats, stream;
+    int want_stats, stream, stochastic;
+    uint64_t seed;
 
     uint64_t rows, cols, group_size, row_groups;
     uint64_t super_groups;      /* groups of a row that share a super scale; 0 without */
@@ -218,12 +226,42 @@ int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows
 
 /* ---- scales.c ------------------------------------------------------------------------------------------------ */
 
-/* Rounds the scales, and offsets, of a run's groups to types of a byte and makes the super scales of stretches of a
- * row. Returns QZ_FIT_ flags. */
+/* Makes the super scales of stretches of a row, if there are such, from the scales that a run's groups want. */
+void qz_make_supers(const struct job *job, const struct run *run, const struct groups *groups);
+
+/* The same for QZ_U6 after a search, which says how errors grow: scales and offsets become multiples of the super
+ * scales that together leave the least error. */
+void qz_search_supers(const struct job *job, const struct run *run, struct groups *groups);
+
+/* Rounds the scales, and offsets, of a run's groups to types of a byte. Returns QZ_FIT_ flags. */
 unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups);
 
 /* Makes the super scales of whole rows or of the matrix, before any group is encoded. */
 void qz_measure_supers(struct job *job, const qz_matrix *matrix, qz_pool *pool);
+
+/* ---- search.c ------------------------------------------------------------------------------------------------ */
+
+enum { QZ_SEARCH_MOST = 512 }; /* longer groups are searched one at a time */
+
+/* How a job's search goes about it. */
+struct qz_search qz_search_rule(const struct job *job, uint64_t group_size);
+
+/* Better scale, and zero, of a group that may come in pieces; the best of all. */
+void qz_search_long(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
+                    float *zero);
+void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale,
+                    float *zero);
+
+/* Elements from `start` on, at most QZ_EXACT_PIECE, and their weights or NULL. */
+const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w);
+
+/* The inverses of scales, and what fit would notice in them: QZ_FIT_ flags. */
+unsigned qz_judge_scales(const struct job *job, struct groups *groups);
+
+/* Better scales, and zeros, for a run's groups, which have plain ones. w: weights of its values, or NULL. Returns
+ * QZ_FIT_ flags. */
+unsigned qz_search_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
+                          const float *w);
 
 /* ---- stats.c ------------------------------------------------------------------------------------------------- */
 
@@ -242,6 +280,10 @@ uint64_t qz_flat_index(const struct job *job, const struct run *run, size_t i);
 /* Adds the error of y against x: a run's values, all |x| <= largest. */
 void qz_add_error(const struct job *job, struct part *part, const float *x, const float *y, const struct run *run,
                   float largest);
+
+/* The same for the weighted sums alone. */
+void qz_add_weighted_error(const struct job *job, struct part *part, const float *x, const float *y, const float *w,
+                           const struct run *run);
 
 /* Finds the index of the largest error so far, if that was put off. */
 void qz_look_up_error(const struct job *job, struct part *part);

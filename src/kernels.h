@@ -74,6 +74,7 @@ enum {
 struct qz_grid {
     qz_zero zero;
     int uniform;
+    int has_zero;      /* 0 is a value, in every group: what is 0 has no error */
     int lo, hi;        /* uniform: ends of the code range */
     float value[16];   /* by code as it is stored */
     float sorted[16];  /* ascending */
@@ -90,6 +91,25 @@ static inline int qz_form(const struct qz_grid *grid)
 {
     return !grid->uniform ? QZ_ANY_VALUES : grid->sorted[0] < 0 ? QZ_SIGNED : QZ_UNSIGNED;
 }
+/* Groups that are searched side by side: element k of group l is v[QZ_BLOCK * k + l]. */
+enum { QZ_CANDIDATES = 16 };
+
+/*
+ * How the scale of a group is searched. A candidate scale gives every element a code, least squares over these codes
+ * give a better scale, and that, as stored, has a gain: by how much it lowers the sum of squares. Of 16 values two sets
+ * may be had, of which each group takes one.
+ */
+struct qz_search {
+    int uniform; /* values are the integers lo..hi, lo < 0 < hi, else those of a table */
+    float lo, hi;
+    float value[2][16]; /* ascending */
+    float upper[2][16]; /* y is nearest to value[i], i being how many upper[i] <= y; the last one is +infinity */
+    int positive;       /* scales must be: else they may have either sign */
+    int refit;          /* 0: no least squares, candidates are rounded as stored before they give codes */
+    qz_dtype scale_dtype;
+    size_t plain, count;         /* candidates: those from `plain` on are for the second set of values */
+    float factor[QZ_CANDIDATES]; /* a candidate is the scale to begin with, divided by this */
+};
 
 /* Sums of squares over at most QZ_TILE elements: element i goes to lane i % 32, lanes grow by fused multiply-add. */
 enum { QZ_SUMS_LANES = 32 };
@@ -160,6 +180,16 @@ struct qz_kernels {
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
 
+    /*
+     * Searched scales of QZ_BLOCK groups of n elements, multiplied by a power of two each so that the largest magnitude
+     * of a group is in [0.5, 1), or all zeros. weight is NULL or as v, not negative. unit: that power of two, by which
+     * scales are multiplied before they are rounded as stored. super: of those types that need it, the super scales,
+     * divided by unit. scale: goes in as the scale to begin with, comes out as stored, both divided by unit; is what
+     * went in, as stored, where no candidate has a gain. second: 1 where the second set of values is meant, else 0.
+     */
+    void (*search_scale)(const struct qz_search *rule, const float *v, const float *weight, size_t n, const float *unit,
+                         const float *super, float *scale, uint8_t *second);
+
     /* Adds to sums; element 0 goes to lane 0. */
     void (*error)(const float *x, const float *y, size_t n, struct qz_sums *sums);
 
@@ -188,7 +218,7 @@ struct qz_kernels {
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .transpose = transpose, .stream = stream,        \
         .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
         .group_decode = group_decode, .error = error, .group_error = group_error, .find_error = find_error,            \
-        .search_affine = search_affine,                                                                                \
+        .search_scale = search_scale, .search_affine = search_affine,                                                  \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

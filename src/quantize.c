@@ -37,6 +37,7 @@ const char *qz_result_text(qz_result result)
         [QZ_ERROR_MEMORY] = "out of memory, or a thread could not be started",
         [QZ_ERROR_KERNELS] = "QUANTIZE_KERNELS names a kernel set that is unknown or that this CPU lacks",
         [QZ_ERROR_PACKED] = "packed data breaks its format",
+        [QZ_ERROR_WEIGHT] = "a weight is negative, NaN or infinite",
     };
     size_t i = (size_t)result;
     return i < sizeof texts / sizeof texts[0] ? texts[i] : "unknown result";

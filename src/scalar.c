@@ -335,5 +335,6 @@ static size_t find_error(const float *x, const float *y, size_t n, float wanted)
 }
 
 #include "affine_scalar.h"
+#include "search_scalar.h"
 
 const struct qz_kernels qz_kernels_scalar = QZ_KERNEL_TABLE("scalar", 0);

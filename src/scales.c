@@ -64,37 +64,60 @@ static uint8_t byte_of(const struct job *job, float scale, float super)
     }
 }
 
-/* Super scale of `count` neighbouring groups from the scales that they want. */
-static void make_super(const struct job *job, const float *scale, const float *zero, size_t count, float super[2])
+void qz_make_supers(const struct job *job, const struct run *run, const struct groups *groups)
 {
-    float largest = 0.0f, offset = 0.0f;
-    for (size_t i = 0; i < count; i++) {
-        largest = qz_larger(largest, fabsf(scale[i]));
-        if (job->scale_dtype == QZ_U6)
-            offset = -zero[i] > offset ? -zero[i] : offset;
+    size_t row_groups = groups->count / run->rows, step;
+    if (job->super_groups == 0 || job->super_groups >= QZ_WHOLE_MATRIX)
+        return;
+    for (size_t g = 0; g < groups->count; g += step) {
+        float largest = 0.0f, offset = 0.0f;
+        step = qz_least(job->super_groups, row_groups - g % row_groups);
+        for (size_t i = g; i < g + step; i++) {
+            largest = qz_larger(largest, fabsf(groups->scale[i]));
+            if (job->scale_dtype == QZ_U6)
+                offset = qz_larger(offset, -groups->zero[i]);
+        }
+        float super[2] = {rounded_super(job, largest / top_of(job->scale_dtype)), rounded_super(job, offset / 63.0f)};
+        qz_store_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
     }
-    super[0] = rounded_super(job, largest / top_of(job->scale_dtype));
-    super[1] = rounded_super(job, offset / 63.0f);
+}
+
+void qz_search_supers(const struct job *job, const struct run *run, struct groups *groups)
+{
+    enum { MOST = QZ_SUPER_GROUPS_MOST };
+    size_t row_groups = groups->count / run->rows, step;
+    for (size_t g = 0; g < groups->count; g += step) {
+        float part[5][MOST] = {{0}}, super[2]; /* filled up with zeros to a multiple of eight */
+        uint8_t scale[MOST], minimum[MOST];
+        step = qz_least(job->super_groups, row_groups - g % row_groups);
+        qz_load_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
+        if (!qz_is_finite(super[0]) || !qz_is_finite(super[1])) /* which is an error */
+            continue;
+        for (size_t i = 0; i < step; i++) {
+            part[0][i] = groups->scale[g + i];
+            part[1][i] = -groups->zero[g + i];
+            part[2][i] = groups->curve[g + i];
+            part[3][i] = groups->slope[g + i];
+            part[4][i] = groups->rest[g + i];
+        }
+        qz_affine_super((step + 7) / 8 * 8, part[0], part[1], part[2], part[3], part[4], super, scale, minimum);
+        qz_store_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
+        for (size_t i = 0; i < step; i++) {
+            groups->scale[g + i] = super[0] * (float)scale[i];
+            groups->zero[g + i] = -(super[1] * (float)minimum[i]);
+        }
+    }
 }
 
 unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups)
 {
     size_t row_groups = groups->count / run->rows;
-    uint64_t first = run->col / job->group_size;
-    int own_supers = job->super_groups && job->super_groups < QZ_WHOLE_MATRIX;
     unsigned flags = 0;
-    float super[2] = {1.0f, 1.0f};
     for (size_t g = 0; g < groups->count; g++) {
-        uint64_t row = run->row + g / row_groups, group = first + g % row_groups;
-        if (own_supers && group % job->super_groups == 0) {
-            size_t count = qz_least(job->super_groups, row_groups - g % row_groups);
-            make_super(job, groups->scale + g, groups->zero + g, count, super);
-            qz_store_super(job, row, group, super);
-        } else if (!own_supers && (g == 0 || (!job->shared_super && g % row_groups == 0))) {
-            qz_load_super(job, row, group, super);
-        }
-        uint8_t byte = byte_of(job, groups->scale[g], super[0]);
-        groups->bytes[g] = byte;
+        float super[2];
+        qz_load_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
+        int second = job->scale_dtype == QZ_I7 && groups->zero[g] != 0.0f;
+        uint8_t byte = groups->bytes[g] = (uint8_t)(byte_of(job, groups->scale[g], super[0]) | second);
         float scale = groups->scale[g] = qz_byte_scale(job, byte, super[0], &groups->zero[g]) + 0.0f;
         if (job->scale_dtype == QZ_U6) {
             uint8_t offset = integer_byte(-groups->zero[g], super[1], 0, 63);

@@ -14,27 +14,27 @@
     .method = its_method, .group_size = its_group, .summary = text
 
 static const qz_scheme table[] = {
-    {ROW("int4", QZ_INT4, QZ_F16, QZ_ZERO_NONE, QZ_ABSMAX, 32, "symmetric -8..7, a scale for each group")},
-    {ROW("uint4", QZ_UINT4, QZ_F16, QZ_ZERO_UINT4, QZ_MINMAX, 32,
+    {ROW("int4", QZ_INT4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 32, "symmetric -8..7, a scale for each group")},
+    {ROW("uint4", QZ_UINT4, QZ_F16, QZ_ZERO_UINT4, QZ_SEARCH, 32,
          "asymmetric 0..15, a scale and a 4-bit zero for each group")},
-    {ROW("uint4_offset", QZ_UINT4, QZ_F16, QZ_ZERO_OFFSET, QZ_MINMAX, 32,
+    {ROW("uint4_offset", QZ_UINT4, QZ_F16, QZ_ZERO_OFFSET, QZ_SEARCH, 32,
          "asymmetric 0..15, a scale and a float offset for each group")},
-    {ROW("uint4_float", QZ_UINT4, QZ_F16, QZ_ZERO_FLOAT, QZ_MINMAX, 64,
+    {ROW("uint4_float", QZ_UINT4, QZ_F16, QZ_ZERO_FLOAT, QZ_SEARCH, 64,
          "asymmetric 0..15, a scale and a float zero for each group")},
-    {ROW("nf4", QZ_NF4, QZ_F16, QZ_ZERO_NONE, QZ_ABSMAX, 64, "quantiles of the normal distribution")},
-    {ROW("fp4", QZ_FP4, QZ_F16, QZ_ZERO_NONE, QZ_ABSMAX, 32, "E2M1 floats")},
-    {ROW("fp4_bnb", QZ_FP4_BNB, QZ_F32, QZ_ZERO_NONE, QZ_ABSMAX, 64, "the 4-bit floats of bitsandbytes")},
-    {ROW("mxfp4", QZ_FP4, QZ_E8M0, QZ_ZERO_NONE, QZ_ABSMAX, 32, "E2M1 floats, scales are powers of two (OCP MX)")},
-    {ROW("nvfp4", QZ_FP4, QZ_E4M3, QZ_ZERO_NONE, QZ_ABSMAX, 16,
+    {ROW("nf4", QZ_NF4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 64, "quantiles of the normal distribution")},
+    {ROW("fp4", QZ_FP4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 32, "E2M1 floats")},
+    {ROW("fp4_bnb", QZ_FP4_BNB, QZ_F32, QZ_ZERO_NONE, QZ_SEARCH, 64, "the 4-bit floats of bitsandbytes")},
+    {ROW("mxfp4", QZ_FP4, QZ_E8M0, QZ_ZERO_NONE, QZ_SEARCH, 32, "E2M1 floats, scales are powers of two (OCP MX)")},
+    {ROW("nvfp4", QZ_FP4, QZ_E4M3, QZ_ZERO_NONE, QZ_SEARCH, 16,
          "E2M1 floats, E4M3 scales times one float32 for all (NVIDIA)"),
      .positive = 1, .super_dtype = QZ_F32, .super_size = QZ_WHOLE_MATRIX},
-    {ROW("iq4_nl", QZ_IQ4, QZ_F16, QZ_ZERO_NONE, QZ_ABSMAX, 32, "the table of ggml's IQ4_NL")},
-    {ROW("iq4_xs", QZ_IQ4, QZ_I6, QZ_ZERO_NONE, QZ_ABSMAX, 32, "the same table, 6-bit scales times a float16 (ggml)"),
+    {ROW("iq4_nl", QZ_IQ4, QZ_F16, QZ_ZERO_NONE, QZ_SEARCH, 32, "the table of ggml's IQ4_NL")},
+    {ROW("iq4_xs", QZ_IQ4, QZ_I6, QZ_ZERO_NONE, QZ_SEARCH, 32, "the same table, 6-bit scales times a float16 (ggml)"),
      .super_dtype = QZ_F16, .super_size = 256},
-    {ROW("q4_k", QZ_UINT4, QZ_U6, QZ_ZERO_OFFSET, QZ_MINMAX, 32,
+    {ROW("q4_k", QZ_UINT4, QZ_U6, QZ_ZERO_OFFSET, QZ_SEARCH, 32,
          "asymmetric 0..15, 6-bit scales and offsets times two float16 (ggml's Q4_K)"),
      .super_dtype = QZ_F16, .super_size = 256},
-    {ROW("dual4", QZ_DUAL, QZ_I7, QZ_ZERO_NONE, QZ_ABSMAX, 32,
+    {ROW("dual4", QZ_DUAL, QZ_I7, QZ_ZERO_NONE, QZ_SEARCH, 32,
          "one of two tables for each group, 7-bit scales times a float32 for each row: the most accurate"),
      .super_dtype = QZ_F32, .super_size = QZ_WHOLE_ROW},
 };
@@ -138,6 +138,8 @@ struct qz_grid qz_scheme_grid(const qz_scheme *scheme, qz_method method)
     memcpy(grid.value, values_of(scheme), sizeof grid.value);
     qz_fp_state state = qz_fp_enter();
     fill_grid(&grid, scheme);
+    for (int i = 0; i < 16; i++)
+        grid.has_zero |= grid.value[i] == 0.0f && scheme->codes != QZ_DUAL && scheme->zero <= QZ_ZERO_UINT4;
     qz_fp_leave(state);
     if (scheme->codes == QZ_INT4) {
         grid.lo = method == QZ_ABSMAX7 ? -7 : -8;
@@ -174,10 +176,19 @@ struct qz_fit qz_scheme_fit(const qz_scheme *scheme, qz_method method, const str
 static unsigned methods_of(const qz_scheme *scheme)
 {
     if (scheme->codes == QZ_UINT4)
-        return scheme->zero > QZ_ZERO_NONE && scheme->zero <= QZ_ZERO_FLOAT ? METHOD(QZ_MINMAX) : 0;
+        switch (scheme->zero) {
+        case QZ_ZERO_UINT4:
+            return METHOD(QZ_MINMAX) | METHOD(QZ_SEARCH) | METHOD(QZ_EXACT);
+        case QZ_ZERO_OFFSET:
+        case QZ_ZERO_FLOAT:
+            return METHOD(QZ_MINMAX) | METHOD(QZ_SEARCH);
+        default:
+            return 0;
+        }
     if (scheme->zero != QZ_ZERO_NONE)
         return 0;
-    return METHOD(QZ_ABSMAX) | (scheme->codes == QZ_INT4 ? METHOD(QZ_ABSMAX7) : 0);
+    return METHOD(QZ_ABSMAX) | METHOD(QZ_SEARCH) | METHOD(QZ_EXACT) |
+           (scheme->codes == QZ_INT4 ? METHOD(QZ_ABSMAX7) : 0);
 }
 
 /* Scales are stored as they are, or as multiples of super scales, which some types need and others may not have. */

@@ -24,6 +24,9 @@
  *   vi_clamp(v, lo, hi)       vi_outside(v, lo, hi, n)    how many of the first n lanes are outside
  *   vi_add_where(m, v, k)     v + k where m, k a constant
  *   vf_outside(v, least, most, n)                         how many of the first n lanes are below least or above most
+ *   vf_power(v)               the power of two at or below |v|; 0 for subnormal numbers, infinity for it and NaN
+ *   vf_between(v, lo, hi)     v, or the end it is beyond; lo < 0 < hi
+ *   vm_to_u8(p, m)            LANES bytes, 1 where m, else 0
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
  *   vi_lookup(t, v)           the same with a table of int32
  *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
@@ -636,3 +639,5 @@ static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows
         for (size_t c = r < whole_rows ? whole_cols : 0; c < cols; c++)
             dst[(ptrdiff_t)r * dst_stride + (ptrdiff_t)c] = src[(ptrdiff_t)c * src_stride + (ptrdiff_t)r];
 }
+
+#include "search_template.h"

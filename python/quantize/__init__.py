@@ -4,7 +4,8 @@
   :func:`pack_int4_to_int8` and :func:`unpack_int8_to_int4` to store two codes in a byte.
 * A scale for each small group of values: :func:`quantize_array`, which returns a :class:`QuantizedArray`;
   :func:`schemes` lists the representations.
-* :func:`compare` measures what was lost; :func:`save` and :func:`load` keep arrays in files.
+* :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
+  for an array; :func:`save` and :func:`load` keep arrays in files.
 """
 
 from __future__ import annotations
@@ -30,11 +31,17 @@ if TYPE_CHECKING:
     from .array import Comparison as Comparison
     from .array import QuantizedArray as QuantizedArray
     from .array import Stats as Stats
-    from .array import compare as compare
     from .array import quantize_array as quantize_array
     from .machine import kernels as kernels
     from .npz import load as load
     from .npz import save as save
+    from .plot import plot_error as plot_error
+    from .report import Candidate as Candidate
+    from .report import Candidates as Candidates
+    from .report import Choice as Choice
+    from .report import Comparisons as Comparisons
+    from .report import choose as choose
+    from .report import compare as compare
     from .scheme import Scheme as Scheme
     from .scheme import schemes as schemes
 
@@ -45,13 +52,19 @@ __version__ = _core.version
 
 # What is imported when it is first used: importing the package costs programs as little as it can.
 _LAZY = {
+    "Candidate": "report",
+    "Candidates": "report",
+    "Choice": "report",
     "Comparison": "array",
+    "Comparisons": "report",
     "QuantizedArray": "array",
     "Scheme": "scheme",
     "Stats": "array",
-    "compare": "array",
+    "choose": "report",
+    "compare": "report",
     "kernels": "machine",
     "load": "npz",
+    "plot_error": "plot",
     "quantize_array": "array",
     "save": "npz",
     "schemes": "scheme",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 _Buffer = NDArray[Any]
 _Scheme = tuple[int, int, int, int, int, int, int, int, bytes | None]
 _Parts = tuple[_Buffer, _Buffer, _Buffer | None, _Buffer | None]
-_Stats = tuple[int, float, float, float, int, int, int, int, int]
+_Stats = tuple[int, float, float, float, int, int, int, int, int, float, float]
 
 class Failure(Exception):
     args: tuple[int, int, int, int, float]
@@ -27,6 +27,8 @@ DEFAULT: Final[int]
 MINMAX: Final[int]
 ABSMAX: Final[int]
 ABSMAX7: Final[int]
+SEARCH: Final[int]
+EXACT: Final[int]
 INT4: Final[int]
 UINT4: Final[int]
 NF4: Final[int]
@@ -55,6 +57,7 @@ ERROR_SCALE: Final[int]
 ERROR_SIZE: Final[int]
 ERROR_KERNELS: Final[int]
 ERROR_PACKED: Final[int]
+ERROR_WEIGHT: Final[int]
 
 def quantize_i4(src: _Buffer, dtype: int, method: int, codes: _Buffer, /) -> tuple[float, float]: ...
 def dequantize_i4(codes: _Buffer, scale: Any, zero_point: Any, dst: _Buffer, dtype: int, /) -> None: ...
@@ -69,6 +72,10 @@ def encode(
     nonfinite: int,
     threads: int,
     stats: bool,
+    weights: _Buffer | None,
+    weights_dtype: int,
+    stochastic: bool,
+    seed: int,
     /,
 ) -> _Stats | None: ...
 def decode(

@@ -15,6 +15,7 @@ from .errors import DtypeError, FormatError, explain
 from .errors import element as element_of
 from .inputs import DTYPE_NUMBERS, FLOATS, as_array, as_axis, as_floats, as_threads, is_bfloat16
 from .scheme import WHOLE_ARRAY, Scheme, find
+from .text import brackets, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ _NONFINITE = {"refuse": _core.REFUSE, "clip": _core.CLIP}
 
 @dataclasses.dataclass(frozen=True)
 class Stats:
-    """What an encoding did to its values.
+    """What an encoding did to its values. ``str()`` makes a small table of it.
 
     Attributes
     ----------
@@ -55,6 +56,8 @@ class Stats:
         refuse.
     replaced : int
         NaN and infinite values that were replaced (``nonfinite="clip"``).
+    weighted_sqnr_db : float, or None
+        The ratio with every square multiplied by its weight, where weights were given.
     """
 
     count: int
@@ -66,12 +69,38 @@ class Stats:
     zeroed_groups: int = 0
     subnormal_scales: int = 0
     replaced: int = 0
+    weighted_sqnr_db: float | None = None
+
+    def __str__(self) -> str:
+        rare = [
+            ("zeroed groups", self.zeroed_groups),
+            ("subnormal scales", self.subnormal_scales),
+            ("replaced", self.replaced),
+        ]
+        found = [("clipped", self.clipped), *((name, count) for name, count in rare if count)]
+        return pairs([*_error_lines(self), *((name, f"{count:,}") for name, count in found)])
+
+
+def _error_lines(found: Stats | Comparison) -> list[tuple[str, str]]:
+    where = "" if found.max_error_index is None else f" at {brackets(found.max_error_index)}"
+    return [
+        ("values", f"{found.count:,}"),
+        ("SQNR", f"{found.sqnr_db:.2f} dB"),
+        ("RMSE", f"{found.rmse:.4g}"),
+        ("largest error", f"{found.max_error:.4g}{where}"),
+    ]
 
 
 def _stats(
-    numbers: tuple[int, float, float, float, int, int, int, int, int], shape: tuple[int, ...], axis: int
+    numbers: tuple[int, float, float, float, int, int, int, int, int, float, float],
+    shape: tuple[int, ...],
+    axis: int,
+    weighted: bool = False,
 ) -> Stats:
-    count, signal, error, max_error, max_index, clipped, zeroed_groups, subnormal_scales, replaced = numbers
+    count, signal, error, max_error, max_index, clipped, zeroed_groups, subnormal_scales, replaced = numbers[
+        :9
+    ]
+    weighted_signal, weighted_error = numbers[9:]
     return Stats(
         count=count,
         sqnr_db=_sqnr_db(signal, error),
@@ -82,6 +111,7 @@ def _stats(
         zeroed_groups=zeroed_groups,
         subnormal_scales=subnormal_scales,
         replaced=replaced,
+        weighted_sqnr_db=_sqnr_db(weighted_signal, weighted_error) if weighted else None,
     )
 
 
@@ -499,10 +529,10 @@ class QuantizedArray:
         """True if the other is a QuantizedArray of the same meaning, shape, axis and bytes."""
         if not isinstance(other, QuantizedArray):
             return NotImplemented
-        if (self._shape, self._axis, _meaning(self._scheme)) != (
+        if (self._shape, self._axis, meaning(self._scheme)) != (
             other._shape,
             other._axis,
-            _meaning(other._scheme),
+            meaning(other._scheme),
         ):
             return False
         pairs = zip(self._parts(), other._parts(), strict=True)
@@ -516,7 +546,7 @@ class QuantizedArray:
         return object.__new__(QuantizedArray)._set(parts, self._scheme, self._shape, self._axis, self._stats)
 
 
-def _meaning(scheme: Scheme) -> tuple[Any, ...]:
+def meaning(scheme: Scheme) -> tuple[Any, ...]:
     """What decides what bytes stand for: all of a scheme but its name and the way scales are found."""
     codes, scale_dtype, zero, _, group_size, _, super_dtype, super_size, table = scheme.core
     return codes, scale_dtype, zero, group_size, super_dtype, super_size, table
@@ -546,6 +576,8 @@ def quantize_array(
     axis: SupportsIndex = -1,
     method: str | None = None,
     scale_dtype: DTypeLike | None = None,
+    weights: ArrayLike | None = None,
+    seed: SupportsIndex | None = None,
     nonfinite: str = "refuse",
     threads: SupportsIndex | None = None,
     stats: bool = True,
@@ -566,12 +598,22 @@ def quantize_array(
         The last group may be shorter.
     axis : int
         The axis along which groups run.
-    method : {"absmax", "absmax7", "minmax"}, optional
-        How scales are found, instead of the scheme's way. For "int4", "absmax" makes the largest magnitude of
-        a group -8, with a scale that may be negative, and "absmax7" makes it 7 or -7, with a positive scale.
-        "minmax" is the way of "uint4" and "uint4_offset".
+    method : {"search", "exact", "absmax", "absmax7", "minmax"}, optional
+        How scales are found, instead of the scheme's way. "search", the way of all schemes, tries a few scales
+        for each group, improves each by least squares and keeps the best. "exact" finds the scale with the
+        least error of all that can be stored, and takes some hundred times as long. "absmax" makes the largest
+        magnitude of a group the largest that codes have: for "int4" -8, with a scale that may be negative;
+        "absmax7" makes it 7 or -7, with a positive scale. "minmax" is for schemes with zeros or offsets.
+        :attr:`Scheme.methods` lists those of a scheme.
     scale_dtype : {"float16", "bfloat16", "float32"}, optional
         The type that stores scales, instead of the scheme's.
+    weights : array_like, optional
+        How much the square of each value's error counts, for "search" and "exact" and in
+        ``stats.weighted_sqnr_db``: one number for each element along `axis`, for example the mean square of
+        each input of a layer, or an array that broadcasts to the shape of `w`.
+    seed : int, optional
+        Round to one of the two codes around a value at random, the nearer one more likely, so that the mean of
+        many results is the value. The same seed, 0 or more, gives the same result.
     nonfinite : {"refuse", "clip"}
         "refuse" raises an error for NaN and infinity. "clip" makes NaN 0 and infinity the largest finite
         magnitude of its group, and counts them in ``stats.replaced``.
@@ -611,6 +653,9 @@ def quantize_array(
     x, number = as_floats(w, "w")
     axis = as_axis(axis, x.ndim, "w")
     others, cols = _others(x.shape, axis), x.shape[axis]
+    importance, importance_number = (None, 0) if weights is None else _as_weights(weights, x.shape, axis)
+    if seed is not None and not 0 <= operator.index(seed) < 2**64:
+        raise ValueError(f"seed must be 0..2**64 - 1, not {operator.index(seed)}")
     parts = [
         None if want is None else np.empty(want.shape, want.dtype) for want in _wanted(found, others, cols)
     ]
@@ -624,18 +669,37 @@ def quantize_array(
             _NONFINITE[nonfinite],
             thread_count,
             bool(stats),
+            importance,
+            importance_number,
+            seed is not None,
+            0 if seed is None else operator.index(seed),
         )
     except _core.Failure as failure:
         groups = _core.scheme_sizes(found.core, 1, cols)[0]
         raise _encoding_error(failure, found, x.shape, axis, groups) from None
-    summary = None if numbers is None else _stats(numbers, x.shape, axis)
+    summary = None if numbers is None else _stats(numbers, x.shape, axis, weights is not None)
     return object.__new__(QuantizedArray)._set(parts, found, x.shape, axis, summary)
+
+
+def _as_weights(weights: ArrayLike, shape: tuple[int, ...], axis: int) -> tuple[AnyArray, int]:
+    """Weights as a matrix of the shape that the values have as one, without a copy where that is possible."""
+    x, number = as_floats(weights, "weights")
+    if x.ndim == 1 and len(shape) > 1:
+        x = x.reshape(-1, *(1 for _ in shape[axis + 1 :]))
+        if x.shape[0] != shape[axis]:
+            raise ValueError(f"weights has {x.shape[0]} elements; the axis it runs along has {shape[axis]}")
+    try:
+        return _matrix(np.broadcast_to(x, shape), axis), number
+    except ValueError:
+        raise ValueError(f"weights has shape {x.shape}, which does not broadcast to {shape}") from None
 
 
 def _encoding_error(
     failure: _core.Failure, scheme: Scheme, shape: tuple[int, ...], axis: int, groups: int
 ) -> Exception:
     dtype, remedy = "float32", ""
+    if failure.args[0] == _core.ERROR_WEIGHT:
+        return explain(failure, "weights", shape, axis=axis)
     if failure.args[0] == _core.ERROR_NONFINITE:
         remedy = "replace them, or pass nonfinite='clip'"
     elif failure.args[0] == _core.ERROR_RANGE:
@@ -650,7 +714,7 @@ def _encoding_error(
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How far one array is from another: what :func:`compare` returns. ``str()`` makes a small table of it.
+    """How far one array is from another: what :func:`compare` finds. ``str()`` makes a small table of it.
 
     Attributes
     ----------
@@ -677,53 +741,16 @@ class Comparison:
     nbytes: tuple[int, int]
 
     def __str__(self) -> str:
-        where = "" if self.max_error_index is None else f" at {list(self.max_error_index)}"
-        lines = [
-            ("values", f"{self.count:,}"),
-            ("SQNR", f"{self.sqnr_db:.2f} dB"),
-            ("RMSE", f"{self.rmse:.4g}"),
-            ("largest error", f"{self.max_error:.4g}{where}"),
-            ("bytes", f"{self.nbytes[0]:,} and {self.nbytes[1]:,}"),
-        ]
+        lines = [*_error_lines(self), ("bytes", f"{self.nbytes[0]:,} and {self.nbytes[1]:,}")]
         if self.count:
             lines.append(("bits a value", " and ".join(f"{8 * n / self.count:.4g}" for n in self.nbytes)))
-        return "\n".join(f"{name:14}{text}" for name, text in lines)
+        return pairs(lines)
 
 
-def compare(
-    a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, *, threads: SupportsIndex | None = None
+def compare_pair(
+    a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, threads: SupportsIndex | None = None
 ) -> Comparison:
-    """Measure how far an array is from another.
-
-    Parameters
-    ----------
-    a, b : array_like or QuantizedArray
-        Two arrays of one shape. The first is the truth: the signal is its energy.
-    threads : int, optional
-        How many threads share the work; by default as many as pay.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    ValueError
-        When the shapes differ, or a value is NaN or infinite.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import quantize
-    >>> w = np.arange(-32, 32, dtype=np.float32)
-    >>> print(quantize.compare(w, quantize.quantize_array(w)))
-    values        64
-    SQNR          24.01 dB
-    RMSE          1.164
-    largest error 2 at [2]
-    bytes         256 and 36
-    bits a value  32 and 4.5
-    """
+    """Compare two arrays: what :func:`quantize.compare` does for each."""
     sizes = tuple(x.nbytes if isinstance(x, QuantizedArray) else as_array(x, "").nbytes for x in (a, b))
     thread_count = as_threads(threads)
     x, number = as_floats(a, "a")

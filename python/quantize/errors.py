@@ -116,13 +116,20 @@ def explain(
     remedy = f"; {remedy}" if remedy else ""
     if result == _core.ERROR_KERNELS:
         return kernels_error()
-    if result in (_core.ERROR_NONFINITE, _core.ERROR_CODE, _core.ERROR_RANGE):
+    if result in (_core.ERROR_NONFINITE, _core.ERROR_CODE, _core.ERROR_RANGE, _core.ERROR_WEIGHT):
         where = element(index, shape, axis)
         found = {"index": flat_index(where, shape), "count": count}
         if result == _core.ERROR_NONFINITE:
             return NonFiniteError(
                 f"{what} holds {plural(count, 'NaN or infinite value')}, "
                 f"the first at {place(where, shape)}{remedy}",
+                **found,
+            )
+        if result == _core.ERROR_WEIGHT:
+            return QuantizeError(
+                f"{what} holds {plural(count, 'number')} that is negative, NaN or infinite, "
+                f"the first, {value:g}, at {place(where, shape)}",
+                value=value,
                 **found,
             )
         if result == _core.ERROR_CODE:

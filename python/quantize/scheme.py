@@ -38,7 +38,13 @@ ZEROS = {
     "offset": _core.ZERO_OFFSET,
     "float": _core.ZERO_FLOAT,
 }
-METHODS = {"absmax": _core.ABSMAX, "absmax7": _core.ABSMAX7, "minmax": _core.MINMAX}
+METHODS = {
+    "absmax": _core.ABSMAX,
+    "absmax7": _core.ABSMAX7,
+    "minmax": _core.MINMAX,
+    "search": _core.SEARCH,
+    "exact": _core.EXACT,
+}
 SCALE_DTYPES = {
     "float32": _core.F32,
     "float16": _core.F16,
@@ -103,7 +109,7 @@ class Scheme:
         "float8_e8m0" (powers of two), or, as multiples of a super scale, "int6", "uint6" and "int7".
     group_size : int
         How many neighbours share a scale; -1 for a whole row.
-    method : {"absmax", "absmax7", "minmax"}
+    method : {"search", "exact", "absmax", "absmax7", "minmax"}
         How scales are found unless a caller says otherwise.
     summary : str
         A line for people.

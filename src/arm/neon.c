@@ -55,6 +55,9 @@ typedef uint32x4_t VM; /* all bits of a lane */
 #define vi_increment(m, v)    vsubq_s32(v, vreinterpretq_s32_u32(m)) /* a set mask is -1 */
 #define vi_add_where(m, v, k) vaddq_s32(v, vandq_s32(vreinterpretq_s32_u32(m), vi_set1(k)))
 #define vi_lookup(t, v)       vreinterpretq_s32_f32(vt_lookup(t, v))
+#define vf_power(v)           vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(0x7f800000)))
+#define vf_between(v, lo, hi) vminq_f32(vmaxq_f32(v, lo), hi)
+#define vm_to_u8(p, m)        vi_to_i8((int8_t *)(p), vi_increment(m, vi_set1(0)))
 #define vi_any(v)             vm_any(vreinterpretq_u32_s32(v))
 #define vi_low_nibble(v)      vandq_s32(v, vi_set1(15))
 #define vi_clamp(v, lo, hi)   vminq_s32(vmaxq_s32(v, vi_set1(lo)), vi_set1(hi))

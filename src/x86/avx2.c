@@ -152,6 +152,24 @@ INLINE void vi_to_i8(int8_t *p, VI v)
     _mm_storel_epi64((__m128i *)p, _mm256_castsi256_si128(bytes));
 }
 
+INLINE VF vf_power(VF v)
+{
+    return _mm256_and_ps(v, _mm256_castsi256_ps(vi_set1(0x7f800000)));
+}
+
+/* Integer minima, which more units can do: seen as signed integers, negative floats are below all others; as unsigned
+ * ones they are above, the farther from zero the more. */
+INLINE VF vf_between(VF v, VF lo, VF hi)
+{
+    VI bits = _mm256_min_epi32(_mm256_castps_si256(v), _mm256_castps_si256(hi));
+    return _mm256_castsi256_ps(_mm256_min_epu32(bits, _mm256_castps_si256(lo)));
+}
+
+INLINE void vm_to_u8(uint8_t *p, VM m)
+{
+    vi_to_i8((int8_t *)p, vi_increment(m, vi_set1(0)));
+}
+
 /* A table of 16 floats is two registers; bit 3 of the index, moved to the sign, chooses between them. */
 typedef struct {
     VF low, high;

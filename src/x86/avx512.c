@@ -72,6 +72,24 @@ INLINE void vf_store_part(float *p, size_t n, VF v)
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
 }
 
+INLINE VF vf_power(VF v)
+{
+    return _mm512_and_ps(v, _mm512_castsi512_ps(vi_set1(0x7f800000)));
+}
+
+/* Integer minima, which more units can do: seen as signed integers, negative floats are below all others; as unsigned
+ * ones they are above, the farther from zero the more. */
+INLINE VF vf_between(VF v, VF lo, VF hi)
+{
+    VI bits = _mm512_min_epi32(_mm512_castps_si512(v), _mm512_castps_si512(hi));
+    return _mm512_castsi512_ps(_mm512_min_epu32(bits, _mm512_castps_si512(lo)));
+}
+
+INLINE void vm_to_u8(uint8_t *p, VM m)
+{
+    _mm_storeu_si128((__m128i *)p, _mm_maskz_set1_epi8(m, 1));
+}
+
 /* NaN made quiet: sets the top bit of the payload of lanes that are NaN. */
 INLINE VI quiet(VI bits)
 {

@@ -112,6 +112,12 @@ assert_type(q.codes, NDArray[np.uint8])
 assert_type(q.stats, quantize.Stats | None)
 assert_type(q == q, bool)
 assert_type(quantize.compare(q, [1.0]).sqnr_db, float)
+assert_type(quantize.compare([1.0], {"a": q}), quantize.Comparisons)
+assert_type(quantize.compare({"a": np.ones(3)}, {"a": q})["a"], quantize.Comparison)
+choice = quantize.choose([1.0, 2.0], max_bits=4.5, schemes=["int4", quantize.schemes()[0]])
+assert_type(choice, quantize.Choice)
+assert_type(choice.scheme, quantize.Scheme)
+assert_type(choice.table[0].sqnr_db, float)
 assert_type(quantize.schemes()[0], quantize.Scheme)
 quantize.save("w.npz", {"w": q, "b": np.zeros(3), "c": [1, 2]})
 for name, value in quantize.load("w.npz").items():
@@ -130,6 +136,9 @@ quantize.unpack_int8_to_int4(codes, length=3.0)  # E: arg-type
 quantize.quantize_array([1.0], "int4", 32)  # E: call-arg
 quantize.quantize_array([1.0], group=32)  # E: call-arg
 quantize.quantize()  # E: operator
+quantize.choose([1.0], 4.5)  # E: call-arg
+quantize.plot_error([1.0], q)  # E: arg-type
+quantize.compare({"a": q}, q)  # E: call-overload
 q.shape = (3, 2)  # E: misc
 q["a"]  # E: index
 for part in q: pass  # E: misc
@@ -220,6 +229,7 @@ CALLS = {
     "unpack": "quantize.unpack_int8_to_int4([1])",
     "array": "quantize.quantize_array([1.0])",
     "compare": "quantize.compare([1.0], [2.0])",
+    "choose": "quantize.choose([1.0], max_bits=9)",
     "kernels": "quantize.kernels()",
 }
 

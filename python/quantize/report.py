@@ -1,0 +1,475 @@
+"""Measuring what 4 bits lose: comparing arrays, and choosing a scheme by trying all of them on a sample."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, overload
+
+import numpy as np
+
+from . import _core
+from .array import Comparison, QuantizedArray, Stats, compare_pair, meaning, quantize_array
+from .errors import NonFiniteError, RangeError, ScaleError, element, flat_index, place, plural
+from .inputs import as_axis, as_floats
+from .scheme import WHOLE_ROW, Scheme, find
+from .scheme import schemes as all_schemes
+from .text import brackets, table
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from .inputs import AnyArray
+
+    _Array = ArrayLike | QuantizedArray
+
+# What a choice is made from: at most so many values. Rows longer than this are taken in pieces like that.
+_SAMPLE = 1 << 20
+_LONG_ROW = 1 << 17
+_PIECE = 1 << 14
+
+# What is tried with every scheme that allows it. Parts of rows are taken in multiples of the largest.
+_GROUP_SIZES = (16, 32, 64, 128, 256)
+
+
+# --- Comparing ----------------------------------------------------------------------------------------------
+
+
+class Comparisons(dict[str, Comparison]):
+    """Comparisons by name: what :func:`compare` returns for a mapping. ``str()`` makes a table of them."""
+
+    def __str__(self) -> str:
+        head = ("name", "bits", "SQNR dB", "RMSE", "largest error", "at")
+        rows = (
+            (
+                name,
+                f"{8 * found.nbytes[1] / found.count:.3f}" if found.count else "",
+                f"{found.sqnr_db:.2f}",
+                f"{found.rmse:.4g}",
+                f"{found.max_error:.4g}",
+                brackets(found.max_error_index),
+            )
+            for name, found in self.items()
+        )
+        return table(head, rows, left=("name", "at"))
+
+
+@overload
+def compare(
+    a: _Array | Mapping[str, _Array], b: Mapping[str, _Array], *, threads: SupportsIndex | None = None
+) -> Comparisons: ...
+@overload
+def compare(a: _Array, b: _Array, *, threads: SupportsIndex | None = None) -> Comparison: ...
+def compare(a: Any, b: Any, *, threads: SupportsIndex | None = None) -> Comparison | Comparisons:
+    """Measure how far an array is from another, or from each of several.
+
+    Parameters
+    ----------
+    a : array_like, QuantizedArray or mapping
+        The truth, whose energy is the signal.
+    b : array_like, QuantizedArray or mapping
+        What is compared with it, of the same shape. A mapping of names to arrays is compared one by one: each
+        with `a` or, if that is a mapping too, with the array of the same name.
+    threads : int, optional
+        How many threads share the work; by default as many as pay.
+
+    Returns
+    -------
+    Comparison
+        For a mapping `b`: :class:`Comparisons`, a dictionary of them. Both can be printed as tables.
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ, a value is NaN or infinite, or `a` lacks a name of `b`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import quantize
+    >>> w = np.arange(-32, 32, dtype=np.float32)
+    >>> q = quantize.quantize_array(w)
+    >>> print(quantize.compare(w, q))
+    values        64
+    SQNR          24.01 dB
+    RMSE          1.164
+    largest error 2 at [2]
+    bytes         256 and 36
+    bits a value  32 and 4.5
+    >>> print(quantize.compare(w, {"int4": q, "uint4": quantize.quantize_array(w, "uint4")}))
+    name    bits  SQNR dB    RMSE  largest error  at
+    int4   4.500    24.01   1.164              2  [2]
+    uint4  4.625    29.76  0.6011          1.062  [16]
+    """
+    if not isinstance(b, Mapping):
+        if isinstance(a, Mapping):
+            raise ValueError("a is a mapping of arrays, so b must be one too")
+        return compare_pair(a, b, threads)
+    if isinstance(a, Mapping):
+        missing = [name for name in b if name not in a]
+        if missing:
+            raise ValueError(f"a has no array {missing[0]!r}, which b has")
+    return Comparisons(
+        (name, compare_pair(a[name] if isinstance(a, Mapping) else a, array, threads))
+        for name, array in b.items()
+    )
+
+
+# --- Samples ------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Rows along an axis of an array, whole or as pieces of one length, which lie one after the other."""
+
+    values: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    """Which rows these are, counted over the other axes in order."""
+    starts: NDArray[np.int64]
+    """Where in its row each piece begins: rows by pieces."""
+    row_length: int
+    shape: tuple[int, ...]
+    axis: int
+
+    def element(self, row: int, column: int) -> tuple[int, ...]:
+        """The element of the array that a value comes from."""
+        piece, rest = divmod(column, self.piece_length)
+        flat = int(self.rows[row]) * self.row_length + int(self.starts[row, piece]) + rest
+        return element(flat, self.shape, self.axis)
+
+    @property
+    def piece_length(self) -> int:
+        """How many values a piece has: as many as its row, if rows are whole."""
+        return int(self.values.shape[1] // self.starts.shape[1])
+
+    def bits_per_value(self, scheme: Scheme) -> float:
+        """Bits that a value of the array takes."""
+        rows = math.prod(self.shape) // self.row_length
+        return 8 * _core.scheme_sizes(scheme.core, rows, self.row_length)[-1] / math.prod(self.shape)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds all of the array."""
+        return self.values.size == math.prod(self.shape)
+
+
+def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int) -> Sample:
+    """Take about `limit` values out of an array, the same ones every time; all if there are no more.
+
+    Rows are taken from every part of the array, at distances that follow no period, for rows of a model often
+    do; and so are pieces of long rows, which begin and end at multiples of `align`. Values are rounded to
+    float32.
+    """
+    x, number = as_floats(w, "w")
+    axis = as_axis(axis, x.ndim, "w")
+    if x.size == 0:
+        raise ValueError(f"w is empty (its shape is {x.shape}): there is nothing to measure")
+    moved = np.moveaxis(x, axis, -1)[None]
+    others, cols = moved.shape[:-1], moved.shape[-1]
+    row_count = math.prod(others)
+    pieces = 1
+    if x.size > limit and cols > _LONG_ROW:
+        pieces = max(1, min(-(-cols // _PIECE), cols // align))
+    length = cols if pieces == 1 else cols // pieces // align * align
+    count = max(1, limit // length)
+    some = min(row_count, count)
+    each = min(pieces, count // some)
+    rows = _spread(row_count, some)
+    starts = (_spread(some * pieces, some * each) % pieces * length).reshape(some, each)
+    where = np.unravel_index(rows, others)
+    if pieces == 1:
+        values = moved[where] if some < row_count else moved.reshape(row_count, cols)
+    else:
+        values = np.stack(
+            [
+                np.concatenate([moved[row][start : start + length] for start in begins])
+                for row, begins in zip(zip(*where, strict=True), starts, strict=True)
+            ]
+        )
+    values = np.ascontiguousarray(values)
+    found = Sample(_as_float32(values, number), rows, starts, cols, x.shape, axis)
+    _check(found, values)
+    return found
+
+
+def _spread(total: int, count: int) -> NDArray[np.int64]:
+    """So many of the numbers below `total`, ascending: one out of each equal part, by the golden ratio."""
+    ends = np.arange(count + 1, dtype=np.int64) * total // count
+    inside = np.arange(count) * 0.6180339887498949 % 1.0
+    return ends[:-1] + (inside * np.diff(ends)).astype(np.int64)
+
+
+def _as_float32(values: AnyArray, number: int) -> NDArray[np.float32]:
+    if number == _core.BF16:
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
+
+
+def _check(found: Sample, given: AnyArray) -> None:
+    """Refuse NaN, infinity and values beyond float32, at their places in the whole array."""
+    bad = ~np.isfinite(found.values)
+    count = int(np.count_nonzero(bad))
+    if not count:
+        return
+    row, column = divmod(int(np.argmax(bad)), found.values.shape[1])
+    where = found.element(row, column)
+    text = f"the first at {place(where, found.shape)}"
+    details = {"index": flat_index(where, found.shape), "count": count}
+    if given.dtype == np.float64 and np.isfinite(given[row, column]):
+        value = float(given[row, column])
+        raise RangeError(
+            f"{plural(count, 'value')} of w beyond the range of float32, {text}; scale them first",
+            value=value,
+            **details,
+        )
+    raise NonFiniteError(f"w holds {plural(count, 'NaN or infinite value')}, {text}; replace them", **details)
+
+
+# --- Choosing -----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A scheme that was tried, and what came of it.
+
+    Attributes
+    ----------
+    scheme : Scheme
+        What was tried.
+    bits_per_value : float
+        Bits that a value takes in an array of this shape.
+    stats : Stats
+        The error on the sample.
+    """
+
+    scheme: Scheme
+    bits_per_value: float
+    stats: Stats
+
+    @property
+    def sqnr_db(self) -> float:
+        """``stats.sqnr_db``."""
+        return self.stats.sqnr_db
+
+    def __str__(self) -> str:
+        return f"{self.scheme.label}: {self.bits_per_value:.3f} bits a value, {self.sqnr_db:.2f} dB"
+
+
+class Candidates(tuple[Candidate, ...]):
+    """Candidates: the fewest bits first and, of equal bits, the most accurate. ``str()`` makes a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return _table(self)
+
+    def best(self) -> Candidates:
+        """Those that are more accurate than all that take as many bits or fewer."""
+        found: list[Candidate] = []
+        for row in self:
+            if not found or row.sqnr_db > found[-1].sqnr_db:
+                found.append(row)
+        return Candidates(found)
+
+
+def _table(candidates: Candidates, chosen: Scheme | None = None) -> str:
+    head = ("scheme", "bits", "SQNR dB", "RMSE", "largest error", "")
+    rows = (
+        (
+            row.scheme.label,
+            f"{row.bits_per_value:.3f}",
+            f"{row.sqnr_db:.2f}",
+            f"{row.stats.rmse:.4g}",
+            f"{row.stats.max_error:.4g}",
+            "<- chosen" if row.scheme == chosen else "",
+        )
+        for row in candidates
+    )
+    return table(head, rows, left=("scheme", ""))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice(Candidate):
+    """The best scheme for an array, and the evidence: what :func:`choose` returns.
+
+    ``str()`` makes a table of the best schemes at each size.
+
+    Attributes
+    ----------
+    scheme : Scheme
+        The choice, for :func:`quantize_array`.
+    bits_per_value : float
+        Bits that a value will take.
+    stats : Stats
+        Its error on the sample.
+    table : Candidates
+        All that was tried, a tuple of :class:`Candidate`, which can be printed too.
+    count : int
+        How many values the array has; ``stats.count`` of them were measured.
+    """
+
+    table: Candidates
+    count: int
+
+    def __str__(self) -> str:
+        measured = f"{self.stats.count:,} of {self.count:,} values"
+        note = f"the best at each size of {len(self.table)} tried, on {measured}"
+        return f"{_table(self.table.best(), self.scheme)}\n{note}"
+
+
+def choose(
+    w: ArrayLike,
+    *,
+    max_bits: SupportsFloat | None = None,
+    min_sqnr: SupportsFloat | None = None,
+    axis: SupportsIndex = -1,
+    schemes: str | Scheme | Sequence[str | Scheme] | None = None,
+    threads: SupportsIndex | None = None,
+) -> Choice:
+    """Find the best scheme for an array by trying schemes and group sizes on a sample of it.
+
+    Parameters
+    ----------
+    w : array_like
+        The values, as :func:`quantize_array` takes them. Of more than 2**20, so many are measured: whole rows
+        (of rows beyond 2**17 values, parts) from everywhere in the array, the same ones every time.
+    max_bits : float, optional
+        The most bits that a value may take, scales included. Without `min_sqnr`, the most accurate scheme
+        within these bits is chosen.
+    min_sqnr : float, optional
+        The least accuracy in dB (see :class:`Stats`). The scheme that reaches it with the fewest bits is
+        chosen.
+    axis : int
+        The axis along which groups run.
+    schemes : str, Scheme or sequence of them, optional
+        What to try: names are tried with several group sizes, objects as they are. By default, all of
+        :func:`quantize.schemes`.
+    threads : int, optional
+        How many threads share the work; by default as many as pay.
+
+    Returns
+    -------
+    Choice
+
+    Raises
+    ------
+    ValueError
+        When no scheme does what is asked for: the message says what came closest. Also for an empty array,
+        and for NaN and infinity in the sample.
+
+    Notes
+    -----
+    Bits are those of the array, whose last groups may be partial, rounded to three decimals. Groups of 16,
+    32, 64, 128 and 256 are tried, and whole rows. Scales or super scales for whole rows are left out where
+    only parts of rows are measured. Where float16 scales overflow, vanish or become coarse, bfloat16 scales
+    are tried too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import quantize
+    >>> w = np.random.default_rng(1).standard_normal((256, 256), dtype=np.float32)
+    >>> choice = quantize.choose(w, max_bits=4.25, schemes=["int4", "uint4"])
+    >>> choice.scheme.label, choice.bits_per_value, round(choice.sqnr_db, 1)
+    ('int4 g64 float16', 4.25, 20.4)
+    >>> q = quantize.quantize_array(w, choice.scheme)
+    >>> print(quantize.choose(w, min_sqnr=19, schemes="int4"))
+    scheme              bits  SQNR dB     RMSE  largest error
+    int4 g256 float16  4.062    19.03   0.1114         0.4173  <- chosen
+    int4 g128 float16  4.125    19.67   0.1035         0.4173
+    int4 g64 float16   4.250    20.44   0.0947          0.359
+    int4 g32 float16   4.500    21.31  0.08574          0.359
+    int4 g16 float16   5.000    22.38  0.07577          0.359
+    the best at each size of 5 tried, on 65,536 of 65,536 values
+    """
+    if max_bits is None and min_sqnr is None:
+        raise ValueError("choose needs to know max_bits, min_sqnr or both")
+    most = _limit(max_bits, "max_bits", math.inf)
+    least = _limit(min_sqnr, "min_sqnr", -math.inf)
+    given = (schemes,) if isinstance(schemes, (str, Scheme)) else schemes
+    if given is not None and not given:
+        raise ValueError("schemes is empty: there is nothing to try")
+    taken = sample(w, axis, _SAMPLE, _GROUP_SIZES[-1])
+    tried = sorted(
+        _try_all(taken, given, threads), key=lambda row: (row.bits_per_value, -row.sqnr_db)
+    )  # a stable sort: among equals, the first in the table of schemes
+    good = [row for row in tried if row.bits_per_value <= most and row.sqnr_db >= least]
+    if not good:
+        raise ValueError(_closest(tried, most, least))
+    best = max(good, key=lambda row: row.sqnr_db) if min_sqnr is None else good[0]
+    return Choice(best.scheme, best.bits_per_value, best.stats, Candidates(tried), math.prod(taken.shape))
+
+
+def _limit(given: SupportsFloat | None, name: str, default: float) -> float:
+    number = default if given is None else float(given)
+    if math.isnan(number):
+        raise ValueError(f"{name} must be a number, not NaN")
+    return number
+
+
+def _try_all(
+    taken: Sample, schemes: Sequence[str | Scheme] | None, threads: SupportsIndex | None
+) -> list[Candidate]:
+    tried: list[Candidate] = []
+    for scheme in _candidates(taken, schemes):
+        variants = [scheme]
+        if scheme.scale_dtype == "float16" and scheme not in (schemes or ()):
+            with contextlib.suppress(ValueError):  # a scheme that has its own type of scales only
+                variants.append(dataclasses.replace(scheme, scale_dtype="bfloat16"))
+        for variant in variants:
+            try:
+                q = quantize_array(taken.values, variant, threads=threads)
+            except ScaleError:
+                continue
+            stats = q.stats
+            assert stats is not None
+            where = taken.element(*stats.max_error_index) if stats.max_error_index else None
+            stats = dataclasses.replace(stats, max_error_index=where)
+            tried.append(Candidate(variant, round(taken.bits_per_value(variant), 3), stats))
+            if not (stats.zeroed_groups or stats.subnormal_scales):
+                break
+    if not tried:
+        raise ScaleError(
+            "w holds values that are too large for the scales of these schemes; "
+            "pass schemes with scale_dtype='bfloat16', or scale the values first"
+        )
+    return tried
+
+
+def _candidates(taken: Sample, schemes: Sequence[str | Scheme] | None) -> list[Scheme]:
+    """What to try. Of all schemes, each representation once, under the first of its names."""
+    length = taken.piece_length
+    sizes = [size for i, size in enumerate(_GROUP_SIZES) if i == 0 or _GROUP_SIZES[i - 1] < length]
+    whole_rows = length == taken.row_length
+    if whole_rows and length > _GROUP_SIZES[-1]:
+        sizes.append(WHOLE_ROW)
+    found: dict[Any, Scheme] = {}
+    for given in all_schemes() if schemes is None else schemes:
+        named, _ = find(given)
+        if isinstance(given, Scheme) and schemes is not None:
+            found[named] = named
+            continue
+        if named.super_size == WHOLE_ROW and not whole_rows:
+            continue
+        for size in dict.fromkeys((named.group_size, *sizes)):
+            with contextlib.suppress(ValueError):  # a scheme that has its own size only
+                varied = dataclasses.replace(named, group_size=size)
+                found.setdefault(meaning(varied) if schemes is None else varied, varied)
+    return list(found.values())
+
+
+def _closest(tried: list[Candidate], most: float, least: float) -> str:
+    """The message when no candidate is good enough."""
+    within = [row for row in tried if row.bits_per_value <= most]
+    bits, sqnr = f"{most:g} bits a value", f"{least:g} dB"
+    if not within:
+        return f"no scheme takes at most {bits}; the smallest is {tried[0]}"
+    most_accurate = max(within, key=lambda row: row.sqnr_db)
+    if most == math.inf:
+        return f"no scheme reaches {sqnr}; the most accurate is {most_accurate}"
+    text = f"no scheme reaches {sqnr} within {bits}; the most accurate there is {most_accurate}"
+    enough = [row for row in tried if row.sqnr_db >= least]
+    return f"{text}; {sqnr} need {enough[0]}" if enough else f"{text}; none reaches {sqnr} with more bits"

@@ -1,0 +1,71 @@
+/*
+ * exact.h - the best scale of a group, with a proof: among all scales that can be stored, none has a smaller error
+ *
+ * The error of a scale s is the sum of w (x - s q)^2, where s q is what is decoded: q is the value of the table that
+ * makes the error of its element least. exact.c says how the best scale is found and why it is the best.
+ */
+#ifndef QZ_EXACT_H
+#define QZ_EXACT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The scales that can be stored: the numbers of a binary format, in order. Level i > 0 is
+ *
+ *     i * 2^step                                            for i < 2^mantissa, and else
+ *     (2^mantissa + i % 2^mantissa) * 2^(step + i / 2^mantissa - 1)
+ *
+ * For float16, bfloat16, float32 and E4M3 i is the bit pattern, for E8M0 one more than it. Integers are levels whose
+ * mantissa is long enough. Positive scales have levels 1..most[0], negative ones 1..most[1]; 0 where there are none.
+ */
+struct qz_levels {
+    int mantissa, step;
+    uint32_t most[2];
+};
+
+extern const struct qz_levels qz_levels_f32, qz_levels_f16, qz_levels_bf16;
+extern const struct qz_levels qz_levels_e4m3, qz_levels_e8m0; /* without negative scales */
+
+struct qz_exact {
+    struct qz_levels levels;
+    int uniform; /* values are the integers lo..hi, at most 16 with 0 among them; otherwise `sorted` */
+    int lo, hi;
+    int zero4;        /* uniform: values are -z..15-z, and the best z in 0..15 is part of the result */
+    float sorted[16]; /* finite values, ascending, not all of them 0 */
+};
+
+/* The group: n values, and weights >= 0 or none, all finite. Weights that are 0 wherever x is not count as 1. Short
+ * ones lie in one piece. Long ones may come in pieces: `piece` returns the address of element `start` and those after
+ * it, *n of them (1..QZ_EXACT_PIECE; on entry the number of elements that are left), and sets *w to their weights, or
+ * leaves it alone when there are none. What it returns is read before the next call. Pieces are asked for in order,
+ * from the first to the last, many times over. */
+enum { QZ_EXACT_PIECE = 4096 };
+
+struct qz_exact_source {
+    const float *x, *w; /* w may be NULL */
+    uint64_t n;
+    const float *(*piece)(void *context, uint64_t start, size_t *n, const float **w); /* NULL: x and w hold all */
+    void *context;
+};
+
+struct qz_exact_result {
+    float scale;   /* level * super in float32; 0 if nothing is better than zeros */
+    int32_t level; /* negative for negative levels */
+    int zero;      /* zero4: -(value of code 0) */
+    double error;  /* of this scale */
+    double bound;  /* no scale has a smaller error: error * (1 - 2^-13) at least, or so small that rounding decides */
+};
+
+/*
+ * The best scale. Scales are levels times `super`, rounded to float32; it is 1 where scales stand for themselves.
+ * `start` is a scale (of any sign) that is thought good, or 0: it makes the search faster and changes the result only
+ * where several scales are equally good. Results do not depend on compiler or machine.
+ */
+void qz_exact_scale(const struct qz_exact *rule, const struct qz_exact_source *source, float super, float start,
+                    struct qz_exact_result *result);
+
+/* The error of a scale, summed in double. */
+double qz_exact_error(const struct qz_exact *rule, const struct qz_exact_source *source, float scale, int zero);
+
+#endif

@@ -1,0 +1,106 @@
+/*
+ * search_scalar.h - the search of scales in plain C: the specification; part of scalar.c
+ */
+#ifndef QZ_SEARCH_SCALAR_H
+#define QZ_SEARCH_SCALAR_H
+
+/* The power of two at or below |x|; 0 if x is subnormal, infinity if it is not finite. */
+static float power(float x)
+{
+    return qz_float(qz_bits(x) & 0x7f800000u);
+}
+
+/* The nearest E4M3 number, 448 for all above it. */
+static float nearest_e4m3(float x)
+{
+    float magnitude = fabsf(x), unit = power(magnitude) > 0x1p-6f ? power(magnitude) : 0x1p-6f;
+    magnitude = rintf(magnitude * (8.0f / unit)) * (unit * 0.125f);
+    magnitude = magnitude < 448.0f ? magnitude : 448.0f;
+    return x < 0 ? -magnitude : magnitude;
+}
+
+static float clamp(float x, float lo, float hi)
+{
+    return x < lo ? lo : x > hi ? hi : x;
+}
+
+/* A scale as it is stored, all divided by unit. */
+static float stored_scale(float s, qz_dtype dtype, float unit, float super)
+{
+    float inverse = 1.0f / unit, multiple = super >= FLT_MIN && super <= 0x1p120f ? s / super : 0.0f;
+    float shared = super >= FLT_MIN && super <= 0x1p120f ? super : 0.0f;
+    switch (dtype) {
+    case QZ_E4M3:
+        return nearest_e4m3(multiple) * shared;
+    case QZ_I6:
+        return clamp(rintf(multiple), -32.0f, 31.0f) * shared;
+    case QZ_I7:
+        return clamp(rintf(multiple), -64.0f, 63.0f) * shared;
+    case QZ_E8M0: /* nearest as logarithms go */
+        return power(s * unit * 0x1.6a09e6p+0f) * inverse;
+    default:
+        return stored(s * unit, dtype) * inverse;
+    }
+}
+
+/* The value of the code for y, from the first or second set. */
+static float nearest_value(const struct qz_search *rule, int set, float y)
+{
+    if (rule->uniform)
+        return rintf(clamp(y, rule->lo, rule->hi));
+    size_t i = 0;
+    while (y >= rule->upper[set][i])
+        i++;
+    return rule->value[set][i];
+}
+
+/* 1 / s, or 0 for no scale at all: then nothing is gained. */
+static float inverse_of(float s)
+{
+    return fabsf(s) >= FLT_MIN && fabsf(s) <= 0x1p120f ? 1.0f / s : 0.0f;
+}
+
+static void search_group(const struct qz_search *rule, const float *v, const float *weight, size_t n, float unit,
+                         float super, float *scale, uint8_t *second)
+{
+    float first = *scale, first_inverse = inverse_of(first), best = 0.0f;
+    *scale = stored_scale(first, rule->scale_dtype, unit, super);
+    *second = 0;
+    for (size_t c = 0; c < rule->count; c++) {
+        int set = c >= rule->plain;
+        float s = first, inverse = first_inverse * rule->factor[c];
+        if (!rule->refit) {
+            s = stored_scale(first / rule->factor[c], rule->scale_dtype, unit, super);
+            inverse = inverse_of(s);
+        }
+        float sum_xq = 0.0f, sum_qq = 0.0f;
+        for (size_t k = 0; k < n; k++) {
+            float x = v[QZ_BLOCK * k], q = nearest_value(rule, set, x * inverse);
+            float weighted = weight ? weight[QZ_BLOCK * k] * q : q;
+            sum_xq = fmaf(weighted, x, sum_xq);
+            sum_qq = fmaf(weighted, q, sum_qq);
+        }
+        if (rule->refit) { /* 0 / 0 gains nothing below, whatever becomes of it */
+            s = sum_xq / sum_qq;
+            if (rule->positive)
+                s = s > 0 ? s : 0.0f;
+            s = stored_scale(s, rule->scale_dtype, unit, super);
+        }
+        float gain = s * fmaf(-s, sum_qq, sum_xq + sum_xq);
+        if (gain > best) {
+            best = gain;
+            *scale = s;
+            *second = (uint8_t)set;
+        }
+    }
+}
+
+static void search_scale(const struct qz_search *rule, const float *v, const float *weight, size_t n, const float *unit,
+                         const float *super, float *scale, uint8_t *second)
+{
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        search_group(rule, v + l, weight ? weight + l : NULL, n, unit[l], super ? super[l] : 1.0f, scale + l,
+                     second + l);
+}
+
+#endif
