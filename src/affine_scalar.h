@@ -20,12 +20,11 @@ struct affine {
     float total, share; /* sum of the weights, and its inverse */
     float origin;       /* fits are of t = x - origin */
     float range, mean;  /* of t, whose least is 0 */
-    float middle;       /* about the code of the mean, an integer */
 };
 
 /* Weighted means over a group with certain codes: of q, q^2 and t q. Here q is the code less a zero, which is what a
- * value is multiples of with QZ_AFFINE_UINT4, and `middle` for the other kinds: then little is lost where means are
- * subtracted. */
+ * value is multiples of with QZ_AFFINE_UINT4, and the code of the mean for the other kinds: then little is lost where
+ * means are subtracted. */
 struct affine_means {
     float q, qq, tq;
 };
@@ -70,7 +69,6 @@ static void affine_range(struct affine *g)
     g->total = total;
     g->share = 1 / total;
     g->mean = fmaf(sum, g->share, g->v[0] - lo);
-    g->middle = g->range > 0 ? affine_zero(g->mean * (15 / g->range)) : 0;
 }
 
 /* Means with codes that are t * inverse + bias, less `zero`; with QZ_AFFINE_UINT4, x * inverse. */
@@ -146,6 +144,12 @@ static float affine_inverse(float scale)
     return scale != 0 ? 1 / scale : 0;
 }
 
+/* The code of the mean. */
+static float affine_middle(const struct affine *g, float inverse, float bias)
+{
+    return affine_zero(fmaf(g->mean, inverse, bias));
+}
+
 static struct affine_fit affine_search(const struct affine *g)
 {
     const float *starts = qz_affine_starts(g->n);
@@ -153,10 +157,10 @@ static struct affine_fit affine_search(const struct affine *g)
     for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
         float low = g->mean * starts[i];
         float high = fmaf(-(g->range - g->mean), starts[i], g->range);
-        float inverse = high > low ? 15 / (high - low) : 0, zero = g->middle;
-        if (g->kind == QZ_AFFINE_UINT4)
-            zero = affine_zero(-(g->origin + low) * inverse);
-        affine_better(&best, affine_fit(g, affine_try(g, inverse, -low * inverse, zero), zero));
+        float inverse = high > low ? 15 / (high - low) : 0, bias = -low * inverse;
+        float zero =
+            g->kind == QZ_AFFINE_UINT4 ? affine_zero(-(g->origin + low) * inverse) : affine_middle(g, inverse, bias);
+        affine_better(&best, affine_fit(g, affine_try(g, inverse, bias, zero), zero));
     }
     struct affine_fit start = best;
     float scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(g, &start, scale);
@@ -171,7 +175,8 @@ static struct affine_fit affine_search(const struct affine *g)
             float m = fmaf(scale, move->low, offset);
             if (g->kind == QZ_AFFINE_MIN)
                 m = m > -g->origin ? -g->origin : m;
-            affine_better(&best, affine_fit(g, affine_try(g, moved, -m * moved, g->middle), g->middle));
+            float bias = -m * moved, zero = affine_middle(g, moved, bias);
+            affine_better(&best, affine_fit(g, affine_try(g, moved, bias, zero), zero));
         }
     }
     return best;
@@ -223,15 +228,16 @@ static void search_affine(enum qz_affine_kind kind, qz_dtype dtype, const float 
         float s = affine_scale(&fit), m = affine_offset(&g, &fit, s), z = 0;
         if (kind == QZ_AFFINE_MIN) {
             float inverse = affine_inverse(s);
-            struct affine_means means = affine_try(&g, inverse, -m * inverse, g.middle);
-            struct affine_fit last = affine_fit(&g, means, g.middle);
+            float bias = -m * inverse, middle = affine_middle(&g, inverse, bias);
+            struct affine_means means = affine_try(&g, inverse, bias, middle);
+            struct affine_fit last = affine_fit(&g, means, middle);
             if (last.b > 0) {
                 s = affine_scale(&last);
                 m = affine_offset(&g, &last, s);
             }
             scale[l] = s;
             zero[l] = m + g.origin;
-            means = affine_whole(&g, means, g.middle);
+            means = affine_whole(&g, means, middle);
             error->curve[l] = means.qq * g.total;
             error->slope[l] = means.qq > 0 ? means.q / means.qq : 0;
             error->rest[l] = fmaf(-error->slope[l], means.q, 1) * g.total;

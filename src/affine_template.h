@@ -9,7 +9,7 @@
 enum { AFFINE_TRIES = LANES == 8 ? 2 : 4 };
 
 struct affine_lanes {
-    VF total, share, origin, range, mean, middle;
+    VF total, share, origin, range, mean;
 };
 
 struct affine_means {
@@ -69,8 +69,6 @@ INLINE struct affine_lanes affine_range(enum qz_affine_kind kind, const float *v
     g.total = w ? total : vf_set1((float)n);
     g.share = vf_div(vf_set1(1.0f), g.total);
     g.mean = vf_fma(sum, g.share, vf_sub(first, lo));
-    VF middle = affine_zero(vf_mul(g.mean, vf_div(vf_set1(15.0f), g.range)));
-    g.middle = vf_select(vf_lt(none, g.range), middle, none);
     return g;
 }
 
@@ -83,11 +81,10 @@ INLINE void affine_tries(enum qz_affine_kind kind, const float *v, const float *
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++) {
         s[i] = (struct affine_means){none, none, none};
-        VF zero = kind == QZ_AFFINE_UINT4 ? try[i].zero : g->middle;
-        least[i] = vf_neg(zero);
-        most[i] = vf_sub(fifteen, zero);
+        least[i] = vf_neg(try[i].zero);
+        most[i] = vf_sub(fifteen, try[i].zero);
         inverse[i] = try[i].inverse;
-        bias[i] = vf_sub(try[i].bias, zero);
+        bias[i] = vf_sub(try[i].bias, try[i].zero);
     }
     for (size_t k = 0; k < n; k++) {
         VF t = vf_load(v + QZ_BLOCK * k), weight = w ? vf_load(w + QZ_BLOCK * k) : none;
@@ -109,10 +106,10 @@ INLINE void affine_tries(enum qz_affine_kind kind, const float *v, const float *
             (struct affine_means){vf_mul(s[i].q, g->share), vf_mul(s[i].qq, g->share), vf_mul(s[i].tq, g->share)};
 }
 
-INLINE struct affine_means affine_whole(const struct affine_lanes *g, struct affine_means s)
+INLINE struct affine_means affine_whole(const struct affine_lanes *g, struct affine_means s, VF zero)
 {
-    VF q = vf_add(s.q, g->middle);
-    return (struct affine_means){q, vf_fma(g->middle, vf_add(s.q, q), s.qq), vf_fma(g->middle, g->mean, s.tq)};
+    VF q = vf_add(s.q, zero);
+    return (struct affine_means){q, vf_fma(zero, vf_add(s.q, q), s.qq), vf_fma(zero, g->mean, s.tq)};
 }
 
 /* Lanes without a fit get gain -1 and b 0. */
@@ -129,7 +126,7 @@ INLINE struct affine_fit affine_fit(enum qz_affine_kind kind, const struct affin
         VF minus_q = vf_neg(s.q);
         fit.a = vf_fma(minus_q, g->mean, s.tq);
         fit.b = vf_fma(minus_q, s.q, s.qq);
-        fit.mean = vf_add(s.q, g->middle);
+        fit.mean = vf_add(s.q, zero);
         fit.gain = vf_mul(fit.a, fit.a);
         some = vm_and(vf_lt(vf_mul(s.qq, vf_set1(QZ_AFFINE_FLAT)), fit.b), vf_lt(none, fit.a));
     }
@@ -137,7 +134,7 @@ INLINE struct affine_fit affine_fit(enum qz_affine_kind kind, const struct affin
         VF x = vf_add(g->mean, g->origin);
         VM free = vm_and(some, vf_le(vf_mul(x, fit.b), vf_mul(fit.a, fit.mean)));
         VM pinned = vf_lt(none, vf_select(free, none, x));
-        s = affine_whole(g, s);
+        s = affine_whole(g, s, zero);
         VF a = vf_fma(g->origin, s.q, s.tq), constant = vf_mul(vf_mul(x, x), s.qq);
         some = vm_or(free, vm_and(pinned, vm_and(vf_lt(none, s.qq), vf_lt(none, a))));
         fit.gain = vf_select(pinned, vf_fma(a, a, vf_neg(constant)), fit.gain);
@@ -177,6 +174,11 @@ INLINE VF affine_inverse(VF scale)
     return vf_select(vf_ne(scale, none), vf_div(vf_set1(1.0f), scale), none);
 }
 
+INLINE VF affine_middle(const struct affine_lanes *g, VF inverse, VF bias)
+{
+    return affine_zero(vf_fma(g->mean, inverse, bias));
+}
+
 INLINE struct affine_fit affine_search(enum qz_affine_kind kind, const float *v, const float *w, size_t n,
                                        const struct affine_lanes *g)
 {
@@ -190,9 +192,10 @@ INLINE struct affine_fit affine_search(enum qz_affine_kind kind, const float *v,
         VF share = vf_set1(starts[i]);
         VF low = vf_mul(g->mean, share), high = vf_fma(above, share, g->range);
         VF inverse = vf_select(vf_lt(low, high), vf_div(fifteen, vf_sub(high, low)), none);
-        try[i] = (struct affine_try){inverse, vf_mul(vf_neg(low), inverse), none};
-        if (kind == QZ_AFFINE_UINT4)
-            try[i].zero = affine_zero(vf_mul(vf_neg(vf_add(g->origin, low)), inverse));
+        VF bias = vf_mul(vf_neg(low), inverse);
+        VF zero = kind == QZ_AFFINE_UINT4 ? affine_zero(vf_mul(vf_neg(vf_add(g->origin, low)), inverse))
+                                          : affine_middle(g, inverse, bias);
+        try[i] = (struct affine_try){inverse, bias, zero};
     }
     affine_tries(kind, v, w, n, g, QZ_AFFINE_STARTS, try, means);
 #pragma GCC unroll 2
@@ -215,7 +218,7 @@ INLINE struct affine_fit affine_search(enum qz_affine_kind kind, const float *v,
                     m = affine_at_most(m, vf_neg(g->origin));
                 try[i].inverse = vf_mul(inverse, vf_set1(15 / (15 - (move->low + move->high))));
                 try[i].bias = vf_mul(vf_neg(m), try[i].inverse);
-                try[i].zero = none;
+                try[i].zero = affine_middle(g, try[i].inverse, try[i].bias);
             }
         }
         affine_tries(kind, v, w, n, g, AFFINE_TRIES, try, means);
@@ -276,15 +279,15 @@ INLINE void affine_vector(enum qz_affine_kind kind, qz_dtype dtype, const float 
     struct affine_fit fit = affine_search(kind, v, w, n, &g);
     VF s = affine_scale(&fit), m = affine_offset(kind, &g, &fit, s), z;
     if (kind == QZ_AFFINE_MIN) {
-        VF inverse = affine_inverse(s);
-        struct affine_try try = {inverse, vf_mul(vf_neg(m), inverse), none};
+        VF inverse = affine_inverse(s), bias = vf_mul(vf_neg(m), inverse), middle = affine_middle(&g, inverse, bias);
+        struct affine_try try = {inverse, bias, middle};
         struct affine_means means;
         affine_tries(kind, v, w, n, &g, 1, &try, &means);
-        struct affine_fit last = affine_fit(kind, &g, means, none);
+        struct affine_fit last = affine_fit(kind, &g, means, middle);
         VM some = vf_lt(none, last.b);
         s = vf_select(some, affine_scale(&last), s);
         m = vf_select(some, affine_offset(kind, &g, &last, s), m);
-        means = affine_whole(&g, means);
+        means = affine_whole(&g, means, middle);
         VF slope = vf_select(vf_lt(none, means.qq), vf_div(means.q, means.qq), none);
         VF rest = vf_fma(vf_neg(slope), means.q, vf_set1(1.0f));
         vf_store(scale, s);

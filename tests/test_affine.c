@@ -33,7 +33,7 @@ static int usable(int data) /* not those whose scales are so large or small that
     return data != DATA_BITS && data != DATA_SUBNORMAL && data != DATA_HUGE;
 }
 
-enum weighting { NO_WEIGHTS, SOME_WEIGHTS, FEW_WEIGHTS, WEIGHTINGS };
+enum weighting { NO_WEIGHTS, SOME_WEIGHTS, FEW_WEIGHTS, LIGHT_OUTLIERS, WEIGHTINGS };
 
 /* What goes into a kernel, in guarded memory, and comes out of it. */
 struct block {
@@ -104,6 +104,8 @@ static void fill_block(struct rng *rng, struct block *block, int data, enum weig
             float w = (float)(1 + rng_below(rng, 0xffffff)) * 0x1p-24f;
             if (weighting == FEW_WEIGHTS)
                 w = rng_below(rng, 4) && i ? 0.0f : w * power_of_two(-(int)rng_below(rng, 20));
+            if (weighting == LIGHT_OUTLIERS && fabsf(x[i]) == fmaxf(-min, max))
+                w = 0x1p-14f;
             if (weighting != NO_WEIGHTS)
                 block->w[QZ_BLOCK * i + l] = w;
         }
@@ -427,7 +429,8 @@ static void test_best_candidate(void **state)
         struct result result;
         if (data == DATA_FAR && block.kind == QZ_AFFINE_FLOAT)
             continue;
-        fill_block(&rng, &block, data, rng_below(&rng, 2) ? NO_WEIGHTS : SOME_WEIGHTS);
+        static const enum weighting weightings[] = {NO_WEIGHTS, SOME_WEIGHTS, LIGHT_OUTLIERS};
+        fill_block(&rng, &block, data, weightings[rng_below(&rng, 3)]);
         run(&qz_kernels_scalar, &block, &result);
         for (size_t l = 0; l < QZ_BLOCK; l++) {
             int sure;
