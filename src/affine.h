@@ -2,8 +2,9 @@
  * affine.h - the search for scale and zero together, as far as the kernels share it
  *
  * A kernel works on QZ_BLOCK groups side by side: element k of group l is v[QZ_BLOCK * k + l]. The values of a group
- * were multiplied with a power of two that brings the largest magnitude to [0.5, 1); unit[l] is its inverse, and a
- * scale s is stored as the nearest number of its type to s * unit[l].
+ * were divided by a power of two, unit[l], so that the largest magnitude is in 2^-30..2^30, and a scale s is stored as
+ * the nearest number of its type to s * unit[l]. So is the largest weight. Results do not depend on these powers of
+ * two.
  *
  *   1. Starts. Both ends of the range are drawn towards the mean by a share of their distance from it. Codes follow,
  * and least squares over them give the best scale and offset. The start with the least error stays.

@@ -20,13 +20,12 @@ struct affine {
     float total, share; /* sum of the weights, and its inverse */
     float origin;       /* fits are of t = x - origin */
     float range, mean;  /* of t, whose least is 0 */
-    float middle;       /* about the code of the mean, an integer */
 };
 
-/* Sums over a group with certain codes: w q, w q^2 and w t q. Here q is the code less a zero, which is what a value is
- * multiples of with QZ_AFFINE_UINT4, and `middle` for the other kinds: then little is lost where sums are subtracted.
- */
-struct affine_sums {
+/* Weighted means over a group with certain codes: of q, q^2 and t q. Here q is the code less a zero, which is what a
+ * value is multiples of with QZ_AFFINE_UINT4, and the code of the mean for the other kinds: then little is lost where
+ * means are subtracted. */
+struct affine_means {
     float q, qq, tq;
 };
 
@@ -70,13 +69,12 @@ static void affine_range(struct affine *g)
     g->total = total;
     g->share = 1 / total;
     g->mean = fmaf(sum, g->share, g->v[0] - lo);
-    g->middle = g->range > 0 ? affine_zero(g->mean * (15 / g->range)) : 0;
 }
 
-/* Sums with codes that are t * inverse + bias, less `zero`; with QZ_AFFINE_UINT4, x * inverse. */
-static struct affine_sums affine_try(const struct affine *g, float inverse, float bias, float zero)
+/* Means with codes that are t * inverse + bias, less `zero`; with QZ_AFFINE_UINT4, x * inverse. */
+static struct affine_means affine_try(const struct affine *g, float inverse, float bias, float zero)
 {
-    struct affine_sums s = {0, 0, 0};
+    struct affine_means s = {0, 0, 0};
     for (size_t k = 0; k < g->n; k++) {
         float t = g->v[QZ_BLOCK * k], y;
         if (g->kind == QZ_AFFINE_UINT4) {
@@ -90,34 +88,34 @@ static struct affine_sums affine_try(const struct affine *g, float inverse, floa
         s.qq = fmaf(wq, q, s.qq);
         s.tq = fmaf(wq, t, s.tq);
     }
+    s.q *= g->share;
+    s.qq *= g->share;
+    s.tq *= g->share;
     return s;
 }
 
-/* The sums with q the code itself. */
-static struct affine_sums affine_whole(const struct affine *g, struct affine_sums s, float zero)
+/* The means with q the code itself. */
+static struct affine_means affine_whole(const struct affine *g, struct affine_means s, float zero)
 {
-    float q = fmaf(zero, g->total, s.q);
-    return (struct affine_sums){q, fmaf(zero, s.q + q, s.qq), fmaf(zero, g->total * g->mean, s.tq)};
+    float q = s.q + zero;
+    return (struct affine_means){q, fmaf(zero, s.q + q, s.qq), fmaf(zero, g->mean, s.tq)};
 }
 
 /* The least-squares fit with these codes. */
-static struct affine_fit affine_fit(const struct affine *g, struct affine_sums s, float zero)
+static struct affine_fit affine_fit(const struct affine *g, struct affine_means s, float zero)
 {
     struct affine_fit none = {-1, 0, 0, 0};
     if (g->kind == QZ_AFFINE_UINT4)
         return s.qq > 0 && s.tq > 0 ? (struct affine_fit){s.tq * s.tq, s.tq, s.qq, zero} : none;
-    float mean = s.q * g->share;
-    float a = fmaf(-s.q, g->mean, s.tq), b = fmaf(-s.q, mean, s.qq);
+    float a = fmaf(-s.q, g->mean, s.tq), b = fmaf(-s.q, s.q, s.qq), mean = s.q + zero;
     int some = b > s.qq * QZ_AFFINE_FLAT && a > 0;
-    mean = mean + zero;
     if (g->kind == QZ_AFFINE_MIN) {
         float x = g->mean + g->origin; /* the mean of the values; the offset is x - a / b * mean */
         if (x > 0 && !(some && x * b <= a * mean)) {
             s = affine_whole(g, s, zero); /* offset 0 */
             a = fmaf(g->origin, s.q, s.tq);
             b = s.qq;
-            float constant = g->total * x * x * b;
-            return b > 0 && a > 0 ? (struct affine_fit){fmaf(a, a, -constant), a, b, 0} : none;
+            return b > 0 && a > 0 ? (struct affine_fit){fmaf(a, a, -(x * x * b)), a, b, 0} : none;
         }
     }
     return some ? (struct affine_fit){a * a, a, b, mean} : none;
@@ -146,6 +144,12 @@ static float affine_inverse(float scale)
     return scale != 0 ? 1 / scale : 0;
 }
 
+/* The code of the mean. */
+static float affine_middle(const struct affine *g, float inverse, float bias)
+{
+    return affine_zero(fmaf(g->mean, inverse, bias));
+}
+
 static struct affine_fit affine_search(const struct affine *g)
 {
     const float *starts = qz_affine_starts(g->n);
@@ -153,10 +157,10 @@ static struct affine_fit affine_search(const struct affine *g)
     for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
         float low = g->mean * starts[i];
         float high = fmaf(-(g->range - g->mean), starts[i], g->range);
-        float inverse = high > low ? 15 / (high - low) : 0, zero = g->middle;
-        if (g->kind == QZ_AFFINE_UINT4)
-            zero = affine_zero(-(g->origin + low) * inverse);
-        affine_better(&best, affine_fit(g, affine_try(g, inverse, -low * inverse, zero), zero));
+        float inverse = high > low ? 15 / (high - low) : 0, bias = -low * inverse;
+        float zero =
+            g->kind == QZ_AFFINE_UINT4 ? affine_zero(-(g->origin + low) * inverse) : affine_middle(g, inverse, bias);
+        affine_better(&best, affine_fit(g, affine_try(g, inverse, bias, zero), zero));
     }
     struct affine_fit start = best;
     float scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(g, &start, scale);
@@ -171,7 +175,8 @@ static struct affine_fit affine_search(const struct affine *g)
             float m = fmaf(scale, move->low, offset);
             if (g->kind == QZ_AFFINE_MIN)
                 m = m > -g->origin ? -g->origin : m;
-            affine_better(&best, affine_fit(g, affine_try(g, moved, -m * moved, g->middle), g->middle));
+            float bias = -m * moved, zero = affine_middle(g, moved, bias);
+            affine_better(&best, affine_fit(g, affine_try(g, moved, bias, zero), zero));
         }
     }
     return best;
@@ -223,18 +228,19 @@ static void search_affine(enum qz_affine_kind kind, qz_dtype dtype, const float 
         float s = affine_scale(&fit), m = affine_offset(&g, &fit, s), z = 0;
         if (kind == QZ_AFFINE_MIN) {
             float inverse = affine_inverse(s);
-            struct affine_sums sums = affine_try(&g, inverse, -m * inverse, g.middle);
-            struct affine_fit last = affine_fit(&g, sums, g.middle);
+            float bias = -m * inverse, middle = affine_middle(&g, inverse, bias);
+            struct affine_means means = affine_try(&g, inverse, bias, middle);
+            struct affine_fit last = affine_fit(&g, means, middle);
             if (last.b > 0) {
                 s = affine_scale(&last);
                 m = affine_offset(&g, &last, s);
             }
             scale[l] = s;
             zero[l] = m + g.origin;
-            sums = affine_whole(&g, sums, g.middle);
-            error->curve[l] = sums.qq;
-            error->slope[l] = sums.qq > 0 ? sums.q / sums.qq : 0;
-            error->rest[l] = fmaf(-error->slope[l], sums.q, g.total);
+            means = affine_whole(&g, means, middle);
+            error->curve[l] = means.qq * g.total;
+            error->slope[l] = means.qq > 0 ? means.q / means.qq : 0;
+            error->rest[l] = fmaf(-error->slope[l], means.q, 1) * g.total;
             continue;
         }
         if (kind == QZ_AFFINE_OFFSET)

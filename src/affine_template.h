@@ -8,22 +8,22 @@
 /* How many candidates share a pass over the group: as many as the registers hold. */
 enum { AFFINE_TRIES = LANES == 8 ? 2 : 4 };
 
-typedef struct {
-    VF total, share, origin, range, mean, middle;
-} AffineGroup;
+struct affine_lanes {
+    VF total, share, origin, range, mean;
+};
 
-typedef struct {
+struct affine_means {
     VF q, qq, tq;
-} AffineSums;
+};
 
-typedef struct {
+struct affine_fit {
     VF gain, a, b, mean;
-} AffineFit;
+};
 
-/* A candidate, as affine_try has it. */
-typedef struct {
+/* A candidate: the arguments of affine_try. */
+struct affine_try {
     VF inverse, bias, zero;
-} AffineTry;
+};
 
 /* The kind, and whether w is NULL, are constants in all inlined functions. */
 
@@ -44,9 +44,9 @@ INLINE VF affine_zero(VF zero)
     return affine_at_most(vf_select(vf_lt(none, zero), zero, none), vf_set1(15.0f));
 }
 
-INLINE AffineGroup affine_range(enum qz_affine_kind kind, const float *v, const float *w, size_t n)
+INLINE struct affine_lanes affine_range(enum qz_affine_kind kind, const float *v, const float *w, size_t n)
 {
-    AffineGroup g;
+    struct affine_lanes g;
     VF first = vf_load(v), lo = first, hi = first, none = vf_set1(0.0f), sum = none, total = none;
     for (size_t k = 0; k < n; k++) {
         VF x = vf_load(v + QZ_BLOCK * k);
@@ -69,24 +69,22 @@ INLINE AffineGroup affine_range(enum qz_affine_kind kind, const float *v, const 
     g.total = w ? total : vf_set1((float)n);
     g.share = vf_div(vf_set1(1.0f), g.total);
     g.mean = vf_fma(sum, g.share, vf_sub(first, lo));
-    VF middle = affine_zero(vf_mul(g.mean, vf_div(vf_set1(15.0f), g.range)));
-    g.middle = vf_select(vf_lt(none, g.range), middle, none);
     return g;
 }
 
-INLINE void affine_tries(enum qz_affine_kind kind, const float *v, const float *w, size_t n, const AffineGroup *g,
-                         int count, const AffineTry *try, AffineSums *sums)
+INLINE void affine_tries(enum qz_affine_kind kind, const float *v, const float *w, size_t n,
+                         const struct affine_lanes *g, int count, const struct affine_try *try,
+                         struct affine_means *means)
 {
     VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f), least[4], most[4], inverse[4], bias[4];
-    AffineSums s[4];
+    struct affine_means s[4];
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++) {
-        s[i] = (AffineSums){none, none, none};
-        VF zero = kind == QZ_AFFINE_UINT4 ? try[i].zero : g->middle;
-        least[i] = vf_neg(zero);
-        most[i] = vf_sub(fifteen, zero);
+        s[i] = (struct affine_means){none, none, none};
+        least[i] = vf_neg(try[i].zero);
+        most[i] = vf_sub(fifteen, try[i].zero);
         inverse[i] = try[i].inverse;
-        bias[i] = vf_sub(try[i].bias, zero);
+        bias[i] = vf_sub(try[i].bias, try[i].zero);
     }
     for (size_t k = 0; k < n; k++) {
         VF t = vf_load(v + QZ_BLOCK * k), weight = w ? vf_load(w + QZ_BLOCK * k) : none;
@@ -104,30 +102,31 @@ INLINE void affine_tries(enum qz_affine_kind kind, const float *v, const float *
     }
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++)
-        sums[i] = s[i];
+        means[i] =
+            (struct affine_means){vf_mul(s[i].q, g->share), vf_mul(s[i].qq, g->share), vf_mul(s[i].tq, g->share)};
 }
 
-INLINE AffineSums affine_whole(const AffineGroup *g, AffineSums s)
+INLINE struct affine_means affine_whole(const struct affine_lanes *g, struct affine_means s, VF zero)
 {
-    VF q = vf_fma(g->middle, g->total, s.q);
-    return (AffineSums){q, vf_fma(g->middle, vf_add(s.q, q), s.qq), vf_fma(g->middle, vf_mul(g->total, g->mean), s.tq)};
+    VF q = vf_add(s.q, zero);
+    return (struct affine_means){q, vf_fma(zero, vf_add(s.q, q), s.qq), vf_fma(zero, g->mean, s.tq)};
 }
 
 /* Lanes without a fit get gain -1 and b 0. */
-INLINE AffineFit affine_fit(enum qz_affine_kind kind, const AffineGroup *g, AffineSums s, VF zero)
+INLINE struct affine_fit affine_fit(enum qz_affine_kind kind, const struct affine_lanes *g, struct affine_means s,
+                                    VF zero)
 {
     VF none = vf_set1(0.0f);
-    AffineFit fit;
+    struct affine_fit fit;
     VM some;
     if (kind == QZ_AFFINE_UINT4) {
         some = vm_and(vf_lt(none, s.qq), vf_lt(none, s.tq));
-        fit = (AffineFit){vf_mul(s.tq, s.tq), s.tq, s.qq, zero};
+        fit = (struct affine_fit){vf_mul(s.tq, s.tq), s.tq, s.qq, zero};
     } else {
         VF minus_q = vf_neg(s.q);
-        fit.mean = vf_mul(s.q, g->share);
         fit.a = vf_fma(minus_q, g->mean, s.tq);
-        fit.b = vf_fma(minus_q, fit.mean, s.qq);
-        fit.mean = vf_add(fit.mean, g->middle);
+        fit.b = vf_fma(minus_q, s.q, s.qq);
+        fit.mean = vf_add(s.q, zero);
         fit.gain = vf_mul(fit.a, fit.a);
         some = vm_and(vf_lt(vf_mul(s.qq, vf_set1(QZ_AFFINE_FLAT)), fit.b), vf_lt(none, fit.a));
     }
@@ -135,8 +134,8 @@ INLINE AffineFit affine_fit(enum qz_affine_kind kind, const AffineGroup *g, Affi
         VF x = vf_add(g->mean, g->origin);
         VM free = vm_and(some, vf_le(vf_mul(x, fit.b), vf_mul(fit.a, fit.mean)));
         VM pinned = vf_lt(none, vf_select(free, none, x));
-        s = affine_whole(g, s);
-        VF a = vf_fma(g->origin, s.q, s.tq), constant = vf_mul(vf_mul(vf_mul(g->total, x), x), s.qq);
+        s = affine_whole(g, s, zero);
+        VF a = vf_fma(g->origin, s.q, s.tq), constant = vf_mul(vf_mul(x, x), s.qq);
         some = vm_or(free, vm_and(pinned, vm_and(vf_lt(none, s.qq), vf_lt(none, a))));
         fit.gain = vf_select(pinned, vf_fma(a, a, vf_neg(constant)), fit.gain);
         fit.a = vf_select(pinned, a, fit.a);
@@ -148,7 +147,7 @@ INLINE AffineFit affine_fit(enum qz_affine_kind kind, const AffineGroup *g, Affi
     return fit;
 }
 
-INLINE void affine_better(AffineFit *best, AffineFit fit)
+INLINE void affine_better(struct affine_fit *best, struct affine_fit fit)
 {
     VM up = vf_lt(vf_mul(best->gain, fit.b), vf_mul(fit.gain, best->b));
     best->gain = vf_select(up, fit.gain, best->gain);
@@ -157,13 +156,13 @@ INLINE void affine_better(AffineFit *best, AffineFit fit)
     best->mean = vf_select(up, fit.mean, best->mean);
 }
 
-INLINE VF affine_scale(const AffineFit *fit)
+INLINE VF affine_scale(const struct affine_fit *fit)
 {
     VF none = vf_set1(0.0f);
     return vf_select(vf_lt(none, fit->b), vf_div(fit->a, fit->b), none);
 }
 
-INLINE VF affine_offset(enum qz_affine_kind kind, const AffineGroup *g, const AffineFit *fit, VF scale)
+INLINE VF affine_offset(enum qz_affine_kind kind, const struct affine_lanes *g, const struct affine_fit *fit, VF scale)
 {
     VF m = vf_fma(vf_neg(scale), fit->mean, g->mean);
     return kind == QZ_AFFINE_MIN ? affine_at_most(m, vf_neg(g->origin)) : m;
@@ -175,27 +174,34 @@ INLINE VF affine_inverse(VF scale)
     return vf_select(vf_ne(scale, none), vf_div(vf_set1(1.0f), scale), none);
 }
 
-INLINE AffineFit affine_search(enum qz_affine_kind kind, const float *v, const float *w, size_t n, const AffineGroup *g)
+INLINE VF affine_middle(const struct affine_lanes *g, VF inverse, VF bias)
+{
+    return affine_zero(vf_fma(g->mean, inverse, bias));
+}
+
+INLINE struct affine_fit affine_search(enum qz_affine_kind kind, const float *v, const float *w, size_t n,
+                                       const struct affine_lanes *g)
 {
     VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f), above = vf_neg(vf_sub(g->range, g->mean));
-    AffineFit best = {vf_set1(-1.0f), none, none, none};
-    AffineTry try[4];
-    AffineSums sums[4];
+    struct affine_fit best = {vf_set1(-1.0f), none, none, none};
+    struct affine_try try[4];
+    struct affine_means means[4];
     const float *starts = qz_affine_starts(n);
 #pragma GCC unroll 2
     for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
         VF share = vf_set1(starts[i]);
         VF low = vf_mul(g->mean, share), high = vf_fma(above, share, g->range);
         VF inverse = vf_select(vf_lt(low, high), vf_div(fifteen, vf_sub(high, low)), none);
-        try[i] = (AffineTry){inverse, vf_mul(vf_neg(low), inverse), none};
-        if (kind == QZ_AFFINE_UINT4)
-            try[i].zero = affine_zero(vf_mul(vf_neg(vf_add(g->origin, low)), inverse));
+        VF bias = vf_mul(vf_neg(low), inverse);
+        VF zero = kind == QZ_AFFINE_UINT4 ? affine_zero(vf_mul(vf_neg(vf_add(g->origin, low)), inverse))
+                                          : affine_middle(g, inverse, bias);
+        try[i] = (struct affine_try){inverse, bias, zero};
     }
-    affine_tries(kind, v, w, n, g, QZ_AFFINE_STARTS, try, sums);
+    affine_tries(kind, v, w, n, g, QZ_AFFINE_STARTS, try, means);
 #pragma GCC unroll 2
     for (int i = 0; i < QZ_AFFINE_STARTS; i++)
-        affine_better(&best, affine_fit(kind, g, sums[i], try[i].zero));
-    AffineFit start = best;
+        affine_better(&best, affine_fit(kind, g, means[i], try[i].zero));
+    struct affine_fit start = best;
     VF scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(kind, g, &start, scale);
     for (int from = 0; from < QZ_AFFINE_MOVES; from += AFFINE_TRIES) {
 #pragma GCC unroll 4
@@ -212,13 +218,13 @@ INLINE AffineFit affine_search(enum qz_affine_kind kind, const float *v, const f
                     m = affine_at_most(m, vf_neg(g->origin));
                 try[i].inverse = vf_mul(inverse, vf_set1(15 / (15 - (move->low + move->high))));
                 try[i].bias = vf_mul(vf_neg(m), try[i].inverse);
-                try[i].zero = none;
+                try[i].zero = affine_middle(g, try[i].inverse, try[i].bias);
             }
         }
-        affine_tries(kind, v, w, n, g, AFFINE_TRIES, try, sums);
+        affine_tries(kind, v, w, n, g, AFFINE_TRIES, try, means);
 #pragma GCC unroll 4
         for (int i = 0; i < AFFINE_TRIES; i++)
-            affine_better(&best, affine_fit(kind, g, sums[i], try[i].zero));
+            affine_better(&best, affine_fit(kind, g, means[i], try[i].zero));
     }
     return best;
 }
@@ -265,29 +271,30 @@ INLINE VM affine_less(enum qz_affine_kind kind, const float *v, const float *w, 
     return vf_lt(sum[0], sum[1]);
 }
 
-INLINE void affine_lanes(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
-                         const float *unit, float *scale, float *zero, struct qz_affine_error *error, size_t l)
+INLINE void affine_vector(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
+                          const float *unit, float *scale, float *zero, struct qz_affine_error *error, size_t l)
 {
     VF none = vf_set1(0.0f);
-    AffineGroup g = affine_range(kind, v, w, n);
-    AffineFit fit = affine_search(kind, v, w, n, &g);
+    struct affine_lanes g = affine_range(kind, v, w, n);
+    struct affine_fit fit = affine_search(kind, v, w, n, &g);
     VF s = affine_scale(&fit), m = affine_offset(kind, &g, &fit, s), z;
     if (kind == QZ_AFFINE_MIN) {
-        VF inverse = affine_inverse(s);
-        AffineTry try = {inverse, vf_mul(vf_neg(m), inverse), none};
-        AffineSums sums;
-        affine_tries(kind, v, w, n, &g, 1, &try, &sums);
-        AffineFit last = affine_fit(kind, &g, sums, none);
+        VF inverse = affine_inverse(s), bias = vf_mul(vf_neg(m), inverse), middle = affine_middle(&g, inverse, bias);
+        struct affine_try try = {inverse, bias, middle};
+        struct affine_means means;
+        affine_tries(kind, v, w, n, &g, 1, &try, &means);
+        struct affine_fit last = affine_fit(kind, &g, means, middle);
         VM some = vf_lt(none, last.b);
         s = vf_select(some, affine_scale(&last), s);
         m = vf_select(some, affine_offset(kind, &g, &last, s), m);
-        sums = affine_whole(&g, sums);
-        VF slope = vf_select(vf_lt(none, sums.qq), vf_div(sums.q, sums.qq), none);
+        means = affine_whole(&g, means, middle);
+        VF slope = vf_select(vf_lt(none, means.qq), vf_div(means.q, means.qq), none);
+        VF rest = vf_fma(vf_neg(slope), means.q, vf_set1(1.0f));
         vf_store(scale, s);
         vf_store(zero, vf_add(m, g.origin));
-        vf_store(error->curve + l, sums.qq);
+        vf_store(error->curve + l, vf_mul(means.qq, g.total));
         vf_store(error->slope + l, slope);
-        vf_store(error->rest + l, vf_fma(vf_neg(slope), sums.q, g.total));
+        vf_store(error->rest + l, vf_mul(rest, g.total));
         return;
     }
     VF factor = vf_load(unit);
@@ -309,9 +316,9 @@ INLINE void affine_block(enum qz_affine_kind kind, qz_dtype dtype, const float *
 {
     for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
         if (w)
-            affine_lanes(kind, dtype, v + l, w + l, n, unit + l, scale + l, zero + l, error, l);
+            affine_vector(kind, dtype, v + l, w + l, n, unit + l, scale + l, zero + l, error, l);
         else
-            affine_lanes(kind, dtype, v + l, NULL, n, unit + l, scale + l, zero + l, error, l);
+            affine_vector(kind, dtype, v + l, NULL, n, unit + l, scale + l, zero + l, error, l);
     }
 }
 

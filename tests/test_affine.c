@@ -33,7 +33,7 @@ static int usable(int data) /* not those whose scales are so large or small that
     return data != DATA_BITS && data != DATA_SUBNORMAL && data != DATA_HUGE;
 }
 
-enum weighting { NO_WEIGHTS, SOME_WEIGHTS, FEW_WEIGHTS, WEIGHTINGS };
+enum weighting { NO_WEIGHTS, SOME_WEIGHTS, FEW_WEIGHTS, LIGHT_OUTLIERS, WEIGHTINGS };
 
 /* What goes into a kernel, in guarded memory, and comes out of it. */
 struct block {
@@ -86,8 +86,9 @@ static void fill_block(struct rng *rng, struct block *block, int data, enum weig
             min = x[i] < min ? x[i] : min;
             max = x[i] > max ? x[i] : max;
         }
-        struct qz_fit rule = {QZ_MINMAX, block->kind == QZ_AFFINE_OFFSET ? QZ_ZERO_OFFSET : QZ_ZERO_UINT4,
-                              block->dtype};
+        struct qz_fit rule = {.method = QZ_MINMAX,
+                              .zero = block->kind == QZ_AFFINE_OFFSET ? QZ_ZERO_OFFSET : QZ_ZERO_UINT4,
+                              .scale_dtype = block->dtype};
         qz_kernels_scalar.fit(&rule, 1, &min, &max, &block->scale[l], &inverse, &block->zero[l]);
         if (block->kind == QZ_AFFINE_FLOAT)
             block->zero[l] = stored_as((min < 0 ? -min : 0.0f) * inverse, block->dtype);
@@ -103,6 +104,8 @@ static void fill_block(struct rng *rng, struct block *block, int data, enum weig
             float w = (float)(1 + rng_below(rng, 0xffffff)) * 0x1p-24f;
             if (weighting == FEW_WEIGHTS)
                 w = rng_below(rng, 4) && i ? 0.0f : w * power_of_two(-(int)rng_below(rng, 20));
+            if (weighting == LIGHT_OUTLIERS && fabsf(x[i]) == fmaxf(-min, max))
+                w = 0x1p-14f;
             if (weighting != NO_WEIGHTS)
                 block->w[QZ_BLOCK * i + l] = w;
         }
@@ -185,6 +188,49 @@ static void test_lanes(void **state)
                 size_t from = (l + 5) % QZ_BLOCK;
                 assert_int_equal(bits_of_float(before.scale[from]), bits_of_float(after.scale[l]));
                 assert_int_equal(bits_of_float(before.zero[from]), bits_of_float(after.zero[l]));
+            }
+        }
+    }
+}
+
+/* Results do not depend on the powers of two by which values and weights were divided. */
+static void test_units(void **state)
+{
+    (void)state;
+    struct rng rng = rng_make(8);
+    for (size_t i = 0; i < cases(400, 40); i++) {
+        struct block block = {.kind = (enum qz_affine_kind)(i % KINDS),
+                              .dtype = dtypes[rng_below(&rng, 3)],
+                              .n = 1 + rng_below(&rng, 70)};
+        int data = (int)rng_below(&rng, BLOCK_DATA);
+        struct result before, after;
+        if (!usable(data))
+            continue;
+        fill_block(&rng, &block, data, rng_below(&rng, 2) ? NO_WEIGHTS : SOME_WEIGHTS);
+        run(&qz_kernels_scalar, &block, &before);
+        float factor[QZ_BLOCK], weight_factor = power_of_two((int)rng_below(&rng, 61) - 30);
+        for (size_t l = 0; l < QZ_BLOCK; l++) {
+            factor[l] = power_of_two((int)rng_below(&rng, 61) - 30);
+            block.unit[l] /= factor[l];
+            block.scale[l] *= factor[l];
+            if (block.kind == QZ_AFFINE_OFFSET)
+                block.zero[l] *= factor[l];
+            for (size_t k = 0; k < block.n; k++) {
+                block.v[QZ_BLOCK * k + l] *= factor[l];
+                if (block.w)
+                    block.w[QZ_BLOCK * k + l] *= weight_factor;
+            }
+        }
+        for (size_t s = 0; s < set_count; s++) {
+            run(sets[s], &block, &after);
+            for (size_t l = 0; l < QZ_BLOCK; l++) {
+                float zero_factor = block.kind >= QZ_AFFINE_OFFSET ? factor[l] : 1.0f;
+                if (!isfinite(before.scale[l])) /* the search is not called */
+                    continue;
+                if (after.scale[l] != before.scale[l] * factor[l] || after.zero[l] != before.zero[l] * zero_factor)
+                    fail_msg("%s: kind %s, data %d, %zu values: scale %a zero %a by a factor of %a: %a %a",
+                             sets[s]->name, kind_names[block.kind], data, block.n, (double)before.scale[l],
+                             (double)before.zero[l], (double)factor[l], (double)after.scale[l], (double)after.zero[l]);
             }
         }
     }
@@ -383,7 +429,8 @@ static void test_best_candidate(void **state)
         struct result result;
         if (data == DATA_FAR && block.kind == QZ_AFFINE_FLOAT)
             continue;
-        fill_block(&rng, &block, data, rng_below(&rng, 2) ? NO_WEIGHTS : SOME_WEIGHTS);
+        static const enum weighting weightings[] = {NO_WEIGHTS, SOME_WEIGHTS, LIGHT_OUTLIERS};
+        fill_block(&rng, &block, data, weightings[rng_below(&rng, 3)]);
         run(&qz_kernels_scalar, &block, &result);
         for (size_t l = 0; l < QZ_BLOCK; l++) {
             int sure;
@@ -565,9 +612,9 @@ int main(void)
     v_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
     w_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sets),           cmocka_unit_test(test_lanes), cmocka_unit_test(test_never_worse),
-        cmocka_unit_test(test_best_candidate), cmocka_unit_test(test_gain),  cmocka_unit_test(test_error_growth),
-        cmocka_unit_test(test_super),
+        cmocka_unit_test(test_sets),         cmocka_unit_test(test_lanes),          cmocka_unit_test(test_units),
+        cmocka_unit_test(test_never_worse),  cmocka_unit_test(test_best_candidate), cmocka_unit_test(test_gain),
+        cmocka_unit_test(test_error_growth), cmocka_unit_test(test_super),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
