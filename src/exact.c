@@ -12,8 +12,9 @@
  *
  * So the minimum of a parabola tells whether an interval between two scales can hold a better one than the best that is
  * known. If it can, the interval is cut in two, at a scale that can be stored; an interval without such scales
- * inside is done. The parabola is close: its distance from E is about E0 (b/a - 1)^2 / 4, and so some 50 evaluations
- * of E prove that one of 63,486 float16 scales is the best. It takes no sorting and no memory, for any length of group.
+ * inside is done. The parabola is close: its distance from E is at most about E0 (b/a - 1)^2 / 4, and so some 50
+ * evaluations of E prove that one of 63,486 float16 scales is the best. It takes no sorting and no memory, for any
+ * length of group.
  *
  * The first interval begins at s = 0, where the parabola has the slope that E has there: as s goes to 0 all values
  * become the outermost ones, and (E(s) - E0) / s goes to -2 sum w x q. The last interval ends at a scale that is so
@@ -35,10 +36,10 @@ enum {
     LANES = 16,                      /* sums grow side by side: element i goes to lane i % LANES */
     BUFFER = QZ_EXACT_PIECE + LANES, /* so that both ends can be filled up to whole vectors */
     CHUNK = 256,                     /* elements that are added up in float32 */
-    OUTWARD = 18,
-    GRID = 5,
-    BATCH = 4,
-    STACK = 128
+    OUTWARD = 18,                    /* 16 values, filled up to a multiple of 3 */
+    GRID = 5,                        /* scales that are tried first */
+    BATCH = 4,                       /* scales that are tried together, so that a processor has something to do */
+    STACK = 128                      /* intervals; fewer than 100 are needed */
 };
 
 /* Types with more than FEW binary digits have so many numbers that an interval is given up if it cannot improve the
@@ -104,12 +105,14 @@ static double level_value(const struct qz_levels *levels, uint32_t level)
 /* The last level that is not above x >= 0; 0 if there is none. */
 static uint32_t level_below(const struct qz_levels *levels, double x, uint32_t most)
 {
+    if (!(x < 0x1p800))
+        return most;
     uint64_t bits;
     memcpy(&bits, &x, sizeof bits);
     int exponent = (int)(bits >> 52) - 1023 - levels->mantissa - levels->step; /* of the last digit, from 2^step */
-    double level =
-        exponent < 0 ? x * power_of_two(-levels->step)
-                     : x * power_of_two(-levels->step - exponent) + ((double)exponent * power_of_two(levels->mantissa));
+    double level = exponent < 0
+                       ? x * power_of_two(-levels->step)
+                       : x * power_of_two(-levels->step - exponent) + (double)exponent * power_of_two(levels->mantissa);
     return level < (double)most ? (uint32_t)level : most;
 }
 
@@ -268,7 +271,7 @@ struct interval {
     struct point from, to;
 };
 
-/* Errors of some scales at once, as processors have time to. */
+/* Errors of some scales, and whether one is the best so far. */
 static void measure(struct work *work, const struct table *const *tables, struct point *points, int count)
 {
     float value[BATCH][2][OUTWARD];
