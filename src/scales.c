@@ -145,11 +145,12 @@ unsigned qz_round_scales(const struct job *job, const struct run *run, struct gr
         }
         for (size_t i = 0; i < step; i++) {
             float magnitude = fabsf(scale[i]);
-            int normal = magnitude >= FLT_MIN && magnitude <= 0x1p120f;
+            int normal = (magnitude >= FLT_MIN) & (magnitude <= 0x1p120f);
+            float inverted = 1.0f / (normal ? scale[i] : 1.0f);
             scale[i] = scale[i] + 0.0f;
-            inverse[i] = normal ? 1.0f / scale[i] : 0.0f;
+            inverse[i] = normal ? inverted : 0.0f;
             huge |= !(magnitude <= 0x1p120f);
-            tiny |= magnitude < FLT_MIN && (groups->min[g + i] != 0.0f || groups->max[g + i] != 0.0f);
+            tiny |= (magnitude < FLT_MIN) & ((groups->min[g + i] != 0.0f) | (groups->max[g + i] != 0.0f));
         }
     }
     return (huge ? QZ_FIT_HUGE : 0u) | (tiny ? QZ_FIT_TINY : 0u);

@@ -12,6 +12,10 @@
 #include <float.h>
 #include <math.h>
 
+/* Largest magnitudes whose squares are summed as they are. */
+#define UNIT_LEAST 0x1p-30f
+#define UNIT_MOST  0x1p30f
+
 /* The rule by which exact.c finds the scales of a job. */
 static struct qz_exact exact_rule(const struct job *job)
 {
@@ -79,8 +83,9 @@ const float *qz_source_piece(const struct qz_exact_source *source, uint64_t star
 /* Groups that are searched together. */
 struct block {
     size_t count, length;
-    size_t group[QZ_BLOCK]; /* their numbers in the run; those that follow each other in memory can be transposed */
+    size_t group[QZ_BLOCK]; /* their numbers in the run */
     float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK], zero[QZ_BLOCK];
+    struct qz_affine_error error;
     uint8_t second[QZ_BLOCK];
     float v[QZ_BLOCK * QZ_SEARCH_MOST], w[QZ_BLOCK * QZ_SEARCH_MOST];
 };
@@ -89,100 +94,134 @@ struct block {
  * results do not depend on it. */
 static float unit_of(float largest)
 {
-    if (largest >= 0x1p-30f && largest <= 0x1p30f)
+    if (largest >= UNIT_LEAST && largest <= UNIT_MOST)
         return 1.0f;
     float power = qz_float(qz_bits(largest) & 0x7f800000u);
     return power < FLT_MIN ? FLT_MIN : power > 0x1p125f ? 0x1p125f : power;
 }
 
-/* Element k of group l becomes to[QZ_BLOCK * k + l], divided by divisor[l]. Lanes without a group are 0. */
-static void lay(const struct job *job, const struct block *block, const float *x, const float *divisor, float *to)
+/* Element k of group l becomes to[QZ_BLOCK * k + l]. Lanes without a group are 0. */
+static void lay(const struct job *job, const struct block *block, const float *x, float *to)
 {
-    size_t n = block->length, first = block->group[0] * (size_t)job->group_size;
-    int divide = 0, apart = block->count != QZ_BLOCK || block->length != job->group_size;
-    for (size_t l = 0; l < block->count; l++) {
-        divide |= divisor[l] != 1.0f;
+    size_t n = block->length, size = (size_t)job->group_size;
+    int apart = block->count != QZ_BLOCK || n != size;
+    for (size_t l = 0; l < block->count; l++)
         apart |= block->group[l] != block->group[0] + l;
-    }
     if (!apart) {
-        job->kernels->transpose(x + first, (ptrdiff_t)n, n, QZ_BLOCK, to, QZ_BLOCK);
-    } else {
-        memset(to, 0, n * QZ_BLOCK * sizeof *to);
-        for (size_t l = 0; l < block->count; l++)
-            for (size_t k = 0; k < n; k++)
-                to[QZ_BLOCK * k + l] = x[block->group[l] * (size_t)job->group_size + k];
+        job->kernels->transpose(x + block->group[0] * size, (ptrdiff_t)n, n, QZ_BLOCK, to, QZ_BLOCK);
+        return;
     }
-    for (size_t k = 0; divide && k < n; k++)
-        for (size_t l = 0; l < block->count; l++)
-            to[QZ_BLOCK * k + l] /= divisor[l];
+    memset(to, 0, n * QZ_BLOCK * sizeof *to);
+    for (size_t l = 0; l < block->count; l++)
+        for (size_t k = 0; k < n; k++)
+            to[QZ_BLOCK * k + l] = x[block->group[l] * size + k];
 }
 
 /* Weights likewise, each group's divided by a power of two of its own; all 1 where all are 0. */
 static void lay_weights(const struct job *job, struct block *block, const float *w)
 {
-    float divisor[QZ_BLOCK];
-    for (size_t l = 0; l < QZ_BLOCK; l++)
-        divisor[l] = 1.0f;
-    lay(job, block, w, divisor, block->w);
     float largest[QZ_BLOCK] = {0};
+    lay(job, block, w, block->w);
     for (size_t k = 0; k < block->length; k++)
         for (size_t l = 0; l < QZ_BLOCK; l++)
-            largest[l] = qz_larger(largest[l], block->w[QZ_BLOCK * k + l]);
-    for (size_t l = 0; l < QZ_BLOCK; l++)
-        for (size_t k = 0; k < block->length && (largest[l] == 0.0f || unit_of(largest[l]) != 1.0f); k++)
-            block->w[QZ_BLOCK * k + l] = largest[l] == 0.0f ? 1.0f : block->w[QZ_BLOCK * k + l] / unit_of(largest[l]);
+            largest[l] = block->w[QZ_BLOCK * k + l] > largest[l] ? block->w[QZ_BLOCK * k + l] : largest[l];
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float unit = unit_of(largest[l]);
+        for (size_t k = 0; k < block->length && (largest[l] == 0.0f || unit != 1.0f); k++)
+            block->w[QZ_BLOCK * k + l] = largest[l] == 0.0f ? 1.0f : block->w[QZ_BLOCK * k + l] / unit;
+    }
 }
 
+/* What the kernels make of a block that is laid out; w: NULL without weights. */
+static void search_lanes(const struct job *job, struct block *block, const float *w)
+{
+    const float *super = job->super_groups ? block->super : NULL;
+    if (job->rule.method == QZ_ABSMAX) {
+        job->kernels->search_scale(&job->search, block->v, w, block->length, block->unit, super, block->scale,
+                                   block->second);
+        for (size_t l = 0; l < QZ_BLOCK && job->grid.zero == QZ_ZERO_FLOAT; l++)
+            block->zero[l] = block->second[l] ? -job->grid.shift : 0.0f;
+        return;
+    }
+    enum qz_affine_kind kind = job->grid.zero == QZ_ZERO_UINT4   ? QZ_AFFINE_UINT4
+                               : job->grid.zero == QZ_ZERO_FLOAT ? QZ_AFFINE_FLOAT
+                               : super                           ? QZ_AFFINE_MIN
+                                                                 : QZ_AFFINE_OFFSET;
+    job->kernels->search_affine(kind, job->scale_dtype, block->v, w, block->length, block->unit, block->scale,
+                                block->zero, &block->error);
+}
+
+/* The super scales of `count` groups of a run from g on. */
+static void load_supers(const struct job *job, const struct run *run, size_t row_groups, size_t g, size_t count,
+                        float *to)
+{
+    for (size_t i = 0, step; i < count; i += step) {
+        size_t in_row = (g + i) % row_groups;
+        uint64_t group = run->col / job->group_size + in_row;
+        float super[2];
+        step = qz_sharing(job, group, qz_least(count - i, row_groups - in_row));
+        qz_load_super(job, run->row + (g + i) / row_groups, group, super);
+        for (size_t k = i; k < i + step; k++)
+            to[k] = super[0];
+    }
+}
+
+/* Any groups. */
 static void search_block(const struct job *job, const struct run *run, struct groups *groups, struct block *block,
                          const float *x, const float *w)
 {
     size_t row_groups = groups->count / run->rows;
-    int shares = job->super_groups != 0;
+    int offset = job->grid.zero == QZ_ZERO_OFFSET;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         size_t g = block->group[l < block->count ? l : 0];
-        float super[2];
-        if (shares)
-            qz_load_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
-        block->unit[l] = unit_of(qz_larger(-groups->min[g], groups->max[g]));
-        block->super[l] = shares ? super[0] / block->unit[l] : 1.0f;
-        block->scale[l] = groups->scale[g] / block->unit[l];
-        block->zero[l] = groups->zero[g];
-        if (job->grid.zero == QZ_ZERO_OFFSET)
-            block->zero[l] /= block->unit[l];
+        float unit = block->unit[l] = unit_of(qz_larger(-groups->min[g], groups->max[g]));
+        load_supers(job, run, row_groups, g, 1, &block->super[l]);
+        block->super[l] /= unit;
+        block->scale[l] = groups->scale[g] / unit;
+        block->zero[l] = offset ? groups->zero[g] / unit : groups->zero[g];
     }
-    lay(job, block, x, block->unit, block->v);
+    lay(job, block, x, block->v);
+    for (size_t l = 0; l < block->count; l++)
+        for (size_t k = 0; k < block->length && block->unit[l] != 1.0f; k++)
+            block->v[QZ_BLOCK * k + l] /= block->unit[l];
     if (w)
         lay_weights(job, block, w);
-    const float *weights = w ? block->w : NULL;
-    if (job->rule.method == QZ_ABSMAX) {
-        job->kernels->search_scale(&job->search, block->v, weights, block->length, block->unit,
-                                   shares ? block->super : NULL, block->scale, block->second);
-        for (size_t l = 0; l < block->count; l++) {
-            size_t g = block->group[l];
-            groups->scale[g] = block->scale[l] * block->unit[l] + 0.0f;
-            if (job->grid.zero == QZ_ZERO_FLOAT)
-                groups->zero[g] = block->second[l] ? -job->grid.shift : 0.0f;
-        }
-        return;
-    }
-    struct qz_affine_error error;
-    enum qz_affine_kind kind = job->grid.zero == QZ_ZERO_UINT4   ? QZ_AFFINE_UINT4
-                               : job->grid.zero == QZ_ZERO_FLOAT ? QZ_AFFINE_FLOAT
-                               : shares                          ? QZ_AFFINE_MIN
-                                                                 : QZ_AFFINE_OFFSET;
-    job->kernels->search_affine(kind, job->scale_dtype, block->v, weights, block->length, block->unit, block->scale,
-                                block->zero, &error);
+    search_lanes(job, block, w ? block->w : NULL);
     for (size_t l = 0; l < block->count; l++) {
         size_t g = block->group[l];
         groups->scale[g] = block->scale[l] * block->unit[l] + 0.0f;
-        groups->zero[g] = block->zero[l];
-        if (job->grid.zero == QZ_ZERO_OFFSET)
-            groups->zero[g] *= block->unit[l];
-        if (kind == QZ_AFFINE_MIN) {
-            groups->curve[g] = error.curve[l];
-            groups->slope[g] = error.slope[l];
-            groups->rest[g] = error.rest[l];
-        }
+        groups->zero[g] = offset ? block->zero[l] * block->unit[l] : block->zero[l];
+        groups->curve[g] = block->error.curve[l];
+        groups->slope[g] = block->error.slope[l];
+        groups->rest[g] = block->error.rest[l];
+    }
+}
+
+/* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. */
+static void search_plain_block(const struct job *job, const struct run *run, struct groups *groups, size_t g,
+                               struct block *block, const float *x, const float *w)
+{
+    size_t bytes = QZ_BLOCK * sizeof(float);
+    block->count = QZ_BLOCK;
+    block->length = (size_t)job->group_size;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        block->group[l] = g + l;
+        block->unit[l] = 1.0f;
+    }
+    if (job->super_groups)
+        load_supers(job, run, groups->count / run->rows, g, QZ_BLOCK, block->super);
+    memcpy(block->scale, groups->scale + g, bytes);
+    memcpy(block->zero, groups->zero + g, bytes);
+    lay(job, block, x, block->v);
+    if (w)
+        lay_weights(job, block, w);
+    search_lanes(job, block, w ? block->w : NULL);
+    memcpy(groups->scale + g, block->scale, bytes);
+    memcpy(groups->zero + g, block->zero, bytes);
+    if (job->scale_dtype == QZ_U6) {
+        memcpy(groups->curve + g, block->error.curve, bytes);
+        memcpy(groups->slope + g, block->error.slope, bytes);
+        memcpy(groups->rest + g, block->error.rest, bytes);
     }
 }
 
@@ -199,22 +238,35 @@ static int is_ordinary(const struct groups *groups, size_t g)
     return scale >= 0x1p-100f && scale <= 0x1p100f;
 }
 
+/* Whether all groups from g on, QZ_BLOCK of them, are ordinary and need no unit. */
+static int are_plain(const struct groups *groups, size_t g)
+{
+    int plain = 1;
+    for (size_t l = g; l < g + QZ_BLOCK; l++) {
+        float largest = -groups->min[l] > groups->max[l] ? -groups->min[l] : groups->max[l];
+        float scale = fabsf(groups->scale[l]);
+        plain &= (largest >= UNIT_LEAST) & (largest <= UNIT_MOST) & (scale >= 0x1p-100f) & (scale <= 0x1p100f);
+    }
+    return plain;
+}
+
 static void search_blocks(const struct job *job, const struct run *run, struct groups *groups, const float *x,
                           const float *w)
 {
     struct block block;
-    size_t row_groups = groups->count / run->rows;
+    size_t row_groups = groups->count / run->rows, size = (size_t)job->group_size, g = 0;
     size_t last = length_of(job, run, row_groups, row_groups - 1);
-    for (int whole = 1; whole >= 0; whole--) {
+    size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
+    for (; g + QZ_BLOCK <= whole && are_plain(groups, g); g += QZ_BLOCK)
+        search_plain_block(job, run, groups, g, &block, x, w);
+    /* The others by their length, whole ones and the last ones of rows. */
+    for (size_t length = size, rest = g; length; length = length == last ? 0 : last) {
         block.count = 0;
-        block.length = whole ? (size_t)job->group_size : last;
-        if (!whole && last == job->group_size)
-            break;
-        for (size_t g = 0; g < groups->count; g++) {
-            int is_whole = last == job->group_size || g % row_groups != row_groups - 1;
-            if (is_whole == whole && is_ordinary(groups, g))
-                block.group[block.count++] = g;
-            if (block.count == QZ_BLOCK || (g + 1 == groups->count && block.count > 0)) {
+        block.length = length;
+        for (size_t i = rest; i < groups->count; i++) {
+            if (length_of(job, run, row_groups, i) == length && is_ordinary(groups, i))
+                block.group[block.count++] = i;
+            if (block.count == QZ_BLOCK || (i + 1 == groups->count && block.count > 0)) {
                 search_block(job, run, groups, &block, x, w);
                 block.count = 0;
             }
@@ -253,19 +305,19 @@ static void search_long_groups(const struct job *job, const struct run *run, str
 
 unsigned qz_judge_scales(const struct job *job, struct groups *groups)
 {
-    unsigned flags = 0;
+    float normal = job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN;
+    float most_zero = job->grid.zero == QZ_ZERO_OFFSET ? 0x1p126f : INFINITY;
+    int tiny = 0, huge = 0;
     for (size_t g = 0; g < groups->count; g++) {
-        float scale = fabsf(groups->scale[g]);
-        int beyond =
-            !(scale <= 0x1p120f) || (job->grid.zero == QZ_ZERO_OFFSET && !(fabsf(groups->zero[g]) <= 0x1p126f));
-        groups->inverse[g] = scale >= FLT_MIN && !beyond ? 1.0f / groups->scale[g] : 0.0f;
-        if (scale < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN) &&
-            (groups->min[g] != 0.0f || groups->max[g] != 0.0f))
-            flags |= QZ_FIT_TINY;
-        if (beyond)
-            flags |= QZ_FIT_HUGE;
+        float scale = groups->scale[g], magnitude = fabsf(scale);
+        int beyond = !(magnitude <= 0x1p120f) | !(fabsf(groups->zero[g]) <= most_zero);
+        int usable = (magnitude >= FLT_MIN) & !beyond;
+        float inverse = 1.0f / (usable ? scale : 1.0f);
+        groups->inverse[g] = usable ? inverse : 0.0f;
+        huge |= beyond;
+        tiny |= (magnitude < normal) & ((groups->min[g] != 0.0f) | (groups->max[g] != 0.0f));
     }
-    return flags;
+    return (huge ? QZ_FIT_HUGE : 0u) | (tiny ? QZ_FIT_TINY : 0u);
 }
 
 unsigned qz_search_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
