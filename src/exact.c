@@ -337,14 +337,24 @@ static int worthwhile(const struct work *work, const struct point *a, const stru
     return low_end | low_inside;
 }
 
-/* Where to cut: in the middle, but far from 0. */
-static uint32_t middle_level(const struct work *work, const struct interval *it)
+/* Where to cut: where the parabola is least, so that both halves are likely to be given up soon, or just in half. A
+ * long interval is cut far from 0, since not much is to be found there. */
+static uint32_t cut_level(const struct work *work, const struct interval *it, int in_half)
 {
-    if (it->to.scale > 2 * it->from.scale) {
-        uint32_t level = level_below(&work->rule->levels, it->to.scale * 0.5 / work->unit, it->to.level - 1);
-        return level > it->from.level ? level : it->from.level + 1;
+    const struct point *a = &it->from, *b = &it->to;
+    uint32_t levels = b->level - a->level;
+    if (b->scale > 2 * a->scale) {
+        uint32_t level = level_below(&work->rule->levels, b->scale * 0.5 / work->unit, b->level - 1);
+        return level > a->level ? level : a->level + 1;
     }
-    return it->from.level + (it->to.level - it->from.level) / 2;
+    if (in_half)
+        return a->level + levels / 2;
+    double width = b->scale - a->scale, bend = b->slope - a->slope, slope = a->slope * width - bend * a->scale;
+    double where = (-slope - 2 * bend * a->scale) / (2 * bend * width);
+    where = where > 0.1 ? where : 0.1; /* also if there is no such place */
+    where = where < 0.9 ? where : 0.9;
+    uint32_t step = (uint32_t)((double)levels * where);
+    return a->level + (step ? step : 1);
 }
 
 /* The first scales that are tried: about `start`, and the largest that makes sense. */
@@ -400,16 +410,16 @@ static void search(struct work *work, const struct table *tables, int table_coun
         }
         if (depth == 0)
             return;
-        /* In batches while there is room. One at a time, the stack grows by one for each time an interval is halved. */
+        /* While there is room. Otherwise the stack grows by one for each time that an interval is halved. */
         struct interval cut[BATCH];
         struct point middle[BATCH];
         const struct table *table[BATCH];
-        int count = 0, most = depth < STACK / 2 ? BATCH : 1;
+        int count = 0, narrow = depth >= STACK / 2, most = narrow ? 1 : BATCH;
         while (count < most && depth > 0) {
             cut[count] = stack[--depth];
             if (!worthwhile(work, &cut[count].from, &cut[count].to))
                 continue;
-            middle[count] = point_at(work, middle_level(work, &cut[count]));
+            middle[count] = point_at(work, cut_level(work, &cut[count], narrow));
             table[count] = cut[count].table;
             count++;
         }
