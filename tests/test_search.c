@@ -1,0 +1,441 @@
+/*
+ * test_search.c - the search for scales: every set against scalar.c, bit for bit, and scalar.c against what the search
+ * promises
+ *
+ * The promises are checked in double, by trying all values for every element and all numbers of a type for every scale.
+ * QUANTIZE_KERNELS restricts the comparison to one set.
+ */
+#include "support/program.h"
+
+#include "support/guard.h"
+
+#include "group.h"
+#include "number.h"
+
+#include <float.h>
+#include <math.h>
+
+enum { LONGEST = 2048, SETS_MOST = 8 };
+
+static const struct qz_kernels *sets[SETS_MOST];
+static size_t set_count;
+static struct guard v_guard, w_guard;
+
+/* ---- blocks -------------------------------------------------------------------------------------------------- */
+
+/* Every kind of values with every type of scales that goes with it; `positive` as in a scheme. */
+static const float caller_table[16] = {3, -20, 0.5f, 7, 7, 1e-3f, -0.25f, -6, 1.5f, 12, -1, 0, 2, -0.0f, 30, -3};
+
+static const struct {
+    const char *scheme;
+    qz_dtype dtype; /* 0: the scheme's */
+    int positive;
+} rules[] = {
+    {"int4", QZ_F16, 0},    {"int4", QZ_F32, 0}, {"int4", QZ_BF16, 0}, {"int4", QZ_F16, 1},
+    {"int4", QZ_I6, 0},     {"nf4", QZ_F16, 0},  {"nf4", QZ_F32, 1},   {"fp4", QZ_F16, 0},
+    {"fp4_bnb", QZ_F32, 0}, {"mxfp4", 0, 0},     {"nvfp4", 0, 0},      {"iq4_nl", QZ_F16, 0},
+    {"iq4_xs", 0, 0},       {"dual4", 0, 0},     {NULL, QZ_F16, 0},    {NULL, QZ_BF16, 1},
+};
+
+enum { RULES = sizeof rules / sizeof rules[0], NO_WEIGHTS = 0, SOME_WEIGHTS, FEW_WEIGHTS, WEIGHTINGS };
+
+struct block {
+    struct job job;
+    struct qz_search rule;
+    size_t n;
+    float *v, *w;
+    float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK];
+};
+
+static struct job make_job(size_t i, size_t n)
+{
+    qz_scheme scheme = *qz_scheme_by_name(rules[i].scheme ? rules[i].scheme : "nf4");
+    if (!rules[i].scheme) {
+        scheme.codes = QZ_TABLE;
+        scheme.table = caller_table;
+    }
+    if (rules[i].dtype)
+        scheme.scale_dtype = rules[i].dtype;
+    if (rules[i].dtype == QZ_I6) {
+        scheme.super_dtype = QZ_F16;
+        scheme.super_size = QZ_WHOLE_ROW;
+    }
+    scheme.positive |= rules[i].positive;
+    scheme.group_size = n;
+    struct job job = {0};
+    qz_group_scheme(&job, &scheme, QZ_SEARCH);
+    return job;
+}
+
+static int needs_super(qz_dtype dtype)
+{
+    return dtype == QZ_E4M3 || dtype == QZ_I6 || dtype == QZ_I7;
+}
+
+/* Groups with a scale that a search may begin with: not tiny, not huge. Units are 1 or what makes the largest magnitude
+ * 0.5 to 1. */
+static void fill_block(struct rng *rng, struct block *block, size_t rule, int data, int weighting)
+{
+    size_t n = block->n, bytes = QZ_BLOCK * n * sizeof(float);
+    float x[LONGEST], largest = 0;
+    block->job = make_job(rule, n);
+    block->rule = block->job.search;
+    block->v = guard_end(v_guard, bytes, 0);
+    block->w = weighting == NO_WEIGHTS ? NULL : guard_end(w_guard, bytes, 0);
+    int normalise = (int)rng_below(rng, 2), kind = data;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        while (data == DATA_KINDS) { /* another kind in each lane */
+            kind = (int)rng_below(rng, DATA_KINDS);
+            if (kind != DATA_BITS && kind != DATA_SUBNORMAL && kind != DATA_HUGE)
+                break;
+        }
+        fill_floats(rng, (enum data_kind)kind, x, n);
+        float min = x[0], max = x[0], inverse, zero;
+        for (size_t i = 0; i < n; i++) {
+            min = x[i] < min ? x[i] : min;
+            max = x[i] > max ? x[i] : max;
+        }
+        struct qz_fit fit = block->job.rule;
+        fit.scale_dtype = QZ_F32;
+        qz_kernels_scalar.fit(&fit, 1, &min, &max, &block->scale[l], &inverse, &zero);
+        int exponent = 0;
+        if (normalise && (min != 0 || max != 0))
+            frexpf(fmaxf(-min, max), &exponent);
+        block->unit[l] = power_of_two(exponent);
+        block->scale[l] /= block->unit[l];
+        largest = fmaxf(largest, fabsf(block->scale[l]) * block->unit[l]);
+        for (size_t i = 0; i < n; i++) {
+            block->v[QZ_BLOCK * i + l] = x[i] / block->unit[l];
+            float w = (float)(1 + rng_below(rng, 0xffffff)) * 0x1p-24f;
+            if (weighting == FEW_WEIGHTS)
+                w = rng_below(rng, 4) && i ? 0.0f : w * power_of_two(-(int)rng_below(rng, 20));
+            if (weighting != NO_WEIGHTS)
+                block->w[QZ_BLOCK * i + l] = w;
+        }
+    }
+    /* A super scale that serves the largest, or now and then none, or one that clips. */
+    static const float top[] = {25, 31, 50, 200, 12};
+    float super = largest / top[rng_below(rng, 5)];
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        block->super[l] = rng_below(rng, 40) ? super / block->unit[l] : 0.0f;
+}
+
+struct result {
+    float scale[QZ_BLOCK];
+    uint8_t second[QZ_BLOCK];
+};
+
+static void run(const struct qz_kernels *set, const struct block *block, struct result *result)
+{
+    memset(result, 0xa5, sizeof *result);
+    memcpy(result->scale, block->scale, sizeof result->scale);
+    set->search_scale(&block->rule, block->v, block->w, block->n, block->unit,
+                      needs_super(block->rule.scale_dtype) ? block->super : NULL, result->scale, result->second);
+}
+
+/* ---- sets ---------------------------------------------------------------------------------------------------- */
+
+static void test_sets(void **state)
+{
+    (void)state;
+    static const size_t long_ones[] = {128, 256, 257, 512, 1000, 2048};
+    struct rng rng = rng_make(1);
+    size_t lengths = 70 + sizeof long_ones / sizeof long_ones[0], seconds = 0, changed = 0;
+    for (size_t i = 0; i < lengths; i++)
+        for (size_t rule = 0; rule < RULES; rule++)
+            for (int data = 0; data <= DATA_KINDS; data++) {
+                struct block block = {.n = i < 70 ? i + 1 : long_ones[i - 70]};
+                if (data == DATA_BITS || data == DATA_SUBNORMAL || data == DATA_HUGE ||
+                    (block.n > 36 && rng_below(&rng, cases(4, 30))))
+                    continue;
+                for (int weighting = 0; weighting < WEIGHTINGS; weighting++) {
+                    struct result wanted, got;
+                    fill_block(&rng, &block, rule, data, weighting);
+                    run(&qz_kernels_scalar, &block, &wanted);
+                    for (size_t l = 0; l < QZ_BLOCK; l++) {
+                        seconds += wanted.second[l];
+                        changed += wanted.scale[l] != block.scale[l];
+                    }
+                    for (size_t s = 0; s < set_count; s++) {
+                        run(sets[s], &block, &got);
+                        if (memcmp(&got, &wanted, sizeof got) != 0)
+                            fail_msg("%s: rule %zu, data %d, weights %d, groups of %zu differ", sets[s]->name, rule,
+                                     data, weighting, block.n);
+                    }
+                }
+            }
+    assert_true(seconds > 1000 && changed > 100000);
+}
+
+/* Lanes do not depend on each other: a block whose groups are moved round has moved results. */
+static void test_lanes(void **state)
+{
+    (void)state;
+    struct rng rng = rng_make(2);
+    for (size_t rule = 0; rule < RULES; rule++) {
+        struct block block = {.n = 33};
+        struct result before, after;
+        fill_block(&rng, &block, rule, DATA_KINDS, SOME_WEIGHTS);
+        run(&qz_kernels_scalar, &block, &before);
+        struct block moved = block;
+        float v[QZ_BLOCK * 33], w[QZ_BLOCK * 33];
+        moved.v = v;
+        moved.w = w;
+        for (size_t l = 0; l < QZ_BLOCK; l++) {
+            size_t from = (l + 5) % QZ_BLOCK;
+            moved.unit[l] = block.unit[from];
+            moved.super[l] = block.super[from];
+            moved.scale[l] = block.scale[from];
+            for (size_t i = 0; i < block.n; i++) {
+                v[QZ_BLOCK * i + l] = block.v[QZ_BLOCK * i + from];
+                w[QZ_BLOCK * i + l] = block.w[QZ_BLOCK * i + from];
+            }
+        }
+        for (size_t s = 0; s < set_count; s++) {
+            run(sets[s], &moved, &after);
+            for (size_t l = 0; l < QZ_BLOCK; l++) {
+                size_t from = (l + 5) % QZ_BLOCK;
+                assert_int_equal(bits_of_float(before.scale[from]), bits_of_float(after.scale[l]));
+                assert_int_equal(before.second[from], after.second[l]);
+            }
+        }
+    }
+}
+
+/* ---- promises ------------------------------------------------------------------------------------------------ */
+
+/* The number of a type that is nearest, by trying all; where two are, the even one, which has an even place. */
+static double nearest_of(const double *numbers, size_t count, double x)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < count; i++) {
+        double here = fabs(x - numbers[i]), there = fabs(x - numbers[best]);
+        if (here < there || (here == there && i % 2 == 0))
+            best = i;
+    }
+    return numbers[best];
+}
+
+/* A scale as it is stored, all divided by unit. */
+static double stored_as(double s, qz_dtype dtype, double unit, double super)
+{
+    static double e4m3[127];
+    static size_t filled;
+    for (; filled < 127; filled++)
+        e4m3[filled] = (double)qz_f32_from_e4m3((uint8_t)filled);
+    double multiple = super != 0 ? s / super : 0;
+    switch (dtype) {
+    case QZ_F16:
+        return (double)qz_f32_from_f16(qz_f16_from_f32((float)(s * unit))) / unit;
+    case QZ_BF16:
+        return (double)qz_f32_from_bf16(qz_bf16_from_f32((float)(s * unit))) / unit;
+    case QZ_E4M3:
+        return copysign(nearest_of(e4m3, 127, fabs(multiple)), multiple) * super;
+    case QZ_E8M0:
+        return s > 0 ? exp2(rint(log2(s * unit))) / unit : 0;
+    case QZ_I6:
+        return fmin(fmax(rint(multiple), -32), 31) * super;
+    case QZ_I7:
+        return fmin(fmax(rint(multiple), -64), 63) * super;
+    default:
+        return (double)(float)s;
+    }
+}
+
+/* The sums of one candidate, as 1 / scale is near to `inverse`. */
+static void sums_of(const struct block *block, size_t lane, int set, double inverse, double *xq, double *qq)
+{
+    const struct qz_search *rule = &block->rule;
+    *xq = *qq = 0;
+    for (size_t k = 0; k < block->n; k++) {
+        double x = (double)block->v[QZ_BLOCK * k + lane], y = x * inverse, q = 0;
+        double w = block->w ? (double)block->w[QZ_BLOCK * k + lane] : 1;
+        double nearest = INFINITY;
+        for (int i = 0; i < 16; i++) {
+            double value = rule->uniform ? fmin((double)rule->lo + i, (double)rule->hi) : (double)rule->value[set][i];
+            if (fabs(y - value) < nearest) {
+                nearest = fabs(y - value);
+                q = value;
+            }
+        }
+        *xq += w * x * q;
+        *qq += w * q * q;
+    }
+}
+
+/* No candidate gains more than the result does, which is a scale as stored. */
+static void test_best_candidate(void **state)
+{
+    (void)state;
+    struct rng rng = rng_make(3);
+    size_t gained = 0;
+    for (size_t i = 0; i < cases(600, 60); i++) {
+        struct block block = {.n = 1 + rng_below(&rng, i % 20 ? 80 : 600)};
+        struct result result;
+        static const int data[] = {DATA_NORMAL, DATA_OUTLIER, DATA_NORMAL, DATA_TINY};
+        fill_block(&rng, &block, i % RULES, data[i / RULES % 4], (int)(i / RULES / 4 % WEIGHTINGS));
+        const struct qz_search *rule = &block.rule;
+        run(&qz_kernels_scalar, &block, &result);
+        for (size_t l = 0; l < QZ_BLOCK; l++) {
+            double unit = (double)block.unit[l], first = (double)block.scale[l], found = (double)result.scale[l];
+            double super = needs_super(rule->scale_dtype) ? (double)block.super[l] : 0;
+            double most = 0, gain = 0;
+            for (size_t c = 0; c < rule->count; c++) {
+                int set = c >= rule->plain;
+                double s = first / (double)rule->factor[c], xq, qq;
+                if (!rule->refit)
+                    s = stored_as(s, rule->scale_dtype, unit, super);
+                sums_of(&block, l, set, s != 0 ? 1 / s : 0, &xq, &qq);
+                if (rule->refit)
+                    s = stored_as(qq > 0 ? xq / qq : 0, rule->scale_dtype, unit, super);
+                if (s > 0 || !rule->positive)
+                    most = fmax(most, 2 * s * xq - s * s * qq);
+                if (set == result.second[l])
+                    gain = fmax(gain, 2 * found * xq - found * found * qq);
+            }
+            assert_true(gain >= most * (1 - 1e-5));
+            assert_true(!rule->positive || found >= 0);
+            double again = stored_as(found, rule->scale_dtype, unit, super);
+            assert_true(fabs(again - found) <= 1e-7 * fabs(found));
+            gained += gain > 0;
+        }
+    }
+    assert_true(gained > cases(600, 60) * QZ_BLOCK * 9 / 10);
+}
+
+/* Without candidates the first scale comes back, as stored. All numbers of the narrow types and what is between them.
+ */
+static void check_stored(qz_dtype dtype, float x, float unit, float super)
+{
+    struct block block = {.rule = {.scale_dtype = dtype}, .n = 1};
+    struct result result;
+    float v[QZ_BLOCK] = {0};
+    block.v = v;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        block.scale[l] = x / unit;
+        block.unit[l] = unit;
+        block.super[l] = super / unit;
+    }
+    float wanted = (float)stored_as((double)(x / unit), dtype, (double)unit, (double)(super / unit));
+    for (size_t s = 0; s < set_count; s++) {
+        run(sets[s], &block, &result);
+        for (size_t l = 0; l < QZ_BLOCK; l++)
+            if (result.scale[l] != wanted || result.second[l] != 0)
+                fail_msg("%s: %a as type %d is %a, not %a", sets[s]->name, (double)x, (int)dtype,
+                         (double)result.scale[l], (double)wanted);
+    }
+}
+
+static void test_stored(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 0x7c00; i += (uint32_t)cases(1, 37)) {
+        float x = qz_f32_from_f16((uint16_t)i), next = i + 1 < 0x7c00 ? qz_f32_from_f16((uint16_t)(i + 1)) : 65520.0f;
+        check_stored(QZ_F16, -x, 1, 0);
+        check_stored(QZ_F16, (x + next) / 2, 1, 0);
+        check_stored(QZ_BF16, x * 1.001f, 0x1p-20f, 0);
+    }
+    for (int i = 0; i < 127; i++)
+        for (int around = -1; around <= 1; around++) {
+            float x = qz_f32_from_e4m3((uint8_t)i);
+            float half = x + (i < 126 ? qz_f32_from_e4m3((uint8_t)(i + 1)) - x : 64) / 2;
+            half = around ? nextafterf(half, around < 0 ? 0 : INFINITY) : half;
+            check_stored(QZ_E4M3, x * 0x1p-8f, 0x1p-4f, 0x1p-8f);
+            check_stored(QZ_E4M3, half, 0x1p6f, 1);
+            check_stored(QZ_E4M3, -half * 0x1p20f, 1, 0x1p20f);
+            check_stored(QZ_I7, (float)(i - 63) + 0.5f + (float)around * 0x1p-16f, 1, 1);
+            check_stored(QZ_I6, ((float)(i - 63) + 0.5f) * 0.75f, 8, 0.75f);
+        }
+    for (int e = -125; e < 126; e++) {
+        float middle = power_of_two(e) * 0x1.6a09e6p+0f; /* the last below the square root of 2 */
+        check_stored(QZ_E8M0, middle, 1, 0);
+        check_stored(QZ_E8M0, nextafterf(middle, INFINITY), 0x1p-3f, 0);
+        check_stored(QZ_E8M0, power_of_two(e), power_of_two(e / 2), 0);
+    }
+    check_stored(QZ_E4M3, 1e9f, 1, 1); /* 448 at most */
+    check_stored(QZ_I7, 5, 1, 0);      /* no super scale: 0 */
+    check_stored(QZ_F32, 1e-20f, 0x1p-60f, 0);
+}
+
+/* A tie between the two candidates that differ in nothing but the sign goes to the first one. */
+static void test_first_wins(void **state)
+{
+    (void)state;
+    struct block block = {.job = make_job(0, 2), .n = 2};
+    struct result result;
+    float v[2 * QZ_BLOCK];
+    block.rule = block.job.search;
+    block.v = v;
+    block.rule.plain = block.rule.count = 2;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        v[l] = 0.5f;
+        v[QZ_BLOCK + l] = -0.25f;
+        block.unit[l] = 1;
+        block.scale[l] = 0.125f;
+        block.rule.factor[0] = 1.0f;
+        block.rule.factor[1] = -1.0f;
+    }
+    for (int swapped = 0; swapped < 2; swapped++)
+        for (size_t s = 0; s < set_count; s++) {
+            block.rule.factor[swapped] = 1.0f;
+            block.rule.factor[!swapped] = -1.0f;
+            run(sets[s], &block, &result);
+            for (size_t l = 0; l < QZ_BLOCK; l++)
+                assert_true(result.scale[l] == (swapped ? -0.125f : 0.125f));
+        }
+}
+
+/* The search is worth it: by so much, at least, errors of normal values are smaller than with the first scale. */
+static void test_worth(void **state)
+{
+    (void)state;
+    struct rng rng = rng_make(4);
+    for (size_t rule = 0; rule < RULES; rule++)
+        for (size_t n = 16; n <= 1024; n *= 4) {
+            double plain = 0, searched = 0;
+            for (size_t i = 0; i < cases(20, 4); i++) {
+                struct block block = {.n = n}, again;
+                struct result result;
+                fill_block(&rng, &block, rule, DATA_NORMAL, NO_WEIGHTS);
+                for (size_t l = 0; l < QZ_BLOCK; l++)
+                    block.super[l] = fabsf(block.scale[l]) / 20;
+                run(&qz_kernels_scalar, &block, &result);
+                again = block;
+                again.rule.count = again.rule.plain = 0;
+                struct result first;
+                run(&qz_kernels_scalar, &again, &first);
+                for (size_t l = 0; l < QZ_BLOCK; l++)
+                    for (int which = 0; which < 2; which++) {
+                        double s = (double)(which ? result.scale[l] : first.scale[l]), xx = 0, xq, qq;
+                        sums_of(&block, l, which ? result.second[l] : 0, 1 / s, &xq, &qq);
+                        for (size_t k = 0; k < n; k++)
+                            xx += (double)block.v[QZ_BLOCK * k + l] * (double)block.v[QZ_BLOCK * k + l];
+                        *(which ? &searched : &plain) += (xx - 2 * s * xq + s * s * qq) / xx;
+                    }
+            }
+            /* With powers of two for scales there may be nothing to gain: long groups are all alike. */
+            if (!(searched < plain * 0.97) &&
+                !(rules[rule].scheme && strcmp(rules[rule].scheme, "mxfp4") == 0 && n > 64 && searched <= plain))
+                fail_msg("rule %zu, groups of %zu: %g is not much less than %g", rule, n, searched, plain);
+        }
+}
+
+int main(void)
+{
+    start_program("test_search");
+    const char *forced = getenv("QUANTIZE_KERNELS");
+    for (size_t i = 0; qz_kernel_list[i] && set_count < SETS_MOST; i++) {
+        const struct qz_kernels *set = qz_kernel_list[i];
+        if (set->needs & ~qz_cpu_features())
+            printf("not tested: %s, which this CPU lacks\n", set->name);
+        else if (!forced || !*forced || strcmp(forced, set->name) == 0)
+            sets[set_count++] = set;
+    }
+    v_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
+    w_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sets),   cmocka_unit_test(test_lanes),      cmocka_unit_test(test_best_candidate),
+        cmocka_unit_test(test_stored), cmocka_unit_test(test_first_wins), cmocka_unit_test(test_worth),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
