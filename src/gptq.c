@@ -42,7 +42,8 @@ struct levels {
 };
 
 struct gptq {
-    struct job *job; /* where weights, codes and scales are */
+    struct job *job;         /* where weights, codes and scales are */
+    const qz_matrix *source; /* the Gram matrix as given */
     qz_pool *pool;
     size_t cols, groups, group_size, widest; /* widest: columns of the widest unit, see sweep */
     size_t pitch;                            /* of rows of the matrix: no power of two, which caches would not like */
@@ -73,25 +74,25 @@ struct slab {
 
 /* ---- the matrix ---------------------------------------------------------------------------------------------- */
 
-static qz_result gram_error(qz_detail *detail, const struct gptq *gptq, size_t row, size_t col, double value)
+static qz_result gram_error(const struct gptq *gptq, size_t row, size_t col, qz_detail *detail)
 {
     if (detail) {
         detail->index = (uint64_t)row * gptq->cols + col;
-        detail->value = value;
+        detail->value = qz_matrix_value(gptq->source, row, col);
     }
     return QZ_ERROR_GRAM;
 }
 
 /* Fills in H, scaled so that the largest element of its diagonal is near 1: no result depends on the scale. */
-static qz_result read_gram(struct gptq *gptq, const qz_matrix *gram, double damping, qz_detail *detail)
+static qz_result read_gram(struct gptq *gptq, double damping, qz_detail *detail)
 {
     size_t n = gptq->cols, pitch = gptq->pitch;
     double *h = gptq->gram, largest = 0.0, mean = 0.0;
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
-            double value = qz_matrix_value(gram, i, j);
+            double value = qz_matrix_value(gptq->source, i, j);
             if (!qz_is_finite_f64(value) || (i == j && value < 0))
-                return gram_error(detail, gptq, i, j, value);
+                return gram_error(gptq, i, j, detail);
             h[i * pitch + j] = value;
         }
     for (size_t i = 0; i < n; i++)
@@ -106,7 +107,7 @@ static qz_result read_gram(struct gptq *gptq, const qz_matrix *gram, double damp
         for (size_t j = 0; j < i; j++) {
             double upper = h[j * pitch + i], lower = h[i * pitch + j];
             if (fabs(upper - lower) > 1e-3 * sqrt(h[i * pitch + i] * h[j * pitch + j]))
-                return gram_error(detail, gptq, i, j, qz_matrix_value(gram, i, j));
+                return gram_error(gptq, i, j, detail);
             h[i * pitch + j] = h[j * pitch + i] = 0.5 * (upper + lower);
         }
     }
@@ -173,7 +174,7 @@ static qz_result factor(struct gptq *gptq, int ordered, qz_detail *detail)
                 exchange(gptq, least, k, step);
             /* Below this, rounding errors are all that is left. */
             if (!(gptq->left[k] > (double)n * DBL_EPSILON))
-                return gram_error(detail, gptq, gptq->order[k], gptq->order[k], gptq->left[k]);
+                return gram_error(gptq, gptq->order[k], gptq->order[k], detail);
             double *row = gptq->panel + step * pitch;
             memcpy(row, h + k * pitch, (k + 1) * sizeof *row);
             for (size_t q = 0; q < step; q++)
@@ -543,11 +544,11 @@ static void cut_all(struct gptq *gptq, struct cut *from)
     }
 }
 
-static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matrix *w, const qz_matrix *gram,
-                       const qz_gptq_options *options, const qz_packed *dst, qz_stats *stats, qz_detail *detail)
+static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matrix *w, const qz_gptq_options *options,
+                       const qz_packed *dst, qz_stats *stats, qz_detail *detail)
 {
     qz_stats encoded = QZ_STATS_INIT;
-    qz_result result = read_gram(gptq, gram, options->damping, detail);
+    qz_result result = read_gram(gptq, options->damping, detail);
     if (result == QZ_OK)
         result = factor(gptq, options->act_order, detail);
     if (result == QZ_OK)
@@ -556,7 +557,7 @@ static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matr
         return result;
     run_all(gptq, feed_back);
     if (gptq->sweeps > 0) {
-        read_gram(gptq, gram, options->damping, NULL);
+        read_gram(gptq, options->damping, NULL);
         run_all(gptq, sweep);
     }
     if (!stats)
@@ -582,7 +583,8 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
     if (!qz_matrix_check(gram) || w->cols > SIZE_MAX / 1024 / SLAB || w->cols > SIZE_MAX / 16 / (w->cols + 1024))
         return QZ_ERROR_SIZE;
     struct job job;
-    struct gptq all = {.job = &job, .pool = options->pool, .sweeps = options->sweeps, .cols = (size_t)w->cols};
+    struct gptq all = {.job = &job, .source = gram, .pool = options->pool, .sweeps = options->sweeps};
+    all.cols = (size_t)w->cols;
     job.kernels = qz_kernels_active();
     if (!job.kernels)
         return QZ_ERROR_KERNELS;
@@ -610,7 +612,7 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
         return QZ_ERROR_MEMORY;
     memory.memory = start;
     cut_all(&all, &memory);
-    qz_result result = solve(&all, scheme, w, gram, options, dst, stats, detail);
+    qz_result result = solve(&all, scheme, w, options, dst, stats, detail);
     free(start);
     return result;
 }

@@ -6,6 +6,8 @@
   :func:`schemes` lists the representations.
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`save` and :func:`load` keep arrays in files.
+  :func:`schemes` lists the representations. :func:`gptq` takes the inputs of a layer into account.
+* :func:`compare` measures what was lost; :func:`save` and :func:`load` keep arrays in files.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from .array import QuantizedArray as QuantizedArray
     from .array import Stats as Stats
     from .array import quantize_array as quantize_array
+    from .layer import gptq as gptq
     from .machine import kernels as kernels
     from .npz import load as load
     from .npz import save as save
@@ -62,6 +65,8 @@ _LAZY = {
     "Stats": "array",
     "choose": "report",
     "compare": "report",
+    "compare": "array",
+    "gptq": "layer",
     "kernels": "machine",
     "load": "npz",
     "plot_error": "plot",
