@@ -12,11 +12,12 @@
  *                it: the weight with which the scales are found.
  *   feed_back    takes the values of that sum, rounds each to its nearest code
  *   sweep        goes over all groups again: first the best scale for the codes, then for each code in turn the best
- * one while all others stay. No step of it makes the cost larger.
+ *                one while all others stay. No step makes the cost larger, but for the rounding of decoded values to
+ *                float32.
  *
- * All is in double, and every sum is fused multiply-adds in the order of its index (the kernel multiply_add): the bytes
- * are the same for every kernel set, block size and number of threads. Rows do not know of each other; they are worked
- * on in slabs of SLAB rows whose elements lie side by side.
+ * All is in double, and every long sum is one of fused multiply-adds in the order of its index (the kernel
+ * multiply_add): the bytes are the same for every kernel set and number of threads. Rows do not know of each other;
+ * they are worked on in slabs of SLAB rows whose elements lie side by side.
  */
 #include "fpenv.h"
 #include "group.h"
