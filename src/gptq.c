@@ -35,7 +35,7 @@ enum {
     PANEL = 64   /* columns that the factorization takes at once */
 };
 
-/* How a value becomes one of sixteen codes: i is how many upper[] it reaches. */
+/* How a value becomes the index of a code, as in struct qz_grid. */
 struct levels {
     double upper[15];
     float value[16];
@@ -222,12 +222,13 @@ static struct levels make_levels(const struct qz_grid *grid)
 {
     struct levels levels;
     for (int i = 0; i < 16; i++) {
-        int code = grid->lo + i < grid->hi ? grid->lo + i : grid->hi;
-        levels.value[i] = (float)code;
-        levels.code[i] = (uint8_t)(code & 15);
+        levels.value[i] = grid->sorted[i];
+        levels.code[i] = (uint8_t)(grid->code[i] & 15);
+        if (i < 15)
+            levels.upper[i] = (double)grid->upper[i];
     }
-    for (int i = 0; i < 15; i++)
-        levels.upper[i] = grid->lo + i < grid->hi ? (double)(levels.value[i] + levels.value[i + 1]) * 0.5 : INFINITY;
+    if (grid->uniform && grid->sorted[0] < (float)grid->lo) /* a value that a method does without */
+        levels.upper[0] = -INFINITY;
     return levels;
 }
 
@@ -251,12 +252,17 @@ static void choose(const struct gptq *gptq, const struct slab *slab, size_t col,
     for (size_t r = 0; r < SLAB; r++) {
         double y = kind == QZ_ZERO_OFFSET ? (target[r] - (double)zero[r]) * inverse[r]
                                           : target[r] * inverse[r] + (double)zero[r];
-        size_t i = (size_t)(y > levels->upper[7]) * 8;
-        i += (size_t)(y > levels->upper[i + 3]) * 4;
-        i += (size_t)(y > levels->upper[i + 1]) * 2;
-        i += (size_t)(y > levels->upper[i]);
+        size_t i = (size_t)(y >= levels->upper[7]) * 8;
+        i += (size_t)(y >= levels->upper[i + 3]) * 4;
+        i += (size_t)(y >= levels->upper[i + 1]) * 2;
+        i += (size_t)(y >= levels->upper[i]);
+        float value = qz_value(levels->value[i], scale[r], zero[r], kind);
+        while (!qz_is_finite(value)) { /* near the end of float32's range: take the next one inwards */
+            i = (value > 0) == (scale[r] > 0) ? i - 1 : i + 1;
+            value = qz_value(levels->value[i], scale[r], zero[r], kind);
+        }
         slab->code[col * SLAB + r] = (uint8_t)i;
-        error[r] = (double)w[r] - (double)qz_value((int)levels->value[i], scale[r], zero[r], kind);
+        error[r] = (double)w[r] - (double)value;
     }
 }
 
@@ -266,6 +272,8 @@ static void choose(const struct gptq *gptq, const struct slab *slab, size_t col,
 static void move_groups(const struct gptq *gptq, const struct slab *slab, int store)
 {
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS] = {0};
+    if (store && qz_has_byte_scales(gptq->job)) /* they stay as they were found */
+        return;
     for (size_t r = 0; r < slab->rows; r++)
         for (size_t g = 0; g < gptq->groups; g += QZ_TILE_GROUPS) {
             struct span span = {slab->row + r, g, 1, qz_least(QZ_TILE_GROUPS, gptq->groups - g)};
@@ -283,7 +291,7 @@ static void move_groups(const struct gptq *gptq, const struct slab *slab, int st
                 }
             }
             if (store)
-                qz_store_groups(gptq->job, &span, scale, zero);
+                qz_store_groups(gptq->job, &span, scale, zero, NULL);
         }
 }
 
@@ -370,7 +378,7 @@ static void feed_back(const struct gptq *gptq, struct slab *slab)
 static float basis_of(const struct gptq *gptq, const struct slab *slab, size_t group, size_t col, size_t r)
 {
     float value = gptq->levels.value[slab->code[col * SLAB + r]];
-    return gptq->job->grid.zero == QZ_ZERO_UINT4 ? value - slab->zero[group * SLAB + r] : value;
+    return gptq->job->grid.zero == QZ_ZERO_OFFSET ? value : value - slab->zero[group * SLAB + r];
 }
 
 /* A number as `from`, not too small or large to be stored well. */
@@ -460,7 +468,7 @@ static void sweep(const struct gptq *gptq, struct slab *slab)
         for (size_t r = 0; r < SLAB; r++) {
             size_t at = k * SLAB + r, group = k / size * SLAB + r;
             slab->error[at] =
-                (double)slab->w[at] - (double)qz_value((int)gptq->levels.value[slab->code[at]], slab->scale[group],
+                (double)slab->w[at] - (double)qz_value(gptq->levels.value[slab->code[at]], slab->scale[group],
                                                        slab->zero[group], gptq->job->grid.zero);
         }
     for (unsigned i = 0; i < gptq->sweeps; i++)
@@ -471,8 +479,9 @@ static void sweep(const struct gptq *gptq, struct slab *slab)
                 multiply_block(gptq, slab, n, k, qz_least(BLOCK, unit_end - k), slab->target + (k - unit) * SLAB);
             for (size_t start = unit; start < unit_end; start += size) {
                 size_t end = unit_end - start < size ? unit_end : start + size;
-                refit(gptq, slab, start / size, unit, unit_end, 0);
-                if (gptq->job->grid.zero == QZ_ZERO_OFFSET)
+                if (!qz_has_byte_scales(gptq->job))
+                    refit(gptq, slab, start / size, unit, unit_end, 0);
+                if (!qz_has_byte_scales(gptq->job) && gptq->job->grid.zero == QZ_ZERO_OFFSET)
                     refit(gptq, slab, start / size, unit, unit_end, 1);
                 for (size_t k = start; k < end; k += BLOCK)
                     choose_again(gptq, slab, k, end - k < BLOCK ? end : k + BLOCK, unit, unit_end);
@@ -578,7 +587,7 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
     if (!options)
         options = &defaults;
     if (options->size != sizeof *options || !(options->damping >= 0) || !qz_is_finite_f64(options->damping) ||
-        qz_scheme_check(scheme, options->method) != QZ_OK || qz_dtype_size(gram->dtype) == 0 || gram->rows != w->cols ||
+        qz_scheme_check(scheme, options->method) != QZ_OK || !qz_is_array_dtype(gram->dtype) || gram->rows != w->cols ||
         gram->cols != w->cols)
         return QZ_ERROR_ARGUMENT;
     if (!qz_matrix_check(gram) || w->cols > SIZE_MAX / 1024 / SLAB || w->cols > SIZE_MAX / 16 / (w->cols + 1024))
@@ -593,8 +602,7 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
         return find_scales(&all, scheme, w, options->method, dst, stats, detail);
     job.matrix = w;
     job.packed = dst;
-    job.scale_dtype = scheme->scale_dtype;
-    job.grid = qz_scheme_grid(scheme, options->method == QZ_DEFAULT ? scheme->method : options->method);
+    qz_group_scheme(&job, scheme, options->method);
     job.rows = w->rows;
     job.cols = w->cols;
     job.group_size = scheme->group_size < w->cols ? scheme->group_size : w->cols;

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 import numpy as np
 
 from . import _core
-from .array import QuantizedArray, _encoding_error, _part, _row_sizes, _scale_storage, _stats, _zero_storage
+from .array import QuantizedArray, _encoding_error, _matrices, _stats, _wanted
 from .errors import NonFiniteError, QuantizeError
 from .inputs import as_floats, as_threads
 from .scheme import Scheme, find
@@ -116,10 +116,10 @@ def gptq(
         raise ValueError(
             f"gram has shape {h.shape}; for w of shape {x.shape} it must be {(x.shape[1], x.shape[1])}"
         )
-    groups, code_bytes, zero_count = _row_sizes(found, x.shape[1])
-    codes = np.empty((x.shape[0], code_bytes), np.uint8)
-    scales = np.empty((x.shape[0], groups), _scale_storage(found))
-    zeros = None if found.zero == "none" else np.empty((x.shape[0], zero_count), _zero_storage(found))
+    parts = [
+        None if want is None else np.empty(want.shape, want.dtype)
+        for want in _wanted(found, x.shape[:1], x.shape[1])
+    ]
     try:
         numbers = _core.gptq(
             found.core,
@@ -127,9 +127,7 @@ def gptq(
             number,
             h,
             gram_number,
-            _part(codes),
-            _part(scales),
-            None if zeros is None else _part(zeros),
+            _matrices(parts),
             method_number,
             bool(act_order),
             rounds,
@@ -139,9 +137,10 @@ def gptq(
     except _core.Failure as failure:
         if failure.args[0] == _core.ERROR_GRAM:
             raise _gram_error(failure, h, amount) from None
+        groups = _core.scheme_sizes(found.core, 1, x.shape[1])[0]
         raise _encoding_error(failure, found, x.shape, 1, groups) from None
     summary = _stats(numbers, x.shape, 1)
-    return object.__new__(QuantizedArray)._set(codes, scales, zeros, found, x.shape, 1, summary)
+    return object.__new__(QuantizedArray)._set(parts, found, x.shape, 1, summary)
 
 
 def _gram_error(failure: _core.Failure, gram: AnyArray, damping: float) -> QuantizeError:
