@@ -50,8 +50,9 @@ struct gptq {
     size_t pitch;                            /* of rows of the matrix: no power of two, which caches would not like */
     double *gram;                            /* H, or A above the diagonal */
     double *panel, *minus;                   /* PANEL rows of R^T, and the same negated */
-    double *left;                            /* what is left of each diagonal element of H */
     size_t *order;                           /* order[k]: the input that is visited as number k */
+    double *left;                            /* of each diagonal element of H; in the end R[k][k]^2 */
+    float *weights;                          /* the same by input */
     struct levels levels;
     unsigned sweeps;
     size_t block_rows, block_first; /* of the product that threads share */
@@ -198,23 +199,28 @@ static qz_result factor(struct gptq *gptq, int ordered, qz_detail *detail)
         gptq->block_rows = end - start;
         qz_pool_run(gptq->pool, (size_t)qz_divide_up(start, PANEL), update_rows, gptq);
     }
+    double *diagonal = gptq->panel;
     for (size_t i = 0; i < n; i++)
-        gptq->left[i] = h[i * pitch + i];
+        diagonal[i] = h[i * pitch + i];
     for (size_t i = 0; i < n; i++)
         for (size_t k = i + 1; k < n; k++)
-            h[i * pitch + k] /= gptq->left[k];
+            h[i * pitch + k] /= diagonal[k];
     return QZ_OK;
 }
 
 /* ---- scales and codes ---------------------------------------------------------------------------------------- */
 
-/* Scales and zeros for the weights as they are, by the scheme's usual encoder. */
+/* Scales and zeros for the weights as they are, by the usual encoder. An error of input k counts left[k] times. */
 static qz_result find_scales(const struct gptq *gptq, const qz_scheme *scheme, const qz_matrix *w, qz_method method,
                              const qz_packed *dst, qz_stats *stats, qz_detail *detail)
 {
     qz_options options = QZ_OPTIONS_INIT;
+    qz_matrix weights = {gptq->weights, QZ_F32, w->rows, w->cols, 0, 1};
+    for (size_t k = 0; k < gptq->cols && w->rows; k++)
+        gptq->weights[gptq->order[k]] = (float)gptq->left[k];
     options.method = method;
     options.pool = gptq->pool;
+    options.weights = w->rows ? &weights : NULL;
     return qz_encode(scheme, w, dst, &options, stats, detail);
 }
 
@@ -230,15 +236,6 @@ static struct levels make_levels(const struct qz_grid *grid)
     if (grid->uniform && grid->sorted[0] < (float)grid->lo) /* a value that a method does without */
         levels.upper[0] = -INFINITY;
     return levels;
-}
-
-/* The stored form of a scale or offset. */
-static float as_stored(qz_dtype dtype, double x)
-{
-    float narrow = (float)x;
-    return dtype == QZ_F32   ? narrow
-           : dtype == QZ_F16 ? qz_f32_from_f16(qz_f16_from_f32(narrow))
-                             : qz_f32_from_bf16(qz_bf16_from_f32(narrow));
 }
 
 /* Gives SLAB values of a column their nearest codes: the codes and what is lost of the weights. */
@@ -272,7 +269,8 @@ static void choose(const struct gptq *gptq, const struct slab *slab, size_t col,
 static void move_groups(const struct gptq *gptq, const struct slab *slab, int store)
 {
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS] = {0};
-    if (store && qz_has_byte_scales(gptq->job)) /* they stay as they were found */
+    uint8_t no_bytes[2 * QZ_TILE_GROUPS];
+    if (store && qz_has_byte_scales(gptq->job)) /* it is done */
         return;
     for (size_t r = 0; r < slab->rows; r++)
         for (size_t g = 0; g < gptq->groups; g += QZ_TILE_GROUPS) {
@@ -291,7 +289,7 @@ static void move_groups(const struct gptq *gptq, const struct slab *slab, int st
                 }
             }
             if (store)
-                qz_store_groups(gptq->job, &span, scale, zero, NULL);
+                qz_store_groups(gptq->job, &span, scale, zero, no_bytes);
         }
 }
 
@@ -381,6 +379,25 @@ static float basis_of(const struct gptq *gptq, const struct slab *slab, size_t g
     return gptq->job->grid.zero == QZ_ZERO_OFFSET ? value : value - slab->zero[group * SLAB + r];
 }
 
+/* A scale (or an offset) of row r of a slab as it is when stored; `one` has the bytes if its type takes a byte. */
+static float as_stored(const struct gptq *gptq, const struct slab *slab, size_t group, size_t r, double wanted,
+                       int offset, struct groups *one)
+{
+    const struct job *job = gptq->job;
+    float narrow = (float)wanted;
+    if (!qz_has_byte_scales(job))
+        return job->scale_dtype == QZ_F32   ? narrow
+               : job->scale_dtype == QZ_F16 ? qz_f32_from_f16(qz_f16_from_f32(narrow))
+                                            : qz_f32_from_bf16(qz_bf16_from_f32(narrow));
+    struct run run = {slab->row + r, group * gptq->group_size, 1, 1, 1};
+    one->count = 1;
+    one->min[0] = one->max[0] = 1.0f;
+    one->scale[0] = offset ? slab->scale[group * SLAB + r] : narrow;
+    one->zero[0] = offset ? narrow : slab->zero[group * SLAB + r];
+    qz_round_scales(job, &run, one);
+    return offset ? one->zero[0] : one->scale[0];
+}
+
 /* A number as `from`, not too small or large to be stored well. */
 static int is_like(qz_dtype dtype, float x, float from)
 {
@@ -412,12 +429,14 @@ static void refit(const struct gptq *gptq, struct slab *slab, size_t group, size
             across[r] += slab->image[k + r] * slab->basis[k + r];
         }
     double change[SLAB];
+    struct groups one;
+    struct span span = {0, group, 1, 1};
     float *stored = (offset ? slab->zero : slab->scale) + group * SLAB;
     for (size_t r = 0; r < SLAB; r++) {
         change[r] = 0.0;
-        if (!(across[r] > 0) || slab->scale[group * SLAB + r] == 0)
+        if (r >= slab->rows || !(across[r] > 0))
             continue;
-        float wanted = as_stored(dtype, (double)stored[r] + along[r] / across[r]);
+        float wanted = as_stored(gptq, slab, group, r, (double)stored[r] + along[r] / across[r], offset, &one);
         double d = (double)wanted - (double)stored[r];
         if (!(2.0 * d * along[r] > d * d * across[r]))
             continue;
@@ -425,6 +444,9 @@ static void refit(const struct gptq *gptq, struct slab *slab, size_t group, size
             continue;
         stored[r] = wanted;
         change[r] = -d;
+        span.row = slab->row + r;
+        if (qz_has_byte_scales(gptq->job))
+            qz_store_groups(gptq->job, &span, one.scale, one.zero, one.bytes);
         if (!offset)
             slab->inverse[group * SLAB + r] = 1.0 / (double)wanted;
     }
@@ -479,9 +501,8 @@ static void sweep(const struct gptq *gptq, struct slab *slab)
                 multiply_block(gptq, slab, n, k, qz_least(BLOCK, unit_end - k), slab->target + (k - unit) * SLAB);
             for (size_t start = unit; start < unit_end; start += size) {
                 size_t end = unit_end - start < size ? unit_end : start + size;
-                if (!qz_has_byte_scales(gptq->job))
-                    refit(gptq, slab, start / size, unit, unit_end, 0);
-                if (!qz_has_byte_scales(gptq->job) && gptq->job->grid.zero == QZ_ZERO_OFFSET)
+                refit(gptq, slab, start / size, unit, unit_end, 0);
+                if (gptq->job->grid.zero == QZ_ZERO_OFFSET)
                     refit(gptq, slab, start / size, unit, unit_end, 1);
                 for (size_t k = start; k < end; k += BLOCK)
                     choose_again(gptq, slab, k, end - k < BLOCK ? end : k + BLOCK, unit, unit_end);
@@ -535,6 +556,7 @@ static void cut_all(struct gptq *gptq, struct cut *from)
     gptq->panel = cut(from, PANEL * gptq->pitch, sizeof *gptq->panel);
     gptq->minus = cut(from, PANEL * gptq->pitch, sizeof *gptq->minus);
     gptq->left = cut(from, n, sizeof *gptq->left);
+    gptq->weights = cut(from, n, sizeof *gptq->weights);
     gptq->order = cut(from, n, sizeof *gptq->order);
     gptq->slabs = cut(from, gptq->slab_count, sizeof *gptq->slabs);
     for (size_t i = 0; i < gptq->slab_count; i++) {

@@ -56,6 +56,16 @@ static double output_error(const qz_scheme *scheme, const qz_matrix *w, const qz
     return total;
 }
 
+/* Super scales for a plain form that ends its parts at guard pages. */
+static struct guard make_supers(struct plain *plain, const qz_scheme *scheme, size_t rows)
+{
+    size_t bytes = (size_t)plain->sizes.super_bytes * (scheme->super_size == QZ_WHOLE_MATRIX ? 1 : rows);
+    struct guard guard = guard_make(bytes);
+    plain->packed.supers = guard_end(guard, bytes, 0);
+    plain->packed.super_stride = (int64_t)plain->sizes.super_bytes;
+    return guard;
+}
+
 /* ---- the same bytes ------------------------------------------------------------------------------------------ */
 
 static void test_same_bytes(void **state)
@@ -71,6 +81,13 @@ static void test_same_bytes(void **state)
         size_t rows = 1 + rng_below(&rng, repeat % 5 ? 40 : 200), cols = PICK(&rng, widths);
         qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
         qz_scheme scheme = scheme_kind(repeat % SCHEME_KINDS, PICK(&rng, group_sizes), &options.method);
+        if (repeat % 2) { /* a row of the table, as it is */
+            size_t rows_there = 0;
+            while (qz_scheme_at(rows_there))
+                rows_there++;
+            scheme = *qz_scheme_at(rng_below(&rng, rows_there));
+            options.method = QZ_DEFAULT;
+        }
         options.act_order = (int)rng_below(&rng, 2);
         options.sweeps = (unsigned)rng_below(&rng, 4);
         struct field w = field_make(PICK(&rng, all_dtypes), rows, cols, (enum layout)rng_below(&rng, INPUT_LAYOUTS));
@@ -78,6 +95,7 @@ static void test_same_bytes(void **state)
             make_gram(&rng, cols, 40, repeat % 3 ? QZ_F64 : QZ_F32, (enum layout)rng_below(&rng, LAYOUTS));
         field_fill(&rng, &w.matrix, DATA_NORMAL);
         struct plain wanted = plain_make(&scheme, rows, cols, 0);
+        struct guard wanted_supers = make_supers(&wanted, &scheme, rows);
         qz_stats wanted_stats = QZ_STATS_INIT;
         assert_int_equal(QZ_OK, qz_kernels_use("scalar"));
         assert_int_equal(
@@ -86,18 +104,23 @@ static void test_same_bytes(void **state)
         assert_int_equal(QZ_OK, qz_kernels_use(usual));
         for (int with_pool = 0; with_pool < 2; with_pool++) {
             struct plain got = plain_make(&scheme, rows, cols, 0);
+            struct guard supers = make_supers(&got, &scheme, rows);
             qz_stats stats = QZ_STATS_INIT;
             options.pool = with_pool ? pool : NULL;
             assert_int_equal(QZ_OK,
                              CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, &options, &got.packed, &stats, NULL)));
             if (!same_memory("codes", got.codes, wanted.codes, 1) ||
                 !same_memory("scales", got.scales, wanted.scales, qz_dtype_size(scheme.scale_dtype)) ||
-                !same_memory("zeros", got.zeros, wanted.zeros, 1) || memcmp(&stats, &wanted_stats, sizeof stats) != 0)
+                !same_memory("zeros", got.zeros, wanted.zeros, 1) ||
+                !same_memory("super scales", supers, wanted_supers, 1) ||
+                memcmp(&stats, &wanted_stats, sizeof stats) != 0)
                 fail_msg("%zu x %zu, group size %llu, %s, pool %d", rows, cols, (unsigned long long)scheme.group_size,
                          zero_name(scheme.zero), with_pool);
             plain_free(got);
+            guard_free(supers);
         }
         plain_free(wanted);
+        guard_free(wanted_supers);
         field_free(w);
         field_free(gram);
     }
@@ -150,8 +173,8 @@ static void test_strides(void **state)
 
 /* ---- what it is good for ------------------------------------------------------------------------------------- */
 
-/* Better than qz_encode on correlated inputs, and no sweep makes it worse, apart from what decoded values lose when they
- * are rounded to float32. */
+/* Better than qz_encode on correlated inputs, and no sweep makes it worse, apart from what decoded values lose when
+ * they are rounded to float32. */
 static void test_output_error(void **state)
 {
     (void)state;
