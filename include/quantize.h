@@ -437,7 +437,7 @@ typedef struct qz_gptq_options {
     int act_order;    /* 1: inputs are visited in an order found from gram, those that matter most first; 0: as they are
                          stored. Groups are the same, and so is the form of the result. */
     unsigned sweeps;  /* how often scales and codes are improved afterwards; the first two or so are worth it */
-    double damping;   /* this times the mean of gram's diagonal is added to the diagonal; 0 or more */
+    double damping;   /* the diagonal of gram is multiplied with 1 + damping; 0 or more */
     qz_pool *pool;    /* may be NULL */
 } qz_gptq_options;
 

@@ -4,7 +4,7 @@
  * The inputs x of a layer reach a row of weights w as the sum of w[k] x[k]. With the Gram matrix H, the mean of x x^T,
  * a row of errors e = w - decoded(w) costs the output e H e^T. Four steps make that small:
  *
- *   read_gram    H as doubles, symmetric, with something added to its diagonal
+ *   read_gram    H as doubles, symmetric, its diagonal enlarged a little
  *   factor       an order of the inputs, and H = R R^T in that order, R upper triangular. The cost of a row is then the
  *                sum over k of (R[k][k] e[k] + sum over j < k of R[j][k] e[j])^2: when the inputs before k have their
  *                codes, the best value for k is w[k] + sum over j < k of e[j] A[j][k] with A[j][k] = R[j][k] / R[k][k].
@@ -51,8 +51,9 @@ struct gptq {
     double *gram;                            /* H, or A above the diagonal */
     double *panel, *minus;                   /* PANEL rows of R^T, and the same negated */
     size_t *order;                           /* order[k]: the input that is visited as number k */
-    double *left;                            /* of each diagonal element of H; in the end R[k][k]^2 */
-    float *weights;                          /* the same by input */
+    double *power;                           /* the diagonal of H by input */
+    double *left;                            /* what is left of it by position; in the end R[k][k]^2 */
+    float *weights;                          /* that by input */
     struct levels levels;
     unsigned sweeps;
     size_t block_rows, block_first; /* of the product that threads share */
@@ -85,7 +86,8 @@ static qz_result gram_error(const struct gptq *gptq, size_t row, size_t col, qz_
     return QZ_ERROR_GRAM;
 }
 
-/* Fills in H, scaled so that the largest element of its diagonal is near 1: no result depends on the scale. */
+/* Fills in H, scaled so that the largest element of its diagonal is near 1: no result depends on the scale. Damping
+ * goes by each input's own power: a few inputs of great power, which are common, would otherwise drown the others. */
 static qz_result read_gram(struct gptq *gptq, double damping, qz_detail *detail)
 {
     size_t n = gptq->cols, pitch = gptq->pitch;
@@ -113,10 +115,11 @@ static qz_result read_gram(struct gptq *gptq, double damping, qz_detail *detail)
             h[i * pitch + j] = h[j * pitch + i] = 0.5 * (upper + lower);
         }
     }
-    mean = largest > 0 ? mean / (double)n : 1.0;
+    /* An input that is always 0 gets a power that counts for nothing beside the others of its group. */
+    double least = largest > 0 ? mean / (double)n * DBL_EPSILON : 1.0;
     for (size_t i = 0; i < n; i++) {
         double *d = &h[i * pitch + i];
-        *d += *d == 0 && damping == 0 ? mean : damping * mean; /* an input that is always 0 */
+        *d = gptq->power[i] = *d > 0 ? *d + damping * *d : least;
     }
     return QZ_OK;
 }
@@ -175,7 +178,7 @@ static qz_result factor(struct gptq *gptq, int ordered, qz_detail *detail)
             if (least != k)
                 exchange(gptq, least, k, step);
             /* Below this, rounding errors are all that is left. */
-            if (!(gptq->left[k] > (double)n * DBL_EPSILON))
+            if (!(gptq->left[k] > (double)n * DBL_EPSILON * gptq->power[gptq->order[k]]))
                 return gram_error(gptq, gptq->order[k], gptq->order[k], detail);
             double *row = gptq->panel + step * pitch;
             memcpy(row, h + k * pitch, (k + 1) * sizeof *row);
@@ -555,6 +558,7 @@ static void cut_all(struct gptq *gptq, struct cut *from)
     gptq->gram = cut(from, n * gptq->pitch, sizeof *gptq->gram);
     gptq->panel = cut(from, PANEL * gptq->pitch, sizeof *gptq->panel);
     gptq->minus = cut(from, PANEL * gptq->pitch, sizeof *gptq->minus);
+    gptq->power = cut(from, n, sizeof *gptq->power);
     gptq->left = cut(from, n, sizeof *gptq->left);
     gptq->weights = cut(from, n, sizeof *gptq->weights);
     gptq->order = cut(from, n, sizeof *gptq->order);

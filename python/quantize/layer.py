@@ -57,8 +57,8 @@ def gptq(
     method : str, optional
         How scales are found at first, instead of the scheme's way; as for :func:`quantize_array`.
     damping : float
-        This times the mean of the diagonal of `gram` is added to the diagonal. More of it trusts the examples
-        less; 0 is allowed if `gram` is positive definite.
+        The diagonal of `gram` is multiplied with ``1 + damping``, each input as if it had so much noise. More
+        of it trusts the examples less; 0 is allowed if `gram` is positive definite.
     act_order : bool
         Visit the inputs in an order found from `gram`, those that matter most first, instead of as they are
         stored. The form of the result is the same.

@@ -62,7 +62,7 @@ class Naive:
     def __post_init__(self) -> None:
         rows, inputs = self.w.shape
         self.h = (self.gram + self.gram.T) / 2
-        self.h = self.h + self.damping * np.trace(self.h) / inputs * np.eye(inputs)
+        self.h += self.damping * np.diag(np.diag(self.h))
         self.size = inputs if self.start.group_size == -1 else min(self.start.group_size, inputs)
         self.stored = self.start.scales.dtype.type
         self.scales = self.start.scales.astype(np.float64)
