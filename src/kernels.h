@@ -223,7 +223,6 @@ struct qz_kernels {
         .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
         .group_decode = group_decode, .error = error, .group_error = group_error, .find_error = find_error,            \
         .search_scale = search_scale, .search_affine = search_affine,                                                  \
-        .search_affine = search_affine,                                                                                \
         .multiply_add = multiply_add,                                                                                  \
     }
 

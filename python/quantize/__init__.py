@@ -3,11 +3,9 @@
 * One scale for a whole array: :func:`quantize_to_int4` and :func:`dequantize_from_int4`, with
   :func:`pack_int4_to_int8` and :func:`unpack_int8_to_int4` to store two codes in a byte.
 * A scale for each small group of values: :func:`quantize_array`, which returns a :class:`QuantizedArray`;
-  :func:`schemes` lists the representations.
+  :func:`schemes` lists the representations. :func:`gptq` takes the inputs of a layer into account.
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`save` and :func:`load` keep arrays in files.
-  :func:`schemes` lists the representations. :func:`gptq` takes the inputs of a layer into account.
-* :func:`compare` measures what was lost; :func:`save` and :func:`load` keep arrays in files.
 """
 
 from __future__ import annotations
@@ -65,7 +63,6 @@ _LAZY = {
     "Stats": "array",
     "choose": "report",
     "compare": "report",
-    "compare": "array",
     "gptq": "layer",
     "kernels": "machine",
     "load": "npz",
