@@ -112,8 +112,9 @@ static void test_same_bytes(void **state)
                 !same_memory("zeros", got.zeros, wanted.zeros, 1) ||
                 !same_memory("super scales", supers, wanted_supers, 1) ||
                 memcmp(&stats, &wanted_stats, sizeof stats) != 0)
-                fail_msg("%zu x %zu, group size %llu, %s, pool %d", rows, cols, (unsigned long long)scheme.group_size,
-                         zero_name(scheme.zero), with_pool);
+                fail_msg("%zu x %zu, codes %d, scales %d, zero %d, group size %llu, method %d, %u sweeps, pool %d",
+                         rows, cols, scheme.codes, scheme.scale_dtype, scheme.zero,
+                         (unsigned long long)scheme.group_size, options.method, options.sweeps, with_pool);
             plain_free(got);
             guard_free(supers);
         }
