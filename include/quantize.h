@@ -68,7 +68,8 @@ typedef enum qz_result {
     QZ_ERROR_MEMORY = 7,    /* out of memory, or a thread could not be started */
     QZ_ERROR_KERNELS = 8,   /* QUANTIZE_KERNELS names a kernel set that is unknown or that this CPU lacks */
     QZ_ERROR_PACKED = 9,    /* packed data breaks its format (padding not 0, scale not finite): detail has group */
-    QZ_ERROR_WEIGHT = 10    /* a weight is negative, NaN or infinite: detail has the first index, value and count */
+    QZ_ERROR_WEIGHT = 10,   /* a weight is negative, NaN or infinite: detail has the first index, value and count */
+    QZ_ERROR_GRAM = 11      /* a Gram matrix is none: detail has index (row * cols + column) and value, see qz_gptq */
 } qz_result;
 
 /* A short English sentence for a result, without a full stop. Never NULL. */
@@ -451,6 +452,44 @@ QZ_API qz_result qz_compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_
  */
 QZ_API qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
                              qz_detail *detail);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * GPTQ
+ *
+ * Codes for the weights of a layer, chosen for what the layer puts out. Each row of w is multiplied with inputs x; with
+ * the Gram matrix of the inputs, the mean (or sum) of x x^T over some examples, a row of errors e = w - decoded(w)
+ * costs e gram e^T of output. Where inputs are correlated, later codes can make up for the errors of earlier ones.
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef struct qz_gptq_options {
+    size_t size;      /* sizeof(qz_gptq_options) */
+    qz_method method; /* how scales are found at first */
+    int act_order;    /* 1: inputs are visited in an order found from gram, those that matter most first; 0: as they are
+                         stored. Groups are the same, and so is the form of the result. */
+    unsigned sweeps;  /* how often scales and codes are improved afterwards; the first two or so are worth it */
+    double damping;   /* the diagonal of gram is multiplied with 1 + damping; 0 or more */
+    qz_pool *pool;    /* may be NULL */
+} qz_gptq_options;
+
+#define QZ_GPTQ_OPTIONS_INIT                                                                                           \
+    {                                                                                                                  \
+        sizeof(qz_gptq_options), QZ_DEFAULT, 1, 2, 0.01, NULL                                                          \
+    }
+
+/*
+ * Encodes w into the plain form dst, as qz_encode would, but with codes (and, if sweeps > 0, scales and offsets) that
+ * make the sum over the rows of e gram e^T small. `gram` is w->cols x w->cols, of any type and strides; its scale does
+ * not matter. An input whose row and column of gram are 0 is encoded as if nothing depended on it.
+ *
+ * Allocates about 8 * cols * cols bytes, and 1 KiB * cols for each thread, while it runs. `options`, `stats` and
+ * `detail` may be NULL. Of the statistics, `clipped` stays 0.
+ *
+ * Returns what qz_encode returns, and QZ_ERROR_MEMORY; QZ_ERROR_GRAM with detail.index and detail.value for an element
+ * of gram that is not finite, for one off the diagonal that differs from its mirror image, and for one on the diagonal
+ * that is negative, or whose input is (nearly) a sum of the others (remedy: more damping).
+ */
+QZ_API qz_result qz_gptq(const qz_scheme *scheme, const qz_matrix *w, const qz_matrix *gram,
+                         const qz_gptq_options *options, const qz_packed *dst, qz_stats *stats, qz_detail *detail);
 
 #ifdef __cplusplus
 }

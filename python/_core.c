@@ -493,6 +493,45 @@ static PyObject *core_encode(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(gptq_doc, "gptq(scheme, src, dtype, gram, gram_dtype, parts, method, act_order, sweeps, damping, "
+                       "threads, /)\n-> a tuple of statistics");
+
+static PyObject *core_gptq(PyObject *module, PyObject *args)
+{
+    Buffers buffers = {.count = 0};
+    qz_detail detail = QZ_DETAIL_INIT;
+    qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
+    qz_stats stats = QZ_STATS_INIT;
+    PyObject *scheme_tuple, *src_object, *gram_object, *parts[4];
+    qz_matrix src, gram;
+    qz_packed dst;
+    Scheme scheme;
+    qz_result result;
+    uint64_t bytes;
+    Run run;
+    Py_ssize_t threads;
+    int dtype, gram_dtype, method;
+
+    if (!PyArg_ParseTuple(args, "OOiOi(OOOO)ipIdn:gptq", &scheme_tuple, &src_object, &dtype, &gram_object, &gram_dtype,
+                          &parts[0], &parts[1], &parts[2], &parts[3], &method, &options.act_order, &options.sweeps,
+                          &options.damping, &threads))
+        return NULL;
+    /* Each byte takes part in so many sums that threads pay early. */
+    if (parse_scheme(scheme_tuple, &scheme) < 0 || take_matrix(&buffers, src_object, 0, dtype, &src) < 0 ||
+        take_matrix(&buffers, gram_object, 0, gram_dtype, &gram) < 0 ||
+        take_packed(module, &buffers, parts, 1, &scheme.row, src.rows, src.cols, &dst, &bytes) < 0 ||
+        run_begin(&run, threads, 16 * matrix_bytes(&src)) < 0) {
+        release(&buffers);
+        return NULL;
+    }
+    options.method = (qz_method)method;
+    options.pool = run.pool;
+    result = qz_gptq(&scheme.row, &src, &gram, &options, &dst, &stats, &detail);
+    run_end(&run);
+    release(&buffers);
+    return result == QZ_OK ? stats_tuple(&stats) : fail(module, result, &detail);
+}
+
 PyDoc_STRVAR(decode_doc, "decode(scheme, parts, dst, dtype, threads, /) -> None");
 
 static PyObject *core_decode(PyObject *module, PyObject *args)
@@ -765,6 +804,7 @@ static PyMethodDef methods[] = {
     FAST(pack_i4),
     FAST(unpack_i4),
     PLAIN(encode, METH_VARARGS),
+    PLAIN(gptq, METH_VARARGS),
     PLAIN(decode, METH_VARARGS),
     PLAIN(compare, METH_VARARGS),
     PLAIN(compare_matrices, METH_VARARGS),
@@ -824,6 +864,7 @@ static const struct {
     {"ERROR_KERNELS", QZ_ERROR_KERNELS},
     {"ERROR_PACKED", QZ_ERROR_PACKED},
     {"ERROR_WEIGHT", QZ_ERROR_WEIGHT},
+    {"ERROR_GRAM", QZ_ERROR_GRAM},
 };
 
 static int module_exec(PyObject *module)

@@ -108,7 +108,8 @@ static size_t count_clipped(const struct job *job, const struct groups *groups, 
     return job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, nearest);
 }
 
-/* Largest magnitude both as max and as -max: the first one wins. Taking away the other end tells fit. */
+/* Largest magnitude both as max and as -max: the first one wins. Taking away the other end tells fit, which then finds
+ * no tie. */
 static void break_ties(const struct job *job, struct groups *groups, const float *x, size_t n)
 {
     for (size_t g = 0; g < groups->count; g++) {
@@ -117,8 +118,8 @@ static void break_ties(const struct job *job, struct groups *groups, const float
         size_t i = g * (size_t)job->group_size, end = qz_least(i + job->group_size, n);
         while (i < end && fabsf(x[i]) != groups->max[g])
             i++;
-        if (i < end && x[i] > 0)
-            groups->min[g] = 0.0f;
+        if (i < end)
+            *(x[i] > 0 ? &groups->min[g] : &groups->max[g]) = 0.0f;
     }
 }
 
@@ -497,8 +498,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
                     if (fabsf(x[i]) >= limit) /* an infinity counts as what it becomes */
                         first_extreme = x[i];
             }
-            if (first_extreme > 0)
-                groups.min[0] = 0.0f;
+            *(first_extreme > 0 ? &groups.min[0] : &groups.max[0]) = 0.0f;
             flags = fit(job, &whole, &groups, NULL, NULL);
         }
         if (job->method == QZ_SEARCH || job->method == QZ_EXACT) {

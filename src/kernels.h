@@ -217,6 +217,10 @@ struct qz_kernels {
      */
     void (*search_affine)(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
                           const float *unit, float *scale, float *zero, struct qz_affine_error *error);
+    /* y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]) for k = 0, 1, ... depth - 1,
+     * for all c < cols and r < rows; any of the three may be 0. */
+    void (*multiply_add)(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
+                         size_t depth, double *y, size_t y_pitch);
 };
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. */
@@ -229,6 +233,7 @@ struct qz_kernels {
         .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
         .group_decode = group_decode, .error = error, .group_error = group_error, .find_error = find_error,            \
         .search_scale = search_scale, .search_affine = search_affine,                                                  \
+        .multiply_add = multiply_add,                                                                                  \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -337,4 +337,15 @@ static size_t find_error(const float *x, const float *y, size_t n, float wanted)
 #include "affine_scalar.h"
 #include "search_scalar.h"
 
+/* ---- matrices ------------------------------------------------------------------------------------------------ */
+
+static void multiply_add(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
+                         size_t depth, double *y, size_t y_pitch)
+{
+    for (size_t c = 0; c < cols; c++)
+        for (size_t k = 0; k < depth; k++)
+            for (size_t r = 0; r < rows; r++)
+                y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]);
+}
+
 const struct qz_kernels qz_kernels_scalar = QZ_KERNEL_TABLE("scalar", 0);

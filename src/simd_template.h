@@ -33,8 +33,11 @@
  *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
  *   pack_block(v, lo, hi, out)    4 * LANES codes, clamped, as 2 * LANES bytes; returns how many were clipped
- *   pack_cells(grid, y, out)  the same for 4 vectors to be rounded to a grid's values by its cells; where
- * HAS_PACK_CELLS transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats pack, unpack whole kernels
+ *   pack_cells(grid, y, out)  the same for 4 vectors to be rounded by a grid's cells (where HAS_PACK_CELLS)
+ *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
+ *   VD, VD_LANES, vd_load vd_store vd_set1 vd_fma         a vector of doubles; VD_TILE: four times so many and two fit
+ *                             into the registers
+ *   pack, unpack              whole kernels
  */
 
 /* Elements before the next whole vector in memory, where loads are fastest: NumPy's arrays begin 16 bytes off, and a
@@ -665,3 +668,49 @@ static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows
 }
 
 #include "search_template.h"
+/* VD_TILE vectors of up to 4 columns of y stay in registers while k runs. */
+INLINE void multiply_tile(const double *a, size_t a_pitch, int cols, const double *x, size_t x_pitch, int vectors,
+                          size_t depth, double *y, size_t y_pitch)
+{
+    VD sum[4][VD_TILE];
+    for (int c = 0; c < cols; c++)
+        for (int v = 0; v < vectors; v++)
+            sum[c][v] = vd_load(y + (size_t)c * y_pitch + v * VD_LANES);
+    for (size_t k = 0; k < depth; k++, a += a_pitch, x += x_pitch) {
+        VD part[VD_TILE];
+        for (int v = 0; v < vectors; v++)
+            part[v] = vd_load(x + v * VD_LANES);
+        for (int c = 0; c < cols; c++) {
+            VD factor = vd_set1(a[c]);
+            for (int v = 0; v < vectors; v++)
+                sum[c][v] = vd_fma(factor, part[v], sum[c][v]);
+        }
+    }
+    for (int c = 0; c < cols; c++)
+        for (int v = 0; v < vectors; v++)
+            vd_store(y + (size_t)c * y_pitch + v * VD_LANES, sum[c][v]);
+}
+
+INLINE void multiply_rows(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, int vectors,
+                          size_t depth, double *y, size_t y_pitch)
+{
+    size_t c = 0;
+    for (; c + 4 <= cols; c += 4)
+        multiply_tile(a + c, a_pitch, 4, x, x_pitch, vectors, depth, y + c * y_pitch, y_pitch);
+    for (; c < cols; c++)
+        multiply_tile(a + c, a_pitch, 1, x, x_pitch, vectors, depth, y + c * y_pitch, y_pitch);
+}
+
+static TARGET void multiply_add(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch,
+                                size_t rows, size_t depth, double *y, size_t y_pitch)
+{
+    size_t r = 0;
+    for (; r + VD_TILE * VD_LANES <= rows; r += VD_TILE * VD_LANES)
+        multiply_rows(a, a_pitch, cols, x + r, x_pitch, VD_TILE, depth, y + r, y_pitch);
+    for (; r + VD_LANES <= rows; r += VD_LANES)
+        multiply_rows(a, a_pitch, cols, x + r, x_pitch, 1, depth, y + r, y_pitch);
+    for (; r < rows; r++)
+        for (size_t c = 0; c < cols; c++)
+            for (size_t k = 0; k < depth; k++)
+                y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]);
+}

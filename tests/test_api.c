@@ -83,6 +83,7 @@ static int child_with_environment(const char *wanted)
            qz_pack_i4(&code, 1, &packed, NULL, NULL) != QZ_ERROR_KERNELS ||
            qz_unpack_i4(&packed, 1, &code, NULL) != QZ_ERROR_KERNELS ||
            qz_encode(&scheme, &matrix, &plain, NULL, NULL, NULL) != QZ_ERROR_KERNELS ||
+           qz_gptq(&scheme, &matrix, &matrix, NULL, &plain, NULL, NULL) != QZ_ERROR_KERNELS ||
            qz_decode(&scheme, &plain, &matrix, NULL, NULL) != QZ_ERROR_KERNELS ||
            qz_compare(&scheme, &plain, &matrix, NULL, &stats, NULL) != QZ_ERROR_KERNELS ||
            qz_compare_matrices(&matrix, &matrix, NULL, &stats, NULL) != QZ_ERROR_KERNELS ||

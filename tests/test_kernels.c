@@ -1213,6 +1213,61 @@ static void test_find_error(void **state)
         }
 }
 
+/* ---- matrices ------------------------------------------------------------------------------------------------ */
+
+/* Pitches may be larger than rows, or (of the factors) 0. Everything around and between must stay. */
+static void multiply_case(struct rng *rng, size_t cols, size_t rows, size_t depth, size_t a_gap, size_t x_gap,
+                          size_t y_gap, size_t p)
+{
+    size_t a_pitch = cols + a_gap, x_pitch = rows + x_gap, y_pitch = rows + y_gap;
+    size_t a_length = depth ? (depth - 1) * a_pitch + cols : 0, x_length = depth ? (depth - 1) * x_pitch + rows : 0;
+    size_t y_length = cols && rows ? (cols - 1) * y_pitch + rows : 0;
+    double *a = doubles, *x = a + a_length, *y = x + x_length, *wanted = y + y_length;
+    fill_doubles(rng, DATA_NORMAL, doubles, a_length + x_length + y_length);
+    for (size_t c = 0; c < cols; c++)
+        for (size_t r = 0; r < rows; r++)
+            for (size_t k = 0; k < depth; k++)
+                wanted[c * y_pitch + r] =
+                    fma(a[k * a_pitch + c], x[k * x_pitch + r], k ? wanted[c * y_pitch + r] : y[c * y_pitch + r]);
+    struct part parts[2] = {{a, a_length * 8, 8}, {x, x_length * 8, 8}}, out = {y, y_length * 8, 8};
+    uint8_t *in[2], *to = place(out_guards[0], out, p, cols);
+    for (size_t i = 0; i < 2; i++) {
+        in[i] = place(in_guards[i], parts[i], p, rows + i);
+        furnish(in_guards[i], in[i], parts[i], 0xff);
+    }
+    for (size_t s = 0; s < set_count; s++) {
+        snprintf(guard_doing, sizeof guard_doing, "%s multiply_add, %zu x %zu x %zu, gaps %zu, %zu, %zu, place %zu",
+                 sets[s]->name, cols, rows, depth, a_gap, x_gap, y_gap, p);
+        furnish(out_guards[0], to, out, CANARY);
+        sets[s]->multiply_add((const double *)(const void *)in[0], a_pitch, cols, (const double *)(const void *)in[1],
+                              x_pitch, rows, depth, (double *)(void *)to, y_pitch);
+        for (size_t c = 0; c < cols && rows; c++) {
+            if (depth && !same_bytes("row", to + c * y_pitch * 8, wanted + c * y_pitch, rows * 8, 8))
+                fail_msg("%s: row %zu", guard_doing, c);
+            size_t after = depth ? rows : 0, rest = c + 1 < cols ? y_pitch - after : rows - after;
+            if (!same_bytes("gap", to + (c * y_pitch + after) * 8, y + c * y_pitch + after, rest * 8, 8))
+                fail_msg("%s: behind row %zu", guard_doing, c);
+        }
+        if (!guard_check_near(out_guards[0], to, out.bytes, NEAR))
+            fail_msg("%s", guard_doing);
+    }
+}
+
+static void test_multiply_add(void **state)
+{
+    (void)state;
+    guard_report_faults();
+    struct rng rng = rng_make(120);
+    for (size_t cols = 0; cols <= 9; cols++)
+        for (size_t rows = 0; rows <= (short_mode ? 11 : 75); rows++)
+            for (size_t depth = 0; depth <= 3; depth++)
+                multiply_case(&rng, cols, rows, depth, rng_below(&rng, 5), rng_below(&rng, 5), rng_below(&rng, 5),
+                              rng_below(&rng, 16));
+    for (size_t repeat = 0; repeat < cases(2000, 30); repeat++)
+        multiply_case(&rng, rng_below(&rng, 40), rng_below(&rng, 150), rng_below(&rng, 40), rng_below(&rng, 70),
+                      rng_below(&rng, 70), rng_below(&rng, 70), rng_below(&rng, 16));
+}
+
 /* ---- through the public functions ---------------------------------------------------------------------------- */
 
 /* Steps as quantize.c makes them: every set forced, every value where a code begins, and its neighbours. */
@@ -1295,7 +1350,7 @@ int main(void)
         cmocka_unit_test(test_fit),          cmocka_unit_test(test_group_codes),
         cmocka_unit_test(test_group_decode), cmocka_unit_test(test_error),
         cmocka_unit_test(test_group_error),  cmocka_unit_test(test_find_error),
-        cmocka_unit_test(test_forced_sets),
+        cmocka_unit_test(test_multiply_add), cmocka_unit_test(test_forced_sets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

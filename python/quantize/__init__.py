@@ -3,7 +3,7 @@
 * One scale for a whole array: :func:`quantize_to_int4` and :func:`dequantize_from_int4`, with
   :func:`pack_int4_to_int8` and :func:`unpack_int8_to_int4` to store two codes in a byte.
 * A scale for each small group of values: :func:`quantize_array`, which returns a :class:`QuantizedArray`;
-  :func:`schemes` lists the representations.
+  :func:`schemes` lists the representations. :func:`gptq` takes the inputs of a layer into account.
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`save` and :func:`load` keep arrays in files.
 """
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .array import QuantizedArray as QuantizedArray
     from .array import Stats as Stats
     from .array import quantize_array as quantize_array
+    from .layer import gptq as gptq
     from .machine import kernels as kernels
     from .npz import load as load
     from .npz import save as save
@@ -62,6 +63,7 @@ _LAZY = {
     "Stats": "array",
     "choose": "report",
     "compare": "report",
+    "gptq": "layer",
     "kernels": "machine",
     "load": "npz",
     "plot_error": "plot",

@@ -59,6 +59,7 @@ ERROR_SIZE: Final[int]
 ERROR_KERNELS: Final[int]
 ERROR_PACKED: Final[int]
 ERROR_WEIGHT: Final[int]
+ERROR_GRAM: Final[int]
 
 def quantize_i4(src: _Buffer, dtype: int, method: int, codes: _Buffer, /) -> tuple[float, float]: ...
 def dequantize_i4(codes: _Buffer, scale: Any, zero_point: Any, dst: _Buffer, dtype: int, /) -> None: ...
@@ -79,6 +80,20 @@ def encode(
     seed: int,
     /,
 ) -> _Stats | None: ...
+def gptq(
+    scheme: _Scheme,
+    src: _Buffer,
+    dtype: int,
+    gram: _Buffer,
+    gram_dtype: int,
+    parts: _Parts,
+    method: int,
+    act_order: bool,
+    sweeps: int,
+    damping: float,
+    threads: int,
+    /,
+) -> _Stats: ...
 def decode(
     scheme: _Scheme,
     parts: _Parts,

@@ -66,6 +66,15 @@ typedef uint32x4_t VM; /* all bits of a lane */
 #define vf_via_f16(v)         vcvt_f32_f16(vcvt_f16_f32(v))
 #define vf_from_f64(p)        vcvt_high_f32_f64(vcvt_f32_f64(vld1q_f64(p)), vld1q_f64((p) + 2))
 
+typedef float64x2_t VD;
+
+#define VD_LANES        2
+#define VD_TILE         4
+#define vd_load(p)      vld1q_f64(p)
+#define vd_store(p, v)  vst1q_f64(p, v)
+#define vd_set1(x)      vdupq_n_f64(x)
+#define vd_fma(a, b, c) vfmaq_f64(c, a, b)
+
 INLINE VF vf_load_part(const float *p, size_t n, float other)
 {
     VF v = vf_set1(other);

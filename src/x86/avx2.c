@@ -57,6 +57,15 @@ typedef __m256 VM; /* all bits of a lane */
 #define vf_to_f16(p, v)       _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 #define vf_via_f16(v)         _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
+typedef __m256d VD;
+
+#define VD_LANES        4
+#define VD_TILE         2
+#define vd_load(p)      _mm256_loadu_pd(p)
+#define vd_store(p, v)  _mm256_storeu_pd(p, v)
+#define vd_set1(x)      _mm256_set1_pd(x)
+#define vd_fma(a, b, c) _mm256_fmadd_pd(a, b, c)
+
 /* The first n lanes set. */
 INLINE VI first_lanes(size_t n)
 {

@@ -62,6 +62,15 @@ typedef __mmask16 VM;
 #define vf_to_f16(p, v)       _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 #define vf_via_f16(v)         _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
+typedef __m512d VD;
+
+#define VD_LANES        8
+#define VD_TILE         4
+#define vd_load(p)      _mm512_loadu_pd(p)
+#define vd_store(p, v)  _mm512_storeu_pd(p, v)
+#define vd_set1(x)      _mm512_set1_pd(x)
+#define vd_fma(a, b, c) _mm512_fmadd_pd(a, b, c)
+
 INLINE VF vf_load_part(const float *p, size_t n, float other)
 {
     return _mm512_mask_loadu_ps(_mm512_set1_ps(other), (__mmask16)((1u << n) - 1), p);

@@ -1,0 +1,662 @@
+/*
+ * gptq.c - codes chosen one input after another, so that later ones make up for the errors of earlier ones
+ *
+ * The inputs x of a layer reach a row of weights w as the sum of w[k] x[k]. With the Gram matrix H, the mean of x x^T,
+ * a row of errors e = w - decoded(w) costs the output e H e^T. Four steps make that small:
+ *
+ *   read_gram    H as doubles, symmetric, its diagonal enlarged a little
+ *   factor       an order of the inputs, and H = R R^T in that order, R upper triangular. The cost of a row is then the
+ *                sum over k of (R[k][k] e[k] + sum over j < k of R[j][k] e[j])^2: when the inputs before k have their
+ *                codes, the best value for k is w[k] + sum over j < k of e[j] A[j][k] with A[j][k] = R[j][k] / R[k][k].
+ *                R[k][k]^2 is what is left of the power of input k when all later ones have done what they can for
+ *                it: the weight with which the scales are found.
+ *   feed_back    takes the values of that sum, rounds each to its nearest code
+ *   sweep        goes over all groups again: first the best scale for the codes, then for each code in turn the best
+ *                one while all others stay. No step makes the cost larger, but for the rounding of decoded values to
+ *                float32.
+ *
+ * All is in double, and every long sum is one of fused multiply-adds in the order of its index (the kernel
+ * multiply_add): the bytes are the same for every kernel set and number of threads. Rows do not know of each other;
+ * they are worked on in slabs of SLAB rows whose elements lie side by side.
+ */
+#include "fpenv.h"
+#include "group.h"
+#include "number.h"
+#include "scheme.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum {
+    SLAB = 64,   /* rows of weights side by side */
+    BLOCK = 32,  /* columns whose codes are chosen before all later ones hear of it */
+    DEPTH = 256, /* terms of a sum between two visits of its memory */
+    PANEL = 64   /* columns that the factorization takes at once */
+};
+
+/* How a value becomes the index of a code, as in struct qz_grid. */
+struct levels {
+    double upper[15];
+    float value[16];
+    uint8_t code[16];
+};
+
+struct gptq {
+    struct job *job;         /* where weights, codes and scales are */
+    const qz_matrix *source; /* the Gram matrix as given */
+    qz_pool *pool;
+    size_t cols, groups, group_size, widest; /* widest: columns of the widest unit, see sweep */
+    size_t pitch;                            /* of rows of the matrix: no power of two, which caches would not like */
+    double *gram;                            /* H, or A above the diagonal */
+    double *panel, *minus;                   /* PANEL rows of R^T, and the same negated */
+    size_t *order;                           /* order[k]: the input that is visited as number k */
+    double *power;                           /* the diagonal of H by input */
+    double *left;                            /* what is left of it by position; in the end R[k][k]^2 */
+    float *weights;                          /* that by input */
+    struct levels levels;
+    unsigned sweeps;
+    size_t block_rows, block_first; /* of the product that threads share */
+    struct slab *slabs;
+    size_t slab_count; /* slabs that are worked on at the same time */
+    void (*work)(const struct gptq *gptq, struct slab *slab);
+};
+
+/* Some rows of weights. Arrays hold SLAB values for each column or group. */
+struct slab {
+    uint64_t row;
+    size_t rows;
+    float *w, *scale, *zero;
+    double *inverse;
+    double *error;         /* weight minus decoded weight; feed_back has the columns in order of visit */
+    double *target;        /* of a block: the best values; of a unit: error times H */
+    double *basis, *image; /* of a unit: see refit; the changes of a block */
+    double *part;          /* DEPTH rows of BLOCK elements of the matrix */
+    uint8_t *code;
+};
+
+/* ---- the matrix ---------------------------------------------------------------------------------------------- */
+
+static qz_result gram_error(const struct gptq *gptq, size_t row, size_t col, qz_detail *detail)
+{
+    if (detail) {
+        detail->index = (uint64_t)row * gptq->cols + col;
+        detail->value = qz_matrix_value(gptq->source, row, col);
+    }
+    return QZ_ERROR_GRAM;
+}
+
+/* Fills in H, scaled so that the largest element of its diagonal is near 1: no result depends on the scale. Damping
+ * goes by each input's own power: a few inputs of great power, which are common, would otherwise drown the others. */
+static qz_result read_gram(struct gptq *gptq, double damping, qz_detail *detail)
+{
+    size_t n = gptq->cols, pitch = gptq->pitch;
+    double *h = gptq->gram, largest = 0.0, mean = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++) {
+            double value = qz_matrix_value(gptq->source, i, j);
+            if (!qz_is_finite_f64(value) || (i == j && value < 0))
+                return gram_error(gptq, i, j, detail);
+            h[i * pitch + j] = value;
+        }
+    for (size_t i = 0; i < n; i++)
+        largest = h[i * pitch + i] > largest ? h[i * pitch + i] : largest;
+    int exponent = 0;
+    frexp(largest, &exponent);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++)
+            h[i * pitch + j] = ldexp(h[i * pitch + j], -exponent);
+    for (size_t i = 0; i < n; i++) {
+        mean += h[i * pitch + i];
+        for (size_t j = 0; j < i; j++) {
+            double upper = h[j * pitch + i], lower = h[i * pitch + j];
+            if (fabs(upper - lower) > 1e-3 * sqrt(h[i * pitch + i] * h[j * pitch + j]))
+                return gram_error(gptq, i, j, detail);
+            h[i * pitch + j] = h[j * pitch + i] = 0.5 * (upper + lower);
+        }
+    }
+    /* An input that is always 0 gets a power that counts for nothing beside the others of its group. */
+    double least = largest > 0 ? mean / (double)n * DBL_EPSILON : 1.0;
+    for (size_t i = 0; i < n; i++) {
+        double *d = &h[i * pitch + i];
+        *d = gptq->power[i] = *d > 0 ? *d + damping * *d : least;
+    }
+    return QZ_OK;
+}
+
+/* Exchanges two of the first k + 1 positions, k being one of them, while `steps` rows of the panel are there. */
+static void exchange(struct gptq *gptq, size_t p, size_t k, size_t steps)
+{
+    size_t n = gptq->cols, pitch = gptq->pitch, position = gptq->order[p];
+    double left = gptq->left[p], *a = gptq->gram + p * pitch, *b = gptq->gram + k * pitch;
+    gptq->order[p] = gptq->order[k];
+    gptq->order[k] = position;
+    gptq->left[p] = gptq->left[k];
+    gptq->left[k] = left;
+    for (size_t i = 0; i < n; i++) {
+        double other = a[i];
+        a[i] = b[i];
+        b[i] = other;
+    }
+    for (size_t i = 0; i <= k + steps; i++) { /* columns: of the matrix down to k, then of the panel */
+        double *row = i <= k ? gptq->gram + i * pitch : gptq->panel + (i - k - 1) * pitch;
+        double other = row[p];
+        row[p] = row[k];
+        row[k] = other;
+    }
+}
+
+/* matrix[i][j] -= sum over q of panel[q][i] * panel[q][j], for PANEL rows i. */
+static void update_rows(void *context, size_t block)
+{
+    struct gptq *gptq = context;
+    qz_fp_state state = qz_fp_enter();
+    size_t i = block * PANEL, rest = gptq->block_first;
+    gptq->job->kernels->multiply_add(gptq->minus + i, gptq->pitch, rest - i < PANEL ? rest - i : PANEL, gptq->panel,
+                                     gptq->pitch, rest, gptq->block_rows, gptq->gram + i * gptq->pitch, gptq->pitch);
+    qz_fp_leave(state);
+}
+
+/*
+ * Turns H into A. The last position is settled first: with `ordered` it goes to the input of which least is left, and
+ * so on, so that the inputs visited last, whose errors nobody makes up for, matter least.
+ */
+static qz_result factor(struct gptq *gptq, int ordered, qz_detail *detail)
+{
+    size_t n = gptq->cols, pitch = gptq->pitch;
+    double *h = gptq->gram, factors[PANEL];
+    for (size_t i = 0; i < n; i++) {
+        gptq->order[i] = i;
+        gptq->left[i] = h[i * pitch + i];
+    }
+    for (size_t end = n, start; end > 0; end = start) {
+        start = end > PANEL ? end - PANEL : 0;
+        for (size_t k = end; k-- > start;) {
+            size_t step = end - 1 - k, least = k;
+            for (size_t i = k; i-- > 0 && ordered;)
+                least = gptq->left[i] < gptq->left[least] ? i : least;
+            if (least != k)
+                exchange(gptq, least, k, step);
+            /* Below this, rounding errors are all that is left. */
+            if (!(gptq->left[k] > (double)n * DBL_EPSILON * gptq->power[gptq->order[k]]))
+                return gram_error(gptq, gptq->order[k], gptq->order[k], detail);
+            double *row = gptq->panel + step * pitch;
+            memcpy(row, h + k * pitch, (k + 1) * sizeof *row);
+            for (size_t q = 0; q < step; q++)
+                factors[q] = -gptq->panel[q * pitch + k];
+            gptq->job->kernels->multiply_add(factors, 1, 1, gptq->panel, pitch, k + 1, step, row, pitch);
+            double root = sqrt(row[k]), inverse = 1.0 / root;
+            for (size_t i = 0; i < k; i++) {
+                row[i] *= inverse;
+                gptq->left[i] = fma(-row[i], row[i], gptq->left[i]);
+            }
+            row[k] = root;
+        }
+        for (size_t i = 0; i < end; i++)
+            for (size_t k = i > start ? i : start; k < end; k++)
+                h[i * pitch + k] = gptq->panel[(end - 1 - k) * pitch + i];
+        for (size_t q = 0; q < end - start; q++)
+            for (size_t i = 0; i < start; i++)
+                gptq->minus[q * pitch + i] = -gptq->panel[q * pitch + i];
+        gptq->block_first = start;
+        gptq->block_rows = end - start;
+        qz_pool_run(gptq->pool, (size_t)qz_divide_up(start, PANEL), update_rows, gptq);
+    }
+    double *diagonal = gptq->panel;
+    for (size_t i = 0; i < n; i++)
+        diagonal[i] = h[i * pitch + i];
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = i + 1; k < n; k++)
+            h[i * pitch + k] /= diagonal[k];
+    return QZ_OK;
+}
+
+/* ---- scales and codes ---------------------------------------------------------------------------------------- */
+
+/* Scales and zeros for the weights as they are, by the usual encoder. An error of input k counts left[k] times. */
+static qz_result find_scales(const struct gptq *gptq, const qz_scheme *scheme, const qz_matrix *w, qz_method method,
+                             const qz_packed *dst, qz_stats *stats, qz_detail *detail)
+{
+    qz_options options = QZ_OPTIONS_INIT;
+    qz_matrix weights = {gptq->weights, QZ_F32, w->rows, w->cols, 0, 1};
+    for (size_t k = 0; k < gptq->cols && w->rows; k++)
+        gptq->weights[gptq->order[k]] = (float)gptq->left[k];
+    options.method = method;
+    options.pool = gptq->pool;
+    options.weights = w->rows ? &weights : NULL;
+    return qz_encode(scheme, w, dst, &options, stats, detail);
+}
+
+static struct levels make_levels(const struct qz_grid *grid)
+{
+    struct levels levels;
+    for (int i = 0; i < 16; i++) {
+        levels.value[i] = grid->sorted[i];
+        levels.code[i] = (uint8_t)(grid->code[i] & 15);
+        if (i < 15)
+            levels.upper[i] = (double)grid->upper[i];
+    }
+    if (grid->uniform && grid->sorted[0] < (float)grid->lo) /* a value that a method does without */
+        levels.upper[0] = -INFINITY;
+    return levels;
+}
+
+/* Gives SLAB values of a column their nearest codes: the codes and what is lost of the weights. */
+static void choose(const struct gptq *gptq, const struct slab *slab, size_t col, const double *target, double *error)
+{
+    const struct levels *levels = &gptq->levels;
+    qz_zero kind = gptq->job->grid.zero;
+    size_t group = col / gptq->group_size * SLAB;
+    const float *scale = slab->scale + group, *zero = slab->zero + group, *w = slab->w + col * SLAB;
+    const double *inverse = slab->inverse + group;
+    for (size_t r = 0; r < SLAB; r++) {
+        double y = kind == QZ_ZERO_OFFSET ? (target[r] - (double)zero[r]) * inverse[r]
+                                          : target[r] * inverse[r] + (double)zero[r];
+        size_t i = (size_t)(y >= levels->upper[7]) * 8;
+        i += (size_t)(y >= levels->upper[i + 3]) * 4;
+        i += (size_t)(y >= levels->upper[i + 1]) * 2;
+        i += (size_t)(y >= levels->upper[i]);
+        float value = qz_value(levels->value[i], scale[r], zero[r], kind);
+        while (!qz_is_finite(value)) { /* near the end of float32's range: take the next one inwards */
+            i = (value > 0) == (scale[r] > 0) ? i - 1 : i + 1;
+            value = qz_value(levels->value[i], scale[r], zero[r], kind);
+        }
+        slab->code[col * SLAB + r] = (uint8_t)i;
+        error[r] = (double)w[r] - (double)value;
+    }
+}
+
+/* ---- slabs --------------------------------------------------------------------------------------------------- */
+
+/* Scales of a slab's rows, in runs of groups of one row. */
+static void move_groups(const struct gptq *gptq, const struct slab *slab, int store)
+{
+    float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS] = {0};
+    uint8_t no_bytes[2 * QZ_TILE_GROUPS];
+    if (store && qz_has_byte_scales(gptq->job)) /* it is done */
+        return;
+    for (size_t r = 0; r < slab->rows; r++)
+        for (size_t g = 0; g < gptq->groups; g += QZ_TILE_GROUPS) {
+            struct span span = {slab->row + r, g, 1, qz_least(QZ_TILE_GROUPS, gptq->groups - g)};
+            if (!store)
+                qz_load_groups(gptq->job, &span, scale, zero);
+            for (size_t i = 0; i < span.count; i++) {
+                size_t at = (g + i) * SLAB + r;
+                if (store) {
+                    scale[i] = slab->scale[at];
+                    zero[i] = slab->zero[at];
+                } else {
+                    slab->scale[at] = scale[i];
+                    slab->zero[at] = zero[i];
+                    slab->inverse[at] = scale[i] != 0 ? 1.0 / (double)scale[i] : 0.0;
+                }
+            }
+            if (store)
+                qz_store_groups(gptq->job, &span, scale, zero, no_bytes);
+        }
+}
+
+/* Weights and scales of a slab. Rows that fill it up are zeros. */
+static void load_slab(const struct gptq *gptq, struct slab *slab)
+{
+    const struct job *job = gptq->job;
+    size_t n = gptq->cols;
+    if (slab->rows < SLAB) {
+        memset(slab->w, 0, n * SLAB * sizeof *slab->w);
+        memset(slab->scale, 0, gptq->groups * SLAB * sizeof *slab->scale);
+        memset(slab->zero, 0, gptq->groups * SLAB * sizeof *slab->zero);
+        memset(slab->inverse, 0, gptq->groups * SLAB * sizeof *slab->inverse);
+    }
+    float buffer[QZ_TILE];
+    for (size_t c = 0; c < n; c += QZ_TILE / SLAB) {
+        struct qz_tile tile = {slab->row, c, slab->rows, qz_least(QZ_TILE / SLAB, n - c)};
+        ptrdiff_t stride;
+        int overflow;
+        const float *x = qz_tile_load(job->kernels, job->matrix, &tile, buffer, &stride, &overflow);
+        job->kernels->transpose(x, stride, tile.cols, tile.rows, slab->w + c * SLAB, SLAB);
+    }
+    move_groups(gptq, slab, 0);
+}
+
+/* Codes of a slab, from its indices or to them. */
+static void store_codes(const struct gptq *gptq, const struct slab *slab)
+{
+    for (size_t r = 0; r < slab->rows; r++) {
+        uint8_t *codes = qz_codes_at(gptq->job, slab->row + r, 0);
+        for (size_t c = 0; c < gptq->cols; c += 2) {
+            int low = gptq->levels.code[slab->code[c * SLAB + r]];
+            int high = c + 1 < gptq->cols ? gptq->levels.code[slab->code[(c + 1) * SLAB + r]] : 0;
+            codes[c / 2] = (uint8_t)(low | high << 4);
+        }
+    }
+}
+
+static void load_codes(const struct gptq *gptq, struct slab *slab)
+{
+    uint8_t index[16] = {0};
+    for (int i = 15; i >= 0; i--)
+        index[gptq->levels.code[i]] = (uint8_t)i;
+    memset(slab->code, 0, gptq->cols * SLAB);
+    for (size_t r = 0; r < slab->rows; r++) {
+        const uint8_t *codes = qz_codes_at(gptq->job, slab->row + r, 0);
+        for (size_t c = 0; c < gptq->cols; c++)
+            slab->code[c * SLAB + r] = index[qz_code_at(codes, c)];
+    }
+}
+
+/* target[c] += sum over k < depth of matrix[k][first + c] * error[k], for cols <= BLOCK columns. */
+static void multiply_block(const struct gptq *gptq, const struct slab *slab, size_t depth, size_t first, size_t cols,
+                           double *target)
+{
+    for (size_t k = 0; k < depth; k += DEPTH) {
+        size_t some = depth - k < DEPTH ? depth - k : DEPTH;
+        for (size_t i = 0; i < some; i++)
+            memcpy(slab->part + i * BLOCK, gptq->gram + (k + i) * gptq->pitch + first, cols * sizeof *target);
+        gptq->job->kernels->multiply_add(slab->part, BLOCK, cols, slab->error + k * SLAB, SLAB, SLAB, some, target,
+                                         SLAB);
+    }
+}
+
+static void feed_back(const struct gptq *gptq, struct slab *slab)
+{
+    for (size_t start = 0, end; start < gptq->cols; start = end) {
+        end = gptq->cols - start < BLOCK ? gptq->cols : start + BLOCK;
+        for (size_t k = start; k < end; k++)
+            for (size_t r = 0; r < SLAB; r++)
+                slab->target[(k - start) * SLAB + r] = (double)slab->w[gptq->order[k] * SLAB + r];
+        multiply_block(gptq, slab, start, start, end - start, slab->target);
+        for (size_t k = start; k < end; k++) {
+            double *target = slab->target + (k - start) * SLAB, *error = slab->error + k * SLAB;
+            choose(gptq, slab, gptq->order[k], target, error);
+            gptq->job->kernels->multiply_add(gptq->gram + k * gptq->pitch + k + 1, 0, end - k - 1, error, SLAB, SLAB, 1,
+                                             target + SLAB, SLAB);
+        }
+    }
+    store_codes(gptq, slab);
+}
+
+/* What a group's values are made of: value = scale * basis (+ offset). */
+static float basis_of(const struct gptq *gptq, const struct slab *slab, size_t group, size_t col, size_t r)
+{
+    float value = gptq->levels.value[slab->code[col * SLAB + r]];
+    return gptq->job->grid.zero == QZ_ZERO_OFFSET ? value : value - slab->zero[group * SLAB + r];
+}
+
+/* A scale (or an offset) of row r of a slab as it is when stored; `one` has the bytes if its type takes a byte. */
+static float as_stored(const struct gptq *gptq, const struct slab *slab, size_t group, size_t r, double wanted,
+                       int offset, struct groups *one)
+{
+    const struct job *job = gptq->job;
+    float narrow = (float)wanted;
+    if (!qz_has_byte_scales(job))
+        return job->scale_dtype == QZ_F32   ? narrow
+               : job->scale_dtype == QZ_F16 ? qz_f32_from_f16(qz_f16_from_f32(narrow))
+                                            : qz_f32_from_bf16(qz_bf16_from_f32(narrow));
+    struct run run = {slab->row + r, group * gptq->group_size, 1, 1, 1};
+    one->count = 1;
+    one->min[0] = one->max[0] = 1.0f;
+    one->scale[0] = offset ? slab->scale[group * SLAB + r] : narrow;
+    one->zero[0] = offset ? narrow : slab->zero[group * SLAB + r];
+    qz_round_scales(job, &run, one);
+    return offset ? one->zero[0] : one->scale[0];
+}
+
+/* A number as `from`, not too small or large to be stored well. */
+static int is_like(qz_dtype dtype, float x, float from)
+{
+    float least = dtype == QZ_F16 ? 0x1p-14f : FLT_MIN, most = dtype == QZ_F16 ? 65504.0f : 0x1p120f;
+    return fabsf(from) >= least && fabsf(x) >= least && fabsf(x) <= most && (x > 0) == (from > 0);
+}
+
+/*
+ * Moves the scale of a group (or its offset) to the minimum of the cost, where that differs as stored. A change by d
+ * takes d * basis from the errors, so the cost changes by d^2 (basis H basis) - 2 d (error H basis). `target` is error
+ * times H for the columns up to the unit's end.
+ */
+static void refit(const struct gptq *gptq, struct slab *slab, size_t group, size_t unit, size_t unit_end, int offset)
+{
+    size_t start = group * gptq->group_size, length = qz_least(gptq->group_size, gptq->cols - start);
+    size_t rest = unit_end - start;
+    double *target = slab->target + (start - unit) * SLAB, *error = slab->error + start * SLAB;
+    double along[SLAB] = {0}, across[SLAB] = {0};
+    qz_dtype dtype = gptq->job->scale_dtype;
+    for (size_t k = 0; k < length; k++)
+        for (size_t r = 0; r < SLAB; r++)
+            slab->basis[k * SLAB + r] = offset ? 1.0 : (double)basis_of(gptq, slab, group, start + k, r);
+    memset(slab->image, 0, rest * SLAB * sizeof *slab->image);
+    gptq->job->kernels->multiply_add(gptq->gram + start * gptq->pitch + start, gptq->pitch, rest, slab->basis, SLAB,
+                                     SLAB, length, slab->image, SLAB);
+    for (size_t k = 0; k < length * SLAB; k += SLAB)
+        for (size_t r = 0; r < SLAB; r++) {
+            along[r] += target[k + r] * slab->basis[k + r];
+            across[r] += slab->image[k + r] * slab->basis[k + r];
+        }
+    double change[SLAB];
+    struct groups one;
+    struct span span = {0, group, 1, 1};
+    float *stored = (offset ? slab->zero : slab->scale) + group * SLAB;
+    for (size_t r = 0; r < SLAB; r++) {
+        change[r] = 0.0;
+        if (r >= slab->rows || !(across[r] > 0))
+            continue;
+        float wanted = as_stored(gptq, slab, group, r, (double)stored[r] + along[r] / across[r], offset, &one);
+        double d = (double)wanted - (double)stored[r];
+        if (!(2.0 * d * along[r] > d * d * across[r]))
+            continue;
+        if (offset ? !(fabsf(wanted) <= (dtype == QZ_F16 ? 65504.0f : 0x1p120f)) : !is_like(dtype, wanted, stored[r]))
+            continue;
+        stored[r] = wanted;
+        change[r] = -d;
+        span.row = slab->row + r;
+        if (qz_has_byte_scales(gptq->job))
+            qz_store_groups(gptq->job, &span, one.scale, one.zero, one.bytes);
+        if (!offset)
+            slab->inverse[group * SLAB + r] = 1.0 / (double)wanted;
+    }
+    for (size_t k = 0; k < rest * SLAB; k += SLAB)
+        for (size_t r = 0; r < SLAB; r++)
+            target[k + r] += change[r] * slab->image[k + r];
+    for (size_t k = 0; k < length * SLAB; k += SLAB)
+        for (size_t r = 0; r < SLAB; r++)
+            error[k + r] += change[r] * slab->basis[k + r];
+}
+
+/* Chooses the codes of columns start to end of a unit again. */
+static void choose_again(const struct gptq *gptq, struct slab *slab, size_t start, size_t end, size_t unit,
+                         size_t unit_end)
+{
+    const struct qz_kernels *kernels = gptq->job->kernels;
+    size_t pitch = gptq->pitch;
+    for (size_t k = start; k < end; k++) {
+        double *target = slab->target + (k - unit) * SLAB, *error = slab->error + k * SLAB;
+        double wanted[SLAB], *change = slab->basis + (k - start) * SLAB, inverse = 1.0 / gptq->gram[k * pitch + k];
+        for (size_t r = 0; r < SLAB; r++) {
+            wanted[r] = (double)slab->w[k * SLAB + r] - error[r] + target[r] * inverse;
+            change[r] = -error[r];
+        }
+        choose(gptq, slab, k, wanted, error);
+        for (size_t r = 0; r < SLAB; r++)
+            change[r] += error[r];
+        kernels->multiply_add(gptq->gram + k * pitch + k + 1, 0, end - k - 1, change, SLAB, SLAB, 1, target + SLAB,
+                              SLAB);
+    }
+    kernels->multiply_add(gptq->gram + start * pitch + end, pitch, unit_end - end, slab->basis, SLAB, SLAB, end - start,
+                          slab->target + (end - unit) * SLAB, SLAB);
+}
+
+/* Units are as many whole groups as BLOCK columns hold, at least one. */
+static void sweep(const struct gptq *gptq, struct slab *slab)
+{
+    size_t n = gptq->cols, size = gptq->group_size;
+    load_codes(gptq, slab);
+    for (size_t k = 0; k < n; k++)
+        for (size_t r = 0; r < SLAB; r++) {
+            size_t at = k * SLAB + r, group = k / size * SLAB + r;
+            slab->error[at] =
+                (double)slab->w[at] - (double)qz_value(gptq->levels.value[slab->code[at]], slab->scale[group],
+                                                       slab->zero[group], gptq->job->grid.zero);
+        }
+    for (unsigned i = 0; i < gptq->sweeps; i++)
+        for (size_t unit = 0, unit_end; unit < n; unit = unit_end) {
+            unit_end = n - unit < gptq->widest ? n : unit + gptq->widest;
+            memset(slab->target, 0, (unit_end - unit) * SLAB * sizeof *slab->target);
+            for (size_t k = unit; k < unit_end; k += BLOCK)
+                multiply_block(gptq, slab, n, k, qz_least(BLOCK, unit_end - k), slab->target + (k - unit) * SLAB);
+            for (size_t start = unit; start < unit_end; start += size) {
+                size_t end = unit_end - start < size ? unit_end : start + size;
+                refit(gptq, slab, start / size, unit, unit_end, 0);
+                if (gptq->job->grid.zero == QZ_ZERO_OFFSET)
+                    refit(gptq, slab, start / size, unit, unit_end, 1);
+                for (size_t k = start; k < end; k += BLOCK)
+                    choose_again(gptq, slab, k, end - k < BLOCK ? end : k + BLOCK, unit, unit_end);
+            }
+        }
+    store_codes(gptq, slab);
+    move_groups(gptq, slab, 1);
+}
+
+/* Every slab_count-th slab of rows. */
+static void run_slabs(void *context, size_t i)
+{
+    struct gptq *gptq = context;
+    struct slab *slab = &gptq->slabs[i];
+    qz_fp_state state = qz_fp_enter();
+    for (uint64_t row = i * SLAB; row < gptq->job->rows; row += gptq->slab_count * SLAB) {
+        slab->row = row;
+        slab->rows = qz_least(SLAB, gptq->job->rows - row);
+        load_slab(gptq, slab);
+        gptq->work(gptq, slab);
+    }
+    qz_fp_leave(state);
+}
+
+static void run_all(struct gptq *gptq, void (*work)(const struct gptq *, struct slab *))
+{
+    gptq->work = work;
+    qz_pool_run(gptq->pool, gptq->slab_count, run_slabs, gptq);
+}
+
+/* ---- the whole ----------------------------------------------------------------------------------------------- */
+
+/* Memory in one piece, cut where cache lines begin: `count` elements each time. Without memory only its size is added
+ * up, so the same calls say how much is needed. */
+struct cut {
+    char *memory;
+    size_t used;
+};
+
+static void *cut(struct cut *from, size_t count, size_t size)
+{
+    void *piece = from->memory ? from->memory + from->used : NULL;
+    from->used += (size_t)qz_divide_up((uint64_t)count * size, 64) * 64;
+    return piece;
+}
+
+static void cut_all(struct gptq *gptq, struct cut *from)
+{
+    size_t n = gptq->cols, unit = gptq->widest > BLOCK ? gptq->widest : BLOCK;
+    gptq->gram = cut(from, n * gptq->pitch, sizeof *gptq->gram);
+    gptq->panel = cut(from, PANEL * gptq->pitch, sizeof *gptq->panel);
+    gptq->minus = cut(from, PANEL * gptq->pitch, sizeof *gptq->minus);
+    gptq->power = cut(from, n, sizeof *gptq->power);
+    gptq->left = cut(from, n, sizeof *gptq->left);
+    gptq->weights = cut(from, n, sizeof *gptq->weights);
+    gptq->order = cut(from, n, sizeof *gptq->order);
+    gptq->slabs = cut(from, gptq->slab_count, sizeof *gptq->slabs);
+    for (size_t i = 0; i < gptq->slab_count; i++) {
+        struct slab slab;
+        slab.w = cut(from, n * SLAB, sizeof *slab.w);
+        slab.scale = cut(from, gptq->groups * SLAB, sizeof *slab.scale);
+        slab.zero = cut(from, gptq->groups * SLAB, sizeof *slab.zero);
+        slab.inverse = cut(from, gptq->groups * SLAB, sizeof *slab.inverse);
+        slab.error = cut(from, n * SLAB, sizeof *slab.error);
+        slab.target = cut(from, unit * SLAB, sizeof *slab.target);
+        slab.basis = cut(from, unit * SLAB, sizeof *slab.basis);
+        slab.image = cut(from, unit * SLAB, sizeof *slab.image);
+        slab.part = cut(from, DEPTH * BLOCK, sizeof *slab.part);
+        slab.code = cut(from, n * SLAB, sizeof *slab.code);
+        if (from->memory)
+            gptq->slabs[i] = slab;
+    }
+}
+
+static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matrix *w, const qz_gptq_options *options,
+                       const qz_packed *dst, qz_stats *stats, qz_detail *detail)
+{
+    qz_stats encoded = QZ_STATS_INIT;
+    qz_result result = read_gram(gptq, options->damping, detail);
+    if (result == QZ_OK)
+        result = factor(gptq, options->act_order, detail);
+    if (result == QZ_OK)
+        result = find_scales(gptq, scheme, w, options->method, dst, &encoded, detail);
+    if (result != QZ_OK)
+        return result;
+    run_all(gptq, feed_back);
+    if (gptq->sweeps > 0) {
+        read_gram(gptq, options->damping, NULL);
+        run_all(gptq, sweep);
+    }
+    if (!stats)
+        return QZ_OK;
+    stats->size = sizeof *stats;
+    result = qz_compare(scheme, dst, w, gptq->pool, stats, detail);
+    stats->zeroed_groups = encoded.zeroed_groups;
+    stats->subnormal_scales = encoded.subnormal_scales;
+    return result;
+}
+
+static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, const qz_matrix *gram,
+                                  const qz_gptq_options *options, const qz_packed *dst, qz_stats *stats,
+                                  qz_detail *detail)
+{
+    static const qz_gptq_options defaults = QZ_GPTQ_OPTIONS_INIT;
+    if (!options)
+        options = &defaults;
+    if (options->size != sizeof *options || !(options->damping >= 0) || !qz_is_finite_f64(options->damping) ||
+        qz_scheme_check(scheme, options->method) != QZ_OK || !qz_is_array_dtype(gram->dtype) || gram->rows != w->cols ||
+        gram->cols != w->cols)
+        return QZ_ERROR_ARGUMENT;
+    if (!qz_matrix_check(gram) || w->cols > SIZE_MAX / 1024 / SLAB || w->cols > SIZE_MAX / 16 / (w->cols + 1024))
+        return QZ_ERROR_SIZE;
+    struct job job;
+    struct gptq all = {.job = &job, .source = gram, .pool = options->pool, .sweeps = options->sweeps};
+    all.cols = (size_t)w->cols;
+    job.kernels = qz_kernels_active();
+    if (!job.kernels)
+        return QZ_ERROR_KERNELS;
+    if (w->rows == 0 || w->cols == 0)
+        return find_scales(&all, scheme, w, options->method, dst, stats, detail);
+    job.matrix = w;
+    job.packed = dst;
+    qz_group_scheme(&job, scheme, options->method);
+    job.rows = w->rows;
+    job.cols = w->cols;
+    job.group_size = scheme->group_size < w->cols ? scheme->group_size : w->cols;
+    job.row_groups = qz_divide_up(job.cols, job.group_size);
+    all.group_size = (size_t)job.group_size;
+    all.groups = (size_t)job.row_groups;
+    all.widest = all.group_size < BLOCK ? BLOCK / all.group_size * all.group_size : all.group_size;
+    all.pitch = (all.cols + 15) / 16 * 16 + 8; /* an odd number of cache lines */
+    all.slab_count = qz_least(qz_divide_up(w->rows, SLAB), qz_pool_threads(options->pool));
+    all.levels = make_levels(&job.grid);
+
+    struct cut size = {NULL, 0}, memory = {NULL, 0};
+    void *start;
+    cut_all(&all, &size);
+    if (posix_memalign(&start, 64, size.used) != 0)
+        return QZ_ERROR_MEMORY;
+    memory.memory = start;
+    cut_all(&all, &memory);
+    qz_result result = solve(&all, scheme, w, options, dst, stats, detail);
+    free(start);
+    return result;
+}
+
+qz_result qz_gptq(const qz_scheme *scheme, const qz_matrix *w, const qz_matrix *gram, const qz_gptq_options *options,
+                  const qz_packed *dst, qz_stats *stats, qz_detail *detail)
+{
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = gptq(scheme, w, gram, options, dst, stats, detail);
+    qz_fp_leave(state);
+    return result;
+}
