@@ -303,6 +303,7 @@ struct step {
     qz_dtype dtype;     /* of the floats */
     int transposed;     /* groups run down the columns */
     int stats;          /* ENCODE */
+    qz_method method;   /* ENCODE: how scales are found */
 };
 
 static void grouped(const struct step *step, struct buffers *b, qz_pool *pool)
@@ -316,7 +317,9 @@ static void grouped(const struct step *step, struct buffers *b, qz_pool *pool)
                         b->zeros,
                         (int64_t)sizes.code_bytes,
                         (int64_t)sizes.scale_bytes,
-                        (int64_t)sizes.zero_bytes};
+                        (int64_t)sizes.zero_bytes,
+                        NULL,
+                        0};
     void *x = step->dtype == QZ_BF16 ? b->x_bf16 : step->dtype == QZ_F16 ? b->x_f16 : (void *)b->x;
     qz_matrix matrix = {step->action == ENCODE ? x : b->y, step->dtype, rows, cols, (int64_t)cols, 1};
     if (step->transposed) {
@@ -328,6 +331,7 @@ static void grouped(const struct step *step, struct buffers *b, qz_pool *pool)
         return;
     }
     qz_options options = QZ_OPTIONS_INIT;
+    options.method = step->method;
     options.pool = pool;
     qz_stats stats = QZ_STATS_INIT;
     check(qz_encode(scheme, &matrix, &packed, &options, step->stats ? &stats : NULL, NULL));
@@ -443,28 +447,28 @@ struct row {
 };
 
 static const struct row rows[] = {
-    {"quantize_to_int4", {QUANTIZE, NULL, QZ_F32, 0, 0}, 0},
-    {"quantize_to_int4 bfloat16", {QUANTIZE, NULL, QZ_BF16, 0, 0}, 1},
-    {"quantize_to_int4 float16", {QUANTIZE, NULL, QZ_F16, 0, 0}, 2},
-    {"dequantize_from_int4", {DEQUANTIZE, NULL, QZ_F32, 0, 0}, 0},
-    {"pack", {PACK, NULL, QZ_F32, 0, 0}, 0},
-    {"unpack", {UNPACK, NULL, QZ_F32, 0, 0}, 0},
-    {"encode int4", {ENCODE, "int4", QZ_F32, 0, 0}, 0},
-    {"encode int4 statistics", {ENCODE, "int4", QZ_F32, 0, 1}, 1},
-    {"encode int4 axis 0", {ENCODE, "int4", QZ_F32, 1, 0}, 2},
-    {"encode int4 bfloat16", {ENCODE, "int4", QZ_BF16, 0, 0}, 3},
-    {"encode int4 float16", {ENCODE, "int4", QZ_F16, 0, 0}, 4},
-    {"decode int4", {DECODE, "int4", QZ_F32, 0, 0}, 0},
-    {"decode int4 axis 0", {DECODE, "int4", QZ_F32, 1, 0}, 1},
-    {"decode int4 bfloat16", {DECODE, "int4", QZ_BF16, 0, 0}, 2},
-    {"decode int4 float16", {DECODE, "int4", QZ_F16, 0, 0}, 3},
-    {"encode uint4", {ENCODE, "uint4", QZ_F32, 0, 0}, 0},
-    {"encode uint4 statistics", {ENCODE, "uint4", QZ_F32, 0, 1}, 1},
-    {"encode uint4 axis 0", {ENCODE, "uint4", QZ_F32, 1, 0}, 2},
-    {"decode uint4", {DECODE, "uint4", QZ_F32, 0, 0}, 0},
-    {"encode uint4_offset", {ENCODE, "uint4_offset", QZ_F32, 0, 0}, 0},
-    {"encode uint4_offset statistics", {ENCODE, "uint4_offset", QZ_F32, 0, 1}, 1},
-    {"decode uint4_offset", {DECODE, "uint4_offset", QZ_F32, 0, 0}, 0},
+    {"quantize_to_int4", {QUANTIZE, NULL, QZ_F32, 0, 0, 0}, 0},
+    {"quantize_to_int4 bfloat16", {QUANTIZE, NULL, QZ_BF16, 0, 0, 0}, 1},
+    {"quantize_to_int4 float16", {QUANTIZE, NULL, QZ_F16, 0, 0, 0}, 2},
+    {"dequantize_from_int4", {DEQUANTIZE, NULL, QZ_F32, 0, 0, 0}, 0},
+    {"pack", {PACK, NULL, QZ_F32, 0, 0, 0}, 0},
+    {"unpack", {UNPACK, NULL, QZ_F32, 0, 0, 0}, 0},
+    {"encode int4", {ENCODE, "int4", QZ_F32, 0, 0, QZ_ABSMAX}, 0},
+    {"encode int4 statistics", {ENCODE, "int4", QZ_F32, 0, 1, QZ_ABSMAX}, 1},
+    {"encode int4 axis 0", {ENCODE, "int4", QZ_F32, 1, 0, QZ_ABSMAX}, 2},
+    {"encode int4 bfloat16", {ENCODE, "int4", QZ_BF16, 0, 0, QZ_ABSMAX}, 3},
+    {"encode int4 float16", {ENCODE, "int4", QZ_F16, 0, 0, QZ_ABSMAX}, 4},
+    {"decode int4", {DECODE, "int4", QZ_F32, 0, 0, QZ_ABSMAX}, 0},
+    {"decode int4 axis 0", {DECODE, "int4", QZ_F32, 1, 0, QZ_ABSMAX}, 1},
+    {"decode int4 bfloat16", {DECODE, "int4", QZ_BF16, 0, 0, QZ_ABSMAX}, 2},
+    {"decode int4 float16", {DECODE, "int4", QZ_F16, 0, 0, QZ_ABSMAX}, 3},
+    {"encode uint4", {ENCODE, "uint4", QZ_F32, 0, 0, QZ_MINMAX}, 0},
+    {"encode uint4 statistics", {ENCODE, "uint4", QZ_F32, 0, 1, QZ_MINMAX}, 1},
+    {"encode uint4 axis 0", {ENCODE, "uint4", QZ_F32, 1, 0, QZ_MINMAX}, 2},
+    {"decode uint4", {DECODE, "uint4", QZ_F32, 0, 0, QZ_MINMAX}, 0},
+    {"encode uint4_offset", {ENCODE, "uint4_offset", QZ_F32, 0, 0, QZ_MINMAX}, 0},
+    {"encode uint4_offset statistics", {ENCODE, "uint4_offset", QZ_F32, 0, 1, QZ_MINMAX}, 1},
+    {"decode uint4_offset", {DECODE, "uint4_offset", QZ_F32, 0, 0, QZ_MINMAX}, 0},
 };
 
 /* ---- timing ---------------------------------------------------------------------------------------------------- */
