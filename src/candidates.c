@@ -12,6 +12,7 @@
 /* What decides which candidates are good. */
 enum kind {
     INTEGERS,
+    INTEGERS_WEIGHTED, /* values differ in how much their errors count */
     INTEGERS_POSITIVE, /* scales may not be negative */
     TABLE,
     TABLE_POSITIVE,
@@ -24,7 +25,12 @@ static const struct {
     size_t plain, second; /* how many for each of the two sets of values */
     float factor[12];
 } candidates[][2] = {
-    [INTEGERS] = {{4, 0, {0.88f, 0.98f, 1.02f, 1.08f}}, {6, 0, {0.88f, 0.94f, 0.98f, 1.02f, 1.08f, 1.16f}}},
+    [INTEGERS] = {{6, 0, {0.9f, 0.98f, 1.02f, 1.04f, 1.08f, 1.12f}},
+                  {6, 0, {0.88f, 0.94f, 0.98f, 1.02f, 1.08f, 1.16f}}},
+    [INTEGERS_WEIGHTED] = {{10, 0, {0.74f, 0.84f, 0.9f, 0.98f, 1.02f, 1.08f, 1.16f, 1.3f, 1.54f, -1.14f}},
+                           {12,
+                            0,
+                            {0.72f, 0.83f, 0.93f, 0.98f, 1.04f, 1.11f, 1.2f, 1.35f, 1.57f, -1.22f, -1.09f, -0.96f}}},
     [INTEGERS_POSITIVE] = {{8, 0, {0.88f, 0.98f, 1.02f, 1.06f, 1.1f, 1.14f, 1.2f, 1.26f}},
                            {8, 0, {0.96f, 1.02f, 1.06f, 1.1f, 1.14f, 1.18f, 1.24f, 1.34f}}},
     [TABLE] = {{6, 0, {0.84f, 0.96f, 1.02f, 1.08f, -0.9f, -1.0f}},
@@ -52,7 +58,7 @@ static enum kind kind_of(const struct job *job)
 {
     const struct qz_grid *grid = &job->grid;
     if (grid->uniform)
-        return job->positive ? INTEGERS_POSITIVE : INTEGERS;
+        return job->positive ? INTEGERS_POSITIVE : job->weights ? INTEGERS_WEIGHTED : INTEGERS;
     if (grid->shift != 0.0f)
         return TWO_TABLES;
     int mirrored = 1;

@@ -382,7 +382,7 @@ static const float *load_weights(const struct job *job, struct part *part, const
         return NULL;
     int overflow;
     const float *w = qz_tile_load(job->kernels, job->weights, tile, buffer, stride, &overflow);
-    for (size_t r = 0; r < tile->rows; r++) {
+    for (size_t r = 0; r < (*stride ? tile->rows : 1); r++) { /* often all rows have the same ones */
         float range[2];
         if (job->kernels->range_f32(w + (ptrdiff_t)r * *stride, tile->cols, range) || range[0] < 0) {
             part->bad_weight = 1;

@@ -190,6 +190,9 @@ struct qz_kernels {
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
 
+    /* Lays QZ_BLOCK groups of n elements, one after another, side by side: to[QZ_BLOCK * k + l] = x[l * n + k]. */
+    void (*lay)(const float *x, size_t n, float *to);
+
     /*
      * Searched scales of QZ_BLOCK groups of n elements, multiplied by a power of two each so that the largest magnitude
      * of a group is in [0.5, 1), or all zeros. weight is NULL or as v, not negative. unit: that power of two, by which
@@ -232,7 +235,7 @@ struct qz_kernels {
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .transpose = transpose, .stream = stream,        \
         .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
         .group_decode = group_decode, .error = error, .group_error = group_error, .find_error = find_error,            \
-        .search_scale = search_scale, .search_affine = search_affine,                                                  \
+        .lay = lay, .search_scale = search_scale, .search_affine = search_affine,                                                  \
         .multiply_add = multiply_add,                                                                                  \
     }
 
