@@ -71,8 +71,8 @@ static int judge(const struct job *job, struct part *part, struct groups *groups
     }
     if (scale == 0.0f)
         part->zeroed += groups->min[g] != zero || groups->max[g] != zero;
-    else if (magnitude < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN))
-        part->subnormal++;
+    else if (magnitude < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN)) /* of zeros E8M0 has such a scale, too */
+        part->subnormal += groups->min[g] != 0.0f || groups->max[g] != 0.0f;
     return 1;
 }
 
@@ -191,8 +191,15 @@ static size_t group_codes(const struct job *job, const struct groups *groups, co
     size_t clipped = job->kernels->group_codes(plain, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
     for (size_t i = 0; i < n && groups->exact; i++) {
         size_t g = i / group_size;
-        if (needs_exact(groups, g))
-            qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
+        if (!needs_exact(groups, g))
+            continue;
+        if (i % group_size == 0) { /* what stood there may have counted as clipped, where 0 is not among the values */
+            uint8_t code;
+            clipped -= qz_least(group_size, n - i) * job->kernels->group_codes(&plain[i], 1, 1, &job->grid,
+                                                                               &groups->inverse[g], &groups->zero[g],
+                                                                               &code);
+        }
+        qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
     }
     for (size_t i = 0; i < n && job->stochastic; i++) {
         size_t g = i / group_size;
