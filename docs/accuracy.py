@@ -103,7 +103,7 @@ def usual_rule(x: Array, bits: float) -> str:
 # --- sources ----------------------------------------------------------------------------------------
 
 
-def t5_quantiles(u: Array) -> Array:
+def t5_quantiles(u: Array) -> Any:
     """Of Student's t with 5 degrees of freedom, by halving intervals: its distribution has a closed form."""
     low, high = np.full(u.shape, -1e4), np.full(u.shape, 1e4)
     for _ in range(80):
@@ -244,19 +244,21 @@ def table_of_candidates() -> Rows:
         energy = {source: float(np.sum(x.astype(np.float64) ** 2)) for source, x in data.items()}
         found = {source: gains(x, scheme, kind) for source, x in data.items()}
         factors = found["t5"][1]
-        left, chosen, steps = set(range(len(factors))), [], []
+        left = set(range(len(factors)))
+        chosen: list[int] = []
+        steps = []
 
-        def reached(which: list[int], found: Any = found, energy: Any = energy) -> dict[str, float]:
-            return {
-                source: -10 * math.log10(1 - np.maximum(gain[which].max(axis=0), 0).sum() / energy[source])
+        def reached(which: list[int], found: Any = found, energy: Any = energy) -> list[float]:
+            return [
+                -10 * math.log10(1 - np.maximum(gain[which].max(axis=0), 0).sum() / energy[source])
                 for source, (gain, _) in found.items()
-            }
+            ]
 
         while left:
-            best = max(sorted(left), key=lambda c: sum(reached([*chosen, c]).values()))
+            best = max(sorted(left), key=lambda c: sum(reached([*chosen, c])))
             left.remove(best)
             chosen.append(best)
-            both = " / ".join(f"{db:.2f}" for db in reached(chosen).values())
+            both = " / ".join(f"{db:.2f}" for db in reached(chosen))
             prime = "'" if best >= candidates()[kind][group_size > 48][0] else ""
             steps.append(f"{factors[best]:g}{prime}: {both}")
         exact = " / ".join(f"{sqnr(x, scheme, 'exact'):.2f}" for x in data.values())
@@ -401,11 +403,11 @@ INPUTS, OUTPUTS, EXAMPLES = 256, 256, 4096
 
 def photograph() -> Array:
     """A portrait that matplotlib ships as sample data: height, width, colour."""
-    import matplotlib.cbook
+    import matplotlib
     import matplotlib.image
 
-    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
-        return np.asarray(matplotlib.image.imread(file, format="jpg"), np.float64)
+    path = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    return np.asarray(matplotlib.image.imread(path), np.float64)
 
 
 def layer_inputs(rng: np.random.Generator) -> dict[str, Array]:
