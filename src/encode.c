@@ -587,6 +587,9 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     job.weights = weights;
     job.stochastic = options->stochastic != 0;
     job.seed = options->seed;
+    struct qz_watch watch;
+    qz_watch_begin(&watch, options->stop, options->stop_context);
+    job.watch = &watch;
     struct part total;
     qz_matrix merged;
     qz_result result = qz_group_prepare(&job, scheme, options->method, src, &merged, dst);
@@ -600,6 +603,8 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     job.work = job.group_size > QZ_LONG_GROUP ? encode_long : encode_tile;
     qz_measure_supers(&job, src, options->pool);
     qz_group_run(&job, options->pool, &total);
+    if (qz_watch_stopped(&watch))
+        return QZ_ERROR_STOPPED;
     if (total.nonfinite)
         return qz_locate_unusable(src, options->nonfinite == QZ_CLIP, detail);
     if (total.bad_weight)

@@ -21,6 +21,7 @@
 #include "reference.h"
 #include "stage.h"
 #include "tile.h"
+#include "watch.h"
 
 #include <string.h>
 
@@ -69,6 +70,7 @@ struct job {
     const qz_matrix *other;  /* qz_compare_matrices: the second one */
     const qz_packed *packed;
     const qz_matrix *weights; /* or NULL */
+    struct qz_watch *watch;   /* or NULL */
     qz_method method;
     struct qz_fit rule;
     struct qz_search search;
