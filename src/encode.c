@@ -126,9 +126,13 @@ static void break_ties(const struct job *job, struct groups *groups, const float
 /* Scales of a run's groups from their ranges and, if it is to be searched, values x with weights w. */
 static unsigned fit(const struct job *job, const struct run *run, struct groups *groups, const float *x, const float *w)
 {
-    if (job->scale_dtype == QZ_U6) /* offsets are not positive */
-        for (size_t g = 0; g < groups->count; g++)
-            groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f;
+    for (size_t g = 0; g < groups->count && job->scale_dtype == QZ_U6; g++) {
+        groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f; /* offsets are not positive */
+        /* Of groups that a search leaves alone: as if there were one value, with any of the codes. */
+        groups->curve[g] = 77.5f;
+        groups->slope[g] = 0.0f;
+        groups->rest[g] = 1.0f;
+    }
     unsigned flags = job->kernels->fit(&job->rule, groups->count, groups->min, groups->max, groups->scale,
                                        groups->inverse, groups->zero);
     if (flags & QZ_FIT_TIE) /* they will be fitted again */
