@@ -126,9 +126,13 @@ static void break_ties(const struct job *job, struct groups *groups, const float
 /* Scales of a run's groups from their ranges and, if it is to be searched, values x with weights w. */
 static unsigned fit(const struct job *job, const struct run *run, struct groups *groups, const float *x, const float *w)
 {
-    if (job->scale_dtype == QZ_U6) /* offsets are not positive */
-        for (size_t g = 0; g < groups->count; g++)
-            groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f;
+    for (size_t g = 0; g < groups->count && job->scale_dtype == QZ_U6; g++) {
+        groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f; /* offsets are not positive */
+        /* Of groups that a search leaves alone: as if there were one value, with any of the codes. */
+        groups->curve[g] = 77.5f;
+        groups->slope[g] = 0.0f;
+        groups->rest[g] = 1.0f;
+    }
     unsigned flags = job->kernels->fit(&job->rule, groups->count, groups->min, groups->max, groups->scale,
                                        groups->inverse, groups->zero);
     if (flags & QZ_FIT_TIE) /* they will be fitted again */
@@ -188,6 +192,15 @@ static size_t plain_codes(const struct job *job, struct groups *groups, const fl
     return job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
 }
 
+/* The flat index of element i of a run in the matrix that the values are a part of. */
+static uint64_t whole_index(const struct job *job, const struct run *run, size_t i)
+{
+    uint64_t flat = qz_flat_index(job, run, i);
+    if (!job->whole)
+        return flat;
+    return (job->whole->row + flat / job->part_cols) * job->whole->cols + job->whole->col + flat % job->part_cols;
+}
+
 /* Codes of groups that are fitted; returns how many were clipped. Element i of x has code i of `codes`. */
 static size_t group_codes(const struct job *job, struct groups *groups, const struct run *run, const float *x,
                           size_t group_size, uint8_t *codes)
@@ -222,7 +235,7 @@ static size_t group_codes(const struct job *job, struct groups *groups, const st
         if (groups->scale[g] != 0.0f && groups->inverse[g] != 0.0f)
             qz_set_code(codes, i,
                         stochastic_code(x[i], groups->scale[g], groups->zero[g], &job->grid,
-                                        chance(job->seed, qz_flat_index(job, run, i))));
+                                        chance(job->seed, whole_index(job, run, i))));
     }
     return clipped;
 }
@@ -577,6 +590,30 @@ static qz_result locate_weight(const qz_matrix *weights, qz_detail *detail)
     return QZ_ERROR_WEIGHT;
 }
 
+/* Parts of rows are divided where neither a byte nor the columns of a super scale are. */
+static uint64_t part_unit(const qz_scheme *scheme)
+{
+    uint64_t size =
+        scheme->super_size && scheme->super_size < QZ_WHOLE_MATRIX ? scheme->super_size : scheme->group_size;
+    return size / scheme->group_size % 2 ? 2 * size : size;
+}
+
+/* Whether src may be such a part. */
+static int part_fits(const qz_scheme *scheme, const qz_matrix *src, const qz_whole *whole)
+{
+    if (whole->size != sizeof *whole || whole->row > whole->rows || src->rows > whole->rows - whole->row ||
+        whole->col > whole->cols || src->cols > whole->cols - whole->col)
+        return 0;
+    int whole_rows = src->cols == whole->cols;
+    if (!whole->largest &&
+        (scheme->super_size == QZ_WHOLE_MATRIX || (scheme->super_size == QZ_WHOLE_ROW && !whole_rows)))
+        return 0;
+    if (whole_rows || scheme->group_size > INT64_MAX)
+        return whole_rows;
+    uint64_t unit = part_unit(scheme), end = whole->col + src->cols;
+    return whole->col % unit == 0 && (end % unit == 0 || end == whole->cols);
+}
+
 static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst,
                                     const qz_options *options, qz_stats *stats, qz_detail *detail)
 {
@@ -590,7 +627,12 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
         return QZ_ERROR_ARGUMENT;
     if (weights && !qz_matrix_check(weights))
         return QZ_ERROR_SIZE;
+    const qz_whole *whole = options->whole;
+    if (whole && (qz_scheme_check(scheme, options->method) != QZ_OK || !part_fits(scheme, src, whole)))
+        return QZ_ERROR_ARGUMENT;
     struct job job;
+    job.whole = whole;
+    job.part_cols = src->cols;
     job.weights = weights;
     job.stochastic = options->stochastic != 0;
     job.seed = options->seed;
@@ -602,13 +644,14 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     qz_result result = qz_group_prepare(&job, scheme, options->method, src, &merged, dst);
     if (result != QZ_OK)
         return result;
-    if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, src)))
+    uint64_t rows = whole ? whole->rows : src->rows, cols = whole ? whole->cols : src->cols;
+    if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, rows, cols)))
         return QZ_ERROR_ARGUMENT;
     job.nonfinite = options->nonfinite;
     job.want_stats = stats != NULL;
     job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;
     job.work = job.group_size > QZ_LONG_GROUP ? encode_long : encode_tile;
-    qz_measure_supers(&job, src, options->pool);
+    qz_measure_supers(&job, src, whole ? whole->largest : NULL, options->pool);
     qz_group_run(&job, options->pool, &total);
     if (qz_watch_stopped(&watch))
         return QZ_ERROR_STOPPED;

@@ -81,7 +81,9 @@ struct job {
     qz_nonfinite nonfinite;
     int want_stats, stream, stochastic;
     uint64_t seed;
-    qz_rule foreign; /* QZ_REFERENCE: the rule; otherwise QZ_RULE_NONE */
+    const qz_whole *whole; /* what the matrix is a part of, or NULL */
+    uint64_t part_cols;    /* of the part, before rows are merged */
+    qz_rule foreign;       /* QZ_REFERENCE: the rule; otherwise QZ_RULE_NONE */
     struct qz_reference_how how;
     uint64_t usual_group; /* the scheme's group size, even if rows are shorter */
 
@@ -248,8 +250,9 @@ void qz_search_supers(const struct job *job, const struct run *run, struct group
 /* Rounds the scales, and offsets, of a run's groups to types of a byte. Returns QZ_FIT_ flags. */
 unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups);
 
-/* Makes the super scales of whole rows or of the matrix, before any group is encoded. */
-void qz_measure_supers(struct job *job, const qz_matrix *matrix, qz_pool *pool);
+/* Makes the super scales of whole rows or of the matrix, before any group is encoded. `known`: what qz_largest found,
+ * or NULL. */
+void qz_measure_supers(struct job *job, const qz_matrix *matrix, const float *known, qz_pool *pool);
 
 /* ---- search.c ------------------------------------------------------------------------------------------------ */
 
@@ -277,8 +280,8 @@ unsigned qz_search_groups(const struct job *job, const struct run *run, struct g
 
 /* ---- foreign.c ----------------------------------------------------------------------------------------------- */
 
-/* Whether a matrix has rows that the scheme's rule can take. */
-int qz_foreign_fits(const qz_scheme *scheme, const qz_matrix *matrix);
+/* Whether a matrix of that shape has rows that the scheme's rule can take. */
+int qz_foreign_fits(const qz_scheme *scheme, uint64_t rows, uint64_t cols);
 
 /* The super scale of a whole matrix with values up to `largest`, which the rule's other numbers will follow from. */
 float qz_foreign_super(struct job *job, float largest);
