@@ -37,7 +37,8 @@ def student_quantiles(p: Array) -> Array:
         a = (low + high) / 2
         below = 0.5 + (a + np.sin(a) * np.cos(a) * (1 + 2 / 3 * np.cos(a) ** 2)) / math.pi < p
         low, high = np.where(below, a, low), np.where(below, high, a)
-    return np.sqrt(3) * np.tan((low + high) / 2)
+    t: Array = np.sqrt(3) * np.tan((low + high) / 2)
+    return t
 
 
 @functools.cache
