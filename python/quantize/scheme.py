@@ -271,11 +271,13 @@ def schemes() -> tuple[Scheme, ...]:
     Examples
     --------
     >>> import quantize
-    >>> for scheme in quantize.schemes():
+    >>> for scheme in quantize.schemes()[:5]:
     ...     print(f"{scheme.name:13} {scheme.bits_per_value} bits a value: {scheme.summary}")
     int4          4.5 bits a value: symmetric -8..7, a scale for each group
     uint4         4.625 bits a value: asymmetric 0..15, a scale and a 4-bit zero for each group
     uint4_offset  5.0 bits a value: asymmetric 0..15, a scale and a float offset for each group
+    uint4_float   4.5 bits a value: asymmetric 0..15, a scale and a float zero for each group
+    nf4           4.25 bits a value: quantiles of the normal distribution
     """
     if not _table:
         _table[:] = [_from_core(*row) for row in _core.schemes()]
