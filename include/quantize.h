@@ -69,7 +69,8 @@ typedef enum qz_result {
     QZ_ERROR_KERNELS = 8,   /* QUANTIZE_KERNELS names a kernel set that is unknown or that this CPU lacks */
     QZ_ERROR_PACKED = 9,    /* packed data breaks its format (padding not 0, scale not finite): detail has group */
     QZ_ERROR_WEIGHT = 10,   /* a weight is negative, NaN or infinite: detail has the first index, value and count */
-    QZ_ERROR_GRAM = 11      /* a Gram matrix is none: detail has index (row * cols + column) and value, see qz_gptq */
+    QZ_ERROR_GRAM = 11,     /* a Gram matrix is none: detail has index (row * cols + column) and value, see qz_gptq */
+    QZ_ERROR_STOPPED = 12   /* the caller's function `stop` said so */
 } qz_result;
 
 /* A short English sentence for a result, without a full stop. Never NULL. */
@@ -384,12 +385,17 @@ typedef struct qz_options {
     int stochastic;
     uint64_t seed;
 
+    /* NULL, or a function that the calling thread calls now and then, about ten times a second. When it returns
+     * something other than 0, the call ends soon, with QZ_ERROR_STOPPED. */
+    int (*stop)(void *context);
+    void *stop_context;
+
     const qz_whole *whole; /* NULL, or what src is a part of */
 } qz_options;
 
 #define QZ_OPTIONS_INIT                                                                                                \
     {                                                                                                                  \
-        sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL, NULL, 0, 0, NULL                                              \
+        sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL, NULL, 0, 0, NULL, NULL, NULL                                  \
     }
 
 /* What an encoding did to its values. Sums have relative errors below 1e-5, once differences below 2^-48 of the largest
@@ -434,7 +440,7 @@ typedef struct qz_stats {
  * `options`, `stats` and `detail` may be NULL.
  *
  * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE; QZ_ERROR_NONFINITE; QZ_ERROR_RANGE; QZ_ERROR_SCALE for a scale or
- * offset beyond its stored type (remedy: float32 or bfloat16 scales); QZ_ERROR_KERNELS.
+ * offset beyond its stored type (remedy: float32 or bfloat16 scales); QZ_ERROR_STOPPED; QZ_ERROR_KERNELS.
  */
 QZ_API qz_result qz_encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst,
                            const qz_options *options, qz_stats *stats, qz_detail *detail);
@@ -494,11 +500,13 @@ typedef struct qz_gptq_options {
     unsigned sweeps;  /* how often scales and codes are improved afterwards; the first two or so are worth it */
     double damping;   /* the diagonal of gram is multiplied with 1 + damping; 0 or more */
     qz_pool *pool;    /* may be NULL */
+    int (*stop)(void *context); /* as in qz_options */
+    void *stop_context;
 } qz_gptq_options;
 
 #define QZ_GPTQ_OPTIONS_INIT                                                                                           \
     {                                                                                                                  \
-        sizeof(qz_gptq_options), QZ_DEFAULT, 1, 2, 0.01, NULL                                                          \
+        sizeof(qz_gptq_options), QZ_DEFAULT, 1, 2, 0.01, NULL, NULL, NULL                                              \
     }
 
 /*

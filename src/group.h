@@ -21,6 +21,7 @@
 #include "reference.h"
 #include "stage.h"
 #include "tile.h"
+#include "watch.h"
 
 #include <string.h>
 
@@ -45,7 +46,9 @@ struct groups {
     float scale[QZ_TILE_GROUPS], inverse[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     uint8_t bytes[2 * QZ_TILE_GROUPS]; /* scales, then offsets, as stored if they take a byte */
     float curve[QZ_TILE_GROUPS], slope[QZ_TILE_GROUPS], rest[QZ_TILE_GROUPS]; /* QZ_U6: struct qz_affine_error */
-    int exact; /* some group needs the exact rule: its inverse is 0, its scale is not */
+    int exact;    /* some group needs the exact rule: its inverse is 0, its scale is not */
+    int has_sums; /* what the codes did to the values came with them */
+    struct qz_sums sums;
 };
 
 /* What one slice found. */
@@ -67,6 +70,7 @@ struct job {
     const qz_matrix *other;  /* qz_compare_matrices: the second one */
     const qz_packed *packed;
     const qz_matrix *weights; /* or NULL */
+    struct qz_watch *watch;   /* or NULL */
     qz_method method;
     struct qz_fit rule;
     struct qz_search search;

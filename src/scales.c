@@ -13,7 +13,8 @@
 #include <math.h>
 
 /* What the plain scale of the group with the largest magnitude becomes, in multiples of the super scale: less than the
- * type can hold, since a search makes some scales larger. How much less was found by measurement (docs/accuracy.md). */
+ * type can hold, since a search makes some scales larger. How much less was found by trying, on normal and Student t5
+ * values. */
 static float top_of(qz_dtype dtype)
 {
     switch (dtype) {
