@@ -410,6 +410,12 @@ typedef struct work {
     weigher weights;
 } work;
 
+static int is_stopped(void *context)
+{
+    (void)context;
+    return stop_requested();
+}
+
 /* Encodes one block that was read into work->values. */
 static int encode_block(encoder *e, work *w, const block *b)
 {
@@ -424,6 +430,7 @@ static int encode_block(encoder *e, work *w, const block *b)
     options.stochastic = s->stochastic;
     options.seed = s->seed;
     options.whole = &whole;
+    options.stop = is_stopped;
     qz_sizes sizes;
     qz_packed packed = w->memory;
     int code = shape_packed(&e->scheme, b->count[COLUMN], &packed, &sizes);
@@ -449,6 +456,8 @@ static int encode_block(encoder *e, work *w, const block *b)
         qz_stats stats = QZ_STATS_INIT;
         qz_detail detail = QZ_DETAIL_INIT;
         qz_result result = qz_encode(&e->scheme, &matrix, &part, &options, want_stats ? &stats : NULL, &detail);
+        if (result == QZ_ERROR_STOPPED)
+            return 128 + stop_requested();
         if (result == QZ_ERROR_NONFINITE)
             return fail_nonfinite(e, j, t);
         if (result == QZ_ERROR_SCALE)
