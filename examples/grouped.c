@@ -28,8 +28,7 @@ static void make_weights(void)
     }
 }
 
-/* Memory for the plain form: four parts, the last two only for schemes that have them. (One super scale for the whole
- * matrix would do with less.) */
+/* Memory for the plain form: up to four parts, the last two only for schemes that have them. */
 static int allocate(const qz_sizes *sizes, qz_packed *packed)
 {
     packed->codes = malloc(ROWS * sizes->code_bytes);

@@ -89,6 +89,21 @@ static int run_begin(Run *run, Py_ssize_t threads, uint64_t bytes)
     return 0;
 }
 
+/* The function `stop` of a long call: whether Python has an exception to raise, which Ctrl-C for example causes.
+ * Without this it would wait until the call ends. */
+static int run_stop(void *context)
+{
+    Run *run = context;
+    int raised;
+
+    if (run->unlocked == NULL)
+        return PyErr_CheckSignals() < 0;
+    PyEval_RestoreThread(run->unlocked);
+    raised = PyErr_CheckSignals() < 0;
+    run->unlocked = PyEval_SaveThread();
+    return raised;
+}
+
 static void run_end(Run *run)
 {
     qz_pool_destroy(run->own);
@@ -105,6 +120,8 @@ static PyObject *fail(PyObject *module, qz_result result, const qz_detail *detai
     State *state = PyModule_GetState(module);
     PyObject *arguments;
 
+    if (result == QZ_ERROR_STOPPED) /* by run_stop, which has raised an exception */
+        return NULL;
     if (result == QZ_ERROR_MEMORY)
         return PyErr_NoMemory();
     arguments = Py_BuildValue("(iKKKd)", (int)result, (unsigned long long)detail->index,
@@ -483,6 +500,8 @@ static PyObject *core_encode(PyObject *module, PyObject *args)
     options.weights = weights_object != Py_None ? &weights : NULL;
     options.stochastic = stochastic;
     options.seed = seed;
+    options.stop = run_stop;
+    options.stop_context = &run;
     result = qz_encode(&scheme.row, &src, &dst, &options, want_stats ? &stats : NULL, &detail);
     run_end(&run);
     release(&buffers);
@@ -526,6 +545,8 @@ static PyObject *core_gptq(PyObject *module, PyObject *args)
     }
     options.method = (qz_method)method;
     options.pool = run.pool;
+    options.stop = run_stop;
+    options.stop_context = &run;
     result = qz_gptq(&scheme.row, &src, &gram, &options, &dst, &stats, &detail);
     run_end(&run);
     release(&buffers);

@@ -38,6 +38,7 @@ static QZ_NOINLINE qz_result compare(const qz_scheme *scheme, const qz_packed *p
 {
     struct job job;
     job.weights = NULL;
+    job.watch = NULL;
     struct part total;
     qz_matrix merged;
     qz_detail found = QZ_DETAIL_INIT;
@@ -80,6 +81,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
         return QZ_ERROR_SIZE;
     struct job job;
     job.weights = NULL;
+    job.watch = NULL;
     struct part total;
     qz_detail found = QZ_DETAIL_INIT;
     job.kernels = qz_kernels_active();

@@ -46,6 +46,7 @@ struct gptq {
     struct job *job;         /* where weights, codes and scales are */
     const qz_matrix *source; /* the Gram matrix as given */
     qz_pool *pool;
+    struct qz_watch watch;
     size_t cols, groups, group_size, widest; /* widest: columns of the widest unit, see sweep */
     size_t pitch;                            /* of rows of the matrix: no power of two, which caches would not like */
     double *gram;                            /* H, or A above the diagonal */
@@ -59,7 +60,7 @@ struct gptq {
     size_t block_rows, block_first; /* of the product that threads share */
     struct slab *slabs;
     size_t slab_count; /* slabs that are worked on at the same time */
-    void (*work)(const struct gptq *gptq, struct slab *slab);
+    void (*work)(struct gptq *gptq, struct slab *slab);
 };
 
 /* Some rows of weights. Arrays hold SLAB values for each column or group. */
@@ -150,6 +151,8 @@ static void exchange(struct gptq *gptq, size_t p, size_t k, size_t steps)
 static void update_rows(void *context, size_t block)
 {
     struct gptq *gptq = context;
+    if (qz_watch_stopped(&gptq->watch))
+        return;
     qz_fp_state state = qz_fp_enter();
     size_t i = block * PANEL, rest = gptq->block_first;
     gptq->job->kernels->multiply_add(gptq->minus + i, gptq->pitch, rest - i < PANEL ? rest - i : PANEL, gptq->panel,
@@ -172,6 +175,8 @@ static qz_result factor(struct gptq *gptq, int ordered, qz_detail *detail)
     for (size_t end = n, start; end > 0; end = start) {
         start = end > PANEL ? end - PANEL : 0;
         for (size_t k = end; k-- > start;) {
+            if (qz_watch_stopped(&gptq->watch))
+                return QZ_ERROR_STOPPED;
             size_t step = end - 1 - k, least = k;
             for (size_t i = k; i-- > 0 && ordered;)
                 least = gptq->left[i] < gptq->left[least] ? i : least;
@@ -214,15 +219,17 @@ static qz_result factor(struct gptq *gptq, int ordered, qz_detail *detail)
 /* ---- scales and codes ---------------------------------------------------------------------------------------- */
 
 /* Scales and zeros for the weights as they are, by the usual encoder. An error of input k counts left[k] times. */
-static qz_result find_scales(const struct gptq *gptq, const qz_scheme *scheme, const qz_matrix *w, qz_method method,
-                             const qz_packed *dst, qz_stats *stats, qz_detail *detail)
+static qz_result find_scales(const struct gptq *gptq, const qz_scheme *scheme, const qz_matrix *w,
+                             const qz_gptq_options *how, const qz_packed *dst, qz_stats *stats, qz_detail *detail)
 {
     qz_options options = QZ_OPTIONS_INIT;
     qz_matrix weights = {gptq->weights, QZ_F32, w->rows, w->cols, 0, 1};
     for (size_t k = 0; k < gptq->cols && w->rows; k++)
         gptq->weights[gptq->order[k]] = (float)gptq->left[k];
-    options.method = method;
-    options.pool = gptq->pool;
+    options.method = how->method;
+    options.pool = how->pool;
+    options.stop = how->stop;
+    options.stop_context = how->stop_context;
     options.weights = w->rows ? &weights : NULL;
     return qz_encode(scheme, w, dst, &options, stats, detail);
 }
@@ -357,9 +364,9 @@ static void multiply_block(const struct gptq *gptq, const struct slab *slab, siz
     }
 }
 
-static void feed_back(const struct gptq *gptq, struct slab *slab)
+static void feed_back(struct gptq *gptq, struct slab *slab)
 {
-    for (size_t start = 0, end; start < gptq->cols; start = end) {
+    for (size_t start = 0, end; start < gptq->cols && !qz_watch_stopped(&gptq->watch); start = end) {
         end = gptq->cols - start < BLOCK ? gptq->cols : start + BLOCK;
         for (size_t k = start; k < end; k++)
             for (size_t r = 0; r < SLAB; r++)
@@ -485,7 +492,7 @@ static void choose_again(const struct gptq *gptq, struct slab *slab, size_t star
 }
 
 /* Units are as many whole groups as BLOCK columns hold, at least one. */
-static void sweep(const struct gptq *gptq, struct slab *slab)
+static void sweep(struct gptq *gptq, struct slab *slab)
 {
     size_t n = gptq->cols, size = gptq->group_size;
     load_codes(gptq, slab);
@@ -497,7 +504,7 @@ static void sweep(const struct gptq *gptq, struct slab *slab)
                                                        slab->zero[group], gptq->job->grid.zero);
         }
     for (unsigned i = 0; i < gptq->sweeps; i++)
-        for (size_t unit = 0, unit_end; unit < n; unit = unit_end) {
+        for (size_t unit = 0, unit_end; unit < n && !qz_watch_stopped(&gptq->watch); unit = unit_end) {
             unit_end = n - unit < gptq->widest ? n : unit + gptq->widest;
             memset(slab->target, 0, (unit_end - unit) * SLAB * sizeof *slab->target);
             for (size_t k = unit; k < unit_end; k += BLOCK)
@@ -521,7 +528,8 @@ static void run_slabs(void *context, size_t i)
     struct gptq *gptq = context;
     struct slab *slab = &gptq->slabs[i];
     qz_fp_state state = qz_fp_enter();
-    for (uint64_t row = i * SLAB; row < gptq->job->rows; row += gptq->slab_count * SLAB) {
+    for (uint64_t row = i * SLAB; row < gptq->job->rows && !qz_watch_stopped(&gptq->watch);
+         row += gptq->slab_count * SLAB) {
         slab->row = row;
         slab->rows = qz_least(SLAB, gptq->job->rows - row);
         load_slab(gptq, slab);
@@ -530,7 +538,7 @@ static void run_slabs(void *context, size_t i)
     qz_fp_leave(state);
 }
 
-static void run_all(struct gptq *gptq, void (*work)(const struct gptq *, struct slab *))
+static void run_all(struct gptq *gptq, void (*work)(struct gptq *, struct slab *))
 {
     gptq->work = work;
     qz_pool_run(gptq->pool, gptq->slab_count, run_slabs, gptq);
@@ -588,7 +596,7 @@ static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matr
     if (result == QZ_OK)
         result = factor(gptq, options->act_order, detail);
     if (result == QZ_OK)
-        result = find_scales(gptq, scheme, w, options->method, dst, &encoded, detail);
+        result = find_scales(gptq, scheme, w, options, dst, &encoded, detail);
     if (result != QZ_OK)
         return result;
     run_all(gptq, feed_back);
@@ -596,6 +604,8 @@ static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matr
         read_gram(gptq, options->damping, NULL);
         run_all(gptq, sweep);
     }
+    if (qz_watch_stopped(&gptq->watch))
+        return QZ_ERROR_STOPPED;
     if (!stats)
         return QZ_OK;
     stats->size = sizeof *stats;
@@ -621,11 +631,12 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
     struct job job;
     struct gptq all = {.job = &job, .source = gram, .pool = options->pool, .sweeps = options->sweeps};
     all.cols = (size_t)w->cols;
+    qz_watch_begin(&all.watch, options->stop, options->stop_context);
     job.kernels = qz_kernels_active();
     if (!job.kernels)
         return QZ_ERROR_KERNELS;
     if (w->rows == 0 || w->cols == 0)
-        return find_scales(&all, scheme, w, options->method, dst, stats, detail);
+        return find_scales(&all, scheme, w, options, dst, stats, detail);
     job.matrix = w;
     job.packed = dst;
     qz_group_scheme(&job, scheme, options->method);

@@ -61,7 +61,7 @@ static void run_slice(void *context, size_t slice)
     uint64_t tiles = job->tiles_down * job->tiles_across;
     uint64_t end = qz_slice_start(tiles, job->slices, slice + 1);
     int transposed = qz_matrix_is_transposed(job->matrix);
-    for (uint64_t i = qz_slice_start(tiles, job->slices, slice); i < end; i++) {
+    for (uint64_t i = qz_slice_start(tiles, job->slices, slice); i < end && !qz_watch_stopped(job->watch); i++) {
         uint64_t down = i / job->tiles_across, across = i % job->tiles_across;
         if (transposed) {
             /* First down, where memory runs, but not too far: then across, while the scales of these rows, of which

@@ -39,6 +39,7 @@ const char *qz_result_text(qz_result result)
         [QZ_ERROR_PACKED] = "packed data breaks its format",
         [QZ_ERROR_WEIGHT] = "a weight is negative, NaN or infinite",
         [QZ_ERROR_GRAM] = "a Gram matrix is not finite, symmetric and positive definite",
+        [QZ_ERROR_STOPPED] = "stopped as the caller asked",
     };
     size_t i = (size_t)result;
     return i < sizeof texts / sizeof texts[0] ? texts[i] : "unknown result";

@@ -6,6 +6,7 @@
 #include "support/cases.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -127,6 +128,55 @@ static void test_environment(void **state)
         }
 }
 
+/* Stops a call the first time it is asked, or lets it go on; counts how often it was. */
+struct stopper {
+    int answer, asked;
+    pthread_t caller;
+};
+
+static int stop(void *context)
+{
+    struct stopper *stopper = context;
+    stopper->asked++;
+    assert_true(pthread_equal(stopper->caller, pthread_self()));
+    return stopper->answer;
+}
+
+/* Long work asks, on the calling thread alone, and ends when told to; work that is not told to is not changed. */
+static void test_stop(void **state)
+{
+    (void)state;
+    enum { ROWS = 2000, COLS = 1024 };
+    static float x[ROWS][COLS];
+    static uint8_t codes[2][ROWS][COLS / 2];
+    static uint16_t scales[2][ROWS][COLS / 32];
+    for (size_t i = 0; i < ROWS; i++)
+        for (size_t j = 0; j < COLS; j++)
+            x[i][j] = (float)((i * 7919 + j * 104729) % 2001) - 1000.0f;
+    qz_pool *pool;
+    assert_int_equal(qz_pool_create(2, &pool), QZ_OK);
+    const qz_scheme *scheme = qz_scheme_by_name("int4");
+    qz_matrix matrix = {x, QZ_F32, ROWS, COLS, COLS, 1};
+    qz_packed plain[2];
+    for (int i = 0; i < 2; i++)
+        plain[i] = (qz_packed){codes[i], scales[i], NULL, COLS / 2, COLS / 16, 0, NULL, 0};
+    qz_options options = QZ_OPTIONS_INIT;
+    options.method = QZ_EXACT;
+    options.pool = pool;
+    assert_int_equal(qz_encode(scheme, &matrix, &plain[0], &options, NULL, NULL), QZ_OK);
+    struct stopper stopper = {0, 0, pthread_self()};
+    options.stop = stop;
+    options.stop_context = &stopper;
+    assert_int_equal(qz_encode(scheme, &matrix, &plain[1], &options, NULL, NULL), QZ_OK);
+    assert_true(stopper.asked > 0);
+    assert_memory_equal(codes[0], codes[1], sizeof codes[0]);
+    assert_memory_equal(scales[0], scales[1], sizeof scales[0]);
+    stopper = (struct stopper){1, 0, pthread_self()};
+    assert_int_equal(qz_encode(scheme, &matrix, &plain[1], &options, NULL, NULL), QZ_ERROR_STOPPED);
+    assert_int_equal(stopper.asked, 1);
+    qz_pool_destroy(pool);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--environment") == 0)
@@ -137,6 +187,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_kernel_choice),
         cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

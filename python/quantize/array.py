@@ -355,7 +355,7 @@ class QuantizedArray:
 
     @property
     def zeros(self) -> AnyArray | None:
-        """The zeros (uint8, packed like codes) or the offsets (like scales); None for a scheme without."""
+        """The 4-bit zeros (uint8, packed like codes), or float zeros or offsets (like scales); None without."""
         return self._zeros
 
     @property
@@ -646,6 +646,16 @@ def quantize_array(
     >>> q = quantize.quantize_array(w, "uint4", group_size=128, axis=0)
     >>> q.codes.shape, q.scales.shape
     ((256, 32), (256, 1))
+
+    Weights for the search, and the bytes that ggml would make:
+
+    >>> power = np.linspace(1, 10, 256)
+    >>> q = quantize.quantize_array(w, "dual4", weights=power)
+    >>> q.bits_per_value, round(q.stats.weighted_sqnr_db, 1)
+    (4.375, 23.0)
+    >>> q = quantize.quantize_array(w, "q4_0", method="reference")
+    >>> round(q.stats.sqnr_db, 1)
+    21.3
     """
     found, method_number = find(scheme, group_size=group_size, scale_dtype=scale_dtype, method=method)
     if nonfinite not in _NONFINITE:
