@@ -224,9 +224,9 @@ static size_t group_codes(const struct job *job, struct groups *groups, const st
             continue;
         if (i % group_size == 0) { /* what stood there may have counted as clipped, where 0 is not among the values */
             uint8_t code;
-            clipped -= qz_least(group_size, n - i) * job->kernels->group_codes(&plain[i], 1, 1, &job->grid,
-                                                                               &groups->inverse[g], &groups->zero[g],
-                                                                               &code);
+            clipped -=
+                qz_least(group_size, n - i) *
+                job->kernels->group_codes(&plain[i], 1, 1, &job->grid, &groups->inverse[g], &groups->zero[g], &code);
         }
         qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
     }
