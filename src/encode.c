@@ -428,7 +428,7 @@ static const float *load_weights(const struct job *job, struct part *part, const
     return w;
 }
 
-static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+void qz_encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
     float buffer[QZ_PANEL], weights[QZ_PANEL];
     struct qz_tile tile = {row, col, rows, (size_t)cols};
@@ -650,7 +650,11 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     job.nonfinite = options->nonfinite;
     job.want_stats = stats != NULL;
     job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;
-    job.work = job.group_size > QZ_LONG_GROUP ? encode_long : encode_tile;
+    job.work = job.group_size > QZ_LONG_GROUP ? encode_long : qz_encode_tile;
+    int plain = job.method == QZ_MINMAX || job.method == QZ_ABSMAX || job.method == QZ_ABSMAX7;
+    /* Statistics are summed in the order of rows. */
+    if (plain && !job.weights && !job.stochastic && !job.want_stats && qz_columns_prepare(&job))
+        job.work = qz_encode_columns;
     qz_measure_supers(&job, src, whole ? whole->largest : NULL, options->pool);
     qz_group_run(&job, options->pool, &total);
     if (qz_watch_stopped(&watch))
