@@ -71,6 +71,7 @@ struct job {
     const qz_matrix *other;  /* qz_compare_matrices: the second one */
     const qz_packed *packed;
     const qz_matrix *weights; /* or NULL */
+    const float *repeated;    /* the weights of every run, where that is known beforehand; or NULL */
     struct qz_watch *watch;   /* or NULL */
     qz_method method;
     struct qz_fit rule;

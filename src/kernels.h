@@ -193,6 +193,9 @@ struct qz_kernels {
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
 
+    /* Lays QZ_BLOCK groups of n elements, one after another, side by side: to[QZ_BLOCK * k + l] = x[l * n + k]. */
+    void (*lay)(const float *x, size_t n, float *to);
+
     /*
      * Groups that run down the columns of a matrix whose rows lie next to each other, `width` of them side by side:
      * element k of group i is x[k * stride + i]. width is a multiple of 16; a group has a multiple of 32 elements,
@@ -254,7 +257,7 @@ struct qz_kernels {
         .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
         .group_decode = group_decode, .error = error, .group_codes_error = group_codes_error,                          \
         .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
-        .find_error = find_error, .search_scale = search_scale, .search_affine = search_affine,                        \
+        .find_error = find_error, .lay = lay, .search_scale = search_scale, .search_affine = search_affine,            \
         .multiply_add = multiply_add,                                                                                  \
     }
 
