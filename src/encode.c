@@ -71,8 +71,8 @@ static int judge(const struct job *job, struct part *part, struct groups *groups
     }
     if (scale == 0.0f)
         part->zeroed += groups->min[g] != zero || groups->max[g] != zero;
-    else if (magnitude < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN))
-        part->subnormal++;
+    else if (magnitude < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN)) /* of zeros E8M0 has such a scale, too */
+        part->subnormal += groups->min[g] != 0.0f || groups->max[g] != 0.0f;
     return 1;
 }
 
@@ -126,9 +126,13 @@ static void break_ties(const struct job *job, struct groups *groups, const float
 /* Scales of a run's groups from their ranges and, if it is to be searched, values x with weights w. */
 static unsigned fit(const struct job *job, const struct run *run, struct groups *groups, const float *x, const float *w)
 {
-    if (job->scale_dtype == QZ_U6) /* offsets are not positive */
-        for (size_t g = 0; g < groups->count; g++)
-            groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f;
+    for (size_t g = 0; g < groups->count && job->scale_dtype == QZ_U6; g++) {
+        groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f; /* offsets are not positive */
+        /* Of groups that a search leaves alone: as if there were one value, with any of the codes. */
+        groups->curve[g] = 77.5f;
+        groups->slope[g] = 0.0f;
+        groups->rest[g] = 1.0f;
+    }
     unsigned flags = job->kernels->fit(&job->rule, groups->count, groups->min, groups->max, groups->scale,
                                        groups->inverse, groups->zero);
     if (flags & QZ_FIT_TIE) /* they will be fitted again */
@@ -174,10 +178,35 @@ static int stochastic_code(float x, float scale, float zero, const struct qz_gri
     return grid->code[i + (step > 0.0 && y > low && chance * step < y - low)];
 }
 
+/* Codes of groups by the kernel. If the statistics are wanted and are plain sums, these come with them. */
+static size_t plain_codes(const struct job *job, struct groups *groups, const float *x, size_t n, size_t group_size,
+                          uint8_t *codes)
+{
+    groups->has_sums =
+        job->want_stats && qz_squares_fit(qz_largest_magnitude(job, groups->min, groups->max, groups->count));
+    if (groups->has_sums) {
+        groups->sums = (struct qz_sums){{0}, {0}, 0};
+        return job->kernels->group_codes_error(x, n, group_size, &job->grid, groups->scale, groups->inverse,
+                                               groups->zero, codes, &groups->sums);
+    }
+    return job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
+}
+
+/* The flat index of element i of a run in the matrix that the values are a part of. */
+static uint64_t whole_index(const struct job *job, const struct run *run, size_t i)
+{
+    uint64_t flat = qz_flat_index(job, run, i);
+    if (!job->whole)
+        return flat;
+    return (job->whole->row + flat / job->part_cols) * job->whole->cols + job->whole->col + flat % job->part_cols;
+}
+
 /* Codes of groups that are fitted; returns how many were clipped. Element i of x has code i of `codes`. */
-static size_t group_codes(const struct job *job, const struct groups *groups, const struct run *run, const float *x,
+static size_t group_codes(const struct job *job, struct groups *groups, const struct run *run, const float *x,
                           size_t group_size, uint8_t *codes)
 {
+    if (!groups->exact && !job->stochastic)
+        return plain_codes(job, groups, x, run->rows * run->pitch, group_size, codes);
     float others[QZ_TILE];
     const float *plain = x;
     size_t n = run->rows * run->pitch;
@@ -191,15 +220,22 @@ static size_t group_codes(const struct job *job, const struct groups *groups, co
     size_t clipped = job->kernels->group_codes(plain, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
     for (size_t i = 0; i < n && groups->exact; i++) {
         size_t g = i / group_size;
-        if (needs_exact(groups, g))
-            qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
+        if (!needs_exact(groups, g))
+            continue;
+        if (i % group_size == 0) { /* what stood there may have counted as clipped, where 0 is not among the values */
+            uint8_t code;
+            clipped -= qz_least(group_size, n - i) * job->kernels->group_codes(&plain[i], 1, 1, &job->grid,
+                                                                               &groups->inverse[g], &groups->zero[g],
+                                                                               &code);
+        }
+        qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
     }
     for (size_t i = 0; i < n && job->stochastic; i++) {
         size_t g = i / group_size;
         if (groups->scale[g] != 0.0f && groups->inverse[g] != 0.0f)
             qz_set_code(codes, i,
                         stochastic_code(x[i], groups->scale[g], groups->zero[g], &job->grid,
-                                        chance(job->seed, qz_flat_index(job, run, i))));
+                                        chance(job->seed, whole_index(job, run, i))));
     }
     return clipped;
 }
@@ -243,31 +279,31 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
     if (!job->want_stats)
         return;
 
-    float largest = qz_largest_magnitude(job, groups->min, groups->max, groups->count), decoded[QZ_TILE];
-    struct qz_sums sums = {{0}, {0}, 0};
+    float decoded[QZ_TILE];
     if (w) {
         job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
         qz_add_weighted_error(job, part, x, decoded, w, run);
     }
-    if (qz_squares_fit(largest)) {
-        job->kernels->group_error(x, codes, n, group_size, &job->grid, groups->scale, groups->zero, &sums);
-        qz_add_sums(part, &sums, 1.0);
-        if (sums.max_error == 0 || (double)sums.max_error < part->max_error)
-            return;
-        if (stays && (double)sums.max_error > part->max_error) { /* its place can wait: a larger one may come */
-            part->max_error = (double)sums.max_error;
-            part->where = *run;
-            part->where_x = x;
-            return;
-        }
-        qz_look_up_error(job, part); /* an equal one: the first counts */
-    }
-    job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
-    if (qz_squares_fit(largest))
-        qz_note_error(part, (double)sums.max_error,
-                      qz_flat_index(job, run, job->kernels->find_error(x, decoded, n, sums.max_error)));
-    else
+    if (!groups->has_sums) {
+        float largest = qz_largest_magnitude(job, groups->min, groups->max, groups->count);
+        job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
         qz_add_error(job, part, x, decoded, run, largest);
+        return;
+    }
+    const struct qz_sums *sums = &groups->sums;
+    qz_add_sums(part, sums, 1.0);
+    if (sums->max_error == 0 || (double)sums->max_error < part->max_error)
+        return;
+    if (stays && (double)sums->max_error > part->max_error) { /* its place can wait: a larger one may come */
+        part->max_error = (double)sums->max_error;
+        part->where = *run;
+        part->where_x = x;
+        return;
+    }
+    qz_look_up_error(job, part); /* an equal one: the first counts */
+    job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
+    qz_note_error(part, (double)sums->max_error,
+                  qz_flat_index(job, run, job->kernels->find_error(x, decoded, n, sums->max_error)));
 }
 
 /* Fits and encodes groups as if nothing about them were special; returns 0 if something is. */
@@ -278,7 +314,7 @@ static int encode_plain(const struct job *job, struct groups *groups, const stru
     if (job->stochastic || job->kernels->group_range(x, n, group_size, groups->min, groups->max) ||
         fit(job, run, groups, x, w))
         return 0;
-    *clipped = job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
+    *clipped = plain_codes(job, groups, x, n, group_size, codes);
     return 1;
 }
 
@@ -328,7 +364,7 @@ static void encode_run(const struct job *job, struct part *part, const struct ru
     struct groups groups;
     size_t group_size = (size_t)job->group_size, n = run->rows * run->pitch, clipped;
     groups.count = (size_t)qz_divide_up(n, group_size);
-    groups.exact = 0;
+    groups.exact = groups.has_sums = 0;
     uint8_t staged[QZ_TILE / 2];
     uint8_t *codes = codes_buffer(job, run, staged);
     float clean[QZ_TILE];
@@ -455,7 +491,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
         ptrdiff_t stride, w_stride;
         int overflow;
         groups.count = 1;
-        groups.exact = 0;
+        groups.exact = groups.has_sums = 0;
 
         for (uint64_t c = start; c < end; c += QZ_TILE) {
             struct qz_tile piece = {row, c, 1, qz_least(QZ_TILE, end - c)};
@@ -554,6 +590,30 @@ static qz_result locate_weight(const qz_matrix *weights, qz_detail *detail)
     return QZ_ERROR_WEIGHT;
 }
 
+/* Parts of rows are divided where neither a byte nor the columns of a super scale are. */
+static uint64_t part_unit(const qz_scheme *scheme)
+{
+    uint64_t size =
+        scheme->super_size && scheme->super_size < QZ_WHOLE_MATRIX ? scheme->super_size : scheme->group_size;
+    return size / scheme->group_size % 2 ? 2 * size : size;
+}
+
+/* Whether src may be such a part. */
+static int part_fits(const qz_scheme *scheme, const qz_matrix *src, const qz_whole *whole)
+{
+    if (whole->size != sizeof *whole || whole->row > whole->rows || src->rows > whole->rows - whole->row ||
+        whole->col > whole->cols || src->cols > whole->cols - whole->col)
+        return 0;
+    int whole_rows = src->cols == whole->cols;
+    if (!whole->largest &&
+        (scheme->super_size == QZ_WHOLE_MATRIX || (scheme->super_size == QZ_WHOLE_ROW && !whole_rows)))
+        return 0;
+    if (whole_rows || scheme->group_size > INT64_MAX)
+        return whole_rows;
+    uint64_t unit = part_unit(scheme), end = whole->col + src->cols;
+    return whole->col % unit == 0 && (end % unit == 0 || end == whole->cols);
+}
+
 static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst,
                                     const qz_options *options, qz_stats *stats, qz_detail *detail)
 {
@@ -567,7 +627,12 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
         return QZ_ERROR_ARGUMENT;
     if (weights && !qz_matrix_check(weights))
         return QZ_ERROR_SIZE;
+    const qz_whole *whole = options->whole;
+    if (whole && (qz_scheme_check(scheme, options->method) != QZ_OK || !part_fits(scheme, src, whole)))
+        return QZ_ERROR_ARGUMENT;
     struct job job;
+    job.whole = whole;
+    job.part_cols = src->cols;
     job.weights = weights;
     job.stochastic = options->stochastic != 0;
     job.seed = options->seed;
@@ -579,13 +644,14 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     qz_result result = qz_group_prepare(&job, scheme, options->method, src, &merged, dst);
     if (result != QZ_OK)
         return result;
-    if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, src)))
+    uint64_t rows = whole ? whole->rows : src->rows, cols = whole ? whole->cols : src->cols;
+    if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, rows, cols)))
         return QZ_ERROR_ARGUMENT;
     job.nonfinite = options->nonfinite;
     job.want_stats = stats != NULL;
     job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;
     job.work = job.group_size > QZ_LONG_GROUP ? encode_long : encode_tile;
-    qz_measure_supers(&job, src, options->pool);
+    qz_measure_supers(&job, src, whole ? whole->largest : NULL, options->pool);
     qz_group_run(&job, options->pool, &total);
     if (qz_watch_stopped(&watch))
         return QZ_ERROR_STOPPED;

@@ -46,7 +46,9 @@ struct groups {
     float scale[QZ_TILE_GROUPS], inverse[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     uint8_t bytes[2 * QZ_TILE_GROUPS]; /* scales, then offsets, as stored if they take a byte */
     float curve[QZ_TILE_GROUPS], slope[QZ_TILE_GROUPS], rest[QZ_TILE_GROUPS]; /* QZ_U6: struct qz_affine_error */
-    int exact; /* some group needs the exact rule: its inverse is 0, its scale is not */
+    int exact;    /* some group needs the exact rule: its inverse is 0, its scale is not */
+    int has_sums; /* what the codes did to the values came with them */
+    struct qz_sums sums;
 };
 
 /* What one slice found. */
@@ -79,7 +81,9 @@ struct job {
     qz_nonfinite nonfinite;
     int want_stats, stream, stochastic;
     uint64_t seed;
-    qz_rule foreign; /* QZ_REFERENCE: the rule; otherwise QZ_RULE_NONE */
+    const qz_whole *whole; /* what the matrix is a part of, or NULL */
+    uint64_t part_cols;    /* of the part, before rows are merged */
+    qz_rule foreign;       /* QZ_REFERENCE: the rule; otherwise QZ_RULE_NONE */
     struct qz_reference_how how;
     uint64_t usual_group; /* the scheme's group size, even if rows are shorter */
 
@@ -246,8 +250,9 @@ void qz_search_supers(const struct job *job, const struct run *run, struct group
 /* Rounds the scales, and offsets, of a run's groups to types of a byte. Returns QZ_FIT_ flags. */
 unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups);
 
-/* Makes the super scales of whole rows or of the matrix, before any group is encoded. */
-void qz_measure_supers(struct job *job, const qz_matrix *matrix, qz_pool *pool);
+/* Makes the super scales of whole rows or of the matrix, before any group is encoded. `known`: what qz_largest found,
+ * or NULL. */
+void qz_measure_supers(struct job *job, const qz_matrix *matrix, const float *known, qz_pool *pool);
 
 /* ---- search.c ------------------------------------------------------------------------------------------------ */
 
@@ -275,8 +280,8 @@ unsigned qz_search_groups(const struct job *job, const struct run *run, struct g
 
 /* ---- foreign.c ----------------------------------------------------------------------------------------------- */
 
-/* Whether a matrix has rows that the scheme's rule can take. */
-int qz_foreign_fits(const qz_scheme *scheme, const qz_matrix *matrix);
+/* Whether a matrix of that shape has rows that the scheme's rule can take. */
+int qz_foreign_fits(const qz_scheme *scheme, uint64_t rows, uint64_t cols);
 
 /* The super scale of a whole matrix with values up to `largest`, which the rule's other numbers will follow from. */
 float qz_foreign_super(struct job *job, float largest);

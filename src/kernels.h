@@ -203,9 +203,10 @@ struct qz_kernels {
     /* Adds to sums; element 0 goes to lane 0. */
     void (*error)(const float *x, const float *y, size_t n, struct qz_sums *sums);
 
-    /* The same for groups that are decoded on the way. */
-    void (*group_error)(const float *x, const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
-                        const float *scale, const float *zero, struct qz_sums *sums);
+    /* group_codes, and what error adds to sums for x and the values of its codes. */
+    size_t (*group_codes_error)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
+                                const float *scale, const float *inverse, const float *zero, uint8_t *packed,
+                                struct qz_sums *sums);
 
     /* The first i with |x[i] - y[i]| == wanted, or n. */
     size_t (*find_error)(const float *x, const float *y, size_t n, float wanted);
@@ -231,8 +232,8 @@ struct qz_kernels {
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .transpose = transpose, .stream = stream,        \
         .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
-        .group_decode = group_decode, .error = error, .group_error = group_error, .find_error = find_error,            \
-        .search_scale = search_scale, .search_affine = search_affine,                                                  \
+        .group_decode = group_decode, .error = error, .group_codes_error = group_codes_error,                          \
+        .find_error = find_error, .search_scale = search_scale, .search_affine = search_affine,                        \
         .multiply_add = multiply_add,                                                                                  \
     }
 

@@ -318,12 +318,15 @@ static void error(const float *x, const float *y, size_t n, struct qz_sums *sums
     }
 }
 
-static void group_error(const float *x, const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
-                        const float *scale, const float *zero, struct qz_sums *sums)
+static size_t group_codes_error(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
+                                const float *scale, const float *inverse, const float *zero, uint8_t *packed,
+                                struct qz_sums *sums)
 {
     float decoded[QZ_TILE];
+    size_t clipped = group_codes(x, n, group_size, grid, inverse, zero, packed);
     group_decode(packed, n, group_size, grid, scale, zero, decoded);
     error(x, decoded, n, sums);
+    return clipped;
 }
 
 static size_t find_error(const float *x, const float *y, size_t n, float wanted)

@@ -223,6 +223,15 @@ struct qz_fit qz_scheme_fit(const qz_scheme *scheme, qz_method method, const str
 
 #define METHOD(m) (1u << (m))
 
+const char *qz_method_name(qz_method method)
+{
+    static const char *const names[] = {
+        [QZ_DEFAULT] = "default", [QZ_MINMAX] = "minmax", [QZ_ABSMAX] = "absmax",       [QZ_ABSMAX7] = "absmax7",
+        [QZ_SEARCH] = "search",   [QZ_EXACT] = "exact",   [QZ_REFERENCE] = "reference",
+    };
+    return (size_t)method < sizeof names / sizeof names[0] ? names[method] : NULL;
+}
+
 /* The methods that find scales, with these codes and these zeros. */
 static unsigned methods_of(const qz_scheme *scheme)
 {

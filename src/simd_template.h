@@ -32,8 +32,9 @@
  *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
  *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
- *   pack_block(v, lo, hi, out)    4 * LANES codes, clamped, as 2 * LANES bytes; returns how many were clipped
- *   pack_cells(grid, y, out)  the same for 4 vectors to be rounded by a grid's cells (where HAS_PACK_CELLS)
+ *   pack_block(v, lo, hi, out, &bytes)    4 * LANES codes, clamped, as 2 * LANES bytes; returns how many were clipped
+ *   pack_cells(grid, y, out, &bytes)      the same for 4 vectors to be rounded by a grid's cells (where HAS_PACK_CELLS)
+ *   block_code(bytes, j, sign)    vector j of those codes, as vi_nibbles gives them (where HAS_BLOCK_CODE)
  *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
  *   VD, VD_LANES, vd_load vd_store vd_set1 vd_fma         a vector of doubles; VD_TILE: four times so many and two fit
  *                             into the registers
@@ -287,11 +288,11 @@ INLINE VI vs_index(const VS *s, VF y)
 }
 
 /* Four vectors of any values' codes; returns how many were clipped. */
-INLINE size_t pack_values(const struct qz_grid *grid, const VS *search, const VF y[4], uint8_t *packed)
+INLINE size_t pack_values(const struct qz_grid *grid, const VS *search, const VF y[4], uint8_t *packed, VI *bytes)
 {
 #ifdef HAS_PACK_CELLS
     if (grid->cells)
-        return pack_cells(grid, y, packed);
+        return pack_cells(grid, y, packed, bytes);
 #endif
     size_t clipped = 0;
     VI code[4];
@@ -299,7 +300,7 @@ INLINE size_t pack_values(const struct qz_grid *grid, const VS *search, const VF
         clipped += vf_outside(y[j], grid->least, grid->most, LANES);
         code[j] = vi_lookup(search->code, vs_index(search, y[j]));
     }
-    pack_block(code, 0, 15, packed);
+    pack_block(code, 0, 15, packed, bytes);
     return clipped;
 }
 
@@ -323,8 +324,9 @@ INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero
             if (form != QZ_ANY_VALUES)
                 code[j] = uniform_code(y[j], kind, z);
         }
-        clipped += form == QZ_ANY_VALUES ? pack_values(grid, search, y, packed + b * 2 * LANES)
-                                         : pack_block(code, lo, hi, packed + b * 2 * LANES);
+        VI bytes;
+        clipped += form == QZ_ANY_VALUES ? pack_values(grid, search, y, packed + b * 2 * LANES, &bytes)
+                                         : pack_block(code, lo, hi, packed + b * 2 * LANES, &bytes);
     }
     return clipped;
 }
@@ -516,66 +518,142 @@ static TARGET void error(const float *x, const float *y, size_t n, struct qz_sum
     sums->max_error = vf_hmax(most[0]);
 }
 
-/* Decodes and compares without a store in between: groups of `vectors` vectors, a multiple of VECTORS, a constant where
- * speed matters. */
-INLINE void error_groups(const float *x, const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind, int form,
-                         const struct qz_grid *grid, const float *scale, const float *zero, struct qz_sums *sums)
+#ifdef HAS_BLOCK_CODE
+/* What stays in registers while codes are made and their errors summed. */
+typedef struct {
+    VF signal[QZ_SUMS_LANES / LANES], error[QZ_SUMS_LANES / LANES], most[QZ_SUMS_LANES / LANES];
+} VE;
+
+/* Where in a row of groups of `rounds` times QZ_SUMS_LANES elements a loop is. */
+typedef struct {
+    size_t group, left, rounds;
+} place;
+
+INLINE void next_round(place *at)
 {
-    enum { VECTORS = QZ_SUMS_LANES / LANES };
-    VT values = vt_load(grid->value);
-    VF signal[VECTORS], errors[VECTORS], most[VECTORS];
-#pragma GCC unroll 8
-    for (int j = 0; j < VECTORS; j++) {
-        signal[j] = vf_load(sums->signal + j * LANES);
-        errors[j] = vf_load(sums->error + j * LANES);
-        most[j] = vf_set1(sums->max_error);
+    if (--at->left == 0) {
+        at->left = at->rounds;
+        at->group++;
     }
-    for (size_t g = 0; g < groups; g++) {
-        VG group = vg_make(values, kind, form, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
-        for (size_t v = 0; v < vectors; v += VECTORS, x += QZ_SUMS_LANES, packed += QZ_SUMS_LANES / 2)
-#pragma GCC unroll 8
-            for (size_t j = 0; j < VECTORS; j++) {
-                VF a = vf_load(x + j * LANES);
-                VF difference = vf_sub(a, vg_values(group, vi_nibbles(packed + j * (LANES / 2), form == QZ_SIGNED)));
-                signal[j] = vf_fma(a, a, signal[j]);
-                errors[j] = vf_fma(difference, difference, errors[j]);
-                most[j] = vf_max_abs(most[j], difference);
-            }
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < VECTORS; j++) {
-        vf_store(sums->signal + j * LANES, signal[j]);
-        vf_store(sums->error + j * LANES, errors[j]);
-        most[0] = vf_max(most[0], most[j]);
-    }
-    sums->max_error = vf_hmax(most[0]);
 }
 
-static TARGET void group_error(const float *x, const uint8_t *packed, size_t n, size_t group_size,
-                               const struct qz_grid *grid, const float *scale, const float *zero, struct qz_sums *sums)
+/* Codes of a block of four vectors, as block_code takes them. */
+INLINE VI code_block(const float *x, qz_zero kind, int form, const struct qz_grid *grid, const VS *search, place *at,
+                     const float *inverse, const float *zero, uint8_t *packed, size_t *clipped)
 {
-    size_t done = 0, groups = n / group_size;
-    if (group_size % QZ_SUMS_LANES == 0 && groups) {
-        size_t vectors = group_size / LANES;
+    enum { VECTORS = QZ_SUMS_LANES / LANES };
+    VF y[4];
+    VI code[4], bytes;
+#pragma GCC unroll 4
+    for (size_t j = 0; j < 4; j++) {
+        VF z = vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[at->group]);
+        if (j * LANES % 16 == 0)
+            __builtin_prefetch(x + j * LANES + QZ_TILE);
+        y[j] = group_steps(vf_load(x + j * LANES), kind, vf_set1(inverse[at->group]), z);
+        if (form != QZ_ANY_VALUES)
+            code[j] = uniform_code(y[j], kind, z);
+        if (j % VECTORS == VECTORS - 1)
+            next_round(at);
+    }
+    *clipped += form == QZ_ANY_VALUES ? pack_values(grid, search, y, packed, &bytes)
+                                      : pack_block(code, grid->lo, grid->hi, packed, &bytes);
+    return bytes;
+}
+
+/* Adds the errors of a block with these codes. */
+INLINE void error_block(const float *x, VI bytes, VT values, qz_zero kind, int form, place *at, const float *scale,
+                        const float *zero, VE *sums)
+{
+    enum { VECTORS = QZ_SUMS_LANES / LANES };
+    VG group = vg_make(values, kind, form, scale[at->group], kind == QZ_ZERO_NONE ? 0.0f : zero[at->group]);
+#pragma GCC unroll 4
+    for (size_t j = 0; j < 4; j++) {
+        VF v = vf_load(x + j * LANES);
+        VF difference = vf_sub(v, vg_values(group, block_code(bytes, j, form == QZ_SIGNED)));
+        sums->signal[j % VECTORS] = vf_fma(v, v, sums->signal[j % VECTORS]);
+        sums->error[j % VECTORS] = vf_fma(difference, difference, sums->error[j % VECTORS]);
+        sums->most[j % VECTORS] = vf_max_abs(sums->most[j % VECTORS], difference);
+        if (j % VECTORS == VECTORS - 1) {
+            next_round(at);
+            if (j < 3)
+                group = vg_make(values, kind, form, scale[at->group], kind == QZ_ZERO_NONE ? 0.0f : zero[at->group]);
+        }
+    }
+}
+
+/* A block is one or more rounds of the sums' lanes; `rounds` is how many make a group, a constant where speed matters.
+ * Errors are summed one block later than codes are made: few instructions then wait for others. */
+INLINE size_t code_error_blocks(const float *x, size_t blocks, size_t rounds, qz_zero kind, int form,
+                                const struct qz_grid *grid, const float *scale, const float *inverse, const float *zero,
+                                uint8_t *packed, struct qz_sums *sums)
+{
+    enum { VECTORS = QZ_SUMS_LANES / LANES };
+    const VS search = vs_make(grid);
+    const VT values = vt_load(grid->value);
+    place coded = {0, rounds, rounds}, summed = coded;
+    size_t clipped = 0;
+    VE all;
+#pragma GCC unroll 8
+    for (int j = 0; j < VECTORS; j++) {
+        all.signal[j] = vf_load(sums->signal + j * LANES);
+        all.error[j] = vf_load(sums->error + j * LANES);
+        all.most[j] = vf_set1(sums->max_error);
+    }
+    VI bytes = code_block(x, kind, form, grid, &search, &coded, inverse, zero, packed, &clipped);
+    for (size_t b = 1; b < blocks; b++, x += 4 * LANES) {
+        packed += 2 * LANES;
+        VI next = code_block(x + 4 * LANES, kind, form, grid, &search, &coded, inverse, zero, packed, &clipped);
+        error_block(x, bytes, values, kind, form, &summed, scale, zero, &all);
+        bytes = next;
+    }
+    error_block(x, bytes, values, kind, form, &summed, scale, zero, &all);
+#pragma GCC unroll 8
+    for (int j = 0; j < VECTORS; j++) {
+        vf_store(sums->signal + j * LANES, all.signal[j]);
+        vf_store(sums->error + j * LANES, all.error[j]);
+        all.most[0] = vf_max(all.most[0], all.most[j]);
+    }
+    sums->max_error = vf_hmax(all.most[0]);
+    return clipped;
+}
+#endif
+
+static TARGET size_t group_codes_error(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
+                                       const float *scale, const float *inverse, const float *zero, uint8_t *packed,
+                                       struct qz_sums *sums)
+{
+    size_t clipped = 0, groups = 0, done = 0; /* by whole blocks */
+#ifdef HAS_BLOCK_CODE
+    if (group_size >= n) {
+        done = n / (4 * LANES) * (4 * LANES);
+    } else if (group_size % QZ_SUMS_LANES == 0) {
+        groups = n / group_size;
+        groups -= groups * group_size % (4 * LANES) != 0;
+        done = groups * group_size;
+    }
 #define CALL(kind, form)                                                                                               \
     {                                                                                                                  \
-        if (vectors == QZ_SUMS_LANES / LANES)                                                                          \
-            error_groups(x, packed, groups, QZ_SUMS_LANES / LANES, kind, form, grid, scale, zero, sums);               \
+        if (group_size == QZ_SUMS_LANES)                                                                               \
+            clipped =                                                                                                  \
+                code_error_blocks(x, done / (4 * LANES), 1, kind, form, grid, scale, inverse, zero, packed, sums);     \
         else                                                                                                           \
-            error_groups(x, packed, groups, vectors, kind, form, grid, scale, zero, sums);                             \
+            clipped = code_error_blocks(x, done / (4 * LANES), group_size / QZ_SUMS_LANES, kind, form, grid, scale,    \
+                                        inverse, zero, packed, sums);                                                  \
         break;                                                                                                         \
     }
+    if (done) {
         OF_GRID(grid, CALL)
-#undef CALL
-        done = groups * group_size;
-        scale += groups;
-        zero = grid->zero == QZ_ZERO_NONE ? zero : zero + groups;
     }
+#undef CALL
+#endif
     if (done < n) {
         float decoded[QZ_TILE];
-        group_decode(packed + done / 2, n - done, group_size, grid, scale, zero, decoded);
+        const float *z = grid->zero == QZ_ZERO_NONE ? zero : zero + groups;
+        clipped += group_codes(x + done, n - done, group_size, grid, inverse + groups, z, packed + done / 2);
+        group_decode(packed + done / 2, n - done, group_size, grid, scale + groups, z, decoded);
         error(x + done, decoded, n - done, sums);
     }
+    return clipped;
 }
 
 static TARGET size_t find_error(const float *x, const float *y, size_t n, float wanted)

@@ -259,10 +259,9 @@ CALLER(error)
     return 0;
 }
 
-CALLER(group_error)
+CALLER(group_codes_error)
 {
-    set->group_error(in[0], in[1], w->n, w->group_size, &w->grid, in[2], in[3], out[0]);
-    return 0;
+    return set->group_codes_error(in[0], w->n, w->group_size, &w->grid, in[1], in[2], in[3], out[0], out[1]);
 }
 
 CALLER(find_error)
@@ -1155,32 +1154,25 @@ static void test_error(void **state)
     }
 }
 
-static void test_group_error(void **state)
+static void test_group_codes_error(void **state)
 {
     (void)state;
     guard_report_faults();
     static struct tile tile;
     struct rng rng = rng_make(117);
-    struct work w = {.kernel = "group_error", .call = call_group_error};
+    struct work w = {.kernel = "group_codes_error", .call = call_group_codes_error, .returned = RETURNS_NUMBER};
     struct qz_sums sums;
-    for (size_t kind = 0; kind < 4; kind++)
+    for (size_t kind = 0; kind < SCHEME_KINDS; kind++)
         for (size_t s = 0; s < COUNT(group_sizes); s++)
             for (size_t n = 1; n; n = next_group_length(n, group_sizes[s])) {
-                struct work codes = {.call = call_group_codes};
-                fitted_tile(&rng, &tile, kind, n, group_sizes[s]);
-                codes_work(&codes, &tile, kind, n, group_sizes[s]);
-                qz_kernels_scalar.group_codes(tile.x, n, group_sizes[s], &codes.grid, tile.inverse, tile.zero,
-                                              tile.packed);
+                (n % 2 ? fitted_tile : threshold_tile)(&rng, &tile, kind, n, group_sizes[s]);
+                codes_work(&w, &tile, kind, n, group_sizes[s]);
                 sums = some_sums(&rng);
-                w.grid = codes.grid;
-                w.n = n;
-                w.group_size = group_sizes[s];
-                w.in[0] = codes.in[0];
-                w.in[1] = (struct part){tile.packed, n / 2 + n % 2, 1};
-                w.in[2] = (struct part){tile.scale, groups_of(n, group_sizes[s]) * 4, 4};
-                w.in[3] = codes.in[2];
-                w.out[0] = (struct part){&sums, sizeof sums, 4};
-                check(&w, group_places(n));
+                w.in[3] = w.in[2];
+                w.in[2] = w.in[1];
+                w.in[1] = (struct part){tile.scale, groups_of(n, group_sizes[s]) * 4, 4};
+                w.out[1] = (struct part){&sums, sizeof sums, 4};
+                check(&w, kind < 4 ? group_places(n) : 2);
             }
 }
 
@@ -1339,18 +1331,30 @@ int main(void)
     doubles = malloc(most);
     bytes = malloc(most);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_range_f32),    cmocka_unit_test(test_range_f64),
-        cmocka_unit_test(test_codes_f32),    cmocka_unit_test(test_codes_f64),
-        cmocka_unit_test(test_decode),       cmocka_unit_test(test_pack),
-        cmocka_unit_test(test_unpack),       cmocka_unit_test(test_pack_unpack_pairs),
-        cmocka_unit_test(test_f32_from_f16), cmocka_unit_test(test_f32_from_bf16),
-        cmocka_unit_test(test_f16_from_f32), cmocka_unit_test(test_bf16_from_f32),
-        cmocka_unit_test(test_f32_from_f64), cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_transpose),    cmocka_unit_test(test_group_range),
-        cmocka_unit_test(test_fit),          cmocka_unit_test(test_group_codes),
-        cmocka_unit_test(test_group_decode), cmocka_unit_test(test_error),
-        cmocka_unit_test(test_group_error),  cmocka_unit_test(test_find_error),
-        cmocka_unit_test(test_multiply_add), cmocka_unit_test(test_forced_sets),
+        cmocka_unit_test(test_range_f32),
+        cmocka_unit_test(test_range_f64),
+        cmocka_unit_test(test_codes_f32),
+        cmocka_unit_test(test_codes_f64),
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_pack),
+        cmocka_unit_test(test_unpack),
+        cmocka_unit_test(test_pack_unpack_pairs),
+        cmocka_unit_test(test_f32_from_f16),
+        cmocka_unit_test(test_f32_from_bf16),
+        cmocka_unit_test(test_f16_from_f32),
+        cmocka_unit_test(test_bf16_from_f32),
+        cmocka_unit_test(test_f32_from_f64),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_transpose),
+        cmocka_unit_test(test_group_range),
+        cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_group_codes),
+        cmocka_unit_test(test_group_decode),
+        cmocka_unit_test(test_error),
+        cmocka_unit_test(test_group_codes_error),
+        cmocka_unit_test(test_find_error),
+        cmocka_unit_test(test_multiply_add),
+        cmocka_unit_test(test_forced_sets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -259,15 +259,27 @@ INLINE VI join_nibbles(VI bytes)
     return _mm256_maddubs_epi16(_mm256_and_si256(bytes, _mm256_set1_epi8(15)), _mm256_set1_epi16(0x1001));
 }
 
-INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
+INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out, VI *bytes)
 {
     VI wanted = bytes_in_lanes(v);
     VI codes = _mm256_min_epi8(_mm256_max_epi8(wanted, _mm256_set1_epi8((char)lo)), _mm256_set1_epi8((char)hi));
     VI joined = join_nibbles(in_order(codes));
     joined = _mm256_permute4x64_epi64(_mm256_packus_epi16(joined, joined), 0x08);
     _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(joined));
+    *bytes = codes;
     unsigned same = (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(wanted, codes));
     return (size_t)__builtin_popcount(~same);
+}
+
+/* Byte 4 * j + i of a 128-bit lane to its 32-bit lane i: first to byte j of that, then by shifts. */
+#define HAS_BLOCK_CODE
+INLINE VI block_code(VI bytes, size_t j, int sign)
+{
+    const VI order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    VI codes = _mm256_shuffle_epi8(bytes, order);
+    if (sign)
+        return _mm256_srai_epi32(_mm256_slli_epi32(codes, 24 - 8 * (int)j), 24);
+    return vi_low_nibble(_mm256_srli_epi32(codes, 8 * (int)j));
 }
 
 /* Halves, pairs and lanes of vectors are brought together; 2 shuffles and 1 minimum for each two vectors. */

@@ -212,17 +212,27 @@ INLINE void store_nibbles(VI bytes, uint8_t *out)
     _mm256_storeu_si256((__m256i *)out, _mm512_castsi512_si256(packed));
 }
 
-INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out)
+INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out, VI *bytes)
 {
     VI wanted = bytes_in_lanes(v);
     VI codes = _mm512_min_epi8(_mm512_max_epi8(wanted, _mm512_set1_epi8((char)lo)), _mm512_set1_epi8((char)hi));
     store_nibbles(codes, out);
+    *bytes = codes;
     return (size_t)__builtin_popcountll(_mm512_cmpneq_epi8_mask(wanted, codes));
+}
+
+/* Byte 4 * j + i of a 128-bit lane to the low byte of its 32-bit lane i; what is above does not matter. */
+#define HAS_BLOCK_CODE
+INLINE VI block_code(VI bytes, size_t j, int sign)
+{
+    (void)sign;
+    int i = 4 * (int)j;
+    return _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(_mm_setr_epi32(i, i + 1, i + 2, i + 3)));
 }
 
 /* See struct qz_grid: one comparison each, with a threshold looked up in two registers. */
 #define HAS_PACK_CELLS
-INLINE size_t pack_cells(const struct qz_grid *grid, const VF y[4], uint8_t *out)
+INLINE size_t pack_cells(const struct qz_grid *grid, const VF y[4], uint8_t *out, VI *codes)
 {
     VF low = vf_load(grid->cell_upper), high = vf_load(grid->cell_upper + 16);
     VI index[4];
@@ -233,7 +243,8 @@ INLINE size_t pack_cells(const struct qz_grid *grid, const VF y[4], uint8_t *out
         index[j] = vi_increment(reached, vi_add(cell, cell));
     }
     VI bytes = bytes_in_lanes(index);
-    store_nibbles(_mm512_permutexvar_epi8(bytes, _mm512_loadu_si512(grid->cell_code)), out);
+    *codes = _mm512_permutexvar_epi8(bytes, _mm512_loadu_si512(grid->cell_code));
+    store_nibbles(*codes, out);
     __mmask64 first = _mm512_testn_epi8_mask(bytes, bytes), last = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(63));
     return (size_t)__builtin_popcountll(first | last);
 }
