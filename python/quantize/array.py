@@ -157,7 +157,7 @@ class _Wanted(NamedTuple):
 
 
 def _wanted(scheme: Scheme, others: tuple[int, ...], cols: int) -> list[_Wanted | None]:
-    """What codes, scales, zeros and supers are for these other axes and so many columns; None for no such part."""
+    """What codes, scales, zeros and supers are for these other axes and columns; None for no such part."""
     some = min(math.prod(others), 1)  # sizes of a row; super scales of the whole array want one to be there
     groups, code_bytes, _, zero_bytes, super_bytes, _ = _core.scheme_sizes(scheme.core, some, cols)
     scale, zero, double = scheme.scale_storage, scheme.scale_storage, scheme.super_storage
@@ -599,12 +599,12 @@ def quantize_array(
     axis : int
         The axis along which groups run.
     method : {"search", "exact", "absmax", "absmax7", "minmax", "reference"}, optional
-        How scales are found, instead of the scheme's way. "search", the way of all schemes, tries a few scales
-        for each group, improves each by least squares and keeps the best. "exact" finds the scale with the
-        least error of all that can be stored, and takes some hundred times as long. "absmax" makes the largest
-        magnitude of a group the largest that codes have: for "int4" -8, with a scale that may be negative;
-        "absmax7" makes it 7 or -7, with a positive scale. "minmax" is for schemes with zeros or offsets.
-        "reference" makes the very codes, scales and zeros that another tool would: the `rule` of a
+        How scales are found, instead of the scheme's way. "search", the way of all schemes, tries a few
+        scales for each group, improves each by least squares and keeps the best. "exact" finds the scale with
+        the least error of all that can be stored, and takes some hundred times as long. "absmax" makes the
+        largest magnitude of a group the largest that codes have: for "int4" -8, with a scale that may be
+        negative; "absmax7" makes it 7 or -7, with a positive scale. "minmax" is for schemes with zeros or
+        offsets. "reference" makes the very codes, scales and zeros that another tool would: the `rule` of a
         :class:`Scheme`. :attr:`Scheme.methods` lists those of a scheme.
     scale_dtype : {"float16", "bfloat16", "float32"}, optional
         The type that stores scales, instead of the scheme's.
@@ -613,8 +613,8 @@ def quantize_array(
         ``stats.weighted_sqnr_db``: one number for each element along `axis`, for example the mean square of
         each input of a layer, or an array that broadcasts to the shape of `w`.
     seed : int, optional
-        Round to one of the two codes around a value at random, the nearer one more likely, so that the mean of
-        many results is the value. The same seed, 0 or more, gives the same result.
+        Round to one of the two codes around a value at random, the nearer one more likely, so that the mean
+        of many results is the value. The same seed, 0 or more, gives the same result.
     nonfinite : {"refuse", "clip"}
         "refuse" raises an error for NaN and infinity. "clip" makes NaN 0 and infinity the largest finite
         magnitude of its group, and counts them in ``stats.replaced``.
