@@ -83,8 +83,8 @@ def unpack(data: list[int]) -> list[int]:
 
 # --- Groups ------------------------------------------------------------------------------------------------
 #
-# Every scheme, as a dataclass with the fields of quantize.Scheme describes it. The methods "absmax", "absmax7" and
-# "minmax" are written out; of those that search only what holds for any scale is (codes_of, decode_group).
+# Every scheme, as a dataclass with the fields of quantize.Scheme describes it. The methods "absmax",
+# "absmax7" and "minmax" are written out; of those that search, what holds for any scale is (put_codes, decode_group).
 
 # What the sixteen codes stand for, and where a value halfway between two of them goes.
 VALUES: dict[str, list[float]] = {
@@ -99,7 +99,7 @@ VALUES: dict[str, list[float]] = {
 TIES = {"nf4": "down", "fp4": "even", "fp4_bnb": "inwards", "iq4": "up", "dual4": "up", "table": "up"}
 SHIFT = F(5)  # of the second of the two tables of dual4
 
-# Integers that are scales, times a super scale; and what the largest plain scale becomes, less than they can hold.
+# Integer scales, multiples of a super scale; and what the largest plain scale becomes: less than they hold.
 INTEGERS = {"int6": (-32, 31), "uint6": (0, 63), "int7": (-64, 63)}
 TOPS = {"int6": F(31) / F(1.1), "uint6": F(63), "int7": F(63) / F(1.05), "float8_e4m3": F(448) / F(1.75)}
 
@@ -176,7 +176,7 @@ def e8m0(byte: int) -> Any:
     return F(np.nan) if byte == 255 else F(np.ldexp(1.0, byte - 127))
 
 
-def from_byte(byte: int, scheme: Any, super_scale: Any = F(1)) -> tuple[Any, Any]:
+def from_byte(byte: int, scheme: Any, super_scale: Any) -> tuple[Any, Any]:
     """The scale, and the zero of dual4, that a byte stands for."""
     with np.errstate(over="ignore", invalid="ignore"):
         if scheme.scale_dtype == "float8_e8m0":
@@ -240,7 +240,7 @@ def is_exact(group: Group, scheme: Any) -> bool:
 
 
 def nearest(y: NDArray[Any], scheme: Any) -> Codes:
-    """Codes of the values nearest to y: of a table, by the first float32 that goes to the upper of two values."""
+    """Codes of the values of a table nearest to y, by the first float32 that goes to the upper of two."""
     values = values_of(scheme).astype(np.float64)
     order = sorted(set(values.tolist()))  # 0 and -0 are one
     index = np.zeros(len(y), np.int64)
@@ -379,7 +379,9 @@ def plain_supers(fits: list[list[tuple[Any, Any]]], x: Float32s, scheme: Any) ->
     if not scheme.super_size or not x.size:
         return []
     if scheme.super_size > 0:
-        return [[plain_super([row[g] for g in s], scheme) for s in stretches(scheme, len(row))] for row in fits]
+        return [
+            [plain_super([row[g] for g in s], scheme) for s in stretches(scheme, len(row))] for row in fits
+        ]
     # Of whole rows, and of the array, by the largest magnitude alone.
     end, top = abs(end_of(scheme, "absmax")[0]), TOPS[scheme.scale_dtype]
     found = [rounded(largest / end / top, scheme.super_dtype) for largest in np.abs(x).max(axis=1)]
@@ -410,7 +412,8 @@ def plain_form(
         flat = [[n for pair in row for n in pair[:each]] for row in supers]
         count = each * len(stretches(scheme, groups))
         shape = (min(rows, 1) * count,) if scheme.super_size == -2 else (rows, count)
-        result.supers = np.array(flat, SCALE_TYPES[scheme.super_dtype]).ravel()[: math.prod(shape)].reshape(shape)
+        numbers = np.array(flat, SCALE_TYPES[scheme.super_dtype]).ravel()
+        result.supers = numbers[: math.prod(shape)].reshape(shape)
     for r, row in enumerate(done):
         for g, group in enumerate(row):
             if not fits_its_type(group, scheme):

@@ -69,7 +69,7 @@ def group_sizes(name: str) -> st.SearchStrategy[int | None]:
     return st.none() | st.integers(1, 70) | (st.nothing() if whole else st.just(-1))
 
 
-def strategy(methods: list[str], default: bool, exact_schemes: bool = True) -> st.SearchStrategy[Options]:
+def strategy(methods: list[str], default: bool) -> st.SearchStrategy[Options]:
     """Any scheme with one of these methods that it has, or its own method."""
     names = [name for name, scheme in SCHEMES.items() if default or set(methods) & set(scheme.methods)]
     return st.sampled_from(names).flatmap(
@@ -88,13 +88,19 @@ def strategy(methods: list[str], default: bool, exact_schemes: bool = True) -> s
 plain_options = strategy(PLAIN, default=False)  # those that the oracle knows bit by bit
 options = strategy([*PLAIN, "exact"], default=True)
 
-# One name for each representation, however many tools write it.
-KINDS_OF_SCHEMES = list(
-    {
-        (s.codes, s.zero, s.positive, s.scale_dtype if s.scale_dtype not in SCALE_DTYPES else "", s.table): s.name
-        for s in reversed(SCHEMES.values())
-    }.values()
-)[::-1]
+
+def kind_of(scheme: quantize.Scheme) -> tuple[Any, ...]:
+    """What decides how groups are encoded, but for sizes and the usual types of scales."""
+    bytes_only = scheme.scale_dtype if scheme.scale_dtype not in SCALE_DTYPES else ""
+    return scheme.codes, scheme.zero, scheme.positive, bytes_only, scheme.table
+
+
+# One name for each, however many tools write it: the first.
+KINDS_OF_SCHEMES = [
+    name
+    for i, (name, scheme) in enumerate(SCHEMES.items())
+    if kind_of(scheme) not in map(kind_of, list(SCHEMES.values())[:i])
+]
 EVERY_PLAIN_OPTION = [
     Options(name, method, scale_dtype)
     for name in KINDS_OF_SCHEMES
