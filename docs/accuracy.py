@@ -168,14 +168,16 @@ def table_of_source(source: str) -> Rows:
 
 
 def candidates() -> dict[str, list[tuple[int, int, list[float]]]]:
-    """The table of candidates.c: for groups of up to 48 values, and for longer ones."""
-    text = CANDIDATES.read_text("utf-8")
-    found = {}
-    for kind, entry in re.findall(r"\[([A-Z_]+)\] = \{(\{.*?\}\})\}", text, re.DOTALL):
+    """The table of candidates.c, without weights: for groups of up to 48 values, and for longer ones."""
+    text = CANDIDATES.read_text("utf-8").split("candidates[]")[1].split(";")[0]
+    found: dict[str, list[tuple[int, int, list[float]]]] = {}
+    for kind, entry in re.findall(
+        r"\[((?:INTEGERS|T[A-Z]+)\w*)\] =(.*?)(?=\[INTEGERS|\[T|$)", text, re.DOTALL
+    ):
         found[kind] = [
             (int(plain), int(second), [float(f.strip(" f\n")) for f in factors.split(",")])
-            for plain, second, factors in re.findall(r"\{(\d+), (\d+), \{([^}]*)\}\}", entry)
-        ]
+            for plain, second, factors in re.findall(r"\{\s*(\d+),\s*(\d+),\s*\{([^{}]*)\}\s*\}", entry)
+        ][:2]
     return found
 
 

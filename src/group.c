@@ -185,7 +185,6 @@ void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method)
     job->scale_dtype = scheme->scale_dtype;
     job->super_dtype = scheme->super_dtype;
     job->positive = scheme->positive || scheme->scale_dtype == QZ_E8M0;
-    job->search = qz_search_rule(job, scheme->group_size);
     job->shared_super = scheme->super_size == QZ_WHOLE_MATRIX;
     job->super_groups =
         scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;
@@ -216,5 +215,6 @@ qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method m
     }
     job->matrix = merged;
     qz_group_geometry(job, merged->rows, merged->cols, scheme->group_size, qz_matrix_is_transposed(merged));
+    job->search = qz_search_rule(job, job->group_size);
     return QZ_OK;
 }

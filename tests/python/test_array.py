@@ -684,6 +684,18 @@ def test_slices_equal_slices_of_the_values(x: Array, chosen: Options, draw: st.D
         assert np.shares_memory(part.scales, q.scales)
 
 
+@pytest.mark.parametrize("method", ["search", "exact"])
+@pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if not scheme.super_size])
+def test_a_whole_row_is_a_group_of_its_length(name: str, method: str) -> None:
+    if method not in SCHEMES[name].methods:
+        pytest.skip("the scheme has no such method")
+    x = np.random.default_rng(3).standard_normal((20, 50)).astype(np.float32)
+    whole = quantize.quantize_array(x, SCHEMES[name], group_size=-1, method=method)
+    same = quantize.quantize_array(x, SCHEMES[name], group_size=50, method=method)
+    assert np.array_equal(whole.codes, same.codes)
+    assert np.array_equal(whole.scales, same.scales)
+
+
 def test_indices_that_are_refused() -> None:
     q = quantize.quantize_array(np.ones((3, 4, 6)), axis=1)
     wrong: Any
