@@ -438,6 +438,9 @@ def table_of_layers() -> Rows:
             usual: lambda gram: quantize.quantize_array(w, method=usual, **of),
             "search": lambda gram: quantize.quantize_array(w, **of),
             "search with weights": lambda gram: quantize.quantize_array(w, weights=np.diag(gram), **of),
+            "exact with weights": lambda gram: quantize.quantize_array(
+                w, method="exact", weights=np.diag(gram), **of
+            ),
             f"GPTQ, scales by {usual}": lambda gram: quantize.gptq(w, gram, method=usual, sweeps=0, **of),
             "GPTQ, scales by weighted search": lambda gram: quantize.gptq(w, gram, sweeps=0, **of),
             "the same and two sweeps: `quantize.gptq`": lambda gram: quantize.gptq(w, gram, **of),

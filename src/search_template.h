@@ -4,6 +4,32 @@
  * A lane is a group. What is computed is said in search_scalar.h.
  */
 
+/* n is a constant where speed matters. */
+INLINE void lay_groups(const float *x, size_t n, float *to)
+{
+    size_t whole = n - n % LANES;
+    for (size_t l = 0; l < QZ_BLOCK; l += LANES)
+        for (size_t k = 0; k < whole; k += LANES)
+            transpose_block(x + l * n + k, (ptrdiff_t)n, to + QZ_BLOCK * k + l, QZ_BLOCK);
+    for (size_t k = whole; k < n; k++)
+        for (size_t l = 0; l < QZ_BLOCK; l++)
+            to[QZ_BLOCK * k + l] = x[l * n + k];
+}
+
+static TARGET void lay(const float *x, size_t n, float *to)
+{
+    if (n == 16)
+        lay_groups(x, 16, to);
+    else if (n == 32)
+        lay_groups(x, 32, to);
+    else if (n == 64)
+        lay_groups(x, 64, to);
+    else if (n == 128)
+        lay_groups(x, 128, to);
+    else
+        lay_groups(x, n, to);
+}
+
 INLINE VF nearest_e4m3(VF v)
 {
     VF magnitude = vf_abs(v), unit = vf_power(magnitude), least = vf_set1(0x1p-6f), most = vf_set1(448.0f);
@@ -68,7 +94,7 @@ INLINE struct search_levels search_levels(const struct qz_search *rule, int set)
 }
 
 /* Candidates are worked on a few at a time, step by step together, so that one does not wait for another. Their number
- * `count` is a constant: 2 or 4. */
+ * `count` is a constant: 2, 3 or 4. */
 #define EACH _Pragma("GCC unroll 4") for (size_t j = 0; j < count; j++)
 
 INLINE void nearest_values(const struct search_levels *levels, int uniform, size_t count, VF x, const VF inverse[4],
@@ -105,6 +131,26 @@ struct search_lanes {
     VM second;
 };
 
+/* Several scales as stored. */
+INLINE void stored_scales(qz_dtype dtype, const struct search_lanes *lanes, size_t count, VF s[4])
+{
+#define STORED(type)                                                                                                   \
+    case type:                                                                                                         \
+        EACH s[j] = stored_scale(s[j], type, lanes->unit, lanes->unit_inverse, lanes->super);                          \
+        break
+    switch (dtype) { /* constants from here on */
+        STORED(QZ_F16);
+        STORED(QZ_BF16);
+        STORED(QZ_E4M3);
+        STORED(QZ_E8M0);
+        STORED(QZ_I6);
+        STORED(QZ_I7);
+    default:
+        EACH s[j] = stored_scale(s[j], QZ_F32, lanes->unit, lanes->unit_inverse, lanes->super);
+    }
+#undef STORED
+}
+
 /* Candidates c to c + count - 1, or the last one again where there is no other: it gains no more. */
 INLINE void try_candidates(const struct qz_search *rule, const struct search_levels *levels, int uniform, int weighted,
                            size_t c, size_t count, size_t end, int set, struct search_lanes *lanes)
@@ -114,14 +160,13 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
     EACH
     {
         VF factor = vf_set1(rule->factor[c + j < end ? c + j : end - 1]);
-        s[j] = lanes->first;
         inverse[j] = vf_mul(lanes->first_inverse, factor);
-        if (!rule->refit) {
-            s[j] =
-                stored_scale(vf_div(s[j], factor), rule->scale_dtype, lanes->unit, lanes->unit_inverse, lanes->super);
-            inverse[j] = inverse_of(s[j]);
-        }
+        s[j] = rule->refit ? factor : vf_div(lanes->first, factor);
         xq[j] = qq[j] = none;
+    }
+    if (!rule->refit) {
+        stored_scales(rule->scale_dtype, lanes, count, s);
+        EACH inverse[j] = inverse_of(s[j]);
     }
     for (size_t k = 0; k < lanes->n; k++) {
         VF x = vf_load(lanes->v + QZ_BLOCK * k), q[4];
@@ -134,14 +179,14 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
             qq[j] = vf_fma(wq, q[j], qq[j]);
         }
     }
+    if (rule->refit) {
+        EACH s[j] = vf_div(xq[j], qq[j]);
+        if (rule->positive)
+            EACH s[j] = vf_select(vf_lt(none, s[j]), s[j], none);
+        stored_scales(rule->scale_dtype, lanes, count, s);
+    }
     EACH
     {
-        if (rule->refit) {
-            s[j] = vf_div(xq[j], qq[j]);
-            if (rule->positive)
-                s[j] = vf_select(vf_lt(none, s[j]), s[j], none);
-            s[j] = stored_scale(s[j], rule->scale_dtype, lanes->unit, lanes->unit_inverse, lanes->super);
-        }
         VF gain = vf_mul(s[j], vf_fma(vf_neg(s[j]), qq[j], vf_add(xq[j], xq[j])));
         VM better = vf_lt(lanes->best_gain, gain);
         lanes->best_gain = vf_select(better, gain, lanes->best_gain);
@@ -158,10 +203,16 @@ INLINE void search_vector(const struct qz_search *rule, int uniform, int weighte
         if (c == end)
             continue;
         struct search_levels levels = search_levels(rule, set);
-        for (; end - c > 2; c += end - c < 4 ? end - c : 4)
-            try_candidates(rule, &levels, uniform, weighted, c, 4, end, set, lanes);
-        if (c < end)
-            try_candidates(rule, &levels, uniform, weighted, c, 2, end, set, lanes);
+        for (size_t step; c < end; c += step) { /* as even as can be: 6 as twice 3 */
+            size_t times = (end - c + 3) / 4;
+            step = (end - c + times - 1) / times;
+            if (step == 4)
+                try_candidates(rule, &levels, uniform, weighted, c, 4, end, set, lanes);
+            else if (step == 3)
+                try_candidates(rule, &levels, uniform, weighted, c, 3, end, set, lanes);
+            else
+                try_candidates(rule, &levels, uniform, weighted, c, 2, end, set, lanes);
+        }
     }
 }
 

@@ -490,12 +490,14 @@ class QuantizedArray:
         items = self._items(key)
         rest = tuple(item for i, item in enumerate(items) if i != self._axis)
         whole = (*rest, slice(None))
-        shared = self._scheme.super_size == WHOLE_ARRAY  # the same for every slice
+        shared = self._scheme.super_size == WHOLE_ARRAY  # the same for every slice with something in it
         parts = [None if part is None else part[whole] for part in self._parts()[:3]]
         parts.append(self._supers if shared or self._supers is None else self._supers[whole])
         axis = sum(isinstance(item, slice) for item in items[: self._axis])
         others = self._codes[whole].shape[:-1]
         shape = (*others[:axis], self._shape[self._axis], *others[axis:])
+        if shared and self._supers is not None and not math.prod(shape):
+            parts[-1] = self._supers[:0]
         return object.__new__(QuantizedArray)._set(parts, self._scheme, shape, axis, None)
 
     def _items(self, key: Any) -> list[int | slice]:
