@@ -168,14 +168,16 @@ def table_of_source(source: str) -> Rows:
 
 
 def candidates() -> dict[str, list[tuple[int, int, list[float]]]]:
-    """The table of candidates.c: for groups of up to 48 values, and for longer ones."""
-    text = CANDIDATES.read_text("utf-8")
-    found = {}
-    for kind, entry in re.findall(r"\[([A-Z_]+)\] = \{(\{.*?\}\})\}", text, re.DOTALL):
+    """The table of candidates.c, without weights: for groups of up to 48 values, and for longer ones."""
+    text = CANDIDATES.read_text("utf-8").split("candidates[]")[1].split(";")[0]
+    found: dict[str, list[tuple[int, int, list[float]]]] = {}
+    for kind, entry in re.findall(
+        r"\[((?:INTEGERS|T[A-Z]+)\w*)\] =(.*?)(?=\[INTEGERS|\[T|$)", text, re.DOTALL
+    ):
         found[kind] = [
             (int(plain), int(second), [float(f.strip(" f\n")) for f in factors.split(",")])
-            for plain, second, factors in re.findall(r"\{(\d+), (\d+), \{([^}]*)\}\}", entry)
-        ]
+            for plain, second, factors in re.findall(r"\{\s*(\d+),\s*(\d+),\s*\{([^{}]*)\}\s*\}", entry)
+        ][:2]
     return found
 
 
@@ -438,6 +440,9 @@ def table_of_layers() -> Rows:
             usual: lambda gram: quantize.quantize_array(w, method=usual, **of),
             "search": lambda gram: quantize.quantize_array(w, **of),
             "search with weights": lambda gram: quantize.quantize_array(w, weights=np.diag(gram), **of),
+            "exact with weights": lambda gram: quantize.quantize_array(
+                w, method="exact", weights=np.diag(gram), **of
+            ),
             f"GPTQ, scales by {usual}": lambda gram: quantize.gptq(w, gram, method=usual, sweeps=0, **of),
             "GPTQ, scales by weighted search": lambda gram: quantize.gptq(w, gram, sweeps=0, **of),
             "the same and two sweeps: `quantize.gptq`": lambda gram: quantize.gptq(w, gram, **of),

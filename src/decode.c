@@ -37,7 +37,7 @@ static void decode_step(struct job *job, struct part *part, const struct qz_tile
     }
 }
 
-static void decode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+void qz_decode_rows(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
     qz_each_piece(job, part, row, rows, col, cols, decode_step);
 }
@@ -73,7 +73,7 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
     if (result != QZ_OK)
         return result;
     job.stream = job.rows * job.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST;
-    job.work = decode_tile;
+    job.work = qz_columns_prepare(&job) ? qz_decode_columns : qz_decode_rows;
     qz_group_run(&job, pool, &total);
     return total.overflow ? locate_overflow(&job, detail) : QZ_OK;
 }

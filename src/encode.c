@@ -224,9 +224,9 @@ static size_t group_codes(const struct job *job, struct groups *groups, const st
             continue;
         if (i % group_size == 0) { /* what stood there may have counted as clipped, where 0 is not among the values */
             uint8_t code;
-            clipped -= qz_least(group_size, n - i) * job->kernels->group_codes(&plain[i], 1, 1, &job->grid,
-                                                                               &groups->inverse[g], &groups->zero[g],
-                                                                               &code);
+            clipped -=
+                qz_least(group_size, n - i) *
+                job->kernels->group_codes(&plain[i], 1, 1, &job->grid, &groups->inverse[g], &groups->zero[g], &code);
         }
         qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
     }
@@ -259,7 +259,8 @@ static void store_codes(const struct job *job, uint64_t row, uint64_t col, size_
 /* Where the codes of a run are made: in place, or in `staged` if they must be moved from there. */
 static uint8_t *codes_buffer(const struct job *job, const struct run *run, uint8_t *staged)
 {
-    int direct = !job->stream && run->col % 2 == 0 && run->rows == 1;
+    int one_run = run->rows == 1 || (run->pitch == run->cols && job->packed->code_stride == (int64_t)run->pitch / 2);
+    int direct = !job->stream && run->col % 2 == 0 && one_run;
     return direct ? qz_codes_at(job, run->row, run->col) : staged;
 }
 
@@ -268,13 +269,14 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
                          const float *x, const float *w, int stays, size_t group_size, uint8_t *codes)
 {
     size_t n = run->rows * run->pitch, bytes = run->cols / 2 + run->cols % 2;
-    for (size_t r = 0; r < run->rows && run->rows > 1; r++) {
+    int in_place = codes == qz_codes_at(job, run->row, run->col);
+    for (size_t r = 0; r < run->rows && run->rows > 1 && !in_place; r++) {
         uint8_t *from = codes + r * (run->pitch / 2), *to = qz_codes_at(job, run->row + r, run->col);
         qz_copy_few(to, from, bytes);
         if (run->cols % 2)
             to[bytes - 1] &= 15; /* what fills the row up is no part of it */
     }
-    if (run->rows == 1 && codes != qz_codes_at(job, run->row, run->col))
+    if (run->rows == 1 && !in_place)
         store_codes(job, run->row, run->col, n, codes);
     if (!job->want_stats)
         return;
@@ -416,9 +418,13 @@ static const float *load_weights(const struct job *job, struct part *part, const
 {
     if (!job->weights)
         return NULL;
+    if (job->repeated) {
+        *stride = (ptrdiff_t)job->cols;
+        return job->repeated;
+    }
     int overflow;
     const float *w = qz_tile_load(job->kernels, job->weights, tile, buffer, stride, &overflow);
-    for (size_t r = 0; r < tile->rows; r++) {
+    for (size_t r = 0; r < (*stride ? tile->rows : 1); r++) { /* often all rows have the same ones */
         float range[2];
         if (job->kernels->range_f32(w + (ptrdiff_t)r * *stride, tile->cols, range) || range[0] < 0) {
             part->bad_weight = 1;
@@ -428,7 +434,7 @@ static const float *load_weights(const struct job *job, struct part *part, const
     return w;
 }
 
-static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+void qz_encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
     float buffer[QZ_PANEL], weights[QZ_PANEL];
     struct qz_tile tile = {row, col, rows, (size_t)cols};
@@ -445,9 +451,24 @@ static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t
     }
     for (size_t r = 0; r < rows; r += job->run_rows) {
         struct qz_tile some = {row + r, col, qz_least(job->run_rows, rows - r), tile.cols};
-        encode_rows(job, part, &some, x + (ptrdiff_t)r * stride, stride, w ? w + (ptrdiff_t)r * w_stride : NULL,
-                    w_stride, x != buffer);
+        const float *some_w = w && w != job->repeated ? w + (ptrdiff_t)r * w_stride : w;
+        encode_rows(job, part, &some, x + (ptrdiff_t)r * stride, stride, some_w, w_stride, x != buffer);
     }
+}
+
+/* The weights of a run of short rows that all have the same ones: `repeated`, made once for all; or NULL. */
+static const float *repeat_weights(const struct job *job, float *repeated)
+{
+    const struct qz_tile row = {0, 0, 1, (size_t)job->cols};
+    struct part part = {0};
+    ptrdiff_t stride;
+    if (!job->weights || job->weights->row_stride != 0 || job->work != qz_encode_tile || job->run_rows < 2 ||
+        job->tile_cols != job->cols || job->cols % job->group_size != 0)
+        return NULL;
+    const float *w = load_weights(job, &part, &row, repeated, &stride);
+    for (size_t r = 0; r < job->run_rows && w; r++)
+        memmove(repeated + r * row.cols, w, row.cols * sizeof *w);
+    return w ? repeated : NULL;
 }
 
 /* A long group as a search reads it. */
@@ -543,7 +564,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             qz_search_long(job, &source, groups.min[0], groups.max[0], &groups.scale[0], &groups.zero[0]);
             if (job->method == QZ_EXACT && groups.scale[0] != 0.0f)
                 qz_exact_group(job, &source, 1.0f, &groups.scale[0], &groups.zero[0]);
-            flags = qz_judge_scales(job, &groups);
+            flags = qz_has_byte_scales(job) ? qz_round_scales(job, &whole, &groups) : qz_judge_scales(job, &groups);
         }
         if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
             look_closer(job, part, &groups, &whole);
@@ -650,7 +671,14 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     job.nonfinite = options->nonfinite;
     job.want_stats = stats != NULL;
     job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;
-    job.work = job.group_size > QZ_LONG_GROUP ? encode_long : encode_tile;
+    job.work = job.group_size > QZ_LONG_GROUP ? encode_long : qz_encode_tile;
+    int plain = job.method == QZ_MINMAX || job.method == QZ_ABSMAX || job.method == QZ_ABSMAX7;
+    /* Statistics are summed in the order of rows. */
+    if (plain && !job.weights && !job.stochastic && !job.want_stats && qz_columns_prepare(&job))
+        job.work = qz_encode_columns;
+    float repeated[QZ_TILE];
+    job.repeated = NULL;
+    job.repeated = repeat_weights(&job, repeated);
     qz_measure_supers(&job, src, whole ? whole->largest : NULL, options->pool);
     qz_group_run(&job, options->pool, &total);
     if (qz_watch_stopped(&watch))

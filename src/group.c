@@ -43,10 +43,17 @@ void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t g
         job->run_rows = job->run_rows ? job->run_rows : 1;
         job->tile_rows = qz_least(rows, transposed ? QZ_PANEL / job->tile_cols : job->run_rows);
     }
-    job->tiles_down = qz_divide_up(rows, job->tile_rows);
-    job->tiles_across = qz_divide_up(cols, job->tile_cols);
+    qz_group_tiles(job, job->tile_rows, job->tile_cols);
+}
+
+void qz_group_tiles(struct job *job, uint64_t tile_rows, uint64_t tile_cols)
+{
+    job->tile_rows = (size_t)tile_rows;
+    job->tile_cols = tile_cols;
+    job->tiles_down = qz_divide_up(job->rows, tile_rows);
+    job->tiles_across = qz_divide_up(job->cols, tile_cols);
     /* rows * cols fits 63 bits: qz_matrix_check, qz_scheme_sizes */
-    uint64_t slices = rows * cols / SLICE_LEAST, tiles = job->tiles_down * job->tiles_across;
+    uint64_t slices = job->rows * job->cols / SLICE_LEAST, tiles = job->tiles_down * job->tiles_across;
     slices = slices < 1 ? 1 : slices > QZ_SLICES_MAX ? QZ_SLICES_MAX : slices;
     job->slices = (size_t)(slices < tiles ? slices : tiles);
 }
@@ -178,7 +185,6 @@ void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method)
     job->scale_dtype = scheme->scale_dtype;
     job->super_dtype = scheme->super_dtype;
     job->positive = scheme->positive || scheme->scale_dtype == QZ_E8M0;
-    job->search = qz_search_rule(job, scheme->group_size);
     job->shared_super = scheme->super_size == QZ_WHOLE_MATRIX;
     job->super_groups =
         scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;
@@ -209,5 +215,6 @@ qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method m
     }
     job->matrix = merged;
     qz_group_geometry(job, merged->rows, merged->cols, scheme->group_size, qz_matrix_is_transposed(merged));
+    job->search = qz_search_rule(job, job->group_size);
     return QZ_OK;
 }

@@ -7,6 +7,7 @@
  *   plain.c    reading and writing the plain form: codes, scales and zeros of a run of groups
  *   stats.c    statistics
  *   encode.c, decode.c, compare.c    the work on a tile, and the public functions
+ *   columns.c  the work on a tile of columns
  *
  * A tile holds whole groups of one or more rows and is small enough for the first-level cache: it is read once from
  * memory, and range, scales, codes and statistics are made while it is there. A group too long for a tile is worked on
@@ -70,6 +71,7 @@ struct job {
     const qz_matrix *other;  /* qz_compare_matrices: the second one */
     const qz_packed *packed;
     const qz_matrix *weights; /* or NULL */
+    const float *repeated;    /* the weights of every run, where that is known beforehand; or NULL */
     struct qz_watch *watch;   /* or NULL */
     qz_method method;
     struct qz_fit rule;
@@ -116,6 +118,9 @@ static inline float qz_larger(float a, float b)
 
 /* Cuts a matrix of this shape into tiles and slices. */
 void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t group_size, int transposed);
+
+/* Cuts it into tiles of this size, and these into slices. */
+void qz_group_tiles(struct job *job, uint64_t tile_rows, uint64_t tile_cols);
 
 /* Fills in what a job takes from a scheme that qz_scheme_check has accepted. */
 void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method);
@@ -328,5 +333,19 @@ float qz_largest_magnitude(const struct job *job, const float *min, const float 
 /* Calls step for pieces of a tile that qz_decode_run can take: rows of it, or parts of long groups. */
 void qz_each_piece(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols,
                    void (*step)(struct job *, struct part *, const struct qz_tile *));
+
+void qz_decode_rows(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
+
+/* ---- encode.c ------------------------------------------------------------------------------------------------ */
+
+void qz_encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
+
+/* ---- columns.c ----------------------------------------------------------------------------------------------- */
+
+/* Whether a job's groups can be worked on side by side; if so, cuts the matrix into tiles for that. */
+int qz_columns_prepare(struct job *job);
+
+void qz_encode_columns(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
+void qz_decode_columns(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
 
 #endif

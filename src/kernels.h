@@ -41,6 +41,9 @@ struct qz_steps {
  * small one for what else is in use. Group kernels are given QZ_TILE elements at most. */
 enum { QZ_TILE = 4096 };
 
+/* The longest groups that columns_ kernels are given. */
+enum { QZ_COLUMN_MOST = 512 };
+
 /* A super scale belongs to this many neighbours, and groups, at most, or to a whole row or matrix. */
 enum { QZ_SUPER_MOST = QZ_TILE / 2, QZ_SUPER_GROUPS_MOST = 256 };
 
@@ -114,8 +117,16 @@ struct qz_search {
     float lo, hi;
     float value[2][16]; /* ascending */
     float upper[2][16]; /* y is nearest to value[i], i being how many upper[i] <= y; the last one is +infinity */
-    int positive;       /* scales must be: else they may have either sign */
-    int refit;          /* 0: no least squares, candidates are rounded as stored before they give codes */
+
+    /* The same another way, where `cells` is 1: y lies in cell k = clamp(rint(fma(y, cell_factor, cell_bias)), 0, 31),
+     * and is nearest to value[cell_first[k] + (y >= cell_upper[k])]. */
+    int cells;
+    float cell_factor[2], cell_bias[2];
+    float cell_upper[2][32];
+    int32_t cell_first[2][32];
+
+    int positive; /* scales must be: else they may have either sign */
+    int refit;    /* 0: no least squares, candidates are rounded as stored before they give codes */
     qz_dtype scale_dtype;
     size_t plain, count;         /* candidates: those from `plain` on are for the second set of values */
     float factor[QZ_CANDIDATES]; /* a candidate is the scale to begin with, divided by this */
@@ -190,6 +201,26 @@ struct qz_kernels {
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
 
+    /* Lays QZ_BLOCK groups of n elements, one after another, side by side: to[QZ_BLOCK * k + l] = x[l * n + k]. */
+    void (*lay)(const float *x, size_t n, float *to);
+
+    /*
+     * Groups that run down the columns of a matrix whose rows lie next to each other, `width` of them side by side:
+     * element k of group i is x[k * stride + i]. width is a multiple of 16; a group has a multiple of 32 elements,
+     * QZ_COLUMN_MOST at most. The codes of group i start at packed + i * pitch.
+     */
+
+    /* As group_range; and copies the values to rows of `width`. copy may be x. */
+    int (*columns_range)(const float *x, ptrdiff_t stride, size_t lines, size_t width, float *copy, float *min,
+                         float *max);
+    /* As group_codes. x: rows of `width`. */
+    size_t (*columns_codes)(const float *x, size_t lines, size_t width, const struct qz_grid *grid,
+                            const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch);
+    /* As group_decode. dst[k * stride + i] is element k of group i. */
+    void (*columns_decode)(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t width,
+                           const struct qz_grid *grid, const float *scale, const float *zero, float *dst,
+                           ptrdiff_t stride);
+
     /*
      * Searched scales of QZ_BLOCK groups of n elements, multiplied by a power of two each so that the largest magnitude
      * of a group is in [0.5, 1), or all zeros. weight is NULL or as v, not negative. unit: that power of two, by which
@@ -233,7 +264,8 @@ struct qz_kernels {
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .transpose = transpose, .stream = stream,        \
         .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
         .group_decode = group_decode, .error = error, .group_codes_error = group_codes_error,                          \
-        .find_error = find_error, .search_scale = search_scale, .search_affine = search_affine,                        \
+        .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
+        .find_error = find_error, .lay = lay, .search_scale = search_scale, .search_affine = search_affine,            \
         .multiply_add = multiply_add,                                                                                  \
     }
 

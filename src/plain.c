@@ -279,6 +279,7 @@ qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t
     struct job job;
     job.kernels = &qz_kernels_scalar;
     job.packed = packed;
+    job.weights = NULL;
     qz_group_scheme(&job, scheme, QZ_DEFAULT);
     for (uint64_t r = 0; r < rows && cols; r++) {
         uint64_t bad = UINT64_MAX;

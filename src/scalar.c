@@ -329,6 +329,46 @@ static size_t group_codes_error(const float *x, size_t n, size_t group_size, con
     return clipped;
 }
 
+static int columns_range(const float *x, ptrdiff_t stride, size_t lines, size_t width, float *copy, float *min,
+                         float *max)
+{
+    int bad = 0;
+    for (size_t i = 0; i < width; i++) {
+        float column[QZ_COLUMN_MOST] = {0}, range[2];
+        for (size_t k = 0; k < lines; k++)
+            column[k] = copy[k * width + i] = x[(ptrdiff_t)k * stride + (ptrdiff_t)i];
+        bad |= range_f32(column, lines, range);
+        min[i] = range[0];
+        max[i] = range[1];
+    }
+    return bad;
+}
+
+static size_t columns_codes(const float *x, size_t lines, size_t width, const struct qz_grid *grid,
+                            const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch)
+{
+    size_t clipped = 0;
+    for (size_t i = 0; i < width; i++) {
+        float column[QZ_COLUMN_MOST] = {0};
+        for (size_t k = 0; k < lines; k++)
+            column[k] = x[k * width + i];
+        clipped += group_codes(column, lines, lines, grid, &inverse[i], &zero[i], packed + (ptrdiff_t)i * pitch);
+    }
+    return clipped;
+}
+
+static void columns_decode(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t width,
+                           const struct qz_grid *grid, const float *scale, const float *zero, float *dst,
+                           ptrdiff_t stride)
+{
+    for (size_t i = 0; i < width; i++) {
+        float column[QZ_COLUMN_MOST] = {0};
+        group_decode(packed + (ptrdiff_t)i * pitch, lines, lines, grid, &scale[i], &zero[i], column);
+        for (size_t k = 0; k < lines; k++)
+            dst[(ptrdiff_t)k * stride + (ptrdiff_t)i] = column[k];
+    }
+}
+
 static size_t find_error(const float *x, const float *y, size_t n, float wanted)
 {
     for (size_t i = 0; i < n; i++)

@@ -29,12 +29,15 @@
  *   vm_to_u8(p, m)            LANES bytes, 1 where m, else 0
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
  *   vi_lookup(t, v)           the same with a table of int32
+ *   VP, vp_load(p), vp_lookup(t, v), vp_lookup_vi(t, v)  a table of 32 floats or int32, looked up by 0..31 (where HAS_VP)
  *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
  *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
- *   pack_block(v, lo, hi, out, &bytes)    4 * LANES codes, clamped, as 2 * LANES bytes; returns how many were clipped
- *   pack_cells(grid, y, out, &bytes)      the same for 4 vectors to be rounded by a grid's cells (where HAS_PACK_CELLS)
- *   block_code(bytes, j, sign)    vector j of those codes, as vi_nibbles gives them (where HAS_BLOCK_CODE)
+ *   block_clamp(v, lo, hi, &clipped) -> VI        4 vectors of codes, clamped, as bytes in some order; adds to clipped
+ *                             how many were
+ *   block_cells(grid, y, &clipped) -> VI  the same for 4 vectors to be rounded by a grid's cells (where HAS_CELLS)
+ *   block_store(bytes, out)   a block's codes as 2 * LANES bytes
+ *   block_code(bytes, j, sign)    vector j of a block, as vi_nibbles gives them (where HAS_BLOCK_CODE)
  *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
  *   VD, VD_LANES, vd_load vd_store vd_set1 vd_fma         a vector of doubles; VD_TILE: four times so many and two fit
  *                             into the registers
@@ -287,21 +290,20 @@ INLINE VI vs_index(const VS *s, VF y)
     return vi_increment(vf_le(vt_lookup(s->fourth, index), y), index);
 }
 
-/* Four vectors of any values' codes; returns how many were clipped. */
-INLINE size_t pack_values(const struct qz_grid *grid, const VS *search, const VF y[4], uint8_t *packed, VI *bytes)
+/* A block of any values' codes. */
+INLINE VI block_values(const struct qz_grid *grid, const VS *search, const VF y[4], size_t *clipped)
 {
-#ifdef HAS_PACK_CELLS
+#ifdef HAS_CELLS
     if (grid->cells)
-        return pack_cells(grid, y, packed, bytes);
+        return block_cells(grid, y, clipped);
 #endif
-    size_t clipped = 0;
+    size_t none = 0;
     VI code[4];
     for (size_t j = 0; j < 4; j++) {
-        clipped += vf_outside(y[j], grid->least, grid->most, LANES);
+        *clipped += vf_outside(y[j], grid->least, grid->most, LANES);
         code[j] = vi_lookup(search->code, vs_index(search, y[j]));
     }
-    pack_block(code, 0, 15, packed, bytes);
-    return clipped;
+    return block_clamp(code, 0, 15, &none);
 }
 
 /* Blocks of four vectors; `vectors` is how many make a group, a constant where speed matters. */
@@ -324,9 +326,9 @@ INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero
             if (form != QZ_ANY_VALUES)
                 code[j] = uniform_code(y[j], kind, z);
         }
-        VI bytes;
-        clipped += form == QZ_ANY_VALUES ? pack_values(grid, search, y, packed + b * 2 * LANES, &bytes)
-                                         : pack_block(code, lo, hi, packed + b * 2 * LANES, &bytes);
+        block_store(form == QZ_ANY_VALUES ? block_values(grid, search, y, &clipped)
+                                          : block_clamp(code, lo, hi, &clipped),
+                    packed + b * 2 * LANES);
     }
     return clipped;
 }
@@ -555,8 +557,9 @@ INLINE VI code_block(const float *x, qz_zero kind, int form, const struct qz_gri
         if (j % VECTORS == VECTORS - 1)
             next_round(at);
     }
-    *clipped += form == QZ_ANY_VALUES ? pack_values(grid, search, y, packed, &bytes)
-                                      : pack_block(code, grid->lo, grid->hi, packed, &bytes);
+    bytes =
+        form == QZ_ANY_VALUES ? block_values(grid, search, y, clipped) : block_clamp(code, grid->lo, grid->hi, clipped);
+    block_store(bytes, packed);
     return bytes;
 }
 
@@ -745,7 +748,10 @@ static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows
             dst[(ptrdiff_t)r * dst_stride + (ptrdiff_t)c] = src[(ptrdiff_t)c * src_stride + (ptrdiff_t)r];
 }
 
+#include "columns_template.h"
+
 #include "search_template.h"
+
 /* VD_TILE vectors of up to 4 columns of y stay in registers while k runs. */
 INLINE void multiply_tile(const double *a, size_t a_pitch, int cols, const double *x, size_t x_pitch, int vectors,
                           size_t depth, double *y, size_t y_pitch)

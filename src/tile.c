@@ -116,6 +116,29 @@ static int store_run(const struct qz_kernels *kernels, const float *src, size_t 
     }
 }
 
+/* Lines of tile->rows; nonzero if a float64 became NaN or infinite. */
+static int load_lines(const struct qz_kernels *kernels, const qz_matrix *matrix, const struct qz_tile *tile,
+                      float *lines)
+{
+    int overflow = 0;
+    for (size_t c = 0; c < tile->cols; c++)
+        overflow |= load_run(kernels, qz_matrix_at(matrix, tile->row, tile->col + c), matrix->dtype, tile->rows,
+                             lines + c * tile->rows);
+    return overflow;
+}
+
+const float *qz_tile_lines(const struct qz_kernels *kernels, const qz_matrix *matrix, const struct qz_tile *tile,
+                           float *buffer, ptrdiff_t *stride)
+{
+    if (matrix->dtype == QZ_F32) {
+        *stride = (ptrdiff_t)matrix->col_stride;
+        return qz_matrix_at(matrix, tile->row, tile->col);
+    }
+    *stride = (ptrdiff_t)tile->rows;
+    load_lines(kernels, matrix, tile, buffer);
+    return buffer;
+}
+
 const float *qz_tile_load(const struct qz_kernels *kernels, const qz_matrix *matrix, const struct qz_tile *tile,
                           float *buffer, ptrdiff_t *stride, int *overflow)
 {
@@ -135,9 +158,7 @@ const float *qz_tile_load(const struct qz_kernels *kernels, const qz_matrix *mat
             kernels->transpose(first, (ptrdiff_t)matrix->col_stride, tile->rows, tile->cols, buffer, *stride);
         } else {
             float lines[QZ_PANEL];
-            for (size_t c = 0; c < tile->cols; c++)
-                *overflow |= load_run(kernels, qz_matrix_at(matrix, tile->row, tile->col + c), matrix->dtype,
-                                      tile->rows, lines + c * tile->rows);
+            *overflow = load_lines(kernels, matrix, tile, lines);
             kernels->transpose(lines, (ptrdiff_t)tile->rows, tile->rows, tile->cols, buffer, *stride);
         }
     } else {
@@ -152,6 +173,25 @@ const float *qz_tile_load(const struct qz_kernels *kernels, const qz_matrix *mat
 float *qz_tile_direct(const qz_matrix *matrix, const struct qz_tile *tile)
 {
     return matrix->dtype == QZ_F32 && matrix->col_stride == 1 ? qz_matrix_at(matrix, tile->row, tile->col) : NULL;
+}
+
+float *qz_tile_direct_lines(const qz_matrix *matrix, const struct qz_tile *tile)
+{
+    return matrix->dtype == QZ_F32 ? qz_matrix_at(matrix, tile->row, tile->col) : NULL;
+}
+
+int qz_tile_store_lines(const struct qz_kernels *kernels, const qz_matrix *matrix, const struct qz_tile *tile,
+                        const float *lines, int stream)
+{
+    int overflow = 0;
+    for (size_t c = 0; c < tile->cols; c++, lines += tile->rows) {
+        void *to = qz_matrix_at(matrix, tile->row, tile->col + c);
+        if (stream && matrix->dtype == QZ_F32)
+            kernels->stream(to, lines, tile->rows * sizeof *lines);
+        else
+            overflow |= store_run(kernels, lines, tile->rows, matrix->dtype, to);
+    }
+    return overflow;
 }
 
 int qz_tile_store(const struct qz_kernels *kernels, const qz_matrix *matrix, const struct qz_tile *tile,
@@ -179,13 +219,7 @@ int qz_tile_store(const struct qz_kernels *kernels, const qz_matrix *matrix, con
         } else {
             float lines[QZ_PANEL];
             kernels->transpose(values, (ptrdiff_t)tile->cols, tile->cols, tile->rows, lines, (ptrdiff_t)tile->rows);
-            for (size_t c = 0; c < tile->cols; c++) {
-                void *to = qz_matrix_at(matrix, tile->row, tile->col + c);
-                if (stream && matrix->dtype == QZ_F32)
-                    kernels->stream(to, lines + c * tile->rows, tile->rows * sizeof *lines);
-                else
-                    overflow |= store_run(kernels, lines + c * tile->rows, tile->rows, matrix->dtype, to);
-            }
+            overflow |= qz_tile_store_lines(kernels, matrix, tile, lines, stream);
         }
     } else {
         for (size_t r = 0; r < tile->rows; r++)

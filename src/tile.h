@@ -34,6 +34,18 @@ void *qz_matrix_at(const qz_matrix *matrix, uint64_t row, uint64_t col);
 const float *qz_tile_load(const struct qz_kernels *kernels, const qz_matrix *matrix, const struct qz_tile *tile,
                           float *buffer, ptrdiff_t *stride, int *overflow);
 
+/* The same for a transposed matrix, whose columns stay lines: column c starts at the returned pointer + c * *stride.
+ * What a float64 became shows in the values. */
+const float *qz_tile_lines(const struct qz_kernels *kernels, const qz_matrix *matrix, const struct qz_tile *tile,
+                           float *buffer, ptrdiff_t *stride);
+
+/* Where a tile of a transposed matrix may be written directly, or NULL if it must go through qz_tile_store_lines. */
+float *qz_tile_direct_lines(const qz_matrix *matrix, const struct qz_tile *tile);
+
+/* qz_tile_store for lines of tile->rows. */
+int qz_tile_store_lines(const struct qz_kernels *kernels, const qz_matrix *matrix, const struct qz_tile *tile,
+                        const float *lines, int stream);
+
 /* Where the values of a tile may be written directly, or NULL if they must go through qz_tile_store. */
 float *qz_tile_direct(const qz_matrix *matrix, const struct qz_tile *tile);
 

@@ -43,6 +43,7 @@ struct work {
     struct part in[MOST_IN], out[MOST_OUT];
 
     size_t n, group_size;
+    ptrdiff_t stride, pitch; /* in elements; may be negative */
     struct qz_grid grid;
     struct qz_fit rule;
     const struct qz_steps *steps;
@@ -262,6 +263,31 @@ CALLER(error)
 CALLER(group_codes_error)
 {
     return set->group_codes_error(in[0], w->n, w->group_size, &w->grid, in[1], in[2], in[3], out[0], out[1]);
+}
+
+/* The first of `count` lines, `stride` apart, in memory that begins with the last one if that is negative. */
+static ptrdiff_t first_line(ptrdiff_t stride, size_t count)
+{
+    return stride < 0 ? -stride * (ptrdiff_t)(count - 1) : 0;
+}
+
+CALLER(columns_range)
+{
+    const float *x = (const float *)in[0] + first_line(w->stride, w->group_size);
+    return (uint64_t)set->columns_range(x, w->stride, w->group_size, w->n, out[0], out[1], out[2]);
+}
+
+CALLER(columns_codes)
+{
+    return set->columns_codes(in[0], w->group_size, w->n, &w->grid, in[1], in[2],
+                              (uint8_t *)out[0] + first_line(w->pitch, w->n), w->pitch);
+}
+
+CALLER(columns_decode)
+{
+    set->columns_decode((const uint8_t *)in[0] + first_line(w->pitch, w->n), w->pitch, w->group_size, w->n, &w->grid,
+                        in[1], in[2], (float *)out[0] + first_line(w->stride, w->group_size), w->stride);
+    return 0;
 }
 
 CALLER(find_error)
@@ -1176,6 +1202,107 @@ static void test_group_codes_error(void **state)
             }
 }
 
+/* Elements from the first to the last of `count` lines of `length`. */
+static size_t spread(ptrdiff_t stride, size_t count, size_t length)
+{
+    return (size_t)(stride < 0 ? -stride : stride) * (count - 1) + length;
+}
+
+/* A shape for columns_ kernels: any width that fits, lines with gaps or without, in either direction. */
+static void columns_shape(struct rng *rng, struct work *w, size_t repeat)
+{
+    w->group_size = 32 * (repeat % 3 ? 1 + rng_below(rng, repeat % 3 == 1 ? 2 : QZ_COLUMN_MOST / 32) : 1);
+    size_t most = 2 * QZ_TILE / w->group_size / 16;
+    w->n = 16 * (1 + rng_below(rng, most < 16 ? most : 16));
+    w->stride = (ptrdiff_t)(w->n + (rng_below(rng, 2) ? rng_below(rng, 50) : 0));
+    w->pitch = (ptrdiff_t)(w->group_size / 2 + (rng_below(rng, 2) ? rng_below(rng, 50) : 0));
+    if (rng_below(rng, 4) == 0)
+        w->stride = -w->stride;
+    if (rng_below(rng, 4) == 0)
+        w->pitch = -w->pitch;
+}
+
+static void test_columns_range(void **state)
+{
+    (void)state;
+    guard_report_faults();
+    struct rng rng = rng_make(119);
+    struct work w = {
+        .kernel = "columns_range", .call = call_columns_range, .returned = RETURNS_BAD_OR_DATA, .zero_signs_free = 1};
+    for (size_t repeat = 0; repeat < cases(1500, 60); repeat++) {
+        columns_shape(&rng, &w, repeat);
+        size_t n = spread(w.stride, w.group_size, w.n);
+        fill_floats(&rng, (enum data_kind)(repeat % DATA_KINDS), floats_a, n);
+        w.in[0] = (struct part){floats_a, n * 4, 4};
+        w.out[0] = (struct part){NULL, w.group_size * w.n * 4, 4};
+        w.out[1] = w.out[2] = (struct part){NULL, w.n * 4, 4};
+        check(&w, repeat % 8 ? 4 : all_places(4));
+        for (size_t s = 0; s < set_count && w.stride == (ptrdiff_t)w.n; s++) { /* in place */
+            float min[QZ_TILE], max[QZ_TILE];
+            memcpy(floats_b, floats_a, n * 4);
+            sets[s]->columns_range(floats_b, w.stride, w.group_size, w.n, floats_b, min, max);
+            assert_true(same_bytes("values", floats_b, floats_a, n * 4, 4));
+            for (size_t i = 0; i < w.n; i++)
+                for (size_t k = 0; k < w.group_size; k++)
+                    assert_true(floats_a[k * w.n + i] >= min[i] && floats_a[k * w.n + i] <= max[i]);
+        }
+        static const float bad[] = {NAN, INFINITY, -INFINITY};
+        size_t column = rng_below(&rng, w.n), line = rng_below(&rng, w.group_size);
+        floats_a[line * (size_t)(w.stride < 0 ? -w.stride : w.stride) + column] = bad[repeat % 3];
+        check(&w, 1);
+    }
+}
+
+/* Columns of groups as the drivers hand them on: turned from groups one after another. */
+static void test_columns_codes(void **state)
+{
+    (void)state;
+    guard_report_faults();
+    static struct tile tile;
+    static float turned[2 * QZ_TILE];
+    struct rng rng = rng_make(120);
+    struct work w = {.kernel = "columns_codes", .call = call_columns_codes, .returned = RETURNS_NUMBER};
+    for (size_t repeat = 0; repeat < cases(2400, 60); repeat++) {
+        size_t kind = repeat % SCHEME_KINDS;
+        columns_shape(&rng, &w, repeat / SCHEME_KINDS);
+        while (w.n * w.group_size > QZ_TILE)
+            w.n -= 16;
+        if (w.n == 0)
+            continue;
+        (rng_below(&rng, 2) ? fitted_tile : threshold_tile)(&rng, &tile, kind, w.n * w.group_size, w.group_size);
+        for (size_t i = 0; i < w.n * w.group_size; i++)
+            turned[i % w.group_size * w.n + i / w.group_size] = tile.x[i];
+        w.grid = grid_kind(kind);
+        w.in[0] = (struct part){turned, w.n * w.group_size * 4, 4};
+        w.in[1] = (struct part){tile.inverse, w.n * 4, 4};
+        w.in[2] = (struct part){tile.zero, w.n * 4, 4};
+        w.out[0] = (struct part){NULL, spread(w.pitch, w.n, w.group_size / 2), 1};
+        check(&w, repeat % 8 ? 4 : all_places(1));
+    }
+}
+
+static void test_columns_decode(void **state)
+{
+    (void)state;
+    guard_report_faults();
+    static struct tile tile;
+    struct rng rng = rng_make(121);
+    struct work w = {.kernel = "columns_decode", .call = call_columns_decode};
+    for (size_t repeat = 0; repeat < cases(2400, 60); repeat++) {
+        size_t kind = repeat % SCHEME_KINDS;
+        columns_shape(&rng, &w, repeat / SCHEME_KINDS);
+        decode_tile(&rng, &tile, kind, w.n, 1);
+        size_t n = spread(w.pitch, w.n, w.group_size / 2);
+        fill_bytes(&rng, bytes, n);
+        w.grid = grid_kind(kind);
+        w.in[0] = (struct part){bytes, n, 1};
+        w.in[1] = (struct part){tile.scale, w.n * 4, 4};
+        w.in[2] = (struct part){tile.zero, w.n * 4, 4};
+        w.out[0] = (struct part){NULL, spread(w.stride, w.group_size, w.n) * 4, 4};
+        check(&w, repeat % 8 ? 4 : all_places(4));
+    }
+}
+
 static void test_find_error(void **state)
 {
     (void)state;
@@ -1353,6 +1480,9 @@ int main(void)
         cmocka_unit_test(test_error),
         cmocka_unit_test(test_group_codes_error),
         cmocka_unit_test(test_find_error),
+        cmocka_unit_test(test_columns_range),
+        cmocka_unit_test(test_columns_codes),
+        cmocka_unit_test(test_columns_decode),
         cmocka_unit_test(test_multiply_add),
         cmocka_unit_test(test_forced_sets),
     };

@@ -234,16 +234,20 @@ INLINE void bytes_block(const VI v[4], int8_t *out)
     vst1q_s8(out, vsubq_s8(narrow(v), vdupq_n_s8(8)));
 }
 
-INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out, VI *codes_out)
+INLINE VI block_clamp(const VI v[4], int lo, int hi, size_t *clipped)
 {
     int8x16_t wanted = narrow(v);
     int8x16_t codes = vminq_s8(vmaxq_s8(wanted, vdupq_n_s8((int8_t)lo)), vdupq_n_s8((int8_t)hi));
-    uint8x16_t bytes = vreinterpretq_u8_s8(codes);
+    int8x16_t same = vreinterpretq_s8_u8(vceqq_s8(wanted, codes)); /* -1 for each code that was not clipped */
+    *clipped += (size_t)(16 + vaddvq_s8(same));
+    return vreinterpretq_s32_s8(codes);
+}
+
+INLINE void block_store(VI codes, uint8_t *out)
+{
+    uint8x16_t bytes = vreinterpretq_u8_s32(codes);
     uint8x8_t even = vget_low_u8(vuzp1q_u8(bytes, bytes)), odd = vget_low_u8(vuzp2q_u8(bytes, bytes));
     vst1_u8(out, vsli_n_u8(even, odd, 4)); /* odd to the upper half, the lower half of even stays */
-    *codes_out = vreinterpretq_s32_s8(codes);
-    int8x16_t same = vreinterpretq_s8_u8(vceqq_s8(wanted, codes)); /* -1 for each code that was not clipped */
-    return (size_t)(16 + vaddvq_s8(same));
 }
 
 /* Range of one group, lane by lane. */

@@ -259,16 +259,20 @@ INLINE VI join_nibbles(VI bytes)
     return _mm256_maddubs_epi16(_mm256_and_si256(bytes, _mm256_set1_epi8(15)), _mm256_set1_epi16(0x1001));
 }
 
-INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out, VI *bytes)
+INLINE VI block_clamp(const VI v[4], int lo, int hi, size_t *clipped)
 {
     VI wanted = bytes_in_lanes(v);
     VI codes = _mm256_min_epi8(_mm256_max_epi8(wanted, _mm256_set1_epi8((char)lo)), _mm256_set1_epi8((char)hi));
-    VI joined = join_nibbles(in_order(codes));
+    unsigned same = (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(wanted, codes));
+    *clipped += (size_t)__builtin_popcount(~same);
+    return codes;
+}
+
+INLINE void block_store(VI bytes, uint8_t *out)
+{
+    VI joined = join_nibbles(in_order(bytes));
     joined = _mm256_permute4x64_epi64(_mm256_packus_epi16(joined, joined), 0x08);
     _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(joined));
-    *bytes = codes;
-    unsigned same = (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(wanted, codes));
-    return (size_t)__builtin_popcount(~same);
 }
 
 /* Byte 4 * j + i of a 128-bit lane to its 32-bit lane i: first to byte j of that, then by shifts. */
@@ -280,6 +284,37 @@ INLINE VI block_code(VI bytes, size_t j, int sign)
     if (sign)
         return _mm256_srai_epi32(_mm256_slli_epi32(codes, 24 - 8 * (int)j), 24);
     return vi_low_nibble(_mm256_srli_epi32(codes, 8 * (int)j));
+}
+
+#define HAS_COLUMNS
+#define vb_table(...)        _mm256_broadcastsi128_si256(_mm_setr_epi8(__VA_ARGS__))
+#define vb_shuffle(v, table) _mm256_shuffle_epi8(v, table)
+#define vb_narrow(a, b)      _mm256_packus_epi16(a, b)
+#define vi_low32(a, b)       _mm256_unpacklo_epi32(a, b)
+#define vi_high32(a, b)      _mm256_unpackhi_epi32(a, b)
+#define vi_low64(a, b)       _mm256_unpacklo_epi64(a, b)
+#define vi_high64(a, b)      _mm256_unpackhi_epi64(a, b)
+
+INLINE VI vi_nibble(VI v, size_t j, int sign)
+{
+    if (sign)
+        return _mm256_srai_epi32(_mm256_slli_epi32(v, 28 - 4 * (int)j), 28);
+    return vi_low_nibble(_mm256_srli_epi32(v, 4 * (int)j));
+}
+
+INLINE VF vi_value(VT values, VI v, int form)
+{
+    return form == QZ_ANY_VALUES ? vt_lookup(values, v) : _mm256_cvtepi32_ps(v);
+}
+
+INLINE VI vi_load_lanes(const uint8_t *p, ptrdiff_t step)
+{
+    return _mm256_loadu2_m128i((const __m128i *)(p + step), (const __m128i *)p);
+}
+
+INLINE void vi_store_lanes(uint8_t *p, ptrdiff_t step, VI v)
+{
+    _mm256_storeu2_m128i((__m128i *)(p + step), (__m128i *)p, v);
 }
 
 /* Halves, pairs and lanes of vectors are brought together; 2 shuffles and 1 minimum for each two vectors. */

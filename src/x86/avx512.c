@@ -62,6 +62,20 @@ typedef __mmask16 VM;
 #define vf_to_f16(p, v)       _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 #define vf_via_f16(v)         _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
+/* A table of 32 floats, or integers. */
+#define HAS_VP
+typedef struct {
+    __m512 low, high;
+} VP;
+
+INLINE VP vp_load(const float *p)
+{
+    return (VP){_mm512_loadu_ps(p), _mm512_loadu_ps(p + 16)};
+}
+
+#define vp_lookup(t, v)    _mm512_permutex2var_ps((t).low, v, (t).high)
+#define vp_lookup_vi(t, v) _mm512_castps_si512(vp_lookup(t, v))
+
 typedef __m512d VD;
 
 #define VD_LANES        8
@@ -203,7 +217,7 @@ INLINE VI join_nibbles(VI bytes)
 
 /* Codes in the lanes of bytes_in_lanes, as 32 bytes in the order of the elements: the low byte of 16-bit lane
  * 2 * (4 * lane + vector) + half. */
-INLINE void store_nibbles(VI bytes, uint8_t *out)
+INLINE void block_store(VI bytes, uint8_t *out)
 {
     const __m512i order =
         _mm512_castsi256_si512(_mm256_setr_epi8(0, 2, 16, 18, 32, 34, 48, 50, 4, 6, 20, 22, 36, 38, 52, 54, 8, 10, 24,
@@ -212,13 +226,12 @@ INLINE void store_nibbles(VI bytes, uint8_t *out)
     _mm256_storeu_si256((__m256i *)out, _mm512_castsi512_si256(packed));
 }
 
-INLINE size_t pack_block(const VI v[4], int lo, int hi, uint8_t *out, VI *bytes)
+INLINE VI block_clamp(const VI v[4], int lo, int hi, size_t *clipped)
 {
     VI wanted = bytes_in_lanes(v);
     VI codes = _mm512_min_epi8(_mm512_max_epi8(wanted, _mm512_set1_epi8((char)lo)), _mm512_set1_epi8((char)hi));
-    store_nibbles(codes, out);
-    *bytes = codes;
-    return (size_t)__builtin_popcountll(_mm512_cmpneq_epi8_mask(wanted, codes));
+    *clipped += (size_t)__builtin_popcountll(_mm512_cmpneq_epi8_mask(wanted, codes));
+    return codes;
 }
 
 /* Byte 4 * j + i of a 128-bit lane to the low byte of its 32-bit lane i; what is above does not matter. */
@@ -231,8 +244,8 @@ INLINE VI block_code(VI bytes, size_t j, int sign)
 }
 
 /* See struct qz_grid: one comparison each, with a threshold looked up in two registers. */
-#define HAS_PACK_CELLS
-INLINE size_t pack_cells(const struct qz_grid *grid, const VF y[4], uint8_t *out, VI *codes)
+#define HAS_CELLS
+INLINE VI block_cells(const struct qz_grid *grid, const VF y[4], size_t *clipped)
 {
     VF low = vf_load(grid->cell_upper), high = vf_load(grid->cell_upper + 16);
     VI index[4];
@@ -243,10 +256,36 @@ INLINE size_t pack_cells(const struct qz_grid *grid, const VF y[4], uint8_t *out
         index[j] = vi_increment(reached, vi_add(cell, cell));
     }
     VI bytes = bytes_in_lanes(index);
-    *codes = _mm512_permutexvar_epi8(bytes, _mm512_loadu_si512(grid->cell_code));
-    store_nibbles(*codes, out);
     __mmask64 first = _mm512_testn_epi8_mask(bytes, bytes), last = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(63));
-    return (size_t)__builtin_popcountll(first | last);
+    *clipped += (size_t)__builtin_popcountll(first | last);
+    return _mm512_permutexvar_epi8(bytes, _mm512_loadu_si512(grid->cell_code));
+}
+
+#define HAS_COLUMNS
+#define vb_table(...)         _mm512_broadcast_i32x4(_mm_setr_epi8(__VA_ARGS__))
+#define vb_shuffle(v, table)  _mm512_shuffle_epi8(v, table)
+#define vb_narrow(a, b)       _mm512_packus_epi16(a, b)
+#define vi_low32(a, b)        _mm512_unpacklo_epi32(a, b)
+#define vi_high32(a, b)       _mm512_unpackhi_epi32(a, b)
+#define vi_low64(a, b)        _mm512_unpacklo_epi64(a, b)
+#define vi_high64(a, b)       _mm512_unpackhi_epi64(a, b)
+#define vi_nibble(v, j, sign) _mm512_srli_epi32(v, 4 * (unsigned)(j))
+#define vi_value(t, v, form)  ((void)(form), vt_lookup(t, v))
+
+INLINE VI vi_load_lanes(const uint8_t *p, ptrdiff_t step)
+{
+    VI v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)p));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + step)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + 2 * step)), 2);
+    return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + 3 * step)), 3);
+}
+
+INLINE void vi_store_lanes(uint8_t *p, ptrdiff_t step, VI v)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_castsi512_si128(v));
+    _mm_storeu_si128((__m128i *)(p + step), _mm512_extracti32x4_epi32(v, 1));
+    _mm_storeu_si128((__m128i *)(p + 2 * step), _mm512_extracti32x4_epi32(v, 2));
+    _mm_storeu_si128((__m128i *)(p + 3 * step), _mm512_extracti32x4_epi32(v, 3));
 }
 
 /*
