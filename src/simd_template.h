@@ -454,7 +454,9 @@ INLINE void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_z
     size_t i = 0;
     if (group_size >= n || group_size % LANES == 0) {
         size_t whole = group_size >= n ? 0 : n / group_size;
-        if (group_size == 2 * LANES)
+        if (group_size == LANES)
+            decode_groups(packed, whole, 1, kind, form, values, scale, zero, dst);
+        else if (group_size == 2 * LANES)
             decode_groups(packed, whole, 2, kind, form, values, scale, zero, dst);
         else if (group_size == 4 * LANES)
             decode_groups(packed, whole, 4, kind, form, values, scale, zero, dst);
