@@ -158,7 +158,7 @@ static int plan_tensor(encoder *e, job *j)
     if (!takes_rows(e, rows, t->shape[j->axis]))
         return fail(USAGE,
                     "--method reference: the rule %s takes %" PRIu64 " values at a time; tensor '%s' has %" PRIu64
-                    " along axis %u, which is no multiple; use another method, or --exclude it",
+                    " along axis %u, which is no multiple; use another --axis or --method, or --exclude it",
                     qz_rule_name(e->scheme.rule),
                     e->scheme.super_size != 0 && e->scheme.super_size < QZ_WHOLE_MATRIX ? e->scheme.super_size
                                                                                         : e->scheme.group_size,
@@ -707,9 +707,10 @@ int run_encode(const settings *s)
             print_plan(&e);
         if (s->stats && !s->json)
             print_stats(&e);
-        say("%s%s of floats became %s (%.4g bits a value) in %.2f s", s->dry_run ? "dry run: " : "",
-            bytes_text((double)e.bytes_before), bytes_text((double)e.bytes_after),
-            e.values != 0 ? 8.0 * (double)e.bytes_after / (double)e.values : 0.0, seconds);
+        qz_method method = e.method != QZ_DEFAULT ? e.method : e.scheme.method;
+        say("%s%s of floats became %s of %s (%.4g bits a value), method %s, in %.2f s", s->dry_run ? "dry run: " : "",
+            bytes_text((double)e.bytes_before), bytes_text((double)e.bytes_after), e.scheme.name,
+            e.values != 0 ? 8.0 * (double)e.bytes_after / (double)e.values : 0.0, qz_method_name(method), seconds);
     }
     for (size_t i = 0; e.jobs != NULL && i < e.in.count; i++)
         free(e.jobs[i].packed);

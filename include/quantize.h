@@ -298,7 +298,8 @@ typedef struct qz_scheme {
     uint64_t group_size;  /* at least 1 */
     int positive;         /* 1: scales may not be negative */
     qz_dtype super_dtype; /* QZ_F32 or QZ_F16: type of the super scales; 0: there are none */
-    uint64_t super_size;  /* how many neighbours share a super scale, a multiple of group_size; 0: there are none */
+    uint64_t super_size;  /* how many neighbours share a super scale, a multiple of group_size; 0: there are none.
+                             QZ_WHOLE_ROW and QZ_WHOLE_MATRIX not with QZ_U6 scales */
     const float *table;   /* QZ_TABLE: what codes 0..15 stand for, finite numbers in any order; else NULL */
     qz_rule rule;         /* what QZ_REFERENCE means */
 } qz_scheme;

@@ -9,6 +9,9 @@
  */
 #include "fpenv.h"
 #include "group.h"
+#include "number.h"
+
+#include <math.h>
 
 /* What decides which candidates are good. */
 enum kind {
@@ -123,6 +126,32 @@ static QZ_NOINLINE void copy_values(struct qz_search *rule, const struct qz_grid
     }
 }
 
+/* Thirty-two equal cells from the first threshold to the last, if they hold no more than one each; of equal ones any
+ * number, for what lies above them are equal values. */
+static QZ_NOINLINE int fill_cells(struct qz_search *rule, int set)
+{
+    const float *upper = rule->upper[set];
+    if (!qz_is_finite(upper[0]) || !(upper[14] > upper[0]))
+        return 0;
+    float factor = 31.0f / (upper[14] - upper[0]), bias = -upper[0] * factor;
+    rule->cell_factor[set] = factor;
+    rule->cell_bias[set] = bias;
+    int i = 0;
+    for (int k = 0; k < 32; k++) {
+        rule->cell_first[set][k] = i;
+        rule->cell_upper[set][k] = INFINITY;
+        for (; i < 15; i++) {
+            float cell = rintf(fmaf(upper[i], factor, bias));
+            if (cell > (float)k && k < 31)
+                break;
+            if (rule->cell_upper[set][k] < INFINITY && upper[i] != rule->cell_upper[set][k])
+                return 0;
+            rule->cell_upper[set][k] = upper[i];
+        }
+    }
+    return 1;
+}
+
 struct qz_search qz_search_rule(const struct job *job, uint64_t group_size)
 {
     const struct qz_grid *grid = &job->grid;
@@ -136,6 +165,7 @@ struct qz_search qz_search_rule(const struct job *job, uint64_t group_size)
     };
     qz_fp_state state = qz_fp_enter();
     copy_values(&rule, grid);
+    rule.cells = !grid->uniform && fill_cells(&rule, 0) && fill_cells(&rule, 1);
     if (job->scale_dtype == QZ_E8M0) { /* the three exponents in question */
         rule.plain = rule.count = 3;
         rule.factor[0] = 1.0f;

@@ -564,7 +564,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             qz_search_long(job, &source, groups.min[0], groups.max[0], &groups.scale[0], &groups.zero[0]);
             if (job->method == QZ_EXACT && groups.scale[0] != 0.0f)
                 qz_exact_group(job, &source, 1.0f, &groups.scale[0], &groups.zero[0]);
-            flags = qz_judge_scales(job, &groups);
+            flags = qz_has_byte_scales(job) ? qz_round_scales(job, &whole, &groups) : qz_judge_scales(job, &groups);
         }
         if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
             look_closer(job, part, &groups, &whole);

@@ -117,8 +117,16 @@ struct qz_search {
     float lo, hi;
     float value[2][16]; /* ascending */
     float upper[2][16]; /* y is nearest to value[i], i being how many upper[i] <= y; the last one is +infinity */
-    int positive;       /* scales must be: else they may have either sign */
-    int refit;          /* 0: no least squares, candidates are rounded as stored before they give codes */
+
+    /* The same another way, where `cells` is 1: y lies in cell k = clamp(rint(fma(y, cell_factor, cell_bias)), 0, 31),
+     * and is nearest to value[cell_first[k] + (y >= cell_upper[k])]. */
+    int cells;
+    float cell_factor[2], cell_bias[2];
+    float cell_upper[2][32];
+    int32_t cell_first[2][32];
+
+    int positive; /* scales must be: else they may have either sign */
+    int refit;    /* 0: no least squares, candidates are rounded as stored before they give codes */
     qz_dtype scale_dtype;
     size_t plain, count;         /* candidates: those from `plain` on are for the second set of values */
     float factor[QZ_CANDIDATES]; /* a candidate is the scale to begin with, divided by this */

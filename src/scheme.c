@@ -273,8 +273,8 @@ static int scales_make_sense(const qz_scheme *scheme)
         return scheme->zero == QZ_ZERO_NONE;
     case QZ_I6:
         return supers && scheme->zero == QZ_ZERO_NONE;
-    case QZ_U6:
-        return supers && scheme->zero == QZ_ZERO_OFFSET;
+    case QZ_U6: /* both super scales follow from the groups that they serve, which must be known together */
+        return supers && scheme->zero == QZ_ZERO_OFFSET && scheme->super_size < QZ_WHOLE_MATRIX;
     case QZ_I7:
         return supers && scheme->codes == QZ_DUAL;
     default:

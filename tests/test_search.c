@@ -412,7 +412,7 @@ static void test_worth(void **state)
     for (size_t rule = 0; rule < RULES; rule++)
         for (size_t n = 16; n <= 1024; n *= 4) {
             double plain = 0, searched = 0;
-            for (size_t i = 0; i < cases(20, 4); i++) {
+            for (size_t i = 0; i < cases(20, 10); i++) {
                 struct block block = {.n = n}, again;
                 struct result result;
                 fill_block(&rng, &block, rule, DATA_NORMAL, NO_WEIGHTS);

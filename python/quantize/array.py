@@ -355,7 +355,7 @@ class QuantizedArray:
 
     @property
     def zeros(self) -> AnyArray | None:
-        """The 4-bit zeros (uint8, packed like codes), or float zeros or offsets (like scales); None without."""
+        """The 4-bit zeros (uint8, packed like codes), float zeros or offsets (like scales); None without."""
         return self._zeros
 
     @property

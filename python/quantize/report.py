@@ -155,17 +155,17 @@ class Sample:
         return self.values.size == math.prod(self.shape)
 
 
-def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int) -> Sample:
+def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int, what: str = "w") -> Sample:
     """Take about `limit` values out of an array, the same ones every time; all if there are no more.
 
     Rows are taken from every part of the array, at distances that follow no period, for rows of a model often
     do; and so are pieces of long rows, which begin and end at multiples of `align`. Values are rounded to
     float32.
     """
-    x, number = as_floats(w, "w")
-    axis = as_axis(axis, x.ndim, "w")
+    x, number = as_floats(w, what)
+    axis = as_axis(axis, x.ndim, what)
     if x.size == 0:
-        raise ValueError(f"w is empty (its shape is {x.shape}): there is nothing to measure")
+        raise ValueError(f"{what} is empty (its shape is {x.shape}): there is nothing to measure")
     moved = np.moveaxis(x, axis, -1)[None]
     others, cols = moved.shape[:-1], moved.shape[-1]
     row_count = math.prod(others)
@@ -190,7 +190,7 @@ def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int) -> Sample:
         )
     values = np.ascontiguousarray(values)
     found = Sample(_as_float32(values, number), rows, starts, cols, x.shape, axis)
-    _check(found, values)
+    _check(found, values, what)
     return found
 
 
@@ -208,7 +208,7 @@ def _as_float32(values: AnyArray, number: int) -> NDArray[np.float32]:
         return values.astype(np.float32, copy=False)
 
 
-def _check(found: Sample, given: AnyArray) -> None:
+def _check(found: Sample, given: AnyArray, what: str) -> None:
     """Refuse NaN, infinity and values beyond float32, at their places in the whole array."""
     bad = ~np.isfinite(found.values)
     count = int(np.count_nonzero(bad))
@@ -221,11 +221,12 @@ def _check(found: Sample, given: AnyArray) -> None:
     if given.dtype == np.float64 and np.isfinite(given[row, column]):
         value = float(given[row, column])
         raise RangeError(
-            f"{plural(count, 'value')} of w beyond the range of float32, {text}; scale them first",
+            f"{plural(count, 'value')} of {what} beyond the range of float32, {text}; scale them first",
             value=value,
             **details,
         )
-    raise NonFiniteError(f"w holds {plural(count, 'NaN or infinite value')}, {text}; replace them", **details)
+    text = f"{what} holds {plural(count, 'NaN or infinite value')}, {text}; replace them"
+    raise NonFiniteError(text, **details)
 
 
 # --- Choosing -----------------------------------------------------------------------------------------------

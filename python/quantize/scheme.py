@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _core
 from .errors import DtypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WHOLE_ROW = -1
 """As a group size: one group for each row, however long."""
@@ -168,7 +171,7 @@ class Scheme:
     positive: bool = False
     super_dtype: str = "none"
     super_size: int = 0
-    table: tuple[float, ...] | None = None
+    table: Sequence[float] | None = None
     rule: str = dataclasses.field(default="none", compare=False)
 
     def __post_init__(self) -> None:

@@ -84,7 +84,8 @@ def unpack(data: list[int]) -> list[int]:
 # --- Groups ------------------------------------------------------------------------------------------------
 #
 # Every scheme, as a dataclass with the fields of quantize.Scheme describes it. The methods "absmax",
-# "absmax7" and "minmax" are written out; of those that search, what holds for any scale is (put_codes, decode_group).
+# "absmax7" and "minmax" are written out; of those that search, what holds for any scale is (put_codes,
+# decode_group).
 
 # What the sixteen codes stand for, and where a value halfway between two of them goes.
 VALUES: dict[str, list[float]] = {

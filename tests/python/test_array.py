@@ -892,6 +892,50 @@ def test_schemes_can_be_varied() -> None:
         wrong: Any = changes
         with pytest.raises(ValueError, match=r"group_size|no such scheme|unknown"):
             dataclasses.replace(int4, **wrong)
+    for name, changes, message in (
+        ("q4_k", {"group_size": 33}, "33 to a group, of which super_size 256 is no multiple"),
+        (
+            "q4_k",
+            {"super_size": -1},
+            "no such scheme",
+        ),  # its super scales serve groups that are searched together
+        ("q4_k", {"super_size": -2}, "no such scheme"),
+        ("dual4", {"group_size": -1}, "in groups of more than 2048"),
+        ("int4", {"super_size": 64, "super_dtype": "float32"}, "multiples of float32 super scales"),
+        ("int4", {"method": "minmax"}, "the options are 'absmax', 'absmax7', 'search', 'exact'$"),
+    ):
+        wrong = changes
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(SCHEMES[name], **wrong)
+
+
+def test_schemes_of_sixteen_numbers() -> None:
+    mine = quantize.Scheme(table=range(16))
+    assert (mine.name, mine.codes, mine.zero, mine.scale_dtype) == ("table", "table", "none", "float16")
+    assert (mine.group_size, mine.method, mine.bits_per_value) == (32, "search", 4.5)
+    assert mine.methods == ("absmax", "search", "exact")
+    assert mine.table == tuple(map(float, range(16)))
+    assert mine == quantize.Scheme(table=np.arange(16, dtype=np.uint8)) != quantize.Scheme(table=range(1, 17))
+    x = data.make("normal", 1, (6, 64), np.float32)
+    q = quantize.quantize_array(x, mine)
+    assert q == pickle.loads(pickle.dumps(q))
+    assert quantize.compare(x, q).rmse == pytest.approx(q.stats.rmse if q.stats else 0, rel=1e-5)
+    for table, error, message in (
+        (range(15), ValueError, r"sixteen numbers, not an array of shape \(15,\)"),
+        ("abc", TypeError, "sixteen numbers"),
+        ([math.nan] * 16, ValueError, "finite"),
+        ([*range(15), 1e30], ValueError, r"beyond 2\*\*60"),
+        ([1] * 16, ValueError, "not all the same"),
+    ):
+        wrong: Any = table
+        with pytest.raises(error, match=message):
+            quantize.Scheme(table=wrong)
+    with pytest.raises(ValueError, match=r"codes 'table' needs table=, sixteen numbers"):
+        quantize.Scheme()
+    with pytest.raises(ValueError, match="codes 'int4' has a table"):
+        quantize.Scheme(codes="int4", table=range(16))
+    with pytest.raises(ValueError, match="no such scheme"):
+        quantize.Scheme(table=range(-16, 0), positive=True)
 
 
 # --- compare ------------------------------------------------------------------------------------------------

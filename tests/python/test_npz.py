@@ -325,6 +325,33 @@ def test_the_tool_writes_and_reads_the_same(tmp_path: Path, scheme: quantize.Sch
         assert equal(found["b"], np.arange(3))
 
 
+@pytest.mark.skipif(not TOOL.exists(), reason="the command-line tool is not installed beside this Python")
+@pytest.mark.parametrize("name", ["int4", "nvfp4", "dual4", "q4_k"])
+def test_the_tool_works_in_blocks(tmp_path: Path, name: str) -> None:
+    """A tensor of several blocks has the bytes of one that is encoded at once, seeds and weights included."""
+    rng = np.random.default_rng(7)
+    method = "minmax" if name == "q4_k" else "absmax"
+    for shape, axis in [((2, 2_200_003), 1), ((700, 6001), 0), ((3, 7, 120_001), 1), ((2, 2_200_003), 0)]:
+        x = rng.standard_normal(shape, np.float32)
+        x[tuple(n - 1 for n in shape)] = 9  # what a super scale follows from comes last
+        np.save(tmp_path / "x.npy", x)
+        q = quantize.quantize_array(x, name, axis=axis, method=method, seed=11)
+        command = [TOOL, "encode", "x.npy", "t.npz", "-f", "-q", "--scheme", name, "--axis", str(axis)]
+        subprocess.run([*command, "--method", method, "--seed", "11"], cwd=tmp_path, check=True)
+        assert quantize.load(tmp_path / "t.npz")["data"] == q
+    power = rng.exponential(1, 6001)
+    x = rng.standard_normal((700, 6001), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "power.npy", power)
+    np.save(tmp_path / "full.npy", np.asfortranarray(np.broadcast_to(power, x.shape)))
+    for axis, weights in [(1, "power.npy"), (1, "full.npy"), (0, "full.npy")]:
+        given = np.load(tmp_path / weights)
+        q = quantize.quantize_array(x, name, axis=axis, weights=given)
+        command = [TOOL, "encode", "x.npy", "t.npz", "-f", "-q", "--scheme", name, "--axis", str(axis)]
+        subprocess.run([*command, "--weights", weights], cwd=tmp_path, check=True)
+        assert quantize.load(tmp_path / "t.npz")["data"] == q
+
+
 # --- Broken files -------------------------------------------------------------------------------------------
 
 
