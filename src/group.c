@@ -216,5 +216,6 @@ qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method m
     job->matrix = merged;
     qz_group_geometry(job, merged->rows, merged->cols, scheme->group_size, qz_matrix_is_transposed(merged));
     job->search = qz_search_rule(job, job->group_size);
+    job->search_alone = job->group_size > QZ_SEARCH_MOST;
     return QZ_OK;
 }

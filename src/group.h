@@ -76,6 +76,7 @@ struct job {
     qz_method method;
     struct qz_fit rule;
     struct qz_search search;
+    int search_alone; /* groups are too long to be searched side by side */
     struct qz_grid grid;
     qz_dtype scale_dtype, super_dtype;
     int shared_super; /* one super scale for the whole matrix */
