@@ -240,7 +240,7 @@ def test_shapes(run: Run, scheme: str, order: Any, shape: tuple[int, ...]) -> No
 def check_against_oracle(run: Run, x: Array, least_sqnr: float) -> Array:
     """out.npz holds x, the tool decodes it as its format says, and info and compare know what it is."""
     run("decode", "out.npz", "back.npy", "--no-fsync", "--force", "-q")
-    back = np.load("back.npy")
+    back: Array = np.load("back.npy")
     np.testing.assert_array_equal(back, decode(Path("out.npz")))
     (tensor,) = json.loads(run("info", "out.npz", "--check", "--json").stdout)["tensors"]
     assert tensor["shape"] == list(x.shape)

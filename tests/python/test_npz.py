@@ -160,19 +160,20 @@ def test_the_members_are_those_of_the_format(tmp_path: Path) -> None:
 
 def test_the_members_of_other_schemes(tmp_path: Path) -> None:
     x = data.make("normal", 1, (3, 300, 5), np.float32)
-    for scheme, marker, supers in [
+    cases: list[tuple[str | quantize.Scheme, list[int], tuple[int, ...] | None]] = [
         ("q4_k", [1, 2, 8, 2, 32, 3, 256], (3, 5, 4)),
         ("iq4_xs", [1, 6, 7, 0, 32, 3, 256], (3, 5, 2)),
         ("nvfp4", [1, 4, 5, 0, 16, 1, -2], (1,)),
         ("dual4", [1, 7, 9, 0, 32, 1, -1], (3, 5, 1)),
         ("mxfp4", [1, 4, 6, 0, 32, 0, 0], None),
         (OWN, [1, 8, 3, 0, 32, 0, 0], None),
-    ]:
+    ]
+    for scheme, numbers, supers in cases:
         q = quantize.quantize_array(x, scheme, axis=1)
         quantize.save(tmp_path / "a.npz", {"w": q})
         with np.load(tmp_path / "a.npz", allow_pickle=False) as members:
             found = dict(members)
-        assert found["w.int4"].tolist() == [*marker, 1, 3, 300, 5]
+        assert found["w.int4"].tolist() == [*numbers, 1, 3, 300, 5]
         assert found["w.scales"].dtype == ("<f2" if scheme is OWN else "u1")
         assert equal(found["w.scales"], q.scales)
         if supers is None:
@@ -315,7 +316,7 @@ def test_the_tool_writes_and_reads_the_same(tmp_path: Path, scheme: quantize.Sch
         how = ["--table", "table.npy"]
     for axis in range(3):
         q = quantize.quantize_array(x, scheme, axis=axis)
-        command = [TOOL, "encode", "x.npy", "tool.npz", "--force", "--axis", str(axis), *how]
+        command = [str(TOOL), "encode", "x.npy", "tool.npz", "--force", "--axis", str(axis), *how]
         subprocess.run(command, cwd=tmp_path, check=True)
         assert quantize.load(tmp_path / "tool.npz")["data"] == q
         quantize.save(tmp_path / f"{axis}.npz", {"w": q, "b": np.arange(3)})
@@ -336,7 +337,7 @@ def test_the_tool_works_in_blocks(tmp_path: Path, name: str) -> None:
         x[tuple(n - 1 for n in shape)] = 9  # what a super scale follows from comes last
         np.save(tmp_path / "x.npy", x)
         q = quantize.quantize_array(x, name, axis=axis, method=method, seed=11)
-        command = [TOOL, "encode", "x.npy", "t.npz", "-f", "-q", "--scheme", name, "--axis", str(axis)]
+        command = [str(TOOL), "encode", "x.npy", "t.npz", "-f", "-q", "--scheme", name, "--axis", str(axis)]
         subprocess.run([*command, "--method", method, "--seed", "11"], cwd=tmp_path, check=True)
         assert quantize.load(tmp_path / "t.npz")["data"] == q
     power = rng.exponential(1, 6001)
@@ -347,7 +348,7 @@ def test_the_tool_works_in_blocks(tmp_path: Path, name: str) -> None:
     for axis, weights in [(1, "power.npy"), (1, "full.npy"), (0, "full.npy")]:
         given = np.load(tmp_path / weights)
         q = quantize.quantize_array(x, name, axis=axis, weights=given)
-        command = [TOOL, "encode", "x.npy", "t.npz", "-f", "-q", "--scheme", name, "--axis", str(axis)]
+        command = [str(TOOL), "encode", "x.npy", "t.npz", "-f", "-q", "--scheme", name, "--axis", str(axis)]
         subprocess.run([*command, "--weights", weights], cwd=tmp_path, check=True)
         assert quantize.load(tmp_path / "t.npz")["data"] == q
 
@@ -529,6 +530,36 @@ def test_parts_that_other_schemes_refuse(
         assert done.returncode == 3, done
         assert "'w" in done.stderr
         assert not (tmp_path / "out.npy").exists()
+
+
+@pytest.mark.skipif(not TOOL.exists(), reason="the command-line tool is not installed beside this Python")
+def test_the_tool_and_the_package_refuse_the_same_files(tmp_path: Path) -> None:
+    """Files with other numbers and bytes in them: what one of them takes for sound the other does, too."""
+    rng = np.random.default_rng(9)
+    x = data.make("normal", 1, (3, 300), np.float32)
+    numbers = [*range(-3, 11), 16, 32, 64, 256, 2**31, 2**32 + 1, 2**62, 2**63 - 1, -(2**63)]
+    sound = 0
+    for repeat in range(300):
+        quantize.save(tmp_path / "a.npz", {"w": quantize.quantize_array(x, ALL[repeat % len(ALL)])})
+        with np.load(tmp_path / "a.npz") as archive:
+            members = dict(archive)
+        part = members[str(rng.choice(list(members)))]
+        if rng.random() < 0.5 or part.dtype == np.int64:
+            part = members["w.int4"]
+            part[rng.integers(part.size)] = rng.choice(numbers)
+        elif part.size:
+            part.reshape(-1).view(np.uint8)[rng.integers(part.nbytes)] = rng.integers(256)
+        np.savez(tmp_path / "b.npz", **members)
+        done = subprocess.run(
+            [TOOL, "info", "b.npz", "--check"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode in (0, 3)
+        if done.returncode == 0:
+            quantize.load(tmp_path / "b.npz")
+            sound += 1
+        else:
+            refused(tmp_path / "b.npz")
+    assert 30 < sound < 270
 
 
 def find(scheme: str | quantize.Scheme) -> quantize.Scheme:
