@@ -319,6 +319,10 @@ def test_weights_of_a_channel_are_weights_of_each_element(
     q = quantize_with(x, chosen, axis=axis, weights=channel)
     assert q == quantize_with(x, chosen, axis=axis, weights=wide.copy())
     assert q == quantize_with(x, chosen, axis=axis, weights=wide * 2.0**20)
+    # With weights a search tries other scales: equal weights may lead to others than none at all.
+    assert quantize_with(x, chosen, axis=axis, weights=np.zeros(x.shape)) == quantize_with(
+        x, chosen, axis=axis, weights=np.ones(x.shape)
+    )
     stats = q.stats
     assert stats is not None
     signal = float((wide * x.astype(np.float32).astype(np.float64) ** 2).sum())
