@@ -666,10 +666,6 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     if (result != QZ_OK)
         return result;
     uint64_t rows = whole ? whole->rows : src->rows, cols = whole ? whole->cols : src->cols;
-    if (whole) { /* the last part of a row may be shorter than a group */
-        job.search = qz_search_rule(&job, qz_least(scheme->group_size, cols));
-        job.search_alone = qz_least(scheme->group_size, cols) > QZ_SEARCH_MOST;
-    }
     if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, rows, cols)))
         return QZ_ERROR_ARGUMENT;
     job.nonfinite = options->nonfinite;

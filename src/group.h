@@ -76,7 +76,6 @@ struct job {
     qz_method method;
     struct qz_fit rule;
     struct qz_search search;
-    int search_alone; /* groups are too long to be searched side by side */
     struct qz_grid grid;
     qz_dtype scale_dtype, super_dtype;
     int shared_super; /* one super scale for the whole matrix */
@@ -117,7 +116,7 @@ static inline float qz_larger(float a, float b)
 
 /* ---- group.c ------------------------------------------------------------------------------------------------- */
 
-/* Cuts a matrix of this shape into tiles and slices. */
+/* Cuts a matrix of this shape into tiles and slices. group_size: at most the columns of a whole row. */
 void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t group_size, int transposed);
 
 /* Cuts it into tiles of this size, and these into slices. */

@@ -361,7 +361,7 @@ unsigned qz_judge_scales(const struct job *job, struct groups *groups)
 unsigned qz_search_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
                           const float *w)
 {
-    if (!job->search_alone)
+    if (job->group_size <= QZ_SEARCH_MOST)
         search_blocks(job, run, groups, x, w);
     else
         search_long_groups(job, run, groups, x, w);

@@ -138,13 +138,26 @@ static TARGET int decode_f32(const int8_t *codes, size_t n, const float table[16
     return vi_any(bad);
 }
 
+/*
+ * A tile is read twice, by group_range and for its codes, and only the first time from memory. So that memory is never
+ * idle, each of the two fetches half of what follows the tile: one line for two that it works on, in the order of
+ * addresses. `n` floats from x on are the tile, `half` is 0 or 1.
+ */
+INLINE const float *fetched(const float *x, size_t n, size_t half)
+{
+    return x + n + half * (n / 2);
+}
+
 static TARGET int group_range(const float *x, size_t n, size_t group_size, float *min, float *max)
 {
     VF check = vf_set1(0.0f), zero = check;
+    const float *next = fetched(x, n, 0);
     size_t i = 0, g = 0;
     if (group_size % LANES == 0)
         for (; n - i >= LANES * group_size; i += LANES * group_size, g += LANES) {
             VF low, high;
+            for (size_t k = 0; k < LANES * group_size; k += 32, next += 16)
+                __builtin_prefetch(next);
             vf_reduce(x + i, group_size, &low, &high, &check);
             vf_store(min + g, low);
             vf_store(max + g, high);
@@ -306,8 +319,9 @@ INLINE VI block_values(const struct qz_grid *grid, const VS *search, const VF y[
     return block_clamp(code, 0, 15, &none);
 }
 
-/* Blocks of four vectors; `vectors` is how many make a group, a constant where speed matters. */
-INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero kind, int form,
+/* Blocks of four vectors; `vectors` is how many make a group, a constant where speed matters. `next` is fetched on the
+ * way. */
+INLINE size_t code_blocks(const float *x, const float *next, size_t blocks, size_t vectors, qz_zero kind, int form,
                           const struct qz_grid *grid, const VS *search, const float *inverse, const float *zero,
                           uint8_t *packed)
 {
@@ -319,9 +333,8 @@ INLINE size_t code_blocks(const float *x, size_t blocks, size_t vectors, qz_zero
         for (size_t j = 0; j < 4; j++) {
             size_t g = (v + j) / vectors;
             VF z = vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
-            /* This pass finds its input in cache; have the next tile on its way meanwhile. */
-            if (j * LANES % 16 == 0)
-                __builtin_prefetch(x + (v + j) * LANES + QZ_TILE);
+            if (j * LANES % 32 == 0)
+                __builtin_prefetch(next + (v + j) * LANES / 2);
             y[j] = group_steps(vf_load(x + (v + j) * LANES), kind, vf_set1(inverse[g]), z);
             if (form != QZ_ANY_VALUES)
                 code[j] = uniform_code(y[j], kind, z);
@@ -367,26 +380,28 @@ INLINE size_t codes_kind(const float *x, size_t n, size_t group_size, qz_zero ki
                          const struct qz_grid *grid, const float *inverse, const float *zero, uint8_t *packed)
 {
     const VS search = vs_make(grid);
+    const float *next = fetched(x, n, 1);
     size_t clipped = 0, done = 0;
     if (group_size >= n || (group_size % (4 * LANES) == 0 && group_size > 8 * LANES)) {
         for (size_t g = 0; n - done >= 4 * LANES; g++) {
             size_t blocks = (group_size < n - done ? group_size : n - done) / (4 * LANES);
-            clipped += code_blocks(x + done, blocks, SIZE_MAX, kind, form, grid, &search, inverse + g,
+            clipped += code_blocks(x + done, next + done / 2, blocks, SIZE_MAX, kind, form, grid, &search, inverse + g,
                                    kind == QZ_ZERO_NONE ? zero : zero + g, packed + done / 2);
             done += blocks * 4 * LANES;
         }
     } else if (group_size % LANES == 0) {
         size_t blocks = n / (4 * LANES);
         if (group_size == LANES)
-            clipped = code_blocks(x, blocks, 1, kind, form, grid, &search, inverse, zero, packed);
+            clipped = code_blocks(x, next, blocks, 1, kind, form, grid, &search, inverse, zero, packed);
         else if (group_size == 2 * LANES)
-            clipped = code_blocks(x, blocks, 2, kind, form, grid, &search, inverse, zero, packed);
+            clipped = code_blocks(x, next, blocks, 2, kind, form, grid, &search, inverse, zero, packed);
         else if (group_size == 4 * LANES)
-            clipped = code_blocks(x, blocks, 4, kind, form, grid, &search, inverse, zero, packed);
+            clipped = code_blocks(x, next, blocks, 4, kind, form, grid, &search, inverse, zero, packed);
         else if (group_size == 8 * LANES)
-            clipped = code_blocks(x, blocks, 8, kind, form, grid, &search, inverse, zero, packed);
+            clipped = code_blocks(x, next, blocks, 8, kind, form, grid, &search, inverse, zero, packed);
         else
-            clipped = code_blocks(x, blocks, group_size / LANES, kind, form, grid, &search, inverse, zero, packed);
+            clipped =
+                code_blocks(x, next, blocks, group_size / LANES, kind, form, grid, &search, inverse, zero, packed);
         done = blocks * 4 * LANES;
     }
     if (done < n)
@@ -439,7 +454,9 @@ INLINE void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_z
     size_t i = 0;
     if (group_size >= n || group_size % LANES == 0) {
         size_t whole = group_size >= n ? 0 : n / group_size;
-        if (group_size == 2 * LANES)
+        if (group_size == LANES)
+            decode_groups(packed, whole, 1, kind, form, values, scale, zero, dst);
+        else if (group_size == 2 * LANES)
             decode_groups(packed, whole, 2, kind, form, values, scale, zero, dst);
         else if (group_size == 4 * LANES)
             decode_groups(packed, whole, 4, kind, form, values, scale, zero, dst);
@@ -540,8 +557,9 @@ INLINE void next_round(place *at)
 }
 
 /* Codes of a block of four vectors, as block_code takes them. */
-INLINE VI code_block(const float *x, qz_zero kind, int form, const struct qz_grid *grid, const VS *search, place *at,
-                     const float *inverse, const float *zero, uint8_t *packed, size_t *clipped)
+INLINE VI code_block(const float *x, const float *next, qz_zero kind, int form, const struct qz_grid *grid,
+                     const VS *search, place *at, const float *inverse, const float *zero, uint8_t *packed,
+                     size_t *clipped)
 {
     enum { VECTORS = QZ_SUMS_LANES / LANES };
     VF y[4];
@@ -549,8 +567,8 @@ INLINE VI code_block(const float *x, qz_zero kind, int form, const struct qz_gri
 #pragma GCC unroll 4
     for (size_t j = 0; j < 4; j++) {
         VF z = vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[at->group]);
-        if (j * LANES % 16 == 0)
-            __builtin_prefetch(x + j * LANES + QZ_TILE);
+        if (j * LANES % 32 == 0)
+            __builtin_prefetch(next + j * LANES / 2);
         y[j] = group_steps(vf_load(x + j * LANES), kind, vf_set1(inverse[at->group]), z);
         if (form != QZ_ANY_VALUES)
             code[j] = uniform_code(y[j], kind, z);
@@ -586,7 +604,7 @@ INLINE void error_block(const float *x, VI bytes, VT values, qz_zero kind, int f
 
 /* A block is one or more rounds of the sums' lanes; `rounds` is how many make a group, a constant where speed matters.
  * Errors are summed one block later than codes are made: few instructions then wait for others. */
-INLINE size_t code_error_blocks(const float *x, size_t blocks, size_t rounds, qz_zero kind, int form,
+INLINE size_t code_error_blocks(const float *x, const float *next, size_t blocks, size_t rounds, qz_zero kind, int form,
                                 const struct qz_grid *grid, const float *scale, const float *inverse, const float *zero,
                                 uint8_t *packed, struct qz_sums *sums)
 {
@@ -602,12 +620,13 @@ INLINE size_t code_error_blocks(const float *x, size_t blocks, size_t rounds, qz
         all.error[j] = vf_load(sums->error + j * LANES);
         all.most[j] = vf_set1(sums->max_error);
     }
-    VI bytes = code_block(x, kind, form, grid, &search, &coded, inverse, zero, packed, &clipped);
+    VI bytes = code_block(x, next, kind, form, grid, &search, &coded, inverse, zero, packed, &clipped);
     for (size_t b = 1; b < blocks; b++, x += 4 * LANES) {
         packed += 2 * LANES;
-        VI next = code_block(x + 4 * LANES, kind, form, grid, &search, &coded, inverse, zero, packed, &clipped);
+        next += 2 * LANES;
+        VI more = code_block(x + 4 * LANES, next, kind, form, grid, &search, &coded, inverse, zero, packed, &clipped);
         error_block(x, bytes, values, kind, form, &summed, scale, zero, &all);
-        bytes = next;
+        bytes = more;
     }
     error_block(x, bytes, values, kind, form, &summed, scale, zero, &all);
 #pragma GCC unroll 8
@@ -637,11 +656,11 @@ static TARGET size_t group_codes_error(const float *x, size_t n, size_t group_si
 #define CALL(kind, form)                                                                                               \
     {                                                                                                                  \
         if (group_size == QZ_SUMS_LANES)                                                                               \
-            clipped =                                                                                                  \
-                code_error_blocks(x, done / (4 * LANES), 1, kind, form, grid, scale, inverse, zero, packed, sums);     \
+            clipped = code_error_blocks(x, fetched(x, n, 1), done / (4 * LANES), 1, kind, form, grid, scale, inverse,  \
+                                        zero, packed, sums);                                                           \
         else                                                                                                           \
-            clipped = code_error_blocks(x, done / (4 * LANES), group_size / QZ_SUMS_LANES, kind, form, grid, scale,    \
-                                        inverse, zero, packed, sums);                                                  \
+            clipped = code_error_blocks(x, fetched(x, n, 1), done / (4 * LANES), group_size / QZ_SUMS_LANES, kind,     \
+                                        form, grid, scale, inverse, zero, packed, sums);                               \
         break;                                                                                                         \
     }
     if (done) {

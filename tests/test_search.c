@@ -64,6 +64,7 @@ static struct job make_job(size_t i, size_t n)
     scheme.group_size = n;
     struct job job = {0};
     qz_group_scheme(&job, &scheme, QZ_SEARCH);
+    job.search = qz_search_rule(&job, n);
     return job;
 }
 

@@ -83,9 +83,11 @@ class Stats:
 
 def _error_lines(found: Stats | Comparison) -> list[tuple[str, str]]:
     where = "" if found.max_error_index is None else f" at {brackets(found.max_error_index)}"
+    weighted = found.weighted_sqnr_db
     return [
         ("values", f"{found.count:,}"),
         ("SQNR", f"{found.sqnr_db:.2f} dB"),
+        *([] if weighted is None else [("weighted SQNR", f"{weighted:.2f} dB")]),
         ("RMSE", f"{found.rmse:.4g}"),
         ("largest error", f"{found.max_error:.4g}{where}"),
     ]
@@ -752,6 +754,8 @@ class Comparison:
         The first element that has it; None for empty arrays.
     nbytes : tuple of int
         Bytes that the two take.
+    weighted_sqnr_db : float, or None
+        The ratio with every square multiplied by its weight, where weights were given.
     """
 
     count: int
@@ -760,6 +764,7 @@ class Comparison:
     max_error: float
     max_error_index: tuple[int, ...] | None
     nbytes: tuple[int, int]
+    weighted_sqnr_db: float | None = None
 
     def __str__(self) -> str:
         lines = [*_error_lines(self), ("bytes", f"{self.nbytes[0]:,} and {self.nbytes[1]:,}")]
@@ -769,7 +774,10 @@ class Comparison:
 
 
 def compare_pair(
-    a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, threads: SupportsIndex | None = None
+    a: ArrayLike | QuantizedArray,
+    b: ArrayLike | QuantizedArray,
+    weights: ArrayLike | None = None,
+    threads: SupportsIndex | None = None,
 ) -> Comparison:
     """Compare two arrays: what :func:`quantize.compare` does for each."""
     sizes = tuple(x.nbytes if isinstance(x, QuantizedArray) else as_array(x, "").nbytes for x in (a, b))
@@ -795,8 +803,35 @@ def compare_pair(
         ) from None
     found = _stats(numbers, x.shape, axis)
     return Comparison(
-        found.count, found.sqnr_db, found.rmse, found.max_error, found.max_error_index, (sizes[0], sizes[1])
+        found.count,
+        found.sqnr_db,
+        found.rmse,
+        found.max_error,
+        found.max_error_index,
+        (sizes[0], sizes[1]),
+        None if weights is None else _weighted_sqnr_db(a, b, weights, axis),
     )
+
+
+def _weighted_sqnr_db(
+    a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, weights: ArrayLike, axis: int
+) -> float:
+    """Row by row of the first axis, in float64."""
+    x, y = np.atleast_1d(np.asarray(a)), np.atleast_1d(np.asarray(b))
+    _as_weights(weights, x.shape, axis)  # which says what is wrong with their shape
+    w = np.asarray(weights)
+    if w.ndim == 1:
+        w = w.reshape(-1, *(1 for _ in x.shape[axis + 1 :]))
+    w = np.broadcast_to(w, x.shape)
+    signal = error = 0.0
+    for one, other, weight in zip(x, y, w, strict=True):
+        heft = np.asarray(weight, np.float64)
+        if not ((heft >= 0) & (heft < np.inf)).all():  # NaN fails too
+            raise ValueError("weights holds a number that is negative, NaN or infinite")
+        single = np.asarray(one, np.float32).astype(np.float64)
+        signal += float((heft * single**2).sum())
+        error += float((heft * (single - np.asarray(other, np.float32)) ** 2).sum())
+    return _sqnr_db(signal, error)
 
 
 def _last(x: AnyArray) -> AnyArray:

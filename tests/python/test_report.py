@@ -62,6 +62,31 @@ def test_table_of_comparisons() -> None:
     assert str(quantize.compare(w, {})) == "name  bits  SQNR dB  RMSE  largest error  at"
 
 
+@pytest.mark.parametrize("name", ["int4", "uint4", "dual4"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_compare_with_weights(name: str, axis: int) -> None:
+    w = normal(6, 70, 40)
+    power = np.random.default_rng(2).uniform(0, 3, w.shape[axis])
+    q = quantize.quantize_array(w, name, axis=axis, weights=power)
+    assert q.stats is not None
+    found = quantize.compare(w, q, weights=power)
+    assert found.weighted_sqnr_db == pytest.approx(q.stats.weighted_sqnr_db, abs=1e-3)
+    assert dataclasses.replace(found, weighted_sqnr_db=None) == quantize.compare(w, q)
+    wide = np.broadcast_to(power.reshape(-1, *(1,) * (2 - axis)), w.shape)
+    assert quantize.compare(w, q.dequantize(), weights=wide).weighted_sqnr_db == found.weighted_sqnr_db
+    assert quantize.compare(w, q, weights=np.ones(1)[:, None]).weighted_sqnr_db == pytest.approx(
+        found.sqnr_db
+    )
+    assert f"weighted SQNR {found.weighted_sqnr_db:.2f} dB" in str(found)
+    both = quantize.compare(w, {"a": q, "b": w}, weights=wide)
+    assert str(both).splitlines()[0].split()[:6] == ["name", "bits", "SQNR", "dB", "weighted", "dB"]
+    assert f"  {both['a'].weighted_sqnr_db:.2f}  " in str(both).splitlines()[1]
+    assert both["b"].weighted_sqnr_db == math.inf
+    for wrong, message in ((np.ones(3), "weights has 3 elements"), (-wide, "negative, NaN or infinite")):
+        with pytest.raises(ValueError, match=message):
+            quantize.compare(w, q, weights=wrong)
+
+
 def test_compare_refuses_what_does_not_belong_together() -> None:
     w = normal(3)
     with pytest.raises(ValueError, match="a has no array 'y', which b has"):
