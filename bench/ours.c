@@ -36,15 +36,18 @@ EXPORT struct grouped *ours_make(const char *scheme, int method, uint64_t group_
                                  float *x, float *y)
 {
     const qz_scheme *found = qz_scheme_by_name(scheme);
-    struct grouped *grouped = zeros(sizeof *grouped);
+    if (!found)
+        return NULL;
+    qz_scheme chosen = *found;
     qz_sizes sizes = {.size = sizeof sizes};
-    if (!found || !grouped)
-        return NULL;
-    grouped->scheme = *found;
     if (group_size)
-        grouped->scheme.group_size = group_size;
-    if (qz_scheme_sizes(&grouped->scheme, rows, cols, &sizes) != QZ_OK)
+        chosen.group_size = group_size;
+    if (qz_scheme_sizes(&chosen, rows, cols, &sizes) != QZ_OK)
         return NULL;
+    struct grouped *grouped = zeros(sizeof *grouped);
+    if (!grouped)
+        return NULL;
+    grouped->scheme = chosen;
     grouped->source = (qz_matrix){x, QZ_F32, rows, cols, (int64_t)cols, 1};
     grouped->target = (qz_matrix){y, QZ_F32, rows, cols, (int64_t)cols, 1};
     grouped->packed = (qz_packed){

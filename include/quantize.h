@@ -378,7 +378,8 @@ typedef struct qz_options {
 
     /* NULL, or how much the square of each value's error counts, for QZ_SEARCH, QZ_EXACT and the statistics: a matrix
      * of the shape of the values, not negative, not infinite. The mean square of each input of a layer, for example,
-     * with row_stride 0. A group whose weights are all 0 counts as if they were all 1. */
+     * with row_stride 0. A group whose weights are all 0 counts as if they were all 1. QZ_SEARCH tries other scales
+     * with weights than without. */
     const qz_matrix *weights;
 
     /* 1: each value becomes one of the two codes around it, the nearer one more likely, so that the mean of many

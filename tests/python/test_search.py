@@ -319,7 +319,8 @@ def test_weights_of_a_channel_are_weights_of_each_element(
     q = quantize_with(x, chosen, axis=axis, weights=channel)
     assert q == quantize_with(x, chosen, axis=axis, weights=wide.copy())
     assert q == quantize_with(x, chosen, axis=axis, weights=wide * 2.0**20)
-    assert quantize_with(x, chosen, axis=axis) == quantize_with(
+    # With weights a search tries other scales: equal weights may lead to others than none at all.
+    assert quantize_with(x, chosen, axis=axis, weights=np.zeros(x.shape)) == quantize_with(
         x, chosen, axis=axis, weights=np.ones(x.shape)
     )
     stats = q.stats
