@@ -67,6 +67,8 @@ ROWS: list[tuple[str, int, dict[str, Any]]] = [
     ("iq4_xs", 32, {}),
     ("dual4", 32, {}),
     ("dual4", 16, {}),
+    ("learned", 64, {}),
+    ("learned", 32, {}),
 ]
 
 
@@ -78,7 +80,7 @@ def bits_of(scheme: quantize.Scheme, rows: int, columns: int) -> float:
 
 
 def label(scheme: quantize.Scheme) -> str:
-    usual = SCHEMES[scheme.name]
+    usual = SCHEMES.get(scheme.name, scheme)
     group = "whole row" if scheme.group_size == -1 else f"g{scheme.group_size}"
     other = f" {scheme.scale_dtype}" if scheme.scale_dtype != usual.scale_dtype else ""
     return f"`{scheme.name}` {group}{other}"
@@ -152,7 +154,10 @@ def table_of_source(source: str) -> Rows:
     x = sample(source)
     rows = [["scheme", "bits", "absmax7 at these bits", "plain", "reference", "search", "exact", "bound"]]
     for name, group_size, changes in ROWS:
-        scheme = dataclasses.replace(SCHEMES[name], group_size=group_size, **changes)
+        if name == "learned":
+            scheme = quantize.learn_table(x, group_size=group_size)
+        else:
+            scheme = dataclasses.replace(SCHEMES[name], group_size=group_size, **changes)
         bits = bits_of(scheme, *x.shape)
         cells = [
             f"{sqnr(x, scheme, method):.2f}" if method in scheme.methods else ""

@@ -8,16 +8,15 @@
 #include "group.h"
 
 enum {
-    STRIP = 2 * QZ_TILE,        /* floats in a strip at most */
-    STRIP_ROWS = 128,           /* rows in a strip at most: they and their copy fit the cache together */
-    STREAM_ROWS = 256,          /* the same where results leave past the cache, and long lines are faster */
-    COLUMNS_TILE = 8 * QZ_TILE, /* elements of a tile at most */
-    COLUMNS_GROUPS = COLUMNS_TILE / 32
+    STRIP = 2 * QZ_TILE,                  /* floats in a strip at most */
+    STRIP_ROWS = 128,                     /* rows in a strip at most: they and their copy fit the cache together */
+    STREAM_ROWS = 256,                    /* the same where results leave past the cache, and long lines are faster */
+    COLUMNS_TILE = 32 * QZ_COLUMNS_GROUPS /* elements of a tile at most */
 };
 
 /* Numbers of a tile's groups, in rows of groups that lie side by side. */
 struct columns {
-    float scale[COLUMNS_GROUPS], zero[COLUMNS_GROUPS];
+    float scale[QZ_COLUMNS_GROUPS], zero[QZ_COLUMNS_GROUPS];
 };
 
 int qz_columns_prepare(struct job *job)
@@ -33,38 +32,6 @@ int qz_columns_prepare(struct job *job)
 static size_t strip_rows(const struct job *job, size_t most, size_t left)
 {
     return qz_least(qz_least(most, STRIP / job->group_size / 16 * 16), left);
-}
-
-/* Rows of numbers of groups side by side, from or to the order in which they are stored. */
-static void turn(const struct job *job, const float *src, size_t rows, size_t cols, float *dst)
-{
-    job->kernels->transpose(src, (ptrdiff_t)rows, rows, cols, dst, (ptrdiff_t)cols);
-}
-
-static void store_columns(const struct job *job, const struct span *all, const struct columns *columns)
-{
-    struct columns turned;
-    turn(job, columns->scale, all->rows, all->count, turned.scale);
-    if (job->grid.zero != QZ_ZERO_NONE)
-        turn(job, columns->zero, all->rows, all->count, turned.zero);
-    size_t step = QZ_TILE_GROUPS / all->count;
-    for (size_t r = 0; r < all->rows; r += step) {
-        struct span span = {all->row + r, all->group, qz_least(step, all->rows - r), all->count};
-        qz_store_groups(job, &span, turned.scale + r * all->count, turned.zero + r * all->count, NULL);
-    }
-}
-
-static void load_columns(const struct job *job, const struct span *all, struct columns *columns)
-{
-    struct columns turned;
-    size_t step = QZ_TILE_GROUPS / all->count;
-    for (size_t r = 0; r < all->rows; r += step) {
-        struct span span = {all->row + r, all->group, qz_least(step, all->rows - r), all->count};
-        qz_load_groups(job, &span, turned.scale + r * all->count, turned.zero + r * all->count);
-    }
-    turn(job, turned.scale, all->count, all->rows, columns->scale);
-    if (job->grid.zero != QZ_ZERO_NONE)
-        turn(job, turned.zero, all->count, all->rows, columns->zero);
 }
 
 /* Encodes whole groups of a multiple of 16 rows; returns 0 if something about them is special. */
@@ -91,7 +58,7 @@ static int encode_columns(const struct job *job, struct part *part, const struct
     for (size_t r = 0; r < tile->rows && job->stream; r++)
         job->kernels->stream(qz_codes_at(job, tile->row + r, tile->col), staged + r * (tile->cols / 2), tile->cols / 2);
     struct span span = {tile->row, tile->col / job->group_size, tile->rows, count};
-    store_columns(job, &span, &columns);
+    qz_store_columns(job, &span, columns.scale, columns.zero);
     part->clipped += clipped;
     return 1;
 }
@@ -104,7 +71,7 @@ static void decode_columns(const struct job *job, struct part *part, const struc
     uint8_t staged[COLUMNS_TILE / 2], *codes = qz_codes_at(job, tile->row, tile->col);
     ptrdiff_t pitch = (ptrdiff_t)job->packed->code_stride;
     struct span span = {tile->row, tile->col / job->group_size, tile->rows, count};
-    load_columns(job, &span, &columns);
+    qz_load_columns(job, &span, columns.scale, columns.zero);
     if (job->stream) { /* each line of the cache holds codes of several groups: read it once */
         for (size_t r = 0; r < tile->rows; r++)
             qz_copy_few(staged + r * bytes, codes + (ptrdiff_t)r * pitch, bytes);

@@ -27,6 +27,7 @@
 #include <string.h>
 
 enum {
+    QZ_COLUMNS_GROUPS = 1024,   /* the same for a tile of columns */
     QZ_TILE_GROUPS = 512,       /* groups in a tile at most, a bound for the arrays of scales */
     QZ_LONG_GROUP = QZ_TILE / 2 /* groups longer than this are worked on in pieces */
 };
@@ -116,7 +117,7 @@ static inline float qz_larger(float a, float b)
 
 /* ---- group.c ------------------------------------------------------------------------------------------------- */
 
-/* Cuts a matrix of this shape into tiles and slices. */
+/* Cuts a matrix of this shape into tiles and slices. group_size: at most the columns of a whole row. */
 void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t group_size, int transposed);
 
 /* Cuts it into tiles of this size, and these into slices. */
@@ -193,6 +194,11 @@ void qz_load_groups(const struct job *job, const struct span *span, float *scale
  * that starts at an odd group keeps the neighbour's half of the byte they share. */
 void qz_store_groups(const struct job *job, const struct span *span, const float *scale, const float *zero,
                      const uint8_t *bytes);
+
+/* The same for scales of two or four bytes, QZ_COLUMNS_GROUPS at most, from an even group on, as rows of those that are
+ * side by side: group c of row r is number c * span->rows + r. */
+void qz_load_columns(const struct job *job, const struct span *span, float *scale, float *zero);
+void qz_store_columns(const struct job *job, const struct span *span, const float *scale, const float *zero);
 
 /* Whether scales are stored in a byte each. */
 static inline int qz_has_byte_scales(const struct job *job)

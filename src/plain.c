@@ -179,6 +179,35 @@ static void store_scales(const struct job *job, char *first, int64_t stride, con
     scatter(first + span->group * size, stride, from, span->rows, span->count * size);
 }
 
+enum { MANY_ZEROS = 32 }; /* so many are worth a call of a kernel */
+
+/* n zeros of four bits, from the start of a byte on. */
+static void load_zeros(const struct job *job, const uint8_t *src, size_t n, float *zero)
+{
+    int8_t codes[QZ_TILE_GROUPS];
+    if (n < MANY_ZEROS) {
+        for (size_t i = 0; i < n; i++)
+            zero[i] = (float)qz_code_at(src, i);
+        return;
+    }
+    job->kernels->unpack(src, n, codes);
+    for (size_t i = 0; i < n; i++)
+        zero[i] = (float)(codes[i] & 15);
+}
+
+static void store_zeros(const struct job *job, uint8_t *dst, size_t n, const float *zero)
+{
+    int8_t codes[QZ_TILE_GROUPS];
+    if (n < MANY_ZEROS) {
+        for (size_t i = 0; i < n; i += 2)
+            *dst++ = (uint8_t)((int)zero[i] | (i + 1 < n ? (int)zero[i + 1] : 0) << 4);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        codes[i] = (int8_t)zero[i];
+    (void)job->kernels->pack(codes, n, dst); /* 8..15 are no codes, but their low bits are right */
+}
+
 void qz_load_groups(const struct job *job, const struct span *span, float *scale, float *zero)
 {
     if (qz_has_byte_scales(job)) {
@@ -192,10 +221,10 @@ void qz_load_groups(const struct job *job, const struct span *span, float *scale
     if (job->grid.zero == QZ_ZERO_UINT4)
         for (size_t r = 0; r < span->rows; r++, zero += span->count) {
             const uint8_t *zeros = (const uint8_t *)zeros_at(job, span->row + r) + span->group / 2;
-            for (size_t i = span->group % 2; i < span->count; i += 2)
-                zero[i] = (float)(zeros[(span->group % 2 + i) / 2] & 15);
-            for (size_t i = 1 - span->group % 2; i < span->count; i += 2)
-                zero[i] = (float)(zeros[(span->group % 2 + i) / 2] >> 4);
+            size_t odd = span->group % 2;
+            if (odd)
+                zero[0] = (float)(*zeros++ >> 4);
+            load_zeros(job, zeros, span->count - odd, zero + odd);
         }
 }
 
@@ -208,13 +237,89 @@ void qz_store_groups(const struct job *job, const struct span *span, const float
     if (job->grid.zero == QZ_ZERO_UINT4)
         for (size_t r = 0; r < span->rows; r++, zero += span->count) {
             uint8_t *zeros = (uint8_t *)zeros_at(job, span->row + r) + span->group / 2;
-            size_t i = 0;
-            if (span->group % 2) {
-                *zeros = (uint8_t)(*zeros | (int)zero[i++] << 4);
+            size_t odd = span->group % 2;
+            if (odd) {
+                *zeros = (uint8_t)(*zeros | (int)zero[0] << 4);
                 zeros++;
             }
-            for (; i < span->count; i += 2)
-                *zeros++ = (uint8_t)((int)zero[i] | (i + 1 < span->count ? (int)zero[i + 1] : 0) << 4);
+            store_zeros(job, zeros, span->count - odd, zero + odd);
+        }
+}
+
+/* Numbers of `size` bytes, 2 or 4, of rows of `cols` of them, to or from rows of those that are side by side. */
+static void turn_in(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
+{
+    for (size_t c = 0; c < cols; c++)
+        for (size_t r = 0; r < rows; r++) {
+            const char *from = src + (int64_t)r * stride + c * size;
+            if (size == 2)
+                memcpy((uint16_t *)dst + c * rows + r, from, 2);
+            else
+                memcpy((uint32_t *)dst + c * rows + r, from, 4);
+        }
+}
+
+static void turn_out(char *dst, int64_t stride, const void *src, size_t rows, size_t cols, size_t size)
+{
+    for (size_t r = 0; r < rows; r++, dst += stride)
+        for (size_t c = 0; c < cols; c++) {
+            if (size == 2)
+                memcpy(dst + c * 2, (const uint16_t *)src + c * rows + r, 2);
+            else
+                memcpy(dst + c * 4, (const uint32_t *)src + c * rows + r, 4);
+        }
+}
+
+static void load_turned(const struct job *job, const char *first, int64_t stride, const struct span *span, float *dst)
+{
+    uint16_t stored[QZ_COLUMNS_GROUPS];
+    size_t size = qz_dtype_size(job->scale_dtype), n = span->rows * span->count;
+    turn_in(job->scale_dtype == QZ_F32 ? (void *)dst : stored, first + span->group * size, stride, span->rows,
+            span->count, size);
+    if (job->scale_dtype == QZ_F16)
+        job->kernels->f32_from_f16(stored, n, dst);
+    else if (job->scale_dtype == QZ_BF16)
+        job->kernels->f32_from_bf16(stored, n, dst);
+}
+
+static void store_turned(const struct job *job, char *first, int64_t stride, const struct span *span, const float *src)
+{
+    uint16_t stored[QZ_COLUMNS_GROUPS];
+    size_t size = qz_dtype_size(job->scale_dtype), n = span->rows * span->count;
+    if (job->scale_dtype == QZ_F16)
+        job->kernels->f16_from_f32(src, n, stored);
+    else if (job->scale_dtype == QZ_BF16)
+        job->kernels->bf16_from_f32(src, n, stored);
+    turn_out(first + span->group * size, stride, job->scale_dtype == QZ_F32 ? (const void *)src : stored, span->rows,
+             span->count, size);
+}
+
+void qz_load_columns(const struct job *job, const struct span *span, float *scale, float *zero)
+{
+    load_turned(job, scales_at(job, span->row), job->packed->scale_stride, span, scale);
+    if (job->grid.zero == QZ_ZERO_OFFSET || job->grid.zero == QZ_ZERO_FLOAT)
+        load_turned(job, zeros_at(job, span->row), job->packed->zero_stride, span, zero);
+    if (job->grid.zero == QZ_ZERO_UINT4)
+        for (size_t r = 0; r < span->rows; r++) {
+            const uint8_t *zeros = (const uint8_t *)zeros_at(job, span->row + r) + span->group / 2;
+            for (size_t c = 0; c < span->count; c++)
+                zero[c * span->rows + r] = (float)qz_code_at(zeros, c);
+        }
+}
+
+void qz_store_columns(const struct job *job, const struct span *span, const float *scale, const float *zero)
+{
+    store_turned(job, scales_at(job, span->row), job->packed->scale_stride, span, scale);
+    if (job->grid.zero == QZ_ZERO_OFFSET || job->grid.zero == QZ_ZERO_FLOAT)
+        store_turned(job, zeros_at(job, span->row), job->packed->zero_stride, span, zero);
+    if (job->grid.zero == QZ_ZERO_UINT4)
+        for (size_t r = 0; r < span->rows; r++) {
+            uint8_t *zeros = (uint8_t *)zeros_at(job, span->row + r) + span->group / 2;
+            for (size_t c = 0; c < span->count; c += 2) {
+                int low = (int)zero[c * span->rows + r];
+                int high = c + 1 < span->count ? (int)zero[(c + 1) * span->rows + r] : 0;
+                zeros[c / 2] = (uint8_t)(low | high << 4);
+            }
         }
 }
 

@@ -260,7 +260,8 @@ static QZ_NOINLINE qz_result find_largest(const qz_scheme *scheme, const qz_matr
     struct job job = {.kernels = qz_kernels_active(), .shared_super = scheme->super_size == QZ_WHOLE_MATRIX};
     if (!job.kernels)
         return QZ_ERROR_KERNELS;
-    qz_group_geometry(&job, src->rows, src->cols, scheme->group_size, qz_matrix_is_transposed(src));
+    qz_group_geometry(&job, src->rows, src->cols, qz_least(scheme->group_size, src->cols),
+                      qz_matrix_is_transposed(src));
     if (src->rows == 0 || src->cols == 0)
         return QZ_OK;
     float found = measure_all(&job, src, largest, pool);

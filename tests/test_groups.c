@@ -965,7 +965,11 @@ static void test_parts(void **state)
             scheme.codes = QZ_TABLE;
             scheme.table = numbers;
         }
-        uint64_t unit = scheme.group_size > 64 || (scheme.super_size > 64 && scheme.super_size < QZ_WHOLE_MATRIX)
+        static const uint64_t sizes[] = {80, 600, 2500};
+        if (scheme.super_size == 0 && rng_below(&rng, 3) == 0)
+            scheme.group_size = PICK(&rng, sizes);
+        uint64_t unit = scheme.super_size == 0 && scheme.group_size > 64 ? 2 * scheme.group_size
+                        : scheme.group_size > 64 || (scheme.super_size > 64 && scheme.super_size < QZ_WHOLE_MATRIX)
                             ? 256
                             : 2 * scheme.group_size;
         uint64_t rows = 1 + rng_below(&rng, 6), cols = unit * (1 + rng_below(&rng, 3)) + rng_below(&rng, unit);

@@ -42,7 +42,15 @@ class Comparisons(dict[str, Comparison]):
 
     def __str__(self) -> str:
         weighted = any(found.weighted_sqnr_db is not None for found in self.values())
-        head = ("name", "bits", "SQNR dB", *(["weighted dB"] if weighted else []), "RMSE", "largest error", "at")
+        head = (
+            "name",
+            "bits",
+            "SQNR dB",
+            *(["weighted dB"] if weighted else []),
+            "RMSE",
+            "largest error",
+            "at",
+        )
         rows = (
             (
                 name,
