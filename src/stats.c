@@ -64,18 +64,21 @@ void qz_add_error(const struct job *job, struct part *part, const float *x, cons
 void qz_add_weighted_error(const struct job *job, struct part *part, const float *x, const float *y, const float *w,
                            const struct run *run)
 {
-    float a[QZ_TILE], b[QZ_TILE], range[2];
+    float signal[QZ_TILE], error[QZ_TILE], range[2];
     size_t n = run->rows * run->pitch;
-    for (size_t i = 0; i < n; i++) {
-        float root = sqrtf(w[i]);
-        a[i] = x[i] * root;
-        b[i] = y[i] * root;
+    for (size_t i = 0; i < n; i++) { /* the difference first: of products little would be left */
+        float root = sqrtf(w[i]), difference = x[i] - y[i];
+        signal[i] = x[i] * root;
+        error[i] = difference * root;
     }
-    struct part sums = {.max_error = INFINITY}; /* which is not looked for */
-    job->kernels->range_f32(a, n, range);
-    qz_add_error(job, &sums, a, b, run, qz_larger(-range[0], range[1]) + 0.0f);
-    part->weighted_signal += sums.signal;
-    part->weighted_error += sums.error;
+    /* What is largest is not looked for. */
+    struct part signals = {.max_error = INFINITY}, errors = {.max_error = INFINITY};
+    job->kernels->range_f32(signal, n, range);
+    qz_add_error(job, &signals, signal, signal, run, qz_larger(-range[0], range[1]) + 0.0f);
+    job->kernels->range_f32(error, n, range);
+    qz_add_error(job, &errors, error, error, run, qz_larger(-range[0], range[1]) + 0.0f);
+    part->weighted_signal += signals.signal;
+    part->weighted_error += errors.signal;
 }
 
 void qz_look_up_error(const struct job *job, struct part *part)
