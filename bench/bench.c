@@ -7,7 +7,8 @@
  * bytes read and written. A figure is the median of many calls, with half the width of the middle half of them beside
  * it. In turns with each call its limit is measured, by the plainest loop that moves the same bytes, compiled for the
  * widest vectors the machine has; "part" is the share of that limit that was reached. Variants of an operation (another
- * axis, statistics) also take turns with the operation itself. --json prints one JSON object a line.
+ * axis, statistics, weights) also take turns with the operation itself. Searches for scales, and other codes than
+ * integers, are measured in cache only. --json prints one JSON object a line.
  */
 #include "quantize.h"
 
@@ -26,6 +27,8 @@
 
 enum {
     LARGE = 4 << 20,        /* from so many floats on, arrays are taken to be in memory, not in cache */
+    SMALL_COLS = 256,       /* width of matrices */
+    MOST_COLS = 4096,       /* of large ones */
     THREAD_FLOATS = 1 << 17 /* 512 KiB of float32: what one thread gets when two are compared with one */
 };
 
@@ -56,7 +59,8 @@ struct buffers {
     void *y;         /* output, n float32 */
     int8_t *codes;   /* n */
     uint8_t *packed; /* n / 2 */
-    uint8_t *scales, *zeros;
+    uint8_t *scales, *zeros, *supers;
+    float *weights; /* one for each column */
     double scale, zero_point;
 };
 
@@ -104,7 +108,11 @@ static struct buffers make_buffers(size_t n)
     b.packed = allocate(n / 2);
     b.scales = allocate(n / 8);
     b.zeros = allocate(n / 8);
+    b.supers = allocate(n / 8);
+    b.weights = allocate(MOST_COLS * sizeof *b.weights);
     fill(&b);
+    for (size_t i = 0; i < MOST_COLS; i++) /* between 1/8 and 8, as mean squares of inputs may be */
+        b.weights[i] = (float)(1 << i * 5 % 7) / 8.0f;
     check(qz_quantize_i4(b.x, QZ_F32, n, QZ_MINMAX, b.codes, &b.scale, &b.zero_point, NULL, NULL));
     check(qz_pack_i4(b.codes, n, b.packed, NULL, NULL));
     return b;
@@ -113,7 +121,7 @@ static struct buffers make_buffers(size_t n)
 static void free_buffers(struct buffers *b)
 {
     free(b->x), free(b->x_bf16), free(b->x_f16), free(b->y);
-    free(b->codes), free(b->packed), free(b->scales), free(b->zeros);
+    free(b->codes), free(b->packed), free(b->scales), free(b->zeros), free(b->supers), free(b->weights);
 }
 
 /* ---- the limits: the plainest loops ---------------------------------------------------------------------------- */
@@ -304,12 +312,13 @@ struct step {
     int transposed;     /* groups run down the columns */
     int stats;          /* ENCODE */
     qz_method method;   /* ENCODE: how scales are found */
+    int weights;        /* ENCODE */
 };
 
 static void grouped(const struct step *step, struct buffers *b, qz_pool *pool)
 {
     const qz_scheme *scheme = qz_scheme_by_name(step->scheme);
-    uint64_t cols = b->n < LARGE ? 256 : 4096, rows = b->n / cols;
+    uint64_t cols = b->n < LARGE ? SMALL_COLS : MOST_COLS, rows = b->n / cols;
     qz_sizes sizes = {.size = sizeof sizes};
     check(qz_scheme_sizes(scheme, rows, cols, &sizes));
     qz_packed packed = {b->packed,
@@ -318,8 +327,8 @@ static void grouped(const struct step *step, struct buffers *b, qz_pool *pool)
                         (int64_t)sizes.code_bytes,
                         (int64_t)sizes.scale_bytes,
                         (int64_t)sizes.zero_bytes,
-                        NULL,
-                        0};
+                        sizes.super_bytes ? b->supers : NULL,
+                        (int64_t)sizes.super_bytes};
     void *x = step->dtype == QZ_BF16 ? b->x_bf16 : step->dtype == QZ_F16 ? b->x_f16 : (void *)b->x;
     qz_matrix matrix = {step->action == ENCODE ? x : b->y, step->dtype, rows, cols, (int64_t)cols, 1};
     if (step->transposed) {
@@ -333,6 +342,8 @@ static void grouped(const struct step *step, struct buffers *b, qz_pool *pool)
     qz_options options = QZ_OPTIONS_INIT;
     options.method = step->method;
     options.pool = pool;
+    qz_matrix weights = {b->weights, QZ_F32, rows, cols, 0, 1};
+    options.weights = step->weights ? &weights : NULL;
     qz_stats stats = QZ_STATS_INIT;
     check(qz_encode(scheme, &matrix, &packed, &options, step->stats ? &stats : NULL, NULL));
 }
@@ -443,33 +454,79 @@ static struct step limit_of(const struct step *step, size_t n)
 struct row {
     const char *name;
     struct step step;
-    int variant; /* of the row so many above */
+    const char *plain; /* the operation that it is a variant of, or NULL */
+    int cached;        /* 1: measured in cache only */
 };
 
+/* A code from a table, by its largest magnitude. */
+#define TABLE_CODE(scheme)                                                                                             \
+    {"encode " scheme, {ENCODE, scheme, QZ_F32, 0, 0, QZ_ABSMAX, 0}, "encode int4", 1},                                \
+    {                                                                                                                  \
+        "decode " scheme, {DECODE, scheme, QZ_F32, 0, 0, QZ_ABSMAX, 0}, NULL, 1                                        \
+    }
+
+/* Searched scales, without weights and with them. */
+#define SEARCHED(scheme)                                                                                               \
+    {"search " scheme, {ENCODE, scheme, QZ_F32, 0, 0, QZ_SEARCH, 0}, NULL, 1},                                         \
+    {                                                                                                                  \
+        "search " scheme " weights", {ENCODE, scheme, QZ_F32, 0, 0, QZ_SEARCH, 1}, "search " scheme, 1                 \
+    }
+
 static const struct row rows[] = {
-    {"quantize_to_int4", {QUANTIZE, NULL, QZ_F32, 0, 0, 0}, 0},
-    {"quantize_to_int4 bfloat16", {QUANTIZE, NULL, QZ_BF16, 0, 0, 0}, 1},
-    {"quantize_to_int4 float16", {QUANTIZE, NULL, QZ_F16, 0, 0, 0}, 2},
-    {"dequantize_from_int4", {DEQUANTIZE, NULL, QZ_F32, 0, 0, 0}, 0},
-    {"pack", {PACK, NULL, QZ_F32, 0, 0, 0}, 0},
-    {"unpack", {UNPACK, NULL, QZ_F32, 0, 0, 0}, 0},
-    {"encode int4", {ENCODE, "int4", QZ_F32, 0, 0, QZ_ABSMAX}, 0},
-    {"encode int4 statistics", {ENCODE, "int4", QZ_F32, 0, 1, QZ_ABSMAX}, 1},
-    {"encode int4 axis 0", {ENCODE, "int4", QZ_F32, 1, 0, QZ_ABSMAX}, 2},
-    {"encode int4 bfloat16", {ENCODE, "int4", QZ_BF16, 0, 0, QZ_ABSMAX}, 3},
-    {"encode int4 float16", {ENCODE, "int4", QZ_F16, 0, 0, QZ_ABSMAX}, 4},
-    {"decode int4", {DECODE, "int4", QZ_F32, 0, 0, QZ_ABSMAX}, 0},
-    {"decode int4 axis 0", {DECODE, "int4", QZ_F32, 1, 0, QZ_ABSMAX}, 1},
-    {"decode int4 bfloat16", {DECODE, "int4", QZ_BF16, 0, 0, QZ_ABSMAX}, 2},
-    {"decode int4 float16", {DECODE, "int4", QZ_F16, 0, 0, QZ_ABSMAX}, 3},
-    {"encode uint4", {ENCODE, "uint4", QZ_F32, 0, 0, QZ_MINMAX}, 0},
-    {"encode uint4 statistics", {ENCODE, "uint4", QZ_F32, 0, 1, QZ_MINMAX}, 1},
-    {"encode uint4 axis 0", {ENCODE, "uint4", QZ_F32, 1, 0, QZ_MINMAX}, 2},
-    {"decode uint4", {DECODE, "uint4", QZ_F32, 0, 0, QZ_MINMAX}, 0},
-    {"encode uint4_offset", {ENCODE, "uint4_offset", QZ_F32, 0, 0, QZ_MINMAX}, 0},
-    {"encode uint4_offset statistics", {ENCODE, "uint4_offset", QZ_F32, 0, 1, QZ_MINMAX}, 1},
-    {"decode uint4_offset", {DECODE, "uint4_offset", QZ_F32, 0, 0, QZ_MINMAX}, 0},
+    {"quantize_to_int4", {QUANTIZE, NULL, QZ_F32, 0, 0, 0, 0}, NULL, 0},
+    {"quantize_to_int4 bfloat16", {QUANTIZE, NULL, QZ_BF16, 0, 0, 0, 0}, "quantize_to_int4", 0},
+    {"quantize_to_int4 float16", {QUANTIZE, NULL, QZ_F16, 0, 0, 0, 0}, "quantize_to_int4", 0},
+    {"dequantize_from_int4", {DEQUANTIZE, NULL, QZ_F32, 0, 0, 0, 0}, NULL, 0},
+    {"pack", {PACK, NULL, QZ_F32, 0, 0, 0, 0}, NULL, 0},
+    {"unpack", {UNPACK, NULL, QZ_F32, 0, 0, 0, 0}, NULL, 0},
+    {"encode int4", {ENCODE, "int4", QZ_F32, 0, 0, QZ_ABSMAX, 0}, NULL, 0},
+    {"encode int4 statistics", {ENCODE, "int4", QZ_F32, 0, 1, QZ_ABSMAX, 0}, "encode int4", 0},
+    {"encode int4 axis 0", {ENCODE, "int4", QZ_F32, 1, 0, QZ_ABSMAX, 0}, "encode int4", 0},
+    {"encode int4 bfloat16", {ENCODE, "int4", QZ_BF16, 0, 0, QZ_ABSMAX, 0}, "encode int4", 0},
+    {"encode int4 float16", {ENCODE, "int4", QZ_F16, 0, 0, QZ_ABSMAX, 0}, "encode int4", 0},
+    {"decode int4", {DECODE, "int4", QZ_F32, 0, 0, QZ_ABSMAX, 0}, NULL, 0},
+    {"decode int4 axis 0", {DECODE, "int4", QZ_F32, 1, 0, QZ_ABSMAX, 0}, "decode int4", 0},
+    {"decode int4 bfloat16", {DECODE, "int4", QZ_BF16, 0, 0, QZ_ABSMAX, 0}, "decode int4", 0},
+    {"decode int4 float16", {DECODE, "int4", QZ_F16, 0, 0, QZ_ABSMAX, 0}, "decode int4", 0},
+    {"encode uint4", {ENCODE, "uint4", QZ_F32, 0, 0, QZ_MINMAX, 0}, NULL, 0},
+    {"encode uint4 statistics", {ENCODE, "uint4", QZ_F32, 0, 1, QZ_MINMAX, 0}, "encode uint4", 0},
+    {"encode uint4 axis 0", {ENCODE, "uint4", QZ_F32, 1, 0, QZ_MINMAX, 0}, "encode uint4", 0},
+    {"decode uint4", {DECODE, "uint4", QZ_F32, 0, 0, QZ_MINMAX, 0}, NULL, 0},
+    {"encode uint4_offset", {ENCODE, "uint4_offset", QZ_F32, 0, 0, QZ_MINMAX, 0}, NULL, 0},
+    {"encode uint4_offset statistics", {ENCODE, "uint4_offset", QZ_F32, 0, 1, QZ_MINMAX, 0}, "encode uint4_offset", 0},
+    {"decode uint4_offset", {DECODE, "uint4_offset", QZ_F32, 0, 0, QZ_MINMAX, 0}, NULL, 0},
+    TABLE_CODE("nf4"),
+    TABLE_CODE("fp4"),
+    TABLE_CODE("fp4_bnb"),
+    TABLE_CODE("iq4_nl"),
+    {"decode mxfp4", {DECODE, "mxfp4", QZ_F32, 0, 0, QZ_ABSMAX, 0}, NULL, 1},
+    {"decode nvfp4", {DECODE, "nvfp4", QZ_F32, 0, 0, QZ_ABSMAX, 0}, NULL, 1},
+    {"decode iq4_xs", {DECODE, "iq4_xs", QZ_F32, 0, 0, QZ_ABSMAX, 0}, NULL, 1},
+    {"decode q4_k", {DECODE, "q4_k", QZ_F32, 0, 0, QZ_MINMAX, 0}, NULL, 1},
+    {"decode dual4", {DECODE, "dual4", QZ_F32, 0, 0, QZ_ABSMAX, 0}, NULL, 1},
+    SEARCHED("int4"),
+    SEARCHED("uint4"),
+    SEARCHED("uint4_offset"),
+    SEARCHED("nf4"),
+    SEARCHED("fp4"),
+    SEARCHED("fp4_bnb"),
+    SEARCHED("iq4_nl"),
+    SEARCHED("nvfp4"),
+    SEARCHED("mxfp4"),
+    SEARCHED("q4_k"),
+    SEARCHED("iq4_xs"),
+    SEARCHED("dual4"),
+    {"exact int4", {ENCODE, "int4", QZ_F32, 0, 0, QZ_EXACT, 0}, "search int4", 1},
+    {"exact int4 weights", {ENCODE, "int4", QZ_F32, 0, 0, QZ_EXACT, 1}, "exact int4", 1},
 };
+
+static const struct step *step_of(const char *name)
+{
+    size_t i = 0;
+    while (strcmp(rows[i].name, name) != 0)
+        i++;
+    return &rows[i].step;
+}
 
 /* ---- timing ---------------------------------------------------------------------------------------------------- */
 
@@ -572,8 +629,8 @@ static void print_row(const struct row *row, const char *set, struct buffers *b)
     struct step limit = limit_of(&row->step, b->n);
     struct turn turns[3] = {{.step = &row->step, .buffers = b}, {.step = &limit, .buffers = b}};
     int count = 2;
-    if (row->variant)
-        turns[count++] = (struct turn){.step = &row[-row->variant].step, .buffers = b};
+    if (row->plain)
+        turns[count++] = (struct turn){.step = step_of(row->plain), .buffers = b};
     if (row->step.action == DECODE) { /* something to decode */
         struct step encode = row->step;
         encode.action = ENCODE;
@@ -587,14 +644,14 @@ static void print_row(const struct row *row, const char *set, struct buffers *b)
         printf("{\"operation\": \"%s\", \"kernels\": \"%s\", \"floats\": %zu, \"gbs\": %.3f, \"spread\": %.4f, "
                "\"limit_name\": \"%s\", \"limit_gbs\": %.3f",
                row->name, set, b->n, speed, turns[0].spread, limit_name(limit.action), most);
-        if (row->variant)
-            printf(", \"plain\": \"%s\", \"time_of_plain\": %.4f", row[-row->variant].name, ratio);
+        if (row->plain)
+            printf(", \"plain\": \"%s\", \"time_of_plain\": %.4f", row->plain, ratio);
         printf("}\n");
     } else {
         printf("%-30s %-8s %7.2f +-%4.1f%% %8.2f %6.2f  %s", row->name, set, speed, 100 * turns[0].spread, most,
                speed / most, limit_name(limit.action));
-        if (row->variant)
-            printf("; %.2fx the time of %s", ratio, row[-row->variant].name);
+        if (row->plain)
+            printf("; %.2fx the time of %s", ratio, row->plain);
         printf("\n");
     }
     fflush(stdout);
@@ -607,24 +664,20 @@ static void print_threads(const char *set)
     struct buffers one = make_buffers(THREAD_FLOATS), two = make_buffers(2 * THREAD_FLOATS);
     qz_pool *pool;
     check(qz_pool_create(2, &pool));
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
-            if (strcmp(rows[k].name, names[i]) != 0)
-                continue;
-            struct turn turns[2] = {{.step = &rows[k].step, .buffers = &one},
-                                    {.step = &rows[k].step, .buffers = &two, .pool = pool}};
-            time_turns(turns, 2);
-            double gain = speed_of(&turns[1]) / speed_of(&turns[0]);
-            if (as_json)
-                printf("{\"threads\": 2, \"operation\": \"%s\", \"kernels\": \"%s\", \"one_gbs\": %.3f, \"two_gbs\": "
-                       "%.3f, "
-                       "\"spread\": %.4f, \"gain\": %.4f}\n",
-                       names[i], set, speed_of(&turns[0]), speed_of(&turns[1]), turns[1].spread, gain);
-            else
-                printf("%-30s %-8s %7.2f GB/s, two threads %7.2f +-%4.1f%%: %.2fx\n", names[i], set,
-                       speed_of(&turns[0]), speed_of(&turns[1]), 100 * turns[1].spread, gain);
-            fflush(stdout);
-        }
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const struct step *step = step_of(names[i]);
+        struct turn turns[2] = {{.step = step, .buffers = &one}, {.step = step, .buffers = &two, .pool = pool}};
+        time_turns(turns, 2);
+        double gain = speed_of(&turns[1]) / speed_of(&turns[0]);
+        if (as_json)
+            printf("{\"threads\": 2, \"operation\": \"%s\", \"kernels\": \"%s\", \"one_gbs\": %.3f, \"two_gbs\": "
+                   "%.3f, \"spread\": %.4f, \"gain\": %.4f}\n",
+                   names[i], set, speed_of(&turns[0]), speed_of(&turns[1]), turns[1].spread, gain);
+        else
+            printf("%-30s %-8s %7.2f GB/s, two threads %7.2f +-%4.1f%%: %.2fx\n", names[i], set, speed_of(&turns[0]),
+                   speed_of(&turns[1]), 100 * turns[1].spread, gain);
+        fflush(stdout);
+    }
     qz_pool_destroy(pool);
     free_buffers(&one);
     free_buffers(&two);
@@ -678,7 +731,8 @@ int main(int argc, char **argv)
             const char *set;
             int supported;
             for (size_t i = 0; (set = qz_kernels_at(i, &supported)); i++) {
-                if (!strstr(rows[k].name, only) || !supported || (set_wanted && strcmp(set, set_wanted) != 0))
+                if ((rows[k].cached && b.n >= LARGE) || !strstr(rows[k].name, only) || !supported ||
+                    (set_wanted && strcmp(set, set_wanted) != 0))
                     continue;
                 check(qz_kernels_use(set));
                 print_row(&rows[k], set, &b);

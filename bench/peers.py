@@ -1,11 +1,13 @@
 """Other libraries beside this one: one thread, the same arrays, results allocated before where possible."""
 
+import contextlib
 import ctypes
 import importlib
 import importlib.metadata
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,34 +65,6 @@ def load(module: str, distribution: str) -> tuple[Any, str]:
 # --- this library, called as C calls it ---
 
 
-class Matrix(ctypes.Structure):
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("dtype", ctypes.c_int),
-        ("rows", ctypes.c_uint64),
-        ("cols", ctypes.c_uint64),
-        ("row_stride", ctypes.c_int64),
-        ("col_stride", ctypes.c_int64),
-    ]
-
-
-class Scheme(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        ("name", ctypes.c_char_p),
-        ("summary", ctypes.c_char_p),
-        *((name, ctypes.c_int) for name in ("codes", "scale_dtype", "zero", "method")),
-        ("group_size", ctypes.c_uint64),
-    ]
-
-
-class Packed(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("codes", "scales", "zeros")),
-        *((name, ctypes.c_int64) for name in ("code_stride", "scale_stride", "zero_stride")),
-    ]
-
-
 def in_order(first: Function, second: Function) -> Function:
     def both() -> None:
         first()
@@ -99,63 +73,73 @@ def in_order(first: Function, second: Function) -> Function:
     return both
 
 
+def checked(call: Any, *arguments: Any) -> Function:
+    """Arguments are made beforehand, for making them takes Python longer than the call takes C."""
+
+    def function() -> None:
+        if result := call(*arguments):
+            raise RuntimeError(f"{call.__name__} returned {result}")
+
+    return function
+
+
+FLOAT32, MINMAX, ABSMAX, SEARCH = 1, 1, 2, 4  # of qz_dtype and qz_method
+WHOLE_ROW = 2**64 - 1
+
+# Grouped encodings; all but the first are for arrays in cache.
+GROUPED = (
+    ("int4, groups of 32", "int4", ABSMAX),
+    ("int4, groups of 32, searched", "int4", SEARCH),
+    ("uint4 and offset, groups of 32", "uint4_offset", MINMAX),
+    ("uint4 and offset, searched", "uint4_offset", SEARCH),
+    ("MXFP4", "mxfp4", ABSMAX),
+    ("MXFP4, searched", "mxfp4", SEARCH),
+    ("IQ4_NL", "iq4_nl", ABSMAX),
+    ("Q4_K", "q4_k", MINMAX),
+    ("NF4, groups of 64", "nf4", ABSMAX),
+    ("NF4, groups of 64, searched", "nf4", SEARCH),
+)
+
+
 def ours(build: Path, x: np.ndarray, y: np.ndarray) -> list[Contestant]:
     suffix = "dylib" if sys.platform == "darwin" else "so"
     library = ctypes.CDLL(str(build / f"libquantize.{suffix}"))
-    library.qz_scheme_by_name.restype = ctypes.POINTER(Scheme)
-    float32, minmax = 1, 1
-    whole_row = 2**64 - 1
+    helper = ctypes.CDLL(str(build / "bench/ours.so"))
+    helper.ours_make.restype = ctypes.c_void_p
     n = x.size
     codes, packed = np.ones(n, np.int8), np.ones(n // 2, np.uint8)
-    scales, zeros = np.ones(n // 32, np.uint16), np.ones(n // 32, np.uint8)
     scale, zero_point = ctypes.c_double(), ctypes.c_double()
     size, nothing = ctypes.c_size_t(n), ctypes.c_void_p()
-
-    # Arguments are made here, for making them takes Python longer than the call takes C.
     at_x, at_y, at_codes, at_packed = (ctypes.c_void_p(a.ctypes.data) for a in (x, y, codes, packed))
     numbers = (ctypes.byref(scale), ctypes.byref(zero_point))
-
-    def function(name: str, *arguments: Any) -> Function:
-        call = getattr(library, name)
-
-        def checked() -> None:
-            if result := call(*arguments):
-                raise RuntimeError(f"{name} returned {result}")
-
-        return checked
-
-    quantize = function("qz_quantize_i4", at_x, float32, size, minmax, at_codes, *numbers, nothing, nothing)
-    pack = function("qz_pack_i4", at_codes, size, at_packed, nothing, nothing)
-    unpack = function("qz_unpack_i4", at_packed, size, at_codes, nothing)
-    dequantize = function(
-        "qz_dequantize_i4", at_codes, size, scale, zero_point, at_y, float32, nothing, nothing
+    quantize = checked(
+        library.qz_quantize_i4, at_x, FLOAT32, size, MINMAX, at_codes, *numbers, nothing, nothing
+    )
+    pack = checked(library.qz_pack_i4, at_codes, size, at_packed, nothing, nothing)
+    unpack = checked(library.qz_unpack_i4, at_packed, size, at_codes, nothing)
+    dequantize = checked(
+        library.qz_dequantize_i4, at_codes, size, scale, zero_point, at_y, FLOAT32, nothing, nothing
     )
 
-    def grouped(what: str, scheme: Scheme, rows: int, cols: int) -> Contestant:
-        groups = max(cols // scheme.group_size, 1)
-        zero_bytes = (groups + 1) // 2 if scheme.zero else 0
-        parts = (packed.ctypes.data, scales.ctypes.data, zeros.ctypes.data if zero_bytes else None)
-        plain = ctypes.byref(Packed(*parts, cols // 2, 2 * groups, zero_bytes))
-        source, target = (ctypes.byref(Matrix(a.ctypes.data, float32, rows, cols, cols, 1)) for a in (x, y))
-        this = ctypes.byref(scheme)
-        encode = function("qz_encode", this, source, plain, nothing, nothing, nothing)
-        decode = function("qz_decode", this, plain, target, nothing, nothing)
-        return Contestant(OURS, what, encode, decode, memory)
+    def grouped(what: str, scheme: str, method: int, group_size: int, rows: int, cols: int) -> Contestant:
+        shape = [ctypes.c_uint64(v) for v in (group_size, rows, cols)]
+        made = ctypes.c_void_p(helper.ours_make(scheme.encode(), method, *shape, at_x, at_y))
+        if not made:
+            raise RuntimeError(f"no {scheme}")
+        encode, decode = checked(helper.ours_encode, made), checked(helper.ours_decode, made)
+        return Contestant(OURS, what, encode, None if method == SEARCH else decode, memory)
 
-    def copy_of(name: bytes, **changes: int) -> Scheme:
-        scheme = Scheme.from_buffer_copy(library.qz_scheme_by_name(name).contents)
-        for field, value in changes.items():
-            setattr(scheme, field, value)
-        return scheme
-
-    memory = (x, y, codes, packed, scales, zeros)
+    memory = (x, y, codes, packed)
     return [
         Contestant(OURS, "one scale, a byte a code", quantize, dequantize, memory),
         Contestant(
             OURS, "the same, then packed", in_order(quantize, pack), in_order(unpack, dequantize), memory
         ),
-        grouped("one scale, packed", copy_of(b"uint4", group_size=whole_row), 1, n),
-        grouped("int4, groups of 32", copy_of(b"int4"), *x.shape),
+        grouped("one scale, packed", "uint4", MINMAX, WHOLE_ROW, 1, n),
+        *(
+            grouped(what, scheme, method, 0, *x.shape)
+            for what, scheme, method in (GROUPED if is_cached(n) else GROUPED[:1])
+        ),
     ]
 
 
@@ -211,27 +195,79 @@ def piquant(module: Any, x: np.ndarray, y: np.ndarray) -> list[Contestant]:
 
 
 def gguf(module: Any, x: np.ndarray, _: np.ndarray) -> list[Contestant]:
-    q4_0 = module.GGMLQuantizationType.Q4_0
-    packed = module.quants.quantize(x, q4_0)
+    quants, types = module.quants, module.GGMLQuantizationType
+
+    def contestant(name: str, what: str, encodes: bool) -> Contestant:
+        kind = types[name]
+        if encodes:
+            packed = quants.quantize(x, kind)
+        else:  # what the bytes are makes no difference
+            packed = np.zeros(quants.quant_shape_to_byte_shape(x.shape, kind), np.uint8)
+        encode = (lambda: quants.quantize(x, kind)) if encodes else None
+        return Contestant("gguf", what, encode, lambda: quants.dequantize(packed, kind))
+
+    found = [contestant("Q4_0", "Q4_0: int4, groups of 32", True)]
+    if is_cached(x.size):
+        found += [
+            contestant("Q4_1", "Q4_1: uint4 and offset", True),
+            contestant("MXFP4", "MXFP4", True),
+            contestant("IQ4_NL", "IQ4_NL", False),
+            contestant("Q4_K", "Q4_K", False),
+        ]
+    return found
+
+
+def onnxruntime(module: Any, x: np.ndarray, _: np.ndarray) -> list[Contestant]:
+    """Its quantizers work down columns; they are given the transpose of what the others get."""
+    if not is_cached(x.size):
+        return []
+    functions = module.capi._pybind_state
+    rows, cols = x.shape
+    down = np.ascontiguousarray(x.T)
+    packed, scales = np.ones(x.size // 2, np.uint8), np.ones(x.size // 32, np.float32)
+    blocks, zeros = packed.reshape(rows, cols // 32, 16), np.ones(x.size // 64, np.uint8)
+
+    def matmul() -> None:
+        functions.quantize_matmul_4bits(blocks, down, scales, zeros, 32, rows, cols, True)
+
+    def nf4() -> None:
+        functions.quantize_matmul_bnb4(packed, down, scales, 64, 1, rows, cols)
+
     return [
-        Contestant(
-            "gguf",
-            "Q4_0: int4, groups of 32",
-            lambda: module.quants.quantize(x, q4_0),
-            lambda: module.quants.dequantize(packed, q4_0),
-        )
+        Contestant("onnxruntime", "MatMulNBits: int4, groups of 32", matmul, None),
+        Contestant("onnxruntime", "NF4, groups of 64", nf4, None),
     ]
 
 
 PEERS: list[tuple[str, str, Callable[[Any, np.ndarray, np.ndarray], list[Contestant]]]] = [
     ("piquant", "pypiquant", piquant),
     ("gguf", "gguf", gguf),
+    ("onnxruntime", "onnxruntime", onnxruntime),
 ]
 
 
+def is_cached(n: int) -> bool:
+    return n < 1 << 22
+
+
+@contextlib.contextmanager
+def one_cpu() -> Iterator[None]:
+    """Libraries that start threads of their own share one CPU with them, where the system can say so."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cpus)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+@one_cpu()
 def measure(build: Path, n: int, seconds: float) -> list[Result]:
     """All contestants on one array of n values, in turns."""
-    cols = 256 if n < 1 << 22 else 4096
+    cols = 256 if is_cached(n) else 4096
     x = np.random.default_rng(0).standard_normal((n // cols, cols), np.float32)
     y = np.ones_like(x)
     contestants = ours(build, x, y) + numpy_float32(x, y)

@@ -90,13 +90,18 @@ def numpy_speeds(floats: int, seconds: float) -> dict[str, float]:
     return result
 
 
+def is_searched(row: Row) -> bool:
+    """Memory is not what limits it."""
+    return row["operation"].split()[0] in ("search", "exact")
+
+
 def operations(bench: Bench, floats: int, seconds: float) -> list[Row]:
     """The table of one size."""
     heading(f"{size_name(floats)} of float32, one thread")
     plain = numpy_speeds(floats, seconds)
     small, large = ("0", str(floats)) if floats != SMALL else (str(floats), "0")
     rows = []
-    titled = False
+    titled = searched = False
     for row in bench.lines("--small", small, "--large", large, "--no-threads"):
         if "limit" in row:
             print(f"limit: {row['limit']:<32} {row['gbs']:7.2f} {spread(row['spread']):>5}", flush=True)
@@ -115,9 +120,15 @@ def operations(bench: Bench, floats: int, seconds: float) -> list[Row]:
             f"{row['numpy_gbs']:6.2f} {row['gbs'] / row['numpy_gbs']:6.1f}x" if row["numpy_gbs"] else " " * 14
         )
         beside = f"; {row['time_of_plain']:.2f}x the time of {row['plain']}" if "plain" in row else ""
+        figures = f"{row['operation']:<30} {row['kernels']:<8} {row['gbs']:7.2f} {spread(row['spread']):>5} "
+        if is_searched(row):
+            if not searched:
+                print("\nscales that are searched")
+                searched = True
+            print(f"{figures}{beside[1:]}".rstrip(), flush=True)
+            continue
         print(
-            f"{row['operation']:<30} {row['kernels']:<8} {row['gbs']:7.2f} {spread(row['spread']):>5} "
-            f"{row['limit_gbs']:7.2f} {row['gbs'] / row['limit_gbs']:5.2f} "
+            f"{figures}{row['limit_gbs']:7.2f} {row['gbs'] / row['limit_gbs']:5.2f} "
             f"{numpy}  {row['limit_name']}{beside}",
             flush=True,
         )
@@ -195,6 +206,45 @@ class Target:
         )
 
 
+TABLE_CODES = ("nf4", "fp4", "fp4_bnb", "iq4_nl", "mxfp4", "nvfp4", "iq4_xs", "q4_k", "dual4")
+# GB/s of float32 that a search for scales must reach, in cache.
+SEARCHED = {
+    "int4": 8,
+    "uint4": 2,
+    "uint4_offset": 2,
+    "nf4": 2,
+    "fp4": 2,
+    "fp4_bnb": 2,
+    "iq4_nl": 2,
+    "nvfp4": 2,
+    "mxfp4": 3,
+    "q4_k": 1,
+    "iq4_xs": 1,
+    "dual4": 1,
+}
+
+
+def targets_of_codes(by_name: dict[str, Row], where: str) -> Iterator[Target]:
+    """Codes from tables, and scales that are searched."""
+    for code in TABLE_CODES:
+        row = by_name[f"decode {code}"]
+        text = f"decode {code}, {where}: part of {row['limit_name']}"
+        yield Target(text, row["gbs"] / row["limit_gbs"], 0.8, noise=row["spread"])
+    for code in TABLE_CODES:
+        if row := by_name.get(f"encode {code}"):
+            yield Target(f"encode {code}, {where}", row["gbs"], 12, "GB/s", noise=row["spread"])
+            text = f"encode {code}, {where}: time beside int4"
+            yield Target(text, row["time_of_plain"], 2, most=True, noise=row["spread"])
+    for code, wanted in SEARCHED.items():
+        row = by_name[f"search {code}"]
+        yield Target(f"search {code}, {where}", row["gbs"], wanted, "GB/s", noise=row["spread"])
+        row = by_name[f"search {code} weights"]
+        text = f"search {code}, {where}: time with weights"
+        yield Target(text, row["time_of_plain"], 1.6, most=True, noise=row["spread"])
+    row = by_name["exact int4"]
+    yield Target(f"exact int4, {where}", row["gbs"], 0.05, "GB/s", noise=row["spread"])
+
+
 def targets_of_size(rows: list[Row], where: str, kernels: str, cached: bool) -> Iterator[Target]:
     """`cached`: the targets of the size that fits the second-level cache, otherwise of the large one."""
     by_name = {row["operation"]: row for row in rows if row.get("kernels") == kernels}
@@ -226,6 +276,8 @@ def targets_of_size(rows: list[Row], where: str, kernels: str, cached: bool) -> 
         row = by_name[f"encode {scheme} statistics"]
         text = f"encode {scheme}, {where}: time with statistics"
         yield Target(text, row["time_of_plain"], 1.5 if cached else 1.1, most=True, noise=row["spread"])
+    if cached:
+        yield from targets_of_codes(by_name, where)
     for name in ("encode int4", "encode uint4", "decode int4"):
         row = by_name[f"{name} axis 0"]
         text, wanted = f"{name}, {where}: speed along axis 0", 0.6 if cached else 0.7
@@ -234,17 +286,34 @@ def targets_of_size(rows: list[Row], where: str, kernels: str, cached: bool) -> 
 
 def targets_of_peers(results: list[peers.Result], where: str) -> Iterator[Target]:
     by_name = {(result.library, result.what): result for result in results}
+    missed: set[str] = set()
     for library, theirs, ours in (
         ("pypiquant", "one scale, packed", "one scale, packed"),
         ("pypiquant", "one scale, packed", "one scale, a byte a code"),
         ("gguf", "Q4_0: int4, groups of 32", "int4, groups of 32"),
+        ("gguf", "Q4_0: int4, groups of 32", "int4, groups of 32, searched"),
+        ("gguf", "Q4_1: uint4 and offset", "uint4 and offset, groups of 32"),
+        ("gguf", "Q4_1: uint4 and offset", "uint4 and offset, searched"),
+        ("gguf", "MXFP4", "MXFP4"),
+        ("gguf", "MXFP4", "MXFP4, searched"),
+        ("gguf", "IQ4_NL", "IQ4_NL"),
+        ("gguf", "Q4_K", "Q4_K"),
+        ("onnxruntime", "MatMulNBits: int4, groups of 32", "int4, groups of 32, searched"),
+        ("onnxruntime", "NF4, groups of 64", "NF4, groups of 64"),
+        ("onnxruntime", "NF4, groups of 64", "NF4, groups of 64, searched"),
     ):
-        their, our = by_name.get((library, theirs)), by_name[peers.OURS, ours]
+        their, our = by_name.get((library, theirs)), by_name.get((peers.OURS, ours))
+        if our is None:  # not at this size
+            continue
         if their is None:
-            print(f"no verdict: {library} was not measured")
+            if library not in missed:
+                print(f"no verdict: {library} was not measured")
+            missed.add(library)
             continue
         for name in ("encode", "decode"):
             slow, fast = getattr(their, name), getattr(our, name)
+            if slow is None or fast is None:
+                continue
             text, noise = f"{name} {ours}, {where}: beside {library}", max(slow.spread, fast.spread)
             yield Target(text, slow.seconds / fast.seconds, 1, noise=noise)
 

@@ -15,16 +15,16 @@ typedef struct word {
     int value;
 } word;
 
-static const word methods[] = {
-    {"default", QZ_DEFAULT}, {"minmax", QZ_MINMAX}, {"absmax", QZ_ABSMAX}, {"absmax7", QZ_ABSMAX7}, {NULL, 0}};
-static const word scale_dtypes[] = {{"float32", QZ_F32}, {"float16", QZ_F16}, {"bfloat16", QZ_BF16}, {NULL, 0}};
+/* The others need super scales, which are the scheme's. */
+static const word scale_dtypes[] = {{"float32", QZ_F32},      {"float16", QZ_F16},      {"bfloat16", QZ_BF16},
+                                    {"float8_e4m3", QZ_E4M3}, {"float8_e8m0", QZ_E8M0}, {NULL, 0}};
 static const word dtypes[] = {
     {"float32", QZ_F32}, {"float64", QZ_F64}, {"float16", QZ_F16}, {"bfloat16", QZ_BF16}, {NULL, 0}};
 static const word nonfinites[] = {{"refuse", QZ_REFUSE}, {"clip", QZ_CLIP}, {NULL, 0}};
 
 /* ---- the table ---- */
 
-typedef enum { FLAG, TEXT, LIST, CHOICE, WHOLE, BYTES, SIGNED, REAL, GROUP, SCHEME } kind;
+typedef enum { FLAG, TEXT, LIST, CHOICE, WHOLE, BYTES, SIGNED, REAL, GROUP, SCHEME, METHOD, SEED } kind;
 
 static const struct option {
     const char *name;
@@ -39,7 +39,10 @@ static const struct option {
     {"--scheme", "NAME", SCHEME, PLACE(scheme), NULL, 0, 0, "4-bit representation (int4)"},
     {"--group-size", "N|row", GROUP, PLACE(group_size), NULL, 0, 0, "neighbours that share a scale (the scheme's own)"},
     {"--axis", "N", SIGNED, PLACE(axis), NULL, 0, 0, "axis along which groups run, from the end if negative (-1)"},
-    {"--method", "NAME", CHOICE, PLACE(method), methods, 0, 0, "how scales are found (default: the scheme's own)"},
+    {"--table", "FILE", TEXT, PLACE(table), NULL, 0, 0, "sixteen numbers for codes 0 to 15, instead of the scheme's"},
+    {"--method", "NAME", METHOD, PLACE(method), NULL, 0, 0, "how scales are found (default: the scheme's own)"},
+    {"--weights", "FILE", TEXT, PLACE(weights), NULL, 0, 0, "how much the square of each error counts"},
+    {"--seed", "N", SEED, PLACE(seed), NULL, 0, UINT64_MAX, "round at random to one of the two codes around a value"},
     {"--scale-dtype", "TYPE", CHOICE, PLACE(scale_dtype), scale_dtypes, 0, 0, "type of scales (the scheme's own)"},
     {"--nonfinite", "refuse|clip", CHOICE, PLACE(nonfinite), nonfinites, 0, 0,
      "what to do with NaN and infinity (refuse)"},
@@ -56,7 +59,7 @@ static const struct option {
     {"--no-fsync", NULL, FLAG, PLACE(no_fsync), NULL, 0, 0, "do not wait until the output is safe on the medium"},
     {"--threads", "N", WHOLE, PLACE(threads), NULL, 1, 256, "threads (all CPUs for large files, otherwise one)"},
     {"--size", "BYTES", BYTES, PLACE(size), NULL, 65536, (uint64_t)1 << 40, "bytes of float32 to work on (64M)"},
-    {"--seconds", "S", REAL, PLACE(seconds), NULL, 0, 0, "about how long the whole run takes (4)"},
+    {"--seconds", "S", REAL, PLACE(seconds), NULL, 0, 0, "about how long the whole run takes (5)"},
     {"--max-header", "BYTES", BYTES, PLACE(max_header), NULL, 1, UINT64_MAX, "longest header of an array (10000)"},
     {"--max-ratio", "N", WHOLE, PLACE(max_ratio), NULL, 1, UINT64_MAX, "highest compression of a member (200)"},
     {"--max-bytes", "BYTES", BYTES, PLACE(max_bytes), NULL, 1, UINT64_MAX, "largest compressed member, expanded (1T)"},
@@ -146,10 +149,25 @@ static int bad_value(const struct option *o, const char *value, const char *want
     return fail(USAGE, "%s '%s': the value must be %s", o->name, shown(value), wanted);
 }
 
+void list_words(char *list, size_t size, const char *next, int last)
+{
+    snprintf(list + strlen(list), size - strlen(list), "%s%s", list[0] == '\0' ? "" : last ? " or " : ", ", next);
+}
+
+static int bad_choice(const struct option *o, const char *value, const char *const *texts, size_t n)
+{
+    char list[600] = "";
+    for (size_t i = 0; i < n; i++)
+        list_words(list, sizeof list, texts[i], i + 1 == n);
+    const char *guess = nearest(value, texts, n);
+    if (guess != NULL)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "; did you mean %s?", guess);
+    return bad_value(o, value, list);
+}
+
 static int read_choice(const struct option *o, const char *value, int *place)
 {
-    const char *texts[8];
-    char list[160] = "";
+    const char *texts[16];
     size_t n = 0;
     for (const word *w = o->words; w->text != NULL; w++) {
         if (strcmp(w->text, value) == 0) {
@@ -158,35 +176,34 @@ static int read_choice(const struct option *o, const char *value, int *place)
         }
         texts[n++] = w->text;
     }
-    for (size_t i = 0; i < n; i++)
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
-                 i == 0       ? ""
-                 : i + 1 == n ? " or "
-                              : ", ",
-                 texts[i]);
-    const char *guess = nearest(value, texts, n);
-    if (guess != NULL)
-        snprintf(list + strlen(list), sizeof list - strlen(list), "; did you mean %s?", guess);
-    return bad_value(o, value, list);
+    return bad_choice(o, value, texts, n);
+}
+
+static int read_method(const struct option *o, const char *value, int *place)
+{
+    const char *texts[16];
+    size_t n = 0;
+    for (const char *name; n < 16 && (name = qz_method_name((qz_method)n)) != NULL; n++) {
+        if (strcmp(name, value) == 0) {
+            *place = (int)n;
+            return DONE;
+        }
+        texts[n] = name;
+    }
+    return bad_choice(o, value, texts, n);
 }
 
 static int read_scheme(const struct option *o, const char *value, const char **place)
 {
-    const char *texts[32];
-    char list[400] = "";
+    const char *texts[64];
     size_t n = 0;
     if (qz_scheme_by_name(value) != NULL) {
         *place = value;
         return DONE;
     }
-    for (const qz_scheme *s; n < 32 && (s = qz_scheme_at(n)) != NULL; n++) {
+    for (const qz_scheme *s; n < 64 && (s = qz_scheme_at(n)) != NULL; n++)
         texts[n] = s->name;
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", n == 0 ? "one of " : ", ", s->name);
-    }
-    const char *guess = nearest(value, texts, n);
-    if (guess != NULL)
-        snprintf(list + strlen(list), sizeof list - strlen(list), "; did you mean %s?", guess);
-    return bad_value(o, value, list);
+    return bad_choice(o, value, texts, n);
 }
 
 /* A whole number, for BYTES with k, M, G or T behind it (powers of 1024). */
@@ -196,7 +213,9 @@ static int read_whole(const struct option *o, const char *value, uint64_t *place
     const char *const powers = "kMGT", *power;
     snprintf(wanted, sizeof wanted, "a whole number of %" PRIu64 " or more%s", o->least,
              o->kind == BYTES ? "; k, M, G or T after it multiply by 1024, 1024^2, ..." : "");
-    if (o->most != UINT64_MAX)
+    if (o->kind == SEED)
+        snprintf(wanted, sizeof wanted, "a whole number from 0 to 2^64 - 1");
+    else if (o->most != UINT64_MAX)
         snprintf(wanted, sizeof wanted, "a whole number from %" PRIu64 " to %" PRIu64 "%s", o->least, o->most,
                  o->kind == BYTES ? "; k, M, G or T after it multiply by 1024, 1024^2, ..." : "");
     errno = 0;
@@ -241,6 +260,11 @@ static int read_value(const struct option *o, const char *value, settings *s)
         return read_choice(o, value, place);
     case SCHEME:
         return read_scheme(o, value, place);
+    case METHOD:
+        return read_method(o, value, place);
+    case SEED:
+        s->stochastic = 1;
+        return read_whole(o, value, place);
     case WHOLE:
     case BYTES:
         return read_whole(o, value, place);

@@ -10,16 +10,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_RUNS = 2000, LEAST_RUNS = 3 };
+enum {
+    MOST_RUNS = 2000,
+    LEAST_RUNS = 3,
+    COLS = 4096, /* of the matrix that is encoded */
+    MOST_OPERATIONS = 64
+};
 
 typedef struct stage {
-    size_t n; /* values */
+    size_t n;    /* values */
+    size_t some; /* as many of them are worked on: slow operations are content with fewer */
     float *values, *decoded;
     int8_t *codes;
     uint8_t *packed;
     uint64_t sum; /* so that no read can be left out */
     double scale, zero_point;
-    qz_scheme scheme;
+    const qz_scheme *scheme;
+    qz_method method;
     qz_packed group;
     qz_pool *pool;
 } stage;
@@ -74,60 +81,87 @@ static qz_result do_unpack(stage *s)
 
 static qz_matrix matrix_of(const stage *s, float *data)
 {
-    return (qz_matrix){data, QZ_F32, 1, s->n, (int64_t)s->n, 1};
+    return (qz_matrix){data, QZ_F32, s->some / COLS, COLS, COLS, 1};
+}
+
+static qz_result encode(stage *s, qz_stats *stats)
+{
+    qz_options options = QZ_OPTIONS_INIT;
+    qz_matrix m = matrix_of(s, s->values);
+    options.method = s->method;
+    options.pool = s->pool;
+    return qz_encode(s->scheme, &m, &s->group, &options, stats, NULL);
 }
 
 static qz_result do_encode(stage *s)
 {
-    qz_options options = QZ_OPTIONS_INIT;
-    qz_matrix m = matrix_of(s, s->values);
-    options.pool = s->pool;
-    return qz_encode(&s->scheme, &m, &s->group, &options, NULL, NULL);
+    return encode(s, NULL);
 }
 
 static qz_result do_encode_stats(stage *s)
 {
-    qz_options options = QZ_OPTIONS_INIT;
     qz_stats stats = QZ_STATS_INIT;
-    qz_matrix m = matrix_of(s, s->values);
-    options.pool = s->pool;
-    return qz_encode(&s->scheme, &m, &s->group, &options, &stats, NULL);
+    return encode(s, &stats);
 }
 
 static qz_result do_decode(stage *s)
 {
     qz_matrix m = matrix_of(s, s->decoded);
-    return qz_decode(&s->scheme, &s->group, &m, s->pool, NULL);
+    return qz_decode(s->scheme, &s->group, &m, s->pool, NULL);
 }
 
-/* In this order: later operations need what earlier ones made. */
-static const struct operation {
+typedef struct operation {
     const char *name;
-    const char *scheme;
     qz_result (*run)(stage *);
     double bytes;      /* per value, for the GB/s */
     const char *limit; /* the operation whose bytes a second bound it */
-} operations[] = {
-    {"read", NULL, do_read, 4, NULL},
-    {"write", NULL, do_write, 4, NULL},
-    {"copy", NULL, do_copy, 4, NULL},
-    {"quantize_i4", NULL, do_quantize, 4, "read"},
-    {"dequantize_i4", NULL, do_dequantize, 4, "write"},
-    {"pack_i4", NULL, do_pack, 1, "read"},
-    {"unpack_i4", NULL, do_unpack, 1, "write"},
-    {"encode", "int4", do_encode, 4, "read"},
-    {"encode, statistics", "int4", do_encode_stats, 4, "read"},
-    {"decode", "int4", do_decode, 4, "write"},
-    {"encode", "uint4", do_encode, 4, "read"},
-    {"decode", "uint4", do_decode, 4, "write"},
-    {"encode", "uint4_offset", do_encode, 4, "read"},
-    {"decode", "uint4_offset", do_decode, 4, "write"},
+    const qz_scheme *scheme;
+    qz_method method;
+} operation;
+
+/* Without groups. Later operations need what earlier ones made. */
+static const operation plain[] = {
+    {"read", do_read, 4, NULL, NULL, QZ_DEFAULT},
+    {"write", do_write, 4, NULL, NULL, QZ_DEFAULT},
+    {"copy", do_copy, 4, NULL, NULL, QZ_DEFAULT},
+    {"quantize_i4", do_quantize, 4, "read", NULL, QZ_DEFAULT},
+    {"dequantize_i4", do_dequantize, 4, "write", NULL, QZ_DEFAULT},
+    {"pack_i4", do_pack, 1, "read", NULL, QZ_DEFAULT},
+    {"unpack_i4", do_unpack, 1, "write", NULL, QZ_DEFAULT},
 };
-enum { OPERATIONS = sizeof operations / sizeof operations[0] };
+enum { PLAIN = sizeof plain / sizeof plain[0], COPY = 2 };
+
+/* Of each kind one, unless --scheme names it. */
+static const char *const usual[] = {"int4", "uint4", "uint4_offset", "nf4", "mxfp4", "nvfp4", "q4_k", "dual4"};
+
+/* Encoding by all methods, or by the plain and the usual one, with statistics too, and decoding. */
+static size_t scheme_operations(const qz_scheme *scheme, int all, operation *out)
+{
+    size_t n = 0;
+    for (int m = QZ_DEFAULT + 1; qz_method_name((qz_method)m) != NULL; m++)
+        if (qz_scheme_check(scheme, (qz_method)m) == QZ_OK &&
+            (all || m == QZ_MINMAX || m == QZ_ABSMAX || m == (int)scheme->method))
+            out[n++] = (operation){"encode", do_encode, 4, "read", scheme, (qz_method)m};
+    if (all || scheme == qz_scheme_at(0))
+        out[n++] = (operation){"encode, statistics", do_encode_stats, 4, "read", scheme, scheme->method};
+    out[n++] = (operation){"decode", do_decode, 4, "write", scheme, QZ_DEFAULT};
+    return n;
+}
+
+static size_t choose_operations(const settings *set, operation *out)
+{
+    size_t n = PLAIN;
+    memcpy(out, plain, sizeof plain);
+    if (set->scheme != NULL)
+        return n + scheme_operations(qz_scheme_by_name(set->scheme), 1, out + n);
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
+        n += scheme_operations(qz_scheme_by_name(usual[i]), 0, out + n);
+    return n;
+}
 
 typedef struct outcome {
     double speed, low, high; /* GB/s: median and quartiles */
-    size_t runs;
+    size_t runs, values;
 } outcome;
 
 static int ascending(const void *a, const void *b)
@@ -136,43 +170,67 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static int measure(stage *s, const struct operation *o, double seconds, outcome *out)
+static double run_once(stage *s, const operation *o, qz_result *result)
+{
+    double before = seconds_now();
+    *result = o->run(s);
+    return seconds_now() - before;
+}
+
+static int measure(stage *s, const operation *o, double seconds, outcome *out)
 {
     static double times[MOST_RUNS];
-    if (o->scheme != NULL)
-        s->scheme = *qz_scheme_by_name(o->scheme);
-    qz_result result = o->run(s); /* not counted: pages are touched, caches filled */
+    qz_result result = QZ_OK;
+    s->some = s->n;
+    if (o->scheme != NULL) {
+        qz_sizes sizes;
+        int code = shape_packed(o->scheme, COLS, &s->group, &sizes);
+        if (code != DONE)
+            return code;
+        s->scheme = o->scheme;
+        s->method = o->method;
+        /* A few rows say how many can be had in time. Decoding takes all, which were encoded a moment ago: what a slow
+         * method left out are the codes of the scheme before, as good as any. */
+        size_t few = s->n < 16 * COLS ? s->n : 16 * COLS;
+        if (o->run != do_decode) {
+            s->some = few;
+            double each = run_once(s, o, &result) / (double)few;
+            double room = seconds / (LEAST_RUNS + 1) / each;
+            s->some = room < (double)few ? few : room < (double)s->n ? (size_t)room / COLS * COLS : s->n;
+        }
+    }
+    if (result == QZ_OK)
+        run_once(s, o, &result); /* not counted: pages are touched, caches filled */
     double start = seconds_now();
     size_t n = 0;
     while (result == QZ_OK && n < MOST_RUNS && (n < LEAST_RUNS || seconds_now() - start < seconds)) {
         if (stop_requested())
             return 128 + stop_requested();
-        double before = seconds_now();
-        result = o->run(s);
-        times[n++] = seconds_now() - before;
+        times[n++] = run_once(s, o, &result);
     }
     if (result != QZ_OK)
         return fail(INTERNAL, "%s: %s", o->name, qz_result_text(result));
     qsort(times, n, sizeof times[0], ascending);
-    double giga = (double)s->n * o->bytes * 1e-9;
-    *out = (outcome){giga / times[n / 2], giga / times[n - 1 - n / 4], giga / times[n / 4], n};
+    double giga = (double)s->some * o->bytes * 1e-9;
+    *out = (outcome){giga / times[n / 2], giga / times[n - 1 - n / 4], giga / times[n / 4], n, s->some};
     return DONE;
 }
 
 static int prepare(stage *s, const settings *set)
 {
     s->n = (size_t)((set->size != 0 ? set->size : (uint64_t)64 << 20) / sizeof(float));
-    /* The last group is complete and no padding is needed: 32 values a group, zeros in pairs. */
-    s->n -= s->n % 64;
-    uint64_t groups = s->n / 32;
+    s->n -= s->n % COLS;
     s->values = malloc(s->n * sizeof(float));
     s->decoded = malloc(s->n * sizeof(float));
     s->codes = malloc(s->n);
     s->packed = malloc(s->n / 2);
-    s->group = (qz_packed){malloc(s->n / 2),  malloc((size_t)groups * 4), malloc((size_t)groups * 4),
-                           (int64_t)s->n / 2, (int64_t)groups * 4,        (int64_t)groups * 4};
+    /* No scheme has groups of fewer than 16 values, or super scales for fewer than 256. */
+    s->group = (qz_packed){.codes = calloc(s->n, 1),
+                           .scales = calloc(s->n / 16, 4),
+                           .zeros = calloc(s->n / 16, 4),
+                           .supers = calloc(s->n / 256, 8)};
     if (s->values == NULL || s->decoded == NULL || s->codes == NULL || s->packed == NULL || s->group.codes == NULL ||
-        s->group.scales == NULL || s->group.zeros == NULL)
+        s->group.scales == NULL || s->group.zeros == NULL || s->group.supers == NULL)
         return fail_memory();
     /* Sums of four uniform numbers: near enough to what weights look like. */
     uint64_t state = 1;
@@ -194,44 +252,55 @@ static void clean(stage *s)
     free(s->group.codes);
     free(s->group.scales);
     free(s->group.zeros);
+    free(s->group.supers);
     qz_pool_destroy(s->pool);
 }
 
+/* What was measured. */
+typedef struct report {
+    operation operations[MOST_OPERATIONS];
+    outcome outcomes[MOST_OPERATIONS];
+    size_t count;
+} report;
+
 /* The speed of what bounds an operation, per byte of its own table row; NAN if nothing does. */
-static double limit_of(const struct operation *o, const outcome *outcomes)
+static double limit_of(const report *r, size_t i)
 {
-    for (size_t i = 0; o->limit != NULL && i < OPERATIONS; i++)
-        if (strcmp(operations[i].name, o->limit) == 0)
-            return outcomes[i].speed;
+    for (size_t j = 0; r->operations[i].limit != NULL && j < PLAIN; j++)
+        if (strcmp(r->operations[j].name, r->operations[i].limit) == 0)
+            return r->outcomes[j].speed;
     return NAN;
 }
 
-static void print_table(const settings *set, const stage *s, const outcome *outcomes)
+static void print_table(const stage *s, const report *r)
 {
-    static const char *const titles[] = {"operation", "GB/s", "quartiles", "of limit", "limit", "of copy", "runs"};
+    static const char *const titles[] = {"operation", "scheme", "method",  "GB/s", "quartiles",
+                                         "of limit",  "limit",  "of copy", "runs"};
     table t;
-    (void)set;
-    table_begin(&t, "lrrrlrr", titles);
-    for (size_t i = 0; i < OPERATIONS; i++) {
-        const struct operation *o = &operations[i];
-        double limit = limit_of(o, outcomes), copy = outcomes[2].speed;
-        table_cell(&t, "%s%s%s", o->scheme != NULL ? o->scheme : "", o->scheme != NULL ? " " : "", o->name);
-        table_cell(&t, "%.2f", outcomes[i].speed);
-        table_cell(&t, "%.2f..%.2f", outcomes[i].low, outcomes[i].high);
+    table_begin(&t, "lllrrrlrr", titles);
+    for (size_t i = 0; i < r->count; i++) {
+        const operation *o = &r->operations[i];
+        const outcome *out = &r->outcomes[i];
+        double limit = limit_of(r, i);
+        table_cell(&t, "%s", o->name);
+        table_cell(&t, "%s", o->scheme != NULL ? o->scheme->name : "");
+        table_cell(&t, "%s", o->method != QZ_DEFAULT ? qz_method_name(o->method) : "");
+        table_cell(&t, "%.*f", out->speed < 1 ? 3 : 2, out->speed);
+        table_cell(&t, "%.*f..%.*f", out->speed < 1 ? 3 : 2, out->low, out->speed < 1 ? 3 : 2, out->high);
         if (isnan(limit))
             table_cell(&t, "%s", "");
         else
-            table_cell(&t, "%.2f", outcomes[i].speed / limit);
+            table_cell(&t, "%.2f", out->speed / limit);
         table_cell(&t, "%s", o->limit != NULL ? o->limit : "");
-        table_cell(&t, "%.2f", outcomes[i].speed / copy);
-        table_cell(&t, "%zu", outcomes[i].runs);
+        table_cell(&t, "%.2f", out->speed / r->outcomes[COPY].speed);
+        table_cell(&t, "%zu", out->runs);
     }
     printf("%s of float32, kernels %s, %zu %s\n\n", bytes_text((double)s->n * 4), qz_kernels(),
            qz_pool_threads(s->pool), qz_pool_threads(s->pool) == 1 ? "thread" : "threads");
     table_print(&t);
 }
 
-static void print_json(const stage *s, const outcome *outcomes)
+static void print_json(const stage *s, const report *r)
 {
     json_begin(NULL, '{');
     json_text("command", "bench");
@@ -239,18 +308,22 @@ static void print_json(const stage *s, const outcome *outcomes)
     json_whole("threads", qz_pool_threads(s->pool));
     json_whole("bytes", s->n * sizeof(float));
     json_begin("operations", '[');
-    for (size_t i = 0; i < OPERATIONS; i++) {
-        const struct operation *o = &operations[i];
+    for (size_t i = 0; i < r->count; i++) {
+        const operation *o = &r->operations[i];
+        const outcome *out = &r->outcomes[i];
         json_begin(NULL, '{');
         json_text("name", o->name);
         if (o->scheme != NULL)
-            json_text("scheme", o->scheme);
-        json_real("gb_per_second", outcomes[i].speed);
-        json_real("lower_quartile", outcomes[i].low);
-        json_real("upper_quartile", outcomes[i].high);
-        json_real("of_limit", outcomes[i].speed / limit_of(o, outcomes));
-        json_real("of_copy", outcomes[i].speed / outcomes[2].speed);
-        json_whole("runs", outcomes[i].runs);
+            json_text("scheme", o->scheme->name);
+        if (o->method != QZ_DEFAULT)
+            json_text("method", qz_method_name(o->method));
+        json_real("gb_per_second", out->speed);
+        json_real("lower_quartile", out->low);
+        json_real("upper_quartile", out->high);
+        json_real("of_limit", out->speed / limit_of(r, i));
+        json_real("of_copy", out->speed / r->outcomes[COPY].speed);
+        json_whole("runs", out->runs);
+        json_whole("values", out->values);
         json_end();
     }
     json_end();
@@ -260,24 +333,25 @@ static void print_json(const stage *s, const outcome *outcomes)
 int run_bench(const settings *set)
 {
     stage s = {0};
-    outcome outcomes[OPERATIONS];
-    double seconds = isnan(set->seconds) ? 4 : set->seconds;
+    static report r;
+    double seconds = isnan(set->seconds) ? 5 : set->seconds;
     if (!(seconds > 0) || seconds > 3600)
         return fail(USAGE, "--seconds: the value must be above 0 and at most 3600");
     int code = prepare(&s, set);
+    r.count = choose_operations(set, r.operations);
     /* One thread unless told otherwise: its numbers are those that can be compared. */
     if (code == DONE && set->threads > 1)
         code = start_pool(set, s.n, &s.pool);
-    progress_begin("bench", OPERATIONS);
-    for (size_t i = 0; i < OPERATIONS && code == DONE; i++) {
-        code = measure(&s, &operations[i], seconds / OPERATIONS, &outcomes[i]);
+    progress_begin("bench", r.count);
+    for (size_t i = 0; i < r.count && code == DONE; i++) {
+        code = measure(&s, &r.operations[i], seconds / (double)r.count, &r.outcomes[i]);
         progress_add(1);
     }
     progress_end();
     if (code == DONE && set->json)
-        print_json(&s, outcomes);
+        print_json(&s, &r);
     else if (code == DONE)
-        print_table(set, &s, outcomes);
+        print_table(&s, &r);
     clean(&s);
     return code;
 }

@@ -192,15 +192,20 @@ qz_matrix block_matrix(const block *b, uint64_t outer, void *buffer, qz_dtype dt
 
 uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding)
 {
-    /* Two groups, so that neither a byte of codes nor a byte of zeros is divided. */
-    if (scheme->group_size < cols)
-        return scheme->group_size > cols / 2 ? cols : 2 * scheme->group_size;
-    return encoding ? cols : 2;
+    /* Two groups, so that neither a byte of codes nor a byte of zeros is divided; nor are the columns of a super scale
+     * that has but a part of a row. */
+    int supers = scheme->super_size != 0 && scheme->super_size < QZ_WHOLE_MATRIX;
+    uint64_t size = supers ? scheme->super_size : scheme->group_size;
+    if (size >= cols)
+        return !encoding && !supers ? 2 : cols != 0 ? cols : 1;
+    if (size / scheme->group_size % 2 != 0)
+        size *= 2;
+    return size < cols ? size : cols;
 }
 
 /* malloc, but not of what the machine does not have: a block is large only where a file asks for a group that is, and a
  * system that promises more than it has would kill us later. */
-static void *allocate(uint64_t bytes)
+void *allocate(uint64_t bytes)
 {
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     uint64_t half = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 : UINT64_MAX;
@@ -234,7 +239,33 @@ int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_pa
     packed->codes = memory;
     packed->scales = memory + rows * sizes.code_bytes;
     packed->zeros = sizes.zero_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes) : NULL;
+    packed->supers =
+        sizes.super_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes + sizes.zero_bytes) : NULL;
     return DONE;
+}
+
+int shape_packed(const qz_scheme *scheme, uint64_t cols, qz_packed *packed, qz_sizes *sizes)
+{
+    *sizes = (qz_sizes){.size = sizeof *sizes};
+    if (qz_scheme_sizes(scheme, 1, cols, sizes) != QZ_OK)
+        return fail(INTERNAL, "a block has no size");
+    packed->code_stride = (int64_t)sizes->code_bytes;
+    packed->scale_stride = (int64_t)sizes->scale_bytes;
+    packed->zero_stride = (int64_t)sizes->zero_bytes;
+    packed->super_stride = scheme->super_size == QZ_WHOLE_MATRIX ? 0 : (int64_t)sizes->super_bytes;
+    return DONE;
+}
+
+qz_packed packed_row(const qz_scheme *scheme, const qz_packed *packed, uint64_t row)
+{
+    qz_packed from = *packed;
+    from.codes = (char *)packed->codes + row * (uint64_t)packed->code_stride;
+    from.scales = (char *)packed->scales + row * (uint64_t)packed->scale_stride;
+    if (packed->zeros != NULL)
+        from.zeros = (char *)packed->zeros + row * (uint64_t)packed->zero_stride;
+    if (packed->supers != NULL && scheme->super_size != QZ_WHOLE_MATRIX)
+        from.supers = (char *)packed->supers + row * (uint64_t)packed->super_stride;
+    return from;
 }
 
 /* ---- statistics ---- */
@@ -256,11 +287,23 @@ void add_stats(qz_stats *sum, const qz_stats *part, uint64_t row, uint64_t col, 
     sum->zeroed_groups += part->zeroed_groups;
     sum->subnormal_scales += part->subnormal_scales;
     sum->replaced += part->replaced;
+    sum->weighted_signal += part->weighted_signal;
+    sum->weighted_error += part->weighted_error;
+}
+
+static double decibels(double signal, double error)
+{
+    return error > 0 ? 10 * log10(signal / error) : INFINITY;
 }
 
 double sqnr(const qz_stats *s)
 {
-    return s->error > 0 ? 10 * log10(s->signal / s->error) : INFINITY;
+    return decibels(s->signal, s->error);
+}
+
+double weighted_sqnr(const qz_stats *s)
+{
+    return decibels(s->weighted_signal, s->weighted_error);
 }
 
 double rmse(const qz_stats *s)
@@ -299,13 +342,15 @@ void stats_cells(table *t, const item *i, const qz_stats *stats, const qz_tensor
     table_cell(t, "%s", stats->count != 0 ? shape_text(tensor->rank, index, text, sizeof text) : "");
 }
 
-void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis)
+void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis, int weighted)
 {
     uint64_t index[QZ_MAX_RANK];
     worst_index(stats, tensor, axis, index);
     json_begin("stats", '{');
     json_whole("count", stats->count);
     json_real("sqnr_db", sqnr(stats));
+    if (weighted)
+        json_real("weighted_sqnr_db", weighted_sqnr(stats));
     json_real("rmse", rmse(stats));
     json_real("max_error", stats->max_error);
     if (stats->count != 0)
@@ -335,9 +380,12 @@ int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint
                     detail->value, at, detail->count);
     case QZ_ERROR_SCALE:
         return fail(REFUSED,
-                    "tensor '%s': the scale or offset %g of the group at %s does not fit its type; use "
-                    "--scale-dtype float32 or bfloat16",
-                    name, detail->value, at);
+                    "tensor '%s': the scale or offset of the group at %s, whose largest magnitude is %g, does not fit "
+                    "its type; use --scale-dtype float32 or bfloat16, or a scheme that can have these",
+                    name, at, detail->value);
+    case QZ_ERROR_WEIGHT:
+        return fail(REFUSED, "tensor '%s': its weight at %s, %g, is negative, NaN or infinite", name, at,
+                    detail->value);
     case QZ_ERROR_PACKED:
         return fail(MALFORMED, "tensor '%s': the packed data breaks its format in the group at %s", name, at);
     case QZ_ERROR_SIZE:

@@ -6,6 +6,7 @@
  *     output.c    results on stdout, talk on stderr
  *     json.c      results for programs
  *     source.c    an input file as a list of tensors, quantized or not
+ *     scheme.c    schemes in words
  *     block.c     a tensor as a matrix, read and written in blocks of bounded size
  *     encode.c decode.c compare.c info.c bench.c      the commands
  *
@@ -43,14 +44,15 @@ typedef struct settings {
     const char *command;
     const char *files[2];
     int file_count;
-    const char *scheme, *tensor;
+    const char *scheme, *tensor, *weights, *table;
     uint64_t group_size; /* 0: the scheme's own */
     int64_t axis;
     int method, scale_dtype, nonfinite, dtype; /* values of the library's enums; 0: not given */
-    uint64_t threads, size, max_header, max_ratio, max_bytes;
+    uint64_t threads, size, max_header, max_ratio, max_bytes, seed;
     double min_sqnr, seconds; /* NAN: not given */
     text_list include, exclude;
     int json, quiet, force, no_fsync, dry_run, stats, check, help;
+    int stochastic; /* --seed was given */
     int void2_bfloat16, allow_trailing;
 } settings;
 
@@ -68,6 +70,8 @@ typedef struct command {
 int parse_arguments(const command *c, int argc, char **argv, settings *s);
 void free_arguments(settings *s);
 void print_options(const command *c);
+/* Appends the next one to a list in words: "a, b or c". `last` 1: it is the last one. */
+void list_words(char *list, size_t size, const char *next, int last);
 /* The candidate that `given` is a likely misspelling of, or NULL. */
 const char *nearest(const char *given, const char *const *candidates, size_t count);
 
@@ -157,6 +161,14 @@ int is_float(qz_element element);
 int is_selected(const settings *s, const item *i);
 /* Every --include and --exclude must match something: a typing error is not to pass unnoticed. */
 int check_rules(const settings *s, const source *in);
+/* Sizes of groups and super scales in words: "32", "row", "all". */
+const char *size_text(uint64_t size, char *out, size_t out_size);
+void json_size(const char *key, uint64_t size);
+/* What a scheme is: "int4, groups of 32, float16 scales". */
+const char *scheme_text(const qz_scheme *scheme, char *out, size_t out_size);
+/* Name, sizes and types as members of an object. */
+void json_scheme(const qz_scheme *scheme);
+#define SCHEME_TEXT 160
 /* Copies a tensor as it is. */
 int copy_tensor(const source *in, size_t tensor, qz_writer *writer, size_t index);
 
@@ -213,18 +225,28 @@ qz_matrix block_matrix(const block *b, uint64_t outer, void *buffer, qz_dtype dt
 /* The columns at which a matrix of that scheme may be divided. */
 uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding);
 
+/* malloc, but not of more than the machine has; NULL after it has said why not (then the exit code is LIMIT). */
+void *allocate(uint64_t bytes);
+
 /* Memory for the values of a block; NULL after it has said why not (then the exit code is LIMIT). */
 void *allocate_block(const block_plan *plan, size_t element_bytes);
 
 /* Memory for the plain form of `rows` x `cols`; one allocation, released with free(packed->codes). */
 int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_packed *packed);
 
+/* Sets the strides of rows of `cols` without gaps, and says what such a row needs. */
+int shape_packed(const qz_scheme *scheme, uint64_t cols, qz_packed *packed, qz_sizes *sizes);
+
+/* The plain form from a row on. */
+qz_packed packed_row(const qz_scheme *scheme, const qz_packed *packed, uint64_t row);
+
 /* Statistics of a matrix from those of its blocks. */
 void add_stats(qz_stats *sum, const qz_stats *part, uint64_t row, uint64_t col, uint64_t part_cols, uint64_t cols);
 /* ... in both kinds of output: of the columns name, SQNR dB, RMSE, largest error, at. */
 void stats_cells(table *t, const item *i, const qz_stats *stats, const qz_tensor *tensor, unsigned axis);
-void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis);
+void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis, int weighted);
 double sqnr(const qz_stats *s); /* dB; INFINITY without error */
+double weighted_sqnr(const qz_stats *s);
 double rmse(const qz_stats *s);
 /* The index in the tensor of an element (row, col) of its matrix. */
 void matrix_index(const qz_tensor *t, unsigned axis, uint64_t row, uint64_t col, uint64_t *index);

@@ -89,13 +89,11 @@ static int read_side(const comparer *c, side *s, block *b)
                        QZ_FILE_OK
                    ? DONE
                    : fail_file(&error);
-    qz_sizes sizes = {.size = sizeof sizes};
+    qz_sizes sizes;
     uint64_t inner = b->count[INNER], cols = b->count[COLUMN];
-    if (qz_scheme_sizes(&s->packed.scheme, 1, cols, &sizes) != QZ_OK)
-        return fail(INTERNAL, "a block has no size");
-    s->memory.code_stride = (int64_t)sizes.code_bytes;
-    s->memory.scale_stride = (int64_t)sizes.scale_bytes;
-    s->memory.zero_stride = (int64_t)sizes.zero_bytes;
+    int code = shape_packed(&s->packed.scheme, cols, &s->memory, &sizes);
+    if (code != DONE)
+        return code;
     for (uint64_t o = 0; o < b->count[OUTER]; o++) {
         uint64_t row = b->row + o * b->rows_apart;
         qz_detail detail = QZ_DETAIL_INIT;
@@ -279,7 +277,7 @@ static void print_json(comparer *c, int different)
         if (with_shape(c, p, &packed, &t) != NULL) {
             json_shape("shape", t.rank, t.shape);
             if (p->floats)
-                json_stats(&p->stats, &t, p->axis);
+                json_stats(&p->stats, &t, p->axis, 0);
             else if (p->a != NULL && p->b != NULL)
                 json_whole("differences", p->differences);
         }

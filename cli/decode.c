@@ -64,26 +64,19 @@ static int decode_block(decoder *d, const qz_packed_tensor *p, const qz_tensor *
                         const qz_packed *memory, void *values)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_sizes sizes = {.size = sizeof sizes};
+    qz_sizes sizes;
     uint64_t cols = b->count[COLUMN], inner = b->count[INNER];
-    if (qz_scheme_sizes(&p->scheme, 1, cols, &sizes) != QZ_OK)
-        return fail(INTERNAL, "a block has no size");
+    qz_packed packed = *memory;
+    int code = shape_packed(&p->scheme, cols, &packed, &sizes);
+    if (code != DONE)
+        return code;
     int together = inner == b->rows_apart;
-    qz_packed packed = {memory->codes,
-                        memory->scales,
-                        memory->zeros,
-                        (int64_t)sizes.code_bytes,
-                        (int64_t)sizes.scale_bytes,
-                        (int64_t)sizes.zero_bytes};
     if (together && qz_packed_read(d->in.file, p, b->row, b->count[OUTER] * inner, b->first[COLUMN], cols, &packed,
                                    &error) != QZ_FILE_OK)
         return fail_file(&error);
     for (uint64_t o = 0; o < b->count[OUTER]; o++) {
-        uint64_t row = b->row + o * b->rows_apart, done = together ? o * inner : 0;
-        qz_packed part = packed;
-        part.codes = (char *)packed.codes + done * sizes.code_bytes;
-        part.scales = (char *)packed.scales + done * sizes.scale_bytes;
-        part.zeros = packed.zeros != NULL ? (char *)packed.zeros + done * sizes.zero_bytes : NULL;
+        uint64_t row = b->row + o * b->rows_apart;
+        qz_packed part = packed_row(&p->scheme, &packed, together ? o * inner : 0);
         if (!together && qz_packed_read(d->in.file, p, row, inner, b->first[COLUMN], cols, &part, &error) != QZ_FILE_OK)
             return fail_file(&error);
         qz_detail detail = QZ_DETAIL_INIT;

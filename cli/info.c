@@ -8,19 +8,11 @@
 
 /* ---- without a file ---- */
 
-static void group_text(uint64_t group_size, char *out, size_t out_size)
-{
-    if (group_size == QZ_WHOLE_ROW)
-        snprintf(out, out_size, "row");
-    else
-        snprintf(out, out_size, "%" PRIu64, group_size);
-}
-
-/* Bits per value in long rows. */
+/* Bits per value in rows so long that what a row has does not count. */
 static double scheme_bits(const qz_scheme *scheme)
 {
     qz_sizes sizes = {.size = sizeof sizes};
-    return qz_scheme_sizes(scheme, 1, 1 << 20, &sizes) == QZ_OK ? sizes.bits_per_value : 0;
+    return qz_scheme_sizes(scheme, 1, UINT64_C(1) << 40, &sizes) == QZ_OK ? sizes.bits_per_value : 0;
 }
 
 static void program_json(void)
@@ -45,13 +37,15 @@ static void program_json(void)
     for (size_t i = 0; (scheme = qz_scheme_at(i)) != NULL; i++) {
         json_begin(NULL, '{');
         json_text("name", scheme->name);
-        json_text("summary", scheme->summary != NULL ? scheme->summary : "");
-        if (scheme->group_size == QZ_WHOLE_ROW)
-            json_text("group_size", "row");
-        else
-            json_whole("group_size", scheme->group_size);
-        json_text("scale_dtype", qz_dtype_name(scheme->scale_dtype));
+        json_text("summary", scheme->summary);
+        json_scheme(scheme);
         json_real("bits_per_value", scheme_bits(scheme));
+        json_text("method", qz_method_name(scheme->method));
+        json_begin("methods", '[');
+        for (int m = QZ_DEFAULT + 1; qz_method_name((qz_method)m) != NULL; m++)
+            if (qz_scheme_check(scheme, (qz_method)m) == QZ_OK)
+                json_text(NULL, qz_method_name((qz_method)m));
+        json_end();
         json_end();
     }
     json_end();
@@ -76,12 +70,11 @@ static int program_info(const settings *s)
     table_begin(&t, "lrlrl", titles);
     for (size_t i = 0; (scheme = qz_scheme_at(i)) != NULL; i++) {
         char group[32];
-        group_text(scheme->group_size, group, sizeof group);
         table_cell(&t, "%s", scheme->name);
-        table_cell(&t, "%s", group);
+        table_cell(&t, "%s", size_text(scheme->group_size, group, sizeof group));
         table_cell(&t, "%s", qz_dtype_name(scheme->scale_dtype));
         table_cell(&t, "%.4g", scheme_bits(scheme));
-        table_cell(&t, "%s", scheme->summary != NULL ? scheme->summary : "");
+        table_cell(&t, "%s", scheme->summary);
     }
     table_print(&t);
     return DONE;
@@ -131,13 +124,11 @@ static int check_packed(const source *in, const item *i)
     plan_blocks(&g, column_unit(&p.scheme, g.cols, 0), &blocks);
     code = allocate_packed(&p.scheme, blocks.step[INNER], blocks.step[COLUMN], &memory);
     while (code == DONE && next_block(&blocks, &b, &started)) {
-        qz_sizes sizes = {.size = sizeof sizes};
+        qz_sizes sizes;
         qz_detail detail = QZ_DETAIL_INIT;
-        if (qz_scheme_sizes(&p.scheme, 1, b.count[COLUMN], &sizes) != QZ_OK)
-            return fail(INTERNAL, "a block has no size");
-        memory.code_stride = (int64_t)sizes.code_bytes;
-        memory.scale_stride = (int64_t)sizes.scale_bytes;
-        memory.zero_stride = (int64_t)sizes.zero_bytes;
+        code = shape_packed(&p.scheme, b.count[COLUMN], &memory, &sizes);
+        if (code != DONE)
+            break;
         if (stop_requested())
             code = 128 + stop_requested();
         else if (qz_packed_read(in->file, &p, b.row, b.count[INNER], b.first[COLUMN], b.count[COLUMN], &memory,
@@ -161,12 +152,7 @@ static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tenso
     json_name("name", i->name, i->name_length);
     json_bool("quantized", i->packed);
     if (i->packed) {
-        json_text("scheme", p->scheme.name);
-        if (p->scheme.group_size == QZ_WHOLE_ROW)
-            json_text("group_size", "row");
-        else
-            json_whole("group_size", p->scheme.group_size);
-        json_text("scale_dtype", qz_dtype_name(p->scheme.scale_dtype));
+        json_scheme(&p->scheme);
         json_whole("axis", p->axis);
     } else {
         json_text("dtype", qz_element_name(t->element));
@@ -181,12 +167,10 @@ static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tenso
 
 static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_packed_tensor *p)
 {
-    char text[SHAPE_TEXT], group[32];
+    char text[SHAPE_TEXT], scheme[SCHEME_TEXT];
     table_cell(out, "%s", qz_escape(i->name, i->name_length, text, NAME_TEXT));
     if (i->packed) {
-        group_text(p->scheme.group_size, group, sizeof group);
-        table_cell(out, "%s, groups of %s, %s scales, axis %u", p->scheme.name, group,
-                   qz_dtype_name(p->scheme.scale_dtype), p->axis);
+        table_cell(out, "%s, axis %u", scheme_text(&p->scheme, scheme, sizeof scheme), p->axis);
     } else {
         table_cell(out, "%s%s", qz_element_name(t->element), t->column_major && t->rank > 1 ? ", Fortran order" : "");
     }

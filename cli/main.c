@@ -16,8 +16,8 @@ static const command commands[] = {
      "kernel sets, CPUs and schemes.",
      run_info},
     {"encode", "IN OUT.npz", 2, 2,
-     " --scheme --group-size --axis --method --scale-dtype --nonfinite --include --exclude --stats --dry-run"
-     " --threads --force --no-fsync" INPUT_OPTIONS COMMON,
+     " --scheme --group-size --axis --method --scale-dtype --table --weights --seed --nonfinite --include --exclude"
+     " --stats --dry-run --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "floats to 4 bits",
      "Quantizes the float tensors of IN (.npy or .npz) and writes OUT.npz. Other tensors, scalars, those that "
      "--include\n"
@@ -33,10 +33,12 @@ static const command commands[] = {
      "Compares the tensors of two files by name; if each has a single one, these. Either may be quantized. A is the\n"
      "original. Exits with 1 if a tensor is missing, has another shape, if integers differ, or below --min-sqnr.",
      run_compare},
-    {"bench", "", 0, 0, " --size --seconds --threads" COMMON, "speed of this machine",
+    {"bench", "", 0, 0, " --scheme --size --seconds --threads" COMMON, "speed of this machine",
      "Measures each operation against copying, reading and writing memory in the same run. GB/s count the bytes of "
      "the\n"
-     "float32 values (pack and unpack: of the codes).",
+     "float32 values (pack and unpack: of the codes). With --scheme, all methods of this scheme; without, schemes of "
+     "each\n"
+     "kind by their plain and their usual method.",
      run_bench},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -28,16 +28,19 @@ static void make_weights(void)
     }
 }
 
-/* Memory for the plain form: three parts, the last one only for schemes that have it. */
+/* Memory for the plain form: up to four parts, the last two only for schemes that have them. */
 static int allocate(const qz_sizes *sizes, qz_packed *packed)
 {
     packed->codes = malloc(ROWS * sizes->code_bytes);
     packed->scales = malloc(ROWS * sizes->scale_bytes);
     packed->zeros = sizes->zero_bytes ? malloc(ROWS * sizes->zero_bytes) : NULL;
+    packed->supers = sizes->super_bytes ? malloc(ROWS * sizes->super_bytes) : NULL;
     packed->code_stride = (int64_t)sizes->code_bytes;
     packed->scale_stride = (int64_t)sizes->scale_bytes;
     packed->zero_stride = (int64_t)sizes->zero_bytes;
-    return packed->codes && packed->scales && (packed->zeros || !sizes->zero_bytes);
+    packed->super_stride = (int64_t)sizes->super_bytes;
+    return packed->codes && packed->scales && (packed->zeros || !sizes->zero_bytes) &&
+           (packed->supers || !sizes->super_bytes);
 }
 
 static void release(qz_packed *packed)
@@ -45,6 +48,7 @@ static void release(qz_packed *packed)
     free(packed->codes);
     free(packed->scales);
     free(packed->zeros);
+    free(packed->supers);
 }
 
 /* Encodes with a scheme, decodes, prints a line. Not 0 if something went wrong. */
@@ -60,7 +64,7 @@ static int try_scheme(const qz_scheme *scheme)
     int good = allocate(&sizes, &packed) && qz_encode(scheme, &source, &packed, NULL, &stats, NULL) == QZ_OK &&
                qz_decode(scheme, &packed, &target, NULL, NULL) == QZ_OK;
     if (good)
-        printf("%-13s %5.3f bits a value  %5.2f dB  largest error %.4f\n", scheme->name, sizes.bits_per_value,
+        printf("%-23s %5.3f bits a value  %5.2f dB  largest error %.4f\n", scheme->name, sizes.bits_per_value,
                10 * log10(stats.signal / stats.error), stats.max_error);
     release(&packed);
     return !good;

@@ -216,6 +216,9 @@ struct qz_writer {
 /* Gives all the data of a tensor right after its declaration; it is written when the file is laid out. */
 qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *data, qz_file_error *error);
 
+/* Keeps a name, which must be in the arena, from later tensors; fails if an earlier one has it. */
+qz_file_result qz_writer_reserve(qz_writer *writer, const char *name, size_t name_length, qz_file_error *error);
+
 struct qz_container_type {
     const char *name;
     const char *extension; /* with the dot */

@@ -1,10 +1,13 @@
 /*
  * packed.c - quantized tensors in an .npz
  *
- *     NAME.int4     int64: version, codes, scale_dtype, zero, group_size (-1: the whole row), axis, shape...
+ *     NAME.int4     int64: version, codes, scale_dtype, zero, group_size, super_dtype, super_size, axis, shape...
+ *                   (sizes: -1 the whole row, -2 the whole matrix)
  *     NAME.codes    uint8, others + (bytes of a row of codes)
- *     NAME.scales   float32, float16, or uint16 holding bfloat16; others + (groups)
+ *     NAME.scales   float32, float16, uint16 holding bfloat16, or uint8; others + (groups)
  *     NAME.zeros    as the scheme says
+ *     NAME.supers   float32 or float16, others + (super scales of a row), or just one for the whole matrix
+ *     NAME.table    float32, (16,)
  *
  * "others" is the shape without the quantized axis.
  */
@@ -15,10 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 1, FIXED = 6 }; /* numbers before the shape */
+enum { VERSION = 1, FIXED = 8 }; /* numbers before the shape */
 
-static const char *const suffixes[] = {".int4", ".codes", ".scales", ".zeros"};
-enum { HEADER, CODES, SCALES, ZEROS, PARTS };
+static const char *const suffixes[QZ_MEMBERS] = {".int4", ".codes", ".scales", ".zeros", ".supers", ".table"};
 
 /* The tensor NAME + suffix; SIZE_MAX if there is none. */
 static size_t find_part(const qz_file *file, const char *name, size_t length, int part)
@@ -39,44 +41,85 @@ static size_t find_part(const qz_file *file, const char *name, size_t length, in
 qz_part qz_packed_part(const qz_file *file, size_t tensor)
 {
     const qz_tensor *t = qz_tensor_at(file, tensor);
-    for (int part = HEADER; t != NULL && part < PARTS; part++) {
+    for (int part = QZ_MEMBER_HEADER; t != NULL && part < QZ_MEMBERS; part++) {
         size_t more = strlen(suffixes[part]);
         if (t->name_length < more || memcmp(t->name + t->name_length - more, suffixes[part], more) != 0)
             continue;
-        const qz_tensor *header = qz_tensor_at(file, find_part(file, t->name, t->name_length - more, HEADER));
+        const qz_tensor *header = qz_tensor_at(file, find_part(file, t->name, t->name_length - more, QZ_MEMBER_HEADER));
         if (header == NULL || header->element != QZ_ELEMENT_I64 || header->rank != 1 ||
-            find_part(file, t->name, t->name_length - more, CODES) == SIZE_MAX ||
-            find_part(file, t->name, t->name_length - more, SCALES) == SIZE_MAX)
+            find_part(file, t->name, t->name_length - more, QZ_MEMBER_CODES) == SIZE_MAX ||
+            find_part(file, t->name, t->name_length - more, QZ_MEMBER_SCALES) == SIZE_MAX)
             return QZ_PART_NONE;
-        return part == HEADER ? QZ_PART_HEADER : QZ_PART_DATA;
+        return part == QZ_MEMBER_HEADER ? QZ_PART_HEADER : QZ_PART_DATA;
     }
     return QZ_PART_NONE;
 }
 
-/* ---- what the parts must be ---- */
+/* ---- what the members must be ---- */
 
-static qz_element scale_element(qz_dtype dtype)
+/* Types of a byte, whatever it means, are bytes here. */
+static qz_element element_of(qz_dtype dtype)
 {
-    return dtype == QZ_F32 ? QZ_ELEMENT_F32 : dtype == QZ_F16 ? QZ_ELEMENT_F16 : QZ_ELEMENT_U16;
+    switch (dtype) {
+    case QZ_F32:
+        return QZ_ELEMENT_F32;
+    case QZ_F16:
+        return QZ_ELEMENT_F16;
+    case QZ_BF16:
+        return QZ_ELEMENT_U16;
+    default:
+        return QZ_ELEMENT_U8;
+    }
 }
 
-/* The tensor that a part must be: its shape goes to `shape`. */
+static int has_member(const qz_scheme *scheme, int part)
+{
+    switch (part) {
+    case QZ_MEMBER_ZEROS:
+        return scheme->zero != QZ_ZERO_NONE;
+    case QZ_MEMBER_SUPERS:
+        return scheme->super_size != 0;
+    case QZ_MEMBER_TABLE:
+        return scheme->codes == QZ_TABLE;
+    default:
+        return 1;
+    }
+}
+
+/* The tensor that a member other than the header must be: its shape goes to `shape`. */
 static qz_tensor expected(const qz_packed_tensor *p, int part, uint64_t shape[QZ_MAX_RANK])
 {
-    qz_tensor t = {.rank = p->rank, .shape = shape};
-    uint64_t last = part == CODES                     ? p->sizes.code_bytes
-                    : part == SCALES                  ? p->sizes.row_groups
-                    : p->scheme.zero == QZ_ZERO_UINT4 ? p->sizes.zero_bytes
-                                                      : p->sizes.row_groups;
-    t.element = part == CODES || (part == ZEROS && p->scheme.zero == QZ_ZERO_UINT4)
-                    ? QZ_ELEMENT_U8
-                    : scale_element(p->scheme.scale_dtype);
+    qz_tensor t = {.rank = p->rank, .shape = shape, .element = QZ_ELEMENT_U8};
+    uint64_t last = p->sizes.code_bytes;
+    int alone = 0; /* no part of a row */
+    if (part == QZ_MEMBER_SCALES || (part == QZ_MEMBER_ZEROS && p->scheme.zero != QZ_ZERO_UINT4)) {
+        t.element = element_of(p->scheme.scale_dtype);
+        last = p->sizes.row_groups;
+    } else if (part == QZ_MEMBER_ZEROS) {
+        last = p->sizes.zero_bytes;
+    } else if (part == QZ_MEMBER_SUPERS) {
+        t.element = element_of(p->scheme.super_dtype);
+        last = p->sizes.super_bytes / qz_dtype_size(p->scheme.super_dtype);
+        alone = p->scheme.super_size == QZ_WHOLE_MATRIX;
+    } else if (part == QZ_MEMBER_TABLE) {
+        t.element = QZ_ELEMENT_F32;
+        last = 16;
+        alone = 1;
+    }
     unsigned n = 0;
-    for (unsigned i = 0; i < p->rank; i++)
+    for (unsigned i = 0; i < p->rank && !alone; i++)
         if (i != p->axis)
             shape[n++] = p->shape[i];
-    shape[n] = last;
+    shape[n++] = last;
+    t.rank = n;
     return t;
+}
+
+static int is_expected(const qz_tensor *found, const qz_tensor *wanted)
+{
+    return found->element == wanted->element && found->rank == wanted->rank &&
+           !(found->column_major && found->rank > 1) &&
+           memcmp(found->shape, wanted->shape, wanted->rank * sizeof wanted->shape[0]) == 0;
 }
 
 /* Fills in rows, cols and sizes from scheme, rank, shape and axis. */
@@ -94,42 +137,95 @@ static int complete(qz_packed_tensor *p)
     return qz_scheme_sizes(&p->scheme, p->rows, p->cols, &p->sizes) == QZ_OK;
 }
 
-/* The scheme of the table with these codes and this kind of zero. */
-static int scheme_like(int64_t codes, int64_t zero, qz_scheme *scheme)
+/* ---- reading ---- */
+
+static int is_float_scale(int64_t dtype)
 {
-    const qz_scheme *row;
-    for (size_t i = 0; (row = qz_scheme_at(i)) != NULL; i++)
-        if ((int64_t)row->codes == codes && (int64_t)row->zero == zero) {
+    return dtype == QZ_F32 || dtype == QZ_F16 || dtype == QZ_BF16;
+}
+
+static uint64_t size_from(int64_t number)
+{
+    return number == -1 ? QZ_WHOLE_ROW : number == -2 ? QZ_WHOLE_MATRIX : (uint64_t)number;
+}
+
+static int64_t number_from(uint64_t size)
+{
+    return size == QZ_WHOLE_ROW ? -1 : size == QZ_WHOLE_MATRIX ? -2 : (int64_t)size;
+}
+
+/* The first row of the scheme table that means the same, or else one with the same codes and zeros, as a variant of
+ * which the numbers may be taken. */
+static int scheme_like(const int64_t *numbers, qz_scheme *scheme)
+{
+    static const qz_scheme own = {.size = sizeof own,
+                                  .name = "table",
+                                  .summary = "sixteen numbers of the caller's own",
+                                  .codes = QZ_TABLE,
+                                  .method = QZ_SEARCH};
+    const qz_scheme *row, *like = numbers[1] == QZ_TABLE && numbers[3] == QZ_ZERO_NONE ? &own : NULL;
+    for (size_t i = 0; (row = qz_scheme_at(i)) != NULL; i++) {
+        if ((int64_t)row->codes != numbers[1] || (int64_t)row->zero != numbers[3])
+            continue;
+        int scales = (int64_t)row->scale_dtype == numbers[2] ||
+                     (is_float_scale((int64_t)row->scale_dtype) && is_float_scale(numbers[2]));
+        if (scales && (int64_t)row->super_dtype == numbers[5] && row->super_size == size_from(numbers[6])) {
             *scheme = *row;
             return 1;
         }
-    return 0;
+        like = like == NULL ? row : like;
+    }
+    if (like != NULL)
+        *scheme = *like;
+    return like != NULL;
 }
 
-/* ---- reading ---- */
-
-static const char *understand(const int64_t *numbers, uint64_t count, qz_packed_tensor *p)
+static const char *understand(const int64_t *numbers, uint64_t count, const float *code_table, qz_packed_tensor *p)
 {
     if (count < FIXED + 1 || count > FIXED + QZ_MAX_RANK)
         return "does not have the numbers of a quantized tensor";
-    if (!scheme_like(numbers[1], numbers[3], &p->scheme))
+    if (!scheme_like(numbers, &p->scheme))
         return "has codes or zeros of an unknown kind";
-    if (numbers[2] != QZ_F32 && numbers[2] != QZ_F16 && numbers[2] != QZ_BF16)
+    if (numbers[2] < 1 || numbers[2] > 255 || qz_dtype_name((qz_dtype)numbers[2]) == NULL || numbers[2] == QZ_F64)
         return "has scales of an unknown type";
     if (numbers[4] != -1 && numbers[4] < 1)
         return "has a group size below 1";
+    if (numbers[5] != 0 && numbers[5] != QZ_F32 && numbers[5] != QZ_F16)
+        return "has super scales of an unknown type";
+    if (numbers[6] < -2 || (numbers[5] == 0) != (numbers[6] == 0))
+        return "has super scales of a size that they cannot have";
     p->rank = (unsigned)(count - FIXED);
-    if (numbers[5] < 0 || numbers[5] >= (int64_t)p->rank)
+    if (numbers[7] < 0 || numbers[7] >= (int64_t)p->rank)
         return "has an axis that its shape does not have";
     p->scheme.scale_dtype = (qz_dtype)numbers[2];
-    p->scheme.group_size = numbers[4] == -1 ? QZ_WHOLE_ROW : (uint64_t)numbers[4];
-    p->axis = (unsigned)numbers[5];
+    p->scheme.group_size = size_from(numbers[4]);
+    p->scheme.super_dtype = (qz_dtype)numbers[5];
+    p->scheme.super_size = size_from(numbers[6]);
+    p->scheme.table = code_table;
+    p->axis = (unsigned)numbers[7];
+    if (qz_scheme_check(&p->scheme, QZ_DEFAULT) != QZ_OK)
+        return code_table != NULL ? "has a table or types and sizes of scales that do not go with its codes"
+                                  : "has types or sizes of scales that do not go with its codes";
     for (unsigned i = 0; i < p->rank; i++) {
         if (numbers[FIXED + i] < 0)
             return "has a negative size";
         p->shape[i] = (uint64_t)numbers[FIXED + i];
     }
     return complete(p) ? NULL : "has a shape that is too large";
+}
+
+/* The sixteen numbers that codes stand for; *wanted becomes NULL if the member is not what it must be. */
+static qz_file_result read_table(qz_file *file, qz_packed_tensor *p, float **wanted, qz_file_error *error)
+{
+    uint64_t shape[QZ_MAX_RANK];
+    qz_tensor like = expected(p, QZ_MEMBER_TABLE, shape);
+    const qz_tensor *found = qz_tensor_at(file, p->members[QZ_MEMBER_TABLE]);
+    *wanted = NULL;
+    if (found == NULL || !is_expected(found, &like))
+        return QZ_FILE_OK;
+    *wanted = qz_arena_get(&file->arena, 16 * sizeof **wanted);
+    return *wanted != NULL ? qz_read(file, p->members[QZ_MEMBER_TABLE], 0, 16, *wanted, error)
+                           : qz_fail_memory(error, file->input.label);
 }
 
 qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_length, qz_packed_tensor *packed,
@@ -139,40 +235,44 @@ qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_lengt
     char shown[QZ_NAME_TEXT], field[QZ_NAME_TEXT + 16];
     qz_escape(name, name_length, shown, sizeof shown);
     *packed = (qz_packed_tensor){.size = sizeof *packed};
-    packed->header = find_part(file, name, name_length, HEADER);
-    if (packed->header == SIZE_MAX || qz_packed_part(file, packed->header) != QZ_PART_HEADER)
+    for (int part = 0; part < QZ_MEMBERS; part++)
+        packed->members[part] = find_part(file, name, name_length, part);
+    if (packed->members[QZ_MEMBER_HEADER] == SIZE_MAX ||
+        qz_packed_part(file, packed->members[QZ_MEMBER_HEADER]) != QZ_PART_HEADER)
         return qz_fail(error, QZ_FILE_MISSING, label, NULL, QZ_NO_OFFSET, "there is no quantized tensor '%s'", shown);
-    packed->codes = find_part(file, name, name_length, CODES);
-    packed->scales = find_part(file, name, name_length, SCALES);
-    packed->zeros = find_part(file, name, name_length, ZEROS);
 
     int64_t numbers[FIXED + QZ_MAX_RANK] = {0};
-    const qz_tensor *header = qz_tensor_at(file, packed->header);
-    uint64_t count = header->count;
+    uint64_t count = qz_tensor_at(file, packed->members[QZ_MEMBER_HEADER])->count;
+    float *code_table = NULL;
     snprintf(field, sizeof field, "'%s.int4'", shown);
-    qz_file_result result =
-        qz_read(file, packed->header, 0, count < FIXED + QZ_MAX_RANK ? count : FIXED + QZ_MAX_RANK, numbers, error);
-    if (result != QZ_FILE_OK)
-        return result;
-    if (count != 0 && numbers[0] != VERSION)
+    qz_file_result result = qz_read(file, packed->members[QZ_MEMBER_HEADER], 0,
+                                    count < FIXED + QZ_MAX_RANK ? count : FIXED + QZ_MAX_RANK, numbers, error);
+    if (result == QZ_FILE_OK && count != 0 && numbers[0] != VERSION)
         return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET,
                        "is of version %" PRId64 "; this program reads version %d", numbers[0], VERSION);
-    const char *wrong = understand(numbers, count, packed);
+    if (result == QZ_FILE_OK && numbers[1] == QZ_TABLE)
+        result = read_table(file, packed, &code_table, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    if (numbers[1] == QZ_TABLE && code_table == NULL)
+        return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET, "'%s.table' %s", shown,
+                       packed->members[QZ_MEMBER_TABLE] == SIZE_MAX
+                           ? "is missing"
+                           : "does not have the type, order or shape that belongs to it");
+    const char *wrong = understand(numbers, count, code_table, packed);
     if (wrong != NULL)
         return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET, "%s", wrong);
 
-    int has_zeros = packed->scheme.zero != QZ_ZERO_NONE;
-    if (has_zeros != (packed->zeros != SIZE_MAX))
-        return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET, "'%s.zeros' %s", shown,
-                       has_zeros ? "is missing" : "does not belong to such a tensor");
-    for (int part = CODES; part <= (has_zeros ? ZEROS : SCALES); part++) {
+    for (int part = QZ_MEMBER_CODES; part < QZ_MEMBERS; part++) {
         uint64_t shape[QZ_MAX_RANK];
-        qz_tensor wanted = expected(packed, part, shape);
-        const qz_tensor *found = qz_tensor_at(file, part == CODES    ? packed->codes
-                                                    : part == SCALES ? packed->scales
-                                                                     : packed->zeros);
-        if (found->element != wanted.element || found->rank != wanted.rank ||
-            (found->column_major && found->rank > 1) || memcmp(found->shape, shape, wanted.rank * sizeof shape[0]) != 0)
+        int wanted = has_member(&packed->scheme, part), there = packed->members[part] != SIZE_MAX;
+        if (wanted != there)
+            return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET, "'%s%s' %s", shown, suffixes[part],
+                           wanted ? "is missing" : "does not belong to such a tensor");
+        if (!there)
+            continue;
+        qz_tensor like = expected(packed, part, shape);
+        if (!is_expected(qz_tensor_at(file, packed->members[part]), &like))
             return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET,
                            "'%s%s' does not have the type, order or shape that belongs to it", shown, suffixes[part]);
     }
@@ -181,52 +281,82 @@ qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_lengt
 
 /* ---- blocks ---- */
 
-/* One part of a block: `count` elements of each row, from `first` on, of `per_row`. */
+/* One part of a block: of some rows, `count` elements of each from `first` on, of `per_row`. */
 typedef struct strip {
     size_t tensor;
+    uint64_t row, rows;
     uint64_t first, count, per_row;
     size_t element_bytes;
     char *data;
     int64_t stride; /* bytes */
 } strip;
 
+/* The super scales of a block. Where several blocks have the same ones, the first of them writes them. */
+static strip super_strip(const qz_packed_tensor *p, const strip *block, const qz_packed *data, int writing)
+{
+    strip s = *block;
+    uint64_t size = p->scheme.super_size, col = block->first, cols = block->count;
+    int own = size < p->cols && size < QZ_WHOLE_MATRIX; /* a part of a row has super scales of its own */
+    s.tensor = p->members[QZ_MEMBER_SUPERS];
+    s.element_bytes = qz_dtype_size(p->scheme.super_dtype);
+    s.per_row = p->sizes.super_bytes / s.element_bytes;
+    s.data = data->supers;
+    s.stride = data->super_stride;
+    uint64_t each = p->scheme.scale_dtype == QZ_U6 ? 2 : 1;
+    s.first = own ? col / size * each : 0;
+    s.count = own ? (cols / size + (cols % size != 0)) * each : s.per_row;
+    if (size == QZ_WHOLE_MATRIX)
+        s.row = 0, s.rows = 1;
+    if (cols == 0 || (writing && !own && (col != 0 || (size == QZ_WHOLE_MATRIX && block->row != 0))))
+        s.count = 0;
+    return s;
+}
+
 /* The parts of a block; returns how many, or 0 if the block is not one that can be moved. */
 static int strips_of(const qz_packed_tensor *p, uint64_t row, uint64_t rows, uint64_t col, uint64_t cols,
-                     const qz_packed *data, strip out[3])
+                     const qz_packed *data, int writing, strip out[4])
 {
-    uint64_t group = p->scheme.group_size, whole = group >= p->cols;
+    uint64_t group = p->scheme.group_size, super = p->scheme.super_size;
+    int whole = group >= p->cols, to_end = col + cols == p->cols;
     uint64_t unit = whole ? 2 : group; /* a block of columns begins at a multiple of two of these */
     if (!qz_within(row, rows, p->rows) || !qz_within(col, cols, p->cols))
         return 0;
-    int to_end = col + cols == p->cols;
     if (whole ? col % 2 != 0 || (!to_end && cols % 2 != 0)
               : col % unit != 0 || col / unit % 2 != 0 || (!to_end && (cols % unit != 0 || cols / unit % 2 != 0)))
+        return 0;
+    if (super != 0 && super < p->cols && (col % super != 0 || (!to_end && cols % super != 0)))
         return 0;
     uint64_t g0 = whole ? 0 : col / group;
     uint64_t groups = cols == 0 ? 0 : whole ? 1 : cols / group + (cols % group != 0);
     size_t scale_bytes = qz_dtype_size(p->scheme.scale_dtype);
-    out[0] = (strip){p->codes, col / 2, cols / 2 + cols % 2, p->sizes.code_bytes, 1, data->codes, data->code_stride};
-    out[1] = (strip){p->scales, g0, groups, p->sizes.row_groups, scale_bytes, data->scales, data->scale_stride};
-    if (p->scheme.zero == QZ_ZERO_NONE)
-        return 2;
-    if (p->scheme.zero == QZ_ZERO_OFFSET)
-        out[2] = (strip){p->zeros, g0, groups, p->sizes.row_groups, scale_bytes, data->zeros, data->zero_stride};
-    else
-        out[2] =
-            (strip){p->zeros, g0 / 2, groups / 2 + groups % 2, p->sizes.zero_bytes, 1, data->zeros, data->zero_stride};
-    return 3;
+    const size_t *members = p->members;
+    const strip block = {.row = row, .rows = rows, .first = col, .count = cols};
+    int n = 0;
+    out[n++] = (strip){members[QZ_MEMBER_CODES], row, rows,        col / 2,          cols / 2 + cols % 2,
+                       p->sizes.code_bytes,      1,   data->codes, data->code_stride};
+    out[n++] = (strip){members[QZ_MEMBER_SCALES], row, rows, g0, groups, p->sizes.row_groups, scale_bytes, data->scales,
+                       data->scale_stride};
+    if (p->scheme.zero == QZ_ZERO_UINT4)
+        out[n++] = (strip){members[QZ_MEMBER_ZEROS], row, rows,        g0 / 2,           groups / 2 + groups % 2,
+                           p->sizes.zero_bytes,      1,   data->zeros, data->zero_stride};
+    else if (p->scheme.zero != QZ_ZERO_NONE)
+        out[n++] =
+            (strip){members[QZ_MEMBER_ZEROS], row, rows, g0, groups, p->sizes.row_groups, scale_bytes, data->zeros,
+                    data->zero_stride};
+    if (super != 0)
+        out[n++] = super_strip(p, &block, data, writing);
+    return n;
 }
 
 /* Reads (file) or writes (writer) one strip: all rows at once where they lie together on both sides. */
-static qz_file_result move_strip(qz_file *file, qz_writer *writer, const strip *s, uint64_t row, uint64_t rows,
-                                 qz_file_error *error)
+static qz_file_result move_strip(qz_file *file, qz_writer *writer, const strip *s, qz_file_error *error)
 {
     int together = s->count == s->per_row && s->stride == (int64_t)(s->count * s->element_bytes);
-    uint64_t step = together ? rows : 1;
+    uint64_t step = together ? s->rows : 1;
     qz_file_result result = QZ_FILE_OK;
-    for (uint64_t r = 0; r < rows && s->count != 0 && result == QZ_FILE_OK; r += step) {
+    for (uint64_t r = 0; r < s->rows && s->count != 0 && result == QZ_FILE_OK; r += step) {
         char *data = s->data + (ptrdiff_t)r * (ptrdiff_t)s->stride;
-        uint64_t first = (row + r) * s->per_row + s->first;
+        uint64_t first = (s->row + r) * s->per_row + s->first;
         result = file != NULL ? qz_read(file, s->tensor, first, s->count * step, data, error)
                               : qz_write(writer, s->tensor, first, s->count * step, data, error);
     }
@@ -237,14 +367,14 @@ static qz_file_result move_block(qz_file *file, qz_writer *writer, const qz_pack
                                  uint64_t rows, uint64_t col, uint64_t cols, const qz_packed *data,
                                  qz_file_error *error)
 {
-    strip strips[3];
-    int n = strips_of(p, row, rows, col, cols, data, strips);
+    strip strips[4];
+    int n = strips_of(p, row, rows, col, cols, data, writer != NULL, strips);
     if (n == 0)
         return qz_fail(error, QZ_FILE_ARGUMENT, file != NULL ? file->input.label : writer->output.label, NULL,
                        QZ_NO_OFFSET, "a block reaches beyond the matrix or divides a pair of groups");
     qz_file_result result = QZ_FILE_OK;
     for (int i = 0; i < n && result == QZ_FILE_OK; i++)
-        result = move_strip(file, writer, &strips[i], row, rows, error);
+        result = move_strip(file, writer, &strips[i], error);
     return result;
 }
 
@@ -265,21 +395,24 @@ qz_file_result qz_packed_write(qz_writer *writer, const qz_packed_tensor *packed
 
 /* ---- declaring ---- */
 
+/* Declares a member, or keeps its name from others: `like` NULL. */
 static qz_file_result declare_part(qz_writer *writer, const char *name, size_t name_length, int part,
                                    const qz_tensor *like, size_t *index, qz_file_error *error)
 {
-    size_t more = strlen(suffixes[part]);
-    char *whole = malloc(name_length + more);
+    size_t length = name_length + strlen(suffixes[part]);
+    char *whole = qz_arena_get(&writer->arena, length + 1);
     if (whole == NULL)
         return qz_fail_memory(error, writer->output.label);
     memcpy(whole, name, name_length);
-    memcpy(whole + name_length, suffixes[part], more);
-    qz_tensor t = *like;
-    t.name = whole;
-    t.name_length = name_length + more;
-    qz_file_result result = qz_declare(writer, &t, index, error);
-    free(whole);
-    return result;
+    memcpy(whole + name_length, suffixes[part], length - name_length + 1);
+    if (like != NULL) {
+        qz_tensor t = *like;
+        t.name = whole;
+        t.name_length = length;
+        return qz_declare(writer, &t, index, error);
+    }
+    *index = SIZE_MAX;
+    return qz_writer_reserve(writer, whole, length, error);
 }
 
 qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t name_length, const qz_scheme *scheme,
@@ -289,7 +422,6 @@ qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t nam
     char shown[QZ_NAME_TEXT];
     qz_escape(name, name_length, shown, sizeof shown);
     *packed = (qz_packed_tensor){.size = sizeof *packed, .scheme = *scheme, .rank = rank, .axis = axis};
-    packed->zeros = SIZE_MAX;
     if (rank == 0 || rank > QZ_MAX_RANK || axis >= rank || qz_scheme_check(scheme, QZ_DEFAULT) != QZ_OK)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, shown, QZ_NO_OFFSET,
                        "the scheme makes no sense, or the shape has no such axis");
@@ -302,19 +434,25 @@ qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t nam
                                             (int64_t)scheme->scale_dtype,
                                             (int64_t)scheme->zero,
                                             scheme->group_size > (uint64_t)INT64_MAX ? -1 : (int64_t)scheme->group_size,
+                                            scheme->super_size != 0 ? (int64_t)scheme->super_dtype : 0,
+                                            number_from(scheme->super_size),
                                             (int64_t)axis};
     for (unsigned i = 0; i < rank; i++)
         numbers[FIXED + i] = (int64_t)shape[i];
     uint64_t length = FIXED + rank;
-    qz_tensor header = {.element = QZ_ELEMENT_I64, .rank = 1, .shape = &length};
-    qz_file_result result = declare_part(writer, name, name_length, HEADER, &header, &packed->header, error);
-    if (result == QZ_FILE_OK)
-        result = qz_writer_preset(writer, packed->header, numbers, error);
-    size_t *const places[] = {&packed->header, &packed->codes, &packed->scales, &packed->zeros};
-    for (int part = CODES; part <= (scheme->zero != QZ_ZERO_NONE ? ZEROS : SCALES) && result == QZ_FILE_OK; part++) {
+    const qz_tensor header = {.element = QZ_ELEMENT_I64, .rank = 1, .shape = &length};
+    qz_file_result result = QZ_FILE_OK;
+    for (int part = 0; part < QZ_MEMBERS && result == QZ_FILE_OK; part++) {
         uint64_t part_shape[QZ_MAX_RANK];
-        qz_tensor like = expected(packed, part, part_shape);
-        result = declare_part(writer, name, name_length, part, &like, places[part], error);
+        int there = has_member(scheme, part);
+        qz_tensor like = header;
+        if (there && part != QZ_MEMBER_HEADER)
+            like = expected(packed, part, part_shape);
+        result = declare_part(writer, name, name_length, part, there ? &like : NULL, &packed->members[part], error);
     }
+    if (result == QZ_FILE_OK)
+        result = qz_writer_preset(writer, packed->members[QZ_MEMBER_HEADER], numbers, error);
+    if (result == QZ_FILE_OK && scheme->codes == QZ_TABLE)
+        result = qz_writer_preset(writer, packed->members[QZ_MEMBER_TABLE], scheme->table, error);
     return result;
 }

@@ -230,27 +230,39 @@ QZ_API void qz_abort(qz_writer *writer);
 /* ----------------------------------------------------------------------------------------------------------
  * Quantized tensors
  *
- * A quantized tensor NAME is kept as NAME.int4 (what it is), NAME.codes, NAME.scales and, if it has them, NAME.zeros;
- * docs/npz.md of the project has the details. Rows run along the quantized axis: with K = shape[axis], the matrix has
- * (product of the other sizes) rows of K columns, the other axes in their order.
+ * A quantized tensor NAME is kept as several tensors, its members: NAME.int4 (what it is), NAME.codes, NAME.scales and,
+ * if it has them, NAME.zeros, NAME.supers and NAME.table; docs/npz.md of the project has the details. Rows run along
+ * the quantized axis: with K = shape[axis], the matrix has (product of the other sizes) rows of K columns, the other
+ * axes in their order.
  * ------------------------------------------------------------------------------------------------------- */
+
+enum {
+    QZ_MEMBER_HEADER, /* NAME.int4 */
+    QZ_MEMBER_CODES,
+    QZ_MEMBER_SCALES,
+    QZ_MEMBER_ZEROS,
+    QZ_MEMBER_SUPERS,
+    QZ_MEMBER_TABLE,
+    QZ_MEMBERS
+};
 
 typedef struct qz_packed_tensor {
     size_t size;      /* sizeof(qz_packed_tensor) */
-    qz_scheme scheme; /* the table's scheme with these codes and zeros, with group_size and scale_dtype set */
+    qz_scheme scheme; /* in a file: named like the first row of the scheme table that means the same, group size and
+                         type of float scales apart; a caller's table is there until the file is closed */
     unsigned rank;    /* at least 1 */
     unsigned axis;
     uint64_t shape[QZ_MAX_RANK];
     uint64_t rows, cols;
-    qz_sizes sizes;                      /* of the whole matrix */
-    size_t header, codes, scales, zeros; /* the tensors of the file or writer; zeros is SIZE_MAX if there are none */
+    qz_sizes sizes;             /* of the whole matrix */
+    size_t members[QZ_MEMBERS]; /* the tensors of the file or writer; SIZE_MAX for those that there are not */
 } qz_packed_tensor;
 
 /* Whether tensor i belongs to a quantized tensor. */
 typedef enum qz_part {
     QZ_PART_NONE = 0,   /* an ordinary tensor */
     QZ_PART_HEADER = 1, /* NAME.int4, with NAME.codes and NAME.scales beside it */
-    QZ_PART_DATA = 2    /* one of the others */
+    QZ_PART_DATA = 2    /* one of the other members */
 } qz_part;
 
 QZ_API qz_part qz_packed_part(const qz_file *file, size_t tensor);
@@ -263,18 +275,21 @@ QZ_API qz_file_result qz_packed_find(qz_file *file, const char *name, size_t nam
 /*
  * Reads rows row .. row + rows - 1, columns col .. col + cols - 1 into the plain form `dst`, as a matrix of its own.
  * `col` must be a multiple of two groups (of 2 if the group is the whole row), and so must `cols` unless it reaches
- * the end of the row. The bytes are not validated: qz_validate() does that.
+ * the end of the row; neither may divide the columns of a super scale that has but a part of the row. The bytes are not
+ * validated: qz_validate() does that.
  */
 QZ_API qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
                                      uint64_t col, uint64_t cols, const qz_packed *dst, qz_file_error *error);
 
-/* Declares the parts of a quantized tensor and fills *packed. */
+/* Declares the members of a quantized tensor and fills *packed. No other tensor of the file can have the name that one
+ * of its members has or might have. */
 QZ_API qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t name_length,
                                         const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis,
                                         qz_packed_tensor *packed, qz_file_error *error);
 
 /* Writes a block as qz_packed_read() reads one (a group of a whole row is not divided: col 0, all columns). The
- * blocks must cover the matrix once; whole rows in order are the fast way. */
+ * blocks must cover the matrix once; whole rows in order are the fast way. Super scales that are those of several
+ * blocks are taken from the one that begins the row, or the matrix. */
 QZ_API qz_file_result qz_packed_write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
                                       uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error);
 

@@ -48,6 +48,22 @@ void qz_abort(qz_writer *writer)
     release(writer);
 }
 
+qz_file_result qz_writer_reserve(qz_writer *writer, const char *name, size_t name_length, qz_file_error *error)
+{
+    char shown[QZ_NAME_TEXT];
+    switch (qz_names_add(&writer->names, name, name_length, writer->count)) {
+    case QZ_NAME_NEW:
+        return QZ_FILE_OK;
+    case QZ_NAME_TWICE:
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, qz_escape(name, name_length, shown, sizeof shown),
+                       QZ_NO_OFFSET,
+                       "two tensors of this name would be in the file, or one that could be taken for a part of a "
+                       "quantized tensor");
+    default:
+        return qz_fail_memory(error, writer->output.label);
+    }
+}
+
 qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *index, qz_file_error *error)
 {
     const char *label = writer->output.label;
@@ -86,15 +102,9 @@ qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *in
         memcpy(shape, tensor->shape, tensor->rank * sizeof *shape);
     slot.tensor.name = kept;
     slot.tensor.shape = shape;
-    switch (qz_names_add(&writer->names, kept, tensor->name_length, writer->count)) {
-    case QZ_NAME_NEW:
-        break;
-    case QZ_NAME_TWICE:
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET,
-                       "two tensors of this name would be in the file");
-    default:
-        return qz_fail_memory(error, label);
-    }
+    result = qz_writer_reserve(writer, kept, tensor->name_length, error);
+    if (result != QZ_FILE_OK)
+        return result;
     if (index != NULL)
         *index = writer->count;
     writer->slots[writer->count++] = slot;

@@ -177,6 +177,9 @@ typedef enum qz_method {
     QZ_REFERENCE = 6 /* as another tool does it: the scheme's rule (grouped only) */
 } qz_method;
 
+/* "default", "minmax", "absmax" and so on; NULL for a value that is no qz_method. */
+QZ_API const char *qz_method_name(qz_method method);
+
 /*
  * Quantizes n values of type `dtype`.
  *
@@ -295,7 +298,8 @@ typedef struct qz_scheme {
     uint64_t group_size;  /* at least 1 */
     int positive;         /* 1: scales may not be negative */
     qz_dtype super_dtype; /* QZ_F32 or QZ_F16: type of the super scales; 0: there are none */
-    uint64_t super_size;  /* how many neighbours share a super scale, a multiple of group_size; 0: there are none */
+    uint64_t super_size;  /* how many neighbours share a super scale, a multiple of group_size; 0: there are none.
+                             QZ_WHOLE_ROW and QZ_WHOLE_MATRIX not with QZ_U6 scales */
     const float *table;   /* QZ_TABLE: what codes 0..15 stand for, finite numbers in any order; else NULL */
     qz_rule rule;         /* what QZ_REFERENCE means */
 } qz_scheme;
@@ -355,6 +359,17 @@ typedef enum qz_nonfinite {
     QZ_CLIP = 1    /* NaN becomes 0, infinity the largest finite magnitude of its group, and both are counted */
 } qz_nonfinite;
 
+/* The matrix of which a call encodes a part. All parts together have the bytes that it has when encoded at once. */
+typedef struct qz_whole {
+    size_t size;          /* sizeof(qz_whole) */
+    uint64_t rows, cols;  /* its own */
+    uint64_t row, col;    /* where the part begins: col at an even group, and where a super scale does. A part that does
+                             not reach the last column ends before such a place */
+    const float *largest; /* from qz_largest, of the whole: with QZ_WHOLE_MATRIX one number, with QZ_WHOLE_ROW one for
+                             each row of the part. NULL without such super scales, or where the part has whole rows
+                             and these have super scales of their own */
+} qz_whole;
+
 typedef struct qz_options {
     size_t size; /* sizeof(qz_options) */
     qz_method method;
@@ -363,7 +378,8 @@ typedef struct qz_options {
 
     /* NULL, or how much the square of each value's error counts, for QZ_SEARCH, QZ_EXACT and the statistics: a matrix
      * of the shape of the values, not negative, not infinite. The mean square of each input of a layer, for example,
-     * with row_stride 0. A group whose weights are all 0 counts as if they were all 1. */
+     * with row_stride 0. A group whose weights are all 0 counts as if they were all 1. QZ_SEARCH tries other scales
+     * with weights than without. */
     const qz_matrix *weights;
 
     /* 1: each value becomes one of the two codes around it, the nearer one more likely, so that the mean of many
@@ -375,11 +391,13 @@ typedef struct qz_options {
      * something other than 0, the call ends soon, with QZ_ERROR_STOPPED. */
     int (*stop)(void *context);
     void *stop_context;
+
+    const qz_whole *whole; /* NULL, or what src is a part of */
 } qz_options;
 
 #define QZ_OPTIONS_INIT                                                                                                \
     {                                                                                                                  \
-        sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL, NULL, 0, 0, NULL, NULL                                        \
+        sizeof(qz_options), QZ_DEFAULT, QZ_REFUSE, NULL, NULL, 0, 0, NULL, NULL, NULL                                  \
     }
 
 /* What an encoding did to its values. Sums have relative errors below 1e-5, once differences below 2^-48 of the largest
@@ -428,6 +446,15 @@ typedef struct qz_stats {
  */
 QZ_API qz_result qz_encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst,
                            const qz_options *options, qz_stats *stats, qz_detail *detail);
+
+/*
+ * Super scales of whole rows, or of the matrix, follow from the largest magnitude there, which must be known before any
+ * part is encoded: raises largest[row] (QZ_WHOLE_ROW) or largest[0] (QZ_WHOLE_MATRIX) to the largest finite magnitude
+ * in src, if that is larger. Begin with 0, and call it for each part of a matrix. `pool` may be NULL.
+ *
+ * Returns QZ_OK; QZ_ERROR_ARGUMENT, also for a scheme without such super scales; QZ_ERROR_SIZE; QZ_ERROR_KERNELS.
+ */
+QZ_API qz_result qz_largest(const qz_scheme *scheme, const qz_matrix *src, float *largest, qz_pool *pool);
 
 /*
  * Decodes src into dst, whose rows, cols, dtype and strides say how (any qz_dtype; elements must not overlap).

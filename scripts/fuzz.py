@@ -4,6 +4,7 @@
 .venv/bin/python scripts/fuzz.py [SECONDS]
 """
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,8 @@ def write_seeds() -> None:
     }.items():
         np.save(CORPUS / f"{name}.npy", values)
         np.savez_compressed(CORPUS / f"{name}.npz", a=values, b=values[:1])
-    for scheme in quantize.schemes():
+    own = dataclasses.replace(quantize.schemes()[0], name="table", codes="table", table=tuple(range(-5, 11)))
+    for scheme in (*quantize.schemes(), own):
         packed = quantize.quantize_array(x, scheme, group_size=8)
         quantize.save(CORPUS / f"packed-{scheme.name}.npz", {"w": packed})
 

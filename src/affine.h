@@ -30,7 +30,7 @@ enum qz_affine_kind {
     QZ_AFFINE_MIN     /* scale * code + offset, offset <= 0, both for qz_affine_super: steps 1 and 2, and a last fit */
 };
 
-enum { QZ_AFFINE_STARTS = 2, QZ_AFFINE_MOVES = 8 };
+enum { QZ_AFFINE_STARTS = 2, QZ_AFFINE_MOVES = 8, QZ_AFFINE_WEIGHTED_MOVES = 12 };
 
 /* Shares of the distance from the mean: the more values there are, the further out the ends. */
 static inline const float *qz_affine_starts(size_t n)
@@ -44,13 +44,33 @@ struct qz_affine_move {
     float low, high;
 };
 
-static const struct qz_affine_move qz_affine_moves[QZ_AFFINE_MOVES] = {
-    {-0.15f, -0.15f}, {-0.3f, 0},      {0, -0.3f},       {0.3f, 0.3f},
-    {-0.15f, 0.45f},  {0.45f, -0.15f}, {-1.05f, -0.15f}, {-0.15f, -1.05f},
-};
-static const struct qz_affine_move qz_affine_zero_moves[QZ_AFFINE_MOVES] = {
-    {-0.25f, 0}, {0.25f, 0}, {-0.5f, 0}, {0.75f, 0}, {-1.0f, 0}, {-1.5f, 0}, {0.5f, 1.0f}, {0.5f, -1.0f},
-};
+/* What is tried from the best start on. With weights the best ends may be anywhere: more is tried, and farther out. */
+static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind kind, int weighted)
+{
+    static const struct qz_affine_move ends[QZ_AFFINE_MOVES] = {
+        {-0.15f, -0.15f}, {-0.3f, 0},      {0, -0.3f},       {0.3f, 0.3f},
+        {-0.15f, 0.45f},  {0.45f, -0.15f}, {-1.05f, -0.15f}, {-0.15f, -1.05f},
+    };
+    static const struct qz_affine_move weighted_ends[QZ_AFFINE_WEIGHTED_MOVES] = {
+        {0, -1}, {-0.3f, 0.15f}, {0.3f, -0.15f}, {-1, -1},        {-1, -0.3f},    {-0.15f, -0.3f},
+        {0, 1},  {-3, -1.5f},    {1, 0},         {-1.5f, -0.15f}, {-1.5f, -1.5f}, {0.15f, 0.3f},
+    };
+    static const struct qz_affine_move zeros[QZ_AFFINE_MOVES] = {
+        {-0.25f, 0}, {0.25f, 0}, {-0.5f, 0}, {0.75f, 0}, {-1.0f, 0}, {-1.5f, 0}, {0.5f, 1.0f}, {0.5f, -1.0f},
+    };
+    static const struct qz_affine_move weighted_zeros[QZ_AFFINE_WEIGHTED_MOVES] = {
+        {-2, 0},    {-6, 0},   {4, 0}, {-1, 0}, {0.5f, -1}, {0.5f, 1},
+        {-3.5f, 0}, {0.5f, 0}, {2, 1}, {3, 2},  {2, -1},    {-0.25f, 0},
+    };
+    if (kind == QZ_AFFINE_UINT4)
+        return weighted ? weighted_zeros : zeros;
+    return weighted ? weighted_ends : ends;
+}
+
+static inline int qz_affine_move_count(int weighted)
+{
+    return weighted ? QZ_AFFINE_WEIGHTED_MOVES : QZ_AFFINE_MOVES;
+}
 
 /* A fit whose codes vary less than this, as a share of their squares, says nothing about scale and offset. */
 #define QZ_AFFINE_FLAT 0x1p-20f

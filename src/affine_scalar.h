@@ -112,10 +112,12 @@ static struct affine_fit affine_fit(const struct affine *g, struct affine_means 
     if (g->kind == QZ_AFFINE_MIN) {
         float x = g->mean + g->origin; /* the mean of the values; the offset is x - a / b * mean */
         if (x > 0 && !(some && x * b <= a * mean)) {
-            s = affine_whole(g, s, zero); /* offset 0 */
+            /* Offset 0. With whole a and b the gain is a^2 - x^2 b, of which little is left where x is large. */
+            float gain = fmaf(a, a, x * fmaf(-x, b, (a + a) * mean));
+            s = affine_whole(g, s, zero);
             a = fmaf(g->origin, s.q, s.tq);
             b = s.qq;
-            return b > 0 && a > 0 ? (struct affine_fit){fmaf(a, a, -(x * x * b)), a, b, 0} : none;
+            return b > 0 && a > 0 ? (struct affine_fit){gain, a, b, 0} : none;
         }
     }
     return some ? (struct affine_fit){a * a, a, b, mean} : none;
@@ -164,13 +166,14 @@ static struct affine_fit affine_search(const struct affine *g)
     }
     struct affine_fit start = best;
     float scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(g, &start, scale);
-    for (int i = 0; i < QZ_AFFINE_MOVES; i++) {
+    const struct qz_affine_move *moves = qz_affine_moves(g->kind, g->w != NULL);
+    for (int i = 0; i < qz_affine_move_count(g->w != NULL); i++) {
+        const struct qz_affine_move *move = &moves[i];
         if (g->kind == QZ_AFFINE_UINT4) {
-            float zero = affine_zero(start.mean + qz_affine_zero_moves[i].high);
-            float moved = inverse * (15 / (15 - qz_affine_zero_moves[i].low));
+            float zero = affine_zero(start.mean + move->high);
+            float moved = inverse * (15 / (15 - move->low));
             affine_better(&best, affine_fit(g, affine_try(g, moved, 0, zero), zero));
         } else {
-            const struct qz_affine_move *move = &qz_affine_moves[i];
             float moved = inverse * (15 / (15 - (move->low + move->high)));
             float m = fmaf(scale, move->low, offset);
             if (g->kind == QZ_AFFINE_MIN)

@@ -134,10 +134,12 @@ INLINE struct affine_fit affine_fit(enum qz_affine_kind kind, const struct affin
         VF x = vf_add(g->mean, g->origin);
         VM free = vm_and(some, vf_le(vf_mul(x, fit.b), vf_mul(fit.a, fit.mean)));
         VM pinned = vf_lt(none, vf_select(free, none, x));
+        VF gain = vf_fma(vf_neg(x), fit.b, vf_mul(vf_add(fit.a, fit.a), fit.mean));
+        gain = vf_fma(fit.a, fit.a, vf_mul(x, gain));
         s = affine_whole(g, s, zero);
-        VF a = vf_fma(g->origin, s.q, s.tq), constant = vf_mul(vf_mul(x, x), s.qq);
+        VF a = vf_fma(g->origin, s.q, s.tq);
         some = vm_or(free, vm_and(pinned, vm_and(vf_lt(none, s.qq), vf_lt(none, a))));
-        fit.gain = vf_select(pinned, vf_fma(a, a, vf_neg(constant)), fit.gain);
+        fit.gain = vf_select(pinned, gain, fit.gain);
         fit.a = vf_select(pinned, a, fit.a);
         fit.b = vf_select(pinned, s.qq, fit.b);
         fit.mean = vf_select(pinned, none, fit.mean);
@@ -203,16 +205,16 @@ INLINE struct affine_fit affine_search(enum qz_affine_kind kind, const float *v,
         affine_better(&best, affine_fit(kind, g, means[i], try[i].zero));
     struct affine_fit start = best;
     VF scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(kind, g, &start, scale);
-    for (int from = 0; from < QZ_AFFINE_MOVES; from += AFFINE_TRIES) {
+    const struct qz_affine_move *moves = qz_affine_moves(kind, w != NULL);
+    for (int from = 0; from < qz_affine_move_count(w != NULL); from += AFFINE_TRIES) {
 #pragma GCC unroll 4
         for (int i = 0; i < AFFINE_TRIES; i++) {
+            const struct qz_affine_move *move = &moves[from + i];
             if (kind == QZ_AFFINE_UINT4) {
-                const struct qz_affine_move *move = &qz_affine_zero_moves[from + i];
                 try[i].inverse = vf_mul(inverse, vf_set1(15 / (15 - move->low)));
                 try[i].zero = affine_zero(vf_add(start.mean, vf_set1(move->high)));
                 try[i].bias = none;
             } else {
-                const struct qz_affine_move *move = &qz_affine_moves[from + i];
                 VF m = vf_fma(scale, vf_set1(move->low), offset);
                 if (kind == QZ_AFFINE_MIN)
                     m = affine_at_most(m, vf_neg(g->origin));

@@ -39,6 +39,7 @@ static QZ_NOINLINE qz_result compare(const qz_scheme *scheme, const qz_packed *p
     struct job job;
     job.weights = NULL;
     job.watch = NULL;
+    job.whole = NULL;
     struct part total;
     qz_matrix merged;
     qz_detail found = QZ_DETAIL_INIT;
@@ -82,6 +83,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
     struct job job;
     job.weights = NULL;
     job.watch = NULL;
+    job.whole = NULL;
     struct part total;
     qz_detail found = QZ_DETAIL_INIT;
     job.kernels = qz_kernels_active();
@@ -91,7 +93,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
     job.other = b;
     job.stream = 0;
     job.super_groups = 0;
-    qz_group_geometry(&job, a->rows, a->cols, QZ_LONG_GROUP, qz_matrix_is_transposed(a));
+    qz_group_geometry(&job, a->rows, a->cols, qz_least(QZ_LONG_GROUP, a->cols), qz_matrix_is_transposed(a));
     job.work = compare_tile;
     qz_group_run(&job, pool, &total);
     if (total.nonfinite) {

@@ -67,6 +67,7 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
     struct job job;
     job.weights = NULL;
     job.watch = NULL;
+    job.whole = NULL;
     struct part total;
     qz_matrix merged;
     qz_result result = qz_group_prepare(&job, scheme, QZ_DEFAULT, dst, &merged, src);

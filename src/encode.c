@@ -71,8 +71,8 @@ static int judge(const struct job *job, struct part *part, struct groups *groups
     }
     if (scale == 0.0f)
         part->zeroed += groups->min[g] != zero || groups->max[g] != zero;
-    else if (magnitude < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN))
-        part->subnormal++;
+    else if (magnitude < (job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN)) /* of zeros E8M0 has such a scale, too */
+        part->subnormal += groups->min[g] != 0.0f || groups->max[g] != 0.0f;
     return 1;
 }
 
@@ -126,9 +126,13 @@ static void break_ties(const struct job *job, struct groups *groups, const float
 /* Scales of a run's groups from their ranges and, if it is to be searched, values x with weights w. */
 static unsigned fit(const struct job *job, const struct run *run, struct groups *groups, const float *x, const float *w)
 {
-    if (job->scale_dtype == QZ_U6) /* offsets are not positive */
-        for (size_t g = 0; g < groups->count; g++)
-            groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f;
+    for (size_t g = 0; g < groups->count && job->scale_dtype == QZ_U6; g++) {
+        groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f; /* offsets are not positive */
+        /* Of groups that a search leaves alone: as if there were one value, with any of the codes. */
+        groups->curve[g] = 77.5f;
+        groups->slope[g] = 0.0f;
+        groups->rest[g] = 1.0f;
+    }
     unsigned flags = job->kernels->fit(&job->rule, groups->count, groups->min, groups->max, groups->scale,
                                        groups->inverse, groups->zero);
     if (flags & QZ_FIT_TIE) /* they will be fitted again */
@@ -188,6 +192,15 @@ static size_t plain_codes(const struct job *job, struct groups *groups, const fl
     return job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
 }
 
+/* The flat index of element i of a run in the matrix that the values are a part of. */
+static uint64_t whole_index(const struct job *job, const struct run *run, size_t i)
+{
+    uint64_t flat = qz_flat_index(job, run, i);
+    if (!job->whole)
+        return flat;
+    return (job->whole->row + flat / job->part_cols) * job->whole->cols + job->whole->col + flat % job->part_cols;
+}
+
 /* Codes of groups that are fitted; returns how many were clipped. Element i of x has code i of `codes`. */
 static size_t group_codes(const struct job *job, struct groups *groups, const struct run *run, const float *x,
                           size_t group_size, uint8_t *codes)
@@ -207,15 +220,22 @@ static size_t group_codes(const struct job *job, struct groups *groups, const st
     size_t clipped = job->kernels->group_codes(plain, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
     for (size_t i = 0; i < n && groups->exact; i++) {
         size_t g = i / group_size;
-        if (needs_exact(groups, g))
-            qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
+        if (!needs_exact(groups, g))
+            continue;
+        if (i % group_size == 0) { /* what stood there may have counted as clipped, where 0 is not among the values */
+            uint8_t code;
+            clipped -=
+                qz_least(group_size, n - i) *
+                job->kernels->group_codes(&plain[i], 1, 1, &job->grid, &groups->inverse[g], &groups->zero[g], &code);
+        }
+        qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
     }
     for (size_t i = 0; i < n && job->stochastic; i++) {
         size_t g = i / group_size;
         if (groups->scale[g] != 0.0f && groups->inverse[g] != 0.0f)
             qz_set_code(codes, i,
                         stochastic_code(x[i], groups->scale[g], groups->zero[g], &job->grid,
-                                        chance(job->seed, qz_flat_index(job, run, i))));
+                                        chance(job->seed, whole_index(job, run, i))));
     }
     return clipped;
 }
@@ -239,7 +259,8 @@ static void store_codes(const struct job *job, uint64_t row, uint64_t col, size_
 /* Where the codes of a run are made: in place, or in `staged` if they must be moved from there. */
 static uint8_t *codes_buffer(const struct job *job, const struct run *run, uint8_t *staged)
 {
-    int direct = !job->stream && run->col % 2 == 0 && run->rows == 1;
+    int one_run = run->rows == 1 || (run->pitch == run->cols && job->packed->code_stride == (int64_t)run->pitch / 2);
+    int direct = !job->stream && run->col % 2 == 0 && one_run;
     return direct ? qz_codes_at(job, run->row, run->col) : staged;
 }
 
@@ -248,13 +269,14 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
                          const float *x, const float *w, int stays, size_t group_size, uint8_t *codes)
 {
     size_t n = run->rows * run->pitch, bytes = run->cols / 2 + run->cols % 2;
-    for (size_t r = 0; r < run->rows && run->rows > 1; r++) {
+    int in_place = codes == qz_codes_at(job, run->row, run->col);
+    for (size_t r = 0; r < run->rows && run->rows > 1 && !in_place; r++) {
         uint8_t *from = codes + r * (run->pitch / 2), *to = qz_codes_at(job, run->row + r, run->col);
         qz_copy_few(to, from, bytes);
         if (run->cols % 2)
             to[bytes - 1] &= 15; /* what fills the row up is no part of it */
     }
-    if (run->rows == 1 && codes != qz_codes_at(job, run->row, run->col))
+    if (run->rows == 1 && !in_place)
         store_codes(job, run->row, run->col, n, codes);
     if (!job->want_stats)
         return;
@@ -396,9 +418,13 @@ static const float *load_weights(const struct job *job, struct part *part, const
 {
     if (!job->weights)
         return NULL;
+    if (job->repeated) {
+        *stride = (ptrdiff_t)job->cols;
+        return job->repeated;
+    }
     int overflow;
     const float *w = qz_tile_load(job->kernels, job->weights, tile, buffer, stride, &overflow);
-    for (size_t r = 0; r < tile->rows; r++) {
+    for (size_t r = 0; r < (*stride ? tile->rows : 1); r++) { /* often all rows have the same ones */
         float range[2];
         if (job->kernels->range_f32(w + (ptrdiff_t)r * *stride, tile->cols, range) || range[0] < 0) {
             part->bad_weight = 1;
@@ -425,9 +451,24 @@ void qz_encode_tile(struct job *job, struct part *part, uint64_t row, size_t row
     }
     for (size_t r = 0; r < rows; r += job->run_rows) {
         struct qz_tile some = {row + r, col, qz_least(job->run_rows, rows - r), tile.cols};
-        encode_rows(job, part, &some, x + (ptrdiff_t)r * stride, stride, w ? w + (ptrdiff_t)r * w_stride : NULL,
-                    w_stride, x != buffer);
+        const float *some_w = w && w != job->repeated ? w + (ptrdiff_t)r * w_stride : w;
+        encode_rows(job, part, &some, x + (ptrdiff_t)r * stride, stride, some_w, w_stride, x != buffer);
     }
+}
+
+/* The weights of a run of short rows that all have the same ones: `repeated`, made once for all; or NULL. */
+static const float *repeat_weights(const struct job *job, float *repeated)
+{
+    const struct qz_tile row = {0, 0, 1, (size_t)job->cols};
+    struct part part = {0};
+    ptrdiff_t stride;
+    if (!job->weights || job->weights->row_stride != 0 || job->work != qz_encode_tile || job->run_rows < 2 ||
+        job->tile_cols != job->cols || job->cols % job->group_size != 0)
+        return NULL;
+    const float *w = load_weights(job, &part, &row, repeated, &stride);
+    for (size_t r = 0; r < job->run_rows && w; r++)
+        memmove(repeated + r * row.cols, w, row.cols * sizeof *w);
+    return w ? repeated : NULL;
 }
 
 /* A long group as a search reads it. */
@@ -523,7 +564,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             qz_search_long(job, &source, groups.min[0], groups.max[0], &groups.scale[0], &groups.zero[0]);
             if (job->method == QZ_EXACT && groups.scale[0] != 0.0f)
                 qz_exact_group(job, &source, 1.0f, &groups.scale[0], &groups.zero[0]);
-            flags = qz_judge_scales(job, &groups);
+            flags = qz_has_byte_scales(job) ? qz_round_scales(job, &whole, &groups) : qz_judge_scales(job, &groups);
         }
         if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
             look_closer(job, part, &groups, &whole);
@@ -570,6 +611,30 @@ static qz_result locate_weight(const qz_matrix *weights, qz_detail *detail)
     return QZ_ERROR_WEIGHT;
 }
 
+/* Parts of rows are divided where neither a byte nor the columns of a super scale are. */
+static uint64_t part_unit(const qz_scheme *scheme)
+{
+    uint64_t size =
+        scheme->super_size && scheme->super_size < QZ_WHOLE_MATRIX ? scheme->super_size : scheme->group_size;
+    return size / scheme->group_size % 2 ? 2 * size : size;
+}
+
+/* Whether src may be such a part. */
+static int part_fits(const qz_scheme *scheme, const qz_matrix *src, const qz_whole *whole)
+{
+    if (whole->size != sizeof *whole || whole->row > whole->rows || src->rows > whole->rows - whole->row ||
+        whole->col > whole->cols || src->cols > whole->cols - whole->col)
+        return 0;
+    int whole_rows = src->cols == whole->cols;
+    if (!whole->largest &&
+        (scheme->super_size == QZ_WHOLE_MATRIX || (scheme->super_size == QZ_WHOLE_ROW && !whole_rows)))
+        return 0;
+    if (whole_rows || scheme->group_size > INT64_MAX)
+        return whole_rows;
+    uint64_t unit = part_unit(scheme), end = whole->col + src->cols;
+    return whole->col % unit == 0 && (end % unit == 0 || end == whole->cols);
+}
+
 static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst,
                                     const qz_options *options, qz_stats *stats, qz_detail *detail)
 {
@@ -583,7 +648,12 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
         return QZ_ERROR_ARGUMENT;
     if (weights && !qz_matrix_check(weights))
         return QZ_ERROR_SIZE;
+    const qz_whole *whole = options->whole;
+    if (whole && (qz_scheme_check(scheme, options->method) != QZ_OK || !part_fits(scheme, src, whole)))
+        return QZ_ERROR_ARGUMENT;
     struct job job;
+    job.whole = whole;
+    job.part_cols = src->cols;
     job.weights = weights;
     job.stochastic = options->stochastic != 0;
     job.seed = options->seed;
@@ -595,7 +665,8 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     qz_result result = qz_group_prepare(&job, scheme, options->method, src, &merged, dst);
     if (result != QZ_OK)
         return result;
-    if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, src)))
+    uint64_t rows = whole ? whole->rows : src->rows, cols = whole ? whole->cols : src->cols;
+    if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, rows, cols)))
         return QZ_ERROR_ARGUMENT;
     job.nonfinite = options->nonfinite;
     job.want_stats = stats != NULL;
@@ -605,7 +676,10 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     /* Statistics are summed in the order of rows. */
     if (plain && !job.weights && !job.stochastic && !job.want_stats && qz_columns_prepare(&job))
         job.work = qz_encode_columns;
-    qz_measure_supers(&job, src, options->pool);
+    float repeated[QZ_TILE];
+    job.repeated = NULL;
+    job.repeated = repeat_weights(&job, repeated);
+    qz_measure_supers(&job, src, whole ? whole->largest : NULL, options->pool);
     qz_group_run(&job, options->pool, &total);
     if (qz_watch_stopped(&watch))
         return QZ_ERROR_STOPPED;

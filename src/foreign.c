@@ -9,12 +9,12 @@
 #include <float.h>
 #include <math.h>
 
-int qz_foreign_fits(const qz_scheme *scheme, const qz_matrix *matrix)
+int qz_foreign_fits(const qz_scheme *scheme, uint64_t rows, uint64_t cols)
 {
     const struct qz_rule_info *info = qz_rule_info(scheme->rule);
     uint64_t block = info->block ? info->block : scheme->group_size;
-    return matrix->cols % block == 0 || scheme->group_size == QZ_WHOLE_ROW || info->ends_short == QZ_ENDS_SHORT ||
-           (info->ends_short == QZ_ENDS_SHORT_ALONE && matrix->rows <= 1);
+    return cols % block == 0 || scheme->group_size == QZ_WHOLE_ROW || info->ends_short == QZ_ENDS_SHORT ||
+           (info->ends_short == QZ_ENDS_SHORT_ALONE && rows <= 1);
 }
 
 float qz_foreign_super(struct job *job, float largest)

@@ -638,6 +638,7 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
     if (w->rows == 0 || w->cols == 0)
         return find_scales(&all, scheme, w, options, dst, stats, detail);
     job.matrix = w;
+    job.weights = NULL;
     job.packed = dst;
     qz_group_scheme(&job, scheme, options->method);
     job.rows = w->rows;

@@ -18,7 +18,7 @@ void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t g
 {
     job->rows = rows;
     job->cols = cols;
-    job->group_size = group_size < cols ? group_size : cols;
+    job->group_size = group_size;
     job->tiles_down = job->tiles_across = 0;
     job->slices = 0;
     if (rows == 0 || cols == 0)
@@ -185,7 +185,6 @@ void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method)
     job->scale_dtype = scheme->scale_dtype;
     job->super_dtype = scheme->super_dtype;
     job->positive = scheme->positive || scheme->scale_dtype == QZ_E8M0;
-    job->search = qz_search_rule(job, scheme->group_size);
     job->shared_super = scheme->super_size == QZ_WHOLE_MATRIX;
     job->super_groups =
         scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;
@@ -215,6 +214,10 @@ qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method m
         merged->rows = 1;
     }
     job->matrix = merged;
-    qz_group_geometry(job, merged->rows, merged->cols, scheme->group_size, qz_matrix_is_transposed(merged));
+    /* The last part of a matrix may be shorter than a group that is longer than all of it: it stays such a group. */
+    uint64_t longest = job->whole ? job->whole->cols : merged->cols;
+    qz_group_geometry(job, merged->rows, merged->cols, qz_least(scheme->group_size, longest),
+                      qz_matrix_is_transposed(merged));
+    job->search = qz_search_rule(job, job->group_size);
     return QZ_OK;
 }

@@ -72,6 +72,7 @@ struct job {
     const qz_matrix *other;  /* qz_compare_matrices: the second one */
     const qz_packed *packed;
     const qz_matrix *weights; /* or NULL */
+    const float *repeated;    /* the weights of every run, where that is known beforehand; or NULL */
     struct qz_watch *watch;   /* or NULL */
     qz_method method;
     struct qz_fit rule;
@@ -83,7 +84,9 @@ struct job {
     qz_nonfinite nonfinite;
     int want_stats, stream, stochastic;
     uint64_t seed;
-    qz_rule foreign; /* QZ_REFERENCE: the rule; otherwise QZ_RULE_NONE */
+    const qz_whole *whole; /* what the matrix is a part of, or NULL */
+    uint64_t part_cols;    /* of the part, before rows are merged */
+    qz_rule foreign;       /* QZ_REFERENCE: the rule; otherwise QZ_RULE_NONE */
     struct qz_reference_how how;
     uint64_t usual_group; /* the scheme's group size, even if rows are shorter */
 
@@ -114,7 +117,7 @@ static inline float qz_larger(float a, float b)
 
 /* ---- group.c ------------------------------------------------------------------------------------------------- */
 
-/* Cuts a matrix of this shape into tiles and slices. */
+/* Cuts a matrix of this shape into tiles and slices. group_size: at most the columns of a whole row. */
 void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t group_size, int transposed);
 
 /* Cuts it into tiles of this size, and these into slices. */
@@ -258,8 +261,9 @@ void qz_search_supers(const struct job *job, const struct run *run, struct group
 /* Rounds the scales, and offsets, of a run's groups to types of a byte. Returns QZ_FIT_ flags. */
 unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups);
 
-/* Makes the super scales of whole rows or of the matrix, before any group is encoded. */
-void qz_measure_supers(struct job *job, const qz_matrix *matrix, qz_pool *pool);
+/* Makes the super scales of whole rows or of the matrix, before any group is encoded. `known`: what qz_largest found,
+ * or NULL. */
+void qz_measure_supers(struct job *job, const qz_matrix *matrix, const float *known, qz_pool *pool);
 
 /* ---- search.c ------------------------------------------------------------------------------------------------ */
 
@@ -287,8 +291,8 @@ unsigned qz_search_groups(const struct job *job, const struct run *run, struct g
 
 /* ---- foreign.c ----------------------------------------------------------------------------------------------- */
 
-/* Whether a matrix has rows that the scheme's rule can take. */
-int qz_foreign_fits(const qz_scheme *scheme, const qz_matrix *matrix);
+/* Whether a matrix of that shape has rows that the scheme's rule can take. */
+int qz_foreign_fits(const qz_scheme *scheme, uint64_t rows, uint64_t cols);
 
 /* The super scale of a whole matrix with values up to `largest`, which the rule's other numbers will follow from. */
 float qz_foreign_super(struct job *job, float largest);

@@ -117,8 +117,16 @@ struct qz_search {
     float lo, hi;
     float value[2][16]; /* ascending */
     float upper[2][16]; /* y is nearest to value[i], i being how many upper[i] <= y; the last one is +infinity */
-    int positive;       /* scales must be: else they may have either sign */
-    int refit;          /* 0: no least squares, candidates are rounded as stored before they give codes */
+
+    /* The same another way, where `cells` is 1: y lies in cell k = clamp(rint(fma(y, cell_factor, cell_bias)), 0, 31),
+     * and is nearest to value[cell_first[k] + (y >= cell_upper[k])]. */
+    int cells;
+    float cell_factor[2], cell_bias[2];
+    float cell_upper[2][32];
+    int32_t cell_first[2][32];
+
+    int positive; /* scales must be: else they may have either sign */
+    int refit;    /* 0: no least squares, candidates are rounded as stored before they give codes */
     qz_dtype scale_dtype;
     size_t plain, count;         /* candidates: those from `plain` on are for the second set of values */
     float factor[QZ_CANDIDATES]; /* a candidate is the scale to begin with, divided by this */
@@ -193,6 +201,9 @@ struct qz_kernels {
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
 
+    /* Lays QZ_BLOCK groups of n elements, one after another, side by side: to[QZ_BLOCK * k + l] = x[l * n + k]. */
+    void (*lay)(const float *x, size_t n, float *to);
+
     /*
      * Groups that run down the columns of a matrix whose rows lie next to each other, `width` of them side by side:
      * element k of group i is x[k * stride + i]. width is a multiple of 16; a group has a multiple of 32 elements,
@@ -254,7 +265,7 @@ struct qz_kernels {
         .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
         .group_decode = group_decode, .error = error, .group_codes_error = group_codes_error,                          \
         .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
-        .find_error = find_error, .search_scale = search_scale, .search_affine = search_affine,                        \
+        .find_error = find_error, .lay = lay, .search_scale = search_scale, .search_affine = search_affine,            \
         .multiply_add = multiply_add,                                                                                  \
     }
 

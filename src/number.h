@@ -91,8 +91,9 @@ static inline uint16_t qz_bf16_from_f32(float x)
 static inline float qz_f32_from_e4m3(uint8_t byte)
 {
     uint32_t magnitude = byte & 0x7fu, sign = (uint32_t)(byte & 0x80u) << 24;
+    uint32_t nan = 0u - (uint32_t)(magnitude == 0x7fu); /* all bits or none: compilers make vectors of that */
     float x = qz_float(magnitude << 20) * 0x1p120f;
-    return qz_float((magnitude == 0x7fu ? 0x7fc00000u : qz_bits(x)) | sign);
+    return qz_float((qz_bits(x) & ~nan) | (0x7fc00000u & nan) | sign);
 }
 
 /* To nearest even; NaN for NaN and for what rounds to more than 448. */

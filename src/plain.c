@@ -85,7 +85,7 @@ void qz_byte_scales(const struct job *job, const uint8_t *bytes, size_t n, float
     case QZ_I7:
         for (size_t i = 0; i < n; i++) {
             scale[i] = (float)(((bytes[i] ^ 0x80) >> 1) - 64) * super;
-            zero[i] = bytes[i] & 1 ? -job->grid.shift : 0.0f;
+            zero[i] = qz_float(qz_bits(-job->grid.shift) & (0u - (bytes[i] & 1u)));
         }
         break;
     default: /* QZ_I6 and, always positive, QZ_U6 */
@@ -100,18 +100,45 @@ size_t qz_sharing(const struct job *job, uint64_t group, size_t left)
     return own ? qz_least(job->super_groups - group % job->super_groups, left) : left;
 }
 
+/* Super scales first..end - 1 of a row, of those that serve a few groups each. */
+static void load_supers(const struct job *job, uint64_t row, uint64_t first, uint64_t end, float *supers)
+{
+    size_t count = (size_t)(end - first) * (job->scale_dtype == QZ_U6 ? 2 : 1);
+    const char *from = supers_at(job, row, first * job->super_groups);
+    uint16_t half[2 * QZ_TILE_GROUPS];
+    if (job->super_dtype == QZ_F32) {
+        qz_copy_few(supers, from, count * sizeof *supers);
+    } else {
+        qz_copy_few(half, from, count * sizeof *half);
+        job->kernels->f32_from_f16(half, count, supers);
+    }
+}
+
 /* Scales of a byte of one row's groups, and the offsets beside them. */
 static void load_bytes(const struct job *job, uint64_t row, uint64_t group, size_t count, float *scale, float *zero)
 {
     const uint8_t *bytes = (const uint8_t *)scales_at(job, row);
     const uint8_t *offsets = job->scale_dtype == QZ_U6 ? (const uint8_t *)zeros_at(job, row) : NULL;
-    for (size_t i = 0, step; i < count; i += step) {
+    if (job->super_groups == 0 || job->super_groups >= QZ_WHOLE_MATRIX) {
         float super[2];
-        step = qz_sharing(job, group + i, count - i);
-        qz_load_super(job, row, group + i, super);
-        qz_byte_scales(job, bytes + group + i, step, super[0], scale + i, zero + i);
-        for (size_t k = i; offsets && k < i + step; k++)
-            zero[k] = -(super[1] * (float)offsets[group + k]);
+        qz_load_super(job, row, group, super);
+        qz_byte_scales(job, bytes + group, count, super[0], scale, zero);
+        return;
+    }
+    /* A super scale for every few groups: all of them first. */
+    float supers[2 * QZ_TILE_GROUPS];
+    size_t shared = (size_t)job->super_groups, each = offsets ? 2 : 1, step;
+    load_supers(job, row, group / shared, (group + count - 1) / shared + 1, supers);
+    qz_byte_scales(job, bytes + group, count, 1.0f, scale, zero);
+    for (size_t k = 0; k < count && offsets; k++)
+        zero[k] = (float)offsets[group + k];
+    const float *super = supers;
+    for (size_t i = 0; i < count; i += step, super += each) {
+        step = qz_least(i == 0 ? shared - group % shared : shared, count - i);
+        for (size_t k = i; k < i + step; k++)
+            scale[k] *= super[0];
+        for (size_t k = i; k < i + step && offsets; k++)
+            zero[k] = -(super[1] * zero[k]);
     }
 }
 
@@ -384,6 +411,7 @@ qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t
     struct job job;
     job.kernels = &qz_kernels_scalar;
     job.packed = packed;
+    job.weights = NULL;
     qz_group_scheme(&job, scheme, QZ_DEFAULT);
     for (uint64_t r = 0; r < rows && cols; r++) {
         uint64_t bad = UINT64_MAX;

@@ -223,6 +223,15 @@ struct qz_fit qz_scheme_fit(const qz_scheme *scheme, qz_method method, const str
 
 #define METHOD(m) (1u << (m))
 
+const char *qz_method_name(qz_method method)
+{
+    static const char *const names[] = {
+        [QZ_DEFAULT] = "default", [QZ_MINMAX] = "minmax", [QZ_ABSMAX] = "absmax",       [QZ_ABSMAX7] = "absmax7",
+        [QZ_SEARCH] = "search",   [QZ_EXACT] = "exact",   [QZ_REFERENCE] = "reference",
+    };
+    return (size_t)method < sizeof names / sizeof names[0] ? names[method] : NULL;
+}
+
 /* The methods that find scales, with these codes and these zeros. */
 static unsigned methods_of(const qz_scheme *scheme)
 {
@@ -264,8 +273,8 @@ static int scales_make_sense(const qz_scheme *scheme)
         return scheme->zero == QZ_ZERO_NONE;
     case QZ_I6:
         return supers && scheme->zero == QZ_ZERO_NONE;
-    case QZ_U6:
-        return supers && scheme->zero == QZ_ZERO_OFFSET;
+    case QZ_U6: /* both super scales follow from the groups that they serve, which must be known together */
+        return supers && scheme->zero == QZ_ZERO_OFFSET && scheme->super_size < QZ_WHOLE_MATRIX;
     case QZ_I7:
         return supers && scheme->codes == QZ_DUAL;
     default:

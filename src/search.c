@@ -87,7 +87,12 @@ struct block {
     float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK], zero[QZ_BLOCK];
     struct qz_affine_error error;
     uint8_t second[QZ_BLOCK];
-    float v[QZ_BLOCK * QZ_SEARCH_MOST], w[QZ_BLOCK * QZ_SEARCH_MOST];
+    int plain_weights; /* all of the run's are far from 0 and not huge */
+    int same_weights;  /* all rows of the run have the same ones */
+    size_t laid;       /* where in its row the first group is whose weights are in w; or SIZE_MAX */
+    /* whole cache lines: a vector that lies in two costs twice as much */
+    _Alignas(64) float v[QZ_BLOCK * QZ_SEARCH_MOST];
+    _Alignas(64) float w[QZ_BLOCK * QZ_SEARCH_MOST];
 };
 
 /* A power of two to divide by so that sums of squares of what is at most `largest` fit float32. It is 1 for most data;
@@ -100,15 +105,28 @@ static float unit_of(float largest)
     return power < FLT_MIN ? FLT_MIN : power > 0x1p125f ? 0x1p125f : power;
 }
 
+/* The bits of |x|, which are in the order of the magnitudes, NaN above all. With comparisons of integers alone
+ * compilers make vectors of loops. */
+static inline int32_t magnitude_of(float x)
+{
+    return (int32_t)(qz_bits(x) & 0x7fffffffu);
+}
+
+/* Whether it is of QZ_BLOCK whole groups that follow each other. */
+static int is_whole(const struct job *job, const struct block *block)
+{
+    int apart = block->count != QZ_BLOCK || block->length != job->group_size;
+    for (size_t l = 0; l < block->count; l++)
+        apart |= block->group[l] != block->group[0] + l;
+    return !apart;
+}
+
 /* Element k of group l becomes to[QZ_BLOCK * k + l]. Lanes without a group are 0. */
 static void lay(const struct job *job, const struct block *block, const float *x, float *to)
 {
     size_t n = block->length, size = (size_t)job->group_size;
-    int apart = block->count != QZ_BLOCK || n != size;
-    for (size_t l = 0; l < block->count; l++)
-        apart |= block->group[l] != block->group[0] + l;
-    if (!apart) {
-        job->kernels->transpose(x + block->group[0] * size, (ptrdiff_t)n, n, QZ_BLOCK, to, QZ_BLOCK);
+    if (is_whole(job, block)) {
+        job->kernels->lay(x + block->group[0] * size, n, to);
         return;
     }
     memset(to, 0, n * QZ_BLOCK * sizeof *to);
@@ -120,14 +138,19 @@ static void lay(const struct job *job, const struct block *block, const float *x
 /* Weights likewise, each group's divided by a power of two of its own; all 1 where all are 0. */
 static void lay_weights(const struct job *job, struct block *block, const float *w)
 {
-    float largest[QZ_BLOCK] = {0};
+    float least[QZ_BLOCK], largest[QZ_BLOCK];
+    size_t n = block->length, size = (size_t)job->group_size, together = is_whole(job, block) ? QZ_BLOCK : 1;
+    block->laid = SIZE_MAX;
     lay(job, block, w, block->w);
-    for (size_t k = 0; k < block->length; k++)
-        for (size_t l = 0; l < QZ_BLOCK; l++)
-            largest[l] = block->w[QZ_BLOCK * k + l] > largest[l] ? block->w[QZ_BLOCK * k + l] : largest[l];
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
+    if (block->plain_weights)
+        return;
+    for (size_t l = 0; l < block->count; l += together)
+        job->kernels->group_range(w + block->group[l] * size, together * n, n, least + l, largest + l);
+    for (size_t l = 0; l < block->count; l++) {
+        if (largest[l] >= UNIT_LEAST && largest[l] <= UNIT_MOST)
+            continue;
         float unit = unit_of(largest[l]);
-        for (size_t k = 0; k < block->length && (largest[l] == 0.0f || unit != 1.0f); k++)
+        for (size_t k = 0; k < n; k++)
             block->w[QZ_BLOCK * k + l] = largest[l] == 0.0f ? 1.0f : block->w[QZ_BLOCK * k + l] / unit;
     }
 }
@@ -201,7 +224,7 @@ static void search_block(const struct job *job, const struct run *run, struct gr
 static void search_plain_block(const struct job *job, const struct run *run, struct groups *groups, size_t g,
                                struct block *block, const float *x, const float *w)
 {
-    size_t bytes = QZ_BLOCK * sizeof(float);
+    size_t bytes = QZ_BLOCK * sizeof(float), row_groups = groups->count / run->rows;
     block->count = QZ_BLOCK;
     block->length = (size_t)job->group_size;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
@@ -209,12 +232,15 @@ static void search_plain_block(const struct job *job, const struct run *run, str
         block->unit[l] = 1.0f;
     }
     if (job->super_groups)
-        load_supers(job, run, groups->count / run->rows, g, QZ_BLOCK, block->super);
+        load_supers(job, run, row_groups, g, QZ_BLOCK, block->super);
     memcpy(block->scale, groups->scale + g, bytes);
     memcpy(block->zero, groups->zero + g, bytes);
     lay(job, block, x, block->v);
-    if (w)
+    if (w && block->laid != g % row_groups) {
         lay_weights(job, block, w);
+        if (block->same_weights)
+            block->laid = g % row_groups;
+    }
     search_lanes(job, block, w ? block->w : NULL);
     memcpy(groups->scale + g, block->scale, bytes);
     memcpy(groups->zero + g, block->zero, bytes);
@@ -238,16 +264,18 @@ static int is_ordinary(const struct groups *groups, size_t g)
     return scale >= 0x1p-100f && scale <= 0x1p100f;
 }
 
-/* Whether all groups from g on, QZ_BLOCK of them, are ordinary and need no unit. */
-static int are_plain(const struct groups *groups, size_t g)
+/* Whether `count` groups from g on are ordinary and need no unit. */
+static int are_plain(const struct groups *groups, size_t g, size_t count)
 {
-    int plain = 1;
-    for (size_t l = g; l < g + QZ_BLOCK; l++) {
-        float largest = -groups->min[l] > groups->max[l] ? -groups->min[l] : groups->max[l];
-        float scale = fabsf(groups->scale[l]);
-        plain &= (largest >= UNIT_LEAST) & (largest <= UNIT_MOST) & (scale >= 0x1p-100f) & (scale <= 0x1p100f);
+    const int32_t least = magnitude_of(UNIT_LEAST), most = magnitude_of(UNIT_MOST);
+    const int32_t least_scale = magnitude_of(0x1p-100f), most_scale = magnitude_of(0x1p100f);
+    int32_t others = 0;
+    for (size_t l = g; l < g + count; l++) {
+        int32_t low = magnitude_of(groups->min[l]), high = magnitude_of(groups->max[l]);
+        int32_t scale = magnitude_of(groups->scale[l]), largest = low > high ? low : high;
+        others |= (largest < least) | (largest > most) | (scale < least_scale) | (scale > most_scale);
     }
-    return plain;
+    return !others;
 }
 
 static void search_blocks(const struct job *job, const struct run *run, struct groups *groups, const float *x,
@@ -257,7 +285,15 @@ static void search_blocks(const struct job *job, const struct run *run, struct g
     size_t row_groups = groups->count / run->rows, size = (size_t)job->group_size, g = 0;
     size_t last = length_of(job, run, row_groups, row_groups - 1);
     size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
-    for (; g + QZ_BLOCK <= whole && are_plain(groups, g); g += QZ_BLOCK)
+    int all = are_plain(groups, 0, whole);
+    block.laid = SIZE_MAX;
+    if (w) {
+        float range[2];
+        block.same_weights = job->weights->row_stride == 0;
+        job->kernels->range_f32(w, block.same_weights ? run->cols : run->rows * run->pitch, range);
+        block.plain_weights = range[0] >= UNIT_LEAST && range[1] <= UNIT_MOST;
+    }
+    for (; g + QZ_BLOCK <= whole && (all || are_plain(groups, g, QZ_BLOCK)); g += QZ_BLOCK)
         search_plain_block(job, run, groups, g, &block, x, w);
     /* The others by their length, whole ones and the last ones of rows. */
     for (size_t length = size, rest = g; length; length = length == last ? 0 : last) {
@@ -305,17 +341,19 @@ static void search_long_groups(const struct job *job, const struct run *run, str
 
 unsigned qz_judge_scales(const struct job *job, struct groups *groups)
 {
-    float normal = job->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN;
-    float most_zero = job->grid.zero == QZ_ZERO_OFFSET ? 0x1p126f : INFINITY;
-    int tiny = 0, huge = 0;
+    const int32_t least = magnitude_of(FLT_MIN), most = magnitude_of(0x1p120f);
+    const int32_t normal = job->scale_dtype == QZ_F16 ? magnitude_of(0x1p-14f) : least;
+    const int32_t most_zero = magnitude_of(job->grid.zero == QZ_ZERO_OFFSET ? 0x1p126f : INFINITY);
+    const int32_t looked_at = job->grid.zero == QZ_ZERO_NONE ? 0 : -1; /* which bits of a zero are */
+    int32_t tiny = 0, huge = 0;
     for (size_t g = 0; g < groups->count; g++) {
-        float scale = groups->scale[g], magnitude = fabsf(scale);
-        int beyond = !(magnitude <= 0x1p120f) | !(fabsf(groups->zero[g]) <= most_zero);
-        int usable = (magnitude >= FLT_MIN) & !beyond;
-        float inverse = 1.0f / (usable ? scale : 1.0f);
-        groups->inverse[g] = usable ? inverse : 0.0f;
+        int32_t magnitude = magnitude_of(groups->scale[g]), zero = magnitude_of(groups->zero[g]) & looked_at;
+        int32_t beyond = (magnitude > most) | (zero > most_zero);
+        int32_t usable = -((magnitude >= least) & (beyond ^ 1)); /* all bits or none */
+        uint32_t divisor = (qz_bits(groups->scale[g]) & (uint32_t)usable) | (qz_bits(1.0f) & ~(uint32_t)usable);
+        groups->inverse[g] = qz_float(qz_bits(1.0f / qz_float(divisor)) & (uint32_t)usable);
         huge |= beyond;
-        tiny |= (magnitude < normal) & ((groups->min[g] != 0.0f) | (groups->max[g] != 0.0f));
+        tiny |= (magnitude < normal) & ((magnitude_of(groups->min[g]) | magnitude_of(groups->max[g])) != 0);
     }
     return (huge ? QZ_FIT_HUGE : 0u) | (tiny ? QZ_FIT_TINY : 0u);
 }

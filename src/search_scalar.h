@@ -4,6 +4,13 @@
 #ifndef QZ_SEARCH_SCALAR_H
 #define QZ_SEARCH_SCALAR_H
 
+static void lay(const float *x, size_t n, float *to)
+{
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        for (size_t k = 0; k < n; k++)
+            to[QZ_BLOCK * k + l] = x[l * n + k];
+}
+
 /* The power of two at or below |x|; 0 if x is subnormal, infinity if it is not finite. */
 static float power(float x)
 {

@@ -4,6 +4,32 @@
  * A lane is a group. What is computed is said in search_scalar.h.
  */
 
+/* n is a constant where speed matters. */
+INLINE void lay_groups(const float *x, size_t n, float *to)
+{
+    size_t whole = n - n % LANES;
+    for (size_t l = 0; l < QZ_BLOCK; l += LANES)
+        for (size_t k = 0; k < whole; k += LANES)
+            transpose_block(x + l * n + k, (ptrdiff_t)n, to + QZ_BLOCK * k + l, QZ_BLOCK);
+    for (size_t k = whole; k < n; k++)
+        for (size_t l = 0; l < QZ_BLOCK; l++)
+            to[QZ_BLOCK * k + l] = x[l * n + k];
+}
+
+static TARGET void lay(const float *x, size_t n, float *to)
+{
+    if (n == 16)
+        lay_groups(x, 16, to);
+    else if (n == 32)
+        lay_groups(x, 32, to);
+    else if (n == 64)
+        lay_groups(x, 64, to);
+    else if (n == 128)
+        lay_groups(x, 128, to);
+    else
+        lay_groups(x, n, to);
+}
+
 INLINE VF nearest_e4m3(VF v)
 {
     VF magnitude = vf_abs(v), unit = vf_power(magnitude), least = vf_set1(0x1p-6f), most = vf_set1(448.0f);
@@ -46,11 +72,18 @@ INLINE VF stored_scale(VF s, qz_dtype dtype, VF unit, VF inverse, VF super)
     }
 }
 
-/* What finds the nearest value: those of a table are looked up by bisection, index = 8 a + 4 b + 2 c + d. */
+/* How the nearest value is found: by rounding; from a table by bisection, index = 8 a + 4 b + 2 c + d, or, where a set
+ * can look up 32 numbers (HAS_VP), by its cells. */
+enum { BY_ROUNDING, BY_BISECTION, BY_CELLS };
+
 struct search_levels {
     VF lo, hi;                     /* uniform */
     VF middle, quarter[2];         /* upper[7], upper[3] and upper[11] */
     VT eighths, sixteenths, value; /* lane i: upper[i + 1], upper[i], value[i] */
+#ifdef HAS_VP
+    VF cell_factor, cell_bias;
+    VP cell_upper, cell_first;
+#endif
 };
 
 INLINE struct search_levels search_levels(const struct qz_search *rule, int set)
@@ -64,20 +97,36 @@ INLINE struct search_levels search_levels(const struct qz_search *rule, int set)
                                   .quarter = {vf_set1(upper[3]), vf_set1(upper[11])},
                                   .eighths = vt_load(moved),
                                   .sixteenths = vt_load(upper),
+#ifdef HAS_VP
+                                  .cell_factor = vf_set1(rule->cell_factor[set]),
+                                  .cell_bias = vf_set1(rule->cell_bias[set]),
+                                  .cell_upper = vp_load(rule->cell_upper[set]),
+                                  .cell_first = vp_load((const float *)(const void *)rule->cell_first[set]),
+#endif
                                   .value = vt_load(rule->value[set])};
 }
 
 /* Candidates are worked on a few at a time, step by step together, so that one does not wait for another. Their number
- * `count` is a constant: 2 or 4. */
+ * `count` is a constant: 2, 3 or 4. */
 #define EACH _Pragma("GCC unroll 4") for (size_t j = 0; j < count; j++)
 
-INLINE void nearest_values(const struct search_levels *levels, int uniform, size_t count, VF x, const VF inverse[4],
+INLINE void nearest_values(const struct search_levels *levels, int how, size_t count, VF x, const VF inverse[4],
                            VF value[4])
 {
     VF y[4], next[4];
     VI index[4];
     EACH y[j] = vf_mul(x, inverse[j]);
-    if (uniform) {
+#ifdef HAS_VP
+    if (how == BY_CELLS) {
+        EACH index[j] = vi_clamp(vf_round(vf_fma(y[j], levels->cell_factor, levels->cell_bias)), 0, 31);
+        EACH next[j] = vp_lookup(levels->cell_upper, index[j]);
+        EACH index[j] = vp_lookup_vi(levels->cell_first, index[j]);
+        EACH index[j] = vi_increment(vf_le(next[j], y[j]), index[j]);
+        EACH value[j] = vt_lookup(levels->value, index[j]);
+        return;
+    }
+#endif
+    if (how == BY_ROUNDING) {
         EACH y[j] = vf_between(y[j], levels->lo, levels->hi);
         EACH value[j] = vf_rint(y[j]);
         return;
@@ -105,8 +154,28 @@ struct search_lanes {
     VM second;
 };
 
+/* Several scales as stored. */
+INLINE void stored_scales(qz_dtype dtype, const struct search_lanes *lanes, size_t count, VF s[4])
+{
+#define STORED(type)                                                                                                   \
+    case type:                                                                                                         \
+        EACH s[j] = stored_scale(s[j], type, lanes->unit, lanes->unit_inverse, lanes->super);                          \
+        break
+    switch (dtype) { /* constants from here on */
+        STORED(QZ_F16);
+        STORED(QZ_BF16);
+        STORED(QZ_E4M3);
+        STORED(QZ_E8M0);
+        STORED(QZ_I6);
+        STORED(QZ_I7);
+    default:
+        EACH s[j] = stored_scale(s[j], QZ_F32, lanes->unit, lanes->unit_inverse, lanes->super);
+    }
+#undef STORED
+}
+
 /* Candidates c to c + count - 1, or the last one again where there is no other: it gains no more. */
-INLINE void try_candidates(const struct qz_search *rule, const struct search_levels *levels, int uniform, int weighted,
+INLINE void try_candidates(const struct qz_search *rule, const struct search_levels *levels, int how, int weighted,
                            size_t c, size_t count, size_t end, int set, struct search_lanes *lanes)
 {
     const VF none = vf_set1(0.0f);
@@ -114,18 +183,17 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
     EACH
     {
         VF factor = vf_set1(rule->factor[c + j < end ? c + j : end - 1]);
-        s[j] = lanes->first;
         inverse[j] = vf_mul(lanes->first_inverse, factor);
-        if (!rule->refit) {
-            s[j] =
-                stored_scale(vf_div(s[j], factor), rule->scale_dtype, lanes->unit, lanes->unit_inverse, lanes->super);
-            inverse[j] = inverse_of(s[j]);
-        }
+        s[j] = rule->refit ? factor : vf_div(lanes->first, factor);
         xq[j] = qq[j] = none;
+    }
+    if (!rule->refit) {
+        stored_scales(rule->scale_dtype, lanes, count, s);
+        EACH inverse[j] = inverse_of(s[j]);
     }
     for (size_t k = 0; k < lanes->n; k++) {
         VF x = vf_load(lanes->v + QZ_BLOCK * k), q[4];
-        nearest_values(levels, uniform, count, x, inverse, q);
+        nearest_values(levels, how, count, x, inverse, q);
         VF w = weighted ? vf_load(lanes->weight + QZ_BLOCK * k) : none;
         EACH
         {
@@ -134,14 +202,14 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
             qq[j] = vf_fma(wq, q[j], qq[j]);
         }
     }
+    if (rule->refit) {
+        EACH s[j] = vf_div(xq[j], qq[j]);
+        if (rule->positive)
+            EACH s[j] = vf_select(vf_lt(none, s[j]), s[j], none);
+        stored_scales(rule->scale_dtype, lanes, count, s);
+    }
     EACH
     {
-        if (rule->refit) {
-            s[j] = vf_div(xq[j], qq[j]);
-            if (rule->positive)
-                s[j] = vf_select(vf_lt(none, s[j]), s[j], none);
-            s[j] = stored_scale(s[j], rule->scale_dtype, lanes->unit, lanes->unit_inverse, lanes->super);
-        }
         VF gain = vf_mul(s[j], vf_fma(vf_neg(s[j]), qq[j], vf_add(xq[j], xq[j])));
         VM better = vf_lt(lanes->best_gain, gain);
         lanes->best_gain = vf_select(better, gain, lanes->best_gain);
@@ -151,17 +219,23 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
     }
 }
 
-INLINE void search_vector(const struct qz_search *rule, int uniform, int weighted, struct search_lanes *lanes)
+INLINE void search_vector(const struct qz_search *rule, int how, int weighted, struct search_lanes *lanes)
 {
     for (int set = 0; set < 2; set++) {
         size_t c = set ? rule->plain : 0, end = set ? rule->count : rule->plain;
         if (c == end)
             continue;
         struct search_levels levels = search_levels(rule, set);
-        for (; end - c > 2; c += end - c < 4 ? end - c : 4)
-            try_candidates(rule, &levels, uniform, weighted, c, 4, end, set, lanes);
-        if (c < end)
-            try_candidates(rule, &levels, uniform, weighted, c, 2, end, set, lanes);
+        for (size_t step; c < end; c += step) { /* as even as can be: 6 as twice 3 */
+            size_t times = (end - c + 3) / 4;
+            step = (end - c + times - 1) / times;
+            if (step == 4)
+                try_candidates(rule, &levels, how, weighted, c, 4, end, set, lanes);
+            else if (step == 3)
+                try_candidates(rule, &levels, how, weighted, c, 3, end, set, lanes);
+            else
+                try_candidates(rule, &levels, how, weighted, c, 2, end, set, lanes);
+        }
     }
 }
 
@@ -182,13 +256,19 @@ static TARGET void search_scale(const struct qz_search *rule, const float *v, co
         lanes.best = stored_scale(lanes.first, rule->scale_dtype, lanes.unit, lanes.unit_inverse, lanes.super);
         lanes.second = vm_none();
         if (rule->uniform && !weight)
-            search_vector(rule, 1, 0, &lanes);
+            search_vector(rule, BY_ROUNDING, 0, &lanes);
         else if (rule->uniform)
-            search_vector(rule, 1, 1, &lanes);
+            search_vector(rule, BY_ROUNDING, 1, &lanes);
+#ifdef HAS_VP
+        else if (rule->cells && !weight)
+            search_vector(rule, BY_CELLS, 0, &lanes);
+        else if (rule->cells)
+            search_vector(rule, BY_CELLS, 1, &lanes);
+#endif
         else if (!weight)
-            search_vector(rule, 0, 0, &lanes);
+            search_vector(rule, BY_BISECTION, 0, &lanes);
         else
-            search_vector(rule, 0, 1, &lanes);
+            search_vector(rule, BY_BISECTION, 1, &lanes);
         vf_store(scale + l, lanes.best);
         vm_to_u8(second + l, lanes.second);
     }

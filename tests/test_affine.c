@@ -241,6 +241,7 @@ static void test_units(void **state)
 /* A group of a block in double. */
 struct group {
     enum qz_affine_kind kind;
+    int weighted;
     size_t n;
     double x[LONGEST], w[LONGEST];
     double total, mean, lo, hi, spread; /* spread: the error of a constant, or of zeros for QZ_AFFINE_UINT4 */
@@ -249,6 +250,7 @@ struct group {
 static void get_group(const struct block *block, size_t l, struct group *g)
 {
     g->kind = block->kind;
+    g->weighted = block->w != NULL;
     g->n = block->n;
     g->total = g->mean = g->spread = 0;
     g->lo = g->hi = (double)block->v[l];
@@ -355,13 +357,14 @@ static double best_candidate(const struct group *g, int *sure)
     *sure = !start[0].unsure && !start[1].unsure && (same || fabs(start[0].error - start[1].error) > 1e-6 * g->spread);
     best = start[start[1].error < start[0].error];
     double least = fmin(start[0].unsure ? g->spread : start[0].error, start[1].unsure ? g->spread : start[1].error);
-    for (int i = 0; i < QZ_AFFINE_MOVES && *sure && best.scale > 0; i++) {
+    const struct qz_affine_move *moves = qz_affine_moves(g->kind, g->weighted);
+    for (int i = 0; i < qz_affine_move_count(g->weighted) && *sure && best.scale > 0; i++) {
+        double low = (double)moves[i].low, high = (double)moves[i].high;
         struct guess guess = best;
         if (g->kind == QZ_AFFINE_UINT4) {
-            guess.scale *= (15 - (double)qz_affine_zero_moves[i].low) / 15;
-            guess.zero = nearest_zero(best.zero + (double)qz_affine_zero_moves[i].high);
+            guess.scale *= (15 - low) / 15;
+            guess.zero = nearest_zero(best.zero + high);
         } else {
-            double low = (double)qz_affine_moves[i].low, high = (double)qz_affine_moves[i].high;
             guess.offset += low * best.scale;
             guess.scale *= (15 - low - high) / 15;
             if (g->kind == QZ_AFFINE_MIN)

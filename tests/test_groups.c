@@ -892,6 +892,240 @@ static void test_grouped_arguments(void **state)
     assert_int_equal(QZ_ERROR_ARGUMENT, CALL(qz_validate(&scheme, &packed, 2, 5, NULL)));
 }
 
+/* ---- parts of a matrix --------------------------------------------------------------------------------------- */
+
+struct pieces {
+    qz_packed packed;
+    qz_sizes sizes;
+};
+
+static struct pieces pieces_make(const qz_scheme *scheme, uint64_t rows, uint64_t cols)
+{
+    struct pieces p = {.sizes = {.size = sizeof p.sizes}};
+    assert_int_equal(QZ_OK, qz_scheme_sizes(scheme, rows, cols, &p.sizes));
+    p.packed = (qz_packed){calloc(rows + 1, p.sizes.code_bytes + 1),
+                           calloc(rows + 1, p.sizes.scale_bytes + 1),
+                           calloc(rows + 1, p.sizes.zero_bytes + 1),
+                           (int64_t)p.sizes.code_bytes,
+                           (int64_t)p.sizes.scale_bytes,
+                           (int64_t)p.sizes.zero_bytes,
+                           calloc(rows + 1, p.sizes.super_bytes + 1),
+                           (int64_t)p.sizes.super_bytes};
+    return p;
+}
+
+static void pieces_free(struct pieces *p)
+{
+    free(p->packed.codes);
+    free(p->packed.scales);
+    free(p->packed.zeros);
+    free(p->packed.supers);
+}
+
+/* The places of what begins at (row, col), at an even group. */
+static qz_packed pieces_at(const struct pieces *p, const qz_scheme *scheme, uint64_t row, uint64_t col)
+{
+    uint64_t group = col / scheme->group_size, each = qz_dtype_size(scheme->scale_dtype);
+    qz_packed at = p->packed;
+    at.codes = (char *)at.codes + row * p->sizes.code_bytes + col / 2;
+    at.scales = (char *)at.scales + row * p->sizes.scale_bytes + group * each;
+    at.zeros =
+        (char *)at.zeros + row * p->sizes.zero_bytes + (scheme->zero == QZ_ZERO_UINT4 ? group / 2 : group * each);
+    if (scheme->super_size < QZ_WHOLE_MATRIX && scheme->super_size != 0)
+        at.supers = (char *)at.supers + row * p->sizes.super_bytes +
+                    col / scheme->super_size *
+                        (p->sizes.super_bytes /
+                         ((p->sizes.row_groups * scheme->group_size + scheme->super_size - 1) / scheme->super_size));
+    else if (scheme->super_size == QZ_WHOLE_ROW)
+        at.supers = (char *)at.supers + row * p->sizes.super_bytes;
+    return at;
+}
+
+static void assert_same_pieces(const struct pieces *a, const struct pieces *b, const qz_scheme *scheme, uint64_t rows)
+{
+    assert_memory_equal(a->packed.codes, b->packed.codes, rows * a->sizes.code_bytes);
+    assert_memory_equal(a->packed.scales, b->packed.scales, rows * a->sizes.scale_bytes);
+    assert_memory_equal(a->packed.zeros, b->packed.zeros, rows * a->sizes.zero_bytes);
+    assert_memory_equal(a->packed.supers, b->packed.supers,
+                        (scheme->super_size == QZ_WHOLE_MATRIX ? 1 : rows) * a->sizes.super_bytes);
+}
+
+/* Bytes do not depend on how a matrix is divided, whatever scheme, method or seed. */
+static void test_parts(void **state)
+{
+    (void)state;
+    static const float numbers[16] = {-9, -6, -4, -3, -2, -1.5f, -1, -0.5f, 0, 0.5f, 1, 2, 3, 5, 8, 12};
+    struct rng rng = rng_make(21);
+    size_t schemes = 0;
+    while (qz_scheme_at(schemes))
+        schemes++;
+    for (size_t repeat = 0; repeat < cases(20, 6) * (schemes + 1); repeat++) {
+        qz_scheme scheme = *qz_scheme_at(repeat % (schemes + 1) % schemes);
+        if (repeat % (schemes + 1) == schemes) {
+            scheme.codes = QZ_TABLE;
+            scheme.table = numbers;
+        }
+        static const uint64_t sizes[] = {80, 600, 2500};
+        if (scheme.super_size == 0 && rng_below(&rng, 3) == 0)
+            scheme.group_size = PICK(&rng, sizes);
+        uint64_t unit = scheme.super_size == 0 && scheme.group_size > 64 ? 2 * scheme.group_size
+                        : scheme.group_size > 64 || (scheme.super_size > 64 && scheme.super_size < QZ_WHOLE_MATRIX)
+                            ? 256
+                            : 2 * scheme.group_size;
+        uint64_t rows = 1 + rng_below(&rng, 6), cols = unit * (1 + rng_below(&rng, 3)) + rng_below(&rng, unit);
+        for (int method = QZ_MINMAX; qz_method_name((qz_method)method); method++) {
+            qz_options options = QZ_OPTIONS_INIT;
+            options.method = (qz_method)method;
+            if (qz_scheme_check(&scheme, options.method) != QZ_OK || (method == QZ_EXACT && rows * cols > 1000))
+                continue;
+            options.stochastic = method != QZ_REFERENCE && rng_below(&rng, 2);
+            options.seed = rng_next(&rng);
+            struct field src = field_make(PICK(&rng, all_dtypes), rows, cols, (enum layout)rng_below(&rng, LAYOUTS));
+            field_fill(&rng, &src.matrix, DATA_NORMAL);
+            struct pieces whole = pieces_make(&scheme, rows, cols), parts = pieces_make(&scheme, rows, cols);
+            float *largest = calloc(rows, sizeof *largest);
+            qz_result wanted = CALL(qz_encode(&scheme, &src.matrix, &whole.packed, &options, NULL, NULL));
+            assert_true(wanted == QZ_OK || (wanted == QZ_ERROR_ARGUMENT && method == QZ_REFERENCE));
+
+            int divided = rows > 1 && rng_below(&rng, 2), by_row = scheme.super_size == QZ_WHOLE_ROW;
+            uint64_t width = divided ? unit : cols;
+            int supers = scheme.super_size >= QZ_WHOLE_MATRIX;
+            for (int pass = !supers; pass < 2; pass++)
+                for (uint64_t r = 0, height; r < rows; r += height) {
+                    height = 1 + rng_below(&rng, rows - r);
+                    for (uint64_t c = 0; c < cols; c += width) {
+                        qz_matrix part = src.matrix;
+                        part.rows = height;
+                        part.cols = width < cols - c ? width : cols - c;
+                        part.data = (char *)part.data + ((int64_t)r * part.row_stride + (int64_t)c * part.col_stride) *
+                                                            (int64_t)qz_dtype_size(part.dtype);
+                        float *known = supers ? largest + (by_row ? r : 0) : NULL;
+                        if (pass == 0) {
+                            assert_int_equal(QZ_OK, CALL(qz_largest(&scheme, &part, known, NULL)));
+                            continue;
+                        }
+                        qz_whole place = {sizeof place, rows, cols, r, c, by_row && !divided ? NULL : known};
+                        qz_packed to = pieces_at(&parts, &scheme, r, c);
+                        options.whole = &place;
+                        assert_int_equal(wanted, CALL(qz_encode(&scheme, &part, &to, &options, NULL, NULL)));
+                    }
+                }
+            if (wanted == QZ_OK)
+                assert_same_pieces(&whole, &parts, &scheme, rows);
+            pieces_free(&whole);
+            pieces_free(&parts);
+            free(largest);
+            field_free(src);
+        }
+    }
+}
+
+/* Leaves bytes of a kind where the next call has its variables. */
+static void dirty_stack(int byte)
+{
+    volatile uint8_t dirt[240 << 10];
+    for (size_t i = 0; i < sizeof dirt; i++)
+        dirt[i] = (uint8_t)byte;
+    assert_int_equal(dirt[rng_below(&(struct rng){1}, sizeof dirt)], byte);
+}
+
+/* Groups that a search leaves alone, the constant ones and the very long ones, depend on nothing else. */
+static void test_same_bytes_again(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[][2] = {{32, 256}, {1024, 2048}}; /* of groups and super scales */
+    for (size_t kind = 0; kind < COUNT(sizes); kind++)
+        for (size_t constant = 0; constant < 2; constant++) {
+            qz_scheme scheme = *qz_scheme_by_name("q4_k");
+            scheme.group_size = sizes[kind][0];
+            scheme.super_size = sizes[kind][1];
+            uint64_t cols = 3 * scheme.group_size + 1;
+            struct field src = field_make(QZ_F32, 2, cols, LAYOUT_ROWS);
+            struct rng rng = rng_make(22);
+            field_fill(&rng, &src.matrix, DATA_NORMAL);
+            for (size_t i = 0; i < 2 * cols && constant; i++)
+                ((float *)src.matrix.data)[i] = i % scheme.group_size < 7 ? -1 : -0.75f;
+            struct pieces first = pieces_make(&scheme, 2, cols), second = pieces_make(&scheme, 2, cols);
+            dirty_stack(0x3f);
+            assert_int_equal(QZ_OK, qz_encode(&scheme, &src.matrix, &first.packed, NULL, NULL, NULL));
+            dirty_stack(0xc1);
+            assert_int_equal(QZ_OK, qz_encode(&scheme, &src.matrix, &second.packed, NULL, NULL, NULL));
+            assert_same_pieces(&first, &second, &scheme, 2);
+            pieces_free(&first);
+            pieces_free(&second);
+            field_free(src);
+        }
+}
+
+/* Places that a part cannot have. */
+static void test_part_arguments(void **state)
+{
+    (void)state;
+    static float x[2 * 1024];
+    static const struct {
+        const char *scheme;
+        uint64_t rows, cols, row, col, of_rows, of_cols;
+        int known;
+        qz_result result;
+    } places[] = {
+        {"int4", 2, 64, 0, 64, 2, 128, 0, QZ_OK},
+        {"int4", 2, 64, 1, 64, 3, 130, 0, QZ_OK},
+        {"int4", 0, 0, 0, 0, 9, 999, 0, QZ_OK},
+        {"int4", 2, 64, 0, 32, 2, 96, 0, QZ_ERROR_ARGUMENT},   /* an odd group */
+        {"int4", 2, 60, 0, 0, 2, 128, 0, QZ_ERROR_ARGUMENT},   /* a group is divided */
+        {"int4", 2, 64, 0, 128, 2, 128, 0, QZ_ERROR_ARGUMENT}, /* beyond the last column */
+        {"int4", 2, 64, 0, UINT64_MAX - 63, 2, 128, 0, QZ_ERROR_ARGUMENT},
+        {"int4", 2, 64, 1, 0, 2, 64, 0, QZ_ERROR_ARGUMENT}, /* beyond the last row */
+        {"int4", 2, 64, UINT64_MAX, 0, 2, 64, 0, QZ_ERROR_ARGUMENT},
+        {"q4_k", 2, 512, 0, 256, 2, 768, 0, QZ_OK},
+        {"q4_k", 2, 64, 0, 0, 2, 512, 0, QZ_ERROR_ARGUMENT}, /* super scales are divided */
+        {"nvfp4", 2, 64, 0, 0, 2, 128, 1, QZ_OK},
+        {"nvfp4", 2, 64, 0, 0, 2, 64, 0, QZ_ERROR_ARGUMENT}, /* largest magnitude not known */
+        {"dual4", 2, 64, 0, 0, 4, 64, 0, QZ_OK},
+        {"dual4", 2, 64, 0, 0, 2, 128, 1, QZ_OK},
+        {"dual4", 2, 64, 0, 0, 2, 128, 0, QZ_ERROR_ARGUMENT},
+    };
+    for (size_t i = 0; i < sizeof x / sizeof x[0]; i++)
+        x[i] = (float)i;
+    for (size_t i = 0; i < COUNT(places); i++) {
+        const qz_scheme *scheme = qz_scheme_by_name(places[i].scheme);
+        float largest[2] = {2048, 2048};
+        struct pieces p = pieces_make(scheme, 2, 512);
+        qz_matrix part = {x, QZ_F32, places[i].rows, places[i].cols, (int64_t)places[i].cols, 1};
+        qz_whole place = {sizeof place,  places[i].of_rows, places[i].of_cols,
+                          places[i].row, places[i].col,     places[i].known ? largest : NULL};
+        qz_options options = QZ_OPTIONS_INIT;
+        options.whole = &place;
+        if (places[i].result != CALL(qz_encode(scheme, &part, &p.packed, &options, NULL, NULL)))
+            fail_msg("place %zu\n", i);
+        place.size = 0;
+        assert_int_equal(QZ_ERROR_ARGUMENT, CALL(qz_encode(scheme, &part, &p.packed, &options, NULL, NULL)));
+        pieces_free(&p);
+    }
+    float largest = 3;
+    qz_matrix matrix = {x, QZ_F32, 1, 2, 2, 1};
+    assert_int_equal(QZ_ERROR_ARGUMENT, CALL(qz_largest(qz_scheme_by_name("int4"), &matrix, &largest, NULL)));
+    matrix.rows = 0;
+    assert_int_equal(QZ_OK, CALL(qz_largest(qz_scheme_by_name("nvfp4"), &matrix, &largest, NULL)));
+    assert_true(largest == 3);
+    x[0] = NAN;
+    x[1] = -7;
+    matrix.rows = 1;
+    assert_int_equal(QZ_OK, CALL(qz_largest(qz_scheme_by_name("nvfp4"), &matrix, &largest, NULL)));
+    assert_true(largest == 7);
+    matrix.dtype = (qz_dtype)0;
+    assert_int_equal(QZ_ERROR_ARGUMENT, CALL(qz_largest(qz_scheme_by_name("nvfp4"), &matrix, &largest, NULL)));
+}
+
+static void test_method_names(void **state)
+{
+    (void)state;
+    assert_string_equal(qz_method_name(QZ_DEFAULT), "default");
+    assert_string_equal(qz_method_name(QZ_REFERENCE), "reference");
+    assert_null(qz_method_name((qz_method)(QZ_REFERENCE + 1)));
+    assert_null(qz_method_name((qz_method)-1));
+}
+
 int main(void)
 {
     start_program("test_groups");
@@ -913,6 +1147,10 @@ int main(void)
         cmocka_unit_test(test_foreign_bytes),
         cmocka_unit_test(test_validate),
         cmocka_unit_test(test_grouped_arguments),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_part_arguments),
+        cmocka_unit_test(test_same_bytes_again),
+        cmocka_unit_test(test_method_names),
         cmocka_unit_test(test_grouped_modes),
         cmocka_unit_test(test_statistics_modes),
     };

@@ -157,6 +157,66 @@ static void sum_groups(size_t r, size_t kind, uint64_t group_size, uint64_t rows
     plain_free(plain);
 }
 
+/* Every scheme with its scales searched, with weights for each column or without, or the best scales there are. */
+static void sum_searched(const qz_scheme *scheme, qz_method method, int weighted, uint64_t rows, uint64_t cols)
+{
+    struct rule rule = rules[2];
+    struct field src = field_make(QZ_F32, rows, cols, LAYOUT_ROWS), dst = field_make(QZ_F32, rows, cols, LAYOUT_ROWS);
+    struct field importance = field_make(QZ_F32, 1, cols, LAYOUT_ROWS);
+    for (uint64_t i = 0; i < rows; i++)
+        for (uint64_t k = 0; k < cols; k++)
+            field_put(&src.matrix, i, k, rule_next(&rule));
+    for (uint64_t k = 0; k < cols; k++)
+        field_put(&importance.matrix, 0, k, fabs(rule_next(&rule)));
+    qz_matrix weights = importance.matrix;
+    weights.rows = rows;
+    weights.row_stride = 0;
+    qz_sizes sizes = {.size = sizeof sizes};
+    assert_int_equal(QZ_OK, qz_scheme_sizes(scheme, rows, cols, &sizes));
+    uint64_t super_rows = scheme->super_size == QZ_WHOLE_MATRIX ? 1 : rows;
+    size_t bytes[4] = {(size_t)(rows * sizes.code_bytes), (size_t)(rows * sizes.scale_bytes),
+                       (size_t)(rows * sizes.zero_bytes), (size_t)(super_rows * sizes.super_bytes)};
+    void *part[4];
+    for (int i = 0; i < 4; i++)
+        part[i] = bytes[i] ? malloc(bytes[i]) : NULL;
+    qz_packed packed = {part[0],
+                        part[1],
+                        part[2],
+                        (int64_t)sizes.code_bytes,
+                        (int64_t)sizes.scale_bytes,
+                        (int64_t)sizes.zero_bytes,
+                        part[3],
+                        (int64_t)sizes.super_bytes};
+    qz_options options = QZ_OPTIONS_INIT;
+    options.method = method;
+    options.weights = weighted ? &weights : NULL;
+    assert_int_equal(QZ_OK, CALL(qz_encode(scheme, &src.matrix, &packed, &options, NULL, NULL)));
+    assert_int_equal(QZ_OK, CALL(qz_decode(scheme, &packed, &dst.matrix, NULL, NULL)));
+
+    size_t unit = qz_dtype_size(scheme->scale_dtype), super_unit = qz_dtype_size(scheme->super_dtype);
+    struct sha256 sum;
+    sha256_init(&sum);
+    sha256_add(&sum, part[0], bytes[0]);
+    add_numbers(&sum, part[1], bytes[1] / unit, unit);
+    if (scheme->zero == QZ_ZERO_UINT4)
+        sha256_add(&sum, part[2], bytes[2]);
+    else
+        add_numbers(&sum, part[2], bytes[2] / unit, unit);
+    if (super_unit)
+        add_numbers(&sum, part[3], bytes[3] / super_unit, super_unit);
+    add_numbers(&sum, dst.start, (size_t)(rows * cols), 4);
+    char name[120];
+    snprintf(name, sizeof name, "%s %s%s %llux%llu", scheme->name ? scheme->name : "",
+             method == QZ_EXACT ? "exact" : "search", weighted ? " weights" : "", (unsigned long long)rows,
+             (unsigned long long)cols);
+    finish(&sum, name);
+    for (int i = 0; i < 4; i++)
+        free(part[i]);
+    field_free(src);
+    field_free(dst);
+    field_free(importance);
+}
+
 static void sum_all(void)
 {
     static const struct {
@@ -171,6 +231,14 @@ static void sum_all(void)
         for (size_t s = 0; s < COUNT(shapes); s++)
             for (size_t r = 0; r < COUNT(rules); r++)
                 sum_groups(r, kind, shapes[s].group_size, shapes[s].rows, shapes[s].cols, (s + r) % 2 == 1);
+    const qz_scheme *scheme;
+    for (size_t i = 0; (scheme = qz_scheme_at(i)); i++)
+        for (int weighted = 0; weighted < 2; weighted++) {
+            sum_searched(scheme, QZ_SEARCH, weighted, 9, 256);
+            sum_searched(scheme, QZ_SEARCH, weighted, 3, 1000);
+            if (qz_scheme_check(scheme, QZ_EXACT) == QZ_OK)
+                sum_searched(scheme, QZ_EXACT, weighted, 2, 300);
+        }
 }
 
 /* ---- the list ------------------------------------------------------------------------------------------------ */

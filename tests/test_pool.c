@@ -76,8 +76,12 @@ static struct results run_all(const struct job *job, qz_pool *pool, uint8_t *to)
     *result++ = CALL(qz_unpack_i4(packed, n, unpacked, pool));
     *result++ = CALL(qz_dequantize_i4(codes, n, results.scale, results.zero_point, decoded, QZ_F32, pool, NULL));
 
-    qz_packed plain = {
-        plain_codes, scales, zeros, (int64_t)sizes.code_bytes, (int64_t)sizes.scale_bytes, (int64_t)sizes.zero_bytes};
+    qz_packed plain = {.codes = plain_codes,
+                       .scales = scales,
+                       .zeros = zeros,
+                       .code_stride = (int64_t)sizes.code_bytes,
+                       .scale_stride = (int64_t)sizes.scale_bytes,
+                       .zero_stride = (int64_t)sizes.zero_bytes};
     qz_matrix dst = {grouped, QZ_F32, job->rows, job->cols, (int64_t)job->cols, 1};
     qz_options options = QZ_OPTIONS_INIT;
     options.method = job->method;
@@ -87,10 +91,8 @@ static struct results run_all(const struct job *job, qz_pool *pool, uint8_t *to)
     *result++ = CALL(qz_decode(&job->scheme, &plain, &dst, pool, NULL));
     *result++ = CALL(qz_compare(&job->scheme, &plain, &job->src.matrix, pool, &results.compared, NULL));
     *result++ = CALL(qz_compare_matrices(&job->src.matrix, &dst, pool, &results.compared_matrices, NULL));
-    *result++ = CALL(
-        qz_encode(&job->scheme, &job->strange.matrix,
-                  &(qz_packed){plain_codes, scales, zeros, plain.code_stride, plain.scale_stride, plain.zero_stride},
-                  &options, NULL, &results.nonfinite_detail));
+    *result++ =
+        CALL(qz_encode(&job->scheme, &job->strange.matrix, &plain, &options, NULL, &results.nonfinite_detail));
     /* An error leaves the outputs as it likes: make them again. */
     CALL(qz_encode(&job->scheme, &job->src.matrix, &plain, &options, NULL, NULL));
     return results;

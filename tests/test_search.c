@@ -64,6 +64,7 @@ static struct job make_job(size_t i, size_t n)
     scheme.group_size = n;
     struct job job = {0};
     qz_group_scheme(&job, &scheme, QZ_SEARCH);
+    job.search = qz_search_rule(&job, n);
     return job;
 }
 
@@ -165,6 +166,25 @@ static void test_sets(void **state)
                 }
             }
     assert_true(seconds > 1000 && changed > 100000);
+}
+
+/* Groups laid side by side, of every length and with nothing beyond them. */
+static void test_lay(void **state)
+{
+    (void)state;
+    struct rng rng = rng_make(12);
+    for (size_t n = 1; n <= 520; n += n < 140 ? 1 : 127) {
+        size_t bytes = QZ_BLOCK * n * sizeof(float);
+        float *x = guard_end(v_guard, bytes, 0), *to = guard_end(w_guard, bytes, 0);
+        fill_floats(&rng, DATA_NORMAL, x, QZ_BLOCK * n);
+        for (size_t s = 0; s < set_count; s++) {
+            memset(to, 0xa5, bytes);
+            sets[s]->lay(x, n, to);
+            for (size_t i = 0; i < QZ_BLOCK * n; i++)
+                if (to[QZ_BLOCK * (i % n) + i / n] != x[i])
+                    fail_msg("%s: element %zu of groups of %zu", sets[s]->name, i, n);
+        }
+    }
 }
 
 /* Lanes do not depend on each other: a block whose groups are moved round has moved results. */
@@ -393,7 +413,7 @@ static void test_worth(void **state)
     for (size_t rule = 0; rule < RULES; rule++)
         for (size_t n = 16; n <= 1024; n *= 4) {
             double plain = 0, searched = 0;
-            for (size_t i = 0; i < cases(20, 4); i++) {
+            for (size_t i = 0; i < cases(20, 10); i++) {
                 struct block block = {.n = n}, again;
                 struct result result;
                 fill_block(&rng, &block, rule, DATA_NORMAL, NO_WEIGHTS);
@@ -420,6 +440,49 @@ static void test_worth(void **state)
         }
 }
 
+/* Weights that all rows share, by a stride of 0, are as good as the same ones written out for every row. */
+static void test_shared_weights(void **state)
+{
+    (void)state;
+    enum { ROWS = 37, MOST = 1100, SCALES = ROWS * MOST * sizeof(float) };
+    static const size_t widths[] = {32, 64, 96, 100, 256, 288, 1024, 1100};
+    static float x[ROWS * MOST], row[MOST], all[ROWS * MOST];
+    static uint8_t made[2][4][SCALES];
+    struct rng rng = rng_make(13);
+    fill_floats(&rng, DATA_NORMAL, x, ROWS * MOST);
+    for (size_t i = 0; i < MOST; i++) /* now and then 0, or far from the others */
+        row[i] = rng_below(&rng, 50) ? (float)(1 + rng_below(&rng, 1000))
+                                     : rng_below(&rng, 2) * power_of_two((int)rng_below(&rng, 80));
+    const qz_scheme *scheme;
+    for (size_t i = 0; (scheme = qz_scheme_at(i)); i++)
+        for (size_t k = 0; k < sizeof widths / sizeof widths[0]; k++) {
+            size_t cols = widths[k];
+            qz_sizes sizes = {.size = sizeof sizes};
+            qz_stats stats[2] = {QZ_STATS_INIT, QZ_STATS_INIT};
+            assert_int_equal(qz_scheme_sizes(scheme, ROWS, cols, &sizes), QZ_OK);
+            for (size_t c = 0; c < ROWS * cols; c++)
+                all[c] = row[c % cols];
+            memset(made, 0, sizeof made);
+            for (int shared = 0; shared < 2; shared++) {
+                qz_matrix source = {x, QZ_F32, ROWS, cols, (int64_t)cols, 1};
+                qz_matrix weights = {shared ? row : all, QZ_F32, ROWS, cols, shared ? 0 : (int64_t)cols, 1};
+                qz_packed packed = {made[shared][0],
+                                    made[shared][1],
+                                    sizes.zero_bytes ? made[shared][2] : NULL,
+                                    (int64_t)sizes.code_bytes,
+                                    (int64_t)sizes.scale_bytes,
+                                    (int64_t)sizes.zero_bytes,
+                                    sizes.super_bytes ? made[shared][3] : NULL,
+                                    (int64_t)sizes.super_bytes};
+                qz_options options = QZ_OPTIONS_INIT;
+                options.weights = &weights;
+                assert_int_equal(qz_encode(scheme, &source, &packed, &options, &stats[shared], NULL), QZ_OK);
+            }
+            if (memcmp(made[0], made[1], sizeof made[0]) != 0 || memcmp(&stats[0], &stats[1], sizeof stats[0]) != 0)
+                fail_msg("%s, %zu columns", scheme->name, cols);
+        }
+}
+
 int main(void)
 {
     start_program("test_search");
@@ -434,8 +497,10 @@ int main(void)
     v_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
     w_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sets),   cmocka_unit_test(test_lanes),      cmocka_unit_test(test_best_candidate),
-        cmocka_unit_test(test_stored), cmocka_unit_test(test_first_wins), cmocka_unit_test(test_worth),
+        cmocka_unit_test(test_sets),   cmocka_unit_test(test_lay),
+        cmocka_unit_test(test_lanes),  cmocka_unit_test(test_best_candidate),
+        cmocka_unit_test(test_stored), cmocka_unit_test(test_first_wins),
+        cmocka_unit_test(test_worth),  cmocka_unit_test(test_shared_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,8 @@
 * One scale for a whole array: :func:`quantize_to_int4` and :func:`dequantize_from_int4`, with
   :func:`pack_int4_to_int8` and :func:`unpack_int8_to_int4` to store two codes in a byte.
 * A scale for each small group of values: :func:`quantize_array`, which returns a :class:`QuantizedArray`;
-  :func:`schemes` lists the representations. :func:`gptq` takes the inputs of a layer into account.
+  :func:`schemes` lists the representations, and :func:`learn_table` learns one from data. :func:`gptq` takes
+  the inputs of a layer into account.
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`save` and :func:`load` keep arrays in files.
 """
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .array import Stats as Stats
     from .array import quantize_array as quantize_array
     from .layer import gptq as gptq
+    from .learn import learn_table as learn_table
     from .machine import kernels as kernels
     from .npz import load as load
     from .npz import save as save
@@ -65,6 +67,7 @@ _LAZY = {
     "compare": "report",
     "gptq": "layer",
     "kernels": "machine",
+    "learn_table": "learn",
     "load": "npz",
     "plot_error": "plot",
     "quantize_array": "array",

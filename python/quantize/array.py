@@ -83,9 +83,11 @@ class Stats:
 
 def _error_lines(found: Stats | Comparison) -> list[tuple[str, str]]:
     where = "" if found.max_error_index is None else f" at {brackets(found.max_error_index)}"
+    weighted = found.weighted_sqnr_db
     return [
         ("values", f"{found.count:,}"),
         ("SQNR", f"{found.sqnr_db:.2f} dB"),
+        *([] if weighted is None else [("weighted SQNR", f"{weighted:.2f} dB")]),
         ("RMSE", f"{found.rmse:.4g}"),
         ("largest error", f"{found.max_error:.4g}{where}"),
     ]
@@ -157,7 +159,7 @@ class _Wanted(NamedTuple):
 
 
 def _wanted(scheme: Scheme, others: tuple[int, ...], cols: int) -> list[_Wanted | None]:
-    """What codes, scales, zeros and supers are for these other axes and so many columns; None for no such part."""
+    """What codes, scales, zeros and supers are for these other axes and columns; None for no such part."""
     some = min(math.prod(others), 1)  # sizes of a row; super scales of the whole array want one to be there
     groups, code_bytes, _, zero_bytes, super_bytes, _ = _core.scheme_sizes(scheme.core, some, cols)
     scale, zero, double = scheme.scale_storage, scheme.scale_storage, scheme.super_storage
@@ -355,7 +357,7 @@ class QuantizedArray:
 
     @property
     def zeros(self) -> AnyArray | None:
-        """The zeros (uint8, packed like codes) or the offsets (like scales); None for a scheme without."""
+        """The 4-bit zeros (uint8, packed like codes), float zeros or offsets (like scales); None without."""
         return self._zeros
 
     @property
@@ -490,12 +492,14 @@ class QuantizedArray:
         items = self._items(key)
         rest = tuple(item for i, item in enumerate(items) if i != self._axis)
         whole = (*rest, slice(None))
-        shared = self._scheme.super_size == WHOLE_ARRAY  # the same for every slice
+        shared = self._scheme.super_size == WHOLE_ARRAY  # the same for every slice with something in it
         parts = [None if part is None else part[whole] for part in self._parts()[:3]]
         parts.append(self._supers if shared or self._supers is None else self._supers[whole])
         axis = sum(isinstance(item, slice) for item in items[: self._axis])
         others = self._codes[whole].shape[:-1]
         shape = (*others[:axis], self._shape[self._axis], *others[axis:])
+        if shared and self._supers is not None and not math.prod(shape):
+            parts[-1] = self._supers[:0]
         return object.__new__(QuantizedArray)._set(parts, self._scheme, shape, axis, None)
 
     def _items(self, key: Any) -> list[int | slice]:
@@ -599,12 +603,12 @@ def quantize_array(
     axis : int
         The axis along which groups run.
     method : {"search", "exact", "absmax", "absmax7", "minmax", "reference"}, optional
-        How scales are found, instead of the scheme's way. "search", the way of all schemes, tries a few scales
-        for each group, improves each by least squares and keeps the best. "exact" finds the scale with the
-        least error of all that can be stored, and takes some hundred times as long. "absmax" makes the largest
-        magnitude of a group the largest that codes have: for "int4" -8, with a scale that may be negative;
-        "absmax7" makes it 7 or -7, with a positive scale. "minmax" is for schemes with zeros or offsets.
-        "reference" makes the very codes, scales and zeros that another tool would: the `rule` of a
+        How scales are found, instead of the scheme's way. "search", the way of all schemes, tries a few
+        scales for each group, improves each by least squares and keeps the best. "exact" finds the scale with
+        the least error of all that can be stored, and takes some hundred times as long. "absmax" makes the
+        largest magnitude of a group the largest that codes have: for "int4" -8, with a scale that may be
+        negative; "absmax7" makes it 7 or -7, with a positive scale. "minmax" is for schemes with zeros or
+        offsets. "reference" makes the very codes, scales and zeros that another tool would: the `rule` of a
         :class:`Scheme`. :attr:`Scheme.methods` lists those of a scheme.
     scale_dtype : {"float16", "bfloat16", "float32"}, optional
         The type that stores scales, instead of the scheme's.
@@ -613,8 +617,8 @@ def quantize_array(
         ``stats.weighted_sqnr_db``: one number for each element along `axis`, for example the mean square of
         each input of a layer, or an array that broadcasts to the shape of `w`.
     seed : int, optional
-        Round to one of the two codes around a value at random, the nearer one more likely, so that the mean of
-        many results is the value. The same seed, 0 or more, gives the same result.
+        Round to one of the two codes around a value at random, the nearer one more likely, so that the mean
+        of many results is the value. The same seed, 0 or more, gives the same result.
     nonfinite : {"refuse", "clip"}
         "refuse" raises an error for NaN and infinity. "clip" makes NaN 0 and infinity the largest finite
         magnitude of its group, and counts them in ``stats.replaced``.
@@ -642,10 +646,20 @@ def quantize_array(
     >>> w = np.random.default_rng(1).standard_normal((64, 256), dtype=np.float32)
     >>> q = quantize.quantize_array(w)
     >>> q.bits_per_value, round(q.stats.sqnr_db, 1)
-    (4.5, 21.3)
+    (4.5, 21.8)
     >>> q = quantize.quantize_array(w, "uint4", group_size=128, axis=0)
     >>> q.codes.shape, q.scales.shape
     ((256, 32), (256, 1))
+
+    Weights for the search, and the bytes that ggml would make:
+
+    >>> power = np.linspace(1, 10, 256)
+    >>> q = quantize.quantize_array(w, "dual4", weights=power)
+    >>> q.bits_per_value, round(q.stats.weighted_sqnr_db, 1)
+    (4.375, 23.0)
+    >>> q = quantize.quantize_array(w, "q4_0", method="reference")
+    >>> round(q.stats.sqnr_db, 1)
+    21.3
     """
     found, method_number = find(scheme, group_size=group_size, scale_dtype=scale_dtype, method=method)
     if nonfinite not in _NONFINITE:
@@ -740,6 +754,8 @@ class Comparison:
         The first element that has it; None for empty arrays.
     nbytes : tuple of int
         Bytes that the two take.
+    weighted_sqnr_db : float, or None
+        The ratio with every square multiplied by its weight, where weights were given.
     """
 
     count: int
@@ -748,6 +764,7 @@ class Comparison:
     max_error: float
     max_error_index: tuple[int, ...] | None
     nbytes: tuple[int, int]
+    weighted_sqnr_db: float | None = None
 
     def __str__(self) -> str:
         lines = [*_error_lines(self), ("bytes", f"{self.nbytes[0]:,} and {self.nbytes[1]:,}")]
@@ -757,7 +774,10 @@ class Comparison:
 
 
 def compare_pair(
-    a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, threads: SupportsIndex | None = None
+    a: ArrayLike | QuantizedArray,
+    b: ArrayLike | QuantizedArray,
+    weights: ArrayLike | None = None,
+    threads: SupportsIndex | None = None,
 ) -> Comparison:
     """Compare two arrays: what :func:`quantize.compare` does for each."""
     sizes = tuple(x.nbytes if isinstance(x, QuantizedArray) else as_array(x, "").nbytes for x in (a, b))
@@ -783,8 +803,35 @@ def compare_pair(
         ) from None
     found = _stats(numbers, x.shape, axis)
     return Comparison(
-        found.count, found.sqnr_db, found.rmse, found.max_error, found.max_error_index, (sizes[0], sizes[1])
+        found.count,
+        found.sqnr_db,
+        found.rmse,
+        found.max_error,
+        found.max_error_index,
+        (sizes[0], sizes[1]),
+        None if weights is None else _weighted_sqnr_db(a, b, weights, axis),
     )
+
+
+def _weighted_sqnr_db(
+    a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, weights: ArrayLike, axis: int
+) -> float:
+    """Row by row of the first axis, in float64."""
+    x, y = np.atleast_1d(np.asarray(a)), np.atleast_1d(np.asarray(b))
+    _as_weights(weights, x.shape, axis)  # which says what is wrong with their shape
+    w = np.asarray(weights)
+    if w.ndim == 1:
+        w = w.reshape(-1, *(1 for _ in x.shape[axis + 1 :]))
+    w = np.broadcast_to(w, x.shape)
+    signal = error = 0.0
+    for one, other, weight in zip(x, y, w, strict=True):
+        heft = np.asarray(weight, np.float64)
+        if not ((heft >= 0) & (heft < np.inf)).all():  # NaN fails too
+            raise ValueError("weights holds a number that is negative, NaN or infinite")
+        single = np.asarray(one, np.float32).astype(np.float64)
+        signal += float((heft * single**2).sum())
+        error += float((heft * (single - np.asarray(other, np.float32)) ** 2).sum())
+    return _sqnr_db(signal, error)
 
 
 def _last(x: AnyArray) -> AnyArray:

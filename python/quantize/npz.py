@@ -1,19 +1,23 @@
 """Saving arrays to .npz files and loading them: a strict reader and an atomic writer.
 
-A quantized array NAME is three or four members, each an ordinary .npy file that `numpy.load` can read:
+A quantized array NAME is three or more members, each an ordinary .npy file that `numpy.load` can read:
 
-    NAME.int4.npy     int64: version 1, codes, scale_dtype, zero, group_size, axis, and the shape
+    NAME.int4.npy     int64: version 1, codes, scale_dtype, zero, group_size, super_dtype, super_size, axis,
+                      and the shape
     NAME.codes.npy    uint8, the packed codes
-    NAME.scales.npy   the scales; bfloat16 as uint16 bits
+    NAME.scales.npy   the scales; bfloat16 as uint16 bits, types of a byte as uint8
     NAME.zeros.npy    zeros or offsets, if the scheme has them
+    NAME.supers.npy   super scales, if the scheme has them
+    NAME.table.npy    float32, what the codes stand for, if that is a table of the caller's
 
-docs/format.md has the details. Any other member is an ordinary array of that name.
+docs/npz.md has the details. Any other member is an ordinary array of that name.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import math
 import os
 import re
@@ -31,7 +35,7 @@ from . import _core
 from .array import QuantizedArray
 from .errors import DtypeError, FormatError
 from .inputs import as_array
-from .scheme import CODES, SCALE_DTYPES, WHOLE_ROW, ZEROS, Scheme, schemes, word
+from .scheme import CODES, SCALE_DTYPES, SUPER_DTYPES, ZEROS, Scheme, schemes, word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +46,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 
-_PARTS = (".int4", ".codes", ".scales", ".zeros")
+_PARTS = (".codes", ".scales", ".zeros", ".supers")  # as QuantizedArray takes them
+_SUFFIXES = (".int4", *_PARTS, ".table")
 _HEADER_LIMIT = 10_000  # bytes of a .npy header; ordinary ones take 128
 _RATIO_LIMIT = 200  # of inflated to deflated size, for members that inflate to more than ...
 _INFLATED_LIMIT = 64 << 20
@@ -89,13 +94,19 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     if not target.endswith(".npz"):
         raise ValueError(f"cannot save to {target!r}: the name must end in .npz")
     members: dict[str, AnyArray] = {}
+    reserved = {
+        name + suffix: name
+        for name, value in arrays.items()
+        if isinstance(name, str) and isinstance(value, QuantizedArray)
+        for suffix in _SUFFIXES
+    }
     for name, value in arrays.items():
         if not isinstance(name, str) or not name or "\0" in name:
             raise ValueError(
                 f"{name!r} cannot be the name of an array: names are strings without NUL, not empty"
             )
         for key, part in _members(name, value):
-            if key in members:
+            if key in members or reserved.get(key, name) != name:
                 raise ValueError(
                     f"{name!r} cannot be stored beside another array, whose part is called {key!r} too"
                 )
@@ -107,14 +118,24 @@ def _members(name: str, value: QuantizedArray | ArrayLike) -> list[tuple[str, An
     """The members of one array."""
     if isinstance(value, QuantizedArray):
         scheme = value.scheme
-        numbers = [FORMAT_VERSION, CODES[scheme.codes], SCALE_DTYPES[scheme.scale_dtype], ZEROS[scheme.zero]]
-        numbers += [scheme.group_size, value.axis, *value.shape]
-        parts = [
-            (f"{name}.int4", np.array(numbers, "<i8")),
-            (f"{name}.codes", value.codes),
-            (f"{name}.scales", _little(value.scales)),
+        numbers = [
+            FORMAT_VERSION,
+            CODES[scheme.codes],
+            SCALE_DTYPES[scheme.scale_dtype],
+            ZEROS[scheme.zero],
+            scheme.group_size,
+            SUPER_DTYPES[scheme.super_dtype] if scheme.super_size else 0,
+            scheme.super_size,
+            value.axis,
+            *value.shape,
         ]
-        return parts if value.zeros is None else [*parts, (f"{name}.zeros", _little(value.zeros))]
+        table = None if scheme.table is None else np.array(scheme.table, np.float32)
+        parts = (np.array(numbers), value.codes, value.scales, value.zeros, value.supers, table)
+        return [
+            (name + suffix, _little(part))
+            for suffix, part in zip(_SUFFIXES, parts, strict=True)
+            if part is not None
+        ]
     if name.endswith(".int4"):
         raise ValueError(f"{name!r} cannot be the name of an ordinary array: '.int4' marks quantized ones")
     x = as_array(value, name)
@@ -344,17 +365,17 @@ def _assemble(members: dict[str, AnyArray]) -> dict[str, QuantizedArray | AnyArr
         name = key.removesuffix(".int4")
         if name == key or not name:
             continue
-        keys = {part: name + part for part in _PARTS if name + part in members}
+        keys = {suffix: name + suffix for suffix in _SUFFIXES if name + suffix in members}
         taken.update(keys.values())
         if name in members:
             raise FormatError(f"array {name!r}: stored twice, quantized and plain")
         try:
-            scheme, axis, shape = _parse_marker(x)
             missing = [part for part in (".codes", ".scales") if part not in keys]
             if missing:
                 raise FormatError(f"member {name + missing[0] + '.npy'!r} is missing")
-            parts = [_native(members[keys[part]]) for part in (".codes", ".scales", ".zeros") if part in keys]
-            result[name] = QuantizedArray(*parts, scheme=scheme, shape=shape, axis=axis)
+            scheme, axis, shape = _parse_marker(x, members.get(name + ".table"))
+            parts = [_native(members[keys[part]]) if part in keys else None for part in _PARTS]
+            result[name] = QuantizedArray(*parts, scheme=scheme, shape=shape, axis=axis)  # type: ignore[arg-type]
         except FormatError as error:
             raise FormatError(f"array {name!r}: {error}") from None
     ordered: dict[str, QuantizedArray | AnyArray] = {}
@@ -368,18 +389,16 @@ def _assemble(members: dict[str, AnyArray]) -> dict[str, QuantizedArray | AnyArr
 
 
 def _native(x: AnyArray) -> AnyArray:
-    return np.ascontiguousarray(x.astype(x.dtype.newbyteorder("="), copy=False))
+    return x.astype(x.dtype.newbyteorder("="), order="C", copy=False)
 
 
-def _parse_marker(x: AnyArray) -> tuple[Scheme, int, tuple[int, ...]]:
+def _parse_marker(x: AnyArray, table: AnyArray | None) -> tuple[Scheme, int, tuple[int, ...]]:
     """Scheme, axis and shape of a quantized array."""
-    if x.dtype.kind != "i" or x.dtype.itemsize != 8 or x.ndim != 1 or x.size < 7:
-        raise FormatError(f"int4 is {x.dtype.name} of shape {x.shape}, not at least seven numbers of int64")
-    version, codes, scale_dtype, zero, group_size, axis, *shape = map(int, x)
+    if x.dtype.kind != "i" or x.dtype.itemsize != 8 or x.ndim != 1 or x.size < 9:
+        raise FormatError(f"int4 is {x.dtype.name} of shape {x.shape}, not at least nine numbers of int64")
+    version, codes, scale_dtype, zero, group_size, super_dtype, super_size, axis, *shape = map(int, x)
     if version != FORMAT_VERSION:
         raise FormatError(f"version {version} is unknown; this is version {_core.version} of quantize")
-    if group_size != WHOLE_ROW and group_size < 1:
-        raise FormatError(f"group_size is {group_size}")
     if any(n < 0 for n in shape) or len(shape) > 64 or math.prod(n for n in shape if n) >= 2**63:
         raise FormatError(f"shape is {tuple(shape)}")
     if not 0 <= axis < len(shape):
@@ -388,21 +407,50 @@ def _parse_marker(x: AnyArray) -> tuple[Scheme, int, tuple[int, ...]]:
         ("codes", CODES, codes),
         ("scale_dtype", SCALE_DTYPES, scale_dtype),
         ("zero", ZEROS, zero),
+        ("super_dtype", SUPER_DTYPES, super_dtype),
     ):
         if number not in words.values():
             raise FormatError(f"{what} is {number}, which is unknown")
-    for row in schemes():
-        if (CODES[row.codes], ZEROS[row.zero]) == (codes, zero):
-            name, method = row.name, row.method
-            break
-    else:
-        raise FormatError(f"codes {codes} do not go with zero {zero}")
-    scheme = Scheme(
-        name=name,
-        codes=word(CODES, codes),
-        zero=word(ZEROS, zero),
-        scale_dtype=word(SCALE_DTYPES, scale_dtype),
-        group_size=group_size,
-        method=method,
-    )
-    return scheme, axis, tuple(shape)
+    if (super_dtype == 0) != (super_size == 0):
+        raise FormatError(f"super_dtype is {super_dtype}, but super_size is {super_size}")
+    if (codes == _core.TABLE) != (table is not None):
+        raise FormatError(f"table is {'missing' if table is None else 'given'}, but codes is {codes}")
+    if table is not None and (table.dtype.name != "float32" or table.shape != (16,)):
+        raise FormatError(
+            f"table must be float32 of shape (16,), not {table.dtype.name} of shape {table.shape}"
+        )
+    try:
+        scheme = Scheme(
+            name="table",
+            codes=word(CODES, codes),
+            zero=word(ZEROS, zero),
+            scale_dtype=word(SCALE_DTYPES, scale_dtype),
+            group_size=group_size,
+            method="search",
+            super_dtype=word(SUPER_DTYPES, super_dtype),
+            super_size=super_size,
+            table=None if table is None else tuple(map(float, table)),
+        )
+    except ValueError:
+        raise FormatError(
+            f"codes {codes}, scale_dtype {scale_dtype}, zero {zero}, group_size {group_size}, "
+            f"super_dtype {super_dtype} and super_size {super_size} do not go together"
+            + ("" if table is None else ", or the table is none")
+        ) from None
+    return _named(scheme), axis, tuple(shape)
+
+
+def _named(scheme: Scheme) -> Scheme:
+    """The scheme as a variant of the row of the table that it is like."""
+    alike = [row for row in schemes() if (row.codes, row.zero) == (scheme.codes, scheme.zero)]
+    same = [row for row in alike if _kind(row) == _kind(scheme)]
+    if not alike:
+        return scheme
+    kept = ("group_size", "scale_dtype", "super_dtype", "super_size")
+    return dataclasses.replace((same or alike)[0], **{name: getattr(scheme, name) for name in kept})
+
+
+def _kind(scheme: Scheme) -> tuple[str, str, int]:
+    """What scales are, apart from the type of those that are floats of their own."""
+    is_float = scheme.scale_storage.itemsize > 1
+    return "float" if is_float else scheme.scale_dtype, scheme.super_dtype, scheme.super_size

@@ -41,12 +41,22 @@ class Comparisons(dict[str, Comparison]):
     """Comparisons by name: what :func:`compare` returns for a mapping. ``str()`` makes a table of them."""
 
     def __str__(self) -> str:
-        head = ("name", "bits", "SQNR dB", "RMSE", "largest error", "at")
+        weighted = any(found.weighted_sqnr_db is not None for found in self.values())
+        head = (
+            "name",
+            "bits",
+            "SQNR dB",
+            *(["weighted dB"] if weighted else []),
+            "RMSE",
+            "largest error",
+            "at",
+        )
         rows = (
             (
                 name,
                 f"{8 * found.nbytes[1] / found.count:.3f}" if found.count else "",
                 f"{found.sqnr_db:.2f}",
+                *([f"{found.weighted_sqnr_db:.2f}"] if weighted else []),
                 f"{found.rmse:.4g}",
                 f"{found.max_error:.4g}",
                 brackets(found.max_error_index),
@@ -58,11 +68,19 @@ class Comparisons(dict[str, Comparison]):
 
 @overload
 def compare(
-    a: _Array | Mapping[str, _Array], b: Mapping[str, _Array], *, threads: SupportsIndex | None = None
+    a: _Array | Mapping[str, _Array],
+    b: Mapping[str, _Array],
+    *,
+    weights: ArrayLike | None = None,
+    threads: SupportsIndex | None = None,
 ) -> Comparisons: ...
 @overload
-def compare(a: _Array, b: _Array, *, threads: SupportsIndex | None = None) -> Comparison: ...
-def compare(a: Any, b: Any, *, threads: SupportsIndex | None = None) -> Comparison | Comparisons:
+def compare(
+    a: _Array, b: _Array, *, weights: ArrayLike | None = None, threads: SupportsIndex | None = None
+) -> Comparison: ...
+def compare(
+    a: Any, b: Any, *, weights: ArrayLike | None = None, threads: SupportsIndex | None = None
+) -> Comparison | Comparisons:
     """Measure how far an array is from another, or from each of several.
 
     Parameters
@@ -72,6 +90,10 @@ def compare(a: Any, b: Any, *, threads: SupportsIndex | None = None) -> Comparis
     b : array_like, QuantizedArray or mapping
         What is compared with it, of the same shape. A mapping of names to arrays is compared one by one: each
         with `a` or, if that is a mapping too, with the array of the same name.
+    weights : array_like, optional
+        How much the square of each difference counts in ``weighted_sqnr_db``, as for :func:`quantize_array`:
+        one number for each element along the last axis (of a quantized `b`, its quantized axis), or an array
+        that broadcasts to the shape.
     threads : int, optional
         How many threads share the work; by default as many as pay.
 
@@ -93,26 +115,26 @@ def compare(a: Any, b: Any, *, threads: SupportsIndex | None = None) -> Comparis
     >>> q = quantize.quantize_array(w)
     >>> print(quantize.compare(w, q))
     values        64
-    SQNR          24.01 dB
-    RMSE          1.164
-    largest error 2 at [2]
+    SQNR          24.61 dB
+    RMSE          1.087
+    largest error 1.895 at [30]
     bytes         256 and 36
     bits a value  32 and 4.5
     >>> print(quantize.compare(w, {"int4": q, "uint4": quantize.quantize_array(w, "uint4")}))
     name    bits  SQNR dB    RMSE  largest error  at
-    int4   4.500    24.01   1.164              2  [2]
-    uint4  4.625    29.76  0.6011          1.062  [16]
+    int4   4.500    24.61   1.087          1.895  [30]
+    uint4  4.625    30.00  0.5845          1.047  [14]
     """
     if not isinstance(b, Mapping):
         if isinstance(a, Mapping):
             raise ValueError("a is a mapping of arrays, so b must be one too")
-        return compare_pair(a, b, threads)
+        return compare_pair(a, b, weights, threads)
     if isinstance(a, Mapping):
         missing = [name for name in b if name not in a]
         if missing:
             raise ValueError(f"a has no array {missing[0]!r}, which b has")
     return Comparisons(
-        (name, compare_pair(a[name] if isinstance(a, Mapping) else a, array, threads))
+        (name, compare_pair(a[name] if isinstance(a, Mapping) else a, array, weights, threads))
         for name, array in b.items()
     )
 
@@ -155,17 +177,17 @@ class Sample:
         return self.values.size == math.prod(self.shape)
 
 
-def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int) -> Sample:
+def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int, what: str = "w") -> Sample:
     """Take about `limit` values out of an array, the same ones every time; all if there are no more.
 
     Rows are taken from every part of the array, at distances that follow no period, for rows of a model often
     do; and so are pieces of long rows, which begin and end at multiples of `align`. Values are rounded to
     float32.
     """
-    x, number = as_floats(w, "w")
-    axis = as_axis(axis, x.ndim, "w")
+    x, number = as_floats(w, what)
+    axis = as_axis(axis, x.ndim, what)
     if x.size == 0:
-        raise ValueError(f"w is empty (its shape is {x.shape}): there is nothing to measure")
+        raise ValueError(f"{what} is empty (its shape is {x.shape}): there is nothing to measure")
     moved = np.moveaxis(x, axis, -1)[None]
     others, cols = moved.shape[:-1], moved.shape[-1]
     row_count = math.prod(others)
@@ -190,7 +212,7 @@ def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int) -> Sample:
         )
     values = np.ascontiguousarray(values)
     found = Sample(_as_float32(values, number), rows, starts, cols, x.shape, axis)
-    _check(found, values)
+    _check(found, values, what)
     return found
 
 
@@ -208,7 +230,7 @@ def _as_float32(values: AnyArray, number: int) -> NDArray[np.float32]:
         return values.astype(np.float32, copy=False)
 
 
-def _check(found: Sample, given: AnyArray) -> None:
+def _check(found: Sample, given: AnyArray, what: str) -> None:
     """Refuse NaN, infinity and values beyond float32, at their places in the whole array."""
     bad = ~np.isfinite(found.values)
     count = int(np.count_nonzero(bad))
@@ -221,11 +243,12 @@ def _check(found: Sample, given: AnyArray) -> None:
     if given.dtype == np.float64 and np.isfinite(given[row, column]):
         value = float(given[row, column])
         raise RangeError(
-            f"{plural(count, 'value')} of w beyond the range of float32, {text}; scale them first",
+            f"{plural(count, 'value')} of {what} beyond the range of float32, {text}; scale them first",
             value=value,
             **details,
         )
-    raise NonFiniteError(f"w holds {plural(count, 'NaN or infinite value')}, {text}; replace them", **details)
+    text = f"{what} holds {plural(count, 'NaN or infinite value')}, {text}; replace them"
+    raise NonFiniteError(text, **details)
 
 
 # --- Choosing -----------------------------------------------------------------------------------------------
@@ -374,15 +397,15 @@ def choose(
     >>> w = np.random.default_rng(1).standard_normal((256, 256), dtype=np.float32)
     >>> choice = quantize.choose(w, max_bits=4.25, schemes=["int4", "uint4"])
     >>> choice.scheme.label, choice.bits_per_value, round(choice.sqnr_db, 1)
-    ('int4 g64 float16', 4.25, 20.4)
+    ('int4 g64 float16', 4.25, 20.9)
     >>> q = quantize.quantize_array(w, choice.scheme)
     >>> print(quantize.choose(w, min_sqnr=19, schemes="int4"))
     scheme              bits  SQNR dB     RMSE  largest error
-    int4 g256 float16  4.062    19.03   0.1114         0.4173  <- chosen
-    int4 g128 float16  4.125    19.67   0.1035         0.4173
-    int4 g64 float16   4.250    20.44   0.0947          0.359
-    int4 g32 float16   4.500    21.31  0.08574          0.359
-    int4 g16 float16   5.000    22.38  0.07577          0.359
+    int4 g256 float16  4.062    19.81   0.1019          1.243  <- chosen
+    int4 g128 float16  4.125    20.25  0.09677         0.8102
+    int4 g64 float16   4.250    20.91  0.08976         0.6102
+    int4 g32 float16   4.500    21.81  0.08091          0.392
+    int4 g16 float16   5.000    23.07  0.07001         0.3029
     the best at each size of 5 tried, on 65,536 of 65,536 values
     """
     if max_bits is None and min_sqnr is None:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _core
 from .errors import DtypeError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 WHOLE_ROW = -1
 """As a group size: one group for each row, however long."""
 
 WHOLE_ARRAY = -2
 """As a super size: one super scale for the whole array."""
+
+# Groups that share a super scale are not longer.
+_SUPER_MOST = 2048
 
 # How quantize.h says these two.
 _IN_C = {WHOLE_ROW: 2**64 - 1, WHOLE_ARRAY: 2**64 - 2}
@@ -93,12 +99,13 @@ class Scheme:
     """A 4-bit representation with a scale for each group of neighbouring values.
 
     A code stands for ``scale * (code - zero)`` or ``scale * code + offset``. Objects are made by
-    :func:`schemes` and varied with :func:`dataclasses.replace`.
+    :func:`schemes` and varied with :func:`dataclasses.replace`, or made from sixteen numbers of your own:
+    ``Scheme(table=[...])``. All fields are keywords with defaults that go with a table.
 
     Parameters
     ----------
     name : str
-        The name in the table of schemes.
+        The name in the table of schemes; "table" unless told otherwise.
     codes : {"int4", "uint4", "nf4", "fp4", "fp4_bnb", "iq4", "dual4", "table"}
         What the sixteen codes stand for: -8..7, 0..15, the quantiles of the normal distribution (QLoRA), E2M1
         floats (OCP MX), the 4-bit floats of bitsandbytes, the table of ggml's IQ4_NL, one of our own two
@@ -122,8 +129,9 @@ class Scheme:
     super_size : int
         How many neighbours share a super scale, a multiple of `group_size`; -1 for a whole row, -2 for the
         whole array, 0 where there are none.
-    table : tuple of float, or None
-        What the codes 0..15 stand for, with codes "table".
+    table : sequence of float, or None
+        What the codes 0..15 stand for, with codes "table": finite numbers in any order, which become a tuple.
+        A value halfway between two of them is rounded up.
     rule : str
         What the method "reference" means: the rule of another tool, which gives the codes, scales and zeros
         that this tool itself would make. "q4_0", "q4_1", "mxfp4", "nvfp4", "iq4_nl", "iq4_xs" and "q4_k" are
@@ -141,19 +149,29 @@ class Scheme:
     ('int4', 4.5)
     >>> dataclasses.replace(int4, group_size=128).bits_per_value
     4.125
+
+    A table of powers of two, whose values need no multiplication:
+
+    >>> powers = [0.0] + [2.0**i for i in range(8)] + [-(2.0**i) for i in range(7)]
+    >>> mine = quantize.Scheme(table=powers, group_size=16)
+    >>> mine.label, mine.bits_per_value
+    ('table g16 float16', 5.0)
+    >>> q = quantize.quantize_array([[1.0, -2.0, 0.5, 0.0625]], mine)
+    >>> q.dequantize().tolist()
+    [[1.0, -2.0, 0.5, 0.0625]]
     """
 
-    name: str
-    codes: str
-    zero: str
-    scale_dtype: str
-    group_size: int
-    method: str
+    name: str = "table"
+    codes: str = "table"
+    zero: str = "none"
+    scale_dtype: str = "float16"
+    group_size: int = 32
+    method: str = "search"
     summary: str = dataclasses.field(default="", compare=False, repr=False)
     positive: bool = False
     super_dtype: str = "none"
     super_size: int = 0
-    table: tuple[float, ...] | None = None
+    table: Sequence[float] | None = None
     rule: str = dataclasses.field(default="none", compare=False)
 
     def __post_init__(self) -> None:
@@ -165,11 +183,25 @@ class Scheme:
                 raise ValueError(f"{name} must be at least {least}, or -1 for a whole row, not {size}")
         if self.table is not None:
             object.__setattr__(self, "table", _as_table(self.table))
+        if (self.codes == "table") != (self.table is not None):
+            wrong = "has a table" if self.table is not None else "needs table=, sixteen numbers"
+            raise ValueError(f"a scheme with codes {self.codes!r} {wrong}; only codes 'table' have one")
         if not _core.scheme_check(self.core, _core.DEFAULT):
-            raise ValueError(
-                f"no such scheme: {self.codes} codes with zero={self.zero!r} and {self.scale_dtype} scales, "
-                f"found by {self.method!r}; quantize.schemes() lists those that there are"
-            )
+            raise ValueError(self._problem())
+
+    def _problem(self) -> str:
+        """Why there is no such scheme."""
+        if self.methods:
+            options = ", ".join(map(repr, self.methods))
+            return f"unknown method {self.method!r} for scheme {self.name!r}; the options are {options}"
+        kind = f"{self.codes} codes with zero={self.zero!r} and {self.scale_dtype} scales"
+        if self.super_size > 0 and self.super_size % self.group_size:
+            kind += f", {self.group_size} to a group, of which super_size {self.super_size} is no multiple"
+        elif self.super_size and not 1 <= self.group_size <= _SUPER_MOST:
+            kind += f" that share a super scale, in groups of more than {_SUPER_MOST}"
+        elif self.super_size:
+            kind += f", multiples of {self.super_dtype} super scales for {self.super_size} values"
+        return f"no such scheme: {kind}; quantize.schemes() lists those that there are"
 
     @property
     def bits_per_value(self) -> float:
@@ -233,8 +265,10 @@ def _as_table(table: Any) -> tuple[float, ...]:
         raise DtypeError("table must be sixteen numbers") from None
     if values.shape != (16,):
         raise ValueError(f"table must be sixteen numbers, not an array of shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError("table must be sixteen finite numbers")
+    if not (np.abs(values) <= 2.0**60).all():  # NaN fails too
+        raise ValueError("table must be sixteen finite numbers, none of them beyond 2**60")
+    if (values == values[0]).all():
+        raise ValueError("table must be sixteen numbers that are not all the same")
     return tuple(map(float, values))
 
 
@@ -271,11 +305,13 @@ def schemes() -> tuple[Scheme, ...]:
     Examples
     --------
     >>> import quantize
-    >>> for scheme in quantize.schemes():
+    >>> for scheme in quantize.schemes()[:3]:
     ...     print(f"{scheme.name:13} {scheme.bits_per_value} bits a value: {scheme.summary}")
     int4          4.5 bits a value: symmetric -8..7, a scale for each group
     uint4         4.625 bits a value: asymmetric 0..15, a scale and a 4-bit zero for each group
     uint4_offset  5.0 bits a value: asymmetric 0..15, a scale and a float offset for each group
+    >>> [scheme.name for scheme in quantize.schemes()][3:12]
+    ['uint4_float', 'nf4', 'fp4', 'fp4_bnb', 'mxfp4', 'nvfp4', 'iq4_nl', 'iq4_xs', 'q4_k']
     """
     if not _table:
         _table[:] = [_from_core(*row) for row in _core.schemes()]

@@ -62,6 +62,20 @@ typedef __mmask16 VM;
 #define vf_to_f16(p, v)       _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 #define vf_via_f16(v)         _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
+/* A table of 32 floats, or integers. */
+#define HAS_VP
+typedef struct {
+    __m512 low, high;
+} VP;
+
+INLINE VP vp_load(const float *p)
+{
+    return (VP){_mm512_loadu_ps(p), _mm512_loadu_ps(p + 16)};
+}
+
+#define vp_lookup(t, v)    _mm512_permutex2var_ps((t).low, v, (t).high)
+#define vp_lookup_vi(t, v) _mm512_castps_si512(vp_lookup(t, v))
+
 typedef __m512d VD;
 
 #define VD_LANES        8

@@ -1,4 +1,4 @@
-"""The documentation builds without a warning against the installed package, and the API page too."""
+"""The documentation builds without a warning against the installed package; its tables are true."""
 
 import sys
 from collections.abc import Callable
@@ -28,6 +28,10 @@ def sphinx(run: Run, source: Path, out: Path, *options: str) -> None:
         out,
         cwd=out,
     )
+
+
+def test_tables_of_accuracy(run: Run, tmp_path: Path) -> None:
+    run(sys.executable, ROOT / "docs/accuracy.py", "--check", cwd=tmp_path)
 
 
 def test_documentation(run: Run, tmp_path: Path) -> None:

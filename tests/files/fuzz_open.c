@@ -45,7 +45,9 @@ static void read_all(qz_file *file)
                             NULL,
                             (int64_t)p.sizes.code_bytes,
                             (int64_t)p.sizes.scale_bytes,
-                            (int64_t)p.sizes.zero_bytes};
+                            (int64_t)p.sizes.zero_bytes,
+                            memory + p.rows * (p.sizes.code_bytes + p.sizes.scale_bytes + p.sizes.zero_bytes),
+                            (int64_t)p.sizes.super_bytes};
         if (p.sizes.zero_bytes != 0)
             packed.zeros = memory + p.rows * (p.sizes.code_bytes + p.sizes.scale_bytes);
         qz_matrix m = {values, QZ_F32, p.rows, p.cols, (int64_t)p.cols, 1};

@@ -22,40 +22,91 @@ Array = data.Array
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
+# Tables of a caller's: in no order, with a number twice; and without a 0, on one side of it.
+TABLES = {
+    "table": [0.5, -3, 7.25, 0, 2, -0.125, 0, 1e-3, -9.5, 12, 3, 3.5, -1, 5, -6, 8],
+    "table above": [1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20, 24, 28, 33, 40],
+    "table below": [-0.5, -40, -1, -2, -3, -4, -5, -6, -8, -10, -12, -14, -17, -20, -24, -33],
+}
+SCHEMES = {scheme.name: scheme for scheme in quantize.schemes()} | {
+    name: quantize.Scheme(name=name, table=table) for name, table in TABLES.items()
+}
+PLAIN = ["absmax", "absmax7", "minmax"]
+SCALE_DTYPES = ["float16", "bfloat16", "float32"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What a test quantizes with."""
 
     scheme: str
-    method: str | None
-    scale_dtype: str | None
-    group_size: int | None
+    method: str | None = None
+    scale_dtype: str | None = None
+    group_size: int | None = None
 
     def arguments(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        own = self.scheme not in TABLES  # then the name will do
+        return {**dataclasses.asdict(self), "scheme": self.scheme if own else SCHEMES[self.scheme]}
+
+    @property
+    def varied(self) -> quantize.Scheme:
+        """The scheme with these variations."""
+        changes = {"scale_dtype": self.scale_dtype, "group_size": self.group_size, "method": self.method}
+        given = {name: value for name, value in changes.items() if value is not None}
+        return dataclasses.replace(SCHEMES[self.scheme], **given)  # type: ignore[arg-type]
 
 
-METHODS: dict[str, list[str | None]] = {
-    "int4": [None, "absmax", "absmax7"],
-    "uint4": [None, "minmax"],
-    "uint4_offset": [None],
-}
-SCALE_DTYPES: list[str | None] = [None, "float16", "bfloat16", "float32"]
+def scale_dtypes(name: str) -> list[str | None]:
+    """Types of scales that a scheme may have besides its own; those of a byte are not varied."""
+    own = SCHEMES[name].scale_dtype
+    return [None, *(SCALE_DTYPES if own in SCALE_DTYPES else [])]
 
-options = st.sampled_from(list(METHODS)).flatmap(
-    lambda scheme: st.builds(
-        Options,
-        st.just(scheme),
-        st.sampled_from(METHODS[scheme]),
-        st.sampled_from(SCALE_DTYPES),
-        st.none() | st.just(-1) | st.integers(1, 70),
+
+def group_sizes(name: str) -> st.SearchStrategy[int | None]:
+    whole = SCHEMES[name].super_size
+    if whole > 0:
+        return st.none() | st.sampled_from([size for size in range(4, whole + 1) if whole % size == 0])
+    return st.none() | st.integers(1, 70) | (st.nothing() if whole else st.just(-1))
+
+
+def strategy(methods: list[str], default: bool) -> st.SearchStrategy[Options]:
+    """Any scheme with one of these methods that it has, or its own method."""
+    names = [name for name, scheme in SCHEMES.items() if default or set(methods) & set(scheme.methods)]
+    return st.sampled_from(names).flatmap(
+        lambda name: st.builds(
+            Options,
+            st.just(name),
+            st.sampled_from(
+                [*([None] if default else []), *(m for m in methods if m in SCHEMES[name].methods)]
+            ),
+            st.sampled_from(scale_dtypes(name)),
+            group_sizes(name),
+        )
     )
-)
-EVERY_OPTION = [
-    Options(scheme, method, scale_dtype, None)
-    for scheme, methods in METHODS.items()
-    for method in methods
-    for scale_dtype in SCALE_DTYPES
+
+
+plain_options = strategy(PLAIN, default=False)  # those that the oracle knows bit by bit
+options = strategy([*PLAIN, "exact"], default=True)
+
+
+def kind_of(scheme: quantize.Scheme) -> tuple[Any, ...]:
+    """What decides how groups are encoded, but for sizes and the usual types of scales."""
+    bytes_only = scheme.scale_dtype if scheme.scale_dtype not in SCALE_DTYPES else ""
+    return scheme.codes, scheme.zero, scheme.positive, bytes_only, scheme.table
+
+
+# One name for each, however many tools write it: the first.
+KINDS_OF_SCHEMES = [
+    name
+    for i, (name, scheme) in enumerate(SCHEMES.items())
+    if kind_of(scheme) not in map(kind_of, list(SCHEMES.values())[:i])
+]
+EVERY_PLAIN_OPTION = [
+    Options(name, method, scale_dtype)
+    for name in KINDS_OF_SCHEMES
+    for method in PLAIN
+    if method in SCHEMES[name].methods
+    for scale_dtype in scale_dtypes(name)
 ]
 MODERATE = [
     "normal",
@@ -77,17 +128,17 @@ def quantize_with(x: Array, chosen: Options, **more: Any) -> quantize.QuantizedA
     return quantize.quantize_array(x, **chosen.arguments(), **more)
 
 
+def roomy(chosen: Options) -> Options:
+    """With float32 scales, if they are not of a byte: then any values have one."""
+    return dataclasses.replace(chosen, scale_dtype="float32" if scale_dtypes(chosen.scheme)[1:] else None)
+
+
 def encode_with_oracle(x: Array, chosen: Options, axis: int = -1) -> oracle.Rows:
     """Rows along the axis, the others in order."""
-    scheme = next(s for s in quantize.schemes() if s.name == chosen.scheme)
+    scheme = chosen.varied
     rows = np.moveaxis(x, axis, -1)
     return oracle.encode_rows(
-        rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1]).astype(np.float32),
-        scheme.group_size if chosen.group_size is None else chosen.group_size,
-        scheme.codes,
-        scheme.zero,
-        chosen.method or scheme.method,
-        chosen.scale_dtype or scheme.scale_dtype,
+        rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1]).astype(np.float32), scheme, scheme.method
     )
 
 
@@ -118,7 +169,9 @@ def check_against_oracle(x: Array, chosen: Options, axis: int) -> None:
     assert bits(q.codes) == bits(wanted.codes)
     assert bits(q.scales) == bits(wanted.scales)
     assert bits(q.zeros) == bits(wanted.zeros)
+    assert bits(q.supers) == bits(wanted.supers)
     assert (q.zeros is None) == (wanted.zeros is None)
+    assert (q.supers is None) == (wanted.supers is None)
     decoded = back(wanted.values, x.shape, axis)
     assert np.array_equal(q.dequantize(), decoded)
     assert np.array_equal(np.asarray(q), decoded)
@@ -160,35 +213,55 @@ def check_stats(q: quantize.QuantizedArray, x: Array, decoded: Array, wanted: or
         assert stats.sqnr_db == pytest.approx(20 * math.log10(signal / rmse), abs=1e-3)
 
 
-@given(data.arrays(), options, st.data())
+@given(data.arrays(), plain_options, st.data())
 def test_equals_the_oracle(x: Array, chosen: Options, draw: st.DataObject) -> None:
     check_against_oracle(x, chosen, draw.draw(st.integers(-x.ndim, x.ndim - 1)))
 
 
-@pytest.mark.parametrize("chosen", EVERY_OPTION, ids=str)
+@pytest.mark.parametrize("chosen", EVERY_PLAIN_OPTION, ids=str)
 @pytest.mark.parametrize("kind", data.KINDS)
 def test_every_kind_of_values_in_every_scheme(kind: str, chosen: Options) -> None:
     x = data.make(kind, 7, (6, 96), np.float32)
     check_against_oracle(x, chosen, 1)
-    check_against_oracle(x, dataclasses.replace(chosen, group_size=7), 0)
+    odd = 8 if SCHEMES[chosen.scheme].super_size > 0 else 7
+    check_against_oracle(x, dataclasses.replace(chosen, group_size=odd), 0)
 
 
-@pytest.mark.parametrize("scheme", METHODS)
+@pytest.mark.parametrize("name", KINDS_OF_SCHEMES)
 @pytest.mark.parametrize("cols", [1, 31, 32, 33, 63, 64, 65, 4095, 4097, 9001])
-def test_row_lengths_and_group_sizes(cols: int, scheme: str) -> None:
+def test_row_lengths_and_group_sizes(cols: int, name: str) -> None:
+    (method,) = (m for m in PLAIN[::2] if m in SCHEMES[name].methods)
     for kind in ("normal", "both extremes"):
         x = data.make(kind, cols, (2, cols), np.float32)
         for group_size in {1, 2, 3, 31, 32, 33, 64, 1000, 2047, 2048, 4096, 4099, cols, cols + 5, -1}:
             if group_size >= 31 or cols < 100:
-                check_against_oracle(x, Options(scheme, None, None, group_size), 1)
+                chosen = Options(name, method, None, group_size)
+                if has_scheme(chosen):
+                    check_against_oracle(x, chosen, 1)
 
 
-@pytest.mark.parametrize("scheme", METHODS)
-def test_groups_as_small_as_the_scales_of_float16(scheme: str) -> None:
+def has_scheme(chosen: Options) -> bool:
+    """Whether the group size goes with the super scales."""
+    scheme = SCHEMES[chosen.scheme]
+    size, super_size = chosen.group_size or scheme.group_size, scheme.super_size
+    legal = not super_size or (1 <= size <= 2048 and (super_size < 0 or super_size % size == 0))
+    if not legal:
+        with pytest.raises(ValueError, match="no such scheme"):
+            chosen.varied  # noqa: B018
+    return legal
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEMES if SCHEMES[name].scale_dtype == "float16"])
+@pytest.mark.parametrize("method", [*PLAIN, "search", "exact"])
+def test_groups_as_small_as_the_scales_of_float16(name: str, method: str) -> None:
     """Largest magnitudes of 2^-30 to 2^-14: scales that are subnormal, or vanish and are counted."""
     x = np.array([[2.0**e, -(2.0**e) / 3] for e in range(-30, -13)], np.float32)
-    check_against_oracle(x, Options(scheme, None, None, 2), 1)
-    stats = quantize.quantize_array(x, scheme, group_size=2).stats
+    if method not in SCHEMES[name].methods:
+        return
+    chosen = Options(name, method, None, 2)
+    if method in PLAIN:
+        check_against_oracle(x, chosen, 1)
+    stats = quantize_with(x, chosen).stats
     assert stats is not None
     assert stats.zeroed_groups > 0
     assert stats.subnormal_scales > 0
@@ -212,8 +285,7 @@ def test_all_16_bit_values_as_input() -> None:
     for dtype in (np.float16, ml_dtypes.bfloat16):
         every = np.arange(65536, dtype=np.uint16).view(dtype)
         finite = every[np.isfinite(every.astype(np.float32))]
-        chosen = Options("int4", None, "float32", 32)
-        check_against_oracle(finite, chosen, 0)
+        check_against_oracle(finite, Options("int4", "absmax", "float32", 32), 0)
 
 
 @pytest.mark.parametrize("layout", data.LAYOUTS)
@@ -224,7 +296,7 @@ def test_layouts_equal_the_contiguous_copy(
     axis = draw.draw(st.integers(0, x.ndim - 1))
     laid_out = data.LAYOUTS[layout](x)
     before = laid_out.tobytes()
-    chosen = dataclasses.replace(chosen, scale_dtype="float32")
+    chosen = roomy(chosen)
     q = quantize_with(laid_out, chosen, axis=axis)
     assert q == quantize_with(x, chosen, axis=axis)
     assert laid_out.tobytes() == before
@@ -232,7 +304,7 @@ def test_layouts_equal_the_contiguous_copy(
 
 @given(data.arrays(kinds=MODERATE), st.permutations(range(4)), options)
 def test_transposed_and_broadcast(x: Array, order: list[int], chosen: Options) -> None:
-    chosen = dataclasses.replace(chosen, scale_dtype="float32")
+    chosen = roomy(chosen)
     turned = x.transpose([i for i in order if i < x.ndim])
     for axis in range(x.ndim):
         assert quantize_with(turned, chosen, axis=axis) == quantize_with(turned.copy(), chosen, axis=axis)
@@ -245,14 +317,14 @@ def test_transposed_and_broadcast(x: Array, order: list[int], chosen: Options) -
 def test_clip(x: Array, chosen: Options, draw: st.DataObject) -> None:
     if x.size == 0:
         return
-    chosen = dataclasses.replace(chosen, scale_dtype="float32")
+    chosen = roomy(chosen)
     rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
     bad = rng.choice([math.nan, math.inf, -math.inf], x.shape)
     x = np.where(
         rng.random(x.shape) < draw.draw(st.sampled_from([0.05, 0.5, 1.0])), bad, x.astype(np.float64)
     )
     x = x.astype(np.float32)
-    size = next(s for s in quantize.schemes()).group_size if chosen.group_size is None else chosen.group_size
+    size = chosen.varied.group_size
     matrix = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     clean, count = oracle.clip_rows(matrix, size)
     q = quantize_with(x, chosen, nonfinite="clip")
@@ -261,17 +333,19 @@ def test_clip(x: Array, chosen: Options, draw: st.DataObject) -> None:
     assert q.stats.replaced == count
 
 
-@pytest.mark.parametrize("group_size", [3, 32, 5000, -1])
+@pytest.mark.parametrize("group_size", [4, 32, 600, 5000, -1])
 def test_clip_in_long_groups(group_size: int) -> None:
     x = data.make("normal", 3, (2, 10001), np.float32)
     x[0, ::1000] = math.inf
     x[1, 5], x[1, 9000] = math.nan, -math.inf
     clean, count = oracle.clip_rows(x, group_size)
-    for scheme in METHODS:
-        q = quantize.quantize_array(x, scheme, group_size=group_size, nonfinite="clip")
-        assert q == quantize.quantize_array(clean, scheme, group_size=group_size)
-        assert q.stats is not None
-        assert q.stats.replaced == count
+    for name in KINDS_OF_SCHEMES:
+        chosen = Options(name, None, None, group_size)
+        if has_scheme(chosen):
+            q = quantize_with(x, chosen, nonfinite="clip")
+            assert q == quantize_with(clean, chosen)
+            assert q.stats is not None
+            assert q.stats.replaced == count
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -345,7 +419,7 @@ def test_integers_and_lists() -> None:
         ({"axis": -3}, ValueError, "axis -3 is out of bounds"),
         ({"method": "minmax"}, ValueError, "unknown method 'minmax' for scheme 'int4'.*'absmax', 'absmax7'"),
         ({"method": "best"}, ValueError, "unknown method 'best'"),
-        ({"scheme": "uint4", "method": "absmax"}, ValueError, "the options are 'minmax'$"),
+        ({"scheme": "uint4", "method": "absmax"}, ValueError, "the options are 'minmax', 'search', 'exact'$"),
         ({"scale_dtype": "float64"}, TypeError, "scale_dtype must be one of .*, not float64"),
         ({"scale_dtype": "half a float"}, TypeError, "scale_dtype must be one of"),
         ({"nonfinite": "ignore"}, ValueError, "'refuse' and 'clip'"),
@@ -370,11 +444,14 @@ def test_arrays_without_an_axis_and_other_types() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (2, 0, 3)])
-@pytest.mark.parametrize("scheme", METHODS)
-def test_empty(shape: tuple[int, ...], scheme: str) -> None:
+@pytest.mark.parametrize("name", SCHEMES)
+def test_empty(shape: tuple[int, ...], name: str) -> None:
     for axis in range(len(shape)):
-        for group_size in (None, -1, 3):
-            q = quantize.quantize_array(np.empty(shape), scheme, axis=axis, group_size=group_size)
+        for group_size in (None, -1, 4):
+            chosen = Options(name, None, None, group_size)
+            if not has_scheme(chosen):
+                continue
+            q = quantize_with(np.empty(shape), chosen, axis=axis)
             assert q.shape == shape
             assert q.dequantize().shape == shape
             assert q.bits_per_value == 0.0
@@ -404,21 +481,10 @@ def test_without_stats() -> None:
 # --- Decoding -----------------------------------------------------------------------------------------------
 
 
-@given(options, st.integers(1, 4), st.integers(0, 80), st.integers(0, 2**32 - 1))
-def test_any_bytes_decode_as_the_oracle_says(chosen: Options, rows: int, cols: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scheme = next(s for s in quantize.schemes() if s.name == chosen.scheme)
-    scheme = dataclasses.replace(
-        scheme,
-        group_size=chosen.group_size or scheme.group_size,
-        scale_dtype=chosen.scale_dtype or scheme.scale_dtype,
-    )
+def any_parts(scheme: quantize.Scheme, rows: int, cols: int, rng: data.Rng) -> list[Array | None]:
+    """Random bytes as codes, scales, zeros and super scales: every number that may be stored."""
     size = max(cols, 1) if scheme.group_size == -1 else scheme.group_size
     groups = -(-cols // size)
-    dtype = oracle.SCALE_TYPES[scheme.scale_dtype]
-
-    def numbers(count: int) -> Array:
-        return (rng.standard_normal((rows, count)) * 2.0 ** rng.integers(-20, 12)).astype(dtype)
 
     def packed(count: int) -> Array:
         result = rng.integers(0, 256, (rows, (count + 1) // 2), np.uint8)
@@ -426,11 +492,43 @@ def test_any_bytes_decode_as_the_oracle_says(chosen: Options, rows: int, cols: i
             result[:, -1] &= 15
         return result
 
-    codes, scales = packed(cols), numbers(groups)
-    zeros = {"none": None, "uint4": packed(groups), "offset": numbers(groups)}[scheme.zero]
-    q = quantize.QuantizedArray(codes, scales, zeros, scheme=scheme, shape=(rows, cols))
-    wanted = oracle.decode_rows(codes, scales, zeros, cols, scheme.group_size, scheme.codes, scheme.zero)
-    assert bits(q.dequantize()) == bits(wanted)
+    def numbers(shape: tuple[int, ...], scale_dtype: str) -> Array:
+        if scale_dtype in oracle.INTEGERS and scale_dtype != "int7":
+            low, high = oracle.INTEGERS[scale_dtype]
+            return rng.integers(low, high + 1, shape, np.int8).view(np.uint8)
+        dtype = np.dtype(oracle.SCALE_TYPES.get(scale_dtype, np.uint8))
+        found = rng.integers(0, 256, (*shape, dtype.itemsize), np.uint8).view(dtype)[..., 0]
+        if scale_dtype == "float8_e4m3":
+            found[(found & 127) == 127] = 5
+        elif scale_dtype == "float8_e8m0":
+            found[found == 255] = 5
+        elif scale_dtype in oracle.SCALE_TYPES:
+            found[~np.isfinite(found.astype(np.float32))] = 5
+            if rng.random() < 0.7:  # numbers whose values stay in range
+                found = (rng.standard_normal(shape) * 2.0 ** rng.integers(-20, 12)).astype(dtype)
+        return found
+
+    zeros = None
+    if scheme.zero != "none":
+        zeros = packed(groups) if scheme.zero == "uint4" else numbers((rows, groups), scheme.scale_dtype)
+    supers = None
+    if scheme.super_size:
+        count = len(oracle.stretches(scheme, groups)) * scheme.supers_each
+        supers = numbers((count,) if scheme.super_size == -2 else (rows, count), scheme.super_dtype)
+        with np.errstate(over="ignore"):  # the product with a scale must be finite, too
+            supers[~np.isfinite(supers.astype(np.float32) * np.float32(448))] = 5
+    return [packed(cols), numbers((rows, groups), scheme.scale_dtype), zeros, supers]
+
+
+@given(options, st.integers(1, 4), st.integers(1, 80), st.integers(0, 2**32 - 1))
+def test_any_bytes_decode_as_the_oracle_says(chosen: Options, rows: int, cols: int, seed: int) -> None:
+    scheme = chosen.varied
+    parts = any_parts(scheme, rows, cols, np.random.default_rng(seed))
+    q = quantize.QuantizedArray(*parts, scheme=scheme, shape=(rows, cols))  # type: ignore[arg-type]
+    codes = parts[0]
+    assert codes is not None
+    wanted = oracle.decode_rows(*parts, cols, scheme)  # type: ignore[arg-type]
+    assert bits(as_one_nan(q.dequantize())) == bits(as_one_nan(wanted))
     integers = q.int_codes()
     assert integers.dtype == np.int8
     flat = [oracle.unpack(row.tolist())[:cols] for row in codes]
@@ -438,9 +536,35 @@ def test_any_bytes_decode_as_the_oracle_says(chosen: Options, rows: int, cols: i
     assert np.array_equal(integers, wanted_codes if scheme.codes == "int4" else wanted_codes & 15)
 
 
+def as_one_nan(x: Array) -> Array:
+    """With the same bits for every NaN, as an infinity less an infinity is one of any kind."""
+    return np.where(np.isnan(x), np.float32(np.nan), x)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS_OF_SCHEMES if len(scale_dtypes(name)) == 1])
+def test_scales_of_all_bytes(name: str) -> None:
+    """Decoding sees every code with every scale of a byte, with several super scales."""
+    scheme = dataclasses.replace(SCHEMES[name], group_size=16)
+    low, high = oracle.INTEGERS.get(scheme.scale_dtype, (0, 255))
+    every = np.arange(low, high + 1) if scheme.scale_dtype in ("int6", "uint6") else np.arange(256)
+    scales = every.astype(np.uint8)
+    scales = scales[scales != 255] if scheme.scale_dtype == "float8_e8m0" else scales
+    scales = scales[scales & 127 != 127] if scheme.scale_dtype == "float8_e4m3" else scales
+    rows = len(scales)
+    codes = np.tile(np.arange(0x10, 0x100, 0x22, dtype=np.uint8), (rows, 1))  # 0..15, each once
+    zeros = scales[::-1, None].copy() if scheme.zero == "offset" else None
+    for number in (1, -0.75, 2.0**-14, 3e4):
+        shape = {0: None, -2: (1,)}.get(scheme.super_size, (rows, scheme.supers_each))
+        supers = None if shape is None else np.full(shape, number, scheme.super_dtype)
+        q = quantize.QuantizedArray(codes, scales[:, None], zeros, supers, scheme=scheme, shape=(rows, 16))
+        wanted = oracle.decode_rows(codes, scales[:, None], zeros, supers, 16, scheme)
+        assert sorted(q.int_codes()[0].tolist()) == list(range(16))
+        assert bits(q.dequantize()) == bits(wanted)
+
+
 @given(data.arrays(kinds=MODERATE), options, st.data())
 def test_out_and_dtype(x: Array, chosen: Options, draw: st.DataObject) -> None:
-    chosen = dataclasses.replace(chosen, scale_dtype="float32")
+    chosen = roomy(chosen)
     axis = draw.draw(st.integers(0, x.ndim - 1))
     q = quantize_with(np.clip(x.astype(np.float32), -100, 100), chosen, axis=axis)
     single = q.dequantize()
@@ -528,7 +652,7 @@ indices = st.one_of(
 @given(data.arrays(max_dims=4, kinds=["normal"]), options, st.data())
 def test_slices_equal_slices_of_the_values(x: Array, chosen: Options, draw: st.DataObject) -> None:
     axis = draw.draw(st.integers(0, x.ndim - 1))
-    q = quantize_with(x, dataclasses.replace(chosen, scale_dtype="float32"), axis=axis)
+    q = quantize_with(x, roomy(chosen), axis=axis)
     key: list[Any] = [draw.draw(indices) for _ in range(x.ndim)]
     key[axis] = draw.draw(st.sampled_from([slice(None), slice(0, x.shape[axis]), slice(None, None, 1)]))
     key = key[: draw.draw(st.integers(0, x.ndim))]
@@ -558,6 +682,18 @@ def test_slices_equal_slices_of_the_values(x: Array, chosen: Options, draw: st.D
     if part.size:
         assert np.shares_memory(part.codes, q.codes)
         assert np.shares_memory(part.scales, q.scales)
+
+
+@pytest.mark.parametrize("method", ["search", "exact"])
+@pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if not scheme.super_size])
+def test_a_whole_row_is_a_group_of_its_length(name: str, method: str) -> None:
+    if method not in SCHEMES[name].methods:
+        pytest.skip("the scheme has no such method")
+    x = np.random.default_rng(3).standard_normal((20, 50)).astype(np.float32)
+    whole = quantize.quantize_array(x, SCHEMES[name], group_size=-1, method=method)
+    same = quantize.quantize_array(x, SCHEMES[name], group_size=50, method=method)
+    assert np.array_equal(whole.codes, same.codes)
+    assert np.array_equal(whole.scales, same.scales)
 
 
 def test_indices_that_are_refused() -> None:
@@ -619,9 +755,9 @@ def test_equality() -> None:
     assert minus != q
 
 
-@pytest.mark.parametrize("chosen", EVERY_OPTION, ids=str)
-def test_pickle_and_copies(chosen: Options) -> None:
-    q = quantize_with(data.make("normal", 1, (5, 70), np.float32), chosen)
+@pytest.mark.parametrize("name", SCHEMES)
+def test_pickle_and_copies(name: str) -> None:
+    q = quantize_with(data.make("normal", 1, (5, 70), np.float32), Options(name))
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         found = pickle.loads(pickle.dumps(q, protocol))
         assert found == q
@@ -630,8 +766,10 @@ def test_pickle_and_copies(chosen: Options) -> None:
     for deep in (copy.deepcopy(q), q.copy()):
         assert deep == q
         assert deep.stats == q.stats
-        assert not np.shares_memory(deep.codes, q.codes)
-        assert not np.shares_memory(deep.scales, q.scales)
+        for part in ("codes", "scales", "zeros", "supers"):
+            mine, its = getattr(q, part), getattr(deep, part)
+            assert (mine is None) == (its is None)
+            assert mine is None or not np.shares_memory(mine, its)
 
 
 def test_what_it_says_of_itself() -> None:
@@ -652,7 +790,7 @@ def test_what_it_says_of_itself() -> None:
 
 
 def test_parts_must_fit() -> None:
-    int4, uint4, offset = quantize.schemes()
+    int4, uint4, offset = quantize.schemes()[:3]
     good: dict[str, Any] = {
         "codes": np.zeros((2, 20), np.uint8),
         "scales": np.ones((2, 2), np.float16),
@@ -691,13 +829,39 @@ def test_parts_must_fit() -> None:
 
 def test_schemes() -> None:
     rows = quantize.schemes()
-    assert [row.name for row in rows] == ["int4", "uint4", "uint4_offset"]
-    assert [row.bits_per_value for row in rows] == [4.5, 4.625, 5.0]
+    bits = {row.name: row.bits_per_value for row in rows}
+    assert bits == {
+        "int4": 4.5,
+        "uint4": 4.625,
+        "uint4_offset": 5.0,
+        "uint4_float": 4.5,
+        "nf4": 4.25,
+        "fp4": 4.5,
+        "fp4_bnb": 4.5,
+        "mxfp4": 4.25,
+        "nvfp4": 4.5,
+        "iq4_nl": 4.5,
+        "iq4_xs": 4.3125,
+        "q4_k": 4.625,
+        "q4_0": 4.5,
+        "q4_1": 5.0,
+        "matmulnbits": 4.125,
+        "matmulnbits_zero": 4.15625,
+        "compressed_tensors": 4.125,
+        "compressed_tensors_zero": 4.15625,
+        "gptq": 4.125,
+        "gptq_zero": 4.15625,
+        "awq": 4.15625,
+        "dual4": 4.25,
+    }
     for row in rows:
         q = quantize.quantize_array(np.ones((2, 64 * row.group_size)), row)
-        assert q.bits_per_value == row.bits_per_value
+        shared = 32 / q.size if row.super_size == -2 else 16 / q.size * 4 if row.super_size == -1 else 0
+        assert q.bits_per_value == row.bits_per_value + shared
         assert q.scheme == row
-        assert row.methods[0] == row.method
+        assert row.method == "search"
+        assert ("absmax" in row.methods) == (row.zero == "none")
+        assert ("minmax" in row.methods) == (row.zero != "none")
         assert row.summary
         assert pickle.loads(pickle.dumps(row)) == row
         assert hash(row) == hash(copy.copy(row))
@@ -728,6 +892,50 @@ def test_schemes_can_be_varied() -> None:
         wrong: Any = changes
         with pytest.raises(ValueError, match=r"group_size|no such scheme|unknown"):
             dataclasses.replace(int4, **wrong)
+    for name, changes, message in (
+        ("q4_k", {"group_size": 33}, "33 to a group, of which super_size 256 is no multiple"),
+        (
+            "q4_k",
+            {"super_size": -1},
+            "no such scheme",
+        ),  # its super scales serve groups that are searched together
+        ("q4_k", {"super_size": -2}, "no such scheme"),
+        ("dual4", {"group_size": -1}, "in groups of more than 2048"),
+        ("int4", {"super_size": 64, "super_dtype": "float32"}, "multiples of float32 super scales"),
+        ("int4", {"method": "minmax"}, "the options are 'absmax', 'absmax7', 'search', 'exact'$"),
+    ):
+        wrong = changes
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(SCHEMES[name], **wrong)
+
+
+def test_schemes_of_sixteen_numbers() -> None:
+    mine = quantize.Scheme(table=range(16))
+    assert (mine.name, mine.codes, mine.zero, mine.scale_dtype) == ("table", "table", "none", "float16")
+    assert (mine.group_size, mine.method, mine.bits_per_value) == (32, "search", 4.5)
+    assert mine.methods == ("absmax", "search", "exact")
+    assert mine.table == tuple(map(float, range(16)))
+    assert mine == quantize.Scheme(table=np.arange(16, dtype=np.uint8)) != quantize.Scheme(table=range(1, 17))
+    x = data.make("normal", 1, (6, 64), np.float32)
+    q = quantize.quantize_array(x, mine)
+    assert q == pickle.loads(pickle.dumps(q))
+    assert quantize.compare(x, q).rmse == pytest.approx(q.stats.rmse if q.stats else 0, rel=1e-5)
+    for table, error, message in (
+        (range(15), ValueError, r"sixteen numbers, not an array of shape \(15,\)"),
+        ("abc", TypeError, "sixteen numbers"),
+        ([math.nan] * 16, ValueError, "finite"),
+        ([*range(15), 1e30], ValueError, r"beyond 2\*\*60"),
+        ([1] * 16, ValueError, "not all the same"),
+    ):
+        wrong: Any = table
+        with pytest.raises(error, match=message):
+            quantize.Scheme(table=wrong)
+    with pytest.raises(ValueError, match=r"codes 'table' needs table=, sixteen numbers"):
+        quantize.Scheme()
+    with pytest.raises(ValueError, match="codes 'int4' has a table"):
+        quantize.Scheme(codes="int4", table=range(16))
+    with pytest.raises(ValueError, match="no such scheme"):
+        quantize.Scheme(table=range(-16, 0), positive=True)
 
 
 # --- compare ------------------------------------------------------------------------------------------------
@@ -736,7 +944,7 @@ def test_schemes_can_be_varied() -> None:
 @given(data.arrays(kinds=MODERATE), options, st.data())
 def test_compare_finds_the_statistics_of_the_encoding(x: Array, chosen: Options, draw: st.DataObject) -> None:
     axis = draw.draw(st.integers(0, x.ndim - 1))
-    q = quantize_with(x, dataclasses.replace(chosen, scale_dtype="float32"), axis=axis)
+    q = quantize_with(x, roomy(chosen), axis=axis)
     stats = q.stats
     assert stats is not None
     found = quantize.compare(x, q)

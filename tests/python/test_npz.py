@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import stat
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 Array = data.Array
-SCHEMES = ["int4", "uint4", "uint4_offset"]
+SCHEMES = ["int4", "uint4", "uint4_offset", "uint4_float"]
 SCALE_DTYPES = ["float16", "bfloat16", "float32"]
+OWN = quantize.Scheme(
+    name="own",
+    codes="table",
+    zero="none",
+    scale_dtype="float16",
+    group_size=32,
+    method="search",
+    table=tuple(np.linspace(-3, 2, 16) ** 3),
+)
+ALL = [*quantize.schemes(), OWN]
+
+
+def label(scheme: quantize.Scheme) -> str:
+    return scheme.name
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -53,12 +69,73 @@ def test_round_trip(
     loaded = found["w"]
     assert isinstance(loaded, quantize.QuantizedArray)
     assert (loaded.scheme, loaded.stats) == (q.scheme, None)
+    assert loaded.scheme.summary
     assert loaded.dequantize().tobytes() == q.dequantize().tobytes()
+
+
+@pytest.mark.parametrize("scheme", ALL, ids=label)
+@pytest.mark.parametrize("shape", [(3, 5, 300), (1,), (0, 7), (7, 0), (2, 33)])
+def test_every_scheme(tmp_path: Path, scheme: quantize.Scheme, shape: tuple[int, ...]) -> None:
+    x = data.make("normal", 1, shape, np.float32)
+    arrays = {str(axis): quantize.quantize_array(x, scheme, axis=axis) for axis in range(x.ndim)}
+    quantize.save(tmp_path / "a.npz", arrays)
+    found = quantize.load(tmp_path / "a.npz")
+    assert list(found) == list(arrays)
+    for name, q in arrays.items():
+        loaded = found[name]
+        assert isinstance(loaded, quantize.QuantizedArray)
+        assert loaded == q
+        assert loaded.dequantize().tobytes() == q.dequantize().tobytes()
+        assert loaded.scheme.bits_per_value == scheme.bits_per_value
+
+
+def test_slices(tmp_path: Path) -> None:
+    q = quantize.quantize_array(data.make("normal", 1, (4, 70), np.float32), "nvfp4")
+    quantize.save(tmp_path / "a.npz", {"some": q[1:3], "none": q[4:]})
+    found = quantize.load(tmp_path / "a.npz")
+    assert found["some"] == q[1:3]
+    assert found["none"] == q[4:]
+    assert found["none"].shape == (0, 70)
+
+
+def same_kind(a: quantize.Scheme, b: quantize.Scheme) -> bool:
+    def kind(s: quantize.Scheme) -> Any:
+        own = s.scale_dtype in ("float32", "float16", "bfloat16")
+        return s.codes, s.zero, own or s.scale_dtype, s.super_dtype, s.super_size, s.table
+
+    return bool(kind(a) == kind(b))
+
+
+@pytest.mark.parametrize("scheme", ALL, ids=label)
+def test_schemes_are_named_like_the_first_of_their_kind(tmp_path: Path, scheme: quantize.Scheme) -> None:
+    for group_size in (scheme.group_size, 2 * scheme.group_size):
+        varied = dataclasses.replace(scheme, group_size=group_size)
+        quantize.save(tmp_path / "a.npz", {"w": quantize.quantize_array(np.ones((2, 256)), varied)})
+        loaded = quantize.load(tmp_path / "a.npz")["w"]
+        assert isinstance(loaded, quantize.QuantizedArray)
+        first = next((row for row in quantize.schemes() if same_kind(row, scheme)), None)
+        assert loaded.scheme.name == ("table" if first is None else first.name)
+        assert loaded.scheme.group_size == group_size
+
+
+def test_variants_that_no_row_is(tmp_path: Path) -> None:
+    by_name = {row.name: row for row in quantize.schemes()}
+    for scheme in (
+        dataclasses.replace(by_name["nvfp4"], super_size=-1),
+        dataclasses.replace(by_name["nvfp4"], super_size=64, super_dtype="float16"),
+        dataclasses.replace(by_name["nvfp4"], super_size=0, super_dtype="none"),
+        dataclasses.replace(by_name["int4"], scale_dtype="float8_e8m0"),
+        dataclasses.replace(by_name["dual4"], super_size=-2),
+        dataclasses.replace(by_name["nvfp4"], codes="table", table=OWN.table),
+    ):
+        q = quantize.quantize_array(data.make("normal", 1, (5, 96), np.float32), scheme)
+        quantize.save(tmp_path / "a.npz", {"w": q})
+        assert quantize.load(tmp_path / "a.npz")["w"] == q
 
 
 def test_the_members_are_those_of_the_format(tmp_path: Path) -> None:
     x = data.make("normal", 1, (3, 5, 70), np.float32)
-    numbers = {"int4": 1, "uint4": 2, "uint4_offset": 2}
+    numbers = {"int4": 1, "uint4": 2, "uint4_offset": 2, "uint4_float": 2}
     for scheme in SCHEMES:
         for scale_dtype, number in (("float32", 1), ("float16", 3), ("bfloat16", 4)):
             q = quantize.quantize_array(x, scheme, scale_dtype=scale_dtype, group_size=16, axis=1)
@@ -66,7 +143,7 @@ def test_the_members_are_those_of_the_format(tmp_path: Path) -> None:
             with np.load(tmp_path / "a.npz", allow_pickle=False) as members:
                 found = dict(members)
             zero = SCHEMES.index(scheme)
-            wanted = [1, numbers[scheme], number, zero, 16, 1, 3, 5, 70]
+            wanted = [1, numbers[scheme], number, zero, 16, 0, 0, 1, 3, 5, 70]
             assert found["layer/w.int4"].tolist() == wanted
             assert found["layer/w.int4"].dtype == "<i8"
             assert equal(found["layer/w.codes"], q.codes)
@@ -79,6 +156,38 @@ def test_the_members_are_those_of_the_format(tmp_path: Path) -> None:
             with zipfile.ZipFile(tmp_path / "a.npz") as archive:
                 assert all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
                 assert archive.testzip() is None
+
+
+def test_the_members_of_other_schemes(tmp_path: Path) -> None:
+    x = data.make("normal", 1, (3, 300, 5), np.float32)
+    cases: list[tuple[str | quantize.Scheme, list[int], tuple[int, ...] | None]] = [
+        ("q4_k", [1, 2, 8, 2, 32, 3, 256], (3, 5, 4)),
+        ("iq4_xs", [1, 6, 7, 0, 32, 3, 256], (3, 5, 2)),
+        ("nvfp4", [1, 4, 5, 0, 16, 1, -2], (1,)),
+        ("dual4", [1, 7, 9, 0, 32, 1, -1], (3, 5, 1)),
+        ("mxfp4", [1, 4, 6, 0, 32, 0, 0], None),
+        (OWN, [1, 8, 3, 0, 32, 0, 0], None),
+    ]
+    for scheme, numbers, supers in cases:
+        q = quantize.quantize_array(x, scheme, axis=1)
+        quantize.save(tmp_path / "a.npz", {"w": q})
+        with np.load(tmp_path / "a.npz", allow_pickle=False) as members:
+            found = dict(members)
+        assert found["w.int4"].tolist() == [*numbers, 1, 3, 300, 5]
+        assert found["w.scales"].dtype == ("<f2" if scheme is OWN else "u1")
+        assert equal(found["w.scales"], q.scales)
+        if supers is None:
+            assert "w.supers" not in found
+        else:
+            assert equal(found["w.supers"], q.supers)
+            assert found["w.supers"].shape == supers
+        if scheme == "q4_k":
+            assert (found["w.zeros"].dtype, found["w.zeros"].shape) == (np.uint8, (3, 5, 10))
+        if scheme is OWN:
+            assert found["w.table"].dtype == np.float32
+            assert tuple(found["w.table"].tolist()) == OWN.table
+        else:
+            assert "w.table" not in found
 
 
 def test_ordinary_arrays_and_order(tmp_path: Path) -> None:
@@ -177,6 +286,12 @@ def test_names_that_cannot_be_stored(tmp_path: Path) -> None:
         ({"w.int4": x}, "marks quantized"),
         ({"w": q, "w.codes": x}, "'w.codes'"),
         ({"w.scales": x, "w": q}, "'w.scales'"),
+        (
+            {"w": q, "w.zeros": x},
+            "'w.zeros'",
+        ),  # which int4 does not have, but a reader would take it for them
+        ({"w.supers": x, "w": q}, "'w.supers'"),
+        ({"w": q, "w.table": x}, "'w.table'"),
     ]:
         with pytest.raises(ValueError, match=message):
             quantize.save(tmp_path / "a.npz", wrong)
@@ -191,20 +306,51 @@ TOOL = Path(sys.executable).parent / "quantize"
 
 
 @pytest.mark.skipif(not TOOL.exists(), reason="the command-line tool is not installed beside this Python")
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_tool_writes_and_reads_the_same(tmp_path: Path, scheme: str) -> None:
-    x = data.make("normal", 1, (3, 5, 77), np.float32)
+@pytest.mark.parametrize("scheme", ALL, ids=label)
+def test_the_tool_writes_and_reads_the_same(tmp_path: Path, scheme: quantize.Scheme) -> None:
+    x = data.make("normal", 1, (3, 5, 577), np.float32)
     np.save(tmp_path / "x.npy", x)
-    q = quantize.quantize_array(x, scheme)
-    subprocess.run([TOOL, "encode", "x.npy", "tool.npz", "--scheme", scheme], cwd=tmp_path, check=True)
-    assert quantize.load(tmp_path / "tool.npz")["data"] == q
+    how = ["--scheme", scheme.name]
+    if scheme is OWN:
+        np.save(tmp_path / "table.npy", np.array(scheme.table, np.float32))
+        how = ["--table", "table.npy"]
     for axis in range(3):
-        q = quantize.quantize_array(x, scheme, axis=axis, scale_dtype="bfloat16")
+        q = quantize.quantize_array(x, scheme, axis=axis)
+        command = [str(TOOL), "encode", "x.npy", "tool.npz", "--force", "--axis", str(axis), *how]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        assert quantize.load(tmp_path / "tool.npz")["data"] == q
         quantize.save(tmp_path / f"{axis}.npz", {"w": q, "b": np.arange(3)})
         subprocess.run([TOOL, "decode", f"{axis}.npz", f"{axis}.out.npz"], cwd=tmp_path, check=True)
         found = quantize.load(tmp_path / f"{axis}.out.npz")
         assert equal(found["w"], q.dequantize())
         assert equal(found["b"], np.arange(3))
+
+
+@pytest.mark.skipif(not TOOL.exists(), reason="the command-line tool is not installed beside this Python")
+@pytest.mark.parametrize("name", ["int4", "nvfp4", "dual4", "q4_k"])
+def test_the_tool_works_in_blocks(tmp_path: Path, name: str) -> None:
+    """A tensor of several blocks has the bytes of one that is encoded at once, seeds and weights included."""
+    rng = np.random.default_rng(7)
+    method = "minmax" if name == "q4_k" else "absmax"
+    for shape, axis in [((2, 2_200_003), 1), ((700, 6001), 0), ((3, 7, 120_001), 1), ((2, 2_200_003), 0)]:
+        x = rng.standard_normal(shape, np.float32)
+        x[tuple(n - 1 for n in shape)] = 9  # what a super scale follows from comes last
+        np.save(tmp_path / "x.npy", x)
+        q = quantize.quantize_array(x, name, axis=axis, method=method, seed=11)
+        command = [str(TOOL), "encode", "x.npy", "t.npz", "-f", "-q", "--scheme", name, "--axis", str(axis)]
+        subprocess.run([*command, "--method", method, "--seed", "11"], cwd=tmp_path, check=True)
+        assert quantize.load(tmp_path / "t.npz")["data"] == q
+    power = rng.exponential(1, 6001)
+    x = rng.standard_normal((700, 6001), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "power.npy", power)
+    np.save(tmp_path / "full.npy", np.asfortranarray(np.broadcast_to(power, x.shape)))
+    for axis, weights in [(1, "power.npy"), (1, "full.npy"), (0, "full.npy")]:
+        given = np.load(tmp_path / weights)
+        q = quantize.quantize_array(x, name, axis=axis, weights=given)
+        command = [str(TOOL), "encode", "x.npy", "t.npz", "-f", "-q", "--scheme", name, "--axis", str(axis)]
+        subprocess.run([*command, "--weights", weights], cwd=tmp_path, check=True)
+        assert quantize.load(tmp_path / "t.npz")["data"] == q
 
 
 # --- Broken files -------------------------------------------------------------------------------------------
@@ -240,11 +386,19 @@ def refused(path: Path, message: str | None = None) -> None:
     assert str(path) in str(found.value)
 
 
+def marker(*changes: tuple[int, int], shape: tuple[int, ...] = (2, 39)) -> Array:
+    """The numbers of a sound file, some of them changed."""
+    numbers = [1, 2, 3, 1, 16, 0, 0, 1]
+    for place, value in changes:
+        numbers[place] = value
+    return np.array([*numbers, *shape], "<i8")
+
+
 @pytest.fixture
 def good() -> dict[str, bytes]:
     """The members of a sound file: two rows of 39 values in three groups."""
     return {
-        "w.int4.npy": npy(np.array([1, 2, 3, 1, 16, 1, 2, 39], "<i8")),
+        "w.int4.npy": npy(marker()),
         "w.codes.npy": npy(np.full((2, 20), 1, np.uint8)),
         "w.scales.npy": npy(np.ones((2, 3), np.float16)),
         "w.zeros.npy": npy(np.full((2, 2), 1, np.uint8)),
@@ -273,37 +427,143 @@ def test_the_good_file_is_good(tmp_path: Path, good: dict[str, bytes]) -> None:
         ({"w.zeros.npy": np.full((2, 2), 0x11, np.uint8)}, "padding"),
         ({"w.npy": np.zeros(3)}, "stored twice"),
         ({"w.int4.npy": np.zeros(8)}, "int4 is float64"),
-        ({"w.int4.npy": np.array([[1, 2, 3, 1, 16, 1, 2, 39]])}, "int4 is int64 of shape"),
-        ({"w.int4.npy": np.array([1, 2, 3, 1, 16, 0])}, "int4 is int64 of shape"),
-        ({"w.int4.npy": np.array([2, 2, 3, 1, 16, 1, 2, 39])}, "version 2 is unknown"),
-        ({"w.int4.npy": np.array([1, 3, 3, 1, 16, 1, 2, 39])}, "codes is 3"),
-        ({"w.int4.npy": np.array([1, 1, 3, 1, 16, 1, 2, 39])}, "codes 1 do not go with zero 1"),
-        ({"w.int4.npy": np.array([1, 2, 2, 1, 16, 1, 2, 39])}, "scale_dtype is 2"),
-        ({"w.int4.npy": np.array([1, 2, 3, 9, 16, 1, 2, 39])}, "zero is 9"),
-        ({"w.int4.npy": np.array([1, 2, 3, 1, 0, 1, 2, 39])}, "group_size is 0"),
-        ({"w.int4.npy": np.array([1, 2, 3, 1, -2, 1, 2, 39])}, "group_size is -2"),
-        ({"w.int4.npy": np.array([1, 2, 3, 1, 16, 2, 2, 39])}, "axis is 2"),
-        ({"w.int4.npy": np.array([1, 2, 3, 1, 16, -1, 2, 39])}, "axis is -1"),
-        ({"w.int4.npy": np.array([1, 2, 3, 1, 16, 1, -2, 39])}, "shape is"),
-        ({"w.int4.npy": np.array([1, 2, 3, 1, 16, 1, 2**40, 2**40])}, "shape is"),
-        ({"w.int4.npy": np.array([1, 2, 3, 1, 16, 1] + [1] * 70)}, "shape is"),
-        ({"w.int4.npy": np.array([1, 2, 3, 1, 16, 1, 2, 40])}, "padding|zeros|scales|codes"),
+        ({"w.int4.npy": marker()[None]}, "int4 is int64 of shape"),
+        ({"w.int4.npy": marker()[:8]}, "int4 is int64 of shape"),
+        ({"w.int4.npy": marker((0, 2))}, "version 2 is unknown"),
+        ({"w.int4.npy": marker((1, 9))}, "codes is 9"),
+        ({"w.int4.npy": marker((1, 0))}, "codes is 0"),
+        ({"w.int4.npy": marker((1, 1))}, "codes 1, .* zero 1, .* do not go together"),
+        ({"w.int4.npy": marker((1, 8))}, "table is missing"),
+        ({"w.table.npy": np.arange(16, dtype=np.float32)}, "table is given"),
+        ({"w.supers.npy": np.ones((2, 1), np.float32)}, "supers is given"),
+        ({"w.int4.npy": marker((2, 2))}, "scale_dtype is 2"),
+        ({"w.int4.npy": marker((2, 7))}, "scale_dtype 7, .* do not go together"),
+        ({"w.int4.npy": marker((2, 6))}, "scale_dtype 6, .* do not go together"),
+        ({"w.int4.npy": marker((3, 9))}, "zero is 9"),
+        ({"w.int4.npy": marker((4, 0))}, "group_size 0"),
+        ({"w.int4.npy": marker((4, -2))}, "group_size -2"),
+        ({"w.int4.npy": marker((5, 2))}, "super_dtype is 2"),
+        ({"w.int4.npy": marker((5, 1))}, "super_dtype is 1, but super_size is 0"),
+        ({"w.int4.npy": marker((6, 32))}, "super_dtype is 0, but super_size is 32"),
+        ({"w.int4.npy": marker((5, 1), (6, 32))}, "do not go together"),
+        ({"w.int4.npy": marker((7, 2))}, "axis is 2"),
+        ({"w.int4.npy": marker((7, -1))}, "axis is -1"),
+        ({"w.int4.npy": marker(shape=(-2, 39))}, "shape is"),
+        ({"w.int4.npy": marker(shape=(2**40, 2**40))}, "shape is"),
+        ({"w.int4.npy": marker(shape=(1,) * 70)}, "shape is"),
     ],
 )
 def test_parts_that_do_not_fit(
     tmp_path: Path, good: dict[str, bytes], change: dict[str, Array | None], message: str
 ) -> None:
-    if message == "padding|zeros|scales|codes":  # one value more fits the same bytes: this one is sound
-        good["w.int4.npy"] = npy(np.array([1, 2, 3, 1, 16, 1, 2, 40]))
-        found = quantize.load(write(tmp_path / "a.npz", good))["w"]
-        assert found.shape == (2, 40)
-        return
     for name, value in change.items():
         if value is None:
             del good[name]
         else:
             good[name] = npy(value)
     refused(write(tmp_path / "a.npz", good), message)
+
+
+def test_one_value_more_fits_the_same_bytes(tmp_path: Path, good: dict[str, bytes]) -> None:
+    good["w.int4.npy"] = npy(marker(shape=(2, 40)))
+    assert quantize.load(write(tmp_path / "a.npz", good))["w"].shape == (2, 40)
+
+
+# For each scheme: a part, what it becomes, and what is wrong with it then.
+BAD_PARTS: list[tuple[str | quantize.Scheme, str, Callable[[Array], Array | None], str]] = [
+    ("mxfp4", "scales", lambda x: set_one(x, 255), "not finite"),
+    ("mxfp4", "scales", lambda x: x.astype(np.int8), "scales must be uint8"),
+    ("nvfp4", "scales", lambda x: set_one(x, 0x7F), "not finite"),
+    ("nvfp4", "scales", lambda x: set_one(x, 0xFF), "not finite"),
+    ("nvfp4", "supers", lambda x: x * np.float32(np.nan), "not finite"),
+    ("nvfp4", "supers", lambda x: x * np.float32(np.inf), "not finite"),
+    ("nvfp4", "supers", lambda x: 0 * x + np.float32(1e38), "not finite"),
+    ("nvfp4", "supers", lambda x: x.astype(np.float16), r"supers must be float32 of shape \(1,\)"),
+    ("nvfp4", "supers", lambda x: x.reshape(()), r"supers must be float32 of shape \(1,\)"),
+    ("nvfp4", "supers", lambda x: np.repeat(x, 2), r"supers must be float32 of shape \(1,\)"),
+    ("nvfp4", "supers", lambda x: None, "supers is missing"),
+    ("dual4", "supers", lambda x: set_one(x, np.nan), "not finite"),
+    ("dual4", "supers", lambda x: x[:, 0], r"supers must be float32 of shape \(3, 1\)"),
+    ("dual4", "supers", lambda x: x[:1], r"supers must be float32 of shape \(3, 1\)"),
+    ("iq4_xs", "scales", lambda x: set_one(x, 32), "not finite"),
+    ("iq4_xs", "scales", lambda x: set_one(x, 0x80), "not finite"),
+    ("iq4_xs", "supers", lambda x: set_one(x, np.inf), "not finite"),
+    ("q4_k", "scales", lambda x: set_one(x, 64), "not finite"),
+    ("q4_k", "zeros", lambda x: set_one(x, 64), "not finite"),
+    ("q4_k", "zeros", lambda x: x.astype(np.float16), "zeros must be uint8"),
+    ("q4_k", "supers", lambda x: set_one(x, np.nan), "not finite"),
+    ("q4_k", "supers", lambda x: x[:, :2], r"supers must be float16 of shape \(3, 4\)"),
+    ("uint4_float", "zeros", lambda x: set_one(x, np.inf), "not finite"),
+    (OWN, "table", lambda x: set_one(x, np.nan), "do not go together, or the table is none"),
+    (OWN, "table", lambda x: set_one(x, np.inf), "do not go together, or the table is none"),
+    (OWN, "table", lambda x: 0 * x, "do not go together, or the table is none"),
+    (OWN, "table", lambda x: x[:15], r"table must be float32 of shape \(16,\)"),
+    (OWN, "table", lambda x: x.reshape(4, 4), r"table must be float32 of shape \(16,\)"),
+    (OWN, "table", lambda x: x.astype(np.float64), "table must be float32"),
+    (OWN, "table", lambda x: None, "table is missing"),
+]
+
+
+def set_one(x: Array, value: float) -> Array:
+    """The last but one element changed."""
+    x = x.copy()
+    x.reshape(-1)[-2 if x.size > 1 else 0] = value
+    return x
+
+
+@pytest.mark.parametrize("case", BAD_PARTS, ids=lambda case: f"{label(find(case[0]))}-{case[1]}")
+def test_parts_that_other_schemes_refuse(
+    tmp_path: Path, case: tuple[str | quantize.Scheme, str, Callable[[Array], Array | None], str]
+) -> None:
+    scheme, part, change, message = case
+    q = quantize.quantize_array(data.make("normal", 1, (3, 300), np.float32), scheme)
+    quantize.save(tmp_path / "good.npz", {"w": q})
+    with np.load(tmp_path / "good.npz") as archive:
+        members = dict(archive)
+    changed = change(members.pop(f"w.{part}"))
+    if changed is not None:
+        members[f"w.{part}"] = changed
+    path = write(tmp_path / "a.npz", {f"{name}.npy": npy(value) for name, value in members.items()})
+    refused(path, f"array 'w': .*{message}")
+    if TOOL.exists():
+        done = subprocess.run([TOOL, "decode", path, tmp_path / "out.npy"], capture_output=True, text=True)
+        assert done.returncode == 3, done
+        assert "'w" in done.stderr
+        assert not (tmp_path / "out.npy").exists()
+
+
+@pytest.mark.skipif(not TOOL.exists(), reason="the command-line tool is not installed beside this Python")
+def test_the_tool_and_the_package_refuse_the_same_files(tmp_path: Path) -> None:
+    """Files with other numbers and bytes in them: what one of them takes for sound the other does, too."""
+    rng = np.random.default_rng(9)
+    x = data.make("normal", 1, (3, 300), np.float32)
+    numbers = [*range(-3, 11), 16, 32, 64, 256, 2**31, 2**32 + 1, 2**62, 2**63 - 1, -(2**63)]
+    sound = 0
+    for repeat in range(300):
+        quantize.save(tmp_path / "a.npz", {"w": quantize.quantize_array(x, ALL[repeat % len(ALL)])})
+        with np.load(tmp_path / "a.npz") as archive:
+            members = dict(archive)
+        part = members[str(rng.choice(list(members)))]
+        if rng.random() < 0.5 or part.dtype == np.int64:
+            part = members["w.int4"]
+            part[rng.integers(part.size)] = rng.choice(numbers)
+        elif part.size:
+            part.reshape(-1).view(np.uint8)[rng.integers(part.nbytes)] = rng.integers(256)
+        np.savez(tmp_path / "b.npz", **members)
+        done = subprocess.run(
+            [TOOL, "info", "b.npz", "--check"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode in (0, 3)
+        if done.returncode == 0:
+            quantize.load(tmp_path / "b.npz")
+            sound += 1
+        else:
+            refused(tmp_path / "b.npz")
+    assert 30 < sound < 270
+
+
+def find(scheme: str | quantize.Scheme) -> quantize.Scheme:
+    return next(row for row in ALL if scheme in (row.name, row))
 
 
 def deep(n: int) -> str:

@@ -245,8 +245,8 @@ def test_unknown_kernels_are_an_error_that_lists_the_sets(call: str) -> None:
 
 def test_every_kernel_set_gives_the_same_bytes() -> None:
     code = """
-import hashlib, numpy as np, quantize
-h = hashlib.sha256()
+import dataclasses, hashlib, numpy as np, quantize
+h, count = hashlib.sha256(), 0
 rng = np.random.default_rng(1)
 for dtype in (np.float16, np.float32, np.float64):
     for n in (1, 63, 1000, 70001):
@@ -256,16 +256,27 @@ for dtype in (np.float16, np.float32, np.float64):
             h.update(codes); h.update(repr((scale, zero)).encode())
             h.update(quantize.dequantize_from_int4(codes, scale, zero))
             h.update(quantize.pack_int4_to_int8(codes))
-        for scheme in quantize.schemes():
-            q = quantize.quantize_array(x, scheme, group_size=29)
-            h.update(q.codes); h.update(q.scales); h.update(q.dequantize()); h.update(repr(q.stats).encode())
+        for scheme in [*quantize.schemes(), quantize.Scheme(table=np.arange(-5, 11) ** 3)]:
+            for method in scheme.methods:
+                if method == "reference" or (method == "exact" and n > 1000):
+                    continue
+                for size in {scheme.group_size, 29, 16 if method == "exact" else 600}:
+                    try:
+                        varied = dataclasses.replace(scheme, group_size=size, method=method)
+                    except ValueError:  # a size that does not go with super scales
+                        continue
+                    q = quantize.quantize_array(x, varied, weights=(x * x + 1) if n == 1000 else None)
+                    for part in (q.codes, q.scales, q.zeros, q.supers, q.dequantize()):
+                        h.update(b"" if part is None else part)
+                    h.update(repr(q.stats).encode())
+                    count += 1
+assert count > 500, count
 print(h.hexdigest())
 """
-    sums = {
-        python(code, QUANTIZE_KERNELS=name).stdout for name, supported in _core.kernel_sets() if supported
-    }
-    assert len(sums) == 1
-    assert len(sums.pop().strip()) == 64
+    runs = [python(code, QUANTIZE_KERNELS=name) for name, supported in _core.kernel_sets() if supported]
+    assert [run.stderr for run in runs] == [""] * len(runs)
+    assert len({run.stdout for run in runs}) == 1
+    assert len(runs[0].stdout.strip()) == 64
 
 
 # --- Threads and processes ----------------------------------------------------------------------------------
