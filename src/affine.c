@@ -79,11 +79,12 @@ void qz_affine_super(size_t groups, const float *scale, const float *minimum, co
     float least = way_error(&best, groups, scale, minimum, curve, slope, rest);
     for (int i = 2; i < 10; i++) {
         struct way way = best;
+        int becomes = 63 - i / 2;
         if (i % 2 == 0) {
-            way.minimum = super_scale(most_minimum / (float)(63 - i / 2));
+            way.minimum = super_scale(most_minimum / (float)becomes);
             way.to_minimum = inverse(way.minimum);
         } else {
-            way.scale = super_scale(most_scale / (float)(63 - i / 2));
+            way.scale = super_scale(most_scale / (float)becomes);
             way.to_scale = inverse(way.scale);
         }
         float error = way_error(&way, groups, scale, minimum, curve, slope, rest);

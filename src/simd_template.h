@@ -29,7 +29,8 @@
  *   vm_to_u8(p, m)            LANES bytes, 1 where m, else 0
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
  *   vi_lookup(t, v)           the same with a table of int32
- *   VP, vp_load(p), vp_lookup(t, v), vp_lookup_vi(t, v)  a table of 32 floats or int32, looked up by 0..31 (where HAS_VP)
+ *   VP, vp_load(p), vp_lookup(t, v), vp_lookup_vi(t, v)   a table of 32 floats or int32, looked up by 0..31 (where
+ *                             HAS_VP)
  *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
  *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8

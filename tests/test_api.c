@@ -7,7 +7,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void test_names(void **state)
@@ -142,38 +144,57 @@ static int stop(void *context)
     return stopper->answer;
 }
 
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
 /* Long work asks, on the calling thread alone, and ends when told to; work that is not told to is not changed. */
 static void test_stop(void **state)
 {
     (void)state;
-    enum { ROWS = 2000, COLS = 1024 };
-    static float x[ROWS][COLS];
-    static uint8_t codes[2][ROWS][COLS / 2];
-    static uint16_t scales[2][ROWS][COLS / 32];
-    for (size_t i = 0; i < ROWS; i++)
-        for (size_t j = 0; j < COLS; j++)
-            x[i][j] = (float)((i * 7919 + j * 104729) % 2001) - 1000.0f;
+    enum { COLS = 1024, SCALES = COLS / 32 };
+    const qz_scheme *scheme = qz_scheme_by_name("int4");
+    float x[COLS];
+    for (size_t i = 0; i < COLS; i++)
+        x[i] = (float)(i * 7919 % 2001) - 1000.0f;
     qz_pool *pool;
     assert_int_equal(qz_pool_create(2, &pool), QZ_OK);
-    const qz_scheme *scheme = qz_scheme_by_name("int4");
-    qz_matrix matrix = {x, QZ_F32, ROWS, COLS, COLS, 1};
-    qz_packed plain[2];
-    for (int i = 0; i < 2; i++)
-        plain[i] = (qz_packed){codes[i], scales[i], NULL, COLS / 2, COLS / 16, 0, NULL, 0};
     qz_options options = QZ_OPTIONS_INIT;
     options.method = QZ_EXACT;
     options.pool = pool;
-    assert_int_equal(qz_encode(scheme, &matrix, &plain[0], &options, NULL, NULL), QZ_OK);
-    struct stopper stopper = {0, 0, pthread_self()};
-    options.stop = stop;
-    options.stop_context = &stopper;
-    assert_int_equal(qz_encode(scheme, &matrix, &plain[1], &options, NULL, NULL), QZ_OK);
-    assert_true(stopper.asked > 0);
-    assert_memory_equal(codes[0], codes[1], sizeof codes[0]);
-    assert_memory_equal(scales[0], scales[1], sizeof scales[0]);
-    stopper = (struct stopper){1, 0, pthread_self()};
-    assert_int_equal(qz_encode(scheme, &matrix, &plain[1], &options, NULL, NULL), QZ_ERROR_STOPPED);
-    assert_int_equal(stopper.asked, 1);
+    /* The same row as often as it takes to be long work on this machine. */
+    uint64_t rows = 16;
+    for (double seconds = 0; seconds < 0.5; rows *= 2) {
+        uint8_t *codes = malloc(2 * rows * COLS / 2);
+        uint16_t *scales = malloc(2 * rows * SCALES * sizeof *scales);
+        assert_non_null(codes);
+        assert_non_null(scales);
+        qz_matrix matrix = {x, QZ_F32, rows, COLS, 0, 1};
+        qz_packed one = {codes, scales, NULL, COLS / 2, SCALES * sizeof *scales, 0, NULL, 0}, other = one;
+        other.codes = codes + rows * COLS / 2;
+        other.scales = scales + rows * SCALES;
+        double start = now();
+        options.stop = NULL;
+        assert_int_equal(qz_encode(scheme, &matrix, &one, &options, NULL, NULL), QZ_OK);
+        seconds = now() - start;
+        if (seconds >= 0.5) {
+            struct stopper stopper = {0, 0, pthread_self()};
+            options.stop = stop;
+            options.stop_context = &stopper;
+            assert_int_equal(qz_encode(scheme, &matrix, &other, &options, NULL, NULL), QZ_OK);
+            assert_true(stopper.asked > 0);
+            assert_memory_equal(codes, other.codes, rows * COLS / 2);
+            assert_memory_equal(scales, other.scales, rows * SCALES * sizeof *scales);
+            stopper = (struct stopper){1, 0, pthread_self()};
+            assert_int_equal(qz_encode(scheme, &matrix, &other, &options, NULL, NULL), QZ_ERROR_STOPPED);
+            assert_int_equal(stopper.asked, 1);
+        }
+        free(codes);
+        free(scales);
+    }
     qz_pool_destroy(pool);
 }
 

@@ -91,8 +91,7 @@ static struct results run_all(const struct job *job, qz_pool *pool, uint8_t *to)
     *result++ = CALL(qz_decode(&job->scheme, &plain, &dst, pool, NULL));
     *result++ = CALL(qz_compare(&job->scheme, &plain, &job->src.matrix, pool, &results.compared, NULL));
     *result++ = CALL(qz_compare_matrices(&job->src.matrix, &dst, pool, &results.compared_matrices, NULL));
-    *result++ =
-        CALL(qz_encode(&job->scheme, &job->strange.matrix, &plain, &options, NULL, &results.nonfinite_detail));
+    *result++ = CALL(qz_encode(&job->scheme, &job->strange.matrix, &plain, &options, NULL, &results.nonfinite_detail));
     /* An error leaves the outputs as it likes: make them again. */
     CALL(qz_encode(&job->scheme, &job->src.matrix, &plain, &options, NULL, NULL));
     return results;
