@@ -274,7 +274,7 @@ struct interval {
 /* Errors of some scales, and whether one is the best so far. */
 static void measure(struct work *work, const struct table *const *tables, struct point *points, int count)
 {
-    float value[BATCH][2][OUTWARD];
+    float value[BATCH][2][OUTWARD] = {{{0}}};
     if (!work->rule->uniform)
         for (int c = 0; c < count; c++)
             for (int side = 0; side < 2; side++)

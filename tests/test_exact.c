@@ -114,7 +114,7 @@ static double weight_of(const struct group *group, size_t i)
 /* The error of a scale, or something above `limit` if it is above. */
 static double error_of(const struct group *group, const double *value, int count, float scale, double limit)
 {
-    double decoded[16], total = 0;
+    double decoded[16] = {0}, total = 0;
     for (int v = 0; v < count; v++) {
         float product = scale * (float)value[v];
         decoded[v] = isinf(product) ? (double)scale * value[v] : (double)product;
