@@ -159,8 +159,9 @@ static double error_table(const float *x, const float *w, size_t n, const float 
     for (size_t start = 0; start < n; start += CHUNK) {
         size_t size = n - start < CHUNK ? n - start : CHUNK;
         float least[CHUNK];
-        for (size_t i = 0; i < size; i++)
-            least[i] = fabsf(x[start + i] - value[0]);
+        for (size_t i = 0; i < size; i += LANES)
+            for (int l = 0; l < LANES; l++)
+                least[i + l] = fabsf(x[start + i + l] - value[0]);
         for (int v = 0; v < count; v += 3)
             for (size_t i = 0; i < size; i++) {
                 float a = fabsf(x[start + i] - value[v]);
