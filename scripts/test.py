@@ -133,11 +133,11 @@ def fixed_addresses() -> str:
 
 C_PARTS = {
     "gcc": [Variant("gcc", "gcc")],
-    "clang": [Variant("clang", "clang")],
+    "clang": [Variant("clang", "clang", environment=SHORT)],
     "debug": [Variant("debug", "gcc", "-O0", "Debug", environment=SHORT)],
     "sanitizers": [sanitized("sanitizers", "address,undefined")],
     "threads": [sanitized("threads", "thread", "test_(pool|threads|api)", fixed_addresses())],
-    "ftz": [Variant("gcc", "gcc", environment={"QZ_TEST_FTZ": "1"})],
+    "ftz": [Variant("gcc", "gcc", environment={"QZ_TEST_FTZ": "1", **SHORT})],
     "emulated": [emulated("aarch64"), emulated("s390x")],
 }
 

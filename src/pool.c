@@ -207,7 +207,9 @@ qz_result qz_pool_create(size_t threads, qz_pool **result)
 
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 512 * 1024); /* the drivers keep up to 256 KiB of tiles on the stack */
+    /* The drivers keep up to 256 KiB of tiles on the stack; without optimisation a vector kernel may take 2 MiB more.
+     * Only what is used becomes memory. */
+    pthread_attr_setstacksize(&attributes, (size_t)8 << 20);
     for (size_t i = 0; i + 1 < threads; i++) {
         struct worker *worker = &pool->workers[i];
         worker->pool = pool;
