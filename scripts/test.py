@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,6 +143,10 @@ C_PARTS = {
 }
 
 
+# Parts that run at the same time as the others, which mostly build: these mostly run one program at a time.
+BESIDE = ("lint", "emulated", "python")
+
+
 def test_c(variant: Variant, log: Log) -> Count:
     folder = f"build/{variant.folder}"
     log.need(
@@ -195,6 +200,22 @@ def run_part(name: str, log: Log) -> Count:
     return total
 
 
+def tell(name: str) -> Count:
+    """Runs a part and prints what came of it."""
+    start = time.monotonic()
+    log = Log(name)
+    try:
+        count, why = run_part(name, log), ""
+    except Failure as failure:
+        count, why = Count(failed=1), f" ({failure})"
+    lines = [f"{name}: {count}{why}, {time.monotonic() - start:.0f} s"]
+    if count.failed:
+        lines.append(f"--- the end of {log.path.relative_to(ROOT)}:")
+        lines += log.path.read_text(errors="replace").splitlines()[-150:]
+    print("\n".join(lines), flush=True)
+    return count
+
+
 def main() -> int:
     if sys.argv[1:] == ["--install"]:
         log = Log("install")
@@ -211,19 +232,11 @@ def main() -> int:
 
     total = Count()
     begin = time.monotonic()
-    for part in parts:
-        start = time.monotonic()
-        log = Log(part)
-        print(f"{part}: ", end="", flush=True)
-        try:
-            count, why = run_part(part, log), ""
-        except Failure as failure:
-            count, why = Count(failed=1), f" ({failure})"
-        total.add(count)
-        print(f"{count}{why}, {time.monotonic() - start:.0f} s", flush=True)
-        if count.failed:
-            print(f"--- the end of {log.path.relative_to(ROOT)}:")
-            print("\n".join(log.path.read_text(errors="replace").splitlines()[-150:]), flush=True)
+    lanes = [[part for part in parts if part not in BESIDE], [part for part in parts if part in BESIDE]]
+    with ThreadPoolExecutor(len(lanes)) as threads:
+        for counts in threads.map(lambda lane: [tell(part) for part in lane], lanes):
+            for count in counts:
+                total.add(count)
     print(f"everything together took {time.monotonic() - begin:.0f} s")
     print(total)
     return 0 if total.failed == 0 and total.passed > 0 else 1
