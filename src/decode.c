@@ -42,6 +42,29 @@ void qz_decode_rows(struct job *job, struct part *part, uint64_t row, size_t row
     qz_each_piece(job, part, row, rows, col, cols, decode_step);
 }
 
+/* A tile of one row that is decoded in place, however wide. */
+static void decode_wide(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+{
+    struct qz_tile tile = {row, col, rows, (size_t)cols};
+    decode_step(job, part, &tile);
+}
+
+/* Where results neither leave past the cache nor are turned or rounded, nothing limits a tile but the room for its
+ * scales: with wide ones less is to do around each. Returns whether they are. */
+static int widen_tiles(struct job *job)
+{
+    enum { WIDE = 4 * QZ_TILE };
+    struct qz_tile any = {0, 0, 1, 1};
+    uint64_t cols = job->tile_cols;
+    if (job->slices == 0 || job->stream || job->tile_rows != 1 || cols == job->cols || job->group_size % 32 != 0 ||
+        job->group_size > QZ_LONG_GROUP || !qz_tile_direct(job->matrix, &any))
+        return 0;
+    while (2 * cols <= WIDE && 2 * cols / job->group_size <= QZ_TILE_GROUPS)
+        cols *= 2;
+    qz_group_tiles(job, 1, qz_least(cols, job->cols));
+    return 1;
+}
+
 /* First value that does not fit the output, found by decoding again, slowly. */
 static qz_result locate_overflow(const struct job *job, qz_detail *detail)
 {
@@ -74,7 +97,7 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
     if (result != QZ_OK)
         return result;
     job.stream = job.rows * job.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST;
-    job.work = qz_columns_prepare(&job) ? qz_decode_columns : qz_decode_rows;
+    job.work = qz_columns_prepare(&job) ? qz_decode_columns : widen_tiles(&job) ? decode_wide : qz_decode_rows;
     qz_group_run(&job, pool, &total);
     return total.overflow ? locate_overflow(&job, detail) : QZ_OK;
 }

@@ -668,6 +668,8 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     uint64_t rows = whole ? whole->rows : src->rows, cols = whole ? whole->cols : src->cols;
     if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, rows, cols)))
         return QZ_ERROR_ARGUMENT;
+    if (job.method == QZ_SEARCH || job.method == QZ_EXACT)
+        job.search = qz_search_rule(&job, job.group_size);
     job.nonfinite = options->nonfinite;
     job.want_stats = stats != NULL;
     job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;

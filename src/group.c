@@ -218,6 +218,5 @@ qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method m
     uint64_t longest = job->whole ? job->whole->cols : merged->cols;
     qz_group_geometry(job, merged->rows, merged->cols, qz_least(scheme->group_size, longest),
                       qz_matrix_is_transposed(merged));
-    job->search = qz_search_rule(job, job->group_size);
     return QZ_OK;
 }

@@ -197,7 +197,7 @@ struct qz_kernels {
     size_t (*group_codes)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid, const float *inverse,
                           const float *zero, uint8_t *packed);
 
-    /* Values of each group. */
+    /* Values of each group. With a group size that is a multiple of 32, n may be more than QZ_TILE. */
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
 

@@ -150,13 +150,17 @@ static void load_scales(const struct job *job, const char *first, int64_t stride
         uint16_t f16[QZ_TILE_GROUPS];
     } stored;
     size_t size = qz_dtype_size(job->scale_dtype), n = span->rows * span->count;
-    gather(&stored, first + span->group * size, stride, span->rows, span->count * size);
+    const void *from = first + span->group * size;
+    if (span->rows > 1) {
+        gather(&stored, from, stride, span->rows, span->count * size);
+        from = &stored;
+    }
     if (job->scale_dtype == QZ_F32)
-        memcpy(dst, stored.f32, n * sizeof *dst);
+        memcpy(dst, from, n * sizeof *dst);
     else if (job->scale_dtype == QZ_F16)
-        job->kernels->f32_from_f16(stored.f16, n, dst);
+        job->kernels->f32_from_f16(from, n, dst);
     else
-        job->kernels->f32_from_bf16(stored.f16, n, dst);
+        job->kernels->f32_from_bf16(from, n, dst);
 }
 
 static void store_scales(const struct job *job, char *first, int64_t stride, const struct span *span, const float *src,

@@ -950,6 +950,45 @@ static void assert_same_pieces(const struct pieces *a, const struct pieces *b, c
                         (scheme->super_size == QZ_WHOLE_MATRIX ? 1 : rows) * a->sizes.super_bytes);
 }
 
+/* Long rows that are decoded in place are decoded in wider tiles than others: the values are those that come out where
+ * they must be rounded on the way, to float64, which changes none. */
+static void test_decode_wide(void **state)
+{
+    (void)state;
+    static const uint64_t widths[] = {4096, 4097, 8192, 16384, 16416, 20001, 40000};
+    struct rng rng = rng_make(22);
+    for (size_t i = 0; qz_scheme_at(i); i++)
+        for (size_t k = 0; k < COUNT(widths); k++)
+            for (uint64_t size = 0; size <= 96; size += 32) { /* 0: the scheme's own */
+                qz_scheme scheme = *qz_scheme_at(i);
+                uint64_t rows = 1 + rng_below(&rng, 2), cols = widths[k];
+                if (size)
+                    scheme.group_size = size;
+                if (qz_scheme_check(&scheme, QZ_DEFAULT) != QZ_OK)
+                    continue;
+                struct pieces pieces = pieces_make(&scheme, rows, cols);
+                float *x = malloc(rows * cols * sizeof *x), *narrow = malloc(rows * cols * sizeof *narrow);
+                double *wide = malloc(rows * cols * sizeof *wide);
+                for (uint64_t n = 0; n < rows * cols; n++)
+                    x[n] = rng_normal(&rng);
+                qz_matrix src = {x, QZ_F32, rows, cols, (int64_t)cols, 1}, to = src, other = src;
+                to.data = narrow;
+                other.data = wide;
+                other.dtype = QZ_F64;
+                qz_options options = QZ_OPTIONS_INIT;
+                options.method = scheme.zero == QZ_ZERO_NONE ? QZ_ABSMAX : QZ_MINMAX;
+                assert_int_equal(QZ_OK, CALL(qz_encode(&scheme, &src, &pieces.packed, &options, NULL, NULL)));
+                assert_int_equal(QZ_OK, CALL(qz_decode(&scheme, &pieces.packed, &to, NULL, NULL)));
+                assert_int_equal(QZ_OK, CALL(qz_decode(&scheme, &pieces.packed, &other, NULL, NULL)));
+                for (uint64_t n = 0; n < rows * cols; n++)
+                    assert_true((double)narrow[n] == wide[n]);
+                pieces_free(&pieces);
+                free(x);
+                free(narrow);
+                free(wide);
+            }
+}
+
 /* Bytes do not depend on how a matrix is divided, whatever scheme, method or seed. */
 static void test_parts(void **state)
 {
@@ -1147,6 +1186,7 @@ int main(void)
         cmocka_unit_test(test_foreign_bytes),
         cmocka_unit_test(test_validate),
         cmocka_unit_test(test_grouped_arguments),
+        cmocka_unit_test(test_decode_wide),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_part_arguments),
         cmocka_unit_test(test_same_bytes_again),
