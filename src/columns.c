@@ -21,8 +21,8 @@ struct columns {
 
 int qz_columns_prepare(struct job *job)
 {
-    if (!qz_matrix_is_transposed(job->matrix) || job->group_size % 32 || job->group_size > QZ_COLUMN_MOST ||
-        job->super_groups || qz_has_byte_scales(job) || job->rows < 16)
+    if (job->slices == 0 || !qz_matrix_is_transposed(job->matrix) || job->group_size % 32 ||
+        job->group_size > QZ_COLUMN_MOST || job->super_groups || qz_has_byte_scales(job) || job->rows < 16)
         return 0;
     qz_group_tiles(job, qz_least(job->rows, COLUMNS_TILE / job->tile_cols / 16 * 16), job->tile_cols);
     return 1;

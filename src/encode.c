@@ -462,8 +462,8 @@ static const float *repeat_weights(const struct job *job, float *repeated)
     const struct qz_tile row = {0, 0, 1, (size_t)job->cols};
     struct part part = {0};
     ptrdiff_t stride;
-    if (!job->weights || job->weights->row_stride != 0 || job->work != qz_encode_tile || job->run_rows < 2 ||
-        job->tile_cols != job->cols || job->cols % job->group_size != 0)
+    if (job->slices == 0 || !job->weights || job->weights->row_stride != 0 || job->work != qz_encode_tile ||
+        job->run_rows < 2 || job->tile_cols != job->cols || job->cols % job->group_size != 0)
         return NULL;
     const float *w = load_weights(job, &part, &row, repeated, &stride);
     for (size_t r = 0; r < job->run_rows && w; r++)

@@ -19,12 +19,13 @@ void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t g
     job->rows = rows;
     job->cols = cols;
     job->group_size = group_size;
-    job->tiles_down = job->tiles_across = 0;
+    job->tiles_down = job->tiles_across = job->row_groups = 0;
+    job->tile_rows = job->run_rows = 1;
+    job->tile_cols = 1;
     job->slices = 0;
-    if (rows == 0 || cols == 0)
+    if (rows == 0 || cols == 0) /* nothing to do, and no size to divide by */
         return;
     job->row_groups = qz_divide_up(cols, job->group_size);
-    job->tile_rows = job->run_rows = 1;
     if (job->group_size > QZ_LONG_GROUP) {
         job->tile_cols = 2 * job->group_size;
     } else {

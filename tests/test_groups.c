@@ -886,6 +886,16 @@ static void test_grouped_arguments(void **state)
         assert_int_equal(QZ_OK, CALL(qz_decode(&scheme, &nothing, &empty, NULL, NULL)));
         assert_int_equal(QZ_OK, CALL(qz_compare(&scheme, &nothing, &empty, NULL, &stats, NULL)));
         assert_int_equal(QZ_OK, CALL(qz_compare_matrices(&empty, &empty, NULL, &stats, NULL)));
+        /* What turns, or has the same weights for every row, has nothing to divide by either. */
+        qz_matrix turned = empty, weights = empty;
+        turned.row_stride = 1;
+        turned.col_stride = 5;
+        weights.row_stride = 0;
+        qz_options shared = QZ_OPTIONS_INIT;
+        assert_int_equal(QZ_OK, CALL(qz_encode(&scheme, &turned, &nothing, &shared, NULL, NULL)));
+        assert_int_equal(QZ_OK, CALL(qz_decode(&scheme, &nothing, &turned, NULL, NULL)));
+        shared.weights = &weights;
+        assert_int_equal(QZ_OK, CALL(qz_encode(&scheme, &empty, &nothing, &shared, &stats, NULL)));
         assert_int_equal(QZ_OK, CALL(qz_validate(&scheme, &nothing, shapes[i][0], shapes[i][1], NULL)));
     }
     assert_int_equal(QZ_ERROR_SIZE, CALL(qz_validate(&scheme, &packed, UINT64_MAX, 4, NULL)));
