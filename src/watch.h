@@ -14,7 +14,7 @@
 #include <time.h>
 
 enum {
-    QZ_WATCH_LOOKS = 16, /* questions between two looks at the clock */
+    QZ_WATCH_LOOKS = 16, /* questions between two looks at the clock, while they take less than a millisecond or two */
     QZ_WATCH_MS = 100    /* between two calls of the caller's function */
 };
 
@@ -22,8 +22,8 @@ struct qz_watch {
     int (*stop)(void *context); /* NULL: nobody will */
     void *context;
     pthread_t caller;
-    unsigned looks;
-    int64_t next; /* when to call it, in ms */
+    unsigned looks;     /* questions until the next look */
+    int64_t last, next; /* the last look; when to call it, in ms */
     atomic_int stopped;
 };
 
@@ -39,8 +39,9 @@ static inline void qz_watch_begin(struct qz_watch *watch, int (*stop)(void *cont
     watch->stop = stop;
     watch->context = context;
     watch->caller = pthread_self();
-    watch->looks = 0;
-    watch->next = stop ? qz_watch_now() + QZ_WATCH_MS : 0;
+    watch->looks = 1;
+    watch->last = stop ? qz_watch_now() : 0;
+    watch->next = watch->last + QZ_WATCH_MS;
     atomic_init(&watch->stopped, 0);
 }
 
@@ -51,8 +52,12 @@ static inline int qz_watch_stopped(struct qz_watch *watch)
         return 0;
     if (atomic_load_explicit(&watch->stopped, memory_order_relaxed))
         return 1;
-    if (!pthread_equal(watch->caller, pthread_self()) || ++watch->looks % QZ_WATCH_LOOKS != 0 ||
-        qz_watch_now() < watch->next)
+    if (!pthread_equal(watch->caller, pthread_self()) || --watch->looks > 0)
+        return 0;
+    int64_t now = qz_watch_now();
+    watch->looks = now - watch->last > 1 ? 1 : QZ_WATCH_LOOKS;
+    watch->last = now;
+    if (now < watch->next)
         return 0;
     int stop = watch->stop(watch->context) != 0;
     atomic_store_explicit(&watch->stopped, stop, memory_order_relaxed);
