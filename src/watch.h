@@ -39,7 +39,7 @@ static inline void qz_watch_begin(struct qz_watch *watch, int (*stop)(void *cont
     watch->stop = stop;
     watch->context = context;
     watch->caller = pthread_self();
-    watch->looks = 1;
+    watch->looks = 2; /* the first question comes before any work */
     watch->last = stop ? qz_watch_now() : 0;
     watch->next = watch->last + QZ_WATCH_MS;
     atomic_init(&watch->stopped, 0);

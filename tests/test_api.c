@@ -176,10 +176,13 @@ static void test_stop(void **state)
         qz_packed one = {codes, scales, NULL, COLS / 2, SCALES * sizeof *scales, 0, NULL, 0}, other = one;
         other.codes = codes + rows * COLS / 2;
         other.scales = scales + rows * SCALES;
-        double start = now();
         options.stop = NULL;
-        assert_int_equal(qz_encode(scheme, &matrix, &one, &options, NULL, NULL), QZ_OK);
-        seconds = now() - start;
+        seconds = 1e9;
+        for (int i = 0; i < 3; i++) { /* the first time an emulator translates the program */
+            double start = now();
+            assert_int_equal(qz_encode(scheme, &matrix, &one, &options, NULL, NULL), QZ_OK);
+            seconds = now() - start < seconds ? now() - start : seconds;
+        }
         if (seconds >= 0.5) {
             struct stopper stopper = {0, 0, pthread_self()};
             options.stop = stop;
