@@ -37,17 +37,13 @@ static QZ_NOINLINE qz_result compare(const qz_scheme *scheme, const qz_packed *p
                                      qz_pool *pool, qz_stats *stats, qz_detail *detail)
 {
     struct job job;
-    job.weights = NULL;
-    job.watch = NULL;
-    job.whole = NULL;
+    qz_group_begin(&job);
     struct part total;
     qz_matrix merged;
     qz_detail found = QZ_DETAIL_INIT;
     qz_result result = qz_group_prepare(&job, scheme, QZ_DEFAULT, a, &merged, packed);
     if (result != QZ_OK)
         return result;
-    job.other = NULL;
-    job.stream = 0;
     job.work = compare_tile;
     qz_group_run(&job, pool, &total);
     if (total.nonfinite) {
@@ -81,9 +77,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
     if (!qz_matrix_check(a) || !qz_matrix_check(b))
         return QZ_ERROR_SIZE;
     struct job job;
-    job.weights = NULL;
-    job.watch = NULL;
-    job.whole = NULL;
+    qz_group_begin(&job);
     struct part total;
     qz_detail found = QZ_DETAIL_INIT;
     job.kernels = qz_kernels_active();
@@ -91,7 +85,6 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
         return QZ_ERROR_KERNELS;
     job.matrix = a;
     job.other = b;
-    job.stream = 0;
     job.super_groups = 0;
     qz_group_geometry(&job, a->rows, a->cols, qz_least(QZ_LONG_GROUP, a->cols), qz_matrix_is_transposed(a));
     job.work = compare_tile;

@@ -42,24 +42,37 @@ void qz_decode_rows(struct job *job, struct part *part, uint64_t row, size_t row
     qz_each_piece(job, part, row, rows, col, cols, decode_step);
 }
 
-/* A tile of one row that is decoded in place, however wide. */
+/* Whole groups of one row, in place: as many at a time as there is room for their scales. */
 static void decode_wide(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
-    struct qz_tile tile = {row, col, rows, (size_t)cols};
-    decode_step(job, part, &tile);
+    float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
+    struct qz_tile tile = {row, col, rows, 0};
+    float *dst = qz_tile_direct(job->matrix, &tile);
+    struct span span = {row, col / job->group_size, 1, QZ_TILE_GROUPS};
+    size_t group_size = (size_t)job->group_size, left = (size_t)cols, n = QZ_TILE_GROUPS * group_size;
+    (void)part;
+    for (const uint8_t *codes = qz_codes_at(job, row, col); left > 0; codes += n / 2, dst += n, left -= n) {
+        if (left < n) {
+            n = left;
+            span.count = (size_t)qz_divide_up(left, group_size);
+        }
+        qz_load_groups(job, &span, scale, zero);
+        job->kernels->group_decode(codes, n, group_size, &job->grid, scale, zero, dst);
+        span.group += QZ_TILE_GROUPS;
+    }
 }
 
-/* Where results neither leave past the cache nor are turned or rounded, nothing limits a tile but the room for its
- * scales: with wide ones less is to do around each. Returns whether they are. */
+/* Where results neither leave past the cache nor are turned or rounded, nothing limits a tile: with wide ones less is
+ * to do around each. Returns whether they are. */
 static int widen_tiles(struct job *job)
 {
-    enum { WIDE = 4 * QZ_TILE };
+    enum { WIDE = 8 * QZ_TILE };
     struct qz_tile any = {0, 0, 1, 1};
     uint64_t cols = job->tile_cols;
-    if (job->slices == 0 || job->stream || job->tile_rows != 1 || cols == job->cols || job->group_size % 32 != 0 ||
+    if (job->slices == 0 || job->stream || job->tile_rows != 1 || cols == job->cols || job->group_size % 16 != 0 ||
         job->group_size > QZ_LONG_GROUP || !qz_tile_direct(job->matrix, &any))
         return 0;
-    while (2 * cols <= WIDE && 2 * cols / job->group_size <= QZ_TILE_GROUPS)
+    while (2 * cols <= WIDE)
         cols *= 2;
     qz_group_tiles(job, 1, qz_least(cols, job->cols));
     return 1;
@@ -88,9 +101,7 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
                                     qz_detail *detail)
 {
     struct job job;
-    job.weights = NULL;
-    job.watch = NULL;
-    job.whole = NULL;
+    qz_group_begin(&job);
     struct part total;
     qz_matrix merged;
     qz_result result = qz_group_prepare(&job, scheme, QZ_DEFAULT, dst, &merged, src);

@@ -652,6 +652,7 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     if (whole && (qz_scheme_check(scheme, options->method) != QZ_OK || !part_fits(scheme, src, whole)))
         return QZ_ERROR_ARGUMENT;
     struct job job;
+    job.encodes = 1;
     job.whole = whole;
     job.part_cols = src->cols;
     job.weights = weights;
@@ -665,6 +666,7 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     qz_result result = qz_group_prepare(&job, scheme, options->method, src, &merged, dst);
     if (result != QZ_OK)
         return result;
+    qz_group_method(&job, scheme, options->method);
     uint64_t rows = whole ? whole->rows : src->rows, cols = whole ? whole->cols : src->cols;
     if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, rows, cols)))
         return QZ_ERROR_ARGUMENT;

@@ -39,7 +39,7 @@ static void take(const struct job *job, const struct run *run, struct groups *gr
                        : job->scale_dtype == QZ_E4M3 ? qz_e4m3_from_f32(scale)
                                                      : (uint8_t)(int)scale;
         groups->bytes[g] = byte;
-        qz_byte_scales(job, &byte, 1, super[0], &groups->scale[g], &groups->zero[g]);
+        qz_byte_scales(job, &byte, 1, super, 1, &groups->scale[g], &groups->zero[g]);
         if (job->scale_dtype == QZ_U6) {
             groups->bytes[QZ_TILE_GROUPS + g] = (uint8_t)(int)fit->zero[i];
             groups->zero[g] = -(super[1] * fit->zero[i]);

@@ -638,9 +638,10 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
     if (w->rows == 0 || w->cols == 0)
         return find_scales(&all, scheme, w, options, dst, stats, detail);
     job.matrix = w;
-    job.weights = NULL;
+    qz_group_begin(&job);
     job.packed = dst;
-    qz_group_scheme(&job, scheme, options->method);
+    qz_group_scheme(&job, scheme);
+    qz_group_method(&job, scheme, options->method);
     job.rows = w->rows;
     job.cols = w->cols;
     job.group_size = scheme->group_size < w->cols ? scheme->group_size : w->cols;

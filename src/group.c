@@ -2,7 +2,6 @@
  * group.c - grouped work: arguments, the cut into tiles and slices, the sum of what the slices found
  */
 #include "group.h"
-#include "fpenv.h"
 #include "number.h"
 #include "scheme.h"
 
@@ -29,8 +28,9 @@ void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t g
     if (job->group_size > QZ_LONG_GROUP) {
         job->tile_cols = 2 * job->group_size;
     } else {
-        /* Whole groups that share a super scale, and an even number of groups. */
-        uint64_t together = job->super_groups && job->super_groups < QZ_WHOLE_MATRIX ? job->super_groups : 1;
+        /* Whole groups that share a super scale that is to be found, and an even number of groups. */
+        uint64_t together =
+            job->encodes && job->super_groups && job->super_groups < QZ_WHOLE_MATRIX ? job->super_groups : 1;
         together += together % 2 * together;
         uint64_t times =
             qz_least((transposed ? PANEL_COLS : QZ_TILE) / (together * job->group_size), QZ_TILE_GROUPS / together);
@@ -65,7 +65,6 @@ static void run_slice(void *context, size_t slice)
     struct part *part = &job->parts[slice];
     memset(part, 0, sizeof *part);
     part->bad_group = UINT64_MAX;
-    qz_fp_state state = qz_fp_enter();
     uint64_t tiles = job->tiles_down * job->tiles_across;
     uint64_t end = qz_slice_start(tiles, job->slices, slice + 1);
     int transposed = qz_matrix_is_transposed(job->matrix);
@@ -86,7 +85,6 @@ static void run_slice(void *context, size_t slice)
     if (job->stream)
         job->kernels->stream_end();
     qz_look_up_error(job, part);
-    qz_fp_leave(state);
 }
 
 void qz_group_run(struct job *job, qz_pool *pool, struct part *total)
@@ -160,28 +158,33 @@ qz_result qz_locate_unusable(const qz_matrix *matrix, int nonfinite_welcome, qz_
     return range ? QZ_ERROR_RANGE : QZ_ERROR_NONFINITE;
 }
 
-/* Rows that follow one another without gaps or padding, in the floats and in the plain form, are one long row. */
-static int rows_merge(const qz_scheme *scheme, const qz_matrix *matrix, const qz_packed *packed, const qz_sizes *sizes)
+/* Rows that follow one another without gaps or padding, in the floats and in the plain form, are one long row. Super
+ * scales of whole rows are then those of so many groups, which only encoding has to know together. */
+static int rows_merge(const struct job *job, const qz_scheme *scheme, const qz_matrix *matrix, const qz_packed *packed,
+                      const qz_sizes *sizes)
 {
+    uint64_t super_size = scheme->super_size == QZ_WHOLE_ROW && !job->encodes ? matrix->cols : scheme->super_size;
     return matrix->rows > 1 && qz_matrix_is_contiguous(matrix) && matrix->cols % 2 == 0 &&
            scheme->group_size <= matrix->cols && matrix->cols % scheme->group_size == 0 &&
            packed->code_stride == (int64_t)sizes->code_bytes && packed->scale_stride == (int64_t)sizes->scale_bytes &&
            (scheme->zero == QZ_ZERO_NONE || packed->zero_stride == (int64_t)sizes->zero_bytes) &&
            (scheme->zero != QZ_ZERO_UINT4 || sizes->row_groups % 2 == 0) &&
-           (scheme->super_size == 0 || scheme->super_size == QZ_WHOLE_MATRIX ||
-            (scheme->super_size != QZ_WHOLE_ROW && matrix->cols % scheme->super_size == 0 &&
+           (super_size == 0 || super_size == QZ_WHOLE_MATRIX ||
+            (super_size != QZ_WHOLE_ROW && matrix->cols % super_size == 0 &&
              packed->super_stride == (int64_t)sizes->super_bytes));
 }
 
-void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method)
+void qz_group_begin(struct job *job)
 {
-    if (method == QZ_DEFAULT)
-        method = scheme->method;
-    job->method = method;
-    job->grid = qz_scheme_grid(scheme, method);
-    job->rule = qz_scheme_fit(scheme, method, &job->grid);
-    job->foreign = method == QZ_REFERENCE ? scheme->rule : QZ_RULE_NONE;
-    job->how = (struct qz_reference_how){.scale_dtype = scheme->scale_dtype};
+    job->other = job->weights = NULL;
+    job->watch = NULL;
+    job->whole = NULL;
+    job->encodes = job->stream = 0;
+}
+
+void qz_group_scheme(struct job *job, const qz_scheme *scheme)
+{
+    qz_scheme_values(scheme, &job->grid);
     job->usual_group = scheme->group_size;
     job->scale_dtype = scheme->scale_dtype;
     job->super_dtype = scheme->super_dtype;
@@ -191,15 +194,24 @@ void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method)
         scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;
 }
 
+void qz_group_method(struct job *job, const qz_scheme *scheme, qz_method method)
+{
+    job->method = method == QZ_DEFAULT ? scheme->method : method;
+    job->grid = qz_scheme_grid(scheme, job->method);
+    job->rule = qz_scheme_fit(scheme, job->method, &job->grid);
+    job->foreign = job->method == QZ_REFERENCE ? scheme->rule : QZ_RULE_NONE;
+    job->how = (struct qz_reference_how){.scale_dtype = scheme->scale_dtype};
+}
+
 qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method method, const qz_matrix *matrix,
                            qz_matrix *merged, const qz_packed *packed)
 {
-    qz_sizes sizes = {.size = sizeof sizes};
+    qz_sizes sizes;
     if (qz_scheme_check(scheme, method) != QZ_OK || !qz_is_array_dtype(matrix->dtype))
         return QZ_ERROR_ARGUMENT;
     if (!qz_matrix_check(matrix))
         return QZ_ERROR_SIZE;
-    qz_result result = qz_scheme_sizes(scheme, matrix->rows, matrix->cols, &sizes);
+    qz_result result = qz_scheme_bytes(scheme, matrix->rows, matrix->cols, &sizes);
     if (result != QZ_OK)
         return result;
     if (!qz_strides_fit(packed, &sizes, matrix->rows, scheme->super_size == QZ_WHOLE_MATRIX))
@@ -207,10 +219,12 @@ qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method m
     job->kernels = qz_kernels_active();
     if (!job->kernels)
         return QZ_ERROR_KERNELS;
-    qz_group_scheme(job, scheme, method);
+    qz_group_scheme(job, scheme);
     job->packed = packed;
     *merged = *matrix;
-    if (!job->weights && rows_merge(scheme, matrix, packed, &sizes)) {
+    if (!job->weights && rows_merge(job, scheme, matrix, packed, &sizes)) {
+        if (job->super_groups == QZ_WHOLE_ROW)
+            job->super_groups = sizes.row_groups;
         merged->cols *= merged->rows;
         merged->rows = 1;
     }

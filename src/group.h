@@ -82,7 +82,7 @@ struct job {
     int shared_super; /* one super scale for the whole matrix */
     int positive;     /* searched scales may not be negative, or need not be */
     qz_nonfinite nonfinite;
-    int want_stats, stream, stochastic;
+    int encodes, want_stats, stream, stochastic;
     uint64_t seed;
     const qz_whole *whole; /* what the matrix is a part of, or NULL */
     uint64_t part_cols;    /* of the part, before rows are merged */
@@ -123,10 +123,16 @@ void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t g
 /* Cuts it into tiles of this size, and these into slices. */
 void qz_group_tiles(struct job *job, uint64_t tile_rows, uint64_t tile_cols);
 
-/* Fills in what a job takes from a scheme that qz_scheme_check has accepted. */
-void qz_group_scheme(struct job *job, const qz_scheme *scheme, qz_method method);
+/* A job that does not encode: without weights, nobody who may stop it, and all of its matrix. */
+void qz_group_begin(struct job *job);
 
-/* Checks the arguments that encode, decode and compare share and fills in the job. */
+/* Fills in what a job takes from a scheme that qz_scheme_check has accepted. */
+void qz_group_scheme(struct job *job, const qz_scheme *scheme);
+
+/* What encoding by a method needs in addition. */
+void qz_group_method(struct job *job, const qz_scheme *scheme, qz_method method);
+
+/* Checks the arguments that encode, decode and compare share and fills in the job, but for the method. */
 qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method method, const qz_matrix *matrix,
                            qz_matrix *merged, const qz_packed *packed);
 
@@ -212,8 +218,12 @@ void qz_load_super(const struct job *job, uint64_t row, uint64_t group, float su
 
 void qz_store_super(const struct job *job, uint64_t row, uint64_t group, const float super[2]);
 
-/* What n scales of a byte are, with their super scale. zero is set for QZ_I7 only. */
-void qz_byte_scales(const struct job *job, const uint8_t *bytes, size_t n, float super, float *scale, float *zero);
+/* What n scales of a byte are, `each` of which share a super scale. zero is set for QZ_I7 only. */
+static inline void qz_byte_scales(const struct job *job, const uint8_t *bytes, size_t n, const float *super,
+                                  size_t each, float *scale, float *zero)
+{
+    job->kernels->byte_scales(job->scale_dtype, bytes, n, super, each, job->grid.shift, scale, zero);
+}
 
 /* How many of `left` groups from `group` of a row on share a super scale. */
 size_t qz_sharing(const struct job *job, uint64_t group, size_t left);

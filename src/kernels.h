@@ -73,18 +73,21 @@ enum {
  * How values become codes within their group, and back. Uniform codes are the integers lo..hi. Any others are the index
  * of the nearest of 16 values: of y, it is how many i have y >= upper[i]. Ties are decided in `upper` itself, by
  * nextafterf where they go down; of equal values, all but one have an empty interval and are never chosen.
+ *
+ * The fields up to `value` are all that decoding looks at.
  */
 struct qz_grid {
     qz_zero zero;
     int uniform;
+    float shift;     /* QZ_ZERO_FLOAT: what zeros may be besides 0, where they are a bit of the scale; or 0 */
+    float value[16]; /* by code as it is stored */
+
     int has_zero;      /* 0 is a value, in every group: what is 0 has no error */
     int lo, hi;        /* uniform: ends of the code range */
-    float value[16];   /* by code as it is stored */
     float sorted[16];  /* ascending */
     float upper[16];   /* ascending; the last one is +infinity */
     int32_t code[16];  /* what is stored for sorted[i] */
     float least, most; /* y beyond these is clipped: half a step from the ends */
-    float shift;       /* QZ_ZERO_FLOAT: what zeros may be besides 0, where they are a bit of the scale; or 0 */
 
     /*
      * Any values, where `cells` is 1: y lies in cell k = clamp(rint(fma(y, cell_factor, cell_bias)), 0, 31), and of the
@@ -102,7 +105,7 @@ enum { QZ_UNSIGNED, QZ_SIGNED, QZ_ANY_VALUES };
 
 static inline int qz_form(const struct qz_grid *grid)
 {
-    return !grid->uniform ? QZ_ANY_VALUES : grid->sorted[0] < 0 ? QZ_SIGNED : QZ_UNSIGNED;
+    return !grid->uniform ? QZ_ANY_VALUES : grid->value[8] < 0 ? QZ_SIGNED : QZ_UNSIGNED;
 }
 /* Groups that are searched side by side: element k of group l is v[QZ_BLOCK * k + l]. */
 enum { QZ_CANDIDATES = 24 };
@@ -170,6 +173,12 @@ struct qz_kernels {
     void (*f16_from_f32)(const float *src, size_t n, uint16_t *dst);
     void (*bf16_from_f32)(const float *src, size_t n, uint16_t *dst);
 
+    /* Scales stored in a byte, QZ_E4M3 or a type beyond it: scale[i] is what bytes[i] stands for times super[i / each].
+     * For QZ_I7, whose lowest bit is no part of the scale, zero[i] is -shift where that bit is set, else 0; for the
+     * others it is not touched. */
+    void (*byte_scales)(qz_dtype dtype, const uint8_t *bytes, size_t n, const float *super, size_t each, float shift,
+                        float *scale, float *zero);
+
     /* dst[r * dst_stride + c] = src[c * src_stride + r] for r < rows, c < cols. */
     void (*transpose)(const float *src, ptrdiff_t src_stride, size_t rows, size_t cols, float *dst,
                       ptrdiff_t dst_stride);
@@ -197,7 +206,7 @@ struct qz_kernels {
     size_t (*group_codes)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid, const float *inverse,
                           const float *zero, uint8_t *packed);
 
-    /* Values of each group. With a group size that is a multiple of 32, n may be more than QZ_TILE. */
+    /* Values of each group. With a group size that is a multiple of 16, n may be more than QZ_TILE. */
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
 
@@ -261,12 +270,12 @@ struct qz_kernels {
         .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
-        .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .transpose = transpose, .stream = stream,        \
-        .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
-        .group_decode = group_decode, .error = error, .group_codes_error = group_codes_error,                          \
-        .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
-        .find_error = find_error, .lay = lay, .search_scale = search_scale, .search_affine = search_affine,            \
-        .multiply_add = multiply_add,                                                                                  \
+        .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
+        .transpose = transpose, .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,    \
+        .group_codes = group_codes, .group_decode = group_decode, .error = error,                                      \
+        .group_codes_error = group_codes_error, .columns_range = columns_range, .columns_codes = columns_codes,        \
+        .columns_decode = columns_decode, .find_error = find_error, .lay = lay, .search_scale = search_scale,          \
+        .search_affine = search_affine, .multiply_add = multiply_add,                                                  \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -71,75 +71,66 @@ void qz_store_super(const struct job *job, uint64_t row, uint64_t group, const f
     }
 }
 
-void qz_byte_scales(const struct job *job, const uint8_t *bytes, size_t n, float super, float *scale, float *zero)
-{
-    switch (job->scale_dtype) {
-    case QZ_E4M3:
-        for (size_t i = 0; i < n; i++)
-            scale[i] = qz_f32_from_e4m3(bytes[i]) * super;
-        break;
-    case QZ_E8M0:
-        for (size_t i = 0; i < n; i++)
-            scale[i] = qz_f32_from_e8m0(bytes[i]);
-        break;
-    case QZ_I7:
-        for (size_t i = 0; i < n; i++) {
-            scale[i] = (float)(((bytes[i] ^ 0x80) >> 1) - 64) * super;
-            zero[i] = qz_float(qz_bits(-job->grid.shift) & (0u - (bytes[i] & 1u)));
-        }
-        break;
-    default: /* QZ_I6 and, always positive, QZ_U6 */
-        for (size_t i = 0; i < n; i++)
-            scale[i] = (float)((bytes[i] ^ 0x80) - 0x80) * super;
-    }
-}
-
 size_t qz_sharing(const struct job *job, uint64_t group, size_t left)
 {
     int own = job->super_groups && job->super_groups < QZ_WHOLE_MATRIX;
     return own ? qz_least(job->super_groups - group % job->super_groups, left) : left;
 }
 
-/* Super scales first..end - 1 of a row, of those that serve a few groups each. */
-static void load_supers(const struct job *job, uint64_t row, uint64_t first, uint64_t end, float *supers)
+/* What scales, and offsets, of a run of groups are multiplied with: `first` belongs to `head` groups, each other one to
+ * as many as share one. */
+struct supers {
+    size_t head, each;
+    float scale[QZ_TILE_GROUPS + 1], offset[QZ_TILE_GROUPS + 1];
+};
+
+static void load_supers(const struct job *job, uint64_t row, uint64_t group, size_t count, struct supers *supers)
 {
-    size_t count = (size_t)(end - first) * (job->scale_dtype == QZ_U6 ? 2 : 1);
-    const char *from = supers_at(job, row, first * job->super_groups);
-    uint16_t half[2 * QZ_TILE_GROUPS];
-    if (job->super_dtype == QZ_F32) {
-        qz_copy_few(supers, from, count * sizeof *supers);
-    } else {
-        qz_copy_few(half, from, count * sizeof *half);
-        job->kernels->f32_from_f16(half, count, supers);
+    float both[2 * (QZ_TILE_GROUPS + 1)], *loaded = job->scale_dtype == QZ_U6 ? both : supers->scale;
+    uint16_t half[2 * (QZ_TILE_GROUPS + 1)];
+    uint64_t shared = job->super_groups;
+    size_t number = 1;
+    if (shared == 0 || shared >= QZ_WHOLE_MATRIX) {
+        supers->head = count;
+        supers->each = count;
+        qz_load_super(job, row, group, supers->scale);
+        return;
     }
+    supers->each = (size_t)shared;
+    supers->head = qz_least(shared - group % shared, count);
+    number = (size_t)((group + count - 1) / shared - group / shared + 1) * (job->scale_dtype == QZ_U6 ? 2 : 1);
+    const char *from = supers_at(job, row, group);
+    if (job->super_dtype == QZ_F32) {
+        qz_copy_few(loaded, from, number * sizeof *loaded);
+    } else {
+        qz_copy_few(half, from, number * sizeof *half);
+        job->kernels->f32_from_f16(half, number, loaded);
+    }
+    for (size_t i = 0; i < number / 2 && loaded == both; i++) {
+        supers->scale[i] = both[2 * i];
+        supers->offset[i] = -both[2 * i + 1];
+    }
+}
+
+/* Bytes of `count` groups, the first of which may share its super scale with groups before it. */
+static void scale_bytes(const struct job *job, const uint8_t *bytes, size_t count, const struct supers *supers,
+                        const float *super, float *scale, float *zero)
+{
+    size_t head = supers->head % supers->each ? supers->head : 0;
+    if (head)
+        qz_byte_scales(job, bytes, head, super++, head, scale, zero);
+    if (head < count)
+        qz_byte_scales(job, bytes + head, count - head, super, supers->each, scale + head, zero + head);
 }
 
 /* Scales of a byte of one row's groups, and the offsets beside them. */
 static void load_bytes(const struct job *job, uint64_t row, uint64_t group, size_t count, float *scale, float *zero)
 {
-    const uint8_t *bytes = (const uint8_t *)scales_at(job, row);
-    const uint8_t *offsets = job->scale_dtype == QZ_U6 ? (const uint8_t *)zeros_at(job, row) : NULL;
-    if (job->super_groups == 0 || job->super_groups >= QZ_WHOLE_MATRIX) {
-        float super[2];
-        qz_load_super(job, row, group, super);
-        qz_byte_scales(job, bytes + group, count, super[0], scale, zero);
-        return;
-    }
-    /* A super scale for every few groups: all of them first. */
-    float supers[2 * QZ_TILE_GROUPS];
-    size_t shared = (size_t)job->super_groups, each = offsets ? 2 : 1, step;
-    load_supers(job, row, group / shared, (group + count - 1) / shared + 1, supers);
-    qz_byte_scales(job, bytes + group, count, 1.0f, scale, zero);
-    for (size_t k = 0; k < count && offsets; k++)
-        zero[k] = (float)offsets[group + k];
-    const float *super = supers;
-    for (size_t i = 0; i < count; i += step, super += each) {
-        step = qz_least(i == 0 ? shared - group % shared : shared, count - i);
-        for (size_t k = i; k < i + step; k++)
-            scale[k] *= super[0];
-        for (size_t k = i; k < i + step && offsets; k++)
-            zero[k] = -(super[1] * zero[k]);
-    }
+    struct supers supers;
+    load_supers(job, row, group, count, &supers);
+    scale_bytes(job, (const uint8_t *)scales_at(job, row) + group, count, &supers, supers.scale, scale, zero);
+    if (job->scale_dtype == QZ_U6)
+        scale_bytes(job, (const uint8_t *)zeros_at(job, row) + group, count, &supers, supers.offset, zero, zero);
 }
 
 /* Scales or offsets of a span, from their stored type. */
@@ -188,15 +179,13 @@ enum { MANY_ZEROS = 32 }; /* so many are worth a call of a kernel */
 /* n zeros of four bits, from the start of a byte on. */
 static void load_zeros(const struct job *job, const uint8_t *src, size_t n, float *zero)
 {
-    int8_t codes[QZ_TILE_GROUPS];
+    const float scale = 1.0f, none = 0.0f;
     if (n < MANY_ZEROS) {
         for (size_t i = 0; i < n; i++)
             zero[i] = (float)qz_code_at(src, i);
         return;
     }
-    job->kernels->unpack(src, n, codes);
-    for (size_t i = 0; i < n; i++)
-        zero[i] = (float)(codes[i] & 15);
+    job->kernels->group_decode(src, n, n, &job->grid, &scale, &none, zero); /* a group of codes 0..15 as they are */
 }
 
 static void store_zeros(const struct job *job, uint8_t *dst, size_t n, const float *zero)
@@ -415,8 +404,7 @@ qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t
     struct job job;
     job.kernels = &qz_kernels_scalar;
     job.packed = packed;
-    job.weights = NULL;
-    qz_group_scheme(&job, scheme, QZ_DEFAULT);
+    qz_group_scheme(&job, scheme);
     for (uint64_t r = 0; r < rows && cols; r++) {
         uint64_t bad = UINT64_MAX;
         float value = 0.0f;

@@ -12,6 +12,7 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #endif
 
+#include "fpenv.h"
 #include "pool.h"
 
 #include <pthread.h>
@@ -105,6 +106,7 @@ static void *worker_main(void *argument)
 {
     struct worker *self = argument;
     qz_pool *pool = self->pool;
+    qz_fp_enter(); /* for good: all that runs here is ours */
     for (unsigned long long seen = 0;;) {
         for (int i = 0; i < LOOKS && atomic_load(&pool->round) == seen && !atomic_load(&pool->stop); i++)
             PAUSE();

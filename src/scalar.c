@@ -329,6 +329,31 @@ static size_t group_codes_error(const float *x, size_t n, size_t group_size, con
     return clipped;
 }
 
+/* A scale's byte as a number: an integer where the type is none of the floating ones. */
+static float number_of_byte(qz_dtype dtype, uint8_t byte)
+{
+    switch (dtype) {
+    case QZ_E4M3:
+        return qz_f32_from_e4m3(byte);
+    case QZ_E8M0:
+        return qz_f32_from_e8m0(byte);
+    case QZ_I7:
+        return (float)(((byte ^ 0x80) >> 1) - 64);
+    default: /* QZ_I6 and, always positive, QZ_U6 */
+        return (float)((byte ^ 0x80) - 0x80);
+    }
+}
+
+static void byte_scales(qz_dtype dtype, const uint8_t *bytes, size_t n, const float *super, size_t each, float shift,
+                        float *scale, float *zero)
+{
+    for (size_t i = 0; i < n; i++) {
+        scale[i] = number_of_byte(dtype, bytes[i]) * super[i / each];
+        if (dtype == QZ_I7)
+            zero[i] = bytes[i] & 1 ? -shift : 0.0f;
+    }
+}
+
 static int columns_range(const float *x, ptrdiff_t stride, size_t lines, size_t width, float *copy, float *min,
                          float *max)
 {

@@ -135,7 +135,7 @@ unsigned qz_round_scales(const struct job *job, const struct run *run, struct gr
         step = qz_sharing(job, first + g % row_groups, row_groups - g % row_groups);
         qz_load_super(job, run->row + g / row_groups, first + g % row_groups, super);
         bytes_of(job, scale, zero, step, super[0], bytes);
-        qz_byte_scales(job, bytes, step, super[0], scale, zero);
+        qz_byte_scales(job, bytes, step, super, step, scale, zero);
         if (job->scale_dtype == QZ_U6) {
             float offset[QZ_TILE_GROUPS];
             for (size_t i = 0; i < step; i++)

@@ -181,10 +181,18 @@ static QZ_NOINLINE void fill_cells(struct qz_grid *grid)
     grid->cells = 1;
 }
 
+void qz_scheme_values(const qz_scheme *scheme, struct qz_grid *grid)
+{
+    grid->zero = scheme->codes == QZ_DUAL ? QZ_ZERO_FLOAT : scheme->zero;
+    grid->uniform = meanings[scheme->codes].uniform;
+    grid->shift = meanings[scheme->codes].shift;
+    memcpy(grid->value, values_of(scheme), sizeof grid->value);
+}
+
 struct qz_grid qz_scheme_grid(const qz_scheme *scheme, qz_method method)
 {
-    struct qz_grid grid = {.zero = scheme->zero, .uniform = meanings[scheme->codes].uniform, .hi = 15};
-    memcpy(grid.value, values_of(scheme), sizeof grid.value);
+    struct qz_grid grid = {.hi = 15};
+    qz_scheme_values(scheme, &grid);
     qz_fp_state state = qz_fp_enter();
     fill_grid(&grid, scheme);
     if (!grid.uniform)
@@ -195,10 +203,6 @@ struct qz_grid qz_scheme_grid(const qz_scheme *scheme, qz_method method)
     if (scheme->codes == QZ_INT4) {
         grid.lo = method == QZ_ABSMAX7 ? -7 : -8;
         grid.hi = 7;
-    }
-    if (scheme->codes == QZ_DUAL) {
-        grid.zero = QZ_ZERO_FLOAT;
-        grid.shift = meanings[QZ_DUAL].shift;
     }
     return grid;
 }
@@ -342,10 +346,8 @@ static uint64_t divide_up(uint64_t a, uint64_t b)
     return a / b + (a % b != 0);
 }
 
-qz_result qz_scheme_sizes(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_sizes *sizes)
+qz_result qz_scheme_bytes(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_sizes *sizes)
 {
-    if (qz_scheme_check(scheme, QZ_DEFAULT) != QZ_OK || sizes->size != sizeof(qz_sizes))
-        return QZ_ERROR_ARGUMENT;
     /* 2^57 columns leave room for 20 bytes a column and sums of such sizes. */
     if (cols > UINT64_C(1) << 57)
         return QZ_ERROR_SIZE;
@@ -365,6 +367,16 @@ qz_result qz_scheme_sizes(const qz_scheme *scheme, uint64_t rows, uint64_t cols,
     if (!qz_multiply(row_bytes, rows, &sizes->total_bytes) || sizes->total_bytes > INT64_MAX - shared)
         return QZ_ERROR_SIZE;
     sizes->total_bytes += shared;
+    return QZ_OK;
+}
+
+qz_result qz_scheme_sizes(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_sizes *sizes)
+{
+    if (qz_scheme_check(scheme, QZ_DEFAULT) != QZ_OK || sizes->size != sizeof(qz_sizes))
+        return QZ_ERROR_ARGUMENT;
+    qz_result result = qz_scheme_bytes(scheme, rows, cols, sizes);
+    if (result != QZ_OK)
+        return result;
     qz_fp_state state = qz_fp_enter();
     sizes->bits_per_value = rows && cols ? bits_per_value(sizes->total_bytes, rows * cols) : 0.0;
     qz_fp_leave(state);

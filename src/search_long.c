@@ -78,8 +78,8 @@ static float stored(const struct job *job, double x)
         return qz_f32_from_f16(qz_f16_from_f32(narrow)) + 0.0f;
     case QZ_BF16:
         return qz_f32_from_bf16(qz_bf16_from_f32(narrow)) + 0.0f;
-    case QZ_E8M0: /* nearest as logarithms go; 0 for what is not positive */
-        return narrow > 0 ? qz_float(qz_bits(narrow * 0x1.6a09e6p+0f) & 0x7f800000u) : 0.0f;
+    case QZ_E8M0:
+        return narrow > 0 ? qz_nearest_power(narrow) : 0.0f;
     default:
         return narrow + 0.0f;
     }

@@ -11,16 +11,10 @@ static void lay(const float *x, size_t n, float *to)
             to[QZ_BLOCK * k + l] = x[l * n + k];
 }
 
-/* The power of two at or below |x|; 0 if x is subnormal, infinity if it is not finite. */
-static float power(float x)
-{
-    return qz_float(qz_bits(x) & 0x7f800000u);
-}
-
 /* The nearest E4M3 number, 448 for all above it. */
 static float nearest_e4m3(float x)
 {
-    float magnitude = fabsf(x), unit = power(magnitude) > 0x1p-6f ? power(magnitude) : 0x1p-6f;
+    float magnitude = fabsf(x), unit = qz_power(magnitude) > 0x1p-6f ? qz_power(magnitude) : 0x1p-6f;
     magnitude = rintf(magnitude * (8.0f / unit)) * (unit * 0.125f);
     magnitude = magnitude < 448.0f ? magnitude : 448.0f;
     return x < 0 ? -magnitude : magnitude;
@@ -43,8 +37,8 @@ static float stored_scale(float s, qz_dtype dtype, float unit, float super)
         return clamp(rintf(multiple), -32.0f, 31.0f) * shared;
     case QZ_I7:
         return clamp(rintf(multiple), -64.0f, 63.0f) * shared;
-    case QZ_E8M0: /* nearest as logarithms go */
-        return power(s * unit * 0x1.6a09e6p+0f) * inverse;
+    case QZ_E8M0:
+        return qz_nearest_power(s * unit) * inverse;
     default:
         return stored(s * unit, dtype) * inverse;
     }

@@ -440,6 +440,7 @@ static TARGET size_t group_codes(const float *x, size_t n, size_t group_size, co
 INLINE void decode_groups(const uint8_t *packed, size_t groups, size_t vectors, qz_zero kind, int form, VT values,
                           const float *scale, const float *zero, float *dst)
 {
+#pragma GCC unroll 4
     for (size_t g = 0; g < groups; g++, packed += vectors * (LANES / 2), dst += vectors * LANES) {
         VG group = vg_make(values, kind, form, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
 #pragma GCC unroll 4
@@ -767,6 +768,8 @@ static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows
         for (size_t c = r < whole_rows ? whole_cols : 0; c < cols; c++)
             dst[(ptrdiff_t)r * dst_stride + (ptrdiff_t)c] = src[(ptrdiff_t)c * src_stride + (ptrdiff_t)r];
 }
+
+#include "byte_scales_template.h"
 
 #include "columns_template.h"
 

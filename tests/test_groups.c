@@ -965,15 +965,16 @@ static void assert_same_pieces(const struct pieces *a, const struct pieces *b, c
 static void test_decode_wide(void **state)
 {
     (void)state;
-    static const uint64_t widths[] = {4096, 4097, 8192, 16384, 16416, 20001, 40000};
+    static const uint64_t widths[] = {256, 288, 1280, 4096, 4097, 8192, 16384, 16416, 20001, 40000};
+    static const uint64_t group_sizes[] = {0, 16, 32, 48, 96}; /* 0: the scheme's own */
     struct rng rng = rng_make(22);
     for (size_t i = 0; qz_scheme_at(i); i++)
         for (size_t k = 0; k < COUNT(widths); k++)
-            for (uint64_t size = 0; size <= 96; size += 32) { /* 0: the scheme's own */
+            for (size_t j = 0; j < COUNT(group_sizes); j++) {
                 qz_scheme scheme = *qz_scheme_at(i);
-                uint64_t rows = 1 + rng_below(&rng, 2), cols = widths[k];
-                if (size)
-                    scheme.group_size = size;
+                uint64_t rows = 1 + rng_below(&rng, 5), cols = widths[k];
+                if (group_sizes[j])
+                    scheme.group_size = group_sizes[j];
                 if (qz_scheme_check(&scheme, QZ_DEFAULT) != QZ_OK)
                     continue;
                 struct pieces pieces = pieces_make(&scheme, rows, cols);
@@ -992,6 +993,12 @@ static void test_decode_wide(void **state)
                 assert_int_equal(QZ_OK, CALL(qz_decode(&scheme, &pieces.packed, &other, NULL, NULL)));
                 for (uint64_t n = 0; n < rows * cols; n++)
                     assert_true((double)narrow[n] == wide[n]);
+                for (uint64_t r = 0; r < rows; r++) { /* and row by row */
+                    qz_packed row = pieces_at(&pieces, &scheme, r, 0);
+                    qz_matrix one = {x, QZ_F32, 1, cols, (int64_t)cols, 1};
+                    assert_int_equal(QZ_OK, CALL(qz_decode(&scheme, &row, &one, NULL, NULL)));
+                    assert_memory_equal(x, narrow + r * cols, cols * sizeof *x);
+                }
                 pieces_free(&pieces);
                 free(x);
                 free(narrow);

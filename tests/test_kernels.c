@@ -209,6 +209,12 @@ CALLER(f32_from_bf16)
     return 0;
 }
 
+CALLER(byte_scales)
+{
+    set->byte_scales(w->rule.scale_dtype, in[0], w->n, in[1], w->group_size, (float)w->scale, out[0], out[1]);
+    return 0;
+}
+
 CALLER(f32_from_f64)
 {
     return (uint64_t)set->f32_from_f64(in[0], w->n, out[0]);
@@ -688,6 +694,66 @@ static void test_f32_from_bf16(void **state)
     guard_report_faults();
     struct work w = {.kernel = "f32_from_bf16", .call = call_f32_from_bf16};
     check_from_half(QZ_BF16, &w);
+}
+
+/* A scale's byte as the formats define it. */
+static double number_of_byte(qz_dtype dtype, unsigned byte)
+{
+    int8_t integer = (int8_t)byte;
+    switch (dtype) {
+    case QZ_E4M3: {
+        int exponent = (int)(byte >> 3 & 15), mantissa = (int)(byte & 7);
+        double magnitude = exponent ? ldexp(8 + mantissa, exponent - 10) : ldexp(mantissa, -9);
+        return (byte & 0x7f) == 0x7f ? NAN : byte & 0x80 ? -magnitude : magnitude;
+    }
+    case QZ_E8M0:
+        return byte == 255 ? NAN : ldexp(1.0, (int)byte - 127);
+    case QZ_I7:
+        return floor(integer / 2.0);
+    default:
+        return integer;
+    }
+}
+
+static void test_byte_scales(void **state)
+{
+    (void)state;
+    guard_report_faults();
+    static const qz_dtype dtypes[] = {QZ_E4M3, QZ_E8M0, QZ_I6, QZ_U6, QZ_I7};
+    static const size_t shared[] = {1, 2, 7, 8, 12, 16, 32, 48, SIZE_MAX};
+    struct rng rng = rng_make(131);
+    struct work w = {.kernel = "byte_scales", .call = call_byte_scales, .scale = 5.0};
+    for (size_t t = 0; t < COUNT(dtypes); t++) {
+        w.rule.scale_dtype = dtypes[t];
+        for (size_t i = 0; i < 256; i++) {
+            bytes[i] = (uint8_t)i;
+            floats_b[i] = (float)(1 + i % 3);
+        }
+        w.n = 256;
+        w.group_size = 1;
+        void *in[] = {bytes, floats_b}, *out[] = {floats_a, floats_b + 256};
+        w.call(&qz_kernels_scalar, &w, in, out);
+        for (size_t i = 0; i < 256; i++) {
+            double number = number_of_byte(dtypes[t], (unsigned)i) * (double)floats_b[i];
+            assert_true(isnan(number) ? isnan(floats_a[i]) : floats_a[i] == (float)number);
+            if (dtypes[t] == QZ_I7)
+                assert_true(floats_b[256 + i] == (i % 2 ? -5.0f : 0.0f));
+        }
+        for (size_t e = 0; e < COUNT(shared); e++)
+            for (size_t n = 1; n < 600; n = next_length(n)) {
+                size_t supers = shared[e] == SIZE_MAX ? 1 : (n + shared[e] - 1) / shared[e];
+                fill_bytes(&rng, bytes, n);
+                fill_floats(&rng, DATA_NORMAL, floats_b, supers);
+                w.n = n;
+                w.group_size = shared[e];
+                w.in[0] = (struct part){bytes, n, 1};
+                w.in[1] = (struct part){floats_b, supers * 4, 4};
+                w.out[0] = w.out[1] = (struct part){NULL, n * 4, 4};
+                if (dtypes[t] != QZ_I7)
+                    w.out[1] = (struct part){0};
+                check(&w, 4);
+            }
+    }
 }
 
 /* Floats to a 16-bit type: each of its numbers, each midpoint between two, and the floats next to those; any bits. */
@@ -1458,33 +1524,20 @@ int main(void)
     doubles = malloc(most);
     bytes = malloc(most);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_range_f32),
-        cmocka_unit_test(test_range_f64),
-        cmocka_unit_test(test_codes_f32),
-        cmocka_unit_test(test_codes_f64),
-        cmocka_unit_test(test_decode),
-        cmocka_unit_test(test_pack),
-        cmocka_unit_test(test_unpack),
-        cmocka_unit_test(test_pack_unpack_pairs),
-        cmocka_unit_test(test_f32_from_f16),
-        cmocka_unit_test(test_f32_from_bf16),
-        cmocka_unit_test(test_f16_from_f32),
-        cmocka_unit_test(test_bf16_from_f32),
-        cmocka_unit_test(test_f32_from_f64),
-        cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_transpose),
-        cmocka_unit_test(test_group_range),
-        cmocka_unit_test(test_fit),
-        cmocka_unit_test(test_group_codes),
-        cmocka_unit_test(test_group_decode),
-        cmocka_unit_test(test_error),
-        cmocka_unit_test(test_group_codes_error),
-        cmocka_unit_test(test_find_error),
-        cmocka_unit_test(test_columns_range),
-        cmocka_unit_test(test_columns_codes),
-        cmocka_unit_test(test_columns_decode),
-        cmocka_unit_test(test_multiply_add),
-        cmocka_unit_test(test_forced_sets),
+        cmocka_unit_test(test_range_f32),     cmocka_unit_test(test_range_f64),
+        cmocka_unit_test(test_codes_f32),     cmocka_unit_test(test_codes_f64),
+        cmocka_unit_test(test_decode),        cmocka_unit_test(test_pack),
+        cmocka_unit_test(test_unpack),        cmocka_unit_test(test_pack_unpack_pairs),
+        cmocka_unit_test(test_f32_from_f16),  cmocka_unit_test(test_f32_from_bf16),
+        cmocka_unit_test(test_byte_scales),   cmocka_unit_test(test_f16_from_f32),
+        cmocka_unit_test(test_bf16_from_f32), cmocka_unit_test(test_f32_from_f64),
+        cmocka_unit_test(test_stream),        cmocka_unit_test(test_transpose),
+        cmocka_unit_test(test_group_range),   cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_group_codes),   cmocka_unit_test(test_group_decode),
+        cmocka_unit_test(test_error),         cmocka_unit_test(test_group_codes_error),
+        cmocka_unit_test(test_find_error),    cmocka_unit_test(test_columns_range),
+        cmocka_unit_test(test_columns_codes), cmocka_unit_test(test_columns_decode),
+        cmocka_unit_test(test_multiply_add),  cmocka_unit_test(test_forced_sets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

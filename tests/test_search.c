@@ -63,7 +63,8 @@ static struct job make_job(size_t i, size_t n)
     scheme.positive |= rules[i].positive;
     scheme.group_size = n;
     struct job job = {0};
-    qz_group_scheme(&job, &scheme, QZ_SEARCH);
+    qz_group_scheme(&job, &scheme);
+    qz_group_method(&job, &scheme, QZ_SEARCH);
     job.search = qz_search_rule(&job, n);
     return job;
 }

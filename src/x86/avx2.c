@@ -49,13 +49,17 @@ typedef __m256 VM; /* all bits of a lane */
 #define vi_increment(m, v)    _mm256_sub_epi32(v, _mm256_castps_si256(m)) /* a set mask is -1 */
 #define vi_add_where(m, v, k) _mm256_add_epi32(v, _mm256_and_si256(_mm256_castps_si256(m), _mm256_set1_epi32(k)))
 #define vi_lookup(t, v)       _mm256_castps_si256(vt_lookup(t, v))
-#define vi_from_i8(p)         _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
-#define vi_any(v)             (!_mm256_testz_si256(v, v))
-#define vi_low_nibble(v)      _mm256_and_si256(v, _mm256_set1_epi32(15))
-#define vi_clamp(v, lo, hi)   _mm256_min_epi32(_mm256_max_epi32(v, _mm256_set1_epi32(lo)), _mm256_set1_epi32(hi))
-#define vf_from_f16(p)        _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
-#define vf_to_f16(p, v)       _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
-#define vf_via_f16(v)         _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_from_vi(v)         _mm256_cvtepi32_ps(v)
+#define vi_halve(v)           _mm256_srai_epi32(v, 1)
+#define vf_moved(v, bits, mask)                                                                                        \
+    _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(v, bits), _mm256_set1_epi32((int32_t)(mask))))
+#define vi_from_i8(p)       _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define vi_any(v)           (!_mm256_testz_si256(v, v))
+#define vi_low_nibble(v)    _mm256_and_si256(v, _mm256_set1_epi32(15))
+#define vi_clamp(v, lo, hi) _mm256_min_epi32(_mm256_max_epi32(v, _mm256_set1_epi32(lo)), _mm256_set1_epi32(hi))
+#define vf_from_f16(p)      _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#define vf_to_f16(p, v)     _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_via_f16(v)       _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
 typedef __m256d VD;
 

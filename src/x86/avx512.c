@@ -53,6 +53,8 @@ typedef __mmask16 VM;
 #define vi_lookup(t, v)       _mm512_permutexvar_epi32(v, _mm512_castps_si512(t))
 #define vi_from_i8(p)         _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p)))
 #define vi_to_i8(p, v)        _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8(v))
+#define vf_from_vi(v)         _mm512_cvtepi32_ps(v)
+#define vi_halve(v)           _mm512_srai_epi32(v, 1)
 #define vi_any(v)             (_mm512_test_epi32_mask(v, v) != 0)
 #define vi_low_nibble(v)      (v) /* lookups take the low bits only */
 #define vi_clamp(v, lo, hi)   _mm512_min_epi32(_mm512_max_epi32(v, _mm512_set1_epi32(lo)), _mm512_set1_epi32(hi))
@@ -93,6 +95,16 @@ INLINE VF vf_load_part(const float *p, size_t n, float other)
 INLINE void vf_store_part(float *p, size_t n, VF v)
 {
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
+}
+
+INLINE VF vf_moved(VI v, unsigned bits, uint32_t mask)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(v, bits), vi_set1((int32_t)mask)));
+}
+
+INLINE VF vf_halves(const float *p)
+{
+    return _mm512_insertf32x8(vf_set1(p[0]), _mm256_set1_ps(p[1]), 1);
 }
 
 INLINE VF vf_power(VF v)

@@ -1,0 +1,100 @@
+/*
+ * byte_scales_template.h - scales that are stored in a byte, as float32
+ *
+ * Included by simd_template.h. The vocabulary has in addition
+ *
+ *   vf_from_vi(v)             int32 to float
+ *   vi_halve(v)               v / 2, rounded down
+ *   vf_moved(v, bits, mask)   the bits of v moved up, those of the mask, seen as floats
+ *   vf_halves(p)              p[0] in the lower half of the lanes, p[1] in the upper half (where LANES is 16)
+ */
+
+/* LANES bytes as numbers, without super scales. `dtype` is a constant. */
+INLINE VF numbers_of_bytes(qz_dtype dtype, const uint8_t *bytes)
+{
+    VI v = vi_from_i8((const int8_t *)bytes);
+    if (dtype == QZ_E4M3) { /* the top bits of a float with an exponent 120 too low; what would be 480 is NaN */
+        VF x = vf_mul(vf_moved(v, 20, 0x87f00000), vf_set1(0x1p120f));
+        return vf_select(vf_eq(vf_abs(x), vf_set1(480.0f)), vf_set1(qz_float(0x7fc00000)), x);
+    }
+    if (dtype == QZ_E8M0) { /* an exponent; that of zero is a number here, that of infinity NaN */
+        VF x = vf_moved(v, 23, 0x7f800000);
+        x = vf_select(vf_eq(x, vf_set1(0.0f)), vf_set1(0x1p-127f), x);
+        return vf_select(vf_eq(x, vf_set1(INFINITY)), vf_set1(qz_float(0x7fc00000)), x);
+    }
+    return vf_from_vi(dtype == QZ_I7 ? vi_halve(v) : v);
+}
+
+/* -shift for odd bytes, 0 for others. */
+INLINE VF shifts_of_bytes(const uint8_t *bytes, float shift)
+{
+    VI v = vi_from_i8((const int8_t *)bytes);
+    VF odd = vf_fma(vf_from_vi(vi_halve(v)), vf_set1(-2.0f), vf_from_vi(v));
+    return vf_select(vf_lt(vf_set1(0.0f), odd), vf_set1(-shift), vf_set1(0.0f));
+}
+
+/* Where a vector's scales share one super scale, or two. Returns how many scales are done. */
+INLINE size_t scales_of_vectors(qz_dtype dtype, const uint8_t *bytes, size_t n, const float *super, size_t each,
+                                float *scale)
+{
+    size_t i = 0;
+#if LANES == 16
+    if (each == LANES / 2) {
+        for (; i + LANES <= n; i += LANES, super += 2)
+            vf_store(scale + i, vf_mul(numbers_of_bytes(dtype, bytes + i), vf_halves(super)));
+        return i;
+    }
+#endif
+    if (each < n && each % LANES)
+        return 0;
+    for (; i + LANES <= n; super++)
+        for (size_t end = n - i < each ? n : i + each; i + LANES <= end; i += LANES)
+            vf_store(scale + i, vf_mul(numbers_of_bytes(dtype, bytes + i), vf_set1(*super)));
+    return i;
+}
+
+INLINE void scales_of_bytes(qz_dtype dtype, const uint8_t *bytes, size_t n, const float *super, size_t each,
+                            float shift, float *scale, float *zero)
+{
+    for (size_t i = 0; i + LANES <= n && dtype == QZ_I7; i += LANES)
+        vf_store(zero + i, shifts_of_bytes(bytes + i, shift));
+    size_t i = scales_of_vectors(dtype, bytes, n, super, each, scale), count;
+    for (size_t s = i / each, used = i % each; i < n; i += count) {
+        uint8_t some[LANES] = {0};
+        float supers[LANES] = {0};
+        count = n - i < LANES ? n - i : LANES;
+        memcpy(some, bytes + i, count);
+        for (size_t k = 0; k < count; k++) {
+            supers[k] = super[s];
+            if (++used == each) {
+                used = 0;
+                s++;
+            }
+        }
+        VF scales = vf_mul(numbers_of_bytes(dtype, some), vf_load(supers));
+        if (count == LANES)
+            vf_store(scale + i, scales);
+        else
+            vf_store_part(scale + i, count, scales);
+        if (count < LANES && dtype == QZ_I7)
+            vf_store_part(zero + i, count, shifts_of_bytes(some, shift));
+    }
+}
+
+static TARGET void byte_scales(qz_dtype dtype, const uint8_t *bytes, size_t n, const float *super, size_t each,
+                               float shift, float *scale, float *zero)
+{
+    switch (dtype) {
+    case QZ_E4M3:
+        scales_of_bytes(QZ_E4M3, bytes, n, super, each, shift, scale, zero);
+        break;
+    case QZ_E8M0:
+        scales_of_bytes(QZ_E8M0, bytes, n, super, each, shift, scale, zero);
+        break;
+    case QZ_I7:
+        scales_of_bytes(QZ_I7, bytes, n, super, each, shift, scale, zero);
+        break;
+    default: /* QZ_I6 and, always positive, QZ_U6 */
+        scales_of_bytes(QZ_I6, bytes, n, super, each, shift, scale, zero);
+    }
+}
