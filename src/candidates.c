@@ -10,6 +10,7 @@
 #include "fpenv.h"
 #include "group.h"
 #include "number.h"
+#include "scheme.h"
 
 #include <math.h>
 
@@ -126,29 +127,17 @@ static QZ_NOINLINE void copy_values(struct qz_search *rule, const struct qz_grid
     }
 }
 
-/* Thirty-two equal cells from the first threshold to the last, if they hold no more than one each; of equal ones any
- * number, for what lies above them are equal values. */
 static QZ_NOINLINE int fill_cells(struct qz_search *rule, int set)
 {
     const float *upper = rule->upper[set];
-    if (!qz_is_finite(upper[0]) || !(upper[14] > upper[0]))
+    struct qz_cells cells;
+    if (!qz_is_finite(upper[0]) || !(upper[14] > upper[0]) || !qz_cut_cells(upper, 15, upper[0], upper[14], &cells))
         return 0;
-    float factor = 31.0f / (upper[14] - upper[0]), bias = -upper[0] * factor;
-    rule->cell_factor[set] = factor;
-    rule->cell_bias[set] = bias;
-    int i = 0;
-    for (int k = 0; k < 32; k++) {
-        rule->cell_first[set][k] = i;
-        rule->cell_upper[set][k] = INFINITY;
-        for (; i < 15; i++) {
-            float cell = rintf(fmaf(upper[i], factor, bias));
-            if (cell > (float)k && k < 31)
-                break;
-            if (rule->cell_upper[set][k] < INFINITY && upper[i] != rule->cell_upper[set][k])
-                return 0;
-            rule->cell_upper[set][k] = upper[i];
-        }
-    }
+    rule->cell_factor[set] = cells.factor;
+    rule->cell_bias[set] = cells.bias;
+    memcpy(rule->cell_upper[set], cells.upper, sizeof cells.upper);
+    for (int k = 0; k < QZ_CELLS; k++)
+        rule->cell_first[set][k] = cells.below[k];
     return 1;
 }
 

@@ -69,6 +69,8 @@ enum {
     QZ_FIT_HUGE = 4  /* |scale| > 2^120 or |offset| > 2^126, perhaps infinite */
 };
 
+enum { QZ_CELLS = 32 };
+
 /*
  * How values become codes within their group, and back. Uniform codes are the integers lo..hi. Any others are the index
  * of the nearest of 16 values: of y, it is how many i have y >= upper[i]. Ties are decided in `upper` itself, by
@@ -96,8 +98,8 @@ struct qz_grid {
      */
     int cells;
     float cell_factor, cell_bias;
-    float cell_upper[32];
-    uint8_t cell_code[64];
+    float cell_upper[QZ_CELLS];
+    uint8_t cell_code[2 * QZ_CELLS];
 };
 
 /* What the sixteen values are, as far as it decides which instructions find them. */
@@ -125,8 +127,8 @@ struct qz_search {
      * and is nearest to value[cell_first[k] + (y >= cell_upper[k])]. */
     int cells;
     float cell_factor[2], cell_bias[2];
-    float cell_upper[2][32];
-    int32_t cell_first[2][32];
+    float cell_upper[2][QZ_CELLS];
+    int32_t cell_first[2][QZ_CELLS];
 
     int positive; /* scales must be: else they may have either sign */
     int refit;    /* 0: no least squares, candidates are rounded as stored before they give codes */

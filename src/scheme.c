@@ -152,33 +152,46 @@ static QZ_NOINLINE void fill_grid(struct qz_grid *grid, const qz_scheme *scheme)
     grid->most = grid->sorted[15] + 0.5f * (grid->sorted[15] - grid->sorted[14]);
 }
 
-/* Thirty-two equal cells from `least` to `most`, if they hold no more than one threshold each. */
-static QZ_NOINLINE void fill_cells(struct qz_grid *grid)
+QZ_NOINLINE int qz_cut_cells(const float *threshold, int count, float first, float last, struct qz_cells *cells)
 {
-    float past = nextafterf(grid->most, INFINITY);
-    grid->cell_factor = 31.0f / (grid->most - grid->least);
-    grid->cell_bias = -grid->least * grid->cell_factor;
-    int index = -1; /* -1 for below least, 16 for beyond most */
-    for (int k = 0; k < 32; k++) {
-        int before = index, thresholds = 0;
-        grid->cell_upper[k] = INFINITY;
-        while (index < 16) {
-            float upper = index < 0 ? grid->least : index < 15 ? grid->upper[index] : past;
-            float cell = rintf(fmaf(upper, grid->cell_factor, grid->cell_bias));
-            if ((cell < 0 ? 0 : cell > 31 ? 31 : (int)cell) != k)
+    int i = 0;
+    cells->factor = (float)(QZ_CELLS - 1) / (last - first);
+    cells->bias = -first * cells->factor;
+    for (int k = 0; k < QZ_CELLS; k++) {
+        cells->below[k] = i;
+        cells->upper[k] = INFINITY;
+        for (; i < count; i++) {
+            float cell = rintf(fmaf(threshold[i], cells->factor, cells->bias));
+            if (cell > (float)k && k < QZ_CELLS - 1)
                 break;
-            thresholds += thresholds == 0 || upper != grid->cell_upper[k];
-            grid->cell_upper[k] = upper;
-            index++;
-        }
-        if (thresholds > 1 || (k == 0 && index != 0) || (k == 31 && (before != 15 || index != 16)))
-            return;
-        for (int after = 0; after < 2; after++) {
-            int i = after ? index : before;
-            grid->cell_code[2 * k + after] = (uint8_t)grid->code[i < 0 ? 0 : i > 15 ? 15 : i];
+            if (cells->upper[k] < INFINITY && threshold[i] != cells->upper[k])
+                return 0;
+            cells->upper[k] = threshold[i];
         }
     }
+    cells->below[QZ_CELLS] = count;
+    return 1;
+}
+
+/* Cells of a grid, if they hold no more than one threshold each, and those of clipping are alone at the ends. */
+static QZ_NOINLINE void fill_cells(struct qz_grid *grid)
+{
+    struct qz_cells cells;
+    float threshold[17];
+    threshold[0] = grid->least;
+    memcpy(threshold + 1, grid->upper, 15 * sizeof *threshold);
+    threshold[16] = nextafterf(grid->most, INFINITY);
+    if (!qz_cut_cells(threshold, 17, grid->least, grid->most, &cells) || cells.below[1] != 1 ||
+        cells.below[QZ_CELLS - 1] != 16)
+        return;
     grid->cells = 1;
+    grid->cell_factor = cells.factor;
+    grid->cell_bias = cells.bias;
+    memcpy(grid->cell_upper, cells.upper, sizeof grid->cell_upper);
+    for (int k = 0; k < 2 * QZ_CELLS; k++) {
+        int i = cells.below[k / 2 + k % 2] - 1;
+        grid->cell_code[k] = (uint8_t)grid->code[i < 0 ? 0 : i > 15 ? 15 : i];
+    }
 }
 
 void qz_scheme_values(const qz_scheme *scheme, struct qz_grid *grid)
