@@ -969,10 +969,10 @@ static void test_decode_wide(void **state)
     static const uint64_t group_sizes[] = {0, 16, 32, 48, 96}; /* 0: the scheme's own */
     struct rng rng = rng_make(22);
     for (size_t i = 0; qz_scheme_at(i); i++)
-        for (size_t k = 0; k < COUNT(widths); k++)
+        for (size_t k = i % (short_mode ? 3 : 1); k < COUNT(widths); k += short_mode ? 3 : 1)
             for (size_t j = 0; j < COUNT(group_sizes); j++) {
                 qz_scheme scheme = *qz_scheme_at(i);
-                uint64_t rows = 1 + rng_below(&rng, 5), cols = widths[k];
+                uint64_t cols = widths[k], rows = 1 + rng_below(&rng, cols < 4096 ? 5 : 2);
                 if (group_sizes[j])
                     scheme.group_size = group_sizes[j];
                 if (qz_scheme_check(&scheme, QZ_DEFAULT) != QZ_OK)
