@@ -465,6 +465,51 @@ def table_of_layers() -> Rows:
     return rows
 
 
+# --- other measures of error --------------------------------------------------------------------------
+
+
+def least_norm(w: Array, group_size: int, power: float) -> Array:
+    """Scale and zero of each group from a grid of ranges, by the least sum of |error| to a power."""
+    groups = w.reshape(-1, group_size)
+    low, high = groups.min(1, keepdims=True), groups.max(1, keepdims=True)
+    least = np.full(low.shape, np.inf)
+    best = np.zeros_like(groups)
+    for below in np.linspace(0.6, 1.05, 19):
+        for above in np.linspace(0.6, 1.05, 19):
+            scale = ((high * above - low * below) / 15).astype(np.float16).astype(np.float64)
+            zero = (-low * below / scale).astype(np.float16).astype(np.float64)
+            values = (np.clip(np.rint(groups / scale + zero), 0, 15) - zero) * scale
+            error = np.sum(np.abs(groups - values) ** power, axis=1, keepdims=True)
+            best = np.where(error < least, values, best)
+            least = np.minimum(error, least)
+    return best.reshape(w.shape)
+
+
+def table_of_norms() -> Rows:
+    of: dict[str, Any] = {"scheme": "uint4_float", "group_size": 64}
+    rng = np.random.default_rng(9)
+    w = rng.standard_normal((OUTPUTS, INPUTS))
+    inputs = layer_inputs(rng)
+    heavy = np.random.default_rng(3).standard_t(5, (OUTPUTS, INPUTS))
+    rows = [["what is least", "Gaussian", "t5", *inputs]]
+    powers = (0.7, 1.0, 1.5, 2.0, 3.0)
+    results = [
+        (f"sum of abs(error)^{power}", *(least_norm(m, 64, power) for m in (w, heavy))) for power in powers
+    ]
+    results.append(
+        (
+            "`uint4_float` g64, search",
+            *(np.asarray(quantize.quantize_array(m, **of), np.float64) for m in (w, heavy)),
+        )
+    )
+    for what, q, heavy_q in results:
+        cells = [float(np.sum(m**2) / np.sum((m - y) ** 2)) for m, y in ((w, q), (heavy, heavy_q))]
+        for x in inputs.values():
+            cells.append(float(np.mean((x @ w.T) ** 2) / np.mean((x @ (w - q).T) ** 2)))
+        rows.append([what, *(f"{10 * math.log10(cell):.2f}" for cell in cells)])
+    return rows
+
+
 # --- the page ---------------------------------------------------------------------------------------
 
 TABLES: dict[str, Callable[[], Rows]] = {
@@ -474,6 +519,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "candidates": table_of_candidates,
     "embeddings": table_of_embeddings,
     "layers": table_of_layers,
+    "norms": table_of_norms,
 }
 NUMBER = re.compile(r"(?<![\w.])\d+\.\d+")
 
