@@ -492,16 +492,11 @@ def table_of_norms() -> Rows:
     inputs = layer_inputs(rng)
     heavy = np.random.default_rng(3).standard_t(5, (OUTPUTS, INPUTS))
     rows = [["what is least", "Gaussian", "t5", *inputs]]
-    powers = (0.7, 1.0, 1.5, 2.0, 3.0)
-    results = [
-        (f"sum of abs(error)^{power}", *(least_norm(m, 64, power) for m in (w, heavy))) for power in powers
-    ]
-    results.append(
-        (
-            "`uint4_float` g64, search",
-            *(np.asarray(quantize.quantize_array(m, **of), np.float64) for m in (w, heavy)),
-        )
-    )
+    results: list[tuple[str, Array, Array]] = []
+    for power in (0.7, 1.0, 1.5, 2.0, 3.0):
+        results.append((f"sum of abs(error)^{power}", least_norm(w, 64, power), least_norm(heavy, 64, power)))
+    found = [np.asarray(quantize.quantize_array(m, **of), np.float64) for m in (w, heavy)]
+    results.append(("`uint4_float` g64, search", found[0], found[1]))
     for what, q, heavy_q in results:
         cells = [float(np.sum(m**2) / np.sum((m - y) ** 2)) for m, y in ((w, q), (heavy, heavy_q))]
         for x in inputs.values():
