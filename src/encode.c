@@ -173,9 +173,10 @@ static int stochastic_code(float x, float scale, float zero, const struct qz_gri
     while (i < last && (double)grid->sorted[i + 1] <= y)
         i++;
     double low = (double)grid->sorted[i], step = i < last ? (double)grid->sorted[i + 1] - low : 0.0;
-    if (step == 0.0 && i > 0 && grid->sorted[i - 1] == grid->sorted[i])
-        return grid->code[i];
-    return grid->code[i + (step > 0.0 && y > low && chance * step < y - low)];
+    i += step > 0.0 && y > low && chance * step < y - low;
+    while (i < last && grid->sorted[i + 1] == grid->sorted[i]) /* of equal values only the last one is written */
+        i++;
+    return grid->code[i];
 }
 
 /* Codes of groups by the kernel. If the statistics are wanted and are plain sums, these come with them. */

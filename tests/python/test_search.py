@@ -372,6 +372,14 @@ def test_random_rounding(name: str) -> None:
             quantize_with(x, chosen, seed=wrong)
 
 
+@pytest.mark.parametrize("name", ["fp4", "fp4_bnb", "mxfp4", "nvfp4"])
+def test_random_rounding_to_zero(name: str) -> None:
+    """Of the two codes for zero it writes the one that all other rounding does."""
+    x = matrix("normal", 4, 64, 32)
+    q = quantize.quantize_array(x, name, method="absmax", seed=5)
+    assert -8 not in quantize.unpack_int8_to_int4(q.codes)
+
+
 # --- Learned tables -----------------------------------------------------------------------------------------
 
 
