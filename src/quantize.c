@@ -97,22 +97,30 @@ size_t qz_packed_bytes(size_t n)
 
 /* ---- slices -------------------------------------------------------------------------------------------------- */
 
-/* One call's work: what all slices share, and what each found. */
+/* What a slice found, in a cache line of its own. */
+struct found {
+    _Alignas(64) double min;
+    double max;
+    int bad;
+};
+
+/* One call's work: what all slices share, and what each found. Other threads read it right after it was written: every
+ * cache line counts. */
 struct job {
+    _Alignas(64) void (*work)(struct job *job, size_t slice, size_t start, size_t end);
     const struct qz_kernels *kernels;
     const void *src;
-    qz_dtype dtype;
+    void *dst;
     size_t n;
     size_t slices;
+    qz_dtype dtype;
     int stream; /* output leaves through non-temporal stores */
 
     struct qz_steps steps; /* encoding */
     float table_f32[16];   /* decoding, by code & 15 */
     double table_f64[16];
 
-    void *dst;
-    double min[QZ_SLICES_MAX], max[QZ_SLICES_MAX];
-    int bad[QZ_SLICES_MAX];
+    struct found found[QZ_SLICES_MAX];
 };
 
 static size_t slice_start(const struct job *job, size_t i)
@@ -130,31 +138,27 @@ static void set_slices(struct job *job, size_t n, size_t output_bytes)
     job->stream = output_bytes > QZ_STREAM_LEAST;
 }
 
-/* Runs a function on every slice, in the default floating-point environment on whichever thread. */
-struct call {
-    struct job *job;
-    void (*work)(struct job *job, size_t slice, size_t start, size_t end);
-};
-
+/* In the default floating-point environment on whichever thread. */
 static void run_slice(void *context, size_t i)
 {
-    struct call *call = context;
+    struct job *job = context;
     qz_fp_state state = qz_fp_enter();
-    call->work(call->job, i, slice_start(call->job, i), slice_start(call->job, i + 1));
+    job->work(job, i, slice_start(job, i), slice_start(job, i + 1));
     qz_fp_leave(state);
 }
 
+/* Runs a function on every slice. */
 static void run(struct job *job, qz_pool *pool, void (*work)(struct job *, size_t, size_t, size_t))
 {
-    struct call call = {job, work};
-    qz_pool_run(pool, job->slices, run_slice, &call);
+    job->work = work;
+    qz_pool_run(pool, job->slices, run_slice, job);
 }
 
 static int any_bad(const struct job *job)
 {
     int bad = 0;
     for (size_t i = 0; i < job->slices; i++)
-        bad |= job->bad[i];
+        bad |= job->found[i].bad;
     return bad;
 }
 
@@ -216,9 +220,7 @@ static void find_range(struct job *job, size_t slice, size_t start, size_t end)
         min = range[0] < min ? range[0] : min;
         max = range[1] > max ? range[1] : max;
     }
-    job->min[slice] = min;
-    job->max[slice] = max;
-    job->bad[slice] = bad;
+    job->found[slice] = (struct found){min, max, bad};
 }
 
 static int make_codes(const struct job *job, size_t i, size_t n, void *to)
@@ -241,7 +243,7 @@ static int make_codes(const struct job *job, size_t i, size_t n, void *to)
 
 static void write_codes(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->bad[slice] = produce_slice(job, start, end, 8, make_codes);
+    job->found[slice].bad = produce_slice(job, start, end, 8, make_codes);
 }
 
 /* (max - min) / 15 and the zero point, as if doubles had no largest value. */
@@ -334,10 +336,10 @@ static QZ_NOINLINE qz_result quantize(struct job *job, qz_method method, double 
         locate_nonfinite(job, detail);
         return QZ_ERROR_NONFINITE;
     }
-    double min = job->min[0], max = job->max[0];
+    double min = job->found[0].min, max = job->found[0].max;
     for (size_t i = 1; i < job->slices; i++) {
-        min = job->min[i] < min ? job->min[i] : min;
-        max = job->max[i] > max ? job->max[i] : max;
+        min = job->found[i].min < min ? job->found[i].min : min;
+        max = job->found[i].max > max ? job->found[i].max : max;
     }
     if (min == max && (method == QZ_MINMAX || min == 0.0)) {
         *zero_point = 0.0 - min;
@@ -385,7 +387,7 @@ static int make_values(const struct job *job, size_t i, size_t n, void *to)
 
 static void write_values(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->bad[slice] = produce_slice(job, start, end, job->dtype == QZ_F32 ? 32 : 64, make_values);
+    job->found[slice].bad = produce_slice(job, start, end, job->dtype == QZ_F32 ? 32 : 64, make_values);
 }
 
 /* First index, count and value of codes outside -8..7. */
@@ -476,7 +478,7 @@ static int make_packed(const struct job *job, size_t i, size_t n, void *to)
 
 static void pack_slice(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->bad[slice] = produce_slice(job, start, end, 4, make_packed);
+    job->found[slice].bad = produce_slice(job, start, end, 4, make_packed);
 }
 
 static int make_unpacked(const struct job *job, size_t i, size_t n, void *to)
@@ -487,7 +489,7 @@ static int make_unpacked(const struct job *job, size_t i, size_t n, void *to)
 
 static void unpack_slice(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->bad[slice] = produce_slice(job, start, end, 8, make_unpacked);
+    job->found[slice].bad = produce_slice(job, start, end, 8, make_unpacked);
 }
 
 qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *pool, qz_detail *detail)
