@@ -165,22 +165,41 @@ static int any_bad(const struct job *job)
 /* Makes n elements of output from element i on, and returns whether anything was bad. */
 typedef int produce(const struct job *job, size_t i, size_t n, void *to);
 
-/* Output elements take `bits` bits; an element that does not start a byte is never asked for. */
-static int produce_slice(const struct job *job, size_t start, size_t end, size_t bits, produce *make)
+/*
+ * Output past the caches is made a piece at a time, of PIECE bytes of source or output, whichever are more. While one
+ * piece is made, the stores of the one before are under way, and source is fetched that is needed AHEAD bytes later:
+ * the processor does so by itself only to the end of 4 KiB, and falls behind.
+ */
+enum { PIECE = 1024, AHEAD = 8192 };
+
+static void fetch(const char *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(p + i);
+}
+
+/* Source elements take `src_bits` bits, those of output `bits`; one that does not start a byte is never asked for. */
+static int produce_slice(const struct job *job, size_t start, size_t end, size_t src_bits, size_t bits, produce *make)
 {
     char *dst = (char *)job->dst + start / 8 * bits; /* slices start at multiples of SLICE_UNIT */
     if (!job->stream)
         return make(job, start, end - start, dst);
-    char buffer[QZ_STAGE_BYTES];
-    size_t step = QZ_STAGE_STEP * 8 / bits, whole = QZ_STAGE_BYTES * 8 / bits;
+    /* buffer[from..filled) comes next in dst, at the same place in a cache line: only whole lines are sent, except at
+     * the ends of the slice. */
+    _Alignas(64) char buffer[PIECE + 64];
+    size_t step = PIECE * 8 / (src_bits > bits ? src_bits : bits), from = (uintptr_t)dst % 64, filled = from;
     int bad = 0;
-    for (size_t i = start; i < end; i += whole, dst += QZ_STAGE_BYTES) {
-        size_t count = end - i < whole ? end - i : whole, sent = 0;
-        for (size_t k = 0; k < count; k += step) {
-            size_t n = count - k < step ? count - k : step;
-            bad |= make(job, i + k, n, buffer + k / 8 * bits);
-            qz_stage_send(job->kernels, dst, buffer, &sent, ((k + n) * bits + 7) / 8, k + n == count);
-        }
+    for (size_t i = start; i < end; i += step) {
+        size_t n = end - i < step ? end - i : step;
+        fetch((const char *)job->src + i / 8 * src_bits + AHEAD, step / 8 * src_bits);
+        bad |= make(job, i, n, buffer + filled);
+        filled += (n * bits + 7) / 8;
+        size_t ready = i + n == end ? filled : filled / 64 * 64;
+        job->kernels->stream(dst, buffer + from, ready - from);
+        dst += ready - from;
+        memcpy(buffer, buffer + ready, filled - ready);
+        filled -= ready;
+        from = 0;
     }
     job->kernels->stream_end();
     return bad;
@@ -243,7 +262,7 @@ static int make_codes(const struct job *job, size_t i, size_t n, void *to)
 
 static void write_codes(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->found[slice].bad = produce_slice(job, start, end, 8, make_codes);
+    job->found[slice].bad = produce_slice(job, start, end, 8 * qz_dtype_size(job->dtype), 8, make_codes);
 }
 
 /* (max - min) / 15 and the zero point, as if doubles had no largest value. */
@@ -387,7 +406,7 @@ static int make_values(const struct job *job, size_t i, size_t n, void *to)
 
 static void write_values(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->found[slice].bad = produce_slice(job, start, end, job->dtype == QZ_F32 ? 32 : 64, make_values);
+    job->found[slice].bad = produce_slice(job, start, end, 8, 8 * qz_dtype_size(job->dtype), make_values);
 }
 
 /* First index, count and value of codes outside -8..7. */
@@ -478,7 +497,7 @@ static int make_packed(const struct job *job, size_t i, size_t n, void *to)
 
 static void pack_slice(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->found[slice].bad = produce_slice(job, start, end, 4, make_packed);
+    job->found[slice].bad = produce_slice(job, start, end, 8, 4, make_packed);
 }
 
 static int make_unpacked(const struct job *job, size_t i, size_t n, void *to)
@@ -489,7 +508,7 @@ static int make_unpacked(const struct job *job, size_t i, size_t n, void *to)
 
 static void unpack_slice(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->found[slice].bad = produce_slice(job, start, end, 8, make_unpacked);
+    job->found[slice].bad = produce_slice(job, start, end, 4, 8, make_unpacked);
 }
 
 qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *pool, qz_detail *detail)
