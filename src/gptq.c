@@ -153,11 +153,9 @@ static void update_rows(void *context, size_t block)
     struct gptq *gptq = context;
     if (qz_watch_stopped(&gptq->watch))
         return;
-    qz_fp_state state = qz_fp_enter();
     size_t i = block * PANEL, rest = gptq->block_first;
     gptq->job->kernels->multiply_add(gptq->minus + i, gptq->pitch, rest - i < PANEL ? rest - i : PANEL, gptq->panel,
                                      gptq->pitch, rest, gptq->block_rows, gptq->gram + i * gptq->pitch, gptq->pitch);
-    qz_fp_leave(state);
 }
 
 /*
@@ -527,7 +525,6 @@ static void run_slabs(void *context, size_t i)
 {
     struct gptq *gptq = context;
     struct slab *slab = &gptq->slabs[i];
-    qz_fp_state state = qz_fp_enter();
     for (uint64_t row = i * SLAB; row < gptq->job->rows && !qz_watch_stopped(&gptq->watch);
          row += gptq->slab_count * SLAB) {
         slab->row = row;
@@ -535,7 +532,6 @@ static void run_slabs(void *context, size_t i)
         load_slab(gptq, slab);
         gptq->work(gptq, slab);
     }
-    qz_fp_leave(state);
 }
 
 static void run_all(struct gptq *gptq, void (*work)(struct gptq *, struct slab *))

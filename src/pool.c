@@ -2,11 +2,13 @@
  * pool.c - a small pool of threads that wait for work: awake for a moment, then asleep
  *
  * Each thread has a share of the slices, the same one in every call, so that its cache stays its own. Whoever is done
- * with its share helps the others: a thread that another program keeps from running delays nobody by more than one
- * slice.
+ * with its share waits a moment and then helps the others: a thread that another program keeps from running delays
+ * nobody by more than one slice.
  *
- * Waking a sleeping thread takes longer than a whole call on cache-sized data, so both sides first look for a few tens
- * of microseconds whether the other is there already.
+ * A call on cache-sized data takes a few microseconds, as long as some tens of cache lines take from one core to
+ * another, one after another. So all that a thread must know of a call lies in one line, and it reports once for all
+ * slices of its share. Waking a sleeping thread takes longer than such a call: both sides first look for a few tens of
+ * microseconds whether the other is there already.
  */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* sched_getaffinity */
@@ -30,40 +32,48 @@
 #define PAUSE() ((void)0)
 #endif
 
-enum { THREADS_MAX = 256, LOOKS = 1000 };
+enum {
+    THREADS_MAX = 256,
+    LOOKS = 1000,  /* before falling asleep */
+    PATIENCE = 40, /* looks before helping: a slice that moves to another core leaves its data behind in a cache */
+    FETCHED = 256, /* bytes */
+    OPEN_BITS = 16
+};
 
 /* The slices of one thread, up to `end`. `open` holds the number of the call in its upper bits and how many slices
  * nobody has taken yet in the lower ones. To take one is to lower it; whoever succeeds knows that the call is still
- * running, for it cannot end before this slice, and only then looks at anything else that describes it. */
+ * running, for it cannot end before this slice, and only then looks at what else describes it. */
 struct share {
     _Alignas(64) atomic_ullong open;
     size_t end;
+    void (*work)(void *context, size_t i);
+    _Atomic(void *) context;
 };
-
-enum { OPEN_BITS = 16 };
 
 struct qz_pool {
     size_t threads; /* the calling one included */
     pid_t owner;    /* the process in which the threads live */
     pthread_mutex_t in_use;
+    unsigned long long expected; /* of `finished`, at the end of the call before */
 
-    /* Whoever wants to sleep takes the lock, says so in `sleepers` and looks once more; whoever has changed something
-     * looks at `sleepers` afterwards and takes the lock to wake. One of the two sees the other. */
+    /* Whoever wants to sleep takes the lock, says so in `sleepers` or `caller_sleeps` and looks once more; whoever has
+     * changed something looks there afterwards and takes the lock to wake. One of the two sees the other. */
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
-    atomic_size_t sleepers; /* workers, and the caller */
-    atomic_ullong round;    /* number of the call, raised when it is ready to be worked on */
-    atomic_size_t left;     /* slices that are not finished */
-    atomic_int stop;
-    void (*work)(void *context, size_t i);
-    void *context;
+    atomic_int caller_sleeps;
+    atomic_int stop; /* with a last call, of no slices */
 
     struct worker {
         qz_pool *pool;
         size_t number; /* of its share; the caller has share 0 */
         pthread_t thread;
-    } * workers;           /* threads - 1 */
-    struct share shares[]; /* threads */
+    } * workers; /* threads - 1 */
+
+    /* What the caller changes in every call, and what the workers do. */
+    _Alignas(64) atomic_ullong round;    /* number of the call, raised when all shares are open */
+    atomic_size_t sleepers;              /* workers */
+    _Alignas(64) atomic_ullong finished; /* slices, by workers, in all calls together */
+    struct share shares[];               /* threads */
 };
 
 uint64_t qz_slice_start(uint64_t count, size_t slices, size_t i)
@@ -72,93 +82,167 @@ uint64_t qz_slice_start(uint64_t count, size_t slices, size_t i)
     return count / slices * i + count % slices * i / slices;
 }
 
-static void wake_sleepers(qz_pool *pool, pthread_cond_t *condition)
+static void wake(qz_pool *pool, pthread_cond_t *condition)
 {
-    if (atomic_load(&pool->sleepers) == 0)
-        return;
     pthread_mutex_lock(&pool->lock);
     pthread_cond_broadcast(condition);
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* Takes slices of a share and runs them until none is open. */
-static void run_share(qz_pool *pool, struct share *share)
+static size_t open_slices(unsigned long long open)
 {
-    unsigned long long open = atomic_load(&share->open);
-    while (open & ((1u << OPEN_BITS) - 1)) {
-        if (!atomic_compare_exchange_weak(&share->open, &open, open - 1))
-            continue;
-        pool->work(pool->context, share->end - (size_t)(open & ((1u << OPEN_BITS) - 1)));
-        if (atomic_fetch_sub(&pool->left, 1) == 1)
-            wake_sleepers(pool, &pool->done);
-        open = atomic_load(&share->open);
-    }
+    return (size_t)(open & ((1u << OPEN_BITS) - 1));
 }
 
-/* One's own share, then what is open of the others. */
-static void run_shares(qz_pool *pool, size_t number)
+static unsigned long long call_of(struct share *share)
 {
-    for (size_t i = 0; i < pool->threads; i++)
-        run_share(pool, &pool->shares[(number + i) % pool->threads]);
+    return atomic_load(&share->open) >> OPEN_BITS;
+}
+
+/* Takes slices of a share and runs them until none is open. Returns how many it were. */
+static size_t run_share(struct share *share)
+{
+    size_t count = 0;
+    unsigned long long open = atomic_load(&share->open);
+    while (open_slices(open)) {
+        if (!atomic_compare_exchange_weak(&share->open, &open, open - 1))
+            continue;
+        void *context = atomic_load_explicit(&share->context, memory_order_relaxed);
+        share->work(context, share->end - open_slices(open));
+        count++;
+        open = atomic_load(&share->open);
+    }
+    return count;
+}
+
+/* What is open of the others. */
+static size_t help(qz_pool *pool, size_t number)
+{
+    size_t count = 0;
+    for (size_t i = 1; i < pool->threads; i++)
+        count += run_share(&pool->shares[(number + i) % pool->threads]);
+    return count;
+}
+
+/* ---- a worker ------------------------------------------------------------------------------------------------ */
+
+/* Fetches the beginning of what the work is about, while the share itself is still on its way to become one's own. The
+ * call may have ended already: nothing is read. */
+static void fetch_context(struct share *share)
+{
+    const char *context = atomic_load_explicit(&share->context, memory_order_relaxed);
+    for (int i = 0; i < FETCHED; i += 64)
+        __builtin_prefetch(context + i);
+}
+
+/* Looks for a call after number `seen`. */
+static int look_for_call(struct share *share, unsigned long long seen, int looks)
+{
+    for (int i = 0; i < looks; i++) {
+        if (call_of(share) != seen)
+            return 1;
+        PAUSE();
+    }
+    return 0;
+}
+
+static void sleep_until_call(qz_pool *pool, unsigned long long seen)
+{
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_add(&pool->sleepers, 1);
+    while (atomic_load(&pool->round) == seen)
+        pthread_cond_wait(&pool->wake, &pool->lock);
+    atomic_fetch_sub(&pool->sleepers, 1);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void report(qz_pool *pool, size_t count)
+{
+    if (count == 0)
+        return;
+    atomic_fetch_add(&pool->finished, count);
+    if (atomic_load(&pool->caller_sleeps))
+        wake(pool, &pool->done);
 }
 
 static void *worker_main(void *argument)
 {
     struct worker *self = argument;
     qz_pool *pool = self->pool;
+    struct share *share = &pool->shares[self->number];
     qz_fp_enter(); /* for good: all that runs here is ours */
     for (unsigned long long seen = 0;;) {
-        for (int i = 0; i < LOOKS && atomic_load(&pool->round) == seen && !atomic_load(&pool->stop); i++)
-            PAUSE();
-        if (atomic_load(&pool->round) == seen) {
-            pthread_mutex_lock(&pool->lock);
-            atomic_fetch_add(&pool->sleepers, 1);
-            while (atomic_load(&pool->round) == seen && !atomic_load(&pool->stop))
-                pthread_cond_wait(&pool->wake, &pool->lock);
-            atomic_fetch_sub(&pool->sleepers, 1);
-            pthread_mutex_unlock(&pool->lock);
-        }
+        if (!look_for_call(share, seen, LOOKS))
+            sleep_until_call(pool, seen);
+        seen = call_of(share);
         if (atomic_load(&pool->stop))
             return NULL;
-        seen = atomic_load(&pool->round);
-        run_shares(pool, self->number);
+        fetch_context(share);
+        report(pool, run_share(share));
+        if (!look_for_call(share, seen, PATIENCE))
+            report(pool, help(pool, self->number));
     }
 }
 
+/* ---- the caller ---------------------------------------------------------------------------------------------- */
+
+/* Opens the slices of a call to all threads. */
+static void start_call(qz_pool *pool, size_t slices, void (*work)(void *context, size_t i), void *context)
+{
+    unsigned long long round = atomic_load(&pool->round) + 1;
+    for (size_t t = pool->threads; t-- > 0;) { /* the others first */
+        struct share *share = &pool->shares[t];
+        size_t start = (size_t)qz_slice_start(slices, pool->threads, t);
+        share->end = (size_t)qz_slice_start(slices, pool->threads, t + 1);
+        share->work = work;
+        atomic_store_explicit(&share->context, context, memory_order_relaxed);
+        atomic_store_explicit(&share->open, round << OPEN_BITS | (share->end - start), memory_order_release);
+    }
+    atomic_store(&pool->round, round);
+    if (atomic_load(&pool->sleepers) && pool->owner == getpid())
+        wake(pool, &pool->wake);
+}
+
+/* Looks whether the workers have finished all that the caller did not do. */
+static int look_for_end(qz_pool *pool, unsigned long long expected, int looks)
+{
+    for (int i = 0; i < looks; i++) {
+        if (atomic_load(&pool->finished) == expected)
+            return 1;
+        PAUSE();
+    }
+    return 0;
+}
+
+static void sleep_until_end(qz_pool *pool, unsigned long long expected)
+{
+    pthread_mutex_lock(&pool->lock);
+    atomic_store(&pool->caller_sleeps, 1);
+    while (atomic_load(&pool->finished) != expected)
+        pthread_cond_wait(&pool->done, &pool->lock);
+    atomic_store(&pool->caller_sleeps, 0);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* A child made by fork has no workers: it helps itself to all shares, and does not wake anybody. */
 void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_t i), void *context)
 {
-    if (!pool || pool->threads == 1 || slices < 2 || pool->owner != getpid() ||
-        pthread_mutex_trylock(&pool->in_use) != 0) {
+    if (!pool || pool->threads == 1 || slices < 2 || pthread_mutex_trylock(&pool->in_use) != 0) {
         for (size_t i = 0; i < slices; i++)
             work(context, i);
         return;
     }
-    unsigned long long round = atomic_load(&pool->round) + 1;
-    pool->work = work;
-    pool->context = context;
-    atomic_store(&pool->left, slices);
-    for (size_t t = 0; t < pool->threads; t++) {
-        struct share *share = &pool->shares[t];
-        share->end = (size_t)qz_slice_start(slices, pool->threads, t + 1);
-        atomic_store(&share->open, round << OPEN_BITS | (share->end - qz_slice_start(slices, pool->threads, t)));
-    }
-    atomic_store(&pool->round, round);
-    wake_sleepers(pool, &pool->wake);
-
-    run_shares(pool, 0);
-
-    for (int i = 0; i < LOOKS && atomic_load(&pool->left); i++)
-        PAUSE();
-    if (atomic_load(&pool->left)) {
-        pthread_mutex_lock(&pool->lock);
-        atomic_fetch_add(&pool->sleepers, 1);
-        while (atomic_load(&pool->left))
-            pthread_cond_wait(&pool->done, &pool->lock);
-        atomic_fetch_sub(&pool->sleepers, 1);
-        pthread_mutex_unlock(&pool->lock);
+    start_call(pool, slices, work, context);
+    pool->expected += slices - run_share(&pool->shares[0]);
+    if (!look_for_end(pool, pool->expected, PATIENCE)) {
+        pool->expected -= help(pool, 0);
+        if (!look_for_end(pool, pool->expected, LOOKS))
+            sleep_until_end(pool, pool->expected);
     }
     pthread_mutex_unlock(&pool->in_use);
 }
+
+/* ---- its life ------------------------------------------------------------------------------------------------ */
 
 static void free_memory(qz_pool *pool)
 {
@@ -170,7 +254,7 @@ static void free_memory(qz_pool *pool)
 static void stop_and_free(qz_pool *pool, size_t started)
 {
     atomic_store(&pool->stop, 1);
-    wake_sleepers(pool, &pool->wake);
+    start_call(pool, 0, NULL, NULL);
     for (size_t i = 0; i < started; i++)
         pthread_join(pool->workers[i].thread, NULL);
     pthread_cond_destroy(&pool->done);
@@ -194,8 +278,10 @@ qz_result qz_pool_create(size_t threads, qz_pool **result)
     }
     qz_pool *pool = memory;
     atomic_init(&pool->round, 0);
-    atomic_init(&pool->left, 0);
     atomic_init(&pool->sleepers, 0);
+    atomic_init(&pool->finished, 0);
+    atomic_init(&pool->caller_sleeps, 0);
+    pool->expected = 0;
     atomic_init(&pool->stop, 0);
     for (size_t t = 0; t < threads; t++)
         atomic_init(&pool->shares[t].open, 0);

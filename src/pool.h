@@ -14,7 +14,8 @@ enum { QZ_SLICES_MAX = 64 };
 uint64_t qz_slice_start(uint64_t count, size_t slices, size_t i);
 
 /* Calls work(context, i) once for each i < slices and returns when all are done, in no particular order. Without a
- * pool, or when it is busy or was left behind by fork, all run here in order. */
+ * pool, or when it is busy or was left behind by fork, all run here in order. Threads of a pool are in the default
+ * floating-point environment, as the caller should be (fpenv.h). */
 void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_t i), void *context);
 
 #endif

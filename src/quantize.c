@@ -97,22 +97,30 @@ size_t qz_packed_bytes(size_t n)
 
 /* ---- slices -------------------------------------------------------------------------------------------------- */
 
-/* One call's work: what all slices share, and what each found. */
+/* What a slice found, in a cache line of its own. */
+struct found {
+    _Alignas(64) double min;
+    double max;
+    int bad;
+};
+
+/* One call's work: what all slices share, and what each found. Other threads read it right after it was written: every
+ * cache line counts. */
 struct job {
+    _Alignas(64) void (*work)(struct job *job, size_t slice, size_t start, size_t end);
     const struct qz_kernels *kernels;
     const void *src;
-    qz_dtype dtype;
+    void *dst;
     size_t n;
     size_t slices;
+    qz_dtype dtype;
     int stream; /* output leaves through non-temporal stores */
 
     struct qz_steps steps; /* encoding */
     float table_f32[16];   /* decoding, by code & 15 */
     double table_f64[16];
 
-    void *dst;
-    double min[QZ_SLICES_MAX], max[QZ_SLICES_MAX];
-    int bad[QZ_SLICES_MAX];
+    struct found found[QZ_SLICES_MAX];
 };
 
 static size_t slice_start(const struct job *job, size_t i)
@@ -130,53 +138,65 @@ static void set_slices(struct job *job, size_t n, size_t output_bytes)
     job->stream = output_bytes > QZ_STREAM_LEAST;
 }
 
-/* Runs a function on every slice, in the default floating-point environment on whichever thread. */
-struct call {
-    struct job *job;
-    void (*work)(struct job *job, size_t slice, size_t start, size_t end);
-};
-
 static void run_slice(void *context, size_t i)
 {
-    struct call *call = context;
-    qz_fp_state state = qz_fp_enter();
-    call->work(call->job, i, slice_start(call->job, i), slice_start(call->job, i + 1));
-    qz_fp_leave(state);
+    struct job *job = context;
+    job->work(job, i, slice_start(job, i), slice_start(job, i + 1));
 }
 
+/* Runs a function on every slice. */
 static void run(struct job *job, qz_pool *pool, void (*work)(struct job *, size_t, size_t, size_t))
 {
-    struct call call = {job, work};
-    qz_pool_run(pool, job->slices, run_slice, &call);
+    job->work = work;
+    qz_pool_run(pool, job->slices, run_slice, job);
 }
 
 static int any_bad(const struct job *job)
 {
     int bad = 0;
     for (size_t i = 0; i < job->slices; i++)
-        bad |= job->bad[i];
+        bad |= job->found[i].bad;
     return bad;
 }
 
 /* Makes n elements of output from element i on, and returns whether anything was bad. */
 typedef int produce(const struct job *job, size_t i, size_t n, void *to);
 
-/* Output elements take `bits` bits; an element that does not start a byte is never asked for. */
-static int produce_slice(const struct job *job, size_t start, size_t end, size_t bits, produce *make)
+/*
+ * Output past the caches is made a piece at a time, of PIECE bytes of source or output, whichever are more. While one
+ * piece is made, the stores of the one before are under way, and source is fetched that is needed AHEAD bytes later:
+ * the processor does so by itself only to the end of 4 KiB, and falls behind.
+ */
+enum { PIECE = 1024, AHEAD = 8192 };
+
+static void fetch(const char *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(p + i);
+}
+
+/* Source elements take `src_bits` bits, those of output `bits`; one that does not start a byte is never asked for. */
+static int produce_slice(const struct job *job, size_t start, size_t end, size_t src_bits, size_t bits, produce *make)
 {
     char *dst = (char *)job->dst + start / 8 * bits; /* slices start at multiples of SLICE_UNIT */
     if (!job->stream)
         return make(job, start, end - start, dst);
-    char buffer[QZ_STAGE_BYTES];
-    size_t step = QZ_STAGE_STEP * 8 / bits, whole = QZ_STAGE_BYTES * 8 / bits;
+    /* buffer[from..filled) comes next in dst, at the same place in a cache line: only whole lines are sent, except at
+     * the ends of the slice. */
+    _Alignas(64) char buffer[PIECE + 64];
+    size_t step = PIECE * 8 / (src_bits > bits ? src_bits : bits), from = (uintptr_t)dst % 64, filled = from;
     int bad = 0;
-    for (size_t i = start; i < end; i += whole, dst += QZ_STAGE_BYTES) {
-        size_t count = end - i < whole ? end - i : whole, sent = 0;
-        for (size_t k = 0; k < count; k += step) {
-            size_t n = count - k < step ? count - k : step;
-            bad |= make(job, i + k, n, buffer + k / 8 * bits);
-            qz_stage_send(job->kernels, dst, buffer, &sent, ((k + n) * bits + 7) / 8, k + n == count);
-        }
+    for (size_t i = start; i < end; i += step) {
+        size_t n = end - i < step ? end - i : step;
+        fetch((const char *)job->src + i / 8 * src_bits + AHEAD, step / 8 * src_bits);
+        bad |= make(job, i, n, buffer + filled);
+        filled += (n * bits + 7) / 8;
+        size_t ready = i + n == end ? filled : filled / 64 * 64;
+        job->kernels->stream(dst, buffer + from, ready - from);
+        dst += ready - from;
+        memcpy(buffer, buffer + ready, filled - ready);
+        filled -= ready;
+        from = 0;
     }
     job->kernels->stream_end();
     return bad;
@@ -216,9 +236,7 @@ static void find_range(struct job *job, size_t slice, size_t start, size_t end)
         min = range[0] < min ? range[0] : min;
         max = range[1] > max ? range[1] : max;
     }
-    job->min[slice] = min;
-    job->max[slice] = max;
-    job->bad[slice] = bad;
+    job->found[slice] = (struct found){min, max, bad};
 }
 
 static int make_codes(const struct job *job, size_t i, size_t n, void *to)
@@ -241,7 +259,7 @@ static int make_codes(const struct job *job, size_t i, size_t n, void *to)
 
 static void write_codes(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->bad[slice] = produce_slice(job, start, end, 8, make_codes);
+    job->found[slice].bad = produce_slice(job, start, end, 8 * qz_dtype_size(job->dtype), 8, make_codes);
 }
 
 /* (max - min) / 15 and the zero point, as if doubles had no largest value. */
@@ -334,10 +352,10 @@ static QZ_NOINLINE qz_result quantize(struct job *job, qz_method method, double 
         locate_nonfinite(job, detail);
         return QZ_ERROR_NONFINITE;
     }
-    double min = job->min[0], max = job->max[0];
+    double min = job->found[0].min, max = job->found[0].max;
     for (size_t i = 1; i < job->slices; i++) {
-        min = job->min[i] < min ? job->min[i] : min;
-        max = job->max[i] > max ? job->max[i] : max;
+        min = job->found[i].min < min ? job->found[i].min : min;
+        max = job->found[i].max > max ? job->found[i].max : max;
     }
     if (min == max && (method == QZ_MINMAX || min == 0.0)) {
         *zero_point = 0.0 - min;
@@ -385,7 +403,7 @@ static int make_values(const struct job *job, size_t i, size_t n, void *to)
 
 static void write_values(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->bad[slice] = produce_slice(job, start, end, job->dtype == QZ_F32 ? 32 : 64, make_values);
+    job->found[slice].bad = produce_slice(job, start, end, 8, 8 * qz_dtype_size(job->dtype), make_values);
 }
 
 /* First index, count and value of codes outside -8..7. */
@@ -476,7 +494,7 @@ static int make_packed(const struct job *job, size_t i, size_t n, void *to)
 
 static void pack_slice(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->bad[slice] = produce_slice(job, start, end, 4, make_packed);
+    job->found[slice].bad = produce_slice(job, start, end, 8, 4, make_packed);
 }
 
 static int make_unpacked(const struct job *job, size_t i, size_t n, void *to)
@@ -487,7 +505,7 @@ static int make_unpacked(const struct job *job, size_t i, size_t n, void *to)
 
 static void unpack_slice(struct job *job, size_t slice, size_t start, size_t end)
 {
-    job->bad[slice] = produce_slice(job, start, end, 8, make_unpacked);
+    job->found[slice].bad = produce_slice(job, start, end, 4, 8, make_unpacked);
 }
 
 qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *pool, qz_detail *detail)

@@ -217,13 +217,11 @@ static void measure_rows(struct measure *measure, size_t slice, uint64_t row, si
 static void measure_slice(void *context, size_t slice)
 {
     struct measure *measure = context;
-    qz_fp_state state = qz_fp_enter();
     size_t together = qz_matrix_is_transposed(measure->matrix) ? TOGETHER : 1;
     uint64_t rows = measure->matrix->rows, end = qz_slice_start(rows, measure->slices, slice + 1);
     measure->largest[slice] = 0.0f;
     for (uint64_t row = qz_slice_start(rows, measure->slices, slice); row < end; row += together)
         measure_rows(measure, slice, row, qz_least(together, end - row));
-    qz_fp_leave(state);
 }
 
 /* Looks at all rows; returns the largest magnitude of the matrix. */

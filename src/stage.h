@@ -11,7 +11,6 @@
 #include "kernels.h"
 
 enum {
-    QZ_STAGE_BYTES = 16384,    /* buffer: partial lines occur only at its ends */
     QZ_STAGE_STEP = 2048,      /* bytes of a step */
     QZ_STREAM_LEAST = 16 << 20 /* smaller output is left in cache by ordinary stores. Ordinary stores first read
                                   every line they are about to overwrite. */

@@ -435,6 +435,21 @@ static void test_large_outputs(void **state)
         if (x[i] != (float)(c[i] * scale))
             fail_msg("unpacked[%zu]", i);
     assert_true(guard_check(codes, c, n) && guard_check(packed, p, n / 2 + 1) && guard_check(floats, x, n * 4));
+
+    /* Slices of several threads, from anywhere in a cache line on. */
+    qz_pool *pool = NULL;
+    assert_int_equal(QZ_OK, qz_pool_create(3, &pool));
+    for (size_t gap = 0; gap < 64; gap += 8) {
+        size_t m = (2u << 20) + 99 + gap;
+        guard_fill(floats);
+        double *d = guard_end(floats, m * sizeof *d, gap);
+        assert_int_equal(QZ_OK, CALL(qz_dequantize_i4(c, m, scale, zero_point, d, QZ_F64, pool, NULL)));
+        for (size_t i = 0; i < m; i++)
+            if (bits_of_double(d[i]) != bits_of_double(c[i] * scale))
+                fail_msg("decoded[%zu], gap %zu", i, gap);
+        assert_true(guard_check_near(floats, d, m * sizeof *d, 4096));
+    }
+    qz_pool_destroy(pool);
     guard_free(floats);
     guard_free(codes);
     guard_free(packed);

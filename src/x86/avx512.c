@@ -403,8 +403,6 @@ INLINE void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, 
     transpose_half(src + 8, src_stride, dst + 8 * dst_stride, dst_stride);
 }
 
-enum { AHEAD = 2048 }; /* bytes of input that are fetched in advance */
-
 INLINE __mmask64 first_bytes(size_t n)
 {
     return n >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
@@ -421,8 +419,6 @@ static TARGET int pack(const int8_t *codes, size_t n, uint8_t *packed)
     size_t i = 0;
     for (; i + 128 <= n; i += 128) {
         VI a = _mm512_loadu_si512(codes + i), b = _mm512_loadu_si512(codes + i + 64);
-        __builtin_prefetch(codes + i + AHEAD);
-        __builtin_prefetch(codes + i + AHEAD + 64);
         moved = _mm512_ternarylogic_epi32(moved, _mm512_add_epi8(a, eight), _mm512_add_epi8(b, eight), 0xfe);
         _mm512_storeu_si512(packed + i / 2, _mm512_permutex2var_epi8(join_nibbles(a), even, join_nibbles(b)));
     }
@@ -449,7 +445,6 @@ static TARGET void unpack(const uint8_t *packed, size_t n, int8_t *codes)
 {
     size_t i = 0;
     for (; i + 128 <= n; i += 128) {
-        __builtin_prefetch(packed + i / 2 + AHEAD);
         _mm512_storeu_si512(codes + i, unpack_block(_mm256_loadu_si256((const __m256i *)(packed + i / 2))));
         _mm512_storeu_si512(codes + i + 64, unpack_block(_mm256_loadu_si256((const __m256i *)(packed + i / 2 + 32))));
     }
