@@ -144,33 +144,57 @@ static TARGET size_t columns_codes(const float *x, size_t lines, size_t width, c
 #undef CALL
 }
 
+/* Values of a block of `vectors` vectors of columns, a constant: line by line, which memory likes. */
+INLINE void values_block(const uint8_t *packed, ptrdiff_t pitch, size_t vectors, qz_zero kind, int form, VT values,
+                         const VF *scale, const VF *zero, float *dst, ptrdiff_t stride)
+{
+    VI eight[4][4];
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; v++, packed += LANES * pitch) {
+#pragma GCC unroll 4
+        for (ptrdiff_t r = 0; r < 4; r++)
+            eight[v][r] = vi_load_lanes(packed + r * pitch, 4 * pitch);
+        transpose_lanes(eight[v]);
+    }
+#pragma GCC unroll 4
+    for (size_t q = 0; q < 4; q++)
+#pragma GCC unroll 8
+        for (size_t j = 0; j < 8; j++, dst += stride)
+#pragma GCC unroll 4
+            for (size_t v = 0; v < vectors; v++) {
+                VF y = vi_value(values, vi_nibble(eight[v][q], j, form == QZ_SIGNED), form);
+                if (kind == QZ_ZERO_UINT4 || kind == QZ_ZERO_FLOAT)
+                    y = vf_sub(y, zero[v]);
+                y = vf_mul(scale[v], y);
+                vf_store(dst + v * LANES, kind == QZ_ZERO_OFFSET ? vf_add(y, zero[v]) : y);
+            }
+}
+
+INLINE void values_lines(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t vectors, qz_zero kind, int form,
+                         VT values, const float *scale, const float *zero, float *dst, ptrdiff_t stride)
+{
+    VF s[4], z[4];
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; v++) {
+        s[v] = vf_load(scale + v * LANES);
+        z[v] = kind == QZ_ZERO_NONE ? vf_set1(0.0f) : vf_load(zero + v * LANES);
+    }
+    for (size_t k = 0; k < lines; k += COLUMNS_LINES)
+        values_block(packed + k / 2, pitch, vectors, kind, form, values, s, z, dst + (ptrdiff_t)k * stride, stride);
+}
+
 INLINE
     void columns_values(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t width, qz_zero kind, int form,
                         const struct qz_grid *grid, const float *scale, const float *zero, float *dst, ptrdiff_t stride)
 {
     const VT values = vt_load(grid->value);
-    for (size_t i = 0; i < width; i += LANES) {
-        VF s = vf_load(scale + i), z = kind == QZ_ZERO_NONE ? vf_set1(0.0f) : vf_load(zero + i);
-        const uint8_t *from = packed + (ptrdiff_t)i * pitch;
-        float *to = dst + i;
-        for (size_t k = 0; k < lines; k += COLUMNS_LINES, from += COLUMNS_LINES / 2) {
-            VI eight[4];
-#pragma GCC unroll 4
-            for (ptrdiff_t r = 0; r < 4; r++)
-                eight[r] = vi_load_lanes(from + r * pitch, 4 * pitch);
-            transpose_lanes(eight);
-#pragma GCC unroll 4
-            for (size_t q = 0; q < 4; q++)
-#pragma GCC unroll 8
-                for (size_t j = 0; j < 8; j++, to += stride) {
-                    VF v = vi_value(values, vi_nibble(eight[q], j, form == QZ_SIGNED), form);
-                    if (kind == QZ_ZERO_UINT4 || kind == QZ_ZERO_FLOAT)
-                        v = vf_sub(v, z);
-                    v = vf_mul(s, v);
-                    vf_store(to, kind == QZ_ZERO_OFFSET ? vf_add(v, z) : v);
-                }
-        }
-    }
+    size_t i = 0;
+    for (; i + 4 * LANES <= width; i += 4 * LANES)
+        values_lines(packed + (ptrdiff_t)i * pitch, pitch, lines, 4, kind, form, values, scale + i, zero + i, dst + i,
+                     stride);
+    for (; i < width; i += LANES)
+        values_lines(packed + (ptrdiff_t)i * pitch, pitch, lines, 1, kind, form, values, scale + i, zero + i, dst + i,
+                     stride);
 }
 
 static TARGET void columns_decode(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t width,
