@@ -2,101 +2,211 @@
  * columns.c - groups that run down the columns of a matrix whose rows lie next to each other
  *
  * The usual way to such a matrix is to transpose tiles of it. Where nothing about it is special - groups of a multiple
- * of 32 values, plain scales of two or four bytes - many groups are worked on side by side instead. A strip, one group
- * of some rows, is small enough for the first-level cache. What does turn out special goes the usual way.
+ * of 32 values, plain scales of two or four bytes - many groups are worked on side by side instead. What does turn out
+ * special goes the usual way.
+ *
+ *     tile     panels that follow one another downwards
+ *     panel    rows whose codes and scales, of all columns of the tile, are read or written together
+ *     strip    one group of some rows of a panel, small enough for the first-level cache
+ *
+ * Memory is slow here for its latency: pieces of lines that are far apart follow no pattern that hardware foresees. So
+ * what will be next is fetched while something else is worked on; evenly, for what is asked for in haste is forgotten.
  */
 #include "group.h"
 
 enum {
-    STRIP = 2 * QZ_TILE,                  /* floats in a strip at most */
-    STRIP_ROWS = 128,                     /* rows in a strip at most: they and their copy fit the cache together */
-    STREAM_ROWS = 256,                    /* the same where results leave past the cache, and long lines are faster */
-    COLUMNS_TILE = 32 * QZ_COLUMNS_GROUPS /* elements of a tile at most */
+    STRIP = 2 * QZ_TILE, /* floats in a strip at most */
+    STRIP_ROWS = 128,    /* rows in a strip at most: they and their copy fit the cache together */
+    SEND_ROWS = 64,      /* the same where results leave past the cache: memory must not wait long for more */
+    PANEL_ROWS = 256,    /* rows in a panel at most */
+    WIDE_ROWS = 512,     /* the same for a matrix that no cache holds: what is next to each other in memory, and the
+                            scales of a cache line, are then met soon after one another ... */
+    WIDE_COLS = 256,     /* ... and two cache lines of codes at once, which memory gives in turn */
+    PANELS = 16          /* panels in a tile at most */
 };
 
-/* Numbers of a tile's groups, in rows of groups that lie side by side. */
+/* Numbers of a panel's groups, in rows of groups that lie side by side. */
 struct columns {
     float scale[QZ_COLUMNS_GROUPS], zero[QZ_COLUMNS_GROUPS];
 };
+
+/* The codes of a panel on their way past the cache. */
+typedef uint8_t panel_codes[QZ_COLUMNS_GROUPS * 32 / 2];
+
+/* Rows of a panel of so many columns, a multiple of 16. */
+static size_t panel_rows(uint64_t cols, int wide)
+{
+    return qz_least(wide ? WIDE_ROWS : PANEL_ROWS, sizeof(panel_codes) / (cols / 2) / 16 * 16);
+}
 
 int qz_columns_prepare(struct job *job)
 {
     if (job->slices == 0 || !qz_matrix_is_transposed(job->matrix) || job->group_size % 32 ||
         job->group_size > QZ_COLUMN_MOST || job->super_groups || qz_has_byte_scales(job) || job->rows < 16)
         return 0;
-    qz_group_tiles(job, qz_least(job->rows, COLUMNS_TILE / job->tile_cols / 16 * 16), job->tile_cols);
+    uint64_t cols = job->tile_cols, pair = 2 * job->group_size;
+    int wide = job->rows * job->cols * qz_dtype_size(job->matrix->dtype) > QZ_STREAM_LEAST;
+    if (wide && pair <= WIDE_COLS)
+        cols = qz_least(WIDE_COLS / pair * pair, job->cols);
+    /* The first panel of a tile is not foreseen: many in a tile, but enough tiles to share. */
+    uint64_t rows = panel_rows(cols, wide), panels = job->rows * job->cols / (rows * cols * QZ_SLICES_MAX);
+    job->panel_rows = (size_t)rows;
+    uint64_t groups = qz_divide_up(cols, job->group_size);
+    job->run_rows = qz_least(QZ_TILE / (groups * job->group_size), QZ_TILE_GROUPS / groups); /* the usual way */
+    qz_group_tiles(job, qz_least(job->rows, rows * (panels < 1 ? 1 : qz_least(panels, PANELS))), cols);
     return 1;
 }
 
-/* Rows of one call of a kernel, a multiple of 16. */
-static size_t strip_rows(const struct job *job, size_t most, size_t left)
+/* Panel of a tile from row r of it on; without rows at the end. */
+static struct qz_tile panel_at(const struct job *job, const struct qz_tile *tile, size_t r)
 {
-    return qz_least(qz_least(most, STRIP / job->group_size / 16 * 16), left);
+    return (struct qz_tile){tile->row + r, tile->col, qz_least(job->panel_rows, tile->rows - r), tile->cols};
+}
+
+static struct span span_of(const struct job *job, const struct qz_tile *panel)
+{
+    return (struct span){panel->row, panel->col / job->group_size, panel->rows, panel->cols / (size_t)job->group_size};
+}
+
+/* Strip of a panel: of group g, from row r on. */
+static struct qz_tile strip_at(const struct job *job, const struct qz_tile *panel, size_t g, size_t r, size_t most)
+{
+    size_t length = (size_t)job->group_size, rows = qz_least(most, STRIP / length / 16 * 16);
+    return (struct qz_tile){panel->row + r, panel->col + g * length, qz_least(rows, panel->rows - r), length};
+}
+
+/* Where what follows a strip starts: more rows of the group, the panel's next group, the panel below. */
+static uintptr_t after_strip(const struct job *job, const struct qz_tile *panel, const struct qz_tile *strip)
+{
+    uint64_t row = strip->row + strip->rows, col = strip->col;
+    if (row == panel->row + panel->rows && col + strip->cols < panel->col + panel->cols) {
+        row = panel->row;
+        col += strip->cols;
+    } else if (row == panel->row + panel->rows) {
+        col = panel->col;
+    }
+    return (uintptr_t)qz_matrix_at(job->matrix, row < job->rows ? row : panel->row, col);
+}
+
+/* What to fetch from when a strip is begun: its last lines, a quarter of them. Types that are converted are not
+ * fetched: kernels see copies of them. */
+static struct qz_ahead ahead_of(const struct job *job, const struct qz_tile *strip, const float *copy)
+{
+    if (job->matrix->dtype != QZ_F32)
+        return (struct qz_ahead){(uintptr_t)copy, 64, 64, 1, 1, 0, (uintptr_t)copy};
+    size_t line = strip->rows * sizeof *copy, left = strip->cols / 4;
+    void *first = qz_matrix_at(job->matrix, strip->row, strip->col + strip->cols - left);
+    uintptr_t stride = (uintptr_t)job->matrix->col_stride * sizeof *copy;
+    return (struct qz_ahead){(uintptr_t)first, line, line, left, strip->cols, stride, (uintptr_t)first};
 }
 
 /* Encodes whole groups of a multiple of 16 rows; returns 0 if something about them is special. */
-static int encode_columns(const struct job *job, struct part *part, const struct qz_tile *tile)
+static int encode_panel(const struct job *job, struct part *part, const struct qz_tile *panel)
 {
-    size_t length = (size_t)job->group_size, count = tile->cols / length, clipped = 0;
+    size_t length = (size_t)job->group_size, bytes = panel->cols / 2, clipped = 0;
     struct columns columns;
     float copy[STRIP], min[STRIP_ROWS], max[STRIP_ROWS], inverse[STRIP_ROWS];
-    uint8_t staged[COLUMNS_TILE / 2], *codes = job->stream ? staged : qz_codes_at(job, tile->row, tile->col);
-    ptrdiff_t pitch = job->stream ? (ptrdiff_t)(tile->cols / 2) : (ptrdiff_t)job->packed->code_stride;
-    for (size_t g = 0; g < count; g++)
-        for (size_t r = 0, rows; r < tile->rows; r += rows) {
-            rows = strip_rows(job, STRIP_ROWS, tile->rows - r);
-            struct qz_tile strip = {tile->row + r, tile->col + g * length, rows, length};
+    panel_codes staged;
+    uint8_t *codes = job->stream ? staged : qz_codes_at(job, panel->row, panel->col);
+    ptrdiff_t pitch = job->stream ? (ptrdiff_t)bytes : (ptrdiff_t)job->packed->code_stride;
+    struct span span = span_of(job, panel);
+    struct qz_tile strip = strip_at(job, panel, 0, 0, STRIP_ROWS);
+    struct qz_ahead ahead = ahead_of(job, &strip, copy);
+    for (size_t g = 0; g < span.count; g++)
+        for (size_t r = 0; r < panel->rows; r += strip.rows) {
+            strip = strip_at(job, panel, g, r, STRIP_ROWS);
             ptrdiff_t stride;
             const float *x = qz_tile_lines(job->kernels, job->matrix, &strip, copy, &stride);
-            float *scale = columns.scale + g * tile->rows + r, *zero = columns.zero + g * tile->rows + r;
-            if (job->kernels->columns_range(x, stride, length, rows, copy, min, max) ||
-                job->kernels->fit(&job->rule, rows, min, max, scale, inverse, zero))
+            float *scale = columns.scale + g * panel->rows + r, *zero = columns.zero + g * panel->rows + r;
+            if (job->matrix->dtype == QZ_F32)
+                ahead.after = after_strip(job, panel, &strip);
+            if (job->kernels->columns_range(x, stride, length, strip.rows, copy, min, max, &ahead) ||
+                job->kernels->fit(&job->rule, strip.rows, min, max, scale, inverse, zero))
                 return 0;
-            clipped += job->kernels->columns_codes(copy, length, rows, &job->grid, inverse, zero,
-                                                   codes + (ptrdiff_t)r * pitch + g * length / 2, pitch);
+            clipped += job->kernels->columns_codes(copy, length, strip.rows, &job->grid, inverse, zero,
+                                                   codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, &ahead);
         }
-    for (size_t r = 0; r < tile->rows && job->stream; r++)
-        job->kernels->stream(qz_codes_at(job, tile->row + r, tile->col), staged + r * (tile->cols / 2), tile->cols / 2);
-    struct span span = {tile->row, tile->col / job->group_size, tile->rows, count};
+    for (size_t r = 0; r < panel->rows && job->stream; r++)
+        job->kernels->stream(qz_codes_at(job, panel->row + r, panel->col), staged + r * bytes, bytes);
     qz_store_columns(job, &span, columns.scale, columns.zero);
     part->clipped += clipped;
     return 1;
 }
 
-static void decode_columns(const struct job *job, struct part *part, const struct qz_tile *tile)
+/* Copies a panel's codes, of which each cache line holds several groups: they are read once. */
+static void stage_codes(const struct job *job, const struct qz_tile *panel, uint8_t *staged)
 {
-    size_t length = (size_t)job->group_size, count = tile->cols / length, bytes = tile->cols / 2;
+    size_t bytes = panel->cols / 2;
+    for (size_t r = 0; r < panel->rows; r++)
+        qz_copy_few(staged + r * bytes, qz_codes_at(job, panel->row + r, panel->col), bytes);
+}
+
+/* Fetches codes and scales of rows first..end - 1 of a panel. Inline, for gcc 12 takes a function that does nothing
+ * else for one that does nothing. */
+static inline __attribute__((always_inline)) void fetch_rows(const struct job *job, const struct qz_tile *panel,
+                                                             size_t first, size_t end)
+{
+    const char *scales = job->packed->scales;
+    scales += panel->col / job->group_size * qz_dtype_size(job->scale_dtype);
+    for (size_t r = first; r < end; r++) {
+        const uint8_t *codes = qz_codes_at(job, panel->row + r, panel->col);
+        for (size_t i = 0; i < panel->cols / 2; i += 64)
+            __builtin_prefetch(codes + i);
+        __builtin_prefetch(scales + (int64_t)(panel->row + r) * job->packed->scale_stride);
+    }
+}
+
+/* Decodes a panel with these codes, and meanwhile fetches the next one, which may have no rows. */
+static void decode_panel(const struct job *job, struct part *part, const struct qz_tile *panel, const uint8_t *codes,
+                         ptrdiff_t pitch, const struct qz_tile *next)
+{
+    size_t length = (size_t)job->group_size, done = 0, fetched = 0;
     struct columns columns;
     float buffer[STRIP];
-    uint8_t staged[COLUMNS_TILE / 2], *codes = qz_codes_at(job, tile->row, tile->col);
-    ptrdiff_t pitch = (ptrdiff_t)job->packed->code_stride;
-    struct span span = {tile->row, tile->col / job->group_size, tile->rows, count};
+    struct span span = span_of(job, panel);
+    struct qz_tile strip;
     qz_load_columns(job, &span, columns.scale, columns.zero);
-    if (job->stream) { /* each line of the cache holds codes of several groups: read it once */
-        for (size_t r = 0; r < tile->rows; r++)
-            qz_copy_few(staged + r * bytes, codes + (ptrdiff_t)r * pitch, bytes);
-        codes = staged;
-        pitch = (ptrdiff_t)bytes;
-    }
-    for (size_t g = 0; g < count; g++)
-        for (size_t r = 0, rows; r < tile->rows; r += rows) {
-            rows = strip_rows(job, job->stream ? STREAM_ROWS : STRIP_ROWS, tile->rows - r);
-            struct qz_tile strip = {tile->row + r, tile->col + g * length, rows, length};
+    for (size_t g = 0; g < span.count; g++)
+        for (size_t r = 0; r < panel->rows; r += strip.rows) {
+            strip = strip_at(job, panel, g, r, job->stream ? SEND_ROWS : STRIP_ROWS);
             float *direct = job->stream ? NULL : qz_tile_direct_lines(job->matrix, &strip);
-            size_t at = g * tile->rows + r;
-            job->kernels->columns_decode(codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, length, rows, &job->grid,
-                                         columns.scale + at, columns.zero + at, direct ? direct : buffer,
-                                         direct ? (ptrdiff_t)job->matrix->col_stride : (ptrdiff_t)rows);
+            size_t at = g * panel->rows + r;
+            job->kernels->columns_decode(codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, length, strip.rows,
+                                         &job->grid, columns.scale + at, columns.zero + at, direct ? direct : buffer,
+                                         direct ? (ptrdiff_t)job->matrix->col_stride : (ptrdiff_t)strip.rows);
+            done += strip.rows;
+            size_t wanted = next->rows * done / (panel->rows * span.count);
+            fetch_rows(job, next, fetched, wanted);
+            fetched = wanted;
             if (!direct)
                 part->overflow |= qz_tile_store_lines(job->kernels, job->matrix, &strip, buffer, job->stream);
         }
 }
 
-/* Calls `work` for rows of a tile that the usual way can take. */
-static void usual_way(struct job *job, struct part *part, const struct qz_tile *tile, size_t done,
+static void decode_columns(const struct job *job, struct part *part, const struct qz_tile *tile)
+{
+    panel_codes staged;
+    struct qz_tile next;
+    size_t r = 0;
+    for (struct qz_tile panel = panel_at(job, tile, 0); panel.rows; panel = next) {
+        r += panel.rows;
+        next = panel_at(job, tile, r);
+        const uint8_t *codes = qz_codes_at(job, panel.row, panel.col);
+        ptrdiff_t pitch = (ptrdiff_t)job->packed->code_stride;
+        if (job->stream) {
+            stage_codes(job, &panel, staged);
+            codes = staged;
+            pitch = (ptrdiff_t)(panel.cols / 2);
+        }
+        decode_panel(job, part, &panel, codes, pitch, &next);
+    }
+}
+
+/* Calls `work` for rows of a tile, from row r on, that the usual way can take. */
+static void usual_way(struct job *job, struct part *part, const struct qz_tile *tile, size_t r,
                       void (*work)(struct job *, struct part *, uint64_t, size_t, uint64_t, uint64_t))
 {
-    for (size_t r = done, rows; r < tile->rows; r += rows) {
+    for (size_t rows; r < tile->rows; r += rows) {
         rows = qz_least(QZ_PANEL / tile->cols, tile->rows - r);
         work(job, part, tile->row + r, rows, tile->col, tile->cols);
     }
@@ -110,10 +220,13 @@ static size_t usable_rows(const struct job *job, const struct qz_tile *tile)
 
 void qz_encode_columns(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
-    struct qz_tile tile = {row, col, rows, (size_t)cols}, some = tile;
+    struct qz_tile tile = {row, col, rows, (size_t)cols}, some = tile, panel;
     some.rows = usable_rows(job, &tile);
-    if (some.rows && !encode_columns(job, part, &some))
-        some.rows = 0;
+    for (size_t r = 0; r < some.rows; r += panel.rows) {
+        panel = panel_at(job, &some, r);
+        if (!encode_panel(job, part, &panel))
+            usual_way(job, part, &panel, 0, qz_encode_tile);
+    }
     usual_way(job, part, &tile, some.rows, qz_encode_tile);
 }
 

@@ -15,9 +15,25 @@
 
 enum { COLUMNS_LINES = 32 }; /* of so many lines is a block: 16 bytes of codes a column */
 
+/* The next 64 bytes. */
+INLINE void fetch_ahead(struct qz_ahead *ahead)
+{
+    __builtin_prefetch((const void *)ahead->at);
+    ahead->at += 64;
+    ahead->left -= 64;
+    if (ahead->left == 0) {
+        ahead->left = ahead->line;
+        ahead->at += ahead->stride - ahead->line;
+        if (--ahead->lines_left == 0) {
+            ahead->lines_left = ahead->lines;
+            ahead->at = ahead->after;
+        }
+    }
+}
+
 /* Ranges of `vectors` vectors of columns, a constant. */
 INLINE VF range_lines(const float *x, ptrdiff_t stride, size_t lines, size_t width, size_t vectors, float *copy,
-                      float *min, float *max)
+                      float *min, float *max, struct qz_ahead *ahead)
 {
     VF low[8], high[8], zero = vf_set1(0.0f), check[4] = {zero, zero, zero, zero};
 #pragma GCC unroll 8
@@ -26,9 +42,8 @@ INLINE VF range_lines(const float *x, ptrdiff_t stride, size_t lines, size_t wid
     for (size_t k = 0; k < lines; k++, x += stride, copy += width) {
 #pragma GCC unroll 8
         for (size_t v = 0; v < vectors; v++) {
-            /* Lines may all compete for one place in the cache: not too many at once. */
-            if (v * LANES % 16 == 0)
-                __builtin_prefetch(x + 6 * stride + v * LANES);
+            if (v * LANES % 32 == 0)
+                fetch_ahead(ahead);
             VF value = vf_load(x + v * LANES);
             vf_store(copy + v * LANES, value);
             low[v] = vf_min(low[v], value);
@@ -45,15 +60,17 @@ INLINE VF range_lines(const float *x, ptrdiff_t stride, size_t lines, size_t wid
 }
 
 static TARGET int columns_range(const float *x, ptrdiff_t stride, size_t lines, size_t width, float *copy, float *min,
-                                float *max)
+                                float *max, struct qz_ahead *ahead)
 {
+    struct qz_ahead next = *ahead;
     enum { MOST = LANES == 8 ? 4 : 8 }; /* two vectors each must stay in registers */
     VF check = vf_set1(0.0f);
     size_t i = 0;
     for (; i + MOST * LANES <= width; i += MOST * LANES)
-        check = vf_add(check, range_lines(x + i, stride, lines, width, MOST, copy + i, min + i, max + i));
+        check = vf_add(check, range_lines(x + i, stride, lines, width, MOST, copy + i, min + i, max + i, &next));
     for (; i < width; i += LANES)
-        check = vf_add(check, range_lines(x + i, stride, lines, width, 1, copy + i, min + i, max + i));
+        check = vf_add(check, range_lines(x + i, stride, lines, width, 1, copy + i, min + i, max + i, &next));
+    *ahead = next;
     return vm_any(vf_ne(check, check));
 }
 
@@ -79,7 +96,7 @@ INLINE void transpose_lanes(VI v[4])
  *     transpose_lanes   c0-c31 of r0, ...
  */
 INLINE VI columns_eight(const float *x, size_t width, qz_zero kind, int form, const struct qz_grid *grid,
-                        const VS *search, VF inverse, VF zero, size_t *clipped)
+                        const VS *search, VF inverse, VF zero, size_t *clipped, struct qz_ahead *ahead)
 {
     const VI across = vb_table(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const VI pairs = vb_table(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
@@ -90,6 +107,8 @@ INLINE VI columns_eight(const float *x, size_t width, qz_zero kind, int form, co
         VI code[4];
 #pragma GCC unroll 4
         for (size_t j = 0; j < 4; j++) {
+            if (j * LANES % 32 == 0)
+                fetch_ahead(ahead);
             y[j] = group_steps(vf_load(x + (4 * q + j) * width), kind, inverse, zero);
             if (form != QZ_ANY_VALUES)
                 code[j] = uniform_code(y[j], kind, zero);
@@ -102,18 +121,19 @@ INLINE VI columns_eight(const float *x, size_t width, qz_zero kind, int form, co
 }
 
 INLINE size_t columns_block(const float *x, size_t width, qz_zero kind, int form, const struct qz_grid *grid,
-                            const VS *search, VF inverse, VF zero, uint8_t *packed, ptrdiff_t pitch)
+                            const VS *search, VF inverse, VF zero, uint8_t *packed, ptrdiff_t pitch,
+                            struct qz_ahead *ahead)
 {
     VI eight[4];
     size_t clipped = 0;
     if (form == QZ_ANY_VALUES) {
 #pragma GCC unroll 1
         for (size_t q = 0; q < 4; q++, x += 8 * width)
-            eight[q] = columns_eight(x, width, kind, form, grid, search, inverse, zero, &clipped);
+            eight[q] = columns_eight(x, width, kind, form, grid, search, inverse, zero, &clipped, ahead);
     } else {
 #pragma GCC unroll 4
         for (size_t q = 0; q < 4; q++, x += 8 * width)
-            eight[q] = columns_eight(x, width, kind, form, grid, search, inverse, zero, &clipped);
+            eight[q] = columns_eight(x, width, kind, form, grid, search, inverse, zero, &clipped, ahead);
     }
     transpose_lanes(eight);
 #pragma GCC unroll 4
@@ -124,53 +144,80 @@ INLINE size_t columns_block(const float *x, size_t width, qz_zero kind, int form
 
 INLINE size_t columns_kind(const float *x, size_t lines, size_t width, qz_zero kind, int form,
                            const struct qz_grid *grid, const float *inverse, const float *zero, uint8_t *packed,
-                           ptrdiff_t pitch)
+                           ptrdiff_t pitch, struct qz_ahead *ahead)
 {
+    struct qz_ahead next = *ahead;
     const VS search = vs_make(grid);
     size_t clipped = 0;
     for (size_t i = 0; i < width; i += LANES) {
         VF inv = vf_load(inverse + i), z = kind == QZ_ZERO_NONE ? vf_set1(0.0f) : vf_load(zero + i);
         for (size_t k = 0; k < lines; k += COLUMNS_LINES)
             clipped += columns_block(x + k * width + i, width, kind, form, grid, &search, inv, z,
-                                     packed + (ptrdiff_t)i * pitch + k / 2, pitch);
+                                     packed + (ptrdiff_t)i * pitch + k / 2, pitch, &next);
     }
+    *ahead = next;
     return clipped;
 }
 
 static TARGET size_t columns_codes(const float *x, size_t lines, size_t width, const struct qz_grid *grid,
-                                   const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch){
-#define CALL(kind, form) return columns_kind(x, lines, width, kind, form, grid, inverse, zero, packed, pitch)
+                                   const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch,
+                                   struct qz_ahead *ahead){
+#define CALL(kind, form) return columns_kind(x, lines, width, kind, form, grid, inverse, zero, packed, pitch, ahead)
     OF_GRID(grid, CALL)
 #undef CALL
 }
 
+/* Values of a block of `vectors` vectors of columns, a constant: line by line, which memory likes. */
+INLINE void values_block(const uint8_t *packed, ptrdiff_t pitch, size_t vectors, qz_zero kind, int form, VT values,
+                         const VF *scale, const VF *zero, float *dst, ptrdiff_t stride)
+{
+    VI eight[4][4];
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; v++, packed += LANES * pitch) {
+#pragma GCC unroll 4
+        for (ptrdiff_t r = 0; r < 4; r++)
+            eight[v][r] = vi_load_lanes(packed + r * pitch, 4 * pitch);
+        transpose_lanes(eight[v]);
+    }
+#pragma GCC unroll 4
+    for (size_t q = 0; q < 4; q++)
+#pragma GCC unroll 8
+        for (size_t j = 0; j < 8; j++, dst += stride)
+#pragma GCC unroll 4
+            for (size_t v = 0; v < vectors; v++) {
+                VF y = vi_value(values, vi_nibble(eight[v][q], j, form == QZ_SIGNED), form);
+                if (kind == QZ_ZERO_UINT4 || kind == QZ_ZERO_FLOAT)
+                    y = vf_sub(y, zero[v]);
+                y = vf_mul(scale[v], y);
+                vf_store(dst + v * LANES, kind == QZ_ZERO_OFFSET ? vf_add(y, zero[v]) : y);
+            }
+}
+
+INLINE void values_lines(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t vectors, qz_zero kind, int form,
+                         VT values, const float *scale, const float *zero, float *dst, ptrdiff_t stride)
+{
+    VF s[4], z[4];
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; v++) {
+        s[v] = vf_load(scale + v * LANES);
+        z[v] = kind == QZ_ZERO_NONE ? vf_set1(0.0f) : vf_load(zero + v * LANES);
+    }
+    for (size_t k = 0; k < lines; k += COLUMNS_LINES)
+        values_block(packed + k / 2, pitch, vectors, kind, form, values, s, z, dst + (ptrdiff_t)k * stride, stride);
+}
+
 INLINE
-    void columns_values(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t width, qz_zero kind, int form,
-                        const struct qz_grid *grid, const float *scale, const float *zero, float *dst, ptrdiff_t stride)
+void columns_values(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t width, qz_zero kind, int form,
+                    const struct qz_grid *grid, const float *scale, const float *zero, float *dst, ptrdiff_t stride)
 {
     const VT values = vt_load(grid->value);
-    for (size_t i = 0; i < width; i += LANES) {
-        VF s = vf_load(scale + i), z = kind == QZ_ZERO_NONE ? vf_set1(0.0f) : vf_load(zero + i);
-        const uint8_t *from = packed + (ptrdiff_t)i * pitch;
-        float *to = dst + i;
-        for (size_t k = 0; k < lines; k += COLUMNS_LINES, from += COLUMNS_LINES / 2) {
-            VI eight[4];
-#pragma GCC unroll 4
-            for (ptrdiff_t r = 0; r < 4; r++)
-                eight[r] = vi_load_lanes(from + r * pitch, 4 * pitch);
-            transpose_lanes(eight);
-#pragma GCC unroll 4
-            for (size_t q = 0; q < 4; q++)
-#pragma GCC unroll 8
-                for (size_t j = 0; j < 8; j++, to += stride) {
-                    VF v = vi_value(values, vi_nibble(eight[q], j, form == QZ_SIGNED), form);
-                    if (kind == QZ_ZERO_UINT4 || kind == QZ_ZERO_FLOAT)
-                        v = vf_sub(v, z);
-                    v = vf_mul(s, v);
-                    vf_store(to, kind == QZ_ZERO_OFFSET ? vf_add(v, z) : v);
-                }
-        }
-    }
+    size_t i = 0;
+    for (; i + 4 * LANES <= width; i += 4 * LANES)
+        values_lines(packed + (ptrdiff_t)i * pitch, pitch, lines, 4, kind, form, values, scale + i, zero + i, dst + i,
+                     stride);
+    for (; i < width; i += LANES)
+        values_lines(packed + (ptrdiff_t)i * pitch, pitch, lines, 1, kind, form, values, scale + i, zero + i, dst + i,
+                     stride);
 }
 
 static TARGET void columns_decode(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t width,
@@ -189,8 +236,10 @@ static TARGET void columns_decode(const uint8_t *packed, ptrdiff_t pitch, size_t
 #else /* by way of rows */
 
 static TARGET size_t columns_codes(const float *x, size_t lines, size_t width, const struct qz_grid *grid,
-                                   const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch)
+                                   const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch,
+                                   struct qz_ahead *ahead)
 {
+    (void)ahead;
     float rows[16 * QZ_COLUMN_MOST];
     size_t clipped = 0;
     for (size_t i = 0; i < width; i += 16) {

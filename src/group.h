@@ -27,7 +27,7 @@
 #include <string.h>
 
 enum {
-    QZ_COLUMNS_GROUPS = 1024,   /* the same for a tile of columns */
+    QZ_COLUMNS_GROUPS = 4096,   /* the same for a panel of a tile of columns */
     QZ_TILE_GROUPS = 512,       /* groups in a tile at most, a bound for the arrays of scales */
     QZ_LONG_GROUP = QZ_TILE / 2 /* groups longer than this are worked on in pieces */
 };
@@ -94,6 +94,7 @@ struct job {
     uint64_t super_groups;      /* groups of a row that share a super scale; 0 without */
     size_t tile_rows, run_rows; /* a tile's rows are worked on run_rows at a time */
     uint64_t tile_cols;         /* may be more than QZ_TILE when groups are long */
+    size_t panel_rows;          /* columns.c: rows of a panel of a tile */
     uint64_t tiles_down, tiles_across;
     size_t slices;
     void (*work)(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);

@@ -146,6 +146,18 @@ struct qz_sums {
     float max_error;             /* max |x - y| */
 };
 
+/*
+ * Memory that will be read next: blocks of `lines` lines of `line` bytes, `stride` apart, of which the second starts at
+ * `after`. While columns_range and columns_codes work on 32 values they fetch 64 bytes of it, and no more: what is
+ * asked for in haste is forgotten, and what comes too early is lost again.
+ */
+struct qz_ahead {
+    uintptr_t at;
+    size_t left, line;        /* bytes, multiples of 64: of the line that is begun, and of each */
+    size_t lines_left, lines; /* the same for lines */
+    uintptr_t stride, after;
+};
+
 struct qz_kernels {
     const char *name;
     uint32_t needs;
@@ -223,10 +235,11 @@ struct qz_kernels {
 
     /* As group_range; and copies the values to rows of `width`. copy may be x. */
     int (*columns_range)(const float *x, ptrdiff_t stride, size_t lines, size_t width, float *copy, float *min,
-                         float *max);
+                         float *max, struct qz_ahead *ahead);
     /* As group_codes. x: rows of `width`. */
     size_t (*columns_codes)(const float *x, size_t lines, size_t width, const struct qz_grid *grid,
-                            const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch);
+                            const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch,
+                            struct qz_ahead *ahead);
     /* As group_decode. dst[k * stride + i] is element k of group i. */
     void (*columns_decode)(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t width,
                            const struct qz_grid *grid, const float *scale, const float *zero, float *dst,

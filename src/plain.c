@@ -239,28 +239,50 @@ void qz_store_groups(const struct job *job, const struct span *span, const float
         }
 }
 
-/* Numbers of `size` bytes, 2 or 4, of rows of `cols` of them, to or from rows of those that are side by side. */
+/* Numbers of 2 or 4 bytes, of rows of `cols` of them, to or from rows of those that are side by side. Most rows of a
+ * tile have a multiple of four numbers of 2 bytes, which move together. */
 static void turn_in(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
 {
-    for (size_t c = 0; c < cols; c++)
+    uint16_t *half = dst;
+    uint32_t *word = dst;
+    size_t c = 0;
+    for (; size == 2 && c + 4 <= cols; c += 4)
+        for (size_t r = 0; r < rows; r++) {
+            uint16_t four[4], *to = half + c * rows + r;
+            memcpy(four, src + (int64_t)r * stride + c * 2, sizeof four);
+            to[0] = four[0];
+            to[rows] = four[1];
+            to[2 * rows] = four[2];
+            to[3 * rows] = four[3];
+        }
+    for (; c < cols; c++)
         for (size_t r = 0; r < rows; r++) {
             const char *from = src + (int64_t)r * stride + c * size;
             if (size == 2)
-                memcpy((uint16_t *)dst + c * rows + r, from, 2);
+                memcpy(half + c * rows + r, from, 2);
             else
-                memcpy((uint32_t *)dst + c * rows + r, from, 4);
+                memcpy(word + c * rows + r, from, 4);
         }
 }
 
 static void turn_out(char *dst, int64_t stride, const void *src, size_t rows, size_t cols, size_t size)
 {
-    for (size_t r = 0; r < rows; r++, dst += stride)
-        for (size_t c = 0; c < cols; c++) {
-            if (size == 2)
-                memcpy(dst + c * 2, (const uint16_t *)src + c * rows + r, 2);
-            else
-                memcpy(dst + c * 4, (const uint32_t *)src + c * rows + r, 4);
+    const uint16_t *half = src;
+    const uint32_t *word = src;
+    for (size_t r = 0; r < rows; r++, dst += stride) {
+        size_t c = 0;
+        for (; size == 2 && c + 4 <= cols; c += 4) {
+            const uint16_t *from = half + c * rows + r;
+            uint16_t four[4] = {from[0], from[rows], from[2 * rows], from[3 * rows]};
+            memcpy(dst + c * 2, four, sizeof four);
         }
+        for (; c < cols; c++) {
+            if (size == 2)
+                memcpy(dst + c * 2, half + c * rows + r, 2);
+            else
+                memcpy(dst + c * 4, word + c * rows + r, 4);
+        }
+    }
 }
 
 static void load_turned(const struct job *job, const char *first, int64_t stride, const struct span *span, float *dst)

@@ -355,8 +355,9 @@ static void byte_scales(qz_dtype dtype, const uint8_t *bytes, size_t n, const fl
 }
 
 static int columns_range(const float *x, ptrdiff_t stride, size_t lines, size_t width, float *copy, float *min,
-                         float *max)
+                         float *max, struct qz_ahead *ahead)
 {
+    (void)ahead;
     int bad = 0;
     for (size_t i = 0; i < width; i++) {
         float column[QZ_COLUMN_MOST] = {0}, range[2];
@@ -370,8 +371,10 @@ static int columns_range(const float *x, ptrdiff_t stride, size_t lines, size_t 
 }
 
 static size_t columns_codes(const float *x, size_t lines, size_t width, const struct qz_grid *grid,
-                            const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch)
+                            const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch,
+                            struct qz_ahead *ahead)
 {
+    (void)ahead;
     size_t clipped = 0;
     for (size_t i = 0; i < width; i++) {
         float column[QZ_COLUMN_MOST] = {0};

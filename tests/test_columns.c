@@ -80,6 +80,16 @@ static void test_large_columns(void **state)
     same_both_ways(&rng, qz_scheme_by_name("int4"), QZ_ABSMAX, 2090, 16416, QZ_F32, DATA_NORMAL, 0);
     same_both_ways(&rng, qz_scheme_by_name("uint4"), QZ_MINMAX, 1039, 4192, QZ_F32, DATA_NORMAL, 1);
     same_both_ways(&rng, qz_scheme_by_name("uint4_offset"), QZ_MINMAX, 2064, 4096, QZ_F16, DATA_NORMAL, 0);
+    static const uint64_t sizes[] = {32, 32, 64, 96, 128, 512};
+    for (size_t repeat = 0; repeat < SCHEME_KINDS; repeat++) { /* panels, and tiles, that are cut short */
+        qz_method method;
+        qz_scheme scheme = scheme_kind(repeat % SCHEME_KINDS, PICK(&rng, sizes), &method);
+        qz_dtype dtype = PICK(&rng, all_dtypes);
+        uint64_t rows = 300 + rng_below(&rng, 1200), cols = (17 << 20) / qz_dtype_size(dtype) / rows;
+        if (rng_below(&rng, 4))
+            cols = (cols / scheme.group_size + 1) * scheme.group_size;
+        same_both_ways(&rng, &scheme, method, rows, cols, dtype, DATA_NORMAL, 0);
+    }
 }
 
 int main(void)

@@ -277,16 +277,25 @@ static ptrdiff_t first_line(ptrdiff_t stride, size_t count)
     return stride < 0 ? -stride * (ptrdiff_t)(count - 1) : 0;
 }
 
+/* Fetching has no effect that could be seen, wherever it leads. */
+static struct qz_ahead some_lines(const float *x, const struct work *w)
+{
+    size_t line = w->n * sizeof *x;
+    return (struct qz_ahead){(uintptr_t)x, line, line, 1, w->group_size, (uintptr_t)w->stride * sizeof *x, 0};
+}
+
 CALLER(columns_range)
 {
     const float *x = (const float *)in[0] + first_line(w->stride, w->group_size);
-    return (uint64_t)set->columns_range(x, w->stride, w->group_size, w->n, out[0], out[1], out[2]);
+    struct qz_ahead ahead = some_lines(x, w);
+    return (uint64_t)set->columns_range(x, w->stride, w->group_size, w->n, out[0], out[1], out[2], &ahead);
 }
 
 CALLER(columns_codes)
 {
+    struct qz_ahead ahead = some_lines(in[0], w);
     return set->columns_codes(in[0], w->group_size, w->n, &w->grid, in[1], in[2],
-                              (uint8_t *)out[0] + first_line(w->pitch, w->n), w->pitch);
+                              (uint8_t *)out[0] + first_line(w->pitch, w->n), w->pitch, &ahead);
 }
 
 CALLER(columns_decode)
@@ -1306,7 +1315,8 @@ static void test_columns_range(void **state)
         for (size_t s = 0; s < set_count && w.stride == (ptrdiff_t)w.n; s++) { /* in place */
             float min[QZ_TILE], max[QZ_TILE];
             memcpy(floats_b, floats_a, n * 4);
-            sets[s]->columns_range(floats_b, w.stride, w.group_size, w.n, floats_b, min, max);
+            struct qz_ahead ahead = some_lines(floats_b, &w);
+            sets[s]->columns_range(floats_b, w.stride, w.group_size, w.n, floats_b, min, max, &ahead);
             assert_true(same_bytes("values", floats_b, floats_a, n * 4, 4));
             for (size_t i = 0; i < w.n; i++)
                 for (size_t k = 0; k < w.group_size; k++)
