@@ -68,10 +68,16 @@ static struct span span_of(const struct job *job, const struct qz_tile *panel)
     return (struct span){panel->row, panel->col / job->group_size, panel->rows, panel->cols / (size_t)job->group_size};
 }
 
-/* Strip of a panel: of group g, from row r on. */
-static struct qz_tile strip_at(const struct job *job, const struct qz_tile *panel, size_t g, size_t r, size_t most)
+/* Rows of a strip: a multiple of 16, `most` at most. */
+static size_t strip_rows(const struct job *job, size_t most)
 {
-    size_t length = (size_t)job->group_size, rows = qz_least(most, STRIP / length / 16 * 16);
+    return qz_least(most, STRIP / job->group_size / 16 * 16);
+}
+
+/* Strip of a panel: of group g, from row r on. */
+static struct qz_tile strip_at(const struct job *job, const struct qz_tile *panel, size_t g, size_t r, size_t rows)
+{
+    size_t length = (size_t)job->group_size;
     return (struct qz_tile){panel->row + r, panel->col + g * length, qz_least(rows, panel->rows - r), length};
 }
 
@@ -110,11 +116,12 @@ static int encode_panel(const struct job *job, struct part *part, const struct q
     uint8_t *codes = job->stream ? staged : qz_codes_at(job, panel->row, panel->col);
     ptrdiff_t pitch = job->stream ? (ptrdiff_t)bytes : (ptrdiff_t)job->packed->code_stride;
     struct span span = span_of(job, panel);
-    struct qz_tile strip = strip_at(job, panel, 0, 0, STRIP_ROWS);
+    size_t rows = strip_rows(job, STRIP_ROWS);
+    struct qz_tile strip = strip_at(job, panel, 0, 0, rows);
     struct qz_ahead ahead = ahead_of(job, &strip, copy);
     for (size_t g = 0; g < span.count; g++)
         for (size_t r = 0; r < panel->rows; r += strip.rows) {
-            strip = strip_at(job, panel, g, r, STRIP_ROWS);
+            strip = strip_at(job, panel, g, r, rows);
             ptrdiff_t stride;
             const float *x = qz_tile_lines(job->kernels, job->matrix, &strip, copy, &stride);
             float *scale = columns.scale + g * panel->rows + r, *zero = columns.zero + g * panel->rows + r;
@@ -161,6 +168,7 @@ static void decode_panel(const struct job *job, struct part *part, const struct 
                          ptrdiff_t pitch, const struct qz_tile *next)
 {
     size_t length = (size_t)job->group_size, done = 0, fetched = 0;
+    size_t rows = strip_rows(job, job->stream ? SEND_ROWS : STRIP_ROWS);
     struct columns columns;
     float buffer[STRIP];
     struct span span = span_of(job, panel);
@@ -168,14 +176,14 @@ static void decode_panel(const struct job *job, struct part *part, const struct 
     qz_load_columns(job, &span, columns.scale, columns.zero);
     for (size_t g = 0; g < span.count; g++)
         for (size_t r = 0; r < panel->rows; r += strip.rows) {
-            strip = strip_at(job, panel, g, r, job->stream ? SEND_ROWS : STRIP_ROWS);
+            strip = strip_at(job, panel, g, r, rows);
             float *direct = job->stream ? NULL : qz_tile_direct_lines(job->matrix, &strip);
             size_t at = g * panel->rows + r;
             job->kernels->columns_decode(codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, length, strip.rows,
                                          &job->grid, columns.scale + at, columns.zero + at, direct ? direct : buffer,
                                          direct ? (ptrdiff_t)job->matrix->col_stride : (ptrdiff_t)strip.rows);
             done += strip.rows;
-            size_t wanted = next->rows * done / (panel->rows * span.count);
+            size_t wanted = next->rows ? next->rows * done / (panel->rows * span.count) : 0;
             fetch_rows(job, next, fetched, wanted);
             fetched = wanted;
             if (!direct)
