@@ -179,18 +179,16 @@ static int stochastic_code(float x, float scale, float zero, const struct qz_gri
     return grid->code[i];
 }
 
-/* Codes of groups by the kernel. If the statistics are wanted and are plain sums, these come with them. */
-static size_t plain_codes(const struct job *job, struct groups *groups, const float *x, size_t n, size_t group_size,
-                          uint8_t *codes)
+/* Codes of n values by the kernel, groups from `first` on. If the statistics are wanted, their sums come with them. */
+static size_t plain_codes(const struct job *job, struct groups *groups, size_t first, const float *x, size_t n,
+                          size_t group_size, uint8_t *codes)
 {
-    groups->has_sums =
-        job->want_stats && qz_squares_fit(qz_largest_magnitude(job, groups->min, groups->max, groups->count));
-    if (groups->has_sums) {
-        groups->sums = (struct qz_sums){{0}, {0}, 0};
-        return job->kernels->group_codes_error(x, n, group_size, &job->grid, groups->scale, groups->inverse,
-                                               groups->zero, codes, &groups->sums);
-    }
-    return job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
+    const float *inverse = groups->inverse + first, *zero = groups->zero + first;
+    groups->has_sums = job->want_stats;
+    if (groups->has_sums)
+        return job->kernels->group_codes_error(x, n, group_size, &job->grid, groups->scale + first, inverse, zero,
+                                               codes, &groups->sums);
+    return job->kernels->group_codes(x, n, group_size, &job->grid, inverse, zero, codes);
 }
 
 /* The flat index of element i of a run in the matrix that the values are a part of. */
@@ -207,7 +205,7 @@ static size_t group_codes(const struct job *job, struct groups *groups, const st
                           size_t group_size, uint8_t *codes)
 {
     if (!groups->exact && !job->stochastic)
-        return plain_codes(job, groups, x, run->rows * run->pitch, group_size, codes);
+        return plain_codes(job, groups, 0, x, run->rows * run->pitch, group_size, codes);
     float others[QZ_TILE];
     const float *plain = x;
     size_t n = run->rows * run->pitch;
@@ -287,14 +285,13 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
         job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
         qz_add_weighted_error(job, part, x, decoded, w, run);
     }
-    if (!groups->has_sums) {
+    const struct qz_sums *sums = &groups->sums;
+    if (!groups->has_sums || !qz_add_plain_sums(part, sums)) {
         float largest = qz_largest_magnitude(job, groups->min, groups->max, groups->count);
         job->kernels->group_decode(codes, n, group_size, &job->grid, groups->scale, groups->zero, decoded);
         qz_add_error(job, part, x, decoded, run, largest);
         return;
     }
-    const struct qz_sums *sums = &groups->sums;
-    qz_add_sums(part, sums, 1.0);
     if (sums->max_error == 0 || (double)sums->max_error < part->max_error)
         return;
     if (stays && (double)sums->max_error > part->max_error) { /* its place can wait: a larger one may come */
@@ -309,15 +306,37 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
                   qz_flat_index(job, run, job->kernels->find_error(x, decoded, n, sums->max_error)));
 }
 
+/* Values from memory that are fitted and encoded before those that follow them: with fewer at a time, what is fetched
+ * in advance is spread more evenly. It pays where codes take little longer than memory, so not with statistics. */
+enum { PIECE = 1024 };
+
+/* How many of a run's n values are fitted and encoded at a time. */
+static size_t piece_of(const struct job *job, size_t n, size_t group_size)
+{
+    int together = job->method == QZ_SEARCH || job->method == QZ_EXACT || qz_has_byte_scales(job);
+    return job->stream && !together && !job->want_stats && PIECE % group_size == 0 ? PIECE : n;
+}
+
 /* Fits and encodes groups as if nothing about them were special; returns 0 if something is. */
 static int encode_plain(const struct job *job, struct groups *groups, const struct run *run, const float *x,
                         const float *w, size_t group_size, uint8_t *codes, size_t *clipped)
 {
-    size_t n = run->rows * run->pitch;
-    if (job->stochastic || job->kernels->group_range(x, n, group_size, groups->min, groups->max) ||
-        fit(job, run, groups, x, w))
+    size_t n = run->rows * run->pitch, step = piece_of(job, n, group_size);
+    if (job->stochastic)
         return 0;
-    *clipped = plain_codes(job, groups, x, n, group_size, codes);
+    *clipped = 0;
+    for (size_t i = 0; i < n; i += step) {
+        size_t count = qz_least(step, n - i), g = i / group_size;
+        float *min = groups->min + g, *max = groups->max + g;
+        if (job->kernels->group_range(x + i, count, group_size, min, max))
+            return 0;
+        unsigned flags = step == n ? fit(job, run, groups, x, w)
+                                   : job->kernels->fit(&job->rule, (count - 1) / group_size + 1, min, max,
+                                                       groups->scale + g, groups->inverse + g, groups->zero + g);
+        if (flags)
+            return 0;
+        *clipped += plain_codes(job, groups, g, x + i, count, group_size, codes + i / 2);
+    }
     return 1;
 }
 

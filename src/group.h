@@ -319,11 +319,8 @@ void qz_foreign_codes(const struct job *job, const struct qz_reference *fit, con
 
 /* ---- stats.c ------------------------------------------------------------------------------------------------- */
 
-/* Squares of values in this range stay far from the ends of float32's. */
-int qz_squares_fit(float largest);
-
-/* Adds lane by lane, in double. factor: what the values were multiplied with. */
-void qz_add_sums(struct part *part, const struct qz_sums *sums, double factor);
+/* Adds what came with the codes of a run. Returns 0, and adds nothing, where squares may have left float32's range. */
+int qz_add_plain_sums(struct part *part, const struct qz_sums *sums);
 
 /* Notes an error of this size at flat index `index`, if it is the largest so far or an earlier one as large. */
 void qz_note_error(struct part *part, double error, uint64_t index);

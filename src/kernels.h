@@ -258,7 +258,7 @@ struct qz_kernels {
     /* Adds to sums; element 0 goes to lane 0. */
     void (*error)(const float *x, const float *y, size_t n, struct qz_sums *sums);
 
-    /* group_codes, and what error adds to sums for x and the values of its codes. */
+    /* group_codes, and the sums that error finds for x and the values of its codes. */
     size_t (*group_codes_error)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
                                 const float *scale, const float *inverse, const float *zero, uint8_t *packed,
                                 struct qz_sums *sums);

@@ -325,6 +325,7 @@ static size_t group_codes_error(const float *x, size_t n, size_t group_size, con
     float decoded[QZ_TILE];
     size_t clipped = group_codes(x, n, group_size, grid, inverse, zero, packed);
     group_decode(packed, n, group_size, grid, scale, zero, decoded);
+    *sums = (struct qz_sums){{0}, {0}, 0};
     error(x, decoded, n, sums);
     return clipped;
 }

@@ -140,25 +140,39 @@ static TARGET int decode_f32(const int8_t *codes, size_t n, const float table[16
 }
 
 /*
- * A tile is read twice, by group_range and for its codes, and only the first time from memory. So that memory is never
- * idle, each of the two fetches half of what follows the tile: one line for two that it works on, in the order of
- * addresses. `n` floats from x on are the tile, `half` is 0 or 1.
+ * Values are read twice, by group_range and for their codes, and only the first time from memory. So that memory is
+ * never idle, each of the two fetches some of what is FETCH_AHEAD floats further on, in the order of addresses: the
+ * first one, which is done sooner, a quarter of as many lines as it works on, the second one the rest.
  */
-INLINE const float *fetched(const float *x, size_t n, size_t half)
+enum { FETCH_AHEAD = 4096, LINE = 16 };
+
+INLINE const float *fetched_by_range(const float *x)
 {
-    return x + n + half * (n / 2);
+    return x + FETCH_AHEAD;
+}
+
+INLINE const float *fetched_by_codes(const float *x, size_t n)
+{
+    return x + FETCH_AHEAD + n / 4;
+}
+
+/* For n floats from next on; returns where to go on. */
+INLINE const float *fetch(const float *next, size_t n)
+{
+    for (size_t k = 0; k < n; k += LINE)
+        __builtin_prefetch(next + k);
+    return next + n;
 }
 
 static TARGET int group_range(const float *x, size_t n, size_t group_size, float *min, float *max)
 {
     VF check = vf_set1(0.0f), zero = check;
-    const float *next = fetched(x, n, 0);
+    const float *next = fetched_by_range(x);
     size_t i = 0, g = 0;
     if (group_size % LANES == 0)
         for (; n - i >= LANES * group_size; i += LANES * group_size, g += LANES) {
             VF low, high;
-            for (size_t k = 0; k < LANES * group_size; k += 32, next += 16)
-                __builtin_prefetch(next);
+            next = fetch(next, LANES * group_size / 4);
             vf_reduce(x + i, group_size, &low, &high, &check);
             vf_store(min + g, low);
             vf_store(max + g, high);
@@ -331,11 +345,10 @@ INLINE size_t code_blocks(const float *x, const float *next, size_t blocks, size
     for (size_t b = 0, v = 0; b < blocks; b++, v += 4) {
         VF y[4];
         VI code[4];
+        next = fetch(next, 3 * LANES);
         for (size_t j = 0; j < 4; j++) {
             size_t g = (v + j) / vectors;
             VF z = vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
-            if (j * LANES % 32 == 0)
-                __builtin_prefetch(next + (v + j) * LANES / 2);
             y[j] = group_steps(vf_load(x + (v + j) * LANES), kind, vf_set1(inverse[g]), z);
             if (form != QZ_ANY_VALUES)
                 code[j] = uniform_code(y[j], kind, z);
@@ -381,13 +394,13 @@ INLINE size_t codes_kind(const float *x, size_t n, size_t group_size, qz_zero ki
                          const struct qz_grid *grid, const float *inverse, const float *zero, uint8_t *packed)
 {
     const VS search = vs_make(grid);
-    const float *next = fetched(x, n, 1);
+    const float *next = fetched_by_codes(x, n);
     size_t clipped = 0, done = 0;
     if (group_size >= n || (group_size % (4 * LANES) == 0 && group_size > 8 * LANES)) {
         for (size_t g = 0; n - done >= 4 * LANES; g++) {
             size_t blocks = (group_size < n - done ? group_size : n - done) / (4 * LANES);
-            clipped += code_blocks(x + done, next + done / 2, blocks, SIZE_MAX, kind, form, grid, &search, inverse + g,
-                                   kind == QZ_ZERO_NONE ? zero : zero + g, packed + done / 2);
+            clipped += code_blocks(x + done, next + done / 4 * 3, blocks, SIZE_MAX, kind, form, grid, &search,
+                                   inverse + g, kind == QZ_ZERO_NONE ? zero : zero + g, packed + done / 2);
             done += blocks * 4 * LANES;
         }
     } else if (group_size % LANES == 0) {
@@ -539,6 +552,15 @@ static TARGET void error(const float *x, const float *y, size_t n, struct qz_sum
     sums->max_error = vf_hmax(most[0]);
 }
 
+INLINE void clear_sums(struct qz_sums *sums)
+{
+    for (size_t i = 0; i < QZ_SUMS_LANES; i += LANES) {
+        vf_store(sums->signal + i, vf_set1(0.0f));
+        vf_store(sums->error + i, vf_set1(0.0f));
+    }
+    sums->max_error = 0.0f;
+}
+
 #ifdef HAS_BLOCK_CODE
 /* What stays in registers while codes are made and their errors summed. */
 typedef struct {
@@ -566,11 +588,10 @@ INLINE VI code_block(const float *x, const float *next, qz_zero kind, int form, 
     enum { VECTORS = QZ_SUMS_LANES / LANES };
     VF y[4];
     VI code[4], bytes;
+    fetch(next, 3 * LANES);
 #pragma GCC unroll 4
     for (size_t j = 0; j < 4; j++) {
         VF z = vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[at->group]);
-        if (j * LANES % 32 == 0)
-            __builtin_prefetch(next + j * LANES / 2);
         y[j] = group_steps(vf_load(x + j * LANES), kind, vf_set1(inverse[at->group]), z);
         if (form != QZ_ANY_VALUES)
             code[j] = uniform_code(y[j], kind, z);
@@ -617,15 +638,12 @@ INLINE size_t code_error_blocks(const float *x, const float *next, size_t blocks
     size_t clipped = 0;
     VE all;
 #pragma GCC unroll 8
-    for (int j = 0; j < VECTORS; j++) {
-        all.signal[j] = vf_load(sums->signal + j * LANES);
-        all.error[j] = vf_load(sums->error + j * LANES);
-        all.most[j] = vf_set1(sums->max_error);
-    }
+    for (int j = 0; j < VECTORS; j++)
+        all.signal[j] = all.error[j] = all.most[j] = vf_set1(0.0f);
     VI bytes = code_block(x, next, kind, form, grid, &search, &coded, inverse, zero, packed, &clipped);
     for (size_t b = 1; b < blocks; b++, x += 4 * LANES) {
         packed += 2 * LANES;
-        next += 2 * LANES;
+        next += 3 * LANES;
         VI more = code_block(x + 4 * LANES, next, kind, form, grid, &search, &coded, inverse, zero, packed, &clipped);
         error_block(x, bytes, values, kind, form, &summed, scale, zero, &all);
         bytes = more;
@@ -658,11 +676,11 @@ static TARGET size_t group_codes_error(const float *x, size_t n, size_t group_si
 #define CALL(kind, form)                                                                                               \
     {                                                                                                                  \
         if (group_size == QZ_SUMS_LANES)                                                                               \
-            clipped = code_error_blocks(x, fetched(x, n, 1), done / (4 * LANES), 1, kind, form, grid, scale, inverse,  \
-                                        zero, packed, sums);                                                           \
+            clipped = code_error_blocks(x, fetched_by_codes(x, n), done / (4 * LANES), 1, kind, form, grid, scale,     \
+                                        inverse, zero, packed, sums);                                                  \
         else                                                                                                           \
-            clipped = code_error_blocks(x, fetched(x, n, 1), done / (4 * LANES), group_size / QZ_SUMS_LANES, kind,     \
-                                        form, grid, scale, inverse, zero, packed, sums);                               \
+            clipped = code_error_blocks(x, fetched_by_codes(x, n), done / (4 * LANES), group_size / QZ_SUMS_LANES,     \
+                                        kind, form, grid, scale, inverse, zero, packed, sums);                         \
         break;                                                                                                         \
     }
     if (done) {
@@ -675,6 +693,8 @@ static TARGET size_t group_codes_error(const float *x, size_t n, size_t group_si
         const float *z = grid->zero == QZ_ZERO_NONE ? zero : zero + groups;
         clipped += group_codes(x + done, n - done, group_size, grid, inverse + groups, z, packed + done / 2);
         group_decode(packed + done / 2, n - done, group_size, grid, scale + groups, z, decoded);
+        if (done == 0)
+            clear_sums(sums);
         error(x + done, decoded, n - done, sums);
     }
     return clipped;

@@ -5,20 +5,37 @@
 
 #include <math.h>
 
-int qz_squares_fit(float largest)
+/* Squares of values in this range stay far from the ends of float32's. */
+static int squares_fit(float largest)
 {
     return largest >= 0x1p-20f && largest <= 0x1p40f;
 }
 
-void qz_add_sums(struct part *part, const struct qz_sums *sums, double factor)
+/* In double, four sums side by side. */
+static double sum_of(const float lanes[QZ_SUMS_LANES])
 {
-    double signal = 0.0, error = 0.0;
-    for (size_t lane = 0; lane < QZ_SUMS_LANES; lane++) {
-        signal += (double)sums->signal[lane];
-        error += (double)sums->error[lane];
-    }
-    part->signal += signal / factor / factor;
-    part->error += error / factor / factor;
+    double sum[4] = {0};
+    for (size_t i = 0; i < QZ_SUMS_LANES; i += 4)
+        for (size_t k = 0; k < 4; k++)
+            sum[k] += (double)lanes[i + k];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+int qz_add_plain_sums(struct part *part, const struct qz_sums *sums)
+{
+    double signal = sum_of(sums->signal);
+    if (!(signal >= QZ_TILE * 0x1p-40 && signal <= 0x1p80)) /* then the largest value fits, too */
+        return 0;
+    part->signal += signal;
+    part->error += sum_of(sums->error);
+    return 1;
+}
+
+/* factor: what the values were multiplied with. */
+static void add_sums(struct part *part, const struct qz_sums *sums, double factor)
+{
+    part->signal += sum_of(sums->signal) / factor / factor;
+    part->error += sum_of(sums->error) / factor / factor;
 }
 
 void qz_note_error(struct part *part, double error, uint64_t index)
@@ -41,7 +58,7 @@ void qz_add_error(const struct job *job, struct part *part, const float *x, cons
     struct qz_sums sums = {{0}, {0}, 0};
     float scaled_x[QZ_TILE], scaled_y[QZ_TILE], factor = 1.0f;
     size_t n = run->rows * run->pitch;
-    if (!qz_squares_fit(largest)) { /* bring the values near 1 by a power of two */
+    if (!squares_fit(largest)) { /* bring the values near 1 by a power of two */
         int exponent;
         frexpf(largest, &exponent);
         factor = ldexpf(1.0f, exponent < -120 ? 120 : -exponent);
@@ -53,7 +70,7 @@ void qz_add_error(const struct job *job, struct part *part, const float *x, cons
         y = scaled_y;
     }
     job->kernels->error(x, y, n, &sums);
-    qz_add_sums(part, &sums, (double)factor);
+    add_sums(part, &sums, (double)factor);
     double most = (double)sums.max_error / (double)factor;
     if (most > 0 && most >= part->max_error) {
         qz_look_up_error(job, part);

@@ -1173,6 +1173,44 @@ static void test_part_arguments(void **state)
     assert_int_equal(QZ_ERROR_ARGUMENT, CALL(qz_largest(qz_scheme_by_name("nvfp4"), &matrix, &largest, NULL)));
 }
 
+/* What is so large that its codes bypass the caches: one row again and again, each encoded as it is alone. */
+static void test_streamed(void **state)
+{
+    (void)state;
+    enum { COLS = 8192, ROWS = (32 << 20) / COLS + 1 };
+    static const uint64_t group_sizes[] = {32, 48, 1024};
+    float *row = malloc(COLS * sizeof *row);
+    uint8_t *codes = malloc((size_t)ROWS * COLS / 2), *scales = malloc((size_t)ROWS * COLS / 8);
+    uint8_t *zeros = malloc((size_t)ROWS * COLS / 32);
+    assert_true(row && codes && scales && zeros);
+    struct rng rng = rng_make(58);
+    for (size_t s = 0; s < COUNT(group_sizes); s++) {
+        qz_scheme scheme = *qz_scheme_by_name(s == 1 ? "int4" : "uint4");
+        scheme.group_size = group_sizes[s];
+        qz_options options = QZ_OPTIONS_INIT;
+        options.method = s == 1 ? QZ_ABSMAX : QZ_MINMAX;
+        for (size_t i = 0; i < COLS; i++)
+            row[i] = i / 64 == 77 ? 0.0f : i / 64 == 100 ? rng_normal(&rng) * 1e-30f : rng_normal(&rng);
+        qz_sizes sizes = {.size = sizeof sizes};
+        assert_int_equal(QZ_OK, qz_scheme_sizes(&scheme, ROWS, COLS, &sizes));
+        qz_matrix matrix = {.data = row, .dtype = QZ_F32, .rows = ROWS, .cols = COLS, .col_stride = 1};
+        qz_packed all = {
+            codes, scales, zeros, (int64_t)sizes.code_bytes, (int64_t)sizes.scale_bytes, (int64_t)sizes.zero_bytes,
+            NULL,  0};
+        assert_int_equal(QZ_OK, qz_encode(&scheme, &matrix, &all, &options, NULL, NULL));
+        uint8_t one_codes[COLS / 2], one_scales[COLS / 8], one_zeros[COLS / 32] = {0};
+        qz_packed one = {one_codes, one_scales, one_zeros, 0, 0, 0, NULL, 0};
+        matrix.rows = 1;
+        assert_int_equal(QZ_OK, qz_encode(&scheme, &matrix, &one, &options, NULL, NULL));
+        for (size_t r = 0; r < ROWS; r++) {
+            assert_memory_equal(codes + r * sizes.code_bytes, one_codes, sizes.code_bytes);
+            assert_memory_equal(scales + r * sizes.scale_bytes, one_scales, sizes.scale_bytes);
+            assert_memory_equal(zeros + r * sizes.zero_bytes, one_zeros, sizes.zero_bytes);
+        }
+    }
+    free(row), free(codes), free(scales), free(zeros);
+}
+
 static void test_method_names(void **state)
 {
     (void)state;
@@ -1207,6 +1245,7 @@ int main(void)
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_part_arguments),
         cmocka_unit_test(test_same_bytes_again),
+        cmocka_unit_test(test_streamed),
         cmocka_unit_test(test_method_names),
         cmocka_unit_test(test_grouped_modes),
         cmocka_unit_test(test_statistics_modes),

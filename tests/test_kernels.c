@@ -998,6 +998,11 @@ static void test_group_range(void **state)
         if (rng_below(&rng, 2))
             w.group_size = w.group_size / 16 * 16 + 16;
         w.n = QZ_TILE - rng_below(&rng, 40);
+        for (size_t i = 0, sign = 0; i < w.n && repeat % 2; i++) { /* groups of a single sign among others */
+            if (i % w.group_size == 0)
+                sign = rng_below(&rng, 3);
+            floats_a[i] = sign == 0 ? floats_a[i] : sign == 1 ? fabsf(floats_a[i]) : -fabsf(floats_a[i]);
+        }
         w.in[0] = (struct part){floats_a, w.n * 4, 4};
         w.out[0] = w.out[1] = (struct part){NULL, groups_of(w.n, w.group_size) * 4, 4};
         check(&w, 1);

@@ -301,57 +301,92 @@ INLINE void vi_store_lanes(uint8_t *p, ptrdiff_t step, VI v)
 }
 
 /*
- * Sixteen vectors become one that holds the least (or greatest) lane of vector i in lane i. Two vectors a and b are
- * halved at a time: one blend takes the lanes that stay, one shuffle brings those that meet them.
+ * Ranges by comparisons of integers, of which four go at once where of floats it is two. As unsigned integers, negative
+ * floats are above all others, the farther from zero the more: the greatest one is the least float, if any is negative.
+ * As signed integers the greatest is the greatest float, if any is not negative. NaN and infinity are beyond all else
+ * of their sign. Only groups of a single sign need the other end: the least of unsigned integers.
+ *
+ * Sixteen vectors become one that holds what is left of vector i in lane i, two becoming one at a time.
  */
 #define REDUCE_TREE(name, op)                                                                                          \
-    INLINE VF name##_halves(VF a, VF b) /* a in lanes 0-7, b in lanes 8-15 */                                          \
+    INLINE VI name##_pairs(VI a, VI b) /* a0 b0 a1 b1 in each four lanes */                                            \
     {                                                                                                                  \
-        return op(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));                               \
+        return op(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));                                           \
     }                                                                                                                  \
-    INLINE VF name##_quarters(VF a, VF b) /* a in lanes 0-3 and 8-11 */                                                \
+    INLINE VI name##_fours(VI a, VI b) /* four vectors' lanes in each four lanes */                                    \
     {                                                                                                                  \
-        VF other = _mm512_mask_blend_ps(0xf0f0, b, a);                                                                 \
-        return op(_mm512_mask_blend_ps(0xf0f0, a, b), _mm512_shuffle_f32x4(other, other, 0xb1));                       \
+        return op(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));                                           \
     }                                                                                                                  \
-    INLINE VF name##_pairs(VF a, VF b) /* a in lanes 0-1, 4-5 ... */                                                   \
+    INLINE VI name##_halves(VI a, VI b) /* a in lanes 0-7, b in lanes 8-15 */                                          \
     {                                                                                                                  \
-        return op(_mm512_mask_blend_ps(0xcccc, a, b), _mm512_permute_ps(_mm512_mask_blend_ps(0xcccc, b, a), 0x4e));    \
+        return op(_mm512_shuffle_i32x4(a, b, 0x44), _mm512_shuffle_i32x4(a, b, 0xee));                                 \
     }                                                                                                                  \
-    INLINE VF name##_lanes(VF a, VF b) /* a in the even lanes */                                                       \
+    INLINE VI name##_whole(VI a, VI b) /* both as they are there */                                                    \
     {                                                                                                                  \
-        return op(_mm512_mask_blend_ps(0xaaaa, a, b), _mm512_permute_ps(_mm512_mask_blend_ps(0xaaaa, b, a), 0xb1));    \
+        return op(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));                                 \
+    }                                                                                                                  \
+    INLINE VI name##_4(const VI v[4])                                                                                  \
+    {                                                                                                                  \
+        return name##_fours(name##_pairs(v[0], v[1]), name##_pairs(v[2], v[3]));                                       \
+    }                                                                                                                  \
+    INLINE VI name##_16(const VI fours[4])                                                                             \
+    {                                                                                                                  \
+        return name##_whole(name##_halves(fours[0], fours[1]), name##_halves(fours[2], fours[3]));                     \
     }
-REDUCE_TREE(min, _mm512_min_ps)
-REDUCE_TREE(max, _mm512_max_ps)
+REDUCE_TREE(low, _mm512_max_epu32)
+REDUCE_TREE(high, _mm512_max_epi32)
+REDUCE_TREE(least, _mm512_min_epu32)
 
-/* Range of one group, lane by lane. */
-INLINE void group_lanes(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+/* The ends of sixteen groups' ranges, apart from groups of a single sign. */
+INLINE void group_ends(const float *x, size_t group_size, VI *low, VI *high)
 {
-    VF v = vf_load(x);
-    *min = *max = v;
-    *check = vf_fma(v, vf_set1(0.0f), *check);
-    for (size_t i = LANES; i < group_size; i += LANES) {
-        v = vf_load(x + i);
-        *min = vf_min(*min, v);
-        *max = vf_max(*max, v);
-        *check = vf_fma(v, vf_set1(0.0f), *check);
+    VI lows[4], highs[4];
+    for (size_t k = 0; k < 4; k++) { /* in the order of memory, which prefetchers follow */
+        VI l[4], h[4];
+        for (size_t j = 0; j < 4; j++, x += group_size) {
+            l[j] = h[j] = _mm512_loadu_si512(x);
+            for (size_t i = LANES; i < group_size; i += LANES) {
+                VI v = _mm512_loadu_si512(x + i);
+                l[j] = _mm512_max_epu32(l[j], v);
+                h[j] = _mm512_max_epi32(h[j], v);
+            }
+        }
+        lows[k] = low_4(l);
+        highs[k] = high_4(h);
     }
+    *low = low_16(lows);
+    *high = high_16(highs);
+}
+
+/* Of a group of a single sign, the value that is closest to zero. */
+INLINE VI group_least(const float *x, size_t group_size)
+{
+    VI fours[4];
+    for (size_t k = 0; k < 4; k++) {
+        VI v[4];
+        for (size_t j = 0; j < 4; j++, x += group_size) {
+            v[j] = _mm512_loadu_si512(x);
+            for (size_t i = LANES; i < group_size; i += LANES)
+                v[j] = _mm512_min_epu32(v[j], _mm512_loadu_si512(x + i));
+        }
+        fours[k] = least_4(v);
+    }
+    return least_16(fours);
 }
 
 INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, VF *check)
 {
-    VF low[4], high[4], check2 = vf_set1(0.0f);
-    for (size_t k = 0; k < 4; k++) { /* in the order of memory, which prefetchers follow */
-        VF l[4], h[4];
-        for (size_t j = 0; j < 4; j++)
-            group_lanes(x + (4 * k + j) * group_size, group_size, &l[j], &h[j], j % 2 ? &check2 : check);
-        low[k] = min_pairs(min_lanes(l[0], l[1]), min_lanes(l[2], l[3]));
-        high[k] = max_pairs(max_lanes(h[0], h[1]), max_lanes(h[2], h[3]));
+    VI low, high;
+    group_ends(x, group_size, &low, &high);
+    VM positive = (VM)~_mm512_movepi32_mask(low), negative = _mm512_movepi32_mask(high);
+    if (positive | negative) {
+        VI least = group_least(x, group_size);
+        low = _mm512_mask_mov_epi32(low, positive, least);
+        high = _mm512_mask_mov_epi32(high, negative, least);
     }
-    *min = min_halves(min_quarters(low[0], low[1]), min_quarters(low[2], low[3]));
-    *max = max_halves(max_quarters(high[0], high[1]), max_quarters(high[2], high[3]));
-    *check = vf_add(*check, check2);
+    *min = _mm512_castsi512_ps(low);
+    *max = _mm512_castsi512_ps(high);
+    *check = vf_fma(*max, vf_set1(0.0f), vf_fma(*min, vf_set1(0.0f), *check));
 }
 
 INLINE void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
