@@ -148,17 +148,14 @@ static void stage_codes(const struct job *job, const struct qz_tile *panel, uint
         qz_copy_few(staged + r * bytes, qz_codes_at(job, panel->row + r, panel->col), bytes);
 }
 
-/* Fetches codes and scales of rows first..end - 1 of a panel. Inline, for gcc 12 takes a function that does nothing
- * else for one that does nothing. */
+/* Fetches codes and scales of rows first..end - 1 of a panel. Inline as qz_fetch is. */
 static inline __attribute__((always_inline)) void fetch_rows(const struct job *job, const struct qz_tile *panel,
                                                              size_t first, size_t end)
 {
     const char *scales = job->packed->scales;
     scales += panel->col / job->group_size * qz_dtype_size(job->scale_dtype);
     for (size_t r = first; r < end; r++) {
-        const uint8_t *codes = qz_codes_at(job, panel->row + r, panel->col);
-        for (size_t i = 0; i < panel->cols / 2; i += 64)
-            __builtin_prefetch(codes + i);
+        qz_fetch(qz_codes_at(job, panel->row + r, panel->col), panel->cols / 2);
         __builtin_prefetch(scales + (int64_t)(panel->row + r) * job->packed->scale_stride);
     }
 }

@@ -520,6 +520,23 @@ static const float *load_piece(void *context, uint64_t start, size_t *n, const f
     return x;
 }
 
+/* Range of a piece; nonzero if some value is not finite. Meanwhile what follows in memory is fetched. */
+static int range_of_piece(const struct job *job, const float *x, size_t n, float range[2])
+{
+    int bad = 0;
+    range[0] = INFINITY;
+    range[1] = -INFINITY;
+    for (size_t i = 0; i < n; i += PIECE) {
+        float some[2];
+        if (job->stream)
+            qz_fetch(x + i + QZ_TILE / 2, PIECE * sizeof *x);
+        bad |= job->kernels->range_f32(x + i, qz_least(PIECE, n - i), some);
+        range[0] = some[0] < range[0] ? some[0] : range[0];
+        range[1] = some[1] > range[1] ? some[1] : range[1];
+    }
+    return bad;
+}
+
 /* One or two groups too long for a tile, each in two passes over pieces. */
 static void encode_long(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
@@ -537,8 +554,8 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
         for (uint64_t c = start; c < end; c += QZ_TILE) {
             struct qz_tile piece = {row, c, 1, qz_least(QZ_TILE, end - c)};
             const float *x = qz_tile_load(job->kernels, job->matrix, &piece, buffer, &stride, &overflow);
-            float min, max;
-            if (job->kernels->group_range(x, piece.cols, piece.cols, &min, &max)) {
+            float range[2];
+            if (range_of_piece(job, x, piece.cols, range)) {
                 if (job->nonfinite == QZ_REFUSE) {
                     part->nonfinite = 1;
                     return;
@@ -548,8 +565,8 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
                         !qz_is_finite(x[i]) && qz_is_finite_f64(qz_matrix_value(job->matrix, row, c + i));
                 clip_measure(&clip, x, piece.cols);
             } else {
-                clip.min = min < clip.min ? min : clip.min;
-                clip.max = max > clip.max ? max : clip.max;
+                clip.min = range[0] < clip.min ? range[0] : clip.min;
+                clip.max = range[1] > clip.max ? range[1] : clip.max;
             }
         }
         float limit = clip_limit(&clip);
@@ -603,6 +620,8 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             const float *w = load_weights(job, part, &piece, weights, &w_stride);
             struct run run = qz_run_of(job, &piece);
             uint8_t staged[QZ_TILE / 2], *codes = codes_buffer(job, &run, staged);
+            if (job->stream) /* the rest of what the kernel will fetch */
+                qz_fetch(x + QZ_TILE, QZ_TILE / 4 * sizeof *x);
             if (job->foreign) {
                 qz_foreign_codes(job, &foreign, x, piece.cols, codes);
                 part->clipped += count_clipped(job, &groups, x, piece.cols, piece.cols);

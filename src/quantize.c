@@ -169,12 +169,6 @@ typedef int produce(const struct job *job, size_t i, size_t n, void *to);
  */
 enum { PIECE = 1024, AHEAD = 8192 };
 
-static void fetch(const char *p, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(p + i);
-}
-
 /* Source elements take `src_bits` bits, those of output `bits`; one that does not start a byte is never asked for. */
 static int produce_slice(const struct job *job, size_t start, size_t end, size_t src_bits, size_t bits, produce *make)
 {
@@ -188,7 +182,7 @@ static int produce_slice(const struct job *job, size_t start, size_t end, size_t
     int bad = 0;
     for (size_t i = start; i < end; i += step) {
         size_t n = end - i < step ? end - i : step;
-        fetch((const char *)job->src + i / 8 * src_bits + AHEAD, step / 8 * src_bits);
+        qz_fetch((const char *)job->src + i / 8 * src_bits + AHEAD, step / 8 * src_bits);
         bad |= make(job, i, n, buffer + filled);
         filled += (n * bits + 7) / 8;
         size_t ready = i + n == end ? filled : filled / 64 * 64;
