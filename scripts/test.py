@@ -105,11 +105,13 @@ class Variant:
 
 
 SHORT = {"QZ_TEST_SHORT": "1"}  # fewer random values, the same kinds of them
+LEAN = "-DQUANTIZE_BUILD_SHARED=OFF -DQUANTIZE_BUILD_BENCH=OFF"  # no more than what these tests use
 
 
 def sanitized(folder: str, sanitizers: str, only: str = "", launcher: str = "") -> Variant:
-    flags = f"-O1 -fno-omit-frame-pointer -fsanitize={sanitizers} -fno-sanitize-recover=all"
-    return Variant(folder, "gcc", flags, "Debug", "", SHORT, only, launcher)
+    """Without tracking of variables, which takes half of the time of compiling."""
+    flags = f"-O1 -fno-omit-frame-pointer -fno-var-tracking -fsanitize={sanitizers} -fno-sanitize-recover=all"
+    return Variant(folder, "gcc", flags, "Debug", LEAN, SHORT, only, launcher)
 
 
 def emulated(machine: str) -> Variant:
@@ -117,8 +119,7 @@ def emulated(machine: str) -> Variant:
     emulator = shutil.which(f"qemu-{machine}") or f"qemu-{machine}-static"
     options = (
         f"-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={machine} -DCMAKE_EXE_LINKER_FLAGS=-static "
-        f"-DCMAKE_CROSSCOMPILING_EMULATOR={emulator} "
-        "-DQUANTIZE_BUILD_SHARED=OFF -DQUANTIZE_BUILD_FILES=OFF -DQUANTIZE_BUILD_BENCH=OFF"
+        f"-DCMAKE_CROSSCOMPILING_EMULATOR={emulator} -DQUANTIZE_BUILD_FILES=OFF {LEAN}"
     )
     # What may be uninitialized is a guess that differs from one target to the next.
     flags = "-Wno-error=maybe-uninitialized"
@@ -135,7 +136,7 @@ def fixed_addresses() -> str:
 C_PARTS = {
     "gcc": [Variant("gcc", "gcc")],
     "clang": [Variant("clang", "clang", environment=SHORT)],
-    "debug": [Variant("debug", "gcc", "-O0", "Debug", environment=SHORT)],
+    "debug": [Variant("debug", "gcc", "-O0", "Debug", LEAN, SHORT)],
     "sanitizers": [sanitized("sanitizers", "address,undefined")],
     "threads": [sanitized("threads", "thread", "test_(pool|threads|api)", fixed_addresses())],
     "ftz": [Variant("gcc", "gcc", environment={"QZ_TEST_FTZ": "1", **SHORT})],
