@@ -84,7 +84,6 @@ static void run_slice(void *context, size_t slice)
     }
     if (job->stream)
         job->kernels->stream_end();
-    qz_look_up_error(job, part);
 }
 
 void qz_group_run(struct job *job, qz_pool *pool, struct part *total)
@@ -92,8 +91,13 @@ void qz_group_run(struct job *job, qz_pool *pool, struct part *total)
     qz_pool_run(pool, job->slices, run_slice, job);
     memset(total, 0, sizeof *total);
     total->bad_group = UINT64_MAX;
+    double most = 0.0;
+    for (size_t i = 0; i < job->slices; i++)
+        most = job->parts[i].max_error > most ? job->parts[i].max_error : most;
     for (size_t i = 0; i < job->slices; i++) {
-        const struct part *part = &job->parts[i];
+        struct part *part = &job->parts[i];
+        if (part->max_error == most)
+            qz_look_up_error(job, part);
         total->nonfinite |= part->nonfinite;
         total->bad_weight |= part->bad_weight;
         total->overflow |= part->overflow;
