@@ -110,16 +110,17 @@ static size_t count_clipped(const struct job *job, const struct groups *groups, 
 
 /* Largest magnitude both as max and as -max: the first one wins. Taking away the other end tells fit, which then finds
  * no tie. */
-static void break_ties(const struct job *job, struct groups *groups, const float *x, size_t n)
+static void break_ties(const struct job *job, struct groups *groups, size_t first, const float *x, size_t n)
 {
-    for (size_t g = 0; g < groups->count; g++) {
-        if (groups->max[g] != -groups->min[g])
+    float *min = groups->min + first, *max = groups->max + first;
+    for (size_t g = 0, start = 0; start < n; g++, start += (size_t)job->group_size) {
+        if (max[g] != -min[g])
             continue;
-        size_t i = g * (size_t)job->group_size, end = qz_least(i + job->group_size, n);
-        while (i < end && fabsf(x[i]) != groups->max[g])
+        size_t i = start, end = qz_least(start + job->group_size, n);
+        while (i < end && fabsf(x[i]) != max[g])
             i++;
         if (i < end)
-            *(x[i] > 0 ? &groups->min[g] : &groups->max[g]) = 0.0f;
+            *(x[i] > 0 ? &min[g] : &max[g]) = 0.0f;
     }
 }
 
@@ -317,7 +318,17 @@ static size_t piece_of(const struct job *job, size_t n, size_t group_size)
     return job->stream && !together && !job->want_stats && PIECE % group_size == 0 ? PIECE : n;
 }
 
-/* Fits and encodes groups as if nothing about them were special; returns 0 if something is. */
+/* Scales of a run's groups, or of the `count` from `first` on where ranges are all that it takes. */
+static unsigned fit_piece(const struct job *job, const struct run *run, struct groups *groups, size_t first,
+                          size_t count, const float *x, const float *w)
+{
+    if (count == groups->count)
+        return fit(job, run, groups, x, w);
+    return job->kernels->fit(&job->rule, count, groups->min + first, groups->max + first, groups->scale + first,
+                             groups->inverse + first, groups->zero + first);
+}
+
+/* Fits and encodes groups as if nothing but ties were special about them; returns 0 if something is. */
 static int encode_plain(const struct job *job, struct groups *groups, const struct run *run, const float *x,
                         const float *w, size_t group_size, uint8_t *codes, size_t *clipped)
 {
@@ -326,13 +337,14 @@ static int encode_plain(const struct job *job, struct groups *groups, const stru
         return 0;
     *clipped = 0;
     for (size_t i = 0; i < n; i += step) {
-        size_t count = qz_least(step, n - i), g = i / group_size;
-        float *min = groups->min + g, *max = groups->max + g;
-        if (job->kernels->group_range(x + i, count, group_size, min, max))
+        size_t count = qz_least(step, n - i), g = i / group_size, some = (count - 1) / group_size + 1;
+        if (job->kernels->group_range(x + i, count, group_size, groups->min + g, groups->max + g))
             return 0;
-        unsigned flags = step == n ? fit(job, run, groups, x, w)
-                                   : job->kernels->fit(&job->rule, (count - 1) / group_size + 1, min, max,
-                                                       groups->scale + g, groups->inverse + g, groups->zero + g);
+        unsigned flags = fit_piece(job, run, groups, g, some, x, w);
+        if (flags & QZ_FIT_TIE) {
+            break_ties(job, groups, g, x + i, count);
+            flags = fit_piece(job, run, groups, g, some, x, w);
+        }
         if (flags)
             return 0;
         *clipped += plain_codes(job, groups, g, x + i, count, group_size, codes + i / 2);
@@ -370,7 +382,7 @@ static const float *encode_special(const struct job *job, struct part *part, str
     }
     unsigned flags = fit(job, run, groups, x, w);
     if (flags & QZ_FIT_TIE) {
-        break_ties(job, groups, x, n);
+        break_ties(job, groups, 0, x, n);
         flags = fit(job, run, groups, x, w);
     }
     if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
@@ -427,7 +439,7 @@ static void encode_rows(const struct job *job, struct part *part, const struct q
         }
         return;
     }
-    float filled[QZ_TILE], filled_weights[QZ_TILE];
+    _Alignas(64) float filled[QZ_TILE], filled_weights[QZ_TILE]; /* kernels are fastest with whole cache lines */
     const float *values = fill_rows(&run, x, stride, filled);
     encode_run(job, part, &run, values, w ? fill_rows(&run, w, w_stride, filled_weights) : NULL, stays && values == x);
 }
@@ -456,7 +468,7 @@ static const float *load_weights(const struct job *job, struct part *part, const
 
 void qz_encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
-    float buffer[QZ_PANEL], weights[QZ_PANEL];
+    _Alignas(64) float buffer[QZ_PANEL], weights[QZ_PANEL];
     struct qz_tile tile = {row, col, rows, (size_t)cols};
     ptrdiff_t stride, w_stride = 0;
     int overflow;
@@ -545,7 +557,8 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
         uint64_t end = start + qz_least(job->group_size, col + cols - start);
         struct groups groups;
         struct clip clip = clip_nothing;
-        float buffer[QZ_TILE], weights[QZ_TILE], first_extreme = 0.0f;
+        _Alignas(64) float buffer[QZ_TILE], weights[QZ_TILE];
+        float first_extreme = 0.0f;
         ptrdiff_t stride, w_stride;
         int overflow;
         groups.count = 1;

@@ -3,6 +3,7 @@
  */
 #include "tile.h"
 #include "number.h"
+#include "stage.h"
 
 #include <math.h>
 #include <string.h>
@@ -66,22 +67,31 @@ double qz_matrix_value(const qz_matrix *matrix, uint64_t row, uint64_t col)
     return value_at(qz_matrix_at(matrix, row, col), matrix->dtype);
 }
 
+/* Values are converted so many at a time, while those are fetched that follow AHEAD bytes later. */
+enum { PIECE = 1024, AHEAD = 8192 };
+
 /* n neighbours as float32; nonzero if a float64 became NaN or infinite. */
 static int load_run(const struct qz_kernels *kernels, const void *src, qz_dtype dtype, size_t n, float *dst)
 {
-    switch (dtype) {
-    case QZ_F64:
-        return kernels->f32_from_f64(src, n, dst);
-    case QZ_F16:
-        kernels->f32_from_f16(src, n, dst);
-        return 0;
-    case QZ_BF16:
-        kernels->f32_from_bf16(src, n, dst);
-        return 0;
-    default:
+    size_t size = qz_dtype_size(dtype), count;
+    const char *from = src;
+    int bad = 0;
+    if (dtype == QZ_F32) {
         memcpy(dst, src, n * sizeof *dst);
         return 0;
     }
+    for (size_t i = 0; i < n; i += count, from += count * size) {
+        count = n - i < PIECE ? n - i : PIECE;
+        if (count == PIECE)
+            qz_fetch(from + AHEAD, PIECE * size);
+        if (dtype == QZ_F64)
+            bad |= kernels->f32_from_f64((const double *)(const void *)from, count, dst + i);
+        else if (dtype == QZ_F16)
+            kernels->f32_from_f16((const uint16_t *)(const void *)from, count, dst + i);
+        else
+            kernels->f32_from_bf16((const uint16_t *)(const void *)from, count, dst + i);
+    }
+    return bad;
 }
 
 /* 1 if a finite value is so large that it rounds to infinity in a narrow type: `limit` and above do. */
