@@ -145,7 +145,7 @@ C_PARTS = {
 
 
 # Parts that run at the same time as the others, which mostly build: these mostly run one program at a time.
-BESIDE = ("lint", "emulated", "python")
+BESIDE = ("emulated", "python")
 
 
 def test_c(variant: Variant, log: Log) -> Count:
