@@ -433,6 +433,11 @@ def layer_inputs(rng: np.random.Generator) -> dict[str, Array]:
     return {"independent": uneven, "outliers": outliers, "patches": patches}
 
 
+def output_db(x: Array, w: Array, q: Array) -> str:
+    """What q leaves of the outputs of a layer with weights w, for inputs x."""
+    return f"{10 * math.log10(np.mean((x @ w.T) ** 2) / np.mean((x @ (w - q).T) ** 2)):.2f}"
+
+
 def table_of_layers() -> Rows:
     rng = np.random.default_rng(9)
     w = rng.standard_normal((OUTPUTS, INPUTS))
@@ -458,9 +463,7 @@ def table_of_layers() -> Rows:
         for what, make in results(scheme, group_size).items():
             cells = []
             for x in inputs.values():
-                q = make(x.T @ x / len(x))
-                error = np.mean((x @ (w - np.asarray(q, np.float64)).T) ** 2)
-                cells.append(f"{10 * math.log10(np.mean((x @ w.T) ** 2) / error):.2f}")
+                cells.append(output_db(x, w, np.asarray(make(x.T @ x / len(x)), np.float64)))
             rows.append([f"`{scheme}` g{group_size}, {what}", *cells])
     return rows
 
@@ -498,10 +501,9 @@ def table_of_norms() -> Rows:
     found = [np.asarray(quantize.quantize_array(m, **of), np.float64) for m in (w, heavy)]
     results.append(("`uint4_float` g64, search", found[0], found[1]))
     for what, q, heavy_q in results:
-        cells = [float(np.sum(m**2) / np.sum((m - y) ** 2)) for m, y in ((w, q), (heavy, heavy_q))]
-        for x in inputs.values():
-            cells.append(float(np.mean((x @ w.T) ** 2) / np.mean((x @ (w - q).T) ** 2)))
-        rows.append([what, *(f"{10 * math.log10(cell):.2f}" for cell in cells)])
+        gains = (np.sum(m**2) / np.sum((m - y) ** 2) for m, y in ((w, q), (heavy, heavy_q)))
+        outputs = (output_db(x, w, q) for x in inputs.values())
+        rows.append([what, *(f"{10 * math.log10(gain):.2f}" for gain in gains), *outputs])
     return rows
 
 

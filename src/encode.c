@@ -541,7 +541,7 @@ static int range_of_piece(const struct job *job, const float *x, size_t n, float
     for (size_t i = 0; i < n; i += PIECE) {
         float some[2];
         if (job->stream)
-            qz_fetch(x + i + QZ_TILE / 2, PIECE * sizeof *x);
+            qz_fetch((const char *)(x + i) + QZ_AHEAD, PIECE * sizeof *x);
         bad |= job->kernels->range_f32(x + i, qz_least(PIECE, n - i), some);
         range[0] = some[0] < range[0] ? some[0] : range[0];
         range[1] = some[1] > range[1] ? some[1] : range[1];
@@ -704,6 +704,7 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     if (whole && (qz_scheme_check(scheme, options->method) != QZ_OK || !part_fits(scheme, src, whole)))
         return QZ_ERROR_ARGUMENT;
     struct job job;
+    qz_group_begin(&job);
     job.encodes = 1;
     job.whole = whole;
     job.part_cols = src->cols;

@@ -124,7 +124,7 @@ void qz_group_geometry(struct job *job, uint64_t rows, uint64_t cols, uint64_t g
 /* Cuts it into tiles of this size, and these into slices. */
 void qz_group_tiles(struct job *job, uint64_t tile_rows, uint64_t tile_cols);
 
-/* A job that does not encode: without weights, nobody who may stop it, and all of its matrix. */
+/* A job to begin with: one that does not encode, without weights, with nobody who may stop it, of a whole matrix. */
 void qz_group_begin(struct job *job);
 
 /* Fills in what a job takes from a scheme that qz_scheme_check has accepted. */

@@ -89,16 +89,14 @@ static void load_supers(const struct job *job, uint64_t row, uint64_t group, siz
     float both[2 * (QZ_TILE_GROUPS + 1)], *loaded = job->scale_dtype == QZ_U6 ? both : supers->scale;
     uint16_t half[2 * (QZ_TILE_GROUPS + 1)];
     uint64_t shared = job->super_groups;
-    size_t number = 1;
+    supers->head = qz_sharing(job, group, count);
     if (shared == 0 || shared >= QZ_WHOLE_MATRIX) {
-        supers->head = count;
         supers->each = count;
         qz_load_super(job, row, group, supers->scale);
         return;
     }
     supers->each = (size_t)shared;
-    supers->head = qz_least(shared - group % shared, count);
-    number = (size_t)((group + count - 1) / shared - group / shared + 1) * (job->scale_dtype == QZ_U6 ? 2 : 1);
+    size_t number = (size_t)((group + count - 1) / shared - group / shared + 1) * (loaded == both ? 2 : 1);
     const char *from = supers_at(job, row, group);
     if (job->super_dtype == QZ_F32) {
         qz_copy_few(loaded, from, number * sizeof *loaded);

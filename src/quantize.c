@@ -164,10 +164,10 @@ typedef int produce(const struct job *job, size_t i, size_t n, void *to);
 
 /*
  * Output past the caches is made a piece at a time, of PIECE bytes of source or output, whichever are more. While one
- * piece is made, the stores of the one before are under way, and source is fetched that is needed AHEAD bytes later:
+ * piece is made, the stores of the one before are under way, and source is fetched that is needed QZ_AHEAD bytes later:
  * the processor does so by itself only to the end of 4 KiB, and falls behind.
  */
-enum { PIECE = 1024, AHEAD = 8192 };
+enum { PIECE = 1024 };
 
 /* Source elements take `src_bits` bits, those of output `bits`; one that does not start a byte is never asked for. */
 static int produce_slice(const struct job *job, size_t start, size_t end, size_t src_bits, size_t bits, produce *make)
@@ -182,7 +182,7 @@ static int produce_slice(const struct job *job, size_t start, size_t end, size_t
     int bad = 0;
     for (size_t i = start; i < end; i += step) {
         size_t n = end - i < step ? end - i : step;
-        qz_fetch((const char *)job->src + i / 8 * src_bits + AHEAD, step / 8 * src_bits);
+        qz_fetch((const char *)job->src + i / 8 * src_bits + QZ_AHEAD, step / 8 * src_bits);
         bad |= make(job, i, n, buffer + filled);
         filled += (n * bits + 7) / 8;
         size_t ready = i + n == end ? filled : filled / 64 * 64;

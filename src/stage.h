@@ -12,6 +12,7 @@
 
 enum {
     QZ_STAGE_STEP = 2048,      /* bytes of a step */
+    QZ_AHEAD = 8192,           /* how many bytes before its turn input is fetched */
     QZ_STREAM_LEAST = 16 << 20 /* smaller output is left in cache by ordinary stores. Ordinary stores first read
                                   every line they are about to overwrite. */
 };

@@ -67,8 +67,8 @@ double qz_matrix_value(const qz_matrix *matrix, uint64_t row, uint64_t col)
     return value_at(qz_matrix_at(matrix, row, col), matrix->dtype);
 }
 
-/* Values are converted so many at a time, while those are fetched that follow AHEAD bytes later. */
-enum { PIECE = 1024, AHEAD = 8192 };
+/* Values are converted so many at a time, while others are fetched. */
+enum { PIECE = 1024 };
 
 /* n neighbours as float32; nonzero if a float64 became NaN or infinite. */
 static int load_run(const struct qz_kernels *kernels, const void *src, qz_dtype dtype, size_t n, float *dst)
@@ -83,7 +83,7 @@ static int load_run(const struct qz_kernels *kernels, const void *src, qz_dtype 
     for (size_t i = 0; i < n; i += count, from += count * size) {
         count = n - i < PIECE ? n - i : PIECE;
         if (count == PIECE)
-            qz_fetch(from + AHEAD, PIECE * size);
+            qz_fetch(from + QZ_AHEAD, PIECE * size);
         if (dtype == QZ_F64)
             bad |= kernels->f32_from_f64((const double *)(const void *)from, count, dst + i);
         else if (dtype == QZ_F16)
