@@ -317,62 +317,89 @@ struct step {
     int weights;        /* ENCODE */
 };
 
-static void grouped(const struct step *step, struct buffers *b, qz_pool *pool)
+/* A step and what it works on. */
+struct turn {
+    const struct step *step;
+    struct buffers *buffers;
+    qz_pool *pool;
+    /* ENCODE, DECODE: arguments, which time_turns makes before any clock runs */
+    const qz_scheme *scheme;
+    qz_packed packed;
+    qz_matrix matrix, weights;
+    double seconds; /* the median of a call */
+    double spread;  /* half the distance between its quartiles, as a share of the median */
+};
+
+static void *floats_of(const struct turn *turn)
 {
-    const qz_scheme *scheme = qz_scheme_by_name(step->scheme);
-    uint64_t cols = b->n < LARGE ? SMALL_COLS : MOST_COLS, rows = b->n / cols;
-    qz_sizes sizes = {.size = sizeof sizes};
-    check(qz_scheme_sizes(scheme, rows, cols, &sizes));
-    qz_packed packed = {b->packed,
-                        b->scales,
-                        b->zeros,
-                        (int64_t)sizes.code_bytes,
-                        (int64_t)sizes.scale_bytes,
-                        (int64_t)sizes.zero_bytes,
-                        sizes.super_bytes ? b->supers : NULL,
-                        (int64_t)sizes.super_bytes};
-    void *x = step->dtype == QZ_BF16 ? b->x_bf16 : step->dtype == QZ_F16 ? b->x_f16 : (void *)b->x;
-    qz_matrix matrix = {step->action == ENCODE ? x : b->y, step->dtype, rows, cols, (int64_t)cols, 1};
-    if (step->transposed) {
-        matrix.row_stride = 1;
-        matrix.col_stride = (int64_t)rows;
-    }
-    if (step->action == DECODE) {
-        check(qz_decode(scheme, &packed, &matrix, pool, NULL));
-        return;
-    }
-    qz_options options = QZ_OPTIONS_INIT;
-    options.method = step->method;
-    options.pool = pool;
-    qz_matrix weights = {b->weights, QZ_F32, rows, cols, 0, 1};
-    options.weights = step->weights ? &weights : NULL;
-    qz_stats stats = QZ_STATS_INIT;
-    check(qz_encode(scheme, &matrix, &packed, &options, step->stats ? &stats : NULL, NULL));
+    const struct buffers *b = turn->buffers;
+    return turn->step->dtype == QZ_BF16 ? b->x_bf16 : turn->step->dtype == QZ_F16 ? b->x_f16 : (void *)b->x;
 }
 
-static void run(const struct step *step, struct buffers *b, qz_pool *pool)
+static void prepare(struct turn *turn)
 {
-    const void *x = step->dtype == QZ_BF16 ? b->x_bf16 : step->dtype == QZ_F16 ? b->x_f16 : (void *)b->x;
-    size_t bytes = b->n * qz_dtype_size(step->dtype);
-    switch (step->action) {
+    const struct step *step = turn->step;
+    struct buffers *b = turn->buffers;
+    if (step->action != ENCODE && step->action != DECODE)
+        return;
+    uint64_t cols = b->n < LARGE ? SMALL_COLS : MOST_COLS, rows = b->n / cols;
+    qz_sizes sizes = {.size = sizeof sizes};
+    turn->scheme = qz_scheme_by_name(step->scheme);
+    check(qz_scheme_sizes(turn->scheme, rows, cols, &sizes));
+    turn->packed = (qz_packed){b->packed,
+                               b->scales,
+                               b->zeros,
+                               (int64_t)sizes.code_bytes,
+                               (int64_t)sizes.scale_bytes,
+                               (int64_t)sizes.zero_bytes,
+                               sizes.super_bytes ? b->supers : NULL,
+                               (int64_t)sizes.super_bytes};
+    turn->matrix =
+        (qz_matrix){step->action == ENCODE ? floats_of(turn) : b->y, step->dtype, rows, cols, (int64_t)cols, 1};
+    if (step->transposed) {
+        turn->matrix.row_stride = 1;
+        turn->matrix.col_stride = (int64_t)rows;
+    }
+    turn->weights = (qz_matrix){b->weights, QZ_F32, rows, cols, 0, 1};
+}
+
+static void encode(const struct turn *turn)
+{
+    qz_options options = QZ_OPTIONS_INIT;
+    options.method = turn->step->method;
+    options.pool = turn->pool;
+    options.weights = turn->step->weights ? &turn->weights : NULL;
+    qz_stats stats = QZ_STATS_INIT;
+    check(qz_encode(turn->scheme, &turn->matrix, &turn->packed, &options, turn->step->stats ? &stats : NULL, NULL));
+}
+
+static void run(const struct turn *turn)
+{
+    struct buffers *b = turn->buffers;
+    qz_dtype dtype = turn->step->dtype;
+    size_t bytes = b->n * qz_dtype_size(dtype);
+    switch (turn->step->action) {
     case QUANTIZE:
-        check(qz_quantize_i4(x, step->dtype, b->n, QZ_MINMAX, b->codes, &b->scale, &b->zero_point, pool, NULL));
+        check(qz_quantize_i4(floats_of(turn), dtype, b->n, QZ_MINMAX, b->codes, &b->scale, &b->zero_point, turn->pool,
+                             NULL));
         break;
     case DEQUANTIZE:
-        check(qz_dequantize_i4(b->codes, b->n, b->scale, b->zero_point, b->y, step->dtype, pool, NULL));
+        check(qz_dequantize_i4(b->codes, b->n, b->scale, b->zero_point, b->y, dtype, turn->pool, NULL));
         break;
     case PACK:
-        check(qz_pack_i4(b->codes, b->n, b->packed, pool, NULL));
+        check(qz_pack_i4(b->codes, b->n, b->packed, turn->pool, NULL));
         break;
     case UNPACK:
-        check(qz_unpack_i4(b->packed, b->n, b->codes, pool));
+        check(qz_unpack_i4(b->packed, b->n, b->codes, turn->pool));
         break;
     case ENCODE:
+        encode(turn);
+        break;
     case DECODE:
-        grouped(step, b, pool);
+        check(qz_decode(turn->scheme, &turn->packed, &turn->matrix, turn->pool, NULL));
         break;
     case READ:
-        read_bytes(x, bytes);
+        read_bytes(floats_of(turn), bytes);
         break;
     case WRITE:
         write_bytes(b->y, bytes);
@@ -381,8 +408,8 @@ static void run(const struct step *step, struct buffers *b, qz_pool *pool)
         stream_bytes(b->y, bytes);
         break;
     case READ_TWICE:
-        read_bytes(x, bytes);
-        read_bytes(x, bytes);
+        read_bytes(floats_of(turn), bytes);
+        read_bytes(floats_of(turn), bytes);
         if (b->n < LARGE)
             write_bytes(b->y, b->n);
         else
@@ -534,14 +561,6 @@ static const struct step *step_of(const char *name)
 
 enum { TURNS_MOST = 3, SAMPLES_MOST = 801, SAMPLES_LEAST = 5 };
 
-struct turn {
-    const struct step *step;
-    struct buffers *buffers;
-    qz_pool *pool;
-    double seconds; /* the median of a call */
-    double spread;  /* half the distance between its quartiles, as a share of the median */
-};
-
 static int compare_doubles(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -553,10 +572,12 @@ static int compare_doubles(const void *a, const void *b)
 static void time_turns(struct turn *turns, int count)
 {
     double times[TURNS_MOST][SAMPLES_MOST], round = 0;
+    for (int t = 0; t < count; t++)
+        prepare(&turns[t]);
     for (int warm = 0; warm < 2; warm++) {
         double start = now();
         for (int t = 0; t < count; t++)
-            run(turns[t].step, turns[t].buffers, turns[t].pool);
+            run(&turns[t]);
         round = now() - start;
     }
     round = round > 0 ? round : 1e-9;
@@ -569,10 +590,10 @@ static void time_turns(struct turn *turns, int count)
             /* The caches hold what the turn before worked on, and a pool that waited is asleep: the call that wakes it
              * leaves all data with the one thread that did the work. */
             for (int i = 0; i < 2 && calls > 1; i++)
-                run(turns[t].step, turns[t].buffers, turns[t].pool);
+                run(&turns[t]);
             double start = now();
             for (int i = 0; i < calls; i++)
-                run(turns[t].step, turns[t].buffers, turns[t].pool);
+                run(&turns[t]);
             times[t][s] = (now() - start) / calls;
         }
     for (int t = 0; t < count; t++) {
@@ -638,11 +659,13 @@ static void print_row(const struct row *row, const char *set, struct buffers *b)
     if (row->plain)
         turns[count++] = (struct turn){.step = step_of(row->plain), .buffers = b};
     if (row->step.action == DECODE) { /* something to decode */
-        struct step encode = row->step;
-        encode.action = ENCODE;
-        encode.transposed = 0;
-        encode.dtype = QZ_F32;
-        run(&encode, b, NULL);
+        struct step source = row->step;
+        source.action = ENCODE;
+        source.transposed = 0;
+        source.dtype = QZ_F32;
+        struct turn first = {.step = &source, .buffers = b};
+        prepare(&first);
+        run(&first);
     }
     time_turns(turns, count);
     double speed = speed_of(&turns[0]), most = speed_of(&turns[1]), ratio = turns[0].seconds / turns[2].seconds;

@@ -4,10 +4,22 @@
  * Included by simd_template.h. The vocabulary has in addition
  *
  *   vf_from_vi(v)             int32 to float
- *   vi_halve(v)               v / 2, rounded down
+ *   vi_halve(v)               v / 2, rounded down         vi_odd(v) -> VM
  *   vf_moved(v, bits, mask)   the bits of v moved up, those of the mask, seen as floats
- *   vf_halves(p)              p[0] in the lower half of the lanes, p[1] in the upper half (where LANES is 16)
+ *   vf_halves(a, b)           a in the lower half of the lanes, b in the upper half (where LANES is 16)
  */
+
+/* Whether LANES bytes of E8M0 are none of them 0 or 255, which stand for no normal number. */
+INLINE int bytes_normal(const uint8_t *bytes)
+{
+    uint64_t found = 0;
+    for (size_t i = 0; i < LANES; i += 8) {
+        uint64_t eight = 0x0101010101010101;
+        memcpy(&eight, bytes + i, LANES - i < 8 ? LANES - i : 8);
+        found |= ((eight - 0x0101010101010101) & ~eight) | ((~eight - 0x0101010101010101) & eight);
+    }
+    return (found & 0x8080808080808080) == 0;
+}
 
 /* LANES bytes as numbers, without super scales. `dtype` is a constant. */
 INLINE VF numbers_of_bytes(qz_dtype dtype, const uint8_t *bytes)
@@ -19,6 +31,8 @@ INLINE VF numbers_of_bytes(qz_dtype dtype, const uint8_t *bytes)
     }
     if (dtype == QZ_E8M0) { /* an exponent; that of zero is a number here, that of infinity NaN */
         VF x = vf_moved(v, 23, 0x7f800000);
+        if (bytes_normal(bytes)) /* as they nearly always are */
+            return x;
         x = vf_select(vf_eq(x, vf_set1(0.0f)), vf_set1(0x1p-127f), x);
         return vf_select(vf_eq(x, vf_set1(INFINITY)), vf_set1(qz_float(0x7fc00000)), x);
     }
@@ -28,9 +42,7 @@ INLINE VF numbers_of_bytes(qz_dtype dtype, const uint8_t *bytes)
 /* -shift for odd bytes, 0 for others. */
 INLINE VF shifts_of_bytes(const uint8_t *bytes, float shift)
 {
-    VI v = vi_from_i8((const int8_t *)bytes);
-    VF odd = vf_fma(vf_from_vi(vi_halve(v)), vf_set1(-2.0f), vf_from_vi(v));
-    return vf_select(vf_lt(vf_set1(0.0f), odd), vf_set1(-shift), vf_set1(0.0f));
+    return vf_select(vi_odd(vi_from_i8((const int8_t *)bytes)), vf_set1(-shift), vf_set1(0.0f));
 }
 
 /* Where a vector's scales share one super scale, or two. Returns how many scales are done. */
@@ -41,7 +53,7 @@ INLINE size_t scales_of_vectors(qz_dtype dtype, const uint8_t *bytes, size_t n, 
 #if LANES == 16
     if (each == LANES / 2) {
         for (; i + LANES <= n; i += LANES, super += 2)
-            vf_store(scale + i, vf_mul(numbers_of_bytes(dtype, bytes + i), vf_halves(super)));
+            vf_store(scale + i, vf_mul(numbers_of_bytes(dtype, bytes + i), vf_halves(super[0], super[1])));
         return i;
     }
 #endif

@@ -42,39 +42,41 @@ void qz_decode_rows(struct job *job, struct part *part, uint64_t row, size_t row
     qz_each_piece(job, part, row, rows, col, cols, decode_step);
 }
 
-/* Whole groups of one row, in place: as many at a time as there is room for their scales. */
+/* Groups of one row, in place. Only the last one may be cut off. */
 static void decode_wide(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
-    float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     struct qz_tile tile = {row, col, rows, 0};
     float *dst = qz_tile_direct(job->matrix, &tile);
-    struct span span = {row, col / job->group_size, 1, QZ_TILE_GROUPS};
-    size_t group_size = (size_t)job->group_size, left = (size_t)cols, n = QZ_TILE_GROUPS * group_size;
+    uint64_t group = col / job->group_size, groups = cols / job->group_size, whole = groups * job->group_size;
     (void)part;
-    for (const uint8_t *codes = qz_codes_at(job, row, col); left > 0; codes += n / 2, dst += n, left -= n) {
-        if (left < n) {
-            n = left;
-            span.count = (size_t)qz_divide_up(left, group_size);
-        }
-        qz_load_groups(job, &span, scale, zero);
-        job->kernels->group_decode(codes, n, group_size, &job->grid, scale, zero, dst);
-        span.group += QZ_TILE_GROUPS;
-    }
+    if (groups > 0)
+        qz_decode_groups(job, row, group, (size_t)groups, dst);
+    if (whole < cols)
+        qz_decode_run(job, &(struct run){row, col + whole, 1, (size_t)(cols - whole), (size_t)(cols - whole)},
+                      dst + whole, NULL);
 }
 
-/* Where results neither leave past the cache nor are turned or rounded, nothing limits a tile: with wide ones less is
- * to do around each. Returns whether they are. */
-static int widen_tiles(struct job *job)
+/* Where results neither leave past the cache nor are turned or rounded, nothing limits a tile, and with wide ones less
+ * is to do around each; with a single one, for a single thread, nothing. Returns whether it was done. */
+static int decode_in_place(struct job *job, qz_pool *pool)
 {
     enum { WIDE = 8 * QZ_TILE };
     struct qz_tile any = {0, 0, 1, 1};
+    struct part total;
     uint64_t cols = job->tile_cols;
-    if (job->slices == 0 || job->stream || job->tile_rows != 1 || cols == job->cols || job->group_size % 16 != 0 ||
+    if (job->slices == 0 || job->stream || job->tile_rows != 1 || job->group_size % 16 != 0 ||
         job->group_size > QZ_LONG_GROUP || !qz_tile_direct(job->matrix, &any))
         return 0;
+    if (!pool) {
+        for (uint64_t row = 0; row < job->rows; row++)
+            decode_wide(job, NULL, row, 1, 0, job->cols);
+        return 1;
+    }
     while (2 * cols <= WIDE)
         cols *= 2;
+    job->work = decode_wide;
     qz_group_tiles(job, 1, qz_least(cols, job->cols));
+    qz_group_run(job, pool, &total);
     return 1;
 }
 
@@ -108,7 +110,9 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
     if (result != QZ_OK)
         return result;
     job.stream = job.rows * job.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST;
-    job.work = qz_columns_prepare(&job) ? qz_decode_columns : widen_tiles(&job) ? decode_wide : qz_decode_rows;
+    if (decode_in_place(&job, pool))
+        return QZ_OK;
+    job.work = qz_columns_prepare(&job) ? qz_decode_columns : qz_decode_rows;
     qz_group_run(&job, pool, &total);
     return total.overflow ? locate_overflow(&job, detail) : QZ_OK;
 }

@@ -254,6 +254,9 @@ static inline struct run qz_single_row(const struct run *run, size_t r)
  * `to` (one row only) they also leave for there by non-temporal stores. */
 void qz_decode_run(const struct job *job, const struct run *run, float *dst, float *to);
 
+/* Decodes `count` whole groups of one row, of a multiple of 16 values each; the first one is even. */
+void qz_decode_groups(const struct job *job, uint64_t row, uint64_t group, size_t count, float *dst);
+
 /* Decodes any tile to rows of `stride`. */
 void qz_decode_tile(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride);
 

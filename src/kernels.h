@@ -102,6 +102,17 @@ struct qz_grid {
     uint8_t cell_code[2 * QZ_CELLS];
 };
 
+/* Scales of groups, one after another, and their zeros or offsets, as they are stored. */
+struct qz_stored {
+    qz_dtype dtype; /* of scales, and of zeros and offsets but for QZ_ZERO_UINT4 */
+    const void *scale;
+    const void *zero; /* QZ_ZERO_UINT4: from the low half of a byte on. QZ_I7: not looked at, see byte_scales */
+    /* Types of a byte: what numbers are multiplied with. The first one belongs to `first` groups, each other one to
+     * `each`. Neither is 0; both are SIZE_MAX where there is one for all. */
+    const float *super, *super_zero;
+    size_t first, each;
+};
+
 /* What the sixteen values are, as far as it decides which instructions find them. */
 enum { QZ_UNSIGNED, QZ_SIGNED, QZ_ANY_VALUES };
 
@@ -224,6 +235,10 @@ struct qz_kernels {
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
 
+    /* The same for any number of whole groups, of a multiple of 16 each. */
+    void (*stored_decode)(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
+                          const struct qz_stored *stored, float *dst);
+
     /* Lays QZ_BLOCK groups of n elements, one after another, side by side: to[QZ_BLOCK * k + l] = x[l * n + k]. */
     void (*lay)(const float *x, size_t n, float *to);
 
@@ -287,7 +302,7 @@ struct qz_kernels {
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
         .transpose = transpose, .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,    \
-        .group_codes = group_codes, .group_decode = group_decode, .error = error,                                      \
+        .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode, .error = error,      \
         .group_codes_error = group_codes_error, .columns_range = columns_range, .columns_codes = columns_codes,        \
         .columns_decode = columns_decode, .find_error = find_error, .lay = lay, .search_scale = search_scale,          \
         .search_affine = search_affine, .multiply_add = multiply_add,                                                  \

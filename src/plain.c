@@ -77,37 +77,48 @@ size_t qz_sharing(const struct job *job, uint64_t group, size_t left)
     return own ? qz_least(job->super_groups - group % job->super_groups, left) : left;
 }
 
-/* What scales, and offsets, of a run of groups are multiplied with: `first` belongs to `head` groups, each other one to
- * as many as share one. */
+/* What scales, and offsets, of a run of groups are multiplied with: the first number belongs to `head` groups, each
+ * other one to `each`; both are SIZE_MAX where there is one for all. */
 struct supers {
     size_t head, each;
-    float scale[QZ_TILE_GROUPS + 1], offset[QZ_TILE_GROUPS + 1];
+    const float *scale, *offset;
+    float both[2 * QZ_TILE_GROUPS], apart[2][QZ_TILE_GROUPS];
 };
 
-static void load_supers(const struct job *job, uint64_t row, uint64_t group, size_t count, struct supers *supers)
+/* Returns for how many of `count` groups there is room. */
+static size_t load_supers(const struct job *job, uint64_t row, uint64_t group, size_t count, struct supers *supers)
 {
-    float both[2 * (QZ_TILE_GROUPS + 1)], *loaded = job->scale_dtype == QZ_U6 ? both : supers->scale;
-    uint16_t half[2 * (QZ_TILE_GROUPS + 1)];
     uint64_t shared = job->super_groups;
+    int pairs = job->scale_dtype == QZ_U6;
     supers->head = qz_sharing(job, group, count);
+    supers->scale = supers->both;
+    supers->offset = NULL;
     if (shared == 0 || shared >= QZ_WHOLE_MATRIX) {
-        supers->each = count;
-        qz_load_super(job, row, group, supers->scale);
-        return;
+        supers->head = supers->each = SIZE_MAX;
+        qz_load_super(job, row, group, supers->both);
+        return count;
     }
     supers->each = (size_t)shared;
-    size_t number = (size_t)((group + count - 1) / shared - group / shared + 1) * (loaded == both ? 2 : 1);
-    const char *from = supers_at(job, row, group);
-    if (job->super_dtype == QZ_F32) {
-        qz_copy_few(loaded, from, number * sizeof *loaded);
-    } else {
-        qz_copy_few(half, from, number * sizeof *half);
-        job->kernels->f32_from_f16(half, number, loaded);
+    size_t number = (size_t)qz_divide_up(count - supers->head, shared) + 1;
+    if (number > QZ_TILE_GROUPS) {
+        number = QZ_TILE_GROUPS;
+        count = supers->head + (number - 1) * (size_t)shared;
     }
-    for (size_t i = 0; i < number / 2 && loaded == both; i++) {
-        supers->scale[i] = both[2 * i];
-        supers->offset[i] = -both[2 * i + 1];
+    const void *from = supers_at(job, row, group);
+    if (job->super_dtype == QZ_F32)
+        supers->scale = from;
+    else
+        job->kernels->f32_from_f16(from, pairs ? 2 * number : number, supers->both);
+    if (pairs) {
+        const float *both = supers->scale;
+        for (size_t i = 0; i < number; i++) {
+            supers->apart[0][i] = both[2 * i];
+            supers->apart[1][i] = -both[2 * i + 1];
+        }
+        supers->scale = supers->apart[0];
+        supers->offset = supers->apart[1];
     }
+    return count;
 }
 
 /* Bytes of `count` groups, the first of which may share its super scale with groups before it. */
@@ -125,7 +136,7 @@ static void scale_bytes(const struct job *job, const uint8_t *bytes, size_t coun
 static void load_bytes(const struct job *job, uint64_t row, uint64_t group, size_t count, float *scale, float *zero)
 {
     struct supers supers;
-    load_supers(job, row, group, count, &supers);
+    (void)load_supers(job, row, group, count, &supers);
     scale_bytes(job, (const uint8_t *)scales_at(job, row) + group, count, &supers, supers.scale, scale, zero);
     if (job->scale_dtype == QZ_U6)
         scale_bytes(job, (const uint8_t *)zeros_at(job, row) + group, count, &supers, supers.offset, zero, zero);
@@ -372,6 +383,31 @@ void qz_decode_run(const struct job *job, const struct run *run, float *dst, flo
         job->kernels->group_decode(codes + i / 2, count, groups == 1 ? count : group_size, &job->grid, scale + g,
                                    zero + g, dst + i);
         qz_stage_send(job->kernels, to, dst, &sent, (i + count) * sizeof *dst, i + count == n);
+    }
+}
+
+void qz_decode_groups(const struct job *job, uint64_t row, uint64_t group, size_t count, float *dst)
+{
+    struct supers supers;
+    size_t size = qz_dtype_size(job->scale_dtype), group_size = (size_t)job->group_size, step = count;
+    const uint8_t *codes = qz_codes_at(job, row, group * group_size);
+    const char *scale = scales_at(job, row) + group * size, *zero = NULL;
+    if (job->grid.zero != QZ_ZERO_NONE && job->scale_dtype != QZ_I7)
+        zero = zeros_at(job, row) + (job->grid.zero == QZ_ZERO_UINT4 ? group / 2 : group * size);
+    struct qz_stored stored = {job->scale_dtype, scale, zero, NULL, NULL, 1, 1};
+    for (; count > 0; count -= step, group += step) {
+        if (qz_has_byte_scales(job)) {
+            step = load_supers(job, row, group, count, &supers);
+            stored.super = supers.scale;
+            stored.super_zero = supers.offset;
+            stored.first = supers.head;
+            stored.each = supers.each;
+        }
+        job->kernels->stored_decode(codes, step, group_size, &job->grid, &stored, dst);
+        codes += step * group_size / 2;
+        dst += step * group_size;
+        stored.scale = scale += step * size;
+        stored.zero = zero ? zero += step * size : NULL;
     }
 }
 

@@ -355,6 +355,44 @@ static void byte_scales(qz_dtype dtype, const uint8_t *bytes, size_t n, const fl
     }
 }
 
+/* Number i of those that are stored from p on. */
+static float stored_number(qz_dtype dtype, const void *p, size_t i)
+{
+    const uint8_t *bytes = p;
+    uint16_t half;
+    float x;
+    if (dtype == QZ_F32) {
+        memcpy(&x, bytes + i * sizeof x, sizeof x);
+        return x;
+    }
+    if (dtype > QZ_BF16)
+        return number_of_byte(dtype, bytes[i]);
+    memcpy(&half, bytes + i * sizeof half, sizeof half);
+    return dtype == QZ_F16 ? qz_f32_from_f16(half) : qz_f32_from_bf16(half);
+}
+
+static void stored_decode(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
+                          const struct qz_stored *stored, float *dst)
+{
+    qz_dtype dtype = stored->dtype;
+    const uint8_t *zeros = stored->zero;
+    for (size_t g = 0; g < groups; g++, packed += group_size / 2, dst += group_size) {
+        size_t s = g < stored->first ? 0 : (g - stored->first) / stored->each + 1;
+        float scale = stored_number(dtype, stored->scale, g), zero = 0.0f;
+        if (dtype > QZ_BF16)
+            scale = scale * stored->super[s];
+        if (grid->zero == QZ_ZERO_UINT4)
+            zero = (float)(zeros[g / 2] >> (g % 2 * 4) & 15);
+        else if (dtype == QZ_I7)
+            zero = ((const uint8_t *)stored->scale)[g] & 1 ? -grid->shift : 0.0f;
+        else if (dtype == QZ_U6)
+            zero = stored_number(dtype, zeros, g) * stored->super_zero[s];
+        else if (grid->zero != QZ_ZERO_NONE)
+            zero = stored_number(dtype, zeros, g);
+        group_decode(packed, group_size, group_size, grid, &scale, &zero, dst);
+    }
+}
+
 static int columns_range(const float *x, ptrdiff_t stride, size_t lines, size_t width, float *copy, float *min,
                          float *max, struct qz_ahead *ahead)
 {

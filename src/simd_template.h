@@ -32,7 +32,10 @@
  *   VP, vp_load(p), vp_lookup(t, v), vp_lookup_vi(t, v)   a table of 32 floats or int32, looked up by 0..31 (where
  *                             HAS_VP)
  *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
- *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group
+ *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group, whose scale and
+ *                             zero are in all lanes
+ *   VL, vl_first()            the number of a lane; vl_one(one) declares what leads to the next one, vl_next(l, one)
+ *   VN, vn_of(v), vn_lane(n, l)      a vector of which single lanes are wanted, and such a lane everywhere
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
  *   block_clamp(v, lo, hi, &clipped) -> VI        4 vectors of codes, clamped, as bytes in some order; adds to clipped
  *                             how many were
@@ -455,7 +458,7 @@ INLINE void decode_groups(const uint8_t *packed, size_t groups, size_t vectors, 
 {
 #pragma GCC unroll 4
     for (size_t g = 0; g < groups; g++, packed += vectors * (LANES / 2), dst += vectors * LANES) {
-        VG group = vg_make(values, kind, form, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
+        VG group = vg_make(values, kind, form, vf_set1(scale[g]), vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]));
 #pragma GCC unroll 4
         for (size_t j = 0; j < vectors; j++)
             vf_store(dst + j * LANES, vg_values(group, vi_nibbles(packed + j * (LANES / 2), form == QZ_SIGNED)));
@@ -493,7 +496,7 @@ INLINE void decode_kind(const uint8_t *packed, size_t n, size_t group_size, qz_z
     memset(bytes + (n - start), 0, LANES);
     for (size_t g = i / group_size; i < n; g++) {
         size_t end = n - g * group_size < group_size ? n : (g + 1) * group_size;
-        VG group = vg_make(values, kind, form, scale[g], kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
+        VG group = vg_make(values, kind, form, vf_set1(scale[g]), vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]));
         for (; i < end; i += LANES) {
             VI code = vi_from_i8(bytes + (i - start));
             VF v = vg_values(group, form == QZ_SIGNED ? code : vi_low_nibble(code));
@@ -609,7 +612,8 @@ INLINE void error_block(const float *x, VI bytes, VT values, qz_zero kind, int f
                         const float *zero, VE *sums)
 {
     enum { VECTORS = QZ_SUMS_LANES / LANES };
-    VG group = vg_make(values, kind, form, scale[at->group], kind == QZ_ZERO_NONE ? 0.0f : zero[at->group]);
+    VG group =
+        vg_make(values, kind, form, vf_set1(scale[at->group]), vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[at->group]));
 #pragma GCC unroll 4
     for (size_t j = 0; j < 4; j++) {
         VF v = vf_load(x + j * LANES);
@@ -620,7 +624,8 @@ INLINE void error_block(const float *x, VI bytes, VT values, qz_zero kind, int f
         if (j % VECTORS == VECTORS - 1) {
             next_round(at);
             if (j < 3)
-                group = vg_make(values, kind, form, scale[at->group], kind == QZ_ZERO_NONE ? 0.0f : zero[at->group]);
+                group = vg_make(values, kind, form, vf_set1(scale[at->group]),
+                                vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[at->group]));
         }
     }
 }
@@ -790,6 +795,8 @@ static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows
 }
 
 #include "byte_scales_template.h"
+
+#include "stored_template.h"
 
 #include "columns_template.h"
 

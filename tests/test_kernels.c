@@ -47,6 +47,7 @@ struct work {
     struct qz_grid grid;
     struct qz_fit rule;
     const struct qz_steps *steps;
+    struct qz_stored stored;
     const void *table;
     double scale, zero_point;
     float wanted;
@@ -257,6 +258,17 @@ CALLER(group_codes)
 CALLER(group_decode)
 {
     set->group_decode(in[0], w->n, w->group_size, &w->grid, in[1], in[2], out[0]);
+    return 0;
+}
+
+CALLER(stored_decode)
+{
+    struct qz_stored stored = w->stored;
+    stored.scale = in[1];
+    stored.zero = in[2];
+    stored.super = in[3];
+    stored.super_zero = in[3] ? (const float *)in[3] + w->in[3].bytes / 8 : NULL;
+    set->stored_decode(in[0], w->n, w->group_size, &w->grid, &stored, out[0]);
     return 0;
 }
 
@@ -1220,6 +1232,102 @@ static void test_group_decode(void **state)
     }
 }
 
+/* Numbers of a stored type, none of them NaN or infinite; now and then the ends of its range. */
+static void fill_stored(struct rng *rng, qz_dtype dtype, uint8_t *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float x = rng_normal(rng) * power_of_two((int)rng_below(rng, 20) - 10);
+        uint16_t half = dtype == QZ_F32 || dtype > QZ_BF16 ? 0 : ref_half_bits(ref_round((double)x, dtype), dtype);
+        uint8_t byte = (uint8_t)rng_below(rng, 256);
+        if (rng_below(rng, 8) == 0)
+            byte = (uint8_t)(rng_below(rng, 3) + 255); /* 255, 0, 1 */
+        if ((dtype == QZ_E4M3 && (byte & 0x7f) == 0x7f) || (dtype == QZ_E8M0 && byte == 255))
+            byte--;
+        if (dtype == QZ_F32)
+            memcpy(to + 4 * i, &x, 4);
+        else if (dtype == QZ_F16 || dtype == QZ_BF16)
+            memcpy(to + 2 * i, &half, 2);
+        else
+            to[i] = byte;
+    }
+}
+
+/* Checks stored_decode for some groups; and the scalar set, by group_decode with what single groups' numbers are. */
+static void check_stored(struct rng *rng, struct work *w, qz_dtype dtype, size_t groups, size_t group_size)
+{
+    static uint8_t packed[QZ_TILE * 8], scale[QZ_TILE], zero[QZ_TILE];
+    static float super[QZ_TILE], wanted[QZ_TILE * 16];
+    static const size_t shared[] = {1, 2, 5, 8, 12, 16, 24, 48, SIZE_MAX};
+    size_t each = shared[rng_below(rng, COUNT(shared))], size = qz_dtype_size(dtype), supers = groups + 1;
+    size_t first = each == SIZE_MAX ? SIZE_MAX : rng_below(rng, 2) ? each : 1 + rng_below(rng, each);
+    int nibbles = w->grid.zero == QZ_ZERO_UINT4;
+    w->n = groups;
+    w->group_size = group_size;
+    w->stored = (struct qz_stored){.dtype = dtype, .first = first, .each = each};
+    fill_bytes(rng, packed, groups * group_size / 2);
+    fill_stored(rng, dtype, scale, groups);
+    fill_stored(rng, nibbles ? QZ_U6 : dtype, zero, groups);
+    fill_floats(rng, DATA_NORMAL, super, 2 * supers);
+    w->in[0] = (struct part){packed, groups * group_size / 2, 1};
+    w->in[1] = (struct part){scale, groups * size, size};
+    w->in[2] = (struct part){zero, nibbles ? (groups + 1) / 2 : groups * size, nibbles ? 1 : size};
+    if (w->grid.zero == QZ_ZERO_NONE || dtype == QZ_I7)
+        w->in[2] = (struct part){NULL, 0, 0};
+    size_t used = each == SIZE_MAX || groups <= first ? 1 : 1 + (groups - first + each - 1) / each;
+    w->in[3] = (struct part){NULL, 0, 0};
+    if (dtype > QZ_BF16) { /* those of scales, then those of offsets: no more of either than are needed */
+        memmove(super + used, super + supers, used * sizeof *super);
+        w->in[3] = (struct part){super, 2 * used * 4, 4};
+    }
+    w->out[0] = (struct part){NULL, groups * group_size * 4, 4};
+    check(w, 4);
+
+    void *in[] = {packed, scale, zero, super}, *out[] = {floats_a};
+    w->call(&qz_kernels_scalar, w, in, out);
+    for (size_t g = 0; g < groups; g++) {
+        float s = 0.0f, z = 0.0f, unused;
+        size_t k = g < first ? 0 : 1 + (g - first) / each;
+        const uint8_t *number = scale + g * size, *other = zero + g * size;
+        if (dtype > QZ_BF16)
+            qz_kernels_scalar.byte_scales(dtype, number, 1, super + k, 1, w->grid.shift, &s, &z);
+        else
+            s = (float)ref_load(number, dtype);
+        if (nibbles)
+            z = (float)(zero[g / 2] >> (g % 2 * 4) & 15);
+        else if (dtype == QZ_U6)
+            qz_kernels_scalar.byte_scales(dtype, other, 1, super + used + k, 1, 0.0f, &z, &unused);
+        else if (w->grid.zero != QZ_ZERO_NONE && dtype <= QZ_BF16)
+            z = (float)ref_load(other, dtype);
+        qz_kernels_scalar.group_decode(packed + g * group_size / 2, group_size, group_size, &w->grid, &s, &z,
+                                       wanted + g * group_size);
+    }
+    assert_memory_equal(floats_a, wanted, groups * group_size * 4);
+}
+
+static void test_stored_decode(void **state)
+{
+    (void)state;
+    guard_report_faults();
+    static const qz_dtype plain[] = {QZ_F32, QZ_F16, QZ_BF16};
+    static const char *const named[] = {"nvfp4", "mxfp4", "iq4_xs", "q4_k", "dual4"};
+    static const size_t sizes[] = {16, 32, 48, 64, 80, 128, 256};
+    struct rng rng = rng_make(132);
+    struct work w = {.kernel = "stored_decode", .call = call_stored_decode};
+    for (size_t s = 0; s < COUNT(sizes); s++)
+        for (size_t groups = 1; groups * sizes[s] <= QZ_TILE; groups = next_length(groups)) {
+            for (size_t kind = 0; kind < SCHEME_KINDS; kind++) {
+                w.grid = grid_kind(kind);
+                check_stored(&rng, &w, plain[(kind + groups) % COUNT(plain)], groups, sizes[s]);
+            }
+            for (size_t i = 0; i < COUNT(named); i++) {
+                const qz_scheme *scheme = qz_scheme_by_name(named[i]);
+                memset(&w.grid, 0, sizeof w.grid);
+                qz_scheme_values(scheme, &w.grid);
+                check_stored(&rng, &w, scheme->scale_dtype, groups, sizes[s]);
+            }
+        }
+}
+
 /* Sums that are not 0 at the start. */
 static struct qz_sums some_sums(struct rng *rng)
 {
@@ -1539,20 +1647,35 @@ int main(void)
     doubles = malloc(most);
     bytes = malloc(most);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_range_f32),     cmocka_unit_test(test_range_f64),
-        cmocka_unit_test(test_codes_f32),     cmocka_unit_test(test_codes_f64),
-        cmocka_unit_test(test_decode),        cmocka_unit_test(test_pack),
-        cmocka_unit_test(test_unpack),        cmocka_unit_test(test_pack_unpack_pairs),
-        cmocka_unit_test(test_f32_from_f16),  cmocka_unit_test(test_f32_from_bf16),
-        cmocka_unit_test(test_byte_scales),   cmocka_unit_test(test_f16_from_f32),
-        cmocka_unit_test(test_bf16_from_f32), cmocka_unit_test(test_f32_from_f64),
-        cmocka_unit_test(test_stream),        cmocka_unit_test(test_transpose),
-        cmocka_unit_test(test_group_range),   cmocka_unit_test(test_fit),
-        cmocka_unit_test(test_group_codes),   cmocka_unit_test(test_group_decode),
-        cmocka_unit_test(test_error),         cmocka_unit_test(test_group_codes_error),
-        cmocka_unit_test(test_find_error),    cmocka_unit_test(test_columns_range),
-        cmocka_unit_test(test_columns_codes), cmocka_unit_test(test_columns_decode),
-        cmocka_unit_test(test_multiply_add),  cmocka_unit_test(test_forced_sets),
+        cmocka_unit_test(test_range_f32),
+        cmocka_unit_test(test_range_f64),
+        cmocka_unit_test(test_codes_f32),
+        cmocka_unit_test(test_codes_f64),
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_pack),
+        cmocka_unit_test(test_unpack),
+        cmocka_unit_test(test_pack_unpack_pairs),
+        cmocka_unit_test(test_f32_from_f16),
+        cmocka_unit_test(test_f32_from_bf16),
+        cmocka_unit_test(test_byte_scales),
+        cmocka_unit_test(test_f16_from_f32),
+        cmocka_unit_test(test_bf16_from_f32),
+        cmocka_unit_test(test_f32_from_f64),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_transpose),
+        cmocka_unit_test(test_group_range),
+        cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_group_codes),
+        cmocka_unit_test(test_group_decode),
+        cmocka_unit_test(test_stored_decode),
+        cmocka_unit_test(test_error),
+        cmocka_unit_test(test_group_codes_error),
+        cmocka_unit_test(test_find_error),
+        cmocka_unit_test(test_columns_range),
+        cmocka_unit_test(test_columns_codes),
+        cmocka_unit_test(test_columns_decode),
+        cmocka_unit_test(test_multiply_add),
+        cmocka_unit_test(test_forced_sets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,6 +52,7 @@ typedef uint32x4_t VM; /* all bits of a lane */
 #define vi_trunc(v)             vcvtq_s32_f32(v)
 #define vf_from_vi(v)           vcvtq_f32_s32(v)
 #define vi_halve(v)             vshrq_n_s32(v, 1)
+#define vi_odd(v)               vtstq_s32(v, vdupq_n_s32(1))
 #define vf_moved(v, bits, mask) vreinterpretq_f32_s32(vandq_s32(vshlq_n_s32(v, bits), vdupq_n_s32((int32_t)(mask))))
 #define vi_set1(x)              vdupq_n_s32(x)
 #define vi_add(a, b)            vaddq_s32(a, b)
@@ -99,6 +100,15 @@ INLINE void vf_store_part(float *p, size_t n, VF v)
     if (n > 2)
         vst1q_lane_f32(p + 2, v, 2);
 }
+
+typedef float32x4_t VN;
+typedef uint8x16_t VL; /* four times the bytes of a lane */
+
+#define vl_first()      vreinterpretq_u8_u32(vdupq_n_u32(0x03020100))
+#define vl_one(one)     const uint8x16_t one = vdupq_n_u8(4)
+#define vl_next(l, one) vaddq_u8(l, one)
+#define vn_of(v)        (v)
+#define vn_lane(n, l)   vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(n), l))
 
 /* The upper half of each lane, rounded to nearest even; NaN made quiet. The lower half is left over. */
 INLINE uint32x4_t round_to_bf16(VF v)
@@ -197,9 +207,9 @@ INLINE VF vg_compute(VF v, qz_zero kind, VF scale, VF zero)
     return vf_mul(scale, kind == QZ_ZERO_NONE ? v : vf_sub(v, zero));
 }
 
-INLINE VG vg_make(VT values, qz_zero kind, int form, float scale, float zero)
+INLINE VG vg_make(VT values, qz_zero kind, int form, VF scale, VF zero)
 {
-    VG g = {values, vf_set1(scale), vf_set1(zero), kind, form};
+    VG g = {values, scale, zero, kind, form};
     if (form == QZ_ANY_VALUES) /* what all codes stand for in this group */
         for (int i = 0; i < 4; i++)
             g.table.val[i] =

@@ -51,6 +51,7 @@ typedef __m256 VM; /* all bits of a lane */
 #define vi_lookup(t, v)       _mm256_castps_si256(vt_lookup(t, v))
 #define vf_from_vi(v)         _mm256_cvtepi32_ps(v)
 #define vi_halve(v)           _mm256_srai_epi32(v, 1)
+#define vi_odd(v)             _mm256_castsi256_ps(_mm256_slli_epi32(v, 31)) /* the top bit selects */
 #define vf_moved(v, bits, mask)                                                                                        \
     _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(v, bits), _mm256_set1_epi32((int32_t)(mask))))
 #define vi_from_i8(p)       _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
@@ -165,6 +166,24 @@ INLINE void vi_to_i8(int8_t *p, VI v)
     _mm_storel_epi64((__m128i *)p, _mm256_castsi256_si128(bytes));
 }
 
+/* By way of memory: there is but one shuffle a cycle to be had, and lookups want it. */
+typedef size_t VL;
+typedef struct {
+    float at[8];
+} VN;
+
+#define vl_first()      0
+#define vl_one(one)     const size_t one = 1
+#define vl_next(l, one) ((l) + (one))
+#define vn_lane(n, l)   vf_set1((n).at[l])
+
+INLINE VN vn_of(VF v)
+{
+    VN n;
+    vf_store(n.at, v);
+    return n;
+}
+
 INLINE VF vf_power(VF v)
 {
     return _mm256_and_ps(v, _mm256_castsi256_ps(vi_set1(0x7f800000)));
@@ -214,9 +233,9 @@ INLINE VF vg_compute(VF v, qz_zero kind, VF scale, VF zero)
     return vf_mul(scale, kind == QZ_ZERO_NONE ? v : vf_sub(v, zero));
 }
 
-INLINE VG vg_make(VT values, qz_zero kind, int form, float scale, float zero)
+INLINE VG vg_make(VT values, qz_zero kind, int form, VF scale, VF zero)
 {
-    VG g = {values, vf_set1(scale), vf_set1(zero), kind, form};
+    VG g = {values, scale, zero, kind, form};
     if (form == QZ_ANY_VALUES) { /* what all codes stand for in this group */
         g.table.low = vg_compute(values.low, kind, g.scale, g.zero);
         g.table.high = vg_compute(values.high, kind, g.scale, g.zero);

@@ -55,6 +55,7 @@ typedef __mmask16 VM;
 #define vi_to_i8(p, v)        _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8(v))
 #define vf_from_vi(v)         _mm512_cvtepi32_ps(v)
 #define vi_halve(v)           _mm512_srai_epi32(v, 1)
+#define vi_odd(v)             _mm512_test_epi32_mask(v, _mm512_set1_epi32(1))
 #define vi_any(v)             (_mm512_test_epi32_mask(v, v) != 0)
 #define vi_low_nibble(v)      (v) /* lookups take the low bits only */
 #define vi_clamp(v, lo, hi)   _mm512_min_epi32(_mm512_max_epi32(v, _mm512_set1_epi32(lo)), _mm512_set1_epi32(hi))
@@ -99,13 +100,25 @@ INLINE void vf_store_part(float *p, size_t n, VF v)
 
 INLINE VF vf_moved(VI v, unsigned bits, uint32_t mask)
 {
-    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(v, bits), vi_set1((int32_t)mask)));
+    return _mm512_and_ps(_mm512_castsi512_ps(_mm512_slli_epi32(v, bits)), vf_set1(qz_float(mask)));
 }
 
-INLINE VF vf_halves(const float *p)
+INLINE VF vf_halves(float a, float b)
 {
-    return _mm512_insertf32x8(vf_set1(p[0]), _mm256_set1_ps(p[1]), 1);
+    return _mm512_insertf32x8(vf_set1(a), _mm256_set1_ps(b), 1);
 }
+
+typedef __m512i VL;
+typedef __m512 VN;
+
+/* Constants are made by way of other registers, each time they are needed, which here is too often. */
+#define vl_first() _mm512_setzero_si512()
+#define vl_one(one)                                                                                                    \
+    VI one = vi_set1(1);                                                                                               \
+    __asm__("" : "+v"(one))
+#define vl_next(l, one) vi_add(l, one)
+#define vn_of(v)        (v)
+#define vn_lane(n, l)   _mm512_permutexvar_ps(l, n)
 
 INLINE VF vf_power(VF v)
 {
@@ -184,12 +197,12 @@ INLINE size_t vf_outside(VF v, float least, float most, size_t n)
 }
 
 /* A group's 16 values: decoding is one lookup. */
-INLINE VG vg_make(VT values, qz_zero kind, int form, float scale, float zero)
+INLINE VG vg_make(VT values, qz_zero kind, int form, VF scale, VF zero)
 {
     (void)form;
     if (kind == QZ_ZERO_OFFSET)
-        return vf_add(vf_mul(vf_set1(scale), values), vf_set1(zero));
-    return vf_mul(vf_set1(scale), kind == QZ_ZERO_NONE ? values : vf_sub(values, vf_set1(zero)));
+        return vf_add(vf_mul(scale, values), zero);
+    return vf_mul(scale, kind == QZ_ZERO_NONE ? values : vf_sub(values, zero));
 }
 
 #define vg_values(g, v) _mm512_permutexvar_ps(v, g)

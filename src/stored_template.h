@@ -1,0 +1,261 @@
+/*
+ * stored_template.h - decoding from scales as they are stored
+ *
+ * Included by simd_template.h. Scales of LANES groups become a vector while the values of the groups before them are
+ * made, and never are in memory: what bounds decoding is how many cache lines come and go.
+ */
+
+/* Numbers of groups that are read a vector at a time. */
+typedef struct {
+    int type; /* a qz_dtype, or one of those below */
+    const uint8_t *from;
+    const float *super; /* types of a byte: what the next group's number is multiplied with, and `left` in all */
+    size_t each, left;
+    float shift; /* STORED_SHIFTS */
+} numbers;
+
+enum {
+    STORED_ANY = 256, /* any of all these */
+    STORED_UINT4,     /* zeros of four bits */
+    STORED_SHIFTS     /* of QZ_I7: the zeros that its lowest bits mean */
+};
+
+INLINE numbers scales_of(const struct qz_stored *stored)
+{
+    return (numbers){(int)stored->dtype, stored->scale, stored->super, stored->each, stored->first, 0.0f};
+}
+
+INLINE numbers zeros_of(const struct qz_stored *stored, const struct qz_grid *grid)
+{
+    if (stored->dtype == QZ_I7)
+        return (numbers){STORED_SHIFTS, stored->scale, stored->super, stored->each, stored->first, grid->shift};
+    int type = grid->zero == QZ_ZERO_UINT4 ? STORED_UINT4 : (int)stored->dtype;
+    return (numbers){type, stored->zero, stored->super_zero, stored->each, stored->first, 0.0f};
+}
+
+/* Super scales of the next `count` groups, LANES at most. */
+INLINE void next_few_supers(numbers *n, size_t count, float *super)
+{
+    for (size_t k = 0; k < count; k++) {
+        super[k] = *n->super;
+        if (--n->left == 0) {
+            n->super++;
+            n->left = n->each;
+        }
+    }
+}
+
+/* LANES of them, not all the same one. */
+static TARGET __attribute__((noinline)) VF next_mixed_supers(numbers *n)
+{
+    float few[LANES];
+    next_few_supers(n, LANES, few);
+    return vf_load(few);
+}
+
+INLINE VF next_supers(numbers *n)
+{
+    VF super;
+    if (n->each == SIZE_MAX)
+        return vf_set1(*n->super);
+#if LANES == 16
+    if (n->each == LANES / 2 && n->left == LANES / 2) {
+        n->super += 2;
+        return vf_halves(n->super[-2], n->super[-1]);
+    }
+#endif
+    if (n->left < LANES)
+        return next_mixed_supers(n);
+    super = vf_set1(*n->super);
+    n->left -= LANES;
+    if (n->left == 0) {
+        n->super++;
+        n->left = n->each;
+    }
+    return super;
+}
+
+INLINE VF next_of_type(numbers *n, int type)
+{
+    static const float integers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const uint8_t *from = n->from;
+    VF super;
+    n->from += LANES;
+    switch (type) {
+    case QZ_F32:
+        n->from += 3 * LANES;
+        return vf_load((const float *)(const void *)from);
+    case QZ_F16:
+        n->from += LANES;
+        return vf_from_f16((const uint16_t *)(const void *)from);
+    case QZ_BF16:
+        n->from += LANES;
+        return vf_from_bf16((const uint16_t *)(const void *)from);
+    case STORED_UINT4:
+        n->from -= LANES / 2;
+        return vt_lookup(vt_load(integers), vi_nibbles(from, 0));
+    case STORED_SHIFTS:
+        return shifts_of_bytes(from, n->shift);
+    case QZ_E4M3:
+        super = next_supers(n);
+        return vf_mul(numbers_of_bytes(QZ_E4M3, from), super);
+    case QZ_E8M0:
+        super = next_supers(n);
+        return vf_mul(numbers_of_bytes(QZ_E8M0, from), super);
+    case QZ_I7:
+        super = next_supers(n);
+        return vf_mul(numbers_of_bytes(QZ_I7, from), super);
+    default: /* QZ_I6, QZ_U6 */
+        super = next_supers(n);
+        return vf_mul(numbers_of_bytes(QZ_I6, from), super);
+    }
+}
+
+/* The same for any type, not inline, so that one loop over groups will do for most of them. */
+static TARGET __attribute__((noinline)) VF next_of_any_type(numbers *n)
+{
+    return next_of_type(n, n->type);
+}
+
+INLINE VF next_numbers(numbers *n, int type)
+{
+    return type == STORED_ANY ? next_of_any_type(n) : next_of_type(n, type);
+}
+
+enum { STORED_FEW = 256 };
+
+/* The next few of a type of a byte. */
+INLINE void next_few_bytes(numbers *n, qz_dtype dtype, size_t count, float *scale, float *zero)
+{
+    float super[STORED_FEW];
+    if (n->left == n->each) {
+        byte_scales(dtype, n->from, count, n->super, n->each, n->shift, scale, zero);
+        if (n->each != SIZE_MAX) {
+            n->super += count / n->each;
+            n->left -= count % n->each;
+        }
+    } else {
+        next_few_supers(n, count, super);
+        byte_scales(dtype, n->from, count, super, 1, n->shift, scale, zero);
+    }
+    n->from += count;
+}
+
+/* The next few; their number is even, but for the last ones. */
+static TARGET void next_few(numbers *n, size_t count, float *dst)
+{
+    float other[STORED_FEW];
+    size_t size = n->type == QZ_F32 ? 4 : 2;
+    switch (n->type) {
+    case QZ_F32:
+        memcpy(dst, n->from, count * size);
+        break;
+    case QZ_F16:
+        f32_from_f16((const uint16_t *)(const void *)n->from, count, dst);
+        break;
+    case QZ_BF16:
+        f32_from_bf16((const uint16_t *)(const void *)n->from, count, dst);
+        break;
+    case STORED_UINT4:
+        for (size_t k = 0; k < count; k++)
+            dst[k] = (float)(n->from[k / 2] >> (k % 2 * 4) & 15);
+        n->from += count / 2;
+        return;
+    case STORED_SHIFTS:
+        next_few_bytes(n, QZ_I7, count, other, dst);
+        return;
+    default:
+        next_few_bytes(n, (qz_dtype)n->type, count, dst, other);
+        return;
+    }
+    n->from += count * size;
+}
+
+/*
+ * Blocks of LANES groups of `vectors` vectors. No more than 8 or 16 stores are in the inner loop: hardware fetches the
+ * lines that each instruction will write, but only where it does not stride further (AMD Zen 5: with 32 stores, 2 KiB,
+ * it took half as long again).
+ */
+INLINE void stored_blocks(const uint8_t *packed, size_t blocks, size_t vectors, qz_zero kind, int form, int type,
+                          const struct qz_grid *grid, numbers *scales, numbers *zeros, float *dst)
+{
+    const size_t step = vectors < 8 ? 8 / vectors : 1;
+    const int zero_type = type == QZ_I7 ? STORED_SHIFTS : type;
+    VT values = vt_load(grid->value);
+    vl_one(one);
+    VF scale = next_numbers(scales, type), zero = kind == QZ_ZERO_NONE ? scale : next_numbers(zeros, zero_type);
+    for (size_t b = 0; b < blocks; b++) {
+        VN s = vn_of(scale), z = vn_of(zero);
+        VL lane = vl_first();
+        if (b + 1 < blocks) {
+            scale = next_numbers(scales, type);
+            if (kind != QZ_ZERO_NONE)
+                zero = next_numbers(zeros, zero_type);
+        }
+#pragma GCC unroll 1
+        for (size_t g = 0; g < LANES; g += step) {
+#pragma GCC unroll 8
+            for (size_t k = 0; k < step; k++) {
+                VG group = vg_make(values, kind, form, vn_lane(s, lane), vn_lane(z, lane));
+#pragma GCC unroll 16
+                for (size_t j = 0; j < vectors; j++) {
+                    VI code = vi_nibbles(packed + (k * vectors + j) * (LANES / 2), form == QZ_SIGNED);
+                    vf_store(dst + (k * vectors + j) * LANES, vg_values(group, code));
+                }
+                lane = vl_next(lane, one);
+            }
+            packed += step * vectors * (LANES / 2);
+            dst += step * vectors * LANES;
+        }
+    }
+}
+
+INLINE void stored_kind(const uint8_t *packed, size_t groups, size_t group_size, qz_zero kind, int form,
+                        const struct qz_grid *grid, const struct qz_stored *stored, float *dst)
+{
+    numbers scales = scales_of(stored), zeros = zeros_of(stored, grid);
+    size_t blocks = groups / LANES, done = blocks * LANES;
+    int any = form == QZ_ANY_VALUES;
+#define BLOCKS(size, type) stored_blocks(packed, blocks, (size) / LANES, kind, form, type, grid, &scales, &zeros, dst)
+    if (blocks == 0)
+        ;
+    /* Formats that are worth a loop of their own, which does not call for each vector of scales. */
+    else if (LANES == 16 && kind == QZ_ZERO_NONE && any && stored->dtype == QZ_E4M3 && group_size == 16) /* NVFP4 */
+        BLOCKS(16, QZ_E4M3);
+    else if (kind == QZ_ZERO_OFFSET && !any && stored->dtype == QZ_U6 && group_size == 32) /* Q4_K */
+        BLOCKS(32, QZ_U6);
+    else if (kind == QZ_ZERO_FLOAT && any && stored->dtype == QZ_I7 && group_size == 32) /* dual4 */
+        BLOCKS(32, QZ_I7);
+    else if (LANES == 16 && group_size == 16)
+        BLOCKS(16, STORED_ANY);
+    else if (group_size == 32)
+        BLOCKS(32, STORED_ANY);
+    else if (group_size == 64)
+        BLOCKS(64, STORED_ANY);
+    else if (group_size == 128)
+        BLOCKS(128, STORED_ANY);
+    else
+        done = 0;
+#undef BLOCKS
+    float scale[STORED_FEW], zero[STORED_FEW] = {0};
+    for (size_t count; done < groups; done += count) {
+        size_t i = done * group_size;
+        count = groups - done < STORED_FEW ? groups - done : STORED_FEW;
+        next_few(&scales, count, scale);
+        if (kind != QZ_ZERO_NONE)
+            next_few(&zeros, count, zero);
+        group_decode(packed + i / 2, count * group_size, group_size, grid, scale, zero, dst + i);
+    }
+}
+
+static TARGET void stored_decode(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
+                                 const struct qz_stored *stored, float *dst)
+{
+#define CALL(kind, form)                                                                                               \
+    {                                                                                                                  \
+        stored_kind(packed, groups, group_size, kind, form, grid, stored, dst);                                        \
+        return;                                                                                                        \
+    }
+    OF_GRID(grid, CALL)
+#undef CALL
+}
