@@ -42,48 +42,62 @@ void qz_decode_rows(struct job *job, struct part *part, uint64_t row, size_t row
     qz_each_piece(job, part, row, rows, col, cols, decode_step);
 }
 
+/* Groups of one row on their way past the cache, those of a tile. */
+static int stream_groups(const struct job *job, uint64_t row, uint64_t group, size_t count, void *dst)
+{
+    _Alignas(64) char buffer[QZ_TILE * sizeof(float)];
+    size_t bytes = (size_t)job->group_size * qz_dtype_size(job->matrix->dtype), sent = 0, some;
+    size_t step = QZ_STAGE_STEP / bytes / 2 * 2; /* an even number, so that each step starts a byte of zeros */
+    int beyond = 0;
+    for (size_t g = 0; g < count; g += some) {
+        some = qz_least(step ? step : 2, count - g);
+        beyond |= qz_decode_groups(job, row, group + g, some, buffer + g * bytes);
+        qz_stage_send(job->kernels, dst, buffer, &sent, (g + some) * bytes, g + some == count);
+    }
+    return beyond;
+}
+
 /* Groups of one row, in place. Only the last one may be cut off. */
 static void decode_wide(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
-    struct qz_tile tile = {row, col, rows, 0};
-    float *dst = qz_tile_direct(job->matrix, &tile);
-    uint64_t group = col / job->group_size, groups = cols / job->group_size, whole = groups * job->group_size;
-    (void)part;
-    if (groups > 0)
-        qz_decode_groups(job, row, group, (size_t)groups, dst);
-    if (whole < cols)
-        qz_decode_run(job, &(struct run){row, col + whole, 1, (size_t)(cols - whole), (size_t)(cols - whole)},
-                      dst + whole, NULL);
+    void *dst = qz_matrix_at(job->matrix, row, col);
+    uint64_t group = col / job->group_size, whole = cols / job->group_size, done = whole * job->group_size;
+    if (whole > 0)
+        part->beyond |= (job->stream ? stream_groups : qz_decode_groups)(job, row, group, (size_t)whole, dst);
+    if (done < cols)
+        decode_step(job, part, &(struct qz_tile){row, col + done, rows, (size_t)(cols - done)});
 }
 
-/* Where results neither leave past the cache nor are turned or rounded, nothing limits a tile, and with wide ones less
- * is to do around each; with a single one, for a single thread, nothing. Returns whether it was done. */
-static int decode_in_place(struct job *job, qz_pool *pool)
+/* Decodes long rows of values that lie next to each other: nothing limits a tile then, unless values leave past the
+ * cache, and with wide ones less is to do around each; with a single one, for a single thread, nothing. Returns whether
+ * it was done. */
+static int decode_in_place(struct job *job, qz_pool *pool, struct part *total)
 {
     enum { WIDE = 8 * QZ_TILE };
-    struct qz_tile any = {0, 0, 1, 1};
-    struct part total;
     uint64_t cols = job->tile_cols;
-    if (job->slices == 0 || job->stream || job->tile_rows != 1 || job->group_size % 16 != 0 ||
-        job->group_size > QZ_LONG_GROUP || !qz_tile_direct(job->matrix, &any))
+    if (job->slices == 0 || job->tile_rows != 1 || job->group_size % 16 != 0 || job->group_size > QZ_LONG_GROUP ||
+        job->matrix->col_stride != 1 || job->matrix->dtype == QZ_F64)
         return 0;
-    if (!pool) {
+    total->overflow = total->beyond = 0;
+    if (!pool && !job->stream) {
         for (uint64_t row = 0; row < job->rows; row++)
-            decode_wide(job, NULL, row, 1, 0, job->cols);
-        return 1;
+            decode_wide(job, total, row, 1, 0, job->cols);
+    } else {
+        while (!job->stream && 2 * cols <= WIDE)
+            cols *= 2;
+        job->work = decode_wide;
+        qz_group_tiles(job, 1, qz_least(cols, job->cols));
+        qz_group_run(job, pool, total);
     }
-    while (2 * cols <= WIDE)
-        cols *= 2;
-    job->work = decode_wide;
-    qz_group_tiles(job, 1, qz_least(cols, job->cols));
-    qz_group_run(job, pool, &total);
-    return 1;
+    if (total->beyond) /* tiles again as the usual way wants them */
+        qz_group_geometry(job, job->rows, job->cols, job->group_size, 0);
+    return !total->beyond;
 }
 
 /* First value that does not fit the output, found by decoding again, slowly. */
 static qz_result locate_overflow(const struct job *job, qz_detail *detail)
 {
-    float limit = job->matrix->dtype == QZ_F16 ? 65520.0f : 0x1.ffp127f;
+    float limit = job->matrix->dtype == QZ_F16 ? QZ_F16_BEYOND : QZ_BF16_BEYOND;
     uint64_t count = 0;
     for (uint64_t r = 0; r < job->rows; r++)
         for (uint64_t c = 0; c < job->cols; c++) {
@@ -110,10 +124,10 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
     if (result != QZ_OK)
         return result;
     job.stream = job.rows * job.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST;
-    if (decode_in_place(&job, pool))
-        return QZ_OK;
-    job.work = qz_columns_prepare(&job) ? qz_decode_columns : qz_decode_rows;
-    qz_group_run(&job, pool, &total);
+    if (!decode_in_place(&job, pool, &total)) {
+        job.work = qz_columns_prepare(&job) ? qz_decode_columns : qz_decode_rows;
+        qz_group_run(&job, pool, &total);
+    }
     return total.overflow ? locate_overflow(&job, detail) : QZ_OK;
 }
 

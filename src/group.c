@@ -101,6 +101,7 @@ void qz_group_run(struct job *job, qz_pool *pool, struct part *total)
         total->nonfinite |= part->nonfinite;
         total->bad_weight |= part->bad_weight;
         total->overflow |= part->overflow;
+        total->beyond |= part->beyond;
         if (part->bad_group < total->bad_group) {
             total->bad_group = part->bad_group;
             total->bad_value = part->bad_value;

@@ -58,6 +58,7 @@ struct part {
     int nonfinite;      /* some value is NaN or infinite, or a float64 is beyond float32 */
     int bad_weight;     /* some weight is negative or not finite */
     int overflow;       /* some decoded value does not fit the type of the output */
+    int beyond;         /* some might not: qz_decode_groups */
     uint64_t bad_group; /* first group whose scale does not fit; UINT64_MAX for none */
     double bad_value;   /* largest magnitude in it */
     double signal, error, max_error, weighted_signal, weighted_error;
@@ -254,8 +255,9 @@ static inline struct run qz_single_row(const struct run *run, size_t r)
  * `to` (one row only) they also leave for there by non-temporal stores. */
 void qz_decode_run(const struct job *job, const struct run *run, float *dst, float *to);
 
-/* Decodes `count` whole groups of one row, of a multiple of 16 values each; the first one is even. */
-void qz_decode_groups(const struct job *job, uint64_t row, uint64_t group, size_t count, float *dst);
+/* Decodes `count` whole groups of one row, of a multiple of 16 values each, to the matrix's type, which is not float64;
+ * the first one is even. Nonzero if that type may not do, as the kernel says. */
+int qz_decode_groups(const struct job *job, uint64_t row, uint64_t group, size_t count, void *dst);
 
 /* Decodes any tile to rows of `stride`. */
 void qz_decode_tile(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride);

@@ -235,9 +235,12 @@ struct qz_kernels {
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
 
-    /* The same for any number of whole groups, of a multiple of 16 each. */
-    void (*stored_decode)(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
-                          const struct qz_stored *stored, float *dst);
+    /* The same for any number of whole groups, of a multiple of 16 each, whose scales are as they are stored. Values
+     * become float32, or float16 or bfloat16, rounded to nearest even. Nonzero where such a type will not do: not all
+     * of the 16 values that codes have in a group, used or not, are below what rounds to infinity. What was written is
+     * then of no use. */
+    int (*stored_decode)(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
+                         const struct qz_stored *stored, qz_dtype dtype, void *dst);
 
     /* Lays QZ_BLOCK groups of n elements, one after another, side by side: to[QZ_BLOCK * k + l] = x[l * n + k]. */
     void (*lay)(const float *x, size_t n, float *to);

@@ -85,6 +85,10 @@ static inline uint16_t qz_bf16_from_f32(float x)
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
+/* The least float that such a narrow type has no finite number for. */
+#define QZ_F16_BEYOND  65520.0f
+#define QZ_BF16_BEYOND 0x1.ffp127f
+
 /* Conversions of bytes have no branches, so that loops over them become vectors. */
 
 /* float8 E4M3: the byte as the top bits of a float32 with an exponent 120 too low; there is no infinity, and NaN has no

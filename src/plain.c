@@ -386,12 +386,15 @@ void qz_decode_run(const struct job *job, const struct run *run, float *dst, flo
     }
 }
 
-void qz_decode_groups(const struct job *job, uint64_t row, uint64_t group, size_t count, float *dst)
+int qz_decode_groups(const struct job *job, uint64_t row, uint64_t group, size_t count, void *dst)
 {
     struct supers supers;
+    qz_dtype dtype = job->matrix->dtype;
     size_t size = qz_dtype_size(job->scale_dtype), group_size = (size_t)job->group_size, step = count;
     const uint8_t *codes = qz_codes_at(job, row, group * group_size);
     const char *scale = scales_at(job, row) + group * size, *zero = NULL;
+    char *to = dst;
+    int beyond = 0;
     if (job->grid.zero != QZ_ZERO_NONE && job->scale_dtype != QZ_I7)
         zero = zeros_at(job, row) + (job->grid.zero == QZ_ZERO_UINT4 ? group / 2 : group * size);
     struct qz_stored stored = {job->scale_dtype, scale, zero, NULL, NULL, 1, 1};
@@ -403,12 +406,13 @@ void qz_decode_groups(const struct job *job, uint64_t row, uint64_t group, size_
             stored.first = supers.head;
             stored.each = supers.each;
         }
-        job->kernels->stored_decode(codes, step, group_size, &job->grid, &stored, dst);
+        beyond |= job->kernels->stored_decode(codes, step, group_size, &job->grid, &stored, dtype, to);
         codes += step * group_size / 2;
-        dst += step * group_size;
+        to += step * group_size * qz_dtype_size(dtype);
         stored.scale = scale += step * size;
         stored.zero = zero ? zero += step * size : NULL;
     }
+    return beyond;
 }
 
 /* Decodes rows of a tile, run_rows at most, to rows of `stride`. */

@@ -371,26 +371,48 @@ static float stored_number(qz_dtype dtype, const void *p, size_t i)
     return dtype == QZ_F16 ? qz_f32_from_f16(half) : qz_f32_from_bf16(half);
 }
 
-static void stored_decode(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
-                          const struct qz_stored *stored, float *dst)
+/* Scale and zero of group g; 0 where there are no zeros. */
+static void numbers_of_group(const struct qz_stored *stored, const struct qz_grid *grid, size_t g, float *scale,
+                             float *zero)
 {
     qz_dtype dtype = stored->dtype;
     const uint8_t *zeros = stored->zero;
-    for (size_t g = 0; g < groups; g++, packed += group_size / 2, dst += group_size) {
-        size_t s = g < stored->first ? 0 : (g - stored->first) / stored->each + 1;
-        float scale = stored_number(dtype, stored->scale, g), zero = 0.0f;
-        if (dtype > QZ_BF16)
-            scale = scale * stored->super[s];
-        if (grid->zero == QZ_ZERO_UINT4)
-            zero = (float)(zeros[g / 2] >> (g % 2 * 4) & 15);
-        else if (dtype == QZ_I7)
-            zero = ((const uint8_t *)stored->scale)[g] & 1 ? -grid->shift : 0.0f;
-        else if (dtype == QZ_U6)
-            zero = stored_number(dtype, zeros, g) * stored->super_zero[s];
-        else if (grid->zero != QZ_ZERO_NONE)
-            zero = stored_number(dtype, zeros, g);
-        group_decode(packed, group_size, group_size, grid, &scale, &zero, dst);
+    size_t s = g < stored->first ? 0 : (g - stored->first) / stored->each + 1;
+    *scale = stored_number(dtype, stored->scale, g);
+    *zero = 0.0f;
+    if (dtype > QZ_BF16)
+        *scale = *scale * stored->super[s];
+    if (grid->zero == QZ_ZERO_UINT4)
+        *zero = (float)(zeros[g / 2] >> (g % 2 * 4) & 15);
+    else if (dtype == QZ_I7)
+        *zero = ((const uint8_t *)stored->scale)[g] & 1 ? -grid->shift : 0.0f;
+    else if (dtype == QZ_U6)
+        *zero = stored_number(dtype, zeros, g) * stored->super_zero[s];
+    else if (grid->zero != QZ_ZERO_NONE)
+        *zero = stored_number(dtype, zeros, g);
+}
+
+static int stored_decode(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
+                         const struct qz_stored *stored, qz_dtype dtype, void *dst)
+{
+    float limit = dtype == QZ_F16 ? QZ_F16_BEYOND : QZ_BF16_BEYOND, value;
+    float *wide = dst;
+    uint16_t *narrow = dst;
+    int beyond = 0;
+    for (size_t g = 0, i = 0; g < groups; g++) {
+        float scale, zero;
+        numbers_of_group(stored, grid, g, &scale, &zero);
+        for (int code = 0; code < 16 && dtype != QZ_F32; code++)
+            beyond |= !(fabsf(qz_value(grid->value[code], scale, zero, grid->zero)) < limit);
+        for (size_t end = i + group_size; i < end; i++) {
+            value = qz_value(grid->value[packed[i / 2] >> (i % 2 * 4) & 15], scale, zero, grid->zero);
+            if (dtype == QZ_F32)
+                wide[i] = value;
+            else
+                narrow[i] = dtype == QZ_F16 ? qz_f16_from_f32(value) : qz_bf16_from_f32(value);
+        }
     }
+    return beyond;
 }
 
 static int columns_range(const float *x, ptrdiff_t stride, size_t lines, size_t width, float *copy, float *min,

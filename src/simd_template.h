@@ -36,6 +36,10 @@
  *                             zero are in all lanes
  *   VL, vl_first()            the number of a lane; vl_one(one) declares what leads to the next one, vl_next(l, one)
  *   VN, vn_of(v), vn_lane(n, l)      a vector of which single lanes are wanted, and such a lane everywhere
+ *   vt_of_group(values, kind, scale, zero) -> VT         the values of all codes in a group
+ *   vt_not_below(t, limit) -> VM                          where |a value| is not below the limit; NaN is not
+ *   VH, vh_make(t, dtype)     a table as float16 or bfloat16; there are no values beyond these types, and no NaN
+ *   vh_lookup_16 vh_lookup_32(t, dtype, p, dst)           so many packed codes' numbers
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
  *   block_clamp(v, lo, hi, &clipped) -> VI        4 vectors of codes, clamped, as bytes in some order; adds to clipped
  *                             how many were

@@ -210,6 +210,23 @@ INLINE void stored_blocks(const uint8_t *packed, size_t blocks, size_t vectors, 
     }
 }
 
+/* Groups from `done` on: a few at a time. */
+static TARGET __attribute__((noinline)) void stored_rest(const uint8_t *packed, size_t done, size_t groups,
+                                                         size_t group_size, const struct qz_grid *grid, numbers *scales,
+                                                         numbers *zeros, float *dst)
+{
+    float scale[STORED_FEW], zero[STORED_FEW];
+    for (size_t count; done < groups; done += count) {
+        size_t i = done * group_size;
+        count = groups - done < STORED_FEW ? groups - done : STORED_FEW;
+        next_few(scales, count, scale);
+        if (grid->zero != QZ_ZERO_NONE)
+            next_few(zeros, count, zero);
+        group_decode(packed + i / 2, count * group_size, group_size, grid, scale,
+                     grid->zero == QZ_ZERO_NONE ? scale : zero, dst + i);
+    }
+}
+
 INLINE void stored_kind(const uint8_t *packed, size_t groups, size_t group_size, qz_zero kind, int form,
                         const struct qz_grid *grid, const struct qz_stored *stored, float *dst)
 {
@@ -237,24 +254,80 @@ INLINE void stored_kind(const uint8_t *packed, size_t groups, size_t group_size,
     else
         done = 0;
 #undef BLOCKS
-    float scale[STORED_FEW], zero[STORED_FEW] = {0};
-    for (size_t count; done < groups; done += count) {
-        size_t i = done * group_size;
+    if (done < groups)
+        stored_rest(packed, done, groups, group_size, grid, &scales, &zeros, dst);
+}
+
+/*
+ * Narrow types: the 16 values of a group are rounded, once, and what is looked up are bits. Values that have no rounded
+ * one, and NaN, which would need care, are left to who called.
+ */
+INLINE VM narrow_groups(const uint8_t *packed, size_t groups, size_t group_size, qz_zero kind, qz_dtype dtype,
+                        VT values, const float *scale, const float *zero, uint16_t *dst)
+{
+    const VF limit = vf_set1(dtype == QZ_F16 ? QZ_F16_BEYOND : QZ_BF16_BEYOND);
+    VM beyond = vm_none();
+    for (size_t g = 0; g < groups; g++, packed += group_size / 2, dst += group_size) {
+        VT table = vt_of_group(values, kind, vf_set1(scale[g]), vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]));
+        VH halves = vh_make(table, dtype);
+        size_t i = 0;
+        beyond = vm_or(beyond, vt_not_below(table, limit));
+        for (; i + 32 <= group_size; i += 32)
+            vh_lookup_32(halves, dtype, packed + i / 2, dst + i);
+        if (i < group_size)
+            vh_lookup_16(halves, dtype, packed + i / 2, dst + i);
+    }
+    return beyond;
+}
+
+INLINE int narrow_kind(const uint8_t *packed, size_t groups, size_t group_size, qz_zero kind, qz_dtype dtype,
+                       const struct qz_grid *grid, const struct qz_stored *stored, uint16_t *dst)
+{
+    numbers scales = scales_of(stored), zeros = zeros_of(stored, grid);
+    VT values = vt_load(grid->value);
+    VM beyond = vm_none();
+    float scale[STORED_FEW], zero[STORED_FEW];
+    for (size_t done = 0, count; done < groups;
+         done += count, packed += count * group_size / 2, dst += count * group_size) {
         count = groups - done < STORED_FEW ? groups - done : STORED_FEW;
         next_few(&scales, count, scale);
         if (kind != QZ_ZERO_NONE)
             next_few(&zeros, count, zero);
-        group_decode(packed + i / 2, count * group_size, group_size, grid, scale, zero, dst + i);
+        beyond =
+            vm_or(beyond, group_size == 16 ? narrow_groups(packed, count, 16, kind, dtype, values, scale, zero, dst)
+                          : group_size == 32
+                              ? narrow_groups(packed, count, 32, kind, dtype, values, scale, zero, dst)
+                              : narrow_groups(packed, count, group_size, kind, dtype, values, scale, zero, dst));
     }
+    return vm_any(beyond);
 }
 
-static TARGET void stored_decode(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
-                                 const struct qz_stored *stored, float *dst)
+static TARGET int narrow_decode(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
+                                const struct qz_stored *stored, qz_dtype dtype, uint16_t *dst)
 {
+#define NARROW(kind)                                                                                                   \
+    (dtype == QZ_F16 ? narrow_kind(packed, groups, group_size, kind, QZ_F16, grid, stored, dst)                        \
+                     : narrow_kind(packed, groups, group_size, kind, QZ_BF16, grid, stored, dst))
+    switch (grid->zero) {
+    case QZ_ZERO_NONE:
+        return NARROW(QZ_ZERO_NONE);
+    case QZ_ZERO_OFFSET:
+        return NARROW(QZ_ZERO_OFFSET);
+    default: /* what follows from them is the same for all zeros */
+        return NARROW(QZ_ZERO_FLOAT);
+    }
+#undef NARROW
+}
+
+static TARGET int stored_decode(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
+                                const struct qz_stored *stored, qz_dtype dtype, void *dst)
+{
+    if (dtype != QZ_F32)
+        return narrow_decode(packed, groups, group_size, grid, stored, dtype, dst);
 #define CALL(kind, form)                                                                                               \
     {                                                                                                                  \
         stored_kind(packed, groups, group_size, kind, form, grid, stored, dst);                                        \
-        return;                                                                                                        \
+        return 0;                                                                                                      \
     }
     OF_GRID(grid, CALL)
 #undef CALL

@@ -116,10 +116,10 @@ static int store_run(const struct qz_kernels *kernels, const float *src, size_t 
         return 0;
     case QZ_F16:
         kernels->f16_from_f32(src, n, dst);
-        return any_beyond(kernels, src, n, 65520.0f);
+        return any_beyond(kernels, src, n, QZ_F16_BEYOND);
     case QZ_BF16:
         kernels->bf16_from_f32(src, n, dst);
-        return any_beyond(kernels, src, n, 0x1.ffp127f);
+        return any_beyond(kernels, src, n, QZ_BF16_BEYOND);
     default:
         memcpy(dst, src, n * sizeof *src);
         return 0;

@@ -960,11 +960,30 @@ static void assert_same_pieces(const struct pieces *a, const struct pieces *b, c
                         (scheme->super_size == QZ_WHOLE_MATRIX ? 1 : rows) * a->sizes.super_bytes);
 }
 
+/* Decodes to float16 and bfloat16, with a pool and without: the numbers nearest to those in `wanted`. */
+static void check_narrow(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                         const double *wanted, qz_pool *pool)
+{
+    static const qz_dtype dtypes[] = {QZ_F16, QZ_BF16};
+    uint16_t *halves = malloc(rows * cols * sizeof *halves);
+    for (size_t i = 0; i < 2 * COUNT(dtypes); i++) {
+        qz_dtype dtype = dtypes[i / 2];
+        qz_matrix to = {halves, dtype, rows, cols, (int64_t)cols, 1};
+        memset(halves, 0xff, rows * cols * sizeof *halves);
+        assert_int_equal(QZ_OK, CALL(qz_decode(scheme, packed, &to, i % 2 ? pool : NULL, NULL)));
+        for (uint64_t n = 0; n < rows * cols; n++)
+            assert_int_equal(halves[n], ref_half_bits(ref_round(wanted[n], dtype), dtype));
+    }
+    free(halves);
+}
+
 /* Long rows that are decoded in place are decoded in wider tiles than others: the values are those that come out where
  * they must be rounded on the way, to float64, which changes none. */
 static void test_decode_wide(void **state)
 {
     (void)state;
+    qz_pool *pool;
+    assert_int_equal(QZ_OK, qz_pool_create(2, &pool));
     static const uint64_t widths[] = {256, 288, 1280, 4096, 4097, 8192, 16384, 16416, 20001, 40000};
     static const uint64_t group_sizes[] = {0, 16, 32, 48, 96}; /* 0: the scheme's own */
     struct rng rng = rng_make(22);
@@ -993,6 +1012,7 @@ static void test_decode_wide(void **state)
                 assert_int_equal(QZ_OK, CALL(qz_decode(&scheme, &pieces.packed, &other, NULL, NULL)));
                 for (uint64_t n = 0; n < rows * cols; n++)
                     assert_true((double)narrow[n] == wide[n]);
+                check_narrow(&scheme, &pieces.packed, rows, cols, wide, pool);
                 for (uint64_t r = 0; r < rows; r++) { /* and row by row */
                     qz_packed row = pieces_at(&pieces, &scheme, r, 0);
                     qz_matrix one = {x, QZ_F32, 1, cols, (int64_t)cols, 1};
@@ -1004,6 +1024,81 @@ static void test_decode_wide(void **state)
                 free(narrow);
                 free(wide);
             }
+    qz_pool_destroy(pool);
+}
+
+/* A float16 has no number for -8 * 9000: an error where a code says so, none where no code does. */
+static void test_decode_unused_codes(void **state)
+{
+    (void)state;
+    enum { N = 8192 };
+    static uint8_t codes[N / 2];
+    static uint16_t scales[N / 32], y[N];
+    qz_scheme scheme = *qz_scheme_by_name("int4");
+    qz_packed packed = {codes, scales, NULL, N / 2, N / 16, 0, NULL, 0};
+    qz_matrix to = {y, QZ_F16, 1, N, N, 1};
+    qz_detail detail = QZ_DETAIL_INIT;
+    memset(codes, 0x77, sizeof codes);
+    for (size_t g = 0; g < COUNT(scales); g++)
+        scales[g] = ref_half_bits(g == 100 ? 9000.0 : 1.0, QZ_F16);
+    assert_int_equal(QZ_OK, CALL(qz_decode(&scheme, &packed, &to, NULL, &detail)));
+    for (size_t i = 0; i < N; i++)
+        assert_int_equal(y[i], ref_half_bits(i / 32 == 100 ? 63008.0 : 7.0, QZ_F16)); /* 63000 rounded */
+    codes[3200 / 2 + 3] = 0x87;
+    codes[N / 2 - 1] = 0x88;
+    assert_int_equal(QZ_ERROR_RANGE, CALL(qz_decode(&scheme, &packed, &to, NULL, &detail)));
+    assert_int_equal(detail.index, 3200 + 7);
+    assert_int_equal(detail.count, 1);
+    assert_true(detail.value == -72000.0);
+    to.dtype = QZ_BF16;
+    assert_int_equal(QZ_OK, CALL(qz_decode(&scheme, &packed, &to, NULL, &detail)));
+}
+
+/* Values that are so many that they leave past the caches: one row again and again, as it is decoded alone. */
+static void test_decode_streamed(void **state)
+{
+    (void)state;
+    enum { COLS = 8200, ROWS = (16 << 20) / COLS / 2 + 1, PITCH = COLS + 24 };
+    static const uint64_t group_sizes[] = {16, 48, 128, 2048};
+    static const qz_dtype dtypes[] = {QZ_F32, QZ_F16, QZ_BF16};
+    static uint8_t row[COLS], wanted[COLS * 4];
+    uint8_t *codes = malloc((size_t)ROWS * COLS / 2), *scales = malloc((size_t)ROWS * COLS / 8);
+    uint8_t *zeros = malloc((size_t)ROWS * COLS / 8), *y = malloc((size_t)ROWS * PITCH * 4);
+    assert_true(codes && scales && zeros && y);
+    struct rng rng = rng_make(61);
+    for (size_t i = 0; i < COUNT(group_sizes) * COUNT(dtypes); i++) {
+        qz_scheme scheme = *qz_scheme_by_name(i % 2 ? "uint4" : "nf4");
+        qz_dtype dtype = dtypes[i % COUNT(dtypes)];
+        scheme.group_size = group_sizes[i / COUNT(dtypes)];
+        qz_sizes sizes = {.size = sizeof sizes};
+        assert_int_equal(QZ_OK, qz_scheme_sizes(&scheme, ROWS, COLS, &sizes));
+        for (size_t k = 0; k < COUNT(row); k++)
+            row[k] = (uint8_t)rng_below(&rng, 256);
+        for (size_t r = 0; r < ROWS; r++) {
+            memcpy(codes + r * sizes.code_bytes, row, sizes.code_bytes);
+            memcpy(zeros + r * sizes.zero_bytes, row, sizes.zero_bytes);
+            for (size_t g = 0; g < sizes.row_groups; g++) {
+                uint16_t half = ref_half_bits(ref_round(0.01 + (double)row[g], QZ_F16), QZ_F16);
+                memcpy(scales + r * sizes.scale_bytes + 2 * g, &half, sizeof half);
+            }
+        }
+        qz_packed packed = {
+            codes, scales, zeros, (int64_t)sizes.code_bytes, (int64_t)sizes.scale_bytes, (int64_t)sizes.zero_bytes,
+            NULL,  0};
+        size_t unit = qz_dtype_size(dtype), gap = dtype == QZ_F32 ? 1 : 8, pitch = COLS + gap;
+        qz_matrix alone = {wanted, dtype, 1, COLS, COLS, 1};
+        qz_matrix all = {y, dtype, ROWS, COLS, (int64_t)pitch, 1};
+        memset(y, CANARY, all.rows * pitch * unit);
+        assert_true(all.rows * COLS * unit > 16 << 20);
+        assert_int_equal(QZ_OK, qz_decode(&scheme, &packed, &alone, NULL, NULL));
+        assert_int_equal(QZ_OK, qz_decode(&scheme, &packed, &all, NULL, NULL));
+        for (size_t r = 0; r < all.rows; r++) {
+            assert_memory_equal(y + r * pitch * unit, wanted, COLS * unit);
+            for (size_t b = 0; b < gap * unit; b++)
+                assert_int_equal(y[(r * pitch + COLS) * unit + b], CANARY);
+        }
+    }
+    free(codes), free(scales), free(zeros), free(y);
 }
 
 /* Bytes do not depend on how a matrix is divided, whatever scheme, method or seed. */
@@ -1242,6 +1337,8 @@ int main(void)
         cmocka_unit_test(test_validate),
         cmocka_unit_test(test_grouped_arguments),
         cmocka_unit_test(test_decode_wide),
+        cmocka_unit_test(test_decode_unused_codes),
+        cmocka_unit_test(test_decode_streamed),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_part_arguments),
         cmocka_unit_test(test_same_bytes_again),

@@ -48,6 +48,7 @@ struct work {
     struct qz_fit rule;
     const struct qz_steps *steps;
     struct qz_stored stored;
+    qz_dtype dtype; /* stored_decode: of the values */
     const void *table;
     double scale, zero_point;
     float wanted;
@@ -268,8 +269,7 @@ CALLER(stored_decode)
     stored.zero = in[2];
     stored.super = in[3];
     stored.super_zero = in[3] ? (const float *)in[3] + w->in[3].bytes / 8 : NULL;
-    set->stored_decode(in[0], w->n, w->group_size, &w->grid, &stored, out[0]);
-    return 0;
+    return (uint64_t)set->stored_decode(in[0], w->n, w->group_size, &w->grid, &stored, w->dtype, out[0]);
 }
 
 CALLER(error)
@@ -1252,6 +1252,30 @@ static void fill_stored(struct rng *rng, qz_dtype dtype, uint8_t *to, size_t n)
     }
 }
 
+/* Checks the scalar stored_decode by float32 values, and by the numbers of narrow types that are nearest to them. */
+static void check_stored_scalar(struct work *w, const uint8_t *const numbers[3], const float *super,
+                                const float *wanted)
+{
+    static const qz_dtype dtypes[] = {QZ_F32, QZ_F16, QZ_BF16};
+    size_t n = w->n * w->group_size;
+    void *in[4], *out[] = {floats_a};
+    memcpy(in, numbers, 3 * sizeof *in);
+    memcpy(&in[3], &super, sizeof super);
+    for (size_t t = 0; t < COUNT(dtypes); t++) {
+        w->dtype = dtypes[t];
+        int beyond = w->call(&qz_kernels_scalar, w, in, out) != 0, found = 0;
+        if (t == 0)
+            assert_memory_equal(floats_a, wanted, n * 4);
+        for (size_t i = 0; i < n && t > 0; i++) {
+            double value = ref_round((double)wanted[i], dtypes[t]);
+            found |= isinf(value);
+            if (!beyond)
+                assert_true(ref_load((const uint16_t *)(const void *)floats_a + i, dtypes[t]) == value);
+        }
+        assert_true(beyond >= found); /* also where the code that would be too large is not used */
+    }
+}
+
 /* Checks stored_decode for some groups; and the scalar set, by group_decode with what single groups' numbers are. */
 static void check_stored(struct rng *rng, struct work *w, qz_dtype dtype, size_t groups, size_t group_size)
 {
@@ -1279,11 +1303,15 @@ static void check_stored(struct rng *rng, struct work *w, qz_dtype dtype, size_t
         memmove(super + used, super + supers, used * sizeof *super);
         w->in[3] = (struct part){super, 2 * used * 4, 4};
     }
-    w->out[0] = (struct part){NULL, groups * group_size * 4, 4};
-    check(w, 4);
+    static const qz_dtype dtypes[] = {QZ_F32, QZ_F16, QZ_BF16};
+    for (size_t t = 0; t < COUNT(dtypes); t++) {
+        size_t unit = qz_dtype_size(dtypes[t]);
+        w->dtype = dtypes[t];
+        w->out[0] = (struct part){NULL, groups * group_size * unit, unit};
+        check(w, 4);
+    }
 
-    void *in[] = {packed, scale, zero, super}, *out[] = {floats_a};
-    w->call(&qz_kernels_scalar, w, in, out);
+    const uint8_t *numbers[] = {packed, scale, zero};
     for (size_t g = 0; g < groups; g++) {
         float s = 0.0f, z = 0.0f, unused;
         size_t k = g < first ? 0 : 1 + (g - first) / each;
@@ -1301,7 +1329,7 @@ static void check_stored(struct rng *rng, struct work *w, qz_dtype dtype, size_t
         qz_kernels_scalar.group_decode(packed + g * group_size / 2, group_size, group_size, &w->grid, &s, &z,
                                        wanted + g * group_size);
     }
-    assert_memory_equal(floats_a, wanted, groups * group_size * 4);
+    check_stored_scalar(w, numbers, super, wanted);
 }
 
 static void test_stored_decode(void **state)
@@ -1312,7 +1340,7 @@ static void test_stored_decode(void **state)
     static const char *const named[] = {"nvfp4", "mxfp4", "iq4_xs", "q4_k", "dual4"};
     static const size_t sizes[] = {16, 32, 48, 64, 80, 128, 256};
     struct rng rng = rng_make(132);
-    struct work w = {.kernel = "stored_decode", .call = call_stored_decode};
+    struct work w = {.kernel = "stored_decode", .call = call_stored_decode, .returned = RETURNS_BAD_OR_DATA};
     for (size_t s = 0; s < COUNT(sizes); s++)
         for (size_t groups = 1; groups * sizes[s] <= QZ_TILE; groups = next_length(groups)) {
             for (size_t kind = 0; kind < SCHEME_KINDS; kind++) {

@@ -222,6 +222,53 @@ INLINE VF vg_values(VG g, VI v)
     return g.form == QZ_ANY_VALUES ? vt_lookup(g.table, v) : vg_compute(vcvtq_f32_s32(v), g.kind, g.scale, g.zero);
 }
 
+INLINE VT vt_of_group(VT values, qz_zero kind, VF scale, VF zero)
+{
+    return vg_make(values, kind, QZ_ANY_VALUES, scale, zero).table;
+}
+
+INLINE VM vt_not_below(VT t, VF limit)
+{
+    VM below = vf_lt(vf_abs(vreinterpretq_f32_u8(t.val[0])), limit);
+    for (int i = 1; i < 4; i++)
+        below = vm_and(below, vf_lt(vf_abs(vreinterpretq_f32_u8(t.val[i])), limit));
+    return vmvnq_u32(below);
+}
+
+/* Sixteen 16-bit numbers: the low bytes of all, and the high ones. */
+typedef struct {
+    uint8x16_t low, high;
+} VH;
+
+INLINE uint16x4_t narrowed(VF v, qz_dtype dtype)
+{
+    return dtype == QZ_F16 ? vreinterpret_u16_f16(vcvt_f16_f32(v)) : vshrn_n_u32(round_to_bf16(v), 16);
+}
+
+INLINE VH vh_make(VT t, qz_dtype dtype)
+{
+    uint16x4_t part[4];
+    for (int i = 0; i < 4; i++)
+        part[i] = narrowed(vreinterpretq_f32_u8(t.val[i]), dtype);
+    uint8x16_t first = vreinterpretq_u8_u16(vcombine_u16(part[0], part[1]));
+    uint8x16_t second = vreinterpretq_u8_u16(vcombine_u16(part[2], part[3]));
+    return (VH){vuzp1q_u8(first, second), vuzp2q_u8(first, second)};
+}
+
+INLINE void vh_lookup_16(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
+{
+    (void)dtype;
+    uint8x8_t bytes = vld1_u8(p), low = vand_u8(bytes, vdup_n_u8(15)), high = vshr_n_u8(bytes, 4);
+    uint8x16_t codes = vcombine_u8(vzip1_u8(low, high), vzip2_u8(low, high));
+    vst2q_u8((uint8_t *)dst, (uint8x16x2_t){{vqtbl1q_u8(t.low, codes), vqtbl1q_u8(t.high, codes)}});
+}
+
+INLINE void vh_lookup_32(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
+{
+    vh_lookup_16(t, dtype, p, dst);
+    vh_lookup_16(t, dtype, p + 8, dst + 16);
+}
+
 /* Both bytes in every lane; nibble i goes to the top of lane i, and back with or without the sign. */
 INLINE VI vi_nibbles(const uint8_t *p, int sign)
 {

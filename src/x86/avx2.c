@@ -248,6 +248,61 @@ INLINE VF vg_values(VG g, VI v)
     return g.form == QZ_ANY_VALUES ? vt_lookup(g.table, v) : vg_compute(_mm256_cvtepi32_ps(v), g.kind, g.scale, g.zero);
 }
 
+INLINE VT vt_of_group(VT values, qz_zero kind, VF scale, VF zero)
+{
+    return vg_make(values, kind, QZ_ANY_VALUES, scale, zero).table;
+}
+
+INLINE VM vt_not_below(VT t, VF limit)
+{
+    return vm_or(_mm256_cmp_ps(vf_abs(t.low), limit, _CMP_NLT_UQ), _mm256_cmp_ps(vf_abs(t.high), limit, _CMP_NLT_UQ));
+}
+
+/* Sixteen 16-bit numbers: the low bytes of all, and the high ones, in both 128-bit lanes. */
+typedef struct {
+    VI low, high;
+} VH;
+
+INLINE VH vh_make(VT t, qz_dtype dtype)
+{
+    VI halves;
+    if (dtype == QZ_F16)
+        halves = _mm256_set_m128i(_mm256_cvtps_ph(t.high, _MM_FROUND_TO_NEAREST_INT),
+                                  _mm256_cvtps_ph(t.low, _MM_FROUND_TO_NEAREST_INT));
+    else
+        halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(round_to_bf16(t.low), round_to_bf16(t.high)), 0xd8);
+    const VI apart = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+    VI bytes = _mm256_shuffle_epi8(halves, apart); /* low and high ones of each lane's eight */
+    return (VH){_mm256_permute4x64_epi64(bytes, 0x88), _mm256_permute4x64_epi64(bytes, 0xdd)};
+}
+
+INLINE void vh_lookup_16(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
+{
+    (void)dtype;
+    __m128i bytes = _mm_loadl_epi64((const __m128i *)p);
+    __m128i codes = _mm_and_si128(_mm_unpacklo_epi8(bytes, _mm_srli_epi16(bytes, 4)), _mm_set1_epi8(15));
+    __m128i low = _mm_shuffle_epi8(_mm256_castsi256_si128(t.low), codes);
+    __m128i high = _mm_shuffle_epi8(_mm256_castsi256_si128(t.high), codes);
+    _mm_storeu_si128((__m128i *)dst, _mm_unpacklo_epi8(low, high));
+    _mm_storeu_si128((__m128i *)(dst + 8), _mm_unpackhi_epi8(low, high));
+}
+
+INLINE void vh_lookup_32(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
+{
+    (void)dtype;
+    /* Bytes 0-7 of the lower lane and 8-15 of the upper one become codes in order; of the lookups' results the same
+     * quarters make the first and the last vector. */
+    VI bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
+    const VI twice = _mm256_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 8, 8, 9, 9, 10, 10, 11, 11, 4, 4, 5, 5, 6, 6, 7, 7, 12,
+                                      12, 13, 13, 14, 14, 15, 15);
+    bytes = _mm256_shuffle_epi8(bytes, twice);
+    VI codes = _mm256_blendv_epi8(bytes, _mm256_srli_epi16(bytes, 4), _mm256_set1_epi16((short)0xff00));
+    codes = _mm256_and_si256(codes, _mm256_set1_epi8(15));
+    VI low = _mm256_shuffle_epi8(t.low, codes), high = _mm256_shuffle_epi8(t.high, codes);
+    _mm256_storeu_si256((VI *)dst, _mm256_unpacklo_epi8(low, high));
+    _mm256_storeu_si256((VI *)(dst + 16), _mm256_unpackhi_epi8(low, high));
+}
+
 INLINE VI vi_nibbles(const uint8_t *p, int sign)
 {
     int word;

@@ -207,6 +207,58 @@ INLINE VG vg_make(VT values, qz_zero kind, int form, VF scale, VF zero)
 
 #define vg_values(g, v) _mm512_permutexvar_ps(v, g)
 
+INLINE VT vt_of_group(VT values, qz_zero kind, VF scale, VF zero)
+{
+    return vg_make(values, kind, QZ_ANY_VALUES, scale, zero);
+}
+
+#define vt_not_below(t, limit) _mm512_cmp_ps_mask(vf_abs(t), limit, _CMP_NLT_UQ)
+
+/* Sixteen float16; or sixteen bfloat16 in the upper halves of 32-bit lanes, as the rounding leaves them. */
+typedef __m512i VH;
+
+INLINE VH vh_make(VT t, qz_dtype dtype)
+{
+    if (dtype == QZ_F16)
+        return _mm512_castsi256_si512(_mm512_cvtps_ph(t, _MM_FROUND_TO_NEAREST_INT));
+    VI bits = _mm512_castps_si512(t);
+    VI odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), vi_set1(1));
+    return vi_add(vi_add(bits, vi_set1(0x7fff)), odd);
+}
+
+/* 16-bit lane i gets the code that starts at bit 4 * i % 64 of its 64-bit lane, one bit higher for bfloat16. Of an
+ * index the low five bits count. */
+INLINE VI vh_values(VH t, qz_dtype dtype, VI codes)
+{
+    if (dtype == QZ_F16) {
+        const VI places =
+            _mm512_setr_epi64(0x000c000800040000, 0x001c001800140010, 0x002c002800240020, 0x003c003800340030,
+                              0x000c000800040000, 0x001c001800140010, 0x002c002800240020, 0x003c003800340030);
+        VI index = _mm512_and_si512(_mm512_multishift_epi64_epi8(places, codes), _mm512_set1_epi16(15));
+        return _mm512_permutexvar_epi16(index, t);
+    }
+    const VI places = _mm512_setr_epi64(0x000b00070003003f, 0x001b00170013000f, 0x002b00270023001f, 0x003b00370033002f,
+                                        0x000b00070003003f, 0x001b00170013000f, 0x002b00270023001f, 0x003b00370033002f);
+    VI index = _mm512_or_si512(_mm512_multishift_epi64_epi8(places, codes), _mm512_set1_epi16(1));
+    return _mm512_permutexvar_epi16(index, t);
+}
+
+INLINE void vh_lookup_32(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
+{
+    long long first, second;
+    memcpy(&first, p, sizeof first);
+    memcpy(&second, p + 8, sizeof second);
+    VI codes = _mm512_mask_set1_epi64(_mm512_set1_epi64(first), 0xf0, second);
+    _mm512_storeu_si512(dst, vh_values(t, dtype, codes));
+}
+
+INLINE void vh_lookup_16(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
+{
+    long long codes;
+    memcpy(&codes, p, sizeof codes);
+    _mm256_storeu_si256((__m256i *)dst, _mm512_castsi512_si256(vh_values(t, dtype, _mm512_set1_epi64(codes))));
+}
+
 /* Code i in the low bits of lane i; what is above it does not matter to a lookup. The eight bytes go to every 64-bit
  * lane, where each 32-bit half takes eight bits from a place of its own. */
 INLINE VI vi_nibbles(const uint8_t *p, int sign)
