@@ -160,32 +160,31 @@ static inline __attribute__((always_inline)) void fetch_rows(const struct job *j
     }
 }
 
-/* Decodes a panel with these codes, and meanwhile fetches the next one, which may have no rows. */
+/* Decodes a panel with these codes, and meanwhile fetches the next one, which may have no rows. In cache it goes
+ * across, so that lines of codes, of which each holds several groups', are read once; past it, down the lines of
+ * values. */
 static void decode_panel(const struct job *job, struct part *part, const struct qz_tile *panel, const uint8_t *codes,
                          ptrdiff_t pitch, const struct qz_tile *next)
 {
-    size_t length = (size_t)job->group_size, done = 0, fetched = 0;
-    size_t rows = strip_rows(job, job->stream ? SEND_ROWS : STRIP_ROWS);
+    size_t length = (size_t)job->group_size, fetched = 0;
+    size_t rows = strip_rows(job, job->stream ? SEND_ROWS : STRIP_ROWS), down = qz_divide_up(panel->rows, rows);
     struct columns columns;
     float buffer[STRIP];
     struct span span = span_of(job, panel);
-    struct qz_tile strip;
     qz_load_columns(job, &span, columns.scale, columns.zero);
-    for (size_t g = 0; g < span.count; g++)
-        for (size_t r = 0; r < panel->rows; r += strip.rows) {
-            strip = strip_at(job, panel, g, r, rows);
-            float *direct = job->stream ? NULL : qz_tile_direct_lines(job->matrix, &strip);
-            size_t at = g * panel->rows + r;
-            job->kernels->columns_decode(codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, length, strip.rows,
-                                         &job->grid, columns.scale + at, columns.zero + at, direct ? direct : buffer,
-                                         direct ? (ptrdiff_t)job->matrix->col_stride : (ptrdiff_t)strip.rows);
-            done += strip.rows;
-            size_t wanted = next->rows ? next->rows * done / (panel->rows * span.count) : 0;
-            fetch_rows(job, next, fetched, wanted);
-            fetched = wanted;
-            if (!direct)
-                part->overflow |= qz_tile_store_lines(job->kernels, job->matrix, &strip, buffer, job->stream);
-        }
+    for (size_t i = 0, strips = down * span.count; i < strips; i++) {
+        size_t g = job->stream ? i / down : i % span.count, r = (job->stream ? i % down : i / span.count) * rows;
+        struct qz_tile strip = strip_at(job, panel, g, r, rows);
+        float *direct = job->stream ? NULL : qz_tile_direct_lines(job->matrix, &strip);
+        size_t at = g * panel->rows + r, wanted = next->rows ? next->rows * (i + 1) / strips : 0;
+        job->kernels->columns_decode(codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, length, strip.rows,
+                                     &job->grid, columns.scale + at, columns.zero + at, direct ? direct : buffer,
+                                     direct ? (ptrdiff_t)job->matrix->col_stride : (ptrdiff_t)strip.rows);
+        fetch_rows(job, next, fetched, wanted);
+        fetched = wanted;
+        if (!direct)
+            part->overflow |= qz_tile_store_lines(job->kernels, job->matrix, &strip, buffer, job->stream);
+    }
 }
 
 static void decode_columns(const struct job *job, struct part *part, const struct qz_tile *tile)

@@ -190,8 +190,8 @@ struct qz_kernels {
     int (*pack)(const int8_t *codes, size_t n, uint8_t *packed);
     void (*unpack)(const uint8_t *packed, size_t n, int8_t *codes);
 
-    /* Conversions, rounding to nearest even; a NaN becomes quiet and keeps its upper payload. f32_from_f64 returns
-     * nonzero if any result is NaN or infinite. */
+    /* Conversions, rounding to nearest even; a NaN becomes quiet and keeps its upper payload, but f32_from_bf16 only
+     * moves bits. f32_from_f64 returns nonzero if any result is NaN or infinite. */
     void (*f32_from_f16)(const uint16_t *src, size_t n, float *dst);
     void (*f32_from_bf16)(const uint16_t *src, size_t n, float *dst);
     int (*f32_from_f64)(const double *src, size_t n, float *dst);

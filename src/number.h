@@ -71,10 +71,7 @@ static inline uint16_t qz_f16_from_f32(float x)
 
 static inline float qz_f32_from_bf16(uint16_t half)
 {
-    uint32_t bits = (uint32_t)half << 16;
-    if ((bits & 0x7fffffffu) > 0x7f800000u)
-        bits |= 0x400000u;
-    return qz_float(bits);
+    return qz_float((uint32_t)half << 16);
 }
 
 static inline uint16_t qz_bf16_from_f32(float x)

@@ -684,9 +684,9 @@ static void check_from_half(qz_dtype dtype, struct work *w)
     for (size_t i = 0; i < 65536; i++) {
         double value = ref_from_half(halves[i], dtype);
         uint32_t got = bits_of_float(singles[i]);
-        if (isnan(value)) { /* quiet, with its sign and the payload at the top */
-            uint32_t payload = dtype == QZ_F16 ? (uint32_t)(i & 0x3ff) << 13 : (uint32_t)(i & 0x7f) << 16;
-            assert_int_equal(got, (uint32_t)(i & 0x8000) << 16 | 0x7fc00000u | payload);
+        if (isnan(value)) { /* quiet, with its sign and the payload at the top; or as it is */
+            uint32_t quiet = (uint32_t)(i & 0x8000) << 16 | 0x7fc00000u | (uint32_t)(i & 0x3ff) << 13;
+            assert_int_equal(got, dtype == QZ_F16 ? quiet : (uint32_t)i << 16);
         } else if (got != bits_of_float((float)value)) {
             fail_msg("%s 0x%04zx is %a, wanted %a", w->kernel, i, (double)singles[i], value);
         }

@@ -122,9 +122,7 @@ INLINE uint32x4_t round_to_bf16(VF v)
 
 INLINE VF vf_from_bf16(const uint16_t *p)
 {
-    uint32x4_t bits = vshll_n_u16(vld1_u16(p), 16);
-    VM nan = vf_ne(vreinterpretq_f32_u32(bits), vreinterpretq_f32_u32(bits));
-    return vreinterpretq_f32_u32(vorrq_u32(bits, vandq_u32(nan, vdupq_n_u32(0x400000))));
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
 
 INLINE void vf_to_bf16(uint16_t *p, VF v)

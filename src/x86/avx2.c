@@ -115,9 +115,8 @@ INLINE VI round_to_bf16(VF v)
 
 INLINE VF vf_from_bf16(const uint16_t *p)
 {
-    VI bits = _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
-    VI nan = _mm256_cmpgt_epi32(_mm256_and_si256(bits, vi_set1(0x7fffffff)), vi_set1(0x7f800000));
-    return _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_and_si256(nan, vi_set1(0x400000))));
+    VI bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
 }
 
 INLINE void vf_to_bf16(uint16_t *p, VF v)

@@ -138,13 +138,6 @@ INLINE void vm_to_u8(uint8_t *p, VM m)
     _mm_storeu_si128((__m128i *)p, _mm_maskz_set1_epi8(m, 1));
 }
 
-/* NaN made quiet: sets the top bit of the payload of lanes that are NaN. */
-INLINE VI quiet(VI bits)
-{
-    __mmask16 nan = _mm512_cmpgt_epi32_mask(_mm512_and_si512(bits, vi_set1(0x7fffffff)), vi_set1(0x7f800000));
-    return _mm512_mask_or_epi32(bits, nan, bits, vi_set1(0x400000));
-}
-
 /* The upper halves, rounded to nearest even. */
 INLINE VI round_to_bf16(VF v)
 {
@@ -157,8 +150,8 @@ INLINE VI round_to_bf16(VF v)
 
 INLINE VF vf_from_bf16(const uint16_t *p)
 {
-    VI bits = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
-    return _mm512_castsi512_ps(quiet(bits));
+    VI bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
 }
 
 INLINE void vf_to_bf16(uint16_t *p, VF v)
