@@ -36,6 +36,7 @@
  *                             zero are in all lanes
  *   VL, vl_first()            the number of a lane; vl_one(one) declares what leads to the next one, vl_next(l, one)
  *   VN, vn_of(v), vn_lane(n, l)      a vector of which single lanes are wanted, and such a lane everywhere
+ *   vf_store_lanes(at, v)     stores LANES floats that will be loaded one by one
  *   vt_of_group(values, kind, scale, zero) -> VT         the values of all codes in a group
  *   vt_not_below(t, limit) -> VM                          where |a value| is not below the limit; NaN is not
  *   VH, vh_make(t, dtype)     a table as float16 or bfloat16; there are no values beyond these types, and no NaN

@@ -174,18 +174,23 @@ static TARGET void next_few(numbers *n, size_t count, float *dst)
 /*
  * Blocks of LANES groups of `vectors` vectors. No more than 8 or 16 stores are in the inner loop: hardware fetches the
  * lines that each instruction will write, but only where it does not stride further (AMD Zen 5: with 32 stores, 2 KiB,
- * it took half as long again).
+ * it took half as long again). The shortest groups need more shuffles than there is time for: half of their scales are
+ * loaded.
  */
 INLINE void stored_blocks(const uint8_t *packed, size_t blocks, size_t vectors, qz_zero kind, int form, int type,
                           const struct qz_grid *grid, numbers *scales, numbers *zeros, float *dst)
 {
     const size_t step = vectors < 8 ? 8 / vectors : 1;
+    const int stored_too = LANES == 16 && vectors == 1;
     const int zero_type = type == QZ_I7 ? STORED_SHIFTS : type;
     VT values = vt_load(grid->value);
     vl_one(one);
     VF scale = next_numbers(scales, type), zero = kind == QZ_ZERO_NONE ? scale : next_numbers(zeros, zero_type);
     for (size_t b = 0; b < blocks; b++) {
         VN s = vn_of(scale), z = vn_of(zero);
+        float at[LANES];
+        if (stored_too)
+            vf_store_lanes(at, scale);
         VL lane = vl_first();
         if (b + 1 < blocks) {
             scale = next_numbers(scales, type);
@@ -196,7 +201,8 @@ INLINE void stored_blocks(const uint8_t *packed, size_t blocks, size_t vectors, 
         for (size_t g = 0; g < LANES; g += step) {
 #pragma GCC unroll 8
             for (size_t k = 0; k < step; k++) {
-                VG group = vg_make(values, kind, form, vn_lane(s, lane), vn_lane(z, lane));
+                VF own = stored_too && k % 2 ? vf_set1(at[g + k]) : vn_lane(s, lane);
+                VG group = vg_make(values, kind, form, own, vn_lane(z, lane));
 #pragma GCC unroll 16
                 for (size_t j = 0; j < vectors; j++) {
                     VI code = vi_nibbles(packed + (k * vectors + j) * (LANES / 2), form == QZ_SIGNED);

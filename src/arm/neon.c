@@ -104,11 +104,12 @@ INLINE void vf_store_part(float *p, size_t n, VF v)
 typedef float32x4_t VN;
 typedef uint8x16_t VL; /* four times the bytes of a lane */
 
-#define vl_first()      vreinterpretq_u8_u32(vdupq_n_u32(0x03020100))
-#define vl_one(one)     const uint8x16_t one = vdupq_n_u8(4)
-#define vl_next(l, one) vaddq_u8(l, one)
-#define vn_of(v)        (v)
-#define vn_lane(n, l)   vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(n), l))
+#define vf_store_lanes(at, v) vf_store(at, v)
+#define vl_first()            vreinterpretq_u8_u32(vdupq_n_u32(0x03020100))
+#define vl_one(one)           const uint8x16_t one = vdupq_n_u8(4)
+#define vl_next(l, one)       vaddq_u8(l, one)
+#define vn_of(v)              (v)
+#define vn_lane(n, l)         vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(n), l))
 
 /* The upper half of each lane, rounded to nearest even; NaN made quiet. The lower half is left over. */
 INLINE uint32x4_t round_to_bf16(VF v)

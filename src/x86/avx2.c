@@ -171,10 +171,11 @@ typedef struct {
     float at[8];
 } VN;
 
-#define vl_first()      0
-#define vl_one(one)     const size_t one = 1
-#define vl_next(l, one) ((l) + (one))
-#define vn_lane(n, l)   vf_set1((n).at[l])
+#define vf_store_lanes(at, v) vf_store(at, v)
+#define vl_first()            0
+#define vl_one(one)           const size_t one = 1
+#define vl_next(l, one)       ((l) + (one))
+#define vn_lane(n, l)         vf_set1((n).at[l])
 
 INLINE VN vn_of(VF v)
 {

@@ -118,7 +118,12 @@ typedef __m512 VN;
     __asm__("" : "+v"(one))
 #define vl_next(l, one) vi_add(l, one)
 #define vn_of(v)        (v)
-#define vn_lane(n, l)   _mm512_permutexvar_ps(l, n)
+#define vf_store_lanes(at, v)                                                                                          \
+    do {                                                                                                               \
+        vf_store(at, v);                                                                                               \
+        __asm__("" : "+m"(at)); /* compilers know what was stored, and would shuffle */                                \
+    } while (0)
+#define vn_lane(n, l) _mm512_permutexvar_ps(l, n)
 
 INLINE VF vf_power(VF v)
 {
