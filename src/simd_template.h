@@ -44,7 +44,8 @@
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
  *   block_clamp(v, lo, hi, &clipped) -> VI        4 vectors of codes, clamped, as bytes in some order; adds to clipped
  *                             how many were
- *   block_cells(grid, y, &clipped) -> VI  the same for 4 vectors to be rounded by a grid's cells (where HAS_CELLS)
+ *   VX, vx_make(grid)         a grid's cells (where HAS_CELLS)
+ *   block_cells(&cells, y, &clipped) -> VI        as block_clamp, for 4 vectors to be rounded by them
  *   block_store(bytes, out)   a block's codes as 2 * LANES bytes
  *   block_code(bytes, j, sign)    vector j of a block, as vi_nibbles gives them (where HAS_BLOCK_CODE)
  *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
@@ -307,14 +308,26 @@ INLINE VI uniform_code(VF y, qz_zero kind, VF zero)
 typedef struct {
     VF first;
     VT second, third, fourth, code;
+#ifdef HAS_CELLS
+    int has_cells;
+    VX cells;
+#endif
 } VS;
 
 INLINE VS vs_make(const struct qz_grid *grid)
 {
     float upper[16 + 4] = {0}; /* what is past the end is never looked up */
     memcpy(upper, grid->upper, sizeof grid->upper);
-    return (VS){vf_set1(upper[7]), vt_load(upper + 3), vt_load(upper + 1), vt_load(upper),
-                vt_load((const float *)(const void *)grid->code)};
+    return (VS){vf_set1(upper[7]),
+                vt_load(upper + 3),
+                vt_load(upper + 1),
+                vt_load(upper),
+                vt_load((const float *)(const void *)grid->code),
+#ifdef HAS_CELLS
+                grid->cells,
+                vx_make(grid)
+#endif
+    };
 }
 
 /* Index of the nearest value in ascending order. */
@@ -330,8 +343,8 @@ INLINE VI vs_index(const VS *s, VF y)
 INLINE VI block_values(const struct qz_grid *grid, const VS *search, const VF y[4], size_t *clipped)
 {
 #ifdef HAS_CELLS
-    if (grid->cells)
-        return block_cells(grid, y, clipped);
+    if (search->has_cells)
+        return block_cells(&search->cells, y, clipped);
 #endif
     size_t none = 0;
     VI code[4];

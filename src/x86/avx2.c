@@ -364,6 +364,47 @@ INLINE VI block_code(VI bytes, size_t j, int sign)
     return vi_low_nibble(_mm256_srli_epi32(codes, 8 * (int)j));
 }
 
+/* See struct qz_grid: one comparison each, with a threshold looked up in four registers. */
+#define HAS_CELLS
+typedef struct {
+    VT low, high;
+    VF factor, bias;
+    VI code[4]; /* 16 bytes each, in both 128-bit lanes */
+} VX;
+
+INLINE VX vx_make(const struct qz_grid *grid)
+{
+    VX cells = {vt_load(grid->cell_upper),
+                vt_load(grid->cell_upper + 16),
+                vf_set1(grid->cell_factor),
+                vf_set1(grid->cell_bias),
+                {{0}}};
+    for (size_t i = 0; i < 4; i++)
+        cells.code[i] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(grid->cell_code + 16 * i)));
+    return cells;
+}
+
+INLINE VI block_cells(const VX *cells, const VF y[4], size_t *clipped)
+{
+    VI index[4], code[4];
+#pragma GCC unroll 4
+    for (size_t j = 0; j < 4; j++) {
+        VI cell = vi_clamp(vf_round(vf_fma(y[j], cells->factor, cells->bias)), 0, 31);
+        VF fourth = _mm256_castsi256_ps(_mm256_slli_epi32(cell, 27)); /* bit 4, moved to the sign */
+        VF upper = _mm256_blendv_ps(vt_lookup(cells->low, cell), vt_lookup(cells->high, cell), fourth);
+        index[j] = vi_increment(vf_le(upper, y[j]), vi_add(cell, cell));
+    }
+    VI bytes = bytes_in_lanes(index), fourth = _mm256_slli_epi16(bytes, 3), fifth = _mm256_slli_epi16(bytes, 2);
+    VI ends = _mm256_or_si256(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256()),
+                              _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(63)));
+    *clipped += (size_t)__builtin_popcount((unsigned)_mm256_movemask_epi8(ends));
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++)
+        code[i] = _mm256_shuffle_epi8(cells->code[i], bytes);
+    return _mm256_blendv_epi8(_mm256_blendv_epi8(code[0], code[1], fourth),
+                              _mm256_blendv_epi8(code[2], code[3], fourth), fifth);
+}
+
 #define HAS_COLUMNS
 #define vb_table(...)        _mm256_broadcastsi128_si256(_mm_setr_epi8(__VA_ARGS__))
 #define vb_shuffle(v, table) _mm256_shuffle_epi8(v, table)

@@ -320,20 +320,29 @@ INLINE VI block_code(VI bytes, size_t j, int sign)
 
 /* See struct qz_grid: one comparison each, with a threshold looked up in two registers. */
 #define HAS_CELLS
-INLINE VI block_cells(const struct qz_grid *grid, const VF y[4], size_t *clipped)
+typedef struct {
+    VF low, high, factor, bias;
+    VI code;
+} VX;
+
+INLINE VX vx_make(const struct qz_grid *grid)
 {
-    VF low = vf_load(grid->cell_upper), high = vf_load(grid->cell_upper + 16);
+    return (VX){vf_load(grid->cell_upper), vf_load(grid->cell_upper + 16), vf_set1(grid->cell_factor),
+                vf_set1(grid->cell_bias), _mm512_loadu_si512(grid->cell_code)};
+}
+
+INLINE VI block_cells(const VX *cells, const VF y[4], size_t *clipped)
+{
     VI index[4];
     for (size_t j = 0; j < 4; j++) {
-        VI cell = vf_round(vf_fma(y[j], vf_set1(grid->cell_factor), vf_set1(grid->cell_bias)));
-        cell = vi_clamp(cell, 0, 31);
-        VM reached = vf_le(_mm512_permutex2var_ps(low, cell, high), y[j]);
+        VI cell = vi_clamp(vf_round(vf_fma(y[j], cells->factor, cells->bias)), 0, 31);
+        VM reached = vf_le(_mm512_permutex2var_ps(cells->low, cell, cells->high), y[j]);
         index[j] = vi_increment(reached, vi_add(cell, cell));
     }
     VI bytes = bytes_in_lanes(index);
     __mmask64 first = _mm512_testn_epi8_mask(bytes, bytes), last = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(63));
     *clipped += (size_t)__builtin_popcountll(first | last);
-    return _mm512_permutexvar_epi8(bytes, _mm512_loadu_si512(grid->cell_code));
+    return _mm512_permutexvar_epi8(bytes, cells->code);
 }
 
 #define HAS_COLUMNS
