@@ -558,17 +558,23 @@ static TARGET void error(const float *x, const float *y, size_t n, struct qz_sum
             errors[j] = vf_fma(difference, difference, errors[j]);
             most[j] = vf_max_abs(most[j], difference);
         }
-    float last_x[QZ_SUMS_LANES] = {0}, last_y[QZ_SUMS_LANES] = {0}; /* zeros change no sum */
     if (i < n) {
+        float last_x[QZ_SUMS_LANES] = {0}, last_y[QZ_SUMS_LANES] = {0}; /* zeros change no sum */
         memcpy(last_x, x + i, (n - i) * sizeof *x);
         memcpy(last_y, y + i, (n - i) * sizeof *y);
+#pragma GCC unroll 8
+        for (int j = 0; j < VECTORS; j++) {
+            VF a = vf_load(last_x + j * LANES), difference = vf_sub(a, vf_load(last_y + j * LANES));
+            signal[j] = vf_fma(a, a, signal[j]);
+            errors[j] = vf_fma(difference, difference, errors[j]);
+            most[j] = vf_max_abs(most[j], difference);
+        }
     }
 #pragma GCC unroll 8
     for (int j = 0; j < VECTORS; j++) {
-        VF a = vf_load(last_x + j * LANES), difference = vf_sub(a, vf_load(last_y + j * LANES));
-        vf_store(sums->signal + j * LANES, vf_fma(a, a, signal[j]));
-        vf_store(sums->error + j * LANES, vf_fma(difference, difference, errors[j]));
-        most[0] = vf_max(vf_max(most[0], most[j]), vf_abs(difference));
+        vf_store(sums->signal + j * LANES, signal[j]);
+        vf_store(sums->error + j * LANES, errors[j]);
+        most[0] = vf_max(most[0], most[j]);
     }
     sums->max_error = vf_hmax(most[0]);
 }

@@ -2,7 +2,7 @@
  * stored_template.h - decoding from scales as they are stored
  *
  * Included by simd_template.h. Scales of LANES groups become a vector while the values of the groups before them are
- * made, and never are in memory: what bounds decoding is how many cache lines come and go.
+ * made, and most go no other way than through registers: what bounds decoding is how many cache lines come and go.
  */
 
 /* Numbers of groups that are read a vector at a time. */
@@ -145,10 +145,13 @@ INLINE void next_few_bytes(numbers *n, qz_dtype dtype, size_t count, float *scal
 static TARGET void next_few(numbers *n, size_t count, float *dst)
 {
     float other[STORED_FEW];
-    size_t size = n->type == QZ_F32 ? 4 : 2;
+    size_t size = n->type == QZ_F32 ? 4 : 2, k = 0;
     switch (n->type) {
-    case QZ_F32:
-        memcpy(dst, n->from, count * size);
+    case QZ_F32: /* without memcpy, which for so few would be slow */
+        for (; k + LANES <= count; k += LANES)
+            vf_store(dst + k, vf_load((const float *)(const void *)n->from + k));
+        if (k < count)
+            vf_store_part(dst + k, count - k, vf_load_part((const float *)(const void *)n->from + k, count - k, 0.0f));
         break;
     case QZ_F16:
         f32_from_f16((const uint16_t *)(const void *)n->from, count, dst);
@@ -157,7 +160,7 @@ static TARGET void next_few(numbers *n, size_t count, float *dst)
         f32_from_bf16((const uint16_t *)(const void *)n->from, count, dst);
         break;
     case STORED_UINT4:
-        for (size_t k = 0; k < count; k++)
+        for (; k < count; k++)
             dst[k] = (float)(n->from[k / 2] >> (k % 2 * 4) & 15);
         n->from += count / 2;
         return;

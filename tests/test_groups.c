@@ -1062,7 +1062,7 @@ static void test_decode_streamed(void **state)
     static const uint64_t group_sizes[] = {16, 48, 128, 2048};
     static const qz_dtype dtypes[] = {QZ_F32, QZ_F16, QZ_BF16};
     static uint8_t row[COLS], wanted[COLS * 4];
-    uint8_t *codes = malloc((size_t)ROWS * COLS / 2), *scales = malloc((size_t)ROWS * COLS / 8);
+    uint8_t *codes = malloc((size_t)ROWS * COLS / 2), *scales = malloc((size_t)ROWS * (COLS / 8 + 2));
     uint8_t *zeros = malloc((size_t)ROWS * COLS / 8), *y = malloc((size_t)ROWS * PITCH * 4);
     assert_true(codes && scales && zeros && y);
     struct rng rng = rng_make(61);
