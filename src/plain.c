@@ -105,6 +105,11 @@ static size_t load_supers(const struct job *job, uint64_t row, uint64_t group, s
         count = supers->head + (number - 1) * (size_t)shared;
     }
     const void *from = supers_at(job, row, group);
+    if ((uintptr_t)from % qz_dtype_size(job->super_dtype)) { /* rows may be any number of bytes apart */
+        void *copy = job->super_dtype == QZ_F32 ? supers->both : supers->apart[0];
+        memcpy(copy, from, (pairs ? 2 : 1) * number * qz_dtype_size(job->super_dtype));
+        from = copy;
+    }
     if (job->super_dtype == QZ_F32)
         supers->scale = from;
     else

@@ -1032,6 +1032,37 @@ static void test_decode_wide(void **state)
     qz_pool_destroy(pool);
 }
 
+/* Super scales at any address, as rows of them any number of bytes apart have. */
+static void test_decode_odd_supers(void **state)
+{
+    (void)state;
+    enum { COLS = 4096, ROWS = 3 };
+    static const char *const names[] = {"iq4_xs", "q4_k", "dual4", "nvfp4"};
+    static float x[ROWS * COLS], wanted[ROWS * COLS], got[ROWS * COLS];
+    static uint8_t moved[ROWS * (COLS + 1) + 1];
+    struct rng rng = rng_make(62);
+    for (size_t i = 0; i < COUNT(names); i++) {
+        const qz_scheme *scheme = qz_scheme_by_name(names[i]);
+        struct pieces pieces = pieces_make(scheme, ROWS, COLS);
+        qz_matrix src = {x, QZ_F32, ROWS, COLS, COLS, 1}, to = src;
+        for (size_t n = 0; n < ROWS * COLS; n++)
+            x[n] = rng_normal(&rng);
+        qz_packed odd = pieces.packed;
+        assert_int_equal(QZ_OK, CALL(qz_encode(scheme, &src, &odd, NULL, NULL, NULL)));
+        to.data = wanted;
+        assert_int_equal(QZ_OK, CALL(qz_decode(scheme, &odd, &to, NULL, NULL)));
+        size_t bytes = (size_t)pieces.sizes.super_bytes;
+        odd.supers = moved + 1;
+        odd.super_stride = (int64_t)bytes + 1;
+        for (size_t r = 0; r < (scheme->super_size == QZ_WHOLE_MATRIX ? 1 : ROWS); r++)
+            memcpy((char *)odd.supers + r * (bytes + 1), (const char *)pieces.packed.supers + r * bytes, bytes);
+        to.data = got;
+        assert_int_equal(QZ_OK, CALL(qz_decode(scheme, &odd, &to, NULL, NULL)));
+        assert_memory_equal(got, wanted, sizeof got);
+        pieces_free(&pieces);
+    }
+}
+
 /* A float16 has no number for -8 * 9000: an error where a code says so, none where no code does. */
 static void test_decode_unused_codes(void **state)
 {
@@ -1343,6 +1374,7 @@ int main(void)
         cmocka_unit_test(test_grouped_arguments),
         cmocka_unit_test(test_decode_wide),
         cmocka_unit_test(test_decode_unused_codes),
+        cmocka_unit_test(test_decode_odd_supers),
         cmocka_unit_test(test_decode_streamed),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_part_arguments),
