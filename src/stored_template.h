@@ -33,7 +33,7 @@ INLINE numbers zeros_of(const struct qz_stored *stored, const struct qz_grid *gr
     return (numbers){type, stored->zero, stored->super_zero, stored->each, stored->first, 0.0f};
 }
 
-/* Super scales of the next `count` groups, LANES at most. */
+/* Super scales of the next `count` groups. */
 INLINE void next_few_supers(numbers *n, size_t count, float *super)
 {
     for (size_t k = 0; k < count; k++) {

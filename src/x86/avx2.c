@@ -165,7 +165,7 @@ INLINE void vi_to_i8(int8_t *p, VI v)
     _mm_storel_epi64((__m128i *)p, _mm256_castsi256_si128(bytes));
 }
 
-/* By way of memory: there is but one shuffle a cycle to be had, and lookups want it. */
+/* As numbers in memory, of which compilers make loads, or shuffles with a constant for each lane. */
 typedef size_t VL;
 typedef struct {
     float at[8];

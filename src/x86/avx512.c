@@ -143,14 +143,19 @@ INLINE void vm_to_u8(uint8_t *p, VM m)
     _mm_storeu_si128((__m128i *)p, _mm_maskz_set1_epi8(m, 1));
 }
 
+/* Rounds to the upper halves, to nearest even; not for NaN. The lower halves are left over. */
+INLINE VI round_halves(VI bits)
+{
+    VI odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), vi_set1(1));
+    return vi_add(vi_add(bits, vi_set1(0x7fff)), odd);
+}
+
 /* The upper halves, rounded to nearest even. */
 INLINE VI round_to_bf16(VF v)
 {
     VI bits = _mm512_castps_si512(v);
     __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    VI odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), vi_set1(1));
-    VI rounded = vi_add(vi_add(bits, vi_set1(0x7fff)), odd);
-    return _mm512_srli_epi32(_mm512_mask_or_epi32(rounded, nan, bits, vi_set1(0x400000)), 16);
+    return _mm512_srli_epi32(_mm512_mask_or_epi32(round_halves(bits), nan, bits, vi_set1(0x400000)), 16);
 }
 
 INLINE VF vf_from_bf16(const uint16_t *p)
@@ -219,9 +224,7 @@ INLINE VH vh_make(VT t, qz_dtype dtype)
 {
     if (dtype == QZ_F16)
         return _mm512_castsi256_si512(_mm512_cvtps_ph(t, _MM_FROUND_TO_NEAREST_INT));
-    VI bits = _mm512_castps_si512(t);
-    VI odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), vi_set1(1));
-    return vi_add(vi_add(bits, vi_set1(0x7fff)), odd);
+    return round_halves(_mm512_castps_si512(t));
 }
 
 /* 16-bit lane i gets the code that starts at bit 4 * i % 64 of its 64-bit lane, one bit higher for bfloat16. Of an
