@@ -108,8 +108,8 @@ static size_t count_clipped(const struct job *job, const struct groups *groups, 
     return job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, nearest);
 }
 
-/* Largest magnitude both as max and as -max: the first one wins. Taking away the other end tells fit, which then finds
- * no tie. */
+/* Largest magnitude both as max and as -max: the first one wins. Drawing in the other end a little tells fit, which
+ * then finds no tie. */
 static void break_ties(const struct job *job, struct groups *groups, size_t first, const float *x, size_t n)
 {
     float *min = groups->min + first, *max = groups->max + first;
@@ -120,7 +120,7 @@ static void break_ties(const struct job *job, struct groups *groups, size_t firs
         while (i < end && fabsf(x[i]) != max[g])
             i++;
         if (i < end)
-            *(x[i] > 0 ? &min[g] : &max[g]) = 0.0f;
+            *(x[i] > 0 ? &min[g] : &max[g]) = nextafterf(x[i] > 0 ? min[g] : max[g], 0.0f);
     }
 }
 
@@ -605,16 +605,16 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
                     if (fabsf(x[i]) >= limit) /* an infinity counts as what it becomes */
                         first_extreme = x[i];
             }
-            *(first_extreme > 0 ? &groups.min[0] : &groups.max[0]) = 0.0f;
+            float *other = first_extreme > 0 ? &groups.min[0] : &groups.max[0];
+            *other = nextafterf(*other, 0.0f);
             flags = fit(job, &whole, &groups, NULL, NULL);
         }
         if (job->method == QZ_SEARCH || job->method == QZ_EXACT) {
             struct pieces pieces = {job, part, row, start, limit, clip.nan || clip.above || clip.below, {0}, {0}};
             struct qz_exact_source source = {.n = end - start, .piece = load_piece, .context = &pieces};
-            qz_search_long(job, &source, groups.min[0], groups.max[0], &groups.scale[0], &groups.zero[0]);
-            if (job->method == QZ_EXACT && groups.scale[0] != 0.0f)
-                qz_exact_group(job, &source, 1.0f, &groups.scale[0], &groups.zero[0]);
-            flags = qz_has_byte_scales(job) ? qz_round_scales(job, &whole, &groups) : qz_judge_scales(job, &groups);
+            flags = qz_search_pieces(job, &source, &groups);
+            if (qz_has_byte_scales(job))
+                flags = qz_round_scales(job, &whole, &groups);
         }
         if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
             look_closer(job, part, &groups, &whole);
@@ -724,7 +724,7 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     if (job.foreign && (options->stochastic || !qz_foreign_fits(scheme, rows, cols)))
         return QZ_ERROR_ARGUMENT;
     if (job.method == QZ_SEARCH || job.method == QZ_EXACT)
-        job.search = qz_search_rule(&job, job.group_size);
+        qz_search_rules(&job, job.group_size);
     job.nonfinite = options->nonfinite;
     job.want_stats = stats != NULL;
     job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;

@@ -51,6 +51,9 @@ enum {
  * sum, and values q chosen by a rounded quotient of up to 16. */
 #define ROUNDING 0x1p-16
 
+/* Twice what the rounding of a decoded value to float32 can do, as a share of the value. */
+#define DECODED 0x1p-22
+
 /* Scales beyond have no say: the largest |x| and value are about 1. */
 #define SMALLEST 0x1p-60
 #define LARGEST  0x1p60
@@ -58,7 +61,7 @@ enum {
 const struct qz_levels qz_levels_f32 = {23, -149, {0x7f7fffff, 0x7f7fffff}};
 const struct qz_levels qz_levels_f16 = {10, -24, {0x7bff, 0x7bff}};
 const struct qz_levels qz_levels_bf16 = {7, -133, {0x7f7f, 0x7f7f}};
-const struct qz_levels qz_levels_e4m3 = {3, -9, {126, 0}};
+const struct qz_levels qz_levels_e4m3 = {3, -9, {126, 126}};
 const struct qz_levels qz_levels_e8m0 = {0, -127, {255, 0}};
 
 /* The group and the table multiplied by powers of two, so that the largest |x| and the largest |value| are in [1/2, 1),
@@ -191,22 +194,27 @@ static void set_limit(struct work *work)
     work->limit = root * root;
 }
 
-/* Where a piece begins: x, its weights or NULL, and how many elements. */
-static const float *piece_at(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w)
+const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w)
 {
-    *w = source->w ? source->w + start : NULL;
-    *n = source->n - start < QZ_EXACT_PIECE ? (size_t)(source->n - start) : QZ_EXACT_PIECE;
-    if (!source->piece)
-        return source->x + start;
+    const float *x;
     *w = NULL;
-    *n = source->n - start < SIZE_MAX ? (size_t)(source->n - start) : SIZE_MAX;
-    return source->piece(source->context, start, n, w);
+    if (source->piece) {
+        *n = source->n - start < SIZE_MAX ? (size_t)(source->n - start) : SIZE_MAX;
+        x = source->piece(source->context, start, n, w);
+    } else {
+        *n = source->n - start < QZ_EXACT_PIECE ? (size_t)(source->n - start) : QZ_EXACT_PIECE;
+        *w = source->w ? source->w + start : NULL;
+        x = source->x + start;
+    }
+    if (source->unweighted)
+        *w = NULL;
+    return x;
 }
 
 /* The same, without weights that do not matter. */
 static const float *next_piece(const struct work *work, uint64_t start, size_t *n, const float **w)
 {
-    const float *x = piece_at(work->source, start, n, w);
+    const float *x = qz_source_piece(work->source, start, n, w);
     if (!work->weighted)
         *w = NULL;
     return x;
@@ -329,7 +337,10 @@ static struct point point_at(const struct work *work, uint32_t level)
  * would be hard to predict. */
 static int worthwhile(const struct work *work, const struct point *a, const struct point *b)
 {
-    double limit = work->limit + ROUNDING * (a->error * b->scale * a->inverse + b->error);
+    double ratio = b->scale * a->inverse, limit = work->limit + ROUNDING * (a->error * ratio + b->error);
+    /* Products are rounded, by DECODED of each x at most, and so E is no parabola where next to nothing is left of it.
+     */
+    limit += DECODED * sqrt(work->energy) * (sqrt(a->error) * ratio + sqrt(b->error));
     /* width * (parabola - E0) = slope s + bend s^2 */
     double width = b->scale - a->scale, bend = b->slope - a->slope, slope = a->slope * width - bend * a->scale;
     int low_end = (a->error < limit) | (b->error < limit);
@@ -544,7 +555,7 @@ double qz_exact_error(const struct qz_exact *rule, const struct qz_exact_source 
     double total = 0;
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
-        const float *w, *x = piece_at(source, start, &n, &w);
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
         for (size_t i = 0; i < n; i++) {
             double least = INFINITY;
             for (int v = 0; v < count; v++) {

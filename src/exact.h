@@ -24,8 +24,8 @@ struct qz_levels {
     uint32_t most[2];
 };
 
-extern const struct qz_levels qz_levels_f32, qz_levels_f16, qz_levels_bf16;
-extern const struct qz_levels qz_levels_e4m3, qz_levels_e8m0; /* without negative scales */
+extern const struct qz_levels qz_levels_f32, qz_levels_f16, qz_levels_bf16, qz_levels_e4m3;
+extern const struct qz_levels qz_levels_e8m0; /* without negative scales */
 
 struct qz_exact {
     struct qz_levels levels;
@@ -47,7 +47,11 @@ struct qz_exact_source {
     uint64_t n;
     const float *(*piece)(void *context, uint64_t start, size_t *n, const float **w); /* NULL: x and w hold all */
     void *context;
+    int unweighted; /* 1: there are no weights, whatever w and `piece` say */
 };
+
+/* The elements from `start` on, *n of them and at most QZ_EXACT_PIECE, and their weights or NULL. */
+const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w);
 
 struct qz_exact_result {
     float scale;   /* level * super in float32; 0 if nothing is better than zeros */

@@ -24,6 +24,7 @@
 #include "tile.h"
 #include "watch.h"
 
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -67,6 +68,17 @@ struct part {
     const float *where_x;
 };
 
+/* Lists of candidates: of groups whose values count the same, of those with weights; and of those that are special,
+ * first far and wide, and then near the best. */
+enum {
+    QZ_CANDIDATES_UNWEIGHTED,
+    QZ_CANDIDATES_WEIGHTED,
+    QZ_CANDIDATES_MANY,
+    QZ_CANDIDATES_ENTRIES,
+    QZ_CANDIDATES_NEAR,
+    QZ_CANDIDATE_LISTS
+};
+
 struct job {
     const struct qz_kernels *kernels;
     const qz_matrix *matrix; /* the floats that are read or written */
@@ -77,11 +89,13 @@ struct job {
     struct qz_watch *watch;   /* or NULL */
     qz_method method;
     struct qz_fit rule;
-    struct qz_search search;
+    struct qz_search search[QZ_CANDIDATE_LISTS];
     struct qz_grid grid;
     qz_dtype scale_dtype, super_dtype;
     int shared_super; /* one super scale for the whole matrix */
     int positive;     /* searched scales may not be negative, or need not be */
+    int has_tiny;     /* the table has a value next to 0: a group with one large value may do best with a large scale */
+    int has_signs;    /* of searched scales, either sign makes other values: qz_search_rules */
     qz_nonfinite nonfinite;
     int encodes, want_stats, stream, stochastic;
     uint64_t seed;
@@ -286,7 +300,10 @@ void qz_measure_supers(struct job *job, const qz_matrix *matrix, const float *kn
 enum { QZ_SEARCH_MOST = 512 }; /* longer groups are searched one at a time */
 
 /* How a job's search goes about it: candidates.c. */
-struct qz_search qz_search_rule(const struct job *job, uint64_t group_size);
+void qz_search_rules(struct job *job, uint64_t group_size);
+
+/* As qz_search_groups, for the only one of `groups`, which comes in pieces. */
+unsigned qz_search_pieces(const struct job *job, struct qz_exact_source *source, struct groups *groups);
 
 /* Better scale, and zero, of a group that may come in pieces; the best of all. */
 void qz_search_long(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
@@ -294,8 +311,39 @@ void qz_search_long(const struct job *job, const struct qz_exact_source *source,
 void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale,
                     float *zero);
 
-/* Elements from `start` on, at most QZ_EXACT_PIECE, and their weights or NULL. */
-const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w);
+/* The rule by which exact.c finds the scales of a job. */
+struct qz_exact qz_exact_rule(const struct job *job);
+
+/* Whether a scale is one that float32 can divide by and multiply with as kernels do. */
+static inline int qz_is_ordinary_scale(float scale)
+{
+    return fabsf(scale) >= 0x1p-100f && fabsf(scale) <= 0x1p100f;
+}
+
+/* ---- search_special.c ---------------------------------------------------------------------------------------- */
+
+/* What a group is suspected of, by what was seen of it side by side with others. */
+enum {
+    QZ_SUSPECT_VALUES = 1, /* to have few values, or values on a lattice */
+    QZ_SUSPECT_CLOSE = 2,  /* two candidates are too close to tell apart in float32 */
+    QZ_SUSPECT_WIDE = 4,   /* to have its best scale where ordinary groups do not */
+    QZ_SUSPECT_EXACT = 8   /* to need the exact method: next to no error, no gain, or next to no weights */
+};
+
+/* What is left of a suspicion after a look at all values of a group, which has neither a zero nor an offset. */
+unsigned qz_look_at_values(const struct job *job, const struct qz_exact_source *source, unsigned suspicion);
+
+/* Of the scales that decode a group to the same values as this one does, the one of least magnitude, the positive one
+ * of two. So values that were decoded before get the scale that they were decoded with. */
+float qz_least_alike(const struct job *job, const struct qz_exact_source *source, float scale);
+
+/* A scale as it is stored, as a multiple of a super scale or with 1; 0 where that is 0. */
+float qz_stored_scale(const struct job *job, float scale, float super);
+
+/* The best scale of such a group among the one that is known, the plain ones (0: none) and, with `exact`, the one that
+ * the exact method finds: by their errors in double. */
+void qz_careful_group(const struct job *job, const struct qz_exact_source *source, float super, const float plain[2],
+                      int exact, float *scale, float *zero);
 
 /* The inverses of scales, and what fit would notice in them: QZ_FIT_ flags. */
 unsigned qz_judge_scales(const struct job *job, struct groups *groups);

@@ -144,9 +144,36 @@ struct qz_search {
     int positive; /* scales must be: else they may have either sign */
     int refit;    /* 0: no least squares, candidates are rounded as stored before they give codes */
     qz_dtype scale_dtype;
-    size_t plain, count;         /* candidates: those from `plain` on are for the second set of values */
-    float factor[QZ_CANDIDATES]; /* a candidate is the scale to begin with, divided by this */
+    size_t as_stored;    /* of the first candidates: 1, the scale to begin with as it is stored; 2, then `other` too */
+    size_t plain, count; /* candidates: those from `plain` on are for the second set of values */
+    float factor[QZ_CANDIDATES]; /* a candidate after these is the scale to begin with, divided by this */
 };
+
+/* What the best candidate of each group lowers the sum of squares by; and what `other` does, if it is another one, else
+ * -infinity. Sums in float32 tell gains apart that differ by this factor: a later candidate must gain so much more. */
+#define QZ_GAINS_MORE (1.0f + 0x1p-19f)
+
+struct qz_gains {
+    float best[QZ_BLOCK], other[QZ_BLOCK];
+};
+
+/*
+ * What is seen of groups side by side before they are searched. Some values are looked at: value i of S is that of
+ * element i * n / S; a value without weight counts as 0.
+ */
+enum { QZ_SAMPLES_UNIFORM = 8, QZ_SAMPLES_TABLE = 16, QZ_SAMPLES_LATTICE = 4 };
+
+struct qz_survey {
+    float energy[QZ_BLOCK]; /* sum of w x^2 */
+    float weight[QZ_BLOCK]; /* sum of w, and of w^2; not touched without weights */
+    float weight2[QZ_BLOCK];
+    uint8_t repeats[QZ_BLOCK]; /* 1: two of QZ_SAMPLES_UNIFORM, or QZ_SAMPLES_TABLE, values are equal, or n is less */
+    uint8_t lattice[QZ_BLOCK]; /* 1: QZ_SAMPLES_LATTICE values are near multiples of a sixth of the largest magnitude,
+                                  or of a fifth (of a table: an eighth), as small integers are */
+};
+
+/* How near, in such multiples: values that were rounded to bfloat16 are. */
+#define QZ_NEAR_LATTICE 0x1p-5f
 
 /* Sums of squares over at most QZ_TILE elements: element i goes to lane i % 32, lanes grow by fused multiply-add. */
 enum { QZ_SUMS_LANES = 32 };
@@ -267,11 +294,16 @@ struct qz_kernels {
      * Searched scales of QZ_BLOCK groups of n elements, multiplied by a power of two each so that the largest magnitude
      * of a group is in [0.5, 1), or all zeros. weight is NULL or as v, not negative. unit: that power of two, by which
      * scales are multiplied before they are rounded as stored. super: of those types that need it, the super scales,
-     * divided by unit. scale: goes in as the scale to begin with, comes out as stored, both divided by unit; is what
-     * went in, as stored, where no candidate has a gain. second: 1 where the second set of values is meant, else 0.
+     * divided by unit. other: NULL or another scale to try as it is stored, divided by unit. scale: goes in as the
+     * scale to begin with, comes out as stored, both divided by unit; is what went in, as stored, where no candidate
+     * has a gain. second: 1 where the second set of values is meant, else 0.
      */
     void (*search_scale)(const struct qz_search *rule, const float *v, const float *weight, size_t n, const float *unit,
-                         const float *super, float *scale, uint8_t *second);
+                         const float *super, const float *other, float *scale, uint8_t *second, struct qz_gains *gains);
+
+    /* Looks at QZ_BLOCK groups as search_scale has them, with these largest magnitudes. */
+    void (*survey)(int uniform, const float *v, const float *weight, size_t n, const float *largest,
+                   struct qz_survey *survey);
 
     /* Adds to sums; element 0 goes to lane 0. */
     void (*error)(const float *x, const float *y, size_t n, struct qz_sums *sums);
@@ -308,7 +340,7 @@ struct qz_kernels {
         .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode, .error = error,      \
         .group_codes_error = group_codes_error, .columns_range = columns_range, .columns_codes = columns_codes,        \
         .columns_decode = columns_decode, .find_error = find_error, .lay = lay, .search_scale = search_scale,          \
-        .search_affine = search_affine, .multiply_add = multiply_add,                                                  \
+        .survey = survey, .search_affine = search_affine, .multiply_add = multiply_add,                                \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

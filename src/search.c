@@ -1,9 +1,10 @@
 /*
  * search.c - better scales than the plain ones: groups are laid side by side for the kernels that search
  *
- * A plain fit has gone before, so every group has a scale. Groups that need the exact rule or whose scale vanished keep
- * it; all others are searched, QZ_BLOCK at a time, those of one length together. What a group gets depends on its own
- * values alone.
+ * A plain fit has gone before, so every group has a scale. Groups whose scale is ordinary are searched QZ_BLOCK at a
+ * time, those of one length together. A look at each tells which of them are special, and need more: those are tried
+ * again with more candidates, or get the exact method (search_special.c), as do groups whose plain scale is no place to
+ * begin. What a group gets depends on its own values alone; weights that are all equal are as good as none.
  */
 #include "exact.h"
 #include "group.h"
@@ -16,8 +17,7 @@
 #define UNIT_LEAST 0x1p-30f
 #define UNIT_MOST  0x1p30f
 
-/* The rule by which exact.c finds the scales of a job. */
-static struct qz_exact exact_rule(const struct job *job)
+struct qz_exact qz_exact_rule(const struct job *job)
 {
     struct qz_exact rule = {
         .uniform = job->grid.uniform,
@@ -55,7 +55,7 @@ static struct qz_exact exact_rule(const struct job *job)
 
 void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale, float *zero)
 {
-    struct qz_exact rule = exact_rule(job);
+    struct qz_exact rule = qz_exact_rule(job);
     struct qz_exact_result result, shifted;
     qz_exact_scale(&rule, source, super, *scale, &result);
     if (job->grid.shift != 0.0f) {
@@ -71,29 +71,46 @@ void qz_exact_group(const struct job *job, const struct qz_exact_source *source,
         *zero = (float)result.zero;
 }
 
-const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w)
-{
-    *n = qz_least(source->n - start, QZ_EXACT_PIECE);
-    if (source->piece)
-        return source->piece(source->context, start, n, w);
-    *w = source->w ? source->w + start : NULL;
-    return source->x + start;
-}
-
 /* Groups that are searched together. */
 struct block {
     size_t count, length;
     size_t group[QZ_BLOCK]; /* their numbers in the run */
+    size_t item[QZ_BLOCK];  /* which of a list they are: for_each_block */
     float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK], zero[QZ_BLOCK];
+    float other[QZ_BLOCK];               /* the scales of QZ_ABSMAX7, where they are candidates */
+    float low[QZ_BLOCK], high[QZ_BLOCK]; /* the ranges */
     struct qz_affine_error error;
     uint8_t second[QZ_BLOCK];
-    int plain_weights; /* all of the run's are far from 0 and not huge */
-    int same_weights;  /* all rows of the run have the same ones */
-    size_t laid;       /* where in its row the first group is whose weights are in w; or SIZE_MAX */
+    struct qz_gains gains;
+    int same_weights; /* all rows of the run have the same ones */
+    size_t laid;      /* where in its row the first group is whose weights are in w; or SIZE_MAX */
     /* whole cache lines: a vector that lies in two costs twice as much */
     _Alignas(64) float v[QZ_BLOCK * QZ_SEARCH_MOST];
     _Alignas(64) float w[QZ_BLOCK * QZ_SEARCH_MOST];
 };
+
+/* A run's groups as all blocks see them. */
+struct source {
+    const float *x, *w; /* w: NULL for none */
+    size_t row_groups;
+    float least_weight[QZ_TILE_GROUPS], most_weight[QZ_TILE_GROUPS];
+    float begin[QZ_TILE_GROUPS]; /* the plain scales */
+    float other[QZ_TILE_GROUPS]; /* fit_other */
+};
+
+/* Groups that ordinary candidates may not be enough for: what is suspected, and what has been gained so far. */
+struct specials {
+    size_t count;
+    uint16_t group[QZ_TILE_GROUPS];
+    uint8_t suspicion[QZ_TILE_GROUPS];
+    float gain[QZ_TILE_GROUPS], energy[QZ_TILE_GROUPS], spread[QZ_TILE_GROUPS];
+};
+
+/* Whether the values of group g count differently. */
+static int is_weighted(const struct source *source, size_t g)
+{
+    return source->w && source->least_weight[g] != source->most_weight[g];
+}
 
 /* A power of two to divide by so that sums of squares of what is at most `largest` fit float32. It is 1 for most data;
  * results do not depend on it. */
@@ -135,33 +152,36 @@ static void lay(const struct job *job, const struct block *block, const float *x
             to[QZ_BLOCK * k + l] = x[block->group[l] * size + k];
 }
 
-/* Weights likewise, each group's divided by a power of two of its own; all 1 where all are 0. */
-static void lay_weights(const struct job *job, struct block *block, const float *w)
+/* Weights likewise, each group's divided by a power of two of its own. */
+static void lay_weights(const struct job *job, const struct source *source, struct block *block)
 {
-    float least[QZ_BLOCK], largest[QZ_BLOCK];
-    size_t n = block->length, size = (size_t)job->group_size, together = is_whole(job, block) ? QZ_BLOCK : 1;
     block->laid = SIZE_MAX;
-    lay(job, block, w, block->w);
-    if (block->plain_weights)
-        return;
-    for (size_t l = 0; l < block->count; l += together)
-        job->kernels->group_range(w + block->group[l] * size, together * n, n, least + l, largest + l);
+    lay(job, block, source->w, block->w);
     for (size_t l = 0; l < block->count; l++) {
-        if (largest[l] >= UNIT_LEAST && largest[l] <= UNIT_MOST)
+        float largest = source->most_weight[block->group[l]];
+        if (largest >= UNIT_LEAST && largest <= UNIT_MOST)
             continue;
-        float unit = unit_of(largest[l]);
-        for (size_t k = 0; k < n; k++)
-            block->w[QZ_BLOCK * k + l] = largest[l] == 0.0f ? 1.0f : block->w[QZ_BLOCK * k + l] / unit;
+        float unit = unit_of(largest);
+        for (size_t k = 0; k < block->length; k++)
+            block->w[QZ_BLOCK * k + l] /= unit;
     }
 }
 
+/* Whether groups have neither a zero nor an offset that is searched. */
+static int is_symmetric(const struct job *job)
+{
+    return job->rule.method == QZ_ABSMAX;
+}
+
 /* What the kernels make of a block that is laid out; w: NULL without weights. */
-static void search_lanes(const struct job *job, struct block *block, const float *w)
+static void search_lanes(const struct job *job, struct block *block, const float *w, int list)
 {
     const float *super = job->super_groups ? block->super : NULL;
-    if (job->rule.method == QZ_ABSMAX) {
-        job->kernels->search_scale(&job->search, block->v, w, block->length, block->unit, super, block->scale,
-                                   block->second);
+    if (is_symmetric(job)) {
+        const struct qz_search *rule = &job->search[list];
+        job->kernels->search_scale(rule, block->v, w, block->length, block->unit, super,
+                                   rule->as_stored > 1 ? block->other : NULL, block->scale, block->second,
+                                   &block->gains);
         for (size_t l = 0; l < QZ_BLOCK && job->grid.zero == QZ_ZERO_FLOAT; l++)
             block->zero[l] = block->second[l] ? -job->grid.shift : 0.0f;
         return;
@@ -189,42 +209,131 @@ static void load_supers(const struct job *job, const struct run *run, size_t row
     }
 }
 
-/* Any groups. */
-static void search_block(const struct job *job, const struct run *run, struct groups *groups, struct block *block,
-                         const float *x, const float *w)
+/* ---- special groups ------------------------------------------------------------------------------------------ */
+
+/* n largest^2 / sum of x^2 is less than this in one of 400 to 10,000 normal groups of length n, and in fewer with longer
+ * tails.
+ */
+static float ordinary_spread(size_t n)
 {
-    size_t row_groups = groups->count / run->rows;
+    static const float least[] = {2.2f, 2.2f, 2.2f, 2.2f, 2.2f, 2.6f, 3.3f, 4.1f, 5.2f, 6.3f};
+    size_t power = 0;
+    while ((size_t)2 << power <= n && power + 1 < sizeof least / sizeof *least)
+        power++;
+    return least[power];
+}
+
+/* What float32 can make of the gains of two candidates, as a share of the energy; QZ_GAINS_MORE. */
+#define CLOSE 0x1p-19f
+
+/* Notes which groups of a block are special. What is asked of each is asked without branches, for most are not. */
+static void note_specials(const struct job *job, const struct block *block, const float *w, struct specials *specials)
+{
+    struct qz_survey survey;
+    float largest[QZ_BLOCK], smaller[QZ_BLOCK], spread[QZ_BLOCK];
+    int32_t exact[QZ_BLOCK], wide[QZ_BLOCK], close[QZ_BLOCK], any = 0;
+    const float n = (float)block->length, least_spread = ordinary_spread(block->length);
+    const float most_spread = w ? INFINITY : n; /* of one value that all the energy is in */
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float low = -block->low[l], high = block->high[l];
+        largest[l] = low > high ? low : high;
+        smaller[l] = low > high ? high : low;
+    }
+    job->kernels->survey(job->grid.uniform, block->v, w, block->length, largest, &survey);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float energy = survey.energy[l], gain = block->gains.best[l];
+        spread[l] = (w ? survey.weight[l] : n) * (largest[l] * largest[l]);
+        close[l] = gain - block->gains.other[l] <= energy * CLOSE;
+        exact[l] = (energy - gain <= energy * 0x1p-12f) | (gain <= 0.0f) | (spread[l] > energy * (0.95f * most_spread));
+        wide[l] = (spread[l] < least_spread * energy) | (smaller[l] * 64.0f < largest[l]) |
+                  (spread[l] > energy * (job->has_tiny ? 0.4f * n : INFINITY));
+    }
+    for (size_t l = 0; l < QZ_BLOCK && w; l++) {
+        /* how many equal weights these are worth */
+        float worth = survey.weight[l] * survey.weight[l] / survey.weight2[l];
+        float rest = survey.energy[l] - block->gains.best[l];
+        exact[l] |= (worth < 2.2f) | (worth * 12.0f < n) | (rest > survey.energy[l] * 0x1p-4f);
+        wide[l] |= (worth < 4.0f) | (worth * 8.0f < n);
+    }
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        any |= exact[l] | wide[l] | close[l] | survey.repeats[l] | survey.lattice[l];
+    for (size_t l = 0; l < block->count && any; l++) {
+        size_t i = specials->count;
+        int values = survey.repeats[l] | survey.lattice[l];
+        if (n <= 16.0f) /* for so few values the exact method takes less time than many candidates */
+            exact[l] |= wide[l];
+        int suspicion = values * QZ_SUSPECT_VALUES | close[l] * QZ_SUSPECT_CLOSE | wide[l] * QZ_SUSPECT_WIDE |
+                        exact[l] * QZ_SUSPECT_EXACT;
+        if (suspicion == 0 || survey.energy[l] <= 0.0f)
+            continue;
+        specials->group[i] = (uint16_t)block->group[l];
+        specials->suspicion[i] = (uint8_t)suspicion;
+        specials->gain[i] = block->gains.best[l];
+        specials->energy[i] = survey.energy[l];
+        specials->spread[i] = spread[l] / survey.energy[l];
+        specials->count++;
+    }
+}
+
+/* ---- blocks -------------------------------------------------------------------------------------------------- */
+
+/* Lays out any groups of one length; w: NULL if they have no weights. */
+static void fill_block(const struct job *job, const struct run *run, const struct groups *groups,
+                       const struct source *source, struct block *block, int weighted)
+{
     int offset = job->grid.zero == QZ_ZERO_OFFSET;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         size_t g = block->group[l < block->count ? l : 0];
         float unit = block->unit[l] = unit_of(qz_larger(-groups->min[g], groups->max[g]));
-        load_supers(job, run, row_groups, g, 1, &block->super[l]);
+        load_supers(job, run, source->row_groups, g, 1, &block->super[l]);
         block->super[l] /= unit;
         block->scale[l] = groups->scale[g] / unit;
+        block->low[l] = groups->min[g] / unit;
+        block->high[l] = groups->max[g] / unit;
         block->zero[l] = offset ? groups->zero[g] / unit : groups->zero[g];
+        block->other[l] = job->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? source->other[g] / unit : 0.0f;
     }
-    lay(job, block, x, block->v);
+    lay(job, block, source->x, block->v);
     for (size_t l = 0; l < block->count; l++)
         for (size_t k = 0; k < block->length && block->unit[l] != 1.0f; k++)
             block->v[QZ_BLOCK * k + l] /= block->unit[l];
-    if (w)
-        lay_weights(job, block, w);
-    search_lanes(job, block, w ? block->w : NULL);
-    for (size_t l = 0; l < block->count; l++) {
-        size_t g = block->group[l];
-        groups->scale[g] = block->scale[l] * block->unit[l] + 0.0f;
-        groups->zero[g] = offset ? block->zero[l] * block->unit[l] : block->zero[l];
+    if (weighted)
+        lay_weights(job, source, block);
+}
+
+static void keep_lane(const struct job *job, struct groups *groups, const struct block *block, size_t l)
+{
+    size_t g = block->group[l];
+    groups->scale[g] = block->scale[l] * block->unit[l] + 0.0f;
+    groups->zero[g] = job->grid.zero == QZ_ZERO_OFFSET ? block->zero[l] * block->unit[l] : block->zero[l];
+    if (job->scale_dtype == QZ_U6) {
         groups->curve[g] = block->error.curve[l];
         groups->slope[g] = block->error.slope[l];
         groups->rest[g] = block->error.rest[l];
     }
 }
 
-/* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. */
-static void search_plain_block(const struct job *job, const struct run *run, struct groups *groups, size_t g,
-                               struct block *block, const float *x, const float *w)
+/* Any groups of one length, all with weights or all without. */
+static void search_block(const struct job *job, const struct run *run, struct groups *groups,
+                         const struct source *source, struct block *block, struct specials *specials)
 {
-    size_t bytes = QZ_BLOCK * sizeof(float), row_groups = groups->count / run->rows;
+    int weighted = is_weighted(source, block->group[0]);
+    const float *w = weighted ? block->w : NULL;
+    fill_block(job, run, groups, source, block, weighted);
+    search_lanes(job, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED);
+    if (is_symmetric(job))
+        note_specials(job, block, w, specials);
+    for (size_t l = 0; l < block->count; l++)
+        keep_lane(job, groups, block, l);
+}
+
+/* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. */
+static void search_plain_block(const struct job *job, const struct run *run, struct groups *groups,
+                               const struct source *source, size_t g, struct block *block, struct specials *specials)
+{
+    size_t bytes = QZ_BLOCK * sizeof(float), row_groups = source->row_groups;
+    int weighted = is_weighted(source, g);
+    const float *w = weighted ? block->w : NULL;
     block->count = QZ_BLOCK;
     block->length = (size_t)job->group_size;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
@@ -235,13 +344,18 @@ static void search_plain_block(const struct job *job, const struct run *run, str
         load_supers(job, run, row_groups, g, QZ_BLOCK, block->super);
     memcpy(block->scale, groups->scale + g, bytes);
     memcpy(block->zero, groups->zero + g, bytes);
-    lay(job, block, x, block->v);
-    if (w && block->laid != g % row_groups) {
-        lay_weights(job, block, w);
+    memcpy(block->other, source->other + g, bytes);
+    memcpy(block->low, groups->min + g, bytes);
+    memcpy(block->high, groups->max + g, bytes);
+    lay(job, block, source->x, block->v);
+    if (weighted && block->laid != g % row_groups) {
+        lay_weights(job, source, block);
         if (block->same_weights)
             block->laid = g % row_groups;
     }
-    search_lanes(job, block, w ? block->w : NULL);
+    search_lanes(job, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED);
+    if (is_symmetric(job))
+        note_specials(job, block, w, specials);
     memcpy(groups->scale + g, block->scale, bytes);
     memcpy(groups->zero + g, block->zero, bytes);
     if (job->scale_dtype == QZ_U6) {
@@ -255,13 +369,6 @@ static void search_plain_block(const struct job *job, const struct run *run, str
 static size_t length_of(const struct job *job, const struct run *run, size_t row_groups, size_t g)
 {
     return qz_least(job->group_size, run->cols - g % row_groups * job->group_size);
-}
-
-/* Whether a group's plain scale is a place to begin: not 0, and not one for the exact rule. */
-static int is_ordinary(const struct groups *groups, size_t g)
-{
-    float scale = fabsf(groups->scale[g]);
-    return scale >= 0x1p-100f && scale <= 0x1p100f;
 }
 
 /* Whether `count` groups from g on are ordinary and need no unit. */
@@ -278,65 +385,297 @@ static int are_plain(const struct groups *groups, size_t g, size_t count)
     return !others;
 }
 
-static void search_blocks(const struct job *job, const struct run *run, struct groups *groups, const float *x,
-                          const float *w)
+/* Whether `count` groups from g on all have weights, or all have none. */
+static int are_alike(const struct source *source, size_t g, size_t count)
 {
-    struct block block;
-    size_t row_groups = groups->count / run->rows, size = (size_t)job->group_size, g = 0;
-    size_t last = length_of(job, run, row_groups, row_groups - 1);
-    size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
-    int all = are_plain(groups, 0, whole);
-    block.laid = SIZE_MAX;
-    if (w) {
-        float range[2];
-        block.same_weights = job->weights->row_stride == 0;
-        job->kernels->range_f32(w, block.same_weights ? run->cols : run->rows * run->pitch, range);
-        block.plain_weights = range[0] >= UNIT_LEAST && range[1] <= UNIT_MOST;
-    }
-    for (; g + QZ_BLOCK <= whole && (all || are_plain(groups, g, QZ_BLOCK)); g += QZ_BLOCK)
-        search_plain_block(job, run, groups, g, &block, x, w);
-    /* The others by their length, whole ones and the last ones of rows. */
-    for (size_t length = size, rest = g; length; length = length == last ? 0 : last) {
-        block.count = 0;
-        block.length = length;
-        for (size_t i = rest; i < groups->count; i++) {
-            if (length_of(job, run, row_groups, i) == length && is_ordinary(groups, i))
-                block.group[block.count++] = i;
-            if (block.count == QZ_BLOCK || (i + 1 == groups->count && block.count > 0)) {
-                search_block(job, run, groups, &block, x, w);
-                block.count = 0;
+    int first = is_weighted(source, g), others = 0;
+    for (size_t i = g + 1; i < g + count && source->w; i++)
+        others |= is_weighted(source, i) != first;
+    return !others;
+}
+
+/* One group of a run, by itself. */
+static struct qz_exact_source source_of(const struct job *job, const struct run *run, const struct source *source,
+                                        size_t g)
+{
+    size_t start = g * (size_t)job->group_size;
+    return (struct qz_exact_source){.x = source->x + start,
+                                    .w = source->w ? source->w + start : NULL,
+                                    .n = length_of(job, run, source->row_groups, g),
+                                    .unweighted = !is_weighted(source, g)};
+}
+
+/* What is known of a run while its groups are searched. */
+struct pass {
+    const struct job *job;
+    const struct run *run;
+    struct groups *groups;
+    const struct source *source;
+    struct block *block;
+    struct specials *specials;
+};
+
+/* Gives some groups of a run to `search`, by the block: those of one length that all have weights, or all have none.
+ * A group is told by its item in a list; `group` says which one that is, or is NULL if the item is the group. */
+static void for_each_block(const struct pass *pass, const uint16_t *item, size_t count, const uint16_t *group,
+                           void (*search)(const struct pass *pass))
+{
+    const struct job *job = pass->job;
+    struct block *block = pass->block;
+    size_t size = (size_t)job->group_size, row_groups = pass->source->row_groups;
+    size_t last = length_of(job, pass->run, row_groups, row_groups - 1);
+    for (int weighted = 0; weighted <= (pass->source->w != NULL); weighted++)
+        for (size_t length = size; length; length = length == last ? 0 : last) {
+            block->count = 0;
+            block->length = length;
+            for (size_t i = 0; i < count; i++) {
+                size_t g = group ? group[item[i]] : item[i];
+                if (length_of(job, pass->run, row_groups, g) == length && is_weighted(pass->source, g) == weighted) {
+                    block->item[block->count] = item[i];
+                    block->group[block->count++] = g;
+                }
+                if (block->count == QZ_BLOCK || (i + 1 == count && block->count > 0)) {
+                    search(pass);
+                    block->count = 0;
+                }
             }
+        }
+}
+
+static void search_any(const struct pass *pass)
+{
+    search_block(pass->job, pass->run, pass->groups, pass->source, pass->block, pass->specials);
+}
+
+/* Tries a list of candidates for a block of special groups, and keeps what gains more than was gained before. */
+static void search_more(const struct pass *pass, int list, const float begin[QZ_BLOCK])
+{
+    struct block *block = pass->block;
+    struct specials *specials = pass->specials;
+    memcpy(block->scale, begin, sizeof block->scale);
+    search_lanes(pass->job, block, is_weighted(pass->source, block->group[0]) ? block->w : NULL, list);
+    for (size_t l = 0; l < block->count; l++) {
+        size_t i = block->item[l];
+        if (block->gains.best[l] > specials->gain[i] + CLOSE * specials->energy[i]) {
+            keep_lane(pass->job, pass->groups, block, l);
+            specials->gain[i] = block->gains.best[l];
         }
     }
 }
 
-/* The best scales of all, one group after another. */
-static void exact_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
-                         const float *w)
+/* Tries many more candidates for special groups: about where the spread of their values says the best scale may be,
+ * where the largest value meets one of the table, and at last about the best of these. */
+static void search_many(const struct pass *pass)
 {
-    size_t row_groups = groups->count / run->rows;
-    for (size_t g = 0; g < groups->count; g++) {
-        if (!is_ordinary(groups, g))
-            continue;
-        float super[2];
-        qz_load_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
-        size_t start = g * (size_t)job->group_size;
-        struct qz_exact_source source = {
-            .x = x + start, .w = w ? w + start : NULL, .n = length_of(job, run, row_groups, g)};
-        qz_exact_group(job, &source, super[0], &groups->scale[g], &groups->zero[g]);
+    const struct job *job = pass->job;
+    struct block *block = pass->block;
+    float begin[QZ_BLOCK], plain[QZ_BLOCK];
+    int apart = 0;
+    fill_block(job, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        size_t k = l < block->count ? l : 0;
+        float share = sqrtf(pass->specials->spread[block->item[k]]) / 2.7f;
+        plain[l] = pass->source->begin[block->group[k]] / block->unit[k];
+        begin[l] = share > 1.0f ? plain[l] / share : plain[l];
+        apart |= share > 1.25f;
+    }
+    search_more(pass, QZ_CANDIDATES_MANY, plain);
+    if (!job->search[QZ_CANDIDATES_MANY].refit)
+        return;
+    if (apart)
+        search_more(pass, QZ_CANDIDATES_MANY, begin);
+    for (size_t l = 0; l < QZ_BLOCK && job->has_signs; l++)
+        begin[l] = -begin[l];
+    if (job->has_signs)
+        search_more(pass, QZ_CANDIDATES_MANY, begin);
+    search_more(pass, QZ_CANDIDATES_ENTRIES, plain);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        size_t k = l < block->count ? l : 0;
+        begin[l] = pass->groups->scale[block->group[k]] / block->unit[k];
+    }
+    search_more(pass, QZ_CANDIDATES_NEAR, begin);
+}
+
+/* The best scale of a group, by itself. */
+static void search_alone(const struct pass *pass, size_t g, int exact)
+{
+    const struct job *job = pass->job;
+    struct groups *groups = pass->groups;
+    struct qz_exact_source source = source_of(job, pass->run, pass->source, g);
+    float super;
+    load_supers(job, pass->run, pass->source->row_groups, g, 1, &super);
+    const float plain[2] = {pass->source->begin[g],
+                            job->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? pass->source->other[g] : 0.0f};
+    qz_careful_group(job, &source, super, plain, exact, &groups->scale[g], &groups->zero[g]);
+}
+
+/* Groups whose plain scale does not fit its type: the call fails, whatever a search might find for them. */
+static void refuse_scales(const struct job *job, struct groups *groups)
+{
+    const float most = job->scale_dtype == QZ_E4M3 && !job->super_groups ? 464.0f : FLT_MAX; /* 448 and half a step */
+    for (size_t g = 0; g < groups->count; g++)
+        groups->scale[g] = fabsf(groups->scale[g]) <= most ? groups->scale[g] : INFINITY;
+}
+
+/* Whether a group that is no ordinary one can be searched alone. */
+static int is_searchable(const struct groups *groups, size_t g)
+{
+    return qz_is_finite(groups->scale[g]) && (groups->min[g] != 0.0f || groups->max[g] != 0.0f);
+}
+
+/* Better scales for special groups: some by many candidates, some alone. */
+static void search_specials(const struct pass *pass)
+{
+    struct specials *specials = pass->specials;
+    uint16_t wide[QZ_TILE_GROUPS];
+    size_t count = 0;
+    for (size_t i = 0; i < specials->count; i++) {
+        struct qz_exact_source source = source_of(pass->job, pass->run, pass->source, specials->group[i]);
+        specials->suspicion[i] = (uint8_t)qz_look_at_values(pass->job, &source, specials->suspicion[i]);
+        if ((specials->suspicion[i] & (QZ_SUSPECT_WIDE | QZ_SUSPECT_EXACT)) == QZ_SUSPECT_WIDE)
+            wide[count++] = (uint16_t)i;
+    }
+    for_each_block(pass, wide, count, specials->group, search_many);
+    for (size_t i = 0; i < specials->count; i++) {
+        size_t g = specials->group[i];
+        int exact = (specials->suspicion[i] & QZ_SUSPECT_EXACT) != 0;
+        if (exact || specials->suspicion[i] & QZ_SUSPECT_CLOSE)
+            search_alone(pass, g, exact);
+        if (!exact && specials->suspicion[i] & QZ_SUSPECT_WIDE) {
+            struct qz_exact_source source = source_of(pass->job, pass->run, pass->source, g);
+            pass->groups->scale[g] = qz_least_alike(pass->job, &source, pass->groups->scale[g]);
+        }
     }
 }
 
-static void search_long_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
-                               const float *w)
+/* Least and greatest weight of each group of a run. */
+static void measure_weights(const struct job *job, const struct run *run, struct source *source, size_t count)
 {
-    size_t row_groups = groups->count / run->rows;
-    for (size_t g = 0; g < groups->count; g++) {
-        size_t start = g * (size_t)job->group_size;
-        struct qz_exact_source source = {
-            .x = x + start, .w = w ? w + start : NULL, .n = length_of(job, run, row_groups, g)};
-        qz_search_long(job, &source, groups->min[g], groups->max[g], &groups->scale[g], &groups->zero[g]);
+    size_t size = (size_t)job->group_size, row_groups = source->row_groups;
+    size_t last = length_of(job, run, row_groups, row_groups - 1);
+    job->kernels->group_range(source->w, run->rows * run->pitch, size, source->least_weight, source->most_weight);
+    for (size_t g = row_groups - 1; g < count && last < size; g += row_groups) { /* without what fills up a row */
+        float range[2];
+        job->kernels->range_f32(source->w + g * size, last, range);
+        source->least_weight[g] = range[0];
+        source->most_weight[g] = range[1];
     }
+}
+
+/* The other plain scales of integers: those of QZ_ABSMAX7; or, where they may not be negative, those that make the
+ * largest magnitude 7.5, as compressed-tensors and GPTQ have them. */
+static void fit_other(const struct job *job, const struct groups *groups, float *scale)
+{
+    struct qz_fit rule = job->rule;
+    float inverse[QZ_TILE_GROUPS];
+    rule.positive = 1;
+    rule.end = job->positive ? 7.5f : 7.0f;
+    job->kernels->fit(&rule, groups->count, groups->min, groups->max, scale, inverse, NULL);
+}
+
+static void search_blocks(const struct job *job, const struct run *run, struct groups *groups, struct source *source)
+{
+    struct block block;
+    struct specials specials = {.count = 0};
+    const struct pass pass = {job, run, groups, source, &block, &specials};
+    size_t size = (size_t)job->group_size, g = 0, count = 0;
+    size_t last = length_of(job, run, source->row_groups, source->row_groups - 1);
+    size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
+    int all = are_plain(groups, 0, whole);
+    uint16_t rest[QZ_TILE_GROUPS];
+    block.laid = SIZE_MAX;
+    block.same_weights = source->w && job->weights->row_stride == 0;
+    for (; g + QZ_BLOCK <= whole && (all || are_plain(groups, g, QZ_BLOCK)) && are_alike(source, g, QZ_BLOCK);
+         g += QZ_BLOCK)
+        search_plain_block(job, run, groups, source, g, &block, &specials);
+    for (; g < groups->count; g++) {
+        if (qz_is_ordinary_scale(groups->scale[g]))
+            rest[count++] = (uint16_t)g;
+        else if (is_symmetric(job) && is_searchable(groups, g))
+            search_alone(&pass, g, 1);
+    }
+    for_each_block(&pass, rest, count, NULL, search_any);
+    search_specials(&pass);
+}
+
+/* The best scales of all, one group after another. */
+static void exact_groups(const struct pass *pass)
+{
+    const struct job *job = pass->job;
+    struct groups *groups = pass->groups;
+    for (size_t g = 0; g < groups->count; g++) {
+        if (is_symmetric(job)) {
+            if (is_searchable(groups, g))
+                search_alone(pass, g, 1);
+            continue;
+        }
+        if (!qz_is_ordinary_scale(groups->scale[g]))
+            continue;
+        float super;
+        load_supers(job, pass->run, pass->source->row_groups, g, 1, &super);
+        struct qz_exact_source source = source_of(job, pass->run, pass->source, g);
+        qz_exact_group(job, &source, super, &groups->scale[g], &groups->zero[g]);
+    }
+}
+
+/* Whether groups are integers -8..7 times a scale of either sign, as it is stored. */
+static int has_two_signs(const struct job *job)
+{
+    return is_symmetric(job) && job->grid.uniform && job->has_signs && !job->super_groups;
+}
+
+/* Integers -8..7 times a scale, where -8 is not needed, are the same times the negative scale: the positive one is
+ * taken. */
+static void choose_signs(struct groups *groups)
+{
+    for (size_t g = 0; g < groups->count; g++) {
+        float scale = groups->scale[g], positive = fabsf(scale);
+        groups->scale[g] = groups->max[g] < 7.4999f * positive ? positive : scale;
+    }
+}
+
+static void search_long_groups(const struct pass *pass)
+{
+    struct groups *groups = pass->groups;
+    for (size_t g = 0; g < groups->count; g++) {
+        struct qz_exact_source source = source_of(pass->job, pass->run, pass->source, g);
+        if (!is_symmetric(pass->job) || is_searchable(groups, g))
+            qz_search_long(pass->job, &source, groups->min[g], groups->max[g], &groups->scale[g], &groups->zero[g]);
+    }
+}
+
+/* Whether weights that come in pieces are all equal. */
+static int are_equal_weights(const struct qz_exact_source *source)
+{
+    float first = 0.0f;
+    size_t n;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w;
+        qz_source_piece(source, start, &n, &w);
+        first = w && start == 0 ? w[0] : first;
+        for (size_t i = 0; w && i < n; i++)
+            if (w[i] != first)
+                return 0;
+    }
+    return 1;
+}
+
+unsigned qz_search_pieces(const struct job *job, struct qz_exact_source *source, struct groups *groups)
+{
+    const float plain[2] = {groups->scale[0], 0.0f};
+    source->unweighted = job->weights && are_equal_weights(source);
+    if (is_symmetric(job))
+        refuse_scales(job, groups);
+    if (!is_symmetric(job) || is_searchable(groups, 0)) {
+        qz_search_long(job, source, groups->min[0], groups->max[0], &groups->scale[0], &groups->zero[0]);
+        if (job->method == QZ_EXACT && is_symmetric(job))
+            qz_careful_group(job, source, 1.0f, plain, 1, &groups->scale[0], &groups->zero[0]);
+        else if (job->method == QZ_EXACT && groups->scale[0] != 0.0f)
+            qz_exact_group(job, source, 1.0f, &groups->scale[0], &groups->zero[0]);
+    }
+    if (has_two_signs(job))
+        choose_signs(groups);
+    return qz_judge_scales(job, groups);
 }
 
 unsigned qz_judge_scales(const struct job *job, struct groups *groups)
@@ -361,11 +700,25 @@ unsigned qz_judge_scales(const struct job *job, struct groups *groups)
 unsigned qz_search_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
                           const float *w)
 {
-    if (job->group_size <= QZ_SEARCH_MOST)
-        search_blocks(job, run, groups, x, w);
-    else
-        search_long_groups(job, run, groups, x, w);
+    struct source source;
+    const struct pass pass = {.job = job, .run = run, .groups = groups, .source = &source};
+    source.x = x;
+    source.w = w;
+    source.row_groups = groups->count / run->rows;
+    if (w)
+        measure_weights(job, run, &source, groups->count);
+    if (is_symmetric(job))
+        refuse_scales(job, groups);
+    memcpy(source.begin, groups->scale, groups->count * sizeof *source.begin);
+    if (is_symmetric(job) && job->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1)
+        fit_other(job, groups, source.other);
+    if (job->group_size > QZ_SEARCH_MOST)
+        search_long_groups(&pass);
+    else if (job->method == QZ_SEARCH || !is_symmetric(job))
+        search_blocks(job, run, groups, &source);
     if (job->method == QZ_EXACT)
-        exact_groups(job, run, groups, x, w);
+        exact_groups(&pass);
+    if (has_two_signs(job))
+        choose_signs(groups);
     return qz_judge_scales(job, groups);
 }

@@ -72,22 +72,7 @@ static struct sums sums_with(const struct job *job, const struct qz_exact_source
 
 static float stored(const struct job *job, double x)
 {
-    float narrow = (float)x;
-    switch (job->scale_dtype) {
-    case QZ_F16:
-        return qz_f32_from_f16(qz_f16_from_f32(narrow)) + 0.0f;
-    case QZ_BF16:
-        return qz_f32_from_bf16(qz_bf16_from_f32(narrow)) + 0.0f;
-    case QZ_E8M0:
-        return narrow > 0 ? qz_nearest_power(narrow) : 0.0f;
-    default:
-        return narrow + 0.0f;
-    }
-}
-
-static int is_ordinary(float scale)
-{
-    return fabsf(scale) >= 0x1p-100f && fabsf(scale) <= 0x1p100f;
+    return qz_stored_scale(job, (float)x, 1.0f);
 }
 
 /* Error of `to` as the scale of codes that `scale` made, in units of scale^2. */
@@ -97,26 +82,91 @@ static double error_of(const struct sums *sums, double scale, double to)
     return sums->yy - 2.0 * ratio * sums->yq + ratio * ratio * sums->qq;
 }
 
-static void search_symmetric(const struct job *job, const struct qz_exact_source *source, float *scale, float *zero)
+/* The best of the candidates so far, in units of the values. */
+struct best {
+    double error;
+    float scale, zero, made_by; /* made_by: the scale that made its codes */
+};
+
+/* Tries the codes that a scale makes, with that scale itself and with the one that fits them best. */
+static void try_scale(const struct job *job, const struct qz_exact_source *source, float s, float zero,
+                      struct best *best)
 {
-    const struct qz_search *rule = &job->search;
-    double least = INFINITY;
-    float first = *scale;
-    for (size_t c = 0; c < rule->count; c++) {
-        float s = stored(job, (double)(first / rule->factor[c])), z = c < rule->plain ? 0.0f : -job->grid.shift;
-        if (!is_ordinary(s))
+    if (!qz_is_ordinary_scale(s) || (job->positive && s < 0))
+        return;
+    struct sums sums = sums_with(job, source, s, zero, 0);
+    float scale[2] = {s, sums.qq > 0 ? stored(job, (double)s * sums.yq / sums.qq) : s};
+    for (int i = 0; i < 2; i++) {
+        if (!qz_is_ordinary_scale(scale[i]) || (job->positive && scale[i] < 0))
             continue;
-        struct sums sums = sums_with(job, source, s, z, 0);
-        float better = sums.qq > 0 ? stored(job, (double)s * sums.yq / sums.qq) : s;
-        if (!is_ordinary(better) || (rule->positive && better < 0))
-            better = s;
-        double error = error_of(&sums, (double)s, (double)better) * (double)s * (double)s;
-        if (error < least) {
-            least = error;
-            *scale = better;
-            *zero = z;
+        double error = error_of(&sums, (double)s, (double)scale[i]) * (double)s * (double)s;
+        if (error < best->error)
+            *best = (struct best){error, scale[i], zero, s};
+    }
+}
+
+/* What there is to know of a group: the sum of w x^2, how many equal weights w is worth, and the largest magnitude that
+ * has a weight. */
+struct measured {
+    double energy, weight, worth;
+    float largest;
+};
+
+static struct measured measure(const struct qz_exact_source *source)
+{
+    struct measured m = {0};
+    double squares = 0;
+    size_t n;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++) {
+            double share = w ? (double)w[i] : 1.0;
+            m.energy += share * (double)x[i] * (double)x[i];
+            m.weight += share;
+            squares += share * share;
+            m.largest = share > 0 && fabsf(x[i]) > m.largest ? fabsf(x[i]) : m.largest;
         }
     }
+    m.worth = squares > 0 ? m.weight * m.weight / squares : 0;
+    return m;
+}
+
+/* Scales from the plain one to where the spread of the values says that the best one is at most, then some about the
+ * best of these. */
+static void search_symmetric(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                             float *scale, float *zero)
+{
+    static const double closer[] = {1.06, 0.94, 1.03, 0.97, 1.015, 0.985};
+    struct measured group = measure(source);
+    float extreme = qz_larger(-min, max), shift = job->grid.shift;
+    if (!(group.energy > 0))
+        return;
+    int tables = shift != 0.0f ? 2 : 1, integers = job->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1;
+    const float plain[2] = {stored(job, (double)*scale),
+                            integers ? stored(job, (double)(extreme / (job->positive ? 7.5f : 7.0f))) : 0.0f};
+    struct best best = {INFINITY, *scale, 0.0f, 0.0f};
+    for (int i = 0; i < 2; i++)
+        try_scale(job, source, plain[i], 0.0f, &best);
+    double first = (double)*scale * (double)(group.largest / extreme);
+    double most = sqrt(group.weight / group.energy) * (double)group.largest / 2.0;
+    if (job->scale_dtype == QZ_E8M0) /* powers of two: all in question */
+        for (double factor = 0.25; factor <= 4.0; factor *= 2.0)
+            try_scale(job, source, stored(job, first / factor), 0.0f, &best);
+    double least = job->grid.uniform ? 0.8 : 0.4; /* the densest values of a table are not at its ends */
+    for (double factor = least; factor < 1.4 || factor < most; factor *= factor < 0.7 ? 1.12 : 1.08)
+        for (int way = 0; way < tables * (job->has_signs ? 2 : 1); way++)
+            try_scale(job, source, stored(job, (way & 1 && job->has_signs ? -first : first) / factor),
+                      way >= (job->has_signs ? 2 : 1) ? -shift : 0.0f, &best);
+    for (size_t c = 0; c < sizeof closer / sizeof *closer; c++)
+        try_scale(job, source, stored(job, (double)best.made_by * closer[c]), best.zero, &best);
+    *scale = best.scale;
+    *zero = best.zero;
+    unsigned suspicion = QZ_SUSPECT_VALUES | (best.error <= group.energy * 0x1p-12 ? QZ_SUSPECT_EXACT : 0u);
+    int exact =
+        group.worth < (double)source->n / 16 || (qz_look_at_values(job, source, suspicion) & QZ_SUSPECT_EXACT) != 0;
+    qz_careful_group(job, source, 1.0f, plain, exact, scale, zero);
+    if (!exact)
+        *scale = qz_least_alike(job, source, *scale);
 }
 
 /* The zero of a scale and an offset that fit a group best. */
@@ -134,7 +184,7 @@ static float zero_of(const struct job *job, double scale, double offset)
 static void keep_better(const struct job *job, const struct qz_exact_source *source, float s, float z, double *least,
                         float *scale, float *zero)
 {
-    if (!is_ordinary(s) || !qz_is_finite(z))
+    if (!qz_is_ordinary_scale(s) || !qz_is_finite(z))
         return;
     struct sums sums = sums_with(job, source, s, z, 0);
     double error = error_of(&sums, 1.0, 1.0) * (double)s * (double)s;
@@ -161,7 +211,7 @@ static void search_affine(const struct job *job, const struct qz_exact_source *s
     for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++) {
         double low = lo + shares[i] * (mean - lo), high = hi + shares[i] * (mean - hi), a = (high - low) / 15.0;
         float z = zero_of(job, a, low), s = stored(job, a);
-        for (int round = 0; round < 3 && is_ordinary(s) && qz_is_finite(z); round++) {
+        for (int round = 0; round < 3 && qz_is_ordinary_scale(s) && qz_is_finite(z); round++) {
             struct sums sums = sums_with(job, source, s, z, 1);
             double spread = sums.w * sums.qq - sums.q * sums.q;
             if (job->grid.zero == QZ_ZERO_UINT4) { /* what q stands for has the zero in it already */
@@ -193,10 +243,10 @@ static void search_affine(const struct job *job, const struct qz_exact_source *s
 void qz_search_long(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
                     float *zero)
 {
-    if (!is_ordinary(*scale))
-        return;
-    if (job->rule.method == QZ_ABSMAX)
-        search_symmetric(job, source, scale, zero);
-    else
+    if (job->rule.method == QZ_ABSMAX && qz_is_ordinary_scale(*scale))
+        search_symmetric(job, source, min, max, scale, zero);
+    else if (job->rule.method == QZ_ABSMAX && (min != 0.0f || max != 0.0f))
+        qz_careful_group(job, source, 1.0f, (const float[2]){*scale, 0.0f}, 1, scale, zero);
+    else if (qz_is_ordinary_scale(*scale))
         search_affine(job, source, min, max, scale, zero);
 }

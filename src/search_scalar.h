@@ -61,15 +61,25 @@ static float inverse_of(float s)
     return fabsf(s) >= FLT_MIN && fabsf(s) <= 0x1p120f ? 1.0f / s : 0.0f;
 }
 
-static void search_group(const struct qz_search *rule, const float *v, const float *weight, size_t n, float unit,
-                         float super, float *scale, uint8_t *second)
+/* 1 / the scale that makes the codes of candidate c; `first` and `other` are as stored. */
+static float candidate_inverse(const struct qz_search *rule, size_t c, float begin, float first, float other)
 {
-    float first = *scale, first_inverse = inverse_of(first), best = 0.0f;
-    *scale = stored_scale(first, rule->scale_dtype, unit, super);
+    if (c < rule->as_stored)
+        return inverse_of(c == 0 ? first : other);
+    return inverse_of(begin) * rule->factor[c];
+}
+
+static void search_group(const struct qz_search *rule, const float *v, const float *weight, size_t n, float unit,
+                         float super, float other, float *scale, uint8_t *second, float *best_gain, float *other_gain)
+{
+    float first = *scale, first_stored = stored_scale(first, rule->scale_dtype, unit, super);
+    float other_stored = stored_scale(other, rule->scale_dtype, unit, super);
+    float best = 0.0f, other_found = 0.0f;
+    *scale = first_stored;
     *second = 0;
     for (size_t c = 0; c < rule->count; c++) {
         int set = c >= rule->plain;
-        float s = first, inverse = first_inverse * rule->factor[c];
+        float s = first, inverse = candidate_inverse(rule, c, first, first_stored, other_stored);
         if (!rule->refit) {
             s = stored_scale(first / rule->factor[c], rule->scale_dtype, unit, super);
             inverse = inverse_of(s);
@@ -81,27 +91,78 @@ static void search_group(const struct qz_search *rule, const float *v, const flo
             sum_xq = fmaf(weighted, x, sum_xq);
             sum_qq = fmaf(weighted, q, sum_qq);
         }
-        if (rule->refit) { /* 0 / 0 gains nothing below, whatever becomes of it */
-            s = sum_xq / sum_qq;
+        if (rule->refit) {
+            s = sum_qq > 0.0f ? sum_xq / sum_qq : 0.0f;
             if (rule->positive)
                 s = s > 0 ? s : 0.0f;
             s = stored_scale(s, rule->scale_dtype, unit, super);
         }
         float gain = s * fmaf(-s, sum_qq, sum_xq + sum_xq);
-        if (gain > best) {
+        if (c == 1 && rule->as_stored > 1) {
+            other_found = s;
+            *other_gain = gain;
+        }
+        if (gain > best * QZ_GAINS_MORE) {
             best = gain;
             *scale = s;
             *second = (uint8_t)set;
         }
     }
+    *best_gain = best;
+    if (rule->as_stored < 2 || other_found == *scale || !(*other_gain > -INFINITY)) /* NaN too */
+        *other_gain = -INFINITY;
 }
 
 static void search_scale(const struct qz_search *rule, const float *v, const float *weight, size_t n, const float *unit,
-                         const float *super, float *scale, uint8_t *second)
+                         const float *super, const float *other, float *scale, uint8_t *second, struct qz_gains *gains)
 {
     for (size_t l = 0; l < QZ_BLOCK; l++)
-        search_group(rule, v + l, weight ? weight + l : NULL, n, unit[l], super ? super[l] : 1.0f, scale + l,
-                     second + l);
+        search_group(rule, v + l, weight ? weight + l : NULL, n, unit[l], super ? super[l] : 1.0f,
+                     other ? other[l] : 0.0f, scale + l, second + l, &gains->best[l], &gains->other[l]);
+}
+
+/* Sample i of `samples` of a group. */
+static float sample_of(const float *v, const float *weight, size_t n, size_t i, size_t samples)
+{
+    size_t at = QZ_BLOCK * (i * n / samples);
+    return !weight || weight[at] > 0.0f ? v[at] : 0.0f;
+}
+
+static int are_multiples(const float *v, const float *weight, size_t n, float factor)
+{
+    int near = 1;
+    for (size_t i = 0; i < QZ_SAMPLES_LATTICE; i++) {
+        float y = sample_of(v, weight, n, i, QZ_SAMPLES_LATTICE) * factor;
+        near &= fabsf(y - rintf(y)) <= QZ_NEAR_LATTICE;
+    }
+    return near;
+}
+
+static void survey(int uniform, const float *v, const float *weight, size_t n, const float *largest,
+                   struct qz_survey *survey)
+{
+    size_t samples = uniform ? QZ_SAMPLES_UNIFORM : QZ_SAMPLES_TABLE;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        const float *x = v + l, *w = weight ? weight + l : NULL;
+        float energy = 0.0f, sum = 0.0f, squares = 0.0f, inverse = inverse_of(largest[l]);
+        for (size_t k = 0; k < n; k++) {
+            float value = x[QZ_BLOCK * k], share = w ? w[QZ_BLOCK * k] : 1.0f;
+            energy = fmaf(share * value, value, energy);
+            sum += share;
+            squares = fmaf(share, share, squares);
+        }
+        survey->energy[l] = energy;
+        if (w) {
+            survey->weight[l] = sum;
+            survey->weight2[l] = squares;
+        }
+        survey->repeats[l] = n < samples;
+        for (size_t i = 0; i < samples && n >= samples; i++)
+            for (size_t j = 0; j < i; j++)
+                survey->repeats[l] |= sample_of(x, w, n, i, samples) == sample_of(x, w, n, j, samples);
+        survey->lattice[l] =
+            are_multiples(x, w, n, 6.0f * inverse) || are_multiples(x, w, n, (uniform ? 5.0f : 8.0f) * inverse);
+    }
 }
 
 #endif

@@ -150,7 +150,8 @@ struct search_lanes {
     const float *v, *weight;
     size_t n;
     VF unit, unit_inverse, super, first, first_inverse;
-    VF best_gain, best;
+    VF as_stored[2]; /* inverses of the first scale as stored, and of the other one */
+    VF best_gain, best, other_gain, other;
     VM second;
 };
 
@@ -182,8 +183,9 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
     VF inverse[4], s[4], xq[4], qq[4];
     EACH
     {
-        VF factor = vf_set1(rule->factor[c + j < end ? c + j : end - 1]);
-        inverse[j] = vf_mul(lanes->first_inverse, factor);
+        size_t i = c + j < end ? c + j : end - 1;
+        VF factor = vf_set1(rule->factor[i]);
+        inverse[j] = i < rule->as_stored ? lanes->as_stored[i] : vf_mul(lanes->first_inverse, factor);
         s[j] = rule->refit ? factor : vf_div(lanes->first, factor);
         xq[j] = qq[j] = none;
     }
@@ -203,7 +205,7 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
         }
     }
     if (rule->refit) {
-        EACH s[j] = vf_div(xq[j], qq[j]);
+        EACH s[j] = vf_select(vf_lt(none, qq[j]), vf_div(xq[j], qq[j]), none);
         if (rule->positive)
             EACH s[j] = vf_select(vf_lt(none, s[j]), s[j], none);
         stored_scales(rule->scale_dtype, lanes, count, s);
@@ -211,7 +213,11 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
     EACH
     {
         VF gain = vf_mul(s[j], vf_fma(vf_neg(s[j]), qq[j], vf_add(xq[j], xq[j])));
-        VM better = vf_lt(lanes->best_gain, gain);
+        VM better = vf_lt(vf_mul(lanes->best_gain, vf_set1(QZ_GAINS_MORE)), gain);
+        if (c + j == 1 && rule->as_stored > 1) {
+            lanes->other_gain = gain;
+            lanes->other = s[j];
+        }
         lanes->best_gain = vf_select(better, gain, lanes->best_gain);
         lanes->best = vf_select(better, s[j], lanes->best);
         if (set)
@@ -242,7 +248,8 @@ INLINE void search_vector(const struct qz_search *rule, int how, int weighted, s
 #undef EACH
 
 static TARGET void search_scale(const struct qz_search *rule, const float *v, const float *weight, size_t n,
-                                const float *unit, const float *super, float *scale, uint8_t *second)
+                                const float *unit, const float *super, const float *other, float *scale,
+                                uint8_t *second, struct qz_gains *gains)
 {
     for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
         struct search_lanes lanes = {.v = v + l, .weight = weight ? weight + l : NULL, .n = n};
@@ -252,8 +259,13 @@ static TARGET void search_scale(const struct qz_search *rule, const float *v, co
         lanes.super = vf_select(ordinary(shared), shared, vf_set1(0.0f));
         lanes.first = vf_load(scale + l);
         lanes.first_inverse = inverse_of(lanes.first);
-        lanes.best_gain = vf_set1(0.0f);
+        lanes.best_gain = lanes.other_gain = lanes.other = vf_set1(0.0f);
         lanes.best = stored_scale(lanes.first, rule->scale_dtype, lanes.unit, lanes.unit_inverse, lanes.super);
+        lanes.as_stored[0] = inverse_of(lanes.best);
+        lanes.as_stored[1] = vf_set1(0.0f);
+        if (other)
+            lanes.as_stored[1] = inverse_of(
+                stored_scale(vf_load(other + l), rule->scale_dtype, lanes.unit, lanes.unit_inverse, lanes.super));
         lanes.second = vm_none();
         if (rule->uniform && !weight)
             search_vector(rule, BY_ROUNDING, 0, &lanes);
@@ -270,6 +282,94 @@ static TARGET void search_scale(const struct qz_search *rule, const float *v, co
         else
             search_vector(rule, BY_BISECTION, 1, &lanes);
         vf_store(scale + l, lanes.best);
+        vf_store(gains->best + l, lanes.best_gain);
+        VM differs = vm_none();
+        if (rule->as_stored > 1)
+            differs = vm_and(vf_ne(lanes.other, lanes.best), vf_lt(vf_set1(-INFINITY), lanes.other_gain));
+        vf_store(gains->other + l, vf_select(differs, lanes.other_gain, vf_set1(-INFINITY)));
         vm_to_u8(second + l, lanes.second);
+    }
+}
+
+/* The samples of LANES groups; `samples` and `weighted` are constants. */
+INLINE void load_samples(const float *v, const float *weight, int weighted, size_t n, size_t samples, VF *sample)
+{
+    const VF none = vf_set1(0.0f);
+    for (size_t i = 0; i < samples; i++) {
+        size_t at = QZ_BLOCK * (i * n / samples);
+        sample[i] = vf_load(v + at);
+        if (weighted)
+            sample[i] = vf_select(vf_lt(none, vf_load(weight + at)), sample[i], none);
+    }
+}
+
+/* Where two of the samples are equal. */
+INLINE VM find_repeats(const VF *sample, size_t samples)
+{
+    VM equal = vm_none();
+    for (size_t i = 1; i < samples; i++)
+        for (size_t j = 0; j < i; j++)
+            equal = vm_or(equal, vf_eq(sample[i], sample[j]));
+    return equal;
+}
+
+/* Where all samples are near multiples of 1 / factor. */
+INLINE VM find_multiples(const VF *sample, VF factor)
+{
+    VF most = vf_set1(0.0f);
+    for (size_t i = 0; i < QZ_SAMPLES_LATTICE; i++) {
+        VF y = vf_mul(sample[i], factor);
+        most = vf_max(most, vf_abs(vf_sub(y, vf_rint(y))));
+    }
+    return vf_le(most, vf_set1(QZ_NEAR_LATTICE));
+}
+
+INLINE void survey_lanes(int uniform, int weighted, const float *v, const float *weight, size_t n, const float *largest,
+                         struct qz_survey *survey, size_t l)
+{
+    VF energy = vf_set1(0.0f), sum = energy, squares = energy, sample[QZ_SAMPLES_TABLE];
+    for (size_t k = 0; k < n; k++) {
+        VF x = vf_load(v + QZ_BLOCK * k), wx = x;
+        if (weighted) {
+            VF w = vf_load(weight + QZ_BLOCK * k);
+            wx = vf_mul(w, x);
+            sum = vf_add(sum, w);
+            squares = vf_fma(w, w, squares);
+        }
+        energy = vf_fma(wx, x, energy);
+    }
+    vf_store(survey->energy + l, energy);
+    if (weighted) {
+        vf_store(survey->weight + l, sum);
+        vf_store(survey->weight2 + l, squares);
+    }
+    if (n < (uniform ? QZ_SAMPLES_UNIFORM : QZ_SAMPLES_TABLE)) {
+        memset(survey->repeats + l, 1, LANES);
+    } else if (uniform) {
+        load_samples(v, weight, weighted, n, QZ_SAMPLES_UNIFORM, sample);
+        vm_to_u8(survey->repeats + l, find_repeats(sample, QZ_SAMPLES_UNIFORM));
+    } else {
+        load_samples(v, weight, weighted, n, QZ_SAMPLES_TABLE, sample);
+        vm_to_u8(survey->repeats + l, find_repeats(sample, QZ_SAMPLES_TABLE));
+    }
+    VF inverse = inverse_of(vf_load(largest + l));
+    load_samples(v, weight, weighted, n, QZ_SAMPLES_LATTICE, sample);
+    vm_to_u8(survey->lattice + l, vm_or(find_multiples(sample, vf_mul(vf_set1(6.0f), inverse)),
+                                        find_multiples(sample, vf_mul(vf_set1(uniform ? 5.0f : 8.0f), inverse))));
+}
+
+static TARGET void survey(int uniform, const float *v, const float *weight, size_t n, const float *largest,
+                          struct qz_survey *survey)
+{
+    for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
+        const float *x = v + l, *w = weight ? weight + l : NULL;
+        if (uniform && !w)
+            survey_lanes(1, 0, x, w, n, largest, survey, l);
+        else if (uniform)
+            survey_lanes(1, 1, x, w, n, largest, survey, l);
+        else if (!w)
+            survey_lanes(0, 0, x, w, n, largest, survey, l);
+        else
+            survey_lanes(0, 1, x, w, n, largest, survey, l);
     }
 }

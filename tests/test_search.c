@@ -44,7 +44,7 @@ struct block {
     struct qz_search rule;
     size_t n;
     float *v, *w;
-    float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK];
+    float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK], other[QZ_BLOCK], largest[QZ_BLOCK];
 };
 
 static struct job make_job(size_t i, size_t n)
@@ -65,7 +65,7 @@ static struct job make_job(size_t i, size_t n)
     struct job job = {0};
     qz_group_scheme(&job, &scheme);
     qz_group_method(&job, &scheme, QZ_SEARCH);
-    job.search = qz_search_rule(&job, n);
+    qz_search_rules(&job, n);
     return job;
 }
 
@@ -81,7 +81,7 @@ static void fill_block(struct rng *rng, struct block *block, size_t rule, int da
     size_t n = block->n, bytes = QZ_BLOCK * n * sizeof(float);
     float x[LONGEST], largest = 0;
     block->job = make_job(rule, n);
-    block->rule = block->job.search;
+    block->rule = block->job.search[rng_below(rng, QZ_CANDIDATE_LISTS)];
     block->v = guard_end(v_guard, bytes, 0);
     block->w = weighting == NO_WEIGHTS ? NULL : guard_end(w_guard, bytes, 0);
     int normalise = (int)rng_below(rng, 2), kind = data;
@@ -120,11 +120,19 @@ static void fill_block(struct rng *rng, struct block *block, size_t rule, int da
     float super = largest / top[rng_below(rng, 5)];
     for (size_t l = 0; l < QZ_BLOCK; l++)
         block->super[l] = rng_below(rng, 40) ? super / block->unit[l] : 0.0f;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        block->other[l] = block->scale[l] * (8.0f / 7.0f);
+        block->largest[l] = 0.0f;
+        for (size_t i = 0; i < block->n; i++)
+            block->largest[l] = fmaxf(block->largest[l], fabsf(block->v[QZ_BLOCK * i + l]));
+    }
 }
 
 struct result {
     float scale[QZ_BLOCK];
     uint8_t second[QZ_BLOCK];
+    struct qz_gains gains;
+    struct qz_survey survey;
 };
 
 static void run(const struct qz_kernels *set, const struct block *block, struct result *result)
@@ -132,7 +140,9 @@ static void run(const struct qz_kernels *set, const struct block *block, struct 
     memset(result, 0xa5, sizeof *result);
     memcpy(result->scale, block->scale, sizeof result->scale);
     set->search_scale(&block->rule, block->v, block->w, block->n, block->unit,
-                      needs_super(block->rule.scale_dtype) ? block->super : NULL, result->scale, result->second);
+                      needs_super(block->rule.scale_dtype) ? block->super : NULL,
+                      block->rule.as_stored > 1 ? block->other : NULL, result->scale, result->second, &result->gains);
+    set->survey(block->rule.uniform, block->v, block->w, block->n, block->largest, &result->survey);
 }
 
 /* ---- sets ---------------------------------------------------------------------------------------------------- */
@@ -207,6 +217,8 @@ static void test_lanes(void **state)
             moved.unit[l] = block.unit[from];
             moved.super[l] = block.super[from];
             moved.scale[l] = block.scale[from];
+            moved.other[l] = block.other[from];
+            moved.largest[l] = block.largest[from];
             for (size_t i = 0; i < block.n; i++) {
                 v[QZ_BLOCK * i + l] = block.v[QZ_BLOCK * i + from];
                 w[QZ_BLOCK * i + l] = block.w[QZ_BLOCK * i + from];
@@ -218,6 +230,8 @@ static void test_lanes(void **state)
                 size_t from = (l + 5) % QZ_BLOCK;
                 assert_int_equal(bits_of_float(before.scale[from]), bits_of_float(after.scale[l]));
                 assert_int_equal(before.second[from], after.second[l]);
+                assert_int_equal(before.survey.repeats[from], after.survey.repeats[l]);
+                assert_int_equal(bits_of_float(before.gains.best[from]), bits_of_float(after.gains.best[l]));
             }
         }
     }
@@ -304,7 +318,9 @@ static void test_best_candidate(void **state)
             for (size_t c = 0; c < rule->count; c++) {
                 int set = c >= rule->plain;
                 double s = first / (double)rule->factor[c], xq, qq;
-                if (!rule->refit)
+                if (c < rule->as_stored)
+                    s = c == 0 ? first : (double)block.other[l];
+                if (!rule->refit || c < rule->as_stored)
                     s = stored_as(s, rule->scale_dtype, unit, super);
                 sums_of(&block, l, set, s != 0 ? 1 / s : 0, &xq, &qq);
                 if (rule->refit)
@@ -385,8 +401,9 @@ static void test_first_wins(void **state)
     struct block block = {.job = make_job(0, 2), .n = 2};
     struct result result;
     float v[2 * QZ_BLOCK];
-    block.rule = block.job.search;
+    block.rule = block.job.search[QZ_CANDIDATES_UNWEIGHTED];
     block.v = v;
+    block.rule.as_stored = 0;
     block.rule.plain = block.rule.count = 2;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         v[l] = 0.5f;
@@ -418,6 +435,7 @@ static void test_worth(void **state)
                 struct block block = {.n = n}, again;
                 struct result result;
                 fill_block(&rng, &block, rule, DATA_NORMAL, NO_WEIGHTS);
+                block.rule = block.job.search[QZ_CANDIDATES_UNWEIGHTED];
                 for (size_t l = 0; l < QZ_BLOCK; l++)
                     block.super[l] = fabsf(block.scale[l]) / 20;
                 run(&qz_kernels_scalar, &block, &result);

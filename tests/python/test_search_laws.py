@@ -1,0 +1,192 @@
+"""What a search promises for schemes with a scale and nothing else: laws, on data of many kinds.
+
+Errors are computed here, in float64, from what was decoded.
+"""
+
+import numpy as np
+import pytest
+
+import quantize
+
+SCHEMES = ["int4", "iq4_nl", "nf4", "fp4", "fp4_bnb", "compressed_tensors", "mxfp4"]
+ROWS, COLS = 3, 1024
+
+
+def data_of_kinds(rng):
+    """Arrays of every kind that a search has to cope with, by name."""
+    size = (ROWS, COLS)
+    normal = rng.standard_normal(size)
+    book = np.sort(rng.standard_normal(16))
+    kinds = {
+        "normal": normal,
+        "t3": rng.standard_t(3, size),
+        "laplace": rng.laplace(size=size),
+        "uniform": rng.uniform(-1, 1, size),
+        "slow sine": np.sin(np.arange(COLS) * 0.01 + rng.uniform(0, 6, (ROWS, 1))),
+        "tanh": np.tanh(2 * normal),
+        "clipped": np.clip(normal * 20000, -32768, 32767).round(),
+        "exponential": rng.exponential(size=size),
+        "half normal": np.abs(normal),
+        "far from 0": rng.uniform(5, 6, size),
+        "negative": -rng.uniform(0, 1, size),
+        "smooth": np.cumsum(normal, 1),
+        "a tenth": normal * (rng.random(size) < 0.1),
+        "half": normal * (rng.random(size) < 0.5),
+        "relu": np.maximum(normal, 0),
+        "constant": np.broadcast_to(rng.standard_normal((ROWS, 1)), size),
+        "two values": rng.choice([-0.3, 1.0], size=size),
+        "ternary": rng.integers(-1, 2, size) * 0.0123,
+        "ratings": rng.choice([1, 2, 3, 4, 5], p=[0.05, 0.1, 0.2, 0.35, 0.3], size=size),
+        "ends used": rng.integers(-8, 8, size) * 0.01,
+        "palette": rng.choice(book, size),
+        "palette of 8": rng.choice(book[::2], size),
+    }
+    for most in (3, 5, 6, 7):
+        kinds[f"integers to {most}"] = rng.integers(-most, most + 1, size)
+    kinds = {name: np.ascontiguousarray(x, np.float32) for name, x in kinds.items()}
+    bits = kinds["normal"].view(np.uint32)
+    kinds["bfloat16"] = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return kinds
+
+
+def weights_of_kinds(rng):
+    few = np.zeros((ROWS, COLS))
+    for row in few:
+        for start in range(0, COLS, 32):
+            row[start + rng.permutation(32)[:2]] = 1
+    some = rng.exponential(size=COLS)
+    some[rng.permutation(COLS)[:10]] *= 1e4
+    return {"none": None, "few": few, "uneven": np.broadcast_to(some, (ROWS, COLS)).copy()}
+
+
+def errors(x, scheme, group_size, method, weights=None, **more):
+    """The error of each group."""
+    q = quantize.quantize_array(x, scheme, group_size=group_size, method=method, weights=weights, **more)
+    squares = (x.astype(float) - q.dequantize().astype(float)) ** 2
+    if weights is not None:
+        squares = squares * weights
+    return squares.reshape(ROWS, -1, group_size).sum(-1)
+
+
+def plain_methods(scheme, group_size):
+    """Those that find a scale without trying several. Two of ggml's rules are searches of their own."""
+    found = next(s for s in quantize.schemes() if s.name == scheme)
+    methods = [m for m in found.methods if m in ("absmax", "absmax7")]
+    if "reference" in found.methods and group_size == found.group_size and scheme != "iq4_nl":
+        methods.append("reference")
+    return methods
+
+
+@pytest.mark.parametrize("group_size", [16, 32, 64, 128, 512, 1024])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_never_worse_than_a_rule(scheme, group_size):
+    rng = np.random.default_rng(1)
+    weightings = weights_of_kinds(rng)
+    for kind, x in data_of_kinds(rng).items():
+        for weighting, weights in weightings.items():
+            found = errors(x, scheme, group_size, "search", weights)
+            for method in plain_methods(scheme, group_size):
+                squares = errors(x, scheme, group_size, method)
+                if weights is not None:
+                    q = quantize.quantize_array(x, scheme, group_size=group_size, method=method)
+                    squares = (x.astype(float) - q.dequantize().astype(float)) ** 2 * weights
+                    squares = squares.reshape(ROWS, -1, group_size).sum(-1)
+                worse = found > squares * (1 + 1e-6)
+                assert not worse.any(), (kind, weighting, method, int(worse.sum()))
+
+
+# Where a search stays further behind the exact method, and how far at most.
+FURTHER = {
+    ("nf4", 16, "clipped", "none"): 0.25,
+    ("nf4", 16, "uniform", "none"): 0.25,
+    ("nf4", 128, "smooth", "none"): 0.3,
+    ("fp4", 1024, "clipped", "few"): 0.25,
+}
+
+
+@pytest.mark.parametrize("group_size", [16, 32, 64, 128, 512, 1024])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_near_exact(scheme, group_size):
+    rng = np.random.default_rng(0)
+    weightings = weights_of_kinds(rng)
+    for kind, x in data_of_kinds(rng).items():
+        for weighting, weights in weightings.items():
+            found = errors(x, scheme, group_size, "search", weights).sum()
+            least = errors(x, scheme, group_size, "exact", weights).sum()
+            allowed = FURTHER.get((scheme, group_size, kind, weighting), 0.15)
+            assert found <= least * 10 ** (allowed / 10), (kind, weighting, found, least)
+
+
+@pytest.mark.parametrize("group_size", [16, 32, 128, 1024])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_equal_weights_are_none(scheme, group_size):
+    rng = np.random.default_rng(2)
+    for kind, x in data_of_kinds(rng).items():
+        for method in ("search", "exact"):
+            plain = quantize.quantize_array(x, scheme, group_size=group_size, method=method)
+            for weight in (1.0, 3.7, 1e-30, 0.0):
+                equal = np.full(x.shape, weight, np.float32)
+                other = quantize.quantize_array(
+                    x, scheme, group_size=group_size, method=method, weights=equal
+                )
+                assert np.array_equal(plain.codes, other.codes), (kind, method, weight)
+                assert np.array_equal(plain.scales, other.scales), (kind, method, weight)
+
+
+@pytest.mark.parametrize("scale_dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("scheme", [s for s in SCHEMES if s != "mxfp4"])
+def test_decoded_values_come_back(scheme, scale_dtype):
+    """Encoding what was decoded loses nothing; and the bytes are the same, but for groups that two scales serve."""
+    rng = np.random.default_rng(3)
+    differ = groups = 0
+    for kind, x in data_of_kinds(rng).items():
+        for group_size in (16, 32, 64, 1024):
+            for method in ("absmax", "search"):
+                settings = {"group_size": group_size, "scale_dtype": scale_dtype}
+                once = quantize.quantize_array(x, scheme, method=method, **settings)
+                values = once.dequantize()
+                again = quantize.quantize_array(values, scheme, method="search", **settings)
+                assert np.array_equal(again.dequantize(), values), (kind, group_size, method)
+                if method == "search":
+                    differ += int((once.scales != again.scales).sum())
+                    groups += once.scales.size
+    assert differ <= groups / 2000, (differ, groups)
+
+
+def e4m3_numbers():
+    byte = np.arange(256)
+    exponent, mantissa = byte >> 3 & 15, byte & 7
+    magnitude = np.where(
+        exponent == 0, mantissa * 2.0**-9, (1 + mantissa / 8) * 2.0 ** (exponent.astype(float) - 7)
+    )
+    numbers = magnitude * np.where(byte & 128, -1, 1)
+    return numbers[(byte & 127) != 127]
+
+
+def test_exact_e4m3_is_best_of_all_bytes():
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((12, 16)).astype(np.float32)
+    q = quantize.quantize_array(x, "int4", group_size=16, scale_dtype="float8_e4m3", method="exact")
+    found = ((x.astype(float) - q.dequantize().astype(float)) ** 2).sum(1)
+    for row, error in zip(x.astype(float), found, strict=True):
+        values = e4m3_numbers()[:, None] * np.arange(-8, 8.0)
+        least = min(((row[:, None] - v) ** 2).min(1).sum() for v in values)
+        assert error <= least * (1 + 2**-15)
+    assert not (q.scales.view(np.uint8) == 0x80).any()
+
+
+def test_vanished_scales_are_searched():
+    """Where the plain scale rounds to 0 the least numbers of the type may still serve."""
+    rng = np.random.default_rng(5)
+    numbers = np.arange(0x3FF, dtype=np.uint16).view(np.float16).astype(float)
+    numbers = np.concatenate([numbers[:60], -numbers[:60]])
+    for magnitude in (3e-8, 6e-8, 1e-7, 2e-7, 4e-7):
+        x = rng.standard_normal((20, 8)).astype(np.float32)
+        x *= np.float32(magnitude) / np.abs(x).max(1, keepdims=True)
+        for method in ("search", "exact"):
+            q = quantize.quantize_array(x, "int4", group_size=8, method=method)
+            found = ((x.astype(float) - q.dequantize().astype(float)) ** 2).sum(1)
+            for row, error in zip(x.astype(float), found, strict=True):
+                values = numbers[:, None] * np.arange(-8, 8.0)
+                least = min(((row[:, None] - v) ** 2).min(1).sum() for v in values)
+                assert error <= least * 1.001
