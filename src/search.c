@@ -5,6 +5,7 @@
  * it; all others are searched, QZ_BLOCK at a time, those of one length together. What a group gets depends on its own
  * values alone.
  */
+#include "careful_affine.h"
 #include "exact.h"
 #include "group.h"
 #include "number.h"
@@ -15,6 +16,9 @@
 /* Largest magnitudes whose squares are summed as they are. */
 #define UNIT_LEAST 0x1p-30f
 #define UNIT_MOST  0x1p30f
+
+/* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
+#define SMALL 0x1p-9f
 
 /* The rule by which exact.c finds the scales of a job. */
 static struct qz_exact exact_rule(const struct job *job)
@@ -174,6 +178,18 @@ static void search_lanes(const struct job *job, struct block *block, const float
                                 block->zero, &block->error);
 }
 
+/* With a zero or an offset, and without super scales: which groups' errors say too little, by what the kernel said. */
+static void note_special(const struct job *job, const struct block *block, struct groups *groups)
+{
+    if (job->rule.method == QZ_ABSMAX || job->super_groups)
+        return;
+    for (size_t l = 0; l < block->count; l++) {
+        size_t g = block->group[l];
+        float small = qz_larger(-groups->min[g], groups->max[g]) / block->unit[l] * SMALL;
+        groups->special[g] = !(block->error.curve[l] > block->error.rest[l] * (small * small));
+    }
+}
+
 /* The super scales of `count` groups of a run from g on. */
 static void load_supers(const struct job *job, const struct run *run, size_t row_groups, size_t g, size_t count,
                         float *to)
@@ -218,6 +234,7 @@ static void search_block(const struct job *job, const struct run *run, struct gr
         groups->slope[g] = block->error.slope[l];
         groups->rest[g] = block->error.rest[l];
     }
+    note_special(job, block, groups);
 }
 
 /* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. */
@@ -249,6 +266,7 @@ static void search_plain_block(const struct job *job, const struct run *run, str
         memcpy(groups->slope + g, block->error.slope, bytes);
         memcpy(groups->rest + g, block->error.rest, bytes);
     }
+    note_special(job, block, groups);
 }
 
 /* Length of group g of a run: all are whole but the last one of a row. */
@@ -278,13 +296,15 @@ static int are_plain(const struct groups *groups, size_t g, size_t count)
     return !others;
 }
 
+/* Searches all groups, or with `weighting` those alone that have a 0 there, if w is NULL, or something else. */
 static void search_blocks(const struct job *job, const struct run *run, struct groups *groups, const float *x,
-                          const float *w)
+                          const float *w, const uint8_t *weighting)
 {
     struct block block;
     size_t row_groups = groups->count / run->rows, size = (size_t)job->group_size, g = 0;
     size_t last = length_of(job, run, row_groups, row_groups - 1);
     size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
+    whole = weighting ? 0 : whole;
     int all = are_plain(groups, 0, whole);
     block.laid = SIZE_MAX;
     if (w) {
@@ -300,13 +320,85 @@ static void search_blocks(const struct job *job, const struct run *run, struct g
         block.count = 0;
         block.length = length;
         for (size_t i = rest; i < groups->count; i++) {
-            if (length_of(job, run, row_groups, i) == length && is_ordinary(groups, i))
+            int wanted = !weighting || (weighting[i] != QZ_WEIGHTS_SAME) == (w != NULL);
+            if (wanted && length_of(job, run, row_groups, i) == length && is_ordinary(groups, i))
                 block.group[block.count++] = i;
             if (block.count == QZ_BLOCK || (i + 1 == groups->count && block.count > 0)) {
                 search_block(job, run, groups, &block, x, w);
                 block.count = 0;
             }
         }
+    }
+}
+
+/* Few weights count if the others, all together, are no more than some of the largest. */
+enum qz_weighting qz_weighting_of(const float *w, size_t n)
+{
+    enum { LANES = 8, FEW = 16 };
+    float least[LANES], most[LANES], sum[LANES] = {0};
+    size_t i = 0;
+    for (size_t l = 0; l < LANES; l++)
+        least[l] = most[l] = w[0];
+    for (; i + LANES <= n; i += LANES)
+        for (size_t l = 0; l < LANES; l++) {
+            float weight = w[i + l];
+            least[l] = weight < least[l] ? weight : least[l];
+            most[l] = weight > most[l] ? weight : most[l];
+            sum[l] += weight;
+        }
+    for (; i < n; i++) {
+        least[0] = w[i] < least[0] ? w[i] : least[0];
+        most[0] = w[i] > most[0] ? w[i] : most[0];
+        sum[0] += w[i];
+    }
+    for (size_t l = 1; l < LANES; l++) {
+        least[0] = least[l] < least[0] ? least[l] : least[0];
+        most[0] = most[l] > most[0] ? most[l] : most[0];
+        sum[0] += sum[l];
+    }
+    if (least[0] == most[0])
+        return QZ_WEIGHTS_SAME;
+    return most[0] * (float)n > sum[0] * FEW || most[0] * 4 > sum[0] ? QZ_WEIGHTS_FEW : QZ_WEIGHTS_DIFFER;
+}
+
+/* What the weights of all groups say. Returns which of QZ_WEIGHTS_SAME (1) and others (2) there are. */
+static int note_weights(const struct job *job, const struct run *run, size_t count, const float *w, uint8_t *weighting)
+{
+    size_t row_groups = count / run->rows;
+    int there = 0;
+    for (size_t g = 0; g < count; g++) {
+        weighting[g] = (uint8_t)qz_weighting_of(w + g * (size_t)job->group_size, length_of(job, run, row_groups, g));
+        there |= weighting[g] == QZ_WEIGHTS_SAME ? 1 : 2;
+    }
+    return there;
+}
+
+/* Looks again at groups that are special in some way. */
+static void settle_affine(const struct job *job, const struct run *run, struct groups *groups, const float *x,
+                          const float *w, const uint8_t *weighting)
+{
+    enum { FIRST = 4 };
+    size_t row_groups = groups->count / run->rows;
+    for (size_t g = 0; g < groups->count; g++) {
+        size_t start = g * (size_t)job->group_size, n = length_of(job, run, row_groups, g);
+        float min = groups->min[g], max = groups->max[g];
+        struct qz_pair pair = {groups->scale[g], groups->zero[g]};
+        if (min == max && pair.scale == 0.0f && pair.zero == min)
+            continue;
+        int special = groups->special[g] || (w && weighting[g] == QZ_WEIGHTS_FEW) || !is_ordinary(groups, g);
+        special = special || (qz_is_grid(job, x + start, qz_least(FIRST, n), min, max) &&
+                              qz_is_grid(job, x + start, n, min, max));
+        special = special || !qz_make_affine_normal(job, min, max, &pair);
+        if (special || job->method == QZ_EXACT) {
+            int weighted = w && weighting[g] != QZ_WEIGHTS_SAME;
+            struct qz_exact_source source = {.x = x + start, .w = weighted ? w + start : NULL, .n = n};
+            if (special)
+                qz_careful_affine(job, &source, min, max, &pair);
+            if (job->method == QZ_EXACT)
+                qz_exact_affine_group(job, &source, min, max, &pair);
+        }
+        groups->scale[g] = pair.scale;
+        groups->zero[g] = pair.zero;
     }
 }
 
@@ -361,11 +453,22 @@ unsigned qz_judge_scales(const struct job *job, struct groups *groups)
 unsigned qz_search_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
                           const float *w)
 {
-    if (job->group_size <= QZ_SEARCH_MOST)
-        search_blocks(job, run, groups, x, w);
-    else
+    int affine = job->rule.method == QZ_MINMAX && !job->super_groups;
+    if (job->group_size > QZ_SEARCH_MOST) {
         search_long_groups(job, run, groups, x, w);
-    if (job->method == QZ_EXACT)
+    } else {
+        uint8_t weighting[QZ_TILE_GROUPS];
+        int there = w && affine ? note_weights(job, run, groups->count, w, weighting) : 0;
+        memset(groups->special, 0, groups->count);
+        if (there == 1)
+            w = NULL;
+        search_blocks(job, run, groups, x, w, there == 3 ? weighting : NULL);
+        if (there == 3)
+            search_blocks(job, run, groups, x, NULL, weighting);
+        if (affine)
+            settle_affine(job, run, groups, x, w, weighting);
+    }
+    if (job->method == QZ_EXACT && !affine)
         exact_groups(job, run, groups, x, w);
     return qz_judge_scales(job, groups);
 }

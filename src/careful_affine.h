@@ -1,0 +1,29 @@
+/*
+ * careful_affine.h - groups with a zero or an offset for which the search side by side is not enough
+ */
+#ifndef QZ_CAREFUL_AFFINE_H
+#define QZ_CAREFUL_AFFINE_H
+
+#include "group.h"
+
+/* A scale and a zero or offset. */
+struct qz_pair {
+    float scale, zero;
+};
+
+/* Whether the values of a group, or the first few of them, seem to be on a grid of 8 to 15 steps. */
+int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float max);
+
+/* Gives the least value code 0, where that takes no other values than can be stored. Returns 0 if so few codes are in
+ * use that it takes more than this for a pair to be normal (careful_affine.c). */
+int qz_make_affine_normal(const struct job *job, float min, float max, struct qz_pair *pair);
+
+/* A better pair, or the plain one, in place of one that was found. */
+void qz_careful_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                       struct qz_pair *pair);
+
+/* The best pair; `pair` is one that was searched. */
+void qz_exact_affine_group(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                           struct qz_pair *pair);
+
+#endif
