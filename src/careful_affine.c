@@ -25,9 +25,6 @@
 #include <float.h>
 #include <math.h>
 
-/* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
-#define NEAR 0x1p-4f
-
 /* What the search one at a time takes for good enough: 0.04 dB. */
 #define ENOUGH 0.01
 
@@ -52,12 +49,16 @@ static int is_zero(const struct job *job, float zero)
     return job->grid.zero == QZ_ZERO_OFFSET ? fabsf(zero) <= 0x1p126f : qz_is_finite(zero);
 }
 
+/* As group_codes has it: between -2^20 and 2^20, adding and subtracting 1.5 * 2^23 rounds as rintf does. */
 static float code_of(const struct job *job, float x, const struct qz_pair *pair)
 {
+    const float round = 0x1.8p23f, most = 0x1p20f;
     float inverse = 1.0f / pair->scale, y = (job->grid.zero == QZ_ZERO_OFFSET ? x - pair->zero : x) * inverse;
-    float code = job->grid.zero == QZ_ZERO_FLOAT    ? rintf(y + pair->zero)
-                 : job->grid.zero == QZ_ZERO_OFFSET ? rintf(y)
-                                                    : rintf(y) + pair->zero;
+    float zero = job->grid.zero == QZ_ZERO_OFFSET ? 0.0f : pair->zero;
+    y = job->grid.zero == QZ_ZERO_FLOAT ? y + zero : y;
+    y = y > -most ? y < most ? y : most : -most;
+    float code = (y + round) - round;
+    code = job->grid.zero == QZ_ZERO_UINT4 ? code + zero : code;
     return code > 0 ? code < 15 ? code : 15.0f : 0.0f;
 }
 
@@ -91,7 +92,7 @@ int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float
         }
         int some = 0;
         for (int k = 0; k < STEPS; k++)
-            some |= worst[k] < NEAR;
+            some |= worst[k] < QZ_GRID_NEAR;
         if (!some)
             return 0;
     }

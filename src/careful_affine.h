@@ -6,12 +6,18 @@
 
 #include "group.h"
 
+/* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
+#define QZ_GRID_NEAR 0x1p-4f
+
+/* What may be special about a group: it is to be searched alone; or if it is on a grid; or if few codes are in use. */
+enum { QZ_SPECIAL = 1, QZ_SPECIAL_GRID = 2, QZ_SPECIAL_CODES = 4 };
+
 /* A scale and a zero or offset. */
 struct qz_pair {
     float scale, zero;
 };
 
-/* Whether the values of a group, or the first few of them, seem to be on a grid of 8 to 15 steps. */
+/* Whether the values of a group seem to be on a grid of 8 to 15 steps. */
 int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float max);
 
 /* Gives the least value code 0, where that takes no other values than can be stored. Returns 0 if so few codes are in

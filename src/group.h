@@ -48,7 +48,7 @@ struct groups {
     float scale[QZ_TILE_GROUPS], inverse[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     uint8_t bytes[2 * QZ_TILE_GROUPS]; /* scales, then offsets, as stored if they take a byte */
     float curve[QZ_TILE_GROUPS], slope[QZ_TILE_GROUPS], rest[QZ_TILE_GROUPS]; /* QZ_U6: struct qz_affine_error */
-    uint8_t special[QZ_TILE_GROUPS]; /* searches with a zero or offset: careful_affine.c looks at the group again */
+    int32_t special[QZ_TILE_GROUPS]; /* searches with a zero or offset: careful_affine.c looks at the group again */
     int exact;    /* some group needs the exact rule: its inverse is 0, its scale is not */
     int has_sums; /* what the codes did to the values came with them */
     struct qz_sums sums;
@@ -297,10 +297,6 @@ void qz_exact_group(const struct job *job, const struct qz_exact_source *source,
 
 /* Elements from `start` on, at most QZ_EXACT_PIECE, and their weights or NULL. */
 const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w);
-
-/* What the weights of n values say: they are all the same, and as good as none; they differ; or few of them count. */
-enum qz_weighting { QZ_WEIGHTS_SAME, QZ_WEIGHTS_DIFFER, QZ_WEIGHTS_FEW };
-enum qz_weighting qz_weighting_of(const float *w, size_t n);
 
 /* The inverses of scales, and what fit would notice in them: QZ_FIT_ flags. */
 unsigned qz_judge_scales(const struct job *job, struct groups *groups);

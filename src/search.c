@@ -20,6 +20,9 @@
 /* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
 #define SMALL 0x1p-9f
 
+/* Few weights of a group count where the largest is more than one part in so many of all. */
+#define FEW_WEIGHTS 2.0f
+
 /* The rule by which exact.c finds the scales of a job. */
 static struct qz_exact exact_rule(const struct job *job)
 {
@@ -89,11 +92,13 @@ struct block {
     size_t count, length;
     size_t group[QZ_BLOCK]; /* their numbers in the run */
     float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK], zero[QZ_BLOCK];
+    float min[QZ_BLOCK], max[QZ_BLOCK];
     struct qz_affine_error error;
     uint8_t second[QZ_BLOCK];
     int plain_weights; /* all of the run's are far from 0 and not huge */
     int same_weights;  /* all rows of the run have the same ones */
     size_t laid;       /* where in its row the first group is whose weights are in w; or SIZE_MAX */
+    float least_weight[QZ_BLOCK], most_weight[QZ_BLOCK]; /* of those in w */
     /* whole cache lines: a vector that lies in two costs twice as much */
     _Alignas(64) float v[QZ_BLOCK * QZ_SEARCH_MOST];
     _Alignas(64) float w[QZ_BLOCK * QZ_SEARCH_MOST];
@@ -139,6 +144,22 @@ static void lay(const struct job *job, const struct block *block, const float *x
             to[QZ_BLOCK * k + l] = x[block->group[l] * size + k];
 }
 
+/* Least and largest of each group's weights that are laid out. Weights that are all the same are as good as none. */
+static void note_weights(struct block *block)
+{
+    float least[QZ_BLOCK], most[QZ_BLOCK];
+    memcpy(least, block->w, sizeof least);
+    memcpy(most, block->w, sizeof most);
+    for (size_t k = 1; k < block->length; k++)
+        for (size_t l = 0; l < QZ_BLOCK; l++) {
+            float w = block->w[QZ_BLOCK * k + l];
+            least[l] = w < least[l] ? w : least[l];
+            most[l] = w > most[l] ? w : most[l];
+        }
+    memcpy(block->least_weight, least, sizeof least);
+    memcpy(block->most_weight, most, sizeof most);
+}
+
 /* Weights likewise, each group's divided by a power of two of its own; all 1 where all are 0. */
 static void lay_weights(const struct job *job, struct block *block, const float *w)
 {
@@ -146,17 +167,16 @@ static void lay_weights(const struct job *job, struct block *block, const float 
     size_t n = block->length, size = (size_t)job->group_size, together = is_whole(job, block) ? QZ_BLOCK : 1;
     block->laid = SIZE_MAX;
     lay(job, block, w, block->w);
-    if (block->plain_weights)
-        return;
-    for (size_t l = 0; l < block->count; l += together)
+    for (size_t l = 0; l < block->count && !block->plain_weights; l += together)
         job->kernels->group_range(w + block->group[l] * size, together * n, n, least + l, largest + l);
-    for (size_t l = 0; l < block->count; l++) {
+    for (size_t l = 0; l < block->count && !block->plain_weights; l++) {
         if (largest[l] >= UNIT_LEAST && largest[l] <= UNIT_MOST)
             continue;
         float unit = unit_of(largest[l]);
         for (size_t k = 0; k < n; k++)
             block->w[QZ_BLOCK * k + l] = largest[l] == 0.0f ? 1.0f : block->w[QZ_BLOCK * k + l] / unit;
     }
+    note_weights(block);
 }
 
 /* What the kernels make of a block that is laid out; w: NULL without weights. */
@@ -178,16 +198,72 @@ static void search_lanes(const struct job *job, struct block *block, const float
                                 block->zero, &block->error);
 }
 
-/* With a zero or an offset, and without super scales: which groups' errors say too little, by what the kernel said. */
-static void note_special(const struct job *job, const struct block *block, struct groups *groups)
+/* The same, without weights in groups where they are all the same. */
+static void search_weighted(const struct job *job, struct block *block)
 {
+    size_t same = 0;
+    for (size_t l = 0; l < block->count; l++)
+        same += block->least_weight[l] == block->most_weight[l];
+    if (same == 0 || job->rule.method == QZ_ABSMAX) {
+        search_lanes(job, block, block->w);
+        return;
+    }
+    float scale[QZ_BLOCK], zero[QZ_BLOCK], with_scale[QZ_BLOCK], with_zero[QZ_BLOCK];
+    struct qz_affine_error with_error;
+    memcpy(scale, block->scale, sizeof scale);
+    memcpy(zero, block->zero, sizeof zero);
+    if (same < block->count)
+        search_lanes(job, block, block->w);
+    memcpy(with_scale, block->scale, sizeof scale);
+    memcpy(with_zero, block->zero, sizeof zero);
+    with_error = block->error;
+    memcpy(block->scale, scale, sizeof scale);
+    memcpy(block->zero, zero, sizeof zero);
+    search_lanes(job, block, NULL);
+    for (size_t l = 0; l < block->count; l++) {
+        if (block->least_weight[l] == block->most_weight[l])
+            continue;
+        block->scale[l] = with_scale[l];
+        block->zero[l] = with_zero[l];
+        block->error.curve[l] = with_error.curve[l];
+        block->error.slope[l] = with_error.slope[l];
+        block->error.rest[l] = with_error.rest[l];
+    }
+}
+
+/* With a zero or an offset, and without super scales: which groups are to be looked at again (careful_affine.c). All
+ * lanes are judged alike, so that compilers make vectors of it. */
+static void note_special(const struct job *job, const struct block *block, int weighted, struct groups *groups)
+{
+    enum { LEAST = 8, STEPS = 8 };
+    const float round = 0x1.8p23f, near = QZ_GRID_NEAR, few = weighted ? FEW_WEIGHTS : 0.0f;
+    const float lowest = job->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
+    const float *v[] = {block->v, block->v + block->length / 3 * QZ_BLOCK, block->v + block->length / 3 * 2 * QZ_BLOCK};
     if (job->rule.method == QZ_ABSMAX || job->super_groups)
         return;
-    for (size_t l = 0; l < block->count; l++) {
-        size_t g = block->group[l];
-        float small = qz_larger(-groups->min[g], groups->max[g]) / block->unit[l] * SMALL;
-        groups->special[g] = !(block->error.curve[l] > block->error.rest[l] * (small * small));
+    int32_t special[QZ_BLOCK];
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float least = block->min[l], most = block->max[l], size = -least > most ? -least : most, small = size * SMALL;
+        int32_t sure = block->error.curve[l] > block->error.rest[l] * (small * small);
+        int32_t some = block->most_weight[l] * few > block->error.rest[l];
+        float lo = least < lowest ? least : lowest, hi = most > -lowest ? most : -lowest;
+        float inverse = 1.0f / (hi - lo);
+        float a = (v[0][l] - lo) * inverse, b = (v[1][l] - lo) * inverse, c = (v[2][l] - lo) * inverse;
+        int32_t grid = 0;
+#pragma GCC unroll 8
+        for (int step = 0; step < STEPS; step++) {
+            float steps = (float)(LEAST + step), x = a * steps, y = b * steps, z = c * steps;
+            x = fabsf(x - ((x + round) - round));
+            y = fabsf(y - ((y + round) - round));
+            z = fabsf(z - ((z + round) - round));
+            x = x > y ? x : y;
+            x = x > z ? x : z;
+            grid |= x < near;
+        }
+        special[l] = (sure ^ 1) * QZ_SPECIAL | some * QZ_SPECIAL | grid * QZ_SPECIAL_GRID;
     }
+    for (size_t l = 0; l < block->count; l++)
+        groups->special[block->group[l]] = special[l];
 }
 
 /* The super scales of `count` groups of a run from g on. */
@@ -218,6 +294,8 @@ static void search_block(const struct job *job, const struct run *run, struct gr
         block->super[l] /= unit;
         block->scale[l] = groups->scale[g] / unit;
         block->zero[l] = offset ? groups->zero[g] / unit : groups->zero[g];
+        block->min[l] = groups->min[g] / unit;
+        block->max[l] = groups->max[g] / unit;
     }
     lay(job, block, x, block->v);
     for (size_t l = 0; l < block->count; l++)
@@ -225,7 +303,10 @@ static void search_block(const struct job *job, const struct run *run, struct gr
             block->v[QZ_BLOCK * k + l] /= block->unit[l];
     if (w)
         lay_weights(job, block, w);
-    search_lanes(job, block, w ? block->w : NULL);
+    if (w)
+        search_weighted(job, block);
+    else
+        search_lanes(job, block, NULL);
     for (size_t l = 0; l < block->count; l++) {
         size_t g = block->group[l];
         groups->scale[g] = block->scale[l] * block->unit[l] + 0.0f;
@@ -234,7 +315,7 @@ static void search_block(const struct job *job, const struct run *run, struct gr
         groups->slope[g] = block->error.slope[l];
         groups->rest[g] = block->error.rest[l];
     }
-    note_special(job, block, groups);
+    note_special(job, block, w != NULL, groups);
 }
 
 /* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. */
@@ -252,13 +333,18 @@ static void search_plain_block(const struct job *job, const struct run *run, str
         load_supers(job, run, row_groups, g, QZ_BLOCK, block->super);
     memcpy(block->scale, groups->scale + g, bytes);
     memcpy(block->zero, groups->zero + g, bytes);
+    memcpy(block->min, groups->min + g, bytes);
+    memcpy(block->max, groups->max + g, bytes);
     lay(job, block, x, block->v);
     if (w && block->laid != g % row_groups) {
         lay_weights(job, block, w);
         if (block->same_weights)
             block->laid = g % row_groups;
     }
-    search_lanes(job, block, w ? block->w : NULL);
+    if (w)
+        search_weighted(job, block);
+    else
+        search_lanes(job, block, NULL);
     memcpy(groups->scale + g, block->scale, bytes);
     memcpy(groups->zero + g, block->zero, bytes);
     if (job->scale_dtype == QZ_U6) {
@@ -266,7 +352,7 @@ static void search_plain_block(const struct job *job, const struct run *run, str
         memcpy(groups->slope + g, block->error.slope, bytes);
         memcpy(groups->rest + g, block->error.rest, bytes);
     }
-    note_special(job, block, groups);
+    note_special(job, block, w != NULL, groups);
 }
 
 /* Length of group g of a run: all are whole but the last one of a row. */
@@ -296,15 +382,14 @@ static int are_plain(const struct groups *groups, size_t g, size_t count)
     return !others;
 }
 
-/* Searches all groups, or with `weighting` those alone that have a 0 there, if w is NULL, or something else. */
 static void search_blocks(const struct job *job, const struct run *run, struct groups *groups, const float *x,
-                          const float *w, const uint8_t *weighting)
+                          const float *w)
 {
     struct block block;
+    memset(block.most_weight, 0, sizeof block.most_weight);
     size_t row_groups = groups->count / run->rows, size = (size_t)job->group_size, g = 0;
     size_t last = length_of(job, run, row_groups, row_groups - 1);
     size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
-    whole = weighting ? 0 : whole;
     int all = are_plain(groups, 0, whole);
     block.laid = SIZE_MAX;
     if (w) {
@@ -320,8 +405,7 @@ static void search_blocks(const struct job *job, const struct run *run, struct g
         block.count = 0;
         block.length = length;
         for (size_t i = rest; i < groups->count; i++) {
-            int wanted = !weighting || (weighting[i] != QZ_WEIGHTS_SAME) == (w != NULL);
-            if (wanted && length_of(job, run, row_groups, i) == length && is_ordinary(groups, i))
+            if (length_of(job, run, row_groups, i) == length && is_ordinary(groups, i))
                 block.group[block.count++] = i;
             if (block.count == QZ_BLOCK || (i + 1 == groups->count && block.count > 0)) {
                 search_block(job, run, groups, &block, x, w);
@@ -331,72 +415,75 @@ static void search_blocks(const struct job *job, const struct run *run, struct g
     }
 }
 
-/* Few weights count if the others, all together, are no more than some of the largest. */
-enum qz_weighting qz_weighting_of(const float *w, size_t n)
+/* Whether weights are all the same. */
+static int are_same(const float *w, size_t n)
 {
-    enum { LANES = 8, FEW = 16 };
-    float least[LANES], most[LANES], sum[LANES] = {0};
-    size_t i = 0;
-    for (size_t l = 0; l < LANES; l++)
-        least[l] = most[l] = w[0];
-    for (; i + LANES <= n; i += LANES)
-        for (size_t l = 0; l < LANES; l++) {
-            float weight = w[i + l];
-            least[l] = weight < least[l] ? weight : least[l];
-            most[l] = weight > most[l] ? weight : most[l];
-            sum[l] += weight;
-        }
-    for (; i < n; i++) {
-        least[0] = w[i] < least[0] ? w[i] : least[0];
-        most[0] = w[i] > most[0] ? w[i] : most[0];
-        sum[0] += w[i];
-    }
-    for (size_t l = 1; l < LANES; l++) {
-        least[0] = least[l] < least[0] ? least[l] : least[0];
-        most[0] = most[l] > most[0] ? most[l] : most[0];
-        sum[0] += sum[l];
-    }
-    if (least[0] == most[0])
-        return QZ_WEIGHTS_SAME;
-    return most[0] * (float)n > sum[0] * FEW || most[0] * 4 > sum[0] ? QZ_WEIGHTS_FEW : QZ_WEIGHTS_DIFFER;
+    for (size_t i = 1; i < n; i++)
+        if (w[i] != w[0])
+            return 0;
+    return 1;
 }
 
-/* What the weights of all groups say. Returns which of QZ_WEIGHTS_SAME (1) and others (2) there are. */
-static int note_weights(const struct job *job, const struct run *run, size_t count, const float *w, uint8_t *weighting)
+/* A code, or a number of steps, that is between -16 and 31 at least. */
+static inline float nearest_step(float y)
 {
-    size_t row_groups = count / run->rows;
-    int there = 0;
-    for (size_t g = 0; g < count; g++) {
-        weighting[g] = (uint8_t)qz_weighting_of(w + g * (size_t)job->group_size, length_of(job, run, row_groups, g));
-        there |= weighting[g] == QZ_WEIGHTS_SAME ? 1 : 2;
+    const float round = 0x1.8p23f;
+    y = y > -16.0f ? y : -16.0f;
+    y = y < 31.0f ? y : 31.0f;
+    return (y + round) - round;
+}
+
+/* Finds pairs that are not normal, or may not be, but makes those with integer zeros so. */
+static void note_pairs(const struct job *job, struct groups *groups)
+{
+    const int integers = job->grid.zero == QZ_ZERO_UINT4;
+    const float is_offset = job->grid.zero == QZ_ZERO_OFFSET ? 1.0f : 0.0f;
+    if (integers) {
+        for (size_t g = 0; g < groups->count; g++) { /* 0 is among the values of a grid */
+            float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
+            float low = nearest_step(groups->min[g] * inverse), high = nearest_step(groups->max[g] * inverse);
+            low = low < 0.0f ? -low : 0.0f;
+            zero = low < zero ? low : zero;
+            high = high > 0.0f ? high : 0.0f;
+            groups->zero[g] = inverse > 0.0f ? zero : groups->zero[g];
+            int32_t used = zero + high >= 8.0f;
+            groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
+        }
+        return;
     }
-    return there;
+    for (size_t g = 0; g < groups->count; g++) {
+        float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
+        float offset = zero * is_offset, moved = zero - offset;
+        float low = nearest_step((groups->min[g] - offset) * inverse + moved);
+        float high = nearest_step((groups->max[g] - offset) * inverse + moved);
+        int32_t used = (low <= 0.0f) & (high >= 8.0f);
+        groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
+    }
 }
 
 /* Looks again at groups that are special in some way. */
 static void settle_affine(const struct job *job, const struct run *run, struct groups *groups, const float *x,
-                          const float *w, const uint8_t *weighting)
+                          const float *w)
 {
-    enum { FIRST = 4 };
     size_t row_groups = groups->count / run->rows;
+    note_pairs(job, groups);
     for (size_t g = 0; g < groups->count; g++) {
+        int special = groups->special[g];
+        if (!special && job->method != QZ_EXACT)
+            continue;
         size_t start = g * (size_t)job->group_size, n = length_of(job, run, row_groups, g);
         float min = groups->min[g], max = groups->max[g];
         struct qz_pair pair = {groups->scale[g], groups->zero[g]};
         if (min == max && pair.scale == 0.0f && pair.zero == min)
             continue;
-        int special = groups->special[g] || (w && weighting[g] == QZ_WEIGHTS_FEW) || !is_ordinary(groups, g);
-        special = special || (qz_is_grid(job, x + start, qz_least(FIRST, n), min, max) &&
-                              qz_is_grid(job, x + start, n, min, max));
-        special = special || !qz_make_affine_normal(job, min, max, &pair);
-        if (special || job->method == QZ_EXACT) {
-            int weighted = w && weighting[g] != QZ_WEIGHTS_SAME;
-            struct qz_exact_source source = {.x = x + start, .w = weighted ? w + start : NULL, .n = n};
-            if (special)
-                qz_careful_affine(job, &source, min, max, &pair);
-            if (job->method == QZ_EXACT)
-                qz_exact_affine_group(job, &source, min, max, &pair);
-        }
+        int careful = (special & QZ_SPECIAL) || !is_ordinary(groups, g) ||
+                      ((special & QZ_SPECIAL_GRID) && qz_is_grid(job, x + start, n, min, max)) ||
+                      ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(job, min, max, &pair));
+        struct qz_exact_source source = {.x = x + start, .w = w && !are_same(w + start, n) ? w + start : NULL, .n = n};
+        if (careful)
+            qz_careful_affine(job, &source, min, max, &pair);
+        if (job->method == QZ_EXACT)
+            qz_exact_affine_group(job, &source, min, max, &pair);
         groups->scale[g] = pair.scale;
         groups->zero[g] = pair.zero;
     }
@@ -457,16 +544,11 @@ unsigned qz_search_groups(const struct job *job, const struct run *run, struct g
     if (job->group_size > QZ_SEARCH_MOST) {
         search_long_groups(job, run, groups, x, w);
     } else {
-        uint8_t weighting[QZ_TILE_GROUPS];
-        int there = w && affine ? note_weights(job, run, groups->count, w, weighting) : 0;
-        memset(groups->special, 0, groups->count);
-        if (there == 1)
-            w = NULL;
-        search_blocks(job, run, groups, x, w, there == 3 ? weighting : NULL);
-        if (there == 3)
-            search_blocks(job, run, groups, x, NULL, weighting);
+        for (size_t g = 0; g < groups->count; g++)
+            groups->special[g] = QZ_SPECIAL; /* unless it is searched */
+        search_blocks(job, run, groups, x, w);
         if (affine)
-            settle_affine(job, run, groups, x, w, weighting);
+            settle_affine(job, run, groups, x, w);
     }
     if (job->method == QZ_EXACT && !affine)
         exact_groups(job, run, groups, x, w);
