@@ -7,7 +7,8 @@
  *   - errors are so small, against the values, that float32 sums do not tell two of them apart;
  *   - the first values are on a grid of 8 to 15 steps, as decoded ones, small integers and results of
  *     quantization-aware training are: there is a pair without error then;
- *   - few weights count;
+ *   - few weights count, or one value is frequent, as 0 is in sparse data: what matters most is how near to it a code
+ *     comes, and the best pair may be anywhere;
  *   - the plain scale is 0 in its type, though there are smaller steps than the range.
  *
  * Such a group gets a pair without any error if there is one (find_lossless). Otherwise all pairs are searched
@@ -99,6 +100,15 @@ int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float
     return 1;
 }
 
+int qz_is_frequent(const float *x, size_t n)
+{
+    const float a = x[0], b = x[n / 3], c = x[n / 3 * 2], value = b == c ? b : a;
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        count += x[i] == value;
+    return count > n / 4;
+}
+
 /* ---- pairs without error --------------------------------------------------------------------------------------- */
 
 static int is_lossless(const struct job *job, const float *x, size_t n, const struct qz_pair *pair)
@@ -115,7 +125,7 @@ static int is_lossless_source(const struct job *job, const struct qz_exact_sourc
         return 0;
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
-        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        const float *w = NULL, *x = qz_source_piece(source, start, &n, &w);
         if (!is_lossless(job, x, n, pair))
             return 0;
         start += n;
@@ -211,6 +221,8 @@ static void make_normal(const struct job *job, const struct qz_exact_source *sou
 int qz_make_affine_normal(const struct job *job, float min, float max, struct qz_pair *pair)
 {
     float low = code_of(job, min, pair), high = code_of(job, max, pair);
+    if (!(pair->scale > 0))
+        return 0;
     if (job->grid.zero == QZ_ZERO_UINT4) { /* 0 is among the values of a grid */
         low = low < pair->zero ? low : pair->zero;
         high = high > pair->zero ? high : pair->zero;
@@ -290,4 +302,65 @@ void qz_exact_affine_group(const struct job *job, const struct qz_exact_source *
         qz_exact_pair(&rule, source, &pair->scale, &pair->zero);
     }
     make_normal(job, source, min, max, pair);
+}
+
+/* Whether few weights count, of a group in pieces; *same: whether they are all the same. */
+static int few_weights(const struct qz_exact_source *source, int *same)
+{
+    double sum = 0, least = INFINITY, most = 0;
+    *same = 1;
+    for (uint64_t start = 0; start < source->n;) {
+        size_t n;
+        const float *w = NULL;
+        qz_source_piece(source, start, &n, &w);
+        if (!w)
+            return 0;
+        for (size_t i = 0; i < n; i++) {
+            double weight = (double)w[i];
+            sum += weight;
+            least = weight < least ? weight : least;
+            most = weight > most ? weight : most;
+        }
+        start += n;
+    }
+    *same = least == most;
+    return most * QZ_FEW_WEIGHTS > sum;
+}
+
+/* A source without its weights. */
+static const float *unweighted_piece(void *context, uint64_t start, size_t *n, const float **w)
+{
+    const struct qz_exact_source *source = context;
+    const float *ignored = NULL;
+    (void)w;
+    return qz_source_piece(source, start, n, &ignored);
+}
+
+void qz_search_long_affine(const struct job *job, const struct qz_exact_source *weighted, float min, float max,
+                           struct qz_pair *pair)
+{
+    int same;
+    struct qz_exact_source all = *weighted;
+    struct qz_exact_source unweighted = {.n = all.n, .piece = unweighted_piece, .context = &all};
+    int special = few_weights(weighted, &same);
+    const struct qz_exact_source *source = same ? &unweighted : weighted;
+    if (min == max && pair->scale == 0.0f && pair->zero == min)
+        return;
+    struct qz_pair plain = *pair;
+    if (is_ordinary(pair->scale)) {
+        qz_search_long_ends(job, source, min, max, &pair->scale, &pair->zero);
+        double known = qz_affine_error(job->grid.zero, source, plain.scale, plain.zero);
+        double found = qz_affine_error(job->grid.zero, source, pair->scale, pair->zero);
+        if (!(found < known))
+            *pair = plain;
+        size_t n;
+        const float *w = NULL, *x = qz_source_piece(source, 0, &n, &w);
+        special = special || qz_is_grid(job, x, n, min, max) || qz_is_frequent(x, n) || !qz_make_affine_normal(job, min, max, pair);
+    } else {
+        special = 1;
+    }
+    if (special)
+        qz_careful_affine(job, source, min, max, pair);
+    if (job->method == QZ_EXACT)
+        qz_exact_affine_group(job, source, min, max, pair);
 }

@@ -9,8 +9,12 @@
 /* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
 #define QZ_GRID_NEAR 0x1p-4f
 
-/* What may be special about a group: it is to be searched alone; or if it is on a grid; or if few codes are in use. */
-enum { QZ_SPECIAL = 1, QZ_SPECIAL_GRID = 2, QZ_SPECIAL_CODES = 4 };
+/* Few weights of a group count where the largest is more than one part in so many of all. */
+#define QZ_FEW_WEIGHTS 2.0f
+
+/* What may be special about a group: it is to be searched alone; or if it is on a grid, few
+ * codes are in use, or one value is frequent. */
+enum { QZ_SPECIAL = 1, QZ_SPECIAL_GRID = 2, QZ_SPECIAL_CODES = 4, QZ_SPECIAL_REPEATED = 8 };
 
 /* A scale and a zero or offset. */
 struct qz_pair {
@@ -19,6 +23,9 @@ struct qz_pair {
 
 /* Whether the values of a group seem to be on a grid of 8 to 15 steps. */
 int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float max);
+
+/* Whether a value that three elements have two of is frequent in the group: then it matters most how near it is. */
+int qz_is_frequent(const float *x, size_t n);
 
 /* Gives the least value code 0, where that takes no other values than can be stored. Returns 0 if so few codes are in
  * use that it takes more than this for a pair to be normal (careful_affine.c). */
@@ -30,6 +37,10 @@ void qz_careful_affine(const struct job *job, const struct qz_exact_source *sour
 
 /* The best pair; `pair` is one that was searched. */
 void qz_exact_affine_group(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                           struct qz_pair *pair);
+
+/* All of it, for a group that may come in pieces and has its plain pair. */
+void qz_search_long_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
                            struct qz_pair *pair);
 
 #endif

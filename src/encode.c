@@ -612,7 +612,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             struct pieces pieces = {job, part, row, start, limit, clip.nan || clip.above || clip.below, {0}, {0}};
             struct qz_exact_source source = {.n = end - start, .piece = load_piece, .context = &pieces};
             qz_search_long(job, &source, groups.min[0], groups.max[0], &groups.scale[0], &groups.zero[0]);
-            if (job->method == QZ_EXACT && groups.scale[0] != 0.0f)
+            if (job->method == QZ_EXACT && job->rule.method == QZ_ABSMAX && groups.scale[0] != 0.0f)
                 qz_exact_group(job, &source, 1.0f, &groups.scale[0], &groups.zero[0]);
             flags = qz_has_byte_scales(job) ? qz_round_scales(job, &whole, &groups) : qz_judge_scales(job, &groups);
         }

@@ -45,7 +45,7 @@ enum {
     LANES = 16,                      /* sums grow side by side: element i goes to lane i % LANES */
     CHUNK = 256,                     /* elements that are added up in float32 */
     BUFFER = QZ_EXACT_PIECE + LANES, /* so that the end can be filled up */
-    STACK = 640,                     /* rectangles; no more than 2 for each time that one is halved */
+    STACK = 320,                     /* rectangles; fewer than 300 are needed */
     FEW = 12,                        /* pairs that are tried one by one */
     ROUNDS = 4                       /* of least squares, to begin with */
 };
@@ -54,6 +54,7 @@ enum {
 #define ROUNDING  0x1p-16
 #define TOLERANCE 0x1p-13 /* float32: there are too many pairs */
 #define VANISHING 0x1p-22 /* of the largest magnitude: what the rounding of decoded values can do */
+#define ROUGH     0x1p-10 /* of it: what the rounding of numbers of 16 bits can do */
 
 /* A corner. */
 struct point {
@@ -510,8 +511,7 @@ static int with_codes(struct work *work, struct rectangle *stack, int depth, con
         if (c[1] + u[1] / 2 < 0 || c[0] - u[1] / 2 > 15)
             continue;
         struct rectangle coded = make_rectangle(work, CODES, u, c);
-        if (depth < STACK)
-            depth = push(work, stack, depth, &coded);
+        depth = push(work, stack, depth, &coded);
     }
     return depth;
 }
@@ -645,14 +645,17 @@ static void try_constants(struct work *work)
         }
         return;
     }
+    enum { NEARBY = 6 };
     for (int steps = -15; steps <= 15; steps++) {
         if (steps == 0 || (mean < 0) != (steps < 0))
             continue;
         int32_t scale = level_near(rule->dtype, mean / steps, work->most_scale);
-        if (scale < work->least_scale)
-            continue;
-        double exact_steps = mean / number_of(rule->dtype, scale);
-        try_levels(work, scale, level_near(rule->dtype, (steps > 0 ? steps : 0) - exact_steps, most));
+        for (int32_t i = scale - NEARBY; i <= scale + NEARBY && work->limit > 0; i++) {
+            if (i < work->least_scale || i > work->most_scale)
+                continue;
+            double exact_steps = mean / number_of(rule->dtype, i);
+            try_levels(work, i, level_near(rule->dtype, (steps > 0 ? steps : 0) - exact_steps, most));
+        }
     }
 }
 
@@ -720,8 +723,12 @@ void qz_exact_pair(const struct qz_exact_affine *rule, const struct qz_exact_sou
     work.most_zero = rule->dtype == QZ_F16 ? 0x7bff : rule->dtype == QZ_BF16 ? 0x7e80 : 0x7e800000; /* 2^126 */
     work.least_scale = level_above(rule->dtype, 0x1p-100, work.most_zero);
     work.most_scale = level_below(rule->dtype, 0x1p100, work.most_zero);
-    for (work.mirrored = 0; work.mirrored <= (rule->exact != 0); work.mirrored++) {
+    for (work.mirrored = 0; work.mirrored <= 1; work.mirrored++) {
         sum_up(&work);
+        /* Scales of the other sign are the same but for the rounding of the other number. */
+        double size = work.size * work.unit * ROUGH;
+        if (work.mirrored && !rule->exact && work.best > work.w * size * size)
+            break;
         if (!work.mirrored) {
             work.best = error_with(rule->zero, source, work.weighted, *scale, *zero) * work.unit * work.unit / work.w_most;
             set_limit(&work);

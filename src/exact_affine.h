@@ -15,9 +15,9 @@ struct qz_exact_affine {
     qz_dtype dtype; /* of both numbers: QZ_F32, QZ_F16 or QZ_BF16 */
     qz_zero zero;   /* QZ_ZERO_OFFSET or QZ_ZERO_FLOAT */
 
-    /* What is looked for. exact: the best pair of all, to the tolerance below. Otherwise a good one: scales are
-     * positive and at most `largest` of the range of values whose weights are not 0, and an error is good enough if
-     * none is less by more than this share of it. */
+    /* What is looked for. exact: the best pair of all, to the tolerance below. Otherwise a good one: scales are at most
+     * `largest` of the range of values whose weights are not 0, and positive unless errors are near to the rounding of
+     * both numbers; and an error is good enough if none is less by more than this share of it. */
     int exact;
     double largest, enough;
 };

@@ -295,6 +295,10 @@ void qz_search_long(const struct job *job, const struct qz_exact_source *source,
 void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale,
                     float *zero);
 
+/* With a zero or an offset: the best of a few ends of the range, which are improved by least squares. */
+void qz_search_long_ends(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                         float *scale, float *zero);
+
 /* Elements from `start` on, at most QZ_EXACT_PIECE, and their weights or NULL. */
 const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w);
 

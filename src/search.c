@@ -20,9 +20,6 @@
 /* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
 #define SMALL 0x1p-9f
 
-/* Few weights of a group count where the largest is more than one part in so many of all. */
-#define FEW_WEIGHTS 2.0f
-
 /* The rule by which exact.c finds the scales of a job. */
 static struct qz_exact exact_rule(const struct job *job)
 {
@@ -236,7 +233,7 @@ static void search_weighted(const struct job *job, struct block *block)
 static void note_special(const struct job *job, const struct block *block, int weighted, struct groups *groups)
 {
     enum { LEAST = 8, STEPS = 8 };
-    const float round = 0x1.8p23f, near = QZ_GRID_NEAR, few = weighted ? FEW_WEIGHTS : 0.0f;
+    const float round = 0x1.8p23f, near = QZ_GRID_NEAR, few = weighted ? QZ_FEW_WEIGHTS : 0.0f;
     const float lowest = job->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
     const float *v[] = {block->v, block->v + block->length / 3 * QZ_BLOCK, block->v + block->length / 3 * 2 * QZ_BLOCK};
     if (job->rule.method == QZ_ABSMAX || job->super_groups)
@@ -260,7 +257,9 @@ static void note_special(const struct job *job, const struct block *block, int w
             x = x > z ? x : z;
             grid |= x < near;
         }
-        special[l] = (sure ^ 1) * QZ_SPECIAL | some * QZ_SPECIAL | grid * QZ_SPECIAL_GRID;
+        int32_t repeated = (v[0][l] == v[1][l]) | (v[0][l] == v[2][l]) | (v[1][l] == v[2][l]);
+        grid = grid * QZ_SPECIAL_GRID | repeated * QZ_SPECIAL_REPEATED;
+        special[l] = (sure ^ 1) * QZ_SPECIAL | some * QZ_SPECIAL | grid;
     }
     for (size_t l = 0; l < block->count; l++)
         groups->special[block->group[l]] = special[l];
@@ -478,6 +477,7 @@ static void settle_affine(const struct job *job, const struct run *run, struct g
             continue;
         int careful = (special & QZ_SPECIAL) || !is_ordinary(groups, g) ||
                       ((special & QZ_SPECIAL_GRID) && qz_is_grid(job, x + start, n, min, max)) ||
+                      ((special & QZ_SPECIAL_REPEATED) && qz_is_frequent(x + start, n)) ||
                       ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(job, min, max, &pair));
         struct qz_exact_source source = {.x = x + start, .w = w && !are_same(w + start, n) ? w + start : NULL, .n = n};
         if (careful)
