@@ -29,6 +29,7 @@
 /* What the search one at a time takes for good enough: 0.04 dB. */
 #define ENOUGH 0.01
 
+/* Of a grid. Those of fewer steps are among those of twice as many, unless values would be stored that cannot be. */
 enum { LEAST_STEPS = 8, MOST_STEPS = 15, STEPS = MOST_STEPS - LEAST_STEPS + 1 };
 
 static float stored(const struct job *job, double x)
@@ -142,7 +143,7 @@ static struct qz_pair plain_pair(const struct job *job, float min, float max)
     return pair;
 }
 
-/* A pair with which a range is so many steps, from this code on. */
+/* A pair with which a range is so many steps, from this code on; with the ends exchanged, of a negative scale. */
 static struct qz_pair grid_pair(const struct job *job, float min, float max, int steps, int code)
 {
     double lo = (double)min, hi = (double)max;
@@ -172,12 +173,14 @@ static int find_lossless(const struct job *job, const struct qz_exact_source *so
     *found = plain_pair(job, min, max);
     if (is_lossless_source(job, source, found))
         return 1;
-    for (int steps = MOST_STEPS; steps >= LEAST_STEPS; steps--)
-        for (int code = 0; code <= (job->grid.zero == QZ_ZERO_UINT4 ? 0 : MOST_STEPS - steps); code++) {
-            *found = grid_pair(job, min, max, steps, code);
-            if (is_lossless_source(job, source, found))
-                return 1;
-        }
+    int integers = job->grid.zero == QZ_ZERO_UINT4;
+    for (int negative = 0; negative <= !integers; negative++)
+        for (int steps = MOST_STEPS; steps > 0; steps--)
+            for (int code = 0; code <= (integers ? 0 : MOST_STEPS - steps); code++) {
+                *found = negative ? grid_pair(job, max, min, steps, code) : grid_pair(job, min, max, steps, code);
+                if (is_lossless_source(job, source, found))
+                    return 1;
+            }
     return 0;
 }
 
@@ -277,7 +280,8 @@ void qz_careful_affine(const struct job *job, const struct qz_exact_source *sour
         qz_exact_group(job, source, 1.0f, &found.scale, &found.zero);
         take_better(job, source, &found, &least, &best);
     } else {
-        struct qz_exact_affine rule = {job->scale_dtype, job->grid.zero, 0, 1.0 / 6, ENOUGH};
+        /* With weights, what counts may be two values, and as many steps between them as suit. */
+        struct qz_exact_affine rule = {job->scale_dtype, job->grid.zero, 0, source->w ? 1.0 : 1.0 / 6, ENOUGH};
         qz_exact_pair(&rule, source, &best.scale, &best.zero);
     }
     make_normal(job, source, min, max, &best);
@@ -307,7 +311,7 @@ void qz_exact_affine_group(const struct job *job, const struct qz_exact_source *
 /* Whether few weights count, of a group in pieces; *same: whether they are all the same. */
 static int few_weights(const struct qz_exact_source *source, int *same)
 {
-    double sum = 0, least = INFINITY, most = 0;
+    double sum = 0, squares = 0, least = INFINITY, most = 0;
     *same = 1;
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
@@ -318,13 +322,14 @@ static int few_weights(const struct qz_exact_source *source, int *same)
         for (size_t i = 0; i < n; i++) {
             double weight = (double)w[i];
             sum += weight;
+            squares += weight * weight;
             least = weight < least ? weight : least;
             most = weight > most ? weight : most;
         }
         start += n;
     }
     *same = least == most;
-    return most * QZ_FEW_WEIGHTS > sum;
+    return qz_few_weights((float)(sum / most), (float)(squares / most / most), (float)source->n);
 }
 
 /* A source without its weights. */

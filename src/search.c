@@ -95,7 +95,7 @@ struct block {
     int plain_weights; /* all of the run's are far from 0 and not huge */
     int same_weights;  /* all rows of the run have the same ones */
     size_t laid;       /* where in its row the first group is whose weights are in w; or SIZE_MAX */
-    float least_weight[QZ_BLOCK], most_weight[QZ_BLOCK]; /* of those in w */
+    int32_t same_weight[QZ_BLOCK], few_weights[QZ_BLOCK]; /* what those in w say: qz_few_weights */
     /* whole cache lines: a vector that lies in two costs twice as much */
     _Alignas(64) float v[QZ_BLOCK * QZ_SEARCH_MOST];
     _Alignas(64) float w[QZ_BLOCK * QZ_SEARCH_MOST];
@@ -141,20 +141,21 @@ static void lay(const struct job *job, const struct block *block, const float *x
             to[QZ_BLOCK * k + l] = x[block->group[l] * size + k];
 }
 
-/* Least and largest of each group's weights that are laid out. Weights that are all the same are as good as none. */
+/* What each group's weights say. Weights that are all the same are as good as none. */
 static void note_weights(struct block *block)
 {
-    float least[QZ_BLOCK], most[QZ_BLOCK];
-    memcpy(least, block->w, sizeof least);
-    memcpy(most, block->w, sizeof most);
-    for (size_t k = 1; k < block->length; k++)
+    float differ[QZ_BLOCK] = {0}, sum[QZ_BLOCK] = {0}, squares[QZ_BLOCK] = {0};
+    for (size_t k = 0; k < block->length; k++)
         for (size_t l = 0; l < QZ_BLOCK; l++) {
-            float w = block->w[QZ_BLOCK * k + l];
-            least[l] = w < least[l] ? w : least[l];
-            most[l] = w > most[l] ? w : most[l];
+            float w = block->w[QZ_BLOCK * k + l], off = fabsf(w - block->w[l]);
+            differ[l] = off > differ[l] ? off : differ[l];
+            sum[l] += w;
+            squares[l] += w * w;
         }
-    memcpy(block->least_weight, least, sizeof least);
-    memcpy(block->most_weight, most, sizeof most);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        block->same_weight[l] = differ[l] == 0.0f;
+        block->few_weights[l] = qz_few_weights(sum[l], squares[l], (float)block->length);
+    }
 }
 
 /* Weights likewise, each group's divided by a power of two of its own; all 1 where all are 0. */
@@ -200,7 +201,7 @@ static void search_weighted(const struct job *job, struct block *block)
 {
     size_t same = 0;
     for (size_t l = 0; l < block->count; l++)
-        same += block->least_weight[l] == block->most_weight[l];
+        same += block->same_weight[l];
     if (same == 0 || job->rule.method == QZ_ABSMAX) {
         search_lanes(job, block, block->w);
         return;
@@ -218,7 +219,7 @@ static void search_weighted(const struct job *job, struct block *block)
     memcpy(block->zero, zero, sizeof zero);
     search_lanes(job, block, NULL);
     for (size_t l = 0; l < block->count; l++) {
-        if (block->least_weight[l] == block->most_weight[l])
+        if (block->same_weight[l])
             continue;
         block->scale[l] = with_scale[l];
         block->zero[l] = with_zero[l];
@@ -233,7 +234,7 @@ static void search_weighted(const struct job *job, struct block *block)
 static void note_special(const struct job *job, const struct block *block, int weighted, struct groups *groups)
 {
     enum { LEAST = 8, STEPS = 8 };
-    const float round = 0x1.8p23f, near = QZ_GRID_NEAR, few = weighted ? QZ_FEW_WEIGHTS : 0.0f;
+    const float round = 0x1.8p23f, near = QZ_GRID_NEAR;
     const float lowest = job->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
     const float *v[] = {block->v, block->v + block->length / 3 * QZ_BLOCK, block->v + block->length / 3 * 2 * QZ_BLOCK};
     if (job->rule.method == QZ_ABSMAX || job->super_groups)
@@ -242,7 +243,6 @@ static void note_special(const struct job *job, const struct block *block, int w
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         float least = block->min[l], most = block->max[l], size = -least > most ? -least : most, small = size * SMALL;
         int32_t sure = block->error.curve[l] > block->error.rest[l] * (small * small);
-        int32_t some = block->most_weight[l] * few > block->error.rest[l];
         float lo = least < lowest ? least : lowest, hi = most > -lowest ? most : -lowest;
         float inverse = 1.0f / (hi - lo);
         float a = (v[0][l] - lo) * inverse, b = (v[1][l] - lo) * inverse, c = (v[2][l] - lo) * inverse;
@@ -259,10 +259,10 @@ static void note_special(const struct job *job, const struct block *block, int w
         }
         int32_t repeated = (v[0][l] == v[1][l]) | (v[0][l] == v[2][l]) | (v[1][l] == v[2][l]);
         grid = grid * QZ_SPECIAL_GRID | repeated * QZ_SPECIAL_REPEATED;
-        special[l] = (sure ^ 1) * QZ_SPECIAL | some * QZ_SPECIAL | grid;
+        special[l] = (sure ^ 1) * QZ_SPECIAL | grid;
     }
     for (size_t l = 0; l < block->count; l++)
-        groups->special[block->group[l]] = special[l];
+        groups->special[block->group[l]] = special[l] | (weighted && block->few_weights[l] ? QZ_SPECIAL : 0);
 }
 
 /* The super scales of `count` groups of a run from g on. */
@@ -385,7 +385,6 @@ static void search_blocks(const struct job *job, const struct run *run, struct g
                           const float *w)
 {
     struct block block;
-    memset(block.most_weight, 0, sizeof block.most_weight);
     size_t row_groups = groups->count / run->rows, size = (size_t)job->group_size, g = 0;
     size_t last = length_of(job, run, row_groups, row_groups - 1);
     size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
