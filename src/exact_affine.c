@@ -39,6 +39,7 @@
 #include "kernels.h"
 #include "number.h"
 
+#include <limits.h>
 #include <math.h>
 
 enum {
@@ -47,7 +48,8 @@ enum {
     BUFFER = QZ_EXACT_PIECE + LANES, /* so that the end can be filled up */
     STACK = 320,                     /* rectangles; fewer than 300 are needed */
     FEW = 12,                        /* pairs that are tried one by one */
-    ROUNDS = 4                       /* of least squares, to begin with */
+    ROUNDS = 4,                      /* of least squares, to begin with */
+    PATIENCE = 2000                  /* rectangles of a search that is not exact: most groups need a few hundred */
 };
 
 /* More than E can be wrong by, relatively (exact.c). */
@@ -543,8 +545,10 @@ static int cut_near_zero(struct work *work, struct rectangle *stack, int depth, 
 
 static void search(struct work *work, struct rectangle *stack, int depth)
 {
-    while (depth > 0) {
+    int left = work->rule->exact ? INT_MAX : PATIENCE;
+    while (depth > 0 && left > 0) {
         struct rectangle r = stack[--depth];
+        left -= !work->rule->exact;
         if (r.least >= work->limit || !(work->limit > 0))
             continue;
         double extent = extent_of(&r);

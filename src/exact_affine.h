@@ -17,7 +17,8 @@ struct qz_exact_affine {
 
     /* What is looked for. exact: the best pair of all, to the tolerance below. Otherwise a good one: scales are at most
      * `largest` of the range of values whose weights are not 0, and positive unless errors are near to the rounding of
-     * both numbers; and an error is good enough if none is less by more than this share of it. */
+     * both numbers; and an error is good enough if none is less by more than this share of it,
+     * or after so many looks that little more is to be expected. */
     int exact;
     double largest, enough;
 };
