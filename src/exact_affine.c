@@ -640,16 +640,17 @@ static void try_constants(struct work *work)
     const struct qz_exact_affine *rule = work->rule;
     double mean = work->wx / work->w / work->unit + work->center;
     int32_t most = work->most_zero;
-    if (rule->zero == QZ_ZERO_OFFSET) { /* an offset, and one step for the rest */
-        for (int code = 0; code <= 15; code += 5) {
-            double near = number_of(rule->dtype, level_below(rule->dtype, mean, most));
-            int32_t scale = level_near(rule->dtype, (mean - near) / (code ? code : 1), work->most_scale);
-            try_levels(work, scale > work->least_scale ? scale : work->least_scale,
-                       level_near(rule->dtype, code ? near : mean, most));
-        }
+    enum { NEARBY = 6 };
+    if (rule->zero == QZ_ZERO_OFFSET) { /* an offset, and some steps for the rest */
+        int32_t below = level_below(rule->dtype, mean, most);
+        try_levels(work, work->least_scale, level_near(rule->dtype, mean, most));
+        for (int32_t i = below; i > below - NEARBY && i >= -most; i--)
+            for (int code = 1; code <= 15 && work->limit > 0; code++) {
+                int32_t scale = level_near(rule->dtype, (mean - number_of(rule->dtype, i)) / code, work->most_scale);
+                try_levels(work, scale > work->least_scale ? scale : work->least_scale, i);
+            }
         return;
     }
-    enum { NEARBY = 6 };
     for (int steps = -15; steps <= 15; steps++) {
         if (steps == 0 || (mean < 0) != (steps < 0))
             continue;
