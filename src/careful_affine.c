@@ -166,7 +166,8 @@ static struct qz_pair grid_pair(const struct job *job, float min, float max, int
     return pair;
 }
 
-/* The first pair, of the plain one and those of grids, that decodes to the values themselves, with weight or without. */
+/* The first pair, of the plain one and those of grids, that decodes to the values themselves, with weight or without.
+ */
 static int find_lossless(const struct job *job, const struct qz_exact_source *source, float min, float max,
                          struct qz_pair *found)
 {
@@ -360,7 +361,8 @@ void qz_search_long_affine(const struct job *job, const struct qz_exact_source *
             *pair = plain;
         size_t n;
         const float *w = NULL, *x = qz_source_piece(source, 0, &n, &w);
-        special = special || qz_is_grid(job, x, n, min, max) || qz_is_frequent(x, n) || !qz_make_affine_normal(job, min, max, pair);
+        special = special || qz_is_grid(job, x, n, min, max) || qz_is_frequent(x, n) ||
+                  !qz_make_affine_normal(job, min, max, pair);
     } else {
         special = 1;
     }

@@ -9,8 +9,8 @@
 /* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
 #define QZ_GRID_NEAR 0x1p-4f
 
-/* Whether few of n weights count, by their sum and the sum of their squares: sum^2 / squares is n where all are the same,
- * and k where k of them are and the others 0. */
+/* Whether few of n weights count, by their sum and the sum of their squares: sum^2 / squares is n where all are the
+ * same, and k where k of them are and the others 0. */
 static inline int qz_few_weights(float sum, float squares, float n)
 {
     return sum * sum < squares * (n * (1.0f / 6) + 2.0f);

@@ -12,9 +12,9 @@
  * not below the linear function A + B u + C c that it equals at the corners. The map from (s, o) to (u, c) takes
  * straight lines to straight lines, hence triangles to triangles; and s^2 (A + B u + C c) = s (A s + B - C o).
  *
- * M + s L is a quadratic function. Its least value on a triangle is at a corner, on an edge, or where its slope is 0. So
- * the errors of four pairs, the corners of a rectangle in the plane of (u, c), which is two triangles, tell whether a
- * better pair can be inside. If so, it is cut in two; but if it holds few pairs that can be stored, all of them are
+ * M + s L is a quadratic function. Its least value on a triangle is at a corner, on an edge, or where its slope is 0.
+ * So the errors of four pairs, the corners of a rectangle in the plane of (u, c), which is two triangles, tell whether
+ * a better pair can be inside. If so, it is cut in two; but if it holds few pairs that can be stored, all of them are
  * tried. The quadratic function is close: where no x u + c differs by more than d < 1 between corners, it is below E by
  * some s^2 d^2 / 4 for each element, because E - M is linear but where a code changes.
  *
@@ -25,8 +25,8 @@
  *     the error of c. Only what cannot be ruled out is looked at with codes 0..15, for all c + k.
  *   - CODES, for larger u: as above. Large ones are judged first by the values beyond all codes: none of them is nearer
  *     to a code than to the outermost ones, the least o and the greatest o + 15 s.
- *   - NEAR_ZERO: all scales up to one, and offsets from one to another. Those are judged by the values beyond alone, and
- *     cut until there is little left, of which the larger half of the scales are CODES.
+ *   - NEAR_ZERO: all scales up to one, and offsets from one to another. Those are judged by the values beyond alone,
+ * and cut until there is little left, of which the larger half of the scales are CODES.
  *
  * Scales above four times the range use one code only, or all values are farther from their codes than the range is
  * long. So no error there is less than that of the best constant, and constants are tried (try_constants).
@@ -703,7 +703,9 @@ static void sum_up(struct work *work)
     }
     work->size = work->highest > -work->lowest ? work->highest : -work->lowest;
     work->center = work->lowest + (work->highest - work->lowest) / 2;
-    work->unit = work->highest > work->lowest ? 1 / (work->highest - work->lowest) : work->size > 0 ? 1 / work->size : 1;
+    work->unit = work->highest > work->lowest ? 1 / (work->highest - work->lowest)
+                 : work->size > 0             ? 1 / work->size
+                                              : 1;
     work->w = work->wx = work->wxx = 0;
     for (uint64_t start = 0; start < work->source->n;) {
         start = load(work, start);
@@ -735,7 +737,8 @@ void qz_exact_pair(const struct qz_exact_affine *rule, const struct qz_exact_sou
         if (work.mirrored && !rule->exact && work.best > work.w * size * size)
             break;
         if (!work.mirrored) {
-            work.best = error_with(rule->zero, source, work.weighted, *scale, *zero) * work.unit * work.unit / work.w_most;
+            work.best =
+                error_with(rule->zero, source, work.weighted, *scale, *zero) * work.unit * work.unit / work.w_most;
             set_limit(&work);
         }
         if (!(work.limit > 0))

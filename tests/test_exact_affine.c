@@ -14,7 +14,7 @@ struct group {
     int weighted;
 };
 
-static const char *const kinds[] = {"normal", "uniform", "offset",    "positive", "grid",
+static const char *const kinds[] = {"normal", "uniform", "offset",     "positive", "grid",
                                     "sizes",  "same",    "two values", "tiny",     "negative"};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -176,7 +176,8 @@ static void test_lossless(void **state)
     struct rng rng = rng_make(3);
     for (int i = 0; i < 200; i++) {
         float x[40];
-        double s = ldexp(1024 + (double)rng_below(&rng, 1024), -12), o = ldexp((double)rng_below(&rng, 4096) - 2048, -9);
+        double s = ldexp(1024 + (double)rng_below(&rng, 1024), -12),
+               o = ldexp((double)rng_below(&rng, 4096) - 2048, -9);
         for (size_t k = 0; k < 40; k++)
             x[k] = (float)(s * (double)(k == 0 ? 0 : k == 1 ? 15 : rng_below(&rng, 16)) + o);
         struct qz_exact_source source = {x, NULL, 40, NULL, NULL};

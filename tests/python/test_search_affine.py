@@ -42,7 +42,9 @@ KINDS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
     "smooth": lambda rng, shape: np.cumsum(rng.standard_normal(shape), 1),
     "sparse": lambda rng, shape: rng.standard_normal(shape) * (rng.random(shape) < 0.1),
     "constant": lambda rng, shape: np.broadcast_to(rng.standard_normal((shape[0], 1)), shape),
-    "two values": lambda rng, shape: np.where(rng.random(shape) < 0.4, *rng.standard_normal((2, shape[0], 1))),
+    "two values": lambda rng, shape: np.where(
+        rng.random(shape) < 0.4, *rng.standard_normal((2, shape[0], 1))
+    ),
     "integers": lambda rng, shape: rng.integers(-7, 8, shape) * 1.0,
     "few integers": lambda rng, shape: rng.integers(0, 12, shape) * 1.0,
     "ternary": lambda rng, shape: rng.integers(-1, 2, shape) * 0.0123,
@@ -57,12 +59,16 @@ KINDS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
 
 WEIGHTS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
     "few": lambda rng, shape: (rng.random(shape) < 0.06) * 1.0,
-    "ratio 10,000": lambda rng, shape: np.where(rng.random(shape) < 0.02, 1e4, 1.0) * rng.exponential(size=shape),
+    "ratio 10,000": lambda rng, shape: (
+        np.where(rng.random(shape) < 0.02, 1e4, 1.0) * rng.exponential(size=shape)
+    ),
     "exponential": lambda rng, shape: rng.exponential(size=shape),
 }
 
 
-def group_errors(x: Array, q: quantize.QuantizedArray, group_size: int, weights: Array | None = None) -> Array:
+def group_errors(
+    x: Array, q: quantize.QuantizedArray, group_size: int, weights: Array | None = None
+) -> Array:
     squares = (x.astype(np.float64) - q.dequantize().astype(np.float64)) ** 2
     if weights is not None:
         squares = squares * weights
@@ -119,7 +125,8 @@ def test_near_exact(kind: str, group_size: int) -> None:
     x = make(kind, rng, 8 if group_size == 32 else 2, 512)
     for scheme in SCHEMES:
         searched, exact = (
-            quantize.quantize_array(x, scheme, group_size=group_size, method=method) for method in ("search", "exact")
+            quantize.quantize_array(x, scheme, group_size=group_size, method=method)
+            for method in ("search", "exact")
         )
         found, best = (group_errors(x, q, group_size).sum() for q in (searched, exact))
         # What float32 makes of decoded values.
@@ -137,7 +144,9 @@ def test_few_weights(scheme: str) -> None:
         for name in ("few", "ratio 10,000"):
             w = WEIGHTS[name](rng, x.shape)
             found, best = (
-                group_errors(x, quantize.quantize_array(x, scheme, group_size=32, method=m, weights=w), 32, w).sum()
+                group_errors(
+                    x, quantize.quantize_array(x, scheme, group_size=32, method=m, weights=w), 32, w
+                ).sum()
                 for m in ("search", "exact")
             )
             slack = w.sum() * (2.0**-20 * float(np.abs(x).max())) ** 2
@@ -169,7 +178,9 @@ def test_equal_weights(scheme: str, method: str) -> None:
             q = quantize.quantize_array(x, scheme, group_size=group_size, method=method)
             for weight in (1.0, 0.3, 1e-20, 0.0):
                 w = np.full(x.shape, weight, np.float32)
-                assert same_bytes(q, quantize.quantize_array(x, scheme, group_size=group_size, method=method, weights=w))
+                assert same_bytes(
+                    q, quantize.quantize_array(x, scheme, group_size=group_size, method=method, weights=w)
+                )
             w = np.ones(x.shape, np.float32)
             w[:, 600:] = rng.exponential(size=w[:, 600:].shape)
             some = quantize.quantize_array(x, scheme, group_size=group_size, method=method, weights=w)
