@@ -1,4 +1,4 @@
-"""Searches with a zero or an offset: never worse than the plain rule, near the best, the same a second time.
+"""Searches with a zero or an offset: never worse than the plain rule, near the best, the same again.
 
 Errors are summed here in float64 from what is decoded, so nothing of the package's own arithmetic is believed.
 """
