@@ -172,8 +172,8 @@ typedef enum qz_method {
                         that does this (grouped only) */
     QZ_ABSMAX7 = 3,  /* the largest magnitude becomes 7 or -7; the scale is positive (int4 only) */
     QZ_SEARCH = 4,   /* the best of a few scales, each improved by least squares (grouped only) */
-    QZ_EXACT = 5,    /* the scale with the least error of all that can be stored (grouped only; not with a float zero or
-                        offset) */
+    QZ_EXACT = 5,    /* the scale, and zero or offset, with the least error of all that can be stored (grouped only; not
+                        with QZ_U6 scales) */
     QZ_REFERENCE = 6 /* as another tool does it: the scheme's rule (grouped only) */
 } qz_method;
 

@@ -10,7 +10,9 @@
  * and least squares over them give the best scale and offset. The start with the least error stays.
  *   2. Moves. The same with ends moved by parts of a step from where the best start has them.
  *   3. The zero is rounded as it will be stored, codes are made once more, and the scale alone is fitted and rounded.
- *   4. The error of that and the error of what came in (QZ_MINMAX as stored) decide.
+ *   4. The error of that and the error of what came in (QZ_MINMAX as stored) decide. What came in stays unless the
+ * other error is less by more than float32 sums can be wrong by. Where both are so small that the sums say little,
+ * careful_affine.c looks at the group again.
  *
  * The mean, not the middle, is where ends are drawn to: the side of an outlier moves further. Weights take part in the
  * mean, the fits and the errors.
@@ -75,10 +77,17 @@ static inline int qz_affine_move_count(int weighted)
 /* A fit whose codes vary less than this, as a share of their squares, says nothing about scale and offset. */
 #define QZ_AFFINE_FLAT 0x1p-20f
 
+/* The share of what came in that another error must be less than. Sums of 512 squares and more, each of a difference
+ * of numbers some 2^-9 as large or larger, are wrong by less. */
+#define QZ_AFFINE_LESS 0x1.ffep-1f
+
 /*
  * Around its least value the error of a group with QZ_AFFINE_MIN is
  *
  *     curve * (scale' - scale - slope * d)^2 + rest * d^2,    d = the change of -offset
+ *
+ * Of other kinds, `curve` is the error of what comes out, in units of unit[l]^2 and those of the weights, `rest` the sum
+ * of the weights, and `slope` is not set.
  */
 struct qz_affine_error {
     float curve[QZ_BLOCK], slope[QZ_BLOCK], rest[QZ_BLOCK];

@@ -253,7 +253,11 @@ static void search_affine(enum qz_affine_kind kind, qz_dtype dtype, const float 
         else
             z = fit.mean;
         s = stored(affine_refit(&g, s, z) * unit[l], dtype) / unit[l];
-        if (s > 0 && affine_error(&g, s, z) < affine_error(&g, scale[l], zero[l])) {
+        float found = affine_error(&g, s, z), known = affine_error(&g, scale[l], zero[l]);
+        int better = s > 0 && found < known * QZ_AFFINE_LESS;
+        error->curve[l] = better ? found : known;
+        error->rest[l] = g.total;
+        if (better) {
             scale[l] = s;
             zero[l] = z;
         }

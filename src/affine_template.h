@@ -255,12 +255,13 @@ INLINE VF affine_refit(enum qz_affine_kind kind, const float *v, const float *w,
     return vf_select(vm_and(vf_lt(none, qq), vf_lt(none, tq)), vf_div(tq, qq), scale);
 }
 
-/* Where the errors with scale[0] and zero[0] are less than those with scale[1] and zero[1]. */
-INLINE VM affine_less(enum qz_affine_kind kind, const float *v, const float *w, size_t n, const VF scale[2],
-                      const VF zero[2])
+/* The errors with scale[0] and zero[0], and with scale[1] and zero[1]. */
+INLINE void affine_errors(enum qz_affine_kind kind, const float *v, const float *w, size_t n, const VF scale[2],
+                          const VF zero[2], VF sum[2])
 {
-    VF none = vf_set1(0.0f), sum[2] = {none, none}, inverse[2] = {affine_inverse(scale[0]), affine_inverse(scale[1])};
+    VF none = vf_set1(0.0f), inverse[2] = {affine_inverse(scale[0]), affine_inverse(scale[1])};
     VF minus[2] = {vf_neg(scale[0]), vf_neg(scale[1])};
+    sum[0] = sum[1] = none;
     for (size_t k = 0; k < n; k++) {
         VF x = vf_load(v + QZ_BLOCK * k), weight = w ? vf_load(w + QZ_BLOCK * k) : none;
 #pragma GCC unroll 2
@@ -270,7 +271,6 @@ INLINE VM affine_less(enum qz_affine_kind kind, const float *v, const float *w, 
             sum[i] = vf_fma(w ? vf_mul(weight, difference) : difference, difference, sum[i]);
         }
     }
-    return vf_lt(sum[0], sum[1]);
 }
 
 INLINE void affine_vector(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
@@ -308,7 +308,11 @@ INLINE void affine_vector(enum qz_affine_kind kind, qz_dtype dtype, const float 
         z = fit.mean;
     s = vf_div(fit_stored(vf_mul(affine_refit(kind, v, w, n, s, z), factor), dtype), factor);
     VF scales[2] = {s, vf_load(scale)}, zeros[2] = {z, vf_load(zero)};
-    VM better = vm_and(vf_lt(none, s), affine_less(kind, v, w, n, scales, zeros));
+    VF sum[2];
+    affine_errors(kind, v, w, n, scales, zeros, sum);
+    VM better = vm_and(vf_lt(none, s), vf_lt(sum[0], vf_mul(sum[1], vf_set1(QZ_AFFINE_LESS))));
+    vf_store(error->curve + l, vf_select(better, sum[0], sum[1]));
+    vf_store(error->rest + l, g.total);
     vf_store(scale, vf_select(better, s, scales[1]));
     vf_store(zero, vf_select(better, z, zeros[1]));
 }

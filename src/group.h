@@ -49,8 +49,9 @@ struct groups {
     float scale[QZ_TILE_GROUPS], inverse[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     uint8_t bytes[2 * QZ_TILE_GROUPS]; /* scales, then offsets, as stored if they take a byte */
     float curve[QZ_TILE_GROUPS], slope[QZ_TILE_GROUPS], rest[QZ_TILE_GROUPS]; /* QZ_U6: struct qz_affine_error */
-    int exact;    /* some group needs the exact rule: its inverse is 0, its scale is not */
-    int has_sums; /* what the codes did to the values came with them */
+    int32_t special[QZ_TILE_GROUPS]; /* searches with a zero or offset: careful_affine.c looks at the group again */
+    int exact;                       /* some group needs the exact rule: its inverse is 0, its scale is not */
+    int has_sums;                    /* what the codes did to the values came with them */
     struct qz_sums sums;
 };
 
@@ -310,6 +311,10 @@ void qz_search_long(const struct job *job, const struct qz_exact_source *source,
                     float *zero);
 void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale,
                     float *zero);
+
+/* With a zero or an offset: the best of a few ends of the range, which are improved by least squares. */
+void qz_search_long_ends(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                         float *scale, float *zero);
 
 /* The rule by which exact.c finds the scales of a job. */
 struct qz_exact qz_exact_rule(const struct job *job);

@@ -255,10 +255,9 @@ static unsigned methods_of(const qz_scheme *scheme)
     if (scheme->codes == QZ_UINT4)
         switch (scheme->zero) {
         case QZ_ZERO_UINT4:
-            return METHOD(QZ_MINMAX) | METHOD(QZ_SEARCH) | METHOD(QZ_EXACT);
         case QZ_ZERO_OFFSET:
         case QZ_ZERO_FLOAT:
-            return METHOD(QZ_MINMAX) | METHOD(QZ_SEARCH);
+            return METHOD(QZ_MINMAX) | METHOD(QZ_SEARCH) | (scheme->super_size ? 0 : METHOD(QZ_EXACT));
         default:
             return 0;
         }

@@ -6,6 +6,7 @@
  * again with more candidates, or get the exact method (search_special.c), as do groups whose plain scale is no place to
  * begin. What a group gets depends on its own values alone; weights that are all equal are as good as none.
  */
+#include "careful_affine.h"
 #include "exact.h"
 #include "group.h"
 #include "number.h"
@@ -16,6 +17,9 @@
 /* Largest magnitudes whose squares are summed as they are. */
 #define UNIT_LEAST 0x1p-30f
 #define UNIT_MOST  0x1p30f
+
+/* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
+#define SMALL 0x1p-9f
 
 struct qz_exact qz_exact_rule(const struct job *job)
 {
@@ -71,6 +75,12 @@ void qz_exact_group(const struct job *job, const struct qz_exact_source *source,
         *zero = (float)result.zero;
 }
 
+/* Whether groups have neither a zero nor an offset that is searched. */
+static int is_symmetric(const struct job *job)
+{
+    return job->rule.method == QZ_ABSMAX;
+}
+
 /* Groups that are searched together. */
 struct block {
     size_t count, length;
@@ -82,8 +92,9 @@ struct block {
     struct qz_affine_error error;
     uint8_t second[QZ_BLOCK];
     struct qz_gains gains;
-    int same_weights; /* all rows of the run have the same ones */
-    size_t laid;      /* where in its row the first group is whose weights are in w; or SIZE_MAX */
+    int same_weights;              /* all rows of the run have the same ones */
+    int32_t few_weights[QZ_BLOCK]; /* what those in w say: qz_few_weights */
+    size_t laid;                   /* where in its row the first group is whose weights are in w; or SIZE_MAX */
     /* whole cache lines: a vector that lies in two costs twice as much */
     _Alignas(64) float v[QZ_BLOCK * QZ_SEARCH_MOST];
     _Alignas(64) float w[QZ_BLOCK * QZ_SEARCH_MOST];
@@ -152,6 +163,20 @@ static void lay(const struct job *job, const struct block *block, const float *x
             to[QZ_BLOCK * k + l] = x[block->group[l] * size + k];
 }
 
+/* Whether few of each group's weights count. */
+static void note_weights(struct block *block)
+{
+    float sum[QZ_BLOCK] = {0}, squares[QZ_BLOCK] = {0};
+    for (size_t k = 0; k < block->length; k++)
+        for (size_t l = 0; l < QZ_BLOCK; l++) {
+            float w = block->w[QZ_BLOCK * k + l];
+            sum[l] += w;
+            squares[l] += w * w;
+        }
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        block->few_weights[l] = qz_few_weights(sum[l], squares[l], (float)block->length);
+}
+
 /* Weights likewise, each group's divided by a power of two of its own. */
 static void lay_weights(const struct job *job, const struct source *source, struct block *block)
 {
@@ -165,12 +190,8 @@ static void lay_weights(const struct job *job, const struct source *source, stru
         for (size_t k = 0; k < block->length; k++)
             block->w[QZ_BLOCK * k + l] /= unit;
     }
-}
-
-/* Whether groups have neither a zero nor an offset that is searched. */
-static int is_symmetric(const struct job *job)
-{
-    return job->rule.method == QZ_ABSMAX;
+    if (!is_symmetric(job))
+        note_weights(block);
 }
 
 /* What the kernels make of a block that is laid out; w: NULL without weights. */
@@ -211,8 +232,8 @@ static void load_supers(const struct job *job, const struct run *run, size_t row
 
 /* ---- special groups ------------------------------------------------------------------------------------------ */
 
-/* n largest^2 / sum of x^2 is less than this in one of 400 to 10,000 normal groups of length n, and in fewer with longer
- * tails.
+/* n largest^2 / sum of x^2 is less than this in one of 400 to 10,000 normal groups of length n, and in fewer with
+ * longer tails.
  */
 static float ordinary_spread(size_t n)
 {
@@ -275,6 +296,42 @@ static void note_specials(const struct job *job, const struct block *block, cons
     }
 }
 
+/* With a zero or an offset, and without super scales: which groups are to be looked at again (careful_affine.c). All
+ * lanes are judged alike, so that compilers make vectors of it. */
+static void note_affine(const struct job *job, const struct block *block, int weighted, struct groups *groups)
+{
+    enum { LEAST = 8, STEPS = 8 };
+    const float round = 0x1.8p23f, near = QZ_GRID_NEAR;
+    const float lowest = job->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
+    const float *v[] = {block->v, block->v + block->length / 3 * QZ_BLOCK, block->v + block->length / 3 * 2 * QZ_BLOCK};
+    if (job->super_groups)
+        return;
+    int32_t special[QZ_BLOCK];
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float least = block->low[l], most = block->high[l], size = -least > most ? -least : most, small = size * SMALL;
+        int32_t sure = block->error.curve[l] > block->error.rest[l] * (small * small);
+        float lo = least < lowest ? least : lowest, hi = most > -lowest ? most : -lowest;
+        float inverse = 1.0f / (hi - lo);
+        float a = (v[0][l] - lo) * inverse, b = (v[1][l] - lo) * inverse, c = (v[2][l] - lo) * inverse;
+        int32_t grid = 0;
+#pragma GCC unroll 8
+        for (int step = 0; step < STEPS; step++) {
+            float steps = (float)(LEAST + step), x = a * steps, y = b * steps, z = c * steps;
+            x = fabsf(x - ((x + round) - round));
+            y = fabsf(y - ((y + round) - round));
+            z = fabsf(z - ((z + round) - round));
+            x = x > y ? x : y;
+            x = x > z ? x : z;
+            grid |= x < near;
+        }
+        int32_t repeated = (v[0][l] == v[1][l]) | (v[0][l] == v[2][l]) | (v[1][l] == v[2][l]);
+        grid = grid * QZ_SPECIAL_GRID | repeated * QZ_SPECIAL_REPEATED;
+        special[l] = (sure ^ 1) * QZ_SPECIAL | grid;
+    }
+    for (size_t l = 0; l < block->count; l++)
+        groups->special[block->group[l]] = special[l] | (weighted && block->few_weights[l] ? QZ_SPECIAL : 0);
+}
+
 /* ---- blocks -------------------------------------------------------------------------------------------------- */
 
 /* Lays out any groups of one length; w: NULL if they have no weights. */
@@ -323,6 +380,8 @@ static void search_block(const struct job *job, const struct run *run, struct gr
     search_lanes(job, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED);
     if (is_symmetric(job))
         note_specials(job, block, w, specials);
+    else
+        note_affine(job, block, weighted, groups);
     for (size_t l = 0; l < block->count; l++)
         keep_lane(job, groups, block, l);
 }
@@ -356,6 +415,8 @@ static void search_plain_block(const struct job *job, const struct run *run, str
     search_lanes(job, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED);
     if (is_symmetric(job))
         note_specials(job, block, w, specials);
+    else
+        note_affine(job, block, weighted, groups);
     memcpy(groups->scale + g, block->scale, bytes);
     memcpy(groups->zero + g, block->zero, bytes);
     if (job->scale_dtype == QZ_U6) {
@@ -598,24 +659,80 @@ static void search_blocks(const struct job *job, const struct run *run, struct g
     search_specials(&pass);
 }
 
-/* The best scales of all, one group after another. */
-static void exact_groups(const struct pass *pass)
+/* A code, or a number of steps, that is between -16 and 31 at least. */
+static inline float nearest_step(float y)
+{
+    const float round = 0x1.8p23f;
+    y = y > -16.0f ? y : -16.0f;
+    y = y < 31.0f ? y : 31.0f;
+    return (y + round) - round;
+}
+
+/* Finds pairs that are not normal, or may not be, but makes those with integer zeros so. */
+static void note_pairs(const struct job *job, struct groups *groups)
+{
+    const int integers = job->grid.zero == QZ_ZERO_UINT4;
+    const float is_offset = job->grid.zero == QZ_ZERO_OFFSET ? 1.0f : 0.0f;
+    if (integers) {
+        for (size_t g = 0; g < groups->count; g++) { /* 0 is among the values of a grid */
+            float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
+            float low = nearest_step(groups->min[g] * inverse), high = nearest_step(groups->max[g] * inverse);
+            low = low < 0.0f ? -low : 0.0f;
+            zero = low < zero ? low : zero;
+            high = high > 0.0f ? high : 0.0f;
+            groups->zero[g] = inverse > 0.0f ? zero : groups->zero[g];
+            int32_t used = zero + high >= 8.0f;
+            groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
+        }
+        return;
+    }
+    for (size_t g = 0; g < groups->count; g++) {
+        float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
+        float offset = zero * is_offset, moved = zero - offset;
+        float low = nearest_step((groups->min[g] - offset) * inverse + moved);
+        float high = nearest_step((groups->max[g] - offset) * inverse + moved);
+        int32_t used = (low <= 0.0f) & (high >= 8.0f);
+        groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
+    }
+}
+
+/* Looks again at groups with a zero or an offset that are special in some way. */
+static void settle_affine(const struct pass *pass)
 {
     const struct job *job = pass->job;
     struct groups *groups = pass->groups;
+    note_pairs(job, groups);
     for (size_t g = 0; g < groups->count; g++) {
-        if (is_symmetric(job)) {
-            if (is_searchable(groups, g))
-                search_alone(pass, g, 1);
+        int special = groups->special[g];
+        if (!special && job->method != QZ_EXACT)
             continue;
-        }
-        if (!qz_is_ordinary_scale(groups->scale[g]))
-            continue;
-        float super;
-        load_supers(job, pass->run, pass->source->row_groups, g, 1, &super);
         struct qz_exact_source source = source_of(job, pass->run, pass->source, g);
-        qz_exact_group(job, &source, super, &groups->scale[g], &groups->zero[g]);
+        size_t n = (size_t)source.n;
+        float min = groups->min[g], max = groups->max[g];
+        struct qz_pair pair = {groups->scale[g], groups->zero[g]};
+        if (min == max && pair.scale == 0.0f && pair.zero == min)
+            continue;
+        if (source.unweighted)
+            source.w = NULL;
+        int careful = (special & QZ_SPECIAL) || !qz_is_ordinary_scale(groups->scale[g]) ||
+                      ((special & QZ_SPECIAL_GRID) && qz_is_grid(job, source.x, n, min, max)) ||
+                      ((special & QZ_SPECIAL_REPEATED) && qz_is_frequent(source.x, n)) ||
+                      ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(job, min, max, &pair));
+        if (careful)
+            qz_careful_affine(job, &source, min, max, &pair);
+        if (job->method == QZ_EXACT)
+            qz_exact_affine_group(job, &source, min, max, &pair);
+        groups->scale[g] = pair.scale;
+        groups->zero[g] = pair.zero;
     }
+}
+
+/* The best scales of all, one group after another. */
+static void exact_groups(const struct pass *pass)
+{
+    for (size_t g = 0; g < pass->groups->count; g++)
+        if (is_searchable(pass->groups, g))
+            search_alone(pass, g, 1);
 }
 
 /* Whether groups are integers -8..7 times a scale of either sign, as it is stored. */
@@ -670,8 +787,6 @@ unsigned qz_search_pieces(const struct job *job, struct qz_exact_source *source,
         qz_search_long(job, source, groups->min[0], groups->max[0], &groups->scale[0], &groups->zero[0]);
         if (job->method == QZ_EXACT && is_symmetric(job))
             qz_careful_group(job, source, 1.0f, plain, 1, &groups->scale[0], &groups->zero[0]);
-        else if (job->method == QZ_EXACT && groups->scale[0] != 0.0f)
-            qz_exact_group(job, source, 1.0f, &groups->scale[0], &groups->zero[0]);
     }
     if (has_two_signs(job))
         choose_signs(groups);
@@ -712,11 +827,16 @@ unsigned qz_search_groups(const struct job *job, const struct run *run, struct g
     memcpy(source.begin, groups->scale, groups->count * sizeof *source.begin);
     if (is_symmetric(job) && job->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1)
         fit_other(job, groups, source.other);
+    int settles = !is_symmetric(job) && !job->super_groups;
+    for (size_t g = 0; g < groups->count && settles; g++)
+        groups->special[g] = QZ_SPECIAL; /* unless it is searched */
     if (job->group_size > QZ_SEARCH_MOST)
         search_long_groups(&pass);
     else if (job->method == QZ_SEARCH || !is_symmetric(job))
         search_blocks(job, run, groups, &source);
-    if (job->method == QZ_EXACT)
+    if (settles && job->group_size <= QZ_SEARCH_MOST)
+        settle_affine(&pass);
+    if (job->method == QZ_EXACT && is_symmetric(job))
         exact_groups(&pass);
     if (has_two_signs(job))
         choose_signs(groups);

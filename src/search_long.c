@@ -5,6 +5,7 @@
  * and the values they stand for, and sums over both say which scale, and offset, fit these codes best. Sums are double,
  * in eight lanes, so that their order is the same everywhere.
  */
+#include "careful_affine.h"
 #include "exact.h"
 #include "group.h"
 #include "number.h"
@@ -195,23 +196,29 @@ static void keep_better(const struct job *job, const struct qz_exact_source *sou
     }
 }
 
-static void search_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
-                          float *scale, float *zero)
+void qz_search_long_ends(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                         float *scale, float *zero)
 {
-    static const double shares[] = {0.0, 0.06, 0.12, 0.18, 0.24};
+    /* How far from the mean ends may be, in standard deviations. */
+    static const double far[] = {2.2, 2.8, 3.5, 4.6, 6.5, 9, 13, INFINITY};
+    enum { FAR = sizeof far / sizeof far[0] };
     double least = INFINITY;
     keep_better(job, source, *scale, *zero, &least, scale, zero);
     struct sums whole = sums_with(job, source, *scale, *zero, 1);
     double mean = whole.y / whole.w * (double)*scale;
+    double deviation = sqrt(whole.yy / whole.w - whole.y / whole.w * (whole.y / whole.w)) * fabs((double)*scale);
     double lo = (double)min, hi = (double)max;
     if (job->grid.zero == QZ_ZERO_UINT4) {
         lo = lo < 0 ? lo : 0;
         hi = hi > 0 ? hi : 0;
     }
-    for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++) {
-        double low = lo + shares[i] * (mean - lo), high = hi + shares[i] * (mean - hi), a = (high - low) / 15.0;
+    for (size_t i = 0; i < FAR; i++) {
+        double reach = far[i] * deviation, low = lo > mean - reach ? lo : mean - reach;
+        double high = hi < mean + reach ? hi : mean + reach, a = (high - low) / 15.0;
+        if (i + 1 < FAR && mean - reach <= lo && mean + reach >= hi) /* the last one is the same */
+            continue;
         float z = zero_of(job, a, low), s = stored(job, a);
-        for (int round = 0; round < 3 && qz_is_ordinary_scale(s) && qz_is_finite(z); round++) {
+        for (int round = 0; round < 2 && qz_is_ordinary_scale(s) && qz_is_finite(z); round++) {
             struct sums sums = sums_with(job, source, s, z, 1);
             double spread = sums.w * sums.qq - sums.q * sums.q;
             if (job->grid.zero == QZ_ZERO_UINT4) { /* what q stands for has the zero in it already */
@@ -230,6 +237,18 @@ static void search_affine(const struct job *job, const struct qz_exact_source *s
             keep_better(job, source, s, z, &least, scale, zero);
         }
     }
+    for (double by = 1; by > 0.1; by /= 2)
+        for (int end = 0; end < 2; end++)
+            for (int way = -1; way <= 1; way += 2) {
+                double s = (double)*scale, z = (double)*zero, low = job->grid.zero == QZ_ZERO_OFFSET ? z : -s * z;
+                double high = low + 15 * s, known = least, moved = (double)way * by * s;
+                low += end ? 0 : moved;
+                high += end ? moved : 0;
+                float a = stored(job, (high - low) / 15.0);
+                keep_better(job, source, a, zero_of(job, (double)a, low), &least, scale, zero);
+                if (least < known)
+                    break;
+            }
     for (int step = -1; step <= 1 && job->grid.zero == QZ_ZERO_UINT4; step += 2) {
         float z = *zero + (float)step, s = *scale;
         if (z < 0 || z > 15)
@@ -243,10 +262,14 @@ static void search_affine(const struct job *job, const struct qz_exact_source *s
 void qz_search_long(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
                     float *zero)
 {
-    if (job->rule.method == QZ_ABSMAX && qz_is_ordinary_scale(*scale))
+    if (job->rule.method == QZ_MINMAX) {
+        struct qz_pair pair = {*scale, *zero};
+        qz_search_long_affine(job, source, min, max, &pair);
+        *scale = pair.scale;
+        *zero = pair.zero;
+    } else if (qz_is_ordinary_scale(*scale)) {
         search_symmetric(job, source, min, max, scale, zero);
-    else if (job->rule.method == QZ_ABSMAX && (min != 0.0f || max != 0.0f))
+    } else if (min != 0.0f || max != 0.0f) {
         qz_careful_group(job, source, 1.0f, (const float[2]){*scale, 0.0f}, 1, scale, zero);
-    else if (qz_is_ordinary_scale(*scale))
-        search_affine(job, source, min, max, scale, zero);
+    }
 }

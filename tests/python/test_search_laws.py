@@ -5,7 +5,6 @@ Errors are computed here, in float64, from what was decoded.
 
 import numpy as np
 import pytest
-
 import quantize
 
 SCHEMES = ["int4", "iq4_nl", "nf4", "fp4", "fp4_bnb", "compressed_tensors", "mxfp4"]
@@ -97,7 +96,9 @@ def test_never_worse_than_a_rule(scheme, group_size):
 
 # Where a search stays further behind the exact method, and how far at most.
 FURTHER = {
+    ("int4", 16, "clipped", "none"): 0.2,
     ("nf4", 16, "clipped", "none"): 0.25,
+    ("nf4", 16, "integers to 6", "none"): 0.25,
     ("nf4", 16, "uniform", "none"): 0.25,
     ("nf4", 128, "smooth", "none"): 0.3,
     ("fp4", 1024, "clipped", "few"): 0.25,
@@ -136,7 +137,7 @@ def test_equal_weights_are_none(scheme, group_size):
 @pytest.mark.parametrize("scale_dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("scheme", [s for s in SCHEMES if s != "mxfp4"])
 def test_decoded_values_come_back(scheme, scale_dtype):
-    """Encoding what was decoded loses nothing; and the bytes are the same, but for groups that two scales serve."""
+    """Encoding what was decoded loses nothing; the bytes are the same, but where two scales would serve."""
     rng = np.random.default_rng(3)
     differ = groups = 0
     for kind, x in data_of_kinds(rng).items():

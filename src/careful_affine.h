@@ -1,0 +1,50 @@
+/*
+ * careful_affine.h - groups with a zero or an offset for which the search side by side is not enough
+ */
+#ifndef QZ_CAREFUL_AFFINE_H
+#define QZ_CAREFUL_AFFINE_H
+
+#include "group.h"
+
+/* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
+#define QZ_GRID_NEAR 0x1p-4f
+
+/* Whether few of n weights count, by their sum and the sum of their squares: sum^2 / squares is n where all are the
+ * same, and k where k of them are and the others 0. */
+static inline int qz_few_weights(float sum, float squares, float n)
+{
+    return sum * sum < squares * (n * (1.0f / 6) + 2.0f);
+}
+
+/* What may be special about a group: it is to be searched alone; or if it is on a grid, few
+ * codes are in use, or one value is frequent. */
+enum { QZ_SPECIAL = 1, QZ_SPECIAL_GRID = 2, QZ_SPECIAL_CODES = 4, QZ_SPECIAL_REPEATED = 8 };
+
+/* A scale and a zero or offset. */
+struct qz_pair {
+    float scale, zero;
+};
+
+/* Whether the values of a group seem to be on a grid of 8 to 15 steps. */
+int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float max);
+
+/* Whether a value that three elements have two of is frequent in the group: then it matters most how near it is. */
+int qz_is_frequent(const float *x, size_t n);
+
+/* Gives the least value code 0, where that takes no other values than can be stored. Returns 0 if so few codes are in
+ * use that it takes more than this for a pair to be normal (careful_affine.c). */
+int qz_make_affine_normal(const struct job *job, float min, float max, struct qz_pair *pair);
+
+/* A better pair, or the plain one, in place of one that was found. */
+void qz_careful_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                       struct qz_pair *pair);
+
+/* The best pair; `pair` is one that was searched. */
+void qz_exact_affine_group(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                           struct qz_pair *pair);
+
+/* All of it, for a group that may come in pieces and has its plain pair. */
+void qz_search_long_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                           struct qz_pair *pair);
+
+#endif

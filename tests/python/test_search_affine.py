@@ -1,0 +1,207 @@
+"""Searches with a zero or an offset: never worse than the plain rule, near the best, the same again.
+
+Errors are summed here in float64 from what is decoded, so nothing of the package's own arithmetic is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import data
+import ml_dtypes
+import numpy as np
+import pytest
+import quantize
+
+Array = data.Array
+Rng = np.random.Generator
+SCHEMES = ["uint4", "uint4_offset", "uint4_float"]
+OTHERS = ["q4_1", "matmulnbits_zero", "compressed_tensors_zero", "gptq_zero", "awq"]
+
+
+def grid(rng: Rng, shape: tuple[int, int], low: int, high: int) -> Array:
+    """Integers times a step of each row."""
+    return rng.integers(low, high + 1, shape) * rng.uniform(0.01, 0.03, (shape[0], 1))
+
+
+def waves(rng: Rng, shape: tuple[int, int], speed: float) -> Array:
+    return np.sin(np.arange(shape[1]) * speed + rng.uniform(0, 6, (shape[0], 1)))
+
+
+KINDS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "t3": lambda rng, shape: rng.standard_t(3, shape),
+    "uniform": lambda rng, shape: rng.uniform(-1, 1, shape),
+    "waves": lambda rng, shape: waves(rng, shape, 0.01),
+    "tanh": lambda rng, shape: np.tanh(2 * rng.standard_normal(shape)),
+    "exponential": lambda rng, shape: rng.exponential(size=shape),
+    "negative": lambda rng, shape: -0.1 - rng.exponential(size=shape),
+    "relu": lambda rng, shape: np.maximum(rng.standard_normal(shape), 0),
+    "offset": lambda rng, shape: 5 + rng.random(shape),
+    "far offset": lambda rng, shape: 5 + 0.05 * rng.standard_normal(shape),
+    "smooth": lambda rng, shape: np.cumsum(rng.standard_normal(shape), 1),
+    "sparse": lambda rng, shape: rng.standard_normal(shape) * (rng.random(shape) < 0.1),
+    "constant": lambda rng, shape: np.broadcast_to(rng.standard_normal((shape[0], 1)), shape),
+    "two values": lambda rng, shape: np.where(
+        rng.random(shape) < 0.4, *rng.standard_normal((2, shape[0], 1))
+    ),
+    "integers": lambda rng, shape: rng.integers(-7, 8, shape) * 1.0,
+    "few integers": lambda rng, shape: rng.integers(0, 12, shape) * 1.0,
+    "ternary": lambda rng, shape: rng.integers(-1, 2, shape) * 0.0123,
+    "trained grid": lambda rng, shape: grid(rng, shape, -7, 7),
+    "trained grid of 13": lambda rng, shape: grid(rng, shape, -6, 6),
+    "arange": lambda rng, shape: (np.arange(shape[1]) + rng.integers(0, 14, (shape[0], 1))) % 14 * 1.0,
+    "palette": lambda rng, shape: rng.choice(rng.standard_normal(16), shape),
+    "mixture": lambda rng, shape: rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4, shape),
+    "bfloat16": lambda rng, shape: rng.standard_normal(shape).astype(ml_dtypes.bfloat16).astype(float),
+    "float16 steps vanish": lambda rng, shape: rng.standard_normal(shape) * 1e-7,
+}
+
+WEIGHTS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
+    "few": lambda rng, shape: (rng.random(shape) < 0.06) * 1.0,
+    "ratio 10,000": lambda rng, shape: (
+        np.where(rng.random(shape) < 0.02, 1e4, 1.0) * rng.exponential(size=shape)
+    ),
+    "exponential": lambda rng, shape: rng.exponential(size=shape),
+}
+
+
+def group_errors(
+    x: Array, q: quantize.QuantizedArray, group_size: int, weights: Array | None = None
+) -> Array:
+    squares = (x.astype(np.float64) - q.dequantize().astype(np.float64)) ** 2
+    if weights is not None:
+        squares = squares * weights
+    size = x.shape[1] if group_size == -1 else group_size
+    return np.add.reduceat(squares, np.arange(0, x.shape[1], size), axis=1)
+
+
+def make(kind: str, rng: Rng, rows: int, cols: int) -> Array:
+    return np.ascontiguousarray(KINDS[kind](rng, (rows, cols)), dtype=np.float32)
+
+
+def same_bytes(a: quantize.QuantizedArray, b: quantize.QuantizedArray) -> bool:
+    assert a.zeros is not None
+    assert b.zeros is not None
+    parts = [(a.codes, b.codes), (a.scales, b.scales), (a.zeros, b.zeros)]
+    return all(np.array_equal(one.view(np.uint8), two.view(np.uint8)) for one, two in parts)
+
+
+@pytest.mark.parametrize("group_size", [16, 64, 512, -1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_never_worse(kind: str, group_size: int) -> None:
+    """No group has more error than by minmax, with weights or without."""
+    rng = np.random.default_rng([group_size + 1, *kind.encode()])
+    x = make(kind, rng, 1, 1034)
+    weights = [None] + [make_weights(rng, (1, 1034)) for make_weights in WEIGHTS.values()]
+    for scheme in SCHEMES:
+        for w in weights[:: 3 if group_size == -1 else 2]:
+            plain, searched = (
+                quantize.quantize_array(x, scheme, group_size=group_size, method=method, weights=w)
+                for method in ("minmax", "search")
+            )
+            errors = group_errors(x, searched, group_size, w)
+            assert np.all(errors <= group_errors(x, plain, group_size, w) * (1 + 1e-6)), scheme
+
+
+@pytest.mark.parametrize("scheme", OTHERS)
+def test_relatives(scheme: str) -> None:
+    rng = np.random.default_rng(5)
+    for kind in KINDS:
+        x = make(kind, rng, 2, 512)
+        size = next(s for s in quantize.schemes() if s.name == scheme).group_size
+        plain, searched = (quantize.quantize_array(x, scheme, method=m) for m in ("minmax", "search"))
+        assert np.all(group_errors(x, searched, size) <= group_errors(x, plain, size) * (1 + 1e-6)), kind
+
+
+@pytest.mark.parametrize("group_size", [32, -1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_near_exact(kind: str, group_size: int) -> None:
+    """In total some 0.15 dB from the best, with room for the chance of so few groups; without error where that is
+    without. Not so yet: long groups of a few arbitrary values, and single groups that make the whole error; long
+    groups of two values with a float zero stay at 95 dB, which is 10 dB from what the types allow."""
+    if (kind == "palette" and group_size == -1) or kind in ("mixture", "float16 steps vanish"):
+        return
+    rng = np.random.default_rng([group_size + 1, *kind.encode()])
+    x = make(kind, rng, 8 if group_size == 32 else 2, 512)
+    for scheme in SCHEMES:
+        if (kind, group_size, scheme) == ("two values", -1, "uint4_float"):
+            continue
+        searched, exact = (
+            quantize.quantize_array(x, scheme, group_size=group_size, method=method)
+            for method in ("search", "exact")
+        )
+        found, best = (group_errors(x, q, group_size).sum() for q in (searched, exact))
+        # What float32 makes of decoded values.
+        slack = x.size * (2.0**-20 * float(np.abs(x).max())) ** 2
+        assert best <= found * (1 + 1e-6) + slack
+        assert found <= best * 10 ** (0.02 if group_size == 32 else 0.025) + slack, scheme
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_few_weights(scheme: str) -> None:
+    """Where few weights count, the search is near the best, too. Not so yet: heavy tails, where ratios are 10,000."""
+    rng = np.random.default_rng(7)
+    for kind in ("normal", "t3", "uniform", "offset", "exponential"):
+        x = make(kind, rng, 4, 512)
+        for name in ("few", "ratio 10,000"):
+            if kind == "t3" and name != "few":
+                continue
+            w = WEIGHTS[name](rng, x.shape)
+            found, best = (
+                group_errors(
+                    x, quantize.quantize_array(x, scheme, group_size=32, method=m, weights=w), 32, w
+                ).sum()
+                for m in ("search", "exact")
+            )
+            slack = w.sum() * (2.0**-20 * float(np.abs(x).max())) ** 2
+            assert found <= best * 1.04 + slack, (kind, name)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_again(scheme: str) -> None:
+    """What was decoded gets the same bytes. Not so yet: constants, and with `uint4` values far from 0, which use few codes."""
+    rng = np.random.default_rng(8)
+    for kind in [kind for kind in KINDS if kind not in ("constant", "waves", "far offset", "offset")]:
+        for group_size in (32, 600):
+            x = make(kind, rng, 2, 1200)
+            q = quantize.quantize_array(x, scheme, group_size=group_size)
+            again = quantize.quantize_array(q.dequantize(), scheme, group_size=group_size)
+            assert np.array_equal(again.dequantize(), q.dequantize()), kind
+            if kind not in ("constant", "two values", "ternary"):  # there, several pairs decode to the same
+                assert same_bytes(q, again), kind
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("method", ["search", "exact"])
+def test_equal_weights(scheme: str, method: str) -> None:
+    """Weights that are all the same are none: in some groups, in all, of any size."""
+    rng = np.random.default_rng(9)
+    for kind in ("normal", "uniform", "trained grid"):
+        for group_size in (32, 600):
+            x = make(kind, rng, 3 if method == "search" else 1, 1200)
+            q = quantize.quantize_array(x, scheme, group_size=group_size, method=method)
+            for weight in (1.0, 0.3, 1e-20, 0.0):
+                w = np.full(x.shape, weight, np.float32)
+                assert same_bytes(
+                    q, quantize.quantize_array(x, scheme, group_size=group_size, method=method, weights=w)
+                )
+            w = np.ones(x.shape, np.float32)
+            w[:, 600:] = rng.exponential(size=w[:, 600:].shape)
+            some = quantize.quantize_array(x, scheme, group_size=group_size, method=method, weights=w)
+            first = 600 // group_size
+            assert np.array_equal(some.scales[:, :first], q.scales[:, :first])
+
+
+def test_smallest_steps() -> None:
+    """Groups whose plain scale is 0 as float16, and near: of all steps and offsets there is none with less error."""
+    rng = np.random.default_rng(10)
+    steps = np.arange(1, 12) * 2.0**-24
+    for size in (4e-8, 1e-7, 3e-7, 6e-7):
+        x = (rng.uniform(-1, 1, (1, 8)) * size).astype(np.float32)
+        offsets = np.arange(-40, 41) * 2.0**-24
+        values = steps[:, None, None] * np.arange(16) + offsets[:, None]
+        least = float((np.abs(values[..., None, :] - x[0][:, None]).min(-1) ** 2).sum(-1).min())
+        for method in ("search", "exact"):
+            q = quantize.quantize_array(x, "uint4_offset", group_size=8, method=method)
+            assert group_errors(x, q, 8).sum() <= least * 1.02
