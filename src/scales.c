@@ -145,12 +145,13 @@ unsigned qz_round_scales(const struct job *job, const struct run *run, struct gr
                 zero[i] = -(super[1] * (float)offsets[i]);
         }
         for (size_t i = 0; i < step; i++) {
-            float magnitude = fabsf(scale[i]);
-            int normal = (magnitude >= FLT_MIN) & (magnitude <= 0x1p120f);
+            float magnitude = fabsf(scale[i]), offset = job->scale_dtype == QZ_U6 ? fabsf(zero[i]) : 0.0f;
+            int fits = (magnitude <= 0x1p120f) & (offset <= 0x1p126f); /* not NaN, which 0 times infinity is */
+            int normal = (magnitude >= FLT_MIN) & fits;
             float inverted = 1.0f / (normal ? scale[i] : 1.0f);
             scale[i] = scale[i] + 0.0f;
             inverse[i] = normal ? inverted : 0.0f;
-            huge |= !(magnitude <= 0x1p120f);
+            huge |= !fits;
             tiny |= (magnitude < FLT_MIN) & ((groups->min[g + i] != 0.0f) | (groups->max[g + i] != 0.0f));
         }
     }
