@@ -19,7 +19,7 @@ static float top_of(qz_dtype dtype)
 {
     switch (dtype) {
     case QZ_E4M3:
-        return 448.0f / 1.75f;
+        return 224.0f;
     case QZ_I6:
         return 31.0f / 1.1f;
     case QZ_I7:
@@ -163,11 +163,14 @@ static float largest_of(const struct qz_kernels *kernels, const float *x, size_t
     return largest;
 }
 
-/* Makes the super scale of a row, or of the matrix, whose values reach up to `largest`. */
-static void make_whole_super(const struct job *job, uint64_t row, float largest)
+/* Makes the super scale of a row, or of the matrix, whose values reach up to `largest`. matrix: its values; or NULL, if
+ * they are not to be looked at. */
+static void make_whole_super(const struct job *job, const qz_matrix *matrix, uint64_t row, float largest)
 {
-    float wanted = largest / fabsf(job->rule.end) / top_of(job->scale_dtype);
-    float super[2] = {job->foreign ? largest : rounded_super(job, wanted), 0.0f};
+    float wanted = largest / fabsf(job->rule.end) / top_of(job->scale_dtype), found = 0.0f;
+    if (matrix && largest > 0.0f && (job->method == QZ_SEARCH || job->method == QZ_EXACT))
+        found = qz_decoded_super(job, matrix, row, largest);
+    float super[2] = {job->foreign ? largest : found > 0.0f ? found : rounded_super(job, wanted), 0.0f};
     qz_store_super(job, row, 0, super);
 }
 
@@ -194,7 +197,7 @@ static void measure_rows(struct measure *measure, size_t slice, uint64_t row, si
         if (measure->rows)
             measure->rows[row + r] = qz_larger(measure->rows[row + r], largest[r]);
         else
-            make_whole_super(job, row + r, largest[r]);
+            make_whole_super(job, matrix, row + r, largest[r]);
     }
 }
 
@@ -227,9 +230,9 @@ void qz_measure_supers(struct job *job, const qz_matrix *matrix, const float *kn
     if (job->shared_super && job->foreign)
         largest = qz_foreign_super(job, largest);
     if (job->shared_super)
-        make_whole_super(job, 0, largest);
+        make_whole_super(job, known ? NULL : matrix, 0, largest);
     for (uint64_t row = 0; known && !job->shared_super && row < matrix->rows; row++)
-        make_whole_super(job, row, known[row]);
+        make_whole_super(job, NULL, row, known[row]);
 }
 
 static QZ_NOINLINE qz_result find_largest(const qz_scheme *scheme, const qz_matrix *src, float *largest, qz_pool *pool)

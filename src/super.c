@@ -261,6 +261,74 @@ static float common_super(const struct job *job, const struct ways *ways, size_t
     return 0.0f;
 }
 
+/* Whether the values of largest magnitude come out the same to the last bit. */
+static int comes_back(const struct job *job, float super, float near, size_t count, const float *scale,
+                      const float *zero, const float *largest)
+{
+    for (size_t g = 0; g < count; g++) {
+        float stored = nearest_multiple(job, scale[g] / near) * super;
+        float y = stored != 0.0f ? largest[g] / stored + zero[g] : 0.0f;
+        int c = 0;
+        while (y >= job->grid.upper[c])
+            c++;
+        if (stored != 0.0f && qz_value(job->grid.sorted[c], stored, zero[g], job->grid.zero) != largest[g])
+            return 0;
+    }
+    return 1;
+}
+
+float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t row, float most)
+{
+    enum { LOOKED_AT = 64 };
+    size_t size = (size_t)job->group_size, count = qz_least(LOOKED_AT, QZ_TILE / size);
+    struct qz_tile tile = {row, 0, 1, qz_least(count * size, matrix->cols)};
+    float buffer[QZ_TILE], largest[LOOKED_AT], scale[LOOKED_AT], zero[LOOKED_AT];
+    struct ways ways[LOOKED_AT];
+    ptrdiff_t stride;
+    int overflow;
+    const float *x = qz_tile_load(job->kernels, matrix, &tile, buffer, &stride, &overflow);
+    struct values values = values_of(job);
+    size_t from = 0;
+    int looked = 0;
+    count = (tile.cols - 1) / size + 1;
+    for (size_t g = 0; g < count; g++) {
+        size_t n = qz_least(size, tile.cols - g * size);
+        float range[2];
+        ways[g].count = 0;
+        largest[g] = 0.0f;
+        if (job->kernels->range_f32(x + g * size, n, range))
+            return 0.0f;
+        largest[g] = (range[1] > -range[0] ? range[1] : range[0]) + 0.0f;
+        if (largest[g] == 0.0f)
+            continue;
+        if (!(fabsf(largest[g]) >= 0x1p-100f && fabsf(largest[g]) <= 0x1p100f) ||
+            (!looked && values.are_whole &&
+             !are_multiples(x + g * size, n, 0.0f, largest[g], values.whole, values.count)))
+            return 0.0f;
+        looked = 1;
+        ways[g] = ways_of(job, &values, x + g * size, n, largest[g]);
+        if (ways[g].count == 0)
+            return 0.0f;
+        from = fabsf(largest[g]) > fabsf(largest[from]) ? g : from;
+    }
+    float super = common_super(job, ways, count, from, scale, zero), top = most / values.most;
+    float reach = job->scale_dtype == QZ_E4M3 ? 448.0f : job->scale_dtype == QZ_I6 ? 32.0f : 64.0f;
+    if (super <= 0.0f)
+        return 0.0f;
+    for (int ulps = 1; ulps <= 5 && job->super_dtype == QZ_F32; ulps++) { /* 0, 1, -1, 2, -2 */
+        float other = qz_float(qz_bits(super) + (uint32_t)(ulps % 2 ? -(ulps / 2) : ulps / 2));
+        if (comes_back(job, other, super, count, scale, zero, largest)) {
+            super = other;
+            break;
+        }
+    }
+    for (int k = 0; k < 32 && job->scale_dtype == QZ_E4M3 && top > reach * super; k++)
+        super *= 2.0f;
+    for (int k = 0; k < 32 && job->scale_dtype == QZ_E4M3 && top <= 0.5f * reach * super; k++)
+        super *= 0.5f;
+    return top <= 1.001f * reach * super ? super : 0.0f;
+}
+
 /* ---- ... with offsets ------------------------------------------------------------------------------------------ */
 
 /* The steps that the range of a group may be, `steps` of them; 0 where all its values are `min`. */
@@ -385,12 +453,160 @@ static int common_supers(const struct job *job, const struct range *r, size_t co
     return 0;
 }
 
-/* What a run of groups keeps through a search. */
+/* The integer that scale or -offset is stored as. */
+static float nearest_u6(float x, float super)
+{
+    float multiple = super != 0.0f ? rintf(x / super) : 0.0f;
+    multiple = multiple > 0.0f ? multiple : 0.0f;
+    return multiple < 63.0f ? multiple : 63.0f;
+}
+
+/* ---- stretches that are special ---------------------------------------------------------------------------------- */
+
+enum { NOTHING, LOSSLESS, CANDIDATE };
+
+/* What a run of groups keeps through a search: numbers with which nothing is lost, whose super scales are in place, or
+ * others that are to be compared with what the search finds. */
 struct kept {
     int any;
     uint8_t is[QZ_TILE_GROUPS];
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
+    float super[QZ_TILE_GROUPS][2]; /* of candidates, by the first group of a stretch */
 };
+
+/* Whether some of the first values repeat, as in palettes, on lattices, and where most are 0. */
+static int has_repeats(const float *x, size_t n)
+{
+    enum { LOOKED_AT = 16, APART = 4 };
+    int32_t some = 0;
+    for (size_t d = 1; d <= APART && n >= LOOKED_AT + APART; d++)
+        for (size_t k = 0; k < LOOKED_AT; k++)
+            some |= qz_bits(x[k]) == qz_bits(x[k + d]);
+    return some;
+}
+
+static float largest_of_stretch(const struct stretch *s)
+{
+    float largest = 0.0f;
+    for (size_t i = 0; i < s->count; i++)
+        largest = qz_larger(largest, largest_of(s->groups, s->first + i));
+    return largest;
+}
+
+/* Of `from` / 1 ... `from` / 63, as stored, the one of whose multiples the numbers are nearest to. */
+static float nearest_super(const struct job *job, const float *number, const float *weight, size_t count, float from)
+{
+    float best = 0.0f, least = INFINITY;
+    for (float k = 63.0f; k >= 1.0f && from > 0.0f; k--) {
+        float super = as_stored(job, from / k), sum = 0.0f;
+        for (size_t g = 0; g < count && super > 0.0f; g++) {
+            float off = (super * nearest_u6(number[g], super) - number[g]) / from * weight[g];
+            sum += off * off;
+        }
+        if (super > 0.0f && sum < least) {
+            least = sum;
+            best = super;
+        }
+    }
+    return best;
+}
+
+/* Numbers for groups whose values lie on a lattice each, as near to it as super scales come. */
+static void near_lattices(const struct job *job, const struct range *r, size_t count, float super[2], float *scale,
+                          float *zero)
+{
+    float steps[QZ_SUPER_GROUPS_MOST], one[QZ_SUPER_GROUPS_MOST], most[2] = {0.0f, 0.0f};
+    for (size_t g = 0; g < count; g++) {
+        steps[g] = r[g].steps ? (float)r[g].step[0] : 0.0f;
+        scale[g] = r[g].steps ? r[g].range / steps[g] : 0.0f;
+        zero[g] = r[g].min < 0.0f ? -r[g].min : 0.0f;
+        one[g] = 1.0f;
+        most[0] = qz_larger(most[0], scale[g]);
+        most[1] = qz_larger(most[1], zero[g]);
+    }
+    super[0] = nearest_super(job, scale, steps, count, most[0]);
+    super[1] = nearest_super(job, zero, one, count, most[1]);
+    for (size_t g = 0; g < count; g++) {
+        scale[g] = super[0] * nearest_u6(scale[g], super[0]);
+        zero[g] = -(super[1] * nearest_u6(zero[g], super[1]));
+    }
+}
+
+/* The numbers of ggml's own search for a block of 256 values, if the scheme has it; returns whether it has. */
+static int by_reference(const struct stretch *s, float super[2], float *scale, float *zero)
+{
+    const struct job *job = s->job;
+    int offsets = job->scale_dtype == QZ_U6, iq4 = job->scale_dtype == QZ_I6 && !job->positive;
+    iq4 = iq4 && job->grid.sorted[0] == -127.0f && job->grid.sorted[1] == -104.0f && job->grid.sorted[15] == 113.0f;
+    if (!(offsets || iq4) || s->n != QZ_REFERENCE_VALUES || s->count != QZ_REFERENCE_GROUPS ||
+        job->super_dtype != QZ_F16)
+        return 0;
+    struct qz_reference_how how = {0};
+    struct qz_reference fit;
+    uint8_t codes[QZ_REFERENCE_VALUES];
+    if (!qz_reference_block(offsets ? QZ_RULE_Q4_K : QZ_RULE_IQ4_XS, &how, s->x, s->n, &fit, codes))
+        return 0;
+    super[0] = fit.super[0];
+    super[1] = offsets ? fit.super[1] : 0.0f;
+    for (size_t i = 0; i < s->count; i++) {
+        scale[i] = super[0] * fit.scale[i];
+        zero[i] = offsets ? -(super[1] * fit.zero[i]) : 0.0f;
+    }
+    return 1;
+}
+
+/* Notes numbers for a stretch if they lose less than those that are noted. */
+static void note_candidate(const struct stretch *s, struct kept *kept, const float super[2], const float *scale,
+                           const float *zero)
+{
+    const struct job *job = s->job;
+    size_t g = s->first, bytes = s->count * sizeof(float);
+    float largest = largest_of_stretch(s);
+    if (kept->is[g] == CANDIDATE && !(error_of(job, s->x, s->w, s->n, job->group_size, largest, scale, zero) <
+                                      error_of(job, s->x, s->w, s->n, job->group_size, largest, kept->scale + g,
+                                               kept->zero + g)))
+        return;
+    memcpy(kept->scale + g, scale, bytes);
+    memcpy(kept->zero + g, zero, bytes);
+    memcpy(kept->super[g], super, sizeof kept->super[g]);
+    kept->is[g] = CANDIDATE;
+}
+
+/* If what is noted for a stretch loses less than what it has, it takes that. */
+static int take_candidate(const struct stretch *s, const struct kept *kept)
+{
+    const struct job *job = s->job;
+    struct groups *groups = s->groups;
+    size_t g = s->first, bytes = s->count * sizeof(float);
+    float largest = largest_of_stretch(s);
+    const float *zero = job->scale_dtype == QZ_U6 ? groups->zero + g : kept->zero + g; /* else there is none */
+    if (!(error_of(job, s->x, s->w, s->n, job->group_size, largest, kept->scale + g, kept->zero + g) <
+          error_of(job, s->x, s->w, s->n, job->group_size, largest, groups->scale + g, zero)))
+        return 0;
+    memcpy(groups->scale + g, kept->scale + g, bytes);
+    memcpy(groups->zero + g, kept->zero + g, bytes);
+    qz_store_super(job, s->row, s->group, kept->super[g]);
+    return 1;
+}
+
+/* Of a stretch whose first values repeat. */
+static void find_candidates(const struct stretch *s, struct kept *kept)
+{
+    float super[2], scale[QZ_SUPER_GROUPS_MOST], zero[QZ_SUPER_GROUPS_MOST];
+    size_t size = (size_t)s->job->group_size;
+    if (by_reference(s, super, scale, zero))
+        note_candidate(s, kept, super, scale, zero);
+    if (s->job->scale_dtype != QZ_U6)
+        return;
+    struct range ranges[QZ_SUPER_GROUPS_MOST];
+    for (size_t i = 0; i < s->count; i++) {
+        ranges[i] = range_of(s->x + i * size, length_of(s, i));
+        if (ranges[i].range > 0.0f && ranges[i].steps == 0)
+            return;
+    }
+    near_lattices(s->job, ranges, s->count, super, scale, zero);
+    note_candidate(s, kept, super, scale, zero);
+}
 
 /* If the values of a stretch were decoded, it gets the super scales that say so, and its groups their scales. */
 static void find_decoded(const struct stretch *s, const struct values *values, struct kept *kept)
@@ -401,8 +617,6 @@ static void find_decoded(const struct stretch *s, const struct values *values, s
     size_t size = (size_t)job->group_size, first = 0, from = 0;
     int offsets = job->scale_dtype == QZ_U6;
     float super[2] = {0.0f, 0.0f}, *scale = kept->scale + s->first, *zero = kept->zero + s->first;
-    for (size_t i = 0; i < s->count; i++)
-        kept->is[s->first + i] = 0;
     const float *x = s->x;
     if (offsets) {
         float min, max;
@@ -451,8 +665,7 @@ static void find_decoded(const struct stretch *s, const struct values *values, s
     }
     qz_store_super(job, s->row, s->group, super);
     for (size_t i = 0; i < s->count; i++)
-        kept->is[s->first + i] = 1;
-    kept->any = 1;
+        kept->is[s->first + i] = LOSSLESS;
 }
 
 /* ---- multiples near 0 ------------------------------------------------------------------------------------------ */
@@ -515,14 +728,6 @@ static int try_near_zero(const struct stretch *s, float super)
 }
 
 /* ---- offsets --------------------------------------------------------------------------------------------------- */
-
-/* The integer that scale or -offset is stored as. */
-static float nearest_u6(float x, float super)
-{
-    float multiple = super != 0.0f ? rintf(x / super) : 0.0f;
-    multiple = multiple > 0.0f ? multiple : 0.0f;
-    return multiple < 63.0f ? multiple : 63.0f;
-}
 
 /* Whether rounding may have left a group of uint6 numbers with a large error: its scale is a few steps, offsets come in
  * larger steps than codes, or the farthest that a value can be from what it decodes to, times the root of the number of
@@ -643,6 +848,14 @@ static void choose_multiples(const struct stretch *s, const float *plain_scale, 
     qz_store_super(job, s->row, s->group, super);
 }
 
+/* Better multiples of the super scales of a stretch where a search is likely to have missed them. */
+static int mend(const struct stretch *s)
+{
+    float super[2];
+    qz_load_super(s->job, s->row, s->group, super);
+    return s->job->scale_dtype == QZ_U6 ? search_pairs(s, super) : try_near_zero(s, super[0]);
+}
+
 /* ---- all of it ------------------------------------------------------------------------------------------------- */
 
 unsigned qz_limit_offsets(const struct job *job, const struct run *run, struct groups *groups, const float *x)
@@ -668,12 +881,16 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
     struct values values;
     int offsets = job->scale_dtype == QZ_U6, changed = 0;
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
-    kept.any = 0;
+    kept.any = 0; /* nothing else is set then, nor looked at */
     if (!offsets)
         values = values_of(job);
     for (size_t g = 0; g < groups->count && job->super_groups < QZ_WHOLE_MATRIX; g += s.count) {
         s = stretch_at(job, run, groups, g, x, w);
+        memset(kept.is + g, NOTHING, s.count);
         find_decoded(&s, &values, &kept);
+        if (kept.is[g] == NOTHING && job->method == QZ_SEARCH && has_repeats(s.x, s.n))
+            find_candidates(&s, &kept);
+        kept.any |= kept.is[g] != NOTHING;
     }
     if (offsets) {
         memcpy(scale, groups->scale, groups->count * sizeof *scale);
@@ -682,25 +899,24 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
     qz_search_groups(job, run, groups, x, w);
     for (size_t g = 0; g < groups->count && offsets; g += s.count) {
         s = stretch_at(job, run, groups, g, x, w);
-        if (!kept.is[g])
+        if (kept.is[g] != LOSSLESS)
             choose_multiples(&s, scale + g, zero + g);
     }
     for (size_t g = 0; g < groups->count && kept.any; g++)
-        if (kept.is[g]) {
+        if (kept.is[g] == LOSSLESS) {
             groups->scale[g] = kept.scale[g];
             groups->zero[g] = kept.zero[g];
         }
     unsigned flags = qz_round_scales(job, run, groups);
     for (size_t g = 0; g < groups->count; g += s.count) {
-        float super[2];
         s = stretch_at(job, run, groups, g, x, w);
-        if (kept.any && kept.is[g])
+        if (kept.any && kept.is[g] == LOSSLESS)
             continue;
-        qz_load_super(job, s.row, s.group, super);
-        if (offsets)
-            changed |= search_pairs(&s, super);
-        else
-            changed |= try_near_zero(&s, super[0]);
+        changed |= mend(&s);
+        if (kept.any && kept.is[g] == CANDIDATE && take_candidate(&s, &kept)) {
+            changed = 1;
+            mend(&s);
+        }
     }
     return changed ? qz_round_scales(job, run, groups) : flags;
 }
