@@ -322,9 +322,10 @@ float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t 
             break;
         }
     }
-    for (int k = 0; k < 32 && job->scale_dtype == QZ_E4M3 && top > reach * super; k++)
+    /* E4M3 knows powers of two: the largest magnitude is given room for 2/3 of what its value might be. */
+    for (int k = 0; k < 32 && job->scale_dtype == QZ_E4M3 && top * 1.5f > reach * super; k++)
         super *= 2.0f;
-    for (int k = 0; k < 32 && job->scale_dtype == QZ_E4M3 && top <= 0.5f * reach * super; k++)
+    for (int k = 0; k < 32 && job->scale_dtype == QZ_E4M3 && top * 1.5f <= 0.5f * reach * super; k++)
         super *= 0.5f;
     return top <= 1.001f * reach * super ? super : 0.0f;
 }
@@ -760,9 +761,8 @@ static int limit_offset(const struct stretch *s, size_t i, const float super[2])
 }
 
 /* The best of many pairs of integers for the scale and offset of a doubtful group. */
-static int try_pairs(const struct stretch *s, size_t i, const float super[2])
+static int try_pairs(const struct stretch *s, size_t i, const float super[2], float near)
 {
-    enum { NEAR = 6 };
     const struct job *job = s->job;
     struct groups *groups = s->groups;
     size_t n = length_of(s, i), start = i * (size_t)job->group_size, g = s->first + i;
@@ -772,15 +772,16 @@ static int try_pairs(const struct stretch *s, size_t i, const float super[2])
         return 0;
     double least = error_of(job, x, w, n, n, largest, &best[0], &best[1]);
     float deepest = super[1] != 0.0f ? ceilf(-groups->min[g] / super[1]) : 0.0f;
-    float from = super[1] != 0.0f ? rintf(-best[1] / super[1]) : 0.0f;
+    float from = nearest_u6(-best[1], super[1]), now = nearest_u6(best[0], super[0]);
     deepest = deepest < 63.0f ? deepest : 63.0f;
     for (float m = 0.0f; m <= deepest; m++) {
-        if (m != 0.0f && fabsf(m - from) > NEAR)
+        if (m != 0.0f && fabsf(m - from) > near)
             continue;
-        float zero = -(super[1] * m);
+        float zero = -(super[1] * m); /* scales by which codes reach as far as values do, or that are as they were */
         float most = super[0] != 0.0f ? ceilf((groups->max[g] - zero) / (14.0f * super[0])) : 0.0f;
+        most = near < 3.0f ? now + near : most;
         most = most < 63.0f ? most : 63.0f;
-        float k = most > 2 * NEAR ? most - 2 * NEAR : 0.0f;
+        float k = most > 2 * near ? most - 2 * near : 0.0f;
         for (; k <= most; k++) {
             float scale = super[0] * k;
             double error = error_of(job, x, w, n, n, largest, &scale, &zero);
@@ -797,14 +798,105 @@ static int try_pairs(const struct stretch *s, size_t i, const float super[2])
     return better;
 }
 
-static int search_pairs(const struct stretch *s, const float super[2])
+/* Sums of w, w q, w q^2, w t and w t q for the codes that t = x - origin has with a scale and an offset. */
+struct fit_sums {
+    double w, q, qq, t, tq;
+};
+
+static struct fit_sums sums_of(const float *x, const float *w, size_t n, float origin, float scale, float offset)
 {
-    int better = 0;
-    float root = sqrtf((float)s->job->group_size);
-    for (size_t i = 0; i < s->count && qz_is_finite(super[0]) && qz_is_finite(super[1]); i++)
-        if (is_doubtful(s->groups, s->first + i, super, root))
-            better |= try_pairs(s, i, super);
-    return better;
+    enum { LANES = 8 };
+    float lane[5][LANES] = {{0}}, inverse = 1.0f / scale;
+    for (size_t i = 0; i < n; i += LANES)
+        for (size_t l = 0; l < LANES && i + l < n; l++) {
+            float weight = w ? w[i + l] : 1.0f, t = x[i + l] - origin, y = (t - offset) * inverse;
+            y = y > 0.0f ? y : 0.0f;
+            y = y < 15.0f ? y : 15.0f;
+            float q = (y + 0x1.8p23f) - 0x1.8p23f;
+            lane[0][l] += weight;
+            lane[1][l] += weight * q;
+            lane[2][l] += weight * q * q;
+            lane[3][l] += weight * t;
+            lane[4][l] += weight * t * q;
+        }
+    double sum[5] = {0};
+    for (int k = 0; k < 5; k++)
+        for (int l = 0; l < LANES; l++)
+            sum[k] += (double)lane[k][l];
+    return (struct fit_sums){sum[0], sum[1], sum[2], sum[3], sum[4]};
+}
+
+/* The best scale and offset of a group, as numbers, from many starts: where few values repeat or few weights count, the
+ * best ends may be anywhere. */
+static void fit_from_everywhere(const struct stretch *s, size_t i)
+{
+    static const float ends[] = {-0.1f, 0.0f, 0.06f, 0.15f, 0.3f};
+    enum { ENDS = sizeof ends / sizeof ends[0], ROUNDS = 2 };
+    struct groups *groups = s->groups;
+    size_t n = length_of(s, i), start = i * (size_t)s->job->group_size, g = s->first + i;
+    const float *x = s->x + start, *w = s->w ? s->w + start : NULL;
+    float origin = groups->min[g], range = groups->max[g] - origin;
+    double best = -1.0;
+    if (!(range >= 0x1p-30f && range <= 0x1p30f && fabsf(groups->scale[g]) >= 0x1p-30f))
+        return;
+    for (int start_at = 0; start_at <= ENDS * ENDS; start_at++) {
+        float offset = range * ends[start_at % ENDS], scale = range * (1.0f - ends[start_at / ENDS % ENDS]) - offset;
+        scale /= 15.0f;
+        if (start_at == ENDS * ENDS) { /* what the kernel has found */
+            scale = groups->scale[g];
+            offset = groups->zero[g] - origin;
+        }
+        for (int round = 0; round < ROUNDS && scale > 0.0f; round++) {
+            struct fit_sums f = sums_of(x, w, n, origin, scale, offset);
+            double spread = f.qq * f.w - f.q * f.q, along = f.tq * f.w - f.q * f.t, a = 0.0, b = 0.0;
+            if (!(f.w > 0.0) || !(f.qq > 0.0))
+                break;
+            if (spread > f.qq * f.w * 1e-7) {
+                a = along / spread;
+                b = (f.t - a * f.q) / f.w;
+            }
+            if (!(a > 0.0) || b + (double)origin > 0.0) { /* the offset may not be positive */
+                b = -(double)origin;
+                a = (f.tq - b * f.q) / f.qq;
+            }
+            if (!(a > 0.0))
+                break;
+            double gain = a * (2 * f.tq - a * f.qq) + b * (2 * f.t - b * f.w) - 2 * a * b * f.q;
+            scale = (float)a;
+            offset = (float)b;
+            if (gain <= best)
+                continue;
+            best = gain;
+            groups->scale[g] = scale;
+            groups->zero[g] = offset + origin < 0.0f ? offset + origin : 0.0f;
+            groups->curve[g] = (float)f.qq;
+            groups->slope[g] = (float)(f.q / f.qq);
+            groups->rest[g] = (float)(f.w - f.q * f.q / f.qq);
+        }
+    }
+}
+
+/* Whether few of the weights count: the square of their sum is far below their number times the sum of squares. */
+static int are_uneven(const float *w, size_t n)
+{
+    enum { LANES = 8 };
+    float sum[LANES] = {0}, squares[LANES] = {0};
+    for (size_t i = 0; i + LANES <= n; i += LANES)
+        for (size_t l = 0; l < LANES; l++) {
+            sum[l] += w[i + l];
+            squares[l] += w[i + l] * w[i + l];
+        }
+    double total[2] = {0};
+    for (int l = 0; l < LANES; l++) {
+        total[0] += (double)sum[l];
+        total[1] += (double)squares[l];
+    }
+    return total[0] * total[0] < 0.35 * (double)n * total[1];
+}
+
+static int is_special(const struct stretch *s)
+{
+    return has_repeats(s->x, s->n) || (s->w && are_uneven(s->w, s->n));
 }
 
 /* Scales and offsets of a stretch become multiples of the super scales that leave the least error by the model of
@@ -821,7 +913,10 @@ static void choose_multiples(const struct stretch *s, const float *plain_scale, 
     if (!qz_is_finite(plain[0]) || !qz_is_finite(plain[1])) /* which is an error */
         return;
     float largest = 0.0f;
+    int special = is_special(s);
     for (size_t i = 0; i < s->count; i++) {
+        if (special)
+            fit_from_everywhere(s, i);
         part[0][i] = groups->scale[g + i];
         part[1][i] = -groups->zero[g + i];
         part[2][i] = groups->curve[g + i];
@@ -848,12 +943,54 @@ static void choose_multiples(const struct stretch *s, const float *plain_scale, 
     qz_store_super(job, s->row, s->group, super);
 }
 
+static int search_pairs(const struct stretch *s, const float super[2])
+{
+    int better = 0, all = is_special(s);
+    float root = sqrtf((float)s->job->group_size);
+    for (size_t i = 0; i < s->count && qz_is_finite(super[0]) && qz_is_finite(super[1]); i++)
+        if (is_doubtful(s->groups, s->first + i, super, root))
+            better |= try_pairs(s, i, super, 6.0f);
+        else if (all)
+            better |= try_pairs(s, i, super, 2.0f);
+    return better;
+}
+
 /* Better multiples of the super scales of a stretch where a search is likely to have missed them. */
 static int mend(const struct stretch *s)
 {
     float super[2];
     qz_load_super(s->job, s->row, s->group, super);
     return s->job->scale_dtype == QZ_U6 ? search_pairs(s, super) : try_near_zero(s, super[0]);
+}
+
+/* Groups of a stretch whose super scale is known, that of a row or of the matrix: if the first one loses nothing with
+ * a multiple of it, as what was decoded does, all that do so take theirs. */
+static void find_multiples(const struct stretch *s, const struct values *values, struct kept *kept)
+{
+    const struct job *job = s->job;
+    const struct groups *groups = s->groups;
+    size_t size = (size_t)job->group_size;
+    float super[2];
+    int looked = 0;
+    memset(kept->is + s->first, NOTHING, s->count);
+    qz_load_super(job, s->row, s->group, super);
+    for (size_t i = 0; i < s->count && super[0] > 0.0f && super[0] <= FLT_MAX; i++) {
+        size_t g = s->first + i, n = length_of(s, i);
+        const float *x = s->x + i * size;
+        float largest = extreme_of(groups, g);
+        if (!(fabsf(largest) >= 0x1p-100f && fabsf(largest) <= 0x1p100f))
+            continue;
+        if (!looked && values->are_whole && !are_multiples(x, n, 0.0f, largest, values->whole, values->count))
+            return;
+        struct ways ways = ways_of(job, values, x, n, largest);
+        if (!looked && ways.count == 0)
+            return;
+        looked = 1;
+        if (ways.count && suits_all(job, super[0], &ways, 1, kept->scale + g, kept->zero + g)) {
+            kept->is[g] = LOSSLESS;
+            kept->any = 1;
+        }
+    }
 }
 
 /* ---- all of it ------------------------------------------------------------------------------------------------- */
@@ -892,6 +1029,10 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
             find_candidates(&s, &kept);
         kept.any |= kept.is[g] != NOTHING;
     }
+    for (size_t g = 0; g < groups->count && job->super_groups >= QZ_WHOLE_MATRIX; g += s.count) {
+        s = stretch_at(job, run, groups, g, x, w);
+        find_multiples(&s, &values, &kept);
+    }
     if (offsets) {
         memcpy(scale, groups->scale, groups->count * sizeof *scale);
         memcpy(zero, groups->zero, groups->count * sizeof *zero);
@@ -910,7 +1051,7 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
     unsigned flags = qz_round_scales(job, run, groups);
     for (size_t g = 0; g < groups->count; g += s.count) {
         s = stretch_at(job, run, groups, g, x, w);
-        if (kept.any && kept.is[g] == LOSSLESS)
+        if (kept.any && kept.is[g] == LOSSLESS && job->super_groups < QZ_WHOLE_MATRIX)
             continue;
         changed |= mend(&s);
         if (kept.any && kept.is[g] == CANDIDATE && take_candidate(&s, &kept)) {
