@@ -310,9 +310,9 @@ unsigned qz_search_groups(const struct job *job, const struct run *run, struct g
 unsigned qz_search_shared(const struct job *job, const struct run *run, struct groups *groups, const float *x,
                           const float *w);
 
-/* The super scale by which a row was decoded, whose values reach up to `most`, as far as a look at its first groups
- * tells; 0 if it was not. */
-float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t row, float most);
+/* The super scale by which rows were decoded, whose values reach up to `most`, as far as a look at some of their groups
+ * tells; 0 if they were not. */
+float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t row, uint64_t rows, float most);
 
 /* qz_round_scales for QZ_U6 by a plain method; a group that would lose more than zeros do becomes zeros. */
 unsigned qz_limit_offsets(const struct job *job, const struct run *run, struct groups *groups, const float *x);

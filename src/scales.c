@@ -169,7 +169,7 @@ static void make_whole_super(const struct job *job, const qz_matrix *matrix, uin
 {
     float wanted = largest / fabsf(job->rule.end) / top_of(job->scale_dtype), found = 0.0f;
     if (matrix && largest > 0.0f && (job->method == QZ_SEARCH || job->method == QZ_EXACT))
-        found = qz_decoded_super(job, matrix, row, largest);
+        found = qz_decoded_super(job, matrix, row, job->shared_super ? matrix->rows : 1, largest);
     float super[2] = {job->foreign ? largest : found > 0.0f ? found : rounded_super(job, wanted), 0.0f};
     qz_store_super(job, row, 0, super);
 }

@@ -87,8 +87,11 @@ static double error_of(const struct job *job, const float *x, const float *w, si
     }
     if (careful) {
         size_t clipped = 0;
-        for (size_t i = 0; i < n; i++)
-            qz_set_code(codes, i, qz_exact_code(x[i], scale[i / size], zero[i / size], &job->grid, &clipped));
+        for (size_t i = 0; i < n; i++) { /* with scale 0 all codes are the same */
+            float of_group = scale[i / size];
+            int code = of_group != 0.0f ? qz_exact_code(x[i], of_group, zero[i / size], &job->grid, &clipped) : 0;
+            qz_set_code(codes, i, code);
+        }
     } else {
         job->kernels->group_codes(x, n, size, &job->grid, inverse, zero, codes);
     }
@@ -179,7 +182,7 @@ static struct ways ways_of(const struct job *job, const struct values *values, c
         for (; k < n; k++) {
             float y = x[k] * inverse + zero;
             int c = 0;
-            while (y >= job->grid.upper[c])
+            while (c < 15 && y >= job->grid.upper[c])
                 c++;
             if (!(fabsf(y - job->grid.sorted[c]) <= near))
                 break;
@@ -261,6 +264,8 @@ static float common_super(const struct job *job, const struct ways *ways, size_t
     return 0.0f;
 }
 
+enum { LOOKED_AT = 64 };
+
 /* Whether the values of largest magnitude come out the same to the last bit. */
 static int comes_back(const struct job *job, float super, float near, size_t count, const float *scale,
                       const float *zero, const float *largest)
@@ -269,7 +274,7 @@ static int comes_back(const struct job *job, float super, float near, size_t cou
         float stored = nearest_multiple(job, scale[g] / near) * super;
         float y = stored != 0.0f ? largest[g] / stored + zero[g] : 0.0f;
         int c = 0;
-        while (y >= job->grid.upper[c])
+        while (c < 15 && y >= job->grid.upper[c])
             c++;
         if (stored != 0.0f && qz_value(job->grid.sorted[c], stored, zero[g], job->grid.zero) != largest[g])
             return 0;
@@ -277,47 +282,65 @@ static int comes_back(const struct job *job, float super, float near, size_t cou
     return 1;
 }
 
-float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t row, float most)
-{
-    enum { LOOKED_AT = 64 };
-    size_t size = (size_t)job->group_size, count = qz_least(LOOKED_AT, QZ_TILE / size);
-    struct qz_tile tile = {row, 0, 1, qz_least(count * size, matrix->cols)};
-    float buffer[QZ_TILE], largest[LOOKED_AT], scale[LOOKED_AT], zero[LOOKED_AT];
+/* Groups that a look at some rows is about. */
+struct look {
+    size_t count, from; /* from: the one with the largest magnitude */
+    float largest[LOOKED_AT];
     struct ways ways[LOOKED_AT];
+};
+
+/* Looks at groups at the start of a row, `most` at most; returns 0 if what they hold was not decoded. */
+static int look_at_row(const struct job *job, const struct values *values, const qz_matrix *matrix, uint64_t row,
+                       size_t most, struct look *look)
+{
+    size_t size = (size_t)job->group_size;
+    struct qz_tile tile = {row, 0, 1, qz_least(most * size, matrix->cols)};
+    float buffer[QZ_TILE];
     ptrdiff_t stride;
-    int overflow;
+    int overflow, looked = 0;
     const float *x = qz_tile_load(job->kernels, matrix, &tile, buffer, &stride, &overflow);
-    struct values values = values_of(job);
-    size_t from = 0;
-    int looked = 0;
-    count = (tile.cols - 1) / size + 1;
-    for (size_t g = 0; g < count; g++) {
-        size_t n = qz_least(size, tile.cols - g * size);
+    for (size_t start = 0; start < tile.cols; start += size) {
+        size_t n = qz_least(size, tile.cols - start);
         float range[2];
-        ways[g].count = 0;
-        largest[g] = 0.0f;
-        if (job->kernels->range_f32(x + g * size, n, range))
-            return 0.0f;
-        largest[g] = (range[1] > -range[0] ? range[1] : range[0]) + 0.0f;
-        if (largest[g] == 0.0f)
+        if (job->kernels->range_f32(x + start, n, range))
+            return 0;
+        float largest = (range[1] > -range[0] ? range[1] : range[0]) + 0.0f;
+        if (largest == 0.0f)
             continue;
-        if (!(fabsf(largest[g]) >= 0x1p-100f && fabsf(largest[g]) <= 0x1p100f) ||
-            (!looked && values.are_whole &&
-             !are_multiples(x + g * size, n, 0.0f, largest[g], values.whole, values.count)))
-            return 0.0f;
+        if (!(fabsf(largest) >= 0x1p-100f && fabsf(largest) <= 0x1p100f) ||
+            (!looked && values->are_whole && !are_multiples(x + start, n, 0.0f, largest, values->whole, values->count)))
+            return 0;
         looked = 1;
-        ways[g] = ways_of(job, &values, x + g * size, n, largest[g]);
-        if (ways[g].count == 0)
-            return 0.0f;
-        from = fabsf(largest[g]) > fabsf(largest[from]) ? g : from;
+        look->ways[look->count] = ways_of(job, values, x + start, n, largest);
+        if (look->ways[look->count].count == 0)
+            return 0;
+        look->largest[look->count] = largest;
+        look->from = fabsf(largest) > fabsf(look->largest[look->from]) ? look->count : look->from;
+        look->count++;
     }
-    float super = common_super(job, ways, count, from, scale, zero), top = most / values.most;
+    return 1;
+}
+
+float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t row, uint64_t rows, float most)
+{
+    enum { ROWS = 16 };
+    size_t number = qz_least(rows, ROWS), each = qz_least(LOOKED_AT / number, QZ_TILE / job->group_size);
+    struct look look;
+    struct values values = values_of(job);
+    float scale[LOOKED_AT], zero[LOOKED_AT];
+    look.count = look.from = 0;
+    for (size_t r = 0; r < number; r++)
+        if (!look_at_row(job, &values, matrix, row + rows / number * r, each, &look))
+            return 0.0f;
+    if (look.count == 0)
+        return 0.0f;
+    float super = common_super(job, look.ways, look.count, look.from, scale, zero), top = most / values.most;
     float reach = job->scale_dtype == QZ_E4M3 ? 448.0f : job->scale_dtype == QZ_I6 ? 32.0f : 64.0f;
     if (super <= 0.0f)
         return 0.0f;
     for (int ulps = 1; ulps <= 5 && job->super_dtype == QZ_F32; ulps++) { /* 0, 1, -1, 2, -2 */
         float other = qz_float(qz_bits(super) + (uint32_t)(ulps % 2 ? -(ulps / 2) : ulps / 2));
-        if (comes_back(job, other, super, count, scale, zero, largest)) {
+        if (comes_back(job, other, super, look.count, scale, zero, look.largest)) {
             super = other;
             break;
         }
@@ -399,8 +422,9 @@ static int next_minimum(const struct range *r, float super, int *at, float *mini
     return 0;
 }
 
-/* Whether each group has an offset that is a multiple of super[1]: then it takes it, and its scale. */
-static int suits_all_u6(const struct range *r, size_t count, const float super[2], float *scale, float *zero)
+/* Groups that have an offset that is a multiple of super[1] take it, and its scale; returns the first one that has
+ * none, or how many there are. */
+static size_t suits_until(const struct range *r, size_t count, const float super[2], float *scale, float *zero)
 {
     for (size_t g = 0; g < count; g++) {
         float minimum, multiple = 0.0f;
@@ -410,21 +434,19 @@ static int suits_all_u6(const struct range *r, size_t count, const float super[2
             found = multiple != 0.0f || minimum <= r[g].error;
         }
         if (!found)
-            return 0;
+            return g;
         zero[g] = -(super[1] * multiple);
     }
-    return 1;
+    return count;
 }
 
 /* Super scales with which groups lose nothing; 0 if there are none. */
 static int common_supers(const struct job *job, const struct range *r, size_t count, float super[2], float *scale,
                          float *zero)
 {
-    size_t from = 0, deepest = 0;
-    for (size_t g = 1; g < count; g++) {
+    size_t from = 0;
+    for (size_t g = 1; g < count; g++)
         from = r[g].range > r[from].range ? g : from;
-        deepest = r[g].min < r[deepest].min ? g : deepest;
-    }
     for (int i = 0; i < r[from].steps; i++) {
         float wanted = r[from].range / (float)r[from].step[i], error = error_of_step(&r[from], r[from].step[i]);
         for (float multiple = 1.0f; multiple <= 63.0f; multiple++) {
@@ -440,13 +462,15 @@ static int common_supers(const struct job *job, const struct range *r, size_t co
             }
             if (!suits)
                 continue;
-            if (suits_all_u6(r, count, super, scale, zero))
+            /* With offsets of 0? If not, a group that cannot do without says which super scales may serve it. */
+            size_t anchor = suits_until(r, count, super, scale, zero);
+            if (anchor == count)
                 return 1;
-            for (float minimum, some; next_minimum(&r[deepest], super[0], &at, &minimum, &some);)
+            for (float minimum, some; next_minimum(&r[anchor], super[0], &at, &minimum, &some);)
                 for (float k = 1.0f; k <= 63.0f; k++) {
                     super[1] = as_stored(job, minimum / k);
-                    if (super[1] >= 0x1p-100f && multiple_u6(super[1], minimum, 2 * r[deepest].error) == k &&
-                        suits_all_u6(r, count, super, scale, zero))
+                    if (super[1] >= 0x1p-100f && multiple_u6(super[1], minimum, 2 * r[anchor].error) == k &&
+                        suits_until(r, count, super, scale, zero) == count)
                         return 1;
                 }
         }
@@ -464,10 +488,10 @@ static float nearest_u6(float x, float super)
 
 /* ---- stretches that are special ---------------------------------------------------------------------------------- */
 
-enum { NOTHING, LOSSLESS, CANDIDATE };
+enum { NOTHING, LOSSLESS, CANDIDATE, CLOSE };
 
-/* What a run of groups keeps through a search: numbers with which nothing is lost, whose super scales are in place, or
- * others that are to be compared with what the search finds. */
+/* What a run of groups keeps through a search: numbers with which nothing is lost, whose super scales are in place;
+ * others that are to be compared with what the search finds; or, if these are close, with the plain rule alone. */
 struct kept {
     int any;
     uint8_t is[QZ_TILE_GROUPS];
@@ -478,10 +502,10 @@ struct kept {
 /* Whether some of the first values repeat, as in palettes, on lattices, and where most are 0. */
 static int has_repeats(const float *x, size_t n)
 {
-    enum { LOOKED_AT = 16, APART = 4 };
+    enum { FIRST = 16, APART = 4 };
     int32_t some = 0;
-    for (size_t d = 1; d <= APART && n >= LOOKED_AT + APART; d++)
-        for (size_t k = 0; k < LOOKED_AT; k++)
+    for (size_t d = 1; d <= APART && n >= FIRST + APART; d++)
+        for (size_t k = 0; k < FIRST; k++)
             some |= qz_bits(x[k]) == qz_bits(x[k + d]);
     return some;
 }
@@ -563,9 +587,9 @@ static void note_candidate(const struct stretch *s, struct kept *kept, const flo
     const struct job *job = s->job;
     size_t g = s->first, bytes = s->count * sizeof(float);
     float largest = largest_of_stretch(s);
-    if (kept->is[g] == CANDIDATE && !(error_of(job, s->x, s->w, s->n, job->group_size, largest, scale, zero) <
-                                      error_of(job, s->x, s->w, s->n, job->group_size, largest, kept->scale + g,
-                                               kept->zero + g)))
+    if (kept->is[g] == CANDIDATE &&
+        !(error_of(job, s->x, s->w, s->n, job->group_size, largest, scale, zero) <
+          error_of(job, s->x, s->w, s->n, job->group_size, largest, kept->scale + g, kept->zero + g)))
         return;
     memcpy(kept->scale + g, scale, bytes);
     memcpy(kept->zero + g, zero, bytes);
@@ -590,23 +614,42 @@ static int take_candidate(const struct stretch *s, const struct kept *kept)
     return 1;
 }
 
+static double energy_of(const struct stretch *s)
+{
+    double sum = 0, plain = 0, weights = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        double square = (double)s->x[i] * (double)s->x[i], weight = s->w ? (double)s->w[i] : 1.0;
+        plain += square;
+        sum += weight * square;
+        weights += weight;
+    }
+    return weights > 0 ? sum : plain;
+}
+
 /* Of a stretch whose first values repeat. */
 static void find_candidates(const struct stretch *s, struct kept *kept)
 {
+    const struct job *job = s->job;
     float super[2], scale[QZ_SUPER_GROUPS_MOST], zero[QZ_SUPER_GROUPS_MOST];
-    size_t size = (size_t)s->job->group_size;
+    size_t size = (size_t)job->group_size;
+    int lattices = job->scale_dtype == QZ_U6;
+    struct range ranges[QZ_SUPER_GROUPS_MOST];
+    for (size_t i = 0; i < s->count && lattices; i++) {
+        ranges[i] = range_of(s->x + i * size, length_of(s, i));
+        lattices = !(ranges[i].range > 0.0f && ranges[i].steps == 0);
+    }
+    if (lattices) {
+        near_lattices(job, ranges, s->count, super, scale, zero);
+        note_candidate(s, kept, super, scale, zero);
+        float largest = largest_of_stretch(s);
+        if (error_of(job, s->x, s->w, s->n, size, largest, kept->scale + s->first, kept->zero + s->first) <
+            1e-7 * energy_of(s)) {
+            kept->is[s->first] = CLOSE;
+            return;
+        }
+    }
     if (by_reference(s, super, scale, zero))
         note_candidate(s, kept, super, scale, zero);
-    if (s->job->scale_dtype != QZ_U6)
-        return;
-    struct range ranges[QZ_SUPER_GROUPS_MOST];
-    for (size_t i = 0; i < s->count; i++) {
-        ranges[i] = range_of(s->x + i * size, length_of(s, i));
-        if (ranges[i].range > 0.0f && ranges[i].steps == 0)
-            return;
-    }
-    near_lattices(s->job, ranges, s->count, super, scale, zero);
-    note_candidate(s, kept, super, scale, zero);
 }
 
 /* If the values of a stretch were decoded, it gets the super scales that say so, and its groups their scales. */
@@ -690,14 +733,20 @@ static int try_steps(const struct stretch *s, size_t i, float super)
     float zero = job->grid.shift != 0.0f ? groups->zero[g] : 0.0f, best[2] = {groups->scale[g], zero};
     if (largest == 0.0f || step == 0.0f || largest * 0x1p-20f > fabsf(step))
         return 0;
+    double least = error_of(job, x, w, n, n, largest, &best[0], &best[1]);
     if (job->method == QZ_EXACT) {
         if (best[0] != 0.0f)
             return 0;
         struct qz_exact_source source = {.x = x, .w = w, .n = n};
-        qz_exact_group(job, &source, super, &groups->scale[g], &groups->zero[g]);
-        return groups->scale[g] != 0.0f;
+        float other = zero;
+        qz_exact_group(job, &source, super, &best[0], &other);
+        if (!(error_of(job, x, w, n, n, largest, &best[0], &other) < least))
+            return 0;
+        groups->scale[g] = best[0];
+        if (job->grid.shift != 0.0f)
+            groups->zero[g] = other;
+        return 1;
     }
-    double least = error_of(job, x, w, n, n, largest, &best[0], &best[1]);
     for (int second = 0; second <= (job->grid.shift != 0.0f); second++)
         for (int k = job->positive ? 0 : -STEPS; k <= STEPS; k++) {
             float scale = (float)k * step, other = second ? -job->grid.shift : 0.0f;
@@ -807,18 +856,26 @@ static struct fit_sums sums_of(const float *x, const float *w, size_t n, float o
 {
     enum { LANES = 8 };
     float lane[5][LANES] = {{0}}, inverse = 1.0f / scale;
-    for (size_t i = 0; i < n; i += LANES)
-        for (size_t l = 0; l < LANES && i + l < n; l++) {
-            float weight = w ? w[i + l] : 1.0f, t = x[i + l] - origin, y = (t - offset) * inverse;
-            y = y > 0.0f ? y : 0.0f;
-            y = y < 15.0f ? y : 15.0f;
-            float q = (y + 0x1.8p23f) - 0x1.8p23f;
-            lane[0][l] += weight;
-            lane[1][l] += weight * q;
-            lane[2][l] += weight * q * q;
-            lane[3][l] += weight * t;
-            lane[4][l] += weight * t * q;
+    for (size_t i = 0; i < n; i += LANES) {
+        float t[LANES], weight[LANES];
+        size_t left = n - i < LANES ? n - i : LANES;
+        for (size_t l = 0; l < LANES; l++) { /* filled up with what has no weight */
+            t[l] = x[l < left ? i + l : i] - origin;
+            weight[l] = l >= left ? 0.0f : w ? w[i + l] : 1.0f;
         }
+        for (size_t l = 0; l < LANES; l++) {
+            const int32_t least = 0x4b400000; /* of integers with 1.5 * 2^23 added, which are in order */
+            int32_t bits = (int32_t)qz_bits((t[l] - offset) * inverse + 0x1.8p23f);
+            bits = bits > least ? bits : least;
+            bits = bits < least + 15 ? bits : least + 15;
+            float q = qz_float((uint32_t)bits) - 0x1.8p23f, wq = weight[l] * q;
+            lane[0][l] += weight[l];
+            lane[1][l] += wq;
+            lane[2][l] += wq * q;
+            lane[3][l] += weight[l] * t[l];
+            lane[4][l] += wq * t[l];
+        }
+    }
     double sum[5] = {0};
     for (int k = 0; k < 5; k++)
         for (int l = 0; l < LANES; l++)
@@ -924,7 +981,15 @@ static void choose_multiples(const struct stretch *s, const float *plain_scale, 
         part[4][i] = groups->rest[g + i];
         largest = qz_larger(largest, largest_of(groups, g + i));
     }
+    /* What is chosen are float16 numbers; where float32 is stored they may be of any size. */
+    float unit = job->super_dtype == QZ_F32 && largest >= 0x1p-100f && largest <= 0x1p100f ? qz_power(largest) : 1.0f;
+    for (size_t i = 0; i < s->count && unit != 1.0f; i++) {
+        part[0][i] /= unit;
+        part[1][i] /= unit;
+    }
     qz_affine_super(s->count, part[0], part[1], part[2], part[3], part[4], super, scale, minimum);
+    super[0] *= unit;
+    super[1] *= unit;
     for (size_t i = 0; i < s->count; i++) {
         groups->scale[g + i] = super[0] * (float)scale[i];
         groups->zero[g + i] = -(super[1] * (float)minimum[i]);
@@ -1040,8 +1105,12 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
     qz_search_groups(job, run, groups, x, w);
     for (size_t g = 0; g < groups->count && offsets; g += s.count) {
         s = stretch_at(job, run, groups, g, x, w);
-        if (kept.is[g] != LOSSLESS)
+        if (kept.is[g] == CLOSE) {
+            memcpy(groups->scale + g, scale + g, s.count * sizeof *scale); /* the plain ones again */
+            memcpy(groups->zero + g, zero + g, s.count * sizeof *zero);
+        } else if (kept.is[g] != LOSSLESS) {
             choose_multiples(&s, scale + g, zero + g);
+        }
     }
     for (size_t g = 0; g < groups->count && kept.any; g++)
         if (kept.is[g] == LOSSLESS) {
@@ -1053,6 +1122,10 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
         s = stretch_at(job, run, groups, g, x, w);
         if (kept.any && kept.is[g] == LOSSLESS && job->super_groups < QZ_WHOLE_MATRIX)
             continue;
+        if (kept.any && kept.is[g] == CLOSE) {
+            changed |= take_candidate(&s, &kept);
+            continue;
+        }
         changed |= mend(&s);
         if (kept.any && kept.is[g] == CANDIDATE && take_candidate(&s, &kept)) {
             changed = 1;
