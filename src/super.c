@@ -714,17 +714,22 @@ static void find_decoded(const struct stretch *s, const struct values *values, s
 
 /* ---- multiples near 0 ------------------------------------------------------------------------------------------ */
 
-/* The least step of scales that are multiples. */
+/* The least step of scales that are multiples, and how many of them are tried one by one: with E4M3 as many as are in
+ * one distance, for twice a scale may do as well. */
 static float unit_of(const struct job *job)
 {
     return job->scale_dtype == QZ_E4M3 ? 0x1p-9f : 1.0f;
+}
+
+static int steps_of(const struct job *job)
+{
+    return job->scale_dtype == QZ_E4M3 ? 8 : 4;
 }
 
 /* The best of all scales of a group that are a few steps of its super scale, in place of one that is; of both tables.
  * Returns whether there is a better one. */
 static int try_steps(const struct stretch *s, size_t i, float super)
 {
-    enum { STEPS = 4 };
     const struct job *job = s->job;
     struct groups *groups = s->groups;
     size_t n = length_of(s, i), start = i * (size_t)job->group_size, g = s->first + i;
@@ -748,10 +753,10 @@ static int try_steps(const struct stretch *s, size_t i, float super)
         return 1;
     }
     for (int second = 0; second <= (job->grid.shift != 0.0f); second++)
-        for (int k = job->positive ? 0 : -STEPS; k <= STEPS; k++) {
+        for (int k = job->positive ? 0 : -steps_of(job); k <= steps_of(job); k++) {
             float scale = (float)k * step, other = second ? -job->grid.shift : 0.0f;
             double error = error_of(job, x, w, n, n, largest, &scale, &other);
-            if (error < least) {
+            if (error < least || (k == 0 && error == least)) { /* zeros are told by a scale of 0 */
                 least = error;
                 best[0] = scale;
                 best[1] = other;
@@ -764,10 +769,10 @@ static int try_steps(const struct stretch *s, size_t i, float super)
     return better;
 }
 
-/* The same for all groups of a stretch whose scales are 0, 1 or 2 steps. */
+/* The same for all groups of a stretch whose scales are 0 or a few steps. */
 static int try_near_zero(const struct stretch *s, float super)
 {
-    float most = 2.5f * fabsf(unit_of(s->job) * super);
+    float most = ((float)steps_of(s->job) - 0.5f) * fabsf(unit_of(s->job) * super);
     const float *scale = s->groups->scale + s->first;
     int some = 0, better = 0;
     for (size_t i = 0; i < s->count; i++)
