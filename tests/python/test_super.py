@@ -21,13 +21,21 @@ BUILT_IN = [scheme for scheme in quantize.schemes() if scheme.super_dtype != "no
 VARIANTS = [
     dataclasses.replace(BY_NAME["q4_k"], name="q4_k float32", super_dtype="float32", rule="none"),
     dataclasses.replace(BY_NAME["q4_k"], name="q4_k g16", group_size=16, super_size=64, rule="none"),
-    dataclasses.replace(BY_NAME["iq4_xs"], name="iq4_xs row", super_dtype="float32", super_size=-1, rule="none"),
+    dataclasses.replace(
+        BY_NAME["iq4_xs"], name="iq4_xs row", super_dtype="float32", super_size=-1, rule="none"
+    ),
     dataclasses.replace(BY_NAME["iq4_xs"], name="iq4_xs positive", positive=True, rule="none"),
     dataclasses.replace(BY_NAME["dual4"], name="dual4 half", super_dtype="float16", super_size=128),
     dataclasses.replace(BY_NAME["nvfp4"], name="nvfp4 row", super_size=-1, rule="none"),
-    dataclasses.replace(BY_NAME["nvfp4"], name="nvfp4 half", super_dtype="float16", super_size=64, rule="none"),
-    dataclasses.replace(BY_NAME["int4"], name="int4 int6", scale_dtype="int6", super_dtype="float16", super_size=128),
-    dataclasses.replace(BY_NAME["nf4"], name="nf4 int6", scale_dtype="int6", super_dtype="float32", super_size=128),
+    dataclasses.replace(
+        BY_NAME["nvfp4"], name="nvfp4 half", super_dtype="float16", super_size=64, rule="none"
+    ),
+    dataclasses.replace(
+        BY_NAME["int4"], name="int4 int6", scale_dtype="int6", super_dtype="float16", super_size=128
+    ),
+    dataclasses.replace(
+        BY_NAME["nf4"], name="nf4 int6", scale_dtype="int6", super_dtype="float32", super_size=128
+    ),
 ]
 SCHEMES = BUILT_IN + VARIANTS
 ALL = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
@@ -79,7 +87,10 @@ def errors(x: Array, decoded: Array, size: int, weights: Array | None = None) ->
 
 
 def loss_db(x: Array, decoded: Array) -> float:
-    error, signal = float(((x - decoded.astype(np.float64)) ** 2).sum()), float((x.astype(np.float64) ** 2).sum())
+    error, signal = (
+        float(((x - decoded.astype(np.float64)) ** 2).sum()),
+        float((x.astype(np.float64) ** 2).sum()),
+    )
     return 10 * float(np.log10((error + 1e-300) / signal)) if signal else -np.inf
 
 
@@ -88,7 +99,13 @@ def test_what_is_written_can_be_read(scheme: quantize.Scheme) -> None:
     rng = rng_of("read", scheme.name)
     base = rng.standard_normal((3, 300))
     base[1] = -np.abs(base[1])
-    for magnitude in [*10.0 ** rng.uniform(-45, 38.2, 30), *10.0 ** rng.uniform(4, 8, 12), 4.13e6, 6e-8, 1e-45]:
+    for magnitude in [
+        *10.0 ** rng.uniform(-45, 38.2, 30),
+        *10.0 ** rng.uniform(4, 8, 12),
+        4.13e6,
+        6e-8,
+        1e-45,
+    ]:
         x = np.clip(base * magnitude, -3.3e38, 3.3e38).astype(np.float32)
         x[2, 32:] *= np.float32(1e-3)
         for method in scheme.methods:
@@ -101,7 +118,10 @@ def test_what_is_written_can_be_read(scheme: quantize.Scheme) -> None:
                 continue
             assert np.isfinite(q.dequantize()).all(), (method, magnitude)
             assert np.isfinite([q.stats.rmse, q.stats.max_error]).all(), (method, magnitude)
-            assert q.supers is not None and np.isfinite(q.supers.astype(np.float64)).all(), (method, magnitude)
+            assert q.supers is not None and np.isfinite(q.supers.astype(np.float64)).all(), (
+                method,
+                magnitude,
+            )
 
 
 @ALL
