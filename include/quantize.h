@@ -359,9 +359,9 @@ typedef enum qz_nonfinite {
     QZ_CLIP = 1    /* NaN becomes 0, infinity the largest finite magnitude of its group, and both are counted */
 } qz_nonfinite;
 
-/* The matrix of which a call encodes a part. All parts together have the bytes that it has when encoded at once, but for
- * values that were decoded from a scheme with super scales of rows or of the matrix: QZ_SEARCH and QZ_EXACT find their
- * super scales again where these are not given by `largest`. */
+/* The matrix of which a call encodes a part. All parts together have the bytes that it has when encoded at once, but
+ * for values that were decoded from a scheme with super scales of rows or of the matrix: QZ_SEARCH and QZ_EXACT find
+ * their super scales again where these are not given by `largest`. */
 typedef struct qz_whole {
     size_t size;          /* sizeof(qz_whole) */
     uint64_t rows, cols;  /* its own */

@@ -268,8 +268,8 @@ int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows
 
 /* ---- scales.c ------------------------------------------------------------------------------------------------ */
 
-/* Makes the super scales of stretches of a row, if there are such, from the scales that a run's groups want. Groups with
- * QZ_U6 whose scale will vanish get another offset. */
+/* Makes the super scales of stretches of a row, if there are such, from the scales that a run's groups want. Groups
+ * with QZ_U6 whose scale will vanish get another offset. */
 void qz_make_supers(const struct job *job, const struct run *run, struct groups *groups);
 
 /* Rounds the scales, and offsets, of a run's groups to types of a byte. Returns QZ_FIT_ flags. */
