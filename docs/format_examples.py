@@ -91,7 +91,7 @@ GOES_UP: dict[
     "dual4": lambda code: True,
 }
 TOP = {
-    "float8_e4m3": F32(448) / F32(1.75),
+    "float8_e4m3": F32(224),
     "int6": F32(31) / F32(1.1),
     "int7": F32(63) / F32(1.05),
     "uint6": F32(63),

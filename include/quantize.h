@@ -359,7 +359,9 @@ typedef enum qz_nonfinite {
     QZ_CLIP = 1    /* NaN becomes 0, infinity the largest finite magnitude of its group, and both are counted */
 } qz_nonfinite;
 
-/* The matrix of which a call encodes a part. All parts together have the bytes that it has when encoded at once. */
+/* The matrix of which a call encodes a part. All parts together have the bytes that it has when encoded at once, but
+ * for values that were decoded from a scheme with super scales of rows or of the matrix: QZ_SEARCH and QZ_EXACT find
+ * their super scales again where these are not given by `largest`. */
 typedef struct qz_whole {
     size_t size;          /* sizeof(qz_whole) */
     uint64_t rows, cols;  /* its own */
@@ -410,7 +412,7 @@ typedef struct qz_stats {
     double max_error;          /* largest |x - decoded| (computed in float32), 0 for an empty matrix */
     uint64_t max_index;        /* where it is first, row * cols + column */
     uint64_t clipped;          /* values beyond the ends of the code range by more than half a step */
-    uint64_t zeroed_groups;    /* groups with a value that is not 0 whose scale vanished in its stored type */
+    uint64_t zeroed_groups;    /* groups with a value that is not 0 whose scale is 0, and that lose something */
     uint64_t subnormal_scales; /* scales below the least normal number of their stored type, 0 not counted */
     uint64_t replaced;         /* NaN and infinities replaced (QZ_CLIP) */
     double weighted_signal;    /* sum of w x^2; 0 without weights */

@@ -4,100 +4,97 @@
  * The same code on every machine, written in eights so that compilers can make vectors of it.
  */
 #include "affine.h"
+#include "kernels.h"
 #include "number.h"
 
-/* One way to store a super block: what the super scales are, and their inverses. */
-struct way {
-    float scale, minimum, to_scale, to_minimum;
+#include <string.h>
+
+/* Super scales that are tried side by side: the largest number becomes 63, 62, 61 or 60 of it. */
+enum { WAYS = 4 };
+
+struct ways {
+    float super[WAYS], inverse[WAYS];
 };
 
-static float inverse(float x)
+/* The float16 numbers near x / 63 ... x / 60 of which x is less than 63.5 times as much, but for the largest one:
+ * subnormal ones are far apart, and the next larger one is taken where need be. Written so that compilers make vectors
+ * of it: with comparisons of integers alone, and without branches. x >= 0. */
+static void make_ways(float x, struct ways *ways)
 {
-    return x > 0 ? 1 / x : 0;
+    for (int i = 0; i < WAYS; i++) {
+        float wanted = x / (float)(63 - i);
+        uint32_t bits = qz_bits(wanted), normal = (bits + 0xfffu + (bits >> 13 & 1)) & ~0x1fffu;
+        uint32_t subnormal = qz_bits((wanted + 0.5f) - 0.5f); /* a multiple of 2^-24 */
+        uint32_t rounded = (int32_t)bits < 0x38800000 ? subnormal : normal;
+        uint32_t short_of = (int32_t)qz_bits(qz_float(rounded) * 0x1.02p0f) < (int32_t)bits ? qz_bits(0x1p-24f) : 0;
+        rounded = qz_bits(qz_float(rounded) + qz_float(short_of));
+        rounded = (int32_t)rounded < 0x477fe000 ? rounded : 0x477fe000u;
+        uint32_t none = rounded == 0 ? ~0u : 0;
+        float inverse = 1.0f / qz_float(rounded | (none & 0x3f800000u));
+        ways->super[i] = qz_float(rounded);
+        ways->inverse[i] = qz_float(qz_bits(inverse) & ~none);
+    }
 }
 
 /* The nearest integer of 0..63. Adding 1.5 * 2^23 leaves no room for a fraction, and the bits of such sums, taken for
- * integers, are in order; with comparisons of integers alone compilers make vectors of it. */
-static int32_t nearest_u6(float x)
+ * integers, are in order. */
+static inline float nearest_u6(float x)
 {
     const int32_t zero = 0x4b400000;
     int32_t bits = (int32_t)qz_bits(x + 0x1.8p23f);
     bits = bits > zero ? bits : zero;
     bits = bits < zero + 63 ? bits : zero + 63;
-    return bits - zero;
+    return qz_float((uint32_t)bits) - 0x1.8p23f;
 }
 
-/* A float16 number near x, at most its largest. */
-static float super_scale(float x)
+/* The same of a number that is in -0.5..63.5, as all are but those that no super scale is large enough for. */
+static inline float nearest(float x)
 {
-    float scale = qz_f32_from_f16(qz_f16_from_f32(x));
-    return scale < 65504 ? scale : 65504;
+    return (x + 0x1.8p23f) - 0x1.8p23f;
 }
 
-/* The integers of one group, and how far from the best they leave the minimum and then the scale. */
-struct choice {
-    int32_t scale, minimum;
-    float scale_off, minimum_off;
-};
-
-static inline struct choice choose(const struct way *way, float scale, float minimum, float slope)
+static int least_of(const float error[WAYS])
 {
-    struct choice c;
-    c.minimum = nearest_u6(minimum * way->to_minimum);
-    c.minimum_off = (float)c.minimum * way->minimum - minimum;
-    float wanted = scale + slope * c.minimum_off;
-    c.scale = nearest_u6(wanted * way->to_scale);
-    c.scale_off = (float)c.scale * way->scale - wanted;
-    return c;
-}
-
-static float way_error(const struct way *way, size_t groups, const float *scale, const float *minimum,
-                       const float *curve, const float *slope, const float *rest)
-{
-    float sum[8] = {0};
-    for (size_t g = 0; g < groups; g += 8)
-        for (size_t j = 0; j < 8; j++) {
-            struct choice c = choose(way, scale[g + j], minimum[g + j], slope[g + j]);
-            sum[j] += curve[g + j] * (c.scale_off * c.scale_off) + rest[g + j] * (c.minimum_off * c.minimum_off);
-        }
-    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    int best = 0;
+    for (int i = 1; i < WAYS; i++)
+        best = error[i] < error[best] ? i : best;
+    return best;
 }
 
 void qz_affine_super(size_t groups, const float *scale, const float *minimum, const float *curve, const float *slope,
                      const float *rest, float super[2], uint8_t *sc, uint8_t *mn)
 {
-    float most_scale = 0, most_minimum = 0;
+    float most_scale = 0, most_minimum = 0, error[WAYS] = {0}, wanted[QZ_SUPER_GROUPS_MOST];
+    struct ways scales, minima;
     for (size_t g = 0; g < groups; g++) {
         most_scale = scale[g] > most_scale ? scale[g] : most_scale;
         most_minimum = minimum[g] > most_minimum ? minimum[g] : most_minimum;
     }
-    /* The largest becomes 63, 62 ... 59, whatever suits all groups best: first the minima are tried, then the scales.
-     */
-    struct way best = {.scale = super_scale(most_scale / 63), .minimum = super_scale(most_minimum / 63)};
-    best.to_scale = inverse(best.scale);
-    best.to_minimum = inverse(best.minimum);
-    float least = way_error(&best, groups, scale, minimum, curve, slope, rest);
-    for (int i = 2; i < 10; i++) {
-        struct way way = best;
-        int becomes = 63 - i / 2;
-        if (i % 2 == 0) {
-            way.minimum = super_scale(most_minimum / (float)becomes);
-            way.to_minimum = inverse(way.minimum);
-        } else {
-            way.scale = super_scale(most_scale / (float)becomes);
-            way.to_scale = inverse(way.scale);
+    make_ways(most_scale, &scales);
+    make_ways(most_minimum, &minima);
+    /* First the minima, with the first of the super scales for scales; then these. */
+    for (size_t g = 0; g < groups; g++)
+        for (int i = 0; i < WAYS; i++) {
+            float off = nearest(minimum[g] * minima.inverse[i]) * minima.super[i] - minimum[g];
+            float best = scale[g] + slope[g] * off;
+            float scale_off = nearest_u6(best * scales.inverse[0]) * scales.super[0] - best;
+            error[i] += curve[g] * (scale_off * scale_off) + rest[g] * (off * off);
         }
-        float error = way_error(&way, groups, scale, minimum, curve, slope, rest);
-        if (error < least) {
-            least = error;
-            best = way;
-        }
-    }
-    super[0] = best.scale;
-    super[1] = best.minimum;
+    int m = least_of(error);
     for (size_t g = 0; g < groups; g++) {
-        struct choice c = choose(&best, scale[g], minimum[g], slope[g]);
-        sc[g] = (uint8_t)c.scale;
-        mn[g] = (uint8_t)c.minimum;
+        float integer = nearest_u6(minimum[g] * minima.inverse[m]);
+        mn[g] = (uint8_t)(int)integer;
+        wanted[g] = scale[g] + slope[g] * (integer * minima.super[m] - minimum[g]);
     }
+    memset(error, 0, sizeof error);
+    for (size_t g = 0; g < groups; g++)
+        for (int i = 0; i < WAYS; i++) {
+            float off = nearest_u6(wanted[g] * scales.inverse[i]) * scales.super[i] - wanted[g];
+            error[i] += curve[g] * (off * off);
+        }
+    int s = least_of(error);
+    for (size_t g = 0; g < groups; g++)
+        sc[g] = (uint8_t)(int)nearest_u6(wanted[g] * scales.inverse[s]);
+    super[0] = scales.super[s];
+    super[1] = minima.super[m];
 }

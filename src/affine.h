@@ -95,8 +95,8 @@ struct qz_affine_error {
 
 /*
  * Two super scales and, for each group, two integers 0..63 that stand for its scale and its minimum: super[0] * sc[g]
- * and super[1] * mn[g]. `groups` is a multiple of 8, filled up with zeros; minimum = -offset >= 0. What rounding does
- * to a minimum is made up for by the scale. Super scales are float16 numbers.
+ * and super[1] * mn[g]. minimum = -offset >= 0. What rounding does to a minimum is made up for by the scale. Super
+ * scales are float16 numbers.
  */
 void qz_affine_super(size_t groups, const float *scale, const float *minimum, const float *curve, const float *slope,
                      const float *rest, float super[2], uint8_t *sc, uint8_t *mn);

@@ -139,10 +139,13 @@ static unsigned fit(const struct job *job, const struct run *run, struct groups 
     if (flags & QZ_FIT_TIE) /* they will be fitted again */
         return flags;
     qz_make_supers(job, run, groups);
-    if (x && (job->method == QZ_SEARCH || job->method == QZ_EXACT))
+    int searched = x && (job->method == QZ_SEARCH || job->method == QZ_EXACT);
+    if (searched && job->super_groups)
+        return qz_search_shared(job, run, groups, x, w);
+    if (searched)
         flags = qz_search_groups(job, run, groups, x, w);
-    if (job->method == QZ_SEARCH && job->scale_dtype == QZ_U6)
-        qz_search_supers(job, run, groups);
+    if (x && job->scale_dtype == QZ_U6)
+        return qz_limit_offsets(job, run, groups, x);
     return qz_has_byte_scales(job) ? qz_round_scales(job, run, groups) : flags;
 }
 

@@ -3,6 +3,7 @@
  *
  *   group.c    arguments, the cut of a matrix into tiles and slices, the sum of what the slices found
  *   scales.c   scales of a byte, and super scales
+ *   super.c    searches of groups that share a super scale
  *   foreign.c  groups encoded by the rules of other tools
  *   plain.c    reading and writing the plain form: codes, scales and zeros of a run of groups
  *   stats.c    statistics
@@ -282,12 +283,9 @@ int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows
 
 /* ---- scales.c ------------------------------------------------------------------------------------------------ */
 
-/* Makes the super scales of stretches of a row, if there are such, from the scales that a run's groups want. */
-void qz_make_supers(const struct job *job, const struct run *run, const struct groups *groups);
-
-/* The same for QZ_U6 after a search, which says how errors grow: scales and offsets become multiples of the super
- * scales that together leave the least error. */
-void qz_search_supers(const struct job *job, const struct run *run, struct groups *groups);
+/* Makes the super scales of stretches of a row, if there are such, from the scales that a run's groups want. Groups
+ * with QZ_U6 whose scale will vanish get another offset. */
+void qz_make_supers(const struct job *job, const struct run *run, struct groups *groups);
 
 /* Rounds the scales, and offsets, of a run's groups to types of a byte. Returns QZ_FIT_ flags. */
 unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups);
@@ -357,6 +355,20 @@ unsigned qz_judge_scales(const struct job *job, struct groups *groups);
  * QZ_FIT_ flags. */
 unsigned qz_search_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
                           const float *w);
+
+/* ---- super.c ------------------------------------------------------------------------------------------------- */
+
+/* qz_search_groups and qz_round_scales for groups with super scales, which have those of the plain rule. Stretches of a
+ * row get others if these are better. */
+unsigned qz_search_shared(const struct job *job, const struct run *run, struct groups *groups, const float *x,
+                          const float *w);
+
+/* The super scale by which rows were decoded, whose values reach up to `most`, as far as a look at some of their groups
+ * tells; 0 if they were not. */
+float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t row, uint64_t rows, float most);
+
+/* qz_round_scales for QZ_U6 by a plain method; a group that would lose more than zeros do becomes zeros. */
+unsigned qz_limit_offsets(const struct job *job, const struct run *run, struct groups *groups, const float *x);
 
 /* ---- foreign.c ----------------------------------------------------------------------------------------------- */
 

@@ -19,7 +19,7 @@ static float top_of(qz_dtype dtype)
 {
     switch (dtype) {
     case QZ_E4M3:
-        return 448.0f / 1.75f;
+        return 224.0f;
     case QZ_I6:
         return 31.0f / 1.1f;
     case QZ_I7:
@@ -29,9 +29,14 @@ static float top_of(qz_dtype dtype)
     }
 }
 
+/* As it is stored. What becomes so much smaller that multiples would not reach, as only a subnormal float16 number can,
+ * takes the next larger one: then there are fewer multiples, but none is 0 that need not be. */
 static float rounded_super(const struct job *job, float super)
 {
-    return (job->super_dtype == QZ_F32 ? super : qz_f32_from_f16(qz_f16_from_f32(super))) + 0.0f;
+    if (job->super_dtype == QZ_F32)
+        return super + 0.0f;
+    float rounded = qz_f32_from_f16(qz_f16_from_f32(super));
+    return rounded + (super - rounded > rounded * 0x1p-6f ? 0x1p-24f : 0.0f);
 }
 
 /* Integers lo..hi times super: the bytes of those nearest to n scales. Adding 1.5 * 2^23 rounds to an integer, which is
@@ -79,7 +84,7 @@ static void bytes_of(const struct job *job, const float *scale, const float *zer
     }
 }
 
-void qz_make_supers(const struct job *job, const struct run *run, const struct groups *groups)
+void qz_make_supers(const struct job *job, const struct run *run, struct groups *groups)
 {
     size_t row_groups = groups->count / run->rows, step;
     if (job->super_groups == 0 || job->super_groups >= QZ_WHOLE_MATRIX)
@@ -87,40 +92,18 @@ void qz_make_supers(const struct job *job, const struct run *run, const struct g
     for (size_t g = 0; g < groups->count; g += step) {
         float largest = 0.0f, offset = 0.0f;
         step = qz_least(job->super_groups, row_groups - g % row_groups);
-        for (size_t i = g; i < g + step; i++) {
+        for (size_t i = g; i < g + step; i++)
             largest = qz_larger(largest, fabsf(groups->scale[i]));
-            if (job->scale_dtype == QZ_U6)
-                offset = qz_larger(offset, -groups->zero[i]);
+        float super[2] = {rounded_super(job, largest / top_of(job->scale_dtype)), 0.0f};
+        for (size_t i = g; i < g + step && job->scale_dtype == QZ_U6; i++) {
+            /* Without a scale all values are the offset, which then is the one nearest to 0: no value is farther from
+             * it than from 0. */
+            if (super[0] == 0.0f || !(groups->scale[i] / super[0] > 0.5f))
+                groups->zero[i] = groups->max[i] < 0.0f ? groups->max[i] : 0.0f;
+            offset = qz_larger(offset, -groups->zero[i]);
         }
-        float super[2] = {rounded_super(job, largest / top_of(job->scale_dtype)), rounded_super(job, offset / 63.0f)};
+        super[1] = rounded_super(job, offset / 63.0f);
         qz_store_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
-    }
-}
-
-void qz_search_supers(const struct job *job, const struct run *run, struct groups *groups)
-{
-    enum { MOST = QZ_SUPER_GROUPS_MOST };
-    size_t row_groups = groups->count / run->rows, step;
-    for (size_t g = 0; g < groups->count; g += step) {
-        float part[5][MOST] = {{0}}, super[2]; /* filled up with zeros to a multiple of eight */
-        uint8_t scale[MOST], minimum[MOST];
-        step = qz_least(job->super_groups, row_groups - g % row_groups);
-        qz_load_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
-        if (!qz_is_finite(super[0]) || !qz_is_finite(super[1])) /* which is an error */
-            continue;
-        for (size_t i = 0; i < step; i++) {
-            part[0][i] = groups->scale[g + i];
-            part[1][i] = -groups->zero[g + i];
-            part[2][i] = groups->curve[g + i];
-            part[3][i] = groups->slope[g + i];
-            part[4][i] = groups->rest[g + i];
-        }
-        qz_affine_super((step + 7) / 8 * 8, part[0], part[1], part[2], part[3], part[4], super, scale, minimum);
-        qz_store_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
-        for (size_t i = 0; i < step; i++) {
-            groups->scale[g + i] = super[0] * (float)scale[i];
-            groups->zero[g + i] = -(super[1] * (float)minimum[i]);
-        }
     }
 }
 
@@ -145,12 +128,13 @@ unsigned qz_round_scales(const struct job *job, const struct run *run, struct gr
                 zero[i] = -(super[1] * (float)offsets[i]);
         }
         for (size_t i = 0; i < step; i++) {
-            float magnitude = fabsf(scale[i]);
-            int normal = (magnitude >= FLT_MIN) & (magnitude <= 0x1p120f);
+            float magnitude = fabsf(scale[i]), offset = job->scale_dtype == QZ_U6 ? fabsf(zero[i]) : 0.0f;
+            int fits = (magnitude <= 0x1p120f) & (offset <= 0x1p126f); /* not NaN, which 0 times infinity is */
+            int normal = (magnitude >= FLT_MIN) & fits;
             float inverted = 1.0f / (normal ? scale[i] : 1.0f);
             scale[i] = scale[i] + 0.0f;
             inverse[i] = normal ? inverted : 0.0f;
-            huge |= !(magnitude <= 0x1p120f);
+            huge |= !fits;
             tiny |= (magnitude < FLT_MIN) & ((groups->min[g + i] != 0.0f) | (groups->max[g + i] != 0.0f));
         }
     }
@@ -179,11 +163,14 @@ static float largest_of(const struct qz_kernels *kernels, const float *x, size_t
     return largest;
 }
 
-/* Makes the super scale of a row, or of the matrix, whose values reach up to `largest`. */
-static void make_whole_super(const struct job *job, uint64_t row, float largest)
+/* Makes the super scale of a row, or of the matrix, whose values reach up to `largest`. matrix: its values; or NULL, if
+ * they are not to be looked at. */
+static void make_whole_super(const struct job *job, const qz_matrix *matrix, uint64_t row, float largest)
 {
-    float wanted = largest / fabsf(job->rule.end) / top_of(job->scale_dtype);
-    float super[2] = {job->foreign ? largest : rounded_super(job, wanted), 0.0f};
+    float wanted = largest / fabsf(job->rule.end) / top_of(job->scale_dtype), found = 0.0f;
+    if (matrix && largest > 0.0f && (job->method == QZ_SEARCH || job->method == QZ_EXACT))
+        found = qz_decoded_super(job, matrix, row, job->shared_super ? matrix->rows : 1, largest);
+    float super[2] = {job->foreign ? largest : found > 0.0f ? found : rounded_super(job, wanted), 0.0f};
     qz_store_super(job, row, 0, super);
 }
 
@@ -210,7 +197,7 @@ static void measure_rows(struct measure *measure, size_t slice, uint64_t row, si
         if (measure->rows)
             measure->rows[row + r] = qz_larger(measure->rows[row + r], largest[r]);
         else
-            make_whole_super(job, row + r, largest[r]);
+            make_whole_super(job, matrix, row + r, largest[r]);
     }
 }
 
@@ -243,9 +230,9 @@ void qz_measure_supers(struct job *job, const qz_matrix *matrix, const float *kn
     if (job->shared_super && job->foreign)
         largest = qz_foreign_super(job, largest);
     if (job->shared_super)
-        make_whole_super(job, 0, largest);
+        make_whole_super(job, known ? NULL : matrix, 0, largest);
     for (uint64_t row = 0; known && !job->shared_super && row < matrix->rows; row++)
-        make_whole_super(job, row, known[row]);
+        make_whole_super(job, NULL, row, known[row]);
 }
 
 static QZ_NOINLINE qz_result find_largest(const qz_scheme *scheme, const qz_matrix *src, float *largest, qz_pool *pool)

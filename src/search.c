@@ -269,6 +269,10 @@ static void note_specials(const struct job *job, const struct block *block, cons
         wide[l] = (spread[l] < least_spread * energy) | (smaller[l] * 64.0f < largest[l]) |
                   (spread[l] > energy * (job->has_tiny ? 0.4f * n : INFINITY));
     }
+    /* Scales of a few steps of their super scale: what a candidate's codes ask for is far from what is stored. */
+    const float coarse = job->scale_dtype == QZ_E4M3 ? 0x1p-6f : 4.0f;
+    for (size_t l = 0; l < QZ_BLOCK && job->super_groups; l++)
+        exact[l] |= largest[l] < coarse * fabsf(block->super[l] * job->rule.end);
     for (size_t l = 0; l < QZ_BLOCK && w; l++) {
         /* how many equal weights these are worth */
         float worth = survey.weight[l] * survey.weight[l] / survey.weight2[l];

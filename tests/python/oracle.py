@@ -102,7 +102,7 @@ SHIFT = F(5)  # of the second of the two tables of dual4
 
 # Integer scales, multiples of a super scale; and what the largest plain scale becomes: less than they hold.
 INTEGERS = {"int6": (-32, 31), "uint6": (0, 63), "int7": (-64, 63)}
-TOPS = {"int6": F(31) / F(1.1), "uint6": F(63), "int7": F(63) / F(1.05), "float8_e4m3": F(448) / F(1.75)}
+TOPS = {"int6": F(31) / F(1.1), "uint6": F(63), "int7": F(63) / F(1.05), "float8_e4m3": F(224)}
 
 
 @dataclasses.dataclass
@@ -164,13 +164,43 @@ def plain_fit(x: Float32s, scheme: Any, method: str) -> tuple[Any, Any]:
     return rounded((above if abs(above) >= abs(below) else below) / F(7.5), dtype), offset
 
 
-def plain_super(fits: list[tuple[Any, Any]], scheme: Any) -> tuple[Any, Any]:
-    """The super scales of groups with these scales and offsets: as stored, in float32."""
+def rounded_super(wanted: Any, scheme: Any) -> Any:
+    """As stored; the next larger subnormal number where rounding would take away more than a 64th."""
+    found = rounded(wanted, scheme.super_dtype)
+    short = scheme.super_dtype == "float16" and wanted - found > found * F(2**-6)
+    return found + F(2**-24) if short else found
+
+
+def plain_super(fits: list[tuple[Any, Any]], highest: list[Any], scheme: Any) -> tuple[Any, Any]:
+    """The super scales of groups with these scales, offsets and maxima: as stored, in float32."""
     largest = max(abs(scale) for scale, _ in fits)
+    found = rounded_super(largest / TOPS[scheme.scale_dtype], scheme)
+    if scheme.scale_dtype != "uint6":
+        return found, F(0)
+    for g, (scale, _) in enumerate(fits):
+        if found == 0 or not scale / found > F(0.5):
+            fits[g] = scale, min(highest[g], F(0))
     lowest = max(F(0), *(-offset for _, offset in fits))
-    return rounded(largest / TOPS[scheme.scale_dtype], scheme.super_dtype), rounded(
-        lowest / F(63), scheme.super_dtype
-    )
+    return found, rounded_super(lowest / F(63), scheme)
+
+
+def limit_offset(x: Float32s, group: Group, scheme: Any, supers: tuple[Any, Any]) -> None:
+    """A group of uint6 numbers that loses more than with a scale of 0 gets that."""
+    low, high = min(x.min(), F(0)), x.max()
+    largest = max(-low, high)
+    with np.errstate(all="ignore"):
+        off = max(group.zero - low, high - (group.zero + F(15) * group.scale), F(0.5) * group.scale)
+        doubtful = group.scale < F(3.5) * supers[0] or supers[1] > F(2) * group.scale
+        doubtful = doubtful or not off * np.sqrt(F(len(x))) < largest
+    if largest == 0 or group.scale == 0 or not doubtful:
+        return
+    number = nearest_integer(max(-high, F(0)), supers[1], "uint6")
+    constant = -(supers[1] * F(number))
+    wide = x.astype(np.float64)
+    codes = np.clip(np.rint((wide - group.zero) / np.float64(group.scale)), 0, 15)
+    decoded = (group.scale * codes.astype(F)).astype(F) + group.zero
+    if ((wide - constant) ** 2).sum() < ((wide - decoded) ** 2).sum():
+        group.scale, group.zero, group.stored = F(0), constant, (0, number)
 
 
 def e8m0(byte: int) -> Any:
@@ -360,13 +390,15 @@ def encode_rows(x: Float32s, scheme: Any, method: str) -> Rows:
     parts = [[row[start : start + size] for start in range(0, cols, size)] for row in x]
     fits = [[plain_fit(part, scheme, method) for part in row] for row in parts]
     groups = -(-cols // size)
-    supers = plain_supers(fits, x, scheme)
+    supers = plain_supers(fits, parts, x, scheme)
     done = []
     for r in range(rows):
         done.append([])
         for s, stretch in enumerate(stretches(scheme, groups)):
             for g in stretch:
                 group = store(*fits[r][g], scheme, supers[r][s] if supers else (F(1), F(1)))
+                if scheme.scale_dtype == "uint6" and fits_its_type(group, scheme):
+                    limit_offset(parts[r][g], group, scheme, supers[r][s])
                 if fits_its_type(group, scheme):
                     if scheme.zero in ("uint4", "float"):
                         put_zero(parts[r][g], group, scheme)
@@ -375,17 +407,25 @@ def encode_rows(x: Float32s, scheme: Any, method: str) -> Rows:
     return plain_form(x, parts, done, supers, groups, scheme)
 
 
-def plain_supers(fits: list[list[tuple[Any, Any]]], x: Float32s, scheme: Any) -> list[list[tuple[Any, Any]]]:
+def plain_supers(
+    fits: list[list[tuple[Any, Any]]], parts: list[list[Float32s]], x: Float32s, scheme: Any
+) -> list[list[tuple[Any, Any]]]:
     """Super scales by row and stretch; an empty list for none."""
     if not scheme.super_size or not x.size:
         return []
     if scheme.super_size > 0:
-        return [
-            [plain_super([row[g] for g in s], scheme) for s in stretches(scheme, len(row))] for row in fits
-        ]
+        found = []
+        for row, values in zip(fits, parts, strict=True):
+            found.append([])
+            for s in stretches(scheme, len(row)):
+                some = [row[g] for g in s]
+                found[-1].append(plain_super(some, [values[g].max() for g in s], scheme))
+                for g, changed in zip(s, some, strict=True):
+                    row[g] = changed
+        return found
     # Of whole rows, and of the array, by the largest magnitude alone.
     end, top = abs(end_of(scheme, "absmax")[0]), TOPS[scheme.scale_dtype]
-    found = [rounded(largest / end / top, scheme.super_dtype) for largest in np.abs(x).max(axis=1)]
+    found = [rounded_super(largest / end / top, scheme) for largest in np.abs(x).max(axis=1)]
     if scheme.super_size == -2:
         found = [max(found)] * len(found)
     return [[(one, F(0))] for one in found]
