@@ -155,13 +155,13 @@ static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tenso
         json_scheme(&p->scheme);
         json_whole("axis", p->axis);
     } else {
-        json_text("dtype", qz_element_name(t->element));
+        json_text("dtype", t->element == QZ_ELEMENT_RAW ? t->type : qz_element_name(t->element));
         json_text("order", t->column_major ? "F" : "C");
     }
     json_shape("shape", t->rank, t->shape);
-    json_whole("count", t->count);
+    json_whole("count", item_count(t));
     json_whole("bytes", t->bytes);
-    json_real("bits_per_value", t->count != 0 ? 8.0 * (double)t->bytes / (double)t->count : 0);
+    json_real("bits_per_value", t->count != 0 ? 8.0 * (double)t->bytes / (double)item_count(t) : 0);
     json_end();
 }
 
@@ -172,12 +172,14 @@ static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_p
     if (i->packed) {
         table_cell(out, "%s, axis %u", scheme_text(&p->scheme, scheme, sizeof scheme), p->axis);
     } else {
-        table_cell(out, "%s%s", qz_element_name(t->element), t->column_major && t->rank > 1 ? ", Fortran order" : "");
+        char type[TYPE_TEXT];
+        table_cell(out, "%s%s", type_text(t, type, sizeof type),
+                   t->column_major && t->rank > 1 ? ", Fortran order" : "");
     }
     table_cell(out, "%s", shape_text(t->rank, t->shape, text, sizeof text));
     table_cell(out, "%s", bytes_text((double)t->bytes));
     if (t->count != 0)
-        table_cell(out, "%.4g", 8.0 * (double)t->bytes / (double)t->count);
+        table_cell(out, "%.4g", 8.0 * (double)t->bytes / (double)item_count(t));
     else
         table_cell(out, "%s", "");
 }
@@ -218,7 +220,7 @@ static int file_info(const settings *s)
         qz_tensor t;
         if (source_tensor(&in, &in.items[i], &t, &p) != DONE)
             continue; /* was fine a moment ago; qz_unchanged() will tell */
-        sum.values += t.count;
+        sum.values += item_count(&t);
         sum.bytes += t.bytes;
         if (s->json)
             tensor_json(&in.items[i], &t, &p);
