@@ -141,6 +141,18 @@ static int is_expected(const qz_tensor *found, const qz_tensor *wanted)
            memcmp(found->shape, wanted->shape, wanted->rank * sizeof wanted->shape[0]) == 0;
 }
 
+/* "uint8 of shape [2, 20]". */
+static const char *tensor_text(const qz_tensor *t, char *out, size_t room)
+{
+    size_t n = (size_t)snprintf(out, room, "%s%s of shape [", qz_element_name(t->element),
+                                t->column_major && t->rank > 1 ? " in Fortran order" : "");
+    for (unsigned i = 0; i < t->rank && n < room; i++)
+        n += (size_t)snprintf(out + n, room - n, "%s%" PRIu64, i == 0 ? "" : ", ", t->shape[i]);
+    if (n < room)
+        snprintf(out + n, room - n, "]");
+    return out;
+}
+
 /* Fills in rows, cols and sizes from scheme, rank, shape and axis. */
 static int complete(qz_packed_tensor *p)
 {
@@ -300,9 +312,11 @@ qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_lengt
         if (!there)
             continue;
         qz_tensor like = expected(packed, part, shape);
-        if (!is_expected(qz_tensor_at(file, packed->members[part]), &like))
-            return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET,
-                           "'%s%s' does not have the type, order or shape that belongs to it", shown, suffixes[part]);
+        const qz_tensor *found = qz_tensor_at(file, packed->members[part]);
+        char is[100], must[100];
+        if (!is_expected(found, &like))
+            return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET, "'%s%s' is %s, but must be %s", shown,
+                           suffixes[part], tensor_text(found, is, sizeof is), tensor_text(&like, must, sizeof must));
     }
     return QZ_FILE_OK;
 }

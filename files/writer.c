@@ -4,6 +4,7 @@
 #include "internal.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,13 +51,13 @@ void qz_abort(qz_writer *writer)
 
 qz_file_result qz_writer_reserve(qz_writer *writer, const char *name, size_t name_length, qz_file_error *error)
 {
-    char shown[QZ_NAME_TEXT];
+    char shown[QZ_NAME_TEXT], field[QZ_NAME_TEXT + 2];
     switch (qz_names_add(&writer->names, name, name_length, writer->count)) {
     case QZ_NAME_NEW:
         return QZ_FILE_OK;
     case QZ_NAME_TWICE:
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, qz_escape(name, name_length, shown, sizeof shown),
-                       QZ_NO_OFFSET,
+        snprintf(field, sizeof field, "'%s'", qz_escape(name, name_length, shown, sizeof shown));
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET,
                        "two tensors of this name would be in the file, or one that could be taken for a part of a "
                        "quantized tensor");
     default:
