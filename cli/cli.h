@@ -262,6 +262,9 @@ void matrix_index(const qz_tensor *t, unsigned axis, uint64_t row, uint64_t col,
 int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint64_t row, uint64_t col,
                   const qz_detail *detail);
 
+/* Reads a quantized tensor in blocks and checks that it keeps its format. */
+int check_packed(const source *in, const item *i);
+
 /* A pool for work on that many elements. */
 int start_pool(const settings *s, uint64_t elements, qz_pool **pool);
 

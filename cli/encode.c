@@ -331,7 +331,7 @@ static int copy(encoder *e, const job *j)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     if (qz_packed_find(e->in.file, j->item->name, j->item->name_length, &p, &error) != QZ_FILE_OK)
         return fail_file(&error);
-    int code = DONE;
+    int code = check_packed(&e->in, j->item); /* no file of ours holds values that break the format */
     size_t index = j->index;
     for (int i = 0; i < QZ_MEMBERS && code == DONE; i++)
         if (p.members[i] != SIZE_MAX)
