@@ -314,8 +314,8 @@ static void draw_bar(double part, double left)
     }
     if (columns >= words)
         fprintf(stderr, "\r%s %s%s\033[K", progress.what, bar, text);
-    else
-        fprintf(stderr, "\r%.*s\033[K", columns < 5 ? (int)columns : 5, text); /* the percentage alone */
+    else if (columns >= 5)
+        fprintf(stderr, "\r%.5s\033[K", text); /* the percentage alone */
     progress.visible = 1;
 }
 
