@@ -132,9 +132,8 @@ void qz_output_abort(qz_output *output);
 /* ---- npy_header.c -------------------------------------------------------------------------------------- */
 
 #define QZ_NPY_MAGIC_BYTES  10   /* of version 1; versions 2 and 3 have two more */
-#define QZ_NPY_HEADER_WRITE 2048 /* no header that we write is longer, its type apart: 64 sizes of 20 digits and more  \
-                                  */
-#define QZ_TYPE_LONGEST 8000     /* bytes of a type that is written: with it a header keeps the default limit */
+#define QZ_NPY_HEADER_WRITE 2048 /* no header of ours is longer without its type: 64 sizes of 20 digits and more */
+#define QZ_TYPE_LONGEST     8000 /* bytes of a type that is written: with it a header keeps the default limit */
 
 typedef struct qz_npy_header {
     qz_element element;

@@ -257,7 +257,7 @@ qz_file_result qz_output_commit(qz_output *output, qz_file_error *error)
     output->fd = -1;
     /* On some file systems folders cannot be synced. */
     if (result == QZ_FILE_OK && !output->no_fsync && fsync(output->folder) != 0 && errno != EINVAL && errno != ENOSYS &&
-        errno != ENOTSUP && errno != EOPNOTSUPP)
+        errno != ENOTSUP)
         result = qz_fail_errno(error, output->label, "write the folder to the medium");
     release(output);
     return result;

@@ -38,8 +38,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder the C side was installed in, and then moved to: nothing may remember where it was."""
     folder = tmp_path_factory.mktemp("installed")
     text = (ROOT / "docs/howto-c.md").read_text("utf-8")
-    more = {"-B": ["-G", "Ninja", "-DCMAKE_INSTALL_LIBDIR=lib"], "--install": ["--prefix", folder / "first"]}
+    more: dict[str, list[str | Path]] = {
+        "-B": ["-G", "Ninja", "-DCMAKE_INSTALL_LIBDIR=lib"],
+        "--install": ["--prefix", folder / "first"],
+    }
     for line in re.findall("^(?:sudo )?(cmake .*)$", text, re.MULTILINE):  # as the documentation says
-        words = [folder / "build" if word == "build" else word for word in shlex.split(line)]
+        words: list[str | Path] = [
+            folder / "build" if word == "build" else word for word in shlex.split(line)
+        ]
         run_program(*words, *more.get(str(words[1]), []), cwd=ROOT)
     return (folder / "first").rename(folder / "prefix")
