@@ -221,7 +221,7 @@ QZ_API qz_file_result qz_create(const char *path, const qz_create_options *optio
 
 /* Declares the next tensor: name, element, rank, shape and column_major of `tensor` count, and of QZ_ELEMENT_RAW the
  * type; they are copied. All tensors are declared before the first qz_write(). *index, which is what qz_write() wants,
- * may be NULL. */
+ * may be NULL. In an .npz, names that end in ".int4" are for quantized tensors: see qz_part. */
 QZ_API qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *index, qz_file_error *error);
 
 /* Writes `count` elements from element `first` on. The ranges written to a tensor must cover it once, in any order
