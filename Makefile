@@ -5,12 +5,15 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 TESTS := gcc clang debug sanitizers threads ftz emulated python lint
 
-.PHONY: help demo test $(addprefix test-,$(TESTS)) bench docs lint format fuzz clean
+PREFIX ?= /usr/local
+
+.PHONY: help demo install test $(addprefix test-,$(TESTS)) bench docs lint format fuzz clean
 
 help:
 	@echo 'make demo             install what is missing, build, and quantize real word vectors'
 	@echo 'make test             install what is missing, build every way, and test everything'
 	@echo 'make test-NAME        one part of that: $(TESTS)'
+	@echo 'make install          build the C libraries and the tool, and install them (PREFIX=/usr/local, DESTDIR)'
 	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
 	@echo 'make docs             build the documentation: build/docs/index.html'
 	@echo 'make lint             check form and find likely mistakes, in C and Python'
@@ -22,6 +25,14 @@ demo:
 	@$(PYTHON) scripts/prepare.py build
 	@$(VENV) scripts/test.py --install
 	@$(VENV) examples/demo/demo.py
+
+install:
+	@$(PYTHON) scripts/prepare.py build
+	@mkdir -p build/logs
+	@.venv/bin/cmake --log-level=WARNING -S . -B build/install -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
+	    -DQUANTIZE_BUILD_TESTS=OFF -DQUANTIZE_BUILD_BENCH=OFF > build/logs/install.log
+	@.venv/bin/cmake --build build/install >> build/logs/install.log
+	@.venv/bin/cmake --install build/install
 
 test:
 	@$(PYTHON) scripts/prepare.py test

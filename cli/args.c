@@ -50,6 +50,8 @@ static const struct option {
     {"--tensor", "NAME", TEXT, PLACE(tensor), NULL, 0, 0, "only this tensor"},
     {"--include", "GLOB", LIST, PLACE(include), NULL, 0, 0, "only tensors whose name matches; may be repeated"},
     {"--exclude", "GLOB", LIST, PLACE(exclude), NULL, 0, 0, "not tensors whose name matches; may be repeated"},
+    {"--min-size", "N", WHOLE, PLACE(min_size), NULL, 0, UINT64_MAX,
+     "leave tensors of fewer values as they are (256), as those with one axis"},
     {"--min-sqnr", "DB", REAL, PLACE(min_sqnr), NULL, 0, 0,
      "exit with 1 if a tensor's ratio of signal to error is lower"},
     {"--stats", NULL, FLAG, PLACE(stats), NULL, 0, 0, "print the error of each tensor"},
@@ -348,7 +350,7 @@ static int read_option(const command *c, int argc, char **argv, int *i, settings
 
 int parse_arguments(const command *c, int argc, char **argv, settings *s)
 {
-    *s = (settings){.command = c->name, .axis = -1, .min_sqnr = NAN, .seconds = NAN};
+    *s = (settings){.command = c->name, .axis = -1, .min_sqnr = NAN, .seconds = NAN, .min_size = UINT64_MAX};
     output_begin(s);
     /* Whatever is wrong with the rest: who asked for JSON gets JSON. */
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)

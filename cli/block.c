@@ -400,6 +400,43 @@ int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint
     }
 }
 
+int check_packed(const source *in, const item *i)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_packed_tensor p;
+    qz_packed memory = {0};
+    qz_tensor t;
+    grid g;
+    block_plan blocks;
+    block b;
+    int started = 0, code = source_tensor(in, i, &t, &p);
+    if (code != DONE)
+        return code;
+    /* The matrix itself, row after row: the order of the parts in the file. */
+    uint64_t shape[2] = {p.rows, p.cols};
+    qz_tensor matrix = {.rank = 2, .shape = shape};
+    grid_of(&matrix, 1, 1, &g);
+    plan_blocks(&g, column_unit(&p.scheme, g.cols, 0), &blocks);
+    code = allocate_packed(&p.scheme, blocks.step[INNER], blocks.step[COLUMN], &memory);
+    while (code == DONE && next_block(&blocks, &b, &started)) {
+        qz_sizes sizes;
+        qz_detail detail = QZ_DETAIL_INIT;
+        code = shape_packed(&p.scheme, b.count[COLUMN], &memory, &sizes);
+        if (code != DONE)
+            break;
+        if (stop_requested())
+            code = 128 + stop_requested();
+        else if (qz_packed_read(in->file, &p, b.row, b.count[INNER], b.first[COLUMN], b.count[COLUMN], &memory,
+                                &error) != QZ_FILE_OK)
+            code = fail_file(&error);
+        else if (qz_validate(&p.scheme, &memory, b.count[INNER], b.count[COLUMN], &detail) != QZ_OK)
+            code = fail_quantize(QZ_ERROR_PACKED, &t, p.axis, b.row + detail.group / sizes.row_groups,
+                                 b.first[COLUMN] + detail.group % sizes.row_groups * p.scheme.group_size, &detail);
+    }
+    free(memory.codes);
+    return code;
+}
+
 int start_pool(const settings *s, uint64_t elements, qz_pool **pool)
 {
     /* Below a million values, starting threads costs more than they save. */

@@ -48,7 +48,7 @@ typedef struct settings {
     uint64_t group_size; /* 0: the scheme's own */
     int64_t axis;
     int method, scale_dtype, nonfinite, dtype; /* values of the library's enums; 0: not given */
-    uint64_t threads, size, max_header, max_ratio, max_bytes, seed;
+    uint64_t threads, size, max_header, max_ratio, max_bytes, seed, min_size;
     double min_sqnr, seconds; /* NAN: not given */
     text_list include, exclude;
     int json, quiet, force, no_fsync, dry_run, stats, check, help;
@@ -88,7 +88,8 @@ int fail_memory(void);
 /* Talk that --quiet leaves out. */
 void say(const char *format, ...);
 
-/* Ends the output: with --json, a failure is an object too. Returns the exit code, which changes if stdout is full. */
+/* Ends the output: with --json, a failure is an object too. Returns the exit code, which changes if stdout is full, but
+ * not if its reader has seen enough. */
 int output_end(int code);
 
 /* A table on stdout: cells are added from left to right, and printed once all widths are known. */
@@ -106,8 +107,8 @@ void table_print(table *t); /* and releases it */
 const char *bytes_text(double bytes);
 /* "[3, 4]" of a shape or index. */
 char *shape_text(unsigned rank, const uint64_t *shape, char *out, size_t out_size);
-/* A name, safe to print. */
-#define NAME_TEXT 128
+/* Room for a name with escapes, safe to print. */
+#define NAME_TEXT 256
 /* Room for a shape of 64 axes. */
 #define SHAPE_TEXT 1500
 
@@ -157,8 +158,14 @@ const item *source_find(const source *s, const char *name, size_t length);
 /* The shape and so on of an item: *packed is filled if it is quantized. The result's name is the item's. */
 int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_tensor *packed);
 int is_float(qz_element element);
+/* Elements, or items of a type that is none of the library's. */
+uint64_t item_count(const qz_tensor *tensor);
+/* "float32", or <U3 for such a type; it may be in `out` (TYPE_TEXT characters). */
+const char *type_text(const qz_tensor *tensor, char *out, size_t out_size);
+#define TYPE_TEXT 128
 /* Whether the rules by name (--include, --exclude) select it. */
 int is_selected(const settings *s, const item *i);
+int is_included(const settings *s, const item *i);
 /* Every --include and --exclude must match something: a typing error is not to pass unnoticed. */
 int check_rules(const settings *s, const source *in);
 /* Sizes of groups and super scales in words: "32", "row", "all". */
@@ -254,6 +261,9 @@ void matrix_index(const qz_tensor *t, unsigned axis, uint64_t row, uint64_t col,
 /* A qz_result of a tensor as an exit code, with the index in words. */
 int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint64_t row, uint64_t col,
                   const qz_detail *detail);
+
+/* Reads a quantized tensor in blocks and checks that it keeps its format. */
+int check_packed(const source *in, const item *i);
 
 /* A pool for work on that many elements. */
 int start_pool(const settings *s, uint64_t elements, qz_pool **pool);

@@ -13,7 +13,7 @@ typedef struct pair {  /* two tensors of one name */
     unsigned axis;
     int floats;
     qz_stats stats;       /* of floats */
-    uint64_t differences; /* of others */
+    uint64_t differences; /* of others: elements, or items of a type that is none of the library's */
     const char *verdict;  /* why it counts as different, or NULL */
 } pair;
 
@@ -180,13 +180,14 @@ static int compare_floats(comparer *c, pair *p, side *a, side *b)
 
 /* ---- others ---- */
 
-/* Counts elements whose bytes differ. */
+/* Counts elements, or items, whose bytes differ. */
 static int compare_bytes(comparer *c, pair *p)
 {
     enum { PIECE = 1 << 20 };
     qz_file_error error = QZ_FILE_ERROR_INIT;
     size_t each = qz_element_size(p->tensor.element);
-    uint64_t step = PIECE / each;
+    uint64_t step = PIECE / each, item_bytes = p->tensor.element == QZ_ELEMENT_RAW ? p->tensor.type_bytes : 1;
+    uint64_t last = UINT64_MAX; /* item that differs */
     char *x = malloc(2 * (size_t)PIECE);
     if (x == NULL)
         return fail_memory();
@@ -200,7 +201,10 @@ static int compare_bytes(comparer *c, pair *p)
                  qz_read(c->b.file, p->b->tensor, at, n, y, &error) != QZ_FILE_OK)
             code = fail_file(&error);
         for (uint64_t i = 0; i < n && code == DONE; i++)
-            p->differences += memcmp(x + i * each, y + i * each, each) != 0;
+            if (memcmp(x + i * each, y + i * each, each) != 0 && (at + i) / item_bytes != last) {
+                p->differences++;
+                last = (at + i) / item_bytes;
+            }
         progress_add(n);
     }
     free(x);
@@ -231,8 +235,10 @@ static int compare_pair(comparer *c, pair *p)
         p->floats = 1;
         code = compare_floats(c, p, &a, &b);
     } else if (a.tensor.element != b.tensor.element ||
-               (a.tensor.column_major != b.tensor.column_major && a.tensor.rank > 1)) {
-        p->verdict = a.tensor.element != b.tensor.element ? "other type" : "other order";
+               (a.tensor.element == QZ_ELEMENT_RAW && strcmp(a.tensor.type, b.tensor.type) != 0)) {
+        p->verdict = "other type";
+    } else if (a.tensor.column_major != b.tensor.column_major && a.tensor.rank > 1) {
+        p->verdict = "other order";
     } else {
         code = compare_bytes(c, p);
         if (p->differences != 0)

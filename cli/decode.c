@@ -174,7 +174,9 @@ static int print_json(const decoder *d)
         json_begin(NULL, '{');
         json_name("name", t.name, t.name_length);
         json_text("action", d->items[i]->packed ? "decode" : "copy");
-        json_text("dtype", d->items[i]->packed ? qz_dtype_name(d->dtype) : qz_element_name(t.element));
+        json_text("dtype", d->items[i]->packed           ? qz_dtype_name(d->dtype)
+                           : t.element == QZ_ELEMENT_RAW ? t.type
+                                                         : qz_element_name(t.element));
         json_shape("shape", t.rank, t.shape);
         json_end();
     }

@@ -6,10 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Why a tensor stays as it is. */
+typedef enum { ENCODED, PACKED, NO_FLOATS, SCALAR, BY_NAME, ONE_AXIS, SMALL, REASONS } reason;
+
+static const char *const reasons[REASONS] = {NULL, "quantized", "no floats", "scalar", "by name", "one axis", "small"};
+
 typedef struct job { /* one tensor of the input */
     const item *item;
     const item *weights; /* or NULL */
     int encoded;
+    reason kept;
     unsigned axis;
     uint64_t rows;
     qz_sizes sizes;
@@ -27,6 +33,7 @@ typedef struct encoder {
     qz_method method;
     qz_pool *pool;
     job *jobs;
+    size_t floats;                              /* tensors that could be encoded */
     uint64_t values, bytes_before, bytes_after; /* of the encoded tensors */
 } encoder;
 
@@ -133,11 +140,68 @@ static int takes_rows(const encoder *e, uint64_t rows, uint64_t cols)
     return qz_encode(&e->scheme, &none, &nowhere, &options, NULL, NULL) != QZ_ERROR_ARGUMENT;
 }
 
+/* The values of a tensor for which four bits are worth the three members that it becomes. */
+enum { MIN_SIZE = 256 };
+
+static uint64_t min_size(const settings *s)
+{
+    return s->min_size != UINT64_MAX ? s->min_size : MIN_SIZE;
+}
+
+/* Norms and biases have one axis, are small and matter more than others: they stay, unless --include names them or
+ * there is nothing else that could be meant. */
+static reason why_kept(const encoder *e, const item *i)
+{
+    const settings *s = e->s;
+    const qz_tensor *t = qz_tensor_at(e->in.file, i->tensor);
+    if (i->packed)
+        return PACKED;
+    if (!is_float(t->element))
+        return NO_FLOATS;
+    if (t->rank == 0)
+        return SCALAR;
+    if (!is_selected(s, i))
+        return BY_NAME;
+    if (is_included(s, i))
+        return ENCODED;
+    int alone = e->floats == 1;
+    if (t->count < min_size(s) && (!alone || s->min_size != UINT64_MAX))
+        return SMALL;
+    return t->rank == 1 && !alone ? ONE_AXIS : ENCODED;
+}
+
+/* Says what stays as it is and might be thought to be encoded. */
+static void say_kept(const encoder *e)
+{
+    uint64_t counts[REASONS] = {0};
+    char text[400] = "";
+    for (size_t i = 0; i < e->in.count; i++)
+        counts[e->jobs[i].kept]++;
+    if (counts[ONE_AXIS] != 0)
+        snprintf(text, sizeof text, "%" PRIu64 " with one axis", counts[ONE_AXIS]);
+    if (counts[SMALL] != 0)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%" PRIu64 " with fewer than %" PRIu64 " values",
+                 text[0] != '\0' ? ", " : "", counts[SMALL], min_size(e->s));
+    if (text[0] != '\0')
+        say("tensors that stay as they are: %s; --include NAME encodes such a tensor", text);
+    uint64_t raw = 0, voids = 0;
+    for (size_t i = 0; i < e->in.count; i++) {
+        const qz_tensor *t = qz_tensor_at(e->in.file, e->in.items[i].tensor);
+        raw += t->element == QZ_ELEMENT_RAW;
+        voids += t->element == QZ_ELEMENT_RAW && t->type[0] != '[' && strcmp(t->type + 1, "V2") == 0;
+    }
+    if (raw != 0)
+        say("note: %" PRIu64 " %s of a type that cannot be quantized and %s copied%s", raw,
+            raw == 1 ? "tensor is" : "tensors are", raw == 1 ? "is" : "are",
+            voids != 0 ? "; if two-byte elements of no type (V2) are bfloat16, say so with --void2-as-bfloat16" : "");
+}
+
 static int plan_tensor(encoder *e, job *j)
 {
     const settings *s = e->s;
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
-    j->encoded = !j->item->packed && is_float(t->element) && t->rank != 0 && is_selected(s, j->item);
+    j->kept = why_kept(e, j->item);
+    j->encoded = j->kept == ENCODED;
     if (!j->encoded)
         return DONE;
     char name[NAME_TEXT];
@@ -219,6 +283,10 @@ static int plan(encoder *e)
     e->jobs = calloc(e->in.count + 1, sizeof *e->jobs);
     if (e->jobs == NULL)
         return fail_memory();
+    for (size_t i = 0; i < e->in.count; i++) {
+        const qz_tensor *t = qz_tensor_at(e->in.file, e->in.items[i].tensor);
+        e->floats += !e->in.items[i].packed && is_float(t->element) && t->rank != 0;
+    }
     for (size_t i = 0; i < e->in.count && code == DONE; i++) {
         e->jobs[i].item = &e->in.items[i];
         e->jobs[i].stats = (qz_stats)QZ_STATS_INIT;
@@ -263,7 +331,7 @@ static int copy(encoder *e, const job *j)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     if (qz_packed_find(e->in.file, j->item->name, j->item->name_length, &p, &error) != QZ_FILE_OK)
         return fail_file(&error);
-    int code = DONE;
+    int code = check_packed(&e->in, j->item); /* no file of ours holds values that break the format */
     size_t index = j->index;
     for (int i = 0; i < QZ_MEMBERS && code == DONE; i++)
         if (p.members[i] != SIZE_MAX)
@@ -624,6 +692,8 @@ static void print_json(const encoder *e, int measured)
         json_begin(NULL, '{');
         json_name("name", j->item->name, j->item->name_length);
         json_text("action", j->encoded ? "encode" : "copy");
+        if (!j->encoded)
+            json_text("reason", reasons[j->kept]);
         if (j->encoded) {
             json_text("dtype", qz_element_name(t->element));
             json_shape("shape", t->rank, t->shape);
@@ -648,9 +718,9 @@ static void print_plan(const encoder *e)
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
         const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
-        char name[NAME_TEXT], shape[SHAPE_TEXT];
+        char name[NAME_TEXT], shape[SHAPE_TEXT], type[TYPE_TEXT];
         table_cell(&t, "%s", qz_escape(j->item->name, j->item->name_length, name, sizeof name));
-        table_cell(&t, "%s", j->item->packed ? "quantized" : qz_element_name(tensor->element));
+        table_cell(&t, "%s", j->item->packed ? "quantized" : type_text(tensor, type, sizeof type));
         table_cell(&t, "%s", j->item->packed ? "" : shape_text(tensor->rank, tensor->shape, shape, sizeof shape));
         table_cell(&t, "%s", j->encoded ? e->scheme.name : "copy");
         table_cell(&t, "%s", j->item->packed ? "" : bytes_text((double)tensor->bytes));
@@ -707,6 +777,7 @@ int run_encode(const settings *s)
             print_plan(&e);
         if (s->stats && !s->json)
             print_stats(&e);
+        say_kept(&e);
         qz_method method = e.method != QZ_DEFAULT ? e.method : e.scheme.method;
         say("%s%s of floats became %s of %s (%.4g bits a value), method %s, in %.2f s", s->dry_run ? "dry run: " : "",
             bytes_text((double)e.bytes_before), bytes_text((double)e.bytes_after), e.scheme.name,

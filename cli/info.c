@@ -104,44 +104,6 @@ static int read_through(const source *in, size_t tensor)
     return code;
 }
 
-/* Reads a quantized tensor in blocks and checks that it keeps its format. */
-static int check_packed(const source *in, const item *i)
-{
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_packed_tensor p;
-    qz_packed memory = {0};
-    qz_tensor t;
-    grid g;
-    block_plan blocks;
-    block b;
-    int started = 0, code = source_tensor(in, i, &t, &p);
-    if (code != DONE)
-        return code;
-    /* The matrix itself, row after row: the order of the parts in the file. */
-    uint64_t shape[2] = {p.rows, p.cols};
-    qz_tensor matrix = {.rank = 2, .shape = shape};
-    grid_of(&matrix, 1, 1, &g);
-    plan_blocks(&g, column_unit(&p.scheme, g.cols, 0), &blocks);
-    code = allocate_packed(&p.scheme, blocks.step[INNER], blocks.step[COLUMN], &memory);
-    while (code == DONE && next_block(&blocks, &b, &started)) {
-        qz_sizes sizes;
-        qz_detail detail = QZ_DETAIL_INIT;
-        code = shape_packed(&p.scheme, b.count[COLUMN], &memory, &sizes);
-        if (code != DONE)
-            break;
-        if (stop_requested())
-            code = 128 + stop_requested();
-        else if (qz_packed_read(in->file, &p, b.row, b.count[INNER], b.first[COLUMN], b.count[COLUMN], &memory,
-                                &error) != QZ_FILE_OK)
-            code = fail_file(&error);
-        else if (qz_validate(&p.scheme, &memory, b.count[INNER], b.count[COLUMN], &detail) != QZ_OK)
-            code = fail_quantize(QZ_ERROR_PACKED, &t, p.axis, b.row + detail.group / sizes.row_groups,
-                                 b.first[COLUMN] + detail.group % sizes.row_groups * p.scheme.group_size, &detail);
-    }
-    free(memory.codes);
-    return code;
-}
-
 typedef struct totals {
     uint64_t values, bytes;
 } totals;
@@ -155,13 +117,13 @@ static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tenso
         json_scheme(&p->scheme);
         json_whole("axis", p->axis);
     } else {
-        json_text("dtype", qz_element_name(t->element));
+        json_text("dtype", t->element == QZ_ELEMENT_RAW ? t->type : qz_element_name(t->element));
         json_text("order", t->column_major ? "F" : "C");
     }
     json_shape("shape", t->rank, t->shape);
-    json_whole("count", t->count);
+    json_whole("count", item_count(t));
     json_whole("bytes", t->bytes);
-    json_real("bits_per_value", t->count != 0 ? 8.0 * (double)t->bytes / (double)t->count : 0);
+    json_real("bits_per_value", t->count != 0 ? 8.0 * (double)t->bytes / (double)item_count(t) : 0);
     json_end();
 }
 
@@ -172,12 +134,14 @@ static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_p
     if (i->packed) {
         table_cell(out, "%s, axis %u", scheme_text(&p->scheme, scheme, sizeof scheme), p->axis);
     } else {
-        table_cell(out, "%s%s", qz_element_name(t->element), t->column_major && t->rank > 1 ? ", Fortran order" : "");
+        char type[TYPE_TEXT];
+        table_cell(out, "%s%s", type_text(t, type, sizeof type),
+                   t->column_major && t->rank > 1 ? ", Fortran order" : "");
     }
     table_cell(out, "%s", shape_text(t->rank, t->shape, text, sizeof text));
     table_cell(out, "%s", bytes_text((double)t->bytes));
     if (t->count != 0)
-        table_cell(out, "%.4g", 8.0 * (double)t->bytes / (double)t->count);
+        table_cell(out, "%.4g", 8.0 * (double)t->bytes / (double)item_count(t));
     else
         table_cell(out, "%s", "");
 }
@@ -218,7 +182,7 @@ static int file_info(const settings *s)
         qz_tensor t;
         if (source_tensor(&in, &in.items[i], &t, &p) != DONE)
             continue; /* was fine a moment ago; qz_unchanged() will tell */
-        sum.values += t.count;
+        sum.values += item_count(&t);
         sum.bytes += t.bytes;
         if (s->json)
             tensor_json(&in.items[i], &t, &p);

@@ -3,8 +3,11 @@
  */
 #include "cli.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --void2-as-bfloat16 --allow-trailing"
 #define COMMON        " --json --quiet --help "
@@ -17,11 +20,13 @@ static const command commands[] = {
      run_info},
     {"encode", "IN OUT.npz", 2, 2,
      " --scheme --group-size --axis --method --scale-dtype --table --weights --seed --nonfinite --include --exclude"
+     " --min-size"
      " --stats --dry-run --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "floats to 4 bits",
      "Quantizes the float tensors of IN (.npy or .npz) and writes OUT.npz. Other tensors, scalars, those that "
      "--include\n"
-     "and --exclude leave out and those that are quantized already are copied.",
+     "and --exclude leave out and those that are quantized already are copied; so are, unless --include names them or\n"
+     "there is no other, tensors with one axis (norms, biases) and those below --min-size.",
      run_encode},
     {"decode", "IN.npz OUT", 2, 2, " --dtype --tensor --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "4 bits to floats",
@@ -67,6 +72,32 @@ static void catch_signals(void)
     action = (struct sigaction){.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL);
+}
+
+/* Who starts us without stdin, stdout or stderr must not find our messages in our output, which would get that number.
+ * Opened the wrong way round: what is written there still fails, as it should. */
+static void open_standard(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) > fd)
+            _exit(INTERNAL);
+}
+
+static int print_version(int json)
+{
+    if (!json) {
+        printf("quantize %s\n", qz_version());
+    } else {
+        json_begin(NULL, '{');
+        json_text("version", qz_version());
+        json_end();
+    }
+    return output_end(DONE);
+}
+
+static int is_version(const char *word)
+{
+    return strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0;
 }
 
 static const command *find_command(const char *name)
@@ -154,16 +185,17 @@ static int run_command(const command *c, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    open_standard();
     catch_signals();
     if (argc < 2) {
         print_usage();
         output_end(DONE);
         return fail(USAGE, "which command?");
     }
-    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
-        printf("quantize %s\n", qz_version());
-        return output_end(DONE);
-    }
+    if (is_version(argv[1]))
+        return print_version(argc > 2 && strcmp(argv[2], "--json") == 0);
+    if (argc > 2 && strcmp(argv[1], "--json") == 0 && is_version(argv[2]))
+        return print_version(1);
     if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return output_end(help(argc > 2 ? argv[2] : NULL));
     const command *c = find_command(argv[1]);

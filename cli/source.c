@@ -22,6 +22,10 @@ int source_open(const settings *s, const char *path, source *out)
     *out = (source){0};
     if (qz_open(path, &options, &out->file, &error) != QZ_FILE_OK)
         return fail_file(&error);
+    if (qz_packed_check(out->file, &error) != QZ_FILE_OK) {
+        source_close(out);
+        return fail_file(&error);
+    }
     size_t n = qz_tensor_count(out->file);
     out->items = calloc(n + 1, sizeof *out->items);
     if (out->items == NULL) {
@@ -96,6 +100,18 @@ int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_t
     return DONE;
 }
 
+uint64_t item_count(const qz_tensor *tensor)
+{
+    return tensor->element == QZ_ELEMENT_RAW ? tensor->bytes / tensor->type_bytes : tensor->count;
+}
+
+const char *type_text(const qz_tensor *tensor, char *out, size_t out_size)
+{
+    if (tensor->element != QZ_ELEMENT_RAW)
+        return qz_element_name(tensor->element);
+    return qz_escape(tensor->type, strlen(tensor->type), out, out_size);
+}
+
 int is_float(qz_element element)
 {
     return element == QZ_ELEMENT_F32 || element == QZ_ELEMENT_F64 || element == QZ_ELEMENT_F16 ||
@@ -126,9 +142,14 @@ static int matches_any(const text_list *globs, const item *i)
     return 0;
 }
 
+int is_included(const settings *s, const item *i)
+{
+    return matches_any(&s->include, i);
+}
+
 int is_selected(const settings *s, const item *i)
 {
-    return (s->include.count == 0 || matches_any(&s->include, i)) && !matches_any(&s->exclude, i);
+    return (s->include.count == 0 || is_included(s, i)) && !matches_any(&s->exclude, i);
 }
 
 int check_rules(const settings *s, const source *in)

@@ -14,7 +14,7 @@ qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *la
 {
     if (error == NULL)
         return code;
-    char place[200] = "", what[256];
+    char place[200] = "", what[400];
     if (field != NULL && offset != QZ_NO_OFFSET)
         snprintf(place, sizeof place, "%s at byte %" PRIu64 ": ", field, offset);
     else if (field != NULL)
@@ -27,6 +27,8 @@ qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *la
     va_end(arguments);
     error->code = code;
     error->offset = offset;
+    if (error->size >= sizeof *error)
+        error->system = 0;
     /* A long path must not push the reason out of the message. */
     snprintf(error->message, sizeof error->message, "%.200s%s%s%s", label != NULL ? label : "",
              label != NULL ? ": " : "", place, what);
@@ -35,7 +37,11 @@ qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *la
 
 qz_file_result qz_fail_errno(qz_file_error *error, const char *label, const char *action)
 {
-    return qz_fail(error, QZ_FILE_IO, label, NULL, QZ_NO_OFFSET, "cannot %s: %s", action, strerror(errno));
+    int system = errno;
+    qz_fail(error, QZ_FILE_IO, label, NULL, QZ_NO_OFFSET, "cannot %s: %s", action, strerror(system));
+    if (error != NULL && error->size >= sizeof *error)
+        error->system = system;
+    return QZ_FILE_IO;
 }
 
 qz_file_result qz_fail_memory(qz_file_error *error, const char *label)

@@ -11,6 +11,16 @@
 
 enum { PIECE = 1 << 30 }; /* some systems refuse to move more in one call */
 
+int qz_above_standard(int fd)
+{
+    if (fd < 0 || fd > 2)
+        return fd;
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3), before = errno;
+    close(fd);
+    errno = before;
+    return copy;
+}
+
 int qz_pread_all(int fd, void *dst, size_t bytes, uint64_t offset)
 {
     for (char *to = dst; bytes != 0;) {
@@ -72,7 +82,7 @@ qz_file_result qz_input_open(qz_input *input, const char *path, qz_file_error *e
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
         return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "is %s, not a regular file",
                        kind_of(status.st_mode));
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = qz_above_standard(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (fd < 0)
         return qz_fail_errno(error, label, "open");
     if (fstat(fd, &status) != 0) {

@@ -106,6 +106,9 @@ void qz_input_close(qz_input *input);
 /* Exactly `bytes` bytes, or an error: the file must have them. */
 qz_file_result qz_input_read(const qz_input *input, uint64_t offset, void *dst, size_t bytes, qz_file_error *error);
 
+/* The same open file under a number above 2, so that nothing that is meant for a terminal can go into it; closes fd. */
+int qz_above_standard(int fd);
+
 /* pread and pwrite until done; 0 with errno set (0 at the end of the file) if that is not possible. */
 int qz_pread_all(int fd, void *dst, size_t bytes, uint64_t offset);
 int qz_pwrite_all(int fd, const void *src, size_t bytes, uint64_t offset);
@@ -129,7 +132,8 @@ void qz_output_abort(qz_output *output);
 /* ---- npy_header.c -------------------------------------------------------------------------------------- */
 
 #define QZ_NPY_MAGIC_BYTES  10   /* of version 1; versions 2 and 3 have two more */
-#define QZ_NPY_HEADER_WRITE 2048 /* no header that we write is longer: 64 sizes of 20 digits and 200 bytes more */
+#define QZ_NPY_HEADER_WRITE 2048 /* no header of ours is longer without its type: 64 sizes of 20 digits and more */
+#define QZ_TYPE_LONGEST     8000 /* bytes of a type that is written: with it a header keeps the default limit */
 
 typedef struct qz_npy_header {
     qz_element element;
@@ -138,6 +142,8 @@ typedef struct qz_npy_header {
     unsigned rank;
     uint64_t shape[QZ_MAX_RANK];
     uint64_t count, bytes;
+    char *type; /* of QZ_ELEMENT_RAW, in the arena; else NULL */
+    uint64_t type_bytes;
     uint64_t length; /* bytes from the magic to the data */
 } qz_npy_header;
 
@@ -145,15 +151,21 @@ typedef struct qz_npy_header {
 typedef qz_file_result (*qz_npy_source)(void *context, uint64_t offset, void *dst, size_t bytes, qz_file_error *error);
 
 /* Parses the header of an array that has `available` bytes. `label`, `field` and `base` (the offset of the array in
- * the file, or QZ_NO_OFFSET) are for messages. */
+ * the file, or QZ_NO_OFFSET) are for messages; the type of raw items goes to the arena. */
 qz_file_result qz_npy_parse(qz_npy_header *header, uint64_t available, const qz_open_options *options,
-                            qz_npy_source source, void *context, const char *label, const char *field, uint64_t base,
-                            qz_file_error *error);
+                            qz_npy_source source, void *context, qz_arena *arena, const char *label, const char *field,
+                            uint64_t base, qz_file_error *error);
 
-/* Writes the header to `out` (QZ_NPY_HEADER_WRITE bytes), as numpy.save does; returns its length. */
+/* Bytes that qz_npy_format() may need. */
+size_t qz_npy_room(const qz_tensor *tensor);
+
+/* Writes the header to `out`, as numpy.save does; returns its length. */
 size_t qz_npy_format(const qz_tensor *tensor, char *out);
 
-/* The number of elements of a shape and their bytes; 0 if either passes 2^63 - 1, zeros among the sizes set aside. */
+/* Bytes of an item of a type as qz_tensor has it; 0 with *wrong set if it is none that can be kept. */
+uint64_t qz_type_bytes(const char *type, const char **wrong);
+
+/* The number of items of a shape and their bytes; 0 if either passes 2^63 - 1, zeros among the sizes set aside. */
 int qz_shape_count(unsigned rank, const uint64_t *shape, uint64_t element_bytes, uint64_t *count, uint64_t *bytes);
 
 /* Reverses the bytes of each element. */
@@ -170,7 +182,6 @@ static inline int qz_big_endian(void)
 typedef struct qz_entry {
     qz_tensor tensor;
     uint64_t offset; /* where its data is: in the file, or in what the container's read() counts */
-    int swap;
 } qz_entry;
 
 typedef struct qz_container_type qz_container_type;
@@ -187,7 +198,8 @@ struct qz_file {
     char note[320];
 };
 
-/* Adds a tensor; the name must be in the arena, the shape is copied. The name is not yet entered in file->names. */
+/* Adds a tensor; the name must be in the arena as the type is, the shape is copied. The name is not yet entered in
+ * file->names. */
 qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header, uint64_t offset,
                            qz_file_error *error);
 

@@ -4,6 +4,7 @@
 #include "internal.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
@@ -21,8 +22,8 @@ static qz_file_result open_npy(qz_file *file, qz_file_error *error)
 {
     qz_npy_header header;
     const char *label = file->input.label;
-    qz_file_result result =
-        qz_npy_parse(&header, file->input.size, &file->options, from_file, &file->input, label, "header", 0, error);
+    qz_file_result result = qz_npy_parse(&header, file->input.size, &file->options, from_file, &file->input,
+                                         &file->arena, label, "header", 0, error);
     if (result != QZ_FILE_OK)
         return result;
     uint64_t end = header.length + header.bytes;
@@ -36,24 +37,20 @@ static qz_file_result open_npy(qz_file *file, qz_file_error *error)
     return result;
 }
 
-static qz_file_result declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error)
-{
-    if (tensor->element == QZ_ELEMENT_RAW)
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
-                       "a .npy file cannot hold raw bytes; declare them as uint8");
-    return QZ_FILE_OK;
-}
-
 static qz_file_result layout(qz_writer *writer, qz_file_error *error)
 {
-    char header[QZ_NPY_HEADER_WRITE];
     if (writer->count != 1)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "a .npy file needs a tensor");
     qz_slot *slot = &writer->slots[0];
+    char *header = malloc(qz_npy_room(&slot->tensor));
+    if (header == NULL)
+        return qz_fail_memory(error, writer->output.label);
     slot->offset = qz_npy_format(&slot->tensor, header);
+    qz_file_result result = QZ_FILE_OK;
     if (!qz_pwrite_all(writer->output.fd, header, (size_t)slot->offset, 0))
-        return qz_fail_errno(error, writer->output.label, "write");
-    return QZ_FILE_OK;
+        result = qz_fail_errno(error, writer->output.label, "write");
+    free(header);
+    return result;
 }
 
 const qz_container_type qz_container_npy = {
@@ -62,6 +59,5 @@ const qz_container_type qz_container_npy = {
     .max_tensors = 1,
     .probe = probe,
     .open = open_npy,
-    .declare = declare,
     .layout = layout,
 };

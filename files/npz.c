@@ -65,6 +65,7 @@ typedef struct opener {
     size_t extent_count;
     uint64_t central, central_bytes, count; /* the directory */
     uint64_t skipped;
+    int pickled; /* a member is called .../data.pkl, as in files of PyTorch */
     /* A piece of the file, so that small reads that lie together cost one system call. */
     uint64_t window_start;
     size_t window_bytes;
@@ -374,7 +375,7 @@ static int open_spool(void)
     if (folder == NULL || folder[0] == '\0')
         folder = "/tmp";
 #if defined(O_TMPFILE)
-    int unnamed = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int unnamed = qz_above_standard(open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     if (unnamed >= 0)
         return unnamed;
 #endif
@@ -385,7 +386,7 @@ static int open_spool(void)
     int fd = mkstemp(path);
     if (fd >= 0)
         unlink(path);
-    return fd;
+    return qz_above_standard(fd);
 }
 
 /* Reads a whole member and checks it; a compressed one is kept expanded, so that any part of it can be read. */
@@ -416,13 +417,28 @@ static qz_file_result check_whole(qz_file *file, member *m, qz_file_error *error
     return result;
 }
 
+/* A small file can hold an array as large as a machine. Whoever lists a file need not care; whoever reads one does. */
+static qz_file_result check_ratio(const qz_file *file, size_t tensor, const member *m, qz_file_error *error)
+{
+    char name[QZ_NAME_TEXT], field[QZ_NAME_TEXT + 16];
+    if (!m->deflated || m->bytes <= QZ_RATIO_FREE ||
+        m->bytes / (m->packed != 0 ? m->packed : 1) <= file->options.max_ratio)
+        return QZ_FILE_OK;
+    const qz_tensor *t = &file->entries[tensor].tensor;
+    snprintf(field, sizeof field, "member '%s.npy'", qz_escape(t->name, t->name_length, name, sizeof name));
+    return qz_fail(error, QZ_FILE_LIMIT, file->input.label, field, QZ_NO_OFFSET,
+                   "would expand from %" PRIu64 " to %" PRIu64 " bytes, more than %" PRIu64
+                   " times as many (--max-ratio raises this limit)",
+                   m->packed, m->bytes, file->options.max_ratio);
+}
+
 static qz_file_result read_npz(qz_file *file, size_t tensor, uint64_t offset, void *dst, size_t bytes,
                                qz_file_error *error)
 {
     archive *a = file->state;
     member *m = &a->members[tensor];
     uint64_t header = file->entries[tensor].offset, at = header + offset;
-    qz_file_result result = QZ_FILE_OK;
+    qz_file_result result = check_ratio(file, tensor, m, error);
     int available = m->deflated ? m->in_spool : m->checked;
     /* The checksum includes the header, which was read when the file was opened. */
     while (!available && result == QZ_FILE_OK && at == header && m->position < header) {
@@ -473,16 +489,12 @@ static qz_file_result add_array(opener *o, const record *r, const char *shown, u
             return qz_fail(o->error, QZ_FILE_LIMIT, file->input.label, field, r->header,
                            "expands to %" PRIu64 " bytes; the limit is %" PRIu64 " (--max-bytes raises it)", r->bytes,
                            file->options.max_bytes);
-        if (r->bytes / (r->packed != 0 ? r->packed : 1) > file->options.max_ratio)
-            return qz_fail(o->error, QZ_FILE_LIMIT, file->input.label, field, r->header,
-                           "expands to more than %" PRIu64 " times its size (--max-ratio raises this limit)",
-                           file->options.max_ratio);
         if (o->stream == NULL && (o->stream = stream_new()) == NULL)
             return qz_fail_memory(o->error, file->input.label);
         stream_begin(o->stream, &m);
     }
-    qz_file_result result = qz_npy_parse(&header, r->bytes, &file->options, header_bytes, &source, file->input.label,
-                                         field, m.deflated ? QZ_NO_OFFSET : start, o->error);
+    qz_file_result result = qz_npy_parse(&header, r->bytes, &file->options, header_bytes, &source, &file->arena,
+                                         file->input.label, field, m.deflated ? QZ_NO_OFFSET : start, o->error);
     if (result != QZ_FILE_OK)
         return result;
     if (header.length + header.bytes != r->bytes)
@@ -524,8 +536,9 @@ static qz_file_result add_name(opener *o, const record *r, const char *shown, in
         name = qz_arena_text(&file->arena, r->name, length);
         if (name == NULL)
             return qz_fail_memory(o->error, file->input.label);
+        o->pickled |= length >= 8 && memcmp(name + length - 8, "data.pkl", 8) == 0;
         if (o->skipped++ == 0)
-            snprintf(file->note, sizeof file->note, "member '%s' is not an array (.npy) and is skipped", shown);
+            snprintf(file->note, sizeof file->note, "member '%s' is not a .npy file and is left out", shown);
     }
     switch (qz_names_add(&file->names, name, length, value)) {
     case QZ_NAME_NEW:
@@ -581,6 +594,8 @@ static qz_file_result add_member(opener *o, const uint8_t *h, uint64_t left, uin
     /* The upper half of the attributes is a Unix mode if a Unix wrote the entry; 0xa000 is a symbolic link. */
     if (h[5] == 3 && (get32(h + 38) >> 16 & 0xf000) == 0xa000)
         return refuse(o, field, at, "is a symbolic link");
+    if ((r.flags & ZIP_FLAG_UTF8) && !qz_is_utf8(r.name, name_length))
+        return refuse(o, field, at, "the name is said to be UTF-8, but is not");
     if (memchr(r.name, '\0', name_length) != NULL)
         return refuse(o, field, at, "the name holds the character 0, where other readers cut it off");
     if (!qz_within(r.header, ZIP_LOCAL_BYTES, o->central))
@@ -701,6 +716,11 @@ static qz_file_result open_npz(qz_file *file, qz_file_error *error)
     qz_file_result result = find_directory(o);
     if (result == QZ_FILE_OK)
         result = read_directory(o);
+    if (result == QZ_FILE_OK && file->count == 0 && o->pickled)
+        result =
+            qz_fail(error, QZ_FILE_FORMAT, file->input.label, NULL, QZ_NO_OFFSET,
+                    "a PyTorch checkpoint, whose pickle is never read: that could run any program; torch.load(..., "
+                    "weights_only=True) gives its tensors, and numpy.savez writes them to an .npz");
     size_t length = strlen(file->note);
     if (result == QZ_FILE_OK && o->skipped > 1)
         snprintf(file->note + length, sizeof file->note - length, ", and so are %" PRIu64 " more", o->skipped - 1);

@@ -25,11 +25,22 @@ enum {
 static const char suffix[] = ".npy";
 
 typedef struct layout { /* of one member */
-    char npy[QZ_NPY_HEADER_WRITE];
+    char *npy;          /* its array header: room for the longest of the file */
     size_t npy_bytes, name_bytes, filler;
     uint64_t bytes; /* of the member: array header and data */
     int zip64;      /* its sizes need 64 bits */
 } layout;
+
+/* Memory for the array header of any tensor of the file; NULL without memory. */
+static char *header_room(const qz_writer *writer, size_t *bytes)
+{
+    *bytes = QZ_NPY_HEADER_WRITE;
+    for (size_t i = 0; i < writer->count; i++) {
+        size_t room = qz_npy_room(&writer->slots[i].tensor);
+        *bytes = room > *bytes ? room : *bytes;
+    }
+    return malloc(*bytes);
+}
 
 static void lay_out(const qz_slot *slot, layout *l)
 {
@@ -52,9 +63,6 @@ qz_file_result qz_npz_declare(qz_writer *writer, const qz_tensor *tensor, qz_fil
 {
     char name[QZ_NAME_TEXT];
     qz_escape(tensor->name, tensor->name_length, name, sizeof name);
-    if (tensor->element == QZ_ELEMENT_RAW)
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, name, QZ_NO_OFFSET,
-                       "a .npz file cannot hold raw bytes; declare them as uint8");
     if (tensor->name_length + sizeof suffix - 1 > ZIP_MAX16 - 1024) /* room for the extra field in old readers */
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, name, QZ_NO_OFFSET,
                        "the name is too long for a .npz file");
@@ -64,18 +72,23 @@ qz_file_result qz_npz_declare(qz_writer *writer, const qz_tensor *tensor, qz_fil
 qz_file_result qz_npz_layout(qz_writer *writer, qz_file_error *error)
 {
     uint64_t at = 0;
-    layout l;
-    for (size_t i = 0; i < writer->count; i++) {
+    size_t room;
+    layout l = {.npy = header_room(writer, &room)};
+    if (l.npy == NULL)
+        return qz_fail_memory(error, writer->output.label);
+    qz_file_result result = QZ_FILE_OK;
+    for (size_t i = 0; i < writer->count && result == QZ_FILE_OK; i++) {
         qz_slot *slot = &writer->slots[i];
         slot->start = at;
         lay_out(slot, &l);
         slot->offset = at + header_bytes(&l) + l.npy_bytes;
         if (!qz_add(slot->offset, slot->tensor.bytes, &at) || at > (uint64_t)INT64_MAX)
-            return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
-                           "the file would have more than 2^63 - 1 bytes");
+            result = qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                             "the file would have more than 2^63 - 1 bytes");
         slot->crc_start = slot->crc = (uint32_t)crc32(0, (const Bytef *)l.npy, (uInt)l.npy_bytes);
     }
-    return QZ_FILE_OK;
+    free(l.npy);
+    return result;
 }
 
 void qz_npz_wrote(qz_slot *slot, const void *data, size_t bytes)
@@ -206,12 +219,18 @@ static size_t put_end(uint8_t *out, uint64_t count, uint64_t start, uint64_t byt
 
 qz_file_result qz_npz_finish(qz_writer *writer, qz_file_error *error)
 {
+    enum { DIRECTORY = 1 << 18 };
+    layout l;
+    size_t room;
+    l.npy = header_room(writer, &room);
     /* The longest header: fixed part, name, extra fields, array header. */
-    enum { LONGEST = ZIP_CENTRAL_BYTES + 65536 + 256 + QZ_NPY_HEADER_WRITE, DIRECTORY = 1 << 18 };
-    uint8_t *buffer = malloc(LONGEST + DIRECTORY + LONGEST);
-    if (buffer == NULL)
+    size_t longest = ZIP_CENTRAL_BYTES + 65536 + 256 + room;
+    uint8_t *buffer = l.npy != NULL ? malloc(longest + DIRECTORY + longest) : NULL;
+    if (buffer == NULL) {
+        free(l.npy);
         return qz_fail_memory(error, writer->output.label);
-    uint8_t *local = buffer, *directory = buffer + LONGEST; /* the directory is written in large pieces */
+    }
+    uint8_t *local = buffer, *directory = buffer + longest; /* the directory is written in large pieces */
     uint64_t start = 0, at = 0;
     size_t filled = 0;
     qz_file_result result = QZ_FILE_OK;
@@ -222,7 +241,6 @@ qz_file_result qz_npz_finish(qz_writer *writer, qz_file_error *error)
     int fd = writer->output.fd, good = 1;
     for (size_t i = 0; i < writer->count && result == QZ_FILE_OK && good; i++) {
         qz_slot *slot = &writer->slots[i];
-        layout l;
         lay_out(slot, &l);
         if (slot->disordered)
             result = read_back(writer, slot, error);
@@ -240,6 +258,7 @@ qz_file_result qz_npz_finish(qz_writer *writer, qz_file_error *error)
     }
     if (result == QZ_FILE_OK && !good)
         result = qz_fail_errno(error, writer->output.label, "write");
+    free(l.npy);
     free(buffer);
     return result;
 }

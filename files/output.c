@@ -3,7 +3,8 @@
  *
  * Where the system has files without names (O_TMPFILE), a killed run leaves nothing behind. Elsewhere the bytes go to
  * .quantize-<16 hex digits>.tmp in the target folder, which its writer keeps locked; whoever writes to that folder next
- * removes such files whose lock is free.
+ * removes such files whose lock is free. Where the file system has no locks (Lustre without -o flock, NFS without
+ * lockd) nothing is locked and nothing is removed but by the writer itself.
  */
 #include "internal.h"
 
@@ -76,12 +77,16 @@ static int open_named(qz_output *output, mode_t mode)
 {
     for (int i = 0; i < TRIES; i++) {
         new_temp_name(output->temp);
-        int fd = openat(output->folder, output->temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+        int fd = qz_above_standard(
+            openat(output->folder, output->temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
         if (fd >= 0) {
-            /* Between the two calls another run may have taken it for a leftover; then try again. */
-            if (flock(fd, LOCK_EX | LOCK_NB) == 0 && is_same(output->folder, output->temp, fd))
+            /* Between the two calls another run may have taken it for a leftover and locked it; it removes it, and we
+             * try again. Any other failure means that there are no locks here, so that nobody removes leftovers. */
+            int locked = flock(fd, LOCK_EX | LOCK_NB) == 0 || (errno != EWOULDBLOCK && errno != EINTR);
+            if (locked && is_same(output->folder, output->temp, fd))
                 return fd;
             close(fd);
+            errno = EAGAIN;
         } else if (errno != EEXIST) {
             break;
         }
@@ -95,7 +100,7 @@ static int open_unnamed(const qz_output *output, mode_t mode)
 #if defined(O_TMPFILE) && !defined(QZ_NO_UNNAMED_FILES)
     /* Such a file gets its name through /proc. */
     if (access("/proc/self/fd", X_OK) == 0)
-        return openat(output->folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+        return qz_above_standard(openat(output->folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
 #else
     (void)output, (void)mode;
 #endif
@@ -146,6 +151,13 @@ static qz_file_result check_target(const qz_output *output, const qz_create_opti
     return QZ_FILE_OK;
 }
 
+/* Whether the permissions are those of the file that is replaced: some file systems have but one kind. */
+static int has_mode(int fd, mode_t mode)
+{
+    struct stat status;
+    return mode == 0 || (fstat(fd, &status) == 0 && (status.st_mode & 0777) == mode);
+}
+
 qz_file_result qz_output_open(qz_output *output, const char *path, const qz_create_options *options,
                               qz_file_error *error)
 {
@@ -165,7 +177,7 @@ qz_file_result qz_output_open(qz_output *output, const char *path, const qz_crea
     mode_t mode = 0;
     if (folder == NULL || output->base == NULL || output->label == NULL)
         result = qz_fail_memory(error, label);
-    else if ((output->folder = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+    else if ((output->folder = qz_above_standard(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC))) < 0)
         result = qz_fail_errno(error, label, "open the folder of the output");
     if (result == QZ_FILE_OK)
         result = check_target(output, options, &mode, error);
@@ -176,7 +188,7 @@ qz_file_result qz_output_open(qz_output *output, const char *path, const qz_crea
             output->fd = open_named(output, 0666);
         if (output->fd < 0)
             result = qz_fail_errno(error, label, "create a file in the folder of the output");
-        else if (mode != 0 && fchmod(output->fd, mode) != 0)
+        else if (!has_mode(output->fd, mode) && fchmod(output->fd, mode) != 0)
             result = qz_fail_errno(error, label, "set the permissions of the output");
     }
     free(folder);
@@ -243,8 +255,9 @@ qz_file_result qz_output_commit(qz_output *output, qz_file_error *error)
     if (close(output->fd) != 0 && errno != EINTR)
         result = qz_fail_errno(error, output->label, "close the output");
     output->fd = -1;
-    /* EINVAL: a file system whose folders cannot be synced. */
-    if (result == QZ_FILE_OK && !output->no_fsync && fsync(output->folder) != 0 && errno != EINVAL)
+    /* On some file systems folders cannot be synced. */
+    if (result == QZ_FILE_OK && !output->no_fsync && fsync(output->folder) != 0 && errno != EINVAL && errno != ENOSYS &&
+        errno != ENOTSUP)
         result = qz_fail_errno(error, output->label, "write the folder to the medium");
     release(output);
     return result;

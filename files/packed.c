@@ -38,21 +38,40 @@ static size_t find_part(const qz_file *file, const char *name, size_t length, in
     return found;
 }
 
+/* Which part's suffix the name ends in; QZ_MEMBERS for none. *base becomes the length of the name without it. */
+static int part_of(const qz_tensor *t, size_t *base)
+{
+    for (int part = QZ_MEMBER_HEADER; part < QZ_MEMBERS; part++) {
+        size_t more = strlen(suffixes[part]);
+        if (t->name_length >= more && memcmp(t->name + t->name_length - more, suffixes[part], more) == 0) {
+            *base = t->name_length - more;
+            return part;
+        }
+    }
+    return QZ_MEMBERS;
+}
+
+/* Whether tensor i, which is called NAME.int4, describes a quantized one. Where a part of it is there, it does,
+ * whatever it is: else damage would turn a quantized tensor into ordinary arrays that nobody misses. */
+static int is_header(const qz_file *file, size_t i, size_t base)
+{
+    const qz_tensor *t = qz_tensor_at(file, i);
+    return (t->element == QZ_ELEMENT_I64 && t->rank == 1) ||
+           find_part(file, t->name, base, QZ_MEMBER_CODES) != SIZE_MAX ||
+           find_part(file, t->name, base, QZ_MEMBER_SCALES) != SIZE_MAX;
+}
+
 qz_part qz_packed_part(const qz_file *file, size_t tensor)
 {
     const qz_tensor *t = qz_tensor_at(file, tensor);
-    for (int part = QZ_MEMBER_HEADER; t != NULL && part < QZ_MEMBERS; part++) {
-        size_t more = strlen(suffixes[part]);
-        if (t->name_length < more || memcmp(t->name + t->name_length - more, suffixes[part], more) != 0)
-            continue;
-        const qz_tensor *header = qz_tensor_at(file, find_part(file, t->name, t->name_length - more, QZ_MEMBER_HEADER));
-        if (header == NULL || header->element != QZ_ELEMENT_I64 || header->rank != 1 ||
-            find_part(file, t->name, t->name_length - more, QZ_MEMBER_CODES) == SIZE_MAX ||
-            find_part(file, t->name, t->name_length - more, QZ_MEMBER_SCALES) == SIZE_MAX)
-            return QZ_PART_NONE;
-        return part == QZ_MEMBER_HEADER ? QZ_PART_HEADER : QZ_PART_DATA;
-    }
-    return QZ_PART_NONE;
+    size_t base = 0;
+    int part = t != NULL ? part_of(t, &base) : QZ_MEMBERS;
+    if (part == QZ_MEMBERS)
+        return QZ_PART_NONE;
+    if (part == QZ_MEMBER_HEADER)
+        return is_header(file, tensor, base) ? QZ_PART_HEADER : QZ_PART_NONE;
+    size_t header = find_part(file, t->name, base, QZ_MEMBER_HEADER);
+    return header != SIZE_MAX && is_header(file, header, base) ? QZ_PART_DATA : QZ_PART_NONE;
 }
 
 /* ---- what the members must be ---- */
@@ -120,6 +139,18 @@ static int is_expected(const qz_tensor *found, const qz_tensor *wanted)
     return found->element == wanted->element && found->rank == wanted->rank &&
            !(found->column_major && found->rank > 1) &&
            memcmp(found->shape, wanted->shape, wanted->rank * sizeof wanted->shape[0]) == 0;
+}
+
+/* "uint8 of shape [2, 20]". */
+static const char *tensor_text(const qz_tensor *t, char *out, size_t room)
+{
+    size_t n = (size_t)snprintf(out, room, "%s%s of shape [", qz_element_name(t->element),
+                                t->column_major && t->rank > 1 ? " in Fortran order" : "");
+    for (unsigned i = 0; i < t->rank && n < room; i++)
+        n += (size_t)snprintf(out + n, room - n, "%s%" PRIu64, i == 0 ? "" : ", ", t->shape[i]);
+    if (n < room)
+        snprintf(out + n, room - n, "]");
+    return out;
 }
 
 /* Fills in rows, cols and sizes from scheme, rank, shape and axis. */
@@ -242,9 +273,18 @@ qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_lengt
         return qz_fail(error, QZ_FILE_MISSING, label, NULL, QZ_NO_OFFSET, "there is no quantized tensor '%s'", shown);
 
     int64_t numbers[FIXED + QZ_MAX_RANK] = {0};
-    uint64_t count = qz_tensor_at(file, packed->members[QZ_MEMBER_HEADER])->count;
+    const qz_tensor *header = qz_tensor_at(file, packed->members[QZ_MEMBER_HEADER]);
+    uint64_t count = header->count;
     float *code_table = NULL;
     snprintf(field, sizeof field, "'%s.int4'", shown);
+    if (header->element != QZ_ELEMENT_I64 || header->rank != 1)
+        return qz_fail(
+            error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET,
+            "describes a quantized tensor, but is no list of int64; if it is an array of its own, rename it");
+    for (int part = QZ_MEMBER_CODES; part <= QZ_MEMBER_SCALES; part++)
+        if (packed->members[part] == SIZE_MAX)
+            return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET,
+                           "'%s%s' is missing; if this is an array of its own, rename it", shown, suffixes[part]);
     qz_file_result result = qz_read(file, packed->members[QZ_MEMBER_HEADER], 0,
                                     count < FIXED + QZ_MAX_RANK ? count : FIXED + QZ_MAX_RANK, numbers, error);
     if (result == QZ_FILE_OK && count != 0 && numbers[0] != VERSION)
@@ -272,11 +312,32 @@ qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_lengt
         if (!there)
             continue;
         qz_tensor like = expected(packed, part, shape);
-        if (!is_expected(qz_tensor_at(file, packed->members[part]), &like))
-            return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET,
-                           "'%s%s' does not have the type, order or shape that belongs to it", shown, suffixes[part]);
+        const qz_tensor *found = qz_tensor_at(file, packed->members[part]);
+        char is[100], must[100];
+        if (!is_expected(found, &like))
+            return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET, "'%s%s' is %s, but must be %s", shown,
+                           suffixes[part], tensor_text(found, is, sizeof is), tensor_text(&like, must, sizeof must));
     }
     return QZ_FILE_OK;
+}
+
+qz_file_result qz_packed_check(qz_file *file, qz_file_error *error)
+{
+    qz_file_result result = QZ_FILE_OK;
+    for (size_t i = 0; i < qz_tensor_count(file) && result == QZ_FILE_OK; i++) {
+        if (qz_packed_part(file, i) != QZ_PART_HEADER)
+            continue;
+        const qz_tensor *t = qz_tensor_at(file, i);
+        size_t length = t->name_length - strlen(suffixes[QZ_MEMBER_HEADER]);
+        size_t twin = qz_tensor_find(file, t->name, length);
+        qz_packed_tensor packed = {.size = sizeof packed};
+        char shown[QZ_NAME_TEXT];
+        result = qz_packed_find(file, t->name, length, &packed, error);
+        if (result == QZ_FILE_OK && twin != SIZE_MAX && qz_packed_part(file, twin) == QZ_PART_NONE)
+            result = qz_fail(error, QZ_FILE_FORMAT, file->input.label, qz_escape(t->name, length, shown, sizeof shown),
+                             QZ_NO_OFFSET, "is stored twice, quantized and plain, so that its meaning is unclear");
+    }
+    return result;
 }
 
 /* ---- blocks ---- */

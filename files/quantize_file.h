@@ -62,12 +62,13 @@ typedef struct qz_file_error {
     size_t size; /* sizeof(qz_file_error) */
     qz_file_result code;
     uint64_t offset;   /* the byte in the file that is to blame, or QZ_NO_OFFSET */
-    char message[672]; /* "file: field at byte N: what is wrong; remedy", without a line end */
+    char message[832]; /* "file: field at byte N: what is wrong; remedy", without a line end */
+    int system;        /* errno, where the system refused; 0 otherwise */
 } qz_file_error;
 
 #define QZ_FILE_ERROR_INIT                                                                                             \
     {                                                                                                                  \
-        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, ""                                                            \
+        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "", 0                                                         \
     }
 
 /*
@@ -96,7 +97,8 @@ typedef enum qz_element {
     QZ_ELEMENT_U32 = 22,
     QZ_ELEMENT_U64 = 23,
     QZ_ELEMENT_BOOL = 24,
-    QZ_ELEMENT_RAW = 32 /* bytes of a type that this library does not interpret: counts and ranges are bytes */
+    QZ_ELEMENT_RAW = 32 /* items of a type that this library does not interpret (strings, complex numbers, dates,
+                           records): they are read and written as they are, and counts and ranges are bytes */
 } qz_element;
 
 /* Bytes of one element (1 for QZ_ELEMENT_RAW); 0 for a value that is no qz_element. */
@@ -114,8 +116,11 @@ typedef struct qz_tensor {
     unsigned rank;         /* at most QZ_MAX_RANK */
     int column_major;      /* not 0: the first axis runs fastest in the data ("Fortran order") */
     const uint64_t *shape; /* rank sizes; may be NULL if rank is 0 */
-    uint64_t count;        /* elements: the product of the shape */
+    uint64_t count;        /* elements: the product of the shape, of QZ_ELEMENT_RAW the bytes of all items */
     uint64_t bytes;        /* count * qz_element_size(element) */
+    const char *type;      /* of QZ_ELEMENT_RAW, as NumPy writes it in UTF-8: <U3, <c16, [('x', '<f4')]; else NULL */
+    uint64_t type_bytes;   /* bytes of an item of this type; else those of an element */
+    int swapped;           /* in a file: its numbers have the other byte order; qz_read() turns them, but no items */
 } qz_tensor;
 
 /* ----------------------------------------------------------------------------------------------------------
@@ -128,11 +133,15 @@ typedef struct qz_file qz_file;
 typedef struct qz_open_options {
     size_t size;         /* sizeof(qz_open_options) */
     uint64_t max_header; /* bytes of the header of one array (default 10000) */
-    uint64_t max_ratio;  /* uncompressed over compressed bytes of a member (default 200) */
+    uint64_t max_ratio;  /* uncompressed over compressed bytes of a member of more than QZ_RATIO_FREE bytes, when it is
+                            read (default 200) */
     uint64_t max_bytes;  /* uncompressed bytes of a compressed member (default 2^40) */
-    int void2_bfloat16;  /* not 0: two-byte void elements (|V2) are bfloat16. Refused otherwise */
+    int void2_bfloat16;  /* not 0: two-byte void elements (|V2) are bfloat16. They are QZ_ELEMENT_RAW otherwise */
     int allow_trailing;  /* not 0: bytes after the array of an .npy file are ignored. Refused otherwise */
 } qz_open_options;
+
+/* Members that expand to no more than this many bytes may have any ratio: an array of zeros is nothing to fear. */
+#define QZ_RATIO_FREE ((uint64_t)64 << 20)
 
 #define QZ_OPEN_OPTIONS_INIT                                                                                           \
     {                                                                                                                  \
@@ -210,8 +219,9 @@ typedef struct qz_create_options {
 QZ_API qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **writer,
                                 qz_file_error *error);
 
-/* Declares the next tensor: name, element, rank, shape and column_major of `tensor` count, and are copied. All
- * tensors are declared before the first qz_write(). *index, which is what qz_write() wants, may be NULL. */
+/* Declares the next tensor: name, element, rank, shape and column_major of `tensor` count, and of QZ_ELEMENT_RAW the
+ * type; they are copied. All tensors are declared before the first qz_write(). *index, which is what qz_write() wants,
+ * may be NULL. In an .npz, names that end in ".int4" are for quantized tensors: see qz_part. */
 QZ_API qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *index, qz_file_error *error);
 
 /* Writes `count` elements from element `first` on. The ranges written to a tensor must cover it once, in any order
@@ -261,8 +271,8 @@ typedef struct qz_packed_tensor {
 /* Whether tensor i belongs to a quantized tensor. */
 typedef enum qz_part {
     QZ_PART_NONE = 0,   /* an ordinary tensor */
-    QZ_PART_HEADER = 1, /* NAME.int4, with NAME.codes and NAME.scales beside it */
-    QZ_PART_DATA = 2    /* one of the other members */
+    QZ_PART_HEADER = 1, /* NAME.int4: of int64 with one axis, or with NAME.codes or NAME.scales beside it */
+    QZ_PART_DATA = 2    /* one of the other members, where there is NAME.int4 */
 } qz_part;
 
 QZ_API qz_part qz_packed_part(const qz_file *file, size_t tensor);
@@ -271,6 +281,10 @@ QZ_API qz_part qz_packed_part(const qz_file *file, size_t tensor);
  * there is none, QZ_FILE_FORMAT if it is not consistent or of a later version of the format. */
 QZ_API qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_length, qz_packed_tensor *packed,
                                      qz_file_error *error);
+
+/* Checks all quantized tensors of a file as qz_packed_find() does, and that none of them has the name of an ordinary
+ * one. Programs that list a file by names ask this first: then all of them accept the same files. */
+QZ_API qz_file_result qz_packed_check(qz_file *file, qz_file_error *error);
 
 /*
  * Reads rows row .. row + rows - 1, columns col .. col + cols - 1 into the plain form `dst`, as a matrix of its own.

@@ -4,6 +4,7 @@
 #include "internal.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,13 +51,13 @@ void qz_abort(qz_writer *writer)
 
 qz_file_result qz_writer_reserve(qz_writer *writer, const char *name, size_t name_length, qz_file_error *error)
 {
-    char shown[QZ_NAME_TEXT];
+    char shown[QZ_NAME_TEXT], field[QZ_NAME_TEXT + 2];
     switch (qz_names_add(&writer->names, name, name_length, writer->count)) {
     case QZ_NAME_NEW:
         return QZ_FILE_OK;
     case QZ_NAME_TWICE:
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, qz_escape(name, name_length, shown, sizeof shown),
-                       QZ_NO_OFFSET,
+        snprintf(field, sizeof field, "'%s'", qz_escape(name, name_length, shown, sizeof shown));
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET,
                        "two tensors of this name would be in the file, or one that could be taken for a part of a "
                        "quantized tensor");
     default:
@@ -77,11 +78,19 @@ qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *in
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a .%s file holds one tensor; write a .npz",
                        writer->container->name);
     qz_slot slot = {.tensor = *tensor};
-    if (tensor->rank > QZ_MAX_RANK || qz_element_size(tensor->element) == 0 ||
-        !qz_shape_count(tensor->rank, tensor->shape, qz_element_size(tensor->element), &slot.tensor.count,
-                        &slot.tensor.bytes))
+    int raw = tensor->element == QZ_ELEMENT_RAW;
+    const char *wrong = "raw bytes have no type of items; name it, or declare them as uint8";
+    slot.tensor.type_bytes = !raw                   ? qz_element_size(tensor->element)
+                             : tensor->type != NULL ? qz_type_bytes(tensor->type, &wrong)
+                                                    : 0;
+    if (raw && slot.tensor.type_bytes == 0)
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "%s", wrong);
+    if (tensor->rank > QZ_MAX_RANK || slot.tensor.type_bytes == 0 ||
+        !qz_shape_count(tensor->rank, tensor->shape, slot.tensor.type_bytes, &slot.tensor.count, &slot.tensor.bytes))
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET,
                        "has an unknown type, more than 64 axes or more than 2^63 - 1 bytes");
+    if (raw)
+        slot.tensor.count = slot.tensor.bytes;
     qz_file_result result =
         writer->container->declare != NULL ? writer->container->declare(writer, tensor, error) : QZ_FILE_OK;
     if (result != QZ_FILE_OK)
@@ -96,7 +105,8 @@ qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *in
     }
     uint64_t *shape = qz_arena_get(&writer->arena, tensor->rank * sizeof *shape);
     char *kept = qz_arena_text(&writer->arena, tensor->name, tensor->name_length);
-    if (shape == NULL || kept == NULL)
+    slot.tensor.type = raw ? qz_arena_text(&writer->arena, tensor->type, strlen(tensor->type)) : NULL;
+    if (shape == NULL || kept == NULL || (raw && slot.tensor.type == NULL))
         return qz_fail_memory(error, label);
     if (tensor->rank != 0)
         memcpy(shape, tensor->shape, tensor->rank * sizeof *shape);

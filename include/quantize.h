@@ -409,7 +409,8 @@ typedef struct qz_stats {
     uint64_t count;            /* values */
     double signal;             /* sum of x^2 */
     double error;              /* sum of (x - decoded)^2: SQNR = 10 log10(signal / error), RMSE = sqrt(error / count) */
-    double max_error;          /* largest |x - decoded| (computed in float32), 0 for an empty matrix */
+    double max_error;          /* largest |x - decoded| (computed in float32; qz_compare: where one side is float64, in
+                                  float64), 0 for an empty matrix */
     uint64_t max_index;        /* where it is first, row * cols + column */
     uint64_t clipped;          /* values beyond the ends of the code range by more than half a step */
     uint64_t zeroed_groups;    /* groups with a value that is not 0 whose scale is 0, and that lose something */
@@ -471,7 +472,9 @@ QZ_API qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const 
 
 /*
  * Compares a matrix of floats with a packed one: fills count, signal, error, max_error and max_index of `stats` (and
- * sets the other counts to 0). NaN and infinity in `a`: QZ_ERROR_NONFINITE; in the scales: QZ_ERROR_PACKED.
+ * sets the other counts to 0). float64 is not rounded; sums that do not fit a double become its largest number, and a
+ * sum of differences that are too small for their squares, its least normal one. NaN and infinity in `a`:
+ * QZ_ERROR_NONFINITE; in the scales: QZ_ERROR_PACKED.
  */
 QZ_API qz_result qz_compare(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a, qz_pool *pool,
                             qz_stats *stats, qz_detail *detail);

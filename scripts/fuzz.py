@@ -26,6 +26,9 @@ def write_seeds() -> None:
         "f2": x.astype(np.float16),
         "big": x.astype(">f8"),
         "i8": np.arange(5),
+        "text": np.array(["a", "bc"]),
+        "dates": np.arange(3).astype("M8[25s]"),
+        "records": np.zeros(2, [("a", [("x", "<f4", (2, 3)), ("y", "S2")]), ("b", "<c8")]),
     }.items():
         np.save(CORPUS / f"{name}.npy", values)
         np.savez_compressed(CORPUS / f"{name}.npz", a=values, b=values[:1])

@@ -3,9 +3,97 @@
  */
 #include "fpenv.h"
 #include "group.h"
+#include "number.h"
+
+#include <float.h>
+#include <math.h>
+
+static double double_at(const qz_matrix *matrix, uint64_t row, uint64_t col)
+{
+    double x;
+    memcpy(&x, qz_matrix_at(matrix, row, col), sizeof x);
+    return x;
+}
+
+/* Values that are float64 are compared as such: rounded first, what differs by less than a float32 shows would be the
+ * same, and what is beyond float32 could not be compared. Squares of differences below 2^-537 are lost, but not the
+ * largest difference; see finish(). */
+static void compare_doubles(const struct job *job, struct part *part, const struct qz_tile *tile)
+{
+    float buffer[QZ_PANEL], other_buffer[QZ_PANEL];
+    ptrdiff_t stride = 0, other_stride = (ptrdiff_t)tile->cols;
+    int overflow;
+    int wide = job->matrix->dtype == QZ_F64, other_wide = job->other && job->other->dtype == QZ_F64;
+    const float *x = buffer, *y = other_buffer;
+    if (!wide)
+        x = qz_tile_load(job->kernels, job->matrix, tile, buffer, &stride, &overflow);
+    if (!job->other)
+        qz_decode_tile(job, tile, other_buffer, other_stride);
+    else if (!other_wide)
+        y = qz_tile_load(job->kernels, job->other, tile, other_buffer, &other_stride, &overflow);
+    double signal[4] = {0}, error[4] = {0}, most = 0;
+    uint64_t where = 0;
+    for (size_t r = 0; r < tile->rows; r++) {
+        uint64_t row = tile->row + r;
+        for (size_t c = 0; c < tile->cols; c++) {
+            double a =
+                wide ? double_at(job->matrix, row, tile->col + c) : (double)x[(ptrdiff_t)r * stride + (ptrdiff_t)c];
+            double b = other_wide ? double_at(job->other, row, tile->col + c)
+                                  : (double)y[(ptrdiff_t)r * other_stride + (ptrdiff_t)c];
+            if (!qz_is_finite_f64(a) || !qz_is_finite_f64(b)) {
+                part->nonfinite = 1;
+                return;
+            }
+            double difference = fabs(a - b); /* infinite where they are far apart near the end of float64 */
+            signal[c % 4] += a * a;
+            error[c % 4] += difference * difference;
+            if (difference > most) {
+                most = difference;
+                where = row * job->cols + tile->col + c;
+            }
+        }
+    }
+    part->signal += (signal[0] + signal[1]) + (signal[2] + signal[3]);
+    part->error += (error[0] + error[1]) + (error[2] + error[3]);
+    if (most > 0)
+        qz_note_error(part, most, where);
+}
+
+static int is_double(const struct job *job)
+{
+    return job->matrix->dtype == QZ_F64 || (job->other && job->other->dtype == QZ_F64);
+}
+
+/* Sums that do not fit are the largest that do, so that no statistic is infinite or NaN; and where there is a
+ * difference, the sum of squares says so, however small it is. */
+static void finish(struct part *total)
+{
+    total->signal = fmin(total->signal, DBL_MAX);
+    total->error = fmin(total->error, DBL_MAX);
+    total->max_error = fmin(total->max_error, DBL_MAX);
+    if (total->max_error > 0 && !(total->error > 0))
+        total->error = DBL_MIN;
+}
+
+/* The first value that is NaN or infinite, and how many there are. */
+static void locate_nonfinite(const qz_matrix *matrix, qz_detail *found)
+{
+    for (uint64_t r = 0; r < matrix->rows; r++)
+        for (uint64_t c = 0; c < matrix->cols; c++) {
+            double x = qz_matrix_value(matrix, r, c);
+            if (!qz_is_finite_f64(x) && found->count++ == 0) {
+                found->index = r * matrix->cols + c;
+                found->value = x;
+            }
+        }
+}
 
 static void compare_step(struct job *job, struct part *part, const struct qz_tile *tile)
 {
+    if (is_double(job)) {
+        compare_doubles(job, part, tile);
+        return;
+    }
     float buffer[QZ_PANEL], other_buffer[QZ_PANEL];
     ptrdiff_t stride, other_stride = (ptrdiff_t)tile->cols;
     int overflow, other_overflow = 0;
@@ -47,7 +135,8 @@ static QZ_NOINLINE qz_result compare(const qz_scheme *scheme, const qz_packed *p
     job.work = compare_tile;
     qz_group_run(&job, pool, &total);
     if (total.nonfinite) {
-        result = qz_locate_unusable(a, 0, &found);
+        result = QZ_ERROR_NONFINITE;
+        locate_nonfinite(a, &found);
         if (found.count == 0) { /* then it is the packed side */
             result = qz_validate(scheme, packed, a->rows, a->cols, &found);
             result = result == QZ_OK ? QZ_ERROR_RANGE : result;
@@ -56,6 +145,7 @@ static QZ_NOINLINE qz_result compare(const qz_scheme *scheme, const qz_packed *p
             *detail = found;
         return result;
     }
+    finish(&total);
     qz_group_stats(stats, &job, &total);
     return QZ_OK;
 }
@@ -90,13 +180,14 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
     job.work = compare_tile;
     qz_group_run(&job, pool, &total);
     if (total.nonfinite) {
-        qz_result result = qz_locate_unusable(a, 0, &found);
+        locate_nonfinite(a, &found);
         if (found.count == 0)
-            result = qz_locate_unusable(b, 0, &found);
+            locate_nonfinite(b, &found);
         if (detail)
             *detail = found;
-        return result;
+        return QZ_ERROR_NONFINITE;
     }
+    finish(&total);
     qz_group_stats(stats, &job, &total);
     return QZ_OK;
 }

@@ -1,6 +1,7 @@
 """What several folders of Python tests share: the installed library and a way to run programs."""
 
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -36,10 +37,14 @@ def run() -> Callable[..., str]:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder the C side was installed in, and then moved to: nothing may remember where it was."""
     folder = tmp_path_factory.mktemp("installed")
-    off = [f"-DQUANTIZE_BUILD_{part}=OFF" for part in ("TESTS", "BENCH")]
-    run_program(
-        "cmake", "-G", "Ninja", "-S", ROOT, "-B", folder / "build", "-DCMAKE_INSTALL_LIBDIR=lib", *off
-    )
-    run_program("cmake", "--build", folder / "build")
-    run_program("cmake", "--install", folder / "build", "--prefix", folder / "first")
+    text = (ROOT / "docs/howto-c.md").read_text("utf-8")
+    more: dict[str, list[str | Path]] = {
+        "-B": ["-G", "Ninja", "-DCMAKE_INSTALL_LIBDIR=lib"],
+        "--install": ["--prefix", folder / "first"],
+    }
+    for line in re.findall("^(?:sudo )?(cmake .*)$", text, re.MULTILINE):  # as the documentation says
+        words: list[str | Path] = [
+            folder / "build" if word == "build" else word for word in shlex.split(line)
+        ]
+        run_program(*words, *more.get(str(words[1]), []), cwd=ROOT)
     return (folder / "first").rename(folder / "prefix")

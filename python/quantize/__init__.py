@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from .array import QuantizedArray as QuantizedArray
     from .array import Stats as Stats
     from .array import quantize_array as quantize_array
+    from .files import load as load
+    from .files import save as save
     from .layer import gptq as gptq
     from .learn import learn_table as learn_table
     from .machine import kernels as kernels
-    from .npz import load as load
-    from .npz import save as save
     from .plot import plot_error as plot_error
     from .report import Candidate as Candidate
     from .report import Candidates as Candidates
@@ -68,10 +68,10 @@ _LAZY = {
     "gptq": "layer",
     "kernels": "machine",
     "learn_table": "learn",
-    "load": "npz",
+    "load": "files",
     "plot_error": "plot",
     "quantize_array": "array",
-    "save": "npz",
+    "save": "files",
     "schemes": "scheme",
 }
 

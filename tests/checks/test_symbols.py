@@ -30,6 +30,7 @@ def test_static_library_defines_only_our_names(run: Run, installed: Path, librar
     assert not {name for name in names if not name.startswith("qz_")}
 
 
-def test_shared_library_exports_the_public_functions_alone(run: Run, installed: Path) -> None:
-    names = defined(run, "--dynamic", installed / "lib" / "libquantize.so")
-    assert names == declared(installed / "include" / "quantize.h")
+@pytest.mark.parametrize("name", ["quantize", "quantize_file"])
+def test_shared_library_exports_the_public_functions_alone(run: Run, installed: Path, name: str) -> None:
+    names = defined(run, "--dynamic", installed / "lib" / f"lib{name}.so")
+    assert names == declared(installed / "include" / f"{name}.h")

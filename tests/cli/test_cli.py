@@ -390,7 +390,8 @@ def test_bfloat16(run: Run) -> None:
     x = weights(5, 64)
     bits = (x.view(np.uint32) >> 16).astype("<u2")
     np.save("in.npy", bits.view("V2"))
-    assert "--void2-as-bfloat16" in run("encode", "in.npy", "q.npz", code=3).stderr
+    assert "--void2-as-bfloat16" in run("encode", "in.npy", "copied.npz").stderr
+    np.testing.assert_array_equal(loaded("copied.npz")["data"], bits.view("V2"))
     run("encode", "in.npy", "q.npz", "--void2-as-bfloat16")
     np.save("same.npy", (bits.astype(np.uint32) << 16).view(np.float32))
     run("encode", "same.npy", "q2.npz")
@@ -452,6 +453,7 @@ def test_same_bytes(run: Run) -> None:
     for (scheme, method), axis in itertools.product([*cases, ("nvfp4", "absmax")], [0, -1]):
         files, reports, backs = set(), set(), set()
         options = ["--scheme", scheme, "--method", method, "--axis", axis, "--force", "--no-fsync"]
+        options += ["--include", "*"]
         for kernels, threads in [*((k, 1) for k in kernel_sets(run)), ("", 2), ("", 3), ("", 8)]:
             extra = {"QUANTIZE_KERNELS": kernels} if kernels else {}
             done = run("encode", "in.npz", "q.npz", *options, "--threads", threads, "--json", **extra)
@@ -520,7 +522,7 @@ def test_what_is_encoded(run: Run) -> None:
         "empty": np.zeros((0, 3), np.float32),
     }
     np.savez("in.npz", **parts)
-    run("encode", "in.npz", "all.npz")
+    run("encode", "in.npz", "all.npz", "--include", "*")
     out = loaded("all.npz")
     floats = ["layer.0.weight", "layer.0.bias", "layer.1.weight", "half", "empty"]
     assert {n[:-5] for n in out if n.endswith(".int4")} == set(floats)
@@ -534,7 +536,7 @@ def test_what_is_encoded(run: Run) -> None:
         np.testing.assert_array_equal(out[name], parts[name])
 
     # What is quantized already stays as it is.
-    run("encode", "some.npz", "rest.npz", "--scheme", "uint4")
+    run("encode", "some.npz", "rest.npz", "--scheme", "uint4", "--include", "*")
     rest = loaded("rest.npz")
     for key, value in out.items():
         if key.startswith(("layer.0.weight", "layer.1.weight")):
@@ -741,8 +743,12 @@ def test_damaged_archive(run: Run) -> None:
 
 def test_limits(run: Run) -> None:
     np.savez_compressed("zeros.npz", a=np.zeros(1_000_000, np.float32))
-    assert "--max-ratio" in run("info", "zeros.npz", code=6).stderr
-    run("info", "zeros.npz", "--max-ratio", 2000)
+    run("info", "zeros.npz", "--check")
+    np.savez_compressed("large.npz", a=np.zeros(20_000_000, np.float32), b=weights(4, 64))
+    run("info", "large.npz")
+    run("decode", "large.npz", "b.npy", "--tensor", "b")
+    assert "--max-ratio" in run("info", "large.npz", "--check", code=6).stderr
+    run("info", "large.npz", "--check", "--max-ratio", 2000)
     assert "--max-bytes" in run("info", "zeros.npz", "--max-ratio=2000", "--max-bytes=1M", code=6).stderr
     np.save("a.npy", weights(3, 5))
     assert "--max-header" in run("info", "a.npy", "--max-header", 64, code=6).stderr

@@ -25,6 +25,8 @@ static void read_all(qz_file *file)
 {
     for (size_t i = 0; i < qz_tensor_count(file); i++) {
         const qz_tensor *t = qz_tensor_at(file, i);
+        if ((t->element == QZ_ELEMENT_RAW) != (t->type != NULL) || t->type_bytes == 0 || t->bytes % t->type_bytes != 0)
+            abort();
         uint64_t n = t->count < (1u << 20) ? t->count : 1u << 20;
         void *data = malloc((size_t)n * qz_element_size(t->element) + 1);
         if (data == NULL)
@@ -65,9 +67,9 @@ static void open_and_read(const char *path)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_open_options options = QZ_OPEN_OPTIONS_INIT;
     qz_file *file;
-    options.void2_bfloat16 = 1;
     options.max_bytes = 1 << 24;
     if (qz_open(path, &options, &file, &error) == QZ_FILE_OK) {
+        qz_packed_check(file, &error);
         read_all(file);
         qz_close(file);
     } else if (error.message[0] == '\0' || error.code == QZ_FILE_OK) {

@@ -206,6 +206,19 @@ def test_ordinary_arrays_and_order(tmp_path: Path) -> None:
         "w.codesx": np.zeros(2),
         "z.codes": np.zeros(2, np.uint8),
         "slice": q[1:],
+        "": np.arange(4),
+        "complex": np.array([1 + 2j]),
+        "dates": np.array(["2001-02-03", "NaT"], "M8[D]"),
+        "spans": np.arange(3).astype("m8[25s]"),
+        "long": np.array([1.5], np.longdouble),
+        "records": np.array([(1, 2.5, "a\u0101")], [("n", "<i4"), ("x", ">f8"), ("t", "<U3")]),
+        "deep": np.zeros((2, 0), [("r", [("x", "f4", (2, 3)), ("y", "S2")])]),
+        "aligned": np.zeros(2, np.dtype([("a", "u1"), ("b", "f4")], align=True)),
+        "umlaut": np.zeros(2, [("\u00fc", "i4"), ("\u4e2d", "i4")]),
+        "void": np.zeros(3, "V5"),
+        "strided": np.arange(24.0).reshape(4, 6)[::2, ::-3],
+        "text-f": np.asfortranarray(np.array([["a", "b"], ["c", "de"]])),
+        "\udcff": np.ones(2, np.int8),
     }
     quantize.save(tmp_path / "a.npz", arrays)
     found = quantize.load(tmp_path / "a.npz")
@@ -247,17 +260,19 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
         quantize.save(tmp_path / "missing" / "a.npz", {})
 
 
-def test_an_error_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
+    """The limit on the size of files stands for a full disk."""
     path = tmp_path / "a.npz"
     quantize.save(path, {"b": np.zeros(3)})
     before = path.read_bytes()
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        quantize.save(path, {"b": np.ones(3)})
+    program = (
+        "import resource, sys, numpy, quantize\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try: quantize.save(sys.argv[1], {'b': numpy.ones(100_000)})\n"
+        "except OSError as error: print(type(error).__name__, error.errno == __import__('errno').EFBIG)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert done.stdout == "OSError True\n"
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.npz"]
 
@@ -280,7 +295,6 @@ def test_names_that_cannot_be_stored(tmp_path: Path) -> None:
     x = np.zeros(3)
     wrong: Any
     for wrong, message in [
-        ({"": x}, "cannot be the name"),
         ({"a\0b": x}, "cannot be the name"),
         ({3: x}, "cannot be the name"),
         ({"w.int4": x}, "marks quantized"),
@@ -415,42 +429,42 @@ def test_the_good_file_is_good(tmp_path: Path, good: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"w.codes.npy": None}, r"array 'w': member 'w\.codes\.npy' is missing"),
+        ({"w.codes.npy": None}, r"'w\.codes' is missing"),
         ({"w.scales.npy": None}, "is missing"),
-        ({"w.zeros.npy": None}, "zeros is missing"),
-        ({"w.codes.npy": np.ones((2, 19), np.uint8)}, r"codes must be uint8 of shape \(2, 20\)"),
-        ({"w.codes.npy": np.ones((20, 2), np.uint8)}, "codes must be"),
-        ({"w.codes.npy": np.ones((2, 20), np.int8)}, "codes must be"),
+        ({"w.zeros.npy": None}, "'w.zeros' is missing"),
+        ({"w.codes.npy": np.ones((2, 19), np.uint8)}, r"codes' is .*, but must be uint8 of shape \[2, 20\]"),
+        ({"w.codes.npy": np.ones((20, 2), np.uint8)}, "codes' is .*, but must be"),
+        ({"w.codes.npy": np.ones((2, 20), np.int8)}, "codes' is int8"),
         ({"w.codes.npy": np.full((2, 20), 0x11, np.uint8)}, "padding"),
-        ({"w.scales.npy": np.ones((2, 3), np.float32)}, "scales must be float16"),
+        ({"w.scales.npy": np.ones((2, 3), np.float32)}, "must be float16"),
         ({"w.scales.npy": np.full((2, 3), np.nan, np.float16)}, "not finite"),
         ({"w.zeros.npy": np.full((2, 2), 0x11, np.uint8)}, "padding"),
         ({"w.npy": np.zeros(3)}, "stored twice"),
-        ({"w.int4.npy": np.zeros(8)}, "int4 is float64"),
-        ({"w.int4.npy": marker()[None]}, "int4 is int64 of shape"),
-        ({"w.int4.npy": marker()[:8]}, "int4 is int64 of shape"),
-        ({"w.int4.npy": marker((0, 2))}, "version 2 is unknown"),
-        ({"w.int4.npy": marker((1, 9))}, "codes is 9"),
-        ({"w.int4.npy": marker((1, 0))}, "codes is 0"),
-        ({"w.int4.npy": marker((1, 1))}, "codes 1, .* zero 1, .* do not go together"),
-        ({"w.int4.npy": marker((1, 8))}, "table is missing"),
-        ({"w.table.npy": np.arange(16, dtype=np.float32)}, "table is given"),
-        ({"w.supers.npy": np.ones((2, 1), np.float32)}, "supers is given"),
-        ({"w.int4.npy": marker((2, 2))}, "scale_dtype is 2"),
-        ({"w.int4.npy": marker((2, 7))}, "scale_dtype 7, .* do not go together"),
-        ({"w.int4.npy": marker((2, 6))}, "scale_dtype 6, .* do not go together"),
-        ({"w.int4.npy": marker((3, 9))}, "zero is 9"),
-        ({"w.int4.npy": marker((4, 0))}, "group_size 0"),
-        ({"w.int4.npy": marker((4, -2))}, "group_size -2"),
-        ({"w.int4.npy": marker((5, 2))}, "super_dtype is 2"),
-        ({"w.int4.npy": marker((5, 1))}, "super_dtype is 1, but super_size is 0"),
-        ({"w.int4.npy": marker((6, 32))}, "super_dtype is 0, but super_size is 32"),
-        ({"w.int4.npy": marker((5, 1), (6, 32))}, "do not go together"),
-        ({"w.int4.npy": marker((7, 2))}, "axis is 2"),
-        ({"w.int4.npy": marker((7, -1))}, "axis is -1"),
-        ({"w.int4.npy": marker(shape=(-2, 39))}, "shape is"),
-        ({"w.int4.npy": marker(shape=(2**40, 2**40))}, "shape is"),
-        ({"w.int4.npy": marker(shape=(1,) * 70)}, "shape is"),
+        ({"w.int4.npy": np.zeros(8)}, "no list of int64"),
+        ({"w.int4.npy": marker()[None]}, "no list of int64"),
+        ({"w.int4.npy": marker()[:8]}, "does not have the numbers"),
+        ({"w.int4.npy": marker((0, 2))}, "version 2; this program reads version 1"),
+        ({"w.int4.npy": marker((1, 9))}, "unknown kind"),
+        ({"w.int4.npy": marker((1, 0))}, "unknown kind"),
+        ({"w.int4.npy": marker((1, 1))}, "unknown kind"),
+        ({"w.int4.npy": marker((1, 8))}, "'w.table' is missing"),
+        ({"w.table.npy": np.arange(16, dtype=np.float32)}, "does not belong"),
+        ({"w.supers.npy": np.ones((2, 1), np.float32)}, "does not belong"),
+        ({"w.int4.npy": marker((2, 2))}, "scales of an unknown type"),
+        ({"w.int4.npy": marker((2, 7))}, "do not go with its codes"),
+        ({"w.int4.npy": marker((2, 6))}, "do not go with its codes"),
+        ({"w.int4.npy": marker((3, 9))}, "unknown kind"),
+        ({"w.int4.npy": marker((4, 0))}, "group size below 1"),
+        ({"w.int4.npy": marker((4, -2))}, "group size below 1"),
+        ({"w.int4.npy": marker((5, 2))}, "super scales of an unknown type"),
+        ({"w.int4.npy": marker((5, 1))}, "super scales of a size"),
+        ({"w.int4.npy": marker((6, 32))}, "super scales of a size"),
+        ({"w.int4.npy": marker((5, 1), (6, 32))}, "do not go with its codes"),
+        ({"w.int4.npy": marker((7, 2))}, "has an axis"),
+        ({"w.int4.npy": marker((7, -1))}, "has an axis"),
+        ({"w.int4.npy": marker(shape=(-2, 39))}, "negative size"),
+        ({"w.int4.npy": marker(shape=(2**40, 2**40))}, "too large"),
+        ({"w.int4.npy": marker(shape=(1,) * 70)}, "does not have the numbers"),
     ],
 )
 def test_parts_that_do_not_fit(
@@ -472,35 +486,35 @@ def test_one_value_more_fits_the_same_bytes(tmp_path: Path, good: dict[str, byte
 # For each scheme: a part, what it becomes, and what is wrong with it then.
 BAD_PARTS: list[tuple[str | quantize.Scheme, str, Callable[[Array], Array | None], str]] = [
     ("mxfp4", "scales", lambda x: set_one(x, 255), "not finite"),
-    ("mxfp4", "scales", lambda x: x.astype(np.int8), "scales must be uint8"),
+    ("mxfp4", "scales", lambda x: x.astype(np.int8), "must be uint8"),
     ("nvfp4", "scales", lambda x: set_one(x, 0x7F), "not finite"),
     ("nvfp4", "scales", lambda x: set_one(x, 0xFF), "not finite"),
     ("nvfp4", "supers", lambda x: x * np.float32(np.nan), "not finite"),
     ("nvfp4", "supers", lambda x: x * np.float32(np.inf), "not finite"),
     ("nvfp4", "supers", lambda x: 0 * x + np.float32(1e38), "not finite"),
-    ("nvfp4", "supers", lambda x: x.astype(np.float16), r"supers must be float32 of shape \(1,\)"),
-    ("nvfp4", "supers", lambda x: x.reshape(()), r"supers must be float32 of shape \(1,\)"),
-    ("nvfp4", "supers", lambda x: np.repeat(x, 2), r"supers must be float32 of shape \(1,\)"),
-    ("nvfp4", "supers", lambda x: None, "supers is missing"),
+    ("nvfp4", "supers", lambda x: x.astype(np.float16), r"must be float32 of shape \[1\]"),
+    ("nvfp4", "supers", lambda x: x.reshape(()), r"must be float32 of shape \[1\]"),
+    ("nvfp4", "supers", lambda x: np.repeat(x, 2), r"must be float32 of shape \[1\]"),
+    ("nvfp4", "supers", lambda x: None, "'w.supers' is missing"),
     ("dual4", "supers", lambda x: set_one(x, np.nan), "not finite"),
-    ("dual4", "supers", lambda x: x[:, 0], r"supers must be float32 of shape \(3, 1\)"),
-    ("dual4", "supers", lambda x: x[:1], r"supers must be float32 of shape \(3, 1\)"),
+    ("dual4", "supers", lambda x: x[:, 0], r"must be float32 of shape \[3, 1\]"),
+    ("dual4", "supers", lambda x: x[:1], r"must be float32 of shape \[3, 1\]"),
     ("iq4_xs", "scales", lambda x: set_one(x, 32), "not finite"),
     ("iq4_xs", "scales", lambda x: set_one(x, 0x80), "not finite"),
     ("iq4_xs", "supers", lambda x: set_one(x, np.inf), "not finite"),
     ("q4_k", "scales", lambda x: set_one(x, 64), "not finite"),
     ("q4_k", "zeros", lambda x: set_one(x, 64), "not finite"),
-    ("q4_k", "zeros", lambda x: x.astype(np.float16), "zeros must be uint8"),
+    ("q4_k", "zeros", lambda x: x.astype(np.float16), "must be uint8"),
     ("q4_k", "supers", lambda x: set_one(x, np.nan), "not finite"),
-    ("q4_k", "supers", lambda x: x[:, :2], r"supers must be float16 of shape \(3, 4\)"),
+    ("q4_k", "supers", lambda x: x[:, :2], r"must be float16 of shape \[3, 4\]"),
     ("uint4_float", "zeros", lambda x: set_one(x, np.inf), "not finite"),
-    (OWN, "table", lambda x: set_one(x, np.nan), "do not go together, or the table is none"),
-    (OWN, "table", lambda x: set_one(x, np.inf), "do not go together, or the table is none"),
-    (OWN, "table", lambda x: 0 * x, "do not go together, or the table is none"),
-    (OWN, "table", lambda x: x[:15], r"table must be float32 of shape \(16,\)"),
-    (OWN, "table", lambda x: x.reshape(4, 4), r"table must be float32 of shape \(16,\)"),
-    (OWN, "table", lambda x: x.astype(np.float64), "table must be float32"),
-    (OWN, "table", lambda x: None, "table is missing"),
+    (OWN, "table", lambda x: set_one(x, np.nan), "do not go with its codes"),
+    (OWN, "table", lambda x: set_one(x, np.inf), "do not go with its codes"),
+    (OWN, "table", lambda x: 0 * x, "do not go with its codes"),
+    (OWN, "table", lambda x: x[:15], "does not have the type, order or shape"),
+    (OWN, "table", lambda x: x.reshape(4, 4), "does not have the type, order or shape"),
+    (OWN, "table", lambda x: x.astype(np.float64), "does not have the type, order or shape"),
+    (OWN, "table", lambda x: None, "'w.table' is missing"),
 ]
 
 
@@ -524,7 +538,7 @@ def test_parts_that_other_schemes_refuse(
     if changed is not None:
         members[f"w.{part}"] = changed
     path = write(tmp_path / "a.npz", {f"{name}.npy": npy(value) for name, value in members.items()})
-    refused(path, f"array 'w': .*{message}")
+    refused(path, f"'w.*{message}")
     if TOOL.exists():
         done = subprocess.run([TOOL, "decode", path, tmp_path / "out.npy"], capture_output=True, text=True)
         assert done.returncode == 3, done
@@ -573,65 +587,76 @@ def deep(n: int) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a .npy file"),
-        (b"\x93NUMPY", "not a .npy file"),
-        (b"\x93NUMPZ\x01\x00", "not a .npy file"),
-        (with_header("{}", version=(4, 0)), "version 4.0"),
-        (b"\x93NUMPY\x01\x00\xff", "ends within its header"),
-        (b"\x93NUMPY\x01\x00\x80\x00abc", "ends within its header"),
-        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "header of 4294967295 bytes"),
-        (with_header("[]"), "not a dictionary"),
+        (b"", "too short for an array"),
+        (b"\x93NUMPY", "too short for an array"),
+        (b"\x93NUMPZ\x01\x00\x00\x00", "does not begin as a NumPy array"),
+        (with_header("{}", version=(4, 0)), "version 4.0 of the array format is unknown"),
+        (b"\x93NUMPY\x01\x00\xff", "too short for an array"),
+        (b"\x93NUMPY\x01\x00\x80\x00abc", "only 3 follow"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "4294967295 bytes, but only 0 follow"),
+        (with_header("[]"), "header is not a dictionary"),
         (with_header("__import__('os').system('true')"), "not a dictionary"),
         (
             with_header("{'descr': __import__('os'), 'fortran_order': False, 'shape': ()}"),
-            "not a dictionary literal",
+            "not a plain string",
         ),
-        (with_header("{**{}, 'descr': '<f4', 'fortran_order': False, 'shape': ()}"), "keys"),
-        (with_header("\x00"), "not a dictionary literal"),
-        (with_header(deep(4000)), "dictionary literal"),
-        (with_header("{'descr': '<f4', 'fortran_order': False}"), "keys"),
-        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (), 'more': 1}"), "keys"),
-        (with_header("{'descr': '<f4', 'descr': '<f8', 'fortran_order': False, 'shape': ()}"), "keys"),
-        (with_header("{'descr': '<f4', 'fortran_order': 0, 'shape': ()}", b"1234"), "fortran_order is 0"),
-        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': [1]}", b"1234"), "shape is"),
-        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}", b"1234"), "shape is"),
-        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1.0,)}", b"1234"), "shape is"),
-        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}", b"1234"), "shape is"),
-        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (2**62,)}", b"1234"), "literal"),
-        (with_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**63},)}}"), "shape is"),
+        (with_header("{**{}, 'descr': '<f4', 'fortran_order': False, 'shape': ()}"), "plain dictionary"),
+        (with_header("\x00"), "header is not a dictionary"),
+        (with_header(deep(4000)), "whole number"),
+        (with_header("{'descr': '<f4', 'fortran_order': False}"), "lacks one of"),
+        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (), 'more': 1}"), "key other than"),
+        (with_header("{'descr': '<f4', 'descr': '<f8', 'fortran_order': False, 'shape': ()}"), "key twice"),
+        (with_header("{'descr': '<f4', 'fortran_order': 0, 'shape': ()}", b"1234"), "neither True nor False"),
+        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': [1]}", b"1234"), "not a tuple"),
+        (
+            with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}", b"1234"),
+            "whole number",
+        ),
+        (
+            with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1.0,)}", b"1234"),
+            "tuple of numbers",
+        ),
+        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}", b"1234"), "negative"),
+        (
+            with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (2**62,)}", b"1234"),
+            "tuple of numbers",
+        ),
+        (with_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**63},)}}"), "beyond 2.63"),
         (
             with_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**62}, 4)}}"),
-            "larger than any",
+            "more than 2.63",
         ),
         (
             with_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**62}, 4, 0)}}"),
-            "larger than any",
+            "more than 2.63",
         ),
         (
             with_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {(1,) * 65}}}", b"1234"),
-            "larger than any",
+            "more than 64 axes",
         ),
         (
             with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000,)}", b"1234"),
-            "needs 4000000000",
+            "needs 4000000000 bytes of data, but only 4 follow",
         ),
         (
             with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", b"1234567"),
-            "needs 8 bytes.* 7",
+            "needs 8 bytes of data, but only 7",
         ),
         (
             with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", b"12345"),
-            "needs 4 bytes.* 5",
+            "1 bytes follow the array",
         ),
-        (with_header("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"12345678"), "not read"),
-        (with_header("{'descr': '|V4', 'fortran_order': False, 'shape': (1,)}", b"1234"), "not read"),
         (
-            with_header("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", b"1234"),
-            "simple type",
+            with_header("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"12345678"),
+            "Python objects",
         ),
-        (with_header("{'descr': 'nonsense', 'fortran_order': False, 'shape': ()}"), "no type"),
+        (
+            with_header("{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (1,)}", b"12345678"),
+            "Python objects",
+        ),
+        (with_header("{'descr': 'nonsense', 'fortran_order': False, 'shape': ()}"), "not read"),
         (with_header(f"{{'descr': '<U0', 'fortran_order': False, 'shape': ({2**62},)}}"), "not read"),
-        (with_header("{'descr': 3, 'fortran_order': False, 'shape': ()}"), "simple type"),
+        (with_header("{'descr': 3, 'fortran_order': False, 'shape': ()}"), "not a plain string"),
     ],
 )
 def test_broken_members(tmp_path: Path, content: bytes, message: str) -> None:
@@ -660,9 +685,9 @@ def test_broken_archives(tmp_path: Path, good: dict[str, bytes]) -> None:
     refused(path)
     body = whole.index(b"\x93NUMPY") + 130
     path.write_bytes(whole[:body] + bytes([whole[body] ^ 4]) + whole[body + 1 :])
-    refused(path, "CRC")
+    refused(path, "checksum")
     path.write_bytes(np.random.default_rng(1).bytes(1000))
-    refused(path, "not a sound .npz file")
+    refused(path, "neither the header")
     with pytest.raises((quantize.FormatError, IsADirectoryError)):
         quantize.load(tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -693,9 +718,9 @@ def test_archives_of_strange_shape(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", x)
         archive.writestr("x.npy", x)
-    refused(path, r"member 'x\.npy': there are two")
-    refused(write(path, {"x": b"", "x.npy": x}), "there are two")
-    refused(write(path, {"x.npy": x}, zipfile.ZIP_BZIP2), "unknown method 12")
+    refused(path, r"'x\.npy' occurs twice")
+    refused(write(path, {"x": b"", "x.npy": x}), "occurs twice")
+    refused(write(path, {"x.npy": x}, zipfile.ZIP_BZIP2), "compression method 12")
     link = zipfile.ZipInfo("x.npy")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(path, "w") as archive:
@@ -704,7 +729,7 @@ def test_archives_of_strange_shape(tmp_path: Path) -> None:
     bomb = with_header(
         f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({100 << 20},)}}", bytes(100 << 20)
     )
-    refused(write(path, {"x.npy": bomb}, zipfile.ZIP_DEFLATED), "would inflate")
+    refused(write(path, {"x.npy": bomb}, zipfile.ZIP_DEFLATED), "would expand")
 
     write(path, {"x.npy": x})
     whole = bytearray(path.read_bytes())

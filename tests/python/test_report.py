@@ -419,7 +419,7 @@ def test_worst_groups_are_named(x: Array, name: str, group_size: int, draw: st.D
     figure = drawn(q, x, worst=3)
     wanted = worst_groups(q, x, 3)
     assert texts(figure) == wanted
-    found = quantize.compare(x, q)
+    found = quantize.compare(np.asarray(x, np.float32), q)  # the picture is one of float32
     title = figure.get_suptitle()
     assert (f"SQNR {found.sqnr_db:.2f} dB" if found.rmse else "no error") in title or not np.any(x)
     assert q.scheme.label in title

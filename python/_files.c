@@ -1,0 +1,666 @@
+/*
+ * _files - the strict layer between Python and the file library
+ *
+ * Two types: a File that is open for reading, a Writer that makes one. Names are bytes, as in files; data moves between
+ * files and buffers of exactly the right size. Types, shapes, text and messages for people are the business of
+ * quantize/files.py, which is the only caller. A result other than QZ_FILE_OK becomes an exception `Failure` whose
+ * arguments are (result, message, errno).
+ *
+ * Written for the limited API, as _core.c is, and without NumPy's headers.
+ */
+#ifndef Py_LIMITED_API
+#define Py_LIMITED_API 0x030B0000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdint.h>
+#include <string.h>
+
+#include "quantize_file.h"
+
+#define PIECE ((uint64_t)16 << 20) /* bytes between two looks at whether Ctrl-C was pressed */
+
+typedef struct {
+    PyObject *failure;
+    PyObject *file_type, *writer_type;
+} State;
+
+static PyObject *fail(State *state, const qz_file_error *error)
+{
+    PyObject *arguments;
+
+    if (error->code == QZ_FILE_MEMORY)
+        return PyErr_NoMemory();
+    arguments = Py_BuildValue("(isi)", (int)error->code, error->message, error->system);
+    if (arguments != NULL) {
+        PyErr_SetObject(state->failure, arguments);
+        Py_DECREF(arguments);
+    }
+    return NULL;
+}
+
+static State *state_of(PyObject *self)
+{
+    return PyType_GetModuleState(Py_TYPE(self));
+}
+
+static PyObject *make(PyObject *type)
+{
+    allocfunc allocate = (allocfunc)PyType_GetSlot((PyTypeObject *)type, Py_tp_alloc);
+    return allocate((PyTypeObject *)type, 0);
+}
+
+static void unmake(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+/* A tuple of sizes as a shape. Returns the rank, or -1 with an exception. */
+static int take_shape(PyObject *tuple, uint64_t shape[QZ_MAX_RANK])
+{
+    Py_ssize_t rank = PyTuple_Check(tuple) ? PyTuple_Size(tuple) : -1;
+
+    if (rank < 0 || rank > QZ_MAX_RANK) {
+        PyErr_SetString(PyExc_ValueError, "a shape is a tuple of at most 64 sizes");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < rank; i++) {
+        shape[i] = PyLong_AsUnsignedLongLong(PyTuple_GetItem(tuple, i));
+        if (PyErr_Occurred())
+            return -1;
+    }
+    return (int)rank;
+}
+
+static PyObject *shape_tuple(unsigned rank, const uint64_t *shape)
+{
+    PyObject *tuple = PyTuple_New((Py_ssize_t)rank);
+
+    for (unsigned i = 0; tuple != NULL && i < rank; i++) {
+        PyObject *size = PyLong_FromUnsignedLongLong(shape[i]);
+        if (size == NULL || PyTuple_SetItem(tuple, (Py_ssize_t)i, size) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Reading
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD qz_file *file;
+    int busy; /* a call works on it without the interpreter lock */
+} File;
+
+PyDoc_STRVAR(open_doc, "open_file(path, /) -> File. The path is bytes.");
+
+static PyObject *files_open(PyObject *module, PyObject *object)
+{
+    State *state = PyModule_GetState(module);
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_file_result result;
+    const char *path = PyBytes_AsString(object);
+    File *self;
+
+    if (path == NULL)
+        return NULL;
+    self = (File *)make(state->file_type);
+    if (self == NULL)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS result = qz_open(path, NULL, &self->file, &error);
+    if (result == QZ_FILE_OK)
+        result = qz_packed_check(self->file, &error);
+    Py_END_ALLOW_THREADS if (result == QZ_FILE_OK) return (PyObject *)self;
+    Py_DECREF(self);
+    return fail(state, &error);
+}
+
+static void file_dealloc(PyObject *self)
+{
+    qz_close(((File *)self)->file);
+    unmake(self);
+}
+
+PyDoc_STRVAR(file_close_doc, "close(). Nothing can be read any more.");
+
+static PyObject *file_close(PyObject *object, PyObject *unused)
+{
+    File *self = (File *)object;
+
+    (void)unused;
+    if (!self->busy) {
+        qz_close(self->file);
+        self->file = NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static int is_usable(const File *self)
+{
+    if (self->file != NULL && !self->busy)
+        return 1;
+    PyErr_SetString(PyExc_RuntimeError, "the file is closed or in use");
+    return 0;
+}
+
+PyDoc_STRVAR(file_note_doc, "note() -> what was skipped, or None.");
+
+static PyObject *file_note(PyObject *object, PyObject *unused)
+{
+    File *self = (File *)object;
+
+    (void)unused;
+    return is_usable(self) ? Py_BuildValue("z", qz_note(self->file)) : NULL;
+}
+
+PyDoc_STRVAR(file_container_doc, "container() -> 'npy' or 'npz'.");
+
+static PyObject *file_container(PyObject *object, PyObject *unused)
+{
+    File *self = (File *)object;
+
+    (void)unused;
+    return is_usable(self) ? Py_BuildValue("s", qz_container(self->file)) : NULL;
+}
+
+/* (index, element, type, shape, column_major, swapped) */
+static PyObject *tensor_tuple(const File *self, size_t index)
+{
+    const qz_tensor *t = qz_tensor_at(self->file, index);
+
+    return Py_BuildValue("(nizNii)", (Py_ssize_t)index, (int)t->element, t->type, shape_tuple(t->rank, t->shape),
+                         t->column_major != 0, t->swapped != 0);
+}
+
+/* (scheme's name, codes, scale_dtype, zero, group_size, super_dtype, super_size, table, axis, shape, four parts) */
+static PyObject *packed_tuple(const File *self, const qz_packed_tensor *p)
+{
+    PyObject *parts[4] = {NULL, NULL, NULL, NULL};
+
+    for (int i = 0; i < 4; i++) {
+        size_t member = p->members[QZ_MEMBER_CODES + i];
+        parts[i] = member != SIZE_MAX ? tensor_tuple(self, member) : Py_NewRef(Py_None);
+    }
+    return Py_BuildValue("(siiiKiKy#INNNNN)", p->scheme.name, (int)p->scheme.codes, (int)p->scheme.scale_dtype,
+                         (int)p->scheme.zero, (unsigned long long)p->scheme.group_size, (int)p->scheme.super_dtype,
+                         (unsigned long long)p->scheme.super_size, (const char *)p->scheme.table,
+                         p->scheme.table != NULL ? (Py_ssize_t)(16 * sizeof(float)) : 0, p->axis,
+                         shape_tuple(p->rank, p->shape), parts[0], parts[1], parts[2], parts[3]);
+}
+
+PyDoc_STRVAR(file_items_doc, "items() -> a list of (name, tensor, packed): tensor or packed is None.\n\n"
+                             "tensor: (index, element, type, shape, column_major, swapped)\n"
+                             "packed: (scheme's name, codes, scale_dtype, zero, group_size, super_dtype, super_size,\n"
+                             "table, axis, shape, codes, scales, zeros, supers), the last four as tensor, or None");
+
+static PyObject *file_items(PyObject *object, PyObject *unused)
+{
+    static const char header[] = ".int4";
+    File *self = (File *)object;
+    PyObject *list;
+
+    (void)unused;
+    if (!is_usable(self))
+        return NULL;
+    list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < qz_tensor_count(self->file); i++) {
+        const qz_tensor *t = qz_tensor_at(self->file, i);
+        qz_part part = qz_packed_part(self->file, i);
+        qz_packed_tensor packed = {.size = sizeof packed};
+        qz_file_error error = QZ_FILE_ERROR_INIT;
+        size_t length = t->name_length - (part == QZ_PART_HEADER ? sizeof header - 1 : 0);
+        PyObject *item = NULL;
+        if (part == QZ_PART_DATA)
+            continue;
+        if (part == QZ_PART_NONE)
+            item = Py_BuildValue("(y#NO)", t->name, (Py_ssize_t)length, tensor_tuple(self, i), Py_None);
+        else if (qz_packed_find(self->file, t->name, length, &packed, &error) == QZ_FILE_OK)
+            item = Py_BuildValue("(y#ON)", t->name, (Py_ssize_t)length, Py_None, packed_tuple(self, &packed));
+        else
+            fail(state_of(object), &error);
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+PyDoc_STRVAR(file_read_doc, "read(index, buffer, /). The buffer gets the whole tensor.");
+
+static PyObject *file_read(PyObject *object, PyObject *args)
+{
+    File *self = (File *)object;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_file_result result = QZ_FILE_OK;
+    const qz_tensor *t;
+    PyObject *target;
+    Py_ssize_t index;
+    Py_buffer view;
+    int stopped = 0;
+
+    if (!is_usable(self) || !PyArg_ParseTuple(args, "nO:read", &index, &target))
+        return NULL;
+    t = index >= 0 ? qz_tensor_at(self->file, (size_t)index) : NULL;
+    if (t == NULL) {
+        PyErr_SetString(PyExc_ValueError, "there is no such tensor");
+        return NULL;
+    }
+    if (PyObject_GetBuffer(target, &view, PyBUF_CONTIG) < 0)
+        return NULL;
+    if ((uint64_t)view.len != t->bytes) {
+        PyBuffer_Release(&view);
+        PyErr_SetString(PyExc_ValueError, "the buffer has another size than the tensor");
+        return NULL;
+    }
+    uint64_t each = qz_element_size(t->element), step = PIECE / each;
+    self->busy = 1;
+    for (uint64_t at = 0; at < t->count && result == QZ_FILE_OK && !stopped; at += step) {
+        uint64_t n = t->count - at < step ? t->count - at : step;
+        Py_BEGIN_ALLOW_THREADS result = qz_read(self->file, (size_t)index, at, n, (char *)view.buf + at * each, &error);
+        Py_END_ALLOW_THREADS stopped = PyErr_CheckSignals() < 0;
+    }
+    self->busy = 0;
+    PyBuffer_Release(&view);
+    if (stopped)
+        return NULL;
+    if (result != QZ_FILE_OK)
+        return fail(state_of(object), &error);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(file_check_unchanged_doc, "check_unchanged(). Fails if the file was changed since it was opened.");
+
+static PyObject *file_check_unchanged(PyObject *object, PyObject *unused)
+{
+    File *self = (File *)object;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+
+    (void)unused;
+    if (!is_usable(self))
+        return NULL;
+    if (qz_unchanged(self->file, &error) != QZ_FILE_OK)
+        return fail(state_of(object), &error);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef file_methods[] = {
+    {"close", file_close, METH_NOARGS, file_close_doc},
+    {"note", file_note, METH_NOARGS, file_note_doc},
+    {"container", file_container, METH_NOARGS, file_container_doc},
+    {"items", file_items, METH_NOARGS, file_items_doc},
+    {"read", file_read, METH_VARARGS, file_read_doc},
+    {"check_unchanged", file_check_unchanged, METH_NOARGS, file_check_unchanged_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot file_slots[] = {
+    {Py_tp_dealloc, (void *)(uintptr_t)file_dealloc},
+    {Py_tp_methods, file_methods},
+    {0, NULL},
+};
+
+static PyType_Spec file_spec = {
+    .name = "quantize._files.File",
+    .basicsize = sizeof(File),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = file_slots,
+};
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Writing
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD qz_writer *writer;
+    size_t *item; /* bytes of an element of each tensor that was declared */
+    size_t count, capacity;
+    int busy;
+} Writer;
+
+PyDoc_STRVAR(create_doc, "create(path, /) -> Writer. The path is bytes; a file of that name is replaced.");
+
+static PyObject *files_create(PyObject *module, PyObject *object)
+{
+    State *state = PyModule_GetState(module);
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
+    const char *path = PyBytes_AsString(object);
+    Writer *self;
+
+    if (path == NULL)
+        return NULL;
+    self = (Writer *)make(state->writer_type);
+    if (self == NULL)
+        return NULL;
+    options.replace = 1;
+    if (qz_create(path, &options, &self->writer, &error) == QZ_FILE_OK)
+        return (PyObject *)self;
+    Py_DECREF(self);
+    return fail(state, &error);
+}
+
+static void writer_dealloc(PyObject *object)
+{
+    Writer *self = (Writer *)object;
+
+    qz_abort(self->writer);
+    PyMem_Free(self->item);
+    unmake(object);
+}
+
+static int is_open(const Writer *self)
+{
+    if (self->writer != NULL && !self->busy)
+        return 1;
+    PyErr_SetString(PyExc_RuntimeError, "the file is complete or in use");
+    return 0;
+}
+
+/* Remembers what an element of the next tensor takes: tensors are numbered in the order of their declaration. */
+static int note_item(Writer *self, size_t index, size_t item)
+{
+    if (index >= self->capacity) {
+        size_t wider = 2 * index + 16;
+        size_t *items = PyMem_Realloc(self->item, wider * sizeof *items);
+        if (items == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        memset(items + self->capacity, 0, (wider - self->capacity) * sizeof *items);
+        self->item = items;
+        self->capacity = wider;
+    }
+    self->item[index] = item;
+    self->count = index >= self->count ? index + 1 : self->count;
+    return 0;
+}
+
+PyDoc_STRVAR(writer_declare_doc, "declare(name, element, type, shape, column_major, /) -> index");
+
+static PyObject *writer_declare(PyObject *object, PyObject *args)
+{
+    Writer *self = (Writer *)object;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_tensor t = {0};
+    uint64_t shape[QZ_MAX_RANK];
+    Py_ssize_t length;
+    PyObject *shape_object;
+    size_t index;
+    int element, rank;
+
+    if (!is_open(self) ||
+        !PyArg_ParseTuple(args, "y#izOp:declare", &t.name, &length, &element, &t.type, &shape_object, &t.column_major))
+        return NULL;
+    rank = take_shape(shape_object, shape);
+    if (rank < 0)
+        return NULL;
+    t.name_length = (size_t)length;
+    t.element = (qz_element)element;
+    t.rank = (unsigned)rank;
+    t.shape = shape;
+    if (qz_declare(self->writer, &t, &index, &error) != QZ_FILE_OK)
+        return fail(state_of(object), &error);
+    if (note_item(self, index, qz_element_size(t.element)) < 0)
+        return NULL;
+    return PyLong_FromSize_t(index);
+}
+
+PyDoc_STRVAR(writer_declare_packed_doc, "declare_packed(name, scheme, shape, axis, /) -> four indices\n\n"
+                                        "The scheme is the tuple that _core takes. The indices are those of codes, "
+                                        "scales, zeros and supers,\n"
+                                        "None for those that there are not.");
+
+static PyObject *writer_declare_packed(PyObject *object, PyObject *args)
+{
+    Writer *self = (Writer *)object;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_packed_tensor packed = {.size = sizeof packed};
+    uint64_t shape[QZ_MAX_RANK];
+    float numbers[16];
+    const char *name, *table;
+    Py_ssize_t length, table_bytes;
+    PyObject *scheme_object, *shape_object, *result;
+    int codes, scale_dtype, zero, method, positive, super_dtype, rule, rank;
+    unsigned long long group_size, super_size;
+    unsigned axis;
+
+    if (!is_open(self) ||
+        !PyArg_ParseTuple(args, "y#OOI:declare_packed", &name, &length, &scheme_object, &shape_object, &axis))
+        return NULL;
+    if (!PyTuple_Check(scheme_object)) {
+        PyErr_SetString(PyExc_TypeError, "a scheme is a tuple");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(scheme_object, "iiiiKiiKz#i;not a scheme", &codes, &scale_dtype, &zero, &method, &group_size,
+                          &positive, &super_dtype, &super_size, &table, &table_bytes, &rule))
+        return NULL;
+    rank = take_shape(shape_object, shape);
+    if (rank < 0)
+        return NULL;
+    if (table != NULL && table_bytes == (Py_ssize_t)sizeof numbers)
+        memcpy(numbers, table, sizeof numbers);
+    qz_scheme scheme = {.size = sizeof scheme,
+                        .name = "",
+                        .summary = "",
+                        .codes = (qz_codes)codes,
+                        .scale_dtype = (qz_dtype)scale_dtype,
+                        .zero = (qz_zero)zero,
+                        .method = (qz_method)method,
+                        .group_size = group_size,
+                        .positive = positive,
+                        .super_dtype = (qz_dtype)super_dtype,
+                        .super_size = super_size,
+                        .table = table != NULL && table_bytes == (Py_ssize_t)sizeof numbers ? numbers : NULL,
+                        .rule = (qz_rule)rule};
+    if (qz_packed_declare(self->writer, name, (size_t)length, &scheme, (unsigned)rank, shape, axis, &packed, &error) !=
+        QZ_FILE_OK)
+        return fail(state_of(object), &error);
+    const size_t scale = qz_dtype_size(scheme.scale_dtype);
+    const size_t items[4] = {1, scale, scheme.zero == QZ_ZERO_UINT4 ? 1 : scale, qz_dtype_size(scheme.super_dtype)};
+    result = PyTuple_New(4);
+    for (int i = 0; result != NULL && i < 4; i++) {
+        size_t member = packed.members[QZ_MEMBER_CODES + i];
+        PyObject *index;
+        if (member != SIZE_MAX && note_item(self, member, items[i]) < 0) {
+            Py_CLEAR(result);
+            break;
+        }
+        index = member != SIZE_MAX ? PyLong_FromSize_t(member) : Py_NewRef(Py_None);
+        if (index == NULL || PyTuple_SetItem(result, i, index) < 0)
+            Py_CLEAR(result);
+    }
+    return result;
+}
+
+PyDoc_STRVAR(writer_write_doc, "write(index, first, buffer, /) -> the element after the last one that was written");
+
+static PyObject *writer_write(PyObject *object, PyObject *args)
+{
+    Writer *self = (Writer *)object;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_file_result result = QZ_FILE_OK;
+    PyObject *source;
+    Py_ssize_t index;
+    unsigned long long first;
+    Py_buffer view;
+    int stopped = 0;
+
+    if (!is_open(self) || !PyArg_ParseTuple(args, "nKO:write", &index, &first, &source))
+        return NULL;
+    if (index < 0 || (size_t)index >= self->count || self->item[index] == 0) {
+        PyErr_SetString(PyExc_ValueError, "no such tensor is to be written");
+        return NULL;
+    }
+    if (PyObject_GetBuffer(source, &view, PyBUF_CONTIG_RO) < 0)
+        return NULL;
+    uint64_t each = self->item[index], step = PIECE / each, count = (uint64_t)view.len / each;
+    if ((uint64_t)view.len % each != 0) {
+        PyBuffer_Release(&view);
+        PyErr_SetString(PyExc_ValueError, "the buffer does not fit the type of the tensor");
+        return NULL;
+    }
+    self->busy = 1;
+    for (uint64_t at = 0; at < count && result == QZ_FILE_OK && !stopped; at += step) {
+        uint64_t n = count - at < step ? count - at : step;
+        Py_BEGIN_ALLOW_THREADS result =
+            qz_write(self->writer, (size_t)index, first + at, n, (const char *)view.buf + at * each, &error);
+        Py_END_ALLOW_THREADS stopped = PyErr_CheckSignals() < 0;
+    }
+    self->busy = 0;
+    PyBuffer_Release(&view);
+    if (stopped)
+        return NULL;
+    if (result != QZ_FILE_OK)
+        return fail(state_of(object), &error);
+    return PyLong_FromUnsignedLongLong(first + count);
+}
+
+PyDoc_STRVAR(writer_commit_doc, "commit(). Completes the file and gives it its name.");
+
+static PyObject *writer_commit(PyObject *object, PyObject *unused)
+{
+    Writer *self = (Writer *)object;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_file_result result;
+    qz_writer *writer;
+
+    (void)unused;
+    if (!is_open(self))
+        return NULL;
+    writer = self->writer;
+    self->writer = NULL; /* it is released, whatever happens */
+    Py_BEGIN_ALLOW_THREADS result = qz_commit(writer, &error);
+    Py_END_ALLOW_THREADS if (result != QZ_FILE_OK) return fail(state_of(object), &error);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(writer_abort_doc, "abort(). Leaves no file.");
+
+static PyObject *writer_abort(PyObject *object, PyObject *unused)
+{
+    Writer *self = (Writer *)object;
+
+    (void)unused;
+    if (!self->busy) {
+        qz_abort(self->writer);
+        self->writer = NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef writer_methods[] = {
+    {"declare", writer_declare, METH_VARARGS, writer_declare_doc},
+    {"declare_packed", writer_declare_packed, METH_VARARGS, writer_declare_packed_doc},
+    {"write", writer_write, METH_VARARGS, writer_write_doc},
+    {"commit", writer_commit, METH_NOARGS, writer_commit_doc},
+    {"abort", writer_abort, METH_NOARGS, writer_abort_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot writer_slots[] = {
+    {Py_tp_dealloc, (void *)(uintptr_t)writer_dealloc},
+    {Py_tp_methods, writer_methods},
+    {0, NULL},
+};
+
+static PyType_Spec writer_spec = {
+    .name = "quantize._files.Writer",
+    .basicsize = sizeof(Writer),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = writer_slots,
+};
+
+/* ----------------------------------------------------------------------------------------------------------
+ * The module
+ * ------------------------------------------------------------------------------------------------------- */
+
+static PyMethodDef methods[] = {
+    {"open_file", files_open, METH_O, open_doc},
+    {"create", files_create, METH_O, create_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static const struct {
+    const char *name;
+    int value;
+} constants[] = {
+    {"F32", QZ_ELEMENT_F32}, {"F64", QZ_ELEMENT_F64},        {"F16", QZ_ELEMENT_F16},    {"I8", QZ_ELEMENT_I8},
+    {"I16", QZ_ELEMENT_I16}, {"I32", QZ_ELEMENT_I32},        {"I64", QZ_ELEMENT_I64},    {"U8", QZ_ELEMENT_U8},
+    {"U16", QZ_ELEMENT_U16}, {"U32", QZ_ELEMENT_U32},        {"U64", QZ_ELEMENT_U64},    {"BOOL", QZ_ELEMENT_BOOL},
+    {"RAW", QZ_ELEMENT_RAW}, {"ARGUMENT", QZ_FILE_ARGUMENT}, {"FORMAT", QZ_FILE_FORMAT}, {"LIMIT", QZ_FILE_LIMIT},
+    {"IO", QZ_FILE_IO},      {"EXISTS", QZ_FILE_EXISTS},
+};
+
+static int module_exec(PyObject *module)
+{
+    State *state = PyModule_GetState(module);
+
+    state->failure = PyErr_NewExceptionWithDoc("quantize._files.Failure", "(result, message, errno)", NULL, NULL);
+    if (state->failure == NULL || PyModule_AddObjectRef(module, "Failure", state->failure) < 0)
+        return -1;
+    state->file_type = PyType_FromModuleAndSpec(module, &file_spec, NULL);
+    state->writer_type = PyType_FromModuleAndSpec(module, &writer_spec, NULL);
+    if (state->file_type == NULL || state->writer_type == NULL ||
+        PyModule_AddObjectRef(module, "File", state->file_type) < 0 ||
+        PyModule_AddObjectRef(module, "Writer", state->writer_type) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++)
+        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
+            return -1;
+    return 0;
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    State *state = PyModule_GetState(module);
+
+    if (state != NULL) {
+        Py_VISIT(state->failure);
+        Py_VISIT(state->file_type);
+        Py_VISIT(state->writer_type);
+    }
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    State *state = PyModule_GetState(module);
+
+    if (state != NULL) {
+        Py_CLEAR(state->failure);
+        Py_CLEAR(state->file_type);
+        Py_CLEAR(state->writer_type);
+    }
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)(uintptr_t)module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "quantize._files",
+    .m_doc = "The C file library behind the quantize package. Use the package instead.",
+    .m_size = sizeof(State),
+    .m_methods = methods,
+    .m_slots = slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+};
+
+PyMODINIT_FUNC PyInit__files(void);
+
+PyMODINIT_FUNC PyInit__files(void)
+{
+    return PyModuleDef_Init(&module_def);
+}

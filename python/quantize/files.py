@@ -1,0 +1,275 @@
+"""Saving arrays to .npz files and loading them.
+
+The files are read and written by the C file library, the one that the command-line tool uses, through
+`_files`: it decides what a sound file is, checks names, sizes and checksums, and makes files appear whole or
+not at all. Here its tensors become NumPy arrays and QuantizedArrays. docs/npz.md describes the format.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _files
+from .array import QuantizedArray
+from .errors import DtypeError, FormatError
+from .inputs import as_array
+from .scheme import CODES, SCALE_DTYPES, SUPER_DTYPES, WHOLE_ARRAY, WHOLE_ROW, ZEROS, Scheme, schemes, word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import ArrayLike
+
+    from ._files import _Packed, _Tensor
+    from .inputs import AnyArray
+
+_DTYPES: dict[int, np.dtype[Any]] = {
+    _files.F32: np.dtype(np.float32),
+    _files.F64: np.dtype(np.float64),
+    _files.F16: np.dtype(np.float16),
+    _files.I8: np.dtype(np.int8),
+    _files.I16: np.dtype(np.int16),
+    _files.I32: np.dtype(np.int32),
+    _files.I64: np.dtype(np.int64),
+    _files.U8: np.dtype(np.uint8),
+    _files.U16: np.dtype(np.uint16),
+    _files.U32: np.dtype(np.uint32),
+    _files.U64: np.dtype(np.uint64),
+    _files.BOOL: np.dtype(np.bool_),
+}
+_ELEMENTS = {dtype: element for element, dtype in _DTYPES.items()}
+_SIZES = {2**64 - 1: WHOLE_ROW, 2**64 - 2: WHOLE_ARRAY}
+_CHUNK = 16 << 20
+
+
+# --- Writing ------------------------------------------------------------------------------------------------
+
+
+def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | ArrayLike]) -> None:
+    """Save arrays to an .npz file.
+
+    The file appears under its name when it is complete and on the disk, or not at all; a file of that name is
+    replaced. The same arrays give the same bytes.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, whose name must end in ``.npz``.
+    arrays : mapping
+        Arrays by name. Those that are no QuantizedArray are stored as they are.
+
+    Raises
+    ------
+    ValueError
+        For a name that cannot be stored.
+    TypeError
+        For an array of Python objects or of a type that .npy files do not know.
+
+    See Also
+    --------
+    load : The way back.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import quantize
+    >>> q = quantize.quantize_array(np.ones((2, 32)))
+    >>> quantize.save("w.npz", {"w": q, "bias": np.zeros(2)})
+    >>> quantize.load("w.npz")["w"] == q
+    True
+    """
+    target = os.fspath(path)
+    if not target.endswith(".npz"):
+        raise ValueError(f"cannot save to {target!r}: the name must end in .npz")
+    encoded = [(_encode_name(name), name, _storable(name, value)) for name, value in arrays.items()]
+    try:
+        writer = _files.create(os.fsencode(target))
+        try:
+            parts: list[tuple[int, AnyArray]] = []
+            for key, name, value in encoded:
+                try:
+                    parts += _declare(writer, key, value)
+                except _files.Failure as failure:
+                    if failure.args[0] == _files.ARGUMENT:
+                        raise ValueError(f"{name!r} cannot be stored: {failure.args[1]}") from None
+                    raise
+            for index, part in parts:
+                first = 0
+                for chunk in _chunks(part):
+                    first = writer.write(index, first, chunk)
+            writer.commit()
+        finally:
+            writer.abort()
+    except _files.Failure as failure:
+        raise _explain(failure, target) from None
+
+
+def _encode_name(name: object) -> bytes:
+    if not isinstance(name, str) or "\0" in name:
+        raise ValueError(f"{name!r} cannot be the name of an array: names are strings without NUL")
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _storable(name: str, value: QuantizedArray | ArrayLike) -> QuantizedArray | AnyArray:
+    if isinstance(value, QuantizedArray):
+        return value
+    if name.endswith(".int4"):
+        raise ValueError(f"{name!r} cannot be the name of an ordinary array: '.int4' marks quantized ones")
+    x = as_array(value, name)
+    plain = x.dtype.kind in "biufcSUMm" or (x.dtype.kind == "V" and x.dtype.type is np.void)
+    if not plain or x.dtype.hasobject or x.dtype.itemsize == 0:
+        raise DtypeError(
+            f"{name} is an array of {x.dtype.name}, which .npy files do not know; convert it first"
+        )
+    return x
+
+
+def _declare(
+    writer: _files.Writer, name: bytes, value: QuantizedArray | AnyArray
+) -> list[tuple[int, AnyArray]]:
+    """Declare an array; what is to be written to which tensor."""
+    if isinstance(value, QuantizedArray):
+        indices = writer.declare_packed(name, value.scheme.core, value.shape, value.axis)
+        parts = (value.codes, value.scales, value.zeros, value.supers)
+        return [
+            (index, _native(part))
+            for index, part in zip(indices, parts, strict=True)
+            if index is not None and part is not None
+        ]
+    column_major = value.flags.f_contiguous and not value.flags.c_contiguous
+    element, text = _ELEMENTS.get(value.dtype), None
+    if element is None or not value.dtype.isnative:
+        descr = np.lib.format.dtype_to_descr(value.dtype)
+        element, text = _files.RAW, descr if isinstance(descr, str) else repr(descr)
+    index = writer.declare(name, element, text, value.shape, column_major)
+    return [(index, value.T if column_major else value)]
+
+
+def _chunks(x: AnyArray) -> Iterator[AnyArray]:
+    """The bytes of an array in C order: at once if they lie so, else in copies of bounded size."""
+    if x.flags.c_contiguous:
+        yield x.reshape(-1).view(np.uint8)
+    elif x.size:
+        step = max(_CHUNK // x.itemsize, 1)
+        for chunk in np.nditer(
+            x, flags=["external_loop", "buffered", "zerosize_ok"], buffersize=step, order="C"
+        ):
+            yield np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
+
+
+def _native(x: AnyArray) -> AnyArray:
+    return x.astype(x.dtype.newbyteorder("="), copy=False)
+
+
+# --- Reading ------------------------------------------------------------------------------------------------
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | AnyArray]:
+    """Load the arrays of an .npz file.
+
+    Nothing in the file is trusted: sizes, types, checksums, the padding of codes and that scales are finite
+    are all checked, and Python objects are refused.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that :func:`save`, ``quantize encode`` or `numpy.savez` wrote.
+
+    Returns
+    -------
+    dict
+        Arrays by name, in the order of the file.
+
+    Raises
+    ------
+    FormatError
+        When the file breaks its format, naming the member and what is wrong with it.
+    OSError
+        When the file cannot be read.
+    """
+    source = os.fspath(path)
+    try:
+        file = _files.open_file(os.fsencode(source))
+        try:
+            if file.container() != "npz":
+                raise FormatError(f"{source}: a .npy file, which numpy.load reads; this reads .npz files")
+            note = file.note()
+            if note is not None:
+                warnings.warn(note, stacklevel=2)
+            result: dict[str, QuantizedArray | AnyArray] = {}
+            for key, tensor, packed in file.items():
+                name = key.decode("utf-8", "surrogateescape")
+                if tensor is not None:
+                    result[name] = _read(file, tensor, source, name)
+                elif packed is not None:
+                    result[name] = _read_packed(file, packed, source, name)
+            file.check_unchanged()
+        finally:
+            file.close()
+    except _files.Failure as failure:
+        raise _explain(failure, source) from None
+    return result
+
+
+def _read(file: _files.File, tensor: _Tensor, source: str, name: str) -> AnyArray:
+    index, element, text, shape, column_major, swapped = tensor
+    try:
+        dtype: np.dtype[Any] = _DTYPES[element] if text is None else _dtype(text)
+        data: AnyArray = np.empty(shape[::-1] if column_major else shape, dtype)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{source}: member {name + '.npy'!r}: {error}") from None
+    file.read(index, data.reshape(-1).view(np.uint8))
+    if swapped:  # the library turned the numbers; the type remains that of the file
+        data = data.byteswap().view(dtype.newbyteorder())
+    return data.T if column_major else data
+
+
+def _dtype(text: str) -> np.dtype[Any]:
+    """The type of items that the library does not interpret; it has made sure that these are no objects."""
+    descr: Any = ast.literal_eval(text) if text.startswith("[") else text
+    return np.dtype(np.lib.format.descr_to_dtype(descr))
+
+
+def _read_packed(file: _files.File, packed: _Packed, source: str, name: str) -> QuantizedArray:
+    row, codes, scale_dtype, zero, group_size, super_dtype, super_size, table, axis, shape, *parts = packed
+    sizes: dict[str, Any] = {
+        "scale_dtype": word(SCALE_DTYPES, scale_dtype),
+        "group_size": _SIZES.get(group_size, group_size),
+        "super_dtype": word(SUPER_DTYPES, super_dtype),
+        "super_size": _SIZES.get(super_size, super_size),
+    }
+    like = next((scheme for scheme in schemes() if scheme.name == row), None)
+    if like is not None:
+        scheme = dataclasses.replace(like, **sizes)
+    else:
+        numbers = None if table is None else tuple(map(float, np.frombuffer(table, np.float32)))
+        scheme = Scheme(
+            name=row,
+            codes=word(CODES, codes),
+            zero=word(ZEROS, zero),
+            method="search",
+            table=numbers,
+            **sizes,
+        )
+    arrays: list[Any] = [None if part is None else _native(_read(file, part, source, name)) for part in parts]
+    try:
+        return QuantizedArray(*arrays, scheme=scheme, shape=shape, axis=axis)
+    except FormatError as error:
+        raise FormatError(f"{source}: array {name!r}: {error}") from None
+
+
+def _explain(failure: _files.Failure, path: str) -> Exception:
+    result, message, number = failure.args
+    if result == _files.IO:
+        if number:
+            return OSError(number, os.strerror(number), path)
+        return OSError(message)
+    if result == _files.EXISTS:
+        return FileExistsError(message)
+    return FormatError(message) if result in (_files.FORMAT, _files.LIMIT) else ValueError(message)
