@@ -126,9 +126,10 @@ def explain(
                 **found,
             )
         if result == _core.ERROR_WEIGHT:
+            holds = f"{plural(count, 'number')} that {'is' if count == 1 else 'are'}"
             return QuantizeError(
-                f"{what} holds {plural(count, 'number')} that is negative, NaN or infinite, "
-                f"the first, {value:g}, at {place(where, shape)}",
+                f"{what} holds {holds} negative, NaN or infinite, the first, {value:g}, "
+                f"at {place(where, shape)}",
                 value=value,
                 **found,
             )
