@@ -4,8 +4,9 @@
     python pictures.py             draws docs/_static/accuracy.svg and error.png
     python pictures.py --check     fails if accuracy.svg shows other numbers than accuracy.md
 
-The first one shows what the tables of accuracy.md say, and says in its metadata which numbers it was drawn from. The
-second one is what quantize.plot_error draws for the array of howto-choose.md. Needs the package and matplotlib.
+The first one shows what the tables of accuracy.md say, and says in its metadata which numbers it was drawn
+from. The second one is what quantize.plot_error draws for the array of howto-choose.md. Needs the package and
+matplotlib.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Points = dict[str, dict[str, tuple[float, float, float]]]
 
 
 def published() -> Points:
-    """Bits, dB by the search and dB of the usual rule at these bits, for each source and scheme of the page."""
+    """Bits, dB by the search and dB of the usual rule at these bits, of each scheme for each source."""
     page = PAGE.read_text("utf-8")
     found: Points = {}
     for source in SOURCES:

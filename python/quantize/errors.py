@@ -152,7 +152,8 @@ def explain(
         where_text = f"group {group_in_row}" + (f" of row {element(row, others)}" if others else "")
         if result == _core.ERROR_PACKED:
             return FormatError(
-                f"{what}: {where_text} has a scale or offset that is not finite, or padding that is not 0"
+                f"{what}: {where_text} has a scale or offset that is not finite or no number of its type, "
+                "or padding that is not 0"
             )
         return ScaleError(
             f"{what}: {where_text} has values up to {value:g}, for which a scale or offset of type {dtype} "
