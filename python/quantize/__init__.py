@@ -6,11 +6,13 @@
   :func:`schemes` lists the representations, and :func:`learn_table` learns one from data. :func:`gptq` takes
   the inputs of a layer into account.
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
-  for an array; :func:`save` and :func:`load` keep arrays in files.
+  for an array; :func:`concatenate` puts arrays together, :func:`save` and :func:`load` keep them in files.
+* ``python -m quantize`` is the command-line tool.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from .layer import gptq as gptq
     from .learn import learn_table as learn_table
     from .machine import kernels as kernels
+    from .names import Method as Method
+    from .names import ScaleDtype as ScaleDtype
+    from .names import SchemeName as SchemeName
     from .plot import plot_error as plot_error
     from .report import Candidate as Candidate
     from .report import Candidates as Candidates
@@ -46,9 +51,10 @@ if TYPE_CHECKING:
     from .report import choose as choose
     from .report import compare as compare
     from .scheme import Scheme as Scheme
+    from .scheme import Schemes as Schemes
     from .scheme import schemes as schemes
+    from .together import concatenate as concatenate
 
-# No __all__, on purpose: it would make Sphinx describe these names here and again where a page names one.
 # Nothing here may be called "quantize": that is the submodule of the documented functions.
 
 __version__ = _core.version
@@ -62,9 +68,11 @@ _LAZY = {
     "Comparisons": "report",
     "QuantizedArray": "array",
     "Scheme": "scheme",
+    "Schemes": "scheme",
     "Stats": "array",
     "choose": "report",
     "compare": "report",
+    "concatenate": "together",
     "gptq": "layer",
     "kernels": "machine",
     "learn_table": "learn",
@@ -76,16 +84,45 @@ _LAZY = {
 }
 
 
-if not TYPE_CHECKING:  # for a type checker it would make every name one of the package's
+# The words that arguments may be, as types: found here, but neither functions nor classes, and so not listed.
+_TYPES = {"Method": "names", "ScaleDtype": "names", "SchemeName": "names"}
+
+_EAGER = [
+    "CodeError",
+    "DtypeError",
+    "FormatError",
+    "KernelsError",
+    "NonFiniteError",
+    "QuantizeError",
+    "RangeError",
+    "ScaleError",
+    "dequantize_from_int4",
+    "example",
+    "pack_int4_to_int8",
+    "quantize_to_int4",
+    "unpack_int8_to_int4",
+]
+
+if not TYPE_CHECKING:
+    # For a type checker, __getattr__ would make every name one of the package's. Sphinx would describe all of
+    # __all__ where a page names this module, and again where a page names one of them: it must not see it.
+    if "sphinx.ext.autodoc" not in sys.modules:
+        __all__ = sorted([*_EAGER, *_LAZY])
 
     def __getattr__(name: str) -> Any:
-        if name not in _LAZY:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = _LAZY.get(name) or _TYPES.get(name)
+        if home is None:
+            from .names import nearest
+
+            guess = nearest(name, [*_EAGER, *_LAZY])
+            meant = f"; did you mean {guess!r}?" if guess and not name.startswith("_") else ""
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{meant}", name=name)
         from importlib import import_module
 
-        value = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+        value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    """The functions and classes, and what every module has."""
+    return sorted([*_EAGER, *_LAZY, *(name for name in globals() if name.startswith("__"))])

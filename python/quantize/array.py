@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import operator
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeVar, overload
 
 import numpy as np
 
 from . import _core
-from .errors import DtypeError, FormatError, explain
+from .errors import DtypeError, FormatError, QuantizeError, explain, place
 from .errors import element as element_of
-from .inputs import DTYPE_NUMBERS, FLOATS, as_array, as_axis, as_floats, as_threads, is_bfloat16
+from .inputs import (
+    DTYPE_NUMBERS,
+    FLOATS,
+    as_array,
+    as_axis,
+    as_floats,
+    as_single,
+    as_threads,
+    is_bfloat16,
+    writable,
+)
+from .names import unknown
+from .rows import CUT_SHORT, axis_after, best_axis, bits_along, index_items, select
 from .scheme import WHOLE_ARRAY, Scheme, find
-from .text import brackets, pairs
+from .text import brackets, html_pairs, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import EllipsisType
+    from typing import Literal
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from .inputs import AnyArray
+    from .names import Method, ScaleDtype, SchemeName
 
-    _Index = int | slice | EllipsisType
+    _Index = int | slice | EllipsisType | Sequence[int] | NDArray[np.integer[Any] | np.bool_]
+
+_Out = TypeVar("_Out")
 
 _NONFINITE = {"refuse": _core.REFUSE, "clip": _core.CLIP}
 
@@ -72,13 +88,19 @@ class Stats:
     weighted_sqnr_db: float | None = None
 
     def __str__(self) -> str:
+        return pairs(self._lines())
+
+    def _repr_html_(self) -> str:
+        return html_pairs(self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
         rare = [
             ("zeroed groups", self.zeroed_groups),
             ("subnormal scales", self.subnormal_scales),
             ("replaced", self.replaced),
         ]
         found = [("clipped", self.clipped), *((name, count) for name, count in rare if count)]
-        return pairs([*_error_lines(self), *((name, f"{count:,}") for name, count in found)])
+        return [*_error_lines(self), *((name, f"{count:,}") for name, count in found)]
 
 
 def _error_lines(found: Stats | Comparison) -> list[tuple[str, str]]:
@@ -194,15 +216,18 @@ def _matrices(
 class QuantizedArray:
     """An array of 4-bit codes with a scale for each group: what :func:`quantize_array` returns.
 
-    It can be decoded (:meth:`dequantize`, `numpy.asarray`), sliced along the axes that are not quantized,
-    compared with ``==``, copied, pickled and saved. It cannot be changed, and arithmetic needs
-    `numpy.asarray` first.
+    It can be decoded (:meth:`dequantize`, `numpy.asarray`, `torch.as_tensor`), indexed along the axes that
+    are not quantized, put together (:func:`concatenate`), compared with ``==``, copied, pickled and saved. It
+    cannot be changed: its parts are read-only views. Operators and NumPy's ufuncs refuse it, so that nobody
+    decodes a large array again and again without noticing; NumPy's other functions, such as `numpy.mean`,
+    decode it as `numpy.asarray` does.
 
     Parameters
     ----------
     codes, scales, zeros, supers : numpy.ndarray
-        The parts, as the attributes of these names describe them. They are used as they are, without a copy.
-    scheme : Scheme
+        The parts, as the attributes of these names describe them. They are used where they lie, without a
+        copy, and only read: as long as this array is in use, they must not be changed.
+    scheme : str or Scheme
         What they mean.
     shape : tuple of int
         The shape of the array that they hold.
@@ -245,9 +270,7 @@ class QuantizedArray:
     _zeros: AnyArray | None
     _supers: AnyArray | None
 
-    # Arithmetic would decode the whole array again and again without anyone noticing; np.asarray() says so.
-    __array_ufunc__ = None
-    __iter__ = None
+    __iter__ = None  # below, with a message
 
     def __init__(
         self,
@@ -256,11 +279,16 @@ class QuantizedArray:
         zeros: AnyArray | None = None,
         supers: AnyArray | None = None,
         *,
-        scheme: Scheme,
+        scheme: SchemeName | Scheme,
         shape: tuple[int, ...],
         axis: int = -1,
     ) -> None:
+        scheme, _ = find(scheme)
         shape = tuple(operator.index(n) for n in shape)
+        if not shape:
+            raise ValueError("shape is (): an array without axes cannot be quantized; use (1,)")
+        if min(shape) < 0:
+            raise ValueError(f"shape is {shape}; no axis can have a negative size")
         axis = as_axis(axis, len(shape), "shape")
         others = _others(shape, axis)
         parts: list[AnyArray | None] = []
@@ -271,6 +299,8 @@ class QuantizedArray:
             if want is not None and part is None:
                 raise FormatError(f"{name} is missing: scheme {scheme.name!r} has {_PARTS[name]}")
             if want is not None and part is not None:
+                if not isinstance(part, np.ndarray):
+                    raise DtypeError(f"{name} must be an ndarray, not {type(part).__name__}; use np.asarray")
                 if is_bfloat16(part.dtype):
                     part = part.view(np.uint16)
                 if part.dtype != want.dtype or part.shape != want.shape:
@@ -294,7 +324,7 @@ class QuantizedArray:
         axis: int,
         stats: Stats | None,
     ) -> QuantizedArray:
-        self._codes, self._scales, self._zeros, self._supers = parts  # type: ignore[assignment]
+        self._codes, self._scales, self._zeros, self._supers = map(_read_only, parts)  # type: ignore[assignment]
         self._scheme, self._shape, self._axis, self._stats = scheme, shape, axis, stats
         return self
 
@@ -392,20 +422,30 @@ class QuantizedArray:
 
     # --- Back to numbers ------------------------------------------------------------------------------------
 
+    @overload
+    def dequantize(
+        self, out: None = None, *, dtype: DTypeLike | None = None, threads: SupportsIndex | None = None
+    ) -> AnyArray: ...
+    @overload
+    def dequantize(
+        self, out: _Out, *, dtype: DTypeLike | None = None, threads: SupportsIndex | None = None
+    ) -> _Out: ...
     def dequantize(
         self,
-        out: AnyArray | None = None,
+        out: Any = None,
         *,
         dtype: DTypeLike | None = None,
         threads: SupportsIndex | None = None,
-    ) -> AnyArray:
+    ) -> Any:
         """Decode to floating-point values.
 
         Parameters
         ----------
-        out : numpy.ndarray, optional
-            Where to put them: a writable array of this shape with any strides. It is filled directly, unless
-            three or more axes cannot be run together, in which case there is a temporary copy.
+        out : numpy.ndarray, torch.Tensor or buffer, optional
+            Where to put them: writable memory of this shape with any strides, of an array, of a tensor on the
+            CPU (of bfloat16 too), or of anything else that has the buffer protocol or DLPack. It is filled
+            directly, unless three or more axes cannot be run together, in which case there is a temporary
+            copy.
         dtype : dtype, optional
             float32 (the default), float16, float64 or the bfloat16 of ml_dtypes. Values are computed in
             float32 and then rounded. With `out`, its own type.
@@ -425,25 +465,26 @@ class QuantizedArray:
             When `dtype` is another type, or `out` cannot be written to.
         """
         if out is None:
-            out = np.empty(self._shape, np.float32 if dtype is None else dtype)
+            memory, bits = np.empty(self._shape, np.float32 if dtype is None else dtype), False
         else:
-            if not isinstance(out, np.ndarray):
-                raise DtypeError(f"out must be an ndarray, not {type(out).__name__}")
-            if dtype is not None and np.dtype(dtype) != out.dtype:
-                raise DtypeError(f"dtype {np.dtype(dtype).name} is not that of out, {out.dtype.name}")
-            if out.shape != self._shape:
-                raise ValueError(f"out has shape {out.shape}; {self._shape} is needed")
-            if not out.flags.writeable:
-                raise DtypeError("out is read-only")
-            if any(part is not None and np.may_share_memory(out, part) for part in self._parts()):
-                raise ValueError("out shares memory with the codes, scales or zeros")
-        number = DTYPE_NUMBERS["bfloat16"] if is_bfloat16(out.dtype) else FLOATS.get(out.dtype)
+            memory, bits = writable(out)
+            own = "bfloat16" if bits else memory.dtype.name
+            if dtype is not None and np.dtype(dtype) != memory.dtype and np.dtype(dtype).name != own:
+                raise DtypeError(f"dtype {np.dtype(dtype).name} is not that of out, {own}; leave it away")
+            if memory.shape != self._shape:
+                raise ValueError(f"out has shape {memory.shape}; {self._shape} is needed")
+            if not memory.flags.writeable:
+                raise DtypeError("out is read-only; pass memory that can be written to, or a copy")
+            if any(part is not None and np.may_share_memory(memory, part) for part in self._parts()):
+                raise ValueError("out shares memory with the codes, scales or zeros; pass other memory")
+        is_bits = bits or is_bfloat16(memory.dtype)
+        number = DTYPE_NUMBERS["bfloat16"] if is_bits else FLOATS.get(memory.dtype)
         if number is None:
             raise DtypeError(
-                f"cannot decode to {out.dtype.name}, only to float32, float16, bfloat16 or float64 in "
-                "native byte order; use .astype() on the result"
+                f"cannot decode to {memory.dtype.name}, only to float32, float16, bfloat16 or float64 in "
+                "native byte order; decode to one of these and use .astype() on the result"
             )
-        target = out.view(np.uint16) if number == _core.BF16 else out
+        target = memory.view(np.uint16) if number == _core.BF16 else memory
         direct = target.flags.aligned and not any(stride % target.itemsize for stride in target.strides)
         matrix = _matrix(target, self._axis) if direct else target
         if not direct or (matrix.size and not np.may_share_memory(matrix, target)):
@@ -459,13 +500,13 @@ class QuantizedArray:
                 "the result",
                 self._shape,
                 axis=self._axis,
-                dtype=out.dtype.name,
+                dtype="bfloat16" if bits else memory.dtype.name,
                 remedy="decode to float32",
             ) from None
         if not direct:
             shape = (*_others(self._shape, self._axis), self._shape[self._axis])
             target[...] = np.moveaxis(matrix.reshape(shape), -1, self._axis)
-        return out
+        return memory if out is None else out
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
         if copy is False:
@@ -476,6 +517,57 @@ class QuantizedArray:
         if wanted in FLOATS or is_bfloat16(wanted):
             return self.dequantize(dtype=wanted)
         return self.dequantize().astype(wanted)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """Decode to float32 for programs that take arrays by DLPack, like PyTorch."""
+        if options.get("copy") is False:
+            raise BufferError("a QuantizedArray must be decoded to become an array, which copy=False forbids")
+        options.pop("copy", None)
+        return self.dequantize().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0  # the CPU
+
+    # --- What it cannot do, and what can --------------------------------------------------------------------
+    #
+    # Type checkers must not see these methods, for to them everything here would be allowed.
+
+    if not TYPE_CHECKING:
+
+        def __iter__(self):
+            raise TypeError(
+                "a QuantizedArray cannot be iterated over; use np.asarray(q), or q[i] for i in range(len(q))"
+            )
+
+        def __setitem__(self, key, value):
+            raise TypeError(
+                "a QuantizedArray cannot be changed; change x = np.asarray(q), and quantize x again"
+            )
+
+        def __getattr__(self, name):
+            if not name.startswith("_") and hasattr(np.ndarray, name):
+                raise AttributeError(
+                    f"a QuantizedArray has no {name!r}, for it would have to be decoded; "
+                    f"use np.asarray(q).{name}"
+                )
+            raise AttributeError(f"a QuantizedArray has no attribute {name!r}")
+
+        def __contains__(self, value):
+            raise TypeError("a QuantizedArray cannot be searched; use value in np.asarray(q)")
+
+        def __array_ufunc__(self, ufunc, method, *inputs, **options):
+            if method == "__call__" and ufunc in (np.equal, np.not_equal):  # it equals only its own kind
+                return ufunc is np.not_equal
+            raise TypeError(
+                f"np.{ufunc.__name__} cannot work on a QuantizedArray; use np.asarray(q), which decodes"
+            )
+
+        def __array_function__(self, function, types, arguments, options):
+            """Functions of NumPy that are no ufuncs: decode, unless only the shape is asked for."""
+            of_shape = {np.shape: self._shape, np.ndim: self.ndim, np.size: self.size}
+            if function in of_shape and arguments == (self,) and not options:
+                return of_shape[function]
+            return function(*map(_decoded, arguments), **{key: _decoded(x) for key, x in options.items()})
 
     def int_codes(self) -> NDArray[np.int8]:
         """Unpack the codes: int8, of the shape of the values, -8..7 for int4 codes and 0..15 for others."""
@@ -488,44 +580,21 @@ class QuantizedArray:
     # --- Slices ---------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: _Index | tuple[_Index, ...]) -> QuantizedArray:
-        """Select along the axes that are not quantized with integers, slices and ``...``, as views."""
-        items = self._items(key)
-        rest = tuple(item for i, item in enumerate(items) if i != self._axis)
-        whole = (*rest, slice(None))
+        """Select along the axes that are not quantized, as NumPy would select from the values.
+
+        Integers, slices and ``...`` give views. A list or an array of integers, or one of truth values, gives
+        a copy of those rows; an index can hold one of these.
+        """
+        items = index_items(key, self._shape, self._axis)
         shared = self._scheme.super_size == WHOLE_ARRAY  # the same for every slice with something in it
-        parts = [None if part is None else part[whole] for part in self._parts()[:3]]
-        parts.append(self._supers if shared or self._supers is None else self._supers[whole])
-        axis = sum(isinstance(item, slice) for item in items[: self._axis])
-        others = self._codes[whole].shape[:-1]
+        parts = [None if part is None else select(part, items) for part in self._parts()[:3]]
+        parts.append(self._supers if shared or self._supers is None else select(self._supers, items))
+        axis = axis_after(items, self._shape, self._axis)
+        others = parts[0].shape[:-1]  # type: ignore[union-attr]
         shape = (*others[:axis], self._shape[self._axis], *others[axis:])
         if shared and self._supers is not None and not math.prod(shape):
             parts[-1] = self._supers[:0]
         return object.__new__(QuantizedArray)._set(parts, self._scheme, shape, axis, None)
-
-    def _items(self, key: Any) -> list[int | slice]:
-        """An index for each axis, checked."""
-        given = list(key) if isinstance(key, tuple) else [key]
-        items: list[int | slice] = []
-        dots = [i for i, item in enumerate(given) if item is Ellipsis]
-        if len(dots) > 1:
-            raise IndexError("an index can hold only one ellipsis ('...')")
-        missing = self.ndim - len(given) + len(dots)
-        if missing < 0:
-            raise IndexError(
-                f"too many indices: the array has {self.ndim} axes, {len(given) - len(dots)} were given"
-            )
-        where = dots[0] if dots else len(given)
-        given[where : where + len(dots)] = [slice(None)] * missing
-        for axis, item in enumerate(given):
-            items.append(item if isinstance(item, slice) else _integer(item))
-            if axis == self._axis and not (
-                isinstance(item, slice) and item.indices(self._shape[axis]) == (0, self._shape[axis], 1)
-            ):
-                raise IndexError(
-                    f"axis {axis} is the quantized axis, whose groups stay whole: it can only be indexed "
-                    "with ':'; use np.asarray(q)[...] to select along it"
-                )
-        return items
 
     # --- Sameness and copies --------------------------------------------------------------------------------
 
@@ -544,27 +613,55 @@ class QuantizedArray:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __setstate__(self, state: Any) -> None:
+        """What pickle and copy restore: arrays forget meanwhile that they are read-only."""
+        for name, value in state[1].items():
+            setattr(self, name, _read_only(value) if isinstance(value, np.ndarray) else value)
+
     def copy(self) -> QuantizedArray:
         """Return a copy with parts of its own, contiguous ones."""
         parts = [None if part is None else part.copy() for part in self._parts()]
         return object.__new__(QuantizedArray)._set(parts, self._scheme, self._shape, self._axis, self._stats)
 
 
+if not TYPE_CHECKING:
+
+    def _refusing(name: str) -> Any:
+        def refuse(self, *others):
+            raise TypeError(f"a QuantizedArray has no {name}; use np.asarray(q), which decodes")
+
+        return refuse
+
+    for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
+        setattr(QuantizedArray, f"__{_name}__", _refusing("arithmetic"))
+        setattr(QuantizedArray, f"__r{_name}__", _refusing("arithmetic"))
+    for _name in ("neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "float", "int"):
+        _what = "order" if _name in ("lt", "le", "gt", "ge") else "arithmetic"
+        setattr(QuantizedArray, f"__{_name}__", _refusing(_what))
+
+
+def _read_only(part: AnyArray | None) -> AnyArray | None:
+    """A view that cannot be written to, whatever may be done with the array itself."""
+    if part is None or not part.flags.writeable:
+        return part
+    view = part.view()
+    view.flags.writeable = False
+    return view
+
+
+def _decoded(argument: Any) -> Any:
+    """An argument of a function of NumPy with quantized arrays in it decoded."""
+    if isinstance(argument, QuantizedArray):
+        return np.asarray(argument)
+    if type(argument) in (list, tuple):
+        return type(argument)(map(_decoded, argument))
+    return argument
+
+
 def meaning(scheme: Scheme) -> tuple[Any, ...]:
     """What decides what bytes stand for: all of a scheme but its name and the way scales are found."""
     codes, scale_dtype, zero, _, group_size, _, super_dtype, super_size, table, _ = scheme.core
     return codes, scale_dtype, zero, group_size, super_dtype, super_size, table
-
-
-def _integer(item: Any) -> int:
-    """An integer as an index."""
-    if not isinstance(item, (bool, np.bool_)):
-        with contextlib.suppress(TypeError):
-            return operator.index(item)
-    raise IndexError(
-        f"only integers, slices and '...' can index a QuantizedArray, not {type(item).__name__}; "
-        "for anything else use np.asarray(q)[...]"
-    )
 
 
 def _bits(x: AnyArray) -> AnyArray:
@@ -574,15 +671,15 @@ def _bits(x: AnyArray) -> AnyArray:
 
 def quantize_array(
     w: ArrayLike | QuantizedArray,
-    scheme: str | Scheme = "int4",
+    scheme: SchemeName | Scheme = "int4",
     *,
     group_size: SupportsIndex | None = None,
-    axis: SupportsIndex = -1,
-    method: str | None = None,
-    scale_dtype: DTypeLike | None = None,
+    axis: SupportsIndex | Literal["auto"] | None = None,
+    method: Method | None = None,
+    scale_dtype: ScaleDtype | DTypeLike | None = None,
     weights: ArrayLike | None = None,
     seed: SupportsIndex | None = None,
-    nonfinite: str = "refuse",
+    nonfinite: Literal["refuse", "clip"] = "refuse",
     threads: SupportsIndex | None = None,
     stats: bool = True,
 ) -> QuantizedArray:
@@ -591,17 +688,21 @@ def quantize_array(
     Parameters
     ----------
     w : array_like
-        float16, bfloat16, float32, float64 or integers, with at least one axis and any strides. Values are
-        rounded to float32 first. Strided arrays are read where they lie; there is a copy when three or more
-        axes cannot be run together (any axis but the last of an array with three axes), when elements are not
-        aligned or not in native byte order, and of integers.
+        float16, bfloat16, float32, float64 or integers, with at least one axis and any strides; tensors of
+        PyTorch on the CPU, of bfloat16 too. Values are rounded to float32 first. Strided arrays are read
+        where they lie; there is a copy when three or more axes cannot be run together (any axis but the last
+        of an array with three axes), when elements are not aligned or not in native byte order, and of
+        integers.
     scheme : str or Scheme
         One of :func:`schemes`, by name or varied.
     group_size : int, optional
         How many neighbours along `axis` share a scale, instead of the scheme's number; -1 for all of them.
         The last group may be shorter.
-    axis : int
-        The axis along which groups run.
+    axis : int or "auto", optional
+        The axis along which groups run: by default the last one, with a warning where it is so short that
+        another one takes far fewer bits (the last axes of a convolution's weights, for example). "auto" takes
+        the last axis unless its groups are cut short to more than 1.25 times the bits of full ones, and then
+        the axis that takes the fewest bits, the last one of several.
     method : {"search", "exact", "absmax", "absmax7", "minmax", "reference"}, optional
         How scales are found, instead of the scheme's way. "search", the way of all schemes, tries a few
         scales for each group, improves each by least squares and keeps the best. "exact" finds the scale with
@@ -615,7 +716,7 @@ def quantize_array(
     weights : array_like, optional
         How much the square of each value's error counts, for "search" and "exact" and in
         ``stats.weighted_sqnr_db``: one number for each element along `axis`, for example the mean square of
-        each input of a layer, or an array that broadcasts to the shape of `w`.
+        each input of a layer, or an array that broadcasts to the shape of `w`. Only their ratios matter.
     seed : int, optional
         Round to one of the two codes around a value at random, the nearer one more likely, so that the mean
         of many results is the value. The same seed, 0 or more, gives the same result.
@@ -639,6 +740,12 @@ def quantize_array(
     TypeError
         When the values are not real numbers.
 
+    Warns
+    -----
+    UserWarning
+        When no `axis` is given and the last one cuts groups short, while another one would not, in an array
+        of 16,384 values or more.
+
     Examples
     --------
     >>> import numpy as np
@@ -660,13 +767,19 @@ def quantize_array(
     >>> q = quantize.quantize_array(w, "q4_0", method="reference")
     >>> round(q.stats.sqnr_db, 1)
     21.3
+
+    The weights of a convolution, whose last axes are short:
+
+    >>> q = quantize.quantize_array(np.ones((64, 32, 3, 3)), axis="auto")
+    >>> q.axis, q.bits_per_value
+    (1, 4.5)
     """
     found, method_number = find(scheme, group_size=group_size, scale_dtype=scale_dtype, method=method)
     if nonfinite not in _NONFINITE:
-        raise ValueError(f"unknown nonfinite {nonfinite!r}; the options are 'refuse' and 'clip'")
+        raise unknown("nonfinite", nonfinite, _NONFINITE)
     thread_count = as_threads(threads)
     x, number = as_floats(w, "w")
-    axis = as_axis(axis, x.ndim, "w")
+    axis = chosen_axis(axis, x.shape, found)
     others, cols = _others(x.shape, axis), x.shape[axis]
     importance, importance_number = (None, 0) if weights is None else _as_weights(weights, x.shape, axis)
     if seed is not None and not 0 <= operator.index(seed) < 2**64:
@@ -693,46 +806,158 @@ def quantize_array(
         )
     except _core.Failure as failure:
         groups = _core.scheme_sizes(found.core, 1, cols)[0]
-        raise _encoding_error(failure, found, x.shape, axis, groups) from None
+        raise _encoding_error(
+            failure, found, x, axis, groups, clip=True, weights=weights, method=method_number
+        ) from None
     summary = None if numbers is None else _stats(numbers, x.shape, axis, weights is not None)
     return object.__new__(QuantizedArray)._set(parts, found, x.shape, axis, summary)
+
+
+# Of smaller arrays, bits are not worth a warning.
+_WORTH_A_WARNING = 1 << 14
+
+
+def chosen_axis(axis: SupportsIndex | str | None, shape: tuple[int, ...], scheme: Scheme) -> int:
+    """The axis that groups run along, counted from 0. None is the last one, with a warning if that is bad."""
+    if isinstance(axis, str):
+        if axis != "auto":
+            raise ValueError(f"axis must be a number or 'auto', not {axis!r}")
+        return best_axis(shape, scheme) if shape else as_axis(-1, 0, "w")
+    last = as_axis(-1 if axis is None else axis, len(shape), "w")
+    if axis is None and math.prod(shape) >= _WORTH_A_WARNING:
+        best = best_axis(shape, scheme)
+        if best != last:
+            bits, fewer = (bits_along(shape, i, scheme) for i in (last, best))
+            if bits > CUT_SHORT * fewer:
+                warnings.warn(
+                    f"w of shape {shape} takes {bits:.4g} bits a value along its last axis, whose "
+                    f"{shape[last]} values cut groups short; axis='auto', here axis={best}, takes "
+                    f"{fewer:.4g}. Pass one of them, or axis={last} if the last axis it must be",
+                    stacklevel=3,
+                )
+    return last
 
 
 def _as_weights(weights: ArrayLike, shape: tuple[int, ...], axis: int) -> tuple[AnyArray, int]:
     """Weights as a matrix of the shape that the values have as one, without a copy where that is possible."""
     x, number = as_floats(weights, "weights")
+    if number == _core.F64:
+        x = _within_float32(x)
     if x.ndim == 1 and len(shape) > 1:
         x = x.reshape(-1, *(1 for _ in shape[axis + 1 :]))
         if x.shape[0] != shape[axis]:
-            raise ValueError(f"weights has {x.shape[0]} elements; the axis it runs along has {shape[axis]}")
+            raise ValueError(
+                f"weights has {x.shape[0]} elements; the axis it runs along has {shape[axis]}. "
+                f"Pass {shape[axis]} of them, or an array that broadcasts to {shape}"
+            )
     try:
         return _matrix(np.broadcast_to(x, shape), axis), number
     except ValueError:
         raise ValueError(f"weights has shape {x.shape}, which does not broadcast to {shape}") from None
 
 
+def _within_float32(weights: AnyArray) -> AnyArray:
+    """Weights of float64 as ones that float32 has: only ratios matter, so a power of two changes nothing."""
+    largest = float(weights.max(initial=0.0))
+    if not 0.0 < largest < math.inf or 2.0**-60 < largest < 2.0**60:
+        return weights
+    return np.ldexp(weights, -math.frexp(largest)[1])
+
+
 def _encoding_error(
-    failure: _core.Failure, scheme: Scheme, shape: tuple[int, ...], axis: int, groups: int
+    failure: _core.Failure,
+    scheme: Scheme,
+    w: AnyArray | tuple[int, ...],
+    axis: int,
+    groups: int,
+    *,
+    clip: bool = False,
+    weights: ArrayLike | None = None,
+    method: int = _core.DEFAULT,
 ) -> Exception:
+    """The exception for an encoding that failed.
+
+    `w` is the array or its shape, `clip` whether NaN and infinity can be clipped, `method` a number of
+    quantize.h.
+    """
+    shape = w if isinstance(w, tuple) else w.shape
     dtype, remedy = "float32", ""
     if failure.args[0] == _core.ERROR_WEIGHT:
-        return explain(failure, "weights", shape, axis=axis)
+        if weights is None:  # they were made of the diagonal of a Gram matrix
+            return ValueError("gram and damping make numbers beyond the range of float32; pass smaller ones")
+        return weights_error(weights)
     if failure.args[0] == _core.ERROR_ARGUMENT:  # all else has been checked before
         block = max(scheme.group_size, scheme.super_size)
         return ValueError(
             f"the rule {scheme.rule!r} takes {block} values at a time; "
-            f"w has {shape[axis]} along axis {axis}, which is no multiple"
+            f"w has {shape[axis]} along axis {axis}, which is no multiple. Pad that axis with zeros, or pass "
+            "another method"
         )
     if failure.args[0] == _core.ERROR_NONFINITE:
-        remedy = "replace them, or pass nonfinite='clip'"
+        remedy = "replace them, or pass nonfinite='clip'" if clip else "replace them"
     elif failure.args[0] == _core.ERROR_RANGE:
         remedy = "scale the values first"
     elif failure.args[0] == _core.ERROR_SCALE:
-        dtype = scheme.scale_dtype
-        remedy = (
-            "pass scale_dtype='float32' or 'bfloat16'" if dtype == "float16" else "scale the values first"
-        )
+        dtype, remedy = scheme.scale_dtype, "scale the values first"
+        if dtype == "float16":
+            remedy = _wider_scales(scheme, method)
+        elif scheme.super_size and not isinstance(w, tuple):
+            return _super_error(failure, scheme, w, axis, groups)
     return explain(failure, "w", shape, axis=axis, dtype=dtype, remedy=remedy, row_groups=groups)
+
+
+def _wider_scales(scheme: Scheme, method: int) -> str:
+    """What to do when float16 is too narrow for scales: a wider type, if the method goes with one."""
+    wider = (dataclasses.replace(scheme, scale_dtype=name) for name in ("float32", "bfloat16"))
+    names = [repr(other.scale_dtype) for other in wider if _core.scheme_check(other.core, method)]
+    return (
+        f"pass scale_dtype={' or '.join(names)}"
+        if names
+        else "scale the values first, or pass another method"
+    )
+
+
+def _super_error(failure: _core.Failure, scheme: Scheme, w: AnyArray, axis: int, groups: int) -> Exception:
+    """The exception for a super scale that does not fit: it names the largest of the groups that share it."""
+    result, index, count, group, value = failure.args
+    row, group = divmod(group, groups)
+    values = np.moveaxis(w, axis, -1).reshape(-1, w.shape[axis])[row]
+    if values.dtype == np.uint16:
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    size = scheme.group_size
+    each = groups if scheme.super_size < 0 else scheme.super_size // size
+    first = group // each * each
+    stretch = np.abs(values[first * size : (first + each) * size].astype(np.float64))
+    if stretch.size and np.isfinite(stretch).all():
+        where = int(np.argmax(stretch))
+        group, value = first + where // size, float(stretch[where])
+    better = _core.Failure(result, index, count, row * groups + group, value)
+    kind = f"{scheme.super_dtype} with {scheme.scale_dtype} multiples"
+    error = explain(
+        better, "w", w.shape, axis=axis, dtype=kind, remedy="scale the values first", row_groups=groups
+    )
+    assert isinstance(error, QuantizeError)
+    error.index = row * groups + first  # of the first group that shares the super scale
+    return error
+
+
+def weights_error(weights: ArrayLike) -> QuantizeError:
+    """What is wrong with numbers that cannot be weights."""
+    x = as_single(weights, "weights")
+    bad = ~((x >= 0) & (x < np.inf))  # NaN is neither
+    count = int(np.count_nonzero(bad))
+    if not count:
+        return QuantizeError("weights are too large for their sums; scale them first, for only ratios matter")
+    index = int(np.argmax(bad))
+    where = element_of(index, x.shape)
+    value = float(x[where])
+    holds = "1 number that is" if count == 1 else f"{count} numbers that are"
+    return QuantizeError(
+        f"weights holds {holds} negative, NaN or infinite, the first, {value:g}, at {place(where, x.shape)}",
+        index=index,
+        count=count,
+        value=value,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -767,10 +992,16 @@ class Comparison:
     weighted_sqnr_db: float | None = None
 
     def __str__(self) -> str:
+        return pairs(self._lines())
+
+    def _repr_html_(self) -> str:
+        return html_pairs(self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
         lines = [*_error_lines(self), ("bytes", f"{self.nbytes[0]:,} and {self.nbytes[1]:,}")]
         if self.count:
             lines.append(("bits a value", " and ".join(f"{8 * n / self.count:.4g}" for n in self.nbytes)))
-        return pairs(lines)
+        return lines
 
 
 def compare_pair(
@@ -780,10 +1011,14 @@ def compare_pair(
     threads: SupportsIndex | None = None,
 ) -> Comparison:
     """Compare two arrays: what :func:`quantize.compare` does for each."""
-    sizes = tuple(x.nbytes if isinstance(x, QuantizedArray) else as_array(x, "").nbytes for x in (a, b))
+    sizes = tuple(
+        x.nbytes if isinstance(x, QuantizedArray) else as_array(x, name, bits=True).nbytes
+        for x, name in ((a, "a"), (b, "b"))
+    )
     thread_count = as_threads(threads)
     x, number = as_floats(a, "a")
     axis = x.ndim - 1
+    others: AnyArray | None = None
     try:
         if isinstance(b, QuantizedArray):
             _same_shape(x.shape, b.shape)
@@ -792,14 +1027,20 @@ def compare_pair(
         else:
             y, y_number = as_floats(b, "b")
             _same_shape(x.shape, y.shape)
+            others = y
             numbers = _core.compare_matrices(_last(x), number, _last(y), y_number, thread_count)
     except _core.Failure as failure:
+        guilty = "a"
+        if others is not None and failure.args[0] in (_core.ERROR_RANGE, _core.ERROR_NONFINITE):
+            guilty = "a" if _is_bad(x, number, failure.args[1]) else "b"
+        ranges = failure.args[0] == _core.ERROR_RANGE
         raise explain(
             failure,
-            "an array" if failure.args[0] == _core.ERROR_RANGE else "a",
+            guilty,
             x.shape,
             axis=axis,
             dtype="float32",
+            remedy="scale both arrays first" if ranges else "replace them in both arrays",
         ) from None
     found = _stats(numbers, x.shape, axis)
     return Comparison(
@@ -813,13 +1054,23 @@ def compare_pair(
     )
 
 
+def _is_bad(x: AnyArray, number: int, index: int) -> bool:
+    """Whether an element, by its place in C order, is NaN, infinite or beyond float32."""
+    value = x[element_of(index, x.shape)] if x.ndim else x[()]
+    with np.errstate(over="ignore"):
+        single = np.uint32(int(value) << 16).view(np.float32) if number == _core.BF16 else np.float32(value)
+    return not np.isfinite(single)
+
+
 def _weighted_sqnr_db(
     a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, weights: ArrayLike, axis: int
 ) -> float:
     """Row by row of the first axis, in float64."""
-    x, y = np.atleast_1d(np.asarray(a)), np.atleast_1d(np.asarray(b))
+    x, y = np.atleast_1d(as_single(a, "a")), np.atleast_1d(as_single(b, "b"))
     _as_weights(weights, x.shape, axis)  # which says what is wrong with their shape
-    w = np.asarray(weights)
+    w = as_single(weights, "weights")
+    if w.dtype == np.float64:
+        w = _within_float32(w)
     if w.ndim == 1:
         w = w.reshape(-1, *(1 for _ in x.shape[axis + 1 :]))
     w = np.broadcast_to(w, x.shape)
@@ -827,7 +1078,7 @@ def _weighted_sqnr_db(
     for one, other, weight in zip(x, y, w, strict=True):
         heft = np.asarray(weight, np.float64)
         if not ((heft >= 0) & (heft < np.inf)).all():  # NaN fails too
-            raise ValueError("weights holds a number that is negative, NaN or infinite")
+            raise weights_error(weights)
         single = np.asarray(one, np.float32).astype(np.float64)
         signal += float((heft * single**2).sum())
         error += float((heft * (single - np.asarray(other, np.float32)) ** 2).sum())

@@ -126,9 +126,10 @@ def explain(
                 **found,
             )
         if result == _core.ERROR_WEIGHT:
+            holds = f"{plural(count, 'number')} that {'is' if count == 1 else 'are'}"
             return QuantizeError(
-                f"{what} holds {plural(count, 'number')} that is negative, NaN or infinite, "
-                f"the first, {value:g}, at {place(where, shape)}",
+                f"{what} holds {holds} negative, NaN or infinite, the first, {value:g}, "
+                f"at {place(where, shape)}",
                 value=value,
                 **found,
             )
@@ -151,7 +152,8 @@ def explain(
         where_text = f"group {group_in_row}" + (f" of row {element(row, others)}" if others else "")
         if result == _core.ERROR_PACKED:
             return FormatError(
-                f"{what}: {where_text} has a scale or offset that is not finite, or padding that is not 0"
+                f"{what}: {where_text} has a scale or offset that is not finite or no number of its type, "
+                "or padding that is not 0"
             )
         return ScaleError(
             f"{what}: {where_text} has values up to {value:g}, for which a scale or offset of type {dtype} "

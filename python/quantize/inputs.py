@@ -7,6 +7,7 @@ right are passed on as they are.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import sys
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -44,21 +45,77 @@ def is_integer(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "iu" or (dtype.kind == "V" and dtype.name in _NARROW_INTEGERS)
 
 
-def as_array(values: object, what: str) -> AnyArray:
-    """Any array-like as a plain ndarray."""
+def as_array(values: object, what: str, *, bits: bool = False) -> AnyArray:
+    """Any array-like as a plain ndarray. A tensor of bfloat16 is refused, or becomes its `bits` as uint16."""
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(values, masked.MaskedArray):
         raise DtypeError(
             f"{what} is a masked array, whose mask would be lost; pass {what}.filled(0) or another fill"
         )
+    if is_tensor(values):
+        if not bits and is_bfloat16_tensor(values):
+            raise DtypeError(f"{what} is a tensor of torch.bfloat16; pass {what}.to(torch.float32)")
+        return _of_tensor(values, what)
     if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
-        return np.from_dlpack(values)
+        try:
+            return np.from_dlpack(values)
+        except BufferError as error:  # a type that NumPy does not know, or memory that it cannot reach
+            raise DtypeError(
+                f"{what} cannot be read: {error}; convert it to float32 on the CPU first"
+            ) from None
     try:
         return np.asarray(values)
     except ValueError:
         if isinstance(values, (list, tuple)):
             raise ValueError(f"{what} is ragged: the lists in it differ in length") from None
         raise
+
+
+def is_tensor(values: object) -> bool:
+    """True for a tensor of PyTorch, which is not imported for this."""
+    return type(values).__module__.partition(".")[0] == "torch" and hasattr(values, "detach")
+
+
+def _of_tensor(tensor: Any, what: str) -> AnyArray:
+    """The memory of a tensor; that of bfloat16, which NumPy does not have, as the uint16 of its bits."""
+    plain = tensor.detach()  # for reading, it does not matter whether a gradient is wanted
+    if is_bfloat16_tensor(plain):
+        plain = plain.view(sys.modules["torch"].int16)
+    try:
+        found: AnyArray = plain.numpy()
+    except TypeError as error:
+        where = str(getattr(plain, "device", "cpu"))
+        if where != "cpu":
+            raise DtypeError(f"{what} is a tensor on {where}; pass {what}.cpu()") from None
+        if "ScalarType" not in str(error):
+            raise
+        raise DtypeError(f"{what} is a tensor of {plain.dtype}; pass {what}.to(torch.float32)") from None
+    return found.view(np.uint16) if is_bfloat16_tensor(tensor) else found
+
+
+def is_bfloat16_tensor(values: object) -> bool:
+    """True for a tensor whose type is bfloat16."""
+    return is_tensor(values) and str(getattr(values, "dtype", "")) == "torch.bfloat16"
+
+
+def writable(out: Any) -> tuple[AnyArray, bool]:
+    """The memory of what a caller wants to be filled, as an array; and whether its uint16 are bfloat16."""
+    if isinstance(out, np.ndarray):
+        return out, False
+    if is_tensor(out):
+        if getattr(out, "requires_grad", False):
+            raise DtypeError("out is a tensor that requires a gradient; pass out.detach()")
+        return _of_tensor(out, "out"), is_bfloat16_tensor(out)
+    with contextlib.suppress(TypeError, ValueError, BufferError):
+        return np.asarray(memoryview(out)), False
+    if hasattr(out, "__dlpack__"):
+        try:
+            return np.from_dlpack(out), False
+        except (BufferError, RuntimeError, TypeError) as error:
+            raise DtypeError(f"out cannot be written to: {error}; pass an ndarray") from None
+    raise DtypeError(
+        f"out must be an ndarray, or something else whose memory can be written to, not {type(out).__name__}"
+    )
 
 
 def unsupported(x: AnyArray, what: str, wanted: str, remedy: str) -> DtypeError:
@@ -72,8 +129,8 @@ def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
 
     Integers become float64, exact up to 2**53; integer types of at most 16 bits become float32.
     """
-    x = as_array(values, what)
-    number = FLOATS.get(x.dtype)
+    x = as_array(values, what, bits=True)
+    number = _core.BF16 if is_bfloat16_tensor(values) else FLOATS.get(x.dtype)
     if number is None:
         if x.dtype.kind == "f" and x.dtype.itemsize in (2, 4, 8):
             x = x.astype(x.dtype.newbyteorder("="))
@@ -91,15 +148,29 @@ def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
             raise unsupported(
                 x, what, "real numbers are", "Use .view() with the right type, if these are numbers."
             )
+        elif x.dtype.kind in "mM":
+            raise unsupported(x, what, "real numbers are", "Use .astype(np.int64), which counts its units.")
         else:
-            raise unsupported(x, what, "real numbers are", "Use np.asarray(..., dtype=np.float32).")
+            raise unsupported(
+                x, what, "real numbers are", "Use np.asarray(..., dtype=np.float32), if these are numbers."
+            )
     if not x.flags.aligned or any(stride % x.itemsize for stride in x.strides):
         x = x.copy()
     return x, number
 
 
+def as_single(values: object, what: str) -> AnyArray:
+    """Any array-like of numbers, with bfloat16 as the float32 that they are."""
+    x, number = as_floats(values, what)
+    return (x.astype(np.uint32) << 16).view(np.float32) if number == _core.BF16 else x
+
+
 def as_codes(values: object, what: str) -> NDArray[np.int8]:
     """Any integers in -8..7 as a contiguous int8 array; int8 input is left for the C library to check."""
+    if is_bfloat16_tensor(values):
+        raise DtypeError(
+            f"{what} is a tensor of torch.bfloat16; pass {what}.to(torch.int8), if these are codes"
+        )
     x = as_array(values, what)
     if not is_integer(x.dtype):
         if x.size == 0 and not isinstance(values, np.ndarray):
@@ -160,7 +231,9 @@ def as_axis(axis: SupportsIndex, ndim: int, what: str) -> int:
     """An axis counted from 0."""
     number = operator.index(axis)
     if ndim == 0:
-        raise ValueError(f"{what} is 0-dimensional: it has no axis to quantize along; use {what}.reshape(1)")
+        raise ValueError(
+            f"{what} is 0-dimensional: it has no axis to quantize along; use np.reshape({what}, 1)"
+        )
     if not -ndim <= number < ndim:
         raise ValueError(f"axis {number} is out of bounds: {what} has {plural(ndim, 'dimension')}")
     return number % ndim

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import numpy as np
 
-from .array import _as_weights, quantize_array
+from .array import _as_weights, chosen_axis, quantize_array
+from .inputs import as_single
 from .report import sample
 from .scheme import WHOLE_ROW, Scheme, find
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    from .names import ScaleDtype
 
 # Of more values, so many are learned from.
 _SAMPLE = 1 << 20
@@ -20,16 +24,19 @@ _SAMPLE = 1 << 20
 # Decibels: a round that gains less is the last one.
 _LEAST_GAIN = 0.001
 
-# Where to begin: the table of IQ4_NL, which suits values that are denser in the middle.
-_START = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+# Where to begin: the table of IQ4_NL, as parts of the largest. It suits values that are denser in the middle.
+_START = tuple(x / 127 for x in (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113))
+
+# How many values are looked at together, to find those that occur.
+_BLOCK = 1 << 20
 
 
 def learn_table(
     w: ArrayLike,
     *,
     group_size: SupportsIndex = 32,
-    axis: SupportsIndex = -1,
-    scale_dtype: DTypeLike = "float16",
+    axis: SupportsIndex | Literal["auto"] = -1,
+    scale_dtype: ScaleDtype | DTypeLike = "float16",
     weights: ArrayLike | None = None,
     rounds: SupportsIndex = 60,
     threads: SupportsIndex | None = None,
@@ -38,7 +45,8 @@ def learn_table(
 
     The array is quantized with searched scales, each of the sixteen values becomes the mean of those that
     were rounded to it, and so on: Lloyd's method, on groups divided by their scales. What comes out is the
-    best table of all rounds.
+    best table of all rounds. Where no more than sixteen different values occur in the whole array, the table
+    is these values, with which nothing is lost but for the rounding of the scale.
 
     Parameters
     ----------
@@ -47,8 +55,8 @@ def learn_table(
         everywhere in the array, the same ones every time.
     group_size : int
         How many neighbours share a scale; -1 for a whole row.
-    axis : int
-        The axis along which groups run.
+    axis : int or "auto"
+        The axis along which groups run; "auto" as for :func:`quantize_array`.
     scale_dtype : {"float16", "bfloat16", "float32"}
         The type that stores scales.
     weights : array_like, optional
@@ -88,18 +96,27 @@ def learn_table(
     scheme = Scheme(name="learned", table=_START, group_size=operator.index(group_size))
     scheme, _ = find(scheme, scale_dtype=scale_dtype)
     align = 1 if scheme.group_size == WHOLE_ROW else scheme.group_size
+    if isinstance(axis, str):
+        axis = chosen_axis(axis, np.shape(w), scheme)
     taken = sample(w, axis, _SAMPLE, align)
     values, importance = taken.values, None
+    few = _few_values(w, values)
+    if few is not None:
+        scheme = dataclasses.replace(scheme, table=_padded(few))
+        quantize_array(
+            values, scheme, axis=1, stats=False, threads=threads
+        )  # which says if a scale does not fit
+        return scheme
     if weights is not None:
         _as_weights(weights, taken.shape, taken.axis)  # which says what is wrong with their shape
-        given = np.asarray(weights)
+        given = as_single(weights, "weights")
         if given.ndim == 1:
             given = given.reshape(-1, *(1 for _ in taken.shape[taken.axis + 1 :]))
         wide = np.broadcast_to(given, taken.shape)
         importance = sample(wide, taken.axis, _SAMPLE, align, "weights").values
     best, best_sqnr = scheme, -np.inf
     for _ in range(most):
-        q = quantize_array(values, scheme, weights=importance, threads=threads)
+        q = quantize_array(values, scheme, axis=1, weights=importance, threads=threads)
         assert q.stats is not None
         sqnr = q.stats.sqnr_db if importance is None else q.stats.weighted_sqnr_db
         assert sqnr is not None
@@ -113,6 +130,35 @@ def learn_table(
             name="learned", table=table, group_size=scheme.group_size, scale_dtype=scheme.scale_dtype
         )
     return best
+
+
+def _few_values(w: ArrayLike, part: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The different values of an array, ascending, if they are sixteen at most; `part` is a sample of it."""
+    found = np.unique(part.ravel()[:_BLOCK])
+    if found.size > 16:
+        return None
+    x = as_single(w, "w").ravel()  # a copy at worst
+    for start in range(0, x.size, _BLOCK):
+        with np.errstate(over="ignore"):
+            more = np.unique(x[start : start + _BLOCK].astype(np.float32))
+        found = np.union1d(found, more)
+        if found.size > 16 or not np.isfinite(found).all():
+            return None
+    return found
+
+
+def _padded(values: NDArray[np.float32]) -> list[float]:
+    """A table of these values with a largest magnitude of 1: filled up to sixteen where gaps are widest."""
+    exact = values.astype(np.float64) + 0.0  # without -0
+    found = sorted({*(exact / (np.abs(exact).max() or 1.0)).tolist()})
+    for extra in (0.0, 1.0):  # so that there is a gap
+        if len(found) < 2 and extra not in found:
+            found = sorted([*found, extra])
+    while len(found) < 16:
+        gaps = np.diff(found)
+        i = int(np.argmax(gaps))
+        found.insert(i + 1, found[i] + float(gaps[i]) / 2)
+    return found
 
 
 def _scales(scales: NDArray[np.generic], scheme: Scheme, cols: int) -> NDArray[np.float64]:

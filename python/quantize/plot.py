@@ -35,7 +35,7 @@ def plot_error(
 ) -> Figure:
     """Draw how far a quantized array is from its values: errors, scales and the worst groups.
 
-    It needs matplotlib: ``pip install "quantize-int4[plot]"``.
+    It needs matplotlib: ``pip install matplotlib``.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ def plot_error(
     worst : int
         How many of the groups with the largest error to name.
     figure : matplotlib.figure.Figure, optional
-        Where to draw; by default a new figure of pyplot.
+        Where to draw; by default a new figure of pyplot. In a notebook that shows figures between its cells
+        it is shown if it is what a cell returns.
 
     Returns
     -------
@@ -79,11 +80,11 @@ def plot_error(
     worst = operator.index(worst)
     if worst < 1:
         raise ValueError(f"worst must be at least 1, not {worst}")
-    x = as_array(w, "w")
+    x = as_array(w, "w", bits=True)
     if x.shape != q.shape:
         raise ValueError(f"q has shape {q.shape} and w has shape {x.shape}; they must be the same")
     size = q.shape[q.axis] if q.group_size == WHOLE_ROW else min(q.group_size, q.shape[q.axis])
-    taken = sample(x, q.axis, _SAMPLE, max(size, 1))
+    taken = sample(w, q.axis, _SAMPLE, max(size, 1))
     if figure is None:
         figure = _new_figure()
     groups = _Groups.of(taken, q, size)
@@ -100,10 +101,14 @@ def _new_figure() -> Figure:
         from matplotlib import pyplot
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'plot_error needs matplotlib; install it with: pip install "quantize-int4[plot]"', name=error.name
+            "plot_error needs matplotlib; install it with: pip install matplotlib", name=error.name
         ) from None
     figure = pyplot.figure(figsize=(10, 7), layout="constrained")
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    if "inline" in pyplot.get_backend().lower():
+        # A notebook shows every figure that pyplot knows at the end of a cell, and also the one that the cell
+        # returns. This one would appear twice.
+        pyplot.close(figure)
     return figure
 
 
@@ -175,10 +180,12 @@ def _rows(q: QuantizedArray, rows: NDArray[np.int64]) -> QuantizedArray:
 
 def _steps(q: QuantizedArray, size: int) -> _Floats:
     """The mean step of each group's sixteen values, seen by decoding every code in every place."""
-    probe = q.copy()
     low = high = None
     for code in range(16):
-        probe.codes[...] = 17 * code
+        codes = np.full_like(q.codes, 17 * code)
+        if q.shape[1] % 2:
+            codes[:, -1] &= 15  # the padding
+        probe = QuantizedArray(codes, q.scales, q.zeros, q.supers, scheme=q.scheme, shape=q.shape)
         values = probe.dequantize()[:, ::size].astype(np.float64)
         low = values if low is None else np.minimum(low, values)
         high = values if high is None else np.maximum(high, values)

@@ -6,22 +6,23 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, overload
 
 import numpy as np
 
 from . import _core
-from .array import Comparison, QuantizedArray, Stats, compare_pair, meaning, quantize_array
+from .array import Comparison, QuantizedArray, Stats, chosen_axis, compare_pair, meaning, quantize_array
 from .errors import NonFiniteError, RangeError, ScaleError, element, flat_index, place, plural
 from .inputs import as_axis, as_floats
 from .scheme import WHOLE_ROW, Scheme, find
 from .scheme import schemes as all_schemes
-from .text import brackets, table
+from .text import brackets, html_table, table
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .inputs import AnyArray
+    from .names import SchemeName
 
     _Array = ArrayLike | QuantizedArray
 
@@ -40,7 +41,16 @@ _GROUP_SIZES = (16, 32, 64, 128, 256)
 class Comparisons(dict[str, Comparison]):
     """Comparisons by name: what :func:`compare` returns for a mapping. ``str()`` makes a table of them."""
 
+    def __repr__(self) -> str:
+        return f"Comparisons({', '.join(f'{name}: {found.sqnr_db:.2f} dB' for name, found in self.items())})"
+
     def __str__(self) -> str:
+        return table(*self._cells(), left=("name", "at"))
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._cells(), left=("name", "at"))
+
+    def _cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         weighted = any(found.weighted_sqnr_db is not None for found in self.values())
         head = (
             "name",
@@ -51,7 +61,7 @@ class Comparisons(dict[str, Comparison]):
             "largest error",
             "at",
         )
-        rows = (
+        rows = [
             (
                 name,
                 f"{8 * found.nbytes[1] / found.count:.3f}" if found.count else "",
@@ -62,8 +72,8 @@ class Comparisons(dict[str, Comparison]):
                 brackets(found.max_error_index),
             )
             for name, found in self.items()
-        )
-        return table(head, rows, left=("name", "at"))
+        ]
+        return head, rows
 
 
 @overload
@@ -127,12 +137,12 @@ def compare(
     """
     if not isinstance(b, Mapping):
         if isinstance(a, Mapping):
-            raise ValueError("a is a mapping of arrays, so b must be one too")
+            raise ValueError("a is a mapping of arrays, so b must be one too; pass a[name] for one of them")
         return compare_pair(a, b, weights, threads)
     if isinstance(a, Mapping):
         missing = [name for name in b if name not in a]
         if missing:
-            raise ValueError(f"a has no array {missing[0]!r}, which b has")
+            raise ValueError(f"a has no array {missing[0]!r}, which b has; leave it out of b, or add it to a")
     return Comparisons(
         (name, compare_pair(a[name] if isinstance(a, Mapping) else a, array, weights, threads))
         for name, array in b.items()
@@ -254,7 +264,7 @@ def _check(found: Sample, given: AnyArray, what: str) -> None:
 # --- Choosing -----------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Candidate:
     """A scheme that was tried, and what came of it.
 
@@ -277,6 +287,9 @@ class Candidate:
         """``stats.sqnr_db``."""
         return self.stats.sqnr_db
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
+
     def __str__(self) -> str:
         return f"{self.scheme.label}: {self.bits_per_value:.3f} bits a value, {self.sqnr_db:.2f} dB"
 
@@ -286,8 +299,14 @@ class Candidates(tuple[Candidate, ...]):
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        return f"Candidates({len(self)} schemes{f', {self[0]} to {self[-1]}' if self else ''})"
+
     def __str__(self) -> str:
-        return _table(self)
+        return table(*_cells(self), left=("scheme", ""))
+
+    def _repr_html_(self) -> str:
+        return html_table(*_cells(self), left=("scheme", ""))
 
     def best(self) -> Candidates:
         """Those that are more accurate than all that take as many bits or fewer."""
@@ -298,9 +317,11 @@ class Candidates(tuple[Candidate, ...]):
         return Candidates(found)
 
 
-def _table(candidates: Candidates, chosen: Scheme | None = None) -> str:
+def _cells(
+    candidates: Candidates, chosen: Scheme | None = None
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     head = ("scheme", "bits", "SQNR dB", "RMSE", "largest error", "")
-    rows = (
+    rows: list[tuple[str, ...]] = [
         (
             row.scheme.label,
             f"{row.bits_per_value:.3f}",
@@ -310,11 +331,11 @@ def _table(candidates: Candidates, chosen: Scheme | None = None) -> str:
             "<- chosen" if row.scheme == chosen else "",
         )
         for row in candidates
-    )
-    return table(head, rows, left=("scheme", ""))
+    ]
+    return head, rows
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Choice(Candidate):
     """The best scheme for an array, and the evidence: what :func:`choose` returns.
 
@@ -337,10 +358,18 @@ class Choice(Candidate):
     table: Candidates
     count: int
 
+    def __repr__(self) -> str:
+        return f"Choice({Candidate.__str__(self)}; of {len(self.table)} tried)"
+
     def __str__(self) -> str:
+        return f"{table(*_cells(self.table.best(), self.scheme), left=('scheme', ''))}\n{self._note()}"
+
+    def _repr_html_(self) -> str:
+        return html_table(*_cells(self.table.best(), self.scheme), left=("scheme", ""), note=self._note())
+
+    def _note(self) -> str:
         measured = f"{self.stats.count:,} of {self.count:,} values"
-        note = f"the best at each size of {len(self.table)} tried, on {measured}"
-        return f"{_table(self.table.best(), self.scheme)}\n{note}"
+        return f"the best at each size of {len(self.table)} tried, on {measured}"
 
 
 def choose(
@@ -348,8 +377,8 @@ def choose(
     *,
     max_bits: SupportsFloat | None = None,
     min_sqnr: SupportsFloat | None = None,
-    axis: SupportsIndex = -1,
-    schemes: str | Scheme | Sequence[str | Scheme] | None = None,
+    axis: SupportsIndex | Literal["auto"] = -1,
+    schemes: SchemeName | Scheme | Sequence[SchemeName | Scheme] | None = None,
     threads: SupportsIndex | None = None,
 ) -> Choice:
     """Find the best scheme for an array by trying schemes and group sizes on a sample of it.
@@ -365,8 +394,9 @@ def choose(
     min_sqnr : float, optional
         The least accuracy in dB (see :class:`Stats`). The scheme that reaches it with the fewest bits is
         chosen.
-    axis : int
-        The axis along which groups run.
+    axis : int or "auto"
+        The axis along which groups run. "auto" is for arrays whose last axis is short: the one that it means
+        for :func:`quantize_array` and "int4".
     schemes : str, Scheme or sequence of them, optional
         What to try: names are tried with several group sizes, objects as they are. By default, all of
         :func:`quantize.schemes`.
@@ -409,12 +439,14 @@ def choose(
     the best at each size of 5 tried, on 65,536 of 65,536 values
     """
     if max_bits is None and min_sqnr is None:
-        raise ValueError("choose needs to know max_bits, min_sqnr or both")
+        raise ValueError("choose needs to know max_bits, min_sqnr or both; for example max_bits=4.5")
     most = _limit(max_bits, "max_bits", math.inf)
     least = _limit(min_sqnr, "min_sqnr", -math.inf)
     given = (schemes,) if isinstance(schemes, (str, Scheme)) else schemes
     if given is not None and not given:
         raise ValueError("schemes is empty: there is nothing to try")
+    if isinstance(axis, str):
+        axis = chosen_axis(axis, np.shape(w), find("int4")[0])
     taken = sample(w, axis, _SAMPLE, _GROUP_SIZES[-1])
     tried = sorted(
         _try_all(taken, given, threads), key=lambda row: (row.bits_per_value, -row.sqnr_db)
@@ -444,7 +476,7 @@ def _try_all(
                 variants.append(dataclasses.replace(scheme, scale_dtype="bfloat16"))
         for variant in variants:
             try:
-                q = quantize_array(taken.values, variant, threads=threads)
+                q = quantize_array(taken.values, variant, axis=1, threads=threads)
             except ScaleError:
                 continue
             stats = q.stats

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
 from . import _core
 from .errors import DtypeError
+from .names import nearest, unknown
+from .text import html_table, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .names import SchemeName
 
 WHOLE_ROW = -1
 """As a group size: one group for each row, however long."""
@@ -78,7 +82,7 @@ def _number(words: dict[str, int], given: str, what: str) -> int:
     try:
         return words[given]
     except (KeyError, TypeError):
-        raise ValueError(f"unknown {what} {given!r}; the options are {', '.join(map(repr, words))}") from None
+        raise unknown(what, given, words) from None
 
 
 def scale_dtype_name(dtype: Any) -> str:
@@ -90,7 +94,8 @@ def scale_dtype_name(dtype: Any) -> str:
     except TypeError:
         name = repr(dtype)
     if name not in SCALE_DTYPES:
-        raise DtypeError(f"scale_dtype must be one of {', '.join(SCALE_DTYPES)}, not {name}")
+        meant = f"; did you mean {guess}?" if (guess := nearest(name, SCALE_DTYPES)) else ""
+        raise DtypeError(f"scale_dtype must be one of {', '.join(SCALE_DTYPES)}, not {name}{meant}")
     return name
 
 
@@ -184,6 +189,8 @@ class Scheme:
         if self.table is not None:
             object.__setattr__(self, "table", _as_table(self.table))
         if (self.codes == "table") != (self.table is not None):
+            if self.table is None and any(self.name == row[0] for row in _core.schemes()):
+                raise ValueError(f"Scheme makes schemes of your own; use quantize.schemes()[{self.name!r}]")
             wrong = "has a table" if self.table is not None else "needs table=, sixteen numbers"
             raise ValueError(f"a scheme with codes {self.codes!r} {wrong}; only codes 'table' have one")
         if not _core.scheme_check(self.core, _core.DEFAULT):
@@ -192,8 +199,7 @@ class Scheme:
     def _problem(self) -> str:
         """Why there is no such scheme."""
         if self.methods:
-            options = ", ".join(map(repr, self.methods))
-            return f"unknown method {self.method!r} for scheme {self.name!r}; the options are {options}"
+            return str(unknown("method", self.method, self.methods, f" for scheme {self.name!r}"))
         kind = f"{self.codes} codes with zero={self.zero!r} and {self.scale_dtype} scales"
         if self.super_size > 0 and self.super_size % self.group_size:
             kind += f", {self.group_size} to a group, of which super_size {self.super_size} is no multiple"
@@ -292,15 +298,50 @@ def _from_core(
     )
 
 
-_table: list[Scheme] = []
+class Schemes(tuple[Scheme, ...]):
+    """The table of schemes: a tuple in which one can be found by its name, too. ``str()`` makes a table."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, key: SupportsIndex | SchemeName) -> Scheme: ...
+        @overload
+        def __getitem__(self, key: slice) -> tuple[Scheme, ...]: ...
+        def __getitem__(self, key: Any) -> Any: ...
+
+    else:
+
+        def __getitem__(self, key):
+            if not isinstance(key, str):
+                return super().__getitem__(key)
+            for scheme in self:
+                if scheme.name == key:
+                    return scheme
+            raise unknown("scheme", key, (scheme.name for scheme in self))
+
+    def __str__(self) -> str:
+        return table(*self._cells(), left=("name", "summary"))
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._cells(), left=("name", "summary"))
+
+    def _cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        head = ("name", "bits", "group", "summary")
+        return head, [(s.name, f"{s.bits_per_value:g}", f"{s.group_size}", s.summary) for s in self]
 
 
-def schemes() -> tuple[Scheme, ...]:
+_table: list[Schemes] = []
+
+
+def schemes() -> Schemes:
     """List the schemes that arrays can be quantized in.
 
     Returns
     -------
     tuple of Scheme
+        In which a scheme can be found by its name, too. ``str()`` makes a table of it.
 
     Examples
     --------
@@ -312,10 +353,12 @@ def schemes() -> tuple[Scheme, ...]:
     uint4_offset  5.0 bits a value: asymmetric 0..15, a scale and a float offset for each group
     >>> [scheme.name for scheme in quantize.schemes()][3:12]
     ['uint4_float', 'nf4', 'fp4', 'fp4_bnb', 'mxfp4', 'nvfp4', 'iq4_nl', 'iq4_xs', 'q4_k']
+    >>> quantize.schemes()["dual4"].bits_per_value
+    4.25
     """
     if not _table:
-        _table[:] = [_from_core(*row) for row in _core.schemes()]
-    return tuple(_table)
+        _table.append(Schemes(_from_core(*row) for row in _core.schemes()))
+    return _table[0]
 
 
 def find(
@@ -325,8 +368,7 @@ def find(
     if isinstance(scheme, str):
         named = [row for row in schemes() if row.name == scheme]
         if not named:
-            options = ", ".join(repr(row.name) for row in schemes())
-            raise ValueError(f"unknown scheme {scheme!r}; the options are {options}")
+            raise unknown("scheme", scheme, (row.name for row in schemes()))
         scheme = named[0]
     elif not isinstance(scheme, Scheme):
         raise DtypeError(f"scheme must be a name or a quantize.Scheme, not {type(scheme).__name__}")
@@ -340,8 +382,5 @@ def find(
     if method is None:
         return scheme, _core.DEFAULT
     if method not in scheme.methods:
-        raise ValueError(
-            f"unknown method {method!r} for scheme {scheme.name!r}; "
-            f"the options are {', '.join(map(repr, scheme.methods))}"
-        )
+        raise unknown("method", method, scheme.methods, f" for scheme {scheme.name!r}")
     return scheme, METHODS[method]

@@ -7,13 +7,13 @@ its functions without describing anything twice.
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, TypeVar, overload
 
 import numpy as np
 
 from . import _core
 from .errors import DtypeError, explain
-from .inputs import FLOATS, as_bytes, as_codes, as_floats
+from .inputs import FLOATS, as_bytes, as_codes, as_floats, is_bfloat16_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -34,7 +34,7 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 
 
 def quantize_to_int4(
-    values: ArrayLike, scale_method: str = "minmax"
+    values: ArrayLike, scale_method: Literal["minmax", "absmax"] = "minmax"
 ) -> tuple[NDArray[np.int8], float, float]:
     """Quantize values to int4 codes, with one scale and one zero point for all of them.
 
@@ -85,9 +85,9 @@ def quantize_to_int4(
     try:
         method = _METHODS[scale_method]
     except (KeyError, TypeError):
-        raise ValueError(
-            f"unknown scale_method {scale_method!r}; the options are 'minmax' and 'absmax'"
-        ) from None
+        from .names import unknown  # not at the top: importing the package is cheap
+
+        raise unknown("scale_method", scale_method, _METHODS) from None
     x: Any = values
     number = _float_number(x.dtype) if type(x) is _ndarray else None
     if number is None or not (x.flags.c_contiguous and x.flags.aligned):
@@ -98,8 +98,11 @@ def quantize_to_int4(
     try:
         scale, zero_point = _core.quantize_i4(x, number, method, codes)
     except _Failure as failure:
+        numbers = "values.astype(np.float32)" if number == _core.BF16 else "values"  # which nan_to_num knows
+        if is_bfloat16_tensor(values):
+            numbers = "values.float()"
         raise explain(
-            failure, "values", x.shape, remedy="replace them, for example with np.nan_to_num"
+            failure, "values", x.shape, remedy=f"replace them, for example with np.nan_to_num({numbers})"
         ) from None
     return codes, scale, zero_point
 

@@ -1,5 +1,6 @@
 """The documentation builds without a warning against the installed package; its tables are true."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,14 @@ def test_tables_of_accuracy(run: Run, tmp_path: Path) -> None:
 def test_documentation(run: Run, tmp_path: Path) -> None:
     sphinx(run, ROOT / "docs", tmp_path)
     assert (tmp_path / "index.html").exists()
+    for page, header in (("c", "include/quantize.h"), ("c-file", "files/quantize_file.h")):
+        text = (tmp_path / f"{page}.html").read_text("utf-8")
+        code = re.sub(r"/\*.*?\*/", "", (ROOT / header).read_text("utf-8"), flags=re.DOTALL)
+        functions = set(re.findall(r"\b(qz_\w+)\(", code))
+        assert len(functions) > 10
+        anchors = re.findall(r'id="(\w+)"', text)
+        assert functions <= set(anchors)
+        assert set(re.findall(r'href="#((?:qz|QZ)_\w+)"', text)) <= set(anchors)
 
 
 @pytest.mark.parametrize("extensions", ["sphinx.ext.autodoc", "sphinx.ext.autodoc,sphinx.ext.napoleon"])
@@ -57,3 +66,8 @@ def test_api_page(run: Run, tmp_path: Path, extensions: str) -> None:
         "example",
     ):
         assert f">{name}<" in page, name
+
+
+def test_pictures(run: Run, tmp_path: Path) -> None:
+    run(sys.executable, ROOT / "docs/pictures.py", "--check", cwd=tmp_path)
+    assert sum(path.stat().st_size for path in (ROOT / "docs/_static").iterdir()) < 200_000

@@ -604,7 +604,7 @@ def test_out_that_cannot_be_used() -> None:
         q.dequantize(np.zeros((4, 6), np.dtype(np.float32).newbyteorder()))
     with pytest.raises(TypeError, match="dtype float64 is not that of out, float32"):
         q.dequantize(np.zeros((4, 6), np.float32), dtype=np.float64)
-    with pytest.raises(TypeError, match="must be an ndarray, not list"):
+    with pytest.raises(TypeError, match=r"must be an ndarray, or .*, not list"):
         q.dequantize([0.0])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="only to"):
         q.dequantize(dtype=np.int8)
@@ -704,8 +704,8 @@ def test_a_whole_row_is_a_group_of_its_length(name: str, method: str) -> None:
 def test_indices_that_are_refused() -> None:
     q = quantize.quantize_array(np.ones((3, 4, 6)), axis=1)
     wrong: Any
-    for wrong in (np.array([0]), [0], None, True, np.True_, 1.0, "a", (0, None)):
-        with pytest.raises(IndexError, match=r"only integers, slices and '\.\.\.'.*np\.asarray"):
+    for wrong in (True, np.True_, 1.0, "a", [0.5], b"a"):
+        with pytest.raises(IndexError, match=r"only integers, slices, '\.\.\.' and arrays.*np\.asarray"):
             q[wrong]
     for wrong in ((0, 0), (slice(None), slice(1, None)), (..., slice(0, 3), 0), (0, slice(None, None, -1))):
         with pytest.raises(IndexError, match="axis 1 is the quantized axis"):

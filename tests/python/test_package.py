@@ -125,6 +125,13 @@ for name, value in quantize.load("w.npz").items():
         assert_type(value.shape, tuple[int, ...])
 np.asarray(q)
 q.dequantize(out=np.zeros((2, 3), np.float32), threads=2)
+assert_type(q[[0, 1]], quantize.QuantizedArray)
+assert_type(q[np.array([True, False]), ...], quantize.QuantizedArray)
+assert_type(q.dequantize(out=bytearray(24)), bytearray)
+assert_type(quantize.concatenate([q, q]), quantize.QuantizedArray)
+assert_type(quantize.schemes()["nf4"], quantize.Scheme)
+chosen: quantize.SchemeName = "dual4"
+quantize.quantize_array([1.0], chosen, method="exact", axis="auto")
 
 quantize.quantize_to_int4([1.0], scale_method=3)  # E: arg-type
 quantize.quantize_to_int4()  # E: call-arg
@@ -135,6 +142,13 @@ quantize.unpack_int8_to_int4(codes, 3)  # E: call-arg
 quantize.unpack_int8_to_int4(codes, length=3.0)  # E: arg-type
 quantize.quantize_array([1.0], "int4", 32)  # E: call-arg
 quantize.quantize_array([1.0], group=32)  # E: call-arg
+quantize.quantize_array([1.0], "int5")  # E: arg-type
+quantize.quantize_array([1.0], method="serach")  # E: arg-type
+quantize.quantize_array([1.0], axis="best")  # E: arg-type
+quantize.quantize_to_int4([1.0], "absmax7")  # E: arg-type
+quantize.schemes()["int5"]  # E: call-overload
+quantize.choose([1.0], max_bits=5, schemes=["int5"])  # E: list-item
+q.T  # E: attr-defined
 quantize.quantize()  # E: operator
 quantize.choose([1.0], 4.5)  # E: call-arg
 quantize.plot_error([1.0], q)  # E: arg-type
