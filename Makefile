@@ -3,14 +3,17 @@
 PYTHON ?= python3
 
 VENV := .venv/bin/python
-TESTS := gcc clang debug sanitizers threads ftz emulated python lint
+SHORT := c python
+FULL := lint gcc clang debug sanitizers threads ftz emulated consume combinations
 
-.PHONY: help demo test $(addprefix test-,$(TESTS)) bench docs lint format fuzz clean
+.PHONY: help demo test test-all $(addprefix test-,$(SHORT) $(FULL)) bench docs lint format fuzz clean
 
 help:
 	@echo 'make demo             install what is missing, build, and quantize real word vectors'
-	@echo 'make test             install what is missing, build every way, and test everything'
-	@echo 'make test-NAME        one part of that: $(TESTS)'
+	@echo 'make test             install what is missing, build once, and test all that the product does: some minutes'
+	@echo 'make test-all         what that leaves out: every compiler, sanitizer and processor, other builds, lint'
+	@echo 'make test-NAME        one part of the first ($(SHORT))'
+	@echo '                      or of the second ($(FULL))'
 	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
 	@echo 'make docs             build the documentation: build/docs/index.html'
 	@echo 'make lint             check form and find likely mistakes, in C and Python'
@@ -27,8 +30,16 @@ test:
 	@$(PYTHON) scripts/prepare.py test
 	@$(VENV) scripts/test.py
 
-$(addprefix test-,$(TESTS)): test-%:
+test-all:
+	@$(PYTHON) scripts/prepare.py all
+	@$(VENV) scripts/test.py all
+
+$(addprefix test-,$(SHORT)): test-%:
 	@$(PYTHON) scripts/prepare.py test
+	@$(VENV) scripts/test.py $*
+
+$(addprefix test-,$(FULL)): test-%:
+	@$(PYTHON) scripts/prepare.py all
 	@$(VENV) scripts/test.py $*
 
 bench:
@@ -51,11 +62,11 @@ fuzz:
 	@$(VENV) scripts/fuzz.py $(FUZZ_SECONDS)
 
 lint:
-	@$(PYTHON) scripts/prepare.py test
+	@$(PYTHON) scripts/prepare.py lint
 	@$(VENV) scripts/lint.py
 
 format:
-	@$(PYTHON) scripts/prepare.py test
+	@$(PYTHON) scripts/prepare.py build
 	@$(VENV) scripts/lint.py --fix
 
 clean:

@@ -1,14 +1,49 @@
-"""What several folders of Python tests share: the installed library and a way to run programs."""
+"""What several folders of Python tests share: the installed library, a way to run programs, short runs."""
 
 import os
 import shlex
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+FEW = 2  # how often a short run tests each value of each parameter
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cases",
+        choices=["all", "short", "rest"],
+        default="all",
+        help="which combinations of parameters are tested; short: two for each value of each parameter",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Parts the combinations: "short" and "rest" are all of them together.
+
+    A test is given its combinations in the order of a hash, which mixes them; one is kept if it has a value
+    that was not seen often enough yet.
+    """
+    cases = config.getoption("--cases")
+    if cases == "all":
+        return
+    seen: dict[tuple[str, str, int], int] = {}
+    short = set()
+    for item in sorted(items, key=lambda item: (zlib.crc32(item.nodeid.encode()), item.nodeid)):
+        callspec = getattr(item, "callspec", None)
+        test = item.nodeid.split("[")[0]
+        values = [(test, name, id(value)) for name, value in callspec.params.items()] if callspec else []
+        if not values or any(seen.get(value, 0) < FEW for value in values):
+            short.add(item)
+            for value in values:
+                seen[value] = seen.get(value, 0) + 1
+    kept = [item for item in items if (item in short) == (cases == "short")]
+    config.hook.pytest_deselected(items=[item for item in items if (item in short) != (cases == "short")])
+    items[:] = kept
 
 
 def run_program(*words: str | Path, cwd: Path | None = None, **environment: str) -> str:
@@ -34,12 +69,16 @@ def run() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder the C side was installed in, and then moved to: nothing may remember where it was."""
+    """The folder the C side was installed in, and then moved to: nothing may remember where it was.
+
+    QUANTIZE_BUILD names a build folder to install from (CMAKE_INSTALL_LIBDIR=lib); without it, one is made.
+    """
     folder = tmp_path_factory.mktemp("installed")
-    off = [f"-DQUANTIZE_BUILD_{part}=OFF" for part in ("TESTS", "BENCH")]
-    run_program(
-        "cmake", "-G", "Ninja", "-S", ROOT, "-B", folder / "build", "-DCMAKE_INSTALL_LIBDIR=lib", *off
-    )
-    run_program("cmake", "--build", folder / "build")
-    run_program("cmake", "--install", folder / "build", "--prefix", folder / "first")
+    build = os.environ.get("QUANTIZE_BUILD")
+    if build is None:
+        build = str(folder / "build")
+        off = [f"-DQUANTIZE_BUILD_{part}=OFF" for part in ("TESTS", "BENCH")]
+        run_program("cmake", "-G", "Ninja", "-S", ROOT, "-B", build, "-DCMAKE_INSTALL_LIBDIR=lib", *off)
+        run_program("cmake", "--build", build)
+    run_program("cmake", "--install", build, "--prefix", folder / "first")
     return (folder / "first").rename(folder / "prefix")
