@@ -199,7 +199,7 @@ def install(log: Log) -> None:
     )
 
 
-def run_pytest(log: Log, name: str, paths: str) -> Count:
+def run_pytest(log: Log, name: str, paths: str, profile: str = "usual") -> Count:
     """Runs pytest on all CPUs. What needs the installed C library takes it from BUILD, if that was built."""
     report = ROOT / f"build/{name}.xml"
     report.unlink(missing_ok=True)
@@ -207,18 +207,18 @@ def run_pytest(log: Log, name: str, paths: str) -> Count:
     log.run(
         f"python -m pytest -ra --color=no --durations=20 --numprocesses={JOBS} --dist=worksteal {paths}",
         f"--junitxml={report}",
-        environment=built,
+        environment={"HYPOTHESIS_PROFILE": profile, **built},
     )
     return read_report(report)
 
 
 def test_python(log: Log) -> Count:
     install(log)
-    return run_pytest(log, "python", "tests --ignore=tests/consume --cases=short")
+    return run_pytest(log, "python", "tests --ignore=tests/consume --cases=short", "short")
 
 
 def test_combinations(log: Log) -> Count:
-    """What the short run of the Python tests leaves out: more combinations of the same parameters."""
+    """What the short run of the Python tests leaves out: more combinations of parameters, more examples."""
     install(log)
     return run_pytest(log, "combinations", "tests --ignore=tests/consume --cases=rest")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FEW = 2  # how often a short run tests each value of each parameter
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cases",
         choices=["all", "short", "rest"],
         default="all",
-        help="which combinations of parameters are tested; short: two for each value of each parameter",
+        help="which combinations of parameters are tested; short: one for each value of each parameter",
     )
 
 
@@ -26,24 +25,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Parts the combinations: "short" and "rest" are all of them together.
 
     A test is given its combinations in the order of a hash, which mixes them; one is kept if it has a value
-    that was not seen often enough yet.
+    that was not seen yet. Tests that Hypothesis feeds are in both, for it has fewer examples for a short run.
     """
     cases = config.getoption("--cases")
     if cases == "all":
         return
-    seen: dict[tuple[str, str, int], int] = {}
+    seen: set[tuple[str, str, int]] = set()
     short = set()
     for item in sorted(items, key=lambda item: (zlib.crc32(item.nodeid.encode()), item.nodeid)):
         callspec = getattr(item, "callspec", None)
         test = item.nodeid.split("[")[0]
-        values = [(test, name, id(value)) for name, value in callspec.params.items()] if callspec else []
-        if not values or any(seen.get(value, 0) < FEW for value in values):
+        values = {(test, name, id(value)) for name, value in callspec.params.items()} if callspec else set()
+        if not values or not values <= seen:
             short.add(item)
-            for value in values:
-                seen[value] = seen.get(value, 0) + 1
-    kept = [item for item in items if (item in short) == (cases == "short")]
-    config.hook.pytest_deselected(items=[item for item in items if (item in short) != (cases == "short")])
-    items[:] = kept
+            seen |= values
+
+    def wanted(item: pytest.Item) -> bool:
+        fed = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        return item in short if cases == "short" else fed or item not in short
+
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = [item for item in items if wanted(item)]
 
 
 def run_program(*words: str | Path, cwd: Path | None = None, **environment: str) -> str:
