@@ -6,7 +6,7 @@ VENV := .venv/bin/python
 SHORT := c python
 FULL := lint gcc clang debug sanitizers threads ftz emulated consume combinations
 
-.PHONY: help demo test test-all $(addprefix test-,$(SHORT) $(FULL)) bench docs lint format fuzz clean
+.PHONY: help demo test test-all $(addprefix test-,$(SHORT) $(FULL)) bench docs lint format fuzz mutate clean
 
 help:
 	@echo 'make demo             install what is missing, build, and quantize real word vectors'
@@ -19,6 +19,7 @@ help:
 	@echo 'make lint             check form and find likely mistakes, in C and Python'
 	@echo 'make format           bring the sources into form'
 	@echo 'make fuzz             feed broken files to the readers for some minutes (FUZZ_SECONDS=120)'
+	@echo 'make mutate           plant small bugs one at a time, to see which of them the tests notice: half an hour'
 	@echo 'make clean            remove build/ and .venv/'
 
 demo:
@@ -60,6 +61,11 @@ fuzz:
 	@$(PYTHON) scripts/prepare.py fuzz
 	@$(VENV) scripts/test.py --install
 	@$(VENV) scripts/fuzz.py $(FUZZ_SECONDS)
+
+mutate:
+	@$(PYTHON) scripts/prepare.py test
+	@$(VENV) scripts/test.py --install
+	@$(VENV) scripts/mutate.py $(if $(SAMPLE),--sample $(SAMPLE))
 
 lint:
 	@$(PYTHON) scripts/prepare.py lint

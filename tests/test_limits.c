@@ -143,6 +143,52 @@ static void test_sum_of_ends(void **state)
         }
 }
 
+/* ---- output that leaves past the caches ------------------------------------------------------------------------ */
+
+/* Large output, to places that are not the start of a cache line and in numbers that do not fill the last one, is what
+ * small pieces of it are. */
+static void test_streamed(void **state)
+{
+    (void)state;
+    const size_t n = ((size_t)16 << 20) + 75, piece = 32768, words = n / 4;
+    uint16_t *x = malloc(n * sizeof *x);
+    int8_t *codes = malloc(n + 1), *unpacked = malloc(n + 3);
+    uint8_t *packed = malloc(n);
+    float *y = malloc((words + 1) * sizeof *y), few[64];
+    assert_true(x && codes && unpacked && packed && y);
+    double scale, zero_point;
+    for (size_t i = 0; i < n; i++)
+        x[i] = (uint16_t)(0x3c00 + i * 40503 % 1021);
+    assert_int_equal(qz_quantize_i4(x, QZ_F16, n, QZ_MINMAX, codes + 1, &scale, &zero_point, NULL, NULL), QZ_OK);
+    for (size_t i = 0; i < n; i += piece) {
+        size_t at[] = {i, i + piece - 1, n - 1}; /* ends of pieces, and of all */
+        for (size_t k = 0; k < 3; k++)
+            if (at[k] < n) {
+                double code = rint((double)qz_f32_from_f16(x[at[k]]) / scale) + zero_point;
+                assert_true(codes[1 + at[k]] == (code < -8 ? -8 : code > 7 ? 7 : code));
+            }
+    }
+    assert_int_equal(qz_dequantize_i4(codes + 1, words, scale, zero_point, y, QZ_F32, NULL, NULL), QZ_OK);
+    for (size_t i = 0; i < words; i += 61) {
+        size_t some = words - i < 64 ? words - i : 64;
+        assert_int_equal(qz_dequantize_i4(codes + 1 + i, some, scale, zero_point, few, QZ_F32, NULL, NULL), QZ_OK);
+        assert_memory_equal(y + i, few, some * sizeof *few);
+    }
+    /* Twice as many codes as make so many bytes: the values' memory holds them. */
+    int8_t *many = (int8_t *)x;
+    size_t count = 2 * n - 1;
+    for (size_t i = 0; i < count; i++)
+        many[i] = (int8_t)((int)(i * 40503 >> 7 & 15) - 8);
+    assert_int_equal(qz_pack_i4(many, count, packed, NULL, NULL), QZ_OK);
+    for (size_t i = 0; i < n; i++) {
+        unsigned high = 2 * i + 1 < count ? (unsigned)many[2 * i + 1] & 15 : 0;
+        assert_true(packed[i] == (((unsigned)many[2 * i] & 15) | high << 4));
+    }
+    assert_int_equal(qz_unpack_i4(packed, n, unpacked + 3, NULL), QZ_OK);
+    assert_memory_equal(unpacked + 3, many, n);
+    free(x), free(codes), free(unpacked), free(packed), free(y);
+}
+
 /* ---- rounding at random ---------------------------------------------------------------------------------------- */
 
 static uint64_t unshift(uint64_t x, int shift)
@@ -325,10 +371,11 @@ int main(void)
     sets[0] = qz_kernels_active();
     sets[1] = &qz_kernels_scalar;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clipped),         cmocka_unit_test(test_clipped_integers),
-        cmocka_unit_test(test_narrow_ends),     cmocka_unit_test(test_sum_of_ends),
-        cmocka_unit_test(test_random_rounding), cmocka_unit_test(test_extent),
-        cmocka_unit_test(test_strides),         cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_clipped),     cmocka_unit_test(test_clipped_integers),
+        cmocka_unit_test(test_narrow_ends), cmocka_unit_test(test_sum_of_ends),
+        cmocka_unit_test(test_streamed),    cmocka_unit_test(test_random_rounding),
+        cmocka_unit_test(test_extent),      cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_quota),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
