@@ -116,6 +116,7 @@ class Variant:
 
 
 SHORT = {"QZ_TEST_SHORT": "1"}  # fewer random values, the same kinds of them
+STRICT = "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON -DQUANTIZE_WARNINGS=ON"
 LEAN = "-DQUANTIZE_BUILD_SHARED=OFF -DQUANTIZE_BUILD_BENCH=OFF"  # no more than what these tests use
 
 
@@ -160,10 +161,7 @@ SHORT_RUN = ("c", "python")
 FULL_RUN = ("lint", *(part for part in C_PARTS if part not in SHORT_RUN), "consume", "combinations")
 
 # Parts that run at the same time as the others, which mostly build: these mostly run one program at a time.
-BESIDE = ("emulated", "consume", "combinations")
-
-
-STRICT = "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON -DQUANTIZE_WARNINGS=ON"
+BESIDE = ("emulated", "combinations")
 
 
 def test_c(variant: Variant, log: Log) -> Count:
