@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / "tests/mutants"
 PLACE = ROOT / "build/mutants"
 BIN = ROOT / ".venv/bin"
-TIMEOUT = 300  # seconds of one test: a mutant may never end, which counts as noticed
+PATIENCE = 10  # a mutant may never end: after so many times what a test takes, and a minute, it was noticed
 
 # Where the CPU lacks AVX-512 its kernels cannot run: compiling them would only take time.
 AVX512 = "src/x86/avx512.c"
@@ -99,7 +99,7 @@ class Workshop:
             "CCACHE_BASEDIR": str(self.folder),
         }
 
-    def run(self, *command: str | Path, timeout: float | None = None, **environment: str) -> bool:
+    def run(self, *command: str | Path, timeout: float = 3600, **environment: str) -> bool:
         with (self.folder / "log").open("ab") as log:
             try:
                 done = subprocess.run(
@@ -147,28 +147,28 @@ class Workshop:
     def built(self, *targets: str) -> bool:
         return self.run("cmake", "--build", self.build, "--parallel", "1", "--target", *targets)
 
-    def passes(self, test: str) -> bool:
+    def passes(self, test: str, seconds: float = 60) -> bool:
         """Builds what a test needs and runs it. What does not compile was not noticed by a test."""
         if test.startswith("tests/"):
             if not self.built("_core", "quantize_cli"):
                 raise RuntimeError("does not compile")
             shutil.copy2(self.build / "python/_core.abi3.so", self.tree / "python/quantize/_core.abi3.so")
             pytest = ("python", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--cases=short")
-            return self.run(*pytest, *test.split(" ", 1), timeout=TIMEOUT)
+            return self.run(*pytest, *test.split(" ", 1), timeout=60 + PATIENCE * seconds)
         program, _, kernels = test.partition("/")
         if not self.built(program):
             raise RuntimeError("does not compile")
         found = next(path for path in (self.build / "tests").rglob(program) if path.is_file())
         more = {"QUANTIZE_KERNELS": kernels} if kernels else {}
-        return self.run(found, timeout=TIMEOUT, **more)
+        return self.run(found, timeout=60 + PATIENCE * seconds, **more)
 
-    def judge(self, mutant: Mutant) -> str:
-        """The test that notices a mutant, or nothing."""
+    def judge(self, mutant: Mutant, seconds: dict[str, float]) -> str:
+        """The test that notices a mutant, or nothing; they take so many seconds without it."""
         path = self.tree / mutant.path
         before = path.read_text("utf-8")
         path.write_text(before.replace(mutant.old, mutant.new), "utf-8")
         try:
-            return next((test for test in mutant.tests if not self.passes(test)), "")
+            return next((test for test in mutant.tests if not self.passes(test, seconds[test])), "")
         finally:
             path.write_text(before, "utf-8")
 
@@ -202,7 +202,7 @@ def main() -> int:
     def work(number: int) -> None:
         workshop = Workshop(number)
         workshop.prepare()
-        sound: dict[str, bool] = {}
+        seconds: dict[str, float] = {}
         while True:
             try:
                 mutant = todo.get_nowait()
@@ -211,9 +211,13 @@ def main() -> int:
             start = time.monotonic()
             try:
                 for test in mutant.tests:  # which must pass without the mutant
-                    if not sound.setdefault(test, sound.get(test) or workshop.passes(test)):
+                    if test in seconds:
+                        continue
+                    before = time.monotonic()
+                    if not workshop.passes(test):
                         raise RuntimeError(f"{test} fails without it")
-                by = workshop.judge(mutant)
+                    seconds[test] = time.monotonic() - before
+                by = workshop.judge(mutant, seconds)
                 verdict = "caught" if by else "explained" if mutant.survives else "survived"
                 how = by and f"by {by}"
                 if by and mutant.survives:

@@ -14,6 +14,8 @@
 
 #include <float.h>
 #include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 static const struct qz_kernels *sets[2]; /* the active one, and the specification */
 
@@ -365,6 +367,42 @@ static void test_quota(void **state)
     assert_in_range(qz_cpu_count(), 1, 1 << 20);
 }
 
+enum { THREADS = 4 };
+
+struct meeting {
+    atomic_size_t here, strange;
+};
+
+/* Waits until all threads are at it, so that none does the work of another. */
+static void meet(void *context, size_t i)
+{
+    (void)i;
+    struct meeting *meeting = context;
+    atomic_fetch_add(&meeting->strange, !fp_is(FP_DEFAULT));
+    atomic_fetch_add(&meeting->here, 1);
+    while (atomic_load(&meeting->here) < THREADS)
+        sched_yield();
+}
+
+/* Threads that were started in another floating-point mode work in the default one. */
+static void test_modes_of_threads(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < FP_MODES; mode++) {
+        if (!fp_mode_exists((enum fp_mode)mode))
+            continue;
+        qz_pool *pool = NULL;
+        struct meeting meeting = {0};
+        fp_set((enum fp_mode)mode);
+        qz_result result = qz_pool_create(THREADS, &pool);
+        fp_set(FP_DEFAULT);
+        assert_int_equal(result, QZ_OK);
+        qz_pool_run(pool, THREADS, meet, &meeting);
+        qz_pool_destroy(pool);
+        assert_int_equal(atomic_load(&meeting.strange), 0);
+    }
+}
+
 int main(void)
 {
     start_program("test_limits");
@@ -375,7 +413,7 @@ int main(void)
         cmocka_unit_test(test_narrow_ends), cmocka_unit_test(test_sum_of_ends),
         cmocka_unit_test(test_streamed),    cmocka_unit_test(test_random_rounding),
         cmocka_unit_test(test_extent),      cmocka_unit_test(test_strides),
-        cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_quota),       cmocka_unit_test(test_modes_of_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
