@@ -6,6 +6,7 @@
  */
 #include "support/program.h"
 
+#include "exact.h"
 #include "kernels.h"
 #include "number.h"
 #include "pool.h"
@@ -367,6 +368,38 @@ static void test_quota(void **state)
     assert_in_range(qz_cpu_count(), 1, 1 << 20);
 }
 
+/* ---- the least and the largest scale that a type can hold -------------------------------------------------------- */
+
+/* Values that a scale makes without error are found to be made by it, at both ends of each type. */
+static void test_ends_of_scales(void **state)
+{
+    (void)state;
+    static const float values[16] = {-6, -4, -3, -2, -1.5f, -1, -0.5f, 0, 0.5f, 1, 1.5f, 2, 2.5f, 3, 4, 6};
+    const struct {
+        const struct qz_levels *levels;
+        float least, most;
+    } types[] = {{&qz_levels_e8m0, 0x1p-127f, 0x1p125f},
+                 {&qz_levels_e4m3, 0x1p-9f, 448.0f},
+                 {&qz_levels_f16, 0x1p-24f, 65504.0f},
+                 {&qz_levels_bf16, 0x1p-133f, 0x1p125f}};
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++)
+        for (int end = 0; end < 2; end++) {
+            float scale = end ? types[t].most : types[t].least, x[16];
+            struct qz_exact rule = {.levels = *types[t].levels};
+            struct qz_exact_result result;
+            memcpy(rule.sorted, values, sizeof values);
+            rule.levels.most[1] = 0;
+            for (int i = 0; i < 16; i++)
+                x[i] = values[i] * scale;
+            struct qz_exact_source source = {.x = x, .n = 16};
+            qz_exact_scale(&rule, &source, 1.0f, 0.0f, &result);
+            assert_true(result.scale == scale);
+            assert_true(result.error == 0);
+        }
+}
+
+/* ---- threads ---------------------------------------------------------------------------------------------------- */
+
 enum { THREADS = 4 };
 
 struct meeting {
@@ -409,11 +442,17 @@ int main(void)
     sets[0] = qz_kernels_active();
     sets[1] = &qz_kernels_scalar;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clipped),     cmocka_unit_test(test_clipped_integers),
-        cmocka_unit_test(test_narrow_ends), cmocka_unit_test(test_sum_of_ends),
-        cmocka_unit_test(test_streamed),    cmocka_unit_test(test_random_rounding),
-        cmocka_unit_test(test_extent),      cmocka_unit_test(test_strides),
-        cmocka_unit_test(test_quota),       cmocka_unit_test(test_modes_of_threads),
+        cmocka_unit_test(test_clipped),
+        cmocka_unit_test(test_clipped_integers),
+        cmocka_unit_test(test_narrow_ends),
+        cmocka_unit_test(test_sum_of_ends),
+        cmocka_unit_test(test_streamed),
+        cmocka_unit_test(test_random_rounding),
+        cmocka_unit_test(test_extent),
+        cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_ends_of_scales),
+        cmocka_unit_test(test_modes_of_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
