@@ -336,6 +336,91 @@ static void test_strides(void **state)
     }
 }
 
+/* Rows that follow one another without gaps are one long row, but only where that holds for everything: whatever has
+ * gaps, bytes and values are the same, and the gaps stay as they were. */
+static void test_gaps(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"int4", "uint4", "uint4_offset", "nvfp4", "q4_k", "dual4"};
+    enum { ROWS = 3, COLS = 512, ROOM = 4096, GAP = 16 };
+    static float x[ROWS * COLS], y[2][ROWS * COLS];
+    static uint8_t room[2][4][ROOM];
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        x[i] = (float)(i * 37 % 101) - 40.0f;
+    for (size_t s = 0; s < sizeof names / sizeof names[0]; s++) {
+        const qz_scheme *scheme = qz_scheme_by_name(names[s]);
+        qz_sizes sizes = {.size = sizeof sizes};
+        assert_int_equal(qz_scheme_sizes(scheme, ROWS, COLS, &sizes), QZ_OK);
+        const size_t bytes[] = {sizes.code_bytes, sizes.scale_bytes, sizes.zero_bytes,
+                                scheme->super_size == QZ_WHOLE_MATRIX ? 0 : sizes.super_bytes};
+        qz_matrix src = {x, QZ_F32, ROWS, COLS, COLS, 1};
+        for (size_t which = 0; which < 4; which++) {
+            size_t stride[2][4];
+            memset(room, 0x5a, sizeof room);
+            for (int gaps = 0; gaps < 2; gaps++) {
+                for (size_t k = 0; k < 4; k++)
+                    stride[gaps][k] = bytes[k] + (gaps && k == which ? GAP : 0);
+                qz_packed packed = {room[gaps][0],
+                                    room[gaps][1],
+                                    room[gaps][2],
+                                    (int64_t)stride[gaps][0],
+                                    (int64_t)stride[gaps][1],
+                                    (int64_t)stride[gaps][2],
+                                    room[gaps][3],
+                                    (int64_t)stride[gaps][3]};
+                qz_matrix dst = {y[gaps], QZ_F32, ROWS, COLS, COLS, 1};
+                assert_int_equal(qz_encode(scheme, &src, &packed, NULL, NULL, NULL), QZ_OK);
+                assert_int_equal(qz_decode(scheme, &packed, &dst, NULL, NULL), QZ_OK);
+            }
+            for (size_t k = 0; k < 4; k++)
+                for (size_t r = 0; r < ROWS; r++) {
+                    const uint8_t *row = room[1][k] + r * stride[1][k];
+                    assert_memory_equal(row, room[0][k] + r * stride[0][k], bytes[k]);
+                    for (size_t i = bytes[k]; i < stride[1][k] && bytes[k]; i++)
+                        assert_int_equal(row[i], 0x5a);
+                }
+            assert_memory_equal(y[0], y[1], sizeof y[0]);
+        }
+    }
+}
+
+/* What the statistics of a large matrix count, in many slices, is what those of its rows count together. */
+static void test_counts(void **state)
+{
+    (void)state;
+    enum { ROWS = 64, COLS = 4096 };
+    static float x[ROWS * COLS];
+    static uint8_t codes[ROWS * COLS / 2], scales[ROWS * COLS / 16];
+    for (size_t r = 0; r < ROWS; r++)
+        for (size_t c = 0; c < COLS; c++) {
+            size_t group = r * COLS / 32 + c / 32;
+            float size = group % 5 == 0 ? 0x1p-30f : group % 5 == 1 ? 0x1p-17f : 1.0f;
+            x[r * COLS + c] = c % 32 == 7 && group % 5 == 2 ? NAN : size * (c % 2 ? 1.0f : -1.0f);
+        }
+    qz_options options = QZ_OPTIONS_INIT;
+    options.method = QZ_ABSMAX;
+    options.nonfinite = QZ_CLIP;
+    qz_packed packed = {.codes = codes, .scales = scales, .code_stride = COLS / 2, .scale_stride = COLS / 16};
+    qz_matrix all = {x, QZ_F32, ROWS, COLS, COLS, 1};
+    qz_stats whole = QZ_STATS_INIT, sum = QZ_STATS_INIT;
+    assert_int_equal(qz_encode(qz_scheme_by_name("int4"), &all, &packed, &options, &whole, NULL), QZ_OK);
+    for (size_t r = 0; r < ROWS; r++) {
+        qz_stats one = QZ_STATS_INIT;
+        qz_matrix row = {x + r * COLS, QZ_F32, 1, COLS, COLS, 1};
+        assert_int_equal(qz_encode(qz_scheme_by_name("int4"), &row, &packed, &options, &one, NULL), QZ_OK);
+        sum.clipped += one.clipped;
+        sum.zeroed_groups += one.zeroed_groups;
+        sum.subnormal_scales += one.subnormal_scales;
+        sum.replaced += one.replaced;
+    }
+    assert_true(sum.clipped && sum.zeroed_groups && sum.subnormal_scales && sum.replaced);
+    assert_int_equal(whole.clipped, sum.clipped);
+    assert_int_equal(whole.zeroed_groups, sum.zeroed_groups);
+    assert_int_equal(whole.subnormal_scales, sum.subnormal_scales);
+    assert_int_equal(whole.replaced, sum.replaced);
+    assert_int_equal(whole.count, ROWS * COLS);
+}
+
 /* ---- processors ------------------------------------------------------------------------------------------------- */
 
 static size_t allowed(const char *text)
@@ -450,6 +535,8 @@ int main(void)
         cmocka_unit_test(test_random_rounding),
         cmocka_unit_test(test_extent),
         cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_gaps),
+        cmocka_unit_test(test_counts),
         cmocka_unit_test(test_quota),
         cmocka_unit_test(test_ends_of_scales),
         cmocka_unit_test(test_modes_of_threads),
