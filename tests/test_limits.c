@@ -384,6 +384,25 @@ static void test_gaps(void **state)
     }
 }
 
+/* Of the bytes of a scale or offset that has six bits, those are valid that have no more. */
+static void test_six_bits(void **state)
+{
+    (void)state;
+    static uint8_t codes[128], scales[8], zeros[8];
+    uint16_t supers[2] = {0x3c00, 0x3c00};
+    for (int byte = 0; byte < 256; byte++)
+        for (int which = 0; which < 2; which++) {
+            const qz_packed packed = {.codes = codes, .scales = scales, .zeros = zeros, .supers = supers};
+            memset(scales, 1, sizeof scales);
+            memset(zeros, 1, sizeof zeros);
+            (which ? zeros : scales)[5] = (uint8_t)byte;
+            qz_result unsigned_valid = byte < 64 ? QZ_OK : QZ_ERROR_PACKED;
+            qz_result signed_valid = which || byte < 32 || byte >= 224 ? QZ_OK : QZ_ERROR_PACKED;
+            assert_int_equal(qz_validate(qz_scheme_by_name("q4_k"), &packed, 1, 256, NULL), unsigned_valid);
+            assert_int_equal(qz_validate(qz_scheme_by_name("iq4_xs"), &packed, 1, 256, NULL), signed_valid);
+        }
+}
+
 /* What the statistics of a large matrix count, in many slices, is what those of its rows count together. */
 static void test_counts(void **state)
 {
@@ -527,19 +546,13 @@ int main(void)
     sets[0] = qz_kernels_active();
     sets[1] = &qz_kernels_scalar;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clipped),
-        cmocka_unit_test(test_clipped_integers),
-        cmocka_unit_test(test_narrow_ends),
-        cmocka_unit_test(test_sum_of_ends),
-        cmocka_unit_test(test_streamed),
-        cmocka_unit_test(test_random_rounding),
-        cmocka_unit_test(test_extent),
-        cmocka_unit_test(test_strides),
-        cmocka_unit_test(test_gaps),
-        cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_quota),
-        cmocka_unit_test(test_ends_of_scales),
-        cmocka_unit_test(test_modes_of_threads),
+        cmocka_unit_test(test_clipped),        cmocka_unit_test(test_clipped_integers),
+        cmocka_unit_test(test_narrow_ends),    cmocka_unit_test(test_sum_of_ends),
+        cmocka_unit_test(test_streamed),       cmocka_unit_test(test_random_rounding),
+        cmocka_unit_test(test_extent),         cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_gaps),           cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_six_bits),       cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_ends_of_scales), cmocka_unit_test(test_modes_of_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
