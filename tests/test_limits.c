@@ -384,6 +384,31 @@ static void test_gaps(void **state)
     }
 }
 
+/* Weights are 0 or more: the least below is refused, in its place, and zeros before it are not what is wrong. */
+static void test_weights(void **state)
+{
+    (void)state;
+    static const float bad[] = {-0x1p-149f, -0.5f, -1.0f, INFINITY};
+    float x[64], w[64];
+    uint8_t codes[32], scales[4];
+    for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++)
+        for (size_t at = 1; at < 64; at += 21) {
+            for (size_t i = 0; i < 64; i++)
+                x[i] = (float)(i % 7) - 3.0f, w[i] = i % 3 ? 1.0f : 0.0f;
+            qz_matrix matrix = {x, QZ_F32, 1, 64, 64, 1}, weights = {w, QZ_F32, 1, 64, 64, 1};
+            qz_packed packed = {.codes = codes, .scales = scales};
+            qz_options options = QZ_OPTIONS_INIT;
+            qz_detail detail = QZ_DETAIL_INIT;
+            options.weights = &weights;
+            assert_int_equal(qz_encode(qz_scheme_by_name("int4"), &matrix, &packed, &options, NULL, &detail), QZ_OK);
+            w[at] = bad[k];
+            assert_int_equal(qz_encode(qz_scheme_by_name("int4"), &matrix, &packed, &options, NULL, &detail),
+                             QZ_ERROR_WEIGHT);
+            assert_int_equal(detail.index, at);
+            assert_int_equal(detail.count, 1);
+        }
+}
+
 /* Of the bytes of a scale or offset that has six bits, those are valid that have no more. */
 static void test_six_bits(void **state)
 {
@@ -546,13 +571,21 @@ int main(void)
     sets[0] = qz_kernels_active();
     sets[1] = &qz_kernels_scalar;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clipped),        cmocka_unit_test(test_clipped_integers),
-        cmocka_unit_test(test_narrow_ends),    cmocka_unit_test(test_sum_of_ends),
-        cmocka_unit_test(test_streamed),       cmocka_unit_test(test_random_rounding),
-        cmocka_unit_test(test_extent),         cmocka_unit_test(test_strides),
-        cmocka_unit_test(test_gaps),           cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_six_bits),       cmocka_unit_test(test_quota),
-        cmocka_unit_test(test_ends_of_scales), cmocka_unit_test(test_modes_of_threads),
+        cmocka_unit_test(test_clipped),
+        cmocka_unit_test(test_clipped_integers),
+        cmocka_unit_test(test_narrow_ends),
+        cmocka_unit_test(test_sum_of_ends),
+        cmocka_unit_test(test_streamed),
+        cmocka_unit_test(test_random_rounding),
+        cmocka_unit_test(test_extent),
+        cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_gaps),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_six_bits),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_ends_of_scales),
+        cmocka_unit_test(test_modes_of_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
