@@ -3,22 +3,26 @@
 PYTHON ?= python3
 
 VENV := .venv/bin/python
-TESTS := gcc clang debug sanitizers threads ftz emulated python lint
+SHORT := c python
+FULL := lint gcc clang debug sanitizers threads ftz emulated consume combinations
 
 PREFIX ?= /usr/local
 
-.PHONY: help demo install test $(addprefix test-,$(TESTS)) bench docs lint format fuzz clean
+.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) bench docs lint format fuzz mutate clean
 
 help:
 	@echo 'make demo             install what is missing, build, and quantize real word vectors'
-	@echo 'make test             install what is missing, build every way, and test everything'
-	@echo 'make test-NAME        one part of that: $(TESTS)'
+	@echo 'make test             install what is missing, build once, and test all that the product does: some minutes'
+	@echo 'make test-all         what that leaves out: every compiler, sanitizer and processor, other builds, lint'
+	@echo 'make test-NAME        one part of the first ($(SHORT))'
+	@echo '                      or of the second ($(FULL))'
 	@echo 'make install          build the C libraries and the tool, and install them (PREFIX=/usr/local, DESTDIR)'
 	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
 	@echo 'make docs             build the documentation: build/docs/index.html'
 	@echo 'make lint             check form and find likely mistakes, in C and Python'
 	@echo 'make format           bring the sources into form'
 	@echo 'make fuzz             feed broken files to the readers for some minutes (FUZZ_SECONDS=120)'
+	@echo 'make mutate           plant small bugs one at a time, to see which of them the tests notice: half an hour'
 	@echo 'make clean            remove build/ and .venv/'
 
 demo:
@@ -38,8 +42,16 @@ test:
 	@$(PYTHON) scripts/prepare.py test
 	@$(VENV) scripts/test.py
 
-$(addprefix test-,$(TESTS)): test-%:
+test-all:
+	@$(PYTHON) scripts/prepare.py all
+	@$(VENV) scripts/test.py all
+
+$(addprefix test-,$(SHORT)): test-%:
 	@$(PYTHON) scripts/prepare.py test
+	@$(VENV) scripts/test.py $*
+
+$(addprefix test-,$(FULL)): test-%:
+	@$(PYTHON) scripts/prepare.py all
 	@$(VENV) scripts/test.py $*
 
 bench:
@@ -61,12 +73,17 @@ fuzz:
 	@$(VENV) scripts/test.py --install
 	@$(VENV) scripts/fuzz.py $(FUZZ_SECONDS)
 
-lint:
+mutate:
 	@$(PYTHON) scripts/prepare.py test
+	@$(VENV) scripts/test.py --install
+	@$(VENV) scripts/mutate.py $(if $(SAMPLE),--sample $(SAMPLE))
+
+lint:
+	@$(PYTHON) scripts/prepare.py lint
 	@$(VENV) scripts/lint.py
 
 format:
-	@$(PYTHON) scripts/prepare.py test
+	@$(PYTHON) scripts/prepare.py build
 	@$(VENV) scripts/lint.py --fix
 
 clean:

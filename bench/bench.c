@@ -5,31 +5,25 @@
  *
  * Figures are GB/s of float32, 4 bytes a value whatever the type of the source, except pack and unpack: GB/s of all
  * bytes read and written. A figure is the median of many calls, with half the width of the middle half of them beside
- * it. In turns with each call its limit is measured, by the plainest loop that moves the same bytes, compiled for the
- * widest vectors the machine has; "part" is the share of that limit that was reached. Variants of an operation (another
+ * it. In turns with each call its limit is measured, by the plainest loop that moves the same bytes (cli/limits.h);
+ * "part" is the share of that limit that was reached. Variants of an operation (another
  * axis, statistics, weights) also take turns with the operation itself. Searches for scales, and other codes than
  * integers, are measured in cache only. --json prints one JSON object a line.
  */
+#include "limits.h"
 #include "quantize.h"
 
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#define WIDE   __attribute__((target("avx2")))
-#define WIDEST __attribute__((target("avx512f")))
-#endif
-
 enum {
-    LARGE = 4 << 20,        /* from so many floats on, arrays are taken to be in memory, not in cache */
-    SMALL_COLS = 256,       /* width of matrices */
-    MOST_COLS = 4096,       /* of large ones */
-    THREAD_FLOATS = 1 << 17 /* 512 KiB of float32: what one thread gets when two are compared with one */
+    LARGE = LIMIT_STREAMED / 4, /* from so many floats on, arrays are taken to be in memory, not in cache */
+    SMALL_COLS = 256,           /* width of matrices */
+    MOST_COLS = 4096,           /* of large ones */
+    THREAD_FLOATS = 1 << 17     /* 512 KiB of float32: what one thread gets when two are compared with one */
 };
 
 static double seconds_per_figure = 0.4;
@@ -64,21 +58,13 @@ struct buffers {
     double scale, zero_point;
 };
 
-/* Memory whose pages are there: no page fault is ever timed. Huge pages where the system lends them, as NumPy's
- * large arrays have; for small ones, too: else it would be luck which places in the second-level cache they share. */
 static void *allocate(size_t bytes)
 {
-    enum { HUGE = 2 << 20 };
-    size_t room = (bytes + 4096 + HUGE - 1) / HUGE * HUGE;
-    void *p = NULL;
-    if (posix_memalign(&p, HUGE, room) != 0) {
-        fprintf(stderr, "bench: no memory for %zu bytes\n", room);
+    void *p = limit_memory(bytes);
+    if (!p) {
+        fprintf(stderr, "bench: no memory for %zu bytes\n", bytes);
         exit(1);
     }
-#ifdef MADV_HUGEPAGE
-    (void)madvise(p, room, MADV_HUGEPAGE);
-#endif
-    memset(p, 0, room);
     return p;
 }
 
@@ -124,169 +110,6 @@ static void free_buffers(struct buffers *b)
 {
     free(b->x), free(b->x_bf16), free(b->x_f16), free(b->y);
     free(b->codes), free(b->packed), free(b->scales), free(b->zeros), free(b->supers), free(b->weights);
-}
-
-/* ---- the limits: the plainest loops ---------------------------------------------------------------------------- */
-
-static volatile uint64_t sink;
-
-#if defined(__x86_64__)
-static WIDEST void read_512(const void *src, size_t bytes)
-{
-    const char *p = src;
-    __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
-    for (size_t i = 0; i + 256 <= bytes; i += 256) {
-        a = _mm512_xor_si512(a, _mm512_loadu_si512(p + i));
-        b = _mm512_xor_si512(b, _mm512_loadu_si512(p + i + 64));
-        c = _mm512_xor_si512(c, _mm512_loadu_si512(p + i + 128));
-        d = _mm512_xor_si512(d, _mm512_loadu_si512(p + i + 192));
-    }
-    a = _mm512_xor_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(c, d));
-    sink = (uint64_t)_mm512_reduce_add_epi64(a);
-}
-
-static WIDEST void write_512(void *dst, size_t bytes)
-{
-    char *p = dst;
-    __m512i v = _mm512_set1_epi32(0x3f800000);
-    for (size_t i = 0; i + 256 <= bytes; i += 256) {
-        _mm512_storeu_si512(p + i, v);
-        _mm512_storeu_si512(p + i + 64, v);
-        _mm512_storeu_si512(p + i + 128, v);
-        _mm512_storeu_si512(p + i + 192, v);
-    }
-}
-
-static WIDEST void stream_512(void *dst, size_t bytes)
-{
-    char *p = dst;
-    __m512i v = _mm512_set1_epi32(0x3f800000);
-    for (size_t i = 0; i + 256 <= bytes; i += 256) {
-        _mm512_stream_si512((void *)(p + i), v);
-        _mm512_stream_si512((void *)(p + i + 64), v);
-        _mm512_stream_si512((void *)(p + i + 128), v);
-        _mm512_stream_si512((void *)(p + i + 192), v);
-    }
-    _mm_sfence();
-}
-
-static WIDE void read_256(const void *src, size_t bytes)
-{
-    const char *p = src;
-    __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
-    for (size_t i = 0; i + 128 <= bytes; i += 128) {
-        a = _mm256_xor_si256(a, _mm256_loadu_si256((const __m256i *)(p + i)));
-        b = _mm256_xor_si256(b, _mm256_loadu_si256((const __m256i *)(p + i + 32)));
-        c = _mm256_xor_si256(c, _mm256_loadu_si256((const __m256i *)(p + i + 64)));
-        d = _mm256_xor_si256(d, _mm256_loadu_si256((const __m256i *)(p + i + 96)));
-    }
-    a = _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
-    sink = (uint64_t)_mm256_extract_epi64(a, 0) ^ (uint64_t)_mm256_extract_epi64(a, 1) ^
-           (uint64_t)_mm256_extract_epi64(a, 2) ^ (uint64_t)_mm256_extract_epi64(a, 3);
-}
-
-static WIDE void write_256(void *dst, size_t bytes)
-{
-    char *p = dst;
-    __m256i v = _mm256_set1_epi32(0x3f800000);
-    for (size_t i = 0; i + 128 <= bytes; i += 128)
-        for (size_t j = 0; j < 128; j += 32)
-            _mm256_storeu_si256((__m256i *)(p + i + j), v);
-}
-
-static WIDE void stream_256(void *dst, size_t bytes)
-{
-    char *p = dst;
-    __m256i v = _mm256_set1_epi32(0x3f800000);
-    for (size_t i = 0; i + 128 <= bytes; i += 128)
-        for (size_t j = 0; j < 128; j += 32)
-            _mm256_stream_si256((__m256i *)(p + i + j), v);
-    _mm_sfence();
-}
-#endif
-
-static int have_512, have_256;
-
-static void read_bytes(const void *src, size_t bytes)
-{
-#if defined(__x86_64__)
-    if (have_512) {
-        read_512(src, bytes);
-        return;
-    }
-    if (have_256) {
-        read_256(src, bytes);
-        return;
-    }
-#endif
-    const uint64_t *p = src;
-    uint64_t s[8] = {0};
-    for (size_t i = 0; i + 8 <= bytes / 8; i += 8)
-        for (size_t j = 0; j < 8; j++)
-            s[j] ^= p[i + j];
-    sink = s[0] ^ s[1] ^ s[2] ^ s[3] ^ s[4] ^ s[5] ^ s[6] ^ s[7];
-}
-
-static void write_bytes(void *dst, size_t bytes)
-{
-#if defined(__x86_64__)
-    if (have_512) {
-        write_512(dst, bytes);
-        return;
-    }
-    if (have_256) {
-        write_256(dst, bytes);
-        return;
-    }
-#endif
-    memset(dst, 1, bytes);
-}
-
-static void stream_bytes(void *dst, size_t bytes)
-{
-#if defined(__x86_64__)
-    if (have_512) {
-        stream_512(dst, bytes);
-        return;
-    }
-    if (have_256) {
-        stream_256(dst, bytes);
-        return;
-    }
-#endif
-    memset(dst, 1, bytes);
-}
-
-/* A copy past the caches, which memcpy makes only beyond a size that the C library guesses. */
-#if defined(__x86_64__)
-static WIDEST void stream_copy_512(void *dst, const void *src, size_t bytes)
-{
-    for (size_t i = 0; i + 64 <= bytes; i += 64)
-        _mm512_stream_si512((void *)((char *)dst + i), _mm512_loadu_si512((const char *)src + i));
-    _mm_sfence();
-}
-
-static WIDE void stream_copy_256(void *dst, const void *src, size_t bytes)
-{
-    for (size_t i = 0; i + 32 <= bytes; i += 32)
-        _mm256_stream_si256((__m256i *)((char *)dst + i), _mm256_loadu_si256((const __m256i *)((const char *)src + i)));
-    _mm_sfence();
-}
-#endif
-
-static void stream_copy(void *dst, const void *src, size_t bytes)
-{
-#if defined(__x86_64__)
-    if (have_512) {
-        stream_copy_512(dst, src, bytes);
-        return;
-    }
-    if (have_256) {
-        stream_copy_256(dst, src, bytes);
-        return;
-    }
-#endif
-    memcpy(dst, src, bytes);
 }
 
 /* ---- what is timed ---------------------------------------------------------------------------------------------- */
@@ -399,27 +222,27 @@ static void run(const struct turn *turn)
         check(qz_decode(turn->scheme, &turn->packed, &turn->matrix, turn->pool, NULL));
         break;
     case READ:
-        read_bytes(floats_of(turn), bytes);
+        limit_read(floats_of(turn), bytes);
         break;
     case WRITE:
-        write_bytes(b->y, bytes);
+        limit_write(b->y, bytes);
         break;
     case STREAM:
-        stream_bytes(b->y, bytes);
+        limit_stream(b->y, bytes);
         break;
     case READ_TWICE:
-        read_bytes(floats_of(turn), bytes);
-        read_bytes(floats_of(turn), bytes);
+        limit_read(floats_of(turn), bytes);
+        limit_read(floats_of(turn), bytes);
         if (b->n < LARGE)
-            write_bytes(b->y, b->n);
+            limit_write(b->y, b->n);
         else
-            stream_bytes(b->y, b->n);
+            limit_stream(b->y, b->n);
         break;
     case COPY:
-        memcpy(b->y, b->codes, b->n / 4 * 3);
+        limit_copy(b->y, b->codes, b->n / 4 * 3);
         break;
     case STREAM_COPY:
-        stream_copy(b->y, b->codes, b->n / 4 * 3);
+        limit_stream_copy(b->y, b->codes, b->n / 4 * 3);
         break;
     }
 }
@@ -742,10 +565,6 @@ int main(int argc, char **argv)
     seconds_per_figure = strtod(argument(argc, argv, "--seconds", "0.4"), NULL);
     const char *only = argument(argc, argv, "--only", ""), *set_wanted = argument(argc, argv, "--kernels", NULL);
     as_json = flag(argc, argv, "--json") > 0;
-#if defined(__x86_64__)
-    have_512 = __builtin_cpu_supports("avx512f");
-    have_256 = __builtin_cpu_supports("avx2");
-#endif
     print_head();
     for (int s = 0; s < 2; s++) {
         if (sizes[s] == 0)

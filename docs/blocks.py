@@ -8,7 +8,8 @@ namespace, shell blocks with `sh -e`, C blocks as complete programs. A block of 
 holds what it prints, where `...` stands for anything. A line `<!-- not run: reason -->` before a block leaves
 it out.
 
-It needs a C compiler, and the package with its tool in the environment of the Python that runs it.
+It needs a C compiler, and the package with its tool in the environment of the Python that runs it. The C
+libraries are those installed in QUANTIZE_PREFIX, or else made from the sources.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def blocks(page: str) -> Iterator[Block]:
 
 @functools.cache
 def libraries() -> list[str]:
-    """The C libraries, made from the sources: they are not part of the wheel."""
+    """The C libraries, in the order of linking: they are not part of the wheel."""
+    if prefix := os.environ.get("QUANTIZE_PREFIX"):
+        return [f"{prefix}/lib/libquantize_file.a", f"{prefix}/lib/libquantize.a"]
     folder = Path(tempfile.mkdtemp(prefix="quantize-docs-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     compile_only = [

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks form and finds likely mistakes: clang-format, clang-tidy, ruff, mypy. With --fix, formats instead.
+"""Checks form and finds likely mistakes: clang-format, clang-tidy, ruff, mypy, and whether the mutants'
+list still fits the sources. With --fix, formats instead.
 
 .venv/bin/python scripts/lint.py [--fix]
 """
@@ -63,6 +64,7 @@ def checks() -> dict[str, Callable[[], bool]]:
         "ruff check": command(BIN / "ruff", "check", "--quiet", "."),
         "ruff format": command(BIN / "ruff", "format", "--quiet", "--check", "."),
         "mypy": command(BIN / "python", "-m", "mypy", "--no-error-summary"),
+        "mutants": command(BIN / "python", ROOT / "scripts/mutate.py", "--check"),
     }
 
 

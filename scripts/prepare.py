@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Installs what building, testing or fuzzing this tree needs, and says so; quiet when nothing is missing.
 
-    python3 scripts/prepare.py build | test | fuzz
+    python3 scripts/prepare.py build | test | all | lint | fuzz
 
 Python packages go into .venv (pinned in scripts/requirements.txt). System packages are installed through
 apt-get when this runs as root on a system that has it; otherwise the message names what to install. Only the
@@ -68,10 +68,15 @@ BUILD = [
 ]
 TEST = [
     ("gcc", lambda: builds("gcc"), ["gcc", "libc6-dev"]),
+    ("cmocka", lambda: builds("gcc", CMOCKA, "-lcmocka"), ["libcmocka-dev"]),
+    ("ccache", lambda: have("ccache"), ["ccache"]),
+]
+LINT = [
+    ("clang-tidy", lambda: have("clang-tidy"), ["clang-tidy"]),
+]
+ALL = [
     ("g++", lambda: have("g++"), ["g++"]),
     ("clang", lambda: builds("clang"), ["clang"]),
-    ("clang-tidy", lambda: have("clang-tidy"), ["clang-tidy"]),
-    ("cmocka", lambda: builds("gcc", CMOCKA, "-lcmocka"), ["libcmocka-dev"]),
     ("pkg-config", lambda: have("pkg-config"), ["pkg-config"]),
     (
         "gcc for aarch64",
@@ -88,7 +93,13 @@ TEST = [
 FUZZ = [
     ("clang with libFuzzer", lambda: builds("clang", [], "-fsanitize=address"), ["clang", "libclang-rt-dev"]),
 ]
-NEEDS = {"build": BUILD, "test": BUILD + TEST, "fuzz": BUILD + FUZZ}
+NEEDS = {
+    "build": BUILD,
+    "test": BUILD + TEST,
+    "all": BUILD + TEST + LINT + ALL,
+    "lint": BUILD + TEST + LINT,
+    "fuzz": BUILD + FUZZ,
+}
 
 
 def system_packages(needs):

@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""Builds the project in several ways and tests all of them; the last line sums up.
+"""Builds the project and tests it; the last line sums up.
 
-    .venv/bin/python scripts/test.py [PART...]      all parts by default; an unknown name lists them
-    .venv/bin/python scripts/test.py --install      only installs the package into .venv
+    .venv/bin/python scripts/test.py              one build, and everything the product does
+    .venv/bin/python scripts/test.py all          what that leaves out: every compiler, processor, lint...
+    .venv/bin/python scripts/test.py PART...      some parts; an unknown name lists them
+    .venv/bin/python scripts/test.py --install    only installs the package into .venv
+    python3 scripts/test.py --sum                 what the last runs of the first two kinds counted
 
 Every part is counted by its own runner (ctest or pytest), whose report is read here. A part that does not
 build, or in which nothing ran, counts as one failure. The output of part NAME is in build/logs/NAME.log.
+
+With ccache on the path, what several builds compile in the same way is compiled once.
 """
 
 import os
@@ -23,7 +28,13 @@ import lint
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv/bin"
 LOGS = ROOT / "build/logs"
+BUILD = ROOT / "build/gcc"  # the one build of a short run
 JOBS = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+# Every build of a run asks CMake for the same launcher, unless the user has one already.
+CACHED = {"CMAKE_C_COMPILER_LAUNCHER": "ccache"} if shutil.which("ccache") else {}
+CACHED = {key: os.environ.get(key, value) for key, value in CACHED.items()}
 
 
 class Failure(Exception):
@@ -58,7 +69,7 @@ class Log:
         """Runs a command, written with spaces between its words; `more` are words that may hold spaces."""
         words = [*command.split(), *more]
         path = f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        variables = {**os.environ, "PATH": path, **(environment or {})}
+        variables = {**os.environ, **CACHED, "PATH": path, **(environment or {})}
         with self.path.open("ab") as out:
             out.write(f"$ {' '.join(words)}\n".encode())
             out.flush()
@@ -105,6 +116,7 @@ class Variant:
 
 
 SHORT = {"QZ_TEST_SHORT": "1"}  # fewer random values, the same kinds of them
+STRICT = "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON -DQUANTIZE_WARNINGS=ON"
 LEAN = "-DQUANTIZE_BUILD_SHARED=OFF -DQUANTIZE_BUILD_BENCH=OFF"  # no more than what these tests use
 
 
@@ -134,6 +146,7 @@ def fixed_addresses() -> str:
 
 
 C_PARTS = {
+    "c": [Variant("gcc", "gcc", environment=SHORT)],
     "gcc": [Variant("gcc", "gcc")],
     "clang": [Variant("clang", "clang", environment=SHORT)],
     "debug": [Variant("debug", "gcc", "-O0", "Debug", LEAN, SHORT)],
@@ -144,14 +157,17 @@ C_PARTS = {
 }
 
 
+SHORT_RUN = ("c", "python")
+FULL_RUN = ("lint", *(part for part in C_PARTS if part not in SHORT_RUN), "consume", "combinations")
+
 # Parts that run at the same time as the others, which mostly build: these mostly run one program at a time.
-BESIDE = ("emulated", "python")
+BESIDE = ("emulated", "combinations")
 
 
 def test_c(variant: Variant, log: Log) -> Count:
     folder = f"build/{variant.folder}"
     log.need(
-        f"cmake -G Ninja -S . -B {folder} -DCMAKE_COMPILE_WARNING_AS_ERROR=ON {variant.options}"
+        f"cmake -G Ninja -S . -B {folder} {STRICT} -DCMAKE_INSTALL_LIBDIR=lib {variant.options}"
         f" -DCMAKE_C_COMPILER={variant.compiler} -DCMAKE_BUILD_TYPE={variant.build_type}",
         f"-DCMAKE_C_FLAGS={variant.flags}",
     )
@@ -170,19 +186,44 @@ def test_c(variant: Variant, log: Log) -> Count:
 
 
 def install(log: Log) -> None:
-    """Builds the wheel and installs it into .venv, as a user would get it."""
+    """Builds the wheel and installs it into .venv, as a user would get it.
+
+    With the flags of the other build, so that ccache finds what that one compiled.
+    """
+    strict = STRICT.replace("-D", "--config-settings=cmake.define.")
     log.need(
         "python -m pip --disable-pip-version-check install --no-build-isolation --no-deps --no-index"
-        " --force-reinstall --config-settings=build-dir=build/wheel ."
+        f" --force-reinstall --config-settings=build-dir=build/wheel {strict} ."
     )
+
+
+def run_pytest(log: Log, name: str, paths: str, profile: str = "usual") -> Count:
+    """Runs pytest on all CPUs. What needs the installed C library takes it from BUILD, if that was built."""
+    report = ROOT / f"build/{name}.xml"
+    report.unlink(missing_ok=True)
+    built = {"QUANTIZE_BUILD": str(BUILD)} if (BUILD / "libquantize.a").exists() else {}
+    log.run(
+        f"python -m pytest -ra --color=no --durations=20 --numprocesses={JOBS} --dist=worksteal {paths}",
+        f"--junitxml={report}",
+        environment={"HYPOTHESIS_PROFILE": profile, **built},
+    )
+    return read_report(report)
 
 
 def test_python(log: Log) -> Count:
     install(log)
-    report = ROOT / "build/pytest.xml"
-    report.unlink(missing_ok=True)
-    log.run("python -m pytest -ra --color=no --durations=10 tests", f"--junitxml={report}")
-    return read_report(report)
+    return run_pytest(log, "python", "tests --ignore=tests/consume --cases=short", "short")
+
+
+def test_combinations(log: Log) -> Count:
+    """What the short run of the Python tests leaves out: more combinations of parameters, more examples."""
+    install(log)
+    return run_pytest(log, "combinations", "tests --ignore=tests/consume --cases=rest")
+
+
+def test_consume(log: Log) -> Count:
+    """What makes builds of its own: the library in other projects, its headers in other compilers."""
+    return run_pytest(log, "consume", "tests/consume")
 
 
 def test_lint(log: Log) -> Count:
@@ -190,11 +231,17 @@ def test_lint(log: Log) -> Count:
     return Count(failed=1) if code else Count(passed=len(lint.checks()))
 
 
+OTHERS = {
+    "python": test_python,
+    "combinations": test_combinations,
+    "consume": test_consume,
+    "lint": test_lint,
+}
+
+
 def run_part(name: str, log: Log) -> Count:
-    if name == "python":
-        return test_python(log)
-    if name == "lint":
-        return test_lint(log)
+    if name in OTHERS:
+        return OTHERS[name](log)
     total = Count()
     for variant in C_PARTS[name]:
         total.add(test_c(variant, log))
@@ -226,10 +273,15 @@ def main() -> int:
             sys.exit(f"{log.path.read_text(errors='replace')}\n{failure}")
         return 0
 
-    known = ["lint", *C_PARTS, "python"]
-    parts = sys.argv[1:] or known
+    if sys.argv[1:] == ["--sum"]:
+        return report_sum()
+
+    known = list(dict.fromkeys([*SHORT_RUN, *FULL_RUN]))
+    runs = {"": SHORT_RUN, "all": FULL_RUN}
+    run = " ".join(sys.argv[1:])
+    parts = runs.get(run, sys.argv[1:])
     if unknown := [part for part in parts if part not in known]:
-        sys.exit(f"unknown: {' '.join(unknown)}; there are: {' '.join(known)}")
+        sys.exit(f"unknown: {' '.join(unknown)}; there are: all {' '.join(known)}")
 
     total = Count()
     begin = time.monotonic()
@@ -238,7 +290,23 @@ def main() -> int:
         for counts in threads.map(lambda lane: [tell(part) for part in lane], lanes):
             for count in counts:
                 total.add(count)
+    if run in runs:
+        total_path(run).write_text(f"{total.passed} {total.failed} {total.skipped}\n")
     print(f"everything together took {time.monotonic() - begin:.0f} s")
+    print(total)
+    return 0 if total.failed == 0 and total.passed > 0 else 1
+
+
+def total_path(run: str) -> Path:
+    return LOGS / f"total-{run or 'short'}"
+
+
+def report_sum() -> int:
+    """Prints what both kinds of run counted; one that did not come to its end is a failure."""
+    total = Count()
+    for run in ("", "all"):
+        path = total_path(run)
+        total.add(Count(*map(int, path.read_text().split())) if path.exists() else Count(failed=1))
     print(total)
     return 0 if total.failed == 0 and total.passed > 0 else 1
 

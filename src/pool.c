@@ -328,6 +328,14 @@ size_t qz_pool_threads(const qz_pool *pool)
     return pool ? pool->threads : 1;
 }
 
+size_t qz_cpus_allowed(FILE *file)
+{
+    long long quota, period;
+    if (fscanf(file, "%lld %lld", &quota, &period) != 2 || quota <= 0 || period <= 0)
+        return 0;
+    return (size_t)(quota / period + (quota % period != 0));
+}
+
 size_t qz_cpu_count(void)
 {
     long count = sysconf(_SC_NPROCESSORS_ONLN);
@@ -335,14 +343,10 @@ size_t qz_cpu_count(void)
     cpu_set_t mask;
     if (sched_getaffinity(0, sizeof mask, &mask) == 0 && CPU_COUNT(&mask) > 0)
         count = CPU_COUNT(&mask);
-    /* Control group version 2: "quota period", or "max period" */
     FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
     if (file) {
-        long long quota, period;
-        if (fscanf(file, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
-            long long allowed = (quota + period - 1) / period;
-            count = allowed < count ? (long)allowed : count;
-        }
+        size_t allowed = qz_cpus_allowed(file);
+        count = allowed && allowed < (size_t)count ? (long)allowed : count;
         fclose(file);
     }
 #endif

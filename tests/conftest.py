@@ -1,15 +1,52 @@
-"""What several folders of Python tests share: the installed library and a way to run programs."""
+"""What several folders of Python tests share: the installed library, a way to run programs, short runs."""
 
 import os
 import re
 import shlex
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cases",
+        choices=["all", "short", "rest"],
+        default="all",
+        help="which combinations of parameters are tested; short: one for each value of each parameter",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Parts the combinations: "short" and "rest" are all of them together.
+
+    A test is given its combinations in the order of a hash, which mixes them; one is kept if it has a value
+    that was not seen yet. Tests that Hypothesis feeds are in both, for it has fewer examples for a short run.
+    """
+    cases = config.getoption("--cases")
+    if cases == "all":
+        return
+    seen: set[tuple[str, str, int]] = set()
+    short = set()
+    for item in sorted(items, key=lambda item: (zlib.crc32(item.nodeid.encode()), item.nodeid)):
+        callspec = getattr(item, "callspec", None)
+        test = item.nodeid.split("[")[0]
+        values = {(test, name, id(value)) for name, value in callspec.params.items()} if callspec else set()
+        if not values or not values <= seen:
+            short.add(item)
+            seen |= values
+
+    def wanted(item: pytest.Item) -> bool:
+        fed = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        return item in short if cases == "short" else fed or item not in short
+
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = [item for item in items if wanted(item)]
 
 
 def run_program(*words: str | Path, cwd: Path | None = None, **environment: str) -> str:
@@ -35,14 +72,22 @@ def run() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder the C side was installed in, and then moved to: nothing may remember where it was."""
+    """The folder the C side was installed in, and then moved to: nothing may remember where it was.
+
+    QUANTIZE_BUILD names a build folder to install from (CMAKE_INSTALL_LIBDIR=lib); without it, the
+    lines of docs/howto-c.md make one.
+    """
     folder = tmp_path_factory.mktemp("installed")
+    build = os.environ.get("QUANTIZE_BUILD")
+    if build is not None:
+        run_program("cmake", "--install", build, "--prefix", folder / "first")
+        return (folder / "first").rename(folder / "prefix")
     text = (ROOT / "docs/howto-c.md").read_text("utf-8")
     more: dict[str, list[str | Path]] = {
         "-B": ["-G", "Ninja", "-DCMAKE_INSTALL_LIBDIR=lib"],
         "--install": ["--prefix", folder / "first"],
     }
-    for line in re.findall("^(?:sudo )?(cmake .*)$", text, re.MULTILINE):  # as the documentation says
+    for line in re.findall("^(?:sudo )?(cmake .*)$", text, re.MULTILINE):
         words: list[str | Path] = [
             folder / "build" if word == "build" else word for word in shlex.split(line)
         ]

@@ -11,8 +11,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_code_of_page(run: Callable[..., str], tmp_path: Path, page: Path) -> None:
-    run(sys.executable, ROOT / "docs/blocks.py", page, cwd=tmp_path)
+def test_code_of_page(run: Callable[..., str], installed: Path, tmp_path: Path, page: Path) -> None:
+    run(sys.executable, ROOT / "docs/blocks.py", page, cwd=tmp_path, QUANTIZE_PREFIX=str(installed))
 
 
 @pytest.mark.parametrize("language", ["python", "c", "sh"])

@@ -1,0 +1,38 @@
+/*
+ * limits.h - what this machine's memory can do: the plainest loops that read, write and copy it
+ *
+ * Both benchmarks, `quantize bench` and bench/bench.c, hold operations against these and have no loops of their own.
+ * Each loop goes through memory once, in the widest vectors that the CPU has (AVX-512, AVX2 or 16 bytes), four to a
+ * turn, each with its own sum where there are any. Bytes at the end that do not fill a turn are left out: sizes are
+ * multiples of LIMIT_TURN.
+ */
+#ifndef QZ_LIMITS_H
+#define QZ_LIMITS_H
+
+#include <stddef.h>
+
+enum {
+    LIMIT_TURN = 256,         /* bytes */
+    LIMIT_STREAMED = 16 << 20 /* from so many bytes of output on, the library lets it leave past the caches */
+};
+
+/* Memory for measuring, zeroed so that no page fault is timed; NULL if there is none. On huge pages where the system
+ * lends them, as NumPy's large arrays are; small pieces, too: else it would be luck which places in the second-level
+ * cache they share. Release it with free. */
+void *limit_memory(size_t bytes);
+
+/* How many bytes the vectors have. */
+size_t limit_vector(void);
+
+void limit_read(const void *src, size_t bytes);
+
+/* Through the caches; and past them, where the CPU has stores that do so. */
+void limit_write(void *dst, size_t bytes);
+void limit_stream(void *dst, size_t bytes);
+
+/* memcpy, which beats every plain loop on some CPUs; and a loop past the caches, which memcpy makes only beyond a size
+ * that the C library guesses. */
+void limit_copy(void *dst, const void *src, size_t bytes);
+void limit_stream_copy(void *dst, const void *src, size_t bytes);
+
+#endif
