@@ -173,7 +173,7 @@ def table_of_source(source: str) -> Rows:
 
 
 def candidates() -> dict[str, list[tuple[int, int, list[float]]]]:
-    """The table of candidates.c, without weights: for groups of up to 48 values, and for longer ones."""
+    """The table of candidates.c, without weights: for groups of up to 48 values, up to 192, and longer ones."""
     text = CANDIDATES.read_text("utf-8").split("candidates[]")[1].split(";")[0]
     found: dict[str, list[tuple[int, int, list[float]]]] = {}
     for kind, entry in re.findall(
@@ -182,8 +182,12 @@ def candidates() -> dict[str, list[tuple[int, int, list[float]]]]:
         found[kind] = [
             (int(plain), int(second), [float(f.strip(" f\n")) for f in factors.split(",")])
             for plain, second, factors in re.findall(r"\{\s*(\d+),\s*(\d+),\s*\{([^{}]*)\}\s*\}", entry)
-        ][:2]
+        ][:3]
     return found
+
+
+def tier(group_size: int) -> int:
+    return (group_size > 48) + (group_size > 192)
 
 
 def growth(group_size: int) -> float:
@@ -195,7 +199,7 @@ def growth(group_size: int) -> float:
 def gains(x: Array, scheme: quantize.Scheme, kind: str) -> tuple[Array, list[float]]:
     """How much each candidate takes off the squares of each group, and the factors: the search in NumPy."""
     values = table_of_values(scheme)
-    plain, _second, factors = candidates()[kind][scheme.group_size > 48]
+    plain, _second, factors = candidates()[kind][tier(scheme.group_size)]
     groups = x.astype(np.float64).reshape(-1, scheme.group_size)
     largest = groups[np.arange(len(groups)), np.abs(groups).argmax(axis=1)]
     end = values[np.abs(values).argmax()]
@@ -206,7 +210,8 @@ def gains(x: Array, scheme: quantize.Scheme, kind: str) -> tuple[Array, list[flo
     found = []
     for i, factor in enumerate(factors):
         these = values + 5 if i >= plain else values
-        y = groups * (factor * growth(scheme.group_size)) / start
+        as_stored = i < (2 if kind.startswith("INTEGERS") else 1)
+        y = groups * (factor * (1 if as_stored else growth(scheme.group_size))) / start
         codes = these[np.searchsorted((these[1:] + these[:-1]) / 2, y)]
         along, square = (groups * codes).sum(axis=1), (codes**2).sum(axis=1)
         scale = along / np.maximum(square, 1e-30)
@@ -240,7 +245,7 @@ def table_of_candidates() -> Rows:
         ("int4", 128, "INTEGERS"),
         ("gptq", 128, "INTEGERS_POSITIVE"),
         ("iq4_nl", 32, "TABLE"),
-        ("nf4", 64, "TABLE"),
+        ("nf4", 64, "TABLE_EVEN"),
         ("fp4", 32, "TABLE_MIRRORED"),
         ("dual4", 32, "TWO_TABLES"),
     )
@@ -266,7 +271,7 @@ def table_of_candidates() -> Rows:
             left.remove(best)
             chosen.append(best)
             both = " / ".join(f"{db:.2f}" for db in reached(chosen))
-            prime = "'" if best >= candidates()[kind][group_size > 48][0] else ""
+            prime = "'" if best >= candidates()[kind][tier(group_size)][0] else ""
             steps.append(f"{factors[best]:g}{prime}: {both}")
         exact = " / ".join(f"{sqnr(x, scheme, 'exact'):.2f}" for x in data.values())
         rows.append([label(scheme), "; ".join(steps), exact])

@@ -249,7 +249,7 @@ static void fill_group(struct rng *rng, struct group *group, size_t n, int kind,
 
 static struct qz_exact_source source_of(const struct group *group)
 {
-    return (struct qz_exact_source){group->x, group->weighted ? group->w : NULL, group->n, NULL, NULL};
+    return (struct qz_exact_source){group->x, group->weighted ? group->w : NULL, group->n, NULL, NULL, 0};
 }
 
 static double signal_of(const struct group *group)
@@ -384,7 +384,7 @@ static void test_nothing(void **state)
     static const float zeros[40] = {0};
     for (size_t i = 0; i < RULES; i++)
         for (uint64_t n = 0; n <= 40; n += 20) {
-            struct qz_exact_source source = {zeros, n % 40 ? zeros : NULL, n, NULL, NULL};
+            struct qz_exact_source source = {zeros, n % 40 ? zeros : NULL, n, NULL, NULL, 0};
             struct qz_exact_result result = {1, 1, 1, 1, 1};
             qz_exact_scale(&rules[i].rule, &source, rules[i].super, 1.0f, &result);
             assert_true(result.scale == 0 && result.level == 0 && result.zero == 0);
@@ -405,7 +405,7 @@ static void test_no_weight(void **state)
         memset(group.w, 0, sizeof group.w);
         group.w[7] = i % 2 ? 1.0f : 0.0f;
         struct qz_exact_result result, other;
-        struct qz_exact_source source = {group.x, group.w, group.n, NULL, NULL};
+        struct qz_exact_source source = {group.x, group.w, group.n, NULL, NULL, 0};
         qz_exact_scale(&named->rule, &source, named->super, 0, &result);
         source.w = NULL;
         qz_exact_scale(&named->rule, &source, named->super, 0, &other);
@@ -455,7 +455,7 @@ static void test_pieces(void **state)
         cutter.most = i % 5 == 0 ? QZ_EXACT_PIECE : n > 1000 ? 1000 : 1 + rng_below(&rng, 50);
         cutter.expected = 0;
         snprintf(doing, sizeof doing, "%s, n = %zu, pieces of %zu, case %zu", named->name, n, cutter.most, i);
-        struct qz_exact_source whole = source_of(&group), pieces = {NULL, NULL, n, cut, &cutter};
+        struct qz_exact_source whole = source_of(&group), pieces = {NULL, NULL, n, cut, &cutter, 0};
         struct qz_exact_result result, other;
         qz_exact_scale(&named->rule, &whole, named->super, 0, &result);
         qz_exact_scale(&named->rule, &pieces, named->super, 0, &other);
@@ -479,7 +479,7 @@ static void test_long(void **state)
         float value = rng_normal(&rng);
         x[i] = value * (0.3f + value * value);
     }
-    struct qz_exact_source source = {x, NULL, n, NULL, NULL};
+    struct qz_exact_source source = {x, NULL, n, NULL, NULL, 0};
     struct qz_exact_result result;
     qz_exact_scale(&rules[0].rule, &source, 1, 0, &result);
     double error = qz_exact_error(&rules[0].rule, &source, result.scale, 0);

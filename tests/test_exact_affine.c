@@ -133,7 +133,7 @@ static double best_of_all(const struct group *group, qz_zero kind, qz_dtype dtyp
 static void check_group(const struct group *group, qz_zero kind, qz_dtype dtype, const char *name)
 {
     struct qz_exact_affine rule = {dtype, kind, 1, 4.0, 0.0};
-    struct qz_exact_source source = {group->x, group->weighted ? group->w : NULL, group->n, NULL, NULL};
+    struct qz_exact_source source = {group->x, group->weighted ? group->w : NULL, group->n, NULL, NULL, 0};
     float scale = 0, zero = 0;
     qz_exact_pair(&rule, &source, &scale, &zero);
     double error = qz_affine_error(kind, &source, scale, zero), size = 0, weights = 0;
@@ -180,7 +180,7 @@ static void test_lossless(void **state)
                o = ldexp((double)rng_below(&rng, 4096) - 2048, -9);
         for (size_t k = 0; k < 40; k++)
             x[k] = (float)(s * (double)(k == 0 ? 0 : k == 1 ? 15 : rng_below(&rng, 16)) + o);
-        struct qz_exact_source source = {x, NULL, 40, NULL, NULL};
+        struct qz_exact_source source = {x, NULL, 40, NULL, NULL, 0};
         struct qz_exact_affine rule = {QZ_F16, QZ_ZERO_OFFSET, 0, 1.0 / 6, 0.01};
         float scale = 0, zero = 0;
         qz_exact_pair(&rule, &source, &scale, &zero);
@@ -209,7 +209,7 @@ static void test_pieces(void **state)
             piece_weights[k] = (float)rng_below(&rng, 5);
         }
         struct qz_exact_affine rule = {QZ_F16, i % 2 ? QZ_ZERO_FLOAT : QZ_ZERO_OFFSET, i / 2 % 2, 1.0, 0.01};
-        struct qz_exact_source whole = {piece_values, piece_weights, 1000, NULL, NULL}, pieces = whole;
+        struct qz_exact_source whole = {piece_values, piece_weights, 1000, NULL, NULL, 0}, pieces = whole;
         pieces.piece = some_piece;
         float a[2] = {0, 0}, b[2] = {0, 0};
         qz_exact_pair(&rule, &whole, &a[0], &a[1]);
