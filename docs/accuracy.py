@@ -173,7 +173,7 @@ def table_of_source(source: str) -> Rows:
 
 
 def candidates() -> dict[str, list[tuple[int, int, list[float]]]]:
-    """The table of candidates.c, without weights: for groups of up to 48 values, up to 192, and longer ones."""
+    """The table of candidates.c, without weights: for groups of up to 48 values, of up to 192, and longer."""
     text = CANDIDATES.read_text("utf-8").split("candidates[]")[1].split(";")[0]
     found: dict[str, list[tuple[int, int, list[float]]]] = {}
     for kind, entry in re.findall(

@@ -1,6 +1,6 @@
 """Searches with a zero or an offset: never worse than the plain rule, near the best, the same again.
 
-Errors are summed here in float64 from what is decoded, so nothing of the package's own arithmetic is believed.
+Errors are summed here in float64 from what is decoded.
 """
 
 from __future__ import annotations
@@ -117,9 +117,11 @@ def test_relatives(scheme: str) -> None:
 @pytest.mark.parametrize("group_size", [32, -1])
 @pytest.mark.parametrize("kind", KINDS)
 def test_near_exact(kind: str, group_size: int) -> None:
-    """In total some 0.15 dB from the best, with room for the chance of so few groups; without error where that is
-    without. Not so yet: long groups of a few arbitrary values, and single groups that make the whole error; long
-    groups of two values with a float zero stay at 95 dB, which is 10 dB from what the types allow."""
+    """In total some 0.15 dB from the best, with room for the chance of so few groups.
+
+    Without error where that is without. Not so yet: long groups of a few arbitrary values, and single groups that
+    make the whole error; long groups of two values with a float zero stay at 95 dB, 10 dB from what types allow.
+    """
     if (kind == "palette" and group_size == -1) or kind in ("mixture", "float16 steps vanish"):
         return
     rng = np.random.default_rng([group_size + 1, *kind.encode()])
@@ -140,7 +142,7 @@ def test_near_exact(kind: str, group_size: int) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_few_weights(scheme: str) -> None:
-    """Where few weights count, the search is near the best, too. Not so yet: heavy tails, where ratios are 10,000."""
+    """Where few weights count, the search is near the best. Not so yet: heavy tails and ratios of 10,000."""
     rng = np.random.default_rng(7)
     for kind in ("normal", "t3", "uniform", "offset", "exponential"):
         x = make(kind, rng, 4, 512)
@@ -160,7 +162,7 @@ def test_few_weights(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_again(scheme: str) -> None:
-    """What was decoded gets the same bytes. Not so yet: constants, and with `uint4` values far from 0, which use few codes."""
+    """What was decoded gets the same bytes. Not so yet: constants, and values that use few codes."""
     rng = np.random.default_rng(8)
     for kind in [kind for kind in KINDS if kind not in ("constant", "waves", "far offset", "offset")]:
         for group_size in (32, 600):
@@ -194,7 +196,7 @@ def test_equal_weights(scheme: str, method: str) -> None:
 
 
 def test_smallest_steps() -> None:
-    """Groups whose plain scale is 0 as float16, and near: of all steps and offsets there is none with less error."""
+    """Groups whose plain scale is 0 as float16, and near: no step and offset has less error."""
     rng = np.random.default_rng(10)
     steps = np.arange(1, 12) * 2.0**-24
     for size in (4e-8, 1e-7, 3e-7, 6e-7):
