@@ -82,7 +82,10 @@ static void look_closer(const struct job *job, struct part *part, struct groups 
     int float_zero = job->grid.zero == QZ_ZERO_FLOAT && job->grid.shift == 0.0f;
     for (size_t g = 0; g < groups->count; g++) {
         float scale = groups->scale[g];
-        if (!judge(job, part, groups, run, g) || scale == 0.0f || groups->inverse[g] != 0.0f)
+        if (!judge(job, part, groups, run, g) || groups->inverse[g] != 0.0f)
+            continue;
+        groups->exact |= scale == 0.0f && job->grid.zero == QZ_ZERO_OFFSET; /* x - offset times 0: may be NaN */
+        if (scale == 0.0f)
             continue;
         groups->exact = 1;
         if (job->grid.zero == QZ_ZERO_UINT4) {
@@ -213,7 +216,7 @@ static size_t group_codes(const struct job *job, struct groups *groups, const st
     if (groups->exact) { /* the kernel must not see values that need the exact rule: x - offset could overflow */
         memcpy(others, x, n * sizeof *x);
         for (size_t i = 0; i < n; i++)
-            if (needs_exact(groups, i / group_size))
+            if (groups->inverse[i / group_size] == 0.0f)
                 others[i] = 0.0f;
         plain = others;
     }

@@ -41,7 +41,6 @@ typedef __m256 VM; /* all bits of a lane */
 #define vm_and(a, b)          _mm256_and_ps(a, b)
 #define vm_or(a, b)           _mm256_or_ps(a, b)
 #define vm_any(m)             (_mm256_movemask_ps(m) != 0)
-#define vf_round(v)           _mm256_cvtps_epi32(v)
 #define vf_rint(v)            _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vi_trunc(v)           _mm256_cvttps_epi32(v)
 #define vi_set1(x)            _mm256_set1_epi32(x)
@@ -189,12 +188,25 @@ INLINE VF vf_power(VF v)
     return _mm256_and_ps(v, _mm256_castsi256_ps(vi_set1(0x7f800000)));
 }
 
+/* Numbers that do not fit become INT32_MIN, which is where those far below belong. As signed integers, floats that are
+ * not negative are in their order. */
+INLINE VI vf_round(VF v)
+{
+    return _mm256_cvtps_epi32(
+        _mm256_castsi256_ps(_mm256_min_epi32(_mm256_castps_si256(v), _mm256_castps_si256(vf_set1(0x1p30f)))));
+}
+
 /* Integer minima, which more units can do: seen as signed integers, negative floats are below all others; as unsigned
  * ones they are above, the farther from zero the more. */
 INLINE VF vf_between(VF v, VF lo, VF hi)
 {
     VI bits = _mm256_min_epi32(_mm256_castps_si256(v), _mm256_castps_si256(hi));
     return _mm256_castsi256_ps(_mm256_min_epu32(bits, _mm256_castps_si256(lo)));
+}
+
+INLINE VI vf_cell(VF v)
+{
+    return _mm256_cvtps_epi32(vf_between(v, vf_set1(-0.0f), vf_set1(31.0f)));
 }
 
 INLINE void vm_to_u8(uint8_t *p, VM m)
@@ -389,7 +401,7 @@ INLINE VI block_cells(const VX *cells, const VF y[4], size_t *clipped)
     VI index[4], code[4];
 #pragma GCC unroll 4
     for (size_t j = 0; j < 4; j++) {
-        VI cell = vi_clamp(vf_round(vf_fma(y[j], cells->factor, cells->bias)), 0, 31);
+        VI cell = vf_cell(vf_fma(y[j], cells->factor, cells->bias));
         VF fourth = _mm256_castsi256_ps(_mm256_slli_epi32(cell, 27)); /* bit 4, moved to the sign */
         VF upper = _mm256_blendv_ps(vt_lookup(cells->low, cell), vt_lookup(cells->high, cell), fourth);
         index[j] = vi_increment(vf_le(upper, y[j]), vi_add(cell, cell));
