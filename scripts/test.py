@@ -137,7 +137,8 @@ C_PARTS = {
     "gcc": [Variant("gcc", "gcc")],
     "clang": [Variant("clang", "clang", environment=SHORT)],
     "debug": [Variant("debug", "gcc", "-O0", "Debug", LEAN, SHORT)],
-    "sanitizers": [sanitized("sanitizers", "address,undefined")],
+    "unsigned-char": [Variant("unsigned-char", "gcc", "-funsigned-char", options=LEAN, environment=SHORT)],
+    "sanitizers": [sanitized("sanitizers", "address,undefined,float-cast-overflow")],
     "threads": [sanitized("threads", "thread", "test_(pool|threads|api)", fixed_addresses())],
     "ftz": [Variant("gcc", "gcc", environment={"QZ_TEST_FTZ": "1", **SHORT})],
     "emulated": [emulated("aarch64"), emulated("s390x")],
@@ -169,6 +170,18 @@ def test_c(variant: Variant, log: Log) -> Count:
 # --- the rest ---
 
 
+def test_fast_math(log: Log) -> Count:
+    """What an embedder with such flags is told: compiling ends with the library's own message."""
+    count = Count()
+    for compiler in ("gcc", "clang"):
+        for flag in ("-Ofast", "-ffast-math", "-ffinite-math-only"):
+            before = log.path.stat().st_size
+            code = log.run(f"{compiler} -std=gnu11 {flag} -Iinclude -fsyntax-only src/encode.c")
+            told = b"compile quantize without -ffast-math" in log.path.read_bytes()[before:]
+            count.add(Count(passed=1) if code and told else Count(failed=1))
+    return count
+
+
 def install(log: Log) -> None:
     """Builds the wheel and installs it into .venv, as a user would get it."""
     log.need(
@@ -195,6 +208,8 @@ def run_part(name: str, log: Log) -> Count:
         return test_python(log)
     if name == "lint":
         return test_lint(log)
+    if name == "fast-math":
+        return test_fast_math(log)
     total = Count()
     for variant in C_PARTS[name]:
         total.add(test_c(variant, log))
@@ -226,7 +241,7 @@ def main() -> int:
             sys.exit(f"{log.path.read_text(errors='replace')}\n{failure}")
         return 0
 
-    known = ["lint", *C_PARTS, "python"]
+    known = ["lint", "fast-math", *C_PARTS, "python"]
     parts = sys.argv[1:] or known
     if unknown := [part for part in parts if part not in known]:
         sys.exit(f"unknown: {' '.join(unknown)}; there are: {' '.join(known)}")
