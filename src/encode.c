@@ -50,6 +50,22 @@ static uint64_t clip_apply(float *x, size_t n, float limit)
 
 static const struct clip clip_nothing = {INFINITY, -INFINITY, 0, 0, 0};
 
+/* Which of the numbers that are stored for a group does not fit its type. */
+static int number_beyond(const struct job *job, const struct groups *groups, const struct run *run, size_t g)
+{
+    size_t row_groups = groups->count / run->rows;
+    float super[2];
+    qz_load_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
+    if (!qz_is_finite(super[0]))
+        return QZ_NUMBER_SUPER;
+    if (!qz_is_finite(super[1]))
+        return QZ_NUMBER_SUPER_OFFSET;
+    /* A scale that overflows takes a float zero that follows from it along. */
+    return qz_is_finite(groups->scale[g]) && job->grid.zero != QZ_ZERO_NONE && !qz_is_finite(groups->zero[g])
+               ? QZ_NUMBER_ZERO
+               : QZ_NUMBER_SCALE;
+}
+
 /* Counts what is special about a group's scale. Returns 0 if it does not fit its type, which makes the call fail; the
  * group is zeros then. */
 static int judge(const struct job *job, struct part *part, struct groups *groups, const struct run *run, size_t g)
@@ -65,6 +81,7 @@ static int judge(const struct job *job, struct part *part, struct groups *groups
         if (flat < part->bad_group) {
             part->bad_group = flat;
             part->bad_value = (double)qz_larger(-groups->min[g], groups->max[g]);
+            part->bad_number = number_beyond(job, groups, run, g);
         }
         groups->inverse[g] = groups->zero[g] = groups->scale[g] = 0.0f; /* stay finite */
         return 0;
@@ -76,12 +93,30 @@ static int judge(const struct job *job, struct part *part, struct groups *groups
     return 1;
 }
 
+/* Whether codes of a group may stand for values that are infinite. Scales up to 2^120 are safe with all of our values;
+ * a table of the caller's may reach further. */
+static int may_overflow(const struct job *job, float scale)
+{
+    float most = qz_larger(-job->grid.sorted[0], job->grid.sorted[15]);
+    return most > 0x1p7f && !(fabsf(scale) * most <= 0x1p126f);
+}
+
+static int some_may_overflow(const struct job *job, const struct groups *groups, size_t first, size_t count)
+{
+    int some = 0;
+    for (size_t g = first; g < first + count; g++)
+        some |= may_overflow(job, groups->scale[g]);
+    return some;
+}
+
 /* Looks closer at what fit noticed in the groups of a run. */
 static void look_closer(const struct job *job, struct part *part, struct groups *groups, const struct run *run)
 {
     int float_zero = job->grid.zero == QZ_ZERO_FLOAT && job->grid.shift == 0.0f;
     for (size_t g = 0; g < groups->count; g++) {
         float scale = groups->scale[g];
+        if (may_overflow(job, scale))
+            groups->inverse[g] = 0.0f;
         if (!judge(job, part, groups, run, g) || groups->inverse[g] != 0.0f)
             continue;
         groups->exact |= scale == 0.0f && job->grid.zero == QZ_ZERO_OFFSET; /* x - offset times 0: may be NaN */
@@ -127,6 +162,26 @@ static void break_ties(const struct job *job, struct groups *groups, size_t firs
     }
 }
 
+/* Whether a group's plain scale fits E4M3, where that is stored without a super scale. If not, no method may make do
+ * with a smaller one. */
+static int fits_e4m3(const struct job *job, float plain)
+{
+    return job->scale_dtype != QZ_E4M3 || job->super_groups || fabsf(plain) <= QZ_E4M3_MOST;
+}
+
+/* Better scales for groups that have plain ones; those that do not fit their type stay, and will be noticed. */
+static unsigned search(const struct job *job, const struct run *run, struct groups *groups, const float *x,
+                       const float *w)
+{
+    float plain[QZ_TILE_GROUPS];
+    memcpy(plain, groups->scale, groups->count * sizeof *plain);
+    unsigned flags = qz_search_groups(job, run, groups, x, w);
+    for (size_t g = 0; g < groups->count; g++)
+        if (!fits_e4m3(job, plain[g]))
+            groups->scale[g] = plain[g];
+    return flags;
+}
+
 /* Scales of a run's groups from their ranges and, if it is to be searched, values x with weights w. */
 static unsigned fit(const struct job *job, const struct run *run, struct groups *groups, const float *x, const float *w)
 {
@@ -143,7 +198,7 @@ static unsigned fit(const struct job *job, const struct run *run, struct groups 
         return flags;
     qz_make_supers(job, run, groups);
     if (x && (job->method == QZ_SEARCH || job->method == QZ_EXACT))
-        flags = qz_search_groups(job, run, groups, x, w);
+        flags = search(job, run, groups, x, w);
     if (job->method == QZ_SEARCH && job->scale_dtype == QZ_U6)
         qz_search_supers(job, run, groups);
     return qz_has_byte_scales(job) ? qz_round_scales(job, run, groups) : flags;
@@ -348,7 +403,7 @@ static int encode_plain(const struct job *job, struct groups *groups, const stru
             break_ties(job, groups, g, x + i, count);
             flags = fit_piece(job, run, groups, g, some, x, w);
         }
-        if (flags)
+        if (flags || some_may_overflow(job, groups, g, some))
             return 0;
         *clipped += plain_codes(job, groups, g, x + i, count, group_size, codes + i / 2);
     }
@@ -388,7 +443,7 @@ static const float *encode_special(const struct job *job, struct part *part, str
         break_ties(job, groups, 0, x, n);
         flags = fit(job, run, groups, x, w);
     }
-    if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
+    if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || some_may_overflow(job, groups, 0, groups->count))
         look_closer(job, part, groups, run);
     part->clipped += group_codes(job, groups, run, x, group_size, codes);
     return x;
@@ -615,11 +670,11 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             struct pieces pieces = {job, part, row, start, limit, clip.nan || clip.above || clip.below, {0}, {0}};
             struct qz_exact_source source = {.n = end - start, .piece = load_piece, .context = &pieces};
             qz_search_long(job, &source, groups.min[0], groups.max[0], &groups.scale[0], &groups.zero[0]);
-            if (job->method == QZ_EXACT && groups.scale[0] != 0.0f)
+            if (job->method == QZ_EXACT && fabsf(groups.scale[0]) >= 0x1p-100f && fabsf(groups.scale[0]) <= 0x1p100f)
                 qz_exact_group(job, &source, 1.0f, &groups.scale[0], &groups.zero[0]);
             flags = qz_has_byte_scales(job) ? qz_round_scales(job, &whole, &groups) : qz_judge_scales(job, &groups);
         }
-        if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
+        if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || may_overflow(job, groups.scale[0]))
             look_closer(job, part, &groups, &whole);
         struct span span = {row, start / job->group_size, 1, 1};
         qz_store_groups(job, &span, groups.scale, groups.zero, groups.bytes);
@@ -751,6 +806,8 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
         if (detail) {
             detail->group = total.bad_group;
             detail->value = total.bad_value;
+            if (detail->size >= offsetof(qz_detail, number) + sizeof detail->number)
+                detail->number = total.bad_number;
         }
         return QZ_ERROR_SCALE;
     }

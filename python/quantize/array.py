@@ -728,10 +728,10 @@ def _encoding_error(
     elif failure.args[0] == _core.ERROR_RANGE:
         remedy = "scale the values first"
     elif failure.args[0] == _core.ERROR_SCALE:
-        dtype = scheme.scale_dtype
-        remedy = (
-            "pass scale_dtype='float32' or 'bfloat16'" if dtype == "float16" else "scale the values first"
-        )
+        shared = failure.args[5] in (3, 4)  # a super scale, which no argument gives another type
+        dtype = scheme.super_dtype or "" if shared else scheme.scale_dtype
+        wider = not scheme.super_size and dtype in ("float16", "float8_e4m3")
+        remedy = "pass scale_dtype='float32' or 'bfloat16'" if wider else "scale the values first"
     return explain(failure, "w", shape, axis=axis, dtype=dtype, remedy=remedy, row_groups=groups)
 
 
