@@ -63,7 +63,7 @@ typedef enum qz_result {
     QZ_ERROR_NONFINITE = 2, /* the input holds NaN or infinity: detail has the first index and the count */
     QZ_ERROR_CODE = 3,      /* a code lies outside its range: detail has index, value and count */
     QZ_ERROR_RANGE = 4,     /* a value does not fit the type it must become: detail has index, value and count */
-    QZ_ERROR_SCALE = 5,     /* a group's scale or offset does not fit its stored type: detail has group and value */
+    QZ_ERROR_SCALE = 5,     /* a group's scale or offset does not fit its stored type: detail has group, value, number */
     QZ_ERROR_SIZE = 6,      /* a size, product of sizes or stride is beyond what memory can hold */
     QZ_ERROR_MEMORY = 7,    /* out of memory, or a thread could not be started */
     QZ_ERROR_KERNELS = 8,   /* QUANTIZE_KERNELS names a kernel set that is unknown or that this CPU lacks */
@@ -76,19 +76,29 @@ typedef enum qz_result {
 /* A short English sentence for a result, without a full stop. Never NULL. */
 QZ_API const char *qz_result_text(qz_result result);
 
+/* What is stored for a group. */
+typedef enum qz_number {
+    QZ_NUMBER_UNKNOWN = 0,
+    QZ_NUMBER_SCALE = 1,       /* its scale */
+    QZ_NUMBER_ZERO = 2,        /* its zero or offset */
+    QZ_NUMBER_SUPER = 3,       /* the super scale that it shares */
+    QZ_NUMBER_SUPER_OFFSET = 4 /* the super scale of its offset */
+} qz_number;
+
 /* Where something went wrong. A caller sets `size` (QZ_DETAIL_INIT does) and passes it; fields that an error
- * does not speak of are left as they were. */
+ * does not speak of, or that lie beyond `size`, are left as they were. */
 typedef struct qz_detail {
     size_t size;    /* sizeof(qz_detail) */
     uint64_t index; /* flat index of the first offending element, row * cols + column for matrices */
     uint64_t count; /* how many offend */
     uint64_t group; /* flat index of the first offending group, row * groups per row + group in the row */
     double value;   /* the offending value */
+    int number;     /* QZ_ERROR_SCALE: the qz_number that does not fit */
 } qz_detail;
 
 #define QZ_DETAIL_INIT                                                                                                 \
     {                                                                                                                  \
-        sizeof(qz_detail), 0, 0, 0, 0.0                                                                                \
+        sizeof(qz_detail), 0, 0, 0, 0.0, 0                                                                             \
     }
 
 /* ----------------------------------------------------------------------------------------------------------

@@ -125,8 +125,9 @@ static PyObject *fail(PyObject *module, qz_result result, const qz_detail *detai
         return NULL;
     if (result == QZ_ERROR_MEMORY)
         return PyErr_NoMemory();
-    arguments = Py_BuildValue("(iKKKd)", (int)result, (unsigned long long)detail->index,
-                              (unsigned long long)detail->count, (unsigned long long)detail->group, detail->value);
+    arguments =
+        Py_BuildValue("(iKKKdi)", (int)result, (unsigned long long)detail->index, (unsigned long long)detail->count,
+                      (unsigned long long)detail->group, detail->value, detail->number);
     if (arguments != NULL) {
         PyErr_SetObject(state->failure, arguments);
         Py_DECREF(arguments);

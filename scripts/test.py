@@ -150,7 +150,8 @@ C_PARTS = {
     "gcc": [Variant("gcc", "gcc")],
     "clang": [Variant("clang", "clang", environment=SHORT)],
     "debug": [Variant("debug", "gcc", "-O0", "Debug", LEAN, SHORT)],
-    "sanitizers": [sanitized("sanitizers", "address,undefined")],
+    "unsigned-char": [Variant("unsigned-char", "gcc", "-funsigned-char", options=LEAN, environment=SHORT)],
+    "sanitizers": [sanitized("sanitizers", "address,undefined,float-cast-overflow")],
     "threads": [sanitized("threads", "thread", "test_(pool|threads|api)", fixed_addresses())],
     "ftz": [Variant("gcc", "gcc", environment={"QZ_TEST_FTZ": "1", **SHORT})],
     "emulated": [emulated("aarch64"), emulated("s390x")],
@@ -158,7 +159,8 @@ C_PARTS = {
 
 
 SHORT_RUN = ("c", "python")
-FULL_RUN = ("lint", *(part for part in C_PARTS if part not in SHORT_RUN), "consume", "combinations")
+OTHER_BUILDS = [part for part in C_PARTS if part not in SHORT_RUN]
+FULL_RUN = ("lint", *OTHER_BUILDS, "fast-math", "consume", "combinations")
 
 # Parts that run at the same time as the others, which mostly build: these mostly run one program at a time.
 BESIDE = ("emulated", "combinations")
@@ -183,6 +185,18 @@ def test_c(variant: Variant, log: Log) -> Count:
 
 
 # --- the rest ---
+
+
+def test_fast_math(log: Log) -> Count:
+    """What an embedder with such flags is told: compiling ends with the library's own message."""
+    count = Count()
+    for compiler in ("gcc", "clang"):
+        for flag in ("-Ofast", "-ffast-math", "-ffinite-math-only"):
+            before = log.path.stat().st_size
+            code = log.run(f"{compiler} -std=gnu11 {flag} -Iinclude -fsyntax-only src/encode.c")
+            told = b"compile quantize without -ffast-math" in log.path.read_bytes()[before:]
+            count.add(Count(passed=1) if code and told else Count(failed=1))
+    return count
 
 
 def install(log: Log) -> None:
@@ -235,6 +249,7 @@ OTHERS = {
     "python": test_python,
     "combinations": test_combinations,
     "consume": test_consume,
+    "fast-math": test_fast_math,
     "lint": test_lint,
 }
 

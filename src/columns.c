@@ -42,7 +42,8 @@ static size_t panel_rows(uint64_t cols, int wide)
 int qz_columns_prepare(struct job *job)
 {
     if (job->slices == 0 || !qz_matrix_is_transposed(job->matrix) || job->group_size % 32 ||
-        job->group_size > QZ_COLUMN_MOST || job->super_groups || qz_has_byte_scales(job) || job->rows < 16)
+        job->group_size > QZ_COLUMN_MOST || job->super_groups || qz_has_byte_scales(job) || job->rows < 16 ||
+        qz_larger(-job->grid.sorted[0], job->grid.sorted[15]) > 0x1p7f) /* values may overflow: encode.c */
         return 0;
     uint64_t cols = job->tile_cols, pair = 2 * job->group_size;
     int wide = job->rows * job->cols * qz_dtype_size(job->matrix->dtype) > QZ_STREAM_LEAST;

@@ -50,6 +50,22 @@ static uint64_t clip_apply(float *x, size_t n, float limit)
 
 static const struct clip clip_nothing = {INFINITY, -INFINITY, 0, 0, 0};
 
+/* Which of the numbers that are stored for a group does not fit its type. */
+static int number_beyond(const struct job *job, const struct groups *groups, const struct run *run, size_t g)
+{
+    size_t row_groups = groups->count / run->rows;
+    float super[2];
+    qz_load_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
+    if (!qz_is_finite(super[0]))
+        return QZ_NUMBER_SUPER;
+    if (!qz_is_finite(super[1]))
+        return QZ_NUMBER_SUPER_OFFSET;
+    /* A scale that overflows takes a float zero that follows from it along. */
+    return qz_is_finite(groups->scale[g]) && job->grid.zero != QZ_ZERO_NONE && !qz_is_finite(groups->zero[g])
+               ? QZ_NUMBER_ZERO
+               : QZ_NUMBER_SCALE;
+}
+
 /* Counts what is special about a group's scale. Returns 0 if it does not fit its type, which makes the call fail; the
  * group is zeros then. */
 static int judge(const struct job *job, struct part *part, struct groups *groups, const struct run *run, size_t g)
@@ -65,6 +81,7 @@ static int judge(const struct job *job, struct part *part, struct groups *groups
         if (flat < part->bad_group) {
             part->bad_group = flat;
             part->bad_value = (double)qz_larger(-groups->min[g], groups->max[g]);
+            part->bad_number = number_beyond(job, groups, run, g);
         }
         groups->inverse[g] = groups->zero[g] = groups->scale[g] = 0.0f; /* stay finite */
         return 0;
@@ -76,13 +93,34 @@ static int judge(const struct job *job, struct part *part, struct groups *groups
     return 1;
 }
 
+/* Whether codes of a group may stand for values that are infinite. Scales up to 2^120 are safe with all of our values;
+ * a table of the caller's may reach further. */
+static int may_overflow(const struct job *job, float scale)
+{
+    float most = qz_larger(-job->grid.sorted[0], job->grid.sorted[15]);
+    return most > 0x1p7f && !(fabsf(scale) * most <= 0x1p126f);
+}
+
+static int some_may_overflow(const struct job *job, const struct groups *groups, size_t first, size_t count)
+{
+    int some = 0;
+    for (size_t g = first; g < first + count; g++)
+        some |= may_overflow(job, groups->scale[g]);
+    return some;
+}
+
 /* Looks closer at what fit noticed in the groups of a run. */
 static void look_closer(const struct job *job, struct part *part, struct groups *groups, const struct run *run)
 {
     int float_zero = job->grid.zero == QZ_ZERO_FLOAT && job->grid.shift == 0.0f;
     for (size_t g = 0; g < groups->count; g++) {
         float scale = groups->scale[g];
-        if (!judge(job, part, groups, run, g) || scale == 0.0f || groups->inverse[g] != 0.0f)
+        if (may_overflow(job, scale))
+            groups->inverse[g] = 0.0f;
+        if (!judge(job, part, groups, run, g) || groups->inverse[g] != 0.0f)
+            continue;
+        groups->exact |= scale == 0.0f && job->grid.zero == QZ_ZERO_OFFSET; /* x - offset times 0: may be NaN */
+        if (scale == 0.0f)
             continue;
         groups->exact = 1;
         if (job->grid.zero == QZ_ZERO_UINT4) {
@@ -216,7 +254,7 @@ static size_t group_codes(const struct job *job, struct groups *groups, const st
     if (groups->exact) { /* the kernel must not see values that need the exact rule: x - offset could overflow */
         memcpy(others, x, n * sizeof *x);
         for (size_t i = 0; i < n; i++)
-            if (needs_exact(groups, i / group_size))
+            if (groups->inverse[i / group_size] == 0.0f)
                 others[i] = 0.0f;
         plain = others;
     }
@@ -348,7 +386,7 @@ static int encode_plain(const struct job *job, struct groups *groups, const stru
             break_ties(job, groups, g, x + i, count);
             flags = fit_piece(job, run, groups, g, some, x, w);
         }
-        if (flags)
+        if (flags || some_may_overflow(job, groups, g, some))
             return 0;
         *clipped += plain_codes(job, groups, g, x + i, count, group_size, codes + i / 2);
     }
@@ -388,7 +426,7 @@ static const float *encode_special(const struct job *job, struct part *part, str
         break_ties(job, groups, 0, x, n);
         flags = fit(job, run, groups, x, w);
     }
-    if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
+    if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || some_may_overflow(job, groups, 0, groups->count))
         look_closer(job, part, groups, run);
     part->clipped += group_codes(job, groups, run, x, group_size, codes);
     return x;
@@ -619,7 +657,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
             if (qz_has_byte_scales(job))
                 flags = qz_round_scales(job, &whole, &groups);
         }
-        if (flags & (QZ_FIT_TINY | QZ_FIT_HUGE))
+        if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || may_overflow(job, groups.scale[0]))
             look_closer(job, part, &groups, &whole);
         struct span span = {row, start / job->group_size, 1, 1};
         qz_store_groups(job, &span, groups.scale, groups.zero, groups.bytes);
@@ -751,6 +789,8 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
         if (detail) {
             detail->group = total.bad_group;
             detail->value = total.bad_value;
+            if (detail->size >= offsetof(qz_detail, number) + sizeof detail->number)
+                detail->number = total.bad_number;
         }
         return QZ_ERROR_SCALE;
     }

@@ -105,6 +105,7 @@ void qz_group_run(struct job *job, qz_pool *pool, struct part *total)
         if (part->bad_group < total->bad_group) {
             total->bad_group = part->bad_group;
             total->bad_value = part->bad_value;
+            total->bad_number = part->bad_number;
         }
         total->signal += part->signal;
         total->error += part->error;

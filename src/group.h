@@ -64,6 +64,7 @@ struct part {
     int beyond;         /* some might not: qz_decode_groups */
     uint64_t bad_group; /* first group whose scale does not fit; UINT64_MAX for none */
     double bad_value;   /* largest magnitude in it */
+    int bad_number;     /* the qz_number that does not fit */
     double signal, error, max_error, weighted_signal, weighted_error;
     uint64_t max_index, clipped, zeroed, subnormal, replaced;
     struct run where; /* rows > 0: max_error is in this run of the values at where_x, its index not looked up yet */

@@ -15,6 +15,10 @@
     "results must be rounded after every operation: use -std=gnu11 instead of c11 (s390x), -mfpmath=sse -msse2 (i386)"
 #endif
 
+#if defined __FAST_MATH__ || (defined __FINITE_MATH_ONLY__ && __FINITE_MATH_ONLY__)
+#error "compile quantize without -ffast-math and -Ofast: NaN, infinities and the order of operations have meaning here"
+#endif
+
 static inline uint32_t qz_bits(float x)
 {
     uint32_t bits;
@@ -97,6 +101,9 @@ static inline float qz_f32_from_e4m3(uint8_t byte)
     float x = qz_float(magnitude << 20) * 0x1p120f;
     return qz_float(((qz_bits(x) | sign) & ~nan) | (0x7fc00000u & nan));
 }
+
+/* The largest float that rounds to 448. */
+#define QZ_E4M3_MOST 464.0f
 
 /* To nearest even; NaN for NaN and for what rounds to more than 448. */
 static inline uint8_t qz_e4m3_from_f32(float x)

@@ -236,14 +236,15 @@ static void put_code(uint8_t *packed, size_t i, int code)
         packed[i / 2] = (uint8_t)(code & 15);
 }
 
+/* Clamped before it becomes an integer, which what is far beyond the codes does not fit. */
 static int uniform_code(float x, float inverse, float zero, const struct qz_grid *grid, size_t *clipped)
 {
-    float steps = (grid->zero == QZ_ZERO_OFFSET ? x - zero : x) * inverse;
+    float steps = (grid->zero == QZ_ZERO_OFFSET ? x - zero : x) * inverse, lo = (float)grid->lo, hi = (float)grid->hi;
     if (grid->zero == QZ_ZERO_FLOAT)
         steps = steps + zero;
-    int code = (int)rintf(steps) + (grid->zero == QZ_ZERO_UINT4 ? (int)zero : 0);
-    *clipped += code < grid->lo || code > grid->hi;
-    return code < grid->lo ? grid->lo : code > grid->hi ? grid->hi : code;
+    float wanted = rintf(steps) + (grid->zero == QZ_ZERO_UINT4 ? zero : 0.0f);
+    *clipped += wanted < lo || wanted > hi;
+    return wanted > lo ? wanted < hi ? (int)wanted : grid->hi : grid->lo;
 }
 
 static int table_code(float x, float inverse, float zero, const struct qz_grid *grid, size_t *clipped)
@@ -252,7 +253,7 @@ static int table_code(float x, float inverse, float zero, const struct qz_grid *
     if (grid->zero == QZ_ZERO_FLOAT)
         y = y + zero;
     size_t index = 0;
-    while (y >= grid->upper[index])
+    while (index < 15 && y >= grid->upper[index]) /* an infinity reaches the last one, too */
         index++;
     *clipped += y < grid->least || y > grid->most;
     return grid->code[index];
@@ -280,11 +281,11 @@ int qz_exact_code(float x, float scale, float zero, const struct qz_grid *grid, 
     int index, origin = 0; /* in `sorted`; that whose value is near 0 */
     if (grid->uniform) {
         double wanted = rint(y) + (grid->zero == QZ_ZERO_UINT4 ? (double)zero : 0.0);
-        int code = wanted < grid->lo ? grid->lo : wanted > grid->hi ? grid->hi : (int)wanted;
+        int code = wanted >= grid->lo ? wanted <= grid->hi ? (int)wanted : grid->hi : grid->lo; /* NaN, too */
         *clipped += wanted < grid->lo || wanted > grid->hi;
         index = code - (int)grid->sorted[0];
     } else {
-        for (index = 0; y >= (double)grid->upper[index];)
+        for (index = 0; index < 15 && y >= (double)grid->upper[index];)
             index++;
         *clipped += y < (double)grid->least || y > (double)grid->most;
     }

@@ -64,8 +64,10 @@ static void bytes_of(const struct job *job, const float *scale, const float *zer
 {
     switch (job->scale_dtype) {
     case QZ_E4M3:
-        for (size_t i = 0; i < n; i++)
-            bytes[i] = qz_e4m3_from_f32(super != 0.0f ? scale[i] / super : 0.0f);
+        for (size_t i = 0; i < n; i++) {
+            uint8_t byte = qz_e4m3_from_f32(super != 0.0f ? scale[i] / super : 0.0f);
+            bytes[i] = byte == 0x80 ? 0 : byte; /* never -0 */
+        }
         break;
     case QZ_E8M0:
         for (size_t i = 0; i < n; i++)

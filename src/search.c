@@ -577,7 +577,9 @@ static void search_alone(const struct pass *pass, size_t g, int exact)
 /* Groups whose plain scale does not fit its type: the call fails, whatever a search might find for them. */
 static void refuse_scales(const struct job *job, struct groups *groups)
 {
-    const float most = job->scale_dtype == QZ_E4M3 && !job->super_groups ? 464.0f : FLT_MAX; /* 448 and half a step */
+    float most = job->scale_dtype == QZ_E8M0 ? 0x1.555554p127f : FLT_MAX; /* e8m0_from in scales.c */
+    if (job->scale_dtype == QZ_E4M3 && !job->super_groups)
+        most = QZ_E4M3_MOST;
     for (size_t g = 0; g < groups->count; g++)
         groups->scale[g] = fabsf(groups->scale[g]) <= most ? groups->scale[g] : INFINITY;
 }

@@ -50,7 +50,7 @@ static float nearest_value(const struct qz_search *rule, int set, float y)
     if (rule->uniform)
         return rintf(clamp(y, rule->lo, rule->hi));
     size_t i = 0;
-    while (y >= rule->upper[set][i])
+    while (i < 15 && y >= rule->upper[set][i])
         i++;
     return rule->value[set][i];
 }

@@ -118,7 +118,7 @@ INLINE void nearest_values(const struct search_levels *levels, int how, size_t c
     EACH y[j] = vf_mul(x, inverse[j]);
 #ifdef HAS_VP
     if (how == BY_CELLS) {
-        EACH index[j] = vi_clamp(vf_round(vf_fma(y[j], levels->cell_factor, levels->cell_bias)), 0, 31);
+        EACH index[j] = vf_cell(vf_fma(y[j], levels->cell_factor, levels->cell_bias));
         EACH next[j] = vp_lookup(levels->cell_upper, index[j]);
         EACH index[j] = vp_lookup_vi(levels->cell_first, index[j]);
         EACH index[j] = vi_increment(vf_le(next[j], y[j]), index[j]);

@@ -2,6 +2,7 @@
  * stats.c - statistics of a tile: what an encoding did to its values
  */
 #include "group.h"
+#include "number.h"
 
 #include <math.h>
 
@@ -78,15 +79,31 @@ void qz_add_error(const struct job *job, struct part *part, const float *x, cons
     }
 }
 
+/* In double, which holds the product of three floats: for weights and values that together leave float32's range. */
+static void add_weighted_products(struct part *part, const float *x, const float *y, const float *w, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double value = (double)x[i], difference = value - (double)y[i];
+        part->weighted_signal += (double)w[i] * value * value;
+        part->weighted_error += (double)w[i] * difference * difference;
+    }
+}
+
 void qz_add_weighted_error(const struct job *job, struct part *part, const float *x, const float *y, const float *w,
                            const struct run *run)
 {
     float signal[QZ_TILE], error[QZ_TILE], range[2];
     size_t n = run->rows * run->pitch;
+    int beyond = 0;
     for (size_t i = 0; i < n; i++) { /* the difference first: of products little would be left */
         float root = sqrtf(w[i]), difference = x[i] - y[i];
         signal[i] = x[i] * root;
         error[i] = difference * root;
+        beyond |= !qz_is_finite(signal[i]) || !qz_is_finite(error[i]);
+    }
+    if (beyond) {
+        add_weighted_products(part, x, y, w, n);
+        return;
     }
     /* What is largest is not looked for. */
     struct part signals = {.max_error = INFINITY}, errors = {.max_error = INFINITY};

@@ -10,7 +10,7 @@ _Parts = tuple[_Buffer, _Buffer, _Buffer | None, _Buffer | None]
 _Stats = tuple[int, float, float, float, int, int, int, int, int, float, float]
 
 class Failure(Exception):
-    args: tuple[int, int, int, int, float]
+    args: tuple[int, int, int, int, float, int]
 
 version: Final[str]
 

@@ -898,8 +898,9 @@ def _encoding_error(
     elif failure.args[0] == _core.ERROR_RANGE:
         remedy = "scale the values first"
     elif failure.args[0] == _core.ERROR_SCALE:
-        dtype, remedy = scheme.scale_dtype, "scale the values first"
-        if dtype == "float16":
+        shared = failure.args[5] in (3, 4)  # a super scale, which no argument gives another type
+        dtype, remedy = scheme.super_dtype or "" if shared else scheme.scale_dtype, "scale the values first"
+        if dtype in ("float16", "float8_e4m3") and not scheme.super_size:
             remedy = _wider_scales(scheme, method)
         elif scheme.super_size and not isinstance(w, tuple):
             return _super_error(failure, scheme, w, axis, groups)
@@ -919,7 +920,7 @@ def _wider_scales(scheme: Scheme, method: int) -> str:
 
 def _super_error(failure: _core.Failure, scheme: Scheme, w: AnyArray, axis: int, groups: int) -> Exception:
     """The exception for a super scale that does not fit: it names the largest of the groups that share it."""
-    result, index, count, group, value = failure.args
+    result, index, count, group, value, number = failure.args
     row, group = divmod(group, groups)
     values = np.moveaxis(w, axis, -1).reshape(-1, w.shape[axis])[row]
     if values.dtype == np.uint16:
@@ -931,7 +932,7 @@ def _super_error(failure: _core.Failure, scheme: Scheme, w: AnyArray, axis: int,
     if stretch.size and np.isfinite(stretch).all():
         where = int(np.argmax(stretch))
         group, value = first + where // size, float(stretch[where])
-    better = _core.Failure(result, index, count, row * groups + group, value)
+    better = _core.Failure(result, index, count, row * groups + group, value, number)
     kind = f"{scheme.super_dtype} with {scheme.scale_dtype} multiples"
     error = explain(
         better, "w", w.shape, axis=axis, dtype=kind, remedy="scale the values first", row_groups=groups

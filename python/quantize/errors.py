@@ -69,6 +69,11 @@ class DtypeError(TypeError):
     """An array or an argument is of a type that has no meaning here."""
 
 
+# What does not fit, by the `qz_number` of quantize.h.
+_NUMBER = "a scale or offset"
+_NUMBERS = {1: "a scale", 2: "a zero or offset", 3: "a super scale", 4: "the super scale of offsets"}
+
+
 def plural(count: int, noun: str) -> str:
     """``1 code``, ``2 codes``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
@@ -112,7 +117,7 @@ def explain(
 
     `dtype` is the type that values or scales had to fit, `remedy` what a caller can do about it.
     """
-    result, index, count, group, value = failure.args
+    result, index, count, group, value, number = failure.args
     remedy = f"; {remedy}" if remedy else ""
     if result == _core.ERROR_KERNELS:
         return kernels_error()
@@ -156,8 +161,8 @@ def explain(
                 "or padding that is not 0"
             )
         return ScaleError(
-            f"{what}: {where_text} has values up to {value:g}, for which a scale or offset of type {dtype} "
-            f"is too small{remedy}",
+            f"{what}: {where_text} has values up to {value:g}, for which {_NUMBERS.get(number, _NUMBER)} "
+            f"of type {dtype} is too small{remedy}",
             index=group,
             value=value,
         )

@@ -145,7 +145,7 @@ def gptq(
 
 def _gram_error(failure: _core.Failure, gram: AnyArray, damping: float) -> QuantizeError:
     """What is wrong with a Gram matrix."""
-    _, index, _, _, value = failure.args
+    _, index, _, _, value, _ = failure.args
     i, j = divmod(index, gram.shape[1])
     where = f"index {index}, element {(i, j)}"
     if not np.isfinite(value):

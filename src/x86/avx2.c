@@ -41,7 +41,6 @@ typedef __m256 VM; /* all bits of a lane */
 #define vm_and(a, b)          _mm256_and_ps(a, b)
 #define vm_or(a, b)           _mm256_or_ps(a, b)
 #define vm_any(m)             (_mm256_movemask_ps(m) != 0)
-#define vf_round(v)           _mm256_cvtps_epi32(v)
 #define vf_rint(v)            _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vi_trunc(v)           _mm256_cvttps_epi32(v)
 #define vi_set1(x)            _mm256_set1_epi32(x)
@@ -70,6 +69,18 @@ typedef __m256d VD;
 #define vd_store(p, v)  _mm256_storeu_pd(p, v)
 #define vd_set1(x)      _mm256_set1_pd(x)
 #define vd_fma(a, b, c) _mm256_fmadd_pd(a, b, c)
+
+/* Bytes of b where the top bit of the mask is set, else of a. With -funsigned-char GCC 12 takes the bytes of the blend
+ * instruction's mask for char, of which none is below 0 then. */
+#ifdef __CHAR_UNSIGNED__
+INLINE VI blend_bytes(VI a, VI b, VI mask)
+{
+    mask = _mm256_cmpgt_epi8(_mm256_setzero_si256(), mask);
+    return _mm256_or_si256(_mm256_andnot_si256(mask, a), _mm256_and_si256(mask, b));
+}
+#else
+#define blend_bytes(a, b, mask) _mm256_blendv_epi8(a, b, mask)
+#endif
 
 /* The first n lanes set. */
 INLINE VI first_lanes(size_t n)
@@ -110,7 +121,7 @@ INLINE VI round_to_bf16(VF v)
     VI odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), vi_set1(1));
     VI rounded = vi_add(vi_add(bits, vi_set1(0x7fff)), odd);
     VI quiet = _mm256_or_si256(bits, vi_set1(0x400000));
-    return _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+    return _mm256_srli_epi32(blend_bytes(rounded, quiet, nan), 16);
 }
 
 INLINE VF vf_from_bf16(const uint16_t *p)
@@ -189,12 +200,25 @@ INLINE VF vf_power(VF v)
     return _mm256_and_ps(v, _mm256_castsi256_ps(vi_set1(0x7f800000)));
 }
 
+/* Numbers that do not fit become INT32_MIN, which is where those far below belong. As signed integers, floats that are
+ * not negative are in their order. */
+INLINE VI vf_round(VF v)
+{
+    return _mm256_cvtps_epi32(
+        _mm256_castsi256_ps(_mm256_min_epi32(_mm256_castps_si256(v), _mm256_castps_si256(vf_set1(0x1p30f)))));
+}
+
 /* Integer minima, which more units can do: seen as signed integers, negative floats are below all others; as unsigned
  * ones they are above, the farther from zero the more. */
 INLINE VF vf_between(VF v, VF lo, VF hi)
 {
     VI bits = _mm256_min_epi32(_mm256_castps_si256(v), _mm256_castps_si256(hi));
     return _mm256_castsi256_ps(_mm256_min_epu32(bits, _mm256_castps_si256(lo)));
+}
+
+INLINE VI vf_cell(VF v)
+{
+    return _mm256_cvtps_epi32(vf_between(v, vf_set1(-0.0f), vf_set1(31.0f)));
 }
 
 INLINE void vm_to_u8(uint8_t *p, VM m)
@@ -296,7 +320,7 @@ INLINE void vh_lookup_32(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
     const VI twice = _mm256_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 8, 8, 9, 9, 10, 10, 11, 11, 4, 4, 5, 5, 6, 6, 7, 7, 12,
                                       12, 13, 13, 14, 14, 15, 15);
     bytes = _mm256_shuffle_epi8(bytes, twice);
-    VI codes = _mm256_blendv_epi8(bytes, _mm256_srli_epi16(bytes, 4), _mm256_set1_epi16((short)0xff00));
+    VI codes = blend_bytes(bytes, _mm256_srli_epi16(bytes, 4), _mm256_set1_epi16((short)0xff00));
     codes = _mm256_and_si256(codes, _mm256_set1_epi8(15));
     VI low = _mm256_shuffle_epi8(t.low, codes), high = _mm256_shuffle_epi8(t.high, codes);
     _mm256_storeu_si256((VI *)dst, _mm256_unpacklo_epi8(low, high));
@@ -389,7 +413,7 @@ INLINE VI block_cells(const VX *cells, const VF y[4], size_t *clipped)
     VI index[4], code[4];
 #pragma GCC unroll 4
     for (size_t j = 0; j < 4; j++) {
-        VI cell = vi_clamp(vf_round(vf_fma(y[j], cells->factor, cells->bias)), 0, 31);
+        VI cell = vf_cell(vf_fma(y[j], cells->factor, cells->bias));
         VF fourth = _mm256_castsi256_ps(_mm256_slli_epi32(cell, 27)); /* bit 4, moved to the sign */
         VF upper = _mm256_blendv_ps(vt_lookup(cells->low, cell), vt_lookup(cells->high, cell), fourth);
         index[j] = vi_increment(vf_le(upper, y[j]), vi_add(cell, cell));
@@ -401,8 +425,7 @@ INLINE VI block_cells(const VX *cells, const VF y[4], size_t *clipped)
 #pragma GCC unroll 4
     for (size_t i = 0; i < 4; i++)
         code[i] = _mm256_shuffle_epi8(cells->code[i], bytes);
-    return _mm256_blendv_epi8(_mm256_blendv_epi8(code[0], code[1], fourth),
-                              _mm256_blendv_epi8(code[2], code[3], fourth), fifth);
+    return blend_bytes(blend_bytes(code[0], code[1], fourth), blend_bytes(code[2], code[3], fourth), fifth);
 }
 
 #define HAS_COLUMNS

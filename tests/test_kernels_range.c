@@ -1,0 +1,425 @@
+/*
+ * test_kernels_range.c - kernels with numbers from the whole range of floats
+ *
+ * test_kernels.c gives kernels what the drivers make of data of many kinds; the scales there suit the values. Here they
+ * need not: a value whose weight is 0, or an outlier in a group whose scale was searched, lies beyond the codes by any
+ * number of steps. Every set must make the same bits as scalar.c, and scalar.c the code of the end that is nearer.
+ * QUANTIZE_KERNELS restricts the comparison to one set.
+ */
+#include "support/program.h"
+
+#include "support/cases.h"
+#include "support/guard.h"
+
+#include "group.h"
+#include "number.h"
+#include "scheme.h"
+
+#include <float.h>
+#include <math.h>
+
+enum { SETS_MOST = 8, COLUMN_LINES = 64, COLUMN_WIDTH = 32 };
+
+static const struct qz_kernels *sets[SETS_MOST];
+static size_t set_count;
+
+/* ---- numbers ------------------------------------------------------------------------------------------------- */
+
+/* Any finite float: all exponents are as likely. */
+static float any_float(struct rng *rng)
+{
+    float x;
+    fill_floats(rng, DATA_BITS, &x, 1);
+    return x;
+}
+
+/* A power of two within 2^-126..2^127, some of its neighbours, or one of the ends of the range. */
+static float any_magnitude(struct rng *rng)
+{
+    static const float ends[] = {0.0f, 0x1p-149f, FLT_MIN, 0x1p-127f, 0x1p30f, 0x1p31f, 0x1p32f, 0x1p63f, FLT_MAX};
+    if (rng_below(rng, 4) == 0)
+        return PICK(rng, ends);
+    float x = power_of_two((int)rng_below(rng, 254) - 126);
+    return float_of_bits(bits_of_float(x) + (uint32_t)rng_below(rng, 5) - 2);
+}
+
+static float clamped(float x)
+{
+    return x > FLT_MAX ? FLT_MAX : x < -FLT_MAX ? -FLT_MAX : x;
+}
+
+/* ---- grids --------------------------------------------------------------------------------------------------- */
+
+/* Every kind of codes with every kind of zero that kernels know, and tables of the caller's with and without cells. */
+enum { GRIDS = 16 };
+
+static struct qz_grid grid_number(struct rng *rng, size_t i)
+{
+    static const struct {
+        const char *scheme;
+        qz_method method;
+        int zero; /* -1: the scheme's */
+    } kinds[GRIDS] = {
+        {"int4", QZ_ABSMAX, -1},         {"int4", QZ_ABSMAX7, -1},          {"uint4", QZ_MINMAX, -1},
+        {"uint4_offset", QZ_MINMAX, -1}, {"uint4_float", QZ_MINMAX, -1},    {"nf4", QZ_ABSMAX, -1},
+        {"fp4", QZ_ABSMAX, -1},          {"fp4_bnb", QZ_ABSMAX, -1},        {"iq4_nl", QZ_ABSMAX, -1},
+        {"dual4", QZ_ABSMAX, -1},        {"nf4", QZ_ABSMAX, QZ_ZERO_FLOAT}, {"iq4_nl", QZ_ABSMAX, QZ_ZERO_OFFSET},
+        {NULL, QZ_ABSMAX, -1},           {NULL, QZ_ABSMAX, QZ_ZERO_FLOAT},  {NULL, QZ_ABSMAX, QZ_ZERO_OFFSET},
+        {NULL, QZ_ABSMAX, -1},
+    };
+    float table[16];
+    qz_scheme scheme = *qz_scheme_by_name(kinds[i].scheme ? kinds[i].scheme : "nf4");
+    if (!kinds[i].scheme) {
+        int even = (int)rng_below(rng, 2); /* then there are cells */
+        float unit = power_of_two((int)rng_below(rng, 100) - 60);
+        for (int k = 0; k < 16; k++)
+            table[k] =
+                (even ? (float)(k * 7 % 16) - 6.5f : rng_normal(rng) * power_of_two(-(int)rng_below(rng, 12))) * unit;
+        scheme.codes = QZ_TABLE;
+        scheme.table = table;
+    }
+    struct qz_grid grid = qz_scheme_grid(&scheme, kinds[i].method);
+    if (kinds[i].zero >= 0)
+        grid.zero = (qz_zero)kinds[i].zero;
+    return grid;
+}
+
+/* What is rounded to a code, as docs/format.md has it. */
+static float steps_of(float x, float inverse, float zero, qz_zero kind)
+{
+    float y = (kind == QZ_ZERO_OFFSET ? x - zero : x) * inverse;
+    return kind == QZ_ZERO_FLOAT ? y + zero : y;
+}
+
+struct tile {
+    float x[QZ_TILE], scale[QZ_TILE], inverse[QZ_TILE], zero[QZ_TILE];
+};
+
+/* Groups with scales from anywhere, and values anywhere from 0 to far beyond what their codes reach. */
+static void far_tile(struct rng *rng, const struct qz_grid *grid, struct tile *tile, size_t n, size_t group_size)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t g = i / group_size;
+        if (i % group_size == 0) {
+            float s = rng_below(rng, 2) ? any_magnitude(rng) : fabsf(any_float(rng));
+            int normal = s >= FLT_MIN && s <= 0x1p120f;
+            tile->scale[g] = rng_below(rng, 2) ? -s : s;
+            tile->inverse[g] = normal ? 1.0f / tile->scale[g] : 0.0f;
+            float middle = grid->value[rng_below(rng, 16)] * (rng_below(rng, 3) ? 1.0f : any_magnitude(rng));
+            tile->zero[g] = grid->zero == QZ_ZERO_UINT4    ? (float)rng_below(rng, 16)
+                            : grid->zero == QZ_ZERO_OFFSET ? rng_below(rng, 2) ? any_float(rng) : middle
+                            : grid->zero == QZ_ZERO_FLOAT  ? clamped(middle)
+                                                           : 0.0f;
+            tile->zero[g] = clamped(tile->zero[g]) + 0.0f;
+        }
+        float steps = any_magnitude(rng) * (rng_below(rng, 2) ? 1.0f : -1.0f);
+        float x = rng_below(rng, 2) ? any_float(rng) : clamped(steps * tile->scale[g]);
+        if (isnan(steps_of(x, tile->inverse[g], tile->zero[g], grid->zero))) /* which the drivers see to */
+            x = 0.0f;
+        tile->x[i] = isnan(steps_of(x, tile->inverse[g], tile->zero[g], grid->zero)) ? tile->zero[g] : x;
+    }
+}
+
+/* The rule, in double: the nearest of the values from lo to hi for what lies between them, else the nearer end. */
+static int is_right_code(const struct qz_grid *grid, float y, float zero, int code)
+{
+    if (grid->uniform) {
+        double wanted = rint((double)y) + (grid->zero == QZ_ZERO_UINT4 ? (double)zero : 0.0);
+        int end = wanted < grid->lo ? grid->lo : wanted > grid->hi ? grid->hi : (int)wanted;
+        return code == (end & 15);
+    }
+    double value = (double)grid->value[code], least = INFINITY;
+    if (y > grid->sorted[15] || y < grid->sorted[0])
+        return value == (double)grid->sorted[y > 0 ? 15 : 0];
+    for (int i = 0; i < 16; i++)
+        least = fmin(least, fabs((double)grid->value[i] - (double)y));
+    return fabs(value - (double)y) <= least;
+}
+
+static size_t some_group_size(struct rng *rng)
+{
+    static const size_t usual[] = {8, 16, 32, 64, 128, 256};
+    return rng_below(rng, 3) ? PICK(rng, usual) : 1 + rng_below(rng, 300);
+}
+
+static void test_group_codes(void **state)
+{
+    (void)state;
+    static struct tile tile;
+    static uint8_t wanted[QZ_TILE / 2], got[QZ_TILE / 2];
+    struct rng rng = rng_make(900);
+    for (size_t repeat = 0; repeat < cases(3000, 200); repeat++) {
+        struct qz_grid grid = grid_number(&rng, repeat % GRIDS);
+        size_t n = 1 + rng_below(&rng, repeat % 3 ? 600 : QZ_TILE), group_size = some_group_size(&rng);
+        far_tile(&rng, &grid, &tile, n, group_size);
+        size_t clipped = qz_kernels_scalar.group_codes(tile.x, n, group_size, &grid, tile.inverse, tile.zero, wanted),
+               counted = 0;
+        for (size_t i = 0; i < n; i++) {
+            float zero = tile.zero[i / group_size];
+            float y = steps_of(tile.x[i], tile.inverse[i / group_size], zero, grid.zero);
+            int code = wanted[i / 2] >> (i % 2 * 4) & 15;
+            if (!is_right_code(&grid, y, zero, code))
+                fail_msg("grid %zu: %a steps, zero %a, became the code %d", repeat % GRIDS, (double)y, (double)zero,
+                         code);
+            double whole = rint((double)y) + (grid.zero == QZ_ZERO_UINT4 ? (double)zero : 0.0);
+            counted += grid.uniform ? whole < grid.lo || whole > grid.hi : y < grid.least || y > grid.most;
+        }
+        assert_int_equal(clipped, counted);
+        for (size_t s = 0; s < set_count; s++) {
+            size_t same = sets[s]->group_codes(tile.x, n, group_size, &grid, tile.inverse, tile.zero, got);
+            if (!same_bytes(sets[s]->name, got, wanted, n / 2 + n % 2, 1) || same != clipped)
+                fail_msg("group_codes of %s: grid %zu, n %zu, group size %zu: clipped %zu, wanted %zu", sets[s]->name,
+                         repeat % GRIDS, n, group_size, same, clipped);
+        }
+    }
+}
+
+/* Sums may be infinite, but never NaN. */
+static void test_group_codes_error(void **state)
+{
+    (void)state;
+    static struct tile tile;
+    static uint8_t wanted[QZ_TILE / 2], got[QZ_TILE / 2];
+    struct rng rng = rng_make(901);
+    for (size_t repeat = 0; repeat < cases(3000, 200); repeat++) {
+        struct qz_grid grid = grid_number(&rng, repeat % GRIDS);
+        size_t n = 1 + rng_below(&rng, repeat % 3 ? 600 : QZ_TILE), group_size = some_group_size(&rng);
+        struct qz_sums sums, others;
+        far_tile(&rng, &grid, &tile, n, group_size);
+        size_t clipped = qz_kernels_scalar.group_codes_error(tile.x, n, group_size, &grid, tile.scale, tile.inverse,
+                                                             tile.zero, wanted, &sums);
+        for (size_t s = 0; s < set_count; s++) {
+            size_t same = sets[s]->group_codes_error(tile.x, n, group_size, &grid, tile.scale, tile.inverse, tile.zero,
+                                                     got, &others);
+            if (!same_bytes(sets[s]->name, got, wanted, n / 2 + n % 2, 1) ||
+                !same_bytes(sets[s]->name, &others, &sums, sizeof sums, 4) || same != clipped)
+                fail_msg("group_codes_error of %s: grid %zu, n %zu, group size %zu: clipped %zu, wanted %zu",
+                         sets[s]->name, repeat % GRIDS, n, group_size, same, clipped);
+        }
+    }
+}
+
+static void test_columns_codes(void **state)
+{
+    (void)state;
+    enum { MOST = COLUMN_LINES * COLUMN_WIDTH };
+    static struct tile tile;
+    static float turned[MOST];
+    static uint8_t wanted[MOST / 2], got[MOST / 2];
+    struct rng rng = rng_make(902);
+    for (size_t repeat = 0; repeat < cases(1500, 100); repeat++) {
+        struct qz_grid grid = grid_number(&rng, repeat % GRIDS);
+        size_t width = 16 * (1 + rng_below(&rng, 2)), lines = 32 * (1 + rng_below(&rng, 2)), n = width * lines;
+        far_tile(&rng, &grid, &tile, n, lines);
+        for (size_t i = 0; i < n; i++)
+            turned[i % lines * width + i / lines] = tile.x[i];
+        struct qz_ahead ahead = {(uintptr_t)turned, 64, 64, 1, 1, 64, (uintptr_t)turned}, again = ahead;
+        size_t clipped = qz_kernels_scalar.columns_codes(turned, lines, width, &grid, tile.inverse, tile.zero, wanted,
+                                                         (ptrdiff_t)lines / 2, &ahead);
+        for (size_t s = 0; s < set_count; s++) {
+            size_t same = sets[s]->columns_codes(turned, lines, width, &grid, tile.inverse, tile.zero, got,
+                                                 (ptrdiff_t)lines / 2, &again);
+            if (!same_bytes(sets[s]->name, got, wanted, n / 2, 1) || same != clipped)
+                fail_msg("columns_codes of %s: grid %zu, %zu x %zu: clipped %zu, wanted %zu", sets[s]->name,
+                         repeat % GRIDS, lines, width, same, clipped);
+        }
+    }
+}
+
+/* ---- whole arrays -------------------------------------------------------------------------------------------- */
+
+static void test_codes_f64(void **state)
+{
+    (void)state;
+    static double x[600];
+    static int8_t wanted[600], got[600];
+    struct rng rng = rng_make(903);
+    for (size_t repeat = 0; repeat < cases(3000, 200); repeat++) {
+        size_t n = 1 + rng_below(&rng, 600);
+        double scale = ldexp(1.0 + (double)rng_below(&rng, 8) / 8, (int)rng_below(&rng, 2000) - 1000);
+        double zero_point = rint(ldexp((double)rng_normal(&rng), (int)rng_below(&rng, 80)));
+        for (size_t i = 0; i < n; i++) {
+            uint64_t bits = rng_next(&rng);
+            memcpy(&x[i], &bits, sizeof bits);
+            if (!isfinite(x[i]) || rng_below(&rng, 2))
+                x[i] = fmax(-DBL_MAX, fmin(DBL_MAX, scale * ldexp((double)rng_normal(&rng), (int)rng_below(&rng, 70))));
+        }
+        qz_kernels_scalar.codes_f64(x, n, scale, zero_point, wanted);
+        for (size_t s = 0; s < set_count; s++) {
+            sets[s]->codes_f64(x, n, scale, zero_point, got);
+            if (!same_bytes(sets[s]->name, got, wanted, n, 1))
+                fail_msg("codes_f64 of %s", sets[s]->name);
+        }
+    }
+}
+
+/* ---- scales -------------------------------------------------------------------------------------------------- */
+
+/* Equal bits, or NaN both. */
+static int same_floats(const float *got, const float *wanted, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (bits_of_float(got[i]) != bits_of_float(wanted[i]) && !(isnan(got[i]) && isnan(wanted[i]))) {
+            printf("[%zu]: got %a, wanted %a\n", i, (double)got[i], (double)wanted[i]);
+            return 0;
+        }
+    return 1;
+}
+
+/* The rule of every scheme; and of tables whose ends are anywhere. */
+static void test_fit(void **state)
+{
+    (void)state;
+    static float min[300], max[300], wanted[3][300], got[3][300];
+    struct rng rng = rng_make(904);
+    for (size_t repeat = 0; repeat < cases(6000, 300); repeat++) {
+        size_t n = 1 + rng_below(&rng, 300), kind = repeat % GRIDS;
+        struct qz_grid grid = grid_number(&rng, kind);
+        qz_scheme scheme = *qz_scheme_by_name("nf4");
+        scheme.zero = kind < 5 ? grid.zero : QZ_ZERO_NONE;
+        scheme.scale_dtype = PICK(&rng, scale_dtypes);
+        scheme.positive = (int)rng_below(&rng, 2);
+        struct qz_fit rule = qz_scheme_fit(&scheme, kind == 1 ? QZ_ABSMAX7 : QZ_ABSMAX, &grid);
+        if (rule.zero == QZ_ZERO_OFFSET)
+            rule.method = QZ_MINMAX;
+        for (size_t i = 0; i < n; i++) {
+            float a = any_float(&rng), b = any_magnitude(&rng) * (rng_below(&rng, 2) ? 1.0f : -1.0f);
+            min[i] = a < b ? a : b;
+            max[i] = a < b ? b : a;
+        }
+        memset(wanted, 0, sizeof wanted);
+        memset(got, 0, sizeof got);
+        unsigned flags = qz_kernels_scalar.fit(&rule, n, min, max, wanted[0], wanted[1], wanted[2]);
+        for (size_t s = 0; s < set_count; s++) {
+            unsigned same = sets[s]->fit(&rule, n, min, max, got[0], got[1], got[2]);
+            if (same != flags || !same_floats(got[0], wanted[0], n) || !same_floats(got[1], wanted[1], n) ||
+                !same_floats(got[2], wanted[2], n))
+                fail_msg("fit of %s: grid %zu, flags %u, wanted %u", sets[s]->name, kind, same, flags);
+        }
+    }
+}
+
+static void test_byte_scales(void **state)
+{
+    (void)state;
+    static const qz_dtype types[] = {QZ_E4M3, QZ_E8M0, QZ_I6, QZ_U6, QZ_I7};
+    static uint8_t bytes[300];
+    static float super[300], wanted[2][300], got[2][300];
+    struct rng rng = rng_make(905);
+    for (size_t repeat = 0; repeat < cases(3000, 200); repeat++) {
+        qz_dtype type = types[repeat % COUNT(types)];
+        size_t n = 1 + rng_below(&rng, 300), each = 1 + rng_below(&rng, 40);
+        for (size_t i = 0; i < n; i++) {
+            bytes[i] = (uint8_t)(type == QZ_U6 ? rng_below(&rng, 64) : rng_below(&rng, 256));
+            super[i] = rng_below(&rng, 2) ? any_float(&rng) : any_magnitude(&rng);
+            if (type == QZ_I6)
+                bytes[i] = (uint8_t)((int)rng_below(&rng, 64) - 32);
+        }
+        memset(wanted, 0, sizeof wanted);
+        memset(got, 0, sizeof got);
+        qz_kernels_scalar.byte_scales(type, bytes, n, super, each, 5.0f, wanted[0], wanted[1]);
+        for (size_t s = 0; s < set_count; s++) {
+            sets[s]->byte_scales(type, bytes, n, super, each, 5.0f, got[0], got[1]);
+            if (!same_floats(got[0], wanted[0], n) || !same_floats(got[1], wanted[1], n))
+                fail_msg("byte_scales of %s: type %s", sets[s]->name, qz_dtype_name(type));
+        }
+    }
+}
+
+/* Rounding, tables with and without cells, two tables; every type of scales. */
+static const struct {
+    const char *scheme;
+    qz_dtype dtype;
+} searched[] = {
+    {"int4", QZ_F16},  {"int4", QZ_BF16},    {"nf4", QZ_F32},  {"nf4", QZ_E8M0}, {"fp4", QZ_E4M3}, {"fp4", QZ_E8M0},
+    {"iq4_nl", QZ_I6}, {"fp4_bnb", QZ_E4M3}, {"dual4", QZ_I7}, {NULL, QZ_F32},   {NULL, QZ_E4M3},
+};
+
+enum { SEARCH_RULES = COUNT(searched) };
+
+static struct qz_search search_rule_number(size_t i, size_t n)
+{
+    static const float table[16] = {3, -20, 0.5f, 7, 7, 1e-3f, -0.25f, -6, 1.5f, 12, -1, 0, 2, -0.0f, 30, -3};
+    qz_scheme scheme = *qz_scheme_by_name(searched[i].scheme ? searched[i].scheme : "nf4");
+    if (!searched[i].scheme) {
+        scheme.codes = QZ_TABLE;
+        scheme.table = table;
+    }
+    scheme.scale_dtype = searched[i].dtype;
+    scheme.group_size = n;
+    if (searched[i].dtype == QZ_I6) {
+        scheme.super_dtype = QZ_F16;
+        scheme.super_size = QZ_WHOLE_ROW;
+    }
+    struct job job = {0};
+    qz_group_scheme(&job, &scheme);
+    qz_group_method(&job, &scheme, QZ_SEARCH);
+    qz_search_rules(&job, n);
+    return job.search[i % 2 ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED];
+}
+
+/* Scales to begin with that need not suit the values: what is near a table's ends in one group is far beyond it in the
+ * next. */
+static void test_search_scale(void **state)
+{
+    (void)state;
+    enum { LONGEST = 40 };
+    static float v[QZ_BLOCK * LONGEST], w[QZ_BLOCK * LONGEST];
+    struct rng rng = rng_make(906);
+    for (size_t repeat = 0; repeat < cases(1500, 60); repeat++) {
+        size_t n = 1 + rng_below(&rng, LONGEST);
+        struct qz_search rule = search_rule_number(repeat % SEARCH_RULES, n);
+        float unit[QZ_BLOCK], super[QZ_BLOCK], first[QZ_BLOCK], wanted[QZ_BLOCK], got[QZ_BLOCK];
+        float other[QZ_BLOCK], largest[QZ_BLOCK];
+        uint8_t second[QZ_BLOCK], same[QZ_BLOCK];
+        struct qz_gains gains, same_gains;
+        struct qz_survey survey, same_survey;
+        for (size_t l = 0; l < QZ_BLOCK; l++) {
+            unit[l] = power_of_two((int)rng_below(&rng, 252) - 126);
+            super[l] = any_magnitude(&rng);
+            first[l] = (rng_below(&rng, 2) ? 1.0f : -1.0f) * any_magnitude(&rng);
+            if (rng_below(&rng, 4) == 0)
+                first[l] = rng_normal(&rng);
+            other[l] = any_magnitude(&rng);
+            largest[l] = any_magnitude(&rng);
+        }
+        for (size_t i = 0; i < n * QZ_BLOCK; i++) {
+            float size = rng_below(&rng, 2) ? 1.0f : power_of_two(-(int)rng_below(&rng, 126));
+            v[i] = rng_normal(&rng) * 0.15f * size;
+            w[i] = rng_below(&rng, 4) ? (float)rng_below(&rng, 1000) * 0x1p-10f : 0.0f;
+        }
+        const float *weight = repeat / SEARCH_RULES % 2 ? w : NULL;
+        memcpy(wanted, first, sizeof first);
+        memset(&survey, 0, sizeof survey);
+        same_survey = survey;
+        qz_kernels_scalar.search_scale(&rule, v, weight, n, unit, super, other, wanted, second, &gains);
+        qz_kernels_scalar.survey(rule.uniform, v, weight, n, largest, &survey);
+        for (size_t s = 0; s < set_count; s++) {
+            memcpy(got, first, sizeof first);
+            sets[s]->search_scale(&rule, v, weight, n, unit, super, other, got, same, &same_gains);
+            sets[s]->survey(rule.uniform, v, weight, n, largest, &same_survey);
+            if (!same_floats(got, wanted, QZ_BLOCK) || memcmp(same, second, sizeof same) != 0 ||
+                !same_floats(same_gains.best, gains.best, QZ_BLOCK) ||
+                !same_floats(same_gains.other, gains.other, QZ_BLOCK) ||
+                memcmp(&same_survey, &survey, sizeof survey) != 0)
+                fail_msg("search_scale of %s: rule %zu, n %zu", sets[s]->name, repeat % SEARCH_RULES, n);
+        }
+    }
+}
+
+int main(void)
+{
+    start_program("test_kernels_range");
+    const char *forced = getenv("QUANTIZE_KERNELS");
+    for (size_t i = 0; qz_kernel_list[i] && set_count < SETS_MOST; i++)
+        if (!(qz_kernel_list[i]->needs & ~qz_cpu_features()) &&
+            (!forced || !*forced || strcmp(forced, qz_kernel_list[i]->name) == 0))
+            sets[set_count++] = qz_kernel_list[i];
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_group_codes),   cmocka_unit_test(test_group_codes_error),
+        cmocka_unit_test(test_columns_codes), cmocka_unit_test(test_codes_f64),
+        cmocka_unit_test(test_fit),           cmocka_unit_test(test_byte_scales),
+        cmocka_unit_test(test_search_scale),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
