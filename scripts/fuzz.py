@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Feeds the readers what libFuzzer makes of a few good files; what breaks them is left in build/fuzz/.
+"""Feeds the readers what libFuzzer makes of a few good files, or the encoder what it makes up; what breaks them is left
+in build/fuzz/.
 
-.venv/bin/python scripts/fuzz.py [SECONDS]
+.venv/bin/python scripts/fuzz.py [SECONDS [files | encode]]
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import quantize
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build/fuzz"
 CORPUS = FOLDER / "corpus"
+TARGETS = {"files": "tests/files/fuzz_open.c", "encode": "tests/fuzz/fuzz_encode.c"}
 
 
 def write_seeds() -> None:
@@ -38,11 +40,12 @@ def write_seeds() -> None:
         quantize.save(CORPUS / f"packed-{scheme.name}.npz", {"w": packed})
 
 
-def build() -> None:
-    sources = [ROOT / "tests/files/fuzz_open.c"]
+def build(target: str) -> None:
+    sources = [ROOT / TARGETS[target]]
     for pattern in ("files/*.c", "src/*.c", "src/*/*.c"):
         sources += sorted(ROOT.glob(pattern))
-    flags = ["-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-DQZ_LIBFUZZER", "-D_GNU_SOURCE"]
+    sanitizers = "-fsanitize=fuzzer,address,undefined,float-cast-overflow"
+    flags = ["-g", "-O1", "-ffp-contract=off", sanitizers, "-DQZ_LIBFUZZER", "-D_GNU_SOURCE"]
     includes = ["-I", ROOT / "include", "-I", ROOT / "files"]
     libraries = ["-lz", "-lm", "-pthread"]
     subprocess.run(["clang", *flags, *includes, *sources, *libraries, "-o", FOLDER / "fuzz"], check=True)
@@ -50,10 +53,16 @@ def build() -> None:
 
 def main() -> int:
     seconds = sys.argv[1] if len(sys.argv) > 1 else "120"
-    write_seeds()
-    build()
+    target = sys.argv[2] if len(sys.argv) > 2 else "files"
+    if target not in TARGETS:
+        sys.exit(f"unknown: {target}; there are: {' '.join(TARGETS)}")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if target == "files":
+        write_seeds()
+    build(target)
+    corpus = [CORPUS] if target == "files" else []
     return subprocess.call(
-        [FOLDER / "fuzz", f"-max_total_time={seconds}", "-max_len=4096", "-print_final_stats=1", CORPUS],
+        [FOLDER / "fuzz", f"-max_total_time={seconds}", "-max_len=4096", "-print_final_stats=1", *corpus],
         cwd=FOLDER,
     )
 

@@ -60,10 +60,9 @@ static int number_beyond(const struct job *job, const struct groups *groups, con
         return QZ_NUMBER_SUPER;
     if (!qz_is_finite(super[1]))
         return QZ_NUMBER_SUPER_OFFSET;
-    /* A scale that overflows takes a float zero that follows from it along. */
-    return qz_is_finite(groups->scale[g]) && job->grid.zero != QZ_ZERO_NONE && !qz_is_finite(groups->zero[g])
-               ? QZ_NUMBER_ZERO
-               : QZ_NUMBER_SCALE;
+    /* A scale follows from its offset, a float zero from its scale: that one is to blame if neither fits. */
+    int first = job->grid.zero == QZ_ZERO_OFFSET || (job->grid.zero == QZ_ZERO_FLOAT && qz_is_finite(groups->scale[g]));
+    return first && !qz_is_finite(groups->zero[g]) ? QZ_NUMBER_ZERO : QZ_NUMBER_SCALE;
 }
 
 /* Counts what is special about a group's scale. Returns 0 if it does not fit its type, which makes the call fail; the
