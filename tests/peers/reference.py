@@ -1,14 +1,14 @@
-"""Compares method="reference" with the tools themselves, bit for bit. Run by hand; requirements.txt says with what.
+"""Compares method="reference" with the tools themselves, bit for bit. Run by hand.
 
     python tests/peers/reference.py [--groups N] [--seed S] [tool ...]
 
-Every tool gets groups of many kinds (normal, heavy tails, lattices whose values lie halfway between codes, zeros,
-any bits, the smallest and the largest numbers) in every type that it takes, and its codes, scales and zeros are
-compared with those of quantize. Groups whose scale does not fit its type are left out; quantize refuses those. The
-exit status is 1 if anything differs.
+requirements.txt says with what. Every tool gets groups of many kinds (normal, heavy tails, lattices whose
+values lie halfway between codes, zeros, any bits, the smallest and the largest numbers) in every type that it
+takes, and its codes, scales and zeros are compared with those of quantize. Groups whose scale does not fit
+its type are left out; quantize refuses those. The exit status is 1 if anything differs.
 
-AutoAWQ and GPTQ have no package for this version of PyTorch: what they compute is written out here in the same
-operations of PyTorch.
+AutoAWQ and GPTQ have no package for this version of PyTorch: what they compute is written out here in the
+same operations of PyTorch.
 """
 
 from __future__ import annotations
@@ -223,8 +223,8 @@ def autoawq(x: Array) -> Made:
 def gptq(x: Array, symmetric: bool) -> Made:
     """Quantizer.find_params and quantize of AutoGPTQ 0.7.1, which has converted the weights to float32.
 
-    Where its scale is 0, for ranges below 1e-44, some of its codes are NaN, which counts as 0 here, and its zeros
-    infinite, which counts as 15.
+    Where its scale is 0, for ranges below 1e-44, some of its codes are NaN, which counts as 0 here, and its
+    zeros infinite, which counts as 15.
     """
     w, fifteen = as_tensor(x).float(), torch.tensor(15)
     nothing = torch.zeros(len(x))
@@ -246,7 +246,7 @@ def gptq(x: Array, symmetric: bool) -> Made:
 
 
 def ggml(x: Array, rule: str) -> Made:
-    """gguf-py, which takes the sign of a zero scale from the first value; ggml itself does not, nor does quantize."""
+    """gguf-py, which takes the sign of a zero scale from the first value, as ggml and quantize do not."""
     values = x.astype(np.float32) + np.float32(0)
     kind = gguf.GGMLQuantizationType[rule.upper()]
     with np.errstate(all="ignore"):
@@ -332,10 +332,11 @@ def compare(count: Count, kind: str, x: Array, like: quantize.Scheme, theirs: Ma
         i = int(np.argmax(wrong))
         at = theirs.codes[keep][i] != found.codes[i]
         count.example = (
-            f"{kind}: {wrong.sum()} of {len(wrong)}; scale {theirs.scales[keep][i]} ours {found.scales[i]}, zero "
+            f"{kind}: {wrong.sum()} of {len(wrong)}; scale {theirs.scales[keep][i]} ours {found.scales[i]}, "
+            "zero "
             f"{None if theirs.zeros is None else (theirs.zeros[keep][i], found.zeros[i])}; values "
-            f"{x[keep][i][at][:3]} of {x[keep][i].min()}..{x[keep][i].max()}, theirs {theirs.codes[keep][i][at][:3]} "
-            f"ours {found.codes[i][at][:3]}"
+            f"{x[keep][i][at][:3]} of {x[keep][i].min()}..{x[keep][i].max()}, "
+            f"theirs {theirs.codes[keep][i][at][:3]} ours {found.codes[i][at][:3]}"
         )
 
 
@@ -355,8 +356,9 @@ def compare_nvfp4(count: Count, kind: str, x: Array) -> None:
         if wrong.any() and not count.example:
             i = int(np.argmax(wrong))
             count.example = (
-                f"{kind}: {wrong.sum()} of {len(wrong)}; divisor {theirs.divisor} ours {1 / q.supers.reshape(-1)[0]}; "
-                f"scale {theirs.scales[i]} ours {stored[i]}; values {part[i]} theirs {theirs.codes[i]} ours {codes[i]}"
+                f"{kind}: {wrong.sum()} of {len(wrong)}; divisor {theirs.divisor} "
+                f"ours {1 / q.supers.reshape(-1)[0]}; scale {theirs.scales[i]} ours {stored[i]}; "
+                f"values {part[i]} theirs {theirs.codes[i]} ours {codes[i]}"
             )
 
 
@@ -366,7 +368,8 @@ def check_compressed_tensors(seed: int, n: int) -> Iterator[tuple[str, Count]]:
         for dtype in TYPES:
             for scale_dtype in (None, *TYPES):
                 if dtype != "float32" and scale_dtype not in (None, "float16", dtype):
-                    continue  # the tool cannot: it clamps scales to ends that the type of the weights does not hold
+                    # The tool cannot: it clamps scales to ends that the type of the weights does not hold.
+                    continue
                 count = Count()
                 for size in (32, 128):
                     like = scheme(rule, size, scale_dtype or dtype)

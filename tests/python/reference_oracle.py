@@ -257,8 +257,8 @@ def q4_k(x: Floats) -> Block:
 # --- ONNX Runtime: the native block quantizer of MatMulNBits -----------------------------------------------
 
 
-# Codes follow the scale as it is stored, but not a bfloat16: the quantizer knows float32 and float16 only, and what
-# calls it rounds the scales to bfloat16 at the end.
+# Codes follow the scale as it is stored, but not a bfloat16: the quantizer knows float32 and float16, and
+# what calls it rounds the scales to bfloat16 at the end.
 
 
 def matmulnbits(x: Floats, dtype: str) -> Block:
@@ -289,8 +289,8 @@ def normalized(x: Floats, short: bool) -> tuple[Floats, Any]:
 
 
 def sorted_search(y: Floats, table: list[float]) -> Ints:
-    """The code whose value is nearest, of two the lower one. Points halfway between values are float32 numbers,
-    and 0 comes before -0: a small positive value becomes -0, a small negative one 0."""
+    """The code whose value is nearest, of two the lower one. Points halfway between values are float32
+    numbers, and 0 comes before -0: a small positive value becomes -0, a small negative one 0."""
     code = np.array(table, np.float32)
     order = np.argsort(code, kind="stable")
     middle = (code[order[:-1]] + code[order[1:]]) / F(2)
@@ -349,16 +349,16 @@ def compressed_tensors_nvfp4(x: Floats, divisor: Any, weights: str = "float32") 
 
 
 def nvfp4_divisor(largest: Any, weights: str = "float32") -> Any:
-    """PyTorch divides a number by a tensor as the inverse times the number. Without a finite result there is no
-    super scale: 1."""
+    """PyTorch divides a number by a tensor as the inverse times the number. Without a finite result
+    there is no super scale: 1."""
     with np.errstate(all="ignore"):
         found = rounded(rounded(F(1) / F(largest), weights) * F(448 * 6), weights)
     return found if np.isfinite(found) else F(1)
 
 
 def compressed_tensors_mxfp4(x: Floats, weights: str = "float32") -> Block:
-    """The power of two of M, or the next from 1.75 of it up, less 2. Numbers next to 0 have that of 0: in float32
-    and bfloat16 the least byte; in float16 that is not a number, and 1 takes its place."""
+    """The power of two of M, or the next from 1.75 of it up, less 2. Numbers next to 0 have that of 0: in
+    float32 and bfloat16 the least byte; in float16 that is not a number, and 1 takes its place."""
     largest = np.float64(np.abs(x).max())
     most, least = (15, -14) if weights == "float16" else (127, -126)
     if largest < 0.75 * 2.0**least:

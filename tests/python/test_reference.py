@@ -105,7 +105,7 @@ def test_every_rule(rule: str, kind: str) -> None:
 @pytest.mark.parametrize("dtype", reference_oracle.ANY_FLOAT)
 @pytest.mark.parametrize("rule", RULES)
 def test_types_of_weights(rule: str, dtype: str) -> None:
-    """Scales in every type for weights in every type, sizes from next to the least number to the largest where one
+    """Scales in every type for weights in every type, sizes up to the largest numbers where one
     of the types counts."""
     rng = np.random.default_rng(13)
     known = reference_oracle.RULES[rule]
@@ -243,6 +243,6 @@ def test_schemes_without_the_rule() -> None:
     with pytest.raises(ValueError, match="unknown method 'reference' for scheme 'int4'"):
         quantize.quantize_array(np.ones(32), "int4", method="reference")
     with pytest.raises(
-        ValueError, match="unknown rule 'q5_0'; did you mean 'q4_0'. the options are 'none', 'q4_0'"
+        ValueError, match=r"unknown rule 'q5_0'; did you mean 'q4_0'\? the options are 'none', 'q4_0'"
     ):
         dataclasses.replace(q4_0, rule="q5_0")

@@ -276,8 +276,8 @@ def test_matmulnbits_constant_groups() -> None:
 
 
 def test_matmulnbits_rounds_its_scale_first() -> None:
-    """Codes follow a scale that is stored as float16: 2.4999 is 2.5002 steps of it and 2.4998 steps of what it is
-    in float32. For bfloat16, the scale is rounded when codes have been made."""
+    """Codes follow a scale that is stored as float16: 2.4999 is 2.5002 steps of it and 2.4998 steps of
+    what it is in float32. For bfloat16, the scale is rounded when codes have been made."""
     x = np.array([-8, 2.4999], np.float32) * np.float32(1.00013)
     wide, half, brain = (encode("matmulnbits", x, dtype=dtype) for dtype in reference_oracle.ANY_FLOAT)
     assert (half.scales, brain.scales) == ([1], [1])
@@ -309,7 +309,7 @@ def test_bitsandbytes_zeros() -> None:
 
 
 def test_bitsandbytes_decision_points() -> None:
-    """They lie halfway between the values of codes, as float32 numbers, and what is there takes the lower one."""
+    """Halfway between the values of codes, as float32 numbers; what is there takes the lower one."""
     middle = (np.array(reference_oracle.NF4)[1:] + np.array(reference_oracle.NF4)[:-1]) / 2
     points = np.float32(middle)
     above = np.nextafter(points, np.float32(2))
@@ -355,7 +355,7 @@ def test_compressed_tensors() -> None:
 
 
 def test_compressed_tensors_in_the_type_of_the_weights() -> None:
-    """-1.3828125 / 7.5 is 0.184375, in bfloat16 0.18457; the quotient is 7.4921, in bfloat16 7.5, which becomes 8."""
+    """In bfloat16, 1.3828125 / 7.5 is 0.18457, and -1.3828125 by that -7.5, not -7.492."""
     x = np.full(4, -1.3828125)
     found = [encode("compressed_tensors", x, dtype="bfloat16", weights=w) for w in ("float32", "bfloat16")]
     assert [block.scales for block in found] == 2 * [[0.1845703125]]
