@@ -267,7 +267,7 @@ typedef enum qz_zero {
 } qz_zero;
 
 /* The rule of another tool, for QZ_REFERENCE: the codes, scales and zeros that it would itself have made, to the last
- * bit. All take the values as float32. */
+ * bit. Those of compressed-tensors depend on the type of the values. docs/format.md names versions and differences. */
 typedef enum qz_rule {
     QZ_RULE_NONE = 0,
     QZ_RULE_Q4_0 = 1, /* ggml: the reference quantizers, without importance weights */

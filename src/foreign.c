@@ -21,7 +21,7 @@ float qz_foreign_super(struct job *job, float largest)
 {
     if (job->foreign != QZ_RULE_COMPRESSED_TENSORS_NVFP4)
         return 1.0f;
-    job->how.divisor = qz_reference_divisor(largest);
+    job->how.divisor = qz_reference_divisor(largest, job->how.weights);
     return 1.0f / job->how.divisor;
 }
 

@@ -1,8 +1,10 @@
 /*
  * reference.c - the plain rules of other tools, number for number
  *
- * Every operation is in float32 and in the order in which the tool has it. What looks odd here is odd there. Where a
- * tool converts an infinity or NaN to an integer, which C leaves undefined, the code is the 0 that x86 makes of it.
+ * Every operation is in float32 and in the order in which the tool has it; where the tool works in float16 or bfloat16,
+ * each result is then rounded to that type, which is how PyTorch does it on the CPU. What looks odd here is odd there.
+ * Where a tool converts an infinity or NaN to an integer, which C leaves undefined, the code is the 0 that x86 makes of
+ * it.
  */
 #include "reference.h"
 #include "number.h"
@@ -14,6 +16,7 @@ enum { SEARCHED = 32 }; /* values in a group of the rules that search */
 
 /* ---- numbers ------------------------------------------------------------------------------------------------- */
 
+/* Rounds to float16 or bfloat16; other types hold any float32, or are not for this. */
 static float stored(float x, qz_dtype dtype)
 {
     return dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(x))
@@ -91,13 +94,20 @@ static int code_matmulnbits(const struct qz_reference *fit, float x)
 /* Ties to even, after the zero was added: -8..7 first, as in a signed byte. */
 static int code_compressed_tensors(const struct qz_reference *fit, float x)
 {
-    return level(rintf(x / fit->by + fit->from) + 8.0f);
+    float y = stored(x / fit->by, fit->type);
+    return level(rintf(stored(y + fit->from, fit->type)) + 8.0f);
 }
 
 /* Ties to even, before the zero is added. */
 static int code_gptq(const struct qz_reference *fit, float x)
 {
     return level(rintf(x / fit->by) + fit->from);
+}
+
+/* The same in float16, to which the values are rounded first. */
+static int code_awq(const struct qz_reference *fit, float x)
+{
+    return level(rintf(stored(stored(x, QZ_F16) / fit->by, QZ_F16)) + fit->from);
 }
 
 /* The nearest, the smaller of two; never -0. */
@@ -118,7 +128,7 @@ static int code_e2m1(const struct qz_reference *fit, float x)
 /* The nearest, ties to an even code; what is below zero stays there as -0. */
 static int code_e2m1_even(const struct qz_reference *fit, float x)
 {
-    float y = x / fit->by, size = fabsf(y);
+    float y = stored(x / fit->by, fit->type), size = fabsf(y);
     int code = (size > 0.25f) + (size >= 0.75f) + (size > 1.25f) + (size >= 1.75f) + (size > 2.5f) + (size >= 3.5f) +
                (size > 5.0f);
     return y < 0.0f ? code + 8 : code;
@@ -130,25 +140,26 @@ static float normalized(const struct qz_reference *fit, float x)
     return fit->divide ? x / fit->by : x * fit->by;
 }
 
+/* Ties go down. Points are float32 numbers, halfway between the values of codes, and that rounded. */
 static int code_nf4(const struct qz_reference *fit, float x)
 {
-    static const float points[15] = {-0.8480964004993439f,   -0.6106329262256622f,  -0.4599952697753906f,
-                                     -0.33967943489551544f,  -0.23460740596055984f, -0.13791173323988914f,
-                                     -0.045525018125772476f, 0.03979014977812767f,  0.1202552504837513f,
-                                     0.2035212516784668f,    0.2920137718319893f,   0.3893125355243683f,
-                                     0.5016634166240692f,    0.6427869200706482f,   0.8614784181118011f};
+    static const float points[15] = {-0x1.b239b0p-1f, -0x1.38a4e0p-1f, -0x1.d70900p-2f, -0x1.5bd4ecp-2f,
+                                     -0x1.e079d8p-3f, -0x1.1a7178p-3f, -0x1.74f0e2p-5f, 0x1.45f5fep-5f,
+                                     0x1.ec90c4p-4f,  0x1.a0cfc0p-3f,  0x1.2b05a8p-2f,  0x1.8ea7f2p-2f,
+                                     0x1.00da08p-1f,  0x1.491b5ep-1f,  0x1.b913b4p-1f};
     return count_above(normalized(fit, x), points, 15);
 }
 
-/* Points are of magnitudes: a tie goes to the smaller one. */
+/* Sorting the values of the codes leaves 0 before -0, and a tie goes down: what is positive and next to 0 becomes -0,
+ * what is negative and there becomes 0. */
 static int code_fp4(const struct qz_reference *fit, float x)
 {
-    static const float points[7] = {0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f,
-                                    0.4166667f,  0.583333f,  0.8333333f};
-    static const uint8_t ascending[8] = {0, 1, 6, 7, 4, 5, 2, 3};
-    float y = normalized(fit, x);
-    int code = ascending[count_above(fabsf(y), points, 7)];
-    return y < 0.0f ? code + 8 : code;
+    static const float points[15] = {-0x1.aaaaacp-1f, -0x1.2aaaacp-1f, -0x1.aaaaacp-2f, -0x1.2aaaacp-2f,
+                                     -0x1.aaaaacp-3f, -0x1.600000p-4f, -0x1.555556p-9f, 0.0f,
+                                     0x1.555556p-9f,  0x1.600000p-4f,  0x1.aaaaacp-3f,  0x1.2aaaacp-2f,
+                                     0x1.aaaaacp-2f,  0x1.2aaaacp-1f,  0x1.aaaaacp-1f};
+    static const uint8_t ascending[16] = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
+    return ascending[count_above(normalized(fit, x), points, 15)];
 }
 
 /* The nearest, the larger of two. */
@@ -209,12 +220,19 @@ static void fit_nvfp4(const struct qz_reference_how *how, const struct qz_refere
     fit->scale[0] = fit->by = ggml_e4m3(largest_magnitude(range) / 6.0f);
 }
 
+/* ONNX Runtime makes codes with the scale as stored in float32 or float16. Weights in bfloat16 become float32 before,
+ * and their scales bfloat16 when all is done. */
+static float known_scale(float s, qz_dtype dtype)
+{
+    return dtype == QZ_F16 ? stored(s, dtype) : s;
+}
+
 static void fit_matmulnbits(const struct qz_reference_how *how, const struct qz_reference_range *range,
                             struct qz_reference *fit)
 {
-    float end = fabsf(range->max) > fabsf(range->min) ? range->max : range->min;
-    fit->scale[0] = stored(end / -8.0f, how->scale_dtype);
-    fit->by = inverse(fit->scale[0]);
+    float end = fabsf(range->max) > fabsf(range->min) ? range->max : range->min, s = end / -8.0f;
+    fit->scale[0] = stored(s, how->scale_dtype);
+    fit->by = inverse(known_scale(s, how->scale_dtype));
     fit->from = 8.0f;
     fit->offset = 8;
 }
@@ -225,14 +243,14 @@ static void fit_matmulnbits_zero(const struct qz_reference_how *how, const struc
     float min = range->min < 0.0f ? range->min : 0.0f, s = (larger(range->max, 0.0f) - min) / 15.0f;
     fit->zero[0] = fit->from = s != 0.0f ? (float)level(roundf(0.0f - min / s)) : 0.0f;
     fit->scale[0] = stored(s, how->scale_dtype);
-    fit->by = inverse(fit->scale[0]);
+    fit->by = inverse(known_scale(s, how->scale_dtype));
 }
 
 static void fit_bitsandbytes(const struct qz_reference_how *how, const struct qz_reference_range *range,
                              struct qz_reference *fit)
 {
     float largest = largest_magnitude(range), guarded = larger(largest, 1e-38f);
-    fit->scale[0] = largest;
+    fit->scale[0] = how->short_group ? guarded : largest;
     fit->divide = how->short_group;
     fit->by = how->short_group ? guarded : 1.0f / guarded;
 }
@@ -244,39 +262,57 @@ static float stored_or_epsilon(float s, qz_dtype dtype)
     return s != 0.0f ? s : dtype == QZ_F16 ? 0x1p-10f : dtype == QZ_BF16 ? 0x1p-7f : FLT_EPSILON;
 }
 
+/* compressed-tensors computes in the type of the weights, and codes with the scale as it is in that type. */
 static void fit_compressed_tensors(const struct qz_reference_how *how, const struct qz_reference_range *range,
                                    struct qz_reference *fit)
 {
-    fit->scale[0] = fit->by = stored_or_epsilon(largest_magnitude(range) / 7.5f, how->scale_dtype);
+    fit->type = how->weights;
+    fit->scale[0] = stored_or_epsilon(stored(largest_magnitude(range) / 7.5f, fit->type), how->scale_dtype);
+    fit->by = stored(fit->scale[0], fit->type);
     fit->offset = 8;
 }
 
 static void fit_compressed_tensors_zero(const struct qz_reference_how *how, const struct qz_reference_range *range,
                                         struct qz_reference *fit)
 {
-    float min = range->min < 0.0f ? range->min : 0.0f, s = (larger(range->max, 0.0f) - min) / 15.0f;
-    int zero = s != 0.0f ? level(rintf(-8.0f - min / s) + 8.0f) : 8;
-    fit->zero[0] = (float)zero;
-    fit->from = (float)(zero - 8);
-    fit->scale[0] = fit->by = stored_or_epsilon(s, how->scale_dtype);
+    fit->type = how->weights;
+    float min = range->min < 0.0f ? range->min : 0.0f;
+    float s = stored(stored(larger(range->max, 0.0f) - min, fit->type) / 15.0f, fit->type);
+    float zero = stored(-8.0f - stored(min / s, fit->type), fit->type); /* infinite or NaN where s is 0 */
+    fit->zero[0] = isnan(zero) ? 8.0f : (float)level(rintf(zero) + 8.0f);
+    fit->from = fit->zero[0] - 8.0f;
+    fit->scale[0] = stored_or_epsilon(s, how->scale_dtype);
+    fit->by = stored(fit->scale[0], fit->type);
 }
 
+/* Only M / 6 is in the type of the weights: the divisor is a float32, and so is all that it meets. */
 static void fit_compressed_tensors_nvfp4(const struct qz_reference_how *how, const struct qz_reference_range *range,
                                          struct qz_reference *fit)
 {
-    float s = how->divisor * (largest_magnitude(range) / 6.0f);
+    float s = how->divisor * stored(largest_magnitude(range) / 6.0f, how->weights);
     s = qz_f32_from_e4m3(qz_e4m3_from_f32(s < 448.0f ? s : 448.0f));
     fit->scale[0] = s != 0.0f ? s : 0.125f;
     fit->super[0] = how->divisor;
     fit->by = fit->scale[0] / how->divisor;
 }
 
+/* The exponent of the largest magnitude, one more from a mantissa of 1.75 on, is taken from the bits of the number in
+ * the type of the weights. bfloat16 has those of float32. In float16, below 0.75 * 2^-14, the exponent is that of 0,
+ * whose scale, 2^-127, is 0 there, and becomes the 1 that replaces a 0; from 57344 on the scale is infinite. */
 static void fit_compressed_tensors_mxfp4(const struct qz_reference_how *how, const struct qz_reference_range *range,
                                          struct qz_reference *fit)
 {
-    (void)how;
-    int e = (int)((qz_bits(largest_magnitude(range)) + 0x200000u) >> 23); /* one more from a mantissa of 1.75 on */
-    fit->scale[0] = fit->by = qz_f32_from_e8m0((uint8_t)(e == 255 ? 255 : e > 2 ? e - 2 : 0));
+    float largest = largest_magnitude(range);
+    int e;
+    if (how->weights == QZ_F16) {
+        e = (qz_f16_from_f32(largest) + 0x100) >> 10;
+        e = e == 31 ? 255 : e > 0 ? e + 110 : 127;
+    } else {
+        e = (int)((qz_bits(largest) + 0x200000u) >> 23);
+        e = e == 255 ? 255 : e > 2 ? e - 2 : 0;
+    }
+    fit->type = how->weights;
+    fit->scale[0] = fit->by = qz_f32_from_e8m0((uint8_t)e);
 }
 
 static void fit_gptq(const struct qz_reference_how *how, const struct qz_reference_range *range,
@@ -306,13 +342,16 @@ static void fit_gptq_zero(const struct qz_reference_how *how, const struct qz_re
     fit->zero[0] = fit->from = (float)level(rintf(-min / fit->by));
 }
 
-/* The range need not hold 0. */
+/* AutoAWQ works in float16, whatever the weights were. The range need not hold 0. What is infinite there makes the
+ * width infinite or NaN. */
 static void fit_awq(const struct qz_reference_how *how, const struct qz_reference_range *range,
                     struct qz_reference *fit)
 {
-    fit->by = larger(range->max - range->min, 1e-5f) / 15.0f;
+    float min = stored(range->min, QZ_F16), width = stored(stored(range->max, QZ_F16) - min, QZ_F16);
+    float least = stored(1e-5f, QZ_F16);
+    fit->by = stored((width < least ? least : width) / 15.0f, QZ_F16);
     fit->scale[0] = stored(fit->by, how->scale_dtype);
-    fit->zero[0] = fit->from = (float)level(-rintf(range->min / fit->by));
+    fit->zero[0] = fit->from = (float)level(-rintf(stored(min / fit->by, QZ_F16)));
 }
 
 /* ---- the rules that search ------------------------------------------------------------------------------------- */
@@ -556,7 +595,7 @@ static const struct rule {
                                           NULL},
     [QZ_RULE_GPTQ] = {{"gptq", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT}, fit_gptq, code_gptq, NULL},
     [QZ_RULE_GPTQ_ZERO] = {{"gptq_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT}, fit_gptq_zero, code_gptq, NULL},
-    [QZ_RULE_AWQ] = {{"awq", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL}, fit_awq, code_gptq, NULL},
+    [QZ_RULE_AWQ] = {{"awq", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL}, fit_awq, code_awq, NULL},
 };
 
 const struct qz_rule_info *qz_rule_info(qz_rule rule)
@@ -571,9 +610,10 @@ const char *qz_rule_name(qz_rule rule)
     return info ? info->name : rule == QZ_RULE_NONE ? "none" : NULL;
 }
 
-float qz_reference_divisor(float largest)
+float qz_reference_divisor(float largest, qz_dtype weights)
 {
-    return 448.0f * 6.0f / larger(largest, FLT_MIN);
+    float divisor = stored(stored(1.0f / largest, weights) * (448.0f * 6.0f), weights);
+    return qz_is_finite(divisor) ? divisor : 1.0f;
 }
 
 void qz_reference_range(struct qz_reference_range *range, const float *x, size_t n)

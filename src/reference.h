@@ -41,10 +41,12 @@ struct qz_reference_how {
     qz_dtype scale_dtype; /* for rules without a type of their own */
     float divisor;        /* QZ_RULE_COMPRESSED_TENSORS_NVFP4: of the tensor, from qz_reference_divisor() */
     int short_group;      /* bitsandbytes: this group has fewer values than the others, and they are divided */
+    qz_dtype weights; /* compressed-tensors: the type of the values, if it is QZ_F16 or QZ_BF16; others do not matter.
+                         It holds the values, and the tool rounds to it what it computes of them */
 };
 
-/* 448 * 6 / largest, for the largest magnitude of a tensor. */
-float qz_reference_divisor(float largest);
+/* 448 * 6 / largest for the largest magnitude of a tensor, as the tool computes it; 1 where that is not finite. */
+float qz_reference_divisor(float largest, qz_dtype weights);
 
 /* The range of a group so far. */
 struct qz_reference_range {
@@ -69,6 +71,7 @@ struct qz_reference {
                            the divisor of the tensor; else 1 */
     float by, from;     /* how values become codes: before rounding to the stored type or after it, as */
     int divide, offset; /* the tool has it */
+    qz_dtype type;      /* to which the steps from a value to its code are rounded, if QZ_F16 or QZ_BF16 */
 };
 
 /* Takes more values of a group into its range. */

@@ -261,7 +261,18 @@ static float scale_of(qz_rule rule, float largest)
 {
     struct qz_reference fit;
     struct qz_reference_range range = {-largest, 0.5f * largest, -largest};
-    qz_reference_fit(rule, NULL, &range, &fit);
+    struct qz_reference_how how = {QZ_F32, 1, 0, QZ_F32};
+    qz_reference_fit(rule, &how, &range, &fit);
+    return fit.scale[0];
+}
+
+/* MXFP4 of compressed-tensors for weights in float16. */
+static float half_scale_of(float largest)
+{
+    struct qz_reference fit;
+    struct qz_reference_range range = {-largest, 0.5f * largest, -largest};
+    struct qz_reference_how how = {QZ_F32, 1, 0, QZ_F16};
+    qz_reference_fit(QZ_RULE_COMPRESSED_TENSORS_MXFP4, &how, &range, &fit);
     return fit.scale[0];
 }
 
@@ -286,6 +297,11 @@ static void test_exponents(void **state)
     assert_float(scale_of(QZ_RULE_COMPRESSED_TENSORS_MXFP4, 0x1p-149f), 0x1p-127f);
     assert_float(scale_of(QZ_RULE_COMPRESSED_TENSORS_MXFP4, 0x1.bffffep127f), 0x1p125f);
     assert_true(isnan(scale_of(QZ_RULE_COMPRESSED_TENSORS_MXFP4, 0x1.cp127f)));
+    assert_float(half_scale_of(0), 1);
+    assert_float(half_scale_of(0x1p-15f), 1);
+    assert_float(half_scale_of(0x1.8p-15f), 0x1p-16f);
+    assert_float(half_scale_of(57312), 0x1p13f);
+    assert_true(isnan(half_scale_of(57344)));
 }
 
 /* ggml's E4M3: halves up, and nothing between 240 and 448. */
@@ -337,7 +353,7 @@ static void test_last_trial(void **state)
 /* One group by one rule, with scales in float32 if it is free to have them. */
 static struct qz_reference group(qz_rule rule, const float *x, size_t n, uint8_t *codes)
 {
-    struct qz_reference_how how = {QZ_F32, qz_reference_divisor(8), 0};
+    struct qz_reference_how how = {QZ_F32, qz_reference_divisor(8, QZ_F32), 0, QZ_F32};
     struct qz_reference fit;
     assert_true(qz_reference_block(rule, &how, x, n, &fit, codes));
     return fit;
@@ -382,15 +398,16 @@ static void test_matmulnbits(void **state)
     assert_true(fit.scale[0] == 0);
     assert_pairs(codes, 4, 8, "8888");
 
-    /* Codes follow the scale as it is stored: -438.9 is 3.5007 times 125.375 and 3.497 times 125.5. */
+    /* Codes follow a scale that is stored as float16: -438.9 is 3.5007 times 125.375 and 3.497 times 125.5. For
+     * bfloat16 it is rounded when the codes have been made. */
     static const float close[2] = {1003.0f, -438.9f};
-    struct qz_reference_how half = {QZ_F16, 0, 0}, brain = {QZ_BF16, 0, 0};
+    struct qz_reference_how half = {QZ_F16, 0, 0, QZ_F32}, brain = {QZ_BF16, 0, 0, QZ_F32};
     assert_true(qz_reference_block(QZ_RULE_MATMULNBITS, &half, close, 2, &fit, codes));
     assert_float(fit.scale[0], -125.375f);
     assert_int_equal(codes[1], 4);
     assert_true(qz_reference_block(QZ_RULE_MATMULNBITS, &brain, close, 2, &fit, codes));
     assert_float(fit.scale[0], -125.5f);
-    assert_int_equal(codes[1], 3);
+    assert_int_equal(codes[1], 4);
 }
 
 static void test_bitsandbytes(void **state)
@@ -411,36 +428,37 @@ static void test_bitsandbytes(void **state)
     group(QZ_RULE_BNB_FP4, zeros, 4, codes);
     assert_pairs(codes, 4, 0, "0000");
 
-    /* What lies exactly on a decision point takes the lower code, or the smaller magnitude. */
-    static const float nf4_points[] = {-0.8480964004993439f,   -0.6106329262256622f,  -0.4599952697753906f,
-                                       -0.33967943489551544f,  -0.23460740596055984f, -0.13791173323988914f,
-                                       -0.045525018125772476f, 0.03979014977812767f,  0.1202552504837513f,
-                                       0.2035212516784668f,    0.2920137718319893f,   0.3893125355243683f,
-                                       0.5016634166240692f,    0.6427869200706482f,   0.8614784181118011f};
-    static const float fp4_points[] = {0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f,
-                                       0.4166667f,  0.583333f,  0.8333333f};
-    static const uint8_t ascending[] = {0, 1, 6, 7, 4, 5, 2, 3};
+    /* What lies exactly on a decision point takes the lower code, of 0 and -0 too. */
+    static const float nf4_points[] = {-0x1.b239b0p-1f, -0x1.38a4e0p-1f, -0x1.d70900p-2f, -0x1.5bd4ecp-2f,
+                                       -0x1.e079d8p-3f, -0x1.1a7178p-3f, -0x1.74f0e2p-5f, 0x1.45f5fep-5f,
+                                       0x1.ec90c4p-4f,  0x1.a0cfc0p-3f,  0x1.2b05a8p-2f,  0x1.8ea7f2p-2f,
+                                       0x1.00da08p-1f,  0x1.491b5ep-1f,  0x1.b913b4p-1f};
+    static const float fp4_points[] = {
+        -0.833333373f,  -0.583333373f, -0.416666687f, -0.291666687f, -0.208333343f, -0.0859375f,  -0.00260416674f, 0,
+        0.00260416674f, 0.0859375f,    0.208333343f,  0.291666687f,  0.416666687f,  0.583333373f, 0.833333373f};
+    static const uint8_t ascending[] = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
     for (uint8_t i = 0; i < 15; i++) {
         float x[3] = {nf4_points[i], nextafterf(nf4_points[i], 1), 1};
         group(QZ_RULE_BNB_NF4, x, 3, codes);
         assert_int_equal(codes[0], i);
         assert_int_equal(codes[1], i + 1);
     }
-    for (size_t i = 0; i < 7; i++) {
-        float x[4] = {fp4_points[i], nextafterf(fp4_points[i], 1), -fp4_points[i], 1};
-        group(QZ_RULE_BNB_FP4, x, 4, codes);
+    for (size_t i = 0; i < 15; i++) {
+        float x[3] = {fp4_points[i], nextafterf(fp4_points[i], 1), 1};
+        group(QZ_RULE_BNB_FP4, x, 3, codes);
         assert_int_equal(codes[0], ascending[i]);
         assert_int_equal(codes[1], ascending[i + 1]);
-        assert_int_equal(codes[2], 8 + ascending[i]);
     }
 
     /* The last block of a tensor, if it is short, is divided; others are multiplied with the inverse. */
     static const float decisive[2] = {3.0f, -0x1.d4f74ep+0f};
-    struct qz_reference_how last = {QZ_F32, 0, 1};
+    struct qz_reference_how last = {QZ_F32, 0, 1, QZ_F32};
     group(QZ_RULE_BNB_NF4, decisive, 2, codes);
     assert_int_equal(codes[1], 1);
     assert_true(qz_reference_block(QZ_RULE_BNB_NF4, &last, decisive, 2, &fit, codes));
     assert_int_equal(codes[1], 2);
+    assert_true(qz_reference_block(QZ_RULE_BNB_NF4, &last, zeros, 4, &fit, codes));
+    assert_float(fit.scale[0], 1e-38f);
 }
 
 static void test_compressed_tensors(void **state)
@@ -461,7 +479,7 @@ static void test_compressed_tensors(void **state)
         float epsilon;
     } types[] = {{QZ_F32, 0x1p-23f}, {QZ_F16, 0x1p-10f}, {QZ_BF16, 0x1p-7f}};
     for (size_t t = 0; t < COUNT(types); t++) {
-        struct qz_reference_how how = {types[t].dtype, 0, 0};
+        struct qz_reference_how how = {types[t].dtype, 0, 0, QZ_F32};
         assert_true(qz_reference_block(QZ_RULE_COMPRESSED_TENSORS, &how, zeros, 4, &fit, codes));
         assert_float(fit.scale[0], types[t].epsilon);
         assert_pairs(codes, 4, 0, "0000");
@@ -471,7 +489,21 @@ static void test_compressed_tensors(void **state)
         assert_pairs(codes, 4, 0, "8888");
     }
 
-    assert_float(qz_reference_divisor(8), 336);
+    /* In bfloat16, 1.3828125 / 0.18457 is 7.5. */
+    static const float brain[2] = {-1.3828125f, -1.3828125f};
+    struct qz_reference_how how = {QZ_BF16, 0, 0, QZ_F32};
+    assert_true(qz_reference_block(QZ_RULE_COMPRESSED_TENSORS, &how, brain, 2, &fit, codes));
+    assert_pairs(codes, 2, 8, "11");
+    how.weights = QZ_BF16;
+    assert_true(qz_reference_block(QZ_RULE_COMPRESSED_TENSORS, &how, brain, 2, &fit, codes));
+    assert_pairs(codes, 2, 8, "00");
+
+    assert_float(qz_reference_divisor(8, QZ_F32), 336);
+    assert_float(qz_reference_divisor(15, QZ_F32), 0x1.666668p+7f); /* 2688 / 15 is less */
+    assert_float(qz_reference_divisor(15, QZ_BF16), 180);
+    assert_float(qz_reference_divisor(0, QZ_F32), 1);
+    assert_float(qz_reference_divisor(0x1p-127f, QZ_BF16), 1);
+    assert_float(qz_reference_divisor(0.04f, QZ_F16), 1);
     fit = group(QZ_RULE_COMPRESSED_TENSORS_NVFP4, v8, 8, codes);
     assert_float(fit.scale[0], 448);
     assert_float(fit.super[0], 336);
@@ -519,9 +551,13 @@ static void test_gptq_and_awq(void **state)
     assert_float(fit.zero[0], 0);
     assert_pairs(codes, 4, 0, "ffff");
     fit = group(QZ_RULE_AWQ, zeros, 4, codes);
-    assert_float(fit.scale[0], 1e-5f / 15.0f);
+    assert_float(fit.scale[0], 0x0bp-24f); /* 1e-5 / 15 in float16 */
     assert_float(fit.zero[0], 0);
     assert_pairs(codes, 4, 0, "0000");
+    static const float both[2] = {-1, 1};
+    fit = group(QZ_RULE_AWQ, both, 2, codes);
+    assert_float(fit.scale[0], 0x1.11p-3f);
+    assert_float(fit.zero[0], 8); /* -7.5 in float16 */
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------------------ */
@@ -584,7 +620,7 @@ static void test_meaning(void **state)
             size_t n = qz_rule_info(rule)->block;
             n = n ? n : 32;
             fill_floats(&rng, DATA_NORMAL, x, n);
-            struct qz_reference_how how = {QZ_F16, qz_reference_divisor(4), 0};
+            struct qz_reference_how how = {QZ_F16, qz_reference_divisor(4, QZ_F32), 0, QZ_F32};
             struct qz_reference fit;
             assert_true(qz_reference_block(rule, &how, x, n, &fit, codes));
             for (size_t i = 0; i < n; i++) {
@@ -616,8 +652,9 @@ static void test_any_values(void **state)
         float largest = 0;
         for (size_t i = 0; i < n; i++)
             largest = fmaxf(largest, fabsf(x[i]));
-        struct qz_reference_how how = {dtypes[rng_below(&rng, 3)], qz_reference_divisor(largest),
-                                       (int)rng_below(&rng, 2)};
+        qz_dtype weights = dtypes[rng_below(&rng, 3)];
+        struct qz_reference_how how = {dtypes[rng_below(&rng, 3)], qz_reference_divisor(largest, weights),
+                                       (int)rng_below(&rng, 2), weights};
         struct qz_reference fit, second;
         int fits = qz_reference_block(rule, &how, x, n, &fit, codes),
             finite = isfinite(fit.super[0]) && isfinite(fit.super[1]);
@@ -664,17 +701,17 @@ static void test_sums(void **state)
         [QZ_RULE_IQ4_NL] = 0x4b8e174b562e0bb0u,
         [QZ_RULE_IQ4_XS] = 0x0fb373eb320b9972u,
         [QZ_RULE_Q4_K] = 0xbb09f90ff355ad90u,
-        [QZ_RULE_MATMULNBITS] = 0xac70d14ea41a5a23u,
-        [QZ_RULE_MATMULNBITS_ZERO] = 0x1c90f3dcae0314f9u,
-        [QZ_RULE_BNB_NF4] = 0xebc366b9f0b8ffb9u,
-        [QZ_RULE_BNB_FP4] = 0x39675fd4ecaf9ebbu,
-        [QZ_RULE_COMPRESSED_TENSORS] = 0x635d7f78b3bf66ceu,
-        [QZ_RULE_COMPRESSED_TENSORS_ZERO] = 0xc37946bd74463580u,
-        [QZ_RULE_COMPRESSED_TENSORS_NVFP4] = 0xe604dab3166f9a60u,
-        [QZ_RULE_COMPRESSED_TENSORS_MXFP4] = 0x3a6fcfec9fb25928u,
+        [QZ_RULE_MATMULNBITS] = 0x6c72b32a572968f9u,
+        [QZ_RULE_MATMULNBITS_ZERO] = 0xa3045ff8bcf3a782u,
+        [QZ_RULE_BNB_NF4] = 0x3c6fbe1ad7fba3abu,
+        [QZ_RULE_BNB_FP4] = 0xb9cbc55337be883eu,
+        [QZ_RULE_COMPRESSED_TENSORS] = 0xcbc328f327a6aa18u,
+        [QZ_RULE_COMPRESSED_TENSORS_ZERO] = 0x872174666c7ae12cu,
+        [QZ_RULE_COMPRESSED_TENSORS_NVFP4] = 0xc8aec27c9f023910u,
+        [QZ_RULE_COMPRESSED_TENSORS_MXFP4] = 0x07057f63895ba642u,
         [QZ_RULE_GPTQ] = 0x0021b2e2c4872dedu,
         [QZ_RULE_GPTQ_ZERO] = 0x0f43f68cf79d72d2u,
-        [QZ_RULE_AWQ] = 0x6c24aa14eca680b0u,
+        [QZ_RULE_AWQ] = 0x3955fd18c87956d4u,
     };
     uint64_t seed = test_seed;
     test_seed = 1;
@@ -687,7 +724,7 @@ static void test_sums(void **state)
             uint8_t codes[MOST];
             size_t n = values_of(rule, &rng);
             fill_floats(&rng, (enum data_kind)(t % DATA_KINDS), x, n);
-            struct qz_reference_how how = {dtypes[t % 3], qz_reference_divisor(4), t % 2};
+            struct qz_reference_how how = {dtypes[t % 3], qz_reference_divisor(4, QZ_F32), t % 2, dtypes[t / 6 % 3]};
             struct qz_reference fit;
             if (!qz_reference_block(rule, &how, x, n, &fit, codes))
                 continue;
@@ -721,7 +758,7 @@ static void test_ends(void **state)
                 size_t n = info->block ? info->block : 64;
                 for (size_t i = 0; i < n; i++)
                     x[i] = sign == 0 ? sizes[s] : sign == 1 ? -sizes[s] : i % 2 ? sizes[s] : -sizes[s];
-                struct qz_reference_how half = {QZ_F16, 1, 0};
+                struct qz_reference_how half = {QZ_F16, 1, 0, QZ_F32};
                 struct qz_reference fit;
                 int fits = qz_reference_block(rule, &half, x, n, &fit, codes);
                 if (sizes[s] <= 1 && rule != QZ_RULE_MXFP4) /* whose exponent wraps around to NaN at 2^-126 */

@@ -1,7 +1,8 @@
 """The plain rules of other tools in NumPy: which codes, scales and zeros each of them makes of values.
 
 Every rule takes one group (Q4_K and IQ4_XS: the 256 values of a block) and is written as its tool computes
-it: float32 operations in the order given, each rounded by itself. Codes come back in the plain form, one
+it: float32 operations in the order given, each rounded by itself; where the tool works in float16 or
+bfloat16, each is then rounded to that type. Codes come back in the plain form, one
 0..15 for each value: symmetric int4 in two's complement, everything else as the number or the table index
 that the tool stores.
 
@@ -35,13 +36,8 @@ NF4 = [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453]
 NF4 += [-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0]
 NF4 += [0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224]
 NF4 += [0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0]
-NF4_UPPER = [-0.8480964004993439, -0.6106329262256622, -0.4599952697753906, -0.33967943489551544]
-NF4_UPPER += [-0.23460740596055984, -0.13791173323988914, -0.045525018125772476, 0.03979014977812767]
-NF4_UPPER += [0.1202552504837513, 0.2035212516784668, 0.2920137718319893, 0.3893125355243683]
-NF4_UPPER += [0.5016634166240692, 0.6427869200706482, 0.8614784181118011]
 FP4_BNB = [0, 0.0625 / 12, 8 / 12, 1, 4 / 12, 6 / 12, 2 / 12, 3 / 12]
-FP4_BNB_UPPER = [0.00260417, 0.0859375, 0.20833333, 0.29166667, 0.4166667, 0.583333, 0.8333333]
-FP4_BNB_ASCENDING = [0, 1, 6, 7, 4, 5, 2, 3]
+FP4_BNB += [-v for v in FP4_BNB]
 E2M1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
 IQ4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
 
@@ -65,6 +61,11 @@ class Block:
 def stored(x: Any, dtype: str) -> Any:
     """After a trip through the type in which it is stored."""
     return F(STORED[dtype](F(x)))
+
+
+def rounded(x: Any, dtype: str) -> Any:
+    """Each number after a trip through a type of weights."""
+    return np.asarray(x, F).astype(STORED[dtype]).astype(F)
 
 
 def inverse(x: Any) -> Any:
@@ -256,39 +257,54 @@ def q4_k(x: Floats) -> Block:
 # --- ONNX Runtime: the native block quantizer of MatMulNBits -----------------------------------------------
 
 
+# Codes follow the scale as it is stored, but not a bfloat16: the quantizer knows float32 and float16, and
+# what calls it rounds the scales to bfloat16 at the end.
+
+
 def matmulnbits(x: Floats, dtype: str) -> Block:
     low, high = ends(x)
-    s = stored((high if np.abs(high) > np.abs(low) else low) / F(-8), dtype)
-    return Block((saturated(away(x * inverse(s) + F(8)), 0, 15) - 8) % 16, [s])
+    s = (high if np.abs(high) > np.abs(low) else low) / F(-8)
+    by = s if dtype == "bfloat16" else stored(s, dtype)
+    return Block((saturated(away(x * inverse(by) + F(8)), 0, 15) - 8) % 16, [stored(s, dtype)])
 
 
 def matmulnbits_zero(x: Floats, dtype: str) -> Block:
     low, high = min(x.min(), F(0)), max(x.max(), F(0))
     s = (high - low) / F(15)
     z = saturated(away(np.array([F(0) - low / s])), 0, 15)[0] if s != 0 else 0
-    s = stored(s, dtype)
-    return Block(saturated(away(x * inverse(s) + F(z)), 0, 15), [s], [z])
+    by = s if dtype == "bfloat16" else stored(s, dtype)
+    return Block(saturated(away(x * inverse(by) + F(z)), 0, 15), [stored(s, dtype)], [z])
 
 
 # --- bitsandbytes, as on the CPU ---------------------------------------------------------------------------
 
 
 def normalized(x: Floats, short: bool) -> tuple[Floats, Any]:
-    """Values of a block in -1..1. A block with fewer values than the others, the last one, is divided."""
+    """Values of a block in -1..1, and its scale. A block with fewer values than the others, the last one, is
+    divided."""
     largest = np.abs(x).max()
     guarded = max(largest, F(1e-38))
-    return np.clip(x / guarded if short else x * (F(1) / guarded), F(-1), F(1)), largest
+    y = x / guarded if short else x * (F(1) / guarded)
+    return np.clip(y, F(-1), F(1)), guarded if short else largest
+
+
+def sorted_search(y: Floats, table: list[float]) -> Ints:
+    """The code whose value is nearest, of two the lower one. Points halfway between values are float32
+    numbers, and 0 comes before -0: a small positive value becomes -0, a small negative one 0."""
+    code = np.array(table, np.float32)
+    order = np.argsort(code, kind="stable")
+    middle = (code[order[:-1]] + code[order[1:]]) / F(2)
+    return order[np.searchsorted(middle, y, side="left")]
 
 
 def bnb_nf4(x: Floats, short: bool = False) -> Block:
-    y, largest = normalized(x, short)
-    return Block(np.count_nonzero(y[:, None] > np.array(NF4_UPPER, np.float32), axis=1), [largest])
+    y, scale = normalized(x, short)
+    return Block(sorted_search(y, NF4), [scale])
 
 
 def bnb_fp4(x: Floats, short: bool = False) -> Block:
-    y, largest = normalized(x, short)
-    rank = np.count_nonzero(np.abs(y)[:, None] > np.array(FP4_BNB_UPPER, np.float32), axis=1)
-    return Block(np.array(FP4_BNB_ASCENDING)[rank] + np.where(y < 0, 8, 0), [largest])
+    y, scale = normalized(x, short)
+    return Block(sorted_search(y, FP4_BNB), [scale])
 
 
 # --- compressed-tensors ------------------------------------------------------------------------------------
@@ -300,17 +316,21 @@ def replaced_zero(s: Any, dtype: str) -> Any:
     return s if s != 0 else F(eps[dtype])
 
 
-def compressed_tensors(x: Floats, dtype: str) -> Block:
-    s = replaced_zero(stored(np.abs(x).max() / F(7.5), dtype), dtype)
-    return Block(whole(np.rint(np.clip(x / s, F(-8), F(7))), -8, 7) % 16, [s])
+def compressed_tensors(x: Floats, dtype: str, weights: str = "float32") -> Block:
+    """In the type of the weights, which x holds."""
+    s = replaced_zero(stored(rounded(np.abs(x).max() / F(7.5), weights), dtype), dtype)
+    y = rounded(x / rounded(s, weights), weights)
+    return Block(whole(np.rint(np.clip(y, F(-8), F(7))), -8, 7) % 16, [s])
 
 
-def compressed_tensors_zero(x: Floats, dtype: str) -> Block:
+def compressed_tensors_zero(x: Floats, dtype: str, weights: str = "float32") -> Block:
     low, high = min(x.min(), F(0)), max(x.max(), F(0))
-    s = (high - low) / F(15)
-    z = np.rint(np.clip(F(-8) - low / s, F(-8), F(7))) if s != 0 else F(0)
+    s = rounded(rounded(high - low, weights) / F(15), weights)
+    z = rounded(F(-8) - rounded(low / s, weights), weights)
+    z = F(0) if np.isnan(z) else np.rint(np.clip(z, F(-8), F(7)))
     s = replaced_zero(stored(s, dtype), dtype)
-    codes = whole(np.rint(np.clip(x / s + z, F(-8), F(7))), -8, 7)
+    y = rounded(rounded(x / rounded(s, weights), weights) + z, weights)
+    codes = whole(np.rint(np.clip(y, F(-8), F(7))), -8, 7)
     return Block(codes + 8, [s], [int(z) + 8])
 
 
@@ -321,21 +341,34 @@ def even_e2m1(y: Floats) -> Ints:
     return np.count_nonzero(np.concatenate(beyond, axis=1), axis=1) + np.where(y < 0, 8, 0)
 
 
-def compressed_tensors_nvfp4(x: Floats, divisor: Any) -> Block:
-    """divisor: the tensor's, 448 * 6 / its largest magnitude."""
-    s = F(divisor) * (np.abs(x).max() / F(6))
+def compressed_tensors_nvfp4(x: Floats, divisor: Any, weights: str = "float32") -> Block:
+    """divisor: the tensor's. It is a float32, and so are the results of everything that it takes part in."""
+    s = F(divisor) * rounded(np.abs(x).max() / F(6), weights)
     s = replaced_zero(stored(min(s, F(448)), "e4m3"), "e4m3")
     return Block(even_e2m1(x / (s / F(divisor))), [s], super_scale=F(divisor))
 
 
-def nvfp4_divisor(largest: Any) -> Any:
-    return F(448) * F(6) / max(F(largest), F(2.0**-126))
+def nvfp4_divisor(largest: Any, weights: str = "float32") -> Any:
+    """PyTorch divides a number by a tensor as the inverse times the number. Without a finite result
+    there is no super scale: 1."""
+    with np.errstate(all="ignore"):
+        found = rounded(rounded(F(1) / F(largest), weights) * F(448 * 6), weights)
+    return found if np.isfinite(found) else F(1)
 
 
-def compressed_tensors_mxfp4(x: Floats) -> Block:
-    bits = int(np.abs(x).max().view(np.uint32)) + 0x200000 >> 23  # the exponent, one more from 1.75 up
-    e = 255 if bits == 255 else max(bits - 2, 0)
-    return Block(even_e2m1(x / power(e)), [power(e)])
+def compressed_tensors_mxfp4(x: Floats, weights: str = "float32") -> Block:
+    """The power of two of M, or the next from 1.75 of it up, less 2. Numbers next to 0 have that of 0: in
+    float32 and bfloat16 the least byte; in float16 that is not a number, and 1 takes its place."""
+    largest = np.float64(np.abs(x).max())
+    most, least = (15, -14) if weights == "float16" else (127, -126)
+    if largest < 0.75 * 2.0**least:
+        e = 127 if weights == "float16" else 0
+    else:
+        mantissa, exponent = np.frexp(largest)  # mantissa from 0.5 up to 1
+        e = max(int(exponent) - 1 + int(mantissa >= 0.875), least)
+        e = 255 if e > most else max(e + 125, 0)
+    y = rounded(x / power(e), weights)
+    return Block(even_e2m1(y), [power(e)])
 
 
 # --- GPTQ without its error correction, AWQ without its search ---------------------------------------------
@@ -361,10 +394,14 @@ def gptq_zero(x: Floats, dtype: str) -> Block:
 
 
 def awq(x: Floats, dtype: str) -> Block:
+    """In float16, whatever the weights were."""
+    half = "float16"
+    x = rounded(x, half)
     low, high = ends(x)
-    s = max(high - low, F(1e-5)) / F(15)
-    z = saturated(-np.rint(np.array([low / s])), 0, 15)[0]
-    return Block(saturated(np.rint(x / s) + F(z), 0, 15), [stored(s, dtype)], [z])
+    s = rounded(max(rounded(high - low, half), rounded(1e-5, half)) / F(15), half)
+    z = saturated(-np.rint(np.array([rounded(low / s, half)])), 0, 15)[0]
+    y = np.rint(rounded(x / s, half))
+    return Block(saturated(y + F(z), 0, 15), [stored(s, dtype)], [z])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -375,6 +412,7 @@ class Rule:
     block: int | None  # values it takes; None: any number
     dtypes: tuple[str, ...] = ()  # if it can store its scales in several types: which
     argument: str | None = None  # what else it needs: "short", "divisor"
+    weights: bool = False  # the type of the weights counts, not their values alone
 
 
 ANY_FLOAT = ("float32", "float16", "bfloat16")
@@ -390,10 +428,10 @@ RULES: dict[str, Rule] = {
     "matmulnbits_zero": Rule(matmulnbits_zero, None, ANY_FLOAT),
     "bnb_nf4": Rule(bnb_nf4, None, argument="short"),
     "bnb_fp4": Rule(bnb_fp4, None, argument="short"),
-    "compressed_tensors": Rule(compressed_tensors, None, ANY_FLOAT),
-    "compressed_tensors_zero": Rule(compressed_tensors_zero, None, ANY_FLOAT),
-    "compressed_tensors_nvfp4": Rule(compressed_tensors_nvfp4, 16, argument="divisor"),
-    "compressed_tensors_mxfp4": Rule(compressed_tensors_mxfp4, 32),
+    "compressed_tensors": Rule(compressed_tensors, None, ANY_FLOAT, weights=True),
+    "compressed_tensors_zero": Rule(compressed_tensors_zero, None, ANY_FLOAT, weights=True),
+    "compressed_tensors_nvfp4": Rule(compressed_tensors_nvfp4, 16, argument="divisor", weights=True),
+    "compressed_tensors_mxfp4": Rule(compressed_tensors_mxfp4, 32, weights=True),
     "gptq": Rule(gptq, None, ANY_FLOAT),
     "gptq_zero": Rule(gptq_zero, None, ANY_FLOAT),
     "awq": Rule(awq, None, ANY_FLOAT),

@@ -38,9 +38,10 @@ def expected(rule: str, x: Any, scheme: quantize.Scheme) -> list[list[reference_
     cols = x.shape[1]
     step = known.block or (cols if scheme.group_size == -1 else scheme.group_size)
     how: dict[str, Any] = {"dtype": scheme.scale_dtype} if known.dtypes else {}
+    if known.weights:
+        how["weights"] = x.dtype.name
     if known.argument == "divisor":
-        with np.errstate(over="ignore"):
-            how["divisor"] = reference_oracle.nvfp4_divisor(np.abs(x).max())
+        how["divisor"] = reference_oracle.nvfp4_divisor(np.abs(x).max(), x.dtype.name)
     rows = []
     for row in x:
         parts = [row[i : i + step] for i in range(0, cols, step)]
@@ -101,9 +102,27 @@ def test_every_rule(rule: str, kind: str) -> None:
     check(rule, data.make(kind, 5, (3, cols), np.float32), scheme)
 
 
+@pytest.mark.parametrize("dtype", reference_oracle.ANY_FLOAT)
+@pytest.mark.parametrize("rule", RULES)
+def test_types_of_weights(rule: str, dtype: str) -> None:
+    """Scales in every type for weights in every type, sizes up to the largest numbers where one
+    of the types counts."""
+    rng = np.random.default_rng(13)
+    known = reference_oracle.RULES[rule]
+    for power in (-30, -24, -16, -12, -4, 0, 5, 14) if known.dtypes or known.weights else (-4,):
+        for scale_dtype in known.dtypes or (None,):
+            scheme = scheme_of(rule, scale_dtype)
+            x = rng.standard_normal((3, 2 * max(scheme.group_size, scheme.super_size))) * 2.0**power
+            x[1] = np.abs(x[1])
+            x[2] = np.rint(x[2] * 2.0 ** (3 - power)) * 2.0 ** (power - 3)  # where ties are
+            x = np.clip(x, -65504, 65504).astype(np.float32).astype(reference_oracle.STORED[dtype])
+            check(rule, x, scheme)
+
+
 @given(
     st.sampled_from(RULES),
     st.sampled_from(list(data.KINDS)),
+    st.sampled_from(reference_oracle.ANY_FLOAT),
     st.sampled_from(reference_oracle.ANY_FLOAT),
     st.integers(1, 80),
     st.integers(1, 4),
@@ -112,13 +131,21 @@ def test_every_rule(rule: str, kind: str) -> None:
     st.integers(0, 2**32 - 1),
 )
 def test_shapes(
-    rule: str, kind: str, scale_dtype: str, group_size: int, rows: int, groups: int, more: int, seed: int
+    rule: str,
+    kind: str,
+    dtype: str,
+    scale_dtype: str,
+    group_size: int,
+    rows: int,
+    groups: int,
+    more: int,
+    seed: int,
 ) -> None:
     scheme = scheme_of(rule, scale_dtype, group_size)
     block = max(scheme.group_size, scheme.super_size)
     short = rule.startswith(("matmulnbits", "gptq")) or (rule.startswith("bnb") and rows == 1)
     cols = block * groups + (more % block if short else 0)
-    check(rule, data.make(kind, seed, (rows, cols), np.float32), scheme)
+    check(rule, data.make(kind, seed, (rows, cols), reference_oracle.STORED[dtype]), scheme)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if reference_oracle.RULES[rule].block is None])
@@ -131,11 +158,18 @@ def test_long_groups(rule: str, kind: str) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_layouts_and_threads(rule: str) -> None:
-    """The same bytes wherever the values lie, whatever their type, and with any number of threads."""
+    """The same bytes wherever the values lie, with any number of threads, and whatever the type of the values
+    unless the tool works in it."""
     scheme = scheme_of(rule)
     x = data.make("normal", 8, (80, 1024), np.float16)
-    usual = quantize.quantize_array(x.astype(np.float32), scheme, method="reference", threads=1)
-    check(rule, x[:2].astype(np.float32), scheme)
+    usual = quantize.quantize_array(x, scheme, method="reference", threads=1)
+    check(rule, x[:2], scheme)
+    wide = quantize.quantize_array(x.astype(np.float32), scheme, method="reference")
+    assert quantize.quantize_array(x.astype(np.float64), scheme, method="reference") == wide
+    if (
+        rule != "compressed_tensors_mxfp4"
+    ):  # whose scales, powers of two, leave nothing to round but at the ends
+        assert (wide == usual) == (not reference_oracle.RULES[rule].weights)
     assert quantize.quantize_array(x, scheme, method="reference", threads=3) == usual
     assert quantize.quantize_array(np.asfortranarray(x), scheme, method="reference") == usual
     turned = quantize.quantize_array(np.ascontiguousarray(x.T), scheme, method="reference", axis=0)
@@ -208,5 +242,7 @@ def test_schemes_without_the_rule() -> None:
         assert "reference" not in dataclasses.replace(q4_0, **change).methods
     with pytest.raises(ValueError, match="unknown method 'reference' for scheme 'int4'"):
         quantize.quantize_array(np.ones(32), "int4", method="reference")
-    with pytest.raises(ValueError, match="unknown rule 'q5_0'; the options are 'none', 'q4_0'"):
+    with pytest.raises(
+        ValueError, match=r"unknown rule 'q5_0'; did you mean 'q4_0'\? the options are 'none', 'q4_0'"
+    ):
         dataclasses.replace(q4_0, rule="q5_0")

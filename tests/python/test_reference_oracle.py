@@ -276,11 +276,13 @@ def test_matmulnbits_constant_groups() -> None:
 
 
 def test_matmulnbits_rounds_its_scale_first() -> None:
-    """Codes follow the scale as it is stored: 438.9 is 3.5007 times 125.375 and 3.497 times 125.5."""
-    x = np.array([1003.0, -438.9])
-    exact, rounded = encode("matmulnbits", x, dtype="float16"), encode("matmulnbits", x, dtype="bfloat16")
-    assert (exact.scales, exact.codes.tolist()) == ([-125.375], [8, 4])
-    assert (rounded.scales, rounded.codes.tolist()) == ([-125.5], [8, 3])
+    """Codes follow a scale that is stored as float16: 2.4999 is 2.5002 steps of it and 2.4998 steps of
+    what it is in float32. For bfloat16, the scale is rounded when codes have been made."""
+    x = np.array([-8, 2.4999], np.float32) * np.float32(1.00013)
+    wide, half, brain = (encode("matmulnbits", x, dtype=dtype) for dtype in reference_oracle.ANY_FLOAT)
+    assert (half.scales, brain.scales) == ([1], [1])
+    assert wide.scales[0] > 1
+    assert [int(block.codes[1]) for block in (wide, half, brain)] == [2, 3, 2]
 
 
 # --- bitsandbytes ------------------------------------------------------------------------------------------
@@ -293,6 +295,7 @@ def test_bitsandbytes() -> None:
     assert high_first(nf4.codes) == "027cf4b9"
     assert fp4.codes.tolist() == [11, 13, 0, 5, 3, 15, 4, 6]
     assert high_first(fp4.codes) == "bd053f46"
+    assert encode("bnb_fp4", [6, 5]).codes.tolist() == [3, 2]  # 5 / 6 is a point between codes
     five = encode("bnb_nf4", V[:5]).codes.tolist()
     assert high_first([*five, 7]) == "027cf7"  # what fills the last byte is the code of 0
 
@@ -301,23 +304,24 @@ def test_bitsandbytes_zeros() -> None:
     """As the CPU does it: NF4 has a code for 0. (CUDA makes NaN of 0 times infinity, and code 0 of that.)"""
     assert high_first(encode("bnb_nf4", np.zeros(64)).codes) == 32 * "77"
     assert high_first(encode("bnb_fp4", np.zeros(64)).codes) == 32 * "00"
+    small = [1, 1e-3, 0.0, -0.0, -1e-3, -0.002604166744, -0.0026041671]
+    assert encode("bnb_fp4", small).codes.tolist() == [3, 8, 0, 0, 0, 9, 9]
 
 
 def test_bitsandbytes_decision_points() -> None:
-    """They lie between the values of the codes, and what is exactly there takes the lower one."""
-    assert np.all(np.diff(reference_oracle.NF4) > 0)
+    """Halfway between the values of codes, as float32 numbers; what is there takes the lower one."""
     middle = (np.array(reference_oracle.NF4)[1:] + np.array(reference_oracle.NF4)[:-1]) / 2
-    assert np.allclose(reference_oracle.NF4_UPPER, middle, rtol=0, atol=2e-8)
-    x = np.array([*reference_oracle.NF4_UPPER, 1], np.float32)
-    assert encode("bnb_nf4", x).codes.tolist() == [*range(15), 15]
-    ascending = np.array(reference_oracle.FP4_BNB)[reference_oracle.FP4_BNB_ASCENDING]
-    assert np.all(np.diff(ascending) > 0)
-    assert np.allclose(
-        reference_oracle.FP4_BNB_UPPER, (ascending[1:] + ascending[:-1]) / 2, rtol=0, atol=4e-7
-    )
-    x = np.array([*reference_oracle.FP4_BNB_UPPER, 1], np.float32)
-    assert encode("bnb_fp4", x).codes.tolist() == reference_oracle.FP4_BNB_ASCENDING
-    assert encode("bnb_fp4", -x).codes.tolist() == [8 + c for c in reference_oracle.FP4_BNB_ASCENDING]
+    points = np.float32(middle)
+    above = np.nextafter(points, np.float32(2))
+    assert encode("bnb_nf4", np.append(points, 1)).codes.tolist() == [*range(15), 15]
+    assert encode("bnb_nf4", np.append(above, 1)).codes.tolist() == [*range(1, 16), 15]
+    ascending = [11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3]
+    points = np.array([0.00260416674, 0.0859375, 0.208333343, 0.291666687], np.float32)
+    points = np.append(points, np.array([0.416666687, 0.583333373, 0.833333373], np.float32))
+    points = np.concatenate([-points[::-1], np.zeros(1, np.float32), points])
+    above = np.nextafter(points, np.float32(2))
+    assert encode("bnb_fp4", np.append(points, 1)).codes.tolist() == [*ascending[:15], 3]
+    assert encode("bnb_fp4", np.append(above, 1)).codes.tolist() == [*ascending[1:], 3]
 
 
 def test_bitsandbytes_short_block() -> None:
@@ -326,7 +330,8 @@ def test_bitsandbytes_short_block() -> None:
     rng = np.random.default_rng(11)
     for _ in range(2000):
         largest = np.float32(rng.uniform(1, 2))
-        point = np.float32(rng.choice(reference_oracle.NF4_UPPER)) * largest
+        i = rng.integers(15)
+        point = np.float32((reference_oracle.NF4[i] + reference_oracle.NF4[i + 1]) / 2) * largest
         x = np.array([largest, point], np.float32)
         divided, multiplied = encode("bnb_nf4", x, short=True), encode("bnb_nf4", x)
         assert abs(int(divided.codes[1]) - int(multiplied.codes[1])) <= 1
@@ -347,6 +352,25 @@ def test_compressed_tensors() -> None:
     block = encode("compressed_tensors_zero", V, dtype="float32")
     assert (block.scales, block.zeros) == ([1], [8])
     assert low_first(block.codes) == "40c86f9b"
+
+
+def test_compressed_tensors_in_the_type_of_the_weights() -> None:
+    """In bfloat16, 1.3828125 / 7.5 is 0.18457, and -1.3828125 by that -7.5, not -7.492."""
+    x = np.full(4, -1.3828125)
+    found = [encode("compressed_tensors", x, dtype="bfloat16", weights=w) for w in ("float32", "bfloat16")]
+    assert [block.scales for block in found] == 2 * [[0.1845703125]]
+    assert [set(offset_binary(block)) for block in found] == [{1}, {0}]
+    for dtype in (
+        "float16",
+        "bfloat16",
+    ):  # what is added, the zero, is rounded with it: 6.5 + 3.99 and the like
+        rng = np.random.default_rng(7)
+        x = reference_oracle.rounded(rng.uniform(-1, 3, (2000, 8)), dtype)
+        blocks = [
+            [encode("compressed_tensors_zero", group, dtype=dtype, weights=w).codes for group in x]
+            for w in ("float32", dtype)
+        ]
+        assert 0.0001 < np.mean(np.array(blocks[0]) != np.array(blocks[1])) < 0.05
 
 
 def test_half_of_the_range_between_codes() -> None:
@@ -371,6 +395,11 @@ def test_compressed_tensors_zeros(dtype: str, eps: float) -> None:
 def test_compressed_tensors_fp4() -> None:
     divisor = reference_oracle.nvfp4_divisor(8)
     assert divisor == 336
+    assert reference_oracle.nvfp4_divisor(15) == np.float32(179.20001)  # not 2688 / 15
+    assert reference_oracle.nvfp4_divisor(15, "bfloat16") == 180  # 0.0669 * 2688 = 179.8
+    assert reference_oracle.nvfp4_divisor(0) == reference_oracle.nvfp4_divisor(2.0**-127) == 1
+    assert reference_oracle.nvfp4_divisor(0.04, "float16") == 1  # 67200 is infinite there
+    assert reference_oracle.nvfp4_divisor(0.05, "float16") == 53760
     block = encode("compressed_tensors_nvfp4", V, divisor=divisor)
     assert e4m3(block.scales[0]).hex() == "7e"
     assert low_first(block.codes) == "df50b724"
@@ -396,6 +425,10 @@ def test_compressed_tensors_fp4_zeros_and_huge() -> None:
     assert (block.scales, set(block.codes)) == ([0.125], {0})
     block = encode("compressed_tensors_mxfp4", np.zeros(32))
     assert (block.scales, set(block.codes)) == ([2.0**-127], {0})
+    for largest, scale in ((0.0, 1), (2.0**-16, 1), (0.75 * 2.0**-14, 2.0**-16), (57312, 2.0**13)):
+        assert encode("compressed_tensors_mxfp4", 32 * [largest], weights="float16").scales == [scale]
+    assert not encode("compressed_tensors_mxfp4", 32 * [57344], weights="float16").finite
+    assert encode("compressed_tensors_mxfp4", 32 * [57344]).finite
     assert encode("compressed_tensors_mxfp4", 32 * [1.74 * 2.0**127]).finite
     assert not encode("compressed_tensors_mxfp4", 32 * [1.75 * 2.0**127]).finite
 
@@ -432,8 +465,10 @@ def test_awq() -> None:
     narrow = encode("awq", np.arange(100, 116), dtype="float32")  # the range does not reach down to 0
     assert (narrow.scales, narrow.zeros, set(narrow.codes)) == ([1], [0], {15})
     zeros = encode("awq", np.zeros(4), dtype="float32")
-    assert (zeros.scales, zeros.zeros) == ([np.float32(1e-5) / np.float32(15)], [0])
+    assert (zeros.scales, zeros.zeros) == ([0x0B * 2.0**-24], [0])  # 1e-5 / 15 in float16
     assert zeros.codes.tolist() == 4 * [0]
+    ends = encode("awq", [-1, 1, 0, 0.5], dtype="float16")  # -1 / 0.13330 is -7.5 in float16, and becomes -8
+    assert (ends.scales, ends.zeros) == ([0.13330078125], [8])
 
 
 # --- All of them -------------------------------------------------------------------------------------------
@@ -446,4 +481,4 @@ def test_results_that_do_not_fit() -> None:
     for rule, known in reference_oracle.RULES.items():
         if "float16" in known.dtypes:
             assert not encode(rule, [1e30, -1e30], dtype="float16").finite
-            assert encode(rule, [1e30, -1e30], dtype="bfloat16").finite
+            assert encode(rule, [1e30, -1e30], dtype="bfloat16").finite == (rule != "awq")
