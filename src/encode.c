@@ -76,6 +76,8 @@ static int judge(const struct job *job, struct part *part, struct groups *groups
     int float_zero = job->grid.zero == QZ_ZERO_FLOAT && job->grid.shift == 0.0f;
     /* scale * 15 + offset must not overflow on its way to a value that would fit */
     int overflows = job->grid.zero == QZ_ZERO_OFFSET && !qz_is_finite(scale * 15.0f);
+    if (job->foreign) /* their codes are not drawn in where values would be infinite */
+        overflows |= !qz_is_finite(scale * qz_larger(-job->grid.sorted[0], job->grid.sorted[15]));
     if (!qz_is_finite(scale) || !qz_is_finite(zero) || overflows || (float_zero && !qz_is_finite(groups->zero[g]))) {
         if (flat < part->bad_group) {
             part->bad_group = flat;

@@ -39,7 +39,6 @@
 #include "kernels.h"
 #include "number.h"
 
-#include <limits.h>
 #include <math.h>
 
 enum {
@@ -49,7 +48,9 @@ enum {
     STACK = 320,                     /* rectangles; fewer than 300 are needed */
     FEW = 12,                        /* pairs that are tried one by one */
     ROUNDS = 4,                      /* of least squares, to begin with */
-    PATIENCE = 2000                  /* rectangles of a search that is not exact: most groups need a few hundred */
+    PATIENCE = 2000,                 /* rectangles of a search that is not exact: most groups need a few hundred */
+    LIMIT = 20000                    /* of one that is: beyond, where nearly all pairs are equally good, the best so far
+                                        is taken */
 };
 
 /* More than E can be wrong by, relatively (exact.c). */
@@ -545,10 +546,9 @@ static int cut_near_zero(struct work *work, struct rectangle *stack, int depth, 
 
 static void search(struct work *work, struct rectangle *stack, int depth)
 {
-    int left = work->rule->exact ? INT_MAX : PATIENCE;
-    while (depth > 0 && left > 0) {
+    int left = work->rule->exact ? LIMIT : PATIENCE;
+    while (depth > 0 && left-- > 0) {
         struct rectangle r = stack[--depth];
-        left -= !work->rule->exact;
         if (r.least >= work->limit || !(work->limit > 0))
             continue;
         double extent = extent_of(&r);
