@@ -160,7 +160,7 @@ static double shrinkage(const struct gptq *gptq, uint64_t examples)
         alive += unit[i] > 0;
     }
     if (alive < 2)
-        return LEAST_DAMPING; /* there is no correlation */
+        return 0.0; /* nothing to shrink */
     for (size_t i = 0; i < n; i++) {
         double sum = 0.0;
         for (size_t j = 0; j < i; j++) {

@@ -237,7 +237,7 @@ static void test_outcome(void **state)
         options.examples = 30;
         assert_int_equal(QZ_OK, CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, &options, &plain.packed, &stats, NULL)));
         assert_int_equal(outcome.size, sizeof outcome);
-        assert_true(outcome.damping >= 0.001 && outcome.damping <= 1024);
+        assert_true(cols < 2 ? outcome.damping == 0 : outcome.damping >= 0.001 && outcome.damping <= 1024);
         memset(nothing.packed.codes, 0, (size_t)nothing.packed.code_stride * rows); /* decodes to zeros, at scale 0 */
         memset(nothing.packed.scales, 0, (size_t)nothing.packed.scale_stride * rows);
         if (scheme.zero)
@@ -318,11 +318,26 @@ static void test_diagonal(void **state)
         qz_stats wanted_stats = QZ_STATS_INIT, stats = QZ_STATS_INIT;
         assert_int_equal(QZ_OK, qz_encode(&scheme, &w.matrix, &wanted.packed, &plainly, &wanted_stats, NULL));
         assert_int_equal(QZ_OK, CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, &options, &got.packed, &stats, NULL)));
-        assert_true(same_memory("codes", got.codes, wanted.codes, 1));
         assert_true(same_memory("scales", got.scales, wanted.scales, 1));
         assert_true(same_memory("zeros", got.zeros, wanted.zeros, 1));
+        float values[2][65 * 90];
+        qz_matrix decoded[2] = {{values[0], QZ_F32, rows, cols, (int64_t)cols, 1},
+                                {values[1], QZ_F32, rows, cols, (int64_t)cols, 1}};
+        assert_int_equal(QZ_OK, qz_decode(&scheme, &got.packed, &decoded[0], NULL, NULL));
+        assert_int_equal(QZ_OK, qz_decode(&scheme, &wanted.packed, &decoded[1], NULL, NULL));
+        size_t ties = 0;
+        for (size_t i = 0; i < rows * cols; i++)
+            if (values[0][i] != values[1][i]) { /* halfway between two, as far as the encoder's float32 can tell */
+                float w_i = ((const float *)w.matrix.data)[i], middle = 0.5f * (values[0][i] + values[1][i]);
+                assert_true(fabsf(w_i - middle) <= 4e-6f * fabsf(values[0][i] - values[1][i]));
+                ties++;
+            }
+        assert_true(ties < 4);
+        if (ties)
+            goto next; /* the errors are as large, but for the last bit */
         assert_true(stats.count == wanted_stats.count && stats.max_error == wanted_stats.max_error &&
                     stats.max_index == wanted_stats.max_index && stats.clipped == wanted_stats.clipped);
+    next:
         plain_free(wanted);
         plain_free(got);
         field_free(w);
