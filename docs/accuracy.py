@@ -423,15 +423,18 @@ def photograph() -> Array:
 
 
 def layer_inputs(rng: np.random.Generator) -> dict[str, Array]:
-    """Three kinds: little to gain, much as in language models, and much more."""
+    """Three kinds: little to gain, much as in language models, and much more. The first half of the rows are
+    examples, the others are held out."""
     rotation = np.linalg.qr(rng.standard_normal((INPUTS, INPUTS)))[0]
-    outliers = rng.standard_normal((EXAMPLES, INPUTS)) * np.arange(1, INPUTS + 1) ** -0.5 @ rotation
+    outliers = rng.standard_normal((2 * EXAMPLES, INPUTS)) * np.arange(1, INPUTS + 1) ** -0.5 @ rotation
     outliers[:, rng.choice(INPUTS, 3, False)] *= 15
-    uneven = rng.standard_normal((EXAMPLES, INPUTS)) * np.exp(rng.standard_normal(INPUTS) * 0.7)
+    uneven = rng.standard_normal((2 * EXAMPLES, INPUTS)) * np.exp(rng.standard_normal(INPUTS) * 0.7)
     image, side = photograph(), 11
-    corners = [rng.integers(0, image.shape[axis] - side, EXAMPLES) for axis in (0, 1)]
+    half = image.shape[1] // 2  # what is held out is of the other half of the picture
+    down = rng.integers(0, image.shape[0] - side, 2 * EXAMPLES)
+    across = rng.integers(0, half - side, 2 * EXAMPLES) + np.repeat([0, half], EXAMPLES)
     patches = np.stack(
-        [image[y : y + side, x : x + side].ravel()[:INPUTS] for y, x in zip(*corners, strict=True)]
+        [image[y : y + side, x : x + side].ravel()[:INPUTS] for y, x in zip(down, across, strict=True)]
     )
     patches -= 127.5
     patches /= np.linalg.norm(patches, axis=1, keepdims=True)
@@ -451,6 +454,7 @@ def table_of_layers() -> Rows:
     def results(scheme: str, group_size: int) -> dict[str, Callable[[Array], quantize.QuantizedArray]]:
         usual = "absmax7" if scheme == "int4" else "absmax"
         of: dict[str, Any] = {"scheme": scheme, "group_size": group_size}
+        seen: dict[str, Any] = {"examples": EXAMPLES}
         return {
             usual: lambda gram: quantize.quantize_array(w, method=usual, **of),
             "search": lambda gram: quantize.quantize_array(w, **of),
@@ -458,17 +462,20 @@ def table_of_layers() -> Rows:
             "exact with weights": lambda gram: quantize.quantize_array(
                 w, method="exact", weights=np.diag(gram), **of
             ),
-            f"GPTQ, scales by {usual}": lambda gram: quantize.gptq(w, gram, method=usual, sweeps=0, **of),
-            "GPTQ, scales by weighted search": lambda gram: quantize.gptq(w, gram, sweeps=0, **of),
-            "the same and two sweeps: `quantize.gptq`": lambda gram: quantize.gptq(w, gram, **of),
+            f"GPTQ, scales by {usual}": lambda gram: quantize.gptq(
+                w, gram, method=usual, sweeps=0, **seen, **of
+            ),
+            "GPTQ, scales by weighted search": lambda gram: quantize.gptq(w, gram, sweeps=0, **seen, **of),
+            "the same and two sweeps: `quantize.gptq`": lambda gram: quantize.gptq(w, gram, **seen, **of),
         }
 
     rows = [["layer", *inputs]]
     for scheme, group_size in (("int4", 32), ("int4", 128), ("dual4", 32)):
         for what, make in results(scheme, group_size).items():
             cells = []
-            for x in inputs.values():
-                cells.append(output_db(x, w, np.asarray(make(x.T @ x / len(x)), np.float64)))
+            for both in inputs.values():
+                x, unseen = both[:EXAMPLES], both[EXAMPLES:]
+                cells.append(output_db(unseen, w, np.asarray(make(x.T @ x / len(x)), np.float64)))
             rows.append([f"`{scheme}` g{group_size}, {what}", *cells])
     return rows
 

@@ -509,21 +509,44 @@ QZ_API qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, u
  * costs e gram e^T of output. Where inputs are correlated, later codes can make up for the errors of earlier ones.
  * ------------------------------------------------------------------------------------------------------- */
 
+/*
+ * What came of it for the outputs: sums over the rows, for errors e = w - decoded(w). The SQNR of the outputs is
+ * 10 log10(signal / error). Sums are in units in which the largest element of the Gram matrix's diagonal is in 0.5..1.
+ * Where the number of examples is not many times that of inputs, output_error is too good to be true (codes were chosen
+ * to make it small for these very examples); holdout_error is not.
+ */
+typedef struct qz_gptq_outcome {
+    size_t size;                          /* sizeof(qz_gptq_outcome) */
+    double damping;                       /* that was used */
+    double output_signal, output_error;   /* w gram w^T and e gram e^T */
+    double holdout_signal, holdout_error; /* the same with holdout; 0 without */
+} qz_gptq_outcome;
+
+/* As damping: what suits the number of examples. */
+#define QZ_DAMPING_FOLLOWS (-1.0)
+
 typedef struct qz_gptq_options {
-    size_t size;      /* sizeof(qz_gptq_options) */
+    size_t size;      /* sizeof(qz_gptq_options); that up to stop_context, all there was at first, is taken too */
     qz_method method; /* how scales are found at first */
     int act_order;    /* 1: inputs are visited in an order found from gram, those that matter most first; 0: as they are
                          stored. Groups are the same, and so is the form of the result. */
     unsigned sweeps;  /* how often scales and codes are improved afterwards; the first two or so are worth it */
-    double damping;   /* the diagonal of gram is multiplied with 1 + damping; 0 or more */
+    double damping;   /* the diagonal of gram is multiplied with 1 + damping: 0 or more, or QZ_DAMPING_FOLLOWS: what
+                         follows from examples and the correlations in gram, by the rule in docs/format.md */
     qz_pool *pool;    /* may be NULL */
     int (*stop)(void *context); /* as in qz_options */
     void *stop_context;
+
+    uint64_t examples;        /* how many inputs x gram is the mean or the sum of, for QZ_DAMPING_FOLLOWS; 0: not known:
+                                 taken as one for each input that is not always 0 */
+    const qz_matrix *holdout; /* NULL, or the Gram matrix of other examples, which changes nothing but the outcome */
+    qz_gptq_outcome *outcome; /* NULL, or where it is told what came of it. Filling it in takes a third of the time
+                                 again for gram, and as much for holdout */
 } qz_gptq_options;
 
 #define QZ_GPTQ_OPTIONS_INIT                                                                                           \
     {                                                                                                                  \
-        sizeof(qz_gptq_options), QZ_DEFAULT, 1, 2, 0.01, NULL, NULL, NULL                                              \
+        sizeof(qz_gptq_options), QZ_DEFAULT, 1, 2, QZ_DAMPING_FOLLOWS, NULL, NULL, NULL, 0, NULL, NULL                 \
     }
 
 /*
@@ -532,11 +555,12 @@ typedef struct qz_gptq_options {
  * not matter. An input whose row and column of gram are 0 is encoded as if nothing depended on it.
  *
  * Allocates about 8 * cols * cols bytes, and 1 KiB * cols for each thread, while it runs. `options`, `stats` and
- * `detail` may be NULL. Of the statistics, `clipped` stays 0.
+ * `detail` may be NULL.
  *
  * Returns what qz_encode returns, and QZ_ERROR_MEMORY; QZ_ERROR_GRAM with detail.index and detail.value for an element
  * of gram that is not finite, for one off the diagonal that differs from its mirror image, and for one on the diagonal
- * that is negative, or whose input is (nearly) a sum of the others (remedy: more damping).
+ * that is negative, or whose input is (nearly) a sum of the others (remedy: more damping). detail.count is 0 for an
+ * element of gram and 1 for one of holdout.
  */
 QZ_API qz_result qz_gptq(const qz_scheme *scheme, const qz_matrix *w, const qz_matrix *gram,
                          const qz_gptq_options *options, const qz_packed *dst, qz_stats *stats, qz_detail *detail);

@@ -514,8 +514,9 @@ static PyObject *core_encode(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(gptq_doc, "gptq(scheme, src, dtype, gram, gram_dtype, parts, method, act_order, sweeps, damping, "
-                       "threads, /)\n-> a tuple of statistics");
+PyDoc_STRVAR(gptq_doc, "gptq(scheme, src, dtype, gram, gram_dtype, holdout, holdout_dtype, parts, method, act_order, "
+                       "sweeps, damping, examples, threads, /)\n-> a tuple of statistics, and (damping, output_signal, "
+                       "output_error, holdout_signal, holdout_error)");
 
 static PyObject *core_gptq(PyObject *module, PyObject *args)
 {
@@ -523,23 +524,26 @@ static PyObject *core_gptq(PyObject *module, PyObject *args)
     qz_detail detail = QZ_DETAIL_INIT;
     qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
     qz_stats stats = QZ_STATS_INIT;
-    PyObject *scheme_tuple, *src_object, *gram_object, *parts[4];
-    qz_matrix src, gram;
+    qz_gptq_outcome outcome;
+    PyObject *scheme_tuple, *src_object, *gram_object, *holdout_object, *parts[4];
+    qz_matrix src, gram, holdout;
+    unsigned long long examples;
     qz_packed dst;
     Scheme scheme;
     qz_result result;
     uint64_t bytes;
     Run run;
     Py_ssize_t threads;
-    int dtype, gram_dtype, method;
+    int dtype, gram_dtype, holdout_dtype, method;
 
-    if (!PyArg_ParseTuple(args, "OOiOi(OOOO)ipIdn:gptq", &scheme_tuple, &src_object, &dtype, &gram_object, &gram_dtype,
-                          &parts[0], &parts[1], &parts[2], &parts[3], &method, &options.act_order, &options.sweeps,
-                          &options.damping, &threads))
+    if (!PyArg_ParseTuple(args, "OOiOiOi(OOOO)ipIdKn:gptq", &scheme_tuple, &src_object, &dtype, &gram_object,
+                          &gram_dtype, &holdout_object, &holdout_dtype, &parts[0], &parts[1], &parts[2], &parts[3],
+                          &method, &options.act_order, &options.sweeps, &options.damping, &examples, &threads))
         return NULL;
     /* Each byte takes part in so many sums that threads pay early. */
     if (parse_scheme(scheme_tuple, &scheme) < 0 || take_matrix(&buffers, src_object, 0, dtype, &src) < 0 ||
         take_matrix(&buffers, gram_object, 0, gram_dtype, &gram) < 0 ||
+        (holdout_object != Py_None && take_matrix(&buffers, holdout_object, 0, holdout_dtype, &holdout) < 0) ||
         take_packed(module, &buffers, parts, 1, &scheme.row, src.rows, src.cols, &dst, &bytes) < 0 ||
         run_begin(&run, threads, 16 * matrix_bytes(&src)) < 0) {
         release(&buffers);
@@ -549,10 +553,16 @@ static PyObject *core_gptq(PyObject *module, PyObject *args)
     options.pool = run.pool;
     options.stop = run_stop;
     options.stop_context = &run;
+    options.examples = examples;
+    options.holdout = holdout_object != Py_None ? &holdout : NULL;
+    options.outcome = &outcome;
     result = qz_gptq(&scheme.row, &src, &gram, &options, &dst, &stats, &detail);
     run_end(&run);
     release(&buffers);
-    return result == QZ_OK ? stats_tuple(&stats) : fail(module, result, &detail);
+    if (result != QZ_OK)
+        return fail(module, result, &detail);
+    return Py_BuildValue("N(ddddd)", stats_tuple(&stats), outcome.damping, outcome.output_signal, outcome.output_error,
+                         outcome.holdout_signal, outcome.holdout_error);
 }
 
 PyDoc_STRVAR(decode_doc, "decode(scheme, parts, dst, dtype, threads, /) -> None");

@@ -4,7 +4,8 @@
  * The inputs x of a layer reach a row of weights w as the sum of w[k] x[k]. With the Gram matrix H, the mean of x x^T,
  * a row of errors e = w - decoded(w) costs the output e H e^T. Four steps make that small:
  *
- *   read_gram    H as doubles, symmetric, its diagonal enlarged a little
+ *   read_gram    H as doubles, symmetric
+ *   enlarge      its diagonal multiplied with 1 + damping: the fewer examples, the less their correlations are believed
  *   factor       an order of the inputs, and H = R R^T in that order, R upper triangular. The cost of a row is then the
  *                sum over k of (R[k][k] e[k] + sum over j < k of R[j][k] e[j])^2: when the inputs before k have their
  *                codes, the best value for k is w[k] + sum over j < k of e[j] A[j][k] with A[j][k] = R[j][k] / R[k][k].
@@ -14,6 +15,11 @@
  *   sweep        goes over all groups again: first the best scale for the codes, then for each code in turn the best
  *                one while all others stay. No step makes the cost larger, but for the rounding of decoded values to
  *                float32.
+ *
+ * and two more tell what came of it:
+ *
+ *   count        weights beyond the ends of the code range
+ *   measure      the sums of w H w^T and e H e^T, with H as it was given, or with that of other examples
  *
  * All is in double, and every long sum is one of fused multiply-adds in the order of its index (the kernel
  * multiply_add): the bytes are the same for every kernel set and number of threads. Rows do not know of each other;
@@ -35,6 +41,14 @@ enum {
     PANEL = 64   /* columns that the factorization takes at once */
 };
 
+/* Of inputs whose power is less, beside 1 for the greatest, nothing is known: no quotient of powers overflows. */
+#define LEAST_POWER 0x1p-900
+
+/* Ends of what shrinkage may find: so much leaves something of an input that is another's double, and with so much
+ * correlations count for nothing. */
+#define LEAST_DAMPING 0.001
+#define MOST_DAMPING  1024.0
+
 /* How a value becomes the index of a code, as in struct qz_grid. */
 struct levels {
     double upper[15];
@@ -43,8 +57,7 @@ struct levels {
 };
 
 struct gptq {
-    struct job *job;         /* where weights, codes and scales are */
-    const qz_matrix *source; /* the Gram matrix as given */
+    struct job *job; /* where weights, codes and scales are */
     qz_pool *pool;
     struct qz_watch watch;
     size_t cols, groups, group_size, widest; /* widest: columns of the widest unit, see sweep */
@@ -52,6 +65,7 @@ struct gptq {
     double *gram;                            /* H, or A above the diagonal */
     double *panel, *minus;                   /* PANEL rows of R^T, and the same negated */
     size_t *order;                           /* order[k]: the input that is visited as number k */
+    double damping;                          /* as used */
     double *power;                           /* the diagonal of H by input */
     double *left;                            /* what is left of it by position; in the end R[k][k]^2 */
     float *weights;                          /* that by input */
@@ -59,8 +73,17 @@ struct gptq {
     unsigned sweeps;
     size_t block_rows, block_first; /* of the product that threads share */
     struct slab *slabs;
-    size_t slab_count; /* slabs that are worked on at the same time */
+    size_t slab_count;   /* slabs that are worked on at the same time */
+    struct found *found; /* by slab of the matrix */
     void (*work)(struct gptq *gptq, struct slab *slab);
+};
+
+/* What steps tell of a slab. */
+struct found {
+    double signal, error; /* measure */
+    uint64_t clipped;     /* count */
+    uint64_t bad_group;   /* the first one of which nothing finite can be decoded; UINT64_MAX: none */
+    double bad_value;     /* its scale, or what is added */
 };
 
 /* Some rows of weights. Arrays hold SLAB values for each column or group. */
@@ -78,26 +101,26 @@ struct slab {
 
 /* ---- the matrix ---------------------------------------------------------------------------------------------- */
 
-static qz_result gram_error(const struct gptq *gptq, size_t row, size_t col, qz_detail *detail)
+static qz_result gram_error(const qz_matrix *source, size_t row, size_t col, qz_detail *detail)
 {
     if (detail) {
-        detail->index = (uint64_t)row * gptq->cols + col;
-        detail->value = qz_matrix_value(gptq->source, row, col);
+        detail->index = (uint64_t)row * source->cols + col;
+        detail->count = 0;
+        detail->value = qz_matrix_value(source, row, col);
     }
     return QZ_ERROR_GRAM;
 }
 
-/* Fills in H, scaled so that the largest element of its diagonal is near 1: no result depends on the scale. Damping
- * goes by each input's own power: a few inputs of great power, which are common, would otherwise drown the others. */
-static qz_result read_gram(struct gptq *gptq, double damping, qz_detail *detail)
+/* Fills in H, scaled so that the largest element of its diagonal is in 0.5..1: no choice depends on the scale. */
+static qz_result read_gram(struct gptq *gptq, const qz_matrix *source, qz_detail *detail)
 {
     size_t n = gptq->cols, pitch = gptq->pitch;
-    double *h = gptq->gram, largest = 0.0, mean = 0.0;
+    double *h = gptq->gram, largest = 0.0;
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
-            double value = qz_matrix_value(gptq->source, i, j);
+            double value = qz_matrix_value(source, i, j);
             if (!qz_is_finite_f64(value) || (i == j && value < 0))
-                return gram_error(gptq, i, j, detail);
+                return gram_error(source, i, j, detail);
             h[i * pitch + j] = value;
         }
     for (size_t i = 0; i < n; i++)
@@ -107,22 +130,66 @@ static qz_result read_gram(struct gptq *gptq, double damping, qz_detail *detail)
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++)
             h[i * pitch + j] = ldexp(h[i * pitch + j], -exponent);
-    for (size_t i = 0; i < n; i++) {
-        mean += h[i * pitch + i];
+    for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < i; j++) {
             double upper = h[j * pitch + i], lower = h[i * pitch + j];
             if (fabs(upper - lower) > 1e-3 * sqrt(h[i * pitch + i] * h[j * pitch + j]))
-                return gram_error(gptq, i, j, detail);
+                return gram_error(source, i, j, detail);
             h[i * pitch + j] = h[j * pitch + i] = 0.5 * (upper + lower);
         }
+    return QZ_OK;
+}
+
+/*
+ * The damping that suits a number of examples. Multiplying the diagonal with 1 + d is, but for a factor, to multiply
+ * all correlations between inputs with 1 / (1 + d): to shrink them towards none. The shrinkage of least expected square
+ * error (Ledoit and Wolf; towards the diagonal: Schaefer and Strimmer) is d = v / t, where t is the sum of the squares
+ * of the true correlations and v that of the variances of what was found. For normal inputs v is (pairs + t) / count,
+ * and t follows from the sum of squares that was found, whose mean is t + v: the rule is OAS (Chen, Wiesel, Eldar and
+ * Hero) with another target. Where examples differ in size, or come in runs that resemble each other, v is larger by a
+ * factor (Ollila and Raninen), which is taken to be 2: two examples count as one. 0 examples: their number is not
+ * known, and taken as that of the inputs. `power` is not used yet: it holds 1 / sqrt of the diagonal.
+ */
+static double shrinkage(const struct gptq *gptq, uint64_t examples)
+{
+    size_t n = gptq->cols, pitch = gptq->pitch, alive = 0;
+    const double *h = gptq->gram;
+    double *unit = gptq->power, squares = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        unit[i] = h[i * pitch + i] >= LEAST_POWER ? 1.0 / sqrt(h[i * pitch + i]) : 0.0;
+        alive += unit[i] > 0;
     }
+    if (alive < 2)
+        return 0.0; /* nothing to shrink */
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t j = 0; j < i; j++) {
+            double correlation = h[i * pitch + j] * unit[i] * unit[j];
+            sum = fma(correlation, correlation, sum);
+        }
+        squares += sum;
+    }
+    double count = 0.5 * (double)(examples ? examples : alive), pairs = 0.5 * (double)alive * (double)(alive - 1);
+    double t = (squares / pairs - 1.0 / count) / (1.0 + 1.0 / count), d = (1.0 + 1.0 / t) / count;
+    if (!(t > 0 && d < MOST_DAMPING))
+        return MOST_DAMPING;
+    return d > LEAST_DAMPING ? d : LEAST_DAMPING;
+}
+
+/* Damping goes by each input's own power: a few inputs of great power, which are common, would otherwise drown the
+ * others. */
+static void enlarge(struct gptq *gptq)
+{
+    size_t n = gptq->cols, pitch = gptq->pitch;
+    double *h = gptq->gram, mean = 0.0;
+    for (size_t i = 0; i < n; i++)
+        mean += h[i * pitch + i] / (double)n;
     /* An input that is always 0 gets a power that counts for nothing beside the others of its group. */
-    double least = largest > 0 ? mean / (double)n * DBL_EPSILON : 1.0;
+    double least = mean > 0 ? mean * DBL_EPSILON : 1.0;
     for (size_t i = 0; i < n; i++) {
         double *d = &h[i * pitch + i];
-        *d = gptq->power[i] = *d > 0 ? *d + damping * *d : least;
+        *d = gptq->power[i] = *d >= LEAST_POWER ? *d + gptq->damping * *d : least;
     }
-    return QZ_OK;
 }
 
 /* Exchanges two of the first k + 1 positions, k being one of them, while `steps` rows of the panel are there. */
@@ -162,7 +229,7 @@ static void update_rows(void *context, size_t block)
  * Turns H into A. The last position is settled first: with `ordered` it goes to the input of which least is left, and
  * so on, so that the inputs visited last, whose errors nobody makes up for, matter least.
  */
-static qz_result factor(struct gptq *gptq, int ordered, qz_detail *detail)
+static qz_result factor(struct gptq *gptq, const qz_matrix *source, int ordered, qz_detail *detail)
 {
     size_t n = gptq->cols, pitch = gptq->pitch;
     double *h = gptq->gram, factors[PANEL];
@@ -182,7 +249,7 @@ static qz_result factor(struct gptq *gptq, int ordered, qz_detail *detail)
                 exchange(gptq, least, k, step);
             /* Below this, rounding errors are all that is left. */
             if (!(gptq->left[k] > (double)n * DBL_EPSILON * gptq->power[gptq->order[k]]))
-                return gram_error(gptq, gptq->order[k], gptq->order[k], detail);
+                return gram_error(source, gptq->order[k], gptq->order[k], detail);
             double *row = gptq->panel + step * pitch;
             memcpy(row, h + k * pitch, (k + 1) * sizeof *row);
             for (size_t q = 0; q < step; q++)
@@ -246,6 +313,19 @@ static struct levels make_levels(const struct qz_grid *grid)
     return levels;
 }
 
+/* The value nearest to number i that is finite: near the end of float32's range, the next one inwards. Values ascend or
+ * descend, so those that are finite lie together. 16: there is none. */
+static size_t finite_level(const struct levels *levels, size_t i, float scale, float zero, qz_zero kind)
+{
+    for (size_t d = 0; d < 16; d++) {
+        if (i >= d && qz_is_finite(qz_value(levels->value[i - d], scale, zero, kind)))
+            return i - d;
+        if (i + d < 16 && qz_is_finite(qz_value(levels->value[i + d], scale, zero, kind)))
+            return i + d;
+    }
+    return 16;
+}
+
 /* Gives SLAB values of a column their nearest codes: the codes and what is lost of the weights. */
 static void choose(const struct gptq *gptq, const struct slab *slab, size_t col, const double *target, double *error)
 {
@@ -262,8 +342,8 @@ static void choose(const struct gptq *gptq, const struct slab *slab, size_t col,
         i += (size_t)(y >= levels->upper[i + 1]) * 2;
         i += (size_t)(y >= levels->upper[i]);
         float value = qz_value(levels->value[i], scale[r], zero[r], kind);
-        while (!qz_is_finite(value)) { /* near the end of float32's range: take the next one inwards */
-            i = (value > 0) == (scale[r] > 0) ? i - 1 : i + 1;
+        if (!qz_is_finite(value)) {
+            i = finite_level(levels, i, scale[r], zero[r], kind);
             value = qz_value(levels->value[i], scale[r], zero[r], kind);
         }
         slab->code[col * SLAB + r] = (uint8_t)i;
@@ -298,6 +378,23 @@ static void move_groups(const struct gptq *gptq, const struct slab *slab, int st
             }
             if (store)
                 qz_store_groups(gptq->job, &span, scale, zero, no_bytes);
+        }
+}
+
+/* Looks for groups of a slab of which nothing finite can be decoded. No code is chosen where there are such. */
+static void check(struct gptq *gptq, struct slab *slab)
+{
+    struct found *found = &gptq->found[slab->row / SLAB];
+    found->bad_group = UINT64_MAX;
+    for (size_t r = 0; r < slab->rows; r++)
+        for (size_t g = 0; g < gptq->groups; g++) {
+            float scale = slab->scale[g * SLAB + r], zero = slab->zero[g * SLAB + r];
+            if (qz_is_finite(scale) && qz_is_finite(zero) &&
+                finite_level(&gptq->levels, 0, scale, zero, gptq->job->grid.zero) < 16)
+                continue;
+            found->bad_group = (slab->row + r) * gptq->groups + g;
+            found->bad_value = (double)(qz_is_finite(scale) ? zero : scale);
+            return;
         }
 }
 
@@ -448,6 +545,9 @@ static void refit(const struct gptq *gptq, struct slab *slab, size_t group, size
         double d = (double)wanted - (double)stored[r];
         if (!(2.0 * d * along[r] > d * d * across[r]))
             continue;
+        if (finite_level(&gptq->levels, 0, offset ? slab->scale[group * SLAB + r] : wanted,
+                         offset ? wanted : slab->zero[group * SLAB + r], gptq->job->grid.zero) == 16)
+            continue;
         if (offset ? !(fabsf(wanted) <= (dtype == QZ_F16 ? 65504.0f : 0x1p120f)) : !is_like(dtype, wanted, stored[r]))
             continue;
         stored[r] = wanted;
@@ -489,18 +589,24 @@ static void choose_again(const struct gptq *gptq, struct slab *slab, size_t star
                           slab->target + (end - unit) * SLAB, SLAB);
 }
 
-/* Units are as many whole groups as BLOCK columns hold, at least one. */
-static void sweep(struct gptq *gptq, struct slab *slab)
+/* The codes of a slab and what is lost of its weights. */
+static void load_errors(const struct gptq *gptq, struct slab *slab)
 {
-    size_t n = gptq->cols, size = gptq->group_size;
     load_codes(gptq, slab);
-    for (size_t k = 0; k < n; k++)
+    for (size_t k = 0; k < gptq->cols; k++)
         for (size_t r = 0; r < SLAB; r++) {
-            size_t at = k * SLAB + r, group = k / size * SLAB + r;
+            size_t at = k * SLAB + r, group = k / gptq->group_size * SLAB + r;
             slab->error[at] =
                 (double)slab->w[at] - (double)qz_value(gptq->levels.value[slab->code[at]], slab->scale[group],
                                                        slab->zero[group], gptq->job->grid.zero);
         }
+}
+
+/* Units are as many whole groups as BLOCK columns hold, at least one. */
+static void sweep(struct gptq *gptq, struct slab *slab)
+{
+    size_t n = gptq->cols, size = gptq->group_size;
+    load_errors(gptq, slab);
     for (unsigned i = 0; i < gptq->sweeps; i++)
         for (size_t unit = 0, unit_end; unit < n && !qz_watch_stopped(&gptq->watch); unit = unit_end) {
             unit_end = n - unit < gptq->widest ? n : unit + gptq->widest;
@@ -518,6 +624,65 @@ static void sweep(struct gptq *gptq, struct slab *slab)
         }
     store_codes(gptq, slab);
     move_groups(gptq, slab, 1);
+}
+
+/* Counts weights beyond the ends of the code range by more than half a step, in the encoder's arithmetic. */
+static void count(struct gptq *gptq, struct slab *slab)
+{
+    const struct qz_grid *grid = &gptq->job->grid;
+    uint64_t clipped = 0;
+    for (size_t r = 0; r < slab->rows; r++)
+        for (size_t k = 0; k < gptq->cols; k++) {
+            size_t group = k / gptq->group_size * SLAB + r;
+            float w = slab->w[k * SLAB + r], scale = slab->scale[group], zero = slab->zero[group];
+            float size = fabsf(scale), inverse = size >= FLT_MIN ? 1.0f / scale : 0.0f;
+            if (scale != 0 && !(size >= FLT_MIN && size <= 0x1p120f && fabsf(zero) <= 0x1p126f)) {
+                size_t one = 0;
+                qz_exact_code(w, scale, zero, grid, &one);
+                clipped += one;
+                continue;
+            }
+            float y = (grid->zero == QZ_ZERO_OFFSET ? w - zero : w) * inverse;
+            if (grid->zero == QZ_ZERO_FLOAT)
+                y = y + zero;
+            if (grid->uniform)
+                y = rintf(y) + (grid->zero == QZ_ZERO_UINT4 ? zero : 0.0f);
+            clipped += grid->uniform ? y < (float)grid->lo || y > (float)grid->hi : y < grid->least || y > grid->most;
+        }
+    gptq->found[slab->row / SLAB].clipped = clipped;
+}
+
+/* The sum over a slab's rows v of v H v^T, v being what slab->error holds: H is symmetric, so what is below its
+ * diagonal counts twice. Never negative, though H may not be quite what it claims to be. */
+static double output_of(const struct gptq *gptq, const struct slab *slab)
+{
+    double rows[SLAB] = {0}, sum = 0.0;
+    for (size_t start = 0; start < gptq->cols; start += BLOCK) {
+        size_t some = qz_least(BLOCK, gptq->cols - start);
+        const double *v = slab->error + start * SLAB;
+        memset(slab->target, 0, some * SLAB * sizeof *slab->target);
+        multiply_block(gptq, slab, start, start, some, slab->target);
+        for (size_t i = 0; i < some * SLAB; i++)
+            slab->target[i] *= 2.0;
+        gptq->job->kernels->multiply_add(gptq->gram + start * gptq->pitch + start, gptq->pitch, some, v, SLAB, SLAB,
+                                         some, slab->target, SLAB);
+        for (size_t i = 0; i < some * SLAB; i += SLAB)
+            for (size_t r = 0; r < SLAB; r++)
+                rows[r] = fma(v[i + r], slab->target[i + r], rows[r]);
+    }
+    for (size_t r = 0; r < slab->rows; r++)
+        sum += rows[r];
+    return sum > 0 ? sum : 0.0;
+}
+
+static void measure(struct gptq *gptq, struct slab *slab)
+{
+    struct found *found = &gptq->found[slab->row / SLAB];
+    load_errors(gptq, slab);
+    found->error = output_of(gptq, slab);
+    for (size_t i = 0; i < gptq->cols * SLAB; i++)
+        slab->error[i] = (double)slab->w[i];
+    found->signal = output_of(gptq, slab);
 }
 
 /* Every slab_count-th slab of rows. */
@@ -567,6 +732,7 @@ static void cut_all(struct gptq *gptq, struct cut *from)
     gptq->weights = cut(from, n, sizeof *gptq->weights);
     gptq->order = cut(from, n, sizeof *gptq->order);
     gptq->slabs = cut(from, gptq->slab_count, sizeof *gptq->slabs);
+    gptq->found = cut(from, (size_t)qz_divide_up(gptq->job->rows, SLAB), sizeof *gptq->found);
     for (size_t i = 0; i < gptq->slab_count; i++) {
         struct slab slab;
         slab.w = cut(from, n * SLAB, sizeof *slab.w);
@@ -584,22 +750,69 @@ static void cut_all(struct gptq *gptq, struct cut *from)
     }
 }
 
-static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matrix *w, const qz_gptq_options *options,
-                       const qz_packed *dst, qz_stats *stats, qz_detail *detail)
+/* Sums of what comes out for inputs with this Gram matrix. */
+static void measure_all(struct gptq *gptq, const qz_matrix *source, double *signal, double *error)
+{
+    read_gram(gptq, source, NULL);
+    run_all(gptq, measure);
+    for (size_t i = 0; i < (size_t)qz_divide_up(gptq->job->rows, SLAB) && !qz_watch_stopped(&gptq->watch); i++) {
+        *signal += gptq->found[i].signal;
+        *error += gptq->found[i].error;
+    }
+}
+
+/* Scales that decode to nothing finite are the encoder's to refuse; here no code could be chosen for them. */
+static qz_result check_all(struct gptq *gptq, qz_detail *detail)
+{
+    run_all(gptq, check);
+    for (size_t i = 0; i < (size_t)qz_divide_up(gptq->job->rows, SLAB) && !qz_watch_stopped(&gptq->watch); i++)
+        if (gptq->found[i].bad_group != UINT64_MAX) {
+            if (detail) {
+                detail->group = gptq->found[i].bad_group;
+                detail->value = gptq->found[i].bad_value;
+            }
+            return QZ_ERROR_SCALE;
+        }
+    return QZ_OK;
+}
+
+static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matrix *w, const qz_matrix *gram,
+                       const qz_gptq_options *options, const qz_packed *dst, qz_stats *stats, qz_detail *detail)
 {
     qz_stats encoded = QZ_STATS_INIT;
-    qz_result result = read_gram(gptq, options->damping, detail);
-    if (result == QZ_OK)
-        result = factor(gptq, options->act_order, detail);
+    qz_result result = options->holdout ? read_gram(gptq, options->holdout, detail) : QZ_OK;
+    if (result != QZ_OK) {
+        if (detail)
+            detail->count = 1;
+        return result;
+    }
+    result = read_gram(gptq, gram, detail);
+    if (result != QZ_OK)
+        return result;
+    gptq->damping = options->damping < 0 ? shrinkage(gptq, options->examples) : options->damping;
+    enlarge(gptq);
+    result = factor(gptq, gram, options->act_order, detail);
     if (result == QZ_OK)
         result = find_scales(gptq, scheme, w, options, dst, &encoded, detail);
+    if (result == QZ_OK)
+        result = check_all(gptq, detail);
     if (result != QZ_OK)
         return result;
     run_all(gptq, feed_back);
     if (gptq->sweeps > 0) {
-        read_gram(gptq, options->damping, NULL);
+        read_gram(gptq, gram, NULL);
+        enlarge(gptq);
         run_all(gptq, sweep);
     }
+    if (options->outcome) {
+        qz_gptq_outcome outcome = {.size = sizeof outcome, .damping = gptq->damping};
+        measure_all(gptq, gram, &outcome.output_signal, &outcome.output_error);
+        if (options->holdout)
+            measure_all(gptq, options->holdout, &outcome.holdout_signal, &outcome.holdout_error);
+        *options->outcome = outcome;
+    }
+    if (stats)
+        run_all(gptq, count);
     if (qz_watch_stopped(&gptq->watch))
         return QZ_ERROR_STOPPED;
     if (!stats)
@@ -608,29 +821,49 @@ static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matr
     result = qz_compare(scheme, dst, w, gptq->pool, stats, detail);
     stats->zeroed_groups = encoded.zeroed_groups;
     stats->subnormal_scales = encoded.subnormal_scales;
+    for (size_t i = 0; i < (size_t)qz_divide_up(w->rows, SLAB); i++)
+        stats->clipped += gptq->found[i].clipped;
     return result;
 }
 
+/* The options of a caller, who may have been built when there were fewer. 0: they have no meaning. */
+static int take_options(const qz_gptq_options *given, qz_gptq_options *options)
+{
+    *options = (qz_gptq_options)QZ_GPTQ_OPTIONS_INIT;
+    if (!given)
+        return 1;
+    if (given->size != sizeof *options && given->size != offsetof(qz_gptq_options, examples))
+        return 0;
+    memcpy(options, given, given->size);
+    return (options->damping >= 0 && qz_is_finite_f64(options->damping)) || options->damping == QZ_DAMPING_FOLLOWS;
+}
+
+static int is_gram(const qz_matrix *gram, const qz_matrix *w)
+{
+    return qz_is_array_dtype(gram->dtype) && gram->rows == w->cols && gram->cols == w->cols;
+}
+
 static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, const qz_matrix *gram,
-                                  const qz_gptq_options *options, const qz_packed *dst, qz_stats *stats,
+                                  const qz_gptq_options *given, const qz_packed *dst, qz_stats *stats,
                                   qz_detail *detail)
 {
-    static const qz_gptq_options defaults = QZ_GPTQ_OPTIONS_INIT;
-    if (!options)
-        options = &defaults;
-    if (options->size != sizeof *options || !(options->damping >= 0) || !qz_is_finite_f64(options->damping) ||
-        qz_scheme_check(scheme, options->method) != QZ_OK || !qz_is_array_dtype(gram->dtype) || gram->rows != w->cols ||
-        gram->cols != w->cols)
+    qz_gptq_options taken;
+    const qz_gptq_options *options = &taken;
+    if (!take_options(given, &taken) || qz_scheme_check(scheme, options->method) != QZ_OK || !is_gram(gram, w) ||
+        (options->holdout && !is_gram(options->holdout, w)))
         return QZ_ERROR_ARGUMENT;
-    if (!qz_matrix_check(gram) || w->cols > SIZE_MAX / 1024 / SLAB || w->cols > SIZE_MAX / 16 / (w->cols + 1024))
+    if (!qz_matrix_check(gram) || (options->holdout && !qz_matrix_check(options->holdout)) ||
+        w->cols > SIZE_MAX / 1024 / SLAB || w->cols > SIZE_MAX / 16 / (w->cols + 1024))
         return QZ_ERROR_SIZE;
     struct job job;
-    struct gptq all = {.job = &job, .source = gram, .pool = options->pool, .sweeps = options->sweeps};
+    struct gptq all = {.job = &job, .pool = options->pool, .sweeps = options->sweeps};
     all.cols = (size_t)w->cols;
     qz_watch_begin(&all.watch, options->stop, options->stop_context);
     job.kernels = qz_kernels_active();
     if (!job.kernels)
         return QZ_ERROR_KERNELS;
+    if (options->outcome)
+        *options->outcome = (qz_gptq_outcome){.size = sizeof(qz_gptq_outcome)};
     if (w->rows == 0 || w->cols == 0)
         return find_scales(&all, scheme, w, options, dst, stats, detail);
     job.matrix = w;
@@ -656,7 +889,7 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
         return QZ_ERROR_MEMORY;
     memory.memory = start;
     cut_all(&all, &memory);
-    qz_result result = solve(&all, scheme, w, options, dst, stats, detail);
+    qz_result result = solve(&all, scheme, w, gram, options, dst, stats, detail);
     free(start);
     return result;
 }

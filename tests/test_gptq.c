@@ -95,6 +95,10 @@ static void test_same_bytes(void **state)
         struct plain wanted = plain_make(&scheme, rows, cols, 0);
         struct guard wanted_supers = make_supers(&wanted, &scheme, rows);
         qz_stats wanted_stats = QZ_STATS_INIT;
+        qz_gptq_outcome wanted_outcome = {0};
+        options.examples = repeat % 4 * 20;
+        options.holdout = repeat % 3 ? &gram.matrix : NULL;
+        options.outcome = &wanted_outcome;
         assert_int_equal(QZ_OK, qz_kernels_use("scalar"));
         assert_int_equal(
             QZ_OK, CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, &options, &wanted.packed, &wanted_stats, NULL)));
@@ -104,9 +108,12 @@ static void test_same_bytes(void **state)
             struct plain got = plain_make(&scheme, rows, cols, 0);
             struct guard supers = make_supers(&got, &scheme, rows);
             qz_stats stats = QZ_STATS_INIT;
+            qz_gptq_outcome outcome = {0};
+            options.outcome = &outcome;
             options.pool = with_pool ? pool : NULL;
             assert_int_equal(QZ_OK,
                              CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, &options, &got.packed, &stats, NULL)));
+            assert_memory_equal(&outcome, &wanted_outcome, sizeof outcome);
             if (!same_memory("codes", got.codes, wanted.codes, 1) ||
                 !same_memory("scales", got.scales, wanted.scales, qz_dtype_size(scheme.scale_dtype)) ||
                 !same_memory("zeros", got.zeros, wanted.zeros, 1) ||
@@ -185,6 +192,7 @@ static void test_output_error(void **state)
             qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
             qz_scheme scheme = scheme_kind(kind, group_sizes[g], &options.method);
             plainly.method = options.method;
+            options.damping = 0.01;
             size_t rows = 20, cols = 100;
             struct field w = field_make(QZ_F32, rows, cols, LAYOUT_ROWS);
             struct field gram = make_gram(&rng, cols, 300, QZ_F64, LAYOUT_ROWS);
@@ -206,6 +214,86 @@ static void test_output_error(void **state)
             field_free(w);
             field_free(gram);
         }
+}
+
+/* The sums for the outputs, and how many weights are clipped, against plain loops. */
+static void test_outcome(void **state)
+{
+    (void)state;
+    struct rng rng = rng_make(307);
+    for (size_t repeat = 0; repeat < cases(48, 12); repeat++) {
+        qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
+        qz_scheme scheme = scheme_kind(repeat % SCHEME_KINDS, 16, &options.method);
+        size_t rows = 1 + rng_below(&rng, 150), cols = 1 + rng_below(&rng, 90);
+        struct field w = field_make(QZ_F32, rows, cols, LAYOUT_ROWS);
+        struct field gram = make_gram(&rng, cols, 30, QZ_F64, LAYOUT_ROWS);
+        struct field other = make_gram(&rng, cols, 60, QZ_F64, LAYOUT_ROWS);
+        struct plain plain = plain_make(&scheme, rows, cols, 0), nothing = plain_make(&scheme, rows, cols, 0);
+        field_fill(&rng, &w.matrix, DATA_NORMAL);
+        qz_stats stats = QZ_STATS_INIT;
+        qz_gptq_outcome outcome = {0};
+        options.holdout = &other.matrix;
+        options.outcome = &outcome;
+        options.examples = 30;
+        assert_int_equal(QZ_OK, CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, &options, &plain.packed, &stats, NULL)));
+        assert_int_equal(outcome.size, sizeof outcome);
+        assert_true(cols < 2 ? outcome.damping == 0 : outcome.damping >= 0.001 && outcome.damping <= 1024);
+        memset(nothing.packed.codes, 0, (size_t)nothing.packed.code_stride * rows); /* decodes to zeros, at scale 0 */
+        memset(nothing.packed.scales, 0, (size_t)nothing.packed.scale_stride * rows);
+        if (scheme.zero)
+            memset(nothing.packed.zeros, 0, (size_t)nothing.packed.zero_stride * rows);
+        for (int held = 0; held < 2; held++) {
+            const qz_matrix *matrix = held ? &other.matrix : &gram.matrix;
+            double largest = 0.0, signal = held ? outcome.holdout_signal : outcome.output_signal;
+            double error = held ? outcome.holdout_error : outcome.output_error;
+            for (size_t i = 0; i < cols; i++)
+                largest = fmax(largest, ref_load(field_at(matrix, i, i), QZ_F64));
+            int exponent;
+            frexp(largest, &exponent);
+            double wanted = ldexp(output_error(&scheme, &w.matrix, matrix, 0.0, &nothing.packed), -exponent);
+            assert_true(fabs(signal - wanted) <= 1e-9 * wanted);
+            double lost = ldexp(output_error(&scheme, &w.matrix, matrix, 0.0, &plain.packed), -exponent);
+            assert_true(fabs(error - lost) <= 1e-9 * wanted);
+        }
+        double usual = outcome.damping;
+        options.examples = 3000; /* more of them are believed more, and fewer less */
+        assert_int_equal(QZ_OK, CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, &options, &plain.packed, NULL, NULL)));
+        assert_true(cols < 2 ? outcome.damping == usual : outcome.damping < usual);
+        plain_free(plain);
+        plain_free(nothing);
+        field_free(w);
+        field_free(gram);
+        field_free(other);
+    }
+}
+
+/* Options as they were before they had examples, holdout and outcome. */
+static void test_fewer_options(void **state)
+{
+    (void)state;
+    struct rng rng = rng_make(308);
+    size_t rows = 7, cols = 50;
+    qz_scheme scheme = *qz_scheme_by_name("int4");
+    struct field w = field_make(QZ_F32, rows, cols, LAYOUT_ROWS);
+    struct field gram = make_gram(&rng, cols, 40, QZ_F64, LAYOUT_ROWS);
+    struct plain all = plain_make(&scheme, rows, cols, 0), old = plain_make(&scheme, rows, cols, 0);
+    field_fill(&rng, &w.matrix, DATA_NORMAL);
+    qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
+    options.damping = 0.01;
+    assert_int_equal(QZ_OK, CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, &options, &all.packed, NULL, NULL)));
+    size_t bytes = offsetof(qz_gptq_options, examples);
+    struct guard guard = guard_make(bytes); /* not a byte behind them is read */
+    qz_gptq_options *fewer = guard_end(guard, bytes, 0);
+    options.size = bytes;
+    memcpy(fewer, &options, bytes);
+    assert_int_equal(QZ_OK, CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, fewer, &old.packed, NULL, NULL)));
+    assert_true(same_memory("codes", old.codes, all.codes, 1));
+    assert_true(same_memory("scales", old.scales, all.scales, 1));
+    guard_free(guard);
+    plain_free(all);
+    plain_free(old);
+    field_free(w);
+    field_free(gram);
 }
 
 /* Inputs that do not depend on each other leave nothing to make up for. */
@@ -230,11 +318,26 @@ static void test_diagonal(void **state)
         qz_stats wanted_stats = QZ_STATS_INIT, stats = QZ_STATS_INIT;
         assert_int_equal(QZ_OK, qz_encode(&scheme, &w.matrix, &wanted.packed, &plainly, &wanted_stats, NULL));
         assert_int_equal(QZ_OK, CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, &options, &got.packed, &stats, NULL)));
-        assert_true(same_memory("codes", got.codes, wanted.codes, 1));
         assert_true(same_memory("scales", got.scales, wanted.scales, 1));
         assert_true(same_memory("zeros", got.zeros, wanted.zeros, 1));
+        float values[2][65 * 90];
+        qz_matrix decoded[2] = {{values[0], QZ_F32, rows, cols, (int64_t)cols, 1},
+                                {values[1], QZ_F32, rows, cols, (int64_t)cols, 1}};
+        assert_int_equal(QZ_OK, qz_decode(&scheme, &got.packed, &decoded[0], NULL, NULL));
+        assert_int_equal(QZ_OK, qz_decode(&scheme, &wanted.packed, &decoded[1], NULL, NULL));
+        size_t ties = 0;
+        for (size_t i = 0; i < rows * cols; i++)
+            if (values[0][i] != values[1][i]) { /* halfway between two, as far as the encoder's float32 can tell */
+                float w_i = ((const float *)w.matrix.data)[i], middle = 0.5f * (values[0][i] + values[1][i]);
+                assert_true(fabsf(w_i - middle) <= 4e-6f * fabsf(values[0][i] - values[1][i]));
+                ties++;
+            }
+        assert_true(ties < 4);
+        if (ties)
+            goto next; /* the errors are as large, but for the last bit */
         assert_true(stats.count == wanted_stats.count && stats.max_error == wanted_stats.max_error &&
-                    stats.max_index == wanted_stats.max_index);
+                    stats.max_index == wanted_stats.max_index && stats.clipped == wanted_stats.clipped);
+    next:
         plain_free(wanted);
         plain_free(got);
         field_free(w);
@@ -368,6 +471,29 @@ static void test_errors(void **state)
     options.size--;
     RESULT(QZ_ERROR_ARGUMENT);
     options.size++;
+    qz_matrix holdout = gram;
+    double other[COLS * COLS] = {[COLS + 2] = NAN};
+    options.holdout = &holdout;
+    RESULT(QZ_OK);
+    holdout.data = other;
+    RESULT(QZ_ERROR_GRAM);
+    assert_int_equal(detail.index, COLS + 2);
+    assert_int_equal(detail.count, 1);
+    h[3] = INFINITY;
+    other[COLS + 2] = 0.0;
+    RESULT(QZ_ERROR_GRAM);
+    assert_int_equal(detail.index, 3);
+    assert_int_equal(detail.count, 0);
+    h[3] = 0.0;
+    holdout.rows--;
+    RESULT(QZ_ERROR_ARGUMENT);
+    holdout.rows++;
+    holdout.dtype = QZ_I7;
+    RESULT(QZ_ERROR_ARGUMENT);
+    options.size = offsetof(qz_gptq_options, examples); /* then nothing behind is looked at */
+    RESULT(QZ_OK);
+    options.size = sizeof options;
+    options.holdout = NULL;
     options.method = QZ_MINMAX;
     RESULT(QZ_ERROR_ARGUMENT);
     options.method = QZ_DEFAULT;
@@ -434,13 +560,101 @@ static void test_extremes(void **state)
     }
 }
 
+/* Whatever the weights and inputs are, in any scheme: what is said to be done is valid, and finite. */
+static void test_all_magnitudes(void **state)
+{
+    (void)state;
+    struct rng rng = rng_make(309);
+    size_t done = 0, refused = 0, schemes = 0;
+    while (qz_scheme_at(schemes))
+        schemes++;
+    for (size_t repeat = 0; repeat < cases(1500, 150); repeat++) {
+        static const qz_method methods[] = {QZ_DEFAULT, QZ_MINMAX, QZ_ABSMAX, QZ_ABSMAX7, QZ_SEARCH, QZ_EXACT};
+        qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
+        qz_scheme scheme = *qz_scheme_at(repeat % schemes);
+        float table[16];
+        size_t rows = 1 + rng_below(&rng, 4), cols = 1 + rng_below(&rng, scheme.super_size ? 300 : 60);
+        if (rng_below(&rng, 2) && scheme.scale_dtype <= QZ_BF16)
+            scheme.scale_dtype = PICK(&rng, scale_dtypes);
+        if (scheme.codes == QZ_TABLE && rng_below(&rng, 2)) {
+            int exponent = (int)rng_below(&rng, 250) - 125;
+            for (size_t i = 0; i < 16; i++)
+                table[i] = ldexpf(rng_normal(&rng), exponent);
+            scheme.table = table;
+        }
+        options.method = PICK(&rng, methods);
+        if (qz_scheme_check(&scheme, options.method) != QZ_OK)
+            options.method = QZ_DEFAULT;
+        options.act_order = (int)rng_below(&rng, 2);
+        options.sweeps = (unsigned)rng_below(&rng, 3);
+        options.damping = rng_below(&rng, 2) ? 0.01 : QZ_DAMPING_FOLLOWS;
+        struct field w = field_make(QZ_F32, rows, cols, LAYOUT_ROWS);
+        struct field gram = make_gram(&rng, cols, 1 + rng_below(&rng, 20), QZ_F64, LAYOUT_ROWS);
+        /* Magnitudes of a kind, of rows that differ, or of values that do; and inputs of any power. */
+        int spread = (int)rng_below(&rng, 3), exponent = (int)rng_below(&rng, 278) - 149;
+        int side = (int)rng_below(&rng, 3) - 1;
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < cols; c++) {
+                if (spread == 2 || (spread == 1 && c == 0))
+                    exponent = (int)rng_below(&rng, 278) - 149;
+                double value = (double)rng_normal(&rng);
+                value = ldexp(side ? side * fabs(value) : value, exponent);
+                field_put(&w.matrix, r, c, fmin(fmax(value, -3.4e38), 3.4e38));
+            }
+        for (size_t i = 0, wild = rng_below(&rng, 2); i < cols && wild; i++) {
+            double power = ldexp(1.0, (int)rng_below(&rng, 900) - 450);
+            for (size_t j = 0; j < cols; j++) {
+                field_put(&gram.matrix, i, j, ref_load(field_at(&gram.matrix, i, j), QZ_F64) * power);
+                field_put(&gram.matrix, j, i, ref_load(field_at(&gram.matrix, j, i), QZ_F64) * power);
+            }
+        }
+        struct plain plain = plain_make(&scheme, rows, cols, 0);
+        struct guard supers = make_supers(&plain, &scheme, rows);
+        qz_stats stats = QZ_STATS_INIT;
+        qz_gptq_outcome outcome = {0};
+        options.outcome = &outcome;
+        options.holdout = &gram.matrix;
+        qz_detail detail = QZ_DETAIL_INIT;
+        qz_result result = CALL(qz_gptq(&scheme, &w.matrix, &gram.matrix, &options, &plain.packed, &stats, &detail));
+        if (result == QZ_OK) {
+            float *decoded = malloc(rows * cols * sizeof *decoded);
+            qz_matrix values = {decoded, QZ_F32, rows, cols, (int64_t)cols, 1};
+            assert_int_equal(QZ_OK, qz_validate(&scheme, &plain.packed, rows, cols, NULL));
+            assert_int_equal(QZ_OK, qz_decode(&scheme, &plain.packed, &values, NULL, NULL));
+            for (size_t i = 0; i < rows * cols; i++)
+                if (!isfinite(decoded[i]))
+                    fail_msg("case %zu, %s: value %zu is %g", repeat, scheme.name, i, (double)decoded[i]);
+            assert_true(isfinite(stats.signal) && isfinite(stats.error) && isfinite(stats.max_error));
+            assert_true(isfinite(outcome.output_signal) && isfinite(outcome.output_error));
+            assert_true(outcome.output_signal >= 0 && outcome.output_error >= 0 && isfinite(outcome.damping));
+            assert_true(outcome.holdout_signal == outcome.output_signal &&
+                        outcome.holdout_error == outcome.output_error);
+            free(decoded);
+            done++;
+        } else {
+            refused++;
+            if (result != QZ_ERROR_SCALE) {
+                assert_int_equal(result, QZ_ERROR_GRAM); /* fewer examples than inputs, without much damping */
+                assert_true(options.damping == 0.01);
+            }
+        }
+        plain_free(plain);
+        guard_free(supers);
+        field_free(w);
+        field_free(gram);
+    }
+    assert_true(done > refused / 4 && refused > 0);
+}
+
 int main(void)
 {
     start_program("test_gptq");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_strides),     cmocka_unit_test(test_output_error),
-        cmocka_unit_test(test_diagonal),   cmocka_unit_test(test_dead_inputs), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_same_bytes),    cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_output_error),  cmocka_unit_test(test_outcome),
+        cmocka_unit_test(test_fewer_options), cmocka_unit_test(test_diagonal),
+        cmocka_unit_test(test_dead_inputs),   cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_extremes),      cmocka_unit_test(test_all_magnitudes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

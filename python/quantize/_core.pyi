@@ -80,14 +80,17 @@ def gptq(
     dtype: int,
     gram: _Buffer,
     gram_dtype: int,
+    holdout: _Buffer | None,
+    holdout_dtype: int,
     parts: _Parts,
     method: int,
     act_order: bool,
     sweeps: int,
     damping: float,
+    examples: int,
     threads: int,
     /,
-) -> _Stats: ...
+) -> tuple[_Stats, tuple[float, float, float, float, float]]: ...
 def decode(
     scheme: _Scheme,
     parts: _Parts,

@@ -74,6 +74,13 @@ class Stats:
         NaN and infinite values that were replaced (``nonfinite="clip"``).
     weighted_sqnr_db : float, or None
         The ratio with every square multiplied by its weight, where weights were given.
+    output_sqnr_db : float, or None
+        Of :func:`gptq`: the ratio for what the layer puts out, for the examples that codes were chosen for.
+        The fewer they are, the more it flatters.
+    holdout_sqnr_db : float, or None
+        The same for the examples of `holdout`, where these were given: what to expect of other inputs.
+    damping : float, or None
+        Of :func:`gptq`: the damping that was used.
     """
 
     count: int
@@ -86,6 +93,9 @@ class Stats:
     subnormal_scales: int = 0
     replaced: int = 0
     weighted_sqnr_db: float | None = None
+    output_sqnr_db: float | None = None
+    holdout_sqnr_db: float | None = None
+    damping: float | None = None
 
     def __str__(self) -> str:
         return pairs(self._lines())
@@ -110,9 +120,16 @@ def _error_lines(found: Stats | Comparison) -> list[tuple[str, str]]:
         ("values", f"{found.count:,}"),
         ("SQNR", f"{found.sqnr_db:.2f} dB"),
         *([] if weighted is None else [("weighted SQNR", f"{weighted:.2f} dB")]),
+        *(_output_lines(found) if isinstance(found, Stats) else []),
         ("RMSE", f"{found.rmse:.4g}"),
         ("largest error", f"{found.max_error:.4g}{where}"),
     ]
+
+
+def _output_lines(found: Stats) -> list[tuple[str, str]]:
+    ratios = (("output SQNR", found.output_sqnr_db), ("held out", found.holdout_sqnr_db))
+    damping = [] if found.damping is None else [("damping", f"{found.damping:.3g}")]
+    return [*((name, f"{ratio:.2f} dB") for name, ratio in ratios if ratio is not None), *damping]
 
 
 def _stats(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 import numpy as np
 
 from . import _core
-from .array import QuantizedArray, _encoding_error, _matrices, _stats, _wanted
+from .array import QuantizedArray, _encoding_error, _matrices, _sqnr_db, _stats, _wanted
 from .errors import NonFiniteError, QuantizeError
 from .inputs import as_floats, as_threads
 from .scheme import Scheme, find
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from .inputs import AnyArray
+
+_FOLLOWS = -1.0  # QZ_DAMPING_FOLLOWS
 
 
 def gptq(
@@ -27,7 +30,9 @@ def gptq(
     group_size: SupportsIndex | None = None,
     scale_dtype: DTypeLike | None = None,
     method: str | None = None,
-    damping: SupportsFloat = 0.01,
+    examples: SupportsIndex | None = None,
+    holdout: ArrayLike | None = None,
+    damping: SupportsFloat | None = None,
     act_order: bool = True,
     sweeps: SupportsIndex = 2,
     threads: SupportsIndex | None = None,
@@ -48,6 +53,11 @@ def gptq(
         The Gram matrix of shape (inputs, inputs): ``x.T @ x`` for rows `x` of inputs, or a multiple of it. A
         few times as many rows as inputs are enough. Gather it block by block; float32 will do, float64 is
         better.
+    examples : int, optional
+        How many rows `gram` is the sum or mean of. The fewer they are, the less their correlations are
+        believed. If it is not given, as many as inputs are assumed.
+    holdout : array_like, optional
+        The Gram matrix of rows that are not in `gram`. It changes nothing but ``stats.holdout_sqnr_db``.
     scheme : str or Scheme
         One of :func:`schemes`, by name or varied.
     group_size : int, optional
@@ -56,9 +66,10 @@ def gptq(
         The type that stores scales, instead of the scheme's.
     method : str, optional
         How scales are found at first, instead of the scheme's way; as for :func:`quantize_array`.
-    damping : float
-        The diagonal of `gram` is multiplied with ``1 + damping``, each input as if it had so much noise. More
-        of it trusts the examples less; 0 is allowed if `gram` is positive definite.
+    damping : float, optional
+        The diagonal of `gram` is multiplied with ``1 + damping``, each input as if it had so much noise. By
+        default what follows from `examples` and from how much correlation `gram` shows beyond chance: see the
+        notes. More of it believes the examples less; 0 is allowed if `gram` is positive definite.
     act_order : bool
         Visit the inputs in an order found from `gram`, those that matter most first, instead of as they are
         stored. The form of the result is the same.
@@ -70,13 +81,13 @@ def gptq(
     Returns
     -------
     QuantizedArray
-        Its `stats` tell the error of the weights, not of the outputs, and do not count clipped values.
+        Its `stats` tell the error of the weights, and ``output_sqnr_db``, ``holdout_sqnr_db``, ``damping``.
 
     Raises
     ------
     ValueError
-        When `gram` is not symmetric, or not positive definite after damping; when a value is NaN or infinite;
-        when a scale does not fit its type; when an argument has no meaning.
+        When `gram` or `holdout` is not symmetric, or `gram` not positive definite after damping; when a value
+        is NaN or infinite; when a scale does not fit its type; when an argument has no meaning.
     TypeError
         When the values are not real numbers.
 
@@ -89,6 +100,11 @@ def gptq(
     Memory for ``inputs**2`` float64 numbers is needed meanwhile. Time grows with ``outputs * inputs**2`` and
     ``inputs**3``.
 
+    The default damping shrinks correlations towards none by the amount of least expected error: with half
+    the examples as `n` and `c` the mean square of the correlations, without the ``1/n`` that chance adds to
+    it, it is ``(1 + 1/c) / n``, from 0.001 to 1024. With few examples and little correlation, that leaves
+    what :func:`quantize_array` does with the diagonal of `gram` as `weights`.
+
     Examples
     --------
     >>> import numpy as np
@@ -98,65 +114,87 @@ def gptq(
     >>> w = rng.standard_normal((16, 64))
     >>> def output_error(q):
     ...     return np.mean((x @ (w - np.asarray(q)).T) ** 2)
-    >>> q = quantize.gptq(w, x.T @ x)
+    >>> q = quantize.gptq(w, x.T @ x, examples=len(x))
     >>> bool(output_error(q) < 0.7 * output_error(quantize.quantize_array(w)))
     True
     """
     found, method_number = find(scheme, group_size=group_size, scale_dtype=scale_dtype, method=method)
-    amount, rounds, thread_count = float(damping), operator.index(sweeps), as_threads(threads)
-    if not 0 <= amount < np.inf:
+    rounds, thread_count = operator.index(sweeps), as_threads(threads)
+    amount = _FOLLOWS if damping is None else float(damping)
+    count = 0 if examples is None else operator.index(examples)
+    if damping is not None and not 0 <= amount < np.inf:
         raise ValueError(f"damping must be a finite number from 0 on, not {amount}")
+    if examples is not None and not 1 <= count < 1 << 63:
+        raise ValueError(f"examples must be how many rows gram is of, at least 1, not {count}")
     if not 0 <= rounds <= 1000:
         raise ValueError(f"sweeps must be 0..1000, not {rounds}")
     x, number = as_floats(w, "w")
     if x.ndim != 2:
         raise ValueError(f"w must be a matrix (outputs, inputs), not an array of shape {x.shape}")
-    h, gram_number = as_floats(gram, "gram")
-    if h.shape != (x.shape[1], x.shape[1]):
-        raise ValueError(
-            f"gram has shape {h.shape}; for w of shape {x.shape} it must be {(x.shape[1], x.shape[1])}"
-        )
+    h, gram_number = _gram(gram, "gram", x)
+    other, other_number = (None, 0) if holdout is None else _gram(holdout, "holdout", x)
     parts = [
         None if want is None else np.empty(want.shape, want.dtype)
         for want in _wanted(found, x.shape[:1], x.shape[1])
     ]
     try:
-        numbers = _core.gptq(
+        numbers, (used, *outputs) = _core.gptq(
             found.core,
             x,
             number,
             h,
             gram_number,
+            other,
+            other_number,
             _matrices(parts),
             method_number,
             bool(act_order),
             rounds,
             amount,
+            count,
             thread_count,
         )
     except _core.Failure as failure:
         if failure.args[0] == _core.ERROR_GRAM:
-            raise _gram_error(failure, h, amount) from None
+            if other is not None and failure.args[2] == 1:
+                raise _gram_error(failure, other, "holdout", damping) from None
+            raise _gram_error(failure, h, "gram", damping) from None
         groups = _core.scheme_sizes(found.core, 1, x.shape[1])[0]
         raise _encoding_error(failure, found, x.shape, 1, groups) from None
-    summary = _stats(numbers, x.shape, 1)
+    summary = dataclasses.replace(
+        _stats(numbers, x.shape, 1),
+        output_sqnr_db=_sqnr_db(*outputs[:2]),
+        holdout_sqnr_db=None if holdout is None else _sqnr_db(*outputs[2:]),
+        damping=used,
+    )
     return object.__new__(QuantizedArray)._set(parts, found, x.shape, 1, summary)
 
 
-def _gram_error(failure: _core.Failure, gram: AnyArray, damping: float) -> QuantizeError:
+def _gram(gram: ArrayLike, name: str, w: AnyArray) -> tuple[AnyArray, int]:
+    h, number = as_floats(gram, name)
+    wanted = (w.shape[1], w.shape[1])
+    if h.shape != wanted:
+        raise ValueError(f"{name} has shape {h.shape}; for w of shape {w.shape} it must be {wanted}")
+    return h, number
+
+
+def _gram_error(
+    failure: _core.Failure, gram: AnyArray, name: str, damping: SupportsFloat | None
+) -> QuantizeError:
     """What is wrong with a Gram matrix."""
     _, index, _, _, value, _ = failure.args
     i, j = divmod(index, gram.shape[1])
     where = f"index {index}, element {(i, j)}"
     if not np.isfinite(value):
-        return NonFiniteError(f"gram holds {value} at {where}", index=index, value=value)
+        return NonFiniteError(f"{name} holds {value} at {where}", index=index, value=value)
     if i != j:
-        text = f"gram is not symmetric: {value:g} at {where}, but {gram[j, i]:g} at element {(j, i)}"
+        text = f"{name} is not symmetric: {value:g} at {where}, but {gram[j, i]:g} at element {(j, i)}"
     elif value < 0:
-        text = f"gram is no Gram matrix: {value:g} on its diagonal, at {where}"
+        text = f"{name} is no Gram matrix: {value:g} on its diagonal, at {where}"
     else:
+        with_damping = "" if damping is None else f"with damping={float(damping):g}, "
         text = (
-            f"gram is not positive definite: with damping={damping:g}, nothing is left of input {i} when the "
+            f"gram is not positive definite: {with_damping}nothing is left of input {i} when the "
             "inputs it depends on are known; pass a larger damping"
         )
     return QuantizeError(text, index=index, value=value)

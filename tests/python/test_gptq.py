@@ -195,7 +195,7 @@ def test_never_worse_than_rounding(scheme: str, seed: int) -> None:
     x = correlated(rng, inputs)
     w = rng.standard_normal((int(rng.integers(1, 100)), inputs))
     plain = quantize.quantize_array(w, scheme, group_size=group_size)
-    q = quantize.gptq(w, x.T @ x, scheme, group_size=group_size)
+    q = quantize.gptq(w, x.T @ x, scheme, group_size=group_size, damping=0.01)
     assert (q.shape, q.axis, q.scheme, q.nbytes) == (plain.shape, 1, plain.scheme, plain.nbytes)
     assert output_error(x, w, q) < 0.6 * output_error(x, w, plain)
 
@@ -206,7 +206,7 @@ def test_each_part_earns_its_place() -> None:
     w = rng.standard_normal((64, 256))
 
     def error(**options: Any) -> float:
-        return output_error(unseen, w, quantize.gptq(w, x.T @ x, **options))
+        return output_error(unseen, w, quantize.gptq(w, x.T @ x, examples=len(x), **options))
 
     assert error(sweeps=0) < 0.95 * error(sweeps=0, act_order=False)
     assert error(sweeps=1) < 0.95 * error(sweeps=0)
@@ -222,7 +222,8 @@ def test_power_law_with_outliers(group_size: int, rounded: float, wanted: float)
     x = x @ np.linalg.qr(rng.standard_normal((256, 256)))[0]
     x[:, rng.choice(256, 3, False)] *= 15
     assert output_db(x, w, quantize.quantize_array(w, group_size=group_size)) < rounded
-    assert output_db(x, w, quantize.gptq(w, x.T @ x, group_size=group_size)) > wanted
+    q = quantize.gptq(w, x.T @ x, group_size=group_size, examples=len(x))
+    assert output_db(x, w, q) > wanted
 
 
 def test_a_few_inputs_of_great_power() -> None:
@@ -237,6 +238,125 @@ def test_a_few_inputs_of_great_power() -> None:
     q = quantize.gptq(w, x.T @ x, **options)
     other = quantize.gptq(w / unit, (x * unit).T @ (x * unit), **options)
     assert np.array_equal(np.asarray(other) * unit, np.asarray(q))
+
+
+# --- Few examples -------------------------------------------------------------------------------------------
+
+
+def mixtures(rng: Rng, inputs: int) -> dict[str, Array]:
+    """Rows of unrelated normal numbers become inputs when multiplied with one of these."""
+    rotation = np.linalg.qr(rng.standard_normal((inputs, inputs)))[0]
+    places = np.arange(inputs)
+    unit = np.ones(inputs)
+    unit[rng.choice(inputs, 3, replace=False)] = 15
+    return {
+        "unrelated": np.diag(np.exp(0.7 * rng.standard_normal(inputs))),
+        "neighbours": np.eye(inputs) + 0.6 * np.eye(inputs, k=1) + 0.3 * np.eye(inputs, k=5),
+        "smooth": np.linalg.cholesky(0.9 ** np.abs(places[:, None] - places)).T,
+        "outliers": (1.0 + places[:, None]) ** -0.5 * rotation * unit,
+        "steep": (1.0 + places[:, None]) ** -1.0 * rotation,
+    }
+
+
+def expected_db(mixture: Array, w: Array, q: quantize.QuantizedArray) -> float:
+    """The SQNR of outputs for all inputs that there may be."""
+    error = w - np.asarray(q, np.float64)
+    return float(10 * np.log10(np.sum((w @ mixture.T) ** 2) / np.sum((error @ mixture.T) ** 2)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_examples_do_no_harm(seed: int) -> None:
+    """Against a search that knows the power of each input, on inputs that nobody has seen."""
+    rng = np.random.default_rng(100 + seed)
+    inputs = int(rng.integers(48, 128))
+    scheme = str(rng.choice(["int4", "uint4_offset", "nf4"]))
+    w = rng.standard_normal((64, inputs))
+    for kind, mixture in mixtures(rng, inputs).items():
+        for ratio in (1, 2, 4):
+            x = rng.standard_normal((ratio * inputs, inputs)) @ mixture
+            gram = x.T @ x
+            search = expected_db(mixture, w, quantize.quantize_array(w, scheme, weights=np.diag(gram)))
+            for examples in (None, len(x)):
+                q = quantize.gptq(w, gram, scheme, examples=examples)
+                assert expected_db(mixture, w, q) >= search - 0.05, (kind, ratio, examples)
+
+
+def test_examples_are_worth_something() -> None:
+    """What a damping for plenty of examples loses with few, and what it wins with plenty, is had."""
+    rng = np.random.default_rng(11)
+    w = rng.standard_normal((64, 128))
+    mixture = mixtures(rng, 128)["outliers"]
+    gains = {}
+    for ratio in (1, 23):
+        x = rng.standard_normal((ratio * 128, 128)) @ mixture
+        gram = x.T @ x
+        search = expected_db(mixture, w, quantize.quantize_array(w, weights=np.diag(gram)))
+        q = quantize.gptq(w, gram, examples=len(x))
+        fixed = quantize.gptq(w, gram, damping=0.01)
+        gains[ratio] = [expected_db(mixture, w, found) - search for found in (q, fixed)]
+    assert gains[1][0] > 1.5
+    assert gains[1][1] < -1
+    assert min(gains[23]) > 2.5
+
+
+def test_statistics_of_outputs() -> None:
+    rng = np.random.default_rng(12)
+    x, unseen = correlated(rng, 80, 400).reshape(2, 200, 80)
+    w = rng.standard_normal((70, 80)).astype(np.float32)
+    q = quantize.gptq(w, x.T @ x, examples=len(x), holdout=unseen.T @ unseen)
+    assert q.stats is not None
+    assert q.stats.output_sqnr_db == pytest.approx(output_db(x, w.astype(np.float64), q), rel=1e-9)
+    assert q.stats.holdout_sqnr_db == pytest.approx(output_db(unseen, w.astype(np.float64), q), rel=1e-9)
+    assert q.stats.damping is not None
+    assert 0.001 < q.stats.damping < 1024
+    assert f"output SQNR   {q.stats.output_sqnr_db:.2f} dB" in str(q.stats)
+    assert f"held out      {q.stats.holdout_sqnr_db:.2f} dB" in str(q.stats)
+    assert f"damping       {q.stats.damping:.3g}" in str(q.stats)
+    without = quantize.gptq(w, x.T @ x, examples=len(x))
+    assert without == q
+    assert without.stats is not None
+    assert without.stats == dataclasses.replace(q.stats, holdout_sqnr_db=None)
+    assert "held out" not in str(without.stats)
+    assert quantize.gptq(w, x.T @ x, damping=0.3).stats.damping == 0.3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("examples", [1, 30, 400, 5000])
+def test_damping_by_the_rule(examples: int) -> None:
+    rng = np.random.default_rng(13)
+    x = correlated(rng, 50, 400)
+    x[:, 7] = 0
+    gram = x.T @ x
+    q = quantize.gptq(np.ones((1, 50)), gram, examples=examples)
+    alive = np.delete(np.delete(gram, 7, 0), 7, 1)
+    power = np.diag(alive)
+    correlations = (alive / np.sqrt(np.outer(power, power)))[~np.eye(49, dtype=bool)]
+    n = examples / 2
+    c = (np.mean(correlations**2) - 1 / n) / (1 + 1 / n)
+    wanted = min(1024, (1 + 1 / c) / n) if c > 0 else 1024
+    assert q.stats is not None
+    assert q.stats.damping == pytest.approx(max(wanted, 0.001), rel=1e-9)
+    unknown = quantize.gptq(np.ones((1, 50)), gram)
+    assert unknown.stats == quantize.gptq(np.ones((1, 50)), gram, examples=49).stats
+
+
+@pytest.mark.parametrize("scheme", ["int4", "uint4", "nf4"])
+def test_clipped_weights_are_counted(scheme: str) -> None:
+    rng = np.random.default_rng(14)
+    x = correlated(rng, 64)
+    w = rng.standard_t(3, (40, 64))
+    q = quantize.gptq(w, x.T @ x, scheme, examples=len(x))
+    levels = levels_of(q.scheme)
+    scales = np.repeat(q.scales.astype(np.float64), 64 // q.scales.shape[1], axis=1)
+    y = w.astype(np.float32) / scales
+    if q.scheme.zero == "uint4":
+        packed = np.asarray(q.zeros)
+        zeros = np.stack([packed & 15, packed >> 4], -1).reshape(40, -1)[:, : q.scales.shape[1]]
+        y = np.rint(y) + np.repeat(zeros, 64 // q.scales.shape[1], axis=1)
+    low, high = levels[0] - (levels[1] - levels[0]) / 2, levels[-1] + (levels[-1] - levels[-2]) / 2
+    wanted = int(np.sum((y < low) | (y > high)))
+    assert q.stats is not None
+    assert wanted > 0
+    assert q.stats.clipped == wanted
 
 
 # --- How it may be called -----------------------------------------------------------------------------------
@@ -254,7 +374,7 @@ def test_arguments_in_other_forms() -> None:
         quantize.gptq(np.asfortranarray(w), gram[::-1, ::-1][::-1, ::-1]),
         quantize.gptq(w, gram * np.float32(2.0**40)),
         quantize.gptq(w, gram.astype(np.float64) * 2.0**-900),
-        quantize.gptq(w, gram, group_size=32, scale_dtype="float16", damping=0.01, sweeps=2),
+        quantize.gptq(w, gram, group_size=32, scale_dtype="float16", examples=48, sweeps=2),
         quantize.gptq(w, gram, threads=1),
         quantize.gptq(w, gram, threads=2),
     ]
@@ -337,7 +457,11 @@ def test_gram_of_too_few_examples() -> None:
         quantize.QuantizeError, match=r"not positive definite: with damping=0, .* larger damping"
     ):
         quantize.gptq(w, x.T @ x, damping=0)
-    assert output_db(x, w, quantize.gptq(w, x.T @ x)) > 30
+    assert output_db(x, w, quantize.gptq(w, x.T @ x, damping=0.01)) > 30
+    with pytest.raises(
+        quantize.QuantizeError, match=r"^gram is not positive definite: nothing is left of input"
+    ):
+        quantize.gptq(np.ones((1, 2)), np.array([[1, 4], [4, 1]]) * 1.0)
 
 
 @pytest.mark.parametrize(
@@ -353,6 +477,14 @@ def test_gram_of_too_few_examples() -> None:
         ({"scheme": "int5"}, ValueError, "unknown scheme 'int5'"),
         ({"method": "minmax"}, ValueError, "unknown method 'minmax' for scheme 'int4'"),
         ({"damping": -1}, ValueError, "damping must be a finite number from 0 on, not -1.0"),
+        ({"examples": 0}, ValueError, "examples must be how many rows gram is of, at least 1, not 0"),
+        ({"examples": 2.0}, TypeError, "cannot be interpreted as an integer"),
+        (
+            {"holdout": np.eye(9)},
+            ValueError,
+            "holdout has shape (9, 9); for w of shape (2, 8) it must be (8, 8)",
+        ),
+        ({"holdout": -np.eye(8)}, ValueError, "holdout is no Gram matrix: -1 on its diagonal, at index 0"),
         ({"damping": np.nan}, ValueError, "damping must be a finite number from 0 on, not nan"),
         ({"sweeps": -1}, ValueError, "sweeps must be 0..1000, not -1"),
         ({"sweeps": 1.5}, TypeError, "cannot be interpreted as an integer"),
