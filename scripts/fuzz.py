@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Feeds the readers what libFuzzer makes of a few good files, or the encoder what it makes up; what breaks them is left
-in build/fuzz/.
+"""Feeds the readers what libFuzzer makes of a few good files, or the encoder what it makes up.
+
+What breaks them is left in build/fuzz/.
 
 .venv/bin/python scripts/fuzz.py [SECONDS [files | encode]]
 """

@@ -137,6 +137,25 @@ static void look_closer(const struct job *job, struct part *part, struct groups 
     }
 }
 
+/* Notes whether some value lies further beyond uniform codes than the kernels take. Plain scales follow from the range
+ * of their group; others need not suit all its values. */
+static void look_far(const struct job *job, struct groups *groups)
+{
+    int offset = job->grid.zero == QZ_ZERO_OFFSET, moved = job->grid.zero == QZ_ZERO_FLOAT, near = 1;
+    for (size_t g = 0; g < groups->count && job->grid.uniform; g++) {
+        float zero = offset ? groups->zero[g] : 0.0f, inverse = fabsf(groups->inverse[g]);
+        near &= (groups->max[g] - zero) * inverse <= 0x1p29f && (zero - groups->min[g]) * inverse <= 0x1p29f &&
+                (!moved || fabsf(groups->zero[g]) <= 0x1p29f);
+    }
+    groups->far = !near;
+}
+
+/* The kernels that make a run's codes. */
+static const struct qz_kernels *kernels_for(const struct job *job, const struct groups *groups)
+{
+    return groups->far ? &qz_kernels_scalar : job->kernels;
+}
+
 /* Values beyond the ends of the code range by more than half a step, where a group's numbers are another tool's. */
 static size_t count_clipped(const struct job *job, const struct groups *groups, const float *x, size_t n,
                             size_t group_size)
@@ -144,7 +163,7 @@ static size_t count_clipped(const struct job *job, const struct groups *groups, 
     uint8_t nearest[QZ_TILE / 2];
     if (!job->want_stats)
         return 0;
-    return job->kernels->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, nearest);
+    return kernels_for(job, groups)->group_codes(x, n, group_size, &job->grid, groups->inverse, groups->zero, nearest);
 }
 
 /* Largest magnitude both as max and as -max: the first one wins. Drawing in the other end a little tells fit, which
@@ -227,11 +246,12 @@ static size_t plain_codes(const struct job *job, struct groups *groups, size_t f
                           size_t group_size, uint8_t *codes)
 {
     const float *inverse = groups->inverse + first, *zero = groups->zero + first;
+    const struct qz_kernels *kernels = kernels_for(job, groups);
     groups->has_sums = job->want_stats;
     if (groups->has_sums)
-        return job->kernels->group_codes_error(x, n, group_size, &job->grid, groups->scale + first, inverse, zero,
-                                               codes, &groups->sums);
-    return job->kernels->group_codes(x, n, group_size, &job->grid, inverse, zero, codes);
+        return kernels->group_codes_error(x, n, group_size, &job->grid, groups->scale + first, inverse, zero, codes,
+                                          &groups->sums);
+    return kernels->group_codes(x, n, group_size, &job->grid, inverse, zero, codes);
 }
 
 /* The flat index of element i of a run in the matrix that the values are a part of. */
@@ -259,16 +279,16 @@ static size_t group_codes(const struct job *job, struct groups *groups, const st
                 others[i] = 0.0f;
         plain = others;
     }
-    size_t clipped = job->kernels->group_codes(plain, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
+    const struct qz_kernels *kernels = kernels_for(job, groups);
+    size_t clipped = kernels->group_codes(plain, n, group_size, &job->grid, groups->inverse, groups->zero, codes);
     for (size_t i = 0; i < n && groups->exact; i++) {
         size_t g = i / group_size;
         if (!needs_exact(groups, g))
             continue;
         if (i % group_size == 0) { /* what stood there may have counted as clipped, where 0 is not among the values */
             uint8_t code;
-            clipped -=
-                qz_least(group_size, n - i) *
-                job->kernels->group_codes(&plain[i], 1, 1, &job->grid, &groups->inverse[g], &groups->zero[g], &code);
+            clipped -= qz_least(group_size, n - i) *
+                       kernels->group_codes(&plain[i], 1, 1, &job->grid, &groups->inverse[g], &groups->zero[g], &code);
         }
         qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &job->grid, &clipped));
     }
@@ -353,11 +373,16 @@ static void finish_codes(const struct job *job, struct part *part, const struct 
  * in advance is spread more evenly. It pays where codes take little longer than memory, so not with statistics. */
 enum { PIECE = 1024 };
 
+/* Whether scales follow from the range of their own group alone. */
+static int scales_follow_ranges(const struct job *job)
+{
+    return job->method != QZ_SEARCH && job->method != QZ_EXACT && !qz_has_byte_scales(job);
+}
+
 /* How many of a run's n values are fitted and encoded at a time. */
 static size_t piece_of(const struct job *job, size_t n, size_t group_size)
 {
-    int together = job->method == QZ_SEARCH || job->method == QZ_EXACT || qz_has_byte_scales(job);
-    return job->stream && !together && !job->want_stats && PIECE % group_size == 0 ? PIECE : n;
+    return job->stream && scales_follow_ranges(job) && !job->want_stats && PIECE % group_size == 0 ? PIECE : n;
 }
 
 /* Scales of a run's groups, or of the `count` from `first` on where ranges are all that it takes. */
@@ -389,6 +414,8 @@ static int encode_plain(const struct job *job, struct groups *groups, const stru
         }
         if (flags || some_may_overflow(job, groups, g, some))
             return 0;
+        if (!scales_follow_ranges(job))
+            look_far(job, groups);
         *clipped += plain_codes(job, groups, g, x + i, count, group_size, codes + i / 2);
     }
     return 1;
@@ -419,6 +446,7 @@ static const float *encode_special(const struct job *job, struct part *part, str
         qz_foreign_groups(job, run, x, groups, codes);
         for (size_t g = 0; g < groups->count; g++)
             judge(job, part, groups, run, g);
+        look_far(job, groups);
         part->clipped += count_clipped(job, groups, x, n, group_size);
         return x;
     }
@@ -429,6 +457,7 @@ static const float *encode_special(const struct job *job, struct part *part, str
     }
     if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || some_may_overflow(job, groups, 0, groups->count))
         look_closer(job, part, groups, run);
+    look_far(job, groups);
     part->clipped += group_codes(job, groups, run, x, group_size, codes);
     return x;
 }
@@ -440,7 +469,7 @@ static void encode_run(const struct job *job, struct part *part, const struct ru
     struct groups groups;
     size_t group_size = (size_t)job->group_size, n = run->rows * run->pitch, clipped;
     groups.count = (size_t)qz_divide_up(n, group_size);
-    groups.exact = groups.has_sums = 0;
+    groups.far = groups.exact = groups.has_sums = 0;
     uint8_t staged[QZ_TILE / 2];
     uint8_t *codes = codes_buffer(job, run, staged);
     float clean[QZ_TILE];
@@ -604,7 +633,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
         ptrdiff_t stride, w_stride;
         int overflow;
         groups.count = 1;
-        groups.exact = groups.has_sums = 0;
+        groups.far = groups.exact = groups.has_sums = 0;
 
         for (uint64_t c = start; c < end; c += QZ_TILE) {
             struct qz_tile piece = {row, c, 1, qz_least(QZ_TILE, end - c)};
@@ -660,6 +689,7 @@ static void encode_long(struct job *job, struct part *part, uint64_t row, size_t
         }
         if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || may_overflow(job, groups.scale[0]))
             look_closer(job, part, &groups, &whole);
+        look_far(job, &groups);
         struct span span = {row, start / job->group_size, 1, 1};
         qz_store_groups(job, &span, groups.scale, groups.zero, groups.bytes);
 

@@ -51,8 +51,9 @@ struct groups {
     uint8_t bytes[2 * QZ_TILE_GROUPS]; /* scales, then offsets, as stored if they take a byte */
     float curve[QZ_TILE_GROUPS], slope[QZ_TILE_GROUPS], rest[QZ_TILE_GROUPS]; /* QZ_U6: struct qz_affine_error */
     int32_t special[QZ_TILE_GROUPS]; /* searches with a zero or offset: careful_affine.c looks at the group again */
-    int exact;                       /* some group needs the exact rule: its inverse is 0, its scale is not */
-    int has_sums;                    /* what the codes did to the values came with them */
+    int far;      /* codes are uniform, and some value may be so far beyond them that only the scalar kernels take it */
+    int exact;    /* some group needs the exact rule: its inverse is 0, its scale is not */
+    int has_sums; /* what the codes did to the values came with them */
     struct qz_sums sums;
 };
 

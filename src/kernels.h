@@ -254,8 +254,9 @@ struct qz_kernels {
     unsigned (*fit)(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
                     float *inverse, float *zero);
 
-    /* Codes of each group; returns how many were clipped. Values may be beyond the codes by any number of steps:
-     * (x - offset) * inverse may be infinite, but not NaN. */
+    /* Codes of each group; returns how many were clipped. Values may be beyond a table by any number of steps; where
+     * codes are uniform, no |(x - offset) * inverse|, and no zero, is above 2^29. The scalar set takes these, too: what
+     * is infinite, but not NaN. */
     size_t (*group_codes)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid, const float *inverse,
                           const float *zero, uint8_t *packed);
 

@@ -62,7 +62,11 @@ static struct sums sums_with(const struct job *job, const struct qz_exact_source
     size_t n;
     for (uint64_t start = 0; start < source->n; start += n) {
         const float *w = NULL, *x = qz_source_piece(source, start, &n, &w);
-        job->kernels->group_codes(x, n, n, &job->grid, &inverse, &zero, packed);
+        int far = 0; /* the kernels of all sets do not take what is far beyond uniform codes */
+        for (size_t i = 0; i < n; i++)
+            far |= !(fabsf((x[i] - (moved ? zero : 0.0f)) * inverse) <= 0x1p29f);
+        (far && job->grid.uniform ? &qz_kernels_scalar : job->kernels)
+            ->group_codes(x, n, n, &job->grid, &inverse, &zero, packed);
         job->kernels->group_decode(packed, n, n, &job->grid, &one, &no_offset, q);
         for (size_t i = 0; i < n; i++)
             y[i] = (x[i] - offset) * inverse;

@@ -316,12 +316,12 @@ INLINE VM find_repeats(const VF *sample, size_t samples)
 /* Where all samples are near multiples of 1 / factor. */
 INLINE VM find_multiples(const VF *sample, VF factor)
 {
-    VF most = vf_set1(0.0f);
+    VM near = vf_le(vf_set1(0.0f), vf_set1(0.0f));
     for (size_t i = 0; i < QZ_SAMPLES_LATTICE; i++) {
         VF y = vf_mul(sample[i], factor);
-        most = vf_max(most, vf_abs(vf_sub(y, vf_rint(y))));
+        near = vm_and(near, vf_le(vf_abs(vf_sub(y, vf_rint(y))), vf_set1(QZ_NEAR_LATTICE)));
     }
-    return vf_le(most, vf_set1(QZ_NEAR_LATTICE));
+    return near;
 }
 
 INLINE void survey_lanes(int uniform, int weighted, const float *v, const float *weight, size_t n, const float *largest,

@@ -15,9 +15,7 @@
  *   vf_lt vf_le vf_eq vf_ne -> VM    vf_select(m, a, b): a where m, else b    vm_none vm_and vm_or vm_any
  *   vf_hmin vf_hmax           smallest and largest lane
  *   vf_reduce(x, group_size, &min, &max, &check)         ranges of LANES groups; check as in range_f32
- *   vf_rint -> VF             to nearest even             vi_trunc(v) -> VI    towards zero, of what fits
- *   vf_round -> VI            to nearest even; what is beyond -2^30..2^30 becomes a number beyond that, of the same
- *                             sign, which plus 15 does not overflow
+ *   vf_round -> VI, vf_rint -> VF    to nearest even        vi_trunc(v) -> VI    towards zero; to VI, of what fits
  *   vf_via_f16 vf_via_bf16    round trip through a narrow type
  *   vf_from_f16 vf_from_bf16 vf_from_f64(p) -> VF         vf_to_f16 vf_to_bf16(p, v)      LANES elements
  *   vi_set1 vi_add            vi_increment(m, v): v + 1 where m
@@ -27,7 +25,7 @@
  *   vi_add_where(m, v, k)     v + k where m, k a constant
  *   vf_outside(v, least, most, n)                         how many of the first n lanes are below least or above most
  *   vf_power(v)               the power of two at or below |v|; 0 for subnormal numbers, infinity for it and NaN
- *   vf_between(v, lo, hi)     v, or the end it is beyond; lo < 0 < hi, or lo = -0
+ *   vf_between(v, lo, hi)     v, or the end it is beyond; lo < 0 < hi
  *   vm_to_u8(p, m)            LANES bytes, 1 where m, else 0
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
  *   vi_lookup(t, v)           the same with a table of int32

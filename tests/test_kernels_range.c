@@ -95,8 +95,17 @@ struct tile {
     float x[QZ_TILE], scale[QZ_TILE], inverse[QZ_TILE], zero[QZ_TILE];
 };
 
-/* Groups with scales from anywhere, and values anywhere from 0 to far beyond what their codes reach. */
-static void far_tile(struct rng *rng, const struct qz_grid *grid, struct tile *tile, size_t n, size_t group_size)
+/* Whether all sets take such a value. */
+static int is_near(const struct qz_grid *grid, float x, float inverse, float zero)
+{
+    float y = (grid->zero == QZ_ZERO_OFFSET ? x - zero : x) * inverse;
+    return !grid->uniform || (fabsf(y) <= 0x1p29f && (grid->zero != QZ_ZERO_FLOAT || fabsf(zero) <= 0x1p29f));
+}
+
+/* Groups with scales from anywhere, and values anywhere from 0 to far beyond what their codes reach; with `near` only
+ * so far as all sets take them. */
+static void far_tile(struct rng *rng, const struct qz_grid *grid, int near, struct tile *tile, size_t n,
+                     size_t group_size)
 {
     for (size_t i = 0; i < n; i++) {
         size_t g = i / group_size;
@@ -111,11 +120,15 @@ static void far_tile(struct rng *rng, const struct qz_grid *grid, struct tile *t
                             : grid->zero == QZ_ZERO_FLOAT  ? clamped(middle)
                                                            : 0.0f;
             tile->zero[g] = clamped(tile->zero[g]) + 0.0f;
+            if (near && grid->zero == QZ_ZERO_FLOAT && !is_near(grid, 0.0f, 0.0f, tile->zero[g]))
+                tile->zero[g] = 0.0f;
         }
         float steps = any_magnitude(rng) * (rng_below(rng, 2) ? 1.0f : -1.0f);
         float x = rng_below(rng, 2) ? any_float(rng) : clamped(steps * tile->scale[g]);
         if (isnan(steps_of(x, tile->inverse[g], tile->zero[g], grid->zero))) /* which the drivers see to */
             x = 0.0f;
+        if (near && !is_near(grid, x, tile->inverse[g], tile->zero[g]))
+            x = grid->zero == QZ_ZERO_OFFSET ? tile->zero[g] : clamped(rng_normal(rng) * tile->scale[g]);
         tile->x[i] = isnan(steps_of(x, tile->inverse[g], tile->zero[g], grid->zero)) ? tile->zero[g] : x;
     }
 }
@@ -151,7 +164,8 @@ static void test_group_codes(void **state)
     for (size_t repeat = 0; repeat < cases(3000, 200); repeat++) {
         struct qz_grid grid = grid_number(&rng, repeat % GRIDS);
         size_t n = 1 + rng_below(&rng, repeat % 3 ? 600 : QZ_TILE), group_size = some_group_size(&rng);
-        far_tile(&rng, &grid, &tile, n, group_size);
+        int near = repeat / GRIDS % 2 == 0;
+        far_tile(&rng, &grid, near, &tile, n, group_size);
         size_t clipped = qz_kernels_scalar.group_codes(tile.x, n, group_size, &grid, tile.inverse, tile.zero, wanted),
                counted = 0;
         for (size_t i = 0; i < n; i++) {
@@ -165,7 +179,7 @@ static void test_group_codes(void **state)
             counted += grid.uniform ? whole < grid.lo || whole > grid.hi : y < grid.least || y > grid.most;
         }
         assert_int_equal(clipped, counted);
-        for (size_t s = 0; s < set_count; s++) {
+        for (size_t s = 0; s < set_count && (near || !grid.uniform); s++) {
             size_t same = sets[s]->group_codes(tile.x, n, group_size, &grid, tile.inverse, tile.zero, got);
             if (!same_bytes(sets[s]->name, got, wanted, n / 2 + n % 2, 1) || same != clipped)
                 fail_msg("group_codes of %s: grid %zu, n %zu, group size %zu: clipped %zu, wanted %zu", sets[s]->name,
@@ -185,7 +199,7 @@ static void test_group_codes_error(void **state)
         struct qz_grid grid = grid_number(&rng, repeat % GRIDS);
         size_t n = 1 + rng_below(&rng, repeat % 3 ? 600 : QZ_TILE), group_size = some_group_size(&rng);
         struct qz_sums sums, others;
-        far_tile(&rng, &grid, &tile, n, group_size);
+        far_tile(&rng, &grid, 1, &tile, n, group_size);
         size_t clipped = qz_kernels_scalar.group_codes_error(tile.x, n, group_size, &grid, tile.scale, tile.inverse,
                                                              tile.zero, wanted, &sums);
         for (size_t s = 0; s < set_count; s++) {
@@ -210,7 +224,7 @@ static void test_columns_codes(void **state)
     for (size_t repeat = 0; repeat < cases(1500, 100); repeat++) {
         struct qz_grid grid = grid_number(&rng, repeat % GRIDS);
         size_t width = 16 * (1 + rng_below(&rng, 2)), lines = 32 * (1 + rng_below(&rng, 2)), n = width * lines;
-        far_tile(&rng, &grid, &tile, n, lines);
+        far_tile(&rng, &grid, 1, &tile, n, lines);
         for (size_t i = 0; i < n; i++)
             turned[i % lines * width + i / lines] = tile.x[i];
         struct qz_ahead ahead = {(uintptr_t)turned, 64, 64, 1, 1, 64, (uintptr_t)turned}, again = ahead;
@@ -224,6 +238,64 @@ static void test_columns_codes(void **state)
                          repeat % GRIDS, lines, width, same, clipped);
         }
     }
+}
+
+/* ---- the drivers --------------------------------------------------------------------------------------------- */
+
+/* Values whose weight is 0 have no say in the scale of their group. They get the code of the end on their side, from
+ * each set and by each method, in groups that are searched together and in ones that come in pieces. */
+static void test_values_without_weight(void **state)
+{
+    (void)state;
+    enum { COLS = 5000 };
+    static const char *const names[] = {"int4", "uint4", "uint4_offset", "uint4_float", "nf4", "iq4_nl", "fp4"};
+    static const uint64_t sizes[] = {32, 64, 600, COLS};
+    static float x[COLS], w[COLS];
+    static uint8_t wanted[COLS / 2], got[COLS / 2], zeros[4 * COLS];
+    static float scales[COLS];
+    const char *usual = qz_kernels();
+    struct rng rng = rng_make(907);
+    for (size_t repeat = 0; repeat < cases(400, 60); repeat++) {
+        qz_scheme scheme = *qz_scheme_by_name(names[repeat % COUNT(names)]);
+        qz_options options = QZ_OPTIONS_INIT;
+        scheme.scale_dtype = QZ_F32;
+        scheme.group_size = sizes[repeat / COUNT(names) % COUNT(sizes)];
+        options.method = scheme.zero <= QZ_ZERO_UINT4 && repeat % 2 ? QZ_EXACT : QZ_SEARCH;
+        options.stochastic = rng_below(&rng, 4) == 0;
+        size_t cols = scheme.group_size == COLS || repeat % 3 == 0 ? COLS : 640;
+        for (size_t i = 0; i < cols; i++) {
+            x[i] = rng_normal(&rng);
+            w[i] = 1.0f;
+            if (i % 29 == 3) {
+                x[i] = (i % 2 ? 1.0f : -1.0f) * power_of_two(20 + (int)rng_below(&rng, 40));
+                w[i] = 0.0f;
+            }
+        }
+        qz_matrix src = {x, QZ_F32, 1, cols, (int64_t)cols, 1}, weights = src;
+        weights.data = w;
+        options.weights = &weights;
+        qz_packed to = {wanted, scales, scheme.zero ? zeros : NULL, COLS / 2, 4 * COLS, 4 * COLS, NULL, 0};
+        qz_stats first = QZ_STATS_INIT, stats = QZ_STATS_INIT;
+        assert_int_equal(QZ_OK, qz_kernels_use("scalar"));
+        assert_int_equal(QZ_OK, qz_encode(&scheme, &src, &to, &options, &first, NULL));
+        struct qz_grid grid = qz_scheme_grid(&scheme, options.method);
+        for (size_t i = 3; i < cols; i += 29) {
+            int end = (x[i] > 0) == (scales[i / scheme.group_size] > 0) ? 15 : 0, code = wanted[i / 2] >> (i % 2 * 4);
+            if (fabsf(x[i]) > fabsf(scales[i / scheme.group_size]) * 0x1p20f &&
+                grid.value[code & 15] != grid.sorted[end])
+                fail_msg("%s: %a with the scale %a has the code %d", names[repeat % COUNT(names)], (double)x[i],
+                         (double)scales[i / scheme.group_size], code & 15);
+        }
+        to.codes = got;
+        for (size_t s = 0; s < set_count; s++) {
+            assert_int_equal(QZ_OK, qz_kernels_use(sets[s]->name));
+            assert_int_equal(QZ_OK, qz_encode(&scheme, &src, &to, &options, s % 2 ? NULL : &stats, NULL));
+            if (!same_bytes(sets[s]->name, got, wanted, cols / 2, 1) || (s % 2 == 0 && stats.clipped != first.clipped))
+                fail_msg("%s: %s, group %llu", sets[s]->name, names[repeat % COUNT(names)],
+                         (unsigned long long)scheme.group_size);
+        }
+    }
+    assert_int_equal(QZ_OK, qz_kernels_use(usual));
 }
 
 /* ---- whole arrays -------------------------------------------------------------------------------------------- */
@@ -419,7 +491,7 @@ int main(void)
         cmocka_unit_test(test_group_codes),   cmocka_unit_test(test_group_codes_error),
         cmocka_unit_test(test_columns_codes), cmocka_unit_test(test_codes_f64),
         cmocka_unit_test(test_fit),           cmocka_unit_test(test_byte_scales),
-        cmocka_unit_test(test_search_scale),
+        cmocka_unit_test(test_search_scale),  cmocka_unit_test(test_values_without_weight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

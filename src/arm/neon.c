@@ -47,7 +47,7 @@ typedef uint32x4_t VM; /* all bits of a lane */
 #define vm_any(m)               (vmaxvq_u32(m) != 0)
 #define vf_hmin(v)              vminvq_f32(v)
 #define vf_hmax(v)              vmaxvq_f32(v)
-#define vf_round(v)             vcvtnq_s32_f32(vf_min(v, vf_set1(0x1p30f))) /* what is far below saturates */
+#define vf_round(v)             vcvtnq_s32_f32(v)
 #define vf_rint(v)              vrndnq_f32(v)
 #define vi_trunc(v)             vcvtq_s32_f32(v)
 #define vf_from_vi(v)           vcvtq_f32_s32(v)

@@ -41,6 +41,7 @@ typedef __m256 VM; /* all bits of a lane */
 #define vm_and(a, b)          _mm256_and_ps(a, b)
 #define vm_or(a, b)           _mm256_or_ps(a, b)
 #define vm_any(m)             (_mm256_movemask_ps(m) != 0)
+#define vf_round(v)           _mm256_cvtps_epi32(v)
 #define vf_rint(v)            _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vi_trunc(v)           _mm256_cvttps_epi32(v)
 #define vi_set1(x)            _mm256_set1_epi32(x)
@@ -200,14 +201,6 @@ INLINE VF vf_power(VF v)
     return _mm256_and_ps(v, _mm256_castsi256_ps(vi_set1(0x7f800000)));
 }
 
-/* Numbers that do not fit become INT32_MIN, which is where those far below belong. As signed integers, floats that are
- * not negative are in their order. */
-INLINE VI vf_round(VF v)
-{
-    return _mm256_cvtps_epi32(
-        _mm256_castsi256_ps(_mm256_min_epi32(_mm256_castps_si256(v), _mm256_castps_si256(vf_set1(0x1p30f)))));
-}
-
 /* Integer minima, which more units can do: seen as signed integers, negative floats are below all others; as unsigned
  * ones they are above, the farther from zero the more. */
 INLINE VF vf_between(VF v, VF lo, VF hi)
@@ -218,7 +211,7 @@ INLINE VF vf_between(VF v, VF lo, VF hi)
 
 INLINE VI vf_cell(VF v)
 {
-    return _mm256_cvtps_epi32(vf_between(v, vf_set1(-0.0f), vf_set1(31.0f)));
+    return _mm256_cvtps_epi32(vf_min(vf_max(v, vf_set1(0.0f)), vf_set1(31.0f)));
 }
 
 INLINE void vm_to_u8(uint8_t *p, VM m)

@@ -43,6 +43,7 @@ typedef __mmask16 VM;
 #define vm_any(m)             ((m) != 0)
 #define vf_hmin(v)            _mm512_reduce_min_ps(v)
 #define vf_hmax(v)            _mm512_reduce_max_ps(v)
+#define vf_round(v)           _mm512_cvtps_epi32(v)
 #define vf_rint(v)            _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vi_trunc(v)           _mm512_cvttps_epi32(v)
 #define vi_set1(x)            _mm512_set1_epi32(x)
@@ -129,14 +130,6 @@ INLINE VF vf_power(VF v)
     return _mm512_and_ps(v, _mm512_castsi512_ps(vi_set1(0x7f800000)));
 }
 
-/* Numbers that do not fit become INT32_MIN, which is where those far below belong. As signed integers, floats that are
- * not negative are in their order. */
-INLINE VI vf_round(VF v)
-{
-    return _mm512_cvtps_epi32(
-        _mm512_castsi512_ps(_mm512_min_epi32(_mm512_castps_si512(v), _mm512_castps_si512(vf_set1(0x1p30f)))));
-}
-
 /* Integer minima, which more units can do: seen as signed integers, negative floats are below all others; as unsigned
  * ones they are above, the farther from zero the more. */
 INLINE VF vf_between(VF v, VF lo, VF hi)
@@ -147,7 +140,7 @@ INLINE VF vf_between(VF v, VF lo, VF hi)
 
 INLINE VI vf_cell(VF v)
 {
-    return _mm512_cvtps_epi32(vf_between(v, vf_set1(-0.0f), vf_set1(31.0f)));
+    return _mm512_cvtps_epi32(vf_min(vf_max(v, vf_set1(0.0f)), vf_set1(31.0f)));
 }
 
 INLINE void vm_to_u8(uint8_t *p, VM m)

@@ -330,9 +330,11 @@ def test_clip(x: Array, chosen: Options, draw: st.DataObject) -> None:
     try:
         q = quantize_with(x, chosen, nonfinite="clip")
     except quantize.ScaleError as refused:  # so it is with what the values become
-        assert "super scale of type float16" in str(refused)
-        with pytest.raises(quantize.ScaleError, match=re.escape(str(refused))):
+        message = str(refused)
+        with pytest.raises(quantize.ScaleError, match=re.escape(message)):
             quantize_with(clean.reshape(x.shape), chosen)
+        if "super scale of type float16" not in message:
+            raise
         return
     assert q == quantize_with(clean.reshape(x.shape), chosen)
     assert q.stats is not None

@@ -1,4 +1,4 @@
-"""What was written can be read: every array that `quantize_array` returns is valid, and decodes to finite values."""
+"""What was written can be read: all that `quantize_array` returns is valid, and decodes to finite values."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def test_encoded_is_finite(
             x, scheme, method=method, weights=w, seed=None if method == "reference" else seed
         )
     except quantize.ScaleError as error:
-        assert re.search(r"group \d+ of row .* (scale|offset|zero).* of type \w+ is too small; ", str(error))
+        if not re.search(r"group \d+ of row .* (scale|offset|zero).* of type \w+ is too small; ", str(error)):
+            raise
         return
     except ValueError:  # a method that the scheme does not have
         return
