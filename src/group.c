@@ -206,7 +206,9 @@ void qz_group_method(struct job *job, const qz_scheme *scheme, qz_method method)
     job->grid = qz_scheme_grid(scheme, job->method);
     job->rule = qz_scheme_fit(scheme, job->method, &job->grid);
     job->foreign = job->method == QZ_REFERENCE ? scheme->rule : QZ_RULE_NONE;
-    job->how = (struct qz_reference_how){.scale_dtype = scheme->scale_dtype, .weights = job->matrix->dtype};
+    job->how = (struct qz_reference_how){.scale_dtype = scheme->scale_dtype};
+    if (job->foreign)
+        job->how.weights = job->matrix->dtype;
 }
 
 qz_result qz_group_prepare(struct job *job, const qz_scheme *scheme, qz_method method, const qz_matrix *matrix,
