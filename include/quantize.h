@@ -63,14 +63,14 @@ typedef enum qz_result {
     QZ_ERROR_NONFINITE = 2, /* the input holds NaN or infinity: detail has the first index and the count */
     QZ_ERROR_CODE = 3,      /* a code lies outside its range: detail has index, value and count */
     QZ_ERROR_RANGE = 4,     /* a value does not fit the type it must become: detail has index, value and count */
-    QZ_ERROR_SCALE = 5,     /* a group's scale or offset does not fit its stored type: detail has group, value, number */
-    QZ_ERROR_SIZE = 6,      /* a size, product of sizes or stride is beyond what memory can hold */
-    QZ_ERROR_MEMORY = 7,    /* out of memory, or a thread could not be started */
-    QZ_ERROR_KERNELS = 8,   /* QUANTIZE_KERNELS names a kernel set that is unknown or that this CPU lacks */
-    QZ_ERROR_PACKED = 9,    /* packed data breaks its format (padding not 0, scale not finite): detail has group */
-    QZ_ERROR_WEIGHT = 10,   /* a weight is negative, NaN or infinite: detail has the first index, value and count */
-    QZ_ERROR_GRAM = 11,     /* a Gram matrix is none: detail has index (row * cols + column) and value, see qz_gptq */
-    QZ_ERROR_STOPPED = 12   /* the caller's function `stop` said so */
+    QZ_ERROR_SCALE = 5,   /* a group's scale or offset does not fit its stored type: detail has group, value, number */
+    QZ_ERROR_SIZE = 6,    /* a size, product of sizes or stride is beyond what memory can hold */
+    QZ_ERROR_MEMORY = 7,  /* out of memory, or a thread could not be started */
+    QZ_ERROR_KERNELS = 8, /* QUANTIZE_KERNELS names a kernel set that is unknown or that this CPU lacks */
+    QZ_ERROR_PACKED = 9,  /* packed data breaks its format (padding not 0, scale not finite): detail has group */
+    QZ_ERROR_WEIGHT = 10, /* a weight is negative, NaN or infinite: detail has the first index, value and count */
+    QZ_ERROR_GRAM = 11,   /* a Gram matrix is none: detail has index (row * cols + column) and value, see qz_gptq */
+    QZ_ERROR_STOPPED = 12 /* the caller's function `stop` said so */
 } qz_result;
 
 /* A short English sentence for a result, without a full stop. Never NULL. */

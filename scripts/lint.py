@@ -33,7 +33,7 @@ def clang_tidy() -> bool:
     """Every C file that is compiled by itself, as the build compiles it; several at a time."""
     own = {"x86_64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine())
     files = [name for name in sources("*.c") if Path(name).parent.name not in {"x86", "arm"} - {own}]
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Iinclude", "-Isrc", "-Ifiles", "-Itests"]
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-Iinclude", "-Isrc", "-Ifiles", "-Icli", "-Itests"]
     flags.append(
         "-I"
         + subprocess.check_output(

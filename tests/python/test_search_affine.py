@@ -119,8 +119,8 @@ def test_relatives(scheme: str) -> None:
 def test_near_exact(kind: str, group_size: int) -> None:
     """In total some 0.15 dB from the best, with room for the chance of so few groups.
 
-    Without error where that is without. Not so yet: long groups of a few arbitrary values, and single groups that
-    make the whole error; long groups of two values with a float zero stay at 95 dB, 10 dB from what types allow.
+    Without error where that is without. Not so yet: long groups of a few arbitrary values, and single groups
+    that make the whole error; long groups of two values with a float zero stay at 95 dB, 10 dB from the best.
     """
     if (kind == "palette" and group_size == -1) or kind in ("mixture", "float16 steps vanish"):
         return
