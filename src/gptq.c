@@ -83,7 +83,7 @@ struct found {
     double signal, error; /* measure */
     uint64_t clipped;     /* count */
     uint64_t bad_group;   /* the first one of which nothing finite can be decoded; UINT64_MAX: none */
-    double bad_value;     /* its scale, or what is added */
+    double bad_value;     /* the largest magnitude in it */
 };
 
 /* Some rows of weights. Arrays hold SLAB values for each column or group. */
@@ -393,7 +393,10 @@ static void check(struct gptq *gptq, struct slab *slab)
                 finite_level(&gptq->levels, 0, scale, zero, gptq->job->grid.zero) < 16)
                 continue;
             found->bad_group = (slab->row + r) * gptq->groups + g;
-            found->bad_value = (double)(qz_is_finite(scale) ? zero : scale);
+            float most = 0.0f;
+            for (size_t k = g * gptq->group_size; k < gptq->cols && k / gptq->group_size == g; k++)
+                most = qz_larger(fabsf(slab->w[k * SLAB + r]), most);
+            found->bad_value = (double)most;
             return;
         }
 }
