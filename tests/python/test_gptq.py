@@ -169,7 +169,7 @@ def test_equals_the_naive_version(scheme: str, group_size: int, sweeps: int, act
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_scales_are_those_of_quantize_array(scheme: str) -> None:
     rng = np.random.default_rng(4)
-    w = rng.standard_normal((9, 100))
+    w = rng.standard_normal((9, 100), np.float32)
     # Inputs without correlation and of equal power do not change codes, and count alike for scales.
     plain = quantize.quantize_array(w, scheme, weights=np.ones(100))
     q = quantize.gptq(w, np.eye(100), scheme, sweeps=0, damping=0)
