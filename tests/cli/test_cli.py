@@ -108,7 +108,7 @@ def test_help(run: Run) -> None:
             ["use minmax, search or exact\n"],
         ),
         (
-            ["encode", "a.npy", "b.npz", "--scheme=q4_1", "--method=exact"],
+            ["encode", "a.npy", "b.npz", "--scheme=q4_k", "--method=exact"],
             ["use minmax, search or reference"],
         ),
         (
