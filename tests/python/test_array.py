@@ -965,10 +965,11 @@ def test_compare_finds_the_statistics_of_the_encoding(x: Array, chosen: Options,
     if x.dtype == np.float64:  # encoded as float32, compared as it is
         largest = float(np.abs(x).max()) if x.size else 0.0
         assert found.max_error == pytest.approx(stats.max_error, abs=2**-22 * largest)
+        assert found.rmse == pytest.approx(stats.rmse, rel=1e-5, abs=2**-22 * largest)
     else:
         assert (found.max_error, found.max_error_index) == (stats.max_error, stats.max_error_index)
-    assert found.rmse == pytest.approx(stats.rmse, rel=1e-5)
-    assert found.sqnr_db == pytest.approx(stats.sqnr_db, abs=1e-3)
+        assert found.rmse == pytest.approx(stats.rmse, rel=1e-5)
+        assert found.sqnr_db == pytest.approx(stats.sqnr_db, abs=1e-3)
     assert found.nbytes == (x.nbytes, q.nbytes)
     dense = quantize.compare(x, q.dequantize())
     assert dense.count == found.count
