@@ -950,7 +950,7 @@ def _super_error(failure: _core.Failure, scheme: Scheme, w: AnyArray, axis: int,
         where = int(np.argmax(stretch))
         group, value = first + where // size, float(stretch[where])
     better = _core.Failure(result, index, count, row * groups + group, value, number)
-    kind = f"{scheme.super_dtype} with {scheme.scale_dtype} multiples"
+    kind = scheme.super_dtype or ""
     error = explain(
         better, "w", w.shape, axis=axis, dtype=kind, remedy="scale the values first", row_groups=groups
     )

@@ -254,7 +254,7 @@ def has_scheme(chosen: Options) -> bool:
 @pytest.mark.parametrize("name", [name for name in SCHEMES if SCHEMES[name].scale_dtype == "float16"])
 @pytest.mark.parametrize("method", [*PLAIN, "search", "exact"])
 def test_groups_as_small_as_the_scales_of_float16(name: str, method: str) -> None:
-    """Largest magnitudes of 2^-30 to 2^-14: scales that are subnormal, or vanish and are counted."""
+    """Largest magnitudes of 2^-30 to 2^-14: scales that are subnormal, or vanish, by plain methods, and are counted."""
     x = np.array([[2.0**e, -(2.0**e) / 3] for e in range(-30, -13)], np.float32)
     if method not in SCHEMES[name].methods:
         return
@@ -263,7 +263,7 @@ def test_groups_as_small_as_the_scales_of_float16(name: str, method: str) -> Non
         check_against_oracle(x, chosen, 1)
     stats = quantize_with(x, chosen).stats
     assert stats is not None
-    assert stats.zeroed_groups > 0
+    assert stats.zeroed_groups > 0 or method not in PLAIN
     assert stats.subnormal_scales > 0
 
 

@@ -778,7 +778,7 @@ def remedies() -> Iterator[tuple[str, Callable[[], Any], str, Callable[[], Any]]
         yield (
             "super",
             lambda n=name: quant(HUGE, n),
-            "float16 with u?int6.*scale the values first",
+            "super scale.* of type float16.*scale the values first",
             lambda n=name: quant(HUGE * 1e-9, n),
         )
     yield "no axis", lambda: quant(3.0), r"np\.reshape\(w, 1\)", lambda: quant(np.reshape(3.0, 1))
