@@ -254,7 +254,7 @@ def has_scheme(chosen: Options) -> bool:
 @pytest.mark.parametrize("name", [name for name in SCHEMES if SCHEMES[name].scale_dtype == "float16"])
 @pytest.mark.parametrize("method", [*PLAIN, "search", "exact"])
 def test_groups_as_small_as_the_scales_of_float16(name: str, method: str) -> None:
-    """Largest magnitudes of 2^-30 to 2^-14: scales that are subnormal, or vanish, by plain methods, and are counted."""
+    """Largest magnitudes of 2^-30 to 2^-14: scales are subnormal or, by plain methods, vanish; both are counted."""
     x = np.array([[2.0**e, -(2.0**e) / 3] for e in range(-30, -13)], np.float32)
     if method not in SCHEMES[name].methods:
         return
@@ -1034,6 +1034,5 @@ def test_compare_refuses() -> None:
         quantize.compare(x, np.ones((2, 3)))
     with pytest.raises(quantize.NonFiniteError, match="index 4"):
         quantize.compare(np.ones((2, 3)), x)
-    x[1, 1] = 1e300
-    with pytest.raises(quantize.RangeError, match="index 4"):
-        quantize.compare(x, q)
+    x[1, 1] = 1e100  # compared in double
+    assert quantize.compare(x, q).max_error == pytest.approx(1e100)
