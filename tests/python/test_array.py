@@ -254,7 +254,7 @@ def has_scheme(chosen: Options) -> bool:
 @pytest.mark.parametrize("name", [name for name in SCHEMES if SCHEMES[name].scale_dtype == "float16"])
 @pytest.mark.parametrize("method", [*PLAIN, "search", "exact"])
 def test_groups_as_small_as_the_scales_of_float16(name: str, method: str) -> None:
-    """Largest magnitudes of 2^-30 to 2^-14: scales are subnormal or, by plain methods, vanish; both are counted."""
+    """Largest magnitudes of 2^-30 to 2^-14: scales are subnormal or, by plain methods, vanish; both count."""
     x = np.array([[2.0**e, -(2.0**e) / 3] for e in range(-30, -13)], np.float32)
     if method not in SCHEMES[name].methods:
         return
