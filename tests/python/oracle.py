@@ -93,7 +93,7 @@ VALUES: dict[str, list[float]] = {
     "uint4": [*range(16)],
     "nf4": reference_oracle.NF4,
     "fp4": [*reference_oracle.E2M1, *(-float(v) for v in reference_oracle.E2M1)],
-    "fp4_bnb": [*reference_oracle.FP4_BNB, *(-float(v) for v in reference_oracle.FP4_BNB)],
+    "fp4_bnb": [*reference_oracle.FP4_BNB[:8], *(-float(v) for v in reference_oracle.FP4_BNB[:8])],
     "iq4": reference_oracle.IQ4,
     "dual4": [-127, -101, -80, -62, -47, -33, -21, -10, 0, 10, 21, 33, 47, 63, 82, 118],
 }
