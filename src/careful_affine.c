@@ -34,15 +34,7 @@ enum { LEAST_STEPS = 8, MOST_STEPS = 15, STEPS = MOST_STEPS - LEAST_STEPS + 1 };
 
 static float stored(const struct job *job, double x)
 {
-    float narrow = (float)x;
-    return job->scale_dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(narrow)) + 0.0f
-           : job->scale_dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(narrow)) + 0.0f
-                                         : narrow + 0.0f;
-}
-
-static int is_ordinary(float scale)
-{
-    return fabsf(scale) >= 0x1p-100f && fabsf(scale) <= 0x1p100f;
+    return qz_stored_scale(job, (float)x, 1.0f);
 }
 
 /* What a zero, or offset, may be. */
@@ -122,7 +114,7 @@ static int is_lossless(const struct job *job, const float *x, size_t n, const st
 
 static int is_lossless_source(const struct job *job, const struct qz_exact_source *source, const struct qz_pair *pair)
 {
-    if (!is_ordinary(pair->scale) || !is_zero(job, pair->zero))
+    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(job, pair->zero))
         return 0;
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
@@ -152,7 +144,7 @@ static struct qz_pair grid_pair(const struct job *job, float min, float max, int
         hi = hi > 0 ? hi : 0;
     }
     struct qz_pair pair = {stored(job, (hi - lo) / steps), 0};
-    if (!is_ordinary(pair.scale))
+    if (!qz_is_ordinary_scale(pair.scale))
         return pair;
     double s = (double)pair.scale;
     if (job->grid.zero == QZ_ZERO_OFFSET) {
@@ -211,7 +203,7 @@ static void make_normal(const struct job *job, const struct qz_exact_source *sou
     enum { ROUNDS = 4 };
     struct decoded_source from = {.job = job, .source = source};
     struct qz_exact_source values = {.n = source->n, .piece = decoded_piece, .context = &from};
-    for (int round = 0; round < ROUNDS && is_ordinary(pair->scale); round++) {
+    for (int round = 0; round < ROUNDS && qz_is_ordinary_scale(pair->scale); round++) {
         from.pair = *pair;
         float a = decoded(job, min, pair), b = decoded(job, max, pair);
         struct qz_pair found;
@@ -250,7 +242,7 @@ int qz_make_affine_normal(const struct job *job, float min, float max, struct qz
 static void take_better(const struct job *job, const struct qz_exact_source *source, const struct qz_pair *pair,
                         double *least, struct qz_pair *best)
 {
-    if (!is_ordinary(pair->scale) || !is_zero(job, pair->zero))
+    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(job, pair->zero))
         return;
     double error = qz_affine_error(job->grid.zero, source, pair->scale, pair->zero);
     if (error < *least) {
@@ -353,7 +345,7 @@ void qz_search_long_affine(const struct job *job, const struct qz_exact_source *
     if (min == max && pair->scale == 0.0f && pair->zero == min)
         return;
     struct qz_pair plain = *pair;
-    if (is_ordinary(pair->scale)) {
+    if (qz_is_ordinary_scale(pair->scale)) {
         qz_search_long_ends(job, source, min, max, &pair->scale, &pair->zero);
         double known = qz_affine_error(job->grid.zero, source, plain.scale, plain.zero);
         double found = qz_affine_error(job->grid.zero, source, pair->scale, pair->zero);

@@ -132,18 +132,6 @@ static int32_t level_near(qz_dtype dtype, double x, int32_t most)
 
 /* ---- errors -------------------------------------------------------------------------------------------------- */
 
-/* Where a piece begins: x, its weights or NULL, and how many elements. */
-static const float *piece_at(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w)
-{
-    *w = source->w ? source->w + start : NULL;
-    *n = source->n - start < QZ_EXACT_PIECE ? (size_t)(source->n - start) : QZ_EXACT_PIECE;
-    if (!source->piece)
-        return source->x + start;
-    *w = NULL;
-    *n = source->n - start < SIZE_MAX ? (size_t)(source->n - start) : SIZE_MAX;
-    return source->piece(source->context, start, n, w);
-}
-
 static float clamped(float code)
 {
     return code < 0 ? 0.0f : code > 15 ? 15.0f : code;
@@ -168,7 +156,7 @@ static double error_with(qz_zero kind, const struct qz_exact_source *source, int
     float inverse = scale != 0 ? 1.0f / scale : 0.0f;
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
-        const float *w, *x = piece_at(source, start, &n, &w);
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
         for (size_t i = 0; i < n; i++) {
             double weight = w && weighted ? (double)w[i] : 1.0;
             double difference = (double)x[i] - (double)decoded(kind, x[i], scale, inverse, zero);
@@ -185,7 +173,7 @@ static int has_weights(const struct qz_exact_source *source)
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
         const float *w;
-        piece_at(source, start, &n, &w);
+        qz_source_piece(source, start, &n, &w);
         for (size_t i = 0; w && i < n; i++)
             if (w[i] > 0)
                 return 1;
@@ -203,7 +191,7 @@ double qz_affine_error(qz_zero kind, const struct qz_exact_source *source, float
 static uint64_t load(struct work *work, uint64_t start)
 {
     size_t n, count = 0;
-    const float *w, *x = piece_at(work->source, start, &n, &w);
+    const float *w, *x = qz_source_piece(work->source, start, &n, &w);
     double sign = work->mirrored ? -1.0 : 1.0;
     for (size_t i = 0; i < n; i++) {
         float weight = w && work->weighted ? (float)((double)w[i] / work->w_most) : 1.0f;
@@ -690,7 +678,7 @@ static void sum_up(struct work *work)
     work->size = work->w_most = 0;
     for (uint64_t start = 0; start < work->source->n;) {
         size_t n;
-        const float *w, *x = piece_at(work->source, start, &n, &w);
+        const float *w, *x = qz_source_piece(work->source, start, &n, &w);
         for (size_t i = 0; i < n; i++) {
             double weight = w && work->weighted ? (double)w[i] : 1.0, value = sign * (double)x[i];
             if (!(weight > 0))
