@@ -37,12 +37,6 @@ static float stored(const struct job *job, double x)
     return qz_stored_scale(job, (float)x, 1.0f);
 }
 
-/* What a zero, or offset, may be. */
-static int is_zero(const struct job *job, float zero)
-{
-    return job->grid.zero == QZ_ZERO_OFFSET ? fabsf(zero) <= 0x1p126f : qz_is_finite(zero);
-}
-
 /* As group_codes has it: between -2^20 and 2^20, adding and subtracting 1.5 * 2^23 rounds as rintf does. */
 static float code_of(const struct job *job, float x, const struct qz_pair *pair)
 {
@@ -114,7 +108,7 @@ static int is_lossless(const struct job *job, const float *x, size_t n, const st
 
 static int is_lossless_source(const struct job *job, const struct qz_exact_source *source, const struct qz_pair *pair)
 {
-    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(job, pair->zero))
+    if (!qz_is_ordinary_scale(pair->scale) || !qz_is_affine_zero(job, pair->zero))
         return 0;
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
@@ -228,7 +222,7 @@ int qz_make_affine_normal(const struct job *job, float min, float max, struct qz
         for (float by = low; by > 0; by--) {
             double moved = (double)pair->zero + (double)by * step;
             float zero = stored(job, moved);
-            if ((double)zero == moved && is_zero(job, zero)) {
+            if ((double)zero == moved && qz_is_affine_zero(job, zero)) {
                 pair->zero = zero;
                 break;
             }
@@ -242,7 +236,7 @@ int qz_make_affine_normal(const struct job *job, float min, float max, struct qz
 static void take_better(const struct job *job, const struct qz_exact_source *source, const struct qz_pair *pair,
                         double *least, struct qz_pair *best)
 {
-    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(job, pair->zero))
+    if (!qz_is_ordinary_scale(pair->scale) || !qz_is_affine_zero(job, pair->zero))
         return;
     double error = qz_affine_error(job->grid.zero, source, pair->scale, pair->zero);
     if (error < *least) {
@@ -255,7 +249,7 @@ void qz_careful_affine(const struct job *job, const struct qz_exact_source *sour
                        struct qz_pair *pair)
 {
     struct qz_pair found, plain = plain_pair(job, min, max);
-    if (!qz_is_finite(plain.scale) || !is_zero(job, plain.zero) || fabsf(plain.scale) > 0x1p100f)
+    if (!qz_is_finite(plain.scale) || !qz_is_affine_zero(job, plain.zero) || fabsf(plain.scale) > 0x1p100f)
         return;
     if (find_lossless(job, source, min, max, &found)) {
         *pair = found;

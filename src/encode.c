@@ -1,54 +1,13 @@
 /*
  * encode.c - grouped encoding
  */
+#include "clip.h"
 #include "fpenv.h"
 #include "group.h"
 #include "number.h"
 
 #include <float.h>
 #include <math.h>
-
-/* The range of values that may hold NaN (to become 0) and infinities (to become the largest finite magnitude). */
-struct clip {
-    float min, max;
-    int nan, above, below;
-};
-
-static void clip_measure(struct clip *clip, const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (x[i] != x[i])
-            clip->nan = 1;
-        else if (x[i] > FLT_MAX)
-            clip->above = 1;
-        else if (x[i] < -FLT_MAX)
-            clip->below = 1;
-        else {
-            clip->min = x[i] < clip->min ? x[i] : clip->min;
-            clip->max = x[i] > clip->max ? x[i] : clip->max;
-        }
-    }
-}
-
-static float clip_limit(const struct clip *clip)
-{
-    if (clip->min > clip->max) /* nothing finite */
-        return 0.0f;
-    return clip->max > -clip->min ? clip->max : -clip->min;
-}
-
-static uint64_t clip_apply(float *x, size_t n, float limit)
-{
-    uint64_t replaced = 0;
-    for (size_t i = 0; i < n; i++)
-        if (!qz_is_finite(x[i])) {
-            x[i] = x[i] != x[i] ? 0.0f : x[i] > 0 ? limit : -limit;
-            replaced++;
-        }
-    return replaced;
-}
-
-static const struct clip clip_nothing = {INFINITY, -INFINITY, 0, 0, 0};
 
 /* Which of the numbers that are stored for a group does not fit its type. */
 static int number_beyond(const struct job *job, const struct groups *groups, const struct run *run, size_t g)
@@ -434,12 +393,8 @@ static const float *encode_special(const struct job *job, struct part *part, str
         }
         memcpy(clean, x, n * sizeof *x);
         x = clean;
-        for (size_t i = 0; i < n; i += group_size) {
-            struct clip clip = clip_nothing;
-            size_t length = qz_least(group_size, n - i);
-            clip_measure(&clip, clean + i, length);
-            part->replaced += clip_apply(clean + i, length, clip_limit(&clip));
-        }
+        for (size_t i = 0; i < n; i += group_size)
+            part->replaced += clip_group(clean + i, qz_least(group_size, n - i));
         job->kernels->group_range(x, n, group_size, groups->min, groups->max);
     }
     if (job->foreign) {

@@ -9,10 +9,10 @@
  *   3. With offsets the errors are measured. The model of affine.c, which chose the super scales, knows neither the
  *      codes that rounding will change nor the plain rule, which must not be better.
  */
+#include "clip.h"
 #include "group.h"
 #include "number.h"
 
-#include <float.h>
 #include <math.h>
 
 /* Groups of a run that share a super scale, of which `first` is the number of the first one. */
@@ -289,7 +289,8 @@ struct look {
     struct ways ways[LOOKED_AT];
 };
 
-/* Looks at groups at the start of a row, `most` at most; returns 0 if what they hold was not decoded. */
+/* Looks at groups at the start of a row, `most` at most, as the encoding will see them; returns 0 if what they hold was
+ * not decoded. */
 static int look_at_row(const struct job *job, const struct values *values, const qz_matrix *matrix, uint64_t row,
                        size_t most, struct look *look)
 {
@@ -302,8 +303,15 @@ static int look_at_row(const struct job *job, const struct values *values, const
     for (size_t start = 0; start < tile.cols; start += size) {
         size_t n = qz_least(size, tile.cols - start);
         float range[2];
-        if (job->kernels->range_f32(x + start, n, range))
-            return 0;
+        if (job->kernels->range_f32(x + start, n, range)) {
+            if (job->nonfinite == QZ_REFUSE)
+                return 0;
+            if (x != buffer)
+                memcpy(buffer, x, tile.cols * sizeof *x);
+            x = buffer;
+            clip_group(buffer + start, n);
+            job->kernels->range_f32(x + start, n, range);
+        }
         float largest = (range[1] > -range[0] ? range[1] : range[0]) + 0.0f;
         if (largest == 0.0f)
             continue;

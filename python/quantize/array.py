@@ -917,7 +917,9 @@ def _encoding_error(
     elif failure.args[0] == _core.ERROR_SCALE:
         shared = failure.args[5] in (3, 4)  # a super scale, which no argument gives another type
         dtype, remedy = scheme.super_dtype or "" if shared else scheme.scale_dtype, "scale the values first"
-        if dtype in ("float16", "float8_e4m3") and not scheme.super_size:
+        if scheme.rule == "awq" and method == _core.REFERENCE:
+            dtype, remedy = "float16", f"the rule works in it; {remedy}, or pass another method"
+        elif dtype in ("float16", "float8_e4m3") and not scheme.super_size:
             remedy = _wider_scales(scheme, method)
         elif scheme.super_size and not isinstance(w, tuple):
             return _super_error(failure, scheme, w, axis, groups)

@@ -46,7 +46,8 @@ def learn_table(
     The array is quantized with searched scales, each of the sixteen values becomes the mean of those that
     were rounded to it, and so on: Lloyd's method, on groups divided by their scales. What comes out is the
     best table of all rounds. Where no more than sixteen different values occur in the whole array, the table
-    is these values, with which nothing is lost but for the rounding of the scale.
+    is these values, with which nothing is lost but for the rounding of the scale. Zeros alone teach nothing:
+    for them the table is that of ``iq4_nl``.
 
     Parameters
     ----------
@@ -100,13 +101,6 @@ def learn_table(
         axis = chosen_axis(axis, np.shape(w), scheme)
     taken = sample(w, axis, _SAMPLE, align)
     values, importance = taken.values, None
-    few = _few_values(w, values)
-    if few is not None:
-        scheme = dataclasses.replace(scheme, table=_padded(few))
-        quantize_array(
-            values, scheme, axis=1, stats=False, threads=threads
-        )  # which says if a scale does not fit
-        return scheme
     if weights is not None:
         _as_weights(weights, taken.shape, taken.axis)  # which says what is wrong with their shape
         given = as_single(weights, "weights")
@@ -114,6 +108,13 @@ def learn_table(
             given = given.reshape(-1, *(1 for _ in taken.shape[taken.axis + 1 :]))
         wide = np.broadcast_to(given, taken.shape)
         importance = sample(wide, taken.axis, _SAMPLE, align, "weights").values
+    few = _few_values(w, values)
+    if few is not None and few.any():
+        scheme = dataclasses.replace(scheme, table=_padded(few))
+        quantize_array(  # which says if a scale or a weight will not do
+            values, scheme, axis=1, weights=importance, stats=False, threads=threads
+        )
+        return scheme
     best, best_sqnr = scheme, -np.inf
     for _ in range(most):
         q = quantize_array(values, scheme, axis=1, weights=importance, threads=threads)

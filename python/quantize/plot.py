@@ -179,14 +179,18 @@ def _rows(q: QuantizedArray, rows: NDArray[np.int64]) -> QuantizedArray:
 
 
 def _steps(q: QuantizedArray, size: int) -> _Floats:
-    """The mean step of each group's sixteen values, seen by decoding every code in every place."""
+    """The mean step of each group's sixteen values, seen by decoding every code in every place.
+
+    A value that no element has may be beyond float32: it counts as the largest float32.
+    """
     low = high = None
+    most = float(np.finfo(np.float32).max)
     for code in range(16):
         codes = np.full_like(q.codes, 17 * code)
         if q.shape[1] % 2:
             codes[:, -1] &= 15  # the padding
         probe = QuantizedArray(codes, q.scales, q.zeros, q.supers, scheme=q.scheme, shape=q.shape)
-        values = probe.dequantize()[:, ::size].astype(np.float64)
+        values = np.clip(probe.dequantize()[:, ::size].astype(np.float64), -most, most)
         low = values if low is None else np.minimum(low, values)
         high = values if high is None else np.maximum(high, values)
     assert low is not None

@@ -913,10 +913,6 @@ def test_messages_name_the_right_array_and_place() -> None:
         "b holds 1 NaN or infinite value, the first at index 1"
     )
     assert said(lambda: quantize.compare(bad, one)).startswith("a holds 1 NaN")
-    assert said(lambda: quantize.compare(one, [1.0, 1e300])).startswith(
-        "1 value of b beyond the range of float32"
-    )
-    assert said(lambda: quantize.compare([1.0, 1e300], one)).startswith("1 value of a beyond")
     assert said(lambda: quantize.compare(one, np.array(bad, ml_dtypes.bfloat16))).startswith("b holds")
     assert said(lambda: quantize.compare(np.array(bad, ml_dtypes.bfloat16), one)).startswith("a holds")
     assert "nonfinite=" not in said(lambda: quantize.gptq(NAN, np.eye(2)))
