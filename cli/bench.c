@@ -2,10 +2,10 @@
  * bench.c - speed of this machine
  *
  * Each operation is repeated for a fair share of the time; the median counts, and the spread between the quartiles says
- * how far to trust it. What memory itself can do (limits.h) is measured first, in the same way.
+ * how far to trust it. What memory itself can do (memory_limit.h) is measured first, in the same way.
  */
 #include "cli.h"
-#include "limits.h"
+#include "memory_limit.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
  *     source.c    an input file as a list of tensors, quantized or not
  *     scheme.c    schemes in words
  *     block.c     a tensor as a matrix, read and written in blocks of bounded size
- *     limits.c    what memory can do; bench/ uses it, too
+ *     memory_limit.c  what memory can do; bench/ uses it, too
  *     encode.c decode.c compare.c info.c bench.c      the commands
  *
  * The tool sees the public headers only.

@@ -219,7 +219,7 @@ int qz_make_affine_normal(const struct job *job, float min, float max, struct qz
         pair->zero -= low;
     } else if (low > 0) {
         double step = job->grid.zero == QZ_ZERO_OFFSET ? (double)pair->scale : -1.0;
-        for (float by = low; by > 0; by--) {
+        for (int by = (int)low; by > 0; by--) {
             double moved = (double)pair->zero + (double)by * step;
             float zero = stored(job, moved);
             if ((double)zero == moved && qz_is_affine_zero(job, zero)) {

@@ -574,10 +574,12 @@ static void search_all(struct work *work)
     stack[depth++] = (struct rectangle){
         .kind = NEAR_ZERO, .from_u = steps[last], .to_u = INFINITY, .from_c = -0.5 - 15 * s, .to_c = 0.5};
     const double all[2] = {0, 1};
-    for (double to = 14; to > 1 / work->rule->largest; to /= 2) {
+    double to = 14;
+    while (to > 1 / work->rule->largest) {
         const double u[2] = {to / 2, to};
         struct rectangle free = make_rectangle(work, FREE, u, all);
         depth = push(work, stack, depth, &free);
+        to /= 2;
     }
     for (int i = last; i > 0; i--) {
         const double u[2] = {steps[i - 1], steps[i]}, c[2] = {-steps[i] / 2, 15 + steps[i] / 2};

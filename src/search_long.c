@@ -154,14 +154,15 @@ static void search_symmetric(const struct job *job, const struct qz_exact_source
         try_scale(job, source, plain[i], 0.0f, &best);
     double first = (double)*scale * (double)(group.largest / extreme);
     double most = sqrt(group.weight / group.energy) * (double)group.largest / 2.0;
-    if (job->scale_dtype == QZ_E8M0) /* powers of two: all in question */
-        for (double factor = 0.25; factor <= 4.0; factor *= 2.0)
-            try_scale(job, source, stored(job, first / factor), 0.0f, &best);
-    double least = job->grid.uniform ? 0.8 : 0.4; /* the densest values of a table are not at its ends */
-    for (double factor = least; factor < 1.4 || factor < most; factor *= factor < 0.7 ? 1.12 : 1.08)
+    for (int i = -2; i <= 2 && job->scale_dtype == QZ_E8M0; i++) /* powers of two: all in question */
+        try_scale(job, source, stored(job, ldexp(first, i)), 0.0f, &best);
+    double factor = job->grid.uniform ? 0.8 : 0.4; /* the densest values of a table are not at its ends */
+    while (factor < 1.4 || factor < most) {
         for (int way = 0; way < tables * (job->has_signs ? 2 : 1); way++)
             try_scale(job, source, stored(job, (way & 1 && job->has_signs ? -first : first) / factor),
                       way >= (job->has_signs ? 2 : 1) ? -shift : 0.0f, &best);
+        factor *= factor < 0.7 ? 1.12 : 1.08;
+    }
     for (size_t c = 0; c < sizeof closer / sizeof *closer; c++)
         try_scale(job, source, stored(job, (double)best.made_by * closer[c]), best.zero, &best);
     *scale = best.scale;
@@ -241,11 +242,11 @@ void qz_search_long_ends(const struct job *job, const struct qz_exact_source *so
             keep_better(job, source, s, z, &least, scale, zero);
         }
     }
-    for (double by = 1; by > 0.1; by /= 2)
+    for (int halvings = 0; halvings < 4; halvings++)
         for (int end = 0; end < 2; end++)
             for (int way = -1; way <= 1; way += 2) {
                 double s = (double)*scale, z = (double)*zero, low = job->grid.zero == QZ_ZERO_OFFSET ? z : -s * z;
-                double high = low + 15 * s, known = least, moved = (double)way * by * s;
+                double high = low + 15 * s, known = least, moved = ldexp((double)way * s, -halvings);
                 low += end ? 0 : moved;
                 high += end ? moved : 0;
                 float a = stored(job, (high - low) / 15.0);

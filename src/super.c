@@ -87,6 +87,7 @@ static double error_of(const struct job *job, const float *x, const float *w, si
     }
     if (careful) {
         size_t clipped = 0;
+        memset(codes, 0, (n + 1) / 2);
         for (size_t i = 0; i < n; i++) { /* with scale 0 all codes are the same */
             float of_group = scale[i / size];
             int code = of_group != 0.0f ? qz_exact_code(x[i], of_group, zero[i / size], &job->grid, &clipped) : 0;
@@ -266,28 +267,30 @@ static float common_super(const struct job *job, const struct ways *ways, size_t
 
 enum { LOOKED_AT = 64 };
 
-/* Whether the values of largest magnitude come out the same to the last bit. */
-static int comes_back(const struct job *job, float super, float near, size_t count, const float *scale,
-                      const float *zero, const float *largest)
-{
-    for (size_t g = 0; g < count; g++) {
-        float stored = nearest_multiple(job, scale[g] / near) * super;
-        float y = stored != 0.0f ? largest[g] / stored + zero[g] : 0.0f;
-        int c = 0;
-        while (c < 15 && y >= job->grid.upper[c])
-            c++;
-        if (stored != 0.0f && qz_value(job->grid.sorted[c], stored, zero[g], job->grid.zero) != largest[g])
-            return 0;
-    }
-    return 1;
-}
-
 /* Groups that a look at some rows is about. */
 struct look {
     size_t count, from; /* from: the one with the largest magnitude */
     float largest[LOOKED_AT];
     struct ways ways[LOOKED_AT];
 };
+
+/* Whether the values of largest magnitude come out the same to the last bit. */
+static int comes_back(const struct job *job, float super, float near, const struct look *look, const float *scale,
+                      const float *zero)
+{
+    for (size_t g = 0; g < look->count; g++) {
+        float stored = nearest_multiple(job, scale[g] / near) * super, y;
+        int c = 0;
+        if (stored == 0.0f)
+            continue;
+        y = look->largest[g] / stored + zero[g];
+        while (c < 15 && y >= job->grid.upper[c])
+            c++;
+        if (qz_value(job->grid.sorted[c], stored, zero[g], job->grid.zero) != look->largest[g])
+            return 0;
+    }
+    return 1;
+}
 
 /* Looks at groups at the start of a row, `most` at most, as the encoding will see them; returns 0 if what they hold was
  * not decoded. */
@@ -335,7 +338,7 @@ float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t 
     size_t number = qz_least(rows, ROWS), each = qz_least(LOOKED_AT / number, QZ_TILE / job->group_size);
     struct look look;
     struct values values = values_of(job);
-    float scale[LOOKED_AT], zero[LOOKED_AT];
+    float scale[LOOKED_AT] = {0}, zero[LOOKED_AT] = {0};
     look.count = look.from = 0;
     for (size_t r = 0; r < number; r++)
         if (!look_at_row(job, &values, matrix, row + rows / number * r, each, &look))
@@ -348,7 +351,7 @@ float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t 
         return 0.0f;
     for (int ulps = 1; ulps <= 5 && job->super_dtype == QZ_F32; ulps++) { /* 0, 1, -1, 2, -2 */
         float other = qz_float(qz_bits(super) + (uint32_t)(ulps % 2 ? -(ulps / 2) : ulps / 2));
-        if (comes_back(job, other, super, look.count, scale, zero, look.largest)) {
+        if (comes_back(job, other, super, &look, scale, zero)) {
             super = other;
             break;
         }
@@ -411,7 +414,8 @@ static int next_minimum(const struct range *r, float super, int *at, float *mini
         for (; *at < 1 + 63 * 15;) {
             int i = (*at)++;
             *scale = i ? super * (float)((i - 1) % 63 + 1) : 0.0f;
-            *minimum = (i ? *scale * (float)((i - 1) / 63 + 1) : 0.0f) - r->min;
+            int code = i ? (i - 1) / 63 + 1 : 0;
+            *minimum = *scale * (float)code - r->min;
             if (*minimum >= -r->error)
                 return 1;
         }
@@ -457,10 +461,11 @@ static int common_supers(const struct job *job, const struct range *r, size_t co
         from = r[g].range > r[from].range ? g : from;
     for (int i = 0; i < r[from].steps; i++) {
         float wanted = r[from].range / (float)r[from].step[i], error = error_of_step(&r[from], r[from].step[i]);
-        for (float multiple = 1.0f; multiple <= 63.0f; multiple++) {
-            super[0] = as_stored(job, wanted / multiple);
+        for (int multiple = 1; multiple <= 63; multiple++) {
+            super[0] = as_stored(job, wanted / (float)multiple);
             super[1] = 0.0f;
-            if (!(super[0] >= 0x1p-100f && super[0] <= 0x1p100f) || multiple_u6(super[0], wanted, error) != multiple)
+            if (!(super[0] >= 0x1p-100f && super[0] <= 0x1p100f) ||
+                multiple_u6(super[0], wanted, error) != (float)multiple)
                 continue;
             int suits = 1, at = 0;
             for (size_t g = 0; g < count && suits; g++) {
@@ -475,9 +480,9 @@ static int common_supers(const struct job *job, const struct range *r, size_t co
             if (anchor == count)
                 return 1;
             for (float minimum, some; next_minimum(&r[anchor], super[0], &at, &minimum, &some);)
-                for (float k = 1.0f; k <= 63.0f; k++) {
-                    super[1] = as_stored(job, minimum / k);
-                    if (super[1] >= 0x1p-100f && multiple_u6(super[1], minimum, 2 * r[anchor].error) == k &&
+                for (int k = 1; k <= 63; k++) {
+                    super[1] = as_stored(job, minimum / (float)k);
+                    if (super[1] >= 0x1p-100f && multiple_u6(super[1], minimum, 2 * r[anchor].error) == (float)k &&
                         suits_until(r, count, super, scale, zero) == count)
                         return 1;
                 }
@@ -669,8 +674,8 @@ static void find_decoded(const struct stretch *s, const struct values *values, s
     size_t size = (size_t)job->group_size, first = 0, from = 0;
     int offsets = job->scale_dtype == QZ_U6;
     float super[2] = {0.0f, 0.0f}, *scale = kept->scale + s->first, *zero = kept->zero + s->first;
-    const float *x = s->x;
     if (offsets) {
+        const float *x;
         float min, max;
         do {
             x = s->x + first * size;
@@ -836,16 +841,17 @@ static int try_pairs(const struct stretch *s, size_t i, const float super[2], fl
     float deepest = super[1] != 0.0f ? ceilf(-groups->min[g] / super[1]) : 0.0f;
     float from = nearest_u6(-best[1], super[1]), now = nearest_u6(best[0], super[0]);
     deepest = deepest < 63.0f ? deepest : 63.0f;
-    for (float m = 0.0f; m <= deepest; m++) {
-        if (m != 0.0f && fabsf(m - from) > near)
+    for (int m = 0; m <= (int)deepest; m++) {
+        if (m != 0 && fabsf((float)m - from) > near)
             continue;
-        float zero = -(super[1] * m); /* scales by which codes reach as far as values do, or that are as they were */
+        float zero =
+            -(super[1] * (float)m); /* scales by which codes reach as far as values do, or that are as they were */
         float most = super[0] != 0.0f ? ceilf((groups->max[g] - zero) / (14.0f * super[0])) : 0.0f;
         most = near < 3.0f ? now + near : most;
         most = most < 63.0f ? most : 63.0f;
-        float k = most > 2 * near ? most - 2 * near : 0.0f;
-        for (; k <= most; k++) {
-            float scale = super[0] * k;
+        float fewest = most > 2 * near ? most - 2 * near : 0.0f;
+        for (int k = 0; fewest + (float)k <= most; k++) {
+            float scale = super[0] * (fewest + (float)k);
             double error = error_of(job, x, w, n, n, largest, &scale, &zero);
             if (error < least) {
                 least = error;
@@ -1096,12 +1102,12 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
     struct values values;
     int offsets = job->scale_dtype == QZ_U6, changed = 0;
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
-    kept.any = 0; /* nothing else is set then, nor looked at */
+    kept.any = 0;
+    memset(kept.is, NOTHING, groups->count);
     if (!offsets)
         values = values_of(job);
     for (size_t g = 0; g < groups->count && job->super_groups < QZ_WHOLE_MATRIX; g += s.count) {
         s = stretch_at(job, run, groups, g, x, w);
-        memset(kept.is + g, NOTHING, s.count);
         find_decoded(&s, &values, &kept);
         if (kept.is[g] == NOTHING && job->method == QZ_SEARCH && has_repeats(s.x, s.n))
             find_candidates(&s, &kept);

@@ -1,13 +1,13 @@
 /*
- * limits.h - what this machine's memory can do: the plainest loops that read, write and copy it
+ * memory_limit.h - what this machine's memory can do: the plainest loops that read, write and copy it
  *
  * Both benchmarks, `quantize bench` and bench/bench.c, hold operations against these and have no loops of their own.
  * Each loop goes through memory once, in the widest vectors that the CPU has (AVX-512, AVX2 or 16 bytes), four to a
  * turn, each with its own sum where there are any. Bytes at the end that do not fill a turn are left out: sizes are
  * multiples of LIMIT_TURN.
  */
-#ifndef QZ_LIMITS_H
-#define QZ_LIMITS_H
+#ifndef QZ_MEMORY_LIMIT_H
+#define QZ_MEMORY_LIMIT_H
 
 #include <stddef.h>
 

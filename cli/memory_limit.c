@@ -1,10 +1,10 @@
 /*
- * limits.c - the loops that limits.h promises, once for each width of vectors
+ * memory_limit.c - the loops that memory_limit.h promises, once for each width of vectors
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* madvise */
 #endif
-#include "limits.h"
+#include "memory_limit.h"
 
 #include <stdint.h>
 #include <stdlib.h>
