@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Parts the combinations: "short" and "rest" are all of them together.
+    """Parts the combinations: "short" and "rest" are all of them together. What is marked as long is in the rest.
 
     A test is given its combinations in the order of a hash, which mixes them; one is kept if it has a value
     that was not seen yet. Tests that Hypothesis feeds are in both, for it has fewer examples for a short run.
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         callspec = getattr(item, "callspec", None)
         test = item.nodeid.split("[")[0]
         values = {(test, name, id(value)) for name, value in callspec.params.items()} if callspec else set()
-        if not values or not values <= seen:
+        if item.get_closest_marker("long") is None and (not values or not values <= seen):
             short.add(item)
             seen |= values
 

@@ -31,6 +31,7 @@ def sphinx(run: Run, source: Path, out: Path, *options: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_tables_of_accuracy(run: Run, tmp_path: Path) -> None:
     run(sys.executable, ROOT / "docs/accuracy.py", "--check", cwd=tmp_path)
 

@@ -482,11 +482,12 @@ def test_large_arrays_are_drawn_in_part(
         assert figure.axes[2].get_title("left") == "Worst groups of those drawn"
 
 
-def test_extreme_values_can_be_drawn() -> None:
-    for i, kind in enumerate(data.KINDS):
-        w = data.make(kind, 1, (7, 90), np.float32)
-        q = quantize.quantize_array(w, ("int4", "uint4")[i % 2], scale_dtype="float32")
-        drawn(q, w).savefig(io.BytesIO())
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["int4", "uint4"])
+@pytest.mark.parametrize("kind", data.KINDS)
+def test_extreme_values_can_be_drawn(kind: str, name: Any) -> None:
+    w = data.make(kind, 1, (7, 90), np.float32)
+    drawn(quantize.quantize_array(w, name, scale_dtype="float32"), w).savefig(io.BytesIO())
 
 
 def test_a_new_figure_is_pyplots_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
