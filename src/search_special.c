@@ -206,36 +206,39 @@ float qz_least_alike(const struct job *job, const struct qz_exact_source *source
     return best;
 }
 
+/* The error of a scale as it is stored, with the second table if `zero` says so. */
+static double error_of_scale(const struct job *job, const struct qz_exact_source *source, float scale, float zero)
+{
+    struct qz_exact rule = qz_exact_rule(job);
+    for (int v = 0; v < 16 && zero != 0.0f; v++)
+        rule.sorted[v] -= zero;
+    return qz_is_finite(scale) ? qz_exact_error(&rule, source, scale, 0) : INFINITY;
+}
+
 void qz_careful_group(const struct job *job, const struct qz_exact_source *source, float super, const float plain[2],
                       int exact, float *scale, float *zero)
 {
-    struct qz_exact rule = qz_exact_rule(job);
-    float candidate[4] = {0}, zeros[4] = {0}, found_zero = 0.0f, found = *scale;
-    int count = 0;
-    for (int i = 0; i < 2; i++)
-        if (plain[i] != 0.0f && job->scale_dtype != QZ_E8M0)
-            candidate[count++] = qz_stored_scale(job, plain[i], super);
-    candidate[count] = qz_stored_scale(job, *scale, super);
-    zeros[count++] = job->grid.shift != 0.0f ? *zero : 0.0f;
-    if (exact) {
-        qz_exact_group(job, source, super, &found, &found_zero);
-        candidate[count] = found;
-        zeros[count++] = found_zero;
-    }
+    const float found[2] = {*scale, job->grid.shift != 0.0f ? *zero : 0.0f};
     double least = INFINITY;
-    int best = 0;
-    for (int i = 0; i < count; i++) {
-        struct qz_exact shifted = rule;
-        for (int v = 0; v < 16 && zeros[i] != 0.0f; v++)
-            shifted.sorted[v] -= zeros[i];
-        double error = qz_is_finite(candidate[i]) ? qz_exact_error(&shifted, source, candidate[i], 0) : INFINITY;
+    *scale = INFINITY; /* if none fits */
+    *zero = 0.0f;
+    for (int i = 0; i < 4 && least > 0; i++) { /* the plain ones first, the exact one last */
+        float candidate = i < 2 ? plain[i] : found[0], other = i < 2 ? 0.0f : found[1];
+        if (i < 2 && (candidate == 0.0f || job->scale_dtype == QZ_E8M0))
+            continue;
+        if (i == 3 && !exact)
+            break;
+        if (i == 3)
+            qz_exact_group(job, source, super, &candidate, &other);
+        else
+            candidate = qz_stored_scale(job, candidate, super);
+        double error = error_of_scale(job, source, candidate, other);
         if (error < least) {
             least = error;
-            best = i;
+            *scale = candidate;
+            *zero = other;
         }
     }
-    *scale = candidate[best];
-    *zero = zeros[best];
     if (exact)
         *scale = qz_least_alike(job, source, *scale);
 }

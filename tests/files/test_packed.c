@@ -70,8 +70,8 @@ static void round_trip(const qz_scheme *scheme, const uint64_t shape[3], unsigne
     uint64_t cols = shape[axis], rows = shape[0] * shape[1] * shape[2] / cols;
     plain a = new_plain(scheme, rows, cols), b = new_plain(scheme, rows, cols);
     float *values = malloc(rows * cols * sizeof *values);
-    for (uint64_t v = 0; v < rows * cols; v++)
-        values[v] = (float)((v * 7919) % 1000) / 100 - 3;
+    struct rng rng = rng_make(rows);
+    fill_floats(&rng, DATA_NORMAL, values, rows * cols);
     qz_matrix m = {values, QZ_F32, rows, cols, (int64_t)cols, 1};
     assert_int_equal(qz_encode(scheme, &m, &a.packed, NULL, NULL, NULL), QZ_OK);
     step = step < cols ? step : cols;
