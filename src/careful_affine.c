@@ -37,6 +37,12 @@ static float stored(const struct job *job, double x)
     return qz_stored_scale(job, (float)x, 1.0f);
 }
 
+/* What a zero, or offset, may be. */
+static int is_zero(const struct job *job, float zero)
+{
+    return job->grid.zero == QZ_ZERO_OFFSET ? fabsf(zero) <= 0x1p126f : qz_is_finite(zero);
+}
+
 /* As group_codes has it: between -2^20 and 2^20, adding and subtracting 1.5 * 2^23 rounds as rintf does. */
 static float code_of(const struct job *job, float x, const struct qz_pair *pair)
 {
@@ -108,7 +114,7 @@ static int is_lossless(const struct job *job, const float *x, size_t n, const st
 
 static int is_lossless_source(const struct job *job, const struct qz_exact_source *source, const struct qz_pair *pair)
 {
-    if (!qz_is_ordinary_scale(pair->scale) || !qz_is_affine_zero(job, pair->zero))
+    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(job, pair->zero))
         return 0;
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
@@ -127,6 +133,13 @@ static struct qz_pair plain_pair(const struct job *job, float min, float max)
     float inverse;
     job->kernels->fit(&job->rule, 1, &min, &max, &pair.scale, &inverse, &pair.zero);
     return pair;
+}
+
+/* Whether encoding takes a pair: judge in encode.c. */
+static int is_storable(const struct job *job, const struct qz_pair *pair)
+{
+    float reach = job->grid.zero == QZ_ZERO_OFFSET ? 15.0f : 1.0f;
+    return qz_is_finite(pair->scale * reach) && is_zero(job, pair->zero);
 }
 
 /* A pair with which a range is so many steps, from this code on; with the ends exchanged, of a negative scale. */
@@ -222,7 +235,7 @@ int qz_make_affine_normal(const struct job *job, float min, float max, struct qz
         for (int by = (int)low; by > 0; by--) {
             double moved = (double)pair->zero + (double)by * step;
             float zero = stored(job, moved);
-            if ((double)zero == moved && qz_is_affine_zero(job, zero)) {
+            if ((double)zero == moved && is_zero(job, zero)) {
                 pair->zero = zero;
                 break;
             }
@@ -236,7 +249,7 @@ int qz_make_affine_normal(const struct job *job, float min, float max, struct qz
 static void take_better(const struct job *job, const struct qz_exact_source *source, const struct qz_pair *pair,
                         double *least, struct qz_pair *best)
 {
-    if (!qz_is_ordinary_scale(pair->scale) || !qz_is_affine_zero(job, pair->zero))
+    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(job, pair->zero))
         return;
     double error = qz_affine_error(job->grid.zero, source, pair->scale, pair->zero);
     if (error < *least) {
@@ -249,7 +262,7 @@ void qz_careful_affine(const struct job *job, const struct qz_exact_source *sour
                        struct qz_pair *pair)
 {
     struct qz_pair found, plain = plain_pair(job, min, max);
-    if (!qz_is_finite(plain.scale) || !qz_is_affine_zero(job, plain.zero) || fabsf(plain.scale) > 0x1p100f)
+    if (!qz_is_finite(plain.scale) || !is_zero(job, plain.zero) || fabsf(plain.scale) > 0x1p100f)
         return;
     if (find_lossless(job, source, min, max, &found)) {
         *pair = found;
@@ -278,7 +291,11 @@ void qz_careful_affine(const struct job *job, const struct qz_exact_source *sour
 void qz_exact_affine_group(const struct job *job, const struct qz_exact_source *source, float min, float max,
                            struct qz_pair *pair)
 {
-    struct qz_pair found;
+    struct qz_pair found, plain = plain_pair(job, min, max);
+    if (!is_storable(job, &plain)) { /* the call fails, whatever might be found */
+        *pair = plain;
+        return;
+    }
     if (find_lossless(job, source, min, max, &found)) {
         *pair = found;
         return;

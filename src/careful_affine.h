@@ -5,9 +5,6 @@
 #define QZ_CAREFUL_AFFINE_H
 
 #include "group.h"
-#include "number.h"
-
-#include <math.h>
 
 /* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
 #define QZ_GRID_NEAR 0x1p-4f
@@ -27,12 +24,6 @@ enum { QZ_SPECIAL = 1, QZ_SPECIAL_GRID = 2, QZ_SPECIAL_CODES = 4, QZ_SPECIAL_REP
 struct qz_pair {
     float scale, zero;
 };
-
-/* What a zero, or an offset, may be. */
-static inline int qz_is_affine_zero(const struct job *job, float zero)
-{
-    return job->grid.zero == QZ_ZERO_OFFSET ? fabsf(zero) <= 0x1p126f : qz_is_finite(zero);
-}
 
 /* Whether the values of a group seem to be on a grid of 8 to 15 steps. */
 int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float max);

@@ -39,7 +39,9 @@ enum {
     OUTWARD = 18,                    /* 16 values, filled up to a multiple of 3 */
     GRID = 5,                        /* scales that are tried first */
     BATCH = 4,                       /* scales that are tried together, so that a processor has something to do */
-    STACK = 128                      /* intervals; fewer than 100 are needed */
+    STACK = 128,                     /* intervals; fewer than 100 are needed */
+    LIMIT = 100000                   /* scales of float32 that are looked at: only where weights are so uneven that
+                                        sums of float32 do not tell them apart there are more in question */
 };
 
 /* Types with more than FEW binary digits have so many numbers that an interval is given up if it cannot improve the
@@ -413,7 +415,7 @@ static int push(struct interval *stack, int depth, const struct table *table, co
 static void search(struct work *work, const struct table *tables, int table_count)
 {
     struct interval stack[STACK];
-    int depth = 0, next = 0;
+    int depth = 0, next = 0, left = LIMIT;
     for (;;) {
         while (depth < BATCH && next < table_count) {
             const struct table *table = &tables[next++];
@@ -436,6 +438,11 @@ static void search(struct work *work, const struct table *tables, int table_coun
             count++;
         }
         measure(work, table, middle, count);
+        left -= work->rule->levels.mantissa > FEW ? count : 0;
+        if (left < 0) {
+            work->limit = 0; /* nothing is known of the others */
+            return;
+        }
         for (int c = 0; c < count; c++) {
             depth = push(stack, depth, table[c], &cut[c].from, &middle[c]);
             depth = push(stack, depth, table[c], &middle[c], &cut[c].to);

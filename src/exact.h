@@ -66,9 +66,10 @@ struct qz_exact_result {
  * `start` is a scale (of any sign) that is thought good, or 0: it makes the search faster.
  *
  * The error is within 2^-16 of the least one, and so is `bound`; with float32 scales, of which there are too many to
- * tell them all apart, within 2^-13 (0.0005 dB). Elements whose w x^2 is below 2^-100 times the product of the largest
- * w and x^2 may count for nothing. The group may be of any length; the stack that is needed is less than 64 KiB.
- * Results do not depend on compiler or machine.
+ * tell them all apart, within 2^-13 (0.0005 dB). Of these 100,000 are looked at, which are too few only where weights
+ * differ by more than float32 sums can hold: `bound` is 0 then. Elements whose w x^2 is below 2^-100 times the product
+ * of the largest w and x^2 may count for nothing. The group may be of any length; the stack that is needed is less than
+ * 64 KiB. Results do not depend on compiler or machine.
  */
 void qz_exact_scale(const struct qz_exact *rule, const struct qz_exact_source *source, float super, float start,
                     struct qz_exact_result *result);

@@ -726,7 +726,7 @@ static void settle_affine(const struct pass *pass)
                       ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(job, min, max, &pair));
         if (careful)
             qz_careful_affine(job, &source, min, max, &pair);
-        if (job->method == QZ_EXACT && qz_is_finite(pair.scale) && qz_is_affine_zero(job, pair.zero)) /* or it fails */
+        if (job->method == QZ_EXACT)
             qz_exact_affine_group(job, &source, min, max, &pair);
         groups->scale[g] = pair.scale;
         groups->zero[g] = pair.zero;
