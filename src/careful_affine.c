@@ -312,11 +312,10 @@ void qz_exact_affine_group(const struct job *job, const struct qz_exact_source *
     make_normal(job, source, min, max, pair);
 }
 
-/* Whether few weights count, of a group in pieces; *same: whether they are all the same. */
-static int few_weights(const struct qz_exact_source *source, int *same)
+/* Whether few weights count, of a group in pieces. */
+static int few_weights(const struct qz_exact_source *source)
 {
-    double sum = 0, squares = 0, least = INFINITY, most = 0;
-    *same = 1;
+    double sum = 0, squares = 0, most = 0;
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
         const float *w = NULL;
@@ -327,32 +326,17 @@ static int few_weights(const struct qz_exact_source *source, int *same)
             double weight = (double)w[i];
             sum += weight;
             squares += weight * weight;
-            least = weight < least ? weight : least;
             most = weight > most ? weight : most;
         }
         start += n;
     }
-    *same = least == most;
     return qz_few_weights((float)(sum / most), (float)(squares / most / most), (float)source->n);
 }
 
-/* A source without its weights. */
-static const float *unweighted_piece(void *context, uint64_t start, size_t *n, const float **w)
-{
-    const struct qz_exact_source *source = context;
-    const float *ignored = NULL;
-    (void)w;
-    return qz_source_piece(source, start, n, &ignored);
-}
-
-void qz_search_long_affine(const struct job *job, const struct qz_exact_source *weighted, float min, float max,
+void qz_search_long_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
                            struct qz_pair *pair)
 {
-    int same;
-    struct qz_exact_source all = *weighted;
-    struct qz_exact_source unweighted = {.n = all.n, .piece = unweighted_piece, .context = &all};
-    int special = few_weights(weighted, &same);
-    const struct qz_exact_source *source = same ? &unweighted : weighted;
+    int special = few_weights(source);
     if (min == max && pair->scale == 0.0f && pair->zero == min)
         return;
     struct qz_pair plain = *pair;

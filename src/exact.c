@@ -33,7 +33,7 @@
 #include <string.h>
 
 enum {
-    LANES = 16,                      /* sums grow side by side: element i goes to lane i % LANES */
+    LANES = QZ_EXACT_LANES,          /* sums grow side by side: element i goes to lane i % LANES */
     BUFFER = QZ_EXACT_PIECE + LANES, /* so that both ends can be filled up to whole vectors */
     CHUNK = 256,                     /* elements that are added up in float32 */
     OUTWARD = 18,                    /* 16 values, filled up to a multiple of 3 */
@@ -123,16 +123,6 @@ static uint32_t level_below(const struct qz_levels *levels, double x, uint32_t m
 
 /* ---- E ------------------------------------------------------------------------------------------------------- */
 
-static double sum_lanes(const float lane[LANES])
-{
-    float half[8], quarter[4];
-    for (int l = 0; l < 8; l++)
-        half[l] = lane[l] + lane[l + 8];
-    for (int l = 0; l < 4; l++)
-        quarter[l] = half[l] + half[l + 4];
-    return ((double)quarter[0] + (double)quarter[2]) + ((double)quarter[1] + (double)quarter[3]);
-}
-
 /* x / scale is clamped first, so that adding and subtracting 1.5 * 2^23 rounds it to an integer. */
 static double error_uniform(const float *x, const float *w, size_t n, float scale, float lo, float hi)
 {
@@ -152,7 +142,7 @@ static double error_uniform(const float *x, const float *w, size_t n, float scal
                 float square = difference * difference;
                 lane[l] += square * w[i + l];
             }
-        total += sum_lanes(lane);
+        total += qz_sum_exact_lanes(lane);
     }
     return total;
 }
@@ -183,7 +173,7 @@ static double error_table(const float *x, const float *w, size_t n, const float 
                 float square = least[i + l] * least[i + l];
                 lane[l] += square * w[start + i + l];
             }
-        total += sum_lanes(lane);
+        total += qz_sum_exact_lanes(lane);
     }
     return total;
 }

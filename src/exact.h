@@ -53,6 +53,19 @@ struct qz_exact_source {
 /* The elements from `start` on, *n of them and at most QZ_EXACT_PIECE, and their weights or NULL. */
 const float *qz_source_piece(const struct qz_exact_source *source, uint64_t start, size_t *n, const float **w);
 
+/* Sums grow side by side, element i in lane i % QZ_EXACT_LANES. */
+enum { QZ_EXACT_LANES = 16 };
+
+static inline double qz_sum_exact_lanes(const float lane[QZ_EXACT_LANES])
+{
+    float half[8], quarter[4];
+    for (int l = 0; l < 8; l++)
+        half[l] = lane[l] + lane[l + 8];
+    for (int l = 0; l < 4; l++)
+        quarter[l] = half[l] + half[l + 4];
+    return ((double)quarter[0] + (double)quarter[2]) + ((double)quarter[1] + (double)quarter[3]);
+}
+
 struct qz_exact_result {
     float scale;   /* level * super in float32; 0 if nothing is better than zeros */
     int32_t level; /* negative for negative levels */

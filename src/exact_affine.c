@@ -42,7 +42,7 @@
 #include <math.h>
 
 enum {
-    LANES = 16,                      /* sums grow side by side: element i goes to lane i % LANES */
+    LANES = QZ_EXACT_LANES,          /* sums grow side by side: element i goes to lane i % LANES */
     CHUNK = 256,                     /* elements that are added up in float32 */
     BUFFER = QZ_EXACT_PIECE + LANES, /* so that the end can be filled up */
     STACK = 320,                     /* rectangles; fewer than 300 are needed */
@@ -205,16 +205,6 @@ static uint64_t load(struct work *work, uint64_t start)
     return start + n;
 }
 
-static double sum_lanes(const float lane[LANES])
-{
-    float half[8], quarter[4];
-    for (int l = 0; l < 8; l++)
-        half[l] = lane[l] + lane[l + 8];
-    for (int l = 0; l < 4; l++)
-        quarter[l] = half[l] + half[l + 4];
-    return ((double)quarter[0] + (double)quarter[2]) + ((double)quarter[1] + (double)quarter[3]);
-}
-
 /* (x - offset) / scale is clamped first, so that adding and subtracting 1.5 * 2^23 rounds it to an integer. */
 static double sum_errors(const float *x, const float *w, size_t n, float scale, float offset, float first, float last)
 {
@@ -235,7 +225,7 @@ static double sum_errors(const float *x, const float *w, size_t n, float scale, 
                 float square = difference * difference;
                 lane[l] += square * w[i + l];
             }
-        total += sum_lanes(lane);
+        total += qz_sum_exact_lanes(lane);
     }
     return total;
 }
@@ -255,7 +245,7 @@ static double sum_beyond(const float *x, const float *w, size_t n, float low, fl
                 float square = far * far;
                 lane[l] += square * w[i + l];
             }
-        total += sum_lanes(lane);
+        total += qz_sum_exact_lanes(lane);
     }
     return total;
 }
