@@ -93,13 +93,25 @@ int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float
     return 1;
 }
 
-int qz_is_frequent(const float *x, size_t n)
+int qz_has_few_values(const float *x, size_t n)
 {
-    const float a = x[0], b = x[n / 3], c = x[n / 3 * 2], value = b == c ? b : a;
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++)
-        count += x[i] == value;
-    return count > n / 4;
+    enum { MOST = 16 };
+    float value[MOST];
+    size_t times[MOST], count = 0, most = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t k = 0;
+        while (k < count && value[k] != x[i])
+            k++;
+        if (k == count && count < MOST) {
+            value[count] = x[i];
+            times[count++] = 0;
+        } else if (k == count) {
+            return most > n / 4;
+        }
+        times[k]++;
+        most = times[k] > most ? times[k] : most;
+    }
+    return count * 2 <= n || most > n / 4;
 }
 
 /* ---- pairs without error --------------------------------------------------------------------------------------- */
@@ -348,7 +360,7 @@ void qz_search_long_affine(const struct job *job, const struct qz_exact_source *
             *pair = plain;
         size_t n;
         const float *w = NULL, *x = qz_source_piece(source, 0, &n, &w);
-        special = special || qz_is_grid(job, x, n, min, max) || qz_is_frequent(x, n) ||
+        special = special || qz_is_grid(job, x, n, min, max) || qz_has_few_values(x, n) ||
                   !qz_make_affine_normal(job, min, max, pair);
     } else {
         special = 1;

@@ -28,8 +28,9 @@ struct qz_pair {
 /* Whether the values of a group seem to be on a grid of 8 to 15 steps. */
 int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float max);
 
-/* Whether a value that three elements have two of is frequent in the group: then it matters most how near it is. */
-int qz_is_frequent(const float *x, size_t n);
+/* Whether there are half as many different values as elements at most, or a quarter of all are the same: then it
+ * matters most how near these come. */
+int qz_has_few_values(const float *x, size_t n);
 
 /* Gives the least value code 0, where that takes no other values than can be stored. Returns 0 if so few codes are in
  * use that it takes more than this for a pair to be normal (careful_affine.c). */

@@ -304,10 +304,12 @@ static void note_specials(const struct job *job, const struct block *block, cons
  * lanes are judged alike, so that compilers make vectors of it. */
 static void note_affine(const struct job *job, const struct block *block, int weighted, struct groups *groups)
 {
-    enum { LEAST = 8, STEPS = 8 };
+    enum { LEAST = 8, STEPS = 8, SAMPLES = 6 };
     const float round = 0x1.8p23f, near = QZ_GRID_NEAR;
     const float lowest = job->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
-    const float *v[] = {block->v, block->v + block->length / 3 * QZ_BLOCK, block->v + block->length / 3 * 2 * QZ_BLOCK};
+    const float *v[SAMPLES]; /* the first three far apart */
+    for (size_t i = 0; i < SAMPLES; i++)
+        v[i] = block->v + (block->length / 3 * (i % 3) + (i / 3) * (block->length / 6)) * QZ_BLOCK;
     if (job->super_groups)
         return;
     int32_t special[QZ_BLOCK];
@@ -328,7 +330,12 @@ static void note_affine(const struct job *job, const struct block *block, int we
             x = x > z ? x : z;
             grid |= x < near;
         }
-        int32_t repeated = (v[0][l] == v[1][l]) | (v[0][l] == v[2][l]) | (v[1][l] == v[2][l]);
+        int32_t repeated = 0;
+#pragma GCC unroll 6
+        for (int i = 0; i < SAMPLES; i++)
+#pragma GCC unroll 6
+            for (int k = 0; k < i; k++)
+                repeated |= v[i][l] == v[k][l];
         grid = grid * QZ_SPECIAL_GRID | repeated * QZ_SPECIAL_REPEATED;
         special[l] = (sure ^ 1) * QZ_SPECIAL | grid;
     }
@@ -722,7 +729,7 @@ static void settle_affine(const struct pass *pass)
             source.w = NULL;
         int careful = (special & QZ_SPECIAL) || !qz_is_ordinary_scale(groups->scale[g]) ||
                       ((special & QZ_SPECIAL_GRID) && qz_is_grid(job, source.x, n, min, max)) ||
-                      ((special & QZ_SPECIAL_REPEATED) && qz_is_frequent(source.x, n)) ||
+                      ((special & QZ_SPECIAL_REPEATED) && qz_has_few_values(source.x, n)) ||
                       ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(job, min, max, &pair));
         if (careful)
             qz_careful_affine(job, &source, min, max, &pair);

@@ -52,6 +52,7 @@ KINDS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
     "trained grid of 13": lambda rng, shape: grid(rng, shape, -6, 6),
     "arange": lambda rng, shape: (np.arange(shape[1]) + rng.integers(0, 14, (shape[0], 1))) % 14 * 1.0,
     "palette": lambda rng, shape: rng.choice(rng.standard_normal(16), shape),
+    "small palette": lambda rng, shape: rng.choice(rng.standard_normal(8), shape),
     "mixture": lambda rng, shape: rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4, shape),
     "bfloat16": lambda rng, shape: rng.standard_normal(shape).astype(ml_dtypes.bfloat16).astype(float),
     "float16 steps vanish": lambda rng, shape: rng.standard_normal(shape) * 1e-7,
@@ -119,15 +120,15 @@ def test_relatives(scheme: str) -> None:
 def test_near_exact(kind: str, group_size: int) -> None:
     """In total some 0.15 dB from the best, with room for the chance of so few groups.
 
-    Without error where that is without. Not so yet: long groups of a few arbitrary values, and single groups
-    that make the whole error; long groups of two values with a float zero stay at 95 dB, 10 dB from the best.
+    Without error where that is without. Not so yet: single groups that make the whole error; with a float
+    zero, groups of few values, 0.4 dB from the best, and long ones of two, which stay at 95 dB, 10 dB from it.
     """
-    if (kind == "palette" and group_size == -1) or kind in ("mixture", "float16 steps vanish"):
+    if kind in ("mixture", "float16 steps vanish"):
         return
     rng = np.random.default_rng([group_size + 1, *kind.encode()])
     x = make(kind, rng, 8 if group_size == 32 else 2, 512)
     for scheme in SCHEMES:
-        if (kind, group_size, scheme) == ("two values", -1, "uint4_float"):
+        if scheme == "uint4_float" and (kind == "small palette" or (kind, group_size) == ("two values", -1)):
             continue
         searched, exact = (
             quantize.quantize_array(x, scheme, group_size=group_size, method=method)
