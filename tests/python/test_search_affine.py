@@ -121,7 +121,8 @@ def test_near_exact(kind: str, group_size: int) -> None:
     """In total some 0.15 dB from the best, with room for the chance of so few groups.
 
     Without error where that is without. Not so yet: single groups that make the whole error; long groups of
-    eight arbitrary values, 2.3 dB from the best; with a float zero, groups of few values, 0.4 dB from the best, and long ones of two, which stay at 95 dB, 10 dB from it.
+    eight arbitrary values, 2.3 dB from the best; with a float zero, groups of few values, 0.4 dB from it, and
+    long ones of two, which stay at 95 dB, 10 dB from it.
     """
     if (kind == "small palette" and group_size == -1) or kind in ("mixture", "float16 steps vanish"):
         return
