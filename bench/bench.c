@@ -5,10 +5,10 @@
  *
  * Figures are GB/s of float32, 4 bytes a value whatever the type of the source, except pack and unpack: GB/s of all
  * bytes read and written. A figure is the median of many calls, with half the width of the middle half of them beside
- * it. In turns with each call its limit is measured, by the plainest loop that moves the same bytes (cli/memory_limit.h);
- * "part" is the share of that limit that was reached. Variants of an operation (another
- * axis, statistics, weights) also take turns with the operation itself. Searches for scales, and other codes than
- * integers, are measured in cache only. --json prints one JSON object a line.
+ * it. In turns with each call its limit is measured, by the plainest loop that moves the same bytes
+ * (cli/memory_limit.h); "part" is the share of that limit that was reached. Variants of an operation (another axis,
+ * statistics, weights) also take turns with the operation itself. Searches for scales, and other codes than integers,
+ * are measured in cache only. --json prints one JSON object a line.
  */
 #include "memory_limit.h"
 #include "quantize.h"
