@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Parts the combinations: "short" and "rest" are all of them together, the rest with what is marked as long.
+    """Parts the combinations: "short" and "rest" are all together, the rest with what is marked as long.
 
     A test is given its combinations in the order of a hash, which mixes them; one is kept if it has a value
     that was not seen yet. Tests that Hypothesis feeds are in both, for it has fewer examples for a short run.
