@@ -298,10 +298,12 @@ struct qz_kernels {
      * scales are multiplied before they are rounded as stored. super: of those types that need it, the super scales,
      * divided by unit. other: NULL or another scale to try as it is stored, divided by unit. scale: goes in as the
      * scale to begin with, comes out as stored, both divided by unit; is what went in, as stored, where no candidate
-     * has a gain. second: 1 where the second set of values is meant, else 0.
+     * has a gain. second: 1 where the second set of values is meant, else 0. lanes: of so many groups, the first ones,
+     * the result is wanted; what comes out of the others is anything.
      */
-    void (*search_scale)(const struct qz_search *rule, const float *v, const float *weight, size_t n, const float *unit,
-                         const float *super, const float *other, float *scale, uint8_t *second, struct qz_gains *gains);
+    void (*search_scale)(const struct qz_search *rule, const float *v, const float *weight, size_t n, size_t lanes,
+                         const float *unit, const float *super, const float *other, float *scale, uint8_t *second,
+                         struct qz_gains *gains);
 
     /* Looks at QZ_BLOCK groups as search_scale has them, with these largest magnitudes. */
     void (*survey)(int uniform, const float *v, const float *weight, size_t n, const float *largest,

@@ -194,13 +194,13 @@ static void lay_weights(const struct job *job, const struct source *source, stru
         note_weights(block);
 }
 
-/* What the kernels make of a block that is laid out; w: NULL without weights. */
-static void search_lanes(const struct job *job, struct block *block, const float *w, int list)
+/* What the kernels make of a block that is laid out, at least of its first lanes; w: NULL without weights. */
+static void search_lanes(const struct job *job, struct block *block, const float *w, int list, size_t lanes)
 {
     const float *super = job->super_groups ? block->super : NULL;
     if (is_symmetric(job)) {
         const struct qz_search *rule = &job->search[list];
-        job->kernels->search_scale(rule, block->v, w, block->length, block->unit, super,
+        job->kernels->search_scale(rule, block->v, w, block->length, lanes, block->unit, super,
                                    rule->as_stored > 1 ? block->other : NULL, block->scale, block->second,
                                    &block->gains);
         for (size_t l = 0; l < QZ_BLOCK && job->grid.zero == QZ_ZERO_FLOAT; l++)
@@ -388,7 +388,7 @@ static void search_block(const struct job *job, const struct run *run, struct gr
     int weighted = is_weighted(source, block->group[0]);
     const float *w = weighted ? block->w : NULL;
     fill_block(job, run, groups, source, block, weighted);
-    search_lanes(job, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED);
+    search_lanes(job, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
     if (is_symmetric(job))
         note_specials(job, block, w, specials);
     else
@@ -423,7 +423,7 @@ static void search_plain_block(const struct job *job, const struct run *run, str
         if (block->same_weights)
             block->laid = g % row_groups;
     }
-    search_lanes(job, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED);
+    search_lanes(job, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
     if (is_symmetric(job))
         note_specials(job, block, w, specials);
     else
@@ -525,7 +525,7 @@ static void search_more(const struct pass *pass, int list, const float begin[QZ_
     struct block *block = pass->block;
     struct specials *specials = pass->specials;
     memcpy(block->scale, begin, sizeof block->scale);
-    search_lanes(pass->job, block, is_weighted(pass->source, block->group[0]) ? block->w : NULL, list);
+    search_lanes(pass->job, block, is_weighted(pass->source, block->group[0]) ? block->w : NULL, list, block->count);
     for (size_t l = 0; l < block->count; l++) {
         size_t i = block->item[l];
         if (block->gains.best[l] > specials->gain[i] + CLOSE * specials->energy[i]) {

@@ -113,10 +113,11 @@ static void search_group(const struct qz_search *rule, const float *v, const flo
         *other_gain = -INFINITY;
 }
 
-static void search_scale(const struct qz_search *rule, const float *v, const float *weight, size_t n, const float *unit,
-                         const float *super, const float *other, float *scale, uint8_t *second, struct qz_gains *gains)
+static void search_scale(const struct qz_search *rule, const float *v, const float *weight, size_t n, size_t lanes,
+                         const float *unit, const float *super, const float *other, float *scale, uint8_t *second,
+                         struct qz_gains *gains)
 {
-    for (size_t l = 0; l < QZ_BLOCK; l++)
+    for (size_t l = 0; l < lanes; l++)
         search_group(rule, v + l, weight ? weight + l : NULL, n, unit[l], super ? super[l] : 1.0f,
                      other ? other[l] : 0.0f, scale + l, second + l, &gains->best[l], &gains->other[l]);
 }

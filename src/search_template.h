@@ -227,15 +227,16 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
 
 INLINE void search_vector(const struct qz_search *rule, int how, int weighted, struct search_lanes *lanes)
 {
+    const size_t most = LANES == 8 && weighted && how == BY_ROUNDING ? 3 : 4; /* as many as 16 registers hold */
     for (int set = 0; set < 2; set++) {
         size_t c = set ? rule->plain : 0, end = set ? rule->count : rule->plain;
         if (c == end)
             continue;
         struct search_levels levels = search_levels(rule, set);
         for (size_t step; c < end; c += step) { /* as even as can be: 6 as twice 3 */
-            size_t times = (end - c + 3) / 4;
+            size_t times = (end - c + most - 1) / most;
             step = (end - c + times - 1) / times;
-            if (step == 4)
+            if (step == 4 && most == 4)
                 try_candidates(rule, &levels, how, weighted, c, 4, end, set, lanes);
             else if (step == 3)
                 try_candidates(rule, &levels, how, weighted, c, 3, end, set, lanes);
@@ -248,11 +249,14 @@ INLINE void search_vector(const struct qz_search *rule, int how, int weighted, s
 #undef EACH
 
 static TARGET void search_scale(const struct qz_search *rule, const float *v, const float *weight, size_t n,
-                                const float *unit, const float *super, const float *other, float *scale,
-                                uint8_t *second, struct qz_gains *gains)
+                                size_t lanes_wanted, const float *unit, const float *super, const float *other,
+                                float *scale, uint8_t *second, struct qz_gains *gains)
 {
-    for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
-        struct search_lanes lanes = {.v = v + l, .weight = weight ? weight + l : NULL, .n = n};
+    for (size_t l = 0; l < lanes_wanted; l += LANES) {
+        struct search_lanes lanes; /* which takes long to clear */
+        lanes.v = v + l;
+        lanes.weight = weight ? weight + l : NULL;
+        lanes.n = n;
         lanes.unit = vf_load(unit + l);
         lanes.unit_inverse = vf_div(vf_set1(1.0f), lanes.unit);
         VF shared = super ? vf_load(super + l) : vf_set1(1.0f);

@@ -464,11 +464,11 @@ static void test_search_scale(void **state)
         memcpy(wanted, first, sizeof first);
         memset(&survey, 0, sizeof survey);
         same_survey = survey;
-        qz_kernels_scalar.search_scale(&rule, v, weight, n, unit, super, other, wanted, second, &gains);
+        qz_kernels_scalar.search_scale(&rule, v, weight, n, QZ_BLOCK, unit, super, other, wanted, second, &gains);
         qz_kernels_scalar.survey(rule.uniform, v, weight, n, largest, &survey);
         for (size_t s = 0; s < set_count; s++) {
             memcpy(got, first, sizeof first);
-            sets[s]->search_scale(&rule, v, weight, n, unit, super, other, got, same, &same_gains);
+            sets[s]->search_scale(&rule, v, weight, n, QZ_BLOCK, unit, super, other, got, same, &same_gains);
             sets[s]->survey(rule.uniform, v, weight, n, largest, &same_survey);
             if (!same_floats(got, wanted, QZ_BLOCK) || memcmp(same, second, sizeof same) != 0 ||
                 !same_floats(same_gains.best, gains.best, QZ_BLOCK) ||

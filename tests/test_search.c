@@ -139,7 +139,7 @@ static void run(const struct qz_kernels *set, const struct block *block, struct 
 {
     memset(result, 0xa5, sizeof *result);
     memcpy(result->scale, block->scale, sizeof result->scale);
-    set->search_scale(&block->rule, block->v, block->w, block->n, block->unit,
+    set->search_scale(&block->rule, block->v, block->w, block->n, QZ_BLOCK, block->unit,
                       needs_super(block->rule.scale_dtype) ? block->super : NULL,
                       block->rule.as_stored > 1 ? block->other : NULL, result->scale, result->second, &result->gains);
     set->survey(block->rule.uniform, block->v, block->w, block->n, block->largest, &result->survey);
