@@ -437,19 +437,26 @@ def test_no_leak_over_100_000_calls() -> None:
             attempt(call)
 
     objects = [x, codes, packed, bad, wrong, out, q.codes, q.scales, quantize.NonFiniteError, _core.Failure]
-    for _ in range(500):  # until all that is kept for later use, as free lists, is there
+    for _ in range(20):
         good()
         failing()
     gc.collect()
     counts = [sys.getrefcount(thing) for thing in objects]
-    blocks, before = sys.getallocatedblocks(), resident()
-    for i in range(500):
-        good()
-        if i % 5 == 0:
-            failing()
-    gc.collect()
+    before = resident()
+
+    def added() -> int:
+        """Blocks that so many calls leave behind: 100 at least, if the rarest of them loses one each time."""
+        blocks = sys.getallocatedblocks()
+        for i in range(500):
+            good()
+            if i % 5 == 0:
+                failing()
+        gc.collect()
+        return sys.getallocatedblocks() - blocks
+
+    # What the interpreter keeps for later use, as free lists, comes to an end; a leak does not.
+    assert any(added() < 50 for _ in range(5))
     assert [sys.getrefcount(thing) for thing in objects] == counts
-    assert sys.getallocatedblocks() - blocks < 300
     assert resident() - before < 2 << 20
 
 
