@@ -10,36 +10,6 @@
 #include <string.h>
 #include <strings.h>
 
-/* ---- types of elements ---- */
-
-static const struct {
-    qz_element element;
-    unsigned bytes;
-    const char *name;
-} elements[] = {
-    {QZ_ELEMENT_F32, 4, "float32"},   {QZ_ELEMENT_F64, 8, "float64"}, {QZ_ELEMENT_F16, 2, "float16"},
-    {QZ_ELEMENT_BF16, 2, "bfloat16"}, {QZ_ELEMENT_I8, 1, "int8"},     {QZ_ELEMENT_I16, 2, "int16"},
-    {QZ_ELEMENT_I32, 4, "int32"},     {QZ_ELEMENT_I64, 8, "int64"},   {QZ_ELEMENT_U8, 1, "uint8"},
-    {QZ_ELEMENT_U16, 2, "uint16"},    {QZ_ELEMENT_U32, 4, "uint32"},  {QZ_ELEMENT_U64, 8, "uint64"},
-    {QZ_ELEMENT_BOOL, 1, "bool"},     {QZ_ELEMENT_RAW, 1, "raw"},
-};
-
-size_t qz_element_size(qz_element element)
-{
-    for (size_t i = 0; i < sizeof elements / sizeof elements[0]; i++)
-        if (elements[i].element == element)
-            return elements[i].bytes;
-    return 0;
-}
-
-const char *qz_element_name(qz_element element)
-{
-    for (size_t i = 0; i < sizeof elements / sizeof elements[0]; i++)
-        if (elements[i].element == element)
-            return elements[i].name;
-    return NULL;
-}
-
 /* ---- containers ---- */
 
 /* One row for each kind of file. */
@@ -185,29 +155,6 @@ void qz_close(qz_file *file)
     free(file);
 }
 
-qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header, uint64_t offset,
-                           qz_file_error *error)
-{
-    if (file->count == file->capacity) {
-        size_t wider = file->capacity == 0 ? 16 : file->capacity * 2;
-        qz_entry *entries =
-            wider <= SIZE_MAX / sizeof *entries ? realloc(file->entries, wider * sizeof *entries) : NULL;
-        if (entries == NULL)
-            return qz_fail_memory(error, file->input.label);
-        file->entries = entries;
-        file->capacity = wider;
-    }
-    uint64_t *shape = qz_arena_get(&file->arena, header->rank * sizeof *shape);
-    if (shape == NULL)
-        return qz_fail_memory(error, file->input.label);
-    memcpy(shape, header->shape, header->rank * sizeof *shape);
-    file->entries[file->count++] =
-        (qz_entry){{name, length, header->element, header->rank, header->column_major, shape, header->count,
-                    header->bytes, header->type, header->type_bytes, header->swap},
-                   offset};
-    return QZ_FILE_OK;
-}
-
 /* ---- what is in it ---- */
 
 const char *qz_container(const qz_file *file)
@@ -223,21 +170,6 @@ uint64_t qz_file_bytes(const qz_file *file)
 const char *qz_note(const qz_file *file)
 {
     return file->note[0] != '\0' ? file->note : NULL;
-}
-
-size_t qz_tensor_count(const qz_file *file)
-{
-    return file->count;
-}
-
-const qz_tensor *qz_tensor_at(const qz_file *file, size_t i)
-{
-    return i < file->count ? &file->entries[i].tensor : NULL;
-}
-
-size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_length)
-{
-    return qz_names_find(&file->names, name, name_length);
 }
 
 qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst, qz_file_error *error)

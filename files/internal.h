@@ -10,6 +10,8 @@
  *     names.c       set of names, arena
  *     input.c       an open file: exact reads
  *     output.c      an output that appears whole or not at all
+ *     element.c     types of elements, bytes of shapes, byte order
+ *     tensors.c     the list of a file's tensors
  *     file.c        the public functions for reading, and the table of containers
  *     writer.c      the public functions for writing
  *     npy_header.c  the header of an array
@@ -129,6 +131,22 @@ qz_file_result qz_output_open(qz_output *output, const char *path, const qz_crea
 qz_file_result qz_output_commit(qz_output *output, qz_file_error *error); /* releases it */
 void qz_output_abort(qz_output *output);
 
+/* ---- element.c ------------------------------------------------------------------------------------------ */
+
+#define QZ_MAX_BYTES ((uint64_t)INT64_MAX) /* of a tensor */
+
+/* The number of items of a shape and their bytes; 0 if either passes that, zeros among the sizes set aside. */
+int qz_shape_count(unsigned rank, const uint64_t *shape, uint64_t element_bytes, uint64_t *count, uint64_t *bytes);
+
+/* Reverses the bytes of each element. */
+void qz_swap(void *data, size_t element_bytes, size_t count);
+
+static inline int qz_big_endian(void)
+{
+    const uint16_t one = 1;
+    return *(const unsigned char *)&one == 0;
+}
+
 /* ---- npy_header.c -------------------------------------------------------------------------------------- */
 
 #define QZ_NPY_MAGIC_BYTES  10   /* of version 1; versions 2 and 3 have two more */
@@ -165,18 +183,6 @@ size_t qz_npy_format(const qz_tensor *tensor, char *out);
 /* Bytes of an item of a type as qz_tensor has it; 0 with *wrong set if it is none that can be kept. */
 uint64_t qz_type_bytes(const char *type, const char **wrong);
 
-/* The number of items of a shape and their bytes; 0 if either passes 2^63 - 1, zeros among the sizes set aside. */
-int qz_shape_count(unsigned rank, const uint64_t *shape, uint64_t element_bytes, uint64_t *count, uint64_t *bytes);
-
-/* Reverses the bytes of each element. */
-void qz_swap(void *data, size_t element_bytes, size_t count);
-
-static inline int qz_big_endian(void)
-{
-    const uint16_t one = 1;
-    return *(const unsigned char *)&one == 0;
-}
-
 /* ---- containers ---------------------------------------------------------------------------------------- */
 
 typedef struct qz_entry {
@@ -198,8 +204,8 @@ struct qz_file {
     char note[320];
 };
 
-/* Adds a tensor; the name must be in the arena as the type is, the shape is copied. The name is not yet entered in
- * file->names. */
+/* tensors.c. Adds a tensor; the name must be in the arena as the type is, the shape is copied. The name is not yet
+ * entered in file->names. */
 qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header, uint64_t offset,
                            qz_file_error *error);
 

@@ -13,37 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_BYTES ((uint64_t)INT64_MAX)
-
-int qz_shape_count(unsigned rank, const uint64_t *shape, uint64_t element_bytes, uint64_t *count, uint64_t *bytes)
-{
-    uint64_t product = 1;
-    int empty = 0;
-    for (unsigned i = 0; i < rank; i++) {
-        if (shape[i] == 0)
-            empty = 1;
-        else if (!qz_mul(product, shape[i], &product) || product > MAX_BYTES)
-            return 0;
-    }
-    if (!qz_mul(product, element_bytes, bytes) || *bytes > MAX_BYTES)
-        return 0;
-    *count = empty ? 0 : product;
-    if (empty)
-        *bytes = 0;
-    return 1;
-}
-
-void qz_swap(void *data, size_t element_bytes, size_t count)
-{
-    unsigned char *at = data;
-    for (size_t i = 0; i < count; i++, at += element_bytes)
-        for (size_t low = 0, high = element_bytes - 1; low < high; low++, high--) {
-            unsigned char kept = at[low];
-            at[low] = at[high];
-            at[high] = kept;
-        }
-}
-
 /* ---- types ---- */
 
 static const struct {
@@ -125,7 +94,7 @@ static qz_file_result take_size(parser *p, uint64_t *size)
     if (p->at < p->end && *p->at == '-')
         return refuse(p, start, "a size in the shape is negative");
     for (; p->at < p->end && *p->at >= '0' && *p->at <= '9'; p->at++)
-        if (!qz_mul(*size, 10, size) || !qz_add(*size, (uint64_t)(*p->at - '0'), size) || *size > MAX_BYTES)
+        if (!qz_mul(*size, 10, size) || !qz_add(*size, (uint64_t)(*p->at - '0'), size) || *size > QZ_MAX_BYTES)
             return refuse(p, start, "a size in the shape is beyond 2^63 - 1");
     if (p->at == start || (p->at - start > 1 && *start == '0'))
         return refuse(p, start, "a size in the shape is not a whole number");
