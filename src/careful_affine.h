@@ -44,8 +44,4 @@ void qz_careful_affine(const struct job *job, const struct qz_exact_source *sour
 void qz_exact_affine_group(const struct job *job, const struct qz_exact_source *source, float min, float max,
                            struct qz_pair *pair);
 
-/* All of it, for a group that may come in pieces and has its plain pair. */
-void qz_search_long_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
-                           struct qz_pair *pair);
-
 #endif

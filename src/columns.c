@@ -208,8 +208,7 @@ static void decode_columns(const struct job *job, struct part *part, const struc
 }
 
 /* Calls `work` for rows of a tile, from row r on, that the usual way can take. */
-static void usual_way(struct job *job, struct part *part, const struct qz_tile *tile, size_t r,
-                      void (*work)(struct job *, struct part *, uint64_t, size_t, uint64_t, uint64_t))
+static void usual_way(struct job *job, struct part *part, const struct qz_tile *tile, size_t r, qz_work *work)
 {
     for (size_t rows; r < tile->rows; r += rows) {
         rows = qz_least(QZ_PANEL / tile->cols, tile->rows - r);
@@ -223,23 +222,23 @@ static size_t usable_rows(const struct job *job, const struct qz_tile *tile)
     return tile->cols % job->group_size ? 0 : tile->rows / 16 * 16;
 }
 
-void qz_encode_columns(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+void qz_encode_columns(struct job *job, struct part *part, const struct qz_tile *tile, qz_work *by_rows)
 {
-    struct qz_tile tile = {row, col, rows, (size_t)cols}, some = tile, panel;
-    some.rows = usable_rows(job, &tile);
+    struct qz_tile some = *tile, panel;
+    some.rows = usable_rows(job, tile);
     for (size_t r = 0; r < some.rows; r += panel.rows) {
         panel = panel_at(job, &some, r);
         if (!encode_panel(job, part, &panel))
-            usual_way(job, part, &panel, 0, qz_encode_tile);
+            usual_way(job, part, &panel, 0, by_rows);
     }
-    usual_way(job, part, &tile, some.rows, qz_encode_tile);
+    usual_way(job, part, tile, some.rows, by_rows);
 }
 
-void qz_decode_columns(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+void qz_decode_columns(struct job *job, struct part *part, const struct qz_tile *tile, qz_work *by_rows)
 {
-    struct qz_tile tile = {row, col, rows, (size_t)cols}, some = tile;
-    some.rows = usable_rows(job, &tile);
+    struct qz_tile some = *tile;
+    some.rows = usable_rows(job, tile);
     if (some.rows)
         decode_columns(job, part, &some);
-    usual_way(job, part, &tile, some.rows, qz_decode_rows);
+    usual_way(job, part, tile, some.rows, by_rows);
 }

@@ -37,9 +37,15 @@ static void decode_step(struct job *job, struct part *part, const struct qz_tile
     }
 }
 
-void qz_decode_rows(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+static void decode_rows(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
     qz_each_piece(job, part, row, rows, col, cols, decode_step);
+}
+
+static void decode_columns(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+{
+    struct qz_tile tile = {row, col, rows, (size_t)cols};
+    qz_decode_columns(job, part, &tile, decode_rows);
 }
 
 /* Groups of one row on their way past the cache, those of a tile. */
@@ -125,7 +131,7 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
         return result;
     job.stream = job.rows * job.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST;
     if (!decode_in_place(&job, pool, &total)) {
-        job.work = qz_columns_prepare(&job) ? qz_decode_columns : qz_decode_rows;
+        job.work = qz_columns_prepare(&job) ? decode_columns : decode_rows;
         qz_group_run(&job, pool, &total);
     }
     return total.overflow ? locate_overflow(&job, detail) : QZ_OK;

@@ -492,7 +492,7 @@ static const float *load_weights(const struct job *job, struct part *part, const
     return w;
 }
 
-void qz_encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+static void encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
 {
     _Alignas(64) float buffer[QZ_PANEL], weights[QZ_PANEL];
     struct qz_tile tile = {row, col, rows, (size_t)cols};
@@ -514,13 +514,19 @@ void qz_encode_tile(struct job *job, struct part *part, uint64_t row, size_t row
     }
 }
 
+static void encode_columns(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+{
+    struct qz_tile tile = {row, col, rows, (size_t)cols};
+    qz_encode_columns(job, part, &tile, encode_tile);
+}
+
 /* The weights of a run of short rows that all have the same ones: `repeated`, made once for all; or NULL. */
 static const float *repeat_weights(const struct job *job, float *repeated)
 {
     const struct qz_tile row = {0, 0, 1, (size_t)job->cols};
     struct part part = {0};
     ptrdiff_t stride;
-    if (job->slices == 0 || !job->weights || job->weights->row_stride != 0 || job->work != qz_encode_tile ||
+    if (job->slices == 0 || !job->weights || job->weights->row_stride != 0 || job->work != encode_tile ||
         job->run_rows < 2 || job->tile_cols != job->cols || job->cols % job->group_size != 0)
         return NULL;
     const float *w = load_weights(job, &part, &row, repeated, &stride);
@@ -755,11 +761,11 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     job.nonfinite = options->nonfinite;
     job.want_stats = stats != NULL;
     job.stream = job.rows * job.cols / 2 > QZ_STREAM_LEAST;
-    job.work = job.group_size > QZ_LONG_GROUP ? encode_long : qz_encode_tile;
+    job.work = job.group_size > QZ_LONG_GROUP ? encode_long : encode_tile;
     int plain = job.method == QZ_MINMAX || job.method == QZ_ABSMAX || job.method == QZ_ABSMAX7;
     /* Statistics are summed in the order of rows. */
     if (plain && !job.weights && !job.stochastic && !job.want_stats && qz_columns_prepare(&job))
-        job.work = qz_encode_columns;
+        job.work = encode_columns;
     float repeated[QZ_TILE];
     job.repeated = NULL;
     job.repeated = repeat_weights(&job, repeated);

@@ -188,18 +188,6 @@ void qz_group_begin(struct job *job)
     job->encodes = job->stream = 0;
 }
 
-void qz_group_scheme(struct job *job, const qz_scheme *scheme)
-{
-    qz_scheme_values(scheme, &job->grid);
-    job->usual_group = scheme->group_size;
-    job->scale_dtype = scheme->scale_dtype;
-    job->super_dtype = scheme->super_dtype;
-    job->positive = scheme->positive || scheme->scale_dtype == QZ_E8M0;
-    job->shared_super = scheme->super_size == QZ_WHOLE_MATRIX;
-    job->super_groups =
-        scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;
-}
-
 void qz_group_method(struct job *job, const qz_scheme *scheme, qz_method method)
 {
     job->method = method == QZ_DEFAULT ? scheme->method : method;

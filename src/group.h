@@ -83,6 +83,11 @@ enum {
     QZ_CANDIDATE_LISTS
 };
 
+/* What is done with rows of some columns of a job's matrix. */
+struct job;
+struct part;
+typedef void qz_work(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
+
 struct job {
     const struct qz_kernels *kernels;
     const qz_matrix *matrix; /* the floats that are read or written */
@@ -116,7 +121,7 @@ struct job {
     size_t panel_rows;          /* columns.c: rows of a panel of a tile */
     uint64_t tiles_down, tiles_across;
     size_t slices;
-    void (*work)(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
+    qz_work *work;
     struct part parts[QZ_SLICES_MAX];
 };
 
@@ -145,9 +150,6 @@ void qz_group_tiles(struct job *job, uint64_t tile_rows, uint64_t tile_cols);
 
 /* A job to begin with: one that does not encode, without weights, with nobody who may stop it, of a whole matrix. */
 void qz_group_begin(struct job *job);
-
-/* Fills in what a job takes from a scheme that qz_scheme_check has accepted. */
-void qz_group_scheme(struct job *job, const qz_scheme *scheme);
 
 /* What encoding by a method needs in addition. */
 void qz_group_method(struct job *job, const qz_scheme *scheme, qz_method method);
@@ -280,6 +282,9 @@ int qz_decode_groups(const struct job *job, uint64_t row, uint64_t group, size_t
 /* Decodes any tile to rows of `stride`. */
 void qz_decode_tile(const struct job *job, const struct qz_tile *tile, float *dst, ptrdiff_t stride);
 
+/* Fills in what a job takes from a scheme that qz_scheme_check has accepted. */
+void qz_group_scheme(struct job *job, const qz_scheme *scheme);
+
 /* 1 if rows of packed data do not overlap. */
 int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows, int shared_super);
 
@@ -292,9 +297,20 @@ void qz_make_supers(const struct job *job, const struct run *run, struct groups 
 /* Rounds the scales, and offsets, of a run's groups to types of a byte. Returns QZ_FIT_ flags. */
 unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups);
 
-/* Makes the super scales of whole rows or of the matrix, before any group is encoded. `known`: what qz_largest found,
- * or NULL. */
-void qz_measure_supers(struct job *job, const qz_matrix *matrix, const float *known, qz_pool *pool);
+/* The super scale, as it is stored, of a whole row or matrix whose values reach up to `largest`. */
+float qz_whole_super(const struct job *job, float largest);
+
+/* ---- exact_group.c ------------------------------------------------------------------------------------------- */
+
+/* A scale as it is stored, as a multiple of a super scale or with 1; 0 where that is 0. */
+float qz_stored_scale(const struct job *job, float scale, float super);
+
+/* The rule by which exact.c finds the scales of a job. */
+struct qz_exact qz_exact_rule(const struct job *job);
+
+/* The best scale of all, and table or integer zero; *scale is one that is thought good. */
+void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale,
+                    float *zero);
 
 /* ---- search.c ------------------------------------------------------------------------------------------------ */
 
@@ -306,18 +322,9 @@ void qz_search_rules(struct job *job, uint64_t group_size);
 /* As qz_search_groups, for the only one of `groups`, which comes in pieces. */
 unsigned qz_search_pieces(const struct job *job, struct qz_exact_source *source, struct groups *groups);
 
-/* Better scale, and zero, of a group that may come in pieces; the best of all. */
+/* Better scale, and zero, of a group that may come in pieces. */
 void qz_search_long(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
                     float *zero);
-void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale,
-                    float *zero);
-
-/* With a zero or an offset: the best of a few ends of the range, which are improved by least squares. */
-void qz_search_long_ends(const struct job *job, const struct qz_exact_source *source, float min, float max,
-                         float *scale, float *zero);
-
-/* The rule by which exact.c finds the scales of a job. */
-struct qz_exact qz_exact_rule(const struct job *job);
 
 /* Whether a scale is one that float32 can divide by and multiply with as kernels do. */
 static inline int qz_is_ordinary_scale(float scale)
@@ -341,9 +348,6 @@ unsigned qz_look_at_values(const struct job *job, const struct qz_exact_source *
 /* Of the scales that decode a group to the same values as this one does, the one of least magnitude, the positive one
  * of two. So values that were decoded before get the scale that they were decoded with. */
 float qz_least_alike(const struct job *job, const struct qz_exact_source *source, float scale);
-
-/* A scale as it is stored, as a multiple of a super scale or with 1; 0 where that is 0. */
-float qz_stored_scale(const struct job *job, float scale, float super);
 
 /* The best scale of such a group among the one that is known, the plain ones (0: none) and, with `exact`, the one that
  * the exact method finds: by their errors in double. */
@@ -371,6 +375,12 @@ float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t 
 
 /* qz_round_scales for QZ_U6 by a plain method; a group that would lose more than zeros do becomes zeros. */
 unsigned qz_limit_offsets(const struct job *job, const struct run *run, struct groups *groups, const float *x);
+
+/* ---- largest.c ----------------------------------------------------------------------------------------------- */
+
+/* Makes the super scales of whole rows or of the matrix, before any group is encoded. `known`: what qz_largest found,
+ * or NULL. */
+void qz_measure_supers(struct job *job, const qz_matrix *matrix, const float *known, qz_pool *pool);
 
 /* ---- foreign.c ----------------------------------------------------------------------------------------------- */
 
@@ -420,18 +430,13 @@ float qz_largest_magnitude(const struct job *job, const float *min, const float 
 void qz_each_piece(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols,
                    void (*step)(struct job *, struct part *, const struct qz_tile *));
 
-void qz_decode_rows(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
-
-/* ---- encode.c ------------------------------------------------------------------------------------------------ */
-
-void qz_encode_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
-
 /* ---- columns.c ----------------------------------------------------------------------------------------------- */
 
 /* Whether a job's groups can be worked on side by side; if so, cuts the matrix into tiles for that. */
 int qz_columns_prepare(struct job *job);
 
-void qz_encode_columns(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
-void qz_decode_columns(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols);
+/* Encode and decode such a tile; `by_rows` is for what goes the usual way. */
+void qz_encode_columns(struct job *job, struct part *part, const struct qz_tile *tile, qz_work *by_rows);
+void qz_decode_columns(struct job *job, struct part *part, const struct qz_tile *tile, qz_work *by_rows);
 
 #endif

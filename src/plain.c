@@ -5,6 +5,18 @@
 #include "number.h"
 #include "scheme.h"
 
+void qz_group_scheme(struct job *job, const qz_scheme *scheme)
+{
+    qz_scheme_values(scheme, &job->grid);
+    job->usual_group = scheme->group_size;
+    job->scale_dtype = scheme->scale_dtype;
+    job->super_dtype = scheme->super_dtype;
+    job->positive = scheme->positive || scheme->scale_dtype == QZ_E8M0;
+    job->shared_super = scheme->super_size == QZ_WHOLE_MATRIX;
+    job->super_groups =
+        scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;
+}
+
 int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows, int shared_super)
 {
     return rows < 2 ||

@@ -17,84 +17,6 @@ enum {
     SLICE_UNIT = 64        /* slices start at multiples of this: whole bytes of codes, whole cache lines of output */
 };
 
-/* ---- small public functions ---------------------------------------------------------------------------------- */
-
-const char *qz_version(void)
-{
-    return QZ_VERSION;
-}
-
-const char *qz_result_text(qz_result result)
-{
-    static const char *const texts[] = {
-        [QZ_OK] = "done",
-        [QZ_ERROR_ARGUMENT] = "a parameter has no meaning here",
-        [QZ_ERROR_NONFINITE] = "the input holds NaN or infinity",
-        [QZ_ERROR_CODE] = "a code lies outside its range",
-        [QZ_ERROR_RANGE] = "a value does not fit the type it must become",
-        [QZ_ERROR_SCALE] = "a scale or offset does not fit its stored type",
-        [QZ_ERROR_SIZE] = "a size is beyond what memory can hold",
-        [QZ_ERROR_MEMORY] = "out of memory, or a thread could not be started",
-        [QZ_ERROR_KERNELS] = "QUANTIZE_KERNELS names a kernel set that is unknown or that this CPU lacks",
-        [QZ_ERROR_PACKED] = "packed data breaks its format",
-        [QZ_ERROR_WEIGHT] = "a weight is negative, NaN or infinite",
-        [QZ_ERROR_GRAM] = "a Gram matrix is not finite, symmetric and positive definite",
-        [QZ_ERROR_STOPPED] = "stopped as the caller asked",
-    };
-    size_t i = (size_t)result;
-    return i < sizeof texts / sizeof texts[0] ? texts[i] : "unknown result";
-}
-
-size_t qz_dtype_size(qz_dtype dtype)
-{
-    switch (dtype) {
-    case QZ_F32:
-        return 4;
-    case QZ_F64:
-        return 8;
-    case QZ_F16:
-    case QZ_BF16:
-        return 2;
-    case QZ_E4M3:
-    case QZ_E8M0:
-    case QZ_I6:
-    case QZ_U6:
-    case QZ_I7:
-        return 1;
-    }
-    return 0;
-}
-
-const char *qz_dtype_name(qz_dtype dtype)
-{
-    switch (dtype) {
-    case QZ_F32:
-        return "float32";
-    case QZ_F64:
-        return "float64";
-    case QZ_F16:
-        return "float16";
-    case QZ_BF16:
-        return "bfloat16";
-    case QZ_E4M3:
-        return "float8_e4m3";
-    case QZ_E8M0:
-        return "float8_e8m0";
-    case QZ_I6:
-        return "int6";
-    case QZ_U6:
-        return "uint6";
-    case QZ_I7:
-        return "int7";
-    }
-    return NULL;
-}
-
-size_t qz_packed_bytes(size_t n)
-{
-    return n / 2 + n % 2;
-}
-
 /* ---- slices -------------------------------------------------------------------------------------------------- */
 
 /* What a slice found, in a cache line of its own. */
@@ -106,8 +28,8 @@ struct found {
 
 /* One call's work: what all slices share, and what each found. Other threads read it right after it was written: every
  * cache line counts. */
-struct job {
-    _Alignas(64) void (*work)(struct job *job, size_t slice, size_t start, size_t end);
+struct array_job {
+    _Alignas(64) void (*work)(struct array_job *job, size_t slice, size_t start, size_t end);
     const struct qz_kernels *kernels;
     const void *src;
     void *dst;
@@ -123,14 +45,14 @@ struct job {
     struct found found[QZ_SLICES_MAX];
 };
 
-static size_t slice_start(const struct job *job, size_t i)
+static size_t slice_start(const struct array_job *job, size_t i)
 {
     if (i == job->slices)
         return job->n;
     return (size_t)qz_slice_start(job->n / SLICE_UNIT, job->slices, i) * SLICE_UNIT;
 }
 
-static void set_slices(struct job *job, size_t n, size_t output_bytes)
+static void set_slices(struct array_job *job, size_t n, size_t output_bytes)
 {
     job->n = n;
     job->slices = n / SLICE_LEAST;
@@ -140,18 +62,18 @@ static void set_slices(struct job *job, size_t n, size_t output_bytes)
 
 static void run_slice(void *context, size_t i)
 {
-    struct job *job = context;
+    struct array_job *job = context;
     job->work(job, i, slice_start(job, i), slice_start(job, i + 1));
 }
 
 /* Runs a function on every slice. */
-static void run(struct job *job, qz_pool *pool, void (*work)(struct job *, size_t, size_t, size_t))
+static void run(struct array_job *job, qz_pool *pool, void (*work)(struct array_job *, size_t, size_t, size_t))
 {
     job->work = work;
     qz_pool_run(pool, job->slices, run_slice, job);
 }
 
-static int any_bad(const struct job *job)
+static int any_bad(const struct array_job *job)
 {
     int bad = 0;
     for (size_t i = 0; i < job->slices; i++)
@@ -160,7 +82,7 @@ static int any_bad(const struct job *job)
 }
 
 /* Makes n elements of output from element i on, and returns whether anything was bad. */
-typedef int produce(const struct job *job, size_t i, size_t n, void *to);
+typedef int produce(const struct array_job *job, size_t i, size_t n, void *to);
 
 /*
  * Output past the caches is made a piece at a time, of PIECE bytes of source or output, whichever are more. While one
@@ -170,7 +92,8 @@ typedef int produce(const struct job *job, size_t i, size_t n, void *to);
 enum { PIECE = 1024 };
 
 /* Source elements take `src_bits` bits, those of output `bits`; one that does not start a byte is never asked for. */
-static int produce_slice(const struct job *job, size_t start, size_t end, size_t src_bits, size_t bits, produce *make)
+static int produce_slice(const struct array_job *job, size_t start, size_t end, size_t src_bits, size_t bits,
+                         produce *make)
 {
     char *dst = (char *)job->dst + start / 8 * bits; /* slices start at multiples of SLICE_UNIT */
     if (!job->stream)
@@ -197,7 +120,7 @@ static int produce_slice(const struct job *job, size_t start, size_t end, size_t
 }
 
 /* Elements [i, i + n) of a source that is not float64, as float32: in place, or converted into buffer. */
-static const float *as_f32(const struct job *job, size_t i, size_t n, float *buffer)
+static const float *as_f32(const struct array_job *job, size_t i, size_t n, float *buffer)
 {
     if (job->dtype == QZ_F32)
         return (const float *)job->src + i;
@@ -210,7 +133,7 @@ static const float *as_f32(const struct job *job, size_t i, size_t n, float *buf
 
 /* ---- quantize ------------------------------------------------------------------------------------------------ */
 
-static void find_range(struct job *job, size_t slice, size_t start, size_t end)
+static void find_range(struct array_job *job, size_t slice, size_t start, size_t end)
 {
     double min = DBL_MAX, max = -DBL_MAX;
     int bad = 0;
@@ -233,7 +156,7 @@ static void find_range(struct job *job, size_t slice, size_t start, size_t end)
     job->found[slice] = (struct found){min, max, bad};
 }
 
-static int make_codes(const struct job *job, size_t i, size_t n, void *to)
+static int make_codes(const struct array_job *job, size_t i, size_t n, void *to)
 {
     const struct qz_steps *steps = &job->steps;
     const struct qz_kernels *kernels = steps->exact ? job->kernels : &qz_kernels_scalar;
@@ -251,7 +174,7 @@ static int make_codes(const struct job *job, size_t i, size_t n, void *to)
     return 0;
 }
 
-static void write_codes(struct job *job, size_t slice, size_t start, size_t end)
+static void write_codes(struct array_job *job, size_t slice, size_t start, size_t end)
 {
     job->found[slice].bad = produce_slice(job, start, end, 8 * qz_dtype_size(job->dtype), 8, make_codes);
 }
@@ -319,7 +242,7 @@ static void prepare_steps(struct qz_steps *steps, double min, double max)
 }
 
 /* First index and count of NaN and infinities. */
-static void locate_nonfinite(const struct job *job, qz_detail *detail)
+static void locate_nonfinite(const struct array_job *job, qz_detail *detail)
 {
     if (!detail)
         return;
@@ -334,7 +257,7 @@ static void locate_nonfinite(const struct job *job, qz_detail *detail)
     }
 }
 
-static QZ_NOINLINE qz_result quantize(struct job *job, qz_method method, double *scale, double *zero_point,
+static QZ_NOINLINE qz_result quantize(struct array_job *job, qz_method method, double *scale, double *zero_point,
                                       qz_pool *pool, qz_detail *detail)
 {
     *scale = 1.0;
@@ -372,7 +295,7 @@ qz_result qz_quantize_i4(const void *src, qz_dtype dtype, size_t n, qz_method me
 {
     if (!qz_is_array_dtype(dtype) || (method != QZ_MINMAX && method != QZ_ABSMAX7))
         return QZ_ERROR_ARGUMENT;
-    struct job job;
+    struct array_job job;
     job.kernels = qz_kernels_active();
     if (!job.kernels)
         return QZ_ERROR_KERNELS;
@@ -388,14 +311,14 @@ qz_result qz_quantize_i4(const void *src, qz_dtype dtype, size_t n, qz_method me
 
 /* ---- dequantize ---------------------------------------------------------------------------------------------- */
 
-static int make_values(const struct job *job, size_t i, size_t n, void *to)
+static int make_values(const struct array_job *job, size_t i, size_t n, void *to)
 {
     const int8_t *codes = (const int8_t *)job->src + i;
     return job->dtype == QZ_F32 ? job->kernels->decode_f32(codes, n, job->table_f32, to)
                                 : job->kernels->decode_f64(codes, n, job->table_f64, to);
 }
 
-static void write_values(struct job *job, size_t slice, size_t start, size_t end)
+static void write_values(struct array_job *job, size_t slice, size_t start, size_t end)
 {
     job->found[slice].bad = produce_slice(job, start, end, 8, 8 * qz_dtype_size(job->dtype), make_values);
 }
@@ -415,7 +338,7 @@ static qz_result locate_codes(const int8_t *codes, size_t n, qz_detail *detail)
 }
 
 /* Fills the tables. Returns a bit, by code & 15, for each value that is beyond the range of `dtype`. */
-static unsigned fill_tables(struct job *job, double scale, double zero_point)
+static unsigned fill_tables(struct array_job *job, double scale, double zero_point)
 {
     unsigned beyond = 0;
     for (int i = 0; i < 16; i++) {
@@ -434,7 +357,7 @@ static unsigned fill_tables(struct job *job, double scale, double zero_point)
     return beyond;
 }
 
-static QZ_NOINLINE qz_result dequantize(struct job *job, double scale, double zero_point, qz_pool *pool,
+static QZ_NOINLINE qz_result dequantize(struct array_job *job, double scale, double zero_point, qz_pool *pool,
                                         qz_detail *detail)
 {
     if ((job->dtype != QZ_F32 && job->dtype != QZ_F64) || !(scale > 0.0) || !qz_is_finite_f64(scale) ||
@@ -465,7 +388,7 @@ static QZ_NOINLINE qz_result dequantize(struct job *job, double scale, double ze
 qz_result qz_dequantize_i4(const int8_t *codes, size_t n, double scale, double zero_point, void *dst, qz_dtype dtype,
                            qz_pool *pool, qz_detail *detail)
 {
-    struct job job;
+    struct array_job job;
     job.kernels = qz_kernels_active();
     if (!job.kernels)
         return QZ_ERROR_KERNELS;
@@ -481,30 +404,30 @@ qz_result qz_dequantize_i4(const int8_t *codes, size_t n, double scale, double z
 
 /* ---- pack and unpack ----------------------------------------------------------------------------------------- */
 
-static int make_packed(const struct job *job, size_t i, size_t n, void *to)
+static int make_packed(const struct array_job *job, size_t i, size_t n, void *to)
 {
     return job->kernels->pack((const int8_t *)job->src + i, n, to);
 }
 
-static void pack_slice(struct job *job, size_t slice, size_t start, size_t end)
+static void pack_slice(struct array_job *job, size_t slice, size_t start, size_t end)
 {
     job->found[slice].bad = produce_slice(job, start, end, 8, 4, make_packed);
 }
 
-static int make_unpacked(const struct job *job, size_t i, size_t n, void *to)
+static int make_unpacked(const struct array_job *job, size_t i, size_t n, void *to)
 {
     job->kernels->unpack((const uint8_t *)job->src + i / 2, n, to);
     return 0;
 }
 
-static void unpack_slice(struct job *job, size_t slice, size_t start, size_t end)
+static void unpack_slice(struct array_job *job, size_t slice, size_t start, size_t end)
 {
     job->found[slice].bad = produce_slice(job, start, end, 4, 8, make_unpacked);
 }
 
 qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *pool, qz_detail *detail)
 {
-    struct job job;
+    struct array_job job;
     job.kernels = qz_kernels_active();
     if (!job.kernels)
         return QZ_ERROR_KERNELS;
@@ -519,7 +442,7 @@ qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *po
 
 qz_result qz_unpack_i4(const uint8_t *packed, size_t n, int8_t *codes, qz_pool *pool)
 {
-    struct job job;
+    struct array_job job;
     job.kernels = qz_kernels_active();
     if (!job.kernels)
         return QZ_ERROR_KERNELS;

@@ -21,60 +21,6 @@
 /* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
 #define SMALL 0x1p-9f
 
-struct qz_exact qz_exact_rule(const struct job *job)
-{
-    struct qz_exact rule = {
-        .uniform = job->grid.uniform,
-        .lo = job->grid.lo,
-        .hi = job->grid.hi,
-        .zero4 = job->grid.zero == QZ_ZERO_UINT4,
-    };
-    memcpy(rule.sorted, job->grid.sorted, sizeof rule.sorted);
-    switch (job->scale_dtype) {
-    case QZ_F16:
-        rule.levels = qz_levels_f16;
-        break;
-    case QZ_BF16:
-        rule.levels = qz_levels_bf16;
-        break;
-    case QZ_E4M3:
-        rule.levels = qz_levels_e4m3;
-        break;
-    case QZ_E8M0:
-        rule.levels = qz_levels_e8m0;
-        break;
-    case QZ_I6:
-        rule.levels = (struct qz_levels){5, 0, {31, 32}};
-        break;
-    case QZ_I7:
-        rule.levels = (struct qz_levels){6, 0, {63, 64}};
-        break;
-    default:
-        rule.levels = qz_levels_f32;
-    }
-    if (job->positive)
-        rule.levels.most[1] = 0;
-    return rule;
-}
-
-void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale, float *zero)
-{
-    struct qz_exact rule = qz_exact_rule(job);
-    struct qz_exact_result result, shifted;
-    qz_exact_scale(&rule, source, super, *scale, &result);
-    if (job->grid.shift != 0.0f) {
-        for (int i = 0; i < 16; i++)
-            rule.sorted[i] += job->grid.shift;
-        qz_exact_scale(&rule, source, super, *scale, &shifted);
-        *zero = shifted.error < result.error ? -job->grid.shift : 0.0f;
-        if (*zero != 0.0f)
-            result = shifted;
-    }
-    *scale = result.scale + 0.0f;
-    if (rule.zero4)
-        *zero = (float)result.zero;
-}
-
 /* Whether groups have neither a zero nor an offset that is searched. */
 static int is_symmetric(const struct job *job)
 {

@@ -7,6 +7,7 @@
  */
 #include "careful_affine.h"
 #include "exact.h"
+#include "exact_affine.h"
 #include "group.h"
 #include "number.h"
 
@@ -201,8 +202,9 @@ static void keep_better(const struct job *job, const struct qz_exact_source *sou
     }
 }
 
-void qz_search_long_ends(const struct job *job, const struct qz_exact_source *source, float min, float max,
-                         float *scale, float *zero)
+/* With a zero or an offset: the best of a few ends of the range, which are improved by least squares. */
+static void search_ends(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
+                        float *zero)
 {
     /* How far from the mean ends may be, in standard deviations. */
     static const double far[] = {2.2, 2.8, 3.5, 4.6, 6.5, 9, 13, INFINITY};
@@ -264,12 +266,60 @@ void qz_search_long_ends(const struct job *job, const struct qz_exact_source *so
     }
 }
 
+/* Whether few weights count, of a group in pieces. */
+static int few_weights(const struct qz_exact_source *source)
+{
+    double sum = 0, squares = 0, most = 0;
+    for (uint64_t start = 0; start < source->n;) {
+        size_t n;
+        const float *w = NULL;
+        qz_source_piece(source, start, &n, &w);
+        if (!w)
+            return 0;
+        for (size_t i = 0; i < n; i++) {
+            double weight = (double)w[i];
+            sum += weight;
+            squares += weight * weight;
+            most = weight > most ? weight : most;
+        }
+        start += n;
+    }
+    return qz_few_weights((float)(sum / most), (float)(squares / most / most), (float)source->n);
+}
+
+/* All of it, for a group with a zero or an offset that has its plain pair. */
+static void search_long_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
+                               struct qz_pair *pair)
+{
+    int special = few_weights(source);
+    if (min == max && pair->scale == 0.0f && pair->zero == min)
+        return;
+    struct qz_pair plain = *pair;
+    if (qz_is_ordinary_scale(pair->scale)) {
+        search_ends(job, source, min, max, &pair->scale, &pair->zero);
+        double known = qz_affine_error(job->grid.zero, source, plain.scale, plain.zero);
+        double found = qz_affine_error(job->grid.zero, source, pair->scale, pair->zero);
+        if (!(found < known))
+            *pair = plain;
+        size_t n;
+        const float *w = NULL, *x = qz_source_piece(source, 0, &n, &w);
+        special = special || qz_is_grid(job, x, n, min, max) || qz_has_few_values(x, n) ||
+                  !qz_make_affine_normal(job, min, max, pair);
+    } else {
+        special = 1;
+    }
+    if (special)
+        qz_careful_affine(job, source, min, max, pair);
+    if (job->method == QZ_EXACT)
+        qz_exact_affine_group(job, source, min, max, pair);
+}
+
 void qz_search_long(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
                     float *zero)
 {
     if (job->rule.method == QZ_MINMAX) {
         struct qz_pair pair = {*scale, *zero};
-        qz_search_long_affine(job, source, min, max, &pair);
+        search_long_affine(job, source, min, max, &pair);
         *scale = pair.scale;
         *zero = pair.zero;
     } else if (qz_is_ordinary_scale(*scale)) {

@@ -109,29 +109,6 @@ unsigned qz_look_at_values(const struct job *job, const struct qz_exact_source *
     return count * 4 <= seen.all * 3 ? suspicion | QZ_SUSPECT_WIDE : suspicion;
 }
 
-float qz_stored_scale(const struct job *job, float scale, float super)
-{
-    float multiple = super != 0.0f ? scale / super : 0.0f;
-    switch (job->scale_dtype) {
-    case QZ_F16:
-        return qz_f32_from_f16(qz_f16_from_f32(scale)) + 0.0f;
-    case QZ_BF16:
-        return qz_f32_from_bf16(qz_bf16_from_f32(scale)) + 0.0f;
-    case QZ_E4M3:
-        return qz_f32_from_e4m3(qz_e4m3_from_f32(multiple)) * super + 0.0f;
-    case QZ_E8M0:
-        return scale > 0 ? qz_nearest_power(scale) : 0.0f;
-    case QZ_I6:
-        multiple = rintf(multiple < -32.0f ? -32.0f : multiple > 31.0f ? 31.0f : multiple);
-        return multiple * super + 0.0f;
-    case QZ_I7:
-        multiple = rintf(multiple < -64.0f ? -64.0f : multiple > 63.0f ? 63.0f : multiple);
-        return multiple * super + 0.0f;
-    default:
-        return scale + 0.0f;
-    }
-}
-
 /* The decoded value of x. */
 static float decoded_value(const struct job *job, float x, float scale)
 {

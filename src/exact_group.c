@@ -1,0 +1,84 @@
+/*
+ * exact_group.c - the exact method for a group of a job, and scales as a job stores them
+ */
+#include "group.h"
+#include "number.h"
+
+#include <math.h>
+
+float qz_stored_scale(const struct job *job, float scale, float super)
+{
+    float multiple = super != 0.0f ? scale / super : 0.0f;
+    switch (job->scale_dtype) {
+    case QZ_F16:
+        return qz_f32_from_f16(qz_f16_from_f32(scale)) + 0.0f;
+    case QZ_BF16:
+        return qz_f32_from_bf16(qz_bf16_from_f32(scale)) + 0.0f;
+    case QZ_E4M3:
+        return qz_f32_from_e4m3(qz_e4m3_from_f32(multiple)) * super + 0.0f;
+    case QZ_E8M0:
+        return scale > 0 ? qz_nearest_power(scale) : 0.0f;
+    case QZ_I6:
+        multiple = rintf(multiple < -32.0f ? -32.0f : multiple > 31.0f ? 31.0f : multiple);
+        return multiple * super + 0.0f;
+    case QZ_I7:
+        multiple = rintf(multiple < -64.0f ? -64.0f : multiple > 63.0f ? 63.0f : multiple);
+        return multiple * super + 0.0f;
+    default:
+        return scale + 0.0f;
+    }
+}
+
+struct qz_exact qz_exact_rule(const struct job *job)
+{
+    struct qz_exact rule = {
+        .uniform = job->grid.uniform,
+        .lo = job->grid.lo,
+        .hi = job->grid.hi,
+        .zero4 = job->grid.zero == QZ_ZERO_UINT4,
+    };
+    memcpy(rule.sorted, job->grid.sorted, sizeof rule.sorted);
+    switch (job->scale_dtype) {
+    case QZ_F16:
+        rule.levels = qz_levels_f16;
+        break;
+    case QZ_BF16:
+        rule.levels = qz_levels_bf16;
+        break;
+    case QZ_E4M3:
+        rule.levels = qz_levels_e4m3;
+        break;
+    case QZ_E8M0:
+        rule.levels = qz_levels_e8m0;
+        break;
+    case QZ_I6:
+        rule.levels = (struct qz_levels){5, 0, {31, 32}};
+        break;
+    case QZ_I7:
+        rule.levels = (struct qz_levels){6, 0, {63, 64}};
+        break;
+    default:
+        rule.levels = qz_levels_f32;
+    }
+    if (job->positive)
+        rule.levels.most[1] = 0;
+    return rule;
+}
+
+void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale, float *zero)
+{
+    struct qz_exact rule = qz_exact_rule(job);
+    struct qz_exact_result result, shifted;
+    qz_exact_scale(&rule, source, super, *scale, &result);
+    if (job->grid.shift != 0.0f) {
+        for (int i = 0; i < 16; i++)
+            rule.sorted[i] += job->grid.shift;
+        qz_exact_scale(&rule, source, super, *scale, &shifted);
+        *zero = shifted.error < result.error ? -job->grid.shift : 0.0f;
+        if (*zero != 0.0f)
+            result = shifted;
+    }
+    *scale = result.scale + 0.0f;
+    if (rule.zero4)
+        *zero = (float)result.zero;
+}
