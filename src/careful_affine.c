@@ -23,7 +23,6 @@
 #include "exact_affine.h"
 #include "number.h"
 
-#include <float.h>
 #include <math.h>
 
 /* What the search one at a time takes for good enough: 0.04 dB. */

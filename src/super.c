@@ -206,7 +206,7 @@ static float nearest_multiple(const struct job *job, float x)
 {
     float least = job->scale_dtype == QZ_I6 ? -32.0f : -64.0f, most = -least - 1.0f;
     if (job->scale_dtype == QZ_E4M3)
-        return fabsf(x) < 464.0f ? qz_f32_from_e4m3(qz_e4m3_from_f32(x)) : 0.0f;
+        return fabsf(x) < QZ_E4M3_MOST ? qz_f32_from_e4m3(qz_e4m3_from_f32(x)) : 0.0f;
     x = rintf(x);
     return x < least ? least : x > most ? most : x;
 }
@@ -506,7 +506,6 @@ enum { NOTHING, LOSSLESS, CANDIDATE, CLOSE };
 /* What a run of groups keeps through a search: numbers with which nothing is lost, whose super scales are in place;
  * others that are to be compared with what the search finds; or, if these are close, with the plain rule alone. */
 struct kept {
-    int any;
     uint8_t is[QZ_TILE_GROUPS];
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     float super[QZ_TILE_GROUPS][2]; /* of candidates, by the first group of a stretch */
@@ -1070,10 +1069,8 @@ static void find_multiples(const struct stretch *s, const struct values *values,
         if (!looked && ways.count == 0)
             return;
         looked = 1;
-        if (ways.count && suits_all(job, super[0], &ways, 1, kept->scale + g, kept->zero + g)) {
+        if (ways.count && suits_all(job, super[0], &ways, 1, kept->scale + g, kept->zero + g))
             kept->is[g] = LOSSLESS;
-            kept->any = 1;
-        }
     }
 }
 
@@ -1102,7 +1099,6 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
     struct values values;
     int offsets = job->scale_dtype == QZ_U6, changed = 0;
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
-    kept.any = 0;
     memset(kept.is, NOTHING, groups->count);
     if (!offsets)
         values = values_of(job);
@@ -1111,7 +1107,6 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
         find_decoded(&s, &values, &kept);
         if (kept.is[g] == NOTHING && job->method == QZ_SEARCH && has_repeats(s.x, s.n))
             find_candidates(&s, &kept);
-        kept.any |= kept.is[g] != NOTHING;
     }
     for (size_t g = 0; g < groups->count && job->super_groups >= QZ_WHOLE_MATRIX; g += s.count) {
         s = stretch_at(job, run, groups, g, x, w);
@@ -1131,7 +1126,7 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
             choose_multiples(&s, scale + g, zero + g);
         }
     }
-    for (size_t g = 0; g < groups->count && kept.any; g++)
+    for (size_t g = 0; g < groups->count; g++)
         if (kept.is[g] == LOSSLESS) {
             groups->scale[g] = kept.scale[g];
             groups->zero[g] = kept.zero[g];
@@ -1139,14 +1134,14 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
     unsigned flags = qz_round_scales(job, run, groups);
     for (size_t g = 0; g < groups->count; g += s.count) {
         s = stretch_at(job, run, groups, g, x, w);
-        if (kept.any && kept.is[g] == LOSSLESS && job->super_groups < QZ_WHOLE_MATRIX)
+        if (kept.is[g] == LOSSLESS && job->super_groups < QZ_WHOLE_MATRIX)
             continue;
-        if (kept.any && kept.is[g] == CLOSE) {
+        if (kept.is[g] == CLOSE) {
             changed |= take_candidate(&s, &kept);
             continue;
         }
         changed |= mend(&s);
-        if (kept.any && kept.is[g] == CANDIDATE && take_candidate(&s, &kept)) {
+        if (kept.is[g] == CANDIDATE && take_candidate(&s, &kept)) {
             changed = 1;
             mend(&s);
         }
