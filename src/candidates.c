@@ -8,8 +8,8 @@
  * whose weights are nearly the same, spread like powers of e, or the same but for one in 85 that is 225 times the
  * others. The gain is in docs/accuracy.md. Groups of other kinds are tried again with more of them: search_special.c.
  */
+#include "candidates.h"
 #include "fpenv.h"
-#include "group.h"
 #include "number.h"
 #include "scheme.h"
 
@@ -120,17 +120,17 @@ static const struct {
 
 enum { GROWTHS = sizeof growths / sizeof growths[0] };
 
-static enum kind kind_of(const struct job *job)
+static enum kind kind_of(const struct qz_encoder *encoder)
 {
-    const struct qz_grid *grid = &job->grid;
+    const struct qz_grid *grid = &encoder->view->grid;
     if (grid->uniform)
-        return job->positive ? INTEGERS_POSITIVE : INTEGERS;
+        return encoder->positive ? INTEGERS_POSITIVE : INTEGERS;
     if (grid->shift != 0.0f)
         return TWO_TABLES;
     int mirrored = 1;
     for (int i = 0; i < 16; i++)
         mirrored &= grid->sorted[i] == -grid->sorted[15 - i];
-    if (mirrored || job->positive)
+    if (mirrored || encoder->positive)
         return mirrored ? TABLE_MIRRORED : TABLE_POSITIVE;
     return grid->sorted[0] == -grid->sorted[15] ? TABLE_EVEN : TABLE;
 }
@@ -216,37 +216,38 @@ static QZ_NOINLINE int fill_cells(struct qz_search *rule, int set)
     return 1;
 }
 
-void qz_search_rules(struct job *job, uint64_t group_size)
+void qz_search_rules(struct qz_encoder *encoder, uint64_t group_size)
 {
-    const struct qz_grid *grid = &job->grid;
+    const struct qz_view *view = encoder->view;
+    const struct qz_grid *grid = &view->grid;
     struct qz_search rule = {
         .uniform = grid->uniform,
         .lo = (float)grid->lo,
         .hi = (float)grid->hi,
-        .positive = job->positive,
-        .refit = job->scale_dtype != QZ_E8M0,
-        .scale_dtype = job->scale_dtype,
+        .positive = encoder->positive,
+        .refit = view->scale_dtype != QZ_E8M0,
+        .scale_dtype = view->scale_dtype,
     };
     qz_fp_state state = qz_fp_enter();
     copy_values(&rule, grid);
-    enum kind kind = kind_of(job);
-    job->has_signs = kind != INTEGERS_POSITIVE && kind != TABLE_POSITIVE && kind != TABLE_MIRRORED;
-    job->has_tiny = 0;
+    enum kind kind = kind_of(encoder);
+    encoder->has_signs = kind != INTEGERS_POSITIVE && kind != TABLE_POSITIVE && kind != TABLE_MIRRORED;
+    encoder->has_tiny = 0;
     for (int i = 0; i < 16; i++)
-        job->has_tiny |= grid->sorted[i] != 0.0f && fabsf(grid->sorted[i]) * 64.0f < fabsf(job->rule.end);
+        encoder->has_tiny |= grid->sorted[i] != 0.0f && fabsf(grid->sorted[i]) * 64.0f < fabsf(encoder->fit.end);
     rule.cells = !grid->uniform && fill_cells(&rule, 0) && fill_cells(&rule, 1);
     for (int which = 0; which < QZ_CANDIDATE_LISTS; which++) {
-        job->search[which] = rule;
-        if (job->scale_dtype == QZ_E8M0)
-            choose_exponents(&job->search[which], which == QZ_CANDIDATES_MANY ? 5 : 3);
+        encoder->search[which] = rule;
+        if (view->scale_dtype == QZ_E8M0)
+            choose_exponents(&encoder->search[which], which == QZ_CANDIDATES_MANY ? 5 : 3);
         else if (which == QZ_CANDIDATES_ENTRIES)
-            choose_entries(&job->search[which], grid, job->rule.end, job->has_signs);
+            choose_entries(&encoder->search[which], grid, encoder->fit.end, encoder->has_signs);
         else if (which == QZ_CANDIDATES_NEAR)
-            choose_near(&job->search[which], kind);
+            choose_near(&encoder->search[which], kind);
         else if (which == QZ_CANDIDATES_MANY)
-            choose_many(&job->search[which], kind);
+            choose_many(&encoder->search[which], kind);
         else
-            choose_factors(&job->search[which], kind, which == QZ_CANDIDATES_WEIGHTED, group_size);
+            choose_factors(&encoder->search[which], kind, which == QZ_CANDIDATES_WEIGHTED, group_size);
     }
     qz_fp_leave(state);
 }

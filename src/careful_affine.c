@@ -21,6 +21,7 @@
 #include "careful_affine.h"
 
 #include "exact_affine.h"
+#include "exact_group.h"
 #include "number.h"
 
 #include <math.h>
@@ -31,42 +32,42 @@
 /* Of a grid. Those of fewer steps are among those of twice as many, unless values would be stored that cannot be. */
 enum { LEAST_STEPS = 8, MOST_STEPS = 15, STEPS = MOST_STEPS - LEAST_STEPS + 1 };
 
-static float stored(const struct job *job, double x)
+static float stored(const struct qz_view *view, double x)
 {
-    return qz_stored_scale(job, (float)x, 1.0f);
+    return qz_stored_scale(view, (float)x, 1.0f);
 }
 
 /* What a zero, or offset, may be. */
-static int is_zero(const struct job *job, float zero)
+static int is_zero(const struct qz_view *view, float zero)
 {
-    return job->grid.zero == QZ_ZERO_OFFSET ? fabsf(zero) <= 0x1p126f : qz_is_finite(zero);
+    return view->grid.zero == QZ_ZERO_OFFSET ? fabsf(zero) <= 0x1p126f : qz_is_finite(zero);
 }
 
 /* As group_codes has it: between -2^20 and 2^20, adding and subtracting 1.5 * 2^23 rounds as rintf does. */
-static float code_of(const struct job *job, float x, const struct qz_pair *pair)
+static float code_of(const struct qz_view *view, float x, const struct qz_pair *pair)
 {
     const float round = 0x1.8p23f, most = 0x1p20f;
-    float inverse = 1.0f / pair->scale, y = (job->grid.zero == QZ_ZERO_OFFSET ? x - pair->zero : x) * inverse;
-    float zero = job->grid.zero == QZ_ZERO_OFFSET ? 0.0f : pair->zero;
-    y = job->grid.zero == QZ_ZERO_FLOAT ? y + zero : y;
+    float inverse = 1.0f / pair->scale, y = (view->grid.zero == QZ_ZERO_OFFSET ? x - pair->zero : x) * inverse;
+    float zero = view->grid.zero == QZ_ZERO_OFFSET ? 0.0f : pair->zero;
+    y = view->grid.zero == QZ_ZERO_FLOAT ? y + zero : y;
     y = y > -most ? y < most ? y : most : -most;
     float code = (y + round) - round;
-    code = job->grid.zero == QZ_ZERO_UINT4 ? code + zero : code;
+    code = view->grid.zero == QZ_ZERO_UINT4 ? code + zero : code;
     return code > 0 ? code < 15 ? code : 15.0f : 0.0f;
 }
 
-static float decoded(const struct job *job, float x, const struct qz_pair *pair)
+static float decoded(const struct qz_view *view, float x, const struct qz_pair *pair)
 {
-    return qz_value(code_of(job, x, pair), pair->scale, pair->zero, job->grid.zero);
+    return qz_value(code_of(view, x, pair), pair->scale, pair->zero, view->grid.zero);
 }
 
 /* ---- which groups ---------------------------------------------------------------------------------------------- */
 
-int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float max)
+int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, float max)
 {
     const float round = 0x1.8p23f;
     float lo = min, hi = max, factor[STEPS], worst[STEPS] = {0};
-    if (job->grid.zero == QZ_ZERO_UINT4) {
+    if (view->grid.zero == QZ_ZERO_UINT4) {
         lo = lo < 0 ? lo : 0;
         hi = hi > 0 ? hi : 0;
     }
@@ -115,22 +116,23 @@ int qz_has_few_values(const float *x, size_t n)
 
 /* ---- pairs without error --------------------------------------------------------------------------------------- */
 
-static int is_lossless(const struct job *job, const float *x, size_t n, const struct qz_pair *pair)
+static int is_lossless(const struct qz_view *view, const float *x, size_t n, const struct qz_pair *pair)
 {
     for (size_t i = 0; i < n; i++)
-        if (decoded(job, x[i], pair) != x[i])
+        if (decoded(view, x[i], pair) != x[i])
             return 0;
     return 1;
 }
 
-static int is_lossless_source(const struct job *job, const struct qz_exact_source *source, const struct qz_pair *pair)
+static int is_lossless_source(const struct qz_view *view, const struct qz_exact_source *source,
+                              const struct qz_pair *pair)
 {
-    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(job, pair->zero))
+    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(view, pair->zero))
         return 0;
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
         const float *w = NULL, *x = qz_source_piece(source, start, &n, &w);
-        if (!is_lossless(job, x, n, pair))
+        if (!is_lossless(view, x, n, pair))
             return 0;
         start += n;
     }
@@ -138,37 +140,37 @@ static int is_lossless_source(const struct job *job, const struct qz_exact_sourc
 }
 
 /* The plain pair of a range. */
-static struct qz_pair plain_pair(const struct job *job, float min, float max)
+static struct qz_pair plain_pair(const struct qz_encoder *encoder, float min, float max)
 {
     struct qz_pair pair = {0, 0};
     float inverse;
-    job->kernels->fit(&job->rule, 1, &min, &max, &pair.scale, &inverse, &pair.zero);
+    encoder->view->kernels->fit(&encoder->fit, 1, &min, &max, &pair.scale, &inverse, &pair.zero);
     return pair;
 }
 
 /* Whether encoding takes a pair: judge in encode.c. */
-static int is_storable(const struct job *job, const struct qz_pair *pair)
+static int is_storable(const struct qz_view *view, const struct qz_pair *pair)
 {
-    float reach = job->grid.zero == QZ_ZERO_OFFSET ? 15.0f : 1.0f;
-    return qz_is_finite(pair->scale * reach) && is_zero(job, pair->zero);
+    float reach = view->grid.zero == QZ_ZERO_OFFSET ? 15.0f : 1.0f;
+    return qz_is_finite(pair->scale * reach) && is_zero(view, pair->zero);
 }
 
 /* A pair with which a range is so many steps, from this code on; with the ends exchanged, of a negative scale. */
-static struct qz_pair grid_pair(const struct job *job, float min, float max, int steps, int code)
+static struct qz_pair grid_pair(const struct qz_view *view, float min, float max, int steps, int code)
 {
     double lo = (double)min, hi = (double)max;
-    if (job->grid.zero == QZ_ZERO_UINT4) {
+    if (view->grid.zero == QZ_ZERO_UINT4) {
         lo = lo < 0 ? lo : 0;
         hi = hi > 0 ? hi : 0;
     }
-    struct qz_pair pair = {stored(job, (hi - lo) / steps), 0};
+    struct qz_pair pair = {stored(view, (hi - lo) / steps), 0};
     if (!qz_is_ordinary_scale(pair.scale))
         return pair;
     double s = (double)pair.scale;
-    if (job->grid.zero == QZ_ZERO_OFFSET) {
-        pair.zero = stored(job, lo - code * s);
-    } else if (job->grid.zero == QZ_ZERO_FLOAT) {
-        pair.zero = stored(job, code - lo / s);
+    if (view->grid.zero == QZ_ZERO_OFFSET) {
+        pair.zero = stored(view, lo - code * s);
+    } else if (view->grid.zero == QZ_ZERO_FLOAT) {
+        pair.zero = stored(view, code - lo / s);
     } else {
         double zero = rint(-lo / s);
         pair.zero = (float)(zero < 15 ? zero : 15) + 0.0f;
@@ -178,18 +180,19 @@ static struct qz_pair grid_pair(const struct job *job, float min, float max, int
 
 /* The first pair, of the plain one and those of grids, that decodes to the values themselves, with weight or without.
  */
-static int find_lossless(const struct job *job, const struct qz_exact_source *source, float min, float max,
+static int find_lossless(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                          struct qz_pair *found)
 {
-    *found = plain_pair(job, min, max);
-    if (is_lossless_source(job, source, found))
+    const struct qz_view *view = encoder->view;
+    *found = plain_pair(encoder, min, max);
+    if (is_lossless_source(view, source, found))
         return 1;
-    int integers = job->grid.zero == QZ_ZERO_UINT4;
+    int integers = view->grid.zero == QZ_ZERO_UINT4;
     for (int negative = 0; negative <= !integers; negative++)
         for (int steps = MOST_STEPS; steps > 0; steps--)
             for (int code = 0; code <= (integers ? 0 : MOST_STEPS - steps); code++) {
-                *found = negative ? grid_pair(job, max, min, steps, code) : grid_pair(job, min, max, steps, code);
-                if (is_lossless_source(job, source, found))
+                *found = negative ? grid_pair(view, max, min, steps, code) : grid_pair(view, min, max, steps, code);
+                if (is_lossless_source(view, source, found))
                     return 1;
             }
     return 0;
@@ -197,7 +200,7 @@ static int find_lossless(const struct job *job, const struct qz_exact_source *so
 
 /* The values that a pair makes of others. */
 struct decoded_source {
-    const struct job *job;
+    const struct qz_encoder *encoder;
     const struct qz_exact_source *source;
     struct qz_pair pair;
     float x[QZ_EXACT_PIECE];
@@ -209,44 +212,44 @@ static const float *decoded_piece(void *context, uint64_t start, size_t *n, cons
     const float *x = qz_source_piece(from->source, start, n, w);
     *n = *n < QZ_EXACT_PIECE ? *n : QZ_EXACT_PIECE;
     for (size_t i = 0; i < *n; i++)
-        from->x[i] = decoded(from->job, x[i], &from->pair);
+        from->x[i] = decoded(from->encoder->view, x[i], &from->pair);
     return from->x;
 }
 
 /* The pair that will be found in what is decoded, if it decodes to the same. Values beyond the codes before may be
  * within those after that, and come nearer: then again. */
-static void make_normal(const struct job *job, const struct qz_exact_source *source, float min, float max,
+static void make_normal(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                         struct qz_pair *pair)
 {
     enum { ROUNDS = 4 };
-    struct decoded_source from = {.job = job, .source = source};
+    struct decoded_source from = {.encoder = encoder, .source = source};
     struct qz_exact_source values = {.n = source->n, .piece = decoded_piece, .context = &from};
     for (int round = 0; round < ROUNDS && qz_is_ordinary_scale(pair->scale); round++) {
         from.pair = *pair;
-        float a = decoded(job, min, pair), b = decoded(job, max, pair);
+        float a = decoded(encoder->view, min, pair), b = decoded(encoder->view, max, pair);
         struct qz_pair found;
-        if (!find_lossless(job, &values, a < b ? a : b, a < b ? b : a, &found) ||
+        if (!find_lossless(encoder, &values, a < b ? a : b, a < b ? b : a, &found) ||
             (found.scale == pair->scale && found.zero == pair->zero))
             return;
         *pair = found;
     }
 }
 
-int qz_make_affine_normal(const struct job *job, float min, float max, struct qz_pair *pair)
+int qz_make_affine_normal(const struct qz_view *view, float min, float max, struct qz_pair *pair)
 {
-    float low = code_of(job, min, pair), high = code_of(job, max, pair);
+    float low = code_of(view, min, pair), high = code_of(view, max, pair);
     if (!(pair->scale > 0))
         return 0;
-    if (job->grid.zero == QZ_ZERO_UINT4) { /* 0 is among the values of a grid */
+    if (view->grid.zero == QZ_ZERO_UINT4) { /* 0 is among the values of a grid */
         low = low < pair->zero ? low : pair->zero;
         high = high > pair->zero ? high : pair->zero;
         pair->zero -= low;
     } else if (low > 0) {
-        double step = job->grid.zero == QZ_ZERO_OFFSET ? (double)pair->scale : -1.0;
+        double step = view->grid.zero == QZ_ZERO_OFFSET ? (double)pair->scale : -1.0;
         for (int by = (int)low; by > 0; by--) {
             double moved = (double)pair->zero + (double)by * step;
-            float zero = stored(job, moved);
-            if ((double)zero == moved && is_zero(job, zero)) {
+            float zero = stored(view, moved);
+            if ((double)zero == moved && is_zero(view, zero)) {
                 pair->zero = zero;
                 break;
             }
@@ -257,68 +260,70 @@ int qz_make_affine_normal(const struct job *job, float min, float max, struct qz
 
 /* ---- one group at a time --------------------------------------------------------------------------------------- */
 
-static void take_better(const struct job *job, const struct qz_exact_source *source, const struct qz_pair *pair,
+static void take_better(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *pair,
                         double *least, struct qz_pair *best)
 {
-    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(job, pair->zero))
+    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(view, pair->zero))
         return;
-    double error = qz_affine_error(job->grid.zero, source, pair->scale, pair->zero);
+    double error = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
     if (error < *least) {
         *least = error;
         *best = *pair;
     }
 }
 
-void qz_careful_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
+void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                        struct qz_pair *pair)
 {
-    struct qz_pair found, plain = plain_pair(job, min, max);
-    if (!qz_is_finite(plain.scale) || !is_zero(job, plain.zero) || fabsf(plain.scale) > 0x1p100f)
+    const struct qz_view *view = encoder->view;
+    struct qz_pair found, plain = plain_pair(encoder, min, max);
+    if (!qz_is_finite(plain.scale) || !is_zero(view, plain.zero) || fabsf(plain.scale) > 0x1p100f)
         return;
-    if (find_lossless(job, source, min, max, &found)) {
+    if (find_lossless(encoder, source, min, max, &found)) {
         *pair = found;
         return;
     }
-    double least = qz_affine_error(job->grid.zero, source, plain.scale, plain.zero);
+    double least = qz_affine_error(view->grid.zero, source, plain.scale, plain.zero);
     struct qz_pair best = plain;
-    take_better(job, source, pair, &least, &best);
-    if (job->grid.zero == QZ_ZERO_UINT4) {
+    take_better(view, source, pair, &least, &best);
+    if (view->grid.zero == QZ_ZERO_UINT4) {
         for (int steps = MOST_STEPS; steps > 0; steps--) {
-            found = grid_pair(job, min, max, steps, 0);
-            take_better(job, source, &found, &least, &best);
+            found = grid_pair(view, min, max, steps, 0);
+            take_better(view, source, &found, &least, &best);
         }
         found = best;
-        qz_exact_group(job, source, 1.0f, &found.scale, &found.zero);
-        take_better(job, source, &found, &least, &best);
+        qz_exact_group(encoder, source, 1.0f, &found.scale, &found.zero);
+        take_better(view, source, &found, &least, &best);
     } else {
         /* With weights, what counts may be two values, and as many steps between them as suit. */
-        struct qz_exact_affine rule = {job->scale_dtype, job->grid.zero, 0, source->w ? 1.0 : 1.0 / 6, ENOUGH};
+        struct qz_exact_affine rule = {view->scale_dtype, view->grid.zero, 0, source->w ? 1.0 : 1.0 / 6, ENOUGH};
         qz_exact_pair(&rule, source, &best.scale, &best.zero);
     }
-    make_normal(job, source, min, max, &best);
+    make_normal(encoder, source, min, max, &best);
     *pair = best;
 }
 
-void qz_exact_affine_group(const struct job *job, const struct qz_exact_source *source, float min, float max,
+void qz_exact_affine_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                            struct qz_pair *pair)
 {
-    struct qz_pair found, plain = plain_pair(job, min, max);
-    if (!is_storable(job, &plain)) { /* the call fails, whatever might be found */
+    const struct qz_view *view = encoder->view;
+    struct qz_pair found, plain = plain_pair(encoder, min, max);
+    if (!is_storable(view, &plain)) { /* the call fails, whatever might be found */
         *pair = plain;
         return;
     }
-    if (find_lossless(job, source, min, max, &found)) {
+    if (find_lossless(encoder, source, min, max, &found)) {
         *pair = found;
         return;
     }
-    if (job->grid.zero == QZ_ZERO_UINT4) {
-        double least = qz_affine_error(job->grid.zero, source, pair->scale, pair->zero);
+    if (view->grid.zero == QZ_ZERO_UINT4) {
+        double least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
         found = *pair;
-        qz_exact_group(job, source, 1.0f, &found.scale, &found.zero);
-        take_better(job, source, &found, &least, pair);
+        qz_exact_group(encoder, source, 1.0f, &found.scale, &found.zero);
+        take_better(view, source, &found, &least, pair);
     } else {
-        struct qz_exact_affine rule = {job->scale_dtype, job->grid.zero, 1, 4.0, 0.0};
+        struct qz_exact_affine rule = {view->scale_dtype, view->grid.zero, 1, 4.0, 0.0};
         qz_exact_pair(&rule, source, &pair->scale, &pair->zero);
     }
-    make_normal(job, source, min, max, pair);
+    make_normal(encoder, source, min, max, pair);
 }

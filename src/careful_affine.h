@@ -4,7 +4,8 @@
 #ifndef QZ_CAREFUL_AFFINE_H
 #define QZ_CAREFUL_AFFINE_H
 
-#include "group.h"
+#include "encoder.h"
+#include "exact.h"
 
 /* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
 #define QZ_GRID_NEAR 0x1p-4f
@@ -26,7 +27,7 @@ struct qz_pair {
 };
 
 /* Whether the values of a group seem to be on a grid of 8 to 15 steps. */
-int qz_is_grid(const struct job *job, const float *x, size_t n, float min, float max);
+int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, float max);
 
 /* Whether there are half as many different values as elements at most, or a quarter of all are the same: then it
  * matters most how near these come. */
@@ -34,14 +35,14 @@ int qz_has_few_values(const float *x, size_t n);
 
 /* Gives the least value code 0, where that takes no other values than can be stored. Returns 0 if so few codes are in
  * use that it takes more than this for a pair to be normal (careful_affine.c). */
-int qz_make_affine_normal(const struct job *job, float min, float max, struct qz_pair *pair);
+int qz_make_affine_normal(const struct qz_view *view, float min, float max, struct qz_pair *pair);
 
 /* A better pair, or the plain one, in place of one that was found. */
-void qz_careful_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
+void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                        struct qz_pair *pair);
 
 /* The best pair; `pair` is one that was searched. */
-void qz_exact_affine_group(const struct job *job, const struct qz_exact_source *source, float min, float max,
+void qz_exact_affine_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                            struct qz_pair *pair);
 
 #endif

@@ -12,7 +12,8 @@
  * Memory is slow here for its latency: pieces of lines that are far apart follow no pattern that hardware foresees. So
  * what will be next is fetched while something else is worked on; evenly, for what is asked for in haste is forgotten.
  */
-#include "group.h"
+#include "columns.h"
+#include "stage.h"
 
 enum {
     STRIP = 2 * QZ_TILE, /* floats in a strip at most */
@@ -39,51 +40,59 @@ static size_t panel_rows(uint64_t cols, int wide)
     return qz_least(wide ? WIDE_ROWS : PANEL_ROWS, sizeof(panel_codes) / (cols / 2) / 16 * 16);
 }
 
-int qz_columns_prepare(struct job *job)
+int qz_columns_prepare(struct qz_operation *operation)
 {
-    if (job->slices == 0 || !qz_matrix_is_transposed(job->matrix) || job->group_size % 32 ||
-        job->group_size > QZ_COLUMN_MOST || job->super_groups || qz_has_byte_scales(job) || job->rows < 16 ||
-        qz_larger(-job->grid.sorted[0], job->grid.sorted[15]) > 0x1p7f) /* values may overflow: encode.c */
+    if (operation->work.slices == 0 || !qz_matrix_is_transposed(operation->matrix) || operation->view.group_size % 32 ||
+        operation->view.group_size > QZ_COLUMN_MOST || operation->view.super_groups ||
+        qz_has_byte_scales(&operation->view) || operation->view.rows < 16 ||
+        qz_larger(-operation->view.grid.sorted[0], operation->view.grid.sorted[15]) >
+            0x1p7f) /* values may overflow: encode.c */
         return 0;
-    uint64_t cols = job->tile_cols, pair = 2 * job->group_size;
-    int wide = job->rows * job->cols * qz_dtype_size(job->matrix->dtype) > QZ_STREAM_LEAST;
+    uint64_t cols = operation->work.tile_cols, pair = 2 * operation->view.group_size;
+    int wide = operation->view.rows * operation->view.cols * qz_dtype_size(operation->matrix->dtype) > QZ_STREAM_LEAST;
     if (wide && pair <= WIDE_COLS)
-        cols = qz_least(WIDE_COLS / pair * pair, job->cols);
+        cols = qz_least(WIDE_COLS / pair * pair, operation->view.cols);
     /* The first panel of a tile is not foreseen: many in a tile, but enough tiles to share. */
-    uint64_t rows = panel_rows(cols, wide), panels = job->rows * job->cols / (rows * cols * QZ_SLICES_MAX);
-    job->panel_rows = (size_t)rows;
-    uint64_t groups = qz_divide_up(cols, job->group_size);
-    job->run_rows = qz_least(QZ_TILE / (groups * job->group_size), QZ_TILE_GROUPS / groups); /* the usual way */
-    qz_group_tiles(job, qz_least(job->rows, rows * (panels < 1 ? 1 : qz_least(panels, PANELS))), cols);
+    uint64_t rows = panel_rows(cols, wide),
+             panels = operation->view.rows * operation->view.cols / (rows * cols * QZ_SLICES_MAX);
+    operation->work.panel_rows = (size_t)rows;
+    uint64_t groups = qz_divide_up(cols, operation->view.group_size);
+    operation->work.run_rows =
+        qz_least(QZ_TILE / (groups * operation->view.group_size), QZ_TILE_GROUPS / groups); /* the usual way */
+    qz_work_tiles(&operation->work, qz_least(operation->view.rows, rows * (panels < 1 ? 1 : qz_least(panels, PANELS))),
+                  cols);
     return 1;
 }
 
 /* Panel of a tile from row r of it on; without rows at the end. */
-static struct qz_tile panel_at(const struct job *job, const struct qz_tile *tile, size_t r)
+static struct qz_tile panel_at(const struct qz_operation *operation, const struct qz_tile *tile, size_t r)
 {
-    return (struct qz_tile){tile->row + r, tile->col, qz_least(job->panel_rows, tile->rows - r), tile->cols};
+    return (struct qz_tile){tile->row + r, tile->col, qz_least(operation->work.panel_rows, tile->rows - r), tile->cols};
 }
 
-static struct span span_of(const struct job *job, const struct qz_tile *panel)
+static struct span span_of(const struct qz_operation *operation, const struct qz_tile *panel)
 {
-    return (struct span){panel->row, panel->col / job->group_size, panel->rows, panel->cols / (size_t)job->group_size};
+    return (struct span){panel->row, panel->col / operation->view.group_size, panel->rows,
+                         panel->cols / (size_t)operation->view.group_size};
 }
 
 /* Rows of a strip: a multiple of 16, `most` at most. */
-static size_t strip_rows(const struct job *job, size_t most)
+static size_t strip_rows(const struct qz_operation *operation, size_t most)
 {
-    return qz_least(most, STRIP / job->group_size / 16 * 16);
+    return qz_least(most, STRIP / operation->view.group_size / 16 * 16);
 }
 
 /* Strip of a panel: of group g, from row r on. */
-static struct qz_tile strip_at(const struct job *job, const struct qz_tile *panel, size_t g, size_t r, size_t rows)
+static struct qz_tile strip_at(const struct qz_operation *operation, const struct qz_tile *panel, size_t g, size_t r,
+                               size_t rows)
 {
-    size_t length = (size_t)job->group_size;
+    size_t length = (size_t)operation->view.group_size;
     return (struct qz_tile){panel->row + r, panel->col + g * length, qz_least(rows, panel->rows - r), length};
 }
 
 /* Where what follows a strip starts: more rows of the group, the panel's next group, the panel below. */
-static uintptr_t after_strip(const struct job *job, const struct qz_tile *panel, const struct qz_tile *strip)
+static uintptr_t after_strip(const struct qz_operation *operation, const struct qz_tile *panel,
+                             const struct qz_tile *strip)
 {
     uint64_t row = strip->row + strip->rows, col = strip->col;
     if (row == panel->row + panel->rows && col + strip->cols < panel->col + panel->cols) {
@@ -92,153 +101,167 @@ static uintptr_t after_strip(const struct job *job, const struct qz_tile *panel,
     } else if (row == panel->row + panel->rows) {
         col = panel->col;
     }
-    return (uintptr_t)qz_matrix_at(job->matrix, row < job->rows ? row : panel->row, col);
+    return (uintptr_t)qz_matrix_at(operation->matrix, row < operation->view.rows ? row : panel->row, col);
 }
 
 /* What to fetch from when a strip is begun: its last lines, a quarter of them. Types that are converted are not
  * fetched: kernels see copies of them. */
-static struct qz_ahead ahead_of(const struct job *job, const struct qz_tile *strip, const float *copy)
+static struct qz_ahead ahead_of(const struct qz_operation *operation, const struct qz_tile *strip, const float *copy)
 {
-    if (job->matrix->dtype != QZ_F32)
+    if (operation->matrix->dtype != QZ_F32)
         return (struct qz_ahead){(uintptr_t)copy, 64, 64, 1, 1, 0, (uintptr_t)copy};
     size_t line = strip->rows * sizeof *copy, left = strip->cols / 4;
-    void *first = qz_matrix_at(job->matrix, strip->row, strip->col + strip->cols - left);
-    uintptr_t stride = (uintptr_t)job->matrix->col_stride * sizeof *copy;
+    void *first = qz_matrix_at(operation->matrix, strip->row, strip->col + strip->cols - left);
+    uintptr_t stride = (uintptr_t)operation->matrix->col_stride * sizeof *copy;
     return (struct qz_ahead){(uintptr_t)first, line, line, left, strip->cols, stride, (uintptr_t)first};
 }
 
 /* Encodes whole groups of a multiple of 16 rows; returns 0 if something about them is special. */
-static int encode_panel(const struct job *job, struct part *part, const struct qz_tile *panel)
+static int encode_panel(const struct qz_operation *operation, const struct qz_fit *fit, struct findings *found,
+                        const struct qz_tile *panel)
 {
-    size_t length = (size_t)job->group_size, bytes = panel->cols / 2, clipped = 0;
+    size_t length = (size_t)operation->view.group_size, bytes = panel->cols / 2, clipped = 0;
     struct columns columns;
     float copy[STRIP], min[STRIP_ROWS], max[STRIP_ROWS], inverse[STRIP_ROWS];
     panel_codes staged;
-    uint8_t *codes = job->stream ? staged : qz_codes_at(job, panel->row, panel->col);
-    ptrdiff_t pitch = job->stream ? (ptrdiff_t)bytes : (ptrdiff_t)job->packed->code_stride;
-    struct span span = span_of(job, panel);
-    size_t rows = strip_rows(job, STRIP_ROWS);
-    struct qz_tile strip = strip_at(job, panel, 0, 0, rows);
-    struct qz_ahead ahead = ahead_of(job, &strip, copy);
+    uint8_t *codes = operation->work.streams ? staged : qz_codes_at(&operation->view, panel->row, panel->col);
+    ptrdiff_t pitch = operation->work.streams ? (ptrdiff_t)bytes : (ptrdiff_t)operation->view.packed->code_stride;
+    struct span span = span_of(operation, panel);
+    size_t rows = strip_rows(operation, STRIP_ROWS);
+    struct qz_tile strip = strip_at(operation, panel, 0, 0, rows);
+    struct qz_ahead ahead = ahead_of(operation, &strip, copy);
     for (size_t g = 0; g < span.count; g++)
         for (size_t r = 0; r < panel->rows; r += strip.rows) {
-            strip = strip_at(job, panel, g, r, rows);
+            strip = strip_at(operation, panel, g, r, rows);
             ptrdiff_t stride;
-            const float *x = qz_tile_lines(job->kernels, job->matrix, &strip, copy, &stride);
+            const float *x = qz_tile_lines(operation->view.kernels, operation->matrix, &strip, copy, &stride);
             float *scale = columns.scale + g * panel->rows + r, *zero = columns.zero + g * panel->rows + r;
-            if (job->matrix->dtype == QZ_F32)
-                ahead.after = after_strip(job, panel, &strip);
-            if (job->kernels->columns_range(x, stride, length, strip.rows, copy, min, max, &ahead) ||
-                job->kernels->fit(&job->rule, strip.rows, min, max, scale, inverse, zero))
+            if (operation->matrix->dtype == QZ_F32)
+                ahead.after = after_strip(operation, panel, &strip);
+            if (operation->view.kernels->columns_range(x, stride, length, strip.rows, copy, min, max, &ahead) ||
+                operation->view.kernels->fit(fit, strip.rows, min, max, scale, inverse, zero))
                 return 0;
-            clipped += job->kernels->columns_codes(copy, length, strip.rows, &job->grid, inverse, zero,
-                                                   codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, &ahead);
+            clipped +=
+                operation->view.kernels->columns_codes(copy, length, strip.rows, &operation->view.grid, inverse, zero,
+                                                       codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, &ahead);
         }
-    for (size_t r = 0; r < panel->rows && job->stream; r++)
-        job->kernels->stream(qz_codes_at(job, panel->row + r, panel->col), staged + r * bytes, bytes);
-    qz_store_columns(job, &span, columns.scale, columns.zero);
-    part->clipped += clipped;
+    for (size_t r = 0; r < panel->rows && operation->work.streams; r++)
+        operation->view.kernels->stream(qz_codes_at(&operation->view, panel->row + r, panel->col), staged + r * bytes,
+                                        bytes);
+    qz_store_columns(&operation->view, &span, columns.scale, columns.zero);
+    found->clipped += clipped;
     return 1;
 }
 
 /* Copies a panel's codes, of which each cache line holds several groups: they are read once. */
-static void stage_codes(const struct job *job, const struct qz_tile *panel, uint8_t *staged)
+static void stage_codes(const struct qz_operation *operation, const struct qz_tile *panel, uint8_t *staged)
 {
     size_t bytes = panel->cols / 2;
     for (size_t r = 0; r < panel->rows; r++)
-        qz_copy_few(staged + r * bytes, qz_codes_at(job, panel->row + r, panel->col), bytes);
+        qz_copy_few(staged + r * bytes, qz_codes_at(&operation->view, panel->row + r, panel->col), bytes);
 }
 
 /* Fetches codes and scales of rows first..end - 1 of a panel. Inline as qz_fetch is. */
-static inline __attribute__((always_inline)) void fetch_rows(const struct job *job, const struct qz_tile *panel,
-                                                             size_t first, size_t end)
+static inline __attribute__((always_inline)) void fetch_rows(const struct qz_operation *operation,
+                                                             const struct qz_tile *panel, size_t first, size_t end)
 {
-    const char *scales = job->packed->scales;
-    scales += panel->col / job->group_size * qz_dtype_size(job->scale_dtype);
+    const char *scales = operation->view.packed->scales;
+    scales += panel->col / operation->view.group_size * qz_dtype_size(operation->view.scale_dtype);
     for (size_t r = first; r < end; r++) {
-        qz_fetch(qz_codes_at(job, panel->row + r, panel->col), panel->cols / 2);
-        __builtin_prefetch(scales + (int64_t)(panel->row + r) * job->packed->scale_stride);
+        qz_fetch(qz_codes_at(&operation->view, panel->row + r, panel->col), panel->cols / 2);
+        __builtin_prefetch(scales + (int64_t)(panel->row + r) * operation->view.packed->scale_stride);
     }
 }
 
 /* Decodes a panel with these codes, and meanwhile fetches the next one, which may have no rows. In cache it goes
  * across, so that lines of codes, of which each holds several groups', are read once; past it, down the lines of
  * values. */
-static void decode_panel(const struct job *job, struct part *part, const struct qz_tile *panel, const uint8_t *codes,
-                         ptrdiff_t pitch, const struct qz_tile *next)
+static void decode_panel(const struct qz_operation *operation, struct findings *found, const struct qz_tile *panel,
+                         const uint8_t *codes, ptrdiff_t pitch, const struct qz_tile *next)
 {
-    size_t length = (size_t)job->group_size, fetched = 0;
-    size_t rows = strip_rows(job, job->stream ? SEND_ROWS : STRIP_ROWS), down = qz_divide_up(panel->rows, rows);
+    size_t length = (size_t)operation->view.group_size, fetched = 0;
+    size_t rows = strip_rows(operation, operation->work.streams ? SEND_ROWS : STRIP_ROWS),
+           down = qz_divide_up(panel->rows, rows);
     struct columns columns;
     float buffer[STRIP];
-    struct span span = span_of(job, panel);
-    qz_load_columns(job, &span, columns.scale, columns.zero);
+    struct span span = span_of(operation, panel);
+    qz_load_columns(&operation->view, &span, columns.scale, columns.zero);
     for (size_t i = 0, strips = down * span.count; i < strips; i++) {
-        size_t g = job->stream ? i / down : i % span.count, r = (job->stream ? i % down : i / span.count) * rows;
-        struct qz_tile strip = strip_at(job, panel, g, r, rows);
-        float *direct = job->stream ? NULL : qz_tile_direct_lines(job->matrix, &strip);
+        size_t g = operation->work.streams ? i / down : i % span.count,
+               r = (operation->work.streams ? i % down : i / span.count) * rows;
+        struct qz_tile strip = strip_at(operation, panel, g, r, rows);
+        float *direct = operation->work.streams ? NULL : qz_tile_direct_lines(operation->matrix, &strip);
         size_t at = g * panel->rows + r, wanted = next->rows ? next->rows * (i + 1) / strips : 0;
-        job->kernels->columns_decode(codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, length, strip.rows,
-                                     &job->grid, columns.scale + at, columns.zero + at, direct ? direct : buffer,
-                                     direct ? (ptrdiff_t)job->matrix->col_stride : (ptrdiff_t)strip.rows);
-        fetch_rows(job, next, fetched, wanted);
+        operation->view.kernels->columns_decode(
+            codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, length, strip.rows, &operation->view.grid,
+            columns.scale + at, columns.zero + at, direct ? direct : buffer,
+            direct ? (ptrdiff_t)operation->matrix->col_stride : (ptrdiff_t)strip.rows);
+        fetch_rows(operation, next, fetched, wanted);
         fetched = wanted;
         if (!direct)
-            part->overflow |= qz_tile_store_lines(job->kernels, job->matrix, &strip, buffer, job->stream);
+            found->overflow |= qz_tile_store_lines(operation->view.kernels, operation->matrix, &strip, buffer,
+                                                   operation->work.streams != NULL);
     }
 }
 
-static void decode_columns(const struct job *job, struct part *part, const struct qz_tile *tile)
+static void decode_columns(const struct qz_operation *operation, struct findings *found, const struct qz_tile *tile)
 {
     panel_codes staged;
     struct qz_tile next;
     size_t r = 0;
-    for (struct qz_tile panel = panel_at(job, tile, 0); panel.rows; panel = next) {
+    for (struct qz_tile panel = panel_at(operation, tile, 0); panel.rows; panel = next) {
         r += panel.rows;
-        next = panel_at(job, tile, r);
-        const uint8_t *codes = qz_codes_at(job, panel.row, panel.col);
-        ptrdiff_t pitch = (ptrdiff_t)job->packed->code_stride;
-        if (job->stream) {
-            stage_codes(job, &panel, staged);
+        next = panel_at(operation, tile, r);
+        const uint8_t *codes = qz_codes_at(&operation->view, panel.row, panel.col);
+        ptrdiff_t pitch = (ptrdiff_t)operation->view.packed->code_stride;
+        if (operation->work.streams) {
+            stage_codes(operation, &panel, staged);
             codes = staged;
             pitch = (ptrdiff_t)(panel.cols / 2);
         }
-        decode_panel(job, part, &panel, codes, pitch, &next);
+        decode_panel(operation, found, &panel, codes, pitch, &next);
     }
 }
 
-/* Calls `work` for rows of a tile, from row r on, that the usual way can take. */
-static void usual_way(struct job *job, struct part *part, const struct qz_tile *tile, size_t r, qz_work *work)
+/* Calls `step` for rows of a tile, from row r on, that it can take. */
+static void go_by_rows(struct findings *found, const struct qz_tile *tile, size_t r, qz_work_step *step, void *context)
 {
     for (size_t rows; r < tile->rows; r += rows) {
         rows = qz_least(QZ_PANEL / tile->cols, tile->rows - r);
-        work(job, part, tile->row + r, rows, tile->col, tile->cols);
+        step(context, found, &(struct qz_area){tile->row + r, tile->col, rows, tile->cols});
     }
 }
 
 /* Rows of a tile that can be worked on side by side. */
-static size_t usable_rows(const struct job *job, const struct qz_tile *tile)
+static size_t usable_rows(const struct qz_operation *operation, const struct qz_tile *tile)
 {
-    return tile->cols % job->group_size ? 0 : tile->rows / 16 * 16;
+    return tile->cols % operation->view.group_size ? 0 : tile->rows / 16 * 16;
 }
 
-void qz_encode_columns(struct job *job, struct part *part, const struct qz_tile *tile, qz_work *by_rows)
+static struct qz_tile tile_of(const struct qz_area *area)
 {
-    struct qz_tile some = *tile, panel;
-    some.rows = usable_rows(job, tile);
+    return (struct qz_tile){area->row, area->col, area->rows, (size_t)area->cols};
+}
+
+void qz_encode_columns(const struct qz_operation *operation, const struct qz_fit *fit, struct findings *found,
+                       const struct qz_area *area, qz_work_step *by_rows, void *context)
+{
+    struct qz_tile tile = tile_of(area), some = tile, panel;
+    some.rows = usable_rows(operation, &tile);
     for (size_t r = 0; r < some.rows; r += panel.rows) {
-        panel = panel_at(job, &some, r);
-        if (!encode_panel(job, part, &panel))
-            usual_way(job, part, &panel, 0, by_rows);
+        panel = panel_at(operation, &some, r);
+        if (!encode_panel(operation, fit, found, &panel))
+            go_by_rows(found, &panel, 0, by_rows, context);
     }
-    usual_way(job, part, tile, some.rows, by_rows);
+    go_by_rows(found, &tile, some.rows, by_rows, context);
 }
 
-void qz_decode_columns(struct job *job, struct part *part, const struct qz_tile *tile, qz_work *by_rows)
+void qz_decode_columns(struct qz_operation *operation, struct findings *found, const struct qz_area *area,
+                       qz_work_step *by_rows)
 {
-    struct qz_tile some = *tile;
-    some.rows = usable_rows(job, tile);
+    struct qz_tile tile = tile_of(area), some = tile;
+    some.rows = usable_rows(operation, &tile);
     if (some.rows)
-        decode_columns(job, part, &some);
-    usual_way(job, part, tile, some.rows, by_rows);
+        decode_columns(operation, found, &some);
+    go_by_rows(found, &tile, some.rows, by_rows, operation);
 }

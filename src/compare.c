@@ -2,11 +2,16 @@
  * compare.c - the difference between a matrix and a packed one, or another matrix
  */
 #include "fpenv.h"
-#include "group.h"
 #include "number.h"
+#include "operation.h"
 
 #include <float.h>
 #include <math.h>
+
+struct comparison {
+    struct qz_operation operation;
+    const qz_matrix *other; /* qz_compare_matrices: the second one, in place of a packed one; or NULL */
+};
 
 static double double_at(const qz_matrix *matrix, uint64_t row, uint64_t col)
 {
@@ -18,30 +23,31 @@ static double double_at(const qz_matrix *matrix, uint64_t row, uint64_t col)
 /* Values that are float64 are compared as such: rounded first, what differs by less than a float32 shows would be the
  * same, and what is beyond float32 could not be compared. Squares of differences below 2^-537 are lost, but not the
  * largest difference; see finish(). */
-static void compare_doubles(const struct job *job, struct part *part, const struct qz_tile *tile)
+static void compare_doubles(const struct comparison *compare, struct findings *found, const struct qz_tile *tile)
 {
     float buffer[QZ_PANEL], other_buffer[QZ_PANEL];
     ptrdiff_t stride = 0, other_stride = (ptrdiff_t)tile->cols;
     int overflow;
-    int wide = job->matrix->dtype == QZ_F64, other_wide = job->other && job->other->dtype == QZ_F64;
+    int wide = compare->operation.matrix->dtype == QZ_F64,
+        other_wide = compare->other && compare->other->dtype == QZ_F64;
     const float *x = buffer, *y = other_buffer;
     if (!wide)
-        x = qz_tile_load(job->kernels, job->matrix, tile, buffer, &stride, &overflow);
-    if (!job->other)
-        qz_decode_tile(job, tile, other_buffer, other_stride);
+        x = qz_tile_load(compare->operation.view.kernels, compare->operation.matrix, tile, buffer, &stride, &overflow);
+    if (!compare->other)
+        qz_decode_tile(&compare->operation, tile, other_buffer, other_stride);
     else if (!other_wide)
-        y = qz_tile_load(job->kernels, job->other, tile, other_buffer, &other_stride, &overflow);
+        y = qz_tile_load(compare->operation.view.kernels, compare->other, tile, other_buffer, &other_stride, &overflow);
     double signal[4] = {0}, error[4] = {0}, most = 0;
     uint64_t where = 0;
     for (size_t r = 0; r < tile->rows; r++) {
         uint64_t row = tile->row + r;
         for (size_t c = 0; c < tile->cols; c++) {
-            double a =
-                wide ? double_at(job->matrix, row, tile->col + c) : (double)x[(ptrdiff_t)r * stride + (ptrdiff_t)c];
-            double b = other_wide ? double_at(job->other, row, tile->col + c)
+            double a = wide ? double_at(compare->operation.matrix, row, tile->col + c)
+                            : (double)x[(ptrdiff_t)r * stride + (ptrdiff_t)c];
+            double b = other_wide ? double_at(compare->other, row, tile->col + c)
                                   : (double)y[(ptrdiff_t)r * other_stride + (ptrdiff_t)c];
             if (!qz_is_finite_f64(a) || !qz_is_finite_f64(b)) {
-                part->nonfinite = 1;
+                found->nonfinite = 1;
                 return;
             }
             double difference = fabs(a - b); /* infinite where they are far apart near the end of float64 */
@@ -49,24 +55,24 @@ static void compare_doubles(const struct job *job, struct part *part, const stru
             error[c % 4] += difference * difference;
             if (difference > most) {
                 most = difference;
-                where = row * job->cols + tile->col + c;
+                where = row * compare->operation.view.cols + tile->col + c;
             }
         }
     }
-    part->signal += (signal[0] + signal[1]) + (signal[2] + signal[3]);
-    part->error += (error[0] + error[1]) + (error[2] + error[3]);
+    found->signal += (signal[0] + signal[1]) + (signal[2] + signal[3]);
+    found->error += (error[0] + error[1]) + (error[2] + error[3]);
     if (most > 0)
-        qz_note_error(part, most, where);
+        qz_note_error(found, most, where);
 }
 
-static int is_double(const struct job *job)
+static int is_double(const struct comparison *compare)
 {
-    return job->matrix->dtype == QZ_F64 || (job->other && job->other->dtype == QZ_F64);
+    return compare->operation.matrix->dtype == QZ_F64 || (compare->other && compare->other->dtype == QZ_F64);
 }
 
 /* Sums that do not fit are the largest that do, so that no statistic is infinite or NaN; and where there is a
  * difference, the sum of squares says so, however small it is. */
-static void finish(struct part *total)
+static void finish(struct findings *total)
 {
     total->signal = fmin(total->signal, DBL_MAX);
     total->error = fmin(total->error, DBL_MAX);
@@ -88,52 +94,57 @@ static void locate_nonfinite(const qz_matrix *matrix, qz_detail *found)
         }
 }
 
-static void compare_step(struct job *job, struct part *part, const struct qz_tile *tile)
+static void compare_step(void *context, struct findings *found, const struct qz_tile *tile)
 {
-    if (is_double(job)) {
-        compare_doubles(job, part, tile);
+    const struct comparison *compare = context;
+    if (is_double(compare)) {
+        compare_doubles(compare, found, tile);
         return;
     }
     float buffer[QZ_PANEL], other_buffer[QZ_PANEL];
     ptrdiff_t stride, other_stride = (ptrdiff_t)tile->cols;
     int overflow, other_overflow = 0;
-    const float *x = qz_tile_load(job->kernels, job->matrix, tile, buffer, &stride, &overflow);
+    const float *x =
+        qz_tile_load(compare->operation.view.kernels, compare->operation.matrix, tile, buffer, &stride, &overflow);
     const float *y = other_buffer;
-    if (job->other)
-        y = qz_tile_load(job->kernels, job->other, tile, other_buffer, &other_stride, &other_overflow);
+    if (compare->other)
+        y = qz_tile_load(compare->operation.view.kernels, compare->other, tile, other_buffer, &other_stride,
+                         &other_overflow);
     else
-        qz_decode_tile(job, tile, other_buffer, other_stride);
+        qz_decode_tile(&compare->operation, tile, other_buffer, other_stride);
     for (size_t r = 0; r < tile->rows; r++) {
         const float *a = x + (ptrdiff_t)r * stride, *b = y + (ptrdiff_t)r * other_stride;
         float range[2], other_range[2];
-        if (job->kernels->range_f32(a, tile->cols, range) || job->kernels->range_f32(b, tile->cols, other_range)) {
-            part->nonfinite = 1;
+        if (compare->operation.view.kernels->range_f32(a, tile->cols, range) ||
+            compare->operation.view.kernels->range_f32(b, tile->cols, other_range)) {
+            found->nonfinite = 1;
             return;
         }
         float largest = qz_larger(qz_larger(-range[0], range[1]), qz_larger(-other_range[0], other_range[1]));
         struct run single = {tile->row + r, tile->col, 1, tile->cols, tile->cols};
-        qz_add_error(job, part, a, b, &single, largest);
+        qz_add_error(&compare->operation.view, found, a, b, &single, largest);
     }
 }
 
-static void compare_tile(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+static void compare_area(void *context, struct findings *found, const struct qz_area *area)
 {
-    qz_each_piece(job, part, row, rows, col, cols, compare_step);
+    const struct comparison *compare = context;
+    qz_for_each_piece(&compare->operation, context, found, area, compare_step);
 }
 
-static QZ_NOINLINE qz_result compare(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a,
-                                     qz_pool *pool, qz_stats *stats, qz_detail *detail)
+static QZ_NOINLINE qz_result compare_packed(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a,
+                                            qz_pool *pool, qz_stats *stats, qz_detail *detail)
 {
-    struct job job;
-    qz_group_begin(&job);
-    struct part total;
-    qz_matrix merged;
+    struct comparison compare;
+    compare.other = NULL;
+    struct findings total;
     qz_detail found = QZ_DETAIL_INIT;
-    qz_result result = qz_group_prepare(&job, scheme, QZ_DEFAULT, a, &merged, packed);
+    const struct qz_preparation plain = {0};
+    qz_result result = qz_operation_prepare(&compare.operation, &plain, scheme, QZ_DEFAULT, a, packed);
     if (result != QZ_OK)
         return result;
-    job.work = compare_tile;
-    qz_group_run(&job, pool, &total);
+    qz_operation_cut(&compare.operation);
+    qz_operation_run(&compare.operation, compare_area, &compare, pool, &total);
     if (total.nonfinite) {
         result = QZ_ERROR_NONFINITE;
         locate_nonfinite(a, &found);
@@ -146,7 +157,7 @@ static QZ_NOINLINE qz_result compare(const qz_scheme *scheme, const qz_packed *p
         return result;
     }
     finish(&total);
-    qz_group_stats(stats, &job, &total);
+    qz_hand_stats(stats, &compare.operation.view, &total);
     return QZ_OK;
 }
 
@@ -154,7 +165,7 @@ qz_result qz_compare(const qz_scheme *scheme, const qz_packed *packed, const qz_
                      qz_stats *stats, qz_detail *detail)
 {
     qz_fp_state state = qz_fp_enter();
-    qz_result result = compare(scheme, packed, a, pool, stats, detail);
+    qz_result result = compare_packed(scheme, packed, a, pool, stats, detail);
     qz_fp_leave(state);
     return result;
 }
@@ -166,19 +177,16 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
         return QZ_ERROR_ARGUMENT;
     if (!qz_matrix_check(a) || !qz_matrix_check(b))
         return QZ_ERROR_SIZE;
-    struct job job;
-    qz_group_begin(&job);
-    struct part total;
-    qz_detail found = QZ_DETAIL_INIT;
-    job.kernels = qz_kernels_active();
-    if (!job.kernels)
+    const struct qz_kernels *kernels = qz_kernels_active();
+    if (!kernels)
         return QZ_ERROR_KERNELS;
-    job.matrix = a;
-    job.other = b;
-    job.super_groups = 0;
-    qz_group_geometry(&job, a->rows, a->cols, qz_least(QZ_LONG_GROUP, a->cols), qz_matrix_is_transposed(a));
-    job.work = compare_tile;
-    qz_group_run(&job, pool, &total);
+    struct comparison compare;
+    compare.other = b;
+    struct findings total;
+    qz_detail found = QZ_DETAIL_INIT;
+    qz_operation_of_floats(&compare.operation, kernels, a);
+    qz_operation_cut(&compare.operation);
+    qz_operation_run(&compare.operation, compare_area, &compare, pool, &total);
     if (total.nonfinite) {
         locate_nonfinite(a, &found);
         if (found.count == 0)
@@ -188,7 +196,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
         return QZ_ERROR_NONFINITE;
     }
     finish(&total);
-    qz_group_stats(stats, &job, &total);
+    qz_hand_stats(stats, &compare.operation.view, &total);
     return QZ_OK;
 }
 

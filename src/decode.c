@@ -1,116 +1,124 @@
 /*
  * decode.c - grouped decoding
  */
+#include "columns.h"
 #include "fpenv.h"
-#include "group.h"
 #include "number.h"
+#include "operation.h"
+#include "stage.h"
 
 #include <math.h>
 
-void qz_each_piece(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols,
-                   void (*step)(struct job *, struct part *, const struct qz_tile *))
+static void decode_step(void *context, struct findings *found, const struct qz_tile *tile)
 {
-    uint64_t length = job->group_size > QZ_LONG_GROUP ? job->group_size : cols;
-    for (uint64_t start = col; start < col + cols; start += length) {
-        uint64_t end = start + qz_least(length, col + cols - start);
-        for (uint64_t c = start; c < end; c += QZ_TILE) {
-            struct qz_tile tile = {row, c, rows, qz_least(QZ_TILE, end - c)};
-            step(job, part, &tile);
-        }
-    }
-}
-
-static void decode_step(struct job *job, struct part *part, const struct qz_tile *tile)
-{
-    float buffer[QZ_PANEL], *direct = qz_tile_direct(job->matrix, tile);
-    ptrdiff_t stride = direct ? (ptrdiff_t)job->matrix->row_stride : (ptrdiff_t)tile->cols;
-    if (direct && job->stream) {
-        struct run run = qz_run_of(job, tile);
+    const struct qz_operation *decode = context;
+    const qz_matrix *matrix = decode->matrix;
+    int streams = decode->work.streams != NULL;
+    float buffer[QZ_PANEL], *direct = qz_tile_direct(matrix, tile);
+    ptrdiff_t stride = direct ? (ptrdiff_t)matrix->row_stride : (ptrdiff_t)tile->cols;
+    if (direct && streams) {
+        struct run run = qz_run_of(&decode->view, tile);
         for (size_t r = 0; r < tile->rows; r++) {
             struct run single = qz_single_row(&run, r);
-            qz_decode_run(job, &single, buffer, direct + (ptrdiff_t)r * stride);
+            qz_decode_run(&decode->view, &single, buffer, direct + (ptrdiff_t)r * stride);
         }
     } else {
-        qz_decode_tile(job, tile, direct ? direct : buffer, stride);
+        qz_decode_tile(decode, tile, direct ? direct : buffer, stride);
         if (!direct)
-            part->overflow |= qz_tile_store(job->kernels, job->matrix, tile, buffer, job->stream);
+            found->overflow |= qz_tile_store(decode->view.kernels, matrix, tile, buffer, streams);
     }
 }
 
-static void decode_rows(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+static void decode_rows(void *context, struct findings *found, const struct qz_area *area)
 {
-    qz_each_piece(job, part, row, rows, col, cols, decode_step);
+    qz_for_each_piece(context, context, found, area, decode_step);
 }
 
-static void decode_columns(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+static void decode_columns(void *context, struct findings *found, const struct qz_area *area)
 {
-    struct qz_tile tile = {row, col, rows, (size_t)cols};
-    qz_decode_columns(job, part, &tile, decode_rows);
+    qz_decode_columns(context, found, area, decode_rows);
 }
 
 /* Groups of one row on their way past the cache, those of a tile. */
-static int stream_groups(const struct job *job, uint64_t row, uint64_t group, size_t count, void *dst)
+static int stream_groups(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, qz_dtype dtype,
+                         void *dst)
 {
     _Alignas(64) char buffer[QZ_TILE * sizeof(float)];
-    size_t bytes = (size_t)job->group_size * qz_dtype_size(job->matrix->dtype), sent = 0, some;
+    size_t bytes = (size_t)view->group_size * qz_dtype_size(dtype), sent = 0, some;
     size_t step = QZ_STAGE_STEP / bytes / 2 * 2; /* an even number, so that each step starts a byte of zeros */
     int beyond = 0;
     for (size_t g = 0; g < count; g += some) {
         some = qz_least(step ? step : 2, count - g);
-        beyond |= qz_decode_groups(job, row, group + g, some, buffer + g * bytes);
-        qz_stage_send(job->kernels, dst, buffer, &sent, (g + some) * bytes, g + some == count);
+        beyond |= qz_decode_groups(view, row, group + g, some, dtype, buffer + g * bytes);
+        qz_stage_send(view->kernels, dst, buffer, &sent, (g + some) * bytes, g + some == count);
     }
     return beyond;
 }
 
 /* Groups of one row, in place. Only the last one may be cut off. */
-static void decode_wide(struct job *job, struct part *part, uint64_t row, size_t rows, uint64_t col, uint64_t cols)
+static void decode_wide(void *context, struct findings *found, const struct qz_area *area)
 {
-    void *dst = qz_matrix_at(job->matrix, row, col);
-    uint64_t group = col / job->group_size, whole = cols / job->group_size, done = whole * job->group_size;
+    const struct qz_operation *decode = context;
+    const struct qz_view *view = &decode->view;
+    void *dst = qz_matrix_at(decode->matrix, area->row, area->col);
+    uint64_t group = area->col / view->group_size, whole = area->cols / view->group_size;
+    uint64_t done = whole * view->group_size;
     if (whole > 0)
-        part->beyond |= (job->stream ? stream_groups : qz_decode_groups)(job, row, group, (size_t)whole, dst);
-    if (done < cols)
-        decode_step(job, part, &(struct qz_tile){row, col + done, rows, (size_t)(cols - done)});
+        found->beyond |= (decode->work.streams ? stream_groups : qz_decode_groups)(
+            view, area->row, group, (size_t)whole, decode->matrix->dtype, dst);
+    if (done < area->cols)
+        decode_step(context, found,
+                    &(struct qz_tile){area->row, area->col + done, area->rows, (size_t)(area->cols - done)});
+}
+
+/* Whether groups can be decoded to where their values belong. */
+static int fits_in_place(const struct qz_operation *decode)
+{
+    const struct qz_view *view = &decode->view;
+    return view->row_groups > 0 && view->group_size % 16 == 0 && view->group_size <= QZ_LONG_GROUP &&
+           decode->matrix->col_stride == 1 && decode->matrix->dtype != QZ_F64;
 }
 
 /* Decodes long rows of values that lie next to each other: nothing limits a tile then, unless values leave past the
- * cache, and with wide ones less is to do around each; with a single one, for a single thread, nothing. Returns whether
- * it was done. */
-static int decode_in_place(struct job *job, qz_pool *pool, struct part *total)
+ * cache, and with wide ones less is to do around each; with a single one, for a single thread, nothing: a single row is
+ * not even cut. Returns whether it was done. */
+static int decode_in_place(struct qz_operation *decode, qz_pool *pool, struct findings *total)
 {
     enum { WIDE = 8 * QZ_TILE };
-    uint64_t cols = job->tile_cols;
-    if (job->slices == 0 || job->tile_rows != 1 || job->group_size % 16 != 0 || job->group_size > QZ_LONG_GROUP ||
-        job->matrix->col_stride != 1 || job->matrix->dtype == QZ_F64)
+    struct qz_work *work = &decode->work;
+    const struct qz_view *view = &decode->view;
+    int alone = !pool && !work->streams;
+    if (!fits_in_place(decode))
+        return 0;
+    if (!alone || view->rows > 1)
+        qz_operation_cut(decode);
+    if (view->rows > 1 && work->tile_rows != 1)
         return 0;
     total->overflow = total->beyond = 0;
-    if (!pool && !job->stream) {
-        for (uint64_t row = 0; row < job->rows; row++)
-            decode_wide(job, total, row, 1, 0, job->cols);
+    if (alone) {
+        for (uint64_t row = 0; row < view->rows; row++)
+            decode_wide(decode, total, &(struct qz_area){row, 0, 1, view->cols});
     } else {
-        while (!job->stream && 2 * cols <= WIDE)
+        uint64_t cols = work->tile_cols;
+        while (!work->streams && 2 * cols <= WIDE)
             cols *= 2;
-        job->work = decode_wide;
-        qz_group_tiles(job, 1, qz_least(cols, job->cols));
-        qz_group_run(job, pool, total);
+        qz_work_tiles(work, 1, qz_least(cols, view->cols));
+        qz_operation_run(decode, decode_wide, decode, pool, total);
     }
-    if (total->beyond) /* tiles again as the usual way wants them */
-        qz_group_geometry(job, job->rows, job->cols, job->group_size, 0);
     return !total->beyond;
 }
 
 /* First value that does not fit the output, found by decoding again, slowly. */
-static qz_result locate_overflow(const struct job *job, qz_detail *detail)
+static qz_result locate_overflow(const struct qz_view *view, qz_dtype dtype, qz_detail *detail)
 {
-    float limit = job->matrix->dtype == QZ_F16 ? QZ_F16_BEYOND : QZ_BF16_BEYOND;
+    float limit = dtype == QZ_F16 ? QZ_F16_BEYOND : QZ_BF16_BEYOND;
     uint64_t count = 0;
-    for (uint64_t r = 0; r < job->rows; r++)
-        for (uint64_t c = 0; c < job->cols; c++) {
+    for (uint64_t r = 0; r < view->rows; r++)
+        for (uint64_t c = 0; c < view->cols; c++) {
             float value;
-            qz_decode_run(job, &(struct run){r, c, 1, 1, 1}, &value, NULL);
+            qz_decode_run(view, &(struct run){r, c, 1, 1, 1}, &value, NULL);
             if (fabsf(value) >= limit && qz_is_finite(value) && count++ == 0 && detail) {
-                detail->index = r * job->cols + c;
+                detail->index = r * view->cols + c;
                 detail->value = (double)value;
             }
         }
@@ -122,19 +130,18 @@ static qz_result locate_overflow(const struct job *job, qz_detail *detail)
 static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *src, const qz_matrix *dst, qz_pool *pool,
                                     qz_detail *detail)
 {
-    struct job job;
-    qz_group_begin(&job);
-    struct part total;
-    qz_matrix merged;
-    qz_result result = qz_group_prepare(&job, scheme, QZ_DEFAULT, dst, &merged, src);
+    struct qz_operation decode;
+    struct findings total;
+    qz_result result = qz_operation_prepare(&decode, &(struct qz_preparation){0}, scheme, QZ_DEFAULT, dst, src);
     if (result != QZ_OK)
         return result;
-    job.stream = job.rows * job.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST;
-    if (!decode_in_place(&job, pool, &total)) {
-        job.work = qz_columns_prepare(&job) ? decode_columns : decode_rows;
-        qz_group_run(&job, pool, &total);
+    if (decode.view.rows * decode.view.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST)
+        decode.work.streams = decode.view.kernels;
+    if (!decode_in_place(&decode, pool, &total)) {
+        qz_operation_cut(&decode);
+        qz_operation_run(&decode, qz_columns_prepare(&decode) ? decode_columns : decode_rows, &decode, pool, &total);
     }
-    return total.overflow ? locate_overflow(&job, detail) : QZ_OK;
+    return total.overflow ? locate_overflow(&decode.view, dst->dtype, detail) : QZ_OK;
 }
 
 qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const qz_matrix *dst, qz_pool *pool,

@@ -1,15 +1,15 @@
 /*
- * exact_group.c - the exact method for a group of a job, and scales as a job stores them
+ * exact_group.c - the exact method for a group, and scales as they are stored
  */
-#include "group.h"
+#include "exact_group.h"
 #include "number.h"
 
 #include <math.h>
 
-float qz_stored_scale(const struct job *job, float scale, float super)
+float qz_stored_scale(const struct qz_view *view, float scale, float super)
 {
     float multiple = super != 0.0f ? scale / super : 0.0f;
-    switch (job->scale_dtype) {
+    switch (view->scale_dtype) {
     case QZ_F16:
         return qz_f32_from_f16(qz_f16_from_f32(scale)) + 0.0f;
     case QZ_BF16:
@@ -29,16 +29,17 @@ float qz_stored_scale(const struct job *job, float scale, float super)
     }
 }
 
-struct qz_exact qz_exact_rule(const struct job *job)
+struct qz_exact qz_exact_rule(const struct qz_encoder *encoder)
 {
+    const struct qz_view *view = encoder->view;
     struct qz_exact rule = {
-        .uniform = job->grid.uniform,
-        .lo = job->grid.lo,
-        .hi = job->grid.hi,
-        .zero4 = job->grid.zero == QZ_ZERO_UINT4,
+        .uniform = view->grid.uniform,
+        .lo = view->grid.lo,
+        .hi = view->grid.hi,
+        .zero4 = view->grid.zero == QZ_ZERO_UINT4,
     };
-    memcpy(rule.sorted, job->grid.sorted, sizeof rule.sorted);
-    switch (job->scale_dtype) {
+    memcpy(rule.sorted, view->grid.sorted, sizeof rule.sorted);
+    switch (view->scale_dtype) {
     case QZ_F16:
         rule.levels = qz_levels_f16;
         break;
@@ -60,21 +61,23 @@ struct qz_exact qz_exact_rule(const struct job *job)
     default:
         rule.levels = qz_levels_f32;
     }
-    if (job->positive)
+    if (encoder->positive)
         rule.levels.most[1] = 0;
     return rule;
 }
 
-void qz_exact_group(const struct job *job, const struct qz_exact_source *source, float super, float *scale, float *zero)
+void qz_exact_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float super, float *scale,
+                    float *zero)
 {
-    struct qz_exact rule = qz_exact_rule(job);
+    const struct qz_view *view = encoder->view;
+    struct qz_exact rule = qz_exact_rule(encoder);
     struct qz_exact_result result, shifted;
     qz_exact_scale(&rule, source, super, *scale, &result);
-    if (job->grid.shift != 0.0f) {
+    if (view->grid.shift != 0.0f) {
         for (int i = 0; i < 16; i++)
-            rule.sorted[i] += job->grid.shift;
+            rule.sorted[i] += view->grid.shift;
         qz_exact_scale(&rule, source, super, *scale, &shifted);
-        *zero = shifted.error < result.error ? -job->grid.shift : 0.0f;
+        *zero = shifted.error < result.error ? -view->grid.shift : 0.0f;
         if (*zero != 0.0f)
             result = shifted;
     }

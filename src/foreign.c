@@ -3,7 +3,7 @@
  *
  * The rules are in reference.c and know nothing of matrices; here their numbers become those of a run of groups.
  */
-#include "group.h"
+#include "foreign.h"
 #include "number.h"
 
 #include <float.h>
@@ -17,30 +17,30 @@ int qz_foreign_fits(const qz_scheme *scheme, uint64_t rows, uint64_t cols)
            (info->ends_short == QZ_ENDS_SHORT_ALONE && rows <= 1);
 }
 
-float qz_foreign_super(struct job *job, float largest)
+float qz_foreign_super(struct qz_encoder *encoder, float largest)
 {
-    if (job->foreign != QZ_RULE_COMPRESSED_TENSORS_NVFP4)
+    if (encoder->reference != QZ_RULE_COMPRESSED_TENSORS_NVFP4)
         return 1.0f;
-    job->how.divisor = qz_reference_divisor(largest, job->how.weights);
-    return 1.0f / job->how.divisor;
+    encoder->how.divisor = qz_reference_divisor(largest, encoder->how.weights);
+    return 1.0f / encoder->how.divisor;
 }
 
 /* Group g of a run takes the numbers of group i of a fitted block. A block with one that does not fit is infinite. */
-static void take(const struct job *job, const struct run *run, struct groups *groups, size_t g,
+static void take(const struct qz_view *view, const struct run *run, struct groups *groups, size_t g,
                  const struct qz_reference *fit, size_t i, int fits)
 {
     float scale = fit->scale[i], super[2];
     size_t row_groups = groups->count / run->rows;
     groups->scale[g] = scale;
     groups->zero[g] = fit->zero[i];
-    if (qz_has_byte_scales(job)) {
-        qz_load_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
-        uint8_t byte = job->scale_dtype == QZ_E8M0   ? (uint8_t)(qz_bits(scale) >> 23)
-                       : job->scale_dtype == QZ_E4M3 ? qz_e4m3_from_f32(scale)
-                                                     : (uint8_t)(int)scale;
+    if (qz_has_byte_scales(view)) {
+        qz_load_super(view, run->row + g / row_groups, run->col / view->group_size + g % row_groups, super);
+        uint8_t byte = view->scale_dtype == QZ_E8M0   ? (uint8_t)(qz_bits(scale) >> 23)
+                       : view->scale_dtype == QZ_E4M3 ? qz_e4m3_from_f32(scale)
+                                                      : (uint8_t)(int)scale;
         groups->bytes[g] = byte;
-        qz_byte_scales(job, &byte, 1, super, 1, &groups->scale[g], &groups->zero[g]);
-        if (job->scale_dtype == QZ_U6) {
+        qz_byte_scales(view, &byte, 1, super, 1, &groups->scale[g], &groups->zero[g]);
+        if (view->scale_dtype == QZ_U6) {
             groups->bytes[QZ_TILE_GROUPS + g] = (uint8_t)(int)fit->zero[i];
             groups->zero[g] = -(super[1] * fit->zero[i]);
         }
@@ -58,45 +58,48 @@ static void pack(const uint8_t *codes, size_t n, uint8_t *packed)
         packed[i / 2] = (uint8_t)(codes[i] | (i + 1 < n ? codes[i + 1] : 0) << 4);
 }
 
-static struct qz_reference_how how_of(const struct job *job, uint64_t length)
+static struct qz_reference_how how_of(const struct qz_encoder *encoder, uint64_t length)
 {
-    struct qz_reference_how how = job->how;
-    how.short_group = length < job->usual_group && job->usual_group != QZ_WHOLE_ROW;
+    struct qz_reference_how how = encoder->how;
+    how.short_group = length < encoder->usual_group && encoder->usual_group != QZ_WHOLE_ROW;
     return how;
 }
 
-void qz_foreign_groups(const struct job *job, const struct run *run, const float *x, struct groups *groups,
+void qz_foreign_groups(const struct qz_encoder *encoder, const struct run *run, const float *x, struct groups *groups,
                        uint8_t *codes)
 {
+    const struct qz_view *view = encoder->view;
     uint8_t single[QZ_TILE];
     size_t row_groups = groups->count / run->rows, n = run->rows * run->pitch;
-    size_t block = qz_rule_info(job->foreign)->block, group_size = (size_t)job->group_size;
+    size_t block = qz_rule_info(encoder->reference)->block, group_size = (size_t)view->group_size;
     size_t together = block > group_size ? block / group_size : 1;
     for (size_t g = 0; g < groups->count; g += together) {
         size_t start = g * group_size, length = qz_least(together * group_size, n - start);
-        struct qz_reference_how how = how_of(job, length);
+        struct qz_reference_how how = how_of(encoder, length);
         struct qz_reference fit;
-        int fits = qz_reference_block(job->foreign, &how, x + start, length, &fit, single + start);
+        int fits = qz_reference_block(encoder->reference, &how, x + start, length, &fit, single + start);
         if (together > 1)
-            qz_store_super(job, run->row + g / row_groups, run->col / group_size + g % row_groups, fit.super);
+            qz_store_super(view, run->row + g / row_groups, run->col / group_size + g % row_groups, fit.super);
         for (size_t i = 0; i < together; i++)
-            take(job, run, groups, g + i, &fit, i, fits);
+            take(view, run, groups, g + i, &fit, i, fits);
     }
     pack(single, n, codes);
 }
 
-void qz_foreign_long(const struct job *job, const struct run *run, struct groups *groups, struct qz_reference *fit)
+void qz_foreign_long(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                     struct qz_reference *fit)
 {
     float min = groups->min[0] + 0.0f, max = groups->max[0] + 0.0f; /* which zero was first is not known here */
     struct qz_reference_range range = {min, max, max > -min ? max : min};
-    struct qz_reference_how how = how_of(job, run->cols);
-    int fits = qz_reference_fit(job->foreign, &how, &range, fit);
-    take(job, run, groups, 0, fit, 0, fits);
+    struct qz_reference_how how = how_of(encoder, run->cols);
+    int fits = qz_reference_fit(encoder->reference, &how, &range, fit);
+    take(encoder->view, run, groups, 0, fit, 0, fits);
 }
 
-void qz_foreign_codes(const struct job *job, const struct qz_reference *fit, const float *x, size_t n, uint8_t *codes)
+void qz_foreign_codes(const struct qz_encoder *encoder, const struct qz_reference *fit, const float *x, size_t n,
+                      uint8_t *codes)
 {
     uint8_t single[QZ_TILE];
-    qz_reference_codes(job->foreign, fit, x, n, single);
+    qz_reference_codes(encoder->reference, fit, x, n, single);
     pack(single, n, codes);
 }

@@ -25,10 +25,15 @@
  * multiply_add): the bytes are the same for every kernel set and number of threads. Rows do not know of each other;
  * they are worked on in slabs of SLAB rows whose elements lie side by side.
  */
+#include "encoder.h"
+#include "exact.h"
 #include "fpenv.h"
-#include "group.h"
 #include "number.h"
+#include "pool.h"
+#include "scales.h"
 #include "scheme.h"
+#include "tile.h"
+#include "watch.h"
 
 #include <float.h>
 #include <math.h>
@@ -57,7 +62,8 @@ struct levels {
 };
 
 struct gptq {
-    struct job *job; /* where weights, codes and scales are */
+    struct qz_view view; /* codes and scales */
+    const qz_matrix *w;  /* the matrix that is quantized */
     qz_pool *pool;
     struct qz_watch watch;
     size_t cols, groups, group_size, widest; /* widest: columns of the widest unit, see sweep */
@@ -221,7 +227,7 @@ static void update_rows(void *context, size_t block)
     if (qz_watch_stopped(&gptq->watch))
         return;
     size_t i = block * PANEL, rest = gptq->block_first;
-    gptq->job->kernels->multiply_add(gptq->minus + i, gptq->pitch, rest - i < PANEL ? rest - i : PANEL, gptq->panel,
+    gptq->view.kernels->multiply_add(gptq->minus + i, gptq->pitch, rest - i < PANEL ? rest - i : PANEL, gptq->panel,
                                      gptq->pitch, rest, gptq->block_rows, gptq->gram + i * gptq->pitch, gptq->pitch);
 }
 
@@ -254,7 +260,7 @@ static qz_result factor(struct gptq *gptq, const qz_matrix *source, int ordered,
             memcpy(row, h + k * pitch, (k + 1) * sizeof *row);
             for (size_t q = 0; q < step; q++)
                 factors[q] = -gptq->panel[q * pitch + k];
-            gptq->job->kernels->multiply_add(factors, 1, 1, gptq->panel, pitch, k + 1, step, row, pitch);
+            gptq->view.kernels->multiply_add(factors, 1, 1, gptq->panel, pitch, k + 1, step, row, pitch);
             double root = sqrt(row[k]), inverse = 1.0 / root;
             for (size_t i = 0; i < k; i++) {
                 row[i] *= inverse;
@@ -330,7 +336,7 @@ static size_t finite_level(const struct levels *levels, size_t i, float scale, f
 static void choose(const struct gptq *gptq, const struct slab *slab, size_t col, const double *target, double *error)
 {
     const struct levels *levels = &gptq->levels;
-    qz_zero kind = gptq->job->grid.zero;
+    qz_zero kind = gptq->view.grid.zero;
     size_t group = col / gptq->group_size * SLAB;
     const float *scale = slab->scale + group, *zero = slab->zero + group, *w = slab->w + col * SLAB;
     const double *inverse = slab->inverse + group;
@@ -358,13 +364,13 @@ static void move_groups(const struct gptq *gptq, const struct slab *slab, int st
 {
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS] = {0};
     uint8_t no_bytes[2 * QZ_TILE_GROUPS];
-    if (store && qz_has_byte_scales(gptq->job)) /* it is done */
+    if (store && qz_has_byte_scales(&gptq->view)) /* it is done */
         return;
     for (size_t r = 0; r < slab->rows; r++)
         for (size_t g = 0; g < gptq->groups; g += QZ_TILE_GROUPS) {
             struct span span = {slab->row + r, g, 1, qz_least(QZ_TILE_GROUPS, gptq->groups - g)};
             if (!store)
-                qz_load_groups(gptq->job, &span, scale, zero);
+                qz_load_groups(&gptq->view, &span, scale, zero);
             for (size_t i = 0; i < span.count; i++) {
                 size_t at = (g + i) * SLAB + r;
                 if (store) {
@@ -377,7 +383,7 @@ static void move_groups(const struct gptq *gptq, const struct slab *slab, int st
                 }
             }
             if (store)
-                qz_store_groups(gptq->job, &span, scale, zero, no_bytes);
+                qz_store_groups(&gptq->view, &span, scale, zero, no_bytes);
         }
 }
 
@@ -390,7 +396,7 @@ static void check(struct gptq *gptq, struct slab *slab)
         for (size_t g = 0; g < gptq->groups; g++) {
             float scale = slab->scale[g * SLAB + r], zero = slab->zero[g * SLAB + r];
             if (qz_is_finite(scale) && qz_is_finite(zero) &&
-                finite_level(&gptq->levels, 0, scale, zero, gptq->job->grid.zero) < 16)
+                finite_level(&gptq->levels, 0, scale, zero, gptq->view.grid.zero) < 16)
                 continue;
             found->bad_group = (slab->row + r) * gptq->groups + g;
             float most = 0.0f;
@@ -404,7 +410,7 @@ static void check(struct gptq *gptq, struct slab *slab)
 /* Weights and scales of a slab. Rows that fill it up are zeros. */
 static void load_slab(const struct gptq *gptq, struct slab *slab)
 {
-    const struct job *job = gptq->job;
+    const struct qz_view *view = &gptq->view;
     size_t n = gptq->cols;
     if (slab->rows < SLAB) {
         memset(slab->w, 0, n * SLAB * sizeof *slab->w);
@@ -417,8 +423,8 @@ static void load_slab(const struct gptq *gptq, struct slab *slab)
         struct qz_tile tile = {slab->row, c, slab->rows, qz_least(QZ_TILE / SLAB, n - c)};
         ptrdiff_t stride;
         int overflow;
-        const float *x = qz_tile_load(job->kernels, job->matrix, &tile, buffer, &stride, &overflow);
-        job->kernels->transpose(x, stride, tile.cols, tile.rows, slab->w + c * SLAB, SLAB);
+        const float *x = qz_tile_load(view->kernels, gptq->w, &tile, buffer, &stride, &overflow);
+        view->kernels->transpose(x, stride, tile.cols, tile.rows, slab->w + c * SLAB, SLAB);
     }
     move_groups(gptq, slab, 0);
 }
@@ -427,7 +433,7 @@ static void load_slab(const struct gptq *gptq, struct slab *slab)
 static void store_codes(const struct gptq *gptq, const struct slab *slab)
 {
     for (size_t r = 0; r < slab->rows; r++) {
-        uint8_t *codes = qz_codes_at(gptq->job, slab->row + r, 0);
+        uint8_t *codes = qz_codes_at(&gptq->view, slab->row + r, 0);
         for (size_t c = 0; c < gptq->cols; c += 2) {
             int low = gptq->levels.code[slab->code[c * SLAB + r]];
             int high = c + 1 < gptq->cols ? gptq->levels.code[slab->code[(c + 1) * SLAB + r]] : 0;
@@ -443,7 +449,7 @@ static void load_codes(const struct gptq *gptq, struct slab *slab)
         index[gptq->levels.code[i]] = (uint8_t)i;
     memset(slab->code, 0, gptq->cols * SLAB);
     for (size_t r = 0; r < slab->rows; r++) {
-        const uint8_t *codes = qz_codes_at(gptq->job, slab->row + r, 0);
+        const uint8_t *codes = qz_codes_at(&gptq->view, slab->row + r, 0);
         for (size_t c = 0; c < gptq->cols; c++)
             slab->code[c * SLAB + r] = index[qz_code_at(codes, c)];
     }
@@ -457,7 +463,7 @@ static void multiply_block(const struct gptq *gptq, const struct slab *slab, siz
         size_t some = depth - k < DEPTH ? depth - k : DEPTH;
         for (size_t i = 0; i < some; i++)
             memcpy(slab->part + i * BLOCK, gptq->gram + (k + i) * gptq->pitch + first, cols * sizeof *target);
-        gptq->job->kernels->multiply_add(slab->part, BLOCK, cols, slab->error + k * SLAB, SLAB, SLAB, some, target,
+        gptq->view.kernels->multiply_add(slab->part, BLOCK, cols, slab->error + k * SLAB, SLAB, SLAB, some, target,
                                          SLAB);
     }
 }
@@ -473,7 +479,7 @@ static void feed_back(struct gptq *gptq, struct slab *slab)
         for (size_t k = start; k < end; k++) {
             double *target = slab->target + (k - start) * SLAB, *error = slab->error + k * SLAB;
             choose(gptq, slab, gptq->order[k], target, error);
-            gptq->job->kernels->multiply_add(gptq->gram + k * gptq->pitch + k + 1, 0, end - k - 1, error, SLAB, SLAB, 1,
+            gptq->view.kernels->multiply_add(gptq->gram + k * gptq->pitch + k + 1, 0, end - k - 1, error, SLAB, SLAB, 1,
                                              target + SLAB, SLAB);
         }
     }
@@ -484,25 +490,25 @@ static void feed_back(struct gptq *gptq, struct slab *slab)
 static float basis_of(const struct gptq *gptq, const struct slab *slab, size_t group, size_t col, size_t r)
 {
     float value = gptq->levels.value[slab->code[col * SLAB + r]];
-    return gptq->job->grid.zero == QZ_ZERO_OFFSET ? value : value - slab->zero[group * SLAB + r];
+    return gptq->view.grid.zero == QZ_ZERO_OFFSET ? value : value - slab->zero[group * SLAB + r];
 }
 
 /* A scale (or an offset) of row r of a slab as it is when stored; `one` has the bytes if its type takes a byte. */
 static float as_stored(const struct gptq *gptq, const struct slab *slab, size_t group, size_t r, double wanted,
                        int offset, struct groups *one)
 {
-    const struct job *job = gptq->job;
+    const struct qz_view *view = &gptq->view;
     float narrow = (float)wanted;
-    if (!qz_has_byte_scales(job))
-        return job->scale_dtype == QZ_F32   ? narrow
-               : job->scale_dtype == QZ_F16 ? qz_f32_from_f16(qz_f16_from_f32(narrow))
-                                            : qz_f32_from_bf16(qz_bf16_from_f32(narrow));
+    if (!qz_has_byte_scales(view))
+        return view->scale_dtype == QZ_F32   ? narrow
+               : view->scale_dtype == QZ_F16 ? qz_f32_from_f16(qz_f16_from_f32(narrow))
+                                             : qz_f32_from_bf16(qz_bf16_from_f32(narrow));
     struct run run = {slab->row + r, group * gptq->group_size, 1, 1, 1};
     one->count = 1;
     one->min[0] = one->max[0] = 1.0f;
     one->scale[0] = offset ? slab->scale[group * SLAB + r] : narrow;
     one->zero[0] = offset ? narrow : slab->zero[group * SLAB + r];
-    qz_round_scales(job, &run, one);
+    qz_round_scales(view, &run, one);
     return offset ? one->zero[0] : one->scale[0];
 }
 
@@ -524,12 +530,12 @@ static void refit(const struct gptq *gptq, struct slab *slab, size_t group, size
     size_t rest = unit_end - start;
     double *target = slab->target + (start - unit) * SLAB, *error = slab->error + start * SLAB;
     double along[SLAB] = {0}, across[SLAB] = {0};
-    qz_dtype dtype = gptq->job->scale_dtype;
+    qz_dtype dtype = gptq->view.scale_dtype;
     for (size_t k = 0; k < length; k++)
         for (size_t r = 0; r < SLAB; r++)
             slab->basis[k * SLAB + r] = offset ? 1.0 : (double)basis_of(gptq, slab, group, start + k, r);
     memset(slab->image, 0, rest * SLAB * sizeof *slab->image);
-    gptq->job->kernels->multiply_add(gptq->gram + start * gptq->pitch + start, gptq->pitch, rest, slab->basis, SLAB,
+    gptq->view.kernels->multiply_add(gptq->gram + start * gptq->pitch + start, gptq->pitch, rest, slab->basis, SLAB,
                                      SLAB, length, slab->image, SLAB);
     for (size_t k = 0; k < length * SLAB; k += SLAB)
         for (size_t r = 0; r < SLAB; r++) {
@@ -549,15 +555,15 @@ static void refit(const struct gptq *gptq, struct slab *slab, size_t group, size
         if (!(2.0 * d * along[r] > d * d * across[r]))
             continue;
         if (finite_level(&gptq->levels, 0, offset ? slab->scale[group * SLAB + r] : wanted,
-                         offset ? wanted : slab->zero[group * SLAB + r], gptq->job->grid.zero) == 16)
+                         offset ? wanted : slab->zero[group * SLAB + r], gptq->view.grid.zero) == 16)
             continue;
         if (offset ? !(fabsf(wanted) <= (dtype == QZ_F16 ? 65504.0f : 0x1p120f)) : !is_like(dtype, wanted, stored[r]))
             continue;
         stored[r] = wanted;
         change[r] = -d;
         span.row = slab->row + r;
-        if (qz_has_byte_scales(gptq->job))
-            qz_store_groups(gptq->job, &span, one.scale, one.zero, one.bytes);
+        if (qz_has_byte_scales(&gptq->view))
+            qz_store_groups(&gptq->view, &span, one.scale, one.zero, one.bytes);
         if (!offset)
             slab->inverse[group * SLAB + r] = 1.0 / (double)wanted;
     }
@@ -573,7 +579,7 @@ static void refit(const struct gptq *gptq, struct slab *slab, size_t group, size
 static void choose_again(const struct gptq *gptq, struct slab *slab, size_t start, size_t end, size_t unit,
                          size_t unit_end)
 {
-    const struct qz_kernels *kernels = gptq->job->kernels;
+    const struct qz_kernels *kernels = gptq->view.kernels;
     size_t pitch = gptq->pitch;
     for (size_t k = start; k < end; k++) {
         double *target = slab->target + (k - unit) * SLAB, *error = slab->error + k * SLAB;
@@ -601,7 +607,7 @@ static void load_errors(const struct gptq *gptq, struct slab *slab)
             size_t at = k * SLAB + r, group = k / gptq->group_size * SLAB + r;
             slab->error[at] =
                 (double)slab->w[at] - (double)qz_value(gptq->levels.value[slab->code[at]], slab->scale[group],
-                                                       slab->zero[group], gptq->job->grid.zero);
+                                                       slab->zero[group], gptq->view.grid.zero);
         }
 }
 
@@ -619,7 +625,7 @@ static void sweep(struct gptq *gptq, struct slab *slab)
             for (size_t start = unit; start < unit_end; start += size) {
                 size_t end = unit_end - start < size ? unit_end : start + size;
                 refit(gptq, slab, start / size, unit, unit_end, 0);
-                if (gptq->job->grid.zero == QZ_ZERO_OFFSET)
+                if (gptq->view.grid.zero == QZ_ZERO_OFFSET)
                     refit(gptq, slab, start / size, unit, unit_end, 1);
                 for (size_t k = start; k < end; k += BLOCK)
                     choose_again(gptq, slab, k, end - k < BLOCK ? end : k + BLOCK, unit, unit_end);
@@ -632,7 +638,7 @@ static void sweep(struct gptq *gptq, struct slab *slab)
 /* Counts weights beyond the ends of the code range by more than half a step, in the encoder's arithmetic. */
 static void count(struct gptq *gptq, struct slab *slab)
 {
-    const struct qz_grid *grid = &gptq->job->grid;
+    const struct qz_grid *grid = &gptq->view.grid;
     uint64_t clipped = 0;
     for (size_t r = 0; r < slab->rows; r++)
         for (size_t k = 0; k < gptq->cols; k++) {
@@ -667,7 +673,7 @@ static double output_of(const struct gptq *gptq, const struct slab *slab)
         multiply_block(gptq, slab, start, start, some, slab->target);
         for (size_t i = 0; i < some * SLAB; i++)
             slab->target[i] *= 2.0;
-        gptq->job->kernels->multiply_add(gptq->gram + start * gptq->pitch + start, gptq->pitch, some, v, SLAB, SLAB,
+        gptq->view.kernels->multiply_add(gptq->gram + start * gptq->pitch + start, gptq->pitch, some, v, SLAB, SLAB,
                                          some, slab->target, SLAB);
         for (size_t i = 0; i < some * SLAB; i += SLAB)
             for (size_t r = 0; r < SLAB; r++)
@@ -693,10 +699,10 @@ static void run_slabs(void *context, size_t i)
 {
     struct gptq *gptq = context;
     struct slab *slab = &gptq->slabs[i];
-    for (uint64_t row = i * SLAB; row < gptq->job->rows && !qz_watch_stopped(&gptq->watch);
+    for (uint64_t row = i * SLAB; row < gptq->view.rows && !qz_watch_stopped(&gptq->watch);
          row += gptq->slab_count * SLAB) {
         slab->row = row;
-        slab->rows = qz_least(SLAB, gptq->job->rows - row);
+        slab->rows = qz_least(SLAB, gptq->view.rows - row);
         load_slab(gptq, slab);
         gptq->work(gptq, slab);
     }
@@ -735,7 +741,7 @@ static void cut_all(struct gptq *gptq, struct cut *from)
     gptq->weights = cut(from, n, sizeof *gptq->weights);
     gptq->order = cut(from, n, sizeof *gptq->order);
     gptq->slabs = cut(from, gptq->slab_count, sizeof *gptq->slabs);
-    gptq->found = cut(from, (size_t)qz_divide_up(gptq->job->rows, SLAB), sizeof *gptq->found);
+    gptq->found = cut(from, (size_t)qz_divide_up(gptq->view.rows, SLAB), sizeof *gptq->found);
     for (size_t i = 0; i < gptq->slab_count; i++) {
         struct slab slab;
         slab.w = cut(from, n * SLAB, sizeof *slab.w);
@@ -758,7 +764,7 @@ static void measure_all(struct gptq *gptq, const qz_matrix *source, double *sign
 {
     read_gram(gptq, source, NULL);
     run_all(gptq, measure);
-    for (size_t i = 0; i < (size_t)qz_divide_up(gptq->job->rows, SLAB) && !qz_watch_stopped(&gptq->watch); i++) {
+    for (size_t i = 0; i < (size_t)qz_divide_up(gptq->view.rows, SLAB) && !qz_watch_stopped(&gptq->watch); i++) {
         *signal += gptq->found[i].signal;
         *error += gptq->found[i].error;
     }
@@ -768,7 +774,7 @@ static void measure_all(struct gptq *gptq, const qz_matrix *source, double *sign
 static qz_result check_all(struct gptq *gptq, qz_detail *detail)
 {
     run_all(gptq, check);
-    for (size_t i = 0; i < (size_t)qz_divide_up(gptq->job->rows, SLAB) && !qz_watch_stopped(&gptq->watch); i++)
+    for (size_t i = 0; i < (size_t)qz_divide_up(gptq->view.rows, SLAB) && !qz_watch_stopped(&gptq->watch); i++)
         if (gptq->found[i].bad_group != UINT64_MAX) {
             if (detail) {
                 detail->group = gptq->found[i].bad_group;
@@ -858,32 +864,24 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
     if (!qz_matrix_check(gram) || (options->holdout && !qz_matrix_check(options->holdout)) ||
         w->cols > SIZE_MAX / 1024 / SLAB || w->cols > SIZE_MAX / 16 / (w->cols + 1024))
         return QZ_ERROR_SIZE;
-    struct job job;
-    struct gptq all = {.job = &job, .pool = options->pool, .sweeps = options->sweeps};
+    const struct qz_kernels *kernels = qz_kernels_active();
+    struct gptq all = {.w = w, .pool = options->pool, .sweeps = options->sweeps};
     all.cols = (size_t)w->cols;
     qz_watch_begin(&all.watch, options->stop, options->stop_context);
-    job.kernels = qz_kernels_active();
-    if (!job.kernels)
+    if (!kernels)
         return QZ_ERROR_KERNELS;
     if (options->outcome)
         *options->outcome = (qz_gptq_outcome){.size = sizeof(qz_gptq_outcome)};
     if (w->rows == 0 || w->cols == 0)
         return find_scales(&all, scheme, w, options, dst, stats, detail);
-    job.matrix = w;
-    qz_group_begin(&job);
-    job.packed = dst;
-    qz_group_scheme(&job, scheme);
-    qz_group_method(&job, scheme, options->method);
-    job.rows = w->rows;
-    job.cols = w->cols;
-    job.group_size = scheme->group_size < w->cols ? scheme->group_size : w->cols;
-    job.row_groups = qz_divide_up(job.cols, job.group_size);
-    all.group_size = (size_t)job.group_size;
-    all.groups = (size_t)job.row_groups;
+    qz_view_make(&all.view, kernels, scheme, dst, w->rows, w->cols, w->cols);
+    all.view.grid = qz_scheme_grid(scheme, options->method == QZ_DEFAULT ? scheme->method : options->method);
+    all.group_size = (size_t)all.view.group_size;
+    all.groups = (size_t)all.view.row_groups;
     all.widest = all.group_size < BLOCK ? BLOCK / all.group_size * all.group_size : all.group_size;
     all.pitch = (all.cols + 15) / 16 * 16 + 8; /* an odd number of cache lines */
     all.slab_count = qz_least(qz_divide_up(w->rows, SLAB), qz_pool_threads(options->pool));
-    all.levels = make_levels(&job.grid);
+    all.levels = make_levels(&all.view.grid);
 
     struct cut size = {NULL, 0}, memory = {NULL, 0};
     void *start;

@@ -1,5 +1,5 @@
 /*
- * kernels.h - the contract between the drivers (quantize.c, group.c) and the inner loops
+ * kernels.h - the contract between the drivers and the inner loops
  *
  * A kernel set is a table of functions for one instruction set. scalar.c is the specification: every other set
  * returns the same bits for the same input. Kernels allocate nothing, keep no state, accept any alignment, never touch

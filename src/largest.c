@@ -3,17 +3,23 @@
  *
  * Super scales of whole rows, or of the matrix, must be known before the first group is encoded.
  */
+#include "largest.h"
 #include "fpenv.h"
-#include "group.h"
+#include "foreign.h"
 #include "number.h"
+#include "scales.h"
+#include "scheme.h"
+#include "super.h"
+#include "work.h"
 
 #include <math.h>
 
 struct measure {
-    const struct job *job;
+    const struct qz_kernels *kernels;
+    const struct qz_encoder *encoder; /* whose super scales are made of what is found; or NULL */
     const qz_matrix *matrix;
     size_t slices;
-    float *rows;                  /* where the numbers of rows go, or NULL: super scales are made of them at once */
+    float *rows;                  /* where the numbers of rows go, or NULL */
     float largest[QZ_SLICES_MAX]; /* of the matrix */
 };
 
@@ -31,20 +37,19 @@ static float largest_of(const struct qz_kernels *kernels, const float *x, size_t
 
 /* Makes the super scale of a row, or of the matrix, whose values reach up to `largest`. matrix: its values; or NULL, if
  * they are not to be looked at. */
-static void make_whole_super(const struct job *job, const qz_matrix *matrix, uint64_t row, float largest)
+static void make_whole_super(const struct qz_encoder *encoder, const qz_matrix *matrix, uint64_t row, float largest)
 {
     float found = 0.0f;
-    if (matrix && largest > 0.0f && (job->method == QZ_SEARCH || job->method == QZ_EXACT))
-        found = qz_decoded_super(job, matrix, row, job->shared_super ? matrix->rows : 1, largest);
-    float super[2] = {job->foreign ? largest : found > 0.0f ? found : qz_whole_super(job, largest), 0.0f};
-    qz_store_super(job, row, 0, super);
+    if (matrix && largest > 0.0f && qz_is_searching(encoder))
+        found = qz_decoded_super(encoder, matrix, row, encoder->view->shared_super ? matrix->rows : 1, largest);
+    float super[2] = {encoder->reference ? largest : found > 0.0f ? found : qz_whole_super(encoder, largest), 0.0f};
+    qz_store_super(encoder->view, row, 0, super);
 }
 
 enum { TOGETHER = 16 }; /* rows of a transposed matrix that are measured side by side */
 
 static void measure_rows(struct measure *measure, size_t slice, uint64_t row, size_t rows)
 {
-    const struct job *job = measure->job;
     const qz_matrix *matrix = measure->matrix;
     float buffer[QZ_TILE], largest[TOGETHER] = {0};
     uint64_t width = QZ_TILE / rows;
@@ -52,18 +57,16 @@ static void measure_rows(struct measure *measure, size_t slice, uint64_t row, si
         struct qz_tile tile = {row, col, rows, qz_least(width, matrix->cols - col)};
         ptrdiff_t stride;
         int overflow;
-        const float *x = qz_tile_load(job->kernels, matrix, &tile, buffer, &stride, &overflow);
+        const float *x = qz_tile_load(measure->kernels, matrix, &tile, buffer, &stride, &overflow);
         for (size_t r = 0; r < rows; r++)
-            largest[r] = qz_larger(largest[r], largest_of(job->kernels, x + (ptrdiff_t)r * stride, tile.cols));
+            largest[r] = qz_larger(largest[r], largest_of(measure->kernels, x + (ptrdiff_t)r * stride, tile.cols));
     }
     for (size_t r = 0; r < rows; r++) {
         measure->largest[slice] = qz_larger(measure->largest[slice], largest[r]);
-        if (job->shared_super)
-            continue;
         if (measure->rows)
             measure->rows[row + r] = qz_larger(measure->rows[row + r], largest[r]);
-        else
-            make_whole_super(job, matrix, row + r, largest[r]);
+        if (measure->encoder && !measure->encoder->view->shared_super)
+            make_whole_super(measure->encoder, matrix, row + r, largest[r]);
     }
 }
 
@@ -78,27 +81,29 @@ static void measure_slice(void *context, size_t slice)
 }
 
 /* Looks at all rows; returns the largest magnitude of the matrix. */
-static float measure_all(const struct job *job, const qz_matrix *matrix, float *rows, qz_pool *pool)
+static float measure_all(struct measure *measure, qz_pool *pool)
 {
-    struct measure measure = {job, matrix, qz_least(job->slices, matrix->rows), rows, {0}};
     float largest = 0.0f;
-    qz_pool_run(pool, measure.slices, measure_slice, &measure);
-    for (size_t i = 0; i < measure.slices; i++)
-        largest = qz_larger(largest, measure.largest[i]);
+    measure->slices = qz_least(qz_slices_worth(measure->matrix->rows, measure->matrix->cols), measure->matrix->rows);
+    qz_pool_run(pool, measure->slices, measure_slice, measure);
+    for (size_t i = 0; i < measure->slices; i++)
+        largest = qz_larger(largest, measure->largest[i]);
     return largest;
 }
 
-void qz_measure_supers(struct job *job, const qz_matrix *matrix, const float *known, qz_pool *pool)
+void qz_measure_supers(struct qz_encoder *encoder, const qz_matrix *matrix, const float *known, qz_pool *pool)
 {
-    if (job->super_groups < QZ_WHOLE_MATRIX || matrix->rows == 0 || matrix->cols == 0)
+    const struct qz_view *view = encoder->view;
+    if (view->super_groups < QZ_WHOLE_MATRIX || matrix->rows == 0 || matrix->cols == 0)
         return;
-    float largest = known ? known[0] : measure_all(job, matrix, NULL, pool);
-    if (job->shared_super && job->foreign)
-        largest = qz_foreign_super(job, largest);
-    if (job->shared_super)
-        make_whole_super(job, known ? NULL : matrix, 0, largest);
-    for (uint64_t row = 0; known && !job->shared_super && row < matrix->rows; row++)
-        make_whole_super(job, NULL, row, known[row]);
+    struct measure measure = {.kernels = view->kernels, .encoder = encoder, .matrix = matrix};
+    float largest = known ? known[0] : measure_all(&measure, pool);
+    if (view->shared_super && encoder->reference)
+        largest = qz_foreign_super(encoder, largest);
+    if (view->shared_super)
+        make_whole_super(encoder, known ? NULL : matrix, 0, largest);
+    for (uint64_t row = 0; known && !view->shared_super && row < matrix->rows; row++)
+        make_whole_super(encoder, NULL, row, known[row]);
 }
 
 static QZ_NOINLINE qz_result find_largest(const qz_scheme *scheme, const qz_matrix *src, float *largest, qz_pool *pool)
@@ -108,15 +113,15 @@ static QZ_NOINLINE qz_result find_largest(const qz_scheme *scheme, const qz_matr
         return QZ_ERROR_ARGUMENT;
     if (!qz_matrix_check(src))
         return QZ_ERROR_SIZE;
-    struct job job = {.kernels = qz_kernels_active(), .shared_super = scheme->super_size == QZ_WHOLE_MATRIX};
-    if (!job.kernels)
+    const struct qz_kernels *kernels = qz_kernels_active();
+    if (!kernels)
         return QZ_ERROR_KERNELS;
-    qz_group_geometry(&job, src->rows, src->cols, qz_least(scheme->group_size, src->cols),
-                      qz_matrix_is_transposed(src));
     if (src->rows == 0 || src->cols == 0)
         return QZ_OK;
-    float found = measure_all(&job, src, largest, pool);
-    if (job.shared_super)
+    int shared = scheme->super_size == QZ_WHOLE_MATRIX;
+    struct measure measure = {.kernels = kernels, .matrix = src, .rows = shared ? NULL : largest};
+    float found = measure_all(&measure, pool);
+    if (shared)
         largest[0] = qz_larger(largest[0], found);
     return QZ_OK;
 }

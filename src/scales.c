@@ -5,7 +5,7 @@
  * scales of a stretch of a row follow from the scales they serve; those of whole rows, or of the matrix, from the
  * largest magnitude alone (largest.c).
  */
-#include "group.h"
+#include "scales.h"
 #include "number.h"
 
 #include <float.h>
@@ -30,9 +30,9 @@ static float top_of(qz_dtype dtype)
 
 /* As it is stored. What becomes so much smaller that multiples would not reach, as only a subnormal float16 number can,
  * takes the next larger one: then there are fewer multiples, but none is 0 that need not be. */
-static float rounded_super(const struct job *job, float super)
+static float rounded_super(const struct qz_view *view, float super)
 {
-    if (job->super_dtype == QZ_F32)
+    if (view->super_dtype == QZ_F32)
         return super + 0.0f;
     float rounded = qz_f32_from_f16(qz_f16_from_f32(super));
     return rounded + (super - rounded > rounded * 0x1p-6f ? 0x1p-24f : 0.0f);
@@ -58,10 +58,10 @@ static uint8_t e8m0_from(float scale)
 }
 
 /* The bytes of n scales that share a super scale. */
-static void bytes_of(const struct job *job, const float *scale, const float *zero, size_t n, float super,
+static void bytes_of(const struct qz_view *view, const float *scale, const float *zero, size_t n, float super,
                      uint8_t *bytes)
 {
-    switch (job->scale_dtype) {
+    switch (view->scale_dtype) {
     case QZ_E4M3:
         for (size_t i = 0; i < n; i++) {
             uint8_t byte = qz_e4m3_from_f32(super != 0.0f ? scale[i] / super : 0.0f);
@@ -85,42 +85,42 @@ static void bytes_of(const struct job *job, const float *scale, const float *zer
     }
 }
 
-void qz_make_supers(const struct job *job, const struct run *run, struct groups *groups)
+void qz_make_supers(const struct qz_view *view, const struct run *run, struct groups *groups)
 {
     size_t row_groups = groups->count / run->rows, step;
-    if (job->super_groups == 0 || job->super_groups >= QZ_WHOLE_MATRIX)
+    if (view->super_groups == 0 || view->super_groups >= QZ_WHOLE_MATRIX)
         return;
     for (size_t g = 0; g < groups->count; g += step) {
         float largest = 0.0f, offset = 0.0f;
-        step = qz_least(job->super_groups, row_groups - g % row_groups);
+        step = qz_least(view->super_groups, row_groups - g % row_groups);
         for (size_t i = g; i < g + step; i++)
             largest = qz_larger(largest, fabsf(groups->scale[i]));
-        float super[2] = {rounded_super(job, largest / top_of(job->scale_dtype)), 0.0f};
-        for (size_t i = g; i < g + step && job->scale_dtype == QZ_U6; i++) {
+        float super[2] = {rounded_super(view, largest / top_of(view->scale_dtype)), 0.0f};
+        for (size_t i = g; i < g + step && view->scale_dtype == QZ_U6; i++) {
             /* Without a scale all values are the offset, which then is the one nearest to 0: no value is farther from
              * it than from 0. */
             if (super[0] == 0.0f || !(groups->scale[i] / super[0] > 0.5f))
                 groups->zero[i] = groups->max[i] < 0.0f ? groups->max[i] : 0.0f;
             offset = qz_larger(offset, -groups->zero[i]);
         }
-        super[1] = rounded_super(job, offset / 63.0f);
-        qz_store_super(job, run->row + g / row_groups, run->col / job->group_size + g % row_groups, super);
+        super[1] = rounded_super(view, offset / 63.0f);
+        qz_store_super(view, run->row + g / row_groups, run->col / view->group_size + g % row_groups, super);
     }
 }
 
-unsigned qz_round_scales(const struct job *job, const struct run *run, struct groups *groups)
+unsigned qz_round_scales(const struct qz_view *view, const struct run *run, struct groups *groups)
 {
     size_t row_groups = groups->count / run->rows, step;
-    uint64_t first = run->col / job->group_size;
+    uint64_t first = run->col / view->group_size;
     int huge = 0, tiny = 0;
     for (size_t g = 0; g < groups->count; g += step) {
         float super[2], *scale = groups->scale + g, *zero = groups->zero + g, *inverse = groups->inverse + g;
         uint8_t *bytes = groups->bytes + g, *offsets = bytes + QZ_TILE_GROUPS;
-        step = qz_sharing(job, first + g % row_groups, row_groups - g % row_groups);
-        qz_load_super(job, run->row + g / row_groups, first + g % row_groups, super);
-        bytes_of(job, scale, zero, step, super[0], bytes);
-        qz_byte_scales(job, bytes, step, super, step, scale, zero);
-        if (job->scale_dtype == QZ_U6) {
+        step = qz_sharing(view, first + g % row_groups, row_groups - g % row_groups);
+        qz_load_super(view, run->row + g / row_groups, first + g % row_groups, super);
+        bytes_of(view, scale, zero, step, super[0], bytes);
+        qz_byte_scales(view, bytes, step, super, step, scale, zero);
+        if (view->scale_dtype == QZ_U6) {
             float offset[QZ_TILE_GROUPS];
             for (size_t i = 0; i < step; i++)
                 offset[i] = -zero[i];
@@ -129,7 +129,7 @@ unsigned qz_round_scales(const struct job *job, const struct run *run, struct gr
                 zero[i] = -(super[1] * (float)offsets[i]);
         }
         for (size_t i = 0; i < step; i++) {
-            float magnitude = fabsf(scale[i]), offset = job->scale_dtype == QZ_U6 ? fabsf(zero[i]) : 0.0f;
+            float magnitude = fabsf(scale[i]), offset = view->scale_dtype == QZ_U6 ? fabsf(zero[i]) : 0.0f;
             int fits = (magnitude <= 0x1p120f) & (offset <= 0x1p126f); /* not NaN, which 0 times infinity is */
             int normal = (magnitude >= FLT_MIN) & fits;
             float inverted = 1.0f / (normal ? scale[i] : 1.0f);
@@ -142,7 +142,7 @@ unsigned qz_round_scales(const struct job *job, const struct run *run, struct gr
     return (huge ? QZ_FIT_HUGE : 0u) | (tiny ? QZ_FIT_TINY : 0u);
 }
 
-float qz_whole_super(const struct job *job, float largest)
+float qz_whole_super(const struct qz_encoder *encoder, float largest)
 {
-    return rounded_super(job, largest / fabsf(job->rule.end) / top_of(job->scale_dtype));
+    return rounded_super(encoder->view, largest / fabsf(encoder->fit.end) / top_of(encoder->view->scale_dtype));
 }

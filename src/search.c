@@ -6,10 +6,11 @@
  * again with more candidates, or get the exact method (search_special.c), as do groups whose plain scale is no place to
  * begin. What a group gets depends on its own values alone; weights that are all equal are as good as none.
  */
+#include "search.h"
 #include "careful_affine.h"
-#include "exact.h"
-#include "group.h"
 #include "number.h"
+#include "search_long.h"
+#include "search_special.h"
 
 #include <float.h>
 #include <math.h>
@@ -22,9 +23,9 @@
 #define SMALL 0x1p-9f
 
 /* Whether groups have neither a zero nor an offset that is searched. */
-static int is_symmetric(const struct job *job)
+static int is_symmetric(const struct qz_encoder *encoder)
 {
-    return job->rule.method == QZ_ABSMAX;
+    return encoder->fit.method == QZ_ABSMAX;
 }
 
 /* Groups that are searched together. */
@@ -87,20 +88,20 @@ static inline int32_t magnitude_of(float x)
 }
 
 /* Whether it is of QZ_BLOCK whole groups that follow each other. */
-static int is_whole(const struct job *job, const struct block *block)
+static int is_whole(const struct qz_view *view, const struct block *block)
 {
-    int apart = block->count != QZ_BLOCK || block->length != job->group_size;
+    int apart = block->count != QZ_BLOCK || block->length != view->group_size;
     for (size_t l = 0; l < block->count; l++)
         apart |= block->group[l] != block->group[0] + l;
     return !apart;
 }
 
 /* Element k of group l becomes to[QZ_BLOCK * k + l]. Lanes without a group are 0. */
-static void lay(const struct job *job, const struct block *block, const float *x, float *to)
+static void lay(const struct qz_view *view, const struct block *block, const float *x, float *to)
 {
-    size_t n = block->length, size = (size_t)job->group_size;
-    if (is_whole(job, block)) {
-        job->kernels->lay(x + block->group[0] * size, n, to);
+    size_t n = block->length, size = (size_t)view->group_size;
+    if (is_whole(view, block)) {
+        view->kernels->lay(x + block->group[0] * size, n, to);
         return;
     }
     memset(to, 0, n * QZ_BLOCK * sizeof *to);
@@ -124,10 +125,10 @@ static void note_weights(struct block *block)
 }
 
 /* Weights likewise, each group's divided by a power of two of its own. */
-static void lay_weights(const struct job *job, const struct source *source, struct block *block)
+static void lay_weights(const struct qz_encoder *encoder, const struct source *source, struct block *block)
 {
     block->laid = SIZE_MAX;
-    lay(job, block, source->w, block->w);
+    lay(encoder->view, block, source->w, block->w);
     for (size_t l = 0; l < block->count; l++) {
         float largest = source->most_weight[block->group[l]];
         if (largest >= UNIT_LEAST && largest <= UNIT_MOST)
@@ -136,41 +137,42 @@ static void lay_weights(const struct job *job, const struct source *source, stru
         for (size_t k = 0; k < block->length; k++)
             block->w[QZ_BLOCK * k + l] /= unit;
     }
-    if (!is_symmetric(job))
+    if (!is_symmetric(encoder))
         note_weights(block);
 }
 
 /* What the kernels make of a block that is laid out, at least of its first lanes; w: NULL without weights. */
-static void search_lanes(const struct job *job, struct block *block, const float *w, int list, size_t lanes)
+static void search_lanes(const struct qz_encoder *encoder, struct block *block, const float *w, int list, size_t lanes)
 {
-    const float *super = job->super_groups ? block->super : NULL;
-    if (is_symmetric(job)) {
-        const struct qz_search *rule = &job->search[list];
-        job->kernels->search_scale(rule, block->v, w, block->length, lanes, block->unit, super,
-                                   rule->as_stored > 1 ? block->other : NULL, block->scale, block->second,
-                                   &block->gains);
-        for (size_t l = 0; l < QZ_BLOCK && job->grid.zero == QZ_ZERO_FLOAT; l++)
-            block->zero[l] = block->second[l] ? -job->grid.shift : 0.0f;
+    const struct qz_view *view = encoder->view;
+    const float *super = view->super_groups ? block->super : NULL;
+    if (is_symmetric(encoder)) {
+        const struct qz_search *rule = &encoder->search[list];
+        view->kernels->search_scale(rule, block->v, w, block->length, lanes, block->unit, super,
+                                    rule->as_stored > 1 ? block->other : NULL, block->scale, block->second,
+                                    &block->gains);
+        for (size_t l = 0; l < QZ_BLOCK && view->grid.zero == QZ_ZERO_FLOAT; l++)
+            block->zero[l] = block->second[l] ? -view->grid.shift : 0.0f;
         return;
     }
-    enum qz_affine_kind kind = job->grid.zero == QZ_ZERO_UINT4   ? QZ_AFFINE_UINT4
-                               : job->grid.zero == QZ_ZERO_FLOAT ? QZ_AFFINE_FLOAT
-                               : super                           ? QZ_AFFINE_MIN
-                                                                 : QZ_AFFINE_OFFSET;
-    job->kernels->search_affine(kind, job->scale_dtype, block->v, w, block->length, block->unit, block->scale,
-                                block->zero, &block->error);
+    enum qz_affine_kind kind = view->grid.zero == QZ_ZERO_UINT4   ? QZ_AFFINE_UINT4
+                               : view->grid.zero == QZ_ZERO_FLOAT ? QZ_AFFINE_FLOAT
+                               : super                            ? QZ_AFFINE_MIN
+                                                                  : QZ_AFFINE_OFFSET;
+    view->kernels->search_affine(kind, view->scale_dtype, block->v, w, block->length, block->unit, block->scale,
+                                 block->zero, &block->error);
 }
 
 /* The super scales of `count` groups of a run from g on. */
-static void load_supers(const struct job *job, const struct run *run, size_t row_groups, size_t g, size_t count,
+static void load_supers(const struct qz_view *view, const struct run *run, size_t row_groups, size_t g, size_t count,
                         float *to)
 {
     for (size_t i = 0, step; i < count; i += step) {
         size_t in_row = (g + i) % row_groups;
-        uint64_t group = run->col / job->group_size + in_row;
+        uint64_t group = run->col / view->group_size + in_row;
         float super[2];
-        step = qz_sharing(job, group, qz_least(count - i, row_groups - in_row));
-        qz_load_super(job, run->row + (g + i) / row_groups, group, super);
+        step = qz_sharing(view, group, qz_least(count - i, row_groups - in_row));
+        qz_load_super(view, run->row + (g + i) / row_groups, group, super);
         for (size_t k = i; k < i + step; k++)
             to[k] = super[0];
     }
@@ -194,8 +196,10 @@ static float ordinary_spread(size_t n)
 #define CLOSE 0x1p-19f
 
 /* Notes which groups of a block are special. What is asked of each is asked without branches, for most are not. */
-static void note_specials(const struct job *job, const struct block *block, const float *w, struct specials *specials)
+static void note_specials(const struct qz_encoder *encoder, const struct block *block, const float *w,
+                          struct specials *specials)
 {
+    const struct qz_view *view = encoder->view;
     struct qz_survey survey;
     float largest[QZ_BLOCK], smaller[QZ_BLOCK], spread[QZ_BLOCK];
     int32_t exact[QZ_BLOCK], wide[QZ_BLOCK], close[QZ_BLOCK], any = 0;
@@ -206,19 +210,19 @@ static void note_specials(const struct job *job, const struct block *block, cons
         largest[l] = low > high ? low : high;
         smaller[l] = low > high ? high : low;
     }
-    job->kernels->survey(job->grid.uniform, block->v, w, block->length, largest, &survey);
+    view->kernels->survey(view->grid.uniform, block->v, w, block->length, largest, &survey);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         float energy = survey.energy[l], gain = block->gains.best[l];
         spread[l] = (w ? survey.weight[l] : n) * (largest[l] * largest[l]);
         close[l] = gain - block->gains.other[l] <= energy * CLOSE;
         exact[l] = (energy - gain <= energy * 0x1p-12f) | (gain <= 0.0f) | (spread[l] > energy * (0.95f * most_spread));
         wide[l] = (spread[l] < least_spread * energy) | (smaller[l] * 64.0f < largest[l]) |
-                  (spread[l] > energy * (job->has_tiny ? 0.4f * n : INFINITY));
+                  (spread[l] > energy * (encoder->has_tiny ? 0.4f * n : INFINITY));
     }
     /* Scales of a few steps of their super scale: what a candidate's codes ask for is far from what is stored. */
-    const float coarse = job->scale_dtype == QZ_E4M3 ? 0x1p-6f : 4.0f;
-    for (size_t l = 0; l < QZ_BLOCK && job->super_groups; l++)
-        exact[l] |= largest[l] < coarse * fabsf(block->super[l] * job->rule.end);
+    const float coarse = view->scale_dtype == QZ_E4M3 ? 0x1p-6f : 4.0f;
+    for (size_t l = 0; l < QZ_BLOCK && view->super_groups; l++)
+        exact[l] |= largest[l] < coarse * fabsf(block->super[l] * encoder->fit.end);
     for (size_t l = 0; l < QZ_BLOCK && w; l++) {
         /* how many equal weights these are worth */
         float worth = survey.weight[l] * survey.weight[l] / survey.weight2[l];
@@ -248,15 +252,15 @@ static void note_specials(const struct job *job, const struct block *block, cons
 
 /* With a zero or an offset, and without super scales: which groups are to be looked at again (careful_affine.c). All
  * lanes are judged alike, so that compilers make vectors of it. */
-static void note_affine(const struct job *job, const struct block *block, int weighted, struct groups *groups)
+static void note_affine(const struct qz_view *view, const struct block *block, int weighted, struct groups *groups)
 {
     enum { LEAST = 8, STEPS = 8, SAMPLES = 6 };
     const float round = 0x1.8p23f, near = QZ_GRID_NEAR;
-    const float lowest = job->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
+    const float lowest = view->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
     const float *v[SAMPLES]; /* the first three far apart */
     for (size_t i = 0; i < SAMPLES; i++)
         v[i] = block->v + (block->length / 3 * (i % 3) + (i / 3) * (block->length / 6)) * QZ_BLOCK;
-    if (job->super_groups)
+    if (view->super_groups)
         return;
     int32_t special[QZ_BLOCK];
     for (size_t l = 0; l < QZ_BLOCK; l++) {
@@ -292,35 +296,36 @@ static void note_affine(const struct job *job, const struct block *block, int we
 /* ---- blocks -------------------------------------------------------------------------------------------------- */
 
 /* Lays out any groups of one length; w: NULL if they have no weights. */
-static void fill_block(const struct job *job, const struct run *run, const struct groups *groups,
+static void fill_block(const struct qz_encoder *encoder, const struct run *run, const struct groups *groups,
                        const struct source *source, struct block *block, int weighted)
 {
-    int offset = job->grid.zero == QZ_ZERO_OFFSET;
+    const struct qz_view *view = encoder->view;
+    int offset = view->grid.zero == QZ_ZERO_OFFSET;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         size_t g = block->group[l < block->count ? l : 0];
         float unit = block->unit[l] = unit_of(qz_larger(-groups->min[g], groups->max[g]));
-        load_supers(job, run, source->row_groups, g, 1, &block->super[l]);
+        load_supers(view, run, source->row_groups, g, 1, &block->super[l]);
         block->super[l] /= unit;
         block->scale[l] = groups->scale[g] / unit;
         block->low[l] = groups->min[g] / unit;
         block->high[l] = groups->max[g] / unit;
         block->zero[l] = offset ? groups->zero[g] / unit : groups->zero[g];
-        block->other[l] = job->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? source->other[g] / unit : 0.0f;
+        block->other[l] = encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? source->other[g] / unit : 0.0f;
     }
-    lay(job, block, source->x, block->v);
+    lay(view, block, source->x, block->v);
     for (size_t l = 0; l < block->count; l++)
         for (size_t k = 0; k < block->length && block->unit[l] != 1.0f; k++)
             block->v[QZ_BLOCK * k + l] /= block->unit[l];
     if (weighted)
-        lay_weights(job, source, block);
+        lay_weights(encoder, source, block);
 }
 
-static void keep_lane(const struct job *job, struct groups *groups, const struct block *block, size_t l)
+static void keep_lane(const struct qz_view *view, struct groups *groups, const struct block *block, size_t l)
 {
     size_t g = block->group[l];
     groups->scale[g] = block->scale[l] * block->unit[l] + 0.0f;
-    groups->zero[g] = job->grid.zero == QZ_ZERO_OFFSET ? block->zero[l] * block->unit[l] : block->zero[l];
-    if (job->scale_dtype == QZ_U6) {
+    groups->zero[g] = view->grid.zero == QZ_ZERO_OFFSET ? block->zero[l] * block->unit[l] : block->zero[l];
+    if (view->scale_dtype == QZ_U6) {
         groups->curve[g] = block->error.curve[l];
         groups->slope[g] = block->error.slope[l];
         groups->rest[g] = block->error.rest[l];
@@ -328,55 +333,56 @@ static void keep_lane(const struct job *job, struct groups *groups, const struct
 }
 
 /* Any groups of one length, all with weights or all without. */
-static void search_block(const struct job *job, const struct run *run, struct groups *groups,
+static void search_block(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
                          const struct source *source, struct block *block, struct specials *specials)
 {
     int weighted = is_weighted(source, block->group[0]);
     const float *w = weighted ? block->w : NULL;
-    fill_block(job, run, groups, source, block, weighted);
-    search_lanes(job, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
-    if (is_symmetric(job))
-        note_specials(job, block, w, specials);
+    fill_block(encoder, run, groups, source, block, weighted);
+    search_lanes(encoder, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
+    if (is_symmetric(encoder))
+        note_specials(encoder, block, w, specials);
     else
-        note_affine(job, block, weighted, groups);
+        note_affine(encoder->view, block, weighted, groups);
     for (size_t l = 0; l < block->count; l++)
-        keep_lane(job, groups, block, l);
+        keep_lane(encoder->view, groups, block, l);
 }
 
 /* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. */
-static void search_plain_block(const struct job *job, const struct run *run, struct groups *groups,
+static void search_plain_block(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
                                const struct source *source, size_t g, struct block *block, struct specials *specials)
 {
+    const struct qz_view *view = encoder->view;
     size_t bytes = QZ_BLOCK * sizeof(float), row_groups = source->row_groups;
     int weighted = is_weighted(source, g);
     const float *w = weighted ? block->w : NULL;
     block->count = QZ_BLOCK;
-    block->length = (size_t)job->group_size;
+    block->length = (size_t)view->group_size;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         block->group[l] = g + l;
         block->unit[l] = 1.0f;
     }
-    if (job->super_groups)
-        load_supers(job, run, row_groups, g, QZ_BLOCK, block->super);
+    if (view->super_groups)
+        load_supers(view, run, row_groups, g, QZ_BLOCK, block->super);
     memcpy(block->scale, groups->scale + g, bytes);
     memcpy(block->zero, groups->zero + g, bytes);
     memcpy(block->other, source->other + g, bytes);
     memcpy(block->low, groups->min + g, bytes);
     memcpy(block->high, groups->max + g, bytes);
-    lay(job, block, source->x, block->v);
+    lay(view, block, source->x, block->v);
     if (weighted && block->laid != g % row_groups) {
-        lay_weights(job, source, block);
+        lay_weights(encoder, source, block);
         if (block->same_weights)
             block->laid = g % row_groups;
     }
-    search_lanes(job, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
-    if (is_symmetric(job))
-        note_specials(job, block, w, specials);
+    search_lanes(encoder, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
+    if (is_symmetric(encoder))
+        note_specials(encoder, block, w, specials);
     else
-        note_affine(job, block, weighted, groups);
+        note_affine(view, block, weighted, groups);
     memcpy(groups->scale + g, block->scale, bytes);
     memcpy(groups->zero + g, block->zero, bytes);
-    if (job->scale_dtype == QZ_U6) {
+    if (view->scale_dtype == QZ_U6) {
         memcpy(groups->curve + g, block->error.curve, bytes);
         memcpy(groups->slope + g, block->error.slope, bytes);
         memcpy(groups->rest + g, block->error.rest, bytes);
@@ -384,9 +390,9 @@ static void search_plain_block(const struct job *job, const struct run *run, str
 }
 
 /* Length of group g of a run: all are whole but the last one of a row. */
-static size_t length_of(const struct job *job, const struct run *run, size_t row_groups, size_t g)
+static size_t length_of(const struct qz_view *view, const struct run *run, size_t row_groups, size_t g)
 {
-    return qz_least(job->group_size, run->cols - g % row_groups * job->group_size);
+    return qz_least(view->group_size, run->cols - g % row_groups * view->group_size);
 }
 
 /* Whether `count` groups from g on are ordinary and need no unit. */
@@ -413,19 +419,19 @@ static int are_alike(const struct source *source, size_t g, size_t count)
 }
 
 /* One group of a run, by itself. */
-static struct qz_exact_source source_of(const struct job *job, const struct run *run, const struct source *source,
+static struct qz_exact_source source_of(const struct qz_view *view, const struct run *run, const struct source *source,
                                         size_t g)
 {
-    size_t start = g * (size_t)job->group_size;
+    size_t start = g * (size_t)view->group_size;
     return (struct qz_exact_source){.x = source->x + start,
                                     .w = source->w ? source->w + start : NULL,
-                                    .n = length_of(job, run, source->row_groups, g),
+                                    .n = length_of(view, run, source->row_groups, g),
                                     .unweighted = !is_weighted(source, g)};
 }
 
 /* What is known of a run while its groups are searched. */
 struct pass {
-    const struct job *job;
+    const struct qz_encoder *encoder;
     const struct run *run;
     struct groups *groups;
     const struct source *source;
@@ -438,17 +444,18 @@ struct pass {
 static void for_each_block(const struct pass *pass, const uint16_t *item, size_t count, const uint16_t *group,
                            void (*search)(const struct pass *pass))
 {
-    const struct job *job = pass->job;
+    const struct qz_encoder *encoder = pass->encoder;
+    const struct qz_view *view = encoder->view;
     struct block *block = pass->block;
-    size_t size = (size_t)job->group_size, row_groups = pass->source->row_groups;
-    size_t last = length_of(job, pass->run, row_groups, row_groups - 1);
+    size_t size = (size_t)view->group_size, row_groups = pass->source->row_groups;
+    size_t last = length_of(view, pass->run, row_groups, row_groups - 1);
     for (int weighted = 0; weighted <= (pass->source->w != NULL); weighted++)
         for (size_t length = size; length; length = length == last ? 0 : last) {
             block->count = 0;
             block->length = length;
             for (size_t i = 0; i < count; i++) {
                 size_t g = group ? group[item[i]] : item[i];
-                if (length_of(job, pass->run, row_groups, g) == length && is_weighted(pass->source, g) == weighted) {
+                if (length_of(view, pass->run, row_groups, g) == length && is_weighted(pass->source, g) == weighted) {
                     block->item[block->count] = item[i];
                     block->group[block->count++] = g;
                 }
@@ -462,7 +469,7 @@ static void for_each_block(const struct pass *pass, const uint16_t *item, size_t
 
 static void search_any(const struct pass *pass)
 {
-    search_block(pass->job, pass->run, pass->groups, pass->source, pass->block, pass->specials);
+    search_block(pass->encoder, pass->run, pass->groups, pass->source, pass->block, pass->specials);
 }
 
 /* Tries a list of candidates for a block of special groups, and keeps what gains more than was gained before. */
@@ -471,11 +478,12 @@ static void search_more(const struct pass *pass, int list, const float begin[QZ_
     struct block *block = pass->block;
     struct specials *specials = pass->specials;
     memcpy(block->scale, begin, sizeof block->scale);
-    search_lanes(pass->job, block, is_weighted(pass->source, block->group[0]) ? block->w : NULL, list, block->count);
+    search_lanes(pass->encoder, block, is_weighted(pass->source, block->group[0]) ? block->w : NULL, list,
+                 block->count);
     for (size_t l = 0; l < block->count; l++) {
         size_t i = block->item[l];
         if (block->gains.best[l] > specials->gain[i] + CLOSE * specials->energy[i]) {
-            keep_lane(pass->job, pass->groups, block, l);
+            keep_lane(pass->encoder->view, pass->groups, block, l);
             specials->gain[i] = block->gains.best[l];
         }
     }
@@ -485,11 +493,11 @@ static void search_more(const struct pass *pass, int list, const float begin[QZ_
  * where the largest value meets one of the table, and at last about the best of these. */
 static void search_many(const struct pass *pass)
 {
-    const struct job *job = pass->job;
+    const struct qz_encoder *encoder = pass->encoder;
     struct block *block = pass->block;
     float begin[QZ_BLOCK], plain[QZ_BLOCK];
     int apart = 0;
-    fill_block(job, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
+    fill_block(encoder, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         size_t k = l < block->count ? l : 0;
         float share = sqrtf(pass->specials->spread[block->item[k]]) / 2.7f;
@@ -498,13 +506,13 @@ static void search_many(const struct pass *pass)
         apart |= share > 1.25f;
     }
     search_more(pass, QZ_CANDIDATES_MANY, plain);
-    if (!job->search[QZ_CANDIDATES_MANY].refit)
+    if (!encoder->search[QZ_CANDIDATES_MANY].refit)
         return;
     if (apart)
         search_more(pass, QZ_CANDIDATES_MANY, begin);
-    for (size_t l = 0; l < QZ_BLOCK && job->has_signs; l++)
+    for (size_t l = 0; l < QZ_BLOCK && encoder->has_signs; l++)
         begin[l] = -begin[l];
-    if (job->has_signs)
+    if (encoder->has_signs)
         search_more(pass, QZ_CANDIDATES_MANY, begin);
     search_more(pass, QZ_CANDIDATES_ENTRIES, plain);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
@@ -517,21 +525,21 @@ static void search_many(const struct pass *pass)
 /* The best scale of a group, by itself. */
 static void search_alone(const struct pass *pass, size_t g, int exact)
 {
-    const struct job *job = pass->job;
+    const struct qz_encoder *encoder = pass->encoder;
     struct groups *groups = pass->groups;
-    struct qz_exact_source source = source_of(job, pass->run, pass->source, g);
+    struct qz_exact_source source = source_of(encoder->view, pass->run, pass->source, g);
     float super;
-    load_supers(job, pass->run, pass->source->row_groups, g, 1, &super);
+    load_supers(encoder->view, pass->run, pass->source->row_groups, g, 1, &super);
     const float plain[2] = {pass->source->begin[g],
-                            job->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? pass->source->other[g] : 0.0f};
-    qz_careful_group(job, &source, super, plain, exact, &groups->scale[g], &groups->zero[g]);
+                            encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? pass->source->other[g] : 0.0f};
+    qz_careful_group(encoder, &source, super, plain, exact, &groups->scale[g], &groups->zero[g]);
 }
 
 /* Groups whose plain scale does not fit its type: the call fails, whatever a search might find for them. */
-static void refuse_scales(const struct job *job, struct groups *groups)
+static void refuse_scales(const struct qz_view *view, struct groups *groups)
 {
-    float most = job->scale_dtype == QZ_E8M0 ? 0x1.555554p127f : FLT_MAX; /* e8m0_from in scales.c */
-    if (job->scale_dtype == QZ_E4M3 && !job->super_groups)
+    float most = view->scale_dtype == QZ_E8M0 ? 0x1.555554p127f : FLT_MAX; /* e8m0_from in scales.c */
+    if (view->scale_dtype == QZ_E4M3 && !view->super_groups)
         most = QZ_E4M3_MOST;
     for (size_t g = 0; g < groups->count; g++)
         groups->scale[g] = fabsf(groups->scale[g]) <= most ? groups->scale[g] : INFINITY;
@@ -550,8 +558,8 @@ static void search_specials(const struct pass *pass)
     uint16_t wide[QZ_TILE_GROUPS];
     size_t count = 0;
     for (size_t i = 0; i < specials->count; i++) {
-        struct qz_exact_source source = source_of(pass->job, pass->run, pass->source, specials->group[i]);
-        specials->suspicion[i] = (uint8_t)qz_look_at_values(pass->job, &source, specials->suspicion[i]);
+        struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, specials->group[i]);
+        specials->suspicion[i] = (uint8_t)qz_look_at_values(pass->encoder, &source, specials->suspicion[i]);
         if ((specials->suspicion[i] & (QZ_SUSPECT_WIDE | QZ_SUSPECT_EXACT)) == QZ_SUSPECT_WIDE)
             wide[count++] = (uint16_t)i;
     }
@@ -562,21 +570,21 @@ static void search_specials(const struct pass *pass)
         if (exact || specials->suspicion[i] & QZ_SUSPECT_CLOSE)
             search_alone(pass, g, exact);
         if (!exact && specials->suspicion[i] & QZ_SUSPECT_WIDE) {
-            struct qz_exact_source source = source_of(pass->job, pass->run, pass->source, g);
-            pass->groups->scale[g] = qz_least_alike(pass->job, &source, pass->groups->scale[g]);
+            struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);
+            pass->groups->scale[g] = qz_least_alike(pass->encoder, &source, pass->groups->scale[g]);
         }
     }
 }
 
 /* Least and greatest weight of each group of a run. */
-static void measure_weights(const struct job *job, const struct run *run, struct source *source, size_t count)
+static void measure_weights(const struct qz_view *view, const struct run *run, struct source *source, size_t count)
 {
-    size_t size = (size_t)job->group_size, row_groups = source->row_groups;
-    size_t last = length_of(job, run, row_groups, row_groups - 1);
-    job->kernels->group_range(source->w, run->rows * run->pitch, size, source->least_weight, source->most_weight);
+    size_t size = (size_t)view->group_size, row_groups = source->row_groups;
+    size_t last = length_of(view, run, row_groups, row_groups - 1);
+    view->kernels->group_range(source->w, run->rows * run->pitch, size, source->least_weight, source->most_weight);
     for (size_t g = row_groups - 1; g < count && last < size; g += row_groups) { /* without what fills up a row */
         float range[2];
-        job->kernels->range_f32(source->w + g * size, last, range);
+        view->kernels->range_f32(source->w + g * size, last, range);
         source->least_weight[g] = range[0];
         source->most_weight[g] = range[1];
     }
@@ -584,34 +592,35 @@ static void measure_weights(const struct job *job, const struct run *run, struct
 
 /* The other plain scales of integers: those of QZ_ABSMAX7; or, where they may not be negative, those that make the
  * largest magnitude 7.5, as compressed-tensors and GPTQ have them. */
-static void fit_other(const struct job *job, const struct groups *groups, float *scale)
+static void fit_other(const struct qz_encoder *encoder, const struct groups *groups, float *scale)
 {
-    struct qz_fit rule = job->rule;
+    struct qz_fit rule = encoder->fit;
     float inverse[QZ_TILE_GROUPS];
     rule.positive = 1;
-    rule.end = job->positive ? 7.5f : 7.0f;
-    job->kernels->fit(&rule, groups->count, groups->min, groups->max, scale, inverse, NULL);
+    rule.end = encoder->positive ? 7.5f : 7.0f;
+    encoder->view->kernels->fit(&rule, groups->count, groups->min, groups->max, scale, inverse, NULL);
 }
 
-static void search_blocks(const struct job *job, const struct run *run, struct groups *groups, struct source *source)
+static void search_blocks(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                          struct source *source)
 {
     struct block block;
     struct specials specials = {.count = 0};
-    const struct pass pass = {job, run, groups, source, &block, &specials};
-    size_t size = (size_t)job->group_size, g = 0, count = 0;
-    size_t last = length_of(job, run, source->row_groups, source->row_groups - 1);
+    const struct pass pass = {encoder, run, groups, source, &block, &specials};
+    size_t size = (size_t)encoder->view->group_size, g = 0, count = 0;
+    size_t last = length_of(encoder->view, run, source->row_groups, source->row_groups - 1);
     size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
     int all = are_plain(groups, 0, whole);
     uint16_t rest[QZ_TILE_GROUPS];
     block.laid = SIZE_MAX;
-    block.same_weights = source->w && job->weights->row_stride == 0;
+    block.same_weights = source->w && encoder->weights->row_stride == 0;
     for (; g + QZ_BLOCK <= whole && (all || are_plain(groups, g, QZ_BLOCK)) && are_alike(source, g, QZ_BLOCK);
          g += QZ_BLOCK)
-        search_plain_block(job, run, groups, source, g, &block, &specials);
+        search_plain_block(encoder, run, groups, source, g, &block, &specials);
     for (; g < groups->count; g++) {
         if (qz_is_ordinary_scale(groups->scale[g]))
             rest[count++] = (uint16_t)g;
-        else if (is_symmetric(job) && is_searchable(groups, g))
+        else if (is_symmetric(encoder) && is_searchable(groups, g))
             search_alone(&pass, g, 1);
     }
     for_each_block(&pass, rest, count, NULL, search_any);
@@ -628,10 +637,10 @@ static inline float nearest_step(float y)
 }
 
 /* Finds pairs that are not normal, or may not be, but makes those with integer zeros so. */
-static void note_pairs(const struct job *job, struct groups *groups)
+static void note_pairs(const struct qz_view *view, struct groups *groups)
 {
-    const int integers = job->grid.zero == QZ_ZERO_UINT4;
-    const float is_offset = job->grid.zero == QZ_ZERO_OFFSET ? 1.0f : 0.0f;
+    const int integers = view->grid.zero == QZ_ZERO_UINT4;
+    const float is_offset = view->grid.zero == QZ_ZERO_OFFSET ? 1.0f : 0.0f;
     if (integers) {
         for (size_t g = 0; g < groups->count; g++) { /* 0 is among the values of a grid */
             float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
@@ -658,14 +667,15 @@ static void note_pairs(const struct job *job, struct groups *groups)
 /* Looks again at groups with a zero or an offset that are special in some way. */
 static void settle_affine(const struct pass *pass)
 {
-    const struct job *job = pass->job;
+    const struct qz_encoder *encoder = pass->encoder;
+    const struct qz_view *view = encoder->view;
     struct groups *groups = pass->groups;
-    note_pairs(job, groups);
+    note_pairs(view, groups);
     for (size_t g = 0; g < groups->count; g++) {
         int special = groups->special[g];
-        if (!special && job->method != QZ_EXACT)
+        if (!special && encoder->method != QZ_EXACT)
             continue;
-        struct qz_exact_source source = source_of(job, pass->run, pass->source, g);
+        struct qz_exact_source source = source_of(view, pass->run, pass->source, g);
         size_t n = (size_t)source.n;
         float min = groups->min[g], max = groups->max[g];
         struct qz_pair pair = {groups->scale[g], groups->zero[g]};
@@ -674,13 +684,13 @@ static void settle_affine(const struct pass *pass)
         if (source.unweighted)
             source.w = NULL;
         int careful = (special & QZ_SPECIAL) || !qz_is_ordinary_scale(groups->scale[g]) ||
-                      ((special & QZ_SPECIAL_GRID) && qz_is_grid(job, source.x, n, min, max)) ||
+                      ((special & QZ_SPECIAL_GRID) && qz_is_grid(view, source.x, n, min, max)) ||
                       ((special & QZ_SPECIAL_REPEATED) && qz_has_few_values(source.x, n)) ||
-                      ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(job, min, max, &pair));
+                      ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(view, min, max, &pair));
         if (careful)
-            qz_careful_affine(job, &source, min, max, &pair);
-        if (job->method == QZ_EXACT)
-            qz_exact_affine_group(job, &source, min, max, &pair);
+            qz_careful_affine(encoder, &source, min, max, &pair);
+        if (encoder->method == QZ_EXACT)
+            qz_exact_affine_group(encoder, &source, min, max, &pair);
         groups->scale[g] = pair.scale;
         groups->zero[g] = pair.zero;
     }
@@ -695,9 +705,9 @@ static void exact_groups(const struct pass *pass)
 }
 
 /* Whether groups are integers -8..7 times a scale of either sign, as it is stored. */
-static int has_two_signs(const struct job *job)
+static int has_two_signs(const struct qz_encoder *encoder)
 {
-    return is_symmetric(job) && job->grid.uniform && job->has_signs && !job->super_groups;
+    return is_symmetric(encoder) && encoder->view->grid.uniform && encoder->has_signs && !encoder->view->super_groups;
 }
 
 /* Integers -8..7 times a scale, where -8 is not needed, are the same times the negative scale: the positive one is
@@ -714,9 +724,9 @@ static void search_long_groups(const struct pass *pass)
 {
     struct groups *groups = pass->groups;
     for (size_t g = 0; g < groups->count; g++) {
-        struct qz_exact_source source = source_of(pass->job, pass->run, pass->source, g);
-        if (!is_symmetric(pass->job) || is_searchable(groups, g))
-            qz_search_long(pass->job, &source, groups->min[g], groups->max[g], &groups->scale[g], &groups->zero[g]);
+        struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);
+        if (!is_symmetric(pass->encoder) || is_searchable(groups, g))
+            qz_search_long(pass->encoder, &source, groups->min[g], groups->max[g], &groups->scale[g], &groups->zero[g]);
     }
 }
 
@@ -736,28 +746,28 @@ static int are_equal_weights(const struct qz_exact_source *source)
     return 1;
 }
 
-unsigned qz_search_pieces(const struct job *job, struct qz_exact_source *source, struct groups *groups)
+unsigned qz_search_pieces(const struct qz_encoder *encoder, struct qz_exact_source *source, struct groups *groups)
 {
     const float plain[2] = {groups->scale[0], 0.0f};
-    source->unweighted = job->weights && are_equal_weights(source);
-    if (is_symmetric(job))
-        refuse_scales(job, groups);
-    if (!is_symmetric(job) || is_searchable(groups, 0)) {
-        qz_search_long(job, source, groups->min[0], groups->max[0], &groups->scale[0], &groups->zero[0]);
-        if (job->method == QZ_EXACT && is_symmetric(job))
-            qz_careful_group(job, source, 1.0f, plain, 1, &groups->scale[0], &groups->zero[0]);
+    source->unweighted = encoder->weights && are_equal_weights(source);
+    if (is_symmetric(encoder))
+        refuse_scales(encoder->view, groups);
+    if (!is_symmetric(encoder) || is_searchable(groups, 0)) {
+        qz_search_long(encoder, source, groups->min[0], groups->max[0], &groups->scale[0], &groups->zero[0]);
+        if (encoder->method == QZ_EXACT && is_symmetric(encoder))
+            qz_careful_group(encoder, source, 1.0f, plain, 1, &groups->scale[0], &groups->zero[0]);
     }
-    if (has_two_signs(job))
+    if (has_two_signs(encoder))
         choose_signs(groups);
-    return qz_judge_scales(job, groups);
+    return qz_judge_scales(encoder->view, groups);
 }
 
-unsigned qz_judge_scales(const struct job *job, struct groups *groups)
+unsigned qz_judge_scales(const struct qz_view *view, struct groups *groups)
 {
     const int32_t least = magnitude_of(FLT_MIN), most = magnitude_of(0x1p120f);
-    const int32_t normal = job->scale_dtype == QZ_F16 ? magnitude_of(0x1p-14f) : least;
-    const int32_t most_zero = magnitude_of(job->grid.zero == QZ_ZERO_OFFSET ? 0x1p126f : INFINITY);
-    const int32_t looked_at = job->grid.zero == QZ_ZERO_NONE ? 0 : -1; /* which bits of a zero are */
+    const int32_t normal = view->scale_dtype == QZ_F16 ? magnitude_of(0x1p-14f) : least;
+    const int32_t most_zero = magnitude_of(view->grid.zero == QZ_ZERO_OFFSET ? 0x1p126f : INFINITY);
+    const int32_t looked_at = view->grid.zero == QZ_ZERO_NONE ? 0 : -1; /* which bits of a zero are */
     int32_t tiny = 0, huge = 0;
     for (size_t g = 0; g < groups->count; g++) {
         int32_t magnitude = magnitude_of(groups->scale[g]), zero = magnitude_of(groups->zero[g]) & looked_at;
@@ -771,33 +781,34 @@ unsigned qz_judge_scales(const struct job *job, struct groups *groups)
     return (huge ? QZ_FIT_HUGE : 0u) | (tiny ? QZ_FIT_TINY : 0u);
 }
 
-unsigned qz_search_groups(const struct job *job, const struct run *run, struct groups *groups, const float *x,
-                          const float *w)
+unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                          const float *x, const float *w)
 {
+    const struct qz_view *view = encoder->view;
     struct source source;
-    const struct pass pass = {.job = job, .run = run, .groups = groups, .source = &source};
+    const struct pass pass = {.encoder = encoder, .run = run, .groups = groups, .source = &source};
     source.x = x;
     source.w = w;
     source.row_groups = groups->count / run->rows;
     if (w)
-        measure_weights(job, run, &source, groups->count);
-    if (is_symmetric(job))
-        refuse_scales(job, groups);
+        measure_weights(view, run, &source, groups->count);
+    if (is_symmetric(encoder))
+        refuse_scales(view, groups);
     memcpy(source.begin, groups->scale, groups->count * sizeof *source.begin);
-    if (is_symmetric(job) && job->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1)
-        fit_other(job, groups, source.other);
-    int settles = !is_symmetric(job) && !job->super_groups;
+    if (is_symmetric(encoder) && encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1)
+        fit_other(encoder, groups, source.other);
+    int settles = !is_symmetric(encoder) && !view->super_groups;
     for (size_t g = 0; g < groups->count && settles; g++)
         groups->special[g] = QZ_SPECIAL; /* unless it is searched */
-    if (job->group_size > QZ_SEARCH_MOST)
+    if (view->group_size > QZ_SEARCH_MOST)
         search_long_groups(&pass);
-    else if (job->method == QZ_SEARCH || !is_symmetric(job))
-        search_blocks(job, run, groups, &source);
-    if (settles && job->group_size <= QZ_SEARCH_MOST)
+    else if (encoder->method == QZ_SEARCH || !is_symmetric(encoder))
+        search_blocks(encoder, run, groups, &source);
+    if (settles && view->group_size <= QZ_SEARCH_MOST)
         settle_affine(&pass);
-    if (job->method == QZ_EXACT && is_symmetric(job))
+    if (encoder->method == QZ_EXACT && is_symmetric(encoder))
         exact_groups(&pass);
-    if (has_two_signs(job))
+    if (has_two_signs(encoder))
         choose_signs(groups);
-    return qz_judge_scales(job, groups);
+    return qz_judge_scales(view, groups);
 }

@@ -5,11 +5,12 @@
  * and the values they stand for, and sums over both say which scale, and offset, fit these codes best. Sums are double,
  * in eight lanes, so that their order is the same everywhere.
  */
+#include "search_long.h"
 #include "careful_affine.h"
-#include "exact.h"
 #include "exact_affine.h"
-#include "group.h"
+#include "exact_group.h"
 #include "number.h"
+#include "search_special.h"
 
 #include <math.h>
 
@@ -52,11 +53,11 @@ static void add_sums(struct sums *sums, const float *y, const float *q, const fl
 }
 
 /* The sums for the codes that a scale and a zero or offset make. With `center` y is not moved by the offset. */
-static struct sums sums_with(const struct job *job, const struct qz_exact_source *source, float scale, float zero,
+static struct sums sums_with(const struct qz_view *view, const struct qz_exact_source *source, float scale, float zero,
                              int center)
 {
     float inverse = 1.0f / scale, one = 1.0f, y[QZ_TILE], q[QZ_TILE];
-    int moved = job->grid.zero == QZ_ZERO_OFFSET;
+    int moved = view->grid.zero == QZ_ZERO_OFFSET;
     float no_offset = moved ? 0.0f : zero, offset = moved && !center ? zero : 0.0f;
     uint8_t packed[QZ_TILE / 2];
     struct sums sums = {0};
@@ -66,9 +67,9 @@ static struct sums sums_with(const struct job *job, const struct qz_exact_source
         int far = 0; /* the kernels of all sets do not take what is far beyond uniform codes */
         for (size_t i = 0; i < n; i++)
             far |= !(fabsf((x[i] - (moved ? zero : 0.0f)) * inverse) <= 0x1p29f);
-        (far && job->grid.uniform ? &qz_kernels_scalar : job->kernels)
-            ->group_codes(x, n, n, &job->grid, &inverse, &zero, packed);
-        job->kernels->group_decode(packed, n, n, &job->grid, &one, &no_offset, q);
+        (far && view->grid.uniform ? &qz_kernels_scalar : view->kernels)
+            ->group_codes(x, n, n, &view->grid, &inverse, &zero, packed);
+        view->kernels->group_decode(packed, n, n, &view->grid, &one, &no_offset, q);
         for (size_t i = 0; i < n; i++)
             y[i] = (x[i] - offset) * inverse;
         add_sums(&sums, y, q, w, n);
@@ -76,9 +77,9 @@ static struct sums sums_with(const struct job *job, const struct qz_exact_source
     return sums;
 }
 
-static float stored(const struct job *job, double x)
+static float stored(const struct qz_view *view, double x)
 {
-    return qz_stored_scale(job, (float)x, 1.0f);
+    return qz_stored_scale(view, (float)x, 1.0f);
 }
 
 /* Error of `to` as the scale of codes that `scale` made, in units of scale^2. */
@@ -95,15 +96,15 @@ struct best {
 };
 
 /* Tries the codes that a scale makes, with that scale itself and with the one that fits them best. */
-static void try_scale(const struct job *job, const struct qz_exact_source *source, float s, float zero,
+static void try_scale(const struct qz_encoder *encoder, const struct qz_exact_source *source, float s, float zero,
                       struct best *best)
 {
-    if (!qz_is_ordinary_scale(s) || (job->positive && s < 0))
+    if (!qz_is_ordinary_scale(s) || (encoder->positive && s < 0))
         return;
-    struct sums sums = sums_with(job, source, s, zero, 0);
-    float scale[2] = {s, sums.qq > 0 ? stored(job, (double)s * sums.yq / sums.qq) : s};
+    struct sums sums = sums_with(encoder->view, source, s, zero, 0);
+    float scale[2] = {s, sums.qq > 0 ? stored(encoder->view, (double)s * sums.yq / sums.qq) : s};
     for (int i = 0; i < 2; i++) {
-        if (!qz_is_ordinary_scale(scale[i]) || (job->positive && scale[i] < 0))
+        if (!qz_is_ordinary_scale(scale[i]) || (encoder->positive && scale[i] < 0))
             continue;
         double error = error_of(&sums, (double)s, (double)scale[i]) * (double)s * (double)s;
         if (error < best->error)
@@ -139,61 +140,62 @@ static struct measured measure(const struct qz_exact_source *source)
 
 /* Scales from the plain one to where the spread of the values says that the best one is at most, then some about the
  * best of these. */
-static void search_symmetric(const struct job *job, const struct qz_exact_source *source, float min, float max,
-                             float *scale, float *zero)
+static void search_symmetric(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min,
+                             float max, float *scale, float *zero)
 {
+    const struct qz_view *view = encoder->view;
     static const double closer[] = {1.06, 0.94, 1.03, 0.97, 1.015, 0.985};
     struct measured group = measure(source);
-    float extreme = qz_larger(-min, max), shift = job->grid.shift;
+    float extreme = qz_larger(-min, max), shift = view->grid.shift;
     if (!(group.energy > 0))
         return;
-    int tables = shift != 0.0f ? 2 : 1, integers = job->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1;
-    const float plain[2] = {stored(job, (double)*scale),
-                            integers ? stored(job, (double)(extreme / (job->positive ? 7.5f : 7.0f))) : 0.0f};
+    int tables = shift != 0.0f ? 2 : 1, integers = encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1;
+    const float plain[2] = {stored(view, (double)*scale),
+                            integers ? stored(view, (double)(extreme / (encoder->positive ? 7.5f : 7.0f))) : 0.0f};
     struct best best = {INFINITY, *scale, 0.0f, 0.0f};
     for (int i = 0; i < 2; i++)
-        try_scale(job, source, plain[i], 0.0f, &best);
+        try_scale(encoder, source, plain[i], 0.0f, &best);
     double first = (double)*scale * (double)(group.largest / extreme);
     double most = sqrt(group.weight / group.energy) * (double)group.largest / 2.0;
-    for (int i = -2; i <= 2 && job->scale_dtype == QZ_E8M0; i++) /* powers of two: all in question */
-        try_scale(job, source, stored(job, ldexp(first, i)), 0.0f, &best);
-    double factor = job->grid.uniform ? 0.8 : 0.4; /* the densest values of a table are not at its ends */
+    for (int i = -2; i <= 2 && view->scale_dtype == QZ_E8M0; i++) /* powers of two: all in question */
+        try_scale(encoder, source, stored(view, ldexp(first, i)), 0.0f, &best);
+    double factor = view->grid.uniform ? 0.8 : 0.4; /* the densest values of a table are not at its ends */
     while (factor < 1.4 || factor < most) {
-        for (int way = 0; way < tables * (job->has_signs ? 2 : 1); way++)
-            try_scale(job, source, stored(job, (way & 1 && job->has_signs ? -first : first) / factor),
-                      way >= (job->has_signs ? 2 : 1) ? -shift : 0.0f, &best);
+        for (int way = 0; way < tables * (encoder->has_signs ? 2 : 1); way++)
+            try_scale(encoder, source, stored(view, (way & 1 && encoder->has_signs ? -first : first) / factor),
+                      way >= (encoder->has_signs ? 2 : 1) ? -shift : 0.0f, &best);
         factor *= factor < 0.7 ? 1.12 : 1.08;
     }
     for (size_t c = 0; c < sizeof closer / sizeof *closer; c++)
-        try_scale(job, source, stored(job, (double)best.made_by * closer[c]), best.zero, &best);
+        try_scale(encoder, source, stored(view, (double)best.made_by * closer[c]), best.zero, &best);
     *scale = best.scale;
     *zero = best.zero;
     unsigned suspicion = QZ_SUSPECT_VALUES | (best.error <= group.energy * 0x1p-12 ? QZ_SUSPECT_EXACT : 0u);
     int exact =
-        group.worth < (double)source->n / 16 || (qz_look_at_values(job, source, suspicion) & QZ_SUSPECT_EXACT) != 0;
-    qz_careful_group(job, source, 1.0f, plain, exact, scale, zero);
+        group.worth < (double)source->n / 16 || (qz_look_at_values(encoder, source, suspicion) & QZ_SUSPECT_EXACT) != 0;
+    qz_careful_group(encoder, source, 1.0f, plain, exact, scale, zero);
     if (!exact)
-        *scale = qz_least_alike(job, source, *scale);
+        *scale = qz_least_alike(encoder, source, *scale);
 }
 
 /* The zero of a scale and an offset that fit a group best. */
-static float zero_of(const struct job *job, double scale, double offset)
+static float zero_of(const struct qz_view *view, double scale, double offset)
 {
-    if (job->grid.zero == QZ_ZERO_OFFSET)
-        return stored(job, offset);
-    if (job->grid.zero == QZ_ZERO_FLOAT)
-        return stored(job, -offset / scale);
+    if (view->grid.zero == QZ_ZERO_OFFSET)
+        return stored(view, offset);
+    if (view->grid.zero == QZ_ZERO_FLOAT)
+        return stored(view, -offset / scale);
     double z = rint(-offset / scale);
     return (float)(z < 0 ? 0 : z > 15 ? 15 : z) + 0.0f;
 }
 
 /* Keeps a scale and zero as stored if their own codes leave the least error so far. */
-static void keep_better(const struct job *job, const struct qz_exact_source *source, float s, float z, double *least,
-                        float *scale, float *zero)
+static void keep_better(const struct qz_view *view, const struct qz_exact_source *source, float s, float z,
+                        double *least, float *scale, float *zero)
 {
     if (!qz_is_ordinary_scale(s) || !qz_is_finite(z))
         return;
-    struct sums sums = sums_with(job, source, s, z, 0);
+    struct sums sums = sums_with(view, source, s, z, 0);
     double error = error_of(&sums, 1.0, 1.0) * (double)s * (double)s;
     if (error < *least) {
         *least = error;
@@ -203,19 +205,19 @@ static void keep_better(const struct job *job, const struct qz_exact_source *sou
 }
 
 /* With a zero or an offset: the best of a few ends of the range, which are improved by least squares. */
-static void search_ends(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
-                        float *zero)
+static void search_ends(const struct qz_view *view, const struct qz_exact_source *source, float min, float max,
+                        float *scale, float *zero)
 {
     /* How far from the mean ends may be, in standard deviations. */
     static const double far[] = {2.2, 2.8, 3.5, 4.6, 6.5, 9, 13, INFINITY};
     enum { FAR = sizeof far / sizeof far[0] };
     double least = INFINITY;
-    keep_better(job, source, *scale, *zero, &least, scale, zero);
-    struct sums whole = sums_with(job, source, *scale, *zero, 1);
+    keep_better(view, source, *scale, *zero, &least, scale, zero);
+    struct sums whole = sums_with(view, source, *scale, *zero, 1);
     double mean = whole.y / whole.w * (double)*scale;
     double deviation = sqrt(whole.yy / whole.w - whole.y / whole.w * (whole.y / whole.w)) * fabs((double)*scale);
     double lo = (double)min, hi = (double)max;
-    if (job->grid.zero == QZ_ZERO_UINT4) {
+    if (view->grid.zero == QZ_ZERO_UINT4) {
         lo = lo < 0 ? lo : 0;
         hi = hi > 0 ? hi : 0;
     }
@@ -224,45 +226,45 @@ static void search_ends(const struct job *job, const struct qz_exact_source *sou
         double high = hi < mean + reach ? hi : mean + reach, a = (high - low) / 15.0;
         if (i + 1 < FAR && mean - reach <= lo && mean + reach >= hi) /* the last one is the same */
             continue;
-        float z = zero_of(job, a, low), s = stored(job, a);
+        float z = zero_of(view, a, low), s = stored(view, a);
         for (int round = 0; round < 2 && qz_is_ordinary_scale(s) && qz_is_finite(z); round++) {
-            struct sums sums = sums_with(job, source, s, z, 1);
+            struct sums sums = sums_with(view, source, s, z, 1);
             double spread = sums.w * sums.qq - sums.q * sums.q;
-            if (job->grid.zero == QZ_ZERO_UINT4) { /* what q stands for has the zero in it already */
+            if (view->grid.zero == QZ_ZERO_UINT4) { /* what q stands for has the zero in it already */
                 if (!(sums.qq > 0))
                     break;
-                s = stored(job, (double)s * sums.yq / sums.qq);
+                s = stored(view, (double)s * sums.yq / sums.qq);
             } else {
                 if (!(spread > sums.w * sums.qq * 0x1p-20))
                     break;
                 double slope = (sums.w * sums.yq - sums.y * sums.q) / spread;
                 double rest = (sums.y - slope * sums.q) / sums.w, old = (double)s;
-                double base = job->grid.zero == QZ_ZERO_FLOAT ? (double)z : 0.0; /* q = code - z there */
-                s = stored(job, old * slope);
-                z = zero_of(job, old * slope, old * (rest - slope * base));
+                double base = view->grid.zero == QZ_ZERO_FLOAT ? (double)z : 0.0; /* q = code - z there */
+                s = stored(view, old * slope);
+                z = zero_of(view, old * slope, old * (rest - slope * base));
             }
-            keep_better(job, source, s, z, &least, scale, zero);
+            keep_better(view, source, s, z, &least, scale, zero);
         }
     }
     for (int halvings = 0; halvings < 4; halvings++)
         for (int end = 0; end < 2; end++)
             for (int way = -1; way <= 1; way += 2) {
-                double s = (double)*scale, z = (double)*zero, low = job->grid.zero == QZ_ZERO_OFFSET ? z : -s * z;
+                double s = (double)*scale, z = (double)*zero, low = view->grid.zero == QZ_ZERO_OFFSET ? z : -s * z;
                 double high = low + 15 * s, known = least, moved = ldexp((double)way * s, -halvings);
                 low += end ? 0 : moved;
                 high += end ? moved : 0;
-                float a = stored(job, (high - low) / 15.0);
-                keep_better(job, source, a, zero_of(job, (double)a, low), &least, scale, zero);
+                float a = stored(view, (high - low) / 15.0);
+                keep_better(view, source, a, zero_of(view, (double)a, low), &least, scale, zero);
                 if (least < known)
                     break;
             }
-    for (int step = -1; step <= 1 && job->grid.zero == QZ_ZERO_UINT4; step += 2) {
+    for (int step = -1; step <= 1 && view->grid.zero == QZ_ZERO_UINT4; step += 2) {
         float z = *zero + (float)step, s = *scale;
         if (z < 0 || z > 15)
             continue;
-        struct sums sums = sums_with(job, source, s, z, 1);
+        struct sums sums = sums_with(view, source, s, z, 1);
         if (sums.qq > 0)
-            keep_better(job, source, stored(job, (double)s * sums.yq / sums.qq), z, &least, scale, zero);
+            keep_better(view, source, stored(view, (double)s * sums.yq / sums.qq), z, &least, scale, zero);
     }
 }
 
@@ -288,43 +290,44 @@ static int few_weights(const struct qz_exact_source *source)
 }
 
 /* All of it, for a group with a zero or an offset that has its plain pair. */
-static void search_long_affine(const struct job *job, const struct qz_exact_source *source, float min, float max,
-                               struct qz_pair *pair)
+static void search_long_affine(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min,
+                               float max, struct qz_pair *pair)
 {
+    const struct qz_view *view = encoder->view;
     int special = few_weights(source);
     if (min == max && pair->scale == 0.0f && pair->zero == min)
         return;
     struct qz_pair plain = *pair;
     if (qz_is_ordinary_scale(pair->scale)) {
-        search_ends(job, source, min, max, &pair->scale, &pair->zero);
-        double known = qz_affine_error(job->grid.zero, source, plain.scale, plain.zero);
-        double found = qz_affine_error(job->grid.zero, source, pair->scale, pair->zero);
+        search_ends(view, source, min, max, &pair->scale, &pair->zero);
+        double known = qz_affine_error(view->grid.zero, source, plain.scale, plain.zero);
+        double found = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
         if (!(found < known))
             *pair = plain;
         size_t n;
         const float *w = NULL, *x = qz_source_piece(source, 0, &n, &w);
-        special = special || qz_is_grid(job, x, n, min, max) || qz_has_few_values(x, n) ||
-                  !qz_make_affine_normal(job, min, max, pair);
+        special = special || qz_is_grid(view, x, n, min, max) || qz_has_few_values(x, n) ||
+                  !qz_make_affine_normal(view, min, max, pair);
     } else {
         special = 1;
     }
     if (special)
-        qz_careful_affine(job, source, min, max, pair);
-    if (job->method == QZ_EXACT)
-        qz_exact_affine_group(job, source, min, max, pair);
+        qz_careful_affine(encoder, source, min, max, pair);
+    if (encoder->method == QZ_EXACT)
+        qz_exact_affine_group(encoder, source, min, max, pair);
 }
 
-void qz_search_long(const struct job *job, const struct qz_exact_source *source, float min, float max, float *scale,
-                    float *zero)
+void qz_search_long(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                    float *scale, float *zero)
 {
-    if (job->rule.method == QZ_MINMAX) {
+    if (encoder->fit.method == QZ_MINMAX) {
         struct qz_pair pair = {*scale, *zero};
-        search_long_affine(job, source, min, max, &pair);
+        search_long_affine(encoder, source, min, max, &pair);
         *scale = pair.scale;
         *zero = pair.zero;
     } else if (qz_is_ordinary_scale(*scale)) {
-        search_symmetric(job, source, min, max, scale, zero);
+        search_symmetric(encoder, source, min, max, scale, zero);
     } else if (min != 0.0f || max != 0.0f) {
-        qz_careful_group(job, source, 1.0f, (const float[2]){*scale, 0.0f}, 1, scale, zero);
+        qz_careful_group(encoder, source, 1.0f, (const float[2]){*scale, 0.0f}, 1, scale, zero);
     }
 }

@@ -5,8 +5,8 @@
  * decoded before, trained to be so, or are small integers), have their best scale anywhere, and next to no error
  * there. The exact method finds it. Errors are compared in double, as of what will be decoded.
  */
-#include "exact.h"
-#include "group.h"
+#include "search_special.h"
+#include "exact_group.h"
 #include "number.h"
 
 #include <float.h>
@@ -63,24 +63,24 @@ static float extreme_of(const float *value, size_t count)
 }
 
 /* Entry i of the table that codes stand for; integers have one, too. */
-static float entry_of(const struct job *job, int i, float zero)
+static float entry_of(const struct qz_view *view, int i, float zero)
 {
-    return job->grid.sorted[i] - zero;
+    return view->grid.sorted[i] - zero;
 }
 
 /* Whether some scale times the table comes near to all values. */
-static int are_from_table(const struct job *job, float zero, const float *value, size_t count)
+static int are_from_table(const struct qz_encoder *encoder, float zero, const float *value, size_t count)
 {
     double extreme = (double)extreme_of(value, count);
     for (int e = 0; e < 16; e++) {
-        double scale = extreme / (double)entry_of(job, e, zero);
-        if (!(fabs(scale) < DBL_MAX) || (job->positive && scale < 0))
+        double scale = extreme / (double)entry_of(encoder->view, e, zero);
+        if (!(fabs(scale) < DBL_MAX) || (encoder->positive && scale < 0))
             continue;
         size_t near = 0;
         for (; near < count; near++) {
             double y = (double)value[near] / scale, least = INFINITY;
             for (int i = 0; i < 16; i++) {
-                double distance = fabs(y - (double)entry_of(job, i, zero));
+                double distance = fabs(y - (double)entry_of(encoder->view, i, zero));
                 least = distance < least ? distance : least;
             }
             if (!(least <= fabs(y) * NEAR))
@@ -92,7 +92,7 @@ static int are_from_table(const struct job *job, float zero, const float *value,
     return 0;
 }
 
-unsigned qz_look_at_values(const struct job *job, const struct qz_exact_source *source, unsigned suspicion)
+unsigned qz_look_at_values(const struct qz_encoder *encoder, const struct qz_exact_source *source, unsigned suspicion)
 {
     float value[VALUES];
     if (suspicion & QZ_SUSPECT_EXACT || !(suspicion & QZ_SUSPECT_VALUES))
@@ -103,23 +103,23 @@ unsigned qz_look_at_values(const struct job *job, const struct qz_exact_source *
     if (count > VALUES) /* many zeros: candidates for long groups ask for too many values at their ends */
         return source->n > SHORT && seen.zeros * 4 > seen.all ? suspicion | QZ_SUSPECT_WIDE : suspicion;
     if ((count <= FEW && count <= source->n / 4 + 1) || count <= (seen.all - seen.zeros) / 2 ||
-        are_from_table(job, 0.0f, value, count) ||
-        (job->grid.shift != 0.0f && are_from_table(job, -job->grid.shift, value, count)))
+        are_from_table(encoder, 0.0f, value, count) ||
+        (encoder->view->grid.shift != 0.0f && are_from_table(encoder, -encoder->view->grid.shift, value, count)))
         return suspicion | QZ_SUSPECT_EXACT;
     return count * 4 <= seen.all * 3 ? suspicion | QZ_SUSPECT_WIDE : suspicion;
 }
 
 /* The decoded value of x. */
-static float decoded_value(const struct job *job, float x, float scale)
+static float decoded_value(const struct qz_view *view, float x, float scale)
 {
     float best = 0.0f;
     double least = INFINITY;
-    if (job->grid.uniform) {
-        double y = (double)x / (double)scale, lo = (double)job->grid.lo, hi = (double)job->grid.hi;
+    if (view->grid.uniform) {
+        double y = (double)x / (double)scale, lo = (double)view->grid.lo, hi = (double)view->grid.hi;
         return scale * (float)rint(y < lo ? lo : y > hi ? hi : y);
     }
     for (int i = 0; i < 16; i++) {
-        float value = scale * job->grid.sorted[i];
+        float value = scale * view->grid.sorted[i];
         double distance = fabs((double)x - (double)value);
         if (distance < least) {
             least = distance;
@@ -129,23 +129,23 @@ static float decoded_value(const struct job *job, float x, float scale)
     return best;
 }
 
-static int is_decoded(const struct job *job, float scale, float value)
+static int is_decoded(const struct qz_view *view, float scale, float value)
 {
     for (int i = 0; i < 16; i++)
-        if (scale * job->grid.sorted[i] == value)
+        if (scale * view->grid.sorted[i] == value)
             return 1;
     return 0;
 }
 
 /* The different decoded values of a group, at most ALIKE of them; returns ALIKE + 1 if there are more. */
-static size_t decoded_values(const struct job *job, const struct qz_exact_source *source, float scale,
+static size_t decoded_values(const struct qz_view *view, const struct qz_exact_source *source, float scale,
                              float value[ALIKE])
 {
     size_t count = 0, n;
     for (uint64_t start = 0; start < source->n; start += n) {
         const float *w, *x = qz_source_piece(source, start, &n, &w);
         for (size_t i = 0; i < n; i++) {
-            float decoded = decoded_value(job, x[i], scale);
+            float decoded = decoded_value(view, x[i], scale);
             size_t k = 0;
             while (k < count && value[k] != decoded)
                 k++;
@@ -159,23 +159,24 @@ static size_t decoded_values(const struct job *job, const struct qz_exact_source
     return count;
 }
 
-float qz_least_alike(const struct job *job, const struct qz_exact_source *source, float scale)
+float qz_least_alike(const struct qz_encoder *encoder, const struct qz_exact_source *source, float scale)
 {
+    const struct qz_view *view = encoder->view;
     float value[ALIKE], best = scale;
-    if (job->super_groups || scale == 0.0f || !qz_is_finite(scale))
+    if (view->super_groups || scale == 0.0f || !qz_is_finite(scale))
         return scale;
-    size_t count = decoded_values(job, source, scale, value);
+    size_t count = decoded_values(view, source, scale, value);
     float extreme = count > ALIKE ? 0.0f : extreme_of(value, count);
     for (int e = 0; e < 48 && extreme != 0.0f; e++) {
-        float entry = job->grid.sorted[e / 3],
-              other = entry != 0.0f ? qz_stored_scale(job, extreme / entry, 1.0f) : 0.0f;
-        if (e % 3 != 0 && job->scale_dtype == QZ_F32) /* products are rounded: of neighbours, more than one may do */
+        float entry = view->grid.sorted[e / 3],
+              other = entry != 0.0f ? qz_stored_scale(view, extreme / entry, 1.0f) : 0.0f;
+        if (e % 3 != 0 && view->scale_dtype == QZ_F32) /* products are rounded: of neighbours, more than one may do */
             other = nextafterf(other, e % 3 == 1 ? 0.0f : copysignf(INFINITY, other));
-        if (other == 0.0f || !qz_is_finite(other) || (job->positive && other < 0) ||
+        if (other == 0.0f || !qz_is_finite(other) || (encoder->positive && other < 0) ||
             !(fabsf(other) < fabsf(best) || (other == -best && other > 0)))
             continue;
         size_t i = 0;
-        while (i < count && is_decoded(job, other, value[i]))
+        while (i < count && is_decoded(view, other, value[i]))
             i++;
         if (i == count)
             best = other;
@@ -184,32 +185,34 @@ float qz_least_alike(const struct job *job, const struct qz_exact_source *source
 }
 
 /* The error of a scale as it is stored, with the second table if `zero` says so. */
-static double error_of_scale(const struct job *job, const struct qz_exact_source *source, float scale, float zero)
+static double error_of_scale(const struct qz_encoder *encoder, const struct qz_exact_source *source, float scale,
+                             float zero)
 {
-    struct qz_exact rule = qz_exact_rule(job);
+    struct qz_exact rule = qz_exact_rule(encoder);
     for (int v = 0; v < 16 && zero != 0.0f; v++)
         rule.sorted[v] -= zero;
     return qz_is_finite(scale) ? qz_exact_error(&rule, source, scale, 0) : INFINITY;
 }
 
-void qz_careful_group(const struct job *job, const struct qz_exact_source *source, float super, const float plain[2],
-                      int exact, float *scale, float *zero)
+void qz_careful_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float super,
+                      const float plain[2], int exact, float *scale, float *zero)
 {
-    const float found[2] = {*scale, job->grid.shift != 0.0f ? *zero : 0.0f};
+    const struct qz_view *view = encoder->view;
+    const float found[2] = {*scale, view->grid.shift != 0.0f ? *zero : 0.0f};
     double least = INFINITY;
     *scale = INFINITY; /* if none fits */
     *zero = 0.0f;
     for (int i = 0; i < 4 && least > 0; i++) { /* the plain ones first, the exact one last */
         float candidate = i < 2 ? plain[i] : found[0], other = i < 2 ? 0.0f : found[1];
-        if (i < 2 && (candidate == 0.0f || job->scale_dtype == QZ_E8M0))
+        if (i < 2 && (candidate == 0.0f || view->scale_dtype == QZ_E8M0))
             continue;
         if (i == 3 && !exact)
             break;
         if (i == 3)
-            qz_exact_group(job, source, super, &candidate, &other);
+            qz_exact_group(encoder, source, super, &candidate, &other);
         else
-            candidate = qz_stored_scale(job, candidate, super);
-        double error = error_of_scale(job, source, candidate, other);
+            candidate = qz_stored_scale(view, candidate, super);
+        double error = error_of_scale(encoder, source, candidate, other);
         if (error < least) {
             least = error;
             *scale = candidate;
@@ -217,5 +220,5 @@ void qz_careful_group(const struct job *job, const struct qz_exact_source *sourc
         }
     }
     if (exact)
-        *scale = qz_least_alike(job, source, *scale);
+        *scale = qz_least_alike(encoder, source, *scale);
 }

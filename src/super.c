@@ -6,18 +6,23 @@
  *      few values of one group tells ordinary data apart.
  *   2. Multiples near 0 are tried one by one. A fitted scale that rounds to 0, or to 1 where 2 is better, says little
  *      about the error, for the codes were made by another scale.
- *   3. With offsets the errors are measured. The model of affine.c, which chose the super scales, knows neither the
+ *   3. With offsets the errors are measured. The model of affine_super.c, which chose the super scales, knows neither the
  *      codes that rounding will change nor the plain rule, which must not be better.
  */
+#include "super.h"
+#include "affine_super.h"
 #include "clip.h"
-#include "group.h"
+#include "exact_group.h"
 #include "number.h"
+#include "scales.h"
+#include "search.h"
+#include "tile.h"
 
 #include <math.h>
 
 /* Groups of a run that share a super scale, of which `first` is the number of the first one. */
 struct stretch {
-    const struct job *job;
+    const struct qz_encoder *encoder;
     struct groups *groups;
     size_t first, count, n; /* n: values of all */
     uint64_t row, group;    /* where the first one is in the matrix */
@@ -25,14 +30,16 @@ struct stretch {
 };
 
 /* The stretch that begins with group g of a run. */
-static struct stretch stretch_at(const struct job *job, const struct run *run, struct groups *groups, size_t g,
-                                 const float *x, const float *w)
+static struct stretch stretch_at(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                                 size_t g, const float *x, const float *w)
 {
-    size_t row_groups = groups->count / run->rows, in_row = g % row_groups, size = (size_t)job->group_size;
-    struct stretch s = {.job = job, .groups = groups, .first = g, .x = x + g * size, .w = w ? w + g * size : NULL};
+    const struct qz_view *view = encoder->view;
+    size_t row_groups = groups->count / run->rows, in_row = g % row_groups, size = (size_t)view->group_size;
+    struct stretch s = {
+        .encoder = encoder, .groups = groups, .first = g, .x = x + g * size, .w = w ? w + g * size : NULL};
     s.row = run->row + g / row_groups;
-    s.group = run->col / job->group_size + in_row;
-    s.count = qz_sharing(job, s.group, row_groups - in_row);
+    s.group = run->col / view->group_size + in_row;
+    s.count = qz_sharing(view, s.group, row_groups - in_row);
     s.n = qz_least(s.count * size, run->cols - in_row * size);
     return s;
 }
@@ -40,7 +47,7 @@ static struct stretch stretch_at(const struct job *job, const struct run *run, s
 /* Values of group i of a stretch. */
 static size_t length_of(const struct stretch *s, size_t i)
 {
-    size_t size = (size_t)s->job->group_size;
+    size_t size = (size_t)s->encoder->view->group_size;
     return qz_least(size, s->n - i * size);
 }
 
@@ -65,7 +72,7 @@ static double lanes_sum(const float lane[QZ_SUMS_LANES])
 }
 
 /* The error of n values in groups of `size` with these scales and zeros. `largest`: of their magnitudes. */
-static double error_of(const struct job *job, const float *x, const float *w, size_t n, size_t size, float largest,
+static double error_of(const struct qz_view *view, const float *x, const float *w, size_t n, size_t size, float largest,
                        const float *scale, const float *zero)
 {
     size_t count = (n - 1) / size + 1;
@@ -82,7 +89,7 @@ static double error_of(const struct job *job, const float *x, const float *w, si
     }
     if (!careful && !w && largest >= 0x1p-30f && largest <= 0x1p30f) {
         struct qz_sums sums;
-        job->kernels->group_codes_error(x, n, size, &job->grid, scale, inverse, zero, codes, &sums);
+        view->kernels->group_codes_error(x, n, size, &view->grid, scale, inverse, zero, codes, &sums);
         return lanes_sum(sums.error);
     }
     if (careful) {
@@ -90,13 +97,13 @@ static double error_of(const struct job *job, const float *x, const float *w, si
         memset(codes, 0, (n + 1) / 2);
         for (size_t i = 0; i < n; i++) { /* with scale 0 all codes are the same */
             float of_group = scale[i / size];
-            int code = of_group != 0.0f ? qz_exact_code(x[i], of_group, zero[i / size], &job->grid, &clipped) : 0;
+            int code = of_group != 0.0f ? qz_exact_code(x[i], of_group, zero[i / size], &view->grid, &clipped) : 0;
             qz_set_code(codes, i, code);
         }
     } else {
-        job->kernels->group_codes(x, n, size, &job->grid, inverse, zero, codes);
+        view->kernels->group_codes(x, n, size, &view->grid, inverse, zero, codes);
     }
-    job->kernels->group_decode(codes, n, size, &job->grid, scale, zero, decoded);
+    view->kernels->group_decode(codes, n, size, &view->grid, scale, zero, decoded);
     double sum = 0, plain = 0, weights = 0;
     for (size_t i = 0; i < n; i++) {
         double difference = (double)x[i] - (double)decoded[i], weight = w ? (double)w[i] : 1.0;
@@ -118,12 +125,12 @@ struct values {
     float most;
 };
 
-static struct values values_of(const struct job *job)
+static struct values values_of(const struct qz_view *view)
 {
-    struct values v = {.count = job->grid.shift != 0.0f ? 32 : 16};
-    float other = job->grid.sorted[15] != 0.0f ? job->grid.sorted[15] : job->grid.sorted[0];
+    struct values v = {.count = view->grid.shift != 0.0f ? 32 : 16};
+    float other = view->grid.sorted[15] != 0.0f ? view->grid.sorted[15] : view->grid.sorted[0];
     for (int i = 0; i < v.count; i++) {
-        float value = job->grid.sorted[i % 16] + (i < 16 ? 0.0f : job->grid.shift);
+        float value = view->grid.sorted[i % 16] + (i < 16 ? 0.0f : view->grid.shift);
         v.value[i] = value != 0.0f ? value : other;
         v.most = qz_larger(v.most, fabsf(value));
     }
@@ -172,23 +179,25 @@ struct ways {
     float scale[32];
 };
 
-static struct ways ways_of(const struct job *job, const struct values *values, const float *x, size_t n, float largest)
+static struct ways ways_of(const struct qz_encoder *encoder, const struct values *values, const float *x, size_t n,
+                           float largest)
 {
+    const struct qz_view *view = encoder->view;
     struct ways ways = {.count = 0, .second = 0};
     float near = 0x1p-18f * values->most;
     for (int i = 0; i < values->count; i++) {
         float scale = largest / values->value[i], inverse = values->value[i] / largest;
-        float zero = i < 16 ? 0.0f : -job->grid.shift;
+        float zero = i < 16 ? 0.0f : -view->grid.shift;
         size_t k = 0;
         for (; k < n; k++) {
             float y = x[k] * inverse + zero;
             int c = 0;
-            while (c < 15 && y >= job->grid.upper[c])
+            while (c < 15 && y >= view->grid.upper[c])
                 c++;
-            if (!(fabsf(y - job->grid.sorted[c]) <= near))
+            if (!(fabsf(y - view->grid.sorted[c]) <= near))
                 break;
         }
-        if (k < n || (job->positive && scale < 0.0f))
+        if (k < n || (encoder->positive && scale < 0.0f))
             continue;
         ways.second |= (uint32_t)(i >= 16) << ways.count;
         ways.scale[ways.count++] = scale;
@@ -196,27 +205,27 @@ static struct ways ways_of(const struct job *job, const struct values *values, c
     return ways;
 }
 
-static float as_stored(const struct job *job, float super)
+static float as_stored(const struct qz_view *view, float super)
 {
-    return job->super_dtype == QZ_F32 ? super : qz_f32_from_f16(qz_f16_from_f32(super));
+    return view->super_dtype == QZ_F32 ? super : qz_f32_from_f16(qz_f16_from_f32(super));
 }
 
 /* The number nearest to x of those that scales are stored as. */
-static float nearest_multiple(const struct job *job, float x)
+static float nearest_multiple(const struct qz_view *view, float x)
 {
-    float least = job->scale_dtype == QZ_I6 ? -32.0f : -64.0f, most = -least - 1.0f;
-    if (job->scale_dtype == QZ_E4M3)
+    float least = view->scale_dtype == QZ_I6 ? -32.0f : -64.0f, most = -least - 1.0f;
+    if (view->scale_dtype == QZ_E4M3)
         return fabsf(x) < QZ_E4M3_MOST ? qz_f32_from_e4m3(qz_e4m3_from_f32(x)) : 0.0f;
     x = rintf(x);
     return x < least ? least : x > most ? most : x;
 }
 
 /* Multiple number i of those that the scale of the group with the largest magnitude may be; 0 after the last one. */
-static float multiple_at(const struct job *job, int i)
+static float multiple_at(const struct qz_view *view, int i)
 {
-    if (job->scale_dtype == QZ_E4M3) /* those below are the same times a power of two */
+    if (view->scale_dtype == QZ_E4M3) /* those below are the same times a power of two */
         return i < 16 ? i < 7 ? 448.0f - 32.0f * (float)i : 240.0f - 16.0f * (float)(i - 7) : 0.0f;
-    int most = job->scale_dtype == QZ_I6 ? 32 : 64;
+    int most = view->scale_dtype == QZ_I6 ? 32 : 64;
     return i < most ? (float)(i + 1) : 0.0f;
 }
 
@@ -227,38 +236,39 @@ static int is_product(float super, float multiple, float scale)
 }
 
 /* Whether a scale of each group is a multiple of super: then groups take them. */
-static int suits_all(const struct job *job, float super, const struct ways *ways, size_t count, float *scale,
+static int suits_all(const struct qz_view *view, float super, const struct ways *ways, size_t count, float *scale,
                      float *zero)
 {
     for (size_t g = 0; g < count; g++) {
         int i = 0;
         float multiple = 0.0f;
         for (; i < ways[g].count; i++) {
-            multiple = nearest_multiple(job, ways[g].scale[i] / super);
+            multiple = nearest_multiple(view, ways[g].scale[i] / super);
             if (is_product(super, multiple, ways[g].scale[i]))
                 break;
         }
         if (i == ways[g].count && i > 0)
             return 0;
         scale[g] = i < ways[g].count ? super * multiple : 0.0f;
-        zero[g] = i < ways[g].count && ways[g].second >> i & 1 ? -job->grid.shift : 0.0f;
+        zero[g] = i < ways[g].count && ways[g].second >> i & 1 ? -view->grid.shift : 0.0f;
     }
     return 1;
 }
 
 /* A super scale with which groups lose nothing that have these ways, or none if they are zeros; 0 if there is none.
  * `from`: the one with the largest magnitude. */
-static float common_super(const struct job *job, const struct ways *ways, size_t count, size_t from, float *scale,
-                          float *zero)
+static float common_super(const struct qz_encoder *encoder, const struct ways *ways, size_t count, size_t from,
+                          float *scale, float *zero)
 {
-    for (int sign = 0; sign < (job->positive ? 1 : 2); sign++)
+    const struct qz_view *view = encoder->view;
+    for (int sign = 0; sign < (encoder->positive ? 1 : 2); sign++)
         for (int i = 0; i < ways[from].count; i++) {
             float multiple, wanted = ways[from].scale[i];
-            for (int k = 0; (multiple = multiple_at(job, k)) != 0.0f; k++) {
+            for (int k = 0; (multiple = multiple_at(view, k)) != 0.0f; k++) {
                 multiple = (wanted < 0) == sign ? multiple : -multiple;
-                float super = as_stored(job, wanted / multiple);
+                float super = as_stored(view, wanted / multiple);
                 if (fabsf(super) >= 0x1p-100f && fabsf(super) <= 0x1p100f && is_product(super, multiple, wanted) &&
-                    nearest_multiple(job, multiple) == multiple && suits_all(job, super, ways, count, scale, zero))
+                    nearest_multiple(view, multiple) == multiple && suits_all(view, super, ways, count, scale, zero))
                     return super;
             }
         }
@@ -275,18 +285,18 @@ struct look {
 };
 
 /* Whether the values of largest magnitude come out the same to the last bit. */
-static int comes_back(const struct job *job, float super, float near, const struct look *look, const float *scale,
+static int comes_back(const struct qz_view *view, float super, float near, const struct look *look, const float *scale,
                       const float *zero)
 {
     for (size_t g = 0; g < look->count; g++) {
-        float stored = nearest_multiple(job, scale[g] / near) * super, y;
+        float stored = nearest_multiple(view, scale[g] / near) * super, y;
         int c = 0;
         if (stored == 0.0f)
             continue;
         y = look->largest[g] / stored + zero[g];
-        while (c < 15 && y >= job->grid.upper[c])
+        while (c < 15 && y >= view->grid.upper[c])
             c++;
-        if (qz_value(job->grid.sorted[c], stored, zero[g], job->grid.zero) != look->largest[g])
+        if (qz_value(view->grid.sorted[c], stored, zero[g], view->grid.zero) != look->largest[g])
             return 0;
     }
     return 1;
@@ -294,26 +304,27 @@ static int comes_back(const struct job *job, float super, float near, const stru
 
 /* Looks at groups at the start of a row, `most` at most, as the encoding will see them; returns 0 if what they hold was
  * not decoded. */
-static int look_at_row(const struct job *job, const struct values *values, const qz_matrix *matrix, uint64_t row,
-                       size_t most, struct look *look)
+static int look_at_row(const struct qz_encoder *encoder, const struct values *values, const qz_matrix *matrix,
+                       uint64_t row, size_t most, struct look *look)
 {
-    size_t size = (size_t)job->group_size;
+    const struct qz_view *view = encoder->view;
+    size_t size = (size_t)view->group_size;
     struct qz_tile tile = {row, 0, 1, qz_least(most * size, matrix->cols)};
     float buffer[QZ_TILE];
     ptrdiff_t stride;
     int overflow, looked = 0;
-    const float *x = qz_tile_load(job->kernels, matrix, &tile, buffer, &stride, &overflow);
+    const float *x = qz_tile_load(view->kernels, matrix, &tile, buffer, &stride, &overflow);
     for (size_t start = 0; start < tile.cols; start += size) {
         size_t n = qz_least(size, tile.cols - start);
         float range[2];
-        if (job->kernels->range_f32(x + start, n, range)) {
-            if (job->nonfinite == QZ_REFUSE)
+        if (view->kernels->range_f32(x + start, n, range)) {
+            if (encoder->nonfinite == QZ_REFUSE)
                 return 0;
             if (x != buffer)
                 memcpy(buffer, x, tile.cols * sizeof *x);
             x = buffer;
             clip_group(buffer + start, n);
-            job->kernels->range_f32(x + start, n, range);
+            view->kernels->range_f32(x + start, n, range);
         }
         float largest = (range[1] > -range[0] ? range[1] : range[0]) + 0.0f;
         if (largest == 0.0f)
@@ -322,7 +333,7 @@ static int look_at_row(const struct job *job, const struct values *values, const
             (!looked && values->are_whole && !are_multiples(x + start, n, 0.0f, largest, values->whole, values->count)))
             return 0;
         looked = 1;
-        look->ways[look->count] = ways_of(job, values, x + start, n, largest);
+        look->ways[look->count] = ways_of(encoder, values, x + start, n, largest);
         if (look->ways[look->count].count == 0)
             return 0;
         look->largest[look->count] = largest;
@@ -332,34 +343,36 @@ static int look_at_row(const struct job *job, const struct values *values, const
     return 1;
 }
 
-float qz_decoded_super(const struct job *job, const qz_matrix *matrix, uint64_t row, uint64_t rows, float most)
+float qz_decoded_super(const struct qz_encoder *encoder, const qz_matrix *matrix, uint64_t row, uint64_t rows,
+                       float most)
 {
+    const struct qz_view *view = encoder->view;
     enum { ROWS = 16 };
-    size_t number = qz_least(rows, ROWS), each = qz_least(LOOKED_AT / number, QZ_TILE / job->group_size);
+    size_t number = qz_least(rows, ROWS), each = qz_least(LOOKED_AT / number, QZ_TILE / view->group_size);
     struct look look;
-    struct values values = values_of(job);
+    struct values values = values_of(view);
     float scale[LOOKED_AT] = {0}, zero[LOOKED_AT] = {0};
     look.count = look.from = 0;
     for (size_t r = 0; r < number; r++)
-        if (!look_at_row(job, &values, matrix, row + rows / number * r, each, &look))
+        if (!look_at_row(encoder, &values, matrix, row + rows / number * r, each, &look))
             return 0.0f;
     if (look.count == 0)
         return 0.0f;
-    float super = common_super(job, look.ways, look.count, look.from, scale, zero), top = most / values.most;
-    float reach = job->scale_dtype == QZ_E4M3 ? 448.0f : job->scale_dtype == QZ_I6 ? 32.0f : 64.0f;
+    float super = common_super(encoder, look.ways, look.count, look.from, scale, zero), top = most / values.most;
+    float reach = view->scale_dtype == QZ_E4M3 ? 448.0f : view->scale_dtype == QZ_I6 ? 32.0f : 64.0f;
     if (super <= 0.0f)
         return 0.0f;
-    for (int ulps = 1; ulps <= 5 && job->super_dtype == QZ_F32; ulps++) { /* 0, 1, -1, 2, -2 */
+    for (int ulps = 1; ulps <= 5 && view->super_dtype == QZ_F32; ulps++) { /* 0, 1, -1, 2, -2 */
         float other = qz_float(qz_bits(super) + (uint32_t)(ulps % 2 ? -(ulps / 2) : ulps / 2));
-        if (comes_back(job, other, super, &look, scale, zero)) {
+        if (comes_back(view, other, super, &look, scale, zero)) {
             super = other;
             break;
         }
     }
     /* E4M3 knows powers of two: the largest magnitude is given room for 2/3 of what its value might be. */
-    for (int k = 0; k < 32 && job->scale_dtype == QZ_E4M3 && top * 1.5f > reach * super; k++)
+    for (int k = 0; k < 32 && view->scale_dtype == QZ_E4M3 && top * 1.5f > reach * super; k++)
         super *= 2.0f;
-    for (int k = 0; k < 32 && job->scale_dtype == QZ_E4M3 && top * 1.5f <= 0.5f * reach * super; k++)
+    for (int k = 0; k < 32 && view->scale_dtype == QZ_E4M3 && top * 1.5f <= 0.5f * reach * super; k++)
         super *= 0.5f;
     return top <= 1.001f * reach * super ? super : 0.0f;
 }
@@ -453,7 +466,7 @@ static size_t suits_until(const struct range *r, size_t count, const float super
 }
 
 /* Super scales with which groups lose nothing; 0 if there are none. */
-static int common_supers(const struct job *job, const struct range *r, size_t count, float super[2], float *scale,
+static int common_supers(const struct qz_view *view, const struct range *r, size_t count, float super[2], float *scale,
                          float *zero)
 {
     size_t from = 0;
@@ -462,7 +475,7 @@ static int common_supers(const struct job *job, const struct range *r, size_t co
     for (int i = 0; i < r[from].steps; i++) {
         float wanted = r[from].range / (float)r[from].step[i], error = error_of_step(&r[from], r[from].step[i]);
         for (int multiple = 1; multiple <= 63; multiple++) {
-            super[0] = as_stored(job, wanted / (float)multiple);
+            super[0] = as_stored(view, wanted / (float)multiple);
             super[1] = 0.0f;
             if (!(super[0] >= 0x1p-100f && super[0] <= 0x1p100f) ||
                 multiple_u6(super[0], wanted, error) != (float)multiple)
@@ -481,7 +494,7 @@ static int common_supers(const struct job *job, const struct range *r, size_t co
                 return 1;
             for (float minimum, some; next_minimum(&r[anchor], super[0], &at, &minimum, &some);)
                 for (int k = 1; k <= 63; k++) {
-                    super[1] = as_stored(job, minimum / (float)k);
+                    super[1] = as_stored(view, minimum / (float)k);
                     if (super[1] >= 0x1p-100f && multiple_u6(super[1], minimum, 2 * r[anchor].error) == (float)k &&
                         suits_until(r, count, super, scale, zero) == count)
                         return 1;
@@ -531,11 +544,12 @@ static float largest_of_stretch(const struct stretch *s)
 }
 
 /* Of `from` / 1 ... `from` / 63, as stored, the one of whose multiples the numbers are nearest to. */
-static float nearest_super(const struct job *job, const float *number, const float *weight, size_t count, float from)
+static float nearest_super(const struct qz_view *view, const float *number, const float *weight, size_t count,
+                           float from)
 {
     float best = 0.0f, least = INFINITY;
     for (float k = 63.0f; k >= 1.0f && from > 0.0f; k--) {
-        float super = as_stored(job, from / k), sum = 0.0f;
+        float super = as_stored(view, from / k), sum = 0.0f;
         for (size_t g = 0; g < count && super > 0.0f; g++) {
             float off = (super * nearest_u6(number[g], super) - number[g]) / from * weight[g];
             sum += off * off;
@@ -549,7 +563,7 @@ static float nearest_super(const struct job *job, const float *number, const flo
 }
 
 /* Numbers for groups whose values lie on a lattice each, as near to it as super scales come. */
-static void near_lattices(const struct job *job, const struct range *r, size_t count, float super[2], float *scale,
+static void near_lattices(const struct qz_view *view, const struct range *r, size_t count, float super[2], float *scale,
                           float *zero)
 {
     float steps[QZ_SUPER_GROUPS_MOST], one[QZ_SUPER_GROUPS_MOST], most[2] = {0.0f, 0.0f};
@@ -561,8 +575,8 @@ static void near_lattices(const struct job *job, const struct range *r, size_t c
         most[0] = qz_larger(most[0], scale[g]);
         most[1] = qz_larger(most[1], zero[g]);
     }
-    super[0] = nearest_super(job, scale, steps, count, most[0]);
-    super[1] = nearest_super(job, zero, one, count, most[1]);
+    super[0] = nearest_super(view, scale, steps, count, most[0]);
+    super[1] = nearest_super(view, zero, one, count, most[1]);
     for (size_t g = 0; g < count; g++) {
         scale[g] = super[0] * nearest_u6(scale[g], super[0]);
         zero[g] = -(super[1] * nearest_u6(zero[g], super[1]));
@@ -572,11 +586,12 @@ static void near_lattices(const struct job *job, const struct range *r, size_t c
 /* The numbers of ggml's own search for a block of 256 values, if the scheme has it; returns whether it has. */
 static int by_reference(const struct stretch *s, float super[2], float *scale, float *zero)
 {
-    const struct job *job = s->job;
-    int offsets = job->scale_dtype == QZ_U6, iq4 = job->scale_dtype == QZ_I6 && !job->positive;
-    iq4 = iq4 && job->grid.sorted[0] == -127.0f && job->grid.sorted[1] == -104.0f && job->grid.sorted[15] == 113.0f;
+    const struct qz_encoder *encoder = s->encoder;
+    const struct qz_view *view = encoder->view;
+    int offsets = view->scale_dtype == QZ_U6, iq4 = view->scale_dtype == QZ_I6 && !encoder->positive;
+    iq4 = iq4 && view->grid.sorted[0] == -127.0f && view->grid.sorted[1] == -104.0f && view->grid.sorted[15] == 113.0f;
     if (!(offsets || iq4) || s->n != QZ_REFERENCE_VALUES || s->count != QZ_REFERENCE_GROUPS ||
-        job->super_dtype != QZ_F16)
+        view->super_dtype != QZ_F16)
         return 0;
     struct qz_reference_how how = {0};
     struct qz_reference fit;
@@ -596,12 +611,13 @@ static int by_reference(const struct stretch *s, float super[2], float *scale, f
 static void note_candidate(const struct stretch *s, struct kept *kept, const float super[2], const float *scale,
                            const float *zero)
 {
-    const struct job *job = s->job;
+    const struct qz_encoder *encoder = s->encoder;
+    const struct qz_view *view = encoder->view;
     size_t g = s->first, bytes = s->count * sizeof(float);
     float largest = largest_of_stretch(s);
     if (kept->is[g] == CANDIDATE &&
-        !(error_of(job, s->x, s->w, s->n, job->group_size, largest, scale, zero) <
-          error_of(job, s->x, s->w, s->n, job->group_size, largest, kept->scale + g, kept->zero + g)))
+        !(error_of(view, s->x, s->w, s->n, view->group_size, largest, scale, zero) <
+          error_of(view, s->x, s->w, s->n, view->group_size, largest, kept->scale + g, kept->zero + g)))
         return;
     memcpy(kept->scale + g, scale, bytes);
     memcpy(kept->zero + g, zero, bytes);
@@ -612,17 +628,18 @@ static void note_candidate(const struct stretch *s, struct kept *kept, const flo
 /* If what is noted for a stretch loses less than what it has, it takes that. */
 static int take_candidate(const struct stretch *s, const struct kept *kept)
 {
-    const struct job *job = s->job;
+    const struct qz_encoder *encoder = s->encoder;
+    const struct qz_view *view = encoder->view;
     struct groups *groups = s->groups;
     size_t g = s->first, bytes = s->count * sizeof(float);
     float largest = largest_of_stretch(s);
-    const float *zero = job->scale_dtype == QZ_U6 ? groups->zero + g : kept->zero + g; /* else there is none */
-    if (!(error_of(job, s->x, s->w, s->n, job->group_size, largest, kept->scale + g, kept->zero + g) <
-          error_of(job, s->x, s->w, s->n, job->group_size, largest, groups->scale + g, zero)))
+    const float *zero = view->scale_dtype == QZ_U6 ? groups->zero + g : kept->zero + g; /* else there is none */
+    if (!(error_of(view, s->x, s->w, s->n, view->group_size, largest, kept->scale + g, kept->zero + g) <
+          error_of(view, s->x, s->w, s->n, view->group_size, largest, groups->scale + g, zero)))
         return 0;
     memcpy(groups->scale + g, kept->scale + g, bytes);
     memcpy(groups->zero + g, kept->zero + g, bytes);
-    qz_store_super(job, s->row, s->group, kept->super[g]);
+    qz_store_super(view, s->row, s->group, kept->super[g]);
     return 1;
 }
 
@@ -641,20 +658,21 @@ static double energy_of(const struct stretch *s)
 /* Of a stretch whose first values repeat. */
 static void find_candidates(const struct stretch *s, struct kept *kept)
 {
-    const struct job *job = s->job;
+    const struct qz_encoder *encoder = s->encoder;
+    const struct qz_view *view = encoder->view;
     float super[2], scale[QZ_SUPER_GROUPS_MOST], zero[QZ_SUPER_GROUPS_MOST];
-    size_t size = (size_t)job->group_size;
-    int lattices = job->scale_dtype == QZ_U6;
+    size_t size = (size_t)view->group_size;
+    int lattices = view->scale_dtype == QZ_U6;
     struct range ranges[QZ_SUPER_GROUPS_MOST];
     for (size_t i = 0; i < s->count && lattices; i++) {
         ranges[i] = range_of(s->x + i * size, length_of(s, i));
         lattices = !(ranges[i].range > 0.0f && ranges[i].steps == 0);
     }
     if (lattices) {
-        near_lattices(job, ranges, s->count, super, scale, zero);
+        near_lattices(view, ranges, s->count, super, scale, zero);
         note_candidate(s, kept, super, scale, zero);
         float largest = largest_of_stretch(s);
-        if (error_of(job, s->x, s->w, s->n, size, largest, kept->scale + s->first, kept->zero + s->first) <
+        if (error_of(view, s->x, s->w, s->n, size, largest, kept->scale + s->first, kept->zero + s->first) <
             1e-7 * energy_of(s)) {
             kept->is[s->first] = CLOSE;
             return;
@@ -668,10 +686,11 @@ static void find_candidates(const struct stretch *s, struct kept *kept)
 static void find_decoded(const struct stretch *s, const struct values *values, struct kept *kept)
 {
     static const float integers[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 15};
-    const struct job *job = s->job;
+    const struct qz_encoder *encoder = s->encoder;
+    const struct qz_view *view = encoder->view;
     const struct groups *groups = s->groups;
-    size_t size = (size_t)job->group_size, first = 0, from = 0;
-    int offsets = job->scale_dtype == QZ_U6;
+    size_t size = (size_t)view->group_size, first = 0, from = 0;
+    int offsets = view->scale_dtype == QZ_U6;
     float super[2] = {0.0f, 0.0f}, *scale = kept->scale + s->first, *zero = kept->zero + s->first;
     if (offsets) {
         const float *x;
@@ -694,7 +713,7 @@ static void find_decoded(const struct stretch *s, const struct values *values, s
             if (ranges[i].range > 0.0f && ranges[i].steps == 0)
                 return;
         }
-        if (!common_supers(job, ranges, s->count, super, scale, zero))
+        if (!common_supers(view, ranges, s->count, super, scale, zero))
             return;
     } else {
         while (first + 1 < s->count && largest_of(groups, s->first + first) == 0.0f)
@@ -710,16 +729,16 @@ static void find_decoded(const struct stretch *s, const struct values *values, s
             ways[i].count = 0;
             if (largest_of(groups, g) == 0.0f)
                 continue;
-            ways[i] = ways_of(job, values, s->x + i * size, length_of(s, i), extreme_of(groups, g));
+            ways[i] = ways_of(encoder, values, s->x + i * size, length_of(s, i), extreme_of(groups, g));
             if (ways[i].count == 0)
                 return;
             from = largest_of(groups, g) > largest_of(groups, s->first + from) ? i : from;
         }
-        super[0] = common_super(job, ways, s->count, from, scale, zero);
+        super[0] = common_super(encoder, ways, s->count, from, scale, zero);
         if (super[0] == 0.0f)
             return;
     }
-    qz_store_super(job, s->row, s->group, super);
+    qz_store_super(view, s->row, s->group, super);
     for (size_t i = 0; i < s->count; i++)
         kept->is[s->first + i] = LOSSLESS;
 }
@@ -728,46 +747,47 @@ static void find_decoded(const struct stretch *s, const struct values *values, s
 
 /* The least step of scales that are multiples, and how many of them are tried one by one: with E4M3 as many as are in
  * one distance, for twice a scale may do as well. */
-static float unit_of(const struct job *job)
+static float unit_of(const struct qz_view *view)
 {
-    return job->scale_dtype == QZ_E4M3 ? 0x1p-9f : 1.0f;
+    return view->scale_dtype == QZ_E4M3 ? 0x1p-9f : 1.0f;
 }
 
-static int steps_of(const struct job *job)
+static int steps_of(const struct qz_view *view)
 {
-    return job->scale_dtype == QZ_E4M3 ? 8 : 4;
+    return view->scale_dtype == QZ_E4M3 ? 8 : 4;
 }
 
 /* The best of all scales of a group that are a few steps of its super scale, in place of one that is; of both tables.
  * Returns whether there is a better one. */
 static int try_steps(const struct stretch *s, size_t i, float super)
 {
-    const struct job *job = s->job;
+    const struct qz_encoder *encoder = s->encoder;
+    const struct qz_view *view = encoder->view;
     struct groups *groups = s->groups;
-    size_t n = length_of(s, i), start = i * (size_t)job->group_size, g = s->first + i;
+    size_t n = length_of(s, i), start = i * (size_t)view->group_size, g = s->first + i;
     const float *x = s->x + start, *w = s->w ? s->w + start : NULL;
-    float largest = largest_of(groups, g), step = unit_of(job) * super;
-    float zero = job->grid.shift != 0.0f ? groups->zero[g] : 0.0f, best[2] = {groups->scale[g], zero};
+    float largest = largest_of(groups, g), step = unit_of(view) * super;
+    float zero = view->grid.shift != 0.0f ? groups->zero[g] : 0.0f, best[2] = {groups->scale[g], zero};
     if (largest == 0.0f || step == 0.0f || largest * 0x1p-20f > fabsf(step))
         return 0;
-    double least = error_of(job, x, w, n, n, largest, &best[0], &best[1]);
-    if (job->method == QZ_EXACT) {
+    double least = error_of(view, x, w, n, n, largest, &best[0], &best[1]);
+    if (encoder->method == QZ_EXACT) {
         if (best[0] != 0.0f)
             return 0;
         struct qz_exact_source source = {.x = x, .w = w, .n = n};
         float other = zero;
-        qz_exact_group(job, &source, super, &best[0], &other);
-        if (!(error_of(job, x, w, n, n, largest, &best[0], &other) < least))
+        qz_exact_group(encoder, &source, super, &best[0], &other);
+        if (!(error_of(view, x, w, n, n, largest, &best[0], &other) < least))
             return 0;
         groups->scale[g] = best[0];
-        if (job->grid.shift != 0.0f)
+        if (view->grid.shift != 0.0f)
             groups->zero[g] = other;
         return 1;
     }
-    for (int second = 0; second <= (job->grid.shift != 0.0f); second++)
-        for (int k = job->positive ? 0 : -steps_of(job); k <= steps_of(job); k++) {
-            float scale = (float)k * step, other = second ? -job->grid.shift : 0.0f;
-            double error = error_of(job, x, w, n, n, largest, &scale, &other);
+    for (int second = 0; second <= (view->grid.shift != 0.0f); second++)
+        for (int k = encoder->positive ? 0 : -steps_of(view); k <= steps_of(view); k++) {
+            float scale = (float)k * step, other = second ? -view->grid.shift : 0.0f;
+            double error = error_of(view, x, w, n, n, largest, &scale, &other);
             if (error < least || (k == 0 && error == least)) { /* zeros are told by a scale of 0 */
                 least = error;
                 best[0] = scale;
@@ -776,7 +796,7 @@ static int try_steps(const struct stretch *s, size_t i, float super)
         }
     int better = best[0] != groups->scale[g] || best[1] != zero;
     groups->scale[g] = best[0];
-    if (job->grid.shift != 0.0f)
+    if (view->grid.shift != 0.0f)
         groups->zero[g] = best[1];
     return better;
 }
@@ -784,7 +804,7 @@ static int try_steps(const struct stretch *s, size_t i, float super)
 /* The same for all groups of a stretch whose scales are 0 or a few steps. */
 static int try_near_zero(const struct stretch *s, float super)
 {
-    float most = ((float)steps_of(s->job) - 0.5f) * fabsf(unit_of(s->job) * super);
+    float most = ((float)steps_of(s->encoder->view) - 0.5f) * fabsf(unit_of(s->encoder->view) * super);
     const float *scale = s->groups->scale + s->first;
     int some = 0, better = 0;
     for (size_t i = 0; i < s->count; i++)
@@ -810,16 +830,17 @@ static int is_doubtful(const struct groups *groups, size_t g, const float super[
 /* Zeros, or the constant nearest to 0 that some value is, instead of numbers of a plain rule that lose more. */
 static int limit_offset(const struct stretch *s, size_t i, const float super[2])
 {
-    const struct job *job = s->job;
+    const struct qz_encoder *encoder = s->encoder;
+    const struct qz_view *view = encoder->view;
     struct groups *groups = s->groups;
-    size_t n = length_of(s, i), start = i * (size_t)job->group_size, g = s->first + i;
+    size_t n = length_of(s, i), start = i * (size_t)view->group_size, g = s->first + i;
     float largest = largest_of(groups, g), scale = 0.0f, offset = groups->max[g] < 0.0f ? -groups->max[g] : 0.0f;
     if (largest == 0.0f || groups->scale[g] == 0.0f || !is_doubtful(groups, g, super, sqrtf((float)n)))
         return 0;
     offset = -(super[1] * nearest_u6(offset, super[1]));
     const float *x = s->x + start;
-    if (!(error_of(job, x, NULL, n, n, largest, &scale, &offset) <
-          error_of(job, x, NULL, n, n, largest, &groups->scale[g], &groups->zero[g])))
+    if (!(error_of(view, x, NULL, n, n, largest, &scale, &offset) <
+          error_of(view, x, NULL, n, n, largest, &groups->scale[g], &groups->zero[g])))
         return 0;
     groups->scale[g] = scale;
     groups->zero[g] = offset;
@@ -829,14 +850,15 @@ static int limit_offset(const struct stretch *s, size_t i, const float super[2])
 /* The best of many pairs of integers for the scale and offset of a doubtful group. */
 static int try_pairs(const struct stretch *s, size_t i, const float super[2], float near)
 {
-    const struct job *job = s->job;
+    const struct qz_encoder *encoder = s->encoder;
+    const struct qz_view *view = encoder->view;
     struct groups *groups = s->groups;
-    size_t n = length_of(s, i), start = i * (size_t)job->group_size, g = s->first + i;
+    size_t n = length_of(s, i), start = i * (size_t)view->group_size, g = s->first + i;
     const float *x = s->x + start, *w = s->w ? s->w + start : NULL;
     float largest = largest_of(groups, g), best[2] = {groups->scale[g], groups->zero[g]};
     if (largest == 0.0f)
         return 0;
-    double least = error_of(job, x, w, n, n, largest, &best[0], &best[1]);
+    double least = error_of(view, x, w, n, n, largest, &best[0], &best[1]);
     float deepest = super[1] != 0.0f ? ceilf(-groups->min[g] / super[1]) : 0.0f;
     float from = nearest_u6(-best[1], super[1]), now = nearest_u6(best[0], super[0]);
     deepest = deepest < 63.0f ? deepest : 63.0f;
@@ -851,7 +873,7 @@ static int try_pairs(const struct stretch *s, size_t i, const float super[2], fl
         float fewest = most > 2 * near ? most - 2 * near : 0.0f;
         for (int k = 0; fewest + (float)k <= most; k++) {
             float scale = super[0] * (fewest + (float)k);
-            double error = error_of(job, x, w, n, n, largest, &scale, &zero);
+            double error = error_of(view, x, w, n, n, largest, &scale, &zero);
             if (error < least) {
                 least = error;
                 best[0] = scale;
@@ -908,7 +930,7 @@ static void fit_from_everywhere(const struct stretch *s, size_t i)
     static const float ends[] = {-0.1f, 0.0f, 0.06f, 0.15f, 0.3f};
     enum { ENDS = sizeof ends / sizeof ends[0], ROUNDS = 2 };
     struct groups *groups = s->groups;
-    size_t n = length_of(s, i), start = i * (size_t)s->job->group_size, g = s->first + i;
+    size_t n = length_of(s, i), start = i * (size_t)s->encoder->view->group_size, g = s->first + i;
     const float *x = s->x + start, *w = s->w ? s->w + start : NULL;
     float origin = groups->min[g], range = groups->max[g] - origin;
     double best = -1.0;
@@ -975,16 +997,17 @@ static int is_special(const struct stretch *s)
 }
 
 /* Scales and offsets of a stretch become multiples of the super scales that leave the least error by the model of
- * affine.c, or those of the plain rule, whichever loses less. */
+ * affine_super.c, or those of the plain rule, whichever loses less. */
 static void choose_multiples(const struct stretch *s, const float *plain_scale, const float *plain_zero)
 {
     enum { MOST = QZ_SUPER_GROUPS_MOST };
-    const struct job *job = s->job;
+    const struct qz_encoder *encoder = s->encoder;
+    const struct qz_view *view = encoder->view;
     struct groups *groups = s->groups;
     size_t g = s->first;
     float part[5][MOST], plain[2], super[2];
     uint8_t scale[MOST], minimum[MOST];
-    qz_load_super(job, s->row, s->group, plain);
+    qz_load_super(view, s->row, s->group, plain);
     if (!qz_is_finite(plain[0]) || !qz_is_finite(plain[1])) /* which is an error */
         return;
     float largest = 0.0f;
@@ -1000,7 +1023,7 @@ static void choose_multiples(const struct stretch *s, const float *plain_scale, 
         largest = qz_larger(largest, largest_of(groups, g + i));
     }
     /* What is chosen are float16 numbers; where float32 is stored they may be of any size. */
-    float unit = job->super_dtype == QZ_F32 && largest >= 0x1p-100f && largest <= 0x1p100f ? qz_power(largest) : 1.0f;
+    float unit = view->super_dtype == QZ_F32 && largest >= 0x1p-100f && largest <= 0x1p100f ? qz_power(largest) : 1.0f;
     for (size_t i = 0; i < s->count && unit != 1.0f; i++) {
         part[0][i] /= unit;
         part[1][i] /= unit;
@@ -1016,20 +1039,20 @@ static void choose_multiples(const struct stretch *s, const float *plain_scale, 
         part[0][i] = plain[0] * nearest_u6(plain_scale[i], plain[0]);
         part[1][i] = -(plain[1] * nearest_u6(-plain_zero[i], plain[1]));
     }
-    size_t size = (size_t)job->group_size;
-    if (error_of(job, s->x, s->w, s->n, size, largest, part[0], part[1]) <
-        error_of(job, s->x, s->w, s->n, size, largest, groups->scale + g, groups->zero + g)) {
+    size_t size = (size_t)view->group_size;
+    if (error_of(view, s->x, s->w, s->n, size, largest, part[0], part[1]) <
+        error_of(view, s->x, s->w, s->n, size, largest, groups->scale + g, groups->zero + g)) {
         memcpy(groups->scale + g, part[0], s->count * sizeof(float));
         memcpy(groups->zero + g, part[1], s->count * sizeof(float));
         return;
     }
-    qz_store_super(job, s->row, s->group, super);
+    qz_store_super(view, s->row, s->group, super);
 }
 
 static int search_pairs(const struct stretch *s, const float super[2])
 {
     int better = 0, all = is_special(s);
-    float root = sqrtf((float)s->job->group_size);
+    float root = sqrtf((float)s->encoder->view->group_size);
     for (size_t i = 0; i < s->count && qz_is_finite(super[0]) && qz_is_finite(super[1]); i++)
         if (is_doubtful(s->groups, s->first + i, super, root))
             better |= try_pairs(s, i, super, 6.0f);
@@ -1042,21 +1065,22 @@ static int search_pairs(const struct stretch *s, const float super[2])
 static int mend(const struct stretch *s)
 {
     float super[2];
-    qz_load_super(s->job, s->row, s->group, super);
-    return s->job->scale_dtype == QZ_U6 ? search_pairs(s, super) : try_near_zero(s, super[0]);
+    qz_load_super(s->encoder->view, s->row, s->group, super);
+    return s->encoder->view->scale_dtype == QZ_U6 ? search_pairs(s, super) : try_near_zero(s, super[0]);
 }
 
 /* Groups of a stretch whose super scale is known, that of a row or of the matrix: if the first one loses nothing with
  * a multiple of it, as what was decoded does, all that do so take theirs. */
 static void find_multiples(const struct stretch *s, const struct values *values, struct kept *kept)
 {
-    const struct job *job = s->job;
+    const struct qz_encoder *encoder = s->encoder;
+    const struct qz_view *view = encoder->view;
     const struct groups *groups = s->groups;
-    size_t size = (size_t)job->group_size;
+    size_t size = (size_t)view->group_size;
     float super[2];
     int looked = 0;
     memset(kept->is + s->first, NOTHING, s->count);
-    qz_load_super(job, s->row, s->group, super);
+    qz_load_super(view, s->row, s->group, super);
     for (size_t i = 0; i < s->count && super[0] > 0.0f && super[0] <= FLT_MAX; i++) {
         size_t g = s->first + i, n = length_of(s, i);
         const float *x = s->x + i * size;
@@ -1065,60 +1089,63 @@ static void find_multiples(const struct stretch *s, const struct values *values,
             continue;
         if (!looked && values->are_whole && !are_multiples(x, n, 0.0f, largest, values->whole, values->count))
             return;
-        struct ways ways = ways_of(job, values, x, n, largest);
+        struct ways ways = ways_of(encoder, values, x, n, largest);
         if (!looked && ways.count == 0)
             return;
         looked = 1;
-        if (ways.count && suits_all(job, super[0], &ways, 1, kept->scale + g, kept->zero + g))
+        if (ways.count && suits_all(view, super[0], &ways, 1, kept->scale + g, kept->zero + g))
             kept->is[g] = LOSSLESS;
     }
 }
 
 /* ---- all of it ------------------------------------------------------------------------------------------------- */
 
-unsigned qz_limit_offsets(const struct job *job, const struct run *run, struct groups *groups, const float *x)
+unsigned qz_limit_offsets(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                          const float *x)
 {
-    unsigned flags = qz_round_scales(job, run, groups);
+    const struct qz_view *view = encoder->view;
+    unsigned flags = qz_round_scales(view, run, groups);
     int changed = 0;
     struct stretch s;
     for (size_t g = 0; g < groups->count; g += s.count) {
         float super[2];
-        s = stretch_at(job, run, groups, g, x, NULL);
-        qz_load_super(job, s.row, s.group, super);
+        s = stretch_at(encoder, run, groups, g, x, NULL);
+        qz_load_super(view, s.row, s.group, super);
         for (size_t i = 0; i < s.count && qz_is_finite(super[0]) && qz_is_finite(super[1]); i++)
             changed |= limit_offset(&s, i, super);
     }
-    return changed ? qz_round_scales(job, run, groups) : flags;
+    return changed ? qz_round_scales(view, run, groups) : flags;
 }
 
-unsigned qz_search_shared(const struct job *job, const struct run *run, struct groups *groups, const float *x,
-                          const float *w)
+unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                          const float *x, const float *w)
 {
+    const struct qz_view *view = encoder->view;
     struct kept kept;
     struct stretch s;
     struct values values;
-    int offsets = job->scale_dtype == QZ_U6, changed = 0;
+    int offsets = view->scale_dtype == QZ_U6, changed = 0;
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     memset(kept.is, NOTHING, groups->count);
     if (!offsets)
-        values = values_of(job);
-    for (size_t g = 0; g < groups->count && job->super_groups < QZ_WHOLE_MATRIX; g += s.count) {
-        s = stretch_at(job, run, groups, g, x, w);
+        values = values_of(view);
+    for (size_t g = 0; g < groups->count && view->super_groups < QZ_WHOLE_MATRIX; g += s.count) {
+        s = stretch_at(encoder, run, groups, g, x, w);
         find_decoded(&s, &values, &kept);
-        if (kept.is[g] == NOTHING && job->method == QZ_SEARCH && has_repeats(s.x, s.n))
+        if (kept.is[g] == NOTHING && encoder->method == QZ_SEARCH && has_repeats(s.x, s.n))
             find_candidates(&s, &kept);
     }
-    for (size_t g = 0; g < groups->count && job->super_groups >= QZ_WHOLE_MATRIX; g += s.count) {
-        s = stretch_at(job, run, groups, g, x, w);
+    for (size_t g = 0; g < groups->count && view->super_groups >= QZ_WHOLE_MATRIX; g += s.count) {
+        s = stretch_at(encoder, run, groups, g, x, w);
         find_multiples(&s, &values, &kept);
     }
     if (offsets) {
         memcpy(scale, groups->scale, groups->count * sizeof *scale);
         memcpy(zero, groups->zero, groups->count * sizeof *zero);
     }
-    qz_search_groups(job, run, groups, x, w);
+    qz_search_groups(encoder, run, groups, x, w);
     for (size_t g = 0; g < groups->count && offsets; g += s.count) {
-        s = stretch_at(job, run, groups, g, x, w);
+        s = stretch_at(encoder, run, groups, g, x, w);
         if (kept.is[g] == CLOSE) {
             memcpy(groups->scale + g, scale + g, s.count * sizeof *scale); /* the plain ones again */
             memcpy(groups->zero + g, zero + g, s.count * sizeof *zero);
@@ -1131,10 +1158,10 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
             groups->scale[g] = kept.scale[g];
             groups->zero[g] = kept.zero[g];
         }
-    unsigned flags = qz_round_scales(job, run, groups);
+    unsigned flags = qz_round_scales(view, run, groups);
     for (size_t g = 0; g < groups->count; g += s.count) {
-        s = stretch_at(job, run, groups, g, x, w);
-        if (kept.is[g] == LOSSLESS && job->super_groups < QZ_WHOLE_MATRIX)
+        s = stretch_at(encoder, run, groups, g, x, w);
+        if (kept.is[g] == LOSSLESS && view->super_groups < QZ_WHOLE_MATRIX)
             continue;
         if (kept.is[g] == CLOSE) {
             changed |= take_candidate(&s, &kept);
@@ -1146,5 +1173,5 @@ unsigned qz_search_shared(const struct job *job, const struct run *run, struct g
             mend(&s);
         }
     }
-    return changed ? qz_round_scales(job, run, groups) : flags;
+    return changed ? qz_round_scales(view, run, groups) : flags;
 }

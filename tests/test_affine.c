@@ -9,6 +9,7 @@
 
 #include "support/guard.h"
 
+#include "affine_super.h"
 #include "kernels.h"
 #include "number.h"
 

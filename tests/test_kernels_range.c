@@ -11,7 +11,7 @@
 #include "support/cases.h"
 #include "support/guard.h"
 
-#include "group.h"
+#include "encoder.h"
 #include "number.h"
 #include "scheme.h"
 
@@ -423,11 +423,11 @@ static struct qz_search search_rule_number(size_t i, size_t n)
         scheme.super_dtype = QZ_F16;
         scheme.super_size = QZ_WHOLE_ROW;
     }
-    struct job job = {0};
-    qz_group_scheme(&job, &scheme);
-    qz_group_method(&job, &scheme, QZ_SEARCH);
-    qz_search_rules(&job, n);
-    return job.search[i % 2 ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED];
+    struct qz_view view;
+    struct qz_encoder encoder;
+    qz_view_make(&view, &qz_kernels_scalar, &scheme, NULL, QZ_BLOCK, n, n);
+    qz_encoder_make(&encoder, &view, &scheme, QZ_SEARCH, QZ_F32);
+    return encoder.search[i % 2 ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED];
 }
 
 /* Scales to begin with that need not suit the values: what is near a table's ends in one group is far beyond it in the

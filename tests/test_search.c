@@ -9,7 +9,7 @@
 
 #include "support/guard.h"
 
-#include "group.h"
+#include "encoder.h"
 #include "number.h"
 
 #include <float.h>
@@ -40,14 +40,15 @@ static const struct {
 enum { RULES = sizeof rules / sizeof rules[0], NO_WEIGHTS = 0, SOME_WEIGHTS, FEW_WEIGHTS, WEIGHTINGS };
 
 struct block {
-    struct job job;
+    struct qz_view view;
+    struct qz_encoder encoder;
     struct qz_search rule;
     size_t n;
     float *v, *w;
     float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK], other[QZ_BLOCK], largest[QZ_BLOCK];
 };
 
-static struct job make_job(size_t i, size_t n)
+static void make_encoder(struct block *block, size_t i, size_t n)
 {
     qz_scheme scheme = *qz_scheme_by_name(rules[i].scheme ? rules[i].scheme : "nf4");
     if (!rules[i].scheme) {
@@ -62,11 +63,8 @@ static struct job make_job(size_t i, size_t n)
     }
     scheme.positive |= rules[i].positive;
     scheme.group_size = n;
-    struct job job = {0};
-    qz_group_scheme(&job, &scheme);
-    qz_group_method(&job, &scheme, QZ_SEARCH);
-    qz_search_rules(&job, n);
-    return job;
+    qz_view_make(&block->view, &qz_kernels_scalar, &scheme, NULL, QZ_BLOCK, n, n);
+    qz_encoder_make(&block->encoder, &block->view, &scheme, QZ_SEARCH, QZ_F32);
 }
 
 static int needs_super(qz_dtype dtype)
@@ -80,8 +78,8 @@ static void fill_block(struct rng *rng, struct block *block, size_t rule, int da
 {
     size_t n = block->n, bytes = QZ_BLOCK * n * sizeof(float);
     float x[LONGEST], largest = 0;
-    block->job = make_job(rule, n);
-    block->rule = block->job.search[rng_below(rng, QZ_CANDIDATE_LISTS)];
+    make_encoder(block, rule, n);
+    block->rule = block->encoder.search[rng_below(rng, QZ_CANDIDATE_LISTS)];
     block->v = guard_end(v_guard, bytes, 0);
     block->w = weighting == NO_WEIGHTS ? NULL : guard_end(w_guard, bytes, 0);
     int normalise = (int)rng_below(rng, 2), kind = data;
@@ -97,7 +95,7 @@ static void fill_block(struct rng *rng, struct block *block, size_t rule, int da
             min = x[i] < min ? x[i] : min;
             max = x[i] > max ? x[i] : max;
         }
-        struct qz_fit fit = block->job.rule;
+        struct qz_fit fit = block->encoder.fit;
         fit.scale_dtype = QZ_F32;
         qz_kernels_scalar.fit(&fit, 1, &min, &max, &block->scale[l], &inverse, &zero);
         int exponent = 0;
@@ -398,10 +396,11 @@ static void test_stored(void **state)
 static void test_first_wins(void **state)
 {
     (void)state;
-    struct block block = {.job = make_job(0, 2), .n = 2};
+    struct block block = {.n = 2};
+    make_encoder(&block, 0, 2);
     struct result result;
     float v[2 * QZ_BLOCK];
-    block.rule = block.job.search[QZ_CANDIDATES_UNWEIGHTED];
+    block.rule = block.encoder.search[QZ_CANDIDATES_UNWEIGHTED];
     block.v = v;
     block.rule.as_stored = 0;
     block.rule.plain = block.rule.count = 2;
@@ -435,7 +434,7 @@ static void test_worth(void **state)
                 struct block block = {.n = n}, again;
                 struct result result;
                 fill_block(&rng, &block, rule, DATA_NORMAL, NO_WEIGHTS);
-                block.rule = block.job.search[QZ_CANDIDATES_UNWEIGHTED];
+                block.rule = block.encoder.search[QZ_CANDIDATES_UNWEIGHTED];
                 for (size_t l = 0; l < QZ_BLOCK; l++)
                     block.super[l] = fabsf(block.scale[l]) / 20;
                 run(&qz_kernels_scalar, &block, &result);

@@ -1,9 +1,9 @@
 /*
- * affine.c - what the groups of a super block share: two super scales for their scales and minima (affine.h)
+ * affine_super.c - what the groups of a super block share: two super scales for their scales and minima
  *
  * The same code on every machine, written in eights so that compilers can make vectors of it.
  */
-#include "affine.h"
+#include "affine_super.h"
 #include "kernels.h"
 #include "number.h"
 

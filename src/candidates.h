@@ -1,0 +1,12 @@
+/*
+ * candidates.h - which scales a search tries
+ */
+#ifndef QZ_CANDIDATES_H
+#define QZ_CANDIDATES_H
+
+#include "encoder.h"
+
+/* Fills in how the encoder's searches go about it. */
+void qz_search_rules(struct qz_encoder *encoder, uint64_t group_size);
+
+#endif

@@ -1,0 +1,221 @@
+/*
+ * encode_rows.c - encoding of rows of whole groups
+ */
+#include "encode_rows.h"
+#include "clip.h"
+#include "encode_codes.h"
+#include "fit_groups.h"
+#include "foreign.h"
+#include "number.h"
+#include "stage.h"
+
+/* Whether scales follow from the range of their own group alone. */
+static int scales_follow_ranges(const struct qz_encoder *encoder)
+{
+    return encoder->method != QZ_SEARCH && encoder->method != QZ_EXACT && !qz_has_byte_scales(encoder->view);
+}
+
+/* How many of a run's n values are fitted and encoded at a time. */
+static size_t piece_of(const struct encoding *encoding, size_t n, size_t group_size)
+{
+    return encoding->operation.work.streams && scales_follow_ranges(&encoding->encoder) && !encoding->want_stats &&
+                   QZ_ENCODE_PIECE % group_size == 0
+               ? QZ_ENCODE_PIECE
+               : n;
+}
+
+/* Scales of a run's groups, or of the `count` from `first` on where ranges are all that it takes. */
+static unsigned fit_piece(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, size_t first,
+                          size_t count, const float *x, const float *w)
+{
+    if (count == groups->count)
+        return qz_fit_groups(encoder, run, groups, x, w);
+    return encoder->view->kernels->fit(&encoder->fit, count, groups->min + first, groups->max + first,
+                                       groups->scale + first, groups->inverse + first, groups->zero + first);
+}
+
+/* Fits and encodes groups as if nothing but ties were special about them; returns 0 if something is. */
+static int encode_plain(const struct encoding *encoding, struct groups *groups, const struct run *run, const float *x,
+                        const float *w, size_t group_size, uint8_t *codes, size_t *clipped)
+{
+    const struct qz_view *view = encoding->encoder.view;
+    size_t n = run->rows * run->pitch, step = piece_of(encoding, n, group_size);
+    if (encoding->stochastic)
+        return 0;
+    *clipped = 0;
+    for (size_t i = 0; i < n; i += step) {
+        size_t count = qz_least(step, n - i), g = i / group_size, some = (count - 1) / group_size + 1;
+        if (view->kernels->group_range(x + i, count, group_size, groups->min + g, groups->max + g))
+            return 0;
+        unsigned flags = fit_piece(&encoding->encoder, run, groups, g, some, x, w);
+        if (flags & QZ_FIT_TIE) {
+            qz_break_ties(view, groups, g, x + i, count);
+            flags = fit_piece(&encoding->encoder, run, groups, g, some, x, w);
+        }
+        if (flags || qz_some_may_overflow(view, groups, g, some))
+            return 0;
+        if (!scales_follow_ranges(&encoding->encoder))
+            qz_note_far_values(view, groups);
+        *clipped += qz_plain_codes(encoding, groups, g, x + i, count, group_size, codes + i / 2);
+    }
+    return 1;
+}
+
+/* The same for any groups. Returns the values that were encoded, x or `clean`; NULL if they may not be. */
+static const float *encode_special(const struct encoding *encoding, struct findings *found, struct groups *groups,
+                                   const struct run *run, const float *x, const float *w, size_t group_size,
+                                   float *clean, uint8_t *codes)
+{
+    const struct qz_view *view = encoding->encoder.view;
+    size_t n = run->rows * run->pitch;
+    if (view->kernels->group_range(x, n, group_size, groups->min, groups->max)) {
+        if (encoding->encoder.nonfinite == QZ_REFUSE) {
+            found->nonfinite = 1;
+            return NULL;
+        }
+        memcpy(clean, x, n * sizeof *x);
+        x = clean;
+        for (size_t i = 0; i < n; i += group_size)
+            found->replaced += clip_group(clean + i, qz_least(group_size, n - i));
+        view->kernels->group_range(x, n, group_size, groups->min, groups->max);
+    }
+    if (encoding->encoder.reference) {
+        qz_foreign_groups(&encoding->encoder, run, x, groups, codes);
+        for (size_t g = 0; g < groups->count; g++)
+            qz_note_scale_problem(&encoding->encoder, found, groups, run, g);
+        qz_note_far_values(view, groups);
+        found->clipped += qz_count_clipped(encoding, groups, x, n, group_size);
+        return x;
+    }
+    unsigned flags = qz_fit_groups(&encoding->encoder, run, groups, x, w);
+    if (flags & QZ_FIT_TIE) {
+        qz_break_ties(view, groups, 0, x, n);
+        flags = qz_fit_groups(&encoding->encoder, run, groups, x, w);
+    }
+    if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || qz_some_may_overflow(view, groups, 0, groups->count))
+        qz_refit_special_groups(&encoding->encoder, found, groups, run);
+    qz_note_far_values(view, groups);
+    found->clipped += qz_group_codes(encoding, groups, run, x, group_size, codes);
+    return x;
+}
+
+/* A run of whole groups with the values x. */
+static void encode_run(const struct encoding *encoding, struct findings *found, const struct run *run, const float *x,
+                       const float *w, int stays)
+{
+    const struct qz_view *view = encoding->encoder.view;
+    struct groups groups;
+    size_t group_size = (size_t)view->group_size, n = run->rows * run->pitch, clipped;
+    groups.count = (size_t)qz_divide_up(n, group_size);
+    groups.far = groups.exact = groups.has_sums = 0;
+    uint8_t staged[QZ_TILE / 2];
+    uint8_t *codes = qz_codes_buffer(encoding, run, staged);
+    float clean[QZ_TILE];
+    if (!encoding->encoder.reference && encode_plain(encoding, &groups, run, x, w, group_size, codes, &clipped))
+        found->clipped += clipped;
+    else if (!(x = encode_special(encoding, found, &groups, run, x, w, group_size, clean, codes)))
+        return;
+    stays = stays && x != clean;
+    struct span span = {run->row, run->col / view->group_size, run->rows, groups.count / run->rows};
+    qz_store_groups(view, &span, groups.scale, groups.zero, groups.bytes);
+    qz_finish_codes(encoding, found, &groups, run, x, w, stays, group_size, codes);
+}
+
+/* Rows of a run next to each other, filled up with zeros; src itself where they are so already. */
+static const float *fill_rows(const struct run *run, const float *src, ptrdiff_t stride, float *filled)
+{
+    if (run->rows == 1 || (run->pitch == run->cols && stride == (ptrdiff_t)run->pitch))
+        return src;
+    for (size_t r = 0; r < run->rows; r++) {
+        memcpy(filled + r * run->pitch, src + (ptrdiff_t)r * stride, run->cols * sizeof *src);
+        memset(filled + r * run->pitch + run->cols, 0, (run->pitch - run->cols) * sizeof *src);
+    }
+    return filled;
+}
+
+/* Encodes rows of a tile that were loaded to x, rows `stride` apart, with weights or NULL; `stays` as in finish_codes.
+ */
+static void encode_rows(const struct encoding *encoding, struct findings *found, const struct qz_tile *tile,
+                        const float *x, ptrdiff_t stride, const float *w, ptrdiff_t w_stride, int stays)
+{
+    struct run run = qz_run_of(encoding->encoder.view, tile);
+    /* Zeros that fill a group up change neither scale nor statistics where 0 is one of the values; by another tool's
+     * rule they may. */
+    if (!qz_is_one_run(&run) ||
+        (run.pitch != run.cols && (!encoding->encoder.view->grid.has_zero || encoding->encoder.reference))) {
+        for (size_t r = 0; r < run.rows; r++) {
+            struct run single = qz_single_row(&run, r);
+            encode_run(encoding, found, &single, x + (ptrdiff_t)r * stride, w ? w + (ptrdiff_t)r * w_stride : NULL,
+                       stays);
+        }
+        return;
+    }
+    _Alignas(64) float filled[QZ_TILE], filled_weights[QZ_TILE]; /* kernels are fastest with whole cache lines */
+    const float *values = fill_rows(&run, x, stride, filled);
+    encode_run(encoding, found, &run, values, w ? fill_rows(&run, w, w_stride, filled_weights) : NULL,
+               stays && values == x);
+}
+
+const float *qz_load_weights(const struct encoding *encoding, struct findings *found, const struct qz_tile *tile,
+                             float *buffer, ptrdiff_t *stride)
+{
+    const struct qz_view *view = encoding->encoder.view;
+    if (!encoding->encoder.weights)
+        return NULL;
+    if (encoding->repeated) {
+        *stride = (ptrdiff_t)view->cols;
+        return encoding->repeated;
+    }
+    int overflow;
+    const float *w = qz_tile_load(view->kernels, encoding->encoder.weights, tile, buffer, stride, &overflow);
+    for (size_t r = 0; r < (*stride ? tile->rows : 1); r++) { /* often all rows have the same ones */
+        float range[2];
+        if (view->kernels->range_f32(w + (ptrdiff_t)r * *stride, tile->cols, range) || range[0] < 0) {
+            found->bad_weight = 1;
+            return NULL;
+        }
+    }
+    return w;
+}
+
+void qz_encode_rows(void *context, struct findings *found, const struct qz_area *area)
+{
+    const struct encoding *encoding = context;
+    const qz_matrix *matrix = encoding->operation.matrix;
+    size_t run_rows = encoding->operation.work.run_rows;
+    _Alignas(64) float buffer[QZ_PANEL], weights[QZ_PANEL];
+    const struct qz_tile tile = {area->row, area->col, area->rows, (size_t)area->cols};
+    ptrdiff_t stride, w_stride = 0;
+    int overflow;
+    const float *x = qz_tile_load(encoding->encoder.view->kernels, matrix, &tile, buffer, &stride, &overflow);
+    const float *w = qz_load_weights(encoding, found, &tile, weights, &w_stride);
+    if (overflow && encoding->encoder.nonfinite == QZ_CLIP) {
+        /* Infinities of the source may be clipped; finite values that became infinite may not. */
+        for (size_t i = 0; i < tile.rows * tile.cols; i++) {
+            double value = qz_matrix_value(matrix, tile.row + i / tile.cols, tile.col + i % tile.cols);
+            found->nonfinite |= !qz_is_finite(buffer[i]) && qz_is_finite_f64(value);
+        }
+    }
+    for (size_t r = 0; r < tile.rows; r += run_rows) {
+        struct qz_tile some = {tile.row + r, tile.col, qz_least(run_rows, tile.rows - r), tile.cols};
+        const float *some_w = w && w != encoding->repeated ? w + (ptrdiff_t)r * w_stride : w;
+        encode_rows(encoding, found, &some, x + (ptrdiff_t)r * stride, stride, some_w, w_stride, x != buffer);
+    }
+}
+
+const float *qz_repeat_weights(const struct encoding *encoding, float *repeated)
+{
+    const struct qz_view *view = encoding->encoder.view;
+    const struct qz_work *work = &encoding->operation.work;
+    const qz_matrix *weights = encoding->encoder.weights;
+    const struct qz_tile row = {0, 0, 1, (size_t)view->cols};
+    struct findings found = {0};
+    ptrdiff_t stride;
+    if (work->slices == 0 || !weights || weights->row_stride != 0 || view->group_size > QZ_LONG_GROUP ||
+        work->run_rows < 2 || work->tile_cols != view->cols || view->cols % view->group_size != 0)
+        return NULL;
+    const float *w = qz_load_weights(encoding, &found, &row, repeated, &stride);
+    for (size_t r = 0; r < work->run_rows && w; r++)
+        memmove(repeated + r * row.cols, w, row.cols * sizeof *w);
+    return w ? repeated : NULL;
+}

@@ -1,0 +1,30 @@
+/*
+ * search_special.h - groups that a search with few candidates may fail
+ */
+#ifndef QZ_SEARCH_SPECIAL_H
+#define QZ_SEARCH_SPECIAL_H
+
+#include "encoder.h"
+#include "exact.h"
+
+/* What a group is suspected of, by what was seen of it side by side with others. */
+enum {
+    QZ_SUSPECT_VALUES = 1, /* to have few values, or values on a lattice */
+    QZ_SUSPECT_CLOSE = 2,  /* two candidates are too close to tell apart in float32 */
+    QZ_SUSPECT_WIDE = 4,   /* to have its best scale where ordinary groups do not */
+    QZ_SUSPECT_EXACT = 8   /* to need the exact method: next to no error, no gain, or next to no weights */
+};
+
+/* What is left of a suspicion after a look at all values of a group, which has neither a zero nor an offset. */
+unsigned qz_look_at_values(const struct qz_encoder *encoder, const struct qz_exact_source *source, unsigned suspicion);
+
+/* Of the scales that decode a group to the same values as this one does, the one of least magnitude, the positive one
+ * of two. So values that were decoded before get the scale that they were decoded with. */
+float qz_least_alike(const struct qz_encoder *encoder, const struct qz_exact_source *source, float scale);
+
+/* The best scale of such a group among the one that is known, the plain ones (0: none) and, with `exact`, the one that
+ * the exact method finds: by their errors in double. */
+void qz_careful_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float super,
+                      const float plain[2], int exact, float *scale, float *zero);
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * small.h - a few functions that every floor needs
+ */
+#ifndef QZ_SMALL_H
+#define QZ_SMALL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline uint64_t qz_divide_up(uint64_t a, uint64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+static inline size_t qz_least(uint64_t a, uint64_t b)
+{
+    return (size_t)(a < b ? a : b);
+}
+
+static inline float qz_larger(float a, float b)
+{
+    return a > b ? a : b;
+}
+
+/* memcpy for a few bytes, many times: without a call, by pieces that may overlap. */
+static inline void qz_copy_few(void *dst, const void *src, size_t n)
+{
+    char *to = dst;
+    const char *from = src;
+    if (n >= 16) {
+        for (size_t i = 0; i + 16 < n; i += 16)
+            memcpy(to + i, from + i, 16);
+        memcpy(to + n - 16, from + n - 16, 16);
+    } else if (n >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + n / 8 * 4, from + n / 8 * 4, 4);
+        memcpy(to + n - 4 - n / 8 * 4, from + n - 4 - n / 8 * 4, 4);
+        memcpy(to + n - 4, from + n - 4, 4);
+    } else {
+        for (size_t i = 0; i < n; i++)
+            to[i] = from[i];
+    }
+}
+
+#endif
