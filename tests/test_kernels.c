@@ -10,16 +10,16 @@
 #include "support/cases.h"
 #include "support/guard.h"
 #include "support/reference.h"
+#include "support/sets.h"
 
 #include "kernels.h"
 #include "scheme.h"
 
 /* ---- the harness --------------------------------------------------------------------------------------------- */
 
-enum { MOST_IN = 4, MOST_OUT = 3, NEAR = 192, SETS_MOST = 8 };
+enum { MOST_IN = 4, MOST_OUT = 3, NEAR = 192 };
 
-static const struct qz_kernels *sets[SETS_MOST]; /* those to test */
-static size_t set_count, bulk;                   /* elements of one large call */
+static size_t bulk; /* elements of one large call */
 static struct guard in_guards[MOST_IN], out_guards[MOST_OUT];
 static uint8_t *wanted_out[MOST_OUT];
 
@@ -1643,20 +1643,6 @@ static void test_forced_sets(void **state)
 }
 
 /* ---- setting up ---------------------------------------------------------------------------------------------- */
-
-static void choose_sets(void)
-{
-    const char *forced = getenv("QUANTIZE_KERNELS");
-    for (size_t i = 0; qz_kernel_list[i] && set_count < SETS_MOST; i++) {
-        const struct qz_kernels *set = qz_kernel_list[i];
-        if (set->needs & ~qz_cpu_features())
-            printf("not tested: %s, which this CPU lacks\n", set->name);
-        else if (!forced || !*forced || strcmp(forced, set->name) == 0)
-            sets[set_count++] = set;
-    }
-    for (size_t i = 0; i < set_count; i++)
-        printf("testing %s\n", sets[i]->name);
-}
 
 int main(void)
 {
