@@ -1,10 +1,10 @@
 /*
  * test_kernels_range.c - kernels with numbers from the whole range of floats
  *
- * test_kernels.c gives kernels what the drivers make of data of many kinds; the scales there suit the values. Here they
- * need not: a value whose weight is 0, or an outlier in a group whose scale was searched, lies beyond the codes by any
- * number of steps. Every set must make the same bits as scalar.c, and scalar.c the code of the end that is nearer.
- * QUANTIZE_KERNELS restricts the comparison to one set.
+ * The other test_kernels_*.c give kernels what the drivers make of data of many kinds; the scales there suit the
+ * values. Here they need not: a value whose weight is 0, or an outlier in a group whose scale was searched, lies beyond
+ * the codes by any number of steps. Every set must make the same bits as scalar.c, and scalar.c the code of the end
+ * that is nearer. QUANTIZE_KERNELS restricts the comparison to one set.
  */
 #include "support/program.h"
 
