@@ -1,5 +1,5 @@
 /*
- * test_kernels_arrays.c - kernels of whole arrays: ranges, codes of a scale, decoding, packing
+ * test_kernels_arrays.c - kernels of whole arrays against scalar.c, bit for bit: ranges, codes, decoding, packing
  */
 #include "support/program.h"
 

@@ -1,5 +1,6 @@
 /*
- * test_kernels_conversions.c - kernels that turn one type of numbers into another
+ * test_kernels_conversions.c - kernels that convert numbers against scalar.c, bit for bit: float16, bfloat16, float64,
+ * scales of a byte
  */
 #include "support/program.h"
 

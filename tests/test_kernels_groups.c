@@ -1,5 +1,5 @@
 /*
- * test_kernels_groups.c - kernels of groups one after another: ranges, scales, codes, decoding, errors
+ * test_kernels_groups.c - kernels of groups against scalar.c, bit for bit: ranges, scales, codes, decoding, errors
  */
 #include "support/program.h"
 

@@ -1,5 +1,6 @@
 /*
- * test_kernels_matrices.c - kernels of matrices: groups down the columns, transposing, products, streaming
+ * test_kernels_matrices.c - kernels of matrices against scalar.c, bit for bit: groups down the columns, transposing,
+ * products, streaming
  */
 #include "support/program.h"
 
