@@ -8,6 +8,7 @@
 #include "support/program.h"
 
 #include "support/guard.h"
+#include "support/sets.h"
 
 #include "affine_super.h"
 #include "kernels.h"
@@ -15,10 +16,8 @@
 
 #include <math.h>
 
-enum { LONGEST = 2048, SETS_MOST = 8, KINDS = QZ_AFFINE_MIN + 1 };
+enum { LONGEST = 2048, KINDS = QZ_AFFINE_MIN + 1 };
 
-static const struct qz_kernels *sets[SETS_MOST];
-static size_t set_count;
 static struct guard v_guard, w_guard;
 
 static const char *const kind_names[KINDS] = {"uint4", "float", "offset", "min"};
@@ -605,14 +604,7 @@ static void test_super(void **state)
 int main(void)
 {
     start_program("test_affine");
-    const char *forced = getenv("QUANTIZE_KERNELS");
-    for (size_t i = 0; qz_kernel_list[i] && set_count < SETS_MOST; i++) {
-        const struct qz_kernels *set = qz_kernel_list[i];
-        if (set->needs & ~qz_cpu_features())
-            printf("not tested: %s, which this CPU lacks\n", set->name);
-        else if (!forced || !*forced || strcmp(forced, set->name) == 0)
-            sets[set_count++] = set;
-    }
+    choose_sets();
     v_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
     w_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
     const struct CMUnitTest tests[] = {

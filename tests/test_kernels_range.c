@@ -1,15 +1,16 @@
 /*
  * test_kernels_range.c - kernels with numbers from the whole range of floats
  *
- * test_kernels.c gives kernels what the drivers make of data of many kinds; the scales there suit the values. Here they
- * need not: a value whose weight is 0, or an outlier in a group whose scale was searched, lies beyond the codes by any
- * number of steps. Every set must make the same bits as scalar.c, and scalar.c the code of the end that is nearer.
- * QUANTIZE_KERNELS restricts the comparison to one set.
+ * The other test_kernels_*.c give kernels what the drivers make of data of many kinds; the scales there suit the
+ * values. Here they need not: a value whose weight is 0, or an outlier in a group whose scale was searched, lies beyond
+ * the codes by any number of steps. Every set must make the same bits as scalar.c, and scalar.c the code of the end
+ * that is nearer. QUANTIZE_KERNELS restricts the comparison to one set.
  */
 #include "support/program.h"
 
 #include "support/cases.h"
 #include "support/guard.h"
+#include "support/sets.h"
 
 #include "encoder.h"
 #include "number.h"
@@ -18,10 +19,7 @@
 #include <float.h>
 #include <math.h>
 
-enum { SETS_MOST = 8, COLUMN_LINES = 64, COLUMN_WIDTH = 32 };
-
-static const struct qz_kernels *sets[SETS_MOST];
-static size_t set_count;
+enum { COLUMN_LINES = 64, COLUMN_WIDTH = 32 };
 
 /* ---- numbers ------------------------------------------------------------------------------------------------- */
 
@@ -482,11 +480,7 @@ static void test_search_scale(void **state)
 int main(void)
 {
     start_program("test_kernels_range");
-    const char *forced = getenv("QUANTIZE_KERNELS");
-    for (size_t i = 0; qz_kernel_list[i] && set_count < SETS_MOST; i++)
-        if (!(qz_kernel_list[i]->needs & ~qz_cpu_features()) &&
-            (!forced || !*forced || strcmp(forced, qz_kernel_list[i]->name) == 0))
-            sets[set_count++] = qz_kernel_list[i];
+    choose_sets();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_group_codes),   cmocka_unit_test(test_group_codes_error),
         cmocka_unit_test(test_columns_codes), cmocka_unit_test(test_codes_f64),

@@ -8,6 +8,7 @@
 #include "support/program.h"
 
 #include "support/guard.h"
+#include "support/sets.h"
 
 #include "encoder.h"
 #include "number.h"
@@ -15,10 +16,8 @@
 #include <float.h>
 #include <math.h>
 
-enum { LONGEST = 2048, SETS_MOST = 8 };
+enum { LONGEST = 2048 };
 
-static const struct qz_kernels *sets[SETS_MOST];
-static size_t set_count;
 static struct guard v_guard, w_guard;
 
 /* ---- blocks -------------------------------------------------------------------------------------------------- */
@@ -505,14 +504,7 @@ static void test_shared_weights(void **state)
 int main(void)
 {
     start_program("test_search");
-    const char *forced = getenv("QUANTIZE_KERNELS");
-    for (size_t i = 0; qz_kernel_list[i] && set_count < SETS_MOST; i++) {
-        const struct qz_kernels *set = qz_kernel_list[i];
-        if (set->needs & ~qz_cpu_features())
-            printf("not tested: %s, which this CPU lacks\n", set->name);
-        else if (!forced || !*forced || strcmp(forced, set->name) == 0)
-            sets[set_count++] = set;
-    }
+    choose_sets();
     v_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
     w_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
     const struct CMUnitTest tests[] = {

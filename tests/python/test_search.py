@@ -15,7 +15,7 @@ import pytest
 import quantize
 from hypothesis import given
 from hypothesis import strategies as st
-from test_array import (
+from test_packed_array import (
     KINDS_OF_SCHEMES,
     SCALE_DTYPES,
     SCHEMES,
