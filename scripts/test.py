@@ -152,7 +152,7 @@ C_PARTS = {
     "debug": [Variant("debug", "gcc", "-O0", "Debug", LEAN, SHORT)],
     "unsigned-char": [Variant("unsigned-char", "gcc", "-funsigned-char", options=LEAN, environment=SHORT)],
     "sanitizers": [sanitized("sanitizers", "address,undefined,float-cast-overflow")],
-    "threads": [sanitized("threads", "thread", "test_(pool|threads|api)", fixed_addresses())],
+    "threads": [sanitized("threads", "thread", "test_(pool|api)", fixed_addresses())],
     "ftz": [Variant("gcc", "gcc", environment={"QZ_TEST_FTZ": "1", **SHORT})],
     "emulated": [emulated("aarch64"), emulated("s390x")],
 }

@@ -13,24 +13,6 @@
 
 static const qz_dtype types[] = {QZ_F64, QZ_F32, QZ_F16, QZ_BF16};
 
-static double value_at(const qz_matrix *m, uint64_t row, uint64_t col)
-{
-    const void *at = field_at(m, row, col);
-    double wide;
-    float narrow;
-    uint16_t half;
-    if (m->dtype == QZ_F64)
-        return memcpy(&wide, at, 8), wide;
-    if (m->dtype == QZ_F32)
-        return memcpy(&narrow, at, 4), (double)narrow;
-    memcpy(&half, at, 2);
-    if (m->dtype == QZ_BF16)
-        return (double)float_of_bits((uint32_t)half << 16);
-    int exponent = half >> 10 & 31, fraction = half & 1023;
-    double size = exponent == 0 ? ldexp(fraction, -24) : ldexp(1024 + fraction, exponent - 25);
-    return half & 0x8000 ? -size : size;
-}
-
 /* |got - wanted| within the rounding of a sum of n squares in double. */
 static int is_near(double got, long double wanted, uint64_t n)
 {
@@ -60,7 +42,7 @@ static void against_long_double(void **state)
                 double x = magnitude * (double)rng_normal(&rng);
                 field_put(&a.matrix, r, c, x);
                 field_put(&b.matrix, r, c, rng_below(&rng, 3) == 0 ? x : x * (1 + 1e-12 * (double)rng_normal(&rng)));
-                double p = value_at(&a.matrix, r, c), q = value_at(&b.matrix, r, c);
+                double p = ref_element(&a.matrix, r, c), q = ref_element(&b.matrix, r, c);
                 signal += (long double)p * p;
                 error += (long double)(p - q) * (p - q);
                 if (fabs(p - q) > most)

@@ -79,9 +79,9 @@ static double level_of(enum levels levels, uint32_t level)
     case F32:
         return (double)float_of_bits(level);
     case E8M0:
-        return ldexp(1.0, (int)level - 128);
+        return ref_from_byte(QZ_E8M0, level - 1);
     case E4M3:
-        return level < 8 ? ldexp((double)level, -9) : ldexp(8.0 + level % 8, (int)(level / 8) - 10);
+        return ref_from_byte(QZ_E4M3, level);
     default:
         return (double)level;
     }

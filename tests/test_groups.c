@@ -315,6 +315,52 @@ static void test_foreign_bytes(void **state)
     }
 }
 
+/* Sums with weights, of ordinary magnitudes and of such that products of weights and values leave float32's range. */
+static void test_weighted_statistics(void **state)
+{
+    (void)state;
+    static const int exponents[][2] = {{0, 0}, {100, 100}, {20, -90}, {-30, 20}}; /* of values, of weights */
+    struct rng rng = rng_make(17);
+    for (size_t repeat = 0; repeat < cases(400, 64); repeat++) {
+        uint64_t rows = 1 + rng_below(&rng, 5), cols = 1 + rng_below(&rng, 300), group_size = 1 + rng_below(&rng, 40);
+        qz_options options = QZ_OPTIONS_INIT;
+        qz_scheme scheme = scheme_kind(repeat % 4, group_size, &options.method); /* float32 scales */
+        if (repeat % 3 == 0)
+            options.method = QZ_SEARCH;
+        float value = power_of_two(exponents[repeat / 4 % 4][0]), weight = power_of_two(exponents[repeat / 4 % 4][1]);
+        struct field src = field_make(QZ_F32, rows, cols, (enum layout)rng_below(&rng, LAYOUTS));
+        struct field weights = field_make(QZ_F32, rows, cols, (enum layout)rng_below(&rng, LAYOUTS));
+        struct field decoded = field_make(QZ_F32, rows, cols, LAYOUT_ROWS);
+        struct plain plain = plain_make(&scheme, rows, cols, 0);
+        for (uint64_t r = 0; r < rows; r++)
+            for (uint64_t c = 0; c < cols; c++) {
+                int none = c % group_size != 0 && rng_below(&rng, 4) == 0; /* not a whole group */
+                field_put(&src.matrix, r, c, (double)(rng_normal(&rng) * value));
+                field_put(&weights.matrix, r, c, none ? 0.0 : (double)((0.1f + fabsf(rng_normal(&rng))) * weight));
+            }
+        options.weights = &weights.matrix;
+        qz_stats stats = QZ_STATS_INIT;
+        assert_int_equal(QZ_OK, CALL(qz_encode(&scheme, &src.matrix, &plain.packed, &options, &stats, NULL)));
+        assert_int_equal(QZ_OK, CALL(qz_decode(&scheme, &plain.packed, &decoded.matrix, NULL, NULL)));
+        long double signal = 0, error = 0;
+        for (uint64_t r = 0; r < rows; r++)
+            for (uint64_t c = 0; c < cols; c++) {
+                double x = ref_element(&src.matrix, r, c), off = x - ref_element(&decoded.matrix, r, c);
+                long double w = (long double)ref_element(&weights.matrix, r, c);
+                signal += w * (long double)x * (long double)x;
+                error += w * (long double)off * (long double)off;
+            }
+        if (!(fabsl((long double)stats.weighted_signal - signal) <= signal * 1e-5L) ||
+            !(fabsl((long double)stats.weighted_error - error) <= error * 1e-5L + signal * 0x1p-44L))
+            fail_msg("case %zu: weighted signal %.9g, wanted %.9Lg; error %.9g, wanted %.9Lg", repeat,
+                     stats.weighted_signal, signal, stats.weighted_error, error);
+        field_free(src);
+        field_free(weights);
+        field_free(decoded);
+        plain_free(plain);
+    }
+}
+
 /* ---- floating-point modes ------------------------------------------------------------------------------------ */
 
 /* Each kind of data with each scheme, in each hostile floating-point mode. */
@@ -378,9 +424,10 @@ int main(void)
 {
     start_program("test_groups");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_grouped_small), cmocka_unit_test(test_grouped_random),
-        cmocka_unit_test(test_grouped_long),  cmocka_unit_test(test_foreign_bytes),
-        cmocka_unit_test(test_grouped_modes), cmocka_unit_test(test_statistics_modes),
+        cmocka_unit_test(test_grouped_small),       cmocka_unit_test(test_grouped_random),
+        cmocka_unit_test(test_grouped_long),        cmocka_unit_test(test_foreign_bytes),
+        cmocka_unit_test(test_weighted_statistics), cmocka_unit_test(test_grouped_modes),
+        cmocka_unit_test(test_statistics_modes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

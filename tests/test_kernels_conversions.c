@@ -195,25 +195,6 @@ static void test_f32_from_f64(void **state)
 
 /* ---- scales of a byte ---------------------------------------------------------------------------------------- */
 
-/* A scale's byte as the formats define it. */
-static double number_of_byte(qz_dtype dtype, unsigned byte)
-{
-    int8_t integer = (int8_t)byte;
-    switch (dtype) {
-    case QZ_E4M3: {
-        int exponent = (int)(byte >> 3 & 15), mantissa = (int)(byte & 7);
-        double magnitude = exponent ? ldexp(8 + mantissa, exponent - 10) : ldexp(mantissa, -9);
-        return (byte & 0x7f) == 0x7f ? NAN : byte & 0x80 ? -magnitude : magnitude;
-    }
-    case QZ_E8M0:
-        return byte == 255 ? NAN : ldexp(1.0, (int)byte - 127);
-    case QZ_I7:
-        return floor(integer / 2.0);
-    default:
-        return integer;
-    }
-}
-
 static void test_byte_scales(void **state)
 {
     (void)state;
@@ -233,7 +214,7 @@ static void test_byte_scales(void **state)
         void *in[] = {bytes, floats_b}, *out[] = {floats_a, floats_b + 256};
         w.call(&qz_kernels_scalar, &w, in, out);
         for (size_t i = 0; i < 256; i++) {
-            double number = number_of_byte(dtypes[t], (unsigned)i) * (double)floats_b[i];
+            double number = ref_from_byte(dtypes[t], (unsigned)i) * (double)floats_b[i];
             assert_true(isnan(number) ? isnan(floats_a[i]) : floats_a[i] == (float)number);
             if (dtypes[t] == QZ_I7)
                 assert_true(floats_b[256 + i] == (i % 2 ? -5.0f : 0.0f));

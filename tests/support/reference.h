@@ -75,6 +75,25 @@ static inline double ref_from_half(uint16_t bits, qz_dtype dtype)
     return bits & 0x8000 ? -x : x;
 }
 
+/* A scale's byte as the formats define it. */
+static inline double ref_from_byte(qz_dtype dtype, unsigned byte)
+{
+    int8_t integer = (int8_t)byte;
+    switch (dtype) {
+    case QZ_E4M3: {
+        int exponent = (int)(byte >> 3 & 15), mantissa = (int)(byte & 7);
+        double magnitude = exponent ? ldexp(8 + mantissa, exponent - 10) : ldexp(mantissa, -9);
+        return (byte & 0x7f) == 0x7f ? (double)NAN : byte & 0x80 ? -magnitude : magnitude;
+    }
+    case QZ_E8M0:
+        return byte == 255 ? (double)NAN : ldexp(1.0, (int)byte - 127);
+    case QZ_I7:
+        return floor(integer / 2.0);
+    default:
+        return integer;
+    }
+}
+
 static inline double ref_load(const void *at, qz_dtype dtype)
 {
     if (dtype == QZ_F64) {
