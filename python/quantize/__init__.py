@@ -31,10 +31,12 @@ from .quantize import quantize_to_int4 as quantize_to_int4
 from .quantize import unpack_int8_to_int4 as unpack_int8_to_int4
 
 if TYPE_CHECKING:
-    from .array import Comparison as Comparison
-    from .array import QuantizedArray as QuantizedArray
-    from .array import Stats as Stats
-    from .array import quantize_array as quantize_array
+    from .choice import Candidate as Candidate
+    from .choice import Candidates as Candidates
+    from .choice import Choice as Choice
+    from .choice import Comparisons as Comparisons
+    from .choice import choose as choose
+    from .choice import compare as compare
     from .files import load as load
     from .files import save as save
     from .layer import gptq as gptq
@@ -43,13 +45,11 @@ if TYPE_CHECKING:
     from .names import Method as Method
     from .names import ScaleDtype as ScaleDtype
     from .names import SchemeName as SchemeName
+    from .packed_array import Comparison as Comparison
+    from .packed_array import QuantizedArray as QuantizedArray
+    from .packed_array import Stats as Stats
+    from .packed_array import quantize_array as quantize_array
     from .plot import plot_error as plot_error
-    from .report import Candidate as Candidate
-    from .report import Candidates as Candidates
-    from .report import Choice as Choice
-    from .report import Comparisons as Comparisons
-    from .report import choose as choose
-    from .report import compare as compare
     from .scheme import Scheme as Scheme
     from .scheme import Schemes as Schemes
     from .scheme import schemes as schemes
@@ -61,24 +61,24 @@ __version__ = _core.version
 
 # What is imported when it is first used: importing the package costs programs as little as it can.
 _LAZY = {
-    "Candidate": "report",
-    "Candidates": "report",
-    "Choice": "report",
-    "Comparison": "array",
-    "Comparisons": "report",
-    "QuantizedArray": "array",
+    "Candidate": "choice",
+    "Candidates": "choice",
+    "Choice": "choice",
+    "Comparison": "packed_array",
+    "Comparisons": "choice",
+    "QuantizedArray": "packed_array",
     "Scheme": "scheme",
     "Schemes": "scheme",
-    "Stats": "array",
-    "choose": "report",
-    "compare": "report",
+    "Stats": "packed_array",
+    "choose": "choice",
+    "compare": "choice",
     "concatenate": "together",
     "gptq": "layer",
     "kernels": "machine",
     "learn_table": "learn",
     "load": "files",
     "plot_error": "plot",
-    "quantize_array": "array",
+    "quantize_array": "packed_array",
     "save": "files",
     "schemes": "scheme",
 }

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _files
-from .array import QuantizedArray
 from .errors import DtypeError, FormatError
 from .inputs import as_array
+from .packed_array import QuantizedArray
 from .scheme import CODES, SCALE_DTYPES, SUPER_DTYPES, WHOLE_ARRAY, WHOLE_ROW, ZEROS, Scheme, schemes, word
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 import numpy as np
 
 from . import _core
-from .array import QuantizedArray, _encoding_error, _matrices, _sqnr_db, _stats, _wanted
 from .errors import NonFiniteError, QuantizeError
 from .inputs import as_floats, as_threads
+from .packed_array import QuantizedArray, _encoding_error, _matrices, _sqnr_db, _stats, _wanted
 from .scheme import Scheme, find
 
 if TYPE_CHECKING:

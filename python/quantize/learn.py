@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import numpy as np
 
-from .array import _as_weights, chosen_axis, quantize_array
+from .choice import sample
 from .inputs import as_single
-from .report import sample
+from .packed_array import _as_weights, chosen_axis, quantize_array
 from .scheme import WHOLE_ROW, Scheme, find
 
 if TYPE_CHECKING:

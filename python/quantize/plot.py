@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from .array import QuantizedArray
+from .choice import Sample, sample
 from .errors import DtypeError, plural
 from .inputs import as_array
-from .report import Sample, sample
+from .packed_array import QuantizedArray
 from .scheme import WHOLE_ARRAY, WHOLE_ROW
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
-from .array import QuantizedArray, _bits, _others, meaning
 from .errors import DtypeError
 from .inputs import as_axis
+from .packed_array import QuantizedArray, _bits, _others, meaning
 from .scheme import WHOLE_ARRAY
 
 if TYPE_CHECKING:

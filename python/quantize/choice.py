@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, ov
 import numpy as np
 
 from . import _core
-from .array import Comparison, QuantizedArray, Stats, chosen_axis, compare_pair, meaning, quantize_array
 from .errors import NonFiniteError, RangeError, ScaleError, element, flat_index, place, plural
 from .inputs import as_axis, as_floats
+from .packed_array import (
+    Comparison,
+    QuantizedArray,
+    Stats,
+    chosen_axis,
+    compare_pair,
+    meaning,
+    quantize_array,
+)
 from .scheme import WHOLE_ROW, Scheme, find
 from .scheme import schemes as all_schemes
 from .text import brackets, html_table, table

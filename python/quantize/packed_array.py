@@ -13,6 +13,7 @@ import numpy as np
 from . import _core
 from .errors import DtypeError, FormatError, QuantizeError, explain, place
 from .errors import element as element_of
+from .index import CUT_SHORT, axis_after, best_axis, bits_along, index_items, select
 from .inputs import (
     DTYPE_NUMBERS,
     FLOATS,
@@ -25,7 +26,6 @@ from .inputs import (
     writable,
 )
 from .names import unknown
-from .rows import CUT_SHORT, axis_after, best_axis, bits_along, index_items, select
 from .scheme import WHOLE_ARRAY, Scheme, find
 from .text import brackets, html_pairs, pairs
 
