@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from .choice import Candidate as Candidate
     from .choice import Candidates as Candidates
     from .choice import Choice as Choice
-    from .choice import Comparisons as Comparisons
     from .choice import choose as choose
-    from .choice import compare as compare
+    from .comparison import Comparison as Comparison
+    from .comparison import Comparisons as Comparisons
+    from .comparison import compare as compare
+    from .encode import quantize_array as quantize_array
     from .files import load as load
     from .files import save as save
     from .layer import gptq as gptq
@@ -45,14 +47,12 @@ if TYPE_CHECKING:
     from .names import Method as Method
     from .names import ScaleDtype as ScaleDtype
     from .names import SchemeName as SchemeName
-    from .packed_array import Comparison as Comparison
     from .packed_array import QuantizedArray as QuantizedArray
-    from .packed_array import Stats as Stats
-    from .packed_array import quantize_array as quantize_array
     from .plot import plot_error as plot_error
     from .scheme import Scheme as Scheme
     from .scheme import Schemes as Schemes
     from .scheme import schemes as schemes
+    from .stats import Stats as Stats
     from .together import concatenate as concatenate
 
 # Nothing here may be called "quantize": that is the submodule of the documented functions.
@@ -64,21 +64,21 @@ _LAZY = {
     "Candidate": "choice",
     "Candidates": "choice",
     "Choice": "choice",
-    "Comparison": "packed_array",
-    "Comparisons": "choice",
+    "Comparison": "comparison",
+    "Comparisons": "comparison",
     "QuantizedArray": "packed_array",
     "Scheme": "scheme",
     "Schemes": "scheme",
-    "Stats": "packed_array",
+    "Stats": "stats",
     "choose": "choice",
-    "compare": "choice",
+    "compare": "comparison",
     "concatenate": "together",
     "gptq": "layer",
     "kernels": "machine",
     "learn_table": "learn",
     "load": "files",
     "plot_error": "plot",
-    "quantize_array": "packed_array",
+    "quantize_array": "encode",
     "save": "files",
     "schemes": "scheme",
 }

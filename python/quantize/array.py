@@ -32,6 +32,16 @@ _Failure = _core.Failure
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Find what a module of this name held before: pickles of packed arrays ask for it here."""
+        if name in ("Comparison", "QuantizedArray", "Stats", "quantize_array"):
+            import quantize
+
+            return getattr(quantize, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+
 
 def quantize_to_int4(
     values: ArrayLike, scale_method: Literal["minmax", "absmax"] = "minmax"

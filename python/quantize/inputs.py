@@ -162,7 +162,12 @@ def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
 def as_single(values: object, what: str) -> AnyArray:
     """Any array-like of numbers, with bfloat16 as the float32 that they are."""
     x, number = as_floats(values, what)
-    return (x.astype(np.uint32) << 16).view(np.float32) if number == _core.BF16 else x
+    return bfloat16_values(x) if number == _core.BF16 else x
+
+
+def bfloat16_values(bits: AnyArray) -> NDArray[np.float32]:
+    """The numbers that bfloat16 stands for, from its bits as uint16."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def as_codes(values: object, what: str) -> NDArray[np.int8]:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import numpy as np
 
-from .choice import sample
-from .inputs import as_single
-from .packed_array import _as_weights, chosen_axis, quantize_array
-from .scheme import WHOLE_ROW, Scheme, find
+from .axes import chosen_axis
+from .c_numbers import WHOLE_ROW
+from .encode import quantize_array
+from .inputs import as_single, bfloat16_values
+from .sample import sample
+from .scheme import Scheme, find
+from .weights import as_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -102,7 +105,7 @@ def learn_table(
     taken = sample(w, axis, _SAMPLE, align)
     values, importance = taken.values, None
     if weights is not None:
-        _as_weights(weights, taken.shape, taken.axis)  # which says what is wrong with their shape
+        as_weights(weights, taken.shape, taken.axis)  # which says what is wrong with their shape
         given = as_single(weights, "weights")
         if given.ndim == 1:
             given = given.reshape(-1, *(1 for _ in taken.shape[taken.axis + 1 :]))
@@ -165,7 +168,7 @@ def _padded(values: NDArray[np.float32]) -> list[float]:
 def _scales(scales: NDArray[np.generic], scheme: Scheme, cols: int) -> NDArray[np.float64]:
     """The scale of each value."""
     if scheme.scale_dtype == "bfloat16":
-        scales = (scales.astype(np.uint32) << 16).view(np.float32)
+        scales = bfloat16_values(scales)
     size = cols if scheme.group_size == WHOLE_ROW else scheme.group_size
     return np.repeat(scales.astype(np.float64), size, axis=1)[:, :cols]
 

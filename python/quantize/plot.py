@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from .choice import Sample, sample
+from .c_numbers import WHOLE_ARRAY, WHOLE_ROW
 from .errors import DtypeError, plural
 from .inputs import as_array
 from .packed_array import QuantizedArray
-from .scheme import WHOLE_ARRAY, WHOLE_ROW
+from .sample import Sample, sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
