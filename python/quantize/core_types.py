@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class SchemeNumbers(NamedTuple):
-    """A scheme: what `parse_scheme` in python/_core.c reads, in the numbers of quantize.h."""
+    """A scheme: what `take_scheme` in python/shared.c reads, in the numbers of quantize.h."""
 
     codes: int
     scale_dtype: int
@@ -91,17 +91,12 @@ class TensorNumbers(NamedTuple):
 class PackedNumbers(NamedTuple):
     """A packed array of a file, as `_files.File.items` describes it; its parts are tensors or None."""
 
-    scheme: str
-    codes: int
-    scale_dtype: int
-    zero: int
-    group_size: int
-    super_dtype: int
-    super_size: int
-    table: bytes | None
+    name: str
+    """That of its scheme."""
+    scheme: tuple[Any, ...]
     axis: int
     shape: tuple[int, ...]
-    part_codes: tuple[Any, ...] | None
-    part_scales: tuple[Any, ...] | None
-    part_zeros: tuple[Any, ...] | None
-    part_supers: tuple[Any, ...] | None
+    codes: tuple[Any, ...] | None
+    scales: tuple[Any, ...] | None
+    zeros: tuple[Any, ...] | None
+    supers: tuple[Any, ...] | None

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import _files
 from .c_numbers import CODES, SCALE_DTYPES, SUPER_DTYPES, ZEROS, size_from_c, word
-from .core_types import PackedNumbers, TensorNumbers
+from .core_types import PackedNumbers, SchemeNumbers, TensorNumbers
 from .errors import DtypeError, FormatError
 from .inputs import as_array
 from .packed_array import QuantizedArray, parts_of
@@ -236,34 +236,34 @@ def _dtype(text: str) -> np.dtype[Any]:
 
 
 def _read_packed(file: _files.File, packed: PackedNumbers, source: str, name: str) -> QuantizedArray:
-    tensors = (packed.part_codes, packed.part_scales, packed.part_zeros, packed.part_supers)
+    tensors = (packed.codes, packed.scales, packed.zeros, packed.supers)
     parts: list[Any] = [
         None if tensor is None else _native(_read(file, TensorNumbers(*tensor), source, name))
         for tensor in tensors
     ]
-    scheme = _scheme_of(packed)
+    scheme = _scheme_of(packed.name, SchemeNumbers(*packed.scheme))
     try:
         return QuantizedArray(*parts, scheme=scheme, shape=packed.shape, axis=packed.axis)
     except FormatError as error:
         raise FormatError(f"{source}: array {name!r}: {error}") from None
 
 
-def _scheme_of(packed: PackedNumbers) -> Scheme:
+def _scheme_of(name: str, numbers: SchemeNumbers) -> Scheme:
     """The scheme of that name with the sizes and types of the file, or one that the file alone describes."""
     found: dict[str, Any] = {
-        "scale_dtype": word(SCALE_DTYPES, packed.scale_dtype),
-        "group_size": size_from_c(packed.group_size),
-        "super_dtype": word(SUPER_DTYPES, packed.super_dtype),
-        "super_size": size_from_c(packed.super_size),
+        "scale_dtype": word(SCALE_DTYPES, numbers.scale_dtype),
+        "group_size": size_from_c(numbers.group_size),
+        "super_dtype": word(SUPER_DTYPES, numbers.super_dtype),
+        "super_size": size_from_c(numbers.super_size),
     }
-    like = next((scheme for scheme in schemes() if scheme.name == packed.scheme), None)
+    like = next((scheme for scheme in schemes() if scheme.name == name), None)
     if like is not None:
         return dataclasses.replace(like, **found)
-    table = packed.table
+    table = numbers.table
     return Scheme(
-        name=packed.scheme,
-        codes=word(CODES, packed.codes),
-        zero=word(ZEROS, packed.zero),
+        name=name,
+        codes=word(CODES, numbers.codes),
+        zero=word(ZEROS, numbers.zero),
         method="search",
         table=None if table is None else tuple(map(float, np.frombuffer(table, np.float32))),
         **found,
