@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 __version__ = _core.version
 
-# What is imported when it is first used: importing the package costs programs as little as it can.
+# The modules of names that are imported when they are first used: importing the package must cost little.
 _LAZY = {
     "Candidate": "choice",
     "Candidates": "choice",
@@ -84,7 +84,7 @@ _LAZY = {
 }
 
 
-# The words that arguments may be, as types: found here, but neither functions nor classes, and so not listed.
+# The types of words that arguments may be. They can be found here, but dir() and __all__ do not list them.
 _TYPES = {"Method": "names", "ScaleDtype": "names", "SchemeName": "names"}
 
 _EAGER = [
@@ -104,8 +104,8 @@ _EAGER = [
 ]
 
 if not TYPE_CHECKING:
-    # For a type checker, __getattr__ would make every name one of the package's. Sphinx would describe all of
-    # __all__ where a page names this module, and again where a page names one of them: it must not see it.
+    # A type checker that saw __getattr__ would take every name for one of the package's. Sphinx would
+    # describe each name of __all__ twice, on the page of this module and on a page of its own.
     if "sphinx.ext.autodoc" not in sys.modules:
         __all__ = sorted([*_EAGER, *_LAZY])
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _METHODS = {"minmax": _core.MINMAX, "absmax": _core.ABSMAX7}
 
-# Looked up once: a call with 64 values is over before a few attribute look-ups are.
+# These are looked up once, because a call with 64 values takes no longer than a few attribute look-ups.
 _ndarray = np.ndarray
 _empty = np.empty
 _float_number = FLOATS.get
@@ -35,7 +35,7 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Find what a module of this name held before: pickles of packed arrays ask for it here."""
+        """Find the classes of packed arrays where old pickles look for them: in a module of this name."""
         if name in ("Comparison", "QuantizedArray", "Stats", "quantize_array"):
             import quantize
 
@@ -95,7 +95,7 @@ def quantize_to_int4(
     try:
         method = _METHODS[scale_method]
     except (KeyError, TypeError):
-        from .names import unknown  # not at the top: importing the package is cheap
+        from .names import unknown  # not at the top: importing the package must cost little
 
         raise unknown("scale_method", scale_method, _METHODS) from None
     x: Any = values

@@ -12,15 +12,15 @@ from .scheme import sizes
 if TYPE_CHECKING:
     from .scheme import Scheme
 
-# Beyond so many times the bits of full groups, they are cut short.
+# An axis cuts groups short if values take more than so many times the bits of full groups.
 _CUT_SHORT = 1.25
 
-# Of smaller arrays, bits are not worth a warning.
+# Arrays of fewer values get no warning, because they take few bits along any axis.
 _WORTH_A_WARNING = 1 << 14
 
 
 def chosen_axis(axis: SupportsIndex | str | None, shape: tuple[int, ...], scheme: Scheme) -> int:
-    """The axis that groups run along, counted from 0. None is the last one, with a warning if that is bad."""
+    """The axis that groups run along, counted from 0. None means the last axis, and warns if that is bad."""
     if isinstance(axis, str):
         if axis != "auto":
             raise ValueError(f"axis must be a number or 'auto', not {axis!r}")
@@ -41,13 +41,13 @@ def chosen_axis(axis: SupportsIndex | str | None, shape: tuple[int, ...], scheme
 
 
 def bits_along(shape: tuple[int, ...], axis: int, scheme: Scheme) -> float:
-    """Bits that a value takes, of an array with something in it, if groups run along this axis."""
+    """The bits that a value takes if groups run along this axis. The array must not be empty."""
     rows = math.prod(shape) // shape[axis]
     return 8.0 * sizes(scheme, rows, shape[axis]).total / math.prod(shape)
 
 
 def best_axis(shape: tuple[int, ...], scheme: Scheme) -> int:
-    """The last axis, unless it cuts groups short; then the one with the fewest bits, the last of such."""
+    """The last axis, unless it cuts groups short; then the axis with the fewest bits, the last of several."""
     last = len(shape) - 1
     if last < 1 or not math.prod(shape):
         return last

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # At most so many values are measured.
 _SAMPLE = 1 << 20
 
-# What is tried with every scheme that allows it. Parts of rows are taken in multiples of the largest.
+# Every scheme that allows it is tried with these sizes. Parts of rows have a multiple of the largest one.
 _GROUP_SIZES = (16, 32, 64, 128, 256)
 
 
@@ -219,7 +219,7 @@ def choose(
     taken = sample(w, axis, _SAMPLE, _GROUP_SIZES[-1])
     tried = sorted(
         _try_all(taken, given, threads), key=lambda row: (row.bits_per_value, -row.sqnr_db)
-    )  # a stable sort: among equals, the first in the table of schemes
+    )  # a stable sort: of equal rows, the first one in the table of schemes stays first
     good = [row for row in tried if row.bits_per_value <= most and row.sqnr_db >= least]
     if not good:
         raise ValueError(_closest(tried, most, least))
@@ -241,7 +241,7 @@ def _try_all(
     for scheme in _candidates(taken, schemes):
         variants = [scheme]
         if scheme.scale_dtype == "float16" and scheme not in (schemes or ()):
-            with contextlib.suppress(ValueError):  # a scheme that has its own type of scales only
+            with contextlib.suppress(ValueError):  # the scheme allows only its own type of scales
                 variants.append(dataclasses.replace(scheme, scale_dtype="bfloat16"))
         for variant in variants:
             try:
@@ -264,7 +264,7 @@ def _try_all(
 
 
 def _candidates(taken: Sample, schemes: Sequence[str | Scheme] | None) -> list[Scheme]:
-    """What to try. Of all schemes, each representation once, under the first of its names."""
+    """The schemes to try. By default each representation is tried once, under the first of its names."""
     length = taken.piece_length
     sizes = [size for i, size in enumerate(_GROUP_SIZES) if i == 0 or _GROUP_SIZES[i - 1] < length]
     whole_rows = length == taken.row_length
@@ -279,7 +279,7 @@ def _candidates(taken: Sample, schemes: Sequence[str | Scheme] | None) -> list[S
         if named.super_size == WHOLE_ROW and not whole_rows:
             continue
         for size in dict.fromkeys((named.group_size, *sizes)):
-            with contextlib.suppress(ValueError):  # a scheme that has its own size only
+            with contextlib.suppress(ValueError):  # the scheme allows only its own size
                 varied = dataclasses.replace(named, group_size=size)
                 found.setdefault(meaning(varied) if schemes is None else varied, varied)
     return list(found.values())

@@ -243,9 +243,9 @@ def _is_bad(x: AnyArray, number: int, index: int) -> bool:
 def _weighted_sqnr_db(
     a: ArrayLike | QuantizedArray, b: ArrayLike | QuantizedArray, weights: ArrayLike, axis: int
 ) -> float:
-    """Row by row of the first axis, in float64."""
+    """The weighted ratio, computed in float64 and one row of the first axis at a time."""
     x, y = np.atleast_1d(as_single(a, "a")), np.atleast_1d(as_single(b, "b"))
-    as_weights(weights, x.shape, axis)  # which says what is wrong with their shape
+    as_weights(weights, x.shape, axis)  # raises an error if their shape is wrong
     w = as_single(weights, "weights")
     if w.dtype == np.float64:
         w = within_float32(w)
@@ -255,7 +255,7 @@ def _weighted_sqnr_db(
     signal = error = 0.0
     for one, other, weight in zip(x, y, w, strict=True):
         heft = np.asarray(weight, np.float64)
-        if not ((heft >= 0) & (heft < np.inf)).all():  # NaN fails too
+        if not ((heft >= 0) & (heft < np.inf)).all():  # NaN is not >= 0
             raise weights_error(weights)
         single = np.asarray(one, np.float32).astype(np.float64)
         signal += float((heft * single**2).sum())

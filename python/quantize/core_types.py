@@ -92,7 +92,7 @@ class PackedNumbers(NamedTuple):
     """A packed array of a file, as `_files.File.items` describes it; its parts are tensors or None."""
 
     name: str
-    """That of its scheme."""
+    """The name of its scheme."""
     scheme: tuple[Any, ...]
     axis: int
     shape: tuple[int, ...]

@@ -67,7 +67,7 @@ def decode(
 def _memory_of(
     out: Any, dtype: DTypeLike | None, shape: tuple[int, ...], parts: Parts
 ) -> tuple[AnyArray, bool]:
-    """The memory of `out` as an array, once it will do; and whether its uint16 are bfloat16."""
+    """The memory of `out` as an array, after it was checked; and whether its uint16 are bfloat16."""
     memory, bits = writable(out)
     own = "bfloat16" if bits else memory.dtype.name
     if dtype is not None and np.dtype(dtype) != memory.dtype and np.dtype(dtype).name != own:

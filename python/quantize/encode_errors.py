@@ -1,4 +1,4 @@
-"""The exceptions for an encoding that failed: which value, weight or scale will not do, and the remedy."""
+"""The exceptions for an encoding that failed: they name the value, weight or scale, and a remedy."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def encoding_error(
     dtype, remedy = "float32", ""
     detail = Detail(*failure.args)
     if detail.result == _core.ERROR_WEIGHT:
-        if weights is None:  # they were made of the diagonal of a Gram matrix
+        if weights is None:  # the weights come from the diagonal of a Gram matrix
             return ValueError("gram and damping make numbers beyond the range of float32; pass smaller ones")
         return weights_error(weights)
-    if detail.result == _core.ERROR_ARGUMENT:  # all else has been checked before
+    if detail.result == _core.ERROR_ARGUMENT:  # other arguments were checked before the call
         block = max(scheme.group_size, scheme.super_size)
         return ValueError(
             f"the rule {scheme.rule!r} takes {block} values at a time; "
@@ -55,7 +55,7 @@ def encoding_error(
     elif detail.result == _core.ERROR_RANGE:
         remedy = "scale the values first"
     elif detail.result == _core.ERROR_SCALE:
-        shared = detail.number in (3, 4)  # a super scale, which no argument gives another type
+        shared = detail.number in (3, 4)  # no argument changes the type of a super scale
         dtype, remedy = scheme.super_dtype or "" if shared else scheme.scale_dtype, "scale the values first"
         if scheme.rule == "awq" and method == _core.REFERENCE:
             dtype, remedy = "float16", f"the rule works in it; {remedy}, or pass another method"

@@ -133,7 +133,7 @@ def _storable(name: str, value: QuantizedArray | ArrayLike) -> QuantizedArray | 
 def _declare(
     writer: _files.Writer, name: bytes, value: QuantizedArray | AnyArray
 ) -> list[tuple[int, AnyArray]]:
-    """Declare an array; what is to be written to which tensor."""
+    """Declare an array. Returns the tensors to write, each with its number and its elements."""
     if isinstance(value, QuantizedArray):
         indices = writer.declare_packed(name, value.scheme.core, value.shape, value.axis)
         return [
@@ -151,7 +151,7 @@ def _declare(
 
 
 def _chunks(x: AnyArray) -> Iterator[AnyArray]:
-    """The bytes of an array in C order: at once if they lie so, else in copies of bounded size."""
+    """The bytes of an array in C order: all at once if they lie so, else in copies of bounded size."""
     if x.flags.c_contiguous:
         yield x.reshape(-1).view(np.uint8)
     elif x.size:
@@ -224,13 +224,13 @@ def _read(file: _files.File, tensor: TensorNumbers, source: str, name: str) -> A
     except (TypeError, ValueError) as error:
         raise FormatError(f"{source}: member {name + '.npy'!r}: {error}") from None
     file.read(tensor.number, data.reshape(-1).view(np.uint8))
-    if tensor.swapped:  # the library turned the numbers; the type remains that of the file
+    if tensor.swapped:  # the library gives native numbers; the array gets the byte order of the file
         data = data.byteswap().view(dtype.newbyteorder())
     return data.T if tensor.column_major else data
 
 
 def _dtype(text: str) -> np.dtype[Any]:
-    """The type of items that the library does not interpret; it has made sure that these are no objects."""
+    """The type of items that the library does not interpret. The library refuses Python objects."""
     descr: Any = ast.literal_eval(text) if text.startswith("[") else text
     return np.dtype(np.lib.format.descr_to_dtype(descr))
 

@@ -77,8 +77,8 @@ def is_tensor(values: object) -> bool:
 
 
 def _of_tensor(tensor: Any, what: str) -> AnyArray:
-    """The memory of a tensor; that of bfloat16, which NumPy does not have, as the uint16 of its bits."""
-    plain = tensor.detach()  # for reading, it does not matter whether a gradient is wanted
+    """The memory of a tensor. NumPy has no bfloat16: a tensor of that type becomes the uint16 of its bits."""
+    plain = tensor.detach()  # whoever only reads the values needs no gradient
     if is_bfloat16_tensor(plain):
         plain = plain.view(sys.modules["torch"].int16)
     try:
@@ -99,7 +99,7 @@ def is_bfloat16_tensor(values: object) -> bool:
 
 
 def writable(out: Any) -> tuple[AnyArray, bool]:
-    """The memory of what a caller wants to be filled, as an array; and whether its uint16 are bfloat16."""
+    """The memory that a caller wants to be filled, as an array; and whether its uint16 are bfloat16."""
     if isinstance(out, np.ndarray):
         return out, False
     if is_tensor(out):

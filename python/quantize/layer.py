@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .inputs import AnyArray
     from .packed_array import QuantizedArray
 
-_FOLLOWS = -1.0  # QZ_DAMPING_FOLLOWS
+# QZ_DAMPING_FOLLOWS of quantize.h: the damping follows from the examples.
+_FOLLOWS = -1.0
 
 
 def gptq(
@@ -159,7 +160,7 @@ def gptq(
     except _core.Failure as failure:
         detail = Detail(*failure.args)
         if detail.result == _core.ERROR_GRAM:
-            if other is not None and detail.bad_count == 1:  # of the matrices that are given, the second one
+            if other is not None and detail.bad_count == 1:  # 0 stands for `gram`, 1 for `holdout`
                 raise _gram_error(detail, other, "holdout", damping) from None
             raise _gram_error(detail, h, "gram", damping) from None
         groups = sizes(found, 1, x.shape[1]).groups
@@ -183,7 +184,7 @@ def _gram(gram: ArrayLike, name: str, w: AnyArray) -> tuple[AnyArray, int]:
 
 
 def _gram_error(detail: Detail, gram: AnyArray, name: str, damping: SupportsFloat | None) -> QuantizeError:
-    """What is wrong with a Gram matrix."""
+    """The error that says what is wrong with a Gram matrix."""
     index, value = detail.first_index, detail.value
     i, j = divmod(index, gram.shape[1])
     where = f"index {index}, element {(i, j)}"

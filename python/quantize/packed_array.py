@@ -96,7 +96,7 @@ class QuantizedArray:
     _zeros: AnyArray | None
     _supers: AnyArray | None
 
-    __iter__ = None  # below, with a message
+    __iter__ = None  # for type checkers; `refusing` puts a method with a message here
 
     def __init__(
         self,
@@ -126,10 +126,10 @@ class QuantizedArray:
             raise explain(failure, "packed data", shape, axis=axis, row_groups=groups) from None
 
     @classmethod
-    def _of(
-        cls, parts: Parts, scheme: Scheme, shape: tuple[int, ...], axis: int, stats: Stats | None
+    def _assemble(
+        cls, parts: Parts, scheme: Scheme, shape: tuple[int, ...], axis: int, stats: Stats | None = None
     ) -> QuantizedArray:
-        """Make an array of parts that are known to fit."""
+        """Make an array of parts that are known to fit, which nothing checks again."""
         self = object.__new__(cls)
         self._set(parts, scheme, shape, axis, stats)
         return self
@@ -297,7 +297,7 @@ class QuantizedArray:
     def __dlpack_device__(self) -> tuple[int, int]:
         return 1, 0  # the CPU
 
-    if not TYPE_CHECKING:  # which would take it for a promise that every function is known
+    if not TYPE_CHECKING:  # type checkers would believe that every function of NumPy works
 
         def __array_function__(self, function, types, arguments, options):
             """Functions of NumPy that are no ufuncs: decode, unless only the shape is asked for."""
@@ -333,7 +333,8 @@ class QuantizedArray:
         elif supers is not None and not math.prod(shape):
             supers = supers[:0]  # one super scale serves every slice with something in it
         zeros = None if self._zeros is None else select(self._zeros, items)
-        return assemble(Parts(select(self._codes, items), scales, zeros, supers), self._scheme, shape, axis)
+        parts = Parts(select(self._codes, items), scales, zeros, supers)
+        return self._assemble(parts, self._scheme, shape, axis)
 
     # --- Sameness and copies --------------------------------------------------------------------------------
 
@@ -353,16 +354,16 @@ class QuantizedArray:
     __hash__ = None  # type: ignore[assignment]
 
     def __setstate__(self, state: Any) -> None:
-        """What pickle and copy restore: arrays forget meanwhile that they are read-only."""
+        """Restore what pickle and copy hand over: its arrays are no longer read-only."""
         for name, value in state[1].items():
             setattr(self, name, read_only(value) if isinstance(value, np.ndarray) else value)
 
     def copy(self) -> QuantizedArray:
         """Return a copy with parts of its own, contiguous ones."""
-        codes, scales, zeros, supers = self._parts()
-        zeros, supers = (None if part is None else part.copy() for part in (zeros, supers))
-        parts = Parts(codes.copy(), scales.copy(), zeros, supers)
-        return assemble(parts, self._scheme, self._shape, self._axis, self._stats)
+        zeros = None if self._zeros is None else self._zeros.copy()
+        supers = None if self._supers is None else self._supers.copy()
+        parts = Parts(self._codes.copy(), self._scales.copy(), zeros, supers)
+        return self._assemble(parts, self._scheme, self._shape, self._axis, self._stats)
 
 
 def _decoded(argument: Any) -> Any:
@@ -374,11 +375,9 @@ def _decoded(argument: Any) -> Any:
     return argument
 
 
-def assemble(
-    parts: Parts, scheme: Scheme, shape: tuple[int, ...], axis: int, stats: Stats | None = None
-) -> QuantizedArray:
-    """An array of parts that are known to fit: the C library made them, or they come from other arrays."""
-    return QuantizedArray._of(parts, scheme, shape, axis, stats)
+# The other modules make arrays with this function, and only of parts that are known to fit: the C library
+# made the parts, or they come from other arrays.
+assemble = QuantizedArray._assemble
 
 
 def parts_of(q: QuantizedArray) -> Parts:

@@ -64,10 +64,10 @@ def _part_matrix(part: AnyArray) -> AnyArray:
     return matrix if adjacent and apart and matrix.flags.aligned else np.ascontiguousarray(matrix)
 
 
-def matrices(parts: Parts) -> Parts:
+def matrices(parts: Parts) -> tuple[AnyArray, AnyArray, AnyArray | None, AnyArray | None]:
     """The parts as the C module takes them."""
     codes, scales, zeros, supers = parts
-    return Parts(
+    return (
         _part_matrix(codes),
         _part_matrix(scales),
         None if zeros is None else _part_matrix(zeros),
@@ -83,7 +83,7 @@ def wanted_parts(scheme: Scheme, others: tuple[int, ...], cols: int) -> list[Wan
 
     None stands for a part that the scheme does not have.
     """
-    some = min(math.prod(others), 1)  # sizes of a row; super scales of the whole array want one to be there
+    some = min(math.prod(others), 1)  # an empty array has no super scale of the whole array
     row = sizes(scheme, some, cols)
     scale, double = scheme.scale_storage, scheme.super_storage
     zero = np.dtype(np.uint8) if scheme.zero == "uint4" else scale

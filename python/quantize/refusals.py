@@ -41,7 +41,7 @@ def _refusal(what: str) -> Callable[..., NoReturn]:
 
 
 class _Refusals:
-    """The methods, as a place to write them down."""
+    """The methods. This class is never used: `refusing` copies them."""
 
     def __iter__(self) -> NoReturn:
         raise TypeError(
@@ -62,8 +62,8 @@ class _Refusals:
         raise TypeError("a QuantizedArray cannot be searched; use value in np.asarray(q)")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> bool:
-        if method == "__call__" and ufunc in (np.equal, np.not_equal):  # it equals only its own kind
-            return ufunc is np.not_equal
+        if method == "__call__" and ufunc in (np.equal, np.not_equal):
+            return ufunc is np.not_equal  # a packed array equals no other object
         raise TypeError(
             f"np.{ufunc.__name__} cannot work on a QuantizedArray; use np.asarray(q), which decodes"
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .inputs import AnyArray
     from .scheme import Scheme
 
-# Rows longer than this are taken in pieces like that.
+# Rows that are longer than this are taken in pieces of about that length.
 _LONG_ROW = 1 << 17
 _PIECE = 1 << 14
 
@@ -32,7 +32,7 @@ class Sample:
     rows: NDArray[np.int64]
     """Which rows these are, counted over the other axes in order."""
     starts: NDArray[np.int64]
-    """Where in its row each piece begins: rows by pieces."""
+    """Where each piece begins in its row: an array of rows by pieces."""
     row_length: int
     shape: tuple[int, ...]
     axis: int
@@ -99,7 +99,7 @@ def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int, what: str 
 
 
 def _spread(total: int, count: int) -> NDArray[np.int64]:
-    """So many of the numbers below `total`, ascending: one out of each equal part, by the golden ratio."""
+    """`count` numbers below `total`, ascending: one of each equal part, at a place by the golden ratio."""
     ends = np.arange(count + 1, dtype=np.int64) * total // count
     inside = np.arange(count) * 0.6180339887498949 % 1.0
     return ends[:-1] + (inside * np.diff(ends)).astype(np.int64)

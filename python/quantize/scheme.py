@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from .names import SchemeName
 
-# Groups that share a super scale are not longer.
+# Groups that share a super scale have at most so many values.
 _SUPER_MOST = 2048
 
-# How NumPy holds scales: bfloat16 as its bits, types of a byte as bytes.
+# The NumPy types of scales: bfloat16 is held as its bits. Types of one byte, not listed here, are bytes.
 _STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 
 
@@ -250,9 +250,11 @@ def _from_core(name: str, summary: str, numbers: SchemeNumbers) -> Scheme:
     )
 
 
-def meaning(scheme: Scheme) -> SchemeNumbers:
-    """What decides what bytes stand for: all of a scheme but its name and the way scales are found."""
-    return SchemeNumbers(*scheme.core)._replace(method=0, positive=0, rule=0)
+def meaning(scheme: Scheme) -> tuple[Any, ...]:
+    """What decides the meaning of bytes: all of a scheme but its name and the way that scales are found."""
+    numbers = SchemeNumbers(*scheme.core)
+    sizes = numbers.group_size, numbers.super_size
+    return numbers.codes, numbers.table, numbers.zero, numbers.scale_dtype, numbers.super_dtype, *sizes
 
 
 def sizes(scheme: Scheme, rows: int, cols: int) -> Sizes:

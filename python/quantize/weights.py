@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def as_weights(weights: ArrayLike, shape: tuple[int, ...], axis: int) -> tuple[AnyArray, int]:
-    """Weights as a matrix of the shape that the values have as one, without a copy where that is possible."""
+    """Weights as a matrix of the shape of the matrix of values, without a copy where that is possible."""
     x, number = as_floats(weights, "weights")
     if number == _core.F64:
         x = within_float32(x)
@@ -37,7 +37,7 @@ def as_weights(weights: ArrayLike, shape: tuple[int, ...], axis: int) -> tuple[A
 
 
 def within_float32(weights: AnyArray) -> AnyArray:
-    """Weights of float64 as ones that float32 has: only ratios matter, so a power of two changes nothing."""
+    """Bring weights of float64 into the range of float32, by a power of two: only their ratios matter."""
     largest = float(weights.max(initial=0.0))
     if not 0.0 < largest < math.inf or 2.0**-60 < largest < 2.0**60:
         return weights
@@ -45,7 +45,7 @@ def within_float32(weights: AnyArray) -> AnyArray:
 
 
 def weights_error(weights: ArrayLike) -> QuantizeError:
-    """What is wrong with numbers that cannot be weights."""
+    """The error that says what is wrong with weights."""
     x = as_single(weights, "weights")
     bad = ~((x >= 0) & (x < np.inf))  # NaN is neither
     count = int(np.count_nonzero(bad))
