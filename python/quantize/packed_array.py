@@ -354,7 +354,7 @@ class QuantizedArray:
     __hash__ = None  # type: ignore[assignment]
 
     def __setstate__(self, state: Any) -> None:
-        """Restore what pickle and copy hand over: its arrays are no longer read-only."""
+        """What pickle and copy restore: arrays forget meanwhile that they are read-only."""
         for name, value in state[1].items():
             setattr(self, name, read_only(value) if isinstance(value, np.ndarray) else value)
 
