@@ -344,7 +344,7 @@ class QuantizedArray:
             return NotImplemented
         if self._shape != other._shape or self._axis != other._axis:
             return False
-        if meaning(self._scheme) != meaning(other._scheme):
+        if self._scheme is not other._scheme and meaning(self._scheme) != meaning(other._scheme):
             return False
         pairs = zip(self._parts(), other._parts(), strict=True)
         return all(

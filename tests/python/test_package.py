@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import gc
+import graphlib
 import importlib
 import math
 import os
@@ -214,6 +216,40 @@ def test_import_brings_little() -> None:
     new = set(done.stdout.split()) - set(alone.stdout.split())
     assert "quantize" in new
     assert not new & {"zipfile", "ml_dtypes", "dataclasses", "numpy.typing", "matplotlib"}
+
+
+def sources() -> dict[str, ast.Module]:
+    folder = Path(quantize.__file__).parent
+    return {path.stem: ast.parse(path.read_text("utf-8")) for path in folder.glob("*.py")}
+
+
+def test_modules_import_one_another_in_one_direction() -> None:
+    """Each module stands on those that it imports when it is imported itself."""
+    below = {}
+    for name, tree in sources().items():
+        found = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1]
+        own = {node.module for node in found if node.module}
+        below[name] = own | {alias.name for node in found if not node.module for alias in node.names}
+    assert {"scheme", "parts"} <= below["packed_array"]
+    assert list(graphlib.TopologicalSorter(below).static_order())  # which raises an error for a circle
+
+
+def test_modules_use_no_private_names_of_others() -> None:
+    named_tuple = {"_fields", "_make", "_replace"}
+    count = 0
+    for name, tree in sources().items():
+        own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        for node in ast.walk(tree):
+            used: list[str] = []
+            if isinstance(node, ast.ImportFrom) and node.level and node.module:
+                used = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Attribute):
+                used = [node.attr]
+            private = {word for word in used if re.match(r"_(?!_).*(?<!_)$", word)} - named_tuple
+            count += len(private)
+            assert private <= own, f"{name}.py, line {node.lineno}"
+    assert count > 30  # private names of a module's own
 
 
 def test_calls_of_little_arrays_are_cheap() -> None:
