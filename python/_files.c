@@ -5,14 +5,8 @@
  * files and buffers of exactly the right size. Types, shapes, text and messages for people are the business of
  * quantize/files.py, which is the only caller. A result other than QZ_FILE_OK becomes an exception `Failure` whose
  * arguments are (result, message, errno).
- *
- * Written for the limited API, as _core.c is, and without NumPy's headers.
  */
-#ifndef Py_LIMITED_API
-#define Py_LIMITED_API 0x030B0000
-#endif
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "shared.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -22,22 +16,15 @@
 #define PIECE ((uint64_t)16 << 20) /* bytes between two looks at whether Ctrl-C was pressed */
 
 typedef struct {
-    PyObject *failure;
+    PyObject *failure; /* the exception class */
     PyObject *file_type, *writer_type;
 } State;
 
 static PyObject *fail(State *state, const qz_file_error *error)
 {
-    PyObject *arguments;
-
     if (error->code == QZ_FILE_MEMORY)
         return PyErr_NoMemory();
-    arguments = Py_BuildValue("(isi)", (int)error->code, error->message, error->system);
-    if (arguments != NULL) {
-        PyErr_SetObject(state->failure, arguments);
-        Py_DECREF(arguments);
-    }
-    return NULL;
+    return raise_failure(state->failure, Py_BuildValue("(isi)", (int)error->code, error->message, error->system));
 }
 
 static State *state_of(PyObject *self)
@@ -88,6 +75,43 @@ static PyObject *shape_tuple(unsigned rank, const uint64_t *shape)
     return tuple;
 }
 
+/* Elements that go between a tensor and a buffer, in either direction. */
+typedef struct {
+    void *file; /* a qz_file or a qz_writer */
+    size_t index;
+    uint64_t first, count, each; /* the elements, and bytes of one */
+    char *data;
+} Transfer;
+
+/* Moves `count` elements, of which the first is element `at` of the transfer. */
+typedef qz_file_result (*Move)(const Transfer *transfer, uint64_t at, uint64_t count, qz_file_error *error);
+
+/* Moves all elements without the interpreter lock, and looks now and then whether Ctrl-C was pressed. Meanwhile `*busy`
+ * is set. Returns 0, or -1 with an exception. */
+static int move_in_pieces(State *state, int *busy, const Transfer *transfer, Move move)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_file_result result = QZ_FILE_OK;
+    const uint64_t step = PIECE / transfer->each;
+    int stopped = 0;
+
+    *busy = 1;
+    for (uint64_t at = 0; at < transfer->count && result == QZ_FILE_OK && !stopped; at += step) {
+        const uint64_t left = transfer->count - at;
+        PyThreadState *unlocked = PyEval_SaveThread();
+        result = move(transfer, at, left < step ? left : step, &error);
+        PyEval_RestoreThread(unlocked);
+        stopped = PyErr_CheckSignals() < 0;
+    }
+    *busy = 0;
+    if (stopped)
+        return -1;
+    if (result == QZ_FILE_OK)
+        return 0;
+    fail(state, &error);
+    return -1;
+}
+
 /* ----------------------------------------------------------------------------------------------------------
  * Reading
  * ------------------------------------------------------------------------------------------------------- */
@@ -105,6 +129,7 @@ static PyObject *files_open(PyObject *module, PyObject *object)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_file_result result;
     const char *path = PyBytes_AsString(object);
+    PyThreadState *unlocked;
     File *self;
 
     if (path == NULL)
@@ -112,10 +137,13 @@ static PyObject *files_open(PyObject *module, PyObject *object)
     self = (File *)make(state->file_type);
     if (self == NULL)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS result = qz_open(path, NULL, &self->file, &error);
+    unlocked = PyEval_SaveThread();
+    result = qz_open(path, NULL, &self->file, &error);
     if (result == QZ_FILE_OK)
         result = qz_packed_check(self->file, &error);
-    Py_END_ALLOW_THREADS if (result == QZ_FILE_OK) return (PyObject *)self;
+    PyEval_RestoreThread(unlocked);
+    if (result == QZ_FILE_OK)
+        return (PyObject *)self;
     Py_DECREF(self);
     return fail(state, &error);
 }
@@ -177,7 +205,7 @@ static PyObject *tensor_tuple(const File *self, size_t index)
                          t->column_major != 0, t->swapped != 0);
 }
 
-/* (scheme's name, codes, scale_dtype, zero, group_size, super_dtype, super_size, table, axis, shape, four parts) */
+/* (scheme's name, scheme, axis, shape, codes, scales, zeros, supers) */
 static PyObject *packed_tuple(const File *self, const qz_packed_tensor *p)
 {
     PyObject *parts[4] = {NULL, NULL, NULL, NULL};
@@ -186,17 +214,14 @@ static PyObject *packed_tuple(const File *self, const qz_packed_tensor *p)
         size_t member = p->members[QZ_MEMBER_CODES + i];
         parts[i] = member != SIZE_MAX ? tensor_tuple(self, member) : Py_NewRef(Py_None);
     }
-    return Py_BuildValue("(siiiKiKy#INNNNN)", p->scheme.name, (int)p->scheme.codes, (int)p->scheme.scale_dtype,
-                         (int)p->scheme.zero, (unsigned long long)p->scheme.group_size, (int)p->scheme.super_dtype,
-                         (unsigned long long)p->scheme.super_size, (const char *)p->scheme.table,
-                         p->scheme.table != NULL ? (Py_ssize_t)(16 * sizeof(float)) : 0, p->axis,
+    return Py_BuildValue("(sNINNNNN)", p->scheme.name, scheme_tuple(&p->scheme), p->axis,
                          shape_tuple(p->rank, p->shape), parts[0], parts[1], parts[2], parts[3]);
 }
 
 PyDoc_STRVAR(file_items_doc, "items() -> a list of (name, tensor, packed): tensor or packed is None.\n\n"
                              "tensor: (index, element, type, shape, column_major, swapped)\n"
-                             "packed: (scheme's name, codes, scale_dtype, zero, group_size, super_dtype, super_size,\n"
-                             "table, axis, shape, codes, scales, zeros, supers), the last four as tensor, or None");
+                             "packed: (scheme's name, scheme, axis, shape, codes, scales, zeros, supers), where the\n"
+                             "scheme is the tuple that _core takes, and the last four are as tensor, or None");
 
 static PyObject *file_items(PyObject *object, PyObject *unused)
 {
@@ -232,16 +257,19 @@ static PyObject *file_items(PyObject *object, PyObject *unused)
 
 PyDoc_STRVAR(file_read_doc, "read(index, buffer, /). The buffer gets the whole tensor.");
 
+static qz_file_result read_piece(const Transfer *t, uint64_t at, uint64_t count, qz_file_error *error)
+{
+    return qz_read(t->file, t->index, t->first + at, count, t->data + at * t->each, error);
+}
+
 static PyObject *file_read(PyObject *object, PyObject *args)
 {
     File *self = (File *)object;
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_file_result result = QZ_FILE_OK;
     const qz_tensor *t;
     PyObject *target;
     Py_ssize_t index;
     Py_buffer view;
-    int stopped = 0;
+    int error;
 
     if (!is_usable(self) || !PyArg_ParseTuple(args, "nO:read", &index, &target))
         return NULL;
@@ -257,20 +285,10 @@ static PyObject *file_read(PyObject *object, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "the buffer has another size than the tensor");
         return NULL;
     }
-    uint64_t each = qz_element_size(t->element), step = PIECE / each;
-    self->busy = 1;
-    for (uint64_t at = 0; at < t->count && result == QZ_FILE_OK && !stopped; at += step) {
-        uint64_t n = t->count - at < step ? t->count - at : step;
-        Py_BEGIN_ALLOW_THREADS result = qz_read(self->file, (size_t)index, at, n, (char *)view.buf + at * each, &error);
-        Py_END_ALLOW_THREADS stopped = PyErr_CheckSignals() < 0;
-    }
-    self->busy = 0;
+    const Transfer transfer = {self->file, (size_t)index, 0, t->count, qz_element_size(t->element), view.buf};
+    error = move_in_pieces(state_of(object), &self->busy, &transfer, read_piece);
     PyBuffer_Release(&view);
-    if (stopped)
-        return NULL;
-    if (result != QZ_FILE_OK)
-        return fail(state_of(object), &error);
-    Py_RETURN_NONE;
+    return error < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyDoc_STRVAR(file_check_unchanged_doc, "check_unchanged(). Fails if the file was changed since it was opened.");
@@ -421,47 +439,26 @@ static PyObject *writer_declare_packed(PyObject *object, PyObject *args)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_packed_tensor packed = {.size = sizeof packed};
     uint64_t shape[QZ_MAX_RANK];
-    float numbers[16];
-    const char *name, *table;
-    Py_ssize_t length, table_bytes;
-    PyObject *scheme_object, *shape_object, *result;
-    int codes, scale_dtype, zero, method, positive, super_dtype, rule, rank;
-    unsigned long long group_size, super_size;
+    const char *name;
+    Py_ssize_t length;
+    PyObject *tuple, *shape_object, *result;
+    Scheme scheme;
+    int rank;
     unsigned axis;
 
     if (!is_open(self) ||
-        !PyArg_ParseTuple(args, "y#OOI:declare_packed", &name, &length, &scheme_object, &shape_object, &axis))
-        return NULL;
-    if (!PyTuple_Check(scheme_object)) {
-        PyErr_SetString(PyExc_TypeError, "a scheme is a tuple");
-        return NULL;
-    }
-    if (!PyArg_ParseTuple(scheme_object, "iiiiKiiKz#i;not a scheme", &codes, &scale_dtype, &zero, &method, &group_size,
-                          &positive, &super_dtype, &super_size, &table, &table_bytes, &rule))
+        !PyArg_ParseTuple(args, "y#OOI:declare_packed", &name, &length, &tuple, &shape_object, &axis) ||
+        take_scheme(tuple, &scheme) < 0)
         return NULL;
     rank = take_shape(shape_object, shape);
     if (rank < 0)
         return NULL;
-    if (table != NULL && table_bytes == (Py_ssize_t)sizeof numbers)
-        memcpy(numbers, table, sizeof numbers);
-    qz_scheme scheme = {.size = sizeof scheme,
-                        .name = "",
-                        .summary = "",
-                        .codes = (qz_codes)codes,
-                        .scale_dtype = (qz_dtype)scale_dtype,
-                        .zero = (qz_zero)zero,
-                        .method = (qz_method)method,
-                        .group_size = group_size,
-                        .positive = positive,
-                        .super_dtype = (qz_dtype)super_dtype,
-                        .super_size = super_size,
-                        .table = table != NULL && table_bytes == (Py_ssize_t)sizeof numbers ? numbers : NULL,
-                        .rule = (qz_rule)rule};
-    if (qz_packed_declare(self->writer, name, (size_t)length, &scheme, (unsigned)rank, shape, axis, &packed, &error) !=
-        QZ_FILE_OK)
+    if (qz_packed_declare(self->writer, name, (size_t)length, &scheme.row, (unsigned)rank, shape, axis, &packed,
+                          &error) != QZ_FILE_OK)
         return fail(state_of(object), &error);
-    const size_t scale = qz_dtype_size(scheme.scale_dtype);
-    const size_t items[4] = {1, scale, scheme.zero == QZ_ZERO_UINT4 ? 1 : scale, qz_dtype_size(scheme.super_dtype)};
+    const size_t scale = qz_dtype_size(scheme.row.scale_dtype);
+    const size_t items[4] = {1, scale, scheme.row.zero == QZ_ZERO_UINT4 ? 1 : scale,
+                             qz_dtype_size(scheme.row.super_dtype)};
     result = PyTuple_New(4);
     for (int i = 0; result != NULL && i < 4; i++) {
         size_t member = packed.members[QZ_MEMBER_CODES + i];
@@ -479,16 +476,19 @@ static PyObject *writer_declare_packed(PyObject *object, PyObject *args)
 
 PyDoc_STRVAR(writer_write_doc, "write(index, first, buffer, /) -> the element after the last one that was written");
 
+static qz_file_result write_piece(const Transfer *t, uint64_t at, uint64_t count, qz_file_error *error)
+{
+    return qz_write(t->file, t->index, t->first + at, count, t->data + at * t->each, error);
+}
+
 static PyObject *writer_write(PyObject *object, PyObject *args)
 {
     Writer *self = (Writer *)object;
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_file_result result = QZ_FILE_OK;
     PyObject *source;
     Py_ssize_t index;
     unsigned long long first;
     Py_buffer view;
-    int stopped = 0;
+    int error;
 
     if (!is_open(self) || !PyArg_ParseTuple(args, "nKO:write", &index, &first, &source))
         return NULL;
@@ -498,26 +498,16 @@ static PyObject *writer_write(PyObject *object, PyObject *args)
     }
     if (PyObject_GetBuffer(source, &view, PyBUF_CONTIG_RO) < 0)
         return NULL;
-    uint64_t each = self->item[index], step = PIECE / each, count = (uint64_t)view.len / each;
+    uint64_t each = self->item[index], count = (uint64_t)view.len / each;
     if ((uint64_t)view.len % each != 0) {
         PyBuffer_Release(&view);
         PyErr_SetString(PyExc_ValueError, "the buffer does not fit the type of the tensor");
         return NULL;
     }
-    self->busy = 1;
-    for (uint64_t at = 0; at < count && result == QZ_FILE_OK && !stopped; at += step) {
-        uint64_t n = count - at < step ? count - at : step;
-        Py_BEGIN_ALLOW_THREADS result =
-            qz_write(self->writer, (size_t)index, first + at, n, (const char *)view.buf + at * each, &error);
-        Py_END_ALLOW_THREADS stopped = PyErr_CheckSignals() < 0;
-    }
-    self->busy = 0;
+    const Transfer transfer = {self->writer, (size_t)index, first, count, each, view.buf};
+    error = move_in_pieces(state_of(object), &self->busy, &transfer, write_piece);
     PyBuffer_Release(&view);
-    if (stopped)
-        return NULL;
-    if (result != QZ_FILE_OK)
-        return fail(state_of(object), &error);
-    return PyLong_FromUnsignedLongLong(first + count);
+    return error < 0 ? NULL : PyLong_FromUnsignedLongLong(first + count);
 }
 
 PyDoc_STRVAR(writer_commit_doc, "commit(). Completes the file and gives it its name.");
@@ -527,6 +517,7 @@ static PyObject *writer_commit(PyObject *object, PyObject *unused)
     Writer *self = (Writer *)object;
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_file_result result;
+    PyThreadState *unlocked;
     qz_writer *writer;
 
     (void)unused;
@@ -534,8 +525,11 @@ static PyObject *writer_commit(PyObject *object, PyObject *unused)
         return NULL;
     writer = self->writer;
     self->writer = NULL; /* it is released, whatever happens */
-    Py_BEGIN_ALLOW_THREADS result = qz_commit(writer, &error);
-    Py_END_ALLOW_THREADS if (result != QZ_FILE_OK) return fail(state_of(object), &error);
+    unlocked = PyEval_SaveThread();
+    result = qz_commit(writer, &error);
+    PyEval_RestoreThread(unlocked);
+    if (result != QZ_FILE_OK)
+        return fail(state_of(object), &error);
     Py_RETURN_NONE;
 }
 
@@ -585,10 +579,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static const struct {
-    const char *name;
-    int value;
-} constants[] = {
+static const Constant constants[] = {
     {"F32", QZ_ELEMENT_F32}, {"F64", QZ_ELEMENT_F64},        {"F16", QZ_ELEMENT_F16},    {"I8", QZ_ELEMENT_I8},
     {"I16", QZ_ELEMENT_I16}, {"I32", QZ_ELEMENT_I32},        {"I64", QZ_ELEMENT_I64},    {"U8", QZ_ELEMENT_U8},
     {"U16", QZ_ELEMENT_U16}, {"U32", QZ_ELEMENT_U32},        {"U64", QZ_ELEMENT_U64},    {"BOOL", QZ_ELEMENT_BOOL},
@@ -600,8 +591,7 @@ static int module_exec(PyObject *module)
 {
     State *state = PyModule_GetState(module);
 
-    state->failure = PyErr_NewExceptionWithDoc("quantize._files.Failure", "(result, message, errno)", NULL, NULL);
-    if (state->failure == NULL || PyModule_AddObjectRef(module, "Failure", state->failure) < 0)
+    if (add_failure(module, "quantize._files.Failure", "(result, message, errno)") < 0)
         return -1;
     state->file_type = PyType_FromModuleAndSpec(module, &file_spec, NULL);
     state->writer_type = PyType_FromModuleAndSpec(module, &writer_spec, NULL);
@@ -609,58 +599,12 @@ static int module_exec(PyObject *module)
         PyModule_AddObjectRef(module, "File", state->file_type) < 0 ||
         PyModule_AddObjectRef(module, "Writer", state->writer_type) < 0)
         return -1;
-    for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++)
-        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
-            return -1;
-    return 0;
-}
-
-static int module_traverse(PyObject *module, visitproc visit, void *arg)
-{
-    State *state = PyModule_GetState(module);
-
-    if (state != NULL) {
-        Py_VISIT(state->failure);
-        Py_VISIT(state->file_type);
-        Py_VISIT(state->writer_type);
-    }
-    return 0;
-}
-
-static int module_clear(PyObject *module)
-{
-    State *state = PyModule_GetState(module);
-
-    if (state != NULL) {
-        Py_CLEAR(state->failure);
-        Py_CLEAR(state->file_type);
-        Py_CLEAR(state->writer_type);
-    }
-    return 0;
+    return add_constants(module, constants, sizeof(constants) / sizeof(constants[0]));
 }
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)(uintptr_t)module_exec},
-#ifdef Py_mod_multiple_interpreters
-    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
-#endif
-    {0, NULL},
+    SLOT_MULTIPLE_INTERPRETERS{0, NULL},
 };
 
-static struct PyModuleDef module_def = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "quantize._files",
-    .m_doc = "The C file library behind the quantize package. Use the package instead.",
-    .m_size = sizeof(State),
-    .m_methods = methods,
-    .m_slots = slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
-};
-
-PyMODINIT_FUNC PyInit__files(void);
-
-PyMODINIT_FUNC PyInit__files(void)
-{
-    return PyModuleDef_Init(&module_def);
-}
+DEFINE_MODULE(_files, "The C file library behind the quantize package. Use the package instead.")

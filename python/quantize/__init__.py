@@ -31,10 +31,14 @@ from .quantize import quantize_to_int4 as quantize_to_int4
 from .quantize import unpack_int8_to_int4 as unpack_int8_to_int4
 
 if TYPE_CHECKING:
-    from .array import Comparison as Comparison
-    from .array import QuantizedArray as QuantizedArray
-    from .array import Stats as Stats
-    from .array import quantize_array as quantize_array
+    from .choice import Candidate as Candidate
+    from .choice import Candidates as Candidates
+    from .choice import Choice as Choice
+    from .choice import choose as choose
+    from .comparison import Comparison as Comparison
+    from .comparison import Comparisons as Comparisons
+    from .comparison import compare as compare
+    from .encode import quantize_array as quantize_array
     from .files import load as load
     from .files import save as save
     from .layer import gptq as gptq
@@ -43,48 +47,44 @@ if TYPE_CHECKING:
     from .names import Method as Method
     from .names import ScaleDtype as ScaleDtype
     from .names import SchemeName as SchemeName
+    from .packed_array import QuantizedArray as QuantizedArray
     from .plot import plot_error as plot_error
-    from .report import Candidate as Candidate
-    from .report import Candidates as Candidates
-    from .report import Choice as Choice
-    from .report import Comparisons as Comparisons
-    from .report import choose as choose
-    from .report import compare as compare
     from .scheme import Scheme as Scheme
     from .scheme import Schemes as Schemes
     from .scheme import schemes as schemes
+    from .stats import Stats as Stats
     from .together import concatenate as concatenate
 
 # Nothing here may be called "quantize": that is the submodule of the documented functions.
 
 __version__ = _core.version
 
-# What is imported when it is first used: importing the package costs programs as little as it can.
+# The modules of names that are imported when they are first used: importing the package must cost little.
 _LAZY = {
-    "Candidate": "report",
-    "Candidates": "report",
-    "Choice": "report",
-    "Comparison": "array",
-    "Comparisons": "report",
-    "QuantizedArray": "array",
+    "Candidate": "choice",
+    "Candidates": "choice",
+    "Choice": "choice",
+    "Comparison": "comparison",
+    "Comparisons": "comparison",
+    "QuantizedArray": "packed_array",
     "Scheme": "scheme",
     "Schemes": "scheme",
-    "Stats": "array",
-    "choose": "report",
-    "compare": "report",
+    "Stats": "stats",
+    "choose": "choice",
+    "compare": "comparison",
     "concatenate": "together",
     "gptq": "layer",
     "kernels": "machine",
     "learn_table": "learn",
     "load": "files",
     "plot_error": "plot",
-    "quantize_array": "array",
+    "quantize_array": "encode",
     "save": "files",
     "schemes": "scheme",
 }
 
 
-# The words that arguments may be, as types: found here, but neither functions nor classes, and so not listed.
+# The types of words that arguments may be. They can be found here, but dir() and __all__ do not list them.
 _TYPES = {"Method": "names", "ScaleDtype": "names", "SchemeName": "names"}
 
 _EAGER = [
@@ -104,8 +104,8 @@ _EAGER = [
 ]
 
 if not TYPE_CHECKING:
-    # For a type checker, __getattr__ would make every name one of the package's. Sphinx would describe all of
-    # __all__ where a page names this module, and again where a page names one of them: it must not see it.
+    # A type checker that saw __getattr__ would take every name for one of the package's. Sphinx would
+    # describe each name of __all__ twice, on the page of this module and on a page of its own.
     if "sphinx.ext.autodoc" not in sys.modules:
         __all__ = sorted([*_EAGER, *_LAZY])
 

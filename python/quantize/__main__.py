@@ -9,7 +9,7 @@ from importlib import metadata
 
 
 def _tool() -> str | None:
-    """Where the program is: among the files of this package, or where its Python has programs."""
+    """Find the program among the files of this package, or in the folder of programs of this Python."""
     name = "quantize"
     places = [os.path.join(sysconfig.get_path("scripts"), name)]
     try:
@@ -21,7 +21,7 @@ def _tool() -> str | None:
 
 
 def main() -> int:
-    """Become the program; say what there is where it was not installed."""
+    """Become the program. If it was not installed, say so and tell what there is instead."""
     tool = _tool()
     if tool is not None:
         sys.stdout.flush()

@@ -1,4 +1,7 @@
-"""What the C module offers; see _core.c. Arrays are contiguous or strided exactly as stated there."""
+"""What the C module offers; see _core.c. Arrays are contiguous or strided exactly as stated there.
+
+core_types.py names the numbers of the tuples.
+"""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""What the C module for files offers; see _files.c."""
+"""What the C module for files offers; see _files.c. core_types.py names the numbers of the tuples."""
 
 from typing import Any, Final
 
@@ -7,11 +7,8 @@ from numpy.typing import NDArray
 _Buffer = NDArray[Any]
 _Tensor = tuple[int, int, str | None, tuple[int, ...], int, int]
 _Part = _Tensor | None
-_Packed = tuple[
-    *tuple[str, int, int, int, int, int, int, bytes | None, int, tuple[int, ...]],
-    *tuple[_Part, _Part, _Part, _Part],
-]
 _Scheme = tuple[int, int, int, int, int, int, int, int, bytes | None, int]
+_Packed = tuple[str, _Scheme, int, tuple[int, ...], _Part, _Part, _Part, _Part]
 
 F32: Final[int]
 F64: Final[int]

@@ -69,7 +69,7 @@ class DtypeError(TypeError):
     """An array or an argument is of a type that has no meaning here."""
 
 
-# What does not fit, by the `qz_number` of quantize.h.
+# The number that does not fit, in words, by its `qz_number` of quantize.h.
 _NUMBER = "a scale or offset"
 _NUMBERS = {1: "a scale", 2: "a zero or offset", 3: "a super scale", 4: "the super scale of offsets"}
 
@@ -170,7 +170,7 @@ def explain(
 
 
 def kernels_error() -> KernelsError:
-    """What to say when `QUANTIZE_KERNELS` cannot be honoured."""
+    """The error for a `QUANTIZE_KERNELS` that cannot be honoured."""
     sets = ", ".join(
         name if supported else f"{name} (not on this CPU)" for name, supported in _core.kernel_sets()
     )

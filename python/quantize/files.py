@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _files
-from .array import QuantizedArray
+from .c_numbers import CODES, SCALE_DTYPES, SUPER_DTYPES, ZEROS, size_from_c, word
+from .core_types import PackedNumbers, SchemeNumbers, TensorNumbers
 from .errors import DtypeError, FormatError
 from .inputs import as_array
-from .scheme import CODES, SCALE_DTYPES, SUPER_DTYPES, WHOLE_ARRAY, WHOLE_ROW, ZEROS, Scheme, schemes, word
+from .packed_array import QuantizedArray, parts_of
+from .scheme import Scheme, schemes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import ArrayLike
 
-    from ._files import _Packed, _Tensor
     from .inputs import AnyArray
 
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -44,7 +45,6 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     _files.BOOL: np.dtype(np.bool_),
 }
 _ELEMENTS = {dtype: element for element, dtype in _DTYPES.items()}
-_SIZES = {2**64 - 1: WHOLE_ROW, 2**64 - 2: WHOLE_ARRAY}
 _CHUNK = 16 << 20
 
 
@@ -133,13 +133,12 @@ def _storable(name: str, value: QuantizedArray | ArrayLike) -> QuantizedArray | 
 def _declare(
     writer: _files.Writer, name: bytes, value: QuantizedArray | AnyArray
 ) -> list[tuple[int, AnyArray]]:
-    """Declare an array; what is to be written to which tensor."""
+    """Declare an array. Returns the tensors to write, each with its number and its elements."""
     if isinstance(value, QuantizedArray):
         indices = writer.declare_packed(name, value.scheme.core, value.shape, value.axis)
-        parts = (value.codes, value.scales, value.zeros, value.supers)
         return [
             (index, _native(part))
-            for index, part in zip(indices, parts, strict=True)
+            for index, part in zip(indices, parts_of(value), strict=True)
             if index is not None and part is not None
         ]
     column_major = value.flags.f_contiguous and not value.flags.c_contiguous
@@ -152,7 +151,7 @@ def _declare(
 
 
 def _chunks(x: AnyArray) -> Iterator[AnyArray]:
-    """The bytes of an array in C order: at once if they lie so, else in copies of bounded size."""
+    """The bytes of an array in C order: all at once if they lie so, else in copies of bounded size."""
     if x.flags.c_contiguous:
         yield x.reshape(-1).view(np.uint8)
     elif x.size:
@@ -206,9 +205,9 @@ def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | AnyArray]:
             for key, tensor, packed in file.items():
                 name = key.decode("utf-8", "surrogateescape")
                 if tensor is not None:
-                    result[name] = _read(file, tensor, source, name)
+                    result[name] = _read(file, TensorNumbers(*tensor), source, name)
                 elif packed is not None:
-                    result[name] = _read_packed(file, packed, source, name)
+                    result[name] = _read_packed(file, PackedNumbers(*packed), source, name)
             file.check_unchanged()
         finally:
             file.close()
@@ -217,51 +216,58 @@ def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | AnyArray]:
     return result
 
 
-def _read(file: _files.File, tensor: _Tensor, source: str, name: str) -> AnyArray:
-    index, element, text, shape, column_major, swapped = tensor
+def _read(file: _files.File, tensor: TensorNumbers, source: str, name: str) -> AnyArray:
+    shape = tensor.shape[::-1] if tensor.column_major else tensor.shape
     try:
-        dtype: np.dtype[Any] = _DTYPES[element] if text is None else _dtype(text)
-        data: AnyArray = np.empty(shape[::-1] if column_major else shape, dtype)
+        dtype: np.dtype[Any] = _DTYPES[tensor.element] if tensor.item is None else _dtype(tensor.item)
+        data: AnyArray = np.empty(shape, dtype)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{source}: member {name + '.npy'!r}: {error}") from None
-    file.read(index, data.reshape(-1).view(np.uint8))
-    if swapped:  # the library turned the numbers; the type remains that of the file
+    file.read(tensor.number, data.reshape(-1).view(np.uint8))
+    if tensor.swapped:  # the library gives native numbers; the array gets the byte order of the file
         data = data.byteswap().view(dtype.newbyteorder())
-    return data.T if column_major else data
+    return data.T if tensor.column_major else data
 
 
 def _dtype(text: str) -> np.dtype[Any]:
-    """The type of items that the library does not interpret; it has made sure that these are no objects."""
+    """The type of items that the library does not interpret. The library refuses Python objects."""
     descr: Any = ast.literal_eval(text) if text.startswith("[") else text
     return np.dtype(np.lib.format.descr_to_dtype(descr))
 
 
-def _read_packed(file: _files.File, packed: _Packed, source: str, name: str) -> QuantizedArray:
-    row, codes, scale_dtype, zero, group_size, super_dtype, super_size, table, axis, shape, *parts = packed
-    sizes: dict[str, Any] = {
-        "scale_dtype": word(SCALE_DTYPES, scale_dtype),
-        "group_size": _SIZES.get(group_size, group_size),
-        "super_dtype": word(SUPER_DTYPES, super_dtype),
-        "super_size": _SIZES.get(super_size, super_size),
-    }
-    like = next((scheme for scheme in schemes() if scheme.name == row), None)
-    if like is not None:
-        scheme = dataclasses.replace(like, **sizes)
-    else:
-        numbers = None if table is None else tuple(map(float, np.frombuffer(table, np.float32)))
-        scheme = Scheme(
-            name=row,
-            codes=word(CODES, codes),
-            zero=word(ZEROS, zero),
-            method="search",
-            table=numbers,
-            **sizes,
-        )
-    arrays: list[Any] = [None if part is None else _native(_read(file, part, source, name)) for part in parts]
+def _read_packed(file: _files.File, packed: PackedNumbers, source: str, name: str) -> QuantizedArray:
+    tensors = (packed.codes, packed.scales, packed.zeros, packed.supers)
+    parts: list[Any] = [
+        None if tensor is None else _native(_read(file, TensorNumbers(*tensor), source, name))
+        for tensor in tensors
+    ]
+    scheme = _scheme_of(packed.name, SchemeNumbers(*packed.scheme))
     try:
-        return QuantizedArray(*arrays, scheme=scheme, shape=shape, axis=axis)
+        return QuantizedArray(*parts, scheme=scheme, shape=packed.shape, axis=packed.axis)
     except FormatError as error:
         raise FormatError(f"{source}: array {name!r}: {error}") from None
+
+
+def _scheme_of(name: str, numbers: SchemeNumbers) -> Scheme:
+    """The scheme of that name with the sizes and types of the file, or one that the file alone describes."""
+    found: dict[str, Any] = {
+        "scale_dtype": word(SCALE_DTYPES, numbers.scale_dtype),
+        "group_size": size_from_c(numbers.group_size),
+        "super_dtype": word(SUPER_DTYPES, numbers.super_dtype),
+        "super_size": size_from_c(numbers.super_size),
+    }
+    like = next((scheme for scheme in schemes() if scheme.name == name), None)
+    if like is not None:
+        return dataclasses.replace(like, **found)
+    table = numbers.table
+    return Scheme(
+        name=name,
+        codes=word(CODES, numbers.codes),
+        zero=word(ZEROS, numbers.zero),
+        method="search",
+        table=None if table is None else tuple(map(float, np.frombuffer(table, np.float32))),
+        **found,
+    )
 
 
 def _explain(failure: _files.Failure, path: str) -> Exception:

@@ -77,8 +77,8 @@ def is_tensor(values: object) -> bool:
 
 
 def _of_tensor(tensor: Any, what: str) -> AnyArray:
-    """The memory of a tensor; that of bfloat16, which NumPy does not have, as the uint16 of its bits."""
-    plain = tensor.detach()  # for reading, it does not matter whether a gradient is wanted
+    """The memory of a tensor. NumPy has no bfloat16: a tensor of that type becomes the uint16 of its bits."""
+    plain = tensor.detach()  # whoever only reads the values needs no gradient
     if is_bfloat16_tensor(plain):
         plain = plain.view(sys.modules["torch"].int16)
     try:
@@ -99,7 +99,7 @@ def is_bfloat16_tensor(values: object) -> bool:
 
 
 def writable(out: Any) -> tuple[AnyArray, bool]:
-    """The memory of what a caller wants to be filled, as an array; and whether its uint16 are bfloat16."""
+    """The memory that a caller wants to be filled, as an array; and whether its uint16 are bfloat16."""
     if isinstance(out, np.ndarray):
         return out, False
     if is_tensor(out):
@@ -162,7 +162,12 @@ def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
 def as_single(values: object, what: str) -> AnyArray:
     """Any array-like of numbers, with bfloat16 as the float32 that they are."""
     x, number = as_floats(values, what)
-    return (x.astype(np.uint32) << 16).view(np.float32) if number == _core.BF16 else x
+    return bfloat16_values(x) if number == _core.BF16 else x
+
+
+def bfloat16_values(bits: AnyArray) -> NDArray[np.float32]:
+    """The numbers that bfloat16 stands for, from its bits as uint16."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def as_codes(values: object, what: str) -> NDArray[np.int8]:

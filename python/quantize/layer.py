@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 import numpy as np
 
 from . import _core
-from .array import QuantizedArray, _encoding_error, _matrices, _sqnr_db, _stats, _wanted
+from .core_types import Detail, Outcome, StatsNumbers
+from .encode_errors import encoding_error
 from .errors import NonFiniteError, QuantizeError
 from .inputs import as_floats, as_threads
-from .scheme import Scheme, find
+from .packed_array import assemble
+from .parts import empty_parts, matrices
+from .scheme import Scheme, find, sizes
+from .stats import as_stats, sqnr_db
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from .inputs import AnyArray
+    from .packed_array import QuantizedArray
 
-_FOLLOWS = -1.0  # QZ_DAMPING_FOLLOWS
+# QZ_DAMPING_FOLLOWS of quantize.h: the damping follows from the examples.
+_FOLLOWS = -1.0
 
 
 def gptq(
@@ -133,12 +139,9 @@ def gptq(
         raise ValueError(f"w must be a matrix (outputs, inputs), not an array of shape {x.shape}")
     h, gram_number = _gram(gram, "gram", x)
     other, other_number = (None, 0) if holdout is None else _gram(holdout, "holdout", x)
-    parts = [
-        None if want is None else np.empty(want.shape, want.dtype)
-        for want in _wanted(found, x.shape[:1], x.shape[1])
-    ]
+    parts = empty_parts(found, x.shape[:1], x.shape[1])
     try:
-        numbers, (used, *outputs) = _core.gptq(
+        numbers, outputs = _core.gptq(
             found.core,
             x,
             number,
@@ -146,7 +149,7 @@ def gptq(
             gram_number,
             other,
             other_number,
-            _matrices(parts),
+            matrices(parts),
             method_number,
             bool(act_order),
             rounds,
@@ -155,19 +158,21 @@ def gptq(
             thread_count,
         )
     except _core.Failure as failure:
-        if failure.args[0] == _core.ERROR_GRAM:
-            if other is not None and failure.args[2] == 1:
-                raise _gram_error(failure, other, "holdout", damping) from None
-            raise _gram_error(failure, h, "gram", damping) from None
-        groups = _core.scheme_sizes(found.core, 1, x.shape[1])[0]
-        raise _encoding_error(failure, found, x.shape, 1, groups) from None
-    summary = dataclasses.replace(
-        _stats(numbers, x.shape, 1),
-        output_sqnr_db=_sqnr_db(*outputs[:2]),
-        holdout_sqnr_db=None if holdout is None else _sqnr_db(*outputs[2:]),
-        damping=used,
+        detail = Detail(*failure.args)
+        if detail.result == _core.ERROR_GRAM:
+            if other is not None and detail.bad_count == 1:  # 0 stands for `gram`, 1 for `holdout`
+                raise _gram_error(detail, other, "holdout", damping) from None
+            raise _gram_error(detail, h, "gram", damping) from None
+        groups = sizes(found, 1, x.shape[1]).groups
+        raise encoding_error(failure, found, x.shape, 1, groups) from None
+    outcome = Outcome(*outputs)
+    stats = dataclasses.replace(
+        as_stats(StatsNumbers(*numbers), x.shape, 1),
+        output_sqnr_db=sqnr_db(outcome.output_signal, outcome.output_error),
+        holdout_sqnr_db=None if holdout is None else sqnr_db(outcome.holdout_signal, outcome.holdout_error),
+        damping=outcome.damping,
     )
-    return object.__new__(QuantizedArray)._set(parts, found, x.shape, 1, summary)
+    return assemble(parts, found, x.shape, 1, stats)
 
 
 def _gram(gram: ArrayLike, name: str, w: AnyArray) -> tuple[AnyArray, int]:
@@ -178,11 +183,9 @@ def _gram(gram: ArrayLike, name: str, w: AnyArray) -> tuple[AnyArray, int]:
     return h, number
 
 
-def _gram_error(
-    failure: _core.Failure, gram: AnyArray, name: str, damping: SupportsFloat | None
-) -> QuantizeError:
-    """What is wrong with a Gram matrix."""
-    _, index, _, _, value, _ = failure.args
+def _gram_error(detail: Detail, gram: AnyArray, name: str, damping: SupportsFloat | None) -> QuantizeError:
+    """The error that says what is wrong with a Gram matrix."""
+    index, value = detail.first_index, detail.value
     i, j = divmod(index, gram.shape[1])
     where = f"index {index}, element {(i, j)}"
     if not np.isfinite(value):

@@ -8,26 +8,30 @@ from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import numpy as np
 
-from .array import _as_weights, chosen_axis, quantize_array
-from .inputs import as_single
-from .report import sample
-from .scheme import WHOLE_ROW, Scheme, find
+from .axes import chosen_axis
+from .c_numbers import WHOLE_ROW
+from .encode import quantize_array
+from .inputs import as_single, bfloat16_values
+from .sample import sample
+from .scheme import Scheme, find
+from .weights import as_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from .names import ScaleDtype
 
-# Of more values, so many are learned from.
+# At most so many values are learned from.
 _SAMPLE = 1 << 20
 
-# Decibels: a round that gains less is the last one.
+# A round that gains fewer decibels than this is the last one.
 _LEAST_GAIN = 0.001
 
-# Where to begin: the table of IQ4_NL, as parts of the largest. It suits values that are denser in the middle.
+# The first table: that of IQ4_NL, as parts of its largest value. It is denser in the middle, as most values
+# are.
 _START = tuple(x / 127 for x in (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113))
 
-# How many values are looked at together, to find those that occur.
+# So many values at a time are searched for different ones.
 _BLOCK = 1 << 20
 
 
@@ -102,7 +106,7 @@ def learn_table(
     taken = sample(w, axis, _SAMPLE, align)
     values, importance = taken.values, None
     if weights is not None:
-        _as_weights(weights, taken.shape, taken.axis)  # which says what is wrong with their shape
+        as_weights(weights, taken.shape, taken.axis)  # raises an error if their shape is wrong
         given = as_single(weights, "weights")
         if given.ndim == 1:
             given = given.reshape(-1, *(1 for _ in taken.shape[taken.axis + 1 :]))
@@ -111,7 +115,7 @@ def learn_table(
     few = _few_values(w, values)
     if few is not None and few.any():
         scheme = dataclasses.replace(scheme, table=_padded(few))
-        quantize_array(  # which says if a scale or a weight will not do
+        quantize_array(  # raises an error if a scale or a weight will not do
             values, scheme, axis=1, weights=importance, stats=False, threads=threads
         )
         return scheme
@@ -165,7 +169,7 @@ def _padded(values: NDArray[np.float32]) -> list[float]:
 def _scales(scales: NDArray[np.generic], scheme: Scheme, cols: int) -> NDArray[np.float64]:
     """The scale of each value."""
     if scheme.scale_dtype == "bfloat16":
-        scales = (scales.astype(np.uint32) << 16).view(np.float32)
+        scales = bfloat16_values(scales)
     size = cols if scheme.group_size == WHOLE_ROW else scheme.group_size
     return np.repeat(scales.astype(np.float64), size, axis=1)[:, :cols]
 

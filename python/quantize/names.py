@@ -56,7 +56,7 @@ def nearest(given: str, words: Iterable[str]) -> str | None:
 
 
 def _mistakes(a: str, b: str) -> int:
-    """Insertions, deletions, replacements and exchanges of neighbours that turn one word into the other."""
+    """How many insertions, deletions, replacements and exchanges of neighbours make one word the other."""
     before: list[int] = []
     now = list(range(len(b) + 1))
     for i, x in enumerate(a):

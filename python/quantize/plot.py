@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from .array import QuantizedArray
+from .c_numbers import WHOLE_ARRAY, WHOLE_ROW
 from .errors import DtypeError, plural
 from .inputs import as_array
-from .report import Sample, sample
-from .scheme import WHOLE_ARRAY, WHOLE_ROW
+from .packed_array import QuantizedArray
+from .sample import Sample, sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     _Floats = NDArray[np.floating[Any]]
 
-# Of more values, so many are drawn.
+# At most so many values are drawn.
 _SAMPLE = 1 << 24
 
 _BLUE, _RED, _GREY = "#4c78a8", "#d1495b", "#666666"
@@ -106,8 +106,8 @@ def _new_figure() -> Figure:
     figure = pyplot.figure(figsize=(10, 7), layout="constrained")
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     if "inline" in pyplot.get_backend().lower():
-        # A notebook shows every figure that pyplot knows at the end of a cell, and also the one that the cell
-        # returns. This one would appear twice.
+        # At the end of a cell, a notebook shows every figure that pyplot knows, and the figure that the cell
+        # returns. Without this, the figure would appear twice.
         pyplot.close(figure)
     return figure
 
@@ -137,7 +137,7 @@ class _Groups:
         part = _rows(q, taken.rows)
 
         def drawn(matrix: _Floats, unit: int, count: int) -> _Floats:
-            """What lies under the sample in whole rows that hold something for every `unit` values."""
+            """The columns of the sample, out of rows that hold one number for every `unit` values."""
             if taken.piece_length == taken.row_length:
                 return matrix
             return np.stack(

@@ -7,8 +7,8 @@ are also names of the package :mod:`quantize` itself.
 
 # No __all__, on purpose: it would make Sphinx describe these functions here and wherever a page names one of
 # them.
-from .whole import dequantize_from_int4 as dequantize_from_int4
-from .whole import example as example
-from .whole import pack_int4_to_int8 as pack_int4_to_int8
-from .whole import quantize_to_int4 as quantize_to_int4
-from .whole import unpack_int8_to_int4 as unpack_int8_to_int4
+from .array import dequantize_from_int4 as dequantize_from_int4
+from .array import example as example
+from .array import pack_int4_to_int8 as pack_int4_to_int8
+from .array import quantize_to_int4 as quantize_to_int4
+from .array import unpack_int8_to_int4 as unpack_int8_to_int4

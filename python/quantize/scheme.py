@@ -10,6 +10,21 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 import numpy as np
 
 from . import _core
+from .c_numbers import (
+    CODES,
+    METHODS,
+    RULES,
+    SCALE_DTYPES,
+    SUPER_DTYPES,
+    WHOLE_ARRAY,
+    WHOLE_ROW,
+    ZEROS,
+    number_of,
+    size_from_c,
+    size_in_c,
+    word,
+)
+from .core_types import SchemeNumbers, Sizes
 from .errors import DtypeError
 from .names import nearest, unknown
 from .text import html_table, table
@@ -19,70 +34,11 @@ if TYPE_CHECKING:
 
     from .names import SchemeName
 
-WHOLE_ROW = -1
-"""As a group size: one group for each row, however long."""
-
-WHOLE_ARRAY = -2
-"""As a super size: one super scale for the whole array."""
-
-# Groups that share a super scale are not longer.
+# Groups that share a super scale have at most so many values.
 _SUPER_MOST = 2048
 
-# How quantize.h says these two.
-_IN_C = {WHOLE_ROW: 2**64 - 1, WHOLE_ARRAY: 2**64 - 2}
-
-# The words of this module for the numbers of quantize.h.
-CODES = {
-    "int4": _core.INT4,
-    "uint4": _core.UINT4,
-    "nf4": _core.NF4,
-    "fp4": _core.FP4,
-    "fp4_bnb": _core.FP4_BNB,
-    "iq4": _core.IQ4,
-    "dual4": _core.DUAL,
-    "table": _core.TABLE,
-}
-ZEROS = {
-    "none": _core.ZERO_NONE,
-    "uint4": _core.ZERO_UINT4,
-    "offset": _core.ZERO_OFFSET,
-    "float": _core.ZERO_FLOAT,
-}
-METHODS = {
-    "absmax": _core.ABSMAX,
-    "absmax7": _core.ABSMAX7,
-    "minmax": _core.MINMAX,
-    "search": _core.SEARCH,
-    "exact": _core.EXACT,
-    "reference": _core.REFERENCE,
-}
-RULES = {name: number for number, name in enumerate(_core.rules())}
-SCALE_DTYPES = {
-    "float32": _core.F32,
-    "float16": _core.F16,
-    "bfloat16": _core.BF16,
-    "float8_e4m3": _core.E4M3,
-    "float8_e8m0": _core.E8M0,
-    "int6": _core.I6,
-    "uint6": _core.U6,
-    "int7": _core.I7,
-}
-SUPER_DTYPES = {"none": 0, "float32": _core.F32, "float16": _core.F16}
-
-# How NumPy holds scales: bfloat16 as its bits, types of a byte as bytes.
+# The NumPy types of scales: bfloat16 is held as its bits. Types of one byte, not listed here, are bytes.
 _STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
-
-
-def word(words: dict[str, int], number: int) -> str:
-    """The word for a number of quantize.h."""
-    return next(key for key, value in words.items() if value == number)
-
-
-def _number(words: dict[str, int], given: str, what: str) -> int:
-    try:
-        return words[given]
-    except (KeyError, TypeError):
-        raise unknown(what, given, words) from None
 
 
 def scale_dtype_name(dtype: Any) -> str:
@@ -250,17 +206,17 @@ class Scheme:
     @functools.cached_property
     def core(self) -> tuple[int, int, int, int, int, int, int, int, bytes | None, int]:
         """The scheme as the C module takes it."""
-        return (
-            _number(CODES, self.codes, "codes"),
-            _number(SCALE_DTYPES, self.scale_dtype, "scale_dtype"),
-            _number(ZEROS, self.zero, "zero"),
-            _number(METHODS, self.method, "method"),
-            _IN_C.get(self.group_size, self.group_size),
-            int(self.positive),
-            _number(SUPER_DTYPES, self.super_dtype, "super_dtype"),
-            _IN_C.get(self.super_size, self.super_size),
-            None if self.table is None else np.array(self.table, np.float32).tobytes(),
-            _number(RULES, self.rule, "rule"),
+        return SchemeNumbers(
+            codes=number_of(CODES, self.codes, "codes"),
+            scale_dtype=number_of(SCALE_DTYPES, self.scale_dtype, "scale_dtype"),
+            zero=number_of(ZEROS, self.zero, "zero"),
+            method=number_of(METHODS, self.method, "method"),
+            group_size=size_in_c(self.group_size),
+            positive=int(self.positive),
+            super_dtype=number_of(SUPER_DTYPES, self.super_dtype, "super_dtype"),
+            super_size=size_in_c(self.super_size),
+            table=None if self.table is None else np.array(self.table, np.float32).tobytes(),
+            rule=number_of(RULES, self.rule, "rule"),
         )
 
 
@@ -278,24 +234,32 @@ def _as_table(table: Any) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
-def _from_core(
-    name: str, summary: str, core: tuple[int, int, int, int, int, int, int, int, bytes | None, int]
-) -> Scheme:
-    codes, scale_dtype, zero, method, group_size, positive, super_dtype, super_size, _, rule = core
-    from_c = {number: size for size, number in _IN_C.items()}
+def _from_core(name: str, summary: str, numbers: SchemeNumbers) -> Scheme:
     return Scheme(
         name=name,
-        codes=word(CODES, codes),
-        zero=word(ZEROS, zero),
-        scale_dtype=word(SCALE_DTYPES, scale_dtype),
-        group_size=from_c.get(group_size, group_size),
-        method=word(METHODS, method),
+        codes=word(CODES, numbers.codes),
+        zero=word(ZEROS, numbers.zero),
+        scale_dtype=word(SCALE_DTYPES, numbers.scale_dtype),
+        group_size=size_from_c(numbers.group_size),
+        method=word(METHODS, numbers.method),
         summary=summary,
-        positive=bool(positive),
-        super_dtype=word(SUPER_DTYPES, super_dtype),
-        super_size=from_c.get(super_size, super_size),
-        rule=word(RULES, rule),
+        positive=bool(numbers.positive),
+        super_dtype=word(SUPER_DTYPES, numbers.super_dtype),
+        super_size=size_from_c(numbers.super_size),
+        rule=word(RULES, numbers.rule),
     )
+
+
+def meaning(scheme: Scheme) -> tuple[Any, ...]:
+    """What decides the meaning of bytes: all of a scheme but its name and the way that scales are found."""
+    numbers = SchemeNumbers(*scheme.core)
+    sizes = numbers.group_size, numbers.super_size
+    return numbers.codes, numbers.table, numbers.zero, numbers.scale_dtype, numbers.super_dtype, *sizes
+
+
+def sizes(scheme: Scheme, rows: int, cols: int) -> Sizes:
+    """How many groups and bytes a matrix of this shape takes."""
+    return Sizes(*_core.scheme_sizes(scheme.core, rows, cols))
 
 
 class Schemes(tuple[Scheme, ...]):
@@ -357,7 +321,8 @@ def schemes() -> Schemes:
     4.25
     """
     if not _table:
-        _table.append(Schemes(_from_core(*row) for row in _core.schemes()))
+        rows = _core.schemes()
+        _table.append(Schemes(_from_core(name, text, SchemeNumbers(*core)) for name, text, core in rows))
     return _table[0]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def pairs(lines: Iterable[tuple[str, str]]) -> str:
-    """A name and what belongs to it on each line, the latter below one another."""
+    """A line for each name and its text, with the texts below one another."""
     lines = list(lines)
     width = max(len(name) for name, _ in lines) + 1
     return "\n".join(f"{name:{width}}{text}" for name, text in lines)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
-from .array import QuantizedArray, _bits, _others, meaning
+from .c_numbers import WHOLE_ARRAY
 from .errors import DtypeError
 from .inputs import as_axis
-from .scheme import WHOLE_ARRAY
+from .packed_array import QuantizedArray, assemble
+from .parts import Parts, as_bits, other_axes
+from .scheme import meaning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,7 +75,7 @@ def concatenate(arrays: Iterable[QuantizedArray], axis: SupportsIndex = 0) -> Qu
             different = f"scheme {q.scheme.label!r} and arrays[0] {first.scheme.label!r}"
         elif q.axis != first.axis or q.ndim != first.ndim:
             different = f"quantized axis {q.axis} of {q.ndim} and arrays[0] {first.axis} of {first.ndim}"
-        elif _others(q.shape, along) != _others(first.shape, along):
+        elif other_axes(q.shape, along) != other_axes(first.shape, along):
             different = f"shape {q.shape} and arrays[0] {first.shape}"
         if different:
             raise ValueError(
@@ -82,24 +84,26 @@ def concatenate(arrays: Iterable[QuantizedArray], axis: SupportsIndex = 0) -> Qu
                 + ". Quantize one like the other: quantize_array(np.asarray(q), ...)"
             )
     where = along - (along > first.axis)
-    parts = [
-        None if part is None else np.concatenate([q._parts()[i] for q in every], axis=where)
-        for i, part in enumerate(first._parts()[:3])
-    ]
+    zeros = [q.zeros for q in every if q.zeros is not None]
+    parts = Parts(
+        np.concatenate([q.codes for q in every], axis=where),
+        np.concatenate([q.scales for q in every], axis=where),
+        np.concatenate(zeros, axis=where) if zeros else None,
+        _supers_together(every, where),
+    )
     shape = list(first.shape)
     shape[along] = sum(q.shape[along] for q in every)
-    parts.append(_supers_together(every, where))
-    return object.__new__(QuantizedArray)._set(parts, first.scheme, tuple(shape), first.axis, None)
+    return assemble(parts, first.scheme, tuple(shape), first.axis)
 
 
 def _supers_together(every: list[QuantizedArray], where: int) -> AnyArray | None:
     """The super scales of arrays that are put together."""
-    found = [q._supers for q in every if q._supers is not None]
+    found = [q.supers for q in every if q.supers is not None]
     if not found or every[0].scheme.super_size != WHOLE_ARRAY:
         return np.concatenate(found, axis=where) if found else None
     some = [(i, supers) for i, supers in enumerate(found) if supers.size]
     for i, supers in some[1:]:
-        if _bits(supers).tobytes() != _bits(some[0][1]).tobytes():
+        if as_bits(supers).tobytes() != as_bits(some[0][1]).tobytes():
             raise ValueError(
                 f"arrays[{i}] has the super scale {supers[0]:g}, arrays[{some[0][0]}] {some[0][1][0]:g}, but "
                 f"scheme {every[0].scheme.name!r} has one for a whole array; put the values together and "

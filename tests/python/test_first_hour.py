@@ -26,7 +26,7 @@ import pytest
 import quantize
 from hypothesis import given
 from hypothesis import strategies as st
-from quantize import _core, names, scheme
+from quantize import _core, c_numbers, names
 
 mpl.use("Agg")
 
@@ -346,8 +346,8 @@ def test_real_tensors() -> None:
 
 def test_the_types_of_names_are_the_tables_of_c() -> None:
     assert list(typing.get_args(names.SchemeName)) == [row[0] for row in _core.schemes()]
-    assert list(typing.get_args(names.Method)) == list(scheme.METHODS)
-    assert list(typing.get_args(names.ScaleDtype)) == list(scheme.SCALE_DTYPES)
+    assert list(typing.get_args(names.Method)) == list(c_numbers.METHODS)
+    assert list(typing.get_args(names.ScaleDtype)) == list(c_numbers.SCALE_DTYPES)
     assert quantize.SchemeName is names.SchemeName
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import gc
+import graphlib
 import importlib
 import math
 import os
@@ -214,6 +216,40 @@ def test_import_brings_little() -> None:
     new = set(done.stdout.split()) - set(alone.stdout.split())
     assert "quantize" in new
     assert not new & {"zipfile", "ml_dtypes", "dataclasses", "numpy.typing", "matplotlib"}
+
+
+def sources() -> dict[str, ast.Module]:
+    folder = Path(quantize.__file__).parent
+    return {path.stem: ast.parse(path.read_text("utf-8")) for path in folder.glob("*.py")}
+
+
+def test_modules_import_one_another_in_one_direction() -> None:
+    """Each module stands on those that it imports when it is imported itself."""
+    below = {}
+    for name, tree in sources().items():
+        found = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1]
+        own = {node.module for node in found if node.module}
+        below[name] = own | {alias.name for node in found if not node.module for alias in node.names}
+    assert {"scheme", "parts"} <= below["packed_array"]
+    assert list(graphlib.TopologicalSorter(below).static_order())  # which raises an error for a circle
+
+
+def test_modules_use_no_private_names_of_others() -> None:
+    named_tuple = {"_fields", "_make", "_replace"}
+    count = 0
+    for name, tree in sources().items():
+        own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        for node in ast.walk(tree):
+            used: list[str] = []
+            if isinstance(node, ast.ImportFrom) and node.level and node.module:
+                used = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Attribute):
+                used = [node.attr]
+            private = {word for word in used if re.match(r"_(?!_).*(?<!_)$", word)} - named_tuple
+            count += len(private)
+            assert private <= own, f"{name}.py, line {node.lineno}"
+    assert count > 30  # private names of a module's own
 
 
 def test_calls_of_little_arrays_are_cheap() -> None:
@@ -432,7 +468,14 @@ def test_no_leak_over_100_000_calls() -> None:
             lambda: quantize.quantize_array(bad),
             lambda: _core.pack_i4(codes, codes),
             lambda: _core.pack_i4(codes, b""),  # type: ignore[arg-type]
-            lambda: _core.encode((1, 3, 0, 2, 32), x[None], 1, q.codes, q.scales, None, 0, 0, 0, True),
+            lambda: _core.decode(q.scheme.core, (q.codes, q.scales, None, None), out[None], _core.F16, 0),
+            lambda: _core.encode(  # into parts that are read-only
+                q.scheme.core,
+                x[None],
+                _core.F32,
+                (q.codes[None], q.scales[None], None, None),
+                *(_core.DEFAULT, _core.REFUSE, 0, True, None, 0, False, 0),
+            ),
         ):
             attempt(call)
 
@@ -488,12 +531,6 @@ def test_core_checks_what_it_is_given() -> None:
     x, codes = np.zeros(8, np.float32), np.zeros(8, np.int8)
     read_only = codes.copy()
     read_only.flags.writeable = False
-    matrix, packed, scales = (
-        np.zeros((2, 8), np.float32),
-        np.zeros((2, 4), np.uint8),
-        np.ones((2, 1), np.float16),
-    )
-    scheme = (_core.INT4, _core.F16, _core.ZERO_NONE, _core.ABSMAX, 32)
     calls: list[Callable[[], Any]] = [
         lambda: _core.quantize_i4(x, _core.F32, _core.MINMAX, codes[:7]),
         lambda: _core.quantize_i4(x, _core.F64, _core.MINMAX, codes),
@@ -503,37 +540,82 @@ def test_core_checks_what_it_is_given() -> None:
         lambda: _core.quantize_i4(x[::2], _core.F32, _core.MINMAX, codes[:4]),
         lambda: _core.quantize_i4(x, _core.F32, _core.MINMAX),  # type: ignore[call-arg]
         lambda: _core.quantize_i4(None, _core.F32, _core.MINMAX, codes),  # type: ignore[arg-type]
-        lambda: _core.quantize_i4(codes.view(np.uint8)[1:5], _core.F32, _core.MINMAX, codes[:1]),
         lambda: _core.dequantize_i4(codes, 1.0, 0.0, x[:7], _core.F32),
         lambda: _core.dequantize_i4(codes, "1", 0.0, x, _core.F32),
+        lambda: _core.dequantize_i4(codes, 1.0, None, x, _core.F32),
         lambda: _core.pack_i4(codes, codes[:3]),
         lambda: _core.unpack_i4(codes, codes[:5]),
-        lambda: _core.encode(scheme, matrix[0], _core.F32, packed, scales, None, 0, 0, 0, True),
-        lambda: _core.encode(scheme, matrix, _core.F32, packed[:1], scales, None, 0, 0, 0, True),
-        lambda: _core.encode(scheme, matrix, _core.F32, packed[::-1], scales, None, 0, 0, 0, True),
-        lambda: _core.encode(scheme, matrix, _core.F32, packed[:, ::2], scales, None, 0, 0, 0, True),
-        lambda: _core.encode(
-            scheme, matrix, _core.F32, packed, scales.astype(np.float32), None, 0, 0, 0, True
-        ),
-        lambda: _core.encode(scheme, matrix, _core.F64, packed, scales, None, 0, 0, 0, True),
-        lambda: _core.encode(scheme, matrix, _core.F32, packed, scales, None, 0, 0, -1, True),
-        lambda: _core.encode((1, 3), matrix, _core.F32, packed, scales, None, 0, 0, 0, True),  # type: ignore[arg-type]
-        lambda: _core.encode([], matrix, _core.F32, packed, scales, None, 0, 0, 0, True),  # type: ignore[arg-type]
-        lambda: _core.encode((1, 3, 1, 2, 32), matrix, _core.F32, packed, scales, None, 0, 0, 0, True),
-        lambda: _core.encode((2, 3, 1, 1, 32), matrix, _core.F32, packed, scales, None, 0, 0, 0, True),
-        lambda: _core.encode((1, 3, 0, 2, 0), matrix, _core.F32, packed, scales, None, 0, 0, 0, True),
-        lambda: _core.decode(scheme, packed, scales, None, np.broadcast_to(matrix, (2, 8)), _core.F32, 0),
-        lambda: _core.validate(scheme, packed, scales, None, 2**62, 2**62),
     ]
-    for i, call in enumerate(calls):
-        if i == 8:
-            continue  # alignment depends on where the array happens to lie: below
+    for call in calls:
         with pytest.raises((ValueError, TypeError, BufferError, _core.Failure)):
             call()
     raw = np.zeros(20, np.uint8)
     start = 1 if raw.ctypes.data % 4 == 0 else 0
     with pytest.raises(ValueError, match="does not fit"):
         _core.quantize_i4(raw[start : start + 16], _core.F32, _core.MINMAX, codes[:4])
+
+
+def test_core_checks_packed_arrays() -> None:
+    """One change makes a good call a bad one; what is wrong is found, and nothing is left behind."""
+    matrix = np.ones((2, 8), np.float32)
+    codes, scales = np.zeros((2, 4), np.uint8), np.ones((2, 1), np.float16)
+    good = {
+        "scheme": (_core.INT4, _core.F16, _core.ZERO_NONE, _core.ABSMAX, 32, 0, 0, 0, None, 0),
+        "x": matrix,
+        "dtype": _core.F32,
+        "parts": (codes, scales, None, None),
+        "threads": 0,
+    }
+
+    def encode(scheme: Any, x: Any, dtype: Any, parts: Any, threads: Any) -> Any:
+        options = (_core.DEFAULT, _core.REFUSE, threads, True, None, 0, False, 0)
+        return _core.encode(scheme, x, dtype, parts, *options)
+
+    def decode(scheme: Any, x: Any, dtype: Any, parts: Any, threads: Any) -> Any:
+        return _core.decode(scheme, parts, x, dtype, threads)
+
+    def compare(scheme: Any, x: Any, dtype: Any, parts: Any, threads: Any) -> Any:
+        return _core.compare(scheme, parts, x, dtype, threads)
+
+    def validate(scheme: Any, x: Any, dtype: Any, parts: Any, threads: Any) -> Any:
+        return _core.validate(scheme, parts, *x.shape)
+
+    every = (encode, decode, compare, validate)
+    scheme: Any = good["scheme"]
+    bad: list[tuple[Any, ...]] = [
+        (every, "scheme", scheme[:2], TypeError, "not a scheme"),
+        (every, "scheme", list(scheme), TypeError, "a scheme is a tuple"),
+        (every, "scheme", (*scheme[:8], b"short", 0), ValueError, "a table has 16 float32"),
+        (every, "scheme", (*scheme[:4], 0, *scheme[5:]), _core.Failure, None),
+        (every, "scheme", (_core.UINT4, *scheme[1:]), _core.Failure, None),
+        (every, "scheme", (scheme[0], 99, *scheme[2:]), _core.Failure, None),
+        (every, "parts", [codes, scales, None, None], TypeError, "are a tuple"),
+        (every, "parts", (codes, scales, None), TypeError, "not the parts"),
+        (every, "parts", (codes[:1], scales, None, None), ValueError, "wrong shape, type or strides"),
+        (every, "parts", (codes[::-1], scales, None, None), ValueError, "wrong shape, type or strides"),
+        (every, "parts", (codes[:, ::2], scales, None, None), ValueError, "wrong shape, type or strides"),
+        (every, "parts", (codes, np.ones((2, 1), np.float32), None, None), ValueError, "wrong shape"),
+        (every, "parts", (codes, None, None, None), TypeError, "bytes-like"),
+        ((encode, decode, compare), "x", matrix[0], ValueError, "not an aligned matrix"),
+        ((encode, decode, compare), "dtype", _core.F64, ValueError, "not an aligned matrix"),
+        ((encode, decode, compare), "dtype", 99, ValueError, "not an aligned matrix"),
+        ((encode, decode, compare), "threads", -1, ValueError, "threads must be 0..256"),
+        ((decode,), "x", np.broadcast_to(matrix[:1], (2, 8)), ValueError, "read-only"),
+        ((encode,), "parts", (np.broadcast_to(codes[:1], (2, 4)), scales, None, None), ValueError, None),
+    ]
+    for function in every:
+        function(**good)
+    objects = (codes, scales, matrix)
+    before = [sys.getrefcount(thing) for thing in objects]
+    for functions, name, value, error, message in bad:
+        for function in functions:
+            with pytest.raises(error, match=message):
+                function(**{**good, name: value})
+    del value
+    gc.collect()
+    assert [sys.getrefcount(thing) for thing in objects] == before
+    with pytest.raises(_core.Failure):
+        _core.validate(scheme, (codes, scales, None, None), 2**62, 2**62)
 
 
 def test_errors_can_be_pickled() -> None:

@@ -785,6 +785,21 @@ def test_pickle_and_copies(name: str) -> None:
             assert mine is None or not np.shares_memory(mine, its)
 
 
+def test_pickles_of_the_old_module_are_read() -> None:
+    """The class was defined in quantize.array, and so were its statistics."""
+    q = quantize.quantize_array(np.ones((2, 32)), "uint4")
+    data = pickle.dumps(q, 2)
+    for home, name in (("packed_array", "QuantizedArray"), ("stats", "Stats")):
+        new, old = (f"cquantize.{module}\n{name}\n".encode() for module in (home, "array"))
+        assert new in data
+        data = data.replace(new, old)
+    found = pickle.loads(data)
+    assert found == q
+    assert found.stats == q.stats
+    with pytest.raises(AttributeError, match="no attribute 'Other'"):
+        quantize.array.Other  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_what_it_says_of_itself() -> None:
     q = quantize.quantize_array(np.ones((3, 100)), "uint4_offset", group_size=64, scale_dtype="bfloat16")
     assert repr(q) == "QuantizedArray(shape=(3, 100), scheme='uint4_offset g64 bfloat16', axis=1)"

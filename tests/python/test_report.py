@@ -17,8 +17,8 @@ import quantize
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from quantize import plot, report
-from quantize.array import meaning
+from quantize import plot, sample
+from quantize.scheme import meaning
 
 mpl.use("Agg")
 
@@ -122,10 +122,10 @@ def test_a_sample_is_a_part_of_the_array(
 ) -> None:
     axis = draw.draw(st.integers(-x.ndim, x.ndim - 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "_LONG_ROW", longest)
-        patch.setattr(report, "_PIECE", longest)
-        found = report.sample(x, axis, limit, align)
-        again = report.sample(x.copy(), axis, limit, align)
+        patch.setattr(sample, "_LONG_ROW", longest)
+        patch.setattr(sample, "_PIECE", longest)
+        found = sample.sample(x, axis, limit, align)
+        again = sample.sample(x.copy(), axis, limit, align)
     length = found.piece_length
     places = [found.element(*where) for where in np.ndindex(*found.values.shape)]
     assert len(set(places)) == len(places)
@@ -145,7 +145,7 @@ def test_a_sample_is_a_part_of_the_array(
 @given(st.integers(1, 10**12), st.integers(1, 1000))
 def test_spread(total: int, count: int) -> None:
     count = min(total, count)
-    chosen = report._spread(total, count)
+    chosen = sample._spread(total, count)
     assert chosen.shape == (count,)
     assert np.all(np.diff(chosen) > 0)
     parts = [(i * total // count, (i + 1) * total // count) for i in range(count)]
@@ -154,7 +154,7 @@ def test_spread(total: int, count: int) -> None:
 
 def test_a_sample_follows_no_period() -> None:
     """Every remainder of 8 and of 64 is about as frequent as the others."""
-    chosen = report._spread(1 << 20, 1 << 12)
+    chosen = sample._spread(1 << 20, 1 << 12)
     for period in (8, 64):
         counts = np.bincount(chosen % period, minlength=period)
         assert counts.max() < 1.5 * counts.min()
@@ -469,8 +469,8 @@ def test_large_arrays_are_drawn_in_part(
     q = quantize.quantize_array(w, axis=axis, group_size=group_size)
     everything = set(worst_groups(q, w, w.size))
     monkeypatch.setattr(plot, "_SAMPLE", 2000)
-    monkeypatch.setattr(report, "_LONG_ROW", 100)
-    monkeypatch.setattr(report, "_PIECE", 100)
+    monkeypatch.setattr(sample, "_LONG_ROW", 100)
+    monkeypatch.setattr(sample, "_PIECE", 100)
     figure = drawn(q, w, worst=20)
     names = texts(figure)
     assert names

@@ -1,267 +1,36 @@
-"""Measuring what 4 bits lose: comparing arrays, and choosing a scheme by trying all of them on a sample."""
+"""The best scheme for an array, found by trying schemes on a sample of it: :func:`quantize.choose`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex
 
 import numpy as np
 
-from . import _core
-from .array import Comparison, QuantizedArray, Stats, chosen_axis, compare_pair, meaning, quantize_array
-from .errors import NonFiniteError, RangeError, ScaleError, element, flat_index, place, plural
-from .inputs import as_axis, as_floats
-from .scheme import WHOLE_ROW, Scheme, find
+from .axes import chosen_axis
+from .c_numbers import WHOLE_ROW
+from .encode import quantize_array
+from .errors import ScaleError
+from .sample import Sample, sample
+from .scheme import Scheme, find, meaning
 from .scheme import schemes as all_schemes
-from .text import brackets, html_table, table
+from .text import html_table, table
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from collections.abc import Sequence
 
-    from .inputs import AnyArray
+    from numpy.typing import ArrayLike
+
     from .names import SchemeName
+    from .stats import Stats
 
-    _Array = ArrayLike | QuantizedArray
-
-# What a choice is made from: at most so many values. Rows longer than this are taken in pieces like that.
+# At most so many values are measured.
 _SAMPLE = 1 << 20
-_LONG_ROW = 1 << 17
-_PIECE = 1 << 14
 
-# What is tried with every scheme that allows it. Parts of rows are taken in multiples of the largest.
+# Every scheme that allows it is tried with these sizes. Parts of rows have a multiple of the largest one.
 _GROUP_SIZES = (16, 32, 64, 128, 256)
-
-
-# --- Comparing ----------------------------------------------------------------------------------------------
-
-
-class Comparisons(dict[str, Comparison]):
-    """Comparisons by name: what :func:`compare` returns for a mapping. ``str()`` makes a table of them."""
-
-    def __repr__(self) -> str:
-        return f"Comparisons({', '.join(f'{name}: {found.sqnr_db:.2f} dB' for name, found in self.items())})"
-
-    def __str__(self) -> str:
-        return table(*self._cells(), left=("name", "at"))
-
-    def _repr_html_(self) -> str:
-        return html_table(*self._cells(), left=("name", "at"))
-
-    def _cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        weighted = any(found.weighted_sqnr_db is not None for found in self.values())
-        head = (
-            "name",
-            "bits",
-            "SQNR dB",
-            *(["weighted dB"] if weighted else []),
-            "RMSE",
-            "largest error",
-            "at",
-        )
-        rows = [
-            (
-                name,
-                f"{8 * found.nbytes[1] / found.count:.3f}" if found.count else "",
-                f"{found.sqnr_db:.2f}",
-                *([f"{found.weighted_sqnr_db:.2f}"] if weighted else []),
-                f"{found.rmse:.4g}",
-                f"{found.max_error:.4g}",
-                brackets(found.max_error_index),
-            )
-            for name, found in self.items()
-        ]
-        return head, rows
-
-
-@overload
-def compare(
-    a: _Array | Mapping[str, _Array],
-    b: Mapping[str, _Array],
-    *,
-    weights: ArrayLike | None = None,
-    threads: SupportsIndex | None = None,
-) -> Comparisons: ...
-@overload
-def compare(
-    a: _Array, b: _Array, *, weights: ArrayLike | None = None, threads: SupportsIndex | None = None
-) -> Comparison: ...
-def compare(
-    a: Any, b: Any, *, weights: ArrayLike | None = None, threads: SupportsIndex | None = None
-) -> Comparison | Comparisons:
-    """Measure how far an array is from another, or from each of several.
-
-    Parameters
-    ----------
-    a : array_like, QuantizedArray or mapping
-        The truth, whose energy is the signal.
-    b : array_like, QuantizedArray or mapping
-        What is compared with it, of the same shape. A mapping of names to arrays is compared one by one: each
-        with `a` or, if that is a mapping too, with the array of the same name.
-    weights : array_like, optional
-        How much the square of each difference counts in ``weighted_sqnr_db``, as for :func:`quantize_array`:
-        one number for each element along the last axis (of a quantized `b`, its quantized axis), or an array
-        that broadcasts to the shape.
-    threads : int, optional
-        How many threads share the work; by default as many as pay.
-
-    Returns
-    -------
-    Comparison
-        For a mapping `b`: :class:`Comparisons`, a dictionary of them. Both can be printed as tables.
-
-    Raises
-    ------
-    ValueError
-        When the shapes differ, a value is NaN or infinite, or `a` lacks a name of `b`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import quantize
-    >>> w = np.arange(-32, 32, dtype=np.float32)
-    >>> q = quantize.quantize_array(w)
-    >>> print(quantize.compare(w, q))
-    values        64
-    SQNR          24.65 dB
-    RMSE          1.082
-    largest error 1.812 at [15]
-    bytes         256 and 36
-    bits a value  32 and 4.5
-    >>> print(quantize.compare(w, {"int4": q, "uint4": quantize.quantize_array(w, "uint4")}))
-    name    bits  SQNR dB    RMSE  largest error  at
-    int4   4.500    24.65   1.082          1.812  [15]
-    uint4  4.625    30.00  0.5845          1.047  [14]
-    """
-    if not isinstance(b, Mapping):
-        if isinstance(a, Mapping):
-            raise ValueError("a is a mapping of arrays, so b must be one too; pass a[name] for one of them")
-        return compare_pair(a, b, weights, threads)
-    if isinstance(a, Mapping):
-        missing = [name for name in b if name not in a]
-        if missing:
-            raise ValueError(f"a has no array {missing[0]!r}, which b has; leave it out of b, or add it to a")
-    return Comparisons(
-        (name, compare_pair(a[name] if isinstance(a, Mapping) else a, array, weights, threads))
-        for name, array in b.items()
-    )
-
-
-# --- Samples ------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """Rows along an axis of an array, whole or as pieces of one length, which lie one after the other."""
-
-    values: NDArray[np.float32]
-    rows: NDArray[np.int64]
-    """Which rows these are, counted over the other axes in order."""
-    starts: NDArray[np.int64]
-    """Where in its row each piece begins: rows by pieces."""
-    row_length: int
-    shape: tuple[int, ...]
-    axis: int
-
-    def element(self, row: int, column: int) -> tuple[int, ...]:
-        """The element of the array that a value comes from."""
-        piece, rest = divmod(column, self.piece_length)
-        flat = int(self.rows[row]) * self.row_length + int(self.starts[row, piece]) + rest
-        return element(flat, self.shape, self.axis)
-
-    @property
-    def piece_length(self) -> int:
-        """How many values a piece has: as many as its row, if rows are whole."""
-        return int(self.values.shape[1] // self.starts.shape[1])
-
-    def bits_per_value(self, scheme: Scheme) -> float:
-        """Bits that a value of the array takes."""
-        rows = math.prod(self.shape) // self.row_length
-        return 8 * _core.scheme_sizes(scheme.core, rows, self.row_length)[-1] / math.prod(self.shape)
-
-    @property
-    def whole(self) -> bool:
-        """Whether it holds all of the array."""
-        return self.values.size == math.prod(self.shape)
-
-
-def sample(w: ArrayLike, axis: SupportsIndex, limit: int, align: int, what: str = "w") -> Sample:
-    """Take about `limit` values out of an array, the same ones every time; all if there are no more.
-
-    Rows are taken from every part of the array, at distances that follow no period, for rows of a model often
-    do; and so are pieces of long rows, which begin and end at multiples of `align`. Values are rounded to
-    float32.
-    """
-    x, number = as_floats(w, what)
-    axis = as_axis(axis, x.ndim, what)
-    if x.size == 0:
-        raise ValueError(f"{what} is empty (its shape is {x.shape}): there is nothing to measure")
-    moved = np.moveaxis(x, axis, -1)[None]
-    others, cols = moved.shape[:-1], moved.shape[-1]
-    row_count = math.prod(others)
-    pieces = 1
-    if x.size > limit and cols > _LONG_ROW:
-        pieces = max(1, min(-(-cols // _PIECE), cols // align))
-    length = cols if pieces == 1 else cols // pieces // align * align
-    count = max(1, limit // length)
-    some = min(row_count, count)
-    each = min(pieces, count // some)
-    rows = _spread(row_count, some)
-    starts = (_spread(some * pieces, some * each) % pieces * length).reshape(some, each)
-    where = np.unravel_index(rows, others)
-    if pieces == 1:
-        values = moved[where] if some < row_count else moved.reshape(row_count, cols)
-    else:
-        values = np.stack(
-            [
-                np.concatenate([moved[row][start : start + length] for start in begins])
-                for row, begins in zip(zip(*where, strict=True), starts, strict=True)
-            ]
-        )
-    values = np.ascontiguousarray(values)
-    found = Sample(_as_float32(values, number), rows, starts, cols, x.shape, axis)
-    _check(found, values, what)
-    return found
-
-
-def _spread(total: int, count: int) -> NDArray[np.int64]:
-    """So many of the numbers below `total`, ascending: one out of each equal part, by the golden ratio."""
-    ends = np.arange(count + 1, dtype=np.int64) * total // count
-    inside = np.arange(count) * 0.6180339887498949 % 1.0
-    return ends[:-1] + (inside * np.diff(ends)).astype(np.int64)
-
-
-def _as_float32(values: AnyArray, number: int) -> NDArray[np.float32]:
-    if number == _core.BF16:
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32, copy=False)
-
-
-def _check(found: Sample, given: AnyArray, what: str) -> None:
-    """Refuse NaN, infinity and values beyond float32, at their places in the whole array."""
-    bad = ~np.isfinite(found.values)
-    count = int(np.count_nonzero(bad))
-    if not count:
-        return
-    row, column = divmod(int(np.argmax(bad)), found.values.shape[1])
-    where = found.element(row, column)
-    text = f"the first at {place(where, found.shape)}"
-    details = {"index": flat_index(where, found.shape), "count": count}
-    if given.dtype == np.float64 and np.isfinite(given[row, column]):
-        value = float(given[row, column])
-        raise RangeError(
-            f"{plural(count, 'value')} of {what} beyond the range of float32, {text}; scale them first",
-            value=value,
-            **details,
-        )
-    text = f"{what} holds {plural(count, 'NaN or infinite value')}, {text}; replace them"
-    raise NonFiniteError(text, **details)
-
-
-# --- Choosing -----------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -450,7 +219,7 @@ def choose(
     taken = sample(w, axis, _SAMPLE, _GROUP_SIZES[-1])
     tried = sorted(
         _try_all(taken, given, threads), key=lambda row: (row.bits_per_value, -row.sqnr_db)
-    )  # a stable sort: among equals, the first in the table of schemes
+    )  # a stable sort: of equal rows, the first one in the table of schemes stays first
     good = [row for row in tried if row.bits_per_value <= most and row.sqnr_db >= least]
     if not good:
         raise ValueError(_closest(tried, most, least))
@@ -472,7 +241,7 @@ def _try_all(
     for scheme in _candidates(taken, schemes):
         variants = [scheme]
         if scheme.scale_dtype == "float16" and scheme not in (schemes or ()):
-            with contextlib.suppress(ValueError):  # a scheme that has its own type of scales only
+            with contextlib.suppress(ValueError):  # the scheme allows only its own type of scales
                 variants.append(dataclasses.replace(scheme, scale_dtype="bfloat16"))
         for variant in variants:
             try:
@@ -495,7 +264,7 @@ def _try_all(
 
 
 def _candidates(taken: Sample, schemes: Sequence[str | Scheme] | None) -> list[Scheme]:
-    """What to try. Of all schemes, each representation once, under the first of its names."""
+    """The schemes to try. By default each representation is tried once, under the first of its names."""
     length = taken.piece_length
     sizes = [size for i, size in enumerate(_GROUP_SIZES) if i == 0 or _GROUP_SIZES[i - 1] < length]
     whole_rows = length == taken.row_length
@@ -510,7 +279,7 @@ def _candidates(taken: Sample, schemes: Sequence[str | Scheme] | None) -> list[S
         if named.super_size == WHOLE_ROW and not whole_rows:
             continue
         for size in dict.fromkeys((named.group_size, *sizes)):
-            with contextlib.suppress(ValueError):  # a scheme that has its own size only
+            with contextlib.suppress(ValueError):  # the scheme allows only its own size
                 varied = dataclasses.replace(named, group_size=size)
                 found.setdefault(meaning(varied) if schemes is None else varied, varied)
     return list(found.values())

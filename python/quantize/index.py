@@ -1,8 +1,7 @@
-"""Which part of a quantized array an index means, and which axis of an array suits groups."""
+"""Which part of a packed array an index means."""
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .inputs import AnyArray
-    from .scheme import Scheme
 
     Item = int | slice | AnyArray
 
@@ -172,28 +170,3 @@ def select(part: AnyArray, items: Sequence[Item]) -> AnyArray:
             rest = tuple(slice(None) if j == i else item for j, item in enumerate(items))
             return part[rest].take(index, axis=i)
     return part[(*items, slice(None))]
-
-
-# --- The axis that suits groups -----------------------------------------------------------------------------
-
-# Beyond so many times the bits of full groups, they are cut short.
-CUT_SHORT = 1.25
-
-
-def bits_along(shape: tuple[int, ...], axis: int, scheme: Scheme) -> float:
-    """Bits that a value takes, of an array with something in it, if groups run along this axis."""
-    from . import _core
-
-    rows = math.prod(shape) // shape[axis]
-    return 8.0 * _core.scheme_sizes(scheme.core, rows, shape[axis])[-1] / math.prod(shape)
-
-
-def best_axis(shape: tuple[int, ...], scheme: Scheme) -> int:
-    """The last axis, unless it cuts groups short; then the one with the fewest bits, the last of such."""
-    last = len(shape) - 1
-    if last < 1 or not math.prod(shape):
-        return last
-    bits = [bits_along(shape, axis, scheme) for axis in range(len(shape))]
-    if bits[last] <= CUT_SHORT * scheme.bits_per_value:
-        return last
-    return max(range(len(shape)), key=lambda axis: (-round(bits[axis], 3), axis))
