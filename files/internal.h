@@ -14,9 +14,8 @@
  *     tensors.c     the list of a file's tensors
  *     file.c        the public functions for reading, and the table of containers
  *     writer.c      the public functions for writing
- *     npy_header.c  the header of an array
- *     npy.c npz.c npz_writer.c   the containers
- *     packed.c      quantized tensors in an .npz
+ *     packed_npz.c  quantized tensors in an .npz
+ *     containers/   npy.c with npy_header.c, npz.c with npz_writer.c
  *
  * Include this file first: it asks the system for 64-bit offsets and O_TMPFILE.
  */

@@ -1,7 +1,7 @@
 /*
  * npy.c - one array in a file of its own
  */
-#include "internal.h"
+#include "../internal.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
  * The text is a Python literal. NumPy evaluates it; this file reads exactly the dictionaries that can describe an
  * array, once each key, and refuses all else. Nothing is nested but records in the type, to a small depth.
  */
-#include "internal.h"
+#include "../internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>

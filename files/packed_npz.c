@@ -1,5 +1,5 @@
 /*
- * packed.c - quantized tensors in an .npz
+ * packed_npz.c - quantized tensors in an .npz
  *
  *     NAME.int4     int64: version, codes, scale_dtype, zero, group_size, super_dtype, super_size, axis, shape...
  *                   (sizes: -1 the whole row, -2 the whole matrix)

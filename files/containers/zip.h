@@ -12,7 +12,7 @@
 #ifndef QZ_ZIP_H
 #define QZ_ZIP_H
 
-#include "internal.h"
+#include "../internal.h"
 
 enum {
     ZIP_LOCAL = 0x04034b50,
