@@ -1,7 +1,7 @@
 /*
  * error.c - messages that are safe to print
  */
-#include "internal.h"
+#include "error.h"
 
 #include <errno.h>
 #include <inttypes.h>

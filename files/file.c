@@ -1,7 +1,7 @@
 /*
  * file.c - the public functions for reading, and the table of containers
  */
-#include "internal.h"
+#include "tensors.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -9,6 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include "checked.h"
+#include "container.h"
+#include "element.h"
+#include "error.h"
 
 /* ---- containers ---- */
 
@@ -190,4 +195,9 @@ qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t co
     if (result == QZ_FILE_OK && entry->tensor.swapped)
         qz_swap(dst, each, (size_t)count);
     return result;
+}
+
+qz_file_result qz_unchanged(const qz_file *file, qz_file_error *error)
+{
+    return qz_input_unchanged(&file->input, error);
 }

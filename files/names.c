@@ -1,7 +1,7 @@
 /*
  * names.c - an arena for names and shapes, and a map from names to numbers
  */
-#include "internal.h"
+#include "names.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -6,7 +6,7 @@
  * removes such files whose lock is free. Where the file system has no locks (Lustre without -o flock, NFS without
  * lockd) nothing is locked and nothing is removed but by the writer itself.
  */
-#include "internal.h"
+#include "output.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,10 +16,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #if defined(__APPLE__)
 #include <sys/random.h>
 #endif
+
+#include "descriptor.h"
+#include "error.h"
+#include "tensors.h"
 
 static const char prefix[] = ".quantize-", suffix[] = ".tmp";
 enum { DIGITS = 16, TRIES = 100 };

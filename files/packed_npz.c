@@ -11,12 +11,17 @@
  *
  * "others" is the shape without the quantized axis.
  */
-#include "internal.h"
+#include "tensors.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "checked.h"
+#include "element.h"
+#include "error.h"
+#include "writer.h"
 
 enum { VERSION = 1, FIXED = 8 }; /* numbers before the shape */
 

@@ -1,10 +1,12 @@
 /*
  * tensors.c - the list of a file's tensors, which its container fills in
  */
-#include "internal.h"
+#include "tensors.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "error.h"
 
 qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header, uint64_t offset,
                            qz_file_error *error)

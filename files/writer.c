@@ -1,12 +1,18 @@
 /*
  * writer.c - the public functions for writing
  */
-#include "internal.h"
+#include "writer.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "checked.h"
+#include "container.h"
+#include "descriptor.h"
+#include "element.h"
+#include "error.h"
 
 qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created, qz_file_error *error)
 {

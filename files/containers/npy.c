@@ -1,11 +1,15 @@
 /*
  * npy.c - one array in a file of its own
  */
-#include "../internal.h"
+#include "../container.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "../descriptor.h"
+#include "../error.h"
+#include "npy_header.h"
 
 static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
 {

@@ -6,12 +6,16 @@
  * The text is a Python literal. NumPy evaluates it; this file reads exactly the dictionaries that can describe an
  * array, once each key, and refuses all else. Nothing is nested but records in the type, to a small depth.
  */
-#include "../internal.h"
+#include "npy_header.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "../checked.h"
+#include "../element.h"
+#include "../error.h"
 
 /* ---- types ---- */
 

@@ -4,7 +4,7 @@
  * Strict: every byte of the archive must belong to exactly one record, and records that say the same thing must agree.
  * What is left is an archive that all readers understand alike.
  */
-#include "zip.h"
+#include "npz_writer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,13 @@
 #include <string.h>
 #include <unistd.h>
 #include <zlib.h>
+
+#include "../checked.h"
+#include "../container.h"
+#include "../descriptor.h"
+#include "../error.h"
+#include "npy_header.h"
+#include "zip.h"
 
 /* ---- state ---- */
 

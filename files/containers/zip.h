@@ -12,7 +12,7 @@
 #ifndef QZ_ZIP_H
 #define QZ_ZIP_H
 
-#include "../internal.h"
+#include <stdint.h>
 
 enum {
     ZIP_LOCAL = 0x04034b50,
@@ -75,11 +75,5 @@ static inline uint8_t *put64(uint8_t *at, uint64_t value)
 {
     return put32(put32(at, value), value >> 32);
 }
-
-/* npz_writer.c */
-qz_file_result qz_npz_declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error);
-qz_file_result qz_npz_layout(qz_writer *writer, qz_file_error *error);
-void qz_npz_wrote(qz_slot *slot, const void *data, size_t bytes);
-qz_file_result qz_npz_finish(qz_writer *writer, qz_file_error *error);
 
 #endif

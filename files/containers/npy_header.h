@@ -1,0 +1,44 @@
+/*
+ * npy_header.h - the header of an array in NumPy's format
+ */
+#ifndef QZ_FILE_NPY_HEADER_H
+#define QZ_FILE_NPY_HEADER_H
+
+#include "../names.h"
+#include "../quantize_file.h"
+
+#define QZ_NPY_MAGIC_BYTES  10   /* of version 1; versions 2 and 3 have two more */
+#define QZ_NPY_HEADER_WRITE 2048 /* no header of ours is longer without its type: 64 sizes of 20 digits and more */
+#define QZ_TYPE_LONGEST     8000 /* bytes of a type that is written: with it a header keeps the default limit */
+
+typedef struct qz_npy_header {
+    qz_element element;
+    int swap; /* the numbers have the other byte order */
+    int column_major;
+    unsigned rank;
+    uint64_t shape[QZ_MAX_RANK];
+    uint64_t count, bytes;
+    char *type; /* of QZ_ELEMENT_RAW, in the arena; else NULL */
+    uint64_t type_bytes;
+    uint64_t length; /* bytes from the magic to the data */
+} qz_npy_header;
+
+/* How to get bytes from the start of an array on: `bytes` bytes at `offset`. Offsets never go back. */
+typedef qz_file_result (*qz_npy_source)(void *context, uint64_t offset, void *dst, size_t bytes, qz_file_error *error);
+
+/* Parses the header of an array that has `available` bytes. `label`, `field` and `base` (the offset of the array in
+ * the file, or QZ_NO_OFFSET) are for messages; the type of raw items goes to the arena. */
+qz_file_result qz_npy_parse(qz_npy_header *header, uint64_t available, const qz_open_options *options,
+                            qz_npy_source source, void *context, qz_arena *arena, const char *label, const char *field,
+                            uint64_t base, qz_file_error *error);
+
+/* Bytes that qz_npy_format() may need. */
+size_t qz_npy_room(const qz_tensor *tensor);
+
+/* Writes the header to `out`, as numpy.save does; returns its length. */
+size_t qz_npy_format(const qz_tensor *tensor, char *out);
+
+/* Bytes of an item of a type as qz_tensor has it; 0 with *wrong set if it is none that can be kept. */
+uint64_t qz_type_bytes(const char *type, const char **wrong);
+
+#endif
