@@ -134,6 +134,11 @@ qz_name_result qz_names_add(qz_names *names, const char *name, size_t length, si
     return QZ_NAME_NEW;
 }
 
+int qz_names_has(const qz_names *names, const char *name, size_t length)
+{
+    return names->capacity != 0 && slot_of(names, name, length)->name != NULL;
+}
+
 size_t qz_names_find(const qz_names *names, const char *name, size_t length)
 {
     if (names->capacity == 0)

@@ -35,6 +35,8 @@ typedef enum { QZ_NAME_NEW, QZ_NAME_TWICE, QZ_NAME_NO_MEMORY } qz_name_result;
 
 /* `name` must live as long as the set. */
 qz_name_result qz_names_add(qz_names *names, const char *name, size_t length, size_t value);
+/* Whether a name is there, whatever its value. */
+int qz_names_has(const qz_names *names, const char *name, size_t length);
 size_t qz_names_find(const qz_names *names, const char *name, size_t length); /* SIZE_MAX: not there */
 void qz_names_free(qz_names *names);
 

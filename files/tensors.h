@@ -4,14 +4,13 @@
 #ifndef QZ_FILE_TENSORS_H
 #define QZ_FILE_TENSORS_H
 
-#include "containers/npy_header.h"
 #include "input.h"
 #include "names.h"
 #include "quantize_file.h"
 
 typedef struct qz_entry {
     qz_tensor tensor;
-    uint64_t offset; /* where its data is: in the file, or in what the container's read() counts */
+    uint64_t offset; /* where its data begins: in the file, or in what the container's read() counts */
 } qz_entry;
 
 typedef struct qz_container_type qz_container_type;
@@ -28,9 +27,12 @@ struct qz_file {
     char note[320];
 };
 
-/* tensors.c. Adds a tensor; the name must be in the arena as the type is, the shape is copied. The name is not yet
- * entered in file->names. */
-qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header, uint64_t offset,
-                           qz_file_error *error);
+/*
+ * Adds a tensor that a container found: its name, element, rank, shape, column_major, swapped and, of raw items, type
+ * and type_bytes, and the offset of its data. Name and type must lie in the arena; the shape is copied, the sizes are
+ * computed. A name that another tensor has, too many axes or bytes, or data that does not lie in the file (with a
+ * read() of the container: the container checks that) are errors.
+ */
+qz_file_result qz_file_add(qz_file *file, const qz_tensor *described, uint64_t offset, qz_file_error *error);
 
 #endif

@@ -26,19 +26,18 @@ static qz_file_result open_npy(qz_file *file, qz_file_error *error)
 {
     qz_npy_header header;
     const char *label = file->input.label;
-    qz_file_result result = qz_npy_parse(&header, file->input.size, &file->options, from_file, &file->input,
-                                         &file->arena, label, "header", 0, error);
+    const qz_npy_source source = {from_file, &file->input, file->input.size, label, "header", 0};
+    qz_file_result result = qz_npy_parse(&header, &source, &file->options, &file->arena, error);
     if (result != QZ_FILE_OK)
         return result;
-    uint64_t end = header.length + header.bytes;
+    uint64_t end = header.length + header.tensor.bytes;
     if (end != file->input.size && !file->options.allow_trailing)
         return qz_fail(error, QZ_FILE_FORMAT, label, NULL, end,
                        "%" PRIu64 " bytes follow the array; if that is meant, --allow-trailing ignores them",
                        file->input.size - end);
-    result = qz_file_add(file, "data", 4, &header, header.length, error);
-    if (result == QZ_FILE_OK && qz_names_add(&file->names, "data", 4, 0) != QZ_NAME_NEW)
-        result = qz_fail_memory(error, label);
-    return result;
+    header.tensor.name = "data";
+    header.tensor.name_length = strlen(header.tensor.name);
+    return qz_file_add(file, &header.tensor, header.length, error);
 }
 
 static qz_file_result layout(qz_writer *writer, qz_file_error *error)

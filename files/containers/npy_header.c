@@ -111,7 +111,7 @@ static qz_file_result take_shape(parser *p, qz_npy_header *header)
 {
     if (!take(p, '('))
         return refuse(p, p->at, "the shape is not a tuple");
-    header->rank = 0;
+    header->tensor.rank = 0;
     for (int comma = 1; !take(p, ')'); comma = take(p, ',')) {
         uint64_t size;
         if (!comma)
@@ -119,15 +119,15 @@ static qz_file_result take_shape(parser *p, qz_npy_header *header)
         qz_file_result result = take_size(p, &size);
         if (result != QZ_FILE_OK)
             return result;
-        if (header->rank == QZ_MAX_RANK)
+        if (header->tensor.rank == QZ_MAX_RANK)
             return refuse(p, p->at, "the shape has more than 64 axes");
-        header->shape[header->rank++] = size;
+        header->shape[header->tensor.rank++] = size;
     }
     /* (3) is a number in brackets; a tuple of one is (3,). */
     const char *back = p->at - 2;
     while (*back == ' ' || *back == '\t' || *back == '\n' || *back == '\r')
         back--;
-    if (header->rank == 1 && *back != ',')
+    if (header->tensor.rank == 1 && *back != ',')
         return refuse(p, p->at, "the shape is a number, not a tuple");
     return QZ_FILE_OK;
 }
@@ -306,7 +306,7 @@ uint64_t qz_type_bytes(const char *type, const char **wrong)
 
 /* Keeps the text of a type as UTF-8: headers before version 3 are in Latin-1. */
 static qz_file_result keep_type(const parser *p, const char *text, size_t length, int latin1, qz_arena *arena,
-                                qz_npy_header *header)
+                                qz_tensor *tensor)
 {
     char *kept = qz_arena_get(arena, 2 * length + 1), *to = kept;
     if (kept == NULL)
@@ -320,25 +320,25 @@ static qz_file_result keep_type(const parser *p, const char *text, size_t length
         *to++ = (char)c;
     }
     *to = '\0';
-    header->type = kept;
-    header->element = QZ_ELEMENT_RAW;
+    tensor->type = kept;
+    tensor->element = QZ_ELEMENT_RAW;
     return QZ_FILE_OK;
 }
 
 static qz_file_result take_type(parser *p, const qz_open_options *options, int latin1, qz_arena *arena,
-                                qz_npy_header *header)
+                                qz_tensor *tensor)
 {
     const char *text, *wrong = unknown;
     size_t length;
     skip_space(p);
     const char *start = p->at;
     if (p->at < p->end && *p->at == '[') {
-        header->type_bytes = take_record(p, 0, &wrong);
-        if (header->type_bytes == 0)
+        tensor->type_bytes = take_record(p, 0, &wrong);
+        if (tensor->type_bytes == 0)
             return refuse(p, start, wrong);
         if (!latin1 && !qz_is_utf8(start, (size_t)(p->at - start)))
             return refuse(p, start, "has names of fields that are not UTF-8");
-        return keep_type(p, start, (size_t)(p->at - start), latin1, arena, header);
+        return keep_type(p, start, (size_t)(p->at - start), latin1, arena, tensor);
     }
     if (p->at < p->end && *p->at == '(')
         return refuse(p, start, "has a type with a shape of its own, which no file has; put it into the array's shape");
@@ -352,14 +352,14 @@ static qz_file_result take_type(parser *p, const qz_open_options *options, int l
         if ((is_void && !options->void2_bfloat16) || (!is_void && text[0] == '|' && bytes > 1))
             break;
         /* '|' is what ml_dtypes writes for bfloat16, in the order of its machine; all those are little-endian. */
-        header->swap = bytes > 1 && (text[0] == '>') != qz_big_endian();
-        header->element = types[i].element;
-        header->type_bytes = bytes;
+        tensor->swapped = bytes > 1 && (text[0] == '>') != qz_big_endian();
+        tensor->element = types[i].element;
+        tensor->type_bytes = bytes;
         return QZ_FILE_OK;
     }
-    header->type_bytes = simple_type(text, length, &wrong);
-    if (header->type_bytes != 0)
-        return keep_type(p, text, length, latin1, arena, header);
+    tensor->type_bytes = simple_type(text, length, &wrong);
+    if (tensor->type_bytes != 0)
+        return keep_type(p, text, length, latin1, arena, tensor);
     char shown[QZ_NAME_TEXT], message[400];
     snprintf(message, sizeof message, "'%s' %s", qz_escape(text, length, shown, sizeof shown), wrong);
     return refuse(p, start, message);
@@ -390,13 +390,13 @@ static qz_file_result parse_dictionary(parser *p, const qz_open_options *options
         if (!take(p, ':'))
             return refuse(p, p->at, "a ':' is missing in the header");
         if (which == DESCR)
-            result = take_type(p, options, latin1, arena, header);
+            result = take_type(p, options, latin1, arena, &header->tensor);
         else if (which == SHAPE)
             result = take_shape(p, header);
         else if (take_word(p, "True"))
-            header->column_major = 1;
+            header->tensor.column_major = 1;
         else if (take_word(p, "False"))
-            header->column_major = 0;
+            header->tensor.column_major = 0;
         else
             result = refuse(p, p->at, "fortran_order is neither True nor False");
         if (result != QZ_FILE_OK)
@@ -410,14 +410,16 @@ static qz_file_result parse_dictionary(parser *p, const qz_open_options *options
     return QZ_FILE_OK;
 }
 
-qz_file_result qz_npy_parse(qz_npy_header *header, uint64_t available, const qz_open_options *options,
-                            qz_npy_source source, void *context, qz_arena *arena, const char *label, const char *field,
-                            uint64_t base, qz_file_error *error)
+qz_file_result qz_npy_parse(qz_npy_header *header, const qz_npy_source *source, const qz_open_options *options,
+                            qz_arena *arena, qz_file_error *error)
 {
+    const char *label = source->label, *field = source->field;
+    const uint64_t available = source->available, base = source->base;
+    qz_tensor *t = &header->tensor;
     unsigned char start[QZ_NPY_MAGIC_BYTES + 2];
     if (available < QZ_NPY_MAGIC_BYTES)
         return qz_fail(error, QZ_FILE_FORMAT, label, field, base, "too short for an array");
-    qz_file_result result = source(context, 0, start, QZ_NPY_MAGIC_BYTES, error);
+    qz_file_result result = source->read(source->context, 0, start, QZ_NPY_MAGIC_BYTES, error);
     if (result != QZ_FILE_OK)
         return result;
     if (memcmp(start, "\x93NUMPY", 6) != 0)
@@ -430,7 +432,7 @@ qz_file_result qz_npy_parse(qz_npy_header *header, uint64_t available, const qz_
         before += 2;
         if (available < before)
             return qz_fail(error, QZ_FILE_FORMAT, label, field, base, "too short for an array");
-        result = source(context, QZ_NPY_MAGIC_BYTES, start + QZ_NPY_MAGIC_BYTES, 2, error);
+        result = source->read(source->context, QZ_NPY_MAGIC_BYTES, start + QZ_NPY_MAGIC_BYTES, 2, error);
         if (result != QZ_FILE_OK)
             return result;
         length |= (uint64_t)start[10] << 16 | (uint64_t)start[11] << 24;
@@ -447,24 +449,23 @@ qz_file_result qz_npy_parse(qz_npy_header *header, uint64_t available, const qz_
     char *text = malloc((size_t)length + 1);
     if (text == NULL)
         return qz_fail_memory(error, label);
-    result = source(context, before, text, (size_t)length, error);
+    result = source->read(source->context, before, text, (size_t)length, error);
     if (result == QZ_FILE_OK) {
         parser p = {text, text + length, text, text_at, label, field, error};
-        *header = (qz_npy_header){.length = before + length};
+        *header = (qz_npy_header){.tensor = {.shape = header->shape}, .length = before + length};
         result = parse_dictionary(&p, options, start[6] < 3, arena, header);
-        if (result == QZ_FILE_OK &&
-            !qz_shape_count(header->rank, header->shape, header->type_bytes, &header->count, &header->bytes))
+        if (result == QZ_FILE_OK && !qz_shape_count(t->rank, t->shape, t->type_bytes, &t->count, &t->bytes))
             result = refuse(&p, text, "the sizes in the shape multiply to more than 2^63 - 1 bytes");
-        if (header->element == QZ_ELEMENT_RAW)
-            header->count = header->bytes;
+        if (t->element == QZ_ELEMENT_RAW)
+            t->count = t->bytes;
     }
     free(text);
     if (result != QZ_FILE_OK)
         return result;
     uint64_t left = available - header->length;
-    if (header->bytes > left)
+    if (t->bytes > left)
         return qz_fail(error, QZ_FILE_FORMAT, label, field, text_at,
-                       "the shape needs %" PRIu64 " bytes of data, but only %" PRIu64 " follow", header->bytes, left);
+                       "the shape needs %" PRIu64 " bytes of data, but only %" PRIu64 " follow", t->bytes, left);
     return QZ_FILE_OK;
 }
 

@@ -12,25 +12,24 @@
 #define QZ_TYPE_LONGEST     8000 /* bytes of a type that is written: with it a header keeps the default limit */
 
 typedef struct qz_npy_header {
-    qz_element element;
-    int swap; /* the numbers have the other byte order */
-    int column_major;
-    unsigned rank;
+    qz_tensor tensor; /* without a name; its shape lies in `shape`, the type of raw items in the arena */
     uint64_t shape[QZ_MAX_RANK];
-    uint64_t count, bytes;
-    char *type; /* of QZ_ELEMENT_RAW, in the arena; else NULL */
-    uint64_t type_bytes;
     uint64_t length; /* bytes from the magic to the data */
 } qz_npy_header;
 
-/* How to get bytes from the start of an array on: `bytes` bytes at `offset`. Offsets never go back. */
-typedef qz_file_result (*qz_npy_source)(void *context, uint64_t offset, void *dst, size_t bytes, qz_file_error *error);
+/* Where an array comes from, and how messages name the place. */
+typedef struct qz_npy_source {
+    /* Reads `bytes` bytes at `offset`, counted from the magic on. Offsets never go back. */
+    qz_file_result (*read)(void *context, uint64_t offset, void *dst, size_t bytes, qz_file_error *error);
+    void *context;
+    uint64_t available; /* bytes of the array, header and data, that can be there at most */
+    const char *label, *field;
+    uint64_t base; /* offset of the array in the file, or QZ_NO_OFFSET */
+} qz_npy_source;
 
-/* Parses the header of an array that has `available` bytes. `label`, `field` and `base` (the offset of the array in
- * the file, or QZ_NO_OFFSET) are for messages; the type of raw items goes to the arena. */
-qz_file_result qz_npy_parse(qz_npy_header *header, uint64_t available, const qz_open_options *options,
-                            qz_npy_source source, void *context, qz_arena *arena, const char *label, const char *field,
-                            uint64_t base, qz_file_error *error);
+/* Reads the header of an array and checks that its data is available. */
+qz_file_result qz_npy_parse(qz_npy_header *header, const qz_npy_source *source, const qz_open_options *options,
+                            qz_arena *arena, qz_file_error *error);
 
 /* Bytes that qz_npy_format() may need. */
 size_t qz_npy_room(const qz_tensor *tensor);

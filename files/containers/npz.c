@@ -482,12 +482,33 @@ static qz_file_result header_bytes(void *context, uint64_t offset, void *dst, si
     return bytes == 0 ? QZ_FILE_OK : stream_read(o->stream, &o->file->input, source->member, dst, bytes, error);
 }
 
+/* Room for one more member. */
+static qz_file_result grow_members(opener *o)
+{
+    archive *a = o->archive;
+    if (o->file->count < a->capacity)
+        return QZ_FILE_OK;
+    size_t wider = a->capacity == 0 ? 16 : a->capacity * 2;
+    member *members = wider <= SIZE_MAX / sizeof *members ? realloc(a->members, wider * sizeof *members) : NULL;
+    if (members == NULL)
+        return qz_fail_memory(o->error, o->file->input.label);
+    a->members = members;
+    a->capacity = wider;
+    return QZ_FILE_OK;
+}
+
+static qz_file_result name_twice(const opener *o, const record *r, const char *shown)
+{
+    return qz_fail(o->error, QZ_FILE_FORMAT, o->file->input.label, "directory", r->header,
+                   "the name '%s' occurs twice (with or without .npy), so that its meaning is unclear", shown);
+}
+
+/* A member called NAME.npy becomes the tensor NAME. */
 static qz_file_result add_array(opener *o, const record *r, const char *shown, uint64_t start)
 {
     qz_file *file = o->file;
-    archive *a = o->archive;
     member m = {.start = start, .packed = r->packed, .bytes = r->bytes, .crc = r->crc, .deflated = r->method != 0};
-    header_source source = {o, &m};
+    header_source context = {o, &m};
     qz_npy_header header;
     char field[QZ_NAME_TEXT + 16];
     snprintf(field, sizeof field, "member '%s'", shown);
@@ -500,59 +521,48 @@ static qz_file_result add_array(opener *o, const record *r, const char *shown, u
             return qz_fail_memory(o->error, file->input.label);
         stream_begin(o->stream, &m);
     }
-    qz_file_result result = qz_npy_parse(&header, r->bytes, &file->options, header_bytes, &source, &file->arena,
-                                         file->input.label, field, m.deflated ? QZ_NO_OFFSET : start, o->error);
+    const qz_npy_source source = {header_bytes,      &context, r->bytes,
+                                  file->input.label, field,    m.deflated ? QZ_NO_OFFSET : start};
+    qz_file_result result = qz_npy_parse(&header, &source, &file->options, &file->arena, o->error);
     if (result != QZ_FILE_OK)
         return result;
-    if (header.length + header.bytes != r->bytes)
+    qz_tensor *t = &header.tensor;
+    if (header.length + t->bytes != r->bytes)
         return qz_fail(o->error, QZ_FILE_FORMAT, file->input.label, field,
-                       m.deflated ? QZ_NO_OFFSET : start + header.length + header.bytes,
-                       "%" PRIu64 " bytes follow the array", r->bytes - header.length - header.bytes);
-    if (file->count == a->capacity) {
-        size_t wider = a->capacity == 0 ? 16 : a->capacity * 2;
-        member *members = wider <= SIZE_MAX / sizeof m ? realloc(a->members, wider * sizeof m) : NULL;
-        if (members == NULL)
-            return qz_fail_memory(o->error, file->input.label);
-        a->members = members;
-        a->capacity = wider;
-    }
-    size_t key = r->name_length - 4; /* without .npy */
-    char *name = qz_arena_text(&file->arena, r->name, key);
-    if (name == NULL)
+                       m.deflated ? QZ_NO_OFFSET : start + header.length + t->bytes,
+                       "%" PRIu64 " bytes follow the array", r->bytes - header.length - t->bytes);
+    t->name_length = r->name_length - strlen(".npy");
+    t->name = qz_arena_text(&file->arena, r->name, t->name_length);
+    if (t->name == NULL)
         return qz_fail_memory(o->error, file->input.label);
-    a->members[file->count] = m;
-    result = qz_file_add(file, name, key, &header, header.length, o->error);
+    if (qz_names_has(&file->names, t->name, t->name_length))
+        return name_twice(o, r, shown);
+    result = grow_members(o);
     if (result != QZ_FILE_OK)
         return result;
+    o->archive->members[file->count] = m;
+    result = qz_file_add(file, t, header.length, o->error);
     /* An empty array is complete with its header, so that no later read would notice a wrong checksum. */
-    if (header.bytes == 0)
-        result = check_whole(file, &a->members[file->count - 1], o->error);
+    if (result == QZ_FILE_OK && t->bytes == 0)
+        result = check_whole(file, &o->archive->members[file->count - 1], o->error);
     return result;
 }
 
-static qz_file_result add_name(opener *o, const record *r, const char *shown, int array)
+/* Other members are left out; no array may have their names. */
+static qz_file_result skip_member(opener *o, const record *r, const char *shown)
 {
     qz_file *file = o->file;
-    const char *name;
-    size_t length = r->name_length, value = SIZE_MAX;
-    if (array) {
-        value = file->count - 1;
-        name = file->entries[value].tensor.name;
-        length = file->entries[value].tensor.name_length;
-    } else {
-        name = qz_arena_text(&file->arena, r->name, length);
-        if (name == NULL)
-            return qz_fail_memory(o->error, file->input.label);
-        o->pickled |= length >= 8 && memcmp(name + length - 8, "data.pkl", 8) == 0;
-        if (o->skipped++ == 0)
-            snprintf(file->note, sizeof file->note, "member '%s' is not a .npy file and is left out", shown);
-    }
-    switch (qz_names_add(&file->names, name, length, value)) {
+    const char *name = qz_arena_text(&file->arena, r->name, r->name_length);
+    if (name == NULL)
+        return qz_fail_memory(o->error, file->input.label);
+    o->pickled |= r->name_length >= 8 && memcmp(name + r->name_length - 8, "data.pkl", 8) == 0;
+    if (o->skipped++ == 0)
+        snprintf(file->note, sizeof file->note, "member '%s' is not a .npy file and is left out", shown);
+    switch (qz_names_add(&file->names, name, r->name_length, SIZE_MAX)) {
     case QZ_NAME_NEW:
         return QZ_FILE_OK;
     case QZ_NAME_TWICE:
-        return qz_fail(o->error, QZ_FILE_FORMAT, file->input.label, "directory", r->header,
-                       "the name '%s' occurs twice (with or without .npy), so that its meaning is unclear", shown);
+        return name_twice(o, r, shown);
     default:
         return qz_fail_memory(o->error, file->input.label);
     }
@@ -613,10 +623,8 @@ static qz_file_result add_member(opener *o, const uint8_t *h, uint64_t left, uin
         return result;
     o->extents[o->extent_count++] =
         (extent){r.header, start + r.packed, r.packed, r.bytes, r.crc, (r.flags & ZIP_FLAG_DESCRIPTOR) != 0};
-    int array = name_length >= 4 && memcmp(r.name + name_length - 4, ".npy", 4) == 0;
-    if (array)
-        result = add_array(o, &r, shown, start);
-    return result == QZ_FILE_OK ? add_name(o, &r, shown, array) : result;
+    int is_array = name_length >= 4 && memcmp(r.name + name_length - 4, ".npy", 4) == 0;
+    return is_array ? add_array(o, &r, shown, start) : skip_member(o, &r, shown);
 }
 
 static int by_start(const void *a, const void *b)
