@@ -10,7 +10,7 @@
 
 #include "checked.h"
 #include "container.h"
-#include "containers/npy_header.h"
+#include "containers/npy_type.h"
 #include "descriptor.h"
 #include "element.h"
 #include "error.h"

@@ -9,7 +9,6 @@
 
 #define QZ_NPY_MAGIC_BYTES  10   /* of version 1; versions 2 and 3 have two more */
 #define QZ_NPY_HEADER_WRITE 2048 /* no header of ours is longer without its type: 64 sizes of 20 digits and more */
-#define QZ_TYPE_LONGEST     8000 /* bytes of a type that is written: with it a header keeps the default limit */
 
 typedef struct qz_npy_header {
     qz_tensor tensor; /* without a name; its shape lies in `shape`, the type of raw items in the arena */
@@ -36,8 +35,5 @@ size_t qz_npy_room(const qz_tensor *tensor);
 
 /* Writes the header to `out`, as numpy.save does; returns its length. */
 size_t qz_npy_format(const qz_tensor *tensor, char *out);
-
-/* Bytes of an item of a type as qz_tensor has it; 0 with *wrong set if it is none that can be kept. */
-uint64_t qz_type_bytes(const char *type, const char **wrong);
 
 #endif
