@@ -96,3 +96,22 @@ qz_file_result qz_input_unchanged(const qz_input *input, qz_file_error *error)
     return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, QZ_NO_OFFSET,
                    "the file changed while it was read; try again when nothing writes to it");
 }
+
+qz_file_result qz_window_read(qz_window *window, uint64_t offset, void *dst, size_t bytes, qz_file_error *error)
+{
+    const qz_input *input = window->input;
+    if (bytes > sizeof window->data || !qz_within(offset, bytes, input->size))
+        return qz_input_read(input, offset, dst, bytes, error);
+    if (offset < window->start || !qz_within(offset - window->start, bytes, window->bytes)) {
+        uint64_t left = input->size - offset;
+        window->bytes = left < sizeof window->data ? (size_t)left : sizeof window->data;
+        window->start = offset;
+        qz_file_result result = qz_input_read(input, offset, window->data, window->bytes, error);
+        if (result != QZ_FILE_OK) {
+            window->bytes = 0;
+            return result;
+        }
+    }
+    memcpy(dst, window->data + (offset - window->start), bytes);
+    return QZ_FILE_OK;
+}

@@ -27,4 +27,15 @@ qz_file_result qz_input_read(const qz_input *input, uint64_t offset, void *dst, 
 /* QZ_FILE_FORMAT if size or time of change are no longer what they were. */
 qz_file_result qz_input_unchanged(const qz_input *input, qz_file_error *error);
 
+/* A piece of a file, so that small reads that lie together cost one system call. */
+typedef struct qz_window {
+    const qz_input *input;
+    uint64_t start;
+    size_t bytes;
+    uint8_t data[1024];
+} qz_window;
+
+/* qz_input_read() through the window. */
+qz_file_result qz_window_read(qz_window *window, uint64_t offset, void *dst, size_t bytes, qz_file_error *error);
+
 #endif
