@@ -141,8 +141,17 @@ int fail_file(const qz_file_error *error)
         [QZ_FILE_OK] = INTERNAL, [QZ_FILE_ARGUMENT] = USAGE, [QZ_FILE_FORMAT] = MALFORMED, [QZ_FILE_LIMIT] = LIMIT,
         [QZ_FILE_IO] = IO_ERROR, [QZ_FILE_EXISTS] = REFUSED, [QZ_FILE_MEMORY] = LIMIT,     [QZ_FILE_MISSING] = USAGE,
     };
-    size_t code = (size_t)error->code;
-    return fail(code < sizeof codes / sizeof codes[0] ? codes[code] : INTERNAL, "%s", error->message);
+    static const char *const remedies[] = {
+        [QZ_OPTION_NONE] = "",
+        [QZ_OPTION_MAX_HEADER] = "; --max-header raises it",
+        [QZ_OPTION_MAX_RATIO] = "; --max-ratio raises it",
+        [QZ_OPTION_MAX_BYTES] = "; --max-bytes raises it",
+        [QZ_OPTION_ALLOW_TRAILING] = "; if that is meant, --allow-trailing ignores them",
+        [QZ_OPTION_REPLACE] = "; --force replaces it",
+    };
+    size_t code = (size_t)error->code, option = (size_t)error->option;
+    return fail(code < sizeof codes / sizeof codes[0] ? codes[code] : INTERNAL, "%s%s", error->message,
+                option < sizeof remedies / sizeof remedies[0] ? remedies[option] : "");
 }
 
 int fail_memory(void)

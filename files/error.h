@@ -19,7 +19,11 @@
 qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field, uint64_t offset,
                        const char *format, ...) QZ_PRINTF(6, 7);
 
-/* The same for a system call that failed: "label: cannot ACTION: reason". Uses errno. */
+/* The same where an option would have allowed it. */
+qz_file_result qz_fail_option(qz_file_error *error, qz_file_result code, qz_file_option option, const char *label,
+                              const char *field, uint64_t offset, const char *format, ...) QZ_PRINTF(7, 8);
+
+/* For a system call that failed: "label: cannot ACTION: reason". Uses errno. */
 qz_file_result qz_fail_errno(qz_file_error *error, const char *label, const char *action);
 
 qz_file_result qz_fail_memory(qz_file_error *error, const char *label);

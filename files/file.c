@@ -11,6 +11,7 @@
 #include "container.h"
 #include "element.h"
 #include "error.h"
+#include "options.h"
 #include "unread.h"
 
 /* ---- opening ---- */
@@ -43,24 +44,14 @@ static qz_file_result choose_container(qz_file *file, const char *path, qz_file_
     return QZ_FILE_OK;
 }
 
-/* Copies what the caller's version of the structure has over the defaults. */
-static qz_open_options complete(const qz_open_options *given)
-{
-    qz_open_options options = QZ_OPEN_OPTIONS_INIT;
-    if (given != NULL) {
-        memcpy(&options, given, given->size < sizeof options ? given->size : sizeof options);
-        options.size = sizeof options;
-    }
-    return options;
-}
-
 qz_file_result qz_open(const char *path, const qz_open_options *options, qz_file **opened, qz_file_error *error)
 {
     *opened = NULL;
     qz_file *file = calloc(1, sizeof *file);
     if (file == NULL)
         return qz_fail_memory(error, NULL);
-    file->options = complete(options);
+    file->options = (qz_open_options)QZ_OPEN_OPTIONS_INIT;
+    qz_take_options(&file->options, sizeof file->options, options);
     qz_file_result result = qz_input_open(&file->input, path, error);
     if (result == QZ_FILE_OK)
         result = choose_container(file, path, error);

@@ -146,12 +146,12 @@ static qz_file_result check_target(const qz_output *output, const qz_create_opti
                        "is a symbolic link, which is not written through; name the file itself");
     if (!S_ISREG(status.st_mode))
         return qz_fail(error, QZ_FILE_EXISTS, label, NULL, QZ_NO_OFFSET, "exists and is not a regular file");
-    for (size_t i = 0; options != NULL && i < options->input_count; i++)
+    for (size_t i = 0; i < options->input_count; i++)
         if (options->inputs[i]->input.device == status.st_dev && options->inputs[i]->input.inode == status.st_ino)
             return qz_fail(error, QZ_FILE_EXISTS, label, NULL, QZ_NO_OFFSET,
                            "is the same file as the input %s; choose another name", options->inputs[i]->input.label);
     if (!output->replace)
-        return qz_fail(error, QZ_FILE_EXISTS, label, NULL, QZ_NO_OFFSET, "exists already; --force replaces it");
+        return qz_fail_option(error, QZ_FILE_EXISTS, QZ_OPTION_REPLACE, label, NULL, QZ_NO_OFFSET, "exists already");
     *mode = status.st_mode & 0777;
     return QZ_FILE_OK;
 }
@@ -169,8 +169,8 @@ qz_file_result qz_output_open(qz_output *output, const char *path, const qz_crea
     char label[200];
     qz_escape(path, strlen(path), label, sizeof label);
     *output = (qz_output){.fd = -1, .folder = -1};
-    output->replace = options != NULL && options->replace;
-    output->no_fsync = options != NULL && options->no_fsync;
+    output->replace = options->replace;
+    output->no_fsync = options->no_fsync;
     const char *slash = strrchr(path, '/');
     const char *base = slash != NULL ? slash + 1 : path;
     if (base[0] == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
@@ -223,8 +223,8 @@ static qz_file_result publish(qz_output *output, qz_file_error *error)
             return QZ_FILE_OK;
         }
         if (errno == EEXIST)
-            return qz_fail(error, QZ_FILE_EXISTS, output->label, NULL, QZ_NO_OFFSET,
-                           "was created by someone else meanwhile; --force replaces it");
+            return qz_fail_option(error, QZ_FILE_EXISTS, QZ_OPTION_REPLACE, output->label, NULL, QZ_NO_OFFSET,
+                                  "was created by someone else meanwhile");
         /* A file system without links can only rename. */
         struct stat status;
         if (output->temp[0] == '\0' || fstatat(output->folder, output->base, &status, AT_SYMLINK_NOFOLLOW) == 0)

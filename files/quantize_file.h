@@ -24,6 +24,8 @@
  *   - An error's message is one line of printable ASCII, whatever the names in the file hold.
  *   - `error` and `options` may be NULL everywhere.
  *   - A qz_file or qz_writer is used by one thread at a time. Different ones are independent.
+ *   - The first member of a structure that a caller hands over is its size, as the caller was compiled. A smaller one,
+ *     of an older header, is accepted: what it lacks has its default, and is not written.
  *   - Numbers in memory have the machine's byte order, in files the file's: these functions convert.
  */
 #ifndef QUANTIZE_FILE_H
@@ -57,18 +59,30 @@ typedef enum qz_file_result {
 
 #define QZ_NO_OFFSET UINT64_MAX
 
+/* An option of qz_open_options or qz_create_options. */
+typedef enum qz_file_option {
+    QZ_OPTION_NONE = 0,
+    QZ_OPTION_MAX_HEADER = 1,
+    QZ_OPTION_MAX_RATIO = 2,
+    QZ_OPTION_MAX_BYTES = 3,
+    QZ_OPTION_ALLOW_TRAILING = 4,
+    QZ_OPTION_REPLACE = 5
+} qz_file_option;
+
 /* What went wrong. A caller sets `size` (QZ_FILE_ERROR_INIT does) and passes it. */
 typedef struct qz_file_error {
     size_t size; /* sizeof(qz_file_error) */
     qz_file_result code;
-    uint64_t offset;   /* the byte in the file that is to blame, or QZ_NO_OFFSET */
-    char message[832]; /* "file: field at byte N: what is wrong; remedy", without a line end */
-    int system;        /* errno, where the system refused; 0 otherwise */
+    uint64_t offset;       /* the byte in the file that is to blame, or QZ_NO_OFFSET */
+    char message[832];     /* "file: field at byte N: what is wrong; remedy", without a line end */
+    int system;            /* errno, where the system refused; 0 otherwise */
+    qz_file_option option; /* the option that allows what was refused, where there is one: a program says in its own
+                              words how it is set */
 } qz_file_error;
 
 #define QZ_FILE_ERROR_INIT                                                                                             \
     {                                                                                                                  \
-        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "", 0                                                         \
+        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "", 0, QZ_OPTION_NONE                                         \
     }
 
 /*

@@ -14,6 +14,7 @@
 #include "descriptor.h"
 #include "element.h"
 #include "error.h"
+#include "options.h"
 
 qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created, qz_file_error *error)
 {
@@ -29,7 +30,9 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
     if (writer == NULL)
         return qz_fail_memory(error, NULL);
     writer->container = container;
-    qz_file_result result = qz_output_open(&writer->output, path, options, error);
+    qz_create_options complete = QZ_CREATE_OPTIONS_INIT;
+    qz_take_options(&complete, sizeof complete, options);
+    qz_file_result result = qz_output_open(&writer->output, path, &complete, error);
     if (result != QZ_FILE_OK)
         free(writer);
     else

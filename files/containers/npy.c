@@ -32,9 +32,8 @@ static qz_file_result open_npy(qz_file *file, qz_file_error *error)
         return result;
     uint64_t end = header.length + header.tensor.bytes;
     if (end != file->input.size && !file->options.allow_trailing)
-        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, end,
-                       "%" PRIu64 " bytes follow the array; if that is meant, --allow-trailing ignores them",
-                       file->input.size - end);
+        return qz_fail_option(error, QZ_FILE_FORMAT, QZ_OPTION_ALLOW_TRAILING, label, NULL, end,
+                              "%" PRIu64 " bytes follow the array", file->input.size - end);
     header.tensor.name = "data";
     header.tensor.name_length = strlen(header.tensor.name);
     return qz_file_add(file, &header.tensor, header.length, error);

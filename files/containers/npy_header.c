@@ -138,9 +138,9 @@ qz_file_result qz_npy_parse(qz_npy_header *header, const qz_npy_source *source, 
                        "the header is said to have %" PRIu64 " bytes, but only %" PRIu64 " follow", length,
                        available - before);
     if (length > options->max_header)
-        return qz_fail(error, QZ_FILE_LIMIT, label, field, base == QZ_NO_OFFSET ? base : base + 8,
-                       "the header has %" PRIu64 " bytes; the limit is %" PRIu64 " (--max-header raises it)", length,
-                       options->max_header);
+        return qz_fail_option(
+            error, QZ_FILE_LIMIT, QZ_OPTION_MAX_HEADER, label, field, base == QZ_NO_OFFSET ? base : base + 8,
+            "the header has %" PRIu64 " bytes; the limit is %" PRIu64 "", length, options->max_header);
     char *text = malloc((size_t)length + 1);
     if (text == NULL)
         return qz_fail_memory(error, label);

@@ -44,10 +44,9 @@ static qz_file_result check_ratio(const qz_file *file, size_t tensor, const qz_z
         return QZ_FILE_OK;
     const qz_tensor *t = &file->entries[tensor].tensor;
     snprintf(field, sizeof field, "member '%s.npy'", qz_escape(t->name, t->name_length, name, sizeof name));
-    return qz_fail(error, QZ_FILE_LIMIT, file->input.label, field, QZ_NO_OFFSET,
-                   "would expand from %" PRIu64 " to %" PRIu64 " bytes, more than %" PRIu64
-                   " times as many (--max-ratio raises this limit)",
-                   m->packed, m->bytes, file->options.max_ratio);
+    return qz_fail_option(error, QZ_FILE_LIMIT, QZ_OPTION_MAX_RATIO, file->input.label, field, QZ_NO_OFFSET,
+                          "would expand from %" PRIu64 " to %" PRIu64 " bytes; the limit is %" PRIu64 " times as many",
+                          m->packed, m->bytes, file->options.max_ratio);
 }
 
 static qz_file_result read_npz(qz_file *file, size_t tensor, uint64_t offset, void *dst, size_t bytes,
@@ -110,9 +109,9 @@ static qz_file_result add_array(opener *o, const qz_zip_member *r)
     snprintf(field, sizeof field, "member '%s'", r->shown);
     if (m.deflated) {
         if (r->bytes > file->options.max_bytes)
-            return qz_fail(o->error, QZ_FILE_LIMIT, file->input.label, field, r->header,
-                           "expands to %" PRIu64 " bytes; the limit is %" PRIu64 " (--max-bytes raises it)", r->bytes,
-                           file->options.max_bytes);
+            return qz_fail_option(o->error, QZ_FILE_LIMIT, QZ_OPTION_MAX_BYTES, file->input.label, field, r->header,
+                                  "expands to %" PRIu64 " bytes; the limit is %" PRIu64 "", r->bytes,
+                                  file->options.max_bytes);
         if (o->stream == NULL && (o->stream = qz_zip_stream_new()) == NULL)
             return qz_fail_memory(o->error, file->input.label);
         qz_zip_stream_begin(o->stream, &m);
