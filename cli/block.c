@@ -403,7 +403,7 @@ int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint
 int check_packed(const source *in, const item *i)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_packed_tensor p;
+    qz_packed_tensor p = {.size = sizeof p};
     qz_packed memory = {0};
     qz_tensor t;
     grid g;

@@ -24,6 +24,9 @@
 #include "writer.h"
 
 enum { VERSION = 1, FIXED = 8 }; /* numbers before the shape */
+enum {
+    FIRST_VERSION = offsetof(qz_packed_tensor, members) + sizeof((qz_packed_tensor *)0)->members
+}; /* of the structure */
 
 static const char *const suffixes[QZ_MEMBERS] = {".int4", ".codes", ".scales", ".zeros", ".supers", ".table"};
 
@@ -264,13 +267,13 @@ static qz_file_result read_table(qz_file *file, qz_packed_tensor *p, float **wan
                            : qz_fail_memory(error, file->input.label);
 }
 
-qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_length, qz_packed_tensor *packed,
-                              qz_file_error *error)
+/* Fills in a quantized tensor of the file. */
+static qz_file_result find_packed(qz_file *file, const char *name, size_t name_length, qz_packed_tensor *packed,
+                                  qz_file_error *error)
 {
     const char *label = file->input.label;
     char shown[QZ_NAME_TEXT], field[QZ_NAME_TEXT + 16];
     qz_escape(name, name_length, shown, sizeof shown);
-    *packed = (qz_packed_tensor){.size = sizeof *packed};
     for (int part = 0; part < QZ_MEMBERS; part++)
         packed->members[part] = find_part(file, name, name_length, part);
     if (packed->members[QZ_MEMBER_HEADER] == SIZE_MAX ||
@@ -324,6 +327,34 @@ qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_lengt
                            suffixes[part], tensor_text(found, is, sizeof is), tensor_text(&like, must, sizeof must));
     }
     return QZ_FILE_OK;
+}
+
+/* A caller's structure holds at least what the first version has. */
+static qz_file_result check_size(const qz_packed_tensor *packed, const char *label, qz_file_error *error)
+{
+    return packed->size >= FIRST_VERSION ? QZ_FILE_OK
+                                         : qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET,
+                                                   "the size of the qz_packed_tensor is not set");
+}
+
+/* Gives a caller as much as the caller's version has. */
+static void hand_over(const qz_packed_tensor *from, qz_packed_tensor *packed)
+{
+    size_t size = packed->size;
+    memcpy(packed, from, size < sizeof *packed ? size : sizeof *packed);
+    packed->size = size;
+}
+
+qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_length, qz_packed_tensor *packed,
+                              qz_file_error *error)
+{
+    qz_packed_tensor found = {.size = sizeof found};
+    qz_file_result result = check_size(packed, file->input.label, error);
+    if (result == QZ_FILE_OK)
+        result = find_packed(file, name, name_length, &found, error);
+    if (result == QZ_FILE_OK)
+        hand_over(&found, packed);
+    return result;
 }
 
 qz_file_result qz_packed_check(qz_file *file, qz_file_error *error)
@@ -486,13 +517,16 @@ qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t nam
                                  qz_file_error *error)
 {
     char shown[QZ_NAME_TEXT];
+    qz_packed_tensor declared = {.size = sizeof declared, .scheme = *scheme, .rank = rank, .axis = axis};
+    qz_file_result result = check_size(packed, writer->output.label, error);
+    if (result != QZ_FILE_OK)
+        return result;
     qz_escape(name, name_length, shown, sizeof shown);
-    *packed = (qz_packed_tensor){.size = sizeof *packed, .scheme = *scheme, .rank = rank, .axis = axis};
     if (rank == 0 || rank > QZ_MAX_RANK || axis >= rank || qz_scheme_check(scheme, QZ_DEFAULT) != QZ_OK)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, shown, QZ_NO_OFFSET,
                        "the scheme makes no sense, or the shape has no such axis");
-    memcpy(packed->shape, shape, rank * sizeof *shape);
-    if (!complete(packed))
+    memcpy(declared.shape, shape, rank * sizeof *shape);
+    if (!complete(&declared))
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, shown, QZ_NO_OFFSET, "the shape is too large");
 
     int64_t numbers[FIXED + QZ_MAX_RANK] = {VERSION,
@@ -507,18 +541,19 @@ qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t nam
         numbers[FIXED + i] = (int64_t)shape[i];
     uint64_t length = FIXED + rank;
     const qz_tensor header = {.element = QZ_ELEMENT_I64, .rank = 1, .shape = &length};
-    qz_file_result result = QZ_FILE_OK;
     for (int part = 0; part < QZ_MEMBERS && result == QZ_FILE_OK; part++) {
         uint64_t part_shape[QZ_MAX_RANK];
         int there = has_member(scheme, part);
         qz_tensor like = header;
         if (there && part != QZ_MEMBER_HEADER)
-            like = expected(packed, part, part_shape);
-        result = declare_part(writer, name, name_length, part, there ? &like : NULL, &packed->members[part], error);
+            like = expected(&declared, part, part_shape);
+        result = declare_part(writer, name, name_length, part, there ? &like : NULL, &declared.members[part], error);
     }
     if (result == QZ_FILE_OK)
-        result = qz_writer_preset(writer, packed->members[QZ_MEMBER_HEADER], numbers, error);
+        result = qz_writer_preset(writer, declared.members[QZ_MEMBER_HEADER], numbers, error);
     if (result == QZ_FILE_OK && scheme->codes == QZ_TABLE)
-        result = qz_writer_preset(writer, packed->members[QZ_MEMBER_TABLE], scheme->table, error);
+        result = qz_writer_preset(writer, declared.members[QZ_MEMBER_TABLE], scheme->table, error);
+    if (result == QZ_FILE_OK)
+        hand_over(&declared, packed);
     return result;
 }

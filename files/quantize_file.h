@@ -271,7 +271,7 @@ enum {
 };
 
 typedef struct qz_packed_tensor {
-    size_t size;      /* sizeof(qz_packed_tensor) */
+    size_t size;      /* sizeof(qz_packed_tensor), set by the caller */
     qz_scheme scheme; /* in a file: named like the first row of the scheme table that means the same, group size and
                          type of float scales apart; a caller's table is there until the file is closed */
     unsigned rank;    /* at least 1 */

@@ -36,7 +36,7 @@ static void read_all(qz_file *file)
         if (n > 1)
             qz_read(file, i, n / 2, n - n / 2, data, NULL);
         free(data);
-        qz_packed_tensor p;
+        qz_packed_tensor p = {.size = sizeof p};
         if (qz_packed_part(file, i) != QZ_PART_HEADER ||
             qz_packed_find(file, t->name, t->name_length - strlen(".int4"), &p, NULL) != QZ_FILE_OK ||
             p.sizes.total_bytes > (1u << 20) || p.rows > 1000 || p.cols > (1u << 20) || p.rows * p.cols > (1u << 22))
