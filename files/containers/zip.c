@@ -299,7 +299,7 @@ static qz_file_result read_directory(reader *o)
     qz_file_result result = directory == NULL || o->extents == NULL
                                 ? qz_fail_memory(o->error, input->label)
                                 : qz_input_read(input, o->central, directory, (size_t)o->central_bytes, o->error);
-    uint64_t at = 0, used;
+    uint64_t at = 0, used = 0;
     for (uint64_t i = 0; result == QZ_FILE_OK && i < o->count; i++, at += used)
         result = read_member(o, directory + at, o->central_bytes - at, o->central + at, &used);
     if (result == QZ_FILE_OK && at != o->central_bytes)
