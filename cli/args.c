@@ -1,12 +1,14 @@
 /*
  * args.c - options: one table, one parser
  */
-#include "cli.h"
+#include "args.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "output.h"
 
 /* ---- words that stand for values ---- */
 

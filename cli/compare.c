@@ -1,11 +1,20 @@
 /*
  * compare.c - the error between two files
  */
-#include "cli.h"
+#include "commands.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "block.h"
+#include "json.h"
+#include "output.h"
+#include "packed_block.h"
+#include "resources.h"
+#include "source.h"
+#include "stats.h"
+#include "table.h"
 
 typedef struct pair {  /* two tensors of one name */
     const item *a, *b; /* NULL where there is none */

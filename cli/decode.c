@@ -1,10 +1,18 @@
 /*
  * decode.c - 4 bits to floats
  */
-#include "cli.h"
+#include "commands.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "block.h"
+#include "json.h"
+#include "output.h"
+#include "packed_block.h"
+#include "resources.h"
+#include "source.h"
+#include "stats.h"
 
 typedef struct decoder {
     const settings *s;

@@ -1,10 +1,17 @@
 /*
  * info.c - what a file holds, or what this program can do
  */
-#include "cli.h"
+#include "commands.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "json.h"
+#include "output.h"
+#include "packed_block.h"
+#include "scheme.h"
+#include "source.h"
+#include "table.h"
 
 /* ---- without a file ---- */
 

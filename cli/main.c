@@ -1,13 +1,16 @@
 /*
  * main.c - the command-line tool: the table of commands, help, signals
  */
-#include "cli.h"
+#include "commands.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "json.h"
+#include "output.h"
 
 #define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --void2-as-bfloat16 --allow-trailing"
 #define COMMON        " --json --quiet --help "

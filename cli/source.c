@@ -1,11 +1,13 @@
 /*
  * source.c - an input file as a list of tensors, quantized or not
  */
-#include "cli.h"
+#include "source.h"
 
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "output.h"
 
 int source_open(const settings *s, const char *path, source *out)
 {

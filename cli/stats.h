@@ -1,0 +1,25 @@
+/*
+ * stats.h - statistics of tensors, and where in a tensor something is
+ */
+#ifndef QZ_CLI_STATS_H
+#define QZ_CLI_STATS_H
+
+#include "source.h"
+#include "table.h"
+
+/* Statistics of a matrix from those of its blocks. */
+void add_stats(qz_stats *sum, const qz_stats *part, uint64_t row, uint64_t col, uint64_t part_cols, uint64_t cols);
+/* ... in both kinds of output: of the columns name, SQNR dB, RMSE, largest error, at. */
+void stats_cells(table *t, const item *i, const qz_stats *stats, const qz_tensor *tensor, unsigned axis);
+void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis, int weighted);
+double sqnr(const qz_stats *s); /* dB; INFINITY without error */
+double weighted_sqnr(const qz_stats *s);
+double rmse(const qz_stats *s);
+/* The index in the tensor of an element (row, col) of its matrix. */
+void matrix_index(const qz_tensor *t, unsigned axis, uint64_t row, uint64_t col, uint64_t *index);
+
+/* A qz_result of a tensor as an exit code, with the index in words. */
+int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint64_t row, uint64_t col,
+                  const qz_detail *detail);
+
+#endif
