@@ -189,34 +189,40 @@ static int compare_floats(comparer *c, pair *p, side *a, side *b)
 
 /* ---- others ---- */
 
+typedef struct byte_comparer {
+    comparer *c;
+    pair *p;
+    void *other;   /* the same piece of b */
+    uint64_t last; /* item that differs */
+} byte_comparer;
+
 /* Counts elements, or items, whose bytes differ. */
+static int compare_piece(void *context, uint64_t first, uint64_t count, const void *data)
+{
+    byte_comparer *k = context;
+    const qz_tensor *t = &k->p->tensor;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    size_t each = qz_element_size(t->element);
+    uint64_t item_bytes = t->element == QZ_ELEMENT_RAW ? t->type_bytes : 1;
+    if (qz_read(k->c->b.file, k->p->b->tensor, first, count, k->other, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    const char *x = data, *y = k->other;
+    for (uint64_t i = 0; i < count; i++)
+        if (memcmp(x + i * each, y + i * each, each) != 0 && (first + i) / item_bytes != k->last) {
+            k->p->differences++;
+            k->last = (first + i) / item_bytes;
+        }
+    progress_add(count);
+    return DONE;
+}
+
 static int compare_bytes(comparer *c, pair *p)
 {
-    enum { PIECE = 1 << 20 };
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    size_t each = qz_element_size(p->tensor.element);
-    uint64_t step = PIECE / each, item_bytes = p->tensor.element == QZ_ELEMENT_RAW ? p->tensor.type_bytes : 1;
-    uint64_t last = UINT64_MAX; /* item that differs */
-    char *x = malloc(2 * (size_t)PIECE);
-    if (x == NULL)
+    byte_comparer k = {c, p, malloc(PIECE_BYTES), UINT64_MAX};
+    if (k.other == NULL)
         return fail_memory();
-    char *y = x + PIECE;
-    int code = DONE;
-    for (uint64_t at = 0; at < p->tensor.count && code == DONE; at += step) {
-        uint64_t n = p->tensor.count - at < step ? p->tensor.count - at : step;
-        if (stop_requested())
-            code = 128 + stop_requested();
-        else if (qz_read(c->a.file, p->a->tensor, at, n, x, &error) != QZ_FILE_OK ||
-                 qz_read(c->b.file, p->b->tensor, at, n, y, &error) != QZ_FILE_OK)
-            code = fail_file(&error);
-        for (uint64_t i = 0; i < n && code == DONE; i++)
-            if (memcmp(x + i * each, y + i * each, each) != 0 && (at + i) / item_bytes != last) {
-                p->differences++;
-                last = (at + i) / item_bytes;
-            }
-        progress_add(n);
-    }
-    free(x);
+    int code = for_each_piece(&c->a, p->a->tensor, compare_piece, &k);
+    free(k.other);
     return code;
 }
 

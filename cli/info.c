@@ -89,28 +89,6 @@ static int program_info(const settings *s)
 
 /* ---- of a file ---- */
 
-/* Reads all of a tensor, so that its checksum is verified. */
-static int read_through(const source *in, size_t tensor)
-{
-    enum { PIECE = 1 << 20 };
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    const qz_tensor *t = qz_tensor_at(in->file, tensor);
-    uint64_t step = PIECE / qz_element_size(t->element);
-    void *buffer = malloc(PIECE);
-    if (buffer == NULL)
-        return fail_memory();
-    int code = DONE;
-    for (uint64_t at = 0; at < t->count && code == DONE; at += step) {
-        uint64_t n = t->count - at < step ? t->count - at : step;
-        if (stop_requested())
-            code = 128 + stop_requested();
-        else if (qz_read(in->file, tensor, at, n, buffer, &error) != QZ_FILE_OK)
-            code = fail_file(&error);
-    }
-    free(buffer);
-    return code;
-}
-
 typedef struct totals {
     uint64_t values, bytes;
 } totals;
@@ -168,7 +146,8 @@ static int file_info(const settings *s)
         qz_tensor t;
         code = source_tensor(&in, &in.items[i], &t, &p);
         if (code == DONE && s->check)
-            code = in.items[i].packed ? check_packed(&in, &in.items[i]) : read_through(&in, in.items[i].tensor);
+            code = in.items[i].packed ? check_packed(&in, &in.items[i])
+                                      : for_each_piece(&in, in.items[i].tensor, NULL, NULL);
     }
     if (code == DONE && s->json) {
         json_begin(NULL, '{');

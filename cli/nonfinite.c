@@ -3,7 +3,6 @@
  */
 #include "encode.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "output.h"
@@ -40,36 +39,37 @@ static uint64_t flat_index(const qz_tensor *t, uint64_t at)
     return flat;
 }
 
+typedef struct finder {
+    const qz_tensor *tensor;
+    uint64_t first, count; /* of those that are not finite: the index of the first, and how many there are */
+} finder;
+
+static int find_nonfinite(void *context, uint64_t first, uint64_t count, const void *data)
+{
+    finder *f = context;
+    size_t each = qz_element_size(f->tensor->element);
+    for (uint64_t i = 0; i < count; i++)
+        if (!is_finite(f->tensor->element, (const char *)data + i * each)) {
+            uint64_t flat = flat_index(f->tensor, first + i);
+            f->first = flat < f->first ? flat : f->first;
+            f->count++;
+        }
+    return DONE;
+}
+
 int fail_nonfinite(const encoder *e, const job *j, const qz_tensor *t)
 {
-    enum { PIECE = 1 << 20 };
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    size_t each = qz_element_size(t->element);
-    uint64_t first = UINT64_MAX, count = 0, step = PIECE / each;
-    char *buffer = malloc(PIECE);
-    if (buffer == NULL)
-        return fail_memory();
-    for (uint64_t at = 0; at < t->count; at += step) {
-        uint64_t n = t->count - at < step ? t->count - at : step;
-        if (stop_requested() || qz_read(e->in.file, j->item->tensor, at, n, buffer, &error) != QZ_FILE_OK) {
-            free(buffer);
-            return stop_requested() ? 128 + stop_requested() : fail_file(&error);
-        }
-        for (uint64_t i = 0; i < n; i++)
-            if (!is_finite(t->element, buffer + i * each)) {
-                uint64_t flat = flat_index(t, at + i);
-                first = flat < first ? flat : first;
-                count++;
-            }
-    }
-    free(buffer);
+    finder f = {t, UINT64_MAX, 0};
+    int code = for_each_piece(&e->in, j->item->tensor, find_nonfinite, &f);
+    if (code != DONE)
+        return code;
     char name[NAME_TEXT], place[SHAPE_TEXT];
-    uint64_t index[QZ_MAX_RANK], rest = first;
+    uint64_t index[QZ_MAX_RANK], rest = f.first;
     for (unsigned i = t->rank; i-- > 0; rest /= t->shape[i])
         index[i] = rest % t->shape[i];
     return fail(REFUSED,
                 "tensor '%s' holds NaN or infinity, first at %s (flat index %" PRIu64 "), %" PRIu64
                 " in all; --nonfinite clip makes NaN 0 and infinity the largest magnitude of its group",
-                qz_escape(t->name, t->name_length, name, sizeof name), shape_text(t->rank, index, place, 200), first,
-                count);
+                qz_escape(t->name, t->name_length, name, sizeof name), shape_text(t->rank, index, place, 200), f.first,
+                f.count);
 }

@@ -36,6 +36,14 @@ int is_selected(const settings *s, const item *i);
 int is_included(const settings *s, const item *i);
 /* Every --include and --exclude must match something: a typing error is not to pass unnoticed. */
 int check_rules(const settings *s, const source *in);
+/* Does something with `count` elements of a tensor from `first` on, which are in `data`. */
+typedef int (*piece_work)(void *context, uint64_t first, uint64_t count, const void *data);
+enum { PIECE_BYTES = 1 << 22 }; /* a piece has no more */
+
+/* Reads a tensor piece after piece in the order of the file; the first result of `work` that is not DONE, or a signal,
+ * ends that. `work` may be NULL: then the tensor's checksum is verified and nothing else happens. */
+int for_each_piece(const source *in, size_t tensor, piece_work work, void *context);
+
 /* Copies a tensor as it is. */
 int copy_tensor(const source *in, size_t tensor, qz_writer *writer, size_t index);
 
