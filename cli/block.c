@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "output.h"
 #include "resources.h"
 
 /* ---- grids ---- */
@@ -104,7 +105,8 @@ void set_buffer_strides(const grid *g, block *b)
     }
 }
 
-int next_block(const block_plan *plan, block *b, int *started)
+/* The block after *b: 0 if there is none. Begins with the first one if *started is 0. */
+static int next_block(const block_plan *plan, block *b, int *started)
 {
     const grid *g = plan->grid;
     if (g->rows == 0 || g->cols == 0)
@@ -131,6 +133,25 @@ int next_block(const block_plan *plan, block *b, int *started)
     b->row = (b->prefix * plan->total[OUTER] + b->first[OUTER]) * plan->total[INNER] + b->first[INNER];
     set_buffer_strides(g, b);
     return 1;
+}
+
+int for_each_block(const block_plan *plan, block_work work, void *context)
+{
+    block b;
+    int started = 0, code = DONE;
+    while (code == DONE && next_block(plan, &b, &started))
+        code = stop_requested() ? 128 + stop_requested() : work(context, &b);
+    return code;
+}
+
+void block_done(const block *b)
+{
+    progress_add(b->count[OUTER] * b->count[INNER] * b->count[COLUMN]);
+}
+
+int is_contiguous(const block *b)
+{
+    return b->count[INNER] == b->rows_apart;
 }
 
 /* Reads (file) or writes (writer) a block: whole runs of elements that lie together in the file. */

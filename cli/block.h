@@ -39,8 +39,14 @@ typedef struct block {
     uint64_t buffer_stride[AXES]; /* in elements */
 } block;
 
-/* The block after *b: 0 if there is none. Begins with the first one if *started is 0. */
-int next_block(const block_plan *plan, block *b, int *started);
+/* Does something with each block, one after the other; the first result of `work` that is not DONE, or a signal, ends
+ * that. */
+typedef int (*block_work)(void *context, const block *b);
+int for_each_block(const block_plan *plan, block_work work, void *context);
+/* A block is done: its elements are progress. */
+void block_done(const block *b);
+/* Whether its rows follow one another in the matrix: none is missing between those of two outer indices. */
+int is_contiguous(const block *b);
 /* The most elements that a block can have. */
 uint64_t block_elements(const block_plan *plan);
 /* Strides of a dense buffer in the order in which `g` lies in its file. */

@@ -44,6 +44,13 @@ int plan_tensors(encoder *e);
 /* The fewest values that a tensor must have to be encoded. */
 uint64_t min_size(const settings *s);
 
+/* ---- encode_tensor.c ---- */
+
+/* Encodes one tensor, and writes it if there is a writer. */
+int encode_tensor(encoder *e, job *j);
+/* How many elements are read for a tensor: of those that are read twice, twice as many. */
+uint64_t steps_of(encoder *e, job *j);
+
 /* ---- encode_output.c ---- */
 
 /* Says what stays as it is and might be thought to be encoded. */

@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 
-#include "block.h"
 #include "output.h"
 #include "resources.h"
 #include "stats.h"
@@ -65,39 +64,87 @@ qz_packed packed_row(const qz_scheme *scheme, const qz_packed *packed, uint64_t 
     return from;
 }
 
+/* ---- reading ---- */
+
+int open_packed(const source *in, const item *i, packed_reader *out)
+{
+    *out = (packed_reader){.file = in->file};
+    return source_tensor(in, i, &out->tensor, &out->packed);
+}
+
+int allocate_packed_blocks(packed_reader *r, const block_plan *plan)
+{
+    return allocate_packed(&r->packed.scheme, plan->step[OUTER] * plan->step[INNER], plan->step[COLUMN], &r->memory);
+}
+
+void close_packed(packed_reader *r)
+{
+    free(r->memory.codes);
+    r->memory = (qz_packed){0};
+}
+
+int read_packed(packed_reader *r, uint64_t row, uint64_t rows, uint64_t col, uint64_t cols, qz_packed *out)
+{
+    const qz_scheme *scheme = &r->packed.scheme;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_detail detail = QZ_DETAIL_INIT;
+    qz_sizes sizes;
+    *out = r->memory;
+    int code = shape_packed(scheme, cols, out, &sizes);
+    if (code != DONE)
+        return code;
+    if (qz_packed_read(r->file, &r->packed, row, rows, col, cols, out, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    qz_result result = qz_validate(scheme, out, rows, cols, &detail);
+    const matrix_part p = {&r->tensor, r->packed.axis, scheme, row, col, cols};
+    return result == QZ_OK ? DONE : fail_part(result, &p, &detail);
+}
+
+int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype, qz_pool *pool)
+{
+    const qz_scheme *scheme = &r->packed.scheme;
+    uint64_t col = b->first[COLUMN], cols = b->count[COLUMN], inner = b->count[INNER];
+    qz_packed packed;
+    int together = is_contiguous(b);
+    int code = together ? read_packed(r, b->row, b->count[OUTER] * inner, col, cols, &packed) : DONE;
+    for (uint64_t o = 0; o < b->count[OUTER] && code == DONE; o++) {
+        matrix_part p = {&r->tensor, r->packed.axis, scheme, b->row + o * b->rows_apart, col, cols};
+        if (!together)
+            code = read_packed(r, p.row, inner, col, cols, &packed);
+        if (code != DONE)
+            break;
+        qz_packed rows = packed_row(scheme, &packed, together ? o * inner : 0);
+        qz_matrix matrix = block_matrix(b, o, values, dtype);
+        qz_detail detail = QZ_DETAIL_INIT;
+        qz_result result = qz_decode(scheme, &rows, &matrix, pool, &detail);
+        if (result != QZ_OK)
+            code = fail_part(result, &p, &detail);
+    }
+    return code;
+}
+
+static int check_block(void *context, const block *b)
+{
+    qz_packed packed;
+    return read_packed(context, b->row, b->count[INNER], b->first[COLUMN], b->count[COLUMN], &packed);
+}
+
 int check_packed(const source *in, const item *i)
 {
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_packed_tensor p = {.size = sizeof p};
-    qz_packed memory = {0};
-    qz_tensor t;
+    packed_reader r;
     grid g;
     block_plan blocks;
-    block b;
-    int started = 0, code = source_tensor(in, i, &t, &p);
+    int code = open_packed(in, i, &r);
     if (code != DONE)
         return code;
     /* The matrix itself, row after row: the order of the parts in the file. */
-    uint64_t shape[2] = {p.rows, p.cols};
+    uint64_t shape[2] = {r.packed.rows, r.packed.cols};
     qz_tensor matrix = {.rank = 2, .shape = shape};
     grid_of(&matrix, 1, 1, &g);
-    plan_blocks(&g, column_unit(&p.scheme, g.cols, 0), &blocks);
-    code = allocate_packed(&p.scheme, blocks.step[INNER], blocks.step[COLUMN], &memory);
-    while (code == DONE && next_block(&blocks, &b, &started)) {
-        qz_sizes sizes;
-        qz_detail detail = QZ_DETAIL_INIT;
-        code = shape_packed(&p.scheme, b.count[COLUMN], &memory, &sizes);
-        if (code != DONE)
-            break;
-        if (stop_requested())
-            code = 128 + stop_requested();
-        else if (qz_packed_read(in->file, &p, b.row, b.count[INNER], b.first[COLUMN], b.count[COLUMN], &memory,
-                                &error) != QZ_FILE_OK)
-            code = fail_file(&error);
-        else if (qz_validate(&p.scheme, &memory, b.count[INNER], b.count[COLUMN], &detail) != QZ_OK)
-            code = fail_quantize(QZ_ERROR_PACKED, &t, p.axis, b.row + detail.group / sizes.row_groups,
-                                 b.first[COLUMN] + detail.group % sizes.row_groups * p.scheme.group_size, &detail);
-    }
-    free(memory.codes);
+    plan_blocks(&g, column_unit(&r.packed.scheme, g.cols, 0), &blocks);
+    code = allocate_packed_blocks(&r, &blocks);
+    if (code == DONE)
+        code = for_each_block(&blocks, check_block, &r);
+    close_packed(&r);
     return code;
 }

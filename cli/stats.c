@@ -104,14 +104,28 @@ void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis, i
 
 /* ---- failures ---- */
 
-int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint64_t row, uint64_t col,
-                  const qz_detail *detail)
+/* The first element of what a result speaks of: a group, where there are groups that can be wrong, or an element. */
+static void place_of(qz_result result, const matrix_part *p, const qz_detail *detail, uint64_t *index)
+{
+    uint64_t row = p->row, col = p->col;
+    if (p->scheme != NULL && (result == QZ_ERROR_SCALE || result == QZ_ERROR_PACKED)) {
+        uint64_t group = p->scheme->group_size, row_groups = p->cols / group + (p->cols % group != 0);
+        row += row_groups != 0 ? detail->group / row_groups : 0;
+        col += row_groups != 0 ? detail->group % row_groups * group : 0;
+    } else if (p->cols != 0) {
+        row += detail->index / p->cols;
+        col += detail->index % p->cols;
+    }
+    matrix_index(p->tensor, p->axis, row, col, index);
+}
+
+int fail_part(qz_result result, const matrix_part *p, const qz_detail *detail)
 {
     char name[NAME_TEXT], at[SHAPE_TEXT];
     uint64_t index[QZ_MAX_RANK];
-    qz_escape(tensor->name, tensor->name_length, name, sizeof name);
-    matrix_index(tensor, axis, row, col, index);
-    shape_text(tensor->rank, index, at, 200);
+    qz_escape(p->tensor->name, p->tensor->name_length, name, sizeof name);
+    place_of(result, p, detail, index);
+    shape_text(p->tensor->rank, index, at, 200);
     switch (result) {
     case QZ_ERROR_RANGE:
         return fail(REFUSED, "tensor '%s': the value %g at %s does not fit; %" PRIu64 " such in this part", name,

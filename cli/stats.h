@@ -18,8 +18,15 @@ double rmse(const qz_stats *s);
 /* The index in the tensor of an element (row, col) of its matrix. */
 void matrix_index(const qz_tensor *t, unsigned axis, uint64_t row, uint64_t col, uint64_t *index);
 
-/* A qz_result of a tensor as an exit code, with the index in words. */
-int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint64_t row, uint64_t col,
-                  const qz_detail *detail);
+/* A part of the matrix of a tensor. */
+typedef struct matrix_part {
+    const qz_tensor *tensor;
+    unsigned axis;
+    const qz_scheme *scheme; /* NULL without groups */
+    uint64_t row, col, cols; /* its first element, and its columns */
+} matrix_part;
+
+/* A qz_result of a part as an exit code, with the place that `detail` has, a group or an element, in words. */
+int fail_part(qz_result result, const matrix_part *p, const qz_detail *detail);
 
 #endif
