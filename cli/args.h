@@ -37,7 +37,7 @@ typedef struct command {
     int (*run)(const settings *s);
 } command;
 
-/* Reads what stands after the command. Returns DONE, or says what is wrong and returns USAGE. */
+/* Reads the arguments after the command. Returns DONE, or says what is wrong and returns USAGE. */
 int parse_arguments(const command *c, int argc, char **argv, settings *s);
 void free_arguments(settings *s);
 void print_options(const command *c);

@@ -9,7 +9,7 @@
 /*
  * A tensor as a matrix whose rows run along one axis. The other axes, merged where their strides allow it, number the
  * rows in C order; strides are in elements of the file. The last two of them and the columns are the three dimensions
- * of a block, the ones before are walked through one by one.
+ * of a block; blocks have one index of each dimension before these.
  */
 typedef struct grid {
     unsigned dims; /* of size and stride: at least 2 (of size 1 if there is nothing) */
@@ -32,20 +32,20 @@ typedef struct block_plan {
 void plan_blocks(const grid *g, uint64_t unit, block_plan *out);
 
 typedef struct block {
-    uint64_t prefix; /* flat index over the dimensions that are walked through */
+    uint64_t prefix; /* flat index over the dimensions of which a block has one index */
     uint64_t first[AXES], count[AXES];
     uint64_t row; /* row of (first outer, first inner); the next outer one is rows_apart further */
     uint64_t rows_apart;
     uint64_t buffer_stride[AXES]; /* in elements */
 } block;
 
-/* Does something with each block, one after the other; the first result of `work` that is not DONE, or a signal, ends
- * that. */
+/* Calls `work` for each block, one after the other. The first result of `work` that is not DONE, or a signal, ends the
+ * loop and is its result. */
 typedef int (*block_work)(void *context, const block *b);
 int for_each_block(const block_plan *plan, block_work work, void *context);
-/* A block is done: its elements are progress. */
+/* Counts the elements of a block as progress. */
 void block_done(const block *b);
-/* Whether its rows follow one another in the matrix: none is missing between those of two outer indices. */
+/* Whether the rows of a block follow one another in the matrix: none is missing between those of two outer indices. */
 int is_contiguous(const block *b);
 /* The most elements that a block can have. */
 uint64_t block_elements(const block_plan *plan);
@@ -60,7 +60,7 @@ qz_file_result write_block(qz_writer *writer, size_t tensor, const grid *g, cons
 /* The rows of one outer index of a block in its buffer, as a matrix. */
 qz_matrix block_matrix(const block *b, uint64_t outer, void *buffer, qz_dtype dtype);
 
-/* Memory for the values of a block; NULL after it has said why not (then the exit code is LIMIT). */
+/* Memory for the values of a block. NULL: there is none, the reason was printed, and the exit code is LIMIT. */
 void *allocate_block(const block_plan *plan, size_t element_bytes);
 
 #endif

@@ -16,8 +16,8 @@
  *     resources.c     memory and threads
  *     memory_limit.c  what memory can do; bench/ uses it, too
  *
- *     encode.c with encode_plan.c, encode_tensor.c and encode_output.c, decode.c compare.c info.c bench.c      the
- * commands
+ *     encode.c        a command, with encode_plan.c, encode_tensor.c and encode_output.c
+ *     decode.c compare.c info.c bench.c      the other commands
  *
  * The tool sees the public headers only.
  */

@@ -63,7 +63,7 @@ static int pair_up(comparer *c)
 typedef struct side {
     source *in;
     const item *item;
-    packed_reader reader; /* of a quantized one; its tensor in any case */
+    packed_reader reader; /* has the tensor; if it is quantized, all that is needed to read it */
     grid grid;
     void *values;
     qz_dtype dtype;
@@ -134,7 +134,7 @@ static int compare_block(void *context, const block *now)
     return code;
 }
 
-/* Where blocks may be divided so that it suits both sides: the least common multiple, or whole rows. */
+/* Where rows may be divided on both sides: at the least common multiple, or not at all. */
 static uint64_t common_unit(const side *a, const side *b, uint64_t cols)
 {
     uint64_t unit = a->item->packed ? column_unit(&a->reader.packed.scheme, cols, 0) : 1;
@@ -152,7 +152,7 @@ static uint64_t common_unit(const side *a, const side *b, uint64_t cols)
 static int compare_floats(comparer *c, pair *p, side *a, side *b)
 {
     const qz_packed_tensor *packed_a = &a->reader.packed, *packed_b = &b->reader.packed;
-    /* A quantized side says along which axis. */
+    /* The axis is that of a quantized side. */
     p->axis = b->item->packed ? packed_b->axis : a->item->packed ? packed_a->axis : p->tensor.rank - 1;
     if (a->item->packed && b->item->packed && packed_a->axis != packed_b->axis) {
         char name[NAME_TEXT];
@@ -229,7 +229,7 @@ static int compare_pair(comparer *c, pair *p)
     if (code != DONE)
         return code;
     p->tensor = p->a != NULL ? *x : *y;
-    /* The shape of a quantized tensor lies in `packed`, which goes away: the file has it as well, but in numbers. */
+    /* The shape of a quantized tensor lies in its reader, which ends with this function: with_shape() gets it again. */
     int a_floats = p->a != NULL && is_float(x->element), b_floats = p->b != NULL && is_float(y->element);
     if (p->a == NULL || p->b == NULL) {
         p->verdict = p->a == NULL ? "only in B" : "only in A";

@@ -46,7 +46,7 @@ static int copy(encoder *e, const job *j)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     if (qz_packed_find(e->in.file, j->item->name, j->item->name_length, &p, &error) != QZ_FILE_OK)
         return fail_file(&error);
-    int code = check_packed(&e->in, j->item); /* no file of ours holds values that break the format */
+    int code = check_packed(&e->in, j->item); /* encode writes no values that break the format */
     size_t index = j->index;
     for (int i = 0; i < QZ_MEMBERS && code == DONE; i++)
         if (p.members[i] != SIZE_MAX)
@@ -56,7 +56,7 @@ static int copy(encoder *e, const job *j)
 
 /* ---- all tensors ---- */
 
-/* The output must not be one of these, nor may they change while they are read. */
+/* The files that are read: the output must be none of them, and they must not change meanwhile. */
 static size_t list_inputs(const encoder *e, const qz_file *inputs[3])
 {
     size_t count = 0;

@@ -24,7 +24,7 @@ static int read_table(encoder *e)
     return qz_read(e->table.file, 0, 0, 16, e->numbers, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
 }
 
-/* Options with which the scheme would be one that its rule makes, or nothing. */
+/* Says with which options the rule of the scheme would make it; an empty text if there are none. */
 static void reference_hint(const encoder *e, char *out, size_t out_size)
 {
     static const qz_dtype types[] = {QZ_F32, QZ_F16, QZ_BF16, QZ_E4M3, QZ_E8M0, QZ_I6, QZ_U6};
@@ -100,7 +100,7 @@ int choose_scheme(encoder *e)
     return DONE;
 }
 
-/* Whether a rule of another tool, if this is the method, takes rows of that length: asked by encoding none of them. */
+/* Whether the method takes rows of that length: a rule of another tool may not. Encoding no rows at all tells. */
 static int takes_rows(const encoder *e, uint64_t rows, uint64_t cols)
 {
     const float largest = 0;

@@ -1,5 +1,5 @@
 /*
- * encode_tensor.c - one tensor of encode: block after block, and once more before that if its super scales ask for it
+ * encode_tensor.c - one tensor of encode: in blocks, in two passes if its super scales depend on all of it
  */
 #include "encode.h"
 
@@ -136,7 +136,7 @@ static int measure_block(void *context, const block *b)
 /* ---- the tensor ---- */
 
 /* A super scale of the whole tensor, or of whole rows that are not whole in a block, must be known before the first
- * block is encoded: then all is read twice. */
+ * block is encoded: then the tensor is read twice. */
 static int is_measured(const qz_scheme *scheme, const block_plan *blocks)
 {
     return scheme->super_size == QZ_WHOLE_MATRIX ||
@@ -173,7 +173,7 @@ static int allocate_work(work *w)
     return w->values != NULL ? DONE : LIMIT;
 }
 
-/* The first pass. */
+/* The first of two passes: measures what super scales follow from. */
 static int measure(work *w)
 {
     w->by_row = w->encoder->scheme.super_size == QZ_WHOLE_ROW;

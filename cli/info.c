@@ -15,7 +15,7 @@
 
 /* ---- without a file ---- */
 
-/* Bits per value in rows so long that what a row has does not count. */
+/* Bits per value in rows so long that super scales of a row do not count. */
 static double scheme_bits(const qz_scheme *scheme)
 {
     qz_sizes sizes = {.size = sizeof sizes};
@@ -140,7 +140,7 @@ static int file_info(const settings *s)
     int code = source_open(s, s->files[0], &in);
     if (code != DONE)
         return code;
-    /* Everything is looked at before anything is printed: a broken file has no half result. */
+    /* All tensors are checked before anything is printed: a broken file gives an error and no part of a result. */
     for (size_t i = 0; i < in.count && code == DONE; i++) {
         qz_packed_tensor p;
         qz_tensor t;
@@ -167,7 +167,7 @@ static int file_info(const settings *s)
         qz_packed_tensor p;
         qz_tensor t;
         if (source_tensor(&in, &in.items[i], &t, &p) != DONE)
-            continue; /* was fine a moment ago; qz_unchanged() will tell */
+            continue; /* the file changed since the check above: qz_unchanged() reports it */
         sum.values += item_count(&t);
         sum.bytes += t.bytes;
         if (s->json)

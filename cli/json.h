@@ -6,7 +6,7 @@
 
 #include "cli.h"
 
-/* Calls nest as the value does; commas and indentation come by themselves. `key` is NULL in arrays. */
+/* Calls nest as the value does; these functions put commas and indentation. `key` is NULL in arrays. */
 void json_begin(const char *key, char bracket); /* '{' or '[' */
 void json_end(void);
 void json_text(const char *key, const char *text);

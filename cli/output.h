@@ -7,7 +7,7 @@
 #include "args.h"
 #include "text.h"
 
-/* What is to be said and how, for the whole run. */
+/* Sets for the whole run what is printed and how. */
 void output_begin(const settings *s);
 
 /* One line on stderr: "quantize COMMAND: ...". Returns `code`, and remembers the text for output_end(). */
@@ -29,7 +29,7 @@ void progress_end(void);
 
 double seconds_now(void);
 
-/* Set by the signal handler: the signal that asks us to stop, or 0. */
+/* The signal that asks the program to stop, or 0. */
 int stop_requested(void);
 
 #endif

@@ -12,7 +12,7 @@
 uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding)
 {
     /* Two groups, so that neither a byte of codes nor a byte of zeros is divided; nor are the columns of a super scale
-     * that has but a part of a row. */
+     * that serves a part of a row. */
     int supers = scheme->super_size != 0 && scheme->super_size < QZ_WHOLE_MATRIX;
     uint64_t size = supers ? scheme->super_size : scheme->group_size;
     if (size >= cols)
@@ -28,7 +28,7 @@ int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_pa
     *packed = (qz_packed){0};
     if (qz_scheme_sizes(scheme, rows, cols, &sizes) != QZ_OK)
         return fail(LIMIT, "a block of this tensor is too large for memory");
-    /* Scales first would be better aligned, but no pointer needs to be. */
+    /* With scales first they would be aligned, but the library does not need that. */
     char *memory = allocate(sizes.total_bytes);
     if (memory == NULL)
         return LIMIT;

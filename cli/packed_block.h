@@ -19,7 +19,7 @@ int shape_packed(const qz_scheme *scheme, uint64_t cols, qz_packed *packed, qz_s
 /* The plain form from a row on. */
 qz_packed packed_row(const qz_scheme *scheme, const qz_packed *packed, uint64_t row);
 
-/* A quantized tensor that is read in blocks. It cannot be copied: the tensor's shape is that of `packed`. */
+/* A quantized tensor that is read in blocks. It cannot be copied: `tensor` refers to the shape in `packed`. */
 typedef struct packed_reader {
     qz_file *file;
     qz_tensor tensor;

@@ -8,8 +8,8 @@
 
 #include "output.h"
 
-/* malloc, but not of what the machine does not have: a block is large only where a file asks for a group that is, and a
- * system that promises more than it has would kill us later. */
+/* A block is large only where a file asks for a large group. A system that promises more memory than it has would kill
+ * this program later. */
 void *allocate(uint64_t bytes)
 {
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);

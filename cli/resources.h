@@ -6,7 +6,8 @@
 
 #include "args.h"
 
-/* malloc, but not of more than the machine has; NULL after it has said why not (then the exit code is LIMIT). */
+/* malloc, but not of more than half of the machine's memory. NULL: there is none, the reason was printed, and the exit
+ * code is LIMIT. */
 void *allocate(uint64_t bytes);
 
 /* A pool for work on that many elements. */

@@ -34,14 +34,14 @@ const char *type_text(const qz_tensor *tensor, char *out, size_t out_size);
 /* Whether the rules by name (--include, --exclude) select it. */
 int is_selected(const settings *s, const item *i);
 int is_included(const settings *s, const item *i);
-/* Every --include and --exclude must match something: a typing error is not to pass unnoticed. */
+/* Every --include and --exclude must match something: a typing error is reported. */
 int check_rules(const settings *s, const source *in);
-/* Does something with `count` elements of a tensor from `first` on, which are in `data`. */
+/* Works on `count` elements of a tensor from `first` on, which are in `data`. Returns DONE to go on. */
 typedef int (*piece_work)(void *context, uint64_t first, uint64_t count, const void *data);
 enum { PIECE_BYTES = 1 << 22 }; /* a piece has no more */
 
-/* Reads a tensor piece after piece in the order of the file; the first result of `work` that is not DONE, or a signal,
- * ends that. `work` may be NULL: then the tensor's checksum is verified and nothing else happens. */
+/* Reads a tensor in pieces, in the order of the file, and calls `work` for each. The first result of `work` that is not
+ * DONE, or a signal, ends the loop and is its result. `work` NULL: the tensor is read, which verifies its checksum. */
 int for_each_piece(const source *in, size_t tensor, piece_work work, void *context);
 
 /* Copies a tensor as it is. */

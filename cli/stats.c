@@ -55,7 +55,7 @@ void matrix_index(const qz_tensor *t, unsigned axis, uint64_t row, uint64_t col,
         if (i == axis) {
             index[i] = col;
         } else if (t->shape[i] == 0) {
-            index[i] = 0; /* an empty tensor has no element to speak of */
+            index[i] = 0; /* an empty tensor has no element */
         } else {
             index[i] = row % t->shape[i];
             row /= t->shape[i];
@@ -104,7 +104,7 @@ void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis, i
 
 /* ---- failures ---- */
 
-/* The first element of what a result speaks of: a group, where there are groups that can be wrong, or an element. */
+/* The index of what a result refers to: the first element of a group, or an element. */
 static void place_of(qz_result result, const matrix_part *p, const qz_detail *detail, uint64_t *index)
 {
     uint64_t row = p->row, col = p->col;

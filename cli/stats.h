@@ -9,7 +9,7 @@
 
 /* Statistics of a matrix from those of its blocks. */
 void add_stats(qz_stats *sum, const qz_stats *part, uint64_t row, uint64_t col, uint64_t part_cols, uint64_t cols);
-/* ... in both kinds of output: of the columns name, SQNR dB, RMSE, largest error, at. */
+/* Print statistics: as the cells name, SQNR dB, RMSE, largest error and at of a table, or as JSON. */
 void stats_cells(table *t, const item *i, const qz_stats *stats, const qz_tensor *tensor, unsigned axis);
 void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis, int weighted);
 double sqnr(const qz_stats *s); /* dB; INFINITY without error */

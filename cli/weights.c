@@ -37,7 +37,7 @@ int plan_weights(encoder *e)
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         if (e->jobs[i].encoded)
             code = find_weights(e, &e->jobs[i]);
-    /* What is not used was meant for something. */
+    /* Weights that belong to no tensor are an error: they were meant for one. */
     for (size_t w = 0; w < e->weights.count && code == DONE; w++) {
         const item *i = &e->weights.items[w];
         size_t j = 0;

@@ -8,7 +8,9 @@
 #include "writer.h"
 
 /*
- * A kind of file. Everything else (opening, names, ranges, atomic output) is done once for all of them.
+ * A kind of file. A row says how such a file is recognized, what tensors it lists, how their data is read, and how a
+ * file is laid out and finished. All else (opening, names, ranges, the order of bytes, atomic output) is done once for
+ * all containers.
  */
 struct qz_container_type {
     const char *name;
@@ -26,8 +28,7 @@ struct qz_container_type {
 
     /* Checks a declaration; may be NULL. */
     qz_file_result (*declare)(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error);
-    /* Sets start and offset of all slots, and writes what is known before the data. NULL: such files are not written.
-     */
+    /* Sets start and offset of all slots, and writes what is known before the data. NULL: only read. */
     qz_file_result (*layout)(qz_writer *writer, qz_file_error *error);
     /* Told of each piece of data in order, as it lies in the file; may be NULL. */
     void (*wrote)(qz_slot *slot, const void *data, size_t bytes);

@@ -13,7 +13,8 @@
 
 #define QZ_MAX_BYTES ((uint64_t)INT64_MAX) /* of a tensor */
 
-/* The number of items of a shape and their bytes; 0 if either passes that, zeros among the sizes set aside. */
+/* Computes the number of items of a shape and their bytes. Returns 0 if either exceeds QZ_MAX_BYTES; sizes of 0 do not
+ * make the others harmless: these are checked as if there were no zeros. */
 int qz_shape_count(unsigned rank, const uint64_t *shape, uint64_t element_bytes, uint64_t *count, uint64_t *bytes);
 
 /* Reverses the bytes of each element. */

@@ -19,7 +19,7 @@
 qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field, uint64_t offset,
                        const char *format, ...) QZ_PRINTF(6, 7);
 
-/* The same where an option would have allowed it. */
+/* The same for what an option allows. */
 qz_file_result qz_fail_option(qz_file_error *error, qz_file_result code, qz_file_option option, const char *label,
                               const char *field, uint64_t offset, const char *format, ...) QZ_PRINTF(7, 8);
 

@@ -24,10 +24,10 @@ qz_file_result qz_input_open(qz_input *input, const char *path, qz_file_error *e
 void qz_input_close(qz_input *input);
 /* Exactly `bytes` bytes, or an error: the file must have them. */
 qz_file_result qz_input_read(const qz_input *input, uint64_t offset, void *dst, size_t bytes, qz_file_error *error);
-/* QZ_FILE_FORMAT if size or time of change are no longer what they were. */
+/* Returns QZ_FILE_FORMAT if size or time of change differ from those when the file was opened. */
 qz_file_result qz_input_unchanged(const qz_input *input, qz_file_error *error);
 
-/* A piece of a file, so that small reads that lie together cost one system call. */
+/* A piece of a file that is kept, so that small reads that lie together cost one system call. */
 typedef struct qz_window {
     const qz_input *input;
     uint64_t start;

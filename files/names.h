@@ -24,7 +24,7 @@ typedef struct qz_name_slot {
     size_t value;
 } qz_name_slot;
 
-/* A map from names to numbers. Keyed hashing: nobody can prepare names that collide. */
+/* A map from names to numbers. The hash has a random key, so that nobody can prepare names that collide. */
 typedef struct qz_names {
     qz_name_slot *slots;
     size_t capacity, used; /* capacity is a power of two, or 0 */

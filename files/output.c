@@ -85,8 +85,9 @@ static int open_named(qz_output *output, mode_t mode)
         int fd = qz_above_standard(
             openat(output->folder, output->temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
         if (fd >= 0) {
-            /* Between the two calls another run may have taken it for a leftover and locked it; it removes it, and we
-             * try again. Any other failure means that there are no locks here, so that nobody removes leftovers. */
+            /* Between the two calls another run may have taken the file for a leftover and locked it: that run removes
+             * the file, and this one tries again. Any other failure means that this file system has no locks, so that
+             * nobody removes leftovers. */
             int locked = flock(fd, LOCK_EX | LOCK_NB) == 0 || (errno != EWOULDBLOCK && errno != EINTR);
             if (locked && is_same(output->folder, output->temp, fd))
                 return fd;
@@ -156,7 +157,8 @@ static qz_file_result check_target(const qz_output *output, const qz_create_opti
     return QZ_FILE_OK;
 }
 
-/* Whether the permissions are those of the file that is replaced: some file systems have but one kind. */
+/* Whether the permissions are those of the file that is replaced: some file systems have only one set of permissions.
+ */
 static int has_mode(int fd, mode_t mode)
 {
     struct stat status;
@@ -202,7 +204,7 @@ qz_file_result qz_output_open(qz_output *output, const char *path, const qz_crea
     return result;
 }
 
-/* Makes sure that the contents are on the medium, not only on their way. */
+/* Waits until the contents are on the medium. */
 static int sync_file(int fd)
 {
 #if defined(F_FULLFSYNC)
@@ -247,7 +249,7 @@ static qz_file_result publish(qz_output *output, qz_file_error *error)
 qz_file_result qz_output_commit(qz_output *output, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
-    /* A failed sync is final: the system may have dropped the data, and a second call would say that all is well. */
+    /* A failed sync is final: the system may have dropped the data, and a second call would succeed. */
     if (!output->no_fsync && sync_file(output->fd) != 0)
         result = qz_fail_errno(error, output->label, "write to the medium");
     if (result == QZ_FILE_OK)

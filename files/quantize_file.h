@@ -143,7 +143,7 @@ typedef struct qz_tensor {
 
 typedef struct qz_file qz_file;
 
-/* Limits that protect against files made to exhaust a machine, and readings that need a person's word. */
+/* Limits that protect against files made to exhaust a machine, and interpretations that a caller must ask for. */
 typedef struct qz_open_options {
     size_t size;         /* sizeof(qz_open_options) */
     uint64_t max_header; /* bytes of the header of one array (default 10000) */
@@ -154,7 +154,7 @@ typedef struct qz_open_options {
     int allow_trailing;  /* not 0: bytes after the array of an .npy file are ignored. Refused otherwise */
 } qz_open_options;
 
-/* Members that expand to no more than this many bytes may have any ratio: an array of zeros is nothing to fear. */
+/* Members that expand to no more than this many bytes may have any ratio: an array of zeros is harmless. */
 #define QZ_RATIO_FREE ((uint64_t)64 << 20)
 
 #define QZ_OPEN_OPTIONS_INIT                                                                                           \
@@ -200,8 +200,8 @@ QZ_API size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_
 QZ_API qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst,
                               qz_file_error *error);
 
-/* QZ_FILE_FORMAT if size or time of change of the file differ from those at qz_open(). To be asked before a result
- * that was computed from the file is kept. */
+/* Returns QZ_FILE_FORMAT if size or time of change of the file differ from those at qz_open(). Call it before you keep
+ * a result that was computed from the file. */
 QZ_API qz_file_result qz_unchanged(const qz_file *file, qz_file_error *error);
 
 /* ----------------------------------------------------------------------------------------------------------

@@ -29,9 +29,9 @@ struct qz_file {
 
 /*
  * Adds a tensor that a container found: its name, element, rank, shape, column_major, swapped and, of raw items, type
- * and type_bytes, and the offset of its data. Name and type must lie in the arena; the shape is copied, the sizes are
- * computed. A name that another tensor has, too many axes or bytes, or data that does not lie in the file (with a
- * read() of the container: the container checks that) are errors.
+ * and type_bytes, and the offset of its data. Name and type must live as long as the file, as what lies in its arena
+ * does; the shape is copied, the sizes are computed. A name that another tensor has, too many axes or bytes, or data
+ * beyond the end of the file are errors. A container with a read() of its own checks the data itself.
  */
 qz_file_result qz_file_add(qz_file *file, const qz_tensor *described, uint64_t offset, qz_file_error *error);
 

@@ -12,8 +12,8 @@ typedef struct qz_container_type qz_container_type;
 
 typedef struct qz_slot { /* a tensor that is being written */
     qz_tensor tensor;
-    uint64_t start;          /* of what the container puts before the data */
-    uint64_t offset;         /* of the data */
+    uint64_t start;          /* where what the container puts before the data begins */
+    uint64_t offset;         /* where the data begins */
     uint64_t next;           /* elements written in order */
     uint64_t written;        /* elements written */
     uint32_t crc_start, crc; /* container's own: of what stands before the data, and of all so far */

@@ -1,5 +1,5 @@
 /*
- * npz.c - reading zip archives of arrays
+ * npz.c - an .npz: a zip archive of arrays
  */
 #include "npz_writer.h"
 
@@ -35,7 +35,8 @@ typedef struct opener {
 
 /* ---- reading ---- */
 
-/* A small file can hold an array as large as a machine. Whoever lists a file need not care; whoever reads one does. */
+/* A small file can hold an array as large as a machine. Listing the file does no harm, so the ratio is checked when the
+ * array is read. */
 static qz_file_result check_ratio(const qz_file *file, size_t tensor, const qz_zip_data *m, qz_file_error *error)
 {
     char name[QZ_NAME_TEXT], field[QZ_NAME_TEXT + 16];

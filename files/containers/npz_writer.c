@@ -129,7 +129,7 @@ static qz_file_result read_back(qz_writer *writer, qz_slot *slot, qz_file_error 
     return result;
 }
 
-/* UTF-8 names say so; other bytes are left as they are. */
+/* A flag marks names that are UTF-8; names of other bytes have none. */
 static unsigned flags_for(const char *name, size_t length)
 {
     int ascii = 1;

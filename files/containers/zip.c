@@ -54,7 +54,7 @@ static qz_file_result read_end64(reader *o, const uint8_t *end, uint64_t end_at,
     if (get32(r + 16) != 0 || get32(r + 20) != 0 || get64(r + 24) != get64(r + 32))
         return refuse(o, "zip64 end record", record_at, "the archive has several parts");
     o->count = get64(r + 32), o->central_bytes = get64(r + 40), o->central = get64(r + 48);
-    /* The short record either refers to the long one or says the same. */
+    /* The short record either refers to the long one or repeats its numbers. */
     if ((get16(end + 8) != ZIP_MAX16 && get16(end + 8) != o->count) ||
         (get16(end + 10) != ZIP_MAX16 && get16(end + 10) != o->count) ||
         (get32(end + 12) != ZIP_MAX32 && get32(end + 12) != o->central_bytes) ||
@@ -85,7 +85,7 @@ static qz_file_result find_directory(reader *o)
     if (result != QZ_FILE_OK) {
     } else if (found == 0) {
         result = refuse(o, NULL, QZ_NO_OFFSET,
-                        "the archive has no end record: the file is cut off, or bytes were appended to it");
+                        "the archive has no end record: the file is truncated, or bytes were appended to it");
     } else if (found > 1) {
         result = refuse(o, "end record", end_at, "there is another one before it, so that the content is unclear");
     } else if (at >= ZIP_LOCATOR64_BYTES && get32(end - ZIP_LOCATOR64_BYTES) == ZIP_LOCATOR64) {
@@ -228,7 +228,7 @@ static qz_file_result read_member(reader *o, const uint8_t *h, uint64_t left, ui
     if ((r.flags & ZIP_FLAG_UTF8) && !qz_is_utf8(r.name, name_length))
         return refuse(o, field, at, "the name is said to be UTF-8, but is not");
     if (memchr(r.name, '\0', name_length) != NULL)
-        return refuse(o, field, at, "the name holds the character 0, where other readers cut it off");
+        return refuse(o, field, at, "the name holds the character 0, where other readers truncate it");
     if (!qz_within(r.header, ZIP_LOCAL_BYTES, o->central))
         return refuse(o, field, at, "points beyond the members");
     qz_file_result result = check_local(o, &r);

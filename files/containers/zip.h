@@ -89,7 +89,8 @@ typedef struct qz_zip_member {
 
 typedef qz_file_result (*qz_zip_found)(void *context, const qz_zip_member *member);
 
-/* Reads the directory of an archive, and hands on each member that is sound; its first failure ends this. */
+/* Reads the directory of an archive and calls found() for each member that is sound, in the order of the directory. The
+ * first result of found() other than QZ_FILE_OK ends the reading and is returned. */
 qz_file_result qz_zip_read(qz_window *window, qz_zip_found found, void *context, qz_file_error *error);
 
 #endif
