@@ -296,9 +296,11 @@ static qz_file_result read_directory(reader *o)
         return qz_fail_memory(o->error, input->label);
     uint8_t *directory = malloc((size_t)o->central_bytes + 1);
     o->extents = calloc((size_t)o->count + 1, sizeof *o->extents);
-    qz_file_result result = directory == NULL || o->extents == NULL
-                                ? qz_fail_memory(o->error, input->label)
-                                : qz_input_read(input, o->central, directory, (size_t)o->central_bytes, o->error);
+    if (directory == NULL || o->extents == NULL) {
+        free(directory);
+        return qz_fail_memory(o->error, input->label);
+    }
+    qz_file_result result = qz_input_read(input, o->central, directory, (size_t)o->central_bytes, o->error);
     uint64_t at = 0, used = 0;
     for (uint64_t i = 0; result == QZ_FILE_OK && i < o->count; i++, at += used)
         result = read_member(o, directory + at, o->central_bytes - at, o->central + at, &used);
