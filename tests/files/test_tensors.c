@@ -1,6 +1,8 @@
 /*
  * test_tensors.c - what every container relies on: the list of tensors, the table of containers
  */
+#include "system.h" /* first: the structures of the library have 64-bit offsets */
+
 #include "support.h"
 
 #include "container.h"
