@@ -1,12 +1,14 @@
 /*
  * args.c - options: one table, one parser
  */
-#include "cli.h"
+#include "args.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "output.h"
 
 /* ---- words that stand for values ---- */
 
@@ -127,7 +129,7 @@ static size_t distance(const char *a, const char *b)
 const char *nearest(const char *given, const char *const *candidates, size_t count)
 {
     const char *best = NULL;
-    size_t least = strlen(given) / 3 + 1; /* more mistakes than that are another word */
+    size_t least = strlen(given) / 3 + 1; /* with more mistakes it is another word */
     for (size_t i = 0; i < count; i++) {
         size_t d = distance(given, candidates[i]);
         if (d <= least && (best == NULL || d < least)) {
@@ -352,7 +354,7 @@ int parse_arguments(const command *c, int argc, char **argv, settings *s)
 {
     *s = (settings){.command = c->name, .axis = -1, .min_sqnr = NAN, .seconds = NAN, .min_size = UINT64_MAX};
     output_begin(s);
-    /* Whatever is wrong with the rest: who asked for JSON gets JSON. */
+    /* --json counts even if another argument is wrong: then the failure is an object. */
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
         s->json |= strcmp(argv[i], "--json") == 0;
     int only_files = 0;

@@ -4,12 +4,19 @@
  * Each operation is repeated for a fair share of the time; the median counts, and the spread between the quartiles says
  * how far to trust it. What memory itself can do (memory_limit.h) is measured first, in the same way.
  */
-#include "cli.h"
-#include "memory_limit.h"
+#include "commands.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "json.h"
+#include "memory_limit.h"
+#include "output.h"
+#include "packed_block.h"
+#include "resources.h"
+#include "scheme.h"
+#include "table.h"
 
 enum {
     MOST_RUNS = 2000,

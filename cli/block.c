@@ -4,12 +4,12 @@
  * Where blocks lie depends on shape, order and scheme only, never on threads or machine: the same input gives the same
  * bytes and the same sums.
  */
-#include "cli.h"
+#include "block.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "output.h"
+#include "resources.h"
 
 /* ---- grids ---- */
 
@@ -105,7 +105,8 @@ void set_buffer_strides(const grid *g, block *b)
     }
 }
 
-int next_block(const block_plan *plan, block *b, int *started)
+/* The block after *b: 0 if there is none. Begins with the first one if *started is 0. */
+static int next_block(const block_plan *plan, block *b, int *started)
 {
     const grid *g = plan->grid;
     if (g->rows == 0 || g->cols == 0)
@@ -132,6 +133,25 @@ int next_block(const block_plan *plan, block *b, int *started)
     b->row = (b->prefix * plan->total[OUTER] + b->first[OUTER]) * plan->total[INNER] + b->first[INNER];
     set_buffer_strides(g, b);
     return 1;
+}
+
+int for_each_block(const block_plan *plan, block_work work, void *context)
+{
+    block b;
+    int started = 0, code = DONE;
+    while (code == DONE && next_block(plan, &b, &started))
+        code = stop_requested() ? 128 + stop_requested() : work(context, &b);
+    return code;
+}
+
+void block_done(const block *b)
+{
+    progress_add(b->count[OUTER] * b->count[INNER] * b->count[COLUMN]);
+}
+
+int is_contiguous(const block *b)
+{
+    return b->count[INNER] == b->rows_apart;
 }
 
 /* Reads (file) or writes (writer) a block: whole runs of elements that lie together in the file. */
@@ -190,260 +210,8 @@ qz_matrix block_matrix(const block *b, uint64_t outer, void *buffer, qz_dtype dt
                        (int64_t)b->buffer_stride[COLUMN]};
 }
 
-uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding)
-{
-    /* Two groups, so that neither a byte of codes nor a byte of zeros is divided; nor are the columns of a super scale
-     * that has but a part of a row. */
-    int supers = scheme->super_size != 0 && scheme->super_size < QZ_WHOLE_MATRIX;
-    uint64_t size = supers ? scheme->super_size : scheme->group_size;
-    if (size >= cols)
-        return !encoding && !supers ? 2 : cols != 0 ? cols : 1;
-    if (size / scheme->group_size % 2 != 0)
-        size *= 2;
-    return size < cols ? size : cols;
-}
-
-/* malloc, but not of what the machine does not have: a block is large only where a file asks for a group that is, and a
- * system that promises more than it has would kill us later. */
-void *allocate(uint64_t bytes)
-{
-    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    uint64_t half = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 : UINT64_MAX;
-    if (bytes >= SIZE_MAX / 2 || (bytes > half && bytes > UINT64_C(1) << 28)) {
-        fail(LIMIT, "%s of memory would be needed, since rows and groups this long are not divided; use smaller groups",
-             bytes_text((double)bytes));
-        return NULL;
-    }
-    void *memory = malloc((size_t)bytes + 1);
-    if (memory == NULL)
-        fail_memory();
-    return memory;
-}
-
 void *allocate_block(const block_plan *plan, size_t element_bytes)
 {
     uint64_t elements = block_elements(plan);
     return allocate(elements < UINT64_MAX / 8 ? elements * element_bytes : UINT64_MAX);
-}
-
-int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_packed *packed)
-{
-    qz_sizes sizes = {.size = sizeof sizes};
-    *packed = (qz_packed){0};
-    if (qz_scheme_sizes(scheme, rows, cols, &sizes) != QZ_OK)
-        return fail(LIMIT, "a block of this tensor is too large for memory");
-    /* Scales first would be better aligned, but no pointer needs to be. */
-    char *memory = allocate(sizes.total_bytes);
-    if (memory == NULL)
-        return LIMIT;
-    packed->codes = memory;
-    packed->scales = memory + rows * sizes.code_bytes;
-    packed->zeros = sizes.zero_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes) : NULL;
-    packed->supers =
-        sizes.super_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes + sizes.zero_bytes) : NULL;
-    return DONE;
-}
-
-int shape_packed(const qz_scheme *scheme, uint64_t cols, qz_packed *packed, qz_sizes *sizes)
-{
-    *sizes = (qz_sizes){.size = sizeof *sizes};
-    if (qz_scheme_sizes(scheme, 1, cols, sizes) != QZ_OK)
-        return fail(INTERNAL, "a block has no size");
-    packed->code_stride = (int64_t)sizes->code_bytes;
-    packed->scale_stride = (int64_t)sizes->scale_bytes;
-    packed->zero_stride = (int64_t)sizes->zero_bytes;
-    packed->super_stride = scheme->super_size == QZ_WHOLE_MATRIX ? 0 : (int64_t)sizes->super_bytes;
-    return DONE;
-}
-
-qz_packed packed_row(const qz_scheme *scheme, const qz_packed *packed, uint64_t row)
-{
-    qz_packed from = *packed;
-    from.codes = (char *)packed->codes + row * (uint64_t)packed->code_stride;
-    from.scales = (char *)packed->scales + row * (uint64_t)packed->scale_stride;
-    if (packed->zeros != NULL)
-        from.zeros = (char *)packed->zeros + row * (uint64_t)packed->zero_stride;
-    if (packed->supers != NULL && scheme->super_size != QZ_WHOLE_MATRIX)
-        from.supers = (char *)packed->supers + row * (uint64_t)packed->super_stride;
-    return from;
-}
-
-/* ---- statistics ---- */
-
-void add_stats(qz_stats *sum, const qz_stats *part, uint64_t row, uint64_t col, uint64_t part_cols, uint64_t cols)
-{
-    if (part->count != 0) {
-        uint64_t at = (row + part->max_index / part_cols) * cols + col + part->max_index % part_cols;
-        if (sum->count == 0 || part->max_error > sum->max_error ||
-            (part->max_error == sum->max_error && at < sum->max_index)) {
-            sum->max_error = part->max_error;
-            sum->max_index = at;
-        }
-    }
-    sum->count += part->count;
-    sum->signal += part->signal;
-    sum->error += part->error;
-    sum->clipped += part->clipped;
-    sum->zeroed_groups += part->zeroed_groups;
-    sum->subnormal_scales += part->subnormal_scales;
-    sum->replaced += part->replaced;
-    sum->weighted_signal += part->weighted_signal;
-    sum->weighted_error += part->weighted_error;
-}
-
-static double decibels(double signal, double error)
-{
-    return error > 0 ? 10 * log10(signal / error) : INFINITY;
-}
-
-double sqnr(const qz_stats *s)
-{
-    return decibels(s->signal, s->error);
-}
-
-double weighted_sqnr(const qz_stats *s)
-{
-    return decibels(s->weighted_signal, s->weighted_error);
-}
-
-double rmse(const qz_stats *s)
-{
-    return s->count != 0 ? sqrt(s->error / (double)s->count) : 0;
-}
-
-void matrix_index(const qz_tensor *t, unsigned axis, uint64_t row, uint64_t col, uint64_t *index)
-{
-    for (unsigned i = t->rank; i-- > 0;)
-        if (i == axis) {
-            index[i] = col;
-        } else if (t->shape[i] == 0) {
-            index[i] = 0; /* an empty tensor has no element to speak of */
-        } else {
-            index[i] = row % t->shape[i];
-            row /= t->shape[i];
-        }
-}
-
-static void worst_index(const qz_stats *s, const qz_tensor *t, unsigned axis, uint64_t *index)
-{
-    uint64_t cols = t->shape[axis];
-    matrix_index(t, axis, cols != 0 ? s->max_index / cols : 0, cols != 0 ? s->max_index % cols : 0, index);
-}
-
-void stats_cells(table *t, const item *i, const qz_stats *stats, const qz_tensor *tensor, unsigned axis)
-{
-    char text[SHAPE_TEXT];
-    uint64_t index[QZ_MAX_RANK];
-    table_cell(t, "%s", qz_escape(i->name, i->name_length, text, NAME_TEXT));
-    table_cell(t, "%.2f", sqnr(stats));
-    table_cell(t, "%.4g", rmse(stats));
-    table_cell(t, "%.4g", stats->max_error);
-    worst_index(stats, tensor, axis, index);
-    table_cell(t, "%s", stats->count != 0 ? shape_text(tensor->rank, index, text, sizeof text) : "");
-}
-
-void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis, int weighted)
-{
-    uint64_t index[QZ_MAX_RANK];
-    worst_index(stats, tensor, axis, index);
-    json_begin("stats", '{');
-    json_whole("count", stats->count);
-    json_real("sqnr_db", sqnr(stats));
-    if (weighted)
-        json_real("weighted_sqnr_db", weighted_sqnr(stats));
-    json_real("rmse", rmse(stats));
-    json_real("max_error", stats->max_error);
-    if (stats->count != 0)
-        json_shape("max_error_at", tensor->rank, index);
-    else
-        json_null("max_error_at");
-    json_whole("clipped", stats->clipped);
-    json_whole("zeroed_groups", stats->zeroed_groups);
-    json_whole("subnormal_scales", stats->subnormal_scales);
-    json_whole("replaced", stats->replaced);
-    json_end();
-}
-
-/* ---- failures ---- */
-
-int fail_quantize(qz_result result, const qz_tensor *tensor, unsigned axis, uint64_t row, uint64_t col,
-                  const qz_detail *detail)
-{
-    char name[NAME_TEXT], at[SHAPE_TEXT];
-    uint64_t index[QZ_MAX_RANK];
-    qz_escape(tensor->name, tensor->name_length, name, sizeof name);
-    matrix_index(tensor, axis, row, col, index);
-    shape_text(tensor->rank, index, at, 200);
-    switch (result) {
-    case QZ_ERROR_RANGE:
-        return fail(REFUSED, "tensor '%s': the value %g at %s does not fit; %" PRIu64 " such in this part", name,
-                    detail->value, at, detail->count);
-    case QZ_ERROR_SCALE:
-        return fail(REFUSED,
-                    "tensor '%s': the scale or offset of the group at %s, whose largest magnitude is %g, does not fit "
-                    "its type; use --scale-dtype float32 or bfloat16, or a scheme that can have these",
-                    name, at, detail->value);
-    case QZ_ERROR_WEIGHT:
-        return fail(REFUSED, "tensor '%s': its weight at %s, %g, is negative, NaN or infinite", name, at,
-                    detail->value);
-    case QZ_ERROR_PACKED:
-        return fail(MALFORMED, "tensor '%s': the packed data breaks its format in the group at %s", name, at);
-    case QZ_ERROR_SIZE:
-    case QZ_ERROR_MEMORY:
-        return fail(LIMIT, "tensor '%s': %s", name, qz_result_text(result));
-    case QZ_ERROR_ARGUMENT:
-        return fail(USAGE, "tensor '%s': %s", name, qz_result_text(result));
-    case QZ_ERROR_KERNELS:
-        return fail(USAGE, "%s", qz_result_text(result));
-    default:
-        return fail(INTERNAL, "tensor '%s': %s", name, qz_result_text(result));
-    }
-}
-
-int check_packed(const source *in, const item *i)
-{
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_packed_tensor p;
-    qz_packed memory = {0};
-    qz_tensor t;
-    grid g;
-    block_plan blocks;
-    block b;
-    int started = 0, code = source_tensor(in, i, &t, &p);
-    if (code != DONE)
-        return code;
-    /* The matrix itself, row after row: the order of the parts in the file. */
-    uint64_t shape[2] = {p.rows, p.cols};
-    qz_tensor matrix = {.rank = 2, .shape = shape};
-    grid_of(&matrix, 1, 1, &g);
-    plan_blocks(&g, column_unit(&p.scheme, g.cols, 0), &blocks);
-    code = allocate_packed(&p.scheme, blocks.step[INNER], blocks.step[COLUMN], &memory);
-    while (code == DONE && next_block(&blocks, &b, &started)) {
-        qz_sizes sizes;
-        qz_detail detail = QZ_DETAIL_INIT;
-        code = shape_packed(&p.scheme, b.count[COLUMN], &memory, &sizes);
-        if (code != DONE)
-            break;
-        if (stop_requested())
-            code = 128 + stop_requested();
-        else if (qz_packed_read(in->file, &p, b.row, b.count[INNER], b.first[COLUMN], b.count[COLUMN], &memory,
-                                &error) != QZ_FILE_OK)
-            code = fail_file(&error);
-        else if (qz_validate(&p.scheme, &memory, b.count[INNER], b.count[COLUMN], &detail) != QZ_OK)
-            code = fail_quantize(QZ_ERROR_PACKED, &t, p.axis, b.row + detail.group / sizes.row_groups,
-                                 b.first[COLUMN] + detail.group % sizes.row_groups * p.scheme.group_size, &detail);
-    }
-    free(memory.codes);
-    return code;
-}
-
-int start_pool(const settings *s, uint64_t elements, qz_pool **pool)
-{
-    /* Below a million values, starting threads costs more than they save. */
-    uint64_t threads = s->threads != 0 ? s->threads : elements < (1u << 20) ? 1 : 0;
-    *pool = NULL;
-    if (threads == 1)
-        return DONE;
-    qz_result result = qz_pool_create((size_t)threads, pool);
-    return result == QZ_OK ? DONE : fail(LIMIT, "threads cannot be started: %s", qz_result_text(result));
 }

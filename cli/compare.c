@@ -1,11 +1,20 @@
 /*
  * compare.c - the error between two files
  */
-#include "cli.h"
+#include "commands.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "block.h"
+#include "json.h"
+#include "output.h"
+#include "packed_block.h"
+#include "resources.h"
+#include "source.h"
+#include "stats.h"
+#include "table.h"
 
 typedef struct pair {  /* two tensors of one name */
     const item *a, *b; /* NULL where there is none */
@@ -54,29 +63,26 @@ static int pair_up(comparer *c)
 typedef struct side {
     source *in;
     const item *item;
-    qz_tensor tensor;
-    qz_packed_tensor packed;
+    packed_reader reader; /* has the tensor; if it is quantized, all that is needed to read it */
     grid grid;
-    qz_packed memory;
     void *values;
     qz_dtype dtype;
 } side;
 
 static int open_side(side *s, unsigned axis, const block_plan *plan)
 {
-    uint64_t rows = plan->step[OUTER] * plan->step[INNER];
-    s->dtype = s->item->packed ? QZ_F32 : (qz_dtype)s->tensor.element;
-    grid_of(&s->tensor, axis, 0, &s->grid);
+    s->dtype = s->item->packed ? QZ_F32 : (qz_dtype)s->reader.tensor.element;
+    grid_of(&s->reader.tensor, axis, 0, &s->grid);
     s->values = allocate_block(plan, qz_dtype_size(s->dtype));
     if (s->values == NULL)
         return LIMIT;
-    return s->item->packed ? allocate_packed(&s->packed.scheme, rows, plan->step[COLUMN], &s->memory) : DONE;
+    return s->item->packed ? allocate_packed_blocks(&s->reader, plan) : DONE;
 }
 
 static void close_side(side *s)
 {
     free(s->values);
-    free(s->memory.codes);
+    close_packed(&s->reader);
 }
 
 /* Reads a block as floats; its buffer strides are those for this side. */
@@ -84,95 +90,88 @@ static int read_side(const comparer *c, side *s, block *b)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     set_buffer_strides(&s->grid, b);
-    if (!s->item->packed)
-        return read_block(s->in->file, s->item->tensor, &s->grid, b, qz_dtype_size(s->dtype), s->values, &error) ==
-                       QZ_FILE_OK
-                   ? DONE
-                   : fail_file(&error);
-    qz_sizes sizes;
-    uint64_t inner = b->count[INNER], cols = b->count[COLUMN];
-    int code = shape_packed(&s->packed.scheme, cols, &s->memory, &sizes);
-    if (code != DONE)
-        return code;
-    for (uint64_t o = 0; o < b->count[OUTER]; o++) {
-        uint64_t row = b->row + o * b->rows_apart;
+    if (s->item->packed)
+        return decode_block(&s->reader, b, s->values, s->dtype, c->pool);
+    return read_block(s->in->file, s->item->tensor, &s->grid, b, qz_dtype_size(s->dtype), s->values, &error) ==
+                   QZ_FILE_OK
+               ? DONE
+               : fail_file(&error);
+}
+
+typedef struct float_comparer {
+    const comparer *c;
+    pair *p;
+    side *a, *b;
+} float_comparer;
+
+static int compare_block(void *context, const block *now)
+{
+    const float_comparer *k = context;
+    pair *p = k->p;
+    block of_a = *now, of_b = *now;
+    int code = read_side(k->c, k->a, &of_a);
+    if (code == DONE)
+        code = read_side(k->c, k->b, &of_b);
+    for (uint64_t o = 0; o < of_a.count[OUTER] && code == DONE; o++) {
+        qz_matrix x = block_matrix(&of_a, o, k->a->values, k->a->dtype);
+        qz_matrix y = block_matrix(&of_b, o, k->b->values, k->b->dtype);
+        const matrix_part rows = {&p->tensor,         p->axis, NULL, of_a.row + o * of_a.rows_apart,
+                                  of_a.first[COLUMN], x.cols};
+        qz_stats stats = QZ_STATS_INIT;
         qz_detail detail = QZ_DETAIL_INIT;
-        qz_matrix matrix = block_matrix(b, o, s->values, QZ_F32);
-        if (qz_packed_read(s->in->file, &s->packed, row, inner, b->first[COLUMN], cols, &s->memory, &error) !=
-            QZ_FILE_OK)
-            return fail_file(&error);
-        qz_result result = qz_validate(&s->packed.scheme, &s->memory, inner, cols, &detail);
-        if (result == QZ_OK)
-            result = qz_decode(&s->packed.scheme, &s->memory, &matrix, c->pool, &detail);
-        if (result != QZ_OK)
-            return fail_quantize(result, &s->tensor, s->packed.axis, row + detail.group / sizes.row_groups,
-                                 b->first[COLUMN] + detail.group % sizes.row_groups * s->packed.scheme.group_size,
-                                 &detail);
+        qz_result result = qz_compare_matrices(&x, &y, k->c->pool, &stats, &detail);
+        if (result == QZ_ERROR_NONFINITE) {
+            char name[NAME_TEXT];
+            qz_escape(p->tensor.name, p->tensor.name_length, name, sizeof name);
+            code = fail(REFUSED, "tensor '%s' holds NaN or infinity, so that it has no error", name);
+        } else if (result != QZ_OK) {
+            code = fail_part(result, &rows, &detail);
+        } else {
+            add_stats(&p->stats, &stats, rows.row, rows.col, x.cols, k->a->grid.cols);
+        }
     }
-    return DONE;
+    block_done(&of_a);
+    return code;
+}
+
+/* Where rows may be divided on both sides: at the least common multiple, or not at all. */
+static uint64_t common_unit(const side *a, const side *b, uint64_t cols)
+{
+    uint64_t unit = a->item->packed ? column_unit(&a->reader.packed.scheme, cols, 0) : 1;
+    if (!b->item->packed)
+        return unit;
+    uint64_t other = column_unit(&b->reader.packed.scheme, cols, 0), x = unit, y = other;
+    while (y != 0) {
+        uint64_t rest = x % y;
+        x = y;
+        y = rest;
+    }
+    return unit / x > cols / other ? cols : unit / x * other;
 }
 
 static int compare_floats(comparer *c, pair *p, side *a, side *b)
 {
-    /* A quantized side says along which axis. */
-    p->axis = b->item->packed ? b->packed.axis : a->item->packed ? a->packed.axis : p->tensor.rank - 1;
-    if (a->item->packed && b->item->packed && a->packed.axis != b->packed.axis) {
+    const qz_packed_tensor *packed_a = &a->reader.packed, *packed_b = &b->reader.packed;
+    /* The axis is that of a quantized side. */
+    p->axis = b->item->packed ? packed_b->axis : a->item->packed ? packed_a->axis : p->tensor.rank - 1;
+    if (a->item->packed && b->item->packed && packed_a->axis != packed_b->axis) {
         char name[NAME_TEXT];
         return fail(USAGE,
                     "tensor '%s' is quantized along axis %u in one file and along axis %u in the other; decode "
                     "one of them first",
-                    qz_escape(p->tensor.name, p->tensor.name_length, name, sizeof name), a->packed.axis,
-                    b->packed.axis);
+                    qz_escape(p->tensor.name, p->tensor.name_length, name, sizeof name), packed_a->axis,
+                    packed_b->axis);
     }
     grid g;
     block_plan plan;
-    block of_a;
-    int started = 0;
-    uint64_t unit = 1;
-    grid_of(&a->tensor, p->axis, 0, &g);
-    if (a->item->packed)
-        unit = column_unit(&a->packed.scheme, g.cols, 0);
-    if (b->item->packed) {
-        /* Blocks must suit both sides. */
-        uint64_t other = column_unit(&b->packed.scheme, g.cols, 0), x = unit, y = other;
-        while (y != 0) {
-            uint64_t rest = x % y;
-            x = y;
-            y = rest;
-        }
-        unit = unit / x > g.cols / other ? g.cols : unit / x * other;
-    }
-    plan_blocks(&g, unit, &plan);
+    grid_of(&a->reader.tensor, p->axis, 0, &g);
+    plan_blocks(&g, common_unit(a, b, g.cols), &plan);
+    float_comparer k = {c, p, a, b};
     int code = open_side(a, p->axis, &plan);
     if (code == DONE)
         code = open_side(b, p->axis, &plan);
-    while (code == DONE && next_block(&plan, &of_a, &started)) {
-        block of_b = of_a;
-        if (stop_requested())
-            code = 128 + stop_requested();
-        if (code == DONE)
-            code = read_side(c, a, &of_a);
-        if (code == DONE)
-            code = read_side(c, b, &of_b);
-        for (uint64_t o = 0; o < of_a.count[OUTER] && code == DONE; o++) {
-            qz_matrix x = block_matrix(&of_a, o, a->values, a->dtype), y = block_matrix(&of_b, o, b->values, b->dtype);
-            qz_stats stats = QZ_STATS_INIT;
-            qz_detail detail = QZ_DETAIL_INIT;
-            uint64_t row = of_a.row + o * of_a.rows_apart;
-            qz_result result = qz_compare_matrices(&x, &y, c->pool, &stats, &detail);
-            if (result == QZ_ERROR_NONFINITE) {
-                char name[NAME_TEXT];
-                qz_escape(p->tensor.name, p->tensor.name_length, name, sizeof name);
-                code = fail(REFUSED, "tensor '%s' holds NaN or infinity, so that it has no error", name);
-            } else if (result != QZ_OK) {
-                code = fail_quantize(result, &p->tensor, p->axis, row + detail.index / x.cols,
-                                     of_a.first[COLUMN] + detail.index % x.cols, &detail);
-            } else {
-                add_stats(&p->stats, &stats, row, of_a.first[COLUMN], x.cols, g.cols);
-            }
-        }
-        progress_add(of_a.count[OUTER] * of_a.count[INNER] * of_a.count[COLUMN]);
-    }
+    if (code == DONE)
+        code = for_each_block(&plan, compare_block, &k);
     close_side(a);
     close_side(b);
     return code;
@@ -180,64 +179,68 @@ static int compare_floats(comparer *c, pair *p, side *a, side *b)
 
 /* ---- others ---- */
 
+typedef struct byte_comparer {
+    comparer *c;
+    pair *p;
+    void *other;   /* the same piece of b */
+    uint64_t last; /* item that differs */
+} byte_comparer;
+
 /* Counts elements, or items, whose bytes differ. */
+static int compare_piece(void *context, uint64_t first, uint64_t count, const void *data)
+{
+    byte_comparer *k = context;
+    const qz_tensor *t = &k->p->tensor;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    size_t each = qz_element_size(t->element);
+    uint64_t item_bytes = t->element == QZ_ELEMENT_RAW ? t->type_bytes : 1;
+    if (qz_read(k->c->b.file, k->p->b->tensor, first, count, k->other, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    const char *x = data, *y = k->other;
+    for (uint64_t i = 0; i < count; i++)
+        if (memcmp(x + i * each, y + i * each, each) != 0 && (first + i) / item_bytes != k->last) {
+            k->p->differences++;
+            k->last = (first + i) / item_bytes;
+        }
+    progress_add(count);
+    return DONE;
+}
+
 static int compare_bytes(comparer *c, pair *p)
 {
-    enum { PIECE = 1 << 20 };
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    size_t each = qz_element_size(p->tensor.element);
-    uint64_t step = PIECE / each, item_bytes = p->tensor.element == QZ_ELEMENT_RAW ? p->tensor.type_bytes : 1;
-    uint64_t last = UINT64_MAX; /* item that differs */
-    char *x = malloc(2 * (size_t)PIECE);
-    if (x == NULL)
+    byte_comparer k = {c, p, malloc(PIECE_BYTES), UINT64_MAX};
+    if (k.other == NULL)
         return fail_memory();
-    char *y = x + PIECE;
-    int code = DONE;
-    for (uint64_t at = 0; at < p->tensor.count && code == DONE; at += step) {
-        uint64_t n = p->tensor.count - at < step ? p->tensor.count - at : step;
-        if (stop_requested())
-            code = 128 + stop_requested();
-        else if (qz_read(c->a.file, p->a->tensor, at, n, x, &error) != QZ_FILE_OK ||
-                 qz_read(c->b.file, p->b->tensor, at, n, y, &error) != QZ_FILE_OK)
-            code = fail_file(&error);
-        for (uint64_t i = 0; i < n && code == DONE; i++)
-            if (memcmp(x + i * each, y + i * each, each) != 0 && (at + i) / item_bytes != last) {
-                p->differences++;
-                last = (at + i) / item_bytes;
-            }
-        progress_add(n);
-    }
-    free(x);
+    int code = for_each_piece(&c->a, p->a->tensor, compare_piece, &k);
+    free(k.other);
     return code;
 }
 
 static int compare_pair(comparer *c, pair *p)
 {
     side a = {.in = &c->a, .item = p->a}, b = {.in = &c->b, .item = p->b};
+    const qz_tensor *x = &a.reader.tensor, *y = &b.reader.tensor;
     int code = DONE;
     p->stats = (qz_stats)QZ_STATS_INIT;
     if (p->a != NULL)
-        code = source_tensor(a.in, p->a, &a.tensor, &a.packed);
+        code = open_packed(a.in, p->a, &a.reader);
     if (code == DONE && p->b != NULL)
-        code = source_tensor(b.in, p->b, &b.tensor, &b.packed);
+        code = open_packed(b.in, p->b, &b.reader);
     if (code != DONE)
         return code;
-    p->tensor = p->a != NULL ? a.tensor : b.tensor;
-    /* The shape of a quantized tensor lies in `packed`, which goes away: the file has it as well, but in numbers. */
-    int a_floats = p->a != NULL && is_float(a.tensor.element), b_floats = p->b != NULL && is_float(b.tensor.element);
+    p->tensor = p->a != NULL ? *x : *y;
+    /* The shape of a quantized tensor lies in its reader, which ends with this function: with_shape() gets it again. */
+    int a_floats = p->a != NULL && is_float(x->element), b_floats = p->b != NULL && is_float(y->element);
     if (p->a == NULL || p->b == NULL) {
         p->verdict = p->a == NULL ? "only in B" : "only in A";
-    } else if (a.tensor.rank != b.tensor.rank ||
-               (a.tensor.rank != 0 &&
-                memcmp(a.tensor.shape, b.tensor.shape, a.tensor.rank * sizeof a.tensor.shape[0]) != 0)) {
+    } else if (x->rank != y->rank || (x->rank != 0 && memcmp(x->shape, y->shape, x->rank * sizeof x->shape[0]) != 0)) {
         p->verdict = "other shape";
-    } else if (a_floats && b_floats && a.tensor.rank != 0) {
+    } else if (a_floats && b_floats && x->rank != 0) {
         p->floats = 1;
         code = compare_floats(c, p, &a, &b);
-    } else if (a.tensor.element != b.tensor.element ||
-               (a.tensor.element == QZ_ELEMENT_RAW && strcmp(a.tensor.type, b.tensor.type) != 0)) {
+    } else if (x->element != y->element || (x->element == QZ_ELEMENT_RAW && strcmp(x->type, y->type) != 0)) {
         p->verdict = "other type";
-    } else if (a.tensor.column_major != b.tensor.column_major && a.tensor.rank > 1) {
+    } else if (x->column_major != y->column_major && x->rank > 1) {
         p->verdict = "other order";
     } else {
         code = compare_bytes(c, p);

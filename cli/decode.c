@@ -1,10 +1,17 @@
 /*
  * decode.c - 4 bits to floats
  */
-#include "cli.h"
+#include "commands.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "block.h"
+#include "json.h"
+#include "output.h"
+#include "packed_block.h"
+#include "resources.h"
+#include "source.h"
 
 typedef struct decoder {
     const settings *s;
@@ -59,71 +66,45 @@ static int declare(decoder *d, const item *i, size_t *index, uint64_t *values, u
     return qz_declare(d->writer, &t, index, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
 }
 
-/* Decodes one block into `values`. */
-static int decode_block(decoder *d, const qz_packed_tensor *p, const qz_tensor *t, const block *b,
-                        const qz_packed *memory, void *values)
+/* One tensor on its way to the output. */
+typedef struct decoding {
+    decoder *decoder;
+    packed_reader reader;
+    size_t index; /* in the output */
+    grid grid;
+    void *values;
+} decoding;
+
+static int decode_and_write(void *context, const block *b)
 {
+    decoding *w = context;
+    decoder *d = w->decoder;
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_sizes sizes;
-    uint64_t cols = b->count[COLUMN], inner = b->count[INNER];
-    qz_packed packed = *memory;
-    int code = shape_packed(&p->scheme, cols, &packed, &sizes);
-    if (code != DONE)
-        return code;
-    int together = inner == b->rows_apart;
-    if (together && qz_packed_read(d->in.file, p, b->row, b->count[OUTER] * inner, b->first[COLUMN], cols, &packed,
-                                   &error) != QZ_FILE_OK)
-        return fail_file(&error);
-    for (uint64_t o = 0; o < b->count[OUTER]; o++) {
-        uint64_t row = b->row + o * b->rows_apart;
-        qz_packed part = packed_row(&p->scheme, &packed, together ? o * inner : 0);
-        if (!together && qz_packed_read(d->in.file, p, row, inner, b->first[COLUMN], cols, &part, &error) != QZ_FILE_OK)
-            return fail_file(&error);
-        qz_detail detail = QZ_DETAIL_INIT;
-        qz_result result = qz_validate(&p->scheme, &part, inner, cols, &detail);
-        if (result != QZ_OK)
-            return fail_quantize(result, t, p->axis, row + detail.group / sizes.row_groups,
-                                 b->first[COLUMN] + (detail.group % sizes.row_groups) * p->scheme.group_size, &detail);
-        qz_matrix matrix = block_matrix(b, o, values, (qz_dtype)t->element);
-        result = qz_decode(&p->scheme, &part, &matrix, d->pool, &detail);
-        if (result != QZ_OK)
-            return fail_quantize(result, t, p->axis, row + detail.index / cols, b->first[COLUMN] + detail.index % cols,
-                                 &detail);
-    }
-    return DONE;
+    int code = decode_block(&w->reader, b, w->values, d->dtype, d->pool);
+    if (code == DONE &&
+        write_block(d->writer, w->index, &w->grid, b, qz_dtype_size(d->dtype), w->values, &error) != QZ_FILE_OK)
+        code = fail_file(&error);
+    block_done(b);
+    return code;
 }
 
 static int decode_tensor(decoder *d, const item *i, size_t index)
 {
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_packed_tensor packed;
-    qz_tensor t;
-    qz_packed memory = {0};
-    grid g;
+    decoding w = {.decoder = d, .index = index};
     block_plan blocks;
-    block b;
-    int started = 0, code = source_tensor(&d->in, i, &t, &packed);
+    int code = open_packed(&d->in, i, &w.reader);
     if (code != DONE)
         return code;
-    t.element = (qz_element)d->dtype;
-    size_t each = qz_element_size(t.element);
-    grid_of(&t, packed.axis, 1, &g);
-    plan_blocks(&g, column_unit(&packed.scheme, g.cols, 0), &blocks);
-    code = allocate_packed(&packed.scheme, blocks.step[OUTER] * blocks.step[INNER], blocks.step[COLUMN], &memory);
-    void *values = code == DONE ? allocate_block(&blocks, each) : NULL;
-    if (code == DONE && values == NULL)
-        code = LIMIT;
-    while (code == DONE && next_block(&blocks, &b, &started)) {
-        if (stop_requested())
-            code = 128 + stop_requested();
-        else
-            code = decode_block(d, &packed, &t, &b, &memory, values);
-        if (code == DONE && write_block(d->writer, index, &g, &b, each, values, &error) != QZ_FILE_OK)
-            code = fail_file(&error);
-        progress_add(b.count[OUTER] * b.count[INNER] * b.count[COLUMN]);
+    const qz_packed_tensor *packed = &w.reader.packed;
+    grid_of(&w.reader.tensor, packed->axis, 1, &w.grid);
+    plan_blocks(&w.grid, column_unit(&packed->scheme, w.grid.cols, 0), &blocks);
+    code = allocate_packed_blocks(&w.reader, &blocks);
+    if (code == DONE) {
+        w.values = allocate_block(&blocks, qz_dtype_size(d->dtype));
+        code = w.values != NULL ? for_each_block(&blocks, decode_and_write, &w) : LIMIT;
     }
-    free(values);
-    free(memory.codes);
+    free(w.values);
+    close_packed(&w.reader);
     return code;
 }
 

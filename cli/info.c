@@ -1,14 +1,21 @@
 /*
  * info.c - what a file holds, or what this program can do
  */
-#include "cli.h"
+#include "commands.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "json.h"
+#include "output.h"
+#include "packed_block.h"
+#include "scheme.h"
+#include "source.h"
+#include "table.h"
+
 /* ---- without a file ---- */
 
-/* Bits per value in rows so long that what a row has does not count. */
+/* Bits per value in rows so long that super scales of a row do not count. */
 static double scheme_bits(const qz_scheme *scheme)
 {
     qz_sizes sizes = {.size = sizeof sizes};
@@ -82,28 +89,6 @@ static int program_info(const settings *s)
 
 /* ---- of a file ---- */
 
-/* Reads all of a tensor, so that its checksum is verified. */
-static int read_through(const source *in, size_t tensor)
-{
-    enum { PIECE = 1 << 20 };
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    const qz_tensor *t = qz_tensor_at(in->file, tensor);
-    uint64_t step = PIECE / qz_element_size(t->element);
-    void *buffer = malloc(PIECE);
-    if (buffer == NULL)
-        return fail_memory();
-    int code = DONE;
-    for (uint64_t at = 0; at < t->count && code == DONE; at += step) {
-        uint64_t n = t->count - at < step ? t->count - at : step;
-        if (stop_requested())
-            code = 128 + stop_requested();
-        else if (qz_read(in->file, tensor, at, n, buffer, &error) != QZ_FILE_OK)
-            code = fail_file(&error);
-    }
-    free(buffer);
-    return code;
-}
-
 typedef struct totals {
     uint64_t values, bytes;
 } totals;
@@ -155,13 +140,14 @@ static int file_info(const settings *s)
     int code = source_open(s, s->files[0], &in);
     if (code != DONE)
         return code;
-    /* Everything is looked at before anything is printed: a broken file has no half result. */
+    /* All tensors are checked before anything is printed: a broken file gives an error and no part of a result. */
     for (size_t i = 0; i < in.count && code == DONE; i++) {
         qz_packed_tensor p;
         qz_tensor t;
         code = source_tensor(&in, &in.items[i], &t, &p);
         if (code == DONE && s->check)
-            code = in.items[i].packed ? check_packed(&in, &in.items[i]) : read_through(&in, in.items[i].tensor);
+            code = in.items[i].packed ? check_packed(&in, &in.items[i])
+                                      : for_each_piece(&in, in.items[i].tensor, NULL, NULL);
     }
     if (code == DONE && s->json) {
         json_begin(NULL, '{');
@@ -181,7 +167,7 @@ static int file_info(const settings *s)
         qz_packed_tensor p;
         qz_tensor t;
         if (source_tensor(&in, &in.items[i], &t, &p) != DONE)
-            continue; /* was fine a moment ago; qz_unchanged() will tell */
+            continue; /* the file changed since the check above: qz_unchanged() reports it */
         sum.values += item_count(&t);
         sum.bytes += t.bytes;
         if (s->json)

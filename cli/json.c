@@ -1,7 +1,7 @@
 /*
  * json.c - results for programs
  */
-#include "cli.h"
+#include "json.h"
 
 #include <math.h>
 #include <string.h>

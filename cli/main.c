@@ -1,13 +1,16 @@
 /*
  * main.c - the command-line tool: the table of commands, help, signals
  */
-#include "cli.h"
+#include "commands.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "json.h"
+#include "output.h"
 
 #define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --void2-as-bfloat16 --allow-trailing"
 #define COMMON        " --json --quiet --help "
@@ -68,14 +71,15 @@ static void catch_signals(void)
     for (size_t i = 0; i < sizeof ending / sizeof ending[0]; i++)
         if (sigaction(ending[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* nohup stays in force */
             sigaction(ending[i], &action, NULL);
-    /* A full disk, a limit on file size or a closed pipe are results of write(), not reasons to die. */
+    /* A full disk, a limit on file size or a closed pipe must be results of write(), not signals that end the program.
+     */
     action = (struct sigaction){.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL);
 }
 
-/* Who starts us without stdin, stdout or stderr must not find our messages in our output, which would get that number.
- * Opened the wrong way round: what is written there still fails, as it should. */
+/* Started without stdin, stdout or stderr, the program would give that number to its output, and write its messages
+ * into it. So the number is taken, in the wrong direction: writing to stdout or stderr still fails. */
 static void open_standard(void)
 {
     for (int fd = 0; fd <= 2; fd++)
@@ -151,7 +155,7 @@ static int help(const char *name)
     return DONE;
 }
 
-/* Before any work: a wish for kernels that cannot be granted must not pass unnoticed. */
+/* Kernels that were asked for by name and cannot run are an error, before any work is done. */
 static int check_kernels(void)
 {
     if (qz_kernels() != NULL)

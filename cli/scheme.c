@@ -1,7 +1,9 @@
 /*
  * scheme.c - schemes in words
  */
-#include "cli.h"
+#include "scheme.h"
+
+#include "json.h"
 
 const char *size_text(uint64_t size, char *out, size_t out_size)
 {

@@ -1,11 +1,13 @@
 /*
  * source.c - an input file as a list of tensors, quantized or not
  */
-#include "cli.h"
+#include "source.h"
 
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "output.h"
 
 int source_open(const settings *s, const char *path, source *out)
 {
@@ -171,25 +173,45 @@ int check_rules(const settings *s, const source *in)
     return DONE;
 }
 
-int copy_tensor(const source *in, size_t tensor, qz_writer *writer, size_t index)
+/* ---- pieces ---- */
+
+int for_each_piece(const source *in, size_t tensor, piece_work work, void *context)
 {
-    enum { PIECE = 1 << 22 };
     qz_file_error error = QZ_FILE_ERROR_INIT;
     const qz_tensor *t = qz_tensor_at(in->file, tensor);
-    uint64_t step = PIECE / qz_element_size(t->element);
-    void *buffer = malloc(PIECE);
-    if (buffer == NULL)
+    uint64_t step = PIECE_BYTES / qz_element_size(t->element);
+    void *data = malloc(PIECE_BYTES);
+    if (data == NULL)
         return fail_memory();
     int code = DONE;
-    for (uint64_t at = 0; at < t->count && code == DONE; at += step) {
-        uint64_t n = t->count - at < step ? t->count - at : step;
+    for (uint64_t first = 0; first < t->count && code == DONE; first += step) {
+        uint64_t count = t->count - first < step ? t->count - first : step;
         if (stop_requested())
             code = 128 + stop_requested();
-        else if (qz_read(in->file, tensor, at, n, buffer, &error) != QZ_FILE_OK ||
-                 qz_write(writer, index, at, n, buffer, &error) != QZ_FILE_OK)
+        else if (qz_read(in->file, tensor, first, count, data, &error) != QZ_FILE_OK)
             code = fail_file(&error);
-        progress_add(n);
+        else if (work != NULL)
+            code = work(context, first, count, data);
     }
-    free(buffer);
+    free(data);
     return code;
+}
+
+typedef struct copier {
+    qz_writer *writer;
+    size_t index;
+} copier;
+
+static int copy_piece(void *context, uint64_t first, uint64_t count, const void *data)
+{
+    const copier *c = context;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    progress_add(count);
+    return qz_write(c->writer, c->index, first, count, data, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
+}
+
+int copy_tensor(const source *in, size_t tensor, qz_writer *writer, size_t index)
+{
+    copier c = {writer, index};
+    return for_each_piece(in, tensor, copy_piece, &c);
 }

@@ -1,7 +1,9 @@
 /*
  * element.c - types of elements: their names and sizes, the bytes of a shape, byte order
  */
-#include "internal.h"
+#include "element.h"
+
+#include "checked.h"
 
 static const struct {
     qz_element element;

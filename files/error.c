@@ -1,7 +1,7 @@
 /*
  * error.c - messages that are safe to print
  */
-#include "internal.h"
+#include "error.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,11 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
-qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field, uint64_t offset,
-                       const char *format, ...)
+/* Callers that were compiled with an older header have a shorter error. */
+#define HAS(error, field) ((error)->size >= offsetof(qz_file_error, field) + sizeof(error)->field)
+
+static void fill(qz_file_error *error, qz_file_result code, const char *label, const char *field, uint64_t offset,
+                 const char *format, va_list arguments)
 {
-    if (error == NULL)
-        return code;
     char place[200] = "", what[400];
     if (field != NULL && offset != QZ_NO_OFFSET)
         snprintf(place, sizeof place, "%s at byte %" PRIu64 ": ", field, offset);
@@ -21,17 +22,41 @@ qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *la
         snprintf(place, sizeof place, "%s: ", field);
     else if (offset != QZ_NO_OFFSET)
         snprintf(place, sizeof place, "at byte %" PRIu64 ": ", offset);
-    va_list arguments;
-    va_start(arguments, format);
     vsnprintf(what, sizeof what, format, arguments);
-    va_end(arguments);
     error->code = code;
     error->offset = offset;
-    if (error->size >= sizeof *error)
+    if (HAS(error, system))
         error->system = 0;
+    if (HAS(error, option))
+        error->option = QZ_OPTION_NONE;
     /* A long path must not push the reason out of the message. */
     snprintf(error->message, sizeof error->message, "%.200s%s%s%s", label != NULL ? label : "",
              label != NULL ? ": " : "", place, what);
+}
+
+qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field, uint64_t offset,
+                       const char *format, ...)
+{
+    if (error == NULL)
+        return code;
+    va_list arguments;
+    va_start(arguments, format);
+    fill(error, code, label, field, offset, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+qz_file_result qz_fail_option(qz_file_error *error, qz_file_result code, qz_file_option option, const char *label,
+                              const char *field, uint64_t offset, const char *format, ...)
+{
+    if (error == NULL)
+        return code;
+    va_list arguments;
+    va_start(arguments, format);
+    fill(error, code, label, field, offset, format, arguments);
+    va_end(arguments);
+    if (HAS(error, option))
+        error->option = option;
     return code;
 }
 
@@ -39,7 +64,7 @@ qz_file_result qz_fail_errno(qz_file_error *error, const char *label, const char
 {
     int system = errno;
     qz_fail(error, QZ_FILE_IO, label, NULL, QZ_NO_OFFSET, "cannot %s: %s", action, strerror(system));
-    if (error != NULL && error->size >= sizeof *error)
+    if (error != NULL && HAS(error, system))
         error->system = system;
     return QZ_FILE_IO;
 }

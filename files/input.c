@@ -1,61 +1,18 @@
 /*
  * input.c - a file to read: opened safely, read exactly
  */
-#include "internal.h"
+#include "input.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { PIECE = 1 << 30 }; /* some systems refuse to move more in one call */
-
-int qz_above_standard(int fd)
-{
-    if (fd < 0 || fd > 2)
-        return fd;
-    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3), before = errno;
-    close(fd);
-    errno = before;
-    return copy;
-}
-
-int qz_pread_all(int fd, void *dst, size_t bytes, uint64_t offset)
-{
-    for (char *to = dst; bytes != 0;) {
-        ssize_t n = pread(fd, to, bytes < PIECE ? bytes : PIECE, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            if (n == 0)
-                errno = 0;
-            return 0;
-        }
-        to += n;
-        bytes -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 1;
-}
-
-int qz_pwrite_all(int fd, const void *src, size_t bytes, uint64_t offset)
-{
-    for (const char *from = src; bytes != 0;) {
-        ssize_t n = pwrite(fd, from, bytes < PIECE ? bytes : PIECE, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            if (n == 0)
-                errno = ENOSPC;
-            return 0;
-        }
-        from += n;
-        bytes -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 1;
-}
+#include "checked.h"
+#include "descriptor.h"
+#include "error.h"
 
 static void time_of_change(const struct stat *status, int64_t changed[2])
 {
@@ -127,16 +84,34 @@ qz_file_result qz_input_read(const qz_input *input, uint64_t offset, void *dst, 
     return qz_fail_errno(error, input->label, "read");
 }
 
-qz_file_result qz_unchanged(const qz_file *file, qz_file_error *error)
+qz_file_result qz_input_unchanged(const qz_input *input, qz_file_error *error)
 {
     struct stat status;
     int64_t changed[2];
-    if (fstat(file->input.fd, &status) != 0)
-        return qz_fail_errno(error, file->input.label, "read");
+    if (fstat(input->fd, &status) != 0)
+        return qz_fail_errno(error, input->label, "read");
     time_of_change(&status, changed);
-    if ((uint64_t)status.st_size == file->input.size && changed[0] == file->input.changed[0] &&
-        changed[1] == file->input.changed[1])
+    if ((uint64_t)status.st_size == input->size && changed[0] == input->changed[0] && changed[1] == input->changed[1])
         return QZ_FILE_OK;
-    return qz_fail(error, QZ_FILE_FORMAT, file->input.label, NULL, QZ_NO_OFFSET,
+    return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, QZ_NO_OFFSET,
                    "the file changed while it was read; try again when nothing writes to it");
+}
+
+qz_file_result qz_window_read(qz_window *window, uint64_t offset, void *dst, size_t bytes, qz_file_error *error)
+{
+    const qz_input *input = window->input;
+    if (bytes > sizeof window->data || !qz_within(offset, bytes, input->size))
+        return qz_input_read(input, offset, dst, bytes, error);
+    if (offset < window->start || !qz_within(offset - window->start, bytes, window->bytes)) {
+        uint64_t left = input->size - offset;
+        window->bytes = left < sizeof window->data ? (size_t)left : sizeof window->data;
+        window->start = offset;
+        qz_file_result result = qz_input_read(input, offset, window->data, window->bytes, error);
+        if (result != QZ_FILE_OK) {
+            window->bytes = 0;
+            return result;
+        }
+    }
+    memcpy(dst, window->data + (offset - window->start), bytes);
+    return QZ_FILE_OK;
 }

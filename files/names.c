@@ -1,7 +1,7 @@
 /*
  * names.c - an arena for names and shapes, and a map from names to numbers
  */
-#include "internal.h"
+#include "names.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +132,11 @@ qz_name_result qz_names_add(qz_names *names, const char *name, size_t length, si
     *slot = (qz_name_slot){name, length, value};
     names->used++;
     return QZ_NAME_NEW;
+}
+
+int qz_names_has(const qz_names *names, const char *name, size_t length)
+{
+    return names->capacity != 0 && slot_of(names, name, length)->name != NULL;
 }
 
 size_t qz_names_find(const qz_names *names, const char *name, size_t length)

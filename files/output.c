@@ -6,7 +6,7 @@
  * removes such files whose lock is free. Where the file system has no locks (Lustre without -o flock, NFS without
  * lockd) nothing is locked and nothing is removed but by the writer itself.
  */
-#include "internal.h"
+#include "output.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,10 +16,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #if defined(__APPLE__)
 #include <sys/random.h>
 #endif
+
+#include "descriptor.h"
+#include "error.h"
+#include "tensors.h"
 
 static const char prefix[] = ".quantize-", suffix[] = ".tmp";
 enum { DIGITS = 16, TRIES = 100 };
@@ -80,8 +85,9 @@ static int open_named(qz_output *output, mode_t mode)
         int fd = qz_above_standard(
             openat(output->folder, output->temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
         if (fd >= 0) {
-            /* Between the two calls another run may have taken it for a leftover and locked it; it removes it, and we
-             * try again. Any other failure means that there are no locks here, so that nobody removes leftovers. */
+            /* Between the two calls another run may have taken the file for a leftover and locked it: that run removes
+             * the file, and this one tries again. Any other failure means that this file system has no locks, so that
+             * nobody removes leftovers. */
             int locked = flock(fd, LOCK_EX | LOCK_NB) == 0 || (errno != EWOULDBLOCK && errno != EINTR);
             if (locked && is_same(output->folder, output->temp, fd))
                 return fd;
@@ -141,17 +147,18 @@ static qz_file_result check_target(const qz_output *output, const qz_create_opti
                        "is a symbolic link, which is not written through; name the file itself");
     if (!S_ISREG(status.st_mode))
         return qz_fail(error, QZ_FILE_EXISTS, label, NULL, QZ_NO_OFFSET, "exists and is not a regular file");
-    for (size_t i = 0; options != NULL && i < options->input_count; i++)
+    for (size_t i = 0; i < options->input_count; i++)
         if (options->inputs[i]->input.device == status.st_dev && options->inputs[i]->input.inode == status.st_ino)
             return qz_fail(error, QZ_FILE_EXISTS, label, NULL, QZ_NO_OFFSET,
                            "is the same file as the input %s; choose another name", options->inputs[i]->input.label);
     if (!output->replace)
-        return qz_fail(error, QZ_FILE_EXISTS, label, NULL, QZ_NO_OFFSET, "exists already; --force replaces it");
+        return qz_fail_option(error, QZ_FILE_EXISTS, QZ_OPTION_REPLACE, label, NULL, QZ_NO_OFFSET, "exists already");
     *mode = status.st_mode & 0777;
     return QZ_FILE_OK;
 }
 
-/* Whether the permissions are those of the file that is replaced: some file systems have but one kind. */
+/* Whether the permissions are those of the file that is replaced: some file systems have only one set of permissions.
+ */
 static int has_mode(int fd, mode_t mode)
 {
     struct stat status;
@@ -164,8 +171,8 @@ qz_file_result qz_output_open(qz_output *output, const char *path, const qz_crea
     char label[200];
     qz_escape(path, strlen(path), label, sizeof label);
     *output = (qz_output){.fd = -1, .folder = -1};
-    output->replace = options != NULL && options->replace;
-    output->no_fsync = options != NULL && options->no_fsync;
+    output->replace = options->replace;
+    output->no_fsync = options->no_fsync;
     const char *slash = strrchr(path, '/');
     const char *base = slash != NULL ? slash + 1 : path;
     if (base[0] == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
@@ -197,7 +204,7 @@ qz_file_result qz_output_open(qz_output *output, const char *path, const qz_crea
     return result;
 }
 
-/* Makes sure that the contents are on the medium, not only on their way. */
+/* Waits until the contents are on the medium. */
 static int sync_file(int fd)
 {
 #if defined(F_FULLFSYNC)
@@ -218,8 +225,8 @@ static qz_file_result publish(qz_output *output, qz_file_error *error)
             return QZ_FILE_OK;
         }
         if (errno == EEXIST)
-            return qz_fail(error, QZ_FILE_EXISTS, output->label, NULL, QZ_NO_OFFSET,
-                           "was created by someone else meanwhile; --force replaces it");
+            return qz_fail_option(error, QZ_FILE_EXISTS, QZ_OPTION_REPLACE, output->label, NULL, QZ_NO_OFFSET,
+                                  "was created by someone else meanwhile");
         /* A file system without links can only rename. */
         struct stat status;
         if (output->temp[0] == '\0' || fstatat(output->folder, output->base, &status, AT_SYMLINK_NOFOLLOW) == 0)
@@ -242,7 +249,7 @@ static qz_file_result publish(qz_output *output, qz_file_error *error)
 qz_file_result qz_output_commit(qz_output *output, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
-    /* A failed sync is final: the system may have dropped the data, and a second call would say that all is well. */
+    /* A failed sync is final: the system may have dropped the data, and a second call would succeed. */
     if (!output->no_fsync && sync_file(output->fd) != 0)
         result = qz_fail_errno(error, output->label, "write to the medium");
     if (result == QZ_FILE_OK)

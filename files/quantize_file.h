@@ -24,6 +24,8 @@
  *   - An error's message is one line of printable ASCII, whatever the names in the file hold.
  *   - `error` and `options` may be NULL everywhere.
  *   - A qz_file or qz_writer is used by one thread at a time. Different ones are independent.
+ *   - The first member of a structure that a caller hands over is its size, as the caller was compiled. A smaller one,
+ *     of an older header, is accepted: what it lacks has its default, and is not written.
  *   - Numbers in memory have the machine's byte order, in files the file's: these functions convert.
  */
 #ifndef QUANTIZE_FILE_H
@@ -57,18 +59,30 @@ typedef enum qz_file_result {
 
 #define QZ_NO_OFFSET UINT64_MAX
 
+/* An option of qz_open_options or qz_create_options. */
+typedef enum qz_file_option {
+    QZ_OPTION_NONE = 0,
+    QZ_OPTION_MAX_HEADER = 1,
+    QZ_OPTION_MAX_RATIO = 2,
+    QZ_OPTION_MAX_BYTES = 3,
+    QZ_OPTION_ALLOW_TRAILING = 4,
+    QZ_OPTION_REPLACE = 5
+} qz_file_option;
+
 /* What went wrong. A caller sets `size` (QZ_FILE_ERROR_INIT does) and passes it. */
 typedef struct qz_file_error {
     size_t size; /* sizeof(qz_file_error) */
     qz_file_result code;
-    uint64_t offset;   /* the byte in the file that is to blame, or QZ_NO_OFFSET */
-    char message[832]; /* "file: field at byte N: what is wrong; remedy", without a line end */
-    int system;        /* errno, where the system refused; 0 otherwise */
+    uint64_t offset;       /* the byte in the file that is to blame, or QZ_NO_OFFSET */
+    char message[832];     /* "file: field at byte N: what is wrong; remedy", without a line end */
+    int system;            /* errno, where the system refused; 0 otherwise */
+    qz_file_option option; /* the option that allows what was refused, where there is one: a program says in its own
+                              words how it is set */
 } qz_file_error;
 
 #define QZ_FILE_ERROR_INIT                                                                                             \
     {                                                                                                                  \
-        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "", 0                                                         \
+        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "", 0, QZ_OPTION_NONE                                         \
     }
 
 /*
@@ -129,7 +143,7 @@ typedef struct qz_tensor {
 
 typedef struct qz_file qz_file;
 
-/* Limits that protect against files made to exhaust a machine, and readings that need a person's word. */
+/* Limits that protect against files made to exhaust a machine, and interpretations that a caller must ask for. */
 typedef struct qz_open_options {
     size_t size;         /* sizeof(qz_open_options) */
     uint64_t max_header; /* bytes of the header of one array (default 10000) */
@@ -140,7 +154,7 @@ typedef struct qz_open_options {
     int allow_trailing;  /* not 0: bytes after the array of an .npy file are ignored. Refused otherwise */
 } qz_open_options;
 
-/* Members that expand to no more than this many bytes may have any ratio: an array of zeros is nothing to fear. */
+/* Members that expand to no more than this many bytes may have any ratio: an array of zeros is harmless. */
 #define QZ_RATIO_FREE ((uint64_t)64 << 20)
 
 #define QZ_OPEN_OPTIONS_INIT                                                                                           \
@@ -186,8 +200,8 @@ QZ_API size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_
 QZ_API qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst,
                               qz_file_error *error);
 
-/* QZ_FILE_FORMAT if size or time of change of the file differ from those at qz_open(). To be asked before a result
- * that was computed from the file is kept. */
+/* Returns QZ_FILE_FORMAT if size or time of change of the file differ from those at qz_open(). Call it before you keep
+ * a result that was computed from the file. */
 QZ_API qz_file_result qz_unchanged(const qz_file *file, qz_file_error *error);
 
 /* ----------------------------------------------------------------------------------------------------------
@@ -257,7 +271,7 @@ enum {
 };
 
 typedef struct qz_packed_tensor {
-    size_t size;      /* sizeof(qz_packed_tensor) */
+    size_t size;      /* sizeof(qz_packed_tensor), set by the caller */
     qz_scheme scheme; /* in a file: named like the first row of the scheme table that means the same, group size and
                          type of float scales apart; a caller's table is there until the file is closed */
     unsigned rank;    /* at least 1 */

@@ -1,14 +1,45 @@
 /*
  * tensors.c - the list of a file's tensors, which its container fills in
  */
-#include "internal.h"
+#include "tensors.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const qz_npy_header *header, uint64_t offset,
-                           qz_file_error *error)
+#include "checked.h"
+#include "container.h"
+#include "element.h"
+#include "error.h"
+
+static qz_file_result refuse(const qz_file *file, const qz_tensor *t, const char *what, qz_file_error *error)
 {
+    char name[QZ_NAME_TEXT], field[QZ_NAME_TEXT + 16];
+    snprintf(field, sizeof field, "tensor '%s'", qz_escape(t->name, t->name_length, name, sizeof name));
+    return qz_fail(error, QZ_FILE_FORMAT, file->input.label, field, QZ_NO_OFFSET, "%s", what);
+}
+
+/* Fills in what follows from the rest of the description. */
+static qz_file_result complete(const qz_file *file, qz_entry *entry, qz_file_error *error)
+{
+    qz_tensor *t = &entry->tensor;
+    if (t->element != QZ_ELEMENT_RAW)
+        t->type_bytes = qz_element_size(t->element);
+    if (t->rank > QZ_MAX_RANK || !qz_shape_count(t->rank, t->shape, t->type_bytes, &t->count, &t->bytes))
+        return refuse(file, t, "has more than 64 axes or more than 2^63 - 1 bytes", error);
+    if (t->element == QZ_ELEMENT_RAW)
+        t->count = t->bytes;
+    if (file->container->read == NULL && !qz_within(entry->offset, t->bytes, file->input.size))
+        return refuse(file, t, "has data beyond the end of the file", error);
+    return QZ_FILE_OK;
+}
+
+qz_file_result qz_file_add(qz_file *file, const qz_tensor *described, uint64_t offset, qz_file_error *error)
+{
+    qz_entry entry = {*described, offset};
+    qz_file_result result = complete(file, &entry, error);
+    if (result != QZ_FILE_OK)
+        return result;
     if (file->count == file->capacity) {
         size_t wider = file->capacity == 0 ? 16 : file->capacity * 2;
         qz_entry *entries =
@@ -18,15 +49,21 @@ qz_file_result qz_file_add(qz_file *file, const char *name, size_t length, const
         file->entries = entries;
         file->capacity = wider;
     }
-    uint64_t *shape = qz_arena_get(&file->arena, header->rank * sizeof *shape);
+    uint64_t *shape = qz_arena_get(&file->arena, described->rank * sizeof *shape);
     if (shape == NULL)
         return qz_fail_memory(error, file->input.label);
-    memcpy(shape, header->shape, header->rank * sizeof *shape);
-    file->entries[file->count++] =
-        (qz_entry){{name, length, header->element, header->rank, header->column_major, shape, header->count,
-                    header->bytes, header->type, header->type_bytes, header->swap},
-                   offset};
-    return QZ_FILE_OK;
+    if (described->rank != 0)
+        memcpy(shape, described->shape, described->rank * sizeof *shape);
+    entry.tensor.shape = shape;
+    switch (qz_names_add(&file->names, described->name, described->name_length, file->count)) {
+    case QZ_NAME_NEW:
+        file->entries[file->count++] = entry;
+        return QZ_FILE_OK;
+    case QZ_NAME_TWICE:
+        return refuse(file, described, "occurs twice, so that its meaning is unclear", error);
+    default:
+        return qz_fail_memory(error, file->input.label);
+    }
 }
 
 size_t qz_tensor_count(const qz_file *file)

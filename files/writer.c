@@ -1,28 +1,38 @@
 /*
  * writer.c - the public functions for writing
  */
-#include "internal.h"
+#include "writer.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "checked.h"
+#include "container.h"
+#include "containers/npy_type.h"
+#include "descriptor.h"
+#include "element.h"
+#include "error.h"
+#include "options.h"
+
 qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created, qz_file_error *error)
 {
     *created = NULL;
-    const qz_container_type *container = qz_container_for_output(path);
-    if (container == NULL) {
-        char label[200];
+    const qz_container_type *container = qz_container_by_extension(path);
+    if (container == NULL || container->layout == NULL) {
+        char label[200], names[200];
         qz_escape(path, strlen(path), label, sizeof label);
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET,
-                       "the name of an output must end in .npy or .npz");
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the name of an output must end in %s",
+                       qz_container_list(1, ", ", " or ", names, sizeof names));
     }
     qz_writer *writer = calloc(1, sizeof *writer);
     if (writer == NULL)
         return qz_fail_memory(error, NULL);
     writer->container = container;
-    qz_file_result result = qz_output_open(&writer->output, path, options, error);
+    qz_create_options complete = QZ_CREATE_OPTIONS_INIT;
+    qz_take_options(&complete, sizeof complete, options);
+    qz_file_result result = qz_output_open(&writer->output, path, &complete, error);
     if (result != QZ_FILE_OK)
         free(writer);
     else

@@ -43,7 +43,7 @@ def write_seeds() -> None:
 
 def build(target: str) -> None:
     sources = [ROOT / TARGETS[target]]
-    for pattern in ("files/*.c", "src/*.c", "src/*/*.c"):
+    for pattern in ("files/*.c", "files/*/*.c", "src/*.c", "src/*/*.c"):
         sources += sorted(ROOT.glob(pattern))
     sanitizers = "-fsanitize=fuzzer,address,undefined,float-cast-overflow"
     flags = ["-g", "-O1", "-ffp-contract=off", sanitizers, "-DQZ_LIBFUZZER", "-D_GNU_SOURCE"]

@@ -2,7 +2,8 @@
  * fuzz_open.c - the readers against bytes that a fuzzer makes up
  *
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined -DQZ_LIBFUZZER -Iinclude -Ifiles tests/files/fuzz_open.c
- *           files/[a-z]*.c src/[a-z]*.c src/x86/[a-z]*.c src/arm/[a-z]*.c -lz -lm -pthread -o fuzz && ./fuzz corpus
+ *           files/[a-z]*.c files/containers/[a-z]*.c src/[a-z]*.c src/x86/[a-z]*.c src/arm/[a-z]*.c -lz -lm -pthread
+ *           -o fuzz && ./fuzz corpus
  *
  * Without QZ_LIBFUZZER it is a plain program that does the same once with each file named on its command line: to look
  * at what the fuzzer found, or to let another fuzzer drive it.
@@ -35,7 +36,7 @@ static void read_all(qz_file *file)
         if (n > 1)
             qz_read(file, i, n / 2, n - n / 2, data, NULL);
         free(data);
-        qz_packed_tensor p;
+        qz_packed_tensor p = {.size = sizeof p};
         if (qz_packed_part(file, i) != QZ_PART_HEADER ||
             qz_packed_find(file, t->name, t->name_length - strlen(".int4"), &p, NULL) != QZ_FILE_OK ||
             p.sizes.total_bytes > (1u << 20) || p.rows > 1000 || p.cols > (1u << 20) || p.rows * p.cols > (1u << 22))

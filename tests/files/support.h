@@ -164,6 +164,7 @@ static inline bytes npy_bytes(int version, const char *text, size_t data_bytes)
 
 typedef struct outcome {
     qz_file_result result;
+    qz_file_option option; /* that would allow it */
     char message[sizeof((qz_file_error *)0)->message];
     uint64_t digest; /* of all tensors: names, types, shapes, values; 0 unless QZ_FILE_OK */
     size_t tensors;
@@ -214,6 +215,7 @@ static inline outcome open_all(const char *path, const qz_open_options *options)
         for (const char *c = error.message; *c != '\0'; c++)
             assert_true(*c >= ' ' && *c <= '~');
         strcpy(o.message, error.message);
+        o.option = error.option;
     }
     return o;
 }

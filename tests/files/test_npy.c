@@ -264,7 +264,8 @@ static void limits_and_flags(void **state)
     memcpy(text, "{" F4 "'shape': (1,)}", strlen("{" F4 "'shape': (1,)}"));
     qz_open_options options = QZ_OPEN_OPTIONS_INIT;
     bytes b = npy_bytes(1, text, 4);
-    expect("long header", "a.npy", &b, NULL, QZ_FILE_LIMIT, "--max-header");
+    expect("long header", "a.npy", &b, NULL, QZ_FILE_LIMIT, "the limit is 10000");
+    assert_int_equal(open_bytes("a.npy", &b, NULL).option, QZ_OPTION_MAX_HEADER);
     options.max_header = 20000;
     expect("long header, limit raised", "a.npy", &b, &options, QZ_FILE_OK, NULL);
     clear(&b);

@@ -53,7 +53,7 @@ static void replace_or_not(void **state)
     bytes first = get_file(path_of("a.npy"));
 
     assert_int_equal(write_one(path_of("a.npy"), NULL, &error), QZ_FILE_EXISTS);
-    assert_non_null(strstr(error.message, "--force"));
+    assert_int_equal(error.option, QZ_OPTION_REPLACE);
     options.replace = 1;
     assert_int_equal(chmod(path_of("a.npy"), 0604), 0);
     assert_int_equal(write_one(path_of("a.npy"), &options, &error), QZ_FILE_OK);
@@ -66,6 +66,44 @@ static void replace_or_not(void **state)
     assert_int_equal(count_files(), 1);
     clear(&first);
     clear(&second);
+    unlink(path_of("a.npy"));
+}
+
+/* Structures of older callers are shorter: what they lack has its default, and is not written. */
+static void older_structures(void **state)
+{
+    (void)state;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    assert_int_equal(write_one(path_of("a.npy"), NULL, &error), QZ_FILE_OK);
+
+    error.size = offsetof(qz_file_error, system);
+    error.system = 77;
+    error.option = QZ_OPTION_MAX_RATIO;
+    assert_int_equal(write_one(path_of("a.npy"), NULL, &error), QZ_FILE_EXISTS);
+    assert_int_equal(error.code, QZ_FILE_EXISTS);
+    assert_non_null(strstr(error.message, "exists already"));
+    assert_int_equal(error.system, 77);
+    assert_int_equal(error.option, QZ_OPTION_MAX_RATIO);
+    error.size = sizeof error;
+    assert_int_equal(write_one(path_of("a.npy"), NULL, &error), QZ_FILE_EXISTS);
+    assert_int_equal(error.system, 0);
+    assert_int_equal(error.option, QZ_OPTION_REPLACE);
+
+    qz_create_options options = {.size = offsetof(qz_create_options, replace), .replace = 1};
+    assert_int_equal(write_one(path_of("a.npy"), &options, &error), QZ_FILE_EXISTS);
+    qz_file *file;
+    assert_int_equal(qz_open(path_of("a.npy"), NULL, &file, &error), QZ_FILE_OK);
+    const qz_file *inputs[] = {file};
+    options = (qz_create_options){.size = offsetof(qz_create_options, inputs), 1, 0, inputs, 1};
+    assert_int_equal(write_one(path_of("a.npy"), &options, &error), QZ_FILE_OK);
+    options.size = sizeof options + 64; /* of a newer caller */
+    assert_int_equal(write_one(path_of("a.npy"), &options, &error), QZ_FILE_OK);
+    qz_close(file);
+    assert_int_equal(qz_open(path_of("a.npy"), NULL, &file, &error), QZ_FILE_OK);
+    inputs[0] = file;
+    options.size = sizeof options;
+    assert_int_equal(write_one(path_of("a.npy"), &options, &error), QZ_FILE_EXISTS);
+    qz_close(file);
     unlink(path_of("a.npy"));
 }
 
@@ -401,6 +439,7 @@ int main(void)
     start_program("test_output");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replace_or_not),
+        cmocka_unit_test(older_structures),
         cmocka_unit_test(targets_that_are_refused),
         cmocka_unit_test(inputs),
         cmocka_unit_test(nothing_is_left),

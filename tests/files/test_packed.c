@@ -77,7 +77,7 @@ static void round_trip(const qz_scheme *scheme, const uint64_t shape[3], unsigne
     step = step < cols ? step : cols;
 
     qz_writer *writer;
-    qz_packed_tensor p;
+    qz_packed_tensor p = {.size = sizeof p};
     assert_int_equal(qz_create(path_of("p.npz"), NULL, &writer, &error), QZ_FILE_OK);
     if (qz_packed_declare(writer, "w.0", 3, scheme, 3, shape, axis, &p, &error) != QZ_FILE_OK)
         fail_msg("%s\n", error.message);
@@ -163,7 +163,7 @@ static const char *name_of(const qz_scheme *scheme)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_create_options options = QZ_CREATE_OPTIONS_INIT;
     const uint64_t shape[] = {0};
-    qz_packed_tensor p;
+    qz_packed_tensor p = {.size = sizeof p};
     qz_writer *writer;
     qz_file *file;
     options.replace = 1;
@@ -258,7 +258,7 @@ static void write_members(const member *members, size_t count, const int64_t *nu
 static qz_file_result find(const char *name, char message[672])
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_packed_tensor p;
+    qz_packed_tensor p = {.size = sizeof p};
     qz_file *file;
     assert_int_equal(qz_open(path_of("p.npz"), NULL, &file, &error), QZ_FILE_OK);
     qz_file_result result = qz_packed_find(file, name, strlen(name), &p, &error);
@@ -474,7 +474,7 @@ static void kept_names(void **state)
         for (int before = 0; before < 2; before++) {
             qz_tensor t = {
                 .name = taken[i], .name_length = strlen(taken[i]), .element = QZ_ELEMENT_U8, .rank = 1, .shape = shape};
-            qz_packed_tensor p;
+            qz_packed_tensor p = {.size = sizeof p};
             qz_writer *writer;
             assert_int_equal(qz_create(path_of("p.npz"), NULL, &writer, &error), QZ_FILE_OK);
             if (before)
@@ -490,12 +490,51 @@ static void kept_names(void **state)
         }
 }
 
+/* Who asks for a quantized tensor says how much of the structure is known there. */
+static void sizes_of_the_structure(void **state)
+{
+    (void)state;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    const uint64_t shape[2] = {2, 32};
+    qz_writer *writer;
+    qz_packed_tensor p = {0};
+    struct {
+        qz_packed_tensor first;
+        char more[64];
+    } newer = {.first = {.size = sizeof newer}};
+    memset(newer.more, 77, sizeof newer.more);
+    assert_int_equal(qz_create(path_of("p.npz"), NULL, &writer, &error), QZ_FILE_OK);
+    assert_int_equal(qz_packed_declare(writer, "w", 1, qz_scheme_at(0), 2, shape, 1, &p, &error), QZ_FILE_ARGUMENT);
+    assert_non_null(strstr(error.message, "size of the qz_packed_tensor"));
+    assert_int_equal(qz_packed_declare(writer, "w", 1, qz_scheme_at(0), 2, shape, 1, &newer.first, &error), QZ_FILE_OK);
+    plain a = new_plain(qz_scheme_at(0), 2, 32);
+    assert_int_equal(qz_packed_write(writer, &newer.first, 0, 2, 0, 32, &a.packed, &error), QZ_FILE_OK);
+    free_plain(&a);
+    assert_int_equal(qz_commit(writer, &error), QZ_FILE_OK);
+
+    qz_file *file;
+    assert_int_equal(qz_open(path_of("p.npz"), NULL, &file, &error), QZ_FILE_OK);
+    assert_int_equal(qz_packed_find(file, "w", 1, &p, &error), QZ_FILE_ARGUMENT);
+    newer.first.rows = 0;
+    assert_int_equal(qz_packed_find(file, "w", 1, &newer.first, &error), QZ_FILE_OK);
+    assert_int_equal(newer.first.rows, 2);
+    assert_int_equal(newer.first.size, sizeof newer);
+    for (size_t i = 0; i < sizeof newer.more; i++)
+        assert_int_equal(newer.more[i], 77);
+    qz_close(file);
+}
+
 int main(void)
 {
     start_program("test_packed");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trips), cmocka_unit_test(all_schemes), cmocka_unit_test(wrong_numbers),
-        cmocka_unit_test(wrong_parts), cmocka_unit_test(wrong_more),  cmocka_unit_test(kept_names),
+        cmocka_unit_test(round_trips),
+        cmocka_unit_test(all_schemes),
+        cmocka_unit_test(wrong_numbers),
+        cmocka_unit_test(wrong_parts),
+        cmocka_unit_test(wrong_more),
+        cmocka_unit_test(kept_names),
+        cmocka_unit_test(sizes_of_the_structure),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -329,7 +329,7 @@ def load(path: Path) -> dict[str, Any] | str:
         except quantize.FormatError as error:
             text = str(error)
     assert str(path) in text
-    return LIMIT if "--max-" in text else BAD
+    return LIMIT if "the limit is" in text else BAD
 
 
 def same(a: Any, b: Any) -> bool:

@@ -1,5 +1,5 @@
 /*
- * zip.h - the records of a zip archive, as npz.c reads and npz_writer.c writes them
+ * zip.h - the structure of zip archives: their records, and how they are read
  *
  *     local header, name, extra, data      for each member, from byte 0 on, without gaps
  *     central header, name, extra          for each member again
@@ -12,7 +12,8 @@
 #ifndef QZ_ZIP_H
 #define QZ_ZIP_H
 
-#include "internal.h"
+#include "../error.h"
+#include "../input.h"
 
 enum {
     ZIP_LOCAL = 0x04034b50,
@@ -76,10 +77,20 @@ static inline uint8_t *put64(uint8_t *at, uint64_t value)
     return put32(put32(at, value), value >> 32);
 }
 
-/* npz_writer.c */
-qz_file_result qz_npz_declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error);
-qz_file_result qz_npz_layout(qz_writer *writer, qz_file_error *error);
-void qz_npz_wrote(qz_slot *slot, const void *data, size_t bytes);
-qz_file_result qz_npz_finish(qz_writer *writer, qz_file_error *error);
+/* A member, as the directory and its local header describe it. */
+typedef struct qz_zip_member {
+    const char *name; /* as stored, not terminated; until found() returns */
+    size_t name_length;
+    char shown[QZ_NAME_TEXT]; /* the name, for messages */
+    uint32_t flags, method, crc;
+    uint64_t packed, bytes; /* in the file, and expanded */
+    uint64_t header, start; /* offsets of the local header and of the data */
+} qz_zip_member;
+
+typedef qz_file_result (*qz_zip_found)(void *context, const qz_zip_member *member);
+
+/* Reads the directory of an archive and calls found() for each member that is sound, in the order of the directory. The
+ * first result of found() other than QZ_FILE_OK ends the reading and is returned. */
+qz_file_result qz_zip_read(qz_window *window, qz_zip_found found, void *context, qz_file_error *error);
 
 #endif

@@ -5,11 +5,17 @@
  * any order. Only the checksums come later: headers are written last. Times are those of the format's epoch. Filler in
  * the headers puts the data of each array at a multiple of 64 bytes, so that it can be used in place.
  */
-#include "zip.h"
+#include "npz_writer.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
+
+#include "../checked.h"
+#include "../descriptor.h"
+#include "../error.h"
+#include "npy_header.h"
+#include "zip.h"
 
 enum {
     MADE_BY_UNIX = 3 << 8,
@@ -123,7 +129,7 @@ static qz_file_result read_back(qz_writer *writer, qz_slot *slot, qz_file_error 
     return result;
 }
 
-/* UTF-8 names say so; other bytes are left as they are. */
+/* A flag marks names that are UTF-8; names of other bytes have none. */
 static unsigned flags_for(const char *name, size_t length)
 {
     int ascii = 1;

@@ -1,11 +1,15 @@
 /*
  * npy.c - one array in a file of its own
  */
-#include "internal.h"
+#include "../container.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "../descriptor.h"
+#include "../error.h"
+#include "npy_header.h"
 
 static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
 {
@@ -22,19 +26,17 @@ static qz_file_result open_npy(qz_file *file, qz_file_error *error)
 {
     qz_npy_header header;
     const char *label = file->input.label;
-    qz_file_result result = qz_npy_parse(&header, file->input.size, &file->options, from_file, &file->input,
-                                         &file->arena, label, "header", 0, error);
+    const qz_npy_source source = {from_file, &file->input, file->input.size, label, "header", 0};
+    qz_file_result result = qz_npy_parse(&header, &source, &file->options, &file->arena, error);
     if (result != QZ_FILE_OK)
         return result;
-    uint64_t end = header.length + header.bytes;
+    uint64_t end = header.length + header.tensor.bytes;
     if (end != file->input.size && !file->options.allow_trailing)
-        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, end,
-                       "%" PRIu64 " bytes follow the array; if that is meant, --allow-trailing ignores them",
-                       file->input.size - end);
-    result = qz_file_add(file, "data", 4, &header, header.length, error);
-    if (result == QZ_FILE_OK && qz_names_add(&file->names, "data", 4, 0) != QZ_NAME_NEW)
-        result = qz_fail_memory(error, label);
-    return result;
+        return qz_fail_option(error, QZ_FILE_FORMAT, QZ_OPTION_ALLOW_TRAILING, label, NULL, end,
+                              "%" PRIu64 " bytes follow the array", file->input.size - end);
+    header.tensor.name = "data";
+    header.tensor.name_length = strlen(header.tensor.name);
+    return qz_file_add(file, &header.tensor, header.length, error);
 }
 
 static qz_file_result layout(qz_writer *writer, qz_file_error *error)

@@ -1,0 +1,49 @@
+/*
+ * args.h - options: one table, one parser
+ */
+#ifndef QZ_CLI_ARGS_H
+#define QZ_CLI_ARGS_H
+
+#include "cli.h"
+
+typedef struct text_list {
+    const char **items;
+    size_t count;
+} text_list;
+
+typedef struct settings {
+    const char *command;
+    const char *files[2];
+    int file_count;
+    const char *scheme, *tensor, *weights, *table;
+    uint64_t group_size; /* 0: the scheme's own */
+    int64_t axis;
+    int method, scale_dtype, nonfinite, dtype; /* values of the library's enums; 0: not given */
+    uint64_t threads, size, max_header, max_ratio, max_bytes, seed, min_size;
+    double min_sqnr, seconds; /* NAN: not given */
+    text_list include, exclude;
+    int json, quiet, force, no_fsync, dry_run, stats, check, help;
+    int stochastic; /* --seed was given */
+    int void2_bfloat16, allow_trailing;
+} settings;
+
+typedef struct command {
+    const char *name;
+    const char *files;       /* for people: "IN OUT" */
+    int least, most;         /* how many files */
+    const char *options;     /* the names it takes, each with a space before and after */
+    const char *summary;     /* one line */
+    const char *description; /* for its help page */
+    int (*run)(const settings *s);
+} command;
+
+/* Reads the arguments after the command. Returns DONE, or says what is wrong and returns USAGE. */
+int parse_arguments(const command *c, int argc, char **argv, settings *s);
+void free_arguments(settings *s);
+void print_options(const command *c);
+/* Appends the next one to a list in words: "a, b or c". `last` 1: it is the last one. */
+void list_words(char *list, size_t size, const char *next, int last);
+/* The candidate that `given` is a likely misspelling of, or NULL. */
+const char *nearest(const char *given, const char *const *candidates, size_t count);
+
+#endif

@@ -1,0 +1,15 @@
+/*
+ * commands.h - the commands
+ */
+#ifndef QZ_CLI_COMMANDS_H
+#define QZ_CLI_COMMANDS_H
+
+#include "args.h"
+
+int run_encode(const settings *s);
+int run_decode(const settings *s);
+int run_compare(const settings *s);
+int run_info(const settings *s);
+int run_bench(const settings *s);
+
+#endif

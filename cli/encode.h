@@ -1,0 +1,68 @@
+/*
+ * encode.h - what the files of the command encode share
+ */
+#ifndef QZ_CLI_ENCODE_H
+#define QZ_CLI_ENCODE_H
+
+#include "source.h"
+
+/* Why a tensor stays as it is. */
+typedef enum { ENCODED, PACKED, NO_FLOATS, SCALAR, BY_NAME, ONE_AXIS, SMALL, REASONS } reason;
+
+typedef struct job { /* one tensor of the input */
+    const item *item;
+    const item *weights; /* or NULL */
+    int encoded;
+    reason kept;
+    unsigned axis;
+    uint64_t rows;
+    qz_sizes sizes;
+    size_t index;             /* of a copied tensor in the output, the first one of several */
+    qz_packed_tensor *packed; /* of an encoded one */
+    qz_stats stats;
+} job;
+
+typedef struct encoder {
+    const settings *s;
+    source in, weights, table;
+    qz_writer *writer;
+    qz_scheme scheme;
+    float numbers[16]; /* --table */
+    qz_method method;
+    qz_pool *pool;
+    job *jobs;
+    size_t floats;                              /* tensors that could be encoded */
+    uint64_t values, bytes_before, bytes_after; /* of the encoded tensors */
+} encoder;
+
+/* ---- encode_plan.c ---- */
+
+/* The scheme and the method that the options name, if they go together. */
+int choose_scheme(encoder *e);
+/* What becomes of each tensor of the input: e->jobs. */
+int plan_tensors(encoder *e);
+/* The fewest values that a tensor must have to be encoded. */
+uint64_t min_size(const settings *s);
+
+/* ---- encode_tensor.c ---- */
+
+/* Encodes one tensor, and writes it if there is a writer. */
+int encode_tensor(encoder *e, job *j);
+/* How many elements are read for a tensor: of those that are read twice, twice as many. */
+uint64_t steps_of(encoder *e, job *j);
+
+/* ---- encode_output.c ---- */
+
+/* Says what stays as it is and might be thought to be encoded. */
+void say_kept(const encoder *e);
+void print_encode_json(const encoder *e, int measured);
+void print_encode_plan(const encoder *e);
+void print_encode_stats(const encoder *e);
+
+/* ---- nonfinite.c ---- */
+
+/* A tensor cannot be encoded: reads all of it again, to say which element is the first in the tensor's own order, and
+ * how many there are. Blocks and threads know neither. */
+int fail_nonfinite(const encoder *e, const job *j, const qz_tensor *t);
+
+#endif

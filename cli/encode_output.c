@@ -1,0 +1,123 @@
+/*
+ * encode_output.c - what encode says of its work
+ */
+#include "encode.h"
+
+#include <string.h>
+
+#include "json.h"
+#include "output.h"
+#include "scheme.h"
+#include "stats.h"
+#include "table.h"
+
+static const char *const reasons[REASONS] = {NULL, "quantized", "no floats", "scalar", "by name", "one axis", "small"};
+
+void say_kept(const encoder *e)
+{
+    uint64_t counts[REASONS] = {0};
+    char text[400] = "";
+    for (size_t i = 0; i < e->in.count; i++)
+        counts[e->jobs[i].kept]++;
+    if (counts[ONE_AXIS] != 0)
+        snprintf(text, sizeof text, "%" PRIu64 " with one axis", counts[ONE_AXIS]);
+    if (counts[SMALL] != 0)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%" PRIu64 " with fewer than %" PRIu64 " values",
+                 text[0] != '\0' ? ", " : "", counts[SMALL], min_size(e->s));
+    if (text[0] != '\0')
+        say("tensors that stay as they are: %s; --include NAME encodes such a tensor", text);
+    uint64_t raw = 0, voids = 0;
+    for (size_t i = 0; i < e->in.count; i++) {
+        const qz_tensor *t = qz_tensor_at(e->in.file, e->in.items[i].tensor);
+        raw += t->element == QZ_ELEMENT_RAW;
+        voids += t->element == QZ_ELEMENT_RAW && t->type[0] != '[' && strcmp(t->type + 1, "V2") == 0;
+    }
+    if (raw != 0)
+        say("note: %" PRIu64 " %s of a type that cannot be quantized and %s copied%s", raw,
+            raw == 1 ? "tensor is" : "tensors are", raw == 1 ? "is" : "are",
+            voids != 0 ? "; if two-byte elements of no type (V2) are bfloat16, say so with --void2-as-bfloat16" : "");
+}
+
+void print_encode_json(const encoder *e, int measured)
+{
+    json_begin(NULL, '{');
+    json_text("command", "encode");
+    json_bool("written", !e->s->dry_run);
+    json_scheme(&e->scheme);
+    json_text("method", qz_method_name(e->method != QZ_DEFAULT ? e->method : e->scheme.method));
+    if (e->s->stochastic)
+        json_whole("seed", e->s->seed);
+    json_whole("values", e->values);
+    json_whole("bytes_before", e->bytes_before);
+    json_whole("bytes_after", e->bytes_after);
+    json_begin("tensors", '[');
+    for (size_t i = 0; i < e->in.count; i++) {
+        const job *j = &e->jobs[i];
+        const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+        json_begin(NULL, '{');
+        json_name("name", j->item->name, j->item->name_length);
+        json_text("action", j->encoded ? "encode" : "copy");
+        if (!j->encoded)
+            json_text("reason", reasons[j->kept]);
+        if (j->encoded) {
+            json_text("dtype", qz_element_name(t->element));
+            json_shape("shape", t->rank, t->shape);
+            json_whole("axis", j->axis);
+            json_whole("bytes_before", t->bytes);
+            json_whole("bytes_after", j->sizes.total_bytes);
+            json_real("bits_per_value", j->sizes.bits_per_value);
+        }
+        if (j->encoded && measured)
+            json_stats(&j->stats, t, j->axis, j->weights != NULL);
+        json_end();
+    }
+    json_end();
+    json_end();
+}
+
+void print_encode_plan(const encoder *e)
+{
+    static const char *const titles[] = {"name", "type", "shape", "action", "before", "after", "bits"};
+    table t;
+    table_begin(&t, "llllrrr", titles);
+    for (size_t i = 0; i < e->in.count; i++) {
+        const job *j = &e->jobs[i];
+        const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
+        char name[NAME_TEXT], shape[SHAPE_TEXT], type[TYPE_TEXT];
+        table_cell(&t, "%s", qz_escape(j->item->name, j->item->name_length, name, sizeof name));
+        table_cell(&t, "%s", j->item->packed ? "quantized" : type_text(tensor, type, sizeof type));
+        table_cell(&t, "%s", j->item->packed ? "" : shape_text(tensor->rank, tensor->shape, shape, sizeof shape));
+        table_cell(&t, "%s", j->encoded ? e->scheme.name : "copy");
+        table_cell(&t, "%s", j->item->packed ? "" : bytes_text((double)tensor->bytes));
+        table_cell(&t, "%s", j->encoded ? bytes_text((double)j->sizes.total_bytes) : "");
+        if (j->encoded)
+            table_cell(&t, "%.4g", j->sizes.bits_per_value);
+        else
+            table_cell(&t, "%s", "");
+    }
+    table_print(&t);
+}
+
+void print_encode_stats(const encoder *e)
+{
+    static const char *const titles[] = {"name",    "SQNR dB", "RMSE",      "largest error", "at",
+                                         "clipped", "zeroed",  "subnormal", "replaced",      "weighted dB"};
+    table t;
+    table_begin(&t, e->weights.file != NULL ? "lrrrlrrrrr" : "lrrrlrrrr", titles);
+    for (size_t i = 0; i < e->in.count; i++) {
+        const job *j = &e->jobs[i];
+        const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
+        if (!j->encoded)
+            continue;
+        stats_cells(&t, j->item, &j->stats, tensor, j->axis);
+        table_cell(&t, "%" PRIu64, j->stats.clipped);
+        table_cell(&t, "%" PRIu64, j->stats.zeroed_groups);
+        table_cell(&t, "%" PRIu64, j->stats.subnormal_scales);
+        table_cell(&t, "%" PRIu64, j->stats.replaced);
+        if (j->weights != NULL)
+            table_cell(&t, "%.2f", weighted_sqnr(&j->stats));
+        else if (e->weights.file != NULL)
+            table_cell(&t, "%s", "");
+    }
+    table_print(&t);
+}

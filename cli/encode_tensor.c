@@ -1,0 +1,203 @@
+/*
+ * encode_tensor.c - one tensor of encode: in blocks, in two passes if its super scales depend on all of it
+ */
+#include "encode.h"
+
+#include <stdlib.h>
+
+#include "block.h"
+#include "output.h"
+#include "packed_block.h"
+#include "resources.h"
+#include "stats.h"
+#include "weights.h"
+
+/* What the encoding of a tensor needs: memory for a block, and what its super scales follow from. */
+typedef struct work {
+    encoder *encoder;
+    job *job;
+    const qz_tensor *tensor;
+    grid grid;
+    block_plan blocks;
+    qz_packed memory;
+    void *values;
+    float *largest; /* NULL: super scales follow from each block alone, or there are none */
+    int by_row;     /* one for each row */
+    weigher weights;
+} work;
+
+/* ---- one block ---- */
+
+static int is_stopped(void *context)
+{
+    (void)context;
+    return stop_requested();
+}
+
+static int read_values(const work *w, const block *b)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    return read_block(w->encoder->in.file, w->job->item->tensor, &w->grid, b, qz_element_size(w->tensor->element),
+                      w->values, &error) == QZ_FILE_OK
+               ? DONE
+               : fail_file(&error);
+}
+
+static int write_packed(const work *w, uint64_t row, uint64_t rows, const block *b, const qz_packed *packed)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    return qz_packed_write(w->encoder->writer, w->job->packed, row, rows, b->first[COLUMN], b->count[COLUMN], packed,
+                           &error) == QZ_FILE_OK
+               ? DONE
+               : fail_file(&error);
+}
+
+/* Encodes the rows of one outer index of a block that was read. */
+static int encode_rows(work *w, const block *b, uint64_t outer, const qz_packed *packed)
+{
+    encoder *e = w->encoder;
+    job *j = w->job;
+    const qz_tensor *t = w->tensor;
+    const uint64_t row = b->row + outer * b->rows_apart, col = b->first[COLUMN];
+    qz_matrix matrix = block_matrix(b, outer, w->values, (qz_dtype)t->element), weights;
+    qz_options options = QZ_OPTIONS_INIT;
+    qz_whole whole = {.size = sizeof whole, .rows = w->grid.rows, .cols = w->grid.cols, .row = row, .col = col};
+    whole.largest = w->largest != NULL ? w->largest + (w->by_row ? row : 0) : NULL;
+    options.method = e->method;
+    options.nonfinite = (qz_nonfinite)e->s->nonfinite;
+    options.pool = e->pool;
+    options.stochastic = e->s->stochastic;
+    options.seed = e->s->seed;
+    options.whole = &whole;
+    options.stop = is_stopped;
+    if (w->weights.item != NULL) {
+        weights = weights_matrix(&w->weights, outer);
+        options.weights = &weights;
+    }
+    int want_stats = e->s->stats || e->s->json;
+    qz_stats stats = QZ_STATS_INIT;
+    qz_detail detail = QZ_DETAIL_INIT;
+    qz_result result = qz_encode(&e->scheme, &matrix, packed, &options, want_stats ? &stats : NULL, &detail);
+    if (result == QZ_ERROR_STOPPED)
+        return 128 + stop_requested();
+    if (result == QZ_ERROR_NONFINITE)
+        return fail_nonfinite(e, j, t);
+    if (result != QZ_OK) {
+        const matrix_part p = {t, j->axis, &e->scheme, row, col, matrix.cols};
+        return fail_part(result, &p, &detail);
+    }
+    if (want_stats)
+        add_stats(&j->stats, &stats, row, col, matrix.cols, t->shape[j->axis]);
+    return DONE;
+}
+
+static int encode_block(void *context, const block *b)
+{
+    work *w = context;
+    const encoder *e = w->encoder;
+    const uint64_t inner = b->count[INNER];
+    qz_sizes sizes;
+    qz_packed packed = w->memory;
+    int code = read_values(w, b);
+    if (code == DONE)
+        code = shape_packed(&e->scheme, b->count[COLUMN], &packed, &sizes);
+    if (code == DONE)
+        code = read_weights(e, &w->weights, b);
+    /* Rows of several outer indices are one piece of the output if none is missing between them. */
+    int together = is_contiguous(b);
+    for (uint64_t o = 0; o < b->count[OUTER] && code == DONE; o++) {
+        qz_packed rows = packed_row(&e->scheme, &packed, together ? o * inner : 0);
+        code = encode_rows(w, b, o, &rows);
+        if (code == DONE && e->writer != NULL && !together)
+            code = write_packed(w, b->row + o * b->rows_apart, inner, b, &rows);
+    }
+    if (code == DONE && e->writer != NULL && together)
+        code = write_packed(w, b->row, b->count[OUTER] * inner, b, &packed);
+    block_done(b);
+    return code;
+}
+
+/* Raises what super scales follow from. */
+static int measure_block(void *context, const block *b)
+{
+    work *w = context;
+    int code = read_values(w, b);
+    for (uint64_t o = 0; o < b->count[OUTER] && code == DONE; o++) {
+        qz_matrix matrix = block_matrix(b, o, w->values, (qz_dtype)w->tensor->element);
+        float *largest = w->largest + (w->by_row ? b->row + o * b->rows_apart : 0);
+        qz_result result = qz_largest(&w->encoder->scheme, &matrix, largest, w->encoder->pool);
+        if (result != QZ_OK)
+            code = fail(INTERNAL, "%s", qz_result_text(result));
+    }
+    block_done(b);
+    return code;
+}
+
+/* ---- the tensor ---- */
+
+/* A super scale of the whole tensor, or of whole rows that are not whole in a block, must be known before the first
+ * block is encoded: then the tensor is read twice. */
+static int is_measured(const qz_scheme *scheme, const block_plan *blocks)
+{
+    return scheme->super_size == QZ_WHOLE_MATRIX ||
+           (scheme->super_size == QZ_WHOLE_ROW && blocks->step[COLUMN] < blocks->grid->cols);
+}
+
+static void plan_work(encoder *e, job *j, work *w)
+{
+    *w = (work){.encoder = e, .job = j, .tensor = qz_tensor_at(e->in.file, j->item->tensor)};
+    grid_of(w->tensor, j->axis, j->weights == NULL, &w->grid);
+    plan_blocks(&w->grid, column_unit(&e->scheme, w->grid.cols, 1), &w->blocks);
+}
+
+uint64_t steps_of(encoder *e, job *j)
+{
+    uint64_t count = qz_tensor_at(e->in.file, j->item->tensor)->count;
+    work w;
+    if (!j->encoded)
+        return count;
+    plan_work(e, j, &w);
+    return is_measured(&e->scheme, &w.blocks) ? 2 * count : count;
+}
+
+static int allocate_work(work *w)
+{
+    const qz_scheme *scheme = &w->encoder->scheme;
+    const block_plan *blocks = &w->blocks;
+    int code = allocate_packed(scheme, blocks->step[OUTER] * blocks->step[INNER], blocks->step[COLUMN], &w->memory);
+    if (code == DONE)
+        code = open_weights(w->encoder, w->job, blocks, &w->weights);
+    if (code != DONE)
+        return code;
+    w->values = allocate_block(blocks, qz_element_size(w->tensor->element));
+    return w->values != NULL ? DONE : LIMIT;
+}
+
+/* The first of two passes: measures what super scales follow from. */
+static int measure(work *w)
+{
+    w->by_row = w->encoder->scheme.super_size == QZ_WHOLE_ROW;
+    uint64_t count = w->by_row ? w->grid.rows : 1;
+    w->largest = allocate(count * sizeof *w->largest);
+    if (w->largest == NULL)
+        return LIMIT;
+    for (uint64_t i = 0; i < count; i++)
+        w->largest[i] = 0;
+    return for_each_block(&w->blocks, measure_block, w);
+}
+
+int encode_tensor(encoder *e, job *j)
+{
+    work w;
+    plan_work(e, j, &w);
+    int code = allocate_work(&w);
+    if (code == DONE && is_measured(&e->scheme, &w.blocks))
+        code = measure(&w);
+    if (code == DONE)
+        code = for_each_block(&w.blocks, encode_block, &w);
+    free(w.weights.buffer);
+    free(w.largest);
+    free(w.values);
+    free(w.memory.codes);
+    return code;
+}

@@ -1,0 +1,150 @@
+/*
+ * packed_block.c - the plain form of blocks of quantized tensors
+ */
+#include "packed_block.h"
+
+#include <stdlib.h>
+
+#include "output.h"
+#include "resources.h"
+#include "stats.h"
+
+uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding)
+{
+    /* Two groups, so that neither a byte of codes nor a byte of zeros is divided; nor are the columns of a super scale
+     * that serves a part of a row. */
+    int supers = scheme->super_size != 0 && scheme->super_size < QZ_WHOLE_MATRIX;
+    uint64_t size = supers ? scheme->super_size : scheme->group_size;
+    if (size >= cols)
+        return !encoding && !supers ? 2 : cols != 0 ? cols : 1;
+    if (size / scheme->group_size % 2 != 0)
+        size *= 2;
+    return size < cols ? size : cols;
+}
+
+int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_packed *packed)
+{
+    qz_sizes sizes = {.size = sizeof sizes};
+    *packed = (qz_packed){0};
+    if (qz_scheme_sizes(scheme, rows, cols, &sizes) != QZ_OK)
+        return fail(LIMIT, "a block of this tensor is too large for memory");
+    /* With scales first they would be aligned, but the library does not need that. */
+    char *memory = allocate(sizes.total_bytes);
+    if (memory == NULL)
+        return LIMIT;
+    packed->codes = memory;
+    packed->scales = memory + rows * sizes.code_bytes;
+    packed->zeros = sizes.zero_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes) : NULL;
+    packed->supers =
+        sizes.super_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes + sizes.zero_bytes) : NULL;
+    return DONE;
+}
+
+int shape_packed(const qz_scheme *scheme, uint64_t cols, qz_packed *packed, qz_sizes *sizes)
+{
+    *sizes = (qz_sizes){.size = sizeof *sizes};
+    if (qz_scheme_sizes(scheme, 1, cols, sizes) != QZ_OK)
+        return fail(INTERNAL, "a block has no size");
+    packed->code_stride = (int64_t)sizes->code_bytes;
+    packed->scale_stride = (int64_t)sizes->scale_bytes;
+    packed->zero_stride = (int64_t)sizes->zero_bytes;
+    packed->super_stride = scheme->super_size == QZ_WHOLE_MATRIX ? 0 : (int64_t)sizes->super_bytes;
+    return DONE;
+}
+
+qz_packed packed_row(const qz_scheme *scheme, const qz_packed *packed, uint64_t row)
+{
+    qz_packed from = *packed;
+    from.codes = (char *)packed->codes + row * (uint64_t)packed->code_stride;
+    from.scales = (char *)packed->scales + row * (uint64_t)packed->scale_stride;
+    if (packed->zeros != NULL)
+        from.zeros = (char *)packed->zeros + row * (uint64_t)packed->zero_stride;
+    if (packed->supers != NULL && scheme->super_size != QZ_WHOLE_MATRIX)
+        from.supers = (char *)packed->supers + row * (uint64_t)packed->super_stride;
+    return from;
+}
+
+/* ---- reading ---- */
+
+int open_packed(const source *in, const item *i, packed_reader *out)
+{
+    *out = (packed_reader){.file = in->file};
+    return source_tensor(in, i, &out->tensor, &out->packed);
+}
+
+int allocate_packed_blocks(packed_reader *r, const block_plan *plan)
+{
+    return allocate_packed(&r->packed.scheme, plan->step[OUTER] * plan->step[INNER], plan->step[COLUMN], &r->memory);
+}
+
+void close_packed(packed_reader *r)
+{
+    free(r->memory.codes);
+    r->memory = (qz_packed){0};
+}
+
+int read_packed(packed_reader *r, uint64_t row, uint64_t rows, uint64_t col, uint64_t cols, qz_packed *out)
+{
+    const qz_scheme *scheme = &r->packed.scheme;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_detail detail = QZ_DETAIL_INIT;
+    qz_sizes sizes;
+    *out = r->memory;
+    int code = shape_packed(scheme, cols, out, &sizes);
+    if (code != DONE)
+        return code;
+    if (qz_packed_read(r->file, &r->packed, row, rows, col, cols, out, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    qz_result result = qz_validate(scheme, out, rows, cols, &detail);
+    const matrix_part p = {&r->tensor, r->packed.axis, scheme, row, col, cols};
+    return result == QZ_OK ? DONE : fail_part(result, &p, &detail);
+}
+
+int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype, qz_pool *pool)
+{
+    const qz_scheme *scheme = &r->packed.scheme;
+    uint64_t col = b->first[COLUMN], cols = b->count[COLUMN], inner = b->count[INNER];
+    qz_packed packed;
+    int together = is_contiguous(b);
+    int code = together ? read_packed(r, b->row, b->count[OUTER] * inner, col, cols, &packed) : DONE;
+    for (uint64_t o = 0; o < b->count[OUTER] && code == DONE; o++) {
+        matrix_part p = {&r->tensor, r->packed.axis, scheme, b->row + o * b->rows_apart, col, cols};
+        if (!together)
+            code = read_packed(r, p.row, inner, col, cols, &packed);
+        if (code != DONE)
+            break;
+        qz_packed rows = packed_row(scheme, &packed, together ? o * inner : 0);
+        qz_matrix matrix = block_matrix(b, o, values, dtype);
+        qz_detail detail = QZ_DETAIL_INIT;
+        qz_result result = qz_decode(scheme, &rows, &matrix, pool, &detail);
+        if (result != QZ_OK)
+            code = fail_part(result, &p, &detail);
+    }
+    return code;
+}
+
+static int check_block(void *context, const block *b)
+{
+    qz_packed packed;
+    return read_packed(context, b->row, b->count[INNER], b->first[COLUMN], b->count[COLUMN], &packed);
+}
+
+int check_packed(const source *in, const item *i)
+{
+    packed_reader r;
+    grid g;
+    block_plan blocks;
+    int code = open_packed(in, i, &r);
+    if (code != DONE)
+        return code;
+    /* The matrix itself, row after row: the order of the parts in the file. */
+    uint64_t shape[2] = {r.packed.rows, r.packed.cols};
+    qz_tensor matrix = {.rank = 2, .shape = shape};
+    grid_of(&matrix, 1, 1, &g);
+    plan_blocks(&g, column_unit(&r.packed.scheme, g.cols, 0), &blocks);
+    code = allocate_packed_blocks(&r, &blocks);
+    if (code == DONE)
+        code = for_each_block(&blocks, check_block, &r);
+    close_packed(&r);
+    return code;
+}

@@ -1,0 +1,45 @@
+/*
+ * packed_block.h - the plain form of blocks of quantized tensors
+ */
+#ifndef QZ_CLI_PACKED_BLOCK_H
+#define QZ_CLI_PACKED_BLOCK_H
+
+#include "block.h"
+#include "source.h"
+
+/* The columns at which a matrix of that scheme may be divided. */
+uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding);
+
+/* Memory for the plain form of `rows` x `cols`; one allocation, released with free(packed->codes). */
+int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_packed *packed);
+
+/* Sets the strides of rows of `cols` without gaps, and says what such a row needs. */
+int shape_packed(const qz_scheme *scheme, uint64_t cols, qz_packed *packed, qz_sizes *sizes);
+
+/* The plain form from a row on. */
+qz_packed packed_row(const qz_scheme *scheme, const qz_packed *packed, uint64_t row);
+
+/* A quantized tensor that is read in blocks. It cannot be copied: `tensor` refers to the shape in `packed`. */
+typedef struct packed_reader {
+    qz_file *file;
+    qz_tensor tensor;
+    qz_packed_tensor packed;
+    qz_packed memory; /* room for a block */
+} packed_reader;
+
+int open_packed(const source *in, const item *i, packed_reader *out);
+/* Room for the blocks of a plan. */
+int allocate_packed_blocks(packed_reader *r, const block_plan *plan);
+void close_packed(packed_reader *r);
+
+/* Reads rows row .. row + rows - 1, columns col .. col + cols - 1, and checks that they keep their format: a group that
+ * does not is named. *out is what was read, in the reader's room. */
+int read_packed(packed_reader *r, uint64_t row, uint64_t rows, uint64_t col, uint64_t cols, qz_packed *out);
+
+/* Reads a block and decodes it into `values`, which are in the buffer strides of the block. */
+int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype, qz_pool *pool);
+
+/* Reads a quantized tensor in blocks and checks that it keeps its format. */
+int check_packed(const source *in, const item *i);
+
+#endif

@@ -1,0 +1,37 @@
+/*
+ * resources.c - memory and threads, as much as the machine has
+ */
+#include "resources.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "output.h"
+
+/* A block is large only where a file asks for a large group. A system that promises more memory than it has would kill
+ * this program later. */
+void *allocate(uint64_t bytes)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    uint64_t half = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 : UINT64_MAX;
+    if (bytes >= SIZE_MAX / 2 || (bytes > half && bytes > UINT64_C(1) << 28)) {
+        fail(LIMIT, "%s of memory would be needed, since rows and groups this long are not divided; use smaller groups",
+             bytes_text((double)bytes));
+        return NULL;
+    }
+    void *memory = malloc((size_t)bytes + 1);
+    if (memory == NULL)
+        fail_memory();
+    return memory;
+}
+
+int start_pool(const settings *s, uint64_t elements, qz_pool **pool)
+{
+    /* Below a million values, starting threads costs more than they save. */
+    uint64_t threads = s->threads != 0 ? s->threads : elements < (1u << 20) ? 1 : 0;
+    *pool = NULL;
+    if (threads == 1)
+        return DONE;
+    qz_result result = qz_pool_create((size_t)threads, pool);
+    return result == QZ_OK ? DONE : fail(LIMIT, "threads cannot be started: %s", qz_result_text(result));
+}

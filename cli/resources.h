@@ -1,0 +1,16 @@
+/*
+ * resources.h - memory and threads, as much as the machine has
+ */
+#ifndef QZ_CLI_RESOURCES_H
+#define QZ_CLI_RESOURCES_H
+
+#include "args.h"
+
+/* malloc, but not of more than half of the machine's memory. NULL: there is none, the reason was printed, and the exit
+ * code is LIMIT. */
+void *allocate(uint64_t bytes);
+
+/* A pool for work on that many elements. */
+int start_pool(const settings *s, uint64_t elements, qz_pool **pool);
+
+#endif

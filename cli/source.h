@@ -1,0 +1,50 @@
+/*
+ * source.h - an input file as a list of tensors, quantized or not
+ */
+#ifndef QZ_CLI_SOURCE_H
+#define QZ_CLI_SOURCE_H
+
+#include "args.h"
+
+typedef struct item {
+    const char *name;
+    size_t name_length;
+    size_t tensor; /* index of the tensor, or of the header of the quantized one */
+    int packed;
+} item;
+
+typedef struct source {
+    qz_file *file;
+    item *items;
+    size_t count;
+} source;
+
+int source_open(const settings *s, const char *path, source *out);
+void source_close(source *s);
+/* The item of that name; NULL if there is none. */
+const item *source_find(const source *s, const char *name, size_t length);
+/* The shape and so on of an item: *packed is filled if it is quantized. The result's name is the item's. */
+int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_tensor *packed);
+int is_float(qz_element element);
+/* Elements, or items of a type that is none of the library's. */
+uint64_t item_count(const qz_tensor *tensor);
+/* "float32", or <U3 for such a type; it may be in `out` (TYPE_TEXT characters). */
+const char *type_text(const qz_tensor *tensor, char *out, size_t out_size);
+#define TYPE_TEXT 128
+/* Whether the rules by name (--include, --exclude) select it. */
+int is_selected(const settings *s, const item *i);
+int is_included(const settings *s, const item *i);
+/* Every --include and --exclude must match something: a typing error is reported. */
+int check_rules(const settings *s, const source *in);
+/* Works on `count` elements of a tensor from `first` on, which are in `data`. Returns DONE to go on. */
+typedef int (*piece_work)(void *context, uint64_t first, uint64_t count, const void *data);
+enum { PIECE_BYTES = 1 << 22 }; /* a piece has no more */
+
+/* Reads a tensor in pieces, in the order of the file, and calls `work` for each. The first result of `work` that is not
+ * DONE, or a signal, ends the loop and is its result. `work` NULL: the tensor is read, which verifies its checksum. */
+int for_each_piece(const source *in, size_t tensor, piece_work work, void *context);
+
+/* Copies a tensor as it is. */
+int copy_tensor(const source *in, size_t tensor, qz_writer *writer, size_t index);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * weights.h - the weights of the tensors that are encoded
+ */
+#ifndef QZ_CLI_WEIGHTS_H
+#define QZ_CLI_WEIGHTS_H
+
+#include "block.h"
+#include "encode.h"
+
+/* Opens the file of weights and finds those of each tensor. */
+int plan_weights(encoder *e);
+
+/* The weights of the blocks of a tensor, if it has some. */
+typedef struct weigher {
+    const item *item; /* NULL: there are none */
+    int along;        /* one for each column, else of the shape of the tensor */
+    qz_dtype dtype;
+    grid grid;
+    block block;
+    void *buffer;
+} weigher;
+
+int open_weights(const encoder *e, const job *j, const block_plan *blocks, weigher *w);
+/* Reads the weights of a block. */
+int read_weights(const encoder *e, weigher *w, const block *b);
+/* Those of the rows of one outer index. */
+qz_matrix weights_matrix(const weigher *w, uint64_t outer);
+
+#endif

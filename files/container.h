@@ -1,0 +1,50 @@
+/*
+ * container.h - a kind of file: one row of the table of those that are known
+ */
+#ifndef QZ_FILE_CONTAINER_H
+#define QZ_FILE_CONTAINER_H
+
+#include "tensors.h"
+#include "writer.h"
+
+/*
+ * A kind of file. A row says how such a file is recognized, what tensors it lists, how their data is read, and how a
+ * file is laid out and finished. All else (opening, names, ranges, the order of bytes, atomic output) is done once for
+ * all containers.
+ */
+struct qz_container_type {
+    const char *name;
+    const char *extension; /* with the dot */
+    unsigned max_tensors;  /* that an output can hold; 0: any number */
+
+    /* Whether a file of that size that begins with these bytes (64, or all that it has) is one. */
+    int (*probe)(const uint8_t *head, size_t bytes, uint64_t file_size);
+    /* Reads the headers and adds the tensors, in the order of the file. */
+    qz_file_result (*open)(qz_file *file, qz_file_error *error);
+    /* Reads bytes of a tensor's data; NULL: they lie at entry->offset in the file. */
+    qz_file_result (*read)(qz_file *file, size_t tensor, uint64_t offset, void *dst, size_t bytes,
+                           qz_file_error *error);
+    void (*close)(qz_file *file); /* releases file->state; may be NULL */
+
+    /* Checks a declaration; may be NULL. */
+    qz_file_result (*declare)(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error);
+    /* Sets start and offset of all slots, and writes what is known before the data. NULL: only read. */
+    qz_file_result (*layout)(qz_writer *writer, qz_file_error *error);
+    /* Told of each piece of data in order, as it lies in the file; may be NULL. */
+    void (*wrote)(qz_slot *slot, const void *data, size_t bytes);
+    /* Writes what is known after the data; may be NULL. */
+    qz_file_result (*finish)(qz_writer *writer, qz_file_error *error);
+};
+
+extern const qz_container_type qz_container_npy, qz_container_npz;
+
+/* The container of a file of that size that begins with these bytes, or NULL. */
+const qz_container_type *qz_container_by_content(const uint8_t *head, size_t bytes, uint64_t file_size);
+
+/* The container that the extension of a path names, or NULL. */
+const qz_container_type *qz_container_by_extension(const char *path);
+
+/* The extensions of those that are read, or of those that are written, for messages: .npy or .npz. */
+const char *qz_container_list(int written, const char *between, const char *last, char *out, size_t out_size);
+
+#endif

@@ -1,0 +1,14 @@
+/*
+ * npz_writer.h - what npz.c lists in its row of the table of containers
+ */
+#ifndef QZ_FILE_NPZ_WRITER_H
+#define QZ_FILE_NPZ_WRITER_H
+
+#include "../writer.h"
+
+qz_file_result qz_npz_declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error);
+qz_file_result qz_npz_layout(qz_writer *writer, qz_file_error *error);
+void qz_npz_wrote(qz_slot *slot, const void *data, size_t bytes);
+qz_file_result qz_npz_finish(qz_writer *writer, qz_file_error *error);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * descriptor.c - reads and writes of open descriptors that are done in full
+ */
+#include "descriptor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+enum { PIECE = 1 << 30 }; /* some systems refuse to move more in one call */
+
+int qz_above_standard(int fd)
+{
+    if (fd < 0 || fd > 2)
+        return fd;
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3), before = errno;
+    close(fd);
+    errno = before;
+    return copy;
+}
+
+int qz_pread_all(int fd, void *dst, size_t bytes, uint64_t offset)
+{
+    for (char *to = dst; bytes != 0;) {
+        ssize_t n = pread(fd, to, bytes < PIECE ? bytes : PIECE, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            if (n == 0)
+                errno = 0;
+            return 0;
+        }
+        to += n;
+        bytes -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 1;
+}
+
+int qz_pwrite_all(int fd, const void *src, size_t bytes, uint64_t offset)
+{
+    for (const char *from = src; bytes != 0;) {
+        ssize_t n = pwrite(fd, from, bytes < PIECE ? bytes : PIECE, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            if (n == 0)
+                errno = ENOSPC;
+            return 0;
+        }
+        from += n;
+        bytes -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 1;
+}

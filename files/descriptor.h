@@ -1,0 +1,21 @@
+/*
+ * descriptor.h - reads and writes of open descriptors that are done in full
+ */
+#ifndef QZ_FILE_DESCRIPTOR_H
+#define QZ_FILE_DESCRIPTOR_H
+
+#include "system.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Moves an open file to a number above 2, so that nothing that is meant for a terminal can be written into it; closes
+ * fd and returns the new number. */
+int qz_above_standard(int fd);
+
+/* Call pread or pwrite until all bytes were moved. Return 0 with errno set (to 0 at the end of the file) if that
+ * fails. */
+int qz_pread_all(int fd, void *dst, size_t bytes, uint64_t offset);
+int qz_pwrite_all(int fd, const void *src, size_t bytes, uint64_t offset);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * output.h - an output that appears whole or not at all
+ */
+#ifndef QZ_FILE_OUTPUT_H
+#define QZ_FILE_OUTPUT_H
+
+#include "system.h"
+
+#include "quantize_file.h"
+
+typedef struct qz_output {
+    int fd;
+    int folder;    /* the target folder */
+    char *base;    /* the last part of the path */
+    char *label;   /* the path, escaped */
+    char temp[48]; /* name of the temporary file; empty while it has none */
+    int replace, no_fsync;
+} qz_output;
+
+qz_file_result qz_output_open(qz_output *output, const char *path, const qz_create_options *options,
+                              qz_file_error *error);
+qz_file_result qz_output_commit(qz_output *output, qz_file_error *error); /* releases it */
+void qz_output_abort(qz_output *output);
+
+#endif

@@ -1,0 +1,16 @@
+/*
+ * unread.h - files of other programs, which are refused by their names
+ */
+#ifndef QZ_FILE_UNREAD_H
+#define QZ_FILE_UNREAD_H
+
+#include "system.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a file is that this library does not read, and how its tensors become a file that it does; NULL for a file that
+ * it does not know. The content decides, then the extension. */
+const char *qz_unread_kind(const uint8_t *head, size_t bytes, uint64_t file_size, const char *path);
+
+#endif

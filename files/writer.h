@@ -1,0 +1,41 @@
+/*
+ * writer.h - a file that is written, and its tensors
+ */
+#ifndef QZ_FILE_WRITER_H
+#define QZ_FILE_WRITER_H
+
+#include "names.h"
+#include "output.h"
+#include "quantize_file.h"
+
+typedef struct qz_container_type qz_container_type;
+
+typedef struct qz_slot { /* a tensor that is being written */
+    qz_tensor tensor;
+    uint64_t start;          /* where what the container puts before the data begins */
+    uint64_t offset;         /* where the data begins */
+    uint64_t next;           /* elements written in order */
+    uint64_t written;        /* elements written */
+    uint32_t crc_start, crc; /* container's own: of what stands before the data, and of all so far */
+    int disordered;          /* the checksum is not that of the data */
+    void *preset;            /* data given with the declaration, or NULL */
+} qz_slot;
+
+struct qz_writer {
+    const qz_container_type *container;
+    qz_output output;
+    qz_arena arena;
+    qz_names names;
+    qz_slot *slots;
+    size_t count, capacity;
+    int laid_out;
+    qz_file_result failed; /* of the first write that failed */
+};
+
+/* Gives all the data of a tensor right after its declaration; it is written when the file is laid out. */
+qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *data, qz_file_error *error);
+
+/* Keeps a name, which must be in the arena, from later tensors; fails if an earlier one has it. */
+qz_file_result qz_writer_reserve(qz_writer *writer, const char *name, size_t name_length, qz_file_error *error);
+
+#endif
