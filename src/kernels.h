@@ -149,12 +149,13 @@ struct qz_search {
     float factor[QZ_CANDIDATES]; /* a candidate after these is the scale to begin with, divided by this */
 };
 
-/* What the best candidate of each group lowers the sum of squares by; and what `other` does, if it is another one, else
- * -infinity. Sums in float32 tell gains apart that differ by this factor: a later candidate must gain so much more. */
+/* What the best candidate of each group lowers the sum of squares by; what `other` does, if it is another one, else
+ * -infinity; and that sum, of w x^2. Sums in float32 tell gains apart that differ by this factor: a later candidate
+ * must gain so much more. */
 #define QZ_GAINS_MORE (1.0f + 0x1p-19f)
 
 struct qz_gains {
-    float best[QZ_BLOCK], other[QZ_BLOCK];
+    float best[QZ_BLOCK], other[QZ_BLOCK], energy[QZ_BLOCK];
 };
 
 /*
@@ -164,7 +165,6 @@ struct qz_gains {
 enum { QZ_SAMPLES_UNIFORM = 8, QZ_SAMPLES_TABLE = 16, QZ_SAMPLES_LATTICE = 4 };
 
 struct qz_survey {
-    float energy[QZ_BLOCK]; /* sum of w x^2 */
     float weight[QZ_BLOCK]; /* sum of w, and of w^2; not touched without weights */
     float weight2[QZ_BLOCK];
     uint8_t repeats[QZ_BLOCK]; /* 1: two of QZ_SAMPLES_UNIFORM, or QZ_SAMPLES_TABLE, values are equal, or n is less */

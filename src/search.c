@@ -208,7 +208,7 @@ static void note_specials(const struct job *job, const struct block *block, cons
     }
     job->kernels->survey(job->grid.uniform, block->v, w, block->length, largest, &survey);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float energy = survey.energy[l], gain = block->gains.best[l];
+        float energy = block->gains.energy[l], gain = block->gains.best[l];
         spread[l] = (w ? survey.weight[l] : n) * (largest[l] * largest[l]);
         close[l] = gain - block->gains.other[l] <= energy * CLOSE;
         exact[l] = (energy - gain <= energy * 0x1p-12f) | (gain <= 0.0f) | (spread[l] > energy * (0.95f * most_spread));
@@ -222,8 +222,8 @@ static void note_specials(const struct job *job, const struct block *block, cons
     for (size_t l = 0; l < QZ_BLOCK && w; l++) {
         /* how many equal weights these are worth */
         float worth = survey.weight[l] * survey.weight[l] / survey.weight2[l];
-        float rest = survey.energy[l] - block->gains.best[l];
-        exact[l] |= (worth < 2.2f) | (worth * 12.0f < n) | (rest > survey.energy[l] * 0x1p-4f);
+        float rest = block->gains.energy[l] - block->gains.best[l];
+        exact[l] |= (worth < 2.2f) | (worth * 12.0f < n) | (rest > block->gains.energy[l] * 0x1p-4f);
         wide[l] |= (worth < 4.0f) | (worth * 8.0f < n);
     }
     for (size_t l = 0; l < QZ_BLOCK; l++)
@@ -235,13 +235,13 @@ static void note_specials(const struct job *job, const struct block *block, cons
             exact[l] |= wide[l];
         int suspicion = values * QZ_SUSPECT_VALUES | close[l] * QZ_SUSPECT_CLOSE | wide[l] * QZ_SUSPECT_WIDE |
                         exact[l] * QZ_SUSPECT_EXACT;
-        if (suspicion == 0 || survey.energy[l] <= 0.0f)
+        if (suspicion == 0 || block->gains.energy[l] <= 0.0f)
             continue;
         specials->group[i] = (uint16_t)block->group[l];
         specials->suspicion[i] = (uint8_t)suspicion;
         specials->gain[i] = block->gains.best[l];
-        specials->energy[i] = survey.energy[l];
-        specials->spread[i] = spread[l] / survey.energy[l];
+        specials->energy[i] = block->gains.energy[l];
+        specials->spread[i] = spread[l] / block->gains.energy[l];
         specials->count++;
     }
 }

@@ -104,6 +104,7 @@ INLINE struct search_levels search_levels(const struct qz_search *rule, int set)
                                   .cell_first = vp_load((const float *)(const void *)rule->cell_first[set]),
 #endif
                                   .value = vt_load(rule->value[set])};
+#endif
 }
 
 /* Candidates are worked on a few at a time, step by step together, so that one does not wait for another. Their number
@@ -143,6 +144,7 @@ INLINE void nearest_values(const struct search_levels *levels, int how, size_t c
     EACH next[j] = vt_lookup(levels->sixteenths, index[j]);
     EACH index[j] = vi_add_where(vf_le(next[j], y[j]), index[j], 1);
     EACH value[j] = vt_lookup(levels->value, index[j]);
+#endif
 }
 
 /* LANES groups; weight is NULL or not as a constant. */
@@ -151,7 +153,7 @@ struct search_lanes {
     size_t n;
     VF unit, unit_inverse, super, first, first_inverse;
     VF as_stored[2]; /* inverses of the first scale as stored, and of the other one */
-    VF best_gain, best, other_gain, other;
+    VF best_gain, best, other_gain, other, energy;
     VM second;
 };
 
@@ -175,12 +177,13 @@ INLINE void stored_scales(qz_dtype dtype, const struct search_lanes *lanes, size
 #undef STORED
 }
 
-/* Candidates c to c + count - 1, or the last one again where there is no other: it gains no more. */
+/* Candidates c to c + count - 1, or the last one again where there is no other: it gains no more. The pass over the
+ * first ones also sums what there is to gain: `first` is a constant. */
 INLINE void try_candidates(const struct qz_search *rule, const struct search_levels *levels, int how, int weighted,
-                           size_t c, size_t count, size_t end, int set, struct search_lanes *lanes)
+                           int first, size_t c, size_t count, size_t end, int set, struct search_lanes *lanes)
 {
     const VF none = vf_set1(0.0f);
-    VF inverse[4], s[4], xq[4], qq[4];
+    VF inverse[4], s[4], xq[4], qq[4], energy = none;
     EACH
     {
         size_t i = c + j < end ? c + j : end - 1;
@@ -197,6 +200,8 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
         VF x = vf_load(lanes->v + QZ_BLOCK * k), q[4];
         nearest_values(levels, how, count, x, inverse, q);
         VF w = weighted ? vf_load(lanes->weight + QZ_BLOCK * k) : none;
+        if (first)
+            energy = vf_fma(weighted ? vf_mul(w, x) : x, x, energy);
         EACH
         {
             VF wq = weighted ? vf_mul(w, q[j]) : q[j];
@@ -204,6 +209,8 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
             qq[j] = vf_fma(wq, q[j], qq[j]);
         }
     }
+    if (first)
+        lanes->energy = energy;
     if (rule->refit) {
         EACH s[j] = vf_select(vf_lt(none, qq[j]), vf_div(xq[j], qq[j]), none);
         if (rule->positive)
@@ -225,6 +232,18 @@ INLINE void try_candidates(const struct qz_search *rule, const struct search_lev
     }
 }
 
+/* The same for a count that is not a constant. */
+INLINE void try_some(const struct qz_search *rule, const struct search_levels *levels, int how, int weighted, int first,
+                     size_t c, size_t count, size_t end, int set, struct search_lanes *lanes)
+{
+    if (count == 4)
+        try_candidates(rule, levels, how, weighted, first, c, 4, end, set, lanes);
+    else if (count == 3)
+        try_candidates(rule, levels, how, weighted, first, c, 3, end, set, lanes);
+    else
+        try_candidates(rule, levels, how, weighted, first, c, 2, end, set, lanes);
+}
+
 INLINE void search_vector(const struct qz_search *rule, int how, int weighted, struct search_lanes *lanes)
 {
     const size_t most = LANES == 8 && weighted && how == BY_ROUNDING ? 3 : 4; /* as many as 16 registers hold */
@@ -236,12 +255,10 @@ INLINE void search_vector(const struct qz_search *rule, int how, int weighted, s
         for (size_t step; c < end; c += step) { /* as even as can be: 6 as twice 3 */
             size_t times = (end - c + most - 1) / most;
             step = (end - c + times - 1) / times;
-            if (step == 4 && most == 4)
-                try_candidates(rule, &levels, how, weighted, c, 4, end, set, lanes);
-            else if (step == 3)
-                try_candidates(rule, &levels, how, weighted, c, 3, end, set, lanes);
+            if (c == 0)
+                try_some(rule, &levels, how, weighted, 1, c, step, end, set, lanes);
             else
-                try_candidates(rule, &levels, how, weighted, c, 2, end, set, lanes);
+                try_some(rule, &levels, how, weighted, 0, c, step, end, set, lanes);
         }
     }
 }
@@ -263,7 +280,7 @@ static TARGET void search_scale(const struct qz_search *rule, const float *v, co
         lanes.super = vf_select(ordinary(shared), shared, vf_set1(0.0f));
         lanes.first = vf_load(scale + l);
         lanes.first_inverse = inverse_of(lanes.first);
-        lanes.best_gain = lanes.other_gain = lanes.other = vf_set1(0.0f);
+        lanes.best_gain = lanes.other_gain = lanes.other = lanes.energy = vf_set1(0.0f);
         lanes.best = stored_scale(lanes.first, rule->scale_dtype, lanes.unit, lanes.unit_inverse, lanes.super);
         lanes.as_stored[0] = inverse_of(lanes.best);
         lanes.as_stored[1] = vf_set1(0.0f);
@@ -287,6 +304,7 @@ static TARGET void search_scale(const struct qz_search *rule, const float *v, co
             search_vector(rule, BY_BISECTION, 1, &lanes);
         vf_store(scale + l, lanes.best);
         vf_store(gains->best + l, lanes.best_gain);
+        vf_store(gains->energy + l, lanes.energy);
         VM differs = vm_none();
         if (rule->as_stored > 1)
             differs = vm_and(vf_ne(lanes.other, lanes.best), vf_lt(vf_set1(-INFINITY), lanes.other_gain));
@@ -328,25 +346,29 @@ INLINE VM find_multiples(const VF *sample, VF factor)
     return near;
 }
 
+/* The sums of weights and of their squares: all vectors side by side, so that one does not wait for another. */
+INLINE void sum_weights(const float *weight, size_t n, struct qz_survey *survey)
+{
+    enum { VECTORS = QZ_BLOCK / LANES };
+    VF sum[VECTORS], squares[VECTORS];
+    for (size_t i = 0; i < VECTORS; i++)
+        sum[i] = squares[i] = vf_set1(0.0f);
+    for (size_t k = 0; k < n; k++)
+        for (size_t i = 0; i < VECTORS; i++) {
+            VF w = vf_load(weight + QZ_BLOCK * k + LANES * i);
+            sum[i] = vf_add(sum[i], w);
+            squares[i] = vf_fma(w, w, squares[i]);
+        }
+    for (size_t i = 0; i < VECTORS; i++) {
+        vf_store(survey->weight + LANES * i, sum[i]);
+        vf_store(survey->weight2 + LANES * i, squares[i]);
+    }
+}
+
 INLINE void survey_lanes(int uniform, int weighted, const float *v, const float *weight, size_t n, const float *largest,
                          struct qz_survey *survey, size_t l)
 {
-    VF energy = vf_set1(0.0f), sum = energy, squares = energy, sample[QZ_SAMPLES_TABLE];
-    for (size_t k = 0; k < n; k++) {
-        VF x = vf_load(v + QZ_BLOCK * k), wx = x;
-        if (weighted) {
-            VF w = vf_load(weight + QZ_BLOCK * k);
-            wx = vf_mul(w, x);
-            sum = vf_add(sum, w);
-            squares = vf_fma(w, w, squares);
-        }
-        energy = vf_fma(wx, x, energy);
-    }
-    vf_store(survey->energy + l, energy);
-    if (weighted) {
-        vf_store(survey->weight + l, sum);
-        vf_store(survey->weight2 + l, squares);
-    }
+    VF sample[QZ_SAMPLES_TABLE];
     if (n < (uniform ? QZ_SAMPLES_UNIFORM : QZ_SAMPLES_TABLE)) {
         memset(survey->repeats + l, 1, LANES);
     } else if (uniform) {
@@ -365,6 +387,8 @@ INLINE void survey_lanes(int uniform, int weighted, const float *v, const float 
 static TARGET void survey(int uniform, const float *v, const float *weight, size_t n, const float *largest,
                           struct qz_survey *survey)
 {
+    if (weight)
+        sum_weights(weight, n, survey);
     for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
         const float *x = v + l, *w = weight ? weight + l : NULL;
         if (uniform && !w)

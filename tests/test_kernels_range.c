@@ -473,6 +473,7 @@ static void test_search_scale(void **state)
             if (!same_floats(got, wanted, QZ_BLOCK) || memcmp(same, second, sizeof same) != 0 ||
                 !same_floats(same_gains.best, gains.best, QZ_BLOCK) ||
                 !same_floats(same_gains.other, gains.other, QZ_BLOCK) ||
+                !same_floats(same_gains.energy, gains.energy, QZ_BLOCK) ||
                 memcmp(&same_survey, &survey, sizeof survey) != 0)
                 fail_msg("search_scale of %s: rule %zu, n %zu", sets[s]->name, repeat % SEARCH_RULES, n);
         }
