@@ -77,9 +77,13 @@ INLINE VF stored_scale(VF s, qz_dtype dtype, VF unit, VF inverse, VF super)
 enum { BY_ROUNDING, BY_BISECTION, BY_CELLS };
 
 struct search_levels {
-    VF lo, hi;                     /* uniform */
+    VF lo, hi; /* uniform */
+#ifdef HAS_VB
+    VB bisection;
+#else
     VF middle, quarter[2];         /* upper[7], upper[3] and upper[11] */
     VT eighths, sixteenths, value; /* lane i: upper[i + 1], upper[i], value[i] */
+#endif
 #ifdef HAS_VP
     VF cell_factor, cell_bias;
     VP cell_upper, cell_first;
@@ -89,6 +93,10 @@ struct search_levels {
 INLINE struct search_levels search_levels(const struct qz_search *rule, int set)
 {
     const float *upper = rule->upper[set];
+#ifdef HAS_VB
+    return (struct search_levels){
+        .lo = vf_set1(rule->lo), .hi = vf_set1(rule->hi), .bisection = vb_make(upper, rule->value[set])};
+#else
     float moved[16] = {0};
     memcpy(moved, upper + 1, 15 * sizeof *upper);
     return (struct search_levels){.lo = vf_set1(rule->lo),
@@ -114,9 +122,18 @@ INLINE struct search_levels search_levels(const struct qz_search *rule, int set)
 INLINE void nearest_values(const struct search_levels *levels, int how, size_t count, VF x, const VF inverse[4],
                            VF value[4])
 {
-    VF y[4], next[4];
-    VI index[4];
+    VF y[4];
     EACH y[j] = vf_mul(x, inverse[j]);
+    if (how == BY_ROUNDING) {
+        EACH y[j] = vf_between(y[j], levels->lo, levels->hi);
+        EACH value[j] = vf_rint(y[j]);
+        return;
+    }
+#ifdef HAS_VB
+    EACH value[j] = vb_nearest(&levels->bisection, y[j]);
+#else
+    VF next[4];
+    VI index[4];
 #ifdef HAS_VP
     if (how == BY_CELLS) {
         EACH index[j] = vf_cell(vf_fma(y[j], levels->cell_factor, levels->cell_bias));
@@ -127,11 +144,6 @@ INLINE void nearest_values(const struct search_levels *levels, int how, size_t c
         return;
     }
 #endif
-    if (how == BY_ROUNDING) {
-        EACH y[j] = vf_between(y[j], levels->lo, levels->hi);
-        EACH value[j] = vf_rint(y[j]);
-        return;
-    }
     EACH
     {
         VM above = vf_le(levels->middle, y[j]);

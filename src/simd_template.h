@@ -29,6 +29,8 @@
  *   vm_to_u8(p, m)            LANES bytes, 1 where m, else 0
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
  *   vi_lookup(t, v)           the same with a table of int32
+ *   VB, vb_make(upper, value), vb_nearest(&b, y)          value[i] of 16, i being how many of the first 15 of `upper`
+ *                             are <= y; both ascend (where HAS_VB: otherwise VT are looked up)
  *   VP, vp_load(p), vp_lookup(t, v), vp_lookup_vi(t, v)   a table of 32 floats or int32, looked up by 0..31 (where
  *                             HAS_VP)
  *   vf_cell(v) -> VI          to nearest even and to 0..31 (where HAS_VP or HAS_CELLS)

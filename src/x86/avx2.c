@@ -235,6 +235,36 @@ INLINE VF vt_lookup(VT t, VI v)
     return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.low, v), _mm256_permutevar8x32_ps(t.high, v), choose);
 }
 
+/* Bisection with tables that grow as far as the number of an entry is known: one of four, one of eight, one of two
+ * times eight. Masks are -1, so numbers are negative, and their low bits count entries backwards. */
+#define HAS_VB
+typedef struct {
+    VF middle, quarter[2], eighths, sixteenths, low, high;
+} VB;
+
+INLINE VB vb_make(const float *upper, const float *value)
+{
+    VB b = {.middle = vf_set1(upper[7]), .quarter = {vf_set1(upper[3]), vf_set1(upper[11])}};
+    b.eighths = _mm256_setr_ps(upper[1], upper[13], upper[9], upper[5], upper[1], upper[13], upper[9], upper[5]);
+    b.sixteenths = _mm256_setr_ps(upper[0], upper[14], upper[12], upper[10], upper[8], upper[6], upper[4], upper[2]);
+    const VI backwards = _mm256_setr_epi32(0, 7, 6, 5, 4, 3, 2, 1);
+    b.low = _mm256_permutevar8x32_ps(vf_load(value), backwards);
+    b.high = _mm256_permutevar8x32_ps(vf_load(value + 8), backwards);
+    return b;
+}
+
+INLINE VF vb_nearest(const VB *b, VF y)
+{
+    VF half = vf_le(b->middle, y), next = vf_select(half, b->quarter[1], b->quarter[0]);
+    VI number = _mm256_castps_si256(half);
+    number = vi_add(vi_add(number, number), _mm256_castps_si256(vf_le(next, y)));
+    next = _mm256_permutevar_ps(b->eighths, number);
+    number = vi_add(vi_add(number, number), _mm256_castps_si256(vf_le(next, y)));
+    next = _mm256_permutevar8x32_ps(b->sixteenths, number);
+    number = vi_add(vi_add(number, number), _mm256_castps_si256(vf_le(next, y)));
+    return vf_select(half, _mm256_permutevar8x32_ps(b->high, number), _mm256_permutevar8x32_ps(b->low, number));
+}
+
 /* Uniform codes are cheaper to compute than to look up here. */
 typedef struct {
     VT table;
