@@ -38,9 +38,8 @@ struct block {
     struct qz_affine_error error;
     uint8_t second[QZ_BLOCK];
     struct qz_gains gains;
-    int same_weights;              /* all rows of the run have the same ones */
-    int32_t few_weights[QZ_BLOCK]; /* what those in w say: qz_few_weights */
-    size_t laid;                   /* where in its row the first group is whose weights are in w; or SIZE_MAX */
+    int same_weights; /* all rows of the run have the same ones */
+    size_t laid;      /* where in its row the first group is whose weights are in w; or SIZE_MAX */
     /* whole cache lines: a vector that lies in two costs twice as much */
     _Alignas(64) float v[QZ_BLOCK * QZ_SEARCH_MOST];
     _Alignas(64) float w[QZ_BLOCK * QZ_SEARCH_MOST];
@@ -109,20 +108,6 @@ static void lay(const struct job *job, const struct block *block, const float *x
             to[QZ_BLOCK * k + l] = x[block->group[l] * size + k];
 }
 
-/* Whether few of each group's weights count. */
-static void note_weights(struct block *block)
-{
-    float sum[QZ_BLOCK] = {0}, squares[QZ_BLOCK] = {0};
-    for (size_t k = 0; k < block->length; k++)
-        for (size_t l = 0; l < QZ_BLOCK; l++) {
-            float w = block->w[QZ_BLOCK * k + l];
-            sum[l] += w;
-            squares[l] += w * w;
-        }
-    for (size_t l = 0; l < QZ_BLOCK; l++)
-        block->few_weights[l] = qz_few_weights(sum[l], squares[l], (float)block->length);
-}
-
 /* Weights likewise, each group's divided by a power of two of its own. */
 static void lay_weights(const struct job *job, const struct source *source, struct block *block)
 {
@@ -136,8 +121,6 @@ static void lay_weights(const struct job *job, const struct source *source, stru
         for (size_t k = 0; k < block->length; k++)
             block->w[QZ_BLOCK * k + l] /= unit;
     }
-    if (!is_symmetric(job))
-        note_weights(block);
 }
 
 /* What the kernels make of a block that is laid out, at least of its first lanes; w: NULL without weights. */
@@ -251,7 +234,7 @@ static void note_specials(const struct job *job, const struct block *block, cons
 static void note_affine(const struct job *job, const struct block *block, int weighted, struct groups *groups)
 {
     enum { LEAST = 8, STEPS = 8, SAMPLES = 6 };
-    const float round = 0x1.8p23f, near = QZ_GRID_NEAR;
+    const float round = 0x1.8p23f, near = QZ_GRID_NEAR, n = (float)block->length;
     const float lowest = job->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
     const float *v[SAMPLES]; /* the first three far apart */
     for (size_t i = 0; i < SAMPLES; i++)
@@ -283,10 +266,11 @@ static void note_affine(const struct job *job, const struct block *block, int we
             for (int k = 0; k < i; k++)
                 repeated |= v[i][l] == v[k][l];
         grid = grid * QZ_SPECIAL_GRID | repeated * QZ_SPECIAL_REPEATED;
-        special[l] = (sure ^ 1) * QZ_SPECIAL | grid;
+        int32_t few = qz_few_weights(block->error.rest[l], block->error.slope[l], n) & weighted;
+        special[l] = ((sure ^ 1) | few) * QZ_SPECIAL | grid;
     }
     for (size_t l = 0; l < block->count; l++)
-        groups->special[block->group[l]] = special[l] | (weighted && block->few_weights[l] ? QZ_SPECIAL : 0);
+        groups->special[block->group[l]] = special[l];
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------------------- */
@@ -596,13 +580,14 @@ static void fit_other(const struct job *job, const struct groups *groups, float 
 static void search_blocks(const struct job *job, const struct run *run, struct groups *groups, struct source *source)
 {
     struct block block;
-    struct specials specials = {.count = 0};
+    struct specials specials; /* which takes long to clear */
     const struct pass pass = {job, run, groups, source, &block, &specials};
     size_t size = (size_t)job->group_size, g = 0, count = 0;
     size_t last = length_of(job, run, source->row_groups, source->row_groups - 1);
     size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
     int all = are_plain(groups, 0, whole);
     uint16_t rest[QZ_TILE_GROUPS];
+    specials.count = 0;
     block.laid = SIZE_MAX;
     block.same_weights = source->w && job->weights->row_stride == 0;
     for (; g + QZ_BLOCK <= whole && (all || are_plain(groups, g, QZ_BLOCK)) && are_alike(source, g, QZ_BLOCK);
