@@ -603,28 +603,31 @@ static void search_blocks(const struct job *job, const struct run *run, struct g
     search_specials(&pass);
 }
 
-/* A code, or a number of steps, that is between -16 and 31 at least. */
-static inline float nearest_step(float y)
+/* A code, or a number of steps, if it is in least..most. */
+static inline float nearest_step(float y, float least, float most)
 {
     const float round = 0x1.8p23f;
-    y = y > -16.0f ? y : -16.0f;
-    y = y < 31.0f ? y : 31.0f;
+    y = y > least ? y : least;
+    y = y < most ? y : most;
     return (y + round) - round;
 }
 
-/* Finds pairs that are not normal, or may not be, but makes those with integer zeros so. */
+/* Finds pairs that are not normal, or may not be, but makes those with integer zeros so. Written so that compilers make
+ * vectors of the loops: with limits that were constants, GCC would make branches of them. */
 static void note_pairs(const struct job *job, struct groups *groups)
 {
     const int integers = job->grid.zero == QZ_ZERO_UINT4;
     const float is_offset = job->grid.zero == QZ_ZERO_OFFSET ? 1.0f : 0.0f;
+    const float least = (float)(job->grid.lo - 16), most = (float)(job->grid.hi + 16);
     if (integers) {
         for (size_t g = 0; g < groups->count; g++) { /* 0 is among the values of a grid */
-            float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
-            float low = nearest_step(groups->min[g] * inverse), high = nearest_step(groups->max[g] * inverse);
+            float inverse = 1.0f / groups->scale[g], known = groups->zero[g];
+            float low = nearest_step(groups->min[g] * inverse, least, most);
+            float high = nearest_step(groups->max[g] * inverse, least, most);
             low = low < 0.0f ? -low : 0.0f;
-            zero = low < zero ? low : zero;
+            float zero = low < known ? low : known;
             high = high > 0.0f ? high : 0.0f;
-            groups->zero[g] = inverse > 0.0f ? zero : groups->zero[g];
+            groups->zero[g] = inverse > 0.0f ? zero : known;
             int32_t used = zero + high >= 8.0f;
             groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
         }
@@ -633,8 +636,8 @@ static void note_pairs(const struct job *job, struct groups *groups)
     for (size_t g = 0; g < groups->count; g++) {
         float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
         float offset = zero * is_offset, moved = zero - offset;
-        float low = nearest_step((groups->min[g] - offset) * inverse + moved);
-        float high = nearest_step((groups->max[g] - offset) * inverse + moved);
+        float low = nearest_step((groups->min[g] - offset) * inverse + moved, least, most);
+        float high = nearest_step((groups->max[g] - offset) * inverse + moved, least, most);
         int32_t used = (low <= 0.0f) & (high >= 8.0f);
         groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
     }
