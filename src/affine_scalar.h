@@ -18,8 +18,8 @@ struct affine {
     const float *v, *w; /* w: NULL for none */
     size_t n;
     float total, share, squares; /* sum of the weights, its inverse, and the sum of their squares */
-    float origin;       /* fits are of t = x - origin */
-    float range, mean;  /* of t, whose least is 0 */
+    float origin;                /* fits are of t = x - origin */
+    float range, mean;           /* of t, whose least is 0 */
 };
 
 /* Weighted means over a group with certain codes: of q, q^2 and t q. Here q is the code less a zero, which is what a

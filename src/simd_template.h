@@ -52,9 +52,8 @@
  *   block_store(bytes, out)   a block's codes as 2 * LANES bytes
  *   block_code(bytes, j, sign)    vector j of a block, as vi_nibbles gives them (where HAS_BLOCK_CODE)
  *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
- *   VD, VD_LANES, vd_load vd_store vd_set1 vd_fma         a vector of doubles; VD_TILE: four times so many and two fit
- *                             into the registers
- *   pack, unpack              whole kernels
+ *   VD, VD_LANES, vd_load vd_store vd_set1 vd_sub vd_mul vd_fma vd_from_f32(p)      a vector of doubles; VD_TILE: four
+ * times so many and two fit into the registers pack, unpack              whole kernels
  */
 
 /* Elements before the next whole vector in memory, where loads are fastest: NumPy's arrays begin 16 bytes off, and a
@@ -741,6 +740,28 @@ static TARGET size_t find_error(const float *x, const float *y, size_t n, float 
     while (i < n && fabsf(x[i] - y[i]) != wanted)
         i++;
     return i;
+}
+
+static TARGET double weighted_error(const float *x, const float *y, const float *w, size_t n)
+{
+    enum { VECTORS = QZ_WEIGHTED_LANES / VD_LANES };
+    double lane[QZ_WEIGHTED_LANES];
+    VD sum[VECTORS];
+    size_t i = 0;
+    for (size_t v = 0; v < VECTORS; v++)
+        sum[v] = vd_set1(0.0);
+    for (; i + QZ_WEIGHTED_LANES <= n; i += QZ_WEIGHTED_LANES)
+#pragma GCC unroll 8
+        for (size_t v = 0; v < VECTORS; v++) {
+            size_t at = i + v * VD_LANES;
+            VD difference = vd_sub(vd_from_f32(x + at), vd_from_f32(y + at));
+            sum[v] = vd_fma(vd_from_f32(w + at), vd_mul(difference, difference), sum[v]);
+        }
+    for (size_t v = 0; v < VECTORS; v++)
+        vd_store(lane + v * VD_LANES, sum[v]);
+    for (size_t l = 0; i + l < n; l++)
+        lane[l] = qz_weighted_square(x[i + l], y[i + l], w[i + l], lane[l]);
+    return qz_weighted_lanes(lane);
 }
 
 static TARGET void f32_from_f16(const uint16_t *src, size_t n, float *dst)

@@ -69,7 +69,10 @@ typedef __m256d VD;
 #define vd_load(p)      _mm256_loadu_pd(p)
 #define vd_store(p, v)  _mm256_storeu_pd(p, v)
 #define vd_set1(x)      _mm256_set1_pd(x)
+#define vd_sub(a, b)    _mm256_sub_pd(a, b)
+#define vd_mul(a, b)    _mm256_mul_pd(a, b)
 #define vd_fma(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define vd_from_f32(p)  _mm256_cvtps_pd(_mm_loadu_ps(p))
 
 /* Bytes of b where the top bit of the mask is set, else of a. With -funsigned-char GCC 12 takes the bytes of the blend
  * instruction's mask for char, of which none is below 0 then. */
