@@ -275,31 +275,143 @@ INLINE void search_vector(const struct qz_search *rule, int how, int weighted, s
     }
 }
 
+/* A group by itself has a candidate in each lane. `count` vectors of candidates, from `factor` on, become scales and
+ * gains; x is the only value that a lane has to itself. */
+INLINE void try_across(const struct qz_search *rule, const struct search_levels *levels, int how, int weighted,
+                       const float *factor, size_t count, struct search_lanes *lanes, float *scale, float *gain)
+{
+    const VF none = vf_set1(0.0f);
+    VF inverse[4], s[4], xq[4], qq[4], energy = none;
+    EACH
+    {
+        VF each = vf_load(factor + LANES * j);
+        inverse[j] = vf_mul(lanes->first_inverse, each);
+        s[j] = rule->refit ? each : vf_div(lanes->first, each);
+        xq[j] = qq[j] = none;
+    }
+    if (!rule->refit) {
+        stored_scales(rule->scale_dtype, lanes, count, s);
+        EACH inverse[j] = inverse_of(s[j]);
+    }
+    for (size_t k = 0; k < lanes->n; k++) {
+        VF x = vf_set1(lanes->v[QZ_BLOCK * k]), w = weighted ? vf_set1(lanes->weight[QZ_BLOCK * k]) : none, q[4];
+        nearest_values(levels, how, count, x, inverse, q);
+        energy = vf_fma(weighted ? vf_mul(w, x) : x, x, energy);
+        EACH
+        {
+            VF wq = weighted ? vf_mul(w, q[j]) : q[j];
+            xq[j] = vf_fma(wq, x, xq[j]);
+            qq[j] = vf_fma(wq, q[j], qq[j]);
+        }
+    }
+    if (rule->refit) {
+        EACH s[j] = vf_select(vf_lt(none, qq[j]), vf_div(xq[j], qq[j]), none);
+        if (rule->positive)
+            EACH s[j] = vf_select(vf_lt(none, s[j]), s[j], none);
+        stored_scales(rule->scale_dtype, lanes, count, s);
+    }
+    EACH
+    {
+        vf_store(scale + LANES * j, s[j]);
+        vf_store(gain + LANES * j, vf_mul(s[j], vf_fma(vf_neg(s[j]), qq[j], vf_add(xq[j], xq[j]))));
+    }
+    lanes->energy = energy;
+}
+
+INLINE void search_across(const struct qz_search *rule, int how, int weighted, struct search_lanes *lanes, float *best,
+                          float *best_gain, uint8_t *second)
+{
+    enum { MOST = QZ_CANDIDATES + 4 * LANES };
+    float factor[MOST], scale[MOST], gain[MOST];
+    for (int set = 0; set < 2; set++) {
+        size_t from = set ? rule->plain : 0, count = (set ? rule->count : rule->plain) - from, step;
+        if (count == 0)
+            continue;
+        for (size_t i = 0; i < count + 3 * LANES; i++) /* filled up with the last one */
+            factor[i] = rule->factor[from + (i < count ? i : count - 1)];
+        struct search_levels levels = search_levels(rule, set);
+        for (size_t i = 0; i < count; i += step * LANES) {
+            step = (count - i + LANES - 1) / LANES;
+            step = step < 3 ? step : 3;
+            if (step == 3)
+                try_across(rule, &levels, how, weighted, factor + i, 3, lanes, scale + i, gain + i);
+            else if (step == 2)
+                try_across(rule, &levels, how, weighted, factor + i, 2, lanes, scale + i, gain + i);
+            else
+                try_across(rule, &levels, how, weighted, factor + i, 1, lanes, scale + i, gain + i);
+        }
+        for (size_t i = 0; i < count; i++)
+            if (gain[i] > *best_gain * QZ_GAINS_MORE) {
+                *best_gain = gain[i];
+                *best = scale[i];
+                *second = (uint8_t)set;
+            }
+    }
+}
+
 #undef EACH
+
+INLINE void prepare_lanes(struct search_lanes *lanes, qz_dtype dtype, VF unit, VF shared, VF first)
+{
+    lanes->unit = unit;
+    lanes->unit_inverse = vf_div(vf_set1(1.0f), unit);
+    lanes->super = vf_select(ordinary(shared), shared, vf_set1(0.0f));
+    lanes->first = first;
+    lanes->first_inverse = inverse_of(first);
+    lanes->best_gain = lanes->other_gain = lanes->other = lanes->energy = vf_set1(0.0f);
+    lanes->best = stored_scale(first, dtype, lanes->unit, lanes->unit_inverse, lanes->super);
+    lanes->second = vm_none();
+}
+
+/* Group l of a block by itself, where no candidate is told by how it is stored. */
+static TARGET void search_single(const struct qz_search *rule, const float *v, const float *weight, size_t n, size_t l,
+                                 const float *unit, const float *super, float *scale, uint8_t *second,
+                                 struct qz_gains *gains)
+{
+    struct search_lanes lanes;
+    float each[LANES];
+    lanes.v = v + l;
+    lanes.weight = weight ? weight + l : NULL;
+    lanes.n = n;
+    prepare_lanes(&lanes, rule->scale_dtype, vf_set1(unit[l]), vf_set1(super ? super[l] : 1.0f), vf_set1(scale[l]));
+    vf_store(each, lanes.best);
+    scale[l] = each[0];
+    second[l] = 0;
+    gains->best[l] = 0.0f;
+    gains->other[l] = -INFINITY;
+    if (rule->uniform && !weight)
+        search_across(rule, BY_ROUNDING, 0, &lanes, &scale[l], &gains->best[l], &second[l]);
+    else if (rule->uniform)
+        search_across(rule, BY_ROUNDING, 1, &lanes, &scale[l], &gains->best[l], &second[l]);
+    else if (!weight)
+        search_across(rule, BY_BISECTION, 0, &lanes, &scale[l], &gains->best[l], &second[l]);
+    else
+        search_across(rule, BY_BISECTION, 1, &lanes, &scale[l], &gains->best[l], &second[l]);
+    vf_store(each, lanes.energy);
+    gains->energy[l] = each[0];
+}
 
 static TARGET void search_scale(const struct qz_search *rule, const float *v, const float *weight, size_t n,
                                 size_t lanes_wanted, const float *unit, const float *super, const float *other,
                                 float *scale, uint8_t *second, struct qz_gains *gains)
 {
     for (size_t l = 0; l < lanes_wanted; l += LANES) {
+        if (rule->as_stored == 0 && (lanes_wanted - l) * 2 <= LANES) { /* few groups, and more candidates */
+            for (; l < lanes_wanted; l++)
+                search_single(rule, v, weight, n, l, unit, super, scale, second, gains);
+            return;
+        }
         struct search_lanes lanes; /* which takes long to clear */
         lanes.v = v + l;
         lanes.weight = weight ? weight + l : NULL;
         lanes.n = n;
-        lanes.unit = vf_load(unit + l);
-        lanes.unit_inverse = vf_div(vf_set1(1.0f), lanes.unit);
-        VF shared = super ? vf_load(super + l) : vf_set1(1.0f);
-        lanes.super = vf_select(ordinary(shared), shared, vf_set1(0.0f));
-        lanes.first = vf_load(scale + l);
-        lanes.first_inverse = inverse_of(lanes.first);
-        lanes.best_gain = lanes.other_gain = lanes.other = lanes.energy = vf_set1(0.0f);
-        lanes.best = stored_scale(lanes.first, rule->scale_dtype, lanes.unit, lanes.unit_inverse, lanes.super);
+        prepare_lanes(&lanes, rule->scale_dtype, vf_load(unit + l), super ? vf_load(super + l) : vf_set1(1.0f),
+                      vf_load(scale + l));
         lanes.as_stored[0] = inverse_of(lanes.best);
         lanes.as_stored[1] = vf_set1(0.0f);
         if (other)
             lanes.as_stored[1] = inverse_of(
                 stored_scale(vf_load(other + l), rule->scale_dtype, lanes.unit, lanes.unit_inverse, lanes.super));
-        lanes.second = vm_none();
         if (rule->uniform && !weight)
             search_vector(rule, BY_ROUNDING, 0, &lanes);
         else if (rule->uniform)
