@@ -556,13 +556,20 @@ static void search_specials(const struct pass *pass)
 static void measure_weights(const struct job *job, const struct run *run, struct source *source, size_t count)
 {
     size_t size = (size_t)job->group_size, row_groups = source->row_groups;
-    size_t last = length_of(job, run, row_groups, row_groups - 1);
-    job->kernels->group_range(source->w, run->rows * run->pitch, size, source->least_weight, source->most_weight);
-    for (size_t g = row_groups - 1; g < count && last < size; g += row_groups) { /* without what fills up a row */
+    size_t last = length_of(job, run, row_groups, row_groups - 1), measured = count;
+    if (job->weights->row_stride == 0) /* all rows have the same ones */
+        measured = row_groups;
+    job->kernels->group_range(source->w, measured / row_groups * run->pitch, size, source->least_weight,
+                              source->most_weight);
+    for (size_t g = row_groups - 1; g < measured && last < size; g += row_groups) { /* without what fills up a row */
         float range[2];
         job->kernels->range_f32(source->w + g * size, last, range);
         source->least_weight[g] = range[0];
         source->most_weight[g] = range[1];
+    }
+    for (size_t g = measured; g < count; g++) {
+        source->least_weight[g] = source->least_weight[g - row_groups];
+        source->most_weight[g] = source->most_weight[g - row_groups];
     }
 }
 
@@ -577,12 +584,21 @@ static void fit_other(const struct job *job, const struct groups *groups, float 
     job->kernels->fit(&rule, groups->count, groups->min, groups->max, scale, inverse, NULL);
 }
 
+/* Where block b begins of those that lie next to each other: with the same weights in all rows they go down the rows,
+ * so that weights are laid out once. */
+static size_t block_start(const struct source *source, size_t rows, size_t b)
+{
+    if (rows == 1)
+        return b * QZ_BLOCK;
+    return b % rows * source->row_groups + b / rows * QZ_BLOCK;
+}
+
 static void search_blocks(const struct job *job, const struct run *run, struct groups *groups, struct source *source)
 {
     struct block block;
     struct specials specials; /* which takes long to clear */
     const struct pass pass = {job, run, groups, source, &block, &specials};
-    size_t size = (size_t)job->group_size, g = 0, count = 0;
+    size_t size = (size_t)job->group_size, count = 0;
     size_t last = length_of(job, run, source->row_groups, source->row_groups - 1);
     size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
     int all = are_plain(groups, 0, whole);
@@ -590,10 +606,22 @@ static void search_blocks(const struct job *job, const struct run *run, struct g
     specials.count = 0;
     block.laid = SIZE_MAX;
     block.same_weights = source->w && job->weights->row_stride == 0;
-    for (; g + QZ_BLOCK <= whole && (all || are_plain(groups, g, QZ_BLOCK)) && are_alike(source, g, QZ_BLOCK);
-         g += QZ_BLOCK)
-        search_plain_block(job, run, groups, source, g, &block, &specials);
-    for (; g < groups->count; g++) {
+    size_t rows = block.same_weights && source->row_groups % QZ_BLOCK == 0 ? run->rows : 1;
+    size_t blocks = (whole + QZ_BLOCK - 1) / QZ_BLOCK;
+    for (size_t b = 0; b < blocks; b++) {
+        size_t g = block_start(source, rows, b), some = qz_least(QZ_BLOCK, whole - g);
+        if (some == QZ_BLOCK && (all || are_plain(groups, g, QZ_BLOCK)) && are_alike(source, g, QZ_BLOCK))
+            search_plain_block(job, run, groups, source, g, &block, &specials);
+        else
+            for (size_t i = 0; i < some; i++)
+                rest[count++] = (uint16_t)(g + i);
+    }
+    for (size_t g = whole; g < groups->count; g++)
+        rest[count++] = (uint16_t)g;
+    const size_t left = count;
+    count = 0;
+    for (size_t i = 0; i < left; i++) {
+        size_t g = rest[i];
         if (qz_is_ordinary_scale(groups->scale[g]))
             rest[count++] = (uint16_t)g;
         else if (is_symmetric(job) && is_searchable(groups, g))
