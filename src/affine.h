@@ -87,7 +87,7 @@ static inline int qz_affine_move_count(int weighted)
  *     curve * (scale' - scale - slope * d)^2 + rest * d^2,    d = the change of -offset
  *
  * Of other kinds, `curve` is the error of what comes out, in units of unit[l]^2 and those of the weights, `rest` the
- * sum of the weights, and `slope` is not set.
+ * sum of the weights, and `slope` the sum of their squares.
  */
 struct qz_affine_error {
     float curve[QZ_BLOCK], slope[QZ_BLOCK], rest[QZ_BLOCK];

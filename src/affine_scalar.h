@@ -17,9 +17,9 @@ struct affine {
     enum qz_affine_kind kind;
     const float *v, *w; /* w: NULL for none */
     size_t n;
-    float total, share; /* sum of the weights, and its inverse */
-    float origin;       /* fits are of t = x - origin */
-    float range, mean;  /* of t, whose least is 0 */
+    float total, share, squares; /* sum of the weights, its inverse, and the sum of their squares */
+    float origin;                /* fits are of t = x - origin */
+    float range, mean;           /* of t, whose least is 0 */
 };
 
 /* Weighted means over a group with certain codes: of q, q^2 and t q. Here q is the code less a zero, which is what a
@@ -52,13 +52,14 @@ static float affine_zero(float zero)
 
 static void affine_range(struct affine *g)
 {
-    float lo = g->v[0], hi = g->v[0], sum = 0, total = 0;
+    float lo = g->v[0], hi = g->v[0], sum = 0, total = 0, squares = 0;
     for (size_t k = 0; k < g->n; k++) {
         float x = g->v[QZ_BLOCK * k], w = g->w ? g->w[QZ_BLOCK * k] : 1;
         lo = x < lo ? x : lo;
         hi = x > hi ? x : hi;
         sum = fmaf(w, x - g->v[0], sum);
         total += w;
+        squares += w * w;
     }
     if (g->kind == QZ_AFFINE_UINT4 || g->kind == QZ_AFFINE_MIN)
         lo = lo < 0 ? lo : 0;
@@ -68,6 +69,7 @@ static void affine_range(struct affine *g)
     g->range = hi - lo;
     g->total = total;
     g->share = 1 / total;
+    g->squares = squares;
     g->mean = fmaf(sum, g->share, g->v[0] - lo);
 }
 
@@ -256,6 +258,7 @@ static void search_affine(enum qz_affine_kind kind, qz_dtype dtype, const float 
         float found = affine_error(&g, s, z), known = affine_error(&g, scale[l], zero[l]);
         int better = s > 0 && found < known * QZ_AFFINE_LESS;
         error->curve[l] = better ? found : known;
+        error->slope[l] = g.squares;
         error->rest[l] = g.total;
         if (better) {
             scale[l] = s;

@@ -9,7 +9,7 @@
 enum { AFFINE_TRIES = LANES == 8 ? 2 : 4 };
 
 struct affine_lanes {
-    VF total, share, origin, range, mean;
+    VF total, share, squares, origin, range, mean;
 };
 
 struct affine_means {
@@ -48,6 +48,7 @@ INLINE struct affine_lanes affine_range(enum qz_affine_kind kind, const float *v
 {
     struct affine_lanes g;
     VF first = vf_load(v), lo = first, hi = first, none = vf_set1(0.0f), sum = none, total = none;
+    VF squares = none;
     for (size_t k = 0; k < n; k++) {
         VF x = vf_load(v + QZ_BLOCK * k);
         lo = vf_min(lo, x);
@@ -56,6 +57,7 @@ INLINE struct affine_lanes affine_range(enum qz_affine_kind kind, const float *v
             VF weight = vf_load(w + QZ_BLOCK * k);
             sum = vf_fma(weight, vf_sub(x, first), sum);
             total = vf_add(total, weight);
+            squares = vf_add(squares, vf_mul(weight, weight));
         } else {
             sum = vf_add(vf_sub(x, first), sum);
         }
@@ -68,6 +70,7 @@ INLINE struct affine_lanes affine_range(enum qz_affine_kind kind, const float *v
     g.range = vf_sub(hi, lo);
     g.total = w ? total : vf_set1((float)n);
     g.share = vf_div(vf_set1(1.0f), g.total);
+    g.squares = w ? squares : g.total;
     g.mean = vf_fma(sum, g.share, vf_sub(first, lo));
     return g;
 }
@@ -312,6 +315,7 @@ INLINE void affine_vector(enum qz_affine_kind kind, qz_dtype dtype, const float 
     affine_errors(kind, v, w, n, scales, zeros, sum);
     VM better = vm_and(vf_lt(none, s), vf_lt(sum[0], vf_mul(sum[1], vf_set1(QZ_AFFINE_LESS))));
     vf_store(error->curve + l, vf_select(better, sum[0], sum[1]));
+    vf_store(error->slope + l, g.squares);
     vf_store(error->rest + l, g.total);
     vf_store(scale, vf_select(better, s, scales[1]));
     vf_store(zero, vf_select(better, z, zeros[1]));

@@ -9,11 +9,13 @@
 
 void qz_note_far_values(const struct qz_view *view, struct groups *groups)
 {
-    int offset = view->grid.zero == QZ_ZERO_OFFSET, moved = view->grid.zero == QZ_ZERO_FLOAT, near = 1;
-    for (size_t g = 0; g < groups->count && view->grid.uniform; g++) {
-        float zero = offset ? groups->zero[g] : 0.0f, inverse = fabsf(groups->inverse[g]);
-        near &= (groups->max[g] - zero) * inverse <= 0x1p29f && (zero - groups->min[g]) * inverse <= 0x1p29f &&
-                (!moved || fabsf(groups->zero[g]) <= 0x1p29f);
+    const int offset = view->grid.zero == QZ_ZERO_OFFSET, moved = view->grid.zero == QZ_ZERO_FLOAT;
+    int32_t near = 1;
+    for (size_t g = 0; g < groups->count && view->grid.uniform; g++) { /* compilers make vectors of it */
+        float zero = offset ? groups->zero[g] : 0.0f, moves = moved ? fabsf(groups->zero[g]) : 0.0f;
+        float inverse = fabsf(groups->inverse[g]), above = (groups->max[g] - zero) * inverse;
+        float below = (zero - groups->min[g]) * inverse;
+        near &= (above <= 0x1p29f) & (below <= 0x1p29f) & (moves <= 0x1p29f);
     }
     groups->far = !near;
 }

@@ -11,6 +11,8 @@
 #include "affine.h"
 #include "quantize.h"
 
+#include <math.h>
+
 /* CPU features a set may need, found by dispatch.c. */
 enum {
     QZ_CPU_AVX2 = 1 << 0,   /* AVX2, FMA, F16C */
@@ -149,12 +151,13 @@ struct qz_search {
     float factor[QZ_CANDIDATES]; /* a candidate after these is the scale to begin with, divided by this */
 };
 
-/* What the best candidate of each group lowers the sum of squares by; and what `other` does, if it is another one, else
- * -infinity. Sums in float32 tell gains apart that differ by this factor: a later candidate must gain so much more. */
+/* What the best candidate of each group lowers the sum of squares by; what `other` does, if it is another one, else
+ * -infinity; and that sum, of w x^2. Sums in float32 tell gains apart that differ by this factor: a later candidate
+ * must gain so much more. */
 #define QZ_GAINS_MORE (1.0f + 0x1p-19f)
 
 struct qz_gains {
-    float best[QZ_BLOCK], other[QZ_BLOCK];
+    float best[QZ_BLOCK], other[QZ_BLOCK], energy[QZ_BLOCK];
 };
 
 /*
@@ -164,7 +167,6 @@ struct qz_gains {
 enum { QZ_SAMPLES_UNIFORM = 8, QZ_SAMPLES_TABLE = 16, QZ_SAMPLES_LATTICE = 4 };
 
 struct qz_survey {
-    float energy[QZ_BLOCK]; /* sum of w x^2 */
     float weight[QZ_BLOCK]; /* sum of w, and of w^2; not touched without weights */
     float weight2[QZ_BLOCK];
     uint8_t repeats[QZ_BLOCK]; /* 1: two of QZ_SAMPLES_UNIFORM, or QZ_SAMPLES_TABLE, values are equal, or n is less */
@@ -174,6 +176,8 @@ struct qz_survey {
 
 /* How near, in such multiples: values that were rounded to bfloat16 are. */
 #define QZ_NEAR_LATTICE 0x1p-5f
+
+enum { QZ_WEIGHTED_LANES = 8 };
 
 /* Sums of squares over at most QZ_TILE elements: element i goes to lane i % 32, lanes grow by fused multiply-add. */
 enum { QZ_SUMS_LANES = 32 };
@@ -320,6 +324,10 @@ struct qz_kernels {
     /* The first i with |x[i] - y[i]| == wanted, or n. */
     size_t (*find_error)(const float *x, const float *y, size_t n, float wanted);
 
+    /* The sum of w (x - y)^2 in double: element i goes to lane i % 8, lanes grow by w times the rounded square, fused.
+     * Lane l + 4 is added to lane l, then lane l + 2, then lane 1. */
+    double (*weighted_error)(const float *x, const float *y, const float *w, size_t n);
+
     /*
      * Scale and zero of a block of groups, each of n values, with weights or NULL: see affine.h. In: the scale and zero
      * of QZ_MINMAX, divided by unit (QZ_AFFINE_UINT4 and _FLOAT: the scale only); out: those with less error, or the
@@ -343,8 +351,8 @@ struct qz_kernels {
         .transpose = transpose, .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,    \
         .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode, .error = error,      \
         .group_codes_error = group_codes_error, .columns_range = columns_range, .columns_codes = columns_codes,        \
-        .columns_decode = columns_decode, .find_error = find_error, .lay = lay, .search_scale = search_scale,          \
-        .survey = survey, .search_affine = search_affine, .multiply_add = multiply_add,                                \
+        .columns_decode = columns_decode, .find_error = find_error, .weighted_error = weighted_error, .lay = lay,      \
+        .search_scale = search_scale, .survey = survey, .search_affine = search_affine, .multiply_add = multiply_add,  \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */
@@ -372,6 +380,21 @@ static inline float qz_value(float v, float scale, float zero, qz_zero kind)
         return product + zero;
     }
     return kind == QZ_ZERO_NONE ? scale * v : scale * (v - zero);
+}
+
+/* What weighted_error makes of a lane by one more value, and of all lanes. */
+static inline double qz_weighted_square(float x, float y, float w, double lane)
+{
+    double difference = (double)x - (double)y;
+    return fma((double)w, difference * difference, lane);
+}
+
+static inline double qz_weighted_lanes(double lane[QZ_WEIGHTED_LANES])
+{
+    for (size_t half = QZ_WEIGHTED_LANES / 2; half > 0; half /= 2)
+        for (size_t l = 0; l < half; l++)
+            lane[l] += lane[l + half];
+    return lane[0];
 }
 
 #endif

@@ -467,6 +467,14 @@ static size_t find_error(const float *x, const float *y, size_t n, float wanted)
     return n;
 }
 
+static double weighted_error(const float *x, const float *y, const float *w, size_t n)
+{
+    double lane[QZ_WEIGHTED_LANES] = {0};
+    for (size_t i = 0; i < n; i++)
+        lane[i % QZ_WEIGHTED_LANES] = qz_weighted_square(x[i], y[i], w[i], lane[i % QZ_WEIGHTED_LANES]);
+    return qz_weighted_lanes(lane);
+}
+
 #include "affine_scalar.h"
 #include "search_scalar.h"
 

@@ -39,9 +39,8 @@ struct block {
     struct qz_affine_error error;
     uint8_t second[QZ_BLOCK];
     struct qz_gains gains;
-    int same_weights;              /* all rows of the run have the same ones */
-    int32_t few_weights[QZ_BLOCK]; /* what those in w say: qz_few_weights */
-    size_t laid;                   /* where in its row the first group is whose weights are in w; or SIZE_MAX */
+    int same_weights; /* all rows of the run have the same ones */
+    size_t laid;      /* where in its row the first group is whose weights are in w; or SIZE_MAX */
     /* whole cache lines: a vector that lies in two costs twice as much */
     _Alignas(64) float v[QZ_BLOCK * QZ_SEARCH_MOST];
     _Alignas(64) float w[QZ_BLOCK * QZ_SEARCH_MOST];
@@ -110,25 +109,11 @@ static void lay(const struct qz_view *view, const struct block *block, const flo
             to[QZ_BLOCK * k + l] = x[block->group[l] * size + k];
 }
 
-/* Whether few of each group's weights count. */
-static void note_weights(struct block *block)
-{
-    float sum[QZ_BLOCK] = {0}, squares[QZ_BLOCK] = {0};
-    for (size_t k = 0; k < block->length; k++)
-        for (size_t l = 0; l < QZ_BLOCK; l++) {
-            float w = block->w[QZ_BLOCK * k + l];
-            sum[l] += w;
-            squares[l] += w * w;
-        }
-    for (size_t l = 0; l < QZ_BLOCK; l++)
-        block->few_weights[l] = qz_few_weights(sum[l], squares[l], (float)block->length);
-}
-
 /* Weights likewise, each group's divided by a power of two of its own. */
-static void lay_weights(const struct qz_encoder *encoder, const struct source *source, struct block *block)
+static void lay_weights(const struct qz_view *view, const struct source *source, struct block *block)
 {
     block->laid = SIZE_MAX;
-    lay(encoder->view, block, source->w, block->w);
+    lay(view, block, source->w, block->w);
     for (size_t l = 0; l < block->count; l++) {
         float largest = source->most_weight[block->group[l]];
         if (largest >= UNIT_LEAST && largest <= UNIT_MOST)
@@ -137,8 +122,6 @@ static void lay_weights(const struct qz_encoder *encoder, const struct source *s
         for (size_t k = 0; k < block->length; k++)
             block->w[QZ_BLOCK * k + l] /= unit;
     }
-    if (!is_symmetric(encoder))
-        note_weights(block);
 }
 
 /* What the kernels make of a block that is laid out, at least of its first lanes; w: NULL without weights. */
@@ -212,7 +195,7 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
     }
     view->kernels->survey(view->grid.uniform, block->v, w, block->length, largest, &survey);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float energy = survey.energy[l], gain = block->gains.best[l];
+        float energy = block->gains.energy[l], gain = block->gains.best[l];
         spread[l] = (w ? survey.weight[l] : n) * (largest[l] * largest[l]);
         close[l] = gain - block->gains.other[l] <= energy * CLOSE;
         exact[l] = (energy - gain <= energy * 0x1p-12f) | (gain <= 0.0f) | (spread[l] > energy * (0.95f * most_spread));
@@ -226,8 +209,8 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
     for (size_t l = 0; l < QZ_BLOCK && w; l++) {
         /* how many equal weights these are worth */
         float worth = survey.weight[l] * survey.weight[l] / survey.weight2[l];
-        float rest = survey.energy[l] - block->gains.best[l];
-        exact[l] |= (worth < 2.2f) | (worth * 12.0f < n) | (rest > survey.energy[l] * 0x1p-4f);
+        float rest = block->gains.energy[l] - block->gains.best[l];
+        exact[l] |= (worth < 2.2f) | (worth * 12.0f < n) | (rest > block->gains.energy[l] * 0x1p-4f);
         wide[l] |= (worth < 4.0f) | (worth * 8.0f < n);
     }
     for (size_t l = 0; l < QZ_BLOCK; l++)
@@ -239,13 +222,13 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
             exact[l] |= wide[l];
         int suspicion = values * QZ_SUSPECT_VALUES | close[l] * QZ_SUSPECT_CLOSE | wide[l] * QZ_SUSPECT_WIDE |
                         exact[l] * QZ_SUSPECT_EXACT;
-        if (suspicion == 0 || survey.energy[l] <= 0.0f)
+        if (suspicion == 0 || block->gains.energy[l] <= 0.0f)
             continue;
         specials->group[i] = (uint16_t)block->group[l];
         specials->suspicion[i] = (uint8_t)suspicion;
         specials->gain[i] = block->gains.best[l];
-        specials->energy[i] = survey.energy[l];
-        specials->spread[i] = spread[l] / survey.energy[l];
+        specials->energy[i] = block->gains.energy[l];
+        specials->spread[i] = spread[l] / block->gains.energy[l];
         specials->count++;
     }
 }
@@ -255,7 +238,7 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
 static void note_affine(const struct qz_view *view, const struct block *block, int weighted, struct groups *groups)
 {
     enum { LEAST = 8, STEPS = 8, SAMPLES = 6 };
-    const float round = 0x1.8p23f, near = QZ_GRID_NEAR;
+    const float round = 0x1.8p23f, near = QZ_GRID_NEAR, n = (float)block->length;
     const float lowest = view->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
     const float *v[SAMPLES]; /* the first three far apart */
     for (size_t i = 0; i < SAMPLES; i++)
@@ -287,10 +270,11 @@ static void note_affine(const struct qz_view *view, const struct block *block, i
             for (int k = 0; k < i; k++)
                 repeated |= v[i][l] == v[k][l];
         grid = grid * QZ_SPECIAL_GRID | repeated * QZ_SPECIAL_REPEATED;
-        special[l] = (sure ^ 1) * QZ_SPECIAL | grid;
+        int32_t few = qz_few_weights(block->error.rest[l], block->error.slope[l], n) & weighted;
+        special[l] = ((sure ^ 1) | few) * QZ_SPECIAL | grid;
     }
     for (size_t l = 0; l < block->count; l++)
-        groups->special[block->group[l]] = special[l] | (weighted && block->few_weights[l] ? QZ_SPECIAL : 0);
+        groups->special[block->group[l]] = special[l];
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------------------- */
@@ -317,7 +301,7 @@ static void fill_block(const struct qz_encoder *encoder, const struct run *run, 
         for (size_t k = 0; k < block->length && block->unit[l] != 1.0f; k++)
             block->v[QZ_BLOCK * k + l] /= block->unit[l];
     if (weighted)
-        lay_weights(encoder, source, block);
+        lay_weights(view, source, block);
 }
 
 static void keep_lane(const struct qz_view *view, struct groups *groups, const struct block *block, size_t l)
@@ -371,7 +355,7 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
     memcpy(block->high, groups->max + g, bytes);
     lay(view, block, source->x, block->v);
     if (weighted && block->laid != g % row_groups) {
-        lay_weights(encoder, source, block);
+        lay_weights(view, source, block);
         if (block->same_weights)
             block->laid = g % row_groups;
     }
@@ -577,16 +561,25 @@ static void search_specials(const struct pass *pass)
 }
 
 /* Least and greatest weight of each group of a run. */
-static void measure_weights(const struct qz_view *view, const struct run *run, struct source *source, size_t count)
+static void measure_weights(const struct qz_encoder *encoder, const struct run *run, struct source *source,
+                            size_t count)
 {
+    const struct qz_view *view = encoder->view;
     size_t size = (size_t)view->group_size, row_groups = source->row_groups;
-    size_t last = length_of(view, run, row_groups, row_groups - 1);
-    view->kernels->group_range(source->w, run->rows * run->pitch, size, source->least_weight, source->most_weight);
-    for (size_t g = row_groups - 1; g < count && last < size; g += row_groups) { /* without what fills up a row */
+    size_t last = length_of(view, run, row_groups, row_groups - 1), measured = count;
+    if (encoder->weights->row_stride == 0) /* all rows have the same ones */
+        measured = row_groups;
+    view->kernels->group_range(source->w, measured / row_groups * run->pitch, size, source->least_weight,
+                               source->most_weight);
+    for (size_t g = row_groups - 1; g < measured && last < size; g += row_groups) { /* without what fills up a row */
         float range[2];
         view->kernels->range_f32(source->w + g * size, last, range);
         source->least_weight[g] = range[0];
         source->most_weight[g] = range[1];
+    }
+    for (size_t g = measured; g < count; g++) {
+        source->least_weight[g] = source->least_weight[g - row_groups];
+        source->most_weight[g] = source->most_weight[g - row_groups];
     }
 }
 
@@ -601,23 +594,45 @@ static void fit_other(const struct qz_encoder *encoder, const struct groups *gro
     encoder->view->kernels->fit(&rule, groups->count, groups->min, groups->max, scale, inverse, NULL);
 }
 
+/* Where block b begins of those that lie next to each other: with the same weights in all rows they go down the rows,
+ * so that weights are laid out once. */
+static size_t block_start(const struct source *source, size_t rows, size_t b)
+{
+    if (rows == 1)
+        return b * QZ_BLOCK;
+    return b % rows * source->row_groups + b / rows * QZ_BLOCK;
+}
+
 static void search_blocks(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
                           struct source *source)
 {
     struct block block;
-    struct specials specials = {.count = 0};
+    struct specials specials; /* which takes long to clear */
     const struct pass pass = {encoder, run, groups, source, &block, &specials};
-    size_t size = (size_t)encoder->view->group_size, g = 0, count = 0;
+    size_t size = (size_t)encoder->view->group_size, count = 0;
     size_t last = length_of(encoder->view, run, source->row_groups, source->row_groups - 1);
     size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
     int all = are_plain(groups, 0, whole);
     uint16_t rest[QZ_TILE_GROUPS];
+    specials.count = 0;
     block.laid = SIZE_MAX;
     block.same_weights = source->w && encoder->weights->row_stride == 0;
-    for (; g + QZ_BLOCK <= whole && (all || are_plain(groups, g, QZ_BLOCK)) && are_alike(source, g, QZ_BLOCK);
-         g += QZ_BLOCK)
-        search_plain_block(encoder, run, groups, source, g, &block, &specials);
-    for (; g < groups->count; g++) {
+    size_t rows = block.same_weights && source->row_groups % QZ_BLOCK == 0 ? run->rows : 1;
+    size_t blocks = (whole + QZ_BLOCK - 1) / QZ_BLOCK;
+    for (size_t b = 0; b < blocks; b++) {
+        size_t g = block_start(source, rows, b), some = qz_least(QZ_BLOCK, whole - g);
+        if (some == QZ_BLOCK && (all || are_plain(groups, g, QZ_BLOCK)) && are_alike(source, g, QZ_BLOCK))
+            search_plain_block(encoder, run, groups, source, g, &block, &specials);
+        else
+            for (size_t i = 0; i < some; i++)
+                rest[count++] = (uint16_t)(g + i);
+    }
+    for (size_t g = whole; g < groups->count; g++)
+        rest[count++] = (uint16_t)g;
+    const size_t left = count;
+    count = 0;
+    for (size_t i = 0; i < left; i++) {
+        size_t g = rest[i];
         if (qz_is_ordinary_scale(groups->scale[g]))
             rest[count++] = (uint16_t)g;
         else if (is_symmetric(encoder) && is_searchable(groups, g))
@@ -627,28 +642,31 @@ static void search_blocks(const struct qz_encoder *encoder, const struct run *ru
     search_specials(&pass);
 }
 
-/* A code, or a number of steps, that is between -16 and 31 at least. */
-static inline float nearest_step(float y)
+/* A code, or a number of steps, if it is in least..most. */
+static inline float nearest_step(float y, float least, float most)
 {
     const float round = 0x1.8p23f;
-    y = y > -16.0f ? y : -16.0f;
-    y = y < 31.0f ? y : 31.0f;
+    y = y > least ? y : least;
+    y = y < most ? y : most;
     return (y + round) - round;
 }
 
-/* Finds pairs that are not normal, or may not be, but makes those with integer zeros so. */
+/* Finds pairs that are not normal, or may not be, but makes those with integer zeros so. Written so that compilers make
+ * vectors of the loops: with limits that were constants, GCC would make branches of them. */
 static void note_pairs(const struct qz_view *view, struct groups *groups)
 {
     const int integers = view->grid.zero == QZ_ZERO_UINT4;
     const float is_offset = view->grid.zero == QZ_ZERO_OFFSET ? 1.0f : 0.0f;
+    const float least = (float)(view->grid.lo - 16), most = (float)(view->grid.hi + 16);
     if (integers) {
         for (size_t g = 0; g < groups->count; g++) { /* 0 is among the values of a grid */
-            float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
-            float low = nearest_step(groups->min[g] * inverse), high = nearest_step(groups->max[g] * inverse);
+            float inverse = 1.0f / groups->scale[g], known = groups->zero[g];
+            float low = nearest_step(groups->min[g] * inverse, least, most);
+            float high = nearest_step(groups->max[g] * inverse, least, most);
             low = low < 0.0f ? -low : 0.0f;
-            zero = low < zero ? low : zero;
+            float zero = low < known ? low : known;
             high = high > 0.0f ? high : 0.0f;
-            groups->zero[g] = inverse > 0.0f ? zero : groups->zero[g];
+            groups->zero[g] = inverse > 0.0f ? zero : known;
             int32_t used = zero + high >= 8.0f;
             groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
         }
@@ -657,8 +675,8 @@ static void note_pairs(const struct qz_view *view, struct groups *groups)
     for (size_t g = 0; g < groups->count; g++) {
         float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
         float offset = zero * is_offset, moved = zero - offset;
-        float low = nearest_step((groups->min[g] - offset) * inverse + moved);
-        float high = nearest_step((groups->max[g] - offset) * inverse + moved);
+        float low = nearest_step((groups->min[g] - offset) * inverse + moved, least, most);
+        float high = nearest_step((groups->max[g] - offset) * inverse + moved, least, most);
         int32_t used = (low <= 0.0f) & (high >= 8.0f);
         groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
     }
@@ -791,7 +809,7 @@ unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *ru
     source.w = w;
     source.row_groups = groups->count / run->rows;
     if (w)
-        measure_weights(view, run, &source, groups->count);
+        measure_weights(encoder, run, &source, groups->count);
     if (is_symmetric(encoder))
         refuse_scales(view, groups);
     memcpy(source.begin, groups->scale, groups->count * sizeof *source.begin);

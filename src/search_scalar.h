@@ -70,13 +70,15 @@ static float candidate_inverse(const struct qz_search *rule, size_t c, float beg
 }
 
 static void search_group(const struct qz_search *rule, const float *v, const float *weight, size_t n, float unit,
-                         float super, float other, float *scale, uint8_t *second, float *best_gain, float *other_gain)
+                         float super, float other, float *scale, uint8_t *second, float *best_gain, float *other_gain,
+                         float *energy)
 {
     float first = *scale, first_stored = stored_scale(first, rule->scale_dtype, unit, super);
     float other_stored = stored_scale(other, rule->scale_dtype, unit, super);
     float best = 0.0f, other_found = 0.0f;
     *scale = first_stored;
     *second = 0;
+    *energy = 0.0f;
     for (size_t c = 0; c < rule->count; c++) {
         int set = c >= rule->plain;
         float s = first, inverse = candidate_inverse(rule, c, first, first_stored, other_stored);
@@ -90,6 +92,8 @@ static void search_group(const struct qz_search *rule, const float *v, const flo
             float weighted = weight ? weight[QZ_BLOCK * k] * q : q;
             sum_xq = fmaf(weighted, x, sum_xq);
             sum_qq = fmaf(weighted, q, sum_qq);
+            if (c == 0)
+                *energy = fmaf(weight ? weight[QZ_BLOCK * k] * x : x, x, *energy);
         }
         if (rule->refit) {
             s = sum_qq > 0.0f ? sum_xq / sum_qq : 0.0f;
@@ -119,7 +123,8 @@ static void search_scale(const struct qz_search *rule, const float *v, const flo
 {
     for (size_t l = 0; l < lanes; l++)
         search_group(rule, v + l, weight ? weight + l : NULL, n, unit[l], super ? super[l] : 1.0f,
-                     other ? other[l] : 0.0f, scale + l, second + l, &gains->best[l], &gains->other[l]);
+                     other ? other[l] : 0.0f, scale + l, second + l, &gains->best[l], &gains->other[l],
+                     &gains->energy[l]);
 }
 
 /* Sample i of `samples` of a group. */
@@ -145,14 +150,12 @@ static void survey(int uniform, const float *v, const float *weight, size_t n, c
     size_t samples = uniform ? QZ_SAMPLES_UNIFORM : QZ_SAMPLES_TABLE;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         const float *x = v + l, *w = weight ? weight + l : NULL;
-        float energy = 0.0f, sum = 0.0f, squares = 0.0f, inverse = inverse_of(largest[l]);
-        for (size_t k = 0; k < n; k++) {
-            float value = x[QZ_BLOCK * k], share = w ? w[QZ_BLOCK * k] : 1.0f;
-            energy = fmaf(share * value, value, energy);
+        float sum = 0.0f, squares = 0.0f, inverse = inverse_of(largest[l]);
+        for (size_t k = 0; k < n && w; k++) {
+            float share = w[QZ_BLOCK * k];
             sum += share;
             squares = fmaf(share, share, squares);
         }
-        survey->energy[l] = energy;
         if (w) {
             survey->weight[l] = sum;
             survey->weight2[l] = squares;

@@ -29,6 +29,8 @@
  *   vm_to_u8(p, m)            LANES bytes, 1 where m, else 0
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
  *   vi_lookup(t, v)           the same with a table of int32
+ *   VB, vb_make(upper, value), vb_nearest(&b, y)          value[i] of 16, i being how many of the first 15 of `upper`
+ *                             are <= y; both ascend (where HAS_VB: otherwise VT are looked up)
  *   VP, vp_load(p), vp_lookup(t, v), vp_lookup_vi(t, v)   a table of 32 floats or int32, looked up by 0..31 (where
  *                             HAS_VP)
  *   vf_cell(v) -> VI          to nearest even and to 0..31 (where HAS_VP or HAS_CELLS)
@@ -50,9 +52,8 @@
  *   block_store(bytes, out)   a block's codes as 2 * LANES bytes
  *   block_code(bytes, j, sign)    vector j of a block, as vi_nibbles gives them (where HAS_BLOCK_CODE)
  *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
- *   VD, VD_LANES, vd_load vd_store vd_set1 vd_fma         a vector of doubles; VD_TILE: four times so many and two fit
- *                             into the registers
- *   pack, unpack              whole kernels
+ *   VD, VD_LANES, vd_load vd_store vd_set1 vd_sub vd_mul vd_fma vd_from_f32(p)      a vector of doubles; VD_TILE: four
+ * times so many and two fit into the registers pack, unpack              whole kernels
  */
 
 /* Elements before the next whole vector in memory, where loads are fastest: NumPy's arrays begin 16 bytes off, and a
@@ -739,6 +740,28 @@ static TARGET size_t find_error(const float *x, const float *y, size_t n, float 
     while (i < n && fabsf(x[i] - y[i]) != wanted)
         i++;
     return i;
+}
+
+static TARGET double weighted_error(const float *x, const float *y, const float *w, size_t n)
+{
+    enum { VECTORS = QZ_WEIGHTED_LANES / VD_LANES };
+    double lane[QZ_WEIGHTED_LANES];
+    VD sum[VECTORS];
+    size_t i = 0;
+    for (size_t v = 0; v < VECTORS; v++)
+        sum[v] = vd_set1(0.0);
+    for (; i + QZ_WEIGHTED_LANES <= n; i += QZ_WEIGHTED_LANES)
+#pragma GCC unroll 8
+        for (size_t v = 0; v < VECTORS; v++) {
+            size_t at = i + v * VD_LANES;
+            VD difference = vd_sub(vd_from_f32(x + at), vd_from_f32(y + at));
+            sum[v] = vd_fma(vd_from_f32(w + at), vd_mul(difference, difference), sum[v]);
+        }
+    for (size_t v = 0; v < VECTORS; v++)
+        vd_store(lane + v * VD_LANES, sum[v]);
+    for (size_t l = 0; i + l < n; l++)
+        lane[l] = qz_weighted_square(x[i + l], y[i + l], w[i + l], lane[l]);
+    return qz_weighted_lanes(lane);
 }
 
 static TARGET void f32_from_f16(const uint16_t *src, size_t n, float *dst)

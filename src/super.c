@@ -6,8 +6,8 @@
  *      few values of one group tells ordinary data apart.
  *   2. Multiples near 0 are tried one by one. A fitted scale that rounds to 0, or to 1 where 2 is better, says little
  *      about the error, for the codes were made by another scale.
- *   3. With offsets the errors are measured. The model of affine_super.c, which chose the super scales, knows neither the
- *      codes that rounding will change nor the plain rule, which must not be better.
+ *   3. With offsets the errors are measured. The model of affine_super.c, which chose the super scales, knows neither
+ * the codes that rounding will change nor the plain rule, which must not be better.
  */
 #include "super.h"
 #include "affine_super.h"
@@ -27,6 +27,7 @@ struct stretch {
     size_t first, count, n; /* n: values of all */
     uint64_t row, group;    /* where the first one is in the matrix */
     const float *x, *w;     /* their values, and weights or NULL */
+    int special;            /* with offsets, in a search: is_special */
 };
 
 /* The stretch that begins with group g of a run. */
@@ -71,6 +72,15 @@ static double lanes_sum(const float lane[QZ_SUMS_LANES])
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
+/* Whether weights are not all 0; most often the first one says so. */
+static int has_weights(const float *w, size_t n)
+{
+    size_t i = 0;
+    while (i < n && !(w[i] > 0.0f))
+        i++;
+    return i < n;
+}
+
 /* The error of n values in groups of `size` with these scales and zeros. `largest`: of their magnitudes. */
 static double error_of(const struct qz_view *view, const float *x, const float *w, size_t n, size_t size, float largest,
                        const float *scale, const float *zero)
@@ -104,14 +114,14 @@ static double error_of(const struct qz_view *view, const float *x, const float *
         view->kernels->group_codes(x, n, size, &view->grid, inverse, zero, codes);
     }
     view->kernels->group_decode(codes, n, size, &view->grid, scale, zero, decoded);
-    double sum = 0, plain = 0, weights = 0;
+    if (w && has_weights(w, n))
+        return view->kernels->weighted_error(x, decoded, w, n);
+    double sum = 0;
     for (size_t i = 0; i < n; i++) {
-        double difference = (double)x[i] - (double)decoded[i], weight = w ? (double)w[i] : 1.0;
-        plain += difference * difference;
-        sum += weight * (difference * difference);
-        weights += weight;
+        double difference = (double)x[i] - (double)decoded[i];
+        sum += difference * difference;
     }
-    return weights > 0 ? sum : plain;
+    return sum;
 }
 
 /* ---- values that were decoded ---------------------------------------------------------------------------------- */
@@ -521,7 +531,8 @@ enum { NOTHING, LOSSLESS, CANDIDATE, CLOSE };
 struct kept {
     uint8_t is[QZ_TILE_GROUPS];
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
-    float super[QZ_TILE_GROUPS][2]; /* of candidates, by the first group of a stretch */
+    float super[QZ_TILE_GROUPS][2];  /* of candidates, by the first group of a stretch */
+    uint8_t special[QZ_TILE_GROUPS]; /* likewise: is_special */
 };
 
 /* Whether some of the first values repeat, as in palettes, on lattices, and where most are 0. */
@@ -978,11 +989,12 @@ static int are_uneven(const float *w, size_t n)
 {
     enum { LANES = 8 };
     float sum[LANES] = {0}, squares[LANES] = {0};
-    for (size_t i = 0; i + LANES <= n; i += LANES)
-        for (size_t l = 0; l < LANES; l++) {
+    for (size_t i = 0; i + LANES <= n; i += LANES) /* two loops, of which compilers make vectors */
+        for (size_t l = 0; l < LANES; l++)
             sum[l] += w[i + l];
+    for (size_t i = 0; i + LANES <= n; i += LANES)
+        for (size_t l = 0; l < LANES; l++)
             squares[l] += w[i + l] * w[i + l];
-        }
     double total[2] = {0};
     for (int l = 0; l < LANES; l++) {
         total[0] += (double)sum[l];
@@ -991,6 +1003,7 @@ static int are_uneven(const float *w, size_t n)
     return total[0] * total[0] < 0.35 * (double)n * total[1];
 }
 
+/* Whether the values of a stretch repeat, or few of its weights count. */
 static int is_special(const struct stretch *s)
 {
     return has_repeats(s->x, s->n) || (s->w && are_uneven(s->w, s->n));
@@ -1011,9 +1024,8 @@ static void choose_multiples(const struct stretch *s, const float *plain_scale, 
     if (!qz_is_finite(plain[0]) || !qz_is_finite(plain[1])) /* which is an error */
         return;
     float largest = 0.0f;
-    int special = is_special(s);
     for (size_t i = 0; i < s->count; i++) {
-        if (special)
+        if (s->special)
             fit_from_everywhere(s, i);
         part[0][i] = groups->scale[g + i];
         part[1][i] = -groups->zero[g + i];
@@ -1051,12 +1063,12 @@ static void choose_multiples(const struct stretch *s, const float *plain_scale, 
 
 static int search_pairs(const struct stretch *s, const float super[2])
 {
-    int better = 0, all = is_special(s);
+    int better = 0;
     float root = sqrtf((float)s->encoder->view->group_size);
     for (size_t i = 0; i < s->count && qz_is_finite(super[0]) && qz_is_finite(super[1]); i++)
         if (is_doubtful(s->groups, s->first + i, super, root))
             better |= try_pairs(s, i, super, 6.0f);
-        else if (all)
+        else if (s->special)
             better |= try_pairs(s, i, super, 2.0f);
     return better;
 }
@@ -1146,6 +1158,8 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
     qz_search_groups(encoder, run, groups, x, w);
     for (size_t g = 0; g < groups->count && offsets; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
+        kept.special[g] = (uint8_t)is_special(&s);
+        s.special = kept.special[g];
         if (kept.is[g] == CLOSE) {
             memcpy(groups->scale + g, scale + g, s.count * sizeof *scale); /* the plain ones again */
             memcpy(groups->zero + g, zero + g, s.count * sizeof *zero);
@@ -1167,6 +1181,7 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
             changed |= take_candidate(&s, &kept);
             continue;
         }
+        s.special = offsets && kept.special[g];
         changed |= mend(&s);
         if (kept.is[g] == CANDIDATE && take_candidate(&s, &kept)) {
             changed = 1;

@@ -56,6 +56,12 @@ CALLER(find_error)
     return set->find_error(in[0], in[1], w->n, w->wanted);
 }
 
+CALLER(weighted_error)
+{
+    *(double *)out[0] = set->weighted_error(in[0], in[1], in[2], w->n);
+    return 0;
+}
+
 /* ---- lengths ------------------------------------------------------------------------------------------------- */
 
 enum { GROUPS_MOST = 512 }; /* what the drivers pass at most */
@@ -485,6 +491,37 @@ static void test_find_error(void **state)
         }
 }
 
+static void test_weighted_error(void **state)
+{
+    (void)state;
+    guard_report_faults();
+    struct rng rng = rng_make(122);
+    struct work w = {.kernel = "weighted_error", .call = call_weighted_error};
+    static float weights[QZ_TILE];
+    for (size_t n = 0; n <= QZ_TILE; n = next_length(n))
+        for (size_t repeat = 0; repeat < 5; repeat++) {
+            fill_pair(&rng, (enum data_kind)rng_below(&rng, DATA_KINDS), floats_a, floats_b, n);
+            for (size_t i = 0; i < n; i++)
+                weights[i] = (float)rng_below(&rng, 1u << 24) * power_of_two(-(int)rng_below(&rng, 30));
+            w.n = n;
+            w.in[0] = (struct part){floats_a, n * 4, 4};
+            w.in[1] = (struct part){floats_b, n * 4, 4};
+            w.in[2] = (struct part){weights, n * 4, 4};
+            w.out[0] = (struct part){NULL, 8, 8};
+            check(&w, repeat == 1 ? all_places(4) : 2);
+        }
+    /* Each value counts, by its own weight. */
+    double sum = 0;
+    for (size_t i = 0; i < 100; i++) {
+        floats_a[i] = (float)i;
+        floats_b[i] = -2.0f;
+        weights[i] = (float)(i % 7);
+        sum += (double)(i % 7) * (double)((i + 2) * (i + 2));
+    }
+    for (size_t s = 0; s < set_count; s++)
+        assert_true(sets[s]->weighted_error(floats_a, floats_b, weights, 100) == sum);
+}
+
 int main(void)
 {
     start_kernels("test_kernels_groups");
@@ -493,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_group_codes),       cmocka_unit_test(test_group_decode),
         cmocka_unit_test(test_stored_decode),     cmocka_unit_test(test_error),
         cmocka_unit_test(test_group_codes_error), cmocka_unit_test(test_find_error),
+        cmocka_unit_test(test_weighted_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

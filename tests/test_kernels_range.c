@@ -407,7 +407,7 @@ static const struct {
 
 enum { SEARCH_RULES = COUNT(searched) };
 
-static struct qz_search search_rule_number(size_t i, size_t n)
+static struct qz_search search_rule_number(size_t i, size_t n, size_t list)
 {
     static const float table[16] = {3, -20, 0.5f, 7, 7, 1e-3f, -0.25f, -6, 1.5f, 12, -1, 0, 2, -0.0f, 30, -3};
     qz_scheme scheme = *qz_scheme_by_name(searched[i].scheme ? searched[i].scheme : "nf4");
@@ -425,11 +425,11 @@ static struct qz_search search_rule_number(size_t i, size_t n)
     struct qz_encoder encoder;
     qz_view_make(&view, &qz_kernels_scalar, &scheme, NULL, QZ_BLOCK, n, n);
     qz_encoder_make(&encoder, &view, &scheme, QZ_SEARCH, QZ_F32);
-    return encoder.search[i % 2 ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED];
+    return encoder.search[list];
 }
 
 /* Scales to begin with that need not suit the values: what is near a table's ends in one group is far beyond it in the
- * next. */
+ * next. All lists of candidates, and all numbers of groups whose result is wanted. */
 static void test_search_scale(void **state)
 {
     (void)state;
@@ -438,7 +438,8 @@ static void test_search_scale(void **state)
     struct rng rng = rng_make(906);
     for (size_t repeat = 0; repeat < cases(1500, 60); repeat++) {
         size_t n = 1 + rng_below(&rng, LONGEST);
-        struct qz_search rule = search_rule_number(repeat % SEARCH_RULES, n);
+        struct qz_search rule = search_rule_number(repeat % SEARCH_RULES, n, rng_below(&rng, QZ_CANDIDATE_LISTS));
+        size_t lanes = rng_below(&rng, 2) ? QZ_BLOCK : 1 + rng_below(&rng, QZ_BLOCK);
         float unit[QZ_BLOCK], super[QZ_BLOCK], first[QZ_BLOCK], wanted[QZ_BLOCK], got[QZ_BLOCK];
         float other[QZ_BLOCK], largest[QZ_BLOCK];
         uint8_t second[QZ_BLOCK], same[QZ_BLOCK];
@@ -462,17 +463,19 @@ static void test_search_scale(void **state)
         memcpy(wanted, first, sizeof first);
         memset(&survey, 0, sizeof survey);
         same_survey = survey;
-        qz_kernels_scalar.search_scale(&rule, v, weight, n, QZ_BLOCK, unit, super, other, wanted, second, &gains);
+        qz_kernels_scalar.search_scale(&rule, v, weight, n, lanes, unit, super, other, wanted, second, &gains);
         qz_kernels_scalar.survey(rule.uniform, v, weight, n, largest, &survey);
         for (size_t s = 0; s < set_count; s++) {
             memcpy(got, first, sizeof first);
-            sets[s]->search_scale(&rule, v, weight, n, QZ_BLOCK, unit, super, other, got, same, &same_gains);
+            sets[s]->search_scale(&rule, v, weight, n, lanes, unit, super, other, got, same, &same_gains);
             sets[s]->survey(rule.uniform, v, weight, n, largest, &same_survey);
-            if (!same_floats(got, wanted, QZ_BLOCK) || memcmp(same, second, sizeof same) != 0 ||
-                !same_floats(same_gains.best, gains.best, QZ_BLOCK) ||
-                !same_floats(same_gains.other, gains.other, QZ_BLOCK) ||
+            if (!same_floats(got, wanted, lanes) || memcmp(same, second, lanes) != 0 ||
+                !same_floats(same_gains.best, gains.best, lanes) ||
+                !same_floats(same_gains.other, gains.other, lanes) ||
+                !same_floats(same_gains.energy, gains.energy, lanes) ||
                 memcmp(&same_survey, &survey, sizeof survey) != 0)
-                fail_msg("search_scale of %s: rule %zu, n %zu", sets[s]->name, repeat % SEARCH_RULES, n);
+                fail_msg("search_scale of %s: rule %zu, n %zu, %zu lanes", sets[s]->name, repeat % SEARCH_RULES, n,
+                         lanes);
         }
     }
 }

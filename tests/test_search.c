@@ -229,6 +229,7 @@ static void test_lanes(void **state)
                 assert_int_equal(before.second[from], after.second[l]);
                 assert_int_equal(before.survey.repeats[from], after.survey.repeats[l]);
                 assert_int_equal(bits_of_float(before.gains.best[from]), bits_of_float(after.gains.best[l]));
+                assert_int_equal(bits_of_float(before.gains.energy[from]), bits_of_float(after.gains.energy[l]));
             }
         }
     }

@@ -77,7 +77,10 @@ typedef float64x2_t VD;
 #define vd_load(p)      vld1q_f64(p)
 #define vd_store(p, v)  vst1q_f64(p, v)
 #define vd_set1(x)      vdupq_n_f64(x)
+#define vd_sub(a, b)    vsubq_f64(a, b)
+#define vd_mul(a, b)    vmulq_f64(a, b)
 #define vd_fma(a, b, c) vfmaq_f64(c, a, b)
+#define vd_from_f32(p)  vcvt_f64_f32(vld1_f32(p))
 
 INLINE VF vf_load_part(const float *p, size_t n, float other)
 {

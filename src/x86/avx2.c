@@ -69,7 +69,10 @@ typedef __m256d VD;
 #define vd_load(p)      _mm256_loadu_pd(p)
 #define vd_store(p, v)  _mm256_storeu_pd(p, v)
 #define vd_set1(x)      _mm256_set1_pd(x)
+#define vd_sub(a, b)    _mm256_sub_pd(a, b)
+#define vd_mul(a, b)    _mm256_mul_pd(a, b)
 #define vd_fma(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define vd_from_f32(p)  _mm256_cvtps_pd(_mm_loadu_ps(p))
 
 /* Bytes of b where the top bit of the mask is set, else of a. With -funsigned-char GCC 12 takes the bytes of the blend
  * instruction's mask for char, of which none is below 0 then. */
@@ -233,6 +236,36 @@ INLINE VF vt_lookup(VT t, VI v)
 {
     VF choose = _mm256_castsi256_ps(_mm256_slli_epi32(v, 28));
     return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.low, v), _mm256_permutevar8x32_ps(t.high, v), choose);
+}
+
+/* Bisection with tables that grow as far as the number of an entry is known: one of four, one of eight, one of two
+ * times eight. Masks are -1, so numbers are negative, and their low bits count entries backwards. */
+#define HAS_VB
+typedef struct {
+    VF middle, quarter[2], eighths, sixteenths, low, high;
+} VB;
+
+INLINE VB vb_make(const float *upper, const float *value)
+{
+    VB b = {.middle = vf_set1(upper[7]), .quarter = {vf_set1(upper[3]), vf_set1(upper[11])}};
+    b.eighths = _mm256_setr_ps(upper[1], upper[13], upper[9], upper[5], upper[1], upper[13], upper[9], upper[5]);
+    b.sixteenths = _mm256_setr_ps(upper[0], upper[14], upper[12], upper[10], upper[8], upper[6], upper[4], upper[2]);
+    const VI backwards = _mm256_setr_epi32(0, 7, 6, 5, 4, 3, 2, 1);
+    b.low = _mm256_permutevar8x32_ps(vf_load(value), backwards);
+    b.high = _mm256_permutevar8x32_ps(vf_load(value + 8), backwards);
+    return b;
+}
+
+INLINE VF vb_nearest(const VB *b, VF y)
+{
+    VF half = vf_le(b->middle, y), next = vf_select(half, b->quarter[1], b->quarter[0]);
+    VI number = _mm256_castps_si256(half);
+    number = vi_add(vi_add(number, number), _mm256_castps_si256(vf_le(next, y)));
+    next = _mm256_permutevar_ps(b->eighths, number);
+    number = vi_add(vi_add(number, number), _mm256_castps_si256(vf_le(next, y)));
+    next = _mm256_permutevar8x32_ps(b->sixteenths, number);
+    number = vi_add(vi_add(number, number), _mm256_castps_si256(vf_le(next, y)));
+    return vf_select(half, _mm256_permutevar8x32_ps(b->high, number), _mm256_permutevar8x32_ps(b->low, number));
 }
 
 /* Uniform codes are cheaper to compute than to look up here. */

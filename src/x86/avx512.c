@@ -86,7 +86,10 @@ typedef __m512d VD;
 #define vd_load(p)      _mm512_loadu_pd(p)
 #define vd_store(p, v)  _mm512_storeu_pd(p, v)
 #define vd_set1(x)      _mm512_set1_pd(x)
+#define vd_sub(a, b)    _mm512_sub_pd(a, b)
+#define vd_mul(a, b)    _mm512_mul_pd(a, b)
 #define vd_fma(a, b, c) _mm512_fmadd_pd(a, b, c)
+#define vd_from_f32(p)  _mm512_cvtps_pd(_mm256_loadu_ps(p))
 
 INLINE VF vf_load_part(const float *p, size_t n, float other)
 {
