@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gguf
 import numpy as np
 import quantize
 import safetensors.numpy
@@ -54,6 +55,16 @@ def write_models() -> None:
     for number, metadata in enumerate((None, {"format": "pt", "\u20ac\n": '"\\"'})):
         path = MODELS / f"{number}.safetensors"
         safetensors.numpy.save_file({"w": x, "\u00e4": x[:2].astype(np.float16), "e": x[:0]}, path, metadata)
+    writer = gguf.GGUFWriter(MODELS / "w.gguf", "test")
+    writer.add_bool("a.bool", True)
+    writer.add_array("a.strings", ["", "b"])
+    writer.add_float64("a.number", 1.5)
+    writer.add_tensor("w", x)
+    writer.add_tensor("q", np.zeros((2, 18), np.uint8), raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     (MODELS / "text.json").write_text('{"a":[1,-2.5e+3,true,null],"\\ud83d\\ude00\\n":{"b":"c"}}')
 
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SOURCES = (
     *("element", "error", "input", "names"),
+    *("containers/gguf", "containers/gguf_types", "containers/gguf_values", "containers/gguf_writer"),
     *("containers/json", "containers/model", "containers/safetensors", "containers/safetensors_writer"),
 )
 

@@ -1,7 +1,7 @@
 /*
  * list_model.c - lists a file of a model, or copies it with the writer: what the tests in Python run
  *
- *     list_model KIND FILE [COPY]
+ *     list_model safetensors|gguf FILE [COPY]
  *
  * Prints a line for each thing found, with tabs between its parts; of a file that is refused the result, the place and
  * the message.
@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "containers/gguf.h"
 #include "containers/safetensors.h"
 
 static int refused(qz_file_result result, const qz_file_error *error)
@@ -107,6 +108,43 @@ static int list_safetensors(const qz_input *input, const char *copy_path)
     return status;
 }
 
+static int list_gguf(const qz_input *input, const char *copy_path)
+{
+    qz_gguf gguf;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_file_result result = qz_gguf_read(&gguf, input, NULL, &error);
+    if (result != QZ_FILE_OK)
+        return refused(result, &error);
+    for (size_t i = 0; i < gguf.model.count; i++)
+        print_tensor(&gguf.model.tensors[i], qz_ggml_type_of(gguf.model.tensors[i].type)->name);
+    for (size_t i = 0; i < gguf.value_count; i++) {
+        const qz_gguf_value *v = &gguf.values[i];
+        printf("metadata");
+        print_text(v->key, v->key_length);
+        printf("\t%u\t%u\t%" PRIu64 "\t%" PRIu64 "\n", v->type, v->items, v->count, v->bytes);
+    }
+    int status = 0;
+    if (copy_path != NULL) {
+        qz_model_tensor *tensors = copy_tensors(&gguf.model);
+        char *header = NULL;
+        size_t header_bytes;
+        uint64_t file_bytes;
+        result = qz_gguf_load(&gguf, input, &error);
+        if (result == QZ_FILE_OK)
+            result = qz_gguf_format(tensors, gguf.model.count, gguf.values, gguf.value_count, &header, &header_bytes,
+                                    &file_bytes, copy_path, &error);
+        if (result != QZ_FILE_OK)
+            refused(result, &error);
+        else
+            status = write_copy(copy_path, input, header, header_bytes, file_bytes, gguf.model.tensors, tensors,
+                                gguf.model.count);
+        free(header);
+        free(tensors);
+    }
+    qz_gguf_free(&gguf);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     qz_input input;
@@ -120,6 +158,8 @@ int main(int argc, char **argv)
         return refused(result, &error);
     if (strcmp(argv[1], "safetensors") == 0)
         status = list_safetensors(&input, copy_path);
+    if (strcmp(argv[1], "gguf") == 0)
+        status = list_gguf(&input, copy_path);
     qz_input_close(&input);
     return status;
 }

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "containers/gguf.h"
 #include "containers/json.h"
 #include "containers/safetensors.h"
 
@@ -117,6 +118,46 @@ static void read_safetensors(const qz_input *input)
     free(tensors);
 }
 
+static void read_gguf(const qz_input *input)
+{
+    qz_gguf gguf, again;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_file_result result = qz_gguf_read(&gguf, input, NULL, &error);
+    if (result != QZ_FILE_OK) {
+        check_message(result, &error);
+        return;
+    }
+    check_model(&gguf.model, input);
+    check(qz_gguf_load(&gguf, input, &error) == QZ_FILE_OK, "what is read can be loaded");
+    qz_model_tensor *tensors = copy_tensors(&gguf.model);
+    char *header;
+    size_t bytes;
+    uint64_t all;
+    check(qz_gguf_format(tensors, gguf.model.count, gguf.values, gguf.value_count, &header, &bytes, &all, "w",
+                         &error) == QZ_FILE_OK,
+          "what is read can be written");
+    qz_input written = file_of(header, bytes, all);
+    check(qz_gguf_read(&again, &written, NULL, &error) == QZ_FILE_OK, "what is written can be read");
+    check(qz_gguf_load(&again, &written, &error) == QZ_FILE_OK, "what is written can be loaded");
+    check_same(&gguf.model, &again.model);
+    check(gguf.value_count == again.value_count && gguf.alignment == again.alignment, "as many keys");
+    for (size_t i = 0; i < gguf.value_count; i++) {
+        const qz_gguf_value *v = &gguf.values[i], *w = &again.values[i];
+        uint64_t number;
+        size_t length;
+        check(strcmp(v->key, w->key) == 0 && v->type == w->type && v->bytes == w->bytes &&
+                  memcmp(v->data, w->data, (size_t)v->bytes) == 0,
+              "the same keys");
+        check(qz_gguf_find(&gguf, v->key) == v, "keys are found");
+        qz_gguf_whole(v, &number);
+        check((qz_gguf_text(v, &length) != NULL) == (v->type == QZ_GGUF_STRING), "strings are text");
+    }
+    qz_gguf_free(&again);
+    qz_gguf_free(&gguf);
+    free(header);
+    free(tensors);
+}
+
 static void read_json(const qz_input *input)
 {
     size_t n = input->size < 100000 ? (size_t)input->size : 100000;
@@ -133,6 +174,7 @@ static void read_json(const qz_input *input)
 static void read_each(const qz_input *input)
 {
     read_safetensors(input);
+    read_gguf(input);
     read_json(input);
 }
 
