@@ -3,7 +3,7 @@
 
 What breaks them is left in build/fuzz/.
 
-.venv/bin/python scripts/fuzz.py [SECONDS [files | encode]]
+.venv/bin/python scripts/fuzz.py [SECONDS [files | encode | models]]
 """
 
 import dataclasses
@@ -11,13 +11,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gguf
 import numpy as np
 import quantize
+import safetensors.numpy
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build/fuzz"
 CORPUS = FOLDER / "corpus"
-TARGETS = {"files": "tests/files/fuzz_open.c", "encode": "tests/fuzz/fuzz_encode.c"}
+MODELS = FOLDER / "models"
+TARGETS = {
+    "files": "tests/files/fuzz_open.c",
+    "encode": "tests/fuzz/fuzz_encode.c",
+    "models": "tests/fuzz/fuzz_models.c",
+}
 
 
 def write_seeds() -> None:
@@ -41,6 +48,26 @@ def write_seeds() -> None:
         quantize.save(CORPUS / f"packed-{scheme.name}.npz", {"w": packed})
 
 
+def write_models() -> None:
+    """Headers of models. The fuzzer makes the rest of them out of these."""
+    MODELS.mkdir(parents=True, exist_ok=True)
+    x = np.linspace(-1, 1, 8, dtype=np.float32)
+    for number, metadata in enumerate((None, {"format": "pt", "\u20ac\n": '"\\"'})):
+        path = MODELS / f"{number}.safetensors"
+        safetensors.numpy.save_file({"w": x, "\u00e4": x[:2].astype(np.float16), "e": x[:0]}, path, metadata)
+    writer = gguf.GGUFWriter(MODELS / "w.gguf", "test")
+    writer.add_bool("a.bool", True)
+    writer.add_array("a.strings", ["", "b"])
+    writer.add_float64("a.number", 1.5)
+    writer.add_tensor("w", x)
+    writer.add_tensor("q", np.zeros((2, 18), np.uint8), raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    (MODELS / "text.json").write_text('{"a":[1,-2.5e+3,true,null],"\\ud83d\\ude00\\n":{"b":"c"}}')
+
+
 def build(target: str) -> None:
     sources = [ROOT / TARGETS[target]]
     for pattern in ("files/*.c", "files/*/*.c", "src/*.c", "src/*/*.c"):
@@ -60,8 +87,10 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     if target == "files":
         write_seeds()
+    if target == "models":
+        write_models()
     build(target)
-    corpus = [CORPUS] if target == "files" else []
+    corpus = {"files": [CORPUS], "models": [MODELS]}.get(target, [])
     return subprocess.call(
         [FOLDER / "fuzz", f"-max_total_time={seconds}", "-max_len=4096", "-print_final_stats=1", *corpus],
         cwd=FOLDER,
