@@ -11,6 +11,8 @@
 static const qz_container_type *const containers[] = {
     &qz_container_npy,
     &qz_container_npz,
+    &qz_container_safetensors,
+    &qz_container_gguf,
 };
 enum { CONTAINERS = sizeof containers / sizeof containers[0] };
 

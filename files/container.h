@@ -36,7 +36,7 @@ struct qz_container_type {
     qz_file_result (*finish)(qz_writer *writer, qz_file_error *error);
 };
 
-extern const qz_container_type qz_container_npy, qz_container_npz;
+extern const qz_container_type qz_container_npy, qz_container_npz, qz_container_safetensors, qz_container_gguf;
 
 /* The container of a file of that size that begins with these bytes, or NULL. */
 const qz_container_type *qz_container_by_content(const uint8_t *head, size_t bytes, uint64_t file_size);

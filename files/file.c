@@ -28,7 +28,7 @@ static qz_file_result choose_container(qz_file *file, const char *path, qz_file_
         return result;
     file->container = qz_container_by_content(head, bytes, input->size);
     if (file->container == NULL) {
-        const char *kind = qz_unread_kind(head, bytes, input->size, path);
+        const char *kind = qz_unread_kind(head, bytes, path);
         char names[200];
         if (kind != NULL)
             return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, QZ_NO_OFFSET, "%s", kind);

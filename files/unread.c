@@ -6,13 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
-const char *qz_unread_kind(const uint8_t *head, size_t bytes, uint64_t file_size, const char *path)
+const char *qz_unread_kind(const uint8_t *head, size_t bytes, const char *path)
 {
-    static const char safetensors[] =
-        "a safetensors file, which is not read; in Python, numpy.savez(\"w.npz\", **safetensors.numpy.load_file(...)) "
-        "makes an .npz of it";
-    static const char gguf[] = "a GGUF file, which is not read; the Python package gguf (GGUFReader, "
-                               "gguf.quants.dequantize) gives its tensors, and numpy.savez writes them to an .npz";
     static const char onnx[] = "an ONNX model, which is not read; in Python, onnx.load(...).graph.initializer and "
                                "onnx.numpy_helper.to_array give its tensors, and numpy.savez writes them to an .npz";
     static const char pickle[] = "a pickle, as PyTorch's .pt, .pth and .bin are, which is never read: that could run "
@@ -23,27 +18,10 @@ const char *qz_unread_kind(const uint8_t *head, size_t bytes, uint64_t file_size
         "writes them to an .npz";
     static const struct {
         const char *extension, *text;
-    } known[] = {{".safetensors", safetensors},
-                 {".gguf", gguf},
-                 {".onnx", onnx},
-                 {".pt", pickle},
-                 {".pth", pickle},
-                 {".bin", pickle},
-                 {".pkl", pickle},
-                 {".pickle", pickle},
-                 {".h5", hdf5},
-                 {".hdf5", hdf5}};
-    if (bytes >= 4 && (memcmp(head, "GGUF", 4) == 0 || memcmp(head, "FUGG", 4) == 0))
-        return gguf;
+    } known[] = {{".onnx", onnx},  {".pt", pickle},     {".pth", pickle}, {".bin", pickle},
+                 {".pkl", pickle}, {".pickle", pickle}, {".h5", hdf5},    {".hdf5", hdf5}};
     if (bytes >= 8 && memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0)
         return hdf5;
-    if (bytes >= 10 && head[8] == '{') { /* the length of a header of JSON, and its beginning */
-        uint64_t length = 0;
-        for (int i = 8; i-- > 0;)
-            length = length << 8 | head[i];
-        if (length >= 2 && length <= file_size - 8)
-            return safetensors;
-    }
     /* The protocol of a pickle, then a frame, a place in its memory, a container or an import. */
     if (bytes >= 3 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5 && head[2] != 0 &&
         strchr("\x95}](cKM\x8a\x8c", head[2]) != NULL)

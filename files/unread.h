@@ -11,6 +11,6 @@
 
 /* What a file is that this library does not read, and how its tensors become a file that it does; NULL for a file that
  * it does not know. The content decides, then the extension. */
-const char *qz_unread_kind(const uint8_t *head, size_t bytes, uint64_t file_size, const char *path);
+const char *qz_unread_kind(const uint8_t *head, size_t bytes, const char *path);
 
 #endif

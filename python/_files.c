@@ -186,7 +186,7 @@ static PyObject *file_note(PyObject *object, PyObject *unused)
     return is_usable(self) ? Py_BuildValue("z", qz_note(self->file)) : NULL;
 }
 
-PyDoc_STRVAR(file_container_doc, "container() -> 'npy' or 'npz'.");
+PyDoc_STRVAR(file_container_doc, "container() -> 'npy', 'npz', 'safetensors' or 'gguf'.");
 
 static PyObject *file_container(PyObject *object, PyObject *unused)
 {
@@ -580,11 +580,11 @@ static PyMethodDef methods[] = {
 };
 
 static const Constant constants[] = {
-    {"F32", QZ_ELEMENT_F32}, {"F64", QZ_ELEMENT_F64},        {"F16", QZ_ELEMENT_F16},    {"I8", QZ_ELEMENT_I8},
-    {"I16", QZ_ELEMENT_I16}, {"I32", QZ_ELEMENT_I32},        {"I64", QZ_ELEMENT_I64},    {"U8", QZ_ELEMENT_U8},
-    {"U16", QZ_ELEMENT_U16}, {"U32", QZ_ELEMENT_U32},        {"U64", QZ_ELEMENT_U64},    {"BOOL", QZ_ELEMENT_BOOL},
-    {"RAW", QZ_ELEMENT_RAW}, {"ARGUMENT", QZ_FILE_ARGUMENT}, {"FORMAT", QZ_FILE_FORMAT}, {"LIMIT", QZ_FILE_LIMIT},
-    {"IO", QZ_FILE_IO},      {"EXISTS", QZ_FILE_EXISTS},
+    {"F32", QZ_ELEMENT_F32},   {"F64", QZ_ELEMENT_F64}, {"F16", QZ_ELEMENT_F16},        {"BF16", QZ_ELEMENT_BF16},
+    {"I8", QZ_ELEMENT_I8},     {"I16", QZ_ELEMENT_I16}, {"I32", QZ_ELEMENT_I32},        {"I64", QZ_ELEMENT_I64},
+    {"U8", QZ_ELEMENT_U8},     {"U16", QZ_ELEMENT_U16}, {"U32", QZ_ELEMENT_U32},        {"U64", QZ_ELEMENT_U64},
+    {"BOOL", QZ_ELEMENT_BOOL}, {"RAW", QZ_ELEMENT_RAW}, {"ARGUMENT", QZ_FILE_ARGUMENT}, {"FORMAT", QZ_FILE_FORMAT},
+    {"LIMIT", QZ_FILE_LIMIT},  {"IO", QZ_FILE_IO},      {"EXISTS", QZ_FILE_EXISTS},
 };
 
 static int module_exec(PyObject *module)

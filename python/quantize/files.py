@@ -1,8 +1,8 @@
-"""Saving arrays to .npz files and loading them.
+"""Saving arrays to .npz and .safetensors files and loading them, also from GGUF files.
 
 The files are read and written by the C file library, the one that the command-line tool uses, through
 `_files`: it decides what a sound file is, checks names, sizes and checksums, and makes files appear whole or
-not at all. Here its tensors become NumPy arrays and QuantizedArrays. docs/npz.md describes the format.
+not at all. Here its tensors become arrays and QuantizedArrays. docs/npz.md describes how these are kept.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _CHUNK = 16 << 20
 
 
 def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | ArrayLike]) -> None:
-    """Save arrays to an .npz file.
+    """Save arrays to an .npz or .safetensors file.
 
     The file appears under its name when it is complete and on the disk, or not at all; a file of that name is
     replaced. The same arrays give the same bytes.
@@ -60,7 +60,7 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     Parameters
     ----------
     path : path-like
-        The file, whose name must end in ``.npz``.
+        The file, whose name must end in ``.npz`` or ``.safetensors``.
     arrays : mapping
         Arrays by name. Those that are no QuantizedArray are stored as they are.
 
@@ -69,7 +69,8 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     ValueError
         For a name that cannot be stored.
     TypeError
-        For an array of Python objects or of a type that .npy files do not know.
+        For an array of Python objects or of a type that .npy files do not know. A type that safetensors does
+        not have (strings, dates, records) is a ValueError.
 
     See Also
     --------
@@ -85,8 +86,9 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     True
     """
     target = os.fspath(path)
-    if not target.endswith(".npz"):
-        raise ValueError(f"cannot save to {target!r}: the name must end in .npz")
+    if not target.endswith((".npz", ".safetensors")):
+        raise ValueError(f"cannot save to {target!r}: the name must end in .npz or .safetensors")
+    keeps_order = target.endswith(".npz")  # safetensors has rows alone
     encoded = [(_encode_name(name), name, _storable(name, value)) for name, value in arrays.items()]
     try:
         writer = _files.create(os.fsencode(target))
@@ -94,7 +96,7 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
             parts: list[tuple[int, AnyArray]] = []
             for key, name, value in encoded:
                 try:
-                    parts += _declare(writer, key, value)
+                    parts += _declare(writer, key, value, keeps_order)
                 except _files.Failure as failure:
                     if failure.args[0] == _files.ARGUMENT:
                         raise ValueError(f"{name!r} cannot be stored: {failure.args[1]}") from None
@@ -131,7 +133,7 @@ def _storable(name: str, value: QuantizedArray | ArrayLike) -> QuantizedArray | 
 
 
 def _declare(
-    writer: _files.Writer, name: bytes, value: QuantizedArray | AnyArray
+    writer: _files.Writer, name: bytes, value: QuantizedArray | AnyArray, keeps_order: bool
 ) -> list[tuple[int, AnyArray]]:
     """Declare an array. Returns the tensors to write, each with its number and its elements."""
     if isinstance(value, QuantizedArray):
@@ -141,7 +143,7 @@ def _declare(
             for index, part in zip(indices, parts_of(value), strict=True)
             if index is not None and part is not None
         ]
-    column_major = value.flags.f_contiguous and not value.flags.c_contiguous
+    column_major = keeps_order and value.flags.f_contiguous and not value.flags.c_contiguous
     element, text = _ELEMENTS.get(value.dtype), None
     if element is None or not value.dtype.isnative:
         descr = np.lib.format.dtype_to_descr(value.dtype)
@@ -170,15 +172,17 @@ def _native(x: AnyArray) -> AnyArray:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | AnyArray]:
-    """Load the arrays of an .npz file.
+    """Load the arrays of an .npz, .safetensors or GGUF file.
 
     Nothing in the file is trusted: sizes, types, checksums, the padding of codes and that scales are finite
-    are all checked, and Python objects are refused.
+    are all checked, and Python objects are refused. Values of bfloat16 become float32, which holds them. The
+    tensors of a GGUF file must be numbers (F32, F16, BF16, integers): its blocks of codes are not decoded.
 
     Parameters
     ----------
     path : path-like
-        A file that :func:`save`, ``quantize encode`` or `numpy.savez` wrote.
+        A file that :func:`save`, ``quantize encode``, `numpy.savez` or a framework wrote. The content, not
+        the name, says of which kind it is.
 
     Returns
     -------
@@ -196,7 +200,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | AnyArray]:
     try:
         file = _files.open_file(os.fsencode(source))
         try:
-            if file.container() != "npz":
+            if file.container() == "npy":
                 raise FormatError(f"{source}: a .npy file, which numpy.load reads; this reads .npz files")
             note = file.note()
             if note is not None:
@@ -218,6 +222,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | AnyArray]:
 
 def _read(file: _files.File, tensor: TensorNumbers, source: str, name: str) -> AnyArray:
     shape = tensor.shape[::-1] if tensor.column_major else tensor.shape
+    if tensor.element == _files.BF16:  # the upper halves of float32
+        halves = np.empty(shape, np.uint16)
+        file.read(tensor.number, halves.reshape(-1).view(np.uint8))
+        return (halves.astype(np.uint32) << 16).view(np.float32)
     try:
         dtype: np.dtype[Any] = _DTYPES[tensor.element] if tensor.item is None else _dtype(tensor.item)
         data: AnyArray = np.empty(shape, dtype)

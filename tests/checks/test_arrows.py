@@ -101,7 +101,7 @@ def circle(arrows: Arrows) -> list[str]:
 
 
 def includes_of(folder: Path) -> Arrows:
-    """What each file of ROOMS and HEADERS includes, also by way of headers; view.c and view.h count as one."""
+    """What each file of the rooms includes, also by way of headers; view.c and view.h count as one."""
     own: Arrows = {}
     headers: Arrows = {}
     for path in sorted([*folder.rglob("*.c"), *folder.rglob("*.h")]):

@@ -293,9 +293,6 @@ def test_version_as_json(run: Run) -> None:
 @pytest.mark.parametrize(
     ("content", "name", "words"),
     [
-        (struct.pack("<Q", 2) + b"{}", "a.safetensors", ["safetensors", "load_file"]),
-        (struct.pack("<Q", 64) + b'{"w":' + b" " * 59, "renamed", ["safetensors"]),
-        (b"GGUF\3\0\0\0" + bytes(16), "a.gguf", ["GGUF", "GGUFReader"]),
         (b"\x08\x07\x12\x07pytorch", "a.onnx", ["ONNX", "to_array"]),
         (b"\x80\x02\x8a\x0a" + bytes(20), "a.pt", ["pickle", "weights_only"]),
         (b"\x80\x04\x95" + bytes(20), "renamed", ["pickle", "never read"]),

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "descriptor.h"
 #include "containers/gguf.h"
 #include "containers/safetensors.h"
 

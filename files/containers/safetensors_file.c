@@ -1,0 +1,167 @@
+/*
+ * safetensors_file.c - a .safetensors file as a container
+ */
+#include "../container.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../descriptor.h"
+#include "../element.h"
+#include "../error.h"
+#include "safetensors.h"
+
+/* Items of a type that is passed on as it is, as NumPy writes it; of most all that can be said is their size. */
+static const char complex64[] = "<c8", byte[] = "|V1";
+
+static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
+{
+    return qz_safetensors_probe(head, bytes, file_size);
+}
+
+static qz_file_result refuse(const qz_file *file, const qz_model_tensor *tensor, const char *type, qz_file_error *error)
+{
+    char field[QZ_MODEL_FIELD];
+    return qz_fail(error, QZ_FILE_FORMAT, file->input.label,
+                   qz_model_field("tensor", tensor->name, tensor->name_length, field), QZ_NO_OFFSET,
+                   "is of type %s, whose elements are no whole bytes; such files are not read", type);
+}
+
+/* Notes what an output made of this file will not have. That a framework wrote it, as nearly all metadata says, is not
+ * worth a word. */
+static void note(qz_file *file, const qz_safetensors *read, const char *opaque)
+{
+    size_t used = (size_t)snprintf(file->note, sizeof file->note, "%s", read->note), pairs = read->metadata_count;
+    for (size_t i = 0; i < read->metadata_count; i++)
+        pairs -= strcmp(read->metadata[i].key, "format") == 0;
+    if (pairs != 0 && used < sizeof file->note)
+        used +=
+            (size_t)snprintf(file->note + used, sizeof file->note - used, "%s__metadata__ (%zu %s) is not passed on",
+                             used ? "; " : "", pairs, pairs == 1 ? "pair" : "pairs");
+    if (opaque != NULL && used < sizeof file->note)
+        snprintf(file->note + used, sizeof file->note - used, "%stensors of type %s are passed on as bytes",
+                 used ? "; " : "", opaque);
+}
+
+static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
+{
+    qz_safetensors *read = calloc(1, sizeof *read);
+    if (read == NULL)
+        return qz_fail_memory(error, file->input.label);
+    qz_file_result result = qz_safetensors_read(read, &file->input, NULL, error);
+    if (result != QZ_FILE_OK) {
+        free(read);
+        return result;
+    }
+    file->state = read;
+    const char *opaque = NULL;
+    for (size_t i = 0; i < read->model.count && result == QZ_FILE_OK; i++) {
+        const qz_model_tensor *tensor = &read->model.tensors[i];
+        const qz_safetensors_row *row = qz_safetensors_row_of(tensor->type);
+        if (row->bits % 8 != 0)
+            return refuse(file, tensor, row->name, error);
+        qz_tensor described = {
+            .name = tensor->name,
+            .name_length = tensor->name_length,
+            .element = row->element,
+            .rank = tensor->rank,
+            .shape = tensor->shape,
+            .swapped = row->bits > 8 && qz_big_endian(),
+        };
+        if (row->element == QZ_ELEMENT_RAW) {
+            int is_complex = tensor->type == QZ_SAFETENSORS_C64;
+            described.type = is_complex ? complex64 : byte;
+            described.type_bytes = is_complex ? 8 : 1;
+            described.swapped = 0;
+            opaque = is_complex ? opaque : row->name;
+        }
+        result = qz_file_add(file, &described, tensor->offset, error);
+    }
+    note(file, read, opaque);
+    return result;
+}
+
+static void close_safetensors(qz_file *file)
+{
+    if (file->state != NULL)
+        qz_safetensors_free(file->state);
+    free(file->state);
+}
+
+/* ---- writing ---- */
+
+static unsigned type_of(const qz_tensor *tensor)
+{
+    if (tensor->element == QZ_ELEMENT_RAW && strcmp(tensor->type, complex64) == 0)
+        return QZ_SAFETENSORS_C64;
+    return tensor->element == QZ_ELEMENT_RAW ? QZ_SAFETENSORS_TYPES : qz_safetensors_type_of(tensor->element);
+}
+
+static qz_file_result declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error)
+{
+    char field[QZ_MODEL_FIELD];
+    const char *label = writer->output.label;
+    qz_model_field("tensor", tensor->name, tensor->name_length, field);
+    if (type_of(tensor) == QZ_SAFETENSORS_TYPES)
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, field, QZ_NO_OFFSET,
+                       "is of type %s, which safetensors does not have; write an .npz",
+                       tensor->element == QZ_ELEMENT_RAW ? tensor->type : qz_element_name(tensor->element));
+    if (tensor->column_major && tensor->rank > 1)
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, field, QZ_NO_OFFSET,
+                       "has its first axis run fastest, which safetensors does not have; write an .npz");
+    return QZ_FILE_OK;
+}
+
+/* The order of the data: wide elements first, so that all of them are aligned. */
+static void sort_slots(const qz_writer *writer, size_t *order)
+{
+    size_t n = 0;
+    for (size_t bytes = 8; bytes > 0; bytes /= 2)
+        for (size_t i = 0; i < writer->count; i++)
+            if (writer->slots[i].tensor.type_bytes == bytes)
+                order[n++] = i;
+}
+
+static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+{
+    const char *label = writer->output.label;
+    size_t *order = calloc(writer->count + 1, sizeof *order), bytes;
+    qz_model_tensor *tensors = calloc(writer->count + 1, sizeof *tensors);
+    char *header = NULL;
+    uint64_t file_bytes;
+    qz_file_result result = QZ_FILE_OK;
+    if (order == NULL || tensors == NULL) {
+        result = qz_fail_memory(error, label);
+    } else {
+        sort_slots(writer, order);
+        for (size_t i = 0; i < writer->count; i++) {
+            const qz_tensor *tensor = &writer->slots[order[i]].tensor;
+            tensors[i].name = tensor->name;
+            tensors[i].name_length = tensor->name_length;
+            tensors[i].type = type_of(tensor);
+            tensors[i].rank = tensor->rank;
+            tensors[i].shape = tensor->shape;
+        }
+        result = qz_safetensors_format(tensors, writer->count, NULL, 0, &header, &bytes, &file_bytes, label, error);
+    }
+    for (size_t i = 0; i < writer->count && result == QZ_FILE_OK; i++)
+        writer->slots[order[i]].start = writer->slots[order[i]].offset = tensors[i].offset;
+    if (result == QZ_FILE_OK && !qz_pwrite_all(writer->output.fd, header, bytes, 0))
+        result = qz_fail_errno(error, label, "write");
+    free(header);
+    free(tensors);
+    free(order);
+    return result;
+}
+
+const qz_container_type qz_container_safetensors = {
+    .name = "safetensors",
+    .extension = ".safetensors",
+    .probe = probe,
+    .open = open_safetensors,
+    .close = close_safetensors,
+    .declare = declare,
+    .layout = layout,
+};

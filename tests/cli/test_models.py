@@ -1,0 +1,195 @@
+"""Files of models through the tool and the package, beside the packages of those who made the formats."""
+
+import json
+import struct
+import subprocess
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import quantize
+import safetensors.numpy
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def bfloat16(x: Array) -> Array:
+    """The upper halves of float32, as they are stored."""
+    return (x.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def tensors() -> dict[str, Array]:
+    rng = np.random.default_rng(5)
+    return {
+        "model.layers.0.weight": rng.normal(size=(48, 256)).astype(np.float32),
+        "half": rng.normal(size=(3, 5, 64)).astype(np.float16),
+        "double": rng.normal(size=(16, 33)),
+        "bias": rng.normal(size=7).astype(np.float32),
+        "steps": np.arange(-3, 9, dtype=np.int64),
+        "mask": np.array([[True, False, True]]),
+        "nothing": np.zeros((0, 4), np.float32),
+        "one": np.array(2.5, np.float32),
+    }
+
+
+def write_safetensors(path: str, header: dict[str, Any], data: bytes) -> None:
+    text = json.dumps(header).encode()
+    Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+@pytest.mark.parametrize("end", ["npz", "safetensors"])
+@pytest.mark.parametrize("scheme", ["int4", "uint4", "nf4", "q4_k", "nvfp4"])
+def test_encode_and_decode(run: Run, scheme: str, end: str) -> None:
+    """From safetensors to either container and back: the same values as by way of .npz alone."""
+    arrays = tensors()
+    safetensors.numpy.save_file(arrays, "w.safetensors", metadata={"format": "pt"})
+    np.savez("w.npz", **arrays)
+    run("encode", "w.safetensors", f"q.{end}", "--scheme", scheme, "--quiet")
+    run("encode", "w.npz", "wanted.npz", "--scheme", scheme, "--quiet")
+    found, wanted = quantize.load(f"q.{end}"), quantize.load("wanted.npz")
+    assert set(found) == set(wanted) == set(arrays)
+    for name, array in wanted.items():
+        assert type(found[name]) is type(array)
+        if isinstance(array, quantize.QuantizedArray):
+            assert found[name] == array
+        else:
+            assert np.array_equal(found[name], array)
+    run("info", f"q.{end}", "--check")
+    run("decode", f"q.{end}", "back.safetensors", "--quiet")
+    run("decode", "wanted.npz", "back.npz", "--quiet")
+    back, plain = safetensors.numpy.load_file("back.safetensors"), np.load("back.npz")
+    assert set(back) == set(arrays)
+    for name in arrays:
+        assert back[name].dtype == plain[name].dtype
+        assert np.array_equal(back[name], plain[name])
+
+
+def test_parts_are_tensors(run: Run) -> None:
+    """Another reader sees codes and scales, each where elements of its size may lie."""
+    safetensors.numpy.save_file(tensors(), "w.safetensors")
+    run("encode", "w.safetensors", "q.safetensors", "--quiet")
+    parts = safetensors.numpy.load_file("q.safetensors")
+    name = "model.layers.0.weight"
+    assert parts[f"{name}.codes"].shape == (48, 128)
+    assert parts[f"{name}.scales"].dtype == np.float16
+    raw = Path("q.safetensors").read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + size])
+    for key, entry in header.items():
+        assert (8 + size + entry["data_offsets"][0]) % parts[key].itemsize == 0
+    run("encode", "w.safetensors", "again.safetensors", "--quiet")
+    assert Path("again.safetensors").read_bytes() == raw
+
+
+def test_bfloat16(run: Run) -> None:
+    x = np.random.default_rng(6).normal(size=(32, 128)).astype(np.float32)
+    half = bfloat16(x)
+    write_safetensors(
+        "w.safetensors",
+        {"w": {"dtype": "BF16", "shape": [32, 128], "data_offsets": [0, 8192]}},
+        half.tobytes(),
+    )
+    values = (half.astype(np.uint32) << 16).view(np.float32)
+    assert np.array_equal(quantize.load("w.safetensors")["w"], values)
+    np.savez("w.npz", w=values)
+    for name in ("w.safetensors", "w.npz"):
+        run("encode", name, f"q-{name}", "--quiet")
+    assert quantize.load("q-w.safetensors")["w"] == quantize.load("q-w.npz")["w"]
+    run("decode", "q-w.safetensors", "back.safetensors", "--dtype", "bfloat16", "--quiet")
+    run("decode", "q-w.safetensors", "back.npz", "--quiet")
+    bits = np.asarray(quantize.load("back.npz")["w"]).view(np.uint32)
+    nearest = bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000  # ties to even
+    assert b'"BF16"' in Path("back.safetensors").read_bytes()[:200]
+    assert np.array_equal(np.asarray(quantize.load("back.safetensors")["w"]).view(np.uint32), nearest)
+
+
+def test_python_saves_what_others_load() -> None:
+    arrays = tensors()
+    q = quantize.quantize_array(arrays["model.layers.0.weight"], "nf4")
+    fortran = np.asfortranarray(arrays["double"])
+    quantize.save("w.safetensors", {**arrays, "double": fortran, "q": q})
+    found = safetensors.numpy.load_file("w.safetensors")
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        assert np.array_equal(found[name], array)
+    assert quantize.load("w.safetensors")["q"] == q
+    with pytest.raises(
+        ValueError, match=r"'text' cannot be stored: .*<U3, which safetensors does not have; write"
+    ):
+        quantize.save("w.safetensors", {"text": np.array(["abc"])})
+    with pytest.raises(ValueError, match=r"must end in \.npz or \.safetensors"):
+        quantize.save("w.gguf", arrays)
+
+
+def test_what_is_not_passed_on(run: Run) -> None:
+    safetensors.numpy.save_file({"w": np.ones((4, 64), np.float32)}, "w.safetensors", metadata={"step": "3"})
+    assert "__metadata__ (1 pair) is not passed on" in run("encode", "w.safetensors", "q.npz").stderr
+    with pytest.warns(UserWarning, match="__metadata__"):
+        quantize.load("w.safetensors")
+    eight = {"w": {"dtype": "F8_E4M3", "shape": [4, 64], "data_offsets": [0, 256]}}
+    write_safetensors("eight.safetensors", eight, bytes(256))
+    assert "of type F8_E4M3 are passed on as bytes" in run("encode", "eight.safetensors", "e.npz").stderr
+    assert "safetensors does not have" in run("encode", "eight.safetensors", "e.safetensors", code=2).stderr
+    four = {"w": {"dtype": "F4", "shape": [4, 64], "data_offsets": [0, 128]}}
+    write_safetensors("four.safetensors", four, bytes(128))
+    assert "tensor 'w': is of type F4" in run("info", "four.safetensors", code=3).stderr
+
+
+@pytest.mark.parametrize("end", ["npz", "safetensors"])
+def test_gguf(run: Run, end: str) -> None:
+    arrays = {name: x for name, x in tensors().items() if name not in ("mask", "nothing", "one", "double")}
+    writer = gguf.GGUFWriter("w.gguf", "llama")
+    writer.add_uint32("llama.block_count", 2)
+    for name, x in arrays.items():
+        writer.add_tensor(name, x)
+    writer.add_tensor(
+        "bf16", bfloat16(arrays["bias"]).view(np.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16
+    )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = quantize.load("w.gguf")
+    assert set(found) == {*arrays, "bf16"}
+    for name, x in arrays.items():
+        assert np.array_equal(np.asarray(found[name]), x)
+    assert np.array_equal(bfloat16(np.asarray(found["bf16"])), bfloat16(arrays["bias"]))
+    assert run("info", "w.gguf").stdout.rstrip().splitlines()[-1].startswith("gguf: ")
+    run("encode", "w.gguf", f"q.{end}", "--quiet")
+    wanted = quantize.quantize_array(arrays["model.layers.0.weight"])
+    assert quantize.load(f"q.{end}")["model.layers.0.weight"] == wanted
+    assert "must end in" in run("encode", "w.gguf", "q.gguf", code=2).stderr
+
+
+def test_gguf_of_codes(run: Run) -> None:
+    writer = gguf.GGUFWriter("w.gguf", "llama")
+    codes = gguf.quants.quantize(np.ones((2, 32), np.float32), gguf.GGMLQuantizationType.Q4_0)
+    writer.add_tensor("blk.0.weight", codes, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    message = run("info", "w.gguf", code=3).stderr
+    assert "tensor 'blk.0.weight': is of type Q4_0" in message
+    assert "llama-quantize" in message
+    with pytest.raises(quantize.FormatError, match="Q4_0"), warnings.catch_warnings():
+        quantize.load("w.gguf")
+
+
+def test_content_decides(run: Run) -> None:
+    safetensors.numpy.save_file(tensors(), "w.safetensors")
+    Path("w.bin").write_bytes(Path("w.safetensors").read_bytes())
+    assert run("info", "w.bin").stdout.replace("w.bin", "") == run("info", "w.safetensors").stdout
+    Path("w.npz").write_bytes(Path("w.safetensors").read_bytes())
+    assert "rename it" in run("info", "w.npz", code=3).stderr
