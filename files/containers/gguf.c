@@ -56,16 +56,15 @@ static qz_file_result take_name(qz_gguf_source *s, qz_model *model, size_t longe
 
 static qz_file_result read_value(qz_gguf *gguf, qz_gguf_source *s)
 {
-    char field[QZ_MODEL_FIELD];
     qz_gguf_value value = {0};
     const uint8_t *at;
     uint64_t start = s->at;
-    s->field = "keys";
+    qz_gguf_part(s, "keys", NULL, 0);
     qz_file_result result = take_name(s, &gguf->model, QZ_GGUF_KEY_LONGEST, "a key has more than 65535 bytes",
                                       &value.key, &value.key_length);
     if (result != QZ_FILE_OK)
         return result;
-    s->field = qz_model_field("key", value.key, value.key_length, field);
+    qz_gguf_part(s, "key", value.key, value.key_length);
     const char *wrong = qz_gguf_key_wrong(value.key, value.key_length);
     if (wrong != NULL)
         return qz_gguf_refuse(s, start, wrong);
@@ -186,16 +185,16 @@ static qz_file_result check_offset(const qz_gguf_source *s, const qz_gguf *gguf,
 
 static qz_file_result read_tensor(qz_gguf *gguf, qz_gguf_source *s, uint64_t *end)
 {
-    char field[QZ_MODEL_FIELD], message[200];
+    char message[200];
     qz_model_tensor tensor = {0};
     uint64_t shape[QZ_GGUF_AXES], start = s->at;
     const uint8_t *at;
-    s->field = "tensors";
+    qz_gguf_part(s, "tensors", NULL, 0);
     qz_file_result result = take_name(s, &gguf->model, QZ_GGUF_NAME_LONGEST,
                                       "the name of a tensor has more than 63 bytes", &tensor.name, &tensor.name_length);
     if (result != QZ_FILE_OK)
         return result;
-    s->field = qz_model_field("tensor", tensor.name, tensor.name_length, field);
+    qz_gguf_part(s, "tensor", tensor.name, tensor.name_length);
     const char *wrong = qz_model_name_wrong(tensor.name, tensor.name_length);
     if (wrong != NULL)
         return qz_gguf_refuse(s, start, wrong);
@@ -240,7 +239,7 @@ static qz_file_result place_data(qz_gguf *gguf, qz_gguf_source *s, uint64_t data
 {
     char field[QZ_MODEL_FIELD];
     uint64_t end;
-    s->field = NULL;
+    qz_gguf_part(s, NULL, NULL, 0);
     if (!qz_model_round_up(s->at, gguf->alignment, &gguf->data) || !qz_add(gguf->data, data_bytes, &end))
         return qz_gguf_refuse(s, s->at, "the tensors have more than 2^63 - 1 bytes");
     for (size_t i = 0; i < gguf->model.count; i++) {
@@ -266,7 +265,7 @@ static qz_file_result read_start(qz_gguf *gguf, qz_gguf_source *s, uint64_t *ten
     char message[200];
     static const char other_order[] = "the file has the most significant bytes first, and is not read; gguf's "
                                       "gguf-convert-endian turns it";
-    s->field = "header";
+    qz_gguf_part(s, "header", NULL, 0);
     if (s->end < START)
         return qz_gguf_refuse(s, 0, "too short for a GGUF file");
     qz_file_result result = qz_gguf_take(s, START, &at, "the start of the file");

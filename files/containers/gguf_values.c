@@ -7,30 +7,42 @@
 #include "gguf_values.h"
 
 #include <inttypes.h>
-#include <string.h>
+#include <stdio.h>
 
 static const unsigned sizes[QZ_GGUF_TYPES] = {
     [QZ_GGUF_U8] = 1,  [QZ_GGUF_I8] = 1,   [QZ_GGUF_U16] = 2, [QZ_GGUF_I16] = 2, [QZ_GGUF_U32] = 4, [QZ_GGUF_I32] = 4,
     [QZ_GGUF_F32] = 4, [QZ_GGUF_BOOL] = 1, [QZ_GGUF_U64] = 8, [QZ_GGUF_I64] = 8, [QZ_GGUF_F64] = 8,
 };
 
+/* Refuses at a place, which only a file has. */
+static qz_file_result refuse(const qz_gguf_source *source, qz_file_result code, uint64_t offset, const char *what)
+{
+    char field[QZ_MODEL_FIELD];
+    const char *part = source->part;
+    if (source->name != NULL)
+        part = qz_model_field(part, source->name, source->name_length, field);
+    return qz_fail(source->error, code, source->label, part, source->input != NULL ? offset : QZ_NO_OFFSET, "%s", what);
+}
+
 qz_file_result qz_gguf_refuse(const qz_gguf_source *source, uint64_t offset, const char *what)
 {
-    return qz_fail(source->error, source->code, source->label, source->field,
-                   source->input != NULL ? offset : QZ_NO_OFFSET, "%s", what);
+    return refuse(source, source->code, offset, what);
 }
 
 qz_file_result qz_gguf_need(const qz_gguf_source *source, uint64_t bytes, const char *what)
 {
+    char message[200];
     uint64_t left = source->end - source->at;
-    if (bytes > left)
-        return qz_fail(source->error, source->code, source->label, source->field,
-                       source->input != NULL ? source->at : QZ_NO_OFFSET,
-                       "%s needs %" PRIu64 " bytes, but only %" PRIu64 " follow", what, bytes, left);
-    if (source->at > source->limit || bytes > source->limit - source->at)
-        return qz_fail(source->error, QZ_FILE_LIMIT, source->label, source->field, source->at,
-                       "the header has more than %" PRIu64 " bytes, which is the limit (max_header raises it)",
-                       source->limit);
+    if (bytes > left) {
+        snprintf(message, sizeof message, "%s needs %" PRIu64 " bytes, but only %" PRIu64 " follow", what, bytes, left);
+        return refuse(source, source->code, source->at, message);
+    }
+    if (source->at > source->limit || bytes > source->limit - source->at) {
+        snprintf(message, sizeof message,
+                 "the header has more than %" PRIu64 " bytes, which is the limit (max_header raises it)",
+                 source->limit);
+        return refuse(source, QZ_FILE_LIMIT, source->at, message);
+    }
     return QZ_FILE_OK;
 }
 

@@ -15,11 +15,21 @@ typedef struct qz_gguf_source {
     const uint8_t *window;
     uint64_t window_start;
     size_t window_bytes;
-    uint8_t *buffer;           /* QZ_GGUF_WINDOW bytes for the window */
-    qz_file_result code;       /* of what is wrong with the bytes */
-    const char *label, *field; /* for messages */
+    uint8_t *buffer;     /* QZ_GGUF_WINDOW bytes for the window */
+    qz_file_result code; /* of what is wrong with the bytes */
+    const char *label;   /* for messages, as is what the bytes are part of: "key" and its name, or a text alone */
+    const char *part, *name;
+    size_t name_length;
     qz_file_error *error;
 } qz_gguf_source;
+
+/* Says what the next bytes are part of; `name` may be NULL. It is put into words only if something is wrong. */
+static inline void qz_gguf_part(qz_gguf_source *source, const char *part, const char *name, size_t name_length)
+{
+    source->part = part;
+    source->name = name;
+    source->name_length = name_length;
+}
 
 static inline uint32_t qz_gguf_get32(const uint8_t *at)
 {

@@ -15,7 +15,7 @@ enum { VERSION = 3 };
 /* ---- what is checked ---- */
 
 /* Whether the bytes of a value are what its type says; reads the alignment, if it is that. */
-static qz_file_result check_value(const qz_gguf_value *value, uint32_t *alignment, const char *label, const char *field,
+static qz_file_result check_value(const qz_gguf_value *value, uint32_t *alignment, const char *label,
                                   qz_file_error *error)
 {
     qz_gguf_value found = {0};
@@ -25,7 +25,9 @@ static qz_file_result check_value(const qz_gguf_value *value, uint32_t *alignmen
                         .window_bytes = (size_t)value->bytes,
                         .code = QZ_FILE_ARGUMENT,
                         .label = label,
-                        .field = field,
+                        .part = "key",
+                        .name = value->key,
+                        .name_length = value->key_length,
                         .error = error};
     if (value->data == NULL || !qz_fits_memory(value->bytes))
         return qz_gguf_refuse(&s, 0, "has no value");
@@ -64,7 +66,6 @@ static qz_file_result add_name(qz_names *names, const char *kind, const char *na
 static qz_file_result check_values(const qz_gguf_value *values, size_t count, uint64_t *bytes, uint32_t *alignment,
                                    const char *label, qz_file_error *error)
 {
-    char field[QZ_MODEL_FIELD];
     qz_names keys = {0};
     qz_file_result result = QZ_FILE_OK;
     for (size_t i = 0; result == QZ_FILE_OK && i < count; i++) {
@@ -78,7 +79,7 @@ static qz_file_result check_values(const qz_gguf_value *values, size_t count, ui
         }
         result = add_name(&keys, "key", v->key, v->key_length, label, error);
         if (result == QZ_FILE_OK)
-            result = check_value(v, alignment, label, qz_model_field("key", v->key, v->key_length, field), error);
+            result = check_value(v, alignment, label, error);
     }
     qz_names_free(&keys);
     return result;

@@ -552,6 +552,19 @@ static void bad_tensors(void **state)
     refused(&b, "the tensors up to this one have more than 2^63 - 1 bytes");
 }
 
+static void rounding(void **state)
+{
+    (void)state;
+    for (uint64_t alignment = 1; alignment <= 1u << 20; alignment *= 2) {
+        uint64_t last = UINT64_MAX - (alignment - 1), got;
+        assert_true(qz_model_round_up(0, alignment, &got) && got == 0);
+        assert_true(qz_model_round_up(1, alignment, &got) && got == alignment);
+        assert_true(qz_model_round_up(last, alignment, &got) && got == last);
+        if (alignment > 1)
+            assert_false(qz_model_round_up(last + 1, alignment, &got));
+    }
+}
+
 static void limits(void **state)
 {
     (void)state;
@@ -814,11 +827,11 @@ int main(void)
 {
     start_program("test_gguf");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(least),        cmocka_unit_test(values),      cmocka_unit_test(types),
-        cmocka_unit_test(shapes),       cmocka_unit_test(bad_starts),  cmocka_unit_test(bad_values),
-        cmocka_unit_test(bad_tensors),  cmocka_unit_test(limits),      cmocka_unit_test(sparse),
-        cmocka_unit_test(every_prefix), cmocka_unit_test(every_bit),   cmocka_unit_test(many),
-        cmocka_unit_test(known_bytes),  cmocka_unit_test(not_written),
+        cmocka_unit_test(least),       cmocka_unit_test(values),       cmocka_unit_test(types),
+        cmocka_unit_test(shapes),      cmocka_unit_test(bad_starts),   cmocka_unit_test(bad_values),
+        cmocka_unit_test(bad_tensors), cmocka_unit_test(rounding),     cmocka_unit_test(limits),
+        cmocka_unit_test(sparse),      cmocka_unit_test(every_prefix), cmocka_unit_test(every_bit),
+        cmocka_unit_test(many),        cmocka_unit_test(known_bytes),  cmocka_unit_test(not_written),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
