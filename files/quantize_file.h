@@ -1,8 +1,9 @@
 /*
  * quantize_file.h - tensors in files
  *
- * Reads and writes files that hold named arrays: .npy and .npz. A second layer over quantize.h: it knows headers,
- * names, offsets and safe writing, and nothing about how numbers are quantized.
+ * Reads and writes files that hold named arrays: .npy, .npz and .safetensors; reads GGUF whose tensors are numbers. A
+ * second layer over quantize.h: it knows headers, names, offsets and safe writing, and nothing about how numbers are
+ * quantized.
  *
  *     #include <quantize_file.h>
  *
@@ -173,7 +174,7 @@ QZ_API qz_file_result qz_open(const char *path, const qz_open_options *options, 
 /* NULL is allowed. */
 QZ_API void qz_close(qz_file *file);
 
-/* "npy" or "npz". */
+/* "npy", "npz", "safetensors" or "gguf". */
 QZ_API const char *qz_container(const qz_file *file);
 
 /* Bytes of the file when it was opened. */
