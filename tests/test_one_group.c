@@ -74,6 +74,22 @@ static void test_ties(void **state)
             }
 }
 
+/* A scale of E8M0 is two binades below the largest magnitude: 4 is four times its scale, 7.9 is beyond the value 6. */
+static void test_exponents(void **state)
+{
+    (void)state;
+    static const float wanted[][2] = {
+        {4, 4}, {5.5f, 6}, {6, 6}, {7.9f, 6}, {8, 8}, {3.9f, 3}, {0.75f, 0.75f}, {0x1p-100f, 0x1p-100f},
+    };
+    for (size_t i = 0; i < COUNT(wanted); i++)
+        for (int sign = -1; sign <= 1; sign += 2) {
+            const float x[] = {0, (float)sign * wanted[i][0], wanted[i][0] * 0.25f};
+            struct one one = one_group("mxfp4", QZ_E8M0, QZ_ABSMAX, x, COUNT(x));
+            assert_int_equal(QZ_OK, one.result);
+            assert_true(one.y[1] == (float)sign * wanted[i][1]);
+        }
+}
+
 static void test_zeros(void **state)
 {
     (void)state;
@@ -206,8 +222,8 @@ int main(void)
 {
     start_program("test_one_group");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ties),         cmocka_unit_test(test_zeros),       cmocka_unit_test(test_constants),
-        cmocka_unit_test(test_scale_limits), cmocka_unit_test(test_huge_groups),
+        cmocka_unit_test(test_ties),      cmocka_unit_test(test_exponents),    cmocka_unit_test(test_zeros),
+        cmocka_unit_test(test_constants), cmocka_unit_test(test_scale_limits), cmocka_unit_test(test_huge_groups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,13 +131,36 @@ static void test_method_names(void **state)
     assert_null(qz_method_name((qz_method)-1));
 }
 
+/* Sixteen finite values that differ, and one above 0 where scales are positive. */
+static void test_table_check(void **state)
+{
+    (void)state;
+    float table[16];
+    qz_scheme scheme = *qz_scheme_by_name("nf4");
+    scheme.codes = QZ_TABLE;
+    scheme.table = table;
+    for (int i = 0; i < 16; i++)
+        table[i] = -1.0f;
+    assert_int_equal(QZ_ERROR_ARGUMENT, qz_scheme_check(&scheme, QZ_DEFAULT));
+    table[15] = -2.0f;
+    assert_int_equal(QZ_OK, qz_scheme_check(&scheme, QZ_DEFAULT));
+    scheme.positive = 1;
+    assert_int_equal(QZ_ERROR_ARGUMENT, qz_scheme_check(&scheme, QZ_DEFAULT));
+    table[3] = 0x1p60f;
+    assert_int_equal(QZ_OK, qz_scheme_check(&scheme, QZ_DEFAULT));
+    table[3] = NAN;
+    assert_int_equal(QZ_ERROR_ARGUMENT, qz_scheme_check(&scheme, QZ_DEFAULT));
+    scheme.table = NULL;
+    assert_int_equal(QZ_ERROR_ARGUMENT, qz_scheme_check(&scheme, QZ_DEFAULT));
+}
+
 int main(void)
 {
     start_program("test_schemes");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scheme_table), cmocka_unit_test(test_scheme_check),
-        cmocka_unit_test(test_scheme_sizes), cmocka_unit_test(test_scheme_sizes_modes),
-        cmocka_unit_test(test_method_names),
+        cmocka_unit_test(test_scheme_table),       cmocka_unit_test(test_scheme_check),
+        cmocka_unit_test(test_table_check),        cmocka_unit_test(test_scheme_sizes),
+        cmocka_unit_test(test_scheme_sizes_modes), cmocka_unit_test(test_method_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -550,3 +550,15 @@ def test_signatures() -> None:
         anywhere = [p for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
         assert [(p.name, p.default) for p in anywhere] == parameters
         assert all(p.default is not inspect.Parameter.empty for p in found if p not in anywhere)
+
+
+def test_integers_of_32_bits_are_exact() -> None:
+    """They have more digits than float32, and become float64."""
+    x = np.array([0, 2**24 + 1, 7], np.int32)
+    for mine, its in zip(
+        quantize.quantize_to_int4(x), quantize.quantize_to_int4(x.astype(float)), strict=True
+    ):
+        assert np.array_equal(mine, its)
+    assert not np.array_equal(
+        quantize.quantize_to_int4(x)[1], quantize.quantize_to_int4(x.astype(np.float32))[1]
+    )
