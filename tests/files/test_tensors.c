@@ -136,11 +136,16 @@ static void table_of_containers(void **state)
     assert_ptr_equal(qz_container_by_content(npy, 7, 7), &qz_container_npy);
     assert_ptr_equal(qz_container_by_content(zip, 4, 4), &qz_container_npz);
     assert_null(qz_container_by_content(zip, 3, 3));
+    static const uint8_t safetensors[] = "\x02\0\0\0\0\0\0\0{}", gguf[] = "GGUF\3\0\0";
+    assert_ptr_equal(qz_container_by_content(safetensors, 10, 10), &qz_container_safetensors);
+    assert_ptr_equal(qz_container_by_content(gguf, 7, 7), &qz_container_gguf);
     assert_ptr_equal(qz_container_by_extension("x.npy"), &qz_container_npy);
     assert_ptr_equal(qz_container_by_extension("folder.npy/x.NpZ"), &qz_container_npz);
     assert_null(qz_container_by_extension("folder.npy/x"));
     assert_null(qz_container_by_extension("x.npy.txt"));
-    assert_string_equal(qz_container_list(1, ", ", " or ", text, sizeof text), ".npy or .npz");
+    assert_ptr_equal(qz_container_by_extension("x.safetensors"), &qz_container_safetensors);
+    assert_string_equal(qz_container_list(1, ", ", " or ", text, sizeof text), ".npy, .npz or .safetensors");
+    assert_string_equal(qz_container_list(0, ", ", " or ", text, sizeof text), ".npy, .npz, .safetensors or .gguf");
     assert_string_equal(qz_container_list(0, "", "", text, 6), ".npy.");
 }
 
