@@ -17,24 +17,23 @@
 
 static const command commands[] = {
     {"info", "[FILE]", 0, 1, " --check" INPUT_OPTIONS COMMON, "what a file holds, or what this program can do",
-     "Lists the tensors of a .npy or .npz file: type, shape, scheme, bytes and bits per value. Without a file: "
-     "version,\n"
-     "kernel sets, CPUs and schemes.",
+     "Lists the tensors of a file (.npy, .npz, .safetensors, .gguf): type, shape, scheme, bytes and bits per value.\n"
+     "Without a file: version, kernel sets, CPUs and schemes.",
      run_info},
-    {"encode", "IN OUT.npz", 2, 2,
+    {"encode", "IN OUT", 2, 2,
      " --scheme --group-size --axis --method --scale-dtype --table --weights --seed --nonfinite --include --exclude"
      " --min-size"
      " --stats --dry-run --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "floats to 4 bits",
-     "Quantizes the float tensors of IN (.npy or .npz) and writes OUT.npz. Other tensors, scalars, those that "
-     "--include\n"
-     "and --exclude leave out and those that are quantized already are copied; so are, unless --include names them or\n"
-     "there is no other, tensors with one axis (norms, biases) and those below --min-size.",
+     "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf) and writes OUT (.npz, .safetensors). Other\n"
+     "tensors, scalars, those that --include and --exclude leave out and those that are quantized already are copied;\n"
+     "so are, unless --include names them or there is no other, tensors with one axis (norms, biases) and those below\n"
+     "--min-size.",
      run_encode},
-    {"decode", "IN.npz OUT", 2, 2, " --dtype --tensor --threads --force --no-fsync" INPUT_OPTIONS COMMON,
+    {"decode", "IN OUT", 2, 2, " --dtype --tensor --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "4 bits to floats",
-     "Decodes the quantized tensors of IN.npz. OUT.npz gets all tensors; OUT.npy gets the only one, or the one that\n"
-     "--tensor names. Tensors that are not quantized are copied.",
+     "Decodes the quantized tensors of IN. OUT.npz or OUT.safetensors gets all tensors; OUT.npy gets the only one, or\n"
+     "the one that --tensor names. Tensors that are not quantized are copied.",
      run_decode},
     {"compare", "A B", 2, 2, " --min-sqnr --include --exclude --threads" INPUT_OPTIONS COMMON,
      "the error between two files, tensor by tensor",

@@ -44,7 +44,7 @@ const qz_container_type *qz_container_by_content(const uint8_t *head, size_t byt
 /* The container that the extension of a path names, or NULL. */
 const qz_container_type *qz_container_by_extension(const char *path);
 
-/* The extensions of those that are read, or of those that are written, for messages: .npy or .npz. */
+/* The extensions of those that are read, or of those that are written, for messages. */
 const char *qz_container_list(int written, const char *between, const char *last, char *out, size_t out_size);
 
 #endif

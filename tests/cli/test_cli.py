@@ -82,7 +82,7 @@ def test_help(run: Run) -> None:
         (["encod"], ["no command 'encod'", "did you mean encode?"]),
         (["frobnicate"], ["quantize help"]),
         (["help", "decod"], ["did you mean decode?"]),
-        (["encode"], ["both files are missing", "IN OUT.npz"]),
+        (["encode"], ["both files are missing", "IN OUT"]),
         (["encode", "a.npy"], ["the second file is missing"]),
         (["compare", "a", "b", "c"], ["'c' is one argument too many"]),
         (["info", "a", "b"], ["'b' is one argument too many"]),
