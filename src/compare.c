@@ -143,7 +143,7 @@ static QZ_NOINLINE qz_result compare_packed(const qz_scheme *scheme, const qz_pa
     qz_result result = qz_operation_prepare(&compare.operation, &plain, scheme, QZ_DEFAULT, a, packed);
     if (result != QZ_OK)
         return result;
-    qz_operation_cut(&compare.operation);
+    qz_operation_cut(&compare.operation, 0);
     qz_operation_run(&compare.operation, compare_area, &compare, pool, &total);
     if (total.nonfinite) {
         result = QZ_ERROR_NONFINITE;
@@ -185,7 +185,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
     struct findings total;
     qz_detail found = QZ_DETAIL_INIT;
     qz_operation_of_floats(&compare.operation, kernels, a);
-    qz_operation_cut(&compare.operation);
+    qz_operation_cut(&compare.operation, 0);
     qz_operation_run(&compare.operation, compare_area, &compare, pool, &total);
     if (total.nonfinite) {
         locate_nonfinite(a, &found);

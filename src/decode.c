@@ -81,18 +81,17 @@ static int fits_in_place(const struct qz_operation *decode)
 
 /* Decodes long rows of values that lie next to each other: nothing limits a tile then, unless values leave past the
  * cache, and with wide ones less is to do around each; with a single one, for a single thread, nothing: a single row is
- * not even cut. Returns whether it was done. */
+ * not even cut. Returns whether it was done; if not, the matrix is cut as all other ways want it. */
 static int decode_in_place(struct qz_operation *decode, qz_pool *pool, struct findings *total)
 {
     enum { WIDE = 8 * QZ_TILE };
     struct qz_work *work = &decode->work;
     const struct qz_view *view = &decode->view;
     int alone = !pool && !work->streams;
-    if (!fits_in_place(decode))
-        return 0;
-    if (!alone || view->rows > 1)
-        qz_operation_cut(decode);
-    if (view->rows > 1 && work->tile_rows != 1)
+    int fits = fits_in_place(decode);
+    if (!fits || !alone || view->rows > 1)
+        qz_operation_cut(decode, 0);
+    if (!fits || (view->rows > 1 && work->tile_rows != 1))
         return 0;
     total->overflow = total->beyond = 0;
     if (alone) {
@@ -105,6 +104,8 @@ static int decode_in_place(struct qz_operation *decode, qz_pool *pool, struct fi
         qz_work_tiles(work, 1, qz_least(cols, view->cols));
         qz_operation_run(decode, decode_wide, decode, pool, total);
     }
+    if (total->beyond) /* the tiles were others, or none */
+        qz_operation_cut(decode, 0);
     return !total->beyond;
 }
 
@@ -137,10 +138,8 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
         return result;
     if (decode.view.rows * decode.view.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST)
         decode.work.streams = decode.view.kernels;
-    if (!decode_in_place(&decode, pool, &total)) {
-        qz_operation_cut(&decode);
+    if (!decode_in_place(&decode, pool, &total))
         qz_operation_run(&decode, qz_columns_prepare(&decode) ? decode_columns : decode_rows, &decode, pool, &total);
-    }
     return total.overflow ? locate_overflow(&decode.view, dst->dtype, detail) : QZ_OK;
 }
 

@@ -89,7 +89,7 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     qz_result result = qz_operation_prepare(operation, &how, scheme, options->method, src, dst);
     if (result != QZ_OK)
         return result;
-    qz_operation_cut_for_supers(operation);
+    qz_operation_cut(operation, 1);
     qz_encoder_make(encoder, &operation->view, scheme, options->method, src->dtype);
     encoder->nonfinite = options->nonfinite;
     encoder->weights = weights;

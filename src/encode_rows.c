@@ -12,7 +12,7 @@
 /* Whether scales follow from the range of their own group alone. */
 static int scales_follow_ranges(const struct qz_encoder *encoder)
 {
-    return encoder->method != QZ_SEARCH && encoder->method != QZ_EXACT && !qz_has_byte_scales(encoder->view);
+    return !qz_is_searching(encoder) && !qz_has_byte_scales(encoder->view);
 }
 
 /* How many of a run's n values are fitted and encoded at a time. */

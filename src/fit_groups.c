@@ -131,7 +131,7 @@ unsigned qz_fit_groups(const struct qz_encoder *encoder, const struct run *run, 
     if (flags & QZ_FIT_TIE) /* they will be fitted again */
         return flags;
     qz_make_supers(view, run, groups);
-    int searched = x && (qz_is_searching(encoder));
+    int searched = x && qz_is_searching(encoder);
     if (searched && view->super_groups)
         return qz_search_shared(encoder, run, groups, x, w);
     if (searched)

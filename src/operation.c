@@ -81,17 +81,10 @@ qz_result qz_operation_prepare(struct qz_operation *operation, const struct qz_p
     return QZ_OK;
 }
 
-void qz_operation_cut(struct qz_operation *operation)
+void qz_operation_cut(struct qz_operation *operation, int makes_supers)
 {
     const struct qz_view *view = &operation->view;
-    qz_work_cut(&operation->work, view->rows, view->cols, view->group_size, 1,
-                qz_matrix_is_transposed(operation->matrix));
-}
-
-void qz_operation_cut_for_supers(struct qz_operation *operation)
-{
-    const struct qz_view *view = &operation->view;
-    int shares = view->super_groups && view->super_groups < QZ_WHOLE_MATRIX;
+    int shares = makes_supers && view->super_groups && view->super_groups < QZ_WHOLE_MATRIX;
     qz_work_cut(&operation->work, view->rows, view->cols, view->group_size, shares ? view->super_groups : 1,
                 qz_matrix_is_transposed(operation->matrix));
 }

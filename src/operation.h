@@ -28,9 +28,8 @@ qz_result qz_operation_prepare(struct qz_operation *operation, const struct qz_p
 /* An operation on a matrix of floats that has no packed one. */
 void qz_operation_of_floats(struct qz_operation *operation, const struct qz_kernels *kernels, const qz_matrix *matrix);
 
-/* Cuts the matrix; so that groups whose super scale is to be made are in one tile. */
-void qz_operation_cut(struct qz_operation *operation);
-void qz_operation_cut_for_supers(struct qz_operation *operation);
+/* Cuts the matrix. With makes_supers, groups that share a super scale which is to be made are in one tile. */
+void qz_operation_cut(struct qz_operation *operation, int makes_supers);
 
 /* Calls the step for all tiles and adds up what was found. */
 void qz_operation_run(struct qz_operation *operation, qz_work_step *step, void *context, qz_pool *pool,
