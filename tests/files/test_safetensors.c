@@ -2,7 +2,7 @@
  * test_safetensors.c - headers of .safetensors files: what is one is understood, all else is refused, and what is
  * written is what other readers and this one expect
  */
-#include "support.h"
+#include "read_model.h"
 
 #include <time.h>
 
@@ -30,19 +30,10 @@ static qz_file_result read_file(const char *path, qz_safetensors *out, const qz_
     assert_int_equal(qz_input_open(&input, path, error), QZ_FILE_OK);
     qz_file_result result = qz_safetensors_read(out, &input, limits, error);
     if (result == QZ_FILE_OK) {
-        for (size_t i = 0; i < out->model.count; i++) {
-            const qz_model_tensor *t = &out->model.tensors[i];
-            assert_int_equal(strlen(t->name), t->name_length);
-            assert_true(t->offset >= out->data && t->bytes <= input.size && t->offset <= input.size - t->bytes);
-            assert_int_equal(qz_model_find(&out->model, t->name, t->name_length), i);
-        }
+        check_model(&out->model, out->data, input.size);
     } else {
-        assert_int_equal(error->code, result);
-        assert_non_null(strstr(error->message, strrchr(path, '/') + 1));
+        check_refusal(&out->model, path, result, error);
         assert_true(error->offset == QZ_NO_OFFSET || error->offset <= input.size);
-        for (const char *c = error->message; *c != '\0'; c++)
-            assert_true(*c >= ' ' && *c <= '~');
-        assert_null(out->model.tensors);
         assert_null(out->text);
     }
     qz_input_close(&input);
