@@ -13,7 +13,7 @@
  * what will be next is fetched while something else is worked on; evenly, for what is asked for in haste is forgotten.
  */
 #include "columns.h"
-#include "stage.h"
+#include "kernels/stream.h"
 
 enum {
     STRIP = 2 * QZ_TILE, /* floats in a strip at most */

@@ -4,12 +4,12 @@
 #include "columns.h"
 #include "encode_long.h"
 #include "encode_rows.h"
-#include "foreign.h"
-#include "fpenv.h"
+#include "scales/reference_groups.h"
+#include "base/fpenv.h"
 #include "largest.h"
-#include "number.h"
-#include "scheme.h"
-#include "stage.h"
+#include "base/number.h"
+#include "packed/scheme.h"
+#include "kernels/stream.h"
 
 #include <math.h>
 

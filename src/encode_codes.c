@@ -2,8 +2,8 @@
  * encode_codes.c - codes of groups whose scales are known, and what the codes do to the values
  */
 #include "encode_codes.h"
-#include "exact.h"
-#include "number.h"
+#include "scales/exact.h"
+#include "base/number.h"
 
 #include <math.h>
 

@@ -4,7 +4,7 @@
 #ifndef QZ_ENCODE_CODES_H
 #define QZ_ENCODE_CODES_H
 
-#include "encoder.h"
+#include "scales/encoder.h"
 #include "operation.h"
 
 /* Values from memory that are fitted and encoded before those that follow them: with fewer at a time, what is fetched

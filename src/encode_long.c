@@ -5,14 +5,14 @@
  * as that asks for; and last for its codes.
  */
 #include "encode_long.h"
-#include "clip.h"
+#include "scales/clip.h"
 #include "encode_rows.h"
-#include "fit_groups.h"
-#include "foreign.h"
-#include "number.h"
-#include "scales.h"
-#include "search.h"
-#include "stage.h"
+#include "scales/fit_groups.h"
+#include "scales/reference_groups.h"
+#include "base/number.h"
+#include "scales/scales.h"
+#include "scales/search.h"
+#include "kernels/stream.h"
 
 #include <math.h>
 

@@ -2,12 +2,12 @@
  * encode_rows.c - encoding of rows of whole groups
  */
 #include "encode_rows.h"
-#include "clip.h"
+#include "scales/clip.h"
 #include "encode_codes.h"
-#include "fit_groups.h"
-#include "foreign.h"
-#include "number.h"
-#include "stage.h"
+#include "scales/fit_groups.h"
+#include "scales/reference_groups.h"
+#include "base/number.h"
+#include "kernels/stream.h"
 
 /* Whether scales follow from the range of their own group alone. */
 static int scales_follow_ranges(const struct qz_encoder *encoder)

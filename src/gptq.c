@@ -25,15 +25,15 @@
  * multiply_add): the bytes are the same for every kernel set and number of threads. Rows do not know of each other;
  * they are worked on in slabs of SLAB rows whose elements lie side by side.
  */
-#include "encoder.h"
-#include "exact.h"
-#include "fpenv.h"
-#include "number.h"
-#include "pool.h"
-#include "scales.h"
-#include "scheme.h"
-#include "tile.h"
-#include "watch.h"
+#include "scales/encoder.h"
+#include "scales/exact.h"
+#include "base/fpenv.h"
+#include "base/number.h"
+#include "base/pool.h"
+#include "scales/scales.h"
+#include "packed/scheme.h"
+#include "matrix/tile.h"
+#include "base/stop.h"
 
 #include <float.h>
 #include <math.h>

@@ -4,12 +4,12 @@
  * Super scales of whole rows, or of the matrix, must be known before the first group is encoded.
  */
 #include "largest.h"
-#include "fpenv.h"
-#include "foreign.h"
-#include "number.h"
-#include "scales.h"
-#include "scheme.h"
-#include "super.h"
+#include "base/fpenv.h"
+#include "scales/reference_groups.h"
+#include "base/number.h"
+#include "scales/scales.h"
+#include "packed/scheme.h"
+#include "scales/super.h"
 #include "work.h"
 
 #include <math.h>

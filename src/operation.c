@@ -2,8 +2,8 @@
  * operation.c - what encoding, decoding and comparing begin and end with
  */
 #include "operation.h"
-#include "number.h"
-#include "scheme.h"
+#include "base/number.h"
+#include "packed/scheme.h"
 
 #include <math.h>
 

@@ -9,10 +9,10 @@
 #ifndef QZ_WORK_H
 #define QZ_WORK_H
 
-#include "findings.h"
-#include "pool.h"
-#include "tile.h"
-#include "watch.h"
+#include "packed/findings.h"
+#include "base/pool.h"
+#include "matrix/tile.h"
+#include "base/stop.h"
 
 enum {
     QZ_LONG_GROUP = QZ_TILE / 2 /* groups longer than this are worked on in pieces */

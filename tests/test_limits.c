@@ -6,12 +6,12 @@
  */
 #include "support/program.h"
 
-#include "exact.h"
-#include "kernels.h"
-#include "number.h"
-#include "pool.h"
-#include "scheme.h"
-#include "tile.h"
+#include "scales/exact.h"
+#include "kernels/kernels.h"
+#include "base/number.h"
+#include "base/pool.h"
+#include "packed/scheme.h"
+#include "matrix/tile.h"
 
 #include <float.h>
 #include <math.h>

@@ -10,8 +10,8 @@
 #include "support/guard.h"
 #include "support/sets.h"
 
-#include "encoder.h"
-#include "number.h"
+#include "scales/encoder.h"
+#include "base/number.h"
 
 #include <float.h>
 #include <math.h>
