@@ -159,7 +159,7 @@ static void find_range(struct array_job *job, size_t slice, size_t start, size_t
 static int make_codes(const struct array_job *job, size_t i, size_t n, void *to)
 {
     const struct qz_steps *steps = &job->steps;
-    const struct qz_kernels *kernels = steps->exact ? job->kernels : &qz_kernels_scalar;
+    const struct qz_kernels *kernels = steps->ordinary ? job->kernels : &qz_kernels_scalar;
     int8_t *codes = to;
     float buffer[CHUNK];
     if (job->dtype == QZ_F64)
@@ -222,8 +222,8 @@ static int code_reaches(float x, const struct qz_steps *steps, int code)
 static void prepare_steps(struct qz_steps *steps, double min, double max)
 {
     /* Within these bounds float32 holds inverse and every product with room to spare. */
-    steps->exact = steps->scale >= 0x1p-100 && steps->scale <= 0x1p100;
-    if (!steps->exact)
+    steps->ordinary = steps->scale >= 0x1p-100 && steps->scale <= 0x1p100;
+    if (!steps->ordinary)
         return;
     steps->middle = (float)(0.5 * min + 0.5 * max);
     steps->inverse = (float)(1.0 / steps->scale);

@@ -99,7 +99,7 @@ void qz_measure_supers(struct qz_encoder *encoder, const qz_matrix *matrix, cons
     struct measure measure = {.kernels = view->kernels, .encoder = encoder, .matrix = matrix};
     float largest = known ? known[0] : measure_all(&measure, pool);
     if (view->shared_super && encoder->reference)
-        largest = qz_foreign_super(encoder, largest);
+        largest = qz_reference_super(encoder, largest);
     if (view->shared_super)
         make_whole_super(encoder, known ? NULL : matrix, 0, largest);
     for (uint64_t row = 0; known && !view->shared_super && row < matrix->rows; row++)

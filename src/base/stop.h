@@ -14,55 +14,55 @@
 #include <time.h>
 
 enum {
-    QZ_WATCH_LOOKS = 16, /* questions between two looks at the clock, while they take less than a millisecond or two */
-    QZ_WATCH_MS = 100    /* between two calls of the caller's function */
+    QZ_STOP_LOOKS = 16, /* questions between two looks at the clock, while they take less than a millisecond or two */
+    QZ_STOP_MS = 100    /* between two calls of the caller's function */
 };
 
-struct qz_watch {
-    int (*stop)(void *context); /* NULL: nobody will */
+struct qz_stop {
+    int (*ask)(void *context); /* NULL: nobody will stop it */
     void *context;
     pthread_t caller;
     unsigned looks;     /* questions until the next look */
     int64_t last, next; /* the last look; when to call it, in ms */
-    atomic_int stopped;
+    atomic_int asked;
 };
 
-static inline int64_t qz_watch_now(void)
+static inline int64_t qz_stop_clock(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static inline void qz_watch_begin(struct qz_watch *watch, int (*stop)(void *context), void *context)
+static inline void qz_stop_begin(struct qz_stop *stop, int (*ask)(void *context), void *context)
 {
-    watch->stop = stop;
-    watch->context = context;
-    watch->caller = pthread_self();
-    watch->looks = 2; /* the first question comes before any work */
-    watch->last = stop ? qz_watch_now() : 0;
-    watch->next = watch->last + QZ_WATCH_MS;
-    atomic_init(&watch->stopped, 0);
+    stop->ask = ask;
+    stop->context = context;
+    stop->caller = pthread_self();
+    stop->looks = 2; /* the first question comes before any work */
+    stop->last = ask ? qz_stop_clock() : 0;
+    stop->next = stop->last + QZ_STOP_MS;
+    atomic_init(&stop->asked, 0);
 }
 
-/* `watch` may be NULL. Once it is 1 it stays so. */
-static inline int qz_watch_stopped(struct qz_watch *watch)
+/* `stop` may be NULL. Once it is 1 it stays so. */
+static inline int qz_stop_asked(struct qz_stop *stop)
 {
-    if (!watch || !watch->stop)
+    if (!stop || !stop->ask)
         return 0;
-    if (atomic_load_explicit(&watch->stopped, memory_order_relaxed))
+    if (atomic_load_explicit(&stop->asked, memory_order_relaxed))
         return 1;
-    if (!pthread_equal(watch->caller, pthread_self()) || --watch->looks > 0)
+    if (!pthread_equal(stop->caller, pthread_self()) || --stop->looks > 0)
         return 0;
-    int64_t now = qz_watch_now();
-    watch->looks = now - watch->last > 1 ? 1 : QZ_WATCH_LOOKS;
-    watch->last = now;
-    if (now < watch->next)
+    int64_t now = qz_stop_clock();
+    stop->looks = now - stop->last > 1 ? 1 : QZ_STOP_LOOKS;
+    stop->last = now;
+    if (now < stop->next)
         return 0;
-    int stop = watch->stop(watch->context) != 0;
-    atomic_store_explicit(&watch->stopped, stop, memory_order_relaxed);
-    watch->next = qz_watch_now() + QZ_WATCH_MS;
-    return stop;
+    int asked = stop->ask(stop->context) != 0;
+    atomic_store_explicit(&stop->asked, asked, memory_order_relaxed);
+    stop->next = qz_stop_clock() + QZ_STOP_MS;
+    return asked;
 }
 
 #endif

@@ -29,14 +29,14 @@ enum {
  *     index = guess + (x >= next[guess])                      next[i]: the least x of index i + 1; next[15] = +inf
  *     code = index - 8
  *
- * `exact` is 0 when the scale is so small or large that float32 cannot guess; kernels then are not called and the
+ * `ordinary` is 0 when the scale is so small or large that float32 cannot guess; kernels then are not called and the
  * scalar rule is used directly.
  */
 struct qz_steps {
     double scale, zero_point;
     float next[16];
     float middle, inverse, bias;
-    int exact;
+    int ordinary;
 };
 
 /* The drivers cut their work into tiles that stay in the first-level cache: 16 KiB of float32, which leaves room in a
@@ -147,7 +147,7 @@ struct qz_search {
     int refit;    /* 0: no least squares, candidates are rounded as stored before they give codes */
     qz_dtype scale_dtype;
     size_t as_stored;    /* of the first candidates: 1, the scale to begin with as it is stored; 2, then `other` too */
-    size_t plain, count; /* candidates: those from `plain` on are for the second set of values */
+    size_t first, count; /* candidates: those from `first` on are for the second set of values */
     float factor[QZ_CANDIDATES]; /* a candidate after these is the scale to begin with, divided by this */
 };
 
@@ -253,8 +253,8 @@ struct qz_kernels {
     /* Range of each group; nonzero if any value is NaN or infinite, min and max then are meaningless. */
     int (*group_range)(const float *x, size_t n, size_t group_size, float *min, float *max);
 
-    /* Scale as stored, 1 / scale (0 where that is tiny or huge: codes then come from the exact rule) and zero or offset
-     * of each group. Returns QZ_FIT_ flags. `zero` is not touched for QZ_ZERO_NONE. */
+    /* Scale as stored, 1 / scale (0 where that is tiny or huge: codes then come from the careful rule) and zero or
+     * offset of each group. Returns QZ_FIT_ flags. `zero` is not touched for QZ_ZERO_NONE. */
     unsigned (*fit)(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
                     float *inverse, float *zero);
 
@@ -276,7 +276,7 @@ struct qz_kernels {
                          const struct qz_stored *stored, qz_dtype dtype, void *dst);
 
     /* Lays QZ_BLOCK groups of n elements, one after another, side by side: to[QZ_BLOCK * k + l] = x[l * n + k]. */
-    void (*lay)(const float *x, size_t n, float *to);
+    void (*interleave)(const float *x, size_t n, float *to);
 
     /*
      * Groups that run down the columns of a matrix whose rows lie next to each other, `width` of them side by side:
@@ -351,8 +351,9 @@ struct qz_kernels {
         .transpose = transpose, .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,    \
         .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode, .error = error,      \
         .group_codes_error = group_codes_error, .columns_range = columns_range, .columns_codes = columns_codes,        \
-        .columns_decode = columns_decode, .find_error = find_error, .weighted_error = weighted_error, .lay = lay,      \
-        .search_scale = search_scale, .survey = survey, .search_affine = search_affine, .multiply_add = multiply_add,  \
+        .columns_decode = columns_decode, .find_error = find_error, .weighted_error = weighted_error,                  \
+        .interleave = interleave, .search_scale = search_scale, .survey = survey, .search_affine = search_affine,      \
+        .multiply_add = multiply_add,                                                                                  \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */
@@ -368,9 +369,9 @@ uint32_t qz_cpu_features(void);
 /* The set in use, or NULL if QUANTIZE_KERNELS cannot be honoured. */
 const struct qz_kernels *qz_kernels_active(void);
 
-/* The exact rule for a group whose scale is not normal or is huge, in double: the nearest code whose value is finite,
+/* The careful rule for a group whose scale is not normal or is huge, in double: the nearest code whose value is finite,
  * as it is stored. Also the plainest statement of what a code is. *clipped is raised by one if the code was clipped. */
-int qz_exact_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped);
+int qz_careful_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped);
 
 /* scale * (v - zero) or scale * v + offset for the value v of a code, each operation rounded to float32. */
 static inline float qz_value(float v, float scale, float zero, qz_zero kind)

@@ -273,7 +273,7 @@ static size_t group_codes(const float *x, size_t n, size_t group_size, const str
     return clipped;
 }
 
-int qz_exact_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped)
+int qz_careful_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped)
 {
     double y = ((double)x - (grid->zero == QZ_ZERO_OFFSET ? (double)zero : 0.0)) / (double)scale;
     if (grid->zero == QZ_ZERO_FLOAT)

@@ -4,7 +4,7 @@
 #ifndef QZ_SEARCH_SCALAR_H
 #define QZ_SEARCH_SCALAR_H
 
-static void lay(const float *x, size_t n, float *to)
+static void interleave(const float *x, size_t n, float *to)
 {
     for (size_t l = 0; l < QZ_BLOCK; l++)
         for (size_t k = 0; k < n; k++)
@@ -80,7 +80,7 @@ static void search_group(const struct qz_search *rule, const float *v, const flo
     *second = 0;
     *energy = 0.0f;
     for (size_t c = 0; c < rule->count; c++) {
-        int set = c >= rule->plain;
+        int set = c >= rule->first;
         float s = first, inverse = candidate_inverse(rule, c, first, first_stored, other_stored);
         if (!rule->refit) {
             s = stored_scale(first / rule->factor[c], rule->scale_dtype, unit, super);

@@ -5,7 +5,7 @@
  */
 
 /* n is a constant where speed matters. */
-INLINE void lay_groups(const float *x, size_t n, float *to)
+INLINE void interleave_groups(const float *x, size_t n, float *to)
 {
     size_t whole = n - n % LANES;
     for (size_t l = 0; l < QZ_BLOCK; l += LANES)
@@ -16,18 +16,18 @@ INLINE void lay_groups(const float *x, size_t n, float *to)
             to[QZ_BLOCK * k + l] = x[l * n + k];
 }
 
-static TARGET void lay(const float *x, size_t n, float *to)
+static TARGET void interleave(const float *x, size_t n, float *to)
 {
     if (n == 16)
-        lay_groups(x, 16, to);
+        interleave_groups(x, 16, to);
     else if (n == 32)
-        lay_groups(x, 32, to);
+        interleave_groups(x, 32, to);
     else if (n == 64)
-        lay_groups(x, 64, to);
+        interleave_groups(x, 64, to);
     else if (n == 128)
-        lay_groups(x, 128, to);
+        interleave_groups(x, 128, to);
     else
-        lay_groups(x, n, to);
+        interleave_groups(x, n, to);
 }
 
 INLINE VF nearest_e4m3(VF v)
@@ -260,7 +260,7 @@ INLINE void search_vector(const struct qz_search *rule, int how, int weighted, s
 {
     const size_t most = LANES == 8 && weighted && how == BY_ROUNDING ? 3 : 4; /* as many as 16 registers hold */
     for (int set = 0; set < 2; set++) {
-        size_t c = set ? rule->plain : 0, end = set ? rule->count : rule->plain;
+        size_t c = set ? rule->first : 0, end = set ? rule->count : rule->first;
         if (c == end)
             continue;
         struct search_levels levels = search_levels(rule, set);
@@ -324,7 +324,7 @@ INLINE void search_across(const struct qz_search *rule, int how, int weighted, s
     enum { MOST = QZ_CANDIDATES + 4 * LANES };
     float factor[MOST], scale[MOST], gain[MOST];
     for (int set = 0; set < 2; set++) {
-        size_t from = set ? rule->plain : 0, count = (set ? rule->count : rule->plain) - from, step;
+        size_t from = set ? rule->first : 0, count = (set ? rule->count : rule->first) - from, step;
         if (count == 0)
             continue;
         for (size_t i = 0; i < count + 3 * LANES; i++) /* filled up with the last one */

@@ -229,7 +229,7 @@ void qz_store_groups(const struct qz_view *view, const struct span *span, const 
 
 /* Numbers of 2 or 4 bytes, of rows of `cols` of them, to or from rows of those that are side by side. Most rows of a
  * tile have a multiple of four numbers of 2 bytes, which move together. */
-static void turn_in(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
+static void gather_columns(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
 {
     uint16_t *half = dst;
     uint32_t *word = dst;
@@ -253,7 +253,7 @@ static void turn_in(void *dst, const char *src, int64_t stride, size_t rows, siz
         }
 }
 
-static void turn_out(char *dst, int64_t stride, const void *src, size_t rows, size_t cols, size_t size)
+static void scatter_columns(char *dst, int64_t stride, const void *src, size_t rows, size_t cols, size_t size)
 {
     const uint16_t *half = src;
     const uint32_t *word = src;
@@ -278,8 +278,8 @@ static void load_turned(const struct qz_view *view, const char *first, int64_t s
 {
     uint16_t stored[QZ_COLUMNS_GROUPS];
     size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
-    turn_in(view->scale_dtype == QZ_F32 ? (void *)dst : stored, first + span->group * size, stride, span->rows,
-            span->count, size);
+    gather_columns(view->scale_dtype == QZ_F32 ? (void *)dst : stored, first + span->group * size, stride, span->rows,
+                   span->count, size);
     if (view->scale_dtype == QZ_F16)
         view->kernels->f32_from_f16(stored, n, dst);
     else if (view->scale_dtype == QZ_BF16)
@@ -295,8 +295,8 @@ static void store_turned(const struct qz_view *view, char *first, int64_t stride
         view->kernels->f16_from_f32(src, n, stored);
     else if (view->scale_dtype == QZ_BF16)
         view->kernels->bf16_from_f32(src, n, stored);
-    turn_out(first + span->group * size, stride, view->scale_dtype == QZ_F32 ? (const void *)src : stored, span->rows,
-             span->count, size);
+    scatter_columns(first + span->group * size, stride, view->scale_dtype == QZ_F32 ? (const void *)src : stored,
+                    span->rows, span->count, size);
 }
 
 void qz_load_columns(const struct qz_view *view, const struct span *span, float *scale, float *zero)

@@ -31,7 +31,7 @@ enum kind {
  * of plain scales are held by 1, and 7 / 8 or 15 / 14: fit_other in search.c. */
 enum { UNWEIGHTED = QZ_CANDIDATES_UNWEIGHTED, WEIGHTED = QZ_CANDIDATES_WEIGHTED };
 static const struct {
-    size_t plain, second; /* how many for each of the two sets of values */
+    size_t first, second; /* how many for each of the two sets of values */
     float factor[18];
 } candidates[][2][3] = {
     [INTEGERS] =
@@ -142,8 +142,8 @@ static QZ_NOINLINE void choose_factors(struct qz_search *rule, enum kind kind, i
         i++;
     int longer = i == 0 ? 0 : growths[i].longest <= 192 ? 1 : 2;
     rule->as_stored = kind == INTEGERS || kind == INTEGERS_POSITIVE ? 2 : 1;
-    rule->plain = candidates[kind][weighted][longer].plain;
-    rule->count = rule->plain + candidates[kind][weighted][longer].second;
+    rule->first = candidates[kind][weighted][longer].first;
+    rule->count = rule->first + candidates[kind][weighted][longer].second;
     for (size_t c = 0; c < rule->count; c++)
         rule->factor[c] =
             candidates[kind][weighted][longer].factor[c] * (c < rule->as_stored ? 1.0f : growths[i].growth);
@@ -153,11 +153,11 @@ static QZ_NOINLINE void choose_factors(struct qz_search *rule, enum kind kind, i
 static QZ_NOINLINE void choose_many(struct qz_search *rule, enum kind kind)
 {
     rule->as_stored = 0;
-    rule->plain = kind == TWO_TABLES ? QZ_CANDIDATES / 2 : QZ_CANDIDATES;
+    rule->first = kind == TWO_TABLES ? QZ_CANDIDATES / 2 : QZ_CANDIDATES;
     rule->count = QZ_CANDIDATES;
     double ratio = kind == TWO_TABLES ? 1.0836 : 1.0392, factor = 0.62; /* 1 / (count - 1) powers of 1.5 / 0.62 */
     for (size_t c = 0; c < QZ_CANDIDATES; c++, factor *= ratio) {
-        factor = c % rule->plain == 0 ? 0.62 : factor;
+        factor = c % rule->first == 0 ? 0.62 : factor;
         rule->factor[c] = (float)factor;
     }
 }
@@ -166,11 +166,11 @@ static QZ_NOINLINE void choose_many(struct qz_search *rule, enum kind kind)
 static QZ_NOINLINE void choose_entries(struct qz_search *rule, const struct qz_grid *grid, float end, int has_signs)
 {
     rule->as_stored = 0;
-    rule->plain = rule->count = 0;
+    rule->first = rule->count = 0;
     for (int i = 0; i < 16; i++)
         if (grid->sorted[i] != 0.0f && (has_signs || grid->sorted[i] / end > 0))
             rule->factor[rule->count++] = grid->sorted[i] / end;
-    rule->plain = rule->count;
+    rule->first = rule->count;
 }
 
 /* Within 6 % of the best so far. */
@@ -178,7 +178,7 @@ static QZ_NOINLINE void choose_near(struct qz_search *rule, enum kind kind)
 {
     const size_t each = 12;
     rule->as_stored = 0;
-    rule->plain = each;
+    rule->first = each;
     rule->count = kind == TWO_TABLES ? 2 * each : each;
     for (size_t c = 0; c < rule->count; c++)
         rule->factor[c] = (float)(0.945 + 0.01 * (double)(c % each));
@@ -188,7 +188,7 @@ static QZ_NOINLINE void choose_near(struct qz_search *rule, enum kind kind)
 static QZ_NOINLINE void choose_exponents(struct qz_search *rule, size_t count)
 {
     static const float factors[] = {1.0f, 2.0f, 0.5f, 4.0f, 0.25f};
-    rule->plain = rule->count = count;
+    rule->first = rule->count = count;
     memcpy(rule->factor, factors, count * sizeof *factors);
 }
 

@@ -20,7 +20,7 @@ struct groups {
     float curve[QZ_TILE_GROUPS], slope[QZ_TILE_GROUPS], rest[QZ_TILE_GROUPS]; /* QZ_U6: struct qz_affine_error */
     int32_t special[QZ_TILE_GROUPS]; /* searches with a zero or offset: careful_affine.c looks at the group again */
     int far;      /* codes are uniform, and some value may be so far beyond them that only the scalar kernels take it */
-    int exact;    /* some group needs the exact rule: its inverse is 0, its scale is not */
+    int careful;  /* some group needs the careful rule: its inverse is 0, its scale is not */
     int has_sums; /* what the codes did to the values came with them */
     struct qz_sums sums;
 };

@@ -381,7 +381,7 @@ static double extent_of(const struct rectangle *r)
 }
 
 /* Works out what no error of a rectangle is less than. */
-static void judge(const struct work *work, struct rectangle *r)
+static void bound_error(const struct work *work, struct rectangle *r)
 {
     const struct point *a = &r->point[0][0], *b = &r->point[0][1], *c = &r->point[1][0], *d = &r->point[1][1];
     double first, second, worst = a->error > b->error ? a->error : b->error;
@@ -412,7 +412,7 @@ static struct rectangle make_rectangle(struct work *work, enum kind kind, const 
         r.point[i / 2][i % 2] = point_at(u[i / 2], c[i % 2]);
     measure(work, r.point[0], 2, kind);
     measure(work, r.point[1], 2, kind);
-    judge(work, &r);
+    bound_error(work, &r);
     return r;
 }
 
@@ -453,7 +453,7 @@ static int push(const struct work *work, struct rectangle *stack, int depth, con
 }
 
 /* Cuts a rectangle in two; the more promising half comes last. */
-static int cut(struct work *work, struct rectangle *stack, int depth, const struct rectangle *r)
+static int halve(struct work *work, struct rectangle *stack, int depth, const struct rectangle *r)
 {
     struct rectangle low = *r, high = *r;
     struct point middle[2];
@@ -474,8 +474,8 @@ static int cut(struct work *work, struct rectangle *stack, int depth, const stru
         low.point[0][1] = high.point[0][0] = middle[0];
         low.point[1][1] = high.point[1][0] = middle[1];
     }
-    judge(work, &low);
-    judge(work, &high);
+    bound_error(work, &low);
+    bound_error(work, &high);
     int low_last = low.least < high.least;
     depth = push(work, stack, depth, low_last ? &high : &low);
     return push(work, stack, depth, low_last ? &low : &high);
@@ -498,7 +498,7 @@ static int with_codes(struct work *work, struct rectangle *stack, int depth, con
 }
 
 /* Cuts what is near a scale of 0. */
-static int cut_near_zero(struct work *work, struct rectangle *stack, int depth, const struct rectangle *r)
+static int halve_near_zero(struct work *work, struct rectangle *stack, int depth, const struct rectangle *r)
 {
     double s = 1 / r->from_u, middle = r->from_c + (r->to_c - r->from_c) / 2;
     if (is_beyond(work, r->from_c, r->to_c + 15 * s))
@@ -531,7 +531,7 @@ static void search(struct work *work, struct rectangle *stack, int depth)
             continue;
         double extent = extent_of(&r);
         if (r.kind == NEAR_ZERO) {
-            depth = cut_near_zero(work, stack, depth, &r);
+            depth = halve_near_zero(work, stack, depth, &r);
             continue;
         }
         if (r.kind == FREE && extent < 0.25) {
@@ -550,7 +550,7 @@ static void search(struct work *work, struct rectangle *stack, int depth)
         }
         if (r.kind == CODES && extent < 0.25 && try_all(work, &r))
             continue;
-        depth = cut(work, stack, depth, &r);
+        depth = halve(work, stack, depth, &r);
     }
 }
 

@@ -82,10 +82,10 @@ void qz_refit_special_groups(const struct qz_encoder *encoder, struct findings *
             groups->inverse[g] = 0.0f;
         if (!qz_note_scale_problem(encoder, found, groups, run, g) || groups->inverse[g] != 0.0f)
             continue;
-        groups->exact |= scale == 0.0f && view->grid.zero == QZ_ZERO_OFFSET; /* x - offset times 0: may be NaN */
+        groups->careful |= scale == 0.0f && view->grid.zero == QZ_ZERO_OFFSET; /* x - offset times 0: may be NaN */
         if (scale == 0.0f)
             continue;
-        groups->exact = 1;
+        groups->careful = 1;
         if (view->grid.zero == QZ_ZERO_UINT4) {
             float lo = groups->min[g] < 0 ? groups->min[g] : 0;
             double wanted = rint(-(double)lo / (double)scale);

@@ -48,7 +48,7 @@ static float ggml_e4m3(float x)
 }
 
 /* Integers lo..hi by truncation. */
-static int cut(float y, int lo, int hi)
+static int truncate_to(float y, int lo, int hi)
 {
     if (!(fabsf(y) < 0x1p31f))
         return lo > 0 ? lo : 0;
@@ -77,12 +77,12 @@ static const float iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 2
 
 static int code_q4_0(const struct qz_reference *fit, float x)
 {
-    return cut(x * fit->by + 8.5f, 0, 15);
+    return truncate_to(x * fit->by + 8.5f, 0, 15);
 }
 
 static int code_q4_1(const struct qz_reference *fit, float x)
 {
-    return cut((x - fit->from) * fit->by + 0.5f, 0, 15);
+    return truncate_to((x - fit->from) * fit->by + 0.5f, 0, 15);
 }
 
 /* Ties away from zero, after the zero was added. */
@@ -406,7 +406,7 @@ static void block_iq4_xs(const float *x, struct qz_reference *fit, uint8_t *code
     float d = -range.largest / 32.0f;
     fit->super[0] = stored(d, QZ_F16);
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++) {
-        fit->scale[g] = (float)cut(rintf(inverse(d) * found[g]), -32, 31);
+        fit->scale[g] = (float)truncate_to(rintf(inverse(d) * found[g]), -32, 31);
         fit->by = inverse(d * fit->scale[g]);
         fit->super[0] = qz_is_finite(found[g]) ? fit->super[0] : NAN; /* ggml would leave the group out, and go on */
         qz_reference_codes(QZ_RULE_IQ4_XS, fit, x + g * SEARCHED, SEARCHED, codes + g * SEARCHED);
@@ -422,7 +422,7 @@ struct q4_k {
 static void codes_q4_k(const struct q4_k *group, float min, float by, uint8_t *codes)
 {
     for (int i = 0; i < SEARCHED; i++)
-        codes[i] = (uint8_t)cut(rintf(by * (group->x[i] - min)), 0, 15);
+        codes[i] = (uint8_t)truncate_to(rintf(by * (group->x[i] - min)), 0, 15);
 }
 
 static float error_q4_k(const struct q4_k *group, float scale, float min, const uint8_t *codes)
@@ -508,7 +508,7 @@ static float six_bits(float numbers[QZ_REFERENCE_GROUPS])
         largest = larger(numbers[g], largest);
     float by = largest > 0.0f ? 63.0f / largest : 0.0f;
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++)
-        numbers[g] = (float)cut(rintf(by * numbers[g]), 0, 63);
+        numbers[g] = (float)truncate_to(rintf(by * numbers[g]), 0, 63);
     return stored(largest / 63.0f, QZ_F16);
 }
 
@@ -524,7 +524,7 @@ static void block_q4_k(const float *x, struct qz_reference *fit, uint8_t *codes)
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++) {
         float by = fit->super[0] * fit->scale[g], min = fit->super[1] * fit->zero[g];
         for (int i = g * SEARCHED; i < (g + 1) * SEARCHED && by != 0.0f; i++)
-            codes[i] = (uint8_t)cut(rintf((x[i] + min) / by), 0, 15);
+            codes[i] = (uint8_t)truncate_to(rintf((x[i] + min) / by), 0, 15);
     }
 }
 

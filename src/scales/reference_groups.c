@@ -9,7 +9,7 @@
 #include <float.h>
 #include <math.h>
 
-int qz_foreign_fits(const qz_scheme *scheme, uint64_t rows, uint64_t cols)
+int qz_reference_fits_rows(const qz_scheme *scheme, uint64_t rows, uint64_t cols)
 {
     const struct qz_rule_info *info = qz_rule_info(scheme->rule);
     uint64_t block = info->block ? info->block : scheme->group_size;
@@ -17,7 +17,7 @@ int qz_foreign_fits(const qz_scheme *scheme, uint64_t rows, uint64_t cols)
            (info->ends_short == QZ_ENDS_SHORT_ALONE && rows <= 1);
 }
 
-float qz_foreign_super(struct qz_encoder *encoder, float largest)
+float qz_reference_super(struct qz_encoder *encoder, float largest)
 {
     if (encoder->reference != QZ_RULE_COMPRESSED_TENSORS_NVFP4)
         return 1.0f;
@@ -26,8 +26,8 @@ float qz_foreign_super(struct qz_encoder *encoder, float largest)
 }
 
 /* Group g of a run takes the numbers of group i of a fitted block. A block with one that does not fit is infinite. */
-static void take(const struct qz_view *view, const struct run *run, struct groups *groups, size_t g,
-                 const struct qz_reference *fit, size_t i, int fits)
+static void store_reference_group(const struct qz_view *view, const struct run *run, struct groups *groups, size_t g,
+                                  const struct qz_reference *fit, size_t i, int fits)
 {
     float scale = fit->scale[i], super[2];
     size_t row_groups = groups->count / run->rows;
@@ -65,8 +65,8 @@ static struct qz_reference_how how_of(const struct qz_encoder *encoder, uint64_t
     return how;
 }
 
-void qz_foreign_groups(const struct qz_encoder *encoder, const struct run *run, const float *x, struct groups *groups,
-                       uint8_t *codes)
+void qz_reference_groups(const struct qz_encoder *encoder, const struct run *run, const float *x, struct groups *groups,
+                         uint8_t *codes)
 {
     const struct qz_view *view = encoder->view;
     uint8_t single[QZ_TILE];
@@ -81,23 +81,23 @@ void qz_foreign_groups(const struct qz_encoder *encoder, const struct run *run, 
         if (together > 1)
             qz_store_super(view, run->row + g / row_groups, run->col / group_size + g % row_groups, fit.super);
         for (size_t i = 0; i < together; i++)
-            take(view, run, groups, g + i, &fit, i, fits);
+            store_reference_group(view, run, groups, g + i, &fit, i, fits);
     }
     pack(single, n, codes);
 }
 
-void qz_foreign_long(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
-                     struct qz_reference *fit)
+void qz_reference_long_group(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                             struct qz_reference *fit)
 {
     float min = groups->min[0] + 0.0f, max = groups->max[0] + 0.0f; /* which zero was first is not known here */
     struct qz_reference_range range = {min, max, max > -min ? max : min};
     struct qz_reference_how how = how_of(encoder, run->cols);
     int fits = qz_reference_fit(encoder->reference, &how, &range, fit);
-    take(encoder->view, run, groups, 0, fit, 0, fits);
+    store_reference_group(encoder->view, run, groups, 0, fit, 0, fits);
 }
 
-void qz_foreign_codes(const struct qz_encoder *encoder, const struct qz_reference *fit, const float *x, size_t n,
-                      uint8_t *codes)
+void qz_reference_group_codes(const struct qz_encoder *encoder, const struct qz_reference *fit, const float *x,
+                              size_t n, uint8_t *codes)
 {
     uint8_t single[QZ_TILE];
     qz_reference_codes(encoder->reference, fit, x, n, single);

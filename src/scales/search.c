@@ -96,11 +96,11 @@ static int is_whole(const struct qz_view *view, const struct block *block)
 }
 
 /* Element k of group l becomes to[QZ_BLOCK * k + l]. Lanes without a group are 0. */
-static void lay(const struct qz_view *view, const struct block *block, const float *x, float *to)
+static void interleave(const struct qz_view *view, const struct block *block, const float *x, float *to)
 {
     size_t n = block->length, size = (size_t)view->group_size;
     if (is_whole(view, block)) {
-        view->kernels->lay(x + block->group[0] * size, n, to);
+        view->kernels->interleave(x + block->group[0] * size, n, to);
         return;
     }
     memset(to, 0, n * QZ_BLOCK * sizeof *to);
@@ -110,10 +110,10 @@ static void lay(const struct qz_view *view, const struct block *block, const flo
 }
 
 /* Weights likewise, each group's divided by a power of two of its own. */
-static void lay_weights(const struct qz_view *view, const struct source *source, struct block *block)
+static void interleave_weights(const struct qz_view *view, const struct source *source, struct block *block)
 {
     block->laid = SIZE_MAX;
-    lay(view, block, source->w, block->w);
+    interleave(view, block, source->w, block->w);
     for (size_t l = 0; l < block->count; l++) {
         float largest = source->most_weight[block->group[l]];
         if (largest >= UNIT_LEAST && largest <= UNIT_MOST)
@@ -296,12 +296,12 @@ static void fill_block(const struct qz_encoder *encoder, const struct run *run, 
         block->zero[l] = offset ? groups->zero[g] / unit : groups->zero[g];
         block->other[l] = encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? source->other[g] / unit : 0.0f;
     }
-    lay(view, block, source->x, block->v);
+    interleave(view, block, source->x, block->v);
     for (size_t l = 0; l < block->count; l++)
         for (size_t k = 0; k < block->length && block->unit[l] != 1.0f; k++)
             block->v[QZ_BLOCK * k + l] /= block->unit[l];
     if (weighted)
-        lay_weights(view, source, block);
+        interleave_weights(view, source, block);
 }
 
 static void keep_lane(const struct qz_view *view, struct groups *groups, const struct block *block, size_t l)
@@ -353,9 +353,9 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
     memcpy(block->other, source->other + g, bytes);
     memcpy(block->low, groups->min + g, bytes);
     memcpy(block->high, groups->max + g, bytes);
-    lay(view, block, source->x, block->v);
+    interleave(view, block, source->x, block->v);
     if (weighted && block->laid != g % row_groups) {
-        lay_weights(view, source, block);
+        interleave_weights(view, source, block);
         if (block->same_weights)
             block->laid = g % row_groups;
     }
@@ -777,10 +777,10 @@ unsigned qz_search_pieces(const struct qz_encoder *encoder, struct qz_exact_sour
     }
     if (has_two_signs(encoder))
         choose_signs(groups);
-    return qz_judge_scales(encoder->view, groups);
+    return qz_flag_scales(encoder->view, groups);
 }
 
-unsigned qz_judge_scales(const struct qz_view *view, struct groups *groups)
+unsigned qz_flag_scales(const struct qz_view *view, struct groups *groups)
 {
     const int32_t least = magnitude_of(FLT_MIN), most = magnitude_of(0x1p120f);
     const int32_t normal = view->scale_dtype == QZ_F16 ? magnitude_of(0x1p-14f) : least;
@@ -828,5 +828,5 @@ unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *ru
         exact_groups(&pass);
     if (has_two_signs(encoder))
         choose_signs(groups);
-    return qz_judge_scales(view, groups);
+    return qz_flag_scales(view, groups);
 }

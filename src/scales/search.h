@@ -13,7 +13,7 @@ enum { QZ_SEARCH_MOST = 512 }; /* longer groups are searched one at a time */
 unsigned qz_search_pieces(const struct qz_encoder *encoder, struct qz_exact_source *source, struct groups *groups);
 
 /* The inverses of scales, and what fit would notice in them: QZ_FIT_ flags. */
-unsigned qz_judge_scales(const struct qz_view *view, struct groups *groups);
+unsigned qz_flag_scales(const struct qz_view *view, struct groups *groups);
 
 /* Better scales, and zeros, for a run's groups, which have plain ones. w: weights of its values, or NULL. Returns
  * QZ_FIT_ flags. */

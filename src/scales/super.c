@@ -107,7 +107,7 @@ static double error_of(const struct qz_view *view, const float *x, const float *
         memset(codes, 0, (n + 1) / 2);
         for (size_t i = 0; i < n; i++) { /* with scale 0 all codes are the same */
             float of_group = scale[i / size];
-            int code = of_group != 0.0f ? qz_exact_code(x[i], of_group, zero[i / size], &view->grid, &clipped) : 0;
+            int code = of_group != 0.0f ? qz_careful_code(x[i], of_group, zero[i / size], &view->grid, &clipped) : 0;
             qz_set_code(codes, i, code);
         }
     } else {
