@@ -500,9 +500,7 @@ static float as_stored(const struct gptq *gptq, const struct slab *slab, size_t 
     const struct qz_view *view = &gptq->view;
     float narrow = (float)wanted;
     if (!qz_has_byte_scales(view))
-        return view->scale_dtype == QZ_F32   ? narrow
-               : view->scale_dtype == QZ_F16 ? qz_f32_from_f16(qz_f16_from_f32(narrow))
-                                             : qz_f32_from_bf16(qz_bf16_from_f32(narrow));
+        return view->scale_type->nearest(narrow);
     struct run run = {slab->row + r, group * gptq->group_size, 1, 1, 1};
     one->count = 1;
     one->min[0] = one->max[0] = 1.0f;

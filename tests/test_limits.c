@@ -507,10 +507,10 @@ static void test_ends_of_scales(void **state)
     const struct {
         const struct qz_levels *levels;
         float least, most;
-    } types[] = {{&qz_levels_e8m0, 0x1p-127f, 0x1p125f},
-                 {&qz_levels_e4m3, 0x1p-9f, 448.0f},
-                 {&qz_levels_f16, 0x1p-24f, 65504.0f},
-                 {&qz_levels_bf16, 0x1p-133f, 0x1p125f}};
+    } types[] = {{&qz_scale_type_of(QZ_E8M0)->levels, 0x1p-127f, 0x1p125f},
+                 {&qz_scale_type_of(QZ_E4M3)->levels, 0x1p-9f, 448.0f},
+                 {&qz_scale_type_of(QZ_F16)->levels, 0x1p-24f, 65504.0f},
+                 {&qz_scale_type_of(QZ_BF16)->levels, 0x1p-133f, 0x1p125f}};
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++)
         for (int end = 0; end < 2; end++) {
             float scale = end ? types[t].most : types[t].least, x[16];

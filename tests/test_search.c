@@ -342,7 +342,8 @@ static void test_best_candidate(void **state)
  */
 static void check_stored(qz_dtype dtype, float x, float unit, float super)
 {
-    struct block block = {.rule = {.scale_dtype = dtype}, .n = 1};
+    const struct qz_scale_type *type = qz_scale_type_of(dtype);
+    struct block block = {.rule = {.scale_dtype = dtype, .least = type->least, .most = type->most}, .n = 1};
     struct result result;
     float v[QZ_BLOCK] = {0};
     block.v = v;

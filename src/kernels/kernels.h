@@ -146,6 +146,7 @@ struct qz_search {
     int positive; /* scales must be: else they may have either sign */
     int refit;    /* 0: no least squares, candidates are rounded as stored before they give codes */
     qz_dtype scale_dtype;
+    float least, most;   /* integers that scales are multiples of; 0 and 0 where they are none */
     size_t as_stored;    /* of the first candidates: 1, the scale to begin with as it is stored; 2, then `other` too */
     size_t first, count; /* candidates: those from `first` on are for the second set of values */
     float factor[QZ_CANDIDATES]; /* a candidate after these is the scale to begin with, divided by this */

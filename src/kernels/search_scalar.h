@@ -26,21 +26,21 @@ static float clamp(float x, float lo, float hi)
 }
 
 /* A scale as it is stored, all divided by unit. */
-static float stored_scale(float s, qz_dtype dtype, float unit, float super)
+static float stored_scale(const struct qz_search *rule, float s, float unit, float super)
 {
     float inverse = 1.0f / unit, multiple = super >= FLT_MIN && super <= 0x1p120f ? s / super : 0.0f;
     float shared = super >= FLT_MIN && super <= 0x1p120f ? super : 0.0f;
-    switch (dtype) {
-    case QZ_E4M3:
-        return nearest_e4m3(multiple) * shared;
-    case QZ_I6:
-        return clamp(rintf(multiple), -32.0f, 31.0f) * shared;
-    case QZ_I7:
-        return clamp(rintf(multiple), -64.0f, 63.0f) * shared;
+    switch (rule->scale_dtype) {
+    case QZ_F32:
+    case QZ_F16:
+    case QZ_BF16:
+        return stored(s * unit, rule->scale_dtype) * inverse;
     case QZ_E8M0:
         return qz_nearest_power(s * unit) * inverse;
+    case QZ_E4M3:
+        return nearest_e4m3(multiple) * shared;
     default:
-        return stored(s * unit, dtype) * inverse;
+        return clamp(rintf(multiple), rule->least, rule->most) * shared;
     }
 }
 
@@ -73,8 +73,8 @@ static void search_group(const struct qz_search *rule, const float *v, const flo
                          float super, float other, float *scale, uint8_t *second, float *best_gain, float *other_gain,
                          float *energy)
 {
-    float first = *scale, first_stored = stored_scale(first, rule->scale_dtype, unit, super);
-    float other_stored = stored_scale(other, rule->scale_dtype, unit, super);
+    float first = *scale, first_stored = stored_scale(rule, first, unit, super);
+    float other_stored = stored_scale(rule, other, unit, super);
     float best = 0.0f, other_found = 0.0f;
     *scale = first_stored;
     *second = 0;
@@ -83,7 +83,7 @@ static void search_group(const struct qz_search *rule, const float *v, const flo
         int set = c >= rule->first;
         float s = first, inverse = candidate_inverse(rule, c, first, first_stored, other_stored);
         if (!rule->refit) {
-            s = stored_scale(first / rule->factor[c], rule->scale_dtype, unit, super);
+            s = stored_scale(rule, first / rule->factor[c], unit, super);
             inverse = inverse_of(s);
         }
         float sum_xq = 0.0f, sum_qq = 0.0f;
@@ -99,7 +99,7 @@ static void search_group(const struct qz_search *rule, const float *v, const flo
             s = sum_qq > 0.0f ? sum_xq / sum_qq : 0.0f;
             if (rule->positive)
                 s = s > 0 ? s : 0.0f;
-            s = stored_scale(s, rule->scale_dtype, unit, super);
+            s = stored_scale(rule, s, unit, super);
         }
         float gain = s * fmaf(-s, sum_qq, sum_xq + sum_xq);
         if (c == 1 && rule->as_stored > 1) {

@@ -49,29 +49,6 @@ INLINE VF inverse_of(VF v)
     return vf_select(ordinary(vf_abs(v)), vf_div(vf_set1(1.0f), v), vf_set1(0.0f));
 }
 
-/* inverse: 1 / unit; super: 0 if it is not ordinary */
-INLINE VF stored_scale(VF s, qz_dtype dtype, VF unit, VF inverse, VF super)
-{
-    VF none = vf_set1(0.0f);
-    switch (dtype) {
-    case QZ_E4M3:
-    case QZ_I6:
-    case QZ_I7:
-        s = vf_select(vf_lt(none, super), vf_div(s, super), none);
-        if (dtype == QZ_E4M3)
-            s = nearest_e4m3(s);
-        else if (dtype == QZ_I6)
-            s = vf_between(vf_rint(s), vf_set1(-32.0f), vf_set1(31.0f));
-        else
-            s = vf_between(vf_rint(s), vf_set1(-64.0f), vf_set1(63.0f));
-        return vf_mul(s, super);
-    case QZ_E8M0:
-        return vf_mul(vf_power(vf_mul(vf_mul(s, unit), vf_set1(0x1.6a09e6p+0f))), inverse);
-    default:
-        return vf_mul(fit_stored(vf_mul(s, unit), dtype), inverse);
-    }
-}
-
 /* How the nearest value is found: by rounding; from a table by bisection, index = 8 a + 4 b + 2 c + d, or, where a set
  * can look up 32 numbers (HAS_VP), by its cells. */
 enum { BY_ROUNDING, BY_BISECTION, BY_CELLS };
@@ -163,28 +140,46 @@ INLINE void nearest_values(const struct search_levels *levels, int how, size_t c
 struct search_lanes {
     const float *v, *weight;
     size_t n;
-    VF unit, unit_inverse, super, first, first_inverse;
+    VF unit, unit_inverse, super, first, first_inverse; /* super: 0 if it is not ordinary */
+    VF least, most;                                     /* integers that scales are multiples of */
     VF as_stored[2]; /* inverses of the first scale as stored, and of the other one */
     VF best_gain, best, other_gain, other, energy;
     VM second;
 };
+
+/* A scale as stored; integers of any range are QZ_I6. */
+INLINE VF stored_scale(VF s, qz_dtype dtype, const struct search_lanes *lanes)
+{
+    VF none = vf_set1(0.0f);
+    switch (dtype) {
+    case QZ_F32:
+    case QZ_F16:
+    case QZ_BF16:
+        return vf_mul(fit_stored(vf_mul(s, lanes->unit), dtype), lanes->unit_inverse);
+    case QZ_E8M0:
+        return vf_mul(vf_power(vf_mul(vf_mul(s, lanes->unit), vf_set1(0x1.6a09e6p+0f))), lanes->unit_inverse);
+    default:
+        s = vf_select(vf_lt(none, lanes->super), vf_div(s, lanes->super), none);
+        s = dtype == QZ_E4M3 ? nearest_e4m3(s) : vf_between(vf_rint(s), lanes->least, lanes->most);
+        return vf_mul(s, lanes->super);
+    }
+}
 
 /* Several scales as stored. */
 INLINE void stored_scales(qz_dtype dtype, const struct search_lanes *lanes, size_t count, VF s[4])
 {
 #define STORED(type)                                                                                                   \
     case type:                                                                                                         \
-        EACH s[j] = stored_scale(s[j], type, lanes->unit, lanes->unit_inverse, lanes->super);                          \
+        EACH s[j] = stored_scale(s[j], type, lanes);                                                                   \
         break
     switch (dtype) { /* constants from here on */
         STORED(QZ_F16);
         STORED(QZ_BF16);
         STORED(QZ_E4M3);
         STORED(QZ_E8M0);
-        STORED(QZ_I6);
-        STORED(QZ_I7);
+        STORED(QZ_F32);
     default:
-        EACH s[j] = stored_scale(s[j], QZ_F32, lanes->unit, lanes->unit_inverse, lanes->super);
+        EACH s[j] = stored_scale(s[j], QZ_I6, lanes);
     }
 #undef STORED
 }
@@ -351,15 +346,17 @@ INLINE void search_across(const struct qz_search *rule, int how, int weighted, s
 
 #undef EACH
 
-INLINE void prepare_lanes(struct search_lanes *lanes, qz_dtype dtype, VF unit, VF shared, VF first)
+INLINE void prepare_lanes(const struct qz_search *rule, struct search_lanes *lanes, VF unit, VF shared, VF first)
 {
     lanes->unit = unit;
     lanes->unit_inverse = vf_div(vf_set1(1.0f), unit);
     lanes->super = vf_select(ordinary(shared), shared, vf_set1(0.0f));
+    lanes->least = vf_set1(rule->least);
+    lanes->most = vf_set1(rule->most);
     lanes->first = first;
     lanes->first_inverse = inverse_of(first);
     lanes->best_gain = lanes->other_gain = lanes->other = lanes->energy = vf_set1(0.0f);
-    lanes->best = stored_scale(first, dtype, lanes->unit, lanes->unit_inverse, lanes->super);
+    lanes->best = stored_scale(first, rule->scale_dtype, lanes);
     lanes->second = vm_none();
 }
 
@@ -373,7 +370,7 @@ static TARGET void search_single(const struct qz_search *rule, const float *v, c
     lanes.v = v + l;
     lanes.weight = weight ? weight + l : NULL;
     lanes.n = n;
-    prepare_lanes(&lanes, rule->scale_dtype, vf_set1(unit[l]), vf_set1(super ? super[l] : 1.0f), vf_set1(scale[l]));
+    prepare_lanes(rule, &lanes, vf_set1(unit[l]), vf_set1(super ? super[l] : 1.0f), vf_set1(scale[l]));
     vf_store(each, lanes.best);
     scale[l] = each[0];
     second[l] = 0;
@@ -405,13 +402,11 @@ static TARGET void search_scale(const struct qz_search *rule, const float *v, co
         lanes.v = v + l;
         lanes.weight = weight ? weight + l : NULL;
         lanes.n = n;
-        prepare_lanes(&lanes, rule->scale_dtype, vf_load(unit + l), super ? vf_load(super + l) : vf_set1(1.0f),
-                      vf_load(scale + l));
+        prepare_lanes(rule, &lanes, vf_load(unit + l), super ? vf_load(super + l) : vf_set1(1.0f), vf_load(scale + l));
         lanes.as_stored[0] = inverse_of(lanes.best);
         lanes.as_stored[1] = vf_set1(0.0f);
         if (other)
-            lanes.as_stored[1] = inverse_of(
-                stored_scale(vf_load(other + l), rule->scale_dtype, lanes.unit, lanes.unit_inverse, lanes.super));
+            lanes.as_stored[1] = inverse_of(stored_scale(vf_load(other + l), rule->scale_dtype, &lanes));
         if (rule->uniform && !weight)
             search_vector(rule, BY_ROUNDING, 0, &lanes);
         else if (rule->uniform)

@@ -51,7 +51,7 @@ int qz_decode_groups(const struct qz_view *view, uint64_t row, uint64_t group, s
     const char *scale = qz_scales_at(view, row) + group * size, *zero = NULL;
     char *to = dst;
     int beyond = 0;
-    if (view->grid.zero != QZ_ZERO_NONE && view->scale_dtype != QZ_I7)
+    if (view->grid.zero != QZ_ZERO_NONE && !view->scale_type->dual)
         zero = qz_zeros_at(view, row) + (view->grid.zero == QZ_ZERO_UINT4 ? group / 2 : group * size);
     struct qz_stored stored = {view->scale_dtype, scale, zero, NULL, NULL, 1, 1};
     for (; count > 0; count -= step, group += step) {

@@ -19,7 +19,7 @@ static void scatter(char *dst, int64_t stride, const void *src, size_t rows, siz
 
 static char *supers_at(const struct qz_view *view, uint64_t row, uint64_t group)
 {
-    size_t each = qz_dtype_size(view->super_dtype) * (view->scale_dtype == QZ_U6 ? 2 : 1);
+    size_t each = qz_dtype_size(view->super_dtype) * (view->scale_type->pairs ? 2 : 1);
     if (view->shared_super)
         return view->packed->supers;
     return (char *)view->packed->supers + (int64_t)row * view->packed->super_stride + group / view->super_groups * each;
@@ -30,7 +30,7 @@ void qz_load_super(const struct qz_view *view, uint64_t row, uint64_t group, flo
     super[0] = super[1] = 1.0f;
     if (view->super_groups == 0)
         return;
-    size_t count = view->scale_dtype == QZ_U6 ? 2 : 1;
+    size_t count = view->scale_type->pairs ? 2 : 1;
     uint16_t half[2];
     if (view->super_dtype == QZ_F32) {
         memcpy(super, supers_at(view, row, group), count * sizeof *super);
@@ -43,7 +43,7 @@ void qz_load_super(const struct qz_view *view, uint64_t row, uint64_t group, flo
 
 void qz_store_super(const struct qz_view *view, uint64_t row, uint64_t group, const float super[2])
 {
-    size_t count = view->scale_dtype == QZ_U6 ? 2 : 1;
+    size_t count = view->scale_type->pairs ? 2 : 1;
     if (view->super_dtype == QZ_F32) {
         memcpy(supers_at(view, row, group), super, count * sizeof *super);
     } else {
@@ -61,7 +61,7 @@ size_t qz_sharing(const struct qz_view *view, uint64_t group, size_t left)
 size_t qz_load_supers(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, struct qz_supers *supers)
 {
     uint64_t shared = view->super_groups;
-    int pairs = view->scale_dtype == QZ_U6;
+    int pairs = view->scale_type->pairs;
     supers->head = qz_sharing(view, group, count);
     supers->scale = supers->both;
     supers->offset = NULL;
@@ -116,7 +116,7 @@ static void load_bytes(const struct qz_view *view, uint64_t row, uint64_t group,
     struct qz_supers supers;
     (void)qz_load_supers(view, row, group, count, &supers);
     scale_bytes(view, (const uint8_t *)qz_scales_at(view, row) + group, count, &supers, supers.scale, scale, zero);
-    if (view->scale_dtype == QZ_U6)
+    if (view->scale_type->pairs)
         scale_bytes(view, (const uint8_t *)qz_zeros_at(view, row) + group, count, &supers, supers.offset, zero, zero);
 }
 

@@ -2,6 +2,8 @@
  * scheme.c - the tables of 4-bit representations and of what codes stand for, and what each needs
  */
 #include "scheme.h"
+#include "../base/small.h"
+#include "scale_type.h"
 #include "../base/fpenv.h"
 #include "../base/number.h"
 #include "../scales/reference.h"
@@ -284,23 +286,19 @@ static int scales_make_sense(const qz_scheme *scheme)
                     (scheme->super_size % scheme->group_size != 0 || scheme->super_size > QZ_SUPER_MOST ||
                      scheme->super_size / scheme->group_size > QZ_SUPER_GROUPS_MOST))))
         return 0;
-    switch (scheme->scale_dtype) {
-    case QZ_F32:
-    case QZ_F16:
-    case QZ_BF16:
-        return !supers;
-    case QZ_E8M0:
-        return !supers && scheme->zero == QZ_ZERO_NONE;
-    case QZ_E4M3:
-        return scheme->zero == QZ_ZERO_NONE;
-    case QZ_I6:
-        return supers && scheme->zero == QZ_ZERO_NONE;
-    case QZ_U6: /* both super scales follow from the groups that they serve, which must be known together */
-        return supers && scheme->zero == QZ_ZERO_OFFSET && scheme->super_size < QZ_WHOLE_MATRIX;
-    case QZ_I7:
-        return supers && scheme->codes == QZ_DUAL;
-    default:
+    const struct qz_scale_type *type = qz_scale_type_of(scheme->scale_dtype);
+    if (!type || (type->dual != (scheme->codes == QZ_DUAL)) ||
+        !((unsigned)scheme->zero < 32 && type->zeros >> scheme->zero & 1))
         return 0;
+    switch (type->super) {
+    case QZ_SUPER_NEVER:
+        return !supers;
+    case QZ_SUPER_MAY:
+        return 1;
+    case QZ_SUPER_ALWAYS:
+        return supers;
+    default:
+        return supers && scheme->super_size < QZ_WHOLE_MATRIX;
     }
 }
 
@@ -337,8 +335,6 @@ qz_result qz_scheme_check(const qz_scheme *scheme, qz_method method)
     if (scheme->size != sizeof(qz_scheme) || scheme->group_size == 0 || !is_known(scheme->codes) ||
         !scales_make_sense(scheme) || !table_makes_sense(scheme) || !qz_rule_name(scheme->rule))
         return QZ_ERROR_ARGUMENT;
-    if ((scheme->codes == QZ_DUAL) != (scheme->scale_dtype == QZ_I7))
-        return QZ_ERROR_ARGUMENT;
     if (method == QZ_DEFAULT)
         method = scheme->method;
     if (method == QZ_REFERENCE)
@@ -359,27 +355,23 @@ static QZ_NOINLINE double bits_per_value(uint64_t bytes, uint64_t values)
     return 8.0 * (double)bytes / (double)values;
 }
 
-static uint64_t divide_up(uint64_t a, uint64_t b)
-{
-    return a / b + (a % b != 0);
-}
-
 qz_result qz_scheme_bytes(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_sizes *sizes)
 {
     /* 2^57 columns leave room for 20 bytes a column and sums of such sizes. */
     if (cols > UINT64_C(1) << 57)
         return QZ_ERROR_SIZE;
     uint64_t scale_size = qz_dtype_size(scheme->scale_dtype);
-    sizes->row_groups = divide_up(cols, scheme->group_size);
-    sizes->code_bytes = divide_up(cols, 2);
+    sizes->row_groups = qz_divide_up(cols, scheme->group_size);
+    sizes->code_bytes = qz_divide_up(cols, 2);
     sizes->scale_bytes = sizes->row_groups * scale_size;
     sizes->zero_bytes = scheme->zero == QZ_ZERO_NONE    ? 0
-                        : scheme->zero == QZ_ZERO_UINT4 ? divide_up(sizes->row_groups, 2)
+                        : scheme->zero == QZ_ZERO_UINT4 ? qz_divide_up(sizes->row_groups, 2)
                                                         : sizes->row_groups * scale_size;
     uint64_t supers = scheme->super_size == 0                 ? 0
                       : scheme->super_size == QZ_WHOLE_MATRIX ? rows && cols
-                                                              : divide_up(cols, scheme->super_size);
-    sizes->super_bytes = supers * qz_dtype_size(scheme->super_dtype) * (scheme->scale_dtype == QZ_U6 ? 2 : 1);
+                                                              : qz_divide_up(cols, scheme->super_size);
+    sizes->super_bytes =
+        supers * qz_dtype_size(scheme->super_dtype) * (qz_scale_type_of(scheme->scale_dtype)->pairs ? 2 : 1);
     uint64_t shared = scheme->super_size == QZ_WHOLE_MATRIX ? sizes->super_bytes : 0;
     uint64_t row_bytes = sizes->code_bytes + sizes->scale_bytes + sizes->zero_bytes + sizes->super_bytes - shared;
     if (!qz_multiply(row_bytes, rows, &sizes->total_bytes) || sizes->total_bytes > INT64_MAX - shared)

@@ -11,6 +11,7 @@ void qz_view_make(struct qz_view *view, const struct qz_kernels *kernels, const 
     view->kernels = kernels;
     view->packed = packed;
     qz_scheme_values(scheme, &view->grid);
+    view->scale_type = qz_scale_type_of(scheme->scale_dtype);
     view->scale_dtype = scheme->scale_dtype;
     view->super_dtype = scheme->super_dtype;
     view->shared_super = scheme->super_size == QZ_WHOLE_MATRIX;
@@ -30,15 +31,14 @@ int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows
             (shared_super || packed->super_stride >= (int64_t)sizes->super_bytes));
 }
 
-/* Integers of six bits must not have more. */
-static int byte_in_range(const struct qz_view *view, uint64_t row, uint64_t group)
+static int bytes_in_range(const struct qz_view *view, uint64_t row, uint64_t group)
 {
-    if (view->scale_dtype != QZ_I6 && view->scale_dtype != QZ_U6)
+    if (!qz_has_byte_scales(view))
         return 1;
-    uint8_t scale = (uint8_t)qz_scales_at(view, row)[group];
-    if (view->scale_dtype == QZ_I6)
-        return scale < 32 || scale >= 256 - 32;
-    return scale < 64 && (uint8_t)qz_zeros_at(view, row)[group] < 64;
+    const uint8_t *scales = (const uint8_t *)qz_scales_at(view, row),
+                  *offsets = (const uint8_t *)qz_zeros_at(view, row);
+    return qz_is_scale_byte(view->scale_type, scales[group]) &&
+           (!view->scale_type->pairs || qz_is_scale_byte(view->scale_type, offsets[group]));
 }
 
 qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols, qz_detail *detail)
@@ -57,7 +57,7 @@ qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t
         for (uint64_t g = 0; g < sizes.row_groups && bad == UINT64_MAX; g++) {
             float scale, zero = 0.0f;
             qz_load_groups(&view, &(struct span){r, g, 1, 1}, &scale, &zero);
-            if (!qz_is_finite(scale) || !qz_is_finite(zero) || !byte_in_range(&view, r, g)) {
+            if (!qz_is_finite(scale) || !qz_is_finite(zero) || !bytes_in_range(&view, r, g)) {
                 bad = g;
                 value = qz_is_finite(scale) ? zero : scale;
             }

@@ -9,6 +9,7 @@
 
 #include "../kernels/kernels.h"
 #include "../base/small.h"
+#include "scale_type.h"
 
 enum {
     QZ_COLUMNS_GROUPS = 4096, /* groups in a panel of a tile of columns at most, see columns.c */
@@ -19,6 +20,7 @@ struct qz_view {
     const struct qz_kernels *kernels;
     const qz_packed *packed;
     struct qz_grid grid; /* what codes stand for; which of them is nearest is known to the view of an encoder alone */
+    const struct qz_scale_type *scale_type; /* of scale_dtype */
     qz_dtype scale_dtype, super_dtype;
     int shared_super; /* one super scale for the whole matrix */
     uint64_t rows, cols, group_size, row_groups;
@@ -32,6 +34,13 @@ struct qz_view {
 struct run {
     uint64_t row, col;
     size_t rows, cols, pitch;
+};
+
+/* Where a group of a run lies: its row, its number there, and how many groups of the run are left in the row with it.
+ */
+struct place {
+    uint64_t row, group;
+    size_t left;
 };
 
 /* Groups of some rows: `count` in each row from `group` on, QZ_TILE_GROUPS at most in all. Several rows, or a row's
@@ -81,6 +90,13 @@ static inline uint64_t qz_flat_index(const struct qz_view *view, const struct ru
     return (run->row + i / run->pitch) * view->cols + run->col + i % run->pitch;
 }
 
+/* The place of group g of a run that has `count` groups. */
+static inline struct place qz_group_place(const struct qz_view *view, const struct run *run, size_t count, size_t g)
+{
+    size_t in_row = count / run->rows, before = g % in_row;
+    return (struct place){run->row + g / in_row, run->col / view->group_size + before, in_row - before};
+}
+
 /* ---- the numbers of groups ------------------------------------------------------------------------------------ */
 
 /* Addresses of a row's scales and zeros. */
@@ -113,7 +129,8 @@ void qz_store_groups(const struct qz_view *view, const struct span *span, const 
 void qz_load_columns(const struct qz_view *view, const struct span *span, float *scale, float *zero);
 void qz_store_columns(const struct qz_view *view, const struct span *span, const float *scale, const float *zero);
 
-/* Super scales of a group, given by its row and number in the row: for scales and, with QZ_U6, for offsets. 1 without.
+/* Super scales of a group, given by its row and number in the row: for scales and, where they come in pairs, for
+ * offsets. 1 without.
  */
 void qz_load_super(const struct qz_view *view, uint64_t row, uint64_t group, float super[2]);
 

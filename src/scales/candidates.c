@@ -227,6 +227,8 @@ void qz_search_rules(struct qz_encoder *encoder, uint64_t group_size)
         .positive = encoder->positive,
         .refit = view->scale_dtype != QZ_E8M0,
         .scale_dtype = view->scale_dtype,
+        .least = view->scale_type->least,
+        .most = view->scale_type->most,
     };
     qz_fp_state state = qz_fp_enter();
     copy_values(&rule, grid);

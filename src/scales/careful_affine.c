@@ -32,11 +32,6 @@
 /* Of a grid. Those of fewer steps are among those of twice as many, unless values would be stored that cannot be. */
 enum { LEAST_STEPS = 8, MOST_STEPS = 15, STEPS = MOST_STEPS - LEAST_STEPS + 1 };
 
-static float stored(const struct qz_view *view, double x)
-{
-    return qz_stored_scale(view, (float)x, 1.0f);
-}
-
 /* What a zero, or offset, may be. */
 static int is_zero(const struct qz_view *view, float zero)
 {
@@ -163,14 +158,14 @@ static struct qz_pair grid_pair(const struct qz_view *view, float min, float max
         lo = lo < 0 ? lo : 0;
         hi = hi > 0 ? hi : 0;
     }
-    struct qz_pair pair = {stored(view, (hi - lo) / steps), 0};
+    struct qz_pair pair = {qz_stored(view, (hi - lo) / steps), 0};
     if (!qz_is_ordinary_scale(pair.scale))
         return pair;
     double s = (double)pair.scale;
     if (view->grid.zero == QZ_ZERO_OFFSET) {
-        pair.zero = stored(view, lo - code * s);
+        pair.zero = qz_stored(view, lo - code * s);
     } else if (view->grid.zero == QZ_ZERO_FLOAT) {
-        pair.zero = stored(view, code - lo / s);
+        pair.zero = qz_stored(view, code - lo / s);
     } else {
         double zero = rint(-lo / s);
         pair.zero = (float)(zero < 15 ? zero : 15) + 0.0f;
@@ -248,7 +243,7 @@ int qz_make_affine_normal(const struct qz_view *view, float min, float max, stru
         double step = view->grid.zero == QZ_ZERO_OFFSET ? (double)pair->scale : -1.0;
         for (int by = (int)low; by > 0; by--) {
             double moved = (double)pair->zero + (double)by * step;
-            float zero = stored(view, moved);
+            float zero = qz_stored(view, moved);
             if ((double)zero == moved && is_zero(view, zero)) {
                 pair->zero = zero;
                 break;

@@ -60,12 +60,6 @@ enum {
 #define SMALLEST 0x1p-60
 #define LARGEST  0x1p60
 
-const struct qz_levels qz_levels_f32 = {23, -149, {0x7f7fffff, 0x7f7fffff}};
-const struct qz_levels qz_levels_f16 = {10, -24, {0x7bff, 0x7bff}};
-const struct qz_levels qz_levels_bf16 = {7, -133, {0x7f7f, 0x7f7f}};
-const struct qz_levels qz_levels_e4m3 = {3, -9, {126, 126}};
-const struct qz_levels qz_levels_e8m0 = {0, -127, {255, 0}};
-
 /* The group and the table multiplied by powers of two, so that the largest |x| and the largest |value| are in [1/2, 1),
  * but a uniform table as it is. */
 struct work {

@@ -7,25 +7,10 @@
 #ifndef QZ_EXACT_H
 #define QZ_EXACT_H
 
+#include "../packed/scale_type.h"
+
 #include <stddef.h>
 #include <stdint.h>
-
-/*
- * The scales that can be stored: the numbers of a binary format, in order. Level i > 0 is
- *
- *     i * 2^step                                            for i < 2^mantissa, and else
- *     (2^mantissa + i % 2^mantissa) * 2^(step + i / 2^mantissa - 1)
- *
- * For float16, bfloat16, float32 and E4M3 i is the bit pattern, for E8M0 one more than it. Integers are levels whose
- * mantissa is long enough. Positive scales have levels 1..most[0], negative ones 1..most[1]; 0 where there are none.
- */
-struct qz_levels {
-    int mantissa, step;
-    uint32_t most[2];
-};
-
-extern const struct qz_levels qz_levels_f32, qz_levels_f16, qz_levels_bf16, qz_levels_e4m3;
-extern const struct qz_levels qz_levels_e8m0; /* without negative scales */
 
 struct qz_exact {
     struct qz_levels levels;

@@ -8,59 +8,20 @@
 
 float qz_stored_scale(const struct qz_view *view, float scale, float super)
 {
-    float multiple = super != 0.0f ? scale / super : 0.0f;
-    switch (view->scale_dtype) {
-    case QZ_F16:
-        return qz_f32_from_f16(qz_f16_from_f32(scale)) + 0.0f;
-    case QZ_BF16:
-        return qz_f32_from_bf16(qz_bf16_from_f32(scale)) + 0.0f;
-    case QZ_E4M3:
-        return qz_f32_from_e4m3(qz_e4m3_from_f32(multiple)) * super + 0.0f;
-    case QZ_E8M0:
-        return scale > 0 ? qz_nearest_power(scale) : 0.0f;
-    case QZ_I6:
-        multiple = rintf(multiple < -32.0f ? -32.0f : multiple > 31.0f ? 31.0f : multiple);
-        return multiple * super + 0.0f;
-    case QZ_I7:
-        multiple = rintf(multiple < -64.0f ? -64.0f : multiple > 63.0f ? 63.0f : multiple);
-        return multiple * super + 0.0f;
-    default:
-        return scale + 0.0f;
-    }
+    return view->scale_type->nearest(super != 0.0f ? scale / super : 0.0f) * super + 0.0f;
 }
 
 struct qz_exact qz_exact_rule(const struct qz_encoder *encoder)
 {
     const struct qz_view *view = encoder->view;
     struct qz_exact rule = {
+        .levels = view->scale_type->levels,
         .uniform = view->grid.uniform,
         .lo = view->grid.lo,
         .hi = view->grid.hi,
         .zero4 = view->grid.zero == QZ_ZERO_UINT4,
     };
     memcpy(rule.sorted, view->grid.sorted, sizeof rule.sorted);
-    switch (view->scale_dtype) {
-    case QZ_F16:
-        rule.levels = qz_levels_f16;
-        break;
-    case QZ_BF16:
-        rule.levels = qz_levels_bf16;
-        break;
-    case QZ_E4M3:
-        rule.levels = qz_levels_e4m3;
-        break;
-    case QZ_E8M0:
-        rule.levels = qz_levels_e8m0;
-        break;
-    case QZ_I6:
-        rule.levels = (struct qz_levels){5, 0, {31, 32}};
-        break;
-    case QZ_I7:
-        rule.levels = (struct qz_levels){6, 0, {63, 64}};
-        break;
-    default:
-        rule.levels = qz_levels_f32;
-    }
     if (encoder->positive)
         rule.levels.most[1] = 0;
     return rule;

@@ -13,9 +13,9 @@
 /* Which of the numbers that are stored for a group does not fit its type. */
 static int number_beyond(const struct qz_view *view, const struct groups *groups, const struct run *run, size_t g)
 {
-    size_t row_groups = groups->count / run->rows;
+    struct place place = qz_group_place(view, run, groups->count, g);
     float super[2];
-    qz_load_super(view, run->row + g / row_groups, run->col / view->group_size + g % row_groups, super);
+    qz_load_super(view, place.row, place.group, super);
     if (!qz_is_finite(super[0]))
         return QZ_NUMBER_SUPER;
     if (!qz_is_finite(super[1]))
@@ -30,8 +30,8 @@ int qz_note_scale_problem(const struct qz_encoder *encoder, struct findings *fou
                           const struct run *run, size_t g)
 {
     const struct qz_view *view = encoder->view;
-    size_t row_groups = groups->count / run->rows;
-    uint64_t flat = (run->row + g / row_groups) * view->row_groups + run->col / view->group_size + g % row_groups;
+    struct place place = qz_group_place(view, run, groups->count, g);
+    uint64_t flat = place.row * view->row_groups + place.group;
     float scale = groups->scale[g], magnitude = fabsf(scale);
     float zero = view->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
     int float_zero = view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f;
@@ -91,10 +91,8 @@ void qz_refit_special_groups(const struct qz_encoder *encoder, struct findings *
             double wanted = rint(-(double)lo / (double)scale);
             groups->zero[g] = wanted < 0 ? 0.0f : wanted > 15 ? 15.0f : (float)wanted;
         } else if (float_zero) {
-            float lo = groups->min[g] < 0 ? groups->min[g] : 0, wanted = (float)(-(double)lo / (double)scale);
-            groups->zero[g] = view->scale_dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(wanted))
-                              : view->scale_dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(wanted))
-                                                             : wanted;
+            float lo = groups->min[g] < 0 ? groups->min[g] : 0;
+            groups->zero[g] = view->scale_type->nearest((float)(-(double)lo / (double)scale));
         }
     }
 }
@@ -119,7 +117,7 @@ unsigned qz_fit_groups(const struct qz_encoder *encoder, const struct run *run, 
                        const float *w)
 {
     const struct qz_view *view = encoder->view;
-    for (size_t g = 0; g < groups->count && view->scale_dtype == QZ_U6; g++) {
+    for (size_t g = 0; g < groups->count && view->scale_type->pairs; g++) {
         groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f; /* offsets are not positive */
         /* Of groups that a search leaves alone: as if there were one value, with any of the codes. */
         groups->curve[g] = 77.5f;
@@ -136,7 +134,7 @@ unsigned qz_fit_groups(const struct qz_encoder *encoder, const struct run *run, 
         return qz_search_shared(encoder, run, groups, x, w);
     if (searched)
         flags = qz_search_groups(encoder, run, groups, x, w);
-    if (x && view->scale_dtype == QZ_U6)
+    if (x && view->scale_type->pairs)
         return qz_limit_offsets(encoder, run, groups, x);
     return qz_has_byte_scales(view) ? qz_round_scales(view, run, groups) : flags;
 }

@@ -30,17 +30,17 @@ static void store_reference_group(const struct qz_view *view, const struct run *
                                   const struct qz_reference *fit, size_t i, int fits)
 {
     float scale = fit->scale[i], super[2];
-    size_t row_groups = groups->count / run->rows;
+    struct place place = qz_group_place(view, run, groups->count, g);
     groups->scale[g] = scale;
     groups->zero[g] = fit->zero[i];
     if (qz_has_byte_scales(view)) {
-        qz_load_super(view, run->row + g / row_groups, run->col / view->group_size + g % row_groups, super);
+        qz_load_super(view, place.row, place.group, super);
         uint8_t byte = view->scale_dtype == QZ_E8M0   ? (uint8_t)(qz_bits(scale) >> 23)
                        : view->scale_dtype == QZ_E4M3 ? qz_e4m3_from_f32(scale)
                                                       : (uint8_t)(int)scale;
         groups->bytes[g] = byte;
         qz_byte_scales(view, &byte, 1, super, 1, &groups->scale[g], &groups->zero[g]);
-        if (view->scale_dtype == QZ_U6) {
+        if (view->scale_type->pairs) {
             groups->bytes[QZ_TILE_GROUPS + g] = (uint8_t)(int)fit->zero[i];
             groups->zero[g] = -(super[1] * fit->zero[i]);
         }
@@ -70,7 +70,7 @@ void qz_reference_groups(const struct qz_encoder *encoder, const struct run *run
 {
     const struct qz_view *view = encoder->view;
     uint8_t single[QZ_TILE];
-    size_t row_groups = groups->count / run->rows, n = run->rows * run->pitch;
+    size_t n = run->rows * run->pitch;
     size_t block = qz_rule_info(encoder->reference)->block, group_size = (size_t)view->group_size;
     size_t together = block > group_size ? block / group_size : 1;
     for (size_t g = 0; g < groups->count; g += together) {
@@ -78,8 +78,9 @@ void qz_reference_groups(const struct qz_encoder *encoder, const struct run *run
         struct qz_reference_how how = how_of(encoder, length);
         struct qz_reference fit;
         int fits = qz_reference_block(encoder->reference, &how, x + start, length, &fit, single + start);
+        struct place place = qz_group_place(view, run, groups->count, g);
         if (together > 1)
-            qz_store_super(view, run->row + g / row_groups, run->col / group_size + g % row_groups, fit.super);
+            qz_store_super(view, place.row, place.group, fit.super);
         for (size_t i = 0; i < together; i++)
             store_reference_group(view, run, groups, g + i, &fit, i, fits);
     }

@@ -151,11 +151,10 @@ static void load_supers(const struct qz_view *view, const struct run *run, size_
                         float *to)
 {
     for (size_t i = 0, step; i < count; i += step) {
-        size_t in_row = (g + i) % row_groups;
-        uint64_t group = run->col / view->group_size + in_row;
+        struct place place = qz_group_place(view, run, row_groups * run->rows, g + i);
         float super[2];
-        step = qz_sharing(view, group, qz_least(count - i, row_groups - in_row));
-        qz_load_super(view, run->row + (g + i) / row_groups, group, super);
+        step = qz_sharing(view, place.group, qz_least(count - i, place.left));
+        qz_load_super(view, place.row, place.group, super);
         for (size_t k = i; k < i + step; k++)
             to[k] = super[0];
     }
@@ -309,7 +308,7 @@ static void keep_lane(const struct qz_view *view, struct groups *groups, const s
     size_t g = block->group[l];
     groups->scale[g] = block->scale[l] * block->unit[l] + 0.0f;
     groups->zero[g] = view->grid.zero == QZ_ZERO_OFFSET ? block->zero[l] * block->unit[l] : block->zero[l];
-    if (view->scale_dtype == QZ_U6) {
+    if (view->scale_type->pairs) {
         groups->curve[g] = block->error.curve[l];
         groups->slope[g] = block->error.slope[l];
         groups->rest[g] = block->error.rest[l];
@@ -366,7 +365,7 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
         note_affine(view, block, weighted, groups);
     memcpy(groups->scale + g, block->scale, bytes);
     memcpy(groups->zero + g, block->zero, bytes);
-    if (view->scale_dtype == QZ_U6) {
+    if (view->scale_type->pairs) {
         memcpy(groups->curve + g, block->error.curve, bytes);
         memcpy(groups->slope + g, block->error.slope, bytes);
         memcpy(groups->rest + g, block->error.rest, bytes);

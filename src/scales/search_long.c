@@ -77,11 +77,6 @@ static struct sums sums_with(const struct qz_view *view, const struct qz_exact_s
     return sums;
 }
 
-static float stored(const struct qz_view *view, double x)
-{
-    return qz_stored_scale(view, (float)x, 1.0f);
-}
-
 /* Error of `to` as the scale of codes that `scale` made, in units of scale^2. */
 static double error_of(const struct sums *sums, double scale, double to)
 {
@@ -102,7 +97,7 @@ static void try_scale(const struct qz_encoder *encoder, const struct qz_exact_so
     if (!qz_is_ordinary_scale(s) || (encoder->positive && s < 0))
         return;
     struct sums sums = sums_with(encoder->view, source, s, zero, 0);
-    float scale[2] = {s, sums.qq > 0 ? stored(encoder->view, (double)s * sums.yq / sums.qq) : s};
+    float scale[2] = {s, sums.qq > 0 ? qz_stored(encoder->view, (double)s * sums.yq / sums.qq) : s};
     for (int i = 0; i < 2; i++) {
         if (!qz_is_ordinary_scale(scale[i]) || (encoder->positive && scale[i] < 0))
             continue;
@@ -150,24 +145,24 @@ static void search_symmetric(const struct qz_encoder *encoder, const struct qz_e
     if (!(group.energy > 0))
         return;
     int tables = shift != 0.0f ? 2 : 1, integers = encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1;
-    const float plain[2] = {stored(view, (double)*scale),
-                            integers ? stored(view, (double)(extreme / (encoder->positive ? 7.5f : 7.0f))) : 0.0f};
+    const float plain[2] = {qz_stored(view, (double)*scale),
+                            integers ? qz_stored(view, (double)(extreme / (encoder->positive ? 7.5f : 7.0f))) : 0.0f};
     struct best best = {INFINITY, *scale, 0.0f, 0.0f};
     for (int i = 0; i < 2; i++)
         try_scale(encoder, source, plain[i], 0.0f, &best);
     double first = (double)*scale * (double)(group.largest / extreme);
     double most = sqrt(group.weight / group.energy) * (double)group.largest / 2.0;
     for (int i = -2; i <= 2 && view->scale_dtype == QZ_E8M0; i++) /* powers of two: all in question */
-        try_scale(encoder, source, stored(view, ldexp(first, i)), 0.0f, &best);
+        try_scale(encoder, source, qz_stored(view, ldexp(first, i)), 0.0f, &best);
     double factor = view->grid.uniform ? 0.8 : 0.4; /* the densest values of a table are not at its ends */
     while (factor < 1.4 || factor < most) {
         for (int way = 0; way < tables * (encoder->has_signs ? 2 : 1); way++)
-            try_scale(encoder, source, stored(view, (way & 1 && encoder->has_signs ? -first : first) / factor),
+            try_scale(encoder, source, qz_stored(view, (way & 1 && encoder->has_signs ? -first : first) / factor),
                       way >= (encoder->has_signs ? 2 : 1) ? -shift : 0.0f, &best);
         factor *= factor < 0.7 ? 1.12 : 1.08;
     }
     for (size_t c = 0; c < sizeof closer / sizeof *closer; c++)
-        try_scale(encoder, source, stored(view, (double)best.made_by * closer[c]), best.zero, &best);
+        try_scale(encoder, source, qz_stored(view, (double)best.made_by * closer[c]), best.zero, &best);
     *scale = best.scale;
     *zero = best.zero;
     unsigned suspicion = QZ_SUSPECT_VALUES | (best.error <= group.energy * 0x1p-12 ? QZ_SUSPECT_EXACT : 0u);
@@ -182,9 +177,9 @@ static void search_symmetric(const struct qz_encoder *encoder, const struct qz_e
 static float zero_of(const struct qz_view *view, double scale, double offset)
 {
     if (view->grid.zero == QZ_ZERO_OFFSET)
-        return stored(view, offset);
+        return qz_stored(view, offset);
     if (view->grid.zero == QZ_ZERO_FLOAT)
-        return stored(view, -offset / scale);
+        return qz_stored(view, -offset / scale);
     double z = rint(-offset / scale);
     return (float)(z < 0 ? 0 : z > 15 ? 15 : z) + 0.0f;
 }
@@ -226,21 +221,21 @@ static void search_ends(const struct qz_view *view, const struct qz_exact_source
         double high = hi < mean + reach ? hi : mean + reach, a = (high - low) / 15.0;
         if (i + 1 < FAR && mean - reach <= lo && mean + reach >= hi) /* the last one is the same */
             continue;
-        float z = zero_of(view, a, low), s = stored(view, a);
+        float z = zero_of(view, a, low), s = qz_stored(view, a);
         for (int round = 0; round < 2 && qz_is_ordinary_scale(s) && qz_is_finite(z); round++) {
             struct sums sums = sums_with(view, source, s, z, 1);
             double spread = sums.w * sums.qq - sums.q * sums.q;
             if (view->grid.zero == QZ_ZERO_UINT4) { /* what q stands for has the zero in it already */
                 if (!(sums.qq > 0))
                     break;
-                s = stored(view, (double)s * sums.yq / sums.qq);
+                s = qz_stored(view, (double)s * sums.yq / sums.qq);
             } else {
                 if (!(spread > sums.w * sums.qq * 0x1p-20))
                     break;
                 double slope = (sums.w * sums.yq - sums.y * sums.q) / spread;
                 double rest = (sums.y - slope * sums.q) / sums.w, old = (double)s;
                 double base = view->grid.zero == QZ_ZERO_FLOAT ? (double)z : 0.0; /* q = code - z there */
-                s = stored(view, old * slope);
+                s = qz_stored(view, old * slope);
                 z = zero_of(view, old * slope, old * (rest - slope * base));
             }
             keep_better(view, source, s, z, &least, scale, zero);
@@ -253,7 +248,7 @@ static void search_ends(const struct qz_view *view, const struct qz_exact_source
                 double high = low + 15 * s, known = least, moved = ldexp((double)way * s, -halvings);
                 low += end ? 0 : moved;
                 high += end ? moved : 0;
-                float a = stored(view, (high - low) / 15.0);
+                float a = qz_stored(view, (high - low) / 15.0);
                 keep_better(view, source, a, zero_of(view, (double)a, low), &least, scale, zero);
                 if (least < known)
                     break;
@@ -264,7 +259,7 @@ static void search_ends(const struct qz_view *view, const struct qz_exact_source
             continue;
         struct sums sums = sums_with(view, source, s, z, 1);
         if (sums.qq > 0)
-            keep_better(view, source, stored(view, (double)s * sums.yq / sums.qq), z, &least, scale, zero);
+            keep_better(view, source, qz_stored(view, (double)s * sums.yq / sums.qq), z, &least, scale, zero);
     }
 }
 

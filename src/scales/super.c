@@ -35,13 +35,14 @@ static struct stretch stretch_at(const struct qz_encoder *encoder, const struct 
                                  size_t g, const float *x, const float *w)
 {
     const struct qz_view *view = encoder->view;
-    size_t row_groups = groups->count / run->rows, in_row = g % row_groups, size = (size_t)view->group_size;
+    struct place place = qz_group_place(view, run, groups->count, g);
+    size_t size = (size_t)view->group_size;
     struct stretch s = {
         .encoder = encoder, .groups = groups, .first = g, .x = x + g * size, .w = w ? w + g * size : NULL};
-    s.row = run->row + g / row_groups;
-    s.group = run->col / view->group_size + in_row;
-    s.count = qz_sharing(view, s.group, row_groups - in_row);
-    s.n = qz_least(s.count * size, run->cols - in_row * size);
+    s.row = place.row;
+    s.group = place.group;
+    s.count = qz_sharing(view, s.group, place.left);
+    s.n = qz_least(s.count * size, run->cols - (size_t)(place.group * size - run->col));
     return s;
 }
 
@@ -223,11 +224,9 @@ static float as_stored(const struct qz_view *view, float super)
 /* The number nearest to x of those that scales are stored as. */
 static float nearest_multiple(const struct qz_view *view, float x)
 {
-    float least = view->scale_dtype == QZ_I6 ? -32.0f : -64.0f, most = -least - 1.0f;
-    if (view->scale_dtype == QZ_E4M3)
-        return fabsf(x) < QZ_E4M3_MOST ? qz_f32_from_e4m3(qz_e4m3_from_f32(x)) : 0.0f;
-    x = rintf(x);
-    return x < least ? least : x > most ? most : x;
+    if (view->scale_dtype == QZ_E4M3 && !(fabsf(x) < QZ_E4M3_MOST))
+        return 0.0f;
+    return view->scale_type->nearest(x);
 }
 
 /* Multiple number i of those that the scale of the group with the largest magnitude may be; 0 after the last one. */
@@ -235,8 +234,8 @@ static float multiple_at(const struct qz_view *view, int i)
 {
     if (view->scale_dtype == QZ_E4M3) /* those below are the same times a power of two */
         return i < 16 ? i < 7 ? 448.0f - 32.0f * (float)i : 240.0f - 16.0f * (float)(i - 7) : 0.0f;
-    int most = view->scale_dtype == QZ_I6 ? 32 : 64;
-    return i < most ? (float)(i + 1) : 0.0f;
+    float multiple = (float)(i + 1);
+    return multiple <= -view->scale_type->least ? multiple : 0.0f;
 }
 
 /* Whether `scale` is `multiple` times super, but for what rounding does. */
@@ -369,7 +368,7 @@ float qz_decoded_super(const struct qz_encoder *encoder, const qz_matrix *matrix
     if (look.count == 0)
         return 0.0f;
     float super = common_super(encoder, look.ways, look.count, look.from, scale, zero), top = most / values.most;
-    float reach = view->scale_dtype == QZ_E4M3 ? 448.0f : view->scale_dtype == QZ_I6 ? 32.0f : 64.0f;
+    float reach = view->scale_dtype == QZ_E4M3 ? 448.0f : -view->scale_type->least;
     if (super <= 0.0f)
         return 0.0f;
     for (int ulps = 1; ulps <= 5 && view->super_dtype == QZ_F32; ulps++) { /* 0, 1, -1, 2, -2 */
@@ -599,7 +598,7 @@ static int by_reference(const struct stretch *s, float super[2], float *scale, f
 {
     const struct qz_encoder *encoder = s->encoder;
     const struct qz_view *view = encoder->view;
-    int offsets = view->scale_dtype == QZ_U6, iq4 = view->scale_dtype == QZ_I6 && !encoder->positive;
+    int offsets = view->scale_type->pairs, iq4 = view->scale_dtype == QZ_I6 && !encoder->positive;
     iq4 = iq4 && view->grid.sorted[0] == -127.0f && view->grid.sorted[1] == -104.0f && view->grid.sorted[15] == 113.0f;
     if (!(offsets || iq4) || s->n != QZ_REFERENCE_VALUES || s->count != QZ_REFERENCE_GROUPS ||
         view->super_dtype != QZ_F16)
@@ -644,7 +643,7 @@ static int take_candidate(const struct stretch *s, const struct kept *kept)
     struct groups *groups = s->groups;
     size_t g = s->first, bytes = s->count * sizeof(float);
     float largest = largest_of_stretch(s);
-    const float *zero = view->scale_dtype == QZ_U6 ? groups->zero + g : kept->zero + g; /* else there is none */
+    const float *zero = view->scale_type->pairs ? groups->zero + g : kept->zero + g; /* else there is none */
     if (!(error_of(view, s->x, s->w, s->n, view->group_size, largest, kept->scale + g, kept->zero + g) <
           error_of(view, s->x, s->w, s->n, view->group_size, largest, groups->scale + g, zero)))
         return 0;
@@ -673,7 +672,7 @@ static void find_candidates(const struct stretch *s, struct kept *kept)
     const struct qz_view *view = encoder->view;
     float super[2], scale[QZ_SUPER_GROUPS_MOST], zero[QZ_SUPER_GROUPS_MOST];
     size_t size = (size_t)view->group_size;
-    int lattices = view->scale_dtype == QZ_U6;
+    int lattices = view->scale_type->pairs;
     struct range ranges[QZ_SUPER_GROUPS_MOST];
     for (size_t i = 0; i < s->count && lattices; i++) {
         ranges[i] = range_of(s->x + i * size, length_of(s, i));
@@ -701,7 +700,7 @@ static void find_decoded(const struct stretch *s, const struct values *values, s
     const struct qz_view *view = encoder->view;
     const struct groups *groups = s->groups;
     size_t size = (size_t)view->group_size, first = 0, from = 0;
-    int offsets = view->scale_dtype == QZ_U6;
+    int offsets = view->scale_type->pairs;
     float super[2] = {0.0f, 0.0f}, *scale = kept->scale + s->first, *zero = kept->zero + s->first;
     if (offsets) {
         const float *x;
@@ -1078,7 +1077,7 @@ static int mend(const struct stretch *s)
 {
     float super[2];
     qz_load_super(s->encoder->view, s->row, s->group, super);
-    return s->encoder->view->scale_dtype == QZ_U6 ? search_pairs(s, super) : try_near_zero(s, super[0]);
+    return s->encoder->view->scale_type->pairs ? search_pairs(s, super) : try_near_zero(s, super[0]);
 }
 
 /* Groups of a stretch whose super scale is known, that of a row or of the matrix: if the first one loses nothing with
@@ -1136,7 +1135,7 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
     struct kept kept;
     struct stretch s;
     struct values values;
-    int offsets = view->scale_dtype == QZ_U6, changed = 0;
+    int offsets = view->scale_type->pairs, changed = 0;
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     memset(kept.is, NOTHING, groups->count);
     if (!offsets)
