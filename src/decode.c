@@ -9,6 +9,43 @@
 
 #include <math.h>
 
+/* Whether groups may be decoded to values of any type but float64. */
+static int are_even(const struct qz_view *view)
+{
+    return view->group_size % 16 == 0 && view->group_size <= QZ_LONG_GROUP;
+}
+
+/* Some of a row, as values of a type that is float32 unless they are whole even groups. Nonzero if that type may not
+ * do. */
+static int decode_some(const struct qz_view *view, const struct run *some, qz_dtype dtype, void *dst)
+{
+    if (are_even(view) && some->cols % view->group_size == 0)
+        return qz_decode_groups(view, some->row, some->col / view->group_size, some->cols / (size_t)view->group_size,
+                                dtype, dst);
+    qz_decode_run(view, some, dst);
+    return 0;
+}
+
+/* The same on its way past the cache, for part of a tile: an even number of groups at a time, so that each step starts
+ * a byte of codes and of zeros, or an even number of values of a longer group. */
+static int stream_some(const struct qz_view *view, const struct run *row, qz_dtype dtype, void *dst)
+{
+    _Alignas(64) char buffer[QZ_TILE * sizeof(float)];
+    size_t size = qz_dtype_size(dtype), step = QZ_STAGE_STEP / size, sent = 0;
+    int beyond = 0;
+    if (view->group_size <= QZ_LONG_GROUP) {
+        size_t two = 2 * (size_t)view->group_size;
+        step = step < two ? two : step / two * two;
+    }
+    for (struct run some = {row->row, row->col, 1, 0, 0}; some.col < row->col + row->cols; some.col += some.cols) {
+        size_t done = (size_t)(some.col - row->col);
+        some.cols = some.pitch = qz_least(step, row->cols - done);
+        beyond |= decode_some(view, &some, dtype, buffer + done * size);
+        qz_stage_send(view->kernels, dst, buffer, &sent, (done + some.cols) * size, done + some.cols == row->cols);
+    }
+    return beyond;
+}
+
 static void decode_step(void *context, struct findings *found, const struct qz_tile *tile)
 {
     const struct qz_operation *decode = context;
@@ -20,7 +57,7 @@ static void decode_step(void *context, struct findings *found, const struct qz_t
         struct run run = qz_run_of(&decode->view, tile);
         for (size_t r = 0; r < tile->rows; r++) {
             struct run single = qz_single_row(&run, r);
-            qz_decode_run(&decode->view, &single, buffer, direct + (ptrdiff_t)r * stride);
+            (void)stream_some(&decode->view, &single, QZ_F32, direct + (ptrdiff_t)r * stride);
         }
     } else {
         qz_decode_tile(decode, tile, direct ? direct : buffer, stride);
@@ -39,33 +76,16 @@ static void decode_columns(void *context, struct findings *found, const struct q
     qz_decode_columns(context, found, area, decode_rows);
 }
 
-/* Groups of one row on their way past the cache, those of a tile. */
-static int stream_groups(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, qz_dtype dtype,
-                         void *dst)
-{
-    _Alignas(64) char buffer[QZ_TILE * sizeof(float)];
-    size_t bytes = (size_t)view->group_size * qz_dtype_size(dtype), sent = 0, some;
-    size_t step = QZ_STAGE_STEP / bytes / 2 * 2; /* an even number, so that each step starts a byte of zeros */
-    int beyond = 0;
-    for (size_t g = 0; g < count; g += some) {
-        some = qz_least(step ? step : 2, count - g);
-        beyond |= qz_decode_groups(view, row, group + g, some, dtype, buffer + g * bytes);
-        qz_stage_send(view->kernels, dst, buffer, &sent, (g + some) * bytes, g + some == count);
-    }
-    return beyond;
-}
-
 /* Groups of one row, in place. Only the last one may be cut off. */
 static void decode_wide(void *context, struct findings *found, const struct qz_area *area)
 {
     const struct qz_operation *decode = context;
     const struct qz_view *view = &decode->view;
     void *dst = qz_matrix_at(decode->matrix, area->row, area->col);
-    uint64_t group = area->col / view->group_size, whole = area->cols / view->group_size;
-    uint64_t done = whole * view->group_size;
-    if (whole > 0)
-        found->beyond |= (decode->work.streams ? stream_groups : qz_decode_groups)(
-            view, area->row, group, (size_t)whole, decode->matrix->dtype, dst);
+    size_t done = (size_t)(area->cols / view->group_size * view->group_size);
+    if (done > 0)
+        found->beyond |= (decode->work.streams ? stream_some : decode_some)(
+            view, &(struct run){area->row, area->col, 1, done, done}, decode->matrix->dtype, dst);
     if (done < area->cols)
         decode_step(context, found,
                     &(struct qz_tile){area->row, area->col + done, area->rows, (size_t)(area->cols - done)});
@@ -75,8 +95,7 @@ static void decode_wide(void *context, struct findings *found, const struct qz_a
 static int fits_in_place(const struct qz_operation *decode)
 {
     const struct qz_view *view = &decode->view;
-    return view->row_groups > 0 && view->group_size % 16 == 0 && view->group_size <= QZ_LONG_GROUP &&
-           decode->matrix->col_stride == 1 && decode->matrix->dtype != QZ_F64;
+    return view->row_groups > 0 && are_even(view) && decode->matrix->col_stride == 1 && decode->matrix->dtype != QZ_F64;
 }
 
 /* Decodes long rows of values that lie next to each other: nothing limits a tile then, unless values leave past the
@@ -117,7 +136,7 @@ static qz_result locate_overflow(const struct qz_view *view, qz_dtype dtype, qz_
     for (uint64_t r = 0; r < view->rows; r++)
         for (uint64_t c = 0; c < view->cols; c++) {
             float value;
-            qz_decode_run(view, &(struct run){r, c, 1, 1, 1}, &value, NULL);
+            qz_decode_run(view, &(struct run){r, c, 1, 1, 1}, &value);
             if (fabsf(value) >= limit && qz_is_finite(value) && count++ == 0 && detail) {
                 detail->index = r * view->cols + c;
                 detail->value = (double)value;

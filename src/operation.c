@@ -142,13 +142,13 @@ static void decode_rows(const struct qz_view *view, const struct qz_tile *tile, 
     if (!qz_is_one_run(&run)) {
         for (size_t r = 0; r < run.rows; r++) {
             struct run single = qz_single_row(&run, r);
-            qz_decode_run(view, &single, dst + (ptrdiff_t)r * stride, NULL);
+            qz_decode_run(view, &single, dst + (ptrdiff_t)r * stride);
         }
     } else if (run.rows == 1 || (run.pitch == run.cols && stride == (ptrdiff_t)run.pitch)) {
-        qz_decode_run(view, &run, dst, NULL);
+        qz_decode_run(view, &run, dst);
     } else {
         float values[QZ_TILE];
-        qz_decode_run(view, &run, values, NULL);
+        qz_decode_run(view, &run, values);
         for (size_t r = 0; r < run.rows; r++)
             memcpy(dst + (ptrdiff_t)r * stride, values + r * run.pitch, run.cols * sizeof *dst);
     }

@@ -265,7 +265,7 @@ static void test_decode_streamed(void **state)
 {
     (void)state;
     enum { COLS = 8200, ROWS = (16 << 20) / COLS / 2 + 1, PITCH = COLS + 24 };
-    static const uint64_t group_sizes[] = {16, 48, 128, 2048};
+    static const uint64_t group_sizes[] = {16, 48, 128, 1024, 2048, 24, 5001};
     static const qz_dtype dtypes[] = {QZ_F32, QZ_F16, QZ_BF16};
     static uint8_t row[COLS], wanted[COLS * 4];
     uint8_t *codes = malloc((size_t)ROWS * COLS / 2), *scales = malloc((size_t)ROWS * (COLS / 8 + 2));

@@ -2,9 +2,8 @@
  * decode_groups.c - groups of a packed matrix as floats
  */
 #include "view.h"
-#include "../kernels/stream.h"
 
-void qz_decode_run(const struct qz_view *view, const struct run *run, float *dst, float *to)
+void qz_decode_run(const struct qz_view *view, const struct run *run, float *dst)
 {
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     size_t n = run->rows * run->pitch;
@@ -28,19 +27,7 @@ void qz_decode_run(const struct qz_view *view, const struct run *run, float *dst
         codes = staged;
     }
     size_t groups = span.rows * span.count, group_size = groups == 1 ? n : (size_t)view->group_size;
-    if (!to) {
-        view->kernels->group_decode(codes, n, group_size, &view->grid, scale, zero, dst);
-        return;
-    }
-    /* An even number of groups at a time, so that each starts a byte; or a piece of a single one. */
-    size_t step_groups = QZ_STAGE_STEP / sizeof *dst / group_size / 2 * 2, sent = 0;
-    size_t step = groups == 1 ? QZ_STAGE_STEP / sizeof *dst : (step_groups ? step_groups : 2) * group_size;
-    for (size_t i = 0; i < n; i += step) {
-        size_t count = n - i < step ? n - i : step, g = groups == 1 ? 0 : i / group_size;
-        view->kernels->group_decode(codes + i / 2, count, groups == 1 ? count : group_size, &view->grid, scale + g,
-                                    zero + g, dst + i);
-        qz_stage_send(view->kernels, to, dst, &sent, (i + count) * sizeof *dst, i + count == n);
-    }
+    view->kernels->group_decode(codes, n, group_size, &view->grid, scale, zero, dst);
 }
 
 int qz_decode_groups(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, qz_dtype dtype, void *dst)

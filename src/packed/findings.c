@@ -115,7 +115,7 @@ void qz_look_up_error(const struct qz_view *view, struct findings *found)
     if (found->where.rows) {
         float decoded[QZ_TILE];
         size_t n = found->where.rows * found->where.pitch;
-        qz_decode_run(view, &found->where, decoded, NULL);
+        qz_decode_run(view, &found->where, decoded);
         found->max_index = qz_flat_index(
             view, &found->where, view->kernels->find_error(found->where_x, decoded, n, (float)found->max_error));
         found->where.rows = 0;

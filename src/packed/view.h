@@ -159,9 +159,8 @@ size_t qz_load_supers(const struct qz_view *view, uint64_t row, uint64_t group, 
 
 /* ---- values --------------------------------------------------------------------------------------------------- */
 
-/* Decodes a run: whole groups from a group's start, or part of one group. Values go to dst, rows `pitch` apart. With
- * `to` (one row only) they also leave for there by non-temporal stores. */
-void qz_decode_run(const struct qz_view *view, const struct run *run, float *dst, float *to);
+/* Decodes a run: whole groups from a group's start, or part of one group. Values go to dst, rows `pitch` apart. */
+void qz_decode_run(const struct qz_view *view, const struct run *run, float *dst);
 
 /* Decodes `count` whole groups of one row, of a multiple of 16 values each, to values of a type that is not float64;
  * the first group is even. Nonzero if that type may not do, as the kernel says. */
