@@ -205,6 +205,8 @@ struct qz_kernels {
     const char *name;
     uint32_t needs;
 
+    /* ---- whole arrays --------------------------------------------------------------------------------------- */
+
     /* Smallest and largest of n > 0 values to range[0] and range[1]. Nonzero if any is NaN or infinite; range is then
      * meaningless. The sign of a zero is unspecified. */
     int (*range_f32)(const float *x, size_t n, float range[2]);
@@ -222,6 +224,8 @@ struct qz_kernels {
     int (*pack)(const int8_t *codes, size_t n, uint8_t *packed);
     void (*unpack)(const uint8_t *packed, size_t n, int8_t *codes);
 
+    /* ---- numbers -------------------------------------------------------------------------------------------- */
+
     /* Conversions, rounding to nearest even; a NaN becomes quiet and keeps its upper payload, but f32_from_bf16 only
      * moves bits. f32_from_f64 returns nonzero if any result is NaN or infinite. */
     void (*f32_from_f16)(const uint16_t *src, size_t n, float *dst);
@@ -236,14 +240,23 @@ struct qz_kernels {
     void (*byte_scales)(qz_dtype dtype, const uint8_t *bytes, size_t n, const float *super, size_t each, float shift,
                         float *scale, float *zero);
 
+    /* ---- matrices and memory -------------------------------------------------------------------------------- */
+
     /* dst[r * dst_stride + c] = src[c * src_stride + r] for r < rows, c < cols. */
     void (*transpose)(const float *src, ptrdiff_t src_stride, size_t rows, size_t cols, float *dst,
                       ptrdiff_t dst_stride);
+
+    /* y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]) for k = 0, 1, ... depth - 1,
+     * for all c < cols and r < rows; any of the three may be 0. */
+    void (*multiply_add)(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
+                         size_t depth, double *y, size_t y_pitch);
 
     /* memcpy with stores that bypass the cache where the machine has them. After the last one stream_end makes them
      * visible to other threads in order. */
     void (*stream)(void *dst, const void *src, size_t bytes);
     void (*stream_end)(void);
+
+    /* ---- groups --------------------------------------------------------------------------------------------- */
 
     /*
      * Groups: n > 0 floats, at most QZ_TILE, one group after another, the last one possibly shorter; so there are
@@ -276,8 +289,7 @@ struct qz_kernels {
     int (*stored_decode)(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
                          const struct qz_stored *stored, qz_dtype dtype, void *dst);
 
-    /* Lays QZ_BLOCK groups of n elements, one after another, side by side: to[QZ_BLOCK * k + l] = x[l * n + k]. */
-    void (*interleave)(const float *x, size_t n, float *to);
+    /* ---- groups down the columns ---------------------------------------------------------------------------- */
 
     /*
      * Groups that run down the columns of a matrix whose rows lie next to each other, `width` of them side by side:
@@ -297,6 +309,28 @@ struct qz_kernels {
                            const struct qz_grid *grid, const float *scale, const float *zero, float *dst,
                            ptrdiff_t stride);
 
+    /* ---- errors --------------------------------------------------------------------------------------------- */
+
+    /* Adds to sums; element 0 goes to lane 0. */
+    void (*error)(const float *x, const float *y, size_t n, struct qz_sums *sums);
+
+    /* group_codes, and the sums that error finds for x and the values of its codes. */
+    size_t (*group_codes_error)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
+                                const float *scale, const float *inverse, const float *zero, uint8_t *packed,
+                                struct qz_sums *sums);
+
+    /* The first i with |x[i] - y[i]| == wanted, or n. */
+    size_t (*find_error)(const float *x, const float *y, size_t n, float wanted);
+
+    /* The sum of w (x - y)^2 in double: element i goes to lane i % 8, lanes grow by w times the rounded square, fused.
+     * Lane l + 4 is added to lane l, then lane l + 2, then lane 1. */
+    double (*weighted_error)(const float *x, const float *y, const float *w, size_t n);
+
+    /* ---- search --------------------------------------------------------------------------------------------- */
+
+    /* Lays QZ_BLOCK groups of n elements, one after another, side by side: to[QZ_BLOCK * k + l] = x[l * n + k]. */
+    void (*interleave)(const float *x, size_t n, float *to);
+
     /*
      * Searched scales of QZ_BLOCK groups of n elements, multiplied by a power of two each so that the largest magnitude
      * of a group is in [0.5, 1), or all zeros. weight is NULL or as v, not negative. unit: that power of two, by which
@@ -314,21 +348,6 @@ struct qz_kernels {
     void (*survey)(int uniform, const float *v, const float *weight, size_t n, const float *largest,
                    struct qz_survey *survey);
 
-    /* Adds to sums; element 0 goes to lane 0. */
-    void (*error)(const float *x, const float *y, size_t n, struct qz_sums *sums);
-
-    /* group_codes, and the sums that error finds for x and the values of its codes. */
-    size_t (*group_codes_error)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
-                                const float *scale, const float *inverse, const float *zero, uint8_t *packed,
-                                struct qz_sums *sums);
-
-    /* The first i with |x[i] - y[i]| == wanted, or n. */
-    size_t (*find_error)(const float *x, const float *y, size_t n, float wanted);
-
-    /* The sum of w (x - y)^2 in double: element i goes to lane i % 8, lanes grow by w times the rounded square, fused.
-     * Lane l + 4 is added to lane l, then lane l + 2, then lane 1. */
-    double (*weighted_error)(const float *x, const float *y, const float *w, size_t n);
-
     /*
      * Scale and zero of a block of groups, each of n values, with weights or NULL: see affine.h. In: the scale and zero
      * of QZ_MINMAX, divided by unit (QZ_AFFINE_UINT4 and _FLOAT: the scale only); out: those with less error, or the
@@ -336,10 +355,6 @@ struct qz_kernels {
      */
     void (*search_affine)(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
                           const float *unit, float *scale, float *zero, struct qz_affine_error *error);
-    /* y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]) for k = 0, 1, ... depth - 1,
-     * for all c < cols and r < rows; any of the three may be 0. */
-    void (*multiply_add)(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
-                         size_t depth, double *y, size_t y_pitch);
 };
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. */
@@ -349,12 +364,12 @@ struct qz_kernels {
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
-        .transpose = transpose, .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,    \
-        .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode, .error = error,      \
-        .group_codes_error = group_codes_error, .columns_range = columns_range, .columns_codes = columns_codes,        \
-        .columns_decode = columns_decode, .find_error = find_error, .weighted_error = weighted_error,                  \
-        .interleave = interleave, .search_scale = search_scale, .survey = survey, .search_affine = search_affine,      \
-        .multiply_add = multiply_add,                                                                                  \
+        .transpose = transpose, .multiply_add = multiply_add, .stream = stream, .stream_end = stream_end,              \
+        .group_range = group_range, .fit = fit, .group_codes = group_codes, .group_decode = group_decode,              \
+        .stored_decode = stored_decode, .columns_range = columns_range, .columns_codes = columns_codes,                \
+        .columns_decode = columns_decode, .error = error, .group_codes_error = group_codes_error,                      \
+        .find_error = find_error, .weighted_error = weighted_error, .interleave = interleave,                          \
+        .search_scale = search_scale, .survey = survey, .search_affine = search_affine,                                \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */
