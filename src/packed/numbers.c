@@ -4,17 +4,63 @@
 #include "view.h"
 #include "../base/number.h"
 
-/* Rows of `bytes` bytes, next to each other on one side. */
-static void gather(void *dst, const char *src, int64_t stride, size_t rows, size_t bytes)
+/* Rows of `cols` numbers of `size` bytes, next to each other on one side. */
+static void gather(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
 {
     for (size_t r = 0; r < rows; r++)
-        qz_copy_few((char *)dst + r * bytes, src + (int64_t)r * stride, bytes);
+        qz_copy_few((char *)dst + r * cols * size, src + (int64_t)r * stride, cols * size);
 }
 
-static void scatter(char *dst, int64_t stride, const void *src, size_t rows, size_t bytes)
+static void scatter(char *dst, int64_t stride, const void *src, size_t rows, size_t cols, size_t size)
 {
     for (size_t r = 0; r < rows; r++)
-        qz_copy_few(dst + (int64_t)r * stride, (const char *)src + r * bytes, bytes);
+        qz_copy_few(dst + (int64_t)r * stride, (const char *)src + r * cols * size, cols * size);
+}
+
+/* The same to or from rows of those that are side by side, for numbers of 2 or 4 bytes. Most rows of a
+ * tile have a multiple of four numbers of 2 bytes, which move together. */
+static void gather_columns(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
+{
+    uint16_t *half = dst;
+    uint32_t *word = dst;
+    size_t c = 0;
+    for (; size == 2 && c + 4 <= cols; c += 4)
+        for (size_t r = 0; r < rows; r++) {
+            uint16_t four[4], *to = half + c * rows + r;
+            memcpy(four, src + (int64_t)r * stride + c * 2, sizeof four);
+            to[0] = four[0];
+            to[rows] = four[1];
+            to[2 * rows] = four[2];
+            to[3 * rows] = four[3];
+        }
+    for (; c < cols; c++)
+        for (size_t r = 0; r < rows; r++) {
+            const char *from = src + (int64_t)r * stride + c * size;
+            if (size == 2)
+                memcpy(half + c * rows + r, from, 2);
+            else
+                memcpy(word + c * rows + r, from, 4);
+        }
+}
+
+static void scatter_columns(char *dst, int64_t stride, const void *src, size_t rows, size_t cols, size_t size)
+{
+    const uint16_t *half = src;
+    const uint32_t *word = src;
+    for (size_t r = 0; r < rows; r++, dst += stride) {
+        size_t c = 0;
+        for (; size == 2 && c + 4 <= cols; c += 4) {
+            const uint16_t *from = half + c * rows + r;
+            uint16_t four[4] = {from[0], from[rows], from[2 * rows], from[3 * rows]};
+            memcpy(dst + c * 2, four, sizeof four);
+        }
+        for (; c < cols; c++) {
+            if (size == 2)
+                memcpy(dst + c * 2, half + c * rows + r, 2);
+            else
+                memcpy(dst + c * 4, word + c * rows + r, 4);
+        }
+    }
 }
 
 static char *supers_at(const struct qz_view *view, uint64_t row, uint64_t group)
@@ -120,46 +166,38 @@ static void load_bytes(const struct qz_view *view, uint64_t row, uint64_t group,
         scale_bytes(view, (const uint8_t *)qz_zeros_at(view, row) + group, count, &supers, supers.offset, zero, zero);
 }
 
-/* Scales or offsets of a span, from their stored type. */
+/* Scales or offsets of a span, from their stored type of two or four bytes; `turned`: as qz_load_columns has them. */
 static void load_scales(const struct qz_view *view, const char *first, int64_t stride, const struct span *span,
-                        float *dst)
+                        int turned, float *dst)
 {
-    union {
-        float f32[QZ_TILE_GROUPS];
-        uint16_t f16[QZ_TILE_GROUPS];
-    } stored;
+    uint16_t halves[QZ_COLUMNS_GROUPS];
     size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
     const void *from = first + span->group * size;
-    if (span->rows > 1) {
-        gather(&stored, from, stride, span->rows, span->count * size);
-        from = &stored;
+    if (span->rows > 1 || view->scale_dtype == QZ_F32) {
+        void *to = view->scale_dtype == QZ_F32 ? (void *)dst : halves;
+        (turned ? gather_columns : gather)(to, from, stride, span->rows, span->count, size);
+        from = to;
     }
-    if (view->scale_dtype == QZ_F32)
-        memcpy(dst, from, n * sizeof *dst);
-    else if (view->scale_dtype == QZ_F16)
+    if (view->scale_dtype == QZ_F16)
         view->kernels->f32_from_f16(from, n, dst);
-    else
+    else if (view->scale_dtype == QZ_BF16)
         view->kernels->f32_from_bf16(from, n, dst);
 }
 
-static void store_scales(const struct qz_view *view, char *first, int64_t stride, const struct span *span,
+/* The reverse; types of a byte are given by `bytes`. */
+static void store_scales(const struct qz_view *view, char *first, int64_t stride, const struct span *span, int turned,
                          const float *src, const uint8_t *bytes)
 {
-    union {
-        float f32[QZ_TILE_GROUPS];
-        uint16_t f16[QZ_TILE_GROUPS];
-    } stored;
+    uint16_t halves[QZ_COLUMNS_GROUPS];
     size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
-    const void *from = &stored;
-    if (qz_has_byte_scales(view))
-        from = bytes;
-    else if (view->scale_dtype == QZ_F32)
-        from = src;
-    else if (view->scale_dtype == QZ_F16)
-        view->kernels->f16_from_f32(src, n, stored.f16);
-    else
-        view->kernels->bf16_from_f32(src, n, stored.f16);
-    scatter(first + span->group * size, stride, from, span->rows, span->count * size);
+    const void *from = qz_has_byte_scales(view)      ? (const void *)bytes
+                       : view->scale_dtype == QZ_F32 ? src
+                                                     : (const void *)halves;
+    if (view->scale_dtype == QZ_F16)
+        view->kernels->f16_from_f32(src, n, halves);
+    else if (view->scale_dtype == QZ_BF16)
+        view->kernels->bf16_from_f32(src, n, halves);
+    (turned ? scatter_columns : scatter)(first + span->group * size, stride, from, span->rows, span->count, size);
 }
 
 enum { MANY_ZEROS = 32 }; /* so many are worth a call of a kernel */
@@ -196,9 +234,9 @@ void qz_load_groups(const struct qz_view *view, const struct span *span, float *
             load_bytes(view, span->row + r, span->group, span->count, scale + r * span->count, zero + r * span->count);
         return;
     }
-    load_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, scale);
+    load_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, 0, scale);
     if (view->grid.zero == QZ_ZERO_OFFSET || view->grid.zero == QZ_ZERO_FLOAT)
-        load_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, zero);
+        load_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, 0, zero);
     if (view->grid.zero == QZ_ZERO_UINT4)
         for (size_t r = 0; r < span->rows; r++, zero += span->count) {
             const uint8_t *zeros = (const uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
@@ -212,9 +250,10 @@ void qz_load_groups(const struct qz_view *view, const struct span *span, float *
 void qz_store_groups(const struct qz_view *view, const struct span *span, const float *scale, const float *zero,
                      const uint8_t *bytes)
 {
-    store_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, scale, bytes);
+    store_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, 0, scale, bytes);
     if (view->grid.zero == QZ_ZERO_OFFSET || (view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f))
-        store_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, zero, bytes + QZ_TILE_GROUPS);
+        store_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, 0, zero,
+                     bytes + QZ_TILE_GROUPS);
     if (view->grid.zero == QZ_ZERO_UINT4)
         for (size_t r = 0; r < span->rows; r++, zero += span->count) {
             uint8_t *zeros = (uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
@@ -227,83 +266,11 @@ void qz_store_groups(const struct qz_view *view, const struct span *span, const 
         }
 }
 
-/* Numbers of 2 or 4 bytes, of rows of `cols` of them, to or from rows of those that are side by side. Most rows of a
- * tile have a multiple of four numbers of 2 bytes, which move together. */
-static void gather_columns(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
-{
-    uint16_t *half = dst;
-    uint32_t *word = dst;
-    size_t c = 0;
-    for (; size == 2 && c + 4 <= cols; c += 4)
-        for (size_t r = 0; r < rows; r++) {
-            uint16_t four[4], *to = half + c * rows + r;
-            memcpy(four, src + (int64_t)r * stride + c * 2, sizeof four);
-            to[0] = four[0];
-            to[rows] = four[1];
-            to[2 * rows] = four[2];
-            to[3 * rows] = four[3];
-        }
-    for (; c < cols; c++)
-        for (size_t r = 0; r < rows; r++) {
-            const char *from = src + (int64_t)r * stride + c * size;
-            if (size == 2)
-                memcpy(half + c * rows + r, from, 2);
-            else
-                memcpy(word + c * rows + r, from, 4);
-        }
-}
-
-static void scatter_columns(char *dst, int64_t stride, const void *src, size_t rows, size_t cols, size_t size)
-{
-    const uint16_t *half = src;
-    const uint32_t *word = src;
-    for (size_t r = 0; r < rows; r++, dst += stride) {
-        size_t c = 0;
-        for (; size == 2 && c + 4 <= cols; c += 4) {
-            const uint16_t *from = half + c * rows + r;
-            uint16_t four[4] = {from[0], from[rows], from[2 * rows], from[3 * rows]};
-            memcpy(dst + c * 2, four, sizeof four);
-        }
-        for (; c < cols; c++) {
-            if (size == 2)
-                memcpy(dst + c * 2, half + c * rows + r, 2);
-            else
-                memcpy(dst + c * 4, word + c * rows + r, 4);
-        }
-    }
-}
-
-static void load_turned(const struct qz_view *view, const char *first, int64_t stride, const struct span *span,
-                        float *dst)
-{
-    uint16_t stored[QZ_COLUMNS_GROUPS];
-    size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
-    gather_columns(view->scale_dtype == QZ_F32 ? (void *)dst : stored, first + span->group * size, stride, span->rows,
-                   span->count, size);
-    if (view->scale_dtype == QZ_F16)
-        view->kernels->f32_from_f16(stored, n, dst);
-    else if (view->scale_dtype == QZ_BF16)
-        view->kernels->f32_from_bf16(stored, n, dst);
-}
-
-static void store_turned(const struct qz_view *view, char *first, int64_t stride, const struct span *span,
-                         const float *src)
-{
-    uint16_t stored[QZ_COLUMNS_GROUPS];
-    size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
-    if (view->scale_dtype == QZ_F16)
-        view->kernels->f16_from_f32(src, n, stored);
-    else if (view->scale_dtype == QZ_BF16)
-        view->kernels->bf16_from_f32(src, n, stored);
-    scatter_columns(first + span->group * size, stride, view->scale_dtype == QZ_F32 ? (const void *)src : stored,
-                    span->rows, span->count, size);
-}
-
 void qz_load_columns(const struct qz_view *view, const struct span *span, float *scale, float *zero)
 {
-    load_turned(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, scale);
+    load_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, 1, scale);
     if (view->grid.zero == QZ_ZERO_OFFSET || view->grid.zero == QZ_ZERO_FLOAT)
-        load_turned(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, zero);
+        load_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, 1, zero);
     if (view->grid.zero == QZ_ZERO_UINT4)
         for (size_t r = 0; r < span->rows; r++) {
             const uint8_t *zeros = (const uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
@@ -314,9 +281,9 @@ void qz_load_columns(const struct qz_view *view, const struct span *span, float 
 
 void qz_store_columns(const struct qz_view *view, const struct span *span, const float *scale, const float *zero)
 {
-    store_turned(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, scale);
+    store_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, 1, scale, NULL);
     if (view->grid.zero == QZ_ZERO_OFFSET || view->grid.zero == QZ_ZERO_FLOAT)
-        store_turned(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, zero);
+        store_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, 1, zero, NULL);
     if (view->grid.zero == QZ_ZERO_UINT4)
         for (size_t r = 0; r < span->rows; r++) {
             uint8_t *zeros = (uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
