@@ -87,15 +87,33 @@ static int takes(const command *c, const char *name)
     return 0;
 }
 
-void print_options(const command *c)
+int option_at(const command *c, size_t i, option_text *out)
 {
-    for (size_t i = 0; i < OPTIONS; i++)
-        if (takes(c, options[i].name)) {
-            char left[64];
-            snprintf(left, sizeof left, "%s%s%s", options[i].name, options[i].value != NULL ? " " : "",
-                     options[i].value != NULL ? options[i].value : "");
-            printf("  %-26s %s\n", left, options[i].help);
+    for (size_t k = 0; k < OPTIONS; k++)
+        if (takes(c, options[k].name) && i-- == 0) {
+            *out = (option_text){options[k].name, options[k].value, options[k].help, &options[k]};
+            return 1;
         }
+    return 0;
+}
+
+const char *option_choice(const option_text *o, size_t i)
+{
+    const qz_scheme *scheme;
+    switch (o->option->kind) {
+    case CHOICE:
+        for (const word *w = o->option->words; w->text != NULL; w++)
+            if (i-- == 0)
+                return w->text;
+        return NULL;
+    case SCHEME:
+        scheme = qz_scheme_at(i);
+        return scheme != NULL ? scheme->name : NULL;
+    case METHOD:
+        return qz_method_name((qz_method)i);
+    default:
+        return NULL;
+    }
 }
 
 /* ---- misspellings ---- */
@@ -158,56 +176,37 @@ void list_words(char *list, size_t size, const char *next, int last)
     snprintf(list + strlen(list), size - strlen(list), "%s%s", list[0] == '\0' ? "" : last ? " or " : ", ", next);
 }
 
-static int bad_choice(const struct option *o, const char *value, const char *const *texts, size_t n)
+/* The number of the word that is the value; -1, and what the words are, if it is none. */
+static int which_choice(const struct option *o, const char *value)
 {
+    const option_text text = {o->name, o->value, o->help, o};
+    const char *words[64], *choice;
     char list[600] = "";
+    size_t n = 0;
+    for (; n < 64 && (choice = option_choice(&text, n)) != NULL; n++) {
+        if (strcmp(choice, value) == 0)
+            return (int)n;
+        words[n] = choice;
+    }
     for (size_t i = 0; i < n; i++)
-        list_words(list, sizeof list, texts[i], i + 1 == n);
-    const char *guess = nearest(value, texts, n);
+        list_words(list, sizeof list, words[i], i + 1 == n);
+    const char *guess = nearest(value, words, n);
     if (guess != NULL)
         snprintf(list + strlen(list), sizeof list - strlen(list), "; did you mean %s?", guess);
-    return bad_value(o, value, list);
+    bad_value(o, value, list);
+    return -1;
 }
 
-static int read_choice(const struct option *o, const char *value, int *place)
+static int read_choice(const struct option *o, const char *value, void *place)
 {
-    const char *texts[16];
-    size_t n = 0;
-    for (const word *w = o->words; w->text != NULL; w++) {
-        if (strcmp(w->text, value) == 0) {
-            *place = w->value;
-            return DONE;
-        }
-        texts[n++] = w->text;
-    }
-    return bad_choice(o, value, texts, n);
-}
-
-static int read_method(const struct option *o, const char *value, int *place)
-{
-    const char *texts[16];
-    size_t n = 0;
-    for (const char *name; n < 16 && (name = qz_method_name((qz_method)n)) != NULL; n++) {
-        if (strcmp(name, value) == 0) {
-            *place = (int)n;
-            return DONE;
-        }
-        texts[n] = name;
-    }
-    return bad_choice(o, value, texts, n);
-}
-
-static int read_scheme(const struct option *o, const char *value, const char **place)
-{
-    const char *texts[64];
-    size_t n = 0;
-    if (qz_scheme_by_name(value) != NULL) {
-        *place = value;
-        return DONE;
-    }
-    for (const qz_scheme *s; n < 64 && (s = qz_scheme_at(n)) != NULL; n++)
-        texts[n] = s->name;
-    return bad_choice(o, value, texts, n);
+    int which = which_choice(o, value);
+    if (which < 0)
+        return USAGE;
+    if (o->kind == SCHEME)
+        *(const char **)place = value;
+    else
+        *(int *)place = o->kind == METHOD ? which : o->words[which].value;
+    return DONE;
 }
 
 /* A whole number, for BYTES with k, M, G or T behind it (powers of 1024). */
@@ -261,11 +260,9 @@ static int read_value(const struct option *o, const char *value, settings *s)
         return DONE;
     }
     case CHOICE:
-        return read_choice(o, value, place);
     case SCHEME:
-        return read_scheme(o, value, place);
     case METHOD:
-        return read_method(o, value, place);
+        return read_choice(o, value, place);
     case SEED:
         s->stochastic = 1;
         return read_whole(o, value, place);

@@ -40,7 +40,20 @@ typedef struct command {
 /* Reads the arguments after the command. Returns DONE, or says what is wrong and returns USAGE. */
 int parse_arguments(const command *c, int argc, char **argv, settings *s);
 void free_arguments(settings *s);
-void print_options(const command *c);
+
+/* An option, as a command's help describes it. */
+typedef struct option_text {
+    const char *name;  /* "--scheme" */
+    const char *value; /* what it takes, for people; NULL for a flag */
+    const char *help;
+    const struct option *option;
+} option_text;
+
+/* Option i of those that a command takes; returns 0 if there are no more. */
+int option_at(const command *c, size_t i, option_text *out);
+/* Word i of those that an option takes; NULL if there are no more, or it takes other things. */
+const char *option_choice(const option_text *o, size_t i);
+
 /* Appends the next one to a list in words: "a, b or c". `last` 1: it is the last one. */
 void list_words(char *list, size_t size, const char *next, int last);
 /* The candidate that `given` is a likely misspelling of, or NULL. */

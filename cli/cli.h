@@ -1,8 +1,9 @@
 /*
  * cli.h - what all files of the tool need: the public headers, and exit codes
  *
- *     main.c          the table of commands; signals; help
+ *     main.c          the table of commands; signals
  *     args.c          options: one table, one parser
+ *     describe.c      both tables as help, manual page and completion
  *     output.c        talk on stderr, progress
  *     text.c          text for people: names, bytes, shapes
  *     table.c json.c  results on stdout, for people and for programs

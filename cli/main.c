@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "describe.h"
 #include "json.h"
 #include "output.h"
 
@@ -111,24 +112,6 @@ static const command *find_command(const char *name)
     return NULL;
 }
 
-static void print_usage(void)
-{
-    printf("quantize %s - int4 for arrays\n\n", qz_version());
-    for (size_t i = 0; i < COMMANDS; i++) {
-        char left[64];
-        snprintf(left, sizeof left, "quantize %s %s", commands[i].name, commands[i].files);
-        printf("  %-30s %s\n", left, commands[i].summary);
-    }
-    printf("\n'quantize help COMMAND' lists its options. Exit codes: 0 done, 1 difference found, 2 wrong arguments,\n"
-           "3 malformed input, 4 refused, 5 input or output error, 6 limit, 7 internal error, 130 interrupted.\n");
-}
-
-static void print_help(const command *c)
-{
-    printf("quantize %s %s%s[options]\n\n%s\n\n", c->name, c->files, c->files[0] != '\0' ? " " : "", c->description);
-    print_options(c);
-}
-
 static int unknown_command(const char *given)
 {
     const char *names[COMMANDS + 2] = {"help", "--version"};
@@ -146,11 +129,11 @@ static int help(const char *name)
 {
     const command *c = name != NULL ? find_command(name) : NULL;
     if (name != NULL && c == NULL)
-        return unknown_command(name);
+        return print_description(name, commands, COMMANDS) ? DONE : unknown_command(name);
     if (c != NULL)
         print_help(c);
     else
-        print_usage();
+        print_usage(commands, COMMANDS);
     return DONE;
 }
 
@@ -191,7 +174,7 @@ int main(int argc, char **argv)
     open_standard();
     catch_signals();
     if (argc < 2) {
-        print_usage();
+        print_usage(commands, COMMANDS);
         output_end(DONE);
         return fail(USAGE, "which command?");
     }
