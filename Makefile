@@ -8,7 +8,7 @@ FULL := lint gcc clang debug unsigned-char sanitizers threads ftz emulated fast-
 
 PREFIX ?= /usr/local
 
-.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) bench docs lint format fuzz mutate clean
+.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) bench bench-files docs lint format fuzz mutate clean
 
 help:
 	@echo 'make demo             install what is missing, build, and quantize real word vectors'
@@ -18,6 +18,7 @@ help:
 	@echo '                      or of the second ($(FULL))'
 	@echo 'make install          build the C libraries and the tool, and install them (PREFIX=/usr/local, DESTDIR)'
 	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
+	@echo 'make bench-files      measure the tool on model files against copying them'
 	@echo 'make docs             build the documentation: build/docs/index.html'
 	@echo 'make lint             check form and find likely mistakes, in C and Python'
 	@echo 'make format           bring the sources into form'
@@ -60,6 +61,11 @@ bench:
 	@.venv/bin/cmake --log-level=WARNING -S . -B build/bench -DQUANTIZE_BUILD_TESTS=OFF > build/logs/bench.log
 	@.venv/bin/cmake --build build/bench >> build/logs/bench.log
 	@$(VENV) bench/report.py $(if $(JSON),--json $(JSON))
+
+bench-files:
+	@$(PYTHON) scripts/prepare.py build
+	@$(VENV) scripts/test.py --install
+	@$(VENV) bench/files.py
 
 docs:
 	@$(PYTHON) scripts/prepare.py build

@@ -41,6 +41,12 @@ void table_cell(table *t, const char *format, ...)
     add_cell(t, text);
 }
 
+static void put_blanks(int count)
+{
+    for (; count > 0; count--)
+        putchar(' ');
+}
+
 void table_print(table *t)
 {
     int widths[32] = {0}, plain = takes_utf8(STDOUT_FILENO);
@@ -57,9 +63,10 @@ void table_print(table *t)
         for (size_t column = 0; column < used; column++) {
             int last = column + 1 == used, right = t->align[column] == 'r';
             int blanks = widths[column] - put_text(NULL, cells[column], plain);
-            printf("%*s", right ? blanks : 0, "");
+            put_blanks(right ? blanks : 0);
             put_text(stdout, cells[column], plain);
-            printf("%*s%s", right || last ? 0 : blanks, "", last ? "\n" : "  ");
+            put_blanks(right || last ? 0 : blanks);
+            fputs(last ? "\n" : "  ", stdout);
         }
     }
     for (size_t i = 0; i < t->count; i++)

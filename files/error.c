@@ -109,19 +109,20 @@ char *qz_escape(const char *text, size_t length, char *out, size_t out_size)
     size_t used = 0, safe = 0; /* the last place where "..." still fits */
     for (size_t i = 0; i < length;) {
         char piece[16];
-        size_t eaten = 1;
+        size_t eaten = 1, n = 0;
         uint32_t wide;
         if (in[i] == '\\')
             strcpy(piece, "\\\\");
         else if (in[i] >= 0x20 && in[i] < 0x7f)
-            snprintf(piece, sizeof piece, "%c", in[i]);
+            piece[n++] = (char)in[i];
         else if (in[i] == '\n' || in[i] == '\t' || in[i] == '\r')
             snprintf(piece, sizeof piece, "\\%c", in[i] == '\n' ? 'n' : in[i] == '\t' ? 't' : 'r');
         else if ((wide = utf8(in + i, length - i, &eaten)) != 0)
             snprintf(piece, sizeof piece, "\\u{%" PRIx32 "}", wide);
         else
             snprintf(piece, sizeof piece, "\\x%02x", in[i]);
-        size_t n = strlen(piece);
+        if (n == 0)
+            n = strlen(piece);
         if (used + 4 <= out_size)
             safe = used;
         if (used + n + 1 > out_size) {

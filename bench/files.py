@@ -1,0 +1,181 @@
+"""Files: speed, memory and sameness of the command-line tool on files made up here, against copying them.
+
+    .venv/bin/python bench/files.py [--folder DIR] [--megabytes N] [--repeats N]
+
+Each figure is a ratio of two things that took turns in this run, with both files in the system's cache and
+without waiting for the medium, as cp does not wait either. A missed target is not an error: the exit code
+is 0. Only outputs that depend on the number of threads are one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import gguf
+import numpy as np
+import quantize
+
+TOOL = str(Path(sys.executable).with_name("quantize"))
+SIDE = 2048
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, tuple[int, ...]], random: np.random.Generator
+) -> None:
+    """A file of bfloat16 tensors of normal values, written tensor by tensor."""
+    header: dict[str, object] = {}
+    offset = 0
+    for name, shape in tensors.items():
+        size = 2 * int(np.prod(shape))
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for shape in tensors.values():
+            values = random.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
+            file.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+
+
+def write_shards(folder: Path, shards: int, random: np.random.Generator) -> None:
+    folder.mkdir()
+    places = {}
+    for i in range(shards):
+        name = f"model-{i + 1:05}-of-{shards:05}.safetensors"
+        tensors = {f"layers.{i}.{k}.weight": (32, 64) for k in range(10)}
+        write_safetensors(folder / name, tensors, random)
+        places |= dict.fromkeys(tensors, name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+
+
+def run(*arguments: object) -> tuple[float, int]:
+    """Seconds and peak memory in bytes of a program."""
+    start = time.perf_counter()
+    pid = os.posix_spawnp(
+        str(arguments[0]),
+        [str(a) for a in arguments],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, n, "/dev/null", os.O_WRONLY, 0) for n in (1, 2)],
+    )
+    _, status, usage = os.wait4(pid, 0)
+    if status != 0:
+        sys.exit(f"failed: {' '.join(map(str, arguments))}")
+    return time.perf_counter() - start, usage.ru_maxrss * 1024
+
+
+def in_turns(repeats: int, *steps: Callable[[], float]) -> list[float]:
+    """The median seconds of each step; the first turn only fills the cache."""
+    turns = [[step() for step in steps] for _ in range(repeats + 1)][1:]
+    return [statistics.median(times) for times in zip(*turns, strict=True)]
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def line(what: str, figure: float, unit: str, target: float, more_is_better: bool = True) -> None:
+    met = figure >= target if more_is_better else figure <= target
+    sign = ">=" if more_is_better else "<="
+    print(f"{what:58} {figure:8.2f} {unit:10} {sign} {target:<6g} {'met' if met else 'MISSED'}", flush=True)
+
+
+def cpu() -> str:
+    for text in Path("/proc/cpuinfo").read_text().splitlines():
+        if text.startswith("model name"):
+            return text.split(":", 1)[1].strip()
+    return "unknown CPU"
+
+
+def encoding(folder: Path, source: Path, repeats: int) -> None:
+    copy, out = folder / "copy.safetensors", folder / "out.safetensors"
+
+    def fresh(path: Path, *arguments: object) -> Callable[[], float]:
+        def step() -> float:
+            path.unlink(missing_ok=True)
+            return run(*arguments)[0]
+
+        return step
+
+    for method, target in (("absmax", 0.8), ("search", 0.35)):
+        encode = (TOOL, "encode", source, out, "--method", method, "--threads", 2, "--no-fsync", "--quiet")
+        copied, encoded = in_turns(repeats, fresh(copy, "cp", source, copy), fresh(out, *encode))
+        line(f"encode bfloat16 safetensors, {method}, against cp", copied / encoded, "x cp", target)
+    peak = run(TOOL, "encode", source, out, "--force", "--no-fsync", "--threads", 2)[1]
+    line("peak memory of that", peak / 2**20, "MiB", 256, more_is_better=False)
+    sums = []
+    for threads in (1, 2, 2):
+        run(TOOL, "encode", source, out, "--force", "--no-fsync", "--threads", threads)
+        sums.append(digest(out))
+    if len(set(sums)) != 1:
+        sys.exit("the output depends on the run or on the number of threads")
+    print("the same SHA-256 with one and two threads, and again")
+    back = folder / "back.safetensors"
+    decode = (TOOL, "decode", out, back, "--dtype", "bfloat16", "--threads", 2, "--no-fsync", "--quiet")
+    copied, decoded = in_turns(repeats, fresh(copy, "cp", source, copy), fresh(back, *decode))
+    line("decode to bfloat16, against cp of the result", copied / decoded, "x cp", 0.8)
+
+
+def listing(folder: Path, random: np.random.Generator, repeats: int) -> None:
+    many = folder / "many.safetensors"
+    write_safetensors(many, {f"model.layers.{i}.weight": (2, 2) for i in range(100_000)}, random)
+    (seconds,) = in_turns(repeats, lambda: run(TOOL, "info", many)[0])
+    line("info on 100,000 tensors", seconds, "s", 0.3, more_is_better=False)
+    shards = folder / "checkpoint"
+    write_shards(shards, 200, random)
+    (seconds,) = in_turns(repeats, lambda: run(TOOL, "info", shards)[0])
+    line("info on 200 shards", seconds, "s", 1, more_is_better=False)
+
+
+def against_gguf(random: np.random.Generator, repeats: int) -> None:
+    values = random.standard_normal((1024, 4096), dtype=np.float32)
+
+    def theirs() -> float:
+        start = time.perf_counter()
+        gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q4_0)
+        return time.perf_counter() - start
+
+    def ours() -> float:
+        start = time.perf_counter()
+        quantize.quantize_array(values, "q4_0", method="reference", threads=1)
+        return time.perf_counter() - start
+
+    slow, fast = in_turns(repeats, theirs, ours)
+    line("Q4_0 by its own rule, against gguf's NumPy, one thread", slow / fast, "x", 20)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", help="where the files go for a while (a folder of the system)")
+    parser.add_argument("--megabytes", type=int, default=512, help="size of the model (512)")
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args(arguments)
+    random = np.random.default_rng(1)
+    print(f"{cpu()}; {os.cpu_count()} CPUs; quantize {quantize.__version__}")
+    print(f"{given.megabytes} MB, medians of {given.repeats} turns")
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        source = folder / "model.safetensors"
+        count = max(1, given.megabytes * 1_000_000 // (2 * SIDE * SIDE))
+        write_safetensors(source, {f"layers.{i}.weight": (SIDE, SIDE) for i in range(count)}, random)
+        encoding(folder, source, given.repeats)
+        listing(folder, random, given.repeats)
+    against_gguf(random, given.repeats)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
