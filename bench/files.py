@@ -28,6 +28,8 @@ import quantize
 TOOL = str(Path(sys.executable).with_name("quantize"))
 SIDE = 2048
 
+Shape = tuple[int, ...]
+
 
 def write_safetensors(
     path: Path, tensors: Mapping[str, tuple[int, ...]], random: np.random.Generator
@@ -50,7 +52,7 @@ def write_safetensors(
 
 def write_shards(folder: Path, shards: int, random: np.random.Generator) -> None:
     folder.mkdir()
-    places = {}
+    places: dict[str, str] = {}
     for i in range(shards):
         name = f"model-{i + 1:05}-of-{shards:05}.safetensors"
         tensors = {f"layers.{i}.{k}.weight": (32, 64) for k in range(10)}
