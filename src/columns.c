@@ -10,7 +10,7 @@
  *     strip    one group of some rows of a panel, small enough for the first-level cache
  *
  * Memory is slow here for its latency: pieces of lines that are far apart follow no pattern that hardware foresees. So
- * what will be next is fetched while something else is worked on; evenly, for what is asked for in haste is forgotten.
+ * the next panel is fetched while this one is worked on; evenly, for the hardware drops requests that come in bursts.
  */
 #include "columns.h"
 #include "kernels/stream.h"

@@ -99,7 +99,7 @@ static unsigned long long call_of(struct share *share)
     return atomic_load(&share->open) >> OPEN_BITS;
 }
 
-/* Takes slices of a share and runs them until none is open. Returns how many it were. */
+/* Takes slices of a share and runs them until none is open. Returns how many there were. */
 static size_t run_share(struct share *share)
 {
     size_t count = 0;

@@ -191,8 +191,8 @@ struct qz_sums {
 
 /*
  * Memory that will be read next: blocks of `lines` lines of `line` bytes, `stride` apart, of which the second starts at
- * `after`. While columns_range and columns_codes work on 32 values they fetch 64 bytes of it, and no more: what is
- * asked for in haste is forgotten, and what comes too early is lost again.
+ * `after`. While columns_range and columns_codes work on 32 values they fetch 64 bytes of it, and no more: the hardware
+ * drops requests that come in bursts, and lines that come too early are evicted before they are read.
  */
 struct qz_ahead {
     uintptr_t at;

@@ -305,8 +305,8 @@ static int scales_make_sense(const qz_scheme *scheme)
 static int table_makes_sense(const qz_scheme *scheme)
 {
     if (scheme->codes != QZ_TABLE)
-        return scheme->table == NULL;
-    if (scheme->table == NULL)
+        return !scheme->table;
+    if (!scheme->table)
         return 0;
     int differ = 0, above = 0;
     for (int i = 0; i < 16; i++) {
