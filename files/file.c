@@ -1,15 +1,12 @@
 /*
- * file.c - the public functions for reading
+ * file.c - opening files, and what can be asked of an open one
  */
-#include "tensors.h"
+#include "layout.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "checked.h"
 #include "container.h"
-#include "element.h"
 #include "error.h"
 #include "options.h"
 #include "unread.h"
@@ -57,6 +54,8 @@ qz_file_result qz_open(const char *path, const qz_open_options *options, qz_file
         result = choose_container(file, path, error);
     if (result == QZ_FILE_OK)
         result = file->container->open(file, error);
+    if (result == QZ_FILE_OK)
+        result = qz_layouts_recognize(file, error);
     if (result != QZ_FILE_OK)
         qz_close(file);
     else
@@ -71,6 +70,8 @@ void qz_close(qz_file *file)
     if (file->container != NULL && file->container->close != NULL)
         file->container->close(file);
     qz_names_free(&file->names);
+    qz_names_free(&file->packed_names);
+    free(file->packed);
     qz_arena_free(&file->arena);
     free(file->entries);
     qz_input_close(&file->input);
@@ -92,26 +93,6 @@ uint64_t qz_file_bytes(const qz_file *file)
 const char *qz_note(const qz_file *file)
 {
     return file->note[0] != '\0' ? file->note : NULL;
-}
-
-qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst, qz_file_error *error)
-{
-    if (tensor >= file->count || !qz_within(first, count, file->entries[tensor].tensor.count))
-        return qz_fail(error, QZ_FILE_ARGUMENT, file->input.label, NULL, QZ_NO_OFFSET,
-                       "elements %" PRIu64 " to %" PRIu64 " of tensor %zu: there are none such", first, first + count,
-                       tensor);
-    const qz_entry *entry = &file->entries[tensor];
-    /* No product wraps: the range lies within a tensor whose size in bytes was checked. */
-    size_t each = qz_element_size(entry->tensor.element);
-    uint64_t bytes = count * each, offset = first * each;
-    if (bytes == 0)
-        return QZ_FILE_OK;
-    qz_file_result result = file->container->read != NULL
-                                ? file->container->read(file, tensor, offset, dst, (size_t)bytes, error)
-                                : qz_input_read(&file->input, entry->offset + offset, dst, (size_t)bytes, error);
-    if (result == QZ_FILE_OK && entry->tensor.swapped)
-        qz_swap(dst, each, (size_t)count);
-    return result;
 }
 
 qz_file_result qz_unchanged(const qz_file *file, qz_file_error *error)

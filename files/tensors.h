@@ -11,9 +11,21 @@
 typedef struct qz_entry {
     qz_tensor tensor;
     uint64_t offset; /* where its data begins: in the file, or in what the container's read() counts */
+    qz_part part;    /* whether it belongs to a quantized tensor */
+    size_t packed;   /* which one it is the header of, if it is */
 } qz_entry;
 
 typedef struct qz_container_type qz_container_type;
+typedef struct qz_layout qz_layout;
+
+typedef struct qz_packed_entry { /* a quantized tensor */
+    const char *name;            /* ends at its length, not with a NUL; lives as long as the file */
+    size_t name_length;
+    const qz_layout *layout;
+    size_t members[QZ_MEMBERS]; /* tensors of the file */
+    const void *details;        /* the layout's own, which lives as long as the file */
+    int twice;                  /* another one has its name */
+} qz_packed_entry;
 
 struct qz_file {
     const qz_container_type *container;
@@ -23,7 +35,10 @@ struct qz_file {
     qz_names names;
     qz_entry *entries;
     size_t count, capacity;
-    void *state; /* the container's own */
+    qz_packed_entry *packed; /* in the order of their headers */
+    size_t packed_count, packed_capacity;
+    qz_names packed_names; /* the first of each name */
+    void *state;           /* the container's own */
     char note[320];
 };
 
