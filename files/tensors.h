@@ -15,17 +15,49 @@ typedef struct qz_entry {
 
 typedef struct qz_container_type qz_container_type;
 
+/* Other files whose tensors follow the file's own: see parts.h. */
+#define QZ_PARTS_AWAKE 4 /* that are open at a time */
+typedef struct qz_parts {
+    qz_file **files;
+    size_t *first; /* of each, the number that its first tensor has in the whole */
+    size_t count, capacity;
+    int folder; /* where they are; a descriptor if there is a path */
+    char *path; /* of the folder, with its slash */
+    size_t awake[QZ_PARTS_AWAKE], turn;
+} qz_parts;
+
 struct qz_file {
     const qz_container_type *container;
     qz_input input;
+    uint64_t bytes; /* of it and its parts */
     qz_open_options options;
     qz_arena arena;
     qz_names names;
     qz_entry *entries;
     size_t count, capacity;
     void *state; /* the container's own */
+    qz_parts parts;
+    uint64_t table_left; /* of options.max_table */
     char note[320];
 };
+
+/* Where a file is, and what it must be. */
+typedef struct qz_place {
+    int folder; /* AT_FDCWD, or one that stays open */
+    const char *path, *shown;
+    const qz_container_type *kind; /* NULL: any */
+    uint64_t max_table;
+} qz_place;
+
+/* Opens one file, without others that belong to it. *file is NULL if that fails. */
+qz_file_result qz_file_open(const qz_place *place, const qz_open_options *options, qz_file **file,
+                            qz_file_error *error);
+
+/* Whether the tensor lies in a part. */
+int qz_file_in_part(const qz_file *file, size_t tensor);
+
+/* Whether that is one of the files that tensors are read from. */
+int qz_file_has(const qz_file *file, dev_t device, ino_t inode);
 
 /*
  * Adds a tensor that a container found: its name, element, rank, shape, column_major, swapped and, of raw items, type
