@@ -123,28 +123,55 @@ int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype,
     return code;
 }
 
-static int check_block(void *context, const block *b)
+/* A quantized tensor on its way from one layout to another, or nowhere. */
+typedef struct passage {
+    packed_reader reader;
+    qz_writer *writer; /* NULL: it is only checked */
+    const qz_packed_tensor *target;
+} passage;
+
+static int pass_block(void *context, const block *b)
 {
+    passage *p = context;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_packed packed;
-    return read_packed(context, b->row, b->count[INNER], b->first[COLUMN], b->count[COLUMN], &packed);
+    uint64_t rows = b->count[INNER], col = b->first[COLUMN], cols = b->count[COLUMN];
+    int code = read_packed(&p->reader, b->row, rows, col, cols, &packed);
+    if (code == DONE && p->writer != NULL) {
+        if (qz_packed_write(p->writer, p->target, b->row, rows, col, cols, &packed, &error) != QZ_FILE_OK)
+            code = fail_file(&error);
+        block_done(b);
+    }
+    return code;
+}
+
+/* Takes the matrix itself, row after row: the order of the parts in the file. */
+static int pass(const source *in, const item *i, passage *p)
+{
+    grid g;
+    block_plan blocks;
+    int code = open_packed(in, i, &p->reader);
+    if (code != DONE)
+        return code;
+    uint64_t shape[2] = {p->reader.packed.rows, p->reader.packed.cols};
+    qz_tensor matrix = {.rank = 2, .shape = shape};
+    grid_of(&matrix, 1, 1, &g);
+    plan_blocks(&g, column_unit(&p->reader.packed.scheme, g.cols, p->writer != NULL), &blocks);
+    code = allocate_packed_blocks(&p->reader, &blocks);
+    if (code == DONE)
+        code = for_each_block(&blocks, pass_block, p);
+    close_packed(&p->reader);
+    return code;
 }
 
 int check_packed(const source *in, const item *i)
 {
-    packed_reader r;
-    grid g;
-    block_plan blocks;
-    int code = open_packed(in, i, &r);
-    if (code != DONE)
-        return code;
-    /* The matrix itself, row after row: the order of the parts in the file. */
-    uint64_t shape[2] = {r.packed.rows, r.packed.cols};
-    qz_tensor matrix = {.rank = 2, .shape = shape};
-    grid_of(&matrix, 1, 1, &g);
-    plan_blocks(&g, column_unit(&r.packed.scheme, g.cols, 0), &blocks);
-    code = allocate_packed_blocks(&r, &blocks);
-    if (code == DONE)
-        code = for_each_block(&blocks, check_block, &r);
-    close_packed(&r);
-    return code;
+    passage p = {.writer = NULL};
+    return pass(in, i, &p);
+}
+
+int copy_packed(const source *in, const item *i, qz_writer *writer, const qz_packed_tensor *target)
+{
+    passage p = {.writer = writer, .target = target};
+    return pass(in, i, &p);
 }

@@ -16,6 +16,7 @@ struct qz_container_type {
     const char *name;
     const char *extension; /* with the dot, or both */
     unsigned max_tensors;  /* that an output can hold; 0: any number */
+    const char *quantized; /* the layout that quantized tensors of an output have */
 
     /* Whether a file of that size that begins with these bytes (64, or all that it has) is one. */
     int (*probe)(const uint8_t *head, size_t bytes, uint64_t file_size);

@@ -1,16 +1,13 @@
 /*
- * file.c - the public functions for reading
+ * file.c - opening files, and what can be asked of an open one
  */
-#include "tensors.h"
+#include "layout.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "checked.h"
 #include "container.h"
-#include "element.h"
 #include "error.h"
 #include "locate.h"
 #include "options.h"
@@ -51,14 +48,16 @@ static qz_file_result choose_container(qz_file *file, const qz_place *place, qz_
     return QZ_FILE_OK;
 }
 
-qz_file_result qz_file_open(const qz_place *place, const qz_open_options *options, qz_file **opened,
-                            qz_file_error *error)
+/* Opens one file, without others that belong to it. */
+static qz_file_result open_one(const qz_place *place, const qz_open_options *options, qz_file **opened,
+                               qz_file_error *error)
 {
     *opened = NULL;
     qz_file *file = calloc(1, sizeof *file);
     if (file == NULL)
         return qz_fail_memory(error, NULL);
     file->options = *options;
+    file->open_part = open_one;
     file->table_left = place->max_table;
     qz_file_result result = qz_input_open_in(&file->input, place->folder, place->path, place->shown, error);
     file->bytes = file->input.size;
@@ -85,10 +84,12 @@ qz_file_result qz_open(const char *path, const qz_open_options *given, qz_file *
         return result;
     const char *name = located != NULL ? located : path;
     const qz_place place = {AT_FDCWD, name, name, NULL, options.max_table};
-    result = qz_file_open(&place, &options, &file, error);
+    result = open_one(&place, &options, &file, error);
     free(located);
     if (result == QZ_FILE_OK && file->container->parts != NULL)
         result = file->container->parts(file, error);
+    if (result == QZ_FILE_OK)
+        result = qz_layouts_recognize(file, error);
     if (result != QZ_FILE_OK)
         qz_close(file);
     else
@@ -102,8 +103,12 @@ void qz_close(qz_file *file)
         return;
     if (file->container != NULL && file->container->close != NULL)
         file->container->close(file);
-    qz_parts_close(&file->parts);
+    for (size_t i = 0; i < file->parts.count; i++)
+        qz_close(file->parts.files[i]); /* parts have no parts */
+    qz_parts_free(&file->parts);
     qz_names_free(&file->names);
+    qz_names_free(&file->packed_names);
+    free(file->packed);
     qz_arena_free(&file->arena);
     free(file->entries);
     qz_input_close(&file->input);
@@ -132,28 +137,6 @@ const char *qz_file_path(const qz_file *file, size_t i)
 const char *qz_note(const qz_file *file)
 {
     return file->note[0] != '\0' ? file->note : NULL;
-}
-
-qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst, qz_file_error *error)
-{
-    if (tensor >= file->count || !qz_within(first, count, file->entries[tensor].tensor.count))
-        return qz_fail(error, QZ_FILE_ARGUMENT, file->input.label, NULL, QZ_NO_OFFSET,
-                       "elements %" PRIu64 " to %" PRIu64 " of tensor %zu: there are none such", first, first + count,
-                       tensor);
-    if (qz_file_in_part(file, tensor))
-        return qz_parts_read(file, tensor, first, count, dst, error);
-    const qz_entry *entry = &file->entries[tensor];
-    /* No product wraps: the range lies within a tensor whose size in bytes was checked. */
-    size_t each = qz_element_size(entry->tensor.element);
-    uint64_t bytes = count * each, offset = first * each;
-    if (bytes == 0)
-        return QZ_FILE_OK;
-    qz_file_result result = file->container->read != NULL
-                                ? file->container->read(file, tensor, offset, dst, (size_t)bytes, error)
-                                : qz_input_read(&file->input, entry->offset + offset, dst, (size_t)bytes, error);
-    if (result == QZ_FILE_OK && entry->tensor.swapped)
-        qz_swap(dst, each, (size_t)count);
-    return result;
 }
 
 qz_file_result qz_unchanged(const qz_file *file, qz_file_error *error)

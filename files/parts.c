@@ -73,11 +73,45 @@ static int make_room(qz_parts *parts)
     return 1;
 }
 
+/* ---- reading ---- */
+
+/* The last part that begins at or before a tensor; those before it that begin there, too, have none. */
+static size_t part_of(const qz_parts *parts, size_t tensor)
+{
+    size_t low = 0, high = parts->count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (parts->first[middle] <= tensor)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static qz_file_result read_part(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst,
+                                qz_file_error *error)
+{
+    qz_parts *parts = &file->parts;
+    size_t i = part_of(parts, tensor);
+    qz_file *part = parts->files[i];
+    if (part->input.fd < 0) {
+        qz_file_result result = qz_input_wake(&part->input, error);
+        if (result != QZ_FILE_OK)
+            return result;
+        keep_awake(parts, i);
+    }
+    return qz_read(part, tensor - parts->first[i], first, count, dst, error);
+}
+
+/* ---- the whole ---- */
+
 qz_file_result qz_parts_add(qz_file *file, const char *name, const qz_container_type *kind, qz_file_error *error)
 {
     qz_parts *parts = &file->parts;
     qz_file_result result = QZ_FILE_OK;
     if (parts->count == 0) {
+        parts->read = read_part;
         for (size_t i = 0; i < QZ_PARTS_AWAKE; i++)
             parts->awake[i] = SIZE_MAX;
         if (parts->path == NULL)
@@ -101,7 +135,7 @@ qz_file_result qz_parts_add(qz_file *file, const char *name, const qz_container_
     snprintf(shown, room, "%s%s", parts->path, name);
     qz_file *part = NULL;
     const qz_place place = {parts->folder, name, shown, kind, file->table_left};
-    result = qz_file_open(&place, &file->options, &part, error);
+    result = file->open_part(&place, &file->options, &part, error);
     free(shown);
     if (result != QZ_FILE_OK)
         return result;
@@ -150,37 +184,6 @@ qz_file_result qz_parts_join(qz_file *file, qz_file_error *error)
     return result;
 }
 
-/* ---- reading ---- */
-
-/* The last part that begins at or before a tensor; those before it that begin there, too, have none. */
-static size_t part_of(const qz_parts *parts, size_t tensor)
-{
-    size_t low = 0, high = parts->count;
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        if (parts->first[middle] <= tensor)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-qz_file_result qz_parts_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst,
-                             qz_file_error *error)
-{
-    qz_parts *parts = &file->parts;
-    size_t i = part_of(parts, tensor);
-    qz_file *part = parts->files[i];
-    if (part->input.fd < 0) {
-        qz_file_result result = qz_input_wake(&part->input, error);
-        if (result != QZ_FILE_OK)
-            return result;
-        keep_awake(parts, i);
-    }
-    return qz_read(part, tensor - parts->first[i], first, count, dst, error);
-}
-
 qz_file_result qz_parts_unchanged(const qz_file *file, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
@@ -189,10 +192,8 @@ qz_file_result qz_parts_unchanged(const qz_file *file, qz_file_error *error)
     return result;
 }
 
-void qz_parts_close(qz_parts *parts)
+void qz_parts_free(qz_parts *parts)
 {
-    for (size_t i = 0; i < parts->count; i++)
-        qz_close(parts->files[i]);
     free(parts->files);
     free(parts->first);
     if (parts->path != NULL && parts->folder >= 0)

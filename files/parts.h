@@ -18,12 +18,9 @@ const qz_file *qz_parts_last(const qz_file *file);
 /* Adds the tensors of all parts to the file, after its own. */
 qz_file_result qz_parts_join(qz_file *file, qz_file_error *error);
 
-/* Reads elements of a tensor that lies in a part. */
-qz_file_result qz_parts_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst,
-                             qz_file_error *error);
-
 qz_file_result qz_parts_unchanged(const qz_file *file, qz_file_error *error);
 
-void qz_parts_close(qz_parts *parts);
+/* Releases what is left when the parts were closed. */
+void qz_parts_free(qz_parts *parts);
 
 #endif

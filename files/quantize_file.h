@@ -239,11 +239,12 @@ typedef struct qz_create_options {
     int no_fsync;                 /* not 0: faster, but not safe against power loss */
     const qz_file *const *inputs; /* open files that must not be replaced, whatever path names them */
     size_t input_count;
+    const char *layout; /* of quantized tensors: "own" (see below), ...; NULL: qz_layout_of_output() */
 } qz_create_options;
 
 #define QZ_CREATE_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
-        sizeof(qz_create_options), 0, 0, NULL, 0                                                                       \
+        sizeof(qz_create_options), 0, 0, NULL, 0, NULL                                                                 \
     }
 
 /* Begins a file. The extension of the path decides the kind. A symbolic link is not followed: it is refused. On
@@ -272,14 +273,17 @@ QZ_API void qz_abort(qz_writer *writer);
 /* ----------------------------------------------------------------------------------------------------------
  * Quantized tensors
  *
- * A quantized tensor NAME is kept as several tensors, its members: NAME.int4 (what it is), NAME.codes, NAME.scales and,
- * if it has them, NAME.zeros, NAME.supers and NAME.table; docs/npz.md of the project has the details. Rows run along
- * the quantized axis: with K = shape[axis], the matrix has (product of the other sizes) rows of K columns, the other
- * axes in their order.
+ * A quantized tensor NAME is kept as one tensor or several, its members. How they lie is a layout:
+ *
+ *     own     NAME.int4 (what it is), NAME.codes, NAME.scales and, if it has them, NAME.zeros, NAME.supers and
+ *             NAME.table, in any kind of file; docs/npz.md of the project has the details
+ *
+ * Whatever the layout is, data is read and written in the library's plain form. Rows run along the quantized axis: with
+ * K = shape[axis], the matrix has (product of the other sizes) rows of K columns, the other axes in their order.
  * ------------------------------------------------------------------------------------------------------- */
 
 enum {
-    QZ_MEMBER_HEADER, /* NAME.int4 */
+    QZ_MEMBER_HEADER, /* NAME.int4, or whichever tensor stands for the whole in another layout */
     QZ_MEMBER_CODES,
     QZ_MEMBER_SCALES,
     QZ_MEMBER_ZEROS,
@@ -298,16 +302,29 @@ typedef struct qz_packed_tensor {
     uint64_t rows, cols;
     qz_sizes sizes;             /* of the whole matrix */
     size_t members[QZ_MEMBERS]; /* the tensors of the file or writer; SIZE_MAX for those that there are not */
+    const char *layout;         /* "own", ... */
+    uint64_t bytes;             /* in the file */
 } qz_packed_tensor;
 
 /* Whether tensor i belongs to a quantized tensor. */
 typedef enum qz_part {
     QZ_PART_NONE = 0,   /* an ordinary tensor */
-    QZ_PART_HEADER = 1, /* NAME.int4: of int64 with one axis, or with NAME.codes or NAME.scales beside it */
-    QZ_PART_DATA = 2    /* one of the other members, where there is NAME.int4 */
+    QZ_PART_HEADER = 1, /* the member that stands for the whole. In the layout "own": NAME.int4, if it is of int64 with
+                           one axis, or has NAME.codes or NAME.scales beside it */
+    QZ_PART_DATA = 2    /* one of the other members */
 } qz_part;
 
 QZ_API qz_part qz_packed_part(const qz_file *file, size_t tensor);
+
+/* The quantized tensors, in the order of their headers: a program that lists a file in its order meets the next one at
+ * each tensor that is QZ_PART_HEADER. Pointers live until qz_close(); a name has name_length bytes, and no NUL after
+ * them. NULL and SIZE_MAX past the end. */
+QZ_API size_t qz_packed_count(const qz_file *file);
+QZ_API const char *qz_packed_name_at(const qz_file *file, size_t i, size_t *name_length);
+QZ_API size_t qz_packed_place_at(const qz_file *file, size_t i); /* the tensor that is its header */
+
+/* The quantized tensor of that name; SIZE_MAX if there is none. */
+QZ_API size_t qz_packed_index(const qz_file *file, const char *name, size_t name_length);
 
 /* Finds the quantized tensor `name` (without ".int4") and checks that its parts fit together. QZ_FILE_MISSING if
  * there is none, QZ_FILE_FORMAT if it is not consistent or of a later version of the format. */
@@ -327,8 +344,16 @@ QZ_API qz_file_result qz_packed_check(qz_file *file, qz_file_error *error);
 QZ_API qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
                                      uint64_t col, uint64_t cols, const qz_packed *dst, qz_file_error *error);
 
-/* Declares the members of a quantized tensor and fills *packed. No other tensor of the file can have the name that one
- * of its members has or might have. */
+/* The layout that quantized tensors have in an output of that name; NULL if no output can have it. */
+QZ_API const char *qz_layout_of_output(const char *path);
+
+/* Why a quantized tensor cannot lie in a layout, in words that go on from "it cannot: "; NULL if it can. Rank 0: of any
+ * shape. The words may be in `out`, which should have room for 200 characters. */
+QZ_API const char *qz_layout_refuses(const char *layout, const qz_scheme *scheme, unsigned rank, const uint64_t *shape,
+                                     unsigned axis, char *out, size_t out_size);
+
+/* Declares the members of a quantized tensor and fills *packed. What qz_layout_refuses() is QZ_FILE_ARGUMENT. No other
+ * tensor of the file can have the name that one of its members has or might have. */
 QZ_API qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t name_length,
                                         const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis,
                                         qz_packed_tensor *packed, qz_file_error *error);

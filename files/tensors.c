@@ -1,8 +1,9 @@
 /*
- * tensors.c - the list of a file's tensors, which its container fills in
+ * tensors.c - the list of a file's tensors, which its container fills in, and reading them
  */
 #include "tensors.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,7 @@ static qz_file_result complete(const qz_file *file, qz_entry *entry, qz_file_err
 
 qz_file_result qz_file_add(qz_file *file, const qz_tensor *described, uint64_t offset, qz_file_error *error)
 {
-    qz_entry entry = {*described, offset};
+    qz_entry entry = {.tensor = *described, .offset = offset};
     qz_file_result result = complete(file, &entry, error);
     if (result != QZ_FILE_OK)
         return result;
@@ -93,4 +94,26 @@ const qz_tensor *qz_tensor_at(const qz_file *file, size_t i)
 size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_length)
 {
     return qz_names_find(&file->names, name, name_length);
+}
+
+qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst, qz_file_error *error)
+{
+    if (tensor >= file->count || !qz_within(first, count, file->entries[tensor].tensor.count))
+        return qz_fail(error, QZ_FILE_ARGUMENT, file->input.label, NULL, QZ_NO_OFFSET,
+                       "elements %" PRIu64 " to %" PRIu64 " of tensor %zu: there are none such", first, first + count,
+                       tensor);
+    if (qz_file_in_part(file, tensor))
+        return file->parts.read(file, tensor, first, count, dst, error);
+    const qz_entry *entry = &file->entries[tensor];
+    /* No product wraps: the range lies within a tensor whose size in bytes was checked. */
+    size_t each = qz_element_size(entry->tensor.element);
+    uint64_t bytes = count * each, offset = first * each;
+    if (bytes == 0)
+        return QZ_FILE_OK;
+    qz_file_result result = file->container->read != NULL
+                                ? file->container->read(file, tensor, offset, dst, (size_t)bytes, error)
+                                : qz_input_read(&file->input, entry->offset + offset, dst, (size_t)bytes, error);
+    if (result == QZ_FILE_OK && entry->tensor.swapped)
+        qz_swap(dst, each, (size_t)count);
+    return result;
 }

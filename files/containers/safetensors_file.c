@@ -161,6 +161,7 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
 const qz_container_type qz_container_safetensors = {
     .name = "safetensors",
     .extension = ".safetensors",
+    .quantized = "own",
     .probe = probe,
     .open = open_safetensors,
     .close = close_safetensors,

@@ -1,0 +1,30 @@
+/*
+ * layout.c - the table of layouts of quantized tensors
+ */
+#include "layout.h"
+
+#include <string.h>
+
+#include "packed_list.h"
+
+/* One row for each layout. */
+static const qz_layout *const layouts[] = {
+    &qz_layout_own,
+};
+enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
+
+const qz_layout *qz_layout_named(const char *name)
+{
+    for (size_t i = 0; i < LAYOUTS; i++)
+        if (strcmp(layouts[i]->name, name) == 0)
+            return layouts[i];
+    return NULL;
+}
+
+qz_file_result qz_layouts_recognize(qz_file *file, qz_file_error *error)
+{
+    qz_file_result result = QZ_FILE_OK;
+    for (size_t i = 0; i < LAYOUTS && result == QZ_FILE_OK; i++)
+        result = layouts[i]->recognize(file, error);
+    return result == QZ_FILE_OK ? qz_packed_sort(file, error) : result;
+}
