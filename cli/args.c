@@ -67,6 +67,8 @@ static const struct option {
     {"--max-header", "BYTES", BYTES, PLACE(max_header), NULL, 1, UINT64_MAX, "longest header of an array (10000)"},
     {"--max-ratio", "N", WHOLE, PLACE(max_ratio), NULL, 1, UINT64_MAX, "highest compression of a member (200)"},
     {"--max-bytes", "BYTES", BYTES, PLACE(max_bytes), NULL, 1, UINT64_MAX, "largest compressed member, expanded (1T)"},
+    {"--max-table", "BYTES", BYTES, PLACE(max_table), NULL, 1, UINT64_MAX,
+     "memory for the list of a model's tensors (48M)"},
     {"--void2-as-bfloat16", NULL, FLAG, PLACE(void2_bfloat16), NULL, 0, 0,
      "take two-byte elements without type as bfloat16"},
     {"--allow-trailing", NULL, FLAG, PLACE(allow_trailing), NULL, 0, 0, "ignore what follows the array of a .npy file"},

@@ -12,7 +12,7 @@
 #include "json.h"
 #include "output.h"
 
-#define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --void2-as-bfloat16 --allow-trailing"
+#define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --max-table --void2-as-bfloat16 --allow-trailing"
 #define COMMON        " --json --quiet --help "
 
 static const command commands[] = {

@@ -19,6 +19,8 @@ int source_open(const settings *s, const char *path, source *out)
         options.max_ratio = s->max_ratio;
     if (s->max_bytes != 0)
         options.max_bytes = s->max_bytes;
+    if (s->max_table != 0)
+        options.max_table = s->max_table;
     options.void2_bfloat16 = s->void2_bfloat16;
     options.allow_trailing = s->allow_trailing;
     *out = (source){0};

@@ -52,9 +52,11 @@ int put_text(FILE *stream, const char *text, int plain)
 {
     int columns = 0;
     for (const char *at = text; *at != '\0';) {
-        size_t n = at[0] == '\\' && at[1] == '\\' ? 2 : 1, bytes = 0;
+        size_t n = strcspn(at, "\\"), bytes = 0; /* up to an escape, or that */
+        if (n == 0)
+            n = at[1] == '\\' ? 2 : 1;
         char out[4];
-        if (plain && n == 1 && strncmp(at, "\\u{", 3) == 0) {
+        if (plain && strncmp(at, "\\u{", 3) == 0) {
             char *end;
             unsigned long c = strtoul(at + 3, &end, 16);
             if (*end == '}' && !IS_IN(hidden, (uint32_t)c)) {

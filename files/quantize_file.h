@@ -67,7 +67,8 @@ typedef enum qz_file_option {
     QZ_OPTION_MAX_RATIO = 2,
     QZ_OPTION_MAX_BYTES = 3,
     QZ_OPTION_ALLOW_TRAILING = 4,
-    QZ_OPTION_REPLACE = 5
+    QZ_OPTION_REPLACE = 5,
+    QZ_OPTION_MAX_TABLE = 6
 } qz_file_option;
 
 /* What went wrong. A caller sets `size` (QZ_FILE_ERROR_INIT does) and passes it. */
@@ -153,6 +154,9 @@ typedef struct qz_open_options {
     uint64_t max_bytes;  /* uncompressed bytes of a compressed member (default 2^40) */
     int void2_bfloat16;  /* not 0: two-byte void elements (|V2) are bfloat16. They are QZ_ELEMENT_RAW otherwise */
     int allow_trailing;  /* not 0: bytes after the array of an .npy file are ignored. Refused otherwise */
+    uint64_t max_table;  /* bytes of memory for what is kept of the headers of a model: names, shapes, metadata, in all
+                            its files together, and of the index of these (default 48 MiB, as 150,000 tensors with
+                            names of usual length need) */
 } qz_open_options;
 
 /* Members that expand to no more than this many bytes may have any ratio: an array of zeros is harmless. */
@@ -160,12 +164,21 @@ typedef struct qz_open_options {
 
 #define QZ_OPEN_OPTIONS_INIT                                                                                           \
     {                                                                                                                  \
-        sizeof(qz_open_options), 10000, 200, (uint64_t)1 << 40, 0, 0                                                   \
+        sizeof(qz_open_options), 10000, 200, (uint64_t)1 << 40, 0, 0, (uint64_t)48 << 20                               \
     }
 
 /*
  * Opens a file and reads its headers. The content decides what kind it is; an extension that speaks of another known
  * kind is an error. Only regular files are read (a symbolic link to one is).
+ *
+ * A model in several files is one file here, whose tensors are those of all of them:
+ *
+ *   - model.safetensors.index.json with the files of its folder that it names, or the first file of a split GGUF,
+ *     NAME-00001-of-00003.gguf. All must be there, and have just the tensors that they should.
+ *   - A folder stands for the model in it: the .safetensors.index.json, model.safetensors, or the only .safetensors or
+ *     .gguf file. One in which two could be meant is refused.
+ *
+ * Of the parts, four are open at a time.
  *
  * On QZ_FILE_OK *file is to be released with qz_close(); otherwise it is NULL.
  */
@@ -177,8 +190,12 @@ QZ_API void qz_close(qz_file *file);
 /* "npy", "npz", "safetensors" or "gguf". */
 QZ_API const char *qz_container(const qz_file *file);
 
-/* Bytes of the file when it was opened. */
+/* Bytes of the file when it was opened, all its parts included. */
 QZ_API uint64_t qz_file_bytes(const qz_file *file);
+
+/* The files that were opened. 0 is the path of the file itself: the one given, or where a folder was given, that of the
+ * file in it. Then follow the names that its parts have in the same folder. NULL after the last. */
+QZ_API const char *qz_file_path(const qz_file *file, size_t i);
 
 /* What the reader skipped, for people, or NULL if nothing. */
 QZ_API const char *qz_note(const qz_file *file);

@@ -27,9 +27,38 @@ typedef struct qz_packed_entry { /* a quantized tensor */
     int twice;                  /* another one has its name */
 } qz_packed_entry;
 
+/* Where a file is, and what it must be. */
+typedef struct qz_place {
+    int folder; /* AT_FDCWD, or one that stays open */
+    const char *path, *shown;
+    const qz_container_type *kind; /* NULL: any */
+    uint64_t max_table;
+} qz_place;
+
+/* Opens one file, without others that belong to it. *file is NULL if that fails. */
+typedef qz_file_result (*qz_open_part)(const qz_place *place, const qz_open_options *options, qz_file **file,
+                                       qz_file_error *error);
+
+/* Reads elements of a tensor that lies in a part. */
+typedef qz_file_result (*qz_read_part)(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst,
+                                       qz_file_error *error);
+
+/* Other files whose tensors follow the file's own: see parts.h. */
+#define QZ_PARTS_AWAKE 4 /* that are open at a time */
+typedef struct qz_parts {
+    qz_file **files;
+    size_t *first; /* of each, the number that its first tensor has in the whole */
+    size_t count, capacity;
+    int folder; /* where they are; a descriptor if there is a path */
+    char *path; /* of the folder, with its slash */
+    size_t awake[QZ_PARTS_AWAKE], turn;
+    qz_read_part read;
+} qz_parts;
+
 struct qz_file {
     const qz_container_type *container;
     qz_input input;
+    uint64_t bytes; /* of it and its parts */
     qz_open_options options;
     qz_arena arena;
     qz_names names;
@@ -39,8 +68,17 @@ struct qz_file {
     size_t packed_count, packed_capacity;
     qz_names packed_names; /* the first of each name */
     void *state;           /* the container's own */
+    qz_parts parts;
+    uint64_t table_left; /* of options.max_table */
+    qz_open_part open_part;
     char note[320];
 };
+
+/* Whether the tensor lies in a part. */
+int qz_file_in_part(const qz_file *file, size_t tensor);
+
+/* Whether that is one of the files that tensors are read from. */
+int qz_file_has(const qz_file *file, dev_t device, ino_t inode);
 
 /*
  * Adds a tensor that a container found: its name, element, rank, shape, column_major, swapped and, of raw items, type

@@ -70,7 +70,7 @@ def write_models() -> None:
 
 def build(target: str) -> None:
     sources = [ROOT / TARGETS[target]]
-    for pattern in ("files/*.c", "files/*/*.c", "src/*.c", "src/*/*.c"):
+    for pattern in ("files/*.c", "files/*/*.c", "src/*.c", "src/*/*.c", "src/*/*/*.c"):
         sources += sorted(ROOT.glob(pattern))
     sanitizers = "-fsanitize=fuzzer,address,undefined,float-cast-overflow"
     flags = ["-g", "-O1", "-ffp-contract=off", sanitizers, "-DQZ_LIBFUZZER", "-D_GNU_SOURCE"]

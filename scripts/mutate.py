@@ -33,7 +33,7 @@ BIN = ROOT / ".venv/bin"
 PATIENCE = 10  # a mutant may never end: after so many times what a test takes, and a minute, it was noticed
 
 # Where the CPU lacks AVX-512 its kernels cannot run: compiling them would only take time.
-AVX512 = "src/x86/avx512.c"
+AVX512 = "src/kernels/x86/avx512.c"
 NO_AVX512 = (
     '#include "../kernels.h"\n'
     'const struct qz_kernels qz_kernels_avx512 = {.name = "avx512", .needs = QZ_CPU_AVX512};\n'

@@ -2,7 +2,7 @@
  * columns.c - groups that run down the columns of a matrix whose rows lie next to each other
  *
  * The usual way to such a matrix is to transpose tiles of it. Where nothing about it is special - groups of a multiple
- * of 32 values, plain scales of two or four bytes - many groups are worked on side by side instead. What does turn out
+ * of 32 values, wide scales (of two or four bytes) - many groups are worked on side by side instead. What does turn out
  * special goes the usual way.
  *
  *     tile     panels that follow one another downwards
@@ -13,7 +13,7 @@
  * what will be next is fetched while something else is worked on; evenly, for what is asked for in haste is forgotten.
  */
 #include "columns.h"
-#include "stage.h"
+#include "kernels/stream.h"
 
 enum {
     STRIP = 2 * QZ_TILE, /* floats in a strip at most */

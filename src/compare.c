@@ -1,8 +1,8 @@
 /*
  * compare.c - the difference between a matrix and a packed one, or another matrix
  */
-#include "fpenv.h"
-#include "number.h"
+#include "base/fpenv.h"
+#include "base/number.h"
 #include "operation.h"
 
 #include <float.h>

@@ -2,10 +2,10 @@
  * decode.c - grouped decoding
  */
 #include "columns.h"
-#include "fpenv.h"
-#include "number.h"
+#include "base/fpenv.h"
+#include "base/number.h"
 #include "operation.h"
-#include "stage.h"
+#include "kernels/stream.h"
 
 #include <math.h>
 

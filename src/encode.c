@@ -4,12 +4,12 @@
 #include "columns.h"
 #include "encode_long.h"
 #include "encode_rows.h"
-#include "foreign.h"
-#include "fpenv.h"
+#include "scales/reference_groups.h"
+#include "base/fpenv.h"
 #include "largest.h"
-#include "number.h"
-#include "scheme.h"
-#include "stage.h"
+#include "base/number.h"
+#include "packed/scheme.h"
+#include "kernels/stream.h"
 
 #include <math.h>
 
@@ -94,11 +94,11 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     encoder->nonfinite = options->nonfinite;
     encoder->weights = weights;
     uint64_t rows = whole ? whole->rows : src->rows, cols = whole ? whole->cols : src->cols;
-    if (encoder->reference && (options->stochastic || !qz_foreign_fits(scheme, rows, cols)))
+    if (encoder->reference && (options->stochastic || !qz_reference_fits_rows(scheme, rows, cols)))
         return QZ_ERROR_ARGUMENT;
-    struct qz_watch watch;
-    qz_watch_begin(&watch, options->stop, options->stop_context);
-    operation->work.watch = &watch;
+    struct qz_stop stop;
+    qz_stop_begin(&stop, options->stop, options->stop_context);
+    operation->work.stop = &stop;
     if (operation->view.rows * operation->view.cols / 2 > QZ_STREAM_LEAST)
         operation->work.streams = operation->view.kernels;
     float repeated[QZ_TILE];
@@ -111,7 +111,7 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     qz_measure_supers(encoder, src, whole ? whole->largest : NULL, options->pool);
     struct findings total;
     qz_operation_run(operation, step, &encoding, options->pool, &total);
-    if (qz_watch_stopped(&watch))
+    if (qz_stop_asked(&stop))
         return QZ_ERROR_STOPPED;
     if (total.nonfinite)
         return qz_locate_unusable(src, options->nonfinite == QZ_CLIP, detail);

@@ -2,8 +2,8 @@
  * encode_codes.c - codes of groups whose scales are known, and what the codes do to the values
  */
 #include "encode_codes.h"
-#include "exact.h"
-#include "number.h"
+#include "scales/exact.h"
+#include "base/number.h"
 
 #include <math.h>
 
@@ -36,7 +36,7 @@ size_t qz_count_clipped(const struct encoding *encoding, const struct groups *gr
         ->group_codes(x, n, group_size, &encoding->encoder.view->grid, groups->inverse, groups->zero, nearest);
 }
 
-static int needs_exact(const struct groups *groups, size_t g)
+static int needs_care(const struct groups *groups, size_t g)
 {
     return groups->inverse[g] == 0.0f && groups->scale[g] != 0.0f;
 }
@@ -70,8 +70,8 @@ static int stochastic_code(float x, float scale, float zero, const struct qz_gri
     return grid->code[i];
 }
 
-size_t qz_plain_codes(const struct encoding *encoding, struct groups *groups, size_t first, const float *x, size_t n,
-                      size_t group_size, uint8_t *codes)
+size_t qz_kernel_codes(const struct encoding *encoding, struct groups *groups, size_t first, const float *x, size_t n,
+                       size_t group_size, uint8_t *codes)
 {
     const struct qz_view *view = encoding->encoder.view;
     const float *inverse = groups->inverse + first, *zero = groups->zero + first;
@@ -97,12 +97,12 @@ size_t qz_group_codes(const struct encoding *encoding, struct groups *groups, co
                       size_t group_size, uint8_t *codes)
 {
     const struct qz_view *view = encoding->encoder.view;
-    if (!groups->exact && !encoding->stochastic)
-        return qz_plain_codes(encoding, groups, 0, x, run->rows * run->pitch, group_size, codes);
+    if (!groups->careful && !encoding->stochastic)
+        return qz_kernel_codes(encoding, groups, 0, x, run->rows * run->pitch, group_size, codes);
     float others[QZ_TILE];
     const float *plain = x;
     size_t n = run->rows * run->pitch;
-    if (groups->exact) { /* the kernel must not see values that need the exact rule: x - offset could overflow */
+    if (groups->careful) { /* the kernel must not see values that need the careful rule: x - offset could overflow */
         memcpy(others, x, n * sizeof *x);
         for (size_t i = 0; i < n; i++)
             if (groups->inverse[i / group_size] == 0.0f)
@@ -111,16 +111,16 @@ size_t qz_group_codes(const struct encoding *encoding, struct groups *groups, co
     }
     const struct qz_kernels *kernels = kernels_for(view, groups);
     size_t clipped = kernels->group_codes(plain, n, group_size, &view->grid, groups->inverse, groups->zero, codes);
-    for (size_t i = 0; i < n && groups->exact; i++) {
+    for (size_t i = 0; i < n && groups->careful; i++) {
         size_t g = i / group_size;
-        if (!needs_exact(groups, g))
+        if (!needs_care(groups, g))
             continue;
         if (i % group_size == 0) { /* what stood there may have counted as clipped, where 0 is not among the values */
             uint8_t code;
             clipped -= qz_least(group_size, n - i) *
                        kernels->group_codes(&plain[i], 1, 1, &view->grid, &groups->inverse[g], &groups->zero[g], &code);
         }
-        qz_set_code(codes, i, qz_exact_code(x[i], groups->scale[g], groups->zero[g], &view->grid, &clipped));
+        qz_set_code(codes, i, qz_careful_code(x[i], groups->scale[g], groups->zero[g], &view->grid, &clipped));
     }
     for (size_t i = 0; i < n && encoding->stochastic; i++) {
         size_t g = i / group_size;

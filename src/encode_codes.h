@@ -4,7 +4,7 @@
 #ifndef QZ_ENCODE_CODES_H
 #define QZ_ENCODE_CODES_H
 
-#include "encoder.h"
+#include "scales/encoder.h"
 #include "operation.h"
 
 /* Values from memory that are fitted and encoded before those that follow them: with fewer at a time, what is fetched
@@ -28,8 +28,8 @@ void qz_note_far_values(const struct qz_view *view, struct groups *groups);
 
 /* Codes of n values by the kernel, groups from `first` on. If the statistics are wanted, their sums come with them.
  * Returns how many values were clipped. */
-size_t qz_plain_codes(const struct encoding *encoding, struct groups *groups, size_t first, const float *x, size_t n,
-                      size_t group_size, uint8_t *codes);
+size_t qz_kernel_codes(const struct encoding *encoding, struct groups *groups, size_t first, const float *x, size_t n,
+                       size_t group_size, uint8_t *codes);
 
 /* Codes of any groups that are fitted; returns how many values were clipped. Element i of x has code i of `codes`. */
 size_t qz_group_codes(const struct encoding *encoding, struct groups *groups, const struct run *run, const float *x,

@@ -5,14 +5,14 @@
  * as that asks for; and last for its codes.
  */
 #include "encode_long.h"
-#include "clip.h"
+#include "scales/clip.h"
 #include "encode_rows.h"
-#include "fit_groups.h"
-#include "foreign.h"
-#include "number.h"
-#include "scales.h"
-#include "search.h"
-#include "stage.h"
+#include "scales/fit_groups.h"
+#include "scales/reference_groups.h"
+#include "base/number.h"
+#include "scales/scales.h"
+#include "scales/search.h"
+#include "kernels/stream.h"
 
 #include <math.h>
 
@@ -150,7 +150,7 @@ static void find_scale(struct long_group *group)
     const struct run whole = {group->row, group->start, 1, (size_t)length, (size_t)length};
     unsigned flags = 0;
     if (encoder->reference) {
-        qz_foreign_long(encoder, &whole, groups, &group->reference);
+        qz_reference_long_group(encoder, &whole, groups, &group->reference);
         qz_note_scale_problem(encoder, group->found, groups, &whole, 0);
     } else {
         flags = qz_fit_groups(encoder, &whole, groups, NULL, NULL);
@@ -191,7 +191,7 @@ static void make_codes(struct long_group *group)
         if (encoding->operation.work.streams) /* the rest of what the kernel will fetch */
             qz_fetch(x + QZ_TILE, QZ_TILE / 4 * sizeof *x);
         if (encoding->encoder.reference) {
-            qz_foreign_codes(&encoding->encoder, &group->reference, x, piece.cols, codes);
+            qz_reference_group_codes(&encoding->encoder, &group->reference, x, piece.cols, codes);
             found->clipped += qz_count_clipped(encoding, &group->groups, x, piece.cols, piece.cols);
         } else {
             found->clipped += qz_group_codes(encoding, &group->groups, &run, x, piece.cols, codes);
@@ -212,7 +212,7 @@ void qz_encode_long(void *context, struct findings *found, const struct qz_area 
         group.start = start;
         group.end = start + qz_least(group_size, area->col + area->cols - start);
         group.groups.count = 1;
-        group.groups.far = group.groups.exact = group.groups.has_sums = 0;
+        group.groups.far = group.groups.careful = group.groups.has_sums = 0;
         if (!measure_range(&group))
             return;
         find_scale(&group);

@@ -2,12 +2,12 @@
  * encode_rows.c - encoding of rows of whole groups
  */
 #include "encode_rows.h"
-#include "clip.h"
+#include "scales/clip.h"
 #include "encode_codes.h"
-#include "fit_groups.h"
-#include "foreign.h"
-#include "number.h"
-#include "stage.h"
+#include "scales/fit_groups.h"
+#include "scales/reference_groups.h"
+#include "base/number.h"
+#include "kernels/stream.h"
 
 /* Whether scales follow from the range of their own group alone. */
 static int scales_follow_ranges(const struct qz_encoder *encoder)
@@ -56,7 +56,7 @@ static int encode_plain(const struct encoding *encoding, struct groups *groups, 
             return 0;
         if (!scales_follow_ranges(&encoding->encoder))
             qz_note_far_values(view, groups);
-        *clipped += qz_plain_codes(encoding, groups, g, x + i, count, group_size, codes + i / 2);
+        *clipped += qz_kernel_codes(encoding, groups, g, x + i, count, group_size, codes + i / 2);
     }
     return 1;
 }
@@ -80,7 +80,7 @@ static const float *encode_special(const struct encoding *encoding, struct findi
         view->kernels->group_range(x, n, group_size, groups->min, groups->max);
     }
     if (encoding->encoder.reference) {
-        qz_foreign_groups(&encoding->encoder, run, x, groups, codes);
+        qz_reference_groups(&encoding->encoder, run, x, groups, codes);
         for (size_t g = 0; g < groups->count; g++)
             qz_note_scale_problem(&encoding->encoder, found, groups, run, g);
         qz_note_far_values(view, groups);
@@ -107,7 +107,7 @@ static void encode_run(const struct encoding *encoding, struct findings *found, 
     struct groups groups;
     size_t group_size = (size_t)view->group_size, n = run->rows * run->pitch, clipped;
     groups.count = (size_t)qz_divide_up(n, group_size);
-    groups.far = groups.exact = groups.has_sums = 0;
+    groups.far = groups.careful = groups.has_sums = 0;
     uint8_t staged[QZ_TILE / 2];
     uint8_t *codes = qz_codes_buffer(encoding, run, staged);
     float clean[QZ_TILE];

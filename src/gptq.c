@@ -25,15 +25,15 @@
  * multiply_add): the bytes are the same for every kernel set and number of threads. Rows do not know of each other;
  * they are worked on in slabs of SLAB rows whose elements lie side by side.
  */
-#include "encoder.h"
-#include "exact.h"
-#include "fpenv.h"
-#include "number.h"
-#include "pool.h"
-#include "scales.h"
-#include "scheme.h"
-#include "tile.h"
-#include "watch.h"
+#include "scales/encoder.h"
+#include "scales/exact.h"
+#include "base/fpenv.h"
+#include "base/number.h"
+#include "base/pool.h"
+#include "scales/scales.h"
+#include "packed/scheme.h"
+#include "matrix/tile.h"
+#include "base/stop.h"
 
 #include <float.h>
 #include <math.h>
@@ -65,7 +65,7 @@ struct gptq {
     struct qz_view view; /* codes and scales */
     const qz_matrix *w;  /* the matrix that is quantized */
     qz_pool *pool;
-    struct qz_watch watch;
+    struct qz_stop stop;
     size_t cols, groups, group_size, widest; /* widest: columns of the widest unit, see sweep */
     size_t pitch;                            /* of rows of the matrix: no power of two, which caches would not like */
     double *gram;                            /* H, or A above the diagonal */
@@ -224,7 +224,7 @@ static void exchange(struct gptq *gptq, size_t p, size_t k, size_t steps)
 static void update_rows(void *context, size_t block)
 {
     struct gptq *gptq = context;
-    if (qz_watch_stopped(&gptq->watch))
+    if (qz_stop_asked(&gptq->stop))
         return;
     size_t i = block * PANEL, rest = gptq->block_first;
     gptq->view.kernels->multiply_add(gptq->minus + i, gptq->pitch, rest - i < PANEL ? rest - i : PANEL, gptq->panel,
@@ -246,7 +246,7 @@ static qz_result factor(struct gptq *gptq, const qz_matrix *source, int ordered,
     for (size_t end = n, start; end > 0; end = start) {
         start = end > PANEL ? end - PANEL : 0;
         for (size_t k = end; k-- > start;) {
-            if (qz_watch_stopped(&gptq->watch))
+            if (qz_stop_asked(&gptq->stop))
                 return QZ_ERROR_STOPPED;
             size_t step = end - 1 - k, least = k;
             for (size_t i = k; i-- > 0 && ordered;)
@@ -470,7 +470,7 @@ static void multiply_block(const struct gptq *gptq, const struct slab *slab, siz
 
 static void feed_back(struct gptq *gptq, struct slab *slab)
 {
-    for (size_t start = 0, end; start < gptq->cols && !qz_watch_stopped(&gptq->watch); start = end) {
+    for (size_t start = 0, end; start < gptq->cols && !qz_stop_asked(&gptq->stop); start = end) {
         end = gptq->cols - start < BLOCK ? gptq->cols : start + BLOCK;
         for (size_t k = start; k < end; k++)
             for (size_t r = 0; r < SLAB; r++)
@@ -617,7 +617,7 @@ static void sweep(struct gptq *gptq, struct slab *slab)
     size_t n = gptq->cols, size = gptq->group_size;
     load_errors(gptq, slab);
     for (unsigned i = 0; i < gptq->sweeps; i++)
-        for (size_t unit = 0, unit_end; unit < n && !qz_watch_stopped(&gptq->watch); unit = unit_end) {
+        for (size_t unit = 0, unit_end; unit < n && !qz_stop_asked(&gptq->stop); unit = unit_end) {
             unit_end = n - unit < gptq->widest ? n : unit + gptq->widest;
             memset(slab->target, 0, (unit_end - unit) * SLAB * sizeof *slab->target);
             for (size_t k = unit; k < unit_end; k += BLOCK)
@@ -647,7 +647,7 @@ static void count(struct gptq *gptq, struct slab *slab)
             float size = fabsf(scale), inverse = size >= FLT_MIN ? 1.0f / scale : 0.0f;
             if (scale != 0 && !(size >= FLT_MIN && size <= 0x1p120f && fabsf(zero) <= 0x1p126f)) {
                 size_t one = 0;
-                qz_exact_code(w, scale, zero, grid, &one);
+                qz_careful_code(w, scale, zero, grid, &one);
                 clipped += one;
                 continue;
             }
@@ -699,7 +699,7 @@ static void run_slabs(void *context, size_t i)
 {
     struct gptq *gptq = context;
     struct slab *slab = &gptq->slabs[i];
-    for (uint64_t row = i * SLAB; row < gptq->view.rows && !qz_watch_stopped(&gptq->watch);
+    for (uint64_t row = i * SLAB; row < gptq->view.rows && !qz_stop_asked(&gptq->stop);
          row += gptq->slab_count * SLAB) {
         slab->row = row;
         slab->rows = qz_least(SLAB, gptq->view.rows - row);
@@ -716,44 +716,44 @@ static void run_all(struct gptq *gptq, void (*work)(struct gptq *, struct slab *
 
 /* ---- the whole ----------------------------------------------------------------------------------------------- */
 
-/* Memory in one piece, cut where cache lines begin: `count` elements each time. Without memory only its size is added
- * up, so the same calls say how much is needed. */
-struct cut {
+/* Memory in one piece, carved where cache lines begin: `count` elements each time. Without memory only its size is
+ * added up, so the same calls say how much is needed. */
+struct carving {
     char *memory;
     size_t used;
 };
 
-static void *cut(struct cut *from, size_t count, size_t size)
+static void *carve(struct carving *from, size_t count, size_t size)
 {
     void *piece = from->memory ? from->memory + from->used : NULL;
     from->used += (size_t)qz_divide_up((uint64_t)count * size, 64) * 64;
     return piece;
 }
 
-static void cut_all(struct gptq *gptq, struct cut *from)
+static void carve_all(struct gptq *gptq, struct carving *from)
 {
     size_t n = gptq->cols, unit = gptq->widest > BLOCK ? gptq->widest : BLOCK;
-    gptq->gram = cut(from, n * gptq->pitch, sizeof *gptq->gram);
-    gptq->panel = cut(from, PANEL * gptq->pitch, sizeof *gptq->panel);
-    gptq->minus = cut(from, PANEL * gptq->pitch, sizeof *gptq->minus);
-    gptq->power = cut(from, n, sizeof *gptq->power);
-    gptq->left = cut(from, n, sizeof *gptq->left);
-    gptq->weights = cut(from, n, sizeof *gptq->weights);
-    gptq->order = cut(from, n, sizeof *gptq->order);
-    gptq->slabs = cut(from, gptq->slab_count, sizeof *gptq->slabs);
-    gptq->found = cut(from, (size_t)qz_divide_up(gptq->view.rows, SLAB), sizeof *gptq->found);
+    gptq->gram = carve(from, n * gptq->pitch, sizeof *gptq->gram);
+    gptq->panel = carve(from, PANEL * gptq->pitch, sizeof *gptq->panel);
+    gptq->minus = carve(from, PANEL * gptq->pitch, sizeof *gptq->minus);
+    gptq->power = carve(from, n, sizeof *gptq->power);
+    gptq->left = carve(from, n, sizeof *gptq->left);
+    gptq->weights = carve(from, n, sizeof *gptq->weights);
+    gptq->order = carve(from, n, sizeof *gptq->order);
+    gptq->slabs = carve(from, gptq->slab_count, sizeof *gptq->slabs);
+    gptq->found = carve(from, (size_t)qz_divide_up(gptq->view.rows, SLAB), sizeof *gptq->found);
     for (size_t i = 0; i < gptq->slab_count; i++) {
         struct slab slab;
-        slab.w = cut(from, n * SLAB, sizeof *slab.w);
-        slab.scale = cut(from, gptq->groups * SLAB, sizeof *slab.scale);
-        slab.zero = cut(from, gptq->groups * SLAB, sizeof *slab.zero);
-        slab.inverse = cut(from, gptq->groups * SLAB, sizeof *slab.inverse);
-        slab.error = cut(from, n * SLAB, sizeof *slab.error);
-        slab.target = cut(from, unit * SLAB, sizeof *slab.target);
-        slab.basis = cut(from, unit * SLAB, sizeof *slab.basis);
-        slab.image = cut(from, unit * SLAB, sizeof *slab.image);
-        slab.part = cut(from, DEPTH * BLOCK, sizeof *slab.part);
-        slab.code = cut(from, n * SLAB, sizeof *slab.code);
+        slab.w = carve(from, n * SLAB, sizeof *slab.w);
+        slab.scale = carve(from, gptq->groups * SLAB, sizeof *slab.scale);
+        slab.zero = carve(from, gptq->groups * SLAB, sizeof *slab.zero);
+        slab.inverse = carve(from, gptq->groups * SLAB, sizeof *slab.inverse);
+        slab.error = carve(from, n * SLAB, sizeof *slab.error);
+        slab.target = carve(from, unit * SLAB, sizeof *slab.target);
+        slab.basis = carve(from, unit * SLAB, sizeof *slab.basis);
+        slab.image = carve(from, unit * SLAB, sizeof *slab.image);
+        slab.part = carve(from, DEPTH * BLOCK, sizeof *slab.part);
+        slab.code = carve(from, n * SLAB, sizeof *slab.code);
         if (from->memory)
             gptq->slabs[i] = slab;
     }
@@ -764,7 +764,7 @@ static void measure_all(struct gptq *gptq, const qz_matrix *source, double *sign
 {
     read_gram(gptq, source, NULL);
     run_all(gptq, measure);
-    for (size_t i = 0; i < (size_t)qz_divide_up(gptq->view.rows, SLAB) && !qz_watch_stopped(&gptq->watch); i++) {
+    for (size_t i = 0; i < (size_t)qz_divide_up(gptq->view.rows, SLAB) && !qz_stop_asked(&gptq->stop); i++) {
         *signal += gptq->found[i].signal;
         *error += gptq->found[i].error;
     }
@@ -774,7 +774,7 @@ static void measure_all(struct gptq *gptq, const qz_matrix *source, double *sign
 static qz_result check_all(struct gptq *gptq, qz_detail *detail)
 {
     run_all(gptq, check);
-    for (size_t i = 0; i < (size_t)qz_divide_up(gptq->view.rows, SLAB) && !qz_watch_stopped(&gptq->watch); i++)
+    for (size_t i = 0; i < (size_t)qz_divide_up(gptq->view.rows, SLAB) && !qz_stop_asked(&gptq->stop); i++)
         if (gptq->found[i].bad_group != UINT64_MAX) {
             if (detail) {
                 detail->group = gptq->found[i].bad_group;
@@ -822,7 +822,7 @@ static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matr
     }
     if (stats)
         run_all(gptq, count);
-    if (qz_watch_stopped(&gptq->watch))
+    if (qz_stop_asked(&gptq->stop))
         return QZ_ERROR_STOPPED;
     if (!stats)
         return QZ_OK;
@@ -867,7 +867,7 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
     const struct qz_kernels *kernels = qz_kernels_active();
     struct gptq all = {.w = w, .pool = options->pool, .sweeps = options->sweeps};
     all.cols = (size_t)w->cols;
-    qz_watch_begin(&all.watch, options->stop, options->stop_context);
+    qz_stop_begin(&all.stop, options->stop, options->stop_context);
     if (!kernels)
         return QZ_ERROR_KERNELS;
     if (options->outcome)
@@ -883,13 +883,13 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
     all.slab_count = qz_least(qz_divide_up(w->rows, SLAB), qz_pool_threads(options->pool));
     all.levels = make_levels(&all.view.grid);
 
-    struct cut size = {NULL, 0}, memory = {NULL, 0};
+    struct carving size = {NULL, 0}, memory = {NULL, 0};
     void *start;
-    cut_all(&all, &size);
+    carve_all(&all, &size);
     if (posix_memalign(&start, 64, size.used) != 0)
         return QZ_ERROR_MEMORY;
     memory.memory = start;
-    cut_all(&all, &memory);
+    carve_all(&all, &memory);
     qz_result result = solve(&all, scheme, w, gram, options, dst, stats, detail);
     free(start);
     return result;

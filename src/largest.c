@@ -4,12 +4,12 @@
  * Super scales of whole rows, or of the matrix, must be known before the first group is encoded.
  */
 #include "largest.h"
-#include "fpenv.h"
-#include "foreign.h"
-#include "number.h"
-#include "scales.h"
-#include "scheme.h"
-#include "super.h"
+#include "base/fpenv.h"
+#include "scales/reference_groups.h"
+#include "base/number.h"
+#include "scales/scales.h"
+#include "packed/scheme.h"
+#include "scales/super.h"
 #include "work.h"
 
 #include <math.h>
@@ -99,7 +99,7 @@ void qz_measure_supers(struct qz_encoder *encoder, const qz_matrix *matrix, cons
     struct measure measure = {.kernels = view->kernels, .encoder = encoder, .matrix = matrix};
     float largest = known ? known[0] : measure_all(&measure, pool);
     if (view->shared_super && encoder->reference)
-        largest = qz_foreign_super(encoder, largest);
+        largest = qz_reference_super(encoder, largest);
     if (view->shared_super)
         make_whole_super(encoder, known ? NULL : matrix, 0, largest);
     for (uint64_t row = 0; known && !view->shared_super && row < matrix->rows; row++)

@@ -4,8 +4,8 @@
 #ifndef QZ_LARGEST_H
 #define QZ_LARGEST_H
 
-#include "encoder.h"
-#include "pool.h"
+#include "scales/encoder.h"
+#include "base/pool.h"
 
 /* Makes the super scales of whole rows or of the matrix, before any group is encoded. `known`: what qz_largest found,
  * or NULL. */

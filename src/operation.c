@@ -2,8 +2,8 @@
  * operation.c - what encoding, decoding and comparing begin and end with
  */
 #include "operation.h"
-#include "number.h"
-#include "scheme.h"
+#include "base/number.h"
+#include "packed/scheme.h"
 
 #include <math.h>
 
@@ -75,7 +75,7 @@ qz_result qz_operation_prepare(struct qz_operation *operation, const struct qz_p
                  how->whole ? how->whole->cols : merged->cols);
     if (merges && view->super_groups == QZ_WHOLE_ROW)
         view->super_groups = sizes.row_groups;
-    operation->work.watch = NULL;
+    operation->work.stop = NULL;
     operation->work.streams = NULL;
     operation->work.run_rows = 1; /* a single row can do without a cut */
     return QZ_OK;
@@ -95,7 +95,7 @@ void qz_operation_of_floats(struct qz_operation *operation, const struct qz_kern
     operation->matrix = matrix;
     operation->view =
         (struct qz_view){.kernels = kernels, .rows = matrix->rows, .cols = matrix->cols, .group_size = group_size};
-    operation->work.watch = NULL;
+    operation->work.stop = NULL;
     operation->work.streams = NULL;
 }
 

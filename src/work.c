@@ -63,7 +63,7 @@ static void run_slice(void *context, size_t slice)
     found->bad_group = UINT64_MAX;
     uint64_t tiles = work->tiles_down * work->tiles_across;
     uint64_t end = qz_slice_start(tiles, work->slices, slice + 1);
-    for (uint64_t i = qz_slice_start(tiles, work->slices, slice); i < end && !qz_watch_stopped(work->watch); i++) {
+    for (uint64_t i = qz_slice_start(tiles, work->slices, slice); i < end && !qz_stop_asked(work->stop); i++) {
         uint64_t down = i / work->tiles_across, across = i % work->tiles_across;
         if (work->transposed) {
             /* First down, where memory runs, but not too far: then across, while the scales of these rows, of which

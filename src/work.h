@@ -9,10 +9,10 @@
 #ifndef QZ_WORK_H
 #define QZ_WORK_H
 
-#include "findings.h"
-#include "pool.h"
-#include "tile.h"
-#include "watch.h"
+#include "packed/findings.h"
+#include "base/pool.h"
+#include "matrix/tile.h"
+#include "base/stop.h"
 
 enum {
     QZ_LONG_GROUP = QZ_TILE / 2 /* groups longer than this are worked on in pieces */
@@ -36,7 +36,7 @@ struct qz_work {
     size_t panel_rows;          /* columns.c: rows of a panel of a tile */
     uint64_t tiles_down, tiles_across;
     size_t slices;
-    struct qz_watch *watch;           /* who may stop the work, or NULL */
+    struct qz_stop *stop;             /* who may stop the work, or NULL */
     const struct qz_kernels *streams; /* results leave past the cache by these kernels' stores; or NULL */
     qz_work_step *step;
     void *operation;

@@ -10,9 +10,9 @@
 #include "support/guard.h"
 #include "support/sets.h"
 
-#include "affine_super.h"
-#include "kernels.h"
-#include "number.h"
+#include "scales/affine_super.h"
+#include "kernels/kernels.h"
+#include "base/number.h"
 
 #include <math.h>
 

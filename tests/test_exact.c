@@ -7,7 +7,7 @@
 #include "support/program.h"
 #include "support/reference.h"
 
-#include "exact.h"
+#include "scales/exact.h"
 
 enum { MOST = 9000 };
 

@@ -4,7 +4,7 @@
 #include "support/program.h"
 #include "support/reference.h"
 
-#include "exact_affine.h"
+#include "scales/exact_affine.h"
 
 enum { MOST = 8 };
 

@@ -130,8 +130,8 @@ static int make_steps(float min, float max, qz_method method, struct qz_steps *s
 {
     double ends[2] = {(double)min, (double)max};
     ref_whole_scale(ends, 2, method, &steps->scale, &steps->zero_point);
-    steps->exact = steps->scale >= 0x1p-100 && steps->scale <= 0x1p100;
-    if (min == max || !steps->exact)
+    steps->ordinary = steps->scale >= 0x1p-100 && steps->scale <= 0x1p100;
+    if (min == max || !steps->ordinary)
         return 0;
     steps->middle = (float)(0.5 * (double)min + 0.5 * (double)max);
     steps->inverse = (float)(1.0 / steps->scale);

@@ -12,9 +12,9 @@
 #include "support/guard.h"
 #include "support/sets.h"
 
-#include "encoder.h"
-#include "number.h"
-#include "scheme.h"
+#include "scales/encoder.h"
+#include "base/number.h"
+#include "packed/scheme.h"
 
 #include <float.h>
 #include <math.h>

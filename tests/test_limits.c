@@ -6,12 +6,12 @@
  */
 #include "support/program.h"
 
-#include "exact.h"
-#include "kernels.h"
-#include "number.h"
-#include "pool.h"
-#include "scheme.h"
-#include "tile.h"
+#include "scales/exact.h"
+#include "kernels/kernels.h"
+#include "base/number.h"
+#include "base/pool.h"
+#include "packed/scheme.h"
+#include "matrix/tile.h"
 
 #include <float.h>
 #include <math.h>
@@ -53,11 +53,11 @@ static void test_clipped(void **state)
             assert_int_equal(clipped_of(sets[s], &grid, nextafterf(grid.least, -INFINITY)), zeros + all);
             assert_int_equal(clipped_of(sets[s], &grid, 4 * grid.least), zeros + all);
             size_t clipped = 0;
-            qz_exact_code(grid.most, 1.0f, 0.0f, &grid, &clipped);
-            qz_exact_code(grid.least, 1.0f, 0.0f, &grid, &clipped);
+            qz_careful_code(grid.most, 1.0f, 0.0f, &grid, &clipped);
+            qz_careful_code(grid.least, 1.0f, 0.0f, &grid, &clipped);
             assert_int_equal(clipped, 0);
-            qz_exact_code(nextafterf(grid.most, INFINITY), 1.0f, 0.0f, &grid, &clipped);
-            qz_exact_code(nextafterf(grid.least, -INFINITY), 1.0f, 0.0f, &grid, &clipped);
+            qz_careful_code(nextafterf(grid.most, INFINITY), 1.0f, 0.0f, &grid, &clipped);
+            qz_careful_code(nextafterf(grid.least, -INFINITY), 1.0f, 0.0f, &grid, &clipped);
             assert_int_equal(clipped, 2);
         }
 }
@@ -78,10 +78,10 @@ static void test_clipped_integers(void **state)
         assert_int_equal(clipped_of(sets[s], &narrow, -7.5f), all);
     }
     size_t clipped = 0;
-    qz_exact_code(-8.5f, 1.0f, 0.0f, &grid, &clipped);
-    qz_exact_code(nextafterf(7.5f, 0.0f), 1.0f, 0.0f, &grid, &clipped);
+    qz_careful_code(-8.5f, 1.0f, 0.0f, &grid, &clipped);
+    qz_careful_code(nextafterf(7.5f, 0.0f), 1.0f, 0.0f, &grid, &clipped);
     assert_int_equal(clipped, 0);
-    qz_exact_code(7.5f, 1.0f, 0.0f, &grid, &clipped);
+    qz_careful_code(7.5f, 1.0f, 0.0f, &grid, &clipped);
     assert_int_equal(clipped, 1);
 }
 

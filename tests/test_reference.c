@@ -3,7 +3,7 @@
  */
 #include "support/program.h"
 
-#include "reference.h"
+#include "scales/reference.h"
 
 #include <float.h>
 #include <math.h>

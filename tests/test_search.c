@@ -10,8 +10,8 @@
 #include "support/guard.h"
 #include "support/sets.h"
 
-#include "encoder.h"
-#include "number.h"
+#include "scales/encoder.h"
+#include "base/number.h"
 
 #include <float.h>
 #include <math.h>
@@ -187,7 +187,7 @@ static void test_lay(void **state)
         fill_floats(&rng, DATA_NORMAL, x, QZ_BLOCK * n);
         for (size_t s = 0; s < set_count; s++) {
             memset(to, 0xa5, bytes);
-            sets[s]->lay(x, n, to);
+            sets[s]->interleave(x, n, to);
             for (size_t i = 0; i < QZ_BLOCK * n; i++)
                 if (to[QZ_BLOCK * (i % n) + i / n] != x[i])
                     fail_msg("%s: element %zu of groups of %zu", sets[s]->name, i, n);
@@ -314,7 +314,7 @@ static void test_best_candidate(void **state)
             double super = needs_super(rule->scale_dtype) ? (double)block.super[l] : 0;
             double most = 0, gain = 0;
             for (size_t c = 0; c < rule->count; c++) {
-                int set = c >= rule->plain;
+                int set = c >= rule->first;
                 double s = first / (double)rule->factor[c], xq, qq;
                 if (c < rule->as_stored)
                     s = c == 0 ? first : (double)block.other[l];
@@ -403,7 +403,7 @@ static void test_first_wins(void **state)
     block.rule = block.encoder.search[QZ_CANDIDATES_UNWEIGHTED];
     block.v = v;
     block.rule.as_stored = 0;
-    block.rule.plain = block.rule.count = 2;
+    block.rule.first = block.rule.count = 2;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         v[l] = 0.5f;
         v[QZ_BLOCK + l] = -0.25f;
@@ -439,7 +439,7 @@ static void test_worth(void **state)
                     block.super[l] = fabsf(block.scale[l]) / 20;
                 run(&qz_kernels_scalar, &block, &result);
                 again = block;
-                again.rule.count = again.rule.plain = 0;
+                again.rule.count = again.rule.first = 0;
                 struct result first;
                 run(&qz_kernels_scalar, &again, &first);
                 for (size_t l = 0; l < QZ_BLOCK; l++)

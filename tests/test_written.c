@@ -10,8 +10,8 @@
 
 #include "support/cases.h"
 
-#include "kernels.h"
-#include "scheme.h"
+#include "kernels/kernels.h"
+#include "packed/scheme.h"
 
 #include <float.h>
 #include <math.h>

@@ -471,9 +471,8 @@ static qz_file_result read_length(const qz_input *input, const qz_model_limits *
         return qz_fail(error, QZ_FILE_FORMAT, input->label, "header", 0,
                        "the header is said to have %" PRIu64 " bytes; the format allows 2 to 100000000", *length);
     if (*length > limits->max_header)
-        return qz_fail(error, QZ_FILE_LIMIT, input->label, "header", 0,
-                       "the header has %" PRIu64 " bytes; the limit is %" PRIu64 " (max_header raises it)", *length,
-                       limits->max_header);
+        return qz_fail_option(error, QZ_FILE_LIMIT, QZ_OPTION_MAX_TABLE, input->label, "header", 0,
+                              "the header has %" PRIu64 " bytes; the limit is %" PRIu64, *length, limits->max_header);
     return QZ_FILE_OK;
 }
 

@@ -50,12 +50,14 @@ static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
     qz_safetensors *read = calloc(1, sizeof *read);
     if (read == NULL)
         return qz_fail_memory(error, file->input.label);
-    qz_file_result result = qz_safetensors_read(read, &file->input, NULL, error);
+    const qz_model_limits limits = qz_model_limits_of(file->table_left);
+    qz_file_result result = qz_safetensors_read(read, &file->input, &limits, error);
     if (result != QZ_FILE_OK) {
         free(read);
         return result;
     }
     file->state = read;
+    file->table_left = read->model.left;
     const char *opaque = NULL;
     for (size_t i = 0; i < read->model.count && result == QZ_FILE_OK; i++) {
         const qz_model_tensor *tensor = &read->model.tensors[i];

@@ -15,37 +15,17 @@ import pytest
 
 Arrows = dict[str, set[str]]
 
-# The rooms of src/, by what a file may know.
-ROOMS = {
-    "base": ("dtype", "pool"),
-    "kernels": ("scalar", "avx2", "avx512", "neon", "dispatch"),
-    "matrix": ("tile",),
-    "packed": ("scheme", "view", "numbers", "decode_groups", "findings"),
-    "scales": (
-        *(
-            "encoder",
-            "fit_groups",
-            "scales",
-            "super",
-            "candidates",
-            "search",
-            "search_long",
-            "search_special",
-        ),
-        *("exact", "exact_group", "exact_affine", "careful_affine", "affine_super", "reference", "foreign"),
-    ),
-    "operations": (
-        *("quantize", "operation", "work", "columns", "decode", "compare", "gptq", "largest"),
-        *("encode", "encode_codes", "encode_rows", "encode_long"),
-    ),
-}
+SOURCES = Path(__file__).parents[2] / "src"
 
-# Headers that have no file of their own name.
-HEADERS = {
-    "base": ("small", "number", "fpenv", "watch"),
-    "kernels": ("kernels", "stage", "affine"),
-    "scales": ("clip",),
-}
+
+def rooms() -> dict[str, str]:
+    """The room of each file of src/, by its name without an ending: its folder, or "operations" at the top."""
+    found: dict[str, str] = {}
+    for path in sorted([*SOURCES.rglob("*.c"), *SOURCES.rglob("*.h")]):
+        room = path.relative_to(SOURCES).parts[0]
+        found[path.stem] = "operations" if room == path.name else room
+    return found
+
 
 # Rooms that the files of a room never call or include.
 NEVER = {
@@ -101,7 +81,7 @@ def circle(arrows: Arrows) -> list[str]:
 
 
 def includes_of(folder: Path) -> Arrows:
-    """What each file of the rooms includes, also by way of headers; view.c and view.h count as one."""
+    """What each file of a folder includes, also by way of headers; view.c and view.h count as one."""
     own: Arrows = {}
     headers: Arrows = {}
     for path in sorted([*folder.rglob("*.c"), *folder.rglob("*.h")]):
@@ -116,12 +96,11 @@ def includes_of(folder: Path) -> Arrows:
             reach(headers.get(name, set()), seen)
         return seen
 
-    known = {name for rooms in (ROOMS, HEADERS) for names in rooms.values() for name in names}
-    return {name: (reach(own[name], set()) & known) - {name} for name in own if name in known}
+    return {name: reach(included, set()) - {name} for name, included in own.items()}
 
 
 def forbidden(arrows: Arrows) -> Iterator[tuple[str, str]]:
-    room = {name: room for rooms in (ROOMS, HEADERS) for room, names in rooms.items() for name in names}
+    room = rooms()
     for name, others in arrows.items():
         for other in others:
             if room[other] in NEVER[room[name]] and (name, other) not in EXCEPTIONS:
@@ -139,15 +118,14 @@ def test_no_circles(installed: Path, library: str) -> None:
 
 def test_rooms(installed: Path) -> None:
     arrows = arrows_of(installed / "lib/libquantize.a")
-    assert set(arrows) <= {name for names in ROOMS.values() for name in names}
+    assert set(arrows) <= set(rooms())
     assert list(forbidden(arrows)) == []
     assert all(other in arrows[name] for name, other in EXCEPTIONS), "an exception that is none any more"
 
 
 def test_includes() -> None:
-    folder = Path(__file__).parents[2] / "src"
-    found = includes_of(folder)
-    assert {name for names in ROOMS.values() for name in names} <= set(found)
+    found = includes_of(SOURCES)
+    assert set(rooms().values()) == set(NEVER)
     assert "view" in found["decode"]  # by way of operation.h
     assert list(forbidden(found)) == []
 

@@ -2,8 +2,7 @@
  * fuzz_open.c - the readers against bytes that a fuzzer makes up
  *
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined -DQZ_LIBFUZZER -Iinclude -Ifiles tests/files/fuzz_open.c
- *           files/[a-z]*.c files/containers/[a-z]*.c src/[a-z]*.c src/x86/[a-z]*.c src/arm/[a-z]*.c -lz -lm -pthread
- *           -o fuzz && ./fuzz corpus
+ *           $(find files src -name '*.c') -lz -lm -pthread -o fuzz && ./fuzz corpus
  *
  * Without QZ_LIBFUZZER it is a plain program that does the same once with each file named on its command line: to look
  * at what the fuzzer found, or to let another fuzzer drive it.

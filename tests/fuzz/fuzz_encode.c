@@ -3,7 +3,7 @@
  * of this machine write the same bytes
  *
  *     clang -g -O1 -ffp-contract=off -fsanitize=fuzzer,address,undefined,float-cast-overflow -DQZ_LIBFUZZER -Iinclude
- *           tests/fuzz/fuzz_encode.c src/[a-z]*.c src/x86/[a-z]*.c src/arm/[a-z]*.c -lm -pthread -o fuzz && ./fuzz
+ *           tests/fuzz/fuzz_encode.c $(find src -name '*.c') -lm -pthread -o fuzz && ./fuzz
  *
  * scripts/fuzz.py encode does it. The first bytes choose the scheme and the options, the others are float32 values,
  * then weights. Without QZ_LIBFUZZER it is a plain program that does the same once with each file named on its command

@@ -3,8 +3,7 @@
  * was read is written and read again as the same
  *
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined -DQZ_LIBFUZZER -D_GNU_SOURCE -Iinclude -Ifiles
- *           tests/fuzz/fuzz_models.c files/[a-z]*.c files/containers/[a-z]*.c src/[a-z]*.c src/x86/[a-z]*.c
- *           src/arm/[a-z]*.c -lz -lm -pthread -o fuzz && ./fuzz corpus
+ *           tests/fuzz/fuzz_models.c $(find files src -name '*.c') -lz -lm -pthread -o fuzz && ./fuzz corpus
  *
  * scripts/fuzz.py models does it. Without QZ_LIBFUZZER it is a plain program that does the same once with each file
  * named on its command line.

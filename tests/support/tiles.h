@@ -5,7 +5,7 @@
 #define QZ_TEST_TILES_H
 
 #include "calls.h"
-#include "scheme.h"
+#include "packed/scheme.h"
 
 static inline size_t groups_of(size_t n, size_t group_size)
 {

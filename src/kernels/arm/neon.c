@@ -1,0 +1,464 @@
+/*
+ * neon.c - 4 floats at a time, for AArch64, where NEON is part of the base architecture
+ *
+ * Bytes and codes are numbered as they lie in memory, so this file is for little-endian machines; on big-endian ones
+ * scalar.c does the work.
+ */
+#if defined(__AARCH64EL__) && defined(__ARM_NEON)
+
+#include "../kernels.h"
+#include "../../base/number.h"
+
+#include <arm_neon.h>
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#define TARGET /* nothing to enable */
+#define INLINE static inline __attribute__((always_inline))
+#define LANES  4
+
+typedef float32x4_t VF;
+typedef int32x4_t VI;
+typedef uint32x4_t VM; /* all bits of a lane */
+
+/* Unlike their namesakes on x86, vf_min and vf_max pass a NaN on from either side; see vf_reduce. */
+#define vf_load(p)              vld1q_f32(p)
+#define vf_store(p, v)          vst1q_f32(p, v)
+#define vf_set1(x)              vdupq_n_f32(x)
+#define vf_add(a, b)            vaddq_f32(a, b)
+#define vf_sub(a, b)            vsubq_f32(a, b)
+#define vf_mul(a, b)            vmulq_f32(a, b)
+#define vf_div(a, b)            vdivq_f32(a, b)
+#define vf_min(a, b)            vminq_f32(a, b)
+#define vf_max(a, b)            vmaxq_f32(a, b)
+#define vf_abs(a)               vabsq_f32(a)
+#define vf_max_abs(a, b)        vf_max(a, vf_abs(b))
+#define vf_neg(a)               vnegq_f32(a)
+#define vf_fma(a, b, c)         vfmaq_f32(c, a, b)
+#define vf_lt(a, b)             vcltq_f32(a, b)
+#define vf_le(a, b)             vcleq_f32(a, b)
+#define vf_eq(a, b)             vceqq_f32(a, b)
+#define vf_ne(a, b)             vmvnq_u32(vceqq_f32(a, b))
+#define vf_select(m, a, b)      vbslq_f32(m, a, b)
+#define vm_none()               vdupq_n_u32(0)
+#define vm_and(a, b)            vandq_u32(a, b)
+#define vm_or(a, b)             vorrq_u32(a, b)
+#define vm_any(m)               (vmaxvq_u32(m) != 0)
+#define vf_hmin(v)              vminvq_f32(v)
+#define vf_hmax(v)              vmaxvq_f32(v)
+#define vf_round(v)             vcvtnq_s32_f32(v)
+#define vf_rint(v)              vrndnq_f32(v)
+#define vi_trunc(v)             vcvtq_s32_f32(v)
+#define vf_from_vi(v)           vcvtq_f32_s32(v)
+#define vi_halve(v)             vshrq_n_s32(v, 1)
+#define vi_odd(v)               vtstq_s32(v, vdupq_n_s32(1))
+#define vf_moved(v, bits, mask) vreinterpretq_f32_s32(vandq_s32(vshlq_n_s32(v, bits), vdupq_n_s32((int32_t)(mask))))
+#define vi_set1(x)              vdupq_n_s32(x)
+#define vi_add(a, b)            vaddq_s32(a, b)
+#define vi_increment(m, v)      vsubq_s32(v, vreinterpretq_s32_u32(m)) /* a set mask is -1 */
+#define vi_add_where(m, v, k)   vaddq_s32(v, vandq_s32(vreinterpretq_s32_u32(m), vi_set1(k)))
+#define vi_lookup(t, v)         vreinterpretq_s32_f32(vt_lookup(t, v))
+#define vf_power(v)             vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(0x7f800000)))
+#define vf_between(v, lo, hi)   vminq_f32(vmaxq_f32(v, lo), hi)
+#define vm_to_u8(p, m)          vi_to_i8((int8_t *)(p), vi_increment(m, vi_set1(0)))
+#define vi_any(v)               vm_any(vreinterpretq_u32_s32(v))
+#define vi_low_nibble(v)        vandq_s32(v, vi_set1(15))
+#define vi_clamp(v, lo, hi)     vminq_s32(vmaxq_s32(v, vi_set1(lo)), vi_set1(hi))
+#define vf_from_f16(p)          vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))
+#define vf_to_f16(p, v)         vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)))
+#define vf_via_f16(v)           vcvt_f32_f16(vcvt_f16_f32(v))
+#define vf_from_f64(p)          vcvt_high_f32_f64(vcvt_f32_f64(vld1q_f64(p)), vld1q_f64((p) + 2))
+
+typedef float64x2_t VD;
+
+#define VD_LANES        2
+#define VD_TILE         4
+#define vd_load(p)      vld1q_f64(p)
+#define vd_store(p, v)  vst1q_f64(p, v)
+#define vd_set1(x)      vdupq_n_f64(x)
+#define vd_sub(a, b)    vsubq_f64(a, b)
+#define vd_mul(a, b)    vmulq_f64(a, b)
+#define vd_fma(a, b, c) vfmaq_f64(c, a, b)
+#define vd_from_f32(p)  vcvt_f64_f32(vld1_f32(p))
+
+INLINE VF vf_load_part(const float *p, size_t n, float other)
+{
+    VF v = vf_set1(other);
+    if (n > 0)
+        v = vld1q_lane_f32(p, v, 0);
+    if (n > 1)
+        v = vld1q_lane_f32(p + 1, v, 1);
+    if (n > 2)
+        v = vld1q_lane_f32(p + 2, v, 2);
+    return v;
+}
+
+INLINE void vf_store_part(float *p, size_t n, VF v)
+{
+    if (n > 0)
+        vst1q_lane_f32(p, v, 0);
+    if (n > 1)
+        vst1q_lane_f32(p + 1, v, 1);
+    if (n > 2)
+        vst1q_lane_f32(p + 2, v, 2);
+}
+
+typedef float32x4_t VN;
+typedef uint8x16_t VL; /* four times the bytes of a lane */
+
+#define vf_store_lanes(at, v) vf_store(at, v)
+#define vl_first()            vreinterpretq_u8_u32(vdupq_n_u32(0x03020100))
+#define vl_one(one)           const uint8x16_t one = vdupq_n_u8(4)
+#define vl_next(l, one)       vaddq_u8(l, one)
+#define vn_of(v)              (v)
+#define vn_lane(n, l)         vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(n), l))
+
+/* The upper half of each lane, rounded to nearest even; NaN made quiet. The lower half is left over. */
+INLINE uint32x4_t round_to_bf16(VF v)
+{
+    uint32x4_t bits = vreinterpretq_u32_f32(v);
+    uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+    uint32x4_t rounded = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
+    uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+    return vbslq_u32(vf_eq(v, v), rounded, quiet);
+}
+
+INLINE VF vf_from_bf16(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+INLINE void vf_to_bf16(uint16_t *p, VF v)
+{
+    vst1_u16(p, vshrn_n_u32(round_to_bf16(v), 16));
+}
+
+INLINE VF vf_via_bf16(VF v)
+{
+    return vreinterpretq_f32_u32(vandq_u32(round_to_bf16(v), vdupq_n_u32(0xffff0000u)));
+}
+
+INLINE VI vi_from_i8(const int8_t *p)
+{
+    int32_t word;
+    memcpy(&word, p, sizeof word);
+    return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(word)))));
+}
+
+INLINE void vi_to_i8(int8_t *p, VI v)
+{
+    int16x4_t halves = vmovn_s32(v);
+    int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));
+    int32_t word = vget_lane_s32(vreinterpret_s32_s8(bytes), 0);
+    memcpy(p, &word, sizeof word);
+}
+
+/* bad | ((byte + 8) & 0xf0); unsigned, because GCC takes additions of signed lanes for ones that never overflow */
+INLINE VI bytes_strange(VI bad, const int8_t *p)
+{
+    uint8x16_t moved = vaddq_u8(vreinterpretq_u8_s8(vld1q_s8(p)), vdupq_n_u8(8));
+    return vorrq_s32(bad, vreinterpretq_s32_u8(vandq_u8(moved, vdupq_n_u8(0xf0))));
+}
+
+INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
+{
+    const uint32x4_t lane = {0, 1, 2, 3};
+    VM outside = vm_or(vcltq_s32(v, vi_set1(lo)), vcgtq_s32(v, vi_set1(hi)));
+    outside = vm_and(outside, vcltq_u32(lane, vdupq_n_u32((uint32_t)n)));
+    return vaddvq_u32(vshrq_n_u32(outside, 31));
+}
+
+INLINE size_t vf_outside(VF v, float least, float most, size_t n)
+{
+    const uint32x4_t lane = {0, 1, 2, 3};
+    VM outside = vm_or(vf_lt(v, vf_set1(least)), vf_lt(vf_set1(most), v));
+    outside = vm_and(outside, vcltq_u32(lane, vdupq_n_u32((uint32_t)n)));
+    return vaddvq_u32(vshrq_n_u32(outside, 31));
+}
+
+/* A table of 16 floats is 64 bytes, which one instruction looks up byte by byte: float i is bytes 4 * i .. 4 * i + 3.
+ */
+typedef uint8x16x4_t VT;
+
+INLINE VT vt_load(const float *p)
+{
+    return (VT){{vreinterpretq_u8_f32(vf_load(p)), vreinterpretq_u8_f32(vf_load(p + 4)),
+                 vreinterpretq_u8_f32(vf_load(p + 8)), vreinterpretq_u8_f32(vf_load(p + 12))}};
+}
+
+INLINE VF vt_lookup(VT t, VI v)
+{
+    uint32x4_t index = vreinterpretq_u32_s32(vi_low_nibble(v));
+    uint32x4_t bytes = vmlaq_u32(vdupq_n_u32(0x03020100), index, vdupq_n_u32(0x04040404));
+    return vreinterpretq_f32_u8(vqtbl4q_u8(t, vreinterpretq_u8_u32(bytes)));
+}
+
+/* Uniform codes are cheaper to compute than to look up here. */
+typedef struct {
+    VT table;
+    VF scale, zero;
+    qz_zero kind;
+    int form;
+} VG;
+
+INLINE VF vg_compute(VF v, qz_zero kind, VF scale, VF zero)
+{
+    if (kind == QZ_ZERO_OFFSET)
+        return vf_add(vf_mul(scale, v), zero);
+    return vf_mul(scale, kind == QZ_ZERO_NONE ? v : vf_sub(v, zero));
+}
+
+INLINE VG vg_make(VT values, qz_zero kind, int form, VF scale, VF zero)
+{
+    VG g = {values, scale, zero, kind, form};
+    if (form == QZ_ANY_VALUES) /* what all codes stand for in this group */
+        for (int i = 0; i < 4; i++)
+            g.table.val[i] =
+                vreinterpretq_u8_f32(vg_compute(vreinterpretq_f32_u8(values.val[i]), kind, g.scale, g.zero));
+    return g;
+}
+
+INLINE VF vg_values(VG g, VI v)
+{
+    return g.form == QZ_ANY_VALUES ? vt_lookup(g.table, v) : vg_compute(vcvtq_f32_s32(v), g.kind, g.scale, g.zero);
+}
+
+INLINE VT vt_of_group(VT values, qz_zero kind, VF scale, VF zero)
+{
+    return vg_make(values, kind, QZ_ANY_VALUES, scale, zero).table;
+}
+
+INLINE VM vt_not_below(VT t, VF limit)
+{
+    VM below = vf_lt(vf_abs(vreinterpretq_f32_u8(t.val[0])), limit);
+    for (int i = 1; i < 4; i++)
+        below = vm_and(below, vf_lt(vf_abs(vreinterpretq_f32_u8(t.val[i])), limit));
+    return vmvnq_u32(below);
+}
+
+/* Sixteen 16-bit numbers: the low bytes of all, and the high ones. */
+typedef struct {
+    uint8x16_t low, high;
+} VH;
+
+INLINE uint16x4_t narrowed(VF v, qz_dtype dtype)
+{
+    return dtype == QZ_F16 ? vreinterpret_u16_f16(vcvt_f16_f32(v)) : vshrn_n_u32(round_to_bf16(v), 16);
+}
+
+INLINE VH vh_make(VT t, qz_dtype dtype)
+{
+    uint16x4_t part[4];
+    for (int i = 0; i < 4; i++)
+        part[i] = narrowed(vreinterpretq_f32_u8(t.val[i]), dtype);
+    uint8x16_t first = vreinterpretq_u8_u16(vcombine_u16(part[0], part[1]));
+    uint8x16_t second = vreinterpretq_u8_u16(vcombine_u16(part[2], part[3]));
+    return (VH){vuzp1q_u8(first, second), vuzp2q_u8(first, second)};
+}
+
+INLINE void vh_lookup_16(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
+{
+    (void)dtype;
+    uint8x8_t bytes = vld1_u8(p), low = vand_u8(bytes, vdup_n_u8(15)), high = vshr_n_u8(bytes, 4);
+    uint8x16_t codes = vcombine_u8(vzip1_u8(low, high), vzip2_u8(low, high));
+    vst2q_u8((uint8_t *)dst, (uint8x16x2_t){{vqtbl1q_u8(t.low, codes), vqtbl1q_u8(t.high, codes)}});
+}
+
+INLINE void vh_lookup_32(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
+{
+    vh_lookup_16(t, dtype, p, dst);
+    vh_lookup_16(t, dtype, p + 8, dst + 16);
+}
+
+/* Both bytes in every lane; nibble i goes to the top of lane i, and back with or without the sign. */
+INLINE VI vi_nibbles(const uint8_t *p, int sign)
+{
+    const VI up = {28, 24, 20, 16};
+    uint16_t both;
+    memcpy(&both, p, sizeof both);
+    uint32x4_t top = vshlq_u32(vreinterpretq_u32_u16(vdupq_n_u16(both)), up);
+    if (sign)
+        return vshrq_n_s32(vreinterpretq_s32_u32(top), 28);
+    return vreinterpretq_s32_u32(vshrq_n_u32(top, 28));
+}
+
+/* Four vectors as bytes; what does not fit becomes the nearest byte. */
+INLINE int8x16_t narrow(const VI v[4])
+{
+    int16x8_t first = vqmovn_high_s32(vqmovn_s32(v[0]), v[1]);
+    int16x8_t second = vqmovn_high_s32(vqmovn_s32(v[2]), v[3]);
+    return vqmovn_high_s16(vqmovn_s16(first), second);
+}
+
+INLINE void bytes_block(const VI v[4], int8_t *out)
+{
+    vst1q_s8(out, vsubq_s8(narrow(v), vdupq_n_s8(8)));
+}
+
+INLINE VI block_clamp(const VI v[4], int lo, int hi, size_t *clipped)
+{
+    int8x16_t wanted = narrow(v);
+    int8x16_t codes = vminq_s8(vmaxq_s8(wanted, vdupq_n_s8((int8_t)lo)), vdupq_n_s8((int8_t)hi));
+    int8x16_t same = vreinterpretq_s8_u8(vceqq_s8(wanted, codes)); /* -1 for each code that was not clipped */
+    *clipped += (size_t)(16 + vaddvq_s8(same));
+    return vreinterpretq_s32_s8(codes);
+}
+
+INLINE void block_store(VI codes, uint8_t *out)
+{
+    uint8x16_t bytes = vreinterpretq_u8_s32(codes);
+    uint8x8_t even = vget_low_u8(vuzp1q_u8(bytes, bytes)), odd = vget_low_u8(vuzp2q_u8(bytes, bytes));
+    vst1_u8(out, vsli_n_u8(even, odd, 4)); /* odd to the upper half, the lower half of even stays */
+}
+
+/* Range of one group, lane by lane. */
+INLINE void group_lanes(const float *x, size_t group_size, VF *min, VF *max)
+{
+    *min = *max = vf_load(x);
+    for (size_t i = LANES; i < group_size; i += LANES) {
+        VF v = vf_load(x + i);
+        *min = vf_min(*min, v);
+        *max = vf_max(*max, v);
+    }
+}
+
+INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max)
+{
+    VF low[4], high[4];
+    for (size_t j = 0; j < 4; j++)
+        group_lanes(x + j * group_size, group_size, &low[j], &high[j]);
+    /* Pairwise operations bring neighbouring lanes together: aabb, ccdd, then abcd. */
+    *min = vpminq_f32(vpminq_f32(low[0], low[1]), vpminq_f32(low[2], low[3]));
+    *max = vpmaxq_f32(vpmaxq_f32(high[0], high[1]), vpmaxq_f32(high[2], high[3]));
+}
+
+/* A NaN anywhere makes the minimum NaN, and an infinity is an end of its range: the result shows all there is to check.
+ */
+INLINE void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+{
+    if (group_size == 32) /* the same with a loop the compiler can unroll */
+        reduce_groups(x, 32, min, max);
+    else
+        reduce_groups(x, group_size, min, max);
+    *check = vf_fma(*min, vf_set1(0.0f), *check);
+    *check = vf_fma(*max, vf_set1(0.0f), *check);
+}
+
+INLINE void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
+{
+    VF a = vf_load(src), b = vf_load(src + src_stride);
+    VF c = vf_load(src + 2 * src_stride), d = vf_load(src + 3 * src_stride);
+    VF ac = vzip1q_f32(a, c), bd = vzip1q_f32(b, d); /* a0 c0 a1 c1, b0 d0 b1 d1 */
+    vf_store(dst, vzip1q_f32(ac, bd));               /* a0 b0 c0 d0 */
+    vf_store(dst + dst_stride, vzip2q_f32(ac, bd));
+    ac = vzip2q_f32(a, c), bd = vzip2q_f32(b, d);
+    vf_store(dst + 2 * dst_stride, vzip1q_f32(ac, bd));
+    vf_store(dst + 3 * dst_stride, vzip2q_f32(ac, bd));
+}
+
+static int pack(const int8_t *codes, size_t n, uint8_t *packed)
+{
+    const uint8x16_t eight = vdupq_n_u8(8);
+    uint8x16_t moved = vdupq_n_u8(0);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        int8x16x2_t pairs = vld2q_s8(codes + i); /* even places, odd places */
+        uint8x16_t even = vreinterpretq_u8_s8(pairs.val[0]), odd = vreinterpretq_u8_s8(pairs.val[1]);
+        moved = vorrq_u8(moved, vorrq_u8(vaddq_u8(even, eight), vaddq_u8(odd, eight)));
+        vst1q_u8(packed + i / 2, vsliq_n_u8(even, odd, 4));
+    }
+    int outside = vmaxvq_u8(moved) > 15;
+    for (; i < n; i += 2) {
+        int low = codes[i], next = i + 1 < n ? codes[i + 1] : 0;
+        outside |= (low + 8) >> 4 | (next + 8) >> 4;
+        packed[i / 2] = (uint8_t)((low & 15) | (next & 15) << 4);
+    }
+    return outside != 0;
+}
+
+static void unpack(const uint8_t *packed, size_t n, int8_t *codes)
+{
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(packed + i / 2));
+        int8x16_t even = vshrq_n_s8(vshlq_n_s8(bytes, 4), 4), odd = vshrq_n_s8(bytes, 4);
+        vst1q_s8(codes + i, vzip1q_s8(even, odd));
+        vst1q_s8(codes + i + 16, vzip2q_s8(even, odd));
+    }
+    for (; i < n; i++) {
+        int code = packed[i / 2] >> (i % 2 * 4) & 15;
+        codes[i] = (int8_t)((code ^ 8) - 8);
+    }
+}
+
+static int range_f64(const double *x, size_t n, double range[2])
+{
+    float64x2_t min = vdupq_n_f64(x[0]), max = min, min1 = min, max1 = min;
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        float64x2_t a = vld1q_f64(x + i), b = vld1q_f64(x + i + 2);
+        min = vminq_f64(min, a), min1 = vminq_f64(min1, b);
+        max = vmaxq_f64(max, a), max1 = vmaxq_f64(max1, b);
+    }
+    for (; i < n; i++) {
+        min = vminq_f64(min, vdupq_n_f64(x[i]));
+        max = vmaxq_f64(max, vdupq_n_f64(x[i]));
+    }
+    range[0] = vminvq_f64(vminq_f64(min, min1));
+    range[1] = vmaxvq_f64(vmaxq_f64(max, max1));
+    return !qz_is_finite_f64(range[0]) || !qz_is_finite_f64(range[1]); /* as in vf_reduce */
+}
+
+INLINE int32x4_t code_f64(const double *x, float64x2_t scale, float64x2_t zero_point)
+{
+    const float64x2_t lo = vdupq_n_f64(-8), hi = vdupq_n_f64(7);
+    float64x2_t a = vaddq_f64(vrndnq_f64(vdivq_f64(vld1q_f64(x), scale)), zero_point);
+    float64x2_t b = vaddq_f64(vrndnq_f64(vdivq_f64(vld1q_f64(x + 2), scale)), zero_point);
+    a = vminq_f64(vmaxq_f64(a, lo), hi);
+    b = vminq_f64(vmaxq_f64(b, lo), hi);
+    return vmovn_high_s64(vmovn_s64(vcvtq_s64_f64(a)), vcvtq_s64_f64(b));
+}
+
+static void codes_f64(const double *x, size_t n, double scale, double zero_point, int8_t *codes)
+{
+    float64x2_t s = vdupq_n_f64(scale), z = vdupq_n_f64(zero_point);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        vi_to_i8(codes + i, code_f64(x + i, s, z));
+    if (i < n) {
+        double last[4] = {0};
+        int8_t four[4];
+        memcpy(last, x + i, (n - i) * sizeof *x);
+        vi_to_i8(four, code_f64(last, s, z));
+        memcpy(codes + i, four, n - i);
+    }
+}
+
+static int decode_f64(const int8_t *codes, size_t n, const double table[16], double *dst)
+{
+    int outside = 0;
+    for (size_t i = 0; i < n; i++) {
+        outside |= (codes[i] + 8) >> 4;
+        dst[i] = table[codes[i] & 15];
+    }
+    return outside != 0;
+}
+
+/* These processors notice long runs of stores by themselves and stop fetching the lines that are overwritten. */
+static void stream(void *dst, const void *src, size_t bytes)
+{
+    memcpy(dst, src, bytes);
+}
+
+static void stream_end(void) {}
+
+#include "../simd_template.h"
+
+#include "../affine_template.h"
+
+const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON);
+
+#else
+typedef int qz_no_neon; /* a translation unit must not be empty */
+#endif

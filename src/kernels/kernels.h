@@ -1,0 +1,401 @@
+/*
+ * kernels.h - the contract between the drivers and the inner loops
+ *
+ * A kernel set is a table of functions for one instruction set. scalar.c is the specification: every other set
+ * returns the same bits for the same input. Kernels allocate nothing, keep no state, accept any alignment, never touch
+ * a byte outside the ranges they are given, and run with the default floating-point environment (fpenv.h).
+ */
+#ifndef QZ_KERNELS_H
+#define QZ_KERNELS_H
+
+#include "affine.h"
+#include "quantize.h"
+
+#include <math.h>
+
+/* CPU features a set may need, found by dispatch.c. */
+enum {
+    QZ_CPU_AVX2 = 1 << 0,   /* AVX2, FMA, F16C */
+    QZ_CPU_AVX512 = 1 << 1, /* AVX-512 F, CD, BW, DQ, VL, VBMI */
+    QZ_CPU_NEON = 1 << 2    /* AArch64 */
+};
+
+/*
+ * Whole-array codes for float32 input. The rule, code = clamp(rint(x / scale) + zero_point) in double, is monotone in
+ * x, so it is fully described by the smallest float that reaches each code. A kernel guesses the code by float32
+ * arithmetic, at most one too low, and one comparison makes it exact:
+ *
+ *     guess = trunc((x - middle) * inverse + bias)            in 0..15, is index or index - 1
+ *     index = guess + (x >= next[guess])                      next[i]: the least x of index i + 1; next[15] = +inf
+ *     code = index - 8
+ *
+ * `ordinary` is 0 when the scale is so small or large that float32 cannot guess; kernels then are not called and the
+ * scalar rule is used directly.
+ */
+struct qz_steps {
+    double scale, zero_point;
+    float next[16];
+    float middle, inverse, bias;
+    int ordinary;
+};
+
+/* The drivers cut their work into tiles that stay in the first-level cache: 16 KiB of float32, which leaves room in a
+ * small one for what else is in use. Group kernels are given QZ_TILE elements at most. */
+enum { QZ_TILE = 4096 };
+
+/* The longest groups that columns_ kernels are given. */
+enum { QZ_COLUMN_MOST = 512 };
+
+/* A super scale belongs to this many neighbours, and groups, at most, or to a whole row or matrix. */
+enum { QZ_SUPER_MOST = QZ_TILE / 2, QZ_SUPER_GROUPS_MOST = 256 };
+
+/* Whether it is a type of arrays, not of scales only. */
+static inline int qz_is_array_dtype(qz_dtype dtype)
+{
+    return dtype >= QZ_F32 && dtype <= QZ_BF16;
+}
+
+/* How the scale of a group follows from its range: see fit in scalar.c. */
+struct qz_fit {
+    qz_method method; /* QZ_MINMAX or QZ_ABSMAX */
+    qz_zero zero;
+    qz_dtype scale_dtype; /* QZ_F32, QZ_F16 or QZ_BF16 */
+    float end;            /* QZ_ABSMAX: what the largest magnitude becomes */
+    int positive; /* QZ_ABSMAX: it becomes end or -end by a positive scale, else end by a scale of either sign */
+};
+
+/* What fit noticed in at least one group; the caller looks closer. */
+enum {
+    QZ_FIT_TIE = 1,  /* either sign: max == -min != 0, so the order of the elements decides; min was taken */
+    QZ_FIT_TINY = 2, /* not all zeros, and |scale| is below the least normal number of its type (0 included) */
+    QZ_FIT_HUGE = 4  /* |scale| > 2^120 or |offset| > 2^126, perhaps infinite */
+};
+
+enum { QZ_CELLS = 32 };
+
+/*
+ * How values become codes within their group, and back. Uniform codes are the integers lo..hi. Any others are the index
+ * of the nearest of 16 values: of y, it is how many i have y >= upper[i]. Ties are decided in `upper` itself, by
+ * nextafterf where they go down; of equal values, all but one have an empty interval and are never chosen.
+ *
+ * The fields up to `value` are all that decoding looks at.
+ */
+struct qz_grid {
+    qz_zero zero;
+    int uniform;
+    float shift;     /* QZ_ZERO_FLOAT: what zeros may be besides 0, where they are a bit of the scale; or 0 */
+    float value[16]; /* by code as it is stored */
+
+    int has_zero;      /* 0 is a value, in every group: what is 0 has no error */
+    int lo, hi;        /* uniform: ends of the code range */
+    float sorted[16];  /* ascending */
+    float upper[16];   /* ascending; the last one is +infinity */
+    int32_t code[16];  /* what is stored for sorted[i] */
+    float least, most; /* y beyond these is clipped: half a step from the ends */
+
+    /*
+     * Any values, where `cells` is 1: y lies in cell k = clamp(rint(fma(y, cell_factor, cell_bias)), 0, 31), and of the
+     * thresholds, least and most included, at most one lies there too: the code is cell_code[2 * k + (y >=
+     * cell_upper[k])], and y is clipped if that index is 0 or 63.
+     */
+    int cells;
+    float cell_factor, cell_bias;
+    float cell_upper[QZ_CELLS];
+    uint8_t cell_code[2 * QZ_CELLS];
+};
+
+/* Scales of groups, one after another, and their zeros or offsets, as they are stored. */
+struct qz_stored {
+    qz_dtype dtype; /* of scales, and of zeros and offsets but for QZ_ZERO_UINT4 */
+    const void *scale;
+    const void *zero; /* QZ_ZERO_UINT4: from the low half of a byte on. QZ_I7: not looked at, see byte_scales */
+    /* Types of a byte: what numbers are multiplied with. The first one belongs to `first` groups, each other one to
+     * `each`. Neither is 0; both are SIZE_MAX where there is one for all. */
+    const float *super, *super_zero;
+    size_t first, each;
+};
+
+/* What the sixteen values are, as far as it decides which instructions find them. */
+enum { QZ_UNSIGNED, QZ_SIGNED, QZ_ANY_VALUES };
+
+static inline int qz_form(const struct qz_grid *grid)
+{
+    return !grid->uniform ? QZ_ANY_VALUES : grid->value[8] < 0 ? QZ_SIGNED : QZ_UNSIGNED;
+}
+/* Groups that are searched side by side: element k of group l is v[QZ_BLOCK * k + l]. */
+enum { QZ_CANDIDATES = 24 };
+
+/*
+ * How the scale of a group is searched. A candidate scale gives every element a code, least squares over these codes
+ * give a better scale, and that, as stored, has a gain: by how much it lowers the sum of squares. Of 16 values two sets
+ * may be had, of which each group takes one.
+ */
+struct qz_search {
+    int uniform; /* values are the integers lo..hi, lo < 0 < hi, else those of a table */
+    float lo, hi;
+    float value[2][16]; /* ascending */
+    float upper[2][16]; /* y is nearest to value[i], i being how many upper[i] <= y; the last one is +infinity */
+
+    /* The same another way, where `cells` is 1: y lies in cell k = clamp(rint(fma(y, cell_factor, cell_bias)), 0, 31),
+     * and is nearest to value[cell_first[k] + (y >= cell_upper[k])]. */
+    int cells;
+    float cell_factor[2], cell_bias[2];
+    float cell_upper[2][QZ_CELLS];
+    int32_t cell_first[2][QZ_CELLS];
+
+    int positive; /* scales must be: else they may have either sign */
+    int refit;    /* 0: no least squares, candidates are rounded as stored before they give codes */
+    qz_dtype scale_dtype;
+    size_t as_stored;    /* of the first candidates: 1, the scale to begin with as it is stored; 2, then `other` too */
+    size_t first, count; /* candidates: those from `first` on are for the second set of values */
+    float factor[QZ_CANDIDATES]; /* a candidate after these is the scale to begin with, divided by this */
+};
+
+/* What the best candidate of each group lowers the sum of squares by; what `other` does, if it is another one, else
+ * -infinity; and that sum, of w x^2. Sums in float32 tell gains apart that differ by this factor: a later candidate
+ * must gain so much more. */
+#define QZ_GAINS_MORE (1.0f + 0x1p-19f)
+
+struct qz_gains {
+    float best[QZ_BLOCK], other[QZ_BLOCK], energy[QZ_BLOCK];
+};
+
+/*
+ * What is seen of groups side by side before they are searched. Some values are looked at: value i of S is that of
+ * element i * n / S; a value without weight counts as 0.
+ */
+enum { QZ_SAMPLES_UNIFORM = 8, QZ_SAMPLES_TABLE = 16, QZ_SAMPLES_LATTICE = 4 };
+
+struct qz_survey {
+    float weight[QZ_BLOCK]; /* sum of w, and of w^2; not touched without weights */
+    float weight2[QZ_BLOCK];
+    uint8_t repeats[QZ_BLOCK]; /* 1: two of QZ_SAMPLES_UNIFORM, or QZ_SAMPLES_TABLE, values are equal, or n is less */
+    uint8_t lattice[QZ_BLOCK]; /* 1: QZ_SAMPLES_LATTICE values are near multiples of a sixth of the largest magnitude,
+                                  or of a fifth (of a table: an eighth), as small integers are */
+};
+
+/* How near, in such multiples: values that were rounded to bfloat16 are. */
+#define QZ_NEAR_LATTICE 0x1p-5f
+
+enum { QZ_WEIGHTED_LANES = 8 };
+
+/* Sums of squares over at most QZ_TILE elements: element i goes to lane i % 32, lanes grow by fused multiply-add. */
+enum { QZ_SUMS_LANES = 32 };
+
+struct qz_sums {
+    float signal[QZ_SUMS_LANES]; /* sum of x^2 */
+    float error[QZ_SUMS_LANES];  /* sum of (x - y)^2 */
+    float max_error;             /* max |x - y| */
+};
+
+/*
+ * Memory that will be read next: blocks of `lines` lines of `line` bytes, `stride` apart, of which the second starts at
+ * `after`. While columns_range and columns_codes work on 32 values they fetch 64 bytes of it, and no more: what is
+ * asked for in haste is forgotten, and what comes too early is lost again.
+ */
+struct qz_ahead {
+    uintptr_t at;
+    size_t left, line;        /* bytes, multiples of 64: of the line that is begun, and of each */
+    size_t lines_left, lines; /* the same for lines */
+    uintptr_t stride, after;
+};
+
+struct qz_kernels {
+    const char *name;
+    uint32_t needs;
+
+    /* Smallest and largest of n > 0 values to range[0] and range[1]. Nonzero if any is NaN or infinite; range is then
+     * meaningless. The sign of a zero is unspecified. */
+    int (*range_f32)(const float *x, size_t n, float range[2]);
+    int (*range_f64)(const double *x, size_t n, double range[2]);
+
+    /* Whole-array codes. */
+    void (*codes_f32)(const float *x, size_t n, const struct qz_steps *steps, int8_t *codes);
+    void (*codes_f64)(const double *x, size_t n, double scale, double zero_point, int8_t *codes);
+
+    /* dst[i] = table[codes[i] & 15]; nonzero if any code is outside -8..7. */
+    int (*decode_f32)(const int8_t *codes, size_t n, const float table[16], float *dst);
+    int (*decode_f64)(const int8_t *codes, size_t n, const double table[16], double *dst);
+
+    /* Two codes a byte; pack returns nonzero if any code is outside -8..7. n may be odd. */
+    int (*pack)(const int8_t *codes, size_t n, uint8_t *packed);
+    void (*unpack)(const uint8_t *packed, size_t n, int8_t *codes);
+
+    /* Conversions, rounding to nearest even; a NaN becomes quiet and keeps its upper payload, but f32_from_bf16 only
+     * moves bits. f32_from_f64 returns nonzero if any result is NaN or infinite. */
+    void (*f32_from_f16)(const uint16_t *src, size_t n, float *dst);
+    void (*f32_from_bf16)(const uint16_t *src, size_t n, float *dst);
+    int (*f32_from_f64)(const double *src, size_t n, float *dst);
+    void (*f16_from_f32)(const float *src, size_t n, uint16_t *dst);
+    void (*bf16_from_f32)(const float *src, size_t n, uint16_t *dst);
+
+    /* Scales stored in a byte, QZ_E4M3 or a type beyond it: scale[i] is what bytes[i] stands for times super[i / each].
+     * For QZ_I7, whose lowest bit is no part of the scale, zero[i] is -shift where that bit is set, else 0; for the
+     * others it is not touched. */
+    void (*byte_scales)(qz_dtype dtype, const uint8_t *bytes, size_t n, const float *super, size_t each, float shift,
+                        float *scale, float *zero);
+
+    /* dst[r * dst_stride + c] = src[c * src_stride + r] for r < rows, c < cols. */
+    void (*transpose)(const float *src, ptrdiff_t src_stride, size_t rows, size_t cols, float *dst,
+                      ptrdiff_t dst_stride);
+
+    /* memcpy with stores that bypass the cache where the machine has them. After the last one stream_end makes them
+     * visible to other threads in order. */
+    void (*stream)(void *dst, const void *src, size_t bytes);
+    void (*stream_end)(void);
+
+    /*
+     * Groups: n > 0 floats, at most QZ_TILE, one group after another, the last one possibly shorter; so there are
+     * (n - 1) / group_size + 1 of them.
+     * Codes start with the low half of a byte; when n is odd the last upper half is written as 0.
+     */
+
+    /* Range of each group; nonzero if any value is NaN or infinite, min and max then are meaningless. */
+    int (*group_range)(const float *x, size_t n, size_t group_size, float *min, float *max);
+
+    /* Scale as stored, 1 / scale (0 where that is tiny or huge: codes then come from the careful rule) and zero or
+     * offset of each group. Returns QZ_FIT_ flags. `zero` is not touched for QZ_ZERO_NONE. */
+    unsigned (*fit)(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
+                    float *inverse, float *zero);
+
+    /* Codes of each group; returns how many were clipped. Values may be beyond a table by any number of steps; where
+     * codes are uniform, no |(x - offset) * inverse|, and no zero, is above 2^29. The scalar set takes these, too: what
+     * is infinite, but not NaN. */
+    size_t (*group_codes)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid, const float *inverse,
+                          const float *zero, uint8_t *packed);
+
+    /* Values of each group. With a group size that is a multiple of 16, n may be more than QZ_TILE. */
+    void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
+                         const float *scale, const float *zero, float *dst);
+
+    /* The same for any number of whole groups, of a multiple of 16 each, whose scales are as they are stored. Values
+     * become float32, or float16 or bfloat16, rounded to nearest even. Nonzero where such a type will not do: not all
+     * of the 16 values that codes have in a group, used or not, are below what rounds to infinity. What was written is
+     * then of no use. */
+    int (*stored_decode)(const uint8_t *packed, size_t groups, size_t group_size, const struct qz_grid *grid,
+                         const struct qz_stored *stored, qz_dtype dtype, void *dst);
+
+    /* Lays QZ_BLOCK groups of n elements, one after another, side by side: to[QZ_BLOCK * k + l] = x[l * n + k]. */
+    void (*interleave)(const float *x, size_t n, float *to);
+
+    /*
+     * Groups that run down the columns of a matrix whose rows lie next to each other, `width` of them side by side:
+     * element k of group i is x[k * stride + i]. width is a multiple of 16; a group has a multiple of 32 elements,
+     * QZ_COLUMN_MOST at most. The codes of group i start at packed + i * pitch.
+     */
+
+    /* As group_range; and copies the values to rows of `width`. copy may be x. */
+    int (*columns_range)(const float *x, ptrdiff_t stride, size_t lines, size_t width, float *copy, float *min,
+                         float *max, struct qz_ahead *ahead);
+    /* As group_codes. x: rows of `width`. */
+    size_t (*columns_codes)(const float *x, size_t lines, size_t width, const struct qz_grid *grid,
+                            const float *inverse, const float *zero, uint8_t *packed, ptrdiff_t pitch,
+                            struct qz_ahead *ahead);
+    /* As group_decode. dst[k * stride + i] is element k of group i. */
+    void (*columns_decode)(const uint8_t *packed, ptrdiff_t pitch, size_t lines, size_t width,
+                           const struct qz_grid *grid, const float *scale, const float *zero, float *dst,
+                           ptrdiff_t stride);
+
+    /*
+     * Searched scales of QZ_BLOCK groups of n elements, multiplied by a power of two each so that the largest magnitude
+     * of a group is in [0.5, 1), or all zeros. weight is NULL or as v, not negative. unit: that power of two, by which
+     * scales are multiplied before they are rounded as stored. super: of those types that need it, the super scales,
+     * divided by unit. other: NULL or another scale to try as it is stored, divided by unit. scale: goes in as the
+     * scale to begin with, comes out as stored, both divided by unit; is what went in, as stored, where no candidate
+     * has a gain. second: 1 where the second set of values is meant, else 0. lanes: of so many groups, the first ones,
+     * the result is wanted; what comes out of the others is anything.
+     */
+    void (*search_scale)(const struct qz_search *rule, const float *v, const float *weight, size_t n, size_t lanes,
+                         const float *unit, const float *super, const float *other, float *scale, uint8_t *second,
+                         struct qz_gains *gains);
+
+    /* Looks at QZ_BLOCK groups as search_scale has them, with these largest magnitudes. */
+    void (*survey)(int uniform, const float *v, const float *weight, size_t n, const float *largest,
+                   struct qz_survey *survey);
+
+    /* Adds to sums; element 0 goes to lane 0. */
+    void (*error)(const float *x, const float *y, size_t n, struct qz_sums *sums);
+
+    /* group_codes, and the sums that error finds for x and the values of its codes. */
+    size_t (*group_codes_error)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid,
+                                const float *scale, const float *inverse, const float *zero, uint8_t *packed,
+                                struct qz_sums *sums);
+
+    /* The first i with |x[i] - y[i]| == wanted, or n. */
+    size_t (*find_error)(const float *x, const float *y, size_t n, float wanted);
+
+    /* The sum of w (x - y)^2 in double: element i goes to lane i % 8, lanes grow by w times the rounded square, fused.
+     * Lane l + 4 is added to lane l, then lane l + 2, then lane 1. */
+    double (*weighted_error)(const float *x, const float *y, const float *w, size_t n);
+
+    /*
+     * Scale and zero of a block of groups, each of n values, with weights or NULL: see affine.h. In: the scale and zero
+     * of QZ_MINMAX, divided by unit (QZ_AFFINE_UINT4 and _FLOAT: the scale only); out: those with less error, or the
+     * same. For QZ_AFFINE_MIN nothing goes in; out come scale and offset before any rounding, and how the error grows.
+     */
+    void (*search_affine)(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
+                          const float *unit, float *scale, float *zero, struct qz_affine_error *error);
+    /* y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]) for k = 0, 1, ... depth - 1,
+     * for all c < cols and r < rows; any of the three may be 0. */
+    void (*multiply_add)(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
+                         size_t depth, double *y, size_t y_pitch);
+};
+
+/* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. */
+#define QZ_KERNEL_TABLE(set, features)                                                                                 \
+    {                                                                                                                  \
+        .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
+        .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
+        .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
+        .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
+        .transpose = transpose, .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,    \
+        .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode, .error = error,      \
+        .group_codes_error = group_codes_error, .columns_range = columns_range, .columns_codes = columns_codes,        \
+        .columns_decode = columns_decode, .find_error = find_error, .weighted_error = weighted_error,                  \
+        .interleave = interleave, .search_scale = search_scale, .survey = survey, .search_affine = search_affine,      \
+        .multiply_add = multiply_add,                                                                                  \
+    }
+
+/* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */
+extern const struct qz_kernels *const qz_kernel_list[];
+extern const struct qz_kernels qz_kernels_scalar;
+extern const struct qz_kernels qz_kernels_avx2;
+extern const struct qz_kernels qz_kernels_avx512;
+extern const struct qz_kernels qz_kernels_neon;
+
+/* QZ_CPU_ bits of this machine. */
+uint32_t qz_cpu_features(void);
+
+/* The set in use, or NULL if QUANTIZE_KERNELS cannot be honoured. */
+const struct qz_kernels *qz_kernels_active(void);
+
+/* The careful rule for a group whose scale is not normal or is huge, in double: the nearest code whose value is finite,
+ * as it is stored. Also the plainest statement of what a code is. *clipped is raised by one if the code was clipped. */
+int qz_careful_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped);
+
+/* scale * (v - zero) or scale * v + offset for the value v of a code, each operation rounded to float32. */
+static inline float qz_value(float v, float scale, float zero, qz_zero kind)
+{
+    if (kind == QZ_ZERO_OFFSET) {
+        float product = scale * v;
+        return product + zero;
+    }
+    return kind == QZ_ZERO_NONE ? scale * v : scale * (v - zero);
+}
+
+/* What weighted_error makes of a lane by one more value, and of all lanes. */
+static inline double qz_weighted_square(float x, float y, float w, double lane)
+{
+    double difference = (double)x - (double)y;
+    return fma((double)w, difference * difference, lane);
+}
+
+static inline double qz_weighted_lanes(double lane[QZ_WEIGHTED_LANES])
+{
+    for (size_t half = QZ_WEIGHTED_LANES / 2; half > 0; half /= 2)
+        for (size_t l = 0; l < half; l++)
+            lane[l] += lane[l + half];
+    return lane[0];
+}
+
+#endif

@@ -1,0 +1,695 @@
+/*
+ * avx2.c - 8 floats at a time, for CPUs with AVX2, FMA and F16C (Intel since Haswell, AMD since Zen)
+ */
+#if defined(__x86_64__) || defined(_M_X64)
+
+#include "../kernels.h"
+#include "../../base/number.h"
+
+#include <float.h>
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#define TARGET __attribute__((target("avx2,fma,f16c,popcnt")))
+#define INLINE static inline __attribute__((always_inline)) TARGET
+#define LANES  8
+
+typedef __m256 VF;
+typedef __m256i VI;
+typedef __m256 VM; /* all bits of a lane */
+
+#define vf_load(p)            _mm256_loadu_ps(p)
+#define vf_store(p, v)        _mm256_storeu_ps(p, v)
+#define vf_set1(x)            _mm256_set1_ps(x)
+#define vf_add(a, b)          _mm256_add_ps(a, b)
+#define vf_sub(a, b)          _mm256_sub_ps(a, b)
+#define vf_mul(a, b)          _mm256_mul_ps(a, b)
+#define vf_div(a, b)          _mm256_div_ps(a, b)
+#define vf_min(a, b)          _mm256_min_ps(a, b)
+#define vf_max(a, b)          _mm256_max_ps(a, b)
+#define vf_abs(a)             _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
+#define vf_max_abs(a, b)      vf_max(a, vf_abs(b))
+#define vf_neg(a)             _mm256_xor_ps(a, _mm256_set1_ps(-0.0f))
+#define vf_fma(a, b, c)       _mm256_fmadd_ps(a, b, c)
+#define vf_lt(a, b)           _mm256_cmp_ps(a, b, _CMP_LT_OQ)
+#define vf_le(a, b)           _mm256_cmp_ps(a, b, _CMP_LE_OQ)
+#define vf_eq(a, b)           _mm256_cmp_ps(a, b, _CMP_EQ_OQ)
+#define vf_ne(a, b)           _mm256_cmp_ps(a, b, _CMP_NEQ_UQ)
+#define vf_select(m, a, b)    _mm256_blendv_ps(b, a, m)
+#define vm_none()             _mm256_setzero_ps()
+#define vm_and(a, b)          _mm256_and_ps(a, b)
+#define vm_or(a, b)           _mm256_or_ps(a, b)
+#define vm_any(m)             (_mm256_movemask_ps(m) != 0)
+#define vf_round(v)           _mm256_cvtps_epi32(v)
+#define vf_rint(v)            _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vi_trunc(v)           _mm256_cvttps_epi32(v)
+#define vi_set1(x)            _mm256_set1_epi32(x)
+#define vi_add(a, b)          _mm256_add_epi32(a, b)
+#define vi_increment(m, v)    _mm256_sub_epi32(v, _mm256_castps_si256(m)) /* a set mask is -1 */
+#define vi_add_where(m, v, k) _mm256_add_epi32(v, _mm256_and_si256(_mm256_castps_si256(m), _mm256_set1_epi32(k)))
+#define vi_lookup(t, v)       _mm256_castps_si256(vt_lookup(t, v))
+#define vf_from_vi(v)         _mm256_cvtepi32_ps(v)
+#define vi_halve(v)           _mm256_srai_epi32(v, 1)
+#define vi_odd(v)             _mm256_castsi256_ps(_mm256_slli_epi32(v, 31)) /* the top bit selects */
+#define vf_moved(v, bits, mask)                                                                                        \
+    _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(v, bits), _mm256_set1_epi32((int32_t)(mask))))
+#define vi_from_i8(p)       _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define vi_any(v)           (!_mm256_testz_si256(v, v))
+#define vi_low_nibble(v)    _mm256_and_si256(v, _mm256_set1_epi32(15))
+#define vi_clamp(v, lo, hi) _mm256_min_epi32(_mm256_max_epi32(v, _mm256_set1_epi32(lo)), _mm256_set1_epi32(hi))
+#define vf_from_f16(p)      _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#define vf_to_f16(p, v)     _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+#define vf_via_f16(v)       _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
+
+typedef __m256d VD;
+
+#define VD_LANES        4
+#define VD_TILE         2
+#define vd_load(p)      _mm256_loadu_pd(p)
+#define vd_store(p, v)  _mm256_storeu_pd(p, v)
+#define vd_set1(x)      _mm256_set1_pd(x)
+#define vd_sub(a, b)    _mm256_sub_pd(a, b)
+#define vd_mul(a, b)    _mm256_mul_pd(a, b)
+#define vd_fma(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define vd_from_f32(p)  _mm256_cvtps_pd(_mm_loadu_ps(p))
+
+/* Bytes of b where the top bit of the mask is set, else of a. With -funsigned-char GCC 12 takes the bytes of the blend
+ * instruction's mask for char, of which none is below 0 then. */
+#ifdef __CHAR_UNSIGNED__
+INLINE VI blend_bytes(VI a, VI b, VI mask)
+{
+    mask = _mm256_cmpgt_epi8(_mm256_setzero_si256(), mask);
+    return _mm256_or_si256(_mm256_andnot_si256(mask, a), _mm256_and_si256(mask, b));
+}
+#else
+#define blend_bytes(a, b, mask) _mm256_blendv_epi8(a, b, mask)
+#endif
+
+/* The first n lanes set. */
+INLINE VI first_lanes(size_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+INLINE VF vf_load_part(const float *p, size_t n, float other)
+{
+    VI lanes = first_lanes(n);
+    return vf_select(_mm256_castsi256_ps(lanes), _mm256_maskload_ps(p, lanes), vf_set1(other));
+}
+
+INLINE void vf_store_part(float *p, size_t n, VF v)
+{
+    _mm256_maskstore_ps(p, first_lanes(n), v);
+}
+
+INLINE float vf_hmin(VF v)
+{
+    __m128 m = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    m = _mm_min_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_min_ss(m, _mm_movehdup_ps(m)));
+}
+
+INLINE float vf_hmax(VF v)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+/* The upper halves, rounded to nearest even; NaN made quiet. */
+INLINE VI round_to_bf16(VF v)
+{
+    VI bits = _mm256_castps_si256(v);
+    VI nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    VI odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), vi_set1(1));
+    VI rounded = vi_add(vi_add(bits, vi_set1(0x7fff)), odd);
+    VI quiet = _mm256_or_si256(bits, vi_set1(0x400000));
+    return _mm256_srli_epi32(blend_bytes(rounded, quiet, nan), 16);
+}
+
+INLINE VF vf_from_bf16(const uint16_t *p)
+{
+    VI bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
+
+INLINE void vf_to_bf16(uint16_t *p, VF v)
+{
+    VI halves = round_to_bf16(v);
+    halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(halves, halves), 0x08);
+    _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(halves));
+}
+
+INLINE VF vf_via_bf16(VF v)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(round_to_bf16(v), 16));
+}
+
+INLINE VF vf_from_f64(const double *p)
+{
+    return _mm256_set_m128(_mm256_cvtpd_ps(_mm256_loadu_pd(p + 4)), _mm256_cvtpd_ps(_mm256_loadu_pd(p)));
+}
+
+/* bad | ((byte + 8) & 0xf0) */
+INLINE VI bytes_strange(VI bad, const int8_t *p)
+{
+    VI moved = _mm256_add_epi8(_mm256_loadu_si256((const VI *)p), _mm256_set1_epi8(8));
+    return _mm256_or_si256(bad, _mm256_and_si256(moved, _mm256_set1_epi8((char)0xf0)));
+}
+
+INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
+{
+    VI outside = _mm256_or_si256(_mm256_cmpgt_epi32(vi_set1(lo), v), _mm256_cmpgt_epi32(v, vi_set1(hi)));
+    unsigned lanes = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(outside));
+    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
+}
+
+INLINE size_t vf_outside(VF v, float least, float most, size_t n)
+{
+    unsigned lanes = (unsigned)_mm256_movemask_ps(vm_or(vf_lt(v, vf_set1(least)), vf_lt(vf_set1(most), v)));
+    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
+}
+
+INLINE void vi_to_i8(int8_t *p, VI v)
+{
+    const VI low_bytes = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1,
+                                          -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    VI bytes = _mm256_shuffle_epi8(v, low_bytes);
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 0, 0, 0, 0, 0, 0));
+    _mm_storel_epi64((__m128i *)p, _mm256_castsi256_si128(bytes));
+}
+
+/* As numbers in memory, of which compilers make loads, or shuffles with a constant for each lane. */
+typedef size_t VL;
+typedef struct {
+    float at[8];
+} VN;
+
+#define vf_store_lanes(at, v) vf_store(at, v)
+#define vl_first()            0
+#define vl_one(one)           const size_t one = 1
+#define vl_next(l, one)       ((l) + (one))
+#define vn_lane(n, l)         vf_set1((n).at[l])
+
+INLINE VN vn_of(VF v)
+{
+    VN n;
+    vf_store(n.at, v);
+    return n;
+}
+
+INLINE VF vf_power(VF v)
+{
+    return _mm256_and_ps(v, _mm256_castsi256_ps(vi_set1(0x7f800000)));
+}
+
+/* Integer minima, which more units can do: seen as signed integers, negative floats are below all others; as unsigned
+ * ones they are above, the farther from zero the more. */
+INLINE VF vf_between(VF v, VF lo, VF hi)
+{
+    VI bits = _mm256_min_epi32(_mm256_castps_si256(v), _mm256_castps_si256(hi));
+    return _mm256_castsi256_ps(_mm256_min_epu32(bits, _mm256_castps_si256(lo)));
+}
+
+INLINE VI vf_cell(VF v)
+{
+    return _mm256_cvtps_epi32(vf_min(vf_max(v, vf_set1(0.0f)), vf_set1(31.0f)));
+}
+
+INLINE void vm_to_u8(uint8_t *p, VM m)
+{
+    vi_to_i8((int8_t *)p, vi_increment(m, vi_set1(0)));
+}
+
+/* A table of 16 floats is two registers; bit 3 of the index, moved to the sign, chooses between them. */
+typedef struct {
+    VF low, high;
+} VT;
+
+INLINE VT vt_load(const float *p)
+{
+    return (VT){vf_load(p), vf_load(p + 8)};
+}
+
+INLINE VF vt_lookup(VT t, VI v)
+{
+    VF choose = _mm256_castsi256_ps(_mm256_slli_epi32(v, 28));
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.low, v), _mm256_permutevar8x32_ps(t.high, v), choose);
+}
+
+/* Bisection with tables that grow as far as the number of an entry is known: one of four, one of eight, one of two
+ * times eight. Masks are -1, so numbers are negative, and their low bits count entries backwards. */
+#define HAS_VB
+typedef struct {
+    VF middle, quarter[2], eighths, sixteenths, low, high;
+} VB;
+
+INLINE VB vb_make(const float *upper, const float *value)
+{
+    VB b = {.middle = vf_set1(upper[7]), .quarter = {vf_set1(upper[3]), vf_set1(upper[11])}};
+    b.eighths = _mm256_setr_ps(upper[1], upper[13], upper[9], upper[5], upper[1], upper[13], upper[9], upper[5]);
+    b.sixteenths = _mm256_setr_ps(upper[0], upper[14], upper[12], upper[10], upper[8], upper[6], upper[4], upper[2]);
+    const VI backwards = _mm256_setr_epi32(0, 7, 6, 5, 4, 3, 2, 1);
+    b.low = _mm256_permutevar8x32_ps(vf_load(value), backwards);
+    b.high = _mm256_permutevar8x32_ps(vf_load(value + 8), backwards);
+    return b;
+}
+
+INLINE VF vb_nearest(const VB *b, VF y)
+{
+    VF half = vf_le(b->middle, y), next = vf_select(half, b->quarter[1], b->quarter[0]);
+    VI number = _mm256_castps_si256(half);
+    number = vi_add(vi_add(number, number), _mm256_castps_si256(vf_le(next, y)));
+    next = _mm256_permutevar_ps(b->eighths, number);
+    number = vi_add(vi_add(number, number), _mm256_castps_si256(vf_le(next, y)));
+    next = _mm256_permutevar8x32_ps(b->sixteenths, number);
+    number = vi_add(vi_add(number, number), _mm256_castps_si256(vf_le(next, y)));
+    return vf_select(half, _mm256_permutevar8x32_ps(b->high, number), _mm256_permutevar8x32_ps(b->low, number));
+}
+
+/* Uniform codes are cheaper to compute than to look up here. */
+typedef struct {
+    VT table;
+    VF scale, zero;
+    qz_zero kind;
+    int form;
+} VG;
+
+INLINE VF vg_compute(VF v, qz_zero kind, VF scale, VF zero)
+{
+    if (kind == QZ_ZERO_OFFSET)
+        return vf_add(vf_mul(scale, v), zero);
+    return vf_mul(scale, kind == QZ_ZERO_NONE ? v : vf_sub(v, zero));
+}
+
+INLINE VG vg_make(VT values, qz_zero kind, int form, VF scale, VF zero)
+{
+    VG g = {values, scale, zero, kind, form};
+    if (form == QZ_ANY_VALUES) { /* what all codes stand for in this group */
+        g.table.low = vg_compute(values.low, kind, g.scale, g.zero);
+        g.table.high = vg_compute(values.high, kind, g.scale, g.zero);
+    }
+    return g;
+}
+
+INLINE VF vg_values(VG g, VI v)
+{
+    return g.form == QZ_ANY_VALUES ? vt_lookup(g.table, v) : vg_compute(_mm256_cvtepi32_ps(v), g.kind, g.scale, g.zero);
+}
+
+INLINE VT vt_of_group(VT values, qz_zero kind, VF scale, VF zero)
+{
+    return vg_make(values, kind, QZ_ANY_VALUES, scale, zero).table;
+}
+
+INLINE VM vt_not_below(VT t, VF limit)
+{
+    return vm_or(_mm256_cmp_ps(vf_abs(t.low), limit, _CMP_NLT_UQ), _mm256_cmp_ps(vf_abs(t.high), limit, _CMP_NLT_UQ));
+}
+
+/* Sixteen 16-bit numbers: the low bytes of all, and the high ones, in both 128-bit lanes. */
+typedef struct {
+    VI low, high;
+} VH;
+
+INLINE VH vh_make(VT t, qz_dtype dtype)
+{
+    VI halves;
+    if (dtype == QZ_F16)
+        halves = _mm256_set_m128i(_mm256_cvtps_ph(t.high, _MM_FROUND_TO_NEAREST_INT),
+                                  _mm256_cvtps_ph(t.low, _MM_FROUND_TO_NEAREST_INT));
+    else
+        halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(round_to_bf16(t.low), round_to_bf16(t.high)), 0xd8);
+    const VI apart = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+    VI bytes = _mm256_shuffle_epi8(halves, apart); /* low and high ones of each lane's eight */
+    return (VH){_mm256_permute4x64_epi64(bytes, 0x88), _mm256_permute4x64_epi64(bytes, 0xdd)};
+}
+
+INLINE void vh_lookup_16(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
+{
+    (void)dtype;
+    __m128i bytes = _mm_loadl_epi64((const __m128i *)p);
+    __m128i codes = _mm_and_si128(_mm_unpacklo_epi8(bytes, _mm_srli_epi16(bytes, 4)), _mm_set1_epi8(15));
+    __m128i low = _mm_shuffle_epi8(_mm256_castsi256_si128(t.low), codes);
+    __m128i high = _mm_shuffle_epi8(_mm256_castsi256_si128(t.high), codes);
+    _mm_storeu_si128((__m128i *)dst, _mm_unpacklo_epi8(low, high));
+    _mm_storeu_si128((__m128i *)(dst + 8), _mm_unpackhi_epi8(low, high));
+}
+
+INLINE void vh_lookup_32(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
+{
+    (void)dtype;
+    /* Bytes 0-7 of the lower lane and 8-15 of the upper one become codes in order; of the lookups' results the same
+     * quarters make the first and the last vector. */
+    VI bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
+    const VI twice = _mm256_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 8, 8, 9, 9, 10, 10, 11, 11, 4, 4, 5, 5, 6, 6, 7, 7, 12,
+                                      12, 13, 13, 14, 14, 15, 15);
+    bytes = _mm256_shuffle_epi8(bytes, twice);
+    VI codes = blend_bytes(bytes, _mm256_srli_epi16(bytes, 4), _mm256_set1_epi16((short)0xff00));
+    codes = _mm256_and_si256(codes, _mm256_set1_epi8(15));
+    VI low = _mm256_shuffle_epi8(t.low, codes), high = _mm256_shuffle_epi8(t.high, codes);
+    _mm256_storeu_si256((VI *)dst, _mm256_unpacklo_epi8(low, high));
+    _mm256_storeu_si256((VI *)(dst + 16), _mm256_unpackhi_epi8(low, high));
+}
+
+INLINE VI vi_nibbles(const uint8_t *p, int sign)
+{
+    int word;
+    memcpy(&word, p, sizeof word);
+    if (sign) /* to the top of the lane, and back with the sign */
+        return _mm256_srai_epi32(_mm256_sllv_epi32(vi_set1(word), _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0)), 28);
+    return vi_low_nibble(_mm256_srlv_epi32(vi_set1(word), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28)));
+}
+
+/*
+ * Four vectors a, b, c, d of small integers as bytes. Saturating packs work within 128-bit lanes:
+ *     lane 0: a0-3 b0-3 c0-3 d0-3    lane 1: a4-7 b4-7 c4-7 d4-7
+ */
+INLINE VI bytes_in_lanes(const VI v[4])
+{
+    return _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+}
+
+INLINE VI in_order(VI bytes)
+{
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+INLINE void bytes_block(const VI v[4], int8_t *out)
+{
+    _mm256_storeu_si256((VI *)out, in_order(_mm256_sub_epi8(bytes_in_lanes(v), _mm256_set1_epi8(8))));
+}
+
+/* Two codes of each 16-bit lane to its low byte: first + 16 * second. */
+INLINE VI join_nibbles(VI bytes)
+{
+    return _mm256_maddubs_epi16(_mm256_and_si256(bytes, _mm256_set1_epi8(15)), _mm256_set1_epi16(0x1001));
+}
+
+INLINE VI block_clamp(const VI v[4], int lo, int hi, size_t *clipped)
+{
+    VI wanted = bytes_in_lanes(v);
+    VI codes = _mm256_min_epi8(_mm256_max_epi8(wanted, _mm256_set1_epi8((char)lo)), _mm256_set1_epi8((char)hi));
+    unsigned same = (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(wanted, codes));
+    *clipped += (size_t)__builtin_popcount(~same);
+    return codes;
+}
+
+INLINE void block_store(VI bytes, uint8_t *out)
+{
+    VI joined = join_nibbles(in_order(bytes));
+    joined = _mm256_permute4x64_epi64(_mm256_packus_epi16(joined, joined), 0x08);
+    _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(joined));
+}
+
+/* Byte 4 * j + i of a 128-bit lane to its 32-bit lane i: first to byte j of that, then by shifts. */
+#define HAS_BLOCK_CODE
+INLINE VI block_code(VI bytes, size_t j, int sign)
+{
+    const VI order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    VI codes = _mm256_shuffle_epi8(bytes, order);
+    if (sign)
+        return _mm256_srai_epi32(_mm256_slli_epi32(codes, 24 - 8 * (int)j), 24);
+    return vi_low_nibble(_mm256_srli_epi32(codes, 8 * (int)j));
+}
+
+/* See struct qz_grid: one comparison each, with a threshold looked up in four registers. */
+#define HAS_CELLS
+typedef struct {
+    VT low, high;
+    VF factor, bias;
+    VI code[4]; /* 16 bytes each, in both 128-bit lanes */
+} VX;
+
+INLINE VX vx_make(const struct qz_grid *grid)
+{
+    VX cells = {vt_load(grid->cell_upper),
+                vt_load(grid->cell_upper + 16),
+                vf_set1(grid->cell_factor),
+                vf_set1(grid->cell_bias),
+                {{0}}};
+    for (size_t i = 0; i < 4; i++)
+        cells.code[i] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(grid->cell_code + 16 * i)));
+    return cells;
+}
+
+INLINE VI block_cells(const VX *cells, const VF y[4], size_t *clipped)
+{
+    VI index[4], code[4];
+#pragma GCC unroll 4
+    for (size_t j = 0; j < 4; j++) {
+        VI cell = vf_cell(vf_fma(y[j], cells->factor, cells->bias));
+        VF fourth = _mm256_castsi256_ps(_mm256_slli_epi32(cell, 27)); /* bit 4, moved to the sign */
+        VF upper = _mm256_blendv_ps(vt_lookup(cells->low, cell), vt_lookup(cells->high, cell), fourth);
+        index[j] = vi_increment(vf_le(upper, y[j]), vi_add(cell, cell));
+    }
+    VI bytes = bytes_in_lanes(index), fourth = _mm256_slli_epi16(bytes, 3), fifth = _mm256_slli_epi16(bytes, 2);
+    VI ends = _mm256_or_si256(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256()),
+                              _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(63)));
+    *clipped += (size_t)__builtin_popcount((unsigned)_mm256_movemask_epi8(ends));
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++)
+        code[i] = _mm256_shuffle_epi8(cells->code[i], bytes);
+    return blend_bytes(blend_bytes(code[0], code[1], fourth), blend_bytes(code[2], code[3], fourth), fifth);
+}
+
+#define HAS_COLUMNS
+#define vb_table(...)        _mm256_broadcastsi128_si256(_mm_setr_epi8(__VA_ARGS__))
+#define vb_shuffle(v, table) _mm256_shuffle_epi8(v, table)
+#define vb_narrow(a, b)      _mm256_packus_epi16(a, b)
+#define vi_low32(a, b)       _mm256_unpacklo_epi32(a, b)
+#define vi_high32(a, b)      _mm256_unpackhi_epi32(a, b)
+#define vi_low64(a, b)       _mm256_unpacklo_epi64(a, b)
+#define vi_high64(a, b)      _mm256_unpackhi_epi64(a, b)
+
+INLINE VI vi_nibble(VI v, size_t j, int sign)
+{
+    if (sign)
+        return _mm256_srai_epi32(_mm256_slli_epi32(v, 28 - 4 * (int)j), 28);
+    return vi_low_nibble(_mm256_srli_epi32(v, 4 * (int)j));
+}
+
+INLINE VF vi_value(VT values, VI v, int form)
+{
+    return form == QZ_ANY_VALUES ? vt_lookup(values, v) : _mm256_cvtepi32_ps(v);
+}
+
+INLINE VI vi_load_lanes(const uint8_t *p, ptrdiff_t step)
+{
+    return _mm256_loadu2_m128i((const __m128i *)(p + step), (const __m128i *)p);
+}
+
+INLINE void vi_store_lanes(uint8_t *p, ptrdiff_t step, VI v)
+{
+    _mm256_storeu2_m128i((__m128i *)(p + step), (__m128i *)p, v);
+}
+
+/* Halves, pairs and lanes of vectors are brought together; 2 shuffles and 1 minimum for each two vectors. */
+#define REDUCE_TREE(name, op)                                                                                          \
+    INLINE VF name##_2(VF a, VF b) /* lane half k: four partial results of vector k */                                 \
+    {                                                                                                                  \
+        return op(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));                             \
+    }                                                                                                                  \
+    INLINE VF name##_8(VF a, VF b, VF c, VF d) /* lane 4k + j: vector k of argument j */                               \
+    {                                                                                                                  \
+        VF ab = op(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));                                                \
+        VF cd = op(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));                                                \
+        return op(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));                                   \
+    }
+REDUCE_TREE(reduce_min, _mm256_min_ps)
+REDUCE_TREE(reduce_max, _mm256_max_ps)
+
+/* Range of one group, lane by lane. */
+INLINE void group_lanes(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+{
+    VF v = vf_load(x);
+    *min = *max = v;
+    *check = vf_fma(v, vf_set1(0.0f), *check);
+    for (size_t i = LANES; i < group_size; i += LANES) {
+        v = vf_load(x + i);
+        *min = vf_min(*min, v);
+        *max = vf_max(*max, v);
+        *check = vf_fma(v, vf_set1(0.0f), *check);
+    }
+}
+
+INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+{
+    VF low[4], high[4], check2 = vf_set1(0.0f);
+    for (size_t j = 0; j < 4; j++) { /* groups j and 4 + j: the tree puts them in order */
+        VF l0, h0, l1, h1;
+        group_lanes(x + j * group_size, group_size, &l0, &h0, check);
+        group_lanes(x + (4 + j) * group_size, group_size, &l1, &h1, &check2);
+        low[j] = reduce_min_2(l0, l1);
+        high[j] = reduce_max_2(h0, h1);
+    }
+    *min = reduce_min_8(low[0], low[1], low[2], low[3]);
+    *max = reduce_max_8(high[0], high[1], high[2], high[3]);
+    *check = vf_add(*check, check2);
+}
+
+INLINE void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
+{
+    if (group_size == 32) /* the same with a loop the compiler can unroll */
+        reduce_groups(x, 32, min, max, check);
+    else
+        reduce_groups(x, group_size, min, max, check);
+}
+
+INLINE void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
+{
+    VF r[8], t[8];
+    for (int i = 0; i < 8; i++)
+        r[i] = vf_load(src + i * src_stride);
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) { /* 4 x 4 blocks in 128-bit lanes */
+        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) { /* then the blocks themselves */
+        vf_store(dst + i * dst_stride, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+        vf_store(dst + (i + 4) * dst_stride, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    }
+}
+
+static TARGET int pack(const int8_t *codes, size_t n, uint8_t *packed)
+{
+    const VI eight = _mm256_set1_epi8(8), high = _mm256_set1_epi8((char)0xf0);
+    VI bad = _mm256_setzero_si256();
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        VI a = _mm256_loadu_si256((const VI *)(codes + i)), b = _mm256_loadu_si256((const VI *)(codes + i + 32));
+        VI strange = _mm256_or_si256(_mm256_add_epi8(a, eight), _mm256_add_epi8(b, eight));
+        bad = _mm256_or_si256(bad, _mm256_and_si256(strange, high));
+        VI bytes = _mm256_packus_epi16(join_nibbles(a), join_nibbles(b));
+        _mm256_storeu_si256((VI *)(packed + i / 2), _mm256_permute4x64_epi64(bytes, 0xd8));
+    }
+    int outside = vi_any(bad);
+    for (; i < n; i += 2) {
+        int low = codes[i], next = i + 1 < n ? codes[i + 1] : 0;
+        outside |= (low + 8) >> 4 | (next + 8) >> 4;
+        packed[i / 2] = (uint8_t)((low & 15) | (next & 15) << 4);
+    }
+    return outside != 0;
+}
+
+static TARGET void unpack(const uint8_t *packed, size_t n, int8_t *codes)
+{
+    const VI low = _mm256_set1_epi8(15);
+    const VI signs = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7,
+                                      -8, -7, -6, -5, -4, -3, -2, -1);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        /* each byte in a 16-bit lane, its upper half moved to the upper byte, then looked up */
+        VI wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(packed + i / 2)));
+        VI nibbles = _mm256_and_si256(_mm256_or_si256(wide, _mm256_slli_epi16(wide, 4)), low);
+        _mm256_storeu_si256((VI *)(codes + i), _mm256_shuffle_epi8(signs, nibbles));
+    }
+    for (; i < n; i++) {
+        int code = packed[i / 2] >> (i % 2 * 4) & 15;
+        codes[i] = (int8_t)((code ^ 8) - 8);
+    }
+}
+
+static TARGET int range_f64(const double *x, size_t n, double range[2])
+{
+    __m256d min = _mm256_set1_pd(x[0]), max = min, zero = _mm256_setzero_pd(), check = zero;
+    for (size_t i = 0; i < n; i += 4) {
+        __m256d v;
+        if (n - i >= 4) {
+            v = _mm256_loadu_pd(x + i);
+        } else {
+            double last[4] = {x[i], x[i], x[i], x[i]};
+            memcpy(last, x + i, (n - i) * sizeof *x);
+            v = _mm256_loadu_pd(last);
+        }
+        min = _mm256_min_pd(min, v);
+        max = _mm256_max_pd(max, v);
+        check = _mm256_fmadd_pd(v, zero, check);
+    }
+    double low[4], high[4];
+    _mm256_storeu_pd(low, min);
+    _mm256_storeu_pd(high, max);
+    range[0] = low[0];
+    range[1] = high[0];
+    for (int j = 1; j < 4; j++) {
+        range[0] = low[j] < range[0] ? low[j] : range[0];
+        range[1] = high[j] > range[1] ? high[j] : range[1];
+    }
+    return _mm256_movemask_pd(_mm256_cmp_pd(check, check, _CMP_UNORD_Q)) != 0;
+}
+
+INLINE int code_f64(__m256d x, __m256d scale, __m256d zero_point)
+{
+    __m256d v = _mm256_round_pd(_mm256_div_pd(x, scale), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    v = _mm256_min_pd(_mm256_max_pd(_mm256_add_pd(v, zero_point), _mm256_set1_pd(-8)), _mm256_set1_pd(7));
+    __m128i code = _mm256_cvtpd_epi32(v);
+    code = _mm_shuffle_epi8(code, _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
+    return _mm_cvtsi128_si32(code);
+}
+
+static TARGET void codes_f64(const double *x, size_t n, double scale, double zero_point, int8_t *codes)
+{
+    __m256d s = _mm256_set1_pd(scale), z = _mm256_set1_pd(zero_point);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        int four = code_f64(_mm256_loadu_pd(x + i), s, z);
+        memcpy(codes + i, &four, 4);
+    }
+    if (i < n) {
+        double last[4] = {0};
+        memcpy(last, x + i, (n - i) * sizeof *x);
+        int four = code_f64(_mm256_loadu_pd(last), s, z);
+        memcpy(codes + i, &four, n - i);
+    }
+}
+
+static TARGET int decode_f64(const int8_t *codes, size_t n, const double table[16], double *dst)
+{
+    int outside = 0;
+    for (size_t i = 0; i < n; i++) {
+        outside |= (codes[i] + 8) >> 4;
+        dst[i] = table[codes[i] & 15];
+    }
+    return outside != 0;
+}
+
+/* Stores in whole lines that bypass the cache; the ends, which share a line with a neighbour, go the ordinary way. */
+static TARGET void stream(void *dst, const void *src, size_t bytes)
+{
+    char *to = dst;
+    const char *from = src;
+    size_t head = (0 - (uintptr_t)to) & 63;
+    if (bytes < head + 64) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    memcpy(to, from, head);
+    size_t i = head;
+    for (; i + 64 <= bytes; i += 64) {
+        _mm256_stream_si256((VI *)(to + i), _mm256_loadu_si256((const VI *)(from + i)));
+        _mm256_stream_si256((VI *)(to + i + 32), _mm256_loadu_si256((const VI *)(from + i + 32)));
+    }
+    memcpy(to + i, from + i, bytes - i);
+}
+
+static TARGET void stream_end(void)
+{
+    _mm_sfence();
+}
+
+#include "../simd_template.h"
+
+#include "../affine_template.h"
+
+const struct qz_kernels qz_kernels_avx2 = QZ_KERNEL_TABLE("avx2", QZ_CPU_AVX2);
+
+#else
+typedef int qz_no_avx2; /* a translation unit must not be empty */
+#endif

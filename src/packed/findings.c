@@ -1,0 +1,131 @@
+/*
+ * findings.c - statistics of a tile: what an encoding did to its values
+ */
+#include "findings.h"
+#include "../base/number.h"
+
+#include <math.h>
+
+/* Squares of values in this range stay far from the ends of float32's. */
+static int squares_fit(float largest)
+{
+    return largest >= 0x1p-20f && largest <= 0x1p40f;
+}
+
+/* In double, four sums side by side. */
+static double sum_of(const float lanes[QZ_SUMS_LANES])
+{
+    double sum[4] = {0};
+    for (size_t i = 0; i < QZ_SUMS_LANES; i += 4)
+        for (size_t k = 0; k < 4; k++)
+            sum[k] += (double)lanes[i + k];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+int qz_add_plain_sums(struct findings *found, const struct qz_sums *sums)
+{
+    double signal = sum_of(sums->signal);
+    if (!(signal >= QZ_TILE * 0x1p-40 && signal <= 0x1p80)) /* then the largest value fits, too */
+        return 0;
+    found->signal += signal;
+    found->error += sum_of(sums->error);
+    return 1;
+}
+
+/* factor: what the values were multiplied with. */
+static void add_sums(struct findings *found, const struct qz_sums *sums, double factor)
+{
+    found->signal += sum_of(sums->signal) / factor / factor;
+    found->error += sum_of(sums->error) / factor / factor;
+}
+
+void qz_note_error(struct findings *found, double error, uint64_t index)
+{
+    if (error > found->max_error || (error == found->max_error && index < found->max_index)) {
+        found->max_error = error;
+        found->max_index = index;
+        found->where.rows = 0;
+    }
+}
+
+void qz_add_error(const struct qz_view *view, struct findings *found, const float *x, const float *y,
+                  const struct run *run, float largest)
+{
+    struct qz_sums sums = {{0}, {0}, 0};
+    float scaled_x[QZ_TILE], scaled_y[QZ_TILE], factor = 1.0f;
+    size_t n = run->rows * run->pitch;
+    if (!squares_fit(largest)) { /* bring the values near 1 by a power of two */
+        int exponent;
+        frexpf(largest, &exponent);
+        factor = ldexpf(1.0f, exponent < -120 ? 120 : -exponent);
+        for (size_t i = 0; i < n; i++) {
+            scaled_x[i] = x[i] * factor;
+            scaled_y[i] = y[i] * factor;
+        }
+        x = scaled_x;
+        y = scaled_y;
+    }
+    view->kernels->error(x, y, n, &sums);
+    add_sums(found, &sums, (double)factor);
+    double most = (double)sums.max_error / (double)factor;
+    if (most > 0 && most >= found->max_error) {
+        qz_look_up_error(view, found);
+        qz_note_error(found, most, qz_flat_index(view, run, view->kernels->find_error(x, y, n, sums.max_error)));
+    }
+}
+
+/* In double, which holds the product of three floats: for weights and values that together leave float32's range. */
+static void add_weighted_products(struct findings *found, const float *x, const float *y, const float *w, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double value = (double)x[i], difference = value - (double)y[i];
+        found->weighted_signal += (double)w[i] * value * value;
+        found->weighted_error += (double)w[i] * difference * difference;
+    }
+}
+
+void qz_add_weighted_error(const struct qz_view *view, struct findings *found, const float *x, const float *y,
+                           const float *w, const struct run *run)
+{
+    float signal[QZ_TILE], error[QZ_TILE], range[2];
+    size_t n = run->rows * run->pitch;
+    int beyond = 0;
+    for (size_t i = 0; i < n; i++) { /* the difference first: of products little would be left */
+        float root = sqrtf(w[i]), difference = x[i] - y[i];
+        signal[i] = x[i] * root;
+        error[i] = difference * root;
+        beyond |= !qz_is_finite(signal[i]) || !qz_is_finite(error[i]);
+    }
+    if (beyond) {
+        add_weighted_products(found, x, y, w, n);
+        return;
+    }
+    /* What is largest is not looked for. */
+    struct findings signals = {.max_error = INFINITY}, errors = {.max_error = INFINITY};
+    view->kernels->range_f32(signal, n, range);
+    qz_add_error(view, &signals, signal, signal, run, qz_larger(-range[0], range[1]) + 0.0f);
+    view->kernels->range_f32(error, n, range);
+    qz_add_error(view, &errors, error, error, run, qz_larger(-range[0], range[1]) + 0.0f);
+    found->weighted_signal += signals.signal;
+    found->weighted_error += errors.signal;
+}
+
+void qz_look_up_error(const struct qz_view *view, struct findings *found)
+{
+    if (found->where.rows) {
+        float decoded[QZ_TILE];
+        size_t n = found->where.rows * found->where.pitch;
+        qz_decode_run(view, &found->where, decoded, NULL);
+        found->max_index = qz_flat_index(
+            view, &found->where, view->kernels->find_error(found->where_x, decoded, n, (float)found->max_error));
+        found->where.rows = 0;
+    }
+}
+
+float qz_largest_magnitude(const struct qz_view *view, const float *min, const float *max, size_t groups)
+{
+    float low[2], high[2];
+    view->kernels->range_f32(min, groups, low);
+    view->kernels->range_f32(max, groups, high);
+    return qz_larger(-low[0], high[1]) + 0.0f;
+}

@@ -1,0 +1,329 @@
+/*
+ * numbers.c - scales, zeros and super scales from and to their stored types
+ */
+#include "view.h"
+#include "../base/number.h"
+
+/* Rows of `bytes` bytes, next to each other on one side. */
+static void gather(void *dst, const char *src, int64_t stride, size_t rows, size_t bytes)
+{
+    for (size_t r = 0; r < rows; r++)
+        qz_copy_few((char *)dst + r * bytes, src + (int64_t)r * stride, bytes);
+}
+
+static void scatter(char *dst, int64_t stride, const void *src, size_t rows, size_t bytes)
+{
+    for (size_t r = 0; r < rows; r++)
+        qz_copy_few(dst + (int64_t)r * stride, (const char *)src + r * bytes, bytes);
+}
+
+static char *supers_at(const struct qz_view *view, uint64_t row, uint64_t group)
+{
+    size_t each = qz_dtype_size(view->super_dtype) * (view->scale_dtype == QZ_U6 ? 2 : 1);
+    if (view->shared_super)
+        return view->packed->supers;
+    return (char *)view->packed->supers + (int64_t)row * view->packed->super_stride + group / view->super_groups * each;
+}
+
+void qz_load_super(const struct qz_view *view, uint64_t row, uint64_t group, float super[2])
+{
+    super[0] = super[1] = 1.0f;
+    if (view->super_groups == 0)
+        return;
+    size_t count = view->scale_dtype == QZ_U6 ? 2 : 1;
+    uint16_t half[2];
+    if (view->super_dtype == QZ_F32) {
+        memcpy(super, supers_at(view, row, group), count * sizeof *super);
+    } else {
+        memcpy(half, supers_at(view, row, group), count * sizeof *half);
+        for (size_t i = 0; i < count; i++)
+            super[i] = qz_f32_from_f16(half[i]);
+    }
+}
+
+void qz_store_super(const struct qz_view *view, uint64_t row, uint64_t group, const float super[2])
+{
+    size_t count = view->scale_dtype == QZ_U6 ? 2 : 1;
+    if (view->super_dtype == QZ_F32) {
+        memcpy(supers_at(view, row, group), super, count * sizeof *super);
+    } else {
+        uint16_t half[2] = {qz_f16_from_f32(super[0]), qz_f16_from_f32(super[1])};
+        memcpy(supers_at(view, row, group), half, count * sizeof *half);
+    }
+}
+
+size_t qz_sharing(const struct qz_view *view, uint64_t group, size_t left)
+{
+    int own = view->super_groups && view->super_groups < QZ_WHOLE_MATRIX;
+    return own ? qz_least(view->super_groups - group % view->super_groups, left) : left;
+}
+
+size_t qz_load_supers(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, struct qz_supers *supers)
+{
+    uint64_t shared = view->super_groups;
+    int pairs = view->scale_dtype == QZ_U6;
+    supers->head = qz_sharing(view, group, count);
+    supers->scale = supers->both;
+    supers->offset = NULL;
+    if (shared == 0 || shared >= QZ_WHOLE_MATRIX) {
+        supers->head = supers->each = SIZE_MAX;
+        qz_load_super(view, row, group, supers->both);
+        return count;
+    }
+    supers->each = (size_t)shared;
+    size_t number = (size_t)qz_divide_up(count - supers->head, shared) + 1;
+    if (number > QZ_TILE_GROUPS) {
+        number = QZ_TILE_GROUPS;
+        count = supers->head + (number - 1) * (size_t)shared;
+    }
+    const void *from = supers_at(view, row, group);
+    if ((uintptr_t)from % qz_dtype_size(view->super_dtype)) { /* rows may be any number of bytes apart */
+        void *copy = view->super_dtype == QZ_F32 ? supers->both : supers->apart[0];
+        memcpy(copy, from, (pairs ? 2 : 1) * number * qz_dtype_size(view->super_dtype));
+        from = copy;
+    }
+    if (view->super_dtype == QZ_F32)
+        supers->scale = from;
+    else
+        view->kernels->f32_from_f16(from, pairs ? 2 * number : number, supers->both);
+    if (pairs) {
+        const float *both = supers->scale;
+        for (size_t i = 0; i < number; i++) {
+            supers->apart[0][i] = both[2 * i];
+            supers->apart[1][i] = -both[2 * i + 1];
+        }
+        supers->scale = supers->apart[0];
+        supers->offset = supers->apart[1];
+    }
+    return count;
+}
+
+/* Bytes of `count` groups, the first of which may share its super scale with groups before it. */
+static void scale_bytes(const struct qz_view *view, const uint8_t *bytes, size_t count, const struct qz_supers *supers,
+                        const float *super, float *scale, float *zero)
+{
+    size_t head = supers->head % supers->each ? supers->head : 0;
+    if (head)
+        qz_byte_scales(view, bytes, head, super++, head, scale, zero);
+    if (head < count)
+        qz_byte_scales(view, bytes + head, count - head, super, supers->each, scale + head, zero + head);
+}
+
+/* Scales of a byte of one row's groups, and the offsets beside them. */
+static void load_bytes(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, float *scale,
+                       float *zero)
+{
+    struct qz_supers supers;
+    (void)qz_load_supers(view, row, group, count, &supers);
+    scale_bytes(view, (const uint8_t *)qz_scales_at(view, row) + group, count, &supers, supers.scale, scale, zero);
+    if (view->scale_dtype == QZ_U6)
+        scale_bytes(view, (const uint8_t *)qz_zeros_at(view, row) + group, count, &supers, supers.offset, zero, zero);
+}
+
+/* Scales or offsets of a span, from their stored type. */
+static void load_scales(const struct qz_view *view, const char *first, int64_t stride, const struct span *span,
+                        float *dst)
+{
+    union {
+        float f32[QZ_TILE_GROUPS];
+        uint16_t f16[QZ_TILE_GROUPS];
+    } stored;
+    size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
+    const void *from = first + span->group * size;
+    if (span->rows > 1) {
+        gather(&stored, from, stride, span->rows, span->count * size);
+        from = &stored;
+    }
+    if (view->scale_dtype == QZ_F32)
+        memcpy(dst, from, n * sizeof *dst);
+    else if (view->scale_dtype == QZ_F16)
+        view->kernels->f32_from_f16(from, n, dst);
+    else
+        view->kernels->f32_from_bf16(from, n, dst);
+}
+
+static void store_scales(const struct qz_view *view, char *first, int64_t stride, const struct span *span,
+                         const float *src, const uint8_t *bytes)
+{
+    union {
+        float f32[QZ_TILE_GROUPS];
+        uint16_t f16[QZ_TILE_GROUPS];
+    } stored;
+    size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
+    const void *from = &stored;
+    if (qz_has_byte_scales(view))
+        from = bytes;
+    else if (view->scale_dtype == QZ_F32)
+        from = src;
+    else if (view->scale_dtype == QZ_F16)
+        view->kernels->f16_from_f32(src, n, stored.f16);
+    else
+        view->kernels->bf16_from_f32(src, n, stored.f16);
+    scatter(first + span->group * size, stride, from, span->rows, span->count * size);
+}
+
+enum { MANY_ZEROS = 32 }; /* so many are worth a call of a kernel */
+
+/* n zeros of four bits, from the start of a byte on. */
+static void load_zeros(const struct qz_view *view, const uint8_t *src, size_t n, float *zero)
+{
+    const float scale = 1.0f, none = 0.0f;
+    if (n < MANY_ZEROS) {
+        for (size_t i = 0; i < n; i++)
+            zero[i] = (float)qz_code_at(src, i);
+        return;
+    }
+    view->kernels->group_decode(src, n, n, &view->grid, &scale, &none, zero); /* a group of codes 0..15 as they are */
+}
+
+static void store_zeros(const struct qz_view *view, uint8_t *dst, size_t n, const float *zero)
+{
+    int8_t codes[QZ_TILE_GROUPS];
+    if (n < MANY_ZEROS) {
+        for (size_t i = 0; i < n; i += 2)
+            *dst++ = (uint8_t)((int)zero[i] | (i + 1 < n ? (int)zero[i + 1] : 0) << 4);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        codes[i] = (int8_t)zero[i];
+    (void)view->kernels->pack(codes, n, dst); /* 8..15 are no codes, but their low bits are right */
+}
+
+void qz_load_groups(const struct qz_view *view, const struct span *span, float *scale, float *zero)
+{
+    if (qz_has_byte_scales(view)) {
+        for (size_t r = 0; r < span->rows; r++)
+            load_bytes(view, span->row + r, span->group, span->count, scale + r * span->count, zero + r * span->count);
+        return;
+    }
+    load_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, scale);
+    if (view->grid.zero == QZ_ZERO_OFFSET || view->grid.zero == QZ_ZERO_FLOAT)
+        load_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, zero);
+    if (view->grid.zero == QZ_ZERO_UINT4)
+        for (size_t r = 0; r < span->rows; r++, zero += span->count) {
+            const uint8_t *zeros = (const uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
+            size_t odd = span->group % 2;
+            if (odd)
+                zero[0] = (float)(*zeros++ >> 4);
+            load_zeros(view, zeros, span->count - odd, zero + odd);
+        }
+}
+
+void qz_store_groups(const struct qz_view *view, const struct span *span, const float *scale, const float *zero,
+                     const uint8_t *bytes)
+{
+    store_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, scale, bytes);
+    if (view->grid.zero == QZ_ZERO_OFFSET || (view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f))
+        store_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, zero, bytes + QZ_TILE_GROUPS);
+    if (view->grid.zero == QZ_ZERO_UINT4)
+        for (size_t r = 0; r < span->rows; r++, zero += span->count) {
+            uint8_t *zeros = (uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
+            size_t odd = span->group % 2;
+            if (odd) {
+                *zeros = (uint8_t)(*zeros | (int)zero[0] << 4);
+                zeros++;
+            }
+            store_zeros(view, zeros, span->count - odd, zero + odd);
+        }
+}
+
+/* Numbers of 2 or 4 bytes, of rows of `cols` of them, to or from rows of those that are side by side. Most rows of a
+ * tile have a multiple of four numbers of 2 bytes, which move together. */
+static void gather_columns(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
+{
+    uint16_t *half = dst;
+    uint32_t *word = dst;
+    size_t c = 0;
+    for (; size == 2 && c + 4 <= cols; c += 4)
+        for (size_t r = 0; r < rows; r++) {
+            uint16_t four[4], *to = half + c * rows + r;
+            memcpy(four, src + (int64_t)r * stride + c * 2, sizeof four);
+            to[0] = four[0];
+            to[rows] = four[1];
+            to[2 * rows] = four[2];
+            to[3 * rows] = four[3];
+        }
+    for (; c < cols; c++)
+        for (size_t r = 0; r < rows; r++) {
+            const char *from = src + (int64_t)r * stride + c * size;
+            if (size == 2)
+                memcpy(half + c * rows + r, from, 2);
+            else
+                memcpy(word + c * rows + r, from, 4);
+        }
+}
+
+static void scatter_columns(char *dst, int64_t stride, const void *src, size_t rows, size_t cols, size_t size)
+{
+    const uint16_t *half = src;
+    const uint32_t *word = src;
+    for (size_t r = 0; r < rows; r++, dst += stride) {
+        size_t c = 0;
+        for (; size == 2 && c + 4 <= cols; c += 4) {
+            const uint16_t *from = half + c * rows + r;
+            uint16_t four[4] = {from[0], from[rows], from[2 * rows], from[3 * rows]};
+            memcpy(dst + c * 2, four, sizeof four);
+        }
+        for (; c < cols; c++) {
+            if (size == 2)
+                memcpy(dst + c * 2, half + c * rows + r, 2);
+            else
+                memcpy(dst + c * 4, word + c * rows + r, 4);
+        }
+    }
+}
+
+static void load_turned(const struct qz_view *view, const char *first, int64_t stride, const struct span *span,
+                        float *dst)
+{
+    uint16_t stored[QZ_COLUMNS_GROUPS];
+    size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
+    gather_columns(view->scale_dtype == QZ_F32 ? (void *)dst : stored, first + span->group * size, stride, span->rows,
+                   span->count, size);
+    if (view->scale_dtype == QZ_F16)
+        view->kernels->f32_from_f16(stored, n, dst);
+    else if (view->scale_dtype == QZ_BF16)
+        view->kernels->f32_from_bf16(stored, n, dst);
+}
+
+static void store_turned(const struct qz_view *view, char *first, int64_t stride, const struct span *span,
+                         const float *src)
+{
+    uint16_t stored[QZ_COLUMNS_GROUPS];
+    size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
+    if (view->scale_dtype == QZ_F16)
+        view->kernels->f16_from_f32(src, n, stored);
+    else if (view->scale_dtype == QZ_BF16)
+        view->kernels->bf16_from_f32(src, n, stored);
+    scatter_columns(first + span->group * size, stride, view->scale_dtype == QZ_F32 ? (const void *)src : stored,
+                    span->rows, span->count, size);
+}
+
+void qz_load_columns(const struct qz_view *view, const struct span *span, float *scale, float *zero)
+{
+    load_turned(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, scale);
+    if (view->grid.zero == QZ_ZERO_OFFSET || view->grid.zero == QZ_ZERO_FLOAT)
+        load_turned(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, zero);
+    if (view->grid.zero == QZ_ZERO_UINT4)
+        for (size_t r = 0; r < span->rows; r++) {
+            const uint8_t *zeros = (const uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
+            for (size_t c = 0; c < span->count; c++)
+                zero[c * span->rows + r] = (float)qz_code_at(zeros, c);
+        }
+}
+
+void qz_store_columns(const struct qz_view *view, const struct span *span, const float *scale, const float *zero)
+{
+    store_turned(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, scale);
+    if (view->grid.zero == QZ_ZERO_OFFSET || view->grid.zero == QZ_ZERO_FLOAT)
+        store_turned(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, zero);
+    if (view->grid.zero == QZ_ZERO_UINT4)
+        for (size_t r = 0; r < span->rows; r++) {
+            uint8_t *zeros = (uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
+            for (size_t c = 0; c < span->count; c += 2) {
+                int low = (int)zero[c * span->rows + r];
+                int high = c + 1 < span->count ? (int)zero[(c + 1) * span->rows + r] : 0;
+                zeros[c / 2] = (uint8_t)(low | high << 4);
+            }
+        }
+}

@@ -1,0 +1,81 @@
+/*
+ * view.c - a view of a packed matrix, and whether what it shows is valid
+ */
+#include "view.h"
+#include "../base/number.h"
+#include "scheme.h"
+
+void qz_view_make(struct qz_view *view, const struct qz_kernels *kernels, const qz_scheme *scheme,
+                  const qz_packed *packed, uint64_t rows, uint64_t cols, uint64_t longest)
+{
+    view->kernels = kernels;
+    view->packed = packed;
+    qz_scheme_values(scheme, &view->grid);
+    view->scale_dtype = scheme->scale_dtype;
+    view->super_dtype = scheme->super_dtype;
+    view->shared_super = scheme->super_size == QZ_WHOLE_MATRIX;
+    view->rows = rows;
+    view->cols = cols;
+    view->group_size = scheme->group_size < longest ? scheme->group_size : longest;
+    view->row_groups = rows && cols ? qz_divide_up(cols, view->group_size) : 0;
+    view->super_groups =
+        scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;
+}
+
+int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows, int shared_super)
+{
+    return rows < 2 ||
+           (packed->code_stride >= (int64_t)sizes->code_bytes && packed->scale_stride >= (int64_t)sizes->scale_bytes &&
+            packed->zero_stride >= (int64_t)sizes->zero_bytes &&
+            (shared_super || packed->super_stride >= (int64_t)sizes->super_bytes));
+}
+
+/* Integers of six bits must not have more. */
+static int byte_in_range(const struct qz_view *view, uint64_t row, uint64_t group)
+{
+    if (view->scale_dtype != QZ_I6 && view->scale_dtype != QZ_U6)
+        return 1;
+    uint8_t scale = (uint8_t)qz_scales_at(view, row)[group];
+    if (view->scale_dtype == QZ_I6)
+        return scale < 32 || scale >= 256 - 32;
+    return scale < 64 && (uint8_t)qz_zeros_at(view, row)[group] < 64;
+}
+
+qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols, qz_detail *detail)
+{
+    qz_sizes sizes = {.size = sizeof sizes};
+    qz_result result = qz_scheme_sizes(scheme, rows, cols, &sizes);
+    if (result != QZ_OK)
+        return result;
+    if (!qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX))
+        return QZ_ERROR_ARGUMENT;
+    struct qz_view view;
+    qz_view_make(&view, &qz_kernels_scalar, scheme, packed, rows, cols, cols);
+    for (uint64_t r = 0; r < rows && cols; r++) {
+        uint64_t bad = UINT64_MAX;
+        float value = 0.0f;
+        for (uint64_t g = 0; g < sizes.row_groups && bad == UINT64_MAX; g++) {
+            float scale, zero = 0.0f;
+            qz_load_groups(&view, &(struct span){r, g, 1, 1}, &scale, &zero);
+            if (!qz_is_finite(scale) || !qz_is_finite(zero) || !byte_in_range(&view, r, g)) {
+                bad = g;
+                value = qz_is_finite(scale) ? zero : scale;
+            }
+        }
+        int padding = cols % 2 ? qz_code_at(qz_codes_at(&view, r, 0), cols) : 0;
+        if (scheme->zero == QZ_ZERO_UINT4 && sizes.row_groups % 2)
+            padding |= qz_code_at((const uint8_t *)qz_zeros_at(&view, r), sizes.row_groups);
+        if (padding && bad == UINT64_MAX) {
+            bad = sizes.row_groups - 1;
+            value = (float)padding;
+        }
+        if (bad != UINT64_MAX) {
+            if (detail) {
+                detail->group = r * sizes.row_groups + bad;
+                detail->value = (double)value;
+            }
+            return QZ_ERROR_PACKED;
+        }
+    }
+    return QZ_OK;
+}

@@ -1,0 +1,329 @@
+/*
+ * careful_affine.c - groups with a zero or an offset for which the search side by side is not enough
+ *
+ * Most groups are well served by search_affine (affine.h), which sums in float32 and tries ends of the range that suit
+ * data with tails. Others are told by a few operations each, and searched one at a time:
+ *
+ *   - errors are so small, against the values, that float32 sums do not tell two of them apart;
+ *   - the first values are on a grid of 8 to 15 steps, as decoded ones, small integers and results of
+ *     quantization-aware training are: there is a pair without error then;
+ *   - few weights count, or one value is frequent, as 0 is in sparse data: what matters most is how near to it a code
+ *     comes, and the best pair may be anywhere;
+ *   - the plain scale is 0 in its type, though there are smaller steps than the range.
+ *
+ * Such a group gets a pair without any error if there is one (find_lossless). Otherwise all pairs are searched
+ * (exact_affine.c, and exact.c for integer zeros), and the error as it will be decoded, in double, decides.
+ *
+ * What was decoded gets the same pair again, because pairs are normal: of all pairs that decode to the same values
+ * everybody gets the one that find_lossless finds in these values. Pairs of ordinary groups are normal if some value
+ * has code 0; the others are moved there, where that can be stored.
+ */
+#include "careful_affine.h"
+
+#include "exact_affine.h"
+#include "exact_group.h"
+#include "../base/number.h"
+
+#include <math.h>
+
+/* What the search one at a time takes for good enough: 0.04 dB. */
+#define ENOUGH 0.01
+
+/* Of a grid. Those of fewer steps are among those of twice as many, unless values would be stored that cannot be. */
+enum { LEAST_STEPS = 8, MOST_STEPS = 15, STEPS = MOST_STEPS - LEAST_STEPS + 1 };
+
+static float stored(const struct qz_view *view, double x)
+{
+    return qz_stored_scale(view, (float)x, 1.0f);
+}
+
+/* What a zero, or offset, may be. */
+static int is_zero(const struct qz_view *view, float zero)
+{
+    return view->grid.zero == QZ_ZERO_OFFSET ? fabsf(zero) <= 0x1p126f : qz_is_finite(zero);
+}
+
+/* As group_codes has it: between -2^20 and 2^20, adding and subtracting 1.5 * 2^23 rounds as rintf does. */
+static float code_of(const struct qz_view *view, float x, const struct qz_pair *pair)
+{
+    const float round = 0x1.8p23f, most = 0x1p20f;
+    float inverse = 1.0f / pair->scale, y = (view->grid.zero == QZ_ZERO_OFFSET ? x - pair->zero : x) * inverse;
+    float zero = view->grid.zero == QZ_ZERO_OFFSET ? 0.0f : pair->zero;
+    y = view->grid.zero == QZ_ZERO_FLOAT ? y + zero : y;
+    y = y > -most ? y < most ? y : most : -most;
+    float code = (y + round) - round;
+    code = view->grid.zero == QZ_ZERO_UINT4 ? code + zero : code;
+    return code > 0 ? code < 15 ? code : 15.0f : 0.0f;
+}
+
+static float decoded(const struct qz_view *view, float x, const struct qz_pair *pair)
+{
+    return qz_value(code_of(view, x, pair), pair->scale, pair->zero, view->grid.zero);
+}
+
+/* ---- which groups ---------------------------------------------------------------------------------------------- */
+
+int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, float max)
+{
+    const float round = 0x1.8p23f;
+    float lo = min, hi = max, factor[STEPS], worst[STEPS] = {0};
+    if (view->grid.zero == QZ_ZERO_UINT4) {
+        lo = lo < 0 ? lo : 0;
+        hi = hi > 0 ? hi : 0;
+    }
+    float inverse = 1.0f / (hi - lo);
+    for (int k = 0; k < STEPS; k++)
+        factor[k] = (float)(LEAST_STEPS + k) * inverse;
+    for (size_t i = 0; i < n;) {
+        size_t end = i + 4 < n ? i + 4 : n;
+        for (; i < end; i++) {
+            float t = x[i] - lo;
+            for (int k = 0; k < STEPS; k++) {
+                float y = t * factor[k];
+                float off = fabsf(y - ((y + round) - round));
+                worst[k] = off > worst[k] ? off : worst[k];
+            }
+        }
+        int some = 0;
+        for (int k = 0; k < STEPS; k++)
+            some |= worst[k] < QZ_GRID_NEAR;
+        if (!some)
+            return 0;
+    }
+    return 1;
+}
+
+int qz_has_few_values(const float *x, size_t n)
+{
+    enum { MOST = 16 };
+    float value[MOST];
+    size_t times[MOST], count = 0, most = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t k = 0;
+        while (k < count && value[k] != x[i])
+            k++;
+        if (k == count && count < MOST) {
+            value[count] = x[i];
+            times[count++] = 0;
+        } else if (k == count) {
+            return most > n / 4;
+        }
+        times[k]++;
+        most = times[k] > most ? times[k] : most;
+    }
+    return count * 2 <= n || most > n / 4;
+}
+
+/* ---- pairs without error --------------------------------------------------------------------------------------- */
+
+static int is_lossless(const struct qz_view *view, const float *x, size_t n, const struct qz_pair *pair)
+{
+    for (size_t i = 0; i < n; i++)
+        if (decoded(view, x[i], pair) != x[i])
+            return 0;
+    return 1;
+}
+
+static int is_lossless_source(const struct qz_view *view, const struct qz_exact_source *source,
+                              const struct qz_pair *pair)
+{
+    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(view, pair->zero))
+        return 0;
+    for (uint64_t start = 0; start < source->n;) {
+        size_t n;
+        const float *w = NULL, *x = qz_source_piece(source, start, &n, &w);
+        if (!is_lossless(view, x, n, pair))
+            return 0;
+        start += n;
+    }
+    return 1;
+}
+
+/* The plain pair of a range. */
+static struct qz_pair plain_pair(const struct qz_encoder *encoder, float min, float max)
+{
+    struct qz_pair pair = {0, 0};
+    float inverse;
+    encoder->view->kernels->fit(&encoder->fit, 1, &min, &max, &pair.scale, &inverse, &pair.zero);
+    return pair;
+}
+
+/* Whether encoding takes a pair: judge in encode.c. */
+static int is_storable(const struct qz_view *view, const struct qz_pair *pair)
+{
+    float reach = view->grid.zero == QZ_ZERO_OFFSET ? 15.0f : 1.0f;
+    return qz_is_finite(pair->scale * reach) && is_zero(view, pair->zero);
+}
+
+/* A pair with which a range is so many steps, from this code on; with the ends exchanged, of a negative scale. */
+static struct qz_pair grid_pair(const struct qz_view *view, float min, float max, int steps, int code)
+{
+    double lo = (double)min, hi = (double)max;
+    if (view->grid.zero == QZ_ZERO_UINT4) {
+        lo = lo < 0 ? lo : 0;
+        hi = hi > 0 ? hi : 0;
+    }
+    struct qz_pair pair = {stored(view, (hi - lo) / steps), 0};
+    if (!qz_is_ordinary_scale(pair.scale))
+        return pair;
+    double s = (double)pair.scale;
+    if (view->grid.zero == QZ_ZERO_OFFSET) {
+        pair.zero = stored(view, lo - code * s);
+    } else if (view->grid.zero == QZ_ZERO_FLOAT) {
+        pair.zero = stored(view, code - lo / s);
+    } else {
+        double zero = rint(-lo / s);
+        pair.zero = (float)(zero < 15 ? zero : 15) + 0.0f;
+    }
+    return pair;
+}
+
+/* The first pair, of the plain one and those of grids, that decodes to the values themselves, with weight or without.
+ */
+static int find_lossless(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                         struct qz_pair *found)
+{
+    const struct qz_view *view = encoder->view;
+    *found = plain_pair(encoder, min, max);
+    if (is_lossless_source(view, source, found))
+        return 1;
+    int integers = view->grid.zero == QZ_ZERO_UINT4;
+    for (int negative = 0; negative <= !integers; negative++)
+        for (int steps = MOST_STEPS; steps > 0; steps--)
+            for (int code = 0; code <= (integers ? 0 : MOST_STEPS - steps); code++) {
+                *found = negative ? grid_pair(view, max, min, steps, code) : grid_pair(view, min, max, steps, code);
+                if (is_lossless_source(view, source, found))
+                    return 1;
+            }
+    return 0;
+}
+
+/* The values that a pair makes of others. */
+struct decoded_source {
+    const struct qz_encoder *encoder;
+    const struct qz_exact_source *source;
+    struct qz_pair pair;
+    float x[QZ_EXACT_PIECE];
+};
+
+static const float *decoded_piece(void *context, uint64_t start, size_t *n, const float **w)
+{
+    struct decoded_source *from = context;
+    const float *x = qz_source_piece(from->source, start, n, w);
+    *n = *n < QZ_EXACT_PIECE ? *n : QZ_EXACT_PIECE;
+    for (size_t i = 0; i < *n; i++)
+        from->x[i] = decoded(from->encoder->view, x[i], &from->pair);
+    return from->x;
+}
+
+/* The pair that will be found in what is decoded, if it decodes to the same. Values beyond the codes before may be
+ * within those after that, and come nearer: then again. */
+static void make_normal(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                        struct qz_pair *pair)
+{
+    enum { ROUNDS = 4 };
+    struct decoded_source from = {.encoder = encoder, .source = source};
+    struct qz_exact_source values = {.n = source->n, .piece = decoded_piece, .context = &from};
+    for (int round = 0; round < ROUNDS && qz_is_ordinary_scale(pair->scale); round++) {
+        from.pair = *pair;
+        float a = decoded(encoder->view, min, pair), b = decoded(encoder->view, max, pair);
+        struct qz_pair found;
+        if (!find_lossless(encoder, &values, a < b ? a : b, a < b ? b : a, &found) ||
+            (found.scale == pair->scale && found.zero == pair->zero))
+            return;
+        *pair = found;
+    }
+}
+
+int qz_make_affine_normal(const struct qz_view *view, float min, float max, struct qz_pair *pair)
+{
+    float low = code_of(view, min, pair), high = code_of(view, max, pair);
+    if (!(pair->scale > 0))
+        return 0;
+    if (view->grid.zero == QZ_ZERO_UINT4) { /* 0 is among the values of a grid */
+        low = low < pair->zero ? low : pair->zero;
+        high = high > pair->zero ? high : pair->zero;
+        pair->zero -= low;
+    } else if (low > 0) {
+        double step = view->grid.zero == QZ_ZERO_OFFSET ? (double)pair->scale : -1.0;
+        for (int by = (int)low; by > 0; by--) {
+            double moved = (double)pair->zero + (double)by * step;
+            float zero = stored(view, moved);
+            if ((double)zero == moved && is_zero(view, zero)) {
+                pair->zero = zero;
+                break;
+            }
+        }
+    }
+    return high - low >= LEAST_STEPS;
+}
+
+/* ---- one group at a time --------------------------------------------------------------------------------------- */
+
+static void take_better(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *pair,
+                        double *least, struct qz_pair *best)
+{
+    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(view, pair->zero))
+        return;
+    double error = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
+    if (error < *least) {
+        *least = error;
+        *best = *pair;
+    }
+}
+
+void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                       struct qz_pair *pair)
+{
+    const struct qz_view *view = encoder->view;
+    struct qz_pair found, plain = plain_pair(encoder, min, max);
+    if (!qz_is_finite(plain.scale) || !is_zero(view, plain.zero) || fabsf(plain.scale) > 0x1p100f)
+        return;
+    if (find_lossless(encoder, source, min, max, &found)) {
+        *pair = found;
+        return;
+    }
+    double least = qz_affine_error(view->grid.zero, source, plain.scale, plain.zero);
+    struct qz_pair best = plain;
+    take_better(view, source, pair, &least, &best);
+    if (view->grid.zero == QZ_ZERO_UINT4) {
+        for (int steps = MOST_STEPS; steps > 0; steps--) {
+            found = grid_pair(view, min, max, steps, 0);
+            take_better(view, source, &found, &least, &best);
+        }
+        found = best;
+        qz_exact_group(encoder, source, 1.0f, &found.scale, &found.zero);
+        take_better(view, source, &found, &least, &best);
+    } else {
+        /* With weights, what counts may be two values, and as many steps between them as suit. */
+        struct qz_exact_affine rule = {view->scale_dtype, view->grid.zero, 0, source->w ? 1.0 : 1.0 / 6, ENOUGH};
+        qz_exact_pair(&rule, source, &best.scale, &best.zero);
+    }
+    make_normal(encoder, source, min, max, &best);
+    *pair = best;
+}
+
+void qz_exact_affine_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                           struct qz_pair *pair)
+{
+    const struct qz_view *view = encoder->view;
+    struct qz_pair found, plain = plain_pair(encoder, min, max);
+    if (!is_storable(view, &plain)) { /* the call fails, whatever might be found */
+        *pair = plain;
+        return;
+    }
+    if (find_lossless(encoder, source, min, max, &found)) {
+        *pair = found;
+        return;
+    }
+    if (view->grid.zero == QZ_ZERO_UINT4) {
+        double least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
+        found = *pair;
+        qz_exact_group(encoder, source, 1.0f, &found.scale, &found.zero);
+        take_better(view, source, &found, &least, pair);
+    } else {
+        struct qz_exact_affine rule = {view->scale_dtype, view->grid.zero, 1, 4.0, 0.0};
+        qz_exact_pair(&rule, source, &pair->scale, &pair->zero);
+    }
+    make_normal(encoder, source, min, max, pair);
+}

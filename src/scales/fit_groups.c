@@ -1,0 +1,142 @@
+/*
+ * fit_groups.c - scales of a run's groups, and what is special about them
+ */
+#include "fit_groups.h"
+#include "../base/number.h"
+#include "scales.h"
+#include "search.h"
+#include "super.h"
+
+#include <float.h>
+#include <math.h>
+
+/* Which of the numbers that are stored for a group does not fit its type. */
+static int number_beyond(const struct qz_view *view, const struct groups *groups, const struct run *run, size_t g)
+{
+    size_t row_groups = groups->count / run->rows;
+    float super[2];
+    qz_load_super(view, run->row + g / row_groups, run->col / view->group_size + g % row_groups, super);
+    if (!qz_is_finite(super[0]))
+        return QZ_NUMBER_SUPER;
+    if (!qz_is_finite(super[1]))
+        return QZ_NUMBER_SUPER_OFFSET;
+    /* A scale follows from its offset, a float zero from its scale: that one is to blame if neither fits. */
+    int first =
+        view->grid.zero == QZ_ZERO_OFFSET || (view->grid.zero == QZ_ZERO_FLOAT && qz_is_finite(groups->scale[g]));
+    return first && !qz_is_finite(groups->zero[g]) ? QZ_NUMBER_ZERO : QZ_NUMBER_SCALE;
+}
+
+int qz_note_scale_problem(const struct qz_encoder *encoder, struct findings *found, struct groups *groups,
+                          const struct run *run, size_t g)
+{
+    const struct qz_view *view = encoder->view;
+    size_t row_groups = groups->count / run->rows;
+    uint64_t flat = (run->row + g / row_groups) * view->row_groups + run->col / view->group_size + g % row_groups;
+    float scale = groups->scale[g], magnitude = fabsf(scale);
+    float zero = view->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
+    int float_zero = view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f;
+    /* scale * 15 + offset must not overflow on its way to a value that would fit */
+    int overflows = view->grid.zero == QZ_ZERO_OFFSET && !qz_is_finite(scale * 15.0f);
+    if (encoder->reference) /* their codes are not drawn in where values would be infinite */
+        overflows |= !qz_is_finite(scale * qz_larger(-view->grid.sorted[0], view->grid.sorted[15]));
+    if (!qz_is_finite(scale) || !qz_is_finite(zero) || overflows || (float_zero && !qz_is_finite(groups->zero[g]))) {
+        if (flat < found->bad_group) {
+            found->bad_group = flat;
+            found->bad_value = (double)qz_larger(-groups->min[g], groups->max[g]);
+            found->bad_number = number_beyond(view, groups, run, g);
+        }
+        groups->inverse[g] = groups->zero[g] = groups->scale[g] = 0.0f; /* stay finite */
+        return 0;
+    }
+    if (scale == 0.0f)
+        found->zeroed += groups->min[g] != zero || groups->max[g] != zero;
+    else if (magnitude < (view->scale_dtype == QZ_F16 ? 0x1p-14f : FLT_MIN)) /* of zeros E8M0 has such a scale, too */
+        found->subnormal += groups->min[g] != 0.0f || groups->max[g] != 0.0f;
+    return 1;
+}
+
+/* Whether codes of a group may stand for values that are infinite. Scales up to 2^120 are safe with all of our values;
+ * a table of the caller's may reach further. */
+int qz_may_overflow(const struct qz_view *view, float scale)
+{
+    float most = qz_larger(-view->grid.sorted[0], view->grid.sorted[15]);
+    return most > 0x1p7f && !(fabsf(scale) * most <= 0x1p126f);
+}
+
+int qz_some_may_overflow(const struct qz_view *view, const struct groups *groups, size_t first, size_t count)
+{
+    int some = 0;
+    for (size_t g = first; g < first + count; g++)
+        some |= qz_may_overflow(view, groups->scale[g]);
+    return some;
+}
+
+void qz_refit_special_groups(const struct qz_encoder *encoder, struct findings *found, struct groups *groups,
+                             const struct run *run)
+{
+    const struct qz_view *view = encoder->view;
+    int float_zero = view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f;
+    for (size_t g = 0; g < groups->count; g++) {
+        float scale = groups->scale[g];
+        if (qz_may_overflow(view, scale))
+            groups->inverse[g] = 0.0f;
+        if (!qz_note_scale_problem(encoder, found, groups, run, g) || groups->inverse[g] != 0.0f)
+            continue;
+        groups->careful |= scale == 0.0f && view->grid.zero == QZ_ZERO_OFFSET; /* x - offset times 0: may be NaN */
+        if (scale == 0.0f)
+            continue;
+        groups->careful = 1;
+        if (view->grid.zero == QZ_ZERO_UINT4) {
+            float lo = groups->min[g] < 0 ? groups->min[g] : 0;
+            double wanted = rint(-(double)lo / (double)scale);
+            groups->zero[g] = wanted < 0 ? 0.0f : wanted > 15 ? 15.0f : (float)wanted;
+        } else if (float_zero) {
+            float lo = groups->min[g] < 0 ? groups->min[g] : 0, wanted = (float)(-(double)lo / (double)scale);
+            groups->zero[g] = view->scale_dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(wanted))
+                              : view->scale_dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(wanted))
+                                                             : wanted;
+        }
+    }
+}
+
+/* Largest magnitude both as max and as -max: the first one wins. Drawing in the other end a little tells fit, which
+ * then finds no tie. */
+void qz_break_ties(const struct qz_view *view, struct groups *groups, size_t first, const float *x, size_t n)
+{
+    float *min = groups->min + first, *max = groups->max + first;
+    for (size_t g = 0, start = 0; start < n; g++, start += (size_t)view->group_size) {
+        if (max[g] != -min[g])
+            continue;
+        size_t i = start, end = qz_least(start + view->group_size, n);
+        while (i < end && fabsf(x[i]) != max[g])
+            i++;
+        if (i < end)
+            *(x[i] > 0 ? &min[g] : &max[g]) = nextafterf(x[i] > 0 ? min[g] : max[g], 0.0f);
+    }
+}
+
+unsigned qz_fit_groups(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, const float *x,
+                       const float *w)
+{
+    const struct qz_view *view = encoder->view;
+    for (size_t g = 0; g < groups->count && view->scale_dtype == QZ_U6; g++) {
+        groups->min[g] = groups->min[g] < 0 ? groups->min[g] : 0.0f; /* offsets are not positive */
+        /* Of groups that a search leaves alone: as if there were one value, with any of the codes. */
+        groups->curve[g] = 77.5f;
+        groups->slope[g] = 0.0f;
+        groups->rest[g] = 1.0f;
+    }
+    unsigned flags = view->kernels->fit(&encoder->fit, groups->count, groups->min, groups->max, groups->scale,
+                                        groups->inverse, groups->zero);
+    if (flags & QZ_FIT_TIE) /* they will be fitted again */
+        return flags;
+    qz_make_supers(view, run, groups);
+    int searched = x && qz_is_searching(encoder);
+    if (searched && view->super_groups)
+        return qz_search_shared(encoder, run, groups, x, w);
+    if (searched)
+        flags = qz_search_groups(encoder, run, groups, x, w);
+    if (x && view->scale_dtype == QZ_U6)
+        return qz_limit_offsets(encoder, run, groups, x);
+    return qz_has_byte_scales(view) ? qz_round_scales(view, run, groups) : flags;
+}

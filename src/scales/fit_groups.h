@@ -1,0 +1,32 @@
+/*
+ * fit_groups.h - scales of a run's groups, and what is special about them
+ */
+#ifndef QZ_FIT_GROUPS_H
+#define QZ_FIT_GROUPS_H
+
+#include "encoder.h"
+#include "../packed/findings.h"
+
+/* Scales of a run's groups from their ranges and, if they are to be searched, values x with weights w or NULL. Returns
+ * QZ_FIT_ flags; with QZ_FIT_TIE the groups have to be fitted again, see qz_break_ties. */
+unsigned qz_fit_groups(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, const float *x,
+                       const float *w);
+
+/* Decides for groups from `first` on, of n values x, whose largest magnitude is both max and -max: the first one wins.
+ */
+void qz_break_ties(const struct qz_view *view, struct groups *groups, size_t first, const float *x, size_t n);
+
+/* Counts what is special about a group's scale. Returns 0 if the scale does not fit its type, which makes the call
+ * fail; the group is zeros then. */
+int qz_note_scale_problem(const struct qz_encoder *encoder, struct findings *found, struct groups *groups,
+                          const struct run *run, size_t g);
+
+/* Whether codes of a group may stand for values that are infinite; whether those of some groups may. */
+int qz_may_overflow(const struct qz_view *view, float scale);
+int qz_some_may_overflow(const struct qz_view *view, const struct groups *groups, size_t first, size_t count);
+
+/* Looks closer at what fit noticed in the groups of a run: finds zeros in double where float32 does not do. */
+void qz_refit_special_groups(const struct qz_encoder *encoder, struct findings *found, struct groups *groups,
+                             const struct run *run);
+
+#endif

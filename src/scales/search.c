@@ -1,0 +1,832 @@
+/*
+ * search.c - better scales than the plain ones: groups are laid side by side for the kernels that search
+ *
+ * A plain fit has gone before, so every group has a scale. Groups whose scale is ordinary are searched QZ_BLOCK at a
+ * time, those of one length together. A look at each tells which of them are special, and need more: those are tried
+ * again with more candidates, or get the exact method (search_special.c), as do groups whose plain scale is no place to
+ * begin. What a group gets depends on its own values alone; weights that are all equal are as good as none.
+ */
+#include "search.h"
+#include "careful_affine.h"
+#include "../base/number.h"
+#include "search_long.h"
+#include "search_special.h"
+
+#include <float.h>
+#include <math.h>
+
+/* Largest magnitudes whose squares are summed as they are. */
+#define UNIT_LEAST 0x1p-30f
+#define UNIT_MOST  0x1p30f
+
+/* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
+#define SMALL 0x1p-9f
+
+/* Whether groups have neither a zero nor an offset that is searched. */
+static int is_symmetric(const struct qz_encoder *encoder)
+{
+    return encoder->fit.method == QZ_ABSMAX;
+}
+
+/* Groups that are searched together. */
+struct block {
+    size_t count, length;
+    size_t group[QZ_BLOCK]; /* their numbers in the run */
+    size_t item[QZ_BLOCK];  /* which of a list they are: for_each_block */
+    float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK], zero[QZ_BLOCK];
+    float other[QZ_BLOCK];               /* the scales of QZ_ABSMAX7, where they are candidates */
+    float low[QZ_BLOCK], high[QZ_BLOCK]; /* the ranges */
+    struct qz_affine_error error;
+    uint8_t second[QZ_BLOCK];
+    struct qz_gains gains;
+    int same_weights; /* all rows of the run have the same ones */
+    size_t laid;      /* where in its row the first group is whose weights are in w; or SIZE_MAX */
+    /* whole cache lines: a vector that lies in two costs twice as much */
+    _Alignas(64) float v[QZ_BLOCK * QZ_SEARCH_MOST];
+    _Alignas(64) float w[QZ_BLOCK * QZ_SEARCH_MOST];
+};
+
+/* A run's groups as all blocks see them. */
+struct source {
+    const float *x, *w; /* w: NULL for none */
+    size_t row_groups;
+    float least_weight[QZ_TILE_GROUPS], most_weight[QZ_TILE_GROUPS];
+    float begin[QZ_TILE_GROUPS]; /* the plain scales */
+    float other[QZ_TILE_GROUPS]; /* fit_other */
+};
+
+/* Groups that ordinary candidates may not be enough for: what is suspected, and what has been gained so far. */
+struct specials {
+    size_t count;
+    uint16_t group[QZ_TILE_GROUPS];
+    uint8_t suspicion[QZ_TILE_GROUPS];
+    float gain[QZ_TILE_GROUPS], energy[QZ_TILE_GROUPS], spread[QZ_TILE_GROUPS];
+};
+
+/* Whether the values of group g count differently. */
+static int is_weighted(const struct source *source, size_t g)
+{
+    return source->w && source->least_weight[g] != source->most_weight[g];
+}
+
+/* A power of two to divide by so that sums of squares of what is at most `largest` fit float32. It is 1 for most data;
+ * results do not depend on it. */
+static float unit_of(float largest)
+{
+    if (largest >= UNIT_LEAST && largest <= UNIT_MOST)
+        return 1.0f;
+    float power = qz_float(qz_bits(largest) & 0x7f800000u);
+    return power < FLT_MIN ? FLT_MIN : power > 0x1p125f ? 0x1p125f : power;
+}
+
+/* The bits of |x|, which are in the order of the magnitudes, NaN above all. With comparisons of integers alone
+ * compilers make vectors of loops. */
+static inline int32_t magnitude_of(float x)
+{
+    return (int32_t)(qz_bits(x) & 0x7fffffffu);
+}
+
+/* Whether it is of QZ_BLOCK whole groups that follow each other. */
+static int is_whole(const struct qz_view *view, const struct block *block)
+{
+    int apart = block->count != QZ_BLOCK || block->length != view->group_size;
+    for (size_t l = 0; l < block->count; l++)
+        apart |= block->group[l] != block->group[0] + l;
+    return !apart;
+}
+
+/* Element k of group l becomes to[QZ_BLOCK * k + l]. Lanes without a group are 0. */
+static void interleave(const struct qz_view *view, const struct block *block, const float *x, float *to)
+{
+    size_t n = block->length, size = (size_t)view->group_size;
+    if (is_whole(view, block)) {
+        view->kernels->interleave(x + block->group[0] * size, n, to);
+        return;
+    }
+    memset(to, 0, n * QZ_BLOCK * sizeof *to);
+    for (size_t l = 0; l < block->count; l++)
+        for (size_t k = 0; k < n; k++)
+            to[QZ_BLOCK * k + l] = x[block->group[l] * size + k];
+}
+
+/* Weights likewise, each group's divided by a power of two of its own. */
+static void interleave_weights(const struct qz_view *view, const struct source *source, struct block *block)
+{
+    block->laid = SIZE_MAX;
+    interleave(view, block, source->w, block->w);
+    for (size_t l = 0; l < block->count; l++) {
+        float largest = source->most_weight[block->group[l]];
+        if (largest >= UNIT_LEAST && largest <= UNIT_MOST)
+            continue;
+        float unit = unit_of(largest);
+        for (size_t k = 0; k < block->length; k++)
+            block->w[QZ_BLOCK * k + l] /= unit;
+    }
+}
+
+/* What the kernels make of a block that is laid out, at least of its first lanes; w: NULL without weights. */
+static void search_lanes(const struct qz_encoder *encoder, struct block *block, const float *w, int list, size_t lanes)
+{
+    const struct qz_view *view = encoder->view;
+    const float *super = view->super_groups ? block->super : NULL;
+    if (is_symmetric(encoder)) {
+        const struct qz_search *rule = &encoder->search[list];
+        view->kernels->search_scale(rule, block->v, w, block->length, lanes, block->unit, super,
+                                    rule->as_stored > 1 ? block->other : NULL, block->scale, block->second,
+                                    &block->gains);
+        for (size_t l = 0; l < QZ_BLOCK && view->grid.zero == QZ_ZERO_FLOAT; l++)
+            block->zero[l] = block->second[l] ? -view->grid.shift : 0.0f;
+        return;
+    }
+    enum qz_affine_kind kind = view->grid.zero == QZ_ZERO_UINT4   ? QZ_AFFINE_UINT4
+                               : view->grid.zero == QZ_ZERO_FLOAT ? QZ_AFFINE_FLOAT
+                               : super                            ? QZ_AFFINE_MIN
+                                                                  : QZ_AFFINE_OFFSET;
+    view->kernels->search_affine(kind, view->scale_dtype, block->v, w, block->length, block->unit, block->scale,
+                                 block->zero, &block->error);
+}
+
+/* The super scales of `count` groups of a run from g on. */
+static void load_supers(const struct qz_view *view, const struct run *run, size_t row_groups, size_t g, size_t count,
+                        float *to)
+{
+    for (size_t i = 0, step; i < count; i += step) {
+        size_t in_row = (g + i) % row_groups;
+        uint64_t group = run->col / view->group_size + in_row;
+        float super[2];
+        step = qz_sharing(view, group, qz_least(count - i, row_groups - in_row));
+        qz_load_super(view, run->row + (g + i) / row_groups, group, super);
+        for (size_t k = i; k < i + step; k++)
+            to[k] = super[0];
+    }
+}
+
+/* ---- special groups ------------------------------------------------------------------------------------------ */
+
+/* n largest^2 / sum of x^2 is less than this in one of 400 to 10,000 normal groups of length n, and in fewer with
+ * longer tails.
+ */
+static float ordinary_spread(size_t n)
+{
+    static const float least[] = {2.2f, 2.2f, 2.2f, 2.2f, 2.2f, 2.6f, 3.3f, 4.1f, 5.2f, 6.3f};
+    size_t power = 0;
+    while ((size_t)2 << power <= n && power + 1 < sizeof least / sizeof *least)
+        power++;
+    return least[power];
+}
+
+/* What float32 can make of the gains of two candidates, as a share of the energy; QZ_GAINS_MORE. */
+#define CLOSE 0x1p-19f
+
+/* Notes which groups of a block are special. What is asked of each is asked without branches, for most are not. */
+static void note_specials(const struct qz_encoder *encoder, const struct block *block, const float *w,
+                          struct specials *specials)
+{
+    const struct qz_view *view = encoder->view;
+    struct qz_survey survey;
+    float largest[QZ_BLOCK], smaller[QZ_BLOCK], spread[QZ_BLOCK];
+    int32_t exact[QZ_BLOCK], wide[QZ_BLOCK], close[QZ_BLOCK], any = 0;
+    const float n = (float)block->length, least_spread = ordinary_spread(block->length);
+    const float most_spread = w ? INFINITY : n; /* of one value that all the energy is in */
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float low = -block->low[l], high = block->high[l];
+        largest[l] = low > high ? low : high;
+        smaller[l] = low > high ? high : low;
+    }
+    view->kernels->survey(view->grid.uniform, block->v, w, block->length, largest, &survey);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float energy = block->gains.energy[l], gain = block->gains.best[l];
+        spread[l] = (w ? survey.weight[l] : n) * (largest[l] * largest[l]);
+        close[l] = gain - block->gains.other[l] <= energy * CLOSE;
+        exact[l] = (energy - gain <= energy * 0x1p-12f) | (gain <= 0.0f) | (spread[l] > energy * (0.95f * most_spread));
+        wide[l] = (spread[l] < least_spread * energy) | (smaller[l] * 64.0f < largest[l]) |
+                  (spread[l] > energy * (encoder->has_tiny ? 0.4f * n : INFINITY));
+    }
+    /* Scales of a few steps of their super scale: what a candidate's codes ask for is far from what is stored. */
+    const float coarse = view->scale_dtype == QZ_E4M3 ? 0x1p-6f : 4.0f;
+    for (size_t l = 0; l < QZ_BLOCK && view->super_groups; l++)
+        exact[l] |= largest[l] < coarse * fabsf(block->super[l] * encoder->fit.end);
+    for (size_t l = 0; l < QZ_BLOCK && w; l++) {
+        /* how many equal weights these are worth */
+        float worth = survey.weight[l] * survey.weight[l] / survey.weight2[l];
+        float rest = block->gains.energy[l] - block->gains.best[l];
+        exact[l] |= (worth < 2.2f) | (worth * 12.0f < n) | (rest > block->gains.energy[l] * 0x1p-4f);
+        wide[l] |= (worth < 4.0f) | (worth * 8.0f < n);
+    }
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        any |= exact[l] | wide[l] | close[l] | survey.repeats[l] | survey.lattice[l];
+    for (size_t l = 0; l < block->count && any; l++) {
+        size_t i = specials->count;
+        int values = survey.repeats[l] | survey.lattice[l];
+        if (n <= 16.0f) /* for so few values the exact method takes less time than many candidates */
+            exact[l] |= wide[l];
+        int suspicion = values * QZ_SUSPECT_VALUES | close[l] * QZ_SUSPECT_CLOSE | wide[l] * QZ_SUSPECT_WIDE |
+                        exact[l] * QZ_SUSPECT_EXACT;
+        if (suspicion == 0 || block->gains.energy[l] <= 0.0f)
+            continue;
+        specials->group[i] = (uint16_t)block->group[l];
+        specials->suspicion[i] = (uint8_t)suspicion;
+        specials->gain[i] = block->gains.best[l];
+        specials->energy[i] = block->gains.energy[l];
+        specials->spread[i] = spread[l] / block->gains.energy[l];
+        specials->count++;
+    }
+}
+
+/* With a zero or an offset, and without super scales: which groups are to be looked at again (careful_affine.c). All
+ * lanes are judged alike, so that compilers make vectors of it. */
+static void note_affine(const struct qz_view *view, const struct block *block, int weighted, struct groups *groups)
+{
+    enum { LEAST = 8, STEPS = 8, SAMPLES = 6 };
+    const float round = 0x1.8p23f, near = QZ_GRID_NEAR, n = (float)block->length;
+    const float lowest = view->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
+    const float *v[SAMPLES]; /* the first three far apart */
+    for (size_t i = 0; i < SAMPLES; i++)
+        v[i] = block->v + (block->length / 3 * (i % 3) + (i / 3) * (block->length / 6)) * QZ_BLOCK;
+    if (view->super_groups)
+        return;
+    int32_t special[QZ_BLOCK];
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float least = block->low[l], most = block->high[l], size = -least > most ? -least : most, small = size * SMALL;
+        int32_t sure = block->error.curve[l] > block->error.rest[l] * (small * small);
+        float lo = least < lowest ? least : lowest, hi = most > -lowest ? most : -lowest;
+        float inverse = 1.0f / (hi - lo);
+        float a = (v[0][l] - lo) * inverse, b = (v[1][l] - lo) * inverse, c = (v[2][l] - lo) * inverse;
+        int32_t grid = 0;
+#pragma GCC unroll 8
+        for (int step = 0; step < STEPS; step++) {
+            float steps = (float)(LEAST + step), x = a * steps, y = b * steps, z = c * steps;
+            x = fabsf(x - ((x + round) - round));
+            y = fabsf(y - ((y + round) - round));
+            z = fabsf(z - ((z + round) - round));
+            x = x > y ? x : y;
+            x = x > z ? x : z;
+            grid |= x < near;
+        }
+        int32_t repeated = 0;
+#pragma GCC unroll 6
+        for (int i = 0; i < SAMPLES; i++)
+#pragma GCC unroll 6
+            for (int k = 0; k < i; k++)
+                repeated |= v[i][l] == v[k][l];
+        grid = grid * QZ_SPECIAL_GRID | repeated * QZ_SPECIAL_REPEATED;
+        int32_t few = qz_few_weights(block->error.rest[l], block->error.slope[l], n) & weighted;
+        special[l] = ((sure ^ 1) | few) * QZ_SPECIAL | grid;
+    }
+    for (size_t l = 0; l < block->count; l++)
+        groups->special[block->group[l]] = special[l];
+}
+
+/* ---- blocks -------------------------------------------------------------------------------------------------- */
+
+/* Lays out any groups of one length; w: NULL if they have no weights. */
+static void fill_block(const struct qz_encoder *encoder, const struct run *run, const struct groups *groups,
+                       const struct source *source, struct block *block, int weighted)
+{
+    const struct qz_view *view = encoder->view;
+    int offset = view->grid.zero == QZ_ZERO_OFFSET;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        size_t g = block->group[l < block->count ? l : 0];
+        float unit = block->unit[l] = unit_of(qz_larger(-groups->min[g], groups->max[g]));
+        load_supers(view, run, source->row_groups, g, 1, &block->super[l]);
+        block->super[l] /= unit;
+        block->scale[l] = groups->scale[g] / unit;
+        block->low[l] = groups->min[g] / unit;
+        block->high[l] = groups->max[g] / unit;
+        block->zero[l] = offset ? groups->zero[g] / unit : groups->zero[g];
+        block->other[l] = encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? source->other[g] / unit : 0.0f;
+    }
+    interleave(view, block, source->x, block->v);
+    for (size_t l = 0; l < block->count; l++)
+        for (size_t k = 0; k < block->length && block->unit[l] != 1.0f; k++)
+            block->v[QZ_BLOCK * k + l] /= block->unit[l];
+    if (weighted)
+        interleave_weights(view, source, block);
+}
+
+static void keep_lane(const struct qz_view *view, struct groups *groups, const struct block *block, size_t l)
+{
+    size_t g = block->group[l];
+    groups->scale[g] = block->scale[l] * block->unit[l] + 0.0f;
+    groups->zero[g] = view->grid.zero == QZ_ZERO_OFFSET ? block->zero[l] * block->unit[l] : block->zero[l];
+    if (view->scale_dtype == QZ_U6) {
+        groups->curve[g] = block->error.curve[l];
+        groups->slope[g] = block->error.slope[l];
+        groups->rest[g] = block->error.rest[l];
+    }
+}
+
+/* Any groups of one length, all with weights or all without. */
+static void search_block(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                         const struct source *source, struct block *block, struct specials *specials)
+{
+    int weighted = is_weighted(source, block->group[0]);
+    const float *w = weighted ? block->w : NULL;
+    fill_block(encoder, run, groups, source, block, weighted);
+    search_lanes(encoder, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
+    if (is_symmetric(encoder))
+        note_specials(encoder, block, w, specials);
+    else
+        note_affine(encoder->view, block, weighted, groups);
+    for (size_t l = 0; l < block->count; l++)
+        keep_lane(encoder->view, groups, block, l);
+}
+
+/* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. */
+static void search_plain_block(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                               const struct source *source, size_t g, struct block *block, struct specials *specials)
+{
+    const struct qz_view *view = encoder->view;
+    size_t bytes = QZ_BLOCK * sizeof(float), row_groups = source->row_groups;
+    int weighted = is_weighted(source, g);
+    const float *w = weighted ? block->w : NULL;
+    block->count = QZ_BLOCK;
+    block->length = (size_t)view->group_size;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        block->group[l] = g + l;
+        block->unit[l] = 1.0f;
+    }
+    if (view->super_groups)
+        load_supers(view, run, row_groups, g, QZ_BLOCK, block->super);
+    memcpy(block->scale, groups->scale + g, bytes);
+    memcpy(block->zero, groups->zero + g, bytes);
+    memcpy(block->other, source->other + g, bytes);
+    memcpy(block->low, groups->min + g, bytes);
+    memcpy(block->high, groups->max + g, bytes);
+    interleave(view, block, source->x, block->v);
+    if (weighted && block->laid != g % row_groups) {
+        interleave_weights(view, source, block);
+        if (block->same_weights)
+            block->laid = g % row_groups;
+    }
+    search_lanes(encoder, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
+    if (is_symmetric(encoder))
+        note_specials(encoder, block, w, specials);
+    else
+        note_affine(view, block, weighted, groups);
+    memcpy(groups->scale + g, block->scale, bytes);
+    memcpy(groups->zero + g, block->zero, bytes);
+    if (view->scale_dtype == QZ_U6) {
+        memcpy(groups->curve + g, block->error.curve, bytes);
+        memcpy(groups->slope + g, block->error.slope, bytes);
+        memcpy(groups->rest + g, block->error.rest, bytes);
+    }
+}
+
+/* Length of group g of a run: all are whole but the last one of a row. */
+static size_t length_of(const struct qz_view *view, const struct run *run, size_t row_groups, size_t g)
+{
+    return qz_least(view->group_size, run->cols - g % row_groups * view->group_size);
+}
+
+/* Whether `count` groups from g on are ordinary and need no unit. */
+static int are_plain(const struct groups *groups, size_t g, size_t count)
+{
+    const int32_t least = magnitude_of(UNIT_LEAST), most = magnitude_of(UNIT_MOST);
+    const int32_t least_scale = magnitude_of(0x1p-100f), most_scale = magnitude_of(0x1p100f);
+    int32_t others = 0;
+    for (size_t l = g; l < g + count; l++) {
+        int32_t low = magnitude_of(groups->min[l]), high = magnitude_of(groups->max[l]);
+        int32_t scale = magnitude_of(groups->scale[l]), largest = low > high ? low : high;
+        others |= (largest < least) | (largest > most) | (scale < least_scale) | (scale > most_scale);
+    }
+    return !others;
+}
+
+/* Whether `count` groups from g on all have weights, or all have none. */
+static int are_alike(const struct source *source, size_t g, size_t count)
+{
+    int first = is_weighted(source, g), others = 0;
+    for (size_t i = g + 1; i < g + count && source->w; i++)
+        others |= is_weighted(source, i) != first;
+    return !others;
+}
+
+/* One group of a run, by itself. */
+static struct qz_exact_source source_of(const struct qz_view *view, const struct run *run, const struct source *source,
+                                        size_t g)
+{
+    size_t start = g * (size_t)view->group_size;
+    return (struct qz_exact_source){.x = source->x + start,
+                                    .w = source->w ? source->w + start : NULL,
+                                    .n = length_of(view, run, source->row_groups, g),
+                                    .unweighted = !is_weighted(source, g)};
+}
+
+/* What is known of a run while its groups are searched. */
+struct pass {
+    const struct qz_encoder *encoder;
+    const struct run *run;
+    struct groups *groups;
+    const struct source *source;
+    struct block *block;
+    struct specials *specials;
+};
+
+/* Gives some groups of a run to `search`, by the block: those of one length that all have weights, or all have none.
+ * A group is told by its item in a list; `group` says which one that is, or is NULL if the item is the group. */
+static void for_each_block(const struct pass *pass, const uint16_t *item, size_t count, const uint16_t *group,
+                           void (*search)(const struct pass *pass))
+{
+    const struct qz_encoder *encoder = pass->encoder;
+    const struct qz_view *view = encoder->view;
+    struct block *block = pass->block;
+    size_t size = (size_t)view->group_size, row_groups = pass->source->row_groups;
+    size_t last = length_of(view, pass->run, row_groups, row_groups - 1);
+    for (int weighted = 0; weighted <= (pass->source->w != NULL); weighted++)
+        for (size_t length = size; length; length = length == last ? 0 : last) {
+            block->count = 0;
+            block->length = length;
+            for (size_t i = 0; i < count; i++) {
+                size_t g = group ? group[item[i]] : item[i];
+                if (length_of(view, pass->run, row_groups, g) == length && is_weighted(pass->source, g) == weighted) {
+                    block->item[block->count] = item[i];
+                    block->group[block->count++] = g;
+                }
+                if (block->count == QZ_BLOCK || (i + 1 == count && block->count > 0)) {
+                    search(pass);
+                    block->count = 0;
+                }
+            }
+        }
+}
+
+static void search_any(const struct pass *pass)
+{
+    search_block(pass->encoder, pass->run, pass->groups, pass->source, pass->block, pass->specials);
+}
+
+/* Tries a list of candidates for a block of special groups, and keeps what gains more than was gained before. */
+static void search_more(const struct pass *pass, int list, const float begin[QZ_BLOCK])
+{
+    struct block *block = pass->block;
+    struct specials *specials = pass->specials;
+    memcpy(block->scale, begin, sizeof block->scale);
+    search_lanes(pass->encoder, block, is_weighted(pass->source, block->group[0]) ? block->w : NULL, list,
+                 block->count);
+    for (size_t l = 0; l < block->count; l++) {
+        size_t i = block->item[l];
+        if (block->gains.best[l] > specials->gain[i] + CLOSE * specials->energy[i]) {
+            keep_lane(pass->encoder->view, pass->groups, block, l);
+            specials->gain[i] = block->gains.best[l];
+        }
+    }
+}
+
+/* Tries many more candidates for special groups: about where the spread of their values says the best scale may be,
+ * where the largest value meets one of the table, and at last about the best of these. */
+static void search_many(const struct pass *pass)
+{
+    const struct qz_encoder *encoder = pass->encoder;
+    struct block *block = pass->block;
+    float begin[QZ_BLOCK], plain[QZ_BLOCK];
+    int apart = 0;
+    fill_block(encoder, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        size_t k = l < block->count ? l : 0;
+        float share = sqrtf(pass->specials->spread[block->item[k]]) / 2.7f;
+        plain[l] = pass->source->begin[block->group[k]] / block->unit[k];
+        begin[l] = share > 1.0f ? plain[l] / share : plain[l];
+        apart |= share > 1.25f;
+    }
+    search_more(pass, QZ_CANDIDATES_MANY, plain);
+    if (!encoder->search[QZ_CANDIDATES_MANY].refit)
+        return;
+    if (apart)
+        search_more(pass, QZ_CANDIDATES_MANY, begin);
+    for (size_t l = 0; l < QZ_BLOCK && encoder->has_signs; l++)
+        begin[l] = -begin[l];
+    if (encoder->has_signs)
+        search_more(pass, QZ_CANDIDATES_MANY, begin);
+    search_more(pass, QZ_CANDIDATES_ENTRIES, plain);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        size_t k = l < block->count ? l : 0;
+        begin[l] = pass->groups->scale[block->group[k]] / block->unit[k];
+    }
+    search_more(pass, QZ_CANDIDATES_NEAR, begin);
+}
+
+/* The best scale of a group, by itself. */
+static void search_alone(const struct pass *pass, size_t g, int exact)
+{
+    const struct qz_encoder *encoder = pass->encoder;
+    struct groups *groups = pass->groups;
+    struct qz_exact_source source = source_of(encoder->view, pass->run, pass->source, g);
+    float super;
+    load_supers(encoder->view, pass->run, pass->source->row_groups, g, 1, &super);
+    const float plain[2] = {pass->source->begin[g],
+                            encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? pass->source->other[g] : 0.0f};
+    qz_careful_group(encoder, &source, super, plain, exact, &groups->scale[g], &groups->zero[g]);
+}
+
+/* Groups whose plain scale does not fit its type: the call fails, whatever a search might find for them. */
+static void refuse_scales(const struct qz_view *view, struct groups *groups)
+{
+    float most = view->scale_dtype == QZ_E8M0 ? 0x1.555554p127f : FLT_MAX; /* e8m0_from in scales.c */
+    if (view->scale_dtype == QZ_E4M3 && !view->super_groups)
+        most = QZ_E4M3_MOST;
+    for (size_t g = 0; g < groups->count; g++)
+        groups->scale[g] = fabsf(groups->scale[g]) <= most ? groups->scale[g] : INFINITY;
+}
+
+/* Whether a group that is no ordinary one can be searched alone. */
+static int is_searchable(const struct groups *groups, size_t g)
+{
+    return qz_is_finite(groups->scale[g]) && (groups->min[g] != 0.0f || groups->max[g] != 0.0f);
+}
+
+/* Better scales for special groups: some by many candidates, some alone. */
+static void search_specials(const struct pass *pass)
+{
+    struct specials *specials = pass->specials;
+    uint16_t wide[QZ_TILE_GROUPS];
+    size_t count = 0;
+    for (size_t i = 0; i < specials->count; i++) {
+        struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, specials->group[i]);
+        specials->suspicion[i] = (uint8_t)qz_look_at_values(pass->encoder, &source, specials->suspicion[i]);
+        if ((specials->suspicion[i] & (QZ_SUSPECT_WIDE | QZ_SUSPECT_EXACT)) == QZ_SUSPECT_WIDE)
+            wide[count++] = (uint16_t)i;
+    }
+    for_each_block(pass, wide, count, specials->group, search_many);
+    for (size_t i = 0; i < specials->count; i++) {
+        size_t g = specials->group[i];
+        int exact = (specials->suspicion[i] & QZ_SUSPECT_EXACT) != 0;
+        if (exact || specials->suspicion[i] & QZ_SUSPECT_CLOSE)
+            search_alone(pass, g, exact);
+        if (!exact && specials->suspicion[i] & QZ_SUSPECT_WIDE) {
+            struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);
+            pass->groups->scale[g] = qz_least_alike(pass->encoder, &source, pass->groups->scale[g]);
+        }
+    }
+}
+
+/* Least and greatest weight of each group of a run. */
+static void measure_weights(const struct qz_encoder *encoder, const struct run *run, struct source *source,
+                            size_t count)
+{
+    const struct qz_view *view = encoder->view;
+    size_t size = (size_t)view->group_size, row_groups = source->row_groups;
+    size_t last = length_of(view, run, row_groups, row_groups - 1), measured = count;
+    if (encoder->weights->row_stride == 0) /* all rows have the same ones */
+        measured = row_groups;
+    view->kernels->group_range(source->w, measured / row_groups * run->pitch, size, source->least_weight,
+                               source->most_weight);
+    for (size_t g = row_groups - 1; g < measured && last < size; g += row_groups) { /* without what fills up a row */
+        float range[2];
+        view->kernels->range_f32(source->w + g * size, last, range);
+        source->least_weight[g] = range[0];
+        source->most_weight[g] = range[1];
+    }
+    for (size_t g = measured; g < count; g++) {
+        source->least_weight[g] = source->least_weight[g - row_groups];
+        source->most_weight[g] = source->most_weight[g - row_groups];
+    }
+}
+
+/* The other plain scales of integers: those of QZ_ABSMAX7; or, where they may not be negative, those that make the
+ * largest magnitude 7.5, as compressed-tensors and GPTQ have them. */
+static void fit_other(const struct qz_encoder *encoder, const struct groups *groups, float *scale)
+{
+    struct qz_fit rule = encoder->fit;
+    float inverse[QZ_TILE_GROUPS];
+    rule.positive = 1;
+    rule.end = encoder->positive ? 7.5f : 7.0f;
+    encoder->view->kernels->fit(&rule, groups->count, groups->min, groups->max, scale, inverse, NULL);
+}
+
+/* Where block b begins of those that lie next to each other: with the same weights in all rows they go down the rows,
+ * so that weights are laid out once. */
+static size_t block_start(const struct source *source, size_t rows, size_t b)
+{
+    if (rows == 1)
+        return b * QZ_BLOCK;
+    return b % rows * source->row_groups + b / rows * QZ_BLOCK;
+}
+
+static void search_blocks(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                          struct source *source)
+{
+    struct block block;
+    struct specials specials; /* which takes long to clear */
+    const struct pass pass = {encoder, run, groups, source, &block, &specials};
+    size_t size = (size_t)encoder->view->group_size, count = 0;
+    size_t last = length_of(encoder->view, run, source->row_groups, source->row_groups - 1);
+    size_t whole = last == size ? groups->count : run->rows == 1 ? groups->count - 1 : 0;
+    int all = are_plain(groups, 0, whole);
+    uint16_t rest[QZ_TILE_GROUPS];
+    specials.count = 0;
+    block.laid = SIZE_MAX;
+    block.same_weights = source->w && encoder->weights->row_stride == 0;
+    size_t rows = block.same_weights && source->row_groups % QZ_BLOCK == 0 ? run->rows : 1;
+    size_t blocks = (whole + QZ_BLOCK - 1) / QZ_BLOCK;
+    for (size_t b = 0; b < blocks; b++) {
+        size_t g = block_start(source, rows, b), some = qz_least(QZ_BLOCK, whole - g);
+        if (some == QZ_BLOCK && (all || are_plain(groups, g, QZ_BLOCK)) && are_alike(source, g, QZ_BLOCK))
+            search_plain_block(encoder, run, groups, source, g, &block, &specials);
+        else
+            for (size_t i = 0; i < some; i++)
+                rest[count++] = (uint16_t)(g + i);
+    }
+    for (size_t g = whole; g < groups->count; g++)
+        rest[count++] = (uint16_t)g;
+    const size_t left = count;
+    count = 0;
+    for (size_t i = 0; i < left; i++) {
+        size_t g = rest[i];
+        if (qz_is_ordinary_scale(groups->scale[g]))
+            rest[count++] = (uint16_t)g;
+        else if (is_symmetric(encoder) && is_searchable(groups, g))
+            search_alone(&pass, g, 1);
+    }
+    for_each_block(&pass, rest, count, NULL, search_any);
+    search_specials(&pass);
+}
+
+/* A code, or a number of steps, if it is in least..most. */
+static inline float nearest_step(float y, float least, float most)
+{
+    const float round = 0x1.8p23f;
+    y = y > least ? y : least;
+    y = y < most ? y : most;
+    return (y + round) - round;
+}
+
+/* Finds pairs that are not normal, or may not be, but makes those with integer zeros so. Written so that compilers make
+ * vectors of the loops: with limits that were constants, GCC would make branches of them. */
+static void note_pairs(const struct qz_view *view, struct groups *groups)
+{
+    const int integers = view->grid.zero == QZ_ZERO_UINT4;
+    const float is_offset = view->grid.zero == QZ_ZERO_OFFSET ? 1.0f : 0.0f;
+    const float least = (float)(view->grid.lo - 16), most = (float)(view->grid.hi + 16);
+    if (integers) {
+        for (size_t g = 0; g < groups->count; g++) { /* 0 is among the values of a grid */
+            float inverse = 1.0f / groups->scale[g], known = groups->zero[g];
+            float low = nearest_step(groups->min[g] * inverse, least, most);
+            float high = nearest_step(groups->max[g] * inverse, least, most);
+            low = low < 0.0f ? -low : 0.0f;
+            float zero = low < known ? low : known;
+            high = high > 0.0f ? high : 0.0f;
+            groups->zero[g] = inverse > 0.0f ? zero : known;
+            int32_t used = zero + high >= 8.0f;
+            groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
+        }
+        return;
+    }
+    for (size_t g = 0; g < groups->count; g++) {
+        float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
+        float offset = zero * is_offset, moved = zero - offset;
+        float low = nearest_step((groups->min[g] - offset) * inverse + moved, least, most);
+        float high = nearest_step((groups->max[g] - offset) * inverse + moved, least, most);
+        int32_t used = (low <= 0.0f) & (high >= 8.0f);
+        groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
+    }
+}
+
+/* Looks again at groups with a zero or an offset that are special in some way. */
+static void settle_affine(const struct pass *pass)
+{
+    const struct qz_encoder *encoder = pass->encoder;
+    const struct qz_view *view = encoder->view;
+    struct groups *groups = pass->groups;
+    note_pairs(view, groups);
+    for (size_t g = 0; g < groups->count; g++) {
+        int special = groups->special[g];
+        if (!special && encoder->method != QZ_EXACT)
+            continue;
+        struct qz_exact_source source = source_of(view, pass->run, pass->source, g);
+        size_t n = (size_t)source.n;
+        float min = groups->min[g], max = groups->max[g];
+        struct qz_pair pair = {groups->scale[g], groups->zero[g]};
+        if (min == max && pair.scale == 0.0f && pair.zero == min)
+            continue;
+        if (source.unweighted)
+            source.w = NULL;
+        int careful = (special & QZ_SPECIAL) || !qz_is_ordinary_scale(groups->scale[g]) ||
+                      ((special & QZ_SPECIAL_GRID) && qz_is_grid(view, source.x, n, min, max)) ||
+                      ((special & QZ_SPECIAL_REPEATED) && qz_has_few_values(source.x, n)) ||
+                      ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(view, min, max, &pair));
+        if (careful)
+            qz_careful_affine(encoder, &source, min, max, &pair);
+        if (encoder->method == QZ_EXACT)
+            qz_exact_affine_group(encoder, &source, min, max, &pair);
+        groups->scale[g] = pair.scale;
+        groups->zero[g] = pair.zero;
+    }
+}
+
+/* The best scales of all, one group after another. */
+static void exact_groups(const struct pass *pass)
+{
+    for (size_t g = 0; g < pass->groups->count; g++)
+        if (is_searchable(pass->groups, g))
+            search_alone(pass, g, 1);
+}
+
+/* Whether groups are integers -8..7 times a scale of either sign, as it is stored. */
+static int has_two_signs(const struct qz_encoder *encoder)
+{
+    return is_symmetric(encoder) && encoder->view->grid.uniform && encoder->has_signs && !encoder->view->super_groups;
+}
+
+/* Integers -8..7 times a scale, where -8 is not needed, are the same times the negative scale: the positive one is
+ * taken. */
+static void choose_signs(struct groups *groups)
+{
+    for (size_t g = 0; g < groups->count; g++) {
+        float scale = groups->scale[g], positive = fabsf(scale);
+        groups->scale[g] = groups->max[g] < 7.4999f * positive ? positive : scale;
+    }
+}
+
+static void search_long_groups(const struct pass *pass)
+{
+    struct groups *groups = pass->groups;
+    for (size_t g = 0; g < groups->count; g++) {
+        struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);
+        if (!is_symmetric(pass->encoder) || is_searchable(groups, g))
+            qz_search_long(pass->encoder, &source, groups->min[g], groups->max[g], &groups->scale[g], &groups->zero[g]);
+    }
+}
+
+/* Whether weights that come in pieces are all equal. */
+static int are_equal_weights(const struct qz_exact_source *source)
+{
+    float first = 0.0f;
+    size_t n;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w;
+        qz_source_piece(source, start, &n, &w);
+        first = w && start == 0 ? w[0] : first;
+        for (size_t i = 0; w && i < n; i++)
+            if (w[i] != first)
+                return 0;
+    }
+    return 1;
+}
+
+unsigned qz_search_pieces(const struct qz_encoder *encoder, struct qz_exact_source *source, struct groups *groups)
+{
+    const float plain[2] = {groups->scale[0], 0.0f};
+    source->unweighted = encoder->weights && are_equal_weights(source);
+    if (is_symmetric(encoder))
+        refuse_scales(encoder->view, groups);
+    if (!is_symmetric(encoder) || is_searchable(groups, 0)) {
+        qz_search_long(encoder, source, groups->min[0], groups->max[0], &groups->scale[0], &groups->zero[0]);
+        if (encoder->method == QZ_EXACT && is_symmetric(encoder))
+            qz_careful_group(encoder, source, 1.0f, plain, 1, &groups->scale[0], &groups->zero[0]);
+    }
+    if (has_two_signs(encoder))
+        choose_signs(groups);
+    return qz_flag_scales(encoder->view, groups);
+}
+
+unsigned qz_flag_scales(const struct qz_view *view, struct groups *groups)
+{
+    const int32_t least = magnitude_of(FLT_MIN), most = magnitude_of(0x1p120f);
+    const int32_t normal = view->scale_dtype == QZ_F16 ? magnitude_of(0x1p-14f) : least;
+    const int32_t most_zero = magnitude_of(view->grid.zero == QZ_ZERO_OFFSET ? 0x1p126f : INFINITY);
+    const int32_t looked_at = view->grid.zero == QZ_ZERO_NONE ? 0 : -1; /* which bits of a zero are */
+    int32_t tiny = 0, huge = 0;
+    for (size_t g = 0; g < groups->count; g++) {
+        int32_t magnitude = magnitude_of(groups->scale[g]), zero = magnitude_of(groups->zero[g]) & looked_at;
+        int32_t beyond = (magnitude > most) | (zero > most_zero);
+        int32_t usable = -((magnitude >= least) & (beyond ^ 1)); /* all bits or none */
+        uint32_t divisor = (qz_bits(groups->scale[g]) & (uint32_t)usable) | (qz_bits(1.0f) & ~(uint32_t)usable);
+        groups->inverse[g] = qz_float(qz_bits(1.0f / qz_float(divisor)) & (uint32_t)usable);
+        huge |= beyond;
+        tiny |= (magnitude < normal) & ((magnitude_of(groups->min[g]) | magnitude_of(groups->max[g])) != 0);
+    }
+    return (huge ? QZ_FIT_HUGE : 0u) | (tiny ? QZ_FIT_TINY : 0u);
+}
+
+unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                          const float *x, const float *w)
+{
+    const struct qz_view *view = encoder->view;
+    struct source source;
+    const struct pass pass = {.encoder = encoder, .run = run, .groups = groups, .source = &source};
+    source.x = x;
+    source.w = w;
+    source.row_groups = groups->count / run->rows;
+    if (w)
+        measure_weights(encoder, run, &source, groups->count);
+    if (is_symmetric(encoder))
+        refuse_scales(view, groups);
+    memcpy(source.begin, groups->scale, groups->count * sizeof *source.begin);
+    if (is_symmetric(encoder) && encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1)
+        fit_other(encoder, groups, source.other);
+    int settles = !is_symmetric(encoder) && !view->super_groups;
+    for (size_t g = 0; g < groups->count && settles; g++)
+        groups->special[g] = QZ_SPECIAL; /* unless it is searched */
+    if (view->group_size > QZ_SEARCH_MOST)
+        search_long_groups(&pass);
+    else if (encoder->method == QZ_SEARCH || !is_symmetric(encoder))
+        search_blocks(encoder, run, groups, &source);
+    if (settles && view->group_size <= QZ_SEARCH_MOST)
+        settle_affine(&pass);
+    if (encoder->method == QZ_EXACT && is_symmetric(encoder))
+        exact_groups(&pass);
+    if (has_two_signs(encoder))
+        choose_signs(groups);
+    return qz_flag_scales(view, groups);
+}

@@ -1,0 +1,224 @@
+/*
+ * search_special.c - groups for which the ordinary candidates are not enough, one at a time
+ *
+ * Values that stand for few numbers, above all those that a table and some scale reproduce without loss (they were
+ * decoded before, trained to be so, or are small integers), have their best scale anywhere, and next to no error
+ * there. The exact method finds it. Errors are compared in double, as of what will be decoded.
+ */
+#include "search_special.h"
+#include "exact_group.h"
+#include "../base/number.h"
+
+#include <float.h>
+#include <math.h>
+
+enum {
+    VALUES = 16, /* more different ones than this do not come from one table */
+    ALIKE = 12,  /* more different ones than this are not in the same proportions twice in one table */
+    FEW = 6,     /* so few have an error that jumps up and down with the scale */
+    SHORT = 48   /* for longer groups other candidates were chosen */
+};
+
+/* Values were rounded to bfloat16 at worst, the largest one and the one that is compared with it. */
+#define NEAR 0x1p-7
+
+/* How many elements were looked at, and how many of them are 0. */
+struct seen {
+    uint64_t all, zeros;
+};
+
+/* The different values of a group, at most VALUES of them; returns VALUES + 1, and looks no further, if there are more.
+ * Those without weight do not count. */
+static size_t different_values(const struct qz_exact_source *source, float value[VALUES], struct seen *seen)
+{
+    size_t count = 0, n;
+    *seen = (struct seen){0};
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++) {
+            size_t k = 0;
+            if (w && !(w[i] > 0))
+                continue;
+            seen->all++;
+            seen->zeros += x[i] == 0.0f;
+            while (k < count && value[k] != x[i])
+                k++;
+            if (k < count)
+                continue;
+            if (count == VALUES)
+                return VALUES + 1;
+            value[count++] = x[i];
+        }
+    }
+    return count;
+}
+
+/* The value of largest magnitude. */
+static float extreme_of(const float *value, size_t count)
+{
+    float extreme = 0.0f;
+    for (size_t i = 0; i < count; i++)
+        extreme = fabsf(value[i]) > fabsf(extreme) ? value[i] : extreme;
+    return extreme;
+}
+
+/* Entry i of the table that codes stand for; integers have one, too. */
+static float entry_of(const struct qz_view *view, int i, float zero)
+{
+    return view->grid.sorted[i] - zero;
+}
+
+/* Whether some scale times the table comes near to all values. */
+static int are_from_table(const struct qz_encoder *encoder, float zero, const float *value, size_t count)
+{
+    double extreme = (double)extreme_of(value, count);
+    for (int e = 0; e < 16; e++) {
+        double scale = extreme / (double)entry_of(encoder->view, e, zero);
+        if (!(fabs(scale) < DBL_MAX) || (encoder->positive && scale < 0))
+            continue;
+        size_t near = 0;
+        for (; near < count; near++) {
+            double y = (double)value[near] / scale, least = INFINITY;
+            for (int i = 0; i < 16; i++) {
+                double distance = fabs(y - (double)entry_of(encoder->view, i, zero));
+                least = distance < least ? distance : least;
+            }
+            if (!(least <= fabs(y) * NEAR))
+                break;
+        }
+        if (near == count)
+            return 1;
+    }
+    return 0;
+}
+
+unsigned qz_look_at_values(const struct qz_encoder *encoder, const struct qz_exact_source *source, unsigned suspicion)
+{
+    float value[VALUES];
+    if (suspicion & QZ_SUSPECT_EXACT || !(suspicion & QZ_SUSPECT_VALUES))
+        return suspicion;
+    suspicion &= ~(unsigned)QZ_SUSPECT_VALUES;
+    struct seen seen;
+    size_t count = different_values(source, value, &seen);
+    if (count > VALUES) /* many zeros: candidates for long groups ask for too many values at their ends */
+        return source->n > SHORT && seen.zeros * 4 > seen.all ? suspicion | QZ_SUSPECT_WIDE : suspicion;
+    if ((count <= FEW && count <= source->n / 4 + 1) || count <= (seen.all - seen.zeros) / 2 ||
+        are_from_table(encoder, 0.0f, value, count) ||
+        (encoder->view->grid.shift != 0.0f && are_from_table(encoder, -encoder->view->grid.shift, value, count)))
+        return suspicion | QZ_SUSPECT_EXACT;
+    return count * 4 <= seen.all * 3 ? suspicion | QZ_SUSPECT_WIDE : suspicion;
+}
+
+/* The decoded value of x. */
+static float decoded_value(const struct qz_view *view, float x, float scale)
+{
+    float best = 0.0f;
+    double least = INFINITY;
+    if (view->grid.uniform) {
+        double y = (double)x / (double)scale, lo = (double)view->grid.lo, hi = (double)view->grid.hi;
+        return scale * (float)rint(y < lo ? lo : y > hi ? hi : y);
+    }
+    for (int i = 0; i < 16; i++) {
+        float value = scale * view->grid.sorted[i];
+        double distance = fabs((double)x - (double)value);
+        if (distance < least) {
+            least = distance;
+            best = value;
+        }
+    }
+    return best;
+}
+
+static int is_decoded(const struct qz_view *view, float scale, float value)
+{
+    for (int i = 0; i < 16; i++)
+        if (scale * view->grid.sorted[i] == value)
+            return 1;
+    return 0;
+}
+
+/* The different decoded values of a group, at most ALIKE of them; returns ALIKE + 1 if there are more. */
+static size_t decoded_values(const struct qz_view *view, const struct qz_exact_source *source, float scale,
+                             float value[ALIKE])
+{
+    size_t count = 0, n;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++) {
+            float decoded = decoded_value(view, x[i], scale);
+            size_t k = 0;
+            while (k < count && value[k] != decoded)
+                k++;
+            if (k < count)
+                continue;
+            if (count == ALIKE)
+                return ALIKE + 1;
+            value[count++] = decoded;
+        }
+    }
+    return count;
+}
+
+float qz_least_alike(const struct qz_encoder *encoder, const struct qz_exact_source *source, float scale)
+{
+    const struct qz_view *view = encoder->view;
+    float value[ALIKE], best = scale;
+    if (view->super_groups || scale == 0.0f || !qz_is_finite(scale))
+        return scale;
+    size_t count = decoded_values(view, source, scale, value);
+    float extreme = count > ALIKE ? 0.0f : extreme_of(value, count);
+    for (int e = 0; e < 48 && extreme != 0.0f; e++) {
+        float entry = view->grid.sorted[e / 3],
+              other = entry != 0.0f ? qz_stored_scale(view, extreme / entry, 1.0f) : 0.0f;
+        if (e % 3 != 0 && view->scale_dtype == QZ_F32) /* products are rounded: of neighbours, more than one may do */
+            other = nextafterf(other, e % 3 == 1 ? 0.0f : copysignf(INFINITY, other));
+        if (other == 0.0f || !qz_is_finite(other) || (encoder->positive && other < 0) ||
+            !(fabsf(other) < fabsf(best) || (other == -best && other > 0)))
+            continue;
+        size_t i = 0;
+        while (i < count && is_decoded(view, other, value[i]))
+            i++;
+        if (i == count)
+            best = other;
+    }
+    return best;
+}
+
+/* The error of a scale as it is stored, with the second table if `zero` says so. */
+static double error_of_scale(const struct qz_encoder *encoder, const struct qz_exact_source *source, float scale,
+                             float zero)
+{
+    struct qz_exact rule = qz_exact_rule(encoder);
+    for (int v = 0; v < 16 && zero != 0.0f; v++)
+        rule.sorted[v] -= zero;
+    return qz_is_finite(scale) ? qz_exact_error(&rule, source, scale, 0) : INFINITY;
+}
+
+void qz_careful_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float super,
+                      const float plain[2], int exact, float *scale, float *zero)
+{
+    const struct qz_view *view = encoder->view;
+    const float found[2] = {*scale, view->grid.shift != 0.0f ? *zero : 0.0f};
+    double least = INFINITY;
+    *scale = INFINITY; /* if none fits */
+    *zero = 0.0f;
+    for (int i = 0; i < 4 && least > 0; i++) { /* the plain ones first, the exact one last */
+        float candidate = i < 2 ? plain[i] : found[0], other = i < 2 ? 0.0f : found[1];
+        if (i < 2 && (candidate == 0.0f || view->scale_dtype == QZ_E8M0))
+            continue;
+        if (i == 3 && !exact)
+            break;
+        if (i == 3)
+            qz_exact_group(encoder, source, super, &candidate, &other);
+        else
+            candidate = qz_stored_scale(view, candidate, super);
+        double error = error_of_scale(encoder, source, candidate, other);
+        if (error < least) {
+            least = error;
+            *scale = candidate;
+            *zero = other;
+        }
+    }
+    if (exact)
+        *scale = qz_least_alike(encoder, source, *scale);
+}
