@@ -9,7 +9,8 @@
 
 /* One row for each layout. */
 static const qz_layout *const layouts[] = {
-    &qz_layout_own,
+    &qz_layout_own,      &qz_layout_gptq,    &qz_layout_gptq_v2, &qz_layout_awq,          &qz_layout_compressed_tensors,
+    &qz_layout_modelopt, &qz_layout_gpt_oss, &qz_layout_mlx,     &qz_layout_bitsandbytes,
 };
 enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
 
@@ -25,6 +26,6 @@ qz_file_result qz_layouts_recognize(qz_file *file, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
     for (size_t i = 0; i < LAYOUTS && result == QZ_FILE_OK; i++)
-        result = layouts[i]->recognize(file, error);
+        result = layouts[i]->recognize != NULL ? layouts[i]->recognize(file, error) : QZ_FILE_OK;
     return result == QZ_FILE_OK ? qz_packed_sort(file, error) : result;
 }

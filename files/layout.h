@@ -19,7 +19,7 @@ struct qz_layout {
     const char *container; /* the only one that has it; NULL: any */
 
     /* Looks through the tensors of a file that was just opened, and calls qz_packed_note() for each quantized one. What
-     * does not fit together is noted as well: describe() refuses it. Fails only for want of memory. */
+     * does not fit together is noted as well: describe() refuses it. NULL: another layout looks for both. */
     qz_file_result (*recognize)(qz_file *file, qz_file_error *error);
     /* Fills in scheme, rank, shape, axis and bytes. qz_packed_complete() does the rest. */
     qz_file_result (*describe)(qz_file *file, const qz_packed_entry *entry, qz_packed_tensor *packed,
@@ -41,6 +41,8 @@ struct qz_layout {
 };
 
 extern const qz_layout qz_layout_own;
+extern const qz_layout qz_layout_gptq, qz_layout_gptq_v2, qz_layout_awq, qz_layout_compressed_tensors;
+extern const qz_layout qz_layout_modelopt, qz_layout_gpt_oss, qz_layout_mlx, qz_layout_bitsandbytes;
 
 /* The layout of that name, or NULL. */
 const qz_layout *qz_layout_named(const char *name);

@@ -21,6 +21,7 @@ typedef struct qz_slot { /* a tensor that is being written */
     int disordered;          /* the checksum is not that of the data */
     void *preset;            /* data given with the declaration, or NULL */
     const qz_layout *layout; /* of a quantized tensor's header: how that lies in the file */
+    const char *stored;      /* the type that the container is to say, where its elements do not say it; or NULL */
 } qz_slot;
 
 struct qz_writer {
@@ -31,7 +32,9 @@ struct qz_writer {
     qz_slot *slots;
     size_t count, capacity;
     int laid_out;
-    char layout[16];       /* of quantized tensors: its name, or "" for that of the container */
+    char layout[24];       /* of quantized tensors: its name, or "" for that of the container */
+    const char *said;      /* what config.json is to say about quantization, or NULL; it goes into the metadata of a */
+    qz_scheme said_of;     /* safetensors file. Of which scheme that is said */
     qz_file_result failed; /* of the first write that failed */
 };
 

@@ -48,6 +48,8 @@ static const qz_safetensors_row rows[QZ_SAFETENSORS_TYPES] = {
     [QZ_SAFETENSORS_U64] = {"U64", 64, QZ_ELEMENT_U64},
 };
 
+const char qz_safetensors_e4m3[] = "|V1", qz_safetensors_e8m0[] = "|V1";
+
 const qz_safetensors_row *qz_safetensors_row_of(unsigned type)
 {
     return type < QZ_SAFETENSORS_TYPES ? &rows[type] : NULL;

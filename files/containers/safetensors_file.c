@@ -74,7 +74,10 @@ static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
         };
         if (row->element == QZ_ELEMENT_RAW) {
             int is_complex = tensor->type == QZ_SAFETENSORS_C64;
-            described.type = is_complex ? complex64 : byte;
+            described.type = is_complex                               ? complex64
+                             : tensor->type == QZ_SAFETENSORS_F8_E4M3 ? qz_safetensors_e4m3
+                             : tensor->type == QZ_SAFETENSORS_F8_E8M0 ? qz_safetensors_e8m0
+                                                                      : byte;
             described.type_bytes = is_complex ? 8 : 1;
             described.swapped = 0;
             opaque = is_complex ? opaque : row->name;
@@ -99,6 +102,15 @@ static unsigned type_of(const qz_tensor *tensor)
     if (tensor->element == QZ_ELEMENT_RAW && strcmp(tensor->type, complex64) == 0)
         return QZ_SAFETENSORS_C64;
     return tensor->element == QZ_ELEMENT_RAW ? QZ_SAFETENSORS_TYPES : qz_safetensors_type_of(tensor->element);
+}
+
+/* The type of a slot in the file: that of its elements, or of what its bytes stand for. */
+static unsigned stored_type(const qz_slot *slot)
+{
+    for (unsigned i = 0; slot->stored != NULL && i < QZ_SAFETENSORS_TYPES; i++)
+        if (strcmp(qz_safetensors_row_of(i)->name, slot->stored) == 0)
+            return i;
+    return type_of(&slot->tensor);
 }
 
 static qz_file_result declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error)
@@ -142,11 +154,14 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
             const qz_tensor *tensor = &writer->slots[order[i]].tensor;
             tensors[i].name = tensor->name;
             tensors[i].name_length = tensor->name_length;
-            tensors[i].type = type_of(tensor);
+            tensors[i].type = stored_type(&writer->slots[order[i]]);
             tensors[i].rank = tensor->rank;
             tensors[i].shape = tensor->shape;
         }
-        result = qz_safetensors_format(tensors, writer->count, NULL, 0, &header, &bytes, &file_bytes, label, error);
+        qz_safetensors_pair pair = {"quantization_config", strlen("quantization_config"), writer->said, 0};
+        pair.value_length = writer->said != NULL ? strlen(writer->said) : 0;
+        result = qz_safetensors_format(tensors, writer->count, &pair, pair.value_length != 0, &header, &bytes,
+                                       &file_bytes, label, error);
     }
     for (size_t i = 0; i < writer->count && result == QZ_FILE_OK; i++)
         writer->slots[order[i]].start = writer->slots[order[i]].offset = tensors[i].offset;

@@ -136,11 +136,21 @@ void qz_transpose_nibbles(const uint8_t *src, size_t src_stride, size_t rows, si
 
 /* ---- in place ---- */
 
-/* Clears what pads rows of an odd number of nibbles. */
-static void clear_padding(uint8_t *nibbles, size_t stride, size_t rows, size_t cols)
+void qz_clear_padding(uint8_t *nibbles, size_t stride, size_t rows, size_t cols)
 {
     for (size_t r = 0; r < rows && cols % 2 != 0; r++)
         nibbles[r * stride + cols / 2] &= 15;
+}
+
+void qz_drop_nibble(uint8_t *nibbles, size_t stride, size_t rows, size_t cols)
+{
+    size_t bytes = cols / 2 + cols % 2;
+    qz_clear_padding(nibbles, stride, rows, cols);
+    for (size_t r = 0; r < rows; r++) {
+        uint8_t *row = nibbles + r * stride;
+        for (size_t i = 0; i < bytes; i++)
+            row[i] = (uint8_t)(row[i] >> 4 | (i + 1 < bytes ? row[i + 1] << 4 : 0));
+    }
 }
 
 void qz_flip_signs(uint8_t *nibbles, size_t stride, size_t rows, size_t cols)
@@ -148,7 +158,7 @@ void qz_flip_signs(uint8_t *nibbles, size_t stride, size_t rows, size_t cols)
     for (size_t r = 0; r < rows; r++)
         for (size_t i = 0; i < cols / 2 + cols % 2; i++)
             nibbles[r * stride + i] ^= 0x88;
-    clear_padding(nibbles, stride, rows, cols);
+    qz_clear_padding(nibbles, stride, rows, cols);
 }
 
 void qz_add_to_nibbles(uint8_t *nibbles, size_t stride, size_t rows, size_t cols, unsigned number)
@@ -160,7 +170,7 @@ void qz_add_to_nibbles(uint8_t *nibbles, size_t stride, size_t rows, size_t cols
             /* the upper bit of each nibble apart, so that none carries into the next */
             nibbles[r * stride + i] = (uint8_t)(((was & 0x77) + (both & 0x77)) ^ ((was ^ both) & 0x88));
         }
-    clear_padding(nibbles, stride, rows, cols);
+    qz_clear_padding(nibbles, stride, rows, cols);
 }
 
 void qz_swap_nibbles(uint8_t *nibbles, size_t stride, size_t rows, size_t cols, int alone_high)

@@ -26,6 +26,10 @@ void qz_transpose_nibbles(const uint8_t *src, size_t src_stride, size_t rows, si
  * In place, on rows of `cols` nibbles each; what pads a row becomes 0.
  */
 
+/* Nothing else. */
+void qz_clear_padding(uint8_t *nibbles, size_t stride, size_t rows, size_t cols);
+/* Takes the first nibble of each row away: the others move up, and `cols` is how many there were. */
+void qz_drop_nibble(uint8_t *nibbles, size_t stride, size_t rows, size_t cols);
 /* Two's complement from codes that are 8 more, and back. */
 void qz_flip_signs(uint8_t *nibbles, size_t stride, size_t rows, size_t cols);
 /* Adds a number to every nibble, modulo 16. */

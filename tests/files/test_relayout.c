@@ -110,7 +110,7 @@ static void transposes(void **state)
     }
 }
 
-enum change { FLIP, ADD, SWAP };
+enum change { FLIP, ADD, SWAP, DROP };
 
 static void check_in_place(size_t rows, size_t cols, enum change change, unsigned number)
 {
@@ -118,7 +118,8 @@ static void check_in_place(size_t rows, size_t cols, enum change change, unsigne
     int alone_high = number % 2 != 0;
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < cols + cols % 2; c++) {
-            unsigned value = change == SWAP   ? nibble_at(&m, r, c ^ 1)
+            unsigned value = change == DROP   ? (c + 1 < cols ? nibble_at(&m, r, c + 1) : 0)
+                             : change == SWAP ? nibble_at(&m, r, c ^ 1)
                              : change == FLIP ? (nibble_at(&m, r, c) + 8) % 16
                                               : (nibble_at(&m, r, c) + number) % 16;
             int pads = c == cols, alone = cols % 2 != 0 && c + 1 >= cols;
@@ -132,6 +133,8 @@ static void check_in_place(size_t rows, size_t cols, enum change change, unsigne
         qz_flip_signs(m.data, m.stride, rows, cols);
     else if (change == ADD)
         qz_add_to_nibbles(m.data, m.stride, rows, cols, number);
+    else if (change == DROP)
+        qz_drop_nibble(m.data, m.stride, rows, cols);
     else
         qz_swap_nibbles(m.data, m.stride, rows, cols, alone_high);
     same(&m, &want);
@@ -139,7 +142,7 @@ static void check_in_place(size_t rows, size_t cols, enum change change, unsigne
         qz_flip_signs(m.data, m.stride, rows, cols);
     else if (change == ADD)
         qz_add_to_nibbles(m.data, m.stride, rows, cols, 16 - number);
-    if (change != SWAP)
+    if (change == FLIP || change == ADD)
         for (size_t r = 0; r < rows; r++)
             for (size_t c = 0; c < cols; c++)
                 assert_int_equal(nibble_at(&m, r, c), nibble_at(&was, r, c));
@@ -157,6 +160,7 @@ static void in_place(void **state)
                 check_in_place(rows, cols, ADD, number);
                 check_in_place(rows, cols, SWAP, number);
                 check_in_place(rows, cols, FLIP, number);
+                check_in_place(rows, cols, DROP, number);
             }
 }
 
