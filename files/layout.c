@@ -14,6 +14,11 @@ static const qz_layout *const layouts[] = {
 };
 enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
 
+const char *qz_layout_at(size_t i)
+{
+    return i < LAYOUTS ? layouts[i]->name : NULL;
+}
+
 const qz_layout *qz_layout_named(const char *name)
 {
     for (size_t i = 0; i < LAYOUTS; i++)

@@ -277,6 +277,10 @@ QZ_API void qz_abort(qz_writer *writer);
  *
  *     own     NAME.int4 (what it is), NAME.codes, NAME.scales and, if it has them, NAME.zeros, NAME.supers and
  *             NAME.table, in any kind of file; docs/npz.md of the project has the details
+ *     gptq, gptq_v2, awq, compressed-tensors, modelopt, gpt-oss, mlx, bitsandbytes
+ *             as these programs keep them in .safetensors files; docs/howto-layouts.md has the details. What names and
+ *             shapes leave open is taken from config.json or quantize_config.json beside the file. They are written
+ *             in blocks that begin at a multiple of eight rows and columns, and end there or with the matrix
  *
  * Whatever the layout is, data is read and written in the library's plain form. Rows run along the quantized axis: with
  * K = shape[axis], the matrix has (product of the other sizes) rows of K columns, the other axes in their order.
@@ -346,6 +350,9 @@ QZ_API qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *pack
 
 /* The layout that quantized tensors have in an output of that name; NULL if no output can have it. */
 QZ_API const char *qz_layout_of_output(const char *path);
+
+/* The names of the layouts that there are; NULL past the last one. */
+QZ_API const char *qz_layout_at(size_t i);
 
 /* Why a quantized tensor cannot lie in a layout, in words that go on from "it cannot: "; NULL if it can. Rank 0: of any
  * shape. The words may be in `out`, which should have room for 200 characters. */

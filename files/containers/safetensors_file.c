@@ -35,7 +35,8 @@ static void note(qz_file *file, const qz_safetensors *read, const char *opaque)
 {
     size_t used = (size_t)snprintf(file->note, sizeof file->note, "%s", read->note), pairs = read->metadata_count;
     for (size_t i = 0; i < read->metadata_count; i++)
-        pairs -= strcmp(read->metadata[i].key, "format") == 0;
+        pairs -= strcmp(read->metadata[i].key, "format") == 0 ||
+                 strcmp(read->metadata[i].key, "quantization_config") == 0; /* which says how tensors lie */
     if (pairs != 0 && used < sizeof file->note)
         used +=
             (size_t)snprintf(file->note + used, sizeof file->note - used, "%s__metadata__ (%zu %s) is not passed on",

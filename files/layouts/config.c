@@ -43,7 +43,7 @@ static void take_text(reader *r, char *out, size_t room)
 static void take_number(reader *r, uint64_t *out)
 {
     uint64_t number = 0;
-    if (r->json.kind == QZ_JSON_NUMBER && strcmp(r->json.string, "-1") == 0)
+    if (r->json.kind == QZ_JSON_NUMBER && r->json.length == 2 && memcmp(r->json.string, "-1", 2) == 0)
         number = QZ_WHOLE_ROW;
     else if (r->json.kind == QZ_JSON_NUMBER && qz_json_whole(&r->json, &number) != NULL)
         wrong(r, "has a number that is no size");

@@ -53,6 +53,8 @@ static void check(qz_found *found, const sizes *s, size_t list)
 {
     const uint64_t codes[2] = {s->awq ? s->in : s->in / 8, s->awq ? s->out / 8 : s->out};
     const uint64_t zeros[2] = {s->groups, s->out / 8}, scales[2] = {s->groups, s->out};
+    if (qz_tensor_at(found->file, found->members[QZ_MEMBER_CODES])->rank != 2)
+        qz_found_wrong(found, "has a .qweight that is no matrix");
     if (s->in > UINT64_MAX / 8 || s->out % 8 != 0)
         qz_found_wrong(found, "has outputs that fill no words of eight");
     qz_found_is(found, found->members[QZ_MEMBER_CODES], qz_elements_i32, 2, codes);
@@ -87,8 +89,8 @@ static qz_file_result look(qz_found *found, const qz_config *config, qz_file_err
     }
     const qz_tensor *scales = qz_tensor_at(found->file, found->members[QZ_MEMBER_SCALES]);
     qz_found_scheme(found, "uint4", scales->element, 1);
-    qz_found_groups(found, s.in, s.groups, config->words.group_size);
     check(found, &s, list);
+    qz_found_groups(found, s.in, s.groups, config->words.group_size);
     found->is.rank = 2;
     found->is.shape[0] = s.out;
     found->is.shape[1] = s.in;
