@@ -22,21 +22,29 @@ uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding)
     return size < cols ? size : cols;
 }
 
+enum { ALIGNMENT = 8 };
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
 int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_packed *packed)
 {
     qz_sizes sizes = {.size = sizeof sizes};
     *packed = (qz_packed){0};
     if (qz_scheme_sizes(scheme, rows, cols, &sizes) != QZ_OK)
         return fail(LIMIT, "a block of this tensor is too large for memory");
-    /* With scales first they would be aligned, but the library does not need that. */
-    char *memory = allocate(sizes.total_bytes);
+    /* Each part begins where numbers of any type may. */
+    uint64_t scales = aligned(rows * sizes.code_bytes), zeros = scales + aligned(rows * sizes.scale_bytes);
+    uint64_t supers = zeros + aligned(rows * sizes.zero_bytes);
+    char *memory = allocate(sizes.total_bytes + 3 * ALIGNMENT);
     if (memory == NULL)
         return LIMIT;
     packed->codes = memory;
-    packed->scales = memory + rows * sizes.code_bytes;
-    packed->zeros = sizes.zero_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes) : NULL;
-    packed->supers =
-        sizes.super_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes + sizes.zero_bytes) : NULL;
+    packed->scales = memory + scales;
+    packed->zeros = sizes.zero_bytes != 0 ? memory + zeros : NULL;
+    packed->supers = sizes.super_bytes != 0 ? memory + supers : NULL;
     return DONE;
 }
 
