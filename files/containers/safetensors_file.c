@@ -81,7 +81,7 @@ static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
                                                                       : byte;
             described.type_bytes = is_complex ? 8 : 1;
             described.swapped = 0;
-            opaque = is_complex ? opaque : row->name;
+            opaque = described.type == byte ? row->name : opaque; /* the others may be scales: layouts see */
         }
         result = qz_file_add(file, &described, tensor->offset, error);
     }

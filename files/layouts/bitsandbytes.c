@@ -239,7 +239,7 @@ static qz_file_result recognize(qz_file *file, qz_file_error *error)
         found.members[QZ_MEMBER_HEADER] = found.members[QZ_MEMBER_CODES] = codes;
         found.members[QZ_MEMBER_SCALES] = qz_found_sibling(&found, ".absmax");
         if (codes != SIZE_MAX && found.members[QZ_MEMBER_SCALES] != SIZE_MAX &&
-            qz_packed_part(file, codes) == QZ_PART_NONE)
+            file->entries[codes].part == QZ_PART_NONE)
             result = look(&found, i / 2, ends[i % 2][1], error);
     }
     return result;

@@ -161,7 +161,7 @@ static char *read_beside(qz_file *file, const char *name, size_t *length)
 
 static char *metadata_of(qz_file *file, size_t *length)
 {
-    const qz_safetensors *header = file->container == &qz_container_safetensors ? file->state : NULL;
+    const qz_safetensors *header = strcmp(file->container->name, "safetensors") == 0 ? file->state : NULL;
     for (size_t i = 0; header != NULL && i < header->metadata_count; i++)
         if (strcmp(header->metadata[i].key, "quantization_config") == 0) {
             *length = header->metadata[i].value_length;

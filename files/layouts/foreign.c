@@ -23,7 +23,7 @@ int qz_found_begin(qz_found *found, qz_file *file, const qz_layout *layout, size
 {
     const qz_tensor *t = qz_tensor_at(file, i);
     size_t more = strlen(suffix);
-    if (strcmp(file->container->name, layout->container) != 0 || qz_packed_part(file, i) != QZ_PART_NONE ||
+    if (strcmp(file->container->name, layout->container) != 0 || file->entries[i].part != QZ_PART_NONE ||
         t->name_length <= more || memcmp(t->name + t->name_length - more, suffix, more) != 0)
         return 0;
     *found = (qz_found){.file = file, .layout = layout, .base = t->name, .base_length = t->name_length - more};

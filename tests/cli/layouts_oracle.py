@@ -9,12 +9,13 @@ import json
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Stored = tuple[str, tuple[int, ...], bytes]  # type, shape, data
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 NF4 = np.array(
@@ -158,7 +159,7 @@ class Contents:
     zeros: NDArray[np.uint8] | None = None
     offsets: Stored | None = None
     factor: np.float32 | None = None
-    table: NDArray[np.float32] | None = None
+    table: NDArray[Any] | None = None
     extra: dict[str, Stored] = field(default_factory=dict)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 import layouts_oracle as oracle
 import numpy as np
 import pytest
+import quantize
 from layouts_oracle import Contents, Stored, stored
 from numpy.typing import NDArray
 
@@ -79,11 +80,13 @@ def table4(rng: np.random.Generator, rows: int, cols: int, size: int, table: Arr
 # --- Files --------------------------------------------------------------------------------------------------
 
 
-def put(folder: Path, layout: str, c: Contents, config: bool = True, **more: Stored) -> Path:
+def put(
+    folder: Path, layout: str, c: Contents, more: dict[str, Stored] | None = None, config: bool = True
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     tensors, said = oracle.WRITERS[layout](c)
     tensors["norm"] = stored(np.arange(5, dtype=np.float32))
-    tensors.update(more)
+    tensors.update(more or {})
     if said and config:
         (folder / "config.json").write_text(json.dumps({"quantization_config": said}))
     path = folder / "model.safetensors"
@@ -349,7 +352,7 @@ def test_what_names_and_shapes_leave_open(run: Run, tmp_path: Path, layout: str,
 
 def test_gptq_in_another_order_is_listed_as_it_is(run: Run, tmp_path: Path) -> None:
     order = np.random.default_rng(SEED).permutation(np.arange(64) // 32).astype(np.int32)
-    path = put(tmp_path, "gptq", contents("any", 16, 64), **{"m.g_idx": stored(order)})
+    path = put(tmp_path, "gptq", contents("any", 16, 64), {"m.g_idx": stored(order)})
     done = run("info", path)
     assert "desc_act" in done.stdout + done.stderr
     assert "m.qweight" in done.stdout
@@ -385,7 +388,7 @@ BROKEN: list[tuple[str, str, dict[str, Stored], str]] = [
 def test_parts_that_do_not_fit_together(
     run: Run, tmp_path: Path, layout: str, family: str, wrong: dict[str, Stored], words: str
 ) -> None:
-    path = put(tmp_path, layout, contents(family, 16, 64), **wrong)
+    path = put(tmp_path, layout, contents(family, 16, 64), wrong)
     for arguments in (("info", path), ("decode", path, "x.npz"), ("convert", path, "x.npz", "--to", "own")):
         assert words in run(*arguments, code=3).stderr
     assert not (tmp_path / "x.npz").exists()
@@ -396,7 +399,7 @@ def test_parts_that_do_not_fit_together(
 )
 def test_states_of_bitsandbytes_that_say_nothing(run: Run, tmp_path: Path, text: str) -> None:
     wrong = {"m.weight.quant_state.bitsandbytes__nf4": stored(np.frombuffer(text.encode(), np.uint8))}
-    path = put(tmp_path, "bitsandbytes", contents("nf4", 16, 64), **wrong)
+    path = put(tmp_path, "bitsandbytes", contents("nf4", 16, 64), wrong)
     assert "quant_state" in run("info", path, code=3).stderr
 
 
@@ -404,13 +407,13 @@ def test_states_of_bitsandbytes_that_say_nothing(run: Run, tmp_path: Path, text:
 def test_huge_shapes_of_bitsandbytes(run: Run, tmp_path: Path, shape: list[int]) -> None:
     text = json.dumps({"blocksize": 32, "shape": shape}).encode()
     wrong = {"m.weight.quant_state.bitsandbytes__nf4": stored(np.frombuffer(text, np.uint8))}
-    run("info", put(tmp_path, "bitsandbytes", contents("nf4", 16, 64), **wrong), code=3)
+    run("info", put(tmp_path, "bitsandbytes", contents("nf4", 16, 64), wrong), code=3)
 
 
 def test_scales_that_are_not_numbers(run: Run, tmp_path: Path) -> None:
     scales = np.ones((2, 16), np.float16)
     scales[1, 3] = np.nan
-    path = put(tmp_path, "awq", contents("any", 16, 64), **{"m.scales": stored(scales)})
+    path = put(tmp_path, "awq", contents("any", 16, 64), {"m.scales": stored(scales)})
     assert "m.weight" in run("decode", path, "x.npz", code=3).stderr
 
 
@@ -421,3 +424,17 @@ def test_configs_that_say_nothing(run: Run, tmp_path: Path, text: str) -> None:
     path = put(tmp_path, "gptq", contents("any", 16, 64))
     (tmp_path / "config.json").write_text(text)
     assert "m.qweight" in run("info", path).stdout
+
+
+# --- The package --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_package_loads_them(tmp_path: Path, family: str) -> None:
+    for layout in FAMILIES[family][:-1]:
+        c = contents(family, 16, 64)
+        loaded = quantize.load(put(tmp_path / layout, layout, c))
+        weight = loaded["m.weight"]
+        assert isinstance(weight, quantize.QuantizedArray)
+        same_bits(weight.dequantize(), oracle.values(c))
+        np.testing.assert_array_equal(loaded["norm"], np.arange(5, dtype=np.float32))

@@ -113,8 +113,8 @@ def compressed_tensors() -> Iterator[Case]:
             state = {k.removeprefix("m."): v for k, v in load_file(path).items()}
             if kind != "nvfp4":
                 return np.asarray(compressor.decompress(state, scheme)["weight"].float().numpy())
-            # In float32, where it would in bfloat16, and with the reciprocal: it divides, which differs by a step
-            # or two of float32 (docs/howto-layouts.md).
+            # In float32, where it would in bfloat16, and with the reciprocal: it divides, which differs
+            # by a step or two of float32 (docs/howto-layouts.md).
             packed = state["weight_packed"]
             codes = unpack_fp4_from_uint8(packed, packed.shape[0], 2 * packed.shape[1], torch.float32)
             scale = state["weight_scale"].float() * (1 / state["weight_global_scale"])
