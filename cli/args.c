@@ -60,6 +60,8 @@ static const struct option {
     {"--dry-run", NULL, FLAG, PLACE(dry_run), NULL, 0, 0, "print what would be done and write nothing"},
     {"--to", "LAYOUT", TEXT, PLACE(to), NULL, 0, 0,
      "how quantized tensors shall lie in the output (as OUT's name says)"},
+    {"--requantize", NULL, FLAG, PLACE(requantize), NULL, 0, 0,
+     "decode and encode what cannot have the same values, and print the error"},
     {"--no-verify", NULL, FLAG, PLACE(no_verify), NULL, 0, 0, "do not decode both files to see that they are the same"},
     {"--check", NULL, FLAG, PLACE(check), NULL, 0, 0, "read all data: verify checksums and packed values"},
     {"--force", NULL, FLAG, PLACE(force), NULL, 0, 0, "replace an existing output"},

@@ -22,7 +22,7 @@ typedef struct settings {
     uint64_t threads, size, max_header, max_ratio, max_bytes, max_table, seed, min_size;
     double min_sqnr, seconds; /* NAN: not given */
     text_list include, exclude;
-    int json, quiet, force, no_fsync, dry_run, stats, check, no_verify, help;
+    int json, quiet, force, no_fsync, dry_run, stats, check, no_verify, requantize, help;
     int stochastic; /* --seed was given */
     int void2_bfloat16, allow_trailing;
 } settings;

@@ -16,10 +16,14 @@
 #include "resources.h"
 #include "scheme.h"
 #include "source.h"
+#include "stats.h"
+#include "table.h"
 
 typedef struct conversion { /* of one tensor */
     const item *item;
     qz_scheme from, scheme;  /* of quantized ones: what it has, what it will have */
+    int requantized;         /* its values are others: */
+    qz_stats stats;          /* how far from those that they were */
     size_t index;            /* of others, in the output */
     qz_packed_tensor target; /* of quantized ones */
 } conversion;
@@ -29,6 +33,7 @@ typedef struct converter {
     source in;
     const char *layout;
     qz_writer *writer;
+    qz_pool *pool;
     conversion *all;
     size_t count;
 } converter;
@@ -43,7 +48,35 @@ typedef struct passage {
     qz_writer *writer; /* NULL: only to see whether it is possible */
     const qz_packed_tensor *target;
     char why[200]; /* it is not */
+
+    conversion *requantized; /* not NULL: values are decoded and encoded again */
+    qz_pool *pool;
+    float *values;
+    float *largest; /* magnitude, for super scales of all; being found if there is no writer */
 } passage;
+
+/* Decodes and encodes a block of whole rows; or finds the largest value of it. */
+static int requantize_block(passage *p, const block *b, const qz_packed *from, const qz_packed *to)
+{
+    const qz_packed_tensor *packed = &p->reader.packed;
+    uint64_t rows = b->count[INNER], cols = packed->cols;
+    const matrix_part part = {&p->reader.tensor, packed->axis, p->to, b->row, 0, cols};
+    qz_matrix matrix = {p->values, QZ_F32, rows, cols, (int64_t)cols, 1};
+    qz_whole whole = {.size = sizeof whole, .rows = packed->rows, .cols = cols, .row = b->row, .largest = p->largest};
+    qz_options options = QZ_OPTIONS_INIT;
+    qz_detail detail = QZ_DETAIL_INIT;
+    qz_stats stats = QZ_STATS_INIT;
+    options.pool = p->pool;
+    options.whole = &whole;
+    qz_result result = qz_decode(&packed->scheme, from, &matrix, p->pool, &detail);
+    if (result == QZ_OK && p->writer == NULL)
+        result = qz_largest(p->to, &matrix, p->largest, p->pool);
+    else if (result == QZ_OK)
+        result = qz_encode(p->to, &matrix, to, &options, &stats, &detail);
+    if (result == QZ_OK && p->writer != NULL)
+        add_stats(&p->requantized->stats, &stats, b->row, 0, cols, cols);
+    return result == QZ_OK ? DONE : fail_part(result, &part, &detail);
+}
 
 static int pass_block(void *context, const block *b)
 {
@@ -57,8 +90,13 @@ static int pass_block(void *context, const block *b)
         code = shape_packed(p->to, cols, &recoded, &sizes);
     if (code != DONE)
         return code;
-    if (!recode_block(&p->reader.packed.scheme, &packed, p->to, &recoded, rows, cols, p->why, sizeof p->why))
+    if (p->requantized != NULL) {
+        code = requantize_block(p, b, &packed, &recoded);
+        if (code != DONE)
+            return code;
+    } else if (!recode_block(&p->reader.packed.scheme, &packed, p->to, &recoded, rows, cols, p->why, sizeof p->why)) {
         return REFUSED;
+    }
     if (p->writer != NULL) {
         if (qz_packed_write(p->writer, p->target, b->row, rows, col, cols, &recoded, &error) != QZ_FILE_OK)
             return fail_file(&error);
@@ -77,6 +115,8 @@ static int pass(const source *in, const item *i, passage *p)
         return code;
     const qz_packed_tensor *packed = &p->reader.packed;
     uint64_t shape[2] = {packed->rows, packed->cols}, unit = column_unit(&packed->scheme, packed->cols, 1);
+    if (p->requantized != NULL)
+        unit = packed->cols != 0 ? packed->cols : 1;
     qz_tensor matrix = {.rank = 2, .shape = shape};
     grid_of(&matrix, 1, 1, &g);
     plan_blocks(&g, unit, &blocks);
@@ -85,8 +125,13 @@ static int pass(const source *in, const item *i, passage *p)
     code = allocate_packed_blocks(&p->reader, &blocks);
     if (code == DONE)
         code = allocate_packed(p->to, blocks.step[OUTER] * blocks.step[INNER], blocks.step[COLUMN], &p->room);
+    if (code == DONE && p->requantized != NULL) {
+        p->values = allocate_block(&blocks, sizeof *p->values);
+        code = p->values != NULL ? DONE : LIMIT;
+    }
     if (code == DONE)
         code = for_each_block(&blocks, pass_block, p);
+    free(p->values);
     free(p->room.codes);
     close_packed(&p->reader);
     return code;
@@ -125,8 +170,32 @@ static size_t candidates_of(const qz_scheme *from, qz_scheme *out, size_t most)
 static int fail_tensor(const converter *c, const item *i, const char *why)
 {
     char name[NAME_TEXT];
-    return fail(REFUSED, "'%s' cannot lie in the layout %s with the same values: %s; decode and encode it, or leave it",
+    return fail(REFUSED,
+                "'%s' cannot lie in the layout %s with the same values: %s; --requantize makes other values of it",
                 qz_escape(i->name, i->name_length, name, sizeof name), c->layout, why);
+}
+
+/* Chooses a scheme that the layout takes, whatever its values: of those with the same codes, or else with a zero or an
+ * offset, or else of all, the first. Groups have the size that they have, or that of the scheme. */
+static int find_scheme(const converter *c, conversion *v, const qz_packed_tensor *packed)
+{
+    const qz_scheme *row;
+    char why[200];
+    for (int rank = 0; rank < 3; rank++)
+        for (size_t i = 0; (row = qz_scheme_at(i / 4)) != NULL; i++) {
+            qz_scheme to = *row;
+            if (i % 2 == 0)
+                to.group_size = packed->scheme.group_size;
+            if (i % 4 >= 2)
+                to.scale_dtype = QZ_F32;
+            if ((rank == 0 && to.codes != packed->scheme.codes) || (rank == 1 && to.zero == QZ_ZERO_NONE) ||
+                to.super_size == QZ_WHOLE_ROW || qz_scheme_check(&to, QZ_DEFAULT) != QZ_OK ||
+                qz_layout_refuses(c->layout, &to, packed->rank, packed->shape, packed->axis, why, sizeof why) != NULL)
+                continue;
+            v->scheme = to;
+            return 1;
+        }
+    return 0;
 }
 
 /* Chooses the scheme that the tensor will have: the first that the layout takes and that its numbers fit. */
@@ -158,10 +227,12 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
             code = DONE;
         }
     }
-    if (code == DONE && chosen == n)
-        code = fail_tensor(c, v->item, reason);
-    if (code == DONE)
+    if (code == DONE && chosen < n)
         v->scheme = schemes[chosen];
+    else if (code == DONE && c->s->requantize && find_scheme(c, v, packed))
+        v->requantized = 1;
+    else if (code == DONE)
+        code = fail_tensor(c, v->item, reason);
     free(schemes);
     return code;
 }
@@ -204,11 +275,28 @@ static int plan(converter *c)
 
 /* ---- the work ---- */
 
-static int convert_tensor(converter *c, const conversion *v)
+/* The same, with values that are near to those that they were. */
+static int requantize_tensor(converter *c, conversion *v)
+{
+    float largest = 0;
+    passage p = {.to = &v->scheme, .target = &v->target, .requantized = v, .pool = c->pool, .largest = NULL};
+    v->stats = (qz_stats)QZ_STATS_INIT;
+    int code = DONE;
+    if (v->scheme.super_size == QZ_WHOLE_MATRIX) {
+        p.largest = &largest;
+        code = pass(&c->in, v->item, &p);
+    }
+    p.writer = c->writer;
+    return code == DONE ? pass(&c->in, v->item, &p) : code;
+}
+
+static int convert_tensor(converter *c, conversion *v)
 {
     passage p = {.to = &v->scheme, .writer = c->writer, .target = &v->target};
     if (!v->item->packed)
         return copy_tensor(&c->in, v->item->tensor, c->writer, v->index);
+    if (v->requantized)
+        return requantize_tensor(c, v);
     int code = pass(&c->in, v->item, &p);
     return code == REFUSED && p.why[0] != '\0' ? fail_tensor(c, v->item, p.why) : code;
 }
@@ -229,6 +317,8 @@ static int convert_all(converter *c)
     int code = DONE;
     for (size_t i = 0; i < c->count && code == DONE; i++)
         code = declare(c, &c->all[i], &work);
+    if (code == DONE)
+        code = start_pool(c->s, work, &c->pool);
     progress_begin("convert", work);
     for (size_t i = 0; i < c->count && code == DONE; i++)
         code = convert_tensor(c, &c->all[i]);
@@ -307,20 +397,17 @@ static int prove_packed(const source *a, const item *i, const source *b, const i
 static int prove(converter *c)
 {
     source out = {0};
-    qz_pool *pool = NULL;
     char name[NAME_TEXT];
     uint64_t work = 0;
     for (size_t i = 0; i < c->count; i++)
         work += c->all[i].item->packed ? c->all[i].target.rows * c->all[i].target.cols : 0;
     int code = source_open(c->s, c->s->files[1], &out);
-    if (code == DONE)
-        code = start_pool(c->s, work, &pool);
     progress_begin("verify", work);
     for (size_t i = 0; i < c->count && code == DONE; i++) {
         const item *was = c->all[i].item, *is = source_find(&out, was->name, was->name_length);
         int differ = is == NULL || is->packed != was->packed;
-        if (!differ && was->packed)
-            code = prove_packed(&c->in, was, &out, is, pool, &differ);
+        if (!differ && was->packed && !c->all[i].requantized)
+            code = prove_packed(&c->in, was, &out, is, c->pool, &differ);
         if (code == DONE && differ)
             code = fail(INTERNAL,
                         "'%s' does not decode to the same values in the output, which was removed; please "
@@ -330,7 +417,6 @@ static int prove(converter *c)
     progress_end();
     if (code != DONE)
         unlink(c->s->files[1]);
-    qz_pool_destroy(pool);
     source_close(&out);
     return code;
 }
@@ -348,9 +434,11 @@ static void print_json(const converter *c)
         const conversion *v = &c->all[i];
         json_begin(NULL, '{');
         json_name("name", v->item->name, v->item->name_length);
-        json_text("action", v->item->packed ? "convert" : "copy");
+        json_text("action", v->requantized ? "requantize" : v->item->packed ? "convert" : "copy");
         if (v->item->packed)
             json_scheme(&v->scheme);
+        if (v->requantized)
+            json_real("sqnr_db", sqnr(&v->stats));
         json_end();
     }
     json_end();
@@ -373,11 +461,32 @@ static int check_layout(const char *layout)
     return fail(USAGE, "--to '%s': the value must be %s", qz_escape(layout, strlen(layout), shown, sizeof shown), list);
 }
 
+/* The error that was added to tensors whose values are not the same. */
+static void print_errors(const converter *c, size_t count)
+{
+    static const char *const titles[] = {"name", "scheme", "SQNR dB", "RMSE"};
+    char name[NAME_TEXT], text[200];
+    table t;
+    if (count == 0)
+        return;
+    table_begin(&t, "llrr", titles);
+    for (size_t i = 0; i < c->count; i++) {
+        const conversion *v = &c->all[i];
+        if (!v->requantized)
+            continue;
+        table_cell(&t, "%s", qz_escape(v->item->name, v->item->name_length, name, sizeof name));
+        table_cell(&t, "%s", scheme_text(&v->scheme, text, sizeof text));
+        table_cell(&t, "%.2f", sqnr(&v->stats));
+        table_cell(&t, "%.4g", rmse(&v->stats));
+    }
+    table_print(&t);
+}
+
 int run_convert(const settings *s)
 {
     converter c = {.s = s, .layout = s->to};
     double start = seconds_now();
-    size_t packed = 0;
+    size_t packed = 0, requantized = 0;
     if (c.layout == NULL)
         c.layout = qz_layout_of_output(s->files[1]);
     int code = c.layout != NULL ? check_layout(c.layout)
@@ -390,13 +499,21 @@ int run_convert(const settings *s)
         code = convert_all(&c);
     if (code == DONE && !s->no_verify)
         code = prove(&c);
+    for (size_t i = 0; i < c.count; i++) {
+        packed += c.all[i].item->packed != 0;
+        requantized += c.all[i].requantized != 0;
+    }
     if (code == DONE && s->json)
         print_json(&c);
-    for (size_t i = 0; i < c.count; i++)
-        packed += c.all[i].item->packed != 0;
+    else if (code == DONE)
+        print_errors(&c, requantized);
     if (code == DONE)
         say("converted %zu of %zu tensors to %s in %.2f s%s", packed, c.count, c.layout, seconds_now() - start,
-            s->no_verify ? "" : "; they decode to the same bits");
+            s->no_verify           ? ""
+            : requantized == 0     ? "; they decode to the same bits"
+            : requantized < packed ? "; those that are not listed decode to the same bits"
+                                   : "; their values are others");
+    qz_pool_destroy(c.pool);
     free(c.all);
     source_close(&c.in);
     return code;

@@ -35,7 +35,7 @@ static const command commands[] = {
      "Decodes the quantized tensors of IN. OUT.npz or OUT.safetensors gets all tensors; OUT.npy gets the only one, or\n"
      "the one that --tensor names. Tensors that are not quantized are copied.",
      run_decode},
-    {"convert", "IN OUT", 2, 2, " --to --no-verify --threads --force --no-fsync" INPUT_OPTIONS COMMON,
+    {"convert", "IN OUT", 2, 2, " --to --requantize --no-verify --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "quantized tensors as other programs keep them",
      "Writes the tensors of IN to OUT, the quantized ones in another layout with the same values: own, gptq, gptq_v2,\n"
      "awq, compressed-tensors, mlx, bitsandbytes, modelopt or gpt-oss, which are read, too. What cannot have the same\n"

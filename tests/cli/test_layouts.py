@@ -438,3 +438,32 @@ def test_the_package_loads_them(tmp_path: Path, family: str) -> None:
         assert isinstance(weight, quantize.QuantizedArray)
         same_bits(weight.dequantize(), oracle.values(c))
         np.testing.assert_array_equal(loaded["norm"], np.arange(5, dtype=np.float32))
+
+
+# --- Other values -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "a", "b", "least"),
+    [
+        ("affine", "mlx", "awq", 15),
+        ("affine", "mlx", "gptq_v2", 15),
+        ("nf4", "bitsandbytes", "gptq", 15),
+        ("any", "awq", "bitsandbytes", 15),
+        ("mxfp4", "mlx", "modelopt", 15),
+        ("nvfp4", "modelopt", "gpt-oss", 15),
+    ],
+)
+def test_other_values_on_request(run: Run, tmp_path: Path, family: str, a: str, b: str, least: float) -> None:
+    c = contents(family, 200, 576)
+    put(tmp_path / "a", a, c)
+    arguments = ("convert", "a/model.safetensors", "b.safetensors", "--to", b)
+    run(*arguments, code=4)
+    done = run(*arguments, "--requantize", "--json")
+    (said,) = [t for t in json.loads(done.stdout)["tensors"] if t["action"] == "requantize"]
+    was = oracle.values(c).astype(np.float64)
+    error = was - oracle.values(oracle.READERS[b](oracle.load(tmp_path / "b.safetensors")[0]))
+    sqnr = 10 * np.log10((was**2).sum() / (error**2).sum())
+    assert said["sqnr_db"] == pytest.approx(sqnr, abs=0.001)
+    assert sqnr > least
+    assert "m.weight" in run(*arguments, "--requantize", "--force").stdout
