@@ -15,14 +15,14 @@ typedef struct settings {
     const char *command;
     const char *files[2];
     int file_count;
-    const char *scheme, *tensor, *weights, *table;
+    const char *scheme, *tensor, *weights, *table, *to;
     uint64_t group_size; /* 0: the scheme's own */
     int64_t axis;
     int method, scale_dtype, nonfinite, dtype; /* values of the library's enums; 0: not given */
-    uint64_t threads, size, max_header, max_ratio, max_bytes, seed, min_size;
+    uint64_t threads, size, max_header, max_ratio, max_bytes, max_table, seed, min_size;
     double min_sqnr, seconds; /* NAN: not given */
     text_list include, exclude;
-    int json, quiet, force, no_fsync, dry_run, stats, check, help;
+    int json, quiet, force, no_fsync, dry_run, stats, check, no_verify, requantize, help;
     int stochastic; /* --seed was given */
     int void2_bfloat16, allow_trailing;
 } settings;

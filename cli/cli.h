@@ -11,6 +11,7 @@
  *     scheme.c        schemes in words
  *     block.c         a tensor as a matrix, read and written in blocks of bounded size
  *     packed_block.c  the same for quantized tensors
+ *     recode.c        the numbers of one scheme as those of another
  *     stats.c         statistics of tensors, and where in a tensor something is
  *     weights.c       the weights of encode
  *     nonfinite.c     where NaN and infinity are
@@ -18,7 +19,7 @@
  *     memory_limit.c  what memory can do; bench/ uses it, too
  *
  *     encode.c        a command, with encode_plan.c, encode_tensor.c and encode_output.c
- *     decode.c compare.c info.c bench.c      the other commands
+ *     decode.c convert.c compare.c info.c bench.c      the other commands
  *
  * The tool sees the public headers only.
  */

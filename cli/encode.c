@@ -4,6 +4,7 @@
 #include "commands.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "encode.h"
 #include "output.h"
@@ -15,43 +16,31 @@
 static int declare(encoder *e, job *j, qz_file_error *error)
 {
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
-    if (j->encoded) {
-        j->packed = calloc(1, sizeof *j->packed);
-        if (j->packed == NULL)
-            return fail_memory();
-        j->packed->size = sizeof *j->packed;
-        if (qz_packed_declare(e->writer, t->name, t->name_length, &e->scheme, t->rank, t->shape, j->axis, j->packed,
-                              error) != QZ_FILE_OK)
-            return fail_file(error);
-        return DONE;
-    }
-    if (!j->item->packed)
+    const item *named = j->item;
+    if (!j->encoded && !named->packed)
         return qz_declare(e->writer, t, &j->index, error) == QZ_FILE_OK ? DONE : fail_file(error);
-    /* The parts of a tensor that is quantized already are declared one after the other. */
-    qz_packed_tensor p = {.size = sizeof p};
-    if (qz_packed_find(e->in.file, j->item->name, j->item->name_length, &p, error) != QZ_FILE_OK)
-        return fail_file(error);
-    for (int i = 0; i < QZ_MEMBERS; i++)
-        if (p.members[i] != SIZE_MAX && qz_declare(e->writer, qz_tensor_at(e->in.file, p.members[i]),
-                                                   i == 0 ? &j->index : NULL, error) != QZ_FILE_OK)
+    /* What is quantized already becomes the same in the layout of the output. */
+    qz_packed_tensor before = {.size = sizeof before, .scheme = e->scheme, .rank = t->rank, .axis = j->axis};
+    if (named->packed) {
+        if (qz_packed_find(e->in.file, named->name, named->name_length, &before, error) != QZ_FILE_OK)
             return fail_file(error);
-    return DONE;
+    } else {
+        memcpy(before.shape, t->shape, t->rank * sizeof *t->shape);
+    }
+    j->packed = calloc(1, sizeof *j->packed);
+    if (j->packed == NULL)
+        return fail_memory();
+    j->packed->size = sizeof *j->packed;
+    return qz_packed_declare(e->writer, named->name, named->name_length, &before.scheme, before.rank, before.shape,
+                             before.axis, j->packed, error) == QZ_FILE_OK
+               ? DONE
+               : fail_file(error);
 }
 
 static int copy(encoder *e, const job *j)
 {
-    if (!j->item->packed)
-        return copy_tensor(&e->in, j->item->tensor, e->writer, j->index);
-    qz_packed_tensor p = {.size = sizeof p};
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    if (qz_packed_find(e->in.file, j->item->name, j->item->name_length, &p, &error) != QZ_FILE_OK)
-        return fail_file(&error);
-    int code = check_packed(&e->in, j->item); /* encode writes no values that break the format */
-    size_t index = j->index;
-    for (int i = 0; i < QZ_MEMBERS && code == DONE; i++)
-        if (p.members[i] != SIZE_MAX)
-            code = copy_tensor(&e->in, p.members[i], e->writer, index++);
-    return code;
+    return j->item->packed ? copy_packed(&e->in, j->item, e->writer, j->packed)
+                           : copy_tensor(&e->in, j->item->tensor, e->writer, j->index);
 }
 
 /* ---- all tensors ---- */

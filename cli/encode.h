@@ -17,8 +17,8 @@ typedef struct job { /* one tensor of the input */
     unsigned axis;
     uint64_t rows;
     qz_sizes sizes;
-    size_t index;             /* of a copied tensor in the output, the first one of several */
-    qz_packed_tensor *packed; /* of an encoded one */
+    size_t index;             /* of a copied tensor in the output */
+    qz_packed_tensor *packed; /* of one that is quantized there */
     qz_stats stats;
 } job;
 

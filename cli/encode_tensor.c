@@ -155,7 +155,7 @@ uint64_t steps_of(encoder *e, job *j)
     uint64_t count = qz_tensor_at(e->in.file, j->item->tensor)->count;
     work w;
     if (!j->encoded)
-        return count;
+        return j->packed != NULL ? j->packed->rows * j->packed->cols : count;
     plan_work(e, j, &w);
     return is_measured(&e->scheme, &w.blocks) ? 2 * count : count;
 }

@@ -13,7 +13,7 @@
 #include "json.h"
 #include "output.h"
 
-#define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --void2-as-bfloat16 --allow-trailing"
+#define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --max-table --void2-as-bfloat16 --allow-trailing"
 #define COMMON        " --json --quiet --help "
 
 static const command commands[] = {
@@ -36,6 +36,12 @@ static const command commands[] = {
      "Decodes the quantized tensors of IN. OUT.npz or OUT.safetensors gets all tensors; OUT.npy gets the only one, or\n"
      "the one that --tensor names. Tensors that are not quantized are copied.",
      run_decode},
+    {"convert", "IN OUT", 2, 2, " --to --requantize --no-verify --threads --force --no-fsync" INPUT_OPTIONS COMMON,
+     "quantized tensors as other programs keep them",
+     "Writes the tensors of IN to OUT, the quantized ones in another layout with the same values: own, gptq, gptq_v2,\n"
+     "awq, compressed-tensors, mlx, bitsandbytes, modelopt or gpt-oss, which are read, too. What cannot have the same\n"
+     "values is refused. At the end both files are decoded, and must be the same to the last bit.",
+     run_convert},
     {"compare", "A B", 2, 2, " --min-sqnr --include --exclude --threads" INPUT_OPTIONS COMMON,
      "the error between two files, tensor by tensor",
      "Compares the tensors of two files by name; if each has a single one, these. Either may be quantized. A is the\n"

@@ -77,6 +77,7 @@ int fail_file(const qz_file_error *error)
         [QZ_OPTION_MAX_BYTES] = "; --max-bytes raises it",
         [QZ_OPTION_ALLOW_TRAILING] = "; if that is meant, --allow-trailing ignores them",
         [QZ_OPTION_REPLACE] = "; --force replaces it",
+        [QZ_OPTION_MAX_TABLE] = "; --max-table raises it",
     };
     size_t code = (size_t)error->code, option = (size_t)error->option;
     return fail(code < sizeof codes / sizeof codes[0] ? codes[code] : INTERNAL, "%s%s", error->message,

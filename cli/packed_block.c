@@ -22,21 +22,29 @@ uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding)
     return size < cols ? size : cols;
 }
 
+enum { ALIGNMENT = 8 };
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
 int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_packed *packed)
 {
     qz_sizes sizes = {.size = sizeof sizes};
     *packed = (qz_packed){0};
     if (qz_scheme_sizes(scheme, rows, cols, &sizes) != QZ_OK)
         return fail(LIMIT, "a block of this tensor is too large for memory");
-    /* With scales first they would be aligned, but the library does not need that. */
-    char *memory = allocate(sizes.total_bytes);
+    /* Each part begins where numbers of any type may. */
+    uint64_t scales = aligned(rows * sizes.code_bytes), zeros = scales + aligned(rows * sizes.scale_bytes);
+    uint64_t supers = zeros + aligned(rows * sizes.zero_bytes);
+    char *memory = allocate(sizes.total_bytes + 3 * ALIGNMENT);
     if (memory == NULL)
         return LIMIT;
     packed->codes = memory;
-    packed->scales = memory + rows * sizes.code_bytes;
-    packed->zeros = sizes.zero_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes) : NULL;
-    packed->supers =
-        sizes.super_bytes != 0 ? memory + rows * (sizes.code_bytes + sizes.scale_bytes + sizes.zero_bytes) : NULL;
+    packed->scales = memory + scales;
+    packed->zeros = sizes.zero_bytes != 0 ? memory + zeros : NULL;
+    packed->supers = sizes.super_bytes != 0 ? memory + supers : NULL;
     return DONE;
 }
 
@@ -123,28 +131,55 @@ int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype,
     return code;
 }
 
-static int check_block(void *context, const block *b)
+/* A quantized tensor on its way from one layout to another, or nowhere. */
+typedef struct passage {
+    packed_reader reader;
+    qz_writer *writer; /* NULL: it is only checked */
+    const qz_packed_tensor *target;
+} passage;
+
+static int pass_block(void *context, const block *b)
 {
+    passage *p = context;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_packed packed;
-    return read_packed(context, b->row, b->count[INNER], b->first[COLUMN], b->count[COLUMN], &packed);
+    uint64_t rows = b->count[INNER], col = b->first[COLUMN], cols = b->count[COLUMN];
+    int code = read_packed(&p->reader, b->row, rows, col, cols, &packed);
+    if (code == DONE && p->writer != NULL) {
+        if (qz_packed_write(p->writer, p->target, b->row, rows, col, cols, &packed, &error) != QZ_FILE_OK)
+            code = fail_file(&error);
+        block_done(b);
+    }
+    return code;
+}
+
+/* Takes the matrix itself, row after row: the order of the parts in the file. */
+static int pass(const source *in, const item *i, passage *p)
+{
+    grid g;
+    block_plan blocks;
+    int code = open_packed(in, i, &p->reader);
+    if (code != DONE)
+        return code;
+    uint64_t shape[2] = {p->reader.packed.rows, p->reader.packed.cols};
+    qz_tensor matrix = {.rank = 2, .shape = shape};
+    grid_of(&matrix, 1, 1, &g);
+    plan_blocks(&g, column_unit(&p->reader.packed.scheme, g.cols, p->writer != NULL), &blocks);
+    code = allocate_packed_blocks(&p->reader, &blocks);
+    if (code == DONE)
+        code = for_each_block(&blocks, pass_block, p);
+    close_packed(&p->reader);
+    return code;
 }
 
 int check_packed(const source *in, const item *i)
 {
-    packed_reader r;
-    grid g;
-    block_plan blocks;
-    int code = open_packed(in, i, &r);
-    if (code != DONE)
-        return code;
-    /* The matrix itself, row after row: the order of the parts in the file. */
-    uint64_t shape[2] = {r.packed.rows, r.packed.cols};
-    qz_tensor matrix = {.rank = 2, .shape = shape};
-    grid_of(&matrix, 1, 1, &g);
-    plan_blocks(&g, column_unit(&r.packed.scheme, g.cols, 0), &blocks);
-    code = allocate_packed_blocks(&r, &blocks);
-    if (code == DONE)
-        code = for_each_block(&blocks, check_block, &r);
-    close_packed(&r);
-    return code;
+    passage p = {.writer = NULL};
+    return pass(in, i, &p);
+}
+
+int copy_packed(const source *in, const item *i, qz_writer *writer, const qz_packed_tensor *target)
+{
+    passage p = {.writer = writer, .target = target};
+    return pass(in, i, &p);
 }

@@ -42,4 +42,8 @@ int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype,
 /* Reads a quantized tensor in blocks and checks that it keeps its format. */
 int check_packed(const source *in, const item *i);
 
+/* Reads a quantized tensor in blocks, checks that it keeps its format, and writes it as it is, in the output's layout.
+ */
+int copy_packed(const source *in, const item *i, qz_writer *writer, const qz_packed_tensor *target);
+
 #endif

@@ -19,6 +19,8 @@ int source_open(const settings *s, const char *path, source *out)
         options.max_ratio = s->max_ratio;
     if (s->max_bytes != 0)
         options.max_bytes = s->max_bytes;
+    if (s->max_table != 0)
+        options.max_table = s->max_table;
     options.void2_bfloat16 = s->void2_bfloat16;
     options.allow_trailing = s->allow_trailing;
     *out = (source){0};
@@ -34,13 +36,14 @@ int source_open(const settings *s, const char *path, source *out)
         source_close(out);
         return fail_memory();
     }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0, packed = 0; i < n; i++) {
         const qz_tensor *t = qz_tensor_at(out->file, i);
         qz_part part = qz_packed_part(out->file, i);
-        if (part == QZ_PART_NONE)
-            out->items[out->count++] = (item){t->name, t->name_length, i, 0};
-        else if (part == QZ_PART_HEADER)
-            out->items[out->count++] = (item){t->name, t->name_length - strlen(".int4"), i, 1};
+        item *next = &out->items[out->count];
+        *next = (item){t->name, t->name_length, i, part == QZ_PART_HEADER};
+        if (next->packed)
+            next->name = qz_packed_name_at(out->file, packed++, &next->name_length);
+        out->count += part != QZ_PART_DATA;
     }
     if (qz_note(out->file) != NULL)
         say("note: %s", qz_note(out->file));
@@ -70,16 +73,8 @@ static const item *item_of(const source *s, size_t tensor, int packed)
 
 const item *source_find(const source *s, const char *name, size_t length)
 {
-    static const char suffix[] = ".int4";
     const item *found = item_of(s, qz_tensor_find(s->file, name, length), 0);
-    char *longer = found == NULL ? malloc(length + sizeof suffix) : NULL;
-    if (longer != NULL) {
-        memcpy(longer, name, length);
-        memcpy(longer + length, suffix, sizeof suffix);
-        found = item_of(s, qz_tensor_find(s->file, longer, length + sizeof suffix - 1), 1);
-        free(longer);
-    }
-    return found;
+    return found != NULL ? found : item_of(s, qz_packed_place_at(s->file, qz_packed_index(s->file, name, length)), 1);
 }
 
 int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_tensor *packed)
@@ -95,7 +90,7 @@ int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_t
                               .rank = packed->rank,
                               .shape = packed->shape,
                               .count = count,
-                              .bytes = packed->sizes.total_bytes};
+                              .bytes = packed->bytes};
     }
     tensor->name = i->name;
     tensor->name_length = i->name_length;

@@ -36,14 +36,18 @@ void table_cell(table *t, const char *format, ...)
     char text[SHAPE_TEXT];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    if (strcmp(format, "%s") == 0) { /* most cells, of which there can be a million */
+        add_cell(t, va_arg(arguments, const char *));
+    } else {
+        vsnprintf(text, sizeof text, format, arguments);
+        add_cell(t, text);
+    }
     va_end(arguments);
-    add_cell(t, text);
 }
 
-static void put_blanks(int count)
+static void print_blanks(int count)
 {
-    for (; count > 0; count--)
+    while (count-- > 0)
         putchar(' ');
 }
 
@@ -62,10 +66,10 @@ void table_print(table *t)
             used--;
         for (size_t column = 0; column < used; column++) {
             int last = column + 1 == used, right = t->align[column] == 'r';
-            int blanks = widths[column] - put_text(NULL, cells[column], plain);
-            put_blanks(right ? blanks : 0);
-            put_text(stdout, cells[column], plain);
-            put_blanks(right || last ? 0 : blanks);
+            int blanks = right ? widths[column] - put_text(NULL, cells[column], plain) : 0;
+            print_blanks(blanks);
+            int columns = put_text(stdout, cells[column], plain);
+            print_blanks(right || last ? 0 : widths[column] - columns);
             fputs(last ? "\n" : "  ", stdout);
         }
     }

@@ -51,16 +51,12 @@ static const span marks[] = {{0x300, 0x36f},   {0x483, 0x489},   {0x591, 0x5bd},
 int put_text(FILE *stream, const char *text, int plain)
 {
     int columns = 0;
-    if (!plain || strstr(text, "\\u{") == NULL) { /* as nearly all text */
-        size_t length = strlen(text);
-        if (stream != NULL)
-            fwrite(text, 1, length, stream);
-        return (int)length;
-    }
     for (const char *at = text; *at != '\0';) {
-        size_t n = at[0] == '\\' && at[1] == '\\' ? 2 : 1, bytes = 0;
+        size_t n = strcspn(at, "\\"), bytes = 0; /* up to an escape, or that */
+        if (n == 0)
+            n = at[1] == '\\' ? 2 : 1;
         char out[4];
-        if (n == 1 && strncmp(at, "\\u{", 3) == 0) {
+        if (plain && strncmp(at, "\\u{", 3) == 0) {
             char *end;
             unsigned long c = strtoul(at + 3, &end, 16);
             if (*end == '}' && !IS_IN(hidden, (uint32_t)c)) {

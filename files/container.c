@@ -9,10 +9,7 @@
 
 /* One row for each kind of file, in the order in which messages name them. */
 static const qz_container_type *const containers[] = {
-    &qz_container_npy,
-    &qz_container_npz,
-    &qz_container_safetensors,
-    &qz_container_gguf,
+    &qz_container_npy, &qz_container_npz, &qz_container_safetensors, &qz_container_gguf, &qz_container_index,
 };
 enum { CONTAINERS = sizeof containers / sizeof containers[0] };
 
@@ -26,10 +23,12 @@ const qz_container_type *qz_container_by_content(const uint8_t *head, size_t byt
 
 const qz_container_type *qz_container_by_extension(const char *path)
 {
-    const char *slash = strrchr(path, '/'), *dot = strrchr(slash != NULL ? slash : path, '.');
-    for (size_t i = 0; dot != NULL && i < CONTAINERS; i++)
-        if (strcasecmp(dot, containers[i]->extension) == 0)
+    size_t length = strlen(path);
+    for (size_t i = 0; i < CONTAINERS; i++) {
+        size_t end = strlen(containers[i]->extension);
+        if (length >= end && strcasecmp(path + length - end, containers[i]->extension) == 0)
             return containers[i];
+    }
     return NULL;
 }
 

@@ -14,13 +14,16 @@
  */
 struct qz_container_type {
     const char *name;
-    const char *extension; /* with the dot */
+    const char *extension; /* with the dot, or both */
     unsigned max_tensors;  /* that an output can hold; 0: any number */
+    const char *quantized; /* the layout that quantized tensors of an output have */
 
     /* Whether a file of that size that begins with these bytes (64, or all that it has) is one. */
     int (*probe)(const uint8_t *head, size_t bytes, uint64_t file_size);
     /* Reads the headers and adds the tensors, in the order of the file. */
     qz_file_result (*open)(qz_file *file, qz_file_error *error);
+    /* Adds the files that belong to one that was opened, if it is the first of several; may be NULL. See parts.h. */
+    qz_file_result (*parts)(qz_file *file, qz_file_error *error);
     /* Reads bytes of a tensor's data; NULL: they lie at entry->offset in the file. */
     qz_file_result (*read)(qz_file *file, size_t tensor, uint64_t offset, void *dst, size_t bytes,
                            qz_file_error *error);
@@ -36,7 +39,8 @@ struct qz_container_type {
     qz_file_result (*finish)(qz_writer *writer, qz_file_error *error);
 };
 
-extern const qz_container_type qz_container_npy, qz_container_npz, qz_container_safetensors, qz_container_gguf;
+extern const qz_container_type qz_container_npy, qz_container_npz, qz_container_safetensors, qz_container_gguf,
+    qz_container_index;
 
 /* The container of a file of that size that begins with these bytes, or NULL. */
 const qz_container_type *qz_container_by_content(const uint8_t *head, size_t bytes, uint64_t file_size);

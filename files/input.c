@@ -28,36 +28,50 @@ static const char *kind_of(mode_t mode)
     return S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe" : S_ISSOCK(mode) ? "a socket" : "a device";
 }
 
-qz_file_result qz_input_open(qz_input *input, const char *path, qz_file_error *error)
+/* O_NONBLOCK: opening a pipe must not wait for its other end. */
+static int open_to_read(int folder, const char *path)
+{
+    return qz_above_standard(openat(folder, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+}
+
+/* Opens a regular file and says what it is. Devices may act on being opened, so they are ruled out beforehand; fstat()
+ * then speaks of what was really opened. */
+static qz_file_result open_regular(int folder, const char *path, const char *label, int *fd, struct stat *status,
+                                   qz_file_error *error)
+{
+    qz_file_result result = QZ_FILE_OK;
+    *fd = -1;
+    if (fstatat(folder, path, status, 0) == 0 && !S_ISREG(status->st_mode))
+        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "is %s, not a regular file",
+                       kind_of(status->st_mode));
+    *fd = open_to_read(folder, path);
+    if (*fd < 0 || fstat(*fd, status) != 0)
+        result = qz_fail_errno(error, label, "open");
+    else if (!S_ISREG(status->st_mode))
+        result = qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "is %s, not a regular file",
+                         kind_of(status->st_mode));
+    if (result != QZ_FILE_OK && *fd >= 0)
+        close(*fd);
+    return result;
+}
+
+qz_file_result qz_input_open_in(qz_input *input, int folder, const char *path, const char *shown, qz_file_error *error)
 {
     char label[200];
-    qz_escape(path, strlen(path), label, sizeof label);
-    *input = (qz_input){.fd = -1};
     struct stat status;
-    /* O_NONBLOCK: opening a pipe must not wait for its other end. Devices may act on being opened, so they are ruled
-     * out beforehand; fstat() then speaks of what was really opened. */
-    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
-        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "is %s, not a regular file",
-                       kind_of(status.st_mode));
-    int fd = qz_above_standard(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-    if (fd < 0)
-        return qz_fail_errno(error, label, "open");
-    if (fstat(fd, &status) != 0) {
-        qz_file_result result = qz_fail_errno(error, label, "open");
-        close(fd);
+    int fd;
+    qz_escape(shown, strlen(shown), label, sizeof label);
+    *input = (qz_input){.fd = -1, .folder = folder};
+    qz_file_result result = open_regular(folder, path, label, &fd, &status, error);
+    if (result != QZ_FILE_OK)
         return result;
-    }
-    if (!S_ISREG(status.st_mode)) {
-        close(fd);
-        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "is %s, not a regular file",
-                       kind_of(status.st_mode));
-    }
+    input->fd = fd;
     input->label = strdup(label);
-    if (input->label == NULL) {
-        close(fd);
+    input->path = strdup(path);
+    if (input->label == NULL || input->path == NULL) {
+        qz_input_close(input);
         return qz_fail_memory(error, label);
     }
-    input->fd = fd;
     input->size = (uint64_t)status.st_size;
     input->device = status.st_dev;
     input->inode = status.st_ino;
@@ -65,12 +79,58 @@ qz_file_result qz_input_open(qz_input *input, const char *path, qz_file_error *e
     return QZ_FILE_OK;
 }
 
+qz_file_result qz_input_open(qz_input *input, const char *path, qz_file_error *error)
+{
+    return qz_input_open_in(input, AT_FDCWD, path, path, error);
+}
+
 void qz_input_close(qz_input *input)
 {
     if (input->fd >= 0)
         close(input->fd);
     free(input->label);
+    free(input->path);
     *input = (qz_input){.fd = -1};
+}
+
+void qz_input_park(qz_input *input)
+{
+    if (input->fd >= 0 && input->path != NULL) {
+        close(input->fd);
+        input->fd = -1;
+    }
+}
+
+static int is_unchanged(const qz_input *input, const struct stat *status)
+{
+    int64_t changed[2];
+    time_of_change(status, changed);
+    return status->st_dev == input->device && status->st_ino == input->inode &&
+           (uint64_t)status->st_size == input->size && changed[0] == input->changed[0] &&
+           changed[1] == input->changed[1];
+}
+
+static qz_file_result fail_changed(const qz_input *input, qz_file_error *error)
+{
+    return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, QZ_NO_OFFSET,
+                   "the file changed while it was read; try again when nothing writes to it");
+}
+
+qz_file_result qz_input_wake(qz_input *input, qz_file_error *error)
+{
+    struct stat status;
+    int fd;
+    if (input->fd >= 0)
+        return QZ_FILE_OK;
+    qz_file_result result = open_regular(input->folder, input->path, input->label, &fd, &status, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    if (!is_unchanged(input, &status)) {
+        close(fd);
+        return fail_changed(input, error);
+    }
+    input->fd = fd;
+    return QZ_FILE_OK;
 }
 
 qz_file_result qz_input_read(const qz_input *input, uint64_t offset, void *dst, size_t bytes, qz_file_error *error)
@@ -87,14 +147,10 @@ qz_file_result qz_input_read(const qz_input *input, uint64_t offset, void *dst, 
 qz_file_result qz_input_unchanged(const qz_input *input, qz_file_error *error)
 {
     struct stat status;
-    int64_t changed[2];
-    if (fstat(input->fd, &status) != 0)
+    int got = input->fd >= 0 ? fstat(input->fd, &status) : fstatat(input->folder, input->path, &status, 0);
+    if (got != 0)
         return qz_fail_errno(error, input->label, "read");
-    time_of_change(&status, changed);
-    if ((uint64_t)status.st_size == input->size && changed[0] == input->changed[0] && changed[1] == input->changed[1])
-        return QZ_FILE_OK;
-    return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, QZ_NO_OFFSET,
-                   "the file changed while it was read; try again when nothing writes to it");
+    return is_unchanged(input, &status) ? QZ_FILE_OK : fail_changed(input, error);
 }
 
 qz_file_result qz_window_read(qz_window *window, uint64_t offset, void *dst, size_t bytes, qz_file_error *error)

@@ -12,7 +12,9 @@
 #include "quantize_file.h"
 
 typedef struct qz_input {
-    int fd;
+    int fd;        /* -1 while it is parked */
+    int folder;    /* where `path` begins: AT_FDCWD, or a folder that is open as long as the file */
+    char *path;    /* NULL: cannot be parked */
     char *label;   /* the path, escaped */
     uint64_t size; /* when it was opened */
     dev_t device;
@@ -21,7 +23,13 @@ typedef struct qz_input {
 } qz_input;
 
 qz_file_result qz_input_open(qz_input *input, const char *path, qz_file_error *error);
+/* The same for a file of an open folder, which is called `shown` in messages. */
+qz_file_result qz_input_open_in(qz_input *input, int folder, const char *path, const char *shown, qz_file_error *error);
 void qz_input_close(qz_input *input);
+/* Closes the descriptor of a file that is to be read later: there can be more files than descriptors. */
+void qz_input_park(qz_input *input);
+/* Opens a file again that was parked. It must be the same one, unchanged. */
+qz_file_result qz_input_wake(qz_input *input, qz_file_error *error);
 /* Exactly `bytes` bytes, or an error: the file must have them. */
 qz_file_result qz_input_read(const qz_input *input, uint64_t offset, void *dst, size_t bytes, qz_file_error *error);
 /* Returns QZ_FILE_FORMAT if size or time of change differ from those when the file was opened. */

@@ -148,7 +148,7 @@ static qz_file_result check_target(const qz_output *output, const qz_create_opti
     if (!S_ISREG(status.st_mode))
         return qz_fail(error, QZ_FILE_EXISTS, label, NULL, QZ_NO_OFFSET, "exists and is not a regular file");
     for (size_t i = 0; i < options->input_count; i++)
-        if (options->inputs[i]->input.device == status.st_dev && options->inputs[i]->input.inode == status.st_ino)
+        if (qz_file_has(options->inputs[i], status.st_dev, status.st_ino))
             return qz_fail(error, QZ_FILE_EXISTS, label, NULL, QZ_NO_OFFSET,
                            "is the same file as the input %s; choose another name", options->inputs[i]->input.label);
     if (!output->replace)

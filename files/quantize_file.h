@@ -67,7 +67,8 @@ typedef enum qz_file_option {
     QZ_OPTION_MAX_RATIO = 2,
     QZ_OPTION_MAX_BYTES = 3,
     QZ_OPTION_ALLOW_TRAILING = 4,
-    QZ_OPTION_REPLACE = 5
+    QZ_OPTION_REPLACE = 5,
+    QZ_OPTION_MAX_TABLE = 6
 } qz_file_option;
 
 /* What went wrong. A caller sets `size` (QZ_FILE_ERROR_INIT does) and passes it. */
@@ -153,6 +154,9 @@ typedef struct qz_open_options {
     uint64_t max_bytes;  /* uncompressed bytes of a compressed member (default 2^40) */
     int void2_bfloat16;  /* not 0: two-byte void elements (|V2) are bfloat16. They are QZ_ELEMENT_RAW otherwise */
     int allow_trailing;  /* not 0: bytes after the array of an .npy file are ignored. Refused otherwise */
+    uint64_t max_table;  /* bytes of memory for what is kept of the headers of a model: names, shapes, metadata, in all
+                            its files together, and of the index of these (default 48 MiB, as 150,000 tensors with
+                            names of usual length need) */
 } qz_open_options;
 
 /* Members that expand to no more than this many bytes may have any ratio: an array of zeros is harmless. */
@@ -160,12 +164,21 @@ typedef struct qz_open_options {
 
 #define QZ_OPEN_OPTIONS_INIT                                                                                           \
     {                                                                                                                  \
-        sizeof(qz_open_options), 10000, 200, (uint64_t)1 << 40, 0, 0                                                   \
+        sizeof(qz_open_options), 10000, 200, (uint64_t)1 << 40, 0, 0, (uint64_t)48 << 20                               \
     }
 
 /*
  * Opens a file and reads its headers. The content decides what kind it is; an extension that speaks of another known
  * kind is an error. Only regular files are read (a symbolic link to one is).
+ *
+ * A model in several files is one file here, whose tensors are those of all of them:
+ *
+ *   - model.safetensors.index.json with the files of its folder that it names, or the first file of a split GGUF,
+ *     NAME-00001-of-00003.gguf. All must be there, and have just the tensors that they should.
+ *   - A folder stands for the model in it: the .safetensors.index.json, model.safetensors, or the only .safetensors or
+ *     .gguf file. One in which two could be meant is refused.
+ *
+ * Of the parts, four are open at a time.
  *
  * On QZ_FILE_OK *file is to be released with qz_close(); otherwise it is NULL.
  */
@@ -177,8 +190,12 @@ QZ_API void qz_close(qz_file *file);
 /* "npy", "npz", "safetensors" or "gguf". */
 QZ_API const char *qz_container(const qz_file *file);
 
-/* Bytes of the file when it was opened. */
+/* Bytes of the file when it was opened, all its parts included. */
 QZ_API uint64_t qz_file_bytes(const qz_file *file);
+
+/* The files that were opened. 0 is the path of the file itself: the one given, or where a folder was given, that of the
+ * file in it. Then follow the names that its parts have in the same folder. NULL after the last. */
+QZ_API const char *qz_file_path(const qz_file *file, size_t i);
 
 /* What the reader skipped, for people, or NULL if nothing. */
 QZ_API const char *qz_note(const qz_file *file);
@@ -222,11 +239,12 @@ typedef struct qz_create_options {
     int no_fsync;                 /* not 0: faster, but not safe against power loss */
     const qz_file *const *inputs; /* open files that must not be replaced, whatever path names them */
     size_t input_count;
+    const char *layout; /* of quantized tensors: "own" (see below), ...; NULL: qz_layout_of_output() */
 } qz_create_options;
 
 #define QZ_CREATE_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
-        sizeof(qz_create_options), 0, 0, NULL, 0                                                                       \
+        sizeof(qz_create_options), 0, 0, NULL, 0, NULL                                                                 \
     }
 
 /* Begins a file. The extension of the path decides the kind. A symbolic link is not followed: it is refused. On
@@ -255,14 +273,21 @@ QZ_API void qz_abort(qz_writer *writer);
 /* ----------------------------------------------------------------------------------------------------------
  * Quantized tensors
  *
- * A quantized tensor NAME is kept as several tensors, its members: NAME.int4 (what it is), NAME.codes, NAME.scales and,
- * if it has them, NAME.zeros, NAME.supers and NAME.table; docs/npz.md of the project has the details. Rows run along
- * the quantized axis: with K = shape[axis], the matrix has (product of the other sizes) rows of K columns, the other
- * axes in their order.
+ * A quantized tensor NAME is kept as one tensor or several, its members. How they lie is a layout:
+ *
+ *     own     NAME.int4 (what it is), NAME.codes, NAME.scales and, if it has them, NAME.zeros, NAME.supers and
+ *             NAME.table, in any kind of file; docs/npz.md of the project has the details
+ *     gptq, gptq_v2, awq, compressed-tensors, modelopt, gpt-oss, mlx, bitsandbytes
+ *             as these programs keep them in .safetensors files; docs/howto-layouts.md has the details. What names and
+ *             shapes leave open is taken from config.json or quantize_config.json beside the file. They are written
+ *             in blocks that begin at a multiple of eight rows and columns, and end there or with the matrix
+ *
+ * Whatever the layout is, data is read and written in the library's plain form. Rows run along the quantized axis: with
+ * K = shape[axis], the matrix has (product of the other sizes) rows of K columns, the other axes in their order.
  * ------------------------------------------------------------------------------------------------------- */
 
 enum {
-    QZ_MEMBER_HEADER, /* NAME.int4 */
+    QZ_MEMBER_HEADER, /* NAME.int4, or whichever tensor stands for the whole in another layout */
     QZ_MEMBER_CODES,
     QZ_MEMBER_SCALES,
     QZ_MEMBER_ZEROS,
@@ -281,16 +306,29 @@ typedef struct qz_packed_tensor {
     uint64_t rows, cols;
     qz_sizes sizes;             /* of the whole matrix */
     size_t members[QZ_MEMBERS]; /* the tensors of the file or writer; SIZE_MAX for those that there are not */
+    const char *layout;         /* "own", ... */
+    uint64_t bytes;             /* in the file */
 } qz_packed_tensor;
 
 /* Whether tensor i belongs to a quantized tensor. */
 typedef enum qz_part {
     QZ_PART_NONE = 0,   /* an ordinary tensor */
-    QZ_PART_HEADER = 1, /* NAME.int4: of int64 with one axis, or with NAME.codes or NAME.scales beside it */
-    QZ_PART_DATA = 2    /* one of the other members, where there is NAME.int4 */
+    QZ_PART_HEADER = 1, /* the member that stands for the whole. In the layout "own": NAME.int4, if it is of int64 with
+                           one axis, or has NAME.codes or NAME.scales beside it */
+    QZ_PART_DATA = 2    /* one of the other members */
 } qz_part;
 
 QZ_API qz_part qz_packed_part(const qz_file *file, size_t tensor);
+
+/* The quantized tensors, in the order of their headers: a program that lists a file in its order meets the next one at
+ * each tensor that is QZ_PART_HEADER. Pointers live until qz_close(); a name has name_length bytes, and no NUL after
+ * them. NULL and SIZE_MAX past the end. */
+QZ_API size_t qz_packed_count(const qz_file *file);
+QZ_API const char *qz_packed_name_at(const qz_file *file, size_t i, size_t *name_length);
+QZ_API size_t qz_packed_place_at(const qz_file *file, size_t i); /* the tensor that is its header */
+
+/* The quantized tensor of that name; SIZE_MAX if there is none. */
+QZ_API size_t qz_packed_index(const qz_file *file, const char *name, size_t name_length);
 
 /* Finds the quantized tensor `name` (without ".int4") and checks that its parts fit together. QZ_FILE_MISSING if
  * there is none, QZ_FILE_FORMAT if it is not consistent or of a later version of the format. */
@@ -310,8 +348,19 @@ QZ_API qz_file_result qz_packed_check(qz_file *file, qz_file_error *error);
 QZ_API qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
                                      uint64_t col, uint64_t cols, const qz_packed *dst, qz_file_error *error);
 
-/* Declares the members of a quantized tensor and fills *packed. No other tensor of the file can have the name that one
- * of its members has or might have. */
+/* The layout that quantized tensors have in an output of that name; NULL if no output can have it. */
+QZ_API const char *qz_layout_of_output(const char *path);
+
+/* The names of the layouts that there are; NULL past the last one. */
+QZ_API const char *qz_layout_at(size_t i);
+
+/* Why a quantized tensor cannot lie in a layout, in words that go on from "it cannot: "; NULL if it can. Rank 0: of any
+ * shape. The words may be in `out`, which should have room for 200 characters. */
+QZ_API const char *qz_layout_refuses(const char *layout, const qz_scheme *scheme, unsigned rank, const uint64_t *shape,
+                                     unsigned axis, char *out, size_t out_size);
+
+/* Declares the members of a quantized tensor and fills *packed. What qz_layout_refuses() is QZ_FILE_ARGUMENT. No other
+ * tensor of the file can have the name that one of its members has or might have. */
 QZ_API qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t name_length,
                                         const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis,
                                         qz_packed_tensor *packed, qz_file_error *error);

@@ -1,8 +1,9 @@
 /*
- * tensors.c - the list of a file's tensors, which its container fills in
+ * tensors.c - the list of a file's tensors, which its container fills in, and reading them
  */
 #include "tensors.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,14 +30,15 @@ static qz_file_result complete(const qz_file *file, qz_entry *entry, qz_file_err
         return refuse(file, t, "has more than 64 axes or more than 2^63 - 1 bytes", error);
     if (t->element == QZ_ELEMENT_RAW)
         t->count = t->bytes;
-    if (file->container->read == NULL && !qz_within(entry->offset, t->bytes, file->input.size))
+    if (file->container->read == NULL && entry->offset != QZ_NO_OFFSET &&
+        !qz_within(entry->offset, t->bytes, file->input.size))
         return refuse(file, t, "has data beyond the end of the file", error);
     return QZ_FILE_OK;
 }
 
 qz_file_result qz_file_add(qz_file *file, const qz_tensor *described, uint64_t offset, qz_file_error *error)
 {
-    qz_entry entry = {*described, offset};
+    qz_entry entry = {.tensor = *described, .offset = offset};
     qz_file_result result = complete(file, &entry, error);
     if (result != QZ_FILE_OK)
         return result;
@@ -66,6 +68,19 @@ qz_file_result qz_file_add(qz_file *file, const qz_tensor *described, uint64_t o
     }
 }
 
+int qz_file_in_part(const qz_file *file, size_t tensor)
+{
+    return file->parts.count != 0 && tensor >= file->parts.first[0];
+}
+
+int qz_file_has(const qz_file *file, dev_t device, ino_t inode)
+{
+    int has = file->input.device == device && file->input.inode == inode;
+    for (size_t i = 0; i < file->parts.count && !has; i++)
+        has = qz_file_has(file->parts.files[i], device, inode); /* parts have no parts */
+    return has;
+}
+
 size_t qz_tensor_count(const qz_file *file)
 {
     return file->count;
@@ -79,4 +94,26 @@ const qz_tensor *qz_tensor_at(const qz_file *file, size_t i)
 size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_length)
 {
     return qz_names_find(&file->names, name, name_length);
+}
+
+qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst, qz_file_error *error)
+{
+    if (tensor >= file->count || !qz_within(first, count, file->entries[tensor].tensor.count))
+        return qz_fail(error, QZ_FILE_ARGUMENT, file->input.label, NULL, QZ_NO_OFFSET,
+                       "elements %" PRIu64 " to %" PRIu64 " of tensor %zu: there are none such", first, first + count,
+                       tensor);
+    if (qz_file_in_part(file, tensor))
+        return file->parts.read(file, tensor, first, count, dst, error);
+    const qz_entry *entry = &file->entries[tensor];
+    /* No product wraps: the range lies within a tensor whose size in bytes was checked. */
+    size_t each = qz_element_size(entry->tensor.element);
+    uint64_t bytes = count * each, offset = first * each;
+    if (bytes == 0)
+        return QZ_FILE_OK;
+    qz_file_result result = file->container->read != NULL
+                                ? file->container->read(file, tensor, offset, dst, (size_t)bytes, error)
+                                : qz_input_read(&file->input, entry->offset + offset, dst, (size_t)bytes, error);
+    if (result == QZ_FILE_OK && entry->tensor.swapped)
+        qz_swap(dst, each, (size_t)count);
+    return result;
 }

@@ -11,21 +11,75 @@
 typedef struct qz_entry {
     qz_tensor tensor;
     uint64_t offset; /* where its data begins: in the file, or in what the container's read() counts */
+    qz_part part;    /* whether it belongs to a quantized tensor */
+    size_t packed;   /* which one it is the header of, if it is */
 } qz_entry;
 
 typedef struct qz_container_type qz_container_type;
+typedef struct qz_layout qz_layout;
+
+typedef struct qz_packed_entry { /* a quantized tensor */
+    const char *name;            /* ends at its length, not with a NUL; lives as long as the file */
+    size_t name_length;
+    const qz_layout *layout;
+    size_t members[QZ_MEMBERS]; /* tensors of the file */
+    const void *details;        /* the layout's own, which lives as long as the file */
+    int twice;                  /* another one has its name */
+} qz_packed_entry;
+
+/* Where a file is, and what it must be. */
+typedef struct qz_place {
+    int folder; /* AT_FDCWD, or one that stays open */
+    const char *path, *shown;
+    const qz_container_type *kind; /* NULL: any */
+    uint64_t max_table;
+} qz_place;
+
+/* Opens one file, without others that belong to it. *file is NULL if that fails. */
+typedef qz_file_result (*qz_open_part)(const qz_place *place, const qz_open_options *options, qz_file **file,
+                                       qz_file_error *error);
+
+/* Reads elements of a tensor that lies in a part. */
+typedef qz_file_result (*qz_read_part)(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst,
+                                       qz_file_error *error);
+
+/* Other files whose tensors follow the file's own: see parts.h. */
+#define QZ_PARTS_AWAKE 4 /* that are open at a time */
+typedef struct qz_parts {
+    qz_file **files;
+    size_t *first; /* of each, the number that its first tensor has in the whole */
+    size_t count, capacity;
+    int folder; /* where they are; a descriptor if there is a path */
+    char *path; /* of the folder, with its slash */
+    size_t awake[QZ_PARTS_AWAKE], turn;
+    qz_read_part read;
+} qz_parts;
 
 struct qz_file {
     const qz_container_type *container;
     qz_input input;
+    uint64_t bytes; /* of it and its parts */
     qz_open_options options;
     qz_arena arena;
     qz_names names;
     qz_entry *entries;
     size_t count, capacity;
-    void *state; /* the container's own */
+    qz_packed_entry *packed; /* in the order of their headers */
+    size_t packed_count, packed_capacity;
+    qz_names packed_names;          /* the first of each name */
+    void *state;                    /* the container's own */
+    const struct qz_config *config; /* what is said about quantization beside it; NULL: nobody has asked */
+    qz_parts parts;
+    uint64_t table_left; /* of options.max_table */
+    qz_open_part open_part;
     char note[320];
 };
+
+/* Whether the tensor lies in a part. */
+int qz_file_in_part(const qz_file *file, size_t tensor);
+
+/* Whether that is one of the files that tensors are read from. */
+int qz_file_has(const qz_file *file, dev_t device, ino_t inode);
 
 /*
  * Adds a tensor that a container found: its name, element, rank, shape, column_major, swapped and, of raw items, type

@@ -9,6 +9,7 @@
 #include "quantize_file.h"
 
 typedef struct qz_container_type qz_container_type;
+typedef struct qz_layout qz_layout;
 
 typedef struct qz_slot { /* a tensor that is being written */
     qz_tensor tensor;
@@ -19,6 +20,8 @@ typedef struct qz_slot { /* a tensor that is being written */
     uint32_t crc_start, crc; /* container's own: of what stands before the data, and of all so far */
     int disordered;          /* the checksum is not that of the data */
     void *preset;            /* data given with the declaration, or NULL */
+    const qz_layout *layout; /* of a quantized tensor's header: how that lies in the file */
+    const char *stored;      /* the type that the container is to say, where its elements do not say it; or NULL */
 } qz_slot;
 
 struct qz_writer {
@@ -29,6 +32,9 @@ struct qz_writer {
     qz_slot *slots;
     size_t count, capacity;
     int laid_out;
+    char layout[24];       /* of quantized tensors: its name, or "" for that of the container */
+    const char *said;      /* what config.json is to say about quantization, or NULL; it goes into the metadata of a */
+    qz_scheme said_of;     /* safetensors file. Of which scheme that is said */
     qz_file_result failed; /* of the first write that failed */
 };
 

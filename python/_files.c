@@ -112,6 +112,76 @@ static int move_in_pieces(State *state, int *busy, const Transfer *transfer, Mov
     return -1;
 }
 
+/* A quantized tensor and the buffers of its parts, which have its rows one after the other: a Transfer of rows. */
+typedef struct {
+    void *file; /* a qz_file or a qz_writer */
+    qz_packed_tensor tensor;
+    Py_buffer parts[4];
+    int count; /* of the buffers that are held */
+} PackedTransfer;
+
+static void release_parts(PackedTransfer *p)
+{
+    while (p->count > 0)
+        PyBuffer_Release(&p->parts[--p->count]);
+}
+
+/* Takes the buffers of codes, scales, zeros and supers, None for those that there are not. Returns 0, or -1 with an
+ * exception. */
+static int take_parts(PackedTransfer *p, PyObject *const *objects, int flags)
+{
+    const qz_sizes *sizes = &p->tensor.sizes;
+    const uint64_t row_bytes[4] = {sizes->code_bytes, sizes->scale_bytes, sizes->zero_bytes, sizes->super_bytes};
+
+    for (int i = 0; i < 4; i++) {
+        const uint64_t rows = i == 3 && p->tensor.scheme.super_size == QZ_WHOLE_MATRIX ? 1 : p->tensor.rows;
+        Py_buffer *part = &p->parts[i];
+        if (objects[i] == Py_None) {
+            PyBuffer_FillInfo(part, NULL, NULL, 0, 1, PyBUF_SIMPLE);
+        } else if (PyObject_GetBuffer(objects[i], part, flags) < 0) {
+            release_parts(p);
+            return -1;
+        }
+        p->count = i + 1;
+        if ((uint64_t)part->len != row_bytes[i] * rows) {
+            release_parts(p);
+            PyErr_SetString(PyExc_ValueError, "a buffer has another size than its part of the tensor");
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The parts from a row on. */
+static qz_packed rows_from(const PackedTransfer *p, uint64_t row)
+{
+    const qz_sizes *sizes = &p->tensor.sizes;
+    const int shared = p->tensor.scheme.super_size == QZ_WHOLE_MATRIX;
+    char *data[4];
+
+    for (int i = 0; i < 4; i++)
+        data[i] = p->parts[i].buf;
+    return (qz_packed){
+        .codes = data[0] + row * sizes->code_bytes,
+        .scales = data[1] + row * sizes->scale_bytes,
+        .zeros = sizes->zero_bytes != 0 ? data[2] + row * sizes->zero_bytes : NULL,
+        .supers = sizes->super_bytes != 0 ? data[3] + (shared ? 0 : row * sizes->super_bytes) : NULL,
+        .code_stride = (int64_t)sizes->code_bytes,
+        .scale_stride = (int64_t)sizes->scale_bytes,
+        .zero_stride = (int64_t)sizes->zero_bytes,
+        .super_stride = (int64_t)sizes->super_bytes,
+    };
+}
+
+/* Moves a quantized tensor, whose rows are counted. Returns 0, or -1 with an exception. */
+static int move_packed(State *state, int *busy, PackedTransfer *p, Move move)
+{
+    const qz_packed_tensor *t = &p->tensor;
+    const uint64_t each = t->rows != 0 ? t->sizes.total_bytes / t->rows : 0;
+    const Transfer transfer = {p, 0, 0, t->rows, each == 0 ? 1 : each < PIECE ? each : PIECE, NULL};
+    return move_in_pieces(state, busy, &transfer, move);
+}
+
 /* ----------------------------------------------------------------------------------------------------------
  * Reading
  * ------------------------------------------------------------------------------------------------------- */
@@ -205,29 +275,29 @@ static PyObject *tensor_tuple(const File *self, size_t index)
                          t->column_major != 0, t->swapped != 0);
 }
 
-/* (scheme's name, scheme, axis, shape, codes, scales, zeros, supers) */
-static PyObject *packed_tuple(const File *self, const qz_packed_tensor *p)
-{
-    PyObject *parts[4] = {NULL, NULL, NULL, NULL};
-
-    for (int i = 0; i < 4; i++) {
-        size_t member = p->members[QZ_MEMBER_CODES + i];
-        parts[i] = member != SIZE_MAX ? tensor_tuple(self, member) : Py_NewRef(Py_None);
-    }
-    return Py_BuildValue("(sNINNNNN)", p->scheme.name, scheme_tuple(&p->scheme), p->axis,
-                         shape_tuple(p->rank, p->shape), parts[0], parts[1], parts[2], parts[3]);
-}
-
 PyDoc_STRVAR(file_items_doc, "items() -> a list of (name, tensor, packed): tensor or packed is None.\n\n"
                              "tensor: (index, element, type, shape, column_major, swapped)\n"
-                             "packed: (scheme's name, scheme, axis, shape, codes, scales, zeros, supers), where the\n"
-                             "scheme is the tuple that _core takes, and the last four are as tensor, or None");
+                             "packed: (index, scheme's name, scheme, axis, shape), where the scheme is the tuple that\n"
+                             "_core takes");
+
+static PyObject *packed_item(const File *self, size_t index, State *state)
+{
+    qz_packed_tensor packed = {.size = sizeof packed};
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    size_t length = 0;
+    const char *name = qz_packed_name_at(self->file, index, &length);
+
+    if (qz_packed_find(self->file, name, length, &packed, &error) != QZ_FILE_OK)
+        return fail(state, &error);
+    return Py_BuildValue("(y#O(nsNIN))", name, (Py_ssize_t)length, Py_None, (Py_ssize_t)index, packed.scheme.name,
+                         scheme_tuple(&packed.scheme), packed.axis, shape_tuple(packed.rank, packed.shape));
+}
 
 static PyObject *file_items(PyObject *object, PyObject *unused)
 {
-    static const char header[] = ".int4";
     File *self = (File *)object;
     PyObject *list;
+    size_t packed = 0;
 
     (void)unused;
     if (!is_usable(self))
@@ -236,18 +306,13 @@ static PyObject *file_items(PyObject *object, PyObject *unused)
     for (size_t i = 0; list != NULL && i < qz_tensor_count(self->file); i++) {
         const qz_tensor *t = qz_tensor_at(self->file, i);
         qz_part part = qz_packed_part(self->file, i);
-        qz_packed_tensor packed = {.size = sizeof packed};
-        qz_file_error error = QZ_FILE_ERROR_INIT;
-        size_t length = t->name_length - (part == QZ_PART_HEADER ? sizeof header - 1 : 0);
-        PyObject *item = NULL;
+        PyObject *item;
         if (part == QZ_PART_DATA)
             continue;
-        if (part == QZ_PART_NONE)
-            item = Py_BuildValue("(y#NO)", t->name, (Py_ssize_t)length, tensor_tuple(self, i), Py_None);
-        else if (qz_packed_find(self->file, t->name, length, &packed, &error) == QZ_FILE_OK)
-            item = Py_BuildValue("(y#ON)", t->name, (Py_ssize_t)length, Py_None, packed_tuple(self, &packed));
+        if (part == QZ_PART_HEADER)
+            item = packed_item(self, packed++, state_of(object));
         else
-            fail(state_of(object), &error);
+            item = Py_BuildValue("(y#NO)", t->name, (Py_ssize_t)t->name_length, tensor_tuple(self, i), Py_None);
         if (item == NULL || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);
@@ -291,6 +356,44 @@ static PyObject *file_read(PyObject *object, PyObject *args)
     return error < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+PyDoc_STRVAR(file_read_packed_doc, "read_packed(index, codes, scales, zeros, supers, /). The buffers get the parts of\n"
+                                   "the whole tensor; None stands for a part that it does not have.");
+
+static qz_file_result read_rows(const Transfer *t, uint64_t at, uint64_t count, qz_file_error *error)
+{
+    const PackedTransfer *p = t->file;
+    const qz_packed parts = rows_from(p, at);
+    return qz_packed_read(p->file, &p->tensor, at, count, 0, p->tensor.cols, &parts, error);
+}
+
+static PyObject *file_read_packed(PyObject *object, PyObject *args)
+{
+    File *self = (File *)object;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    PackedTransfer p = {.file = self->file, .tensor = {.size = sizeof p.tensor}};
+    PyObject *parts[4];
+    Py_ssize_t index;
+    size_t length = 0;
+    const char *name;
+    int failed;
+
+    if (!is_usable(self) ||
+        !PyArg_ParseTuple(args, "nOOOO:read_packed", &index, &parts[0], &parts[1], &parts[2], &parts[3]))
+        return NULL;
+    name = index >= 0 ? qz_packed_name_at(self->file, (size_t)index, &length) : NULL;
+    if (name == NULL) {
+        PyErr_SetString(PyExc_ValueError, "there is no such tensor");
+        return NULL;
+    }
+    if (qz_packed_find(self->file, name, length, &p.tensor, &error) != QZ_FILE_OK)
+        return fail(state_of(object), &error);
+    if (take_parts(&p, parts, PyBUF_CONTIG) < 0)
+        return NULL;
+    failed = move_packed(state_of(object), &self->busy, &p, read_rows);
+    release_parts(&p);
+    return failed < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 PyDoc_STRVAR(file_check_unchanged_doc, "check_unchanged(). Fails if the file was changed since it was opened.");
 
 static PyObject *file_check_unchanged(PyObject *object, PyObject *unused)
@@ -312,6 +415,7 @@ static PyMethodDef file_methods[] = {
     {"container", file_container, METH_NOARGS, file_container_doc},
     {"items", file_items, METH_NOARGS, file_items_doc},
     {"read", file_read, METH_VARARGS, file_read_doc},
+    {"read_packed", file_read_packed, METH_VARARGS, file_read_packed_doc},
     {"check_unchanged", file_check_unchanged, METH_NOARGS, file_check_unchanged_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -337,6 +441,8 @@ typedef struct {
     PyObject_HEAD qz_writer *writer;
     size_t *item; /* bytes of an element of each tensor that was declared */
     size_t count, capacity;
+    qz_packed_tensor *packed; /* the quantized ones */
+    size_t packed_count;
     int busy;
 } Writer;
 
@@ -368,6 +474,7 @@ static void writer_dealloc(PyObject *object)
 
     qz_abort(self->writer);
     PyMem_Free(self->item);
+    PyMem_Free(self->packed);
     unmake(object);
 }
 
@@ -428,20 +535,18 @@ static PyObject *writer_declare(PyObject *object, PyObject *args)
     return PyLong_FromSize_t(index);
 }
 
-PyDoc_STRVAR(writer_declare_packed_doc, "declare_packed(name, scheme, shape, axis, /) -> four indices\n\n"
-                                        "The scheme is the tuple that _core takes. The indices are those of codes, "
-                                        "scales, zeros and supers,\n"
-                                        "None for those that there are not.");
+PyDoc_STRVAR(writer_declare_packed_doc, "declare_packed(name, scheme, shape, axis, /) -> index, for write_packed\n\n"
+                                        "The scheme is the tuple that _core takes.");
 
 static PyObject *writer_declare_packed(PyObject *object, PyObject *args)
 {
     Writer *self = (Writer *)object;
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_packed_tensor packed = {.size = sizeof packed};
+    qz_packed_tensor packed = {.size = sizeof packed}, *list;
     uint64_t shape[QZ_MAX_RANK];
     const char *name;
     Py_ssize_t length;
-    PyObject *tuple, *shape_object, *result;
+    PyObject *tuple, *shape_object;
     Scheme scheme;
     int rank;
     unsigned axis;
@@ -456,22 +561,47 @@ static PyObject *writer_declare_packed(PyObject *object, PyObject *args)
     if (qz_packed_declare(self->writer, name, (size_t)length, &scheme.row, (unsigned)rank, shape, axis, &packed,
                           &error) != QZ_FILE_OK)
         return fail(state_of(object), &error);
-    const size_t scale = qz_dtype_size(scheme.row.scale_dtype);
-    const size_t items[4] = {1, scale, scheme.row.zero == QZ_ZERO_UINT4 ? 1 : scale,
-                             qz_dtype_size(scheme.row.super_dtype)};
-    result = PyTuple_New(4);
-    for (int i = 0; result != NULL && i < 4; i++) {
-        size_t member = packed.members[QZ_MEMBER_CODES + i];
-        PyObject *index;
-        if (member != SIZE_MAX && note_item(self, member, items[i]) < 0) {
-            Py_CLEAR(result);
-            break;
-        }
-        index = member != SIZE_MAX ? PyLong_FromSize_t(member) : Py_NewRef(Py_None);
-        if (index == NULL || PyTuple_SetItem(result, i, index) < 0)
-            Py_CLEAR(result);
+    list = PyMem_Realloc(self->packed, (self->packed_count + 1) * sizeof *list);
+    if (list == NULL)
+        return PyErr_NoMemory();
+    self->packed = list;
+    packed.scheme.name = NULL; /* texts and tables are the caller's, and may go */
+    packed.scheme.summary = NULL;
+    packed.scheme.table = NULL;
+    list[self->packed_count] = packed;
+    return PyLong_FromSize_t(self->packed_count++);
+}
+
+PyDoc_STRVAR(writer_write_packed_doc, "write_packed(index, codes, scales, zeros, supers, /). Writes the whole tensor;\n"
+                                      "None stands for a part that it does not have.");
+
+static qz_file_result write_rows(const Transfer *t, uint64_t at, uint64_t count, qz_file_error *error)
+{
+    const PackedTransfer *p = t->file;
+    const qz_packed parts = rows_from(p, at);
+    return qz_packed_write(p->file, &p->tensor, at, count, 0, p->tensor.cols, &parts, error);
+}
+
+static PyObject *writer_write_packed(PyObject *object, PyObject *args)
+{
+    Writer *self = (Writer *)object;
+    PyObject *parts[4];
+    Py_ssize_t index;
+    int failed;
+
+    if (!is_open(self) ||
+        !PyArg_ParseTuple(args, "nOOOO:write_packed", &index, &parts[0], &parts[1], &parts[2], &parts[3]))
+        return NULL;
+    if (index < 0 || (size_t)index >= self->packed_count) {
+        PyErr_SetString(PyExc_ValueError, "no such tensor is to be written");
+        return NULL;
     }
-    return result;
+    PackedTransfer p = {.file = self->writer, .tensor = self->packed[index]};
+    if (take_parts(&p, parts, PyBUF_CONTIG_RO) < 0)
+        return NULL;
+    failed = move_packed(state_of(object), &self->busy, &p, write_rows);
+    release_parts(&p);
+    return failed < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyDoc_STRVAR(writer_write_doc, "write(index, first, buffer, /) -> the element after the last one that was written");
@@ -551,6 +681,7 @@ static PyMethodDef writer_methods[] = {
     {"declare", writer_declare, METH_VARARGS, writer_declare_doc},
     {"declare_packed", writer_declare_packed, METH_VARARGS, writer_declare_packed_doc},
     {"write", writer_write, METH_VARARGS, writer_write_doc},
+    {"write_packed", writer_write_packed, METH_VARARGS, writer_write_packed_doc},
     {"commit", writer_commit, METH_NOARGS, writer_commit_doc},
     {"abort", writer_abort, METH_NOARGS, writer_abort_doc},
     {NULL, NULL, 0, NULL},

@@ -9,7 +9,7 @@
 
 #include "../element.h"
 #include "../error.h"
-#include "gguf.h"
+#include "gguf_split.h"
 
 static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
 {
@@ -33,12 +33,14 @@ static qz_file_result open_gguf(qz_file *file, qz_file_error *error)
     qz_gguf *read = calloc(1, sizeof *read);
     if (read == NULL)
         return qz_fail_memory(error, file->input.label);
-    qz_file_result result = qz_gguf_read(read, &file->input, NULL, error);
+    const qz_model_limits limits = qz_model_limits_of(file->table_left);
+    qz_file_result result = qz_gguf_read(read, &file->input, &limits, error);
     if (result != QZ_FILE_OK) {
         free(read);
         return result;
     }
     file->state = read;
+    file->table_left = read->model.left;
     for (size_t i = 0; i < read->model.count && result == QZ_FILE_OK; i++) {
         const qz_model_tensor *tensor = &read->model.tensors[i];
         const qz_ggml_type *type = qz_ggml_type_of(tensor->type);
@@ -69,5 +71,6 @@ const qz_container_type qz_container_gguf = {
     .extension = ".gguf",
     .probe = probe,
     .open = open_gguf,
+    .parts = qz_gguf_open_parts,
     .close = close_gguf,
 };

@@ -14,14 +14,15 @@ static const unsigned sizes[QZ_GGUF_TYPES] = {
     [QZ_GGUF_F32] = 4, [QZ_GGUF_BOOL] = 1, [QZ_GGUF_U64] = 8, [QZ_GGUF_I64] = 8, [QZ_GGUF_F64] = 8,
 };
 
-/* Refuses at a place, which only a file has. */
+/* Refuses at a place, which only a file has; a limit is one of memory. */
 static qz_file_result refuse(const qz_gguf_source *source, qz_file_result code, uint64_t offset, const char *what)
 {
     char field[QZ_MODEL_FIELD];
     const char *part = source->part;
     if (source->name != NULL)
         part = qz_model_field(part, source->name, source->name_length, field);
-    return qz_fail(source->error, code, source->label, part, source->input != NULL ? offset : QZ_NO_OFFSET, "%s", what);
+    return qz_fail_option(source->error, code, code == QZ_FILE_LIMIT ? QZ_OPTION_MAX_TABLE : QZ_OPTION_NONE,
+                          source->label, part, source->input != NULL ? offset : QZ_NO_OFFSET, "%s", what);
 }
 
 qz_file_result qz_gguf_refuse(const qz_gguf_source *source, uint64_t offset, const char *what)
@@ -38,8 +39,7 @@ qz_file_result qz_gguf_need(const qz_gguf_source *source, uint64_t bytes, const 
         return refuse(source, source->code, source->at, message);
     }
     if (source->at > source->limit || bytes > source->limit - source->at) {
-        snprintf(message, sizeof message,
-                 "the header has more than %" PRIu64 " bytes, which is the limit (max_header raises it)",
+        snprintf(message, sizeof message, "the header has more than %" PRIu64 " bytes, which is the limit",
                  source->limit);
         return refuse(source, QZ_FILE_LIMIT, source->at, message);
     }

@@ -25,12 +25,21 @@ qz_file_result qz_model_charge(qz_model *model, uint64_t count, uint64_t each, c
 {
     uint64_t bytes;
     if (!qz_mul(count, each, &bytes) || bytes > model->left)
-        return qz_fail(error, QZ_FILE_LIMIT, label, NULL, QZ_NO_OFFSET,
-                       "the list of its tensors and metadata needs more memory than the limit allows: %" PRIu64
-                       " bytes more are wanted, %" PRIu64 " are left (max_table raises the limit)",
-                       bytes, model->left);
+        return qz_fail_option(error, QZ_FILE_LIMIT, QZ_OPTION_MAX_TABLE, label, NULL, QZ_NO_OFFSET,
+                              "the list of its tensors and metadata needs more memory than the limit allows: %" PRIu64
+                              " bytes more are wanted, %" PRIu64 " are left",
+                              bytes, model->left);
     model->left -= bytes;
     return QZ_FILE_OK;
+}
+
+qz_model_limits qz_model_limits_of(uint64_t max_table)
+{
+    qz_model_limits limits = QZ_MODEL_LIMITS_INIT;
+    limits.max_table = max_table;
+    if (limits.max_header < max_table)
+        limits.max_header = max_table;
+    return limits;
 }
 
 qz_file_result qz_model_reserve(qz_model *model, size_t capacity, const char *label, qz_file_error *error)

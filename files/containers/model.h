@@ -35,6 +35,9 @@ typedef struct qz_model_limits {
         100000000, (uint64_t)48 << 20                                                                                  \
     }
 
+/* The limits where so much memory is left: a header may have as many bytes, or the usual ones. */
+qz_model_limits qz_model_limits_of(uint64_t max_table);
+
 typedef struct qz_model {
     qz_model_tensor *tensors; /* in the order of the header */
     size_t count;

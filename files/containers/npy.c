@@ -58,6 +58,7 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
 const qz_container_type qz_container_npy = {
     .name = "npy",
     .extension = ".npy",
+    .quantized = "own",
     .max_tensors = 1,
     .probe = probe,
     .open = open_npy,

@@ -215,6 +215,7 @@ static qz_file_result open_npz(qz_file *file, qz_file_error *error)
 const qz_container_type qz_container_npz = {
     .name = "npz",
     .extension = ".npz",
+    .quantized = "own",
     .probe = probe,
     .open = open_npz,
     .read = read_npz,

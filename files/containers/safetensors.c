@@ -48,6 +48,8 @@ static const qz_safetensors_row rows[QZ_SAFETENSORS_TYPES] = {
     [QZ_SAFETENSORS_U64] = {"U64", 64, QZ_ELEMENT_U64},
 };
 
+const char qz_safetensors_e4m3[] = "|V1", qz_safetensors_e8m0[] = "|V1";
+
 const qz_safetensors_row *qz_safetensors_row_of(unsigned type)
 {
     return type < QZ_SAFETENSORS_TYPES ? &rows[type] : NULL;
@@ -471,9 +473,8 @@ static qz_file_result read_length(const qz_input *input, const qz_model_limits *
         return qz_fail(error, QZ_FILE_FORMAT, input->label, "header", 0,
                        "the header is said to have %" PRIu64 " bytes; the format allows 2 to 100000000", *length);
     if (*length > limits->max_header)
-        return qz_fail(error, QZ_FILE_LIMIT, input->label, "header", 0,
-                       "the header has %" PRIu64 " bytes; the limit is %" PRIu64 " (max_header raises it)", *length,
-                       limits->max_header);
+        return qz_fail_option(error, QZ_FILE_LIMIT, QZ_OPTION_MAX_TABLE, input->label, "header", 0,
+                              "the header has %" PRIu64 " bytes; the limit is %" PRIu64, *length, limits->max_header);
     return QZ_FILE_OK;
 }
 

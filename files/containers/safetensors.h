@@ -45,6 +45,9 @@ typedef struct qz_safetensors_row {
     qz_element element; /* QZ_ELEMENT_RAW: a type that is passed on as it is */
 } qz_safetensors_row;
 
+/* What a qz_tensor of QZ_ELEMENT_RAW has as its type, which is told from other items of a byte by its address. */
+extern const char qz_safetensors_e4m3[], qz_safetensors_e8m0[];
+
 /* The row of a type; NULL for a number that is none. */
 const qz_safetensors_row *qz_safetensors_row_of(unsigned type);
 

@@ -35,7 +35,8 @@ static void note(qz_file *file, const qz_safetensors *read, const char *opaque)
 {
     size_t used = (size_t)snprintf(file->note, sizeof file->note, "%s", read->note), pairs = read->metadata_count;
     for (size_t i = 0; i < read->metadata_count; i++)
-        pairs -= strcmp(read->metadata[i].key, "format") == 0;
+        pairs -= strcmp(read->metadata[i].key, "format") == 0 ||
+                 strcmp(read->metadata[i].key, "quantization_config") == 0; /* which says how tensors lie */
     if (pairs != 0 && used < sizeof file->note)
         used +=
             (size_t)snprintf(file->note + used, sizeof file->note - used, "%s__metadata__ (%zu %s) is not passed on",
@@ -50,12 +51,14 @@ static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
     qz_safetensors *read = calloc(1, sizeof *read);
     if (read == NULL)
         return qz_fail_memory(error, file->input.label);
-    qz_file_result result = qz_safetensors_read(read, &file->input, NULL, error);
+    const qz_model_limits limits = qz_model_limits_of(file->table_left);
+    qz_file_result result = qz_safetensors_read(read, &file->input, &limits, error);
     if (result != QZ_FILE_OK) {
         free(read);
         return result;
     }
     file->state = read;
+    file->table_left = read->model.left;
     const char *opaque = NULL;
     for (size_t i = 0; i < read->model.count && result == QZ_FILE_OK; i++) {
         const qz_model_tensor *tensor = &read->model.tensors[i];
@@ -72,10 +75,13 @@ static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
         };
         if (row->element == QZ_ELEMENT_RAW) {
             int is_complex = tensor->type == QZ_SAFETENSORS_C64;
-            described.type = is_complex ? complex64 : byte;
+            described.type = is_complex                               ? complex64
+                             : tensor->type == QZ_SAFETENSORS_F8_E4M3 ? qz_safetensors_e4m3
+                             : tensor->type == QZ_SAFETENSORS_F8_E8M0 ? qz_safetensors_e8m0
+                                                                      : byte;
             described.type_bytes = is_complex ? 8 : 1;
             described.swapped = 0;
-            opaque = is_complex ? opaque : row->name;
+            opaque = described.type == byte ? row->name : opaque; /* the others may be scales: layouts see */
         }
         result = qz_file_add(file, &described, tensor->offset, error);
     }
@@ -97,6 +103,15 @@ static unsigned type_of(const qz_tensor *tensor)
     if (tensor->element == QZ_ELEMENT_RAW && strcmp(tensor->type, complex64) == 0)
         return QZ_SAFETENSORS_C64;
     return tensor->element == QZ_ELEMENT_RAW ? QZ_SAFETENSORS_TYPES : qz_safetensors_type_of(tensor->element);
+}
+
+/* The type of a slot in the file: that of its elements, or of what its bytes stand for. */
+static unsigned stored_type(const qz_slot *slot)
+{
+    for (unsigned i = 0; slot->stored != NULL && i < QZ_SAFETENSORS_TYPES; i++)
+        if (strcmp(qz_safetensors_row_of(i)->name, slot->stored) == 0)
+            return i;
+    return type_of(&slot->tensor);
 }
 
 static qz_file_result declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error)
@@ -140,11 +155,14 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
             const qz_tensor *tensor = &writer->slots[order[i]].tensor;
             tensors[i].name = tensor->name;
             tensors[i].name_length = tensor->name_length;
-            tensors[i].type = type_of(tensor);
+            tensors[i].type = stored_type(&writer->slots[order[i]]);
             tensors[i].rank = tensor->rank;
             tensors[i].shape = tensor->shape;
         }
-        result = qz_safetensors_format(tensors, writer->count, NULL, 0, &header, &bytes, &file_bytes, label, error);
+        qz_safetensors_pair pair = {"quantization_config", strlen("quantization_config"), writer->said, 0};
+        pair.value_length = writer->said != NULL ? strlen(writer->said) : 0;
+        result = qz_safetensors_format(tensors, writer->count, &pair, pair.value_length != 0, &header, &bytes,
+                                       &file_bytes, label, error);
     }
     for (size_t i = 0; i < writer->count && result == QZ_FILE_OK; i++)
         writer->slots[order[i]].start = writer->slots[order[i]].offset = tensors[i].offset;
@@ -159,6 +177,7 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
 const qz_container_type qz_container_safetensors = {
     .name = "safetensors",
     .extension = ".safetensors",
+    .quantized = "own",
     .probe = probe,
     .open = open_safetensors,
     .close = close_safetensors,

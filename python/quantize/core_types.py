@@ -89,14 +89,11 @@ class TensorNumbers(NamedTuple):
 
 
 class PackedNumbers(NamedTuple):
-    """A packed array of a file, as `_files.File.items` describes it; its parts are tensors or None."""
+    """A packed array of a file, as `_files.File.items` describes it."""
 
+    number: int
     name: str
     """The name of its scheme."""
     scheme: tuple[Any, ...]
     axis: int
     shape: tuple[int, ...]
-    codes: tuple[Any, ...] | None
-    scales: tuple[Any, ...] | None
-    zeros: tuple[Any, ...] | None
-    supers: tuple[Any, ...] | None

@@ -21,6 +21,7 @@ from .core_types import PackedNumbers, SchemeNumbers, TensorNumbers
 from .errors import DtypeError, FormatError
 from .inputs import as_array
 from .packed_array import QuantizedArray, parts_of
+from .parts import empty_parts, other_axes
 from .scheme import Scheme, schemes
 
 if TYPE_CHECKING:
@@ -93,18 +94,16 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     try:
         writer = _files.create(os.fsencode(target))
         try:
-            parts: list[tuple[int, AnyArray]] = []
+            indices: list[int] = []
             for key, name, value in encoded:
                 try:
-                    parts += _declare(writer, key, value, keeps_order)
+                    indices.append(_declare(writer, key, value, keeps_order))
                 except _files.Failure as failure:
                     if failure.args[0] == _files.ARGUMENT:
                         raise ValueError(f"{name!r} cannot be stored: {failure.args[1]}") from None
                     raise
-            for index, part in parts:
-                first = 0
-                for chunk in _chunks(part):
-                    first = writer.write(index, first, chunk)
+            for index, (_, _, value) in zip(indices, encoded, strict=True):
+                _write(writer, index, value, keeps_order)
             writer.commit()
         finally:
             writer.abort()
@@ -132,24 +131,29 @@ def _storable(name: str, value: QuantizedArray | ArrayLike) -> QuantizedArray | 
     return x
 
 
-def _declare(
-    writer: _files.Writer, name: bytes, value: QuantizedArray | AnyArray, keeps_order: bool
-) -> list[tuple[int, AnyArray]]:
-    """Declare an array. Returns the tensors to write, each with its number and its elements."""
+def _declare(writer: _files.Writer, name: bytes, value: QuantizedArray | AnyArray, keeps_order: bool) -> int:
+    """Declare an array. Returns its number, which counts QuantizedArrays and others apart."""
     if isinstance(value, QuantizedArray):
-        indices = writer.declare_packed(name, value.scheme.core, value.shape, value.axis)
-        return [
-            (index, _native(part))
-            for index, part in zip(indices, parts_of(value), strict=True)
-            if index is not None and part is not None
-        ]
-    column_major = keeps_order and value.flags.f_contiguous and not value.flags.c_contiguous
+        return writer.declare_packed(name, value.scheme.core, value.shape, value.axis)
     element, text = _ELEMENTS.get(value.dtype), None
     if element is None or not value.dtype.isnative:
         descr = np.lib.format.dtype_to_descr(value.dtype)
         element, text = _files.RAW, descr if isinstance(descr, str) else repr(descr)
-    index = writer.declare(name, element, text, value.shape, column_major)
-    return [(index, value.T if column_major else value)]
+    return writer.declare(name, element, text, value.shape, keeps_order and _is_column_major(value))
+
+
+def _is_column_major(x: AnyArray) -> bool:
+    return x.flags.f_contiguous and not x.flags.c_contiguous
+
+
+def _write(writer: _files.Writer, index: int, value: QuantizedArray | AnyArray, keeps_order: bool) -> None:
+    if isinstance(value, QuantizedArray):
+        parts = [None if part is None else np.ascontiguousarray(_native(part)) for part in parts_of(value)]
+        writer.write_packed(index, *parts)  # type: ignore[arg-type]
+        return
+    first = 0
+    for chunk in _chunks(value.T if keeps_order and _is_column_major(value) else value):
+        first = writer.write(index, first, chunk)
 
 
 def _chunks(x: AnyArray) -> Iterator[AnyArray]:
@@ -244,12 +248,9 @@ def _dtype(text: str) -> np.dtype[Any]:
 
 
 def _read_packed(file: _files.File, packed: PackedNumbers, source: str, name: str) -> QuantizedArray:
-    tensors = (packed.codes, packed.scales, packed.zeros, packed.supers)
-    parts: list[Any] = [
-        None if tensor is None else _native(_read(file, TensorNumbers(*tensor), source, name))
-        for tensor in tensors
-    ]
     scheme = _scheme_of(packed.name, SchemeNumbers(*packed.scheme))
+    parts = empty_parts(scheme, other_axes(packed.shape, packed.axis), packed.shape[packed.axis])
+    file.read_packed(packed.number, *parts)
     try:
         return QuantizedArray(*parts, scheme=scheme, shape=packed.shape, axis=packed.axis)
     except FormatError as error:

@@ -23,7 +23,7 @@
 /* Reads everything that a file offers, in order and out of order. */
 static void read_all(qz_file *file)
 {
-    for (size_t i = 0; i < qz_tensor_count(file); i++) {
+    for (size_t i = 0, next = 0; i < qz_tensor_count(file); i++) {
         const qz_tensor *t = qz_tensor_at(file, i);
         if ((t->element == QZ_ELEMENT_RAW) != (t->type != NULL) || t->type_bytes == 0 || t->bytes % t->type_bytes != 0)
             abort();
@@ -36,8 +36,9 @@ static void read_all(qz_file *file)
             qz_read(file, i, n / 2, n - n / 2, data, NULL);
         free(data);
         qz_packed_tensor p = {.size = sizeof p};
-        if (qz_packed_part(file, i) != QZ_PART_HEADER ||
-            qz_packed_find(file, t->name, t->name_length - strlen(".int4"), &p, NULL) != QZ_FILE_OK ||
+        size_t length = 0;
+        const char *name = qz_packed_part(file, i) == QZ_PART_HEADER ? qz_packed_name_at(file, next++, &length) : NULL;
+        if (name == NULL || qz_packed_find(file, name, length, &p, NULL) != QZ_FILE_OK ||
             p.sizes.total_bytes > (1u << 20) || p.rows > 1000 || p.cols > (1u << 20) || p.rows * p.cols > (1u << 22))
             continue;
         char *memory = malloc((size_t)p.sizes.total_bytes + 1);

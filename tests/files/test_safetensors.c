@@ -360,7 +360,7 @@ static void limits(void **state)
         if (result == QZ_FILE_OK)
             least = table;
         else
-            assert_non_null(strstr(error.message, "max_table raises the limit"));
+            assert_int_equal(error.option, QZ_OPTION_MAX_TABLE);
         assert_true(result == QZ_FILE_OK || result == QZ_FILE_LIMIT);
         qz_safetensors_free(&st);
     }
@@ -369,7 +369,7 @@ static void limits(void **state)
     qz_safetensors st;
     qz_file_error error;
     assert_int_equal(read_file(path_of("l.safetensors"), &st, &l, &error), QZ_FILE_LIMIT);
-    assert_non_null(strstr(error.message, "max_header raises it"));
+    assert_int_equal(error.option, QZ_OPTION_MAX_TABLE);
     l.max_header++;
     assert_int_equal(read_file(path_of("l.safetensors"), &st, &l, &error), QZ_FILE_OK);
     qz_safetensors_free(&st);

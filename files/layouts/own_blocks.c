@@ -1,11 +1,10 @@
 /*
- * packed_blocks.c - blocks of quantized tensors, read from their members and written to them
+ * own_blocks.c - blocks of quantized tensors that lie in the library's own layout
  */
-#include "tensors.h"
+#include "own_blocks.h"
 
-#include "checked.h"
-#include "error.h"
-#include "writer.h"
+#include "../tensors.h"
+#include "../writer.h"
 
 /* One part of a block: of some rows, `count` elements of each from `first` on, of `per_row`. */
 typedef struct strip {
@@ -38,20 +37,12 @@ static strip super_strip(const qz_packed_tensor *p, const strip *block, const qz
     return s;
 }
 
-/* The parts of a block; returns how many, or 0 if the block is not one that can be moved. */
+/* The parts of a block; returns how many. */
 static int strips_of(const qz_packed_tensor *p, uint64_t row, uint64_t rows, uint64_t col, uint64_t cols,
                      const qz_packed *data, int writing, strip out[4])
 {
     uint64_t group = p->scheme.group_size, super = p->scheme.super_size;
-    int whole = group >= p->cols, to_end = col + cols == p->cols;
-    uint64_t unit = whole ? 2 : group; /* a block of columns begins at a multiple of two of these */
-    if (!qz_within(row, rows, p->rows) || !qz_within(col, cols, p->cols))
-        return 0;
-    if (whole ? col % 2 != 0 || (!to_end && cols % 2 != 0)
-              : col % unit != 0 || col / unit % 2 != 0 || (!to_end && (cols % unit != 0 || cols / unit % 2 != 0)))
-        return 0;
-    if (super != 0 && super < p->cols && (col % super != 0 || (!to_end && cols % super != 0)))
-        return 0;
+    int whole = group >= p->cols;
     uint64_t g0 = whole ? 0 : col / group;
     uint64_t groups = cols == 0 ? 0 : whole ? 1 : cols / group + (cols % group != 0);
     size_t scale_bytes = qz_dtype_size(p->scheme.scale_dtype);
@@ -95,26 +86,20 @@ static qz_file_result move_block(qz_file *file, qz_writer *writer, const qz_pack
 {
     strip strips[4];
     int n = strips_of(p, row, rows, col, cols, data, writer != NULL, strips);
-    if (n == 0)
-        return qz_fail(error, QZ_FILE_ARGUMENT, file != NULL ? file->input.label : writer->output.label, NULL,
-                       QZ_NO_OFFSET, "a block reaches beyond the matrix or divides a pair of groups");
     qz_file_result result = QZ_FILE_OK;
     for (int i = 0; i < n && result == QZ_FILE_OK; i++)
         result = move_strip(file, writer, &strips[i], error);
     return result;
 }
 
-qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows, uint64_t col,
-                              uint64_t cols, const qz_packed *dst, qz_file_error *error)
+qz_file_result qz_own_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows, uint64_t col,
+                           uint64_t cols, const qz_packed *dst, qz_file_error *error)
 {
     return move_block(file, NULL, packed, row, rows, col, cols, dst, error);
 }
 
-qz_file_result qz_packed_write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
-                               uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error)
+qz_file_result qz_own_write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
+                            uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error)
 {
-    if (packed->scheme.group_size >= packed->cols && (col != 0 || cols != packed->cols))
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
-                       "a group that is a whole row cannot be written in parts");
     return move_block(NULL, writer, packed, row, rows, col, cols, src, error);
 }

@@ -1,5 +1,5 @@
 /*
- * packed_npz.c - quantized tensors in an .npz
+ * own.c - the library's own layout: a quantized tensor as several ordinary ones, in any container
  *
  *     NAME.int4     int64: version, codes, scale_dtype, zero, group_size, super_dtype, super_size, axis, shape...
  *                   (sizes: -1 the whole row, -2 the whole matrix)
@@ -11,22 +11,20 @@
  *
  * "others" is the shape without the quantized axis.
  */
-#include "tensors.h"
+#include "own_blocks.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "checked.h"
-#include "element.h"
-#include "error.h"
-#include "writer.h"
+#include "../checked.h"
+#include "../element.h"
+#include "../error.h"
+#include "../layout.h"
+#include "../packed_list.h"
 
 enum { VERSION = 1, FIXED = 8 }; /* numbers before the shape */
-enum {
-    FIRST_VERSION = offsetof(qz_packed_tensor, members) + sizeof((qz_packed_tensor *)0)->members
-}; /* of the structure */
 
 static const char *const suffixes[QZ_MEMBERS] = {".int4", ".codes", ".scales", ".zeros", ".supers", ".table"};
 
@@ -69,17 +67,19 @@ static int is_header(const qz_file *file, size_t i, size_t base)
            find_part(file, t->name, base, QZ_MEMBER_SCALES) != SIZE_MAX;
 }
 
-qz_part qz_packed_part(const qz_file *file, size_t tensor)
+static qz_file_result recognize(qz_file *file, qz_file_error *error)
 {
-    const qz_tensor *t = qz_tensor_at(file, tensor);
-    size_t base = 0;
-    int part = t != NULL ? part_of(t, &base) : QZ_MEMBERS;
-    if (part == QZ_MEMBERS)
-        return QZ_PART_NONE;
-    if (part == QZ_MEMBER_HEADER)
-        return is_header(file, tensor, base) ? QZ_PART_HEADER : QZ_PART_NONE;
-    size_t header = find_part(file, t->name, base, QZ_MEMBER_HEADER);
-    return header != SIZE_MAX && is_header(file, header, base) ? QZ_PART_DATA : QZ_PART_NONE;
+    qz_file_result result = QZ_FILE_OK;
+    for (size_t i = 0; i < qz_tensor_count(file) && result == QZ_FILE_OK; i++) {
+        const qz_tensor *t = qz_tensor_at(file, i);
+        qz_packed_entry found = {.name = t->name, .layout = &qz_layout_own};
+        if (part_of(t, &found.name_length) != QZ_MEMBER_HEADER || !is_header(file, i, found.name_length))
+            continue;
+        for (int part = 0; part < QZ_MEMBERS; part++)
+            found.members[part] = find_part(file, t->name, found.name_length, part);
+        result = qz_packed_note(file, &found, error);
+    }
+    return result;
 }
 
 /* ---- what the members must be ---- */
@@ -161,21 +161,6 @@ static const char *tensor_text(const qz_tensor *t, char *out, size_t room)
     return out;
 }
 
-/* Fills in rows, cols and sizes from scheme, rank, shape and axis. */
-static int complete(qz_packed_tensor *p)
-{
-    uint64_t count, bytes;
-    if (!qz_shape_count(p->rank, p->shape, 8, &count, &bytes))
-        return 0;
-    p->rows = 1;
-    p->cols = p->shape[p->axis];
-    for (unsigned i = 0; i < p->rank; i++)
-        if (i != p->axis)
-            p->rows *= p->shape[i]; /* no larger than what was just checked, zeros apart */
-    p->sizes = (qz_sizes){.size = sizeof p->sizes};
-    return qz_scheme_sizes(&p->scheme, p->rows, p->cols, &p->sizes) == QZ_OK;
-}
-
 /* ---- reading ---- */
 
 static int is_float_scale(int64_t dtype)
@@ -250,7 +235,7 @@ static const char *understand(const int64_t *numbers, uint64_t count, const floa
             return "has a negative size";
         p->shape[i] = (uint64_t)numbers[FIXED + i];
     }
-    return complete(p) ? NULL : "has a shape that is too large";
+    return qz_packed_complete(p) ? NULL : "has a shape that is too large";
 }
 
 /* The sixteen numbers that codes stand for; *wanted becomes NULL if the member is not what it must be. */
@@ -267,19 +252,12 @@ static qz_file_result read_table(qz_file *file, qz_packed_tensor *p, float **wan
                            : qz_fail_memory(error, file->input.label);
 }
 
-/* Fills in a quantized tensor of the file. */
-static qz_file_result find_packed(qz_file *file, const char *name, size_t name_length, qz_packed_tensor *packed,
-                                  qz_file_error *error)
+static qz_file_result describe(qz_file *file, const qz_packed_entry *entry, qz_packed_tensor *packed,
+                               qz_file_error *error)
 {
     const char *label = file->input.label;
     char shown[QZ_NAME_TEXT], field[QZ_NAME_TEXT + 16];
-    qz_escape(name, name_length, shown, sizeof shown);
-    for (int part = 0; part < QZ_MEMBERS; part++)
-        packed->members[part] = find_part(file, name, name_length, part);
-    if (packed->members[QZ_MEMBER_HEADER] == SIZE_MAX ||
-        qz_packed_part(file, packed->members[QZ_MEMBER_HEADER]) != QZ_PART_HEADER)
-        return qz_fail(error, QZ_FILE_MISSING, label, NULL, QZ_NO_OFFSET, "there is no quantized tensor '%s'", shown);
-
+    qz_escape(entry->name, entry->name_length, shown, sizeof shown);
     int64_t numbers[FIXED + QZ_MAX_RANK] = {0};
     const qz_tensor *header = qz_tensor_at(file, packed->members[QZ_MEMBER_HEADER]);
     uint64_t count = header->count;
@@ -326,54 +304,8 @@ static qz_file_result find_packed(qz_file *file, const char *name, size_t name_l
             return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET, "'%s%s' is %s, but must be %s", shown,
                            suffixes[part], tensor_text(found, is, sizeof is), tensor_text(&like, must, sizeof must));
     }
+    packed->bytes = packed->sizes.total_bytes;
     return QZ_FILE_OK;
-}
-
-/* A caller's structure holds at least what the first version has. */
-static qz_file_result check_size(const qz_packed_tensor *packed, const char *label, qz_file_error *error)
-{
-    return packed->size >= FIRST_VERSION ? QZ_FILE_OK
-                                         : qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET,
-                                                   "the size of the qz_packed_tensor is not set");
-}
-
-/* Gives a caller as much as the caller's version has. */
-static void hand_over(const qz_packed_tensor *from, qz_packed_tensor *packed)
-{
-    size_t size = packed->size;
-    memcpy(packed, from, size < sizeof *packed ? size : sizeof *packed);
-    packed->size = size;
-}
-
-qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_length, qz_packed_tensor *packed,
-                              qz_file_error *error)
-{
-    qz_packed_tensor found = {.size = sizeof found};
-    qz_file_result result = check_size(packed, file->input.label, error);
-    if (result == QZ_FILE_OK)
-        result = find_packed(file, name, name_length, &found, error);
-    if (result == QZ_FILE_OK)
-        hand_over(&found, packed);
-    return result;
-}
-
-qz_file_result qz_packed_check(qz_file *file, qz_file_error *error)
-{
-    qz_file_result result = QZ_FILE_OK;
-    for (size_t i = 0; i < qz_tensor_count(file) && result == QZ_FILE_OK; i++) {
-        if (qz_packed_part(file, i) != QZ_PART_HEADER)
-            continue;
-        const qz_tensor *t = qz_tensor_at(file, i);
-        size_t length = t->name_length - strlen(suffixes[QZ_MEMBER_HEADER]);
-        size_t twin = qz_tensor_find(file, t->name, length);
-        qz_packed_tensor packed = {.size = sizeof packed};
-        char shown[QZ_NAME_TEXT];
-        result = qz_packed_find(file, t->name, length, &packed, error);
-        if (result == QZ_FILE_OK && twin != SIZE_MAX && qz_packed_part(file, twin) == QZ_PART_NONE)
-            result = qz_fail(error, QZ_FILE_FORMAT, file->input.label, qz_escape(t->name, length, shown, sizeof shown),
-                             QZ_NO_OFFSET, "is stored twice, quantized and plain, so that its meaning is unclear");
-    }
-    return result;
 }
 
 /* ---- declaring ---- */
@@ -398,23 +330,11 @@ static qz_file_result declare_part(qz_writer *writer, const char *name, size_t n
     return qz_writer_reserve(writer, whole, length, error);
 }
 
-qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t name_length, const qz_scheme *scheme,
-                                 unsigned rank, const uint64_t *shape, unsigned axis, qz_packed_tensor *packed,
-                                 qz_file_error *error)
+static qz_file_result declare(qz_writer *writer, const char *name, size_t name_length, qz_packed_tensor *packed,
+                              qz_file_error *error)
 {
-    char shown[QZ_NAME_TEXT];
-    qz_packed_tensor declared = {.size = sizeof declared, .scheme = *scheme, .rank = rank, .axis = axis};
-    qz_file_result result = check_size(packed, writer->output.label, error);
-    if (result != QZ_FILE_OK)
-        return result;
-    qz_escape(name, name_length, shown, sizeof shown);
-    if (rank == 0 || rank > QZ_MAX_RANK || axis >= rank || qz_scheme_check(scheme, QZ_DEFAULT) != QZ_OK)
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, shown, QZ_NO_OFFSET,
-                       "the scheme makes no sense, or the shape has no such axis");
-    memcpy(declared.shape, shape, rank * sizeof *shape);
-    if (!complete(&declared))
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, shown, QZ_NO_OFFSET, "the shape is too large");
-
+    const qz_scheme *scheme = &packed->scheme;
+    qz_file_result result = QZ_FILE_OK;
     int64_t numbers[FIXED + QZ_MAX_RANK] = {VERSION,
                                             (int64_t)scheme->codes,
                                             (int64_t)scheme->scale_dtype,
@@ -422,24 +342,32 @@ qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t nam
                                             scheme->group_size > (uint64_t)INT64_MAX ? -1 : (int64_t)scheme->group_size,
                                             scheme->super_size != 0 ? (int64_t)scheme->super_dtype : 0,
                                             number_from(scheme->super_size),
-                                            (int64_t)axis};
-    for (unsigned i = 0; i < rank; i++)
-        numbers[FIXED + i] = (int64_t)shape[i];
-    uint64_t length = FIXED + rank;
+                                            (int64_t)packed->axis};
+    for (unsigned i = 0; i < packed->rank; i++)
+        numbers[FIXED + i] = (int64_t)packed->shape[i];
+    uint64_t length = FIXED + packed->rank;
     const qz_tensor header = {.element = QZ_ELEMENT_I64, .rank = 1, .shape = &length};
     for (int part = 0; part < QZ_MEMBERS && result == QZ_FILE_OK; part++) {
         uint64_t part_shape[QZ_MAX_RANK];
         int there = has_member(scheme, part);
         qz_tensor like = header;
         if (there && part != QZ_MEMBER_HEADER)
-            like = expected(&declared, part, part_shape);
-        result = declare_part(writer, name, name_length, part, there ? &like : NULL, &declared.members[part], error);
+            like = expected(packed, part, part_shape);
+        result = declare_part(writer, name, name_length, part, there ? &like : NULL, &packed->members[part], error);
     }
     if (result == QZ_FILE_OK)
-        result = qz_writer_preset(writer, declared.members[QZ_MEMBER_HEADER], numbers, error);
+        result = qz_writer_preset(writer, packed->members[QZ_MEMBER_HEADER], numbers, error);
     if (result == QZ_FILE_OK && scheme->codes == QZ_TABLE)
-        result = qz_writer_preset(writer, declared.members[QZ_MEMBER_TABLE], scheme->table, error);
-    if (result == QZ_FILE_OK)
-        hand_over(&declared, packed);
+        result = qz_writer_preset(writer, packed->members[QZ_MEMBER_TABLE], scheme->table, error);
+    packed->bytes = packed->sizes.total_bytes;
     return result;
 }
+
+const qz_layout qz_layout_own = {
+    .name = "own",
+    .recognize = recognize,
+    .describe = describe,
+    .read = qz_own_read,
+    .declare = declare,
+    .write = qz_own_write,
+};

@@ -1,0 +1,520 @@
+/*
+ * convert.c - quantized tensors from one layout to another, with the same values
+ */
+#include "commands.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block.h"
+#include "json.h"
+#include "output.h"
+#include "packed_block.h"
+#include "recode.h"
+#include "resources.h"
+#include "scheme.h"
+#include "source.h"
+#include "stats.h"
+#include "table.h"
+
+typedef struct conversion { /* of one tensor */
+    const item *item;
+    qz_scheme from, scheme;  /* of quantized ones: what it has, what it will have */
+    int requantized;         /* its values are others: */
+    qz_stats stats;          /* how far from those that they were */
+    size_t index;            /* of others, in the output */
+    qz_packed_tensor target; /* of quantized ones */
+} conversion;
+
+typedef struct converter {
+    const settings *s;
+    source in;
+    const char *layout;
+    qz_writer *writer;
+    qz_pool *pool;
+    conversion *all;
+    size_t count;
+} converter;
+
+/* ---- blocks ---- */
+
+/* A tensor on its way. */
+typedef struct passage {
+    packed_reader reader;
+    const qz_scheme *to;
+    qz_packed room;    /* for a block of the other scheme */
+    qz_writer *writer; /* NULL: only to see whether it is possible */
+    const qz_packed_tensor *target;
+    char why[200]; /* it is not */
+
+    conversion *requantized; /* not NULL: values are decoded and encoded again */
+    qz_pool *pool;
+    float *values;
+    float *largest; /* magnitude, for super scales of all; being found if there is no writer */
+} passage;
+
+/* Decodes and encodes a block of whole rows; or finds the largest value of it. */
+static int requantize_block(passage *p, const block *b, const qz_packed *from, const qz_packed *to)
+{
+    const qz_packed_tensor *packed = &p->reader.packed;
+    uint64_t rows = b->count[INNER], cols = packed->cols;
+    const matrix_part part = {&p->reader.tensor, packed->axis, p->to, b->row, 0, cols};
+    qz_matrix matrix = {p->values, QZ_F32, rows, cols, (int64_t)cols, 1};
+    qz_whole whole = {.size = sizeof whole, .rows = packed->rows, .cols = cols, .row = b->row, .largest = p->largest};
+    qz_options options = QZ_OPTIONS_INIT;
+    qz_detail detail = QZ_DETAIL_INIT;
+    qz_stats stats = QZ_STATS_INIT;
+    options.pool = p->pool;
+    options.whole = &whole;
+    qz_result result = qz_decode(&packed->scheme, from, &matrix, p->pool, &detail);
+    if (result == QZ_OK && p->writer == NULL)
+        result = qz_largest(p->to, &matrix, p->largest, p->pool);
+    else if (result == QZ_OK)
+        result = qz_encode(p->to, &matrix, to, &options, &stats, &detail);
+    if (result == QZ_OK && p->writer != NULL)
+        add_stats(&p->requantized->stats, &stats, b->row, 0, cols, cols);
+    return result == QZ_OK ? DONE : fail_part(result, &part, &detail);
+}
+
+static int pass_block(void *context, const block *b)
+{
+    passage *p = context;
+    uint64_t rows = b->count[INNER], col = b->first[COLUMN], cols = b->count[COLUMN];
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_packed packed, recoded = p->room;
+    qz_sizes sizes;
+    int code = read_packed(&p->reader, b->row, rows, col, cols, &packed);
+    if (code == DONE)
+        code = shape_packed(p->to, cols, &recoded, &sizes);
+    if (code != DONE)
+        return code;
+    if (p->requantized != NULL) {
+        code = requantize_block(p, b, &packed, &recoded);
+        if (code != DONE)
+            return code;
+    } else if (!recode_block(&p->reader.packed.scheme, &packed, p->to, &recoded, rows, cols, p->why, sizeof p->why)) {
+        return REFUSED;
+    }
+    if (p->writer != NULL) {
+        if (qz_packed_write(p->writer, p->target, b->row, rows, col, cols, &recoded, &error) != QZ_FILE_OK)
+            return fail_file(&error);
+        block_done(b);
+    }
+    return DONE;
+}
+
+/* Goes through the matrix in blocks that both schemes can be divided into, and of eight rows, as some layouts want. */
+static int pass(const source *in, const item *i, passage *p)
+{
+    grid g;
+    block_plan blocks;
+    int code = open_packed(in, i, &p->reader);
+    if (code != DONE)
+        return code;
+    const qz_packed_tensor *packed = &p->reader.packed;
+    uint64_t shape[2] = {packed->rows, packed->cols}, unit = column_unit(&packed->scheme, packed->cols, 1);
+    if (p->requantized != NULL)
+        unit = packed->cols != 0 ? packed->cols : 1;
+    qz_tensor matrix = {.rank = 2, .shape = shape};
+    grid_of(&matrix, 1, 1, &g);
+    plan_blocks(&g, unit, &blocks);
+    uint64_t *rows = &blocks.step[INNER];
+    *rows = *rows > 8 ? *rows - *rows % 8 : blocks.total[INNER] < 8 ? blocks.total[INNER] : 8;
+    code = allocate_packed_blocks(&p->reader, &blocks);
+    if (code == DONE)
+        code = allocate_packed(p->to, blocks.step[OUTER] * blocks.step[INNER], blocks.step[COLUMN], &p->room);
+    if (code == DONE && p->requantized != NULL) {
+        p->values = allocate_block(&blocks, sizeof *p->values);
+        code = p->values != NULL ? DONE : LIMIT;
+    }
+    if (code == DONE)
+        code = for_each_block(&blocks, pass_block, p);
+    free(p->values);
+    free(p->room.codes);
+    close_packed(&p->reader);
+    return code;
+}
+
+/* ---- the plan ---- */
+
+/* Schemes that might say the same as another, those with fewer bytes first. */
+static size_t candidates_of(const qz_scheme *from, qz_scheme *out, size_t most)
+{
+    static const char *const integers[] = {"int4", "uint4", "uint4_offset"};
+    const qz_dtype dtypes[] = {from->scale_dtype, QZ_E4M3, QZ_F16, QZ_BF16, QZ_F32};
+    const uint64_t groups[] = {from->group_size, 4096, 1024, 512, 256, 128, 64, 32};
+    int may_be_other = from->codes == QZ_INT4 || from->codes == QZ_UINT4;
+    size_t n = 0;
+    out[n++] = *from;
+    if (from->codes == QZ_FP4 && from->scale_dtype == QZ_E4M3 && from->super_size == 0) {
+        out[n] = *from;
+        out[n].super_dtype = QZ_F32;
+        out[n++].super_size = QZ_WHOLE_MATRIX;
+    }
+    for (size_t d = 0; d < 5; d++)
+        for (size_t g = 0; g < 8; g++)
+            for (size_t z = 0; z < (may_be_other ? 3 : 1) && n < most; z++) {
+                qz_scheme to = may_be_other ? *qz_scheme_by_name(integers[z]) : *from;
+                to.super_dtype = (qz_dtype)0;
+                to.super_size = 0;
+                to.scale_dtype = dtypes[d];
+                to.group_size = groups[g];
+                if (qz_scheme_check(&to, QZ_DEFAULT) == QZ_OK && recode_grade_of(from, &to) != RECODE_NEVER)
+                    out[n++] = to;
+            }
+    return n;
+}
+
+static int fail_tensor(const converter *c, const item *i, const char *why)
+{
+    char name[NAME_TEXT];
+    return fail(REFUSED,
+                "'%s' cannot lie in the layout %s with the same values: %s; --requantize makes other values of it",
+                qz_escape(i->name, i->name_length, name, sizeof name), c->layout, why);
+}
+
+/* Chooses a scheme that the layout takes, whatever its values: of those with the same codes, or else with a zero or an
+ * offset, or else of all, the first. Groups have the size that they have, or that of the scheme. */
+static int find_scheme(const converter *c, conversion *v, const qz_packed_tensor *packed)
+{
+    const qz_scheme *row;
+    char why[200];
+    for (int rank = 0; rank < 3; rank++)
+        for (size_t i = 0; (row = qz_scheme_at(i / 4)) != NULL; i++) {
+            qz_scheme to = *row;
+            if (i % 2 == 0)
+                to.group_size = packed->scheme.group_size;
+            if (i % 4 >= 2)
+                to.scale_dtype = QZ_F32;
+            if ((rank == 0 && to.codes != packed->scheme.codes) || (rank == 1 && to.zero == QZ_ZERO_NONE) ||
+                to.super_size == QZ_WHOLE_ROW || qz_scheme_check(&to, QZ_DEFAULT) != QZ_OK ||
+                qz_layout_refuses(c->layout, &to, packed->rank, packed->shape, packed->axis, why, sizeof why) != NULL)
+                continue;
+            v->scheme = to;
+            return 1;
+        }
+    return 0;
+}
+
+/* Chooses the scheme that the tensor will have: the first that the layout takes and that its numbers fit. */
+static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *packed)
+{
+    enum { MOST = 130 };
+    qz_scheme *schemes = malloc(MOST * sizeof *schemes);
+    char why[200], reason[200] = "";
+    if (schemes == NULL)
+        return fail_memory();
+    v->from = packed->scheme;
+    size_t n = candidates_of(&packed->scheme, schemes, MOST), chosen = n;
+    int code = DONE;
+    for (size_t i = 0; i < n && chosen == n && code == DONE; i++) {
+        const char *refusal =
+            qz_layout_refuses(c->layout, &schemes[i], packed->rank, packed->shape, packed->axis, why, sizeof why);
+        if (refusal != NULL) {
+            if (i == 0)
+                snprintf(reason, sizeof reason, "%s", refusal);
+            continue;
+        }
+        passage p = {.to = &schemes[i]};
+        if (recode_grade_of(&packed->scheme, &schemes[i]) == RECODE_PERHAPS)
+            code = pass(&c->in, v->item, &p);
+        if (code == DONE)
+            chosen = i;
+        if (code == REFUSED && p.why[0] != '\0') {
+            snprintf(reason, sizeof reason, "%s", p.why);
+            code = DONE;
+        }
+    }
+    if (code == DONE && chosen < n)
+        v->scheme = schemes[chosen];
+    else if (code == DONE && c->s->requantize && find_scheme(c, v, packed))
+        v->requantized = 1;
+    else if (code == DONE)
+        code = fail_tensor(c, v->item, reason);
+    free(schemes);
+    return code;
+}
+
+static int declare(converter *c, conversion *v, uint64_t *work)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_packed_tensor packed;
+    qz_tensor t;
+    int code = source_tensor(&c->in, v->item, &t, &packed);
+    if (code != DONE)
+        return code;
+    *work += t.count;
+    if (!v->item->packed)
+        return qz_declare(c->writer, &t, &v->index, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
+    v->target.size = sizeof v->target;
+    return qz_packed_declare(c->writer, v->item->name, v->item->name_length, &v->scheme, packed.rank, packed.shape,
+                             packed.axis, &v->target, &error) == QZ_FILE_OK
+               ? DONE
+               : fail_file(&error);
+}
+
+static int plan(converter *c)
+{
+    int code = DONE;
+    c->all = calloc(c->in.count + 1, sizeof *c->all);
+    if (c->all == NULL)
+        return fail_memory();
+    for (size_t i = 0; i < c->in.count && code == DONE; i++) {
+        qz_packed_tensor packed;
+        qz_tensor t;
+        conversion *v = &c->all[c->count++];
+        v->item = &c->in.items[i];
+        code = source_tensor(&c->in, v->item, &t, &packed);
+        if (code == DONE && v->item->packed)
+            code = plan_packed(c, v, &packed);
+    }
+    return code;
+}
+
+/* ---- the work ---- */
+
+/* The same, with values that are near to those that they were. */
+static int requantize_tensor(converter *c, conversion *v)
+{
+    float largest = 0;
+    passage p = {.to = &v->scheme, .target = &v->target, .requantized = v, .pool = c->pool, .largest = NULL};
+    v->stats = (qz_stats)QZ_STATS_INIT;
+    int code = DONE;
+    if (v->scheme.super_size == QZ_WHOLE_MATRIX) {
+        p.largest = &largest;
+        code = pass(&c->in, v->item, &p);
+    }
+    p.writer = c->writer;
+    return code == DONE ? pass(&c->in, v->item, &p) : code;
+}
+
+static int convert_tensor(converter *c, conversion *v)
+{
+    passage p = {.to = &v->scheme, .writer = c->writer, .target = &v->target};
+    if (!v->item->packed)
+        return copy_tensor(&c->in, v->item->tensor, c->writer, v->index);
+    if (v->requantized)
+        return requantize_tensor(c, v);
+    int code = pass(&c->in, v->item, &p);
+    return code == REFUSED && p.why[0] != '\0' ? fail_tensor(c, v->item, p.why) : code;
+}
+
+static int convert_all(converter *c)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
+    const qz_file *input = c->in.file;
+    uint64_t work = 0;
+    options.replace = c->s->force;
+    options.no_fsync = c->s->no_fsync;
+    options.inputs = &input;
+    options.input_count = 1;
+    options.layout = c->layout;
+    if (qz_create(c->s->files[1], &options, &c->writer, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    int code = DONE;
+    for (size_t i = 0; i < c->count && code == DONE; i++)
+        code = declare(c, &c->all[i], &work);
+    if (code == DONE)
+        code = start_pool(c->s, work, &c->pool);
+    progress_begin("convert", work);
+    for (size_t i = 0; i < c->count && code == DONE; i++)
+        code = convert_tensor(c, &c->all[i]);
+    progress_end();
+    if (code == DONE && qz_unchanged(c->in.file, &error) != QZ_FILE_OK)
+        code = fail_file(&error);
+    if (code == DONE && stop_requested())
+        code = 128 + stop_requested();
+    if (code != DONE) {
+        qz_abort(c->writer);
+        return code;
+    }
+    return qz_commit(c->writer, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
+}
+
+/* ---- the proof ---- */
+
+typedef struct proof {
+    packed_reader a, b;
+    grid grid;
+    float *of_a, *of_b;
+    qz_pool *pool;
+    int differ;
+} proof;
+
+static int prove_block(void *context, const block *b)
+{
+    proof *p = context;
+    int code = decode_block(&p->a, b, p->of_a, QZ_F32, p->pool);
+    if (code == DONE)
+        code = decode_block(&p->b, b, p->of_b, QZ_F32, p->pool);
+    uint64_t count = b->count[OUTER] * b->count[INNER] * b->count[COLUMN];
+    if (code == DONE && memcmp(p->of_a, p->of_b, count * sizeof(float)) != 0)
+        p->differ = 1;
+    block_done(b);
+    return code;
+}
+
+/* Decodes a tensor of both files and compares all bits. */
+static int prove_packed(const source *a, const item *i, const source *b, const item *j, qz_pool *pool, int *differ)
+{
+    proof p = {.pool = pool};
+    block_plan blocks;
+    int code = open_packed(a, i, &p.a);
+    if (code == DONE)
+        code = open_packed(b, j, &p.b);
+    if (code != DONE)
+        return code;
+    uint64_t cols = p.a.packed.cols, unit = column_unit(&p.a.packed.scheme, cols, 0);
+    uint64_t other = column_unit(&p.b.packed.scheme, cols, 0);
+    if (p.a.packed.axis != p.b.packed.axis || p.a.packed.rows != p.b.packed.rows || cols != p.b.packed.cols) {
+        *differ = 1;
+        return DONE;
+    }
+    while (unit < cols && unit % other != 0)
+        unit = 2 * unit < cols ? 2 * unit : cols;
+    grid_of(&p.a.tensor, p.a.packed.axis, 1, &p.grid);
+    plan_blocks(&p.grid, unit, &blocks);
+    code = allocate_packed_blocks(&p.a, &blocks);
+    if (code == DONE)
+        code = allocate_packed_blocks(&p.b, &blocks);
+    if (code == DONE) {
+        p.of_a = allocate_block(&blocks, sizeof(float));
+        p.of_b = allocate_block(&blocks, sizeof(float));
+        code = p.of_a != NULL && p.of_b != NULL ? for_each_block(&blocks, prove_block, &p) : LIMIT;
+    }
+    *differ = p.differ;
+    free(p.of_a);
+    free(p.of_b);
+    close_packed(&p.a);
+    close_packed(&p.b);
+    return code;
+}
+
+/* The tensors of the output, decoded, are those of the input, to the last bit. An output that fails is removed. */
+static int prove(converter *c)
+{
+    source out = {0};
+    char name[NAME_TEXT];
+    uint64_t work = 0;
+    for (size_t i = 0; i < c->count; i++)
+        work += c->all[i].item->packed ? c->all[i].target.rows * c->all[i].target.cols : 0;
+    int code = source_open(c->s, c->s->files[1], &out);
+    progress_begin("verify", work);
+    for (size_t i = 0; i < c->count && code == DONE; i++) {
+        const item *was = c->all[i].item, *is = source_find(&out, was->name, was->name_length);
+        int differ = is == NULL || is->packed != was->packed;
+        if (!differ && was->packed && !c->all[i].requantized)
+            code = prove_packed(&c->in, was, &out, is, c->pool, &differ);
+        if (code == DONE && differ)
+            code = fail(INTERNAL,
+                        "'%s' does not decode to the same values in the output, which was removed; please "
+                        "report this",
+                        qz_escape(was->name, was->name_length, name, sizeof name));
+    }
+    progress_end();
+    if (code != DONE)
+        unlink(c->s->files[1]);
+    source_close(&out);
+    return code;
+}
+
+/* ---- results ---- */
+
+static void print_json(const converter *c)
+{
+    json_begin(NULL, '{');
+    json_text("command", "convert");
+    json_text("layout", c->layout);
+    json_bool("verified", !c->s->no_verify);
+    json_begin("tensors", '[');
+    for (size_t i = 0; i < c->count; i++) {
+        const conversion *v = &c->all[i];
+        json_begin(NULL, '{');
+        json_name("name", v->item->name, v->item->name_length);
+        json_text("action", v->requantized ? "requantize" : v->item->packed ? "convert" : "copy");
+        if (v->item->packed)
+            json_scheme(&v->scheme);
+        if (v->requantized)
+            json_real("sqnr_db", sqnr(&v->stats));
+        json_end();
+    }
+    json_end();
+    json_end();
+}
+
+/* A layout that there is. */
+static int check_layout(const char *layout)
+{
+    const char *names[32], *name;
+    char list[300] = "", shown[NAME_TEXT];
+    size_t n = 0;
+    for (; n < 32 && (name = qz_layout_at(n)) != NULL; n++) {
+        if (strcmp(name, layout) == 0)
+            return DONE;
+        names[n] = name;
+    }
+    for (size_t i = 0; i < n; i++)
+        list_words(list, sizeof list, names[i], i + 1 == n);
+    return fail(USAGE, "--to '%s': the value must be %s", qz_escape(layout, strlen(layout), shown, sizeof shown), list);
+}
+
+/* The error that was added to tensors whose values are not the same. */
+static void print_errors(const converter *c, size_t count)
+{
+    static const char *const titles[] = {"name", "scheme", "SQNR dB", "RMSE"};
+    char name[NAME_TEXT], text[200];
+    table t;
+    if (count == 0)
+        return;
+    table_begin(&t, "llrr", titles);
+    for (size_t i = 0; i < c->count; i++) {
+        const conversion *v = &c->all[i];
+        if (!v->requantized)
+            continue;
+        table_cell(&t, "%s", qz_escape(v->item->name, v->item->name_length, name, sizeof name));
+        table_cell(&t, "%s", scheme_text(&v->scheme, text, sizeof text));
+        table_cell(&t, "%.2f", sqnr(&v->stats));
+        table_cell(&t, "%.4g", rmse(&v->stats));
+    }
+    table_print(&t);
+}
+
+int run_convert(const settings *s)
+{
+    converter c = {.s = s, .layout = s->to};
+    double start = seconds_now();
+    size_t packed = 0, requantized = 0;
+    if (c.layout == NULL)
+        c.layout = qz_layout_of_output(s->files[1]);
+    int code = c.layout != NULL ? check_layout(c.layout)
+                                : fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
+    if (code == DONE)
+        code = source_open(s, s->files[0], &c.in);
+    if (code == DONE)
+        code = plan(&c);
+    if (code == DONE)
+        code = convert_all(&c);
+    if (code == DONE && !s->no_verify)
+        code = prove(&c);
+    for (size_t i = 0; i < c.count; i++) {
+        packed += c.all[i].item->packed != 0;
+        requantized += c.all[i].requantized != 0;
+    }
+    if (code == DONE && s->json)
+        print_json(&c);
+    else if (code == DONE)
+        print_errors(&c, requantized);
+    if (code == DONE)
+        say("converted %zu of %zu tensors to %s in %.2f s%s", packed, c.count, c.layout, seconds_now() - start,
+            s->no_verify           ? ""
+            : requantized == 0     ? "; they decode to the same bits"
+            : requantized < packed ? "; those that are not listed decode to the same bits"
+                                   : "; their values are others");
+    qz_pool_destroy(c.pool);
+    free(c.all);
+    source_close(&c.in);
+    return code;
+}

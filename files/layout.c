@@ -1,0 +1,56 @@
+/*
+ * layout.c - the table of layouts of quantized tensors
+ */
+#include "layout.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "containers/safetensors.h"
+#include "packed_list.h"
+
+/* One row for each layout. */
+static const qz_layout *const layouts[] = {
+    &qz_layout_own,      &qz_layout_gptq,    &qz_layout_gptq_v2, &qz_layout_awq,          &qz_layout_compressed_tensors,
+    &qz_layout_modelopt, &qz_layout_gpt_oss, &qz_layout_mlx,     &qz_layout_bitsandbytes,
+};
+enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
+
+const char *qz_layout_at(size_t i)
+{
+    return i < LAYOUTS ? layouts[i]->name : NULL;
+}
+
+const qz_layout *qz_layout_named(const char *name)
+{
+    for (size_t i = 0; i < LAYOUTS; i++)
+        if (strcmp(layouts[i]->name, name) == 0)
+            return layouts[i];
+    return NULL;
+}
+
+/* Says which items of a byte are no scales of any layout. */
+static void note_bytes(qz_file *file)
+{
+    const char *found = NULL;
+    size_t used = strlen(file->note), room = sizeof file->note;
+    for (size_t i = 0; i < file->count; i++) {
+        const qz_entry *entry = &file->entries[i];
+        if (entry->part == QZ_PART_NONE && entry->tensor.element == QZ_ELEMENT_RAW)
+            found = entry->tensor.type == qz_safetensors_e4m3   ? "F8_E4M3"
+                    : entry->tensor.type == qz_safetensors_e8m0 ? "F8_E8M0"
+                                                                : found;
+    }
+    if (found != NULL && used < room)
+        snprintf(file->note + used, room - used, "%stensors of type %s are passed on as bytes", used != 0 ? "; " : "",
+                 found);
+}
+
+qz_file_result qz_layouts_recognize(qz_file *file, qz_file_error *error)
+{
+    qz_file_result result = QZ_FILE_OK;
+    for (size_t i = 0; i < LAYOUTS && result == QZ_FILE_OK; i++)
+        result = layouts[i]->recognize != NULL ? layouts[i]->recognize(file, error) : QZ_FILE_OK;
+    note_bytes(file);
+    return result == QZ_FILE_OK ? qz_packed_sort(file, error) : result;
+}

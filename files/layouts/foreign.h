@@ -1,0 +1,90 @@
+/*
+ * foreign.h - what the layouts of other programs in safetensors have in common
+ *
+ * A layout finds its tensors by their names and says what they are; what is wrong with them is kept in words, for the
+ * time when such a tensor is wanted.
+ */
+#ifndef QZ_LAYOUTS_FOREIGN_H
+#define QZ_LAYOUTS_FOREIGN_H
+
+#include "../error.h"
+#include "../layout.h"
+#include "config.h"
+#include "form.h"
+
+typedef struct qz_foreign {
+    const qz_form *form;
+    qz_scheme scheme;
+    unsigned rank; /* the last axis is the one along which rows run */
+    uint64_t shape[QZ_MAX_RANK];
+    const void *more; /* the layout's own */
+    char wrong[300];  /* or empty */
+} qz_foreign;
+
+/* A tensor in the making: what is found about it while its layout looks. */
+typedef struct qz_found {
+    qz_file *file;
+    const qz_layout *layout;
+    const char *base; /* what the names of its members begin with */
+    size_t base_length;
+    size_t members[QZ_MEMBERS];
+    qz_foreign is;
+} qz_found;
+
+/* Begins with tensor i if its name ends in `suffix`; 0 if it does not, or file is none that has such layouts. */
+int qz_found_begin(qz_found *found, qz_file *file, const qz_layout *layout, size_t i, const char *suffix);
+
+/* The tensor of which the name is that of the found one with another end; SIZE_MAX if there is none. */
+size_t qz_found_sibling(const qz_found *found, const char *suffix);
+
+/* Says what is wrong; the first word counts. */
+void qz_found_wrong(qz_found *found, const char *format, ...) QZ_PRINTF(2, 3);
+
+/* Whether a member is of one of some types (ended by 0) and of this shape; if not, that is wrong. An item of one byte
+ * whose type the library does not know is QZ_ELEMENT_RAW. */
+int qz_found_is(qz_found *found, size_t tensor, const qz_element *elements, unsigned rank, const uint64_t *shape);
+
+/* Sets the scheme to the one of that name with other scales. */
+void qz_found_scheme(qz_found *found, const char *name, qz_element scales, uint64_t group_size);
+
+/* Sets the group size from the number of groups in a row, and from what is said beside the file. */
+void qz_found_groups(qz_found *found, uint64_t cols, uint64_t groups, uint64_t said);
+
+/* Whether every column belongs to the group that its place says: a list of int32, one for each of `cols`. */
+qz_file_result qz_found_in_order(qz_found *found, size_t list, uint64_t cols, int *in_order, qz_file_error *error);
+
+/* Adds the tensor to the list, called like the found one with that end. */
+qz_file_result qz_found_note(const qz_found *found, const char *suffix, qz_file_error *error);
+
+/* Adds to the notes of a file why tensors that look quantized are listed as ordinary ones: once for each reason. */
+void qz_found_remark(const qz_found *found, const char *why);
+
+extern const qz_element qz_elements_float[], qz_elements_i32[], qz_elements_byte[];
+
+/* describe() and read() of all such layouts. */
+qz_file_result qz_foreign_describe(qz_file *file, const qz_packed_entry *entry, qz_packed_tensor *packed,
+                                   qz_file_error *error);
+qz_file_result qz_foreign_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows, uint64_t col,
+                               uint64_t cols, const qz_packed *dst, qz_file_error *error);
+
+/* ---- writing ---- */
+
+/* The element in which scales of a type lie. */
+qz_element qz_foreign_element(qz_dtype dtype);
+
+/* Declares a member: the name of the tensor, without ".weight" if `stem`, with a suffix. */
+qz_file_result qz_foreign_declare(qz_writer *writer, const char *name, size_t name_length, int stem, const char *suffix,
+                                  const qz_tensor *like, size_t *index, qz_file_error *error);
+
+/* The same of the scales of a tensor; those of E4M3 have that type in the file. */
+qz_file_result qz_foreign_scales(qz_writer *writer, const char *name, size_t name_length, int stem, const char *suffix,
+                                 const qz_tensor *like, qz_packed_tensor *packed, qz_file_error *error);
+
+/* Whether tensors of this name can be written: it must end in ".weight". */
+qz_file_result qz_foreign_check_name(const qz_writer *writer, const char *name, size_t name_length,
+                                     qz_file_error *error);
+
+/* Keeps what config.json must say for the file that is written; it is the same for all tensors. */
+qz_file_result qz_foreign_config(qz_writer *writer, const qz_packed_tensor *packed, qz_file_error *error);
+
+#endif

@@ -1,0 +1,483 @@
+/*
+ * form.c - blocks of quantized tensors that lie in the forms of other programs
+ *
+ * A part of a tensor is a sheet: rows of bytes as they lie in the file. A block is a rectangle of it, moved in strips
+ * of bounded size through memory in which its numbers are put into the other order.
+ */
+#include "form.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../element.h"
+#include "../error.h"
+#include "../tensors.h"
+#include "../writer.h"
+#include "relayout.h"
+
+enum { STRIP = 1 << 20 }; /* bytes, but for eight rows that are longer */
+
+typedef struct sheet {
+    qz_file *file;     /* read from this one, */
+    qz_writer *writer; /* or written to this one */
+    size_t tensor;
+    uint64_t row_bytes;
+    size_t each; /* bytes of an element */
+    int words;   /* elements are words of nibbles, whose bytes keep the order of the file */
+} sheet;
+
+/* A block of a part: rows, and places in them. */
+typedef struct area {
+    uint64_t row, rows, first, count;
+} area;
+
+/* A rectangle of a sheet. */
+typedef struct rectangle {
+    uint64_t row, rows, byte;
+    size_t bytes;
+} rectangle;
+
+static const qz_tensor *tensor_of(const sheet *s)
+{
+    return s->file != NULL ? qz_tensor_at(s->file, s->tensor) : &s->writer->slots[s->tensor].tensor;
+}
+
+static sheet sheet_of(qz_file *file, qz_writer *writer, size_t tensor, uint64_t rows, int words)
+{
+    sheet s = {file, writer, tensor, 0, 1, words};
+    s.each = qz_element_size(tensor_of(&s)->element);
+    s.row_bytes = rows != 0 ? tensor_of(&s)->bytes / rows : 0;
+    return s;
+}
+
+static void turn_words(const sheet *s, uint8_t *data, size_t stride, uint64_t rows, size_t bytes)
+{
+    for (uint64_t r = 0; r < rows && s->words && s->each > 1 && qz_big_endian(); r++)
+        qz_swap(data + r * stride, s->each, bytes / s->each);
+}
+
+/* Moves a rectangle between a sheet and memory, which is changed on the way where its words must be turned. */
+static qz_file_result move(const sheet *s, const rectangle *r, uint8_t *data, size_t stride, qz_file_error *error)
+{
+    int together = r->bytes == s->row_bytes && stride == r->bytes;
+    uint64_t step = together ? r->rows : 1;
+    qz_file_result result = QZ_FILE_OK;
+    if (s->writer != NULL)
+        turn_words(s, data, stride, r->rows, r->bytes);
+    for (uint64_t i = 0; i < r->rows && r->bytes != 0 && result == QZ_FILE_OK; i += step) {
+        uint64_t first = ((r->row + i) * s->row_bytes + r->byte) / s->each, count = step * r->bytes / s->each;
+        result = s->file != NULL ? qz_read(s->file, s->tensor, first, count, data + i * stride, error)
+                                 : qz_write(s->writer, s->tensor, first, count, data + i * stride, error);
+    }
+    if (s->file != NULL)
+        turn_words(s, data, stride, r->rows, r->bytes);
+    return result;
+}
+
+static uint8_t *get_memory(uint64_t bytes, const sheet *s, qz_file_error *error)
+{
+    uint8_t *memory = bytes <= SIZE_MAX / 4 ? malloc((size_t)bytes + 1) : NULL;
+    if (memory == NULL)
+        qz_fail_memory(error, s->file != NULL ? s->file->input.label : s->writer->output.label);
+    return memory;
+}
+
+/* How many rows of a rectangle make a strip: a multiple of eight. */
+static uint64_t strip_rows(uint64_t bytes)
+{
+    uint64_t rows = bytes != 0 ? STRIP / bytes / 8 * 8 : 8;
+    return rows != 0 ? rows : 8;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The bytes of whole elements in which `count` nibbles from `first` on lie. */
+static void cover(rectangle *r, uint64_t first, uint64_t count, size_t each)
+{
+    uint64_t nibbles = 2 * (uint64_t)each, end = first + count;
+    r->byte = first / nibbles * each;
+    r->bytes = (size_t)((end / nibbles + (end % nibbles != 0)) * each - r->byte);
+}
+
+/* The rectangle of a sheet of nibbles that holds a block. */
+static rectangle nibbles_in(const sheet *s, qz_order order, const area *a)
+{
+    rectangle r = {a->row, a->rows, 0, 0};
+    uint64_t end_row = a->row + a->rows, end = a->first + a->count;
+    switch (order) {
+    case QZ_ORDER_ROWS:
+        cover(&r, a->first, a->count, s->each);
+        break;
+    case QZ_ORDER_ACROSS:
+        r.row = a->first;
+        r.rows = a->count;
+        cover(&r, a->row, a->rows, s->each);
+        break;
+    case QZ_ORDER_DOWN:
+        r = (rectangle){a->first / 8, end / 8 + (end % 8 != 0) - a->first / 8, a->row * 4, (size_t)a->rows * 4};
+        break;
+    case QZ_ORDER_DOWN_ROWS:
+        r = (rectangle){a->row / 8, end_row / 8 + (end_row % 8 != 0) - a->row / 8, a->first * 4, (size_t)a->count * 4};
+        break;
+    default:
+        break;
+    }
+    return r;
+}
+
+/* ---- nibbles that are read ---- */
+
+/* A strip of words that hold eight places of a row each: rows of the block from these words. */
+static void take_down(const area *a, uint64_t word, uint64_t words, const uint8_t *strip, uint8_t *turned, uint8_t *dst,
+                      size_t stride)
+{
+    qz_transpose(strip, (size_t)a->rows * 4, (size_t)words, (size_t)a->rows, 4, turned, (size_t)words * 4);
+    uint64_t skip = word == 0 ? a->first % 8 : 0, at = 8 * word + skip - a->first % 8;
+    uint64_t count = least(8 * words - skip, a->count - at);
+    for (uint64_t r = 0; r < a->rows; r++)
+        memcpy(dst + r * stride + at / 2, turned + r * words * 4 + skip / 2, (size_t)(count / 2 + count % 2));
+}
+
+/* A strip of words that hold eight rows each. */
+static void take_down_rows(const area *a, uint64_t word, uint64_t words, const uint8_t *strip, uint8_t *turned,
+                           uint8_t *dst, size_t stride)
+{
+    size_t bytes = (size_t)words * 4;
+    qz_transpose(strip, (size_t)a->count * 4, (size_t)words, (size_t)a->count, 4, turned, bytes);
+    uint64_t skip = word == 0 ? a->row % 8 : 0, at = 8 * word + skip - a->row % 8;
+    uint64_t rows = least(8 * words - skip, a->rows - at);
+    if (skip % 2 != 0)
+        qz_drop_nibble(turned, bytes, (size_t)a->count, (size_t)words * 8);
+    qz_transpose_nibbles(turned + skip / 2, bytes, (size_t)a->count, (size_t)rows, dst + at * stride, stride);
+}
+
+/* A strip of rows of the file, from the `at`-th on of the rectangle, to where it belongs in the block. */
+static void take_strip(const qz_form *form, qz_order order, const area *a, const rectangle *r, uint64_t at,
+                       uint8_t *strip, uint8_t *turned, uint8_t *dst, size_t stride)
+{
+    uint64_t skip = (order == QZ_ORDER_ROWS ? a->first : a->row) - 2 * r->byte; /* nibbles before those of the block */
+    if (form->high_first)
+        qz_swap_nibbles(strip, r->bytes, (size_t)r->rows, 2 * r->bytes, 0);
+    if (form->evens_first)
+        qz_words_in_order(strip, (size_t)r->rows * r->bytes / 4);
+    switch (order) {
+    case QZ_ORDER_ROWS:
+        for (uint64_t i = 0; i < r->rows; i++)
+            memcpy(dst + (at + i) * stride, strip + i * r->bytes + skip / 2, (size_t)(a->count / 2 + a->count % 2));
+        break;
+    case QZ_ORDER_ACROSS:
+        if (skip % 2 != 0)
+            qz_drop_nibble(strip, r->bytes, (size_t)r->rows, 2 * r->bytes);
+        qz_transpose_nibbles(strip + skip / 2, r->bytes, (size_t)r->rows, (size_t)a->rows, dst + at / 2, stride);
+        break;
+    case QZ_ORDER_DOWN:
+        take_down(a, at, r->rows, strip, turned, dst, stride);
+        break;
+    case QZ_ORDER_DOWN_ROWS:
+        take_down_rows(a, at, r->rows, strip, turned, dst, stride);
+        break;
+    default:
+        break;
+    }
+}
+
+static qz_file_result read_nibbles(const sheet *s, const qz_form *form, qz_order order, const area *a, uint8_t *dst,
+                                   size_t stride, qz_file_error *error)
+{
+    rectangle whole = nibbles_in(s, order, a);
+    uint64_t step = least(strip_rows(whole.bytes), whole.rows);
+    uint8_t *strip = get_memory(2 * step * whole.bytes, s, error);
+    qz_file_result result = strip != NULL ? QZ_FILE_OK : QZ_FILE_MEMORY;
+    for (uint64_t at = 0; at < whole.rows && result == QZ_FILE_OK; at += step) {
+        rectangle r = {whole.row + at, least(step, whole.rows - at), whole.byte, whole.bytes};
+        result = move(s, &r, strip, r.bytes, error);
+        if (result == QZ_FILE_OK)
+            take_strip(form, order, a, &r, at, strip, strip + step * whole.bytes, dst, stride);
+    }
+    if (result == QZ_FILE_OK)
+        qz_clear_padding(dst, stride, (size_t)a->rows, (size_t)a->count);
+    free(strip);
+    return result;
+}
+
+/* ---- nibbles that are written ---- */
+
+/* The rows of a block, padded to words, into the order of the file. Returns where they are. */
+static uint8_t *give_strip(const qz_form *form, qz_order order, const area *a, const rectangle *r, uint8_t *rows,
+                           size_t row_bytes, uint8_t *turned)
+{
+    uint8_t *strip = order == QZ_ORDER_ROWS ? rows : turned;
+    switch (order) {
+    case QZ_ORDER_ACROSS:
+        memset(turned, 0, (size_t)r->rows * r->bytes);
+        qz_transpose_nibbles(rows, row_bytes, (size_t)a->rows, (size_t)a->count, turned, r->bytes);
+        break;
+    case QZ_ORDER_DOWN:
+        qz_transpose(rows, row_bytes, (size_t)a->rows, row_bytes / 4, 4, turned, r->bytes);
+        break;
+    case QZ_ORDER_DOWN_ROWS: {
+        size_t bytes = (size_t)r->rows * 4;
+        uint8_t *across = turned + (size_t)r->rows * r->bytes;
+        memset(across, 0, (size_t)a->count * bytes);
+        qz_transpose_nibbles(rows, row_bytes, (size_t)a->rows, (size_t)a->count, across, bytes);
+        qz_transpose(across, bytes, (size_t)a->count, (size_t)r->rows, 4, turned, r->bytes);
+        break;
+    }
+    default: /* rows */
+        break;
+    }
+    if (form->evens_first)
+        qz_words_evens_first(strip, (size_t)r->rows * r->bytes / 4);
+    return strip;
+}
+
+/* Changes that codes or zeros need on their way out: the order in bytes, signs, and what is added. */
+typedef struct change {
+    int swap, flip;
+    unsigned add;
+} change;
+
+static qz_file_result write_nibbles(const sheet *s, const qz_form *form, qz_order order, const area *whole,
+                                    const uint8_t *src, size_t stride, change changed, qz_file_error *error)
+{
+    size_t used = (size_t)(whole->count / 2 + whole->count % 2), padded = (used + 3) / 4 * 4;
+    size_t row_bytes = order == QZ_ORDER_DOWN || s->each == 4 ? padded : used;
+    uint64_t step = least(strip_rows(padded), whole->rows);
+    uint8_t *rows = get_memory((step + 8) * (5 * (uint64_t)padded + 32), s, error);
+    qz_file_result result = rows != NULL ? QZ_FILE_OK : QZ_FILE_MEMORY;
+    for (uint64_t at = 0; at < whole->rows && result == QZ_FILE_OK; at += step) {
+        area a = {whole->row + at, least(step, whole->rows - at), whole->first, whole->count};
+        rectangle r = nibbles_in(s, order, &a);
+        memset(rows, 0, (size_t)a.rows * row_bytes);
+        for (uint64_t i = 0; i < a.rows; i++)
+            memcpy(rows + i * row_bytes, src + (at + i) * stride, used);
+        if (changed.flip)
+            qz_flip_signs(rows, row_bytes, (size_t)a.rows, (size_t)a.count);
+        if (changed.swap)
+            qz_swap_nibbles(rows, row_bytes, (size_t)a.rows, (size_t)a.count, 1);
+        if (changed.add != 0)
+            qz_add_to_nibbles(rows, row_bytes, (size_t)a.rows, (size_t)a.count, changed.add);
+        uint8_t *strip = give_strip(form, order, &a, &r, rows, row_bytes, rows + (size_t)step * row_bytes);
+        result = move(s, &r, strip, r.bytes, error);
+    }
+    free(rows);
+    return result;
+}
+
+/* ---- numbers ---- */
+
+static qz_file_result move_across(const sheet *s, const area *a, uint8_t *data, size_t stride, qz_file_error *error)
+{
+    size_t bytes = (size_t)a->rows * s->each;
+    uint64_t step = least(strip_rows(bytes), a->count);
+    uint8_t *strip = get_memory(step * bytes, s, error);
+    qz_file_result result = strip != NULL ? QZ_FILE_OK : QZ_FILE_MEMORY;
+    for (uint64_t at = 0; at < a->count && result == QZ_FILE_OK; at += step) {
+        rectangle r = {a->first + at, least(step, a->count - at), a->row * s->each, bytes};
+        uint8_t *place = data + at * s->each;
+        if (s->writer != NULL)
+            qz_transpose(place, stride, (size_t)a->rows, (size_t)r.rows, s->each, strip, bytes);
+        result = move(s, &r, strip, bytes, error);
+        if (s->file != NULL && result == QZ_FILE_OK)
+            qz_transpose(strip, bytes, (size_t)r.rows, (size_t)a->rows, s->each, place, stride);
+    }
+    free(strip);
+    return result;
+}
+
+/* Scales and offsets: data is only changed when it is read. */
+static qz_file_result move_numbers(const sheet *s, qz_order order, const area *a, void *data, int64_t stride,
+                                   qz_file_error *error)
+{
+    if (order == QZ_ORDER_ACROSS)
+        return move_across(s, a, data, (size_t)stride, error);
+    rectangle r = {a->row, a->rows, a->first * s->each, (size_t)a->count * s->each};
+    return move(s, &r, data, (size_t)stride, error);
+}
+
+static float largest_of(float super)
+{
+    return super * 2688.0f; /* 448 * 6 */
+}
+
+static float super_of(qz_super_form form, float stored)
+{
+    return form == QZ_SUPER_DIVISOR ? 1.0f / stored : form == QZ_SUPER_LARGEST ? stored / 2688.0f : stored;
+}
+
+/* The number from which readers make exactly this super scale; 0 if there is none. */
+static float stored_of(qz_super_form form, float super)
+{
+    float near = form == QZ_SUPER_DIVISOR ? 1.0f / super : form == QZ_SUPER_LARGEST ? largest_of(super) : super;
+    const float candidates[3] = {near, nextafterf(near, 0), nextafterf(near, INFINITY)};
+    for (int i = 0; i < 3; i++)
+        if (candidates[i] <= 3.4e38f && super_of(form, candidates[i]) == super)
+            return candidates[i];
+    return 0;
+}
+
+static qz_file_result read_super(qz_file *file, const qz_form *form, const qz_packed_tensor *packed, float *super,
+                                 qz_file_error *error)
+{
+    qz_file_result result = qz_read(file, packed->members[QZ_MEMBER_SUPERS], 0, 1, super, error);
+    if (result == QZ_FILE_OK)
+        *super = super_of(form->super, *super);
+    return result;
+}
+
+static qz_file_result write_super(qz_writer *writer, const qz_form *form, const qz_packed_tensor *packed,
+                                  const float *super, qz_file_error *error)
+{
+    float stored = stored_of(form->super, *super);
+    if (stored == 0 && *super != 0)
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                       "the super scale %.9g cannot be stored: no float32 has exactly this %s", (double)*super,
+                       form->super == QZ_SUPER_DIVISOR ? "reciprocal" : "2688th part");
+    return qz_write(writer, packed->members[QZ_MEMBER_SUPERS], 0, 1, &stored, error);
+}
+
+/* ---- blocks ---- */
+
+static area groups_of(const qz_packed_tensor *p, uint64_t row, uint64_t rows, uint64_t col, uint64_t cols)
+{
+    uint64_t size = p->scheme.group_size;
+    if (size >= p->cols)
+        return (area){row, rows, 0, cols != 0};
+    return (area){row, rows, col / size, cols / size + (cols % size != 0)};
+}
+
+/* How many rows the sheet of a part has. */
+static uint64_t sheet_rows(qz_order order, uint64_t rows, uint64_t places)
+{
+    switch (order) {
+    case QZ_ORDER_ACROSS:
+        return places;
+    case QZ_ORDER_DOWN:
+        return places / 8 + (places % 8 != 0);
+    case QZ_ORDER_DOWN_ROWS:
+        return rows / 8 + (rows % 8 != 0);
+    default:
+        return rows;
+    }
+}
+
+static sheet part_of(qz_file *file, qz_writer *writer, const qz_packed_tensor *p, int member, qz_order order, int words)
+{
+    uint64_t places = member == QZ_MEMBER_CODES ? p->cols : p->sizes.row_groups;
+    return sheet_of(file, writer, p->members[member], sheet_rows(order, p->rows, places), words);
+}
+
+static qz_file_result read_codes(qz_file *file, const qz_form *form, const qz_packed_tensor *p, const area *a,
+                                 const qz_packed *dst, qz_file_error *error)
+{
+    sheet s = part_of(file, NULL, p, QZ_MEMBER_CODES, form->codes, 1);
+    qz_file_result result = read_nibbles(&s, form, form->codes, a, dst->codes, (size_t)dst->code_stride, error);
+    if (result == QZ_FILE_OK && p->scheme.codes == QZ_INT4)
+        qz_flip_signs(dst->codes, (size_t)dst->code_stride, (size_t)a->rows, (size_t)a->count);
+    return result;
+}
+
+static qz_file_result read_zeros(qz_file *file, const qz_form *form, const qz_packed_tensor *p, const area *a,
+                                 const qz_packed *dst, qz_file_error *error)
+{
+    int nibbles = p->scheme.zero == QZ_ZERO_UINT4;
+    sheet s = part_of(file, NULL, p, QZ_MEMBER_ZEROS, form->zeros, nibbles);
+    if (!nibbles)
+        return move_numbers(&s, form->zeros, a, dst->zeros, dst->zero_stride, error);
+    qz_file_result result = read_nibbles(&s, form, form->zeros, a, dst->zeros, (size_t)dst->zero_stride, error);
+    if (result == QZ_FILE_OK && form->zeros_less_one)
+        qz_add_to_nibbles(dst->zeros, (size_t)dst->zero_stride, (size_t)a->rows, (size_t)a->count, 1);
+    return result;
+}
+
+qz_file_result qz_form_read(qz_file *file, const qz_form *form, const qz_packed_tensor *packed, uint64_t row,
+                            uint64_t rows, uint64_t col, uint64_t cols, const qz_packed *dst, qz_file_error *error)
+{
+    area codes = {row, rows, col, cols}, groups = groups_of(packed, row, rows, col, cols);
+    if (rows == 0 || cols == 0)
+        return QZ_FILE_OK;
+    qz_file_result result = read_codes(file, form, packed, &codes, dst, error);
+    if (result == QZ_FILE_OK && form->scales != QZ_ORDER_ELSEWHERE) {
+        sheet s = part_of(file, NULL, packed, QZ_MEMBER_SCALES, form->scales, 0);
+        result = move_numbers(&s, form->scales, &groups, dst->scales, dst->scale_stride, error);
+    }
+    if (result == QZ_FILE_OK && packed->scheme.zero != QZ_ZERO_NONE)
+        result = read_zeros(file, form, packed, &groups, dst, error);
+    if (result == QZ_FILE_OK && packed->scheme.super_size != 0)
+        result = read_super(file, form, packed, dst->supers, error);
+    return result;
+}
+
+/* Readers of zeros less one disagree about what 15 is then, which is what 0 would become. */
+static int has_zero_0(const area *a, const uint8_t *zeros, size_t stride)
+{
+    for (uint64_t r = 0; r < a->rows; r++)
+        for (uint64_t i = 0; i < a->count; i++)
+            if ((zeros[r * stride + i / 2] >> (i % 2 * 4) & 15) == 0)
+                return 1;
+    return 0;
+}
+
+static qz_file_result write_zeros(qz_writer *writer, const qz_form *form, const qz_packed_tensor *p, const area *a,
+                                  const qz_packed *src, qz_file_error *error)
+{
+    int numbers = p->scheme.zero == QZ_ZERO_OFFSET;
+    sheet s = part_of(NULL, writer, p, QZ_MEMBER_ZEROS, form->zeros, !numbers);
+    if (numbers)
+        return move_numbers(&s, form->zeros, a, src->zeros, src->zero_stride, error);
+    change changed = {0, 0, form->zeros_less_one ? 15 : 0};
+    if (p->scheme.zero == QZ_ZERO_UINT4) {
+        if (form->zeros_less_one && has_zero_0(a, src->zeros, (size_t)src->zero_stride))
+            return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                           "a group has the zero 0, which this layout stores as -1, and its readers disagree about; "
+                           "gptq_v2 can hold it");
+        return write_nibbles(&s, form, form->zeros, a, src->zeros, (size_t)src->zero_stride, changed, error);
+    }
+    uint64_t bytes = a->count / 2 + a->count % 2;
+    uint8_t *eights = get_memory(bytes, &s, error);
+    if (eights == NULL)
+        return QZ_FILE_MEMORY;
+    memset(eights, 0x88, (size_t)bytes);
+    qz_file_result result = write_nibbles(&s, form, form->zeros, a, eights, 0, changed, error);
+    free(eights);
+    return result;
+}
+
+/* Words are written whole. */
+static int divides_words(const qz_form *form, const qz_packed_tensor *p, const area *codes)
+{
+    int rows_in_words =
+        form->codes == QZ_ORDER_ACROSS || form->zeros == QZ_ORDER_ACROSS || form->zeros == QZ_ORDER_DOWN_ROWS;
+    int zeros = p->members[QZ_MEMBER_ZEROS] != SIZE_MAX && p->scheme.zero != QZ_ZERO_OFFSET;
+    int rows = rows_in_words && (zeros || form->codes == QZ_ORDER_ACROSS);
+    return (rows && (codes->row % 8 != 0 || (codes->rows % 8 != 0 && codes->row + codes->rows != p->rows))) ||
+           codes->first % 8 != 0 || (codes->count % 8 != 0 && codes->first + codes->count != p->cols);
+}
+
+qz_file_result qz_form_write(qz_writer *writer, const qz_form *form, const qz_packed_tensor *packed, uint64_t row,
+                             uint64_t rows, uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error)
+{
+    area codes = {row, rows, col, cols}, groups = groups_of(packed, row, rows, col, cols);
+    if (rows == 0 || cols == 0)
+        return QZ_FILE_OK;
+    if (divides_words(form, packed, &codes))
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                       "a block begins or ends within eight rows or columns, which this layout keeps together");
+    sheet s = part_of(NULL, writer, packed, QZ_MEMBER_CODES, form->codes, 1);
+    change changed = {form->high_first, packed->scheme.codes == QZ_INT4, 0};
+    qz_file_result result =
+        write_nibbles(&s, form, form->codes, &codes, src->codes, (size_t)src->code_stride, changed, error);
+    if (result == QZ_FILE_OK) {
+        s = part_of(NULL, writer, packed, QZ_MEMBER_SCALES, form->scales, 0);
+        result = move_numbers(&s, form->scales, &groups, src->scales, src->scale_stride, error);
+    }
+    if (result == QZ_FILE_OK && packed->members[QZ_MEMBER_ZEROS] != SIZE_MAX)
+        result = write_zeros(writer, form, packed, &groups, src, error);
+    if (result == QZ_FILE_OK && packed->scheme.super_size != 0 && row == 0 && col == 0)
+        result = write_super(writer, form, packed, src->supers, error);
+    return result;
+}

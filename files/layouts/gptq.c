@@ -1,0 +1,240 @@
+/*
+ * gptq.c - the layouts of GPTQ and AWQ checkpoints: everything lies across
+ *
+ *     MODULE.qweight   int32   GPTQ [in / 8, out]: a word holds eight inputs of an output
+ *                              AWQ  [in, out / 8]: a word holds eight outputs of an input, 0 2 4 6 1 3 5 7
+ *     MODULE.qzeros    int32   [groups, out / 8], words of eight outputs; AWQ in the same order. GPTQ before version 2
+ *                              stores them less one
+ *     MODULE.scales    float   [groups, out]
+ *     MODULE.g_idx     int32   [in], GPTQ: the group of each input
+ */
+#include "foreign.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../packed_list.h"
+
+static const qz_form form_v1 = {
+    .codes = QZ_ORDER_DOWN, .scales = QZ_ORDER_ACROSS, .zeros = QZ_ORDER_ACROSS, .zeros_less_one = 1};
+static const qz_form form_v2 = {.codes = QZ_ORDER_DOWN, .scales = QZ_ORDER_ACROSS, .zeros = QZ_ORDER_ACROSS};
+static const qz_form form_awq = {
+    .codes = QZ_ORDER_ACROSS, .scales = QZ_ORDER_ACROSS, .zeros = QZ_ORDER_ACROSS, .evens_first = 1};
+
+/* ---- reading ---- */
+
+/* What the words hold follows from what lies beside them. */
+typedef struct sizes {
+    uint64_t in, out, groups;
+    int awq;
+    int known; /* 0: not of 4 bits */
+} sizes;
+
+static sizes sizes_of(const qz_found *found)
+{
+    const qz_tensor *codes = qz_tensor_at(found->file, found->members[QZ_MEMBER_CODES]);
+    const qz_tensor *scales = qz_tensor_at(found->file, found->members[QZ_MEMBER_SCALES]);
+    const qz_tensor *zeros = qz_tensor_at(found->file, found->members[QZ_MEMBER_ZEROS]);
+    sizes s = {.known = 1};
+    if (codes->rank != 2 || scales->rank != 2)
+        return s;
+    s.groups = scales->shape[0];
+    s.out = scales->shape[1];
+    s.awq = codes->shape[1] != s.out && codes->shape[1] == s.out / 8;
+    s.in = s.awq ? codes->shape[0] : codes->shape[0] * 8;
+    static const unsigned others[] = {2, 3, 8}; /* bits */
+    for (int i = 0; i < 3 && zeros->rank == 2 && s.out != 0 && s.out < UINT64_MAX / 8; i++)
+        if (zeros->shape[1] == s.out * others[i] / 32 && zeros->shape[1] != s.out / 8)
+            s.known = 0;
+    return s;
+}
+
+static void check(qz_found *found, const sizes *s, size_t list)
+{
+    const uint64_t codes[2] = {s->awq ? s->in : s->in / 8, s->awq ? s->out / 8 : s->out};
+    const uint64_t zeros[2] = {s->groups, s->out / 8}, scales[2] = {s->groups, s->out};
+    if (qz_tensor_at(found->file, found->members[QZ_MEMBER_CODES])->rank != 2)
+        qz_found_wrong(found, "has a .qweight that is no matrix");
+    if (s->in > UINT64_MAX / 8 || s->out % 8 != 0)
+        qz_found_wrong(found, "has outputs that fill no words of eight");
+    qz_found_is(found, found->members[QZ_MEMBER_CODES], qz_elements_i32, 2, codes);
+    qz_found_is(found, found->members[QZ_MEMBER_SCALES], qz_elements_float, 2, scales);
+    qz_found_is(found, found->members[QZ_MEMBER_ZEROS], qz_elements_i32, 2, zeros);
+    if (list != SIZE_MAX)
+        qz_found_is(found, list, qz_elements_i32, 1, &s->in);
+}
+
+/* The form of the file by what is said beside it; NULL if that leaves it open. */
+static const qz_form *form_by(const qz_config *config, const sizes *s)
+{
+    if (s->awq)
+        return &form_awq;
+    int said = config->where[0] != '\0' && config->wrong[0] == '\0' && strcmp(config->method, "awq") != 0;
+    if (said && strcmp(config->format, "gptq_v2") == 0)
+        return &form_v2;
+    return said && (config->format[0] == '\0' || strcmp(config->format, "gptq") == 0) ? &form_v1 : NULL;
+}
+
+static qz_file_result look(qz_found *found, const qz_config *config, qz_file_error *error)
+{
+    size_t list = qz_found_sibling(found, ".g_idx");
+    sizes s = sizes_of(found);
+    if (!s.known)
+        return QZ_FILE_OK;
+    found->is.form = form_by(config, &s);
+    if (found->is.form == NULL) {
+        qz_found_remark(found, "GPTQ tensors are listed as they are, for no config.json or quantize_config.json beside "
+                               "the file says by checkpoint_format whether zeros are stored less one");
+        return QZ_FILE_OK;
+    }
+    const qz_tensor *scales = qz_tensor_at(found->file, found->members[QZ_MEMBER_SCALES]);
+    qz_found_scheme(found, "uint4", scales->element, 1);
+    check(found, &s, list);
+    qz_found_groups(found, s.in, s.groups, config->words.group_size);
+    found->is.rank = 2;
+    found->is.shape[0] = s.out;
+    found->is.shape[1] = s.in;
+    int in_order = 1;
+    qz_file_result result = QZ_FILE_OK;
+    if (list != SIZE_MAX && found->is.wrong[0] == '\0')
+        result = qz_found_in_order(found, list, s.in, &in_order, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    found->layout = s.awq ? &qz_layout_awq : found->is.form == &form_v2 ? &qz_layout_gptq_v2 : &qz_layout_gptq;
+    if (!in_order) {
+        qz_found_remark(found, "GPTQ tensors with groups in another order (desc_act) are listed as they are");
+        return QZ_FILE_OK;
+    }
+    if (list != SIZE_MAX)
+        qz_packed_hide(found->file, list);
+    return qz_found_note(found, ".weight", error);
+}
+
+/* Of the three layouts at once: what lies beside a tensor says which one it is. */
+static qz_file_result recognize(qz_file *file, qz_file_error *error)
+{
+    qz_file_result result = QZ_FILE_OK;
+    qz_found found;
+    for (size_t i = 0; i < qz_tensor_count(file) && result == QZ_FILE_OK; i++) {
+        if (!qz_found_begin(&found, file, &qz_layout_gptq, i, ".qweight"))
+            continue;
+        found.members[QZ_MEMBER_SCALES] = qz_found_sibling(&found, ".scales");
+        found.members[QZ_MEMBER_ZEROS] = qz_found_sibling(&found, ".qzeros");
+        if (found.members[QZ_MEMBER_SCALES] == SIZE_MAX || found.members[QZ_MEMBER_ZEROS] == SIZE_MAX) {
+            qz_found_remark(&found, "tensors called .qweight without .scales and .qzeros beside them are listed as "
+                                    "they are");
+            continue;
+        }
+        const qz_config *config = qz_config_of(file);
+        result = config != NULL ? look(&found, config, error) : qz_fail_memory(error, file->input.label);
+    }
+    return result;
+}
+
+/* ---- writing ---- */
+
+static const char *refuses(const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis, char *out,
+                           size_t out_size)
+{
+    (void)out;
+    (void)out_size;
+    if (scheme->codes != QZ_INT4 && (scheme->codes != QZ_UINT4 || scheme->zero != QZ_ZERO_UINT4))
+        return "it has codes of int4, or of uint4 with 4-bit zeros, only";
+    if (qz_foreign_element(scheme->scale_dtype) == QZ_ELEMENT_U8)
+        return "it has scales of float16, bfloat16 and float32 only";
+    if (rank == 0)
+        return NULL;
+    if (rank != 2 || axis != 1)
+        return "it has matrices with groups along the last axis only";
+    if (shape[0] % 8 != 0 || shape[1] % 8 != 0 || shape[0] == 0 || shape[1] == 0)
+        return "it has multiples of eight rows and columns only";
+    if (scheme->group_size < shape[1] && shape[1] % scheme->group_size != 0)
+        return "it has no groups that are shorter than the others";
+    return NULL;
+}
+
+/* The group of each input, in order: programs look for it. */
+static qz_file_result declare_list(qz_writer *writer, const char *name, size_t name_length,
+                                   const qz_packed_tensor *packed, qz_file_error *error)
+{
+    const qz_tensor like = {.element = QZ_ELEMENT_I32, .rank = 1, .shape = &packed->cols};
+    int32_t *list = packed->cols < SIZE_MAX / sizeof *list ? malloc((size_t)packed->cols * sizeof *list) : NULL;
+    size_t index;
+    if (list == NULL)
+        return qz_fail_memory(error, writer->output.label);
+    for (uint64_t i = 0; i < packed->cols; i++)
+        list[i] = (int32_t)(i / packed->scheme.group_size);
+    qz_file_result result = qz_foreign_declare(writer, name, name_length, 1, ".g_idx", &like, &index, error);
+    if (result == QZ_FILE_OK)
+        result = qz_writer_preset(writer, index, list, error);
+    free(list);
+    return result;
+}
+
+static qz_file_result declare(qz_writer *writer, const char *name, size_t name_length, qz_packed_tensor *packed,
+                              qz_file_error *error)
+{
+    int awq = strcmp(packed->layout, "awq") == 0;
+    uint64_t in = packed->cols, out = packed->rows, groups = packed->sizes.row_groups;
+    const uint64_t codes[2] = {awq ? in : in / 8, awq ? out / 8 : out};
+    const uint64_t zeros[2] = {groups, out / 8}, scales[2] = {groups, out};
+    const struct {
+        const char *suffix;
+        int member;
+        qz_tensor like;
+    } members[] = {
+        {".qweight", QZ_MEMBER_CODES, {.element = QZ_ELEMENT_I32, .rank = 2, .shape = codes}},
+        {".qzeros", QZ_MEMBER_ZEROS, {.element = QZ_ELEMENT_I32, .rank = 2, .shape = zeros}},
+        {".scales",
+         QZ_MEMBER_SCALES,
+         {.element = qz_foreign_element(packed->scheme.scale_dtype), .rank = 2, .shape = scales}},
+    };
+    qz_file_result result = qz_foreign_check_name(writer, name, name_length, error);
+    if (result == QZ_FILE_OK)
+        result = qz_foreign_config(writer, packed, error);
+    for (size_t i = 0; i < sizeof members / sizeof members[0] && result == QZ_FILE_OK; i++)
+        result = qz_foreign_declare(writer, name, name_length, 1, members[i].suffix, &members[i].like,
+                                    &packed->members[members[i].member], error);
+    packed->members[QZ_MEMBER_HEADER] = packed->members[QZ_MEMBER_CODES];
+    return result == QZ_FILE_OK && !awq ? declare_list(writer, name, name_length, packed, error) : result;
+}
+
+static qz_file_result write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
+                            uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error)
+{
+    const qz_form *form = strcmp(packed->layout, "awq") == 0       ? &form_awq
+                          : strcmp(packed->layout, "gptq_v2") == 0 ? &form_v2
+                                                                   : &form_v1;
+    return qz_form_write(writer, form, packed, row, rows, col, cols, src, error);
+}
+
+const qz_layout qz_layout_gptq = {
+    .name = "gptq",
+    .container = "safetensors",
+    .recognize = recognize,
+    .describe = qz_foreign_describe,
+    .read = qz_foreign_read,
+    .refuses = refuses,
+    .declare = declare,
+    .write = write,
+};
+
+const qz_layout qz_layout_gptq_v2 = {
+    .name = "gptq_v2",
+    .container = "safetensors",
+    .describe = qz_foreign_describe,
+    .read = qz_foreign_read,
+    .refuses = refuses,
+    .declare = declare,
+    .write = write,
+};
+
+const qz_layout qz_layout_awq = {
+    .name = "awq",
+    .container = "safetensors",
+    .describe = qz_foreign_describe,
+    .read = qz_foreign_read,
+    .refuses = refuses,
+    .declare = declare,
+    .write = write,
+};

@@ -1,0 +1,45 @@
+/*
+ * relayout.h - nibbles and numbers of a quantized tensor in the orders of other programs
+ *
+ * Pure functions on memory. "Nibbles" are two to a byte, the first in the low four bits, rows padded to whole bytes:
+ * the plain form of quantize.h. Words are of 32 bits and little-endian, so a row of words of eight nibbles is a row of
+ * nibbles.
+ */
+#ifndef QZ_LAYOUTS_RELAYOUT_H
+#define QZ_LAYOUTS_RELAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Writes the transposed of a matrix of rows x cols units of 1, 2 or 4 bytes. Strides are in bytes, from one row to the
+ * next. The two matrices do not overlap.
+ */
+void qz_transpose(const void *src, size_t src_stride, size_t rows, size_t cols, size_t unit, void *dst,
+                  size_t dst_stride);
+
+/* The same of nibbles. What pads a row of `src` is not looked at; rows of `dst` are padded with 0. */
+void qz_transpose_nibbles(const uint8_t *src, size_t src_stride, size_t rows, size_t cols, uint8_t *dst,
+                          size_t dst_stride);
+
+/*
+ * In place, on rows of `cols` nibbles each; what pads a row becomes 0.
+ */
+
+/* Nothing else. */
+void qz_clear_padding(uint8_t *nibbles, size_t stride, size_t rows, size_t cols);
+/* Takes the first nibble of each row away: the others move up, and `cols` is how many there were. */
+void qz_drop_nibble(uint8_t *nibbles, size_t stride, size_t rows, size_t cols);
+/* Two's complement from codes that are 8 more, and back. */
+void qz_flip_signs(uint8_t *nibbles, size_t stride, size_t rows, size_t cols);
+/* Adds a number to every nibble, modulo 16. */
+void qz_add_to_nibbles(uint8_t *nibbles, size_t stride, size_t rows, size_t cols, unsigned number);
+/* From bytes whose first nibble is the high one, and back: this is its own inverse, but for a last nibble that is
+ * alone: `alone_high` says that it is to be in the high half afterwards. */
+void qz_swap_nibbles(uint8_t *nibbles, size_t stride, size_t rows, size_t cols, int alone_high);
+
+/* Words whose nibbles are the columns 0 2 4 6 1 3 5 7 (AWQ), from and to those that have them in order. */
+void qz_words_in_order(uint8_t *words, size_t count);
+void qz_words_evens_first(uint8_t *words, size_t count);
+
+#endif

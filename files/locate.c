@@ -1,0 +1,147 @@
+/*
+ * locate.c - which file of a folder is the model
+ */
+#include "locate.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "error.h"
+
+/* Kinds of files that a model can be, the first one that a folder has counts. `usual` is the name that the files of
+ * models have, which is preferred to others. */
+static const struct kind {
+    const char *end, *usual;
+} kinds[] = {
+    {".safetensors.index.json", "model.safetensors.index.json"},
+    {".safetensors", "model.safetensors"},
+    {".gguf", NULL},
+};
+enum { INDEX, WHOLE, GGUF, KINDS };
+
+typedef struct found {
+    char *name; /* the usual one, or the first by name */
+    size_t count;
+    int usual;
+    int later; /* there is a numbered file that is not the first */
+} found;
+
+int qz_numbered_name(const char *name, const char *end, unsigned *number, unsigned *of, size_t *stem)
+{
+    enum { NUMBERS = 15 }; /* -00002-of-00003 */
+    size_t length = strlen(name), tail = strlen(end) + NUMBERS;
+    if (length < tail || strcmp(name + length - strlen(end), end) != 0)
+        return 0;
+    const char *at = name + length - tail;
+    int used = 0;
+    if (strspn(at + 1, "0123456789") != 5 || strspn(at + 10, "0123456789") != 5 ||
+        sscanf(at, "-%5u-of-%5u%n", number, of, &used) != 2 || used != NUMBERS)
+        return 0;
+    *stem = length - tail;
+    return 1;
+}
+
+static int kind_of(const char *name)
+{
+    size_t length = strlen(name);
+    int kind = 0;
+    while (kind < KINDS &&
+           (length <= strlen(kinds[kind].end) || strcmp(name + length - strlen(kinds[kind].end), kinds[kind].end) != 0))
+        kind++;
+    return name[0] == '.' ? KINDS : kind;
+}
+
+/* Notes a file of a folder. Returns 0 without memory. */
+static int take(found *all, const char *name)
+{
+    unsigned number, of;
+    size_t stem;
+    int kind = kind_of(name);
+    if (kind == KINDS)
+        return 1;
+    found *f = &all[kind];
+    /* Of numbered files the first counts where it leads to the others; of those of an index none does. */
+    int numbered = qz_numbered_name(name, kinds[kind].end, &number, &of, &stem);
+    if (numbered && (kind == WHOLE || number != 1)) {
+        f->later = 1;
+        return 1;
+    }
+    f->count++;
+    int usual = kinds[kind].usual != NULL && strcmp(name, kinds[kind].usual) == 0;
+    if (f->name != NULL && !usual && (f->usual || strcmp(f->name, name) < 0))
+        return 1;
+    free(f->name);
+    f->usual = usual;
+    f->name = strdup(name);
+    return f->name != NULL;
+}
+
+static qz_file_result choose(const found *all, const char *label, const char **name, qz_file_error *error)
+{
+    int kind = 0;
+    while (kind < KINDS && all[kind].count == 0)
+        kind++;
+    if (kind == KINDS && (all[WHOLE].later || all[GGUF].later))
+        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET,
+                       "is a folder with parts of a model, but without %s; the model is not complete",
+                       all[WHOLE].later ? "a .safetensors.index.json that lists them" : "the first of them");
+    if (kind == KINDS)
+        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET,
+                       "is a folder without a model.safetensors.index.json, .safetensors or .gguf file; name a file");
+    if (all[kind].count > 1 && !all[kind].usual)
+        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET,
+                       "is a folder with %zu %s files, of which any could be meant; name one", all[kind].count,
+                       kinds[kind].end);
+    if (kind == INDEX && all[WHOLE].usual && all[INDEX].usual)
+        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET,
+                       "is a folder with both %s and %s, of which either could be meant; name one", kinds[INDEX].usual,
+                       kinds[WHOLE].usual);
+    *name = all[kind].name;
+    return QZ_FILE_OK;
+}
+
+static qz_file_result look_through(DIR *list, const char *path, const char *label, char **file, qz_file_error *error)
+{
+    found all[KINDS] = {{0}};
+    const char *name = NULL;
+    qz_file_result result = QZ_FILE_OK;
+    errno = 0;
+    for (struct dirent *d; result == QZ_FILE_OK && (d = readdir(list)) != NULL; errno = 0)
+        if (!take(all, d->d_name))
+            result = qz_fail_memory(error, label);
+    if (result == QZ_FILE_OK && errno != 0)
+        result = qz_fail_errno(error, label, "list the folder");
+    if (result == QZ_FILE_OK)
+        result = choose(all, label, &name, error);
+    if (result == QZ_FILE_OK) {
+        size_t length = strlen(path), room = length + strlen(name) + 2;
+        *file = malloc(room);
+        if (*file != NULL)
+            snprintf(*file, room, "%s%s%s", path, path[length - 1] == '/' ? "" : "/", name);
+        else
+            result = qz_fail_memory(error, label);
+    }
+    for (int i = 0; i < KINDS; i++)
+        free(all[i].name);
+    return result;
+}
+
+qz_file_result qz_locate(const char *path, char **file, qz_file_error *error)
+{
+    struct stat status;
+    char label[200];
+    *file = NULL;
+    if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode))
+        return QZ_FILE_OK;
+    qz_escape(path, strlen(path), label, sizeof label);
+    DIR *list = opendir(path);
+    if (list == NULL)
+        return qz_fail_errno(error, label, "list the folder");
+    qz_file_result result = look_through(list, path, label, file, error);
+    closedir(list);
+    return result;
+}

@@ -1,0 +1,469 @@
+"""Checkpoints of other programs through the tool: read, converted from each to each; broken ones.
+
+layouts_oracle.py makes and reads such files in NumPy, code by code.
+"""
+
+import itertools
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import layouts_oracle as oracle
+import numpy as np
+import pytest
+import quantize
+from layouts_oracle import Contents, Stored, stored
+from numpy.typing import NDArray
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Array = NDArray[Any]
+
+SEED = 20261128
+
+
+# --- Contents -----------------------------------------------------------------------------------------------
+
+
+def floats(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, signed: bool = False) -> Stored:
+    x = rng.uniform(0.01, 2, shape) * (rng.choice([-1, 1], shape) if signed else 1)
+    if dtype == "BF16":
+        bits = (x.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return stored(bits, "BF16")
+    return stored(x.astype(np.float16 if dtype == "F16" else np.float32))
+
+
+def integers(
+    rng: np.random.Generator, rows: int, cols: int, size: int, dtype: str, zeros: str = "any"
+) -> Contents:
+    groups = -(-cols // size)
+    z = {
+        "any": rng.integers(1, 16, (rows, groups)),
+        "eight": None,
+        "all": rng.integers(0, 16, (rows, groups)),
+    }
+    chosen = z[zeros]
+    return Contents(
+        rng.integers(0, 16, (rows, cols)).astype(np.uint8),
+        size,
+        floats(rng, (rows, groups), dtype),
+        None if chosen is None else chosen.astype(np.uint8),
+    )
+
+
+def affine(rng: np.random.Generator, rows: int, cols: int, size: int, dtype: str) -> Contents:
+    shape = (rows, cols // size)
+    codes = rng.integers(0, 16, (rows, cols)).astype(np.uint8)
+    return Contents(codes, size, floats(rng, shape, dtype, True), offsets=floats(rng, shape, dtype, True))
+
+
+def mxfp4(rng: np.random.Generator, rows: int, cols: int) -> Contents:
+    codes = rng.integers(0, 16, (rows, cols)).astype(np.uint8)
+    scales = rng.integers(100, 140, (rows, cols // 32)).astype(np.uint8)
+    return Contents(codes, 32, stored(scales), table=oracle.E2M1)
+
+
+def nvfp4(rng: np.random.Generator, rows: int, cols: int, factor: float | None) -> Contents:
+    codes = rng.integers(0, 16, (rows, cols)).astype(np.uint8)
+    scales = rng.integers(0, 0x7F, (rows, cols // 16)).astype(np.uint8)
+    exact = None if factor is None else np.float32(factor)
+    return Contents(codes, 16, stored(scales, "F8_E4M3"), factor=exact, table=oracle.E2M1)
+
+
+def table4(rng: np.random.Generator, rows: int, cols: int, size: int, table: Array) -> Contents:
+    codes = rng.integers(0, 16, (rows, cols)).astype(np.uint8)
+    scales = floats(rng, (rows, -(-cols // size)), "F32")
+    return Contents(codes, size, scales, table=table)
+
+
+# --- Files --------------------------------------------------------------------------------------------------
+
+
+def put(
+    folder: Path, layout: str, c: Contents, more: dict[str, Stored] | None = None, config: bool = True
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors, said = oracle.WRITERS[layout](c)
+    tensors["norm"] = stored(np.arange(5, dtype=np.float32))
+    tensors.update(more or {})
+    if said and config:
+        (folder / "config.json").write_text(json.dumps({"quantization_config": said}))
+    path = folder / "model.safetensors"
+    oracle.save(path, tensors)
+    return path
+
+
+def decoded(run: Run, path: Path, name: str = "m.weight") -> Array:
+    out = path.parent / "decoded.npz"
+    run("decode", path, out, "--force")
+    with np.load(out) as arrays:
+        np.testing.assert_array_equal(arrays["norm"], np.arange(5, dtype=np.float32))
+        return np.asarray(arrays[name])
+
+
+def same_bits(a: Array, b: Array) -> None:
+    assert a.shape == b.shape
+    np.testing.assert_array_equal(a.view(np.uint32), b.view(np.uint32))
+
+
+# --- Reading ------------------------------------------------------------------------------------------------
+
+SHAPES = [(8, 8, 8), (8, 64, 32), (40, 128, 32), (136, 264, 24), (24, 320, 64), (16, 96, 96), (264, 520, 8)]
+
+
+@pytest.mark.parametrize(("rows", "cols", "size"), SHAPES)
+@pytest.mark.parametrize("layout", ["gptq", "gptq_v2", "awq", "compressed-tensors"])
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+@pytest.mark.parametrize("zeros", ["any", "eight"])
+def test_integers_are_read(
+    run: Run, tmp_path: Path, layout: str, rows: int, cols: int, size: int, dtype: str, zeros: str
+) -> None:
+    c = integers(np.random.default_rng(SEED), rows, cols, size, dtype, zeros)
+    same_bits(decoded(run, put(tmp_path, layout, c)), oracle.values(c))
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "size"), [(1, 3, 3), (3, 40, 20), (13, 36, 12), (7, 130, 65), (9, 1000, 8)]
+)
+@pytest.mark.parametrize("zeros", ["all", "eight"])
+def test_compressed_tensors_of_any_shape(
+    run: Run, tmp_path: Path, rows: int, cols: int, size: int, zeros: str
+) -> None:
+    c = integers(np.random.default_rng(SEED), rows, cols, size, "F16", zeros)
+    same_bits(decoded(run, put(tmp_path, "compressed-tensors", c)), oracle.values(c))
+
+
+def test_last_group_of_gptq_may_be_shorter(run: Run, tmp_path: Path) -> None:
+    c = integers(np.random.default_rng(SEED), 16, 104, 32, "F16")
+    same_bits(decoded(run, put(tmp_path, "gptq", c)), oracle.values(c))
+
+
+@pytest.mark.parametrize("layout", ["gptq_v2", "awq"])
+def test_zeros_of_0(run: Run, tmp_path: Path, layout: str) -> None:
+    c = integers(np.random.default_rng(SEED), 32, 64, 32, "F16", "all")
+    assert c.zeros is not None
+    assert (c.zeros == 0).any()
+    same_bits(decoded(run, put(tmp_path, layout, c)), oracle.values(c))
+    assert (
+        "the zero 0" in run("convert", "model.safetensors", "out.safetensors", "--to", "gptq", code=2).stderr
+    )
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(1, 32), (5, 64), (33, 352)])
+@pytest.mark.parametrize("layout", ["compressed-tensors", "gpt-oss", "mlx"])
+def test_mxfp4_is_read(run: Run, tmp_path: Path, layout: str, rows: int, cols: int) -> None:
+    c = mxfp4(np.random.default_rng(SEED), rows, cols)
+    same_bits(decoded(run, put(tmp_path, layout, c)), oracle.values(c))
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(1, 16), (5, 64), (33, 352)])
+@pytest.mark.parametrize("layout", ["compressed-tensors", "modelopt", "mlx"])
+def test_nvfp4_is_read(run: Run, tmp_path: Path, layout: str, rows: int, cols: int) -> None:
+    c = nvfp4(np.random.default_rng(SEED), rows, cols, 2.0**-9)
+    same_bits(decoded(run, put(tmp_path, layout, c)), oracle.values(c))
+
+
+def test_nvfp4_without_a_number_for_all(run: Run, tmp_path: Path) -> None:
+    c = nvfp4(np.random.default_rng(SEED), 8, 64, None)
+    same_bits(decoded(run, put(tmp_path, "mlx", c)), oracle.values(c))
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+def test_mlx_affine_is_read(run: Run, tmp_path: Path, size: int, dtype: str) -> None:
+    c = affine(np.random.default_rng(SEED), 24, 256, size, dtype)
+    same_bits(decoded(run, put(tmp_path, "mlx", c)), oracle.values(c))
+
+
+@pytest.mark.parametrize("table", [oracle.NF4, oracle.FP4_BNB], ids=["nf4", "fp4"])
+@pytest.mark.parametrize(("rows", "cols", "size"), [(6, 64, 64), (4, 256, 64), (3, 4096, 4096), (1, 100, 64)])
+def test_bitsandbytes_is_read(
+    run: Run, tmp_path: Path, table: Array, rows: int, cols: int, size: int
+) -> None:
+    c = table4(np.random.default_rng(SEED), rows, cols, size, table)
+    same_bits(decoded(run, put(tmp_path, "bitsandbytes", c)), oracle.values(c))
+
+
+def test_nested_scales_of_bitsandbytes(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(SEED)
+    rows, cols, size = 24, 1024, 64
+    c = table4(rng, rows, cols, size, oracle.NF4)
+    count = rows * cols // size
+    bits = rng.integers(0, 256, count).astype(np.uint8)
+    table = np.sort(rng.normal(size=256)).astype(np.float32)
+    blocks = rng.uniform(0.1, 1, -(-count // 256)).astype(np.float32)
+    offset = np.array([0.7], np.float32)
+    scales = table[bits] * np.repeat(blocks, 256)[:count] + offset[0]
+    c.scales = stored(scales.reshape(rows, -1))
+    c.extra = {
+        "m.weight.absmax": stored(bits),
+        "m.weight.nested_absmax": stored(blocks),
+        "m.weight.nested_quant_map": stored(table),
+        "offset": stored(offset),
+    }
+    same_bits(decoded(run, put(tmp_path, "bitsandbytes", c)), oracle.values(c))
+
+
+def test_several_tensors_and_their_names(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(SEED)
+    c = [integers(rng, 8, 32, 32, "F16"), integers(rng, 16, 64, 32, "F16")]
+    tensors: dict[str, Stored] = {}
+    for i, one in enumerate(c):
+        for name, tensor in oracle.write_awq(one)[0].items():
+            tensors[name.replace("m.", f"layers.{i}.", 1)] = tensor
+    oracle.save(tmp_path / "a.safetensors", tensors)
+    found = json.loads(run("info", "a.safetensors", "--json").stdout)["tensors"]
+    assert [t["name"] for t in found] == ["layers.0.weight", "layers.1.weight"]
+    run("decode", "a.safetensors", "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        for i, one in enumerate(c):
+            same_bits(arrays[f"layers.{i}.weight"], oracle.values(one))
+
+
+# --- Converting ---------------------------------------------------------------------------------------------
+
+FAMILIES: dict[str, list[str]] = {
+    "eight": ["gptq", "gptq_v2", "awq", "compressed-tensors", "own"],
+    "any": ["gptq", "gptq_v2", "awq", "compressed-tensors", "own"],
+    "mxfp4": ["compressed-tensors", "gpt-oss", "mlx", "own"],
+    "nvfp4": ["compressed-tensors", "modelopt", "mlx", "own"],
+    "nf4": ["bitsandbytes", "own"],
+    "fp4_bnb": ["bitsandbytes", "own"],
+    "affine": ["mlx", "own"],
+}
+PAIRS = [
+    (family, a, b)
+    for family, layouts in FAMILIES.items()
+    for a, b in itertools.product(layouts, layouts)
+    if a != "own"
+]
+
+
+def contents(family: str, rows: int, cols: int) -> Contents:
+    rng = np.random.default_rng(SEED)
+    if family == "mxfp4":
+        return mxfp4(rng, rows, cols)
+    if family == "nvfp4":
+        return nvfp4(rng, rows, cols, 2.0**-7)
+    if family in ("nf4", "fp4_bnb"):
+        return table4(rng, rows, cols, 32, oracle.NF4 if family == "nf4" else oracle.FP4_BNB)
+    if family == "affine":
+        return affine(rng, rows, cols, 32, "BF16")
+    return integers(rng, rows, cols, 32, "F16", family)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(8, 32), (200, 576)])
+@pytest.mark.parametrize(("family", "a", "b"), PAIRS)
+def test_every_layout_becomes_every_other(
+    run: Run, tmp_path: Path, family: str, a: str, b: str, rows: int, cols: int
+) -> None:
+    c = contents(family, rows, cols)
+    put(tmp_path / "a", a, c)
+    done = run("convert", "a/model.safetensors", "b.safetensors", "--to", b)
+    assert "they decode to the same bits" in done.stderr
+    tensors, metadata = oracle.load(tmp_path / "b.safetensors")
+    np.testing.assert_array_equal(oracle.numbers(tensors.pop("norm")), np.arange(5, dtype=np.float32))
+    if b != "own":
+        same_bits(oracle.values(oracle.READERS[b](tensors)), oracle.values(c))
+        json.loads(metadata["quantization_config"])
+    # and back, from a file that has nothing beside it
+    run("convert", "b.safetensors", "c.safetensors", "--to", a)
+    back = oracle.load(tmp_path / "c.safetensors")[0]
+    same_bits(oracle.values(oracle.READERS[a](back)), oracle.values(c))
+    first = oracle.load(tmp_path / "a" / "model.safetensors")[0]
+    for name in first.keys() - {
+        "m.weight.quant_state.bitsandbytes__nf4",
+        "m.weight.quant_state.bitsandbytes__fp4",
+    }:
+        assert back[name] == first[name], name
+
+
+def test_zeros_as_offsets(run: Run, tmp_path: Path) -> None:
+    """int4 and zeros have offsets of the same values: MLX can hold them, with wider scales if it must."""
+    for zeros, dtype in (("eight", "F16"), ("any", "F32")):
+        c = integers(np.random.default_rng(SEED), 16, 128, 64, "F16", zeros)
+        put(tmp_path / "a", "compressed-tensors", c)
+        run("convert", "a/model.safetensors", "b.safetensors", "--to", "mlx", "--force")
+        tensors = oracle.load(tmp_path / "b.safetensors")[0]
+        assert tensors["m.scales"][0] == dtype
+        same_bits(oracle.values(oracle.read_mlx(tensors)), oracle.values(c))
+        run("convert", "b.safetensors", "c.safetensors", "--to", "awq", "--force")
+        tensors = oracle.load(tmp_path / "c.safetensors")[0]
+        assert tensors["m.scales"][0] == dtype
+        same_bits(oracle.values(oracle.read_awq(tensors)), oracle.values(c))
+
+
+def test_long_groups_become_several(run: Run, tmp_path: Path) -> None:
+    c = integers(np.random.default_rng(SEED), 16, 256, 256, "F16", "eight")
+    put(tmp_path / "a", "gptq", c)
+    run("convert", "a/model.safetensors", "b.safetensors", "--to", "mlx")
+    read = oracle.read_mlx(oracle.load(tmp_path / "b.safetensors")[0])
+    assert read.size == 128
+    same_bits(oracle.values(read), oracle.values(c))
+
+
+@pytest.mark.parametrize(
+    ("family", "a", "b", "words"),
+    [
+        ("affine", "mlx", "awq", "the layout awq"),
+        ("mxfp4", "mlx", "modelopt", "nvfp4 only"),
+        ("nf4", "bitsandbytes", "gptq", "int4, or of uint4"),
+        ("any", "awq", "bitsandbytes", "nf4 and fp4_bnb"),
+    ],
+)
+def test_what_cannot_be_the_same_is_refused(
+    run: Run, tmp_path: Path, family: str, a: str, b: str, words: str
+) -> None:
+    put(tmp_path / "a", a, contents(family, 16, 64))
+    done = run("convert", "a/model.safetensors", "b.safetensors", "--to", b, code=4)
+    assert words in done.stderr
+    assert "m.weight" in done.stderr
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_unknown_layout(run: Run, tmp_path: Path) -> None:
+    put(tmp_path, "awq", contents("any", 8, 32))
+    assert "gptq_v2" in run("convert", "model.safetensors", "b.safetensors", "--to", "awk", code=2).stderr
+
+
+def test_blocks_of_many_rows(run: Run, tmp_path: Path) -> None:
+    """More numbers than the tool keeps in memory at once, and rows that are no multiple of its blocks."""
+    c = integers(np.random.default_rng(SEED), 1304, 2208, 96, "F16")
+    put(tmp_path / "a", "gptq", c)
+    for a, b in itertools.pairwise(["a/model", "b", "c", "d", "e"]):
+        to = {"b": "awq", "c": "compressed-tensors", "d": "own", "e": "gptq"}[b]
+        run("convert", f"{a}.safetensors", f"{b}.safetensors", "--to", to)
+    first, last = (oracle.load(tmp_path / f"{n}.safetensors")[0] for n in ("a/model", "e"))
+    assert first == last
+
+
+# --- What is left open, and what is broken ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("layout", "family"), [("gptq", "any"), ("mlx", "affine")])
+def test_what_names_and_shapes_leave_open(run: Run, tmp_path: Path, layout: str, family: str) -> None:
+    path = put(tmp_path, layout, contents(family, 16, 64), config=False)
+    done = run("info", path)
+    assert "config.json" in done.stdout + done.stderr
+    assert "m.weight" not in done.stdout or "uint32" in done.stdout
+
+
+def test_gptq_in_another_order_is_listed_as_it_is(run: Run, tmp_path: Path) -> None:
+    order = np.random.default_rng(SEED).permutation(np.arange(64) // 32).astype(np.int32)
+    path = put(tmp_path, "gptq", contents("any", 16, 64), {"m.g_idx": stored(order)})
+    done = run("info", path)
+    assert "desc_act" in done.stdout + done.stderr
+    assert "m.qweight" in done.stdout
+
+
+I32 = np.int32
+BROKEN: list[tuple[str, str, dict[str, Stored], str]] = [
+    ("gptq", "any", {"m.scales": stored(np.ones((3, 16), np.float16))}, "qzeros"),
+    ("gptq", "any", {"m.scales": stored(np.ones((2, 16), I32))}, "must be float16"),
+    ("gptq", "any", {"m.qzeros": stored(np.ones((2, 3), I32))}, "qzeros"),
+    ("gptq", "any", {"m.g_idx": stored(np.zeros(63, I32))}, "g_idx"),
+    ("gptq", "any", {"m.qweight": stored(np.ones((8, 16), np.float32))}, "must be int32"),
+    ("gptq", "any", {"m.qweight": stored(np.ones((8, 2, 8), I32))}, "qweight"),
+    ("awq", "any", {"m.qzeros": stored(np.ones((2, 3), I32))}, "qzeros"),
+    ("compressed-tensors", "any", {"m.weight_shape": stored(np.array([16, -1]))}, "negative"),
+    ("compressed-tensors", "any", {"m.weight_shape": stored(np.array([1 << 62, 1 << 62]))}, "must be"),
+    ("compressed-tensors", "any", {"m.weight_shape": stored(np.array([16]))}, "weight_shape"),
+    ("compressed-tensors", "any", {"m.weight_zero_point": stored(np.ones((3, 2), I32))}, "zero_point"),
+    ("compressed-tensors", "any", {"m.weight_scale": stored(np.ones((16, 3), np.float16))}, "[2, 3]"),
+    ("modelopt", "nvfp4", {"m.weight_scale_2": stored(np.ones(2, np.float32))}, "more than one"),
+    ("modelopt", "nvfp4", {"m.weight_scale": stored(np.ones((16, 4), np.uint8), "F8_E5M2")}, "float8_e4m3"),
+    ("modelopt", "nvfp4", {"m.weight_scale": stored(np.ones((16, 5), np.uint8), "F8_E4M3")}, "weight_scale"),
+    ("gpt-oss", "mxfp4", {"m.weight_scales": stored(np.ones((16, 3), np.uint8))}, "scales"),
+    ("mlx", "affine", {"m.biases": stored(np.ones((16, 2), np.float16))}, "biases"),
+    ("mlx", "affine", {"m.scales": stored(np.ones((16, 4), np.float16))}, "scales"),
+    ("bitsandbytes", "nf4", {"m.weight.quant_map": stored(np.ones(16, np.float32))}, "quant_map"),
+    ("bitsandbytes", "nf4", {"m.weight.absmax": stored(np.ones(3, np.float32))}, "absmax"),
+    ("bitsandbytes", "nf4", {"m.weight.absmax": stored(np.ones(32, np.uint8))}, "nested"),
+]
+
+
+@pytest.mark.parametrize(("layout", "family", "wrong", "words"), BROKEN)
+def test_parts_that_do_not_fit_together(
+    run: Run, tmp_path: Path, layout: str, family: str, wrong: dict[str, Stored], words: str
+) -> None:
+    path = put(tmp_path, layout, contents(family, 16, 64), wrong)
+    for arguments in (("info", path), ("decode", path, "x.npz"), ("convert", path, "x.npz", "--to", "own")):
+        assert words in run(*arguments, code=3).stderr
+    assert not (tmp_path / "x.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ['{"blocksize": 64', '{"shape": [8, 64]}', "[]", '{"blocksize": -1, "shape": [1]}', ""]
+)
+def test_states_of_bitsandbytes_that_say_nothing(run: Run, tmp_path: Path, text: str) -> None:
+    wrong = {"m.weight.quant_state.bitsandbytes__nf4": stored(np.frombuffer(text.encode(), np.uint8))}
+    path = put(tmp_path, "bitsandbytes", contents("nf4", 16, 64), wrong)
+    assert "quant_state" in run("info", path, code=3).stderr
+
+
+@pytest.mark.parametrize("shape", [[1 << 40, 1 << 40], [1 << 62], [0], [16, 64, 1 << 60], [1] * 65])
+def test_huge_shapes_of_bitsandbytes(run: Run, tmp_path: Path, shape: list[int]) -> None:
+    text = json.dumps({"blocksize": 32, "shape": shape}).encode()
+    wrong = {"m.weight.quant_state.bitsandbytes__nf4": stored(np.frombuffer(text, np.uint8))}
+    run("info", put(tmp_path, "bitsandbytes", contents("nf4", 16, 64), wrong), code=3)
+
+
+def test_scales_that_are_not_numbers(run: Run, tmp_path: Path) -> None:
+    scales = np.ones((2, 16), np.float16)
+    scales[1, 3] = np.nan
+    path = put(tmp_path, "awq", contents("any", 16, 64), {"m.scales": stored(scales)})
+    assert "m.weight" in run("decode", path, "x.npz", code=3).stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"quantization_config": 3}', '{"quantization_config": {"bits": 1e9}}']
+)
+def test_configs_that_say_nothing(run: Run, tmp_path: Path, text: str) -> None:
+    path = put(tmp_path, "gptq", contents("any", 16, 64))
+    (tmp_path / "config.json").write_text(text)
+    assert "m.qweight" in run("info", path).stdout
+
+
+# --- The package --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_package_loads_them(tmp_path: Path, family: str) -> None:
+    for layout in FAMILIES[family][:-1]:
+        c = contents(family, 16, 64)
+        loaded = quantize.load(put(tmp_path / layout, layout, c))
+        weight = loaded["m.weight"]
+        assert isinstance(weight, quantize.QuantizedArray)
+        same_bits(weight.dequantize(), oracle.values(c))
+        np.testing.assert_array_equal(loaded["norm"], np.arange(5, dtype=np.float32))
+
+
+# --- Other values -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "a", "b", "least"),
+    [
+        ("affine", "mlx", "awq", 15),
+        ("affine", "mlx", "gptq_v2", 15),
+        ("nf4", "bitsandbytes", "gptq", 15),
+        ("any", "awq", "bitsandbytes", 15),
+        ("mxfp4", "mlx", "modelopt", 15),
+        ("nvfp4", "modelopt", "gpt-oss", 15),
+    ],
+)
+def test_other_values_on_request(run: Run, tmp_path: Path, family: str, a: str, b: str, least: float) -> None:
+    c = contents(family, 200, 576)
+    put(tmp_path / "a", a, c)
+    arguments = ("convert", "a/model.safetensors", "b.safetensors", "--to", b)
+    run(*arguments, code=4)
+    done = run(*arguments, "--requantize", "--json")
+    (said,) = [t for t in json.loads(done.stdout)["tensors"] if t["action"] == "requantize"]
+    was = oracle.values(c).astype(np.float64)
+    error = was - oracle.values(oracle.READERS[b](oracle.load(tmp_path / "b.safetensors")[0]))
+    sqnr = 10 * np.log10((was**2).sum() / (error**2).sum())
+    assert said["sqnr_db"] == pytest.approx(sqnr, abs=0.001)
+    assert sqnr > least
+    assert "m.weight" in run(*arguments, "--requantize", "--force").stdout

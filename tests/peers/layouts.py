@@ -1,0 +1,218 @@
+"""Compares checkpoints with the programs whose layouts they have. Run by hand.
+
+    QUANTIZE_CLI=build/gcc/cli/quantize python tests/peers/layouts.py mlx compressed_tensors bitsandbytes
+
+Each program quantizes random weights and writes them as it does; what `quantize decode` makes of the file is
+compared with what the program itself decodes, in float32, bit for bit. Then the file goes through the
+library's own layout and back, and the program decodes it again. The exit status is 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+# What was tried, the tensors' file with a config.json beside it, what the program decodes a file to.
+Case = tuple[str, Callable[[Path], None], Callable[[Path], Array], str]
+
+SHAPES = ((16, 256), (40, 512), (136, 1024))
+
+
+def tool(*arguments: object) -> None:
+    command = [os.environ["QUANTIZE_CLI"], *map(str, arguments), "--force", "--quiet"]
+    subprocess.run(command, check=True)
+
+
+def configure(folder: Path, said: dict[str, object]) -> None:
+    (folder / "config.json").write_text(json.dumps({"quantization_config": said}))
+
+
+def weights(shape: tuple[int, int], seed: int) -> Array:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+# --- MLX ----------------------------------------------------------------------------------------------------
+
+
+def mlx() -> Iterator[Case]:
+    import mlx.core as mx
+
+    modes = [
+        ("affine", size, dtype) for size in (32, 64, 128) for dtype in (mx.float16, mx.bfloat16, mx.float32)
+    ]
+    for mode, size, dtype in [*modes, ("mxfp4", 32, mx.bfloat16), ("nvfp4", 16, mx.bfloat16)]:
+        for n, shape in enumerate(SHAPES):
+
+            def write(
+                folder: Path, mode: str = mode, size: int = size, dtype: Any = dtype, n: int = n
+            ) -> None:
+                w = mx.array(weights(SHAPES[n], n)).astype(dtype)
+                parts = mx.quantize(w, group_size=size, bits=4, mode=mode)
+                names = ("m.weight", "m.scales", "m.biases")
+                mx.save_safetensors(str(folder / "model.safetensors"), dict(zip(names, parts, strict=False)))
+                configure(folder, {"group_size": size, "bits": 4, "mode": mode})
+
+            def read(path: Path, mode: str = mode, size: int = size) -> Array:
+                t = mx.load(str(path))
+                parts = [t[k] for k in ("m.weight", "m.scales", "m.biases") if k in t]
+                wide = [p if p.dtype in (mx.uint8, mx.uint32) else p.astype(mx.float32) for p in parts]
+                return np.array(mx.dequantize(*wide, group_size=size, bits=4, mode=mode, dtype=mx.float32))
+
+            yield f"mlx {mode} {size} {dtype} {shape}", write, read, "mlx"
+
+
+# --- compressed-tensors -------------------------------------------------------------------------------------
+
+
+def compressed_tensors() -> Iterator[Case]:
+    import torch
+    from compressed_tensors.compressors import (
+        MXFP4PackedCompressor,
+        NVFP4PackedCompressor,
+        PackedQuantizationCompressor,
+    )
+    from compressed_tensors.compressors.nvfp4.helpers import unpack_fp4_from_uint8
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+    from compressed_tensors.quantization.utils.helpers import calculate_qparams, generate_gparam
+    from safetensors.torch import load_file, save_file
+
+    def case(kind: str, arguments: dict[str, Any], compressor: Any, n: int) -> Case:
+        args = QuantizationArgs(**arguments)
+        scheme = QuantizationScheme(targets=["Linear"], weights=args)
+        size = arguments.get("group_size") or SHAPES[n][1]
+
+        def write(folder: Path) -> None:
+            w = torch.from_numpy(weights(SHAPES[n], n))
+            groups = w.reshape(w.shape[0], -1, size)
+            more = {}
+            if kind == "nvfp4":
+                largest = w.abs().max().reshape(1)
+                more["global_scale"] = generate_gparam(-largest, largest)
+            scale, zero = calculate_qparams(groups.amin(-1), groups.amax(-1), args, **more)
+            state = {"weight": w, "weight_scale": scale}
+            if not args.symmetric:
+                state["weight_zero_point"] = zero
+            if more:
+                state["weight_global_scale"] = more["global_scale"]
+            done = compressor.compress(state, scheme)
+            tensors = {f"m.{k}": v.contiguous() for k, v in done.items() if isinstance(v, torch.Tensor)}
+            save_file(tensors, folder / "model.safetensors")
+            configure(folder, {"quant_method": "compressed-tensors"})
+
+        def read(path: Path) -> Array:
+            state = {k.removeprefix("m."): v for k, v in load_file(path).items()}
+            if kind != "nvfp4":
+                return np.asarray(compressor.decompress(state, scheme)["weight"].float().numpy())
+            # In float32, where it would in bfloat16, and with the reciprocal: it divides, which differs
+            # by a step or two of float32 (docs/howto-layouts.md).
+            packed = state["weight_packed"]
+            codes = unpack_fp4_from_uint8(packed, packed.shape[0], 2 * packed.shape[1], torch.float32)
+            scale = state["weight_scale"].float() * (1 / state["weight_global_scale"])
+            return np.asarray(dequantize(codes, scale, args=args, dtype=torch.float32).numpy())
+
+        return f"compressed-tensors {kind} {size} {SHAPES[n]}", write, read, "compressed-tensors"
+
+    for n in range(len(SHAPES)):
+        for symmetric in (True, False):
+            for size in (32, 128, None):
+                how = {"strategy": "group", "group_size": size} if size else {"strategy": "channel"}
+                arguments = {"num_bits": 4, "type": "int", "symmetric": symmetric, **how}
+                kind = "symmetric" if symmetric else "asymmetric"
+                yield case(kind, arguments, PackedQuantizationCompressor, n)
+        arguments = {"num_bits": 4, "type": "float", "symmetric": True, "strategy": "tensor_group"}
+        yield case("nvfp4", {**arguments, "group_size": 16}, NVFP4PackedCompressor, n)
+        arguments = {"num_bits": 4, "type": "float", "symmetric": True, "strategy": "group", "group_size": 32}
+        arguments["scale_dtype"] = torch.uint8
+        yield case("mxfp4", arguments, MXFP4PackedCompressor, n)
+
+
+# --- bitsandbytes -------------------------------------------------------------------------------------------
+
+
+def bitsandbytes() -> Iterator[Case]:
+    import torch
+    from bitsandbytes.functional import QuantState, dequantize_4bit, quantize_4bit
+    from safetensors.torch import load_file, save_file
+
+    for kind in ("nf4", "fp4"):
+        for size in (64, 128):
+            for nested in (False, True):
+                for n, shape in enumerate(SHAPES):
+
+                    def write(
+                        folder: Path, kind: str = kind, size: int = size, nested: bool = nested, n: int = n
+                    ) -> None:
+                        w = torch.from_numpy(weights(SHAPES[n], n))
+                        packed, state = quantize_4bit(
+                            w, blocksize=size, quant_type=kind, compress_statistics=nested
+                        )
+                        tensors = {f"m.weight.{k}": v for k, v in state.as_dict(packed=True).items()}
+                        save_file({"m.weight": packed, **tensors}, folder / "model.safetensors")
+
+                    def read(path: Path) -> Array:
+                        t = load_file(path)
+                        packed = t.pop("m.weight")
+                        state = QuantState.from_dict(
+                            {k.removeprefix("m.weight."): v for k, v in t.items()}, torch.device("cpu")
+                        )
+                        return np.asarray(dequantize_4bit(packed, state).float().numpy())
+
+                    words = "nested " if nested else ""
+                    yield f"bitsandbytes {words}{kind} {size} {shape}", write, read, "bitsandbytes"
+
+
+# --- All ----------------------------------------------------------------------------------------------------
+
+PEERS = {"mlx": mlx, "compressed_tensors": compressed_tensors, "bitsandbytes": bitsandbytes}
+
+
+def differences(a: Array, b: Array) -> str:
+    if a.shape != b.shape:
+        return f"shape {a.shape}, not {b.shape}"
+    count = int((a.view(np.uint32) != b.view(np.uint32)).sum())
+    if not count:
+        return ""
+    with np.errstate(all="ignore"):
+        ulps = np.abs(a.view(np.int32).astype(np.int64) - b.view(np.int32)).max()
+    return f"{count} of {a.size} differ, by up to {ulps} steps of float32"
+
+
+def main(names: list[str]) -> int:
+    wrong = total = 0
+    for name in names or list(PEERS):
+        for title, write, read, layout in PEERS[name]():
+            total += 1
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary)
+                model = folder / "model.safetensors"
+                write(folder)
+                theirs = read(model)
+                tool("decode", model, folder / "decoded.npz")
+                with np.load(folder / "decoded.npz") as arrays:
+                    ours = arrays["m.weight"]
+                tool("convert", model, folder / "own.npz", "--to", "own")
+                tool("convert", folder / "own.npz", folder / "back.safetensors", "--to", layout)
+                found = [
+                    ("", differences(ours, theirs)),
+                    ("back: ", differences(read(folder / "back.safetensors"), theirs)),
+                ]
+            for what, difference in found:
+                if difference:
+                    wrong += 1
+                    print(f"{title}: {what}{difference}")
+    print(f"{total} files, {wrong} differences")
+    return wrong != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
