@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../container.h"
 #include "../error.h"
 #include "../locate.h"
 #include "../parts.h"
@@ -69,7 +68,7 @@ static qz_file_result add_part(qz_file *file, const split *whole, uint64_t numbe
                                qz_file_error *error)
 {
     split s;
-    qz_file_result result = qz_parts_add(file, name, &qz_container_gguf, error);
+    qz_file_result result = qz_parts_add(file, name, file->container, error);
     if (result == QZ_FILE_OK)
         result = read_split(qz_parts_last(file), &s, error);
     if (result == QZ_FILE_OK && (s.number != number || s.count != whole->count))
