@@ -10,6 +10,7 @@
 /* One row for each layout. */
 static const qz_layout *const layouts[] = {
     &qz_layout_own,
+    &qz_layout_gguf,
 };
 enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
 

@@ -21,6 +21,7 @@ typedef struct qz_slot { /* a tensor that is being written */
     int disordered;          /* the checksum is not that of the data */
     void *preset;            /* data given with the declaration, or NULL */
     const qz_layout *layout; /* of a quantized tensor's header: how that lies in the file */
+    unsigned blocks;         /* of items that are blocks of codes: which, as the container counts types; else 0 */
 } qz_slot;
 
 struct qz_writer {
@@ -31,9 +32,14 @@ struct qz_writer {
     qz_slot *slots;
     size_t count, capacity;
     int laid_out;
-    char layout[16];       /* of quantized tensors: its name, or "" for that of the container */
-    qz_file_result failed; /* of the first write that failed */
+    char layout[16];              /* of quantized tensors: its name, or "" for that of the container */
+    qz_file_result failed;        /* of the first write that failed */
+    const qz_file *metadata_from; /* the file whose metadata is passed on, or NULL */
 };
+
+/* qz_declare() of a tensor whose items are blocks of that type. */
+qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, unsigned blocks, size_t *index,
+                                 qz_file_error *error);
 
 /* Gives all the data of a tensor right after its declaration; it is written when the file is laid out. */
 qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *data, qz_file_error *error);

@@ -99,8 +99,9 @@ static unsigned type_of(const qz_tensor *tensor)
     return tensor->element == QZ_ELEMENT_RAW ? QZ_SAFETENSORS_TYPES : qz_safetensors_type_of(tensor->element);
 }
 
-static qz_file_result declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error)
+static qz_file_result declare(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
 {
+    const qz_tensor *tensor = &slot->tensor;
     char field[QZ_MODEL_FIELD];
     const char *label = writer->output.label;
     qz_model_field("tensor", tensor->name, tensor->name_length, field);
