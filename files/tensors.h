@@ -13,6 +13,7 @@ typedef struct qz_entry {
     uint64_t offset; /* where its data begins: in the file, or in what the container's read() counts */
     qz_part part;    /* whether it belongs to a quantized tensor */
     size_t packed;   /* which one it is the header of, if it is */
+    unsigned blocks; /* of items that are blocks of codes: which, as the container counts types; else 0 */
 } qz_entry;
 
 typedef struct qz_container_type qz_container_type;

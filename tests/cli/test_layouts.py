@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import layouts_oracle as oracle
 import numpy as np
 import pytest
@@ -337,6 +338,40 @@ def test_blocks_of_many_rows(run: Run, tmp_path: Path) -> None:
         run("convert", f"{a}.safetensors", f"{b}.safetensors", "--to", to)
     first, last = (oracle.load(tmp_path / f"{n}.safetensors")[0] for n in ("a/model", "e"))
     assert first == last
+
+
+@pytest.mark.parametrize(
+    ("family", "layout", "dtype", "size", "kind"),
+    [
+        ("eight", "gptq", "F16", 32, "Q4_0"),
+        ("eight", "awq", "F16", 128, "Q4_0"),
+        ("affine", "mlx", "F16", 64, "Q4_1"),
+        ("mxfp4", "gpt-oss", "", 32, "MXFP4"),
+        ("mxfp4", "mlx", "", 32, "MXFP4"),
+        ("nvfp4", "modelopt", "", 16, "NVFP4"),
+        ("nvfp4", "compressed-tensors", "", 16, "NVFP4"),
+    ],
+)
+def test_gguf_and_back(
+    run: Run, tmp_path: Path, family: str, layout: str, dtype: str, size: int, kind: str
+) -> None:
+    rng = np.random.default_rng(SEED)
+    c = contents(family, 40, 512)
+    if family == "eight":
+        c = integers(rng, 40, 512, size, dtype, "eight")
+    elif family == "affine":
+        c = affine(rng, 40, 512, size, dtype)
+    put(tmp_path / "a", layout, c)
+    run("convert", "a/model.safetensors", "b.gguf")
+    tensor = next(t for t in gguf.GGUFReader(tmp_path / "b.gguf").tensors if t.name == "m.weight")
+    assert tensor.tensor_type.name == kind
+    if family != "nvfp4":  # whose scales are multiplied with another tensor
+        theirs = gguf.dequantize(tensor.data, tensor.tensor_type)  # its -0 of MXFP4 is 0
+        np.testing.assert_array_equal(theirs, oracle.values(c))
+    run("convert", "b.gguf", "c.safetensors", "--to", layout)
+    same_bits(
+        oracle.values(oracle.READERS[layout](oracle.load(tmp_path / "c.safetensors")[0])), oracle.values(c)
+    )
 
 
 # --- What is left open, and what is broken ------------------------------------------------------------------
