@@ -385,11 +385,32 @@ def test_what_names_and_shapes_leave_open(run: Run, tmp_path: Path, layout: str,
     assert "m.weight" not in done.stdout or "uint32" in done.stdout
 
 
-def test_gptq_in_another_order_is_listed_as_it_is(run: Run, tmp_path: Path) -> None:
-    order = np.random.default_rng(SEED).permutation(np.arange(64) // 32).astype(np.int32)
-    path = put(tmp_path, "gptq", contents("any", 16, 64), {"m.g_idx": stored(order)})
+@pytest.mark.parametrize(("rows", "cols", "size"), [(16, 64, 32), (40, 512, 8), (1304, 416, 104)])
+@pytest.mark.parametrize("layout", ["gptq", "gptq_v2", "compressed-tensors"])
+@pytest.mark.parametrize("zeros", ["any", "eight"])
+def test_groups_in_another_order_are_decoded(
+    run: Run, tmp_path: Path, layout: str, rows: int, cols: int, size: int, zeros: str
+) -> None:
+    rng = np.random.default_rng(SEED)
+    c = integers(rng, rows, cols, size, "F16", zeros)
+    groups = rng.permutation(np.arange(cols) // size)
+    name = "m.weight_g_idx" if layout == "compressed-tensors" else "m.g_idx"
+    path = put(tmp_path, layout, c, {name: stored(groups.astype(np.int32))})
+    scale = oracle.numbers(c.scales).astype(np.float32)[:, groups]
+    zero = np.float32(8) if c.zeros is None else c.zeros.astype(np.float32)[:, groups]
+    same_bits(decoded(run, path), scale * (c.codes.astype(np.float32) - zero))
     done = run("info", path)
-    assert "desc_act" in done.stdout + done.stderr
+    assert "decoded to float32" in done.stdout + done.stderr
+    assert "m.weight  float32" in done.stdout
+
+
+@pytest.mark.parametrize("wrong", [-1, 2, 1 << 30, 0])
+def test_groups_that_are_none(run: Run, tmp_path: Path, wrong: int) -> None:
+    groups = np.arange(64)[::-1] // 32
+    groups[5] = wrong
+    path = put(tmp_path, "gptq", contents("any", 16, 64), {"m.g_idx": stored(groups.astype(np.int32))})
+    done = run("info", path)
+    assert "not of one size" in done.stdout + done.stderr
     assert "m.qweight" in done.stdout
 
 
