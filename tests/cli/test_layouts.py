@@ -296,6 +296,12 @@ def test_zeros_as_offsets(run: Run, tmp_path: Path) -> None:
         same_bits(oracle.values(oracle.read_awq(tensors)), oracle.values(c))
 
 
+def test_products_that_are_rounded_are_no_offsets(run: Run, tmp_path: Path) -> None:
+    put(tmp_path / "a", "awq", integers(np.random.default_rng(SEED), 16, 64, 32, "F32", "any"))
+    done = run("convert", "a/model.safetensors", "b.safetensors", "--to", "mlx", code=4)
+    assert "are rounded" in done.stderr
+
+
 def test_long_groups_become_several(run: Run, tmp_path: Path) -> None:
     c = integers(np.random.default_rng(SEED), 16, 256, 256, "F16", "eight")
     put(tmp_path / "a", "gptq", c)
