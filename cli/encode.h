@@ -7,7 +7,7 @@
 #include "source.h"
 
 /* Why a tensor stays as it is. */
-typedef enum { ENCODED, PACKED, NO_FLOATS, SCALAR, BY_NAME, ONE_AXIS, SMALL, REASONS } reason;
+typedef enum { ENCODED, PACKED, NO_FLOATS, SCALAR, BY_NAME, ONE_AXIS, SMALL, NO_PLACE, REASONS } reason;
 
 typedef struct job { /* one tensor of the input */
     const item *item;
@@ -15,8 +15,7 @@ typedef struct job { /* one tensor of the input */
     int encoded;
     reason kept;
     unsigned axis;
-    uint64_t rows;
-    qz_sizes sizes;
+    uint64_t rows, bytes;     /* bytes in the output */
     size_t index;             /* of a copied tensor in the output */
     qz_packed_tensor *packed; /* of one that is quantized there */
     qz_stats stats;
@@ -26,6 +25,7 @@ typedef struct encoder {
     const settings *s;
     source in, weights, table;
     qz_writer *writer;
+    const char *layout; /* of quantized tensors in the output */
     qz_scheme scheme;
     float numbers[16]; /* --table */
     qz_method method;

@@ -11,7 +11,29 @@
 #include "stats.h"
 #include "table.h"
 
-static const char *const reasons[REASONS] = {NULL, "quantized", "no floats", "scalar", "by name", "one axis", "small"};
+static const char *const reasons[REASONS] = {NULL,      "quantized", "no floats", "scalar",
+                                             "by name", "one axis",  "small",     "no place"};
+
+static double bits_of(const job *j, const qz_tensor *t)
+{
+    return t->count != 0 ? 8.0 * (double)j->bytes / (double)t->count : 0;
+}
+
+/* Says of tensors for which the output has no place as quantized ones why it has none, of the first of them. */
+static void say_no_place(const encoder *e, uint64_t count)
+{
+    size_t i = 0;
+    char why[NAME_TEXT], name[NAME_TEXT];
+    while (count != 0 && e->jobs[i].kept != NO_PLACE)
+        i++;
+    if (count == 0)
+        return;
+    const job *j = &e->jobs[i];
+    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    say("%" PRIu64 " %s of floats, '%s' for example: %s", count, count == 1 ? "tensor stays" : "tensors stay",
+        qz_escape(t->name, t->name_length, name, sizeof name),
+        qz_layout_refuses(e->layout, &e->scheme, t->rank, t->shape, j->axis, why, sizeof why));
+}
 
 void say_kept(const encoder *e)
 {
@@ -26,9 +48,12 @@ void say_kept(const encoder *e)
                  text[0] != '\0' ? ", " : "", counts[SMALL], min_size(e->s));
     if (text[0] != '\0')
         say("tensors that stay as they are: %s; --include NAME encodes such a tensor", text);
+    say_no_place(e, counts[NO_PLACE]);
     uint64_t raw = 0, voids = 0;
     for (size_t i = 0; i < e->in.count; i++) {
         const qz_tensor *t = qz_tensor_at(e->in.file, e->in.items[i].tensor);
+        if (e->in.items[i].packed)
+            continue;
         raw += t->element == QZ_ELEMENT_RAW;
         voids += t->element == QZ_ELEMENT_RAW && t->type[0] != '[' && strcmp(t->type + 1, "V2") == 0;
     }
@@ -64,8 +89,8 @@ void print_encode_json(const encoder *e, int measured)
             json_shape("shape", t->rank, t->shape);
             json_whole("axis", j->axis);
             json_whole("bytes_before", t->bytes);
-            json_whole("bytes_after", j->sizes.total_bytes);
-            json_real("bits_per_value", j->sizes.bits_per_value);
+            json_whole("bytes_after", j->bytes);
+            json_real("bits_per_value", bits_of(j, t));
         }
         if (j->encoded && measured)
             json_stats(&j->stats, t, j->axis, j->weights != NULL);
@@ -89,9 +114,9 @@ void print_encode_plan(const encoder *e)
         table_cell(&t, "%s", j->item->packed ? "" : shape_text(tensor->rank, tensor->shape, shape, sizeof shape));
         table_cell(&t, "%s", j->encoded ? e->scheme.name : "copy");
         table_cell(&t, "%s", j->item->packed ? "" : bytes_text((double)tensor->bytes));
-        table_cell(&t, "%s", j->encoded ? bytes_text((double)j->sizes.total_bytes) : "");
+        table_cell(&t, "%s", j->encoded ? bytes_text((double)j->bytes) : "");
         if (j->encoded)
-            table_cell(&t, "%.4g", j->sizes.bits_per_value);
+            table_cell(&t, "%.4g", bits_of(j, tensor));
         else
             table_cell(&t, "%s", "");
     }

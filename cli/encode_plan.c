@@ -160,14 +160,21 @@ static int plan_tensor(encoder *e, job *j)
         return fail(USAGE, "--axis %" PRId64 ": tensor '%s' has %u axes; use %d to %u, or --exclude it", s->axis, name,
                     t->rank, -(int)t->rank, t->rank - 1);
     j->axis = (unsigned)axis;
+    char why[NAME_TEXT];
+    if (qz_layout_refuses(e->layout, &e->scheme, t->rank, t->shape, j->axis, why, sizeof why) != NULL) {
+        j->kept = NO_PLACE;
+        j->encoded = 0;
+        return DONE;
+    }
     uint64_t rows = 1;
     for (unsigned i = 0; i < t->rank; i++)
         if (i != j->axis)
             rows *= t->shape[i];
-    j->sizes.size = sizeof j->sizes;
+    qz_sizes sizes = {.size = sizeof sizes};
     j->rows = rows;
-    if (qz_scheme_sizes(&e->scheme, rows, t->shape[j->axis], &j->sizes) != QZ_OK)
+    if (qz_scheme_sizes(&e->scheme, rows, t->shape[j->axis], &sizes) != QZ_OK)
         return fail(LIMIT, "tensor '%s' is too large", name);
+    j->bytes = qz_layout_bytes(e->layout, &e->scheme, t->rank, t->shape, j->axis);
     if (!takes_rows(e, rows, t->shape[j->axis]))
         return fail(USAGE,
                     "--method reference: the rule %s takes %" PRIu64 " values at a time; tensor '%s' has %" PRIu64
@@ -178,13 +185,26 @@ static int plan_tensor(encoder *e, job *j)
                     name, t->shape[j->axis], j->axis);
     e->values += t->count;
     e->bytes_before += t->bytes;
-    e->bytes_after += j->sizes.total_bytes;
+    e->bytes_after += j->bytes;
     return DONE;
+}
+
+/* Whether the output can have tensors of the scheme at all. */
+static int choose_layout(encoder *e)
+{
+    char why[NAME_TEXT];
+    e->layout = qz_layout_of_output(e->s->files[1]);
+    if (e->layout == NULL)
+        e->layout = "own"; /* the output is of no known kind, which is said when it is made */
+    const char *wrong = qz_layout_refuses(e->layout, &e->scheme, 0, NULL, 0, why, sizeof why);
+    return wrong == NULL ? DONE : fail(USAGE, "a .%s file cannot have tensors of this scheme: %s", e->layout, wrong);
 }
 
 int plan_tensors(encoder *e)
 {
     int code = check_rules(e->s, &e->in);
+    if (code == DONE)
+        code = choose_layout(e);
     e->jobs = calloc(e->in.count + 1, sizeof *e->jobs);
     if (e->jobs == NULL)
         return fail_memory();

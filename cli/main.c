@@ -39,7 +39,8 @@ static const command commands[] = {
     {"convert", "IN OUT", 2, 2, " --to --requantize --no-verify --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "quantized tensors as other programs keep them",
      "Writes the tensors of IN to OUT, the quantized ones in another layout with the same values: own, gptq, gptq_v2,\n"
-     "awq, compressed-tensors, mlx, bitsandbytes, modelopt or gpt-oss, which are read, too. What cannot have the same\n"
+     "awq, compressed-tensors, mlx, bitsandbytes, modelopt, gpt-oss or gguf, all of which are read. What cannot have "
+     "the same\n"
      "values is refused. At the end both files are decoded, and must be the same to the last bit.",
      run_convert},
     {"compare", "A B", 2, 2, " --min-sqnr --include --exclude --threads" INPUT_OPTIONS COMMON,

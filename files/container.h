@@ -29,9 +29,10 @@ struct qz_container_type {
                            qz_file_error *error);
     void (*close)(qz_file *file); /* releases file->state; may be NULL */
 
-    /* Checks a declaration; may be NULL. */
-    qz_file_result (*declare)(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error);
-    /* Sets start and offset of all slots, and writes what is known before the data. NULL: only read. */
+    /* Checks a declaration, of which tensor and blocks count; may be NULL. */
+    qz_file_result (*declare)(qz_writer *writer, const qz_slot *slot, qz_file_error *error);
+    /* Sets start and offset of all slots, and writes what is known before the data, with the metadata of
+     * writer->metadata_from if that is of this kind. NULL: only read. */
     qz_file_result (*layout)(qz_writer *writer, qz_file_error *error);
     /* Told of each piece of data in order, as it lies in the file; may be NULL. */
     void (*wrote)(qz_slot *slot, const void *data, size_t bytes);

@@ -21,18 +21,21 @@ struct qz_layout {
     /* Looks through the tensors of a file that was just opened, and calls qz_packed_note() for each quantized one. What
      * does not fit together is noted as well: describe() refuses it. NULL: another layout looks for both. */
     qz_file_result (*recognize)(qz_file *file, qz_file_error *error);
-    /* Fills in scheme, rank, shape, axis and bytes. qz_packed_complete() does the rest. */
+    /* Fills in scheme, rank, shape and axis; the rest follows from them. */
     qz_file_result (*describe)(qz_file *file, const qz_packed_entry *entry, qz_packed_tensor *packed,
                                qz_file_error *error);
     /* Reads a block as qz_packed_read() promises it. */
     qz_file_result (*read)(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows, uint64_t col,
                            uint64_t cols, const qz_packed *dst, qz_file_error *error);
 
+    /* Bytes of a tensor in the file; NULL: those of the plain form. */
+    uint64_t (*bytes)(const qz_packed_tensor *packed);
+
     /* Why such a tensor cannot lie in this layout, for people; NULL if it can. rank 0: asks about the scheme alone. The
      * text may be in `out`. */
     const char *(*refuses)(const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis, char *out,
                            size_t out_size);
-    /* Declares the members of a tensor that it did not refuse; sets `members` and `bytes`. NULL: only read. */
+    /* Declares the members of a tensor that it did not refuse; sets `members`. NULL: only read. */
     qz_file_result (*declare)(qz_writer *writer, const char *name, size_t name_length, qz_packed_tensor *packed,
                               qz_file_error *error);
     /* Writes a block as qz_packed_write() promises it. */
@@ -40,7 +43,7 @@ struct qz_layout {
                             uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error);
 };
 
-extern const qz_layout qz_layout_own;
+extern const qz_layout qz_layout_own, qz_layout_gguf;
 extern const qz_layout qz_layout_gptq, qz_layout_gptq_v2, qz_layout_awq, qz_layout_compressed_tensors;
 extern const qz_layout qz_layout_modelopt, qz_layout_gpt_oss, qz_layout_mlx, qz_layout_bitsandbytes;
 

@@ -61,6 +61,16 @@ size_t qz_packed_index(const qz_file *file, const char *name, size_t name_length
     return qz_names_find(&file->packed_names, name, name_length);
 }
 
+/* Fills in what follows from the rest of the description; 0 if it is too large. */
+static int complete(const qz_layout *layout, qz_packed_tensor *packed)
+{
+    if (!qz_packed_complete(packed))
+        return 0;
+    packed->layout = layout->name;
+    packed->bytes = layout->bytes != NULL ? layout->bytes(packed) : packed->sizes.total_bytes;
+    return 1;
+}
+
 static qz_file_result describe(qz_file *file, const qz_packed_entry *entry, qz_packed_tensor *packed,
                                qz_file_error *error)
 {
@@ -70,9 +80,8 @@ static qz_file_result describe(qz_file *file, const qz_packed_entry *entry, qz_p
         return qz_fail(error, QZ_FILE_FORMAT, file->input.label, shown, QZ_NO_OFFSET,
                        "is stored twice, quantized in two ways, so that its meaning is unclear");
     memcpy(packed->members, entry->members, sizeof packed->members);
-    packed->layout = entry->layout->name;
     qz_file_result result = entry->layout->describe(file, entry, packed, error);
-    if (result == QZ_FILE_OK && !qz_packed_complete(packed))
+    if (result == QZ_FILE_OK && !complete(entry->layout, packed))
         result =
             qz_fail(error, QZ_FILE_FORMAT, file->input.label, shown, QZ_NO_OFFSET, "has a shape that is too large");
     return result;
@@ -186,6 +195,18 @@ const char *qz_layout_refuses(const char *name, const qz_scheme *scheme, unsigne
     return layout->refuses != NULL ? layout->refuses(scheme, rank, shape, axis, out, out_size) : NULL;
 }
 
+uint64_t qz_layout_bytes(const char *name, const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis)
+{
+    char why[200];
+    const qz_layout *layout = qz_layout_named(name);
+    qz_packed_tensor packed = {.size = sizeof packed, .scheme = *scheme, .rank = rank, .axis = axis};
+    if (rank == 0 || rank > QZ_MAX_RANK || axis >= rank ||
+        qz_layout_refuses(name, scheme, rank, shape, axis, why, sizeof why) != NULL)
+        return 0;
+    memcpy(packed.shape, shape, rank * sizeof *shape);
+    return complete(layout, &packed) ? packed.bytes : 0;
+}
+
 /* Whether the writer has a layout that can hold the tensor. */
 static qz_file_result check_layout(const qz_writer *writer, const qz_layout *layout, const qz_packed_tensor *p,
                                    const char *shown, qz_file_error *error)
@@ -228,11 +249,11 @@ qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t nam
     if (!qz_packed_complete(&declared))
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, shown, QZ_NO_OFFSET, "the shape is too large");
     result = check_layout(writer, layout, &declared, shown, error);
-    if (result == QZ_FILE_OK) {
-        declared.layout = layout->name;
+    declared.layout = layout != NULL ? layout->name : NULL; /* one function may declare for several */
+    if (result == QZ_FILE_OK)
         result = layout->declare(writer, name, name_length, &declared, error);
-    }
     if (result == QZ_FILE_OK) {
+        complete(layout, &declared);
         writer->slots[declared.members[QZ_MEMBER_HEADER]].layout = layout;
         hand_over(&declared, packed);
     }

@@ -177,8 +177,11 @@ qz_file_result qz_parts_join(qz_file *file, qz_file_error *error)
     for (size_t i = 0; i < parts->count; i++) {
         const qz_file *part = parts->files[i];
         parts->first[i] = file->count;
-        for (size_t j = 0; j < part->count && result == QZ_FILE_OK; j++)
+        for (size_t j = 0; j < part->count && result == QZ_FILE_OK; j++) {
             result = qz_file_add(file, &part->entries[j].tensor, QZ_NO_OFFSET, error);
+            if (result == QZ_FILE_OK)
+                file->entries[file->count - 1].blocks = part->entries[j].blocks;
+        }
     }
     take_notes(file);
     return result;

@@ -1,9 +1,8 @@
 /*
  * quantize_file.h - tensors in files
  *
- * Reads and writes files that hold named arrays: .npy, .npz and .safetensors; reads GGUF whose tensors are numbers. A
- * second layer over quantize.h: it knows headers, names, offsets and safe writing, and nothing about how numbers are
- * quantized.
+ * Reads and writes files that hold named arrays: .npy, .npz, .safetensors and GGUF. A second layer over quantize.h: it
+ * knows headers, names, offsets and safe writing, and nothing about how numbers are quantized.
  *
  *     #include <quantize_file.h>
  *
@@ -239,12 +238,15 @@ typedef struct qz_create_options {
     int no_fsync;                 /* not 0: faster, but not safe against power loss */
     const qz_file *const *inputs; /* open files that must not be replaced, whatever path names them */
     size_t input_count;
-    const char *layout; /* of quantized tensors: "own" (see below), ...; NULL: qz_layout_of_output() */
+    const char *layout;           /* of quantized tensors: "own", "gguf" (see below); NULL: qz_layout_of_output() */
+    const qz_file *metadata_from; /* NULL, or an open file whose metadata is passed on where the output is of the same
+                                     kind: of GGUF its keys, as they are, with general.file_type and
+                                     general.quantization_version made right. It must stay open until qz_commit() */
 } qz_create_options;
 
 #define QZ_CREATE_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
-        sizeof(qz_create_options), 0, 0, NULL, 0, NULL                                                                 \
+        sizeof(qz_create_options), 0, 0, NULL, 0, NULL, NULL                                                           \
     }
 
 /* Begins a file. The extension of the path decides the kind. A symbolic link is not followed: it is refused. On
@@ -277,6 +279,8 @@ QZ_API void qz_abort(qz_writer *writer);
  *
  *     own     NAME.int4 (what it is), NAME.codes, NAME.scales and, if it has them, NAME.zeros, NAME.supers and
  *             NAME.table, in any kind of file; docs/npz.md of the project has the details
+ *     gguf    blocks of codes in a GGUF file: Q4_0, Q4_1, Q4_K, IQ4_NL, IQ4_XS, MXFP4 and NVFP4, which are the schemes
+ *             of these names in small letters. A float32 NAME.scale beside NAME.weight of NVFP4 is its super scale
  *     gptq, gptq_v2, awq, compressed-tensors, modelopt, gpt-oss, mlx, bitsandbytes
  *             as these programs keep them in .safetensors files; docs/howto-layouts.md has the details. What names and
  *             shapes leave open is taken from config.json or quantize_config.json beside the file. They are written
@@ -306,7 +310,7 @@ typedef struct qz_packed_tensor {
     uint64_t rows, cols;
     qz_sizes sizes;             /* of the whole matrix */
     size_t members[QZ_MEMBERS]; /* the tensors of the file or writer; SIZE_MAX for those that there are not */
-    const char *layout;         /* "own", ... */
+    const char *layout;         /* "own" or "gguf" */
     uint64_t bytes;             /* in the file */
 } qz_packed_tensor;
 
@@ -359,6 +363,10 @@ QZ_API const char *qz_layout_at(size_t i);
 QZ_API const char *qz_layout_refuses(const char *layout, const qz_scheme *scheme, unsigned rank, const uint64_t *shape,
                                      unsigned axis, char *out, size_t out_size);
 
+/* Bytes of a quantized tensor in a layout; 0 also for one that it refuses. */
+QZ_API uint64_t qz_layout_bytes(const char *layout, const qz_scheme *scheme, unsigned rank, const uint64_t *shape,
+                                unsigned axis);
+
 /* Declares the members of a quantized tensor and fills *packed. What qz_layout_refuses() is QZ_FILE_ARGUMENT. No other
  * tensor of the file can have the name that one of its members has or might have. */
 QZ_API qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t name_length,
@@ -366,8 +374,8 @@ QZ_API qz_file_result qz_packed_declare(qz_writer *writer, const char *name, siz
                                         qz_packed_tensor *packed, qz_file_error *error);
 
 /* Writes a block as qz_packed_read() reads one (a group of a whole row is not divided: col 0, all columns). The
- * blocks must cover the matrix once; whole rows in order are the fast way. Super scales that are those of several
- * blocks are taken from the one that begins the row, or the matrix. */
+ * blocks must cover the matrix once; whole rows in order are the fast way. In a GGUF file, they are whole blocks. Super
+ * scales that are those of several blocks are taken from the one that begins the row, or the matrix. */
 QZ_API qz_file_result qz_packed_write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
                                       uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error);
 

@@ -102,9 +102,11 @@ qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t co
         return qz_fail(error, QZ_FILE_ARGUMENT, file->input.label, NULL, QZ_NO_OFFSET,
                        "elements %" PRIu64 " to %" PRIu64 " of tensor %zu: there are none such", first, first + count,
                        tensor);
+    const qz_entry *entry = &file->entries[tensor];
+    if (entry->decode != NULL)
+        return count != 0 ? entry->decode(file, entry->details, first, count, dst, error) : QZ_FILE_OK;
     if (qz_file_in_part(file, tensor))
         return file->parts.read(file, tensor, first, count, dst, error);
-    const qz_entry *entry = &file->entries[tensor];
     /* No product wraps: the range lies within a tensor whose size in bytes was checked. */
     size_t each = qz_element_size(entry->tensor.element);
     uint64_t bytes = count * each, offset = first * each;

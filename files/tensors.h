@@ -13,6 +13,12 @@ typedef struct qz_entry {
     uint64_t offset; /* where its data begins: in the file, or in what the container's read() counts */
     qz_part part;    /* whether it belongs to a quantized tensor */
     size_t packed;   /* which one it is the header of, if it is */
+    unsigned blocks; /* of items that are blocks of codes: which, as the container counts types; else 0 */
+
+    /* Of a tensor whose values are in no place of the file, but are computed from others of it: reads some of them. */
+    qz_file_result (*decode)(struct qz_file *file, const void *details, uint64_t first, uint64_t count, void *dst,
+                             qz_file_error *error);
+    const void *details; /* lives as long as the file */
 } qz_entry;
 
 typedef struct qz_container_type qz_container_type;

@@ -33,6 +33,7 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
     qz_create_options complete = QZ_CREATE_OPTIONS_INIT;
     qz_take_options(&complete, sizeof complete, options);
     snprintf(writer->layout, sizeof writer->layout, "%s", complete.layout != NULL ? complete.layout : "");
+    writer->metadata_from = complete.metadata_from;
     qz_file_result result = qz_output_open(&writer->output, path, &complete, error);
     if (result != QZ_FILE_OK)
         free(writer);
@@ -78,6 +79,12 @@ qz_file_result qz_writer_reserve(qz_writer *writer, const char *name, size_t nam
 
 qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *index, qz_file_error *error)
 {
+    return qz_writer_declare(writer, tensor, 0, index, error);
+}
+
+qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, unsigned blocks, size_t *index,
+                                 qz_file_error *error)
+{
     const char *label = writer->output.label;
     char name[QZ_NAME_TEXT];
     qz_escape(tensor->name, tensor->name_length, name, sizeof name);
@@ -88,7 +95,7 @@ qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *in
     if (writer->container->max_tensors != 0 && writer->count == writer->container->max_tensors)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a .%s file holds one tensor; write a .npz",
                        writer->container->name);
-    qz_slot slot = {.tensor = *tensor};
+    qz_slot slot = {.tensor = *tensor, .blocks = blocks};
     int raw = tensor->element == QZ_ELEMENT_RAW;
     const char *wrong = "raw bytes have no type of items; name it, or declare them as uint8";
     slot.tensor.type_bytes = !raw                   ? qz_element_size(tensor->element)
@@ -103,7 +110,7 @@ qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, size_t *in
     if (raw)
         slot.tensor.count = slot.tensor.bytes;
     qz_file_result result =
-        writer->container->declare != NULL ? writer->container->declare(writer, tensor, error) : QZ_FILE_OK;
+        writer->container->declare != NULL ? writer->container->declare(writer, &slot, error) : QZ_FILE_OK;
     if (result != QZ_FILE_OK)
         return result;
     if (writer->count == writer->capacity) {

@@ -22,6 +22,7 @@ typedef struct qz_slot { /* a tensor that is being written */
     void *preset;            /* data given with the declaration, or NULL */
     const qz_layout *layout; /* of a quantized tensor's header: how that lies in the file */
     const char *stored;      /* the type that the container is to say, where its elements do not say it; or NULL */
+    unsigned blocks;         /* of items that are blocks of codes: which, as the container counts types; else 0 */
 } qz_slot;
 
 struct qz_writer {
@@ -32,11 +33,17 @@ struct qz_writer {
     qz_slot *slots;
     size_t count, capacity;
     int laid_out;
-    char layout[24];       /* of quantized tensors: its name, or "" for that of the container */
-    const char *said;      /* what config.json is to say about quantization, or NULL; it goes into the metadata of a */
-    qz_scheme said_of;     /* safetensors file. Of which scheme that is said */
-    qz_file_result failed; /* of the first write that failed */
+    char layout[24];              /* of quantized tensors: its name, or "" for that of the container */
+    qz_file_result failed;        /* of the first write that failed */
+    const qz_file *metadata_from; /* the file whose metadata is passed on, or NULL */
+    const char *said;             /* what config.json is to say about quantization, or NULL; it goes into the metadata
+                                     of a safetensors file */
+    qz_scheme said_of;            /* of which scheme that is said */
 };
+
+/* qz_declare() of a tensor whose items are blocks of that type. */
+qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, unsigned blocks, size_t *index,
+                                 qz_file_error *error);
 
 /* Gives all the data of a tensor right after its declaration; it is written when the file is laid out. */
 qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *data, qz_file_error *error);

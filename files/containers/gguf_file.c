@@ -1,14 +1,21 @@
 /*
- * gguf_file.c - a GGUF file as a container that is read
+ * gguf_file.c - a GGUF file as a container
  *
- * Its tensors are read if they are of types that are numbers, one after another; blocks of codes are not decoded.
+ * Tensors of numbers are read as they are. Blocks of 4-bit codes that the library has a scheme for are listed as items
+ * of their size: they are taken apart by the layout of quantized tensors. Most other blocks are decoded as they are
+ * read, and listed as the float32 that they become.
  */
 #include "../container.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../element.h"
 #include "../error.h"
+#include "../layouts/ggml_blocks.h"
+#include "../layouts/ggml_decode.h"
+#include "gguf_output.h"
 #include "gguf_split.h"
 
 static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
@@ -23,9 +30,50 @@ static qz_file_result refuse(const qz_file *file, const qz_model_tensor *tensor,
     char field[QZ_MODEL_FIELD];
     return qz_fail(error, QZ_FILE_FORMAT, file->input.label,
                    qz_model_field("tensor", tensor->name, tensor->name_length, field), QZ_NO_OFFSET,
-                   "is of type %s, whose blocks are not decoded here; a GGUF file of F32, F16 or BF16 is read. "
-                   "llama.cpp's llama-quantize --allow-requantize IN OUT F16 makes one of it",
+                   "is of type %s, whose blocks are not read; llama.cpp's llama-quantize --allow-requantize IN OUT F16 "
+                   "makes a file of it that is",
                    type->name);
+}
+
+/* ---- opening ---- */
+
+/* Describes a tensor as the file library knows it: *blocks becomes the type of its blocks, if they are kept as such. */
+static int describe(const qz_model_tensor *tensor, const qz_ggml_type *type, uint64_t shape[QZ_GGUF_AXES],
+                    qz_tensor *out, unsigned *blocks)
+{
+    const qz_ggml_packing *packing = qz_ggml_packing_of(type->id);
+    *blocks = 0;
+    *out = (qz_tensor){.name = tensor->name,
+                       .name_length = tensor->name_length,
+                       .element = type->element,
+                       .rank = tensor->rank,
+                       .shape = tensor->shape};
+    if (type->element != QZ_ELEMENT_RAW) {
+        out->swapped = qz_element_size(type->element) > 1 && qz_big_endian();
+        return 1;
+    }
+    if (packing == NULL) {
+        out->element = QZ_ELEMENT_F32;
+        return qz_ggml_decoder_of(type->id) != NULL;
+    }
+    *blocks = type->id;
+    memcpy(shape, tensor->shape, tensor->rank * sizeof *shape); /* at least 1: a row has whole blocks */
+    shape[tensor->rank - 1] /= packing->values;
+    out->shape = shape;
+    out->type = packing->item;
+    out->type_bytes = packing->bytes;
+    return 1;
+}
+
+/* Notes the type of a tensor that is decoded, once. */
+static void note_decoded(qz_file *file, const char *name)
+{
+    static const char start[] = "decoded to float32: ";
+    size_t used = strlen(file->note), length = strlen(name);
+    for (const char *at = file->note; (at = strstr(at, name)) != NULL; at += length)
+        if (at[length] == '\0' || at[length] == ',')
+            return;
+    snprintf(file->note + used, sizeof file->note - used, "%s%s", used == 0 ? start : ", ", name);
 }
 
 static qz_file_result open_gguf(qz_file *file, qz_file_error *error)
@@ -44,17 +92,16 @@ static qz_file_result open_gguf(qz_file *file, qz_file_error *error)
     for (size_t i = 0; i < read->model.count && result == QZ_FILE_OK; i++) {
         const qz_model_tensor *tensor = &read->model.tensors[i];
         const qz_ggml_type *type = qz_ggml_type_of(tensor->type);
-        if (type->element == QZ_ELEMENT_RAW)
+        uint64_t shape[QZ_GGUF_AXES];
+        unsigned blocks;
+        qz_tensor described;
+        if (!describe(tensor, type, shape, &described, &blocks))
             return refuse(file, tensor, type, error);
-        qz_tensor described = {
-            .name = tensor->name,
-            .name_length = tensor->name_length,
-            .element = type->element,
-            .rank = tensor->rank,
-            .shape = tensor->shape,
-        };
-        described.swapped = qz_element_size(described.element) > 1 && qz_big_endian();
         result = qz_file_add(file, &described, tensor->offset, error);
+        if (result == QZ_FILE_OK)
+            file->entries[i].blocks = blocks;
+        if (type->element == QZ_ELEMENT_RAW && blocks == 0)
+            note_decoded(file, type->name);
     }
     return result;
 }
@@ -66,11 +113,65 @@ static void close_gguf(qz_file *file)
     free(file->state);
 }
 
+/* ---- reading ---- */
+
+/* Values first .. first + count - 1 of a tensor whose blocks are decoded. */
+static qz_file_result read_decoded(const qz_file *file, const qz_model_tensor *tensor, qz_ggml_decoder decode,
+                                   uint64_t first, uint64_t count, float *dst, qz_file_error *error)
+{
+    enum { BLOCKS = 64 };
+    const qz_ggml_type *type = qz_ggml_type_of(tensor->type);
+    uint8_t piece[BLOCKS * QZ_GGML_DECODED_BYTES];
+    float values[QZ_GGML_DECODED];
+    uint64_t at = first / type->values, end = (first + count - 1) / type->values + 1;
+    while (at < end) {
+        size_t n = end - at < BLOCKS ? (size_t)(end - at) : BLOCKS;
+        qz_file_result result =
+            qz_input_read(&file->input, tensor->offset + at * type->bytes, piece, n * type->bytes, error);
+        if (result != QZ_FILE_OK)
+            return result;
+        for (size_t i = 0; i < n; i++, at++) {
+            uint64_t start = at * type->values, from = start < first ? first - start : 0;
+            uint64_t to = first + count - start < type->values ? first + count - start : type->values;
+            int whole = from == 0 && to == type->values;
+            decode(piece + i * type->bytes, whole ? dst : values);
+            if (!whole)
+                memcpy(dst, values + from, (size_t)(to - from) * sizeof *dst);
+            dst += to - from;
+        }
+    }
+    return QZ_FILE_OK;
+}
+
+static qz_file_result read_gguf(qz_file *file, size_t tensor, uint64_t offset, void *dst, size_t bytes,
+                                qz_file_error *error)
+{
+    const qz_gguf *read = file->state;
+    const qz_model_tensor *t = &read->model.tensors[tensor];
+    qz_ggml_decoder decode = qz_ggml_decoder_of(t->type);
+    if (decode == NULL)
+        return qz_input_read(&file->input, t->offset + offset, dst, bytes, error);
+    return read_decoded(file, t, decode, offset / sizeof(float), bytes / sizeof(float), dst, error);
+}
+
+/* ---- writing ---- */
+
+static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+{
+    const qz_file *from = writer->metadata_from;
+    int same_kind = from != NULL && from->container == writer->container;
+    return qz_gguf_layout(writer, same_kind ? from->state : NULL, same_kind ? &from->input : NULL, error);
+}
+
 const qz_container_type qz_container_gguf = {
     .name = "gguf",
     .extension = ".gguf",
+    .quantized = "gguf",
     .probe = probe,
     .open = open_gguf,
     .parts = qz_gguf_open_parts,
+    .read = read_gguf,
     .close = close_gguf,
+    .declare = qz_gguf_declare,
+    .layout = layout,
 };

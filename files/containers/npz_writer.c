@@ -65,8 +65,9 @@ static size_t header_bytes(const layout *l)
     return ZIP_LOCAL_BYTES + l->name_bytes + (l->zip64 ? ZIP64_BOTH : 0) + l->filler;
 }
 
-qz_file_result qz_npz_declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error)
+qz_file_result qz_npz_declare(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
 {
+    const qz_tensor *tensor = &slot->tensor;
     char name[QZ_NAME_TEXT];
     qz_escape(tensor->name, tensor->name_length, name, sizeof name);
     if (tensor->name_length + sizeof suffix - 1 > ZIP_MAX16 - 1024) /* room for the extra field in old readers */

@@ -114,8 +114,9 @@ static unsigned stored_type(const qz_slot *slot)
     return type_of(&slot->tensor);
 }
 
-static qz_file_result declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error)
+static qz_file_result declare(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
 {
+    const qz_tensor *tensor = &slot->tensor;
     char field[QZ_MODEL_FIELD];
     const char *label = writer->output.label;
     qz_model_field("tensor", tensor->name, tensor->name_length, field);

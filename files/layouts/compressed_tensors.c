@@ -8,7 +8,7 @@
  *     MODULE.weight_global_scale  float32 [1], of nvfp4: scales are divided by it
  *     MODULE.weight_g_idx         int32 [in]: the group of each input
  */
-#include "foreign.h"
+#include "shuffled.h"
 
 #include <string.h>
 
@@ -99,14 +99,12 @@ static qz_file_result finish(qz_found *found, size_t list, size_t shape, qz_file
         result = qz_found_in_order(found, list, found->is.shape[1], &in_order, error);
     if (result != QZ_FILE_OK)
         return result;
-    if (!in_order) {
-        qz_found_remark(found, "tensors with groups in another order (actorder) are listed as they are");
-        return QZ_FILE_OK;
-    }
-    if (list != SIZE_MAX)
-        qz_packed_hide(found->file, list);
     if (shape != SIZE_MAX)
         qz_packed_hide(found->file, shape);
+    if (!in_order)
+        return qz_shuffled_add(found, list, ".weight", error);
+    if (list != SIZE_MAX)
+        qz_packed_hide(found->file, list);
     return qz_found_note(found, ".weight", error);
 }
 

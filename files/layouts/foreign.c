@@ -184,9 +184,6 @@ qz_file_result qz_foreign_describe(qz_file *file, const qz_packed_entry *entry, 
     packed->rank = is->rank;
     packed->axis = is->rank - 1;
     memcpy(packed->shape, is->shape, is->rank * sizeof *is->shape);
-    for (int m = QZ_MEMBER_CODES; m < QZ_MEMBERS; m++)
-        if (entry->members[m] != SIZE_MAX)
-            packed->bytes += qz_tensor_at(file, entry->members[m])->bytes;
     return QZ_FILE_OK;
 }
 

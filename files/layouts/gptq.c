@@ -8,7 +8,7 @@
  *     MODULE.scales    float   [groups, out]
  *     MODULE.g_idx     int32   [in], GPTQ: the group of each input
  */
-#include "foreign.h"
+#include "shuffled.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -101,10 +101,8 @@ static qz_file_result look(qz_found *found, const qz_config *config, qz_file_err
     if (result != QZ_FILE_OK)
         return result;
     found->layout = s.awq ? &qz_layout_awq : found->is.form == &form_v2 ? &qz_layout_gptq_v2 : &qz_layout_gptq;
-    if (!in_order) {
-        qz_found_remark(found, "GPTQ tensors with groups in another order (desc_act) are listed as they are");
-        return QZ_FILE_OK;
-    }
+    if (!in_order)
+        return qz_shuffled_add(found, list, ".weight", error);
     if (list != SIZE_MAX)
         qz_packed_hide(found->file, list);
     return qz_found_note(found, ".weight", error);

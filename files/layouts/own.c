@@ -304,7 +304,6 @@ static qz_file_result describe(qz_file *file, const qz_packed_entry *entry, qz_p
             return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET, "'%s%s' is %s, but must be %s", shown,
                            suffixes[part], tensor_text(found, is, sizeof is), tensor_text(&like, must, sizeof must));
     }
-    packed->bytes = packed->sizes.total_bytes;
     return QZ_FILE_OK;
 }
 
@@ -359,7 +358,6 @@ static qz_file_result declare(qz_writer *writer, const char *name, size_t name_l
         result = qz_writer_preset(writer, packed->members[QZ_MEMBER_HEADER], numbers, error);
     if (result == QZ_FILE_OK && scheme->codes == QZ_TABLE)
         result = qz_writer_preset(writer, packed->members[QZ_MEMBER_TABLE], scheme->table, error);
-    packed->bytes = packed->sizes.total_bytes;
     return result;
 }
 

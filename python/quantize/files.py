@@ -1,4 +1,4 @@
-"""Saving arrays to .npz and .safetensors files and loading them, also from GGUF files.
+"""Saving arrays to .npz, .safetensors and .gguf files and loading them.
 
 The files are read and written by the C file library, the one that the command-line tool uses, through
 `_files`: it decides what a sound file is, checks names, sizes and checksums, and makes files appear whole or
@@ -53,7 +53,7 @@ _CHUNK = 16 << 20
 
 
 def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | ArrayLike]) -> None:
-    """Save arrays to an .npz or .safetensors file.
+    """Save arrays to an .npz, .safetensors or .gguf file.
 
     The file appears under its name when it is complete and on the disk, or not at all; a file of that name is
     replaced. The same arrays give the same bytes.
@@ -61,14 +61,16 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     Parameters
     ----------
     path : path-like
-        The file, whose name must end in ``.npz`` or ``.safetensors``.
+        The file, whose name must end in ``.npz``, ``.safetensors`` or ``.gguf``.
     arrays : mapping
-        Arrays by name. Those that are no QuantizedArray are stored as they are.
+        Arrays by name. Those that are no QuantizedArray are stored as they are. In a .gguf file
+        QuantizedArrays are ggml's blocks: of the schemes "q4_0", "q4_1", "q4_k", "iq4_nl", "iq4_xs", "mxfp4" and
+        "nvfp4" with their own sizes and types of scales, quantized along the last axis in whole blocks.
 
     Raises
     ------
     ValueError
-        For a name that cannot be stored.
+        For a name that cannot be stored, or an array that such a file cannot have.
     TypeError
         For an array of Python objects or of a type that .npy files do not know. A type that safetensors does
         not have (strings, dates, records) is a ValueError.
@@ -87,9 +89,9 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     True
     """
     target = os.fspath(path)
-    if not target.endswith((".npz", ".safetensors")):
-        raise ValueError(f"cannot save to {target!r}: the name must end in .npz or .safetensors")
-    keeps_order = target.endswith(".npz")  # safetensors has rows alone
+    if not target.endswith((".npz", ".safetensors", ".gguf")):
+        raise ValueError(f"cannot save to {target!r}: the name must end in .npz, .safetensors or .gguf")
+    keeps_order = target.endswith(".npz")  # the others have rows alone
     encoded = [(_encode_name(name), name, _storable(name, value)) for name, value in arrays.items()]
     try:
         writer = _files.create(os.fsencode(target))
@@ -179,8 +181,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | AnyArray]:
     """Load the arrays of an .npz, .safetensors or GGUF file.
 
     Nothing in the file is trusted: sizes, types, checksums, the padding of codes and that scales are finite
-    are all checked, and Python objects are refused. Values of bfloat16 become float32, which holds them. The
-    tensors of a GGUF file must be numbers (F32, F16, BF16, integers): its blocks of codes are not decoded.
+    are all checked, and Python objects are refused. Values of bfloat16 become float32, which holds them.
+    Blocks of 4-bit codes in a GGUF file (Q4_0, Q4_1, Q4_K, IQ4_NL, IQ4_XS, MXFP4, NVFP4) become
+    QuantizedArrays of the schemes of these names, with the numbers of the file; most other blocks are decoded
+    to float32.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import layouts_oracle as oracle
 import numpy as np
 import pytest
@@ -295,6 +296,12 @@ def test_zeros_as_offsets(run: Run, tmp_path: Path) -> None:
         same_bits(oracle.values(oracle.read_awq(tensors)), oracle.values(c))
 
 
+def test_products_that_are_rounded_are_no_offsets(run: Run, tmp_path: Path) -> None:
+    put(tmp_path / "a", "awq", integers(np.random.default_rng(SEED), 16, 64, 32, "F32", "any"))
+    done = run("convert", "a/model.safetensors", "b.safetensors", "--to", "mlx", code=4)
+    assert "are rounded" in done.stderr
+
+
 def test_long_groups_become_several(run: Run, tmp_path: Path) -> None:
     c = integers(np.random.default_rng(SEED), 16, 256, 256, "F16", "eight")
     put(tmp_path / "a", "gptq", c)
@@ -339,6 +346,40 @@ def test_blocks_of_many_rows(run: Run, tmp_path: Path) -> None:
     assert first == last
 
 
+@pytest.mark.parametrize(
+    ("family", "layout", "dtype", "size", "kind"),
+    [
+        ("eight", "gptq", "F16", 32, "Q4_0"),
+        ("eight", "awq", "F16", 128, "Q4_0"),
+        ("affine", "mlx", "F16", 64, "Q4_1"),
+        ("mxfp4", "gpt-oss", "", 32, "MXFP4"),
+        ("mxfp4", "mlx", "", 32, "MXFP4"),
+        ("nvfp4", "modelopt", "", 16, "NVFP4"),
+        ("nvfp4", "compressed-tensors", "", 16, "NVFP4"),
+    ],
+)
+def test_gguf_and_back(
+    run: Run, tmp_path: Path, family: str, layout: str, dtype: str, size: int, kind: str
+) -> None:
+    rng = np.random.default_rng(SEED)
+    c = contents(family, 40, 512)
+    if family == "eight":
+        c = integers(rng, 40, 512, size, dtype, "eight")
+    elif family == "affine":
+        c = affine(rng, 40, 512, size, dtype)
+    put(tmp_path / "a", layout, c)
+    run("convert", "a/model.safetensors", "b.gguf")
+    tensor = next(t for t in gguf.GGUFReader(tmp_path / "b.gguf").tensors if t.name == "m.weight")
+    assert tensor.tensor_type.name == kind
+    if family != "nvfp4":  # whose scales are multiplied with another tensor
+        theirs = gguf.dequantize(tensor.data, tensor.tensor_type)  # its -0 of MXFP4 is 0
+        np.testing.assert_array_equal(theirs, oracle.values(c))
+    run("convert", "b.gguf", "c.safetensors", "--to", layout)
+    same_bits(
+        oracle.values(oracle.READERS[layout](oracle.load(tmp_path / "c.safetensors")[0])), oracle.values(c)
+    )
+
+
 # --- What is left open, and what is broken ------------------------------------------------------------------
 
 
@@ -350,11 +391,32 @@ def test_what_names_and_shapes_leave_open(run: Run, tmp_path: Path, layout: str,
     assert "m.weight" not in done.stdout or "uint32" in done.stdout
 
 
-def test_gptq_in_another_order_is_listed_as_it_is(run: Run, tmp_path: Path) -> None:
-    order = np.random.default_rng(SEED).permutation(np.arange(64) // 32).astype(np.int32)
-    path = put(tmp_path, "gptq", contents("any", 16, 64), {"m.g_idx": stored(order)})
+@pytest.mark.parametrize(("rows", "cols", "size"), [(16, 64, 32), (40, 512, 8), (1304, 416, 104)])
+@pytest.mark.parametrize("layout", ["gptq", "gptq_v2", "compressed-tensors"])
+@pytest.mark.parametrize("zeros", ["any", "eight"])
+def test_groups_in_another_order_are_decoded(
+    run: Run, tmp_path: Path, layout: str, rows: int, cols: int, size: int, zeros: str
+) -> None:
+    rng = np.random.default_rng(SEED)
+    c = integers(rng, rows, cols, size, "F16", zeros)
+    groups = rng.permutation(np.arange(cols) // size)
+    name = "m.weight_g_idx" if layout == "compressed-tensors" else "m.g_idx"
+    path = put(tmp_path, layout, c, {name: stored(groups.astype(np.int32))})
+    scale = oracle.numbers(c.scales).astype(np.float32)[:, groups]
+    zero = np.float32(8) if c.zeros is None else c.zeros.astype(np.float32)[:, groups]
+    same_bits(decoded(run, path), scale * (c.codes.astype(np.float32) - zero))
     done = run("info", path)
-    assert "desc_act" in done.stdout + done.stderr
+    assert "decoded to float32" in done.stdout + done.stderr
+    assert "m.weight  float32" in done.stdout
+
+
+@pytest.mark.parametrize("wrong", [-1, 2, 1 << 30, 0])
+def test_groups_that_are_none(run: Run, tmp_path: Path, wrong: int) -> None:
+    groups = np.arange(64)[::-1] // 32
+    groups[5] = wrong
+    path = put(tmp_path, "gptq", contents("any", 16, 64), {"m.g_idx": stored(groups.astype(np.int32))})
+    done = run("info", path)
+    assert "not of one size" in done.stdout + done.stderr
     assert "m.qweight" in done.stdout
 
 

@@ -144,7 +144,7 @@ static void table_of_containers(void **state)
     assert_null(qz_container_by_extension("folder.npy/x"));
     assert_null(qz_container_by_extension("x.npy.txt"));
     assert_ptr_equal(qz_container_by_extension("x.safetensors"), &qz_container_safetensors);
-    assert_string_equal(qz_container_list(1, ", ", " or ", text, sizeof text), ".npy, .npz or .safetensors");
+    assert_string_equal(qz_container_list(1, ", ", " or ", text, sizeof text), ".npy, .npz, .safetensors or .gguf");
     assert_string_equal(qz_container_list(0, ", ", " or ", text, sizeof text),
                         ".npy, .npz, .safetensors, .gguf or .index.json");
     assert_string_equal(qz_container_list(0, "", "", text, 6), ".npy.");

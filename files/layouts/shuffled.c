@@ -1,0 +1,196 @@
+/*
+ * shuffled.c - quantized tensors whose columns belong to groups in any order: they are decoded as they are read
+ *
+ * Codes are put into the order of their groups; then it is an ordinary quantized matrix, whose decoded columns go back
+ * to where they were.
+ */
+#include "shuffled.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../packed_list.h"
+
+enum { VALUES = 1 << 18 }; /* that are decoded at a time, but for a row that is longer */
+
+typedef struct shuffled {
+    const qz_form *form;
+    qz_packed_tensor packed;
+    const uint32_t *order; /* the columns, group after group */
+} shuffled;
+
+/* ---- the order ---- */
+
+static qz_file_result read_groups(qz_file *file, size_t list, uint64_t cols, int32_t **groups, qz_file_error *error)
+{
+    *groups = malloc((size_t)cols * sizeof **groups + 1); /* as many are in the file */
+    if (*groups == NULL)
+        return qz_fail_memory(error, file->input.label);
+    qz_file_result result = qz_read(file, list, 0, cols, *groups, error);
+    if (result != QZ_FILE_OK) {
+        free(*groups);
+        *groups = NULL;
+    }
+    return result;
+}
+
+/* Sorts the columns by their groups; 0 if these are not all of `size` columns. */
+static int sort_columns(const int32_t *groups, uint64_t cols, uint64_t size, uint32_t *order)
+{
+    uint64_t count = cols / size;
+    uint32_t *next = calloc((size_t)count + 1, sizeof *next);
+    int fits = next != NULL;
+    for (uint64_t c = 0; c < cols && fits; c++) {
+        uint64_t g = (uint64_t)groups[c];
+        fits = groups[c] >= 0 && g < count && next[g] < size;
+        if (fits)
+            order[g * size + next[g]++] = (uint32_t)c;
+    }
+    free(next);
+    return fits;
+}
+
+/* ---- reading ---- */
+
+/* Memory for some rows. */
+typedef struct room {
+    qz_packed plain;
+    uint8_t *sorted; /* codes */
+    float *values, *row;
+} room;
+
+static int get_room(const qz_packed_tensor *p, uint64_t rows, room *r)
+{
+    const qz_sizes *s = &p->sizes;
+    *r = (room){.plain = {.code_stride = (int64_t)s->code_bytes,
+                          .scale_stride = (int64_t)s->scale_bytes,
+                          .zero_stride = (int64_t)s->zero_bytes}};
+    r->plain.codes = malloc((size_t)(rows * s->code_bytes) + 1);
+    r->plain.scales = malloc((size_t)(rows * s->scale_bytes) + 1);
+    r->plain.zeros = malloc((size_t)(rows * s->zero_bytes) + 1);
+    r->sorted = malloc((size_t)(rows * s->code_bytes) + 1);
+    r->values = malloc((size_t)(rows * p->cols) * sizeof(float) + 1);
+    r->row = malloc((size_t)p->cols * sizeof(float) + 1);
+    return r->plain.codes && r->plain.scales && r->plain.zeros && r->sorted && r->values && r->row;
+}
+
+static void free_room(room *r)
+{
+    free(r->plain.codes);
+    free(r->plain.scales);
+    free(r->plain.zeros);
+    free(r->sorted);
+    free(r->values);
+    free(r->row);
+}
+
+static void sort_codes(const shuffled *s, uint64_t rows, room *r)
+{
+    size_t bytes = (size_t)s->packed.sizes.code_bytes;
+    memset(r->sorted, 0, (size_t)rows * bytes);
+    for (uint64_t row = 0; row < rows; row++) {
+        const uint8_t *from = (const uint8_t *)r->plain.codes + row * bytes;
+        uint8_t *to = r->sorted + row * bytes;
+        for (uint64_t i = 0; i < s->packed.cols; i++) {
+            uint32_t c = s->order[i];
+            to[i / 2] |= (uint8_t)((from[c / 2] >> (c % 2 * 4) & 15) << (i % 2 * 4));
+        }
+    }
+}
+
+static qz_file_result decode_rows(qz_file *file, const shuffled *s, uint64_t row, uint64_t rows, room *r,
+                                  qz_file_error *error)
+{
+    uint64_t cols = s->packed.cols;
+    const qz_matrix matrix = {r->values, QZ_F32, rows, cols, (int64_t)cols, 1};
+    qz_file_result result = qz_form_read(file, s->form, &s->packed, row, rows, 0, cols, &r->plain, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    sort_codes(s, rows, r);
+    qz_packed sorted = r->plain;
+    sorted.codes = r->sorted;
+    if (s->packed.scheme.zero == QZ_ZERO_NONE)
+        sorted.zeros = NULL;
+    return qz_decode(&s->packed.scheme, &sorted, &matrix, NULL, NULL) == QZ_OK
+               ? QZ_FILE_OK
+               : qz_fail_memory(error, file->input.label);
+}
+
+static qz_file_result decode(qz_file *file, const void *details, uint64_t first, uint64_t count, void *dst,
+                             qz_file_error *error)
+{
+    const shuffled *s = details;
+    uint64_t cols = s->packed.cols, row = first / cols, end = first + count;
+    uint64_t step = cols < VALUES ? VALUES / cols : 1, last = (end - 1) / cols + 1;
+    room r;
+    step = step < last - row ? step : last - row;
+    qz_file_result result = get_room(&s->packed, step, &r) ? QZ_FILE_OK : qz_fail_memory(error, file->input.label);
+    for (; row < last && result == QZ_FILE_OK; row += step) {
+        uint64_t rows = step < last - row ? step : last - row;
+        result = decode_rows(file, s, row, rows, &r, error);
+        for (uint64_t i = 0; i < rows && result == QZ_FILE_OK; i++) {
+            uint64_t start = (row + i) * cols, from = start < first ? first - start : 0;
+            uint64_t to = start + cols > end ? end - start : cols;
+            for (uint64_t c = 0; c < cols; c++)
+                r.row[s->order[c]] = r.values[i * cols + c];
+            memcpy((float *)dst + (start + from - first), r.row + from, (size_t)(to - from) * sizeof(float));
+        }
+    }
+    free_room(&r);
+    return result;
+}
+
+/* ---- adding ---- */
+
+static qz_file_result add(const qz_found *found, shuffled *s, const char *suffix, qz_file_error *error)
+{
+    qz_file *file = found->file;
+    size_t more = strlen(suffix);
+    char *name = qz_arena_get(&file->arena, found->base_length + more + 1);
+    if (name == NULL)
+        return qz_fail_memory(error, file->input.label);
+    memcpy(name, found->base, found->base_length);
+    memcpy(name + found->base_length, suffix, more + 1);
+    const qz_tensor decoded = {.name = name,
+                               .name_length = found->base_length + more,
+                               .element = QZ_ELEMENT_F32,
+                               .rank = 2,
+                               .shape = found->is.shape};
+    qz_file_result result = qz_file_add(file, &decoded, QZ_NO_OFFSET, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    file->entries[file->count - 1].decode = decode;
+    file->entries[file->count - 1].details = s;
+    return QZ_FILE_OK;
+}
+
+qz_file_result qz_shuffled_add(const qz_found *found, size_t list, const char *suffix, qz_file_error *error)
+{
+    qz_file *file = found->file;
+    uint64_t cols = found->is.shape[1], size = found->is.scheme.group_size;
+    shuffled *s = qz_arena_get(&file->arena, sizeof *s);
+    uint32_t *order = cols <= UINT32_MAX ? qz_arena_get(&file->arena, (size_t)cols * sizeof *order + 1) : NULL;
+    int32_t *groups = NULL;
+    if (s == NULL || order == NULL)
+        return qz_fail_memory(error, file->input.label);
+    *s =
+        (shuffled){found->is.form, {.size = sizeof s->packed, .scheme = found->is.scheme, .rank = 2, .axis = 1}, order};
+    memcpy(s->packed.shape, found->is.shape, 2 * sizeof *found->is.shape);
+    memcpy(s->packed.members, found->members, sizeof found->members);
+    qz_file_result result = read_groups(file, list, cols, &groups, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    int fits =
+        size < cols && cols % size == 0 && qz_packed_complete(&s->packed) && sort_columns(groups, cols, size, order);
+    free(groups);
+    if (!fits) {
+        qz_found_remark(found, "tensors whose groups are not of one size are listed as they are");
+        return QZ_FILE_OK;
+    }
+    qz_found_remark(found, "decoded to float32: tensors with groups in another order (desc_act, actorder)");
+    for (int m = QZ_MEMBER_CODES; m < QZ_MEMBERS; m++)
+        if (found->members[m] != SIZE_MAX)
+            qz_packed_hide(file, found->members[m]);
+    qz_packed_hide(file, list);
+    return add(found, s, suffix, error);
+}
