@@ -26,14 +26,14 @@ static const command commands[] = {
      " --min-size"
      " --stats --dry-run --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "floats to 4 bits",
-     "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf) and writes OUT (.npz, .safetensors). Other\n"
+     "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf), writes OUT (the last three). Other\n"
      "tensors, scalars, those that --include and --exclude leave out and those that are quantized already are copied;\n"
      "so are, unless --include names them or there is no other, tensors with one axis (norms, biases) and those below\n"
      "--min-size.",
      run_encode},
     {"decode", "IN OUT", 2, 2, " --dtype --tensor --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "4 bits to floats",
-     "Decodes the quantized tensors of IN. OUT.npz or OUT.safetensors gets all tensors; OUT.npy gets the only one, or\n"
+     "Decodes the quantized tensors of IN. OUT (.npz, .safetensors, .gguf) gets all tensors; OUT.npy the only one, or\n"
      "the one that --tensor names. Tensors that are not quantized are copied.",
      run_decode},
     {"convert", "IN OUT", 2, 2, " --to --requantize --no-verify --threads --force --no-fsync" INPUT_OPTIONS COMMON,

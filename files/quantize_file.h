@@ -278,7 +278,7 @@ QZ_API void qz_abort(qz_writer *writer);
  * A quantized tensor NAME is kept as one tensor or several, its members. How they lie is a layout:
  *
  *     own     NAME.int4 (what it is), NAME.codes, NAME.scales and, if it has them, NAME.zeros, NAME.supers and
- *             NAME.table, in any kind of file; docs/npz.md of the project has the details
+ *             NAME.table, in any kind of file but GGUF, which has no bytes; docs/npz.md of the project has the details
  *     gguf    blocks of codes in a GGUF file: Q4_0, Q4_1, Q4_K, IQ4_NL, IQ4_XS, MXFP4 and NVFP4, which are the schemes
  *             of these names in small letters. A float32 NAME.scale beside NAME.weight of NVFP4 is its super scale
  *     gptq, gptq_v2, awq, compressed-tensors, modelopt, gpt-oss, mlx, bitsandbytes

@@ -46,6 +46,15 @@ def write_seeds() -> None:
     for scheme in (*quantize.schemes(), own):
         packed = quantize.quantize_array(x, scheme, group_size=8)
         quantize.save(CORPUS / f"packed-{scheme.name}.npz", {"w": packed})
+    rng = np.random.default_rng(0)
+    for kind, (_, size) in gguf.GGML_QUANT_SIZES.items():
+        writer = gguf.GGUFWriter(CORPUS / f"blocks-{kind.name}.gguf", "test")
+        writer.add_tensor("w", rng.integers(0, 128, (2, size), np.uint8), raw_dtype=kind)
+        writer.add_tensor("w.scale", np.ones(1, np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
 
 
 def write_models() -> None:

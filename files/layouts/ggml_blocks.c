@@ -2,32 +2,88 @@
  * ggml_blocks.c - ggml's blocks of 4-bit codes, and the library's plain form of the same numbers
  *
  * A block begins with its scales, then come the codes. ggml halves a run of codes: byte j holds codes j and j + n/2 of
- * n. The plain form has neighbours in a byte. The loops have fixed numbers of steps and no branches, so that compilers
- * make vectors of them.
+ * n. The plain form has neighbours in a byte. Codes move eight bytes at a time, in a machine word.
  */
 #include "ggml_blocks.h"
 
 #include <string.h>
 
+#include "../element.h"
+
 /* ---- codes ---- */
 
-/* Runs of 2 * half codes. `flip` turns bits of both codes of a byte: 8 makes two's complement of what counts from -8.
- */
+/* Numbers in memory with the first byte lowest, whatever the machine's order is. */
+static inline uint64_t take64(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return qz_big_endian() ? __builtin_bswap64(word) : word;
+}
+
+static inline void give64(uint64_t word, uint8_t *at)
+{
+    word = qz_big_endian() ? __builtin_bswap64(word) : word;
+    memcpy(at, &word, sizeof word);
+}
+
+static inline uint64_t take32(const uint8_t *at)
+{
+    uint32_t word;
+    memcpy(&word, at, sizeof word);
+    return qz_big_endian() ? __builtin_bswap32(word) : word;
+}
+
+static inline void give32(uint64_t number, uint8_t *at)
+{
+    uint32_t word = (uint32_t)number;
+    word = qz_big_endian() ? __builtin_bswap32(word) : word;
+    memcpy(at, &word, sizeof word);
+}
+
+#define LOW_HALVES UINT64_C(0x0f0f0f0f0f0f0f0f)
+
+/* Of eight bytes with a code each, four bytes with two. */
+static inline uint64_t squeeze(uint64_t codes)
+{
+    codes = (codes | codes >> 4) & UINT64_C(0x00ff00ff00ff00ff);
+    codes = (codes | codes >> 8) & UINT64_C(0x0000ffff0000ffff);
+    return (codes | codes >> 16) & UINT64_C(0x00000000ffffffff);
+}
+
+/* The other way. */
+static inline uint64_t spread(uint64_t pairs)
+{
+    pairs = (pairs | pairs << 16) & UINT64_C(0x0000ffff0000ffff);
+    pairs = (pairs | pairs << 8) & UINT64_C(0x00ff00ff00ff00ff);
+    return (pairs | pairs << 4) & LOW_HALVES;
+}
+
+/* Runs of 2 * half codes, half a multiple of 8. `flip` turns bits of both codes of a byte: 8 makes two's complement of
+ * what counts from -8. */
 static inline void join_halves(const uint8_t *restrict run, unsigned half, uint8_t flip, uint8_t *restrict pairs)
 {
-    for (unsigned i = 0; i < half / 2; i++) {
-        unsigned a = run[2 * i], b = run[2 * i + 1];
-        pairs[i] = (uint8_t)(((a & 15) | (b & 15) << 4) ^ flip);
-        pairs[half / 2 + i] = (uint8_t)((a >> 4 | (b & 0xf0)) ^ flip);
+    const uint64_t flips = flip * UINT64_C(0x01010101);
+    if (half >= 32) { /* so long that compilers make vectors of the plain loop */
+        for (unsigned i = 0; i < half / 2; i++) {
+            unsigned a = run[2 * i], b = run[2 * i + 1];
+            pairs[i] = (uint8_t)(((a & 15) | (b & 15) << 4) ^ flip);
+            pairs[half / 2 + i] = (uint8_t)((a >> 4 | (b & 0xf0)) ^ flip);
+        }
+        return;
+    }
+    for (unsigned i = 0; i < half; i += 8) {
+        uint64_t word = take64(run + i);
+        give32(squeeze(word & LOW_HALVES) ^ flips, pairs + i / 2);
+        give32(squeeze(word >> 4 & LOW_HALVES) ^ flips, pairs + (half + i) / 2);
     }
 }
 
-static inline void split_halves(const uint8_t *restrict pairs, unsigned half, uint8_t flip, uint8_t *restrict run)
+static inline void split_halves(const uint8_t *pairs, unsigned half, uint8_t flip, uint8_t *run)
 {
-    for (unsigned i = 0; i < half / 2; i++) {
-        unsigned low = (unsigned)(pairs[i] ^ flip), high = (unsigned)(pairs[half / 2 + i] ^ flip);
-        run[2 * i] = (uint8_t)((low & 15) | (high & 15) << 4);
-        run[2 * i + 1] = (uint8_t)(low >> 4 | (high & 0xf0));
+    const uint64_t flips = flip * UINT64_C(0x01010101);
+    for (unsigned i = 0; i < half; i += 8) {
+        uint64_t low = spread(take32(pairs + i / 2) ^ flips), high = spread(take32(pairs + (half + i) / 2) ^ flips);
+        give64(low | high << 4, run + i);
     }
 }
 

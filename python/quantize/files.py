@@ -64,8 +64,8 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
         The file, whose name must end in ``.npz``, ``.safetensors`` or ``.gguf``.
     arrays : mapping
         Arrays by name. Those that are no QuantizedArray are stored as they are. In a .gguf file
-        QuantizedArrays are ggml's blocks: of the schemes "q4_0", "q4_1", "q4_k", "iq4_nl", "iq4_xs", "mxfp4" and
-        "nvfp4" with their own sizes and types of scales, quantized along the last axis in whole blocks.
+        QuantizedArrays are ggml's blocks: of the schemes "q4_0", "q4_1", "q4_k", "iq4_nl", "iq4_xs", "mxfp4"
+        and "nvfp4" with their own sizes and types of scales, quantized along the last axis in whole blocks.
 
     Raises
     ------

@@ -166,7 +166,7 @@ def test_help(run: Run) -> None:
         (["encode", "a.npy", "b.npz", "--axis=-3"], ["--axis -3"]),
         (["encode", "a.npy", "b.npz", "--nonfinite", "zero"], ["refuse or clip"]),
         (["encode", "a.npy", "b.npz", "--include", "x*"], ["--include 'x*'", "no tensor has such a name"]),
-        (["encode", "a.npy", "b.txt"], [".npy, .npz or .safetensors"]),
+        (["encode", "a.npy", "b.txt"], [".npy, .npz, .safetensors or .gguf"]),
         (["encode", "a.npy", "b.npy"], ["holds one tensor"]),
         (["decode", "a.npy", "b.npy", "--tensor", "nothing"], ["--tensor 'nothing'"]),
         (["decode", "a.npy", "b.npy", "--dtype", "int8"], ["float32, float64, float16 or bfloat16"]),

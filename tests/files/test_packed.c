@@ -63,8 +63,9 @@ static void assert_same(const plain *a, const plain *b, const qz_scheme *scheme,
 
 static const float own_numbers[16] = {-8, -5, -3, -2, -1.5f, -1, -0.5f, -0.25f, 0, 0.25f, 0.5f, 1, 2, 3, 5, 7};
 
-/* A tensor is written in blocks of three rows and `step` columns and read back, at once and in such blocks. */
-static void round_trip(const qz_scheme *scheme, const uint64_t shape[3], unsigned axis, uint64_t step)
+/* A tensor is written in blocks of three rows and `wide` columns and read back, at once and in blocks of `step`. */
+static void round_trip_in(const char *name, const qz_scheme *scheme, const uint64_t shape[3], unsigned axis,
+                          uint64_t wide, uint64_t step)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     uint64_t cols = shape[axis], rows = shape[0] * shape[1] * shape[2] / cols;
@@ -75,17 +76,18 @@ static void round_trip(const qz_scheme *scheme, const uint64_t shape[3], unsigne
     qz_matrix m = {values, QZ_F32, rows, cols, (int64_t)cols, 1};
     assert_int_equal(qz_encode(scheme, &m, &a.packed, NULL, NULL, NULL), QZ_OK);
     step = step < cols ? step : cols;
+    wide = wide < cols ? wide : cols;
 
     qz_writer *writer;
     qz_packed_tensor p = {.size = sizeof p};
-    assert_int_equal(qz_create(path_of("p.npz"), NULL, &writer, &error), QZ_FILE_OK);
+    assert_int_equal(qz_create(path_of(name), NULL, &writer, &error), QZ_FILE_OK);
     if (qz_packed_declare(writer, "w.0", 3, scheme, 3, shape, axis, &p, &error) != QZ_FILE_OK)
         fail_msg("%s\n", error.message);
     assert_int_equal(p.rows, rows);
     assert_int_equal(p.cols, cols);
     for (uint64_t r = 0; r < rows; r += 3)
-        for (uint64_t c = 0; c < cols; c += step) {
-            uint64_t nr = rows - r < 3 ? rows - r : 3, nc = cols - c < step ? cols - c : step;
+        for (uint64_t c = 0; c < cols; c += wide) {
+            uint64_t nr = rows - r < 3 ? rows - r : 3, nc = cols - c < wide ? cols - c : wide;
             qz_packed part = part_of(&a, scheme, r, c);
             if (qz_packed_write(writer, &p, r, nr, c, nc, &part, &error) != QZ_FILE_OK)
                 fail_msg("%s\n", error.message);
@@ -93,7 +95,7 @@ static void round_trip(const qz_scheme *scheme, const uint64_t shape[3], unsigne
     assert_int_equal(qz_commit(writer, &error), QZ_FILE_OK);
 
     qz_file *file;
-    assert_int_equal(qz_open(path_of("p.npz"), NULL, &file, &error), QZ_FILE_OK);
+    assert_int_equal(qz_open(path_of(name), NULL, &file, &error), QZ_FILE_OK);
     assert_int_equal(qz_packed_part(file, 0), QZ_PART_HEADER);
     for (size_t t = 1; t < qz_tensor_count(file); t++)
         assert_int_equal(qz_packed_part(file, t), QZ_PART_DATA);
@@ -133,10 +135,99 @@ static void round_trip(const qz_scheme *scheme, const uint64_t shape[3], unsigne
         assert_int_equal(qz_packed_read(file, &p, 0, 1, part, cols - part, &b.packed, &error), QZ_FILE_ARGUMENT);
     }
     qz_close(file);
-    unlink(path_of("p.npz"));
+    unlink(path_of(name));
     free_plain(&a);
     free_plain(&b);
     free(values);
+}
+
+static void round_trip(const qz_scheme *scheme, const uint64_t shape[3], unsigned axis, uint64_t step)
+{
+    round_trip_in("p.npz", scheme, shape, axis, step, step);
+}
+
+/* ggml's blocks, also in parts where a part of the row has scales of its own. */
+static void round_trips_in_blocks(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"q4_0", "q4_1", "q4_k", "iq4_nl", "iq4_xs", "mxfp4", "nvfp4"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        for (uint64_t cols = 256; cols <= 1280; cols += 512) {
+            const uint64_t shape[3] = {5, 4, cols};
+            qz_scheme scheme = *qz_scheme_by_name(names[i]);
+            uint64_t pair = scheme.super_size == 256 && cols > 256 ? 256 : 2 * scheme.group_size;
+            round_trip_in("p.gguf", &scheme, shape, 2, 256, pair);
+            round_trip_in("p.gguf", &scheme, shape, 2, UINT64_MAX, 3 * pair);
+            if (scheme.super_size != QZ_WHOLE_MATRIX)
+                continue;
+            round_trip_in("p.gguf", &scheme, shape, 2, 64, 3 * pair); /* a block and a half */
+            scheme.super_dtype = (qz_dtype)0;
+            scheme.super_size = 0;
+            round_trip_in("p.gguf", &scheme, shape, 2, 64, pair);
+        }
+}
+
+/* What a layout refuses, and the bytes of what it does not. */
+static void layouts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *layout, *scheme;
+        unsigned rank, axis;
+        uint64_t shape[5];
+        const char *words; /* NULL: it can */
+        uint64_t bytes;
+    } cases_[] = {
+        {"own", "nf4", 2, 0, {64, 3}, NULL, 3 * 34},
+        {"gguf", "q4_0", 2, 1, {3, 64}, NULL, 3 * 36},
+        {"gguf", "int4", 1, 0, {32}, NULL, 18},
+        {"gguf", "q4_k", 3, 2, {2, 3, 512}, NULL, 12 * 144},
+        {"gguf", "nvfp4", 2, 1, {3, 64}, NULL, 3 * 36 + 4},
+        {"gguf", "q4_k", 2, 1, {3, 128}, "no whole blocks of Q4_K, which have 256", 0},
+        {"gguf", "q4_0", 2, 0, {64, 64}, "along the last axis", 0},
+        {"gguf", "q4_0", 5, 4, {1, 1, 1, 1, 32}, "at most 4 axes", 0},
+        {"gguf", "nf4", 0, 0, {0}, "no type for such codes", 0},
+        {"gguf", "matmulnbits", 0, 0, {0}, "take the scheme q4_0", 0},
+        {"none", "q4_0", 0, 0, {0}, "no layout of this name", 0},
+    };
+    for (size_t i = 0; i < sizeof cases_ / sizeof cases_[0]; i++) {
+        char out[200];
+        const qz_scheme *scheme = qz_scheme_by_name(cases_[i].scheme);
+        const char *wrong = qz_layout_refuses(cases_[i].layout, scheme, cases_[i].rank, cases_[i].shape, cases_[i].axis,
+                                              out, sizeof out);
+        if ((wrong == NULL) != (cases_[i].words == NULL) || (wrong != NULL && strstr(wrong, cases_[i].words) == NULL))
+            fail_msg("case %zu: %s\n", i, wrong != NULL ? wrong : "not refused");
+        assert_int_equal(qz_layout_bytes(cases_[i].layout, scheme, cases_[i].rank, cases_[i].shape, cases_[i].axis),
+                         cases_[i].bytes);
+    }
+    assert_string_equal(qz_layout_of_output("a.gguf"), "gguf");
+    assert_string_equal(qz_layout_of_output("a.safetensors"), "own");
+    assert_null(qz_layout_of_output("a.pt"));
+}
+
+/* ggml's layout is for GGUF alone, which has no bytes for the own one. */
+static void chosen_layouts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *layout;
+        qz_file_result result;
+    } cases_[] = {{"p.safetensors", "own", QZ_FILE_OK},
+                  {"p.gguf", "own", QZ_FILE_ARGUMENT},
+                  {"p.npz", "gguf", QZ_FILE_ARGUMENT},
+                  {"p.npz", "other", QZ_FILE_ARGUMENT}};
+    const uint64_t shape[1] = {64};
+    for (size_t i = 0; i < sizeof cases_ / sizeof cases_[0]; i++) {
+        qz_create_options options = QZ_CREATE_OPTIONS_INIT;
+        qz_file_error error = QZ_FILE_ERROR_INIT;
+        qz_packed_tensor p = {.size = sizeof p};
+        qz_writer *writer;
+        options.layout = cases_[i].layout;
+        assert_int_equal(qz_create(path_of(cases_[i].path), &options, &writer, &error), QZ_FILE_OK);
+        assert_int_equal(qz_packed_declare(writer, "w", 1, qz_scheme_by_name("nf4"), 1, shape, 0, &p, &error),
+                         cases_[i].result);
+        qz_abort(writer);
+    }
 }
 
 static void round_trips(void **state)
@@ -528,13 +619,11 @@ int main(void)
 {
     start_program("test_packed");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trips),
-        cmocka_unit_test(all_schemes),
-        cmocka_unit_test(wrong_numbers),
-        cmocka_unit_test(wrong_parts),
-        cmocka_unit_test(wrong_more),
-        cmocka_unit_test(kept_names),
-        cmocka_unit_test(sizes_of_the_structure),
+        cmocka_unit_test(round_trips), cmocka_unit_test(round_trips_in_blocks),
+        cmocka_unit_test(layouts),     cmocka_unit_test(chosen_layouts),
+        cmocka_unit_test(all_schemes), cmocka_unit_test(wrong_numbers),
+        cmocka_unit_test(wrong_parts), cmocka_unit_test(wrong_more),
+        cmocka_unit_test(kept_names),  cmocka_unit_test(sizes_of_the_structure),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
