@@ -115,6 +115,7 @@ static int decode_all(decoder *d)
     const qz_file *input = d->in.file;
     options.replace = d->s->force;
     options.no_fsync = d->s->no_fsync;
+    options.metadata_from = input;
     options.inputs = &input;
     options.input_count = 1;
     if (qz_create(d->s->files[1], &options, &d->writer, &error) != QZ_FILE_OK)

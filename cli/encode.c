@@ -64,6 +64,7 @@ static int open_output(encoder *e)
     const qz_file *inputs[3];
     options.replace = e->s->force;
     options.no_fsync = e->s->no_fsync;
+    options.metadata_from = e->in.file;
     options.inputs = inputs;
     options.input_count = list_inputs(e, inputs);
     if (qz_create(e->s->files[1], &options, &e->writer, &error) != QZ_FILE_OK)

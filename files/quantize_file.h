@@ -200,6 +200,18 @@ QZ_API const char *qz_file_path(const qz_file *file, size_t i);
 /* What the reader skipped, for people, or NULL if nothing. */
 QZ_API const char *qz_note(const qz_file *file);
 
+/* What a safetensors file says of itself: the pairs of its __metadata__, in their order. Both texts are UTF-8, may hold
+ * NULs, and a NUL follows each. Of several files, each key counts once, as the first file has it. */
+typedef struct qz_metadata {
+    const char *key;
+    size_t key_length;
+    const char *value;
+    size_t value_length;
+} qz_metadata;
+
+QZ_API size_t qz_metadata_count(const qz_file *file);
+QZ_API const qz_metadata *qz_metadata_at(const qz_file *file, size_t i);
+
 /* The tensors, in the order of the file. The array of an .npy file is called "data". Pointers live until qz_close(). */
 QZ_API size_t qz_tensor_count(const qz_file *file);
 QZ_API const qz_tensor *qz_tensor_at(const qz_file *file, size_t i);
@@ -239,12 +251,15 @@ typedef struct qz_create_options {
     int no_fsync;                 /* not 0: faster, but not safe against power loss */
     const qz_file *const *inputs; /* open files that must not be replaced, whatever path names them */
     size_t input_count;
-    const char *layout; /* of quantized tensors: "own" (see below), ...; NULL: qz_layout_of_output() */
+    const char *layout;           /* of quantized tensors: "own" (see below), ...; NULL: qz_layout_of_output() */
+    const qz_file *metadata_from; /* NULL, or an open file whose metadata is passed on where the output is of the same
+                                     kind: of safetensors what qz_metadata_at() gives. It must stay open until
+                                     qz_commit() */
 } qz_create_options;
 
 #define QZ_CREATE_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
-        sizeof(qz_create_options), 0, 0, NULL, 0, NULL                                                                 \
+        sizeof(qz_create_options), 0, 0, NULL, 0, NULL, NULL                                                           \
     }
 
 /* Begins a file. The extension of the path decides the kind. A symbolic link is not followed: it is refused. On

@@ -66,8 +66,10 @@ struct qz_file {
     size_t count, capacity;
     qz_packed_entry *packed; /* in the order of their headers */
     size_t packed_count, packed_capacity;
-    qz_names packed_names; /* the first of each name */
-    void *state;           /* the container's own */
+    qz_names packed_names;       /* the first of each name */
+    void *state;                 /* the container's own */
+    const qz_metadata *metadata; /* lives as long as the file */
+    size_t metadata_count;
     qz_parts parts;
     uint64_t table_left; /* of options.max_table */
     qz_open_part open_part;

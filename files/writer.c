@@ -33,6 +33,7 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
     qz_create_options complete = QZ_CREATE_OPTIONS_INIT;
     qz_take_options(&complete, sizeof complete, options);
     snprintf(writer->layout, sizeof writer->layout, "%s", complete.layout != NULL ? complete.layout : "");
+    writer->metadata_from = complete.metadata_from;
     qz_file_result result = qz_output_open(&writer->output, path, &complete, error);
     if (result != QZ_FILE_OK)
         free(writer);

@@ -31,8 +31,9 @@ struct qz_writer {
     qz_slot *slots;
     size_t count, capacity;
     int laid_out;
-    char layout[16];       /* of quantized tensors: its name, or "" for that of the container */
-    qz_file_result failed; /* of the first write that failed */
+    char layout[16];              /* of quantized tensors: its name, or "" for that of the container */
+    qz_file_result failed;        /* of the first write that failed */
+    const qz_file *metadata_from; /* the file whose metadata is passed on, or NULL */
 };
 
 /* Gives all the data of a tensor right after its declaration; it is written when the file is laid out. */

@@ -11,6 +11,7 @@
 #include "../descriptor.h"
 #include "../element.h"
 #include "../error.h"
+#include "../tensors.h"
 #include "safetensors.h"
 
 /* Items of a type that is passed on as it is, as NumPy writes it; of most all that can be said is their size. */
@@ -29,17 +30,10 @@ static qz_file_result refuse(const qz_file *file, const qz_model_tensor *tensor,
                    "is of type %s, whose elements are no whole bytes; such files are not read", type);
 }
 
-/* Notes what an output made of this file will not have. That a framework wrote it, as nearly all metadata says, is not
- * worth a word. */
+/* Notes what an output made of this file will not have. */
 static void note(qz_file *file, const qz_safetensors *read, const char *opaque)
 {
-    size_t used = (size_t)snprintf(file->note, sizeof file->note, "%s", read->note), pairs = read->metadata_count;
-    for (size_t i = 0; i < read->metadata_count; i++)
-        pairs -= strcmp(read->metadata[i].key, "format") == 0;
-    if (pairs != 0 && used < sizeof file->note)
-        used +=
-            (size_t)snprintf(file->note + used, sizeof file->note - used, "%s__metadata__ (%zu %s) is not passed on",
-                             used ? "; " : "", pairs, pairs == 1 ? "pair" : "pairs");
+    size_t used = (size_t)snprintf(file->note, sizeof file->note, "%s", read->note);
     if (opaque != NULL && used < sizeof file->note)
         snprintf(file->note + used, sizeof file->note - used, "%stensors of type %s are passed on as bytes",
                  used ? "; " : "", opaque);
@@ -58,6 +52,8 @@ static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
     }
     file->state = read;
     file->table_left = read->model.left;
+    file->metadata = read->metadata;
+    file->metadata_count = read->metadata_count;
     const char *opaque = NULL;
     for (size_t i = 0; i < read->model.count && result == QZ_FILE_OK; i++) {
         const qz_model_tensor *tensor = &read->model.tensors[i];
@@ -146,7 +142,10 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
             tensors[i].rank = tensor->rank;
             tensors[i].shape = tensor->shape;
         }
-        result = qz_safetensors_format(tensors, writer->count, NULL, 0, &header, &bytes, &file_bytes, label, error);
+        const qz_file *from = writer->metadata_from;
+        result =
+            qz_safetensors_format(tensors, writer->count, from != NULL ? from->metadata : NULL,
+                                  from != NULL ? from->metadata_count : 0, &header, &bytes, &file_bytes, label, error);
     }
     for (size_t i = 0; i < writer->count && result == QZ_FILE_OK; i++)
         writer->slots[order[i]].start = writer->slots[order[i]].offset = tensors[i].offset;
