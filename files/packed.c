@@ -229,8 +229,11 @@ qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t nam
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, shown, QZ_NO_OFFSET, "the shape is too large");
     result = check_layout(writer, layout, &declared, shown, error);
     if (result == QZ_FILE_OK) {
+        size_t first = writer->count;
         declared.layout = layout->name;
         result = layout->declare(writer, name, name_length, &declared, error);
+        for (size_t i = first + 1; i < writer->count; i++)
+            writer->slots[i].joined = 1;
     }
     if (result == QZ_FILE_OK) {
         writer->slots[declared.members[QZ_MEMBER_HEADER]].layout = layout;

@@ -13,6 +13,7 @@
 #include "../error.h"
 #include "../tensors.h"
 #include "safetensors.h"
+#include "safetensors_file.h"
 
 /* Items of a type that is passed on as it is, as NumPy writes it; of most all that can be said is their size. */
 static const char complex64[] = "<c8", byte[] = "|V1";
@@ -97,7 +98,7 @@ static unsigned type_of(const qz_tensor *tensor)
     return tensor->element == QZ_ELEMENT_RAW ? QZ_SAFETENSORS_TYPES : qz_safetensors_type_of(tensor->element);
 }
 
-static qz_file_result declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error)
+qz_file_result qz_safetensors_declare(qz_writer *writer, const qz_tensor *tensor, qz_file_error *error)
 {
     char field[QZ_MODEL_FIELD];
     const char *label = writer->output.label;
@@ -113,29 +114,30 @@ static qz_file_result declare(qz_writer *writer, const qz_tensor *tensor, qz_fil
 }
 
 /* The order of the data: wide elements first, so that all of them are aligned. */
-static void sort_slots(const qz_writer *writer, size_t *order)
+static void sort_slots(const qz_slot *slots, size_t count, size_t *order)
 {
     size_t n = 0;
     for (size_t bytes = 8; bytes > 0; bytes /= 2)
-        for (size_t i = 0; i < writer->count; i++)
-            if (writer->slots[i].tensor.type_bytes == bytes)
+        for (size_t i = 0; i < count; i++)
+            if (slots[i].tensor.type_bytes == bytes)
                 order[n++] = i;
 }
 
-static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+qz_file_result qz_safetensors_lay_out(qz_writer *writer, size_t first, size_t count, qz_file_error *error)
 {
     const char *label = writer->output.label;
-    size_t *order = calloc(writer->count + 1, sizeof *order), bytes;
-    qz_model_tensor *tensors = calloc(writer->count + 1, sizeof *tensors);
+    qz_slot *slots = writer->slots + first;
+    size_t *order = calloc(count + 1, sizeof *order), bytes;
+    qz_model_tensor *tensors = calloc(count + 1, sizeof *tensors);
     char *header = NULL;
     uint64_t file_bytes;
     qz_file_result result = QZ_FILE_OK;
     if (order == NULL || tensors == NULL) {
         result = qz_fail_memory(error, label);
     } else {
-        sort_slots(writer, order);
-        for (size_t i = 0; i < writer->count; i++) {
-            const qz_tensor *tensor = &writer->slots[order[i]].tensor;
+        sort_slots(slots, count, order);
+        for (size_t i = 0; i < count; i++) {
+            const qz_tensor *tensor = &slots[order[i]].tensor;
             tensors[i].name = tensor->name;
             tensors[i].name_length = tensor->name_length;
             tensors[i].type = type_of(tensor);
@@ -144,17 +146,22 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
         }
         const qz_file *from = writer->metadata_from;
         result =
-            qz_safetensors_format(tensors, writer->count, from != NULL ? from->metadata : NULL,
+            qz_safetensors_format(tensors, count, from != NULL ? from->metadata : NULL,
                                   from != NULL ? from->metadata_count : 0, &header, &bytes, &file_bytes, label, error);
     }
-    for (size_t i = 0; i < writer->count && result == QZ_FILE_OK; i++)
-        writer->slots[order[i]].start = writer->slots[order[i]].offset = tensors[i].offset;
+    for (size_t i = 0; i < count && result == QZ_FILE_OK; i++)
+        slots[order[i]].start = slots[order[i]].offset = tensors[i].offset;
     if (result == QZ_FILE_OK && !qz_pwrite_all(writer->output.fd, header, bytes, 0))
         result = qz_fail_errno(error, label, "write");
     free(header);
     free(tensors);
     free(order);
     return result;
+}
+
+static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+{
+    return qz_safetensors_lay_out(writer, 0, writer->count, error);
 }
 
 const qz_container_type qz_container_safetensors = {
@@ -164,6 +171,6 @@ const qz_container_type qz_container_safetensors = {
     .probe = probe,
     .open = open_safetensors,
     .close = close_safetensors,
-    .declare = declare,
+    .declare = qz_safetensors_declare,
     .layout = layout,
 };
