@@ -19,7 +19,7 @@ typedef struct settings {
     uint64_t group_size; /* 0: the scheme's own */
     int64_t axis;
     int method, scale_dtype, nonfinite, dtype; /* values of the library's enums; 0: not given */
-    uint64_t threads, size, max_header, max_ratio, max_bytes, max_table, seed, min_size;
+    uint64_t threads, size, max_header, max_ratio, max_bytes, max_table, seed, min_size, max_shard_size;
     double min_sqnr, seconds; /* NAN: not given */
     text_list include, exclude;
     int json, quiet, force, no_fsync, dry_run, stats, check, no_verify, requantize, help;

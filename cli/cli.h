@@ -8,6 +8,7 @@
  *     text.c          text for people: names, bytes, shapes
  *     table.c json.c  results on stdout, for people and for programs
  *     source.c        an input file as a list of tensors, quantized or not
+ *     target.c        an output: a file, or a folder like that of the input
  *     scheme.c        schemes in words
  *     block.c         a tensor as a matrix, read and written in blocks of bounded size
  *     packed_block.c  the same for quantized tensors

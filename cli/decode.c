@@ -12,6 +12,7 @@
 #include "packed_block.h"
 #include "resources.h"
 #include "source.h"
+#include "target.h"
 
 typedef struct decoder {
     const settings *s;
@@ -118,12 +119,12 @@ static int decode_all(decoder *d)
     options.metadata_from = input;
     options.inputs = &input;
     options.input_count = 1;
-    if (qz_create(d->s->files[1], &options, &d->writer, &error) != QZ_FILE_OK)
-        return fail_file(&error);
-    int code = DONE;
+    int code = target_open(d->s, &d->in, &options, &d->writer);
     uint64_t values = 0, work = 0;
     for (size_t i = 0; i < d->count && code == DONE; i++)
         code = declare(d, d->items[i], &d->indices[i], &values, &work);
+    if (code == DONE)
+        code = target_copy_beside(d->s, &d->in, d->writer, NULL);
     if (code == DONE)
         code = start_pool(d->s, values, &d->pool);
     progress_begin("decode", work);

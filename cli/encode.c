@@ -10,6 +10,7 @@
 #include "output.h"
 #include "packed_block.h"
 #include "resources.h"
+#include "target.h"
 
 /* ---- the output ---- */
 
@@ -67,12 +68,13 @@ static int open_output(encoder *e)
     options.metadata_from = e->in.file;
     options.inputs = inputs;
     options.input_count = list_inputs(e, inputs);
-    if (qz_create(e->s->files[1], &options, &e->writer, &error) != QZ_FILE_OK)
-        return fail_file(&error);
-    int code = DONE;
+    int code = target_open(e->s, &e->in, &options, &e->writer);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         code = declare(e, &e->jobs[i], &error);
-    return code;
+    char description[160];
+    snprintf(description, sizeof description, "{\"quant_method\": \"quantize\", \"bits\": 4, \"scheme\": \"%s\"}",
+             e->scheme.name);
+    return code == DONE ? target_copy_beside(e->s, &e->in, e->writer, description) : code;
 }
 
 /* The output is kept if the inputs are still what they were and nobody asked to stop. */

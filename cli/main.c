@@ -24,17 +24,17 @@ static const command commands[] = {
     {"encode", "IN OUT", 2, 2,
      " --scheme --group-size --axis --method --scale-dtype --table --weights --seed --nonfinite --include --exclude"
      " --min-size"
-     " --stats --dry-run --threads --force --no-fsync" INPUT_OPTIONS COMMON,
+     " --stats --dry-run --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "floats to 4 bits",
      "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf), writes OUT (the last three). Other\n"
      "tensors, scalars, those that --include and --exclude leave out and those that are quantized already are copied;\n"
      "so are, unless --include names them or there is no other, tensors with one axis (norms, biases) and those below\n"
-     "--min-size.",
+     "--min-size. IN may be a folder with a model, or its index; then OUT can be a folder, too.",
      run_encode},
-    {"decode", "IN OUT", 2, 2, " --dtype --tensor --threads --force --no-fsync" INPUT_OPTIONS COMMON,
+    {"decode", "IN OUT", 2, 2, " --dtype --tensor --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "4 bits to floats",
      "Decodes the quantized tensors of IN. OUT (.npz, .safetensors, .gguf) gets all tensors; OUT.npy the only one, or\n"
-     "the one that --tensor names. Tensors that are not quantized are copied.",
+     "the one that --tensor names. Tensors that are not quantized are copied. OUT can be a folder if IN is one.",
      run_decode},
     {"convert", "IN OUT", 2, 2, " --to --requantize --no-verify --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "quantized tensors as other programs keep them",

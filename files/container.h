@@ -34,6 +34,8 @@ struct qz_container_type {
     /* Sets start and offset of all slots, and writes what is known before the data, with the metadata of
      * writer->metadata_from if that is of this kind. NULL: only read. */
     qz_file_result (*layout)(qz_writer *writer, qz_file_error *error);
+    /* Makes the file in which a tensor lies output->fd; NULL: there is but one. */
+    qz_file_result (*select)(qz_writer *writer, const qz_slot *slot, qz_file_error *error);
     /* Told of each piece of data in order, as it lies in the file; may be NULL. */
     void (*wrote)(qz_slot *slot, const void *data, size_t bytes);
     /* Writes what is known after the data; may be NULL. */
@@ -42,6 +44,9 @@ struct qz_container_type {
 
 extern const qz_container_type qz_container_npy, qz_container_npz, qz_container_safetensors, qz_container_gguf,
     qz_container_index;
+
+/* A folder with a model in one or several .safetensors files; only written. */
+extern const qz_container_type qz_container_shards;
 
 /* The container of a file of that size that begins with these bytes, or NULL. */
 const qz_container_type *qz_container_by_content(const uint8_t *head, size_t bytes, uint64_t file_size);

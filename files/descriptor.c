@@ -54,3 +54,17 @@ int qz_pwrite_all(int fd, const void *src, size_t bytes, uint64_t offset)
     }
     return 1;
 }
+
+int qz_sync(int fd)
+{
+#if defined(F_FULLFSYNC)
+    if (fcntl(fd, F_FULLFSYNC) == 0)
+        return 0;
+#endif
+    return fsync(fd);
+}
+
+int qz_sync_folder(int fd)
+{
+    return fsync(fd) == 0 || errno == EINVAL || errno == ENOSYS || errno == ENOTSUP;
+}

@@ -18,4 +18,12 @@ int qz_above_standard(int fd);
 int qz_pread_all(int fd, void *dst, size_t bytes, uint64_t offset);
 int qz_pwrite_all(int fd, const void *src, size_t bytes, uint64_t offset);
 
+/* Waits until the contents are on the medium. 0, or -1 with errno set. A failed sync is final: the system may have
+ * dropped the data, and a second call would succeed. */
+int qz_sync(int fd);
+
+/* The same for the names in a folder; on some file systems folders cannot be synced, which is no failure. Returns 0
+ * with errno set if it fails. */
+int qz_sync_folder(int fd);
+
 #endif

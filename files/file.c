@@ -134,6 +134,16 @@ const char *qz_file_path(const qz_file *file, size_t i)
     return i <= file->parts.count ? file->parts.files[i - 1]->input.path : NULL;
 }
 
+size_t qz_metadata_count(const qz_file *file)
+{
+    return file->metadata_count;
+}
+
+const qz_metadata *qz_metadata_at(const qz_file *file, size_t i)
+{
+    return i < file->metadata_count ? &file->metadata[i] : NULL;
+}
+
 const char *qz_note(const qz_file *file)
 {
     return file->note[0] != '\0' ? file->note : NULL;

@@ -7,13 +7,15 @@
 #include "system.h"
 
 #include "quantize_file.h"
+#include "temporary.h"
 
 typedef struct qz_output {
     int fd;
-    int folder;    /* the target folder */
-    char *base;    /* the last part of the path */
-    char *label;   /* the path, escaped */
-    char temp[48]; /* name of the temporary file; empty while it has none */
+    int folder;              /* the target folder */
+    int files;               /* of an output that is a folder: that folder; -1 otherwise */
+    char *base;              /* the last part of the path */
+    char *label;             /* the path, escaped */
+    char temp[QZ_TEMPORARY]; /* name of the temporary file or folder; empty while it has none */
     int replace, no_fsync;
 } qz_output;
 

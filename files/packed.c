@@ -249,9 +249,13 @@ qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t nam
     if (!qz_packed_complete(&declared))
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, shown, QZ_NO_OFFSET, "the shape is too large");
     result = check_layout(writer, layout, &declared, shown, error);
-    declared.layout = layout != NULL ? layout->name : NULL; /* one function may declare for several */
-    if (result == QZ_FILE_OK)
+    if (result == QZ_FILE_OK) {
+        size_t first = writer->count;
+        declared.layout = layout->name; /* one function may declare for several */
         result = layout->declare(writer, name, name_length, &declared, error);
+        for (size_t i = first + 1; i < writer->count; i++)
+            writer->slots[i].joined = 1;
+    }
     if (result == QZ_FILE_OK) {
         complete(layout, &declared);
         writer->slots[declared.members[QZ_MEMBER_HEADER]].layout = layout;

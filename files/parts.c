@@ -170,6 +170,51 @@ static void take_notes(qz_file *file)
         snprintf(file->note + used, sizeof file->note - used, " (so in %zu files)", more + 1);
 }
 
+/* Notes that parts say different things of the model, of which the first counts. */
+static void note_difference(qz_file *file, const qz_metadata *pair)
+{
+    char shown[QZ_NAME_TEXT];
+    size_t used = strlen(file->note);
+    snprintf(file->note + used, sizeof file->note - used,
+             "%sthe files differ in metadata '%s'; that of the first one counts", used != 0 ? "; " : "",
+             qz_escape(pair->key, pair->key_length, shown, sizeof shown));
+}
+
+static int same_value(const qz_metadata *a, const qz_metadata *b)
+{
+    return a->value_length == b->value_length && memcmp(a->value, b->value, a->value_length) == 0;
+}
+
+/* The metadata of all parts, each key as the first part has it. A file with parts has none of its own. */
+static qz_file_result join_metadata(qz_file *file, qz_file_error *error)
+{
+    const qz_parts *parts = &file->parts;
+    qz_names keys = {0};
+    size_t most = 0, count = 0;
+    int differ = 0;
+    for (size_t i = 0; i < parts->count; i++)
+        most += parts->files[i]->metadata_count;
+    qz_metadata *pairs = qz_arena_get(&file->arena, most * sizeof *pairs);
+    qz_name_result added = pairs != NULL ? QZ_NAME_NEW : QZ_NAME_NO_MEMORY;
+    for (size_t i = 0; i < parts->count && added != QZ_NAME_NO_MEMORY; i++)
+        for (size_t j = 0; j < parts->files[i]->metadata_count && added != QZ_NAME_NO_MEMORY; j++) {
+            const qz_metadata *pair = &parts->files[i]->metadata[j];
+            size_t before = qz_names_find(&keys, pair->key, pair->key_length);
+            if (before == SIZE_MAX) {
+                added = qz_names_add(&keys, pair->key, pair->key_length, count);
+                pairs[count++] = *pair;
+            } else if (!same_value(&pairs[before], pair) && !differ++) {
+                note_difference(file, pair);
+            }
+        }
+    qz_names_free(&keys);
+    if (added == QZ_NAME_NO_MEMORY)
+        return qz_fail_memory(error, file->input.label);
+    file->metadata = pairs;
+    file->metadata_count = count;
+    return QZ_FILE_OK;
+}
+
 qz_file_result qz_parts_join(qz_file *file, qz_file_error *error)
 {
     qz_parts *parts = &file->parts;
@@ -184,7 +229,7 @@ qz_file_result qz_parts_join(qz_file *file, qz_file_error *error)
         }
     }
     take_notes(file);
-    return result;
+    return result == QZ_FILE_OK ? join_metadata(file, error) : result;
 }
 
 qz_file_result qz_parts_unchanged(const qz_file *file, qz_file_error *error)

@@ -199,6 +199,18 @@ QZ_API const char *qz_file_path(const qz_file *file, size_t i);
 /* What the reader skipped, for people, or NULL if nothing. */
 QZ_API const char *qz_note(const qz_file *file);
 
+/* What a safetensors file says of itself: the pairs of its __metadata__, in their order. Both texts are UTF-8, may hold
+ * NULs, and a NUL follows each. Of several files, each key counts once, as the first file has it. */
+typedef struct qz_metadata {
+    const char *key;
+    size_t key_length;
+    const char *value;
+    size_t value_length;
+} qz_metadata;
+
+QZ_API size_t qz_metadata_count(const qz_file *file);
+QZ_API const qz_metadata *qz_metadata_at(const qz_file *file, size_t i);
+
 /* The tensors, in the order of the file. The array of an .npy file is called "data". Pointers live until qz_close(). */
 QZ_API size_t qz_tensor_count(const qz_file *file);
 QZ_API const qz_tensor *qz_tensor_at(const qz_file *file, size_t i);
@@ -238,21 +250,46 @@ typedef struct qz_create_options {
     int no_fsync;                 /* not 0: faster, but not safe against power loss */
     const qz_file *const *inputs; /* open files that must not be replaced, whatever path names them */
     size_t input_count;
-    const char *layout;           /* of quantized tensors: "own", "gguf" (see below); NULL: qz_layout_of_output() */
+    const char *layout; /* of quantized tensors: "own", "gguf", ... (see below); NULL: qz_layout_of_output() */
     const qz_file *metadata_from; /* NULL, or an open file whose metadata is passed on where the output is of the same
-                                     kind: of GGUF its keys, as they are, with general.file_type and
+                                     kind: of safetensors what qz_metadata_at() gives, but for what it says of how
+                                     tensors are quantized; of GGUF its keys, as they are, with general.file_type and
                                      general.quantization_version made right. It must stay open until qz_commit() */
+    uint64_t shard_bytes;         /* not 0: the output is a folder, with a model in .safetensors files, see below */
 } qz_create_options;
 
 #define QZ_CREATE_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
-        sizeof(qz_create_options), 0, 0, NULL, 0, NULL, NULL                                                           \
+        sizeof(qz_create_options), 0, 0, NULL, 0, NULL, NULL, 0                                                        \
     }
 
 /* Begins a file. The extension of the path decides the kind. A symbolic link is not followed: it is refused. On
  * QZ_FILE_OK *writer is to be released with qz_commit() or qz_abort(); otherwise it is NULL. */
 QZ_API qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **writer,
                                 qz_file_error *error);
+
+/*
+ * A folder as output. Its tensors lie in model.safetensors, or, where they have more than shard_bytes bytes, in
+ * model-00001-of-00002.safetensors and so on with model.safetensors.index.json, in the order of their declaration. A
+ * file has no more than shard_bytes bytes of tensors, unless it holds a single one; a quantized tensor is not divided.
+ * The folder must not be there, or be empty; `replace` does not matter. It appears whole, or not at all, as a file
+ * does.
+ */
+#define QZ_SHARD_BYTES ((uint64_t)5 << 30) /* a usual size */
+
+/*
+ * Copies what lies beside a model that was opened to the folder that is written: all regular files but those of the
+ * model, other files with weights (.safetensors, .gguf, .index.json), and pickles (.bin, .pt, .pth, .ckpt, .pkl,
+ * .pickle), which can run code. Symbolic links count as what they lead to. Folders are not copied.
+ *
+ * config.json gets a member "quantization_config" of this value (JSON), or loses it where `quantization` is NULL; all
+ * its other bytes stay. One of another program stays as well, and so does all of a file that is not understood: no
+ * object, nested too deeply, more than 1 MiB, two such members.
+ *
+ * `note` becomes what was left out or left as it is, for people; empty if nothing.
+ */
+QZ_API qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const char *quantization, char *note,
+                                     size_t note_size, qz_file_error *error);
 
 /* Declares the next tensor: name, element, rank, shape and column_major of `tensor` count, and of QZ_ELEMENT_RAW the
  * type; they are copied. All tensors are declared before the first qz_write(). *index, which is what qz_write() wants,

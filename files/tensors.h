@@ -75,6 +75,8 @@ struct qz_file {
     qz_names packed_names;          /* the first of each name */
     void *state;                    /* the container's own */
     const struct qz_config *config; /* what is said about quantization beside it; NULL: nobody has asked */
+    const qz_metadata *metadata;    /* lives as long as the file */
+    size_t metadata_count;
     qz_parts parts;
     uint64_t table_left; /* of options.max_table */
     qz_open_part open_part;

@@ -19,19 +19,26 @@
 qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created, qz_file_error *error)
 {
     *created = NULL;
+    qz_create_options complete = QZ_CREATE_OPTIONS_INIT;
+    qz_take_options(&complete, sizeof complete, options);
     const qz_container_type *container = qz_container_by_extension(path);
-    if (container == NULL || container->layout == NULL) {
-        char label[200], names[200];
-        qz_escape(path, strlen(path), label, sizeof label);
+    char label[200], names[200];
+    qz_escape(path, strlen(path), label, sizeof label);
+    if (complete.shard_bytes != 0) {
+        if (container != NULL)
+            return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET,
+                           "is the name of a file; that of a folder must not end in %s", container->extension);
+        container = &qz_container_shards;
+    }
+    if (container == NULL || container->layout == NULL)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the name of an output must end in %s",
                        qz_container_list(1, ", ", " or ", names, sizeof names));
-    }
     qz_writer *writer = calloc(1, sizeof *writer);
     if (writer == NULL)
         return qz_fail_memory(error, NULL);
     writer->container = container;
-    qz_create_options complete = QZ_CREATE_OPTIONS_INIT;
-    qz_take_options(&complete, sizeof complete, options);
+    writer->shard_bytes = complete.shard_bytes;
+    writer->shard = SIZE_MAX;
     snprintf(writer->layout, sizeof writer->layout, "%s", complete.layout != NULL ? complete.layout : "");
     writer->metadata_from = complete.metadata_from;
     qz_file_result result = qz_output_open(&writer->output, path, &complete, error);
@@ -158,6 +165,11 @@ static qz_file_result put(qz_writer *writer, qz_slot *slot, uint64_t first, uint
     int swap = each > 1 && qz_big_endian();
     unsigned char turned[4096];
     const char *from = src;
+    if (count != 0 && writer->container->select != NULL) {
+        writer->failed = writer->container->select(writer, slot, error);
+        if (writer->failed != QZ_FILE_OK)
+            return writer->failed;
+    }
     while (count != 0) {
         size_t n = (size_t)(swap && count > sizeof turned / each ? sizeof turned / each : count);
         const void *piece = from;

@@ -18,6 +18,8 @@ typedef struct qz_slot { /* a tensor that is being written */
     uint64_t next;           /* elements written in order */
     uint64_t written;        /* elements written */
     uint32_t crc_start, crc; /* container's own: of what stands before the data, and of all so far */
+    int joined;              /* lies in the same file as the tensor before */
+    size_t shard;            /* the file of a folder in which it lies */
     int disordered;          /* the checksum is not that of the data */
     void *preset;            /* data given with the declaration, or NULL */
     const qz_layout *layout; /* of a quantized tensor's header: how that lies in the file */
@@ -39,6 +41,8 @@ struct qz_writer {
     const char *said;             /* what config.json is to say about quantization, or NULL; it goes into the metadata
                                      of a safetensors file */
     qz_scheme said_of;            /* of which scheme that is said */
+    uint64_t shard_bytes;         /* of a folder: what one file holds at most */
+    size_t shards, shard;         /* its files with tensors; the one that is open, or SIZE_MAX */
 };
 
 /* qz_declare() of a tensor whose items are blocks of that type. */

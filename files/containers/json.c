@@ -343,3 +343,28 @@ int qz_json_is(const qz_json *json, const char *text)
     return (json->kind == QZ_JSON_KEY || json->kind == QZ_JSON_STRING) && json->length == strlen(text) &&
            memcmp(json->string, text, json->length) == 0;
 }
+
+/* ---- writing ---- */
+
+char *qz_json_put_string(char *out, const char *text, size_t length)
+{
+    static const char letters[] = "\"\\bfnrt", meant[] = "\"\\\b\f\n\r\t", digits[] = "0123456789abcdef";
+    *out++ = '"';
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+        const char *found = c != '\0' ? strchr(meant, c) : NULL;
+        if (found != NULL) {
+            *out++ = '\\';
+            *out++ = letters[found - meant];
+        } else if (c < 0x20) {
+            memcpy(out, "\\u00", 4);
+            out += 4;
+            *out++ = digits[c >> 4];
+            *out++ = digits[c & 15];
+        } else {
+            *out++ = (char)c;
+        }
+    }
+    *out++ = '"';
+    return out;
+}

@@ -67,4 +67,9 @@ const char *qz_json_whole(const qz_json *json, uint64_t *value);
 /* Whether the last token is a key or string of these characters. */
 int qz_json_is(const qz_json *json, const char *text);
 
+/* Writes a string in quotes, of well-formed UTF-8; what JSON does not demand to be escaped stays. Returns where it
+ * ends: after at most QZ_JSON_ESCAPED bytes for each one, and 2. */
+#define QZ_JSON_ESCAPED 6
+char *qz_json_put_string(char *out, const char *text, size_t length);
+
 #endif

@@ -57,13 +57,7 @@ unsigned qz_safetensors_type_of(qz_element element);
 /* The bytes of a tensor of that type, which is one, and shape. Returns NULL, or what is wrong. */
 const char *qz_safetensors_bytes(unsigned type, unsigned rank, const uint64_t *shape, uint64_t *bytes);
 
-/* A pair of `__metadata__`. Both are UTF-8 and may hold NULs; a NUL follows each. */
-typedef struct qz_safetensors_pair {
-    const char *key;
-    size_t key_length;
-    const char *value;
-    size_t value_length;
-} qz_safetensors_pair;
+typedef qz_metadata qz_safetensors_pair;
 
 typedef struct qz_safetensors {
     qz_model model;

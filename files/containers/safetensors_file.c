@@ -11,7 +11,9 @@
 #include "../descriptor.h"
 #include "../element.h"
 #include "../error.h"
+#include "../tensors.h"
 #include "safetensors.h"
+#include "safetensors_file.h"
 
 /* Items of a type that is passed on as it is, as NumPy writes it; of most all that can be said is their size. */
 static const char complex64[] = "<c8", byte[] = "|V1";
@@ -29,18 +31,10 @@ static qz_file_result refuse(const qz_file *file, const qz_model_tensor *tensor,
                    "is of type %s, whose elements are no whole bytes; such files are not read", type);
 }
 
-/* Notes what an output made of this file will not have. That a framework wrote it, as nearly all metadata says, is not
- * worth a word. */
+/* Notes what an output made of this file will not have. */
 static void note(qz_file *file, const qz_safetensors *read, const char *opaque)
 {
-    size_t used = (size_t)snprintf(file->note, sizeof file->note, "%s", read->note), pairs = read->metadata_count;
-    for (size_t i = 0; i < read->metadata_count; i++)
-        pairs -= strcmp(read->metadata[i].key, "format") == 0 ||
-                 strcmp(read->metadata[i].key, "quantization_config") == 0; /* which says how tensors lie */
-    if (pairs != 0 && used < sizeof file->note)
-        used +=
-            (size_t)snprintf(file->note + used, sizeof file->note - used, "%s__metadata__ (%zu %s) is not passed on",
-                             used ? "; " : "", pairs, pairs == 1 ? "pair" : "pairs");
+    size_t used = (size_t)snprintf(file->note, sizeof file->note, "%s", read->note);
     if (opaque != NULL && used < sizeof file->note)
         snprintf(file->note + used, sizeof file->note - used, "%stensors of type %s are passed on as bytes",
                  used ? "; " : "", opaque);
@@ -59,6 +53,8 @@ static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
     }
     file->state = read;
     file->table_left = read->model.left;
+    file->metadata = read->metadata;
+    file->metadata_count = read->metadata_count;
     const char *opaque = NULL;
     for (size_t i = 0; i < read->model.count && result == QZ_FILE_OK; i++) {
         const qz_model_tensor *tensor = &read->model.tensors[i];
@@ -114,7 +110,7 @@ static unsigned stored_type(const qz_slot *slot)
     return type_of(&slot->tensor);
 }
 
-static qz_file_result declare(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
+qz_file_result qz_safetensors_declare(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
 {
     const qz_tensor *tensor = &slot->tensor;
     char field[QZ_MODEL_FIELD];
@@ -131,48 +127,73 @@ static qz_file_result declare(qz_writer *writer, const qz_slot *slot, qz_file_er
 }
 
 /* The order of the data: wide elements first, so that all of them are aligned. */
-static void sort_slots(const qz_writer *writer, size_t *order)
+static void sort_slots(const qz_slot *slots, size_t count, size_t *order)
 {
     size_t n = 0;
     for (size_t bytes = 8; bytes > 0; bytes /= 2)
-        for (size_t i = 0; i < writer->count; i++)
-            if (writer->slots[i].tensor.type_bytes == bytes)
+        for (size_t i = 0; i < count; i++)
+            if (slots[i].tensor.type_bytes == bytes)
                 order[n++] = i;
 }
 
-static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+/* The header, with the metadata that is passed on and what is said of how tensors are quantized: what the input said of
+ * that is not what holds for the output. */
+static qz_file_result format(const qz_writer *writer, qz_model_tensor *tensors, size_t count, char **header,
+                             size_t *bytes, uint64_t *file_bytes, qz_file_error *error)
+{
+    static const char said[] = "quantization_config";
+    const qz_file *from = writer->metadata_from;
+    size_t given = from != NULL ? from->metadata_count : 0, kept = 0;
+    qz_safetensors_pair *pairs = calloc(given + 1, sizeof *pairs);
+    if (pairs == NULL)
+        return qz_fail_memory(error, writer->output.label);
+    for (size_t i = 0; i < given; i++)
+        if (strcmp(from->metadata[i].key, said) != 0)
+            pairs[kept++] = from->metadata[i];
+    if (writer->said != NULL)
+        pairs[kept++] = (qz_safetensors_pair){said, strlen(said), writer->said, strlen(writer->said)};
+    qz_file_result result =
+        qz_safetensors_format(tensors, count, pairs, kept, header, bytes, file_bytes, writer->output.label, error);
+    free(pairs);
+    return result;
+}
+
+qz_file_result qz_safetensors_lay_out(qz_writer *writer, size_t first, size_t count, qz_file_error *error)
 {
     const char *label = writer->output.label;
-    size_t *order = calloc(writer->count + 1, sizeof *order), bytes;
-    qz_model_tensor *tensors = calloc(writer->count + 1, sizeof *tensors);
+    qz_slot *slots = writer->slots + first;
+    size_t *order = calloc(count + 1, sizeof *order), bytes;
+    qz_model_tensor *tensors = calloc(count + 1, sizeof *tensors);
     char *header = NULL;
     uint64_t file_bytes;
     qz_file_result result = QZ_FILE_OK;
     if (order == NULL || tensors == NULL) {
         result = qz_fail_memory(error, label);
     } else {
-        sort_slots(writer, order);
-        for (size_t i = 0; i < writer->count; i++) {
-            const qz_tensor *tensor = &writer->slots[order[i]].tensor;
+        sort_slots(slots, count, order);
+        for (size_t i = 0; i < count; i++) {
+            const qz_tensor *tensor = &slots[order[i]].tensor;
             tensors[i].name = tensor->name;
             tensors[i].name_length = tensor->name_length;
-            tensors[i].type = stored_type(&writer->slots[order[i]]);
+            tensors[i].type = stored_type(&slots[order[i]]);
             tensors[i].rank = tensor->rank;
             tensors[i].shape = tensor->shape;
         }
-        qz_safetensors_pair pair = {"quantization_config", strlen("quantization_config"), writer->said, 0};
-        pair.value_length = writer->said != NULL ? strlen(writer->said) : 0;
-        result = qz_safetensors_format(tensors, writer->count, &pair, pair.value_length != 0, &header, &bytes,
-                                       &file_bytes, label, error);
+        result = format(writer, tensors, count, &header, &bytes, &file_bytes, error);
     }
-    for (size_t i = 0; i < writer->count && result == QZ_FILE_OK; i++)
-        writer->slots[order[i]].start = writer->slots[order[i]].offset = tensors[i].offset;
+    for (size_t i = 0; i < count && result == QZ_FILE_OK; i++)
+        slots[order[i]].start = slots[order[i]].offset = tensors[i].offset;
     if (result == QZ_FILE_OK && !qz_pwrite_all(writer->output.fd, header, bytes, 0))
         result = qz_fail_errno(error, label, "write");
     free(header);
     free(tensors);
     free(order);
     return result;
+}
+
+static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+{
+    return qz_safetensors_lay_out(writer, 0, writer->count, error);
 }
 
 const qz_container_type qz_container_safetensors = {
@@ -182,6 +203,6 @@ const qz_container_type qz_container_safetensors = {
     .probe = probe,
     .open = open_safetensors,
     .close = close_safetensors,
-    .declare = declare,
+    .declare = qz_safetensors_declare,
     .layout = layout,
 };

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json.h"
+
 enum {
     START = 8,
     LONGEST = 100000000, /* bytes of the text, by the format */
@@ -130,37 +132,14 @@ static char *put_number(char *out, uint64_t number)
     return out + snprintf(out, DIGITS, "%" PRIu64, number);
 }
 
-/* A string in quotes; what JSON does not demand to be escaped is not. */
-static char *put_string(char *out, const char *text, size_t length)
-{
-    static const char letters[] = "\"\\bfnrt", meant[] = "\"\\\b\f\n\r\t", digits[] = "0123456789abcdef";
-    *out++ = '"';
-    for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)text[i];
-        const char *found = c != '\0' ? strchr(meant, c) : NULL;
-        if (found != NULL) {
-            *out++ = '\\';
-            *out++ = letters[found - meant];
-        } else if (c < 0x20) {
-            out = put(out, "\\u00");
-            *out++ = digits[c >> 4];
-            *out++ = digits[c & 15];
-        } else {
-            *out++ = (char)c;
-        }
-    }
-    *out++ = '"';
-    return out;
-}
-
 static char *put_metadata(char *out, const qz_safetensors_pair *metadata, size_t count)
 {
     out = put(out, "\"__metadata__\":");
     for (size_t i = 0; i < count; i++) {
         *out++ = i == 0 ? '{' : ',';
-        out = put_string(out, metadata[i].key, metadata[i].key_length);
+        out = qz_json_put_string(out, metadata[i].key, metadata[i].key_length);
         *out++ = ':';
-        out = put_string(out, metadata[i].value, metadata[i].value_length);
+        out = qz_json_put_string(out, metadata[i].value, metadata[i].value_length);
     }
     *out++ = '}';
     return out;
@@ -168,7 +147,7 @@ static char *put_metadata(char *out, const qz_safetensors_pair *metadata, size_t
 
 static char *put_tensor(char *out, const qz_model_tensor *tensor)
 {
-    out = put_string(out, tensor->name, tensor->name_length);
+    out = qz_json_put_string(out, tensor->name, tensor->name_length);
     out = put(out, ":{\"dtype\":\"");
     out = put(out, qz_safetensors_row_of(tensor->type)->name);
     out = put(out, "\",\"shape\":[");

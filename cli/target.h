@@ -1,0 +1,16 @@
+/*
+ * target.h - an output: a file, or a folder where the input is a model in a folder
+ */
+#ifndef QZ_CLI_TARGET_H
+#define QZ_CLI_TARGET_H
+
+#include "source.h"
+
+/* Begins the output. The options are complete but for those that depend on the kind of output. */
+int target_open(const settings *s, const source *in, qz_create_options *options, qz_writer **writer);
+
+/* Where the output is a folder: copies what lies beside the model, and says what it leaves out. `quantization` goes
+ * into config.json, as JSON; NULL takes it out. */
+int target_copy_beside(const settings *s, const source *in, qz_writer *writer, const char *quantization);
+
+#endif

@@ -1,0 +1,197 @@
+/*
+ * beside.c - copying what lies beside a model
+ */
+#include "quantize_file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config_json.h"
+#include "descriptor.h"
+#include "error.h"
+#include "input.h"
+#include "output_folder.h"
+#include "temporary.h"
+#include "tensors.h"
+#include "writer.h"
+
+enum { PIECE = 1 << 20, LONGEST_CONFIG = 1 << 20 };
+
+/* Ends of names that are not copied, and what they are. */
+static const struct left_out {
+    const char *end, *what;
+} left_out[] = {
+    {".safetensors", "other weights"}, {".safetensors.index.json", "other weights"},
+    {".gguf", "other weights"},        {".bin", "can run code"},
+    {".pt", "can run code"},           {".pth", "can run code"},
+    {".ckpt", "can run code"},         {".pkl", "can run code"},
+    {".pickle", "can run code"},
+};
+
+typedef struct copying {
+    qz_writer *writer;
+    const qz_file *model;
+    const char *quantization;
+    int folder; /* that of the model */
+    char *note;
+    size_t note_size;
+} copying;
+
+/* Adds to the note; what does not fit is left out. */
+static void remark(const copying *c, const char *name, const char *what)
+{
+    char shown[QZ_NAME_TEXT];
+    size_t used = strlen(c->note), room = c->note_size - used;
+    qz_escape(name, strlen(name), shown, sizeof shown);
+    int more = snprintf(c->note + used, room, "%s%s %s", used != 0 ? "; " : "", shown, what);
+    if (more < 0 || (size_t)more >= room)
+        c->note[used] = '\0';
+}
+
+static const char *why_left_out(const char *name)
+{
+    for (size_t i = 0; i < sizeof left_out / sizeof left_out[0]; i++) {
+        size_t length = strlen(name), end = strlen(left_out[i].end);
+        if (length >= end && strcmp(name + length - end, left_out[i].end) == 0)
+            return left_out[i].what;
+    }
+    return NULL;
+}
+
+/* Whether the file is one of the model's own. */
+static int is_model(const qz_file *model, const char *name)
+{
+    const char *path;
+    for (size_t i = 0; (path = qz_file_path(model, i)) != NULL; i++) {
+        const char *slash = i == 0 ? strrchr(path, '/') : NULL;
+        if (strcmp(slash != NULL ? slash + 1 : path, name) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static qz_file_result copy_bytes(copying *c, const qz_input *input, const char *name, qz_file_error *error)
+{
+    qz_output *output = &c->writer->output;
+    char *piece = malloc(PIECE);
+    if (piece == NULL)
+        return qz_fail_memory(error, input->label);
+    qz_file_result result = qz_output_folder_file(output, name, 1, error);
+    for (uint64_t at = 0; at < input->size && result == QZ_FILE_OK;) {
+        size_t n = input->size - at < PIECE ? (size_t)(input->size - at) : PIECE;
+        result = qz_input_read(input, at, piece, n, error);
+        if (result == QZ_FILE_OK && !qz_pwrite_all(output->fd, piece, n, at))
+            result = qz_fail_errno(error, output->label, "write");
+        at += n;
+    }
+    free(piece);
+    return result == QZ_FILE_OK ? qz_output_folder_end_file(output, error) : result;
+}
+
+static qz_file_result copy_config(copying *c, const qz_input *input, const char *name, qz_file_error *error)
+{
+    const char *wrong = "is longer than 1 MiB";
+    char *text = NULL, *changed = NULL;
+    size_t bytes = 0, length = (size_t)input->size;
+    qz_file_result result = QZ_FILE_OK;
+    if (input->size <= LONGEST_CONFIG) {
+        text = malloc(length + 1);
+        if (text == NULL)
+            return qz_fail_memory(error, input->label);
+        result = qz_input_read(input, 0, text, length, error);
+        wrong = result == QZ_FILE_OK ? qz_config_change(text, length, c->quantization, &changed, &bytes) : NULL;
+    }
+    if (result == QZ_FILE_OK && wrong != NULL) {
+        char what[160];
+        snprintf(what, sizeof what, "%s and is copied as it is", wrong);
+        remark(c, name, what);
+        result = copy_bytes(c, input, name, error);
+    } else if (result == QZ_FILE_OK) {
+        result = changed != NULL ? qz_output_folder_write(&c->writer->output, name, changed, bytes, error)
+                                 : qz_fail_memory(error, input->label);
+    }
+    free(changed);
+    free(text);
+    return result;
+}
+
+static qz_file_result copy_file(copying *c, const char *name, qz_file_error *error)
+{
+    qz_input input;
+    qz_file_result result = qz_input_open_in(&input, c->folder, name, name, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    result =
+        strcmp(name, "config.json") == 0 ? copy_config(c, &input, name, error) : copy_bytes(c, &input, name, error);
+    if (result == QZ_FILE_OK)
+        result = qz_input_unchanged(&input, error);
+    qz_input_close(&input);
+    return result;
+}
+
+static qz_file_result take(copying *c, const char *name, qz_file_error *error)
+{
+    struct stat status;
+    char what[64];
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || qz_temporary_is(name) || is_model(c->model, name))
+        return QZ_FILE_OK;
+    const char *why = fstatat(c->folder, name, &status, 0) != 0 ? "cannot be read"
+                      : S_ISDIR(status.st_mode)                 ? "a folder"
+                      : !S_ISREG(status.st_mode)                ? "no regular file"
+                                                                : why_left_out(name);
+    if (why == NULL)
+        return copy_file(c, name, error);
+    snprintf(what, sizeof what, "is left out (%s)", why);
+    remark(c, name, what);
+    return QZ_FILE_OK;
+}
+
+/* A list without names that are compared as a language has it: notes are the same everywhere. */
+static int by_bytes(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static qz_file_result copy_all(copying *c, const char *path, qz_file_error *error)
+{
+    struct dirent **names;
+    int count = scandir(path, &names, NULL, by_bytes);
+    if (count < 0)
+        return qz_fail_errno(error, c->model->input.label, "list the folder");
+    qz_file_result result = QZ_FILE_OK;
+    for (int i = 0; i < count; i++) {
+        if (result == QZ_FILE_OK)
+            result = take(c, names[i]->d_name, error);
+        free(names[i]);
+    }
+    free(names);
+    return result;
+}
+
+qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const char *quantization, char *note,
+                              size_t note_size, qz_file_error *error)
+{
+    char nothing[1];
+    copying c = {writer, model, quantization, -1, note != NULL ? note : nothing, note != NULL ? note_size : 1};
+    c.note[0] = '\0';
+    if (writer->output.files < 0)
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "is no folder");
+    const char *path = qz_file_path(model, 0), *slash = strrchr(path, '/');
+    char *folder = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash + 1 - path));
+    if (folder == NULL)
+        return qz_fail_memory(error, writer->output.label);
+    writer->shard = SIZE_MAX; /* another file is open from here on */
+    c.folder = qz_above_standard(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    qz_file_result result =
+        c.folder >= 0 ? copy_all(&c, folder, error) : qz_fail_errno(error, model->input.label, "open the folder");
+    if (c.folder >= 0)
+        close(c.folder);
+    free(folder);
+    return result;
+}

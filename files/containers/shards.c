@@ -1,0 +1,173 @@
+/*
+ * shards.c - a folder with a model in one or several .safetensors files, as Hugging Face's tools lay it out
+ *
+ * One file is called model.safetensors. Several have numbers, and model.safetensors.index.json says which tensor lies
+ * where. Only one file is open at a time.
+ */
+#include "../container.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../checked.h"
+#include "../descriptor.h"
+#include "../error.h"
+#include "../output_folder.h"
+#include "json.h"
+#include "safetensors_file.h"
+
+enum { MOST = 99999, SHARD_NAME = 64 }; /* files: their numbers have five digits */
+
+static const char index_name[] = "model.safetensors.index.json";
+
+static void shard_name(const qz_writer *writer, size_t shard, char name[SHARD_NAME])
+{
+    if (writer->shards == 1)
+        snprintf(name, SHARD_NAME, "model.safetensors");
+    else
+        snprintf(name, SHARD_NAME, "model-%05zu-of-%05zu.safetensors", shard + 1, writer->shards);
+}
+
+static qz_file_result open_shard(qz_writer *writer, size_t shard, int is_new, qz_file_error *error)
+{
+    char name[SHARD_NAME];
+    shard_name(writer, shard, name);
+    writer->shard = SIZE_MAX;
+    qz_file_result result = qz_output_folder_file(&writer->output, name, is_new, error);
+    if (result == QZ_FILE_OK)
+        writer->shard = shard;
+    return result;
+}
+
+static qz_file_result select_shard(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
+{
+    return writer->shard == slot->shard ? QZ_FILE_OK : open_shard(writer, slot->shard, 0, error);
+}
+
+/* The tensors that stay together from one on, and their bytes. */
+static size_t group_at(const qz_writer *writer, size_t first, uint64_t *bytes)
+{
+    size_t end = first;
+    *bytes = 0;
+    do {
+        if (!qz_add(*bytes, writer->slots[end++].tensor.bytes, bytes))
+            *bytes = UINT64_MAX;
+    } while (end < writer->count && writer->slots[end].joined);
+    return end;
+}
+
+/* Gives each tensor its file: the last one, as long as there is room. */
+static void divide(qz_writer *writer)
+{
+    uint64_t used = 0, bytes;
+    size_t shard = 0;
+    for (size_t i = 0, end; i < writer->count; i = end) {
+        end = group_at(writer, i, &bytes);
+        if (used != 0 && (used > writer->shard_bytes || bytes > writer->shard_bytes - used)) {
+            shard++;
+            used = 0;
+        }
+        if (!qz_add(used, bytes, &used))
+            used = UINT64_MAX;
+        for (size_t k = i; k < end; k++)
+            writer->slots[k].shard = shard;
+    }
+    writer->shards = shard + 1;
+}
+
+static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+{
+    qz_file_result result = QZ_FILE_OK;
+    divide(writer);
+    if (writer->shards > MOST)
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                       "the tensors would be in %zu files, of which there can be 99999; put more into one",
+                       writer->shards);
+    for (size_t shard = 0, first = 0, end; shard < writer->shards && result == QZ_FILE_OK; shard++, first = end) {
+        for (end = first; end < writer->count && writer->slots[end].shard == shard;)
+            end++;
+        result = open_shard(writer, shard, 1, error);
+        if (result == QZ_FILE_OK)
+            result = qz_safetensors_lay_out(writer, first, end - first, error);
+    }
+    return result;
+}
+
+/* ---- the index ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    const qz_tensor *x = &(*(const qz_slot *const *)a)->tensor, *y = &(*(const qz_slot *const *)b)->tensor;
+    size_t shorter = x->name_length < y->name_length ? x->name_length : y->name_length;
+    int order = memcmp(x->name, y->name, shorter);
+    return order != 0 ? order : (x->name_length > y->name_length) - (x->name_length < y->name_length);
+}
+
+/* The text of the index, to be released with free(); NULL without memory. */
+static char *format_index(const qz_writer *writer, size_t *bytes)
+{
+    enum { FRAME = 128, ENTRY = SHARD_NAME + 16 };
+    uint64_t room = FRAME, total = 0, more;
+    const qz_slot **order = calloc(writer->count + 1, sizeof *order);
+    int fits = order != NULL;
+    for (size_t i = 0; i < writer->count && fits; i++) {
+        const qz_tensor *t = &writer->slots[i].tensor;
+        order[i] = &writer->slots[i];
+        fits = qz_add(total, t->bytes, &total) && qz_mul(t->name_length, QZ_JSON_ESCAPED, &more) &&
+               qz_add(room, more, &room) && qz_add(room, ENTRY, &room);
+    }
+    char *text = fits && room < SIZE_MAX ? malloc((size_t)room) : NULL;
+    if (text != NULL) {
+        qsort(order, writer->count, sizeof *order, by_name);
+        char *at =
+            text + snprintf(text, FRAME,
+                            "{\n  \"metadata\": {\n    \"total_size\": %" PRIu64 "\n  },\n  \"weight_map\": {", total);
+        for (size_t i = 0; i < writer->count; i++) {
+            char name[SHARD_NAME];
+            shard_name(writer, order[i]->shard, name);
+            at += snprintf(at, 8, "%s\n    ", i == 0 ? "" : ",");
+            at = qz_json_put_string(at, order[i]->tensor.name, order[i]->tensor.name_length);
+            at += snprintf(at, SHARD_NAME + 8, ": \"%s\"", name);
+        }
+        at += snprintf(at, 16, "\n  }\n}\n");
+        *bytes = (size_t)(at - text);
+    }
+    free(order);
+    return text;
+}
+
+static qz_file_result write_index(qz_writer *writer, qz_file_error *error)
+{
+    size_t bytes;
+    char *text = format_index(writer, &bytes);
+    if (text == NULL)
+        return qz_fail_memory(error, writer->output.label);
+    qz_file_result result = qz_output_folder_write(&writer->output, index_name, text, bytes, error);
+    free(text);
+    return result;
+}
+
+static qz_file_result finish(qz_writer *writer, qz_file_error *error)
+{
+    qz_file_result result = QZ_FILE_OK;
+    for (size_t shard = 0; shard < writer->shards && result == QZ_FILE_OK; shard++) {
+        if (shard != writer->shard)
+            result = open_shard(writer, shard, 0, error);
+        if (result == QZ_FILE_OK)
+            result = qz_output_folder_end_file(&writer->output, error);
+        writer->shard = SIZE_MAX;
+    }
+    return result == QZ_FILE_OK && writer->shards > 1 ? write_index(writer, error) : result;
+}
+
+const qz_container_type qz_container_shards = {
+    .name = "safetensors",
+    .extension = "/",
+    .quantized = "own",
+    .declare = qz_safetensors_declare,
+    .layout = layout,
+    .select = select_shard,
+    .finish = finish,
+};

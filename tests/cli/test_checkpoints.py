@@ -1,0 +1,433 @@
+"""Models in several files: what is one model to the user, and what is refused."""
+
+import json
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import safetensors.numpy
+from conftest import Run
+from numpy.typing import NDArray
+from quantize import _files
+
+Array = NDArray[Any]
+INDEX = "model.safetensors.index.json"
+TYPES = (np.float32, np.float16, np.float64, np.int8, np.uint8, np.int32, np.bool_)
+
+
+def shard_name(i: int, count: int) -> str:
+    return f"model-{i + 1:05d}-of-{count:05d}.safetensors"
+
+
+def write_model(folder: Path, shards: list[dict[str, Array]], **metadata: Any) -> dict[str, str]:
+    """Shards as the format's own package writes them, and the index as transformers does. Returns the map."""
+    folder.mkdir(exist_ok=True)
+    places, size = {}, 0
+    for i, arrays in enumerate(shards):
+        name = shard_name(i, len(shards))
+        safetensors.numpy.save_file(arrays, folder / name, metadata={"format": "pt"})
+        places |= dict.fromkeys(arrays, name)
+        size += sum(array.nbytes for array in arrays.values())
+    text = {"metadata": {"total_size": size, **metadata}, "weight_map": dict(sorted(places.items()))}
+    (folder / INDEX).write_text(json.dumps(text, indent=2) + "\n")
+    return places
+
+
+def made_up(shards: int, seed: int) -> list[dict[str, Array]]:
+    """Odd sizes, empty tensors, scalars, all types; some shards hold a single tensor."""
+    rng = np.random.default_rng(seed)
+    result: list[dict[str, Array]] = []
+    for i in range(shards):
+        arrays = {}
+        for j in range(int(rng.integers(1, 6))):
+            shape = tuple(int(n) for n in rng.integers(0, 9, rng.integers(0, 4)))
+            dtype = TYPES[int(rng.integers(len(TYPES)))]
+            arrays[f"layers.{i}.{j}.é" if j == 3 else f"layers.{i}.{j}"] = rng.integers(0, 2, shape).astype(
+                dtype
+            )
+        result.append(arrays)
+    return result
+
+
+def listed(run: Run, path: object, *options: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run("info", path, "--json", *options).stdout)
+    return found
+
+
+# --- What is read -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shards", [1, 2, 64])
+def test_shards_are_one_file(run: Run, tmp_path: Path, shards: int) -> None:
+    model = made_up(shards, shards)
+    write_model(tmp_path / "m", model)
+    wanted = {name: array for arrays in model for name, array in arrays.items()}
+    for path in ("m", f"m/{INDEX}", "./m/", tmp_path / "m"):
+        found = listed(run, path, "--check")
+        assert found["container"] == "safetensors"
+        assert found["bytes"] == sum(f.stat().st_size for f in (tmp_path / "m").iterdir())
+        assert [t["name"] for t in found["tensors"]] == [
+            str(key) for i in range(shards) for key in file_order(tmp_path / "m" / shard_name(i, shards))
+        ]
+        assert {t["name"]: t["shape"] for t in found["tensors"]} == {n: [*a.shape] for n, a in wanted.items()}
+        assert "note" not in found
+    run("encode", "m", "one.safetensors", "--exclude", "*", "--quiet")
+    back = safetensors.numpy.load_file(tmp_path / "one.safetensors")
+    assert back.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert back[name].dtype == array.dtype
+        assert np.array_equal(back[name], array)
+
+
+def file_order(path: Path) -> list[str]:
+    data = path.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return [name for name in header if name != "__metadata__"]
+
+
+def test_few_descriptors(run: Run, tool: str, tmp_path: Path) -> None:
+    """Two hundred shards, and fourteen descriptors in all."""
+    write_model(tmp_path / "m", [{f"{i}": np.full((3, 32), i, np.float32)} for i in range(200)])
+    limited = f"ulimit -n 14 && exec {tool} encode m o.npz --min-size 0 --quiet"
+    subprocess.run(["sh", "-c", limited], cwd=tmp_path, check=True)
+    run("compare", "m", "o.npz", "--min-sqnr", "40")
+
+
+def test_links_as_in_caches(run: Run, tmp_path: Path) -> None:
+    """Caches keep files under their hashes and link to them; the folder of the links counts."""
+    write_model(tmp_path / "blobs", made_up(3, 9))
+    (tmp_path / "snapshot").mkdir()
+    for i, file in enumerate(sorted((tmp_path / "blobs").iterdir())):
+        file.rename(tmp_path / "blobs" / f"{i:04x}")
+        (tmp_path / "snapshot" / file.name).symlink_to(Path("..") / "blobs" / f"{i:04x}")
+    folder, index = (listed(run, path, "--check") for path in ("snapshot", f"snapshot/{INDEX}"))
+    assert folder["tensors"] == index["tensors"] != []
+
+
+def plain_gguf(path: Path, arrays: dict[str, Array], keys: dict[str, tuple[str, int]]) -> None:
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, (kind, value) in keys.items():
+        getattr(writer, f"add_{kind}")(key, value)
+    for name, array in arrays.items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def split_gguf(folder: Path, count: int, **changed: int) -> dict[str, Array]:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(count)
+    everything: dict[str, Array] = {}
+    for i in range(count):
+        arrays = {f"blk.{i}.{j}.weight": rng.normal(size=(j + 1, 32)).astype(np.float32) for j in range(3)}
+        keys = {
+            "split.no": ("uint16", i),
+            "split.count": ("uint16", count),
+            "split.tensors.count": ("int32", 3 * count),
+        }
+        for key, value in changed.items():
+            keys["split." + key.removesuffix(f"_{i}")] = ("uint16", value)
+        keys = {key: value for key, value in keys.items() if "_" not in key}
+        plain_gguf(folder / f"w-{i + 1:05d}-of-{count:05d}.gguf", arrays, keys)
+        everything |= arrays
+    return everything
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_split_gguf_is_one_file(run: Run, tmp_path: Path, count: int) -> None:
+    arrays = split_gguf(tmp_path / "m", count)
+    for path in ("m", f"m/w-00001-of-{count:05d}.gguf"):
+        found = listed(run, path, "--check")
+        assert found["container"] == "gguf"
+        assert {t["name"]: t["shape"] for t in found["tensors"]} == {n: [*a.shape] for n, a in arrays.items()}
+    run("encode", "m", "o.safetensors", "--exclude", "*", "--quiet")
+    back = safetensors.numpy.load_file(tmp_path / "o.safetensors")
+    assert all(np.array_equal(back[name], array) for name, array in arrays.items())
+
+
+def test_broken_split_gguf(run: Run, tmp_path: Path) -> None:
+    def refused(says: str) -> None:
+        assert says in run("info", "m", code=3).stderr
+
+    split_gguf(tmp_path / "m", 3)
+    says = run("info", "m/w-00002-of-00003.gguf", code=3).stderr
+    assert "is part 2 of 3 of a model; open the first one, which ends in -00001-of-00003.gguf" in says
+    (tmp_path / "m/w-00003-of-00003.gguf").unlink()
+    refused("part 'w-00003-of-00003.gguf': is missing in the folder")
+    split_gguf(tmp_path / "m", 3, no_1=2)
+    refused("says that it is part 3 of 3, its name that it is part 2 of 3")
+    split_gguf(tmp_path / "m", 3, count_2=4)
+    refused("says that it is part 3 of 4, its name that it is part 3 of 3")
+    split_gguf(tmp_path / "m", 3, **{"tensors.count_0": 8})
+    refused("split.tensors.count: counts 8 tensors, but the parts have 9")
+    split_gguf(tmp_path / "m", 3, no_0=3)
+    refused("split.no: does not go with split.count")
+    split_gguf(tmp_path / "m", 3)
+    (tmp_path / "m/w-00001-of-00003.gguf").rename(tmp_path / "m/first.gguf")
+    refused("is part 1 of 3 of a model, but its name does not end in -00001-of-00003.gguf")
+    (tmp_path / "m/first.gguf").unlink()
+    refused("is a folder with parts of a model, but without the first of them")
+    first = split_gguf(tmp_path / "m", 2)
+    plain_gguf(
+        tmp_path / "m/w-00002-of-00002.gguf",
+        {"blk.0.0.weight": first["blk.0.0.weight"]},
+        {"split.no": ("uint16", 1), "split.count": ("uint16", 2)},
+    )
+    for part in (tmp_path / "m").glob("*-00003.gguf"):
+        part.unlink()
+    refused("tensor 'blk.0.0.weight': occurs twice")
+
+
+def test_which_file_of_a_folder(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    arrays = {"w": np.ones((2, 32), np.float32)}
+
+    def save(name: str) -> None:
+        safetensors.numpy.save_file(arrays, folder / name)
+
+    def refused(says: str) -> None:
+        assert says in run("info", "m", code=3).stderr
+
+    refused("is a folder without a model.safetensors.index.json, .safetensors or .gguf file; name a file")
+    (folder / "config.json").write_text("{}")
+    save("a.safetensors")
+    assert listed(run, "m")["file"] == "m"
+    save(".hidden.safetensors")
+    listed(run, "m")
+    save("b.safetensors")
+    refused("is a folder with 2 .safetensors files, of which any could be meant; name one")
+    save("model.safetensors")
+    listed(run, "m")
+    plain_gguf(folder / "x.gguf", arrays, {})
+    listed(run, "m")
+    write_model(folder, [arrays])
+    refused("is a folder with both model.safetensors.index.json and model.safetensors")
+    (folder / "model.safetensors").unlink()
+    assert listed(run, "m")["container"] == "safetensors"
+    (folder / INDEX).unlink()
+    for name in ("a.safetensors", "b.safetensors", "x.gguf"):
+        (folder / name).unlink()
+    refused("is a folder with parts of a model, but without a .safetensors.index.json that lists them")
+    (folder / "other.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": shard_name(0, 1)}}))
+    listed(run, "m")
+
+
+# --- Hostile indexes ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    text: str | bytes
+    says: str
+    code: int = 3
+    prepare: Callable[[Path], None] = field(default=lambda folder: None)
+
+
+A, B = shard_name(0, 2), shard_name(1, 2)
+
+
+def of(places: dict[str, Any] | str, more: str = "") -> str:
+    text = places if isinstance(places, str) else json.dumps(places)
+    return f'{{{more}"weight_map": {text}}}'
+
+
+def other_place(name: str) -> str:
+    return of({"a": A, "b": name})
+
+
+def replace(kind: str) -> Callable[[Path], None]:
+    def prepare(folder: Path) -> None:
+        (folder / B).unlink()
+        if kind == "folder":
+            (folder / B).mkdir()
+        elif kind == "pipe":
+            os.mkfifo(folder / B)
+        elif kind == "dangling":
+            (folder / B).symlink_to("nowhere")
+        elif kind == "loop":
+            (folder / B).symlink_to(B)
+        elif kind == "device":
+            (folder / B).symlink_to("/dev/zero")
+        elif kind == "empty":
+            (folder / B).touch()
+        elif kind == "npz":
+            np.savez(folder / "x.npz", b=np.ones(3))
+            (folder / "x.npz").rename(folder / B)
+        elif kind == "index":
+            (folder / B).write_text(of({"b": B}))
+        elif kind == "unreadable":
+            (folder / B).write_bytes(bytes(100))
+
+    return prepare
+
+
+GOOD = {"a": A, "b": B}
+CASES = {
+    "not an object": Case("[]", "neither the header"),
+    "an array of objects": Case('{"weight_map": [{"a": 1}]}', "weight_map at byte 15: is not an object"),
+    "null": Case(of("null"), "weight_map at byte 15: is not an object of names"),
+    "a string": Case(of('"a"'), "is not an object of names"),
+    "a number": Case(of("1e999"), "is not an object of names"),
+    "no map": Case('{"metadata": {"total_size": 8}}', "has no weight_map"),
+    "a config": Case('{"model_type": "llama", "x": [1, {"y": null}]}', "has no weight_map"),
+    "empty": Case("{}", "has no weight_map"),
+    "empty map": Case(of({}), "weight_map at byte 16: is empty"),
+    "nothing": Case("", "the file is empty"),
+    "white space": Case("   \n", "neither the header"),
+    "no end": Case(of(GOOD)[:-1], "a ',' or '}' is expected"),
+    "more": Case(of(GOOD) + "{}", "something other than white space follows"),
+    "NUL at the end": Case(of(GOOD) + "\0", "something other than white space follows"),
+    "trailing comma": Case(f'{{"weight_map": {{"a": "{A}",}}}}', "a key in quotes is expected"),
+    "a comment": Case(of(GOOD, "/* */"), "a key in quotes is expected"),
+    "single quotes": Case(of(GOOD).replace('"', "'"), "a key in quotes is expected"),
+    "byte order mark": Case(b"\xef\xbb\xbf" + of(GOOD).encode(), "neither the header"),
+    "UTF-16": Case(of(GOOD).encode("utf-16"), "neither the header"),
+    "NUL inside": Case(of(GOOD).replace(":", "\0:"), "neither the header"),
+    "two maps": Case(of(GOOD, '"weight_map": {},'), "weight_map at byte 16: is empty"),
+    "two good maps": Case(of(GOOD, f'"weight_map": {json.dumps(GOOD)},'), "weight_map at byte"),
+    "two metadata": Case(of(GOOD, '"metadata": {}, "metadata": {},'), "metadata at byte 17: occurs twice"),
+    "two sizes": Case(of(GOOD, '"metadata": {"total_size": 1, "total_size": 2},'), "total_size at byte"),
+    "metadata is an array": Case(of(GOOD, '"metadata": [],'), "metadata at byte 13: is not an object"),
+    "a name twice": Case(of(f'{{"a": "{A}", "b": "{B}", "a": "{A}"}}'), "tensor 'a' at byte"),
+    "a name twice, escaped": Case(of(f'{{"a": "{A}", "\\u0061": "{A}"}}'), "tensor 'a' at byte"),
+    "number for a place": Case(
+        of({"a": 1, "b": B}), "tensor 'a' at byte 21: the map gives no name of a file"
+    ),
+    "null for a place": Case(of({"a": None}), "the map gives no name of a file"),
+    "object for a place": Case(of({"a": {"file": A}}), "the map gives no name of a file"),
+    "lone surrogate": Case(of('{"\\ud800": "x"}'), "half of a pair of surrogates"),
+    "bad escape": Case(of('{"\\x": "x"}'), "an escape in a string is unknown"),
+    "not UTF-8": Case(b'{"weight_map": {"\xff": "x"}}', "a string is not UTF-8"),
+    "control character": Case(of('{"a\n": "x"}'), "a control character without escape"),
+    "NUL in a name": Case(of('{"a\\u0000": "x"}'), "the name holds the character 0"),
+    "NUL in a place": Case(of('{"a": "x\\u0000y"}'), "the name of its file holds the character 0"),
+    "upwards": Case(other_place("../other/" + B), "is not the name of a file in the same folder"),
+    "upwards alone": Case(other_place(".."), "is not the name of a file in the same folder"),
+    "the folder": Case(other_place("."), "is not the name of a file in the same folder"),
+    "absolute": Case(other_place("/etc/passwd"), "is not the name of a file in the same folder"),
+    "downwards": Case(other_place("sub/" + B), "is not the name of a file in the same folder"),
+    "backslash": Case(other_place("..\\" + B), "is not the name of a file in the same folder"),
+    "empty place": Case(other_place(""), "is not the name of a file in the same folder"),
+    "escaped slash": Case(of('{"a": "..\\u002f..\\u002fx"}'), "is not the name of a file in the same folder"),
+    "a long place": Case(other_place("x" * 5000), "cannot open: File name too long", 5),
+    "ESC in a place": Case(other_place("\x1b[2J"), "part '\\x1b[2J': is missing"),
+    "missing": Case(other_place("x.safetensors"), "part 'x.safetensors': is missing in the folder"),
+    "deep": Case(of(GOOD, '"x": ' + "[" * 5000 + "]" * 5000 + ","), "nested too deep"),
+    "deep in metadata": Case(
+        of(GOOD, '"metadata": {"x": ' + '{"x":' * 90 + "1" + "}" * 90 + "},"), "too deep"
+    ),
+    "huge name": Case(of({"a": A, "b": B, "c" * 10**6: A}), "is in the index, but not in its file"),
+    "tensor not in shard": Case(of(GOOD | {"c": B}), f"tensor 'c': is in the index, but not in its file {B}"),
+    "tensor not in index": Case(of({"a": A}), "", 0),
+    "tensor not in index, two": Case(of({"a": A, "x": B}), f"tensor 'b': is in {B}, but not in the index"),
+    "wrong shard": Case(of({"a": B, "b": A}), f"tensor 'a': is in {A}, but the index has it in {B}"),
+    "a folder": Case(of(GOOD), f"{B}: is a folder, not a regular file", prepare=replace("folder")),
+    "a pipe": Case(of(GOOD), f"{B}: is a pipe, not a regular file", prepare=replace("pipe")),
+    "a device": Case(of(GOOD), f"{B}: is a device, not a regular file", prepare=replace("device")),
+    "dangling": Case(of(GOOD), f"part '{B}': is missing", prepare=replace("dangling")),
+    "loop": Case(of(GOOD), "cannot open", 5, replace("loop")),
+    "empty shard": Case(of(GOOD), f"{B}: the file is empty", prepare=replace("empty")),
+    "an npz": Case(of(GOOD), "the name ends in .safetensors, but the content is", prepare=replace("npz")),
+    "an index": Case(of(GOOD), "the name ends in .safetensors, but the content is", prepare=replace("index")),
+    "garbage": Case(of(GOOD), f"{B}: at byte 0: neither the header", prepare=replace("unreadable")),
+    "itself": Case(other_place(INDEX), "is a .index.json file, but a part must be a .safetensors file"),
+    "a million entries": Case(
+        of({f"{i}": A for i in range(10**6)}), "needs more memory than the limit allows", 6
+    ),
+    "a million shards": Case(of({f"{i}": f"{i}" for i in range(60_000)}), "is missing in the folder"),
+}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Two shards with one tensor each."""
+    folder = tmp_path / "m"
+    write_model(folder, [{"a": np.ones((2, 3), np.float32)}, {"b": np.arange(5, dtype=np.int8)}])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / B).write_bytes((folder / B).read_bytes())
+    (folder / "sub").mkdir()
+    (folder / "sub" / B).write_bytes((folder / B).read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hostile_index(run: Run, model: Path, name: str) -> None:
+    case = CASES[name]
+    text = case.text if isinstance(case.text, bytes) else case.text.encode()
+    (model / INDEX).write_bytes(text)
+    case.prepare(model)
+    start = time.monotonic()
+    done = run("info", f"m/{INDEX}", code=case.code)
+    assert time.monotonic() - start < 1
+    assert case.says in done.stderr
+    assert done.stderr.count("\n") <= 1
+
+
+def test_every_prefix_and_bit(run: Run, tool: str, model: Path, pytestconfig: pytest.Config) -> None:
+    """Refused, or the same tensors: bits of white space, of the total size or its name change no more."""
+    short = pytestconfig.getoption("--cases") == "short"
+    good = (model / INDEX).read_bytes()
+    wanted = listed(run, "m")["tensors"]
+    rng = random.Random(1)
+    bits = rng.sample(range(8 * len(good)), 150) if short else range(8 * len(good))
+    broken = [good[:n] for n in range(len(good) - 1)]
+    for bit in bits:
+        flipped = bytearray(good)
+        flipped[bit // 8] ^= 1 << bit % 8
+        broken.append(bytes(flipped))
+    accepted = 0
+    for text in broken:
+        (model / INDEX).write_bytes(text)
+        done = subprocess.run(
+            [tool, "info", "m", "--json"], cwd=model.parent, capture_output=True, check=False
+        )
+        assert done.returncode in (0, 3), text
+        if done.returncode == 0:
+            assert json.loads(done.stdout)["tensors"] == wanted, text
+            accepted += 1
+    assert 0 < accepted < len(broken) // 2
+
+
+def test_total_size_is_noted(run: Run, model: Path) -> None:
+    for size, says in ((1, "is 1, but the tensors have 29 bytes"), (29.0, "no"), ("x", "no"), (10**30, "no")):
+        text = {"metadata": {"total_size": size}, "weight_map": GOOD}
+        (model / INDEX).write_text(json.dumps(text))
+        note = listed(run, "m")["note"]
+        assert note.startswith("total_size in the index is")
+        assert says in note or note.endswith("is not a whole number, and is ignored")
+    (model / INDEX).write_text(json.dumps({"weight_map": GOOD, "tool": {"more": [1, 2]}}))
+    assert "note" not in listed(run, "m")
+
+
+def test_change_while_open(run: Run, model: Path) -> None:
+    """Parts that are closed meanwhile are compared with what they were."""
+    file = _files.open_file(os.fsencode(model / INDEX))
+    with (model / B).open("ab") as shard:
+        shard.write(b"x")
+    with pytest.raises(_files.Failure, match="changed while it was read"):
+        file.check_unchanged()
+
+
+def test_output_is_no_shard(run: Run, model: Path) -> None:
+    """An input is never replaced, whatever name leads to it."""
+    (model.parent / "link.safetensors").hardlink_to(model / B)
+    done = run("encode", "m", "link.safetensors", "--force", code=4)
+    assert "is the same file as the input" in done.stderr
+
+
+def test_limit_can_be_raised(run: Run, tmp_path: Path) -> None:
+    write_model(tmp_path / "m", [{f"{i}": np.zeros(0, np.int8) for i in range(2000)}])
+    done = run("info", "m", "--max-table", "100k", code=6)
+    assert done.stderr.rstrip().endswith("; --max-table raises it")
+    run("info", "m", "--max-table", "10M")

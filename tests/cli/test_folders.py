@@ -1,0 +1,251 @@
+"""Models written as folders: shards, the index, what lies beside, and that a folder is there whole or not at all."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+from conftest import Run
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+INDEX = "model.safetensors.index.json"
+CONFIG = '{\n  "model_type": "llama", "rms_norm_eps": 1e-05,\n  "a\\u00e9": [1.0, 1e400],\n  "b": {}\n}\n'
+OURS = {"quant_method": "quantize", "bits": 4, "scheme": "int4"}
+
+
+def made_up(seed: int) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, Array] = {'emb.é"\\': rng.standard_normal((64, 32)).astype(np.float16)}
+    for i in range(int(rng.integers(3, 9))):
+        shape = tuple(int(n) for n in rng.integers(17, 90, 2))
+        arrays[f"layers.{i}.w"] = rng.standard_normal(shape).astype(np.float32)
+        arrays[f"layers.{i}.norm"] = rng.standard_normal(shape[1]).astype(np.float32)
+        arrays[f"layers.{i}.steps"] = rng.integers(0, 9, shape[0]).astype(np.int64)
+    arrays["empty"] = np.zeros((0, 3), np.float32)
+    arrays["scalar"] = np.array(3, np.int32)
+    return arrays
+
+
+def write_folder(folder: Path, arrays: dict[str, Array], shards: int = 2, config: str = CONFIG) -> None:
+    folder.mkdir()
+    places = {}
+    for i in range(shards):
+        name = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
+        part = dict(list(arrays.items())[i::shards])
+        safetensors.numpy.save_file(part, folder / name, metadata={"format": "pt"})
+        places |= dict.fromkeys(part, name)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (folder / "config.json").write_text(config)
+    (folder / "tokenizer.json").write_bytes(bytes(range(256)) * 5000)
+
+
+def read_folder(folder: Path) -> dict[str, Array]:
+    """All tensors as the format's own package reads them; checks the index against the shards."""
+    files = sorted(f.name for f in folder.glob("*.safetensors"))
+    found: dict[str, Array] = {}
+    places = {}
+    for name in files:
+        with safetensors.safe_open(folder / name, "np") as shard:
+            assert shard.metadata() == {"format": "pt"}
+            part = {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118
+        assert not set(part) & set(found)
+        found |= part
+        places |= dict.fromkeys(part, name)
+    if files == ["model.safetensors"]:
+        assert not (folder / INDEX).exists()
+    else:
+        assert files == [f"model-{i + 1:05d}-of-{len(files):05d}.safetensors" for i in range(len(files))]
+        index = json.loads((folder / INDEX).read_text())
+        assert index["weight_map"] == places
+        assert list(index["weight_map"]) == sorted(places, key=lambda name: name.encode())
+        assert index["metadata"] == {"total_size": sum(a.nbytes for a in found.values())}
+    return found
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in folder.iterdir()}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("limit", ["1", "3k", "10M", None])
+def test_round_trip(run: Run, tmp_path: Path, seed: int, limit: str | None) -> None:
+    arrays = made_up(seed)
+    write_folder(tmp_path / "m", arrays, 1 + seed % 3)
+    size = () if limit is None else ("--max-shard-size", limit)
+    run("encode", "m", "q/", *size, "--threads", 1)
+    run("encode", f"m/{INDEX}", "again", *size, "--threads", 3)
+    assert contents(tmp_path / "q") == contents(tmp_path / "again")
+    stored = read_folder(tmp_path / "q")
+    sizes = {"1": 1, "3k": 3072, "10M": 10 << 20, None: 5 << 30}
+    for shard in (tmp_path / "q").glob("*.safetensors"):
+        part = safetensors.numpy.load_file(shard)
+        owners = {name.removesuffix(".int4").removesuffix(".codes").removesuffix(".scales") for name in part}
+        filled = {o for o in owners if sum(a.nbytes for n, a in part.items() if n.startswith(o)) > 0}
+        assert sum(a.nbytes for a in part.values()) <= sizes[limit] or len(filled) == 1
+    assert (len(list((tmp_path / "q").glob("*.safetensors"))) > 1) == (limit in ("1", "3k"))
+    assert "layers.0.w.int4" in stored
+    assert {n for n in arrays if not n.endswith((".w", '"\\'))} <= set(stored)
+    # the whole is what a single file holds, and decoding it gives back all names, shapes and types
+    run("encode", "m", "one.safetensors")
+    one = safetensors.numpy.load_file(tmp_path / "one.safetensors")
+    assert {n: (a.dtype, a.tobytes()) for n, a in one.items()} == {
+        n: (a.dtype, a.tobytes()) for n, a in stored.items()
+    }
+    run("decode", "q", "d", *size)
+    decoded = read_folder(tmp_path / "d")
+    assert {n: a.shape for n, a in decoded.items()} == {n: a.shape for n, a in arrays.items()}
+    run("compare", "m", "d", "--min-sqnr", 10)
+    # beside it
+    assert contents(tmp_path / "q")["tokenizer.json"] == contents(tmp_path / "m")["tokenizer.json"]
+    config = json.loads((tmp_path / "q/config.json").read_text())
+    assert config.pop("quantization_config") == OURS
+    assert (tmp_path / "d/config.json").read_text() == CONFIG
+
+
+# --- config.json --------------------------------------------------------------------------------------------
+
+Q = '"quantization_config": {"quant_method": "quantize", "bits": 4, "scheme": "int4"}'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "decoded"),
+    [
+        ("{}", "{" + Q + "}", "{}"),
+        (' { "a" : 1 } ', ' { "a" : 1, ' + Q + " } ", None),
+        ('{"a":[{}]}\n', '{"a":[{}], ' + Q + "}\n", None),
+        ('{\n "a": "}",\n "a": 2\n}', '{\n "a": "}",\n "a": 2,\n  ' + Q + "\n}", None),
+        ('{"quantization_config": {"quant_method": "quantize"}, "z": 1}', "{" + Q + ', "z": 1}', '{"z": 1}'),
+        (
+            '{"y": 0 , "quantization_config" : {"quant_method":"quantize"} , "z": 1}',
+            None,
+            '{"y": 0 , "z": 1}',
+        ),
+        ('{\n  "quantization_config": {"quant_method": "quantize"}\n}', "{\n  " + Q + "\n}", "{\n}"),
+    ],
+)
+def test_config(run: Run, tmp_path: Path, before: str, after: str | None, decoded: str | None) -> None:
+    write_folder(tmp_path / "m", made_up(1), config=before)
+    run("encode", "m", "q")
+    text = (tmp_path / "q/config.json").read_text()
+    assert json.loads(text)["quantization_config"] == OURS
+    if after is not None:
+        assert text == after
+    run("decode", "q", "d")
+    assert (tmp_path / "d/config.json").read_text() == (before if decoded is None else decoded)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is no valid JSON"),
+        ("[]", "is no object"),
+        ("7", "is no object"),
+        ('{"a": 1,}', "is no valid JSON"),
+        ('{"a": 1} x', "is no valid JSON"),
+        ('{"a": NaN}', "is no valid JSON"),
+        ("\ufeff{}", "is no valid JSON"),
+        ('{"a": ' + "[" * 100000 + "]" * 100000 + "}", "nested too deeply"),
+        ('{"quantization_config": {"quant_method": "gptq"}}', "of another program"),
+        ('{"quantization_config": null}', "of another program"),
+        ('{"quantization_config": {"x": {"quant_method": "quantize"}}}', "of another program"),
+        ('{"quantization_config": {"quant_method": "quantize"}, "quantization\\u005fconfig": 1}', "has two"),
+        ('{"a": "' + "x" * (1 << 20) + '"}', "is longer than 1 MiB"),
+        ('{"quantization_config": {"quant_method": "quantize"', "is no valid JSON"),
+    ],
+)
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_configs_that_are_not_touched(run: Run, tmp_path: Path, command: str, text: str, why: str) -> None:
+    write_folder(tmp_path / "m", made_up(1), config=text)
+    done = run(command, "m", "q")
+    assert f"config.json {why}" in done.stderr or why in done.stderr
+    assert "is copied as it is" in done.stderr
+    assert (tmp_path / "q/config.json").read_text() == text
+
+
+# --- What lies beside ---------------------------------------------------------------------------------------
+
+
+def test_what_is_copied(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    write_folder(model, made_up(2))
+    (tmp_path / "elsewhere").write_text("vocabulary")
+    (model / "vocab.txt").symlink_to("../elsewhere")
+    (model / "dangling").symlink_to("nowhere")
+    (model / ".gitattributes").write_text("x")
+    (model / "empty").touch()
+    (model / "sub").mkdir()
+    (model / "sub/file").touch()
+    os.mkfifo(model / "pipe")
+    left_out = ["a.bin", "b.pt", "c.pth", "d.ckpt", "e.pkl", "other.safetensors", "f.gguf"]
+    for name in left_out:
+        (model / name).write_text("x")
+    done = run("encode", "m", "q")
+    assert not (tmp_path / "q/vocab.txt").is_symlink()
+    assert (tmp_path / "q/vocab.txt").read_text() == "vocabulary"
+    assert sorted(contents(tmp_path / "q")) == sorted(
+        [".gitattributes", "config.json", "empty", "model.safetensors", "tokenizer.json", "vocab.txt"]
+    )
+    for name in [*left_out, "sub", "pipe", "dangling"]:
+        assert f"{name} is left out" in done.stderr
+
+
+def test_what_stands_in_the_way(run: Run, tmp_path: Path) -> None:
+    write_folder(tmp_path / "m", made_up(2))
+    before = contents(tmp_path / "m")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/x").touch()
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    for name in ("full", "file", "link", "m", "m/"):
+        done = run("encode", "m", name, "--force", code=4)
+        assert "is no empty folder" in done.stderr
+    run("encode", "m", "q.gguf", code=2)
+    run("encode", "m", ".", code=2)
+    run("encode", "m", "q.npz", "--max-shard-size", "1M", code=2)
+    run("encode", "m", "no/where", code=5)
+    assert contents(tmp_path / "m") == before
+    assert sorted(os.listdir(tmp_path)) == ["empty", "file", "full", "link", "m"]
+    run("encode", "m", "empty")
+    run("encode", "m", "m/inside")
+    assert contents(tmp_path / "empty") == contents(tmp_path / "m/inside")
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_runs_leave_no_folder(tool: str, run: Run, tmp_path: Path, signal_number: int) -> None:
+    rng = np.random.default_rng(3)
+    arrays: dict[str, Array] = {
+        f"w{i}": rng.standard_normal((256, 1024)).astype(np.float32) for i in range(24)
+    }
+    write_folder(tmp_path / "m", arrays)
+    command = [tool, "encode", "m", "q", "--max-shard-size", "200k", "--quiet"]
+    start = time.monotonic()
+    subprocess.run(command, cwd=tmp_path, check=True)
+    whole = time.monotonic() - start
+    wanted = contents(tmp_path / "q")
+    stopped = 0
+    for _ in range(20):
+        if (tmp_path / "q").exists():
+            (tmp_path / "q").rename(tmp_path / f"q{random.random()}")
+        process = subprocess.Popen(command, cwd=tmp_path)
+        time.sleep(random.uniform(0, whole))
+        process.send_signal(signal_number)
+        if process.wait() == 0 or (tmp_path / "q").exists():
+            assert contents(tmp_path / "q") == wanted
+        else:
+            stopped += 1
+        if signal_number == signal.SIGTERM:
+            assert not list(tmp_path.glob(".quantize-*"))
+    assert stopped > 0
+    run("encode", "m", "last", "--max-shard-size", "200k")
+    assert contents(tmp_path / "last") == wanted
+    assert not list(tmp_path.glob(".quantize-*"))
