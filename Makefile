@@ -30,6 +30,7 @@ demo:
 	@$(PYTHON) scripts/prepare.py build
 	@$(VENV) scripts/test.py --install
 	@$(VENV) examples/demo/demo.py
+	@$(VENV) examples/demo/sentences.py
 
 install:
 	@$(PYTHON) scripts/prepare.py build

@@ -309,6 +309,7 @@ static int convert_all(converter *c)
     uint64_t work = 0;
     options.replace = c->s->force;
     options.no_fsync = c->s->no_fsync;
+    options.metadata_from = input;
     options.inputs = &input;
     options.input_count = 1;
     options.layout = c->layout;

@@ -14,10 +14,10 @@ import gguf
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import Run
 from numpy.typing import NDArray
 from quantize import _files
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Array = NDArray[Any]
 INDEX = "model.safetensors.index.json"
 TYPES = (np.float32, np.float16, np.float64, np.int8, np.uint8, np.int32, np.bool_)

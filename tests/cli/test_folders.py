@@ -1,4 +1,4 @@
-"""Models written as folders: shards, the index, what lies beside, and that a folder is there whole or not at all."""
+"""Models written as folders: shards, the index, what lies beside; a folder is there whole or not at all."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from conftest import Run
 from numpy.typing import NDArray
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Array = NDArray[Any]
 INDEX = "model.safetensors.index.json"
 CONFIG = '{\n  "model_type": "llama", "rms_norm_eps": 1e-05,\n  "a\\u00e9": [1.0, 1e400],\n  "b": {}\n}\n'
@@ -209,7 +210,6 @@ def test_what_stands_in_the_way(run: Run, tmp_path: Path) -> None:
     for name in ("full", "file", "link", "m", "m/"):
         done = run("encode", "m", name, "--force", code=4)
         assert "is no empty folder" in done.stderr
-    run("encode", "m", "q.gguf", code=2)
     run("encode", "m", ".", code=2)
     run("encode", "m", "q.npz", "--max-shard-size", "1M", code=2)
     run("encode", "m", "no/where", code=5)
