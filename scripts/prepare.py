@@ -89,7 +89,11 @@ ALL = [
         ["gcc-s390x-linux-gnu", "libc6-dev-s390x-cross"],
     ),
     ("qemu's user mode emulators", emulators, ["qemu-user"]),
-    ("zsh, fish and mandoc", lambda: have("zsh") and have("fish") and have("mandoc"), ["zsh", "fish", "mandoc"]),
+    (
+        "zsh, fish and mandoc",
+        lambda: have("zsh") and have("fish") and have("mandoc"),
+        ["zsh", "fish", "mandoc"],
+    ),
 ]
 FUZZ = [
     ("clang with libFuzzer", lambda: builds("clang", [], "-fsanitize=address"), ["clang", "libclang-rt-dev"]),

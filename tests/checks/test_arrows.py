@@ -19,7 +19,7 @@ SOURCES = Path(__file__).parents[2] / "src"
 
 
 def rooms() -> dict[str, str]:
-    """The room of each file of src/, by its name without an ending: its folder, or "operations" at the top."""
+    """The room of each file of src/, by its name without an ending: its folder; "operations" at the top."""
     found: dict[str, str] = {}
     for path in sorted([*SOURCES.rglob("*.c"), *SOURCES.rglob("*.h")]):
         room = path.relative_to(SOURCES).parts[0]

@@ -188,11 +188,17 @@ CASES = {
     "far beyond the file": bad(of(info(sizes=(1 << 40,))), "it is cut off"),
     "bytes at the end": bad(of(info(), data=33), "1 bytes that belong to no tensor"),
     # limits
-    "a million keys": Case(of(keys=tuple(key(f"{i}", U8, b"a") for i in range(10**6))), LIMIT, "needs more memory than the limit"),
+    "a million keys": Case(
+        of(keys=tuple(key(f"{i}", U8, b"a") for i in range(10**6))),
+        LIMIT,
+        "needs more memory than the limit",
+    ),
     "a million tensors": Case(
         of(tuple(info(f"{i}", (0,)) for i in range(10**6)), data=0), LIMIT, "needs more memory than the limit"
     ),
-    "200 MB of text": Case(of(keys=(key("k", STRING, text(bytes(200_000_000))),)), LIMIT, "which is the limit"),
+    "200 MB of text": Case(
+        of(keys=(key("k", STRING, text(bytes(200_000_000))),)), LIMIT, "which is the limit"
+    ),
     # odd but right
     "nothing": good(of(data=0)),
     "nothing, not padded": good(of(data=0)[:24]),
