@@ -11,7 +11,7 @@ PREFIX ?= /usr/local
 .PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) bench bench-files docs lint format fuzz mutate clean
 
 help:
-	@echo 'make demo             install what is missing, build, and quantize real word vectors'
+	@echo 'make demo             install what is missing, build, and quantize word vectors and a sentence encoder'
 	@echo 'make test             install what is missing, build once, and test all that the product does: some minutes'
 	@echo 'make test-all         what that leaves out: every compiler, sanitizer and processor, other builds, lint'
 	@echo 'make test-NAME        one part of the first ($(SHORT))'

@@ -127,11 +127,14 @@ class Encoder:
     def vectors(self, tokenizer: Any, texts: list[str]) -> Array:
         """A vector of length 1 for each text."""
         found = []
-        for ids, mask in batches(tokenizer, texts):
+        order = np.argsort([len(text) for text in texts], kind="stable")  # little filling
+        for ids, mask in batches(tokenizer, [texts[i] for i in order]):
             *_, (_, _, tokens) = self.inputs(ids, mask)
             mean = np.sum(tokens * mask[:, :, None], axis=1) / mask.sum(axis=1, keepdims=True)
             found.append(mean / np.linalg.norm(mean, axis=1, keepdims=True))
-        result: Array = np.concatenate(found)
+        sorted_vectors = np.concatenate(found)
+        result: Array = np.empty_like(sorted_vectors)
+        result[order] = sorted_vectors
         return result
 
 

@@ -357,8 +357,8 @@ char *qz_json_put_string(char *out, const char *text, size_t length)
             *out++ = '\\';
             *out++ = letters[found - meant];
         } else if (c < 0x20) {
-            memcpy(out, "\\u00", 4);
-            out += 4;
+            for (const char *at = "\\u00"; *at != '\0';)
+                *out++ = *at++;
             *out++ = digits[c >> 4];
             *out++ = digits[c & 15];
         } else {

@@ -97,9 +97,13 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
 
 /* ---- the index ---- */
 
+typedef struct entry { /* of the index */
+    const qz_slot *slot;
+} entry;
+
 static int by_name(const void *a, const void *b)
 {
-    const qz_tensor *x = &(*(const qz_slot *const *)a)->tensor, *y = &(*(const qz_slot *const *)b)->tensor;
+    const qz_tensor *x = &((const entry *)a)->slot->tensor, *y = &((const entry *)b)->slot->tensor;
     size_t shorter = x->name_length < y->name_length ? x->name_length : y->name_length;
     int order = memcmp(x->name, y->name, shorter);
     return order != 0 ? order : (x->name_length > y->name_length) - (x->name_length < y->name_length);
@@ -110,31 +114,32 @@ static char *format_index(const qz_writer *writer, size_t *bytes)
 {
     enum { FRAME = 128, ENTRY = SHARD_NAME + 16 };
     uint64_t room = FRAME, total = 0, more;
-    const qz_slot **order = calloc(writer->count + 1, sizeof *order);
-    int fits = order != NULL;
+    entry *entries = calloc(writer->count + 1, sizeof *entries);
+    int fits = entries != NULL;
     for (size_t i = 0; i < writer->count && fits; i++) {
         const qz_tensor *t = &writer->slots[i].tensor;
-        order[i] = &writer->slots[i];
+        entries[i].slot = &writer->slots[i];
         fits = qz_add(total, t->bytes, &total) && qz_mul(t->name_length, QZ_JSON_ESCAPED, &more) &&
                qz_add(room, more, &room) && qz_add(room, ENTRY, &room);
     }
     char *text = fits && room < SIZE_MAX ? malloc((size_t)room) : NULL;
     if (text != NULL) {
-        qsort(order, writer->count, sizeof *order, by_name);
+        qsort(entries, writer->count, sizeof *entries, by_name);
         char *at =
             text + snprintf(text, FRAME,
                             "{\n  \"metadata\": {\n    \"total_size\": %" PRIu64 "\n  },\n  \"weight_map\": {", total);
         for (size_t i = 0; i < writer->count; i++) {
             char name[SHARD_NAME];
-            shard_name(writer, order[i]->shard, name);
+            const qz_slot *slot = entries[i].slot;
+            shard_name(writer, slot->shard, name);
             at += snprintf(at, 8, "%s\n    ", i == 0 ? "" : ",");
-            at = qz_json_put_string(at, order[i]->tensor.name, order[i]->tensor.name_length);
+            at = qz_json_put_string(at, slot->tensor.name, slot->tensor.name_length);
             at += snprintf(at, SHARD_NAME + 8, ": \"%s\"", name);
         }
         at += snprintf(at, 16, "\n  }\n}\n");
         *bytes = (size_t)(at - text);
     }
-    free(order);
+    free(entries);
     return text;
 }
 

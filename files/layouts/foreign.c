@@ -37,11 +37,11 @@ size_t qz_found_sibling(const qz_found *found, const char *suffix)
 {
     char small[256];
     size_t more = strlen(suffix), length = found->base_length + more;
-    char *whole = length <= sizeof small ? small : malloc(length);
+    char *whole = length < sizeof small ? small : malloc(length + 1);
     if (whole == NULL)
         return SIZE_MAX;
     memcpy(whole, found->base, found->base_length);
-    memcpy(whole + found->base_length, suffix, more);
+    memcpy(whole + found->base_length, suffix, more + 1);
     size_t i = qz_tensor_find(found->file, whole, length);
     if (whole != small)
         free(whole);
