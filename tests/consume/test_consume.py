@@ -38,6 +38,10 @@ def test_installed_files(installed: Path) -> None:
         "lib/cmake/quantize/quantizeConfigVersion.cmake",
         "lib/cmake/quantize/quantizeTargets.cmake",
         "lib/cmake/quantize/quantizeTargets-release.cmake",
+        "share/man/man1/quantize.1",
+        "share/bash-completion/completions/quantize",
+        "share/zsh/site-functions/_quantize",
+        "share/fish/vendor_completions.d/quantize.fish",
     }
     assert {name for name in found if ".so" not in name and ".dylib" not in name} == expected
     for library in ("libquantize", "libquantize_file"):
