@@ -31,7 +31,7 @@ Rows = list[list[str]]
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "accuracy.md"
 VECTORS = HERE.parent / "examples" / "demo" / "glove-5k-50d.npy"
-CANDIDATES = HERE.parent / "src" / "candidates.c"
+CANDIDATES = HERE.parent / "src" / "scales" / "candidates.c"
 TABLE = re.compile(r"(?<=<!-- table: )(?P<name>[a-z0-9]+) -->\n(?P<text>(?:\|.*\n)*)")
 
 COUNT, COLUMNS = 1 << 17, 4096
