@@ -2,8 +2,9 @@
  * gguf_output.c - a GGUF file as a container that is written
  *
  * Keys are those of the file whose metadata is passed on, if it is GGUF, as bytes. Two are made anew, because they
- * speak of the tensors: general.file_type, the type of most bytes, and general.quantization_version. A file that no
- * metadata is passed on to has these two alone, and if it has no blocks, none.
+ * speak of the tensors: general.file_type, the type of most bytes, and general.quantization_version. Those that number
+ * the parts of a file are left out. A file that no metadata is passed on to has the two alone, and if it has no blocks,
+ * none.
  */
 #include "gguf_output.h"
 
@@ -78,6 +79,12 @@ static qz_gguf_value number_value(const char *key, const uint8_t number[4])
     return (qz_gguf_value){.key = key, .key_length = strlen(key), .type = QZ_GGUF_U32, .bytes = 4, .data = number};
 }
 
+/* Keys of a file in several parts, all of which go into one. */
+static int is_of_parts(const char *key)
+{
+    return strcmp(key, "split.no") == 0 || strcmp(key, "split.count") == 0 || strcmp(key, "split.tensors.count") == 0;
+}
+
 /* All keys of the output: those that are passed on, in their order, and the own ones in place of theirs, or at the end.
  * Returns how many. `values` has room for two more than those that are passed on. */
 static size_t choose_keys(const qz_gguf *metadata, const own_keys *keys, qz_gguf_value *values)
@@ -89,7 +96,7 @@ static size_t choose_keys(const qz_gguf *metadata, const own_keys *keys, qz_gguf
         int is_type = strcmp(value->key, file_type_key) == 0, is_version = strcmp(value->key, version_key) == 0;
         has_type |= is_type;
         has_version |= is_version;
-        if (is_version && !keys->blocks)
+        if ((is_version && !keys->blocks) || is_of_parts(value->key))
             continue;
         values[n++] = is_type      ? number_value(file_type_key, keys->file_type)
                       : is_version ? number_value(version_key, keys->version)

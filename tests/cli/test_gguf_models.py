@@ -284,6 +284,54 @@ def test_without_keys(run: Run) -> None:
     assert [name for name in gguf.GGUFReader("w.gguf").fields if not name.startswith("GGUF.")] == []
 
 
+def test_parts(run: Run) -> None:
+    """Blocks in a file of several parts are read as in one, and come into one."""
+    shapes = dict.fromkeys((*KEPT, Kind.Q6_K), (5, 2))
+    tensors = {kind.name: (random_blocks(kind, shape, 4), kind) for kind, shape in shapes.items()}
+    writer = gguf.GGUFWriter("w.gguf", "llama", split_max_tensors=3)
+    for name, (data, kind) in tensors.items():
+        writer.add_tensor(name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    write("one.gguf", tensors)
+    parts = sorted(Path().glob("w-*-of-*.gguf"))
+    assert len(parts) == 3
+    found, wanted = load(str(parts[0])), load("one.gguf")
+    assert list(found) == list(wanted)
+    for name, array in wanted.items():
+        assert type(found[name]) is type(array)
+        assert np.array_equal(bits(found[name]), bits(array))
+    run("encode", parts[0], "q.gguf", "--exclude", "*")
+    theirs = their_tensors("q.gguf")
+    for kind in KEPT:
+        assert theirs[kind.name].data.tobytes() == tensors[kind.name][0].tobytes()
+    assert [name for name in gguf.GGUFReader("q.gguf").fields if name.startswith("split.")] == []
+    assert list(load("q.gguf")) == list(wanted)
+
+
+def test_convert(run: Run) -> None:
+    """To another program's layout and back, with the keys of a GGUF file on the way from one to another."""
+    blocks = random_blocks(Kind.Q4_1, (64, 8), 6)
+    write("w.gguf", {"model.weight": (blocks, Kind.Q4_1)}, llama__block_count=7)
+    run("convert", "w.gguf", "m.safetensors", "--to", "mlx")
+    run("convert", "m.safetensors", "back.gguf")
+    assert their_tensors("back.gguf")["model.weight"].tensor_type == Kind.Q4_1
+    assert their_tensors("back.gguf")["model.weight"].data.tobytes() == blocks.tobytes()
+    run("convert", "w.gguf", "same.gguf")
+    assert their_tensors("same.gguf")["model.weight"].data.tobytes() == blocks.tobytes()
+    assert gguf.GGUFReader("same.gguf").fields["llama.block_count"].contents() == 7
+    assert "cannot lie in the layout gguf" in run("convert", nf4_file(), "n.gguf", code=4).stderr
+    assert not Path("n.gguf").exists()
+
+
+def nf4_file() -> str:
+    x = np.random.default_rng(3).normal(size=(4, 256)).astype(np.float32)
+    quantize.save("nf4.npz", {"w": quantize.quantize_array(x, "nf4")})
+    return "nf4.npz"
+
+
 def test_number_beside_nvfp4(run: Run) -> None:
     """NAME.scale belongs to NAME.weight if it is one float32, and multiplies its scales."""
     blocks, experts = random_blocks(Kind.NVFP4, (4, 3), 1), random_blocks(Kind.NVFP4, (2, 4, 3), 1)
