@@ -7,6 +7,7 @@
  */
 #include "../container.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,7 @@ static int describe(const qz_model_tensor *tensor, const qz_ggml_type *type, uin
     }
     if (packing == NULL) {
         out->element = QZ_ELEMENT_F32;
-        return qz_ggml_decoder_of(type->id) != NULL;
+        return qz_ggml_decoding_of(type->id) != NULL;
     }
     *blocks = type->id;
     memcpy(shape, tensor->shape, tensor->rank * sizeof *shape); /* at least 1: a row has whole blocks */
@@ -115,8 +116,18 @@ static void close_gguf(qz_file *file)
 
 /* ---- reading ---- */
 
+static qz_file_result refuse_block(const qz_file *file, const qz_model_tensor *tensor, const qz_ggml_type *type,
+                                   uint64_t block, qz_file_error *error)
+{
+    char field[QZ_MODEL_FIELD];
+    uint64_t at = tensor->offset + block * type->bytes;
+    return qz_fail(
+        error, QZ_FILE_FORMAT, file->input.label, qz_model_field("tensor", tensor->name, tensor->name_length, field),
+        at, "block %" PRIu64 " of type %s has a scale that is not finite; get the file once more", block, type->name);
+}
+
 /* Values first .. first + count - 1 of a tensor whose blocks are decoded. */
-static qz_file_result read_decoded(const qz_file *file, const qz_model_tensor *tensor, qz_ggml_decoder decode,
+static qz_file_result read_decoded(const qz_file *file, const qz_model_tensor *tensor, const qz_ggml_decoding *decoding,
                                    uint64_t first, uint64_t count, float *dst, qz_file_error *error)
 {
     enum { BLOCKS = 64 };
@@ -131,10 +142,13 @@ static qz_file_result read_decoded(const qz_file *file, const qz_model_tensor *t
         if (result != QZ_FILE_OK)
             return result;
         for (size_t i = 0; i < n; i++, at++) {
+            const uint8_t *block = piece + i * type->bytes;
+            if (!qz_ggml_finite(decoding, block))
+                return refuse_block(file, tensor, type, at, error);
             uint64_t start = at * type->values, from = start < first ? first - start : 0;
             uint64_t to = first + count - start < type->values ? first + count - start : type->values;
             int whole = from == 0 && to == type->values;
-            decode(piece + i * type->bytes, whole ? dst : values);
+            decoding->decode(block, whole ? dst : values);
             if (!whole)
                 memcpy(dst, values + from, (size_t)(to - from) * sizeof *dst);
             dst += to - from;
@@ -148,10 +162,10 @@ static qz_file_result read_gguf(qz_file *file, size_t tensor, uint64_t offset, v
 {
     const qz_gguf *read = file->state;
     const qz_model_tensor *t = &read->model.tensors[tensor];
-    qz_ggml_decoder decode = qz_ggml_decoder_of(t->type);
-    if (decode == NULL)
+    const qz_ggml_decoding *decoding = qz_ggml_decoding_of(t->type);
+    if (decoding == NULL)
         return qz_input_read(&file->input, t->offset + offset, dst, bytes, error);
-    return read_decoded(file, t, decode, offset / sizeof(float), bytes / sizeof(float), dst, error);
+    return read_decoded(file, t, decoding, offset / sizeof(float), bytes / sizeof(float), dst, error);
 }
 
 /* ---- writing ---- */

@@ -151,11 +151,19 @@ static void decode_tq1_0(const uint8_t *block, float *values)
 
 /* ---- the table ---- */
 
-qz_ggml_decoder qz_ggml_decoder_of(unsigned type)
+const qz_ggml_decoding *qz_ggml_decoding_of(unsigned type)
 {
-    static const qz_ggml_decoder decoders[] = {
-        [6] = decode_q5_0,  [7] = decode_q5_1,  [8] = decode_q8_0,   [10] = decode_q2_k,  [11] = decode_q3_k,
-        [13] = decode_q5_k, [14] = decode_q6_k, [34] = decode_tq1_0, [35] = decode_tq2_0,
+    static const qz_ggml_decoding table[] = {
+        [6] = {decode_q5_0, {0, 0}},      [7] = {decode_q5_1, {0, 2}},      [8] = {decode_q8_0, {0, 0}},
+        [10] = {decode_q2_k, {80, 82}},   [11] = {decode_q3_k, {108, 108}}, [13] = {decode_q5_k, {0, 2}},
+        [14] = {decode_q6_k, {208, 208}}, [34] = {decode_tq1_0, {52, 52}},  [35] = {decode_tq2_0, {64, 64}},
     };
-    return type < sizeof decoders / sizeof decoders[0] ? decoders[type] : NULL;
+    return type < sizeof table / sizeof table[0] && table[type].decode != NULL ? &table[type] : NULL;
+}
+
+int qz_ggml_finite(const qz_ggml_decoding *decoding, const uint8_t *block)
+{
+    enum { EXPONENT = 0x7c }; /* all its bits are set in what is infinite or no number */
+    return (block[decoding->halves[0] + 1] & EXPONENT) != EXPONENT &&
+           (block[decoding->halves[1] + 1] & EXPONENT) != EXPONENT;
 }

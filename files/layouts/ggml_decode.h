@@ -13,7 +13,15 @@ typedef void (*qz_ggml_decoder)(const uint8_t *block, float *values);
 
 enum { QZ_GGML_DECODED = 256, QZ_GGML_DECODED_BYTES = 210 }; /* the most values and bytes of such a block */
 
-/* The decoder of the type with ggml's id; NULL if there is none. */
-qz_ggml_decoder qz_ggml_decoder_of(unsigned type);
+typedef struct qz_ggml_decoding {
+    qz_ggml_decoder decode;
+    unsigned halves[2]; /* where the block's float16 begin; twice the same if it has one */
+} qz_ggml_decoding;
+
+/* How the type with ggml's id is decoded; NULL if it is not. */
+const qz_ggml_decoding *qz_ggml_decoding_of(unsigned type);
+
+/* Whether a block's float16, which multiply its values or are added, are all finite. */
+int qz_ggml_finite(const qz_ggml_decoding *decoding, const uint8_t *block);
 
 #endif

@@ -364,28 +364,42 @@ def test_number_beside_nvfp4(run: Run) -> None:
         quantize.save("x.gguf", {"c.weight": found["c.weight"][0], "c.scale": scale})
 
 
-def test_bad_numbers(run: Run) -> None:
-    """Scales that mean no number are refused where they are read, with their place."""
-    for kind, at, value, words in (
-        (Kind.Q4_0, 1, 0x7C, "group 4"),
-        (Kind.Q4_1, 3, 0x7E, "group 4"),
-        (Kind.IQ4_NL, 1, 0xFC, "group 4"),
-        (Kind.MXFP4, 0, 0xFF, "group 4"),
-        (Kind.NVFP4, 0, 0x7F, "group 16"),
-        (Kind.NVFP4, 0, 0x80, "block 1 of row 1 has a scale with a sign"),
+# Where a scale is, and what it must not be.
+BAD = [
+    *((kind, at + 1, value) for kind in HALVES for at in HALVES[kind] for value in (0x7C, 0xFE)),
+    (Kind.MXFP4, 0, 0xFF),
+    (Kind.NVFP4, 0, 0x7F),
+    (Kind.NVFP4, 0, 0x80),
+]
+
+
+@pytest.mark.parametrize(("kind", "at", "value"), BAD)
+def test_bad_numbers(kind: Kind, at: int, value: int, run: Run) -> None:
+    """Scales that mean no number are refused where they are read, with their place, and no file is left."""
+    values, size = size_of(kind)
+    blocks = random_blocks(kind, (3, 3), 5)
+    blocks[1, size + at] = value
+    write("w.gguf", {"w": (blocks, kind)})
+    run("info", "w.gguf")  # reads no data
+    if kind in DECODED:
+        words = f"block 4 of type {kind.name} has a scale that is not finite"
+    elif value == 0x80:
+        words = "block 1 of row 1 has a scale with a sign"
+    else:
+        words = f"in the group at [1, {values}]"
+    for arguments in (
+        ("info", "--check", "w.gguf"),
+        ("decode", "w.gguf", "f.npz"),
+        ("encode", "w.gguf", "f.npz"),
     ):
-        blocks = random_blocks(kind, (3, 3), 5)
-        size = size_of(kind)[1]
-        blocks[1, size + at] = value
-        write("w.gguf", {"w": (blocks, kind)})
-        message = run("info", "w.gguf", "--check", code=3).stderr
-        assert "w" in message, message
-        run("decode", "w.gguf", "f.npz", code=3)
-        assert not Path("f.npz").exists()
-        with pytest.raises(quantize.FormatError):
-            quantize.load("w.gguf")
-        if kind == Kind.NVFP4 and value == 0x80:
-            assert words in message
+        if arguments[0] == "encode" and kind in KEPT and value != 0x80:
+            continue  # is passed on as it is
+        message = run(*arguments, code=3).stderr
+        assert "tensor 'w'" in message
+        assert words in message
+    assert not Path("f.npz").exists()
+    with pytest.raises(quantize.FormatError, match="'w'"):
+        load("w.gguf")
 
 
 def test_no_place(run: Run) -> None:
@@ -425,16 +439,16 @@ def test_types_that_stay_unread(run: Run) -> None:
         assert "llama-quantize" in message
 
 
-def test_cut_off(run: Run) -> None:
-    """A file that ends early is refused, wherever; one with a bit turned in its header is, or it is read."""
-    write("w.gguf", {"w": (random_blocks(Kind.Q4_K, (2, 1), 3), Kind.Q4_K)})
+@pytest.mark.parametrize("kind", [Kind.Q4_K, Kind.NVFP4, Kind.Q6_K], ids=lambda kind: kind.name)
+def test_cut_off(kind: Kind) -> None:
+    """A file that ends early is refused, wherever; one with a bit turned is, or it is read."""
+    write("w.gguf", {"w": (random_blocks(kind, (2, 2), 3), kind)})
     content = Path("w.gguf").read_bytes()
     for length in range(0, len(content) - 32, 7):
         Path("cut.gguf").write_bytes(content[:length])
         with pytest.raises(quantize.FormatError):
-            quantize.load("cut.gguf")
-    start = len(content) - 288
-    for at in range(start):
+            load("cut.gguf")
+    for at in range(len(content)):
         for bit in (0, 3, 7):
             turned = bytearray(content)
             turned[at] ^= 1 << bit
