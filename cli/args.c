@@ -111,13 +111,13 @@ const char *option_choice(const option_text *o, size_t i)
     const qz_scheme *scheme;
     switch (o->option->kind) {
     case CHOICE:
-        for (const word *w = o->option->words; w->text != NULL; w++)
+        for (const word *w = o->option->words; w->text; w++)
             if (i-- == 0)
                 return w->text;
         return NULL;
     case SCHEME:
         scheme = qz_scheme_at(i);
-        return scheme != NULL ? scheme->name : NULL;
+        return scheme ? scheme->name : NULL;
     case METHOD:
         return qz_method_name((qz_method)i);
     default:
@@ -159,7 +159,7 @@ const char *nearest(const char *given, const char *const *candidates, size_t cou
     size_t least = strlen(given) / 3 + 1; /* with more mistakes it is another word */
     for (size_t i = 0; i < count; i++) {
         size_t d = distance(given, candidates[i]);
-        if (d <= least && (best == NULL || d < least)) {
+        if (d <= least && (!best || d < least)) {
             best = candidates[i];
             least = d;
         }
@@ -200,7 +200,7 @@ static int which_choice(const struct option *o, const char *value)
     for (size_t i = 0; i < n; i++)
         list_words(list, sizeof list, words[i], i + 1 == n);
     const char *guess = nearest(value, words, n);
-    if (guess != NULL)
+    if (guess)
         snprintf(list + strlen(list), sizeof list - strlen(list), "; did you mean %s?", guess);
     bad_value(o, value, list);
     return -1;
@@ -232,7 +232,7 @@ static int read_whole(const struct option *o, const char *value, uint64_t *place
                  o->kind == BYTES ? "; k, M, G or T after it multiply by 1024, 1024^2, ..." : "");
     errno = 0;
     unsigned long long number = value[0] >= '0' && value[0] <= '9' ? strtoull(value, &end, 10) : 0;
-    if (end == NULL || errno != 0)
+    if (!end || errno != 0)
         return bad_value(o, value, wanted);
     if (o->kind == BYTES && *end != '\0' && (power = strchr(powers, *end)) != NULL) {
         for (long i = power - powers; i >= 0; i--) {
@@ -262,7 +262,7 @@ static int read_value(const struct option *o, const char *value, settings *s)
     case LIST: {
         text_list *list = place;
         const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
-        if (items == NULL)
+        if (!items)
             return fail_memory();
         list->items = items;
         list->items[list->count++] = value;
@@ -285,7 +285,7 @@ static int read_value(const struct option *o, const char *value, settings *s)
         }
         errno = 0;
         unsigned long long number = value[0] >= '0' && value[0] <= '9' ? strtoull(value, &end, 10) : 0;
-        if (end == NULL || *end != '\0' || errno != 0 || number == 0 || number > INT64_MAX)
+        if (!end || *end != '\0' || errno != 0 || number == 0 || number > INT64_MAX)
             return bad_value(o, value, "a whole number of 1 or more, or the word row for one group a row");
         *(uint64_t *)place = number;
         return DONE;
@@ -324,7 +324,7 @@ static int unknown_option(const command *c, const char *given)
         if (takes(c, options[i].name))
             names[n++] = options[i].name;
     const char *guess = nearest(given, names, n);
-    if (guess != NULL)
+    if (guess)
         return fail(USAGE, "there is no option %s; did you mean %s?", shown(given), guess);
     return fail(USAGE, "there is no option %s; 'quantize help %s' lists them", shown(given), c->name);
 }
@@ -339,21 +339,21 @@ static int read_option(const command *c, int argc, char **argv, int *i, settings
     else if (strcmp(given, "-f") == 0)
         given = "--force";
     const char *equals = strchr(given, '=');
-    size_t length = equals != NULL ? (size_t)(equals - given) : strlen(given);
+    size_t length = equals ? (size_t)(equals - given) : strlen(given);
     const struct option *o = find(given, length);
     char name[64];
     snprintf(name, sizeof name, "%.*s", length < 60 ? (int)length : 60, given);
-    if (o == NULL)
+    if (!o)
         return unknown_option(c, name);
     if (!takes(c, o->name))
         return fail(USAGE, "%s is not an option of %s; 'quantize help %s' lists those", o->name, c->name, c->name);
-    if (o->value == NULL && equals != NULL)
+    if (!o->value && equals)
         return fail(USAGE, "%s takes no value; leave out '%s'", o->name, shown(equals));
-    if (o->value == NULL)
+    if (!o->value)
         return read_value(o, NULL, s);
-    if (equals == NULL && *i + 1 == argc)
+    if (!equals && *i + 1 == argc)
         return fail(USAGE, "%s needs a value: %s %s", o->name, o->name, o->value);
-    return read_value(o, equals != NULL ? equals + 1 : argv[++*i], s);
+    return read_value(o, equals ? equals + 1 : argv[++*i], s);
 }
 
 int parse_arguments(const command *c, int argc, char **argv, settings *s)

@@ -153,7 +153,7 @@ static const char *const usual[] = {"int4", "uint4", "uint4_offset", "nf4", "mxf
 static size_t scheme_operations(const qz_scheme *scheme, int all, operation *out)
 {
     size_t n = 0;
-    for (int m = QZ_DEFAULT + 1; qz_method_name((qz_method)m) != NULL; m++)
+    for (int m = QZ_DEFAULT + 1; qz_method_name((qz_method)m); m++)
         if (qz_scheme_check(scheme, (qz_method)m) == QZ_OK &&
             (all || m == QZ_MINMAX || m == QZ_ABSMAX || m == (int)scheme->method))
             out[n++] = (operation){"encode", do_encode, 4, "read", scheme, (qz_method)m};
@@ -167,7 +167,7 @@ static size_t choose_operations(const settings *set, operation *out)
 {
     size_t n = PLAIN;
     memcpy(out, plain, sizeof plain);
-    if (set->scheme != NULL)
+    if (set->scheme)
         return n + scheme_operations(qz_scheme_by_name(set->scheme), 1, out + n);
     for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
         n += scheme_operations(qz_scheme_by_name(usual[i]), 0, out + n);
@@ -199,7 +199,7 @@ static int measure(stage *s, const operation *o, double seconds, outcome *out)
     static double times[MOST_RUNS];
     qz_result result = QZ_OK;
     s->some = s->n;
-    if (o->scheme != NULL) {
+    if (o->scheme) {
         qz_sizes sizes;
         int code = shape_packed(o->scheme, COLS, &s->group, &sizes);
         if (code != DONE)
@@ -248,8 +248,8 @@ static int prepare(stage *s, const settings *set)
                            .scales = limit_memory(s->n / 16 * 4),
                            .zeros = limit_memory(s->n / 16 * 4),
                            .supers = limit_memory(s->n / 256 * 8)};
-    if (s->values == NULL || s->decoded == NULL || s->codes == NULL || s->packed == NULL || s->group.codes == NULL ||
-        s->group.scales == NULL || s->group.zeros == NULL || s->group.supers == NULL)
+    if (!s->values || !s->decoded || !s->codes || !s->packed || !s->group.codes || !s->group.scales ||
+        !s->group.zeros || !s->group.supers)
         return fail_memory();
     /* Sums of four uniform numbers: near enough to what weights look like. */
     uint64_t state = 1;
@@ -287,14 +287,14 @@ static const char *limit_name(const report *r, size_t i)
 {
     const operation *o = &r->operations[i];
     int streamed = (double)r->outcomes[i].values * o->bytes > LIMIT_STREAMED;
-    return o->limit != NULL && strcmp(o->limit, "write") == 0 && streamed ? "streaming write" : o->limit;
+    return o->limit && strcmp(o->limit, "write") == 0 && streamed ? "streaming write" : o->limit;
 }
 
 /* The speed of that, per byte of the operation's own table row; NAN if nothing bounds it. */
 static double limit_of(const report *r, size_t i)
 {
     const char *name = limit_name(r, i);
-    for (size_t j = 0; name != NULL && j < PLAIN; j++)
+    for (size_t j = 0; name && j < PLAIN; j++)
         if (strcmp(r->operations[j].name, name) == 0)
             return r->outcomes[j].speed;
     return NAN;
@@ -311,7 +311,7 @@ static void print_table(const stage *s, const report *r)
         const outcome *out = &r->outcomes[i];
         double limit = limit_of(r, i);
         table_cell(&t, "%s", o->name);
-        table_cell(&t, "%s", o->scheme != NULL ? o->scheme->name : "");
+        table_cell(&t, "%s", o->scheme ? o->scheme->name : "");
         table_cell(&t, "%s", o->method != QZ_DEFAULT ? qz_method_name(o->method) : "");
         table_cell(&t, "%.*f", out->speed < 1 ? 3 : 2, out->speed);
         table_cell(&t, "%.*f..%.*f", out->speed < 1 ? 3 : 2, out->low, out->speed < 1 ? 3 : 2, out->high);
@@ -341,7 +341,7 @@ static void print_json(const stage *s, const report *r)
         const outcome *out = &r->outcomes[i];
         json_begin(NULL, '{');
         json_text("name", o->name);
-        if (o->scheme != NULL)
+        if (o->scheme)
             json_text("scheme", o->scheme->name);
         if (o->method != QZ_DEFAULT)
             json_text("method", qz_method_name(o->method));

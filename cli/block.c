@@ -180,8 +180,8 @@ static qz_file_result move_block(qz_file *file, qz_writer *writer, size_t tensor
         for (uint64_t y = 0; y < counts[1]; y++)
             for (uint64_t x = 0; x < counts[0] && result == QZ_FILE_OK; x++) {
                 uint64_t first = start + z * strides[order[2]] + y * strides[order[1]] + x * strides[order[0]];
-                result = file != NULL ? qz_read(file, tensor, first, run, at, error)
-                                      : qz_write(writer, tensor, first, run, at, error);
+                result = file ? qz_read(file, tensor, first, run, at, error)
+                              : qz_write(writer, tensor, first, run, at, error);
                 at += run * element_bytes;
             }
     return result;

@@ -39,7 +39,7 @@ typedef struct comparer {
 static int pair_up(comparer *c)
 {
     c->pairs = calloc(c->a.count + c->b.count + 1, sizeof *c->pairs);
-    if (c->pairs == NULL)
+    if (!c->pairs)
         return fail_memory();
     if (c->a.count == 1 && c->b.count == 1) {
         c->pairs[c->count++] = (pair){.a = &c->a.items[0], .b = &c->b.items[0]};
@@ -52,7 +52,7 @@ static int pair_up(comparer *c)
     }
     for (size_t i = 0; i < c->b.count; i++) {
         const item *b = &c->b.items[i];
-        if (is_selected(c->s, b) && source_find(&c->a, b->name, b->name_length) == NULL)
+        if (is_selected(c->s, b) && !source_find(&c->a, b->name, b->name_length))
             c->pairs[c->count++] = (pair){.b = b};
     }
     return DONE;
@@ -74,7 +74,7 @@ static int open_side(side *s, unsigned axis, const block_plan *plan)
     s->dtype = s->item->packed ? QZ_F32 : (qz_dtype)s->reader.tensor.element;
     grid_of(&s->reader.tensor, axis, 0, &s->grid);
     s->values = allocate_block(plan, qz_dtype_size(s->dtype));
-    if (s->values == NULL)
+    if (!s->values)
         return LIMIT;
     return s->item->packed ? allocate_packed_blocks(&s->reader, plan) : DONE;
 }
@@ -209,7 +209,7 @@ static int compare_piece(void *context, uint64_t first, uint64_t count, const vo
 static int compare_bytes(comparer *c, pair *p)
 {
     byte_comparer k = {c, p, malloc(PIECE_BYTES), UINT64_MAX};
-    if (k.other == NULL)
+    if (!k.other)
         return fail_memory();
     int code = for_each_piece(&c->a, p->a->tensor, compare_piece, &k);
     free(k.other);
@@ -222,17 +222,17 @@ static int compare_pair(comparer *c, pair *p)
     const qz_tensor *x = &a.reader.tensor, *y = &b.reader.tensor;
     int code = DONE;
     p->stats = (qz_stats)QZ_STATS_INIT;
-    if (p->a != NULL)
+    if (p->a)
         code = open_packed(a.in, p->a, &a.reader);
-    if (code == DONE && p->b != NULL)
+    if (code == DONE && p->b)
         code = open_packed(b.in, p->b, &b.reader);
     if (code != DONE)
         return code;
-    p->tensor = p->a != NULL ? *x : *y;
+    p->tensor = p->a ? *x : *y;
     /* The shape of a quantized tensor lies in its reader, which ends with this function: with_shape() gets it again. */
-    int a_floats = p->a != NULL && is_float(x->element), b_floats = p->b != NULL && is_float(y->element);
-    if (p->a == NULL || p->b == NULL) {
-        p->verdict = p->a == NULL ? "only in B" : "only in A";
+    int a_floats = p->a && is_float(x->element), b_floats = p->b && is_float(y->element);
+    if (!p->a || !p->b) {
+        p->verdict = !p->a ? "only in B" : "only in A";
     } else if (x->rank != y->rank || (x->rank != 0 && memcmp(x->shape, y->shape, x->rank * sizeof x->shape[0]) != 0)) {
         p->verdict = "other shape";
     } else if (a_floats && b_floats && x->rank != 0) {
@@ -258,8 +258,8 @@ static int compare_pair(comparer *c, pair *p)
 /* The shape again, for the index of the largest error. */
 static const qz_tensor *with_shape(comparer *c, const pair *p, qz_packed_tensor *packed, qz_tensor *t)
 {
-    source *in = p->a != NULL ? &c->a : &c->b;
-    return source_tensor(in, p->a != NULL ? p->a : p->b, t, packed) == DONE ? t : NULL;
+    source *in = p->a ? &c->a : &c->b;
+    return source_tensor(in, p->a ? p->a : p->b, t, packed) == DONE ? t : NULL;
 }
 
 static void print_json(comparer *c, int different)
@@ -274,20 +274,20 @@ static void print_json(comparer *c, int different)
     json_begin("tensors", '[');
     for (size_t i = 0; i < c->count; i++) {
         const pair *p = &c->pairs[i];
-        const item *named = p->a != NULL ? p->a : p->b;
+        const item *named = p->a ? p->a : p->b;
         qz_packed_tensor packed;
         qz_tensor t;
         json_begin(NULL, '{');
         json_name("name", named->name, named->name_length);
-        if (p->verdict != NULL)
+        if (p->verdict)
             json_text("verdict", p->verdict);
         else
             json_null("verdict");
-        if (with_shape(c, p, &packed, &t) != NULL) {
+        if (with_shape(c, p, &packed, &t)) {
             json_shape("shape", t.rank, t.shape);
             if (p->floats)
                 json_stats(&p->stats, &t, p->axis, 0);
-            else if (p->a != NULL && p->b != NULL)
+            else if (p->a && p->b)
                 json_whole("differences", p->differences);
         }
         json_end();
@@ -303,11 +303,11 @@ static void print_table(comparer *c)
     table_begin(&out, "lrrrll", titles);
     for (size_t i = 0; i < c->count; i++) {
         const pair *p = &c->pairs[i];
-        const item *named = p->a != NULL ? p->a : p->b;
+        const item *named = p->a ? p->a : p->b;
         qz_packed_tensor packed;
         qz_tensor t;
         char name[NAME_TEXT];
-        if (p->floats && with_shape(c, p, &packed, &t) != NULL) {
+        if (p->floats && with_shape(c, p, &packed, &t)) {
             stats_cells(&out, named, &p->stats, &t, p->axis);
         } else {
             table_cell(&out, "%s", qz_escape(named->name, named->name_length, name, sizeof name));
@@ -317,7 +317,7 @@ static void print_table(comparer *c)
         if (p->differences != 0)
             table_cell(&out, "%" PRIu64 " elements differ", p->differences);
         else
-            table_cell(&out, "%s", p->verdict != NULL ? p->verdict : p->floats ? "" : "same");
+            table_cell(&out, "%s", p->verdict ? p->verdict : p->floats ? "" : "same");
     }
     table_print(&out);
 }

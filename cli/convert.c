@@ -69,11 +69,11 @@ static int requantize_block(passage *p, const block *b, const qz_packed *from, c
     options.pool = p->pool;
     options.whole = &whole;
     qz_result result = qz_decode(&packed->scheme, from, &matrix, p->pool, &detail);
-    if (result == QZ_OK && p->writer == NULL)
+    if (result == QZ_OK && !p->writer)
         result = qz_largest(p->to, &matrix, p->largest, p->pool);
     else if (result == QZ_OK)
         result = qz_encode(p->to, &matrix, to, &options, &stats, &detail);
-    if (result == QZ_OK && p->writer != NULL)
+    if (result == QZ_OK && p->writer)
         add_stats(&p->requantized->stats, &stats, b->row, 0, cols, cols);
     return result == QZ_OK ? DONE : fail_part(result, &part, &detail);
 }
@@ -90,14 +90,14 @@ static int pass_block(void *context, const block *b)
         code = shape_packed(p->to, cols, &recoded, &sizes);
     if (code != DONE)
         return code;
-    if (p->requantized != NULL) {
+    if (p->requantized) {
         code = requantize_block(p, b, &packed, &recoded);
         if (code != DONE)
             return code;
     } else if (!recode_block(&p->reader.packed.scheme, &packed, p->to, &recoded, rows, cols, p->why, sizeof p->why)) {
         return REFUSED;
     }
-    if (p->writer != NULL) {
+    if (p->writer) {
         if (qz_packed_write(p->writer, p->target, b->row, rows, col, cols, &recoded, &error) != QZ_FILE_OK)
             return fail_file(&error);
         block_done(b);
@@ -115,7 +115,7 @@ static int pass(const source *in, const item *i, passage *p)
         return code;
     const qz_packed_tensor *packed = &p->reader.packed;
     uint64_t shape[2] = {packed->rows, packed->cols}, unit = column_unit(&packed->scheme, packed->cols, 1);
-    if (p->requantized != NULL)
+    if (p->requantized)
         unit = packed->cols != 0 ? packed->cols : 1;
     qz_tensor matrix = {.rank = 2, .shape = shape};
     grid_of(&matrix, 1, 1, &g);
@@ -125,9 +125,9 @@ static int pass(const source *in, const item *i, passage *p)
     code = allocate_packed_blocks(&p->reader, &blocks);
     if (code == DONE)
         code = allocate_packed(p->to, blocks.step[OUTER] * blocks.step[INNER], blocks.step[COLUMN], &p->room);
-    if (code == DONE && p->requantized != NULL) {
+    if (code == DONE && p->requantized) {
         p->values = allocate_block(&blocks, sizeof *p->values);
-        code = p->values != NULL ? DONE : LIMIT;
+        code = p->values ? DONE : LIMIT;
     }
     if (code == DONE)
         code = for_each_block(&blocks, pass_block, p);
@@ -190,7 +190,7 @@ static int find_scheme(const converter *c, conversion *v, const qz_packed_tensor
                 to.scale_dtype = QZ_F32;
             if ((rank == 0 && to.codes != packed->scheme.codes) || (rank == 1 && to.zero == QZ_ZERO_NONE) ||
                 to.super_size == QZ_WHOLE_ROW || qz_scheme_check(&to, QZ_DEFAULT) != QZ_OK ||
-                qz_layout_refuses(c->layout, &to, packed->rank, packed->shape, packed->axis, why, sizeof why) != NULL)
+                qz_layout_refuses(c->layout, &to, packed->rank, packed->shape, packed->axis, why, sizeof why))
                 continue;
             v->scheme = to;
             return 1;
@@ -204,7 +204,7 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
     enum { MOST = 130 };
     qz_scheme *schemes = malloc(MOST * sizeof *schemes);
     char why[200], reason[200] = "";
-    if (schemes == NULL)
+    if (!schemes)
         return fail_memory();
     v->from = packed->scheme;
     size_t n = candidates_of(&packed->scheme, schemes, MOST), chosen = n;
@@ -212,7 +212,7 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
     for (size_t i = 0; i < n && chosen == n && code == DONE; i++) {
         const char *refusal =
             qz_layout_refuses(c->layout, &schemes[i], packed->rank, packed->shape, packed->axis, why, sizeof why);
-        if (refusal != NULL) {
+        if (refusal) {
             if (i == 0)
                 snprintf(reason, sizeof reason, "%s", refusal);
             continue;
@@ -259,7 +259,7 @@ static int plan(converter *c)
 {
     int code = DONE;
     c->all = calloc(c->in.count + 1, sizeof *c->all);
-    if (c->all == NULL)
+    if (!c->all)
         return fail_memory();
     for (size_t i = 0; i < c->in.count && code == DONE; i++) {
         qz_packed_tensor packed;
@@ -384,7 +384,7 @@ static int prove_packed(const source *a, const item *i, const source *b, const i
     if (code == DONE) {
         p.of_a = allocate_block(&blocks, sizeof(float));
         p.of_b = allocate_block(&blocks, sizeof(float));
-        code = p.of_a != NULL && p.of_b != NULL ? for_each_block(&blocks, prove_block, &p) : LIMIT;
+        code = p.of_a && p.of_b ? for_each_block(&blocks, prove_block, &p) : LIMIT;
     }
     *differ = p.differ;
     free(p.of_a);
@@ -406,7 +406,7 @@ static int prove(converter *c)
     progress_begin("verify", work);
     for (size_t i = 0; i < c->count && code == DONE; i++) {
         const item *was = c->all[i].item, *is = source_find(&out, was->name, was->name_length);
-        int differ = is == NULL || is->packed != was->packed;
+        int differ = !is || is->packed != was->packed;
         if (!differ && was->packed && !c->all[i].requantized)
             code = prove_packed(&c->in, was, &out, is, c->pool, &differ);
         if (code == DONE && differ)
@@ -488,10 +488,10 @@ int run_convert(const settings *s)
     converter c = {.s = s, .layout = s->to};
     double start = seconds_now();
     size_t packed = 0, requantized = 0;
-    if (c.layout == NULL)
+    if (!c.layout)
         c.layout = qz_layout_of_output(s->files[1]);
-    int code = c.layout != NULL ? check_layout(c.layout)
-                                : fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
+    int code = c.layout ? check_layout(c.layout)
+                        : fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
     if (code == DONE)
         code = source_open(s, s->files[0], &c.in);
     if (code == DONE)

@@ -32,13 +32,13 @@ static int choose_items(decoder *d)
     int single = length >= 4 && strcmp(s->files[1] + length - 4, ".npy") == 0;
     d->items = calloc(d->in.count + 1, sizeof(void *));
     d->indices = calloc(d->in.count + 1, sizeof *d->indices);
-    if (d->items == NULL || d->indices == NULL)
+    if (!d->items || !d->indices)
         return fail_memory();
-    if (s->tensor != NULL) {
+    if (s->tensor) {
         char name[NAME_TEXT];
         d->items[0] = source_find(&d->in, s->tensor, strlen(s->tensor));
         d->count = 1;
-        if (d->items[0] == NULL)
+        if (!d->items[0])
             return fail(USAGE, "--tensor '%s': there is none of this name; 'quantize info' lists the names",
                         qz_escape(s->tensor, strlen(s->tensor), name, sizeof name));
         return DONE;
@@ -102,7 +102,7 @@ static int decode_tensor(decoder *d, const item *i, size_t index)
     code = allocate_packed_blocks(&w.reader, &blocks);
     if (code == DONE) {
         w.values = allocate_block(&blocks, qz_dtype_size(d->dtype));
-        code = w.values != NULL ? for_each_block(&blocks, decode_and_write, &w) : LIMIT;
+        code = w.values ? for_each_block(&blocks, decode_and_write, &w) : LIMIT;
     }
     free(w.values);
     close_packed(&w.reader);

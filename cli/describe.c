@@ -37,7 +37,7 @@ void print_help(const command *c)
     printf("quantize %s %s%s[options]\n\n%s\n\n", c->name, c->files, c->files[0] != '\0' ? " " : "", c->description);
     for (size_t i = 0; option_at(c, i, &o); i++) {
         char left[64];
-        snprintf(left, sizeof left, "%s%s%s", o.name, o.value != NULL ? " " : "", o.value != NULL ? o.value : "");
+        snprintf(left, sizeof left, "%s%s%s", o.name, o.value ? " " : "", o.value ? o.value : "");
         printf("  %-26s %s\n", left, o.help);
     }
 }
@@ -58,7 +58,7 @@ static void roff_option(const option_text *o)
 {
     printf(".TP\n.B ");
     roff(o->name);
-    if (o->value != NULL)
+    if (o->value)
         printf(" \\fI"), roff(o->value), printf("\\fR");
     printf("\n");
     roff(o->help);
@@ -116,7 +116,7 @@ static void print_bash(const command *commands, size_t count)
     for (size_t i = 0; i < count; i++) {
         option_text o;
         for (size_t k = 0; option_at(&commands[i], k, &o); k++) {
-            if (o.value == NULL || strcmp(o.value, "FILE") == 0) /* a FILE is what is completed where nothing is said */
+            if (!o.value || strcmp(o.value, "FILE") == 0) /* a FILE is what is completed where nothing is said */
                 continue;
             printf("    %s:%s) COMPREPLY=($(compgen -W \"", commands[i].name, o.name);
             print_choices(&o, " ");
@@ -166,12 +166,12 @@ static void print_zsh(const command *commands, size_t count)
             printf(" \\\n            '%s[", o.name);
             print_quoted(o.help, 1);
             printf("]");
-            if (o.value != NULL) {
+            if (o.value) {
                 printf(":");
                 print_quoted(o.value, 1);
-                printf(":%s", strcmp(o.value, "FILE") == 0 ? "_files" : option_choice(&o, 0) != NULL ? "(" : " ");
+                printf(":%s", strcmp(o.value, "FILE") == 0 ? "_files" : option_choice(&o, 0) ? "(" : " ");
                 print_choices(&o, " ");
-                printf("%s", option_choice(&o, 0) != NULL ? ")" : "");
+                printf("%s", option_choice(&o, 0) ? ")" : "");
             }
             printf("'");
         }
@@ -190,9 +190,9 @@ static void print_fish(const command *commands, size_t count)
         printf("'\n");
         for (size_t k = 0; option_at(&commands[i], k, &o); k++) {
             printf("complete -c quantize -n '__fish_seen_subcommand_from %s' -l %s", commands[i].name, o.name + 2);
-            if (o.value != NULL && strcmp(o.value, "FILE") == 0) {
+            if (o.value && strcmp(o.value, "FILE") == 0) {
                 printf(" -r");
-            } else if (o.value != NULL) {
+            } else if (o.value) {
                 printf(" -x -a '");
                 print_choices(&o, " ");
                 printf("'");

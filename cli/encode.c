@@ -29,7 +29,7 @@ static int declare(encoder *e, job *j, qz_file_error *error)
         memcpy(before.shape, t->shape, t->rank * sizeof *t->shape);
     }
     j->packed = calloc(1, sizeof *j->packed);
-    if (j->packed == NULL)
+    if (!j->packed)
         return fail_memory();
     j->packed->size = sizeof *j->packed;
     return qz_packed_declare(e->writer, named->name, named->name_length, &before.scheme, before.rank, before.shape,
@@ -51,9 +51,9 @@ static size_t list_inputs(const encoder *e, const qz_file *inputs[3])
 {
     size_t count = 0;
     inputs[count++] = e->in.file;
-    if (e->weights.file != NULL)
+    if (e->weights.file)
         inputs[count++] = e->weights.file;
-    if (e->table.file != NULL)
+    if (e->table.file)
         inputs[count++] = e->table.file;
     return count;
 }
@@ -88,7 +88,7 @@ static int close_output(encoder *e, int code)
             code = fail_file(&error);
     if (code == DONE && stop_requested())
         code = 128 + stop_requested();
-    if (code != DONE || e->writer == NULL)
+    if (code != DONE || !e->writer)
         qz_abort(e->writer);
     else if (qz_commit(e->writer, &error) != QZ_FILE_OK)
         code = fail_file(&error);
@@ -107,7 +107,7 @@ static int encode_all(encoder *e)
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         if (e->jobs[i].encoded)
             code = encode_tensor(e, &e->jobs[i]);
-        else if (e->writer != NULL)
+        else if (e->writer)
             code = copy(e, &e->jobs[i]);
     progress_end();
     return close_output(e, code);
@@ -144,7 +144,7 @@ int run_encode(const settings *s)
         say_kept(&e);
         say_summary(&e, seconds);
     }
-    for (size_t i = 0; e.jobs != NULL && i < e.in.count; i++)
+    for (size_t i = 0; e.jobs && i < e.in.count; i++)
         free(e.jobs[i].packed);
     free(e.jobs);
     qz_pool_destroy(e.pool);

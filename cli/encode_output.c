@@ -128,7 +128,7 @@ void print_encode_stats(const encoder *e)
     static const char *const titles[] = {"name",    "SQNR dB", "RMSE",      "largest error", "at",
                                          "clipped", "zeroed",  "subnormal", "replaced",      "weighted dB"};
     table t;
-    table_begin(&t, e->weights.file != NULL ? "lrrrlrrrrr" : "lrrrlrrrr", titles);
+    table_begin(&t, e->weights.file ? "lrrrlrrrrr" : "lrrrlrrrr", titles);
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
         const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
@@ -139,9 +139,9 @@ void print_encode_stats(const encoder *e)
         table_cell(&t, "%" PRIu64, j->stats.zeroed_groups);
         table_cell(&t, "%" PRIu64, j->stats.subnormal_scales);
         table_cell(&t, "%" PRIu64, j->stats.replaced);
-        if (j->weights != NULL)
+        if (j->weights)
             table_cell(&t, "%.2f", weighted_sqnr(&j->stats));
-        else if (e->weights.file != NULL)
+        else if (e->weights.file)
             table_cell(&t, "%s", "");
     }
     table_print(&t);

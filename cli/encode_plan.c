@@ -19,7 +19,7 @@ static int read_table(encoder *e)
     if (code != DONE)
         return code;
     const qz_tensor *t = e->table.count == 1 ? qz_tensor_at(e->table.file, e->table.items[0].tensor) : NULL;
-    if (t == NULL || e->table.items[0].packed || t->count != 16 || t->element != QZ_ELEMENT_F32)
+    if (!t || e->table.items[0].packed || t->count != 16 || t->element != QZ_ELEMENT_F32)
         return fail(USAGE, "--table: the file must hold one array, of sixteen float32 numbers");
     return qz_read(e->table.file, 0, 0, 16, e->numbers, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
 }
@@ -28,7 +28,7 @@ static int read_table(encoder *e)
 static void reference_hint(const encoder *e, char *out, size_t out_size)
 {
     static const qz_dtype types[] = {QZ_F32, QZ_F16, QZ_BF16, QZ_E4M3, QZ_E8M0, QZ_I6, QZ_U6};
-    const qz_scheme *row = qz_scheme_by_name(e->s->scheme != NULL ? e->s->scheme : "int4");
+    const qz_scheme *row = qz_scheme_by_name(e->s->scheme ? e->s->scheme : "int4");
     out[0] = '\0';
     for (size_t i = 0; i < 2 * sizeof types / sizeof types[0] && out[0] == '\0'; i++) {
         qz_scheme like = e->scheme;
@@ -49,7 +49,7 @@ static int fail_method(const encoder *e)
     char list[160] = "";
     const char *names[16];
     size_t n = 0;
-    for (int m = QZ_DEFAULT + 1; n < 16 && qz_method_name((qz_method)m) != NULL; m++)
+    for (int m = QZ_DEFAULT + 1; n < 16 && qz_method_name((qz_method)m); m++)
         if (qz_scheme_check(&e->scheme, (qz_method)m) == QZ_OK)
             names[n++] = qz_method_name((qz_method)m);
     for (size_t i = 0; i < n; i++)
@@ -61,12 +61,12 @@ static int fail_method(const encoder *e)
 int choose_scheme(encoder *e)
 {
     const settings *s = e->s;
-    const qz_scheme *row = qz_scheme_by_name(s->scheme != NULL ? s->scheme : "int4");
+    const qz_scheme *row = qz_scheme_by_name(s->scheme ? s->scheme : "int4");
     char text[SCHEME_TEXT];
     e->scheme = *row;
     e->method = (qz_method)s->method;
     scheme_text(row, text, sizeof text);
-    if (s->table != NULL) {
+    if (s->table) {
         int code = read_table(e);
         if (code != DONE)
             return code;
@@ -161,7 +161,7 @@ static int plan_tensor(encoder *e, job *j)
                     t->rank, -(int)t->rank, t->rank - 1);
     j->axis = (unsigned)axis;
     char why[NAME_TEXT];
-    if (qz_layout_refuses(e->layout, &e->scheme, t->rank, t->shape, j->axis, why, sizeof why) != NULL) {
+    if (qz_layout_refuses(e->layout, &e->scheme, t->rank, t->shape, j->axis, why, sizeof why)) {
         j->kept = NO_PLACE;
         j->encoded = 0;
         return DONE;
@@ -194,10 +194,10 @@ static int choose_layout(encoder *e)
 {
     char why[NAME_TEXT];
     e->layout = qz_layout_of_output(e->s->files[1]);
-    if (e->layout == NULL)
+    if (!e->layout)
         e->layout = "own"; /* the output is of no known kind, which is said when it is made */
     const char *wrong = qz_layout_refuses(e->layout, &e->scheme, 0, NULL, 0, why, sizeof why);
-    return wrong == NULL ? DONE : fail(USAGE, "a .%s file cannot have tensors of this scheme: %s", e->layout, wrong);
+    return !wrong ? DONE : fail(USAGE, "a .%s file cannot have tensors of this scheme: %s", e->layout, wrong);
 }
 
 int plan_tensors(encoder *e)
@@ -206,7 +206,7 @@ int plan_tensors(encoder *e)
     if (code == DONE)
         code = choose_layout(e);
     e->jobs = calloc(e->in.count + 1, sizeof *e->jobs);
-    if (e->jobs == NULL)
+    if (!e->jobs)
         return fail_memory();
     for (size_t i = 0; i < e->in.count; i++) {
         const qz_tensor *t = qz_tensor_at(e->in.file, e->in.items[i].tensor);
@@ -217,5 +217,5 @@ int plan_tensors(encoder *e)
         e->jobs[i].stats = (qz_stats)QZ_STATS_INIT;
         code = plan_tensor(e, &e->jobs[i]);
     }
-    return code == DONE && e->s->weights != NULL ? plan_weights(e) : code;
+    return code == DONE && e->s->weights ? plan_weights(e) : code;
 }

@@ -62,7 +62,7 @@ static int encode_rows(work *w, const block *b, uint64_t outer, const qz_packed 
     qz_matrix matrix = block_matrix(b, outer, w->values, (qz_dtype)t->element), weights;
     qz_options options = QZ_OPTIONS_INIT;
     qz_whole whole = {.size = sizeof whole, .rows = w->grid.rows, .cols = w->grid.cols, .row = row, .col = col};
-    whole.largest = w->largest != NULL ? w->largest + (w->by_row ? row : 0) : NULL;
+    whole.largest = w->largest ? w->largest + (w->by_row ? row : 0) : NULL;
     options.method = e->method;
     options.nonfinite = (qz_nonfinite)e->s->nonfinite;
     options.pool = e->pool;
@@ -70,7 +70,7 @@ static int encode_rows(work *w, const block *b, uint64_t outer, const qz_packed 
     options.seed = e->s->seed;
     options.whole = &whole;
     options.stop = is_stopped;
-    if (w->weights.item != NULL) {
+    if (w->weights.item) {
         weights = weights_matrix(&w->weights, outer);
         options.weights = &weights;
     }
@@ -108,10 +108,10 @@ static int encode_block(void *context, const block *b)
     for (uint64_t o = 0; o < b->count[OUTER] && code == DONE; o++) {
         qz_packed rows = packed_row(&e->scheme, &packed, together ? o * inner : 0);
         code = encode_rows(w, b, o, &rows);
-        if (code == DONE && e->writer != NULL && !together)
+        if (code == DONE && e->writer && !together)
             code = write_packed(w, b->row + o * b->rows_apart, inner, b, &rows);
     }
-    if (code == DONE && e->writer != NULL && together)
+    if (code == DONE && e->writer && together)
         code = write_packed(w, b->row, b->count[OUTER] * inner, b, &packed);
     block_done(b);
     return code;
@@ -146,7 +146,7 @@ static int is_measured(const qz_scheme *scheme, const block_plan *blocks)
 static void plan_work(encoder *e, job *j, work *w)
 {
     *w = (work){.encoder = e, .job = j, .tensor = qz_tensor_at(e->in.file, j->item->tensor)};
-    grid_of(w->tensor, j->axis, j->weights == NULL, &w->grid);
+    grid_of(w->tensor, j->axis, !j->weights, &w->grid);
     plan_blocks(&w->grid, column_unit(&e->scheme, w->grid.cols, 1), &w->blocks);
 }
 
@@ -155,7 +155,7 @@ uint64_t steps_of(encoder *e, job *j)
     uint64_t count = qz_tensor_at(e->in.file, j->item->tensor)->count;
     work w;
     if (!j->encoded)
-        return j->packed != NULL ? j->packed->rows * j->packed->cols : count;
+        return j->packed ? j->packed->rows * j->packed->cols : count;
     plan_work(e, j, &w);
     return is_measured(&e->scheme, &w.blocks) ? 2 * count : count;
 }
@@ -170,7 +170,7 @@ static int allocate_work(work *w)
     if (code != DONE)
         return code;
     w->values = allocate_block(blocks, qz_element_size(w->tensor->element));
-    return w->values != NULL ? DONE : LIMIT;
+    return w->values ? DONE : LIMIT;
 }
 
 /* The first of two passes: measures what super scales follow from. */
@@ -179,7 +179,7 @@ static int measure(work *w)
     w->by_row = w->encoder->scheme.super_size == QZ_WHOLE_ROW;
     uint64_t count = w->by_row ? w->grid.rows : 1;
     w->largest = allocate(count * sizeof *w->largest);
-    if (w->largest == NULL)
+    if (!w->largest)
         return LIMIT;
     for (uint64_t i = 0; i < count; i++)
         w->largest[i] = 0;

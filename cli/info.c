@@ -49,7 +49,7 @@ static void program_json(void)
         json_real("bits_per_value", scheme_bits(scheme));
         json_text("method", qz_method_name(scheme->method));
         json_begin("methods", '[');
-        for (int m = QZ_DEFAULT + 1; qz_method_name((qz_method)m) != NULL; m++)
+        for (int m = QZ_DEFAULT + 1; qz_method_name((qz_method)m); m++)
             if (qz_scheme_check(scheme, (qz_method)m) == QZ_OK)
                 json_text(NULL, qz_method_name((qz_method)m));
         json_end();
@@ -156,7 +156,7 @@ static int file_info(const settings *s)
         json_text("container", qz_container(in.file));
         json_whole("bytes", qz_file_bytes(in.file));
         json_bool("checked", s->check);
-        if (qz_note(in.file) != NULL)
+        if (qz_note(in.file))
             json_text("note", qz_note(in.file));
         json_text("kernels", qz_kernels());
         json_begin("tensors", '[');

@@ -15,7 +15,7 @@ static void start(const char *key)
         printf("%s\n%*s", filled[depth - 1] ? "," : "", 2 * depth, "");
         filled[depth - 1] = 1;
     }
-    if (key != NULL)
+    if (key)
         printf("\"%s\": ", key);
 }
 

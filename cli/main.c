@@ -127,17 +127,17 @@ static int unknown_command(const char *given)
     char shown[NAME_TEXT];
     const char *guess = nearest(given, names, COMMANDS + 2);
     qz_escape(given, strlen(given), shown, sizeof shown);
-    if (guess != NULL)
+    if (guess)
         return fail(USAGE, "there is no command '%s'; did you mean %s?", shown, guess);
     return fail(USAGE, "there is no command '%s'; 'quantize help' lists them", shown);
 }
 
 static int help(const char *name)
 {
-    const command *c = name != NULL ? find_command(name) : NULL;
-    if (name != NULL && c == NULL)
+    const command *c = name ? find_command(name) : NULL;
+    if (name && !c)
         return print_description(name, commands, COMMANDS) ? DONE : unknown_command(name);
-    if (c != NULL)
+    if (c)
         print_help(c);
     else
         print_usage(commands, COMMANDS);
@@ -147,7 +147,7 @@ static int help(const char *name)
 /* Kernels that were asked for by name and cannot run are an error, before any work is done. */
 static int check_kernels(void)
 {
-    if (qz_kernels() != NULL)
+    if (qz_kernels())
         return DONE;
     char list[200] = "";
     const char *name;
@@ -192,5 +192,5 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return output_end(help(argc > 2 ? argv[2] : NULL));
     const command *c = find_command(argv[1]);
-    return c != NULL ? run_command(c, argc - 2, argv + 2) : unknown_command(argv[1]);
+    return c ? run_command(c, argc - 2, argv + 2) : unknown_command(argv[1]);
 }

@@ -48,7 +48,7 @@ static void clear_bar(void)
 static void line(const char *text)
 {
     clear_bar();
-    fprintf(stderr, "quantize%s%s: ", current != NULL ? " " : "", current != NULL ? current->command : "");
+    fprintf(stderr, "quantize%s%s: ", current ? " " : "", current ? current->command : "");
     put_text(stderr, text, takes_utf8(STDERR_FILENO));
     fputc('\n', stderr);
 }
@@ -92,7 +92,7 @@ int fail_memory(void)
 void say(const char *format, ...)
 {
     char text[1024];
-    if (current != NULL && current->quiet)
+    if (current && current->quiet)
         return;
     va_list arguments;
     va_start(arguments, format);
@@ -111,7 +111,7 @@ static int has_no_reader(int fd)
 int output_end(int code)
 {
     progress_end();
-    if (failed && current != NULL && current->json) {
+    if (failed && current && current->json) {
         json_begin(NULL, '{');
         json_text("command", current->command);
         json_signed("exit_code", code);
@@ -137,7 +137,7 @@ void progress_begin(const char *what, uint64_t total)
     progress.done = 0;
     progress.start = progress.shown = seconds_now();
     progress.terminal = isatty(STDERR_FILENO);
-    progress.on = current == NULL || !current->quiet;
+    progress.on = !current || !current->quiet;
     progress.visible = 0;
 }
 

@@ -39,7 +39,7 @@ int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_pa
     uint64_t scales = aligned(rows * sizes.code_bytes), zeros = scales + aligned(rows * sizes.scale_bytes);
     uint64_t supers = zeros + aligned(rows * sizes.zero_bytes);
     char *memory = allocate(sizes.total_bytes + 3 * ALIGNMENT);
-    if (memory == NULL)
+    if (!memory)
         return LIMIT;
     packed->codes = memory;
     packed->scales = memory + scales;
@@ -65,9 +65,9 @@ qz_packed packed_row(const qz_scheme *scheme, const qz_packed *packed, uint64_t 
     qz_packed from = *packed;
     from.codes = (char *)packed->codes + row * (uint64_t)packed->code_stride;
     from.scales = (char *)packed->scales + row * (uint64_t)packed->scale_stride;
-    if (packed->zeros != NULL)
+    if (packed->zeros)
         from.zeros = (char *)packed->zeros + row * (uint64_t)packed->zero_stride;
-    if (packed->supers != NULL && scheme->super_size != QZ_WHOLE_MATRIX)
+    if (packed->supers && scheme->super_size != QZ_WHOLE_MATRIX)
         from.supers = (char *)packed->supers + row * (uint64_t)packed->super_stride;
     return from;
 }
@@ -145,7 +145,7 @@ static int pass_block(void *context, const block *b)
     qz_packed packed;
     uint64_t rows = b->count[INNER], col = b->first[COLUMN], cols = b->count[COLUMN];
     int code = read_packed(&p->reader, b->row, rows, col, cols, &packed);
-    if (code == DONE && p->writer != NULL) {
+    if (code == DONE && p->writer) {
         if (qz_packed_write(p->writer, p->target, b->row, rows, col, cols, &packed, &error) != QZ_FILE_OK)
             code = fail_file(&error);
         block_done(b);

@@ -211,7 +211,7 @@ static numbers numbers_of(const recoder *r, uint64_t row, uint64_t group)
     const qz_scheme *s = r->from;
     size_t size = qz_dtype_size(s->scale_dtype);
     const char *scales = (const char *)r->src->scales + (int64_t)row * r->src->scale_stride;
-    const char *zeros = (const char *)r->src->zeros + (r->src->zeros != NULL ? (int64_t)row * r->src->zero_stride : 0);
+    const char *zeros = (const char *)r->src->zeros + (r->src->zeros ? (int64_t)row * r->src->zero_stride : 0);
     numbers n = {load(s->scale_dtype, scales + group * size), 0, 8};
     if (s->super_size != 0 && r->to->super_size == 0)
         n.scale *= load(QZ_F32, r->src->supers);
@@ -255,7 +255,7 @@ static int put_numbers(const recoder *r, uint64_t row, uint64_t group, const num
     const qz_scheme *s = r->to;
     size_t size = qz_dtype_size(s->scale_dtype);
     char *scales = (char *)r->dst->scales + (int64_t)row * r->dst->scale_stride;
-    char *zeros = (char *)r->dst->zeros + (r->dst->zeros != NULL ? (int64_t)row * r->dst->zero_stride : 0);
+    char *zeros = (char *)r->dst->zeros + (r->dst->zeros ? (int64_t)row * r->dst->zero_stride : 0);
     char what[80];
     snprintf(what, sizeof what, "%s has no", qz_dtype_name(s->scale_dtype));
     if (!store(s->scale_dtype, n->scale, scales + group * size))

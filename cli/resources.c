@@ -20,7 +20,7 @@ void *allocate(uint64_t bytes)
         return NULL;
     }
     void *memory = malloc((size_t)bytes + 1);
-    if (memory == NULL)
+    if (!memory)
         fail_memory();
     return memory;
 }

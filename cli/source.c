@@ -32,7 +32,7 @@ int source_open(const settings *s, const char *path, source *out)
     }
     size_t n = qz_tensor_count(out->file);
     out->items = calloc(n + 1, sizeof *out->items);
-    if (out->items == NULL) {
+    if (!out->items) {
         source_close(out);
         return fail_memory();
     }
@@ -45,7 +45,7 @@ int source_open(const settings *s, const char *path, source *out)
             next->name = qz_packed_name_at(out->file, packed++, &next->name_length);
         out->count += part != QZ_PART_DATA;
     }
-    if (qz_note(out->file) != NULL)
+    if (qz_note(out->file))
         say("note: %s", qz_note(out->file));
     return DONE;
 }
@@ -74,7 +74,7 @@ static const item *item_of(const source *s, size_t tensor, int packed)
 const item *source_find(const source *s, const char *name, size_t length)
 {
     const item *found = item_of(s, qz_tensor_find(s->file, name, length), 0);
-    return found != NULL ? found : item_of(s, qz_packed_place_at(s->file, qz_packed_index(s->file, name, length)), 1);
+    return found ? found : item_of(s, qz_packed_place_at(s->file, qz_packed_index(s->file, name, length)), 1);
 }
 
 int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_tensor *packed)
@@ -121,7 +121,7 @@ static int matches(const char *glob, const item *i)
 {
     char small[256];
     char *name = i->name_length < sizeof small ? small : malloc(i->name_length + 1);
-    if (name == NULL)
+    if (!name)
         return 0;
     memcpy(name, i->name, i->name_length);
     name[i->name_length] = '\0';
@@ -176,7 +176,7 @@ int for_each_piece(const source *in, size_t tensor, piece_work work, void *conte
     const qz_tensor *t = qz_tensor_at(in->file, tensor);
     uint64_t step = PIECE_BYTES / qz_element_size(t->element);
     void *data = malloc(PIECE_BYTES);
-    if (data == NULL)
+    if (!data)
         return fail_memory();
     int code = DONE;
     for (uint64_t first = 0; first < t->count && code == DONE; first += step) {
@@ -185,7 +185,7 @@ int for_each_piece(const source *in, size_t tensor, piece_work work, void *conte
             code = 128 + stop_requested();
         else if (qz_read(in->file, tensor, first, count, data, &error) != QZ_FILE_OK)
             code = fail_file(&error);
-        else if (work != NULL)
+        else if (work)
             code = work(context, first, count, data);
     }
     free(data);

@@ -108,7 +108,7 @@ void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis, i
 static void place_of(qz_result result, const matrix_part *p, const qz_detail *detail, uint64_t *index)
 {
     uint64_t row = p->row, col = p->col;
-    if (p->scheme != NULL && (result == QZ_ERROR_SCALE || result == QZ_ERROR_PACKED)) {
+    if (p->scheme && (result == QZ_ERROR_SCALE || result == QZ_ERROR_PACKED)) {
         uint64_t group = p->scheme->group_size, row_groups = p->cols / group + (p->cols % group != 0);
         row += row_groups != 0 ? detail->group / row_groups : 0;
         col += row_groups != 0 ? detail->group % row_groups * group : 0;

@@ -17,7 +17,7 @@ static void add_cell(table *t, const char *text)
         t->cells = realloc(t->cells, t->capacity * sizeof *t->cells);
     }
     char *copy = strdup(text);
-    if (t->cells == NULL || copy == NULL) {
+    if (!t->cells || !copy) {
         fputs("quantize: out of memory\n", stderr);
         exit(LIMIT);
     }

@@ -12,8 +12,8 @@
 static int is_folder(const settings *s, const source *in)
 {
     struct stat status;
-    int from_folder = qz_file_path(in->file, 1) != NULL || (stat(s->files[0], &status) == 0 && S_ISDIR(status.st_mode));
-    return from_folder && qz_layout_of_output(s->files[1]) == NULL;
+    int from_folder = qz_file_path(in->file, 1) || (stat(s->files[0], &status) == 0 && S_ISDIR(status.st_mode));
+    return from_folder && !qz_layout_of_output(s->files[1]);
 }
 
 /* Says what an output of another kind does not have. That a framework wrote the file, as nearly all metadata says, is

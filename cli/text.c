@@ -14,11 +14,10 @@ int takes_utf8(int fd)
 {
     static const char *const variables[] = {"LC_ALL", "LC_CTYPE", "LANG"};
     const char *locale = NULL;
-    for (size_t i = 0; i < 3 && (locale == NULL || locale[0] == '\0'); i++)
+    for (size_t i = 0; i < 3 && (!locale || locale[0] == '\0'); i++)
         locale = getenv(variables[i]);
-    const char *charset = locale != NULL ? strchr(locale, '.') : NULL;
-    return charset != NULL && (strncasecmp(charset, ".utf-8", 6) == 0 || strncasecmp(charset, ".utf8", 5) == 0) &&
-           isatty(fd);
+    const char *charset = locale ? strchr(locale, '.') : NULL;
+    return charset && (strncasecmp(charset, ".utf-8", 6) == 0 || strncasecmp(charset, ".utf8", 5) == 0) && isatty(fd);
 }
 
 typedef struct span {
@@ -71,7 +70,7 @@ int put_text(FILE *stream, const char *text, int plain)
         }
         if (bytes == 0)
             columns += (int)n;
-        if (stream != NULL)
+        if (stream)
             fwrite(bytes != 0 ? out : at, 1, bytes != 0 ? bytes : n, stream);
         at += n;
     }

@@ -13,10 +13,8 @@ static int find_weights(const encoder *e, job *j)
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     const item *only = e->weights.count == 1 ? &e->weights.items[0] : NULL;
     const item *named = source_find(&e->weights, t->name, t->name_length);
-    j->weights = named != NULL                                                       ? named
-                 : e->in.count == 1 || !strcmp(qz_container(e->weights.file), "npy") ? only
-                                                                                     : NULL;
-    if (j->weights == NULL)
+    j->weights = named ? named : e->in.count == 1 || !strcmp(qz_container(e->weights.file), "npy") ? only : NULL;
+    if (!j->weights)
         return DONE;
     const qz_tensor *w = qz_tensor_at(e->weights.file, j->weights->tensor);
     uint64_t cols = t->shape[j->axis];
@@ -54,7 +52,7 @@ int plan_weights(encoder *e)
 int open_weights(const encoder *e, const job *j, const block_plan *blocks, weigher *w)
 {
     *w = (weigher){.item = j->weights};
-    if (w->item == NULL)
+    if (!w->item)
         return DONE;
     const qz_tensor *t = qz_tensor_at(e->weights.file, w->item->tensor);
     w->along = t->rank == 1;
@@ -62,13 +60,13 @@ int open_weights(const encoder *e, const job *j, const block_plan *blocks, weigh
     if (!w->along)
         grid_of(t, j->axis, 0, &w->grid);
     w->buffer = allocate_block(blocks, qz_dtype_size(w->dtype));
-    return w->buffer != NULL ? DONE : LIMIT;
+    return w->buffer ? DONE : LIMIT;
 }
 
 int read_weights(const encoder *e, weigher *w, const block *b)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    if (w->item == NULL)
+    if (!w->item)
         return DONE;
     w->block = *b;
     if (w->along)

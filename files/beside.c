@@ -70,7 +70,7 @@ static int is_model(const qz_file *model, const char *name)
     const char *path;
     for (size_t i = 0; (path = qz_file_path(model, i)) != NULL; i++) {
         const char *slash = i == 0 ? strrchr(path, '/') : NULL;
-        if (strcmp(slash != NULL ? slash + 1 : path, name) == 0)
+        if (strcmp(slash ? slash + 1 : path, name) == 0)
             return 1;
     }
     return 0;
@@ -80,7 +80,7 @@ static qz_file_result copy_bytes(copying *c, const qz_input *input, const char *
 {
     qz_output *output = &c->writer->output;
     char *piece = malloc(PIECE);
-    if (piece == NULL)
+    if (!piece)
         return qz_fail_memory(error, input->label);
     qz_file_result result = qz_output_folder_file(output, name, 1, error);
     for (uint64_t at = 0; at < input->size && result == QZ_FILE_OK;) {
@@ -102,19 +102,19 @@ static qz_file_result copy_config(copying *c, const qz_input *input, const char 
     qz_file_result result = QZ_FILE_OK;
     if (input->size <= LONGEST_CONFIG) {
         text = malloc(length + 1);
-        if (text == NULL)
+        if (!text)
             return qz_fail_memory(error, input->label);
         result = qz_input_read(input, 0, text, length, error);
         wrong = result == QZ_FILE_OK ? qz_config_change(text, length, c->quantization, &changed, &bytes) : NULL;
     }
-    if (result == QZ_FILE_OK && wrong != NULL) {
+    if (result == QZ_FILE_OK && wrong) {
         char what[160];
         snprintf(what, sizeof what, "%s and is copied as it is", wrong);
         remark(c, name, what);
         result = copy_bytes(c, input, name, error);
     } else if (result == QZ_FILE_OK) {
-        result = changed != NULL ? qz_output_folder_write(&c->writer->output, name, changed, bytes, error)
-                                 : qz_fail_memory(error, input->label);
+        result = changed ? qz_output_folder_write(&c->writer->output, name, changed, bytes, error)
+                         : qz_fail_memory(error, input->label);
     }
     free(changed);
     free(text);
@@ -145,7 +145,7 @@ static qz_file_result take(copying *c, const char *name, qz_file_error *error)
                       : S_ISDIR(status.st_mode)                 ? "a folder"
                       : !S_ISREG(status.st_mode)                ? "no regular file"
                                                                 : why_left_out(name);
-    if (why == NULL)
+    if (!why)
         return copy_file(c, name, error);
     snprintf(what, sizeof what, "is left out (%s)", why);
     remark(c, name, what);
@@ -178,13 +178,13 @@ qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const cha
                               size_t note_size, qz_file_error *error)
 {
     char nothing[1];
-    copying c = {writer, model, quantization, -1, note != NULL ? note : nothing, note != NULL ? note_size : 1};
+    copying c = {writer, model, quantization, -1, note ? note : nothing, note ? note_size : 1};
     c.note[0] = '\0';
     if (writer->output.files < 0)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "is no folder");
     const char *path = qz_file_path(model, 0), *slash = strrchr(path, '/');
-    char *folder = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash + 1 - path));
-    if (folder == NULL)
+    char *folder = !slash ? strdup(".") : strndup(path, (size_t)(slash + 1 - path));
+    if (!folder)
         return qz_fail_memory(error, writer->output.label);
     writer->shard = SIZE_MAX; /* another file is open from here on */
     c.folder = qz_above_standard(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -71,7 +71,7 @@ static const char *look(char *text, size_t length, place *p)
 /* Where the white space before a place begins. */
 static size_t before_space(const char *text, size_t at)
 {
-    while (at > 0 && strchr(" \t\r\n", text[at - 1]) != NULL)
+    while (at > 0 && strchr(" \t\r\n", text[at - 1]))
         at--;
     return at;
 }
@@ -90,7 +90,7 @@ static void splice(const char *text, size_t length, size_t from, size_t to, cons
     size_t more = strlen(put);
     *bytes = length - (to - from) + more;
     *changed = malloc(*bytes + 1);
-    if (*changed == NULL)
+    if (!*changed)
         return;
     memcpy(*changed, text, from);
     memcpy(*changed + from, put, more);
@@ -101,10 +101,10 @@ static void put_in(const char *text, size_t length, const place *p, const char *
 {
     size_t end = before_space(text, p->end), from = p->found ? p->key : end, to = p->found ? value_end(text, p) : end;
     const char *comma = p->found || p->members == 0 ? "" : ",";
-    const char *space = p->found ? "" : memchr(text + end, '\n', p->end - end) != NULL ? "\n  " : p->members ? " " : "";
+    const char *space = p->found ? "" : memchr(text + end, '\n', p->end - end) ? "\n  " : p->members ? " " : "";
     size_t room = strlen(value) + sizeof member + 16;
     char *put = malloc(room);
-    if (put == NULL)
+    if (!put)
         return;
     snprintf(put, room, "%s%s\"%s\": %s", comma, space, member, value);
     splice(text, length, from, to, put, changed, bytes);
@@ -128,15 +128,15 @@ const char *qz_config_change(const char *text, size_t length, const char *value,
     place p = {0};
     *changed = NULL;
     char *copy = malloc(length + 1); /* strings are unescaped where they stand */
-    if (copy == NULL)
+    if (!copy)
         return NULL;
     memcpy(copy, text, length);
     copy[length] = '\0';
     const char *wrong = look(copy, length, &p);
     free(copy);
-    if (wrong == NULL && value != NULL)
+    if (!wrong && value)
         put_in(text, length, &p, value, changed, bytes);
-    else if (wrong == NULL)
+    else if (!wrong)
         take_out(text, length, &p, changed, bytes);
     return wrong;
 }

@@ -37,7 +37,7 @@ const char *qz_container_list(int written, const char *between, const char *last
     const char *listed[CONTAINERS];
     size_t count = 0, used = 0;
     for (size_t i = 0; i < CONTAINERS; i++)
-        if (!written || containers[i]->layout != NULL)
+        if (!written || containers[i]->layout)
             listed[count++] = containers[i]->extension;
     out[0] = '\0';
     for (size_t i = 0; i < count && used < out_size; i++)

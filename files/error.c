@@ -16,9 +16,9 @@ static void fill(qz_file_error *error, qz_file_result code, const char *label, c
                  const char *format, va_list arguments)
 {
     char place[200] = "", what[400];
-    if (field != NULL && offset != QZ_NO_OFFSET)
+    if (field && offset != QZ_NO_OFFSET)
         snprintf(place, sizeof place, "%s at byte %" PRIu64 ": ", field, offset);
-    else if (field != NULL)
+    else if (field)
         snprintf(place, sizeof place, "%s: ", field);
     else if (offset != QZ_NO_OFFSET)
         snprintf(place, sizeof place, "at byte %" PRIu64 ": ", offset);
@@ -30,14 +30,13 @@ static void fill(qz_file_error *error, qz_file_result code, const char *label, c
     if (HAS(error, option))
         error->option = QZ_OPTION_NONE;
     /* A long path must not push the reason out of the message. */
-    snprintf(error->message, sizeof error->message, "%.200s%s%s%s", label != NULL ? label : "",
-             label != NULL ? ": " : "", place, what);
+    snprintf(error->message, sizeof error->message, "%.200s%s%s%s", label ? label : "", label ? ": " : "", place, what);
 }
 
 qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field, uint64_t offset,
                        const char *format, ...)
 {
-    if (error == NULL)
+    if (!error)
         return code;
     va_list arguments;
     va_start(arguments, format);
@@ -49,7 +48,7 @@ qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *la
 qz_file_result qz_fail_option(qz_file_error *error, qz_file_result code, qz_file_option option, const char *label,
                               const char *field, uint64_t offset, const char *format, ...)
 {
-    if (error == NULL)
+    if (!error)
         return code;
     va_list arguments;
     va_start(arguments, format);
@@ -64,7 +63,7 @@ qz_file_result qz_fail_errno(qz_file_error *error, const char *label, const char
 {
     int system = errno;
     qz_fail(error, QZ_FILE_IO, label, NULL, QZ_NO_OFFSET, "cannot %s: %s", action, strerror(system));
-    if (error != NULL && HAS(error, system))
+    if (error && HAS(error, system))
         error->system = system;
     return QZ_FILE_IO;
 }

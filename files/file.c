@@ -28,21 +28,21 @@ static qz_file_result choose_container(qz_file *file, const qz_place *place, qz_
     if (result != QZ_FILE_OK)
         return result;
     file->container = qz_container_by_content(head, bytes, input->size);
-    if (file->container == NULL) {
+    if (!file->container) {
         const char *kind = qz_unread_kind(head, bytes, path);
         char names[200];
-        if (kind != NULL)
+        if (kind)
             return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, QZ_NO_OFFSET, "%s", kind);
         return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, 0,
                        "neither the header of a %s file; no other kinds are read",
                        qz_container_list(0, " nor that of a ", " nor that of a ", names, sizeof names));
     }
     const qz_container_type *said = qz_container_by_extension(path);
-    if (said != NULL && said != file->container)
+    if (said && said != file->container)
         return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, 0,
                        "the name ends in %s, but the content is that of a %s file; rename it", said->extension,
                        file->container->extension);
-    if (place->kind != NULL && place->kind != file->container)
+    if (place->kind && place->kind != file->container)
         return qz_fail(error, QZ_FILE_FORMAT, input->label, NULL, 0, "is a %s file, but a part must be a %s file",
                        file->container->extension, place->kind->extension);
     return QZ_FILE_OK;
@@ -54,7 +54,7 @@ static qz_file_result open_one(const qz_place *place, const qz_open_options *opt
 {
     *opened = NULL;
     qz_file *file = calloc(1, sizeof *file);
-    if (file == NULL)
+    if (!file)
         return qz_fail_memory(error, NULL);
     file->options = *options;
     file->open_part = open_one;
@@ -82,11 +82,11 @@ qz_file_result qz_open(const char *path, const qz_open_options *given, qz_file *
     qz_file_result result = qz_locate(path, &located, error);
     if (result != QZ_FILE_OK)
         return result;
-    const char *name = located != NULL ? located : path;
+    const char *name = located ? located : path;
     const qz_place place = {AT_FDCWD, name, name, NULL, options.max_table};
     result = open_one(&place, &options, &file, error);
     free(located);
-    if (result == QZ_FILE_OK && file->container->parts != NULL)
+    if (result == QZ_FILE_OK && file->container->parts)
         result = file->container->parts(file, error);
     if (result == QZ_FILE_OK)
         result = qz_layouts_recognize(file, error);
@@ -99,9 +99,9 @@ qz_file_result qz_open(const char *path, const qz_open_options *given, qz_file *
 
 void qz_close(qz_file *file)
 {
-    if (file == NULL)
+    if (!file)
         return;
-    if (file->container != NULL && file->container->close != NULL)
+    if (file->container && file->container->close)
         file->container->close(file);
     for (size_t i = 0; i < file->parts.count; i++)
         qz_close(file->parts.files[i]); /* parts have no parts */

@@ -68,7 +68,7 @@ qz_file_result qz_input_open_in(qz_input *input, int folder, const char *path, c
     input->fd = fd;
     input->label = strdup(label);
     input->path = strdup(path);
-    if (input->label == NULL || input->path == NULL) {
+    if (!input->label || !input->path) {
         qz_input_close(input);
         return qz_fail_memory(error, label);
     }
@@ -95,7 +95,7 @@ void qz_input_close(qz_input *input)
 
 void qz_input_park(qz_input *input)
 {
-    if (input->fd >= 0 && input->path != NULL) {
+    if (input->fd >= 0 && input->path) {
         close(input->fd);
         input->fd = -1;
     }

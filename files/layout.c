@@ -43,7 +43,7 @@ static void note_bytes(qz_file *file)
                     : entry->tensor.type == qz_safetensors_e8m0 ? "F8_E8M0"
                                                                 : found;
     }
-    if (found != NULL && used < room)
+    if (found && used < room)
         snprintf(file->note + used, room - used, "%stensors of type %s are passed on as bytes", used != 0 ? "; " : "",
                  found);
 }
@@ -52,7 +52,7 @@ qz_file_result qz_layouts_recognize(qz_file *file, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
     for (size_t i = 0; i < LAYOUTS && result == QZ_FILE_OK; i++)
-        result = layouts[i]->recognize != NULL ? layouts[i]->recognize(file, error) : QZ_FILE_OK;
+        result = layouts[i]->recognize ? layouts[i]->recognize(file, error) : QZ_FILE_OK;
     note_bytes(file);
     return result == QZ_FILE_OK ? qz_packed_sort(file, error) : result;
 }

@@ -71,8 +71,8 @@ static int take(found *all, const char *name)
         return 1;
     }
     f->count++;
-    int usual = kinds[kind].usual != NULL && strcmp(name, kinds[kind].usual) == 0;
-    if (f->name != NULL && !usual && (f->usual || strcmp(f->name, name) < 0))
+    int usual = kinds[kind].usual && strcmp(name, kinds[kind].usual) == 0;
+    if (f->name && !usual && (f->usual || strcmp(f->name, name) < 0))
         return 1;
     free(f->name);
     f->usual = usual;
@@ -120,7 +120,7 @@ static qz_file_result look_through(DIR *list, const char *path, const char *labe
     if (result == QZ_FILE_OK) {
         size_t length = strlen(path), room = length + strlen(name) + 2;
         *file = malloc(room);
-        if (*file != NULL)
+        if (*file)
             snprintf(*file, room, "%s%s%s", path, path[length - 1] == '/' ? "" : "/", name);
         else
             result = qz_fail_memory(error, label);
@@ -139,7 +139,7 @@ qz_file_result qz_locate(const char *path, char **file, qz_file_error *error)
         return QZ_FILE_OK;
     qz_escape(path, strlen(path), label, sizeof label);
     DIR *list = opendir(path);
-    if (list == NULL)
+    if (!list)
         return qz_fail_errno(error, label, "list the folder");
     qz_file_result result = look_through(list, path, label, file, error);
     closedir(list);

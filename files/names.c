@@ -26,10 +26,10 @@ void *qz_arena_get(qz_arena *arena, size_t bytes)
         return NULL;
     bytes = (bytes + 7) & ~(size_t)7;
     struct qz_arena_block *block = arena->last;
-    if (block == NULL || block->size - block->used < bytes) {
+    if (!block || block->size - block->used < bytes) {
         size_t size = bytes > BLOCK ? bytes : BLOCK;
         block = malloc(sizeof *block + size);
-        if (block == NULL)
+        if (!block)
             return NULL;
         *block = (struct qz_arena_block){arena->last, 0, size};
         arena->last = block;
@@ -42,7 +42,7 @@ void *qz_arena_get(qz_arena *arena, size_t bytes)
 char *qz_arena_text(qz_arena *arena, const char *text, size_t length)
 {
     char *copy = qz_arena_get(arena, length + 1);
-    if (copy != NULL) {
+    if (copy) {
         if (length != 0)
             memcpy(copy, text, length);
         copy[length] = '\0';
@@ -52,7 +52,7 @@ char *qz_arena_text(qz_arena *arena, const char *text, size_t length)
 
 void qz_arena_free(qz_arena *arena)
 {
-    while (arena->last != NULL) {
+    while (arena->last) {
         struct qz_arena_block *block = arena->last;
         arena->last = block->before;
         free(block);
@@ -100,7 +100,7 @@ static qz_name_slot *slot_of(const qz_names *names, const char *name, size_t len
     size_t mask = names->capacity - 1;
     for (size_t i = (size_t)sip_hash(names->key, name, length) & mask;; i = (i + 1) & mask) {
         qz_name_slot *slot = &names->slots[i];
-        if (slot->name == NULL || (slot->length == length && memcmp(slot->name, name, length) == 0))
+        if (!slot->name || (slot->length == length && memcmp(slot->name, name, length) == 0))
             return slot;
     }
 }
@@ -112,10 +112,10 @@ static int grow(qz_names *names)
     if (names->capacity == 0 && getentropy(wider.key, sizeof wider.key) != 0)
         wider.key[0] = (uint64_t)(uintptr_t)names; /* better than nothing */
     wider.slots = calloc(wider.capacity, sizeof *wider.slots);
-    if (wider.slots == NULL)
+    if (!wider.slots)
         return 0;
     for (size_t i = 0; i < names->capacity; i++)
-        if (names->slots[i].name != NULL)
+        if (names->slots[i].name)
             *slot_of(&wider, names->slots[i].name, names->slots[i].length) = names->slots[i];
     free(names->slots);
     *names = wider;
@@ -127,7 +127,7 @@ qz_name_result qz_names_add(qz_names *names, const char *name, size_t length, si
     if (names->used >= names->capacity / 2 && !grow(names))
         return QZ_NAME_NO_MEMORY;
     qz_name_slot *slot = slot_of(names, name, length);
-    if (slot->name != NULL)
+    if (slot->name)
         return QZ_NAME_TWICE;
     *slot = (qz_name_slot){name, length, value};
     names->used++;
@@ -136,7 +136,7 @@ qz_name_result qz_names_add(qz_names *names, const char *name, size_t length, si
 
 int qz_names_has(const qz_names *names, const char *name, size_t length)
 {
-    return names->capacity != 0 && slot_of(names, name, length)->name != NULL;
+    return names->capacity != 0 && slot_of(names, name, length)->name;
 }
 
 size_t qz_names_find(const qz_names *names, const char *name, size_t length)
@@ -144,7 +144,7 @@ size_t qz_names_find(const qz_names *names, const char *name, size_t length)
     if (names->capacity == 0)
         return SIZE_MAX;
     const qz_name_slot *slot = slot_of(names, name, length);
-    return slot->name != NULL ? slot->value : SIZE_MAX;
+    return slot->name ? slot->value : SIZE_MAX;
 }
 
 void qz_names_free(qz_names *names)

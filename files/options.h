@@ -12,7 +12,7 @@
 static inline void qz_take_options(void *options, size_t bytes, const void *given)
 {
     size_t size;
-    if (given == NULL)
+    if (!given)
         return;
     memcpy(&size, given, sizeof size);
     memcpy(options, given, size < bytes ? size : bytes);

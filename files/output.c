@@ -119,7 +119,7 @@ static qz_file_result open_folder(qz_output *output, const char *path, int is_fo
     output->base = strndup(path + start, length - start);
     char *folder = start == 0 ? strdup(".") : strndup(path, start);
     qz_file_result result = QZ_FILE_OK;
-    if (folder == NULL || output->base == NULL || output->label == NULL)
+    if (!folder || !output->base || !output->label)
         result = qz_fail_memory(error, label);
     else if (output->base[0] == '\0' || strcmp(output->base, ".") == 0 || strcmp(output->base, "..") == 0)
         result = qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "does not name a %s",

@@ -67,7 +67,7 @@ static int complete(const qz_layout *layout, qz_packed_tensor *packed)
     if (!qz_packed_complete(packed))
         return 0;
     packed->layout = layout->name;
-    packed->bytes = layout->bytes != NULL ? layout->bytes(packed) : packed->sizes.total_bytes;
+    packed->bytes = layout->bytes ? layout->bytes(packed) : packed->sizes.total_bytes;
     return 1;
 }
 
@@ -162,7 +162,7 @@ qz_file_result qz_packed_write(qz_writer *writer, const qz_packed_tensor *packed
 {
     size_t header = packed->members[QZ_MEMBER_HEADER];
     const qz_layout *layout = header < writer->count ? writer->slots[header].layout : NULL;
-    if (layout == NULL)
+    if (!layout)
         return refuse_block(writer->output.label, not_its_own, error);
     if (packed->scheme.group_size >= packed->cols && (col != 0 || cols != packed->cols))
         return refuse_block(writer->output.label, "a group that is a whole row cannot be written in parts", error);
@@ -181,18 +181,18 @@ static const qz_layout *layout_of(const qz_writer *writer)
 const char *qz_layout_of_output(const char *path)
 {
     const qz_container_type *container = qz_container_by_extension(path);
-    return container != NULL && container->layout != NULL ? container->quantized : NULL;
+    return container && container->layout ? container->quantized : NULL;
 }
 
 const char *qz_layout_refuses(const char *name, const qz_scheme *scheme, unsigned rank, const uint64_t *shape,
                               unsigned axis, char *out, size_t out_size)
 {
     const qz_layout *layout = qz_layout_named(name);
-    if (layout == NULL)
+    if (!layout)
         return "there is no layout of this name";
-    if (layout->declare == NULL)
+    if (!layout->declare)
         return "the layout is only read";
-    return layout->refuses != NULL ? layout->refuses(scheme, rank, shape, axis, out, out_size) : NULL;
+    return layout->refuses ? layout->refuses(scheme, rank, shape, axis, out, out_size) : NULL;
 }
 
 uint64_t qz_layout_bytes(const char *name, const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis)
@@ -201,7 +201,7 @@ uint64_t qz_layout_bytes(const char *name, const qz_scheme *scheme, unsigned ran
     const qz_layout *layout = qz_layout_named(name);
     qz_packed_tensor packed = {.size = sizeof packed, .scheme = *scheme, .rank = rank, .axis = axis};
     if (rank == 0 || rank > QZ_MAX_RANK || axis >= rank ||
-        qz_layout_refuses(name, scheme, rank, shape, axis, why, sizeof why) != NULL)
+        qz_layout_refuses(name, scheme, rank, shape, axis, why, sizeof why))
         return 0;
     memcpy(packed.shape, shape, rank * sizeof *shape);
     return complete(layout, &packed) ? packed.bytes : 0;
@@ -213,20 +213,20 @@ static qz_file_result check_layout(const qz_writer *writer, const qz_layout *lay
 {
     char why[200];
     const char *label = writer->output.label;
-    if (layout == NULL)
+    if (!layout)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET,
                        "there is no layout of the name that the output shall have");
-    if (layout->declare == NULL)
+    if (!layout->declare)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the layout '%s' is only read",
                        layout->name);
-    if (layout->container != NULL && strcmp(layout->container, writer->container->name) != 0)
+    if (layout->container && strcmp(layout->container, writer->container->name) != 0)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the layout '%s' is that of .%s files alone",
                        layout->name, layout->container);
     const char *wrong =
-        layout->refuses != NULL ? layout->refuses(&p->scheme, p->rank, p->shape, p->axis, why, sizeof why) : NULL;
-    return wrong == NULL ? QZ_FILE_OK
-                         : qz_fail(error, QZ_FILE_ARGUMENT, label, shown, QZ_NO_OFFSET,
-                                   "cannot lie in a .%s file as it is: %s", writer->container->name, wrong);
+        layout->refuses ? layout->refuses(&p->scheme, p->rank, p->shape, p->axis, why, sizeof why) : NULL;
+    return !wrong ? QZ_FILE_OK
+                  : qz_fail(error, QZ_FILE_ARGUMENT, label, shown, QZ_NO_OFFSET,
+                            "cannot lie in a .%s file as it is: %s", writer->container->name, wrong);
 }
 
 qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t name_length, const qz_scheme *scheme,

@@ -18,7 +18,7 @@ qz_file_result qz_packed_note(qz_file *file, const qz_packed_entry *found, qz_fi
     if (file->packed_count == file->packed_capacity) {
         size_t wider = file->packed_capacity == 0 ? 16 : file->packed_capacity * 2;
         qz_packed_entry *list = wider <= SIZE_MAX / sizeof *list ? realloc(file->packed, wider * sizeof *list) : NULL;
-        if (list == NULL)
+        if (!list)
             return qz_fail_memory(error, file->input.label);
         file->packed = list;
         file->packed_capacity = wider;

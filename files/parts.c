@@ -24,8 +24,8 @@ static qz_file_result open_folder(qz_file *file, qz_file_error *error)
 {
     qz_parts *parts = &file->parts;
     const char *path = file->input.path, *slash = strrchr(path, '/');
-    parts->path = strndup(path, slash != NULL ? (size_t)(slash - path) + 1 : 0); /* with its slash */
-    if (parts->path == NULL)
+    parts->path = strndup(path, slash ? (size_t)(slash - path) + 1 : 0); /* with its slash */
+    if (!parts->path)
         return qz_fail_memory(error, file->input.label);
     const char *name = parts->path[0] != '\0' ? parts->path : ".";
     parts->folder = qz_above_standard(openat(file->input.folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -35,7 +35,7 @@ static qz_file_result open_folder(qz_file *file, qz_file_error *error)
 /* A name of one file in a folder, nothing that leads anywhere else; a backslash would, on other systems. */
 static int is_plain_name(const char *name)
 {
-    return name[0] != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strpbrk(name, "/\\") == NULL;
+    return name[0] != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !strpbrk(name, "/\\");
 }
 
 static qz_file_result refuse(const qz_file *file, const char *name, const char *what, qz_file_error *error)
@@ -62,11 +62,11 @@ static int make_room(qz_parts *parts)
         return 1;
     size_t wider = parts->capacity == 0 ? 16 : 2 * parts->capacity;
     qz_file **files = realloc(parts->files, wider * sizeof(qz_file *));
-    if (files == NULL)
+    if (!files)
         return 0;
     parts->files = files;
     size_t *first = realloc(parts->first, wider * sizeof *first);
-    if (first == NULL)
+    if (!first)
         return 0;
     parts->first = first;
     parts->capacity = wider;
@@ -114,7 +114,7 @@ qz_file_result qz_parts_add(qz_file *file, const char *name, const qz_container_
         parts->read = read_part;
         for (size_t i = 0; i < QZ_PARTS_AWAKE; i++)
             parts->awake[i] = SIZE_MAX;
-        if (parts->path == NULL)
+        if (!parts->path)
             result = open_folder(file, error);
     }
     if (result != QZ_FILE_OK)
@@ -128,7 +128,7 @@ qz_file_result qz_parts_add(qz_file *file, const char *name, const qz_container_
         return refuse(file, name, "is one more than the 99999 parts that there can be", error);
     size_t room = strlen(parts->path) + strlen(name) + 1;
     char *shown = malloc(room);
-    if (shown == NULL || !make_room(parts)) {
+    if (!shown || !make_room(parts)) {
         free(shown);
         return qz_fail_memory(error, file->input.label);
     }
@@ -161,9 +161,9 @@ static void take_notes(qz_file *file)
         if (parts->files[i]->note[0] == '\0')
             continue;
         more += first != NULL;
-        first = first != NULL ? first : parts->files[i];
+        first = first ? first : parts->files[i];
     }
-    if (first == NULL)
+    if (!first)
         return;
     used += (size_t)snprintf(file->note + used, sizeof file->note - used, "%s%s", used ? "; " : "", first->note);
     if (more != 0 && used < sizeof file->note)
@@ -195,7 +195,7 @@ static qz_file_result join_metadata(qz_file *file, qz_file_error *error)
     for (size_t i = 0; i < parts->count; i++)
         most += parts->files[i]->metadata_count;
     qz_metadata *pairs = qz_arena_get(&file->arena, most * sizeof *pairs);
-    qz_name_result added = pairs != NULL ? QZ_NAME_NEW : QZ_NAME_NO_MEMORY;
+    qz_name_result added = pairs ? QZ_NAME_NEW : QZ_NAME_NO_MEMORY;
     for (size_t i = 0; i < parts->count && added != QZ_NAME_NO_MEMORY; i++)
         for (size_t j = 0; j < parts->files[i]->metadata_count && added != QZ_NAME_NO_MEMORY; j++) {
             const qz_metadata *pair = &parts->files[i]->metadata[j];
@@ -244,7 +244,7 @@ void qz_parts_free(qz_parts *parts)
 {
     free(parts->files);
     free(parts->first);
-    if (parts->path != NULL && parts->folder >= 0)
+    if (parts->path && parts->folder >= 0)
         close(parts->folder);
     free(parts->path);
     *parts = (qz_parts){0};

@@ -55,7 +55,7 @@ static void for_each_name(int folder, void (*work)(int folder, const char *name)
 {
     int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = copy >= 0 ? fdopendir(copy) : NULL;
-    if (list == NULL) {
+    if (!list) {
         if (copy >= 0)
             close(copy);
         return;
@@ -85,7 +85,7 @@ int qz_folder_is_empty(int folder, const char *name)
 {
     int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), others = 0;
     DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
-    if (list == NULL) {
+    if (!list) {
         if (fd >= 0)
             close(fd);
         return 0;

@@ -30,7 +30,7 @@ static qz_file_result complete(const qz_file *file, qz_entry *entry, qz_file_err
         return refuse(file, t, "has more than 64 axes or more than 2^63 - 1 bytes", error);
     if (t->element == QZ_ELEMENT_RAW)
         t->count = t->bytes;
-    if (file->container->read == NULL && entry->offset != QZ_NO_OFFSET &&
+    if (!file->container->read && entry->offset != QZ_NO_OFFSET &&
         !qz_within(entry->offset, t->bytes, file->input.size))
         return refuse(file, t, "has data beyond the end of the file", error);
     return QZ_FILE_OK;
@@ -46,13 +46,13 @@ qz_file_result qz_file_add(qz_file *file, const qz_tensor *described, uint64_t o
         size_t wider = file->capacity == 0 ? 16 : file->capacity * 2;
         qz_entry *entries =
             wider <= SIZE_MAX / sizeof *entries ? realloc(file->entries, wider * sizeof *entries) : NULL;
-        if (entries == NULL)
+        if (!entries)
             return qz_fail_memory(error, file->input.label);
         file->entries = entries;
         file->capacity = wider;
     }
     uint64_t *shape = qz_arena_get(&file->arena, described->rank * sizeof *shape);
-    if (shape == NULL)
+    if (!shape)
         return qz_fail_memory(error, file->input.label);
     if (described->rank != 0)
         memcpy(shape, described->shape, described->rank * sizeof *shape);
@@ -103,7 +103,7 @@ qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t co
                        "elements %" PRIu64 " to %" PRIu64 " of tensor %zu: there are none such", first, first + count,
                        tensor);
     const qz_entry *entry = &file->entries[tensor];
-    if (entry->decode != NULL)
+    if (entry->decode)
         return count != 0 ? entry->decode(file, entry->details, first, count, dst, error) : QZ_FILE_OK;
     if (qz_file_in_part(file, tensor))
         return file->parts.read(file, tensor, first, count, dst, error);
@@ -112,7 +112,7 @@ qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t co
     uint64_t bytes = count * each, offset = first * each;
     if (bytes == 0)
         return QZ_FILE_OK;
-    qz_file_result result = file->container->read != NULL
+    qz_file_result result = file->container->read
                                 ? file->container->read(file, tensor, offset, dst, (size_t)bytes, error)
                                 : qz_input_read(&file->input, entry->offset + offset, dst, (size_t)bytes, error);
     if (result == QZ_FILE_OK && entry->tensor.swapped)

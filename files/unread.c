@@ -26,8 +26,8 @@ const char *qz_unread_kind(const uint8_t *head, size_t bytes, const char *path)
     if (bytes >= 3 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5 && head[2] != 0 &&
         strchr("\x95}](cKM\x8a\x8c", head[2]) != NULL)
         return pickle;
-    const char *slash = strrchr(path, '/'), *dot = strrchr(slash != NULL ? slash : path, '.');
-    for (size_t i = 0; dot != NULL && i < sizeof known / sizeof known[0]; i++)
+    const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
+    for (size_t i = 0; dot && i < sizeof known / sizeof known[0]; i++)
         if (strcasecmp(dot, known[i].extension) == 0)
             return known[i].text;
     return NULL;

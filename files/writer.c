@@ -25,21 +25,21 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
     char label[200], names[200];
     qz_escape(path, strlen(path), label, sizeof label);
     if (complete.shard_bytes != 0) {
-        if (container != NULL)
+        if (container)
             return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET,
                            "is the name of a file; that of a folder must not end in %s", container->extension);
         container = &qz_container_shards;
     }
-    if (container == NULL || container->layout == NULL)
+    if (!container || !container->layout)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the name of an output must end in %s",
                        qz_container_list(1, ", ", " or ", names, sizeof names));
     qz_writer *writer = calloc(1, sizeof *writer);
-    if (writer == NULL)
+    if (!writer)
         return qz_fail_memory(error, NULL);
     writer->container = container;
     writer->shard_bytes = complete.shard_bytes;
     writer->shard = SIZE_MAX;
-    snprintf(writer->layout, sizeof writer->layout, "%s", complete.layout != NULL ? complete.layout : "");
+    snprintf(writer->layout, sizeof writer->layout, "%s", complete.layout ? complete.layout : "");
     writer->metadata_from = complete.metadata_from;
     qz_file_result result = qz_output_open(&writer->output, path, &complete, error);
     if (result != QZ_FILE_OK)
@@ -62,7 +62,7 @@ static void release(qz_writer *writer)
 
 void qz_abort(qz_writer *writer)
 {
-    if (writer == NULL)
+    if (!writer)
         return;
     qz_output_abort(&writer->output);
     release(writer);
@@ -97,7 +97,7 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
     qz_escape(tensor->name, tensor->name_length, name, sizeof name);
     if (writer->laid_out)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "declared after data was written");
-    if (memchr(tensor->name, '\0', tensor->name_length) != NULL)
+    if (memchr(tensor->name, '\0', tensor->name_length))
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a name cannot hold the character 0");
     if (writer->container->max_tensors != 0 && writer->count == writer->container->max_tensors)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a .%s file holds one tensor; write a .npz",
@@ -105,9 +105,9 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
     qz_slot slot = {.tensor = *tensor, .blocks = blocks};
     int raw = tensor->element == QZ_ELEMENT_RAW;
     const char *wrong = "raw bytes have no type of items; name it, or declare them as uint8";
-    slot.tensor.type_bytes = !raw                   ? qz_element_size(tensor->element)
-                             : tensor->type != NULL ? qz_type_bytes(tensor->type, &wrong)
-                                                    : 0;
+    slot.tensor.type_bytes = !raw           ? qz_element_size(tensor->element)
+                             : tensor->type ? qz_type_bytes(tensor->type, &wrong)
+                                            : 0;
     if (raw && slot.tensor.type_bytes == 0)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "%s", wrong);
     if (tensor->rank > QZ_MAX_RANK || slot.tensor.type_bytes == 0 ||
@@ -116,14 +116,13 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
                        "has an unknown type, more than 64 axes or more than 2^63 - 1 bytes");
     if (raw)
         slot.tensor.count = slot.tensor.bytes;
-    qz_file_result result =
-        writer->container->declare != NULL ? writer->container->declare(writer, &slot, error) : QZ_FILE_OK;
+    qz_file_result result = writer->container->declare ? writer->container->declare(writer, &slot, error) : QZ_FILE_OK;
     if (result != QZ_FILE_OK)
         return result;
     if (writer->count == writer->capacity) {
         size_t wider = writer->capacity == 0 ? 16 : writer->capacity * 2;
         qz_slot *slots = wider <= SIZE_MAX / sizeof *slots ? realloc(writer->slots, wider * sizeof *slots) : NULL;
-        if (slots == NULL)
+        if (!slots)
             return qz_fail_memory(error, label);
         writer->slots = slots;
         writer->capacity = wider;
@@ -131,7 +130,7 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
     uint64_t *shape = qz_arena_get(&writer->arena, tensor->rank * sizeof *shape);
     char *kept = qz_arena_text(&writer->arena, tensor->name, tensor->name_length);
     slot.tensor.type = raw ? qz_arena_text(&writer->arena, tensor->type, strlen(tensor->type)) : NULL;
-    if (shape == NULL || kept == NULL || (raw && slot.tensor.type == NULL))
+    if (!shape || !kept || (raw && !slot.tensor.type))
         return qz_fail_memory(error, label);
     if (tensor->rank != 0)
         memcpy(shape, tensor->shape, tensor->rank * sizeof *shape);
@@ -140,7 +139,7 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
     result = qz_writer_reserve(writer, kept, tensor->name_length, error);
     if (result != QZ_FILE_OK)
         return result;
-    if (index != NULL)
+    if (index)
         *index = writer->count;
     writer->slots[writer->count++] = slot;
     return QZ_FILE_OK;
@@ -150,7 +149,7 @@ qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *da
 {
     qz_slot *slot = &writer->slots[tensor];
     slot->preset = malloc((size_t)slot->tensor.bytes + 1);
-    if (slot->preset == NULL)
+    if (!slot->preset)
         return qz_fail_memory(error, writer->output.label);
     memcpy(slot->preset, data, (size_t)slot->tensor.bytes);
     return QZ_FILE_OK;
@@ -165,7 +164,7 @@ static qz_file_result put(qz_writer *writer, qz_slot *slot, uint64_t first, uint
     int swap = each > 1 && qz_big_endian();
     unsigned char turned[4096];
     const char *from = src;
-    if (count != 0 && writer->container->select != NULL) {
+    if (count != 0 && writer->container->select) {
         writer->failed = writer->container->select(writer, slot, error);
         if (writer->failed != QZ_FILE_OK)
             return writer->failed;
@@ -180,7 +179,7 @@ static qz_file_result put(qz_writer *writer, qz_slot *slot, uint64_t first, uint
         }
         if (!qz_pwrite_all(writer->output.fd, piece, n * each, slot->offset + first * each))
             return writer->failed = qz_fail_errno(error, writer->output.label, "write");
-        if (in_order && writer->container->wrote != NULL)
+        if (in_order && writer->container->wrote)
             writer->container->wrote(slot, piece, n * each);
         first += n;
         count -= n;
@@ -200,7 +199,7 @@ static qz_file_result lay_out(qz_writer *writer, qz_file_error *error)
     writer->failed = writer->container->layout(writer, error);
     for (size_t i = 0; i < writer->count && writer->failed == QZ_FILE_OK; i++) {
         qz_slot *slot = &writer->slots[i];
-        if (slot->preset != NULL)
+        if (slot->preset)
             writer->failed = put(writer, slot, 0, slot->tensor.count, slot->preset, error);
     }
     return writer->failed;
@@ -234,7 +233,7 @@ static qz_file_result complete(qz_writer *writer, qz_file_error *error)
                            qz_escape(slot->tensor.name, slot->tensor.name_length, name, sizeof name), QZ_NO_OFFSET,
                            "%" PRIu64 " of %" PRIu64 " elements were written", slot->written, slot->tensor.count);
     }
-    return writer->container->finish != NULL ? writer->container->finish(writer, error) : QZ_FILE_OK;
+    return writer->container->finish ? writer->container->finish(writer, error) : QZ_FILE_OK;
 }
 
 qz_file_result qz_commit(qz_writer *writer, qz_file_error *error)

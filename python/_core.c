@@ -81,8 +81,8 @@ static PyObject *core_quantize_i4(PyObject *module, PyObject *const *args, Py_ss
     if (count_is(nargs, 4) < 0 || small_int(args[1], &dtype) < 0 || small_int(args[2], &method) < 0)
         return NULL;
     item = qz_dtype_size((qz_dtype)dtype);
-    if ((src = take_flat(&call, args[0], PyBUF_SIMPLE, item)) == NULL ||
-        (codes = take_flat(&call, args[3], PyBUF_WRITABLE, 1)) == NULL)
+    if (!(src = take_flat(&call, args[0], PyBUF_SIMPLE, item)) ||
+        !(codes = take_flat(&call, args[3], PyBUF_WRITABLE, 1)))
         return call_cancel(&call);
     n = (size_t)codes->len;
     if (lengths_agree((size_t)src->len / item, n, "src and codes differ in length") < 0 ||
@@ -109,8 +109,8 @@ static PyObject *core_dequantize_i4(PyObject *module, PyObject *const *args, Py_
         float_of(args[2], &zero_point) < 0)
         return NULL;
     item = qz_dtype_size((qz_dtype)dtype);
-    if ((codes = take_flat(&call, args[0], PyBUF_SIMPLE, 1)) == NULL ||
-        (dst = take_flat(&call, args[3], PyBUF_WRITABLE, item)) == NULL)
+    if (!(codes = take_flat(&call, args[0], PyBUF_SIMPLE, 1)) ||
+        !(dst = take_flat(&call, args[3], PyBUF_WRITABLE, item)))
         return call_cancel(&call);
     n = (size_t)codes->len;
     if (lengths_agree((size_t)dst->len / item, n, "codes and dst differ in length") < 0 ||
@@ -131,8 +131,7 @@ static PyObject *pack_or_unpack(PyObject *module, PyObject *const *args, Py_ssiz
     call_init(&call, module);
     if (count_is(nargs, 2) < 0)
         return NULL;
-    if ((from = take_flat(&call, args[0], PyBUF_SIMPLE, 1)) == NULL ||
-        (to = take_flat(&call, args[1], PyBUF_WRITABLE, 1)) == NULL)
+    if (!(from = take_flat(&call, args[0], PyBUF_SIMPLE, 1)) || !(to = take_flat(&call, args[1], PyBUF_WRITABLE, 1)))
         return call_cancel(&call);
     codes = pack ? from : to;
     packed = pack ? to : from;
@@ -369,7 +368,7 @@ static PyObject *core_scheme_sizes(PyObject *module, PyObject *args)
  * any more. */
 static void append(PyObject **list, PyObject *item)
 {
-    if (*list != NULL && (item == NULL || PyList_Append(*list, item) < 0))
+    if (*list && (!item || PyList_Append(*list, item) < 0))
         Py_CLEAR(*list);
     Py_XDECREF(item);
 }
@@ -383,9 +382,9 @@ static PyObject *core_schemes(PyObject *module, PyObject *unused)
 
     (void)module;
     (void)unused;
-    for (size_t i = 0; list != NULL && (scheme = qz_scheme_at(i)) != NULL; i++)
-        append(&list, Py_BuildValue("(ssN)", scheme->name, scheme->summary != NULL ? scheme->summary : "",
-                                    scheme_tuple(scheme)));
+    for (size_t i = 0; list && (scheme = qz_scheme_at(i)) != NULL; i++)
+        append(&list,
+               Py_BuildValue("(ssN)", scheme->name, scheme->summary ? scheme->summary : "", scheme_tuple(scheme)));
     return list;
 }
 
@@ -398,7 +397,7 @@ static PyObject *core_rules(PyObject *module, PyObject *unused)
 
     (void)module;
     (void)unused;
-    for (int i = 0; list != NULL && (name = qz_rule_name((qz_rule)i)) != NULL; i++)
+    for (int i = 0; list && (name = qz_rule_name((qz_rule)i)) != NULL; i++)
         append(&list, PyUnicode_FromString(name));
     return list;
 }
@@ -422,7 +421,7 @@ static PyObject *core_kernel_sets(PyObject *module, PyObject *unused)
 
     (void)module;
     (void)unused;
-    for (size_t i = 0; list != NULL && (name = qz_kernels_at(i, &supported)) != NULL; i++)
+    for (size_t i = 0; list && (name = qz_kernels_at(i, &supported)) != NULL; i++)
         append(&list, Py_BuildValue("(sO)", name, supported ? Py_True : Py_False));
     return list;
 }

@@ -67,9 +67,9 @@ static PyObject *shape_tuple(unsigned rank, const uint64_t *shape)
 {
     PyObject *tuple = PyTuple_New((Py_ssize_t)rank);
 
-    for (unsigned i = 0; tuple != NULL && i < rank; i++) {
+    for (unsigned i = 0; tuple && i < rank; i++) {
         PyObject *size = PyLong_FromUnsignedLongLong(shape[i]);
-        if (size == NULL || PyTuple_SetItem(tuple, (Py_ssize_t)i, size) < 0)
+        if (!size || PyTuple_SetItem(tuple, (Py_ssize_t)i, size) < 0)
             Py_CLEAR(tuple);
     }
     return tuple;
@@ -202,10 +202,10 @@ static PyObject *files_open(PyObject *module, PyObject *object)
     PyThreadState *unlocked;
     File *self;
 
-    if (path == NULL)
+    if (!path)
         return NULL;
     self = (File *)make(state->file_type);
-    if (self == NULL)
+    if (!self)
         return NULL;
     unlocked = PyEval_SaveThread();
     result = qz_open(path, NULL, &self->file, &error);
@@ -240,7 +240,7 @@ static PyObject *file_close(PyObject *object, PyObject *unused)
 
 static int is_usable(const File *self)
 {
-    if (self->file != NULL && !self->busy)
+    if (self->file && !self->busy)
         return 1;
     PyErr_SetString(PyExc_RuntimeError, "the file is closed or in use");
     return 0;
@@ -303,7 +303,7 @@ static PyObject *file_items(PyObject *object, PyObject *unused)
     if (!is_usable(self))
         return NULL;
     list = PyList_New(0);
-    for (size_t i = 0; list != NULL && i < qz_tensor_count(self->file); i++) {
+    for (size_t i = 0; list && i < qz_tensor_count(self->file); i++) {
         const qz_tensor *t = qz_tensor_at(self->file, i);
         qz_part part = qz_packed_part(self->file, i);
         PyObject *item;
@@ -313,7 +313,7 @@ static PyObject *file_items(PyObject *object, PyObject *unused)
             item = packed_item(self, packed++, state_of(object));
         else
             item = Py_BuildValue("(y#NO)", t->name, (Py_ssize_t)t->name_length, tensor_tuple(self, i), Py_None);
-        if (item == NULL || PyList_Append(list, item) < 0)
+        if (!item || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);
     }
@@ -339,7 +339,7 @@ static PyObject *file_read(PyObject *object, PyObject *args)
     if (!is_usable(self) || !PyArg_ParseTuple(args, "nO:read", &index, &target))
         return NULL;
     t = index >= 0 ? qz_tensor_at(self->file, (size_t)index) : NULL;
-    if (t == NULL) {
+    if (!t) {
         PyErr_SetString(PyExc_ValueError, "there is no such tensor");
         return NULL;
     }
@@ -381,7 +381,7 @@ static PyObject *file_read_packed(PyObject *object, PyObject *args)
         !PyArg_ParseTuple(args, "nOOOO:read_packed", &index, &parts[0], &parts[1], &parts[2], &parts[3]))
         return NULL;
     name = index >= 0 ? qz_packed_name_at(self->file, (size_t)index, &length) : NULL;
-    if (name == NULL) {
+    if (!name) {
         PyErr_SetString(PyExc_ValueError, "there is no such tensor");
         return NULL;
     }
@@ -456,10 +456,10 @@ static PyObject *files_create(PyObject *module, PyObject *object)
     const char *path = PyBytes_AsString(object);
     Writer *self;
 
-    if (path == NULL)
+    if (!path)
         return NULL;
     self = (Writer *)make(state->writer_type);
-    if (self == NULL)
+    if (!self)
         return NULL;
     options.replace = 1;
     if (qz_create(path, &options, &self->writer, &error) == QZ_FILE_OK)
@@ -480,7 +480,7 @@ static void writer_dealloc(PyObject *object)
 
 static int is_open(const Writer *self)
 {
-    if (self->writer != NULL && !self->busy)
+    if (self->writer && !self->busy)
         return 1;
     PyErr_SetString(PyExc_RuntimeError, "the file is complete or in use");
     return 0;
@@ -492,7 +492,7 @@ static int note_item(Writer *self, size_t index, size_t item)
     if (index >= self->capacity) {
         size_t wider = 2 * index + 16;
         size_t *items = PyMem_Realloc(self->item, wider * sizeof *items);
-        if (items == NULL) {
+        if (!items) {
             PyErr_NoMemory();
             return -1;
         }
@@ -562,7 +562,7 @@ static PyObject *writer_declare_packed(PyObject *object, PyObject *args)
                           &error) != QZ_FILE_OK)
         return fail(state_of(object), &error);
     list = PyMem_Realloc(self->packed, (self->packed_count + 1) * sizeof *list);
-    if (list == NULL)
+    if (!list)
         return PyErr_NoMemory();
     self->packed = list;
     packed.scheme.name = NULL; /* texts and tables are the caller's, and may go */
@@ -726,8 +726,7 @@ static int module_exec(PyObject *module)
         return -1;
     state->file_type = PyType_FromModuleAndSpec(module, &file_spec, NULL);
     state->writer_type = PyType_FromModuleAndSpec(module, &writer_spec, NULL);
-    if (state->file_type == NULL || state->writer_type == NULL ||
-        PyModule_AddObjectRef(module, "File", state->file_type) < 0 ||
+    if (!state->file_type || !state->writer_type || PyModule_AddObjectRef(module, "File", state->file_type) < 0 ||
         PyModule_AddObjectRef(module, "Writer", state->writer_type) < 0)
         return -1;
     return add_constants(module, constants, sizeof(constants) / sizeof(constants[0]));

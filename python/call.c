@@ -26,11 +26,11 @@ static qz_pool *shared_pool(void)
 
     if (atomic_flag_test_and_set(&pool_taken))
         return NULL;
-    if (pool != NULL && pool_process != getpid()) {
+    if (pool && pool_process != getpid()) {
         qz_pool_destroy(pool);
         pool = NULL;
     }
-    if (pool == NULL && qz_pool_create(0, &pool) == QZ_OK)
+    if (!pool && qz_pool_create(0, &pool) == QZ_OK)
         pool_process = getpid();
     result = pool;
     atomic_flag_clear(&pool_taken);
@@ -81,7 +81,7 @@ static void release(Call *call)
 int call_end(Call *call, qz_result result)
 {
     qz_pool_destroy(call->own);
-    if (call->unlocked != NULL)
+    if (call->unlocked)
         PyEval_RestoreThread(call->unlocked);
     release(call);
     if (result == QZ_OK)
@@ -101,7 +101,7 @@ int call_stop(void *context)
     Call *call = context;
     int raised;
 
-    if (call->unlocked == NULL)
+    if (!call->unlocked)
         return PyErr_CheckSignals() < 0;
     PyEval_RestoreThread(call->unlocked);
     raised = PyErr_CheckSignals() < 0;
@@ -140,7 +140,7 @@ Py_buffer *take_flat(Call *call, PyObject *object, int flags, size_t item)
 {
     Py_buffer *view = take(call, object, flags);
 
-    if (view == NULL)
+    if (!view)
         return NULL;
     if (item == 0 || (size_t)view->len % item != 0 || (view->len != 0 && (uintptr_t)view->buf % item != 0)) {
         PyErr_SetString(PyExc_ValueError, "a buffer does not fit its element type");
@@ -154,7 +154,7 @@ int take_matrix(Call *call, PyObject *object, int writable, int dtype, qz_matrix
     Py_ssize_t item = (Py_ssize_t)qz_dtype_size((qz_dtype)dtype);
     Py_buffer *view = take(call, object, writable ? PyBUF_STRIDED : PyBUF_STRIDED_RO);
 
-    if (view == NULL)
+    if (!view)
         return -1;
     if (view->ndim != 2 || item == 0 || view->itemsize != item || view->strides[0] % item != 0 ||
         view->strides[1] % item != 0 || (view->len != 0 && (uintptr_t)view->buf % (size_t)item != 0)) {
@@ -177,7 +177,7 @@ static int take_part(Call *call, PyObject *object, int writable, size_t item, ui
 {
     Py_buffer *view = take(call, object, writable ? PyBUF_STRIDED : PyBUF_STRIDED_RO);
 
-    if (view == NULL)
+    if (!view)
         return -1;
     if (view->ndim != 2 || (size_t)view->itemsize != item || (uint64_t)view->shape[0] != rows ||
         (uint64_t)view->shape[1] * item != row_bytes || (view->len != 0 && (uintptr_t)view->buf % item != 0) ||
@@ -211,7 +211,7 @@ int take_packed(Call *call, PyObject *tuple, int writable, const qz_scheme *sche
         raise_result(call->module, result, &call->detail);
         return -1;
     }
-    if (bytes != NULL)
+    if (bytes)
         *bytes = sizes.total_bytes;
     packed->zeros = packed->supers = NULL;
     packed->zero_stride = packed->super_stride = 0;

@@ -12,7 +12,7 @@ int add_failure(PyObject *module, const char *name, const char *doc)
     PyObject **failure = PyModule_GetState(module); /* the first object of the state */
 
     *failure = PyErr_NewExceptionWithDoc(name, doc, NULL, NULL);
-    return *failure != NULL ? PyModule_AddObjectRef(module, "Failure", *failure) : -1;
+    return *failure ? PyModule_AddObjectRef(module, "Failure", *failure) : -1;
 }
 
 int add_constants(PyObject *module, const Constant *constants, size_t count)
@@ -25,7 +25,7 @@ int add_constants(PyObject *module, const Constant *constants, size_t count)
 
 PyObject *raise_failure(PyObject *failure, PyObject *arguments)
 {
-    if (arguments != NULL) {
+    if (arguments) {
         PyErr_SetObject(failure, arguments);
         Py_DECREF(arguments);
     }
@@ -42,7 +42,7 @@ int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     PyObject **objects = PyModule_GetState(module);
 
-    for (size_t i = 0; objects != NULL && i < state_objects(module); i++)
+    for (size_t i = 0; objects && i < state_objects(module); i++)
         Py_VISIT(objects[i]);
     return 0;
 }
@@ -51,7 +51,7 @@ int module_clear(PyObject *module)
 {
     PyObject **objects = PyModule_GetState(module);
 
-    for (size_t i = 0; objects != NULL && i < state_objects(module); i++)
+    for (size_t i = 0; objects && i < state_objects(module); i++)
         Py_CLEAR(objects[i]);
     return 0;
 }
@@ -74,7 +74,7 @@ int take_scheme(PyObject *tuple, Scheme *scheme)
     if (!PyArg_ParseTuple(tuple, "iiiiKiiKz#i;not a scheme", &codes, &scale_dtype, &zero, &method, &group_size,
                           &positive, &super_dtype, &super_size, &table, &bytes, &rule))
         return -1;
-    if (table != NULL && bytes != (Py_ssize_t)sizeof(scheme->table)) {
+    if (table && bytes != (Py_ssize_t)sizeof(scheme->table)) {
         PyErr_SetString(PyExc_ValueError, "a table has 16 float32");
         return -1;
     }
@@ -92,7 +92,7 @@ int take_scheme(PyObject *tuple, Scheme *scheme)
         .super_size = super_size,
         .rule = (qz_rule)rule,
     };
-    if (table != NULL) {
+    if (table) {
         memcpy(scheme->table, table, sizeof(scheme->table));
         scheme->row.table = scheme->table;
     }
@@ -101,7 +101,7 @@ int take_scheme(PyObject *tuple, Scheme *scheme)
 
 PyObject *scheme_tuple(const qz_scheme *scheme)
 {
-    Py_ssize_t bytes = scheme->table != NULL ? (Py_ssize_t)(16 * sizeof(float)) : 0;
+    Py_ssize_t bytes = scheme->table ? (Py_ssize_t)(16 * sizeof(float)) : 0;
 
     return Py_BuildValue("(iiiiKiiKy#i)", (int)scheme->codes, (int)scheme->scale_dtype, (int)scheme->zero,
                          (int)scheme->method, (unsigned long long)scheme->group_size, scheme->positive,

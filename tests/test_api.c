@@ -79,8 +79,8 @@ static int child_with_environment(const char *wanted)
     uint16_t stored = 0;
     qz_packed plain = {&packed, &stored, NULL, 1, 2, 0, NULL, 0};
     if (strcmp(wanted, "nothing") != 0)
-        return qz_kernels() == NULL || strcmp(qz_kernels(), wanted) != 0;
-    return qz_kernels() != NULL ||
+        return !qz_kernels() || strcmp(qz_kernels(), wanted) != 0;
+    return qz_kernels() ||
            qz_quantize_i4(&x, QZ_F32, 1, QZ_MINMAX, &code, &scale, &zero_point, NULL, NULL) != QZ_ERROR_KERNELS ||
            qz_dequantize_i4(&code, 1, 1, 0, &y, QZ_F32, NULL, NULL) != QZ_ERROR_KERNELS ||
            qz_pack_i4(&code, 1, &packed, NULL, NULL) != QZ_ERROR_KERNELS ||
@@ -90,8 +90,7 @@ static int child_with_environment(const char *wanted)
            qz_decode(&scheme, &plain, &matrix, NULL, NULL) != QZ_ERROR_KERNELS ||
            qz_compare(&scheme, &plain, &matrix, NULL, &stats, NULL) != QZ_ERROR_KERNELS ||
            qz_compare_matrices(&matrix, &matrix, NULL, &stats, NULL) != QZ_ERROR_KERNELS ||
-           qz_kernels_use("scalar") != QZ_OK || qz_kernels() == NULL ||
-           qz_pack_i4(&code, 0, &packed, NULL, NULL) != QZ_OK;
+           qz_kernels_use("scalar") != QZ_OK || !qz_kernels() || qz_pack_i4(&code, 0, &packed, NULL, NULL) != QZ_OK;
 }
 
 static char **arguments;

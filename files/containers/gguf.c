@@ -51,7 +51,7 @@ static qz_file_result take_name(qz_gguf_source *s, qz_model *model, size_t longe
         return result;
     *length = (size_t)bytes;
     *name = qz_arena_text(&model->arena, (const char *)at, *length);
-    return *name != NULL ? QZ_FILE_OK : qz_fail_memory(s->error, s->label);
+    return *name ? QZ_FILE_OK : qz_fail_memory(s->error, s->label);
 }
 
 static qz_file_result read_value(qz_gguf *gguf, qz_gguf_source *s)
@@ -66,7 +66,7 @@ static qz_file_result read_value(qz_gguf *gguf, qz_gguf_source *s)
         return result;
     qz_gguf_part(s, "key", value.key, value.key_length);
     const char *wrong = qz_gguf_key_wrong(value.key, value.key_length);
-    if (wrong != NULL)
+    if (wrong)
         return qz_gguf_refuse(s, start, wrong);
     switch (qz_names_add(&gguf->keys, value.key, value.key_length, gguf->value_count)) {
     case QZ_NAME_NEW:
@@ -92,7 +92,7 @@ static qz_file_result read_value(qz_gguf *gguf, qz_gguf_source *s)
         gguf->alignment = qz_gguf_get32(at);
     }
     wrong = qz_gguf_alignment_wrong(&value, gguf->alignment);
-    if (wrong != NULL)
+    if (wrong)
         return qz_gguf_refuse(s, value.offset, wrong);
     gguf->values[gguf->value_count++] = value;
     return QZ_FILE_OK;
@@ -107,10 +107,10 @@ const qz_gguf_value *qz_gguf_find(const qz_gguf *gguf, const char *key)
 qz_file_result qz_gguf_load(qz_gguf *gguf, const qz_input *input, qz_file_error *error)
 {
     uint64_t bytes = gguf->values_end - START;
-    if (gguf->loaded != NULL)
+    if (gguf->loaded)
         return QZ_FILE_OK;
     uint8_t *loaded = qz_fits_memory(bytes + 1) ? malloc((size_t)bytes + 1) : NULL;
-    if (loaded == NULL)
+    if (!loaded)
         return qz_fail_memory(error, input->label);
     qz_file_result result = qz_input_read(input, START, loaded, (size_t)bytes, error);
     if (result != QZ_FILE_OK) {
@@ -125,7 +125,7 @@ qz_file_result qz_gguf_load(qz_gguf *gguf, const qz_input *input, qz_file_error 
 
 const char *qz_gguf_text(const qz_gguf_value *value, size_t *length)
 {
-    if (value->type != QZ_GGUF_STRING || value->data == NULL || value->bytes < 8 ||
+    if (value->type != QZ_GGUF_STRING || !value->data || value->bytes < 8 ||
         qz_gguf_get64(value->data) != value->bytes - 8)
         return NULL;
     *length = (size_t)value->bytes - 8;
@@ -139,7 +139,7 @@ int qz_gguf_whole(const qz_gguf_value *value, uint64_t *number)
         [QZ_GGUF_I8] = 2, [QZ_GGUF_I16] = 2, [QZ_GGUF_I32] = 2, [QZ_GGUF_I64] = 2,
     };
     const uint8_t *at = value->data;
-    if (at == NULL || value->type >= QZ_GGUF_TYPES || integers[value->type] == 0 || value->bytes - 1 >= 8 ||
+    if (!at || value->type >= QZ_GGUF_TYPES || integers[value->type] == 0 || value->bytes - 1 >= 8 ||
         (integers[value->type] == 2 && at[value->bytes - 1] >= 0x80))
         return 0;
     *number = 0;
@@ -154,7 +154,7 @@ const char *qz_gguf_bytes(unsigned type, unsigned rank, const uint64_t *shape, u
 {
     const qz_ggml_type *row = qz_ggml_type_of(type);
     uint64_t count, same;
-    if (row == NULL)
+    if (!row)
         return "the type is unknown, or was given up";
     if (rank > QZ_GGUF_AXES)
         return "the shape has more than 4 axes";
@@ -196,7 +196,7 @@ static qz_file_result read_tensor(qz_gguf *gguf, qz_gguf_source *s, uint64_t *en
         return result;
     qz_gguf_part(s, "tensor", tensor.name, tensor.name_length);
     const char *wrong = qz_model_name_wrong(tensor.name, tensor.name_length);
-    if (wrong != NULL)
+    if (wrong)
         return qz_gguf_refuse(s, start, wrong);
     result = qz_gguf_take(s, 4, &at, "the number of axes");
     if (result != QZ_FILE_OK)
@@ -219,10 +219,10 @@ static qz_file_result read_tensor(qz_gguf *gguf, qz_gguf_source *s, uint64_t *en
     tensor.type = qz_gguf_get32(at + 8 * (size_t)rank);
     tensor.offset = qz_gguf_get64(at + 8 * (size_t)rank + 4);
     wrong = qz_gguf_bytes(tensor.type, rank, shape, &tensor.bytes);
-    if (wrong != NULL) {
+    if (wrong) {
         const qz_ggml_type *type = qz_ggml_type_of(tensor.type);
-        snprintf(message, sizeof message, "%s (type %u%s%s)", wrong, tensor.type, type != NULL ? ", " : "",
-                 type != NULL ? type->name : "");
+        snprintf(message, sizeof message, "%s (type %u%s%s)", wrong, tensor.type, type ? ", " : "",
+                 type ? type->name : "");
         return qz_gguf_refuse(s, s->at - 12, message);
     }
     result = check_offset(s, gguf, &tensor, end);
@@ -304,7 +304,7 @@ static qz_file_result read_all(qz_gguf *gguf, qz_gguf_source *s)
     if (result != QZ_FILE_OK)
         return result;
     gguf->values = malloc(((size_t)values + 1) * sizeof *gguf->values);
-    if (gguf->values == NULL)
+    if (!gguf->values)
         return qz_fail_memory(s->error, s->label);
     for (uint64_t i = 0; result == QZ_FILE_OK && i < values; i++)
         result = read_value(gguf, s);
@@ -317,7 +317,7 @@ static qz_file_result read_all(qz_gguf *gguf, qz_gguf_source *s)
 qz_file_result qz_gguf_read(qz_gguf *gguf, const qz_input *input, const qz_model_limits *limits, qz_file_error *error)
 {
     static const qz_model_limits usual = QZ_MODEL_LIMITS_INIT;
-    if (limits == NULL)
+    if (!limits)
         limits = &usual;
     *gguf = (qz_gguf){.model.left = limits->max_table, .alignment = QZ_GGUF_ALIGNMENT};
     qz_gguf_source s = {.input = input,
@@ -327,7 +327,7 @@ qz_file_result qz_gguf_read(qz_gguf *gguf, const qz_input *input, const qz_model
                         .code = QZ_FILE_FORMAT,
                         .label = input->label,
                         .error = error};
-    qz_file_result result = s.buffer != NULL ? read_all(gguf, &s) : qz_fail_memory(error, input->label);
+    qz_file_result result = s.buffer ? read_all(gguf, &s) : qz_fail_memory(error, input->label);
     free(s.buffer);
     if (result != QZ_FILE_OK)
         qz_gguf_free(gguf);

@@ -53,7 +53,7 @@ static int describe(const qz_model_tensor *tensor, const qz_ggml_type *type, uin
         out->swapped = qz_element_size(type->element) > 1 && qz_big_endian();
         return 1;
     }
-    if (packing == NULL) {
+    if (!packing) {
         out->element = QZ_ELEMENT_F32;
         return qz_ggml_decoding_of(type->id) != NULL;
     }
@@ -80,7 +80,7 @@ static void note_decoded(qz_file *file, const char *name)
 static qz_file_result open_gguf(qz_file *file, qz_file_error *error)
 {
     qz_gguf *read = calloc(1, sizeof *read);
-    if (read == NULL)
+    if (!read)
         return qz_fail_memory(error, file->input.label);
     const qz_model_limits limits = qz_model_limits_of(file->table_left);
     qz_file_result result = qz_gguf_read(read, &file->input, &limits, error);
@@ -109,7 +109,7 @@ static qz_file_result open_gguf(qz_file *file, qz_file_error *error)
 
 static void close_gguf(qz_file *file)
 {
-    if (file->state != NULL)
+    if (file->state)
         qz_gguf_free(file->state);
     free(file->state);
 }
@@ -163,7 +163,7 @@ static qz_file_result read_gguf(qz_file *file, size_t tensor, uint64_t offset, v
     const qz_gguf *read = file->state;
     const qz_model_tensor *t = &read->model.tensors[tensor];
     const qz_ggml_decoding *decoding = qz_ggml_decoding_of(t->type);
-    if (decoding == NULL)
+    if (!decoding)
         return qz_input_read(&file->input, t->offset + offset, dst, bytes, error);
     return read_decoded(file, t, decoding, offset / sizeof(float), bytes / sizeof(float), dst, error);
 }
@@ -173,7 +173,7 @@ static qz_file_result read_gguf(qz_file *file, size_t tensor, uint64_t offset, v
 static qz_file_result layout(qz_writer *writer, qz_file_error *error)
 {
     const qz_file *from = writer->metadata_from;
-    int same_kind = from != NULL && from->container == writer->container;
+    int same_kind = from && from->container == writer->container;
     return qz_gguf_layout(writer, same_kind ? from->state : NULL, same_kind ? &from->input : NULL, error);
 }
 

@@ -35,18 +35,18 @@ qz_file_result qz_gguf_declare(qz_writer *writer, const qz_slot *slot, qz_file_e
     const char *wrong = qz_model_name_wrong(tensor->name, tensor->name_length);
     char field[QZ_MODEL_FIELD];
     qz_model_field("tensor", tensor->name, tensor->name_length, field);
-    if (type_of(slot) == NULL)
+    if (!type_of(slot))
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET,
                        "is of type %s, which GGUF does not have; write a .safetensors or .npz, or leave it out",
                        tensor->element == QZ_ELEMENT_RAW ? tensor->type : qz_element_name(tensor->element));
-    if (wrong == NULL && tensor->name_length > QZ_GGUF_NAME_LONGEST)
+    if (!wrong && tensor->name_length > QZ_GGUF_NAME_LONGEST)
         wrong = "the name has more than the 63 bytes that GGUF allows; rename it, or write a .safetensors or .npz";
-    if (wrong == NULL && tensor->rank > QZ_GGUF_AXES)
+    if (!wrong && tensor->rank > QZ_GGUF_AXES)
         wrong = "has more than 4 axes, the most in a GGUF file; write a .safetensors or .npz";
-    if (wrong == NULL && tensor->column_major && tensor->rank > 1)
+    if (!wrong && tensor->column_major && tensor->rank > 1)
         wrong = "has its first axis run fastest, which GGUF does not have; write an .npz";
-    return wrong == NULL ? QZ_FILE_OK
-                         : qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET, "%s", wrong);
+    return !wrong ? QZ_FILE_OK
+                  : qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET, "%s", wrong);
 }
 
 /* ---- keys ---- */
@@ -89,7 +89,7 @@ static int is_of_parts(const char *key)
  * Returns how many. `values` has room for two more than those that are passed on. */
 static size_t choose_keys(const qz_gguf *metadata, const own_keys *keys, qz_gguf_value *values)
 {
-    size_t n = 0, given = metadata != NULL ? metadata->value_count : 0;
+    size_t n = 0, given = metadata ? metadata->value_count : 0;
     int has_type = 0, has_version = 0;
     for (size_t i = 0; i < given; i++) {
         const qz_gguf_value *value = &metadata->values[i];
@@ -119,7 +119,7 @@ static int list_tensors(qz_writer *writer, qz_model_tensor *tensors)
         const qz_tensor *t = &slot->tensor;
         const qz_ggml_type *type = type_of(slot);
         uint64_t *shape = qz_arena_get(&writer->arena, t->rank * sizeof *shape);
-        if (shape == NULL)
+        if (!shape)
             return 0;
         if (t->rank != 0) {
             memcpy(shape, t->shape, t->rank * sizeof *shape);
@@ -153,11 +153,11 @@ static qz_file_result put_header(qz_writer *writer, qz_model_tensor *tensors, co
 
 qz_file_result qz_gguf_layout(qz_writer *writer, qz_gguf *metadata, const qz_input *input, qz_file_error *error)
 {
-    size_t given = metadata != NULL ? metadata->value_count : 0;
+    size_t given = metadata ? metadata->value_count : 0;
     qz_model_tensor *tensors = calloc(writer->count + 1, sizeof *tensors);
     qz_gguf_value *values = calloc(given + 2, sizeof *values);
-    qz_file_result result = metadata != NULL ? qz_gguf_load(metadata, input, error) : QZ_FILE_OK;
-    if (result == QZ_FILE_OK && (tensors == NULL || values == NULL || !list_tensors(writer, tensors)))
+    qz_file_result result = metadata ? qz_gguf_load(metadata, input, error) : QZ_FILE_OK;
+    if (result == QZ_FILE_OK && (!tensors || !values || !list_tensors(writer, tensors)))
         result = qz_fail_memory(error, writer->output.label);
     if (result == QZ_FILE_OK) {
         const own_keys keys = describe_tensors(tensors, writer);

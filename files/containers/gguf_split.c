@@ -24,7 +24,7 @@ static int take_number(const qz_file *file, const char *key, uint64_t *number, q
     const qz_gguf *header = file->state;
     const qz_gguf_value *found = qz_gguf_find(header, key);
     uint8_t bytes[8];
-    if (found == NULL || *result != QZ_FILE_OK)
+    if (!found || *result != QZ_FILE_OK)
         return 0;
     qz_gguf_value value = *found;
     if (value.bytes <= sizeof bytes) {
@@ -89,7 +89,7 @@ qz_file_result qz_gguf_open_parts(qz_file *file, qz_file_error *error)
     result = check_name(file, &s, &stem, error);
     if (result != QZ_FILE_OK)
         return result;
-    const char *slash = strrchr(file->input.path, '/'), *name = slash != NULL ? slash + 1 : file->input.path;
+    const char *slash = strrchr(file->input.path, '/'), *name = slash ? slash + 1 : file->input.path;
     int before = (int)(stem - (size_t)(name - file->input.path));
     if (s.number != 0)
         return qz_fail(error, QZ_FILE_FORMAT, file->input.label, NULL, QZ_NO_OFFSET,
@@ -98,7 +98,7 @@ qz_file_result qz_gguf_open_parts(qz_file *file, qz_file_error *error)
                        s.number + 1, s.count, s.count);
     size_t room = strlen(name) + 32;
     char *other = malloc(room);
-    if (other == NULL)
+    if (!other)
         return qz_fail_memory(error, file->input.label);
     for (uint64_t i = 1; i < s.count && result == QZ_FILE_OK; i++) {
         snprintf(other, room, "%.*s-%05" PRIu64 "-of-%05" PRIu64 ".gguf", before, name, i + 1, s.count);

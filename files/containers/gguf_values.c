@@ -19,10 +19,10 @@ static qz_file_result refuse(const qz_gguf_source *source, qz_file_result code, 
 {
     char field[QZ_MODEL_FIELD];
     const char *part = source->part;
-    if (source->name != NULL)
+    if (source->name)
         part = qz_model_field(part, source->name, source->name_length, field);
     return qz_fail_option(source->error, code, code == QZ_FILE_LIMIT ? QZ_OPTION_MAX_TABLE : QZ_OPTION_NONE,
-                          source->label, part, source->input != NULL ? offset : QZ_NO_OFFSET, "%s", what);
+                          source->label, part, source->input ? offset : QZ_NO_OFFSET, "%s", what);
 }
 
 qz_file_result qz_gguf_refuse(const qz_gguf_source *source, uint64_t offset, const char *what)

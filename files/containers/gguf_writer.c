@@ -29,7 +29,7 @@ static qz_file_result check_value(const qz_gguf_value *value, uint32_t *alignmen
                         .name = value->key,
                         .name_length = value->key_length,
                         .error = error};
-    if (value->data == NULL || !qz_fits_memory(value->bytes))
+    if (!value->data || !qz_fits_memory(value->bytes))
         return qz_gguf_refuse(&s, 0, "has no value");
     qz_file_result result = qz_gguf_take_value(&s, value->type, &found);
     if (result == QZ_FILE_OK && s.at != s.end)
@@ -39,7 +39,7 @@ static qz_file_result check_value(const qz_gguf_value *value, uint32_t *alignmen
     if (value->type == QZ_GGUF_U32)
         *alignment = qz_gguf_get32(value->data);
     const char *wrong = qz_gguf_alignment_wrong(value, *alignment);
-    return wrong != NULL ? qz_gguf_refuse(&s, 0, wrong) : QZ_FILE_OK;
+    return wrong ? qz_gguf_refuse(&s, 0, wrong) : QZ_FILE_OK;
 }
 
 static qz_file_result refuse(const char *kind, const char *name, size_t length, const char *what, const char *label,
@@ -71,9 +71,9 @@ static qz_file_result check_values(const qz_gguf_value *values, size_t count, ui
     for (size_t i = 0; result == QZ_FILE_OK && i < count; i++) {
         const qz_gguf_value *v = &values[i];
         const char *wrong = qz_gguf_key_wrong(v->key, v->key_length);
-        if (wrong == NULL && (!qz_add(*bytes, 12 + (uint64_t)v->key_length, bytes) || !qz_add(*bytes, v->bytes, bytes)))
+        if (!wrong && (!qz_add(*bytes, 12 + (uint64_t)v->key_length, bytes) || !qz_add(*bytes, v->bytes, bytes)))
             wrong = "the header would have more than 2^64 bytes";
-        if (wrong != NULL) {
+        if (wrong) {
             result = refuse("key", v->key, v->key_length, wrong, label, error);
             break;
         }
@@ -89,11 +89,11 @@ static qz_file_result check_values(const qz_gguf_value *values, size_t count, ui
 static const char *place_tensor(qz_model_tensor *tensor, uint32_t alignment, uint64_t *end)
 {
     const char *wrong = qz_model_name_wrong(tensor->name, tensor->name_length);
-    if (wrong == NULL && tensor->name_length > QZ_GGUF_NAME_LONGEST)
+    if (!wrong && tensor->name_length > QZ_GGUF_NAME_LONGEST)
         wrong = "the name has more than 63 bytes";
-    if (wrong == NULL)
+    if (!wrong)
         wrong = qz_gguf_bytes(tensor->type, tensor->rank, tensor->shape, &tensor->bytes);
-    if (wrong != NULL)
+    if (wrong)
         return wrong;
     tensor->offset = *end;
     if (!qz_add(*end, tensor->bytes, end) || !qz_model_round_up(*end, alignment, end) || *end > QZ_MAX_BYTES)
@@ -110,10 +110,10 @@ static qz_file_result check_tensors(qz_model_tensor *tensors, size_t count, uint
     for (size_t i = 0; result == QZ_FILE_OK && i < count; i++) {
         qz_model_tensor *t = &tensors[i];
         const char *wrong = place_tensor(t, alignment, data_bytes);
-        if (wrong == NULL && !qz_add(*bytes, 24 + (uint64_t)t->name_length + 8 * (uint64_t)t->rank, bytes))
+        if (!wrong && !qz_add(*bytes, 24 + (uint64_t)t->name_length + 8 * (uint64_t)t->rank, bytes))
             wrong = "the header would have more than 2^64 bytes";
-        result = wrong != NULL ? refuse("tensor", t->name, t->name_length, wrong, label, error)
-                               : add_name(&names, "tensor", t->name, t->name_length, label, error);
+        result = wrong ? refuse("tensor", t->name, t->name_length, wrong, label, error)
+                       : add_name(&names, "tensor", t->name, t->name_length, label, error);
     }
     qz_names_free(&names);
     return result;
@@ -180,7 +180,7 @@ qz_file_result qz_gguf_format(qz_model_tensor *tensors, size_t count, const qz_g
         *file_bytes > QZ_MAX_BYTES)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the file would be longer than 2^63 - 1");
     char *start = qz_fits_memory(padded) ? calloc(1, (size_t)padded) : NULL;
-    if (start == NULL)
+    if (!start)
         return qz_fail_memory(error, label);
     put_header(start, tensors, count, values, value_count);
     for (size_t i = 0; i < count; i++)

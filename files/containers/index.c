@@ -59,9 +59,9 @@ static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
 {
     (void)file_size;
     size_t i = 0;
-    while (i < bytes && strchr(" \t\r\n", head[i]) != NULL && head[i] != 0)
+    while (i < bytes && strchr(" \t\r\n", head[i]) && head[i] != 0)
         i++;
-    return i < bytes && head[i] == '{' && memchr(head, 0, bytes) == NULL;
+    return i < bytes && head[i] == '{' && !memchr(head, 0, bytes);
 }
 
 static qz_file_result refuse(const reader *r, const char *field, size_t at, const char *what)
@@ -83,7 +83,7 @@ static qz_file_result grow(reader *r, void *list, size_t count, size_t *room, si
         return result;
     size_t wider = *room == 0 ? 64 : 2 * *room;
     void *moved = realloc(list, wider * each);
-    if (moved == NULL)
+    if (!moved)
         return qz_fail_memory(r->error, r->label);
     *longer = moved;
     *room = wider;
@@ -117,11 +117,11 @@ static qz_file_result read_place(reader *r)
     const size_t start = json->start;
     qz_model_field("tensor", t.name, t.length, field);
     const char *wrong = qz_model_name_wrong(t.name, t.length);
-    if (wrong != NULL)
+    if (wrong)
         return refuse(r, field, start, wrong);
     if (qz_json_next(json) != QZ_JSON_STRING)
         return unexpected(r, field, "the map gives no name of a file for it");
-    if (memchr(json->string, '\0', json->length) != NULL)
+    if (memchr(json->string, '\0', json->length))
         return refuse(r, field, json->start, "the name of its file holds the character 0");
     void *longer = m->tensors;
     qz_file_result result = shard_of(r, json->string, json->length, &t.shard);
@@ -169,7 +169,7 @@ static qz_file_result read_metadata(reader *r)
             return refuse(r, "total_size", json->start, "occurs twice, so that its meaning is unclear");
         qz_json_next(json);
         if (is_total)
-            r->out->said = qz_json_whole(json, &r->out->total) == NULL ? TOTAL : NO_NUMBER;
+            r->out->said = !qz_json_whole(json, &r->out->total) ? TOTAL : NO_NUMBER;
         qz_json_skip(json);
     }
     return json->kind == QZ_JSON_OBJECT_END ? QZ_FILE_OK : unexpected(r, "metadata", "");
@@ -211,7 +211,7 @@ static qz_file_result open_index(qz_file *file, qz_file_error *error)
 {
     const uint64_t length = file->input.size;
     map *m = calloc(1, sizeof *m);
-    if (m == NULL)
+    if (!m)
         return qz_fail_memory(error, file->input.label);
     file->state = m;
     reader r = {.out = m, .account.left = file->table_left, .label = file->input.label, .error = error};
@@ -219,7 +219,7 @@ static qz_file_result open_index(qz_file *file, qz_file_error *error)
     if (result != QZ_FILE_OK)
         return result;
     m->text = malloc((size_t)length + 1);
-    if (m->text == NULL)
+    if (!m->text)
         return qz_fail_memory(error, r.label);
     result = qz_input_read(&file->input, 0, m->text, (size_t)length, error);
     if (result != QZ_FILE_OK)
@@ -240,7 +240,7 @@ static qz_file_result misplaced(const qz_file *file, const qz_tensor *t, const c
 {
     char field[QZ_MODEL_FIELD], shown[QZ_NAME_TEXT], more[QZ_NAME_TEXT] = "";
     qz_escape(shard_name, strlen(shard_name), shown, sizeof shown);
-    if (other != NULL)
+    if (other)
         qz_escape(other, strlen(other), more, sizeof more);
     return qz_fail(error, QZ_FILE_FORMAT, file->input.label, qz_model_field("tensor", t->name, t->name_length, field),
                    QZ_NO_OFFSET, "%s%s%s%s", first, shown, then, more);
@@ -298,7 +298,7 @@ static void note_total(qz_file *file, const map *m)
 static void close_index(qz_file *file)
 {
     map *m = file->state;
-    if (m == NULL)
+    if (!m)
         return;
     free(m->text);
     free(m->tensors);

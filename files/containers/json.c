@@ -103,7 +103,7 @@ static const char *take_escape(qz_json *json, char **out)
     static const char letters[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
     char c = look(json, json->at++);
     const char *found = c != '\0' ? strchr(letters, c) : NULL;
-    if (found != NULL) {
+    if (found) {
         *(*out)++ = meant[found - letters];
         return NULL;
     }
@@ -150,7 +150,7 @@ static qz_json_kind take_string(qz_json *json, qz_json_kind kind)
         size_t at = json->at++;
         plain = 0;
         const char *wrong = take_escape(json, &out);
-        if (wrong != NULL)
+        if (wrong)
             return refuse(json, at, wrong);
     }
     json->at++;
@@ -353,7 +353,7 @@ char *qz_json_put_string(char *out, const char *text, size_t length)
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)text[i];
         const char *found = c != '\0' ? strchr(meant, c) : NULL;
-        if (found != NULL) {
+        if (found) {
             *out++ = '\\';
             *out++ = letters[found - meant];
         } else if (c < 0x20) {

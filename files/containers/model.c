@@ -47,7 +47,7 @@ qz_file_result qz_model_reserve(qz_model *model, size_t capacity, const char *la
     model->tensors =
         capacity <= SIZE_MAX / sizeof *model->tensors - 1 ? malloc((capacity + 1) * sizeof *model->tensors) : NULL;
     model->capacity = capacity;
-    return model->tensors != NULL ? QZ_FILE_OK : qz_fail_memory(error, label);
+    return model->tensors ? QZ_FILE_OK : qz_fail_memory(error, label);
 }
 
 qz_file_result qz_model_keep_shape(qz_model *model, unsigned rank, const uint64_t *shape, const uint64_t **kept,
@@ -57,7 +57,7 @@ qz_file_result qz_model_keep_shape(qz_model *model, unsigned rank, const uint64_
     if (result != QZ_FILE_OK)
         return result;
     uint64_t *copy = qz_arena_get(&model->arena, rank * sizeof *shape);
-    if (copy == NULL)
+    if (!copy)
         return qz_fail_memory(error, label);
     if (rank != 0)
         memcpy(copy, shape, rank * sizeof *shape);
@@ -90,7 +90,7 @@ char *qz_model_field(const char *kind, const char *name, size_t name_length, cha
 
 const char *qz_model_name_wrong(const char *name, size_t length)
 {
-    if (memchr(name, '\0', length) != NULL)
+    if (memchr(name, '\0', length))
         return "the name holds the character 0, where other readers cut it off";
     return qz_is_utf8(name, length) ? NULL : "the name is not UTF-8";
 }

@@ -45,7 +45,7 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "a .npy file needs a tensor");
     qz_slot *slot = &writer->slots[0];
     char *header = malloc(qz_npy_room(&slot->tensor));
-    if (header == NULL)
+    if (!header)
         return qz_fail_memory(error, writer->output.label);
     slot->offset = qz_npy_format(&slot->tensor, header);
     qz_file_result result = QZ_FILE_OK;

@@ -142,7 +142,7 @@ qz_file_result qz_npy_parse(qz_npy_header *header, const qz_npy_source *source, 
             error, QZ_FILE_LIMIT, QZ_OPTION_MAX_HEADER, label, field, base == QZ_NO_OFFSET ? base : base + 8,
             "the header has %" PRIu64 " bytes; the limit is %" PRIu64 "", length, options->max_header);
     char *text = malloc((size_t)length + 1);
-    if (text == NULL)
+    if (!text)
         return qz_fail_memory(error, label);
     result = source->read(source->context, before, text, (size_t)length, error);
     if (result == QZ_FILE_OK) {
@@ -168,13 +168,13 @@ qz_file_result qz_npy_parse(qz_npy_header *header, const qz_npy_source *source, 
 
 size_t qz_npy_room(const qz_tensor *tensor)
 {
-    return QZ_NPY_HEADER_WRITE + (tensor->type != NULL ? strlen(tensor->type) : 0);
+    return QZ_NPY_HEADER_WRITE + (tensor->type ? strlen(tensor->type) : 0);
 }
 
 size_t qz_npy_format(const qz_tensor *tensor, char *out)
 {
     int wide = 0; /* names of fields beyond ASCII: version 3, which has a longer length */
-    for (const char *at = tensor->type; at != NULL && *at != '\0'; at++)
+    for (const char *at = tensor->type; at && *at != '\0'; at++)
         wide |= (unsigned char)*at >= 0x80;
     size_t before = QZ_NPY_MAGIC_BYTES + (wide ? 2 : 0), room = qz_npy_room(tensor) - before;
     char *text = out + before;

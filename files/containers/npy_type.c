@@ -55,8 +55,8 @@ static uint64_t simple_type(const char *text, size_t length, const char **wrong)
 {
     uint64_t number = 0;
     size_t at = 2;
-    *wrong = memchr(text, 'O', length < 2 ? length : 2) != NULL ? objects : unknown;
-    if (length < 3 || strchr("<>|", text[0]) == NULL || text[2] == '0')
+    *wrong = memchr(text, 'O', length < 2 ? length : 2) ? objects : unknown;
+    if (length < 3 || !strchr("<>|", text[0]) || text[2] == '0')
         return 0;
     for (; at < length && text[at] >= '0' && text[at] <= '9'; at++)
         if ((number = number * 10 + (uint64_t)(text[at] - '0')) > ITEM_LONGEST)
@@ -204,7 +204,7 @@ static qz_file_result keep_type(const qz_text *p, const char *text, size_t lengt
                                 qz_tensor *tensor)
 {
     char *kept = qz_arena_get(arena, 2 * length + 1), *to = kept;
-    if (kept == NULL)
+    if (!kept)
         return qz_fail_memory(p->error, p->label);
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)text[i];
@@ -240,7 +240,7 @@ qz_file_result qz_npy_take_type(qz_text *p, const qz_open_options *options, int 
                               "has a type with a shape of its own, which no file has; put it into the array's shape");
     if (!qz_text_take_string(p, 0, &text, &length))
         return qz_text_refuse(p, start, "the type is not a plain string");
-    for (size_t i = 0; length == 3 && strchr("<>|", text[0]) != NULL && i < sizeof types / sizeof types[0]; i++) {
+    for (size_t i = 0; length == 3 && strchr("<>|", text[0]) && i < sizeof types / sizeof types[0]; i++) {
         if (memcmp(types[i].code, text + 1, 2) != 0)
             continue;
         size_t bytes = qz_element_size(types[i].element);

@@ -85,7 +85,7 @@ static qz_file_result grow_members(opener *o)
         return QZ_FILE_OK;
     size_t wider = a->capacity == 0 ? 16 : a->capacity * 2;
     qz_zip_data *members = wider <= SIZE_MAX / sizeof *members ? realloc(a->members, wider * sizeof *members) : NULL;
-    if (members == NULL)
+    if (!members)
         return qz_fail_memory(o->error, o->file->input.label);
     a->members = members;
     a->capacity = wider;
@@ -113,7 +113,7 @@ static qz_file_result add_array(opener *o, const qz_zip_member *r)
             return qz_fail_option(o->error, QZ_FILE_LIMIT, QZ_OPTION_MAX_BYTES, file->input.label, field, r->header,
                                   "expands to %" PRIu64 " bytes; the limit is %" PRIu64 "", r->bytes,
                                   file->options.max_bytes);
-        if (o->stream == NULL && (o->stream = qz_zip_stream_new()) == NULL)
+        if (!o->stream && !(o->stream = qz_zip_stream_new()))
             return qz_fail_memory(o->error, file->input.label);
         qz_zip_stream_begin(o->stream, &m);
     }
@@ -129,7 +129,7 @@ static qz_file_result add_array(opener *o, const qz_zip_member *r)
                        "%" PRIu64 " bytes follow the array", r->bytes - header.length - t->bytes);
     t->name_length = r->name_length - strlen(".npy");
     t->name = qz_arena_text(&file->arena, r->name, t->name_length);
-    if (t->name == NULL)
+    if (!t->name)
         return qz_fail_memory(o->error, file->input.label);
     if (qz_names_has(&file->names, t->name, t->name_length))
         return name_twice(o, r);
@@ -149,7 +149,7 @@ static qz_file_result skip_member(opener *o, const qz_zip_member *r)
 {
     qz_file *file = o->file;
     const char *name = qz_arena_text(&file->arena, r->name, r->name_length);
-    if (name == NULL)
+    if (!name)
         return qz_fail_memory(o->error, file->input.label);
     o->pickled |= r->name_length >= 8 && memcmp(name + r->name_length - 8, "data.pkl", 8) == 0;
     if (o->skipped++ == 0)
@@ -180,7 +180,7 @@ static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
 static void close_npz(qz_file *file)
 {
     archive *a = file->state;
-    if (a == NULL)
+    if (!a)
         return;
     for (size_t i = 0; i < file->count; i++)
         qz_zip_stream_free(a->members[i].stream);
@@ -193,7 +193,7 @@ static void close_npz(qz_file *file)
 static qz_file_result open_npz(qz_file *file, qz_file_error *error)
 {
     archive *a = calloc(1, sizeof *a);
-    if (a == NULL)
+    if (!a)
         return qz_fail_memory(error, file->input.label);
     a->spool.fd = -1;
     file->state = a;

@@ -81,7 +81,7 @@ qz_file_result qz_npz_layout(qz_writer *writer, qz_file_error *error)
     uint64_t at = 0;
     size_t room;
     layout l = {.npy = header_room(writer, &room)};
-    if (l.npy == NULL)
+    if (!l.npy)
         return qz_fail_memory(error, writer->output.label);
     qz_file_result result = QZ_FILE_OK;
     for (size_t i = 0; i < writer->count && result == QZ_FILE_OK; i++) {
@@ -114,7 +114,7 @@ static qz_file_result read_back(qz_writer *writer, qz_slot *slot, qz_file_error 
 {
     enum { PIECE = 1 << 18 };
     unsigned char *piece = malloc(PIECE);
-    if (piece == NULL)
+    if (!piece)
         return qz_fail_memory(error, writer->output.label);
     slot->crc = slot->crc_start;
     qz_file_result result = QZ_FILE_OK;
@@ -232,8 +232,8 @@ qz_file_result qz_npz_finish(qz_writer *writer, qz_file_error *error)
     l.npy = header_room(writer, &room);
     /* The longest header: fixed part, name, extra fields, array header. */
     size_t longest = ZIP_CENTRAL_BYTES + 65536 + 256 + room;
-    uint8_t *buffer = l.npy != NULL ? malloc(longest + DIRECTORY + longest) : NULL;
-    if (buffer == NULL) {
+    uint8_t *buffer = l.npy ? malloc(longest + DIRECTORY + longest) : NULL;
+    if (!buffer) {
         free(l.npy);
         return qz_fail_memory(error, writer->output.label);
     }

@@ -155,7 +155,7 @@ static qz_file_result add_pair(reader *r, const qz_safetensors_pair *pair)
     if (out->metadata_count == r->pairs_room) {
         size_t wider = r->pairs_room == 0 ? 16 : 2 * r->pairs_room;
         qz_safetensors_pair *pairs = realloc(out->metadata, wider * sizeof *pairs);
-        if (pairs == NULL)
+        if (!pairs)
             return qz_fail_memory(r->error, r->label);
         out->metadata = pairs;
         r->pairs_room = wider;
@@ -233,9 +233,9 @@ static qz_file_result read_numbers(reader *r, const named *name, const char *wha
         if (r->json.kind == QZ_JSON_ERROR)
             return unexpected_in(r, name, "");
         const char *wrong = qz_json_whole(&r->json, &number);
-        if (wrong == NULL && *count == most)
+        if (!wrong && *count == most)
             wrong = "is more than there can be";
-        if (wrong != NULL) {
+        if (wrong) {
             snprintf(message, sizeof message, "%s in %s %s", item, what, wrong);
             return refuse_tensor(r, name, r->json.start, message);
         }
@@ -277,7 +277,7 @@ static qz_file_result check_tensor(const reader *r, const named *name, const uin
         return refuse_tensor(r, name, name->start, message);
     }
     const char *wrong = qz_safetensors_bytes(tensor->type, tensor->rank, tensor->shape, &needed);
-    if (wrong != NULL)
+    if (wrong)
         return refuse_tensor(r, name, name->start, wrong);
     tensor->bytes = extent[1] - extent[0];
     tensor->offset = r->out->data + extent[0];
@@ -298,7 +298,7 @@ static qz_file_result read_tensor(reader *r, const named *name)
     qz_model_tensor tensor = {.name = name->text, .name_length = name->length, .shape = shape};
     qz_json *json = &r->json;
     const char *wrong = qz_model_name_wrong(name->text, name->length);
-    if (wrong != NULL)
+    if (wrong)
         return refuse_tensor(r, name, name->start, wrong);
     if (qz_json_next(json) != QZ_JSON_OBJECT)
         return unexpected_in(r, name, "is not an object of dtype, shape and data_offsets");
@@ -397,11 +397,11 @@ static void sort(const qz_model_tensor *tensors, size_t *list, size_t n)
 static qz_file_result check_next(const reader *r, const qz_model_tensor *before, const qz_model_tensor *tensor)
 {
     char field[QZ_MODEL_FIELD], other[QZ_NAME_TEXT];
-    uint64_t end = before != NULL ? before->offset + before->bytes : r->out->data;
+    uint64_t end = before ? before->offset + before->bytes : r->out->data;
     if (tensor->offset == end)
         return QZ_FILE_OK;
     qz_model_field("tensor", tensor->name, tensor->name_length, field);
-    if (before == NULL)
+    if (!before)
         return qz_fail(r->error, QZ_FILE_FORMAT, r->label, field, tensor->offset,
                        "the data begins with %" PRIu64 " bytes that belong to no tensor", tensor->offset - end);
     qz_escape(before->name, before->name_length, other, sizeof other);
@@ -420,23 +420,23 @@ static qz_file_result check_extents(reader *r)
     const qz_model_tensor *before = NULL;
     size_t n = model->count, *sorted = NULL;
     qz_file_result result = QZ_FILE_OK;
-    for (size_t i = 1; sorted == NULL && i < n; i++) {
+    for (size_t i = 1; !sorted && i < n; i++) {
         if (!is_before(&model->tensors[i], &model->tensors[i - 1]))
             continue;
         sorted = malloc(n * sizeof *sorted);
-        if (sorted == NULL)
+        if (!sorted)
             return qz_fail_memory(r->error, r->label);
         for (size_t j = 0; j < n; j++)
             sorted[j] = j;
         sort(model->tensors, sorted, n);
     }
     for (size_t i = 0; result == QZ_FILE_OK && i < n; i++) {
-        const qz_model_tensor *tensor = &model->tensors[sorted != NULL ? sorted[i] : i];
+        const qz_model_tensor *tensor = &model->tensors[sorted ? sorted[i] : i];
         result = check_next(r, before, tensor);
         before = tensor;
     }
     free(sorted);
-    uint64_t end = before != NULL ? before->offset + before->bytes - r->out->data : 0;
+    uint64_t end = before ? before->offset + before->bytes - r->out->data : 0;
     if (result == QZ_FILE_OK && end != r->data_bytes)
         result = qz_fail(r->error, QZ_FILE_FORMAT, r->label, NULL, r->out->data + end,
                          "%" PRIu64 " bytes that belong to no tensor end the file", r->data_bytes - end);
@@ -485,7 +485,7 @@ static qz_file_result read_all(reader *r, const qz_input *input, uint64_t length
     if (result != QZ_FILE_OK)
         return result;
     out->text = malloc((size_t)length + 1);
-    if (out->text == NULL)
+    if (!out->text)
         return qz_fail_memory(r->error, r->label);
     result = qz_input_read(input, START, out->text, (size_t)length, r->error);
     if (result != QZ_FILE_OK)
@@ -508,7 +508,7 @@ qz_file_result qz_safetensors_read(qz_safetensors *safetensors, const qz_input *
 {
     static const qz_model_limits usual = QZ_MODEL_LIMITS_INIT;
     uint64_t length = 0;
-    if (limits == NULL)
+    if (!limits)
         limits = &usual;
     *safetensors = (qz_safetensors){.model.left = limits->max_table};
     qz_file_result result = read_length(input, limits, &length, error);

@@ -35,7 +35,7 @@ static qz_file_result refuse(const qz_file *file, const qz_model_tensor *tensor,
 static void note(qz_file *file, const qz_safetensors *read, const char *opaque)
 {
     size_t used = (size_t)snprintf(file->note, sizeof file->note, "%s", read->note);
-    if (opaque != NULL && used < sizeof file->note)
+    if (opaque && used < sizeof file->note)
         snprintf(file->note + used, sizeof file->note - used, "%stensors of type %s are passed on as bytes",
                  used ? "; " : "", opaque);
 }
@@ -43,7 +43,7 @@ static void note(qz_file *file, const qz_safetensors *read, const char *opaque)
 static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
 {
     qz_safetensors *read = calloc(1, sizeof *read);
-    if (read == NULL)
+    if (!read)
         return qz_fail_memory(error, file->input.label);
     const qz_model_limits limits = qz_model_limits_of(file->table_left);
     qz_file_result result = qz_safetensors_read(read, &file->input, &limits, error);
@@ -87,7 +87,7 @@ static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
 
 static void close_safetensors(qz_file *file)
 {
-    if (file->state != NULL)
+    if (file->state)
         qz_safetensors_free(file->state);
     free(file->state);
 }
@@ -104,7 +104,7 @@ static unsigned type_of(const qz_tensor *tensor)
 /* The type of a slot in the file: that of its elements, or of what its bytes stand for. */
 static unsigned stored_type(const qz_slot *slot)
 {
-    for (unsigned i = 0; slot->stored != NULL && i < QZ_SAFETENSORS_TYPES; i++)
+    for (unsigned i = 0; slot->stored && i < QZ_SAFETENSORS_TYPES; i++)
         if (strcmp(qz_safetensors_row_of(i)->name, slot->stored) == 0)
             return i;
     return type_of(&slot->tensor);
@@ -143,14 +143,14 @@ static qz_file_result format(const qz_writer *writer, qz_model_tensor *tensors, 
 {
     static const char said[] = "quantization_config";
     const qz_file *from = writer->metadata_from;
-    size_t given = from != NULL ? from->metadata_count : 0, kept = 0;
+    size_t given = from ? from->metadata_count : 0, kept = 0;
     qz_safetensors_pair *pairs = calloc(given + 1, sizeof *pairs);
-    if (pairs == NULL)
+    if (!pairs)
         return qz_fail_memory(error, writer->output.label);
     for (size_t i = 0; i < given; i++)
         if (strcmp(from->metadata[i].key, said) != 0)
             pairs[kept++] = from->metadata[i];
-    if (writer->said != NULL)
+    if (writer->said)
         pairs[kept++] = (qz_safetensors_pair){said, strlen(said), writer->said, strlen(writer->said)};
     qz_file_result result =
         qz_safetensors_format(tensors, count, pairs, kept, header, bytes, file_bytes, writer->output.label, error);
@@ -167,7 +167,7 @@ qz_file_result qz_safetensors_lay_out(qz_writer *writer, size_t first, size_t co
     char *header = NULL;
     uint64_t file_bytes;
     qz_file_result result = QZ_FILE_OK;
-    if (order == NULL || tensors == NULL) {
+    if (!order || !tensors) {
         result = qz_fail_memory(error, label);
     } else {
         sort_slots(slots, count, order);

@@ -41,17 +41,17 @@ static int add_text(uint64_t *room, size_t length)
 static const char *place_tensor(qz_model_tensor *tensor, uint64_t *end)
 {
     const char *wrong = qz_model_name_wrong(tensor->name, tensor->name_length);
-    if (wrong != NULL)
+    if (wrong)
         return wrong;
     if (tensor->name_length == sizeof metadata_name - 1 &&
         memcmp(tensor->name, metadata_name, tensor->name_length) == 0)
         return "the name is not for tensors: the format keeps its metadata under it";
-    if (qz_safetensors_row_of(tensor->type) == NULL)
+    if (!qz_safetensors_row_of(tensor->type))
         return "the type is none of the format's types";
     if (tensor->rank > QZ_MAX_RANK)
         return "the shape has more than 64 axes";
     wrong = qz_safetensors_bytes(tensor->type, tensor->rank, tensor->shape, &tensor->bytes);
-    if (wrong != NULL)
+    if (wrong)
         return wrong;
     tensor->offset = *end;
     if (!qz_add(*end, tensor->bytes, end) || *end > QZ_MAX_BYTES)
@@ -68,12 +68,12 @@ static qz_file_result check_tensors(qz_model_tensor *tensors, size_t count, uint
     const char *wrong = NULL;
     size_t i;
     *data_bytes = 0;
-    for (i = 0; wrong == NULL && i < count; i++) {
+    for (i = 0; !wrong && i < count; i++) {
         wrong = place_tensor(&tensors[i], data_bytes);
-        if (wrong == NULL && (!add_text(room, tensors[i].name_length) ||
-                              !qz_add(*room, FIXED + (uint64_t)DIGITS * (tensors[i].rank + 2), room)))
+        if (!wrong && (!add_text(room, tensors[i].name_length) ||
+                       !qz_add(*room, FIXED + (uint64_t)DIGITS * (tensors[i].rank + 2), room)))
             wrong = "the header would be longer than the format allows";
-        if (wrong == NULL)
+        if (!wrong)
             added = qz_names_add(&names, tensors[i].name, tensors[i].name_length, i);
         if (added == QZ_NAME_TWICE)
             wrong = "the name occurs twice";
@@ -83,7 +83,7 @@ static qz_file_result check_tensors(qz_model_tensor *tensors, size_t count, uint
     qz_names_free(&names);
     if (added == QZ_NAME_NO_MEMORY)
         return qz_fail_memory(error, label);
-    if (wrong == NULL)
+    if (!wrong)
         return QZ_FILE_OK;
     return refuse(error, label, qz_model_field("tensor", tensors[i - 1].name, tensors[i - 1].name_length, field),
                   wrong);
@@ -97,7 +97,7 @@ static qz_file_result check_metadata(const qz_safetensors_pair *metadata, size_t
     qz_name_result added = QZ_NAME_NEW;
     const char *wrong = NULL;
     size_t i;
-    for (i = 0; wrong == NULL && i < count; i++) {
+    for (i = 0; !wrong && i < count; i++) {
         const qz_safetensors_pair *pair = &metadata[i];
         if (!qz_is_utf8(pair->key, pair->key_length) || !qz_is_utf8(pair->value, pair->value_length))
             wrong = "key or value is not UTF-8";
@@ -112,7 +112,7 @@ static qz_file_result check_metadata(const qz_safetensors_pair *metadata, size_t
     qz_names_free(&keys);
     if (added == QZ_NAME_NO_MEMORY)
         return qz_fail_memory(error, label);
-    if (wrong == NULL)
+    if (!wrong)
         return QZ_FILE_OK;
     return refuse(error, label, qz_model_field("metadata", metadata[i - 1].key, metadata[i - 1].key_length, field),
                   wrong);
@@ -198,7 +198,7 @@ qz_file_result qz_safetensors_format(qz_model_tensor *tensors, size_t count, con
     if (result != QZ_FILE_OK)
         return result;
     char *text = qz_fits_memory(room) ? malloc((size_t)room) : NULL;
-    if (text == NULL)
+    if (!text)
         return qz_fail_memory(error, label);
     size_t bytes = (size_t)(put_header(text, tensors, count, metadata, metadata_count) - text);
     if (bytes - START > LONGEST || !qz_add(bytes, data_bytes, file_bytes) || *file_bytes > QZ_MAX_BYTES) {

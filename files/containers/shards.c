@@ -123,7 +123,7 @@ static char *format_index(const qz_writer *writer, size_t *bytes)
                qz_add(room, more, &room) && qz_add(room, ENTRY, &room);
     }
     char *text = fits && room < SIZE_MAX ? malloc((size_t)room) : NULL;
-    if (text != NULL) {
+    if (text) {
         qsort(entries, writer->count, sizeof *entries, by_name);
         char *at =
             text + snprintf(text, FRAME,
@@ -147,7 +147,7 @@ static qz_file_result write_index(qz_writer *writer, qz_file_error *error)
 {
     size_t bytes;
     char *text = format_index(writer, &bytes);
-    if (text == NULL)
+    if (!text)
         return qz_fail_memory(error, writer->output.label);
     qz_file_result result = qz_output_folder_write(&writer->output, index_name, text, bytes, error);
     free(text);

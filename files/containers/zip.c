@@ -74,7 +74,7 @@ static qz_file_result find_directory(reader *o)
     size_t n = input->size < TAIL ? (size_t)input->size : TAIL, at = 0;
     int found = 0;
     uint8_t *tail = malloc(n + 1);
-    if (tail == NULL)
+    if (!tail)
         return qz_fail_memory(o->error, input->label);
     qz_file_result result = qz_input_read(input, input->size - n, tail, n, o->error);
     for (size_t i = 0; result == QZ_FILE_OK && i + ZIP_END_BYTES <= n; i++)
@@ -123,7 +123,7 @@ static const char *read_extra(const uint8_t *extra, size_t length, uint64_t **wi
         if (get16(extra + at) == ZIP_EXTRA_ZIP64) {
             if (seen)
                 return "has two zip64 fields";
-            if (sizes != NULL && wide_count == 0 && bytes == 16) {
+            if (sizes && wide_count == 0 && bytes == 16) {
                 if (get64(field) != sizes[0] || get64(field + 8) != sizes[1])
                     return "its zip64 field has other sizes than the header";
             } else if (bytes != 8 * wide_count) {
@@ -155,7 +155,7 @@ static qz_file_result check_local(reader *o, qz_zip_member *r)
     if (name_length != r->name_length || get16(h + 6) != r->flags || get16(h + 8) != r->method)
         return refuse(o, field, r->header, "disagrees with the directory on name, flags or method");
     uint8_t *text = malloc(more + 1);
-    if (text == NULL)
+    if (!text)
         return qz_fail_memory(o->error, o->input->label);
     result = qz_window_read(o->window, r->header + ZIP_LOCAL_BYTES, text, more, o->error);
     uint64_t packed = get32(h + 18), bytes = get32(h + 22), *wide[2];
@@ -168,11 +168,11 @@ static qz_file_result check_local(reader *o, qz_zip_member *r)
         const uint64_t sizes[2] = {bytes, packed};
         const char *wrong = read_extra(text + name_length, extra_length, wide, wide_count, sizes);
         int later = (r->flags & ZIP_FLAG_DESCRIPTOR) != 0 && get32(h + 14) == 0 && packed == 0 && bytes == 0;
-        if (wrong == NULL && memcmp(text, r->name, name_length) != 0)
+        if (!wrong && memcmp(text, r->name, name_length) != 0)
             wrong = "disagrees with the directory on the name";
-        if (wrong == NULL && !later && (get32(h + 14) != r->crc || packed != r->packed || bytes != r->bytes))
+        if (!wrong && !later && (get32(h + 14) != r->crc || packed != r->packed || bytes != r->bytes))
             wrong = "disagrees with the directory on sizes or checksum";
-        if (wrong != NULL)
+        if (wrong)
             result = refuse(o, field, r->header, wrong);
     }
     free(text);
@@ -211,7 +211,7 @@ static qz_file_result read_member(reader *o, const uint8_t *h, uint64_t left, ui
     char field[QZ_NAME_TEXT + 32];
     qz_escape(r.name, name_length, r.shown, sizeof r.shown);
     snprintf(field, sizeof field, "directory, member '%s'", r.shown);
-    if (wrong != NULL)
+    if (wrong)
         return refuse(o, field, at, wrong);
     if (r.flags & (ZIP_FLAG_ENCRYPTED | ZIP_FLAG_PATCH))
         return refuse(o, field, at, "is encrypted or a patch");
@@ -227,7 +227,7 @@ static qz_file_result read_member(reader *o, const uint8_t *h, uint64_t left, ui
         return refuse(o, field, at, "is a symbolic link");
     if ((r.flags & ZIP_FLAG_UTF8) && !qz_is_utf8(r.name, name_length))
         return refuse(o, field, at, "the name is said to be UTF-8, but is not");
-    if (memchr(r.name, '\0', name_length) != NULL)
+    if (memchr(r.name, '\0', name_length))
         return refuse(o, field, at, "the name holds the character 0, where other readers truncate it");
     if (!qz_within(r.header, ZIP_LOCAL_BYTES, o->central))
         return refuse(o, field, at, "points beyond the members");
@@ -296,7 +296,7 @@ static qz_file_result read_directory(reader *o)
         return qz_fail_memory(o->error, input->label);
     uint8_t *directory = malloc((size_t)o->central_bytes + 1);
     o->extents = calloc((size_t)o->count + 1, sizeof *o->extents);
-    if (directory == NULL || o->extents == NULL) {
+    if (!directory || !o->extents) {
         free(directory);
         return qz_fail_memory(o->error, input->label);
     }

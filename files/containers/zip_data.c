@@ -30,7 +30,7 @@ void qz_zip_stream_begin(qz_zip_stream *s, const qz_zip_data *m)
 qz_zip_stream *qz_zip_stream_new(void)
 {
     qz_zip_stream *s = calloc(1, sizeof *s);
-    if (s != NULL && inflateInit2(&s->z, -MAX_WBITS) != Z_OK) {
+    if (s && inflateInit2(&s->z, -MAX_WBITS) != Z_OK) {
         free(s);
         s = NULL;
     }
@@ -39,7 +39,7 @@ qz_zip_stream *qz_zip_stream_new(void)
 
 void qz_zip_stream_free(qz_zip_stream *s)
 {
-    if (s != NULL)
+    if (s)
         inflateEnd(&s->z);
     free(s);
 }
@@ -107,9 +107,9 @@ static qz_file_result read_next(const qz_input *input, qz_zip_data *m, void *dst
 {
     qz_file_result result;
     if (m->deflated) {
-        if (m->stream == NULL) {
+        if (!m->stream) {
             m->stream = qz_zip_stream_new();
-            if (m->stream == NULL)
+            if (!m->stream)
                 return qz_fail_memory(error, input->label);
             qz_zip_stream_begin(m->stream, m);
         }
@@ -146,7 +146,7 @@ static int open_spool(void)
 {
     const char *folder = getenv("TMPDIR");
     char path[4096];
-    if (folder == NULL || folder[0] == '\0')
+    if (!folder || folder[0] == '\0')
         folder = "/tmp";
 #if defined(O_TMPFILE)
     int unnamed = qz_above_standard(open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
@@ -169,7 +169,7 @@ qz_file_result qz_zip_check(const qz_input *input, qz_zip_spool *spool, qz_zip_d
     if (m->deflated && spool->fd < 0 && (spool->fd = open_spool()) < 0)
         return qz_fail_errno(error, input->label, "create a temporary file to expand a member into");
     uint8_t *piece = malloc(PIECE);
-    if (piece == NULL)
+    if (!piece)
         return qz_fail_memory(error, input->label);
     qz_file_result result = QZ_FILE_OK;
     rewind_member(m);

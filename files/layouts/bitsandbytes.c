@@ -51,7 +51,7 @@ static int is_object_of(qz_json *json, state *s)
         snprintf(key, sizeof key, "%s", json->string);
         qz_json_kind kind = qz_json_next(json);
         if (strcmp(key, "blocksize") == 0 || strcmp(key, "nested_blocksize") == 0) {
-            if (kind != QZ_JSON_NUMBER || qz_json_whole(json, key[0] == 'b' ? &s->block : &s->nested_block) != NULL)
+            if (kind != QZ_JSON_NUMBER || qz_json_whole(json, key[0] == 'b' ? &s->block : &s->nested_block))
                 return 0;
         } else if (strcmp(key, "nested_offset") == 0) {
             s->has_offset = kind == QZ_JSON_NUMBER;
@@ -60,7 +60,7 @@ static int is_object_of(qz_json *json, state *s)
             if (kind != QZ_JSON_ARRAY || s->rank != 0)
                 return 0;
             while (qz_json_next(json) == QZ_JSON_NUMBER)
-                if (s->rank == QZ_MAX_RANK || qz_json_whole(json, &s->shape[s->rank++]) != NULL)
+                if (s->rank == QZ_MAX_RANK || qz_json_whole(json, &s->shape[s->rank++]))
                     return 0;
         } else {
             qz_json_skip(json);
@@ -78,7 +78,7 @@ static qz_file_result read_state(qz_found *found, size_t text, state *s, qz_file
         return QZ_FILE_OK;
     }
     char *copy = malloc((size_t)t->bytes + 1);
-    if (copy == NULL)
+    if (!copy)
         return qz_fail_memory(error, found->file->input.label);
     qz_file_result result = qz_read(found->file, text, 0, t->bytes, copy, error);
     if (result == QZ_FILE_OK) {
@@ -135,7 +135,7 @@ static qz_file_result find_nested(qz_found *found, const state *s, uint64_t bloc
     if (!qz_found_is(found, map, single, 1, &bytes) || !qz_found_is(found, list, single, 1, &count))
         return QZ_FILE_OK;
     nested *n = qz_arena_get(&found->file->arena, sizeof *n);
-    if (n == NULL)
+    if (!n)
         return qz_fail_memory(error, found->file->input.label);
     n->blocks = list;
     n->block = s->nested_block;
@@ -180,7 +180,7 @@ static qz_file_result read(qz_file *file, const qz_packed_tensor *packed, uint64
     if (size < packed->cols)
         count = cols / size + (cols % size != 0);
     qz_file_result result = qz_foreign_read(file, packed, row, rows, col, cols, dst, error);
-    for (uint64_t r = 0; is->more != NULL && cols != 0 && r < rows && result == QZ_FILE_OK; r++)
+    for (uint64_t r = 0; is->more && cols != 0 && r < rows && result == QZ_FILE_OK; r++)
         result = read_flat(file, is->more, packed->members[QZ_MEMBER_SCALES], (row + r) * groups + first, count,
                            (float *)((char *)dst->scales + (int64_t)r * dst->scale_stride), error);
     return result;

@@ -89,25 +89,6 @@ static void check_floats(qz_found *found)
         qz_found_is(found, super, single, 1, &one);
 }
 
-/* Looks at the order of the groups; hides what belongs to the tensor. */
-static qz_file_result finish(qz_found *found, size_t list, size_t shape, qz_file_error *error)
-{
-    int in_order = 1;
-    qz_file_result result = QZ_FILE_OK;
-    if (list != SIZE_MAX && qz_found_is(found, list, qz_elements_i32, 1, &found->is.shape[1]) &&
-        found->is.wrong[0] == '\0')
-        result = qz_found_in_order(found, list, found->is.shape[1], &in_order, error);
-    if (result != QZ_FILE_OK)
-        return result;
-    if (shape != SIZE_MAX)
-        qz_packed_hide(found->file, shape);
-    if (!in_order)
-        return qz_shuffled_add(found, list, ".weight", error);
-    if (list != SIZE_MAX)
-        qz_packed_hide(found->file, list);
-    return qz_found_note(found, ".weight", error);
-}
-
 static qz_file_result recognize(qz_file *file, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
@@ -122,7 +103,7 @@ static qz_file_result recognize(qz_file *file, qz_file_error *error)
         size_t shape = qz_found_sibling(&found, ".weight_shape"), list = qz_found_sibling(&found, ".weight_g_idx");
         const qz_tensor *scales = qz_tensor_at(file, found.members[QZ_MEMBER_SCALES]);
         int integers = qz_tensor_at(file, i)->element == QZ_ELEMENT_I32;
-        if (scales == NULL) {
+        if (!scales) {
             qz_found_remark(&found, "tensors called .weight_packed without .weight_scale are listed as they are");
             continue;
         }
@@ -135,7 +116,9 @@ static qz_file_result recognize(qz_file *file, qz_file_error *error)
             check_integers(&found, scales);
         else if (found.is.wrong[0] == '\0')
             check_floats(&found);
-        result = finish(&found, list, shape, error);
+        if (shape != SIZE_MAX)
+            qz_packed_hide(file, shape);
+        result = qz_shuffled_note(&found, list, ".weight", error);
     }
     return result;
 }

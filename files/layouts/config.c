@@ -45,7 +45,7 @@ static void take_number(reader *r, uint64_t *out)
     uint64_t number = 0;
     if (r->json.kind == QZ_JSON_NUMBER && r->json.length == 2 && memcmp(r->json.string, "-1", 2) == 0)
         number = QZ_WHOLE_ROW;
-    else if (r->json.kind == QZ_JSON_NUMBER && qz_json_whole(&r->json, &number) != NULL)
+    else if (r->json.kind == QZ_JSON_NUMBER && qz_json_whole(&r->json, &number))
         wrong(r, "has a number that is no size");
     if (*out != 0 && *out != number)
         wrong(r, "says the same twice, in different words");
@@ -79,7 +79,7 @@ static void take_module(reader *r, const char *name, size_t length)
     if (r->config->module_count == r->room) {
         size_t wider = r->room == 0 ? 16 : 2 * r->room;
         qz_config_module *modules = qz_arena_get(r->arena, wider * sizeof *modules);
-        if (modules == NULL) {
+        if (!modules) {
             wrong(r, "needs more memory than there is");
             return;
         }
@@ -141,11 +141,11 @@ static int understand(qz_file *file, qz_config *config, char *text, size_t lengt
  */
 static char *read_beside(qz_file *file, const char *name, size_t *length)
 {
-    const char *path = file->input.path, *slash = path != NULL ? strrchr(path, '/') : NULL;
-    size_t folder = slash != NULL ? (size_t)(slash - path) + 1 : 0;
+    const char *path = file->input.path, *slash = path ? strrchr(path, '/') : NULL;
+    size_t folder = slash ? (size_t)(slash - path) + 1 : 0;
     qz_input input;
-    char *beside = path != NULL ? qz_arena_get(&file->arena, folder + strlen(name) + 1) : NULL, *text = NULL;
-    if (beside == NULL)
+    char *beside = path ? qz_arena_get(&file->arena, folder + strlen(name) + 1) : NULL, *text = NULL;
+    if (!beside)
         return NULL;
     memcpy(beside, path, folder);
     strcpy(beside + folder, name);
@@ -153,7 +153,7 @@ static char *read_beside(qz_file *file, const char *name, size_t *length)
         return NULL;
     *length = input.size <= MAX_CONFIG ? (size_t)input.size : 0;
     text = qz_arena_get(&file->arena, *length + 1);
-    if (text != NULL && qz_input_read(&input, 0, text, *length, NULL) != QZ_FILE_OK)
+    if (text && qz_input_read(&input, 0, text, *length, NULL) != QZ_FILE_OK)
         text = NULL;
     qz_input_close(&input);
     return text;
@@ -162,7 +162,7 @@ static char *read_beside(qz_file *file, const char *name, size_t *length)
 static char *metadata_of(qz_file *file, size_t *length)
 {
     const qz_safetensors *header = strcmp(file->container->name, "safetensors") == 0 ? file->state : NULL;
-    for (size_t i = 0; header != NULL && i < header->metadata_count; i++)
+    for (size_t i = 0; header && i < header->metadata_count; i++)
         if (strcmp(header->metadata[i].key, "quantization_config") == 0) {
             *length = header->metadata[i].value_length;
             return qz_arena_text(&file->arena, header->metadata[i].value, *length);
@@ -173,20 +173,20 @@ static char *metadata_of(qz_file *file, size_t *length)
 const qz_config *qz_config_of(qz_file *file)
 {
     static const char *const files[] = {"config.json", "quantize_config.json"};
-    if (file->config != NULL)
+    if (file->config)
         return file->config;
     qz_config *config = qz_arena_get(&file->arena, sizeof *config);
-    if (config == NULL)
+    if (!config)
         return NULL;
     *config = (qz_config){0};
     file->config = config;
     size_t length;
     char *text = metadata_of(file, &length);
-    if (text != NULL && understand(file, config, text, length, 1))
+    if (text && understand(file, config, text, length, 1))
         snprintf(config->where, sizeof config->where, "__metadata__");
     for (int i = 0; i < 2 && config->where[0] == '\0'; i++) {
         text = read_beside(file, files[i], &length);
-        if (text != NULL && understand(file, config, text, length, i == 1))
+        if (text && understand(file, config, text, length, i == 1))
             snprintf(config->where, sizeof config->where, "%s", files[i]);
     }
     return config;

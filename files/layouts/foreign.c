@@ -38,7 +38,7 @@ size_t qz_found_sibling(const qz_found *found, const char *suffix)
     char small[256];
     size_t more = strlen(suffix), length = found->base_length + more;
     char *whole = length < sizeof small ? small : malloc(length + 1);
-    if (whole == NULL)
+    if (!whole)
         return SIZE_MAX;
     memcpy(whole, found->base, found->base_length);
     memcpy(whole + found->base_length, suffix, more + 1);
@@ -137,7 +137,7 @@ static void check_bytes(const qz_found *found, qz_foreign *is)
     const char *type = is->scheme.scale_dtype == QZ_E4M3   ? qz_safetensors_e4m3
                        : is->scheme.scale_dtype == QZ_E8M0 ? qz_safetensors_e8m0
                                                            : NULL;
-    if (is->wrong[0] == '\0' && scales != NULL && scales->element == QZ_ELEMENT_RAW && scales->type != type)
+    if (is->wrong[0] == '\0' && scales && scales->element == QZ_ELEMENT_RAW && scales->type != type)
         snprintf(is->wrong, sizeof is->wrong, "has scales of another type than %s",
                  qz_dtype_name(is->scheme.scale_dtype));
 }
@@ -147,7 +147,7 @@ qz_file_result qz_found_note(const qz_found *found, const char *suffix, qz_file_
     size_t more = strlen(suffix);
     qz_foreign *is = qz_arena_get(&found->file->arena, sizeof *is);
     char *name = qz_arena_get(&found->file->arena, found->base_length + more + 1);
-    if (is == NULL || name == NULL)
+    if (!is || !name)
         return qz_fail_memory(error, found->file->input.label);
     *is = found->is;
     check_bytes(found, is);
@@ -163,7 +163,7 @@ void qz_found_remark(const qz_found *found, const char *why)
 {
     char *note = found->file->note;
     size_t used = strlen(note), room = sizeof found->file->note;
-    if (strstr(note, why) == NULL && used < room)
+    if (!strstr(note, why) && used < room)
         snprintf(note + used, room - used, "%s%s", used != 0 ? "; " : "", why);
 }
 
@@ -224,7 +224,7 @@ qz_file_result qz_foreign_declare(qz_writer *writer, const char *name, size_t na
 {
     size_t base = stem ? name_length - strlen(weight) : name_length, length = base + strlen(suffix);
     char *whole = qz_arena_get(&writer->arena, length + 1);
-    if (whole == NULL)
+    if (!whole)
         return qz_fail_memory(error, writer->output.label);
     memcpy(whole, name, base);
     strcpy(whole + base, suffix);
@@ -254,7 +254,7 @@ static int is_alike(const qz_scheme *a, const qz_scheme *b)
 qz_file_result qz_foreign_config(qz_writer *writer, const qz_packed_tensor *packed, qz_file_error *error)
 {
     char text[700];
-    if (writer->said != NULL)
+    if (writer->said)
         return is_alike(&writer->said_of, &packed->scheme)
                    ? QZ_FILE_OK
                    : qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
@@ -263,5 +263,5 @@ qz_file_result qz_foreign_config(qz_writer *writer, const qz_packed_tensor *pack
     qz_config_text(packed->layout, &packed->scheme, text, sizeof text);
     writer->said_of = packed->scheme;
     writer->said = qz_arena_text(&writer->arena, text, strlen(text));
-    return writer->said != NULL ? QZ_FILE_OK : qz_fail_memory(error, writer->output.label);
+    return writer->said ? QZ_FILE_OK : qz_fail_memory(error, writer->output.label);
 }

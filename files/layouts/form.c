@@ -40,7 +40,7 @@ typedef struct rectangle {
 
 static const qz_tensor *tensor_of(const sheet *s)
 {
-    return s->file != NULL ? qz_tensor_at(s->file, s->tensor) : &s->writer->slots[s->tensor].tensor;
+    return s->file ? qz_tensor_at(s->file, s->tensor) : &s->writer->slots[s->tensor].tensor;
 }
 
 static sheet sheet_of(qz_file *file, qz_writer *writer, size_t tensor, uint64_t rows, int words)
@@ -63,14 +63,14 @@ static qz_file_result move(const sheet *s, const rectangle *r, uint8_t *data, si
     int together = r->bytes == s->row_bytes && stride == r->bytes;
     uint64_t step = together ? r->rows : 1;
     qz_file_result result = QZ_FILE_OK;
-    if (s->writer != NULL)
+    if (s->writer)
         turn_words(s, data, stride, r->rows, r->bytes);
     for (uint64_t i = 0; i < r->rows && r->bytes != 0 && result == QZ_FILE_OK; i += step) {
         uint64_t first = ((r->row + i) * s->row_bytes + r->byte) / s->each, count = step * r->bytes / s->each;
-        result = s->file != NULL ? qz_read(s->file, s->tensor, first, count, data + i * stride, error)
-                                 : qz_write(s->writer, s->tensor, first, count, data + i * stride, error);
+        result = s->file ? qz_read(s->file, s->tensor, first, count, data + i * stride, error)
+                         : qz_write(s->writer, s->tensor, first, count, data + i * stride, error);
     }
-    if (s->file != NULL)
+    if (s->file)
         turn_words(s, data, stride, r->rows, r->bytes);
     return result;
 }
@@ -78,8 +78,8 @@ static qz_file_result move(const sheet *s, const rectangle *r, uint8_t *data, si
 static uint8_t *get_memory(uint64_t bytes, const sheet *s, qz_file_error *error)
 {
     uint8_t *memory = bytes <= SIZE_MAX / 4 ? malloc((size_t)bytes + 1) : NULL;
-    if (memory == NULL)
-        qz_fail_memory(error, s->file != NULL ? s->file->input.label : s->writer->output.label);
+    if (!memory)
+        qz_fail_memory(error, s->file ? s->file->input.label : s->writer->output.label);
     return memory;
 }
 
@@ -191,7 +191,7 @@ static qz_file_result read_nibbles(const sheet *s, const qz_form *form, qz_order
     rectangle whole = nibbles_in(s, order, a);
     uint64_t step = least(strip_rows(whole.bytes), whole.rows);
     uint8_t *strip = get_memory(2 * step * whole.bytes, s, error);
-    qz_file_result result = strip != NULL ? QZ_FILE_OK : QZ_FILE_MEMORY;
+    qz_file_result result = strip ? QZ_FILE_OK : QZ_FILE_MEMORY;
     for (uint64_t at = 0; at < whole.rows && result == QZ_FILE_OK; at += step) {
         rectangle r = {whole.row + at, least(step, whole.rows - at), whole.byte, whole.bytes};
         result = move(s, &r, strip, r.bytes, error);
@@ -248,7 +248,7 @@ static qz_file_result write_nibbles(const sheet *s, const qz_form *form, qz_orde
     size_t row_bytes = order == QZ_ORDER_DOWN || s->each == 4 ? padded : used;
     uint64_t step = least(strip_rows(padded), whole->rows);
     uint8_t *rows = get_memory((step + 8) * (5 * (uint64_t)padded + 32), s, error);
-    qz_file_result result = rows != NULL ? QZ_FILE_OK : QZ_FILE_MEMORY;
+    qz_file_result result = rows ? QZ_FILE_OK : QZ_FILE_MEMORY;
     for (uint64_t at = 0; at < whole->rows && result == QZ_FILE_OK; at += step) {
         area a = {whole->row + at, least(step, whole->rows - at), whole->first, whole->count};
         rectangle r = nibbles_in(s, order, &a);
@@ -275,14 +275,14 @@ static qz_file_result move_across(const sheet *s, const area *a, uint8_t *data, 
     size_t bytes = (size_t)a->rows * s->each;
     uint64_t step = least(strip_rows(bytes), a->count);
     uint8_t *strip = get_memory(step * bytes, s, error);
-    qz_file_result result = strip != NULL ? QZ_FILE_OK : QZ_FILE_MEMORY;
+    qz_file_result result = strip ? QZ_FILE_OK : QZ_FILE_MEMORY;
     for (uint64_t at = 0; at < a->count && result == QZ_FILE_OK; at += step) {
         rectangle r = {a->first + at, least(step, a->count - at), a->row * s->each, bytes};
         uint8_t *place = data + at * s->each;
-        if (s->writer != NULL)
+        if (s->writer)
             qz_transpose(place, stride, (size_t)a->rows, (size_t)r.rows, s->each, strip, bytes);
         result = move(s, &r, strip, bytes, error);
-        if (s->file != NULL && result == QZ_FILE_OK)
+        if (s->file && result == QZ_FILE_OK)
             qz_transpose(strip, bytes, (size_t)r.rows, (size_t)a->rows, s->each, place, stride);
     }
     free(strip);
@@ -439,7 +439,7 @@ static qz_file_result write_zeros(qz_writer *writer, const qz_form *form, const 
     }
     uint64_t bytes = a->count / 2 + a->count % 2;
     uint8_t *eights = get_memory(bytes, &s, error);
-    if (eights == NULL)
+    if (!eights)
         return QZ_FILE_MEMORY;
     memset(eights, 0x88, (size_t)bytes);
     qz_file_result result = write_nibbles(&s, form, form->zeros, a, eights, 0, changed, error);

@@ -158,7 +158,7 @@ const qz_ggml_decoding *qz_ggml_decoding_of(unsigned type)
         [10] = {decode_q2_k, {80, 82}},   [11] = {decode_q3_k, {108, 108}}, [13] = {decode_q5_k, {0, 2}},
         [14] = {decode_q6_k, {208, 208}}, [34] = {decode_tq1_0, {52, 52}},  [35] = {decode_tq2_0, {64, 64}},
     };
-    return type < sizeof table / sizeof table[0] && table[type].decode != NULL ? &table[type] : NULL;
+    return type < sizeof table / sizeof table[0] && table[type].decode ? &table[type] : NULL;
 }
 
 int qz_ggml_finite(const qz_ggml_decoding *decoding, const uint8_t *block)

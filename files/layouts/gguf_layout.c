@@ -36,7 +36,7 @@ static char *scale_name(qz_arena *arena, const char *name, size_t length, size_t
         length -= sizeof weight - 1;
     *new_length = length + sizeof scale - 1;
     char *made = qz_arena_get(arena, *new_length + 1);
-    if (made != NULL) {
+    if (made) {
         memcpy(made, name, length);
         memcpy(made + length, scale, sizeof scale);
     }
@@ -49,11 +49,11 @@ static qz_file_result find_scale(qz_file *file, qz_packed_entry *found, qz_file_
 {
     size_t length, at;
     char *name = scale_name(&file->arena, found->name, found->name_length, &length);
-    if (name == NULL)
+    if (!name)
         return qz_fail_memory(error, file->input.label);
     at = qz_tensor_find(file, name, length);
     const qz_tensor *t = qz_tensor_at(file, at);
-    if (t != NULL && t->element == QZ_ELEMENT_F32 && t->count == 1)
+    if (t && t->element == QZ_ELEMENT_F32 && t->count == 1)
         found->members[QZ_MEMBER_SUPERS] = at;
     return QZ_FILE_OK;
 }
@@ -65,7 +65,7 @@ static qz_file_result recognize(qz_file *file, qz_file_error *error)
         const qz_tensor *t = &file->entries[i].tensor;
         const qz_ggml_packing *packing =
             file->entries[i].blocks != 0 ? qz_ggml_packing_of(file->entries[i].blocks) : NULL;
-        if (packing == NULL)
+        if (!packing)
             continue;
         qz_packed_entry found = {.name = t->name, .name_length = t->name_length, .layout = &qz_layout_gguf};
         for (int part = 0; part < QZ_MEMBERS; part++)
@@ -281,8 +281,8 @@ static const qz_ggml_packing *find_packing(const qz_scheme *scheme, const qz_ggm
         if (is_like(scheme, &with) || is_like(scheme, &without))
             return row;
         int same = scheme->codes == with.codes && scheme->zero == with.zero;
-        if (same && (*near == NULL || (scheme->scale_dtype == with.scale_dtype &&
-                                       qz_scheme_by_name((*near)->scheme)->scale_dtype != with.scale_dtype)))
+        if (same && (!*near || (scheme->scale_dtype == with.scale_dtype &&
+                                qz_scheme_by_name((*near)->scheme)->scale_dtype != with.scale_dtype)))
             *near = row;
     }
     return NULL;
@@ -299,9 +299,9 @@ static const char *refuses(const qz_scheme *scheme, unsigned rank, const uint64_
                            size_t out_size)
 {
     const qz_ggml_packing *near, *packing = find_packing(scheme, &near);
-    if (packing == NULL && near == NULL)
+    if (!packing && !near)
         return "GGUF has no type for such codes; take the scheme q4_0, q4_1, q4_k, iq4_nl, iq4_xs, mxfp4 or nvfp4";
-    if (packing == NULL) {
+    if (!packing) {
         const qz_scheme like = scheme_of(near, 0);
         snprintf(out, out_size,
                  "GGUF has such codes with %s scales for groups of %" PRIu64 " alone (%s); take the scheme %s",
@@ -329,7 +329,7 @@ static qz_file_result declare_scale(qz_writer *writer, const char *name, size_t 
     const uint64_t one = 1;
     qz_tensor scale = {.element = QZ_ELEMENT_F32, .rank = 1, .shape = &one};
     char *made = scale_name(&writer->arena, name, name_length, &scale.name_length);
-    if (made == NULL)
+    if (!made)
         return qz_fail_memory(error, writer->output.label);
     scale.name = made;
     if (packed->sizes.super_bytes == 0)

@@ -49,7 +49,7 @@ static sizes sizes_of(const qz_found *found)
     return s;
 }
 
-static void check(qz_found *found, const sizes *s, size_t list)
+static void check(qz_found *found, const sizes *s)
 {
     const uint64_t codes[2] = {s->awq ? s->in : s->in / 8, s->awq ? s->out / 8 : s->out};
     const uint64_t zeros[2] = {s->groups, s->out / 8}, scales[2] = {s->groups, s->out};
@@ -60,8 +60,6 @@ static void check(qz_found *found, const sizes *s, size_t list)
     qz_found_is(found, found->members[QZ_MEMBER_CODES], qz_elements_i32, 2, codes);
     qz_found_is(found, found->members[QZ_MEMBER_SCALES], qz_elements_float, 2, scales);
     qz_found_is(found, found->members[QZ_MEMBER_ZEROS], qz_elements_i32, 2, zeros);
-    if (list != SIZE_MAX)
-        qz_found_is(found, list, qz_elements_i32, 1, &s->in);
 }
 
 /* The form of the file by what is said beside it; NULL if that leaves it open. */
@@ -82,30 +80,20 @@ static qz_file_result look(qz_found *found, const qz_config *config, qz_file_err
     if (!s.known)
         return QZ_FILE_OK;
     found->is.form = form_by(config, &s);
-    if (found->is.form == NULL) {
+    if (!found->is.form) {
         qz_found_remark(found, "GPTQ tensors are listed as they are, for no config.json or quantize_config.json beside "
                                "the file says by checkpoint_format whether zeros are stored less one");
         return QZ_FILE_OK;
     }
     const qz_tensor *scales = qz_tensor_at(found->file, found->members[QZ_MEMBER_SCALES]);
     qz_found_scheme(found, "uint4", scales->element, 1);
-    check(found, &s, list);
+    check(found, &s);
     qz_found_groups(found, s.in, s.groups, config->words.group_size);
     found->is.rank = 2;
     found->is.shape[0] = s.out;
     found->is.shape[1] = s.in;
-    int in_order = 1;
-    qz_file_result result = QZ_FILE_OK;
-    if (list != SIZE_MAX && found->is.wrong[0] == '\0')
-        result = qz_found_in_order(found, list, s.in, &in_order, error);
-    if (result != QZ_FILE_OK)
-        return result;
     found->layout = s.awq ? &qz_layout_awq : found->is.form == &form_v2 ? &qz_layout_gptq_v2 : &qz_layout_gptq;
-    if (!in_order)
-        return qz_shuffled_add(found, list, ".weight", error);
-    if (list != SIZE_MAX)
-        qz_packed_hide(found->file, list);
-    return qz_found_note(found, ".weight", error);
+    return qz_shuffled_note(found, list, ".weight", error);
 }
 
 /* Of the three layouts at once: what lies beside a tensor says which one it is. */
@@ -124,7 +112,7 @@ static qz_file_result recognize(qz_file *file, qz_file_error *error)
             continue;
         }
         const qz_config *config = qz_config_of(file);
-        result = config != NULL ? look(&found, config, error) : qz_fail_memory(error, file->input.label);
+        result = config ? look(&found, config, error) : qz_fail_memory(error, file->input.label);
     }
     return result;
 }
@@ -158,7 +146,7 @@ static qz_file_result declare_list(qz_writer *writer, const char *name, size_t n
     const qz_tensor like = {.element = QZ_ELEMENT_I32, .rank = 1, .shape = &packed->cols};
     int32_t *list = packed->cols < SIZE_MAX / sizeof *list ? malloc((size_t)packed->cols * sizeof *list) : NULL;
     size_t index;
-    if (list == NULL)
+    if (!list)
         return qz_fail_memory(error, writer->output.label);
     for (uint64_t i = 0; i < packed->cols; i++)
         list[i] = (int32_t)(i / packed->scheme.group_size);

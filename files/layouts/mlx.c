@@ -37,9 +37,9 @@ static const kind *kind_of(const qz_found *found, const qz_config_words *said, u
 {
     int floats = found->members[QZ_MEMBER_ZEROS] == SIZE_MAX;
     const kind *of = said->mode[0] != '\0' ? kind_named(said->mode) : floats ? NULL : &kinds[0];
-    if (of == NULL && floats && said->mode[0] == '\0' && groups != 0 && words % groups == 0)
+    if (!of && floats && said->mode[0] == '\0' && groups != 0 && words % groups == 0)
         of = words / groups == 4 ? &kinds[1] : words / groups == 2 ? &kinds[2] : NULL;
-    if (of == NULL || floats != (of->group != 0) || (said->bits != 0 && said->bits != 4))
+    if (!of || floats != (of->group != 0) || (said->bits != 0 && said->bits != 4))
         return NULL;
     *group = of->group != 0 ? of->group : said->bits != 0 && said->group_size != 0 ? said->group_size : 0;
     return *group != 0 ? of : NULL;
@@ -73,11 +73,11 @@ static void check(qz_found *found, const kind *of, uint64_t group)
                 shape);
     if (of->group == 0)
         qz_found_is(found, found->members[QZ_MEMBER_ZEROS], as_scales, rank, shape);
-    if (super == NULL && of->group == 16)
+    if (!super && of->group == 16)
         found->is.scheme.super_dtype = (qz_dtype)0, found->is.scheme.super_size = 0;
-    else if (super != NULL && (of->group != 16 || super->count != 1))
+    else if (super && (of->group != 16 || super->count != 1))
         qz_found_wrong(found, "has a global scale that does not belong to such a tensor");
-    if (super != NULL)
+    if (super)
         qz_found_is(found, found->members[QZ_MEMBER_SUPERS], single, super->rank, super->shape);
 }
 
@@ -87,14 +87,14 @@ static qz_file_result look(qz_found *found, qz_file_error *error)
     const qz_tensor *codes = qz_tensor_at(found->file, found->members[QZ_MEMBER_CODES]);
     const qz_tensor *scales = qz_tensor_at(found->file, found->members[QZ_MEMBER_SCALES]);
     uint64_t group = 0;
-    if (config == NULL)
+    if (!config)
         return qz_fail_memory(error, found->file->input.label);
     if (codes->rank < 2 || scales->rank != codes->rank)
         return QZ_FILE_OK;
     const qz_config_words *said = qz_config_module_words(config, found->base, found->base_length);
     uint64_t words = codes->shape[codes->rank - 1], groups = scales->shape[codes->rank - 1];
     const kind *of = kind_of(found, said, words, groups, &group);
-    if (of == NULL) {
+    if (!of) {
         if (said->bits == 0)
             qz_found_remark(found, "tensors of MLX are listed as they are, for no config.json beside the file says how "
                                    "many bits and numbers their groups have");

@@ -34,7 +34,7 @@ static size_t find_part(const qz_file *file, const char *name, size_t length, in
     char small[256];
     size_t more = strlen(suffixes[part]), found;
     char *whole = length + more <= sizeof small ? small : malloc(length + more);
-    if (whole == NULL)
+    if (!whole)
         return SIZE_MAX;
     memcpy(whole, name, length);
     memcpy(whole + length, suffixes[part], more);
@@ -197,9 +197,9 @@ static int scheme_like(const int64_t *numbers, qz_scheme *scheme)
             *scheme = *row;
             return 1;
         }
-        like = like == NULL ? row : like;
+        like = !like ? row : like;
     }
-    if (like != NULL)
+    if (like)
         *scheme = *like;
     return like != NULL;
 }
@@ -210,7 +210,7 @@ static const char *understand(const int64_t *numbers, uint64_t count, const floa
         return "does not have the numbers of a quantized tensor";
     if (!scheme_like(numbers, &p->scheme))
         return "has codes or zeros of an unknown kind";
-    if (numbers[2] < 1 || numbers[2] > 255 || qz_dtype_name((qz_dtype)numbers[2]) == NULL || numbers[2] == QZ_F64)
+    if (numbers[2] < 1 || numbers[2] > 255 || !qz_dtype_name((qz_dtype)numbers[2]) || numbers[2] == QZ_F64)
         return "has scales of an unknown type";
     if (numbers[4] != -1 && numbers[4] < 1)
         return "has a group size below 1";
@@ -228,8 +228,8 @@ static const char *understand(const int64_t *numbers, uint64_t count, const floa
     p->scheme.table = code_table;
     p->axis = (unsigned)numbers[7];
     if (qz_scheme_check(&p->scheme, QZ_DEFAULT) != QZ_OK)
-        return code_table != NULL ? "has a table or types and sizes of scales that do not go with its codes"
-                                  : "has types or sizes of scales that do not go with its codes";
+        return code_table ? "has a table or types and sizes of scales that do not go with its codes"
+                          : "has types or sizes of scales that do not go with its codes";
     for (unsigned i = 0; i < p->rank; i++) {
         if (numbers[FIXED + i] < 0)
             return "has a negative size";
@@ -245,11 +245,11 @@ static qz_file_result read_table(qz_file *file, qz_packed_tensor *p, float **wan
     qz_tensor like = expected(p, QZ_MEMBER_TABLE, shape);
     const qz_tensor *found = qz_tensor_at(file, p->members[QZ_MEMBER_TABLE]);
     *wanted = NULL;
-    if (found == NULL || !is_expected(found, &like))
+    if (!found || !is_expected(found, &like))
         return QZ_FILE_OK;
     *wanted = qz_arena_get(&file->arena, 16 * sizeof **wanted);
-    return *wanted != NULL ? qz_read(file, p->members[QZ_MEMBER_TABLE], 0, 16, *wanted, error)
-                           : qz_fail_memory(error, file->input.label);
+    return *wanted ? qz_read(file, p->members[QZ_MEMBER_TABLE], 0, 16, *wanted, error)
+                   : qz_fail_memory(error, file->input.label);
 }
 
 static qz_file_result describe(qz_file *file, const qz_packed_entry *entry, qz_packed_tensor *packed,
@@ -280,13 +280,13 @@ static qz_file_result describe(qz_file *file, const qz_packed_entry *entry, qz_p
         result = read_table(file, packed, &code_table, error);
     if (result != QZ_FILE_OK)
         return result;
-    if (numbers[1] == QZ_TABLE && code_table == NULL)
+    if (numbers[1] == QZ_TABLE && !code_table)
         return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET, "'%s.table' %s", shown,
                        packed->members[QZ_MEMBER_TABLE] == SIZE_MAX
                            ? "is missing"
                            : "does not have the type, order or shape that belongs to it");
     const char *wrong = understand(numbers, count, code_table, packed);
-    if (wrong != NULL)
+    if (wrong)
         return qz_fail(error, QZ_FILE_FORMAT, label, field, QZ_NO_OFFSET, "%s", wrong);
 
     for (int part = QZ_MEMBER_CODES; part < QZ_MEMBERS; part++) {
@@ -315,11 +315,11 @@ static qz_file_result declare_part(qz_writer *writer, const char *name, size_t n
 {
     size_t length = name_length + strlen(suffixes[part]);
     char *whole = qz_arena_get(&writer->arena, length + 1);
-    if (whole == NULL)
+    if (!whole)
         return qz_fail_memory(error, writer->output.label);
     memcpy(whole, name, name_length);
     memcpy(whole + name_length, suffixes[part], length - name_length + 1);
-    if (like != NULL) {
+    if (like) {
         qz_tensor t = *like;
         t.name = whole;
         t.name_length = length;

@@ -74,8 +74,8 @@ static qz_file_result move_strip(qz_file *file, qz_writer *writer, const strip *
     for (uint64_t r = 0; r < s->rows && s->count != 0 && result == QZ_FILE_OK; r += step) {
         char *data = s->data + (ptrdiff_t)r * (ptrdiff_t)s->stride;
         uint64_t first = (s->row + r) * s->per_row + s->first;
-        result = file != NULL ? qz_read(file, s->tensor, first, s->count * step, data, error)
-                              : qz_write(writer, s->tensor, first, s->count * step, data, error);
+        result = file ? qz_read(file, s->tensor, first, s->count * step, data, error)
+                      : qz_write(writer, s->tensor, first, s->count * step, data, error);
     }
     return result;
 }

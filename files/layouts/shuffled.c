@@ -24,7 +24,7 @@ typedef struct shuffled {
 static qz_file_result read_groups(qz_file *file, size_t list, uint64_t cols, int32_t **groups, qz_file_error *error)
 {
     *groups = malloc((size_t)cols * sizeof **groups + 1); /* as many are in the file */
-    if (*groups == NULL)
+    if (!*groups)
         return qz_fail_memory(error, file->input.label);
     qz_file_result result = qz_read(file, list, 0, cols, *groups, error);
     if (result != QZ_FILE_OK) {
@@ -147,7 +147,7 @@ static qz_file_result add(const qz_found *found, shuffled *s, const char *suffix
     qz_file *file = found->file;
     size_t more = strlen(suffix);
     char *name = qz_arena_get(&file->arena, found->base_length + more + 1);
-    if (name == NULL)
+    if (!name)
         return qz_fail_memory(error, file->input.label);
     memcpy(name, found->base, found->base_length);
     memcpy(name + found->base_length, suffix, more + 1);
@@ -164,14 +164,15 @@ static qz_file_result add(const qz_found *found, shuffled *s, const char *suffix
     return QZ_FILE_OK;
 }
 
-qz_file_result qz_shuffled_add(const qz_found *found, size_t list, const char *suffix, qz_file_error *error)
+/* Adds the tensor of float32. */
+static qz_file_result add_decoded(const qz_found *found, size_t list, const char *suffix, qz_file_error *error)
 {
     qz_file *file = found->file;
     uint64_t cols = found->is.shape[1], size = found->is.scheme.group_size;
     shuffled *s = qz_arena_get(&file->arena, sizeof *s);
     uint32_t *order = cols <= UINT32_MAX ? qz_arena_get(&file->arena, (size_t)cols * sizeof *order + 1) : NULL;
     int32_t *groups = NULL;
-    if (s == NULL || order == NULL)
+    if (!s || !order)
         return qz_fail_memory(error, file->input.label);
     *s =
         (shuffled){found->is.form, {.size = sizeof s->packed, .scheme = found->is.scheme, .rank = 2, .axis = 1}, order};
@@ -193,4 +194,20 @@ qz_file_result qz_shuffled_add(const qz_found *found, size_t list, const char *s
             qz_packed_hide(file, found->members[m]);
     qz_packed_hide(file, list);
     return add(found, s, suffix, error);
+}
+
+qz_file_result qz_shuffled_note(qz_found *found, size_t list, const char *suffix, qz_file_error *error)
+{
+    uint64_t cols = found->is.shape[1];
+    int in_order = 1;
+    qz_file_result result = QZ_FILE_OK;
+    if (list != SIZE_MAX && qz_found_is(found, list, qz_elements_i32, 1, &cols) && found->is.wrong[0] == '\0')
+        result = qz_found_in_order(found, list, cols, &in_order, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    if (!in_order)
+        return add_decoded(found, list, suffix, error);
+    if (list != SIZE_MAX)
+        qz_packed_hide(found->file, list);
+    return qz_found_note(found, suffix, error);
 }

@@ -6,8 +6,9 @@
 
 #include "foreign.h"
 
-/* Adds a tensor of float32, called like the found one with that end, in place of its members. `list` has the group of
- * each column. If the groups are not of one size, nothing is added, and the members stay what they are. */
-qz_file_result qz_shuffled_add(const qz_found *found, size_t list, const char *suffix, qz_file_error *error);
+/* qz_found_note() of one with a list of the group of each column, or none (SIZE_MAX). If the groups are out of order, a
+ * tensor of float32 with the same name is added in place of the members; if they are not of one size either, nothing is
+ * added, and the members stay what they are. */
+qz_file_result qz_shuffled_note(qz_found *found, size_t list, const char *suffix, qz_file_error *error);
 
 #endif

@@ -70,8 +70,8 @@ static inline void small_memory(const void *a, const void *b, size_t n, const ch
 #define small_check(condition, what) ((condition) ? (void)0 : small_fail(what, __FILE__, __LINE__))
 #define assert_true(c)               small_check(c, "assert_true(" #c ")")
 #define assert_false(c)              small_check(!(c), "assert_false(" #c ")")
-#define assert_null(p)               small_check((p) == NULL, "assert_null(" #p ")")
-#define assert_non_null(p)           small_check((p) != NULL, "assert_non_null(" #p ")")
+#define assert_null(p)               small_check(!(p), "assert_null(" #p ")")
+#define assert_non_null(p)           small_check(!!(p), "assert_non_null(" #p ")")
 #define assert_ptr_equal(a, b)       small_check((a) == (b), "assert_ptr_equal(" #a ", " #b ")")
 #define assert_string_equal(a, b)    small_check(strcmp(a, b) == 0, "assert_string_equal(" #a ", " #b ")")
 #define assert_in_range(v, low, high)                                                                                  \
@@ -90,22 +90,22 @@ static inline int small_run(const struct CMUnitTest *tests, size_t n, int (*setu
 {
     void *group_state = NULL;
     volatile int failed = 0;
-    if (setup != NULL && setup(&group_state) != 0)
+    if (setup && setup(&group_state) != 0)
         return 1;
     for (volatile size_t i = 0; i < n; i++) {
-        void *state = tests[i].initial_state != NULL ? tests[i].initial_state : group_state;
+        void *state = tests[i].initial_state ? tests[i].initial_state : group_state;
         int end = setjmp(small_test_end);
         if (end == 0) {
-            if (tests[i].setup != NULL && tests[i].setup(&state) != 0)
+            if (tests[i].setup && tests[i].setup(&state) != 0)
                 small_fail("setup failed", tests[i].name, 0);
             tests[i].test(&state);
         }
-        if (tests[i].teardown != NULL)
+        if (tests[i].teardown)
             tests[i].teardown(&state);
         printf("[%s] %s\n", end == 0 ? "  OK  " : end == 1 ? "FAILED" : " SKIP ", tests[i].name);
         failed += end == 1;
     }
-    if (teardown != NULL && teardown(&group_state) != 0)
+    if (teardown && teardown(&group_state) != 0)
         failed++;
     return failed > 125 ? 125 : failed;
 }

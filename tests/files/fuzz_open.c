@@ -29,7 +29,7 @@ static void read_all(qz_file *file)
             abort();
         uint64_t n = t->count < (1u << 20) ? t->count : 1u << 20;
         void *data = malloc((size_t)n * qz_element_size(t->element) + 1);
-        if (data == NULL)
+        if (!data)
             continue;
         qz_read(file, i, 0, n, data, NULL);
         if (n > 1)
@@ -38,8 +38,8 @@ static void read_all(qz_file *file)
         qz_packed_tensor p = {.size = sizeof p};
         size_t length = 0;
         const char *name = qz_packed_part(file, i) == QZ_PART_HEADER ? qz_packed_name_at(file, next++, &length) : NULL;
-        if (name == NULL || qz_packed_find(file, name, length, &p, NULL) != QZ_FILE_OK ||
-            p.sizes.total_bytes > (1u << 20) || p.rows > 1000 || p.cols > (1u << 20) || p.rows * p.cols > (1u << 22))
+        if (!name || qz_packed_find(file, name, length, &p, NULL) != QZ_FILE_OK || p.sizes.total_bytes > (1u << 20) ||
+            p.rows > 1000 || p.cols > (1u << 20) || p.rows * p.cols > (1u << 22))
             continue;
         char *memory = malloc((size_t)p.sizes.total_bytes + 1);
         float *values = malloc((size_t)(p.rows * p.cols) * sizeof *values + 1);
@@ -54,8 +54,7 @@ static void read_all(qz_file *file)
         if (p.sizes.zero_bytes != 0)
             packed.zeros = memory + p.rows * (p.sizes.code_bytes + p.sizes.scale_bytes);
         qz_matrix m = {values, QZ_F32, p.rows, p.cols, (int64_t)p.cols, 1};
-        if (memory != NULL && values != NULL &&
-            qz_packed_read(file, &p, 0, p.rows, 0, p.cols, &packed, NULL) == QZ_FILE_OK &&
+        if (memory && values && qz_packed_read(file, &p, 0, p.rows, 0, p.cols, &packed, NULL) == QZ_FILE_OK &&
             qz_validate(&p.scheme, &packed, p.rows, p.cols, NULL) == QZ_OK)
             qz_decode(&p.scheme, &packed, &m, NULL, NULL);
         free(memory);

@@ -52,7 +52,7 @@ static int write_copy(const char *path, const qz_input *input, const char *heade
     int good = fd >= 0 && ftruncate(fd, (off_t)file_bytes) == 0 && qz_pwrite_all(fd, header, header_bytes, 0);
     for (size_t i = 0; good && i < count; i++) {
         char *data = malloc((size_t)to[i].bytes + 1);
-        good = data != NULL && from[i].bytes == to[i].bytes &&
+        good = data && from[i].bytes == to[i].bytes &&
                qz_input_read(input, from[i].offset, data, (size_t)from[i].bytes, NULL) == QZ_FILE_OK &&
                qz_pwrite_all(fd, data, (size_t)to[i].bytes, to[i].offset);
         free(data);
@@ -65,7 +65,7 @@ static int write_copy(const char *path, const qz_input *input, const char *heade
 static qz_model_tensor *copy_tensors(const qz_model *model)
 {
     qz_model_tensor *copy = malloc((model->count + 1) * sizeof *copy);
-    if (copy == NULL)
+    if (!copy)
         abort();
     if (model->count != 0)
         memcpy(copy, model->tensors, model->count * sizeof *copy);
@@ -90,7 +90,7 @@ static int list_safetensors(const qz_input *input, const char *copy_path)
     if (st.note[0] != '\0')
         printf("note\t%s\n", st.note);
     int status = 0;
-    if (copy_path != NULL) {
+    if (copy_path) {
         qz_model_tensor *tensors = copy_tensors(&st.model);
         char *header;
         size_t header_bytes;
@@ -125,7 +125,7 @@ static int list_gguf(const qz_input *input, const char *copy_path)
         printf("\t%u\t%u\t%" PRIu64 "\t%" PRIu64 "\n", v->type, v->items, v->count, v->bytes);
     }
     int status = 0;
-    if (copy_path != NULL) {
+    if (copy_path) {
         qz_model_tensor *tensors = copy_tensors(&gguf.model);
         char *header = NULL;
         size_t header_bytes;

@@ -25,7 +25,7 @@ static inline int make_folder(void **state)
 {
     (void)state;
     strcpy(folder, "/tmp/quantize-test-XXXXXX");
-    return mkdtemp(folder) != NULL ? 0 : -1;
+    return mkdtemp(folder) ? 0 : -1;
 }
 
 /* Removes the folder, which must hold only files. */
@@ -33,10 +33,10 @@ static inline int remove_folder(void **state)
 {
     (void)state;
     DIR *list = opendir(folder);
-    for (struct dirent *found; list != NULL && (found = readdir(list)) != NULL;)
+    for (struct dirent *found; list && (found = readdir(list)) != NULL;)
         if (found->d_name[0] != '.' || found->d_name[1] == 'q')
             unlinkat(dirfd(list), found->d_name, 0);
-    if (list != NULL)
+    if (list)
         closedir(list);
     return rmdir(folder);
 }
@@ -57,7 +57,7 @@ static inline int count_files(void)
     int n = -2; /* . and .. */
     DIR *list = opendir(folder);
     assert_non_null(list);
-    while (readdir(list) != NULL)
+    while (readdir(list))
         n++;
     closedir(list);
     return n;
@@ -72,10 +72,10 @@ typedef struct bytes {
 
 static inline void add(bytes *b, const void *data, size_t n)
 {
-    if (b->n + n > b->room || b->data == NULL) {
+    if (b->n + n > b->room || !b->data) {
         b->room = 2 * (b->n + n) + 64;
         uint8_t *wider = realloc(b->data, b->room);
-        if (wider == NULL)
+        if (!wider)
             abort();
         b->data = wider;
     }
@@ -211,7 +211,7 @@ static inline outcome open_all(const char *path, const qz_open_options *options)
         const char *slash = strrchr(path, '/');
         assert_int_equal(error.code, o.result);
         assert_true(error.message[0] != '\0');
-        assert_non_null(strstr(error.message, slash != NULL ? slash + 1 : path));
+        assert_non_null(strstr(error.message, slash ? slash + 1 : path));
         for (const char *c = error.message; *c != '\0'; c++)
             assert_true(*c >= ' ' && *c <= '~');
         strcpy(o.message, error.message);
@@ -234,7 +234,7 @@ static inline void expect(const char *what, const char *name, const bytes *b, co
                           qz_file_result result, const char *words)
 {
     outcome o = open_bytes(name, b, options);
-    if (o.result != result || (words != NULL && strstr(o.message, words) == NULL))
+    if (o.result != result || (words && !strstr(o.message, words)))
         fail_msg("%s: result %d instead of %d, message \"%s\"\n", what, o.result, result, o.message);
 }
 

@@ -94,7 +94,7 @@ static void refused(bytes *b, const char *words)
     qz_gguf gguf;
     qz_file_error error;
     qz_file_result result = read_bytes(b, &gguf, &error);
-    if (result != QZ_FILE_FORMAT || strstr(error.message, words) == NULL)
+    if (result != QZ_FILE_FORMAT || !strstr(error.message, words))
         fail_msg("result %d, message \"%s\" instead of \"%s\"\n", result, error.message, words);
     clear(b);
 }
@@ -253,7 +253,7 @@ static void types(void **state)
         start_file(&b, 3, 1, 0);
         add_info(&b, "w", id, 0, 2, SIZE(512), SIZE(3));
         pad(&b, 32);
-        if (type == NULL) {
+        if (!type) {
             refused(&b, "the type is unknown, or was given up (type ");
             continue;
         }
@@ -801,7 +801,7 @@ static void not_written(void **state)
         qz_file_error error = QZ_FILE_ERROR_INIT;
         qz_file_result result = qz_gguf_format(tensors, cases_[i].count, cases_[i].values, cases_[i].value_count,
                                                &header, &n, &all, "out.gguf", &error);
-        if (result != QZ_FILE_ARGUMENT || strstr(error.message, cases_[i].words) == NULL)
+        if (result != QZ_FILE_ARGUMENT || !strstr(error.message, cases_[i].words))
             fail_msg("%s: result %d, %s\n", cases_[i].words, result, error.message);
         assert_non_null(strstr(error.message, "out.gguf"));
         assert_null(header);

@@ -28,7 +28,7 @@ static void tokens_of(const char *text, size_t n, unsigned deepest, char *out, s
         room--;
         assert_true(json.start <= n);
         if (kind == QZ_JSON_ERROR)
-            assert_true(json.wrong != NULL && json.wrong[0] != '\0');
+            assert_true(json.wrong && json.wrong[0] != '\0');
         if (kind <= QZ_JSON_END)
             break;
     }
@@ -170,9 +170,9 @@ static void strings(void **state)
         qz_json json;
         qz_json_begin(&json, copy, n, 1);
         qz_json_kind kind = qz_json_next(&json);
-        if (kind != (cases_[i].value != NULL ? QZ_JSON_STRING : QZ_JSON_ERROR))
-            fail_msg("%s: kind %d, %s\n", cases_[i].text, kind, json.wrong != NULL ? json.wrong : "");
-        if (cases_[i].value != NULL) {
+        if (kind != (cases_[i].value ? QZ_JSON_STRING : QZ_JSON_ERROR))
+            fail_msg("%s: kind %d, %s\n", cases_[i].text, kind, json.wrong ? json.wrong : "");
+        if (cases_[i].value) {
             assert_int_equal(json.length, cases_[i].length);
             assert_memory_equal(json.string, cases_[i].value, cases_[i].length + 1);
             assert_int_equal(qz_json_next(&json), QZ_JSON_END);
@@ -243,9 +243,9 @@ static void numbers(void **state)
         qz_json_begin(&json, copy, strlen(cases_[i].text), 1);
         qz_json_next(&json);
         const char *wrong = qz_json_whole(&json, &value);
-        if ((wrong == NULL) != (cases_[i].wrong == NULL) || (wrong != NULL && strstr(wrong, cases_[i].wrong) == NULL))
-            fail_msg("%s: %s\n", cases_[i].text, wrong != NULL ? wrong : "accepted");
-        if (wrong == NULL)
+        if ((!wrong) != (!cases_[i].wrong) || (wrong && !strstr(wrong, cases_[i].wrong)))
+            fail_msg("%s: %s\n", cases_[i].text, wrong ? wrong : "accepted");
+        if (!wrong)
             assert_true(value == cases_[i].value);
         free(copy);
     }

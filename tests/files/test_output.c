@@ -392,7 +392,7 @@ static void fill(int mounted)
     /* Once failed, always failed: a commit must not make a file with a hole. */
     if (qz_commit(writer, NULL) != QZ_FILE_IO)
         _exit(103);
-    if (strstr(error.message, mounted ? "No space left" : "File too large") == NULL)
+    if (!strstr(error.message, mounted ? "No space left" : "File too large"))
         _exit(104);
     if (count_files() != 0)
         _exit(100);

@@ -40,10 +40,10 @@ static qz_packed part_of(const plain *p, const qz_scheme *scheme, uint64_t row, 
     qz_packed part = p->packed;
     part.codes = (char *)part.codes + row * p->sizes.code_bytes + col / 2;
     part.scales = (char *)part.scales + row * p->sizes.scale_bytes + group * each;
-    if (part.zeros != NULL)
+    if (part.zeros)
         part.zeros =
             (char *)part.zeros + row * p->sizes.zero_bytes + (scheme->zero == QZ_ZERO_UINT4 ? group / 2 : group * each);
-    if (part.supers != NULL && scheme->super_size != QZ_WHOLE_MATRIX)
+    if (part.supers && scheme->super_size != QZ_WHOLE_MATRIX)
         part.supers =
             (char *)part.supers + row * p->sizes.super_bytes +
             col / scheme->super_size * qz_dtype_size(scheme->super_dtype) * (scheme->scale_dtype == QZ_U6 ? 2 : 1);
@@ -54,9 +54,9 @@ static void assert_same(const plain *a, const plain *b, const qz_scheme *scheme,
 {
     assert_memory_equal(a->packed.codes, b->packed.codes, rows * a->sizes.code_bytes);
     assert_memory_equal(a->packed.scales, b->packed.scales, rows * a->sizes.scale_bytes);
-    if (a->packed.zeros != NULL)
+    if (a->packed.zeros)
         assert_memory_equal(a->packed.zeros, b->packed.zeros, rows * a->sizes.zero_bytes);
-    if (a->packed.supers != NULL)
+    if (a->packed.supers)
         assert_memory_equal(a->packed.supers, b->packed.supers,
                             (scheme->super_size == QZ_WHOLE_MATRIX ? 1 : rows) * a->sizes.super_bytes);
 }
@@ -195,8 +195,8 @@ static void layouts(void **state)
         const qz_scheme *scheme = qz_scheme_by_name(cases_[i].scheme);
         const char *wrong = qz_layout_refuses(cases_[i].layout, scheme, cases_[i].rank, cases_[i].shape, cases_[i].axis,
                                               out, sizeof out);
-        if ((wrong == NULL) != (cases_[i].words == NULL) || (wrong != NULL && strstr(wrong, cases_[i].words) == NULL))
-            fail_msg("case %zu: %s\n", i, wrong != NULL ? wrong : "not refused");
+        if ((!wrong) != (!cases_[i].words) || (wrong && !strstr(wrong, cases_[i].words)))
+            fail_msg("case %zu: %s\n", i, wrong ? wrong : "not refused");
         assert_int_equal(qz_layout_bytes(cases_[i].layout, scheme, cases_[i].rank, cases_[i].shape, cases_[i].axis),
                          cases_[i].bytes);
     }
@@ -429,7 +429,7 @@ static void wrong_numbers(void **state)
         memcpy(numbers, good_numbers, sizeof numbers);
         numbers[cases_[i].place] = cases_[i].value;
         write_members(good, 4, numbers);
-        if (find("w", message) != QZ_FILE_FORMAT || strstr(message, cases_[i].words) == NULL)
+        if (find("w", message) != QZ_FILE_FORMAT || !strstr(message, cases_[i].words))
             fail_msg("number %d = %" PRId64 ": %s\n", cases_[i].place, cases_[i].value, message);
     }
 }
@@ -544,10 +544,10 @@ static void wrong_more(void **state)
     };
     for (size_t i = 0; i < sizeof cases_ / sizeof cases_[0]; i++) {
         member members[5] = {good[0], good[1], cases_[i].scales, cases_[i].more, cases_[i].zeros};
-        write_members(members, cases_[i].zeros.name != NULL ? 5 : 4, cases_[i].numbers);
+        write_members(members, cases_[i].zeros.name ? 5 : 4, cases_[i].numbers);
         qz_file_result result = find("w", message);
-        if (result != (cases_[i].words != NULL ? QZ_FILE_FORMAT : QZ_FILE_OK) ||
-            (cases_[i].words != NULL && strstr(message, cases_[i].words) == NULL))
+        if (result != (cases_[i].words ? QZ_FILE_FORMAT : QZ_FILE_OK) ||
+            (cases_[i].words && !strstr(message, cases_[i].words)))
             fail_msg("case %zu: %d %s\n", i, result, message);
     }
     unlink(path_of("p.npz"));

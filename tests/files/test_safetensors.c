@@ -52,7 +52,7 @@ static void refused(const bytes *b, const char *what, const char *words, qz_file
     qz_safetensors st;
     qz_file_error error;
     qz_file_result result = read_bytes(b, &st, &error);
-    if (result != wanted || strstr(error.message, words) == NULL)
+    if (result != wanted || !strstr(error.message, words))
         fail_msg("%s: result %d, message \"%s\" instead of \"%s\"\n", what, result, error.message, words);
 }
 
@@ -665,7 +665,7 @@ static void not_written(void **state)
         qz_file_error error = QZ_FILE_ERROR_INIT;
         qz_file_result result = qz_safetensors_format(tensors, cases_[i].count, cases_[i].pairs, cases_[i].pair_count,
                                                       &header, &n, &all, "out.safetensors", &error);
-        if (result != QZ_FILE_ARGUMENT || strstr(error.message, cases_[i].words) == NULL)
+        if (result != QZ_FILE_ARGUMENT || !strstr(error.message, cases_[i].words))
             fail_msg("%s: result %d, %s\n", cases_[i].words, result, error.message);
         assert_non_null(strstr(error.message, "out.safetensors"));
         assert_null(header);

@@ -161,12 +161,12 @@ static void read_json(const qz_input *input)
 {
     size_t n = input->size < 100000 ? (size_t)input->size : 100000;
     char *text = malloc(n + (n == 0));
-    check(text != NULL && qz_input_read(input, 0, text, n, NULL) == QZ_FILE_OK, "a read text");
+    check(text && qz_input_read(input, 0, text, n, NULL) == QZ_FILE_OK, "a read text");
     qz_json json;
     qz_json_begin(&json, text, n, 20);
     while (qz_json_next(&json) > QZ_JSON_END)
         check(json.start < n && json.depth <= 20, "tokens lie in the text");
-    check(json.kind == QZ_JSON_END || (json.wrong != NULL && json.start <= n), "a refusal says why");
+    check(json.kind == QZ_JSON_END || (json.wrong && json.start <= n), "a refusal says why");
     free(text);
 }
 
