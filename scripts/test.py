@@ -116,6 +116,7 @@ class Variant:
 
 
 SHORT = {"QZ_TEST_SHORT": "1"}  # fewer random values, the same kinds of them
+SHORTER = {"QZ_TEST_SHORT": "4"}  # a quarter of those
 STRICT = "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON -DQUANTIZE_WARNINGS=ON"
 LEAN = "-DQUANTIZE_BUILD_SHARED=OFF -DQUANTIZE_BUILD_BENCH=OFF"  # no more than what these tests use
 
@@ -135,7 +136,7 @@ def emulated(machine: str) -> Variant:
     )
     # What may be uninitialized is a guess that differs from one target to the next.
     flags = "-Wno-error=maybe-uninitialized"
-    return Variant(machine, f"{machine}-linux-gnu-gcc", flags, options=options, environment=SHORT)
+    return Variant(machine, f"{machine}-linux-gnu-gcc", flags, options=options, environment=SHORTER)
 
 
 def fixed_addresses() -> str:

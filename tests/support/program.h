@@ -5,7 +5,8 @@
  * says how to run:
  *
  *     QZ_TEST_SEED=number     the seed of random data; printed at the start of each program
- *     QZ_TEST_SHORT=1         fewer random cases: for emulated machines, sanitizers and builds without optimisation
+ *     QZ_TEST_SHORT=1         fewer random cases: for sanitizers and builds without optimisation
+ *     QZ_TEST_SHORT=4         a quarter of these: for emulated machines, which take 40 times as long
  *     QZ_TEST_FTZ=1           public functions are called with subnormals flushed to zero (fpmode.h)
  *     QUANTIZE_KERNELS=name   the kernel set; a program that cannot have it ends with exit code 77, "skipped"
  */
@@ -29,7 +30,7 @@
 
 enum { EXIT_SKIPPED = 77 };
 
-static int short_mode;
+static int short_mode; /* 0, or by what the number of cases of a short run is divided */
 
 static inline int environment_flag(const char *name)
 {
@@ -37,10 +38,11 @@ static inline int environment_flag(const char *name)
     return value && *value && strcmp(value, "0") != 0;
 }
 
-/* The number of random cases: `usual`, or `brief` in short mode. */
+/* The number of random cases: `usual`, or `brief` in short mode, or a part of those. With `brief` as the larger one it
+ * is the step from one case to the next, which stays. */
 static inline size_t cases(size_t usual, size_t brief)
 {
-    return short_mode ? brief : usual;
+    return !short_mode ? usual : brief > usual ? brief : (brief - 1) / (size_t)short_mode + 1;
 }
 
 /* Ends the program with 77 when QUANTIZE_KERNELS names a set that is compiled in but not for this CPU, or is not
@@ -65,7 +67,7 @@ static inline void start_program(const char *name)
     setvbuf(stdout, NULL, _IOLBF, 0);
     const char *seed = getenv("QZ_TEST_SEED");
     test_seed = seed && *seed ? strtoull(seed, NULL, 0) : 20250101;
-    short_mode = environment_flag("QZ_TEST_SHORT");
+    short_mode = environment_flag("QZ_TEST_SHORT") ? atoi(getenv("QZ_TEST_SHORT")) : 0;
     if (environment_flag("QZ_TEST_FTZ")) {
         fp_calls = FP_FLUSH;
         if (!fp_mode_exists(FP_FLUSH)) {
