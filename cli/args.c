@@ -26,7 +26,7 @@ static const word nonfinites[] = {{"refuse", QZ_REFUSE}, {"clip", QZ_CLIP}, {NUL
 
 /* ---- the table ---- */
 
-typedef enum { FLAG, TEXT, LIST, CHOICE, WHOLE, BYTES, SIGNED, REAL, GROUP, SCHEME, METHOD, SEED } kind;
+typedef enum { FLAG, TEXT, LIST, CHOICE, WHOLE, BYTES, SIGNED, REAL, GROUP, SCHEME, METHOD, SEED, NAMED } kind;
 
 static const struct option {
     const char *name;
@@ -52,6 +52,11 @@ static const struct option {
     {"--tensor", "NAME", TEXT, PLACE(tensor), NULL, 0, 0, "only this tensor"},
     {"--include", "GLOB", LIST, PLACE(include), NULL, 0, 0, "only tensors whose name matches; may be repeated"},
     {"--exclude", "GLOB", LIST, PLACE(exclude), NULL, 0, 0, "not tensors whose name matches; may be repeated"},
+    {"--rule", "PATTERN=ACTION", NAMED, PLACE(rules), NULL, 0, 0,
+     "what becomes of tensors by name: keep, or a scheme; the first match counts"},
+    {"--rules", "FILE", NAMED, PLACE(rules), NULL, 0, 0, "such rules from a .json or .toml file"},
+    {"--no-default-rules", NULL, FLAG, PLACE(no_default_rules), NULL, 0, 0,
+     "encode also what stays in models: embeddings, output heads, routers"},
     {"--min-size", "N", WHOLE, PLACE(min_size), NULL, 0, UINT64_MAX,
      "leave tensors of fewer values as they are (256), as those with one axis"},
     {"--min-sqnr", "DB", REAL, PLACE(min_sqnr), NULL, 0, 0,
@@ -248,6 +253,16 @@ static int read_whole(const struct option *o, const char *value, uint64_t *place
     return DONE;
 }
 
+static int add_text(text_list *list, const char *text)
+{
+    const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
+    if (!items)
+        return fail_memory();
+    list->items = items;
+    list->items[list->count++] = text;
+    return DONE;
+}
+
 static int read_value(const struct option *o, const char *value, settings *s)
 {
     void *place = (char *)s + o->place;
@@ -259,15 +274,10 @@ static int read_value(const struct option *o, const char *value, settings *s)
     case TEXT:
         *(const char **)place = value;
         return DONE;
-    case LIST: {
-        text_list *list = place;
-        const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
-        if (!items)
-            return fail_memory();
-        list->items = items;
-        list->items[list->count++] = value;
-        return DONE;
-    }
+    case NAMED:
+        return add_text(place, o->name) == DONE ? add_text(place, value) : LIMIT;
+    case LIST:
+        return add_text(place, value);
     case CHOICE:
     case SCHEME:
     case METHOD:
@@ -391,4 +401,5 @@ void free_arguments(settings *s)
 {
     free(s->include.items);
     free(s->exclude.items);
+    free(s->rules.items);
 }

@@ -22,7 +22,9 @@ typedef struct settings {
     uint64_t threads, size, max_header, max_ratio, max_bytes, max_table, seed, min_size, max_shard_size;
     double min_sqnr, seconds; /* NAN: not given */
     text_list include, exclude;
+    text_list rules; /* of --rule and --rules: the name of the option, then its value, and so on */
     int json, quiet, force, no_fsync, dry_run, stats, check, no_verify, requantize, help;
+    int no_default_rules;
     int stochastic; /* --seed was given */
     int void2_bfloat16, allow_trailing;
 } settings;

@@ -15,6 +15,9 @@
  *     recode.c        the numbers of one scheme as those of another
  *     stats.c         statistics of tensors, and where in a tensor something is
  *     weights.c       the weights of encode
+ *     rules.c         rules by name, and what stays in models
+ *     rule_file.c     files of rules
+ *     recipe.c        a scheme with its method and axis, from options or words
  *     nonfinite.c     where NaN and infinity are
  *     resources.c     memory and threads
  *     memory_limit.c  what memory can do; bench/ uses it, too

@@ -4,16 +4,32 @@
 #ifndef QZ_CLI_ENCODE_H
 #define QZ_CLI_ENCODE_H
 
+#include "recipe.h"
+#include "rules.h"
 #include "source.h"
 
 /* Why a tensor stays as it is. */
-typedef enum { ENCODED, PACKED, NO_FLOATS, SCALAR, BY_NAME, ONE_AXIS, SMALL, NO_PLACE, REASONS } reason;
+typedef enum {
+    ENCODED,
+    PACKED,
+    NO_FLOATS,
+    SCALAR,
+    BY_NAME,
+    ONE_AXIS,
+    SMALL,
+    NO_PLACE,
+    BY_RULE,
+    BY_DEFAULT,
+    REASONS
+} reason;
 
 typedef struct job { /* one tensor of the input */
     const item *item;
     const item *weights; /* or NULL */
     int encoded;
     reason kept;
+    const rule *rule;  /* that decided; NULL: none */
+    const recipe *how; /* it is encoded, if it is */
     unsigned axis;
     uint64_t rows, bytes;     /* bytes in the output */
     size_t index;             /* of a copied tensor in the output */
@@ -25,10 +41,10 @@ typedef struct encoder {
     const settings *s;
     source in, weights, table;
     qz_writer *writer;
-    const char *layout; /* of quantized tensors in the output */
-    qz_scheme scheme;
-    float numbers[16]; /* --table */
-    qz_method method;
+    const char *layout;        /* of quantized tensors in the output */
+    recipe usual;              /* of tensors without a rule */
+    float numbers[16];         /* --table */
+    rule_list rules, defaults; /* of the user; what stays in models */
     qz_pool *pool;
     job *jobs;
     size_t floats;                              /* tensors that could be encoded */
@@ -37,8 +53,8 @@ typedef struct encoder {
 
 /* ---- encode_plan.c ---- */
 
-/* The scheme and the method that the options name, if they go together. */
-int choose_scheme(encoder *e);
+/* How tensors are encoded, as the options and rules have it, if what they say goes together. */
+int choose_recipes(encoder *e);
 /* What becomes of each tensor of the input: e->jobs. */
 int plan_tensors(encoder *e);
 /* The fewest values that a tensor must have to be encoded. */
@@ -55,6 +71,10 @@ uint64_t steps_of(encoder *e, job *j);
 
 /* Says what stays as it is and might be thought to be encoded. */
 void say_kept(const encoder *e);
+/* The names of the schemes that tensors are encoded by, each once, in the order of the tensors; how many there are. */
+#define MOST_SCHEMES 64
+size_t used_schemes(const encoder *e, const char *names[MOST_SCHEMES]);
+void say_summary(const encoder *e, double seconds);
 void print_encode_json(const encoder *e, int measured);
 void print_encode_plan(const encoder *e);
 void print_encode_stats(const encoder *e);
