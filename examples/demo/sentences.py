@@ -32,8 +32,8 @@ SENTENCES, K = 600, 10
 PLACE = Path(__file__).resolve().parents[2] / "build/demo"
 SHOWN = 3  # sentences whose neighbours are printed
 
-# An output, how it is made of the model or of an earlier output, and the least SQNR in dB and recall. Embeddings
-# are half of this model. By default they stay as floats, as in the first one; the others have them in 4 bits, too.
+# An output, how it is made of the model or of an earlier output, and the least SQNR in dB and recall.
+# Embeddings are half of this model. By default they stay as floats, as in the first one; not in the others.
 ALL = ("encode", "model.safetensors", "--no-default-rules")
 STEPS = (
     ("layers.safetensors", ("encode", "model.safetensors"), 19.0, 0.8),
