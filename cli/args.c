@@ -59,8 +59,9 @@ static const struct option {
      "encode also what stays in models: embeddings, output heads, routers"},
     {"--min-size", "N", WHOLE, PLACE(min_size), NULL, 0, UINT64_MAX,
      "leave tensors of fewer values as they are (256), as those with one axis"},
-    {"--min-sqnr", "DB", REAL, PLACE(min_sqnr), NULL, 0, 0,
-     "exit with 1 if a tensor's ratio of signal to error is lower"},
+    {"--min-sqnr", "DB", REAL, PLACE(min_sqnr), NULL, 0, 0, "least ratio of signal to error of a tensor"},
+    {"--target-bits", "BITS", REAL, PLACE(target_bits), NULL, 0, 0,
+     "choose schemes by their error, for so many bits a value in all"},
     {"--stats", NULL, FLAG, PLACE(stats), NULL, 0, 0, "print the error of each tensor"},
     {"--dry-run", NULL, FLAG, PLACE(dry_run), NULL, 0, 0, "print what would be done and write nothing"},
     {"--to", "LAYOUT", TEXT, PLACE(to), NULL, 0, 0,
@@ -368,7 +369,8 @@ static int read_option(const command *c, int argc, char **argv, int *i, settings
 
 int parse_arguments(const command *c, int argc, char **argv, settings *s)
 {
-    *s = (settings){.command = c->name, .axis = -1, .min_sqnr = NAN, .seconds = NAN, .min_size = UINT64_MAX};
+    *s = (settings){
+        .command = c->name, .axis = -1, .min_sqnr = NAN, .target_bits = NAN, .seconds = NAN, .min_size = UINT64_MAX};
     output_begin(s);
     /* --json counts even if another argument is wrong: then the failure is an object. */
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)

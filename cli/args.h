@@ -20,7 +20,7 @@ typedef struct settings {
     int64_t axis;
     int method, scale_dtype, nonfinite, dtype; /* values of the library's enums; 0: not given */
     uint64_t threads, size, max_header, max_ratio, max_bytes, max_table, seed, min_size, max_shard_size;
-    double min_sqnr, seconds; /* NAN: not given */
+    double min_sqnr, target_bits, seconds; /* NAN: not given */
     text_list include, exclude;
     text_list rules; /* of --rule and --rules: the name of the option, then its value, and so on */
     int json, quiet, force, no_fsync, dry_run, stats, check, no_verify, requantize, help;

@@ -110,7 +110,7 @@ static int close_output(encoder *e, int code)
 
 static int encode_all(encoder *e)
 {
-    int code = start_pool(e->s, e->values, &e->pool);
+    int code = e->pool ? DONE : start_pool(e->s, e->values, &e->pool);
     if (code == DONE && !e->s->dry_run)
         code = open_output(e);
     uint64_t total = 0;
@@ -152,6 +152,7 @@ int run_encode(const settings *s)
     for (size_t i = 0; e.jobs && i < e.in.count; i++)
         free(e.jobs[i].packed);
     free(e.jobs);
+    free(e.candidates);
     free_rules(&e.rules);
     free_rules(&e.defaults);
     qz_pool_destroy(e.pool);

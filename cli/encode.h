@@ -20,6 +20,7 @@ typedef enum {
     NO_PLACE,
     BY_RULE,
     BY_DEFAULT,
+    TOO_LOSSY,
     REASONS
 } reason;
 
@@ -35,6 +36,8 @@ typedef struct job { /* one tensor of the input */
     size_t index;             /* of a copied tensor in the output */
     qz_packed_tensor *packed; /* of one that is quantized there */
     qz_stats stats;
+    const char *words;  /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
+    double likely_sqnr; /* of a sample of it, of one that is encoded or too lossy; NAN: not measured */
 } job;
 
 typedef struct encoder {
@@ -45,6 +48,7 @@ typedef struct encoder {
     recipe usual;              /* of tensors without a rule */
     float numbers[16];         /* --table */
     rule_list rules, defaults; /* of the user; what stays in models */
+    recipe *candidates;        /* of tensors for which one is chosen */
     qz_pool *pool;
     job *jobs;
     size_t floats;                              /* tensors that could be encoded */
@@ -59,6 +63,11 @@ int choose_recipes(encoder *e);
 int plan_tensors(encoder *e);
 /* The fewest values that a tensor must have to be encoded. */
 uint64_t min_size(const settings *s);
+
+/* ---- encode_choose.c ---- */
+
+/* With --target-bits or --min-sqnr, the recipes of the tensors without a rule. */
+int choose_schemes(encoder *e);
 
 /* ---- encode_tensor.c ---- */
 

@@ -3,6 +3,7 @@
  */
 #include "encode.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "json.h"
@@ -11,8 +12,15 @@
 #include "stats.h"
 #include "table.h"
 
-static const char *const reasons[REASONS] = {NULL,       "quantized", "no floats", "scalar",  "by name",
-                                             "one axis", "small",     "no place",  "by rule", "default rule"};
+static const char *const reasons[REASONS] = {NULL,      "quantized",    "no floats",       "scalar",
+                                             "by name", "one axis",     "small",           "no place",
+                                             "by rule", "default rule", "below --min-sqnr"};
+
+/* How a tensor is encoded, in a word or as a rule would say it. */
+static const char *recipe_text(const job *j)
+{
+    return j->words ? j->words : j->how->scheme.name;
+}
 
 static double bits_of(const job *j, const qz_tensor *t)
 {
@@ -66,6 +74,20 @@ static void say_defaults(const encoder *e, uint64_t count)
             e->usual.scheme.name);
 }
 
+/* Says how many tensors no scheme encodes as well as --min-sqnr wants it, and how near the first of them comes. */
+static void say_lossy(const encoder *e, uint64_t count)
+{
+    size_t i = 0;
+    char name[NAME_TEXT];
+    while (count != 0 && e->jobs[i].kept != TOO_LOSSY)
+        i++;
+    if (count != 0)
+        say("%" PRIu64 " %s, '%s' for example: no scheme reaches %g dB, the best has %.2f dB", count,
+            count == 1 ? "tensor stays as it is" : "tensors stay as they are",
+            qz_escape(e->jobs[i].item->name, e->jobs[i].item->name_length, name, sizeof name), e->s->min_sqnr,
+            e->jobs[i].likely_sqnr);
+}
+
 /* Says how many tensors each rule keeps. */
 static void say_rules(const encoder *e)
 {
@@ -94,6 +116,7 @@ void say_kept(const encoder *e)
         say("tensors that stay as they are: %s; --include NAME encodes such a tensor", text);
     say_rules(e);
     say_defaults(e, counts[BY_DEFAULT]);
+    say_lossy(e, counts[TOO_LOSSY]);
     say_no_place(e, counts[NO_PLACE]);
     uint64_t raw = 0, voids = 0;
     for (size_t i = 0; i < e->in.count; i++) {
@@ -194,6 +217,10 @@ void print_encode_json(const encoder *e, int measured)
         if (!j->encoded)
             json_text("reason", reasons[j->kept]);
         json_rule(j);
+        if (j->words)
+            json_text("chosen", j->words);
+        if (!isnan(j->likely_sqnr))
+            json_real("likely_sqnr_db", j->likely_sqnr);
         if (j->encoded) {
             json_scheme(&j->how->scheme);
             json_text("method", qz_method_name(method_of(j->how)));
@@ -224,9 +251,10 @@ static const char *why_text(const job *j, char *out, size_t out_size)
 
 void print_encode_plan(const encoder *e)
 {
-    static const char *const titles[] = {"name", "type", "shape", "action", "before", "after", "bits", "why"};
+    static const char *const titles[] = {"name",  "type", "shape",   "action", "before",
+                                         "after", "bits", "SQNR dB", "why"};
     table t;
-    table_begin(&t, "llllrrrl", titles);
+    table_begin(&t, "llllrrrrl", titles);
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
         const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
@@ -234,13 +262,17 @@ void print_encode_plan(const encoder *e)
         table_cell(&t, "%s", qz_escape(j->item->name, j->item->name_length, name, sizeof name));
         table_cell(&t, "%s", j->item->packed ? "quantized" : type_text(tensor, type, sizeof type));
         table_cell(&t, "%s", j->item->packed ? "" : shape_text(tensor->rank, tensor->shape, shape, sizeof shape));
-        table_cell(&t, "%s", j->encoded ? j->how->scheme.name : "copy");
+        table_cell(&t, "%s", j->encoded ? recipe_text(j) : "copy");
         table_cell(&t, "%s", j->item->packed ? "" : bytes_text((double)tensor->bytes));
         table_cell(&t, "%s", j->encoded ? bytes_text((double)j->bytes) : "");
         if (j->encoded)
             table_cell(&t, "%.4g", bits_of(j, tensor));
         else
             table_cell(&t, "%s", "");
+        if (isnan(j->likely_sqnr))
+            table_cell(&t, "%s", "");
+        else
+            table_cell(&t, "%.2f", j->likely_sqnr);
         table_cell(&t, "%s", why_text(j, why, sizeof why));
     }
     table_print(&t);

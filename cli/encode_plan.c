@@ -3,6 +3,7 @@
  */
 #include "encode.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -206,7 +207,10 @@ int plan_tensors(encoder *e)
     for (size_t i = 0; i < e->in.count && code == DONE; i++) {
         e->jobs[i].item = &e->in.items[i];
         e->jobs[i].stats = (qz_stats)QZ_STATS_INIT;
+        e->jobs[i].likely_sqnr = NAN;
         code = plan_tensor(e, &e->jobs[i]);
     }
-    return code == DONE ? choose_weights(e) : code;
+    if (code == DONE)
+        code = choose_weights(e);
+    return code == DONE ? choose_schemes(e) : code;
 }

@@ -23,7 +23,7 @@ static const command commands[] = {
      run_info},
     {"encode", "IN OUT", 2, 2,
      " --scheme --group-size --axis --method --scale-dtype --table --weights --seed --nonfinite --include --exclude"
-     " --min-size --rule --rules --no-default-rules"
+     " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr"
      " --stats --dry-run --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "floats to 4 bits",
      "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf), writes OUT (the last three). Other\n"
