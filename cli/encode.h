@@ -68,6 +68,8 @@ uint64_t min_size(const settings *s);
 
 /* With --target-bits or --min-sqnr, the recipes of the tensors without a rule. */
 int choose_schemes(encoder *e);
+/* The SQNR of each tensor that is to be encoded, from a sample: job.likely_sqnr. */
+int predict_errors(encoder *e);
 
 /* ---- encode_tensor.c ---- */
 

@@ -262,3 +262,27 @@ int choose_schemes(encoder *e)
     free(c.tensors);
     return code;
 }
+
+/* ---- what is to be expected ---- */
+
+static int predict(const encoder *e, job *j)
+{
+    sample s;
+    qz_stats stats;
+    int code = take_sample(e, j, &s);
+    if (code == DONE)
+        code = try_recipe(e, j, &s, j->how, &stats);
+    if (code == DONE && stats.count != 0)
+        j->likely_sqnr = likely_sqnr(&s, &stats);
+    free_sample(&s);
+    return code;
+}
+
+int predict_errors(encoder *e)
+{
+    int code = e->pool ? DONE : start_pool(e->s, e->values, &e->pool);
+    for (size_t i = 0; i < e->in.count && code == DONE; i++)
+        if (e->jobs[i].encoded && isnan(e->jobs[i].likely_sqnr))
+            code = predict(e, &e->jobs[i]);
+    return code;
+}

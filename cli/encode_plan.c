@@ -212,5 +212,7 @@ int plan_tensors(encoder *e)
     }
     if (code == DONE)
         code = choose_weights(e);
-    return code == DONE ? choose_schemes(e) : code;
+    if (code == DONE)
+        code = choose_schemes(e);
+    return code == DONE && e->s->dry_run && !e->s->stats ? predict_errors(e) : code;
 }
