@@ -19,6 +19,7 @@
  *     rule_file.c     files of rules
  *     recipe.c        a scheme with its method and axis, from options or words
  *     sample.c        rows of a tensor, on which schemes are tried
+ *     imatrix.c       importance matrices of llama.cpp
  *     nonfinite.c     where NaN and infinity are
  *     resources.c     memory and threads
  *     memory_limit.c  what memory can do; bench/ uses it, too

@@ -47,12 +47,14 @@ static int copy(encoder *e, const job *j)
 /* ---- all tensors ---- */
 
 /* The files that are read: the output must be none of them, and they must not change meanwhile. */
-static size_t list_inputs(const encoder *e, const qz_file *inputs[3])
+static size_t list_inputs(const encoder *e, const qz_file *inputs[4])
 {
     size_t count = 0;
     inputs[count++] = e->in.file;
     if (e->weights.file)
         inputs[count++] = e->weights.file;
+    if (e->imatrix.in.file)
+        inputs[count++] = e->imatrix.in.file;
     if (e->table.file)
         inputs[count++] = e->table.file;
     return count;
@@ -77,7 +79,7 @@ static int open_output(encoder *e)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_create_options options = QZ_CREATE_OPTIONS_INIT;
-    const qz_file *inputs[3];
+    const qz_file *inputs[4];
     options.replace = e->s->force;
     options.no_fsync = e->s->no_fsync;
     options.metadata_from = e->in.file;
@@ -94,7 +96,7 @@ static int open_output(encoder *e)
 static int close_output(encoder *e, int code)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    const qz_file *inputs[3];
+    const qz_file *inputs[4];
     size_t count = list_inputs(e, inputs);
     for (size_t i = 0; i < count && code == DONE; i++)
         if (qz_unchanged(inputs[i], &error) != QZ_FILE_OK)
@@ -159,5 +161,6 @@ int run_encode(const settings *s)
     source_close(&e.in);
     source_close(&e.weights);
     source_close(&e.table);
+    imatrix_close(&e.imatrix);
     return code;
 }

@@ -4,6 +4,7 @@
 #ifndef QZ_CLI_ENCODE_H
 #define QZ_CLI_ENCODE_H
 
+#include "imatrix.h"
 #include "recipe.h"
 #include "rules.h"
 #include "source.h"
@@ -26,7 +27,8 @@ typedef enum {
 
 typedef struct job { /* one tensor of the input */
     const item *item;
-    const item *weights; /* or NULL */
+    const item *weights;          /* of --weights, or NULL */
+    const importance *importance; /* of --imatrix, or NULL */
     int encoded;
     reason kept;
     const rule *rule;  /* that decided; NULL: none */
@@ -43,6 +45,7 @@ typedef struct job { /* one tensor of the input */
 typedef struct encoder {
     const settings *s;
     source in, weights, table;
+    imatrix imatrix;
     qz_writer *writer;
     const char *layout;        /* of quantized tensors in the output */
     recipe usual;              /* of tensors without a rule */
@@ -63,6 +66,9 @@ int choose_recipes(encoder *e);
 int plan_tensors(encoder *e);
 /* The fewest values that a tensor must have to be encoded. */
 uint64_t min_size(const settings *s);
+
+/* Whether the errors of a tensor count by weights. */
+int is_weighted(const job *j);
 
 /* ---- encode_choose.c ---- */
 

@@ -232,7 +232,7 @@ void print_encode_json(const encoder *e, int measured)
             json_real("bits_per_value", bits_of(j, t));
         }
         if (j->encoded && measured)
-            json_stats(&j->stats, t, j->axis, j->weights != NULL);
+            json_stats(&j->stats, t, j->axis, is_weighted(j));
         json_end();
     }
     json_end();
@@ -283,7 +283,8 @@ void print_encode_stats(const encoder *e)
     static const char *const titles[] = {"name",    "SQNR dB", "RMSE",      "largest error", "at",
                                          "clipped", "zeroed",  "subnormal", "replaced",      "weighted dB"};
     table t;
-    table_begin(&t, e->weights.file ? "lrrrlrrrrr" : "lrrrlrrrr", titles);
+    const int weighted = e->s->weights || e->s->imatrix;
+    table_begin(&t, weighted ? "lrrrlrrrrr" : "lrrrlrrrr", titles);
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
         const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
@@ -294,9 +295,9 @@ void print_encode_stats(const encoder *e)
         table_cell(&t, "%" PRIu64, j->stats.zeroed_groups);
         table_cell(&t, "%" PRIu64, j->stats.subnormal_scales);
         table_cell(&t, "%" PRIu64, j->stats.replaced);
-        if (j->weights)
+        if (is_weighted(j))
             table_cell(&t, "%.2f", weighted_sqnr(&j->stats));
-        else if (e->weights.file)
+        else if (weighted)
             table_cell(&t, "%s", "");
     }
     table_print(&t);

@@ -172,19 +172,24 @@ static void choose_layout(encoder *e)
         e->layout = "own"; /* the output is of no known kind, which is said when it is made */
 }
 
+int is_weighted(const job *j)
+{
+    return j->weights || j->importance;
+}
+
 /* The weights of tensors; a rule may demand some. */
 static int choose_weights(encoder *e)
 {
     char name[NAME_TEXT];
-    int code = e->s->weights ? plan_weights(e) : DONE;
+    int code = plan_weights(e);
     for (size_t i = 0; i < e->in.count && code == DONE; i++) {
         const job *j = &e->jobs[i];
-        if (!j->encoded || !j->how->weighted || j->weights)
+        if (!j->encoded || !j->how->weighted || is_weighted(j))
             continue;
         qz_escape(j->item->name, j->item->name_length, name, sizeof name);
         code = fail(USAGE, "%stensor '%s' has no weights, which the rule wants; %s", rule_text(j), name,
-                    e->s->weights ? "leave out the word, or let the file of --weights have some of this name"
-                                  : "give a file of weights with --weights");
+                    e->s->weights || e->s->imatrix ? "leave out the word, or let the file of weights have this name"
+                                                   : "give a file of weights with --weights or --imatrix");
     }
     return code;
 }

@@ -70,7 +70,7 @@ static int encode_rows(work *w, const block *b, uint64_t outer, const qz_packed 
     options.seed = e->s->seed;
     options.whole = &whole;
     options.stop = is_stopped;
-    if (w->weights.item) {
+    if (is_weighted(j)) {
         weights = weights_matrix(&w->weights, outer);
         options.weights = &weights;
     }
@@ -146,7 +146,7 @@ static int is_measured(const qz_scheme *scheme, const block_plan *blocks)
 static void plan_work(encoder *e, job *j, work *w)
 {
     *w = (work){.encoder = e, .job = j, .tensor = qz_tensor_at(e->in.file, j->item->tensor)};
-    grid_of(w->tensor, j->axis, !j->weights, &w->grid);
+    grid_of(w->tensor, j->axis, !is_weighted(j), &w->grid);
     plan_blocks(&w->grid, column_unit(&j->how->scheme, w->grid.cols, 1), &w->blocks);
 }
 
@@ -195,7 +195,7 @@ int encode_tensor(encoder *e, job *j)
         code = measure(&w);
     if (code == DONE)
         code = for_each_block(&w.blocks, encode_block, &w);
-    free(w.weights.buffer);
+    close_weights(&w.weights);
     free(w.largest);
     free(w.values);
     free(w.memory.codes);

@@ -22,7 +22,8 @@ static const command commands[] = {
      "Without a file: version, kernel sets, CPUs and schemes.",
      run_info},
     {"encode", "IN OUT", 2, 2,
-     " --scheme --group-size --axis --method --scale-dtype --table --weights --seed --nonfinite --include --exclude"
+     " --scheme --group-size --axis --method --scale-dtype --table --weights --imatrix --seed --nonfinite --include "
+     "--exclude"
      " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr"
      " --stats --dry-run --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS COMMON,
      "floats to 4 bits",

@@ -47,7 +47,6 @@ static int read_values(const encoder *e, const job *j, const block_plan *plan, s
     return DONE;
 }
 
-/* Weights of the shape of the tensor are read row by row, those of columns once. */
 static int read_sample_weights(const encoder *e, const job *j, const block_plan *plan, sample *s)
 {
     weigher w;
@@ -55,21 +54,20 @@ static int read_sample_weights(const encoder *e, const job *j, const block_plan 
     row.step[OUTER] = row.step[INNER] = 1;
     row.step[COLUMN] = s->values.cols;
     int code = open_weights(e, j, &row, &w);
-    if (code != DONE || !w.item)
-        return code;
-    const size_t each = qz_dtype_size(w.dtype);
-    const uint64_t rows = w.along ? 1 : s->values.rows, cols = s->values.cols;
-    s->weight_memory = allocate(rows * cols * each);
-    code = s->weight_memory ? DONE : LIMIT;
-    for (uint64_t i = 0; i < rows && code == DONE; i++) {
-        const block b = block_of_row(plan, even_row(i, s->values.rows, plan->grid->rows), cols);
+    const size_t each = qz_dtype_size(w.dtype), bytes = s->values.cols * each;
+    if (code == DONE) {
+        s->weight_memory = allocate(s->values.rows * bytes);
+        code = s->weight_memory ? DONE : LIMIT;
+    }
+    for (uint64_t i = 0; i < s->values.rows && code == DONE; i++) {
+        const block b = block_of_row(plan, even_row(i, s->values.rows, plan->grid->rows), s->values.cols);
         code = read_weights(e, &w, &b);
         if (code == DONE)
-            memcpy((char *)s->weight_memory + i * cols * each, w.buffer, cols * each);
+            memcpy((char *)s->weight_memory + i * bytes, weights_matrix(&w, 0).data, bytes);
     }
-    free(w.buffer);
+    close_weights(&w);
     s->weighted = 1;
-    s->weights = (qz_matrix){s->weight_memory, w.dtype, s->values.rows, cols, w.along ? 0 : (int64_t)cols, 1};
+    s->weights = (qz_matrix){s->weight_memory, w.dtype, s->values.rows, s->values.cols, (int64_t)s->values.cols, 1};
     return code;
 }
 
@@ -77,7 +75,7 @@ int take_sample(const encoder *e, const job *j, sample *out)
 {
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     grid g;
-    grid_of(t, j->axis, !j->weights, &g);
+    grid_of(t, j->axis, !is_weighted(j), &g);
     const block_plan plan = {&g, {g.size[g.dims - 2], g.size[g.dims - 1], g.cols}, {1, 1, 1}};
     const uint64_t cols = g.cols < SAMPLE_COLUMNS ? g.cols : SAMPLE_COLUMNS;
     const uint64_t most = cols != 0 ? SAMPLE_VALUES / cols : 0, rows = g.rows < most ? g.rows : most;
@@ -89,7 +87,7 @@ int take_sample(const encoder *e, const job *j, sample *out)
         return LIMIT;
     out->values = (qz_matrix){out->memory, (qz_dtype)t->element, rows, cols, (int64_t)cols, 1};
     int code = read_values(e, j, &plan, out);
-    if (code == DONE)
+    if (code == DONE && is_weighted(j))
         code = read_sample_weights(e, j, &plan, out);
     if (code != DONE)
         free_sample(out);
