@@ -38,8 +38,9 @@ typedef struct job { /* one tensor of the input */
     size_t index;             /* of a copied tensor in the output */
     qz_packed_tensor *packed; /* of one that is quantized there */
     qz_stats stats;
-    const char *words;  /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
-    double likely_sqnr; /* of a sample of it, of one that is encoded or too lossy; NAN: not measured */
+    const char *words;     /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
+    double likely_seconds; /* of encoding it, once it was read; 0: not measured */
+    double likely_sqnr;    /* of a sample of it, of one that is encoded or too lossy; NAN: not measured */
 } job;
 
 typedef struct encoder {
@@ -51,6 +52,7 @@ typedef struct encoder {
     recipe usual;              /* of tensors without a rule */
     float numbers[16];         /* --table */
     rule_list rules, defaults; /* of the user; what stays in models */
+    uint64_t likely_memory;    /* bytes that a run takes, of a dry one; 0: not known */
     recipe *candidates;        /* of tensors for which one is chosen */
     qz_pool *pool;
     job *jobs;
@@ -74,13 +76,15 @@ int is_weighted(const job *j);
 
 /* With --target-bits or --min-sqnr, the recipes of the tensors without a rule. */
 int choose_schemes(encoder *e);
-/* The SQNR of each tensor that is to be encoded, from a sample: job.likely_sqnr. */
-int predict_errors(encoder *e);
+/* What a run would do with each tensor, from a sample: job.likely_sqnr and likely_seconds, encoder.likely_memory. */
+int predict(encoder *e);
 
 /* ---- encode_tensor.c ---- */
 
 /* Encodes one tensor, and writes it if there is a writer. */
 int encode_tensor(encoder *e, job *j);
+/* Bytes of memory that its encoding takes. */
+uint64_t memory_of(encoder *e, job *j);
 /* How many elements are read for a tensor: of those that are read twice, twice as many. */
 uint64_t steps_of(encoder *e, job *j);
 

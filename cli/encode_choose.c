@@ -265,24 +265,30 @@ int choose_schemes(encoder *e)
 
 /* ---- what is to be expected ---- */
 
-static int predict(const encoder *e, job *j)
+static int predict_tensor(encoder *e, job *j)
 {
+    const uint64_t memory = memory_of(e, j);
     sample s;
     qz_stats stats;
     int code = take_sample(e, j, &s);
+    double start = seconds_now();
     if (code == DONE)
         code = try_recipe(e, j, &s, j->how, &stats);
-    if (code == DONE && stats.count != 0)
+    if (code == DONE && stats.count != 0) {
+        j->likely_seconds = (seconds_now() - start) * s.share;
         j->likely_sqnr = likely_sqnr(&s, &stats);
+    }
     free_sample(&s);
+    e->likely_memory = memory > e->likely_memory ? memory : e->likely_memory;
     return code;
 }
 
-int predict_errors(encoder *e)
+int predict(encoder *e)
 {
     int code = e->pool ? DONE : start_pool(e->s, e->values, &e->pool);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
-        if (e->jobs[i].encoded && isnan(e->jobs[i].likely_sqnr))
-            code = predict(e, &e->jobs[i]);
+        if (e->jobs[i].encoded)
+            code = predict_tensor(e, &e->jobs[i]);
+    e->likely_memory += memory_taken(); /* what is here already: the program, the lists of tensors */
     return code;
 }

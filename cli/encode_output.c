@@ -169,6 +169,21 @@ static const char *used_methods(const encoder *e, char *out, size_t out_size)
     return out;
 }
 
+static double likely_seconds(const encoder *e)
+{
+    double sum = 0;
+    for (size_t i = 0; i < e->in.count; i++)
+        sum += e->jobs[i].likely_seconds;
+    return sum;
+}
+
+static void say_prediction(const encoder *e)
+{
+    if (e->likely_memory != 0)
+        say("dry run: a run takes about %s of memory and %.2g s, without the time to read and write",
+            bytes_text((double)e->likely_memory), likely_seconds(e));
+}
+
 void say_summary(const encoder *e, double seconds)
 {
     const char *names[MOST_SCHEMES];
@@ -184,6 +199,7 @@ void say_summary(const encoder *e, double seconds)
         bytes_text((double)e->bytes_before), bytes_text((double)e->bytes_after), schemes,
         e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
         used_methods(e, methods, sizeof methods), seconds);
+    say_prediction(e);
 }
 
 /* The pattern of the rule that decided. */
@@ -207,6 +223,10 @@ void print_encode_json(const encoder *e, int measured)
     json_whole("values", e->values);
     json_whole("bytes_before", e->bytes_before);
     json_whole("bytes_after", e->bytes_after);
+    if (e->likely_memory != 0) {
+        json_whole("likely_memory_bytes", e->likely_memory);
+        json_real("likely_seconds", likely_seconds(e));
+    }
     json_begin("tensors", '[');
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];

@@ -219,5 +219,5 @@ int plan_tensors(encoder *e)
         code = choose_weights(e);
     if (code == DONE)
         code = choose_schemes(e);
-    return code == DONE && e->s->dry_run && !e->s->stats ? predict_errors(e) : code;
+    return code == DONE && e->s->dry_run && !e->s->stats ? predict(e) : code;
 }

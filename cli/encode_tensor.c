@@ -150,6 +150,21 @@ static void plan_work(encoder *e, job *j, work *w)
     plan_blocks(&w->grid, column_unit(&j->how->scheme, w->grid.cols, 1), &w->blocks);
 }
 
+uint64_t memory_of(encoder *e, job *j)
+{
+    work w;
+    qz_sizes sizes = {.size = sizeof sizes};
+    plan_work(e, j, &w);
+    const uint64_t elements = block_elements(&w.blocks), rows = w.blocks.step[OUTER] * w.blocks.step[INNER];
+    if (qz_scheme_sizes(&j->how->scheme, rows, w.blocks.step[COLUMN], &sizes) != QZ_OK)
+        return 0; /* the run itself will say that this is too much */
+    const uint64_t largest = !is_measured(&j->how->scheme, &w.blocks)    ? 0
+                             : j->how->scheme.super_size == QZ_WHOLE_ROW ? w.grid.rows
+                                                                         : 1;
+    return elements * qz_element_size(w.tensor->element) + sizes.total_bytes + largest * sizeof *w.largest +
+           weight_bytes(e, j, elements);
+}
+
 uint64_t steps_of(encoder *e, job *j)
 {
     uint64_t count = qz_tensor_at(e->in.file, j->item->tensor)->count;

@@ -106,6 +106,13 @@ static int open_importance(const encoder *e, const job *j, weigher *w)
     return w->table ? imatrix_read(&e->imatrix, i, w->table) : LIMIT;
 }
 
+uint64_t weight_bytes(const encoder *e, const job *j, uint64_t elements)
+{
+    if (j->importance)
+        return j->importance->rows * j->importance->cols * sizeof(float);
+    return j->weights ? elements * qz_element_size(qz_tensor_at(e->weights.file, j->weights->tensor)->element) : 0;
+}
+
 void close_weights(weigher *w)
 {
     free(w->buffer);

@@ -24,6 +24,8 @@ typedef struct weigher {
 
 int open_weights(const encoder *e, const job *j, const block_plan *blocks, weigher *w);
 void close_weights(weigher *w);
+/* Bytes of memory for those of a block of so many elements. */
+uint64_t weight_bytes(const encoder *e, const job *j, uint64_t elements);
 /* Reads the weights of a block. */
 int read_weights(const encoder *e, weigher *w, const block *b);
 /* Those of the rows of one outer index. */

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -217,3 +218,27 @@ def test_messages(run: Run) -> None:
     assert "first at [3, 4]" in run("encode", "w.npz", "q.npz", "--target-bits", 5, code=4).stderr
     assert not Path("q.npz").exists()
     run("encode", "w.npz", "q.npz", "--target-bits", 5, "--nonfinite", "clip")
+
+
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+@pytest.mark.parametrize("words", [("--axis", 0), ("--scheme", "nvfp4", "--weights", "weights.npz")])
+def test_what_a_run_takes(run: Run, tool: str, words: tuple[object, ...]) -> None:
+    """Memory as it is when the tensors are encoded; the largest tensor decides."""
+    rng = np.random.default_rng(0)
+    np.savez("w.npz", a=rng.standard_normal((3000, 4000), np.float32), b=np.ones((50, 1000), np.float32))
+    np.savez("weights.npz", a=np.ones((3000, 4000)))
+    done = run("encode", "w.npz", "q.npz", "--dry-run", "--json", *words)
+    said = json.loads(done.stdout)
+    assert not Path("q.npz").exists()
+    assert said["likely_seconds"] > 0
+    assert "dry run: a run takes about" in done.stderr
+    # In a process of its own, for one that is started begins with what its parent had.
+    command = [sys.executable, "-c", PEAK, tool, "encode", "w.npz", "q.npz", "-q", *map(str, words)]
+    peak = 1024 * int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert 0.7 * peak < said["likely_memory_bytes"] < 1.3 * peak
