@@ -26,7 +26,7 @@ static const word nonfinites[] = {{"refuse", QZ_REFUSE}, {"clip", QZ_CLIP}, {NUL
 
 /* ---- the table ---- */
 
-typedef enum { FLAG, TEXT, LIST, CHOICE, WHOLE, BYTES, SIGNED, REAL, GROUP, SCHEME, METHOD, SEED } kind;
+typedef enum { FLAG, TEXT, LIST, CHOICE, WHOLE, BYTES, SIGNED, REAL, GROUP, SCHEME, METHOD, SEED, NAMED } kind;
 
 static const struct option {
     const char *name;
@@ -44,6 +44,7 @@ static const struct option {
     {"--table", "FILE", TEXT, PLACE(table), NULL, 0, 0, "sixteen numbers for codes 0 to 15, instead of the scheme's"},
     {"--method", "NAME", METHOD, PLACE(method), NULL, 0, 0, "how scales are found (default: the scheme's own)"},
     {"--weights", "FILE", TEXT, PLACE(weights), NULL, 0, 0, "how much the square of each error counts"},
+    {"--imatrix", "FILE", TEXT, PLACE(imatrix), NULL, 0, 0, "weights of columns, as an importance matrix of llama.cpp"},
     {"--seed", "N", SEED, PLACE(seed), NULL, 0, UINT64_MAX, "round at random to one of the two codes around a value"},
     {"--scale-dtype", "TYPE", CHOICE, PLACE(scale_dtype), scale_dtypes, 0, 0, "type of scales (the scheme's own)"},
     {"--nonfinite", "refuse|clip", CHOICE, PLACE(nonfinite), nonfinites, 0, 0,
@@ -52,10 +53,16 @@ static const struct option {
     {"--tensor", "NAME", TEXT, PLACE(tensor), NULL, 0, 0, "only this tensor"},
     {"--include", "GLOB", LIST, PLACE(include), NULL, 0, 0, "only tensors whose name matches; may be repeated"},
     {"--exclude", "GLOB", LIST, PLACE(exclude), NULL, 0, 0, "not tensors whose name matches; may be repeated"},
+    {"--rule", "PATTERN=ACTION", NAMED, PLACE(rules), NULL, 0, 0,
+     "what becomes of tensors by name: keep, or a scheme; the first match counts"},
+    {"--rules", "FILE", NAMED, PLACE(rules), NULL, 0, 0, "such rules from a .json or .toml file"},
+    {"--no-default-rules", NULL, FLAG, PLACE(no_default_rules), NULL, 0, 0,
+     "encode also what stays in models: embeddings, output heads, routers"},
     {"--min-size", "N", WHOLE, PLACE(min_size), NULL, 0, UINT64_MAX,
      "leave tensors of fewer values as they are (256), as those with one axis"},
-    {"--min-sqnr", "DB", REAL, PLACE(min_sqnr), NULL, 0, 0,
-     "exit with 1 if a tensor's ratio of signal to error is lower"},
+    {"--min-sqnr", "DB", REAL, PLACE(min_sqnr), NULL, 0, 0, "least ratio of signal to error of a tensor"},
+    {"--target-bits", "BITS", REAL, PLACE(target_bits), NULL, 0, 0,
+     "choose schemes by their error, for so many bits a value in all"},
     {"--stats", NULL, FLAG, PLACE(stats), NULL, 0, 0, "print the error of each tensor"},
     {"--dry-run", NULL, FLAG, PLACE(dry_run), NULL, 0, 0, "print what would be done and write nothing"},
     {"--to", "LAYOUT", TEXT, PLACE(to), NULL, 0, 0,
@@ -248,6 +255,16 @@ static int read_whole(const struct option *o, const char *value, uint64_t *place
     return DONE;
 }
 
+static int add_text(text_list *list, const char *text)
+{
+    const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
+    if (!items)
+        return fail_memory();
+    list->items = items;
+    list->items[list->count++] = text;
+    return DONE;
+}
+
 static int read_value(const struct option *o, const char *value, settings *s)
 {
     void *place = (char *)s + o->place;
@@ -259,15 +276,10 @@ static int read_value(const struct option *o, const char *value, settings *s)
     case TEXT:
         *(const char **)place = value;
         return DONE;
-    case LIST: {
-        text_list *list = place;
-        const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
-        if (!items)
-            return fail_memory();
-        list->items = items;
-        list->items[list->count++] = value;
-        return DONE;
-    }
+    case NAMED:
+        return add_text(place, o->name) == DONE ? add_text(place, value) : LIMIT;
+    case LIST:
+        return add_text(place, value);
     case CHOICE:
     case SCHEME:
     case METHOD:
@@ -358,7 +370,8 @@ static int read_option(const command *c, int argc, char **argv, int *i, settings
 
 int parse_arguments(const command *c, int argc, char **argv, settings *s)
 {
-    *s = (settings){.command = c->name, .axis = -1, .min_sqnr = NAN, .seconds = NAN, .min_size = UINT64_MAX};
+    *s = (settings){
+        .command = c->name, .axis = -1, .min_sqnr = NAN, .target_bits = NAN, .seconds = NAN, .min_size = UINT64_MAX};
     output_begin(s);
     /* --json counts even if another argument is wrong: then the failure is an object. */
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
@@ -391,4 +404,5 @@ void free_arguments(settings *s)
 {
     free(s->include.items);
     free(s->exclude.items);
+    free(s->rules.items);
 }

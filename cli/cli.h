@@ -15,11 +15,16 @@
  *     recode.c        the numbers of one scheme as those of another
  *     stats.c         statistics of tensors, and where in a tensor something is
  *     weights.c       the weights of encode
+ *     rules.c         rules by name, and what stays in models
+ *     rule_file.c     files of rules
+ *     recipe.c        a scheme with its method and axis, from options or words
+ *     sample.c        rows of a tensor, on which schemes are tried
+ *     imatrix.c       importance matrices of llama.cpp
  *     nonfinite.c     where NaN and infinity are
  *     resources.c     memory and threads
  *     memory_limit.c  what memory can do; bench/ uses it, too
  *
- *     encode.c        a command, with encode_plan.c, encode_tensor.c and encode_output.c
+ *     encode.c        a command, with encode_plan.c, encode_choose.c, encode_tensor.c and encode_output.c
  *     decode.c convert.c compare.c info.c bench.c      the other commands
  *
  * The tool sees the public headers only.

@@ -21,7 +21,7 @@ static int declare(encoder *e, job *j, qz_file_error *error)
     if (!j->encoded && !named->packed)
         return qz_declare(e->writer, t, &j->index, error) == QZ_FILE_OK ? DONE : fail_file(error);
     /* What is quantized already becomes the same in the layout of the output. */
-    qz_packed_tensor before = {.size = sizeof before, .scheme = e->scheme, .rank = t->rank, .axis = j->axis};
+    qz_packed_tensor before = {.size = sizeof before, .scheme = j->how->scheme, .rank = t->rank, .axis = j->axis};
     if (named->packed) {
         if (qz_packed_find(e->in.file, named->name, named->name_length, &before, error) != QZ_FILE_OK)
             return fail_file(error);
@@ -47,22 +47,39 @@ static int copy(encoder *e, const job *j)
 /* ---- all tensors ---- */
 
 /* The files that are read: the output must be none of them, and they must not change meanwhile. */
-static size_t list_inputs(const encoder *e, const qz_file *inputs[3])
+static size_t list_inputs(const encoder *e, const qz_file *inputs[4])
 {
     size_t count = 0;
     inputs[count++] = e->in.file;
     if (e->weights.file)
         inputs[count++] = e->weights.file;
+    if (e->imatrix.in.file)
+        inputs[count++] = e->imatrix.in.file;
     if (e->table.file)
         inputs[count++] = e->table.file;
     return count;
+}
+
+/* What config.json says of the tensors: the scheme, or a list where there are several. */
+enum { DESCRIPTION_TEXT = 1024 };
+
+static const char *describe(const encoder *e, char *out)
+{
+    const char *names[MOST_SCHEMES];
+    char list[DESCRIPTION_TEXT - 100] = "";
+    size_t count = used_schemes(e, names);
+    for (size_t i = 0; i < count; i++)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s\"%s\"", i > 0 ? ", " : "", names[i]);
+    snprintf(out, DESCRIPTION_TEXT, "{\"quant_method\": \"quantize\", \"bits\": 4, %s%s%s}",
+             count == 1 ? "\"scheme\": " : "\"schemes\": [", list, count == 1 ? "" : "]");
+    return out;
 }
 
 static int open_output(encoder *e)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_create_options options = QZ_CREATE_OPTIONS_INIT;
-    const qz_file *inputs[3];
+    const qz_file *inputs[4];
     options.replace = e->s->force;
     options.no_fsync = e->s->no_fsync;
     options.metadata_from = e->in.file;
@@ -71,17 +88,15 @@ static int open_output(encoder *e)
     int code = target_open(e->s, &e->in, &options, &e->writer);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         code = declare(e, &e->jobs[i], &error);
-    char description[160];
-    snprintf(description, sizeof description, "{\"quant_method\": \"quantize\", \"bits\": 4, \"scheme\": \"%s\"}",
-             e->scheme.name);
-    return code == DONE ? target_copy_beside(e->s, &e->in, e->writer, description) : code;
+    char description[DESCRIPTION_TEXT];
+    return code == DONE ? target_copy_beside(e->s, &e->in, e->writer, describe(e, description)) : code;
 }
 
 /* The output is kept if the inputs are still what they were and nobody asked to stop. */
 static int close_output(encoder *e, int code)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    const qz_file *inputs[3];
+    const qz_file *inputs[4];
     size_t count = list_inputs(e, inputs);
     for (size_t i = 0; i < count && code == DONE; i++)
         if (qz_unchanged(inputs[i], &error) != QZ_FILE_OK)
@@ -97,7 +112,7 @@ static int close_output(encoder *e, int code)
 
 static int encode_all(encoder *e)
 {
-    int code = start_pool(e->s, e->values, &e->pool);
+    int code = e->pool ? DONE : start_pool(e->s, e->values, &e->pool);
     if (code == DONE && !e->s->dry_run)
         code = open_output(e);
     uint64_t total = 0;
@@ -113,18 +128,10 @@ static int encode_all(encoder *e)
     return close_output(e, code);
 }
 
-static void say_summary(const encoder *e, double seconds)
-{
-    qz_method method = e->method != QZ_DEFAULT ? e->method : e->scheme.method;
-    say("%s%s of floats became %s of %s (%.4g bits a value), method %s, in %.2f s", e->s->dry_run ? "dry run: " : "",
-        bytes_text((double)e->bytes_before), bytes_text((double)e->bytes_after), e->scheme.name,
-        e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0, qz_method_name(method), seconds);
-}
-
 int run_encode(const settings *s)
 {
     encoder e = {.s = s};
-    int code = choose_scheme(&e);
+    int code = choose_recipes(&e);
     int measured = s->stats || (s->json && !s->dry_run);
     double start = seconds_now();
     if (code == DONE)
@@ -147,9 +154,13 @@ int run_encode(const settings *s)
     for (size_t i = 0; e.jobs && i < e.in.count; i++)
         free(e.jobs[i].packed);
     free(e.jobs);
+    free(e.candidates);
+    free_rules(&e.rules);
+    free_rules(&e.defaults);
     qz_pool_destroy(e.pool);
     source_close(&e.in);
     source_close(&e.weights);
     source_close(&e.table);
+    imatrix_close(&e.imatrix);
     return code;
 }

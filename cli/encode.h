@@ -4,31 +4,56 @@
 #ifndef QZ_CLI_ENCODE_H
 #define QZ_CLI_ENCODE_H
 
+#include "imatrix.h"
+#include "recipe.h"
+#include "rules.h"
 #include "source.h"
 
 /* Why a tensor stays as it is. */
-typedef enum { ENCODED, PACKED, NO_FLOATS, SCALAR, BY_NAME, ONE_AXIS, SMALL, NO_PLACE, REASONS } reason;
+typedef enum {
+    ENCODED,
+    PACKED,
+    NO_FLOATS,
+    SCALAR,
+    BY_NAME,
+    ONE_AXIS,
+    SMALL,
+    NO_PLACE,
+    BY_RULE,
+    BY_DEFAULT,
+    TOO_LOSSY,
+    REASONS
+} reason;
 
 typedef struct job { /* one tensor of the input */
     const item *item;
-    const item *weights; /* or NULL */
+    const item *weights;          /* of --weights, or NULL */
+    const importance *importance; /* of --imatrix, or NULL */
     int encoded;
     reason kept;
+    const rule *rule;  /* that decided; NULL: none */
+    const recipe *how; /* it is encoded, if it is */
     unsigned axis;
     uint64_t rows, bytes;     /* bytes in the output */
     size_t index;             /* of a copied tensor in the output */
     qz_packed_tensor *packed; /* of one that is quantized there */
     qz_stats stats;
+    const char *words;     /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
+    double likely_seconds; /* of encoding it, once it was read; 0: not measured */
+    double likely_sqnr;    /* of a sample of it, of one that is encoded or too lossy; NAN: not measured */
 } job;
 
 typedef struct encoder {
     const settings *s;
     source in, weights, table;
+    imatrix imatrix;
     qz_writer *writer;
-    const char *layout; /* of quantized tensors in the output */
-    qz_scheme scheme;
-    float numbers[16]; /* --table */
-    qz_method method;
+    const char *layout;        /* of quantized tensors in the output */
+    recipe usual;              /* of tensors without a rule */
+    float numbers[16];         /* --table */
+    rule_list rules, defaults; /* of the user; what stays in models */
+    uint64_t likely_memory;    /* bytes that a run takes, of a dry one; 0: not known */
+    recipe *candidates;        /* of tensors for which one is chosen */
     qz_pool *pool;
     job *jobs;
     size_t floats;                              /* tensors that could be encoded */
@@ -37,17 +62,29 @@ typedef struct encoder {
 
 /* ---- encode_plan.c ---- */
 
-/* The scheme and the method that the options name, if they go together. */
-int choose_scheme(encoder *e);
+/* How tensors are encoded, as the options and rules have it, if what they say goes together. */
+int choose_recipes(encoder *e);
 /* What becomes of each tensor of the input: e->jobs. */
 int plan_tensors(encoder *e);
 /* The fewest values that a tensor must have to be encoded. */
 uint64_t min_size(const settings *s);
 
+/* Whether the errors of a tensor count by weights. */
+int is_weighted(const job *j);
+
+/* ---- encode_choose.c ---- */
+
+/* With --target-bits or --min-sqnr, the recipes of the tensors without a rule. */
+int choose_schemes(encoder *e);
+/* What a run would do with each tensor, from a sample: job.likely_sqnr and likely_seconds, encoder.likely_memory. */
+int predict(encoder *e);
+
 /* ---- encode_tensor.c ---- */
 
 /* Encodes one tensor, and writes it if there is a writer. */
 int encode_tensor(encoder *e, job *j);
+/* Bytes of memory that its encoding takes. */
+uint64_t memory_of(encoder *e, job *j);
 /* How many elements are read for a tensor: of those that are read twice, twice as many. */
 uint64_t steps_of(encoder *e, job *j);
 
@@ -55,6 +92,10 @@ uint64_t steps_of(encoder *e, job *j);
 
 /* Says what stays as it is and might be thought to be encoded. */
 void say_kept(const encoder *e);
+/* The names of the schemes that tensors are encoded by, each once, in the order of the tensors; how many there are. */
+#define MOST_SCHEMES 64
+size_t used_schemes(const encoder *e, const char *names[MOST_SCHEMES]);
+void say_summary(const encoder *e, double seconds);
 void print_encode_json(const encoder *e, int measured);
 void print_encode_plan(const encoder *e);
 void print_encode_stats(const encoder *e);

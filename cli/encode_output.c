@@ -3,6 +3,7 @@
  */
 #include "encode.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "json.h"
@@ -11,8 +12,15 @@
 #include "stats.h"
 #include "table.h"
 
-static const char *const reasons[REASONS] = {NULL,      "quantized", "no floats", "scalar",
-                                             "by name", "one axis",  "small",     "no place"};
+static const char *const reasons[REASONS] = {NULL,      "quantized",    "no floats",       "scalar",
+                                             "by name", "one axis",     "small",           "no place",
+                                             "by rule", "default rule", "below --min-sqnr"};
+
+/* How a tensor is encoded, in a word or as a rule would say it. */
+static const char *recipe_text(const job *j)
+{
+    return j->words ? j->words : j->how->scheme.name;
+}
 
 static double bits_of(const job *j, const qz_tensor *t)
 {
@@ -32,7 +40,65 @@ static void say_no_place(const encoder *e, uint64_t count)
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     say("%" PRIu64 " %s of floats, '%s' for example: %s", count, count == 1 ? "tensor stays" : "tensors stay",
         qz_escape(t->name, t->name_length, name, sizeof name),
-        qz_layout_refuses(e->layout, &e->scheme, t->rank, t->shape, j->axis, why, sizeof why));
+        qz_layout_refuses(e->layout, &j->how->scheme, t->rank, t->shape, j->axis, why, sizeof why));
+}
+
+/* Says of tensors that the default list keeps how many there are of one kind, and which is the first. */
+static void say_default(const encoder *e, const char *what)
+{
+    uint64_t found = 0;
+    char name[NAME_TEXT] = "";
+    for (size_t i = 0; i < e->in.count; i++) {
+        const job *j = &e->jobs[i];
+        if (j->kept == BY_DEFAULT && strcmp(j->rule->what, what) == 0 && found++ == 0)
+            qz_escape(j->item->name, j->item->name_length, name, sizeof name);
+    }
+    if (found == 1)
+        say("'%s' stays as it is: %s", name, what);
+    else if (found > 1)
+        say("%" PRIu64 " tensors stay as they are, '%s' for example: %s", found, name, what);
+}
+
+/* Rules of one kind stand together. */
+static void say_defaults(const encoder *e, uint64_t count)
+{
+    const char *last = "";
+    for (size_t r = 0; r < e->defaults.count && count != 0; r++) {
+        const char *what = e->defaults.items[r].what;
+        if (strcmp(what, last) != 0)
+            say_default(e, what);
+        last = what;
+    }
+    if (count != 0)
+        say("models keep such tensors by default; --rule 'NAME=%s' encodes one, --no-default-rules all",
+            e->usual.scheme.name);
+}
+
+/* Says how many tensors no scheme encodes as well as --min-sqnr wants it, and how near the first of them comes. */
+static void say_lossy(const encoder *e, uint64_t count)
+{
+    size_t i = 0;
+    char name[NAME_TEXT];
+    while (count != 0 && e->jobs[i].kept != TOO_LOSSY)
+        i++;
+    if (count != 0)
+        say("%" PRIu64 " %s, '%s' for example: no scheme reaches %g dB, the best has %.2f dB", count,
+            count == 1 ? "tensor stays as it is" : "tensors stay as they are",
+            qz_escape(e->jobs[i].item->name, e->jobs[i].item->name_length, name, sizeof name), e->s->min_sqnr,
+            e->jobs[i].likely_sqnr);
+}
+
+/* Says how many tensors each rule keeps. */
+static void say_rules(const encoder *e)
+{
+    for (size_t r = 0; r < e->rules.count; r++) {
+        uint64_t count = 0;
+        for (size_t i = 0; i < e->in.count; i++)
+            count += e->jobs[i].kept == BY_RULE && e->jobs[i].rule == &e->rules.items[r];
+        if (count != 0)
+            say("%" PRIu64 " %s: %s", count, count == 1 ? "tensor stays as it is" : "tensors stay as they are",
+                e->rules.items[r].place);
+    }
 }
 
 void say_kept(const encoder *e)
@@ -48,6 +114,9 @@ void say_kept(const encoder *e)
                  text[0] != '\0' ? ", " : "", counts[SMALL], min_size(e->s));
     if (text[0] != '\0')
         say("tensors that stay as they are: %s; --include NAME encodes such a tensor", text);
+    say_rules(e);
+    say_defaults(e, counts[BY_DEFAULT]);
+    say_lossy(e, counts[TOO_LOSSY]);
     say_no_place(e, counts[NO_PLACE]);
     uint64_t raw = 0, voids = 0;
     for (size_t i = 0; i < e->in.count; i++) {
@@ -63,18 +132,101 @@ void say_kept(const encoder *e)
             voids != 0 ? "; if two-byte elements of no type (V2) are bfloat16, say so with --void2-as-bfloat16" : "");
 }
 
+size_t used_schemes(const encoder *e, const char *names[MOST_SCHEMES])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < e->in.count; i++) {
+        size_t k = 0;
+        if (!e->jobs[i].encoded)
+            continue;
+        while (k < count && strcmp(names[k], e->jobs[i].how->scheme.name) != 0)
+            k++;
+        if (k == count && count < MOST_SCHEMES)
+            names[count++] = e->jobs[i].how->scheme.name;
+    }
+    if (count == 0)
+        names[count++] = e->usual.scheme.name;
+    return count;
+}
+
+/* The methods that tensors are encoded by, in words. */
+static const char *used_methods(const encoder *e, char *out, size_t out_size)
+{
+    unsigned used = 0;
+    for (size_t i = 0; i < e->in.count; i++)
+        if (e->jobs[i].encoded)
+            used |= 1u << method_of(e->jobs[i].how);
+    if (used == 0)
+        used = 1u << method_of(&e->usual);
+    out[0] = '\0';
+    for (int m = 0; used >> m != 0; m++)
+        if (used >> m & 1)
+            snprintf(out + strlen(out), out_size - strlen(out), "%s%s",
+                     out[0] == '\0'   ? ""
+                     : used >> m == 1 ? " and "
+                                      : ", ",
+                     qz_method_name((qz_method)m));
+    return out;
+}
+
+static double likely_seconds(const encoder *e)
+{
+    double sum = 0;
+    for (size_t i = 0; i < e->in.count; i++)
+        sum += e->jobs[i].likely_seconds;
+    return sum;
+}
+
+static void say_prediction(const encoder *e)
+{
+    if (e->likely_memory != 0)
+        say("dry run: a run takes about %s of memory and %.2g s, without the time to read and write",
+            bytes_text((double)e->likely_memory), likely_seconds(e));
+}
+
+void say_summary(const encoder *e, double seconds)
+{
+    const char *names[MOST_SCHEMES];
+    char schemes[600] = "", methods[100];
+    size_t count = used_schemes(e, names);
+    for (size_t i = 0; i < count; i++)
+        snprintf(schemes + strlen(schemes), sizeof schemes - strlen(schemes), "%s%s",
+                 i == 0           ? ""
+                 : i + 1 == count ? " and "
+                                  : ", ",
+                 names[i]);
+    say("%s%s of floats became %s of %s (%.4g bits a value), method %s, in %.2f s", e->s->dry_run ? "dry run: " : "",
+        bytes_text((double)e->bytes_before), bytes_text((double)e->bytes_after), schemes,
+        e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
+        used_methods(e, methods, sizeof methods), seconds);
+    say_prediction(e);
+}
+
+/* The pattern of the rule that decided. */
+static void json_rule(const job *j)
+{
+    if (j->rule)
+        json_text("rule", j->rule->pattern);
+    if (j->rule && j->rule->what)
+        json_text("default", j->rule->what);
+}
+
 void print_encode_json(const encoder *e, int measured)
 {
     json_begin(NULL, '{');
     json_text("command", "encode");
     json_bool("written", !e->s->dry_run);
-    json_scheme(&e->scheme);
-    json_text("method", qz_method_name(e->method != QZ_DEFAULT ? e->method : e->scheme.method));
+    json_scheme(&e->usual.scheme);
+    json_text("method", qz_method_name(method_of(&e->usual)));
     if (e->s->stochastic)
         json_whole("seed", e->s->seed);
     json_whole("values", e->values);
     json_whole("bytes_before", e->bytes_before);
     json_whole("bytes_after", e->bytes_after);
+    if (e->likely_memory != 0) {
+        json_whole("likely_memory_bytes", e->likely_memory);
+        json_real("likely_seconds", likely_seconds(e));
+    }
     json_begin("tensors", '[');
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
@@ -84,7 +236,14 @@ void print_encode_json(const encoder *e, int measured)
         json_text("action", j->encoded ? "encode" : "copy");
         if (!j->encoded)
             json_text("reason", reasons[j->kept]);
+        json_rule(j);
+        if (j->words)
+            json_text("chosen", j->words);
+        if (!isnan(j->likely_sqnr))
+            json_real("likely_sqnr_db", j->likely_sqnr);
         if (j->encoded) {
+            json_scheme(&j->how->scheme);
+            json_text("method", qz_method_name(method_of(j->how)));
             json_text("dtype", qz_element_name(t->element));
             json_shape("shape", t->rank, t->shape);
             json_whole("axis", j->axis);
@@ -93,32 +252,48 @@ void print_encode_json(const encoder *e, int measured)
             json_real("bits_per_value", bits_of(j, t));
         }
         if (j->encoded && measured)
-            json_stats(&j->stats, t, j->axis, j->weights != NULL);
+            json_stats(&j->stats, t, j->axis, is_weighted(j));
         json_end();
     }
     json_end();
     json_end();
 }
 
+/* Why a tensor is encoded so, or stays: the rule that says it, or what it is. */
+static const char *why_text(const job *j, char *out, size_t out_size)
+{
+    if (!j->rule || j->kept == NO_PLACE)
+        return j->encoded ? "" : reasons[j->kept];
+    if (j->rule->what)
+        return j->rule->what;
+    return qz_escape(j->rule->pattern, strlen(j->rule->pattern), out, out_size);
+}
+
 void print_encode_plan(const encoder *e)
 {
-    static const char *const titles[] = {"name", "type", "shape", "action", "before", "after", "bits"};
+    static const char *const titles[] = {"name",  "type", "shape",   "action", "before",
+                                         "after", "bits", "SQNR dB", "why"};
     table t;
-    table_begin(&t, "llllrrr", titles);
+    table_begin(&t, "llllrrrrl", titles);
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
         const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
-        char name[NAME_TEXT], shape[SHAPE_TEXT], type[TYPE_TEXT];
+        char name[NAME_TEXT], shape[SHAPE_TEXT], type[TYPE_TEXT], why[NAME_TEXT];
         table_cell(&t, "%s", qz_escape(j->item->name, j->item->name_length, name, sizeof name));
         table_cell(&t, "%s", j->item->packed ? "quantized" : type_text(tensor, type, sizeof type));
         table_cell(&t, "%s", j->item->packed ? "" : shape_text(tensor->rank, tensor->shape, shape, sizeof shape));
-        table_cell(&t, "%s", j->encoded ? e->scheme.name : "copy");
+        table_cell(&t, "%s", j->encoded ? recipe_text(j) : "copy");
         table_cell(&t, "%s", j->item->packed ? "" : bytes_text((double)tensor->bytes));
         table_cell(&t, "%s", j->encoded ? bytes_text((double)j->bytes) : "");
         if (j->encoded)
             table_cell(&t, "%.4g", bits_of(j, tensor));
         else
             table_cell(&t, "%s", "");
+        if (isnan(j->likely_sqnr))
+            table_cell(&t, "%s", "");
+        else
+            table_cell(&t, "%.2f", j->likely_sqnr);
+        table_cell(&t, "%s", why_text(j, why, sizeof why));
     }
     table_print(&t);
 }
@@ -128,7 +303,8 @@ void print_encode_stats(const encoder *e)
     static const char *const titles[] = {"name",    "SQNR dB", "RMSE",      "largest error", "at",
                                          "clipped", "zeroed",  "subnormal", "replaced",      "weighted dB"};
     table t;
-    table_begin(&t, e->weights.file ? "lrrrlrrrrr" : "lrrrlrrrr", titles);
+    const int weighted = e->s->weights || e->s->imatrix;
+    table_begin(&t, weighted ? "lrrrlrrrrr" : "lrrrlrrrr", titles);
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
         const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
@@ -139,9 +315,9 @@ void print_encode_stats(const encoder *e)
         table_cell(&t, "%" PRIu64, j->stats.zeroed_groups);
         table_cell(&t, "%" PRIu64, j->stats.subnormal_scales);
         table_cell(&t, "%" PRIu64, j->stats.replaced);
-        if (j->weights)
+        if (is_weighted(j))
             table_cell(&t, "%.2f", weighted_sqnr(&j->stats));
-        else if (e->weights.file)
+        else if (weighted)
             table_cell(&t, "%s", "");
     }
     table_print(&t);

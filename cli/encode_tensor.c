@@ -63,27 +63,27 @@ static int encode_rows(work *w, const block *b, uint64_t outer, const qz_packed 
     qz_options options = QZ_OPTIONS_INIT;
     qz_whole whole = {.size = sizeof whole, .rows = w->grid.rows, .cols = w->grid.cols, .row = row, .col = col};
     whole.largest = w->largest ? w->largest + (w->by_row ? row : 0) : NULL;
-    options.method = e->method;
+    options.method = j->how->method;
     options.nonfinite = (qz_nonfinite)e->s->nonfinite;
     options.pool = e->pool;
     options.stochastic = e->s->stochastic;
     options.seed = e->s->seed;
     options.whole = &whole;
     options.stop = is_stopped;
-    if (w->weights.item) {
+    if (is_weighted(j)) {
         weights = weights_matrix(&w->weights, outer);
         options.weights = &weights;
     }
     int want_stats = e->s->stats || e->s->json;
     qz_stats stats = QZ_STATS_INIT;
     qz_detail detail = QZ_DETAIL_INIT;
-    qz_result result = qz_encode(&e->scheme, &matrix, packed, &options, want_stats ? &stats : NULL, &detail);
+    qz_result result = qz_encode(&j->how->scheme, &matrix, packed, &options, want_stats ? &stats : NULL, &detail);
     if (result == QZ_ERROR_STOPPED)
         return 128 + stop_requested();
     if (result == QZ_ERROR_NONFINITE)
         return fail_nonfinite(e, j, t);
     if (result != QZ_OK) {
-        const matrix_part p = {t, j->axis, &e->scheme, row, col, matrix.cols};
+        const matrix_part p = {t, j->axis, &j->how->scheme, row, col, matrix.cols};
         return fail_part(result, &p, &detail);
     }
     if (want_stats)
@@ -100,13 +100,13 @@ static int encode_block(void *context, const block *b)
     qz_packed packed = w->memory;
     int code = read_values(w, b);
     if (code == DONE)
-        code = shape_packed(&e->scheme, b->count[COLUMN], &packed, &sizes);
+        code = shape_packed(&w->job->how->scheme, b->count[COLUMN], &packed, &sizes);
     if (code == DONE)
         code = read_weights(e, &w->weights, b);
     /* Rows of several outer indices are one piece of the output if none is missing between them. */
     int together = is_contiguous(b);
     for (uint64_t o = 0; o < b->count[OUTER] && code == DONE; o++) {
-        qz_packed rows = packed_row(&e->scheme, &packed, together ? o * inner : 0);
+        qz_packed rows = packed_row(&w->job->how->scheme, &packed, together ? o * inner : 0);
         code = encode_rows(w, b, o, &rows);
         if (code == DONE && e->writer && !together)
             code = write_packed(w, b->row + o * b->rows_apart, inner, b, &rows);
@@ -125,7 +125,7 @@ static int measure_block(void *context, const block *b)
     for (uint64_t o = 0; o < b->count[OUTER] && code == DONE; o++) {
         qz_matrix matrix = block_matrix(b, o, w->values, (qz_dtype)w->tensor->element);
         float *largest = w->largest + (w->by_row ? b->row + o * b->rows_apart : 0);
-        qz_result result = qz_largest(&w->encoder->scheme, &matrix, largest, w->encoder->pool);
+        qz_result result = qz_largest(&w->job->how->scheme, &matrix, largest, w->encoder->pool);
         if (result != QZ_OK)
             code = fail(INTERNAL, "%s", qz_result_text(result));
     }
@@ -146,8 +146,23 @@ static int is_measured(const qz_scheme *scheme, const block_plan *blocks)
 static void plan_work(encoder *e, job *j, work *w)
 {
     *w = (work){.encoder = e, .job = j, .tensor = qz_tensor_at(e->in.file, j->item->tensor)};
-    grid_of(w->tensor, j->axis, !j->weights, &w->grid);
-    plan_blocks(&w->grid, column_unit(&e->scheme, w->grid.cols, 1), &w->blocks);
+    grid_of(w->tensor, j->axis, !is_weighted(j), &w->grid);
+    plan_blocks(&w->grid, column_unit(&j->how->scheme, w->grid.cols, 1), &w->blocks);
+}
+
+uint64_t memory_of(encoder *e, job *j)
+{
+    work w;
+    qz_sizes sizes = {.size = sizeof sizes};
+    plan_work(e, j, &w);
+    const uint64_t elements = block_elements(&w.blocks), rows = w.blocks.step[OUTER] * w.blocks.step[INNER];
+    if (qz_scheme_sizes(&j->how->scheme, rows, w.blocks.step[COLUMN], &sizes) != QZ_OK)
+        return 0; /* the run itself will say that this is too much */
+    const uint64_t largest = !is_measured(&j->how->scheme, &w.blocks)    ? 0
+                             : j->how->scheme.super_size == QZ_WHOLE_ROW ? w.grid.rows
+                                                                         : 1;
+    return elements * qz_element_size(w.tensor->element) + sizes.total_bytes + largest * sizeof *w.largest +
+           weight_bytes(e, j, elements);
 }
 
 uint64_t steps_of(encoder *e, job *j)
@@ -157,12 +172,12 @@ uint64_t steps_of(encoder *e, job *j)
     if (!j->encoded)
         return j->packed ? j->packed->rows * j->packed->cols : count;
     plan_work(e, j, &w);
-    return is_measured(&e->scheme, &w.blocks) ? 2 * count : count;
+    return is_measured(&j->how->scheme, &w.blocks) ? 2 * count : count;
 }
 
 static int allocate_work(work *w)
 {
-    const qz_scheme *scheme = &w->encoder->scheme;
+    const qz_scheme *scheme = &w->job->how->scheme;
     const block_plan *blocks = &w->blocks;
     int code = allocate_packed(scheme, blocks->step[OUTER] * blocks->step[INNER], blocks->step[COLUMN], &w->memory);
     if (code == DONE)
@@ -176,7 +191,7 @@ static int allocate_work(work *w)
 /* The first of two passes: measures what super scales follow from. */
 static int measure(work *w)
 {
-    w->by_row = w->encoder->scheme.super_size == QZ_WHOLE_ROW;
+    w->by_row = w->job->how->scheme.super_size == QZ_WHOLE_ROW;
     uint64_t count = w->by_row ? w->grid.rows : 1;
     w->largest = allocate(count * sizeof *w->largest);
     if (!w->largest)
@@ -191,11 +206,11 @@ int encode_tensor(encoder *e, job *j)
     work w;
     plan_work(e, j, &w);
     int code = allocate_work(&w);
-    if (code == DONE && is_measured(&e->scheme, &w.blocks))
+    if (code == DONE && is_measured(&j->how->scheme, &w.blocks))
         code = measure(&w);
     if (code == DONE)
         code = for_each_block(&w.blocks, encode_block, &w);
-    free(w.weights.buffer);
+    close_weights(&w.weights);
     free(w.largest);
     free(w.values);
     free(w.memory.codes);

@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "text.h"
+
 static char closing[32]; /* of the open brackets */
 static int depth, filled[32];
 
@@ -35,27 +37,6 @@ void json_end(void)
     putchar(closing[depth]);
     if (depth == 0)
         putchar('\n');
-}
-
-/* The length of the well-formed UTF-8 character at text[0], or 0. */
-static size_t utf8_length(const unsigned char *text, size_t left)
-{
-    size_t n = text[0] < 0x80   ? 1
-               : text[0] < 0xc2 ? 0
-               : text[0] < 0xe0 ? 2
-               : text[0] < 0xf0 ? 3
-               : text[0] < 0xf5 ? 4
-                                : 0;
-    if (n == 0 || n > left)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    /* overlong forms, surrogates, beyond the last character */
-    if ((text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f) ||
-        (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f))
-        return 0;
-    return n;
 }
 
 void json_name(const char *key, const char *text, size_t length)

@@ -4,6 +4,7 @@
 #include "resources.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "output.h"
@@ -23,6 +24,20 @@ void *allocate(uint64_t bytes)
     if (!memory)
         fail_memory();
     return memory;
+}
+
+uint64_t memory_taken(void)
+{
+    unsigned long long all, resident = 0;
+    struct rusage usage;
+    FILE *file = fopen("/proc/self/statm", "r"); /* of Linux, whose getrusage() counts what the parent had */
+    if (file) {
+        int found = fscanf(file, "%llu %llu", &all, &resident);
+        fclose(file);
+        if (found == 2)
+            return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+    }
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss : 0; /* of macOS, in bytes */
 }
 
 int start_pool(const settings *s, uint64_t elements, qz_pool **pool)

@@ -10,6 +10,9 @@
  * code is LIMIT. */
 void *allocate(uint64_t bytes);
 
+/* Bytes of memory that the program has now, or, where the system does not tell, has had at most; 0: not known. */
+uint64_t memory_taken(void);
+
 /* A pool for work on that many elements. */
 int start_pool(const settings *s, uint64_t elements, qz_pool **pool);
 

@@ -117,7 +117,7 @@ int is_float(qz_element element)
 
 /* ---- rules by name ---- */
 
-static int matches(const char *glob, const item *i)
+int item_passes(const item *i, name_test test, const void *context)
 {
     char small[256];
     char *name = i->name_length < sizeof small ? small : malloc(i->name_length + 1);
@@ -125,10 +125,21 @@ static int matches(const char *glob, const item *i)
         return 0;
     memcpy(name, i->name, i->name_length);
     name[i->name_length] = '\0';
-    int yes = fnmatch(glob, name, 0) == 0;
+    int yes = test(context, name);
     if (name != small)
         free(name);
     return yes;
+}
+
+/* A test of item_passes(). */
+static int has_glob(const void *context, const char *name)
+{
+    return fnmatch(context, name, 0) == 0;
+}
+
+static int matches(const char *glob, const item *i)
+{
+    return item_passes(i, has_glob, glob);
 }
 
 static int matches_any(const text_list *globs, const item *i)

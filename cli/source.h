@@ -34,6 +34,9 @@ const char *type_text(const qz_tensor *tensor, char *out, size_t out_size);
 /* Whether the rules by name (--include, --exclude) select it. */
 int is_selected(const settings *s, const item *i);
 int is_included(const settings *s, const item *i);
+/* Whether the name of an item passes a test, which gets it with a NUL behind it. */
+typedef int (*name_test)(const void *context, const char *name);
+int item_passes(const item *i, name_test test, const void *context);
 /* Every --include and --exclude must match something: a typing error is reported. */
 int check_rules(const settings *s, const source *in);
 /* Works on `count` elements of a tensor from `first` on, which are in `data`. Returns DONE to go on. */

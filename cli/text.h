@@ -15,6 +15,8 @@ char *shape_text(unsigned rank, const uint64_t *shape, char *out, size_t out_siz
 /* Room for a shape of 64 axes. */
 #define SHAPE_TEXT 1500
 
+/* The length of the well-formed UTF-8 character at text[0], of which `left` bytes are there, or 0. */
+size_t utf8_length(const unsigned char *text, size_t left);
 /* Whether characters beyond ASCII can be printed there as they are: a terminal in a UTF-8 locale. */
 int takes_utf8(int fd);
 /* Prints text in which names were escaped by qz_escape(), with \u{...} as the character where `plain` allows it.

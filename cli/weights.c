@@ -3,9 +3,11 @@
  */
 #include "weights.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "output.h"
+#include "resources.h"
 
 /* The weights of a tensor: the only array of their file, or the one of its name. */
 static int find_weights(const encoder *e, job *j)
@@ -29,7 +31,7 @@ static int find_weights(const encoder *e, job *j)
     return DONE;
 }
 
-int plan_weights(encoder *e)
+static int plan_file(encoder *e)
 {
     int code = source_open(e->s, e->s->weights, &e->weights);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
@@ -49,9 +51,81 @@ int plan_weights(encoder *e)
     return code;
 }
 
+/* The weights that an importance matrix has of a tensor: one for each column, of several experts a row for each. */
+static int find_importance(const encoder *e, job *j)
+{
+    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    const importance *i = imatrix_find(&e->imatrix, t->name, t->name_length);
+    char name[NAME_TEXT], shape[SHAPE_TEXT];
+    j->importance = i;
+    if (!i ||
+        (i->cols == t->shape[j->axis] && (i->rows == 1 || (t->rank > 2 && j->axis != 0 && i->rows == t->shape[0]))))
+        return DONE;
+    return fail(USAGE,
+                "--imatrix: tensor '%s' has the shape %s and its weights are %" PRIu64 " times %" PRIu64
+                " columns: they are of another model, or of another axis",
+                qz_escape(t->name, t->name_length, name, sizeof name), shape_text(t->rank, t->shape, shape, 200),
+                i->rows, i->cols);
+}
+
+static int plan_imatrix(encoder *e)
+{
+    uint64_t found = 0, encoded = 0;
+    int code = imatrix_open(e->s, e->s->imatrix, &e->imatrix);
+    for (size_t i = 0; i < e->in.count && code == DONE; i++)
+        if (e->jobs[i].encoded) {
+            code = find_importance(e, &e->jobs[i]);
+            found += e->jobs[i].importance != NULL;
+            encoded++;
+        }
+    if (code == DONE && found == 0 && encoded != 0)
+        return fail(USAGE,
+                    "--imatrix: it has weights for none of the %" PRIu64
+                    " tensors that are encoded; is it of this model?",
+                    encoded);
+    if (code == DONE && found < encoded)
+        say("note: --imatrix has weights for %" PRIu64 " of the %" PRIu64 " tensors that are encoded", found, encoded);
+    return code;
+}
+
+int plan_weights(encoder *e)
+{
+    if (e->s->weights && e->s->imatrix)
+        return fail(USAGE, "--weights and --imatrix both have weights; leave one out");
+    return e->s->weights ? plan_file(e) : e->s->imatrix ? plan_imatrix(e) : DONE;
+}
+
+/* All weights of a tensor in an importance matrix are read at once. */
+static int open_importance(const encoder *e, const job *j, weigher *w)
+{
+    const importance *i = j->importance;
+    w->dtype = QZ_F32;
+    w->cols = i->cols;
+    w->rows_each = j->rows / i->rows;
+    w->table = allocate(i->rows * i->cols * sizeof *w->table);
+    return w->table ? imatrix_read(&e->imatrix, i, w->table) : LIMIT;
+}
+
+uint64_t weight_bytes(const encoder *e, const job *j, uint64_t elements)
+{
+    if (j->importance)
+        return j->importance->rows * j->importance->cols * sizeof(float);
+    return j->weights ? elements * qz_element_size(qz_tensor_at(e->weights.file, j->weights->tensor)->element) : 0;
+}
+
+void close_weights(weigher *w)
+{
+    free(w->buffer);
+    free(w->table);
+    w->buffer = NULL;
+    w->table = NULL;
+}
+
 int open_weights(const encoder *e, const job *j, const block_plan *blocks, weigher *w)
 {
     *w = (weigher){.item = j->weights};
+    if (j->importance)
+        return open_importance(e, j, w);
     if (!w->item)
         return DONE;
     const qz_tensor *t = qz_tensor_at(e->weights.file, w->item->tensor);
@@ -66,9 +140,9 @@ int open_weights(const encoder *e, const job *j, const block_plan *blocks, weigh
 int read_weights(const encoder *e, weigher *w, const block *b)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
+    w->block = *b;
     if (!w->item)
         return DONE;
-    w->block = *b;
     if (w->along)
         return qz_read(e->weights.file, w->item->tensor, b->first[COLUMN], b->count[COLUMN], w->buffer, &error) ==
                        QZ_FILE_OK
@@ -81,8 +155,18 @@ int read_weights(const encoder *e, weigher *w, const block *b)
                : fail_file(&error);
 }
 
+/* The row of the importance matrix for all rows of one outer index: these belong to one expert. */
+static qz_matrix importance_matrix(const weigher *w, uint64_t outer)
+{
+    const block *b = &w->block;
+    const uint64_t row = (b->row + outer * b->rows_apart) / w->rows_each;
+    return (qz_matrix){w->table + row * w->cols + b->first[COLUMN], QZ_F32, b->count[INNER], b->count[COLUMN], 0, 1};
+}
+
 qz_matrix weights_matrix(const weigher *w, uint64_t outer)
 {
+    if (w->table)
+        return importance_matrix(w, outer);
     qz_matrix m = block_matrix(&w->block, w->along ? 0 : outer, w->buffer, w->dtype);
     if (w->along) {
         m.row_stride = 0;

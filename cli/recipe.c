@@ -1,0 +1,303 @@
+/*
+ * recipe.c - how a tensor is encoded: a scheme, a method and an axis, from options or from the words of a rule
+ */
+#include "recipe.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "output.h"
+#include "scheme.h"
+
+qz_method method_of(const recipe *r)
+{
+    return r->method != QZ_DEFAULT ? r->method : r->scheme.method;
+}
+
+static int fits(const recipe *r)
+{
+    return qz_scheme_check(&r->scheme, QZ_DEFAULT) == QZ_OK;
+}
+
+/* ---- methods that do not go with the scheme ---- */
+
+/* Says with which options the rule of the scheme would make it; an empty text if there are none. */
+static void reference_hint(const recipe *r, const qz_scheme *row, char *out, size_t out_size)
+{
+    static const qz_dtype types[] = {QZ_F32, QZ_F16, QZ_BF16, QZ_E4M3, QZ_E8M0, QZ_I6, QZ_U6};
+    out[0] = '\0';
+    for (size_t i = 0; i < 2 * sizeof types / sizeof types[0] && out[0] == '\0'; i++) {
+        qz_scheme like = r->scheme;
+        like.scale_dtype = types[i / 2];
+        like.group_size = i % 2 == 0 ? r->scheme.group_size : row->group_size;
+        if (qz_scheme_check(&like, QZ_REFERENCE) != QZ_OK)
+            continue;
+        snprintf(out, out_size, " unless it has %s scales in groups of %" PRIu64, qz_dtype_name(like.scale_dtype),
+                 like.group_size);
+    }
+}
+
+/* `given` is how the method was asked for: "--method exact". */
+static int fail_method(const char *given, const recipe *r, const qz_scheme *row)
+{
+    char hint[100] = "";
+    if (r->method == QZ_REFERENCE)
+        reference_hint(r, row, hint, sizeof hint);
+    char list[160] = "";
+    const char *names[16];
+    size_t n = 0;
+    for (int m = QZ_DEFAULT + 1; n < 16 && qz_method_name((qz_method)m); m++)
+        if (qz_scheme_check(&r->scheme, (qz_method)m) == QZ_OK)
+            names[n++] = qz_method_name((qz_method)m);
+    for (size_t i = 0; i < n; i++)
+        list_words(list, sizeof list, names[i], i + 1 == n);
+    return fail(USAGE, "%s does not go with the scheme %s%s; use %s", given, r->scheme.name, hint, list);
+}
+
+/* ---- from options ---- */
+
+static int take_table(const float *numbers, recipe *r)
+{
+    qz_scheme *scheme = &r->scheme;
+    const qz_scheme row = *scheme;
+    scheme->codes = QZ_TABLE;
+    scheme->table = numbers;
+    scheme->name = "table";
+    scheme->rule = QZ_RULE_NONE;
+    if (row.zero != QZ_ZERO_NONE || row.codes == QZ_DUAL)
+        return fail(USAGE, "--table does not go with the scheme %s: choose one without zeros or tables of its own",
+                    row.name);
+    if (!fits(r))
+        return fail(USAGE, "--table: the numbers must be finite, at most 2^60, and not all equal%s",
+                    row.positive ? "; some must be above 0, since scales of this scheme are" : "");
+    return DONE;
+}
+
+int recipe_of_options(const settings *s, const float *numbers, recipe *out)
+{
+    const qz_scheme *row = qz_scheme_by_name(s->scheme ? s->scheme : "int4");
+    char text[SCHEME_TEXT];
+    *out = (recipe){.scheme = *row, .method = (qz_method)s->method, .axis = s->axis};
+    scheme_text(row, text, sizeof text);
+    int code = numbers ? take_table(numbers, out) : DONE;
+    if (code != DONE)
+        return code;
+    if (s->scale_dtype != 0)
+        out->scheme.scale_dtype = (qz_dtype)s->scale_dtype;
+    if (!fits(out))
+        return fail(USAGE, "--scale-dtype %s does not go with this scheme: %s", qz_dtype_name(out->scheme.scale_dtype),
+                    text);
+    if (s->group_size != 0)
+        out->scheme.group_size = s->group_size;
+    if (!fits(out))
+        return fail(USAGE,
+                    "--group-size does not go with this scheme: %s; groups of at most 2048 must divide the values that "
+                    "share a super scale, into 256 at most",
+                    text);
+    char given[40];
+    snprintf(given, sizeof given, "--method %s", qz_method_name(out->method));
+    if (qz_scheme_check(&out->scheme, out->method) != QZ_OK)
+        return fail_method(given, out, row);
+    if (s->stochastic && out->method == QZ_REFERENCE)
+        return fail(USAGE, "--seed does not go with --method reference, which rounds as another tool does");
+    return DONE;
+}
+
+/* ---- from words ---- */
+
+/* One of the words behind the name of a scheme, "group=64", while it is read. */
+typedef struct word_reader {
+    const char *place; /* of all words, for messages */
+    const char *value; /* behind the "="; NULL: there is none */
+    recipe *recipe;
+} word_reader;
+
+static int fail_value(const word_reader *w, const char *name, const char *wanted)
+{
+    char shown[NAME_TEXT];
+    return fail(USAGE, "%s: %s='%s': the value must be %s", w->place, name,
+                qz_escape(w->value, strlen(w->value), shown, sizeof shown), wanted);
+}
+
+static int read_group(const word_reader *w)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long number = w->value[0] >= '0' && w->value[0] <= '9' ? strtoull(w->value, &end, 10) : 0;
+    int row = strcmp(w->value, "row") == 0;
+    if (!row && (!end || *end != '\0' || errno != 0 || number == 0 || number > INT64_MAX))
+        return fail_value(w, "group", "a whole number of 1 or more, or row");
+    w->recipe->scheme.group_size = row ? QZ_WHOLE_ROW : number;
+    return DONE;
+}
+
+static int read_scale(const word_reader *w)
+{
+    static const struct {
+        const char *name;
+        qz_dtype dtype;
+    } types[] = {{"float32", QZ_F32},      {"f32", QZ_F32},   {"float16", QZ_F16},      {"f16", QZ_F16},
+                 {"bfloat16", QZ_BF16},    {"bf16", QZ_BF16}, {"float8_e4m3", QZ_E4M3}, {"e4m3", QZ_E4M3},
+                 {"float8_e8m0", QZ_E8M0}, {"e8m0", QZ_E8M0}};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(types[i].name, w->value) == 0) {
+            w->recipe->scheme.scale_dtype = types[i].dtype;
+            return DONE;
+        }
+    return fail_value(w, "scale", "f32, f16, bf16, e4m3 or e8m0, or the long name of one");
+}
+
+static int read_method(const word_reader *w)
+{
+    const char *names[16], *name;
+    char list[200] = "";
+    size_t n = 0;
+    for (; n < 16 && (name = qz_method_name((qz_method)n)) != NULL; n++) {
+        if (strcmp(name, w->value) == 0) {
+            w->recipe->method = (qz_method)n;
+            return DONE;
+        }
+        names[n] = name;
+    }
+    for (size_t i = 0; i < n; i++)
+        list_words(list, sizeof list, names[i], i + 1 == n);
+    const char *guess = nearest(w->value, names, n);
+    if (guess)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "; did you mean %s?", guess);
+    return fail_value(w, "method", list);
+}
+
+static int read_axis(const word_reader *w)
+{
+    char *end;
+    errno = 0;
+    long long number = strtoll(w->value, &end, 10);
+    if (end == w->value || *end != '\0' || errno != 0 || w->value[0] == ' ' || number > 63 || number < -64)
+        return fail_value(w, "axis", "the number of an axis: 0 is the first, -1 the last");
+    w->recipe->axis = number;
+    return DONE;
+}
+
+static int read_weights(const word_reader *w)
+{
+    w->recipe->weighted = 1;
+    return DONE;
+}
+
+static const struct modifier {
+    const char *name;
+    int takes_value;
+    int (*read)(const word_reader *w);
+} modifiers[] = {
+    {"group", 1, read_group}, {"scale", 1, read_scale},     {"method", 1, read_method},
+    {"axis", 1, read_axis},   {"weights", 0, read_weights},
+};
+enum { MODIFIERS = sizeof modifiers / sizeof modifiers[0] };
+
+static int unknown_word(const char *place, const char *word)
+{
+    char shown[NAME_TEXT];
+    const char *names[MODIFIERS];
+    for (size_t i = 0; i < MODIFIERS; i++)
+        names[i] = modifiers[i].name;
+    const char *guess = nearest(word, names, MODIFIERS);
+    qz_escape(word, strlen(word), shown, sizeof shown);
+    if (guess)
+        return fail(USAGE, "%s: there is no '%s'; did you mean %s?", place, shown, guess);
+    return fail(USAGE, "%s: there is no '%s'; after the scheme stand group=N, scale=TYPE, method=NAME, axis=N, weights",
+                place, shown);
+}
+
+static int unknown_scheme(const char *place, const char *word)
+{
+    char shown[NAME_TEXT];
+    const char *names[256];
+    size_t n = 0;
+    names[n++] = "keep";
+    for (const qz_scheme *row; n < 256 && (row = qz_scheme_at(n - 1)) != NULL; n++)
+        names[n] = row->name;
+    const char *guess = nearest(word, names, n);
+    qz_escape(word, strlen(word), shown, sizeof shown);
+    if (guess)
+        return fail(USAGE, "%s: there is no scheme '%s'; did you mean %s?", place, shown, guess);
+    return fail(USAGE, "%s: there is no scheme '%s'; write keep, or one that 'quantize info' lists", place, shown);
+}
+
+/* Reads "name" or "name=value"; `seen` has a bit for each modifier that was read. */
+static int read_word(char *word, const char *place, recipe *out, unsigned *seen)
+{
+    char *equals = strchr(word, '='), text[SCHEME_TEXT], shown[NAME_TEXT];
+    if (equals)
+        *equals = '\0';
+    size_t i = 0;
+    while (i < MODIFIERS && strcmp(modifiers[i].name, word) != 0)
+        i++;
+    if (i == MODIFIERS)
+        return unknown_word(place, word);
+    if (modifiers[i].takes_value && !equals)
+        return fail(USAGE, "%s: %s needs a value: %s=...", place, word, word);
+    if (!modifiers[i].takes_value && equals)
+        return fail(USAGE, "%s: %s takes no value", place, word);
+    if (*seen & 1u << i)
+        return fail(USAGE, "%s: %s stands there twice", place, word);
+    *seen |= 1u << i;
+    scheme_text(&out->scheme, text, sizeof text);
+    const word_reader w = {place, equals ? equals + 1 : NULL, out};
+    int code = modifiers[i].read(&w);
+    if (code == DONE && !fits(out))
+        return fail(USAGE, "%s: %s=%s does not go with the scheme: %s", place, word,
+                    qz_escape(w.value, strlen(w.value), shown, sizeof shown), text);
+    return code;
+}
+
+/* The next of some words with commas between them, without the spaces around it; NULL if there are no more. */
+static char *next_word(char **rest)
+{
+    char *word = *rest;
+    if (!word)
+        return NULL;
+    char *comma = strchr(word, ',');
+    *rest = comma ? comma + 1 : NULL;
+    if (comma)
+        *comma = '\0';
+    word += strspn(word, " \t");
+    size_t length = strlen(word);
+    while (length > 0 && (word[length - 1] == ' ' || word[length - 1] == '\t'))
+        length--;
+    word[length] = '\0';
+    return word;
+}
+
+static int read_words(const settings *s, char *words, const char *place, recipe *out)
+{
+    char *rest = words, *word = next_word(&rest), given[NAME_TEXT + 40];
+    const qz_scheme *row = qz_scheme_by_name(word);
+    if (strcmp(word, "keep") == 0 && rest)
+        return fail(USAGE, "%s: nothing can stand after keep", place);
+    if (!row)
+        return unknown_scheme(place, word);
+    *out = (recipe){.scheme = *row, .method = QZ_DEFAULT, .axis = s->axis};
+    unsigned seen = 0;
+    while ((word = next_word(&rest)) != NULL) {
+        int code = read_word(word, place, out, &seen);
+        if (code != DONE)
+            return code;
+    }
+    snprintf(given, sizeof given, "%s: method=%s", place, qz_method_name(out->method));
+    if (qz_scheme_check(&out->scheme, out->method) != QZ_OK)
+        return fail_method(given, out, row);
+    if (s->stochastic && out->method == QZ_REFERENCE)
+        return fail(USAGE, "--seed does not go with %s, which rounds as another tool does", given);
+    return DONE;
+}
+
+int recipe_of_words(const settings *s, const char *words, const char *place, recipe *out)
+{
+    char *copy = strdup(words);
+    if (!copy)
+        return fail_memory();
+    int code = read_words(s, copy, place, out);
+    free(copy);
+    return code;
+}

@@ -1,0 +1,27 @@
+/*
+ * recipe.h - how a tensor is encoded: a scheme, a method and an axis, from options or from the words of a rule
+ */
+#ifndef QZ_CLI_RECIPE_H
+#define QZ_CLI_RECIPE_H
+
+#include "args.h"
+
+typedef struct recipe {
+    qz_scheme scheme;
+    qz_method method; /* QZ_DEFAULT: the scheme's own */
+    int64_t axis;     /* from the end if negative */
+    int weighted;     /* tensors must have weights */
+} recipe;
+
+/* The recipe of --scheme, --group-size, --scale-dtype, --method and --axis, if they go together. `numbers` NULL, or the
+ * sixteen of --table, which must live as long as the recipe. */
+int recipe_of_options(const settings *s, const float *numbers, recipe *out);
+
+/* The recipe of words like "q4_k,method=exact,weights"; what they leave open is the scheme's own, and --axis. A failure
+ * begins with `place`, which says where the words stand. */
+int recipe_of_words(const settings *s, const char *words, const char *place, recipe *out);
+
+/* What a recipe uses, the scheme's own where it says nothing. */
+qz_method method_of(const recipe *r);
+
+#endif
