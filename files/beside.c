@@ -16,6 +16,7 @@
 #include "descriptor.h"
 #include "error.h"
 #include "input.h"
+#include "inside.h"
 #include "output_folder.h"
 #include "temporary.h"
 #include "tensors.h"
@@ -41,17 +42,25 @@ typedef struct copying {
     int folder; /* that of the model */
     char *note;
     size_t note_size;
+    size_t more, noted; /* what the note has no room for; where it is counted */
 } copying;
 
-/* Adds to the note; what does not fit is left out. */
-static void remark(const copying *c, const char *name, const char *what)
+/* Adds to the note. What does not fit is counted; there is always room for the count. */
+static void remark(copying *c, const char *name, const char *what)
 {
+    enum { MORE = 48 }; /* characters of the count */
     char shown[QZ_NAME_TEXT];
-    size_t used = strlen(c->note), room = c->note_size - used;
+    size_t used = strlen(c->note), room = c->note_size > used + MORE ? c->note_size - used - MORE : 0;
     qz_escape(name, strlen(name), shown, sizeof shown);
-    int more = snprintf(c->note + used, room, "%s%s %s", used != 0 ? "; " : "", shown, what);
-    if (more < 0 || (size_t)more >= room)
+    if (c->more == 0) {
+        int length = snprintf(c->note + used, room, "%s%s %s", used != 0 ? "; " : "", shown, what);
+        if (length >= 0 && (size_t)length < room)
+            return;
         c->note[used] = '\0';
+        c->noted = used;
+    }
+    snprintf(c->note + c->noted, c->note_size - c->noted, "%s%zu %sthat are left out or as they are",
+             c->noted != 0 ? "; " : "", ++c->more, c->noted != 0 ? "more " : "");
 }
 
 static const char *why_left_out(const char *name)
@@ -124,7 +133,7 @@ static qz_file_result copy_config(copying *c, const qz_input *input, const char 
 static qz_file_result copy_file(copying *c, const char *name, qz_file_error *error)
 {
     qz_input input;
-    qz_file_result result = qz_input_open_in(&input, c->folder, name, name, error);
+    qz_file_result result = qz_input_open_inside(&input, c->folder, name, name, error);
     if (result != QZ_FILE_OK)
         return result;
     result =
@@ -135,16 +144,29 @@ static qz_file_result copy_file(copying *c, const char *name, qz_file_error *err
     return result;
 }
 
+/* Why what is of that name is not copied, whatever the name is; NULL if it is. */
+static const char *why_no_file(const copying *c, const char *name)
+{
+    qz_inside place;
+    struct stat status;
+    const char *wrong = qz_inside_find(c->folder, name, &place);
+    if (wrong)
+        return wrong[0] != '\0' ? "a link that leads out of the folder" : "cannot be read";
+    wrong = qz_inside_status(&place, &status) != 0 ? "cannot be read"
+            : S_ISDIR(status.st_mode)              ? "a folder"
+            : !S_ISREG(status.st_mode)             ? "no regular file"
+                                                   : NULL;
+    qz_inside_free(&place);
+    return wrong;
+}
+
 static qz_file_result take(copying *c, const char *name, qz_file_error *error)
 {
-    struct stat status;
     char what[64];
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || qz_temporary_is(name) || is_model(c->model, name))
         return QZ_FILE_OK;
-    const char *why = fstatat(c->folder, name, &status, 0) != 0 ? "cannot be read"
-                      : S_ISDIR(status.st_mode)                 ? "a folder"
-                      : !S_ISREG(status.st_mode)                ? "no regular file"
-                                                                : why_left_out(name);
+    const char *why = why_no_file(c, name);
+    why = why ? why : why_left_out(name);
     if (!why)
         return copy_file(c, name, error);
     snprintf(what, sizeof what, "is left out (%s)", why);
@@ -178,7 +200,7 @@ qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const cha
                               size_t note_size, qz_file_error *error)
 {
     char nothing[1];
-    copying c = {writer, model, quantization, -1, note ? note : nothing, note ? note_size : 1};
+    copying c = {writer, model, quantization, -1, note ? note : nothing, note ? note_size : 1, 0, 0};
     c.note[0] = '\0';
     if (writer->output.files < 0)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "is no folder");

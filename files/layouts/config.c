@@ -149,7 +149,7 @@ static char *read_beside(qz_file *file, const char *name, size_t *length)
         return NULL;
     memcpy(beside, path, folder);
     strcpy(beside + folder, name);
-    if (qz_input_open_in(&input, file->input.folder, beside, beside, NULL) != QZ_FILE_OK)
+    if (qz_input_open_inside(&input, file->input.folder, beside, beside, NULL) != QZ_FILE_OK)
         return NULL;
     *length = input.size <= MAX_CONFIG ? (size_t)input.size : 0;
     text = qz_arena_get(&file->arena, *length + 1);
