@@ -144,28 +144,45 @@ static qz_file_result copy_file(copying *c, const char *name, qz_file_error *err
     return result;
 }
 
-/* Why what is of that name is not copied, whatever the name is; NULL if it is. */
-static const char *why_no_file(const copying *c, const char *name)
+/* What the system refuses, of which a link to nothing is no error. */
+static qz_file_result cannot_look(const char *name, const char **why, qz_file_error *error)
+{
+    char shown[QZ_NAME_TEXT];
+    *why = "cannot be read";
+    if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
+        return QZ_FILE_OK;
+    return qz_fail_errno(error, qz_escape(name, strlen(name), shown, sizeof shown), "look at the file");
+}
+
+/* Why what is of that name is not copied, whatever the name is: *why is NULL if it is. */
+static qz_file_result look_at(const copying *c, const char *name, const char **why, qz_file_error *error)
 {
     qz_inside place;
     struct stat status;
-    const char *wrong = qz_inside_find(c->folder, name, &place);
-    if (wrong)
-        return wrong[0] != '\0' ? "a link that leads out of the folder" : "cannot be read";
-    wrong = qz_inside_status(&place, &status) != 0 ? "cannot be read"
-            : S_ISDIR(status.st_mode)              ? "a folder"
-            : !S_ISREG(status.st_mode)             ? "no regular file"
-                                                   : NULL;
+    *why = qz_inside_find(c->folder, name, &place);
+    if (*why) {
+        int refused = *(*why) == '\0';
+        *why = "a link that leads out of the folder";
+        return refused ? cannot_look(name, why, error) : QZ_FILE_OK;
+    }
+    qz_file_result result = QZ_FILE_OK;
+    if (qz_inside_status(&place, &status) != 0)
+        result = cannot_look(name, why, error);
+    else if (!S_ISREG(status.st_mode))
+        *why = S_ISDIR(status.st_mode) ? "a folder" : "no regular file";
     qz_inside_free(&place);
-    return wrong;
+    return result;
 }
 
 static qz_file_result take(copying *c, const char *name, qz_file_error *error)
 {
+    const char *why;
     char what[64];
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || qz_temporary_is(name) || is_model(c->model, name))
         return QZ_FILE_OK;
-    const char *why = why_no_file(c, name);
+    qz_file_result result = look_at(c, name, &why, error);
+    if (result != QZ_FILE_OK)
+        return result;
     why = why ? why : why_left_out(name);
     if (!why)
         return copy_file(c, name, error);

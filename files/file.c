@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "container.h"
 #include "error.h"
@@ -56,8 +57,11 @@ static qz_file_result open_one(const qz_place *place, const qz_open_options *opt
 {
     *opened = NULL;
     qz_file *file = calloc(1, sizeof *file);
-    if (!file)
+    if (!file) {
+        if (place->opened != 0)
+            close(place->opened);
         return qz_fail_memory(error, NULL);
+    }
     file->options = *options;
     file->open_part = open_one;
     file->table_left = place->max_table;

@@ -29,6 +29,7 @@ static int open_named(qz_output *output, mode_t mode)
         if (fd >= 0) {
             if (qz_temporary_lock(output->folder, output->temp, fd))
                 return fd;
+            unlinkat(output->folder, output->temp, 0); /* if the run that took it for a leftover has not done so */
             close(fd);
             errno = EAGAIN;
         } else if (errno != EEXIST) {
