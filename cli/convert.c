@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "block.h"
 #include "json.h"
@@ -44,6 +43,7 @@ typedef struct converter {
 typedef struct passage {
     packed_reader reader;
     const qz_scheme *to;
+    const char *layout;
     qz_packed room;    /* for a block of the other scheme */
     qz_writer *writer; /* NULL: only to see whether it is possible */
     const qz_packed_tensor *target;
@@ -78,6 +78,15 @@ static int requantize_block(passage *p, const block *b, const qz_packed *from, c
     return result == QZ_OK ? DONE : fail_part(result, &part, &detail);
 }
 
+/* Whether the layout can store the numbers of a block. */
+static int has_place(passage *p, uint64_t rows, uint64_t cols, const qz_packed *numbers)
+{
+    const char *wrong = qz_layout_refuses_block(p->layout, p->to, rows, cols, numbers, p->why, sizeof p->why);
+    if (wrong && wrong != p->why)
+        snprintf(p->why, sizeof p->why, "%s", wrong);
+    return !wrong;
+}
+
 static int pass_block(void *context, const block *b)
 {
     passage *p = context;
@@ -97,6 +106,9 @@ static int pass_block(void *context, const block *b)
     } else if (!recode_block(&p->reader.packed.scheme, &packed, p->to, &recoded, rows, cols, p->why, sizeof p->why)) {
         return REFUSED;
     }
+    int is_known = p->writer || !p->requantized;
+    if (is_known && !has_place(p, rows, cols, &recoded))
+        return REFUSED;
     if (p->writer) {
         if (qz_packed_write(p->writer, p->target, b->row, rows, col, cols, &recoded, &error) != QZ_FILE_OK)
             return fail_file(&error);
@@ -175,6 +187,13 @@ static int fail_tensor(const converter *c, const item *i, const char *why)
                 qz_escape(i->name, i->name_length, name, sizeof name), c->layout, why);
 }
 
+/* Whether zeros that encoding chooses might be some that the layout has not. */
+static int may_be_refused(const char *layout, const qz_scheme *to)
+{
+    char why[8];
+    return to->zero == QZ_ZERO_UINT4 && qz_layout_refuses_block(layout, to, 0, 0, NULL, why, sizeof why);
+}
+
 /* Chooses a scheme that the layout takes, whatever its values: of those with the same codes, or else with a zero or an
  * offset, or else of all, the first. Groups have the size that they have, or that of the scheme. */
 static int find_scheme(const converter *c, conversion *v, const qz_packed_tensor *packed)
@@ -190,6 +209,7 @@ static int find_scheme(const converter *c, conversion *v, const qz_packed_tensor
                 to.scale_dtype = QZ_F32;
             if ((rank == 0 && to.codes != packed->scheme.codes) || (rank == 1 && to.zero == QZ_ZERO_NONE) ||
                 to.super_size == QZ_WHOLE_ROW || qz_scheme_check(&to, QZ_DEFAULT) != QZ_OK ||
+                may_be_refused(c->layout, &to) ||
                 qz_layout_refuses(c->layout, &to, packed->rank, packed->shape, packed->axis, why, sizeof why))
                 continue;
             v->scheme = to;
@@ -217,8 +237,9 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
                 snprintf(reason, sizeof reason, "%s", refusal);
             continue;
         }
-        passage p = {.to = &schemes[i]};
-        if (recode_grade_of(&packed->scheme, &schemes[i]) == RECODE_PERHAPS)
+        passage p = {.to = &schemes[i], .layout = c->layout};
+        if (recode_grade_of(&packed->scheme, &schemes[i]) == RECODE_PERHAPS ||
+            qz_layout_refuses_block(c->layout, &schemes[i], 0, 0, NULL, why, sizeof why))
             code = pass(&c->in, v->item, &p);
         if (code == DONE)
             chosen = i;
@@ -279,7 +300,7 @@ static int plan(converter *c)
 static int requantize_tensor(converter *c, conversion *v)
 {
     float largest = 0;
-    passage p = {.to = &v->scheme, .target = &v->target, .requantized = v, .pool = c->pool, .largest = NULL};
+    passage p = {.to = &v->scheme, .layout = c->layout, .target = &v->target, .requantized = v, .pool = c->pool};
     v->stats = (qz_stats)QZ_STATS_INIT;
     int code = DONE;
     if (v->scheme.super_size == QZ_WHOLE_MATRIX) {
@@ -287,52 +308,24 @@ static int requantize_tensor(converter *c, conversion *v)
         code = pass(&c->in, v->item, &p);
     }
     p.writer = c->writer;
-    return code == DONE ? pass(&c->in, v->item, &p) : code;
+    if (code == DONE)
+        code = pass(&c->in, v->item, &p);
+    if (code != REFUSED || p.why[0] == '\0')
+        return code;
+    char name[NAME_TEXT];
+    return fail(REFUSED, "'%s' cannot lie in the layout %s, as it would be requantized: %s",
+                qz_escape(v->item->name, v->item->name_length, name, sizeof name), c->layout, p.why);
 }
 
 static int convert_tensor(converter *c, conversion *v)
 {
-    passage p = {.to = &v->scheme, .writer = c->writer, .target = &v->target};
+    passage p = {.to = &v->scheme, .layout = c->layout, .writer = c->writer, .target = &v->target};
     if (!v->item->packed)
         return copy_tensor(&c->in, v->item->tensor, c->writer, v->index);
     if (v->requantized)
         return requantize_tensor(c, v);
     int code = pass(&c->in, v->item, &p);
     return code == REFUSED && p.why[0] != '\0' ? fail_tensor(c, v->item, p.why) : code;
-}
-
-static int convert_all(converter *c)
-{
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
-    const qz_file *input = c->in.file;
-    uint64_t work = 0;
-    options.replace = c->s->force;
-    options.no_fsync = c->s->no_fsync;
-    options.metadata_from = input;
-    options.inputs = &input;
-    options.input_count = 1;
-    options.layout = c->layout;
-    if (qz_create(c->s->files[1], &options, &c->writer, &error) != QZ_FILE_OK)
-        return fail_file(&error);
-    int code = DONE;
-    for (size_t i = 0; i < c->count && code == DONE; i++)
-        code = declare(c, &c->all[i], &work);
-    if (code == DONE)
-        code = start_pool(c->s, work, &c->pool);
-    progress_begin("convert", work);
-    for (size_t i = 0; i < c->count && code == DONE; i++)
-        code = convert_tensor(c, &c->all[i]);
-    progress_end();
-    if (code == DONE && qz_unchanged(c->in.file, &error) != QZ_FILE_OK)
-        code = fail_file(&error);
-    if (code == DONE && stop_requested())
-        code = 128 + stop_requested();
-    if (code != DONE) {
-        qz_abort(c->writer);
-        return code;
-    }
-    return qz_commit(c->writer, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
 }
 
 /* ---- the proof ---- */
@@ -345,6 +338,17 @@ typedef struct proof {
     int differ;
 } proof;
 
+/* 0 and -0 are the same value. */
+static int same_values(const float *a, const float *b, uint64_t count)
+{
+    if (memcmp(a, b, count * sizeof *a) == 0)
+        return 1;
+    for (uint64_t i = 0; i < count; i++)
+        if (a[i] != b[i] && memcmp(&a[i], &b[i], sizeof a[i]) != 0)
+            return 0;
+    return 1;
+}
+
 static int prove_block(void *context, const block *b)
 {
     proof *p = context;
@@ -352,13 +356,13 @@ static int prove_block(void *context, const block *b)
     if (code == DONE)
         code = decode_block(&p->b, b, p->of_b, QZ_F32, p->pool);
     uint64_t count = b->count[OUTER] * b->count[INNER] * b->count[COLUMN];
-    if (code == DONE && memcmp(p->of_a, p->of_b, count * sizeof(float)) != 0)
+    if (code == DONE && !same_values(p->of_a, p->of_b, count))
         p->differ = 1;
     block_done(b);
     return code;
 }
 
-/* Decodes a tensor of both files and compares all bits. */
+/* Decodes a tensor of both files and compares all values. */
 static int prove_packed(const source *a, const item *i, const source *b, const item *j, qz_pool *pool, int *differ)
 {
     proof p = {.pool = pool};
@@ -394,7 +398,7 @@ static int prove_packed(const source *a, const item *i, const source *b, const i
     return code;
 }
 
-/* The tensors of the output, decoded, are those of the input, to the last bit. An output that fails is removed. */
+/* The tensors of the output, decoded, have the values of those of the input. */
 static int prove(converter *c)
 {
     source out = {0};
@@ -402,7 +406,7 @@ static int prove(converter *c)
     uint64_t work = 0;
     for (size_t i = 0; i < c->count; i++)
         work += c->all[i].item->packed ? c->all[i].target.rows * c->all[i].target.cols : 0;
-    int code = source_open(c->s, c->s->files[1], &out);
+    int code = source_open_written(c->s, c->writer, &out);
     progress_begin("verify", work);
     for (size_t i = 0; i < c->count && code == DONE; i++) {
         const item *was = c->all[i].item, *is = source_find(&out, was->name, was->name_length);
@@ -411,15 +415,59 @@ static int prove(converter *c)
             code = prove_packed(&c->in, was, &out, is, c->pool, &differ);
         if (code == DONE && differ)
             code = fail(INTERNAL,
-                        "'%s' does not decode to the same values in the output, which was removed; please "
-                        "report this",
+                        "'%s' does not decode to the same values in the output, which is dropped; please report "
+                        "this",
                         qz_escape(was->name, was->name_length, name, sizeof name));
     }
     progress_end();
-    if (code != DONE)
-        unlink(c->s->files[1]);
     source_close(&out);
     return code;
+}
+
+/* ---- the whole ---- */
+
+/* Writes all, but does not give the output its name. */
+static int write_all(converter *c)
+{
+    uint64_t work = 0;
+    int code = DONE;
+    for (size_t i = 0; i < c->count && code == DONE; i++)
+        code = declare(c, &c->all[i], &work);
+    if (code == DONE)
+        code = start_pool(c->s, work, &c->pool);
+    progress_begin("convert", work);
+    for (size_t i = 0; i < c->count && code == DONE; i++)
+        code = convert_tensor(c, &c->all[i]);
+    progress_end();
+    return code;
+}
+
+/* Writes the output and proves it, and only then lets it take its name, and the place of an older file. */
+static int convert_all(converter *c)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
+    const qz_file *input = c->in.file;
+    options.replace = c->s->force;
+    options.no_fsync = c->s->no_fsync;
+    options.metadata_from = input;
+    options.inputs = &input;
+    options.input_count = 1;
+    options.layout = c->layout;
+    if (qz_create(c->s->files[1], &options, &c->writer, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    int code = write_all(c);
+    if (code == DONE && !c->s->no_verify)
+        code = prove(c);
+    if (code == DONE && qz_unchanged(c->in.file, &error) != QZ_FILE_OK)
+        code = fail_file(&error);
+    if (code == DONE && stop_requested())
+        code = 128 + stop_requested();
+    if (code != DONE) {
+        qz_abort(c->writer);
+        return code;
+    }
+    return qz_commit(c->writer, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
 }
 
 /* ---- results ---- */
@@ -498,8 +546,6 @@ int run_convert(const settings *s)
         code = plan(&c);
     if (code == DONE)
         code = convert_all(&c);
-    if (code == DONE && !s->no_verify)
-        code = prove(&c);
     for (size_t i = 0; i < c.count; i++) {
         packed += c.all[i].item->packed != 0;
         requantized += c.all[i].requantized != 0;
@@ -511,8 +557,8 @@ int run_convert(const settings *s)
     if (code == DONE)
         say("converted %zu of %zu tensors to %s in %.2f s%s", packed, c.count, c.layout, seconds_now() - start,
             s->no_verify           ? ""
-            : requantized == 0     ? "; they decode to the same bits"
-            : requantized < packed ? "; those that are not listed decode to the same bits"
+            : requantized == 0     ? "; they decode to the same values"
+            : requantized < packed ? "; those that are not listed decode to the same values"
                                    : "; their values are others");
     qz_pool_destroy(c.pool);
     free(c.all);

@@ -5,7 +5,7 @@
  *
  *     scale * (code - zero)    or    scale * code + offset
  *
- * and an offset of -zero * scale is the same where neither product is rounded. int4 codes are uint4 codes with zeros of
+ * and an offset of -zero * scale is the same where neither product is rounded, but for the sign of 0. int4 codes are uint4 codes with zeros of
  * 8. A group may become several with the same numbers.
  */
 #include "recode.h"
@@ -222,12 +222,13 @@ static numbers numbers_of(const recoder *r, uint64_t row, uint64_t group)
     return n;
 }
 
-/* Whether sums and products with codes are the same in both forms: no product is rounded, no sign of 0 changes. */
+/* Whether sums and products with codes are the same in both forms: no product is rounded. The sign of a 0 may be
+ * another: -1 * (8 - 8) is -0, and -1 * 8 + 8 is 0. */
 static int is_exact(float scale)
 {
     uint32_t bits;
     memcpy(&bits, &scale, sizeof bits);
-    return (bits & 15) == 0 && scale > 0 && scale <= 0x1p120f;
+    return (bits & 15) == 0 && fabsf(scale) <= 0x1p120f;
 }
 
 /* Says the zero of a group as an offset, or the other way round. */
@@ -237,8 +238,7 @@ static int turn_zero(const recoder *r, uint64_t row, uint64_t group, numbers *n)
     if (had == has || (n->scale == 0 && n->offset == 0 && had))
         return 1;
     if (!is_exact(n->scale))
-        return refuse(r, row, group, "products with codes are rounded, or 0 is negative, for the scale",
-                      (double)n->scale);
+        return refuse(r, row, group, "products with codes are rounded for the scale", (double)n->scale);
     if (has) {
         n->offset = 0.0f - n->scale * (float)n->zero;
         return 1;

@@ -9,9 +9,8 @@
 
 #include "output.h"
 
-int source_open(const settings *s, const char *path, source *out)
+static qz_open_options options_of(const settings *s)
 {
-    qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_open_options options = QZ_OPEN_OPTIONS_INIT;
     if (s->max_header != 0)
         options.max_header = s->max_header;
@@ -23,19 +22,19 @@ int source_open(const settings *s, const char *path, source *out)
         options.max_table = s->max_table;
     options.void2_bfloat16 = s->void2_bfloat16;
     options.allow_trailing = s->allow_trailing;
-    *out = (source){0};
-    if (qz_open(path, &options, &out->file, &error) != QZ_FILE_OK)
+    return options;
+}
+
+/* Makes the list of an open file. */
+static int list_items(source *out)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    if (qz_packed_check(out->file, &error) != QZ_FILE_OK)
         return fail_file(&error);
-    if (qz_packed_check(out->file, &error) != QZ_FILE_OK) {
-        source_close(out);
-        return fail_file(&error);
-    }
     size_t n = qz_tensor_count(out->file);
     out->items = calloc(n + 1, sizeof *out->items);
-    if (!out->items) {
-        source_close(out);
+    if (!out->items)
         return fail_memory();
-    }
     for (size_t i = 0, packed = 0; i < n; i++) {
         const qz_tensor *t = qz_tensor_at(out->file, i);
         qz_part part = qz_packed_part(out->file, i);
@@ -45,9 +44,35 @@ int source_open(const settings *s, const char *path, source *out)
             next->name = qz_packed_name_at(out->file, packed++, &next->name_length);
         out->count += part != QZ_PART_DATA;
     }
-    if (qz_note(out->file))
-        say("note: %s", qz_note(out->file));
     return DONE;
+}
+
+int source_open(const settings *s, const char *path, source *out)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    const qz_open_options options = options_of(s);
+    *out = (source){0};
+    if (qz_open(path, &options, &out->file, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    int code = list_items(out);
+    if (code != DONE)
+        source_close(out);
+    else if (qz_note(out->file))
+        say("note: %s", qz_note(out->file));
+    return code;
+}
+
+int source_open_written(const settings *s, qz_writer *writer, source *out)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    const qz_open_options options = options_of(s);
+    *out = (source){0};
+    if (qz_open_written(writer, &options, &out->file, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    int code = list_items(out);
+    if (code != DONE)
+        source_close(out);
+    return code;
 }
 
 void source_close(source *s)

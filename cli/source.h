@@ -20,6 +20,8 @@ typedef struct source {
 } source;
 
 int source_open(const settings *s, const char *path, source *out);
+/* The output itself, complete but without its name. */
+int source_open_written(const settings *s, qz_writer *writer, source *out);
 void source_close(source *s);
 /* The item of that name; NULL if there is none. */
 const item *source_find(const source *s, const char *name, size_t length);

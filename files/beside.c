@@ -16,6 +16,7 @@
 #include "descriptor.h"
 #include "error.h"
 #include "input.h"
+#include "inside.h"
 #include "output_folder.h"
 #include "temporary.h"
 #include "tensors.h"
@@ -41,17 +42,25 @@ typedef struct copying {
     int folder; /* that of the model */
     char *note;
     size_t note_size;
+    size_t more, noted; /* what the note has no room for; where it is counted */
 } copying;
 
-/* Adds to the note; what does not fit is left out. */
-static void remark(const copying *c, const char *name, const char *what)
+/* Adds to the note. What does not fit is counted; there is always room for the count. */
+static void remark(copying *c, const char *name, const char *what)
 {
+    enum { MORE = 48 }; /* characters of the count */
     char shown[QZ_NAME_TEXT];
-    size_t used = strlen(c->note), room = c->note_size - used;
+    size_t used = strlen(c->note), room = c->note_size > used + MORE ? c->note_size - used - MORE : 0;
     qz_escape(name, strlen(name), shown, sizeof shown);
-    int more = snprintf(c->note + used, room, "%s%s %s", used != 0 ? "; " : "", shown, what);
-    if (more < 0 || (size_t)more >= room)
+    if (c->more == 0) {
+        int length = snprintf(c->note + used, room, "%s%s %s", used != 0 ? "; " : "", shown, what);
+        if (length >= 0 && (size_t)length < room)
+            return;
         c->note[used] = '\0';
+        c->noted = used;
+    }
+    snprintf(c->note + c->noted, c->note_size - c->noted, "%s%zu %sthat are left out or as they are",
+             c->noted != 0 ? "; " : "", ++c->more, c->noted != 0 ? "more " : "");
 }
 
 static const char *why_left_out(const char *name)
@@ -124,7 +133,7 @@ static qz_file_result copy_config(copying *c, const qz_input *input, const char 
 static qz_file_result copy_file(copying *c, const char *name, qz_file_error *error)
 {
     qz_input input;
-    qz_file_result result = qz_input_open_in(&input, c->folder, name, name, error);
+    qz_file_result result = qz_input_open_inside(&input, c->folder, name, name, error);
     if (result != QZ_FILE_OK)
         return result;
     result =
@@ -135,16 +144,46 @@ static qz_file_result copy_file(copying *c, const char *name, qz_file_error *err
     return result;
 }
 
+/* What the system refuses, of which a link to nothing is no error. */
+static qz_file_result cannot_look(const char *name, const char **why, qz_file_error *error)
+{
+    char shown[QZ_NAME_TEXT];
+    *why = "cannot be read";
+    if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
+        return QZ_FILE_OK;
+    return qz_fail_errno(error, qz_escape(name, strlen(name), shown, sizeof shown), "look at the file");
+}
+
+/* Why what is of that name is not copied, whatever the name is: *why is NULL if it is. */
+static qz_file_result look_at(const copying *c, const char *name, const char **why, qz_file_error *error)
+{
+    qz_inside place;
+    struct stat status;
+    *why = qz_inside_find(c->folder, name, &place);
+    if (*why) {
+        int refused = *(*why) == '\0';
+        *why = "a link that leads out of the folder";
+        return refused ? cannot_look(name, why, error) : QZ_FILE_OK;
+    }
+    qz_file_result result = QZ_FILE_OK;
+    if (qz_inside_status(&place, &status) != 0)
+        result = cannot_look(name, why, error);
+    else if (!S_ISREG(status.st_mode))
+        *why = S_ISDIR(status.st_mode) ? "a folder" : "no regular file";
+    qz_inside_free(&place);
+    return result;
+}
+
 static qz_file_result take(copying *c, const char *name, qz_file_error *error)
 {
-    struct stat status;
+    const char *why;
     char what[64];
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || qz_temporary_is(name) || is_model(c->model, name))
         return QZ_FILE_OK;
-    const char *why = fstatat(c->folder, name, &status, 0) != 0 ? "cannot be read"
-                      : S_ISDIR(status.st_mode)                 ? "a folder"
-                      : !S_ISREG(status.st_mode)                ? "no regular file"
-                                                                : why_left_out(name);
+    qz_file_result result = look_at(c, name, &why, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    why = why ? why : why_left_out(name);
     if (!why)
         return copy_file(c, name, error);
     snprintf(what, sizeof what, "is left out (%s)", why);
@@ -178,7 +217,7 @@ qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const cha
                               size_t note_size, qz_file_error *error)
 {
     char nothing[1];
-    copying c = {writer, model, quantization, -1, note ? note : nothing, note ? note_size : 1};
+    copying c = {writer, model, quantization, -1, note ? note : nothing, note ? note_size : 1, 0, 0};
     c.note[0] = '\0';
     if (writer->output.files < 0)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "is no folder");

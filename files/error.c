@@ -62,10 +62,11 @@ qz_file_result qz_fail_option(qz_file_error *error, qz_file_result code, qz_file
 qz_file_result qz_fail_errno(qz_file_error *error, const char *label, const char *action)
 {
     int system = errno;
-    qz_fail(error, QZ_FILE_IO, label, NULL, QZ_NO_OFFSET, "cannot %s: %s", action, strerror(system));
+    qz_file_result result = system == ENOMEM ? QZ_FILE_MEMORY : QZ_FILE_IO;
+    qz_fail(error, result, label, NULL, QZ_NO_OFFSET, "cannot %s: %s", action, strerror(system));
     if (error && HAS(error, system))
         error->system = system;
-    return QZ_FILE_IO;
+    return result;
 }
 
 qz_file_result qz_fail_memory(qz_file_error *error, const char *label)

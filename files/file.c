@@ -4,8 +4,10 @@
 #include "layout.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "container.h"
 #include "error.h"
@@ -13,6 +15,7 @@
 #include "options.h"
 #include "parts.h"
 #include "unread.h"
+#include "writer.h"
 
 /* ---- opening ---- */
 
@@ -54,17 +57,39 @@ static qz_file_result open_one(const qz_place *place, const qz_open_options *opt
 {
     *opened = NULL;
     qz_file *file = calloc(1, sizeof *file);
-    if (!file)
+    if (!file) {
+        if (place->opened != 0)
+            close(place->opened);
         return qz_fail_memory(error, NULL);
+    }
     file->options = *options;
     file->open_part = open_one;
     file->table_left = place->max_table;
-    qz_file_result result = qz_input_open_in(&file->input, place->folder, place->path, place->shown, error);
+    qz_file_result result = place->opened != 0 ? qz_input_adopt(&file->input, place->opened, place->path, error)
+                                               : (place->inside ? qz_input_open_inside : qz_input_open_in)(
+                                                     &file->input, place->folder, place->path, place->shown, error);
     file->bytes = file->input.size;
     if (result == QZ_FILE_OK)
         result = choose_container(file, place, error);
     if (result == QZ_FILE_OK)
         result = file->container->open(file, error);
+    if (result != QZ_FILE_OK)
+        qz_close(file);
+    else
+        *opened = file;
+    return result;
+}
+
+/* Opens a file with all that belongs to it. */
+static qz_file_result open_whole(const qz_place *place, const qz_open_options *options, qz_file **opened,
+                                 qz_file_error *error)
+{
+    qz_file *file = NULL;
+    qz_file_result result = open_one(place, options, &file, error);
+    if (result == QZ_FILE_OK && file->container->parts)
+        result = file->container->parts(file, error);
+    if (result == QZ_FILE_OK)
+        result = qz_layouts_recognize(file, error);
     if (result != QZ_FILE_OK)
         qz_close(file);
     else
@@ -78,23 +103,50 @@ qz_file_result qz_open(const char *path, const qz_open_options *given, qz_file *
     qz_open_options options = QZ_OPEN_OPTIONS_INIT;
     qz_take_options(&options, sizeof options, given);
     char *located = NULL; /* the file of a folder */
-    qz_file *file = NULL;
     qz_file_result result = qz_locate(path, &located, error);
     if (result != QZ_FILE_OK)
         return result;
     const char *name = located ? located : path;
-    const qz_place place = {AT_FDCWD, name, name, NULL, options.max_table};
-    result = open_one(&place, &options, &file, error);
+    const qz_place place = {
+        .folder = AT_FDCWD, .path = name, .shown = name, .max_table = options.max_table, .inside = located != NULL};
+    result = open_whole(&place, &options, opened, error);
     free(located);
-    if (result == QZ_FILE_OK && file->container->parts)
-        result = file->container->parts(file, error);
-    if (result == QZ_FILE_OK)
-        result = qz_layouts_recognize(file, error);
-    if (result != QZ_FILE_OK)
-        qz_close(file);
-    else
-        *opened = file;
     return result;
+}
+
+/* A folder that is written is found under its temporary name. */
+static qz_file_result open_written_folder(const qz_output *output, const qz_open_options *options, qz_file **opened,
+                                          qz_file_error *error)
+{
+    size_t room = strlen(output->before) + sizeof output->temp;
+    char *path = malloc(room);
+    if (!path)
+        return qz_fail_memory(error, output->label);
+    snprintf(path, room, "%s%s", output->before, output->temp);
+    qz_file_result result = qz_open(path, options, opened, error);
+    free(path);
+    return result;
+}
+
+qz_file_result qz_open_written(qz_writer *writer, const qz_open_options *given, qz_file **opened, qz_file_error *error)
+{
+    *opened = NULL;
+    const qz_output *output = &writer->output;
+    qz_open_options options = QZ_OPEN_OPTIONS_INIT;
+    qz_take_options(&options, sizeof options, given);
+    qz_file_result result = qz_writer_complete(writer, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    if (output->files >= 0)
+        return open_written_folder(output, &options, opened, error);
+    const qz_place place = {.folder = AT_FDCWD,
+                            .path = output->path,
+                            .shown = output->path,
+                            .max_table = options.max_table,
+                            .opened = fcntl(output->fd, F_DUPFD_CLOEXEC, 3)};
+    if (place.opened < 0)
+        return qz_fail_errno(error, output->label, "open again");
+    return open_whole(&place, &options, opened, error);
 }
 
 void qz_close(qz_file *file)

@@ -13,6 +13,7 @@
 #include "checked.h"
 #include "descriptor.h"
 #include "error.h"
+#include "inside.h"
 
 static void time_of_change(const struct stat *status, int64_t changed[2])
 {
@@ -34,37 +35,61 @@ static int open_to_read(int folder, const char *path)
     return qz_above_standard(openat(folder, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 }
 
+static qz_file_result refuse_kind(const char *label, mode_t mode, qz_file_error *error)
+{
+    return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "is %s, not a regular file", kind_of(mode));
+}
+
+/* A file whose name the caller chose: wherever links lead to. */
+static int open_anywhere(int folder, const char *path, struct stat *status)
+{
+    if (fstatat(folder, path, status, 0) == 0 && !S_ISREG(status->st_mode))
+        return -1;
+    return open_to_read(folder, path);
+}
+
+/* A file that a folder or another file names. *wrong is why it is not followed, if it is not. */
+static int open_inside(int folder, const char *path, struct stat *status, const char **wrong)
+{
+    qz_inside place;
+    int fd = -1;
+    *wrong = qz_inside_find(folder, path, &place);
+    if (*wrong)
+        return -1;
+    if (qz_inside_status(&place, status) != 0 || S_ISREG(status->st_mode))
+        fd = qz_inside_open(&place);
+    int why = errno;
+    qz_inside_free(&place);
+    errno = why;
+    return fd;
+}
+
 /* Opens a regular file and says what it is. Devices may act on being opened, so they are ruled out beforehand; fstat()
  * then speaks of what was really opened. */
-static qz_file_result open_regular(int folder, const char *path, const char *label, int *fd, struct stat *status,
-                                   qz_file_error *error)
+static qz_file_result open_regular(const qz_input *input, const char *path, const char *label, int *fd,
+                                   struct stat *status, qz_file_error *error)
 {
+    const char *wrong = NULL;
+    status->st_mode = S_IFREG;
+    *fd = input->inside ? open_inside(input->folder, path, status, &wrong) : open_anywhere(input->folder, path, status);
+    if (wrong && wrong[0] != '\0')
+        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "%s", wrong);
+    if (*fd < 0 && !S_ISREG(status->st_mode))
+        return refuse_kind(label, status->st_mode, error);
     qz_file_result result = QZ_FILE_OK;
-    *fd = -1;
-    if (fstatat(folder, path, status, 0) == 0 && !S_ISREG(status->st_mode))
-        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "is %s, not a regular file",
-                       kind_of(status->st_mode));
-    *fd = open_to_read(folder, path);
     if (*fd < 0 || fstat(*fd, status) != 0)
         result = qz_fail_errno(error, label, "open");
     else if (!S_ISREG(status->st_mode))
-        result = qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "is %s, not a regular file",
-                         kind_of(status->st_mode));
+        result = refuse_kind(label, status->st_mode, error);
     if (result != QZ_FILE_OK && *fd >= 0)
         close(*fd);
     return result;
 }
 
-qz_file_result qz_input_open_in(qz_input *input, int folder, const char *path, const char *shown, qz_file_error *error)
+/* Keeps what is known of the file that was opened. */
+static qz_file_result keep(qz_input *input, int fd, const struct stat *status, const char *path, const char *label,
+                           qz_file_error *error)
 {
-    char label[200];
-    struct stat status;
-    int fd;
-    qz_escape(shown, strlen(shown), label, sizeof label);
-    *input = (qz_input){.fd = -1, .folder = folder};
-    qz_file_result result = open_regular(folder, path, label, &fd, &status, error);
-    if (result != QZ_FILE_OK)
-        return result;
     input->fd = fd;
     input->label = strdup(label);
     input->path = strdup(path);
@@ -72,11 +97,49 @@ qz_file_result qz_input_open_in(qz_input *input, int folder, const char *path, c
         qz_input_close(input);
         return qz_fail_memory(error, label);
     }
-    input->size = (uint64_t)status.st_size;
-    input->device = status.st_dev;
-    input->inode = status.st_ino;
-    time_of_change(&status, input->changed);
+    input->size = (uint64_t)status->st_size;
+    input->device = status->st_dev;
+    input->inode = status->st_ino;
+    time_of_change(status, input->changed);
     return QZ_FILE_OK;
+}
+
+static qz_file_result open_input(qz_input *input, const qz_input *how, const char *path, const char *shown,
+                                 qz_file_error *error)
+{
+    char label[200];
+    struct stat status;
+    int fd;
+    qz_escape(shown, strlen(shown), label, sizeof label);
+    *input = *how;
+    qz_file_result result = open_regular(input, path, label, &fd, &status, error);
+    return result == QZ_FILE_OK ? keep(input, fd, &status, path, label, error) : result;
+}
+
+qz_file_result qz_input_open_in(qz_input *input, int folder, const char *path, const char *shown, qz_file_error *error)
+{
+    const qz_input how = {.fd = -1, .folder = folder};
+    return open_input(input, &how, path, shown, error);
+}
+
+qz_file_result qz_input_open_inside(qz_input *input, int folder, const char *path, const char *shown,
+                                    qz_file_error *error)
+{
+    const qz_input how = {.fd = -1, .folder = folder, .inside = 1};
+    return open_input(input, &how, path, shown, error);
+}
+
+qz_file_result qz_input_adopt(qz_input *input, int fd, const char *path, qz_file_error *error)
+{
+    char label[200];
+    struct stat status;
+    qz_escape(path, strlen(path), label, sizeof label);
+    *input = (qz_input){.fd = -1, .folder = AT_FDCWD};
+    if (fstat(fd, &status) != 0) {
+        close(fd);
+        return qz_fail_errno(error, label, "read");
+    }
+    return keep(input, fd, &status, path, label, error);
 }
 
 qz_file_result qz_input_open(qz_input *input, const char *path, qz_file_error *error)
@@ -122,7 +185,7 @@ qz_file_result qz_input_wake(qz_input *input, qz_file_error *error)
     int fd;
     if (input->fd >= 0)
         return QZ_FILE_OK;
-    qz_file_result result = open_regular(input->folder, input->path, input->label, &fd, &status, error);
+    qz_file_result result = open_regular(input, input->path, input->label, &fd, &status, error);
     if (result != QZ_FILE_OK)
         return result;
     if (!is_unchanged(input, &status)) {

@@ -15,6 +15,7 @@ typedef struct qz_input {
     int fd;        /* -1 while it is parked */
     int folder;    /* where `path` begins: AT_FDCWD, or a folder that is open as long as the file */
     char *path;    /* NULL: cannot be parked */
+    int inside;    /* a link is followed only as inside.h has it */
     char *label;   /* the path, escaped */
     uint64_t size; /* when it was opened */
     dev_t device;
@@ -25,6 +26,12 @@ typedef struct qz_input {
 qz_file_result qz_input_open(qz_input *input, const char *path, qz_file_error *error);
 /* The same for a file of an open folder, which is called `shown` in messages. */
 qz_file_result qz_input_open_in(qz_input *input, int folder, const char *path, const char *shown, qz_file_error *error);
+/* The same for one that a folder or another file names, not the caller: its last part may be a symbolic link only as
+ * inside.h has it. */
+qz_file_result qz_input_open_inside(qz_input *input, int folder, const char *path, const char *shown,
+                                    qz_file_error *error);
+/* A file that is open as `fd`, which becomes the input's, and will lie at `path`. */
+qz_file_result qz_input_adopt(qz_input *input, int fd, const char *path, qz_file_error *error);
 void qz_input_close(qz_input *input);
 /* Closes the descriptor of a file that is to be read later: there can be more files than descriptors. */
 void qz_input_park(qz_input *input);

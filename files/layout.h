@@ -41,6 +41,9 @@ struct qz_layout {
     /* Writes a block as qz_packed_write() promises it. */
     qz_file_result (*write)(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
                             uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error);
+
+    /* How its parts lie, where numbers among them can be such that write() refuses them: see form.h. NULL: none are. */
+    const struct qz_form *form;
 };
 
 extern const qz_layout qz_layout_own, qz_layout_gguf;

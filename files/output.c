@@ -29,6 +29,7 @@ static int open_named(qz_output *output, mode_t mode)
         if (fd >= 0) {
             if (qz_temporary_lock(output->folder, output->temp, fd))
                 return fd;
+            unlinkat(output->folder, output->temp, 0); /* if the run that took it for a leftover has not done so */
             close(fd);
             errno = EAGAIN;
         } else if (errno != EEXIST) {
@@ -70,6 +71,8 @@ static void release(qz_output *output)
     if (output->folder >= 0)
         close(output->folder);
     free(output->base);
+    free(output->before);
+    free(output->path);
     free(output->label);
     *output = (qz_output){.fd = -1, .folder = -1, .files = -1};
 }
@@ -117,16 +120,16 @@ static qz_file_result open_folder(qz_output *output, const char *path, int is_fo
         start--;
     output->label = strdup(label);
     output->base = strndup(path + start, length - start);
-    char *folder = start == 0 ? strdup(".") : strndup(path, start);
+    output->before = start == 0 ? strdup("./") : strndup(path, start);
+    output->path = strndup(path, length);
     qz_file_result result = QZ_FILE_OK;
-    if (!folder || !output->base || !output->label)
+    if (!output->before || !output->base || !output->path || !output->label)
         result = qz_fail_memory(error, label);
     else if (output->base[0] == '\0' || strcmp(output->base, ".") == 0 || strcmp(output->base, "..") == 0)
         result = qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "does not name a %s",
                          is_folder ? "new folder" : "file");
-    else if ((output->folder = qz_above_standard(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC))) < 0)
+    else if ((output->folder = qz_above_standard(open(output->before, O_RDONLY | O_DIRECTORY | O_CLOEXEC))) < 0)
         result = qz_fail_errno(error, label, "open the folder of the output");
-    free(folder);
     return result;
 }
 

@@ -14,6 +14,8 @@ typedef struct qz_output {
     int folder;              /* the target folder */
     int files;               /* of an output that is a folder: that folder; -1 otherwise */
     char *base;              /* the last part of the path */
+    char *before;            /* the parts before it */
+    char *path;              /* all of it, without slashes at the end */
     char *label;             /* the path, escaped */
     char temp[QZ_TEMPORARY]; /* name of the temporary file or folder; empty while it has none */
     int replace, no_fsync;

@@ -42,8 +42,12 @@ static qz_file_result make_folder(qz_output *output, qz_file_error *error)
             output->files = fd;
             return QZ_FILE_OK;
         }
-        if (fd >= 0)
-            close(fd);
+        int why = errno;
+        unlinkat(output->folder, name, AT_REMOVEDIR); /* if the run that took it for a leftover has not done so */
+        errno = why;
+        if (fd < 0)
+            break;
+        close(fd);
         errno = EAGAIN;
     }
     return qz_fail_errno(error, output->label, "make a folder beside the output");

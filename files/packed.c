@@ -2,6 +2,7 @@
  * packed.c - the public functions for quantized tensors, in whatever layout they lie
  */
 #include "layout.h"
+#include "layouts/form.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -157,6 +158,21 @@ qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *packed, uin
     return layout->read(file, packed, row, rows, col, cols, dst, error);
 }
 
+/* Whether the layout has all numbers of the block. Of `later` ones the super scale of the whole does not count. */
+static qz_file_result check_numbers(const qz_writer *writer, const qz_layout *layout, const qz_packed_tensor *packed,
+                                    int later, uint64_t rows, uint64_t cols, const qz_packed *src, qz_file_error *error)
+{
+    char why[200];
+    qz_packed seen = *src;
+    if (later)
+        seen.supers = NULL;
+    const char *wrong =
+        layout->form ? qz_form_refuses(layout->form, &packed->scheme, rows, cols, &seen, why, sizeof why) : NULL;
+    return !wrong ? QZ_FILE_OK
+                  : qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                            "numbers of a tensor cannot lie in the layout %s: %s", layout->name, wrong);
+}
+
 qz_file_result qz_packed_write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
                                uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error)
 {
@@ -168,6 +184,9 @@ qz_file_result qz_packed_write(qz_writer *writer, const qz_packed_tensor *packed
         return refuse_block(writer->output.label, "a group that is a whole row cannot be written in parts", error);
     if (!is_block(packed, row, rows, col, cols))
         return refuse_block(writer->output.label, no_block, error);
+    qz_file_result result = check_numbers(writer, layout, packed, row != 0 || col != 0, rows, cols, src, error);
+    if (result != QZ_FILE_OK)
+        return result;
     return layout->write(writer, packed, row, rows, col, cols, src, error);
 }
 
@@ -193,6 +212,13 @@ const char *qz_layout_refuses(const char *name, const qz_scheme *scheme, unsigne
     if (!layout->declare)
         return "the layout is only read";
     return layout->refuses ? layout->refuses(scheme, rank, shape, axis, out, out_size) : NULL;
+}
+
+const char *qz_layout_refuses_block(const char *name, const qz_scheme *scheme, uint64_t rows, uint64_t cols,
+                                    const qz_packed *block, char *out, size_t out_size)
+{
+    const qz_layout *layout = qz_layout_named(name);
+    return layout && layout->form ? qz_form_refuses(layout->form, scheme, rows, cols, block, out, out_size) : NULL;
 }
 
 uint64_t qz_layout_bytes(const char *name, const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis)

@@ -134,7 +134,12 @@ qz_file_result qz_parts_add(qz_file *file, const char *name, const qz_container_
     }
     snprintf(shown, room, "%s%s", parts->path, name);
     qz_file *part = NULL;
-    const qz_place place = {parts->folder, name, shown, kind, file->table_left};
+    const qz_place place = {.folder = parts->folder,
+                            .path = name,
+                            .shown = shown,
+                            .kind = kind,
+                            .max_table = file->table_left,
+                            .inside = 1};
     result = file->open_part(&place, &file->options, &part, error);
     free(shown);
     if (result != QZ_FILE_OK)

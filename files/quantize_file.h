@@ -177,6 +177,10 @@ typedef struct qz_open_options {
  *   - A folder stands for the model in it: the .safetensors.index.json, model.safetensors, or the only .safetensors or
  *     .gguf file. One in which two could be meant is refused.
  *
+ * A symbolic link that `path` names is followed wherever it leads. One that was found in a folder, or has the name of a
+ * part, is followed where it stays in its folder, or is one of Hugging Face's cache (../../blobs/HASH); another is
+ * refused, since it could lead to any file of the machine.
+ *
  * Of the parts, four are open at a time.
  *
  * On QZ_FILE_OK *file is to be released with qz_close(); otherwise it is NULL.
@@ -280,13 +284,15 @@ QZ_API qz_file_result qz_create(const char *path, const qz_create_options *optio
 /*
  * Copies what lies beside a model that was opened to the folder that is written: all regular files but those of the
  * model, other files with weights (.safetensors, .gguf, .index.json), and pickles (.bin, .pt, .pth, .ckpt, .pkl,
- * .pickle), which can run code. Symbolic links count as what they lead to. Folders are not copied.
+ * .pickle), which can run code. A symbolic link is copied as what it leads to, if qz_open() would follow it there.
+ * Folders are not copied.
  *
  * config.json gets a member "quantization_config" of this value (JSON), or loses it where `quantization` is NULL; all
  * its other bytes stay. One of another program stays as well, and so does all of a file that is not understood: no
  * object, nested too deeply, more than 1 MiB, two such members.
  *
- * `note` becomes what was left out or left as it is, for people; empty if nothing.
+ * `note` becomes what was left out or left as it is, for people; empty if nothing. Where it has no room for all, it ends
+ * with how many more there are. note_size should be 200 or more.
  */
 QZ_API qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const char *quantization, char *note,
                                      size_t note_size, qz_file_error *error);
@@ -300,6 +306,12 @@ QZ_API qz_file_result qz_declare(qz_writer *writer, const qz_tensor *tensor, siz
  * and mixed with other tensors; in order is faster. */
 QZ_API qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first, uint64_t count, const void *src,
                                qz_file_error *error);
+
+/* Completes the file and opens it, before it has its name: nothing can be written to it any more. What it is read for,
+ * a comparison with what went in, is done before qz_commit() lets it take the place of an older file, or qz_abort()
+ * drops it. It is to be closed before either. */
+QZ_API qz_file_result qz_open_written(qz_writer *writer, const qz_open_options *options, qz_file **file,
+                                      qz_file_error *error);
 
 /* Completes the file and releases the writer, whatever it returns. An element that was not written, or a write that
  * failed: QZ_FILE_ARGUMENT or the error of that write, and no file. Only if the very last step fails, syncing the
@@ -399,6 +411,12 @@ QZ_API const char *qz_layout_at(size_t i);
  * shape. The words may be in `out`, which should have room for 200 characters. */
 QZ_API const char *qz_layout_refuses(const char *layout, const qz_scheme *scheme, unsigned rank, const uint64_t *shape,
                                      unsigned axis, char *out, size_t out_size);
+
+/* Some layouts can hold a scheme, but not all numbers of it. Why those of a block of rows x cols cannot lie in one, in
+ * the same words; NULL if they can. `block` NULL: "" if it depends on the numbers, and a program that wants to refuse
+ * before it writes has to look at them; NULL if all can. */
+QZ_API const char *qz_layout_refuses_block(const char *layout, const qz_scheme *scheme, uint64_t rows, uint64_t cols,
+                                           const qz_packed *block, char *out, size_t out_size);
 
 /* Bytes of a quantized tensor in a layout; 0 also for one that it refuses. */
 QZ_API uint64_t qz_layout_bytes(const char *layout, const qz_scheme *scheme, unsigned rank, const uint64_t *shape,

@@ -39,6 +39,8 @@ typedef struct qz_place {
     const char *path, *shown;
     const qz_container_type *kind; /* NULL: any */
     uint64_t max_table;
+    int inside; /* the last part of the path is the name that a folder or another file has for it: see inside.h */
+    int opened; /* a descriptor above 2 that is to be taken over: `path` will be its place; 0: it is to be opened */
 } qz_place;
 
 /* Opens one file, without others that belong to it. *file is NULL if that fails. */

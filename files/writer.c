@@ -214,13 +214,17 @@ qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first, uint64
                        tensor);
     if (writer->failed != QZ_FILE_OK)
         return qz_fail(error, writer->failed, writer->output.label, NULL, QZ_NO_OFFSET, "an earlier write failed");
+    if (writer->complete)
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "is complete already");
     if (!writer->laid_out && lay_out(writer, error) != QZ_FILE_OK)
         return writer->failed;
     return put(writer, &writer->slots[tensor], first, count, src, error);
 }
 
-static qz_file_result complete(qz_writer *writer, qz_file_error *error)
+qz_file_result qz_writer_complete(qz_writer *writer, qz_file_error *error)
 {
+    if (writer->complete)
+        return QZ_FILE_OK;
     if (!writer->laid_out && lay_out(writer, error) != QZ_FILE_OK)
         return writer->failed;
     if (writer->failed != QZ_FILE_OK)
@@ -233,12 +237,15 @@ static qz_file_result complete(qz_writer *writer, qz_file_error *error)
                            qz_escape(slot->tensor.name, slot->tensor.name_length, name, sizeof name), QZ_NO_OFFSET,
                            "%" PRIu64 " of %" PRIu64 " elements were written", slot->written, slot->tensor.count);
     }
-    return writer->container->finish ? writer->container->finish(writer, error) : QZ_FILE_OK;
+    if (writer->container->finish)
+        writer->failed = writer->container->finish(writer, error);
+    writer->complete = writer->failed == QZ_FILE_OK;
+    return writer->failed;
 }
 
 qz_file_result qz_commit(qz_writer *writer, qz_file_error *error)
 {
-    qz_file_result result = complete(writer, error);
+    qz_file_result result = qz_writer_complete(writer, error);
     if (result == QZ_FILE_OK)
         result = qz_output_commit(&writer->output, error);
     else

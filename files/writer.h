@@ -34,7 +34,7 @@ struct qz_writer {
     qz_names names;
     qz_slot *slots;
     size_t count, capacity;
-    int laid_out;
+    int laid_out, complete;
     char layout[24];              /* of quantized tensors: its name, or "" for that of the container */
     qz_file_result failed;        /* of the first write that failed */
     const qz_file *metadata_from; /* the file whose metadata is passed on, or NULL */
@@ -51,6 +51,9 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
 
 /* Gives all the data of a tensor right after its declaration; it is written when the file is laid out. */
 qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *data, qz_file_error *error);
+
+/* Completes the file, but for its name: nothing can be written any more. Done once, however often it is called. */
+qz_file_result qz_writer_complete(qz_writer *writer, qz_file_error *error);
 
 /* Keeps a name, which must be in the arena, from later tensors; fails if an earlier one has it. */
 qz_file_result qz_writer_reserve(qz_writer *writer, const char *name, size_t name_length, qz_file_error *error);

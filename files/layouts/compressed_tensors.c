@@ -209,4 +209,5 @@ const qz_layout qz_layout_compressed_tensors = {
     .refuses = refuses,
     .declare = declare,
     .write = write,
+    .form = &form,
 };

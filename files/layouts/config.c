@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,26 +138,43 @@ static int understand(qz_file *file, qz_config *config, char *text, size_t lengt
 
 /* ---- finding ---- */
 
-/* Reads a file of the folder in which the file is. NULL if there is none; else a text that lives as long as the file.
- */
-static char *read_beside(qz_file *file, const char *name, size_t *length)
+/* Reads a file of the folder in which the file is. *text is NULL if there is none; else it lives as long as the file. */
+static qz_file_result read_beside(qz_file *file, const char *name, char **text, size_t *length)
 {
     const char *path = file->input.path, *slash = path ? strrchr(path, '/') : NULL;
     size_t folder = slash ? (size_t)(slash - path) + 1 : 0;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_input input;
-    char *beside = path ? qz_arena_get(&file->arena, folder + strlen(name) + 1) : NULL, *text = NULL;
+    char *beside = path ? qz_arena_get(&file->arena, folder + strlen(name) + 1) : NULL;
+    *text = NULL;
     if (!beside)
-        return NULL;
+        return path ? QZ_FILE_MEMORY : QZ_FILE_OK;
     memcpy(beside, path, folder);
     strcpy(beside + folder, name);
-    if (qz_input_open_in(&input, file->input.folder, beside, beside, NULL) != QZ_FILE_OK)
-        return NULL;
+    qz_file_result result = qz_input_open_inside(&input, file->input.folder, beside, beside, &error);
+    if (result != QZ_FILE_OK)
+        return error.system == ENOENT ? QZ_FILE_OK : result;
     *length = input.size <= MAX_CONFIG ? (size_t)input.size : 0;
-    text = qz_arena_get(&file->arena, *length + 1);
-    if (text && qz_input_read(&input, 0, text, *length, NULL) != QZ_FILE_OK)
-        text = NULL;
+    *text = qz_arena_get(&file->arena, *length + 1);
+    result = *text ? qz_input_read(&input, 0, *text, *length, &error) : QZ_FILE_MEMORY;
     qz_input_close(&input);
-    return text;
+    return result;
+}
+
+/* Takes what a file beside it says. Returns 0 without memory. What is there and cannot be read is not as if it were not
+ * there: nothing else is asked then. */
+static int take_beside(qz_file *file, qz_config *config, const char *name, int whole)
+{
+    char *text;
+    size_t length;
+    qz_file_result result = read_beside(file, name, &text, &length);
+    if (result == QZ_FILE_MEMORY)
+        return 0;
+    if (result != QZ_FILE_OK)
+        snprintf(config->wrong, sizeof config->wrong, "cannot be read");
+    if (result != QZ_FILE_OK || (text && understand(file, config, text, length, whole)))
+        snprintf(config->where, sizeof config->where, "%s", name);
+    return 1;
 }
 
 static char *metadata_of(qz_file *file, size_t *length)
@@ -179,17 +197,14 @@ const qz_config *qz_config_of(qz_file *file)
     if (!config)
         return NULL;
     *config = (qz_config){0};
-    file->config = config;
     size_t length;
     char *text = metadata_of(file, &length);
     if (text && understand(file, config, text, length, 1))
         snprintf(config->where, sizeof config->where, "__metadata__");
-    for (int i = 0; i < 2 && config->where[0] == '\0'; i++) {
-        text = read_beside(file, files[i], &length);
-        if (text && understand(file, config, text, length, i == 1))
-            snprintf(config->where, sizeof config->where, "%s", files[i]);
-    }
-    return config;
+    for (int i = 0; i < 2 && config->where[0] == '\0'; i++)
+        if (!take_beside(file, config, files[i], i == 1))
+            return NULL;
+    return file->config = config;
 }
 
 const qz_config_words *qz_config_module_words(const qz_config *config, const char *name, size_t name_length)

@@ -7,6 +7,7 @@
 #include "form.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -333,10 +334,6 @@ static qz_file_result write_super(qz_writer *writer, const qz_form *form, const 
                                   const float *super, qz_file_error *error)
 {
     float stored = stored_of(form->super, *super);
-    if (stored == 0 && *super != 0)
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
-                       "the super scale %.9g cannot be stored: no float32 has exactly this %s", (double)*super,
-                       form->super == QZ_SUPER_DIVISOR ? "reciprocal" : "2688th part");
     return qz_write(writer, packed->members[QZ_MEMBER_SUPERS], 0, 1, &stored, error);
 }
 
@@ -412,16 +409,6 @@ qz_file_result qz_form_read(qz_file *file, const qz_form *form, const qz_packed_
     return result;
 }
 
-/* Readers of zeros less one disagree about what 15 is then, which is what 0 would become. */
-static int has_zero_0(const area *a, const uint8_t *zeros, size_t stride)
-{
-    for (uint64_t r = 0; r < a->rows; r++)
-        for (uint64_t i = 0; i < a->count; i++)
-            if ((zeros[r * stride + i / 2] >> (i % 2 * 4) & 15) == 0)
-                return 1;
-    return 0;
-}
-
 static qz_file_result write_zeros(qz_writer *writer, const qz_form *form, const qz_packed_tensor *p, const area *a,
                                   const qz_packed *src, qz_file_error *error)
 {
@@ -430,13 +417,8 @@ static qz_file_result write_zeros(qz_writer *writer, const qz_form *form, const 
     if (numbers)
         return move_numbers(&s, form->zeros, a, src->zeros, src->zero_stride, error);
     change changed = {0, 0, form->zeros_less_one ? 15 : 0};
-    if (p->scheme.zero == QZ_ZERO_UINT4) {
-        if (form->zeros_less_one && has_zero_0(a, src->zeros, (size_t)src->zero_stride))
-            return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
-                           "a group has the zero 0, which this layout stores as -1, and its readers disagree about; "
-                           "gptq_v2 can hold it");
+    if (p->scheme.zero == QZ_ZERO_UINT4)
         return write_nibbles(&s, form, form->zeros, a, src->zeros, (size_t)src->zero_stride, changed, error);
-    }
     uint64_t bytes = a->count / 2 + a->count % 2;
     uint8_t *eights = get_memory(bytes, &s, error);
     if (!eights)
@@ -445,6 +427,36 @@ static qz_file_result write_zeros(qz_writer *writer, const qz_form *form, const 
     qz_file_result result = write_nibbles(&s, form, form->zeros, a, eights, 0, changed, error);
     free(eights);
     return result;
+}
+
+/* ---- what has no place ---- */
+
+/* Readers of zeros less one disagree about what 15 is then, which is what 0 would become. */
+static int has_zero_0(uint64_t rows, uint64_t groups, const uint8_t *zeros, size_t stride)
+{
+    for (uint64_t r = 0; r < rows; r++)
+        for (uint64_t i = 0; i < groups; i++)
+            if ((zeros[r * stride + i / 2] >> (i % 2 * 4) & 15) == 0)
+                return 1;
+    return 0;
+}
+
+const char *qz_form_refuses(const qz_form *form, const qz_scheme *scheme, uint64_t rows, uint64_t cols,
+                            const qz_packed *src, char *out, size_t out_size)
+{
+    int zeros = form->zeros_less_one && scheme->zero == QZ_ZERO_UINT4;
+    int super = form->super != QZ_SUPER_FACTOR && scheme->super_size != 0 && scheme->super_dtype == QZ_F32;
+    if (!src)
+        return zeros || super ? "" : NULL;
+    uint64_t size = scheme->group_size, groups = size >= cols ? cols != 0 : cols / size + (cols % size != 0);
+    const float *supers = src->supers;
+    if (zeros && has_zero_0(rows, groups, src->zeros, (size_t)src->zero_stride))
+        return "a group has the zero 0, which it stores as -1, and its readers disagree about; gptq_v2 can hold it";
+    if (!super || !supers || rows == 0 || cols == 0 || *supers == 0 || stored_of(form->super, *supers) != 0)
+        return NULL;
+    snprintf(out, out_size, "no float32 has exactly the %s of the super scale %.9g, which it stores",
+             form->super == QZ_SUPER_DIVISOR ? "reciprocal" : "2688-fold", (double)*supers);
+    return out;
 }
 
 /* Words are written whole. */

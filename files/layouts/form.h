@@ -40,6 +40,11 @@ typedef struct qz_form {
 qz_file_result qz_form_read(qz_file *file, const qz_form *form, const qz_packed_tensor *packed, uint64_t row,
                             uint64_t rows, uint64_t col, uint64_t cols, const qz_packed *dst, qz_file_error *error);
 
+/* Why numbers of a block cannot be stored in the form, in words that go on from "it cannot: "; they may be in `out`.
+ * NULL if they can. src NULL: asks of the scheme alone; "" if it depends on the numbers. */
+const char *qz_form_refuses(const qz_form *form, const qz_scheme *scheme, uint64_t rows, uint64_t cols,
+                            const qz_packed *src, char *out, size_t out_size);
+
 /* As qz_packed_write(). Where words hold eight rows, blocks begin at a multiple of eight of them; where they hold eight
  * columns, at a multiple of eight columns. */
 qz_file_result qz_form_write(qz_writer *writer, const qz_form *form, const qz_packed_tensor *packed, uint64_t row,

@@ -203,6 +203,7 @@ const qz_layout qz_layout_gptq = {
     .refuses = refuses,
     .declare = declare,
     .write = write,
+    .form = &form_v1,
 };
 
 const qz_layout qz_layout_gptq_v2 = {

@@ -190,4 +190,5 @@ const qz_layout qz_layout_mlx = {
     .refuses = refuses,
     .declare = declare,
     .write = write,
+    .form = &form,
 };

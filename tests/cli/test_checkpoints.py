@@ -1,8 +1,10 @@
 """Models in several files: what is one model to the user, and what is refused."""
 
+import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -102,14 +104,137 @@ def test_few_descriptors(run: Run, tool: str, tmp_path: Path) -> None:
 
 
 def test_links_as_in_caches(run: Run, tmp_path: Path) -> None:
-    """Caches keep files under their hashes and link to them; the folder of the links counts."""
-    write_model(tmp_path / "blobs", made_up(3, 9))
-    (tmp_path / "snapshot").mkdir()
-    for i, file in enumerate(sorted((tmp_path / "blobs").iterdir())):
-        file.rename(tmp_path / "blobs" / f"{i:04x}")
-        (tmp_path / "snapshot" / file.name).symlink_to(Path("..") / "blobs" / f"{i:04x}")
-    folder, index = (listed(run, path, "--check") for path in ("snapshot", f"snapshot/{INDEX}"))
-    assert folder["tensors"] == index["tensors"] != []
+    """Hugging Face's cache links to files under their hashes; the folder of the links counts."""
+    for depth in ("", "sub", "sub/sub"):
+        cache = tmp_path / f"cache{len(depth)}"
+        snapshot = cache / "snapshots" / "0123abc" / depth
+        snapshot.mkdir(parents=True)
+        write_model(cache / "blobs", made_up(3, 9))
+        for file in sorted((cache / "blobs").iterdir()):
+            blob = hashlib.sha256(file.name.encode()).hexdigest()[: 40 if file.suffix == ".json" else 64]
+            file.rename(cache / "blobs" / blob)
+            (snapshot / file.name).symlink_to(os.path.relpath(cache / "blobs" / blob, snapshot))
+        folder, index = (listed(run, path, "--check") for path in (snapshot, snapshot / INDEX))
+        assert folder["tensors"] == index["tensors"] != []
+
+
+SECRET = "a key of somebody"
+HASH = "0123456789abcdef" * 4
+
+
+def linked(target: str) -> Callable[[Path], None]:
+    """Makes the folder's tokenizer.json a link, and puts what it could lead to around the folder."""
+
+    def prepare(folder: Path) -> None:
+        around = folder.parent
+        for place in (
+            around / "secret",
+            around / "blobs" / HASH,
+            around / "blobs" / "key",
+            folder / "in" / "x",
+        ):
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(SECRET)
+        (around / "blobs" / "deep").mkdir()
+        (around / "blobs" / "deep" / HASH).write_text(SECRET)
+        (folder / "out").symlink_to("..")
+        (folder / "chain").symlink_to("../secret")
+        (folder / "tokenizer.json").symlink_to(target.replace("HERE", str(folder)))
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "../secret",
+        "HERE/../secret",
+        "HERE/config.json",
+        "/etc/hostname",
+        "out/secret",
+        "./out/secret",
+        "in/../../secret",
+        "chain",
+        "../blobs/key",
+        f"../blobs/{HASH}",
+        "../../blobs/key",
+        f"../../blobs/deep/{HASH}",
+        f"../../blobs/../secret/{HASH}",
+        f"x/../../blobs/{HASH}",
+        "..",
+        ".",
+        "in",
+        "nowhere",
+        "tokenizer.json",
+    ],
+)
+def test_links_that_lead_out_are_not_followed(run: Run, tmp_path: Path, target: str) -> None:
+    folder = tmp_path / "s" / "m"
+    folder.parent.mkdir()
+    write_model(folder, made_up(3, 9))
+    (folder / "config.json").write_text("{}")
+    linked(target)(folder)
+    done = run("encode", folder, "q")
+    assert "tokenizer.json is left out" in done.stderr
+    assert not (tmp_path / "q" / "tokenizer.json").exists()
+    assert not any(SECRET.encode() in file.read_bytes() for file in (tmp_path / "q").iterdir())
+
+
+@pytest.mark.parametrize(
+    "target", ["config.json", "./config.json", "in/x", "in//x", "link", f"../../blobs/{HASH}"]
+)
+def test_links_that_stay_are_followed(run: Run, tmp_path: Path, target: str) -> None:
+    folder = tmp_path / "s" / "m"
+    folder.parent.mkdir()
+    write_model(folder, made_up(3, 9))
+    (folder / "config.json").write_text("{}")
+    (folder / "link").symlink_to("in/x")
+    linked(target)(folder)
+    if target.startswith(".."):
+        (tmp_path / "s" / "blobs").rename(tmp_path / "blobs")
+    run("encode", folder, "q")
+    copied = tmp_path / "q" / "tokenizer.json"
+    assert not copied.is_symlink()
+    assert copied.read_text() == (folder / "tokenizer.json").read_text()
+
+
+@pytest.mark.parametrize("what", ["whole", "index", "shard", "gguf", "split"])
+def test_models_behind_links_that_lead_out(run: Run, tmp_path: Path, what: str) -> None:
+    """The folder is the user's word, a link in it is not; a link that the user names is followed."""
+    write_model(tmp_path / "far", made_up(3, 9))
+    (tmp_path / "m").mkdir()
+    if what in ("gguf", "split"):
+        split = what == "split"
+        for i in range(2):
+            name = f"m-{i + 1:05d}-of-00002.gguf" if split else "m.gguf"
+            keys = {
+                "split.no": ("uint16", i),
+                "split.count": ("uint16", 2),
+                "split.tensors.count": ("int32", 2),
+            }
+            arrays = {f"t{i}": np.ones((4, 32), np.float32)}
+            plain_gguf(tmp_path / "far" / name, arrays, keys if split else {})
+            link = tmp_path / "m" / name
+            link.unlink(missing_ok=True)
+            if split and i == 0:
+                (tmp_path / "far" / name).rename(link)
+            else:
+                link.symlink_to(f"../far/{name}")
+    else:
+        for file in sorted((tmp_path / "far").iterdir()):
+            if what == "shard" and file.name != shard_name(1, 3):
+                shutil.copy(file, tmp_path / "m")
+            else:
+                (tmp_path / "m" / file.name).symlink_to(f"../far/{file.name}")
+        if what == "whole":
+            for file in (tmp_path / "m").iterdir():
+                file.unlink()
+            (tmp_path / "m" / "model.safetensors").symlink_to(f"../far/{shard_name(0, 3)}")
+    done = run("encode", "m", "q.safetensors", code=3)
+    assert "leads out of its folder" in done.stderr
+    assert not (tmp_path / "q.safetensors").exists()
+    if what == "whole":
+        run("encode", "m/model.safetensors", "q.safetensors")
 
 
 def plain_gguf(path: Path, arrays: dict[str, Array], keys: dict[str, tuple[str, int]]) -> None:
@@ -334,7 +459,7 @@ CASES = {
     "wrong shard": Case(of({"a": B, "b": A}), f"tensor 'a': is in {A}, but the index has it in {B}"),
     "a folder": Case(of(GOOD), f"{B}: is a folder, not a regular file", prepare=replace("folder")),
     "a pipe": Case(of(GOOD), f"{B}: is a pipe, not a regular file", prepare=replace("pipe")),
-    "a device": Case(of(GOOD), f"{B}: is a device, not a regular file", prepare=replace("device")),
+    "a device": Case(of(GOOD), f"{B}: is a symbolic link that leads out", prepare=replace("device")),
     "dangling": Case(of(GOOD), f"part '{B}': is missing", prepare=replace("dangling")),
     "loop": Case(of(GOOD), "cannot open", 5, replace("loop")),
     "empty shard": Case(of(GOOD), f"{B}: the file is empty", prepare=replace("empty")),

@@ -178,12 +178,12 @@ def test_configs_that_are_not_touched(run: Run, tmp_path: Path, command: str, te
 def test_what_is_copied(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "m"
     write_folder(model, made_up(2))
-    (tmp_path / "elsewhere").write_text("vocabulary")
-    (model / "vocab.txt").symlink_to("../elsewhere")
+    (model / "sub").mkdir()
+    (model / "sub/words").write_text("vocabulary")
+    (model / "vocab.txt").symlink_to("sub/words")
     (model / "dangling").symlink_to("nowhere")
     (model / ".gitattributes").write_text("x")
     (model / "empty").touch()
-    (model / "sub").mkdir()
     (model / "sub/file").touch()
     os.mkfifo(model / "pipe")
     left_out = ["a.bin", "b.pt", "c.pth", "d.ckpt", "e.pkl", "other.safetensors", "f.gguf"]

@@ -5,6 +5,8 @@ layouts_oracle.py makes and reads such files in NumPy, code by code.
 
 import itertools
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -147,7 +149,7 @@ def test_zeros_of_0(run: Run, tmp_path: Path, layout: str) -> None:
     assert (c.zeros == 0).any()
     same_bits(decoded(run, put(tmp_path, layout, c)), oracle.values(c))
     assert (
-        "the zero 0" in run("convert", "model.safetensors", "out.safetensors", "--to", "gptq", code=2).stderr
+        "the zero 0" in run("convert", "model.safetensors", "out.safetensors", "--to", "gptq", code=4).stderr
     )
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -263,7 +265,7 @@ def test_every_layout_becomes_every_other(
     c = contents(family, rows, cols)
     put(tmp_path / "a", a, c)
     done = run("convert", "a/model.safetensors", "b.safetensors", "--to", b)
-    assert "they decode to the same bits" in done.stderr
+    assert "they decode to the same values" in done.stderr
     tensors, metadata = oracle.load(tmp_path / "b.safetensors")
     np.testing.assert_array_equal(oracle.numbers(tensors.pop("norm")), np.arange(5, dtype=np.float32))
     if b != "own":
@@ -294,6 +296,70 @@ def test_zeros_as_offsets(run: Run, tmp_path: Path) -> None:
         tensors = oracle.load(tmp_path / "c.safetensors")[0]
         assert tensors["m.scales"][0] == dtype
         same_bits(oracle.values(oracle.read_awq(tensors)), oracle.values(c))
+
+
+@pytest.mark.parametrize("dtype", ["F16", "F32"])
+def test_negative_scales_as_offsets(run: Run, tmp_path: Path, dtype: str) -> None:
+    """Of a negative scale 0 is -0, with an offset it is 0: the same value. So it is with scales of 0."""
+    rng = np.random.default_rng(SEED)
+    c = integers(rng, 16, 128, 64, "F16", "any")
+    shape = c.scales[1]
+    scales = rng.choice([-1, 0, 1], shape).astype(np.float16) * np.float16(2.0 ** rng.integers(-9, 5, shape))
+    c.scales = stored(scales if dtype == "F16" else scales.astype(np.float32))
+    put(tmp_path / "a", "awq", c)
+    run("convert", "a/model.safetensors", "b.safetensors", "--to", "mlx")
+    read = oracle.read_mlx(oracle.load(tmp_path / "b.safetensors")[0])
+    np.testing.assert_array_equal(oracle.values(read), oracle.values(c))
+    assert (np.signbit(oracle.values(read)) != np.signbit(oracle.values(c))).any()
+    run("convert", "b.safetensors", "c.safetensors", "--to", "awq")
+    back = oracle.read_awq(oracle.load(tmp_path / "c.safetensors")[0])
+    np.testing.assert_array_equal(oracle.values(back), oracle.values(c))
+
+
+def test_zero_0_is_planned(run: Run, tmp_path: Path) -> None:
+    """The first version of GPTQ has no zero of 0: nothing is written, not even begun."""
+    c = integers(np.random.default_rng(SEED), 16, 128, 64, "F16", "any")
+    assert c.zeros is not None
+    c.zeros[9, 1] = 0
+    put(tmp_path / "a", "awq", c)
+    done = run("convert", "a/model.safetensors", "no/such/folder.safetensors", "--to", "gptq", code=4)
+    assert "the zero 0" in done.stderr
+    assert "m.weight" in done.stderr
+    run("convert", "a/model.safetensors", "b.safetensors", "--to", "gptq_v2")
+    run("convert", "a/model.safetensors", "c.safetensors", "--to", "gptq", "--requantize")
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_failed_proof_changes_nothing(run: Run, tool: str, tmp_path: Path) -> None:
+    """The proof reads the output before it has its name: when it fails, an older one is there."""
+    put(tmp_path / "a", "awq", contents("any", 16, 64))
+    (tmp_path / "b.safetensors").write_bytes(b"older")
+    command = [tool, "convert", "a/model.safetensors", "b.safetensors", "--to", "gptq", "--force"]
+    log = tmp_path / "log"
+    traced = ["strace", "-o", log, "-e", "trace=pread64,rename,renameat", *command]
+    if "attach" in subprocess.run(traced, cwd=tmp_path, capture_output=True, text=True).stderr:
+        pytest.skip("this machine does not let strace trace")
+    calls = log.read_text().splitlines()
+    reads = sum(call.startswith("pread64") for call in calls)
+    named = next(i for i, call in enumerate(calls) if call.startswith("rename"))
+    assert named > max(i for i, call in enumerate(calls) if call.startswith("pread64"))
+    good = (tmp_path / "b.safetensors").read_bytes()
+    (tmp_path / "b.safetensors").write_bytes(b"older")
+    failed = 0
+    for i in range(1, reads + 1):
+        faulty = ["strace", "-o", "/dev/null", "-e", f"inject=pread64:error=EIO:when={i}", *command]
+        done = subprocess.run(faulty, cwd=tmp_path, capture_output=True, text=True)
+        if done.returncode == 127:  # it was the program that could not be read
+            continue
+        if done.returncode == 0:  # a config.json that cannot be read is none
+            assert (tmp_path / "b.safetensors").read_bytes() == good
+            (tmp_path / "b.safetensors").write_bytes(b"older")
+            continue
+        failed += 1
+        assert done.returncode == 5, (i, done.stderr)
+        assert (tmp_path / "b.safetensors").read_bytes() == b"older"
+        assert sorted(os.listdir(tmp_path)) == ["a", "b.safetensors", "log"]
+    assert failed > 10
 
 
 def test_products_that_are_rounded_are_no_offsets(run: Run, tmp_path: Path) -> None:
