@@ -46,6 +46,13 @@ static void unmake(PyObject *self)
     Py_DECREF(type);
 }
 
+/* The characters of a path; NULL with an exception, also for one that has a NUL. */
+static const char *take_path(PyObject *object)
+{
+    char *path = NULL;
+    return PyBytes_AsStringAndSize(object, &path, NULL) < 0 ? NULL : path;
+}
+
 /* A tuple of sizes as a shape. Returns the rank, or -1 with an exception. */
 static int take_shape(PyObject *tuple, uint64_t shape[QZ_MAX_RANK])
 {
@@ -198,7 +205,7 @@ static PyObject *files_open(PyObject *module, PyObject *object)
     State *state = PyModule_GetState(module);
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_file_result result;
-    const char *path = PyBytes_AsString(object);
+    const char *path = take_path(object);
     PyThreadState *unlocked;
     File *self;
 
@@ -266,19 +273,41 @@ static PyObject *file_container(PyObject *object, PyObject *unused)
     return is_usable(self) ? Py_BuildValue("s", qz_container(self->file)) : NULL;
 }
 
-/* (index, element, type, shape, column_major, swapped) */
+PyDoc_STRVAR(file_metadata_doc, "metadata() -> a list of (key, value), both bytes, of what the file says of itself.");
+
+static PyObject *file_metadata(PyObject *object, PyObject *unused)
+{
+    File *self = (File *)object;
+    PyObject *list;
+
+    (void)unused;
+    if (!is_usable(self))
+        return NULL;
+    list = PyList_New(0);
+    for (size_t i = 0; list && i < qz_metadata_count(self->file); i++) {
+        const qz_metadata *pair = qz_metadata_at(self->file, i);
+        PyObject *item = Py_BuildValue("(y#y#)", pair->key, (Py_ssize_t)pair->key_length, pair->value,
+                                       (Py_ssize_t)pair->value_length);
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+/* (index, element, type, shape, column_major, swapped, bytes) */
 static PyObject *tensor_tuple(const File *self, size_t index)
 {
     const qz_tensor *t = qz_tensor_at(self->file, index);
 
-    return Py_BuildValue("(nizNii)", (Py_ssize_t)index, (int)t->element, t->type, shape_tuple(t->rank, t->shape),
-                         t->column_major != 0, t->swapped != 0);
+    return Py_BuildValue("(nizNiiK)", (Py_ssize_t)index, (int)t->element, t->type, shape_tuple(t->rank, t->shape),
+                         t->column_major != 0, t->swapped != 0, (unsigned long long)t->bytes);
 }
 
 PyDoc_STRVAR(file_items_doc, "items() -> a list of (name, tensor, packed): tensor or packed is None.\n\n"
-                             "tensor: (index, element, type, shape, column_major, swapped)\n"
-                             "packed: (index, scheme's name, scheme, axis, shape), where the scheme is the tuple that\n"
-                             "_core takes");
+                             "tensor: (index, element, type, shape, column_major, swapped, bytes)\n"
+                             "packed: (index, scheme's name, scheme, axis, shape, layout, bytes), where the scheme is\n"
+                             "the tuple that _core takes");
 
 static PyObject *packed_item(const File *self, size_t index, State *state)
 {
@@ -289,8 +318,9 @@ static PyObject *packed_item(const File *self, size_t index, State *state)
 
     if (qz_packed_find(self->file, name, length, &packed, &error) != QZ_FILE_OK)
         return fail(state, &error);
-    return Py_BuildValue("(y#O(nsNIN))", name, (Py_ssize_t)length, Py_None, (Py_ssize_t)index, packed.scheme.name,
-                         scheme_tuple(&packed.scheme), packed.axis, shape_tuple(packed.rank, packed.shape));
+    return Py_BuildValue("(y#O(nsNINsK))", name, (Py_ssize_t)length, Py_None, (Py_ssize_t)index, packed.scheme.name,
+                         scheme_tuple(&packed.scheme), packed.axis, shape_tuple(packed.rank, packed.shape),
+                         packed.layout, (unsigned long long)packed.bytes);
 }
 
 static PyObject *file_items(PyObject *object, PyObject *unused)
@@ -413,6 +443,7 @@ static PyMethodDef file_methods[] = {
     {"close", file_close, METH_NOARGS, file_close_doc},
     {"note", file_note, METH_NOARGS, file_note_doc},
     {"container", file_container, METH_NOARGS, file_container_doc},
+    {"metadata", file_metadata, METH_NOARGS, file_metadata_doc},
     {"items", file_items, METH_NOARGS, file_items_doc},
     {"read", file_read, METH_VARARGS, file_read_doc},
     {"read_packed", file_read_packed, METH_VARARGS, file_read_packed_doc},
@@ -453,7 +484,7 @@ static PyObject *files_create(PyObject *module, PyObject *object)
     State *state = PyModule_GetState(module);
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_create_options options = QZ_CREATE_OPTIONS_INIT;
-    const char *path = PyBytes_AsString(object);
+    const char *path = take_path(object);
     Writer *self;
 
     if (!path)

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from .scheme import Schemes as Schemes
     from .scheme import schemes as schemes
     from .stats import Stats as Stats
+    from .tensor_file import TensorFile as TensorFile
+    from .tensor_file import TensorInfo as TensorInfo
+    from .tensor_file import open as open  # noqa: A004 - as tarfile, gzip and others call theirs
     from .together import concatenate as concatenate
 
 # Nothing here may be called "quantize": that is the submodule of the documented functions.
@@ -70,6 +73,8 @@ _LAZY = {
     "Scheme": "scheme",
     "Schemes": "scheme",
     "Stats": "stats",
+    "TensorFile": "tensor_file",
+    "TensorInfo": "tensor_file",
     "choose": "choice",
     "compare": "comparison",
     "concatenate": "together",
@@ -77,6 +82,7 @@ _LAZY = {
     "kernels": "machine",
     "learn_table": "learn",
     "load": "files",
+    "open": "tensor_file",
     "plot_error": "plot",
     "quantize_array": "encode",
     "save": "files",

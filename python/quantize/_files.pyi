@@ -5,10 +5,10 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 _Buffer = NDArray[Any]
-_Tensor = tuple[int, int, str | None, tuple[int, ...], int, int]
+_Tensor = tuple[int, int, str | None, tuple[int, ...], int, int, int]
 _Part = NDArray[Any] | None
 _Scheme = tuple[int, int, int, int, int, int, int, int, bytes | None, int]
-_Packed = tuple[int, str, _Scheme, int, tuple[int, ...]]
+_Packed = tuple[int, str, _Scheme, int, tuple[int, ...], str, int]
 
 F32: Final[int]
 F64: Final[int]
@@ -37,6 +37,7 @@ class File:
     def close(self) -> None: ...
     def note(self) -> str | None: ...
     def container(self) -> str: ...
+    def metadata(self) -> list[tuple[bytes, bytes]]: ...
     def items(self) -> list[tuple[bytes, _Tensor | None, _Packed | None]]: ...
     def read(self, index: int, buffer: _Buffer, /) -> None: ...
     def read_packed(

@@ -86,6 +86,7 @@ class TensorNumbers(NamedTuple):
     shape: tuple[int, ...]
     column_major: int
     swapped: int
+    nbytes: int
 
 
 class PackedNumbers(NamedTuple):
@@ -97,3 +98,6 @@ class PackedNumbers(NamedTuple):
     scheme: tuple[Any, ...]
     axis: int
     shape: tuple[int, ...]
+    layout: str
+    nbytes: int
+    """What it takes in the file."""

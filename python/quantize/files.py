@@ -2,27 +2,23 @@
 
 The files are read and written by the C file library, the one that the command-line tool uses, through
 `_files`: it decides what a sound file is, checks names, sizes and checksums, and makes files appear whole or
-not at all. Here its tensors become arrays and QuantizedArrays. docs/npz.md describes how these are kept.
+not at all. Here arrays and QuantizedArrays become its tensors; tensor_file.py is the way back. docs/npz.md
+describes how they are kept.
 """
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import os
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import _files
-from .c_numbers import CODES, SCALE_DTYPES, SUPER_DTYPES, ZEROS, size_from_c, word
-from .core_types import PackedNumbers, SchemeNumbers, TensorNumbers
 from .errors import DtypeError, FormatError
 from .inputs import as_array
 from .packed_array import QuantizedArray, parts_of
-from .parts import empty_parts, other_axes
-from .scheme import Scheme, schemes
+from .tensor_file import DTYPES, explain_failure, open_and_warn, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,22 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from .inputs import AnyArray
+    from .tensor_file import TensorFile
 
-_DTYPES: dict[int, np.dtype[Any]] = {
-    _files.F32: np.dtype(np.float32),
-    _files.F64: np.dtype(np.float64),
-    _files.F16: np.dtype(np.float16),
-    _files.I8: np.dtype(np.int8),
-    _files.I16: np.dtype(np.int16),
-    _files.I32: np.dtype(np.int32),
-    _files.I64: np.dtype(np.int64),
-    _files.U8: np.dtype(np.uint8),
-    _files.U16: np.dtype(np.uint16),
-    _files.U32: np.dtype(np.uint32),
-    _files.U64: np.dtype(np.uint64),
-    _files.BOOL: np.dtype(np.bool_),
-}
-_ELEMENTS = {dtype: element for element, dtype in _DTYPES.items()}
+_ELEMENTS = {dtype: element for element, dtype in DTYPES.items()}
 _CHUNK = 16 << 20
 
 
@@ -110,7 +93,7 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
         finally:
             writer.abort()
     except _files.Failure as failure:
-        raise _explain(failure, target) from None
+        raise explain_failure(failure, target) from None
 
 
 def _encode_name(name: object) -> bytes:
@@ -178,7 +161,7 @@ def _native(x: AnyArray) -> AnyArray:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | AnyArray]:
-    """Load the arrays of an .npz, .safetensors or GGUF file.
+    """Load the arrays of an .npz, .safetensors or GGUF file, or of a folder with a model.
 
     Nothing in the file is trusted: sizes, types, checksums, the padding of codes and that scales are finite
     are all checked, and Python objects are refused. Values of bfloat16 become float32, which holds them.
@@ -203,92 +186,33 @@ def load(path: str | os.PathLike[str]) -> dict[str, QuantizedArray | AnyArray]:
         When the file breaks its format, naming the member and what is wrong with it.
     OSError
         When the file cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        When something is left out: members that are no arrays, or ``__metadata__``, which
+        ``quantize.open(path).metadata`` has.
+
+    See Also
+    --------
+    open : One array after another, when it is needed.
     """
-    source = os.fspath(path)
-    try:
-        file = _files.open_file(os.fsencode(source))
-        try:
-            if file.container() == "npy":
-                raise FormatError(f"{source}: a .npy file, which numpy.load reads; this reads .npz files")
-            note = file.note()
-            if note is not None:
-                warnings.warn(note, stacklevel=2)
-            result: dict[str, QuantizedArray | AnyArray] = {}
-            for key, tensor, packed in file.items():
-                name = key.decode("utf-8", "surrogateescape")
-                if tensor is not None:
-                    result[name] = _read(file, TensorNumbers(*tensor), source, name)
-                elif packed is not None:
-                    result[name] = _read_packed(file, PackedNumbers(*packed), source, name)
-            file.check_unchanged()
-        finally:
-            file.close()
-    except _files.Failure as failure:
-        raise _explain(failure, source) from None
+    with open_and_warn(path, stacklevel=3) as file:
+        if file.container == "npy":
+            raise FormatError(f"{file.path}: a .npy file, which numpy.load reads; this reads .npz files")
+        _warn_of_metadata(file)
+        result = {name: file.read(name) for name in file}
+        file.check_unchanged()
     return result
 
 
-def _read(file: _files.File, tensor: TensorNumbers, source: str, name: str) -> AnyArray:
-    shape = tensor.shape[::-1] if tensor.column_major else tensor.shape
-    if tensor.element == _files.BF16:  # the upper halves of float32
-        halves = np.empty(shape, np.uint16)
-        file.read(tensor.number, halves.reshape(-1).view(np.uint8))
-        return (halves.astype(np.uint32) << 16).view(np.float32)
-    try:
-        dtype: np.dtype[Any] = _DTYPES[tensor.element] if tensor.item is None else _dtype(tensor.item)
-        data: AnyArray = np.empty(shape, dtype)
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"{source}: member {name + '.npy'!r}: {error}") from None
-    file.read(tensor.number, data.reshape(-1).view(np.uint8))
-    if tensor.swapped:  # the library gives native numbers; the array gets the byte order of the file
-        data = data.byteswap().view(dtype.newbyteorder())
-    return data.T if tensor.column_major else data
-
-
-def _dtype(text: str) -> np.dtype[Any]:
-    """The type of items that the library does not interpret. The library refuses Python objects."""
-    descr: Any = ast.literal_eval(text) if text.startswith("[") else text
-    return np.dtype(np.lib.format.descr_to_dtype(descr))
-
-
-def _read_packed(file: _files.File, packed: PackedNumbers, source: str, name: str) -> QuantizedArray:
-    scheme = _scheme_of(packed.name, SchemeNumbers(*packed.scheme))
-    parts = empty_parts(scheme, other_axes(packed.shape, packed.axis), packed.shape[packed.axis])
-    file.read_packed(packed.number, *parts)
-    try:
-        return QuantizedArray(*parts, scheme=scheme, shape=packed.shape, axis=packed.axis)
-    except FormatError as error:
-        raise FormatError(f"{source}: array {name!r}: {error}") from None
-
-
-def _scheme_of(name: str, numbers: SchemeNumbers) -> Scheme:
-    """The scheme of that name with the sizes and types of the file, or one that the file alone describes."""
-    found: dict[str, Any] = {
-        "scale_dtype": word(SCALE_DTYPES, numbers.scale_dtype),
-        "group_size": size_from_c(numbers.group_size),
-        "super_dtype": word(SUPER_DTYPES, numbers.super_dtype),
-        "super_size": size_from_c(numbers.super_size),
-    }
-    like = next((scheme for scheme in schemes() if scheme.name == name), None)
-    if like is not None:
-        return dataclasses.replace(like, **found)
-    table = numbers.table
-    return Scheme(
-        name=name,
-        codes=word(CODES, numbers.codes),
-        zero=word(ZEROS, numbers.zero),
-        method="search",
-        table=None if table is None else tuple(map(float, np.frombuffer(table, np.float32))),
-        **found,
-    )
-
-
-def _explain(failure: _files.Failure, path: str) -> Exception:
-    result, message, number = failure.args
-    if result == _files.IO:
-        if number:
-            return OSError(number, os.strerror(number), path)
-        return OSError(message)
-    if result == _files.EXISTS:
-        return FileExistsError(message)
-    return FormatError(message) if result in (_files.FORMAT, _files.LIMIT) else ValueError(message)
+def _warn_of_metadata(file: TensorFile) -> None:
+    """Say that metadata is left out, but for the framework that wrote it, and what arrays say themselves."""
+    left_out = file.metadata.keys() - {"format", "quantization_config"}
+    if left_out:
+        pairs = "1 pair" if len(left_out) == 1 else f"{len(left_out)} pairs"
+        warnings.warn(
+            f"{printable(file.path)}: __metadata__ ({pairs}) is left out; "
+            "quantize.open(path).metadata has it",
+            stacklevel=3,
+        )

@@ -93,7 +93,7 @@ def test_version() -> None:
 # --- Types --------------------------------------------------------------------------------------------------
 
 USES = """
-from typing import assert_type
+from typing import Any, assert_type
 import numpy as np
 from numpy.typing import NDArray
 import quantize
@@ -125,6 +125,13 @@ quantize.save("w.npz", {"w": q, "b": np.zeros(3), "c": [1, 2]})
 for name, value in quantize.load("w.npz").items():
     if isinstance(value, quantize.QuantizedArray):
         assert_type(value.shape, tuple[int, ...])
+with quantize.open("w.npz") as file:
+    assert_type(file, quantize.TensorFile)
+    assert_type(list(file), list[str])
+    assert_type(file.info("w"), quantize.TensorInfo)
+    assert_type(file.info("w").scheme, quantize.Scheme | None)
+    assert_type(file["w"], quantize.QuantizedArray | NDArray[Any])
+    assert_type(file.metadata, dict[str, str])
 np.asarray(q)
 q.dequantize(out=np.zeros((2, 3), np.float32), threads=2)
 assert_type(q[[0, 1]], quantize.QuantizedArray)
@@ -160,6 +167,10 @@ q["a"]  # E: index
 for part in q: pass  # E: misc
 q + 1  # E: operator
 quantize.save({"w": q}, "w.npz")  # E: arg-type
+quantize.open("w.npz", "rb")  # E: call-arg
+quantize.open(3)  # E: arg-type
+file[0]  # E: index
+file["w"] = q  # E: index
 quantize.nothing  # E: attr-defined
 """
 
