@@ -32,7 +32,10 @@ FLOATS = {
 DTYPE_NUMBERS = {"float32": _core.F32, "float64": _core.F64, "float16": _core.F16, "bfloat16": _core.BF16}
 
 # Integer types of ml_dtypes, known to NumPy as kind "V".
-_NARROW_INTEGERS = {"int4", "uint4", "int2", "uint2"}
+_NARROW_INTEGERS = {"int4", "uint4", "int2", "uint2", "int1", "uint1"}
+
+# Tensors of types that NumPy has only through ml_dtypes, which calls them by the same names.
+_TENSOR_FLOAT8 = {"float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"}
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
@@ -40,9 +43,21 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return dtype.itemsize == 2 and dtype.name == "bfloat16"
 
 
+def is_float8(dtype: np.dtype[Any]) -> bool:
+    """True for the floats of ml_dtypes that have 8 bits or fewer. Each of their values is a float32."""
+    return dtype.itemsize == 1 and dtype.name.startswith("float")
+
+
 def is_integer(dtype: np.dtype[Any]) -> bool:
     """True for every integer type; bool is not one."""
     return dtype.kind in "iu" or (dtype.kind == "V" and dtype.name in _NARROW_INTEGERS)
+
+
+def has_codes(dtype: np.dtype[Any], signed: bool) -> bool:
+    """Whether a type of integers has all of -8..7 if `signed`, else all of 0..15."""
+    if dtype.name in _NARROW_INTEGERS:
+        return dtype.name == ("int4" if signed else "uint4")
+    return dtype.kind == "i" or (dtype.kind == "u" and not signed)
 
 
 def as_array(values: object, what: str, *, bits: bool = False) -> AnyArray:
@@ -59,16 +74,34 @@ def as_array(values: object, what: str, *, bits: bool = False) -> AnyArray:
     if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
         try:
             return np.from_dlpack(values)
-        except BufferError as error:  # a type that NumPy does not know, or memory that it cannot reach
-            raise DtypeError(
-                f"{what} cannot be read: {error}; convert it to float32 on the CPU first"
-            ) from None
+        except (BufferError, RuntimeError, TypeError) as error:  # an unknown type, or memory out of reach
+            raise _out_of_reach(values, what, error) from None
     try:
         return np.asarray(values)
+    except TypeError as error:
+        if hasattr(values, "__dlpack__"):  # CuPy, for example, refuses copies that nobody asked for
+            raise _out_of_reach(values, what, error) from None
+        raise
     except ValueError:
         if isinstance(values, (list, tuple)):
             raise ValueError(f"{what} is ragged: the lists in it differ in length") from None
         raise
+
+
+# The device types of DLPack whose memory the CPU can read: its own, and what is pinned or managed for a GPU.
+_READABLE = {1, 3, 11, 13}
+
+
+def _out_of_reach(values: Any, what: str, error: Exception) -> DtypeError:
+    """The error for an array of another library whose memory NumPy cannot take."""
+    try:
+        device = int(values.__dlpack_device__()[0])
+    except (AttributeError, TypeError, ValueError, IndexError):
+        device = 1
+    if device in _READABLE:
+        return DtypeError(f"{what} cannot be read: {error}; convert it to float32 on the CPU first")
+    copy = f"{what}.get()" if hasattr(values, "get") else f"np.from_dlpack({what}, device='cpu')"
+    return DtypeError(f"{what} is an array on another device, and is not copied unasked; pass {copy}")
 
 
 def is_tensor(values: object) -> bool:
@@ -79,8 +112,12 @@ def is_tensor(values: object) -> bool:
 def _of_tensor(tensor: Any, what: str) -> AnyArray:
     """The memory of a tensor. NumPy has no bfloat16: a tensor of that type becomes the uint16 of its bits."""
     plain = tensor.detach()  # whoever only reads the values needs no gradient
+    name = str(plain.dtype).removeprefix("torch.")
+    float8 = _float8(name) if name in _TENSOR_FLOAT8 else None
     if is_bfloat16_tensor(plain):
         plain = plain.view(sys.modules["torch"].int16)
+    elif float8 is not None:
+        plain = plain.view(sys.modules["torch"].uint8)
     try:
         found: AnyArray = plain.numpy()
     except TypeError as error:
@@ -90,7 +127,18 @@ def _of_tensor(tensor: Any, what: str) -> AnyArray:
         if "ScalarType" not in str(error):
             raise
         raise DtypeError(f"{what} is a tensor of {plain.dtype}; pass {what}.to(torch.float32)") from None
+    if float8 is not None:
+        return found.view(float8)
     return found.view(np.uint16) if is_bfloat16_tensor(tensor) else found
+
+
+def _float8(name: str) -> np.dtype[Any] | None:
+    """The type of that name; None without ml_dtypes, or with one that does not have it."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        return None
+    return np.dtype(getattr(ml_dtypes, name)) if hasattr(ml_dtypes, name) else None
 
 
 def is_bfloat16_tensor(values: object) -> bool:
@@ -127,7 +175,8 @@ def unsupported(x: AnyArray, what: str, wanted: str, remedy: str) -> DtypeError:
 def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
     """Any array-like as an aligned native array with strides that `_core` takes, and the number of its type.
 
-    Integers become float64, exact up to 2**53; integer types of at most 16 bits become float32.
+    Integers become float64, exact up to 2**53; integer types of at most 16 bits become float32, and so do
+    floats of at most 8.
     """
     x = as_array(values, what, bits=True)
     number = _core.BF16 if is_bfloat16_tensor(values) else FLOATS.get(x.dtype)
@@ -137,6 +186,8 @@ def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
             number = FLOATS[x.dtype]
         elif is_bfloat16(x.dtype):
             x, number = x.view(np.uint16), _core.BF16
+        elif is_float8(x.dtype):
+            x, number = x.astype(np.float32), _core.F32
         elif is_integer(x.dtype):
             x = x.astype(np.float32 if x.dtype.itemsize <= 2 else np.float64)
             number = FLOATS[x.dtype]

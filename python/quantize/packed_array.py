@@ -16,16 +16,16 @@ import numpy as np
 from . import _core
 from .c_numbers import WHOLE_ARRAY
 from .decode import decode
-from .errors import explain
+from .errors import DtypeError, explain
 from .index import axis_after, index_items, select
-from .inputs import FLOATS, as_axis, is_bfloat16
+from .inputs import FLOATS, as_axis, has_codes, is_bfloat16
 from .parts import Parts, as_bits, checked_parts, matrices, other_axes, read_only
 from .refusals import refusing
 from .scheme import Scheme, find, meaning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import EllipsisType
+    from types import EllipsisType, ModuleType
 
     from numpy.typing import DTypeLike, NDArray
 
@@ -235,17 +235,32 @@ class QuantizedArray:
 
     @overload
     def dequantize(
-        self, out: None = None, *, dtype: DTypeLike | None = None, threads: SupportsIndex | None = None
+        self,
+        out: None = None,
+        *,
+        dtype: DTypeLike | None = None,
+        xp: None = None,
+        threads: SupportsIndex | None = None,
     ) -> AnyArray: ...
     @overload
     def dequantize(
-        self, out: _Out, *, dtype: DTypeLike | None = None, threads: SupportsIndex | None = None
+        self,
+        out: _Out,
+        *,
+        dtype: DTypeLike | None = None,
+        xp: None = None,
+        threads: SupportsIndex | None = None,
     ) -> _Out: ...
+    @overload
+    def dequantize(
+        self, out: None = None, *, dtype: Any = None, xp: ModuleType, threads: SupportsIndex | None = None
+    ) -> Any: ...
     def dequantize(
         self,
         out: Any = None,
         *,
-        dtype: DTypeLike | None = None,
+        dtype: Any = None,
+        xp: ModuleType | None = None,
         threads: SupportsIndex | None = None,
     ) -> Any:
         """Decode to floating-point values.
@@ -259,22 +274,32 @@ class QuantizedArray:
             copy.
         dtype : dtype, optional
             float32 (the default), float16, float64 or the bfloat16 of ml_dtypes. Values are computed in
-            float32 and then rounded. With `out`, its own type.
+            float32 and then rounded. With `out`, its own type. With `xp`, a type of that library will do.
+        xp : module, optional
+            The library whose array is wanted, `torch` or `jax.numpy` for example: any module with the
+            functions of the array API standard. The values are decoded on the CPU; they are copied only where
+            the library wants memory of its own.
         threads : int, optional
             How many threads share the work; by default as many as pay.
 
         Returns
         -------
         numpy.ndarray
-            `out`, or a new array.
+            `out`, or a new array; with `xp`, one of that library.
 
         Raises
         ------
         ValueError
             When a value is beyond the range of float16, or `out` has another shape.
         TypeError
-            When `dtype` is another type, or `out` cannot be written to.
+            When `dtype` is another type, `out` cannot be written to, or `xp` is no such module.
         """
+        if xp is not None:
+            if out is not None:
+                raise ValueError("out and xp both say what to fill; pass one of them")
+            from .namespaces import decode_into
+
+            return decode_into(xp, self, dtype, threads)
         return decode(self._parts(), self._scheme, self._shape, self._axis, out, dtype, threads)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
@@ -306,13 +331,41 @@ class QuantizedArray:
                 return of_shape[function]
             return function(*map(_decoded, arguments), **{key: _decoded(x) for key, x in options.items()})
 
-    def int_codes(self) -> NDArray[np.int8]:
-        """Unpack the codes: int8, of the shape of the values, -8..7 for int4 codes and 0..15 for others."""
+    @overload
+    def int_codes(self, dtype: None = None) -> NDArray[np.int8]: ...
+    @overload
+    def int_codes(self, dtype: DTypeLike) -> AnyArray: ...
+    def int_codes(self, dtype: DTypeLike | None = None) -> AnyArray:
+        """Unpack the codes, a number each, of the shape of the values.
+
+        Parameters
+        ----------
+        dtype : dtype, optional
+            int8 unless told otherwise; any other type of integers that has all codes, which are -8..7 for
+            "int4" codes and 0..15 for others. Of the types of ml_dtypes, int4 has the former, uint4 the
+            latter.
+
+        Returns
+        -------
+        numpy.ndarray
+
+        Raises
+        ------
+        TypeError
+            When `dtype` does not have all codes.
+        """
+        wanted = np.dtype(np.int8 if dtype is None else dtype)
+        signed = self._scheme.codes == "int4"
+        if not has_codes(wanted, signed):
+            others = "int4 of ml_dtypes" if signed else "uint8 or uint4 of ml_dtypes"
+            held = "-8..7" if signed else "0..15"
+            raise DtypeError(f"{wanted.name} does not hold the codes {held}; use int8, {others}")
         codes = np.empty((*self._codes.shape[:-1], 2 * self._codes.shape[-1]), np.int8)
         _core.unpack_i4(np.ascontiguousarray(self._codes), codes)
-        if self._scheme.codes != "int4":
+        if not signed:
             codes &= 15
-        return np.moveaxis(codes[..., : self._shape[self._axis]], -1, self._axis)
+        mine = np.moveaxis(codes[..., : self._shape[self._axis]], -1, self._axis)
+        return mine.astype(wanted, copy=False)
 
     # --- Slices ---------------------------------------------------------------------------------------------
 

@@ -801,13 +801,6 @@ def remedies() -> Iterator[tuple[str, Callable[[], Any], str, Callable[[], Any]]
         r"\.astype\(np\.float64\)",
         lambda: quant(np.ones(2, np.longdouble).astype(np.float64)),
     )
-    eighth = np.ones(2, ml_dtypes.float8_e4m3fn)
-    yield (
-        "float8",
-        lambda: quant(eighth),
-        r"\.astype\(np\.float64\)",
-        lambda: quant(eighth.astype(np.float64)),
-    )
     dates = np.array(["2020-01-01"], "M8[D]")
     yield "dates", lambda: quant(dates), r"\.astype\(np\.int64\)", lambda: quant(dates.astype(np.int64))
     for things in ([True], ["1.5"], np.array([1, 2.5], object)):
