@@ -8,8 +8,10 @@
 
 const char *qz_unread_kind(const uint8_t *head, size_t bytes, const char *path)
 {
-    static const char onnx[] = "an ONNX model, which is not read; in Python, onnx.load(...).graph.initializer and "
-                               "onnx.numpy_helper.to_array give its tensors, and numpy.savez writes them to an .npz";
+    static const char onnx[] =
+        "an ONNX model, which is not read here; in Python, quantize.onnx.load gives its tensors, and "
+        "quantize.save writes them to an .npz; quantize.onnx.quantize_model makes a 4-bit "
+        "model of it";
     static const char pickle[] = "a pickle, as PyTorch's .pt, .pth and .bin are, which is never read: that could run "
                                  "any program; torch.load(..., "
                                  "weights_only=True) gives its tensors, and numpy.savez writes them to an .npz";

@@ -7,6 +7,7 @@
   the inputs of a layer into account.
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`concatenate` puts arrays together, :func:`save` and :func:`load` keep them in files.
+* :mod:`quantize.onnx` reads and writes ONNX models with 4-bit weights.
 * ``python -m quantize`` is the command-line tool.
 """
 
@@ -31,6 +32,7 @@ from .quantize import quantize_to_int4 as quantize_to_int4
 from .quantize import unpack_int8_to_int4 as unpack_int8_to_int4
 
 if TYPE_CHECKING:
+    from . import onnx as onnx
     from .choice import Candidate as Candidate
     from .choice import Candidates as Candidates
     from .choice import Choice as Choice
@@ -116,6 +118,10 @@ if not TYPE_CHECKING:
         __all__ = sorted([*_EAGER, *_LAZY])
 
     def __getattr__(name: str) -> Any:
+        if name == "onnx":  # a package of its own, which needs another one
+            from importlib import import_module
+
+            return import_module(".onnx", __name__)
         home = _LAZY.get(name) or _TYPES.get(name)
         if home is None:
             from .names import nearest

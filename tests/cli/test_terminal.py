@@ -293,7 +293,7 @@ def test_version_as_json(run: Run) -> None:
 @pytest.mark.parametrize(
     ("content", "name", "words"),
     [
-        (b"\x08\x07\x12\x07pytorch", "a.onnx", ["ONNX", "to_array"]),
+        (b"\x08\x07\x12\x07pytorch", "a.onnx", ["ONNX", "quantize.onnx.quantize_model"]),
         (b"\x80\x02\x8a\x0a" + bytes(20), "a.pt", ["pickle", "weights_only"]),
         (b"\x80\x04\x95" + bytes(20), "renamed", ["pickle", "never read"]),
         (b"\x89HDF\r\n\x1a\n" + bytes(20), "a.h5", ["HDF5", "h5py"]),
