@@ -565,6 +565,60 @@ typedef struct qz_gptq_options {
 QZ_API qz_result qz_gptq(const qz_scheme *scheme, const qz_matrix *w, const qz_matrix *gram,
                          const qz_gptq_options *options, const qz_packed *dst, qz_stats *stats, qz_detail *detail);
 
+/* ----------------------------------------------------------------------------------------------------------
+ * Nearest neighbours
+ *
+ * The rows of a packed matrix that score best with queries, found without decoding it. The scores are those of the
+ * decoded rows: most rows are only looked at with integers, which give bounds, and whatever might be among the best is
+ * then decoded. Row order, threads, masks and instruction sets change nothing.
+ * ------------------------------------------------------------------------------------------------------- */
+
+typedef enum qz_metric {
+    QZ_DOT = 1,    /* the sum of products: the larger the better */
+    QZ_COSINE = 2, /* that, divided by the lengths of query and row; 0 where one of them is all zeros */
+    QZ_L2 = 3      /* the sum of squared differences: the smaller the better */
+} qz_metric;
+
+/* "dot", "cosine", "l2"; NULL for a value that is no qz_metric. */
+QZ_API const char *qz_metric_name(qz_metric metric);
+
+typedef struct qz_nearest_options {
+    size_t size; /* sizeof(qz_nearest_options) */
+    qz_metric metric;
+    const uint8_t *mask;        /* NULL, or a byte for each row: rows where it is 0 are left out */
+    qz_pool *pool;              /* may be NULL */
+    int (*stop)(void *context); /* as in qz_options */
+    void *stop_context;
+} qz_nearest_options;
+
+#define QZ_NEAREST_OPTIONS_INIT                                                                                        \
+    {                                                                                                                  \
+        sizeof(qz_nearest_options), QZ_DOT, NULL, NULL, NULL, NULL                                                     \
+    }
+
+/*
+ * Finds the k best of `rows` rows for each query. Rows have queries->cols columns; queries are of any type and strides,
+ * and are rounded to float32 first.
+ *
+ * Result j of query i is at i * k + j of scores and ids, best first; of equal scores, the row that comes first. Where
+ * there are fewer than k rows, the rest has the id -1, and a score of -infinity (QZ_L2: infinity).
+ *
+ * A score is a sum in double of products, or squared differences, of float32: columns go in turn to eight sums, up to
+ * 4096 of them, which are added; what comes of the next 4096 is added to that. It is not rounded further. (A cosine is
+ * dot / (sqrt(query . query) * sqrt(row . row)), in double.)
+ *
+ * Allocates, while it runs, about 24 bytes for each of the k results of up to 64 queries at a time, and the same again
+ * for each thread. `options` (QZ_DOT, all rows) and `detail` may be NULL.
+ *
+ * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE, also for more than 2^31 - 1 columns; QZ_ERROR_NONFINITE and
+ * QZ_ERROR_RANGE for the queries, as in qz_encode; QZ_ERROR_PACKED for a row that decodes to NaN or infinity, with its
+ * group, and index and value of the first such element (but not for rows that the mask leaves out); QZ_ERROR_MEMORY;
+ * QZ_ERROR_STOPPED; QZ_ERROR_KERNELS.
+ */
+QZ_API qz_result qz_nearest(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, const qz_matrix *queries,
+                            uint64_t k, const qz_nearest_options *options, double *scores, int64_t *ids,
+                            qz_detail *detail);
+
 #ifdef __cplusplus
 }
 #endif

@@ -201,6 +201,18 @@ struct qz_ahead {
     uintptr_t stride, after;
 };
 
+/* Rows of small numbers that codes stand for, as the kernel `levels` lays them. */
+enum { QZ_LEVELS = 32, QZ_LEVEL_MOST = 127, QZ_NEAR_LANES = 8 };
+
+struct qz_near {
+    const uint8_t *level;
+    size_t rows, n;            /* n: levels of a row, a multiple of 32, QZ_TILE at most */
+    size_t group_size, groups; /* the size is a multiple of 32, the last group may be shorter */
+    size_t most;               /* no level is above it; QZ_LEVEL_MOST at most */
+    size_t terms;
+    const float *scale, *bias; /* rows of `groups`, and of `terms` numbers */
+};
+
 struct qz_kernels {
     const char *name;
     uint32_t needs;
@@ -355,6 +367,30 @@ struct qz_kernels {
      */
     void (*search_affine)(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
                           const float *unit, float *scale, float *zero, struct qz_affine_error *error);
+
+    /* ---- neighbours ----------------------------------------------------------------------------------------- */
+
+    /* The sums of x y, and of (x - y)^2, in double: element i goes to lane i % 8, and lanes are added as
+     * weighted_error adds them. A lane grows by x y, which is exact, or by the square of the rounded difference, fused.
+     */
+    double (*dot)(const float *x, const float *y, size_t n);
+    double (*distance)(const float *x, const float *y, size_t n);
+
+    /* Levels of n packed codes, and of 0 up to a multiple of 32. Of each 32 the even ones come first. */
+    void (*levels)(const uint8_t *packed, size_t n, const uint8_t level[16], uint8_t *dst);
+
+    /*
+     * What rows of levels make with a query, in float32. A row has eight lanes. First bias[t] * start[t] goes to lane
+     * t % 8, fused, for all terms t. Then for each group g, lane l grows by scale[g] times the sum of level * query
+     * over those elements i of the group that have i % 32 / 4 == l, fused. near = ((l0 + l1) + (l2 + l3)) + ((l4 + l5)
+     * + (l6 + l7)). The sign of a zero is unspecified.
+     */
+    void (*near)(const struct qz_near *rows, const int8_t *query, const float *start, float *near);
+
+    /* upper[r] = fma(spread[r], factor[0], fma(size[r], factor[1], near[r])); writes the numbers of those rows that are
+     * not below `limit` to `which`, and returns how many there are. NaN is not below it. */
+    size_t (*reach)(const float *near, const float *spread, const float *size, size_t n, const float factor[2],
+                    float limit, float *upper, uint32_t *which);
 };
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. */
@@ -369,7 +405,8 @@ struct qz_kernels {
         .stored_decode = stored_decode, .columns_range = columns_range, .columns_codes = columns_codes,                \
         .columns_decode = columns_decode, .error = error, .group_codes_error = group_codes_error,                      \
         .find_error = find_error, .weighted_error = weighted_error, .interleave = interleave,                          \
-        .search_scale = search_scale, .survey = survey, .search_affine = search_affine,                                \
+        .search_scale = search_scale, .survey = survey, .search_affine = search_affine, .dot = dot,                    \
+        .distance = distance, .levels = levels, .near = near, .reach = reach,                                          \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */
@@ -397,6 +434,19 @@ static inline float qz_value(float v, float scale, float zero, qz_zero kind)
         return product + zero;
     }
     return kind == QZ_ZERO_NONE ? scale * v : scale * (v - zero);
+}
+
+/* What `distance` makes of a lane by one more value. */
+static inline double qz_squared_difference(float x, float y, double lane)
+{
+    double difference = (double)x - (double)y;
+    return fma(difference, difference, lane);
+}
+
+/* How many products of levels and queries 16 bits can sum up, two at a time. */
+static inline size_t qz_level_steps(size_t most)
+{
+    return most ? INT16_MAX / (2 * QZ_LEVEL_MOST * most) : QZ_TILE;
 }
 
 /* What weighted_error makes of a lane by one more value, and of all lanes. */

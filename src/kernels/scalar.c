@@ -475,7 +475,24 @@ static double weighted_error(const float *x, const float *y, const float *w, siz
     return qz_weighted_lanes(lane);
 }
 
+static double dot(const float *x, const float *y, size_t n)
+{
+    double lane[QZ_WEIGHTED_LANES] = {0};
+    for (size_t i = 0; i < n; i++)
+        lane[i % QZ_WEIGHTED_LANES] += (double)x[i] * (double)y[i];
+    return qz_weighted_lanes(lane);
+}
+
+static double distance(const float *x, const float *y, size_t n)
+{
+    double lane[QZ_WEIGHTED_LANES] = {0};
+    for (size_t i = 0; i < n; i++)
+        lane[i % QZ_WEIGHTED_LANES] = qz_squared_difference(x[i], y[i], lane[i % QZ_WEIGHTED_LANES]);
+    return qz_weighted_lanes(lane);
+}
+
 #include "affine_scalar.h"
+#include "nearest_scalar.h"
 #include "search_scalar.h"
 
 /* ---- matrices ------------------------------------------------------------------------------------------------ */

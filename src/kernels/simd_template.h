@@ -63,6 +63,8 @@
 
 #include "error_template.h"
 
+#include "nearest_template.h"
+
 #include "conversions_template.h"
 
 #include "matrices_template.h"

@@ -455,6 +455,8 @@ static void stream_end(void) {}
 
 #include "../simd_template.h"
 
+#include "../nearest_scalar.h"
+
 #include "../affine_template.h"
 
 const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON);

@@ -643,6 +643,8 @@ static TARGET void stream_end(void)
 
 #include "../simd_template.h"
 
+#include "nearest_256.h"
+
 #include "../affine_template.h"
 
 const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512);

@@ -1,0 +1,75 @@
+/*
+ * bounds.h - between which numbers the scores of rows are, found with integers
+ *
+ * A query x becomes small integers u, x = a (u + e), and codes become small integers too, their levels: a value of a row
+ * is nearly scale * level + bias. So dot / a is near to the sum over the groups of scale * sum(u level) + bias * sum(u),
+ * and no further from it than
+ *
+ *     max |value| * sum |e|                                 as the query was rounded
+ *     max (|scale| * most level + |bias|) * sum |u| * c     where c is 0.5 / most level if levels are rounded, and a
+ *                                                           bound for the errors of float32 beside it
+ *
+ * The first maximum is the `spread` of a row, the second one its `size`. For cosines all numbers of a row are divided by
+ * its length; a squared distance is known from the dot product and half the squares of the row, which are one more term.
+ */
+#ifndef QZ_BOUNDS_H
+#define QZ_BOUNDS_H
+
+#include "scoring.h"
+
+enum {
+    QZ_BOUND_ROWS = 64,                      /* looked at together, at most */
+    QZ_BOUND_BYTES = 4 * QZ_TILE,            /* levels of them */
+    QZ_BOUND_TERMS = QZ_TILE / QZ_LEVELS + 1 /* of a row */
+};
+
+struct qz_bounds {
+    const struct qz_view *view;
+    const struct qz_queries *queries;
+    uint8_t level[16];
+    float unit, base; /* the value of a code is nearly unit * level + base */
+    size_t most;      /* the largest level */
+    int rounded;      /* whether "nearly" is not "exactly" */
+    size_t block;     /* rows that are looked at together */
+    size_t n;         /* levels of a row */
+    size_t terms;
+    float slack;  /* of sums in float32, relative */
+    int8_t *code; /* rows of n, and of terms: the integers of queries, their sums in the groups */
+    float *start;
+    float factor[QZ_QUERIES][2]; /* of spread and size */
+    double step[QZ_QUERIES];     /* a */
+};
+
+struct qz_bound_rows {
+    uint64_t first;
+    size_t count;
+    uint8_t level[QZ_BOUND_BYTES];
+    float scale[QZ_TILE_GROUPS], bias[QZ_TILE_GROUPS + QZ_BOUND_ROWS];
+    float spread[QZ_BOUND_ROWS], size[QZ_BOUND_ROWS];
+    float half[QZ_BOUND_ROWS]; /* QZ_L2: half the sum of squares */
+};
+
+/* Prepares bounds for rows of a view. Returns 0 if they are of a form for which there are none. */
+int qz_bounds_make(struct qz_bounds *bounds, const struct qz_view *view, qz_metric metric);
+
+/* Takes queries; `code` and `start` have room for them. Returns 0 if one is all zeros, or too small or large. */
+int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries);
+
+/* Looks at rows from `first` on, at most `bounds->block` of them. */
+void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count, struct qz_bound_rows *rows);
+
+/* The number that stands for a key of a query where rows are bounded: a bound below it is below the key. */
+float qz_bounds_limit(const struct qz_bounds *bounds, size_t query, double key);
+
+/* Finds which rows may reach a limit: `which` becomes their numbers among the rows, `upper` bounds of all. */
+size_t qz_bounds_reach(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, float limit,
+                       float near[QZ_BOUND_ROWS], float upper[QZ_BOUND_ROWS], uint32_t which[QZ_BOUND_ROWS]);
+
+/* A lower bound of a row; -infinity or NaN where there is none. */
+double qz_bounds_lower(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t row,
+                       float near);
+
+/* x as float32, not above it. */
+float qz_float_below(double x);
+
+#endif

@@ -1,0 +1,586 @@
+/*
+ * test_nearest.c - qz_nearest against all scores, computed from decoded rows in the order that quantize.h states
+ *
+ * Scores and rows must be the same to the last bit: for every scheme, metric, kernel set and number of threads, with
+ * masks, ties, few rows and many, and numbers of any magnitude.
+ */
+#include "support/program.h"
+
+#include "support/calls.h"
+#include "support/cases.h"
+#include "support/pieces.h"
+
+#include <float.h>
+#include <math.h>
+
+/* ---- the plain answer ---------------------------------------------------------------------------------------- */
+
+enum { PIECE = 4096, LANES = 8 };
+
+static double sum_of_lanes(const double lane[LANES])
+{
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+static double plain_sum(const float *x, const float *y, size_t n, int squares)
+{
+    double total = 0;
+    for (size_t first = 0; first < n; first += PIECE) {
+        double lane[LANES] = {0};
+        for (size_t i = first; i < n && i < first + PIECE; i++) {
+            double difference = (double)x[i] - (double)y[i];
+            if (squares)
+                lane[i % LANES] = fma(difference, difference, lane[i % LANES]);
+            else
+                lane[i % LANES] += (double)x[i] * (double)y[i];
+        }
+        total += sum_of_lanes(lane);
+    }
+    return total;
+}
+
+static double plain_score(const float *x, const float *y, size_t n, qz_metric metric)
+{
+    double sum = plain_sum(x, y, n, metric == QZ_L2);
+    if (metric != QZ_COSINE)
+        return sum + 0.0;
+    double lengths = sqrt(plain_sum(x, x, n, 0)) * sqrt(plain_sum(y, y, n, 0));
+    return (lengths == 0 ? 0 : sum / lengths) + 0.0;
+}
+
+struct scored {
+    double score;
+    int64_t id;
+};
+
+static int by_score(const void *a, const void *b) /* ascending; then by number */
+{
+    const struct scored *x = a, *y = b;
+    return x->score < y->score ? -1 : x->score > y->score ? 1 : x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* The k best rows, by sorting all of them. */
+static void plain_nearest(const float *base, size_t rows, size_t cols, const float *query, size_t k, qz_metric metric,
+                          const uint8_t *mask, double *scores, int64_t *ids)
+{
+    double sign = metric == QZ_L2 ? 1 : -1;
+    struct scored *all = malloc((rows + 1) * sizeof *all);
+    size_t count = 0;
+    for (size_t r = 0; r < rows; r++)
+        if (!mask || mask[r])
+            all[count++] = (struct scored){sign * plain_score(query, base + r * cols, cols, metric), (int64_t)r};
+    qsort(all, count, sizeof *all, by_score);
+    for (size_t i = 0; i < k; i++) {
+        scores[i] = i < count ? sign * all[i].score + 0.0 : sign * (double)INFINITY;
+        ids[i] = i < count ? all[i].id : -1;
+    }
+    free(all);
+}
+
+/* ---- a case -------------------------------------------------------------------------------------------------- */
+
+struct nearest_case {
+    const qz_scheme *scheme;
+    qz_packed packed;
+    size_t rows, cols, queries, k;
+    const float *base; /* decoded */
+    qz_matrix matrix;  /* of the queries */
+    const float *values;
+    qz_metric metric;
+    const uint8_t *mask;
+};
+
+static qz_pool *pools[3];
+
+/* Every set and number of threads gives the plain answer. */
+static void check_case(const struct nearest_case *c, const char *what)
+{
+    size_t results = c->queries * c->k;
+    double *scores = malloc((results + 1) * sizeof *scores), *wanted = malloc((results + 1) * sizeof *wanted);
+    int64_t *ids = malloc((results + 1) * sizeof *ids), *wanted_ids = malloc((results + 1) * sizeof *ids);
+    for (size_t q = 0; q < c->queries; q++)
+        plain_nearest(c->base, c->rows, c->cols, c->values + q * c->cols, c->k, c->metric, c->mask, wanted + q * c->k,
+                      wanted_ids + q * c->k);
+    for (size_t s = 0; s < set_count; s++)
+        for (size_t p = 0; p <= COUNT(pools); p++) {
+            qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
+            options.metric = c->metric;
+            options.mask = c->mask;
+            options.pool = p ? pools[p - 1] : NULL;
+            assert_int_equal(qz_kernels_use(sets[s]->name), QZ_OK);
+            memset(scores, 0x55, results * sizeof *scores);
+            memset(ids, 0x55, results * sizeof *ids);
+            assert_int_equal(
+                CALL(qz_nearest(c->scheme, &c->packed, c->rows, &c->matrix, c->k, &options, scores, ids, NULL)), QZ_OK);
+            for (size_t i = 0; i < results; i++)
+                if (ids[i] != wanted_ids[i] || bits_of_double(scores[i]) != bits_of_double(wanted[i]))
+                    fail_msg(
+                        "%s, %s, %s, %zu x %zu, group %llu, metric %d, k %zu, pool %zu: result %zu is %lld (%.17g), "
+                        "not %lld (%.17g)",
+                        what, sets[s]->name, c->scheme->name ? c->scheme->name : "own", c->rows, c->cols,
+                        (unsigned long long)c->scheme->group_size, c->metric, c->k, p, i, (long long)ids[i], scores[i],
+                        (long long)wanted_ids[i], wanted[i]);
+        }
+    free(scores);
+    free(wanted);
+    free(ids);
+    free(wanted_ids);
+}
+
+/* Values around a few centres, some rows twice, some all zeros. */
+static void fill_base(struct rng *rng, float *x, size_t rows, size_t cols, float magnitude)
+{
+    size_t kind = rng_below(rng, 4);
+    for (size_t r = 0; r < rows; r++) {
+        float *row = x + r * cols;
+        for (size_t c = 0; c < cols; c++)
+            row[c] = magnitude * (float)rng_normal(rng);
+        if (r > 0 && rng_below(rng, 4) == 0) /* a neighbour of another one, or its twin */
+            for (size_t c = 0, other = rng_below(rng, r); c < cols; c++)
+                row[c] = x[other * cols + c] + (kind == 0 ? 0.0f : 0.01f * row[c]);
+        if (kind == 2 && rng_below(rng, 9) == 0)
+            memset(row, 0, cols * sizeof *row);
+        if (kind == 3) /* rows of very different lengths */
+            for (size_t c = 0, shrink = rng_below(rng, 20); c < cols; c++)
+                row[c] = ldexpf(row[c], -(int)shrink);
+    }
+}
+
+/* Group sizes that have bounds, and others. */
+static uint64_t some_group_size(struct rng *rng, size_t cols)
+{
+    static const uint64_t sizes[] = {1, 2, 3, 5, 8, 16, 31, 32, 33, 48, 64, 96, 128, 160, 256, QZ_WHOLE_ROW};
+    return rng_below(rng, 5) == 0 ? (uint64_t)cols + 1 : PICK(rng, sizes);
+}
+
+/* A scheme of the table, or one with groups of another size where that is one. */
+static qz_scheme some_scheme(struct rng *rng, size_t cols)
+{
+    size_t count = 0;
+    while (qz_scheme_at(count))
+        count++;
+    qz_scheme scheme = *qz_scheme_at(rng_below(rng, count)), other = scheme;
+    other.group_size = some_group_size(rng, cols);
+    other.name = NULL;
+    other.rule = QZ_RULE_NONE;
+    if (other.super_size == 0 && scheme.method != QZ_REFERENCE && qz_scheme_check(&other, QZ_DEFAULT) == QZ_OK &&
+        rng_below(rng, 3) > 0)
+        scheme = other;
+    if (scheme.method == QZ_SEARCH && qz_scheme_check(&scheme, QZ_ABSMAX) == QZ_OK)
+        scheme.method = QZ_ABSMAX; /* quicker, and as good for this */
+    return scheme;
+}
+
+static void random_case(size_t number, float base_magnitude, float query_magnitude, size_t most_rows)
+{
+    static const size_t widths[] = {1, 2, 3, 7, 16, 31, 32, 33, 50, 63, 64, 65, 96, 100, 128, 255, 256, 384, 513};
+    struct rng rng = rng_make(number);
+    struct nearest_case c = {.metric = (qz_metric)(1 + rng_below(&rng, 3))};
+    c.rows = rng_below(&rng, most_rows);
+    c.cols = PICK(&rng, widths);
+    c.queries = rng_below(&rng, number % 5 == 0 ? 70 : 5);
+    c.k = rng_below(&rng, 4) == 0 ? rng_below(&rng, 2 * c.rows + 3) : 1 + rng_below(&rng, 12);
+    qz_scheme scheme = some_scheme(&rng, c.cols);
+    float *base = malloc((c.rows * c.cols + 1) * sizeof *base);
+    fill_base(&rng, base, c.rows, c.cols, base_magnitude);
+    struct pieces packed = pieces_make(&scheme, c.rows, c.cols);
+    const qz_matrix matrix = {base, QZ_F32, c.rows, c.cols, (int64_t)c.cols, 1};
+    qz_result result = qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL);
+    if (result == QZ_OK) {
+        assert_int_equal(qz_decode(&scheme, &packed.packed, &matrix, NULL, NULL), QZ_OK);
+        int narrow = query_magnitude > 1e3f; /* too large for float16 */
+        struct field queries = field_make(narrow ? QZ_F32 : PICK(&rng, all_dtypes), c.queries, c.cols,
+                                          (enum layout)rng_below(&rng, LAYOUTS));
+        float *values = malloc((c.queries * c.cols + 1) * sizeof *values);
+        uint8_t *mask = malloc(c.rows + 1);
+        size_t kind = rng_below(&rng, 5);
+        for (size_t q = 0; q < c.queries; q++)
+            for (size_t i = 0; i < c.cols; i++) {
+                size_t near = c.rows ? (q * 7919) % c.rows : 0;
+                double x = (double)query_magnitude * (double)rng_normal(&rng);
+                if (kind < 3 && c.rows) /* near a row */
+                    x = (double)base[near * c.cols + i] * (double)(query_magnitude / base_magnitude) + 0.2 * x;
+                x = kind == 4 ? 0 : fmax(fmin(x, 3e38), -3e38);
+                field_put(&queries.matrix, q, i, x);
+                values[q * c.cols + i] = (float)ref_element(&queries.matrix, q, i);
+            }
+        for (size_t r = 0; r < c.rows; r++)
+            mask[r] = rng_below(&rng, 3) == 0 ? 0 : (uint8_t)(1 + rng_below(&rng, 255));
+        if (rng_below(&rng, 8) == 0)
+            memset(mask, 0, c.rows);
+        c.scheme = &scheme;
+        c.packed = packed.packed;
+        c.base = base;
+        c.matrix = queries.matrix;
+        c.values = values;
+        c.mask = rng_below(&rng, 2) ? mask : NULL;
+        char what[32];
+        snprintf(what, sizeof what, "case %zu", number);
+        check_case(&c, what);
+        free(values);
+        free(mask);
+        field_free(queries);
+    } else {
+        assert_int_equal(result, QZ_ERROR_SCALE);
+    }
+    pieces_free(&packed);
+    free(base);
+}
+
+static void against_all_scores(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < cases(3000, 300); i++)
+        random_case(i, 1.0f, 1.0f, i % 10 == 0 ? 3000 : 200);
+}
+
+/* Numbers whose products and squares are far from 1: where bounds are in doubt, there are none. */
+static void any_magnitude(void **state)
+{
+    (void)state;
+    static const float magnitudes[] = {1e-44f, 1e-38f, 1e-20f, 1e-12f, 1e-9f, 1e-3f, 1e3f, 1e9f, 1e12f, 1e20f, 3e36f};
+    for (size_t i = 0; i < COUNT(magnitudes); i++)
+        for (size_t j = 0; j < COUNT(magnitudes); j++)
+            for (size_t k = 0; k < cases(10, 2); k++)
+                random_case(100000 + (i * 100 + j) * 100 + k, magnitudes[i], magnitudes[j], 150);
+}
+
+/* ---- single promises ------------------------------------------------------------------------------------------ */
+
+enum { ROWS = 700, COLS = 96 };
+
+/* Int4 rows of COLS values whose parts end at guard pages. */
+static struct plain guarded_rows(qz_scheme *scheme, float *decoded)
+{
+    struct rng rng = rng_make(77);
+    *scheme = *qz_scheme_by_name("int4");
+    fill_base(&rng, decoded, ROWS, COLS, 1.0f);
+    struct plain plain = plain_make(scheme, ROWS, COLS, 3);
+    const qz_matrix matrix = {decoded, QZ_F32, ROWS, COLS, COLS, 1};
+    assert_int_equal(qz_encode(scheme, &matrix, &plain.packed, NULL, NULL, NULL), QZ_OK);
+    assert_int_equal(qz_decode(scheme, &plain.packed, &matrix, NULL, NULL), QZ_OK);
+    return plain;
+}
+
+/* Rows with gaps between them, at the end of memory that can be touched; and rows of each length up to 100. */
+static void nothing_else_is_read(void **state)
+{
+    (void)state;
+    static float decoded[ROWS * COLS];
+    qz_scheme scheme;
+    struct plain plain = guarded_rows(&scheme, decoded);
+    for (size_t m = QZ_DOT; m <= QZ_L2; m++) {
+        struct nearest_case c = {&scheme, plain.packed, ROWS, COLS, 3, 5, decoded, {0}, decoded, (qz_metric)m, NULL};
+        c.matrix = (qz_matrix){decoded, QZ_F32, 3, COLS, COLS, 1};
+        snprintf(guard_doing, sizeof guard_doing, "metric %zu", m);
+        check_case(&c, "guarded");
+    }
+    plain_free(plain);
+    for (size_t cols = 1; cols <= 100; cols++) {
+        enum { FEW = 9 };
+        float values[FEW * 100];
+        struct rng rng = rng_make(cols);
+        fill_base(&rng, values, FEW, cols, 1.0f);
+        plain = plain_make(&scheme, FEW, cols, 0);
+        const qz_matrix matrix = {values, QZ_F32, FEW, cols, (int64_t)cols, 1};
+        assert_int_equal(qz_encode(&scheme, &matrix, &plain.packed, NULL, NULL, NULL), QZ_OK);
+        assert_int_equal(qz_decode(&scheme, &plain.packed, &matrix, NULL, NULL), QZ_OK);
+        struct nearest_case c = {&scheme, plain.packed, FEW, cols, 2, 4, values, matrix, values, QZ_DOT, NULL};
+        c.matrix.rows = 2;
+        snprintf(guard_doing, sizeof guard_doing, "%zu columns", cols);
+        check_case(&c, "guarded");
+        plain_free(plain);
+    }
+}
+
+/* All rows are equal: the first ones are the best. */
+static void ties_by_number(void **state)
+{
+    (void)state;
+    enum { MANY = 5000, WIDE = 64 };
+    static float decoded[MANY * WIDE];
+    qz_scheme scheme = *qz_scheme_by_name("int4");
+    for (size_t i = 0; i < (size_t)MANY * WIDE; i++)
+        decoded[i] = (float)(i % WIDE % 7) - 3.0f;
+    struct pieces packed = pieces_make(&scheme, MANY, WIDE);
+    const qz_matrix matrix = {decoded, QZ_F32, MANY, WIDE, WIDE, 1};
+    assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
+    assert_int_equal(qz_decode(&scheme, &packed.packed, &matrix, NULL, NULL), QZ_OK);
+    for (size_t k = 1; k <= 1000; k *= 10) {
+        struct nearest_case c = {&scheme, packed.packed, MANY, WIDE, 1, k, decoded, matrix, decoded, QZ_COSINE, NULL};
+        c.matrix.rows = 1;
+        check_case(&c, "ties");
+    }
+    pieces_free(&packed);
+}
+
+/* Rows longer than a tile, in groups that do not divide it. */
+static void long_rows(void **state)
+{
+    (void)state;
+    static const uint64_t group_sizes[] = {32, 50, 1000, 4095, 5000, QZ_WHOLE_ROW};
+    enum { FEW = 20, LONG = 9001 };
+    static float decoded[FEW * LONG];
+    for (size_t g = 0; g < COUNT(group_sizes); g++) {
+        struct rng rng = rng_make(g);
+        qz_scheme scheme = *qz_scheme_by_name("int4");
+        scheme.group_size = group_sizes[g];
+        scheme.method = QZ_ABSMAX;
+        fill_base(&rng, decoded, FEW, LONG, 1.0f);
+        struct pieces packed = pieces_make(&scheme, FEW, LONG);
+        const qz_matrix matrix = {decoded, QZ_F32, FEW, LONG, LONG, 1};
+        assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
+        assert_int_equal(qz_decode(&scheme, &packed.packed, &matrix, NULL, NULL), QZ_OK);
+        struct nearest_case c = {&scheme, packed.packed, FEW, LONG, 2, 7, decoded, matrix, decoded, QZ_DOT, NULL};
+        c.matrix.rows = 2;
+        for (size_t m = QZ_DOT; m <= QZ_L2; m++) {
+            c.metric = (qz_metric)m;
+            check_case(&c, "long rows");
+        }
+        pieces_free(&packed);
+    }
+}
+
+static void bad_queries(void **state)
+{
+    (void)state;
+    static float decoded[ROWS * COLS];
+    qz_scheme scheme;
+    struct plain plain = guarded_rows(&scheme, decoded);
+    double values[3 * COLS] = {0}, scores[3];
+    int64_t ids[3];
+    qz_matrix queries = {values, QZ_F64, 3, COLS, COLS, 1};
+    qz_detail detail = QZ_DETAIL_INIT;
+    values[COLS + 5] = NAN;
+    values[2 * COLS] = (double)INFINITY;
+    for (size_t k = 0; k <= 1; k++) {
+        assert_int_equal(qz_nearest(&scheme, &plain.packed, ROWS, &queries, k, NULL, scores, ids, &detail),
+                         QZ_ERROR_NONFINITE);
+        assert_true(detail.index == COLS + 5 && detail.count == 2);
+    }
+    assert_int_equal(qz_nearest(&scheme, &plain.packed, 0, &queries, 1, NULL, scores, ids, NULL), QZ_ERROR_NONFINITE);
+    values[COLS + 5] = -1e39;
+    values[2 * COLS] = 1;
+    assert_int_equal(qz_nearest(&scheme, &plain.packed, ROWS, &queries, 1, NULL, scores, ids, &detail), QZ_ERROR_RANGE);
+    assert_true(detail.index == COLS + 5 && detail.count == 1 && detail.value == -1e39);
+    plain_free(plain);
+}
+
+/* Scales that are not finite, or too large for their codes: the first such row is named, unless it is left out. */
+static void bad_rows(void **state)
+{
+    (void)state;
+    static const float bad[] = {INFINITY, -INFINITY, NAN, 3e38f};
+    static float decoded[ROWS * COLS];
+    static uint8_t mask[ROWS];
+    struct rng rng = rng_make(5);
+    fill_base(&rng, decoded, ROWS, COLS, 1.0f);
+    for (size_t i = 0; i < COUNT(bad); i++)
+        for (size_t whole = 0; whole < 2; whole++)
+            for (size_t m = QZ_DOT; m <= QZ_L2; m++) {
+                qz_scheme scheme = *qz_scheme_by_name("int4");
+                scheme.scale_dtype = QZ_F32;
+                if (whole)
+                    scheme.group_size = QZ_WHOLE_ROW;
+                struct pieces packed = pieces_make(&scheme, ROWS, COLS);
+                const qz_matrix matrix = {decoded, QZ_F32, ROWS, COLS, COLS, 1},
+                                query = {decoded, QZ_F32, 1, COLS, COLS, 1};
+                assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
+                size_t groups = (size_t)packed.sizes.row_groups, group = whole ? 0 : 1;
+                ((float *)packed.packed.scales)[650 * groups] = bad[i];
+                ((float *)packed.packed.scales)[300 * groups + group] = bad[i];
+                memset((uint8_t *)packed.packed.codes + 300 * packed.sizes.code_bytes, 0x77, packed.sizes.code_bytes);
+                qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
+                options.metric = (qz_metric)m;
+                qz_detail detail = QZ_DETAIL_INIT;
+                double scores[4];
+                int64_t ids[4];
+                for (size_t p = 0; p <= COUNT(pools); p++) {
+                    options.pool = p ? pools[p - 1] : NULL;
+                    options.mask = NULL;
+                    assert_int_equal(
+                        qz_nearest(&scheme, &packed.packed, ROWS, &query, 4, &options, scores, ids, &detail),
+                        QZ_ERROR_PACKED);
+                    assert_true(detail.group == 300 * groups + group && detail.index == 300 * COLS + group * 32);
+                    memset(mask, 1, ROWS);
+                    mask[300] = mask[650] = 0;
+                    options.mask = mask;
+                    assert_int_equal(
+                        qz_nearest(&scheme, &packed.packed, ROWS, &query, 4, &options, scores, ids, &detail), QZ_OK);
+                }
+                pieces_free(&packed);
+            }
+}
+
+static int say_stop(void *context)
+{
+    (void)context;
+    return 1;
+}
+
+static void arguments(void **state)
+{
+    (void)state;
+    static float decoded[ROWS * COLS];
+    qz_scheme scheme;
+    struct plain plain = guarded_rows(&scheme, decoded);
+    qz_matrix queries = {decoded, QZ_F32, 1, COLS, COLS, 1};
+    qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
+    double scores[4];
+    int64_t ids[4];
+#define NEAREST(k) qz_nearest(&scheme, &plain.packed, ROWS, &queries, k, &options, scores, ids, NULL)
+    assert_int_equal(NEAREST(4), QZ_OK);
+    assert_int_equal(NEAREST(0), QZ_OK);
+    options.metric = (qz_metric)0;
+    assert_int_equal(NEAREST(4), QZ_ERROR_ARGUMENT);
+    options.metric = (qz_metric)4;
+    assert_int_equal(NEAREST(4), QZ_ERROR_ARGUMENT);
+    options.metric = QZ_L2;
+    options.size--;
+    assert_int_equal(NEAREST(4), QZ_ERROR_ARGUMENT);
+    options.size++;
+    queries.dtype = QZ_E4M3;
+    assert_int_equal(NEAREST(4), QZ_ERROR_ARGUMENT);
+    queries.dtype = QZ_F32;
+    plain.packed.code_stride = 1;
+    assert_int_equal(NEAREST(4), QZ_ERROR_ARGUMENT);
+    plain.packed.code_stride = (int64_t)plain.sizes.code_bytes + 3;
+    queries.rows = (uint64_t)1 << 40;
+    queries.row_stride = 0;
+    assert_int_equal(NEAREST((uint64_t)1 << 40), QZ_ERROR_SIZE);
+    queries.rows = 0;
+    assert_int_equal(NEAREST(4), QZ_OK);
+    queries.rows = 1;
+    options.stop = say_stop; /* asked for the first time after a tenth of a second */
+    qz_result result = QZ_OK;
+    for (int i = 0; i < 100 && result == QZ_OK; i++)
+        result = NEAREST(4);
+    assert_true(result == QZ_OK || result == QZ_ERROR_STOPPED);
+    assert_string_equal(qz_metric_name(QZ_DOT), "dot");
+    assert_string_equal(qz_metric_name(QZ_COSINE), "cosine");
+    assert_string_equal(qz_metric_name(QZ_L2), "l2");
+    assert_null(qz_metric_name((qz_metric)0));
+    assert_null(qz_metric_name((qz_metric)4));
+    plain_free(plain);
+}
+
+/* ---- kernels --------------------------------------------------------------------------------------------------- */
+
+/* Each set against scalar.c, with inputs that end at a guard page. */
+static void kernels_agree(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < cases(4000, 400); i++) {
+        struct rng rng = rng_make(900000 + i);
+        size_t n = 1 + rng_below(&rng, 300), padded = (n + QZ_LEVELS - 1) / QZ_LEVELS * QZ_LEVELS;
+        size_t rows = 1 + rng_below(&rng, 10), groups = 1 + rng_below(&rng, padded / QZ_LEVELS);
+        size_t group_size = (padded / QZ_LEVELS + groups - 1) / groups * QZ_LEVELS;
+        groups = (padded + group_size - 1) / group_size;
+        size_t terms = groups + rng_below(&rng, 2), most = 1 + rng_below(&rng, QZ_LEVEL_MOST);
+        struct guard packed = guard_make((n + 1) / 2), lanes = guard_make(rows * padded), codes = guard_make(padded),
+                     scales = guard_make(rows * groups * 4), biases = guard_make(rows * terms * 4),
+                     starts = guard_make(terms * 4), outs = guard_make(rows * padded);
+        uint8_t level[16], *from = guard_end(packed, (n + 1) / 2, 0), *levels = guard_end(lanes, rows * padded, 0);
+        int8_t *code = guard_end(codes, padded, 0);
+        float *scale = guard_end(scales, rows * groups * 4, 0), *bias = guard_end(biases, rows * terms * 4, 0),
+              *start = guard_end(starts, terms * 4, 0);
+        fill_bytes(&rng, from, (n + 1) / 2);
+        for (size_t l = 0; l < 16; l++)
+            level[l] = (uint8_t)rng_below(&rng, most + 1);
+        for (size_t l = 0; l < rows * padded; l++)
+            levels[l] = rng_below(&rng, 4) == 0 ? (uint8_t)most : (uint8_t)rng_below(&rng, most + 1);
+        for (size_t l = 0; l < padded; l++)
+            code[l] = (int8_t)((int)rng_below(&rng, 255) - 127);
+        if (i % 3 == 0) /* the largest sums there are */
+            memset(code, i % 2 ? 127 : -127, padded);
+        for (size_t l = 0; l < rows * groups; l++)
+            scale[l] = (float)rng_normal(&rng);
+        for (size_t l = 0; l < rows * terms; l++)
+            bias[l] = (float)rng_normal(&rng);
+        for (size_t l = 0; l < terms; l++)
+            start[l] = (float)rng_below(&rng, 2000) - 1000.0f;
+        const struct qz_near near = {levels, rows, padded, group_size, groups, most, terms, scale, bias};
+        float wanted[10], got[10], wanted_upper[10], got_upper[10], factor[2] = {3.0f, 0.5f}, limit = 0.25f;
+        uint32_t wanted_which[10], got_which[10];
+        uint8_t plain_levels[320];
+        qz_kernels_scalar.levels(from, n, level, plain_levels);
+        qz_kernels_scalar.near(&near, code, start, wanted);
+        size_t count = qz_kernels_scalar.reach(wanted, bias, scale, rows, factor, limit, wanted_upper, wanted_which);
+        for (size_t s = 0; s < set_count; s++) {
+            snprintf(guard_doing, sizeof guard_doing, "%s, case %zu", sets[s]->name, i);
+            uint8_t *out = guard_end(outs, padded, 0);
+            guard_fill(outs);
+            sets[s]->levels(from, n, level, out);
+            assert_true(guard_check(outs, out, padded));
+            assert_memory_equal(out, plain_levels, padded);
+            sets[s]->near(&near, code, start, got);
+            for (size_t r = 0; r < rows; r++)
+                if (got[r] != wanted[r])
+                    fail_msg("%s, case %zu: near %zu is %a, not %a", sets[s]->name, i, r, (double)got[r],
+                             (double)wanted[r]);
+            assert_int_equal(sets[s]->reach(wanted, bias, scale, rows, factor, limit, got_upper, got_which), count);
+            assert_memory_equal(got_upper, wanted_upper, rows * sizeof *got_upper);
+            assert_memory_equal(got_which, wanted_which, count * sizeof *got_which);
+        }
+        guard_free(packed);
+        guard_free(lanes);
+        guard_free(codes);
+        guard_free(scales);
+        guard_free(biases);
+        guard_free(starts);
+        guard_free(outs);
+    }
+}
+
+/* Sums in double, for any floats; and a limit that is NaN, or a bound that is, keeps a row. */
+static void sums_agree(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < 70; n++)
+        for (size_t kind = 0; kind < 8; kind++) {
+            struct rng rng = rng_make(n * 8 + kind);
+            struct guard a = guard_make(n * 4), b = guard_make(n * 4);
+            float *x = guard_end(a, n * 4, 0), *y = guard_end(b, n * 4, 0);
+            for (size_t i = 0; i < n; i++) {
+                x[i] = ldexpf((float)rng_normal(&rng), (int)rng_below(&rng, 200) - 140);
+                y[i] = kind < 2 ? x[i] : ldexpf((float)rng_normal(&rng), (int)rng_below(&rng, 200) - 140);
+            }
+            for (size_t s = 0; s < set_count; s++) {
+                snprintf(guard_doing, sizeof guard_doing, "%s, %zu values", sets[s]->name, n);
+                assert_true(bits_of_double(sets[s]->dot(x, y, n)) == bits_of_double(qz_kernels_scalar.dot(x, y, n)));
+                assert_true(bits_of_double(sets[s]->distance(x, y, n)) ==
+                            bits_of_double(qz_kernels_scalar.distance(x, y, n)));
+                assert_true(bits_of_double(sets[s]->dot(x, y, n)) == bits_of_double(plain_sum(x, y, n, 0)));
+            }
+            guard_free(a);
+            guard_free(b);
+        }
+    float near[17], none[17] = {0}, upper[17];
+    const float factor[2] = {1.0f, 1.0f};
+    uint32_t which[17];
+    for (size_t i = 0; i < 17; i++)
+        near[i] = i % 3 == 0 ? NAN : -5.0f;
+    for (size_t s = 0; s < set_count; s++)
+        assert_int_equal(sets[s]->reach(near, none, none, 17, factor, 0.0f, upper, which), 6);
+}
+
+int main(void)
+{
+    start_program("test_nearest");
+    choose_sets();
+    guard_report_faults();
+    static const size_t threads[] = {2, 3, 8};
+    for (size_t p = 0; p < COUNT(pools); p++)
+        if (qz_pool_create(threads[p], &pools[p]) != QZ_OK)
+            return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kernels_agree), cmocka_unit_test(sums_agree),           cmocka_unit_test(against_all_scores),
+        cmocka_unit_test(any_magnitude), cmocka_unit_test(nothing_else_is_read), cmocka_unit_test(ties_by_number),
+        cmocka_unit_test(long_rows),     cmocka_unit_test(bad_queries),          cmocka_unit_test(bad_rows),
+        cmocka_unit_test(arguments),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    for (size_t p = 0; p < COUNT(pools); p++)
+        qz_pool_destroy(pools[p]);
+    return failed;
+}
