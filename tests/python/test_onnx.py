@@ -461,6 +461,38 @@ def test_values_that_do_not_fit(tmp_path: Path) -> None:
     assert onnx.load(target) == onnx.load(source)
 
 
+@pytest.mark.parametrize("form", ["qdq", "matmulnbits"])
+@pytest.mark.parametrize("gemm", [False, True])
+@pytest.mark.parametrize("square", [False, True])
+def test_arrays_that_are_given(tmp_path: Path, form: Any, gemm: bool, square: bool) -> None:
+    """As the weights lie in the model, or with both axes exchanged, as PyTorch has them."""
+    cols, rows = 70, 70 if square else 9
+    w = random((rows, cols) if gemm else (cols, rows))
+    source, target = save(product(w, gemm), tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    axis = int(gemm)
+    options: Any = {"group_size": 32, "scale_dtype": "float32", "method": "absmax"}
+    straight = quantize.quantize_array(w, axis=axis, **options)
+    turned = quantize.quantize_array(w.T, axis=1 - axis, **options)
+    for q in (straight, turned):
+        report = quantize.onnx.quantize_model(source, target, form=form, arrays={"w": q}, min_size=0)
+        found = quantize.onnx.load(target)["w"].dequantize()
+        wanted = straight.dequantize()
+        assert np.array_equal(found.T if gemm and form == "matmulnbits" else found, wanted)
+        assert report["w"].sqnr_db == pytest.approx(quantize.compare(w, straight).sqnr_db)
+    other = quantize.quantize_array(w, axis=1 - axis, **options)
+    half = quantize.quantize_array(w, axis=axis, group_size=32)
+    wrong: dict[str, Any] = {
+        "along (the other )?axis": other,
+        "scales of float16": half,
+        "not a QuantizedArray": w,
+    }
+    for message, array in wrong.items():
+        with pytest.raises((ValueError, TypeError), match=message):
+            quantize.onnx.quantize_model(source, target, form=form, arrays={"w": array}, min_size=0)
+    with pytest.raises(ValueError, match="arrays has 'v'"):
+        quantize.onnx.quantize_model(source, target, form=form, arrays={"v": straight}, min_size=0)
+
+
 # --- Versions -----------------------------------------------------------------------------------------------
 
 
