@@ -585,6 +585,29 @@ def test_in_place(tmp_path: Path) -> None:
         quantize.onnx.quantize_model(other, tmp_path / "a.bin", external=False)
 
 
+@pytest.mark.parametrize("step", ["check_model", "replace", "fsync"])
+def test_an_output_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    source, _ = external(tmp_path, random((4096, 64)))
+    target = tmp_path / "b.onnx"
+    quantize.onnx.quantize_model(source, target, "uint4")
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    owner: Any = onnx.checker if step == "check_model" else os
+    real = getattr(owner, step)
+
+    def fail(*arguments: Any) -> Any:
+        last = str(arguments[-1])
+        if step == "fsync" or (step == "replace" and last.endswith("b.onnx")) or ".tmp" in last:
+            raise OSError("no")
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, step, fail)
+    with pytest.raises(OSError, match="no"):
+        quantize.onnx.quantize_model(source, target)
+    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+
+
 def broken(model: onnx.ModelProto, **changes: str | None) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
