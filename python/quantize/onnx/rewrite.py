@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
+from ..comparison import compare
 from ..encode import quantize_array
-from ..errors import FormatError
+from ..errors import DtypeError, FormatError
 from ..packed_array import QuantizedArray
 from ..scheme import Scheme, find
 from .edit import Edit
@@ -109,6 +110,7 @@ def quantize_model(
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
     rules: Mapping[str, SchemeName | Scheme | None] | None = None,
+    arrays: Mapping[str, QuantizedArray] | None = None,
     min_size: SupportsIndex = _MIN_SIZE,
     accuracy_level: SupportsIndex | None = None,
     external: bool | None = None,
@@ -145,6 +147,11 @@ def quantize_model(
     rules : mapping, optional
         Patterns, and the scheme of the weights whose names match, or None to leave them; the first match
         counts.
+    arrays : mapping, optional
+        Weights that are quantized already, by the names of initializers: those of :func:`quantize.gptq`, for
+        example, or of a file that :func:`quantize.load` read. They have the shape of the initializer or, with
+        two axes, the other way round, groups along the axis that the product sums over, and scales of the
+        type of the initializer. These and no others are taken from there; all of them must be used.
     min_size : int
         Weights with fewer values are left, unless `include` names them.
     accuracy_level : int, optional
@@ -175,7 +182,7 @@ def quantize_model(
     >>> print(report)  # doctest: +SKIP
     """
     choice = Choice(form, scheme, rules or {}, include, exclude, operator.index(min_size), group_size)
-    options = {"method": method, "threads": threads}
+    options = {"method": method, "threads": threads, "arrays": dict(arrays or {})}
     level = None if accuracy_level is None else operator.index(accuracy_level)
     if level is not None and (form != "matmulnbits" or not 0 <= level <= 4):
         raise ValueError("accuracy_level must be 0..4, with form 'matmulnbits'")
@@ -201,6 +208,7 @@ def _quantize(
     external: bool | None,
 ) -> Report:
     sound = is_sound(source)
+    given = set(options["arrays"])
     with Output(dst, source, external) as output:
         edit = Edit(source, output)
         wanted, rows = _plan(edit, choice)
@@ -208,6 +216,8 @@ def _quantize(
         if notes:  # nodes are others now
             edit = Edit(source, output)
             wanted, rows = _plan(edit, choice)
+        if unused := given - {target.name for target in wanted}:
+            raise ValueError(f"arrays has {min(unused)!r}, which is none of the weights that are quantized")
         names = (name for scope in edit.scopes for node in scope.graph.node for name in node.input)
         order = {name: i for i, name in enumerate(dict.fromkeys(names))}
         count: dict[tuple[int, str], int] = {}
@@ -270,12 +280,11 @@ def _replace(
     made: list[tuple[Target, Made]] = []
     for target in several:
         try:
-            made_one, q = _encode(values, scheme, target, choice.form, options)
+            made_one, q, sqnr = _encode(values, scheme, target, choice.form, options)
         except (ValueError, TypeError) as error:
             raise type(error)(f"{name!r}: {error}") from None
         made.append((target, made_one))
         note = f"the floats stay, for {_others(edit, several)}" if kept else ""
-        sqnr = None if q.stats is None else q.stats.sqnr_db
         rows.append(Row(name, shape, q.scheme.label, name, sqnr, note))
     if not kept:
         edit.remove(scope, name)
@@ -298,13 +307,52 @@ def _others(edit: Edit, several: list[Target]) -> str:
 
 def _encode(
     values: AnyArray, scheme: Scheme, target: Target, form: str, options: dict[str, Any]
-) -> tuple[Made, QuantizedArray]:
+) -> tuple[Made, QuantizedArray, float | None]:
+    options = dict(options)
+    given = options.pop("arrays").get(target.name)
     if form == "matmulbnb4":
+        if given is not None:
+            raise ValueError("arrays are taken in form 'qdq' and 'matmulnbits' only")
         turned = values if target.axis == 1 else values.T
         q = quantize_array(turned.reshape(-1), scheme, axis=0, **options)
-        return make_bnb4(q, *turned.shape), q
-    q = quantize_array(values, scheme, axis=target.axis, **options)
-    return (make_qdq if form == "qdq" else make_nbits)(q), q
+        return make_bnb4(q, *turned.shape), q, _sqnr(q)
+    if given is None:
+        q = quantize_array(values, scheme, axis=target.axis, **options)
+        sqnr = _sqnr(q)
+    else:
+        q = _fitting(given, target, form)
+        sqnr = compare(values, q).sqnr_db
+        if sqnr < 0:  # an error larger than the weights; of a square matrix, perhaps the wrong axis
+            raise ValueError(
+                f"arrays has values that are not near those of the model ({sqnr:.1f} dB); is it of another "
+                "layer, or are its groups along the other axis?"
+            )
+    return (make_qdq if form == "qdq" else make_nbits)(q), q, sqnr
+
+
+def _sqnr(q: QuantizedArray) -> float | None:
+    return None if q.stats is None else q.stats.sqnr_db
+
+
+def _fitting(given: QuantizedArray, target: Target, form: str) -> QuantizedArray:
+    """An array of the caller's as the weights of a target. A matrix that is turned has the same parts."""
+    if not isinstance(given, QuantizedArray):
+        raise DtypeError(f"arrays has an object of {type(given).__name__}, not a QuantizedArray")
+    shape, axis, dtype = given.shape, given.axis, FLOAT_NAMES[target.tensor.data_type]
+    if len(shape) == 2 and (shape, axis) != (target.shape, target.axis):
+        shape, axis = shape[::-1], 1 - axis
+    if (shape, axis) != (target.shape, target.axis):
+        raise ValueError(
+            f"arrays has {given.shape} with groups along axis {given.axis}; the weights are {target.shape}, "
+            f"and the product sums over axis {target.axis}"
+        )
+    if given.scheme.scale_dtype != dtype:
+        raise ValueError(f"arrays has scales of {given.scheme.scale_dtype}; the weights are {dtype}")
+    why = refusal(form, given.scheme)
+    if why:
+        raise ValueError(why)
+    parts = (given.codes, given.scales, given.zeros)
+    return QuantizedArray(*parts, scheme=given.scheme, shape=shape, axis=axis)
 
 
 def put(edit: Edit, target: Target, made: Made, names: dict[str, str], form: str, level: int | None) -> None:

@@ -7,6 +7,7 @@ looked for below its folder alone: no absolute path, no step upwards, no link.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import stat
@@ -236,8 +237,13 @@ class Source:
         """The bytes of a tensor as `raw_data` has them."""
         wanted = byte_count(tensor)
         if is_external(tensor):
-            pieces = list(self.chunks(tensor))
-            return np.concatenate(pieces) if pieces else np.empty(0, np.uint8)
+            pieces, at = self.chunks(tensor), 0
+            first = next(pieces, np.empty(0, np.uint8))  # after its size was checked
+            result = np.empty(wanted, np.uint8)
+            for piece in itertools.chain([first], pieces):
+                result[at : at + piece.size] = piece
+                at += piece.size
+            return result
         fields = [field for field in (*_FIELDS, "int32_data") if len(getattr(tensor, field))]
         if fields:
             if len(fields) > 1 or tensor.HasField("raw_data"):
