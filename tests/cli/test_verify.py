@@ -49,17 +49,24 @@ def test_what_was_written_is_sound(run: Run, scheme: Any, end: str) -> None:
     assert out.stderr == ""
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,), (7, 3), (2, 3, 4), (300, 5000)])
+SHAPES: list[tuple[int, ...]] = [(), (0,), (3, 0), (1,), (7, 3), (2, 3, 4), (300, 5000)]
+
+
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64", "bfloat16"])
-def test_floats_that_are_not_finite_are_counted(run: Run, kind: str, shape: tuple[int, ...]) -> None:
+def test_floats_that_are_not_finite_are_counted(run: Run, kind: str) -> None:
     """They are no damage: masks have them."""
-    x = RNG.standard_normal(shape)
-    x = np.where(RNG.random(shape) < 0.1, RNG.choice([np.nan, np.inf, -np.inf], shape), x)
-    x = np.asarray(x).astype(ml_dtypes.bfloat16 if kind == "bfloat16" else kind)
-    safetensors.numpy.save_file({"x": x}, "a.safetensors")
-    wanted = int((~np.isfinite(x.astype(np.float64))).sum())
-    assert verified(run, "a.safetensors")["tensors"][0]["nonfinite"] == wanted
-    assert (f"holds {wanted} NaN or infinite" in run("verify", "a.safetensors").stderr) == (wanted != 0)
+    arrays = {}
+    for i, shape in enumerate(SHAPES):
+        odd = RNG.choice([np.nan, np.inf, -np.inf], shape)
+        x = np.asarray(np.where(RNG.random(shape) < 0.1, odd, RNG.standard_normal(shape)))
+        arrays[f"x{i}"] = x.astype(ml_dtypes.bfloat16 if kind == "bfloat16" else kind)
+    safetensors.numpy.save_file(arrays, "a.safetensors")
+    wanted = {name: int((~np.isfinite(x.astype(np.float64))).sum()) for name, x in arrays.items()}
+    assert max(wanted.values()) > 100_000
+    assert {t["name"]: t["nonfinite"] for t in verified(run, "a.safetensors")["tensors"]} == wanted
+    said = run("verify", "a.safetensors").stderr
+    for name, count in wanted.items():
+        assert (f"'{name}' is not quantized and holds {count} NaN or infinite" in said) == (count != 0)
 
 
 def test_integers_are_never_taken_for_floats(run: Run) -> None:
@@ -173,15 +180,15 @@ def test_wrong_uses(run: Run) -> None:
     run("verify", "x.npy", "missing.npz", code=5)
 
 
-def test_large_tensors_are_verified_in_pieces(run: Run) -> None:
-    """Values of the last of several blocks are looked at, too."""
-    q = quantize.quantize_array(np.ones((3000, 1024), np.float32), scale_dtype="float32", method="absmax7")
-    scales = q.scales.copy()
+@pytest.mark.parametrize("shape", [(3000, 1024), (2, 6_000_000)])
+def test_large_tensors_are_verified_in_pieces(run: Run, shape: tuple[int, int]) -> None:
+    """Values of the last of several blocks of rows, or of columns, are looked at, too."""
+    q = quantize.quantize_array(np.ones(shape, np.float32), scale_dtype="float32", method="absmax7")
+    scales, codes = q.scales.copy(), q.codes.copy()
     scales[-1, -1] = 3e38
-    codes = q.codes.copy()
     codes[-1, -1] = 0x77
-    quantize.save(
-        "a.npz", {"q": quantize.QuantizedArray(codes, scales, scheme=q.scheme, shape=q.shape, axis=1)}
-    )
+    broken = quantize.QuantizedArray(codes, scales, scheme=q.scheme, shape=q.shape, axis=1)
+    assert not np.isfinite(broken.dequantize()[-1, -32:]).any()
+    quantize.save("a.npz", {"q": broken})
     message = run("verify", "a.npz", "--threads", 2, code=3).stderr
-    assert "[2999, 9" in message or "[2999, 10" in message
+    assert f"the value at [{shape[0] - 1}, {shape[1] - 32}] decodes" in message
