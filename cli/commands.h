@@ -10,6 +10,7 @@ int run_encode(const settings *s);
 int run_decode(const settings *s);
 int run_convert(const settings *s);
 int run_compare(const settings *s);
+int run_verify(const settings *s);
 int run_info(const settings *s);
 int run_bench(const settings *s);
 

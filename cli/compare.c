@@ -265,7 +265,7 @@ static const qz_tensor *with_shape(comparer *c, const pair *p, qz_packed_tensor 
 static void print_json(comparer *c, int different)
 {
     json_begin(NULL, '{');
-    json_text("command", "compare");
+    json_text("command", c->s->command);
     json_bool("different", different);
     if (isnan(c->s->min_sqnr))
         json_null("min_sqnr_db");

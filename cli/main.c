@@ -51,6 +51,11 @@ static const command commands[] = {
      "Compares the tensors of two files by name; if each has a single one, these. Either may be quantized. A is the\n"
      "original. Exits with 1 if a tensor is missing, has another shape, if integers differ, or below --min-sqnr.",
      run_compare},
+    {"verify", "FILE [ORIGINAL]", 1, 2, " --min-sqnr --threads" INPUT_OPTIONS COMMON,
+     "whether a file is sound, and how far from the original",
+     "Reads all of FILE: its structure, checksums, codes and scales; decodes the quantized tensors, whose values must\n"
+     "all be finite. With ORIGINAL, what compare prints of ORIGINAL and FILE follows, with its exit code.",
+     run_verify},
     {"bench", "", 0, 0, " --scheme --size --seconds --threads" COMMON, "speed of this machine",
      "Measures each operation against copying, reading and writing memory in the same run. GB/s count the bytes of "
      "the\n"
