@@ -4,9 +4,10 @@
 #ifndef QZ_CLI_RULES_H
 #define QZ_CLI_RULES_H
 
+#include "recipe.h" /* first: it asks for all of the C library */
+
 #include <regex.h>
 
-#include "recipe.h"
 #include "source.h"
 #include "text.h"
 

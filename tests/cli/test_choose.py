@@ -105,11 +105,15 @@ def test_bits_beside_all_assignments(run: Run, seed: int, out: str) -> None:
         ]
         size, error = totals(tuple(chosen))
         assert 8 * size / values <= target
-        best = min(e for b, e in every if 8 * b / values <= target)
-        assert error >= best * (1 - 1e-6)
+        lowest = min(e for b, e in every if 8 * b / values <= target)
+        assert error >= lowest * (1 - 1e-6)
         # Only the last step, which did not fit whole, lies between the best choice and this one.
         steps = (max(p.error for p in of) - min(p.error for p in of) for of in points.values())
-        assert error <= best + max(steps) + 1e-6 * best
+        assert error <= lowest + max(steps) + 1e-6 * lowest
+    # With room for all, each tensor has the least error, and of those that have it the fewest bytes.
+    for name, t in report(run, "w.npz", out, "--target-bits", 99).items():
+        best = min(points[name], key=lambda p: (p.error, p.bytes))
+        assert (measured(t)[0], t["bytes_after"]) == (best.error, best.bytes)
     # Where a slope divides the steps exactly, nothing is better: the choice for any price of a byte.
     scale = sum(max(p.error for p in of) for of in points.values()) / least
     for price in np.geomspace(scale / 1000, scale * 10, 12):
