@@ -18,18 +18,31 @@ static int is_folder(const settings *s, const source *in)
 
 /* Says what an output of another kind does not have. That a framework wrote the file, as nearly all metadata says, is
  * not worth a word, and what it says of how tensors are quantized need not hold for the output. */
-static void note_metadata(const settings *s, const source *in, const qz_create_options *options)
+static void note_metadata(const source *in, int keeps)
 {
     static const char *const of_no_interest[] = {"format", "quantization_config"};
-    size_t count = qz_metadata_count(in->file), length = strlen(s->files[1]);
+    size_t count = qz_metadata_count(in->file);
     size_t pairs = count;
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k < sizeof of_no_interest / sizeof of_no_interest[0]; k++)
             pairs -= strcmp(qz_metadata_at(in->file, i)->key, of_no_interest[k]) == 0;
-    int keeps = options->shard_bytes != 0 || (length > 12 && strcmp(s->files[1] + length - 12, ".safetensors") == 0);
     if (pairs != 0 && !keeps)
         say("note: __metadata__ (%zu %s) is not passed on; a .safetensors output has it", pairs,
             pairs == 1 ? "pair" : "pairs");
+}
+
+/* Says which types become bytes without a name. */
+static void note_types(const source *in, int keeps)
+{
+    const char *found = NULL;
+    for (size_t i = 0; i < in->count && !keeps; i++) {
+        size_t tensor = in->items[i].tensor;
+        const char *stored = in->items[i].packed ? NULL : qz_tensor_stored(in->file, tensor);
+        if (stored && qz_tensor_at(in->file, tensor)->type_bytes == 1) /* NumPy has complex numbers */
+            found = stored;
+    }
+    if (found)
+        say("note: tensors of type %s are passed on as bytes; a .safetensors output keeps the type", found);
 }
 
 int target_open(const settings *s, const source *in, qz_create_options *options, qz_writer **writer)
@@ -42,7 +55,10 @@ int target_open(const settings *s, const source *in, qz_create_options *options,
                            "name of the output has no extension");
     if (qz_create(s->files[1], options, writer, &error) != QZ_FILE_OK)
         return fail_file(&error);
-    note_metadata(s, in, options);
+    size_t length = strlen(s->files[1]);
+    int keeps = options->shard_bytes != 0 || (length > 12 && strcmp(s->files[1] + length - 12, ".safetensors") == 0);
+    note_metadata(in, keeps);
+    note_types(in, keeps);
     return DONE;
 }
 

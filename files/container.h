@@ -28,6 +28,9 @@ struct qz_container_type {
     qz_file_result (*read)(qz_file *file, size_t tensor, uint64_t offset, void *dst, size_t bytes,
                            qz_file_error *error);
     void (*close)(qz_file *file); /* releases file->state; may be NULL */
+    /* The container's name for the type of raw items that came from a file of this kind, which `type` is told by its
+     * address; NULL if it has none. May be NULL. An output keeps it as slot->stored. */
+    const char *(*stored)(const qz_tensor *tensor);
 
     /* Checks a declaration, of which tensor and blocks count; may be NULL. */
     qz_file_result (*declare)(qz_writer *writer, const qz_slot *slot, qz_file_error *error);

@@ -196,6 +196,11 @@ const qz_metadata *qz_metadata_at(const qz_file *file, size_t i)
     return i < file->metadata_count ? &file->metadata[i] : NULL;
 }
 
+const char *qz_tensor_stored(const qz_file *file, size_t i)
+{
+    return i < file->count && file->container->stored ? file->container->stored(&file->entries[i].tensor) : NULL;
+}
+
 const char *qz_note(const qz_file *file)
 {
     return file->note[0] != '\0' ? file->note : NULL;

@@ -3,10 +3,8 @@
  */
 #include "layout.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#include "containers/safetensors.h"
 #include "packed_list.h"
 
 /* One row for each layout. */
@@ -31,28 +29,10 @@ const qz_layout *qz_layout_named(const char *name)
     return NULL;
 }
 
-/* Says which items of a byte are no scales of any layout. */
-static void note_bytes(qz_file *file)
-{
-    const char *found = NULL;
-    size_t used = strlen(file->note), room = sizeof file->note;
-    for (size_t i = 0; i < file->count; i++) {
-        const qz_entry *entry = &file->entries[i];
-        if (entry->part == QZ_PART_NONE && entry->tensor.element == QZ_ELEMENT_RAW)
-            found = entry->tensor.type == qz_safetensors_e4m3   ? "F8_E4M3"
-                    : entry->tensor.type == qz_safetensors_e8m0 ? "F8_E8M0"
-                                                                : found;
-    }
-    if (found && used < room)
-        snprintf(file->note + used, room - used, "%stensors of type %s are passed on as bytes", used != 0 ? "; " : "",
-                 found);
-}
-
 qz_file_result qz_layouts_recognize(qz_file *file, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
     for (size_t i = 0; i < LAYOUTS && result == QZ_FILE_OK; i++)
         result = layouts[i]->recognize ? layouts[i]->recognize(file, error) : QZ_FILE_OK;
-    note_bytes(file);
     return result == QZ_FILE_OK ? qz_packed_sort(file, error) : result;
 }

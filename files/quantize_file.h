@@ -219,6 +219,11 @@ QZ_API const qz_metadata *qz_metadata_at(const qz_file *file, size_t i);
 QZ_API size_t qz_tensor_count(const qz_file *file);
 QZ_API const qz_tensor *qz_tensor_at(const qz_file *file, size_t i);
 
+/* The name that the file has for the type of a raw tensor whose `type` says no more than its size: of safetensors
+ * "F8_E4M3", "F4" and so on; NULL for all others. An output of the same kind keeps it, where qz_declare() is given the
+ * tensor as qz_tensor_at() has it, with that very pointer. Items of F4 and F6 are bytes, which the last axis counts. */
+QZ_API const char *qz_tensor_stored(const qz_file *file, size_t i);
+
 /* The tensor of that name; SIZE_MAX if there is none. */
 QZ_API size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_length);
 

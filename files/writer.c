@@ -116,6 +116,8 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
                        "has an unknown type, more than 64 axes or more than 2^63 - 1 bytes");
     if (raw)
         slot.tensor.count = slot.tensor.bytes;
+    if (raw && writer->container->stored)
+        slot.stored = writer->container->stored(tensor);
     qz_file_result result = writer->container->declare ? writer->container->declare(writer, &slot, error) : QZ_FILE_OK;
     if (result != QZ_FILE_OK)
         return result;

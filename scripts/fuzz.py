@@ -7,6 +7,7 @@ What breaks them is left in build/fuzz/.
 """
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ import quantize
 import safetensors.numpy
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests/cli"))
+import layouts_oracle as oracle  # noqa: E402
+
 FOLDER = ROOT / "build/fuzz"
 CORPUS = FOLDER / "corpus"
 MODELS = FOLDER / "models"
@@ -55,6 +59,38 @@ def write_seeds() -> None:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+
+
+def write_layouts() -> None:
+    """Quantized tensors as other programs keep them, with their config.json in the metadata."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 16, (8, 32)).astype(np.uint8)
+    half = oracle.stored(np.ones((8, 1), np.float16))
+    kinds = {
+        "integers": oracle.Contents(codes, 32, half, np.full((8, 1), 7, np.uint8)),
+        "affine": oracle.Contents(codes, 32, half, offsets=half),
+        "mxfp4": oracle.Contents(codes, 32, oracle.stored(np.full((8, 1), 127, np.uint8)), table=oracle.E2M1),
+        "nvfp4": oracle.Contents(
+            codes,
+            16,
+            oracle.stored(np.full((8, 2), 0x38, np.uint8), "F8_E4M3"),
+            factor=np.float32(0.5),
+            table=oracle.E2M1,
+        ),
+        "nf4": oracle.Contents(codes, 32, oracle.stored(np.ones((8, 1), np.float32)), table=oracle.NF4),
+    }
+    layouts = {
+        "integers": ["gptq", "gptq_v2", "awq", "compressed-tensors"],
+        "affine": ["mlx"],
+        "mxfp4": ["compressed-tensors", "gpt-oss", "mlx"],
+        "nvfp4": ["compressed-tensors", "modelopt", "mlx"],
+        "nf4": ["bitsandbytes"],
+    }
+    for kind, names in layouts.items():
+        for name in names:
+            tensors, said = oracle.WRITERS[name](kinds[kind])
+            metadata = {"quantization_config": json.dumps(said)} if said else None
+            oracle.save(CORPUS / f"{name}-{kind}.safetensors", tensors, metadata)
 
 
 def write_models() -> None:
@@ -96,6 +132,7 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     if target == "files":
         write_seeds()
+        write_layouts()
     if target == "models":
         write_models()
     build(target)

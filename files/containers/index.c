@@ -18,6 +18,7 @@
 #include "../parts.h"
 #include "json.h"
 #include "model.h"
+#include "safetensors_file.h"
 
 enum { DEEPEST = 16 };
 
@@ -336,4 +337,5 @@ const qz_container_type qz_container_index = {
     .open = open_index,
     .parts = open_shards,
     .close = close_index,
+    .stored = qz_safetensors_stored,
 };

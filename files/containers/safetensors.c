@@ -48,7 +48,19 @@ static const qz_safetensors_row rows[QZ_SAFETENSORS_TYPES] = {
     [QZ_SAFETENSORS_U64] = {"U64", 64, QZ_ELEMENT_U64},
 };
 
-const char qz_safetensors_e4m3[] = "|V1", qz_safetensors_e8m0[] = "|V1";
+const char qz_safetensors_items[QZ_SAFETENSORS_TYPES][4] = {
+    [QZ_SAFETENSORS_F4] = "|V1",          [QZ_SAFETENSORS_F6_E2M3] = "|V1",     [QZ_SAFETENSORS_F6_E3M2] = "|V1",
+    [QZ_SAFETENSORS_F8_E5M2] = "|V1",     [QZ_SAFETENSORS_F8_E4M3] = "|V1",     [QZ_SAFETENSORS_F8_E8M0] = "|V1",
+    [QZ_SAFETENSORS_F8_E4M3FNUZ] = "|V1", [QZ_SAFETENSORS_F8_E5M2FNUZ] = "|V1", [QZ_SAFETENSORS_C64] = "<c8",
+};
+
+unsigned qz_safetensors_type_of_items(const char *items)
+{
+    for (unsigned type = 0; type < QZ_SAFETENSORS_TYPES; type++)
+        if (items == qz_safetensors_items[type])
+            return type;
+    return strcmp(items, qz_safetensors_items[QZ_SAFETENSORS_C64]) == 0 ? QZ_SAFETENSORS_C64 : QZ_SAFETENSORS_TYPES;
+}
 
 const qz_safetensors_row *qz_safetensors_row_of(unsigned type)
 {

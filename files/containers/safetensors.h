@@ -45,8 +45,13 @@ typedef struct qz_safetensors_row {
     qz_element element; /* QZ_ELEMENT_RAW: a type that is passed on as it is */
 } qz_safetensors_row;
 
-/* What a qz_tensor of QZ_ELEMENT_RAW has as its type, which is told from other items of a byte by its address. */
-extern const char qz_safetensors_e4m3[], qz_safetensors_e8m0[];
+/* What a qz_tensor of QZ_ELEMENT_RAW has as its type: as NumPy writes it, of most all that can be said is the size of
+ * the items. Which type of the format it is, is told by the address. Of types of less than a byte, the items are bytes,
+ * and the last axis counts them. */
+extern const char qz_safetensors_items[QZ_SAFETENSORS_TYPES][4];
+
+/* The type of such items; of others QZ_SAFETENSORS_C64 if they are those, or QZ_SAFETENSORS_TYPES. */
+unsigned qz_safetensors_type_of_items(const char *items);
 
 /* The row of a type; NULL for a number that is none. */
 const qz_safetensors_row *qz_safetensors_row_of(unsigned type);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../checked.h"
 #include "../descriptor.h"
 #include "../element.h"
 #include "../error.h"
@@ -15,29 +16,49 @@
 #include "safetensors.h"
 #include "safetensors_file.h"
 
-/* Items of a type that is passed on as it is, as NumPy writes it; of most all that can be said is their size. */
-static const char complex64[] = "<c8", byte[] = "|V1";
-
 static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
 {
     return qz_safetensors_probe(head, bytes, file_size);
 }
 
-static qz_file_result refuse(const qz_file *file, const qz_model_tensor *tensor, const char *type, qz_file_error *error)
+/* A type of less than a byte: the last axis of *shape, which has room for all, becomes its bytes. */
+static qz_file_result count_bytes(const qz_file *file, const qz_model_tensor *tensor, const qz_safetensors_row *row,
+                                  uint64_t *shape, qz_file_error *error)
 {
     char field[QZ_MODEL_FIELD];
-    return qz_fail(error, QZ_FILE_FORMAT, file->input.label,
-                   qz_model_field("tensor", tensor->name, tensor->name_length, field), QZ_NO_OFFSET,
-                   "is of type %s, whose elements are no whole bytes; such files are not read", type);
+    uint64_t *last = &shape[tensor->rank - 1], bits; /* one element fills no byte: there is an axis */
+    memcpy(shape, tensor->shape, tensor->rank * sizeof *shape);
+    if (!qz_mul(*last, row->bits, &bits) || bits % 8 != 0)
+        return qz_fail(error, QZ_FILE_FORMAT, file->input.label,
+                       qz_model_field("tensor", tensor->name, tensor->name_length, field), QZ_NO_OFFSET,
+                       "is of type %s, and its rows are no whole bytes; such tensors are not read", row->name);
+    *last = bits / 8;
+    return QZ_FILE_OK;
 }
 
-/* Notes what an output made of this file will not have. */
-static void note(qz_file *file, const qz_safetensors *read, const char *opaque)
+static qz_file_result add_tensor(qz_file *file, const qz_model_tensor *tensor, qz_file_error *error)
 {
-    size_t used = (size_t)snprintf(file->note, sizeof file->note, "%s", read->note);
-    if (opaque && used < sizeof file->note)
-        snprintf(file->note + used, sizeof file->note - used, "%stensors of type %s are passed on as bytes",
-                 used ? "; " : "", opaque);
+    const qz_safetensors_row *row = qz_safetensors_row_of(tensor->type);
+    uint64_t shape[QZ_MAX_RANK];
+    qz_file_result result = QZ_FILE_OK;
+    qz_tensor described = {
+        .name = tensor->name,
+        .name_length = tensor->name_length,
+        .element = row->element,
+        .rank = tensor->rank,
+        .shape = tensor->shape,
+        .swapped = row->bits > 8 && qz_big_endian(),
+    };
+    if (row->element == QZ_ELEMENT_RAW) {
+        described.type = qz_safetensors_items[tensor->type];
+        described.type_bytes = row->bits < 8 ? 1 : row->bits / 8;
+        described.swapped = 0;
+    }
+    if (row->bits % 8 != 0) {
+        result = count_bytes(file, tensor, row, shape, error);
+        described.shape = shape;
+    }
+    return result == QZ_FILE_OK ? qz_file_add(file, &described, tensor->offset, error) : result;
 }
 
 static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
@@ -55,33 +76,9 @@ static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
     file->table_left = read->model.left;
     file->metadata = read->metadata;
     file->metadata_count = read->metadata_count;
-    const char *opaque = NULL;
-    for (size_t i = 0; i < read->model.count && result == QZ_FILE_OK; i++) {
-        const qz_model_tensor *tensor = &read->model.tensors[i];
-        const qz_safetensors_row *row = qz_safetensors_row_of(tensor->type);
-        if (row->bits % 8 != 0)
-            return refuse(file, tensor, row->name, error);
-        qz_tensor described = {
-            .name = tensor->name,
-            .name_length = tensor->name_length,
-            .element = row->element,
-            .rank = tensor->rank,
-            .shape = tensor->shape,
-            .swapped = row->bits > 8 && qz_big_endian(),
-        };
-        if (row->element == QZ_ELEMENT_RAW) {
-            int is_complex = tensor->type == QZ_SAFETENSORS_C64;
-            described.type = is_complex                               ? complex64
-                             : tensor->type == QZ_SAFETENSORS_F8_E4M3 ? qz_safetensors_e4m3
-                             : tensor->type == QZ_SAFETENSORS_F8_E8M0 ? qz_safetensors_e8m0
-                                                                      : byte;
-            described.type_bytes = is_complex ? 8 : 1;
-            described.swapped = 0;
-            opaque = described.type == byte ? row->name : opaque; /* the others may be scales: layouts see */
-        }
-        result = qz_file_add(file, &described, tensor->offset, error);
-    }
-    note(file, read, opaque);
+    for (size_t i = 0; i < read->model.count && result == QZ_FILE_OK; i++)
+        result = add_tensor(file, &read->model.tensors[i], error);
+    snprintf(file->note, sizeof file->note, "%s", read->note);
     return result;
 }
 
@@ -96,9 +93,14 @@ static void close_safetensors(qz_file *file)
 
 static unsigned type_of(const qz_tensor *tensor)
 {
-    if (tensor->element == QZ_ELEMENT_RAW && strcmp(tensor->type, complex64) == 0)
-        return QZ_SAFETENSORS_C64;
-    return tensor->element == QZ_ELEMENT_RAW ? QZ_SAFETENSORS_TYPES : qz_safetensors_type_of(tensor->element);
+    return tensor->element == QZ_ELEMENT_RAW ? qz_safetensors_type_of_items(tensor->type)
+                                             : qz_safetensors_type_of(tensor->element);
+}
+
+const char *qz_safetensors_stored(const qz_tensor *tensor)
+{
+    unsigned type = tensor->element == QZ_ELEMENT_RAW ? type_of(tensor) : QZ_SAFETENSORS_TYPES;
+    return type < QZ_SAFETENSORS_TYPES ? qz_safetensors_row_of(type)->name : NULL;
 }
 
 /* The type of a slot in the file: that of its elements, or of what its bytes stand for. */
@@ -136,6 +138,21 @@ static void sort_slots(const qz_slot *slots, size_t count, size_t *order)
                 order[n++] = i;
 }
 
+/* The shape that the file has: of types of less than a byte, whose last axis counts bytes, in elements. */
+static const uint64_t *stored_shape(qz_writer *writer, const qz_tensor *tensor, unsigned type)
+{
+    unsigned bits = qz_safetensors_row_of(type)->bits;
+    if (bits >= 8 || tensor->rank == 0)
+        return tensor->shape;
+    uint64_t *shape = qz_arena_get(&writer->arena, tensor->rank * sizeof *shape);
+    if (!shape)
+        return NULL;
+    memcpy(shape, tensor->shape, tensor->rank * sizeof *shape);
+    uint64_t *last = &shape[tensor->rank - 1];
+    *last = *last / bits * 8 + *last % bits * 8 / bits; /* without a product that wraps */
+    return shape;
+}
+
 /* The header, with the metadata that is passed on and what is said of how tensors are quantized: what the input said of
  * that is not what holds for the output. */
 static qz_file_result format(const qz_writer *writer, qz_model_tensor *tensors, size_t count, char **header,
@@ -171,15 +188,18 @@ qz_file_result qz_safetensors_lay_out(qz_writer *writer, size_t first, size_t co
         result = qz_fail_memory(error, label);
     } else {
         sort_slots(slots, count, order);
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = 0; i < count && result == QZ_FILE_OK; i++) {
             const qz_tensor *tensor = &slots[order[i]].tensor;
             tensors[i].name = tensor->name;
             tensors[i].name_length = tensor->name_length;
             tensors[i].type = stored_type(&slots[order[i]]);
             tensors[i].rank = tensor->rank;
-            tensors[i].shape = tensor->shape;
+            tensors[i].shape = stored_shape(writer, tensor, tensors[i].type);
+            if (!tensors[i].shape && tensor->rank != 0)
+                result = qz_fail_memory(error, label);
         }
-        result = format(writer, tensors, count, &header, &bytes, &file_bytes, error);
+        if (result == QZ_FILE_OK)
+            result = format(writer, tensors, count, &header, &bytes, &file_bytes, error);
     }
     for (size_t i = 0; i < count && result == QZ_FILE_OK; i++)
         slots[order[i]].start = slots[order[i]].offset = tensors[i].offset;
@@ -203,6 +223,7 @@ const qz_container_type qz_container_safetensors = {
     .probe = probe,
     .open = open_safetensors,
     .close = close_safetensors,
+    .stored = qz_safetensors_stored,
     .declare = qz_safetensors_declare,
     .layout = layout,
 };

@@ -172,6 +172,7 @@ const qz_container_type qz_container_shards = {
     .extension = "/",
     .quantized = "own",
     .declare = qz_safetensors_declare,
+    .stored = qz_safetensors_stored,
     .layout = layout,
     .select = select_shard,
     .finish = finish,

@@ -134,8 +134,8 @@ qz_file_result qz_found_in_order(qz_found *found, size_t list, uint64_t cols, in
 static void check_bytes(const qz_found *found, qz_foreign *is)
 {
     const qz_tensor *scales = qz_tensor_at(found->file, found->members[QZ_MEMBER_SCALES]);
-    const char *type = is->scheme.scale_dtype == QZ_E4M3   ? qz_safetensors_e4m3
-                       : is->scheme.scale_dtype == QZ_E8M0 ? qz_safetensors_e8m0
+    const char *type = is->scheme.scale_dtype == QZ_E4M3   ? qz_safetensors_items[QZ_SAFETENSORS_F8_E4M3]
+                       : is->scheme.scale_dtype == QZ_E8M0 ? qz_safetensors_items[QZ_SAFETENSORS_F8_E8M0]
                                                            : NULL;
     if (is->wrong[0] == '\0' && scales && scales->element == QZ_ELEMENT_RAW && scales->type != type)
         snprintf(is->wrong, sizeof is->wrong, "has scales of another type than %s",

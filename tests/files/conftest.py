@@ -13,7 +13,7 @@ from listing import Listing
 ROOT = Path(__file__).resolve().parents[2]
 
 SOURCES = (
-    *("descriptor", "element", "error", "input", "names"),
+    *("descriptor", "element", "error", "input", "inside", "names"),
     *("containers/gguf", "containers/gguf_types", "containers/gguf_values", "containers/gguf_writer"),
     *("containers/json", "containers/model", "containers/safetensors", "containers/safetensors_writer"),
 )

@@ -332,8 +332,10 @@ static int leftovers(int remove_them)
     for (struct dirent *found; (found = readdir(list)) != NULL;)
         if (strncmp(found->d_name, ".quantize-", 10) == 0) {
             n++;
+            char path[400];
+            snprintf(path, sizeof path, "%s/%s", folder, found->d_name);
             if (remove_them)
-                remove_all(path_of(found->d_name));
+                remove_all(path);
         }
     closedir(list);
     return n;
