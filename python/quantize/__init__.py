@@ -7,6 +7,7 @@
   the inputs of a layer into account.
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`concatenate` puts arrays together, :func:`save` and :func:`load` keep them in files.
+* :func:`nearest` finds the rows of a packed array that are nearest to queries.
 * ``python -m quantize`` is the command-line tool.
 """
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from .names import Method as Method
     from .names import ScaleDtype as ScaleDtype
     from .names import SchemeName as SchemeName
+    from .neighbours import Neighbours as Neighbours
+    from .neighbours import nearest as nearest
     from .packed_array import QuantizedArray as QuantizedArray
     from .plot import plot_error as plot_error
     from .scheme import Scheme as Scheme
@@ -66,6 +69,7 @@ _LAZY = {
     "Choice": "choice",
     "Comparison": "comparison",
     "Comparisons": "comparison",
+    "Neighbours": "neighbours",
     "QuantizedArray": "packed_array",
     "Scheme": "scheme",
     "Schemes": "scheme",
@@ -77,6 +81,7 @@ _LAZY = {
     "kernels": "machine",
     "learn_table": "learn",
     "load": "files",
+    "nearest": "neighbours",
     "plot_error": "plot",
     "quantize_array": "encode",
     "save": "files",
