@@ -234,4 +234,5 @@ def _scores(queries: NDArray[np.float64], rows: NDArray[np.float64], metric: str
     if metric == "dot":
         return dots
     lengths = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(rows, axis=2)
-    return np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+    np.divide(dots, lengths, out=dots, where=lengths > 0)  # a length of 0 has a dot product of 0
+    return dots
