@@ -139,7 +139,7 @@ def test_refusals() -> None:
         quantize.nearest(bad, q)
     with pytest.raises(quantize.RangeError, match=r"queries beyond the range of float32.*index 0"):
         quantize.nearest(np.full(64, 1e39), q)
-    with pytest.raises(ValueError, match="rows of 64 elements are needed"):
+    with pytest.raises(ValueError, match="its rows must have 64 elements"):
         quantize.nearest(rows[:, :63], q)
     with pytest.raises(ValueError, match="0 or more"):
         quantize.nearest(rows, q, -1)
