@@ -12,6 +12,12 @@ typedef struct {
     PyObject *failure; /* the exception class */
 } State;
 
+/* a * b, or the largest number. */
+static uint64_t work_of(uint64_t a, uint64_t b)
+{
+    return b && a > UINT64_MAX / b ? UINT64_MAX : a * b;
+}
+
 static uint64_t matrix_bytes(const qz_matrix *matrix)
 {
     return matrix->rows * matrix->cols * qz_dtype_size(matrix->dtype); /* of a buffer that exists or is repeated */
@@ -306,6 +312,49 @@ static PyObject *core_compare_matrices(PyObject *module, PyObject *args)
     return stats_tuple(&stats);
 }
 
+PyDoc_STRVAR(nearest_doc,
+             "nearest(scheme, parts, rows, queries, dtype, metric, mask, scores, ids, threads, /) -> None");
+
+/* scores and ids: k float64 and int64 for each query. */
+static PyObject *core_nearest(PyObject *module, PyObject *args)
+{
+    qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
+    PyObject *tuple, *parts, *queries_object, *mask_object, *scores_object, *ids_object;
+    Py_buffer *mask = NULL, *scores, *ids;
+    qz_matrix queries;
+    qz_packed packed;
+    Scheme scheme;
+    Call call;
+    Py_ssize_t threads;
+    uint64_t k, bytes;
+    unsigned long long rows;
+    int dtype, metric;
+
+    call_init(&call, module);
+    if (!PyArg_ParseTuple(args, "OOKOiiOOOn:nearest", &tuple, &parts, &rows, &queries_object, &dtype, &metric,
+                          &mask_object, &scores_object, &ids_object, &threads) ||
+        take_scheme(tuple, &scheme) < 0 || take_matrix(&call, queries_object, 0, dtype, &queries) < 0 ||
+        take_packed(&call, parts, 0, &scheme.row, rows, queries.cols, &packed, &bytes) < 0 ||
+        (mask_object != Py_None && !(mask = take_flat(&call, mask_object, PyBUF_SIMPLE, 1))) ||
+        !(scores = take_flat(&call, scores_object, PyBUF_WRITABLE, sizeof(double))) ||
+        !(ids = take_flat(&call, ids_object, PyBUF_WRITABLE, sizeof(int64_t))))
+        return call_cancel(&call);
+    k = queries.rows ? (uint64_t)scores->len / sizeof(double) / queries.rows : 0;
+    if (lengths_agree((size_t)scores->len, (size_t)(queries.rows * k * sizeof(double)),
+                      "scores are no rows of one for each query") < 0 ||
+        lengths_agree((size_t)ids->len, (size_t)scores->len, "scores and ids differ in length") < 0 ||
+        (mask && lengths_agree((size_t)mask->len, (size_t)rows, "mask and rows differ in length") < 0) ||
+        call_begin(&call, threads, work_of(bytes, queries.rows)) < 0)
+        return call_cancel(&call);
+    options.metric = (qz_metric)metric;
+    options.mask = mask ? mask->buf : NULL;
+    options.pool = call.pool;
+    options.stop = call_stop;
+    options.stop_context = &call;
+    return none_unless(call_end(
+        &call, qz_nearest(&scheme.row, &packed, rows, &queries, k, &options, scores->buf, ids->buf, &call.detail)));
+}
+
 PyDoc_STRVAR(validate_doc, "validate(scheme, parts, rows, cols, /) -> None");
 
 static PyObject *core_validate(PyObject *module, PyObject *args)
@@ -470,6 +519,7 @@ static PyMethodDef methods[] = {
     PLAIN(decode, METH_VARARGS),
     PLAIN(compare, METH_VARARGS),
     PLAIN(compare_matrices, METH_VARARGS),
+    PLAIN(nearest, METH_VARARGS),
     PLAIN(validate, METH_VARARGS),
     PLAIN(scheme_check, METH_VARARGS),
     PLAIN(scheme_sizes, METH_VARARGS),
@@ -514,6 +564,9 @@ static const Constant constants[] = {
     {"ZERO_FLOAT", QZ_ZERO_FLOAT},
     {"REFUSE", QZ_REFUSE},
     {"CLIP", QZ_CLIP},
+    {"DOT", QZ_DOT},
+    {"COSINE", QZ_COSINE},
+    {"L2", QZ_L2},
     {"ERROR_ARGUMENT", QZ_ERROR_ARGUMENT},
     {"ERROR_NONFINITE", QZ_ERROR_NONFINITE},
     {"ERROR_CODE", QZ_ERROR_CODE},

@@ -21,7 +21,7 @@
 
 typedef struct {
     PyObject *module;
-    Py_buffer views[7];
+    Py_buffer views[8];
     int count;        /* of the views */
     qz_detail detail; /* for the library to fill */
     qz_pool *pool;    /* for the library to use */

@@ -8,6 +8,7 @@
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`concatenate` puts arrays together, :func:`save` and :func:`load` keep them in files.
 * :mod:`quantize.onnx` reads and writes ONNX models with 4-bit weights.
+* :func:`nearest` finds the rows of a packed array that are nearest to queries.
 * ``python -m quantize`` is the command-line tool.
 """
 
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from .names import Method as Method
     from .names import ScaleDtype as ScaleDtype
     from .names import SchemeName as SchemeName
+    from .neighbours import Neighbours as Neighbours
+    from .neighbours import nearest as nearest
     from .packed_array import QuantizedArray as QuantizedArray
     from .plot import plot_error as plot_error
     from .scheme import Scheme as Scheme
@@ -71,6 +74,7 @@ _LAZY = {
     "Choice": "choice",
     "Comparison": "comparison",
     "Comparisons": "comparison",
+    "Neighbours": "neighbours",
     "QuantizedArray": "packed_array",
     "Scheme": "scheme",
     "Schemes": "scheme",
@@ -85,6 +89,7 @@ _LAZY = {
     "learn_table": "learn",
     "load": "files",
     "open": "tensor_file",
+    "nearest": "neighbours",
     "plot_error": "plot",
     "quantize_array": "encode",
     "save": "files",

@@ -47,6 +47,9 @@ ZERO_OFFSET: Final[int]
 ZERO_FLOAT: Final[int]
 REFUSE: Final[int]
 CLIP: Final[int]
+DOT: Final[int]
+COSINE: Final[int]
+L2: Final[int]
 ERROR_ARGUMENT: Final[int]
 ERROR_NONFINITE: Final[int]
 ERROR_CODE: Final[int]
@@ -111,6 +114,19 @@ def compare(
     /,
 ) -> _Stats: ...
 def compare_matrices(a: _Buffer, a_dtype: int, b: _Buffer, b_dtype: int, threads: int, /) -> _Stats: ...
+def nearest(
+    scheme: _Scheme,
+    parts: _Parts,
+    rows: int,
+    queries: _Buffer,
+    dtype: int,
+    metric: int,
+    mask: _Buffer | None,
+    scores: _Buffer,
+    ids: _Buffer,
+    threads: int,
+    /,
+) -> None: ...
 def validate(scheme: _Scheme, parts: _Parts, rows: int, cols: int, /) -> None: ...
 def scheme_check(scheme: _Scheme, method: int, /) -> bool: ...
 def scheme_sizes(scheme: _Scheme, rows: int, cols: int, /) -> tuple[int, int, int, int, int, int]: ...

@@ -38,6 +38,7 @@ METHODS = {
     "exact": _core.EXACT,
     "reference": _core.REFERENCE,
 }
+METRICS = {"dot": _core.DOT, "cosine": _core.COSINE, "l2": _core.L2}
 RULES = {name: number for number, name in enumerate(_core.rules())}
 SCALE_DTYPES = {
     "float32": _core.F32,

@@ -127,6 +127,7 @@ assert_type(q == q, bool)
 assert_type(quantize.compare(q, [1.0]).sqnr_db, float)
 assert_type(quantize.compare([1.0], {"a": q}), quantize.Comparisons)
 assert_type(quantize.compare({"a": np.ones(3)}, {"a": q})["a"], quantize.Comparison)
+assert_type(quantize.nearest([1.0], q).ids, NDArray[np.int64])
 choice = quantize.choose([1.0, 2.0], max_bits=4.5, schemes=["int4", quantize.schemes()[0]])
 assert_type(choice, quantize.Choice)
 assert_type(choice.scheme, quantize.Scheme)
@@ -609,6 +610,10 @@ def test_core_checks_packed_arrays() -> None:
 
     def validate(scheme: Any, x: Any, dtype: Any, parts: Any, threads: Any) -> Any:
         return _core.validate(scheme, parts, *x.shape)
+
+    def nearest(scheme: Any, x: Any, dtype: Any, parts: Any, threads: Any) -> Any:
+        scores, ids = np.empty((2, 1)), np.empty((2, 1), np.int64)
+        return _core.nearest(scheme, parts, 2, x, dtype, _core.DOT, None, scores, ids, threads)
 
     every = (encode, decode, compare, validate)
     scheme: Any = good["scheme"]

@@ -42,32 +42,39 @@ INLINE void near_lanes(const struct qz_near *rows, size_t row, int count, const 
     const uint8_t *level = rows->level + row * rows->n;
     const float *scale = rows->scale + row * rows->groups, *bias = rows->bias + row * rows->terms;
     size_t span = qz_level_steps(rows->most) * QZ_LEVELS;
+#pragma GCC unroll 4
     for (int r = 0; r < count; r++)
         lane[r] = _mm256_setzero_ps();
     for (size_t t = 0; t < rows->terms; t += QZ_NEAR_LANES) {
         __m256 part = near_first(start + t, rows->terms - t);
+#pragma GCC unroll 4
         for (int r = 0; r < count; r++)
             lane[r] = _mm256_fmadd_ps(near_first(bias + (size_t)r * rows->terms + t, rows->terms - t), part, lane[r]);
     }
     for (size_t g = 0, i = 0; g < rows->groups; g++) {
         size_t end = rows->n - i < rows->group_size ? rows->n : i + rows->group_size;
         __m256i sum[4], few[4];
+#pragma GCC unroll 4
         for (int r = 0; r < count; r++)
             sum[r] = _mm256_setzero_si256();
         while (i < end) {
             size_t stop = end - i < span ? end : i + span;
+#pragma GCC unroll 4
             for (int r = 0; r < count; r++)
                 few[r] = _mm256_setzero_si256();
             for (; i < stop; i += QZ_LEVELS) {
                 __m256i part = _mm256_loadu_si256((const __m256i *)(query + i));
+#pragma GCC unroll 4
                 for (int r = 0; r < count; r++) {
                     __m256i of_row = _mm256_loadu_si256((const __m256i *)(level + (size_t)r * rows->n + i));
                     few[r] = _mm256_add_epi16(few[r], _mm256_maddubs_epi16(of_row, part));
                 }
             }
+#pragma GCC unroll 4
             for (int r = 0; r < count; r++)
                 sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(few[r], ones));
         }
+#pragma GCC unroll 4
         for (int r = 0; r < count; r++)
             lane[r] = _mm256_fmadd_ps(_mm256_set1_ps(scale[(size_t)r * rows->groups + g]), _mm256_cvtepi32_ps(sum[r]),
                                       lane[r]);

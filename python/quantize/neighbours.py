@@ -1,0 +1,238 @@
+"""The nearest rows of a packed array: :func:`quantize.nearest`."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
+
+import numpy as np
+
+from . import _core
+from .c_numbers import METRICS
+from .errors import DtypeError, FormatError, NonFiniteError, element, explain
+from .inputs import as_array, as_floats, as_threads
+from .names import unknown
+from .packed_array import QuantizedArray, parts_of
+from .parts import as_matrix, matrices
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from .inputs import AnyArray
+
+Metric = Literal["dot", "cosine", "l2"]
+
+_FLOATS_AT_ONCE = 1 << 22  # values of exact rows that are in memory together
+
+
+class Neighbours(NamedTuple):
+    """What :func:`nearest` finds: for each query, scores and row numbers, best first."""
+
+    scores: NDArray[np.float64]
+    ids: NDArray[np.int64]
+
+
+def nearest(
+    queries: ArrayLike,
+    q: QuantizedArray,
+    k: SupportsIndex = 10,
+    *,
+    metric: Metric = "dot",
+    mask: ArrayLike | None = None,
+    rerank: ArrayLike | None = None,
+    candidates: SupportsIndex | None = None,
+    threads: SupportsIndex | None = None,
+) -> Neighbours:
+    """Find the rows of a packed array that are nearest to each query.
+
+    The scores are those of the decoded rows with the queries as float32. Only the rows that may be among the
+    best are decoded: of most, integer products of the codes tell that they are not. The result is the same
+    for every number of threads and on every CPU.
+
+    Parameters
+    ----------
+    queries : array_like
+        One query, of shape ``(d,)``, or any number of them, of shape ``(..., d)``.
+    q : QuantizedArray
+        Rows of shape ``(n, d)``, quantized along the last axis.
+    k : int, default 10
+        How many rows to find. There are fewer results where there are fewer rows.
+    metric : {"dot", "cosine", "l2"}, default "dot"
+        The dot product; that divided by both lengths (0 where one of them is 0); or the sum of squared
+        differences, of which less is better.
+    mask : array_like of bool, optional
+        One for each row: rows where it is False are left out.
+    rerank : array_like, optional
+        The rows before they were quantized, of shape ``(n, d)``, for example a `numpy.memmap`. The nearest
+        `candidates` are then ranked once more, by their scores with these; only those rows are read.
+    candidates : int, optional
+        How many rows are ranked by `rerank`; by default ``4 * k + 10``.
+    threads : int, optional
+        How many threads share the work; by default as many as pay.
+
+    Returns
+    -------
+    scores : numpy.ndarray
+        float64 of shape ``(..., min(k, rows))``, best first.
+    ids : numpy.ndarray
+        The numbers of these rows, int64. Of rows with equal scores the first ones are the best.
+
+    Raises
+    ------
+    ValueError
+        When a query holds NaN or infinity, or shapes do not fit together.
+
+    See Also
+    --------
+    QuantizedArray.dequantize : Rows as floats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import quantize
+    >>> rows = np.random.default_rng(1).standard_normal((1000, 64))
+    >>> q = quantize.quantize_array(rows)
+    >>> scores, ids = quantize.nearest(rows[[7, 8]], q, k=3, metric="cosine")
+    >>> ids
+    array([[  7, 105, 641],
+           [  8, 519, 361]])
+    >>> scores.round(2)
+    array([[1.  , 0.42, 0.4 ],
+           [1.  , 0.43, 0.39]])
+    """
+    number, rows = _checked_metric(metric), _checked_rows(q)
+    x, dtype = as_floats(queries, "queries")
+    if x.ndim == 0 or x.shape[-1] != q.shape[1]:
+        raise ValueError(
+            f"queries has shape {x.shape}; its rows must have {q.shape[1]} elements, as those of q"
+        )
+    wanted = operator.index(k)
+    if wanted < 0:
+        raise ValueError(f"k is {wanted}; it must be 0 or more")
+    allowed = _checked_mask(mask, rows)
+    available = rows if allowed is None else int(np.count_nonzero(allowed))
+    exact, found = None, min(wanted, available)
+    if rerank is not None:
+        exact = _exact_rows(rerank, q.shape)
+        more = 4 * wanted + 10 if candidates is None else operator.index(candidates)
+        if more < wanted:
+            raise ValueError(f"candidates is {more}, less than k, {wanted}")
+        found = min(more, available)
+    elif candidates is not None:
+        raise ValueError("candidates says how many rows rerank ranks, but rerank is not given")
+    matrix = as_matrix(x, -1) if x.ndim > 1 else x.reshape(1, -1)
+    scores = np.empty((len(matrix), found))
+    ids = np.empty((len(matrix), found), np.int64)
+    parts = matrices(parts_of(q))
+    try:
+        _core.nearest(
+            q.scheme.core, parts, rows, matrix, dtype, number, allowed, scores, ids, as_threads(threads)
+        )
+    except _core.Failure as failure:
+        raise _explained(failure, x.shape, q) from None
+    if exact is not None:
+        singles = _core_floats(matrix, dtype)
+        scores, ids = _ranked_again(singles, exact, ids, metric, min(wanted, available))
+    shape = (*x.shape[:-1], scores.shape[1])
+    return Neighbours(scores.reshape(shape), ids.reshape(shape))
+
+
+def _checked_metric(metric: str) -> int:
+    number = METRICS.get(metric)
+    if number is None:
+        raise unknown("metric", metric, METRICS)
+    return number
+
+
+def _checked_rows(q: QuantizedArray) -> int:
+    """How many rows there are to be found."""
+    if not isinstance(q, QuantizedArray):
+        raise DtypeError(
+            f"q must be a QuantizedArray, not {type(q).__name__}; make one with quantize.quantize_array"
+        )
+    if len(q.shape) != 2:
+        raise ValueError(f"q has shape {q.shape}; rows of two axes, (n, d), are needed")
+    if q.axis != 1:
+        raise ValueError(
+            "q is quantized along axis 0, across its rows; rows can be found in an array that is quantized "
+            "along axis 1, as quantize_array does by default"
+        )
+    return q.shape[0]
+
+
+def _checked_mask(mask: ArrayLike | None, rows: int) -> AnyArray | None:
+    """The mask as bytes."""
+    if mask is None:
+        return None
+    allowed = as_array(mask, "mask")
+    if allowed.dtype != np.bool_:
+        raise DtypeError(
+            f"mask is an array of {allowed.dtype.name}; bool is needed. For row numbers: "
+            "mask = np.zeros(len(q), bool); mask[numbers] = True"
+        )
+    if allowed.shape != (rows,):
+        raise ValueError(f"mask has shape {allowed.shape}; ({rows},) is needed, one for each row of q")
+    return np.ascontiguousarray(allowed).view(np.uint8)
+
+
+def _explained(failure: Any, shape: tuple[int, ...], q: QuantizedArray) -> Exception:
+    result, index, _, _, value, _ = failure.args
+    if result == _core.ERROR_PACKED:
+        return FormatError(f"q decodes to {value:g} at {element(index, q.shape)}; its scales are too large")
+    return explain(failure, "queries", shape, dtype="float32", remedy="replace or scale it first")
+
+
+# --- Ranking again ------------------------------------------------------------------------------------------
+
+
+def _exact_rows(rerank: ArrayLike, shape: tuple[int, ...]) -> Any:
+    """Rows that can be indexed by their numbers; a file that is mapped stays where it is."""
+    rows = rerank if isinstance(rerank, np.ndarray) else as_array(rerank, "rerank")
+    if rows.shape != shape:
+        raise ValueError(f"rerank has shape {rows.shape}; that of q is needed, {shape}")
+    return rows
+
+
+def _core_floats(matrix: AnyArray, dtype: int) -> NDArray[np.float64]:
+    """Queries as the C library sees them: rounded to float32."""
+    from .inputs import bfloat16_values
+
+    floats = bfloat16_values(matrix) if dtype == _core.BF16 else matrix
+    return np.asarray(floats, np.float32).astype(np.float64)
+
+
+def _ranked_again(
+    queries: NDArray[np.float64], rows: Any, ids: NDArray[np.int64], metric: str, k: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The k best of the candidates of each query, by float64 scores with exact rows."""
+    scores = np.empty((len(ids), k))
+    best = np.empty((len(ids), k), np.int64)
+    step = max(1, _FLOATS_AT_ONCE // max(1, ids.shape[1] * queries.shape[1]))
+    for start in range(0, len(ids), step):
+        some = slice(start, start + step)
+        exact = as_floats(rows[np.sort(ids[some], axis=1)], "rerank")
+        numbers = np.sort(ids[some], axis=1)
+        values = _core_floats(*exact)
+        found = _scores(queries[some], values, metric)
+        if not np.isfinite(found).all():
+            row = int(numbers[tuple(np.argwhere(~np.isfinite(found))[0])])
+            raise NonFiniteError(
+                f"rerank holds NaN or infinity in row {row}; replace it first", index=row, count=1
+            )
+        order = np.argsort(found if metric == "l2" else -found, axis=1, kind="stable")[:, :k]
+        scores[some] = np.take_along_axis(found, order, 1)
+        best[some] = np.take_along_axis(numbers, order, 1)
+    return scores, best
+
+
+def _scores(queries: NDArray[np.float64], rows: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+    """Scores of each query with its own rows."""
+    if metric == "l2":
+        result: NDArray[np.float64] = ((rows - queries[:, None, :]) ** 2).sum(axis=2)
+        return result
+    dots: NDArray[np.float64] = np.einsum("qd,qrd->qr", queries, rows)
+    if metric == "dot":
+        return dots
+    lengths = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(rows, axis=2)
+    np.divide(dots, lengths, out=dots, where=lengths > 0)  # a length of 0 has a dot product of 0
+    return dots
