@@ -120,8 +120,9 @@ static int read_bytes(reader *r, void *out, uint64_t count)
 /* A whole number of 32 bits, which is not negative. */
 static int read_number(reader *r, uint32_t *out)
 {
-    unsigned char b[4];
+    unsigned char b[4] = {0};
     int code = read_bytes(r, b, sizeof b);
+    *out = 0;
     if (code != DONE)
         return code;
     *out = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;

@@ -88,8 +88,8 @@ _LAZY = {
     "kernels": "machine",
     "learn_table": "learn",
     "load": "files",
-    "open": "tensor_file",
     "nearest": "neighbours",
+    "open": "tensor_file",
     "plot_error": "plot",
     "quantize_array": "encode",
     "save": "files",
@@ -120,7 +120,7 @@ if not TYPE_CHECKING:
     # A type checker that saw __getattr__ would take every name for one of the package's. Sphinx would
     # describe each name of __all__ twice, on the page of this module and on a page of its own.
     if "sphinx.ext.autodoc" not in sys.modules:
-        __all__ = sorted([*_EAGER, *_LAZY])
+        __all__ = sorted({*_EAGER, *_LAZY} - {"open"})  # `from quantize import *` hides no builtin
 
     def __getattr__(name: str) -> Any:
         if name == "onnx":  # a package of its own, which needs another one
