@@ -17,6 +17,7 @@
 #include "source.h"
 #include "stats.h"
 #include "table.h"
+#include "target.h"
 
 typedef struct conversion { /* of one tensor */
     const item *item;
@@ -446,13 +447,8 @@ static int write_all(converter *c)
 static int convert_all(converter *c)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
     const qz_file *input = c->in.file;
-    options.replace = c->s->force;
-    options.no_fsync = c->s->no_fsync;
-    options.metadata_from = input;
-    options.inputs = &input;
-    options.input_count = 1;
+    qz_create_options options = target_options(c->s, &input, 1);
     options.layout = c->layout;
     if (qz_create(c->s->files[1], &options, &c->writer, &error) != QZ_FILE_OK)
         return fail_file(&error);

@@ -112,13 +112,8 @@ static int decode_tensor(decoder *d, const item *i, size_t index)
 static int decode_all(decoder *d)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
     const qz_file *input = d->in.file;
-    options.replace = d->s->force;
-    options.no_fsync = d->s->no_fsync;
-    options.metadata_from = input;
-    options.inputs = &input;
-    options.input_count = 1;
+    qz_create_options options = target_options(d->s, &input, 1);
     int code = target_open(d->s, &d->in, &options, &d->writer);
     uint64_t values = 0, work = 0;
     for (size_t i = 0; i < d->count && code == DONE; i++)

@@ -78,13 +78,9 @@ static const char *describe(const encoder *e, char *out)
 static int open_output(encoder *e)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
     const qz_file *inputs[4];
-    options.replace = e->s->force;
-    options.no_fsync = e->s->no_fsync;
-    options.metadata_from = e->in.file;
-    options.inputs = inputs;
-    options.input_count = list_inputs(e, inputs);
+    size_t count = list_inputs(e, inputs);
+    qz_create_options options = target_options(e->s, inputs, count);
     int code = target_open(e->s, &e->in, &options, &e->writer);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         code = declare(e, &e->jobs[i], &error);

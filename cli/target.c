@@ -45,6 +45,17 @@ static void note_types(const source *in, int keeps)
         say("note: tensors of type %s are passed on as bytes; a .safetensors output keeps the type", found);
 }
 
+qz_create_options target_options(const settings *s, const qz_file *const *inputs, size_t count)
+{
+    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
+    options.replace = s->force;
+    options.no_fsync = s->no_fsync;
+    options.metadata_from = inputs[0];
+    options.inputs = inputs;
+    options.input_count = count;
+    return options;
+}
+
 int target_open(const settings *s, const source *in, qz_create_options *options, qz_writer **writer)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;

@@ -6,6 +6,9 @@
 
 #include "source.h"
 
+/* The options of an output that is made of these files: the first one's metadata is passed on. */
+qz_create_options target_options(const settings *s, const qz_file *const *inputs, size_t count);
+
 /* Begins the output. The options are complete but for those that depend on the kind of output. */
 int target_open(const settings *s, const source *in, qz_create_options *options, qz_writer **writer);
 

@@ -41,6 +41,19 @@ static inline int remove_folder(void **state)
     return rmdir(folder);
 }
 
+/* Removes a file, or a folder that holds only files. */
+static inline void remove_all(const char *path)
+{
+    DIR *list = opendir(path);
+    for (struct dirent *found; list && (found = readdir(list)) != NULL;)
+        if (strcmp(found->d_name, ".") != 0 && strcmp(found->d_name, "..") != 0)
+            unlinkat(dirfd(list), found->d_name, 0);
+    if (list)
+        closedir(list);
+    if (rmdir(path) != 0)
+        unlink(path);
+}
+
 /* The path of a file in the folder; lives until the fourth next call. */
 static inline const char *path_of(const char *name)
 {

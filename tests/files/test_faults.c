@@ -31,35 +31,25 @@ static int fails(enum fault kind, int code)
     return 1;
 }
 
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t each);
-void *__real_realloc(void *old, size_t n);
-char *__real_strdup(const char *text);
-char *__real_strndup(const char *text, size_t n);
-int __real_openat64(int at, const char *path, int flags, ...);
-ssize_t __real_pread64(int fd, void *dst, size_t n, off64_t at);
-ssize_t __real_pwrite64(int fd, const void *src, size_t n, off64_t at);
-int __real_fsync(int fd);
-int __real_renameat(int from, const char *a, int to, const char *b);
-int __real_mkdirat(int at, const char *path, mode_t mode);
-int __real_linkat(int from, const char *a, int to, const char *b, int flags);
-int __real_fstat64(int fd, struct stat64 *status);
-int __real_close(int fd);
+/* A function of the C library, and what stands in for it. */
+#define REPLACED(type, name, ...)                                                                                      \
+    type __real_##name(__VA_ARGS__);                                                                                   \
+    type __wrap_##name(__VA_ARGS__)
 
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t each);
-void *__wrap_realloc(void *old, size_t n);
-char *__wrap_strdup(const char *text);
-char *__wrap_strndup(const char *text, size_t n);
-int __wrap_openat64(int at, const char *path, int flags, ...);
-ssize_t __wrap_pread64(int fd, void *dst, size_t n, off64_t at);
-ssize_t __wrap_pwrite64(int fd, const void *src, size_t n, off64_t at);
-int __wrap_fsync(int fd);
-int __wrap_renameat(int from, const char *a, int to, const char *b);
-int __wrap_mkdirat(int at, const char *path, mode_t mode);
-int __wrap_linkat(int from, const char *a, int to, const char *b, int flags);
-int __wrap_fstat64(int fd, struct stat64 *status);
-int __wrap_close(int fd);
+REPLACED(void *, malloc, size_t n);
+REPLACED(void *, calloc, size_t n, size_t each);
+REPLACED(void *, realloc, void *old, size_t n);
+REPLACED(char *, strdup, const char *text);
+REPLACED(char *, strndup, const char *text, size_t n);
+REPLACED(int, openat64, int at, const char *path, int flags, ...);
+REPLACED(ssize_t, pread64, int fd, void *dst, size_t n, off64_t at);
+REPLACED(ssize_t, pwrite64, int fd, const void *src, size_t n, off64_t at);
+REPLACED(int, fsync, int fd);
+REPLACED(int, renameat, int from, const char *a, int to, const char *b);
+REPLACED(int, mkdirat, int at, const char *path, mode_t mode);
+REPLACED(int, linkat, int from, const char *a, int to, const char *b, int flags);
+REPLACED(int, fstat64, int fd, struct stat64 *status);
+REPLACED(int, close, int fd);
 
 void *__wrap_malloc(size_t n)
 {
@@ -309,18 +299,6 @@ static uint64_t digest_of_output(const char *path)
         clear(&b);
     }
     return digest;
-}
-
-static void remove_all(const char *path)
-{
-    DIR *list = opendir(path);
-    for (struct dirent *found; list && (found = readdir(list)) != NULL;)
-        if (strcmp(found->d_name, ".") != 0 && strcmp(found->d_name, "..") != 0)
-            unlinkat(dirfd(list), found->d_name, 0);
-    if (list)
-        closedir(list);
-    if (rmdir(path) != 0)
-        unlink(path);
 }
 
 /* Names in the folder that are no output and no input. */

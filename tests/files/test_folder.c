@@ -12,17 +12,6 @@ static void put_in(const char *name, const void *data, size_t n)
     put_file(path, data, n);
 }
 
-static void empty(const char *path)
-{
-    DIR *list = opendir(path);
-    for (struct dirent *found; list && (found = readdir(list)) != NULL;)
-        if (strcmp(found->d_name, ".") != 0 && strcmp(found->d_name, "..") != 0)
-            unlinkat(dirfd(list), found->d_name, 0);
-    if (list)
-        closedir(list);
-    rmdir(path);
-}
-
 static int begin(void **state)
 {
     static const char header[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
@@ -42,8 +31,8 @@ static int begin(void **state)
 
 static int end(void **state)
 {
-    empty(input);
-    empty(target);
+    remove_all(input);
+    remove_all(target);
     return remove_folder(state);
 }
 
@@ -89,7 +78,7 @@ static size_t shards_of(uint64_t limit, const uint64_t *sizes, size_t count)
         files = is_there(name) ? of : 0;
     }
     assert_int_equal(is_there("model.safetensors.index.json"), files > 1);
-    empty(target);
+    remove_all(target);
     return files;
 }
 
@@ -154,7 +143,7 @@ static void notes(void **state)
     for (size_t room = 0; room < sizeof note; room += room < 300 ? 1 : 97) {
         memset(note, 'x', sizeof note);
         copy(room == 0 ? NULL : note, room);
-        empty(target);
+        remove_all(target);
         if (room == 0)
             continue;
         assert_true(strlen(note) < room);
@@ -193,7 +182,7 @@ static void beside(void **state)
     assert_memory_equal(b.data, config, b.n);
     clear(&b);
     assert_true(is_there("words.txt") && is_there("in.txt") && is_there("model.safetensors") && !is_there("out.txt"));
-    empty(target);
+    remove_all(target);
 }
 
 int main(void)
