@@ -5,8 +5,9 @@
  *
  *     scale * (code - zero)    or    scale * code + offset
  *
- * and an offset of -zero * scale is the same where neither product is rounded, but for the sign of 0. int4 codes are uint4 codes with zeros of
- * 8. A group may become several with the same numbers.
+ * and an offset of -zero * scale is the same where neither product is rounded, but for the sign of 0. A zero that is a
+ * float is an integer where it has the value of one. int4 codes are uint4 codes with zeros of 8. A group may become
+ * several with the same numbers.
  */
 #include "recode.h"
 
@@ -123,6 +124,17 @@ static int is_integer(const qz_scheme *s)
     return s->codes == QZ_INT4 || (s->codes == QZ_UINT4 && s->zero == QZ_ZERO_UINT4);
 }
 
+/* Whether values are scale * (code - zero). */
+static int has_zeros(const qz_scheme *s)
+{
+    return is_integer(s) || (s->codes == QZ_UINT4 && s->zero == QZ_ZERO_FLOAT);
+}
+
+static int has_offsets(const qz_scheme *s)
+{
+    return s->codes == QZ_UINT4 && s->zero == QZ_ZERO_OFFSET && s->super_size == 0;
+}
+
 /* Whether every number of a type is one of another. */
 static int is_wider(qz_dtype wide, qz_dtype narrow)
 {
@@ -153,13 +165,9 @@ static recode_grade grade_zeros(const qz_scheme *from, const qz_scheme *to)
     if (from->codes == to->codes && from->zero == to->zero)
         return from->codes == QZ_TABLE && memcmp(from->table, to->table, 16 * sizeof *to->table) != 0 ? RECODE_NEVER
                                                                                                       : RECODE_ALWAYS;
-    int to_offset = to->codes == QZ_UINT4 && to->zero == QZ_ZERO_OFFSET && to->super_size == 0;
-    if (is_integer(from) && is_integer(to))
-        return from->codes == QZ_INT4 ? RECODE_ALWAYS : RECODE_PERHAPS;
-    return (is_integer(from) && to_offset) ||
-                   (from->codes == QZ_UINT4 && from->zero == QZ_ZERO_OFFSET && from->super_size == 0 && is_integer(to))
-               ? RECODE_PERHAPS
-               : RECODE_NEVER;
+    if (has_zeros(from) && has_zeros(to))
+        return from->codes == QZ_INT4 || to->zero == QZ_ZERO_FLOAT ? RECODE_ALWAYS : RECODE_PERHAPS;
+    return (has_zeros(from) && has_offsets(to)) || (has_offsets(from) && has_zeros(to)) ? RECODE_PERHAPS : RECODE_NEVER;
 }
 
 recode_grade recode_grade_of(const qz_scheme *from, const qz_scheme *to)
@@ -200,7 +208,7 @@ static void set_nibble(void *row, uint64_t i, unsigned value)
     *at = (uint8_t)(i % 2 != 0 ? (*at & 15u) | value << 4 : value);
 }
 
-/* What stands beside the codes of a group. */
+/* What stands beside the codes of a group; a zero that is a float is kept as the offset. */
 typedef struct numbers {
     float scale, offset;
     unsigned zero;
@@ -231,22 +239,40 @@ static int is_exact(float scale)
     return (bits & 15) == 0 && fabsf(scale) <= 0x1p120f;
 }
 
+static int is_zero(float zero)
+{
+    return zero >= 0 && zero <= 15 && zero == floorf(zero);
+}
+
+/* The integer that the zero or the offset of a group is. */
+static int find_zero(const recoder *r, uint64_t row, uint64_t group, numbers *n)
+{
+    if (r->from->zero == QZ_ZERO_FLOAT && !is_zero(n->offset))
+        return refuse(r, row, group, "no zero from 0 to 15 is", (double)n->offset);
+    if (r->from->zero == QZ_ZERO_FLOAT)
+        n->zero = (unsigned)n->offset;
+    if (r->from->zero != QZ_ZERO_OFFSET)
+        return 1;
+    float zero = -n->offset / n->scale;
+    if (!is_exact(n->scale))
+        return refuse(r, row, group, "products with codes are rounded for the scale", (double)n->scale);
+    if (!is_zero(zero) || zero * n->scale != -n->offset)
+        return refuse(r, row, group, "no zero from 0 to 15 stands for the offset", (double)n->offset);
+    n->zero = (unsigned)zero;
+    return 1;
+}
+
 /* Says the zero of a group as an offset, or the other way round. */
 static int turn_zero(const recoder *r, uint64_t row, uint64_t group, numbers *n)
 {
-    int had = r->from->zero == QZ_ZERO_OFFSET, has = r->to->zero == QZ_ZERO_OFFSET;
-    if (had == has || (n->scale == 0 && n->offset == 0 && had))
+    int had = r->from->zero == QZ_ZERO_OFFSET;
+    if (r->from->zero == r->to->zero || (n->scale == 0 && n->offset == 0 && had))
         return 1;
-    if (!is_exact(n->scale))
+    if (!find_zero(r, row, group, n))
+        return 0;
+    if (r->to->zero == QZ_ZERO_OFFSET && !is_exact(n->scale))
         return refuse(r, row, group, "products with codes are rounded for the scale", (double)n->scale);
-    if (has) {
-        n->offset = 0.0f - n->scale * (float)n->zero;
-        return 1;
-    }
-    float zero = -n->offset / n->scale;
-    if (!(zero >= 0 && zero <= 15) || zero != floorf(zero) || zero * n->scale != -n->offset)
-        return refuse(r, row, group, "no zero from 0 to 15 stands for the offset", (double)n->offset);
-    n->zero = (unsigned)zero;
+    n->offset = r->to->zero == QZ_ZERO_OFFSET ? 0.0f - n->scale * (float)n->zero : (float)n->zero;
     return 1;
 }
 

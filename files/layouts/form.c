@@ -205,6 +205,29 @@ static qz_file_result read_nibbles(const sheet *s, const qz_form *form, qz_order
     return result;
 }
 
+/* A block whose bytes are halves of two rows. */
+static qz_file_result read_halves(const sheet *s, const qz_form *form, const qz_packed_tensor *p, const area *a,
+                                  uint8_t *dst, size_t stride, qz_file_error *error)
+{
+    uint8_t piece[8192];
+    uint64_t half = tensor_of(s)->bytes;
+    qz_file_result result = QZ_FILE_OK;
+    for (uint64_t r = 0; r < a->rows && result == QZ_FILE_OK; r++) {
+        uint8_t *row = dst + r * stride;
+        uint64_t first = (a->row + r) * p->cols + a->first, n = 0;
+        memset(row, 0, (size_t)(a->count / 2 + a->count % 2));
+        for (uint64_t i = 0; i < a->count && result == QZ_FILE_OK; i += n) {
+            int second = first + i >= half;
+            uint64_t at = first + i - (second ? half : 0);
+            n = least(least(a->count - i, half - at), sizeof piece);
+            result = qz_read(s->file, s->tensor, at, n, piece, error);
+            if (result == QZ_FILE_OK)
+                qz_pick_nibbles(piece, (size_t)n, second != form->high_first, row, (size_t)i);
+        }
+    }
+    return result;
+}
+
 /* ---- nibbles that are written ---- */
 
 /* The rows of a block, padded to words, into the order of the file. Returns where they are. */
@@ -372,6 +395,8 @@ static qz_file_result read_codes(qz_file *file, const qz_form *form, const qz_pa
                                  const qz_packed *dst, qz_file_error *error)
 {
     sheet s = part_of(file, NULL, p, QZ_MEMBER_CODES, form->codes, 1);
+    if (form->codes == QZ_ORDER_HALVES)
+        return read_halves(&s, form, p, a, dst->codes, (size_t)dst->code_stride, error);
     qz_file_result result = read_nibbles(&s, form, form->codes, a, dst->codes, (size_t)dst->code_stride, error);
     if (result == QZ_FILE_OK && p->scheme.codes == QZ_INT4)
         qz_flip_signs(dst->codes, (size_t)dst->code_stride, (size_t)a->rows, (size_t)a->count);
@@ -383,8 +408,12 @@ static qz_file_result read_zeros(qz_file *file, const qz_form *form, const qz_pa
 {
     int nibbles = p->scheme.zero == QZ_ZERO_UINT4;
     sheet s = part_of(file, NULL, p, QZ_MEMBER_ZEROS, form->zeros, nibbles);
-    if (!nibbles)
-        return move_numbers(&s, form->zeros, a, dst->zeros, dst->zero_stride, error);
+    if (!nibbles) {
+        qz_file_result moved = move_numbers(&s, form->zeros, a, dst->zeros, dst->zero_stride, error);
+        if (form->zeros_negated && moved == QZ_FILE_OK)
+            qz_negate(dst->zeros, (size_t)dst->zero_stride, (size_t)a->rows, (size_t)a->count, s.each);
+        return moved;
+    }
     qz_file_result result = read_nibbles(&s, form, form->zeros, a, dst->zeros, (size_t)dst->zero_stride, error);
     if (result == QZ_FILE_OK && form->zeros_less_one)
         qz_add_to_nibbles(dst->zeros, (size_t)dst->zero_stride, (size_t)a->rows, (size_t)a->count, 1);

@@ -16,6 +16,8 @@ typedef enum qz_order {
     QZ_ORDER_ACROSS,    /* [i, r]; nibbles are words of eight rows */
     QZ_ORDER_DOWN,      /* [i / 8, r], words of eight places: nibbles only */
     QZ_ORDER_DOWN_ROWS, /* [r / 8, i], words of eight rows: nibbles only */
+    QZ_ORDER_HALVES,    /* as rows, of which a byte has the n-th nibble of all and that which is as many nibbles further
+                           on as there are bytes: codes only, and they are only read */
     QZ_ORDER_ELSEWHERE  /* of scales: they are not read here */
 } qz_order;
 
@@ -32,6 +34,7 @@ typedef struct qz_form {
     int evens_first;    /* words have their rows in the order 0 2 4 6 1 3 5 7 */
     int high_first;     /* the first nibble of a byte is the high one */
     int zeros_less_one; /* modulo 16 */
+    int zeros_negated;  /* offsets are stored with the other sign */
 } qz_form;
 
 /* Codes of int4 are those of uint4 less 8 in all forms, and have zeros of 8 in forms that need zeros. */

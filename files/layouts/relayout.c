@@ -134,6 +134,31 @@ void qz_transpose_nibbles(const uint8_t *src, size_t src_stride, size_t rows, si
                          dst + c * dst_stride + r / 2, dst_stride);
 }
 
+/* Pairs of bytes from an even nibble on; the shift is a constant where this is called. */
+static inline void pick_pairs(const uint8_t *bytes, size_t pairs, unsigned shift, uint8_t *nibbles)
+{
+    for (size_t i = 0; i < pairs; i++)
+        nibbles[i] = (uint8_t)((bytes[2 * i] >> shift & 15) | (bytes[2 * i + 1] >> shift & 15) << 4);
+}
+
+static void pick_one(const uint8_t *byte, int high, uint8_t *nibbles, size_t at)
+{
+    nibbles[at / 2] |= (uint8_t)((high ? *byte >> 4 : *byte & 15) << (at % 2 * 4));
+}
+
+void qz_pick_nibbles(const uint8_t *bytes, size_t count, int high, uint8_t *nibbles, size_t first)
+{
+    size_t alone = count != 0 && first % 2 != 0, pairs = (count - alone) / 2;
+    if (alone)
+        pick_one(bytes, high, nibbles, first);
+    if (high)
+        pick_pairs(bytes + alone, pairs, 4, nibbles + (first + alone) / 2);
+    else
+        pick_pairs(bytes + alone, pairs, 0, nibbles + (first + alone) / 2);
+    if (alone + 2 * pairs < count)
+        pick_one(bytes + count - 1, high, nibbles, first + count - 1);
+}
+
 /* ---- in place ---- */
 
 void qz_clear_padding(uint8_t *nibbles, size_t stride, size_t rows, size_t cols)
@@ -182,6 +207,25 @@ void qz_swap_nibbles(uint8_t *nibbles, size_t stride, size_t rows, size_t cols, 
         if (cols % 2 != 0)
             row[cols / 2] &= alone_high ? 0xf0 : 15;
     }
+}
+
+void qz_negate(void *numbers, size_t stride, size_t rows, size_t cols, size_t unit)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < cols; i++) {
+            unsigned char *at = (unsigned char *)numbers + r * stride + i * unit;
+            uint32_t wide;
+            uint16_t narrow;
+            if (unit == 4) {
+                memcpy(&wide, at, 4);
+                wide ^= 0x80000000;
+                memcpy(at, &wide, 4);
+            } else {
+                memcpy(&narrow, at, 2);
+                narrow ^= 0x8000;
+                memcpy(at, &narrow, 2);
+            }
+        }
 }
 
 /* Two bytes of nibbles, with a nibble of room after each. */

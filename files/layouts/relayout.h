@@ -23,6 +23,12 @@ void qz_transpose_nibbles(const uint8_t *src, size_t src_stride, size_t rows, si
                           size_t dst_stride);
 
 /*
+ * Adds the high or the low halves of `count` bytes to a row of nibbles, from its nibble `first` on. Those there are 0
+ * before.
+ */
+void qz_pick_nibbles(const uint8_t *bytes, size_t count, int high, uint8_t *nibbles, size_t first);
+
+/*
  * In place, on rows of `cols` nibbles each; what pads a row becomes 0.
  */
 
@@ -37,6 +43,9 @@ void qz_add_to_nibbles(uint8_t *nibbles, size_t stride, size_t rows, size_t cols
 /* From bytes whose first nibble is the high one, and back: this is its own inverse, but for a last nibble that is
  * alone: `alone_high` says that it is to be in the high half afterwards. */
 void qz_swap_nibbles(uint8_t *nibbles, size_t stride, size_t rows, size_t cols, int alone_high);
+
+/* Rows of numbers of 2 or 4 bytes, in the order of the machine, with the other sign. */
+void qz_negate(void *numbers, size_t stride, size_t rows, size_t cols, size_t unit);
 
 /* Words whose nibbles are the columns 0 2 4 6 1 3 5 7 (AWQ), from and to those that have them in order. */
 void qz_words_in_order(uint8_t *words, size_t count);

@@ -158,6 +158,7 @@ class Contents:
     scales: Stored
     zeros: NDArray[np.uint8] | None = None
     offsets: Stored | None = None
+    float_zeros: Stored | None = None
     factor: np.float32 | None = None
     table: NDArray[Any] | None = None
     extra: dict[str, Stored] = field(default_factory=dict)
@@ -177,6 +178,8 @@ def values(c: Contents) -> NDArray[np.float32]:
         return c.table[c.codes] * scale
     if c.offsets is not None:
         return scale * c.codes.astype(np.float32) + spread(numbers(c.offsets), c.cols, c.size)
+    if c.float_zeros is not None:
+        return (c.codes.astype(np.float32) - spread(numbers(c.float_zeros), c.cols, c.size)) * scale
     zeros = np.float32(8) if c.zeros is None else spread(c.zeros, c.cols, c.size)
     return scale * (c.codes.astype(np.float32) - zeros)
 
@@ -356,7 +359,53 @@ def read_bitsandbytes(t: dict[str, Stored]) -> Contents:
     return Contents(codes, size, scales, table=numbers(t["m.weight.quant_map"]))
 
 
+def of_groups(tensor: Stored) -> Stored:
+    return tensor[0], (int(np.prod(tensor[1])), 1), tensor[2]
+
+
+def write_hqq(c: Contents) -> Files:
+    assert c.float_zeros is not None
+    groups = c.codes.reshape(-1, c.size)
+    half = len(groups) // 2
+    text = {".packing": "4bit_u8", ".compute_dtype": "torch.float16"}
+    words = {".nbits": 4, ".group_size": c.size, ".axis": 1}
+    flags = {".view_as_float": 0, ".channel_wise": 1, ".optimize": 1, ".encoded_state_dict": 1}
+    return {
+        "m.W_q": stored(groups[:half] << 4 | groups[half:]),
+        "m.scale": of_groups(c.scales),
+        "m.zero": of_groups(c.float_zeros),
+        "m.shape": stored(np.array(c.codes.shape, np.int64)),
+        **{f"m{key}": stored(np.frombuffer(word.encode(), np.uint8)) for key, word in text.items()},
+        **{f"m{key}": stored(np.array(word, np.int32)) for key, word in words.items()},
+        **{f"m{key}": stored(np.array(word, np.uint8)) for key, word in flags.items()},
+    }, {}
+
+
+def negated(tensor: Stored) -> Stored:
+    word = np.dtype(f"u{len(tensor[2]) // int(np.prod(tensor[1]))}")
+    bits = np.frombuffer(tensor[2], word)
+    return tensor[0], tensor[1], (bits ^ word.type(1 << (8 * word.itemsize - 1))).tobytes()
+
+
+def write_quanto(c: Contents) -> Files:
+    """The shape is not in the file; the bias has a number for each row."""
+    assert c.offsets is not None
+    groups = c.codes.reshape(-1, c.size)
+    half = -(-len(groups) // 2)
+    second = np.zeros((half, c.size), np.uint8)
+    second[: len(groups) - half] = groups[half:]
+    return {
+        "m.weight._data._data": stored(groups[:half] | second << 4),
+        "m.weight._scale": of_groups(c.scales),
+        "m.weight._shift": of_groups(negated(c.offsets)),
+        "m.bias": stored(np.ones(len(c.codes), np.float32)),
+        "m.input_scale": stored(np.array(1, np.float32)),
+    }, {}
+
+
 WRITERS = {
+    "hqq": write_hqq,
+    "quanto": write_quanto,
     "gptq": write_gptq,
     "gptq_v2": write_gptq_v2,
     "awq": write_awq,

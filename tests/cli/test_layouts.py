@@ -61,6 +61,12 @@ def affine(rng: np.random.Generator, rows: int, cols: int, size: int, dtype: str
     return Contents(codes, size, floats(rng, shape, dtype, True), offsets=floats(rng, shape, dtype, True))
 
 
+def float_zeros(rng: np.random.Generator, rows: int, cols: int, size: int, dtype: str) -> Contents:
+    shape = (rows, cols // size)
+    codes = rng.integers(0, 16, (rows, cols)).astype(np.uint8)
+    return Contents(codes, size, floats(rng, shape, dtype), float_zeros=floats(rng, shape, dtype, True))
+
+
 def mxfp4(rng: np.random.Generator, rows: int, cols: int) -> Contents:
     codes = rng.integers(0, 16, (rows, cols)).astype(np.uint8)
     scales = rng.integers(100, 140, (rows, cols // 32)).astype(np.uint8)
@@ -189,6 +195,105 @@ def test_bitsandbytes_is_read(
     same_bits(decoded(run, put(tmp_path, "bitsandbytes", c)), oracle.values(c))
 
 
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+@pytest.mark.parametrize(
+    ("rows", "cols", "size"), [(2, 3, 3), (6, 64, 64), (1, 256, 64), (5, 1280, 32), (33, 40000, 100)]
+)
+def test_hqq_is_read(run: Run, tmp_path: Path, rows: int, cols: int, size: int, dtype: str) -> None:
+    c = float_zeros(np.random.default_rng(SEED), rows, cols, size, dtype)
+    path = put(tmp_path, "hqq", c)
+    same_bits(decoded(run, path), oracle.values(c))
+    assert {t["name"] for t in json.loads(run("info", path, "--json").stdout)["tensors"]} == {
+        "m.weight",
+        "norm",
+    }
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+@pytest.mark.parametrize(
+    ("rows", "cols", "size"), [(2, 3, 3), (7, 64, 64), (1, 192, 64), (5, 1184, 32), (33, 40000, 100)]
+)
+def test_quanto_is_read(run: Run, tmp_path: Path, rows: int, cols: int, size: int, dtype: str) -> None:
+    """An odd number of groups, too; without a bias each group is a row, and a note says so."""
+    c = affine(np.random.default_rng(SEED), rows, cols, size, dtype)
+    path = put(tmp_path, "quanto", c)
+    same_bits(decoded(run, path), oracle.values(c))
+    tensors, _ = oracle.load(path)
+    del tensors["m.bias"]
+    oracle.save(path, tensors)
+    same_bits(decoded(run, path), oracle.values(c).reshape(-1, size))
+    done = run("info", path)
+    assert ("row for each group" in done.stdout + done.stderr) == (size in (32, 64))
+
+
+def test_blocks_of_halves(tmp_path: Path) -> None:
+    """Rows and columns on their own, across the place where the second half begins."""
+    rng = np.random.default_rng(SEED)
+    for layout, c in (("hqq", float_zeros(rng, 6, 96, 16, "F16")), ("quanto", affine(rng, 7, 96, 16, "F16"))):
+        with quantize.open(put(tmp_path / layout, layout, c)) as file:
+            whole = file["m.weight"]
+            values = oracle.values(c)
+            for row in range(len(values)):
+                same_bits(whole[row : row + 2].dequantize(), values[row : row + 2])
+
+
+@pytest.mark.parametrize("layout", ["hqq", "quanto"])
+def test_layouts_that_are_only_read(run: Run, tmp_path: Path, layout: str) -> None:
+    family = next(family for family, name in READ.items() if name == layout)
+    c = contents(family, 16, 64)
+    path = put(tmp_path, layout, c)
+    assert "only read" in run("convert", path, "x.safetensors", "--to", layout, code=4).stderr
+    run("convert", path, "own.safetensors", "--to", "own")
+    same_bits(decoded(run, tmp_path / "own.safetensors"), oracle.values(c))
+    if layout == "quanto":
+        run("convert", path, "mlx.safetensors", "--to", "mlx")
+        same_bits(
+            oracle.values(oracle.read_mlx(oracle.load(tmp_path / "mlx.safetensors")[0])), oracle.values(c)
+        )
+
+
+def test_float_zeros_that_are_integers(run: Run, tmp_path: Path) -> None:
+    """HQQ with rounded zeros has the values of AWQ, and of MLX where scales allow it; others are refused."""
+    rng = np.random.default_rng(SEED)
+    c = float_zeros(rng, 16, 128, 64, "F16")
+    put(tmp_path / "a", "hqq", c)
+    assert (
+        "no zero from 0 to 15"
+        in run("convert", "a/model.safetensors", "x.safetensors", "--to", "awq", code=4).stderr
+    )
+    c.float_zeros = stored(rng.integers(1, 16, c.scales[1]).astype(np.float16))
+    put(tmp_path / "a", "hqq", c)
+    for to in ("awq", "gptq", "mlx"):
+        run("convert", "a/model.safetensors", f"{to}.safetensors", "--to", to)
+        read = oracle.READERS[to](oracle.load(tmp_path / f"{to}.safetensors")[0])
+        same_bits(oracle.values(read), oracle.values(c))
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "listed"),
+    [
+        ("m.axis", stored(np.array(0, np.int32)), True),
+        ("m.view_as_float", stored(np.array(1, np.uint8)), True),
+        ("m.nbits", stored(np.array(2, np.int32)), True),
+        ("m.nbits", stored(np.array(4, np.int64)), True),
+        ("m.shape", stored(np.array([16, 65])), False),
+        ("m.shape", stored(np.array([-16, -64])), False),
+        ("m.shape", stored(np.array([1 << 62, 64])), False),
+        ("m.shape", stored(np.array([16, 1 << 62])), False),
+        ("m.shape", stored(np.array([16, 0])), False),
+        ("m.shape", stored(np.array([16, 64, 1])), False),
+        ("m.scale", stored(np.ones((31, 1), np.float16)), False),
+        ("m.zero", stored(np.ones((32, 1), np.float32)), False),
+        ("m.zero", stored(np.ones((1, 1), np.float16)), False),
+    ],
+)
+def test_words_of_hqq(run: Run, tmp_path: Path, name: str, tensor: Stored, listed: bool) -> None:
+    """What is another kind of HQQ is listed as it is; what contradicts itself is refused."""
+    path = put(tmp_path, "hqq", contents("float_zero", 16, 64), {name: tensor})
+    done = run("info", path, code=0 if listed else 3)
+    assert ("m.W_q" in done.stdout) == listed
+
+
 def test_nested_scales_of_bitsandbytes(run: Run, tmp_path: Path) -> None:
     rng = np.random.default_rng(SEED)
     rows, cols, size = 24, 1024, 64
@@ -236,6 +341,7 @@ FAMILIES: dict[str, list[str]] = {
     "fp4_bnb": ["bitsandbytes", "own"],
     "affine": ["mlx", "own"],
 }
+READ = {"float_zero": "hqq", "affine": "quanto"}  # layouts that are not written
 PAIRS = [
     (family, a, b)
     for family, layouts in FAMILIES.items()
@@ -254,6 +360,8 @@ def contents(family: str, rows: int, cols: int) -> Contents:
         return table4(rng, rows, cols, 32, oracle.NF4 if family == "nf4" else oracle.FP4_BNB)
     if family == "affine":
         return affine(rng, rows, cols, 32, "BF16")
+    if family == "float_zero":
+        return float_zeros(rng, rows, cols, 32, "F16")
     return integers(rng, rows, cols, 32, "F16", family)
 
 
@@ -509,6 +617,9 @@ BROKEN: list[tuple[str, str, dict[str, Stored], str]] = [
     ("bitsandbytes", "nf4", {"m.weight.quant_map": stored(np.ones(16, np.float32))}, "quant_map"),
     ("bitsandbytes", "nf4", {"m.weight.absmax": stored(np.ones(3, np.float32))}, "absmax"),
     ("bitsandbytes", "nf4", {"m.weight.absmax": stored(np.ones(32, np.uint8))}, "nested"),
+    ("quanto", "affine", {"m.weight._scale": stored(np.ones((30, 1), np.float16))}, "30"),
+    ("quanto", "affine", {"m.weight._scale": stored(np.ones(32, np.float16))}, "groups"),
+    ("quanto", "affine", {"m.weight._shift": stored(np.ones((32, 1), np.int8), "I8")}, "_shift"),
 ]
 
 

@@ -6,6 +6,8 @@
  */
 #include "support.h"
 
+#include <math.h>
+
 #include "layouts/relayout.h"
 
 typedef struct matrix {
@@ -183,6 +185,40 @@ static void odd_and_even_columns(void **state)
     }
 }
 
+/* Halves of bytes, from any nibble of a row on; what is before and behind them stays. */
+static void picked_halves(void **state)
+{
+    (void)state;
+    for (size_t count = 0; count <= 40; count++)
+        for (size_t first = 0; first <= 5; first++)
+            for (int high = 0; high <= 1; high++) {
+                matrix halves = new_matrix(1, count, 0), row = new_matrix(1, bytes_of(first + count + 3), 0);
+                for (size_t i = 0; i < count; i++)
+                    set_nibble(&row, 0, first + i, 0);
+                matrix want = copy_matrix(&row);
+                for (size_t i = 0; i < count; i++)
+                    set_nibble(&want, 0, first + i, nibble_at(&halves, 0, 2 * i + (size_t)high));
+                qz_pick_nibbles(halves.data, count, high, row.data, first);
+                same(&row, &want);
+                free(halves.data);
+                free(row.data);
+                free(want.data);
+            }
+}
+
+static void negated_numbers(void **state)
+{
+    (void)state;
+    float wide[2][3] = {{1, -2, 0}, {INFINITY, -0.0f, 5}};
+    uint16_t narrow[3] = {0x3c00, 0x8001, 0};
+    qz_negate(wide, sizeof wide[0], 2, 2, 4);
+    qz_negate(narrow, sizeof narrow, 1, 3, 2);
+    static const float want[2][3] = {{-1, 2, 0}, {-INFINITY, 0, 5}};
+    static const uint16_t want_narrow[3] = {0xbc00, 0x0001, 0x8000};
+    assert_memory_equal(wide, want, sizeof want);
+    assert_memory_equal(narrow, want_narrow, sizeof want_narrow);
+}
+
 /* Bytes that others wrote: eight columns with the codes 0 4 8 c f 6 b 9. */
 static void known_bytes(void **state)
 {
@@ -206,10 +242,8 @@ static void known_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(transposes),
-        cmocka_unit_test(in_place),
-        cmocka_unit_test(odd_and_even_columns),
-        cmocka_unit_test(known_bytes),
+        cmocka_unit_test(transposes),    cmocka_unit_test(in_place),        cmocka_unit_test(odd_and_even_columns),
+        cmocka_unit_test(picked_halves), cmocka_unit_test(negated_numbers), cmocka_unit_test(known_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
