@@ -87,6 +87,7 @@ static const struct option {
      "take two-byte elements without type as bfloat16"},
     {"--allow-trailing", NULL, FLAG, PLACE(allow_trailing), NULL, 0, 0, "ignore what follows the array of a .npy file"},
     {"--json", NULL, FLAG, PLACE(json), NULL, 0, 0, "results as JSON"},
+    {"--jsonl", NULL, FLAG, PLACE(jsonl), NULL, 0, 0, "what happens as it happens: one JSON object a line"},
     {"--quiet", NULL, FLAG, PLACE(quiet), NULL, 0, 0, "say nothing but errors"},
     {"--help", NULL, FLAG, PLACE(help), NULL, 0, 0, "print this page"},
 #undef PLACE
@@ -373,9 +374,11 @@ int parse_arguments(const command *c, int argc, char **argv, settings *s)
     *s = (settings){
         .command = c->name, .axis = -1, .min_sqnr = NAN, .target_bits = NAN, .seconds = NAN, .min_size = UINT64_MAX};
     output_begin(s);
-    /* --json counts even if another argument is wrong: then the failure is an object. */
-    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+    /* These count even if another argument is wrong: then the failure is an object. */
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
         s->json |= strcmp(argv[i], "--json") == 0;
+        s->jsonl |= takes(c, "--jsonl") && strcmp(argv[i], "--jsonl") == 0;
+    }
     int only_files = 0;
     for (int i = 0; i < argc; i++) {
         if (!only_files && strcmp(argv[i], "--") == 0) {
@@ -391,6 +394,8 @@ int parse_arguments(const command *c, int argc, char **argv, settings *s)
             s->files[s->file_count++] = argv[i];
         }
     }
+    if (s->json && s->jsonl)
+        return fail(USAGE, "--json and --jsonl are two forms of the same results; leave one out");
     if (s->help || s->file_count >= c->least)
         return DONE;
     return fail(USAGE, "%s missing; usage: quantize %s %s",

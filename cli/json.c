@@ -9,12 +9,24 @@
 #include "text.h"
 
 static char closing[32]; /* of the open brackets */
-static int depth, filled[32];
+static int depth, filled[32], one_line;
+
+void json_lines(void)
+{
+    one_line = 1;
+}
+
+static void break_line(void)
+{
+    if (!one_line)
+        printf("\n%*s", 2 * depth, "");
+}
 
 static void start(const char *key)
 {
     if (depth != 0) {
-        printf("%s\n%*s", filled[depth - 1] ? "," : "", 2 * depth, "");
+        printf("%s", !filled[depth - 1] ? "" : one_line ? ", " : ",");
+        break_line();
         filled[depth - 1] = 1;
     }
     if (key)
@@ -33,7 +45,7 @@ void json_end(void)
 {
     depth--;
     if (filled[depth])
-        printf("\n%*s", 2 * depth, "");
+        break_line();
     putchar(closing[depth]);
     if (depth == 0)
         putchar('\n');

@@ -6,6 +6,9 @@
 
 #include "cli.h"
 
+/* From now on a value is a line without breaks. */
+void json_lines(void);
+
 /* Calls nest as the value does; these functions put commas and indentation. `key` is NULL in arrays. */
 void json_begin(const char *key, char bracket); /* '{' or '[' */
 void json_end(void);
