@@ -64,6 +64,8 @@ static const struct option {
     {"--target-bits", "BITS", REAL, PLACE(target_bits), NULL, 0, 0,
      "choose schemes by their error, for so many bits a value in all"},
     {"--stats", NULL, FLAG, PLACE(stats), NULL, 0, 0, "print the error of each tensor"},
+    {"--report", "FILE", TEXT, PLACE(report), NULL, 0, 0,
+     "write a page of HTML with tables and pictures of the errors"},
     {"--dry-run", NULL, FLAG, PLACE(dry_run), NULL, 0, 0, "print what would be done and write nothing"},
     {"--to", "LAYOUT", TEXT, PLACE(to), NULL, 0, 0,
      "how quantized tensors shall lie in the output (as OUT's name says)"},

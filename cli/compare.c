@@ -1,6 +1,8 @@
 /*
  * compare.c - the error between two files
  */
+#include "compare.h"
+
 #include "commands.h"
 
 #include <math.h>
@@ -11,6 +13,7 @@
 #include "json.h"
 #include "output.h"
 #include "packed_block.h"
+#include "report.h"
 #include "resources.h"
 #include "results.h"
 #include "scheme.h"
@@ -25,9 +28,10 @@ typedef struct pair {  /* two tensors of one name */
     int read;          /* they were */
     unsigned axis;
     int floats;
-    qz_stats stats;       /* of floats */
-    uint64_t differences; /* of others: elements, or items of a type that is none of the library's */
-    const char *verdict;  /* why it counts as different, or NULL */
+    qz_stats stats;          /* of floats */
+    uint64_t differences;    /* of others: elements, or items of a type that is none of the library's */
+    const char *verdict;     /* why it counts as different, or NULL */
+    error_histogram *errors; /* of floats; NULL: they are not counted */
 } pair;
 
 typedef struct comparer {
@@ -108,6 +112,44 @@ typedef struct float_comparer {
     side *a, *b;
 } float_comparer;
 
+static double half_value(uint16_t bits)
+{
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const double size = exponent == 0 ? ldexp(fraction, -24) : ldexp(fraction + 1024, exponent - 25);
+    return bits & 0x8000 ? -size : size; /* of finite numbers: others have no error */
+}
+
+static double value_at(const qz_matrix *m, uint64_t row, uint64_t col)
+{
+    const int64_t i = (int64_t)row * m->row_stride + (int64_t)col * m->col_stride;
+    union {
+        uint32_t bits;
+        float value;
+    } wide;
+    switch (m->dtype) {
+    case QZ_F64:
+        return ((const double *)m->data)[i];
+    case QZ_F16:
+        return half_value(((const uint16_t *)m->data)[i]);
+    case QZ_BF16:
+        wide.bits = (uint32_t)((const uint16_t *)m->data)[i] << 16;
+        return (double)wide.value;
+    default:
+        return (double)((const float *)m->data)[i];
+    }
+}
+
+static void count_errors(error_histogram *h, const qz_matrix *x, const qz_matrix *y)
+{
+    for (uint64_t row = 0; row < x->rows; row++)
+        for (uint64_t col = 0; col < x->cols; col++) {
+            const double error = value_at(y, row, col) - value_at(x, row, col);
+            double bin = h->reach > 0 ? (error / h->reach + 1) / 2 * ERROR_BINS : ERROR_BINS / 2;
+            bin = bin > 0 ? bin : 0;
+            h->counts[bin < ERROR_BINS ? (size_t)bin : ERROR_BINS - 1]++;
+        }
+}
+
 static int compare_block(void *context, const block *now)
 {
     const float_comparer *k = context;
@@ -132,6 +174,8 @@ static int compare_block(void *context, const block *now)
             code = fail_part(result, &rows, &detail);
         } else {
             add_stats(&p->stats, &stats, rows.row, rows.col, x.cols, k->a->grid.cols);
+            if (p->errors)
+                count_errors(p->errors, &x, &y);
         }
     }
     block_done(&of_a);
@@ -339,9 +383,15 @@ static const char *pair_name(const void *of, size_t i, size_t *length)
     return named->name;
 }
 
+static double pair_sqnr(const void *of, size_t i)
+{
+    const pair *p = &((const comparer *)of)->pairs[i];
+    return p->floats && p->stats.count != 0 ? sqnr(&p->stats) : (double)NAN;
+}
+
 static results results_of(const comparer *c)
 {
-    return (results){c->s, c, c->count, json_totals, json_pair, pair_name};
+    return (results){c->s, c, c->count, json_totals, json_pair, pair_name, pair_sqnr};
 }
 
 static void print_table(comparer *c)
@@ -405,10 +455,38 @@ static int compare_all(comparer *c)
     return code;
 }
 
-int run_compare(const settings *s)
+static void close_all(comparer *c)
+{
+    qz_pool_destroy(c->pool);
+    free(c->pairs);
+    source_close(&c->a);
+    source_close(&c->b);
+}
+
+int find_errors(const settings *s, const char *name, size_t length, error_histogram *out)
 {
     comparer c = {.s = s};
     int code = source_open(s, s->files[0], &c.a);
+    if (code == DONE)
+        code = source_open(s, s->files[1], &c.b);
+    if (code == DONE) {
+        const item *a = source_find(&c.a, name, length), *b = source_find(&c.b, name, length);
+        pair p = {.a = a ? a : &c.a.items[0], .b = b ? b : &c.b.items[0], .errors = out}; /* the only ones there are */
+        code = compare_pair(&c, &p);
+        *out = (error_histogram){.reach = p.stats.max_error};
+        if (code == DONE)
+            code = compare_pair(&c, &p);
+    }
+    close_all(&c);
+    return code;
+}
+
+int run_compare(const settings *s)
+{
+    comparer c = {.s = s};
+    int code = report_check(s);
+    if (code == DONE)
+        code = source_open(s, s->files[0], &c.a);
     if (code == DONE)
         code = source_open(s, s->files[1], &c.b);
     if (code == DONE)
@@ -419,14 +497,14 @@ int run_compare(const settings *s)
         code = compare_all(&c);
     if (code == DONE) {
         const results r = results_of(&c);
-        code = is_different(&c) ? DIFFERENT : DONE;
-        results_end(&r, code);
-        if (!wants_numbers(s))
-            print_table(&c);
+        code = report_write(&r);
+        if (code == DONE) {
+            code = is_different(&c) ? DIFFERENT : DONE;
+            results_end(&r, code);
+            if (!wants_numbers(s))
+                print_table(&c);
+        }
     }
-    qz_pool_destroy(c.pool);
-    free(c.pairs);
-    source_close(&c.a);
-    source_close(&c.b);
+    close_all(&c);
     return code;
 }

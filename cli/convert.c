@@ -12,6 +12,7 @@
 #include "output.h"
 #include "packed_block.h"
 #include "recode.h"
+#include "report.h"
 #include "resources.h"
 #include "results.h"
 #include "scheme.h"
@@ -86,9 +87,15 @@ static const char *tensor_name(const void *of, size_t i, size_t *length)
     return c->all[i].item->name;
 }
 
+static double tensor_sqnr(const void *of, size_t i)
+{
+    const conversion *v = &((const converter *)of)->all[i];
+    return v->requantized ? sqnr(&v->stats) : (double)NAN;
+}
+
 static results results_of(const converter *c)
 {
-    return (results){c->s, c, c->count, json_totals, json_tensor, tensor_name};
+    return (results){c->s, c, c->count, json_totals, json_tensor, tensor_name, tensor_sqnr};
 }
 
 /* ---- blocks ---- */
@@ -583,6 +590,8 @@ int run_convert(const settings *s)
     int code = c.layout ? check_layout(c.layout)
                         : fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
     if (code == DONE)
+        code = report_check(s);
+    if (code == DONE)
         code = source_open(s, s->files[0], &c.in);
     if (code == DONE)
         code = plan(&c);
@@ -593,6 +602,8 @@ int run_convert(const settings *s)
         requantized += c.all[i].requantized != 0;
     }
     const results r = results_of(&c);
+    if (code == DONE)
+        code = report_write(&r);
     if (code == DONE)
         results_end(&r, DONE);
     if (code == DONE && !wants_numbers(s))

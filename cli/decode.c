@@ -72,7 +72,7 @@ static const char *tensor_name(const void *of, size_t i, size_t *length)
 
 static results results_of(const decoder *d)
 {
-    return (results){d->s, d, d->count, json_totals, json_tensor, tensor_name};
+    return (results){d->s, d, d->count, json_totals, json_tensor, tensor_name, NULL};
 }
 
 /* ---- what is decoded ---- */

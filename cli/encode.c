@@ -9,6 +9,7 @@
 #include "encode.h"
 #include "output.h"
 #include "packed_block.h"
+#include "report.h"
 #include "resources.h"
 #include "target.h"
 
@@ -144,9 +145,12 @@ static int list_all(const encoder *e)
 }
 
 /* What was done, for programs or for people. */
-static void print_results(const encoder *e, double seconds)
+static int print_results(const encoder *e, double seconds)
 {
     const results r = encode_results(e);
+    const int code = report_write(&r);
+    if (code != DONE)
+        return code;
     if (!wants_numbers(e->s) && e->s->dry_run)
         print_encode_plan(e);
     if (!wants_numbers(e->s) && e->s->stats)
@@ -154,12 +158,15 @@ static void print_results(const encoder *e, double seconds)
     say_kept(e);
     results_end(&r, DONE);
     say_summary(e, seconds);
+    return DONE;
 }
 
 int run_encode(const settings *s)
 {
     encoder e = {.s = s};
-    int code = choose_recipes(&e);
+    int code = report_check(s);
+    if (code == DONE)
+        code = choose_recipes(&e);
     double start = seconds_now();
     if (code == DONE)
         code = source_open(s, s->files[0], &e.in);
@@ -171,7 +178,7 @@ int run_encode(const settings *s)
         code = !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
     }
     if (code == DONE)
-        print_results(&e, seconds_now() - start);
+        code = print_results(&e, seconds_now() - start);
     for (size_t i = 0; e.jobs && i < e.in.count; i++)
         free(e.jobs[i].packed);
     free(e.jobs);

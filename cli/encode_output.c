@@ -288,9 +288,16 @@ static const char *job_name(const void *of, size_t i, size_t *length)
     return e->in.items[i].name;
 }
 
+/* NAN and infinity that were replaced have no error. */
+static double job_sqnr(const void *of, size_t i)
+{
+    const job *j = &((const encoder *)of)->jobs[i];
+    return j->encoded && j->stats.count != 0 && j->stats.replaced == 0 ? sqnr(&j->stats) : (double)NAN;
+}
+
 results encode_results(const encoder *e)
 {
-    return (results){e->s, e, e->in.count, json_totals, json_job, job_name};
+    return (results){e->s, e, e->in.count, json_totals, json_job, job_name, job_sqnr};
 }
 
 /* Why a tensor is encoded so, or stays: the rule that says it, or what it is. */

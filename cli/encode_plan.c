@@ -190,7 +190,7 @@ static void choose_layout(encoder *e)
 
 int is_measured(const settings *s)
 {
-    return s->stats || (wants_numbers(s) && !s->dry_run);
+    return s->stats || s->report || (wants_numbers(s) && !s->dry_run);
 }
 
 int is_weighted(const job *j)

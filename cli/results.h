@@ -15,6 +15,7 @@ typedef struct results {
     void (*totals)(const void *of);
     void (*tensor)(const void *of, size_t i);
     const char *(*name)(const void *of, size_t i, size_t *length);
+    double (*sqnr)(const void *of, size_t i); /* NAN: not measured; NULL: nothing is */
 } results;
 
 /* Whether numbers are wanted that take time to find. */

@@ -163,7 +163,7 @@ static const char *tensor_name(const void *of, size_t i, size_t *length)
 
 static results results_of(const verifier *v)
 {
-    return (results){v->s, v, v->in.count, json_totals, json_tensor, tensor_name};
+    return (results){v->s, v, v->in.count, json_totals, json_tensor, tensor_name, NULL};
 }
 
 /* NaN and infinity may be meant, as in masks. */

@@ -74,6 +74,7 @@ class EncodeOptions(OutputOptions, total=False):
     min_sqnr: float
     target_bits: float
     stats: bool
+    report: Path
     dry_run: bool
     max_shard_size: int | str
 
@@ -92,6 +93,7 @@ class ConvertOptions(OutputOptions, total=False):
     to: str
     requantize: bool
     verify: bool
+    report: Path
 
 
 class VerifyOptions(InputOptions, total=False):
@@ -103,6 +105,8 @@ class VerifyOptions(InputOptions, total=False):
 class CompareOptions(VerifyOptions, total=False):
     """Of :func:`compare_files`."""
 
+    report: Path
+    overwrite: bool
     include: str | Sequence[str]
     exclude: str | Sequence[str]
 
@@ -114,7 +118,7 @@ _KINDS = {
     "real": ("min_sqnr", "target_bits"),
     "word": ("scheme", "method", "nonfinite", "to", "tensor"),
     "dtype": ("dtype", "scale_dtype"),
-    "path": ("table", "weights", "imatrix"),
+    "path": ("table", "weights", "imatrix", "report"),
     "names": ("include", "exclude"),
     "rules": ("rules",),
 }
@@ -494,8 +498,8 @@ def compare_files(
     progress : callable, optional
         As in :func:`encode_file`.
     **options
-        `min_sqnr`, `include`, `exclude`, `threads`, `max_header`, `max_ratio`, `max_bytes`, `max_table`,
-        `void2_as_bfloat16`, `allow_trailing`.
+        `min_sqnr`, `include`, `exclude`, `report` and `overwrite` (a page of HTML), `threads`, `max_header`,
+        `max_ratio`, `max_bytes`, `max_table`, `void2_as_bfloat16`, `allow_trailing`.
 
     Returns
     -------

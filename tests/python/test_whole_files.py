@@ -33,6 +33,7 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
     "axis": (np.int8(-2), ["--axis=-2"]),
     "table": (Path("t.npy"), ["--table=t.npy"]),
     "method": ("absmax", ["--method=absmax"]),
+    "report": (Path("r.html"), ["--report=r.html"]),
     "weights": ("-w.npy", ["--weights=-w.npy"]),
     "imatrix": (b"i\xff.dat", ["--imatrix=i\udcff.dat"]),
     "seed": (2**64 - 1, ["--seed=18446744073709551615"]),
