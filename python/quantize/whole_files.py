@@ -370,7 +370,8 @@ def encode_file(
     **options
         The options of the tool as keywords: `scheme`, `group_size`, `axis`, `table`, `method`, `weights`,
         `imatrix`, `seed`, `scale_dtype`, `nonfinite`, `include`, `exclude`, `min_size`, `target_bits`,
-        `min_sqnr`, `stats`, `dry_run`, `max_shard_size`, `threads`, `max_header`, `max_ratio`, `max_bytes`,
+        `min_sqnr`, `stats`, `report` (a page of HTML to write), `dry_run`, `max_shard_size`, `threads`,
+        `max_header`, `max_ratio`, `max_bytes`,
         `max_table`, `void2_as_bfloat16`, `allow_trailing`. `rules` is a list of ``"pattern=action"``, a
         mapping from patterns to actions, or a .json or .toml file. ``overwrite=True`` replaces an output,
         ``fsync=False`` does not wait for the medium, ``default_rules=False`` encodes also what stays in
@@ -461,8 +462,8 @@ def convert_file(
         As in :func:`encode_file`.
     **options
         `to` (the layout: ``"gptq"``, ``"awq"``, ...), `requantize` (other values where the same cannot be
-        had), `verify` (False: do not decode both files to see that they are the same), and those of files, as
-        in :func:`decode_file`.
+        had), `verify` (False: do not decode both files to see that they are the same), `report` (a page of
+        HTML to write), and those of files, as in :func:`decode_file`.
 
     Returns
     -------
