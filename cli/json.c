@@ -37,7 +37,8 @@ static void break_line(void)
 static void start(const char *key)
 {
     if (depth != 0) {
-        fprintf(out(), "%s", !filled[depth - 1] ? "" : one_line ? ", " : ",");
+        fputs(filled[depth - 1] ? "," : "", out());
+        fputs(one_line && filled[depth - 1] ? " " : "", out());
         break_line();
         filled[depth - 1] = 1;
     }
