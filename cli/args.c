@@ -64,6 +64,8 @@ static const struct option {
     {"--target-bits", "BITS", REAL, PLACE(target_bits), NULL, 0, 0,
      "choose schemes by their error, for so many bits a value in all"},
     {"--stats", NULL, FLAG, PLACE(stats), NULL, 0, 0, "print the error of each tensor"},
+    {"--report", "FILE", TEXT, PLACE(report), NULL, 0, 0,
+     "write a page of HTML with tables and pictures of the errors"},
     {"--dry-run", NULL, FLAG, PLACE(dry_run), NULL, 0, 0, "print what would be done and write nothing"},
     {"--to", "LAYOUT", TEXT, PLACE(to), NULL, 0, 0,
      "how quantized tensors shall lie in the output (as OUT's name says)"},
@@ -87,6 +89,7 @@ static const struct option {
      "take two-byte elements without type as bfloat16"},
     {"--allow-trailing", NULL, FLAG, PLACE(allow_trailing), NULL, 0, 0, "ignore what follows the array of a .npy file"},
     {"--json", NULL, FLAG, PLACE(json), NULL, 0, 0, "results as JSON"},
+    {"--jsonl", NULL, FLAG, PLACE(jsonl), NULL, 0, 0, "what happens as it happens: one JSON object a line"},
     {"--quiet", NULL, FLAG, PLACE(quiet), NULL, 0, 0, "say nothing but errors"},
     {"--help", NULL, FLAG, PLACE(help), NULL, 0, 0, "print this page"},
 #undef PLACE
@@ -373,9 +376,11 @@ int parse_arguments(const command *c, int argc, char **argv, settings *s)
     *s = (settings){
         .command = c->name, .axis = -1, .min_sqnr = NAN, .target_bits = NAN, .seconds = NAN, .min_size = UINT64_MAX};
     output_begin(s);
-    /* --json counts even if another argument is wrong: then the failure is an object. */
-    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+    /* These count even if another argument is wrong: then the failure is an object. */
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
         s->json |= strcmp(argv[i], "--json") == 0;
+        s->jsonl |= takes(c, "--jsonl") && strcmp(argv[i], "--jsonl") == 0;
+    }
     int only_files = 0;
     for (int i = 0; i < argc; i++) {
         if (!only_files && strcmp(argv[i], "--") == 0) {
@@ -391,6 +396,8 @@ int parse_arguments(const command *c, int argc, char **argv, settings *s)
             s->files[s->file_count++] = argv[i];
         }
     }
+    if (s->json && s->jsonl)
+        return fail(USAGE, "--json and --jsonl are two forms of the same results; leave one out");
     if (s->help || s->file_count >= c->least)
         return DONE;
     return fail(USAGE, "%s missing; usage: quantize %s %s",

@@ -15,7 +15,9 @@ typedef struct settings {
     const char *command;
     const char *files[2];
     int file_count;
-    const char *scheme, *tensor, *weights, *imatrix, *table, *to;
+    int argument_count; /* of the call, for the report */
+    char **arguments;
+    const char *scheme, *tensor, *weights, *imatrix, *table, *to, *report;
     uint64_t group_size; /* 0: the scheme's own */
     int64_t axis;
     int method, scale_dtype, nonfinite, dtype; /* values of the library's enums; 0: not given */
@@ -23,7 +25,7 @@ typedef struct settings {
     double min_sqnr, target_bits, seconds; /* NAN: not given */
     text_list include, exclude;
     text_list rules; /* of --rule and --rules: the name of the option, then its value, and so on */
-    int json, quiet, force, no_fsync, dry_run, stats, check, no_verify, requantize, help;
+    int json, jsonl, quiet, force, no_fsync, dry_run, stats, check, no_verify, requantize, help;
     int no_default_rules;
     int stochastic; /* --seed was given */
     int void2_bfloat16, allow_trailing;

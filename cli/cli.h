@@ -7,6 +7,8 @@
  *     output.c        talk on stderr, progress
  *     text.c          text for people: names, bytes, shapes
  *     table.c json.c  results on stdout, for people and for programs
+ *     report.c        the page of --report, with sha256.c
+ *     results.c       those for programs: one object, or events meanwhile
  *     source.c        an input file as a list of tensors, quantized or not
  *     target.c        an output: a file, or a folder like that of the input
  *     scheme.c        schemes in words

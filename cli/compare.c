@@ -1,6 +1,8 @@
 /*
  * compare.c - the error between two files
  */
+#include "compare.h"
+
 #include "commands.h"
 
 #include <math.h>
@@ -11,7 +13,10 @@
 #include "json.h"
 #include "output.h"
 #include "packed_block.h"
+#include "report.h"
 #include "resources.h"
+#include "results.h"
+#include "scheme.h"
 #include "source.h"
 #include "stats.h"
 #include "table.h"
@@ -19,11 +24,14 @@
 typedef struct pair {  /* two tensors of one name */
     const item *a, *b; /* NULL where there is none */
     qz_tensor tensor;  /* of a (of b if there is no a): name and shape */
+    uint64_t count;    /* of its values, if there are both */
+    int read;          /* they were */
     unsigned axis;
     int floats;
-    qz_stats stats;       /* of floats */
-    uint64_t differences; /* of others: elements, or items of a type that is none of the library's */
-    const char *verdict;  /* why it counts as different, or NULL */
+    qz_stats stats;          /* of floats */
+    uint64_t differences;    /* of others: elements, or items of a type that is none of the library's */
+    const char *verdict;     /* why it counts as different, or NULL */
+    error_histogram *errors; /* of floats; NULL: they are not counted */
 } pair;
 
 typedef struct comparer {
@@ -104,6 +112,44 @@ typedef struct float_comparer {
     side *a, *b;
 } float_comparer;
 
+static double half_value(uint16_t bits)
+{
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const double size = exponent == 0 ? ldexp(fraction, -24) : ldexp(fraction + 1024, exponent - 25);
+    return bits & 0x8000 ? -size : size; /* of finite numbers: others have no error */
+}
+
+static double value_at(const qz_matrix *m, uint64_t row, uint64_t col)
+{
+    const int64_t i = (int64_t)row * m->row_stride + (int64_t)col * m->col_stride;
+    union {
+        uint32_t bits;
+        float value;
+    } wide;
+    switch (m->dtype) {
+    case QZ_F64:
+        return ((const double *)m->data)[i];
+    case QZ_F16:
+        return half_value(((const uint16_t *)m->data)[i]);
+    case QZ_BF16:
+        wide.bits = (uint32_t)((const uint16_t *)m->data)[i] << 16;
+        return (double)wide.value;
+    default:
+        return (double)((const float *)m->data)[i];
+    }
+}
+
+static void count_errors(error_histogram *h, const qz_matrix *x, const qz_matrix *y)
+{
+    for (uint64_t row = 0; row < x->rows; row++)
+        for (uint64_t col = 0; col < x->cols; col++) {
+            const double error = value_at(y, row, col) - value_at(x, row, col);
+            double bin = h->reach > 0 ? (error / h->reach + 1) / 2 * ERROR_BINS : ERROR_BINS / 2;
+            bin = bin > 0 ? bin : 0;
+            h->counts[bin < ERROR_BINS ? (size_t)bin : ERROR_BINS - 1]++;
+        }
+}
+
 static int compare_block(void *context, const block *now)
 {
     const float_comparer *k = context;
@@ -128,6 +174,8 @@ static int compare_block(void *context, const block *now)
             code = fail_part(result, &rows, &detail);
         } else {
             add_stats(&p->stats, &stats, rows.row, rows.col, x.cols, k->a->grid.cols);
+            if (p->errors)
+                count_errors(p->errors, &x, &y);
         }
     }
     block_done(&of_a);
@@ -236,13 +284,14 @@ static int compare_pair(comparer *c, pair *p)
     } else if (x->rank != y->rank || (x->rank != 0 && memcmp(x->shape, y->shape, x->rank * sizeof x->shape[0]) != 0)) {
         p->verdict = "other shape";
     } else if (a_floats && b_floats && x->rank != 0) {
-        p->floats = 1;
+        p->floats = p->read = 1;
         code = compare_floats(c, p, &a, &b);
     } else if (x->element != y->element || (x->element == QZ_ELEMENT_RAW && strcmp(x->type, y->type) != 0)) {
         p->verdict = "other type";
     } else if (x->column_major != y->column_major && x->rank > 1) {
         p->verdict = "other order";
     } else {
+        p->read = 1;
         code = compare_bytes(c, p);
         if (p->differences != 0)
             p->verdict = "differs";
@@ -250,50 +299,99 @@ static int compare_pair(comparer *c, pair *p)
     if (p->floats && !isnan(c->s->min_sqnr) && !(sqnr(&p->stats) >= c->s->min_sqnr))
         p->verdict = "below --min-sqnr";
     p->tensor.shape = NULL;
+    progress_add(p->read ? 0 : p->count);
     return code;
 }
 
 /* ---- results ---- */
 
 /* The shape again, for the index of the largest error. */
-static const qz_tensor *with_shape(comparer *c, const pair *p, qz_packed_tensor *packed, qz_tensor *t)
+static const qz_tensor *with_shape(const comparer *c, const pair *p, qz_packed_tensor *packed, qz_tensor *t)
 {
-    source *in = p->a ? &c->a : &c->b;
+    const source *in = p->a ? &c->a : &c->b;
     return source_tensor(in, p->a ? p->a : p->b, t, packed) == DONE ? t : NULL;
 }
 
-static void print_json(comparer *c, int different)
+static int is_different(const comparer *c)
 {
-    json_begin(NULL, '{');
-    json_text("command", c->s->command);
-    json_bool("different", different);
-    if (isnan(c->s->min_sqnr))
-        json_null("min_sqnr_db");
-    else
-        json_real("min_sqnr_db", c->s->min_sqnr);
-    json_begin("tensors", '[');
+    for (size_t i = 0; i < c->count; i++)
+        if (c->pairs[i].verdict)
+            return 1;
+    return 0;
+}
+
+/* Of all floats that were compared, as if they were one tensor. */
+static double total_sqnr(const comparer *c)
+{
+    qz_stats sum = QZ_STATS_INIT;
     for (size_t i = 0; i < c->count; i++) {
-        const pair *p = &c->pairs[i];
-        const item *named = p->a ? p->a : p->b;
-        qz_packed_tensor packed;
-        qz_tensor t;
-        json_begin(NULL, '{');
-        json_name("name", named->name, named->name_length);
-        if (p->verdict)
-            json_text("verdict", p->verdict);
-        else
-            json_null("verdict");
-        if (with_shape(c, p, &packed, &t)) {
-            json_shape("shape", t.rank, t.shape);
-            if (p->floats)
-                json_stats(&p->stats, &t, p->axis, 0);
-            else if (p->a && p->b)
-                json_whole("differences", p->differences);
-        }
-        json_end();
+        sum.count += c->pairs[i].stats.count;
+        sum.signal += c->pairs[i].stats.signal;
+        sum.error += c->pairs[i].stats.error;
     }
-    json_end();
-    json_end();
+    return sum.count != 0 ? sqnr(&sum) : (double)NAN;
+}
+
+static void json_totals(const void *of)
+{
+    const comparer *c = of;
+    json_text("command", c->s->command);
+    json_bool("different", is_different(c));
+    json_real("sqnr_db", total_sqnr(c));
+    json_real("min_sqnr_db", c->s->min_sqnr);
+}
+
+static void json_bytes(const char *key, const source *in, const item *i)
+{
+    qz_packed_tensor packed;
+    qz_tensor t;
+    if (i && source_tensor(in, i, &t, &packed) == DONE)
+        json_whole(key, t.bytes);
+}
+
+static void json_pair(const void *of, size_t i)
+{
+    const comparer *c = of;
+    const pair *p = &c->pairs[i];
+    const item *named = p->a ? p->a : p->b;
+    qz_packed_tensor packed;
+    qz_tensor t;
+    json_name("name", named->name, named->name_length);
+    json_text("action", "compare");
+    if (p->verdict)
+        json_text("verdict", p->verdict);
+    else
+        json_null("verdict");
+    if (p->b && p->b->packed && source_tensor(&c->b, p->b, &t, &packed) == DONE)
+        json_scheme(&packed.scheme);
+    json_bytes("bytes_before", &c->a, p->a);
+    json_bytes("bytes_after", &c->b, p->b);
+    if (!with_shape(c, p, &packed, &t))
+        return;
+    json_shape("shape", t.rank, t.shape);
+    if (p->floats)
+        json_stats(&p->stats, &t, p->axis, 0);
+    else if (p->a && p->b)
+        json_whole("differences", p->differences);
+}
+
+static const char *pair_name(const void *of, size_t i, size_t *length)
+{
+    const comparer *c = of;
+    const item *named = c->pairs[i].a ? c->pairs[i].a : c->pairs[i].b;
+    *length = named->name_length;
+    return named->name;
+}
+
+static double pair_sqnr(const void *of, size_t i)
+{
+    const pair *p = &((const comparer *)of)->pairs[i];
+    return p->floats && p->stats.count != 0 ? sqnr(&p->stats) : (double)NAN;
+}
+
+static results results_of(const comparer *c)
+{
+    return (results){c->s, c, c->count, json_totals, json_pair, pair_name, pair_sqnr};
 }
 
 static void print_table(comparer *c)
@@ -322,41 +420,91 @@ static void print_table(comparer *c)
     table_print(&out);
 }
 
+static int compare_all(comparer *c)
+{
+    const results r = results_of(c);
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    uint64_t work = 0, bytes = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        pair *p = &c->pairs[i];
+        qz_packed_tensor packed;
+        qz_tensor t;
+        if (!p->a)
+            continue;
+        int code = source_tensor(&c->a, p->a, &t, &packed);
+        if (code != DONE)
+            return code;
+        p->count = p->b ? t.count : 0;
+        work += p->count;
+        bytes += t.bytes;
+    }
+    int code = start_pool(c->s, work, &c->pool);
+    if (code == DONE)
+        results_plan(&r, bytes);
+    progress_begin("compare", code == DONE ? work : 0);
+    for (size_t i = 0; i < c->count && code == DONE; i++) {
+        results_begin_tensor(&r, i);
+        code = compare_pair(c, &c->pairs[i]);
+        if (code == DONE)
+            results_tensor(&r, i);
+    }
+    progress_end();
+    if (code == DONE &&
+        (qz_unchanged(c->a.file, &error) != QZ_FILE_OK || qz_unchanged(c->b.file, &error) != QZ_FILE_OK))
+        code = fail_file(&error);
+    return code;
+}
+
+static void close_all(comparer *c)
+{
+    qz_pool_destroy(c->pool);
+    free(c->pairs);
+    source_close(&c->a);
+    source_close(&c->b);
+}
+
+int find_errors(const settings *s, const char *name, size_t length, error_histogram *out)
+{
+    comparer c = {.s = s};
+    int code = source_open(s, s->files[0], &c.a);
+    if (code == DONE)
+        code = source_open(s, s->files[1], &c.b);
+    if (code == DONE) {
+        const item *a = source_find(&c.a, name, length), *b = source_find(&c.b, name, length);
+        pair p = {.a = a ? a : &c.a.items[0], .b = b ? b : &c.b.items[0], .errors = out}; /* the only ones there are */
+        code = compare_pair(&c, &p);
+        *out = (error_histogram){.reach = p.stats.max_error};
+        if (code == DONE)
+            code = compare_pair(&c, &p);
+    }
+    close_all(&c);
+    return code;
+}
+
 int run_compare(const settings *s)
 {
     comparer c = {.s = s};
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    int code = source_open(s, s->files[0], &c.a);
+    int code = report_check(s);
+    if (code == DONE)
+        code = source_open(s, s->files[0], &c.a);
     if (code == DONE)
         code = source_open(s, s->files[1], &c.b);
     if (code == DONE)
         code = check_rules(s, &c.a);
     if (code == DONE)
         code = pair_up(&c);
-    uint64_t work = 0;
-    for (size_t i = 0; i < c.a.count; i++)
-        work += qz_tensor_at(c.a.file, c.a.items[i].tensor)->count;
     if (code == DONE)
-        code = start_pool(s, work, &c.pool);
-    progress_begin("compare", work);
-    int different = 0;
-    for (size_t i = 0; i < c.count && code == DONE; i++) {
-        code = compare_pair(&c, &c.pairs[i]);
-        different |= c.pairs[i].verdict != NULL;
-    }
-    progress_end();
-    if (code == DONE && (qz_unchanged(c.a.file, &error) != QZ_FILE_OK || qz_unchanged(c.b.file, &error) != QZ_FILE_OK))
-        code = fail_file(&error);
+        code = compare_all(&c);
     if (code == DONE) {
-        if (s->json)
-            print_json(&c, different);
-        else
-            print_table(&c);
-        code = different ? DIFFERENT : DONE;
+        const results r = results_of(&c);
+        code = report_write(&r);
+        if (code == DONE) {
+            code = is_different(&c) ? DIFFERENT : DONE;
+            results_end(&r, code);
+            if (!wants_numbers(s))
+                print_table(&c);
+        }
     }
-    qz_pool_destroy(c.pool);
-    free(c.pairs);
-    source_close(&c.a);
-    source_close(&c.b);
+    close_all(&c);
     return code;
 }

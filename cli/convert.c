@@ -12,7 +12,9 @@
 #include "output.h"
 #include "packed_block.h"
 #include "recode.h"
+#include "report.h"
 #include "resources.h"
+#include "results.h"
 #include "scheme.h"
 #include "source.h"
 #include "stats.h"
@@ -24,6 +26,7 @@ typedef struct conversion { /* of one tensor */
     qz_scheme from, scheme;  /* of quantized ones: what it has, what it will have */
     int requantized;         /* its values are others: */
     qz_stats stats;          /* how far from those that they were */
+    uint64_t bytes;          /* in the input */
     size_t index;            /* of others, in the output */
     qz_packed_tensor target; /* of quantized ones */
 } conversion;
@@ -37,6 +40,63 @@ typedef struct converter {
     conversion *all;
     size_t count;
 } converter;
+
+/* ---- results for programs ---- */
+
+static uint64_t bytes_after(const conversion *v)
+{
+    return v->item->packed ? v->target.bytes : v->bytes;
+}
+
+static uint64_t total_bytes(const converter *c, int after)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < c->count; i++)
+        sum += after ? bytes_after(&c->all[i]) : c->all[i].bytes;
+    return sum;
+}
+
+static void json_totals(const void *of)
+{
+    const converter *c = of;
+    json_text("command", "convert");
+    json_text("layout", c->layout);
+    json_bool("verified", !c->s->no_verify);
+    json_whole("tensor_bytes_before", total_bytes(c, 0));
+    json_whole("tensor_bytes_after", total_bytes(c, 1));
+}
+
+static void json_tensor(const void *of, size_t i)
+{
+    const converter *c = of;
+    const conversion *v = &c->all[i];
+    json_name("name", v->item->name, v->item->name_length);
+    json_text("action", v->requantized ? "requantize" : v->item->packed ? "convert" : "copy");
+    if (v->item->packed)
+        json_scheme(&v->scheme);
+    json_whole("bytes_before", v->bytes);
+    json_whole("bytes_after", bytes_after(v));
+    if (v->requantized)
+        json_real("sqnr_db", sqnr(&v->stats));
+}
+
+static const char *tensor_name(const void *of, size_t i, size_t *length)
+{
+    const converter *c = of;
+    *length = c->all[i].item->name_length;
+    return c->all[i].item->name;
+}
+
+static double tensor_sqnr(const void *of, size_t i)
+{
+    const conversion *v = &((const converter *)of)->all[i];
+    return v->requantized ? sqnr(&v->stats) : (double)NAN;
+}
+
+static results results_of(const converter *c)
+{
+    return (results){c->s, c, c->count, json_totals, json_tensor, tensor_name, tensor_sqnr};
+}
 
 /* ---- blocks ---- */
 
@@ -264,6 +324,7 @@ static int declare(converter *c, conversion *v, uint64_t *work)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_packed_tensor packed;
     qz_tensor t;
+    at_tensor(v->item->name, v->item->name_length);
     int code = source_tensor(&c->in, v->item, &t, &packed);
     if (code != DONE)
         return code;
@@ -288,10 +349,15 @@ static int plan(converter *c)
         qz_tensor t;
         conversion *v = &c->all[c->count++];
         v->item = &c->in.items[i];
+        at_tensor(v->item->name, v->item->name_length);
         code = source_tensor(&c->in, v->item, &t, &packed);
+        if (code == DONE)
+            v->bytes = t.bytes;
         if (code == DONE && v->item->packed)
             code = plan_packed(c, v, &packed);
     }
+    if (code == DONE)
+        at_tensor(NULL, 0);
     return code;
 }
 
@@ -406,7 +472,7 @@ static int prove(converter *c)
     char name[NAME_TEXT];
     uint64_t work = 0;
     for (size_t i = 0; i < c->count; i++)
-        work += c->all[i].item->packed ? c->all[i].target.rows * c->all[i].target.cols : 0;
+        work += c->all[i].item->packed && !c->all[i].requantized ? c->all[i].target.rows * c->all[i].target.cols : 0;
     int code = source_open_written(c->s, c->writer, &out);
     progress_begin("verify", work);
     for (size_t i = 0; i < c->count && code == DONE; i++) {
@@ -430,15 +496,24 @@ static int prove(converter *c)
 /* Writes all, but does not give the output its name. */
 static int write_all(converter *c)
 {
+    const results r = results_of(c);
     uint64_t work = 0;
     int code = DONE;
     for (size_t i = 0; i < c->count && code == DONE; i++)
         code = declare(c, &c->all[i], &work);
     if (code == DONE)
+        at_tensor(NULL, 0);
+    if (code == DONE)
         code = start_pool(c->s, work, &c->pool);
-    progress_begin("convert", work);
-    for (size_t i = 0; i < c->count && code == DONE; i++)
+    if (code == DONE)
+        results_plan(&r, total_bytes(c, 0));
+    progress_begin("convert", code == DONE ? work : 0);
+    for (size_t i = 0; i < c->count && code == DONE; i++) {
+        results_begin_tensor(&r, i);
         code = convert_tensor(c, &c->all[i]);
+        if (code == DONE)
+            results_tensor(&r, i);
+    }
     progress_end();
     return code;
 }
@@ -467,28 +542,6 @@ static int convert_all(converter *c)
 }
 
 /* ---- results ---- */
-
-static void print_json(const converter *c)
-{
-    json_begin(NULL, '{');
-    json_text("command", "convert");
-    json_text("layout", c->layout);
-    json_bool("verified", !c->s->no_verify);
-    json_begin("tensors", '[');
-    for (size_t i = 0; i < c->count; i++) {
-        const conversion *v = &c->all[i];
-        json_begin(NULL, '{');
-        json_name("name", v->item->name, v->item->name_length);
-        json_text("action", v->requantized ? "requantize" : v->item->packed ? "convert" : "copy");
-        if (v->item->packed)
-            json_scheme(&v->scheme);
-        if (v->requantized)
-            json_real("sqnr_db", sqnr(&v->stats));
-        json_end();
-    }
-    json_end();
-    json_end();
-}
 
 /* A layout that there is. */
 static int check_layout(const char *layout)
@@ -537,6 +590,8 @@ int run_convert(const settings *s)
     int code = c.layout ? check_layout(c.layout)
                         : fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
     if (code == DONE)
+        code = report_check(s);
+    if (code == DONE)
         code = source_open(s, s->files[0], &c.in);
     if (code == DONE)
         code = plan(&c);
@@ -546,16 +601,19 @@ int run_convert(const settings *s)
         packed += c.all[i].item->packed != 0;
         requantized += c.all[i].requantized != 0;
     }
-    if (code == DONE && s->json)
-        print_json(&c);
-    else if (code == DONE)
+    const results r = results_of(&c);
+    if (code == DONE)
+        code = report_write(&r);
+    if (code == DONE)
+        results_end(&r, DONE);
+    if (code == DONE && !wants_numbers(s))
         print_errors(&c, requantized);
     if (code == DONE)
-        say("converted %zu of %zu tensors to %s in %.2f s%s", packed, c.count, c.layout, seconds_now() - start,
-            s->no_verify           ? ""
-            : requantized == 0     ? "; they decode to the same values"
-            : requantized < packed ? "; those that are not listed decode to the same values"
-                                   : "; their values are others");
+        sum_up("converted %zu of %zu tensors to %s in %.2f s%s", packed, c.count, c.layout, seconds_now() - start,
+               s->no_verify           ? ""
+               : requantized == 0     ? "; they decode to the same values"
+               : requantized < packed ? "; those that are not listed decode to the same values"
+                                      : "; their values are others");
     qz_pool_destroy(c.pool);
     free(c.all);
     source_close(&c.in);

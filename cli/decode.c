@@ -11,6 +11,8 @@
 #include "output.h"
 #include "packed_block.h"
 #include "resources.h"
+#include "results.h"
+#include "scheme.h"
 #include "source.h"
 #include "target.h"
 
@@ -23,7 +25,57 @@ typedef struct decoder {
     const item **items; /* what is written */
     size_t *indices;    /* where to */
     size_t count;
+    uint64_t bytes_before, bytes_after; /* of all */
 } decoder;
+
+/* ---- results ---- */
+
+static uint64_t decoded_bytes(const decoder *d, const item *i, const qz_tensor *t)
+{
+    return i->packed ? t->count * qz_dtype_size(d->dtype) : t->bytes;
+}
+
+static void json_totals(const void *of)
+{
+    const decoder *d = of;
+    json_text("command", "decode");
+    json_whole("tensor_bytes_before", d->bytes_before);
+    json_whole("tensor_bytes_after", d->bytes_after);
+}
+
+static void json_tensor(const void *of, size_t i)
+{
+    const decoder *d = of;
+    const int is_packed = d->items[i]->packed;
+    qz_packed_tensor packed;
+    qz_tensor t;
+    json_name("name", d->items[i]->name, d->items[i]->name_length);
+    json_text("action", is_packed ? "decode" : "copy");
+    if (source_tensor(&d->in, d->items[i], &t, &packed) != DONE)
+        return; /* it was described before: this is not met */
+    if (is_packed)
+        json_scheme(&packed.scheme);
+    json_text("dtype", is_packed                     ? qz_dtype_name(d->dtype)
+                       : t.element == QZ_ELEMENT_RAW ? t.type
+                                                     : qz_element_name(t.element));
+    json_shape("shape", t.rank, t.shape);
+    json_whole("bytes_before", t.bytes);
+    json_whole("bytes_after", decoded_bytes(d, d->items[i], &t));
+}
+
+static const char *tensor_name(const void *of, size_t i, size_t *length)
+{
+    const decoder *d = of;
+    *length = d->items[i]->name_length;
+    return d->items[i]->name;
+}
+
+static results results_of(const decoder *d)
+{
+    return (results){d->s, d, d->count, json_totals, json_tensor, tensor_name, NULL};
+}
+
+/* ---- what is decoded ---- */
 
 static int choose_items(decoder *d)
 {
@@ -56,9 +108,12 @@ static int declare(decoder *d, const item *i, size_t *index, uint64_t *values, u
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_packed_tensor packed;
     qz_tensor t;
+    at_tensor(i->name, i->name_length);
     int code = source_tensor(&d->in, i, &t, &packed);
     if (code != DONE)
         return code;
+    d->bytes_before += t.bytes;
+    d->bytes_after += decoded_bytes(d, i, &t);
     if (i->packed) {
         t.element = (qz_element)d->dtype;
         *values += t.count;
@@ -66,6 +121,8 @@ static int declare(decoder *d, const item *i, size_t *index, uint64_t *values, u
     *work += t.count;
     return qz_declare(d->writer, &t, index, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
 }
+
+/* ---- the work ---- */
 
 /* One tensor on its way to the output. */
 typedef struct decoding {
@@ -109,8 +166,20 @@ static int decode_tensor(decoder *d, const item *i, size_t index)
     return code;
 }
 
+static int decode_or_copy(decoder *d, size_t i)
+{
+    const results r = results_of(d);
+    results_begin_tensor(&r, i);
+    int code = d->items[i]->packed ? decode_tensor(d, d->items[i], d->indices[i])
+                                   : copy_tensor(&d->in, d->items[i]->tensor, d->writer, d->indices[i]);
+    if (code == DONE)
+        results_tensor(&r, i);
+    return code;
+}
+
 static int decode_all(decoder *d)
 {
+    const results r = results_of(d);
     qz_file_error error = QZ_FILE_ERROR_INIT;
     const qz_file *input = d->in.file;
     qz_create_options options = target_options(d->s, &input, 1);
@@ -119,13 +188,16 @@ static int decode_all(decoder *d)
     for (size_t i = 0; i < d->count && code == DONE; i++)
         code = declare(d, d->items[i], &d->indices[i], &values, &work);
     if (code == DONE)
+        at_tensor(NULL, 0);
+    if (code == DONE)
         code = target_copy_beside(d->s, &d->in, d->writer, NULL);
     if (code == DONE)
         code = start_pool(d->s, values, &d->pool);
-    progress_begin("decode", work);
+    if (code == DONE)
+        results_plan(&r, d->bytes_before);
+    progress_begin("decode", code == DONE ? work : 0);
     for (size_t i = 0; i < d->count && code == DONE; i++)
-        code = d->items[i]->packed ? decode_tensor(d, d->items[i], d->indices[i])
-                                   : copy_tensor(&d->in, d->items[i]->tensor, d->writer, d->indices[i]);
+        code = decode_or_copy(d, i);
     progress_end();
     if (code == DONE && qz_unchanged(d->in.file, &error) != QZ_FILE_OK)
         code = fail_file(&error);
@@ -138,31 +210,6 @@ static int decode_all(decoder *d)
     return qz_commit(d->writer, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
 }
 
-static int print_json(const decoder *d)
-{
-    json_begin(NULL, '{');
-    json_text("command", "decode");
-    json_begin("tensors", '[');
-    for (size_t i = 0; i < d->count; i++) {
-        qz_packed_tensor packed;
-        qz_tensor t;
-        int code = source_tensor(&d->in, d->items[i], &t, &packed);
-        if (code != DONE)
-            return code;
-        json_begin(NULL, '{');
-        json_name("name", t.name, t.name_length);
-        json_text("action", d->items[i]->packed ? "decode" : "copy");
-        json_text("dtype", d->items[i]->packed           ? qz_dtype_name(d->dtype)
-                           : t.element == QZ_ELEMENT_RAW ? t.type
-                                                         : qz_element_name(t.element));
-        json_shape("shape", t.rank, t.shape);
-        json_end();
-    }
-    json_end();
-    json_end();
-    return DONE;
-}
-
 int run_decode(const settings *s)
 {
     decoder d = {.s = s, .dtype = s->dtype != 0 ? (qz_dtype)s->dtype : QZ_F32};
@@ -172,10 +219,11 @@ int run_decode(const settings *s)
         code = choose_items(&d);
     if (code == DONE)
         code = decode_all(&d);
-    if (code == DONE && s->json)
-        code = print_json(&d);
-    if (code == DONE)
-        say("decoded %zu %s in %.2f s", d.count, d.count == 1 ? "tensor" : "tensors", seconds_now() - start);
+    if (code == DONE) {
+        const results r = results_of(&d);
+        results_end(&r, DONE);
+        sum_up("decoded %zu %s in %.2f s", d.count, d.count == 1 ? "tensor" : "tensors", seconds_now() - start);
+    }
     free(d.items);
     free(d.indices);
     qz_pool_destroy(d.pool);

@@ -9,6 +9,7 @@
 #include "encode.h"
 #include "output.h"
 #include "packed_block.h"
+#include "report.h"
 #include "resources.h"
 #include "target.h"
 
@@ -18,6 +19,7 @@ static int declare(encoder *e, job *j, qz_file_error *error)
 {
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     const item *named = j->item;
+    at_tensor(named->name, named->name_length);
     if (!j->encoded && !named->packed)
         return qz_declare(e->writer, t, &j->index, error) == QZ_FILE_OK ? DONE : fail_file(error);
     /* What is quantized already becomes the same in the layout of the output. */
@@ -84,6 +86,8 @@ static int open_output(encoder *e)
     int code = target_open(e->s, &e->in, &options, &e->writer);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         code = declare(e, &e->jobs[i], &error);
+    if (code == DONE)
+        at_tensor(NULL, 0);
     char description[DESCRIPTION_TEXT];
     return code == DONE ? target_copy_beside(e->s, &e->in, e->writer, describe(e, description)) : code;
 }
@@ -111,42 +115,70 @@ static int encode_all(encoder *e)
     int code = e->pool ? DONE : start_pool(e->s, e->values, &e->pool);
     if (code == DONE && !e->s->dry_run)
         code = open_output(e);
+    const results r = encode_results(e);
     uint64_t total = 0;
     for (size_t i = 0; i < e->in.count; i++)
         total += steps_of(e, &e->jobs[i]);
     progress_begin("encode", total);
-    for (size_t i = 0; i < e->in.count && code == DONE; i++)
+    for (size_t i = 0; i < e->in.count && code == DONE; i++) {
+        results_begin_tensor(&r, i);
         if (e->jobs[i].encoded)
             code = encode_tensor(e, &e->jobs[i]);
         else if (e->writer)
             code = copy(e, &e->jobs[i]);
+        if (code == DONE)
+            results_tensor(&r, i);
+    }
     progress_end();
     return close_output(e, code);
+}
+
+/* What would be done with each tensor, instead of doing it. */
+static int list_all(const encoder *e)
+{
+    const results r = encode_results(e);
+    for (size_t i = 0; i < r.count; i++) {
+        results_begin_tensor(&r, i);
+        results_tensor(&r, i);
+    }
+    return DONE;
+}
+
+/* What was done, for programs or for people. */
+static int print_results(const encoder *e, double seconds)
+{
+    const results r = encode_results(e);
+    const int code = report_write(&r);
+    if (code != DONE)
+        return code;
+    if (!wants_numbers(e->s) && e->s->dry_run)
+        print_encode_plan(e);
+    if (!wants_numbers(e->s) && e->s->stats)
+        print_encode_stats(e);
+    say_kept(e);
+    results_end(&r, DONE);
+    say_summary(e, seconds);
+    return DONE;
 }
 
 int run_encode(const settings *s)
 {
     encoder e = {.s = s};
-    int code = choose_recipes(&e);
-    int measured = s->stats || (s->json && !s->dry_run);
+    int code = report_check(s);
+    if (code == DONE)
+        code = choose_recipes(&e);
     double start = seconds_now();
     if (code == DONE)
         code = source_open(s, s->files[0], &e.in);
     if (code == DONE)
         code = plan_tensors(&e);
-    if (code == DONE && (!s->dry_run || s->stats))
-        code = encode_all(&e);
-    double seconds = seconds_now() - start;
     if (code == DONE) {
-        if (s->json)
-            print_encode_json(&e, measured);
-        else if (s->dry_run)
-            print_encode_plan(&e);
-        if (s->stats && !s->json)
-            print_encode_stats(&e);
-        say_kept(&e);
-        say_summary(&e, seconds);
+        const results r = encode_results(&e);
+        results_plan(&r, total_bytes(&e, 0));
+        code = !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
     }
+    if (code == DONE)
+        code = print_results(&e, seconds_now() - start);
     for (size_t i = 0; e.jobs && i < e.in.count; i++)
         free(e.jobs[i].packed);
     free(e.jobs);

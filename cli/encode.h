@@ -6,6 +6,7 @@
 
 #include "imatrix.h"
 #include "recipe.h"
+#include "results.h"
 #include "rules.h"
 #include "source.h"
 
@@ -34,9 +35,9 @@ typedef struct job { /* one tensor of the input */
     const rule *rule;  /* that decided; NULL: none */
     const recipe *how; /* it is encoded, if it is */
     unsigned axis;
-    uint64_t rows, bytes;     /* bytes in the output */
-    size_t index;             /* of a copied tensor in the output */
-    qz_packed_tensor *packed; /* of one that is quantized there */
+    uint64_t rows, bytes_before, bytes; /* of all; bytes in the output */
+    size_t index;                       /* of a copied tensor in the output */
+    qz_packed_tensor *packed;           /* of one that is quantized there */
     qz_stats stats;
     const char *words;     /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
     double likely_seconds; /* of encoding it, once it was read; 0: not measured */
@@ -69,6 +70,8 @@ int plan_tensors(encoder *e);
 /* The fewest values that a tensor must have to be encoded. */
 uint64_t min_size(const settings *s);
 
+/* Whether tensors are encoded and their errors measured. */
+int is_measured(const settings *s);
 /* Whether the errors of a tensor count by weights. */
 int is_weighted(const job *j);
 
@@ -96,7 +99,9 @@ void say_kept(const encoder *e);
 #define MOST_SCHEMES 64
 size_t used_schemes(const encoder *e, const char *names[MOST_SCHEMES]);
 void say_summary(const encoder *e, double seconds);
-void print_encode_json(const encoder *e, int measured);
+/* Bytes of all tensors, in the input or in the output. */
+uint64_t total_bytes(const encoder *e, int after);
+results encode_results(const encoder *e);
 void print_encode_plan(const encoder *e);
 void print_encode_stats(const encoder *e);
 

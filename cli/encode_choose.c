@@ -143,6 +143,7 @@ static void choose_by_sqnr(encoder *e, points *p)
     e->values -= t->count;
     e->bytes_before -= t->bytes;
     e->bytes_after -= j->bytes;
+    j->bytes = j->bytes_before;
 }
 
 /* ---- for so many bits ---- */

@@ -180,8 +180,8 @@ static double likely_seconds(const encoder *e)
 static void say_prediction(const encoder *e)
 {
     if (e->likely_memory != 0)
-        say("dry run: a run takes about %s of memory and %.2g s, without the time to read and write",
-            bytes_text((double)e->likely_memory), likely_seconds(e));
+        sum_up("dry run: a run takes about %s of memory and %.2g s, without the time to read and write",
+               bytes_text((double)e->likely_memory), likely_seconds(e));
 }
 
 void say_summary(const encoder *e, double seconds)
@@ -195,10 +195,10 @@ void say_summary(const encoder *e, double seconds)
                  : i + 1 == count ? " and "
                                   : ", ",
                  names[i]);
-    say("%s%s of floats became %s of %s (%.4g bits a value), method %s, in %.2f s", e->s->dry_run ? "dry run: " : "",
-        bytes_text((double)e->bytes_before), bytes_text((double)e->bytes_after), schemes,
-        e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
-        used_methods(e, methods, sizeof methods), seconds);
+    sum_up("%s%s of floats became %s of %s (%.4g bits a value), method %s, in %.2f s", e->s->dry_run ? "dry run: " : "",
+           bytes_text((double)e->bytes_before), bytes_text((double)e->bytes_after), schemes,
+           e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
+           used_methods(e, methods, sizeof methods), seconds);
     say_prediction(e);
 }
 
@@ -211,9 +211,29 @@ static void json_rule(const job *j)
         json_text("default", j->rule->what);
 }
 
-void print_encode_json(const encoder *e, int measured)
+/* Of all tensors that were encoded and measured, as if they were one. */
+static double total_sqnr(const encoder *e)
 {
-    json_begin(NULL, '{');
+    qz_stats sum = QZ_STATS_INIT;
+    for (size_t i = 0; i < e->in.count; i++) {
+        sum.count += e->jobs[i].stats.count;
+        sum.signal += e->jobs[i].stats.signal;
+        sum.error += e->jobs[i].stats.error;
+    }
+    return sum.count != 0 ? sqnr(&sum) : (double)NAN;
+}
+
+uint64_t total_bytes(const encoder *e, int after)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < e->in.count; i++)
+        sum += after ? e->jobs[i].bytes : e->jobs[i].bytes_before;
+    return sum;
+}
+
+static void json_totals(const void *of)
+{
+    const encoder *e = of;
     json_text("command", "encode");
     json_bool("written", !e->s->dry_run);
     json_scheme(&e->usual.scheme);
@@ -223,40 +243,61 @@ void print_encode_json(const encoder *e, int measured)
     json_whole("values", e->values);
     json_whole("bytes_before", e->bytes_before);
     json_whole("bytes_after", e->bytes_after);
+    json_whole("tensor_bytes_before", total_bytes(e, 0));
+    json_whole("tensor_bytes_after", total_bytes(e, 1));
+    if (is_measured(e->s))
+        json_real("sqnr_db", total_sqnr(e));
     if (e->likely_memory != 0) {
         json_whole("likely_memory_bytes", e->likely_memory);
         json_real("likely_seconds", likely_seconds(e));
     }
-    json_begin("tensors", '[');
-    for (size_t i = 0; i < e->in.count; i++) {
-        const job *j = &e->jobs[i];
-        const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
-        json_begin(NULL, '{');
-        json_name("name", j->item->name, j->item->name_length);
-        json_text("action", j->encoded ? "encode" : "copy");
-        if (!j->encoded)
-            json_text("reason", reasons[j->kept]);
-        json_rule(j);
-        if (j->words)
-            json_text("chosen", j->words);
-        if (!isnan(j->likely_sqnr))
-            json_real("likely_sqnr_db", j->likely_sqnr);
-        if (j->encoded) {
-            json_scheme(&j->how->scheme);
-            json_text("method", qz_method_name(method_of(j->how)));
-            json_text("dtype", qz_element_name(t->element));
-            json_shape("shape", t->rank, t->shape);
-            json_whole("axis", j->axis);
-            json_whole("bytes_before", t->bytes);
-            json_whole("bytes_after", j->bytes);
-            json_real("bits_per_value", bits_of(j, t));
-        }
-        if (j->encoded && measured)
-            json_stats(&j->stats, t, j->axis, is_weighted(j));
-        json_end();
+}
+
+static void json_job(const void *of, size_t i)
+{
+    const encoder *e = of;
+    const job *j = &e->jobs[i];
+    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    json_name("name", j->item->name, j->item->name_length);
+    json_text("action", j->encoded ? "encode" : "copy");
+    if (!j->encoded)
+        json_text("reason", reasons[j->kept]);
+    json_rule(j);
+    if (j->words)
+        json_text("chosen", j->words);
+    if (!isnan(j->likely_sqnr))
+        json_real("likely_sqnr_db", j->likely_sqnr);
+    if (j->encoded) {
+        json_scheme(&j->how->scheme);
+        json_text("method", qz_method_name(method_of(j->how)));
+        json_text("dtype", qz_element_name(t->element));
+        json_shape("shape", t->rank, t->shape);
+        json_whole("axis", j->axis);
+        json_real("bits_per_value", bits_of(j, t));
     }
-    json_end();
-    json_end();
+    json_whole("bytes_before", j->bytes_before);
+    json_whole("bytes_after", j->bytes);
+    if (j->encoded && is_measured(e->s))
+        json_stats(&j->stats, t, j->axis, is_weighted(j));
+}
+
+static const char *job_name(const void *of, size_t i, size_t *length)
+{
+    const encoder *e = of;
+    *length = e->in.items[i].name_length;
+    return e->in.items[i].name;
+}
+
+/* NAN and infinity that were replaced have no error. */
+static double job_sqnr(const void *of, size_t i)
+{
+    const job *j = &((const encoder *)of)->jobs[i];
+    return j->encoded && j->stats.count != 0 && j->stats.replaced == 0 ? sqnr(&j->stats) : (double)NAN;
+}
+
+results encode_results(const encoder *e)
+{
+    return (results){e->s, e, e->in.count, json_totals, json_job, job_name, job_sqnr};
 }
 
 /* Why a tensor is encoded so, or stays: the rule that says it, or what it is. */

@@ -148,12 +148,28 @@ static int plan_recipe(const encoder *e, job *j)
     return takes_rows(j->how, j->rows, t->shape[j->axis]) ? DONE : fail_rows(j, t, name);
 }
 
+/* Bytes of a tensor in the input, and in the output where it stays. */
+static int find_bytes(const encoder *e, job *j)
+{
+    qz_packed_tensor packed;
+    qz_tensor t;
+    int code = source_tensor(&e->in, j->item, &t, &packed);
+    if (code != DONE)
+        return code;
+    j->bytes = j->bytes_before = t.bytes;
+    if (j->item->packed)
+        j->bytes = qz_layout_bytes(e->layout, &packed.scheme, packed.rank, packed.shape, packed.axis);
+    return DONE;
+}
+
 static int plan_tensor(encoder *e, job *j)
 {
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     j->kept = why_kept(e, j);
     j->how = j->rule && !j->rule->keep ? &j->rule->how : &e->usual;
-    int code = j->kept == ENCODED ? plan_recipe(e, j) : DONE;
+    int code = find_bytes(e, j);
+    if (code == DONE && j->kept == ENCODED)
+        code = plan_recipe(e, j);
     j->encoded = j->kept == ENCODED;
     if (j->kept == SMALL || j->kept == ONE_AXIS)
         j->rule = NULL; /* it did not decide */
@@ -170,6 +186,11 @@ static void choose_layout(encoder *e)
     e->layout = qz_layout_of_output(e->s->files[1]);
     if (!e->layout)
         e->layout = "own"; /* the output is of no known kind, which is said when it is made */
+}
+
+int is_measured(const settings *s)
+{
+    return s->stats || s->report || (wants_numbers(s) && !s->dry_run);
 }
 
 int is_weighted(const job *j)
@@ -213,8 +234,11 @@ int plan_tensors(encoder *e)
         e->jobs[i].item = &e->in.items[i];
         e->jobs[i].stats = (qz_stats)QZ_STATS_INIT;
         e->jobs[i].likely_sqnr = NAN;
+        at_tensor(e->in.items[i].name, e->in.items[i].name_length);
         code = plan_tensor(e, &e->jobs[i]);
     }
+    if (code == DONE)
+        at_tensor(NULL, 0);
     if (code == DONE)
         code = choose_weights(e);
     if (code == DONE)

@@ -74,7 +74,7 @@ static int encode_rows(work *w, const block *b, uint64_t outer, const qz_packed 
         weights = weights_matrix(&w->weights, outer);
         options.weights = &weights;
     }
-    int want_stats = e->s->stats || e->s->json;
+    int want_stats = is_measured(e->s);
     qz_stats stats = QZ_STATS_INIT;
     qz_detail detail = QZ_DETAIL_INIT;
     qz_result result = qz_encode(&j->how->scheme, &matrix, packed, &options, want_stats ? &stats : NULL, &detail);
@@ -137,7 +137,7 @@ static int measure_block(void *context, const block *b)
 
 /* A super scale of the whole tensor, or of whole rows that are not whole in a block, must be known before the first
  * block is encoded: then the tensor is read twice. */
-static int is_measured(const qz_scheme *scheme, const block_plan *blocks)
+static int needs_two_passes(const qz_scheme *scheme, const block_plan *blocks)
 {
     return scheme->super_size == QZ_WHOLE_MATRIX ||
            (scheme->super_size == QZ_WHOLE_ROW && blocks->step[COLUMN] < blocks->grid->cols);
@@ -158,9 +158,9 @@ uint64_t memory_of(encoder *e, job *j)
     const uint64_t elements = block_elements(&w.blocks), rows = w.blocks.step[OUTER] * w.blocks.step[INNER];
     if (qz_scheme_sizes(&j->how->scheme, rows, w.blocks.step[COLUMN], &sizes) != QZ_OK)
         return 0; /* the run itself will say that this is too much */
-    const uint64_t largest = !is_measured(&j->how->scheme, &w.blocks)    ? 0
-                             : j->how->scheme.super_size == QZ_WHOLE_ROW ? w.grid.rows
-                                                                         : 1;
+    const uint64_t largest = !needs_two_passes(&j->how->scheme, &w.blocks) ? 0
+                             : j->how->scheme.super_size == QZ_WHOLE_ROW   ? w.grid.rows
+                                                                           : 1;
     return elements * qz_element_size(w.tensor->element) + sizes.total_bytes + largest * sizeof *w.largest +
            weight_bytes(e, j, elements);
 }
@@ -169,10 +169,12 @@ uint64_t steps_of(encoder *e, job *j)
 {
     uint64_t count = qz_tensor_at(e->in.file, j->item->tensor)->count;
     work w;
+    if (!j->encoded && !e->writer)
+        return 0;
     if (!j->encoded)
         return j->packed ? j->packed->rows * j->packed->cols : count;
     plan_work(e, j, &w);
-    return is_measured(&j->how->scheme, &w.blocks) ? 2 * count : count;
+    return needs_two_passes(&j->how->scheme, &w.blocks) ? 2 * count : count;
 }
 
 static int allocate_work(work *w)
@@ -206,7 +208,7 @@ int encode_tensor(encoder *e, job *j)
     work w;
     plan_work(e, j, &w);
     int code = allocate_work(&w);
-    if (code == DONE && is_measured(&j->how->scheme, &w.blocks))
+    if (code == DONE && needs_two_passes(&j->how->scheme, &w.blocks))
         code = measure(&w);
     if (code == DONE)
         code = for_each_block(&w.blocks, encode_block, &w);

@@ -208,11 +208,11 @@ static int sort_names(imatrix *m)
 
 int imatrix_open(const settings *s, const char *path, imatrix *out)
 {
-    char shown[NAME_TEXT], magic[4];
+    char magic[4];
     *out = (imatrix){.count = 0};
     out->stream = fopen(path, "rb");
     if (!out->stream)
-        return fail(IO_ERROR, "%s: %s", qz_escape(path, strlen(path), shown, sizeof shown), strerror(errno));
+        return fail_system(path, errno);
     int is_gguf = fread(magic, 1, sizeof magic, out->stream) == sizeof magic && memcmp(magic, "GGUF", 4) == 0;
     rewind(out->stream);
     int code = is_gguf ? read_gguf(s, path, out) : read_older(path, out);

@@ -6,6 +6,12 @@
 
 #include "cli.h"
 
+/* From now on a value is a line without breaks. */
+void json_lines(void);
+
+/* From now on values go into a page of HTML, whose markup no name can end; NULL: to stdout. */
+void json_into(FILE *page);
+
 /* Calls nest as the value does; these functions put commas and indentation. `key` is NULL in arrays. */
 void json_begin(const char *key, char bracket); /* '{' or '[' */
 void json_end(void);

@@ -12,9 +12,12 @@
 #include "describe.h"
 #include "json.h"
 #include "output.h"
+#include "report.h"
+#include "results.h"
 
 #define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --max-table --void2-as-bfloat16 --allow-trailing"
 #define COMMON        " --json --quiet --help "
+#define EVENTS        " --jsonl"
 
 static const command commands[] = {
     {"info", "[FILE]", 0, 1, " --check" INPUT_OPTIONS COMMON, "what a file holds, or what this program can do",
@@ -25,7 +28,7 @@ static const command commands[] = {
      " --scheme --group-size --axis --method --scale-dtype --table --weights --imatrix --seed --nonfinite --include "
      "--exclude"
      " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr"
-     " --stats --dry-run --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS COMMON,
+     " --stats --report --dry-run --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS EVENTS COMMON,
      "floats to 4 bits",
      "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf), writes OUT (the last three). Other\n"
      "tensors, scalars, those that --include and --exclude leave out and those that are quantized already are copied;\n"
@@ -34,24 +37,25 @@ static const command commands[] = {
      "its\n"
      "index; then OUT can be a folder, too.",
      run_encode},
-    {"decode", "IN OUT", 2, 2, " --dtype --tensor --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS COMMON,
-     "4 bits to floats",
+    {"decode", "IN OUT", 2, 2,
+     " --dtype --tensor --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS EVENTS COMMON, "4 bits to floats",
      "Decodes the quantized tensors of IN. OUT (.npz, .safetensors, .gguf) gets all tensors; OUT.npy the only one, or\n"
      "the one that --tensor names. Tensors that are not quantized are copied. OUT can be a folder if IN is one.",
      run_decode},
-    {"convert", "IN OUT", 2, 2, " --to --requantize --no-verify --threads --force --no-fsync" INPUT_OPTIONS COMMON,
+    {"convert", "IN OUT", 2, 2,
+     " --to --report --requantize --no-verify --threads --force --no-fsync" INPUT_OPTIONS EVENTS COMMON,
      "quantized tensors as other programs keep them",
      "Writes the tensors of IN to OUT, the quantized ones in another layout with the same values: own, gptq, gptq_v2,\n"
      "awq, compressed-tensors, mlx, bitsandbytes, modelopt, gpt-oss or gguf, all of which are read. What cannot have "
      "the same\n"
      "values is refused. At the end both files are decoded, and must be the same to the last bit.",
      run_convert},
-    {"compare", "A B", 2, 2, " --min-sqnr --include --exclude --threads" INPUT_OPTIONS COMMON,
+    {"compare", "A B", 2, 2, " --report --force --min-sqnr --include --exclude --threads" INPUT_OPTIONS EVENTS COMMON,
      "the error between two files, tensor by tensor",
      "Compares the tensors of two files by name; if each has a single one, these. Either may be quantized. A is the\n"
      "original. Exits with 1 if a tensor is missing, has another shape, if integers differ, or below --min-sqnr.",
      run_compare},
-    {"verify", "FILE [ORIGINAL]", 1, 2, " --min-sqnr --threads" INPUT_OPTIONS COMMON,
+    {"verify", "FILE [ORIGINAL]", 1, 2, " --min-sqnr --threads" INPUT_OPTIONS EVENTS COMMON,
      "whether a file is sound, and how far from the original",
      "Reads all of FILE: its structure, checksums, codes and scales; decodes the quantized tensors, whose values must\n"
      "all be finite. With ORIGINAL, what compare prints of ORIGINAL and FILE follows, with its exit code.",
@@ -173,12 +177,18 @@ static int run_command(const command *c, int argc, char **argv)
 {
     static settings s; /* output_end() still looks at it */
     int code = parse_arguments(c, argc, argv, &s);
+    s.arguments = argv;
+    s.argument_count = argc;
+    results_start(&s);
     if (code == DONE && s.help)
         print_help(c);
     else if (code == DONE && (code = check_kernels()) == DONE)
         code = c->run(&s);
+    at_tensor(NULL, 0);
     if (stop_requested() && code >= 128)
-        fail(code, "interrupted; nothing was written");
+        fail(code, "%s",
+             report_was_begun() ? "interrupted; the output is complete, but there is no report of it"
+                                : "interrupted; nothing was written");
     code = output_end(code);
     free_arguments(&s);
     return code;

@@ -67,6 +67,7 @@ int fail_nonfinite(const encoder *e, const job *j, const qz_tensor *t)
     uint64_t index[QZ_MAX_RANK], rest = f.first;
     for (unsigned i = t->rank; i-- > 0; rest /= t->shape[i])
         index[i] = rest % t->shape[i];
+    at_index(t, index);
     return fail(REFUSED,
                 "tensor '%s' holds NaN or infinity, first at %s (flat index %" PRIu64 "), %" PRIu64
                 " in all; --nonfinite clip makes NaN 0 and infinity the largest magnitude of its group",

@@ -4,8 +4,10 @@
 #include "output.h"
 
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -15,13 +17,33 @@
 #include "text.h"
 
 static const settings *current;
-static char failure[1024];
-static int failed;
+
+/* Where the program is: what a failure there says of its place. */
+typedef struct place {
+    const char *name; /* of the tensor; NULL: none */
+    size_t name_length;
+    unsigned rank; /* of the index; 0: none is known */
+    uint64_t index[QZ_MAX_RANK];
+    uint64_t offset; /* in a file, or QZ_NO_OFFSET */
+    int system;      /* errno, or 0 */
+} place;
+
+static place here = {.offset = QZ_NO_OFFSET};
+
+/* The last failure. */
+static struct {
+    int happened;
+    char text[1024];
+    size_t remedy; /* where in the text the remedy stands; 0: nowhere */
+    place at;
+    char *name; /* a copy: the file that has it is closed before it is written as JSON */
+} failure;
+
 static struct {
     const char *what;
-    uint64_t total, done;
-    double start, shown;
-    int on, terminal, visible;
+    uint64_t total, done, told;
+    double start, shown, sent;
+    int on, terminal, visible, running;
 } progress;
 
 double seconds_now(void)
@@ -53,15 +75,64 @@ static void line(const char *text)
     fputc('\n', stderr);
 }
 
+void at_tensor(const char *name, size_t length)
+{
+    here.name = name;
+    here.name_length = length;
+    here.rank = 0;
+}
+
+void at_index(const qz_tensor *tensor, const uint64_t *index)
+{
+    at_tensor(tensor->name, tensor->name_length);
+    here.rank = tensor->rank;
+    memcpy(here.index, index, tensor->rank * sizeof *index);
+}
+
+/* The place of a failure. What belongs to one call is no longer true of the next one. */
+static void keep_place(void)
+{
+    failure.at = here;
+    here.offset = QZ_NO_OFFSET;
+    here.system = 0;
+    free(failure.name);
+    failure.name = here.name ? malloc(here.name_length + 1) : NULL;
+    if (failure.name)
+        memcpy(failure.name, here.name, here.name_length);
+}
+
+/* Where the remedy stands in a text: behind the first semicolon of the format. One in a name means nothing. */
+static size_t find_remedy(const char *format, va_list arguments)
+{
+    char what[512], text[sizeof failure.text];
+    const char *end = strstr(format, "; ");
+    if (!end || (size_t)(end - format) >= sizeof what)
+        return 0;
+    snprintf(what, sizeof what, "%.*s", (int)(end - format), format);
+    int length = vsnprintf(text, sizeof text, what, arguments);
+    return length > 0 && (size_t)length + 2 < sizeof text ? (size_t)length + 2 : 0;
+}
+
 int fail(int code, const char *format, ...)
 {
-    va_list arguments;
+    va_list arguments, again;
     va_start(arguments, format);
-    vsnprintf(failure, sizeof failure, format, arguments);
+    va_copy(again, arguments);
+    vsnprintf(failure.text, sizeof failure.text, format, arguments);
+    failure.remedy = find_remedy(format, again);
+    va_end(again);
     va_end(arguments);
-    failed = 1;
-    line(failure);
+    failure.happened = 1;
+    keep_place();
+    line(failure.text);
     return code;
+}
+
+int fail_system(const char *path, int number)
+{
+    char shown[NAME_TEXT];
+    here.system = number;
+    return fail(IO_ERROR, "%s: %s", qz_escape(path, strlen(path), shown, sizeof shown), strerror(number));
 }
 
 int fail_file(const qz_file_error *error)
@@ -71,17 +142,20 @@ int fail_file(const qz_file_error *error)
         [QZ_FILE_IO] = IO_ERROR, [QZ_FILE_EXISTS] = REFUSED, [QZ_FILE_MEMORY] = LIMIT,     [QZ_FILE_MISSING] = USAGE,
     };
     static const char *const remedies[] = {
-        [QZ_OPTION_NONE] = "",
-        [QZ_OPTION_MAX_HEADER] = "; --max-header raises it",
-        [QZ_OPTION_MAX_RATIO] = "; --max-ratio raises it",
-        [QZ_OPTION_MAX_BYTES] = "; --max-bytes raises it",
-        [QZ_OPTION_ALLOW_TRAILING] = "; if that is meant, --allow-trailing ignores them",
-        [QZ_OPTION_REPLACE] = "; --force replaces it",
-        [QZ_OPTION_MAX_TABLE] = "; --max-table raises it",
+        [QZ_OPTION_NONE] = NULL,
+        [QZ_OPTION_MAX_HEADER] = "--max-header raises it",
+        [QZ_OPTION_MAX_RATIO] = "--max-ratio raises it",
+        [QZ_OPTION_MAX_BYTES] = "--max-bytes raises it",
+        [QZ_OPTION_ALLOW_TRAILING] = "if that is meant, --allow-trailing ignores them",
+        [QZ_OPTION_REPLACE] = "--force replaces it",
+        [QZ_OPTION_MAX_TABLE] = "--max-table raises it",
     };
-    size_t code = (size_t)error->code, option = (size_t)error->option;
-    return fail(code < sizeof codes / sizeof codes[0] ? codes[code] : INTERNAL, "%s%s", error->message,
-                option < sizeof remedies / sizeof remedies[0] ? remedies[option] : "");
+    size_t at = (size_t)error->code, option = (size_t)error->option;
+    int code = at < sizeof codes / sizeof codes[0] ? codes[at] : INTERNAL;
+    const char *remedy = option < sizeof remedies / sizeof remedies[0] ? remedies[option] : NULL;
+    here.offset = error->offset;
+    here.system = error->code == QZ_FILE_EXISTS ? EEXIST : error->system;
+    return remedy ? fail(code, "%s; %s", error->message, remedy) : fail(code, "%s", error->message);
 }
 
 int fail_memory(void)
@@ -91,14 +165,76 @@ int fail_memory(void)
 
 void say(const char *format, ...)
 {
+    static const char note[] = "note: ";
     char text[1024];
-    if (current && current->quiet)
-        return;
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    line(text);
+    if (event_begin("note")) {
+        json_text("text", text + (strncmp(text, note, sizeof note - 1) == 0 ? sizeof note - 1 : 0));
+        event_end();
+    }
+    if (!current || !current->quiet)
+        line(text);
+}
+
+void sum_up(const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (!current || !current->quiet)
+        line(text);
+}
+
+/* ---- events ---- */
+
+int event_begin(const char *event)
+{
+    if (!current || !current->jsonl)
+        return 0;
+    clear_bar();
+    json_lines();
+    json_begin(NULL, '{');
+    json_text("event", event);
+    return 1;
+}
+
+void event_end(void)
+{
+    json_end();
+    fflush(stdout); /* who reads it wants to know now; output_end() says what is wrong with stdout */
+}
+
+/* The members of a failure; null is what is not known. */
+static void json_failure(int code)
+{
+    const place *at = &failure.at;
+    json_text("command", current->command);
+    json_signed("exit_code", code);
+    json_text("error", failure.text);
+    failure.remedy != 0 ? json_text("remedy", failure.text + failure.remedy) : json_null("remedy");
+    failure.name ? json_name("tensor", failure.name, at->name_length) : json_null("tensor");
+    failure.name && at->rank != 0 ? json_shape("index", at->rank, at->index) : json_null("index");
+    at->offset != QZ_NO_OFFSET ? json_whole("offset", at->offset) : json_null("offset");
+    at->system != 0 ? json_signed("errno", at->system) : json_null("errno");
+}
+
+static void report_failure(int code)
+{
+    if (event_begin("error")) {
+        json_failure(code);
+        event_end();
+    } else if (current->json) {
+        json_begin(NULL, '{');
+        json_failure(code);
+        json_end();
+    }
+    free(failure.name);
+    failure.name = NULL;
 }
 
 /* Whether the other end of a pipe was closed, as `head` does when it has seen enough. */
@@ -111,13 +247,8 @@ static int has_no_reader(int fd)
 int output_end(int code)
 {
     progress_end();
-    if (failed && current && current->json) {
-        json_begin(NULL, '{');
-        json_text("command", current->command);
-        json_signed("exit_code", code);
-        json_text("error", failure);
-        json_end();
-    }
+    if (failure.happened && current && code != DONE)
+        report_failure(code);
     errno = 0;
     if (fflush(stdout) != 0 || ferror(stdout)) {
         if (errno == EPIPE || has_no_reader(STDOUT_FILENO))
@@ -130,6 +261,35 @@ int output_end(int code)
 
 /* ---- progress ---- */
 
+/* Seconds between two events, two drawings of the bar, two lines where there is no terminal. */
+static const double between_events = 1, between_bars = 0.1, between_lines = 5;
+
+typedef struct pace {
+    double part, per_second, left; /* seconds; negative: not known yet */
+} pace;
+
+static pace pace_at(double now)
+{
+    double seconds = now - progress.start, part = (double)progress.done / (double)progress.total;
+    return (pace){part, seconds > 0 ? (double)progress.done / seconds : 0, part > 0 ? seconds * (1 - part) / part : -1};
+}
+
+static void send_progress(double now)
+{
+    pace p = pace_at(now);
+    progress.sent = now;
+    progress.told = progress.done;
+    if (!event_begin("progress"))
+        return;
+    json_text("what", progress.what);
+    json_whole("done", progress.done);
+    json_whole("total", progress.total);
+    json_real("seconds", now - progress.start);
+    json_real("per_second", p.per_second);
+    json_real("seconds_left", p.left >= 0 ? p.left : (double)NAN);
+    event_end();
+}
+
 void progress_begin(const char *what, uint64_t total)
 {
     progress.what = what;
@@ -139,6 +299,9 @@ void progress_begin(const char *what, uint64_t total)
     progress.terminal = isatty(STDERR_FILENO);
     progress.on = !current || !current->quiet;
     progress.visible = 0;
+    progress.running = total != 0;
+    if (progress.running)
+        send_progress(progress.start);
 }
 
 /* Columns of the terminal; 80 where it does not say. */
@@ -148,46 +311,85 @@ static size_t terminal_columns(void)
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col != 0 ? size.ws_col : 80;
 }
 
-/* A line that is one shorter than the terminal is wide: in the last column some would begin a new line. */
-static void draw_bar(double part, double left)
+/* "12 s left", "3 min left" */
+static const char *left_text(double seconds, char *out, size_t out_size)
 {
-    enum { WIDTH = 40 };
-    char bar[WIDTH + 2] = "", text[64];
-    size_t columns = terminal_columns() - 1;
-    size_t words =
-        strlen(progress.what) + 1 + (size_t)snprintf(text, sizeof text, "%3.0f %%, %.0f s left", 100 * part, left);
-    if (columns >= words + 6) { /* with a blank behind it */
+    static const struct {
+        double up_to, each;
+        const char *unit;
+    } units[] = {{100, 1, "s"}, {6000, 60, "min"}, {HUGE_VAL, 3600, "h"}};
+    size_t i = 0;
+    while (seconds >= units[i].up_to)
+        i++;
+    snprintf(out, out_size, "%.0f %s left", seconds / units[i].each, units[i].unit);
+    return out;
+}
+
+/* What is told of a pace: the first `parts` of percentage, time, speed. Few steps are no values, but operations or
+ * tensors. */
+static const char *pace_text(const pace *p, int parts, char *out, size_t out_size)
+{
+    char left[40] = "", speed[60] = "";
+    if (parts > 1)
+        left_text(p->left >= 0 ? p->left : 0, left, sizeof left);
+    if (parts > 2 && p->per_second >= 1e3)
+        snprintf(speed, sizeof speed, ", %s", speed_text(p->per_second));
+    snprintf(out, out_size, "%*.0f %%%s%s%s", progress.terminal ? 3 : 0, 100 * p->part, parts > 1 ? ", " : "", left,
+             speed);
+    return out;
+}
+
+/* A line that is one shorter than the terminal is wide: in the last column some would begin a new line. Where it is
+ * narrow, first the bar becomes short, then the speed is left out, then the bar, then all but the percentage. */
+static void draw_bar(const pace *p)
+{
+    enum { WIDTH = 40, SHORTEST = 5 };
+    char bar[WIDTH + 2] = "", text[128];
+    size_t columns = terminal_columns() - 1, what = strlen(progress.what) + 1;
+    size_t words = what + strlen(pace_text(p, 3, text, sizeof text));
+    if (columns < words + SHORTEST + 1)
+        words = what + strlen(pace_text(p, 2, text, sizeof text));
+    if (columns >= words + SHORTEST + 1) { /* with a blank behind it */
         size_t width = columns - words - 1 < WIDTH ? columns - words - 1 : WIDTH;
         for (size_t i = 0; i < width; i++)
-            bar[i] = (double)i + 1 <= part * (double)width ? '#' : '.';
+            bar[i] = (double)i + 1 <= p->part * (double)width ? '#' : '.';
         bar[width] = ' ';
     }
     if (columns >= words)
         fprintf(stderr, "\r%s %s%s\033[K", progress.what, bar, text);
     else if (columns >= 5)
-        fprintf(stderr, "\r%.5s\033[K", text); /* the percentage alone */
+        fprintf(stderr, "\r%s\033[K", pace_text(p, 1, text, sizeof text));
     progress.visible = 1;
+}
+
+static void show_progress(double now)
+{
+    char text[128];
+    pace p = pace_at(now);
+    progress.shown = now;
+    if (progress.terminal)
+        draw_bar(&p);
+    else
+        fprintf(stderr, "quantize %s: %s\n", progress.what, pace_text(&p, 3, text, sizeof text));
+    fflush(stderr);
 }
 
 void progress_add(uint64_t steps)
 {
     progress.done += steps;
-    double now = seconds_now();
-    if (!progress.on || progress.total == 0 || now - progress.shown < (progress.terminal ? 0.1 : 5.0))
+    if (!progress.running)
         return;
-    progress.shown = now;
-    double part = (double)progress.done / (double)progress.total;
-    double left = part > 0 ? (now - progress.start) * (1 - part) / part : 0;
-    if (progress.terminal) {
-        draw_bar(part, left);
-    } else {
-        fprintf(stderr, "quantize %s: %.0f %%, %.0f s left\n", progress.what, 100 * part, left);
-    }
-    fflush(stderr);
+    double now = seconds_now();
+    if (now - progress.sent >= between_events)
+        send_progress(now);
+    if (progress.on && now - progress.shown >= (progress.terminal ? between_bars : between_lines))
+        show_progress(now);
 }
 
 void progress_end(void)
 {
     clear_bar();
-    progress.on = 0;
+    if (progress.running && progress.told != progress.done)
+        send_progress(seconds_now());
+    progress.on = progress.running = 0;
 }

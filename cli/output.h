@@ -10,19 +10,33 @@
 /* Sets for the whole run what is printed and how. */
 void output_begin(const settings *s);
 
-/* One line on stderr: "quantize COMMAND: ...". Returns `code`, and remembers the text for output_end(). */
+/* One line on stderr: "quantize COMMAND: ...". Returns `code`, and remembers the text for output_end(). What stands
+ * behind the first "; " of the format is the remedy. */
 int fail(int code, const char *format, ...);
 int fail_file(const qz_file_error *error);
+int fail_system(const char *path, int number); /* errno */
 int fail_memory(void);
 
-/* Talk that --quiet leaves out. */
-void say(const char *format, ...);
+/* The tensor that is worked on, and the element that is to blame: where a failure that follows happened. The name must
+ * stay until the next call; NULL: it is no longer about a tensor. */
+void at_tensor(const char *name, size_t length);
+void at_index(const qz_tensor *tensor, const uint64_t *index);
 
-/* Ends the output: with --json, a failure is an object too. Returns the exit code, which changes if stdout is full, but
+/* Talk that --quiet leaves out; a note among the events of --jsonl. */
+void say(const char *format, ...);
+/* The same of a result, which --json and --jsonl have in numbers. */
+void sum_up(const char *format, ...);
+
+/* Events are the objects of --jsonl, one to a line on stdout: between the two calls come the members, by the functions
+ * of json.h. Without --jsonl event_begin() is 0, and nothing may follow. */
+int event_begin(const char *event);
+void event_end(void);
+
+/* Ends the output: with --json or --jsonl, a failure is an object too. Returns the exit code, which changes if stdout is full, but
  * not if its reader has seen enough. */
 int output_end(int code);
 
-/* Progress of something that has `total` steps: a bar on a terminal, now and then a line elsewhere. */
+/* Progress of something that has `total` steps: a bar on a terminal, now and then a line elsewhere, and events. */
 void progress_begin(const char *what, uint64_t total);
 void progress_add(uint64_t steps);
 void progress_end(void);

@@ -320,7 +320,7 @@ static int read_all(const char *path, const char *shown, char **text, size_t *le
 {
     FILE *file = fopen(path, "rb");
     if (!file)
-        return fail(IO_ERROR, "%s: %s", shown, strerror(errno));
+        return fail_system(path, errno);
     *text = malloc(LONGEST_FILE + 1);
     if (!*text) {
         fclose(file);
@@ -331,7 +331,7 @@ static int read_all(const char *path, const char *shown, char **text, size_t *le
     int wrong = ferror(file), number = errno;
     fclose(file);
     if (wrong)
-        return fail(IO_ERROR, "%s: %s", shown, strerror(number));
+        return fail_system(path, number);
     return *length <= LONGEST_FILE ? DONE : fail(LIMIT, "%s: a file of rules has at most 1 MiB", shown);
 }
 

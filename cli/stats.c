@@ -126,9 +126,12 @@ int fail_part(qz_result result, const matrix_part *p, const qz_detail *detail)
     qz_escape(p->tensor->name, p->tensor->name_length, name, sizeof name);
     place_of(result, p, detail, index);
     shape_text(p->tensor->rank, index, at, 200);
+    at_tensor(p->tensor->name, p->tensor->name_length);
+    if (result == QZ_ERROR_RANGE || result == QZ_ERROR_SCALE || result == QZ_ERROR_WEIGHT || result == QZ_ERROR_PACKED)
+        at_index(p->tensor, index);
     switch (result) {
     case QZ_ERROR_RANGE:
-        return fail(REFUSED, "tensor '%s': the value %g at %s does not fit; %" PRIu64 " such in this part", name,
+        return fail(REFUSED, "tensor '%s': the value %g at %s does not fit, with %" PRIu64 " such in this part", name,
                     detail->value, at, detail->count);
     case QZ_ERROR_SCALE:
         return fail(REFUSED,

@@ -99,21 +99,33 @@ int put_text(FILE *stream, const char *text, int plain)
 
 /* ---- numbers ---- */
 
-const char *bytes_text(double bytes)
+/* A number of three digits with a unit, of units that are a thousand times the one before. */
+static const char *scaled_text(double number, const char *const *units, size_t count)
 {
-    static char ring[4][24];
+    static char ring[4][32];
     static unsigned turn;
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
     char *out = ring[turn++ % 4];
     size_t unit = 0;
-    while (bytes >= 999.5 && unit + 1 < sizeof units / sizeof units[0])
-        bytes /= 1000, unit++;
+    while (number >= 999.5 && unit + 1 < count)
+        number /= 1000, unit++;
     snprintf(out, sizeof ring[0], "%.*f %s",
-             unit == 0 || bytes >= 99.95 ? 0
-             : bytes >= 9.995            ? 1
-                                         : 2,
-             bytes, units[unit]);
+             unit == 0 || number >= 99.95 ? 0
+             : number >= 9.995            ? 1
+                                          : 2,
+             number, units[unit]);
     return out;
+}
+
+const char *bytes_text(double bytes)
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+    return scaled_text(bytes, units, sizeof units / sizeof units[0]);
+}
+
+const char *speed_text(double per_second)
+{
+    static const char *const units[] = {"values/s", "k values/s", "M values/s", "G values/s"};
+    return scaled_text(per_second, units, sizeof units / sizeof units[0]);
 }
 
 char *shape_text(unsigned rank, const uint64_t *shape, char *out, size_t out_size)

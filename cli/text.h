@@ -8,6 +8,8 @@
 
 /* "1.5 MB"; the result lives until the fourth next call. */
 const char *bytes_text(double bytes);
+/* "310 M values/s", for as long. */
+const char *speed_text(double per_second);
 /* "[3, 4]" of a shape or index. */
 char *shape_text(unsigned rank, const uint64_t *shape, char *out, size_t out_size);
 /* Room for a name with escapes, safe to print. */

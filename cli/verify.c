@@ -15,6 +15,7 @@
 #include "output.h"
 #include "packed_block.h"
 #include "resources.h"
+#include "results.h"
 #include "source.h"
 #include "stats.h"
 #include "table.h"
@@ -24,7 +25,8 @@ typedef struct verifier {
     source in;
     qz_pool *pool;
     uint64_t *nonfinite; /* of each item: NaN and infinity among floats that are not quantized, which may be meant */
-    uint64_t values;
+    uint64_t *bytes;     /* of each item */
+    uint64_t values, all_bytes;
     size_t packed;
 } verifier;
 
@@ -50,6 +52,7 @@ static int check_values(const decoding *d, const block *b, uint64_t outer)
                 uint64_t index[QZ_MAX_RANK];
                 matrix_index(t, d->reader.packed.axis, b->row + outer * b->rows_apart + row, b->first[COLUMN] + col,
                              index);
+                at_index(t, index);
                 return fail(MALFORMED, "tensor '%s': the value at %s decodes to NaN or infinity",
                             qz_escape(t->name, t->name_length, name, sizeof name),
                             shape_text(t->rank, index, at, sizeof at));
@@ -128,9 +131,9 @@ static int verify_plain(verifier *v, size_t place)
 
 /* ---- results ---- */
 
-static void print_verified_json(const verifier *v)
+static void json_totals(const void *of)
 {
-    json_begin(NULL, '{');
+    const verifier *v = of;
     json_text("command", v->s->command);
     json_name("file", v->s->files[0], strlen(v->s->files[0]));
     json_text("container", qz_container(v->in.file));
@@ -139,16 +142,28 @@ static void print_verified_json(const verifier *v)
     json_whole("quantized", v->packed);
     if (qz_note(v->in.file))
         json_text("note", qz_note(v->in.file));
-    json_begin("tensors", '[');
-    for (size_t i = 0; i < v->in.count; i++) {
-        json_begin(NULL, '{');
-        json_name("name", v->in.items[i].name, v->in.items[i].name_length);
-        json_bool("quantized", v->in.items[i].packed);
-        json_whole("nonfinite", v->nonfinite[i]);
-        json_end();
-    }
-    json_end();
-    json_end();
+}
+
+static void json_tensor(const void *of, size_t i)
+{
+    const verifier *v = of;
+    json_name("name", v->in.items[i].name, v->in.items[i].name_length);
+    json_text("action", "verify");
+    json_bool("quantized", v->in.items[i].packed);
+    json_whole("bytes", v->bytes[i]);
+    json_whole("nonfinite", v->nonfinite[i]);
+}
+
+static const char *tensor_name(const void *of, size_t i, size_t *length)
+{
+    const verifier *v = of;
+    *length = v->in.items[i].name_length;
+    return v->in.items[i].name;
+}
+
+static results results_of(const verifier *v)
+{
+    return (results){v->s, v, v->in.count, json_totals, json_tensor, tensor_name, NULL};
 }
 
 /* NaN and infinity may be meant, as in masks. */
@@ -165,9 +180,9 @@ static void say_nonfinite(const verifier *v)
 
 static void print_verified(const verifier *v)
 {
-    if (v->s->json)
-        print_verified_json(v);
-    else
+    const results r = results_of(v);
+    results_end(&r, DONE);
+    if (!wants_numbers(v->s))
         printf("%s: sound, %zu %s, %zu of them quantized; %" PRIu64 " values in %s\n", qz_container(v->in.file),
                v->in.count, v->in.count == 1 ? "tensor" : "tensors", v->packed, v->values,
                bytes_text((double)qz_file_bytes(v->in.file)));
@@ -179,7 +194,8 @@ static int prepare(verifier *v)
     if (code != DONE)
         return code;
     v->nonfinite = calloc(v->in.count + 1, sizeof *v->nonfinite);
-    if (!v->nonfinite)
+    v->bytes = calloc(v->in.count + 1, sizeof *v->bytes);
+    if (!v->nonfinite || !v->bytes)
         return fail_memory();
     uint64_t work = 0;
     for (size_t i = 0; i < v->in.count && code == DONE; i++) {
@@ -190,11 +206,15 @@ static int prepare(verifier *v)
             break;
         v->packed += v->in.items[i].packed != 0;
         v->values += item_count(&t);
+        v->all_bytes += v->bytes[i] = t.bytes;
         work += t.count;
     }
     if (code == DONE)
         code = start_pool(v->s, work, &v->pool);
-    progress_begin("verify", work);
+    const results r = results_of(v);
+    if (code == DONE)
+        results_plan(&r, v->all_bytes);
+    progress_begin("verify", code == DONE ? work : 0);
     return code;
 }
 
@@ -202,8 +222,13 @@ static int verify_file(verifier *v)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     int code = prepare(v);
-    for (size_t i = 0; i < v->in.count && code == DONE; i++)
+    const results r = results_of(v);
+    for (size_t i = 0; i < v->in.count && code == DONE; i++) {
+        results_begin_tensor(&r, i);
         code = v->in.items[i].packed ? verify_packed(v, &v->in.items[i]) : verify_plain(v, i);
+        if (code == DONE)
+            results_tensor(&r, i);
+    }
     progress_end();
     if (code == DONE && qz_unchanged(v->in.file, &error) != QZ_FILE_OK)
         code = fail_file(&error);
@@ -231,6 +256,7 @@ int run_verify(const settings *s)
         print_verified(&v);
     qz_pool_destroy(v.pool);
     free(v.nonfinite);
+    free(v.bytes);
     source_close(&v.in);
     return code == DONE && s->file_count == 2 ? compare_with_original(s) : code;
 }

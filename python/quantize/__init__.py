@@ -8,6 +8,9 @@
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`concatenate` puts arrays together, :func:`save` and :func:`load` keep them in files.
 * :mod:`quantize.onnx` reads and writes ONNX models with 4-bit weights.
+* :func:`encode_file`, :func:`decode_file`, :func:`convert_file`, :func:`compare_files` and
+  :func:`verify_file` work on
+  whole files and models, in little memory.
 * :func:`nearest` finds the rows of a packed array that are nearest to queries.
 * ``python -m quantize`` is the command-line tool.
 """
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 from .errors import CodeError as CodeError
 from .errors import DtypeError as DtypeError
+from .errors import FileError as FileError
 from .errors import FormatError as FormatError
 from .errors import KernelsError as KernelsError
 from .errors import NonFiniteError as NonFiniteError
@@ -62,6 +66,12 @@ if TYPE_CHECKING:
     from .tensor_file import TensorInfo as TensorInfo
     from .tensor_file import open as open  # noqa: A004 - as tarfile, gzip and others call theirs
     from .together import concatenate as concatenate
+    from .whole_files import FileResult as FileResult
+    from .whole_files import compare_files as compare_files
+    from .whole_files import convert_file as convert_file
+    from .whole_files import decode_file as decode_file
+    from .whole_files import encode_file as encode_file
+    from .whole_files import verify_file as verify_file
 
 # Nothing here may be called "quantize": that is the submodule of the documented functions.
 
@@ -74,6 +84,7 @@ _LAZY = {
     "Choice": "choice",
     "Comparison": "comparison",
     "Comparisons": "comparison",
+    "FileResult": "whole_files",
     "Neighbours": "neighbours",
     "QuantizedArray": "packed_array",
     "Scheme": "scheme",
@@ -83,7 +94,11 @@ _LAZY = {
     "TensorInfo": "tensor_file",
     "choose": "choice",
     "compare": "comparison",
+    "compare_files": "whole_files",
     "concatenate": "together",
+    "convert_file": "whole_files",
+    "decode_file": "whole_files",
+    "encode_file": "whole_files",
     "gptq": "layer",
     "kernels": "machine",
     "learn_table": "learn",
@@ -94,6 +109,7 @@ _LAZY = {
     "quantize_array": "encode",
     "save": "files",
     "schemes": "scheme",
+    "verify_file": "whole_files",
 }
 
 
@@ -103,6 +119,7 @@ _TYPES = {"Method": "names", "ScaleDtype": "names", "SchemeName": "names"}
 _EAGER = [
     "CodeError",
     "DtypeError",
+    "FileError",
     "FormatError",
     "KernelsError",
     "NonFiniteError",

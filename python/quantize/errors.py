@@ -10,6 +10,7 @@ from . import _core
 __all__ = [
     "CodeError",
     "DtypeError",
+    "FileError",
     "FormatError",
     "KernelsError",
     "NonFiniteError",
@@ -57,7 +58,38 @@ class ScaleError(QuantizeError):
     """A group's scale or offset does not fit the type that stores it."""
 
 
-class FormatError(ValueError):
+class FileError(ValueError):
+    """A file cannot be worked with as asked; the base of :class:`FormatError`.
+
+    Attributes
+    ----------
+    tensor : str or None
+        The tensor that was worked on.
+    index : tuple of int or None
+        The first of its elements that is to blame.
+    remedy : str or None
+        The part of the message that says what to do.
+    exit_code : int or None
+        That of the command-line tool, whose message it is.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        tensor: str | None = None,
+        index: tuple[int, ...] | None = None,
+        remedy: str | None = None,
+        exit_code: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.tensor = tensor
+        self.index = index
+        self.remedy = remedy
+        self.exit_code = exit_code
+
+
+class FormatError(FileError):
     """A file, or the parts of a packed array, break their format."""
 
 

@@ -115,7 +115,7 @@ def test_names_that_are_not_utf8(tool: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler for a clock that runs fast")
-@pytest.mark.parametrize("columns", [3, 12, 30, 45, 80, 200])
+@pytest.mark.parametrize("columns", [3, 12, 30, 45, 60, 80, 200])
 def test_the_bar_fits_the_terminal(tool: str, columns: int) -> None:
     library = preload("""
         #define _GNU_SOURCE
@@ -135,6 +135,8 @@ def test_the_bar_fits_the_terminal(tool: str, columns: int) -> None:
     for bar in bars:
         assert len(bar.replace(b"\x1b[K", b"")) < columns, bar
     assert b"#" in out or columns < 45
+    assert all((b"values/s" in bar) == (columns >= 60) for bar in bars)
+    assert columns < 30 or all(re.search(rb"\d (s|min|h) left", bar) for bar in bars)
 
 
 # --- pipes and descriptors ---

@@ -134,6 +134,14 @@ assert_type(choice.scheme, quantize.Scheme)
 assert_type(choice.table[0].sqnr_db, float)
 assert_type(quantize.schemes()[0], quantize.Scheme)
 quantize.save("w.npz", {"w": q, "b": np.zeros(3), "c": [1, 2]})
+result = quantize.encode_file("a.npz", "b.npz", scheme="nf4", rules={"*": "keep"}, progress=print)
+assert_type(result, quantize.FileResult)
+assert_type(result.sqnr_db, float | None)
+quantize.encode_file("a.npz", "b.npz", schema="nf4")  # E: call-arg
+quantize.encode_file("a.npz", "b.npz", group_size="all")  # E: arg-type
+quantize.decode_file("a.npz", "b.npz", scheme="nf4")  # E: call-arg
+quantize.convert_file("a.npz", "b.npz", verify="no")  # E: arg-type
+assert_type(quantize.verify_file("a.npz", "b.npz").different, bool)
 for name, value in quantize.load("w.npz").items():
     if isinstance(value, quantize.QuantizedArray):
         assert_type(value.shape, tuple[int, ...])

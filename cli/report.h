@@ -1,0 +1,16 @@
+/*
+ * report.h - --report: what a command did, as a page of HTML
+ */
+#ifndef QZ_CLI_REPORT_H
+#define QZ_CLI_REPORT_H
+
+#include "results.h"
+
+/* Before the work: whether the page can be written. */
+int report_check(const settings *s);
+/* After it, when both files of the command lie there. Nothing without --report. */
+int report_write(const results *r);
+/* Whether an output was complete and its report begun. */
+int report_was_begun(void);
+
+#endif
