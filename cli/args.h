@@ -15,7 +15,7 @@ typedef struct settings {
     const char *command;
     const char *files[2];
     int file_count;
-    const char *scheme, *tensor, *weights, *imatrix, *table, *to;
+    const char *scheme, *tensor, *weights, *imatrix, *table, *to, *part;
     uint64_t group_size; /* 0: the scheme's own */
     int64_t axis;
     int method, scale_dtype, nonfinite, dtype; /* values of the library's enums; 0: not given */

@@ -81,11 +81,14 @@ static int open_output(encoder *e)
     const qz_file *inputs[4];
     size_t count = list_inputs(e, inputs);
     qz_create_options options = target_options(e->s, inputs, count);
+    options.part = e->part;
     int code = target_open(e->s, &e->in, &options, &e->writer);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         code = declare(e, &e->jobs[i], &error);
     char description[DESCRIPTION_TEXT];
-    return code == DONE ? target_copy_beside(e->s, &e->in, e->writer, describe(e, description)) : code;
+    if (code == DONE && (e->part == 0 || is_rest(e->s)))
+        code = target_copy_beside(e->s, &e->in, e->writer, describe(e, description));
+    return code == DONE && e->s->part ? choose_part(e) : code;
 }
 
 /* The output is kept if the inputs are still what they were and nobody asked to stop. */
@@ -99,7 +102,7 @@ static int close_output(encoder *e, int code)
             code = fail_file(&error);
     if (code == DONE && stop_requested())
         code = 128 + stop_requested();
-    if (code != DONE || !e->writer)
+    if (code != DONE || !e->writer || is_list(e->s))
         qz_abort(e->writer);
     else if (qz_commit(e->writer, &error) != QZ_FILE_OK)
         code = fail_file(&error);
@@ -113,21 +116,27 @@ static int encode_all(encoder *e)
         code = open_output(e);
     uint64_t total = 0;
     for (size_t i = 0; i < e->in.count; i++)
-        total += steps_of(e, &e->jobs[i]);
+        total += e->jobs[i].elsewhere ? 0 : steps_of(e, &e->jobs[i]);
     progress_begin("encode", total);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
-        if (e->jobs[i].encoded)
+        if (e->jobs[i].elsewhere)
+            continue;
+        else if (e->jobs[i].encoded)
             code = encode_tensor(e, &e->jobs[i]);
         else if (e->writer)
             code = copy(e, &e->jobs[i]);
     progress_end();
+    if (code == DONE && is_list(e->s))
+        code = list_parts(e);
     return close_output(e, code);
 }
 
 int run_encode(const settings *s)
 {
     encoder e = {.s = s};
-    int code = choose_recipes(&e);
+    int code = part_of_options(s, &e.part);
+    if (code == DONE)
+        code = choose_recipes(&e);
     int measured = s->stats || (s->json && !s->dry_run);
     double start = seconds_now();
     if (code == DONE)
@@ -137,7 +146,9 @@ int run_encode(const settings *s)
     if (code == DONE && (!s->dry_run || s->stats))
         code = encode_all(&e);
     double seconds = seconds_now() - start;
-    if (code == DONE) {
+    if (code == DONE && s->part) {
+        print_part(&e);
+    } else if (code == DONE) {
         if (s->json)
             print_encode_json(&e, measured);
         else if (s->dry_run)
