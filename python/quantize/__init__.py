@@ -53,7 +53,11 @@ if TYPE_CHECKING:
     from .neighbours import Neighbours as Neighbours
     from .neighbours import nearest as nearest
     from .packed_array import QuantizedArray as QuantizedArray
+    from .planning import Plan as Plan
+    from .planning import PlanError as PlanError
+    from .planning import plan as plan
     from .plot import plot_error as plot_error
+    from .running import run as run
     from .scheme import Scheme as Scheme
     from .scheme import Schemes as Schemes
     from .scheme import schemes as schemes
@@ -75,6 +79,8 @@ _LAZY = {
     "Comparison": "comparison",
     "Comparisons": "comparison",
     "Neighbours": "neighbours",
+    "Plan": "planning",
+    "PlanError": "planning",
     "QuantizedArray": "packed_array",
     "Scheme": "scheme",
     "Schemes": "scheme",
@@ -90,8 +96,10 @@ _LAZY = {
     "load": "files",
     "nearest": "neighbours",
     "open": "tensor_file",
+    "plan": "planning",
     "plot_error": "plot",
     "quantize_array": "encode",
+    "run": "running",
     "save": "files",
     "schemes": "scheme",
 }
