@@ -83,13 +83,16 @@ static int open_output(encoder *e)
     const qz_file *inputs[4];
     size_t count = list_inputs(e, inputs);
     qz_create_options options = target_options(e->s, inputs, count);
+    options.part = e->part;
     int code = target_open(e->s, &e->in, &options, &e->writer);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         code = declare(e, &e->jobs[i], &error);
     if (code == DONE)
         at_tensor(NULL, 0);
     char description[DESCRIPTION_TEXT];
-    return code == DONE ? target_copy_beside(e->s, &e->in, e->writer, describe(e, description)) : code;
+    if (code == DONE && (e->part == 0 || is_rest(e->s)))
+        code = target_copy_beside(e->s, &e->in, e->writer, describe(e, description));
+    return code == DONE && e->s->part ? choose_part(e) : code;
 }
 
 /* The output is kept if the inputs are still what they were and nobody asked to stop. */
@@ -103,7 +106,7 @@ static int close_output(encoder *e, int code)
             code = fail_file(&error);
     if (code == DONE && stop_requested())
         code = 128 + stop_requested();
-    if (code != DONE || !e->writer)
+    if (code != DONE || !e->writer || is_list(e->s))
         qz_abort(e->writer);
     else if (qz_commit(e->writer, &error) != QZ_FILE_OK)
         code = fail_file(&error);
@@ -118,9 +121,11 @@ static int encode_all(encoder *e)
     const results r = encode_results(e);
     uint64_t total = 0;
     for (size_t i = 0; i < e->in.count; i++)
-        total += steps_of(e, &e->jobs[i]);
+        total += e->jobs[i].elsewhere ? 0 : steps_of(e, &e->jobs[i]);
     progress_begin("encode", total);
     for (size_t i = 0; i < e->in.count && code == DONE; i++) {
+        if (e->jobs[i].elsewhere)
+            continue;
         results_begin_tensor(&r, i);
         if (e->jobs[i].encoded)
             code = encode_tensor(e, &e->jobs[i]);
@@ -130,6 +135,8 @@ static int encode_all(encoder *e)
             results_tensor(&r, i);
     }
     progress_end();
+    if (code == DONE && is_list(e->s))
+        code = list_parts(e);
     return close_output(e, code);
 }
 
@@ -164,7 +171,9 @@ static int print_results(const encoder *e, double seconds)
 int run_encode(const settings *s)
 {
     encoder e = {.s = s};
-    int code = report_check(s);
+    int code = part_of_options(s, &e.part);
+    if (code == DONE)
+        code = report_check(s);
     if (code == DONE)
         code = choose_recipes(&e);
     double start = seconds_now();
@@ -177,7 +186,9 @@ int run_encode(const settings *s)
         results_plan(&r, total_bytes(&e, 0));
         code = !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
     }
-    if (code == DONE)
+    if (code == DONE && s->part)
+        print_part(&e);
+    else if (code == DONE)
         code = print_results(&e, seconds_now() - start);
     for (size_t i = 0; e.jobs && i < e.in.count; i++)
         free(e.jobs[i].packed);

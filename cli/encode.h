@@ -38,6 +38,7 @@ typedef struct job { /* one tensor of the input */
     uint64_t rows, bytes_before, bytes; /* of all; bytes in the output */
     size_t index;                       /* of a copied tensor in the output */
     qz_packed_tensor *packed;           /* of one that is quantized there */
+    int elsewhere;                      /* in a file that --part does not make */
     qz_stats stats;
     const char *words;     /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
     double likely_seconds; /* of encoding it, once it was read; 0: not measured */
@@ -55,6 +56,8 @@ typedef struct encoder {
     rule_list rules, defaults; /* of the user; what stays in models */
     uint64_t likely_memory;    /* bytes that a run takes, of a dry one; 0: not known */
     recipe *candidates;        /* of tensors for which one is chosen */
+    uint64_t part;             /* of a folder, as qz_create_options has it; 0: all */
+    qz_shard made;             /* with --part N, that file */
     qz_pool *pool;
     job *jobs;
     size_t floats;                              /* tensors that could be encoded */
@@ -104,6 +107,19 @@ uint64_t total_bytes(const encoder *e, int after);
 results encode_results(const encoder *e);
 void print_encode_plan(const encoder *e);
 void print_encode_stats(const encoder *e);
+
+/* ---- encode_part.c ---- */
+
+/* What --part says, as qz_create_options.part. */
+int part_of_options(const settings *s, uint64_t *part);
+/* Which tensors the part has: the others are left out of the work. */
+int choose_part(encoder *e);
+/* The files of the folder, on stdout: --part list. */
+int list_parts(encoder *e);
+/* With --json, what was made. */
+void print_part(const encoder *e);
+int is_rest(const settings *s);
+int is_list(const settings *s);
 
 /* ---- nonfinite.c ---- */
 

@@ -32,7 +32,7 @@ static const struct left_out {
     {".gguf", "other weights"},        {".bin", "can run code"},
     {".pt", "can run code"},           {".pth", "can run code"},
     {".ckpt", "can run code"},         {".pkl", "can run code"},
-    {".pickle", "can run code"},
+    {".pickle", "can run code"},       {"quantize-manifest.json", "sums of other files"},
 };
 
 typedef struct copying {

@@ -51,6 +51,10 @@ extern const qz_container_type qz_container_npy, qz_container_npz, qz_container_
 /* A folder with a model in one or several .safetensors files; only written. */
 extern const qz_container_type qz_container_shards;
 
+/* The name of a file of such a folder, which was laid out. */
+enum { QZ_SHARD_NAME = 64 };
+void qz_shards_name(const qz_writer *writer, size_t shard, char name[QZ_SHARD_NAME]);
+
 /* The container of a file of that size that begins with these bytes, or NULL. */
 const qz_container_type *qz_container_by_content(const uint8_t *head, size_t bytes, uint64_t file_size);
 

@@ -265,11 +265,12 @@ typedef struct qz_create_options {
                                      tensors are quantized; of GGUF its keys, as they are, with general.file_type and
                                      general.quantization_version made right. It must stay open until qz_commit() */
     uint64_t shard_bytes;         /* not 0: the output is a folder, with a model in .safetensors files, see below */
+    uint64_t part;                /* of such a folder: what is made of it, see below; 0: all */
 } qz_create_options;
 
 #define QZ_CREATE_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
-        sizeof(qz_create_options), 0, 0, NULL, 0, NULL, NULL, 0                                                        \
+        sizeof(qz_create_options), 0, 0, NULL, 0, NULL, NULL, 0, 0                                                     \
     }
 
 /* Begins a file. The extension of the path decides the kind. A symbolic link is not followed: it is refused. On
@@ -287,10 +288,31 @@ QZ_API qz_file_result qz_create(const char *path, const qz_create_options *optio
 #define QZ_SHARD_BYTES ((uint64_t)5 << 30) /* a usual size */
 
 /*
+ * A part of such a folder, for several programs that make one together. All of them declare all tensors; `part` N makes
+ * a folder with its Nth file alone, from 1 on, for which the tensors of that file are written; QZ_PART_REST makes one
+ * with what is no file of tensors: the index, and what qz_copy_beside() copies. Put into one folder, the files of all
+ * parts are those of the whole.
+ */
+#define QZ_PART_REST UINT64_MAX
+
+/* A file of a folder that is written. */
+typedef struct qz_shard {
+    size_t size;         /* sizeof(qz_shard), set by the caller */
+    char name[64];       /* of the file */
+    size_t first, count; /* the tensors in it, as qz_declare() numbers them */
+    uint64_t bytes;      /* of these tensors */
+} qz_shard;
+
+/* How many files with tensors the folder has, and the file i of them, counted from 0. Nothing can be declared after
+ * either. QZ_FILE_ARGUMENT where there is no such file, or the output is no folder. */
+QZ_API qz_file_result qz_shard_count(qz_writer *writer, size_t *count, qz_file_error *error);
+QZ_API qz_file_result qz_shard_at(qz_writer *writer, size_t i, qz_shard *shard, qz_file_error *error);
+
+/*
  * Copies what lies beside a model that was opened to the folder that is written: all regular files but those of the
- * model, other files with weights (.safetensors, .gguf, .index.json), and pickles (.bin, .pt, .pth, .ckpt, .pkl,
- * .pickle), which can run code. A symbolic link is copied as what it leads to, if qz_open() would follow it there.
- * Folders are not copied.
+ * model, other files with weights (.safetensors, .gguf, .index.json), quantize-manifest.json, which has sums of other
+ * files, and pickles (.bin, .pt, .pth, .ckpt, .pkl, .pickle), which can run code. A symbolic link is copied as what it
+ * leads to, if qz_open() would follow it there. Folders are not copied.
  *
  * config.json gets a member "quantization_config" of this value (JSON), or loses it where `quantization` is NULL; all
  * its other bytes stay. One of another program stays as well, and so does all of a file that is not understood: no

@@ -30,6 +30,8 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
                            "is the name of a file; that of a folder must not end in %s", container->extension);
         container = &qz_container_shards;
     }
+    if (complete.part != 0 && complete.shard_bytes == 0)
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "is no folder, which alone has parts");
     if (!container || !container->layout)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the name of an output must end in %s",
                        qz_container_list(1, ", ", " or ", names, sizeof names));
@@ -38,6 +40,7 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
         return qz_fail_memory(error, NULL);
     writer->container = container;
     writer->shard_bytes = complete.shard_bytes;
+    writer->part = complete.part;
     writer->shard = SIZE_MAX;
     snprintf(writer->layout, sizeof writer->layout, "%s", complete.layout ? complete.layout : "");
     writer->metadata_from = complete.metadata_from;
@@ -201,7 +204,7 @@ static qz_file_result lay_out(qz_writer *writer, qz_file_error *error)
     writer->failed = writer->container->layout(writer, error);
     for (size_t i = 0; i < writer->count && writer->failed == QZ_FILE_OK; i++) {
         qz_slot *slot = &writer->slots[i];
-        if (slot->preset)
+        if (slot->preset && qz_writer_makes(writer, slot))
             writer->failed = put(writer, slot, 0, slot->tensor.count, slot->preset, error);
     }
     return writer->failed;
@@ -220,7 +223,43 @@ qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first, uint64
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "is complete already");
     if (!writer->laid_out && lay_out(writer, error) != QZ_FILE_OK)
         return writer->failed;
+    if (!qz_writer_makes(writer, &writer->slots[tensor]))
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                       "tensor %zu lies in another part of the folder", tensor);
     return put(writer, &writer->slots[tensor], first, count, src, error);
+}
+
+/* ---- the files of a folder ---- */
+
+qz_file_result qz_shard_count(qz_writer *writer, size_t *count, qz_file_error *error)
+{
+    *count = 0;
+    if (writer->shard_bytes == 0)
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "is no folder");
+    if (!writer->laid_out && lay_out(writer, error) != QZ_FILE_OK)
+        return writer->failed;
+    *count = writer->shards;
+    return QZ_FILE_OK;
+}
+
+qz_file_result qz_shard_at(qz_writer *writer, size_t i, qz_shard *shard, qz_file_error *error)
+{
+    size_t count;
+    qz_shard found = {.size = sizeof found};
+    qz_file_result result = qz_shard_count(writer, &count, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    if (i >= count)
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                       "there is no file %zu of the folder: it has %zu", i + 1, count);
+    qz_shards_name(writer, i, found.name);
+    while (found.first < writer->count && writer->slots[found.first].shard < i)
+        found.first++;
+    for (size_t k = found.first; k < writer->count && writer->slots[k].shard == i; k++, found.count++)
+        found.bytes += writer->slots[k].tensor.bytes; /* together no more than 2^63: they were laid out */
+    found.size = shard->size < sizeof found ? shard->size : sizeof found;
+    memcpy(shard, &found, found.size);
+    return QZ_FILE_OK;
 }
 
 qz_file_result qz_writer_complete(qz_writer *writer, qz_file_error *error)
@@ -234,7 +273,7 @@ qz_file_result qz_writer_complete(qz_writer *writer, qz_file_error *error)
     for (size_t i = 0; i < writer->count; i++) {
         const qz_slot *slot = &writer->slots[i];
         char name[QZ_NAME_TEXT];
-        if (slot->written != slot->tensor.count)
+        if (slot->written != slot->tensor.count && qz_writer_makes(writer, slot))
             return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label,
                            qz_escape(slot->tensor.name, slot->tensor.name_length, name, sizeof name), QZ_NO_OFFSET,
                            "%" PRIu64 " of %" PRIu64 " elements were written", slot->written, slot->tensor.count);

@@ -42,6 +42,7 @@ struct qz_writer {
                                      of a safetensors file */
     qz_scheme said_of;            /* of which scheme that is said */
     uint64_t shard_bytes;         /* of a folder: what one file holds at most */
+    uint64_t part;                /* of a folder: what is made of it, as in qz_create_options */
     size_t shards, shard;         /* its files with tensors; the one that is open, or SIZE_MAX */
 };
 
@@ -54,6 +55,12 @@ qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *da
 
 /* Completes the file, but for its name: nothing can be written any more. Done once, however often it is called. */
 qz_file_result qz_writer_complete(qz_writer *writer, qz_file_error *error);
+
+/* Whether the data of a tensor belongs to what is made. */
+static inline int qz_writer_makes(const qz_writer *writer, const qz_slot *slot)
+{
+    return writer->part == 0 || writer->part - 1 == slot->shard;
+}
 
 /* Keeps a name, which must be in the arena, from later tensors; fails if an earlier one has it. */
 qz_file_result qz_writer_reserve(qz_writer *writer, const char *name, size_t name_length, qz_file_error *error);

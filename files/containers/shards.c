@@ -18,22 +18,22 @@
 #include "json.h"
 #include "safetensors_file.h"
 
-enum { MOST = 99999, SHARD_NAME = 64 }; /* files: their numbers have five digits */
+enum { MOST = 99999 }; /* files: their numbers have five digits */
 
 static const char index_name[] = "model.safetensors.index.json";
 
-static void shard_name(const qz_writer *writer, size_t shard, char name[SHARD_NAME])
+void qz_shards_name(const qz_writer *writer, size_t shard, char name[QZ_SHARD_NAME])
 {
     if (writer->shards == 1)
-        snprintf(name, SHARD_NAME, "model.safetensors");
+        snprintf(name, QZ_SHARD_NAME, "model.safetensors");
     else
-        snprintf(name, SHARD_NAME, "model-%05zu-of-%05zu.safetensors", shard + 1, writer->shards);
+        snprintf(name, QZ_SHARD_NAME, "model-%05zu-of-%05zu.safetensors", shard + 1, writer->shards);
 }
 
 static qz_file_result open_shard(qz_writer *writer, size_t shard, int is_new, qz_file_error *error)
 {
-    char name[SHARD_NAME];
-    shard_name(writer, shard, name);
+    char name[QZ_SHARD_NAME];
+    qz_shards_name(writer, shard, name);
     writer->shard = SIZE_MAX;
     qz_file_result result = qz_output_folder_file(&writer->output, name, is_new, error);
     if (result == QZ_FILE_OK)
@@ -85,9 +85,14 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
                        "the tensors would be in %zu files, of which there can be 99999; put more into one",
                        writer->shards);
+    if (writer->part != QZ_PART_REST && writer->part > writer->shards)
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                       "there is no file %" PRIu64 " of the folder: it has %zu", writer->part, writer->shards);
     for (size_t shard = 0, first = 0, end; shard < writer->shards && result == QZ_FILE_OK; shard++, first = end) {
         for (end = first; end < writer->count && writer->slots[end].shard == shard;)
             end++;
+        if (writer->part != 0 && writer->part - 1 != shard)
+            continue;
         result = open_shard(writer, shard, 1, error);
         if (result == QZ_FILE_OK)
             result = qz_safetensors_lay_out(writer, first, end - first, error);
@@ -112,7 +117,7 @@ static int by_name(const void *a, const void *b)
 /* The text of the index, to be released with free(); NULL without memory. */
 static char *format_index(const qz_writer *writer, size_t *bytes)
 {
-    enum { FRAME = 128, ENTRY = SHARD_NAME + 16 };
+    enum { FRAME = 128, ENTRY = QZ_SHARD_NAME + 16 };
     uint64_t room = FRAME, total = 0, more;
     entry *entries = calloc(writer->count + 1, sizeof *entries);
     int fits = entries != NULL;
@@ -129,12 +134,12 @@ static char *format_index(const qz_writer *writer, size_t *bytes)
             text + snprintf(text, FRAME,
                             "{\n  \"metadata\": {\n    \"total_size\": %" PRIu64 "\n  },\n  \"weight_map\": {", total);
         for (size_t i = 0; i < writer->count; i++) {
-            char name[SHARD_NAME];
+            char name[QZ_SHARD_NAME];
             const qz_slot *slot = entries[i].slot;
-            shard_name(writer, slot->shard, name);
+            qz_shards_name(writer, slot->shard, name);
             at += snprintf(at, 8, "%s\n    ", i == 0 ? "" : ",");
             at = qz_json_put_string(at, slot->tensor.name, slot->tensor.name_length);
-            at += snprintf(at, SHARD_NAME + 8, ": \"%s\"", name);
+            at += snprintf(at, QZ_SHARD_NAME + 8, ": \"%s\"", name);
         }
         at += snprintf(at, 16, "\n  }\n}\n");
         *bytes = (size_t)(at - text);
@@ -158,13 +163,16 @@ static qz_file_result finish(qz_writer *writer, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
     for (size_t shard = 0; shard < writer->shards && result == QZ_FILE_OK; shard++) {
+        if (writer->part != 0 && writer->part - 1 != shard)
+            continue;
         if (shard != writer->shard)
             result = open_shard(writer, shard, 0, error);
         if (result == QZ_FILE_OK)
             result = qz_output_folder_end_file(&writer->output, error);
         writer->shard = SIZE_MAX;
     }
-    return result == QZ_FILE_OK && writer->shards > 1 ? write_index(writer, error) : result;
+    const int indexed = writer->shards > 1 && (writer->part == 0 || writer->part == QZ_PART_REST);
+    return result == QZ_FILE_OK && indexed ? write_index(writer, error) : result;
 }
 
 const qz_container_type qz_container_shards = {

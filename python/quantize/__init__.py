@@ -57,7 +57,11 @@ if TYPE_CHECKING:
     from .neighbours import Neighbours as Neighbours
     from .neighbours import nearest as nearest
     from .packed_array import QuantizedArray as QuantizedArray
+    from .planning import Plan as Plan
+    from .planning import PlanError as PlanError
+    from .planning import plan as plan
     from .plot import plot_error as plot_error
+    from .running import run as run
     from .scheme import Scheme as Scheme
     from .scheme import Schemes as Schemes
     from .scheme import schemes as schemes
@@ -86,6 +90,8 @@ _LAZY = {
     "Comparisons": "comparison",
     "FileResult": "whole_files",
     "Neighbours": "neighbours",
+    "Plan": "planning",
+    "PlanError": "planning",
     "QuantizedArray": "packed_array",
     "Scheme": "scheme",
     "Schemes": "scheme",
@@ -105,8 +111,10 @@ _LAZY = {
     "load": "files",
     "nearest": "neighbours",
     "open": "tensor_file",
+    "plan": "planning",
     "plot_error": "plot",
     "quantize_array": "encode",
+    "run": "running",
     "save": "files",
     "schemes": "scheme",
     "verify_file": "whole_files",

@@ -96,6 +96,73 @@ static void shards(void **state)
     assert_int_equal(shards_of(1, sizes, 0), 1);
 }
 
+/* Three tensors in two files, of which one is made. */
+static void parts(void **state)
+{
+    (void)state;
+    static const uint8_t data[64];
+    const uint64_t sizes[] = {10, 20, 30};
+    const qz_file_result wanted[] = {QZ_FILE_OK, QZ_FILE_OK, QZ_FILE_ARGUMENT, QZ_FILE_OK};
+    const uint64_t made[] = {1, 2, 3, QZ_PART_REST};
+    for (size_t p = 0; p < 4; p++) {
+        qz_create_options options = QZ_CREATE_OPTIONS_INIT;
+        qz_file_error error = QZ_FILE_ERROR_INIT;
+        qz_shard shard = {.size = sizeof shard};
+        qz_writer *writer;
+        size_t count;
+        options.shard_bytes = 40;
+        options.part = made[p];
+        assert_int_equal(qz_create(target, &options, &writer, NULL), QZ_FILE_OK);
+        for (size_t i = 0; i < 3; i++) {
+            const char name[] = {(char)('a' + i), '\0'};
+            const qz_tensor t = {
+                .name = name, .name_length = 1, .element = QZ_ELEMENT_U8, .rank = 1, .shape = &sizes[i]};
+            assert_int_equal(qz_declare(writer, &t, NULL, NULL), QZ_FILE_OK);
+        }
+        assert_int_equal(qz_shard_count(writer, &count, &error), wanted[p]);
+        if (wanted[p] != QZ_FILE_OK) {
+            assert_non_null(strstr(error.message, "there is no file 3 of the folder: it has 2"));
+            qz_abort(writer);
+            continue;
+        }
+        assert_int_equal(count, 2);
+        assert_int_equal(qz_shard_at(writer, 2, &shard, &error), QZ_FILE_ARGUMENT);
+        for (size_t i = 0; i < 2; i++) {
+            assert_int_equal(qz_shard_at(writer, i, &shard, &error), QZ_FILE_OK);
+            assert_string_equal(shard.name,
+                                i == 0 ? "model-00001-of-00002.safetensors" : "model-00002-of-00002.safetensors");
+            assert_int_equal(shard.first, i == 0 ? 0 : 2);
+            assert_int_equal(shard.count, i == 0 ? 2 : 1);
+            assert_int_equal(shard.bytes, 30);
+        }
+        for (size_t i = 0; i < 3; i++) {
+            int here = made[p] == (i < 2 ? 1u : 2u);
+            assert_int_equal(qz_write(writer, i, 0, sizes[i], data, &error), here ? QZ_FILE_OK : QZ_FILE_ARGUMENT);
+        }
+        assert_int_equal(qz_commit(writer, NULL), QZ_FILE_OK);
+        assert_int_equal(is_there("model-00001-of-00002.safetensors"), made[p] == 1);
+        assert_int_equal(is_there("model-00002-of-00002.safetensors"), made[p] == 2);
+        assert_int_equal(is_there("model.safetensors.index.json"), made[p] == QZ_PART_REST);
+        remove_all(target);
+    }
+}
+
+static void parts_of_files(void **state)
+{
+    (void)state;
+    qz_create_options options = QZ_CREATE_OPTIONS_INIT;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_writer *writer;
+    size_t count;
+    options.part = 1;
+    assert_int_equal(qz_create(path_of("a.npz"), &options, &writer, &error), QZ_FILE_ARGUMENT);
+    assert_non_null(strstr(error.message, "is no folder, which alone has parts"));
+    options.part = 0;
+    assert_int_equal(qz_create(path_of("a.npz"), &options, &writer, &error), QZ_FILE_OK);
+    assert_int_equal(qz_shard_count(writer, &count, &error), QZ_FILE_ARGUMENT);
+    qz_abort(writer);
+}
+
 static void options_of_other_outputs(void **state)
 {
     (void)state;
@@ -189,10 +256,9 @@ int main(void)
 {
     start_program("test_folder");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shards),
-        cmocka_unit_test(options_of_other_outputs),
-        cmocka_unit_test(notes),
-        cmocka_unit_test(beside),
+        cmocka_unit_test(shards),         cmocka_unit_test(parts),
+        cmocka_unit_test(parts_of_files), cmocka_unit_test(options_of_other_outputs),
+        cmocka_unit_test(notes),          cmocka_unit_test(beside),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -1,0 +1,113 @@
+/*
+ * encode_part.c - one file of a folder, or what is beside them: for several runs that make a folder together
+ */
+#include "encode.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "json.h"
+#include "output.h"
+
+int is_rest(const settings *s)
+{
+    return s->part && strcmp(s->part, "rest") == 0;
+}
+
+int is_list(const settings *s)
+{
+    return s->part && strcmp(s->part, "list") == 0;
+}
+
+int part_of_options(const settings *s, uint64_t *part)
+{
+    char shown[NAME_TEXT], *end;
+    *part = s->part ? QZ_PART_REST : 0;
+    if (!s->part)
+        return DONE;
+    if (s->stats || s->dry_run || s->report || s->jsonl)
+        return fail(USAGE,
+                    "--part goes with none of --stats, --dry-run, --report and --jsonl; --part list writes nothing, "
+                    "either");
+    if (is_rest(s) || is_list(s))
+        return DONE;
+    errno = 0;
+    *part = isdigit((unsigned char)s->part[0]) ? strtoull(s->part, &end, 10) : 0;
+    if (*part != 0 && *end == '\0' && errno == 0 && *part < QZ_PART_REST)
+        return DONE;
+    return fail(USAGE, "--part '%s': write the number of a file, from 1 on, or rest, or list",
+                qz_escape(s->part, strlen(s->part), shown, sizeof shown));
+}
+
+int choose_part(encoder *e)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    size_t count;
+    e->made = (qz_shard){.size = sizeof e->made};
+    if (qz_shard_count(e->writer, &count, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    if (e->part != QZ_PART_REST && qz_shard_at(e->writer, e->part - 1, &e->made, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    for (size_t i = 0; i < e->in.count; i++) {
+        job *j = &e->jobs[i];
+        const size_t index = j->packed ? j->packed->members[QZ_MEMBER_HEADER] : j->index;
+        j->elsewhere = index < e->made.first || index - e->made.first >= e->made.count;
+    }
+    return DONE;
+}
+
+static void json_shard(const qz_shard *shard)
+{
+    json_text("file", shard->name);
+    json_whole("bytes", shard->bytes);
+}
+
+int list_parts(encoder *e)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    const char *path;
+    size_t count;
+    if (qz_shard_count(e->writer, &count, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    if (e->s->json) {
+        json_begin(NULL, '{');
+        json_text("command", "encode");
+        json_begin("inputs", '[');
+        for (size_t i = 0; (path = qz_file_path(e->in.file, i)) != NULL; i++)
+            json_name(NULL, path, strlen(path));
+        json_end();
+        json_begin("parts", '[');
+    }
+    for (size_t i = 0; i < count; i++) {
+        qz_shard shard = {.size = sizeof shard};
+        if (qz_shard_at(e->writer, i, &shard, &error) != QZ_FILE_OK)
+            return fail_file(&error);
+        if (!e->s->json) {
+            printf("%zu %s %" PRIu64 "\n", i + 1, shard.name, shard.bytes);
+            continue;
+        }
+        json_begin(NULL, '{');
+        json_shard(&shard);
+        json_end();
+    }
+    if (e->s->json) {
+        json_end();
+        json_end();
+    }
+    return DONE;
+}
+
+void print_part(const encoder *e)
+{
+    if (!e->s->json || is_list(e->s))
+        return;
+    json_begin(NULL, '{');
+    json_text("command", "encode");
+    json_bool("written", 1);
+    json_text("part", e->s->part);
+    if (!is_rest(e->s))
+        json_shard(&e->made);
+    json_end();
+}

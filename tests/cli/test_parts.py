@@ -1,0 +1,65 @@
+"""A folder that several runs make together: its parts are the whole, byte for byte."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_folders import contents, made_up, write_folder
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("limit", ["1", "3k", "10M"])
+def test_parts_are_the_whole(run: Run, tmp_path: Path, seed: int, limit: str) -> None:
+    write_folder(tmp_path / "m", made_up(seed), 1 + seed % 3)
+    options = ("--max-shard-size", limit, "--scheme", ["int4", "uint4"][seed % 2])
+    run("encode", "m", "whole", *options)
+    wanted = contents(tmp_path / "whole")
+    parts = json.loads(run("encode", "m", "q", *options, "--part", "list", "--json").stdout)["parts"]
+    assert not (tmp_path / "q").exists()
+    assert [p["file"] for p in parts] == sorted(n for n in wanted if n.endswith(".safetensors"))
+    (tmp_path / "q").mkdir()
+    for i, part in [*enumerate(parts, 1), ("rest", None)]:
+        said = json.loads(run("encode", "m", "part", *options, "--part", i, "--json").stdout)
+        files = sorted(f.name for f in (tmp_path / "part").iterdir())
+        if part is not None:
+            assert files == [said["file"]] == [part["file"]]
+            assert said["bytes"] == part["bytes"] < len(wanted[part["file"]])
+        for name in files:
+            assert not (tmp_path / "q" / name).exists()
+            (tmp_path / "part" / name).rename(tmp_path / "q" / name)
+        shutil.rmtree(tmp_path / "part")
+    assert contents(tmp_path / "q") == wanted
+    assert not list(tmp_path.glob(".quantize-*"))
+
+
+@pytest.mark.parametrize(
+    "part", ["0", "-1", "", "1x", "4", "99999999999999999999", "18446744073709551615", "all"]
+)
+def test_other_parts_are_refused(run: Run, tmp_path: Path, part: str) -> None:
+    write_folder(tmp_path / "m", made_up(1))
+    run("encode", "m", "q", f"--part={part}", code=2)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["m"]
+
+
+@pytest.mark.parametrize("more", [("--stats",), ("--dry-run",)])
+def test_what_parts_do_not_go_with(run: Run, tmp_path: Path, more: tuple[str, ...]) -> None:
+    write_folder(tmp_path / "m", made_up(1))
+    assert "--part goes with" in run("encode", "m", "q", "--part", "1", *more, code=2).stderr
+
+
+def test_files_have_no_parts(run: Run, tmp_path: Path) -> None:
+    write_folder(tmp_path / "m", made_up(1))
+    assert "is no folder" in run("encode", "m", "q.npz", "--part", "1", code=2).stderr
+
+
+def test_manifest_is_not_copied(run: Run, tmp_path: Path) -> None:
+    """It has the sums of other files."""
+    write_folder(tmp_path / "m", made_up(1))
+    (tmp_path / "m/quantize-manifest.json").write_text("{}")
+    assert "quantize-manifest.json is left out" in run("encode", "m", "q").stderr
+    assert not (tmp_path / "q/quantize-manifest.json").exists()

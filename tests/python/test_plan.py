@@ -1,0 +1,234 @@
+"""Plans: whatever runs the tasks and whatever ends them, the folder has the bytes of one run of the tool."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import quantize
+import safetensors.numpy
+from quantize import planning, running
+
+RULES = [("*.up", "keep"), ("*.down", "nf4,group=32")]
+OPTIONS = {"max_shard_size": 12_000, "rules": RULES}
+
+
+def checkpoint(folder: Path, shards: int, nan: int | None = None) -> Path:
+    """Shards of odd sizes, with empty tensors; `nan`: the number of one with a value that is refused."""
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    places = {}
+    for i in range(shards):
+        name = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
+        part = {
+            f"layers.{i}.{what}": rng.standard_normal(rng.integers(3, 160, 2)).astype(np.float32)
+            for what in ("gate", "up", "down")
+        }
+        part[f"layers.{i}.empty"] = np.zeros((0, 7), np.float32)
+        if i == nan:
+            part[f"layers.{i}.gate"] = np.full((40, 40), np.nan, np.float32)
+        safetensors.numpy.save_file(part, folder / name)
+        places |= dict.fromkeys(part, name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "tokenizer.json").write_bytes(bytes(range(256)) * 50)
+    return folder
+
+
+def sums(folder: Path) -> dict[str, str]:
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A checkpoint, and what the tool itself makes of it."""
+    folder = tmp_path_factory.mktemp("made")
+    source = checkpoint(folder / "in", 9)
+    rules = [f"--rule={pattern}={action}" for pattern, action in RULES]
+    planning.call_tool([str(source), str(folder / "out"), "--scheme=int4", "--max-shard-size=12000", *rules])
+    return source, sums(folder / "out")
+
+
+def check(target: Path, wanted: dict[str, str], given: dict[str, str]) -> None:
+    """All files are there and right, the manifest says so, and nothing is left over."""
+    found = sums(target)
+    found.pop(running.MANIFEST)
+    manifest = json.loads((target / running.MANIFEST).read_text())
+    assert found == wanted == given
+    assert {n: f["sha256"] for n, f in manifest["files"].items()} == wanted
+    assert {n: f["bytes"] for n, f in manifest["files"].items()} == {
+        n: (target / n).stat().st_size for n in wanted
+    }
+    assert not [n for n in os.listdir(target.parent) if n.startswith(".quantize")]
+
+
+class Twice(Executor):
+    """Runs each task twice at once, and gives the result of either."""
+
+    def __init__(self) -> None:
+        self.threads = ThreadPoolExecutor(6)
+
+    def submit(self, function: Any, /, *given: Any, **named: Any) -> Future[Any]:
+        both = [self.threads.submit(function, *given, **named) for _ in range(2)]
+        return self.threads.submit(lambda: [one.result() for one in both][random.randrange(2)])
+
+    def shutdown(self, *given: Any, **named: Any) -> None:
+        self.threads.shutdown()
+
+
+EXECUTORS = {
+    "1": lambda: 1,
+    "2": lambda: 2,
+    "4": lambda: 4,
+    "threads": lambda: ThreadPoolExecutor(3),
+    "processes": lambda: ProcessPoolExecutor(2),
+    "twice": Twice,
+}
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_bytes_are_those_of_the_tool(made: Any, tmp_path: Path, name: str) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    assert len(plan.shards) > 9
+    assert sorted(os.listdir(tmp_path)) == []  # planning leaves nothing
+    executor = EXECUTORS[name]()
+    steps: list[tuple[int, int]] = []
+    given = quantize.run(plan, executor, progress=lambda done, all_: steps.append((done, all_)))
+    if isinstance(executor, Executor):
+        executor.shutdown()
+    check(tmp_path / "out", made[1], given)
+    assert steps == [(i, len(plan.shards) + 1) for i in range(1, len(plan.shards) + 2)]
+    assert quantize.run(plan, resume=True) == given  # all is done
+
+
+def test_dask(made: Any, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, dashboard_address=None) as cluster,
+        cluster.get_client() as client,
+    ):
+        plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+        check(tmp_path / "out", made[1], quantize.run(plan, client.get_executor()))
+
+
+def test_json(made: Any, tmp_path: Path) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    text = plan.to_json()
+    assert quantize.Plan.from_json(text) == plan
+    assert plan.hash == quantize.plan(made[0], tmp_path / "other", **OPTIONS).hash
+    assert plan.hash != quantize.plan(made[0], tmp_path / "out", **OPTIONS, seed=1).hash
+    for other in ("", "[]", "{}", text.replace("nf4", "int4"), text.replace('"plan": 1', '"plan": 2')):
+        with pytest.raises(quantize.FormatError):
+            quantize.Plan.from_json(other)
+
+
+def test_changed_inputs_are_refused(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path / "in", 2)
+    plan = quantize.plan(source, tmp_path / "out", **OPTIONS)
+    file = source / "model-00002-of-00002.safetensors"
+    file.write_bytes(file.read_bytes()[::-1])
+    with pytest.raises(quantize.PlanError, match="make the plan anew"):
+        quantize.run(plan)
+    assert not (tmp_path / "out").exists()
+
+
+def test_hostile_shards_are_named(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path / "in", 9, nan=4)
+    plan = quantize.plan(source, tmp_path / "out", **OPTIONS)
+    with pytest.raises(quantize.PlanError, match=r"layers\.4\.gate.*exit code 4") as caught:
+        quantize.run(plan, 2)
+    assert len(caught.value.failures) == 1
+    assert not (tmp_path / "out").exists()
+    done = next(tmp_path.glob(".quantize-out-*")) / "done"
+    assert len(list(done.iterdir())) == len(plan.shards)  # all but one, and the rest
+    with pytest.raises(quantize.PlanError, match="resume=True"):
+        quantize.run(plan, 2)
+    (source / "model-00003-of-00009.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(quantize.PlanError, match="model-00003-of-00009"):
+        quantize.plan(source, tmp_path / "out", **OPTIONS)
+
+
+def limit_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def test_full_disk(made: Any, tmp_path: Path) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    with (
+        ProcessPoolExecutor(1, initializer=limit_files) as small,
+        pytest.raises(quantize.PlanError) as caught,
+    ):
+        quantize.run(plan, small)
+    assert 0 < len(caught.value.failures) < len(plan.shards)
+    assert all("exit code 5" in why for why in caught.value.failures.values())
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+
+
+def test_damaged_shards_are_made_again(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "_finish", lambda *_: {})
+        quantize.run(plan, 2)
+    files = next(tmp_path.glob(".quantize-out-*")) / "files"
+    with (files / plan.shards[1][0]).open("r+b") as file:
+        file.truncate(100)
+    (files / plan.shards[2][0]).unlink()
+    (files / "stray").write_bytes(b"")
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+
+
+KILLED = "import quantize, sys; quantize.run(quantize.Plan.from_json(sys.stdin.read()), 2, resume=True)"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_drivers(made: Any, tmp_path: Path, seed: int) -> None:
+    """SIGKILL at five moments of a run each: what is there is kept, and the end is the same."""
+    rng = random.Random(seed)
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    kept: set[str] = set()
+    for _ in range(5):
+        driver = subprocess.Popen(
+            [sys.executable, "-c", KILLED], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert driver.stdin is not None
+        driver.stdin.write(plan.to_json().encode())
+        driver.stdin.close()
+        time.sleep(rng.uniform(0.1, 0.6))
+        driver.kill()
+        driver.wait()
+        done = {f.name for folder in tmp_path.glob(".quantize-out-*/done") for f in folder.iterdir()}
+        assert done >= kept or (tmp_path / "out").exists()
+        kept = done
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_workers(made: Any, tmp_path: Path, seed: int) -> None:
+    """SIGKILL of a worker at ten random moments; the run fails or not, and resume ends it."""
+    rng = random.Random(seed)
+    for i in range(10):
+        plan = quantize.plan(made[0], tmp_path / str(i), **OPTIONS)
+        with ProcessPoolExecutor(2) as pool:
+            victim = pool.submit(os.getpid).result()
+            driver = ThreadPoolExecutor(1).submit(quantize.run, plan, pool)
+            time.sleep(rng.uniform(0, 0.3))
+            os.kill(victim, signal.SIGKILL)
+            try:
+                given = driver.result()
+            except quantize.PlanError as error:
+                assert error.failures  # noqa: PT017
+                given = quantize.run(plan, 2, resume=True)
+        check(tmp_path / str(i), made[1], given)
