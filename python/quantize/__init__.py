@@ -8,7 +8,8 @@
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`concatenate` puts arrays together, :func:`save` and :func:`load` keep them in files.
 * :mod:`quantize.onnx` reads and writes ONNX models with 4-bit weights.
-* :func:`nearest` finds the rows of a packed array that are nearest to queries.
+* :func:`nearest` finds the rows of a packed array that are nearest to queries; :func:`quantize_vectors` packs
+  vectors for that, and :class:`Index` adds, removes, saves and searches them.
 * ``python -m quantize`` is the command-line tool.
 """
 
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from .tensor_file import TensorInfo as TensorInfo
     from .tensor_file import open as open  # noqa: A004 - as tarfile, gzip and others call theirs
     from .together import concatenate as concatenate
+    from .vector_index import Index as Index
+    from .vectors import quantize_vectors as quantize_vectors
 
 # Nothing here may be called "quantize": that is the submodule of the documented functions.
 
@@ -74,6 +77,7 @@ _LAZY = {
     "Choice": "choice",
     "Comparison": "comparison",
     "Comparisons": "comparison",
+    "Index": "vector_index",
     "Neighbours": "neighbours",
     "QuantizedArray": "packed_array",
     "Scheme": "scheme",
@@ -92,6 +96,7 @@ _LAZY = {
     "open": "tensor_file",
     "plot_error": "plot",
     "quantize_array": "encode",
+    "quantize_vectors": "vectors",
     "save": "files",
     "schemes": "scheme",
 }
