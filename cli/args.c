@@ -24,6 +24,8 @@ static const word dtypes[] = {
     {"float32", QZ_F32}, {"float64", QZ_F64}, {"float16", QZ_F16}, {"bfloat16", QZ_BF16}, {NULL, 0}};
 static const word nonfinites[] = {{"refuse", QZ_REFUSE}, {"clip", QZ_CLIP}, {NULL, 0}};
 
+static const word metrics[] = {{"dot", QZ_DOT}, {"cosine", QZ_COSINE}, {"l2", QZ_L2}, {NULL, 0}};
+
 /* ---- the table ---- */
 
 typedef enum { FLAG, TEXT, LIST, CHOICE, WHOLE, BYTES, SIGNED, REAL, GROUP, SCHEME, METHOD, SEED, NAMED } kind;
@@ -72,6 +74,9 @@ static const struct option {
     {"--requantize", NULL, FLAG, PLACE(requantize), NULL, 0, 0,
      "decode and encode what cannot have the same values, and print the error"},
     {"--no-verify", NULL, FLAG, PLACE(no_verify), NULL, 0, 0, "do not decode both files to see that they are the same"},
+    {"--k", "N", WHOLE, PLACE(k), NULL, 1, 1 << 20, "how many rows to find for each query, as -k (10)"},
+    {"--metric", "NAME", CHOICE, PLACE(metric), metrics, 0, 0,
+     "dot product, cosine, or l2: squared distance, of which less is better (dot)"},
     {"--check", NULL, FLAG, PLACE(check), NULL, 0, 0, "read all data: verify checksums and packed values"},
     {"--force", NULL, FLAG, PLACE(force), NULL, 0, 0, "replace an existing output"},
     {"--no-fsync", NULL, FLAG, PLACE(no_fsync), NULL, 0, 0, "do not wait until the output is safe on the medium"},
@@ -354,6 +359,8 @@ static int read_option(const command *c, int argc, char **argv, int *i, settings
         given = "--quiet";
     else if (strcmp(given, "-f") == 0)
         given = "--force";
+    else if (strcmp(given, "-k") == 0)
+        given = "--k";
     const char *equals = strchr(given, '=');
     size_t length = equals ? (size_t)(equals - given) : strlen(given);
     const struct option *o = find(given, length);

@@ -20,8 +20,8 @@ typedef struct settings {
     const char *scheme, *tensor, *weights, *imatrix, *table, *to, *report, *part;
     uint64_t group_size; /* 0: the scheme's own */
     int64_t axis;
-    int method, scale_dtype, nonfinite, dtype; /* values of the library's enums; 0: not given */
-    uint64_t threads, size, max_header, max_ratio, max_bytes, max_table, seed, min_size, max_shard_size;
+    int method, scale_dtype, nonfinite, dtype, metric; /* values of the library's enums; 0: not given */
+    uint64_t k, threads, size, max_header, max_ratio, max_bytes, max_table, seed, min_size, max_shard_size;
     double min_sqnr, target_bits, seconds; /* NAN: not given */
     text_list include, exclude;
     text_list rules; /* of --rule and --rules: the name of the option, then its value, and so on */

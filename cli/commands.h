@@ -12,6 +12,7 @@ int run_convert(const settings *s);
 int run_compare(const settings *s);
 int run_verify(const settings *s);
 int run_info(const settings *s);
+int run_search(const settings *s);
 int run_bench(const settings *s);
 
 #endif

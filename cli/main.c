@@ -60,6 +60,12 @@ static const command commands[] = {
      "Reads all of FILE: its structure, checksums, codes and scales; decodes the quantized tensors, whose values must\n"
      "all be finite. With ORIGINAL, what compare prints of ORIGINAL and FILE follows, with its exit code.",
      run_verify},
+    {"search", "BASE QUERIES", 2, 2, " --k --metric --tensor --threads" INPUT_OPTIONS COMMON,
+     "the rows of a quantized matrix that are nearest to queries",
+     "Finds the rows of BASE, a quantized matrix, that score best with each row of QUERIES, a matrix of floats. Rows "
+     "are\n"
+     "counted from 0; of equal scores the first row is the best. BASE may have several tensors: --tensor names one.",
+     run_search},
     {"bench", "", 0, 0, " --scheme --size --seconds --threads" COMMON, "speed of this machine",
      "Measures each operation against copying, reading and writing memory in the same run. GB/s count the bytes of "
      "the\n"

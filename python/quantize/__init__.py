@@ -9,9 +9,9 @@
   for an array; :func:`concatenate` puts arrays together, :func:`save` and :func:`load` keep them in files.
 * :mod:`quantize.onnx` reads and writes ONNX models with 4-bit weights.
 * :func:`encode_file`, :func:`decode_file`, :func:`convert_file`, :func:`compare_files` and
-  :func:`verify_file` work on
-  whole files and models, in little memory.
-* :func:`nearest` finds the rows of a packed array that are nearest to queries.
+  :func:`verify_file` work on whole files and models, in little memory.
+* :func:`nearest` finds the rows of a packed array that are nearest to queries; :func:`quantize_vectors` packs
+  vectors for that, and :class:`Index` adds, removes, saves and searches them.
 * ``python -m quantize`` is the command-line tool.
 """
 
@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from .tensor_file import TensorInfo as TensorInfo
     from .tensor_file import open as open  # noqa: A004 - as tarfile, gzip and others call theirs
     from .together import concatenate as concatenate
+    from .vector_index import Index as Index
+    from .vectors import quantize_vectors as quantize_vectors
     from .whole_files import FileResult as FileResult
     from .whole_files import compare_files as compare_files
     from .whole_files import convert_file as convert_file
@@ -89,6 +91,7 @@ _LAZY = {
     "Comparison": "comparison",
     "Comparisons": "comparison",
     "FileResult": "whole_files",
+    "Index": "vector_index",
     "Neighbours": "neighbours",
     "Plan": "planning",
     "PlanError": "planning",
@@ -114,6 +117,7 @@ _LAZY = {
     "plan": "planning",
     "plot_error": "plot",
     "quantize_array": "encode",
+    "quantize_vectors": "vectors",
     "run": "running",
     "save": "files",
     "schemes": "scheme",

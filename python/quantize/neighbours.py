@@ -16,6 +16,8 @@ from .packed_array import QuantizedArray, parts_of
 from .parts import as_matrix, matrices
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
     from .inputs import AnyArray
@@ -132,7 +134,7 @@ def nearest(
         raise _explained(failure, x.shape, q) from None
     if exact is not None:
         singles = _core_floats(matrix, dtype)
-        scores, ids = _ranked_again(singles, exact, ids, metric, min(wanted, available))
+        scores, ids = rank_again(singles, lambda some: exact[some], ids, metric, min(wanted, available))
     shape = (*x.shape[:-1], scores.shape[1])
     return Neighbours(scores.reshape(shape), ids.reshape(shape))
 
@@ -201,19 +203,31 @@ def _core_floats(matrix: AnyArray, dtype: int) -> NDArray[np.float64]:
     return np.asarray(floats, np.float32).astype(np.float64)
 
 
-def _ranked_again(
-    queries: NDArray[np.float64], rows: Any, ids: NDArray[np.int64], metric: str, k: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The k best of the candidates of each query, by float64 scores with exact rows."""
+def rank_again(
+    queries: AnyArray,
+    gather: Callable[[NDArray[np.int64]], Any],
+    ids: NDArray[np.int64],
+    metric: str,
+    k: int,
+) -> Neighbours:
+    """The k best of the candidates of each query, by float64 scores with the rows that `gather` returns.
+
+    It is given ids that ascend and differ.
+    """
     scores = np.empty((len(ids), k))
     best = np.empty((len(ids), k), np.int64)
     step = max(1, _FLOATS_AT_ONCE // max(1, ids.shape[1] * queries.shape[1]))
-    for start in range(0, len(ids), step):
+    for start in range(0, len(ids) if ids.size else 0, step):
         some = slice(start, start + step)
-        exact = as_floats(rows[np.sort(ids[some], axis=1)], "rerank")
         numbers = np.sort(ids[some], axis=1)
-        values = _core_floats(*exact)
-        found = _scores(queries[some], values, metric)
+        every, places = np.unique(numbers, return_inverse=True)
+        exact = as_floats(gather(every), "rerank")
+        if exact[0].shape != (len(every), queries.shape[1]):
+            raise ValueError(
+                f"rerank returns rows of shape {exact[0].shape}; ({len(every)}, {queries.shape[1]}) is needed"
+            )
+        values = _core_floats(*exact)[places.reshape(numbers.shape)]
+        found = _scores(queries[some].astype(np.float64), values, metric)
         if not np.isfinite(found).all():
             row = int(numbers[tuple(np.argwhere(~np.isfinite(found))[0])])
             raise NonFiniteError(
@@ -222,7 +236,7 @@ def _ranked_again(
         order = np.argsort(found if metric == "l2" else -found, axis=1, kind="stable")[:, :k]
         scores[some] = np.take_along_axis(found, order, 1)
         best[some] = np.take_along_axis(numbers, order, 1)
-    return scores, best
+    return Neighbours(scores, best)
 
 
 def _scores(queries: NDArray[np.float64], rows: NDArray[np.float64], metric: str) -> NDArray[np.float64]:

@@ -1,0 +1,619 @@
+"""Vectors that can be searched, added and removed: :class:`quantize.Index`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import operator
+import os
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+
+import numpy as np
+
+from . import index_file
+from .c_numbers import METRICS, WHOLE_ROW
+from .errors import DtypeError, FormatError
+from .inputs import as_array, as_single
+from .names import unknown
+from .neighbours import Neighbours, rank_again
+from .packed_array import QuantizedArray
+from .parts import Parts, wanted_parts
+from .rotation import Rotation
+from .scheme import Scheme
+from .segments import Filter, Segment, find_nearest, merged, rows_as_stored, segment_of
+from .vectors import checked_rows, quantize_vectors, row_sums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from .inputs import AnyArray
+    from .names import ScaleDtype, SchemeName
+    from .neighbours import Metric
+    from .segments import Ids
+
+    Rows = ArrayLike | str | os.PathLike[str] | Callable[[Ids], ArrayLike]
+
+_LARGEST_MERGED = 1 << 17  # rows of segments that are put together
+_DIM_MOST = 1 << 20
+_ID_MOST = 2**63 - 2  # so that there is a next one
+
+
+class _State(NamedTuple):
+    """What an index holds at a moment. It never changes: a writer puts another one in its place."""
+
+    segments: tuple[Segment, ...]
+    next_id: int
+    removed: tuple[Ids, ...]
+    """Ids that were removed and the file still has."""
+    live: int
+
+
+class Index:
+    """Vectors in 4 bits a number, to be searched: what FAISS and usearch call an index.
+
+    A search compares the queries with all vectors, and finds exactly what sorting the scores of all decoded
+    vectors would find: nothing depends on how vectors were added, on threads or on the CPU. Vectors have ids:
+    of those with equal scores the ones with the lowest ids are the best.
+
+    Any number of threads may search while one adds or removes: a search sees the vectors from before or after
+    each call. Threads that change the index take turns.
+
+    Parameters
+    ----------
+    dim : int
+        How many numbers a vector has.
+    metric : {"cosine", "dot", "l2"}, default "cosine"
+        What scores are. "cosine": vectors are divided by their lengths before they are quantized, and queries
+        too; then dot products, which are cosines but for the error of 4 bits. "dot": dot products. "l2": sums
+        of squared differences, of which less is better.
+    scheme : str or Scheme
+        How numbers are stored, as for :func:`quantize_vectors`.
+    group_size : int, default -1
+        How many neighbours share a scale; -1 for one scale a vector.
+    scale_dtype : {"float32", "float16"}
+        The type that stores scales.
+    rotation : int, optional
+        A seed: vectors and queries are rotated at random before they are quantized. That finds more where few
+        of the numbers of a vector are large, or some are always larger than others; measure it.
+
+    See Also
+    --------
+    nearest : A search in one packed array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import quantize
+    >>> x = np.random.default_rng(1).standard_normal((1000, 64)).astype(np.float32)
+    >>> index = quantize.Index(64)
+    >>> index.add(x)
+    >>> scores, ids = index.search(x[[7, 8]], k=3)
+    >>> ids
+    array([[  7, 749,  84],
+           [  8, 746, 307]])
+    >>> index.remove([749])
+    1
+    >>> index.search(x[7], k=3).ids
+    array([  7,  84, 322])
+    >>> index
+    Index(64, metric='cosine', scheme='int4 row float32'): 999 vectors, 45 bytes each
+    """
+
+    def __init__(
+        self,
+        dim: SupportsIndex,
+        *,
+        metric: Metric = "cosine",
+        scheme: SchemeName | Scheme = "int4",
+        group_size: SupportsIndex = WHOLE_ROW,
+        scale_dtype: ScaleDtype = "float32",
+        rotation: SupportsIndex | None = None,
+    ) -> None:
+        self._dim = operator.index(dim)
+        if not 1 <= self._dim <= _DIM_MOST:
+            raise ValueError(f"dim is {self._dim}; vectors have 1..{_DIM_MOST} numbers")
+        if metric not in METRICS:
+            raise unknown("metric", metric, METRICS)
+        self._metric = metric
+        self._rotation = None if rotation is None else Rotation(self._dim, _checked_seed(rotation))
+        nothing = np.zeros((0, self._dim), np.float32)
+        self._none = quantize_vectors(nothing, scheme, group_size=group_size, scale_dtype=scale_dtype)
+        self._writing = threading.RLock()
+        self._state = _State((), 0, (), 0)
+        self._file: tuple[str, index_file.Commit] | None = None
+
+    # --- What it is -----------------------------------------------------------------------------------------
+
+    @property
+    def dim(self) -> int:
+        """How many numbers a vector has."""
+        return self._dim
+
+    @property
+    def metric(self) -> Metric:
+        """What scores are."""
+        return self._metric
+
+    @property
+    def scheme(self) -> Scheme:
+        """How numbers are stored."""
+        return self._none.scheme
+
+    @property
+    def rotation(self) -> int | None:
+        """The seed of the rotation; None without one."""
+        return None if self._rotation is None else self._rotation.seed
+
+    @property
+    def ids(self) -> Ids:
+        """The ids of all vectors, ascending."""
+        found = [segment.live_ids() for segment in self._state.segments]
+        return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that vectors and ids take, in memory or in a file that is mapped."""
+        return sum(segment.nbytes() for segment in self._state.segments)
+
+    def __len__(self) -> int:
+        return self._state.live
+
+    def __contains__(self, wanted: object) -> bool:
+        number = operator.index(wanted)  # type: ignore[arg-type]
+        if not 0 <= number <= _ID_MOST:
+            return False
+        some = np.array([number], np.int64)
+        return any(segment.find(some)[0].any() for segment in self._state.segments)
+
+    def __repr__(self) -> str:
+        state = self._state
+        rotation = "" if self.rotation is None else f", rotation={self.rotation}"
+        each = (sum(segment.nbytes() for segment in state.segments) / state.live) if state.live else 0.0
+        size = f", {each:.0f} bytes each" if state.live else ""
+        vectors = "1 vector" if state.live == 1 else f"{state.live:,} vectors"
+        what = f"{self._dim}, metric={self._metric!r}, scheme={self.scheme.label!r}{rotation}"
+        return f"Index({what}): {vectors}{size}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("an Index cannot be copied or pickled; save it and load the file instead")
+
+    # --- Changes --------------------------------------------------------------------------------------------
+
+    def add(self, vectors: ArrayLike, ids: ArrayLike | None = None) -> None:
+        """Add vectors: all of them, or none where there is an error.
+
+        Parameters
+        ----------
+        vectors : array_like
+            Vectors of shape ``(n, dim)``, or a single one of shape ``(dim,)``.
+        ids : array_like of int, optional
+            Their ids, 0 or more, all different and none of them in the index. By default the numbers that
+            follow the largest id that there ever was, from 0 on.
+
+        Raises
+        ------
+        ValueError
+            When an id is there already, a value is not finite, or shapes do not fit together.
+        """
+        rows = checked_rows(_as_rows(vectors, "vectors"), "vectors", self._dim)
+        given = None if ids is None else _checked_ids(ids, "ids", len(rows))
+        packed = quantize_vectors(
+            self._prepared(rows),
+            self.scheme,
+            group_size=self.scheme.group_size,
+            scale_dtype=self.scheme.scale_dtype,  # type: ignore[arg-type]
+        )
+        with self._writing:
+            state = self._state
+            if given is None:
+                if state.next_id + len(rows) - 1 > _ID_MOST:
+                    raise ValueError(f"ids would go beyond {_ID_MOST}; pass ids=")
+                given = np.arange(state.next_id, state.next_id + len(rows), dtype=np.int64)
+            else:
+                _check_new(given, state.segments)
+            if len(rows):
+                segments = merged((*state.segments, segment_of(packed, given)), _LARGEST_MERGED)
+                next_id = max(state.next_id, int(given.max()) + 1)
+                self._state = _State(segments, next_id, state.removed, state.live + len(rows))
+
+    def remove(self, ids: ArrayLike) -> int:
+        """Remove vectors. Their ids may be used again.
+
+        Parameters
+        ----------
+        ids : array_like of int
+            Ids; those that are not there are passed over.
+
+        Returns
+        -------
+        int
+            How many vectors were removed.
+        """
+        wanted = np.unique(_as_ids(ids, "ids"))
+        with self._writing:
+            state = self._state
+            segments: list[Segment] = []
+            gone: list[Ids] = []
+            count = 0
+            for segment in state.segments:
+                here, places = segment.find(wanted)
+                count += len(places)
+                if len(places) and segment.saved:
+                    gone.append(wanted[here])
+                if len(places) < segment.live:
+                    segments.append(segment.without(places) if len(places) else segment)
+            self._state = _State(tuple(segments), state.next_id, (*state.removed, *gone), state.live - count)
+        return count
+
+    def _prepared(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors or queries as they are quantized and compared."""
+        if self._metric == "cosine":
+            rows = _of_length_one(rows)
+        return rows if self._rotation is None else self._rotation(rows)
+
+    # --- Searching ------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        queries: ArrayLike,
+        k: SupportsIndex = 10,
+        *,
+        filter: ArrayLike | None = None,  # noqa: A002 - the word of usearch and others
+        rerank: Rows | None = None,
+        candidates: SupportsIndex | None = None,
+        threads: SupportsIndex | None = None,
+    ) -> Neighbours:
+        """Find the vectors that score best with each query.
+
+        Parameters
+        ----------
+        queries : array_like
+            One query, of shape ``(dim,)``, or several, of shape ``(n, dim)``.
+        k : int, default 10
+            How many vectors to find.
+        filter : array_like of bool or int, optional
+            Which ids may be found: a truth value for each id from 0 on (ids past its end are left out), or a
+            list of ids (those that are not there are passed over).
+        rerank : array_like, path or function, optional
+            The vectors before they were quantized: row i is the one with id i. A path is that of a .npy file,
+            of which only the rows that are needed are read. A function is given ids, ascending and different,
+            and returns their rows. The best `candidates` are then ranked once more, by their exact scores.
+        candidates : int, optional
+            How many vectors `rerank` ranks; by default ``4 * k + 10``.
+        threads : int, optional
+            How many threads share the work; by default as many as pay.
+
+        Returns
+        -------
+        scores : numpy.ndarray
+            float64 of shape ``(k,)`` or ``(n, k)``, best first. Where fewer than k vectors may be found,
+            the rest is -infinity, or infinity for "l2".
+        ids : numpy.ndarray
+            int64 of the same shape; -1 in the rest.
+
+        Raises
+        ------
+        ValueError
+            When a query holds NaN or infinity, or shapes do not fit together.
+        """
+        given = as_single(queries, "queries")
+        rows = checked_rows(given.reshape(1, -1) if given.ndim == 1 else given, "queries", self._dim)
+        wanted = operator.index(k)
+        if wanted < 0:
+            raise ValueError(f"k is {wanted}; it must be 0 or more")
+        more = _checked_candidates(candidates, wanted, rerank is not None)
+        allowed = _checked_filter(filter)
+        segments = self._state.segments
+        found = find_nearest(segments, allowed, self._prepared(rows), more, self._core_metric, threads)
+        if rerank is not None:
+            exact = _rows_by_id(rerank, self._dim)
+            found = rank_again(rows, exact, found.ids, self._metric, min(wanted, found.ids.shape[1]))
+        scores, ids = _filled_up(found, wanted, self._metric)
+        return Neighbours(scores[0], ids[0]) if given.ndim == 1 else Neighbours(scores, ids)
+
+    @property
+    def _core_metric(self) -> Metric:
+        return "l2" if self._metric == "l2" else "dot"
+
+    def dequantize(self, ids: ArrayLike) -> NDArray[np.float32]:
+        """Decode vectors: for "cosine" those of length 1.
+
+        Parameters
+        ----------
+        ids : array_like of int
+            Their ids, in any order.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 of shape ``(n, dim)``.
+
+        Raises
+        ------
+        KeyError
+            When an id is not there.
+        """
+        wanted = _as_ids(ids, "ids")
+        result = np.zeros((len(wanted), self._dim), np.float32)
+        missing = np.ones(len(wanted), bool)
+        for segment in self._state.segments:
+            here, places = segment.find(wanted)
+            result[here] = segment.rows[places].dequantize()
+            missing &= ~here
+        if missing.any():
+            raise KeyError(f"the index has no vector with id {wanted[np.argmax(missing)]}")
+        return result if self._rotation is None else self._rotation.back(result)
+
+    # --- Files ----------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
+        """Save the index to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file. One of its name is replaced; an index that has mapped that file is not disturbed.
+        append : bool, default False
+            Add to the file what has changed since this index was saved to it or loaded from it, and leave the
+            rest as it is: the file holds what it held before, or all, whenever the program stops. Vectors
+            that were removed stay in the file until it is saved without `append`.
+
+        Raises
+        ------
+        ValueError
+            When `append` is given and the file is another one, or another program has added to it.
+        """
+        target = os.path.abspath(os.fspath(path))
+        with self._writing:
+            state = self._state
+            if append:
+                commit = self._append(target, state)
+            else:
+                live = [segment.compact() for segment in state.segments]
+                commit = index_file.create(target, self._description(), _additions(live), state.next_id)
+            segments = tuple(dataclasses.replace(segment, saved=True) for segment in state.segments)
+            self._state = state._replace(segments=merged(segments, _LARGEST_MERGED), removed=())
+            self._file = target, commit
+
+    def _append(self, target: str, state: _State) -> index_file.Commit:
+        if self._file is None or self._file[0] != target:
+            raise ValueError(
+                f"{target} is not the file that this index was saved to or loaded from; save without append"
+            )
+        new = [segment.compact() for segment in state.segments if not segment.saved]
+        gone = [(index_file.REMOVE, len(ids), [ids]) for ids in state.removed]
+        if not new and not gone and self._file[1].next_id == state.next_id:
+            return self._file[1]
+        return index_file.append(target, self._file[1], [*gone, *_additions(new)], state.next_id)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Index:
+        """Load an index that was saved.
+
+        Every byte is checked against a checksum.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        mmap : bool, default False
+            Leave the vectors in the file and map it into memory: the system reads what searches need, and
+            several programs share it. While it is in use, the file may be added to or replaced by
+            :meth:`save`; a program that cuts it short in its place would end this one.
+
+        Returns
+        -------
+        Index
+
+        Raises
+        ------
+        FormatError
+            When the file is of another kind, cut short or damaged.
+        """
+        target = os.path.abspath(os.fspath(path))
+        contents = index_file.read(target, mapped=mmap)
+        self = _described(cls, contents.description, target)
+        # Small segments of a mapped file are put together in memory; large ones stay where they are.
+        self._state = _restored(self._none, contents, target)
+        self._file = target, contents.commit
+        return self
+
+    def _description(self) -> bytes:
+        """What is not in the records, in the one form that is accepted."""
+        scheme = {
+            field.name: getattr(self.scheme, field.name)
+            for field in dataclasses.fields(Scheme)
+            if field.name != "summary"
+        }
+        found = {"dim": self._dim, "metric": self._metric, "rotation": self.rotation, "scheme": scheme}
+        return json.dumps(found, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+# --- Arguments ----------------------------------------------------------------------------------------------
+
+
+def _checked_seed(seed: SupportsIndex) -> int:
+    number = operator.index(seed)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"rotation is {number}; a seed is 0..2**64 - 1")
+    return number
+
+
+def _as_rows(vectors: ArrayLike, what: str) -> AnyArray:
+    given = as_single(vectors, what)
+    return given.reshape(1, -1) if given.ndim == 1 else given
+
+
+def _as_ids(ids: ArrayLike, what: str) -> Ids:
+    given = as_array(ids, what)
+    if given.size == 0 and not isinstance(ids, np.ndarray):
+        given = given.astype(np.int64)  # [] has no type of its own
+    if given.dtype.kind not in "iu":
+        raise DtypeError(f"{what} is an array of {given.dtype.name}; integers are needed")
+    given = given.reshape(1) if given.ndim == 0 else given
+    if given.ndim != 1:
+        raise ValueError(f"{what} has shape {given.shape}; a list of ids is needed")
+    if given.dtype == np.uint64 and given.size and int(given.max()) > _ID_MOST:
+        raise ValueError(f"{what} holds {int(given.max())}; ids are 0..{_ID_MOST}")
+    return np.ascontiguousarray(given, np.int64)
+
+
+def _checked_ids(ids: ArrayLike, what: str, count: int) -> Ids:
+    given = _as_ids(ids, what)
+    if len(given) != count:
+        raise ValueError(f"{what} has {len(given)} ids for {count} vectors; each needs one")
+    wrong = (given < 0) | (given > _ID_MOST)
+    if wrong.any():
+        raise ValueError(f"{what} holds {given[np.argmax(wrong)]}; ids are 0..{_ID_MOST}")
+    numbers, counts = np.unique(given, return_counts=True)
+    if len(numbers) < count:
+        raise ValueError(f"{what} holds {numbers[np.argmax(counts)]} more than once; ids must differ")
+    return given
+
+
+def _check_new(ids: Ids, segments: tuple[Segment, ...]) -> None:
+    for segment in segments:
+        here, _ = segment.find(ids)
+        if here.any():
+            raise ValueError(f"id {ids[np.argmax(here)]} is in the index already; remove it first")
+
+
+def _checked_filter(allowed: ArrayLike | None) -> Filter:
+    if allowed is None:
+        return Filter(None, None)
+    given = as_array(allowed, "filter")
+    if given.dtype != np.bool_:
+        return Filter(None, np.unique(_as_ids(allowed, "filter")))
+    if given.ndim != 1:
+        raise ValueError(
+            f"filter has shape {given.shape}; (n,) is needed, a truth value for each id from 0 on"
+        )
+    return Filter(given, None)
+
+
+def _checked_candidates(candidates: SupportsIndex | None, k: int, is_wanted: bool) -> int:
+    """How many are looked for."""
+    if not is_wanted:
+        if candidates is not None:
+            raise ValueError("candidates says how many vectors rerank ranks, but rerank is not given")
+        return k
+    more = 4 * k + 10 if candidates is None else operator.index(candidates)
+    if more < k:
+        raise ValueError(f"candidates is {more}, less than k, {k}")
+    return more
+
+
+def _of_length_one(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows divided by their lengths; those of length 0 stay as they are."""
+    exact = rows.astype(np.float64)
+    lengths = np.sqrt(row_sums(exact * exact))[:, None]
+    np.divide(exact, lengths, out=exact, where=lengths > 0)
+    return exact.astype(np.float32)
+
+
+def _rows_by_id(rerank: Rows, dim: int) -> Callable[[Ids], Any]:
+    """A function that returns the rows of ids."""
+    if callable(rerank) and not hasattr(rerank, "__array__"):
+        return rerank
+    if isinstance(rerank, (str, os.PathLike)):
+        rerank = np.load(rerank, mmap_mode="r", allow_pickle=False)
+    rows = rerank if isinstance(rerank, np.ndarray) else as_array(rerank, "rerank")
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise ValueError(f"rerank has shape {rows.shape}; (n, {dim}) is needed, row i for id i")
+
+    def gather(ids: Ids) -> AnyArray:
+        if len(ids) and int(ids[-1]) >= len(rows):
+            raise ValueError(
+                f"rerank has {len(rows)} rows, and none for id {ids[-1]}; pass a function that finds the "
+                "rows of ids"
+            )
+        found: AnyArray = rows[ids]
+        return found
+
+    return gather
+
+
+def _filled_up(found: Neighbours, k: int, metric: str) -> tuple[NDArray[np.float64], Ids]:
+    """K columns."""
+    shape = len(found.ids), k
+    scores = np.full(shape, np.inf if metric == "l2" else -np.inf)
+    ids = np.full(shape, -1, np.int64)
+    scores[:, : found.ids.shape[1]] = found.scores
+    ids[:, : found.ids.shape[1]] = found.ids
+    return scores, ids
+
+
+# --- Files --------------------------------------------------------------------------------------------------
+
+
+def _additions(segments: list[Segment]) -> list[tuple[int, int, list[AnyArray]]]:
+    return [
+        (index_file.ADD, len(one.ids), [one.ids, *rows_as_stored(one)]) for one in segments if len(one.ids)
+    ]
+
+
+def _described(cls: type[Index], description: bytes, path: str) -> Index:
+    """An empty index as a file describes it."""
+    try:
+        found = json.loads(description)
+        scheme = Scheme(**found["scheme"])
+        self = cls(
+            found["dim"],
+            metric=found["metric"],
+            rotation=found["rotation"],
+            scheme=scheme,
+            group_size=scheme.group_size,
+            scale_dtype=scheme.scale_dtype,  # type: ignore[arg-type]
+        )
+        if self._description() == description:
+            return self
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        pass
+    raise FormatError(f"{path} describes an index that this version does not know; update quantize")
+
+
+def _restored(like: QuantizedArray, contents: index_file.Contents, path: str) -> _State:
+    """What the records make, one after another."""
+    segments: tuple[Segment, ...] = ()
+    live = 0
+    for record in contents.records:
+        if record.kind == index_file.ADD:
+            new = _segment_of_record(like, record, contents.commit.next_id, path)
+            if any(one.find(new.ids)[0].any() for one in segments):
+                raise _nonsense(path, "adds an id that is there")
+            segments = merged((*segments, new), _LARGEST_MERGED)
+            live += record.rows
+        else:
+            (ids,) = index_file.take_parts(record, [(np.dtype(np.int64), (record.rows,))], path)
+            found = [one.find(ids) for one in segments]
+            if np.any(ids[1:] <= ids[:-1]) or sum(len(places) for _, places in found) != record.rows:
+                raise _nonsense(path, "removes an id that is not there")
+            pairs = zip(segments, found, strict=True)
+            left = [one.without(places) if len(places) else one for one, (_, places) in pairs]
+            segments = tuple(one for one in left if one.live)
+            live -= record.rows
+    if live != contents.commit.rows:
+        raise _nonsense(path, "counts rows wrongly")
+    return _State(segments, contents.commit.next_id, (), live)
+
+
+def _segment_of_record(like: QuantizedArray, record: index_file.Record, next_id: int, path: str) -> Segment:
+    wants = wanted_parts(like.scheme, (record.rows,), like.shape[1])
+    wanted = [(want.dtype, want.shape) for want in wants if want is not None]
+    ids, *stored = index_file.take_parts(record, [(np.dtype(np.int64), (record.rows,)), *wanted], path)
+    slots = iter(stored)
+    parts = Parts(*(None if want is None else next(slots) for want in wants))  # type: ignore[arg-type]
+    if not len(ids) or ids[0] < 0 or ids[-1] >= next_id or np.any(ids[1:] <= ids[:-1]):
+        raise _nonsense(path, "has ids out of order")
+    try:
+        rows = QuantizedArray(*parts, scheme=like.scheme, shape=(record.rows, like.shape[1]), axis=1)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+    return Segment(rows, ids, None, len(ids), saved=True)
+
+
+def _nonsense(path: str, what: str) -> FormatError:
+    return FormatError(f"{path} {what}: a program that is not this one has written it; take it from a backup")
