@@ -8,6 +8,7 @@
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`concatenate` puts arrays together, :func:`save` and :func:`load` keep them in files.
 * :mod:`quantize.onnx` reads and writes ONNX models with 4-bit weights.
+* :func:`linear`, and ``@``, multiply with packed arrays.
 * :func:`nearest` finds the rows of a packed array that are nearest to queries.
 * ``python -m quantize`` is the command-line tool.
 """
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from .neighbours import nearest as nearest
     from .packed_array import QuantizedArray as QuantizedArray
     from .plot import plot_error as plot_error
+    from .products import linear as linear
     from .scheme import Scheme as Scheme
     from .scheme import Schemes as Schemes
     from .scheme import schemes as schemes
@@ -87,6 +89,7 @@ _LAZY = {
     "gptq": "layer",
     "kernels": "machine",
     "learn_table": "learn",
+    "linear": "products",
     "load": "files",
     "nearest": "neighbours",
     "open": "tensor_file",
