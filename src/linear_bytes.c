@@ -49,47 +49,72 @@ struct few {
     int any_strange;
 };
 
-static int is_ordinary(float scale, float bias)
+/* Numbers of groups become those of blocks; the first block has `head` blocks of its group before it. */
+static void spread(float *number, const float *of_group, size_t blocks, size_t head, size_t each)
 {
-    float magnitude = fabsf(scale);
-    return (magnitude == 0.0f || (magnitude >= QZ_INPUT_LEAST && magnitude <= QZ_INPUT_MOST)) &&
-           fabsf(bias) <= QZ_INPUT_MOST;
+    if (each == 1) {
+        memcpy(number, of_group, blocks * sizeof *number);
+        return;
+    }
+    for (size_t b = 0, left = each - head; b < blocks; b++, left--) {
+        if (left == 0) {
+            of_group++;
+            left = each;
+        }
+        number[b] = *of_group;
+    }
 }
 
-/* Scales and zeros of groups become those of blocks. `group` is that of the first block. */
-static int make_blocks(const struct qz_byte_products *products, uint64_t from, uint64_t group, size_t blocks,
-                       const float *scales, const float *zeros, float *scale, float *bias)
+/* Scales and zeros of blocks become those of levels. Returns whether all are ordinary. Without branches, so that
+ * compilers make vectors of it. */
+static int make_blocks(const struct qz_byte_products *products, size_t blocks, const float *zero, float *restrict scale,
+                       float *restrict bias)
 {
-    const struct qz_view *view = products->weights->view;
-    int ordinary = 1;
-    for (size_t b = 0; b < blocks; b++) {
-        size_t g = (size_t)((from + b * QZ_INPUT_BLOCK) / view->group_size - group);
-        float s = scales[g];
-        bias[b] = s * products->base;
-        if (view->grid.zero != QZ_ZERO_NONE) {
-            float part = view->grid.zero == QZ_ZERO_OFFSET ? zeros[g] : -s * zeros[g];
-            bias[b] += part;
+    const qz_zero kind = products->weights->view->grid.zero;
+    const float base = products->base, unit = products->unit;
+    int strange = 0;
+    if (kind == QZ_ZERO_NONE)
+        for (size_t b = 0; b < blocks; b++)
+            bias[b] = scale[b] * base;
+    else if (kind == QZ_ZERO_OFFSET)
+        for (size_t b = 0; b < blocks; b++) {
+            float part = scale[b] * base;
+            bias[b] = part + zero[b];
         }
-        scale[b] = s * products->unit;
-        ordinary &= is_ordinary(s, bias[b]);
+    else
+        for (size_t b = 0; b < blocks; b++) {
+            float part = scale[b] * base, of_zero = scale[b] * zero[b];
+            bias[b] = part - of_zero;
+        }
+    for (size_t b = 0; b < blocks; b++) {
+        float magnitude = fabsf(scale[b]);
+        strange |= (!(magnitude <= QZ_INPUT_MOST)) | ((magnitude < QZ_INPUT_LEAST) & (magnitude != 0.0f)) |
+                   (!(fabsf(bias[b]) <= QZ_INPUT_MOST));
     }
-    return ordinary;
+    for (size_t b = 0; b < blocks; b++)
+        scale[b] *= unit;
+    return !strange;
 }
 
 static void load_few(const struct qz_byte_products *products, const struct qz_panel *part, struct few *few)
 {
     const struct qz_view *view = products->weights->view;
-    float scales[BLOCKS + 1], zeros[BLOCKS + 1];
+    float scales[BLOCKS + 1], zeros[BLOCKS + 1], zero[BLOCKS];
     uint64_t group = part->from / view->group_size, last = (part->from + part->n - 1) / view->group_size;
+    size_t each = view->row_groups == 1 ? SIZE_MAX : (size_t)view->group_size / QZ_INPUT_BLOCK;
+    size_t head = (size_t)(part->from - group * view->group_size) / QZ_INPUT_BLOCK;
     few->count = part->count;
     few->blocks = (size_t)qz_divide_up(part->n, QZ_INPUT_BLOCK);
     few->n = few->blocks * QZ_INPUT_BLOCK;
     few->any_strange = 0;
     for (size_t c = 0; c < part->count; c++) {
         uint64_t row = part->first + c;
+        float *scale = few->scale + c * few->blocks;
         qz_load_groups(view, &(struct span){row, group, 1, (size_t)(last - group + 1)}, scales, zeros);
-        few->strange[c] = !make_blocks(products, part->from, group, few->blocks, scales, zeros,
-                                       few->scale + c * few->blocks, few->bias + c * few->blocks);
+        spread(scale, scales, few->blocks, head, each);
+        if (view->grid.zero != QZ_ZERO_NONE)
+            spread(zero, zeros, few->blocks, head, each);
+        few->strange[c] = !make_blocks(products, few->blocks, zero, scale, few->bias + c * few->blocks);
         few->any_strange |= few->strange[c];
         view->kernels->levels(qz_codes_at(view, row, part->from), part->n, products->level, few->level + c * few->n);
     }
