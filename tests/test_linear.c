@@ -258,7 +258,7 @@ static void every_scheme_and_shape(void **state)
 {
     (void)state;
     size_t schemes = scheme_count();
-    for (size_t i = 0; i < cases(60, 8) * schemes; i++) {
+    for (size_t i = 0; i < cases(40, 8) * schemes; i++) {
         struct rng rng = rng_make(i);
         size_t rows = PICK(&rng, lengths), cols = PICK(&rng, lengths),
                count = rng_below(&rng, 4) ? rng_below(&rng, 10) : PICK(&rng, lengths);
@@ -273,7 +273,7 @@ static void long_rows(void **state)
     (void)state;
     static const size_t longs[] = {1000, 1024, 1025, 2048, 3000, 4096, 4097, 5000, 8200};
     size_t schemes = scheme_count();
-    for (size_t i = 0; i < cases(4, 1) * COUNT(longs) * 3; i++) {
+    for (size_t i = 0; i < cases(2, 1) * COUNT(longs) * 3; i++) {
         struct rng rng = rng_make(5000 + i);
         size_t length = longs[i % COUNT(longs)], other = 1 + rng_below(&rng, 40), count = 1 + rng_below(&rng, 5);
         int columns = rng_below(&rng, 4) == 0;
