@@ -304,7 +304,7 @@ static void strange_numbers(void **state)
         const qz_matrix matrix = {base, QZ_F32, ROWS, COLS, COLS, 1};
         assert_int_equal(qz_encode(&c.scheme, &matrix, &c.packed.packed, NULL, NULL, NULL), QZ_OK);
         if (i % 2)
-            values[2 * COLS + rng_below(&rng, COLS)] = strange[i / 2];
+            values[2 * COLS + rng_below(&rng, COLS)] = strange[i / 2], values[2 * COLS + COLS - 1] = strange[i / 2];
         else
             ((float *)c.packed.packed.scales)[5 * c.packed.sizes.row_groups + rng_below(&rng, COLS / 32)] =
                 strange[i / 2];
