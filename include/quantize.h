@@ -619,6 +619,72 @@ QZ_API qz_result qz_nearest(const qz_scheme *scheme, const qz_packed *packed, ui
                             uint64_t k, const qz_nearest_options *options, double *scores, int64_t *ids,
                             qz_detail *detail);
 
+/* ----------------------------------------------------------------------------------------------------------
+ * Products
+ *
+ * Rows of floats times the rows, or the columns, of a packed matrix, which is decoded a few rows at a time or not at
+ * all. Every element of the result is a sum in a stated order, whatever the number of rows and threads.
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* How the floats take part. */
+typedef enum qz_activations {
+    QZ_ACTIVATIONS_F32 = 0, /* as float32: the product with the decoded matrix */
+    QZ_ACTIVATIONS_I8 = 1,  /* each 32 columns of a row (the last ones may be fewer) rounded to multiples of one step,
+                               their largest magnitude / 127: products of bytes, where the scheme has them */
+    QZ_ACTIVATIONS_AUTO = 2 /* QZ_ACTIVATIONS_I8 where the scheme has products of bytes, else QZ_ACTIVATIONS_F32 */
+} qz_activations;
+
+typedef struct qz_linear_options {
+    size_t size; /* sizeof(qz_linear_options) */
+    qz_activations activations;
+    int columns;                /* 0: y = x w^T, with the rows of w; 1: y = x w, with its columns */
+    qz_pool *pool;              /* may be NULL */
+    int (*stop)(void *context); /* as in qz_options */
+    void *stop_context;
+} qz_linear_options;
+
+#define QZ_LINEAR_OPTIONS_INIT                                                                                         \
+    {                                                                                                                  \
+        sizeof(qz_linear_options), QZ_ACTIVATIONS_F32, 0, NULL, NULL, NULL                                             \
+    }
+
+/*
+ * Multiplies x with a packed matrix w of rows x cols: y = x w^T, for which x has `cols` columns and y has `rows`; with
+ * `columns`, y = x w, for which x has `rows` columns and y has `cols`. x is of any type and strides and is rounded to
+ * float32 first; y is float32, of any strides, and overlaps nothing. With nothing to add up y is 0.
+ *
+ * QZ_ACTIVATIONS_F32: of each 1024 elements (x[k], w[k]), element i is added to sum i % 16 by a fused multiply-add, in
+ * order; sum l + 8 is added to sum l, then sum l + 4, l + 2 and l + 1; what comes of the next 1024 is added to that. So
+ * y is no further from the exact sum of products with the decoded matrix than
+ *
+ *     (n / 1024 + 70) * 2^-24 * sum |x[k] w[k]| + n * 2^-149                 where no sum overflows
+ *
+ * for n elements. NaN and infinity, in x or in the decoded matrix, are what such sums make of them; NaN is 0x7fc00000.
+ *
+ * QZ_ACTIVATIONS_I8: x[k] becomes rint(x[k] * (127 / a)) * (a / 127) in float32, for the largest magnitude a of its 32
+ * columns. This changes it by at most 0.5001 * a / 127, and y by at most 0.5001 / 127 * sum (a |w[k]|), beside the
+ * bound above.
+ *
+ * A scheme has products of bytes if its codes stand for whole or half numbers that are at most 127 of these apart, and
+ * its groups are of a multiple of 32 elements, or whole rows; and not with `columns`. The products of 32 columns are then
+ * added up as integers. These sums, times the scales, are added up in float32, with an error of at most
+ *
+ *     (n / 32 + 24) * 2^-22 * sum (|x[k]| d[k])
+ *
+ * in place of that of QZ_ACTIVATIONS_F32, where d[k] is |scale| * (largest - least + |least - zero|) in the group of k,
+ * or |scale| * (largest - least + |least|) + |offset|, for the largest and least number that a code stands for. Where
+ * the largest magnitude of 32 columns, or a scale, is not 0 and not in 2^-60..2^60, or is NaN, nothing is rounded in
+ * these columns (with products of bytes, in all of 4096 columns), and sums are those of QZ_ACTIVATIONS_F32.
+ *
+ * Allocates, while it runs, at most 8 MiB, or 8 bytes for each element of a row of x if that is more. `options` and
+ * `detail` may be NULL.
+ *
+ * Returns QZ_OK; QZ_ERROR_ARGUMENT, also where rows and columns do not fit together; QZ_ERROR_SIZE; QZ_ERROR_RANGE for a
+ * float64 in x beyond float32, with its place, as in qz_encode; QZ_ERROR_MEMORY; QZ_ERROR_STOPPED; QZ_ERROR_KERNELS.
+ */
+QZ_API qz_result qz_linear(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                           const qz_matrix *x, const qz_linear_options *options, const qz_matrix *y, qz_detail *detail);
+
 #ifdef __cplusplus
 }
 #endif

@@ -312,6 +312,37 @@ static PyObject *core_compare_matrices(PyObject *module, PyObject *args)
     return stats_tuple(&stats);
 }
 
+PyDoc_STRVAR(linear_doc, "linear(scheme, parts, rows, cols, x, dtype, activations, columns, y, threads, /) -> None");
+
+/* y: a float32 matrix, of any strides. */
+static PyObject *core_linear(PyObject *module, PyObject *args)
+{
+    qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
+    PyObject *tuple, *parts, *x_object, *y_object;
+    qz_matrix x, y;
+    qz_packed packed;
+    Scheme scheme;
+    Call call;
+    Py_ssize_t threads;
+    uint64_t bytes;
+    unsigned long long rows, cols;
+    int dtype, activations;
+
+    call_init(&call, module);
+    if (!PyArg_ParseTuple(args, "OOKKOiipOn:linear", &tuple, &parts, &rows, &cols, &x_object, &dtype, &activations,
+                          &options.columns, &y_object, &threads) ||
+        take_scheme(tuple, &scheme) < 0 || take_matrix(&call, x_object, 0, dtype, &x) < 0 ||
+        take_matrix(&call, y_object, 1, QZ_F32, &y) < 0 ||
+        take_packed(&call, parts, 0, &scheme.row, rows, cols, &packed, &bytes) < 0 ||
+        call_begin(&call, threads, work_of(bytes, x.rows)) < 0)
+        return call_cancel(&call);
+    options.activations = (qz_activations)activations;
+    options.pool = call.pool;
+    options.stop = call_stop;
+    options.stop_context = &call;
+    return none_unless(call_end(&call, qz_linear(&scheme.row, &packed, rows, cols, &x, &options, &y, &call.detail)));
+}
+
 PyDoc_STRVAR(nearest_doc,
              "nearest(scheme, parts, rows, queries, dtype, metric, mask, scores, ids, threads, /) -> None");
 
@@ -519,6 +550,7 @@ static PyMethodDef methods[] = {
     PLAIN(decode, METH_VARARGS),
     PLAIN(compare, METH_VARARGS),
     PLAIN(compare_matrices, METH_VARARGS),
+    PLAIN(linear, METH_VARARGS),
     PLAIN(nearest, METH_VARARGS),
     PLAIN(validate, METH_VARARGS),
     PLAIN(scheme_check, METH_VARARGS),
@@ -566,6 +598,9 @@ static const Constant constants[] = {
     {"CLIP", QZ_CLIP},
     {"DOT", QZ_DOT},
     {"COSINE", QZ_COSINE},
+    {"ACTIVATIONS_F32", QZ_ACTIVATIONS_F32},
+    {"ACTIVATIONS_I8", QZ_ACTIVATIONS_I8},
+    {"ACTIVATIONS_AUTO", QZ_ACTIVATIONS_AUTO},
     {"L2", QZ_L2},
     {"ERROR_ARGUMENT", QZ_ERROR_ARGUMENT},
     {"ERROR_NONFINITE", QZ_ERROR_NONFINITE},

@@ -6,24 +6,6 @@
 
 #include <math.h>
 
-/* How many of `n` values from a column on are one run: whole groups, or part of one. */
-static size_t run_length(const struct qz_view *view, uint64_t col, size_t n)
-{
-    uint64_t inside = col % view->group_size;
-    if (inside || view->group_size > n)
-        return qz_least(n, view->group_size - inside);
-    return n / view->group_size < QZ_TILE_GROUPS ? n : (size_t)view->group_size * QZ_TILE_GROUPS;
-}
-
-/* n values of a row, QZ_TILE at most. */
-static void decode_piece(const struct qz_view *view, uint64_t row, uint64_t col, size_t n, float *dst)
-{
-    for (size_t length; n > 0; n -= length, col += length, dst += length) {
-        length = run_length(view, col, n);
-        qz_decode_run(view, &(struct run){row, col, 1, length, length}, dst);
-    }
-}
-
 static size_t piece_length(const struct qz_view *view, uint64_t col)
 {
     return qz_least(QZ_TILE, view->cols - col);
@@ -35,7 +17,7 @@ double qz_row_square(const struct qz_view *view, uint64_t row)
     double sum = 0.0;
     for (uint64_t col = 0; col < view->cols; col += QZ_TILE) {
         size_t n = piece_length(view, col);
-        decode_piece(view, row, col, n, value);
+        qz_decode_part(view, row, col, n, value);
         sum += view->kernels->dot(value, value, n);
     }
     return sum;
@@ -57,7 +39,7 @@ void qz_row_keys(const struct qz_view *view, const struct qz_queries *queries, s
         key[q] = 0.0;
     for (uint64_t col = 0; col < view->cols; col += QZ_TILE) {
         size_t n = piece_length(view, col);
-        decode_piece(view, row, col, n, value);
+        qz_decode_part(view, row, col, n, value);
         for (size_t q = 0; q < count; q++)
             key[q] += (queries->metric == QZ_L2 ? kernels->distance : kernels->dot)(qz_query(queries, first + q) + col,
                                                                                     value, n);
@@ -87,7 +69,7 @@ void qz_locate_in_row(const struct qz_view *view, uint64_t row, qz_detail *detai
     float value = 0.0f;
     uint64_t col = 0;
     for (; col < view->cols; col++) {
-        decode_piece(view, row, col, 1, &value);
+        qz_decode_part(view, row, col, 1, &value);
         if (!qz_is_finite(value))
             break;
     }

@@ -12,6 +12,7 @@
   :func:`verify_file` work on whole files and models, in little memory.
 * :func:`nearest` finds the rows of a packed array that are nearest to queries; :func:`quantize_vectors` packs
   vectors for that, and :class:`Index` adds, removes, saves and searches them.
+* :func:`linear`, and ``@``, multiply with packed arrays.
 * ``python -m quantize`` is the command-line tool.
 """
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from .planning import PlanError as PlanError
     from .planning import plan as plan
     from .plot import plot_error as plot_error
+    from .products import linear as linear
     from .running import run as run
     from .scheme import Scheme as Scheme
     from .scheme import Schemes as Schemes
@@ -111,6 +113,7 @@ _LAZY = {
     "gptq": "layer",
     "kernels": "machine",
     "learn_table": "learn",
+    "linear": "products",
     "load": "files",
     "nearest": "neighbours",
     "open": "tensor_file",

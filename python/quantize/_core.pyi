@@ -49,6 +49,9 @@ REFUSE: Final[int]
 CLIP: Final[int]
 DOT: Final[int]
 COSINE: Final[int]
+ACTIVATIONS_F32: Final[int]
+ACTIVATIONS_I8: Final[int]
+ACTIVATIONS_AUTO: Final[int]
 L2: Final[int]
 ERROR_ARGUMENT: Final[int]
 ERROR_NONFINITE: Final[int]
@@ -114,6 +117,19 @@ def compare(
     /,
 ) -> _Stats: ...
 def compare_matrices(a: _Buffer, a_dtype: int, b: _Buffer, b_dtype: int, threads: int, /) -> _Stats: ...
+def linear(
+    scheme: _Scheme,
+    parts: _Parts,
+    rows: int,
+    cols: int,
+    x: _Buffer,
+    dtype: int,
+    activations: int,
+    columns: bool,
+    y: _Buffer,
+    threads: int,
+    /,
+) -> None: ...
 def nearest(
     scheme: _Scheme,
     parts: _Parts,

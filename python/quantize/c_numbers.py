@@ -38,6 +38,11 @@ METHODS = {
     "exact": _core.EXACT,
     "reference": _core.REFERENCE,
 }
+ACTIVATIONS = {
+    "float32": _core.ACTIVATIONS_F32,
+    "int8": _core.ACTIVATIONS_I8,
+    "auto": _core.ACTIVATIONS_AUTO,
+}
 METRICS = {"dot": _core.DOT, "cosine": _core.COSINE, "l2": _core.L2}
 RULES = {name: number for number, name in enumerate(_core.rules())}
 SCALE_DTYPES = {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import EllipsisType, ModuleType
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from .inputs import AnyArray
     from .names import SchemeName
@@ -44,9 +44,10 @@ class QuantizedArray:
 
     It can be decoded (:meth:`dequantize`, `numpy.asarray`, `torch.as_tensor`), indexed along the axes that
     are not quantized, put together (:func:`concatenate`), compared with ``==``, copied, pickled and saved. It
-    cannot be changed: its parts are read-only views. Operators and NumPy's ufuncs refuse it, so that nobody
-    decodes a large array again and again without noticing; NumPy's other functions, such as `numpy.mean`,
-    decode it as `numpy.asarray` does.
+    cannot be changed: its parts are read-only views. With two axes it can be multiplied: ``x @ q`` and
+    ``q @ x`` (see :func:`linear`). Other operators and NumPy's ufuncs refuse it, so that nobody decodes a
+    large array again and again without noticing; NumPy's other functions, such as `numpy.mean`, decode it as
+    `numpy.asarray` does.
 
     Parameters
     ----------
@@ -366,6 +367,20 @@ class QuantizedArray:
             codes &= 15
         mine = np.moveaxis(codes[..., : self._shape[self._axis]], -1, self._axis)
         return mine.astype(wanted, copy=False)
+
+    # --- Products -------------------------------------------------------------------------------------------
+
+    def __matmul__(self, other: ArrayLike) -> NDArray[np.float32]:
+        from .products import matmul
+
+        product: NDArray[np.float32] = matmul(self, other)
+        return product
+
+    def __rmatmul__(self, other: ArrayLike) -> NDArray[np.float32]:
+        from .products import matmul
+
+        product: NDArray[np.float32] = matmul(other, self)
+        return product
 
     # --- Slices ---------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     _Class = TypeVar("_Class", bound=type)
 
-_ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
+_ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
 _ARITHMETIC_OF_ONE = ("neg", "pos", "abs", "invert", "float", "int")
 _ORDER = ("lt", "le", "gt", "ge")
 
@@ -61,7 +61,11 @@ class _Refusals:
     def __contains__(self, value: Any) -> NoReturn:
         raise TypeError("a QuantizedArray cannot be searched; use value in np.asarray(q)")
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> bool:
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        if method == "__call__" and ufunc is np.matmul and not options.keys() - {"out"}:
+            from .products import matmul
+
+            return matmul(*inputs, *options.get("out", ()))
         if method == "__call__" and ufunc in (np.equal, np.not_equal):
             return ufunc is np.not_equal  # a packed array equals no other object
         raise TypeError(

@@ -201,6 +201,9 @@ struct qz_ahead {
     uintptr_t stride, after;
 };
 
+/* Sums of products of floats: so many lanes, and so many elements at a time. */
+enum { QZ_PRODUCT_LANES = 16, QZ_PRODUCT_MOST = 1024 };
+
 /* Rows of small numbers that codes stand for, as the kernel `levels` lays them. */
 enum { QZ_LEVELS = 32, QZ_LEVEL_MOST = 127, QZ_NEAR_LANES = 8 };
 
@@ -262,6 +265,11 @@ struct qz_kernels {
      * for all c < cols and r < rows; any of the three may be 0. */
     void (*multiply_add)(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
                          size_t depth, double *y, size_t y_pitch);
+
+    /* y[r * y_pitch + c]: the product of row r of x and row c of w, n elements each. Element i goes to lane i % 16, fused;
+     * up to a multiple of 16 there are zeros; lane l + 8 is added to lane l, then lane l + 4, l + 2 and l + 1. */
+    void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, ptrdiff_t w_pitch, size_t cols,
+                     size_t n, float *y, size_t y_pitch);
 
     /* memcpy with stores that bypass the cache where the machine has them. After the last one stream_end makes them
      * visible to other threads in order. */
@@ -400,13 +408,13 @@ struct qz_kernels {
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
-        .transpose = transpose, .multiply_add = multiply_add, .stream = stream, .stream_end = stream_end,              \
-        .group_range = group_range, .fit = fit, .group_codes = group_codes, .group_decode = group_decode,              \
-        .stored_decode = stored_decode, .columns_range = columns_range, .columns_codes = columns_codes,                \
-        .columns_decode = columns_decode, .error = error, .group_codes_error = group_codes_error,                      \
-        .find_error = find_error, .weighted_error = weighted_error, .interleave = interleave,                          \
-        .search_scale = search_scale, .survey = survey, .search_affine = search_affine, .dot = dot,                    \
-        .distance = distance, .levels = levels, .near = near, .reach = reach,                                          \
+        .transpose = transpose, .multiply_add = multiply_add, .products = products, .stream = stream,                  \
+        .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
+        .group_decode = group_decode, .stored_decode = stored_decode, .columns_range = columns_range,                  \
+        .columns_codes = columns_codes, .columns_decode = columns_decode, .error = error,                              \
+        .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
+        .interleave = interleave, .search_scale = search_scale, .survey = survey, .search_affine = search_affine,      \
+        .dot = dot, .distance = distance, .levels = levels, .near = near, .reach = reach,                              \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -506,4 +506,23 @@ static void multiply_add(const double *a, size_t a_pitch, size_t cols, const dou
                 y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]);
 }
 
+static float product(const float *x, const float *w, size_t n)
+{
+    float lane[QZ_PRODUCT_LANES] = {0};
+    for (size_t i = 0; i < n || i % QZ_PRODUCT_LANES; i++)
+        lane[i % QZ_PRODUCT_LANES] = fmaf(i < n ? x[i] : 0.0f, i < n ? w[i] : 0.0f, lane[i % QZ_PRODUCT_LANES]);
+    for (size_t half = QZ_PRODUCT_LANES / 2; half > 0; half /= 2)
+        for (size_t l = 0; l < half; l++)
+            lane[l] += lane[l + half];
+    return lane[0];
+}
+
+static void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, ptrdiff_t w_pitch, size_t cols,
+                     size_t n, float *y, size_t y_pitch)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++)
+            y[r * y_pitch + c] = product(x + (ptrdiff_t)r * x_pitch, w + (ptrdiff_t)c * w_pitch, n);
+}
+
 const struct qz_kernels qz_kernels_scalar = QZ_KERNEL_TABLE("scalar", 0);

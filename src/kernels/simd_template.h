@@ -69,6 +69,8 @@
 
 #include "matrices_template.h"
 
+#include "products_template.h"
+
 #include "byte_scales_template.h"
 
 #include "stored_template.h"

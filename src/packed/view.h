@@ -162,6 +162,9 @@ size_t qz_load_supers(const struct qz_view *view, uint64_t row, uint64_t group, 
 /* Decodes a run: whole groups from a group's start, or part of one group. Values go to dst, rows `pitch` apart. */
 void qz_decode_run(const struct qz_view *view, const struct run *run, float *dst);
 
+/* Decodes n values of a row from a column on, QZ_TILE at most, which may begin and end inside of groups. */
+void qz_decode_part(const struct qz_view *view, uint64_t row, uint64_t col, size_t n, float *dst);
+
 /* Decodes `count` whole groups of one row, of a multiple of 16 values each, to values of a type that is not float64;
  * the first group is even. Nonzero if that type may not do, as the kernel says. */
 int qz_decode_groups(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, qz_dtype dtype, void *dst);

@@ -128,6 +128,8 @@ assert_type(quantize.compare(q, [1.0]).sqnr_db, float)
 assert_type(quantize.compare([1.0], {"a": q}), quantize.Comparisons)
 assert_type(quantize.compare({"a": np.ones(3)}, {"a": q})["a"], quantize.Comparison)
 assert_type(quantize.nearest([1.0], q).ids, NDArray[np.int64])
+assert_type(quantize.linear([1.0], q, activations="int8"), NDArray[np.float32])
+assert_type(q @ np.ones(3), NDArray[np.float32])
 choice = quantize.choose([1.0, 2.0], max_bits=4.5, schemes=["int4", quantize.schemes()[0]])
 assert_type(choice, quantize.Choice)
 assert_type(choice.scheme, quantize.Scheme)
@@ -623,6 +625,10 @@ def test_core_checks_packed_arrays() -> None:
         scores, ids = np.empty((2, 1)), np.empty((2, 1), np.int64)
         return _core.nearest(scheme, parts, 2, x, dtype, _core.DOT, None, scores, ids, threads)
 
+    def linear(scheme: Any, x: Any, dtype: Any, parts: Any, threads: Any) -> Any:
+        y = np.empty((2, 2), np.float32)
+        return _core.linear(scheme, parts, 2, 8, x, dtype, _core.ACTIVATIONS_F32, False, y, threads)
+
     every = (encode, decode, compare, validate)
     scheme: Any = good["scheme"]
     bad: list[tuple[Any, ...]] = [
@@ -639,14 +645,14 @@ def test_core_checks_packed_arrays() -> None:
         (every, "parts", (codes[:, ::2], scales, None, None), ValueError, "wrong shape, type or strides"),
         (every, "parts", (codes, np.ones((2, 1), np.float32), None, None), ValueError, "wrong shape"),
         (every, "parts", (codes, None, None, None), TypeError, "bytes-like"),
-        ((encode, decode, compare), "x", matrix[0], ValueError, "not an aligned matrix"),
-        ((encode, decode, compare), "dtype", _core.F64, ValueError, "not an aligned matrix"),
-        ((encode, decode, compare), "dtype", 99, ValueError, "not an aligned matrix"),
-        ((encode, decode, compare), "threads", -1, ValueError, "threads must be 0..256"),
+        ((encode, decode, compare, linear), "x", matrix[0], ValueError, "not an aligned matrix"),
+        ((encode, decode, compare, linear), "dtype", _core.F64, ValueError, "not an aligned matrix"),
+        ((encode, decode, compare, linear), "dtype", 99, ValueError, "not an aligned matrix"),
+        ((encode, decode, compare, linear), "threads", -1, ValueError, "threads must be 0..256"),
         ((decode,), "x", np.broadcast_to(matrix[:1], (2, 8)), ValueError, "read-only"),
         ((encode,), "parts", (np.broadcast_to(codes[:1], (2, 4)), scales, None, None), ValueError, None),
     ]
-    for function in every:
+    for function in (*every, linear):
         function(**good)
     objects = (codes, scales, matrix)
     before = [sys.getrefcount(thing) for thing in objects]

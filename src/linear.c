@@ -1,0 +1,163 @@
+/*
+ * linear.c - rows of floats times a packed matrix
+ *
+ * Some rows of floats are prepared (linear_inputs.h); then the weights, rows or columns of the packed matrix, are dealt
+ * to the threads, which multiply all these rows with some weights after others: as floats (linear_panels.h), or as bytes
+ * (linear_bytes.h). Each sum is found by one thread, in one order.
+ */
+#include "base/fpenv.h"
+#include "base/pool.h"
+#include "base/stop.h"
+#include "linear_bytes.h"
+#include "operation.h"
+#include "packed/scheme.h"
+
+enum {
+    SLICE_LEAST = 1 << 15, /* products worth a slice of their own */
+    FEW_INPUTS = 8,        /* for so few rows of x, weights that are decoded together stay in the first-level cache */
+    FEW_WEIGHTS = 4
+};
+
+struct linear {
+    struct qz_view view;
+    struct qz_weights weights;
+    struct qz_inputs inputs;
+    struct qz_byte_products bytes;
+    const qz_matrix *x, *y;
+    uint64_t outputs; /* weights */
+    size_t slices;
+    uint64_t first; /* row of x that is the first of the inputs */
+    struct qz_stop stop;
+};
+
+static struct qz_outputs outputs_of(const struct linear *linear)
+{
+    return (struct qz_outputs){qz_matrix_at(linear->y, linear->first, 0), linear->y->row_stride, linear->y->col_stride};
+}
+
+static void multiply_slice(void *context, size_t slice)
+{
+    struct linear *linear = context;
+    const struct qz_inputs *inputs = &linear->inputs;
+    const struct qz_outputs outputs = outputs_of(linear);
+    uint64_t first = qz_slice_start(linear->outputs, linear->slices, slice),
+             end = qz_slice_start(linear->outputs, linear->slices, slice + 1);
+    size_t most = inputs->rows <= FEW_INPUTS && !linear->weights.columns ? FEW_WEIGHTS : QZ_PANEL_WEIGHTS;
+    for (size_t count; first < end && !qz_stop_asked(&linear->stop); first += count) {
+        if (inputs->rounding == QZ_BYTES) {
+            count = qz_least(qz_least(QZ_BYTE_WEIGHTS, most), end - first);
+            qz_byte_products(&linear->bytes, first, count, inputs, &outputs);
+        } else {
+            count = qz_least(qz_least(QZ_PANEL_WEIGHTS, most), end - first);
+            qz_panel_products(&linear->weights, first, count, inputs->value, inputs->pitch, inputs->rows,
+                              linear->x->cols, &outputs);
+        }
+    }
+}
+
+/* How many slices some rows are worth. */
+static size_t slices_worth(const struct linear *linear, const qz_pool *pool)
+{
+    uint64_t columns = qz_divide_up(linear->outputs, QZ_BYTE_WEIGHTS), weight = linear->x->cols * linear->inputs.most;
+    uint64_t worth = weight / SLICE_LEAST >= 1 ? columns : weight * linear->outputs / SLICE_LEAST;
+    return qz_pool_threads(pool) == 1 || worth < 2 ? 1 : qz_least(qz_least(worth, columns), QZ_SLICES_MAX);
+}
+
+static void fill_zeros(const qz_matrix *y)
+{
+    for (uint64_t r = 0; r < y->rows; r++)
+        for (uint64_t c = 0; c < y->cols; c++)
+            *(float *)qz_matrix_at(y, r, c) = 0.0f;
+}
+
+/* Whether float64 became infinite that was not. */
+static int any_beyond(const qz_matrix *x, qz_detail *detail)
+{
+    qz_detail found = QZ_DETAIL_INIT;
+    (void)qz_locate_unusable(x, 1, &found);
+    if (found.count > 0 && detail) {
+        detail->index = found.index;
+        detail->count = found.count;
+        detail->value = found.value;
+    }
+    return found.count > 0;
+}
+
+static qz_result multiply(struct linear *linear, qz_pool *pool, qz_detail *detail)
+{
+    int looked = 0;
+    linear->slices = slices_worth(linear, pool);
+    for (linear->first = 0; linear->first < linear->x->rows; linear->first += linear->inputs.rows) {
+        if (qz_inputs_load(&linear->inputs, linear->first) && !looked++ && any_beyond(linear->x, detail))
+            return QZ_ERROR_RANGE;
+        qz_pool_run(pool, linear->slices, multiply_slice, linear);
+        if (atomic_load_explicit(&linear->stop.asked, memory_order_relaxed))
+            return QZ_ERROR_STOPPED;
+    }
+    return QZ_OK;
+}
+
+/* ---- the call ------------------------------------------------------------------------------------------------- */
+
+static qz_result check(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                       const qz_matrix *x, const qz_linear_options *options, const qz_matrix *y)
+{
+    qz_sizes sizes;
+    if (qz_scheme_check(scheme, QZ_DEFAULT) != QZ_OK || !qz_is_array_dtype(x->dtype) || y->dtype != QZ_F32 ||
+        options->size < sizeof *options || options->activations < QZ_ACTIVATIONS_F32 ||
+        options->activations > QZ_ACTIVATIONS_AUTO || x->rows != y->rows ||
+        x->cols != (options->columns ? rows : cols) || y->cols != (options->columns ? cols : rows))
+        return QZ_ERROR_ARGUMENT;
+    if (!qz_matrix_check(x) || !qz_matrix_check(y))
+        return QZ_ERROR_SIZE;
+    qz_result result = qz_scheme_bytes(scheme, rows, cols, &sizes);
+    if (result != QZ_OK)
+        return result;
+    return qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX) ? QZ_OK : QZ_ERROR_ARGUMENT;
+}
+
+static enum qz_rounding choose_rounding(struct linear *linear, qz_activations activations)
+{
+    int bytes = qz_byte_products_make(&linear->bytes, &linear->weights);
+    if (activations == QZ_ACTIVATIONS_F32 || (activations == QZ_ACTIVATIONS_AUTO && !bytes))
+        return QZ_UNROUNDED;
+    return bytes ? QZ_BYTES : QZ_MULTIPLES;
+}
+
+static QZ_NOINLINE qz_result linear_product(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows,
+                                            uint64_t cols, const qz_matrix *x, const qz_linear_options *options,
+                                            const qz_matrix *y, qz_detail *detail)
+{
+    struct linear linear;
+    qz_result result = check(scheme, packed, rows, cols, x, options, y);
+    if (result != QZ_OK)
+        return result;
+    const struct qz_kernels *kernels = qz_kernels_active();
+    if (!kernels)
+        return QZ_ERROR_KERNELS;
+    if (x->cols == 0 || y->rows == 0 || y->cols == 0) {
+        fill_zeros(y);
+        return QZ_OK;
+    }
+    qz_view_make(&linear.view, kernels, scheme, packed, rows, cols, cols);
+    linear.weights = (struct qz_weights){&linear.view, options->columns};
+    linear.x = x;
+    linear.y = y;
+    linear.outputs = y->cols;
+    qz_stop_begin(&linear.stop, options->stop, options->stop_context);
+    enum qz_rounding rounding = choose_rounding(&linear, options->activations);
+    result = qz_inputs_make(&linear.inputs, kernels, x, rounding) ? multiply(&linear, options->pool, detail)
+                                                                  : QZ_ERROR_MEMORY;
+    qz_inputs_free(&linear.inputs);
+    return result;
+}
+
+qz_result qz_linear(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols, const qz_matrix *x,
+                    const qz_linear_options *options, const qz_matrix *y, qz_detail *detail)
+{
+    static const qz_linear_options plain = QZ_LINEAR_OPTIONS_INIT;
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = linear_product(scheme, packed, rows, cols, x, options ? options : &plain, y, detail);
+    qz_fp_leave(state);
+    return result;
+}

@@ -1,0 +1,161 @@
+/*
+ * linear_inputs.c - rows of floats that are multiplied with a packed matrix
+ */
+#include "linear_inputs.h"
+#include "base/number.h"
+
+#include <stdlib.h>
+
+/* ---- memory --------------------------------------------------------------------------------------------------- */
+
+static int is_taken_as_it_is(const qz_matrix *matrix, enum qz_rounding rounding)
+{
+    return rounding != QZ_MULTIPLES && matrix->dtype == QZ_F32 && matrix->col_stride == 1;
+}
+
+static void *room_for(uint64_t rows, uint64_t cols, size_t size)
+{
+    return cols && rows > PTRDIFF_MAX / size / cols ? NULL : malloc(rows * cols * size + 1);
+}
+
+int qz_inputs_make(struct qz_inputs *inputs, const struct qz_kernels *kernels, const qz_matrix *matrix,
+                   enum qz_rounding rounding)
+{
+    uint64_t cols = matrix->cols, some = QZ_INPUT_FLOATS / (cols ? cols : 1);
+    memset(inputs, 0, sizeof *inputs);
+    inputs->kernels = kernels;
+    inputs->matrix = matrix;
+    inputs->rounding = rounding;
+    inputs->most = qz_least(some ? some : 1, matrix->rows);
+    inputs->blocks = (size_t)qz_divide_up(cols, QZ_INPUT_BLOCK);
+    inputs->tiles = (size_t)qz_divide_up(cols, QZ_TILE);
+    if (!is_taken_as_it_is(matrix, rounding) && !(inputs->copy = room_for(inputs->most, cols, sizeof(float))))
+        return 0;
+    if (rounding != QZ_BYTES)
+        return 1;
+    inputs->code = room_for(inputs->most, inputs->blocks, QZ_INPUT_BLOCK);
+    inputs->step = room_for(inputs->most, inputs->blocks, sizeof(float));
+    inputs->start = room_for(inputs->most, inputs->blocks, sizeof(float));
+    inputs->unrounded = room_for(inputs->most, inputs->tiles, 1);
+    return inputs->code && inputs->step && inputs->start && inputs->unrounded;
+}
+
+void qz_inputs_free(struct qz_inputs *inputs)
+{
+    free(inputs->copy);
+    free(inputs->code);
+    free(inputs->step);
+    free(inputs->start);
+    free(inputs->unrounded);
+}
+
+/* ---- rounding ------------------------------------------------------------------------------------------------- */
+
+/* The largest magnitude of n values; NaN if there is one. */
+static float largest(const float *x, size_t n)
+{
+    uint32_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = qz_bits(x[i]) & 0x7fffffffu;
+        most = bits > most ? bits : most;
+    }
+    return qz_float(most);
+}
+
+/* x / step, rounded; `inverse` is 1 / step, and |x| at most 127 steps. */
+static float multiple(float x, float inverse)
+{
+    float shifted = x * inverse + 0x1.8p23f; /* whole numbers are all that is there */
+    return shifted - 0x1.8p23f;
+}
+
+/* The step of a block, 0 if it is all zeros. Returns 0 if it is not ordinary. */
+static int find_step(const float *x, size_t n, float *step, float *inverse)
+{
+    float most = largest(x, n);
+    *step = most / (float)QZ_LEVEL_MOST;
+    *inverse = most == 0.0f ? 0.0f : (float)QZ_LEVEL_MOST / most;
+    return most == 0.0f || (most >= QZ_INPUT_LEAST && most <= QZ_INPUT_MOST);
+}
+
+static void round_row(float *x, size_t n)
+{
+    float step, inverse;
+    for (size_t i = 0, count; i < n; i += count) {
+        count = qz_least(QZ_INPUT_BLOCK, n - i);
+        if (find_step(x + i, count, &step, &inverse))
+            for (size_t k = i; k < i + count; k++)
+                x[k] = step * multiple(x[k], inverse);
+    }
+}
+
+/* The bytes of a block: those of even columns come first. */
+static void block_codes(const float *x, size_t n, float inverse, int8_t code[QZ_INPUT_BLOCK], int32_t *sum)
+{
+    float padded[QZ_INPUT_BLOCK] = {0};
+    memcpy(padded, x, n * sizeof *x);
+    *sum = 0;
+    for (size_t k = 0; k < QZ_INPUT_BLOCK; k++)
+        *sum += (int32_t)(padded[k] = multiple(padded[k], inverse));
+    for (size_t k = 0; k < QZ_INPUT_BLOCK / 2; k++) {
+        code[k] = (int8_t)padded[2 * k];
+        code[k + QZ_INPUT_BLOCK / 2] = (int8_t)padded[2 * k + 1];
+    }
+}
+
+static void make_bytes(struct qz_inputs *inputs, size_t row, const float *x)
+{
+    size_t cols = (size_t)inputs->matrix->cols, first = row * inputs->blocks;
+    memset(inputs->unrounded + row * inputs->tiles, 0, inputs->tiles);
+    for (size_t b = 0; b < inputs->blocks; b++) {
+        size_t at = b * QZ_INPUT_BLOCK, n = qz_least(QZ_INPUT_BLOCK, cols - at);
+        int8_t *code = inputs->code + (first + b) * QZ_INPUT_BLOCK;
+        float step, inverse;
+        int32_t sum = 0;
+        if (find_step(x + at, n, &step, &inverse)) {
+            block_codes(x + at, n, inverse, code, &sum);
+        } else {
+            memset(code, 0, QZ_INPUT_BLOCK);
+            step = 0.0f;
+            inputs->unrounded[row * inputs->tiles + at / QZ_TILE] = 1;
+        }
+        inputs->step[first + b] = step;
+        inputs->start[first + b] = step * (float)sum;
+    }
+}
+
+/* ---- loading -------------------------------------------------------------------------------------------------- */
+
+static int load_row(const struct qz_inputs *inputs, uint64_t row, float *dst)
+{
+    const qz_matrix *matrix = inputs->matrix;
+    int overflow, any = 0;
+    for (uint64_t col = 0; col < matrix->cols; col += QZ_TILE) {
+        struct qz_tile tile = {row, col, 1, qz_least(QZ_TILE, matrix->cols - col)};
+        ptrdiff_t stride;
+        const float *x = qz_tile_load(inputs->kernels, matrix, &tile, dst + col, &stride, &overflow);
+        if (x != dst + col)
+            memcpy(dst + col, x, tile.cols * sizeof *dst);
+        any |= overflow;
+    }
+    return any;
+}
+
+int qz_inputs_load(struct qz_inputs *inputs, uint64_t first)
+{
+    const qz_matrix *matrix = inputs->matrix;
+    size_t cols = (size_t)matrix->cols;
+    int overflow = 0;
+    inputs->rows = qz_least(inputs->most, matrix->rows - first);
+    inputs->value = inputs->copy ? inputs->copy : qz_matrix_at(matrix, first, 0);
+    inputs->pitch = inputs->copy ? (ptrdiff_t)cols : (ptrdiff_t)matrix->row_stride;
+    for (size_t r = 0; r < inputs->rows && cols; r++) {
+        if (inputs->copy)
+            overflow |= load_row(inputs, first + r, inputs->copy + r * cols);
+        if (inputs->rounding == QZ_MULTIPLES)
+            round_row(inputs->copy + r * cols, cols);
+        if (inputs->rounding == QZ_BYTES)
+            make_bytes(inputs, r, inputs->value + (ptrdiff_t)r * inputs->pitch);
+    }
+    return overflow;
+}

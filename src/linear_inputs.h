@@ -1,0 +1,54 @@
+/*
+ * linear_inputs.h - rows of floats that are multiplied with a packed matrix: as float32, and as bytes
+ *
+ * Of each 32 columns of a row, a block, the values may become multiples of one step. Blocks whose numbers are so large
+ * or small that products of float32 with them are in doubt stay as they are, and so do those that hold NaN or infinity.
+ */
+#ifndef QZ_LINEAR_INPUTS_H
+#define QZ_LINEAR_INPUTS_H
+
+#include "matrix/tile.h"
+#include "base/small.h"
+
+enum {
+    QZ_INPUT_BLOCK = QZ_LEVELS,
+    QZ_INPUT_FLOATS = 1 << 20 /* of some rows together, unless a single one is longer */
+};
+
+/* Scales and largest magnitudes of ordinary blocks. */
+#define QZ_INPUT_LEAST 0x1p-60f
+#define QZ_INPUT_MOST  0x1p60f
+
+enum qz_rounding {
+    QZ_UNROUNDED,
+    QZ_MULTIPLES, /* values are multiples of steps, as float32 */
+    QZ_BYTES      /* values stay, and there are bytes beside them */
+};
+
+struct qz_inputs {
+    const struct qz_kernels *kernels;
+    const qz_matrix *matrix;
+    enum qz_rounding rounding;
+    size_t most, rows; /* that are worked on together, at most; that are there */
+    const float *value;
+    ptrdiff_t pitch;
+    float *copy; /* NULL where values are taken from the matrix as they are */
+
+    /* QZ_BYTES: rows of `blocks` blocks. */
+    size_t blocks, tiles;
+    int8_t *code;       /* as the kernel `near` wants them */
+    float *step;        /* of each block */
+    float *start;       /* the step times the sum of the block's bytes */
+    uint8_t *unrounded; /* for QZ_TILE columns each: 1 where a block is not ordinary */
+};
+
+/* Decides how many rows are worked on together, and makes room for them. Returns 0 if there is no memory. */
+int qz_inputs_make(struct qz_inputs *inputs, const struct qz_kernels *kernels, const qz_matrix *matrix,
+                   enum qz_rounding rounding);
+
+void qz_inputs_free(struct qz_inputs *inputs);
+
+/* Takes rows from `first` on. Nonzero if a float64 became NaN or infinite. */
+int qz_inputs_load(struct qz_inputs *inputs, uint64_t first);
+
+#endif

@@ -1,0 +1,558 @@
+/*
+ * test_linear.c - qz_linear against sums of products with decoded values
+ *
+ * Sums of float32 are computed once more in the order that quantize.h states and must agree to the last bit; products of
+ * bytes must be within the stated bound of float64 sums, and the same on every kernel set. All of it for every scheme,
+ * rows and columns of the packed matrix, any shape, type and strides, and every number of threads.
+ */
+#include "support/program.h"
+
+#include "support/calls.h"
+#include "support/cases.h"
+#include "support/pieces.h"
+
+#include <float.h>
+#include <math.h>
+
+enum { PIECE = 1024, LANES = 16, BLOCK = 32, TILE = 4096 };
+
+static qz_pool *pools[4]; /* the first one is NULL */
+
+/* ---- plain sums ---------------------------------------------------------------------------------------------- */
+
+static float plain_sum(const float *x, const float *w, size_t n)
+{
+    float total = 0;
+    for (size_t first = 0; first < n; first += PIECE) {
+        float lane[LANES] = {0};
+        size_t count = n - first < PIECE ? n - first : PIECE;
+        for (size_t i = 0; i < (count + LANES - 1) / LANES * LANES; i++)
+            lane[i % LANES] = fmaf(i < count ? x[first + i] : 0, i < count ? w[first + i] : 0, lane[i % LANES]);
+        for (size_t half = LANES / 2; half > 0; half /= 2)
+            for (size_t l = 0; l < half; l++)
+                lane[l] += lane[l + half];
+        total = first ? total + lane[0] : lane[0];
+    }
+    return isnan(total) ? NAN : total;
+}
+
+static float block_most(const float *x, size_t n)
+{
+    float most = 0;
+    for (size_t i = 0; i < n; i++)
+        most = isnan(x[i]) || isnan(most) ? NAN : fmaxf(most, fabsf(x[i]));
+    return most;
+}
+
+/* What a row becomes for QZ_ACTIVATIONS_I8. */
+static void round_plainly(const float *x, size_t n, float *to)
+{
+    for (size_t first = 0; first < n; first += BLOCK) {
+        size_t count = n - first < BLOCK ? n - first : BLOCK;
+        float most = block_most(x + first, count), step = most / 127.0f, inverse = 127.0f / most;
+        for (size_t i = first; i < first + count; i++)
+            to[i] = most >= 0x1p-60f && most <= 0x1p60f ? step * rintf(x[i] * inverse) : x[i];
+    }
+}
+
+/* ---- a case -------------------------------------------------------------------------------------------------- */
+
+struct linear_case {
+    qz_scheme scheme;
+    struct pieces packed;
+    size_t rows, cols, count; /* of the packed matrix; rows of x */
+    int columns;
+    qz_matrix x;
+    float *values;  /* x as float32, contiguous */
+    float *weights; /* outputs x inner: decoded, and turned with `columns` */
+    size_t inner, outputs;
+};
+
+static void make_weights(struct linear_case *c)
+{
+    float *decoded = malloc((c->rows * c->cols + 1) * sizeof *decoded);
+    const qz_matrix matrix = {decoded, QZ_F32, c->rows, c->cols, (int64_t)c->cols, 1};
+    assert_int_equal(qz_decode(&c->scheme, &c->packed.packed, &matrix, NULL, NULL), QZ_OK);
+    c->inner = c->columns ? c->rows : c->cols;
+    c->outputs = c->columns ? c->cols : c->rows;
+    c->weights = malloc((c->rows * c->cols + 1) * sizeof *c->weights);
+    for (size_t o = 0; o < c->outputs; o++)
+        for (size_t i = 0; i < c->inner; i++)
+            c->weights[o * c->inner + i] = c->columns ? decoded[i * c->cols + o] : decoded[o * c->cols + i];
+    free(decoded);
+}
+
+static void describe(const struct linear_case *c, qz_activations how, const char *set, size_t pool, char text[256])
+{
+    snprintf(text, 256, "%s, group %lld, %zu x %zu, %s, %zu rows of %s, activations %d, %s, pool %zu",
+             c->scheme.name ? c->scheme.name : "own", (long long)c->scheme.group_size, c->rows, c->cols,
+             c->columns ? "columns" : "rows", c->count, qz_dtype_name(c->x.dtype), (int)how, set, pool);
+}
+
+static void call(const struct linear_case *c, qz_activations how, size_t set, size_t pool, struct field *y)
+{
+    qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
+    options.activations = how;
+    options.columns = c->columns;
+    options.pool = pools[pool];
+    assert_int_equal(qz_kernels_use(sets[set]->name), QZ_OK);
+    memset(y->start, 0x55, y->bytes);
+    assert_int_equal(
+        CALL(qz_linear(&c->scheme, &c->packed.packed, c->rows, c->cols, &c->x, &options, &y->matrix, NULL)), QZ_OK);
+}
+
+/* The bound of products of bytes around the exact sum with rounded floats. */
+static void check_bytes(const struct linear_case *c, size_t r, size_t o, float got, const char *text)
+{
+    const float *x = c->values + r * c->inner, *w = c->weights + o * c->inner;
+    double exact = 0, size = 0, moved = 0, most = 0;
+    for (size_t i = 0; i < c->inner; i++) /* more than any value of the group: scales and zeros are not known here */
+        most = fmax(most, fabs((double)w[i]));
+    for (size_t i = 0; i < c->inner; i++) {
+        size_t first = i / BLOCK * BLOCK, count = c->inner - first < BLOCK ? c->inner - first : BLOCK;
+        exact += (double)x[i] * (double)w[i];
+        size += fabs((double)x[i]);
+        moved += (double)block_most(x + first, count) / 127 * fabs((double)w[i]);
+    }
+    double bound = 0.5001 * moved + (double)(c->inner / 32 + 24) * 0x1p-22 * size * 40 * most + 1e-37;
+    if (!(fabs((double)got - exact) <= bound))
+        fail_msg("%s: element %zu, %zu is %.9g, not %.9g +- %.3g", text, r, o, (double)got, exact, bound);
+}
+
+static int has_bytes(const struct linear_case *c)
+{
+    uint64_t group = c->scheme.group_size;
+    return (c->scheme.codes == QZ_INT4 || c->scheme.codes == QZ_UINT4 || c->scheme.codes == QZ_FP4) && !c->columns &&
+           (group % BLOCK == 0 || group >= c->cols);
+}
+
+static void check_values(const struct linear_case *c, qz_activations how, const struct field *y, const char *text)
+{
+    float *rounded = malloc((c->inner + 1) * sizeof *rounded);
+    int of_bytes = has_bytes(c), sums = how == QZ_ACTIVATIONS_F32 || !of_bytes;
+    for (size_t r = 0; r < c->count; r++) {
+        memcpy(rounded, c->values + r * c->inner, c->inner * sizeof *rounded);
+        if (how == QZ_ACTIVATIONS_I8 && !of_bytes)
+            round_plainly(c->values + r * c->inner, c->inner, rounded);
+        for (size_t o = 0; o < c->outputs; o++) {
+            float got = *(float *)field_at(&y->matrix, r, o);
+            if (!sums) {
+                check_bytes(c, r, o, got, text);
+                continue;
+            }
+            float wanted = plain_sum(rounded, c->weights + o * c->inner, c->inner);
+            double size = 0, exact = 0;
+            for (size_t i = 0; i < c->inner; i++) {
+                exact += (double)rounded[i] * (double)c->weights[o * c->inner + i];
+                size += fabs((double)rounded[i] * (double)c->weights[o * c->inner + i]);
+            }
+            double bound = (double)(c->inner / PIECE + 70) * 0x1p-24 * size + (double)c->inner * 0x1p-149;
+            if (bits_of_float(got) != bits_of_float(wanted) ||
+                (isfinite(size) && size < 1e38 && !(fabs((double)got - exact) <= bound)))
+                fail_msg("%s: element %zu, %zu is %a, not %a (%.9g)", text, r, o, (double)got, (double)wanted, exact);
+        }
+    }
+    free(rounded);
+}
+
+static void check_case(struct linear_case *c, struct rng *rng)
+{
+    char text[256];
+    make_weights(c);
+    for (qz_activations how = QZ_ACTIVATIONS_F32; how <= QZ_ACTIVATIONS_AUTO; how++) {
+        enum layout layout = (enum layout)rng_below(rng, LAYOUTS);
+        struct field first = field_make(QZ_F32, c->count, c->outputs, layout),
+                     y = field_make(QZ_F32, c->count, c->outputs, layout);
+        for (size_t s = 0; s < set_count; s++)
+            for (size_t p = 0; p < COUNT(pools); p++) {
+                describe(c, how, sets[s]->name, p, text);
+                snprintf(guard_doing, sizeof guard_doing, "%s", text);
+                call(c, how, s, p, s || p ? &y : &first);
+                if (s || p) /* the gaps between elements too */
+                    if (!same_bytes(text, y.start, first.start, y.bytes, 4))
+                        fail_msg("%s", text);
+            }
+        describe(c, how, "all sets", 0, text);
+        check_values(c, how, &first, text);
+        field_free(first);
+        field_free(y);
+    }
+    free(c->weights);
+}
+
+/* ---- shapes -------------------------------------------------------------------------------------------------- */
+
+static const size_t lengths[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 257};
+
+static void fill(struct rng *rng, float *x, size_t n, float magnitude)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = magnitude * rng_normal(rng);
+}
+
+static void fill_inputs(struct rng *rng, struct linear_case *c, struct field *field, float magnitude)
+{
+    for (size_t r = 0; r < c->count; r++)
+        for (size_t i = 0; i < c->inner; i++) {
+            double x = (double)magnitude * (double)rng_normal(rng);
+            if (rng_below(rng, 50) == 0)
+                x = 0;
+            field_put(&field->matrix, r, i, x);
+            c->values[r * c->inner + i] = (float)ref_element(&field->matrix, r, i);
+        }
+}
+
+/* A scheme of the table, or with `changes` one with groups of another size. */
+static qz_scheme scheme_of(size_t number, struct rng *rng, int changes, size_t cols)
+{
+    static const uint64_t sizes[] = {1, 2, 5, 8, 16, 31, 32, 48, 64, 96, 128, 160, QZ_WHOLE_ROW};
+    qz_scheme scheme = *qz_scheme_at(number), other = scheme;
+    other.group_size = rng_below(rng, 5) == 0 ? (uint64_t)cols + 1 : PICK(rng, sizes);
+    other.name = NULL;
+    other.rule = QZ_RULE_NONE;
+    if (changes && other.super_size == 0 && scheme.method != QZ_REFERENCE &&
+        qz_scheme_check(&other, QZ_DEFAULT) == QZ_OK)
+        scheme = other;
+    if (scheme.method == QZ_SEARCH && qz_scheme_check(&scheme, QZ_ABSMAX) == QZ_OK)
+        scheme.method = QZ_ABSMAX; /* quicker, and as good for this */
+    return scheme;
+}
+
+static void shape_case(const qz_scheme *scheme, struct rng *rng, size_t rows, size_t cols, size_t count, int columns,
+                       float magnitude)
+{
+    struct linear_case c = {.scheme = *scheme, .rows = rows, .cols = cols, .count = count, .columns = columns};
+    c.inner = columns ? rows : cols;
+    float *base = malloc((rows * cols + 1) * sizeof *base);
+    fill(rng, base, rows * cols, magnitude);
+    c.packed = pieces_make(scheme, rows, cols);
+    const qz_matrix matrix = {base, QZ_F32, rows, cols, (int64_t)cols, 1};
+    qz_result result = qz_encode(scheme, &matrix, &c.packed.packed, NULL, NULL, NULL);
+    if (result == QZ_OK) {
+        struct field x = field_make(PICK(rng, all_dtypes), count, c.inner, (enum layout)rng_below(rng, INPUT_LAYOUTS));
+        c.x = x.matrix;
+        c.values = malloc((count * c.inner + 1) * sizeof *c.values);
+        fill_inputs(rng, &c, &x, 1.0f);
+        for (size_t r = 0; r < count; r++) /* where strides are 0, the last one counts */
+            for (size_t i = 0; i < c.inner; i++)
+                c.values[r * c.inner + i] = (float)ref_element(&x.matrix, r, i);
+        check_case(&c, rng);
+        free(c.values);
+        field_free(x);
+    } else {
+        assert_int_equal(result, QZ_ERROR_SCALE);
+    }
+    pieces_free(&c.packed);
+    free(base);
+}
+
+static size_t scheme_count(void)
+{
+    size_t count = 0;
+    while (qz_scheme_at(count))
+        count++;
+    return count;
+}
+
+static void every_scheme_and_shape(void **state)
+{
+    (void)state;
+    size_t schemes = scheme_count();
+    for (size_t i = 0; i < cases(40, 8) * schemes; i++) {
+        struct rng rng = rng_make(i);
+        size_t rows = PICK(&rng, lengths), cols = PICK(&rng, lengths),
+               count = rng_below(&rng, 4) ? rng_below(&rng, 10) : PICK(&rng, lengths);
+        qz_scheme scheme = scheme_of(i % schemes, &rng, rng_below(&rng, 3) == 0, cols);
+        shape_case(&scheme, &rng, rows, cols, count, (int)rng_below(&rng, 2), 1.0f);
+    }
+}
+
+/* More columns than are added up at once, in groups that divide that number and in others. */
+static void long_rows(void **state)
+{
+    (void)state;
+    static const size_t longs[] = {1000, 1024, 1025, 2048, 3000, 4096, 4097, 5000, 8200};
+    size_t schemes = scheme_count();
+    for (size_t i = 0; i < cases(2, 1) * COUNT(longs) * 3; i++) {
+        struct rng rng = rng_make(5000 + i);
+        size_t length = longs[i % COUNT(longs)], other = 1 + rng_below(&rng, 40), count = 1 + rng_below(&rng, 5);
+        int columns = rng_below(&rng, 4) == 0;
+        qz_scheme scheme = scheme_of(rng_below(&rng, schemes), &rng, rng_below(&rng, 2) == 0, length);
+        if (i % 3 == 0)
+            scheme = *qz_scheme_by_name("int4");
+        shape_case(&scheme, &rng, columns ? length : other, columns ? other : length, count, columns, 1.0f);
+    }
+}
+
+/* ---- numbers ------------------------------------------------------------------------------------------------- */
+
+/* NaN and infinity in x and in the scales: what float sums make of them, in each way of multiplying. */
+static void strange_numbers(void **state)
+{
+    (void)state;
+    static const float strange[] = {NAN, INFINITY, -INFINITY, 3e38f, 1e-44f, 0.0f, 1e25f};
+    enum { ROWS = 40, COLS = 4200, COUNT_X = 4 };
+    static float base[ROWS * COLS], values[COUNT_X * COLS];
+    for (size_t i = 0; i < 2 * COUNT(strange); i++) {
+        struct rng rng = rng_make(900 + i);
+        struct linear_case c = {.scheme = *qz_scheme_by_name("int4"), .rows = ROWS, .cols = COLS, .count = COUNT_X};
+        c.scheme.scale_dtype = QZ_F32;
+        c.scheme.name = NULL;
+        c.packed = pieces_make(&c.scheme, ROWS, COLS);
+        fill(&rng, base, (size_t)ROWS * COLS, 1.0f);
+        fill(&rng, values, (size_t)COUNT_X * COLS, 1.0f);
+        const qz_matrix matrix = {base, QZ_F32, ROWS, COLS, COLS, 1};
+        assert_int_equal(qz_encode(&c.scheme, &matrix, &c.packed.packed, NULL, NULL, NULL), QZ_OK);
+        if (i % 2)
+            values[2 * COLS + rng_below(&rng, COLS)] = strange[i / 2], values[2 * COLS + COLS - 1] = strange[i / 2];
+        else
+            ((float *)c.packed.packed.scales)[5 * c.packed.sizes.row_groups + rng_below(&rng, COLS / 32)] =
+                strange[i / 2];
+        c.x = (qz_matrix){values, QZ_F32, COUNT_X, COLS, COLS, 1};
+        c.values = values;
+        c.inner = COLS;
+        make_weights(&c);
+        struct field first = field_make(QZ_F32, COUNT_X, ROWS, LAYOUT_ROWS),
+                     y = field_make(QZ_F32, COUNT_X, ROWS, LAYOUT_ROWS);
+        for (qz_activations how = QZ_ACTIVATIONS_F32; how <= QZ_ACTIVATIONS_I8; how++)
+            for (size_t s = 0; s < set_count; s++) {
+                call(&c, how, s, 0, s ? &y : &first);
+                assert_true(!s || same_bytes("strange", y.start, first.start, y.bytes, 4));
+                for (size_t r = 0; r < COUNT_X && s == 0; r++)
+                    for (size_t o = 0; o < ROWS; o++) {
+                        float got = ((float *)first.start)[r * ROWS + o];
+                        float wanted = plain_sum(values + r * COLS, c.weights + o * COLS, COLS);
+                        int touched = i % 2 ? r == 2 : o == 5;
+                        if (how == QZ_ACTIVATIONS_F32 || (touched && !isfinite(wanted)))
+                            assert_int_equal(bits_of_float(got), bits_of_float(wanted));
+                        else if (!touched)
+                            assert_true(fabsf(got - wanted) < 5.0f);
+                        else
+                            check_bytes(&c, r, o, got, "strange");
+                    }
+            }
+        field_free(first);
+        field_free(y);
+        free(c.weights);
+        pieces_free(&c.packed);
+    }
+}
+
+/* ---- single promises ----------------------------------------------------------------------------------------- */
+
+/* One row gives what it gives among others; rows of the packed matrix give what they give in a slice. */
+static void parts_are_the_whole(void **state)
+{
+    (void)state;
+    enum { ROWS = 70, COLS = 1100, MANY = 50 };
+    static float base[ROWS * COLS], x[MANY * COLS], whole[MANY * ROWS], part[MANY * ROWS];
+    struct rng rng = rng_make(31);
+    fill(&rng, base, (size_t)ROWS * COLS, 1.0f);
+    fill(&rng, x, (size_t)MANY * COLS, 1.0f);
+    for (size_t s = 0; s < scheme_count(); s++) {
+        qz_scheme scheme = scheme_of(s, &rng, 0, COLS);
+        struct pieces packed = pieces_make(&scheme, ROWS, COLS);
+        const qz_matrix matrix = {base, QZ_F32, ROWS, COLS, COLS, 1};
+        const qz_matrix left = {x, QZ_F32, MANY, COLS, COLS, 1}, y = {whole, QZ_F32, MANY, ROWS, ROWS, 1};
+        assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
+        for (qz_activations how = QZ_ACTIVATIONS_F32; how <= QZ_ACTIVATIONS_I8; how++) {
+            qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
+            options.activations = how;
+            assert_int_equal(qz_linear(&scheme, &packed.packed, ROWS, COLS, &left, &options, &y, NULL), QZ_OK);
+            for (size_t repeat = 0; repeat < 10; repeat++) {
+                size_t row = rng_below(&rng, ROWS), rows = 1 + rng_below(&rng, ROWS - row);
+                size_t first = rng_below(&rng, MANY), count = 1 + rng_below(&rng, MANY - first);
+                qz_packed some = pieces_at(&packed, &scheme, row, 0);
+                const qz_matrix few = {x + first * COLS, QZ_F32, count, COLS, COLS, 1};
+                const qz_matrix to = {part, QZ_F32, count, rows, (int64_t)rows, 1};
+                assert_int_equal(qz_linear(&scheme, &some, rows, COLS, &few, &options, &to, NULL), QZ_OK);
+                for (size_t r = 0; r < count; r++)
+                    assert_memory_equal(part + r * rows, whole + (first + r) * ROWS + row, rows * sizeof(float));
+            }
+        }
+        pieces_free(&packed);
+    }
+}
+
+/* Parts that end at guard pages, of each length up to 100 and some more. */
+static void nothing_else_is_read(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"int4", "uint4", "uint4_offset", "nf4"};
+    enum { ROWS = 5 };
+    float base[ROWS * 2100], y[3 * 2100];
+    for (size_t cols = 1; cols <= 2100; cols += cols < 100 ? 1 : 97) {
+        struct rng rng = rng_make(cols);
+        qz_scheme scheme = *qz_scheme_by_name(names[cols % COUNT(names)]);
+        struct plain plain = plain_make(&scheme, ROWS, cols, cols % 3);
+        struct field x = field_make(QZ_F32, 3, cols, LAYOUT_ROWS), other = field_make(QZ_F32, 3, ROWS, LAYOUT_ROWS);
+        fill(&rng, base, ROWS * cols, 1.0f);
+        fill(&rng, x.start, 3 * cols, 1.0f);
+        fill(&rng, other.start, (size_t)3 * ROWS, 1.0f);
+        const qz_matrix matrix = {base, QZ_F32, ROWS, cols, (int64_t)cols, 1};
+        const qz_matrix to = {y, QZ_F32, 3, ROWS, ROWS, 1}, wide = {y, QZ_F32, 3, cols, (int64_t)cols, 1};
+        assert_int_equal(qz_encode(&scheme, &matrix, &plain.packed, NULL, NULL, NULL), QZ_OK);
+        for (size_t s = 0; s < set_count; s++)
+            for (qz_activations how = QZ_ACTIVATIONS_F32; how <= QZ_ACTIVATIONS_I8; how++) {
+                qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
+                options.activations = how;
+                snprintf(guard_doing, sizeof guard_doing, "%s, %s, %zu columns", sets[s]->name, scheme.name, cols);
+                assert_int_equal(qz_kernels_use(sets[s]->name), QZ_OK);
+                assert_int_equal(qz_linear(&scheme, &plain.packed, ROWS, cols, &x.matrix, &options, &to, NULL), QZ_OK);
+                options.columns = 1;
+                assert_int_equal(qz_linear(&scheme, &plain.packed, ROWS, cols, &other.matrix, &options, &wide, NULL),
+                                 QZ_OK);
+            }
+        field_free(x);
+        field_free(other);
+        plain_free(plain);
+    }
+}
+
+/* The kernels, at every length, with rows that touch what must not be touched. */
+static void kernels_agree(void **state)
+{
+    (void)state;
+    enum { MOST = 1024, ROWS = 14, COLS = 11 };
+    for (size_t i = 0; i < cases(300, 60); i++) {
+        struct rng rng = rng_make(3000 + i);
+        size_t n = i < 70 ? i : rng_below(&rng, MOST + 1), rows = rng_below(&rng, ROWS), cols = rng_below(&rng, COLS);
+        struct field x = field_make(QZ_F32, rows, n, LAYOUT_GAPS), w = field_make(QZ_F32, cols, n, LAYOUT_BACK_ROWS);
+        struct field wanted = field_make(QZ_F32, rows, cols, LAYOUT_GAPS),
+                     y = field_make(QZ_F32, rows, cols, LAYOUT_GAPS);
+        field_fill(&rng, &x.matrix, (enum data_kind)rng_below(&rng, DATA_KINDS));
+        field_fill(&rng, &w.matrix, (enum data_kind)rng_below(&rng, DATA_KINDS));
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < cols; c++)
+                *(float *)field_at(&wanted.matrix, r, c) =
+                    plain_sum(field_at(&x.matrix, r, 0), field_at(&w.matrix, c, 0), n);
+        for (size_t s = 0; s < set_count; s++) {
+            snprintf(guard_doing, sizeof guard_doing, "%s products, %zu x %zu x %zu", sets[s]->name, rows, cols, n);
+            memset(y.start, CANARY, y.bytes);
+            sets[s]->products(x.matrix.data, (ptrdiff_t)x.matrix.row_stride, rows, w.matrix.data,
+                              (ptrdiff_t)w.matrix.row_stride, cols, n, y.matrix.data, (size_t)y.matrix.row_stride);
+            for (size_t r = 0; r < rows; r++)
+                for (size_t c = 0; c < cols; c++) {
+                    float *got = field_at(&y.matrix, r, c);
+                    *got = isnan(*got) ? NAN : *got;
+                }
+            if (!same_bytes(guard_doing, y.start, wanted.start, y.bytes, 4))
+                fail_msg("%s", guard_doing);
+        }
+        field_free(x);
+        field_free(w);
+        field_free(y);
+        field_free(wanted);
+    }
+}
+
+static int stop_at_once(void *context)
+{
+    ++*(int *)context;
+    return 1;
+}
+
+static void arguments(void **state)
+{
+    (void)state;
+    const qz_scheme *scheme = qz_scheme_by_name("int4");
+    enum { ROWS = 4, COLS = 64 };
+    static float base[ROWS * COLS], out[4 * COLS];
+    double x[2 * COLS] = {0};
+    struct pieces packed = pieces_make(scheme, ROWS, COLS);
+    const qz_matrix matrix = {base, QZ_F32, ROWS, COLS, COLS, 1};
+    qz_matrix left = {x, QZ_F64, 2, COLS, COLS, 1}, y = {out, QZ_F32, 2, ROWS, ROWS, 1};
+    qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
+    qz_detail detail = QZ_DETAIL_INIT;
+    assert_int_equal(qz_encode(scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
+#define LINEAR() qz_linear(scheme, &packed.packed, ROWS, COLS, &left, &options, &y, &detail)
+    assert_int_equal(LINEAR(), QZ_OK);
+    assert_int_equal(qz_linear(scheme, &packed.packed, ROWS, COLS, &left, NULL, &y, NULL), QZ_OK);
+    x[COLS + 3] = 1e39;
+    x[COLS + 7] = -1e300;
+    x[1] = (double)NAN;
+    assert_int_equal(LINEAR(), QZ_ERROR_RANGE);
+    assert_true(detail.index == COLS + 3 && detail.count == 2 && detail.value == 1e39);
+    x[COLS + 3] = (double)INFINITY;
+    x[COLS + 7] = 0;
+    assert_int_equal(LINEAR(), QZ_OK);
+    assert_true(isnan(out[0]));
+    left.cols = COLS - 1;
+    assert_int_equal(LINEAR(), QZ_ERROR_ARGUMENT);
+    left.cols = COLS;
+    y.rows = 1;
+    assert_int_equal(LINEAR(), QZ_ERROR_ARGUMENT);
+    y.rows = 2;
+    y.cols = 3;
+    assert_int_equal(LINEAR(), QZ_ERROR_ARGUMENT);
+    y.cols = ROWS;
+    y.dtype = QZ_F16;
+    assert_int_equal(LINEAR(), QZ_ERROR_ARGUMENT);
+    y.dtype = QZ_F32;
+    left.dtype = QZ_E4M3;
+    assert_int_equal(LINEAR(), QZ_ERROR_ARGUMENT);
+    left.dtype = QZ_F64;
+    options.activations = (qz_activations)3;
+    assert_int_equal(LINEAR(), QZ_ERROR_ARGUMENT);
+    options.activations = QZ_ACTIVATIONS_F32;
+    options.size = 1;
+    assert_int_equal(LINEAR(), QZ_ERROR_ARGUMENT);
+    options = (qz_linear_options)QZ_LINEAR_OPTIONS_INIT;
+    left.row_stride = INT64_MAX;
+    assert_int_equal(LINEAR(), QZ_ERROR_SIZE);
+    left.row_stride = COLS;
+    packed.packed.code_stride = 1;
+    assert_int_equal(LINEAR(), QZ_ERROR_ARGUMENT);
+    packed.packed.code_stride = COLS / 2;
+#undef LINEAR
+    /* Nothing to add up, and nothing to do. */
+    memset(out, 0xff, sizeof out);
+    qz_matrix none = {NULL, QZ_F32, 2, 0, 0, 1};
+    assert_int_equal(qz_linear(scheme, &packed.packed, ROWS, 0, &none, NULL, &y, NULL), QZ_OK);
+    for (size_t i = 0; i < 2 * ROWS; i++)
+        assert_int_equal(bits_of_float(out[i]), 0);
+    y.rows = left.rows = 0;
+    assert_int_equal(qz_linear(scheme, &packed.packed, ROWS, COLS, &left, NULL, &y, NULL), QZ_OK);
+    pieces_free(&packed);
+}
+
+static void stops(void **state)
+{
+    (void)state;
+    enum { ROWS = 2000, COLS = 4096, MANY = 300 };
+    const qz_scheme *scheme = qz_scheme_by_name("int4");
+    struct pieces packed = pieces_make(scheme, ROWS, COLS); /* all zeros */
+    float *x = calloc((size_t)MANY * COLS, sizeof *x), *out = calloc((size_t)MANY * ROWS, sizeof *out);
+    const qz_matrix left = {x, QZ_F32, MANY, COLS, COLS, 1}, y = {out, QZ_F32, MANY, ROWS, ROWS, 1};
+    qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
+    int asked = 0;
+    options.stop = stop_at_once;
+    options.stop_context = &asked;
+    assert_int_equal(qz_kernels_use("scalar"), QZ_OK); /* which takes long enough to be asked */
+    assert_int_equal(qz_linear(scheme, &packed.packed, ROWS, COLS, &left, &options, &y, NULL), QZ_ERROR_STOPPED);
+    assert_int_equal(asked, 1);
+    free(x);
+    free(out);
+    pieces_free(&packed);
+}
+
+int main(void)
+{
+    start_program("test_linear");
+    choose_sets();
+    guard_report_faults();
+    static const size_t threads[] = {2, 3, 8};
+    for (size_t p = 0; p < COUNT(threads); p++)
+        if (qz_pool_create(threads[p], &pools[p + 1]) != QZ_OK)
+            return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kernels_agree),       cmocka_unit_test(every_scheme_and_shape),
+        cmocka_unit_test(long_rows),           cmocka_unit_test(strange_numbers),
+        cmocka_unit_test(parts_are_the_whole), cmocka_unit_test(nothing_else_is_read),
+        cmocka_unit_test(arguments),           cmocka_unit_test(stops),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    for (size_t p = 1; p < COUNT(pools); p++)
+        qz_pool_destroy(pools[p]);
+    return failed;
+}
