@@ -15,8 +15,8 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from . import _core
-from .__main__ import _tool
 from .errors import FormatError
+from .tool import NOT_INSTALLED, find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -214,11 +214,9 @@ def is_temporary(name: str) -> bool:
 
 def call_tool(arguments: list[str], **more: Any) -> str:
     """Run ``quantize encode``; what it refuses is a PlanError with its message."""
-    tool = _tool()
+    tool = find_tool()
     if tool is None:
-        raise PlanError(
-            "the command-line tool was not installed with this package; `pip install .` does that"
-        )
+        raise PlanError(NOT_INSTALLED)
     done = subprocess.run(
         [tool, "encode", "--quiet", *arguments], stdin=subprocess.DEVNULL, capture_output=True, **more
     )
