@@ -21,11 +21,8 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 
-_MALFORMED, _INTERNAL, _SIGNAL = (
-    3,
-    7,
-    128,
-)  # exit codes of the tool; above the last one, plus a signal's number
+# Exit codes of the tool; above the last one, plus a signal's number.
+_MALFORMED, _INTERNAL, _SIGNAL = 3, 7, 128
 _PATIENCE = 10.0  # seconds that a run has to end when it is asked to
 
 
