@@ -229,21 +229,31 @@ def gptq(
 
 
 def _with_whole_groups(x: Any, scheme: Scheme, axis: int, rechunk: bool) -> Any:
-    """Chunks that begin where a group does, and a byte of codes and of zeros."""
+    """Chunks that begin where a group does, and a byte of codes and of zeros.
+
+    The last one has a whole group: the search for the scale of a shorter one depends on what lies before it.
+    """
     step = unit(scheme)
     if step and (scheme.zero == "uint4" or scheme.group_size % 2):
         step = math.lcm(step, 2 * scheme.group_size)
     sizes = x.chunks[axis]
-    if len(sizes) == 1 or (step and all(n % step == 0 for n in sizes[:-1])):
+    if len(sizes) == 1 or (
+        step and all(n % step == 0 for n in sizes[:-1]) and sizes[-1] >= scheme.group_size
+    ):
         return x
     if rechunk:
         each = -(-max(sizes) // step) * step if step else x.shape[axis]
         full, rest = divmod(x.shape[axis], each)
-        return x.rechunk({axis: (each,) * full + ((rest,) if rest else ())})
-    wanted = f"a multiple of {step}, or the whole axis" if step else "the whole axis"
+        parts = [each] * full
+        if full and rest < scheme.group_size:
+            parts[-1] += rest
+        elif rest:
+            parts.append(rest)
+        return x.rechunk({axis: tuple(parts)})
+    wanted = f"a multiple of {step} and end with a whole group" if step else "the whole axis"
     raise ValueError(
-        f"chunks of x have {sizes[0]} values along axis {axis}, which cuts what scheme {scheme.label!r} "
-        f"keeps together; make them {wanted}, or pass rechunk=True"
+        f"chunks of x have {sizes[0]} values along axis {axis}, the last {sizes[-1]}, which cuts what scheme "
+        f"{scheme.label!r} keeps together; make them {wanted}, or pass rechunk=True"
     )
 
 

@@ -63,11 +63,25 @@ def test_any_chunks_are_the_whole_array(name: str, source: st.DataObject) -> Non
 
 
 def test_a_short_chunk_first() -> None:
-    """Dask's own rules for a size of chunks leave some of them as they are."""
+    """Dask's own rules for a size of chunks leave some as they are. A short group is not left alone."""
     x = data.make("normal", 1, (1, 134), np.float32)
     q = quantize.dask.quantize_array(da.from_array(x, chunks=(1, (6, 128))), "fp4_bnb", rechunk=True)
-    assert q.values.chunks == ((1,), (128, 6))
+    assert q.values.chunks == ((1,), (134,))
     assert q.compute() == quantize.quantize_array(x, "fp4_bnb")
+
+
+@pytest.mark.parametrize("name", ["nf4", "fp4_bnb", "int4", "uint4"])
+def test_short_groups_at_the_end(name: str) -> None:
+    """The scale of a short group is searched in other ways where it is a row of its own."""
+    size = quantize.schemes()[name].group_size
+    for seed in range(20):
+        x = data.make("normal", seed, (2, 4 * size + 12), np.float32)
+        lazy = da.from_array(x, chunks=(2, 2 * size))
+        with pytest.raises(ValueError, match=r"the last 12, .* end with a whole group"):
+            quantize.dask.quantize_array(lazy, name)
+        q = quantize.dask.quantize_array(lazy, name, rechunk=True)
+        assert q.values.chunks == ((2,), (2 * size, 2 * size + 12))
+        assert q.compute() == quantize.quantize_array(x, name)
 
 
 def test_several_threads_and_types() -> None:
