@@ -144,7 +144,7 @@ static void count_errors(error_histogram *h, const qz_matrix *x, const qz_matrix
     for (uint64_t row = 0; row < x->rows; row++)
         for (uint64_t col = 0; col < x->cols; col++) {
             const double error = value_at(y, row, col) - value_at(x, row, col);
-            double bin = h->reach > 0 ? (error / h->reach + 1) / 2 * ERROR_BINS : ERROR_BINS / 2;
+            double bin = ((h->reach > 0 ? error / h->reach : 0) + 1) / 2 * ERROR_BINS;
             bin = bin > 0 ? bin : 0;
             h->counts[bin < ERROR_BINS ? (size_t)bin : ERROR_BINS - 1]++;
         }

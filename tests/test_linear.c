@@ -114,7 +114,8 @@ static void check_bytes(const struct linear_case *c, size_t r, size_t o, float g
         size += fabs((double)x[i]);
         moved += (double)block_most(x + first, count) / 127 * fabs((double)w[i]);
     }
-    double bound = 0.5001 * moved + (double)(c->inner / 32 + 24) * 0x1p-22 * size * 40 * most + 1e-37;
+    const size_t sums = c->inner / 32 + 24;
+    double bound = 0.5001 * moved + (double)sums * 0x1p-22 * size * 40 * most + 1e-37;
     if (!(fabs((double)got - exact) <= bound))
         fail_msg("%s: element %zu, %zu is %.9g, not %.9g +- %.3g", text, r, o, (double)got, exact, bound);
 }
@@ -146,7 +147,8 @@ static void check_values(const struct linear_case *c, qz_activations how, const 
                 exact += (double)rounded[i] * (double)c->weights[o * c->inner + i];
                 size += fabs((double)rounded[i] * (double)c->weights[o * c->inner + i]);
             }
-            double bound = (double)(c->inner / PIECE + 70) * 0x1p-24 * size + (double)c->inner * 0x1p-149;
+            const size_t roundings = c->inner / PIECE + 70;
+            double bound = (double)roundings * 0x1p-24 * size + (double)c->inner * 0x1p-149;
             if (bits_of_float(got) != bits_of_float(wanted) ||
                 (isfinite(size) && size < 1e38 && !(fabs((double)got - exact) <= bound)))
                 fail_msg("%s: element %zu, %zu is %a, not %a (%.9g)", text, r, o, (double)got, (double)wanted, exact);
