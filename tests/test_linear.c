@@ -215,8 +215,9 @@ static qz_scheme scheme_of(size_t number, struct rng *rng, int changes, size_t c
     if (changes && other.super_size == 0 && scheme.method != QZ_REFERENCE &&
         qz_scheme_check(&other, QZ_DEFAULT) == QZ_OK)
         scheme = other;
-    if (scheme.method == QZ_SEARCH && qz_scheme_check(&scheme, QZ_ABSMAX) == QZ_OK)
-        scheme.method = QZ_ABSMAX; /* quicker, and as good for this */
+    for (qz_method plain = QZ_MINMAX; plain <= QZ_ABSMAX; plain++) /* quicker, and as good for this */
+        if (scheme.method == QZ_SEARCH && qz_scheme_check(&scheme, plain) == QZ_OK)
+            scheme.method = plain;
     return scheme;
 }
 
