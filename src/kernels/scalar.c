@@ -509,8 +509,10 @@ static void multiply_add(const double *a, size_t a_pitch, size_t cols, const dou
 static float product(const float *x, const float *w, size_t n)
 {
     float lane[QZ_PRODUCT_LANES] = {0};
-    for (size_t i = 0; i < n || i % QZ_PRODUCT_LANES; i++)
-        lane[i % QZ_PRODUCT_LANES] = fmaf(i < n ? x[i] : 0.0f, i < n ? w[i] : 0.0f, lane[i % QZ_PRODUCT_LANES]);
+    for (size_t i = 0; i < n; i++)
+        lane[i % QZ_PRODUCT_LANES] = fmaf(x[i], w[i], lane[i % QZ_PRODUCT_LANES]);
+    for (size_t i = n; i % QZ_PRODUCT_LANES; i++) /* the last ones are filled up with 0, which -0 becomes */
+        lane[i % QZ_PRODUCT_LANES] += 0.0f;
     for (size_t half = QZ_PRODUCT_LANES / 2; half > 0; half /= 2)
         for (size_t l = 0; l < half; l++)
             lane[l] += lane[l + half];
