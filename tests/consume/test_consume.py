@@ -42,6 +42,7 @@ def test_installed_files(installed: Path) -> None:
         "share/bash-completion/completions/quantize",
         "share/zsh/site-functions/_quantize",
         "share/fish/vendor_completions.d/quantize.fish",
+        "share/doc/quantize/jsonl-schema.json",
     }
     assert {name for name in found if ".so" not in name and ".dylib" not in name} == expected
     for library in ("libquantize", "libquantize_file"):
