@@ -179,13 +179,7 @@ static int json_report(const results *r)
     json_begin("totals", '{');
     r->totals(r->of);
     json_end();
-    json_begin("tensors", '[');
-    for (size_t i = 0; i < r->count; i++) {
-        json_begin(NULL, '{');
-        r->tensor(r->of, i);
-        json_end();
-    }
-    json_end();
+    results_list(r);
     if (code == DONE)
         code = json_worst(r);
     json_end();

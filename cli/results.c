@@ -57,6 +57,17 @@ void results_tensor(const results *r, size_t i)
     event_end();
 }
 
+void results_list(const results *r)
+{
+    json_begin("tensors", '[');
+    for (size_t i = 0; i < r->count; i++) {
+        json_begin(NULL, '{');
+        r->tensor(r->of, i);
+        json_end();
+    }
+    json_end();
+}
+
 void results_end(const results *r, int code)
 {
     if (event_begin("end")) {
@@ -68,13 +79,7 @@ void results_end(const results *r, int code)
     } else if (r->s->json) {
         json_begin(NULL, '{');
         r->totals(r->of);
-        json_begin("tensors", '[');
-        for (size_t i = 0; i < r->count; i++) {
-            json_begin(NULL, '{');
-            r->tensor(r->of, i);
-            json_end();
-        }
-        json_end();
+        results_list(r);
         json_end();
     }
 }

@@ -21,6 +21,9 @@ typedef struct results {
 /* Whether numbers are wanted that take time to find. */
 int wants_numbers(const settings *s);
 
+/* Writes the member "tensors": a list of all of them, as --json has it. */
+void results_list(const results *r);
+
 /* The first event: what was called. */
 void results_start(const settings *s);
 /* What there is to do: tensors of so many bytes. */
