@@ -38,6 +38,7 @@ enum weighting { NO_WEIGHTS, SOME_WEIGHTS, FEW_WEIGHTS, LIGHT_OUTLIERS, WEIGHTIN
 /* What goes into a kernel, in guarded memory, and comes out of it. */
 struct block {
     enum qz_affine_kind kind;
+    enum qz_affine_list list;
     qz_dtype dtype;
     size_t n;
     float *v, *w;
@@ -117,12 +118,17 @@ struct result {
     struct qz_affine_error error;
 };
 
+static enum qz_affine_list any_list(struct rng *rng)
+{
+    return (enum qz_affine_list)rng_below(rng, QZ_AFFINE_MANY + 1);
+}
+
 static void run(const struct qz_kernels *set, const struct block *block, struct result *result)
 {
     memset(result, 0, sizeof *result);
     memcpy(result->scale, block->scale, sizeof result->scale);
     memcpy(result->zero, block->zero, sizeof result->zero);
-    set->search_affine(block->kind, block->dtype, block->v, block->w, block->n, block->unit, result->scale,
+    set->search_affine(block->kind, block->list, block->dtype, block->v, block->w, block->n, block->unit, result->scale,
                        result->zero, &result->error);
 }
 
@@ -144,6 +150,7 @@ static void test_sets(void **state)
                     for (size_t d = 0; d < (kind == QZ_AFFINE_MIN ? 1 : 3); d++) {
                         struct result wanted, got;
                         block.dtype = dtypes[d];
+                        block.list = any_list(&rng);
                         fill_block(&rng, &block, data, (enum weighting)weighting);
                         run(&qz_kernels_scalar, &block, &wanted);
                         changed += memcmp(wanted.scale, block.scale, sizeof wanted.scale) != 0;
@@ -200,6 +207,7 @@ static void test_units(void **state)
     struct rng rng = rng_make(8);
     for (size_t i = 0; i < cases(400, 40); i++) {
         struct block block = {.kind = (enum qz_affine_kind)(i % KINDS),
+                              .list = any_list(&rng),
                               .dtype = dtypes[rng_below(&rng, 3)],
                               .n = 1 + rng_below(&rng, 70)};
         int data = (int)rng_below(&rng, BLOCK_DATA);
@@ -241,7 +249,7 @@ static void test_units(void **state)
 /* A group of a block in double. */
 struct group {
     enum qz_affine_kind kind;
-    int weighted;
+    enum qz_affine_list list;
     size_t n;
     double x[LONGEST], w[LONGEST];
     double total, mean, lo, hi, spread; /* spread: the error of a constant, or of zeros for QZ_AFFINE_UINT4 */
@@ -250,7 +258,7 @@ struct group {
 static void get_group(const struct block *block, size_t l, struct group *g)
 {
     g->kind = block->kind;
-    g->weighted = block->w != NULL;
+    g->list = block->list;
     g->n = block->n;
     g->total = g->mean = g->spread = 0;
     g->lo = g->hi = (double)block->v[l];
@@ -357,8 +365,8 @@ static double best_candidate(const struct group *g, int *sure)
     *sure = !start[0].unsure && !start[1].unsure && (same || fabs(start[0].error - start[1].error) > 1e-6 * g->spread);
     best = start[start[1].error < start[0].error];
     double least = fmin(start[0].unsure ? g->spread : start[0].error, start[1].unsure ? g->spread : start[1].error);
-    const struct qz_affine_move *moves = qz_affine_moves(g->kind, g->weighted);
-    for (int i = 0; i < qz_affine_move_count(g->weighted) && *sure && best.scale > 0; i++) {
+    const struct qz_affine_move *moves = qz_affine_moves(g->kind, g->list);
+    for (int i = 0; i < qz_affine_move_count(g->list) && *sure && best.scale > 0; i++) {
         double low = (double)moves[i].low, high = (double)moves[i].high;
         struct guess guess = best;
         if (g->kind == QZ_AFFINE_UINT4) {
@@ -384,6 +392,7 @@ static void test_never_worse(void **state)
     struct rng rng = rng_make(3);
     for (size_t i = 0; i < cases(3000, 200); i++) {
         struct block block = {.kind = (enum qz_affine_kind)rng_below(&rng, QZ_AFFINE_MIN),
+                              .list = any_list(&rng),
                               .dtype = dtypes[rng_below(&rng, 3)],
                               .n = 1 + rng_below(&rng, i % 64 ? 70 : LONGEST)};
         int data = (int)rng_below(&rng, BLOCK_DATA);
@@ -426,6 +435,7 @@ static void test_best_candidate(void **state)
     size_t compared = 0, whole = 0;
     for (size_t i = 0; i < cases(2000, 150); i++) {
         struct block block = {.kind = (enum qz_affine_kind)(i % KINDS),
+                              .list = any_list(&rng),
                               .dtype = QZ_F32,
                               .n = 2 + rng_below(&rng, i % 64 ? 70 : LONGEST - 1)};
         int data = datas[rng_below(&rng, sizeof datas / sizeof datas[0])];

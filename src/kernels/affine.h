@@ -32,7 +32,14 @@ enum qz_affine_kind {
     QZ_AFFINE_MIN     /* scale * code + offset, offset <= 0, both for qz_affine_super: steps 1 and 2, and a last fit */
 };
 
-enum { QZ_AFFINE_STARTS = 2, QZ_AFFINE_MOVES = 8, QZ_AFFINE_WEIGHTED_MOVES = 12 };
+/* Which moves are tried. */
+enum qz_affine_list {
+    QZ_AFFINE_USUAL,
+    QZ_AFFINE_WEIGHTED, /* with weights the best ends may be anywhere: more is tried, and farther out */
+    QZ_AFFINE_MANY      /* where values gather at the ends of their range: the best codes may be fewer */
+};
+
+enum { QZ_AFFINE_STARTS = 2, QZ_AFFINE_MOVES = 8, QZ_AFFINE_WEIGHTED_MOVES = 12, QZ_AFFINE_MANY_MOVES = 36 };
 
 /* Shares of the distance from the mean: the more values there are, the further out the ends. */
 static inline const float *qz_affine_starts(size_t n)
@@ -46,8 +53,8 @@ struct qz_affine_move {
     float low, high;
 };
 
-/* What is tried from the best start on. With weights the best ends may be anywhere: more is tried, and farther out. */
-static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind kind, int weighted)
+/* What is tried from the best start on. */
+static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind kind, enum qz_affine_list list)
 {
     static const struct qz_affine_move ends[QZ_AFFINE_MOVES] = {
         {-0.15f, -0.15f}, {-0.3f, 0},      {0, -0.3f},       {0.3f, 0.3f},
@@ -64,14 +71,29 @@ static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind k
         {-2, 0},    {-6, 0},   {4, 0}, {-1, 0}, {0.5f, -1}, {0.5f, 1},
         {-3.5f, 0}, {0.5f, 0}, {2, 1}, {3, 2},  {2, -1},    {-0.25f, 0},
     };
-    if (kind == QZ_AFFINE_UINT4)
-        return weighted ? weighted_zeros : zeros;
-    return weighted ? weighted_ends : ends;
+    static const struct qz_affine_move many_ends[QZ_AFFINE_MANY_MOVES] = {
+        {-0.35f, 0.65f},  {-0.02f, 0.32f},  {0.32f, -0.02f},  {0.65f, -0.35f},  {-0.6f, 0.4f},    {-0.27f, 0.07f},
+        {0.07f, -0.27f},  {0.4f, -0.6f},    {-0.85f, 0.15f},  {-0.52f, -0.18f}, {-0.18f, -0.52f}, {0.15f, -0.85f},
+        {-1.1f, -0.1f},   {-0.77f, -0.43f}, {-0.43f, -0.77f}, {-0.1f, -1.1f},   {-1.35f, -0.35f}, {-1.02f, -0.68f},
+        {-0.68f, -1.02f}, {-0.35f, -1.35f}, {-1.6f, -0.6f},   {-1.27f, -0.93f}, {-0.93f, -1.27f}, {-0.6f, -1.6f},
+        {-1.85f, -0.85f}, {-1.52f, -1.18f}, {-1.18f, -1.52f}, {-0.85f, -1.85f}, {-2.1f, -1.1f},   {-1.77f, -1.43f},
+        {-1.43f, -1.77f}, {-1.1f, -2.1f},   {-2.35f, -1.35f}, {-2.02f, -1.68f}, {-1.68f, -2.02f}, {-1.35f, -2.35f}};
+    static const struct qz_affine_move many_zeros[QZ_AFFINE_MANY_MOVES] = {
+        {0.4f, 0.0f},  {0.4f, 1.0f},  {0.4f, -1.0f},  {-0.05f, 0.0f}, {-0.05f, 1.0f}, {-0.05f, -1.0f},
+        {-0.5f, 0.0f}, {-0.5f, 1.0f}, {-0.5f, -1.0f}, {-0.95f, 0.0f}, {-0.95f, 1.0f}, {-0.95f, -1.0f},
+        {-1.4f, 0.0f}, {-1.4f, 1.0f}, {-1.4f, -1.0f}, {-1.85f, 0.0f}, {-1.85f, 1.0f}, {-1.85f, -1.0f},
+        {-2.3f, 0.0f}, {-2.3f, 1.0f}, {-2.3f, -1.0f}, {-2.75f, 0.0f}, {-2.75f, 1.0f}, {-2.75f, -1.0f},
+        {-3.2f, 0.0f}, {-3.2f, 1.0f}, {-3.2f, -1.0f}, {-3.65f, 0.0f}, {-3.65f, 1.0f}, {-3.65f, -1.0f},
+        {-4.1f, 0.0f}, {-4.1f, 1.0f}, {-4.1f, -1.0f}, {-4.55f, 0.0f}, {-4.55f, 1.0f}, {-4.55f, -1.0f}};
+    static const struct qz_affine_move *const moves[3][2] = {
+        {ends, zeros}, {weighted_ends, weighted_zeros}, {many_ends, many_zeros}};
+    return moves[list][kind == QZ_AFFINE_UINT4];
 }
 
-static inline int qz_affine_move_count(int weighted)
+static inline int qz_affine_move_count(enum qz_affine_list list)
 {
-    return weighted ? QZ_AFFINE_WEIGHTED_MOVES : QZ_AFFINE_MOVES;
+    static const int counts[3] = {QZ_AFFINE_MOVES, QZ_AFFINE_WEIGHTED_MOVES, QZ_AFFINE_MANY_MOVES};
+    return counts[list];
 }
 
 /* A fit whose codes vary less than this, as a share of their squares, says nothing about scale and offset. */
@@ -87,10 +109,10 @@ static inline int qz_affine_move_count(int weighted)
  *     curve * (scale' - scale - slope * d)^2 + rest * d^2,    d = the change of -offset
  *
  * Of other kinds, `curve` is the error of what comes out, in units of unit[l]^2 and those of the weights, `rest` the
- * sum of the weights, and `slope` the sum of their squares.
+ * sum of the weights, `slope` the sum of their squares, and `variance` that of the values.
  */
 struct qz_affine_error {
-    float curve[QZ_BLOCK], slope[QZ_BLOCK], rest[QZ_BLOCK];
+    float curve[QZ_BLOCK], slope[QZ_BLOCK], rest[QZ_BLOCK], variance[QZ_BLOCK];
 };
 
 #endif

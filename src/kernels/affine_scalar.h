@@ -20,6 +20,7 @@ struct affine {
     float total, share, squares; /* sum of the weights, its inverse, and the sum of their squares */
     float origin;                /* fits are of t = x - origin */
     float range, mean;           /* of t, whose least is 0 */
+    float variance;
 };
 
 /* Weighted means over a group with certain codes: of q, q^2 and t q. Here q is the code less a zero, which is what a
@@ -52,12 +53,13 @@ static float affine_zero(float zero)
 
 static void affine_range(struct affine *g)
 {
-    float lo = g->v[0], hi = g->v[0], sum = 0, total = 0, squares = 0;
+    float lo = g->v[0], hi = g->v[0], sum = 0, total = 0, squares = 0, spread = 0;
     for (size_t k = 0; k < g->n; k++) {
-        float x = g->v[QZ_BLOCK * k], w = g->w ? g->w[QZ_BLOCK * k] : 1;
+        float x = g->v[QZ_BLOCK * k], w = g->w ? g->w[QZ_BLOCK * k] : 1, from = x - g->v[0];
         lo = x < lo ? x : lo;
         hi = x > hi ? x : hi;
-        sum = fmaf(w, x - g->v[0], sum);
+        sum = fmaf(w, from, sum);
+        spread = fmaf(w * from, from, spread);
         total += w;
         squares += w * w;
     }
@@ -71,6 +73,7 @@ static void affine_range(struct affine *g)
     g->share = 1 / total;
     g->squares = squares;
     g->mean = fmaf(sum, g->share, g->v[0] - lo);
+    g->variance = fmaf(-sum * g->share, sum, spread) * g->share;
 }
 
 /* Means with codes that are t * inverse + bias, less `zero`; with QZ_AFFINE_UINT4, x * inverse. */
@@ -154,7 +157,7 @@ static float affine_middle(const struct affine *g, float inverse, float bias)
     return affine_zero(fmaf(g->mean, inverse, bias));
 }
 
-static struct affine_fit affine_search(const struct affine *g)
+static struct affine_fit affine_search(const struct affine *g, enum qz_affine_list list)
 {
     const float *starts = qz_affine_starts(g->n);
     struct affine_fit best = {-1, 0, 0, 0};
@@ -168,8 +171,8 @@ static struct affine_fit affine_search(const struct affine *g)
     }
     struct affine_fit start = best;
     float scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(g, &start, scale);
-    const struct qz_affine_move *moves = qz_affine_moves(g->kind, g->w != NULL);
-    for (int i = 0; i < qz_affine_move_count(g->w != NULL); i++) {
+    const struct qz_affine_move *moves = qz_affine_moves(g->kind, list);
+    for (int i = 0; i < qz_affine_move_count(list); i++) {
         const struct qz_affine_move *move = &moves[i];
         if (g->kind == QZ_AFFINE_UINT4) {
             float zero = affine_zero(start.mean + move->high);
@@ -223,13 +226,14 @@ static float affine_error(const struct affine *g, float scale, float zero)
     return sum;
 }
 
-static void search_affine(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
-                          const float *unit, float *scale, float *zero, struct qz_affine_error *error)
+static void search_affine(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
+                          const float *w, size_t n, const float *unit, float *scale, float *zero,
+                          struct qz_affine_error *error)
 {
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         struct affine g = {.kind = kind, .v = v + l, .w = w ? w + l : NULL, .n = n};
         affine_range(&g);
-        struct affine_fit fit = affine_search(&g);
+        struct affine_fit fit = affine_search(&g, list);
         float s = affine_scale(&fit), m = affine_offset(&g, &fit, s), z = 0;
         if (kind == QZ_AFFINE_MIN) {
             float inverse = affine_inverse(s);
@@ -260,6 +264,7 @@ static void search_affine(enum qz_affine_kind kind, qz_dtype dtype, const float 
         error->curve[l] = better ? found : known;
         error->slope[l] = g.squares;
         error->rest[l] = g.total;
+        error->variance[l] = g.variance;
         if (better) {
             scale[l] = s;
             zero[l] = z;

@@ -9,7 +9,7 @@
 enum { AFFINE_TRIES = LANES == 8 ? 2 : 4 };
 
 struct affine_lanes {
-    VF total, share, squares, origin, range, mean;
+    VF total, share, squares, origin, range, mean, variance;
 };
 
 struct affine_means {
@@ -48,18 +48,20 @@ INLINE struct affine_lanes affine_range(enum qz_affine_kind kind, const float *v
 {
     struct affine_lanes g;
     VF first = vf_load(v), lo = first, hi = first, none = vf_set1(0.0f), sum = none, total = none;
-    VF squares = none;
+    VF squares = none, spread = none;
     for (size_t k = 0; k < n; k++) {
-        VF x = vf_load(v + QZ_BLOCK * k);
+        VF x = vf_load(v + QZ_BLOCK * k), from = vf_sub(x, first);
         lo = vf_min(lo, x);
         hi = vf_max(hi, x);
         if (w) {
             VF weight = vf_load(w + QZ_BLOCK * k);
-            sum = vf_fma(weight, vf_sub(x, first), sum);
+            sum = vf_fma(weight, from, sum);
+            spread = vf_fma(vf_mul(weight, from), from, spread);
             total = vf_add(total, weight);
             squares = vf_add(squares, vf_mul(weight, weight));
         } else {
-            sum = vf_add(vf_sub(x, first), sum);
+            sum = vf_add(from, sum);
+            spread = vf_fma(from, from, spread);
         }
     }
     if (kind == QZ_AFFINE_UINT4 || kind == QZ_AFFINE_MIN)
@@ -72,6 +74,7 @@ INLINE struct affine_lanes affine_range(enum qz_affine_kind kind, const float *v
     g.share = vf_div(vf_set1(1.0f), g.total);
     g.squares = w ? squares : g.total;
     g.mean = vf_fma(sum, g.share, vf_sub(first, lo));
+    g.variance = vf_mul(vf_fma(vf_mul(vf_neg(sum), g.share), sum, spread), g.share);
     return g;
 }
 
@@ -184,8 +187,8 @@ INLINE VF affine_middle(const struct affine_lanes *g, VF inverse, VF bias)
     return affine_zero(vf_fma(g->mean, inverse, bias));
 }
 
-INLINE struct affine_fit affine_search(enum qz_affine_kind kind, const float *v, const float *w, size_t n,
-                                       const struct affine_lanes *g)
+INLINE struct affine_fit affine_search(enum qz_affine_kind kind, enum qz_affine_list list, const float *v,
+                                       const float *w, size_t n, const struct affine_lanes *g)
 {
     VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f), above = vf_neg(vf_sub(g->range, g->mean));
     struct affine_fit best = {vf_set1(-1.0f), none, none, none};
@@ -208,8 +211,8 @@ INLINE struct affine_fit affine_search(enum qz_affine_kind kind, const float *v,
         affine_better(&best, affine_fit(kind, g, means[i], try[i].zero));
     struct affine_fit start = best;
     VF scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(kind, g, &start, scale);
-    const struct qz_affine_move *moves = qz_affine_moves(kind, w != NULL);
-    for (int from = 0; from < qz_affine_move_count(w != NULL); from += AFFINE_TRIES) {
+    const struct qz_affine_move *moves = qz_affine_moves(kind, list);
+    for (int from = 0; from < qz_affine_move_count(list); from += AFFINE_TRIES) {
 #pragma GCC unroll 4
         for (int i = 0; i < AFFINE_TRIES; i++) {
             const struct qz_affine_move *move = &moves[from + i];
@@ -276,12 +279,13 @@ INLINE void affine_errors(enum qz_affine_kind kind, const float *v, const float 
     }
 }
 
-INLINE void affine_vector(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
-                          const float *unit, float *scale, float *zero, struct qz_affine_error *error, size_t l)
+INLINE void affine_vector(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
+                          const float *w, size_t n, const float *unit, float *scale, float *zero,
+                          struct qz_affine_error *error, size_t l)
 {
     VF none = vf_set1(0.0f);
     struct affine_lanes g = affine_range(kind, v, w, n);
-    struct affine_fit fit = affine_search(kind, v, w, n, &g);
+    struct affine_fit fit = affine_search(kind, list, v, w, n, &g);
     VF s = affine_scale(&fit), m = affine_offset(kind, &g, &fit, s), z;
     if (kind == QZ_AFFINE_MIN) {
         VF inverse = affine_inverse(s), bias = vf_mul(vf_neg(m), inverse), middle = affine_middle(&g, inverse, bias);
@@ -317,35 +321,38 @@ INLINE void affine_vector(enum qz_affine_kind kind, qz_dtype dtype, const float 
     vf_store(error->curve + l, vf_select(better, sum[0], sum[1]));
     vf_store(error->slope + l, g.squares);
     vf_store(error->rest + l, g.total);
+    vf_store(error->variance + l, g.variance);
     vf_store(scale, vf_select(better, s, scales[1]));
     vf_store(zero, vf_select(better, z, zeros[1]));
 }
 
-INLINE void affine_block(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
-                         const float *unit, float *scale, float *zero, struct qz_affine_error *error)
+INLINE void affine_block(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
+                         const float *w, size_t n, const float *unit, float *scale, float *zero,
+                         struct qz_affine_error *error)
 {
     for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
         if (w)
-            affine_vector(kind, dtype, v + l, w + l, n, unit + l, scale + l, zero + l, error, l);
+            affine_vector(kind, list, dtype, v + l, w + l, n, unit + l, scale + l, zero + l, error, l);
         else
-            affine_vector(kind, dtype, v + l, NULL, n, unit + l, scale + l, zero + l, error, l);
+            affine_vector(kind, list, dtype, v + l, NULL, n, unit + l, scale + l, zero + l, error, l);
     }
 }
 
-static TARGET void search_affine(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
-                                 const float *unit, float *scale, float *zero, struct qz_affine_error *error)
+static TARGET void search_affine(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
+                                 const float *w, size_t n, const float *unit, float *scale, float *zero,
+                                 struct qz_affine_error *error)
 {
     switch (kind) {
     case QZ_AFFINE_UINT4:
-        affine_block(QZ_AFFINE_UINT4, dtype, v, w, n, unit, scale, zero, error);
+        affine_block(QZ_AFFINE_UINT4, list, dtype, v, w, n, unit, scale, zero, error);
         return;
     case QZ_AFFINE_FLOAT:
-        affine_block(QZ_AFFINE_FLOAT, dtype, v, w, n, unit, scale, zero, error);
+        affine_block(QZ_AFFINE_FLOAT, list, dtype, v, w, n, unit, scale, zero, error);
         return;
     case QZ_AFFINE_OFFSET:
-        affine_block(QZ_AFFINE_OFFSET, dtype, v, w, n, unit, scale, zero, error);
+        affine_block(QZ_AFFINE_OFFSET, list, dtype, v, w, n, unit, scale, zero, error);
         return;
     case QZ_AFFINE_MIN:
-        affine_block(QZ_AFFINE_MIN, dtype, v, w, n, unit, scale, zero, error);
+        affine_block(QZ_AFFINE_MIN, list, dtype, v, w, n, unit, scale, zero, error);
     }
 }

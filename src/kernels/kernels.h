@@ -373,8 +373,9 @@ struct qz_kernels {
      * of QZ_MINMAX, divided by unit (QZ_AFFINE_UINT4 and _FLOAT: the scale only); out: those with less error, or the
      * same. For QZ_AFFINE_MIN nothing goes in; out come scale and offset before any rounding, and how the error grows.
      */
-    void (*search_affine)(enum qz_affine_kind kind, qz_dtype dtype, const float *v, const float *w, size_t n,
-                          const float *unit, float *scale, float *zero, struct qz_affine_error *error);
+    void (*search_affine)(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
+                          const float *w, size_t n, const float *unit, float *scale, float *zero,
+                          struct qz_affine_error *error);
 
     /* ---- neighbours ----------------------------------------------------------------------------------------- */
 

@@ -7,8 +7,8 @@
  *   - errors are so small, against the values, that float32 sums do not tell two of them apart;
  *   - the first values are on a grid of 8 to 15 steps, as decoded ones, small integers and results of
  *     quantization-aware training are: there is a pair without error then;
- *   - few weights count, or one value is frequent, as 0 is in sparse data: what matters most is how near to it a code
- *     comes, and the best pair may be anywhere;
+ *   - few weights count, or there are few values, or one is frequent, as 0 is in sparse data and nearly 0 in mixtures of
+ *     magnitudes: what matters most is how near to it a code comes, and the best pair may be anywhere;
  *   - the plain scale is 0 in its type, though there are smaller steps than the range.
  *
  * Such a group gets a pair without any error if there is one (find_lossless). Otherwise all pairs are searched
@@ -88,25 +88,25 @@ int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, 
     return 1;
 }
 
-int qz_has_few_values(const float *x, size_t n)
+int qz_has_few_values(const float *x, size_t n, float same)
 {
     enum { MOST = 16 };
     float value[MOST];
     size_t times[MOST], count = 0, most = 0;
     for (size_t i = 0; i < n; i++) {
         size_t k = 0;
-        while (k < count && value[k] != x[i])
+        while (k < count && !(fabsf(value[k] - x[i]) <= same))
             k++;
         if (k == count && count < MOST) {
             value[count] = x[i];
             times[count++] = 0;
         } else if (k == count) {
-            return most > n / 4;
+            return most * 4 > i;
         }
         times[k]++;
         most = times[k] > most ? times[k] : most;
     }
-    return count * 2 <= n || most > n / 4;
+    return count * 4 <= n * 3 || most > n / 4;
 }
 
 /* ---- pairs without error --------------------------------------------------------------------------------------- */

@@ -17,9 +17,13 @@ static inline int qz_few_weights(float sum, float squares, float n)
     return sum * sum < squares * (n * (1.0f / 6) + 2.0f);
 }
 
-/* What may be special about a group: it is to be searched alone; or if it is on a grid, few
- * codes are in use, or one value is frequent. */
-enum { QZ_SPECIAL = 1, QZ_SPECIAL_GRID = 2, QZ_SPECIAL_CODES = 4, QZ_SPECIAL_REPEATED = 8 };
+/* What may be special about a group: it is to be searched alone; or if it is on a grid, few codes are in use, or one
+ * value is frequent; or its values gather at the ends of the range. */
+enum { QZ_SPECIAL = 1, QZ_SPECIAL_GRID = 2, QZ_SPECIAL_CODES = 4, QZ_SPECIAL_REPEATED = 8, QZ_SPECIAL_ENDS = 16 };
+
+/* The variance, as a share of the greatest that values in their range may have, from which on they gather at its ends.
+ * It is 1/3 of even spread and 1/2 of a sine. */
+#define QZ_AT_ENDS 0.43f
 
 /* A scale and a zero or offset. */
 struct qz_pair {
@@ -29,9 +33,16 @@ struct qz_pair {
 /* Whether the values of a group seem to be on a grid of 8 to 15 steps. */
 int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, float max);
 
-/* Whether there are half as many different values as elements at most, or a quarter of all are the same: then it
- * matters most how near these come. */
-int qz_has_few_values(const float *x, size_t n);
+/* How far values of such a range may be apart to count as the same: next to a step, 1/15 of the range, it is little. In
+ * mixtures of magnitudes most values are as near to each other as that, and to 0. */
+static inline float qz_same_value(float min, float max)
+{
+    return (max - min) * 0x1p-12f;
+}
+
+/* Whether there are 16 different values at most, and three quarters as many as elements, or a quarter of the elements
+ * are the same, of all or up to the 17th value: then it matters most how near these come. */
+int qz_has_few_values(const float *x, size_t n, float same);
 
 /* Gives the least value code 0, where that takes no other values than can be stored. Returns 0 if so few codes are in
  * use that it takes more than this for a pair to be normal (careful_affine.c). */

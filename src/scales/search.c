@@ -142,7 +142,8 @@ static void search_lanes(const struct qz_encoder *encoder, struct block *block, 
                                : view->grid.zero == QZ_ZERO_FLOAT ? QZ_AFFINE_FLOAT
                                : super                            ? QZ_AFFINE_MIN
                                                                   : QZ_AFFINE_OFFSET;
-    view->kernels->search_affine(kind, view->scale_dtype, block->v, w, block->length, block->unit, block->scale,
+    enum qz_affine_list moves = list == QZ_CANDIDATES_MANY ? QZ_AFFINE_MANY : w ? QZ_AFFINE_WEIGHTED : QZ_AFFINE_USUAL;
+    view->kernels->search_affine(kind, moves, view->scale_dtype, block->v, w, block->length, block->unit, block->scale,
                                  block->zero, &block->error);
 }
 
@@ -234,14 +235,16 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
 
 /* With a zero or an offset, and without super scales: which groups are to be looked at again (careful_affine.c). All
  * lanes are judged alike, so that compilers make vectors of it. */
-static void note_affine(const struct qz_view *view, const struct block *block, int weighted, struct groups *groups)
+static void note_affine(const struct qz_view *view, const struct block *block, const float *w, struct groups *groups)
 {
-    enum { LEAST = 8, STEPS = 8, SAMPLES = 6 };
+    enum { LEAST = 8, STEPS = 8, SAMPLES = 12, LONG = 128 };
     const float round = 0x1.8p23f, near = QZ_GRID_NEAR, n = (float)block->length;
     const float lowest = view->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
+    /* A pair that is the same may be chance where values have few bits; to look at it costs long groups less. */
+    const int32_t by_chance = block->length < LONG;
     const float *v[SAMPLES]; /* the first three far apart */
     for (size_t i = 0; i < SAMPLES; i++)
-        v[i] = block->v + (block->length / 3 * (i % 3) + (i / 3) * (block->length / 6)) * QZ_BLOCK;
+        v[i] = block->v + block->length * (i % 3 * 4 + i / 3) / SAMPLES * QZ_BLOCK;
     if (view->super_groups)
         return;
     int32_t special[QZ_BLOCK];
@@ -262,15 +265,18 @@ static void note_affine(const struct qz_view *view, const struct block *block, i
             x = x > z ? x : z;
             grid |= x < near;
         }
-        int32_t repeated = 0;
-#pragma GCC unroll 6
+        float same = qz_same_value(least, most);
+        int32_t pairs = 0;
+#pragma GCC unroll 12
         for (int i = 0; i < SAMPLES; i++)
-#pragma GCC unroll 6
+#pragma GCC unroll 12
             for (int k = 0; k < i; k++)
-                repeated |= v[i][l] == v[k][l];
-        grid = grid * QZ_SPECIAL_GRID | repeated * QZ_SPECIAL_REPEATED;
-        int32_t few = qz_few_weights(block->error.rest[l], block->error.slope[l], n) & weighted;
-        special[l] = ((sure ^ 1) | few) * QZ_SPECIAL | grid;
+                pairs += fabsf(v[i][l] - v[k][l]) <= same;
+        grid = grid * QZ_SPECIAL_GRID | (pairs > by_chance) * QZ_SPECIAL_REPEATED;
+        int32_t few = qz_few_weights(block->error.rest[l], block->error.slope[l], n) & (w != NULL);
+        float half = 0.5f * (most - least);
+        int32_t ends = block->error.variance[l] > half * half * QZ_AT_ENDS;
+        special[l] = ((sure ^ 1) | few) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | grid;
     }
     for (size_t l = 0; l < block->count; l++)
         groups->special[block->group[l]] = special[l];
@@ -326,7 +332,7 @@ static void search_block(const struct qz_encoder *encoder, const struct run *run
     if (is_symmetric(encoder))
         note_specials(encoder, block, w, specials);
     else
-        note_affine(encoder->view, block, weighted, groups);
+        note_affine(encoder->view, block, w, groups);
     for (size_t l = 0; l < block->count; l++)
         keep_lane(encoder->view, groups, block, l);
 }
@@ -362,7 +368,7 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
     if (is_symmetric(encoder))
         note_specials(encoder, block, w, specials);
     else
-        note_affine(view, block, weighted, groups);
+        note_affine(view, block, w, groups);
     memcpy(groups->scale + g, block->scale, bytes);
     memcpy(groups->zero + g, block->zero, bytes);
     if (view->scale_type->pairs) {
@@ -559,6 +565,30 @@ static void search_specials(const struct pass *pass)
     }
 }
 
+static void search_block_ends(const struct pass *pass)
+{
+    struct block *block = pass->block;
+    int weighted = is_weighted(pass->source, block->group[0]);
+    fill_block(pass->encoder, pass->run, pass->groups, pass->source, block, weighted);
+    search_lanes(pass->encoder, block, weighted ? block->w : NULL, QZ_CANDIDATES_MANY, block->count);
+    for (size_t l = 0; l < block->count; l++)
+        keep_lane(pass->encoder->view, pass->groups, block, l);
+}
+
+/* Tries many more ends for groups whose values gather there. */
+static void search_ends_again(const struct pass *pass)
+{
+    uint16_t some[QZ_TILE_GROUPS];
+    size_t count = 0;
+    for (size_t g = 0; g < pass->groups->count; g++)
+        if (pass->groups->special[g] & QZ_SPECIAL_ENDS && !(pass->groups->special[g] & QZ_SPECIAL) &&
+            qz_is_ordinary_scale(pass->groups->scale[g]))
+            some[count++] = (uint16_t)g;
+    for_each_block(pass, some, count, NULL, search_block_ends);
+    for (size_t i = 0; i < count; i++)
+        pass->groups->special[some[i]] &= ~QZ_SPECIAL_ENDS;
+}
+
 /* Least and greatest weight of each group of a run. */
 static void measure_weights(const struct qz_encoder *encoder, const struct run *run, struct source *source,
                             size_t count)
@@ -638,7 +668,10 @@ static void search_blocks(const struct qz_encoder *encoder, const struct run *ru
             search_alone(&pass, g, 1);
     }
     for_each_block(&pass, rest, count, NULL, search_any);
-    search_specials(&pass);
+    if (is_symmetric(encoder))
+        search_specials(&pass);
+    else if (!encoder->view->super_groups)
+        search_ends_again(&pass);
 }
 
 /* A code, or a number of steps, if it is in least..most. */
@@ -674,6 +707,7 @@ static void note_pairs(const struct qz_view *view, struct groups *groups)
     for (size_t g = 0; g < groups->count; g++) {
         float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
         float offset = zero * is_offset, moved = zero - offset;
+        groups->zero[g] = zero + 0.0f; /* not -0, as the plain one of groups without values below 0 is */
         float low = nearest_step((groups->min[g] - offset) * inverse + moved, least, most);
         float high = nearest_step((groups->max[g] - offset) * inverse + moved, least, most);
         int32_t used = (low <= 0.0f) & (high >= 8.0f);
@@ -702,14 +736,14 @@ static void settle_affine(const struct pass *pass)
             source.w = NULL;
         int careful = (special & QZ_SPECIAL) || !qz_is_ordinary_scale(groups->scale[g]) ||
                       ((special & QZ_SPECIAL_GRID) && qz_is_grid(view, source.x, n, min, max)) ||
-                      ((special & QZ_SPECIAL_REPEATED) && qz_has_few_values(source.x, n)) ||
+                      ((special & QZ_SPECIAL_REPEATED) && qz_has_few_values(source.x, n, qz_same_value(min, max))) ||
                       ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(view, min, max, &pair));
         if (careful)
             qz_careful_affine(encoder, &source, min, max, &pair);
         if (encoder->method == QZ_EXACT)
             qz_exact_affine_group(encoder, &source, min, max, &pair);
         groups->scale[g] = pair.scale;
-        groups->zero[g] = pair.zero;
+        groups->zero[g] = pair.zero + 0.0f;
     }
 }
 

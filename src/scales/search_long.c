@@ -301,7 +301,7 @@ static void search_long_affine(const struct qz_encoder *encoder, const struct qz
             *pair = plain;
         size_t n;
         const float *w = NULL, *x = qz_source_piece(source, 0, &n, &w);
-        special = special || qz_is_grid(view, x, n, min, max) || qz_has_few_values(x, n) ||
+        special = special || qz_is_grid(view, x, n, min, max) || qz_has_few_values(x, n, qz_same_value(min, max)) ||
                   !qz_make_affine_normal(view, min, max, pair);
     } else {
         special = 1;
@@ -319,7 +319,7 @@ void qz_search_long(const struct qz_encoder *encoder, const struct qz_exact_sour
         struct qz_pair pair = {*scale, *zero};
         search_long_affine(encoder, source, min, max, &pair);
         *scale = pair.scale;
-        *zero = pair.zero;
+        *zero = pair.zero + 0.0f; /* not -0 */
     } else if (qz_is_ordinary_scale(*scale)) {
         search_symmetric(encoder, source, min, max, scale, zero);
     } else if (min != 0.0f || max != 0.0f) {
