@@ -43,6 +43,8 @@ def clang_tidy() -> bool:
             [str(BIN / "python"), "-c", "import sysconfig; print(sysconfig.get_path('include'))"], text=True
         ).strip()
     )
+    # A fifth of the paths that it follows by default; all of them found no more, in four times as long.
+    flags += ["-Xclang", "-analyzer-config", "-Xclang", "max-nodes=45000"]
     xargs = [
         "xargs",
         "-0",

@@ -50,7 +50,7 @@ static void test_columns(void **state)
     static const uint64_t sizes[] = {31, 32, 32, 32, 64, 96, 128, 160, 512, 544};
     static const enum data_kind kinds[] = {DATA_NORMAL, DATA_NORMAL, DATA_NORMAL, DATA_OUTLIER, DATA_PLUS_MINUS};
     struct rng rng = rng_make(31);
-    for (size_t repeat = 0; repeat < cases(240, 60); repeat++) {
+    for (size_t repeat = 0; repeat < cases(80, 60); repeat++) {
         qz_method method;
         qz_scheme scheme = scheme_kind(repeat % SCHEME_KINDS, PICK(&rng, sizes), &method);
         uint64_t rows = 1 + rng_below(&rng, rng_below(&rng, 2) ? 70 : 600);
@@ -61,7 +61,7 @@ static void test_columns(void **state)
                        rng_below(&rng, 3));
     }
     static const char *const tables[] = {"nf4", "fp4", "iq4_nl"};
-    for (size_t repeat = 0; repeat < cases(60, 6); repeat++) {
+    for (size_t repeat = 0; repeat < cases(20, 6); repeat++) {
         qz_scheme scheme = *qz_scheme_by_name(PICK(&rng, tables));
         scheme.name = NULL;
         scheme.group_size = 32 + 32 * rng_below(&rng, 3);

@@ -75,7 +75,7 @@ static void test_same_bytes(void **state)
     struct rng rng = rng_make(300);
     qz_pool *pool;
     assert_int_equal(QZ_OK, qz_pool_create(3, &pool));
-    for (size_t repeat = 0; repeat < cases(150, 12); repeat++) {
+    for (size_t repeat = 0; repeat < cases(30, 12); repeat++) {
         size_t rows = 1 + rng_below(&rng, repeat % 5 ? 40 : 200), cols = PICK(&rng, widths);
         qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
         qz_scheme scheme = scheme_kind(repeat % SCHEME_KINDS, PICK(&rng, group_sizes), &options.method);
@@ -221,7 +221,7 @@ static void test_outcome(void **state)
 {
     (void)state;
     struct rng rng = rng_make(307);
-    for (size_t repeat = 0; repeat < cases(48, 12); repeat++) {
+    for (size_t repeat = 0; repeat < cases(24, 12); repeat++) {
         qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
         qz_scheme scheme = scheme_kind(repeat % SCHEME_KINDS, 16, &options.method);
         size_t rows = 1 + rng_below(&rng, 150), cols = 1 + rng_below(&rng, 90);
@@ -537,7 +537,7 @@ static void test_extremes(void **state)
     (void)state;
     struct rng rng = rng_make(306);
     size_t rows = 30, cols = 70;
-    for (size_t repeat = 0; repeat < cases(60, 12); repeat++) {
+    for (size_t repeat = 0; repeat < cases(30, 12); repeat++) {
         qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
         qz_scheme scheme = scheme_kind(repeat % SCHEME_KINDS, 1 + rng_below(&rng, 40), &options.method);
         struct field w = field_make(QZ_F32, rows, cols, LAYOUT_ROWS);
@@ -568,7 +568,7 @@ static void test_all_magnitudes(void **state)
     size_t done = 0, refused = 0, schemes = 0;
     while (qz_scheme_at(schemes))
         schemes++;
-    for (size_t repeat = 0; repeat < cases(1500, 150); repeat++) {
+    for (size_t repeat = 0; repeat < cases(750, 150); repeat++) {
         static const qz_method methods[] = {QZ_DEFAULT, QZ_MINMAX, QZ_ABSMAX, QZ_ABSMAX7, QZ_SEARCH, QZ_EXACT};
         qz_gptq_options options = QZ_GPTQ_OPTIONS_INIT;
         qz_scheme scheme = *qz_scheme_at(repeat % schemes);

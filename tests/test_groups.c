@@ -243,7 +243,7 @@ static void test_grouped_random(void **state)
 {
     (void)state;
     struct rng rng = rng_make(8);
-    for (size_t repeat = 0; repeat < cases(6000, 300); repeat++) {
+    for (size_t repeat = 0; repeat < cases(2500, 300); repeat++) {
         struct grouped g = random_case(&rng);
         assert_true(grouped_case(&rng, &g));
     }
@@ -266,14 +266,14 @@ static void test_grouped_long(void **state)
             g.scheme.group_size = 2731; /* ends with a whole byte */
             assert_true(grouped_case(&rng, &g));
         }
-    for (size_t repeat = 0; repeat < cases(400, 12); repeat++) {
+    for (size_t repeat = 0; repeat < cases(160, 12); repeat++) {
         struct grouped g = random_case(&rng);
         g.scheme = scheme_kind(repeat % SCHEME_KINDS, PICK(&rng, sizes), &g.method);
         g.cols = PICK(&rng, columns);
         g.rows = 1 + rng_below(&rng, 3);
         assert_true(grouped_case(&rng, &g));
     }
-    for (size_t repeat = 0; repeat < cases(36, 2); repeat++) { /* several slices: 2^15 elements each */
+    for (size_t repeat = 0; repeat < cases(15, 2); repeat++) { /* several slices: 2^15 elements each */
         struct grouped g = random_case(&rng);
         static const uint64_t few[] = {1, 32, 100, 128};
         g.scheme = scheme_kind(repeat % SCHEME_KINDS, PICK(&rng, few), &g.method);
@@ -288,7 +288,7 @@ static void test_foreign_bytes(void **state)
 {
     (void)state;
     struct rng rng = rng_make(14);
-    for (size_t repeat = 0; repeat < cases(500, 50); repeat++) {
+    for (size_t repeat = 0; repeat < cases(250, 50); repeat++) {
         struct grouped g = random_case(&rng);
         struct plain plain = plain_make(&g.scheme, g.rows, g.cols, g.gap);
         for (size_t i = 0; i < plain.codes.size; i++)
@@ -321,7 +321,7 @@ static void test_weighted_statistics(void **state)
     (void)state;
     static const int exponents[][2] = {{0, 0}, {100, 100}, {20, -90}, {-30, 20}}; /* of values, of weights */
     struct rng rng = rng_make(17);
-    for (size_t repeat = 0; repeat < cases(400, 64); repeat++) {
+    for (size_t repeat = 0; repeat < cases(200, 64); repeat++) {
         uint64_t rows = 1 + rng_below(&rng, 5), cols = 1 + rng_below(&rng, 300), group_size = 1 + rng_below(&rng, 40);
         qz_options options = QZ_OPTIONS_INIT;
         qz_scheme scheme = scheme_kind(repeat % 4, group_size, &options.method); /* float32 scales */

@@ -200,7 +200,7 @@ static void test_many_calls(void **state)
     for (size_t t = 1; t < COUNT(thread_counts); t++) {
         qz_pool *pool = NULL;
         assert_int_equal(QZ_OK, qz_pool_create(thread_counts[t], &pool));
-        for (size_t i = 0; i < cases(1000, 60); i++) {
+        for (size_t i = 0; i < cases(400, 60); i++) {
             for (size_t k = i % 61; k < N; k += 61)
                 codes[k] = (int8_t)((int)rng_below(&rng, 16) - 8);
             assert_int_equal(QZ_OK, qz_pack_i4(codes, N, packed, pool, NULL));
@@ -317,7 +317,7 @@ static void test_counts(void **state)
     struct job job = make_job(400, 500, 4, 32, LAYOUT_ROWS); /* more threads than slices */
     assert_true(same_with(&job, pool));
     qz_pool_destroy(pool);
-    for (size_t i = 0; i < cases(300, 11); i++) { /* unused and little used pools */
+    for (size_t i = 0; i < cases(120, 11); i++) { /* unused and little used pools */
         assert_int_equal(QZ_OK, qz_pool_create(1 + i % 4, &pool));
         if (i % 10 == 0)
             assert_true(same_with(&job, pool));

@@ -19,7 +19,7 @@ static void test_parts(void **state)
     size_t schemes = 0;
     while (qz_scheme_at(schemes))
         schemes++;
-    for (size_t repeat = 0; repeat < cases(20, 2) * (schemes + 1); repeat++) {
+    for (size_t repeat = 0; repeat < cases(10, 2) * (schemes + 1); repeat++) {
         qz_scheme scheme = *qz_scheme_at(repeat % (schemes + 1) % schemes);
         if (repeat % (schemes + 1) == schemes) {
             scheme.codes = QZ_TABLE;

@@ -6,7 +6,7 @@
  *
  *     QZ_TEST_SEED=number     the seed of random data; printed at the start of each program
  *     QZ_TEST_SHORT=1         fewer random cases: for sanitizers and builds without optimisation
- *     QZ_TEST_SHORT=4         a quarter of these: for emulated machines, which take 40 times as long
+ *     QZ_TEST_SHORT=8         an eighth of these: for emulated machines, which take 40 times as long
  *     QZ_TEST_FTZ=1           public functions are called with subnormals flushed to zero (fpmode.h)
  *     QUANTIZE_KERNELS=name   the kernel set; a program that cannot have it ends with exit code 77, "skipped"
  */
