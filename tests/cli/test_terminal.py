@@ -135,7 +135,8 @@ def test_the_bar_fits_the_terminal(tool: str, columns: int) -> None:
     for bar in bars:
         assert len(bar.replace(b"\x1b[K", b"")) < columns, bar
     assert b"#" in out or columns < 45
-    assert all((b"values/s" in bar) == (columns >= 60) for bar in bars)
+    if columns != 45:  # where there is room if the numbers are short
+        assert all((b"values/s" in bar) == (columns >= 60) for bar in bars)
     assert columns < 30 or all(re.search(rb"\d (s|min|h) left", bar) for bar in bars)
 
 
