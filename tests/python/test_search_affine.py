@@ -147,6 +147,21 @@ def test_near_exact(kind: str, group_size: int) -> None:
         assert found <= best * 10 ** (0.02 if group_size == 32 else 0.025) + slack, scheme
 
 
+@pytest.mark.parametrize("group_size", [64, 128, -1])
+@pytest.mark.parametrize("kind", ["half sparse", "mixture", "mixture to 10^6", "palette", "small palette"])
+def test_repeated_values(kind: str, group_size: int) -> None:
+    """Groups with few values, or with many that are nearly the same, are told from others at any length."""
+    x = make(kind, np.random.default_rng([group_size + 1, 7, *kind.encode()]), 3, 512)
+    for scheme in ("uint4", "uint4_offset"):
+        found, best = (
+            group_errors(
+                x, quantize.quantize_array(x, scheme, group_size=group_size, method=method), group_size
+            ).sum()
+            for method in ("search", "exact")
+        )
+        assert found <= best * 10**0.012, scheme
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_few_weights(scheme: str) -> None:
     """Where few weights count, the search is near the best. Not so yet: heavy tails and ratios of 10,000."""
