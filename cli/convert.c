@@ -27,8 +27,10 @@ typedef struct conversion { /* of one tensor */
     int requantized;         /* its values are others: */
     qz_stats stats;          /* how far from those that they were */
     uint64_t bytes;          /* in the input */
+    uint64_t bytes_after;    /* of others, in the output */
     size_t index;            /* of others, in the output */
     qz_packed_tensor target; /* of quantized ones */
+    int eight;               /* of others: the codes of eight bits that it has stay */
 } conversion;
 
 typedef struct converter {
@@ -45,7 +47,7 @@ typedef struct converter {
 
 static uint64_t bytes_after(const conversion *v)
 {
-    return v->item->packed ? v->target.bytes : v->bytes;
+    return v->item->packed ? v->target.bytes : v->bytes_after;
 }
 
 static uint64_t total_bytes(const converter *c, int after)
@@ -330,7 +332,9 @@ static int declare(converter *c, conversion *v, uint64_t *work)
         return code;
     *work += t.count;
     if (!v->item->packed)
-        return qz_declare(c->writer, &t, &v->index, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
+        return (v->eight ? qz_eight_declare : qz_declare)(c->writer, &t, &v->index, &error) == QZ_FILE_OK
+                   ? DONE
+                   : fail_file(&error);
     v->target.size = sizeof v->target;
     return qz_packed_declare(c->writer, v->item->name, v->item->name_length, &v->scheme, packed.rank, packed.shape,
                              packed.axis, &v->target, &error) == QZ_FILE_OK
@@ -351,9 +355,12 @@ static int plan(converter *c)
         v->item = &c->in.items[i];
         at_tensor(v->item->name, v->item->name_length);
         code = source_tensor(&c->in, v->item, &t, &packed);
-        if (code == DONE)
-            v->bytes = t.bytes;
-        if (code == DONE && v->item->packed)
+        if (code != DONE)
+            break;
+        v->bytes = t.bytes;
+        v->eight = stays_eight(&c->in, v->item, c->layout);
+        v->bytes_after = v->eight ? v->bytes : t.count * qz_element_size(t.element);
+        if (v->item->packed)
             code = plan_packed(c, v, &packed);
     }
     if (code == DONE)
@@ -387,6 +394,8 @@ static int requantize_tensor(converter *c, conversion *v)
 static int convert_tensor(converter *c, conversion *v)
 {
     passage p = {.to = &v->scheme, .layout = c->layout, .writer = c->writer, .target = &v->target};
+    if (v->eight)
+        return copy_eight(&c->in, v->item->tensor, c->writer, v->index);
     if (!v->item->packed)
         return copy_tensor(&c->in, v->item->tensor, c->writer, v->index);
     if (v->requantized)

@@ -20,6 +20,8 @@ static int declare(encoder *e, job *j, qz_file_error *error)
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     const item *named = j->item;
     at_tensor(named->name, named->name_length);
+    if (is_eight(j))
+        return qz_eight_declare(e->writer, t, &j->index, error) == QZ_FILE_OK ? DONE : fail_file(error);
     if (!j->encoded && !named->packed)
         return qz_declare(e->writer, t, &j->index, error) == QZ_FILE_OK ? DONE : fail_file(error);
     /* What is quantized already becomes the same in the layout of the output. */
@@ -42,6 +44,8 @@ static int declare(encoder *e, job *j, qz_file_error *error)
 
 static int copy(encoder *e, const job *j)
 {
+    if (is_eight(j))
+        return copy_eight(&e->in, j->item->tensor, e->writer, j->index);
     return j->item->packed ? copy_packed(&e->in, j->item, e->writer, j->packed)
                            : copy_tensor(&e->in, j->item->tensor, e->writer, j->index);
 }
@@ -72,8 +76,9 @@ static const char *describe(const encoder *e, char *out)
     size_t count = used_schemes(e, names);
     for (size_t i = 0; i < count; i++)
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s\"%s\"", i > 0 ? ", " : "", names[i]);
-    snprintf(out, DESCRIPTION_TEXT, "{\"quant_method\": \"quantize\", \"bits\": 4, %s%s%s}",
-             count == 1 ? "\"scheme\": " : "\"schemes\": [", list, count == 1 ? "" : "]");
+    snprintf(out, DESCRIPTION_TEXT, "{\"quant_method\": \"quantize\", \"bits\": %d, %s%s%s}",
+             count == 1 && strcmp(names[0], "q8_0") == 0 ? 8 : 4, count == 1 ? "\"scheme\": " : "\"schemes\": [", list,
+             count == 1 ? "" : "]");
     return out;
 }
 

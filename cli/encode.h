@@ -36,7 +36,9 @@ typedef struct job { /* one tensor of the input */
     const recipe *how; /* it is encoded, if it is */
     unsigned axis;
     uint64_t rows, bytes_before, bytes; /* of all; bytes in the output */
-    size_t index;                       /* of a copied tensor in the output */
+    uint64_t bytes_kept;                /* bytes in the output, if it stays */
+    size_t index;                       /* of a tensor in the output that is not quantized to four bits */
+    int stays_eight;                    /* if it stays, it has codes of eight bits there */
     qz_packed_tensor *packed;           /* of one that is quantized there */
     int elsewhere;                      /* in a file that --part does not make */
     qz_stats stats;
@@ -75,7 +77,10 @@ uint64_t min_size(const settings *s);
 
 /* Whether tensors are encoded and their errors measured. */
 int is_measured(const settings *s);
-/* Whether the errors of a tensor count by weights. */
+/* Whether a tensor has codes of eight bits in the output. */
+int is_eight(const job *j);
+/* Whether there are weights for a tensor, and whether it is encoded with them. */
+int has_weights(const job *j);
 int is_weighted(const job *j);
 
 /* ---- encode_choose.c ---- */

@@ -40,7 +40,7 @@ static void say_no_place(const encoder *e, uint64_t count)
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     say("%" PRIu64 " %s of floats, '%s' for example: %s", count, count == 1 ? "tensor stays" : "tensors stay",
         qz_escape(t->name, t->name_length, name, sizeof name),
-        qz_layout_refuses(e->layout, &j->how->scheme, t->rank, t->shape, j->axis, why, sizeof why));
+        recipe_refuses(j->how, e->layout, t, j->axis, why, sizeof why));
 }
 
 /* Says of tensors that the default list keeps how many there are of one kind, and which is the first. */
