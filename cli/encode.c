@@ -66,20 +66,11 @@ static size_t list_inputs(const encoder *e, const qz_file *inputs[4])
     return count;
 }
 
-/* What config.json says of the tensors: the scheme, or a list where there are several. */
-enum { DESCRIPTION_TEXT = 1024 };
-
 static const char *describe(const encoder *e, char *out)
 {
     const char *names[MOST_SCHEMES];
-    char list[DESCRIPTION_TEXT - 100] = "";
     size_t count = used_schemes(e, names);
-    for (size_t i = 0; i < count; i++)
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s\"%s\"", i > 0 ? ", " : "", names[i]);
-    snprintf(out, DESCRIPTION_TEXT, "{\"quant_method\": \"quantize\", \"bits\": %d, %s%s%s}",
-             count == 1 && strcmp(names[0], "q8_0") == 0 ? 8 : 4, count == 1 ? "\"scheme\": " : "\"schemes\": [", list,
-             count == 1 ? "" : "]");
-    return out;
+    return target_description(names, count, out, DESCRIPTION_TEXT);
 }
 
 static int open_output(encoder *e)

@@ -9,6 +9,7 @@
 #include "results.h"
 #include "rules.h"
 #include "source.h"
+#include "target.h"
 
 /* Why a tensor stays as it is. */
 typedef enum {
@@ -104,7 +105,6 @@ uint64_t steps_of(encoder *e, job *j);
 /* Says what stays as it is and might be thought to be encoded. */
 void say_kept(const encoder *e);
 /* The names of the schemes that tensors are encoded by, each once, in the order of the tensors; how many there are. */
-#define MOST_SCHEMES 64
 size_t used_schemes(const encoder *e, const char *names[MOST_SCHEMES]);
 void say_summary(const encoder *e, double seconds);
 /* Bytes of all tensors, in the input or in the output. */

@@ -91,6 +91,7 @@ class ConvertOptions(OutputOptions, total=False):
     """Of :func:`convert_file`."""
 
     to: str
+    max_shard_size: int | str
     requantize: bool
     verify: bool
     report: Path
@@ -463,7 +464,7 @@ def convert_file(
     **options
         `to` (the layout: ``"gptq"``, ``"awq"``, ...), `requantize` (other values where the same cannot be
         had), `verify` (False: do not decode both files to see that they are the same), `report` (a page of
-        HTML to write), and those of files, as in :func:`decode_file`.
+        HTML to write), `max_shard_size` (of a folder), and those of files, as in :func:`decode_file`.
 
     Returns
     -------

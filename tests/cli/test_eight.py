@@ -34,7 +34,7 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def numbers(shape: tuple[int, ...], dtype: str, seed: int) -> Array:
     """Magnitudes from subnormal float16 scales to large ones, groups of zeros, ties between two codes."""
     rng = np.random.default_rng([seed, *shape])
-    x = rng.standard_t(3, size=shape) * np.exp2(rng.integers(-30, 4, shape[:-1] + (1,)))
+    x = rng.standard_t(3, size=shape) * np.exp2(rng.integers(-30, 4, (*shape[:-1], 1)))
     flat = x.reshape(-1)
     flat[rng.random(flat.size) < 0.05] = 0
     if flat.size > 64:
