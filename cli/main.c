@@ -12,7 +12,6 @@
 #include "describe.h"
 #include "json.h"
 #include "output.h"
-#include "report.h"
 #include "results.h"
 
 #define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --max-table --void2-as-bfloat16 --allow-trailing"
@@ -196,8 +195,8 @@ static int run_command(const command *c, int argc, char **argv)
     at_tensor(NULL, 0);
     if (stop_requested() && code >= 128)
         fail(code, "%s",
-             report_was_begun() ? "interrupted; the output is complete, but there is no report of it"
-                                : "interrupted; nothing was written");
+             output_was_written() ? "interrupted; the output is complete, but there is no report of it"
+                                  : "interrupted; nothing was written");
     code = output_end(code);
     free_arguments(&s);
     return code;

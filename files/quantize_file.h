@@ -79,11 +79,12 @@ typedef struct qz_file_error {
     int system;            /* errno, where the system refused; 0 otherwise */
     qz_file_option option; /* the option that allows what was refused, where there is one: a program says in its own
                               words how it is set */
+    size_t remedy;         /* where in the message its last part begins, which says what to do; 0: there is none */
 } qz_file_error;
 
 #define QZ_FILE_ERROR_INIT                                                                                             \
     {                                                                                                                  \
-        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "", 0, QZ_OPTION_NONE                                         \
+        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "", 0, QZ_OPTION_NONE, 0                                      \
     }
 
 /*
