@@ -11,6 +11,7 @@
 #include "packed_block.h"
 #include "report.h"
 #include "resources.h"
+#include "resume.h"
 #include "target.h"
 
 /* ---- the output ---- */
@@ -171,6 +172,8 @@ int run_encode(const settings *s)
     if (code == DONE)
         code = report_check(s);
     if (code == DONE)
+        code = resume_check(s);
+    if (code == DONE)
         code = choose_recipes(&e);
     double start = seconds_now();
     if (code == DONE)
@@ -180,7 +183,8 @@ int run_encode(const settings *s)
     if (code == DONE) {
         const results r = encode_results(&e);
         results_plan(&r, total_bytes(&e, 0));
-        code = !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
+        const encode_steps steps = {open_output, encode_all};
+        code = s->resume ? encode_resumable(&e, &steps) : !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
     }
     if (code == DONE && s->part)
         print_part(&e);

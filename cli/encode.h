@@ -42,6 +42,7 @@ typedef struct job { /* one tensor of the input */
     int stays_eight;                    /* if it stays, it has codes of eight bits there */
     qz_packed_tensor *packed;           /* of one that is quantized there */
     int elsewhere;                      /* in a file that --part does not make */
+    int made_before;                    /* in a file that an earlier run made: --resume */
     qz_stats stats;
     const char *words;     /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
     double likely_seconds; /* of encoding it, once it was read; 0: not measured */

@@ -27,7 +27,8 @@ static const command commands[] = {
      " --scheme --group-size --axis --method --scale-dtype --table --weights --imatrix --seed --nonfinite --include "
      "--exclude"
      " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr"
-     " --stats --report --dry-run --max-shard-size --part --threads --force --no-fsync" INPUT_OPTIONS EVENTS COMMON,
+     " --stats --report --dry-run --max-shard-size --part --resume --threads --force --no-fsync" INPUT_OPTIONS EVENTS
+         COMMON,
      "floats to 4 bits",
      "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf), writes OUT (the last three). Other\n"
      "tensors, scalars, those that --include and --exclude leave out and those that are quantized already are copied;\n"
