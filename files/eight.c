@@ -348,7 +348,7 @@ qz_file_result qz_eight_declare(qz_writer *writer, const qz_tensor *given, size_
     const char *wrong = qz_eight_refuses(layout, &tensor, why, sizeof why);
     if (wrong)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, shown, QZ_NO_OFFSET, "cannot be kept in 8 bits: %s", wrong);
-    size_t at;
+    size_t at = 0;
     qz_file_result result = strcmp(layout, "gguf") == 0 ? declare_blocks(writer, &tensor, &at, error)
                                                         : declare_members(writer, &tensor, &at, error);
     if (result != QZ_FILE_OK)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def members(path: str) -> dict[str, Array]:
     return found
 
 
-def save(path: str, arrays: dict[str, Array]) -> None:
+def save(path: str, arrays: dict[str, Any]) -> None:
     if path.endswith("npz"):
         np.savez(path, **arrays)
     else:
@@ -85,7 +85,7 @@ def load(path: str) -> dict[str, Any]:
         return dict(quantize.load(path))
 
 
-def write_blocks(path: str, tensors: dict[str, tuple[Array, Kind | None]], **options: Any) -> None:
+def write_blocks(path: str, tensors: Mapping[str, tuple[Array, Kind | None]], **options: Any) -> None:
     writer = gguf.GGUFWriter(path, "llama", **options)
     for name, (data, kind) in tensors.items():
         writer.add_tensor(name, data, raw_dtype=kind)
