@@ -108,6 +108,18 @@ static void the_largest_value_has_the_last_code(void **state)
     }
 }
 
+static void halves_go_away_from_0(void **state)
+{
+    (void)state;
+    const float values[] = {127, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 0.49999997f, -126.5f};
+    const int8_t wanted[] = {127, 1, 2, 3, -1, -2, 0, -127};
+    int8_t codes[8];
+    uint16_t scale;
+    assert_int_equal(qz_eight_encode(values, 8, codes, &scale), 8);
+    assert_memory_equal(codes, wanted, sizeof wanted);
+    assert_int_equal(scale, 0x3c00);
+}
+
 static void groups_that_cannot_be_encoded_are_named(void **state)
 {
     (void)state;
@@ -213,6 +225,9 @@ static void unfinished_or_misplaced(void **state)
     tensor.shape = odd;
     assert_int_equal(qz_eight_declare(writer, &tensor, &index, &error), QZ_FILE_OK);
     assert_int_equal(qz_eight_declare(writer, &tensor, &index, &error), QZ_FILE_ARGUMENT); /* twice */
+    qz_tensor plain = tensor;
+    plain.element = QZ_ELEMENT_F32; /* and so is this: a reader gives both the name */
+    assert_int_equal(qz_declare(writer, &plain, NULL, &error), QZ_FILE_ARGUMENT);
     assert_int_equal(qz_eight_write(writer, index, 0, 64, codes, scales, &error), QZ_FILE_OK);
     assert_int_equal(qz_commit(writer, &error), QZ_FILE_ARGUMENT);
     assert_int_equal(access(path_of("a.npz"), F_OK), -1);
@@ -224,13 +239,10 @@ static void unfinished_or_misplaced(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(halves_are_their_values),
-        cmocka_unit_test(floats_go_to_the_nearest_half),
-        cmocka_unit_test(elements_become_floats),
-        cmocka_unit_test(the_largest_value_has_the_last_code),
-        cmocka_unit_test(groups_that_cannot_be_encoded_are_named),
-        cmocka_unit_test(parts_are_read_and_written),
-        cmocka_unit_test(unfinished_or_misplaced),
+        cmocka_unit_test(halves_are_their_values),    cmocka_unit_test(floats_go_to_the_nearest_half),
+        cmocka_unit_test(elements_become_floats),     cmocka_unit_test(the_largest_value_has_the_last_code),
+        cmocka_unit_test(halves_go_away_from_0),      cmocka_unit_test(groups_that_cannot_be_encoded_are_named),
+        cmocka_unit_test(parts_are_read_and_written), cmocka_unit_test(unfinished_or_misplaced),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
