@@ -83,6 +83,8 @@ static const struct option {
     {"--max-shard-size", "BYTES", BYTES, PLACE(max_shard_size), NULL, 1, (uint64_t)1 << 62,
      "bytes of tensors in one file of a folder (5G)"},
     {"--part", "N|rest|list", TEXT, PLACE(part), NULL, 0, 0, "make one file of a folder, or all else; or list them"},
+    {"--resume", NULL, FLAG, PLACE(resume), NULL, 0, 0,
+     "make a folder file by file, and go on where such a run ended before"},
     {"--threads", "N", WHOLE, PLACE(threads), NULL, 1, 256, "threads (all CPUs for large files, otherwise one)"},
     {"--size", "BYTES", BYTES, PLACE(size), NULL, 65536, (uint64_t)1 << 40, "bytes of float32 to work on (64M)"},
     {"--seconds", "S", REAL, PLACE(seconds), NULL, 0, 0, "about how long the whole run takes (5)"},

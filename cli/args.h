@@ -25,7 +25,7 @@ typedef struct settings {
     double min_sqnr, target_bits, seconds; /* NAN: not given */
     text_list include, exclude;
     text_list rules; /* of --rule and --rules: the name of the option, then its value, and so on */
-    int json, jsonl, quiet, force, no_fsync, dry_run, stats, check, no_verify, requantize, help;
+    int json, jsonl, quiet, force, no_fsync, dry_run, resume, stats, check, no_verify, requantize, help;
     int no_default_rules;
     int stochastic; /* --seed was given */
     int void2_bfloat16, allow_trailing;

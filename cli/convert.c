@@ -27,8 +27,10 @@ typedef struct conversion { /* of one tensor */
     int requantized;         /* its values are others: */
     qz_stats stats;          /* how far from those that they were */
     uint64_t bytes;          /* in the input */
+    uint64_t bytes_after;    /* of others, in the output */
     size_t index;            /* of others, in the output */
     qz_packed_tensor target; /* of quantized ones */
+    int eight;               /* of others: the codes of eight bits that it has stay */
 } conversion;
 
 typedef struct converter {
@@ -45,7 +47,7 @@ typedef struct converter {
 
 static uint64_t bytes_after(const conversion *v)
 {
-    return v->item->packed ? v->target.bytes : v->bytes;
+    return v->item->packed ? v->target.bytes : v->bytes_after;
 }
 
 static uint64_t total_bytes(const converter *c, int after)
@@ -330,7 +332,9 @@ static int declare(converter *c, conversion *v, uint64_t *work)
         return code;
     *work += t.count;
     if (!v->item->packed)
-        return qz_declare(c->writer, &t, &v->index, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
+        return (v->eight ? qz_eight_declare : qz_declare)(c->writer, &t, &v->index, &error) == QZ_FILE_OK
+                   ? DONE
+                   : fail_file(&error);
     v->target.size = sizeof v->target;
     return qz_packed_declare(c->writer, v->item->name, v->item->name_length, &v->scheme, packed.rank, packed.shape,
                              packed.axis, &v->target, &error) == QZ_FILE_OK
@@ -351,9 +355,12 @@ static int plan(converter *c)
         v->item = &c->in.items[i];
         at_tensor(v->item->name, v->item->name_length);
         code = source_tensor(&c->in, v->item, &t, &packed);
-        if (code == DONE)
-            v->bytes = t.bytes;
-        if (code == DONE && v->item->packed)
+        if (code != DONE)
+            break;
+        v->bytes = t.bytes;
+        v->eight = stays_eight(&c->in, v->item, c->layout);
+        v->bytes_after = v->eight ? v->bytes : t.count * qz_element_size(t.element);
+        if (v->item->packed)
             code = plan_packed(c, v, &packed);
     }
     if (code == DONE)
@@ -387,6 +394,8 @@ static int requantize_tensor(converter *c, conversion *v)
 static int convert_tensor(converter *c, conversion *v)
 {
     passage p = {.to = &v->scheme, .layout = c->layout, .writer = c->writer, .target = &v->target};
+    if (v->eight)
+        return copy_eight(&c->in, v->item->tensor, c->writer, v->index);
     if (!v->item->packed)
         return copy_tensor(&c->in, v->item->tensor, c->writer, v->index);
     if (v->requantized)
@@ -493,6 +502,33 @@ static int prove(converter *c)
 
 /* ---- the whole ---- */
 
+/* The names of the schemes in the output, each once. */
+static size_t used_schemes(const converter *c, const char *names[MOST_SCHEMES])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        const conversion *v = &c->all[i];
+        const char *name = v->item->packed ? v->scheme.name : v->eight ? "q8_0" : NULL;
+        size_t k = 0;
+        while (name && k < count && strcmp(names[k], name) != 0)
+            k++;
+        if (name && k == count && count < MOST_SCHEMES)
+            names[count++] = name;
+    }
+    return count;
+}
+
+/* What lies beside a model in a folder. The programs of another layout know what config.json says of it. */
+static int copy_beside(const converter *c)
+{
+    const char *names[MOST_SCHEMES];
+    char description[DESCRIPTION_TEXT];
+    const size_t count = used_schemes(c, names);
+    const int own = strcmp(c->layout, "own") == 0 && count != 0;
+    return target_copy_beside(c->s, &c->in, c->writer,
+                              own ? target_description(names, count, description, sizeof description) : NULL);
+}
+
 /* Writes all, but does not give the output its name. */
 static int write_all(converter *c)
 {
@@ -503,6 +539,8 @@ static int write_all(converter *c)
         code = declare(c, &c->all[i], &work);
     if (code == DONE)
         at_tensor(NULL, 0);
+    if (code == DONE)
+        code = copy_beside(c);
     if (code == DONE)
         code = start_pool(c->s, work, &c->pool);
     if (code == DONE)
@@ -525,9 +563,9 @@ static int convert_all(converter *c)
     const qz_file *input = c->in.file;
     qz_create_options options = target_options(c->s, &input, 1);
     options.layout = c->layout;
-    if (qz_create(c->s->files[1], &options, &c->writer, &error) != QZ_FILE_OK)
-        return fail_file(&error);
-    int code = write_all(c);
+    int code = target_open(c->s, &c->in, &options, &c->writer);
+    if (code == DONE)
+        code = write_all(c);
     if (code == DONE && !c->s->no_verify)
         code = prove(c);
     if (code == DONE && qz_unchanged(c->in.file, &error) != QZ_FILE_OK)
@@ -585,14 +623,13 @@ int run_convert(const settings *s)
     converter c = {.s = s, .layout = s->to};
     double start = seconds_now();
     size_t packed = 0, requantized = 0;
-    if (!c.layout)
-        c.layout = qz_layout_of_output(s->files[1]);
-    int code = c.layout ? check_layout(c.layout)
-                        : fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
+    int code = c.layout ? check_layout(c.layout) : DONE;
     if (code == DONE)
         code = report_check(s);
     if (code == DONE)
         code = source_open(s, s->files[0], &c.in);
+    if (code == DONE && !c.layout && !(c.layout = target_layout(s, &c.in)))
+        code = fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
     if (code == DONE)
         code = plan(&c);
     if (code == DONE)

@@ -32,7 +32,7 @@ typedef struct decoder {
 
 static uint64_t decoded_bytes(const decoder *d, const item *i, const qz_tensor *t)
 {
-    return i->packed ? t->count * qz_dtype_size(d->dtype) : t->bytes;
+    return i->packed ? t->count * qz_dtype_size(d->dtype) : t->count * qz_element_size(t->element);
 }
 
 static void json_totals(const void *of)

@@ -11,6 +11,7 @@
 #include "packed_block.h"
 #include "report.h"
 #include "resources.h"
+#include "resume.h"
 #include "target.h"
 
 /* ---- the output ---- */
@@ -20,6 +21,8 @@ static int declare(encoder *e, job *j, qz_file_error *error)
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     const item *named = j->item;
     at_tensor(named->name, named->name_length);
+    if (is_eight(j))
+        return qz_eight_declare(e->writer, t, &j->index, error) == QZ_FILE_OK ? DONE : fail_file(error);
     if (!j->encoded && !named->packed)
         return qz_declare(e->writer, t, &j->index, error) == QZ_FILE_OK ? DONE : fail_file(error);
     /* What is quantized already becomes the same in the layout of the output. */
@@ -42,6 +45,8 @@ static int declare(encoder *e, job *j, qz_file_error *error)
 
 static int copy(encoder *e, const job *j)
 {
+    if (is_eight(j))
+        return copy_eight(&e->in, j->item->tensor, e->writer, j->index);
     return j->item->packed ? copy_packed(&e->in, j->item, e->writer, j->packed)
                            : copy_tensor(&e->in, j->item->tensor, e->writer, j->index);
 }
@@ -62,19 +67,11 @@ static size_t list_inputs(const encoder *e, const qz_file *inputs[4])
     return count;
 }
 
-/* What config.json says of the tensors: the scheme, or a list where there are several. */
-enum { DESCRIPTION_TEXT = 1024 };
-
 static const char *describe(const encoder *e, char *out)
 {
     const char *names[MOST_SCHEMES];
-    char list[DESCRIPTION_TEXT - 100] = "";
     size_t count = used_schemes(e, names);
-    for (size_t i = 0; i < count; i++)
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s\"%s\"", i > 0 ? ", " : "", names[i]);
-    snprintf(out, DESCRIPTION_TEXT, "{\"quant_method\": \"quantize\", \"bits\": 4, %s%s%s}",
-             count == 1 ? "\"scheme\": " : "\"schemes\": [", list, count == 1 ? "" : "]");
-    return out;
+    return target_description(names, count, out, DESCRIPTION_TEXT);
 }
 
 static int open_output(encoder *e)
@@ -175,6 +172,8 @@ int run_encode(const settings *s)
     if (code == DONE)
         code = report_check(s);
     if (code == DONE)
+        code = resume_check(s);
+    if (code == DONE)
         code = choose_recipes(&e);
     double start = seconds_now();
     if (code == DONE)
@@ -184,7 +183,8 @@ int run_encode(const settings *s)
     if (code == DONE) {
         const results r = encode_results(&e);
         results_plan(&r, total_bytes(&e, 0));
-        code = !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
+        const encode_steps steps = {open_output, encode_all};
+        code = s->resume ? encode_resumable(&e, &steps) : !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
     }
     if (code == DONE && s->part)
         print_part(&e);

@@ -9,6 +9,7 @@
 #include "results.h"
 #include "rules.h"
 #include "source.h"
+#include "target.h"
 
 /* Why a tensor stays as it is. */
 typedef enum {
@@ -36,9 +37,12 @@ typedef struct job { /* one tensor of the input */
     const recipe *how; /* it is encoded, if it is */
     unsigned axis;
     uint64_t rows, bytes_before, bytes; /* of all; bytes in the output */
-    size_t index;                       /* of a copied tensor in the output */
+    uint64_t bytes_kept;                /* bytes in the output, if it stays */
+    size_t index;                       /* of a tensor in the output that is not quantized to four bits */
+    int stays_eight;                    /* if it stays, it has codes of eight bits there */
     qz_packed_tensor *packed;           /* of one that is quantized there */
     int elsewhere;                      /* in a file that --part does not make */
+    int made_before;                    /* in a file that an earlier run made: --resume */
     qz_stats stats;
     const char *words;     /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
     double likely_seconds; /* of encoding it, once it was read; 0: not measured */
@@ -75,7 +79,10 @@ uint64_t min_size(const settings *s);
 
 /* Whether tensors are encoded and their errors measured. */
 int is_measured(const settings *s);
-/* Whether the errors of a tensor count by weights. */
+/* Whether a tensor has codes of eight bits in the output. */
+int is_eight(const job *j);
+/* Whether there are weights for a tensor, and whether it is encoded with them. */
+int has_weights(const job *j);
 int is_weighted(const job *j);
 
 /* ---- encode_choose.c ---- */
@@ -99,7 +106,6 @@ uint64_t steps_of(encoder *e, job *j);
 /* Says what stays as it is and might be thought to be encoded. */
 void say_kept(const encoder *e);
 /* The names of the schemes that tensors are encoded by, each once, in the order of the tensors; how many there are. */
-#define MOST_SCHEMES 64
 size_t used_schemes(const encoder *e, const char *names[MOST_SCHEMES]);
 void say_summary(const encoder *e, double seconds);
 /* Bytes of all tensors, in the input or in the output. */

@@ -12,10 +12,10 @@
 
 /* What is tried, as the words of a rule; docs/cli.md has the same list. An output takes those that it has a place for.
  * Each is the best for some data: dual4 for most, int4 and uint4_offset for numbers that lie on a grid, nf4 and mxfp4
- * for few bits, and the rest in GGUF. */
+ * for few bits, q8_0 for what loses too much in four, and the rest in GGUF. */
 static const char *const candidates[] = {
     "dual4,group=64", "dual4", "dual4,group=16", "dual4,group=8", "int4", "uint4_offset", "nf4",
-    "mxfp4",          "q4_k",  "iq4_xs",         "iq4_nl",        "q4_1",
+    "mxfp4",          "q4_k",  "iq4_xs",         "iq4_nl",        "q4_1", "q8_0",
 };
 enum { CANDIDATES = sizeof candidates / sizeof candidates[0] };
 
@@ -102,12 +102,12 @@ static int measure(const encoder *e, points *p)
     for (size_t i = 0; i < CANDIDATES && code == DONE; i++) {
         const recipe *how = &e->candidates[i];
         qz_stats stats;
-        if (qz_layout_refuses(e->layout, &how->scheme, t->rank, t->shape, j->axis, why, sizeof why))
+        if (recipe_refuses(how, e->layout, t, j->axis, why, sizeof why))
             continue;
         code = try_recipe(e, j, &s, how, &stats);
         if (code == DONE && (stats.count != 0 || t->count == 0))
-            p->at[p->count++] = (point){how, qz_layout_bytes(e->layout, &how->scheme, t->rank, t->shape, j->axis),
-                                        likely_error(&s, &stats), likely_sqnr(&s, &stats)};
+            p->at[p->count++] = (point){how, recipe_bytes(how, e->layout, t, j->axis), likely_error(&s, &stats),
+                                        likely_sqnr(&s, &stats)};
     }
     free_sample(&s);
     drop_worse(p);
@@ -141,9 +141,9 @@ static void choose_by_sqnr(encoder *e, points *p)
     j->kept = TOO_LOSSY;
     j->encoded = 0;
     e->values -= t->count;
-    e->bytes_before -= t->bytes;
+    e->bytes_before -= j->bytes_before;
     e->bytes_after -= j->bytes;
-    j->bytes = j->bytes_before;
+    j->bytes = j->bytes_kept;
 }
 
 /* ---- for so many bits ---- */

@@ -40,7 +40,7 @@ static void say_no_place(const encoder *e, uint64_t count)
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     say("%" PRIu64 " %s of floats, '%s' for example: %s", count, count == 1 ? "tensor stays" : "tensors stay",
         qz_escape(t->name, t->name_length, name, sizeof name),
-        qz_layout_refuses(e->layout, &j->how->scheme, t->rank, t->shape, j->axis, why, sizeof why));
+        recipe_refuses(j->how, e->layout, t, j->axis, why, sizeof why));
 }
 
 /* Says of tensors that the default list keeps how many there are of one kind, and which is the first. */
@@ -216,6 +216,8 @@ static double total_sqnr(const encoder *e)
 {
     qz_stats sum = QZ_STATS_INIT;
     for (size_t i = 0; i < e->in.count; i++) {
+        if (e->jobs[i].made_before && e->jobs[i].encoded)
+            return (double)NAN; /* its errors are not known */
         sum.count += e->jobs[i].stats.count;
         sum.signal += e->jobs[i].stats.signal;
         sum.error += e->jobs[i].stats.error;
@@ -277,7 +279,9 @@ static void json_job(const void *of, size_t i)
     }
     json_whole("bytes_before", j->bytes_before);
     json_whole("bytes_after", j->bytes);
-    if (j->encoded && is_measured(e->s))
+    if (j->made_before)
+        json_bool("made_before", 1);
+    if (j->encoded && is_measured(e->s) && !j->made_before)
         json_stats(&j->stats, t, j->axis, is_weighted(j));
 }
 

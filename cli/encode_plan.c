@@ -129,11 +129,13 @@ static int plan_recipe(const encoder *e, job *j)
     int code = find_axis(j, t, name, &j->axis);
     if (code != DONE)
         return code;
-    const char *never = qz_layout_refuses(e->layout, scheme, 0, NULL, 0, why, sizeof why);
+    if (j->how->eight)
+        j->axis = t->rank - 1;
+    const char *never = recipe_refuses(j->how, e->layout, NULL, 0, why, sizeof why);
     if (never)
         return fail(USAGE, "%stensor '%s': a .%s file cannot have tensors of this scheme: %s", rule_text(j), name,
                     e->layout, never);
-    if (qz_layout_refuses(e->layout, scheme, t->rank, t->shape, j->axis, why, sizeof why)) {
+    if (recipe_refuses(j->how, e->layout, t, j->axis, why, sizeof why)) {
         j->kept = NO_PLACE;
         return DONE;
     }
@@ -141,10 +143,12 @@ static int plan_recipe(const encoder *e, job *j)
     for (unsigned i = 0; i < t->rank; i++)
         if (i != j->axis)
             j->rows *= t->shape[i];
+    j->bytes = recipe_bytes(j->how, e->layout, t, j->axis);
+    if (j->how->eight)
+        return DONE;
     qz_sizes sizes = {.size = sizeof sizes};
     if (qz_scheme_sizes(scheme, j->rows, t->shape[j->axis], &sizes) != QZ_OK)
         return fail(LIMIT, "tensor '%s' is too large", name);
-    j->bytes = qz_layout_bytes(e->layout, scheme, t->rank, t->shape, j->axis);
     return takes_rows(j->how, j->rows, t->shape[j->axis]) ? DONE : fail_rows(j, t, name);
 }
 
@@ -156,9 +160,13 @@ static int find_bytes(const encoder *e, job *j)
     int code = source_tensor(&e->in, j->item, &t, &packed);
     if (code != DONE)
         return code;
-    j->bytes = j->bytes_before = t.bytes;
+    j->stays_eight = stays_eight(&e->in, j->item, e->layout);
+    j->bytes_before = j->bytes_kept = t.bytes;
     if (j->item->packed)
-        j->bytes = qz_layout_bytes(e->layout, &packed.scheme, packed.rank, packed.shape, packed.axis);
+        j->bytes_kept = qz_layout_bytes(e->layout, &packed.scheme, packed.rank, packed.shape, packed.axis);
+    else if (!j->stays_eight)
+        j->bytes_kept = t.count * qz_element_size(t.element);
+    j->bytes = j->bytes_kept;
     return DONE;
 }
 
@@ -176,7 +184,7 @@ static int plan_tensor(encoder *e, job *j)
     if (code != DONE || !j->encoded)
         return code;
     e->values += t->count;
-    e->bytes_before += t->bytes;
+    e->bytes_before += j->bytes_before;
     e->bytes_after += j->bytes;
     return DONE;
 }
@@ -193,9 +201,19 @@ int is_measured(const settings *s)
     return s->stats || s->report || (wants_numbers(s) && !s->dry_run);
 }
 
-int is_weighted(const job *j)
+int is_eight(const job *j)
+{
+    return j->encoded ? j->how->eight : j->stays_eight;
+}
+
+int has_weights(const job *j)
 {
     return j->weights || j->importance;
+}
+
+int is_weighted(const job *j)
+{
+    return has_weights(j) && !is_eight(j); /* whose rule knows no weights */
 }
 
 /* The weights of tensors; a rule may demand some. */

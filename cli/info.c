@@ -93,7 +93,7 @@ typedef struct totals {
     uint64_t values, bytes;
 } totals;
 
-static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tensor *p)
+static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tensor *p, int eight)
 {
     json_begin(NULL, '{');
     json_name("name", i->name, i->name_length);
@@ -104,6 +104,8 @@ static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tenso
     } else {
         json_text("dtype", t->element == QZ_ELEMENT_RAW ? t->type : qz_element_name(t->element));
         json_text("order", t->column_major ? "F" : "C");
+        if (eight)
+            json_text("stored", "q8_0");
     }
     json_shape("shape", t->rank, t->shape);
     json_whole("count", item_count(t));
@@ -112,7 +114,7 @@ static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tenso
     json_end();
 }
 
-static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_packed_tensor *p)
+static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_packed_tensor *p, int eight)
 {
     char text[SHAPE_TEXT], scheme[SCHEME_TEXT];
     table_cell(out, "%s", qz_escape(i->name, i->name_length, text, NAME_TEXT));
@@ -120,7 +122,7 @@ static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_p
         table_cell(out, "%s, axis %u", scheme_text(&p->scheme, scheme, sizeof scheme), p->axis);
     } else {
         char type[TYPE_TEXT];
-        table_cell(out, "%s%s", type_text(t, type, sizeof type),
+        table_cell(out, "%s%s%s", type_text(t, type, sizeof type), eight ? ", kept as q8_0" : "",
                    t->column_major && t->rank > 1 ? ", Fortran order" : "");
     }
     table_cell(out, "%s", shape_text(t->rank, t->shape, text, sizeof text));
@@ -170,10 +172,11 @@ static int file_info(const settings *s)
             continue; /* the file changed since the check above: qz_unchanged() reports it */
         sum.values += item_count(&t);
         sum.bytes += t.bytes;
+        const int eight = qz_eight_is(in.file, in.items[i].tensor);
         if (s->json)
-            tensor_json(&in.items[i], &t, &p);
+            tensor_json(&in.items[i], &t, &p, eight);
         else
-            tensor_row(&out, &in.items[i], &t, &p);
+            tensor_row(&out, &in.items[i], &t, &p, eight);
     }
     if (code == DONE && s->json) {
         json_end();

@@ -12,7 +12,6 @@
 #include "describe.h"
 #include "json.h"
 #include "output.h"
-#include "report.h"
 #include "results.h"
 
 #define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --max-table --void2-as-bfloat16 --allow-trailing"
@@ -28,7 +27,8 @@ static const command commands[] = {
      " --scheme --group-size --axis --method --scale-dtype --table --weights --imatrix --seed --nonfinite --include "
      "--exclude"
      " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr"
-     " --stats --report --dry-run --max-shard-size --part --threads --force --no-fsync" INPUT_OPTIONS EVENTS COMMON,
+     " --stats --report --dry-run --max-shard-size --part --resume --threads --force --no-fsync" INPUT_OPTIONS EVENTS
+         COMMON,
      "floats to 4 bits",
      "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf), writes OUT (the last three). Other\n"
      "tensors, scalars, those that --include and --exclude leave out and those that are quantized already are copied;\n"
@@ -43,12 +43,15 @@ static const command commands[] = {
      "the one that --tensor names. Tensors that are not quantized are copied. OUT can be a folder if IN is one.",
      run_decode},
     {"convert", "IN OUT", 2, 2,
-     " --to --report --requantize --no-verify --threads --force --no-fsync" INPUT_OPTIONS EVENTS COMMON,
+     " --to --report --requantize --no-verify --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS EVENTS
+         COMMON,
      "quantized tensors as other programs keep them",
      "Writes the tensors of IN to OUT, the quantized ones in another layout with the same values: own, gptq, gptq_v2,\n"
      "awq, compressed-tensors, mlx, bitsandbytes, modelopt, gpt-oss or gguf, all of which are read. What cannot have "
      "the same\n"
-     "values is refused. At the end both files are decoded, and must be the same to the last bit.",
+     "values is refused. At the end both files are decoded, and must be the same to the last bit. OUT can be a folder "
+     "if IN\n"
+     "is one.",
      run_convert},
     {"compare", "A B", 2, 2, " --report --force --min-sqnr --include --exclude --threads" INPUT_OPTIONS EVENTS COMMON,
      "the error between two files, tensor by tensor",
@@ -193,8 +196,8 @@ static int run_command(const command *c, int argc, char **argv)
     at_tensor(NULL, 0);
     if (stop_requested() && code >= 128)
         fail(code, "%s",
-             report_was_begun() ? "interrupted; the output is complete, but there is no report of it"
-                                : "interrupted; nothing was written");
+             output_was_written() ? "interrupted; the output is complete, but there is no report of it"
+                                  : "interrupted; nothing was written");
     code = output_end(code);
     free_arguments(&s);
     return code;

@@ -39,6 +39,8 @@ static struct {
     char *name; /* a copy: the file that has it is closed before it is written as JSON */
 } failure;
 
+static int written; /* the output is there whole, whatever fails from here on */
+
 static struct {
     const char *what;
     uint64_t total, done, told;
@@ -73,6 +75,16 @@ static void line(const char *text)
     fprintf(stderr, "quantize%s%s: ", current ? " " : "", current ? current->command : "");
     put_text(stderr, text, takes_utf8(STDERR_FILENO));
     fputc('\n', stderr);
+}
+
+void output_is_there(void)
+{
+    written = 1;
+}
+
+int output_was_written(void)
+{
+    return written;
 }
 
 void at_tensor(const char *name, size_t length)
@@ -155,7 +167,11 @@ int fail_file(const qz_file_error *error)
     const char *remedy = option < sizeof remedies / sizeof remedies[0] ? remedies[option] : NULL;
     here.offset = error->offset;
     here.system = error->code == QZ_FILE_EXISTS ? EEXIST : error->system;
-    return remedy ? fail(code, "%s; %s", error->message, remedy) : fail(code, "%s", error->message);
+    if (remedy)
+        return fail(code, "%s; %s", error->message, remedy);
+    (void)fail(code, "%s", error->message);
+    failure.remedy = error->remedy;
+    return code;
 }
 
 int fail_memory(void)
@@ -216,6 +232,7 @@ static void json_failure(int code)
     json_text("command", current->command);
     json_signed("exit_code", code);
     json_text("error", failure.text);
+    json_bool("written", written);
     failure.remedy != 0 ? json_text("remedy", failure.text + failure.remedy) : json_null("remedy");
     failure.name ? json_name("tensor", failure.name, at->name_length) : json_null("tensor");
     failure.name && at->rank != 0 ? json_shape("index", at->rank, at->index) : json_null("index");
@@ -247,6 +264,8 @@ static int has_no_reader(int fd)
 int output_end(int code)
 {
     progress_end();
+    if (failure.happened && current && code != DONE && code < 128 && written)
+        line("the output is complete, but there is no report of it");
     if (failure.happened && current && code != DONE)
         report_failure(code);
     errno = 0;

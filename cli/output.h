@@ -17,6 +17,10 @@ int fail_file(const qz_file_error *error);
 int fail_system(const char *path, int number); /* errno */
 int fail_memory(void);
 
+/* The output is there whole: a failure that follows leaves it, and says so. */
+void output_is_there(void);
+int output_was_written(void);
+
 /* The tensor that is worked on, and the element that is to blame: where a failure that follows happened. The name must
  * stay until the next call; NULL: it is no longer about a tensor. */
 void at_tensor(const char *name, size_t length);

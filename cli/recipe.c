@@ -10,6 +10,14 @@
 #include "output.h"
 #include "scheme.h"
 
+/* Codes of eight bits in the words of a scheme. */
+static const qz_scheme eight_bits = {.size = sizeof eight_bits,
+                                     .name = "q8_0",
+                                     .summary = "eight bits, a scale for 32 neighbours",
+                                     .group_size = QZ_EIGHT_GROUP,
+                                     .scale_dtype = QZ_F16,
+                                     .method = QZ_REFERENCE};
+
 qz_method method_of(const recipe *r)
 {
     return r->method != QZ_DEFAULT ? r->method : r->scheme.method;
@@ -18,6 +26,21 @@ qz_method method_of(const recipe *r)
 static int fits(const recipe *r)
 {
     return qz_scheme_check(&r->scheme, QZ_DEFAULT) == QZ_OK;
+}
+
+/* ---- where it has a place ---- */
+
+const char *recipe_refuses(const recipe *r, const char *layout, const qz_tensor *t, unsigned axis, char *out,
+                           size_t out_size)
+{
+    if (r->eight)
+        return qz_eight_refuses(layout, t, out, out_size);
+    return qz_layout_refuses(layout, &r->scheme, t ? t->rank : 0, t ? t->shape : NULL, axis, out, out_size);
+}
+
+uint64_t recipe_bytes(const recipe *r, const char *layout, const qz_tensor *t, unsigned axis)
+{
+    return r->eight ? qz_eight_bytes(t->count) : qz_layout_bytes(layout, &r->scheme, t->rank, t->shape, axis);
 }
 
 /* ---- methods that do not go with the scheme ---- */
@@ -215,13 +238,15 @@ static int unknown_scheme(const char *place, const char *word)
     const char *names[256];
     size_t n = 0;
     names[n++] = "keep";
-    for (const qz_scheme *row; n < 256 && (row = qz_scheme_at(n - 1)) != NULL; n++)
+    names[n++] = eight_bits.name;
+    for (const qz_scheme *row; n < 256 && (row = qz_scheme_at(n - 2)) != NULL; n++)
         names[n] = row->name;
     const char *guess = nearest(word, names, n);
     qz_escape(word, strlen(word), shown, sizeof shown);
     if (guess)
         return fail(USAGE, "%s: there is no scheme '%s'; did you mean %s?", place, shown, guess);
-    return fail(USAGE, "%s: there is no scheme '%s'; write keep, or one that 'quantize info' lists", place, shown);
+    return fail(USAGE, "%s: there is no scheme '%s'; write keep, q8_0, or one that 'quantize info' lists", place,
+                shown);
 }
 
 /* Reads "name" or "name=value"; `seen` has a bit for each modifier that was read. */
@@ -273,8 +298,13 @@ static int read_words(const settings *s, char *words, const char *place, recipe 
 {
     char *rest = words, *word = next_word(&rest), given[NAME_TEXT + 40];
     const qz_scheme *row = qz_scheme_by_name(word);
-    if (strcmp(word, "keep") == 0 && rest)
-        return fail(USAGE, "%s: nothing can stand after keep", place);
+    const int eight = strcmp(word, eight_bits.name) == 0;
+    if ((strcmp(word, "keep") == 0 || eight) && rest)
+        return fail(USAGE, "%s: nothing can stand after %s", place, word);
+    if (eight) {
+        *out = (recipe){.scheme = eight_bits, .eight = 1, .method = QZ_REFERENCE, .axis = -1};
+        return DONE;
+    }
     if (!row)
         return unknown_scheme(place, word);
     *out = (recipe){.scheme = *row, .method = QZ_DEFAULT, .axis = s->axis};

@@ -197,20 +197,14 @@ static int write_page(const results *r, FILE *file)
     return code;
 }
 
-static int begun;
-
-int report_was_begun(void)
-{
-    return begun;
-}
-
 /* Writes the page beside its place and moves it there, so that it appears whole. */
 int report_write(const results *r)
 {
     const char *path = r->s->report;
     if (!path)
         return DONE;
-    begun = strcmp(r->s->command, "compare") != 0;
+    if (strcmp(r->s->command, "compare") != 0)
+        output_is_there();
     const size_t room = strlen(path) + 8;
     char *beside = malloc(room);
     if (!beside)

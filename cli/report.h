@@ -10,7 +10,5 @@
 int report_check(const settings *s);
 /* After it, when both files of the command lie there. Nothing without --report. */
 int report_write(const results *r);
-/* Whether an output was complete and its report begun. */
-int report_was_begun(void);
 
 #endif

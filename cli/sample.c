@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "block.h"
+#include "eight.h"
 #include "output.h"
 #include "packed_block.h"
 #include "resources.h"
@@ -75,7 +76,7 @@ int take_sample(const encoder *e, const job *j, sample *out)
 {
     const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
     grid g;
-    grid_of(t, j->axis, !is_weighted(j), &g);
+    grid_of(t, j->axis, !has_weights(j), &g);
     const block_plan plan = {&g, {g.size[g.dims - 2], g.size[g.dims - 1], g.cols}, {1, 1, 1}};
     const uint64_t cols = g.cols < SAMPLE_COLUMNS ? g.cols : SAMPLE_COLUMNS;
     const uint64_t most = cols != 0 ? SAMPLE_VALUES / cols : 0, rows = g.rows < most ? g.rows : most;
@@ -87,7 +88,7 @@ int take_sample(const encoder *e, const job *j, sample *out)
         return LIMIT;
     out->values = (qz_matrix){out->memory, (qz_dtype)t->element, rows, cols, (int64_t)cols, 1};
     int code = read_values(e, j, &plan, out);
-    if (code == DONE && is_weighted(j))
+    if (code == DONE && has_weights(j))
         code = read_sample_weights(e, j, &plan, out);
     if (code != DONE)
         free_sample(out);
@@ -109,6 +110,8 @@ int try_recipe(const encoder *e, const job *j, const sample *s, const recipe *ho
     *stats = (qz_stats)QZ_STATS_INIT;
     if (s->values.rows == 0)
         return DONE;
+    if (how->eight)
+        return try_eight(e, s, stats);
     int code = allocate_packed(&how->scheme, s->values.rows, s->values.cols, &packed);
     if (code != DONE)
         return code;

@@ -117,9 +117,18 @@ int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_t
                               .count = count,
                               .bytes = packed->bytes};
     }
+    if (qz_eight_is(s->file, i->tensor))
+        tensor->bytes = qz_eight_bytes(tensor->count);
     tensor->name = i->name;
     tensor->name_length = i->name_length;
     return DONE;
+}
+
+int stays_eight(const source *s, const item *i, const char *layout)
+{
+    char why[NAME_TEXT];
+    const qz_tensor *t = qz_tensor_at(s->file, i->tensor);
+    return qz_eight_is(s->file, i->tensor) && !qz_eight_refuses(layout, t, why, sizeof why);
 }
 
 uint64_t item_count(const qz_tensor *tensor)
@@ -245,4 +254,26 @@ int copy_tensor(const source *in, size_t tensor, qz_writer *writer, size_t index
 {
     copier c = {writer, index};
     return for_each_piece(in, tensor, copy_piece, &c);
+}
+
+int copy_eight(const source *in, size_t tensor, qz_writer *writer, size_t index)
+{
+    enum { RUN = 1 << 16 }; /* values, whole groups */
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    const uint64_t all = qz_tensor_at(in->file, tensor)->count;
+    int8_t *codes = malloc(RUN);
+    uint16_t *scales = malloc(RUN / QZ_EIGHT_GROUP * sizeof *scales);
+    int code = codes && scales ? DONE : fail_memory();
+    for (uint64_t at = 0; at < all && code == DONE; at += RUN) {
+        const uint64_t n = all - at < RUN ? all - at : RUN;
+        if (stop_requested())
+            code = 128 + stop_requested();
+        else if (qz_eight_read(in->file, tensor, at, n, codes, scales, &error) != QZ_FILE_OK ||
+                 qz_eight_write(writer, index, at, n, codes, scales, &error) != QZ_FILE_OK)
+            code = fail_file(&error);
+        progress_add(n);
+    }
+    free(codes);
+    free(scales);
+    return code;
 }

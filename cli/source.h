@@ -25,9 +25,12 @@ int source_open_written(const settings *s, qz_writer *writer, source *out);
 void source_close(source *s);
 /* The item of that name; NULL if there is none. */
 const item *source_find(const source *s, const char *name, size_t length);
-/* The shape and so on of an item: *packed is filled if it is quantized. The result's name is the item's. */
+/* The shape and so on of an item, and its bytes as it lies in the file: *packed is filled if it is quantized to four
+ * bits. The result's name is the item's. */
 int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_tensor *packed);
 int is_float(qz_element element);
+/* Whether a tensor has codes of eight bits, and can have the same in an output of that layout. */
+int stays_eight(const source *s, const item *i, const char *layout);
 /* Elements, or items of a type that is none of the library's. */
 uint64_t item_count(const qz_tensor *tensor);
 /* "float32", or <U3 for such a type; it may be in `out` (TYPE_TEXT characters). */
@@ -51,5 +54,7 @@ int for_each_piece(const source *in, size_t tensor, piece_work work, void *conte
 
 /* Copies a tensor as it is. */
 int copy_tensor(const source *in, size_t tensor, qz_writer *writer, size_t index);
+/* Copies the codes of eight bits of a tensor that has them. */
+int copy_eight(const source *in, size_t tensor, qz_writer *writer, size_t index);
 
 #endif

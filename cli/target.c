@@ -45,6 +45,22 @@ static void note_types(const source *in, int keeps)
         say("note: tensors of type %s are passed on as bytes; a .safetensors output keeps the type", found);
 }
 
+const char *target_layout(const settings *s, const source *in)
+{
+    return is_folder(s, in) ? "own" : qz_layout_of_output(s->files[1]);
+}
+
+const char *target_description(const char *const *schemes, size_t count, char *out, size_t out_size)
+{
+    const int eight = count == 1 && strcmp(schemes[0], "q8_0") == 0;
+    snprintf(out, out_size, "{\"quant_method\": \"quantize\", \"bits\": %d, %s", eight ? 8 : 4,
+             count == 1 ? "\"scheme\": " : "\"schemes\": [");
+    for (size_t i = 0; i < count; i++)
+        snprintf(out + strlen(out), out_size - strlen(out), "%s\"%s\"", i > 0 ? ", " : "", schemes[i]);
+    snprintf(out + strlen(out), out_size - strlen(out), "%s}", count == 1 ? "" : "]");
+    return out;
+}
+
 qz_create_options target_options(const settings *s, const qz_file *const *inputs, size_t count)
 {
     qz_create_options options = QZ_CREATE_OPTIONS_INIT;

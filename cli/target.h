@@ -6,6 +6,13 @@
 
 #include "source.h"
 
+/* The layout that quantized tensors have in the output by default; NULL if it can have none. */
+const char *target_layout(const settings *s, const source *in);
+
+/* What config.json says of tensors in the library's own layout: the scheme, or a list where there are several. */
+enum { DESCRIPTION_TEXT = 1024, MOST_SCHEMES = 64 };
+const char *target_description(const char *const *schemes, size_t count, char *out, size_t out_size);
+
 /* The options of an output that is made of these files: the first one's metadata is passed on. */
 qz_create_options target_options(const settings *s, const qz_file *const *inputs, size_t count);
 
@@ -13,7 +20,7 @@ qz_create_options target_options(const settings *s, const qz_file *const *inputs
 int target_open(const settings *s, const source *in, qz_create_options *options, qz_writer **writer);
 
 /* Where the output is a folder: copies what lies beside the model, and says what it leaves out. `quantization` goes
- * into config.json, as JSON; NULL takes it out. */
+ * into config.json, as JSON; NULL: what qz_copy_beside() makes of it. */
 int target_copy_beside(const settings *s, const source *in, qz_writer *writer, const char *quantization);
 
 #endif

@@ -35,10 +35,14 @@ static const struct left_out {
     {".pickle", "can run code"},       {"quantize-manifest.json", "sums of other files"},
 };
 
+/* Files that speak of the layout that quantized tensors had before these were put into another one. */
+static const char *const of_layouts[] = {"quantize_config.json", "quant_config.json", "hf_quant_config.json"};
+
 typedef struct copying {
     qz_writer *writer;
     const qz_file *model;
     const char *quantization;
+    int relaid; /* quantized tensors, whosever they were, are in another layout */
     int folder; /* that of the model */
     char *note;
     size_t note_size;
@@ -63,8 +67,11 @@ static void remark(copying *c, const char *name, const char *what)
              c->noted != 0 ? "; " : "", ++c->more, c->noted != 0 ? "more " : "");
 }
 
-static const char *why_left_out(const char *name)
+static const char *why_left_out(const copying *c, const char *name)
 {
+    for (size_t i = 0; i < sizeof of_layouts / sizeof of_layouts[0] && c->relaid; i++)
+        if (strcmp(name, of_layouts[i]) == 0)
+            return "of the layout before";
     for (size_t i = 0; i < sizeof left_out / sizeof left_out[0]; i++) {
         size_t length = strlen(name), end = strlen(left_out[i].end);
         if (length >= end && strcmp(name + length - end, left_out[i].end) == 0)
@@ -103,6 +110,21 @@ static qz_file_result copy_bytes(copying *c, const qz_input *input, const char *
     return result == QZ_FILE_OK ? qz_output_folder_end_file(output, error) : result;
 }
 
+/* The members of config.json: MLX's programs want a second one, of the same value. */
+static const char *change_members(const copying *c, const char *text, size_t length, char **changed, size_t *bytes)
+{
+    const int whose = c->relaid ? QZ_CONFIG_ANY : QZ_CONFIG_OURS;
+    const char *second = strcmp(c->writer->layout, "mlx") == 0 ? c->quantization : NULL, *wrong;
+    char *once = NULL;
+    if (!c->relaid)
+        return qz_config_change(text, length, "quantization_config", c->quantization, whose, changed, bytes);
+    wrong = qz_config_change(text, length, "quantization_config", c->quantization, whose, &once, bytes);
+    if (!wrong && once)
+        wrong = qz_config_change(once, *bytes, "quantization", second, whose, changed, bytes);
+    free(once);
+    return wrong;
+}
+
 static qz_file_result copy_config(copying *c, const qz_input *input, const char *name, qz_file_error *error)
 {
     const char *wrong = "is longer than 1 MiB";
@@ -114,7 +136,7 @@ static qz_file_result copy_config(copying *c, const qz_input *input, const char 
         if (!text)
             return qz_fail_memory(error, input->label);
         result = qz_input_read(input, 0, text, length, error);
-        wrong = result == QZ_FILE_OK ? qz_config_change(text, length, c->quantization, &changed, &bytes) : NULL;
+        wrong = result == QZ_FILE_OK ? change_members(c, text, length, &changed, &bytes) : NULL;
     }
     if (result == QZ_FILE_OK && wrong) {
         char what[160];
@@ -183,7 +205,7 @@ static qz_file_result take(copying *c, const char *name, qz_file_error *error)
     qz_file_result result = look_at(c, name, &why, error);
     if (result != QZ_FILE_OK)
         return result;
-    why = why ? why : why_left_out(name);
+    why = why ? why : why_left_out(c, name);
     if (!why)
         return copy_file(c, name, error);
     snprintf(what, sizeof what, "is left out (%s)", why);
@@ -213,11 +235,26 @@ static qz_file_result copy_all(copying *c, const char *path, qz_file_error *erro
     return result;
 }
 
+/* Whether there are quantized tensors, in a layout that was asked for. */
+static int is_relaid(const qz_writer *writer)
+{
+    int found = 0;
+    for (size_t i = 0; i < writer->count && writer->layout[0] != '\0'; i++)
+        found |= writer->slots[i].layout != NULL;
+    return found;
+}
+
 qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const char *quantization, char *note,
                               size_t note_size, qz_file_error *error)
 {
     char nothing[1];
-    copying c = {writer, model, quantization, -1, note ? note : nothing, note ? note_size : 1, 0, 0};
+    copying c = {.writer = writer,
+                 .model = model,
+                 .quantization = quantization ? quantization : writer->said,
+                 .relaid = is_relaid(writer),
+                 .folder = -1,
+                 .note = note ? note : nothing,
+                 .note_size = note ? note_size : 1};
     c.note[0] = '\0';
     if (writer->output.files < 0)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "is no folder");

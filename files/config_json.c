@@ -1,5 +1,5 @@
 /*
- * config_json.c - the member "quantization_config" of a config.json, put in and taken out
+ * config_json.c - a member of a config.json that says how tensors are quantized, put in and taken out
  *
  * The text is not written anew, for the order of members, their numbers and white space are the user's: only the bytes
  * of the one member change. What was put in is taken out without a trace.
@@ -12,9 +12,8 @@
 
 #include "containers/json.h"
 
-static const char member[] = "quantization_config";
-
 typedef struct place { /* where things are in the text */
+    const char *name;  /* of the member */
     size_t members;    /* of the object */
     size_t found;      /* those of the name */
     size_t key, next;  /* where the member begins, and what follows it: a key, or the end of the object */
@@ -45,7 +44,7 @@ static const char *look(char *text, size_t length, place *p)
     if (kind != QZ_JSON_OBJECT)
         return kind == QZ_JSON_ERROR ? "is no valid JSON" : "is no object";
     while ((kind = qz_json_next(&json)) == QZ_JSON_KEY) {
-        int is_it = qz_json_is(&json, member);
+        int is_it = qz_json_is(&json, p->name);
         if (was_it)
             p->next = json.start;
         if (is_it)
@@ -64,8 +63,8 @@ static const char *look(char *text, size_t length, place *p)
     if (kind != QZ_JSON_OBJECT_END || qz_json_next(&json) != QZ_JSON_END)
         return "is no valid JSON, or nested too deeply";
     if (p->found > 1)
-        return "has two members quantization_config";
-    return p->found == 1 && !p->ours ? "has the quantization_config of another program" : NULL;
+        return "has two members of one name that say how tensors are quantized";
+    return NULL;
 }
 
 /* Where the white space before a place begins. */
@@ -102,11 +101,11 @@ static void put_in(const char *text, size_t length, const place *p, const char *
     size_t end = before_space(text, p->end), from = p->found ? p->key : end, to = p->found ? value_end(text, p) : end;
     const char *comma = p->found || p->members == 0 ? "" : ",";
     const char *space = p->found ? "" : memchr(text + end, '\n', p->end - end) ? "\n  " : p->members ? " " : "";
-    size_t room = strlen(value) + sizeof member + 16;
+    size_t room = strlen(value) + strlen(p->name) + 17;
     char *put = malloc(room);
     if (!put)
         return;
-    snprintf(put, room, "%s%s\"%s\": %s", comma, space, member, value);
+    snprintf(put, room, "%s%s\"%s\": %s", comma, space, p->name, value);
     splice(text, length, from, to, put, changed, bytes);
     free(put);
 }
@@ -123,9 +122,10 @@ static void take_out(const char *text, size_t length, const place *p, char **cha
     splice(text, length, from, to, "", changed, bytes);
 }
 
-const char *qz_config_change(const char *text, size_t length, const char *value, char **changed, size_t *bytes)
+const char *qz_config_change(const char *text, size_t length, const char *name, const char *value, int whose,
+                             char **changed, size_t *bytes)
 {
-    place p = {0};
+    place p = {.name = name};
     *changed = NULL;
     char *copy = malloc(length + 1); /* strings are unescaped where they stand */
     if (!copy)
@@ -134,6 +134,8 @@ const char *qz_config_change(const char *text, size_t length, const char *value,
     copy[length] = '\0';
     const char *wrong = look(copy, length, &p);
     free(copy);
+    if (!wrong && p.found == 1 && !p.ours && whose == QZ_CONFIG_OURS)
+        wrong = "has the quantization_config of another program";
     if (!wrong && value)
         put_in(text, length, &p, value, changed, bytes);
     else if (!wrong)

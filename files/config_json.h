@@ -1,5 +1,5 @@
 /*
- * config_json.h - the member "quantization_config" of a config.json, put in and taken out
+ * config_json.h - a member of a config.json that says how tensors are quantized, put in and taken out
  */
 #ifndef QZ_FILE_CONFIG_JSON_H
 #define QZ_FILE_CONFIG_JSON_H
@@ -8,11 +8,15 @@
 
 #include <stddef.h>
 
+/* Whose member is changed: one that this program wrote, or any. */
+enum { QZ_CONFIG_OURS, QZ_CONFIG_ANY };
+
 /*
- * Makes *changed the text with the member as `value` (JSON), or without it if `value` is NULL; no other byte changes.
- * It is to be released with free(), and NULL without memory. Returns NULL, or why the text must stay as it is, in words
- * that go on from "config.json": it is not understood, or the member is another program's.
+ * Makes *changed the text with the member `name` as `value` (JSON), or without it if `value` is NULL; no other byte
+ * changes. It is to be released with free(), and NULL without memory. Returns NULL, or why the text must stay as it is,
+ * in words that go on from "config.json": it is not understood, or the member is another program's.
  */
-const char *qz_config_change(const char *text, size_t length, const char *value, char **changed, size_t *bytes);
+const char *qz_config_change(const char *text, size_t length, const char *name, const char *value, int whose,
+                             char **changed, size_t *bytes);
 
 #endif

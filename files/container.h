@@ -27,6 +27,9 @@ struct qz_container_type {
     /* Reads bytes of a tensor's data; NULL: they lie at entry->offset in the file. */
     qz_file_result (*read)(qz_file *file, size_t tensor, uint64_t offset, void *dst, size_t bytes,
                            qz_file_error *error);
+    /* Reads blocks that the values of a tensor are decoded from, as they lie in the file. NULL: there are none. */
+    qz_file_result (*read_blocks)(qz_file *file, size_t tensor, uint64_t first, size_t count, void *dst,
+                                  qz_file_error *error);
     void (*close)(qz_file *file); /* releases file->state; may be NULL */
     /* The container's name for the type of raw items that came from a file of this kind, which `type` is told by its
      * address; NULL if it has none. May be NULL. An output keeps it as slot->stored. */

@@ -12,6 +12,25 @@
 /* Callers that were compiled with an older header have a shorter error. */
 #define HAS(error, field) ((error)->size >= offsetof(qz_file_error, field) + sizeof(error)->field)
 
+/* Where the remedy stands in what a format says: behind its first semicolon, or that of the reason with which it ends,
+ * which is a text of the library's. A semicolon in a name, which stands before, means nothing. 0: there is none. */
+static size_t find_remedy(const char *format, const char *what, va_list arguments)
+{
+    char start[400], text[400];
+    const char *end = strstr(format, "; "), *tail;
+    const size_t length = strlen(format);
+    int in_reason = !end && length >= 2 && strcmp(format + length - 2, "%s") == 0 &&
+                    (length == 2 || (length >= 4 && memcmp(format + length - 4, ": ", 2) == 0));
+    if (!end && !in_reason)
+        return 0;
+    snprintf(start, sizeof start, "%.*s", (int)(end ? end - format : (ptrdiff_t)length - 2), format);
+    int before = vsnprintf(text, sizeof text, start, arguments);
+    if (before < 0 || (size_t)before >= strlen(what))
+        return 0;
+    tail = end ? what + before : strstr(what + before, "; ");
+    return tail && tail[0] != '\0' && tail[1] != '\0' && tail[2] != '\0' ? (size_t)(tail + 2 - what) : 0;
+}
+
 static void fill(qz_file_error *error, qz_file_result code, const char *label, const char *field, uint64_t offset,
                  const char *format, va_list arguments)
 {
@@ -22,7 +41,11 @@ static void fill(qz_file_error *error, qz_file_result code, const char *label, c
         snprintf(place, sizeof place, "%s: ", field);
     else if (offset != QZ_NO_OFFSET)
         snprintf(place, sizeof place, "at byte %" PRIu64 ": ", offset);
+    va_list again;
+    va_copy(again, arguments);
     vsnprintf(what, sizeof what, format, arguments);
+    const size_t remedy = find_remedy(format, what, again);
+    va_end(again);
     error->code = code;
     error->offset = offset;
     if (HAS(error, system))
@@ -30,7 +53,11 @@ static void fill(qz_file_error *error, qz_file_result code, const char *label, c
     if (HAS(error, option))
         error->option = QZ_OPTION_NONE;
     /* A long path must not push the reason out of the message. */
-    snprintf(error->message, sizeof error->message, "%.200s%s%s%s", label ? label : "", label ? ": " : "", place, what);
+    int before =
+        snprintf(error->message, sizeof error->message, "%.200s%s%s", label ? label : "", label ? ": " : "", place);
+    snprintf(error->message + before, sizeof error->message - (size_t)before, "%s", what);
+    if (HAS(error, remedy))
+        error->remedy = remedy != 0 ? (size_t)before + remedy : 0;
 }
 
 qz_file_result qz_fail(qz_file_error *error, qz_file_result code, const char *label, const char *field, uint64_t offset,

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "eight.h"
 #include "packed_list.h"
 
 /* One row for each layout. */
@@ -34,5 +35,7 @@ qz_file_result qz_layouts_recognize(qz_file *file, qz_file_error *error)
     qz_file_result result = QZ_FILE_OK;
     for (size_t i = 0; i < LAYOUTS && result == QZ_FILE_OK; i++)
         result = layouts[i]->recognize ? layouts[i]->recognize(file, error) : QZ_FILE_OK;
+    if (result == QZ_FILE_OK)
+        result = qz_eights_recognize(file, error);
     return result == QZ_FILE_OK ? qz_packed_sort(file, error) : result;
 }

@@ -89,19 +89,29 @@ static size_t part_of(const qz_parts *parts, size_t tensor)
     return low;
 }
 
+qz_file_result qz_parts_find(qz_file *file, qz_file **part, size_t *tensor, qz_file_error *error)
+{
+    qz_parts *parts = &file->parts;
+    *part = file;
+    if (!qz_file_in_part(file, *tensor))
+        return QZ_FILE_OK;
+    size_t i = part_of(parts, *tensor);
+    *part = parts->files[i];
+    *tensor -= parts->first[i];
+    if ((*part)->input.fd >= 0)
+        return QZ_FILE_OK;
+    qz_file_result result = qz_input_wake(&(*part)->input, error);
+    if (result == QZ_FILE_OK)
+        keep_awake(parts, i);
+    return result;
+}
+
 static qz_file_result read_part(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *dst,
                                 qz_file_error *error)
 {
-    qz_parts *parts = &file->parts;
-    size_t i = part_of(parts, tensor);
-    qz_file *part = parts->files[i];
-    if (part->input.fd < 0) {
-        qz_file_result result = qz_input_wake(&part->input, error);
-        if (result != QZ_FILE_OK)
-            return result;
-        keep_awake(parts, i);
-    }
-    return qz_read(part, tensor - parts->first[i], first, count, dst, error);
+    qz_file *part;
+    qz_file_result result = qz_parts_find(file, &part, &tensor, error);
+    return result == QZ_FILE_OK ? qz_read(part, tensor, first, count, dst, error) : result;
 }
 
 /* ---- the whole ---- */
@@ -229,8 +239,10 @@ qz_file_result qz_parts_join(qz_file *file, qz_file_error *error)
         parts->first[i] = file->count;
         for (size_t j = 0; j < part->count && result == QZ_FILE_OK; j++) {
             result = qz_file_add(file, &part->entries[j].tensor, QZ_NO_OFFSET, error);
-            if (result == QZ_FILE_OK)
+            if (result == QZ_FILE_OK) {
                 file->entries[file->count - 1].blocks = part->entries[j].blocks;
+                file->entries[file->count - 1].eight = part->entries[j].eight;
+            }
         }
     }
     take_notes(file);

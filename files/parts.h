@@ -15,6 +15,9 @@
 qz_file_result qz_parts_add(qz_file *file, const char *name, const qz_container_type *kind, qz_file_error *error);
 const qz_file *qz_parts_last(const qz_file *file);
 
+/* The file in which a tensor lies, open for reading, and the number that the tensor has there. */
+qz_file_result qz_parts_find(qz_file *file, qz_file **part, size_t *tensor, qz_file_error *error);
+
 /* Adds the tensors of all parts to the file, after its own. */
 qz_file_result qz_parts_join(qz_file *file, qz_file_error *error);
 

@@ -79,11 +79,12 @@ typedef struct qz_file_error {
     int system;            /* errno, where the system refused; 0 otherwise */
     qz_file_option option; /* the option that allows what was refused, where there is one: a program says in its own
                               words how it is set */
+    size_t remedy;         /* where in the message its last part begins, which says what to do; 0: there is none */
 } qz_file_error;
 
 #define QZ_FILE_ERROR_INIT                                                                                             \
     {                                                                                                                  \
-        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "", 0, QZ_OPTION_NONE                                         \
+        sizeof(qz_file_error), QZ_FILE_OK, QZ_NO_OFFSET, "", 0, QZ_OPTION_NONE, 0                                      \
     }
 
 /*
@@ -318,6 +319,11 @@ QZ_API qz_file_result qz_shard_at(qz_writer *writer, size_t i, qz_shard *shard, 
  * its other bytes stay. One of another program stays as well, and so does all of a file that is not understood: no
  * object, nested too deeply, more than 1 MiB, two such members.
  *
+ * Where quantized tensors were declared in a layout that qz_create_options.layout names, the member is whosever it was
+ * replaced: with NULL by what the programs of that layout read, if they do; one called "quantization", as MLX has it,
+ * is put in or taken out in the same way, and quantize_config.json, quant_config.json and hf_quant_config.json, which
+ * speak of the layout before, are left out. Tensors are declared before this call.
+ *
  * `note` becomes what was left out or left as it is, for people; empty if nothing. Where it has no room for all, it ends
  * with how many more there are. note_size should be 200 or more.
  */
@@ -347,6 +353,59 @@ QZ_API qz_file_result qz_commit(qz_writer *writer, qz_file_error *error);
 
 /* Releases the writer and leaves no file. NULL is allowed. */
 QZ_API void qz_abort(qz_writer *writer);
+
+/* ----------------------------------------------------------------------------------------------------------
+ * Tensors of eight bits
+ *
+ * For tensors that lose too much in four bits. A value has a code of one byte, and 32 neighbours in C order, a group,
+ * share a scale of float16; the last group may be shorter:
+ *
+ *     value = code * scale
+ *
+ * To all readers such a tensor is one of float32, which qz_tensor_at() lists and qz_read() decodes. It lies
+ *
+ *     own     as NAME.int8, of int8 and the shape of the tensor, and NAME.int8_scales, float16 of one axis
+ *     gguf    as blocks of Q8_0: the size of the last axis is a multiple of 32
+ * ------------------------------------------------------------------------------------------------------- */
+
+enum { QZ_EIGHT_GROUP = 32 };
+
+/* Numbers of float32, float64, float16 or bfloat16 as float32, rounded to the nearest; 0 for another type. */
+QZ_API int qz_element_floats(qz_element element, const void *src, size_t count, float *dst);
+
+/* Bytes of so many values with their scales. */
+QZ_API uint64_t qz_eight_bytes(uint64_t count);
+
+/*
+ * Encodes values into codes, and a scale for each group, by the rule of ggml's Q8_0:
+ *
+ *     step = max |x| / 127, scale = step as a float16, code = round(x * (1 / step))
+ *
+ * in float32, halves rounded away from 0. Returns `count`; or less, the first value of a group that cannot be encoded:
+ * it has NaN or an infinity, or its scale would be above 65504.
+ */
+QZ_API size_t qz_eight_encode(const float *values, size_t count, int8_t *codes, uint16_t *scales);
+
+QZ_API void qz_eight_decode(const int8_t *codes, const uint16_t *scales, size_t count, float *values);
+
+/* Whether a tensor of a file has codes of eight bits. */
+QZ_API int qz_eight_is(const qz_file *file, size_t tensor);
+
+/* Reads the codes of `count` values from value `first` on, and the scales of their groups. Both are multiples of 32,
+ * unless the last value is among them. */
+QZ_API qz_file_result qz_eight_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, int8_t *codes,
+                                    uint16_t *scales, qz_file_error *error);
+
+/* Why a tensor of floats cannot be kept in eight bits in a layout, as qz_layout_refuses() says it; NULL if it can.
+ * `tensor` NULL: asks about the layout alone. */
+QZ_API const char *qz_eight_refuses(const char *layout, const qz_tensor *tensor, char *out, size_t out_size);
+
+/* Declares such a tensor: name and shape of `tensor` count. */
+QZ_API qz_file_result qz_eight_declare(qz_writer *writer, const qz_tensor *tensor, size_t *index, qz_file_error *error);
+
+/* Writes codes and scales, in ranges as qz_eight_read() has them, which must cover the tensor once. */
+QZ_API qz_file_result qz_eight_write(qz_writer *writer, size_t index, uint64_t first, uint64_t count,
+                                     const int8_t *codes, const uint16_t *scales, qz_file_error *error);
 
 /* ----------------------------------------------------------------------------------------------------------
  * Quantized tensors

@@ -25,6 +25,8 @@ typedef struct qz_slot { /* a tensor that is being written */
     const qz_layout *layout; /* of a quantized tensor's header: how that lies in the file */
     const char *stored;      /* the type that the container is to say, where its elements do not say it; or NULL */
     unsigned blocks;         /* of items that are blocks of codes: which, as the container counts types; else 0 */
+    int is_eight;            /* codes of 8 bits: qz_eight_write() writes it, */
+    uint64_t eight;          /* and it has so many values */
 } qz_slot;
 
 struct qz_writer {

@@ -19,6 +19,8 @@
 #include "gguf_output.h"
 #include "gguf_split.h"
 
+enum { Q8_0 = 8 }; /* ggml's id of codes of 8 bits, which can be read as well */
+
 static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
 {
     (void)file_size;
@@ -99,8 +101,10 @@ static qz_file_result open_gguf(qz_file *file, qz_file_error *error)
         if (!describe(tensor, type, shape, &described, &blocks))
             return refuse(file, tensor, type, error);
         result = qz_file_add(file, &described, tensor->offset, error);
-        if (result == QZ_FILE_OK)
+        if (result == QZ_FILE_OK) {
             file->entries[i].blocks = blocks;
+            file->entries[i].eight = type->id == Q8_0;
+        }
         if (type->element == QZ_ELEMENT_RAW && blocks == 0)
             note_decoded(file, type->name);
     }
@@ -168,6 +172,21 @@ static qz_file_result read_gguf(qz_file *file, size_t tensor, uint64_t offset, v
     return read_decoded(file, t, decoding, offset / sizeof(float), bytes / sizeof(float), dst, error);
 }
 
+static qz_file_result read_blocks(qz_file *file, size_t tensor, uint64_t first, size_t count, void *dst,
+                                  qz_file_error *error)
+{
+    const qz_gguf *read = file->state;
+    const qz_model_tensor *t = &read->model.tensors[tensor];
+    const qz_ggml_type *type = qz_ggml_type_of(t->type);
+    const qz_ggml_decoding *decoding = qz_ggml_decoding_of(t->type);
+    qz_file_result result =
+        qz_input_read(&file->input, t->offset + first * type->bytes, dst, count * type->bytes, error);
+    for (size_t i = 0; i < count && result == QZ_FILE_OK; i++)
+        if (!qz_ggml_finite(decoding, (const uint8_t *)dst + i * type->bytes))
+            result = refuse_block(file, t, type, first + i, error);
+    return result;
+}
+
 /* ---- writing ---- */
 
 static qz_file_result layout(qz_writer *writer, qz_file_error *error)
@@ -185,6 +204,7 @@ const qz_container_type qz_container_gguf = {
     .open = open_gguf,
     .parts = qz_gguf_open_parts,
     .read = read_gguf,
+    .read_blocks = read_blocks,
     .close = close_gguf,
     .declare = qz_gguf_declare,
     .layout = layout,

@@ -17,8 +17,8 @@
 #include "zip_data.h"
 
 typedef struct archive {
-    qz_zip_data *members; /* one for each entry of the file */
-    size_t capacity;
+    qz_zip_data *members; /* one for each entry of the file; those that a layout adds behind them are none of its */
+    size_t count, capacity;
     qz_zip_spool spool;
 } archive;
 
@@ -81,7 +81,7 @@ static qz_file_result header_bytes(void *context, uint64_t offset, void *dst, si
 static qz_file_result grow_members(opener *o)
 {
     archive *a = o->archive;
-    if (o->file->count < a->capacity)
+    if (a->count < a->capacity)
         return QZ_FILE_OK;
     size_t wider = a->capacity == 0 ? 16 : a->capacity * 2;
     qz_zip_data *members = wider <= SIZE_MAX / sizeof *members ? realloc(a->members, wider * sizeof *members) : NULL;
@@ -136,11 +136,12 @@ static qz_file_result add_array(opener *o, const qz_zip_member *r)
     result = grow_members(o);
     if (result != QZ_FILE_OK)
         return result;
-    o->archive->members[file->count] = m;
+    o->archive->members[o->archive->count] = m;
     result = qz_file_add(file, t, header.length, o->error);
+    o->archive->count += result == QZ_FILE_OK;
     /* An empty array is complete with its header, so that no later read would notice a wrong checksum. */
     if (result == QZ_FILE_OK && t->bytes == 0)
-        result = qz_zip_check(&file->input, &o->archive->spool, &o->archive->members[file->count - 1], o->error);
+        result = qz_zip_check(&file->input, &o->archive->spool, &o->archive->members[o->archive->count - 1], o->error);
     return result;
 }
 
@@ -182,7 +183,7 @@ static void close_npz(qz_file *file)
     archive *a = file->state;
     if (!a)
         return;
-    for (size_t i = 0; i < file->count; i++)
+    for (size_t i = 0; i < a->count; i++)
         qz_zip_stream_free(a->members[i].stream);
     if (a->spool.fd >= 0)
         close(a->spool.fd);

@@ -11,7 +11,6 @@
 
 #include "../container.h"
 #include "../containers/json.h"
-#include "../containers/safetensors.h"
 #include "../error.h"
 
 enum { MAX_CONFIG = 4 << 20, DEEPEST = 32 };
@@ -179,11 +178,10 @@ static int take_beside(qz_file *file, qz_config *config, const char *name, int w
 
 static char *metadata_of(qz_file *file, size_t *length)
 {
-    const qz_safetensors *header = strcmp(file->container->name, "safetensors") == 0 ? file->state : NULL;
-    for (size_t i = 0; header && i < header->metadata_count; i++)
-        if (strcmp(header->metadata[i].key, "quantization_config") == 0) {
-            *length = header->metadata[i].value_length;
-            return qz_arena_text(&file->arena, header->metadata[i].value, *length);
+    for (size_t i = 0; i < file->metadata_count; i++)
+        if (strcmp(file->metadata[i].key, "quantization_config") == 0) {
+            *length = file->metadata[i].value_length;
+            return qz_arena_text(&file->arena, file->metadata[i].value, *length);
         }
     return NULL;
 }

@@ -7,21 +7,13 @@
 #include "ggml_decode.h"
 
 #include <stddef.h>
-#include <string.h>
+
+#include "../eight_codes.h"
 
 /* The float16 with the lower byte first. */
 static float half(const uint8_t at[2])
 {
-    uint32_t bits = at[0] | (uint32_t)at[1] << 8, sign = (bits & 0x8000) << 16;
-    uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
-    float value;
-    if (exponent == 0) { /* multiples of 2^-24 */
-        value = (float)fraction * 0x1p-24f;
-        return sign != 0 ? -value : value;
-    }
-    bits = sign | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return qz_half_value((uint16_t)(at[0] | at[1] << 8));
 }
 
 /* ---- blocks of 32 ---- */

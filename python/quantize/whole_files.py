@@ -77,6 +77,7 @@ class EncodeOptions(OutputOptions, total=False):
     report: Path
     dry_run: bool
     max_shard_size: int | str
+    resume: bool
 
 
 class DecodeOptions(OutputOptions, total=False):
@@ -91,6 +92,7 @@ class ConvertOptions(OutputOptions, total=False):
     """Of :func:`convert_file`."""
 
     to: str
+    max_shard_size: int | str
     requantize: bool
     verify: bool
     report: Path
@@ -370,12 +372,13 @@ def encode_file(
     **options
         The options of the tool as keywords: `scheme`, `group_size`, `axis`, `table`, `method`, `weights`,
         `imatrix`, `seed`, `scale_dtype`, `nonfinite`, `include`, `exclude`, `min_size`, `target_bits`,
-        `min_sqnr`, `stats`, `report` (a page of HTML to write), `dry_run`, `max_shard_size`, `threads`,
-        `max_header`, `max_ratio`, `max_bytes`,
-        `max_table`, `void2_as_bfloat16`, `allow_trailing`. `rules` is a list of ``"pattern=action"``, a
-        mapping from patterns to actions, or a .json or .toml file. ``overwrite=True`` replaces an output,
-        ``fsync=False`` does not wait for the medium, ``default_rules=False`` encodes also what stays in
-        models by default. None is as good as leaving an option out.
+        `min_sqnr`, `stats`, `report` (a page of HTML to write), `dry_run`, `max_shard_size`, `resume`
+        (make a folder file by file, and go on where such a run ended), `threads`, `max_header`,
+        `max_ratio`, `max_bytes`, `max_table`, `void2_as_bfloat16`, `allow_trailing`. `rules` is a
+        list of ``"pattern=action"``, a mapping from patterns to actions, or a .json or .toml file.
+        ``overwrite=True`` replaces an output, ``fsync=False`` does not wait for the medium,
+        ``default_rules=False`` encodes also what stays in models by default. None is as good as
+        leaving an option out.
 
     Returns
     -------
@@ -463,7 +466,7 @@ def convert_file(
     **options
         `to` (the layout: ``"gptq"``, ``"awq"``, ...), `requantize` (other values where the same cannot be
         had), `verify` (False: do not decode both files to see that they are the same), `report` (a page of
-        HTML to write), and those of files, as in :func:`decode_file`.
+        HTML to write), `max_shard_size` (of a folder), and those of files, as in :func:`decode_file`.
 
     Returns
     -------

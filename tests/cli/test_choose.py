@@ -20,9 +20,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 # Those of docs/cli.md.
 CANDIDATES = [
     *("dual4,group=64", "dual4", "dual4,group=16", "dual4,group=8", "int4", "uint4_offset", "nf4", "mxfp4"),
-    *("q4_k", "iq4_xs", "iq4_nl", "q4_1"),
+    *("q4_k", "iq4_xs", "iq4_nl", "q4_1", "q8_0"),
 ]
-IN_GGUF = ["int4", "uint4_offset", "mxfp4", "q4_k", "iq4_xs", "iq4_nl", "q4_1"]
+IN_GGUF = ["int4", "uint4_offset", "mxfp4", "q4_k", "iq4_xs", "iq4_nl", "q4_1", "q8_0"]
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,7 @@ def test_decibels_beside_all_candidates(run: Run, seed: int) -> None:
     arrays = model(seed)
     np.savez("w.npz", **arrays)
     points = all_points(run, "q.npz", CANDIDATES, arrays)
-    for least in (10, 18, 20.5, 21.5, 22.5, 23.7, 25, 30):
+    for least in (10, 18, 20.5, 21.5, 22.5, 23.7, 25, 30, 70):
         done = run("encode", "w.npz", "q.npz", "--min-sqnr", least, "--json", "-f")
         for t in json.loads(done.stdout)["tensors"]:
             enough = [p for p in points[t["name"]] if p.sqnr >= least]

@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import safetensors.numpy
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Array = Any
@@ -248,6 +249,56 @@ def test_a_failure_has_its_place_and_remedy(run: Run) -> None:
     error = events(run, "convert", "nf4.safetensors", "new.gguf", code=4)[-1]
     assert error["tensor"] == "a.weight"
     assert error["remedy"] == "--requantize makes other values of it"
+
+
+def test_remedies_of_the_file_library(run: Run) -> None:
+    """What it says to do is in the member for it; a semicolon in a name says nothing."""
+    x = np.ones((4, 32), np.float32)
+    np.savez("in.npz", x=x)
+    Path("model").mkdir()
+    Path("model/config.json").write_text("{}")
+    safetensors.numpy.save_file({"w": x}, "model/model.safetensors")
+    Path("full").mkdir()
+    Path("full/file").touch()
+    shutil.copy("in.npz", "in.safetensors")
+    shutil.copy("in.npz", "a; b.gguf")
+    Path("pickle.pt").write_bytes(b"\x80\x02}q\x00.")
+    codes = np.zeros((1, 32), np.int8)
+    np.savez("short; er.npz", **{"w; v.int8": codes, "w; v.int8_scales": np.ones(2, np.float16)})
+    np.savez("infinite.npz", **{"w; v.int8": codes, "w; v.int8_scales": np.full(1, np.inf, np.float16)})
+    np.savez("twice; so.npz", **{"a; b": x, "a; b.int8": codes, "a; b.int8_scales": np.ones(1, np.float16)})
+    cases: list[tuple[tuple[str, ...], int, str | None]] = [
+        (("verify", "in.safetensors"), 3, "rename it"),
+        (("verify", "a; b.gguf"), 3, "rename it"),
+        (("encode", "model", "full"), 4, "choose another name, or remove it"),
+        (("encode", "in.npz", "in.npz", "-f"), 4, "choose another name"),
+        (("verify", "short; er.npz"), 3, "if it is an array of its own, rename it"),
+        (("verify", "infinite.npz"), 3, "get the file once more"),
+        (("verify", "twice; so.npz"), 3, None),
+        (("verify", "no; where.npz"), 5, None),
+        (("encode", "in.npz", "q; r.xyz"), 2, None),
+    ]
+    for arguments, code, remedy in cases:
+        error = events(run, *arguments, code=code)[-1]
+        assert error["remedy"] == remedy, error["error"]
+        assert error["written"] is False
+        assert remedy is None or error["error"].endswith("; " + remedy)
+    # One that is part of a reason.
+    error = events(run, "verify", "pickle.pt", code=3)[-1]
+    assert error["remedy"] is not None
+    assert error["error"].endswith("; " + error["remedy"])
+
+
+def test_a_report_that_fails_leaves_the_output(run: Run) -> None:
+    """The name of the page fits into a folder, and that of the file that becomes it does not."""
+    np.savez("in.npz", x=np.ones((4, 64), np.float32))
+    report = "r" * 250 + ".html"
+    for command, source, target in (("encode", "in.npz", "q.npz"), ("convert", "q.npz", "c.npz")):
+        done = run(command, source, target, "--report", report, "--json", "-q", code=5)
+        error = json.loads(done.stdout)
+        assert (error["written"], error["errno"]) == (True, errno.ENAMETOOLONG)
+        assert "the output is complete, but there is no report of it" in done.stderr
+        run("verify", target)
 
 
 @pytest.mark.usefixtures("files")

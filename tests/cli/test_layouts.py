@@ -17,6 +17,7 @@ import layouts_oracle as oracle
 import numpy as np
 import pytest
 import quantize
+import safetensors
 from layouts_oracle import Contents, Stored, stored
 from numpy.typing import NDArray
 
@@ -706,3 +707,135 @@ def test_other_values_on_request(run: Run, tmp_path: Path, family: str, a: str, 
     assert said["sqnr_db"] == pytest.approx(sqnr, abs=0.001)
     assert sqnr > least
     assert "m.weight" in run(*arguments, "--requantize", "--force").stdout
+
+
+# --- Folders ------------------------------------------------------------------------------------------------
+
+INDEX = "model.safetensors.index.json"
+SHARDS = 3
+FOLDERS = [
+    (family, a, b) for family, a, b in PAIRS if b in ("gptq", "awq", "compressed-tensors", "mlx", "own")
+]
+CONFIG = {"model_type": "llama", "a": [1.5, {"b": None}], "torch_dtype": "float16"}
+
+
+def write_folder(folder: Path, layout: str, modules: dict[str, Contents]) -> None:
+    """A module in each file, with the config of the layout, a second word of MLX, and files beside."""
+    folder.mkdir()
+    places: dict[str, str] = {}
+    said: dict[str, object] = {}
+    total = 0
+    for i, (module, c) in enumerate(modules.items()):
+        tensors, said = oracle.WRITERS[layout](c)
+        tensors = {name.replace("m.", f"{module}.", 1): tensor for name, tensor in tensors.items()}
+        tensors[f"{module}.norm"] = stored(np.full(7, i, np.float32))
+        file = f"model-{i + 1:05d}-of-{len(modules):05d}.safetensors"
+        oracle.save(folder / file, tensors, {"format": "pt"})
+        places |= dict.fromkeys(tensors, file)
+        total += sum(len(content) for _, _, content in tensors.values())
+    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}))
+    config = {**CONFIG, **({"quantization_config": said} if said else {})}
+    if layout == "mlx":
+        config["quantization"] = said
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    (folder / "quantize_config.json").write_text(json.dumps(said))
+    (folder / "tokenizer.json").write_bytes(bytes(range(256)) * 300)
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """All tensors and the metadata, beside what the package safetensors and the index say of them."""
+    found: dict[str, Stored] = {}
+    places: dict[str, str] = {}
+    said: dict[str, str] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors, said = oracle.load(path)
+        with safetensors.safe_open(path, "np") as file:
+            assert set(file.keys()) == set(tensors)
+            assert file.metadata() == said
+            for name, (dtype, shape, _) in tensors.items():
+                part = file.get_slice(name)
+                assert (part.get_dtype(), tuple(part.get_shape())) == (dtype, shape)
+        assert not set(tensors) & set(found)
+        found |= tensors
+        places |= dict.fromkeys(tensors, path.name)
+    index = json.loads((folder / INDEX).read_text())
+    assert index["weight_map"] == places
+    assert index["metadata"] == {"total_size": sum(len(content) for _, _, content in found.values())}
+    return found, said
+
+
+@pytest.mark.parametrize(("family", "a", "b"), FOLDERS)
+def test_a_folder_becomes_a_folder(run: Run, tmp_path: Path, family: str, a: str, b: str) -> None:
+    modules = {f"layers.{i}": contents(family, rows, 576) for i, rows in enumerate((200, 8, 64))}
+    write_folder(tmp_path / "a", a, modules)
+    done = run("convert", "a", "b", "--to", b, "--max-shard-size", "20k")
+    assert "they decode to the same values" in done.stderr
+    assert "quantize_config.json is left out (of the layout before)" in done.stderr
+    tensors, said = read_folder(tmp_path / "b")
+    assert len(list((tmp_path / "b").glob("*.safetensors"))) >= SHARDS
+    for i, (module, c) in enumerate(modules.items()):
+        own = {name.removeprefix(module + "."): t for name, t in tensors.items() if name.startswith(module)}
+        np.testing.assert_array_equal(oracle.numbers(own.pop("norm")), np.full(7, i, np.float32))
+        if b != "own":
+            same_bits(
+                oracle.values(oracle.READERS[b]({f"m.{n}": t for n, t in own.items()})), oracle.values(c)
+            )
+    # What a single file has, without what lies beside.
+    run("convert", "a", "one.safetensors", "--to", b)
+    one, metadata = oracle.load(tmp_path / "one.safetensors")
+    assert tensors == one
+    assert said == metadata
+    # Beside it.
+    config = json.loads((tmp_path / "b/config.json").read_text())
+    quantization = config.pop("quantization_config")
+    if b == "own":
+        assert quantization["quant_method"] == "quantize"
+    else:
+        assert quantization == json.loads(said["quantization_config"])
+    assert config.pop("quantization", quantization) == quantization
+    assert ("quantization" in json.loads((tmp_path / "b/config.json").read_text())) == (b == "mlx")
+    assert config == CONFIG
+    names = {p.name for p in (tmp_path / "b").iterdir() if p.suffix != ".safetensors"}
+    assert names == {"config.json", "tokenizer.json", INDEX}
+    assert (tmp_path / "b/tokenizer.json").read_bytes() == bytes(range(256)) * 300
+    # And back, in one file: the same tensors.
+    run("convert", "b", "c", "--to", a)
+    assert {p.name for p in (tmp_path / "c").iterdir()} == {
+        "config.json",
+        "tokenizer.json",
+        "model.safetensors",
+    }
+    back, _ = oracle.load(tmp_path / "c/model.safetensors")
+    first = read_folder(tmp_path / "a")[0]
+    for name in (n for n in first if ".quant_state." not in n):
+        assert back[name] == first[name], name
+
+
+def test_a_folder_is_its_own_layout_by_default(run: Run, tmp_path: Path) -> None:
+    c = integers(np.random.default_rng(1), 8, 64, 32, "F16", "eight")
+    write_folder(tmp_path / "a", "compressed-tensors", {"x": c})
+    run("convert", "a", "b")
+    assert "x.weight.int4" in oracle.load(tmp_path / "b/model.safetensors")[0]
+    said = json.loads((tmp_path / "b/config.json").read_text())["quantization_config"]
+    assert said == {"quant_method": "quantize", "bits": 4, "scheme": "int4"}
+    assert "is that of .gguf files alone" in run("convert", "a", "g", "--to", "gguf", code=2).stderr
+    assert not (tmp_path / "g").exists()
+    assert (
+        "--max-shard-size is for outputs that are folders"
+        in run("convert", "a", "b.safetensors", "--max-shard-size", "1M", code=2).stderr
+    )
+    run("convert", "a", "b", code=4)  # there already
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_a_folder_without_quantized_tensors(run: Run, tmp_path: Path) -> None:
+    """What another program says of tensors that stay as they are is left alone."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    oracle.save(folder / "model.safetensors", {"w": stored(np.arange(12, dtype=np.float32))})
+    said = '{"quantization_config": {"quant_method": "fp8"}, "quantization": 3}'
+    (folder / "config.json").write_text(said)
+    (folder / "quantize_config.json").write_text("{}")
+    run("convert", "a", "b", "--to", "mlx")
+    assert (tmp_path / "b/config.json").read_text() == said
+    assert (tmp_path / "b/quantize_config.json").exists()

@@ -49,6 +49,7 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
     "stats": (True, ["--stats"]),
     "dry_run": (np.True_, ["--dry-run"]),
     "max_shard_size": ("5G", ["--max-shard-size=5G"]),
+    "resume": (True, ["--resume"]),
     "dtype": ("bfloat16", ["--dtype=bfloat16"]),
     "tensor": ("a\udcff\u20ac", ["--tensor=a\udcff\u20ac"]),
     "to": ("gptq", ["--to=gptq"]),

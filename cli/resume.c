@@ -1,0 +1,546 @@
+/*
+ * resume.c - encode --resume: a folder that is made file by file, so that a run can go on where another one ended
+ *
+ * As quantize.run of the Python package does it, one folder lies beside the output until all is there:
+ *
+ *     .quantize-NAME-<16 digits>/files/    what becomes the output
+ *     .quantize-NAME-<16 digits>/done/     a record for each file of tensors that is complete: its bytes and SHA-256
+ *     .quantize-NAME-<16 digits>/work/     the file that is made
+ *
+ * The digits stand for all that the bytes depend on: options, tensors, and the inputs as they are. Each file goes from
+ * work/ to files/ in one step, and its record follows, so that a kill between any two steps loses one file at most.
+ */
+#include "resume.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "output.h"
+#include "sha256.h"
+
+enum { DIGITS = 16, RECORD = 256 };
+
+typedef struct stage {
+    const settings *s;
+    char *target, *path; /* of the output, and of the folder beside it */
+    qz_shard *shards;
+    size_t count;
+    unsigned char *ready; /* of each file: an earlier run completed it */
+    int lock;
+    settings step;     /* those of the run, with another output */
+    char part[24];     /* which file of the folder that is */
+    char *work, *made; /* where it is made */
+} stage;
+
+/* ---- paths ---- */
+
+/* The parts with nothing between them, in memory of their own. */
+static char *join(const char *a, const char *b, const char *c, const char *d)
+{
+    const size_t room = strlen(a) + strlen(b) + strlen(c) + strlen(d) + 1;
+    char *whole = malloc(room);
+    if (whole)
+        snprintf(whole, room, "%s%s%s%s", a, b, c, d);
+    else
+        fail_memory();
+    return whole;
+}
+
+static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *place)
+{
+    (void)status, (void)kind, (void)place;
+    return remove(path);
+}
+
+/* Removes a folder with all in it; links are not followed. */
+static void remove_tree(const char *path)
+{
+    enum { OPEN = 8 };
+    (void)nftw(path, remove_one, OPEN, FTW_DEPTH | FTW_PHYS);
+}
+
+static int sync_folder(const stage *st, const char *path)
+{
+    const int fd = st->s->no_fsync ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int code = st->s->no_fsync || (fd >= 0 && fsync(fd) == 0) ? DONE : fail_system(path, errno);
+    if (fd >= 0)
+        close(fd);
+    return code;
+}
+
+static int make_folder(const char *path)
+{
+    return mkdir(path, 0777) == 0 || errno == EEXIST ? DONE : fail_system(path, errno);
+}
+
+static int is_there(const char *path)
+{
+    struct stat status;
+    return lstat(path, &status) == 0;
+}
+
+/* Whether a folder has nothing in it; what is no folder has. */
+static int is_empty(const char *path)
+{
+    DIR *list = opendir(path);
+    const struct dirent *found = NULL;
+    int empty = list != NULL;
+    while (list && empty && (found = readdir(list)) != NULL)
+        empty = strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0;
+    if (list)
+        closedir(list);
+    return empty;
+}
+
+/* ---- what the bytes depend on ---- */
+
+static void add_text(sha256 *h, const char *text)
+{
+    sha256_add(h, text, strlen(text) + 1);
+}
+
+static void add_number(sha256 *h, uint64_t number)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%" PRIu64, number);
+    add_text(h, text);
+}
+
+/* A file's path, bytes and time of change; of parts, the names in its folder say which they are. */
+static int add_input(sha256 *h, const qz_file *file)
+{
+    const char *path = file ? qz_file_path(file, 0) : NULL, *slash = path ? strrchr(path, '/') : NULL, *name;
+    int code = DONE;
+    for (size_t i = 0; file && (name = qz_file_path(file, i)) != NULL && code == DONE; i++) {
+        struct stat status;
+        char folder[2] = "";
+        char *start = i != 0 && slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(folder);
+        char *whole = start ? join(start, name, "", "") : NULL;
+        if (!whole || stat(whole, &status) != 0) {
+            code = whole ? fail_system(whole, errno) : LIMIT;
+        } else {
+            add_text(h, whole);
+            add_number(h, (uint64_t)status.st_size);
+            add_number(h, (uint64_t)status.st_mtim.tv_sec);
+            add_number(h, (uint64_t)status.st_mtim.tv_nsec);
+        }
+        free(start);
+        free(whole);
+    }
+    return code;
+}
+
+static void add_recipe(sha256 *h, const recipe *how)
+{
+    const qz_scheme *scheme = &how->scheme;
+    const uint64_t numbers[] = {(uint64_t)scheme->codes,       (uint64_t)scheme->zero,    (uint64_t)scheme->scale_dtype,
+                                (uint64_t)scheme->super_dtype, scheme->group_size,        scheme->super_size,
+                                (uint64_t)scheme->rule,        (uint64_t)scheme->positive};
+    add_text(h, scheme->name);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        add_number(h, numbers[i]);
+    add_number(h, (uint64_t)method_of(how));
+    if (scheme->codes == QZ_TABLE && scheme->table)
+        sha256_add(h, scheme->table, 16 * sizeof *scheme->table);
+}
+
+static int key_of(const encoder *e, char digits[SHA256_TEXT])
+{
+    sha256 h;
+    sha256_begin(&h);
+    add_text(&h, qz_version());
+    add_number(&h, e->s->max_shard_size);
+    add_number(&h, (uint64_t)e->s->nonfinite);
+    add_number(&h, e->s->stochastic ? e->s->seed + 1 : 0);
+    int code = add_input(&h, e->in.file);
+    const qz_file *const others[] = {e->weights.file, e->imatrix.in.file, e->table.file};
+    for (size_t i = 0; i < 3 && code == DONE; i++) {
+        add_number(&h, others[i] != NULL);
+        code = add_input(&h, others[i]);
+    }
+    for (size_t i = 0; i < e->in.count; i++) {
+        const job *j = &e->jobs[i];
+        sha256_add(&h, j->item->name, j->item->name_length + 1);
+        add_number(&h, (uint64_t)j->encoded << 2 | (uint64_t)is_eight(j) << 1 | (uint64_t)is_weighted(j));
+        add_number(&h, j->axis);
+        if (j->encoded)
+            add_recipe(&h, j->how);
+    }
+    sha256_end(&h, digits);
+    digits[DIGITS] = '\0';
+    return code;
+}
+
+/* ---- records ---- */
+
+static char *record_path(const stage *st, size_t shard)
+{
+    char number[32];
+    snprintf(number, sizeof number, "%zu", shard + 1);
+    return join(st->path, "/done/", number, "");
+}
+
+/* What a record says of a file: its name, bytes and sum. */
+static int describe(const char *folder, const char *name, char out[RECORD])
+{
+    enum { PIECE = 1 << 16 };
+    char *path = join(folder, "/", name, ""), *piece = malloc(PIECE);
+    FILE *file = path && piece ? fopen(path, "rb") : NULL;
+    sha256 h;
+    char sum[SHA256_TEXT];
+    size_t n;
+    sha256_begin(&h);
+    while (file && (n = fread(piece, 1, PIECE, file)) != 0)
+        sha256_add(&h, piece, n);
+    const int fine = file && !ferror(file);
+    const uint64_t bytes = h.length;
+    if (file)
+        fclose(file);
+    sha256_end(&h, sum);
+    snprintf(out, RECORD, "%s %" PRIu64 " %s\n", name, bytes, sum);
+    free(path);
+    free(piece);
+    return fine;
+}
+
+/* Whether a file is recorded, and lies in the folder as the record says. */
+static int is_recorded(const stage *st, size_t shard, const char *folder)
+{
+    char said[RECORD] = "", is[RECORD];
+    char *path = record_path(st, shard);
+    FILE *file = path ? fopen(path, "rb") : NULL;
+    size_t n = file ? fread(said, 1, sizeof said - 1, file) : 0;
+    if (file)
+        fclose(file);
+    free(path);
+    return n != 0 && describe(folder, st->shards[shard].name, is) && strcmp(said, is) == 0;
+}
+
+/* Writes the record, which is there whole, and on the medium, or not at all. */
+static int record(const stage *st, size_t shard, const char *folder)
+{
+    char text[RECORD];
+    char *beside = join(st->work, "/text", "", ""), *path = record_path(st, shard), *done = NULL;
+    int code = beside && path ? DONE : LIMIT;
+    if (code == DONE && !describe(folder, st->shards[shard].name, text))
+        code = fail_system(st->shards[shard].name, errno);
+    FILE *file = code == DONE ? fopen(beside, "wb") : NULL;
+    if (code == DONE && !file)
+        code = fail_system(beside, errno);
+    if (file && (fputs(text, file) < 0 || fflush(file) != 0 || (!st->s->no_fsync && fsync(fileno(file)) != 0)))
+        code = fail_system(beside, errno);
+    if (file)
+        fclose(file);
+    if (code == DONE && rename(beside, path) != 0)
+        code = fail_system(path, errno);
+    if (code == DONE && (done = join(st->path, "/done", "", "")) != NULL)
+        code = sync_folder(st, done);
+    free(beside);
+    free(path);
+    free(done);
+    return code;
+}
+
+/* ---- one file ---- */
+
+/* Gets ready for one part of the folder: "3", "rest" or "list". */
+static int begin_part(encoder *e, stage *st, uint64_t part, const char *word)
+{
+    for (size_t i = 0; i < e->in.count; i++) {
+        free(e->jobs[i].packed);
+        e->jobs[i].packed = NULL;
+        e->jobs[i].elsewhere = 0;
+    }
+    e->part = part;
+    e->writer = NULL;
+    snprintf(st->part, sizeof st->part, "%s", word);
+    remove_tree(st->work);
+    return make_folder(st->work);
+}
+
+/* Moves what was made to the files of the output. */
+static int keep_made(const stage *st, const char *files)
+{
+    struct dirent **names;
+    const int count = scandir(st->made, &names, NULL, NULL);
+    int code = count >= 0 ? DONE : fail_system(st->made, errno);
+    for (int i = 0; i < count; i++) {
+        const char *name = names[i]->d_name;
+        const int is_file = strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+        char *from = join(st->made, "/", name, ""), *to = join(files, "/", name, "");
+        if (!from || !to)
+            code = LIMIT;
+        else if (code == DONE && is_file && rename(from, to) != 0)
+            code = fail_system(to, errno);
+        free(from);
+        free(to);
+        free(names[i]);
+    }
+    if (count >= 0)
+        free(names);
+    return code == DONE ? sync_folder(st, files) : code;
+}
+
+static int make_file(encoder *e, stage *st, size_t shard, const char *files, const encode_steps *steps)
+{
+    char word[24];
+    snprintf(word, sizeof word, "%zu", shard + 1);
+    int code = begin_part(e, st, shard + 1, word);
+    if (code == DONE)
+        code = steps->make(e);
+    if (code == DONE)
+        code = keep_made(st, files);
+    return code == DONE ? record(st, shard, files) : code;
+}
+
+/* Makes all that is no file of tensors, anew each time: it may have changed, and is small. */
+static int make_rest(encoder *e, stage *st, const char *files, const encode_steps *steps)
+{
+    struct dirent **names;
+    const int count = scandir(files, &names, NULL, NULL);
+    int code = count >= 0 ? begin_part(e, st, QZ_PART_REST, "rest") : fail_system(files, errno);
+    for (int i = 0; i < count; i++) {
+        size_t shard = 0;
+        while (shard < st->count && strcmp(st->shards[shard].name, names[i]->d_name) != 0)
+            shard++;
+        char *path = shard == st->count && code == DONE ? join(files, "/", names[i]->d_name, "") : NULL;
+        if (path)
+            unlink(path); /* not . and .., which are no files */
+        free(path);
+        free(names[i]);
+    }
+    if (count >= 0)
+        free(names);
+    if (code == DONE)
+        code = steps->make(e);
+    return code == DONE ? keep_made(st, files) : code;
+}
+
+/* ---- the plan ---- */
+
+/* Lists the files of the folder, and which of them lie in `folder` and are recorded. */
+static int list_files(encoder *e, stage *st, const char *folder, const encode_steps *steps)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    int code = begin_part(e, st, QZ_PART_REST, "list");
+    if (code == DONE)
+        code = steps->open(e);
+    if (code == DONE && qz_shard_count(e->writer, &st->count, &error) != QZ_FILE_OK)
+        code = fail_file(&error);
+    st->shards = calloc(st->count + 1, sizeof *st->shards);
+    st->ready = calloc(st->count + 1, 1);
+    if (code == DONE && (!st->shards || !st->ready))
+        code = fail_memory();
+    for (size_t i = 0; i < st->count && code == DONE; i++) {
+        st->shards[i].size = sizeof st->shards[i];
+        if (qz_shard_at(e->writer, i, &st->shards[i], &error) != QZ_FILE_OK)
+            code = fail_file(&error);
+        else
+            st->ready[i] = (unsigned char)is_recorded(st, i, folder);
+        if (stop_requested())
+            code = 128 + stop_requested();
+    }
+    for (size_t i = 0; i < e->in.count && code == DONE; i++) {
+        job *j = &e->jobs[i];
+        const size_t index = j->packed ? j->packed->members[QZ_MEMBER_HEADER] : j->index;
+        for (size_t k = 0; k < st->count; k++)
+            if (st->ready[k] && index >= st->shards[k].first && index - st->shards[k].first < st->shards[k].count)
+                j->made_before = 1;
+    }
+    qz_abort(e->writer);
+    e->writer = NULL;
+    return code;
+}
+
+static size_t count_ready(const stage *st)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < st->count; i++)
+        n += st->ready[i] != 0;
+    return n;
+}
+
+/* ---- the folder beside the output ---- */
+
+/* The output, and where it is made. */
+static int find_places(const encoder *e, stage *st)
+{
+    char digits[SHA256_TEXT];
+    int code = key_of(e, digits);
+    size_t length = strlen(st->s->files[1]);
+    while (length > 1 && st->s->files[1][length - 1] == '/')
+        length--;
+    st->target = strndup(st->s->files[1], length);
+    if (code != DONE || !st->target)
+        return code != DONE ? code : fail_memory();
+    const char *slash = strrchr(st->target, '/'), *base = slash ? slash + 1 : st->target;
+    char *folder = strndup(st->target, (size_t)(base - st->target));
+    char *name = join(".quantize-", base, "-", digits);
+    st->path = folder && name ? join(folder, name, "", "") : NULL;
+    st->work = st->path ? join(st->path, "/work", "", "") : NULL;
+    st->made = st->work ? join(st->work, "/part", "", "") : NULL;
+    free(folder);
+    free(name);
+    st->step.files[1] = st->made;
+    return st->made ? DONE : LIMIT;
+}
+
+static int fail_target(const stage *st, const char *why)
+{
+    char shown[NAME_TEXT];
+    return fail(REFUSED, "%s: %s", qz_escape(st->target, strlen(st->target), shown, sizeof shown), why);
+}
+
+static int fail_taken(const stage *st)
+{
+    return fail_target(st, "exists already, and is no empty folder; choose another name, or remove it");
+}
+
+/* Opens the folder, which is this run's alone until it ends; st->lock stays -1 where another run has it. */
+static int open_stage(stage *st)
+{
+    char *done = join(st->path, "/done", "", "");
+    int code = done ? make_folder(st->path) : LIMIT;
+    const int fd = code == DONE ? open(st->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (code == DONE && fd < 0)
+        code = fail_system(st->path, errno);
+    if (code == DONE && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        code = fail_target(st, "another run is making this folder; wait until it ends");
+    if (code == DONE) {
+        st->lock = fd;
+        code = make_folder(done);
+    } else if (fd >= 0) {
+        close(fd);
+    }
+    free(done);
+    return code;
+}
+
+/* Says what runs of other inputs or options left of this output. */
+static void say_others(const stage *st)
+{
+    const char *own = strrchr(st->path, '/') ? strrchr(st->path, '/') + 1 : st->path;
+    const size_t length = strlen(own) - DIGITS, before = (size_t)(own - st->path);
+    char *folder = before != 0 ? strndup(st->path, before) : strdup("."), shown[NAME_TEXT];
+    DIR *list = folder ? opendir(folder) : NULL;
+    const struct dirent *found;
+    while (list && (found = readdir(list)) != NULL)
+        if (strlen(found->d_name) == length + DIGITS && strncmp(found->d_name, own, length) == 0 &&
+            strcmp(found->d_name, own) != 0)
+            say("note: %s is what a run with other inputs or options left; remove it if that is not to go on",
+                qz_escape(found->d_name, strlen(found->d_name), shown, sizeof shown));
+    if (list)
+        closedir(list);
+    free(folder);
+}
+
+/* ---- the whole ---- */
+
+static int make_all(encoder *e, stage *st, const char *files, const encode_steps *steps)
+{
+    const size_t before = count_ready(st);
+    int code = DONE;
+    if (before != 0)
+        say("%zu of %zu files are complete and are not made again", before, st->count);
+    for (size_t i = 0; i < st->count && code == DONE; i++) {
+        if (st->ready[i])
+            continue;
+        code = make_file(e, st, i, files, steps);
+        st->ready[i] = code == DONE;
+    }
+    if (code == DONE)
+        code = make_rest(e, st, files, steps);
+    if (code == DONE && rename(files, st->target) != 0)
+        code = fail_system(st->target, errno);
+    return code;
+}
+
+/* What is left of a run that failed: the files that are complete, or nothing. */
+static void end_stage(const stage *st, int code)
+{
+    const size_t ready = count_ready(st);
+    if (code == DONE || ready == 0)
+        remove_tree(st->path);
+    else
+        remove_tree(st->work);
+    char shown[NAME_TEXT];
+    if (code != DONE && ready != 0)
+        say("%zu of %zu files are complete, in %s; --resume goes on with them", ready, st->count,
+            qz_escape(st->path, strlen(st->path), shown, sizeof shown));
+}
+
+static int work_in_stage(encoder *e, stage *st, const encode_steps *steps)
+{
+    char *files = join(st->path, "/files", "", ""), *folder = NULL;
+    const int taken = is_there(st->target) && !is_empty(st->target);
+    const int resumed = is_there(st->path);
+    /* A run that was killed when it had given the folder its name left only what lay beside it. */
+    const int named = taken && resumed && files && !is_there(files);
+    if (taken && !named) {
+        free(files);
+        return fail_taken(st);
+    }
+    int code = files ? open_stage(st) : LIMIT;
+    if (code == DONE)
+        say_others(st);
+    if (code == DONE && !named)
+        code = make_folder(files);
+    if (code == DONE)
+        code = list_files(e, st, named ? st->target : files, steps);
+    if (code == DONE && named && count_ready(st) != st->count)
+        code =
+            fail(REFUSED, "%s: exists already, and is no empty folder; choose another name, or remove it", st->target);
+    else if (code == DONE && !named)
+        code = make_all(e, st, files, steps);
+    if (code == DONE && !st->s->no_fsync) {
+        const char *slash = strrchr(st->target, '/');
+        folder = slash ? strndup(st->target, (size_t)(slash - st->target) + 1) : strdup(".");
+        code = folder ? sync_folder(st, folder) : fail_memory();
+    }
+    if (st->lock >= 0)
+        end_stage(st, code);
+    free(folder);
+    free(files);
+    return code;
+}
+
+int resume_check(const settings *s)
+{
+    if (!s->resume)
+        return DONE;
+    if (s->part || s->dry_run || s->stats || s->report)
+        return fail(USAGE, "--resume goes with none of --part, --dry-run, --stats and --report");
+    return qz_layout_of_output(s->files[1])
+               ? fail(USAGE, "--resume is for outputs that are folders: choose a name without the extension of a file")
+               : DONE;
+}
+
+int encode_resumable(encoder *e, const encode_steps *steps)
+{
+    if (!target_layout(e->s, &e->in))
+        return fail(USAGE, "--resume is for outputs that are folders: those of a model in a folder");
+    stage st = {.s = e->s, .step = *e->s, .lock = -1};
+    st.step.part = st.part;
+    int code = find_places(e, &st);
+    e->s = &st.step;
+    if (code == DONE)
+        code = work_in_stage(e, &st, steps);
+    e->s = st.s;
+    e->part = 0;
+    if (st.lock >= 0)
+        close(st.lock);
+    free(st.target);
+    free(st.path);
+    free(st.work);
+    free(st.made);
+    free(st.shards);
+    free(st.ready);
+    return code;
+}
