@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -12,10 +14,12 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import distributed
 import numpy as np
 import pytest
 import quantize
@@ -115,7 +119,6 @@ def test_bytes_are_those_of_the_tool(made: Any, tmp_path: Path, name: str) -> No
 
 
 def test_dask(made: Any, tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(n_workers=2, dashboard_address=None) as cluster,
         cluster.get_client() as client,
@@ -161,6 +164,28 @@ def test_hostile_shards_are_named(tmp_path: Path) -> None:
         quantize.plan(source, tmp_path / "out", **OPTIONS)
 
 
+class Broken(Executor):
+    """Takes three tasks and no more, as a pool whose worker is gone."""
+
+    def __init__(self) -> None:
+        self.threads = ThreadPoolExecutor(2)
+        self.left = 3
+
+    def submit(self, function: Any, /, *given: Any, **named: Any) -> Future[Any]:
+        self.left -= 1
+        if self.left < 0:
+            raise BrokenExecutor("no worker is left")
+        return self.threads.submit(function, *given, **named)
+
+
+def test_executors_that_break_while_tasks_are_given_out(made: Any, tmp_path: Path) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    with pytest.raises(quantize.PlanError, match="no worker is left; resume=True keeps") as caught:
+        quantize.run(plan, Broken())
+    assert len(caught.value.failures) == len(plan.shards) + 1 - 3
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+
+
 def limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -181,13 +206,110 @@ def test_full_disk(made: Any, tmp_path: Path) -> None:
 def test_damaged_shards_are_made_again(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_finish", lambda *_: {})
-        quantize.run(plan, 2)
+        patch.setattr(running, "_finish", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            quantize.run(plan, 2)
     files = next(tmp_path.glob(".quantize-out-*")) / "files"
     with (files / plan.shards[1][0]).open("r+b") as file:
         file.truncate(100)
     (files / plan.shards[2][0]).unlink()
     (files / "stray").write_bytes(b"")
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+
+
+DRIVER = """
+import quantize, sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+def wait(done, all_):
+    print(done, flush=True)
+    if done == 2:
+        open(sys.argv[3]).read()
+
+plan = quantize.Plan.from_json(open(sys.argv[2]).read())
+quantize.run(plan, eval(sys.argv[1])(2), progress=wait)
+"""
+
+
+@contextlib.contextmanager
+def driver_at_work(plan: quantize.Plan, folder: Path, executor: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs a plan, has done two tasks, and waits until somebody opens the pipe."""
+    (folder / "plan").write_text(plan.to_json())
+    os.mkfifo(folder / "pipe")
+    words = [sys.executable, "-c", DRIVER, executor, str(folder / "plan"), str(folder / "pipe")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as driver:
+        assert driver.stdout is not None
+        try:
+            assert [driver.stdout.readline() for _ in range(2)] == [b"1\n", b"2\n"]
+            yield driver
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(driver.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("executor", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
+def test_a_second_run_is_refused(made: Any, tmp_path: Path, executor: str) -> None:
+    """A run that is at work is left alone, and comes to its end."""
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    with driver_at_work(plan, tmp_path, executor) as driver:
+        for resume in (False, True):
+            with pytest.raises(quantize.PlanError, match=f"another run .*, process {driver.pid} on "):
+                quantize.run(plan, 1, resume)
+        (tmp_path / "pipe").write_bytes(b"")
+        assert driver.wait() == 0
+    check(tmp_path / "out", made[1], quantize.run(plan, resume=True))
+
+
+@pytest.mark.parametrize("executor", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
+def test_orphans_do_not_hold_the_plan(made: Any, tmp_path: Path, executor: str) -> None:
+    """Workers that outlive a killed driver keep nobody from going on."""
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    with driver_at_work(plan, tmp_path, executor) as driver:
+        driver.kill()
+        driver.wait()
+        check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+
+
+def test_a_second_run_of_a_thread_is_refused(made: Any, tmp_path: Path) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+
+    def second(done: int, _: int) -> None:
+        with pytest.raises(quantize.PlanError, match=f"another run .*, process {os.getpid()}; wait"):
+            quantize.run(plan, 2, resume=True)
+
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, progress=second))
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "EOPNOTSUPP"])
+def test_file_systems_without_locks(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A plan is carried out there, too, and what may be another run's is not cleared."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(getattr(errno, name), "no locks here")
+
+    monkeypatch.setattr(running.fcntl, "lockf", refuse)
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    other = Path(running._stage(plan)) / "work" / "other"
+    other.mkdir(parents=True)
+    there = []
+    given = quantize.run(plan, 2, resume=True, progress=lambda *_: there.append(other.is_dir()))
+    assert all(there)
+    check(tmp_path / "out", made[1], given)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_interrupted_run_ends_soon(made: Any, tmp_path: Path, error: type[BaseException]) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+
+    def interrupt(*_: Any) -> None:
+        raise error
+
+    with pytest.raises(error):
+        quantize.run(plan, 2, progress=interrupt)
+    done = len(os.listdir(Path(running._stage(plan)) / "done"))
+    assert done <= 4  # the first, and what two workers had begun meanwhile
     check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
 
 
