@@ -1,6 +1,7 @@
 """Carrying out a plan: one task for each file, on whatever runs functions.
 
-A task is a function of the plan and the number of a file. It lets the tool make the file in a folder of its
+A task is a function of the number of a file, and of the path of the plan: the text of a long plan in each of
+many tasks would fill the memory of whoever keeps them. A task lets the tool make the file in a folder of its
 own, looks whether the inputs are still what they were, and renames the file into the folder that becomes the
 output; a record of its sum follows. So each step is there or not, and a task that runs twice, even at once,
 does no harm. Where the output will be is one folder beside it, STAGE, until all is there:
@@ -8,6 +9,7 @@ does no harm. Where the output will be is one folder beside it, STAGE, until all
     STAGE/files/    what becomes the output
     STAGE/done/     a record for each file that is complete: its bytes and SHA-256
     STAGE/work/     what tasks are making
+    STAGE/plan      the plan, as text
     STAGE/lock      held by the run that works on it
 """
 
@@ -92,17 +94,25 @@ def run(
         numbers = [*range(1, len(plan.shards) + 1), _REST]
         own = None if isinstance(executor, Executor) else ThreadPoolExecutor(executor or os.cpu_count() or 1)
         with own or contextlib.nullcontext():
-            # Workers need no more than this text: no tensor passes through the process that asks.
-            found = _collect(own or executor, plan.to_json(), numbers, threads or 1, progress)
+            # Workers need no more than that: no tensor passes through the process that asks.
+            found = _collect(
+                own or executor, plan, os.path.join(stage, "plan"), numbers, threads or 1, progress
+            )
         done = _finish(plan, stage, {name: sum_ for part in found for name, sum_ in part.items()})
     shutil.rmtree(stage, ignore_errors=True)  # NFS keeps a folder with an open file: the lock is closed now
     return done
 
 
-def task(text: str, number: int, threads: int) -> dict[str, tuple[int, str]]:
+def task(path: str, number: int, threads: int) -> dict[str, tuple[int, str]]:
     """Make one file of a plan, or what is beside them, unless it is there. Returns bytes and sums by name."""
-    plan = Plan.from_json(text)
-    stage = _stage(plan)
+    stage = os.path.dirname(path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            plan = Plan.from_json(file.read())
+    except OSError as error:
+        raise PlanError(
+            f"{path}: {error.strerror}; workers must see the folders of the process that asks"
+        ) from None
     record = os.path.join(stage, "done", str(number))
     found = _recorded(record, os.path.join(stage, "files"))
     if found is not None:
@@ -144,6 +154,8 @@ def _begin(plan: Plan, stage: str, alone: bool) -> None:
         shutil.rmtree(os.path.join(stage, "work"), ignore_errors=True)
     for name in ("files", "done", "work"):
         os.makedirs(os.path.join(stage, name), exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=os.path.join(stage, "work")) as work:
+        _write(os.path.join(stage, "plan"), plan.to_json(), work)
 
 
 @contextlib.contextmanager
@@ -240,10 +252,10 @@ def _sync(folder: str) -> None:
 # --- Tasks --------------------------------------------------------------------------------------------------
 
 
-def _submit(executor: Any, text: str, number: int, threads: int) -> Future[Any]:
+def _submit(executor: Any, path: str, number: int, threads: int) -> Future[Any]:
     """Give out a task. An executor that takes no more, its workers being gone, has failed in that task."""
     try:
-        future: Future[Any] = executor.submit(task, text, number, threads)
+        future: Future[Any] = executor.submit(task, path, number, threads)
     except Exception as error:
         future = Future()
         future.set_exception(error)
@@ -251,14 +263,18 @@ def _submit(executor: Any, text: str, number: int, threads: int) -> Future[Any]:
 
 
 def _collect(
-    executor: Any, text: str, numbers: list[int], threads: int, progress: Callable[[int, int], None] | None
+    executor: Any,
+    plan: Plan,
+    path: str,
+    numbers: list[int],
+    threads: int,
+    progress: Callable[[int, int], None] | None,
 ) -> list[dict[str, tuple[int, str]]]:
     """Let all tasks run; those that fail are named together when the others are through."""
-    plan = Plan.from_json(text)
     futures: dict[Future[dict[str, tuple[int, str]]], int] = {}
     found, failures = [], {}
     try:
-        futures.update((_submit(executor, text, number, threads), number) for number in numbers)
+        futures.update((_submit(executor, path, number, threads), number) for number in numbers)
         for done, future in enumerate(as_completed(futures), 1):
             try:
                 found.append(future.result())
