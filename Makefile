@@ -8,7 +8,7 @@ FULL := lint gcc clang debug sanitizers threads ftz emulated fast-math consume c
 
 PREFIX ?= /usr/local
 
-.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) bench bench-files docs lint format fuzz mutate clean
+.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) test-scale bench bench-files docs lint format fuzz mutate clean
 
 help:
 	@echo 'make demo             install what is missing, build, and quantize word vectors and a sentence encoder'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test-all         what that leaves out: every compiler, sanitizer and processor, other builds, lint'
 	@echo 'make test-NAME        one part of the first ($(SHORT))'
 	@echo '                      or of the second ($(FULL))'
+	@echo 'make test-scale       plans on Dask, Ray and MPI, which it installs: some minutes'
 	@echo 'make install          build the C libraries and the tool, and install them (PREFIX=/usr/local, DESTDIR)'
 	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
 	@echo 'make bench-files      measure the tool on model files against copying them'
@@ -55,6 +56,10 @@ $(addprefix test-,$(SHORT)): test-%:
 $(addprefix test-,$(FULL)): test-%:
 	@$(PYTHON) scripts/prepare.py all
 	@$(VENV) scripts/test.py $*
+
+test-scale:
+	@$(PYTHON) scripts/prepare.py scale
+	@$(VENV) scripts/test.py scale
 
 bench:
 	@$(PYTHON) scripts/prepare.py build

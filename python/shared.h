@@ -8,7 +8,7 @@
 #ifndef QUANTIZE_PYTHON_SHARED_H
 #define QUANTIZE_PYTHON_SHARED_H
 
-#ifndef Py_LIMITED_API
+#if !defined(Py_LIMITED_API) && !defined(QUANTIZE_FULL_API)
 #define Py_LIMITED_API 0x030B0000
 #endif
 #define PY_SSIZE_T_CLEAN

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Installs what building, testing or fuzzing this tree needs, and says so; quiet when nothing is missing.
 
-    python3 scripts/prepare.py build | test | all | lint | fuzz
+    python3 scripts/prepare.py build | test | all | lint | fuzz | scale
 
-Python packages go into .venv (pinned in scripts/requirements.txt). System packages are installed through
-apt-get when this runs as root on a system that has it; otherwise the message names what to install. Only the
-standard library is used here, for nothing else may be there yet.
+Python packages go into .venv (pinned in scripts/requirements.txt, and for scale in tests/scale). System
+packages are installed through apt-get when this runs as root on a system that has it; otherwise the message
+names what to install. Only the standard library is used here, for nothing else may be there yet.
 """
 
 import importlib.util
@@ -23,6 +23,7 @@ REQUIREMENTS = (
     ROOT / "scripts/requirements.txt",
     ROOT / "docs/requirements.txt",
 )  # the first includes the second
+SCALE_REQUIREMENTS = (ROOT / "tests/scale/requirements.txt",)
 
 
 def have(*programs):
@@ -98,12 +99,17 @@ ALL = [
 FUZZ = [
     ("clang with libFuzzer", lambda: builds("clang", [], "-fsanitize=address"), ["clang", "libclang-rt-dev"]),
 ]
+SCALE = [
+    ("MPI", lambda: have("mpirun") and have("mpicc"), ["openmpi-bin", "libopenmpi-dev"]),
+    ("ip and unshare", lambda: have("ip") and have("unshare"), ["iproute2", "util-linux"]),
+]
 NEEDS = {
     "build": BUILD,
     "test": BUILD + TEST,
     "all": BUILD + TEST + LINT + ALL,
     "lint": BUILD + TEST + LINT,
     "fuzz": BUILD + FUZZ,
+    "scale": BUILD + TEST + SCALE,
 }
 
 
@@ -134,17 +140,18 @@ def system_packages(needs):
         sys.exit(f"still missing: {', '.join(still)}")
 
 
-def python_packages():
+def python_packages(requirements=REQUIREMENTS, name="installed-requirements.txt"):
     """Makes .venv hold what the requirements name. A copy of them inside says what is installed."""
-    wanted = "".join(path.read_text() for path in REQUIREMENTS)
-    stamp = VENV / "installed-requirements.txt"
+    wanted = "".join(path.read_text() for path in requirements)
+    stamp = VENV / name
     python = VENV / "bin/python"
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     if not python.exists():
         print("making the virtual environment .venv", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
-    print("installing Python packages into .venv (pinned in scripts/requirements.txt)", flush=True)
+    pinned = requirements[0].relative_to(ROOT)
+    print(f"installing Python packages into .venv (pinned in {pinned})", flush=True)
     pip = [
         python,
         "-m",
@@ -153,10 +160,10 @@ def python_packages():
         "install",
         "--quiet",
         "--requirement",
-        REQUIREMENTS[0],
+        requirements[0],
     ]
     if subprocess.run(list(map(str, pip)), stdin=subprocess.DEVNULL).returncode != 0:
-        sys.exit("failed: pip could not install scripts/requirements.txt into .venv (see above)")
+        sys.exit(f"failed: pip could not install {pinned} into .venv (see above)")
     stamp.write_text(wanted)
 
 
@@ -168,6 +175,8 @@ def main():
     needs = NEEDS[sys.argv[1]]
     system_packages(needs)
     python_packages()
+    if sys.argv[1] == "scale":
+        python_packages(SCALE_REQUIREMENTS, "installed-scale-requirements.txt")
 
 
 if __name__ == "__main__":

@@ -216,13 +216,16 @@ def install(log: Log) -> None:
     )
 
 
-def run_pytest(log: Log, name: str, paths: str, profile: str = "usual") -> Count:
+ASIDE = "--ignore=tests/consume --ignore=tests/scale"  # parts of their own
+
+
+def run_pytest(log: Log, name: str, paths: str, profile: str = "usual", jobs: int = JOBS) -> Count:
     """Runs pytest on all CPUs. What needs the installed C library takes it from BUILD, if that was built."""
     report = ROOT / f"build/{name}.xml"
     report.unlink(missing_ok=True)
     built = {"QUANTIZE_BUILD": str(BUILD)} if (BUILD / "libquantize.a").exists() else {}
     log.run(
-        f"python -m pytest -ra --color=no --durations=20 --numprocesses={JOBS} --dist=worksteal {paths}",
+        f"python -m pytest -ra --color=no --durations=20 --numprocesses={jobs} --dist=worksteal {paths}",
         f"--junitxml={report}",
         environment={"HYPOTHESIS_PROFILE": profile, **built},
     )
@@ -231,13 +234,19 @@ def run_pytest(log: Log, name: str, paths: str, profile: str = "usual") -> Count
 
 def test_python(log: Log) -> Count:
     install(log)
-    return run_pytest(log, "python", "tests --ignore=tests/consume --cases=short", "short")
+    return run_pytest(log, "python", f"tests {ASIDE} --cases=short", "short")
 
 
 def test_combinations(log: Log) -> Count:
     """What the short run of the Python tests leaves out: more combinations of parameters, more examples."""
     install(log)
-    return run_pytest(log, "combinations", "tests --ignore=tests/consume --cases=rest")
+    return run_pytest(log, "combinations", f"tests {ASIDE} --cases=rest")
+
+
+def test_scale(log: Log) -> Count:
+    """Plans on the engines that run tasks on many machines; they want the machine for themselves."""
+    install(log)
+    return run_pytest(log, "scale", "tests/scale", jobs=0)
 
 
 def test_consume(log: Log) -> Count:
@@ -256,6 +265,7 @@ OTHERS = {
     "consume": test_consume,
     "fast-math": test_fast_math,
     "lint": test_lint,
+    "scale": test_scale,
 }
 
 
@@ -296,7 +306,7 @@ def main() -> int:
     if sys.argv[1:] == ["--sum"]:
         return report_sum()
 
-    known = list(dict.fromkeys([*SHORT_RUN, *FULL_RUN]))
+    known = list(dict.fromkeys([*SHORT_RUN, *FULL_RUN, *OTHERS]))
     runs = {"": SHORT_RUN, "all": FULL_RUN}
     run = " ".join(sys.argv[1:])
     parts = runs.get(run, sys.argv[1:])

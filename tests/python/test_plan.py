@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
+import errno
 import multiprocessing
 import os
 import random
@@ -12,67 +12,21 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import distributed
 import pytest
 import quantize
-import safetensors.numpy
-from quantize import planning, running
-
-RULES = [("*.up", "keep"), ("*.down", "nf4,group=32")]
-OPTIONS = {"max_shard_size": 12_000, "rules": RULES}
-
-
-def checkpoint(folder: Path, shards: int, nan: int | None = None) -> Path:
-    """Shards of odd sizes, with empty tensors; `nan`: the number of one with a value that is refused."""
-    folder.mkdir()
-    rng = np.random.default_rng(5)
-    places = {}
-    for i in range(shards):
-        name = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
-        part = {
-            f"layers.{i}.{what}": rng.standard_normal(rng.integers(3, 160, 2)).astype(np.float32)
-            for what in ("gate", "up", "down")
-        }
-        part[f"layers.{i}.empty"] = np.zeros((0, 7), np.float32)
-        if i == nan:
-            part[f"layers.{i}.gate"] = np.full((40, 40), np.nan, np.float32)
-        safetensors.numpy.save_file(part, folder / name)
-        places |= dict.fromkeys(part, name)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    (folder / "config.json").write_text('{"model_type": "llama"}')
-    (folder / "tokenizer.json").write_bytes(bytes(range(256)) * 50)
-    return folder
-
-
-def sums(folder: Path) -> dict[str, str]:
-    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
+from checkpoints import OPTIONS, check, checkpoint, make
+from quantize import running
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A checkpoint, and what the tool itself makes of it."""
-    folder = tmp_path_factory.mktemp("made")
-    source = checkpoint(folder / "in", 9)
-    rules = [f"--rule={pattern}={action}" for pattern, action in RULES]
-    planning.call_tool([str(source), str(folder / "out"), "--scheme=int4", "--max-shard-size=12000", *rules])
-    return source, sums(folder / "out")
-
-
-def check(target: Path, wanted: dict[str, str], given: dict[str, str]) -> None:
-    """All files are there and right, the manifest says so, and nothing is left over."""
-    found = sums(target)
-    found.pop(running.MANIFEST)
-    manifest = json.loads((target / running.MANIFEST).read_text())
-    assert found == wanted == given
-    assert {n: f["sha256"] for n, f in manifest["files"].items()} == wanted
-    assert {n: f["bytes"] for n, f in manifest["files"].items()} == {
-        n: (target / n).stat().st_size for n in wanted
-    }
-    assert not [n for n in os.listdir(target.parent) if n.startswith(".quantize")]
+    return make(tmp_path_factory.mktemp("made"), 9)
 
 
 class Twice(Executor):
@@ -115,9 +69,8 @@ def test_bytes_are_those_of_the_tool(made: Any, tmp_path: Path, name: str) -> No
 
 
 def test_dask(made: Any, tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
     with (
-        distributed.LocalCluster(n_workers=2, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, dashboard_address=":0") as cluster,
         cluster.get_client() as client,
     ):
         plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
@@ -161,6 +114,28 @@ def test_hostile_shards_are_named(tmp_path: Path) -> None:
         quantize.plan(source, tmp_path / "out", **OPTIONS)
 
 
+class Broken(Executor):
+    """Takes three tasks and no more, as a pool whose worker is gone."""
+
+    def __init__(self) -> None:
+        self.threads = ThreadPoolExecutor(2)
+        self.left = 3
+
+    def submit(self, function: Any, /, *given: Any, **named: Any) -> Future[Any]:
+        self.left -= 1
+        if self.left < 0:
+            raise BrokenExecutor("no worker is left")
+        return self.threads.submit(function, *given, **named)
+
+
+def test_executors_that_break_while_tasks_are_given_out(made: Any, tmp_path: Path) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    with pytest.raises(quantize.PlanError, match="no worker is left; resume=True keeps") as caught:
+        quantize.run(plan, Broken())
+    assert len(caught.value.failures) == len(plan.shards) + 1 - 3
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+
+
 def limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -181,13 +156,110 @@ def test_full_disk(made: Any, tmp_path: Path) -> None:
 def test_damaged_shards_are_made_again(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_finish", lambda *_: {})
-        quantize.run(plan, 2)
+        patch.setattr(running, "_finish", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            quantize.run(plan, 2)
     files = next(tmp_path.glob(".quantize-out-*")) / "files"
     with (files / plan.shards[1][0]).open("r+b") as file:
         file.truncate(100)
     (files / plan.shards[2][0]).unlink()
     (files / "stray").write_bytes(b"")
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+
+
+DRIVER = """
+import quantize, sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+def wait(done, all_):
+    print(done, flush=True)
+    if done == 2:
+        open(sys.argv[3]).read()
+
+plan = quantize.Plan.from_json(open(sys.argv[2]).read())
+quantize.run(plan, eval(sys.argv[1])(2), progress=wait)
+"""
+
+
+@contextlib.contextmanager
+def driver_at_work(plan: quantize.Plan, folder: Path, executor: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs a plan, has done two tasks, and waits until somebody opens the pipe."""
+    (folder / "plan").write_text(plan.to_json())
+    os.mkfifo(folder / "pipe")
+    words = [sys.executable, "-c", DRIVER, executor, str(folder / "plan"), str(folder / "pipe")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as driver:
+        assert driver.stdout is not None
+        try:
+            assert [driver.stdout.readline() for _ in range(2)] == [b"1\n", b"2\n"]
+            yield driver
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(driver.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("executor", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
+def test_a_second_run_is_refused(made: Any, tmp_path: Path, executor: str) -> None:
+    """A run that is at work is left alone, and comes to its end."""
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    with driver_at_work(plan, tmp_path, executor) as driver:
+        for resume in (False, True):
+            with pytest.raises(quantize.PlanError, match=f"another run .*, process {driver.pid} on "):
+                quantize.run(plan, 1, resume)
+        (tmp_path / "pipe").write_bytes(b"")
+        assert driver.wait() == 0
+    check(tmp_path / "out", made[1], quantize.run(plan, resume=True))
+
+
+@pytest.mark.parametrize("executor", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
+def test_orphans_do_not_hold_the_plan(made: Any, tmp_path: Path, executor: str) -> None:
+    """Workers that outlive a killed driver keep nobody from going on."""
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    with driver_at_work(plan, tmp_path, executor) as driver:
+        driver.kill()
+        driver.wait()
+        check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+
+
+def test_a_second_run_of_a_thread_is_refused(made: Any, tmp_path: Path) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+
+    def second(done: int, _: int) -> None:
+        with pytest.raises(quantize.PlanError, match=f"another run .*, process {os.getpid()}; wait"):
+            quantize.run(plan, 2, resume=True)
+
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, progress=second))
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "EOPNOTSUPP"])
+def test_file_systems_without_locks(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A plan is carried out there, too, and what may be another run's is not cleared."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(getattr(errno, name), "no locks here")
+
+    monkeypatch.setattr(running.fcntl, "lockf", refuse)
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    other = Path(running._stage(plan)) / "work" / "other"
+    other.mkdir(parents=True)
+    there = []
+    given = quantize.run(plan, 2, resume=True, progress=lambda *_: there.append(other.is_dir()))
+    assert all(there)
+    check(tmp_path / "out", made[1], given)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_interrupted_run_ends_soon(made: Any, tmp_path: Path, error: type[BaseException]) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+
+    def interrupt(*_: Any) -> None:
+        raise error
+
+    with pytest.raises(error):
+        quantize.run(plan, 2, progress=interrupt)
+    done = len(os.listdir(Path(running._stage(plan)) / "done"))
+    assert done <= 4  # the first, and what two workers had begun meanwhile
     check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
 
 

@@ -1,0 +1,63 @@
+"""Made-up checkpoints of many shards, and what must become of them; for tests/scale, too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from quantize import planning, running
+
+RULES = [("*.up", "keep"), ("*.down", "nf4,group=32")]
+OPTIONS: dict[str, Any] = {"max_shard_size": 12_000, "rules": RULES}
+
+
+def checkpoint(folder: Path, shards: int, nan: int | None = None) -> Path:
+    """Shards of odd sizes, with empty tensors; `nan`: the number of one with a value that is refused."""
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    places = {}
+    for i in range(shards):
+        name = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
+        part = {
+            f"layers.{i}.{what}": rng.standard_normal(rng.integers(3, 160, 2)).astype(np.float32)
+            for what in ("gate", "up", "down")
+        }
+        part[f"layers.{i}.empty"] = np.zeros((0, 7), np.float32)
+        if i == nan:
+            part[f"layers.{i}.gate"] = np.full((40, 40), np.nan, np.float32)
+        safetensors.numpy.save_file(part, folder / name)
+        places |= dict.fromkeys(part, name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "tokenizer.json").write_bytes(bytes(range(256)) * 50)
+    return folder
+
+
+def sums(folder: Path) -> dict[str, str]:
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
+
+
+def make(folder: Path, shards: int) -> tuple[Path, dict[str, str]]:
+    """A checkpoint, and what the tool itself makes of it."""
+    source = checkpoint(folder / "in", shards)
+    rules = [f"--rule={pattern}={action}" for pattern, action in RULES]
+    planning.call_tool([str(source), str(folder / "out"), "--scheme=int4", "--max-shard-size=12000", *rules])
+    return source, sums(folder / "out")
+
+
+def check(target: Path, wanted: dict[str, str], given: dict[str, str]) -> None:
+    """All files are there and right, the manifest says so, and nothing is left over."""
+    found = sums(target)
+    found.pop(running.MANIFEST)
+    manifest = json.loads((target / running.MANIFEST).read_text())
+    assert found == wanted == given
+    assert {n: f["sha256"] for n, f in manifest["files"].items()} == wanted
+    assert {n: f["bytes"] for n, f in manifest["files"].items()} == {
+        n: (target / n).stat().st_size for n in wanted
+    }
+    assert not [n for n in os.listdir(target.parent) if n.startswith(".quantize")]

@@ -1,0 +1,66 @@
+"""The engines that tests of this folder give the tasks of plans to, each started once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import distributed
+import pytest
+import quantize
+import ray
+from checkpoints import make
+from mpi_programs import run_mpi
+from quantize.ray import RayExecutor
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    return make(tmp_path_factory.mktemp("made"), 64)
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[distributed.Client]:
+    """A cluster of Dask with two processes."""
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        cluster.get_client() as found,
+    ):
+        yield found
+
+
+@pytest.fixture(scope="session")
+def ray_started() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+Engine = Callable[[quantize.Plan], dict[str, str]]
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """What carries out a plan, by its name."""
+    name: str = request.param
+    if name.isdecimal():
+        return lambda plan: quantize.run(plan, int(name))
+    if name == "dask":
+        executor = request.getfixturevalue("client").get_executor()
+        return lambda plan: quantize.run(plan, executor)
+    if name == "ray":
+        request.getfixturevalue("ray_started")
+        return lambda plan: quantize.run(plan, RayExecutor())
+
+    def mpi(plan: quantize.Plan) -> dict[str, str]:
+        (tmp_path / "plan").write_text(plan.to_json())
+        said = json.loads(run_mpi(2, HERE / "mpi_driver.py", tmp_path / "plan"))
+        if "error" in said:
+            raise quantize.PlanError(said["error"], said["failures"])
+        return dict(said)
+
+    assert name == "mpi"
+    return mpi
