@@ -198,7 +198,7 @@ def test_again(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_negative_zeros(scheme: str) -> None:
-    """A zero or offset of 0 is stored as +0 by what searches; the plain rule for float zeros makes -0, too."""
+    """A zero or offset of 0 is stored as +0 by searches; the plain rule for float zeros makes -0, too."""
     for seed in range(16):
         for kind in ("sparse", "relu", "exponential", "negative", "float16 steps vanish"):
             x = make(kind, np.random.default_rng(seed), 2, 600)
