@@ -108,15 +108,29 @@ static double largest(const float *x, size_t n)
     return (double)most;
 }
 
-/* The largest sum of the magnitudes of two neighbours in the same place of `count` chunks. */
+static long magnitude_of_pair(const int8_t *code, size_t chunk, size_t i)
+{
+    return labs(code[chunk * QZ_CHUNK + i]) + labs(code[chunk * QZ_CHUNK + i + 1]);
+}
+
+/* The largest sum of magnitudes that a kernel may make of `count` chunks: of two neighbours in the same place of all; or
+ * of those of the lower and the upper halves of every second chunk, with which the last two may be summed up, too. */
 static long largest_pairs(const int8_t *code, size_t count)
 {
     long most = 0;
-    for (size_t i = 0; i < QZ_CHUNK; i += 2) {
-        long sum = 0;
-        for (size_t c = 0; c < count; c++)
-            sum += labs(code[c * QZ_CHUNK + i]) + labs(code[c * QZ_CHUNK + i + 1]);
-        most = sum > most ? sum : most;
+    for (size_t i = 0; i < QZ_CHUNK / 2; i += 2) {
+        long lower = 0, upper = 0, half[2] = {0, 0};
+        for (size_t c = 0; c < count; c++) {
+            long low = magnitude_of_pair(code, c, i), high = magnitude_of_pair(code, c, QZ_CHUNK / 2 + i);
+            lower += low;
+            upper += high;
+            half[c % 2] += low + high;
+            half[1 - c % 2] += c + 2 >= count ? low + high : 0;
+        }
+        lower = lower > upper ? lower : upper;
+        half[0] = half[0] > half[1] ? half[0] : half[1];
+        most = lower > most ? lower : most;
+        most = half[0] > most ? half[0] : most;
     }
     return most;
 }

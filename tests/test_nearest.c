@@ -549,6 +549,10 @@ static void scans_agree(void **state)
             level[l] = (uint8_t)(l == 5 ? most : rng_below(&rng, most + 1));
         if (i % 4 == 1)
             memset(from, 0x55, size);
+        for (size_t l = 0; i % 4 == 2 && l < 16; l++) /* codes with some bits turned */
+            level[l] = (uint8_t)(l ^ (i / 4 % 16));
+        if (i % 4 == 2)
+            steps = qz_level_steps(15);
         int large = i % 3 == 0; /* the largest sums there are; else small numbers, more of which may be added */
         for (size_t l = 0; l < numbers; l++)
             code[l] = (int8_t)(large ? (i % 2 ? 127 : -127) : (int)rng_below(&rng, 31) - 15);

@@ -227,8 +227,9 @@ struct qz_scan {
     size_t bytes, chunks;        /* of a row: 16 bytes or more */
     size_t group_chunks, groups; /* the last group may have fewer chunks */
     const uint8_t *level;        /* what 16 codes stand for; none is above QZ_LEVEL_MOST */
-    size_t
-        steps; /* in each so many chunks of a group, the products of two neighbours add up to no more than INT16_MAX */
+    /* Of each so many chunks of a group, products may be summed up in 16 bits: those of two neighbours in all, or in both
+     * halves of every second one and of the last two. */
+    size_t steps;
     size_t pitch; /* of the sums; not below `rows` */
 };
 

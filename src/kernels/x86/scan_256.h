@@ -58,15 +58,65 @@ INLINE void scan_tile(const struct qz_scan *rows, const struct scan_span *span, 
     EACH(i, height * width) few[i] = _mm256_madd_epi16(few[i], _mm256_set1_epi16(1));
 }
 
+/* Whether levels are codes with some bits turned, as those of int4 and uint4 are; these bits. */
+INLINE int scan_is_turned(const uint8_t level[16], uint8_t *turned)
+{
+    const __m128i codes = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m128i given = _mm_loadu_si128((const __m128i *)level);
+    *turned = level[0];
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_xor_si128(codes, _mm_set1_epi8((char)level[0])), given)) == 0xffff;
+}
+
+/* Four rows with a query, where levels are codes with bits turned: two chunks at a time, without a table. */
+INLINE void scan_turned(const struct qz_scan *rows, const struct scan_span *span, const uint8_t *codes,
+                        const int8_t *query, uint8_t turned, __m256i few[8])
+{
+    const __m256i bits = _mm256_set1_epi8((char)(turned | turned << 4)), low = _mm256_set1_epi8(15);
+    const ptrdiff_t stride = rows->stride;
+    const size_t whole = rows->bytes / (QZ_CHUNK / 2), end = span->end < whole ? span->end : whole;
+    size_t c = span->first;
+    EACH(r, 4) few[r] = _mm256_setzero_si256();
+    for (; c + 2 <= end; c += 2) { /* both start where the chunks before them end */
+        const uint8_t *at = codes + c * (QZ_CHUNK / 2);
+        __m256i first = _mm256_loadu_si256((const __m256i *)(query + c * QZ_CHUNK));
+        __m256i second = _mm256_loadu_si256((const __m256i *)(query + (c + 1) * QZ_CHUNK));
+        __m256i lower = _mm256_permute2x128_si256(first, second, 0x20);
+        __m256i upper = _mm256_permute2x128_si256(first, second, 0x31);
+        EACH(r, 4)
+        {
+            __m256i two = _mm256_loadu_si256((const __m256i *)(at + (ptrdiff_t)r * stride));
+            two = _mm256_xor_si256(two, bits);
+            __m256i even = _mm256_and_si256(two, low), odd = _mm256_and_si256(_mm256_srli_epi16(two, 4), low);
+            few[r] = _mm256_add_epi16(few[r], _mm256_maddubs_epi16(even, lower));
+            few[r] = _mm256_add_epi16(few[r], _mm256_maddubs_epi16(odd, upper));
+            IN_TURN(few[r]);
+        }
+    }
+    for (; c < span->end; c++) {
+        const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)rows->level));
+        const __m256i part = _mm256_loadu_si256((const __m256i *)(query + c * QZ_CHUNK));
+        const uint8_t *at = codes + qz_chunk_start(rows, c);
+        EACH(r, 4)
+        few[r] = _mm256_add_epi16(few[r], _mm256_maddubs_epi16(scan_levels(at + (ptrdiff_t)r * stride, table), part));
+    }
+    EACH(r, 4) few[r] = _mm256_madd_epi16(few[r], _mm256_set1_epi16(1));
+}
+
 /* Functions that have all registers to themselves: rows from `row` on, as many whole tiles as there are. */
 #define SCAN_FUNCTION static TARGET __attribute__((noinline)) void
 
 SCAN_FUNCTION scan_four_rows(const struct qz_scan *rows, const struct scan_span *span, size_t row, const int8_t *query,
                              int32_t *sum)
 {
+    uint8_t turned;
+    const int is_turned = scan_is_turned(rows->level, &turned);
     for (; row + 4 <= rows->rows; row += 4) {
+        const uint8_t *codes = rows->codes + (ptrdiff_t)row * rows->stride;
         __m256i v[8];
-        scan_tile(rows, span, rows->codes + (ptrdiff_t)row * rows->stride, query, 4, 1, v);
+        if (is_turned)
+            scan_turned(rows, span, codes, query, turned, v);
+        else
+            scan_tile(rows, span, codes, query, 4, 1, v);
         __m128i *to = (__m128i *)(sum + row), found = scan_sums(v);
         _mm_storeu_si128(to, span->more ? _mm_add_epi32(found, _mm_loadu_si128(to)) : found);
     }
