@@ -5,6 +5,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 
 /* Numbers of ordinary rows and queries: no product or sum of them comes near the ends of float32. */
 #define ROW_LEAST  0x1p-80f
@@ -71,24 +72,32 @@ static int choose_levels(struct qz_bounds *bounds, const float *value)
 int qz_bounds_make(struct qz_bounds *bounds, const struct qz_view *view, qz_metric metric)
 {
     bounds->view = view;
-    if (view->cols == 0 || view->cols > QZ_TILE || (view->row_groups > 1 && view->group_size % QZ_LEVELS) ||
+    if (view->cols == 0 || view->cols > QZ_TILE || (view->row_groups > 1 && view->group_size % QZ_CHUNK) ||
         !choose_levels(bounds, view->grid.value))
         return 0;
-    size_t groups = (size_t)view->row_groups;
-    bounds->n = (size_t)(qz_divide_up(view->cols, QZ_LEVELS) * QZ_LEVELS);
+    size_t groups = (size_t)view->row_groups, bytes = (size_t)qz_divide_up(view->cols, 2);
+    bounds->bytes = bytes < QZ_CHUNK / 2 ? QZ_CHUNK / 2 : bytes;
+    bounds->chunks = (size_t)qz_divide_up(bytes, QZ_CHUNK / 2);
     bounds->terms = groups + (metric == QZ_L2);
     bounds->slack = (float)(groups + 16) * 0x1p-22f;
-    bounds->block = qz_least(qz_least(QZ_BOUND_ROWS, QZ_BOUND_BYTES / bounds->n), QZ_TILE_GROUPS / groups);
+    bounds->block = qz_least(QZ_BOUND_ROWS, QZ_BOUND_NUMBERS / groups / 16 * 16);
     return 1;
+}
+
+/* Chunks of a group. */
+static size_t group_chunks(const struct qz_bounds *bounds)
+{
+    return bounds->view->row_groups == 1 ? bounds->chunks : (size_t)bounds->view->group_size / QZ_CHUNK;
 }
 
 /* ---- queries -------------------------------------------------------------------------------------------------- */
 
-/* Where element i of a row is among its levels. */
-static size_t level_place(size_t i)
+/* Where element i of a row has its integer. */
+static size_t code_place(const struct qz_bounds *bounds, size_t i)
 {
-    size_t in = i % QZ_LEVELS;
-    return i - in + in % 2 * (QZ_LEVELS / 2) + in / 2;
+    size_t chunk = i / QZ_CHUNK, last = bounds->chunks - 1;
+    size_t start = chunk < last ? chunk * (QZ_CHUNK / 2) : bounds->bytes - QZ_CHUNK / 2;
+    return chunk * QZ_CHUNK + i % 2 * (QZ_CHUNK / 2) + (i / 2 - start);
 }
 
 static double largest(const float *x, size_t n)
@@ -99,22 +108,71 @@ static double largest(const float *x, size_t n)
     return (double)most;
 }
 
+static long magnitude_of_pair(const int8_t *code, size_t chunk, size_t i)
+{
+    return labs(code[chunk * QZ_CHUNK + i]) + labs(code[chunk * QZ_CHUNK + i + 1]);
+}
+
+/* The largest sum of magnitudes that a kernel may make of `count` chunks: of two neighbours in the same place of all; or
+ * of those of the lower and the upper halves of every second chunk, with which the last two may be summed up, too. */
+static long largest_pairs(const int8_t *code, size_t count)
+{
+    long most = 0;
+    for (size_t i = 0; i < QZ_CHUNK / 2; i += 2) {
+        long lower = 0, upper = 0, half[2] = {0, 0};
+        for (size_t c = 0; c < count; c++) {
+            long low = magnitude_of_pair(code, c, i), high = magnitude_of_pair(code, c, QZ_CHUNK / 2 + i);
+            lower += low;
+            upper += high;
+            half[c % 2] += low + high;
+            half[1 - c % 2] += c + 2 >= count ? low + high : 0;
+        }
+        lower = lower > upper ? lower : upper;
+        half[0] = half[0] > half[1] ? half[0] : half[1];
+        most = lower > most ? lower : most;
+        most = half[0] > most ? half[0] : most;
+    }
+    return most;
+}
+
+/* Whether sums of so many chunks of a group, from its start on, never exceed 16 bits. */
+static int steps_fit(const struct qz_bounds *bounds, const int8_t *code, size_t steps)
+{
+    const size_t group = group_chunks(bounds);
+    for (size_t first = 0, end; first < bounds->chunks; first = end) {
+        end = qz_least(bounds->chunks, first + group);
+        for (size_t c = first; c < end; c += steps)
+            if (largest_pairs(code + c * QZ_CHUNK, qz_least(steps, end - c)) * (long)bounds->most > INT16_MAX)
+                return 0;
+    }
+    return 1;
+}
+
+/* How many chunks the kernel may sum up: mostly all, while few would be allowed if all numbers of a query were large. */
+static size_t chunk_steps(const struct qz_bounds *bounds, const int8_t *code)
+{
+    size_t always = qz_level_steps(bounds->most), steps = group_chunks(bounds);
+    while (steps > always && !steps_fit(bounds, code, steps))
+        steps = (steps + 1) / 2;
+    return steps > always ? steps : always;
+}
+
 static int take_query(struct qz_bounds *bounds, size_t q)
 {
     const struct qz_view *view = bounds->view;
     const float *x = qz_query(bounds->queries, q);
-    int8_t *code = bounds->code + q * bounds->n;
+    int8_t *code = bounds->code + q * bounds->chunks * QZ_CHUNK;
     float *start = bounds->start + q * bounds->terms;
     size_t cols = (size_t)view->cols;
     double step = largest(x, cols) / QZ_LEVEL_MOST, lost = 0.0, total = 0.0;
     if (!(step >= STEP_LEAST && step <= STEP_MOST))
         return 0;
-    memset(code, 0, bounds->n);
+    memset(code, 0, bounds->chunks * QZ_CHUNK);
     for (size_t g = 0, i = 0; g < view->row_groups; g++) {
         long sum = 0;
         for (size_t end = i + qz_least(view->group_size, cols - i); i < end; i++) {
             double exact = (double)x[i] / step, whole = rint(exact);
-            code[level_place(i)] = (int8_t)whole;
+            code[code_place(bounds, i)] = (int8_t)whole;
             lost += fabs(exact - whole);
             total += fabs(whole);
             sum += (long)whole;
@@ -127,6 +185,7 @@ static int take_query(struct qz_bounds *bounds, size_t q)
     bounds->factor[q][0] = (float)(lost * ROUNDED_UP);
     bounds->factor[q][1] = (float)(total * rounding * ROUNDED_UP);
     bounds->step[q] = step;
+    bounds->steps[q] = chunk_steps(bounds, code);
     return 1;
 }
 
@@ -141,77 +200,81 @@ int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries)
 
 /* ---- rows ----------------------------------------------------------------------------------------------------- */
 
-/* Turns scales and zeros of a row's groups into those of levels, and notes how large its values may be. */
-static void measure_row(const struct qz_bounds *bounds, float *scale, const float *zero, float *bias, float *spread,
-                        float *size)
+/* Loads scales and zeros of rows, those of a group side by side. */
+static void load_numbers(const struct qz_bounds *bounds, uint64_t first, size_t count, float *scale, float *zero)
 {
     const struct qz_view *view = bounds->view;
-    const float least = bounds->base, most = bounds->unit * (float)bounds->most + least;
-    const float end = fmaxf(fabsf(least), fabsf(most));
-    float values = 0.0f, parts = 0.0f;
-    int valid = 1;
-    for (size_t g = 0; g < view->row_groups; g++) {
-        float s = scale[g], of_zero = 0.0f, reach = fabsf(s) * end, part;
-        scale[g] = s * bounds->unit;
-        bias[g] = s * least;
-        part = fabsf(scale[g]) * (float)bounds->most;
-        if (view->grid.zero != QZ_ZERO_NONE) {
-            of_zero = view->grid.zero == QZ_ZERO_OFFSET ? zero[g] : -s * zero[g];
-            reach = fmaxf(fabsf(s * least + of_zero), fabsf(s * most + of_zero)) + part * 0x1p-20f;
-            part += fabsf(bias[g]) + fabsf(of_zero);
-            bias[g] += of_zero;
-        } else {
-            part += fabsf(bias[g]);
-        }
-        valid &= part <= ROW_MOST; /* NaN is not */
-        values = fmaxf(values, reach);
-        parts = fmaxf(parts, part);
+    size_t groups = (size_t)view->row_groups, some = groups == 1 ? count : QZ_TILE_GROUPS / groups;
+    float loaded[2][QZ_TILE_GROUPS];
+    if (groups == 1) {
+        qz_load_groups(view, &(struct span){first, 0, count, 1}, scale, zero);
+        return;
     }
-    *spread = values * (float)ROUNDED_UP;
-    *size = parts;
-    if (!valid || (parts < ROW_LEAST && parts != 0.0f))
-        *spread = INFINITY;
+    for (size_t r = 0, rows; r < count; r += rows) {
+        rows = qz_least(some, count - r);
+        qz_load_groups(view, &(struct span){first + r, 0, rows, groups}, loaded[0], loaded[1]);
+        view->kernels->transpose(loaded[0], (ptrdiff_t)groups, groups, rows, scale + r, (ptrdiff_t)bounds->block);
+        if (view->grid.zero != QZ_ZERO_NONE)
+            view->kernels->transpose(loaded[1], (ptrdiff_t)groups, groups, rows, zero + r, (ptrdiff_t)bounds->block);
+    }
 }
 
 /* For cosines: divides the numbers of a row by its length. */
-static void divide_by_length(const struct qz_bounds *bounds, double square, float *scale, float *bias, float *spread,
-                             float *size)
+static void divide_by_length(const struct qz_bounds *bounds, double square, struct qz_bound_rows *rows, size_t r)
 {
     float inverse = square == 0.0 ? 0.0f : float_of(1.0 / sqrt(square));
     for (size_t g = 0; g < bounds->view->row_groups; g++) {
-        scale[g] *= inverse;
-        bias[g] *= inverse;
+        rows->scale[g * bounds->block + r] *= inverse;
+        rows->bias[g * bounds->block + r] *= inverse;
     }
-    int usable = *spread < INFINITY;
-    *spread *= inverse;
-    *size *= inverse;
-    if (!usable || !(*size <= ROW_MOST))
-        *spread = INFINITY;
+    int usable = rows->spread[r] < INFINITY;
+    rows->spread[r] *= inverse;
+    rows->size[r] *= inverse;
+    if (!usable || !(rows->size[r] <= ROW_MOST))
+        rows->spread[r] = INFINITY;
+}
+
+static void take_lengths(const struct qz_bounds *bounds, struct qz_bound_rows *rows)
+{
+    for (size_t r = 0; r < rows->count; r++) {
+        double square = qz_row_square(bounds->view, rows->first + r);
+        if (bounds->queries->metric == QZ_COSINE) {
+            divide_by_length(bounds, square, rows, r);
+        } else {
+            rows->half[r] = float_of(0.5 * square);
+            rows->bias[bounds->view->row_groups * bounds->block + r] = -rows->half[r];
+        }
+    }
+}
+
+/* Rows of fewer than 16 bytes, with zeros behind them. */
+static void copy_codes(const struct qz_bounds *bounds, struct qz_bound_rows *rows)
+{
+    size_t bytes = (size_t)qz_divide_up(bounds->view->cols, 2);
+    memset(rows->short_codes, 0, sizeof rows->short_codes);
+    for (size_t r = 0; r < rows->count; r++)
+        qz_copy_few(rows->short_codes + r * (QZ_CHUNK / 2), rows->codes + (ptrdiff_t)r * rows->stride, bytes);
+    rows->codes = rows->short_codes;
+    rows->stride = QZ_CHUNK / 2;
 }
 
 void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count, struct qz_bound_rows *rows)
 {
     const struct qz_view *view = bounds->view;
-    size_t groups = (size_t)view->row_groups;
-    float zero[QZ_TILE_GROUPS];
-    qz_load_groups(view, &(struct span){first, 0, count, groups}, rows->scale, zero);
+    float zero[QZ_BOUND_NUMBERS];
     rows->first = first;
     rows->count = count;
-    for (size_t r = 0; r < count; r++) {
-        float *scale = rows->scale + r * groups, *bias = rows->bias + r * bounds->terms;
-        view->kernels->levels(qz_codes_at(view, first + r, 0), (size_t)view->cols, bounds->level,
-                              rows->level + r * bounds->n);
-        measure_row(bounds, scale, zero + r * groups, bias, &rows->spread[r], &rows->size[r]);
-        if (bounds->queries->metric == QZ_DOT)
-            continue;
-        double square = qz_row_square(view, first + r);
-        if (bounds->queries->metric == QZ_COSINE) {
-            divide_by_length(bounds, square, scale, bias, &rows->spread[r], &rows->size[r]);
-        } else {
-            rows->half[r] = float_of(0.5 * square);
-            bias[groups] = -rows->half[r];
-        }
-    }
+    rows->codes = qz_codes_at(view, first, 0);
+    rows->stride = (ptrdiff_t)view->packed->code_stride;
+    if (view->cols <= QZ_CHUNK - 2)
+        copy_codes(bounds, rows);
+    load_numbers(bounds, first, count, rows->scale, zero);
+    const struct qz_measure rule = {bounds->unit, bounds->base,      (float)bounds->most, ROW_LEAST,
+                                    ROW_MOST,     (float)ROUNDED_UP, view->grid.zero};
+    view->kernels->measure(&rule, count, (size_t)view->row_groups, bounds->block, rows->scale, zero, rows->bias,
+                           rows->spread, rows->size);
+    if (bounds->queries->metric != QZ_DOT)
+        take_lengths(bounds, rows);
 }
 
 /* ---- rows and queries ----------------------------------------------------------------------------------------- */
@@ -227,16 +290,35 @@ float qz_bounds_limit(const struct qz_bounds *bounds, size_t query, double key)
     return qz_float_below(limit - fabs(limit) * 0x1p-40);
 }
 
-size_t qz_bounds_reach(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, float limit,
-                       float near[QZ_BOUND_ROWS], float upper[QZ_BOUND_ROWS], uint32_t which[QZ_BOUND_ROWS])
+void qz_bounds_multiply(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t count,
+                        int32_t sum[QZ_BOUND_SUMS])
 {
     const struct qz_view *view = bounds->view;
-    size_t groups = (size_t)view->row_groups, group_size = groups == 1 ? bounds->n : (size_t)view->group_size;
-    const struct qz_near levels = {rows->level,  rows->count,   bounds->n,   group_size, groups,
-                                   bounds->most, bounds->terms, rows->scale, rows->bias};
-    view->kernels->near(&levels, bounds->code + query * bounds->n, bounds->start + query * bounds->terms, near);
-    return view->kernels->reach(near, rows->spread, rows->size, rows->count, bounds->factor[query], limit, upper,
-                                which);
+    size_t groups = (size_t)view->row_groups, steps = bounds->steps[query];
+    for (size_t i = 1; i < count; i++)
+        steps = qz_least(steps, bounds->steps[query + i]);
+    const struct qz_scan codes = {.codes = rows->codes,
+                                  .stride = rows->stride,
+                                  .rows = rows->count,
+                                  .bytes = bounds->bytes,
+                                  .chunks = bounds->chunks,
+                                  .group_chunks = group_chunks(bounds),
+                                  .groups = groups,
+                                  .level = bounds->level,
+                                  .steps = steps,
+                                  .pitch = bounds->block};
+    view->kernels->scan(&codes, bounds->code + query * bounds->chunks * QZ_CHUNK, count, sum);
+}
+
+size_t qz_bounds_reach(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query,
+                       const int32_t *sum, float limit, float near[QZ_BOUND_ROWS], float upper[QZ_BOUND_ROWS],
+                       uint32_t which[QZ_BOUND_ROWS])
+{
+    const struct qz_reach numbers = {rows->count,   bounds->block, (size_t)bounds->view->row_groups,
+                                     bounds->terms, rows->scale,   rows->bias,
+                                     rows->spread,  rows->size};
+    return bounds->view->kernels->reach(&numbers, sum, bounds->start + query * bounds->terms, bounds->factor[query],
+                                        limit, near, upper, which);
 }
 
 double qz_bounds_lower(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t row,

@@ -18,35 +18,41 @@
 #include "scoring.h"
 
 enum {
-    QZ_BOUND_ROWS = 64,                      /* looked at together, at most */
-    QZ_BOUND_BYTES = 4 * QZ_TILE,            /* levels of them */
-    QZ_BOUND_TERMS = QZ_TILE / QZ_LEVELS + 1 /* of a row */
+    QZ_BOUND_ROWS = 64,                                      /* looked at together, at most, a multiple of 16 */
+    QZ_BOUND_GROUPS = QZ_TILE / QZ_CHUNK,                    /* of a row, at most */
+    QZ_BOUND_NUMBERS = 16 * QZ_BOUND_GROUPS,                 /* of the groups of these rows */
+    QZ_BOUND_TERMS = QZ_BOUND_NUMBERS + QZ_BOUND_ROWS,       /* of their terms */
+    QZ_BOUND_SUMS = QZ_SCAN_QUERIES * (int)QZ_BOUND_NUMBERS, /* with a few queries */
 };
 
 struct qz_bounds {
     const struct qz_view *view;
     const struct qz_queries *queries;
     uint8_t level[16];
-    float unit, base; /* the value of a code is nearly unit * level + base */
-    size_t most;      /* the largest level */
-    int rounded;      /* whether "nearly" is not "exactly" */
-    size_t block;     /* rows that are looked at together */
-    size_t n;         /* levels of a row */
+    float unit, base;     /* the value of a code is nearly unit * level + base */
+    size_t most;          /* the largest level */
+    int rounded;          /* whether "nearly" is not "exactly" */
+    size_t block;         /* rows that are looked at together, a multiple of 16 */
+    size_t bytes, chunks; /* of a row of codes, which has 16 bytes at least: shorter ones are copied */
     size_t terms;
     float slack;  /* of sums in float32, relative */
-    int8_t *code; /* rows of n, and of terms: the integers of queries, their sums in the groups */
+    int8_t *code; /* rows of chunks * QZ_CHUNK, and of terms: the integers of queries, their sums in the groups */
     float *start;
     float factor[QZ_QUERIES][2]; /* of spread and size */
     double step[QZ_QUERIES];     /* a */
+    size_t steps[QZ_QUERIES];    /* chunks that the kernel may sum up in 16 bits */
 };
 
+/* Numbers of rows: that of group, or term, g of row r is at g * block + r. */
 struct qz_bound_rows {
     uint64_t first;
     size_t count;
-    uint8_t level[QZ_BOUND_BYTES];
-    float scale[QZ_TILE_GROUPS], bias[QZ_TILE_GROUPS + QZ_BOUND_ROWS];
+    const uint8_t *codes;
+    ptrdiff_t stride;
+    float scale[QZ_BOUND_NUMBERS], bias[QZ_BOUND_TERMS];
     float spread[QZ_BOUND_ROWS], size[QZ_BOUND_ROWS];
-    float half[QZ_BOUND_ROWS]; /* QZ_L2: half the sum of squares */
+    float half[QZ_BOUND_ROWS];                         /* QZ_L2: half the sum of squares */
+    uint8_t short_codes[QZ_BOUND_ROWS * QZ_CHUNK / 2]; /* of rows that have less */
 };
 
 /* Prepares bounds for rows of a view. Returns 0 if they are of a form for which there are none. */
@@ -61,9 +67,21 @@ void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count
 /* The number that stands for a key of a query where rows are bounded: a bound below it is below the key. */
 float qz_bounds_limit(const struct qz_bounds *bounds, size_t query, double key);
 
-/* Finds which rows may reach a limit: `which` becomes their numbers among the rows, `upper` bounds of all. */
-size_t qz_bounds_reach(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, float limit,
-                       float near[QZ_BOUND_ROWS], float upper[QZ_BOUND_ROWS], uint32_t which[QZ_BOUND_ROWS]);
+/* What rows make with `count` queries from `query` on, QZ_SCAN_QUERIES at most; qz_bounds_sums says where those of one of
+ * them are. */
+void qz_bounds_multiply(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t count,
+                        int32_t sum[QZ_BOUND_SUMS]);
+
+static inline const int32_t *qz_bounds_sums(const struct qz_bounds *bounds, const int32_t *sum, size_t i)
+{
+    return sum + i * (size_t)bounds->view->row_groups * bounds->block;
+}
+
+/* Finds which rows may reach a limit, given their sums: `which` becomes their numbers among the rows, `upper` bounds of
+ * all. */
+size_t qz_bounds_reach(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query,
+                       const int32_t *sum, float limit, float near[QZ_BOUND_ROWS], float upper[QZ_BOUND_ROWS],
+                       uint32_t which[QZ_BOUND_ROWS]);
 
 /* A lower bound of a row; -infinity or NaN where there is none. */
 double qz_bounds_lower(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t row,

@@ -104,12 +104,12 @@ static void settle(struct search *search, size_t slice, size_t q, struct seeker 
     raise_limit(search, q, seeker);
 }
 
-static void look(struct search *search, size_t slice, size_t q, const struct qz_bound_rows *rows)
+static void look(struct search *search, size_t slice, size_t q, const struct qz_bound_rows *rows, const int32_t *sum)
 {
     struct seeker *seeker = &search->seekers[slice * search->some + q];
     float near[QZ_BOUND_ROWS], upper[QZ_BOUND_ROWS];
     uint32_t which[QZ_BOUND_ROWS];
-    size_t found = qz_bounds_reach(&search->bounds, rows, q, seeker->limit, near, upper, which), added = 0;
+    size_t found = qz_bounds_reach(&search->bounds, rows, q, sum, seeker->limit, near, upper, which), added = 0;
     for (size_t i = 0; i < found; i++) {
         size_t r = which[i];
         if (upper[r] < seeker->limit || !is_wanted(search, rows->first + r))
@@ -138,6 +138,17 @@ static int any_wanted(const struct search *search, uint64_t first, size_t count)
     return 0;
 }
 
+static void look_with_all(struct search *search, size_t slice, const struct qz_bound_rows *rows)
+{
+    int32_t sum[QZ_BOUND_SUMS];
+    for (size_t first = 0, count; first < search->queries.count; first += count) {
+        count = qz_least(QZ_SCAN_QUERIES, search->queries.count - first);
+        qz_bounds_multiply(&search->bounds, rows, first, count, sum);
+        for (size_t i = 0; i < count; i++)
+            look(search, slice, first + i, rows, qz_bounds_sums(&search->bounds, sum, i));
+    }
+}
+
 static void search_bounded(struct search *search, size_t slice, uint64_t first, uint64_t end)
 {
     struct qz_bound_rows rows;
@@ -146,8 +157,7 @@ static void search_bounded(struct search *search, size_t slice, uint64_t first, 
         if (!any_wanted(search, first, count))
             continue;
         qz_bounds_load(&search->bounds, first, count, &rows);
-        for (size_t q = 0; q < search->queries.count; q++)
-            look(search, slice, q, &rows);
+        look_with_all(search, slice, &rows);
     }
     for (size_t q = 0; q < search->queries.count; q++)
         settle(search, slice, q, &search->seekers[slice * search->some + q]);
@@ -218,7 +228,7 @@ static qz_result prepare_memory(struct search *search, uint64_t queries)
     search->some = some;
     size_t seekers = search->slices * some;
     search->queries.value = room_for(columns, some * sizeof(float));
-    search->bounds.code = room_for(search->bounds.n, some);
+    search->bounds.code = room_for(search->bounds.chunks * QZ_CHUNK, some);
     search->bounds.start = room_for(search->bounds.terms, some * sizeof(float));
     search->seekers = room_for(seekers, sizeof *search->seekers);
     search->ranked = room_for(each, seekers * sizeof *search->ranked);

@@ -62,6 +62,8 @@ def has_codes(dtype: np.dtype[Any], signed: bool) -> bool:
 
 def as_array(values: object, what: str, *, bits: bool = False) -> AnyArray:
     """Any array-like as a plain ndarray. A tensor of bfloat16 is refused, or becomes its `bits` as uint16."""
+    if type(values) is np.ndarray:  # nothing to look for: calls for a few numbers should take no time
+        return values
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(values, masked.MaskedArray):
         raise DtypeError(
@@ -179,9 +181,11 @@ def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
     floats of at most 8.
     """
     x = as_array(values, what, bits=True)
-    number = _core.BF16 if is_bfloat16_tensor(values) else FLOATS.get(x.dtype)
+    number = FLOATS.get(x.dtype)
     if number is None:
-        if x.dtype.kind == "f" and x.dtype.itemsize in (2, 4, 8):
+        if is_bfloat16_tensor(values):
+            number = _core.BF16
+        elif x.dtype.kind == "f" and x.dtype.itemsize in (2, 4, 8):
             x = x.astype(x.dtype.newbyteorder("="))
             number = FLOATS[x.dtype]
         elif is_bfloat16(x.dtype):

@@ -51,13 +51,13 @@ def other_axes(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 def as_matrix(x: AnyArray, axis: int) -> AnyArray:
     """An array as a matrix whose rows run along an axis: a view where that is possible, else a copy."""
-    moved = np.moveaxis(x, axis, -1)
+    moved = x if axis in (-1, x.ndim - 1) else np.moveaxis(x, axis, -1)
     return moved if moved.ndim == 2 else moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
 
 
 def _part_matrix(part: AnyArray) -> AnyArray:
     """A part as a matrix with adjacent elements and rows that do not overlap."""
-    matrix = part.reshape(math.prod(part.shape[:-1]), part.shape[-1])
+    matrix = part if part.ndim == 2 else part.reshape(math.prod(part.shape[:-1]), part.shape[-1])
     rows, cols = matrix.shape
     adjacent = cols <= 1 or matrix.strides[1] == matrix.itemsize
     apart = rows <= 1 or matrix.strides[0] >= cols * matrix.itemsize

@@ -538,6 +538,8 @@ def _rows_by_id(rerank: Rows, dim: int) -> Callable[[Ids], Any]:
 
 def _filled_up(found: Neighbours, k: int, metric: str) -> tuple[NDArray[np.float64], Ids]:
     """K columns."""
+    if found.ids.shape[1] == k:
+        return found
     shape = len(found.ids), k
     scores = np.full(shape, np.inf if metric == "l2" else -np.inf)
     ids = np.full(shape, -1, np.int64)

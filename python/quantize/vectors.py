@@ -110,11 +110,14 @@ def checked_rows(x: ArrayLike, what: str, dim: int) -> NDArray[np.float32]:
     if given.ndim != 2 or (dim >= 0 and given.shape[1] != dim):
         wanted = "(n, d)" if dim < 0 else f"(n, {dim})"
         raise ValueError(f"{what} has shape {given.shape}; {wanted} is needed, a vector in each row")
-    with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(given, np.float32)
-    wrong = ~np.isfinite(rows)
-    if wrong.any():
-        raise _not_finite(given, wrong, what)
+    if given.dtype == np.float32 and given.flags.c_contiguous:
+        rows = given
+    else:
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(given, np.float32)
+    finite = np.isfinite(rows)
+    if not finite.all():
+        raise _not_finite(given, ~finite, what)
     return rows
 
 

@@ -8,6 +8,7 @@
 #ifndef QZ_KERNELS_H
 #define QZ_KERNELS_H
 
+#include "../base/small.h"
 #include "affine.h"
 #include "quantize.h"
 
@@ -216,6 +217,38 @@ struct qz_near {
     const float *scale, *bias; /* rows of `groups`, and of `terms` numbers */
 };
 
+/* Rows of codes, taken 32 at a time: chunk c of a row starts at byte 16 c, but the last one 16 bytes before the end. */
+enum { QZ_CHUNK = 32, QZ_SCAN_QUERIES = 4 };
+
+struct qz_scan {
+    const uint8_t *codes;
+    ptrdiff_t stride; /* bytes from one row to the next */
+    size_t rows;
+    size_t bytes, chunks;        /* of a row: 16 bytes or more */
+    size_t group_chunks, groups; /* the last group may have fewer chunks */
+    const uint8_t *level;        /* what 16 codes stand for; none is above QZ_LEVEL_MOST */
+    /* Of each so many chunks of a group, products may be summed up in 16 bits: those of two neighbours in all, or in both
+     * halves of every second one and of the last two. */
+    size_t steps;
+    size_t pitch; /* of the sums; not below `rows` */
+};
+
+/* How levels stand for values: nearly unit * level + base. */
+struct qz_measure {
+    float unit, base;
+    float top;         /* the largest level */
+    float least, most; /* rows whose parts are not 0 and less, or more, or NaN, have an infinite spread */
+    float up;          /* by which the spread is multiplied */
+    qz_zero kind;
+};
+
+/* Numbers of rows: number t of row r is at t * pitch + r. */
+struct qz_reach {
+    size_t rows, pitch, groups, terms;
+    const float *scale, *bias;  /* `groups` and `terms` of them */
+    const float *spread, *size; /* one */
+};
+
 struct qz_kernels {
     const char *name;
     uint32_t needs;
@@ -396,10 +429,25 @@ struct qz_kernels {
      */
     void (*near)(const struct qz_near *rows, const int8_t *query, const float *start, float *near);
 
-    /* upper[r] = fma(spread[r], factor[0], fma(size[r], factor[1], near[r])); writes the numbers of those rows that are
-     * not below `limit` to `which`, and returns how many there are. NaN is not below it. */
-    size_t (*reach)(const float *near, const float *spread, const float *size, size_t n, const float factor[2],
-                    float limit, float *upper, uint32_t *which);
+    /* Sums of levels times queries, QZ_SCAN_QUERIES at most: sum[(q * groups + g) * pitch + r] for group g of row r. A
+     * query has 32 numbers for each chunk, none of them -128: those for the lower halves of its 16 bytes, then those for
+     * the upper ones. */
+    void (*scan)(const struct qz_scan *rows, const int8_t *query, size_t queries, int32_t *sum);
+
+    /* Turns scales, and zeros or offsets, of `groups` groups of n rows into those of levels, and finds the spread and the
+     * size of the rows: see qz_measure_group and qz_measure_row. Group g of row r is at g * pitch + r. Up to a multiple of
+     * 16 rows may be changed. */
+    void (*measure)(const struct qz_measure *rule, size_t n, size_t groups, size_t pitch, float *scale,
+                    const float *zero, float *bias, float *spread, float *size);
+
+    /*
+     * What rows make with a query whose sums are there, in float32: near[r] grows from 0 by bias * start[t] for all terms
+     * t, then by scale * sum for all groups, fused. upper[r] = fma(spread, factor[0], fma(size, factor[1], near[r])).
+     * Writes the numbers of those rows whose upper[r] is not below `limit` to `which`, and returns how many there are.
+     * NaN is not below it; the limit is none. Of other rows, near and upper are unspecified, and so is the sign of a zero.
+     */
+    size_t (*reach)(const struct qz_reach *rows, const int32_t *sum, const float *start, const float factor[2],
+                    float limit, float *near, float *upper, uint32_t *which);
 };
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. */
@@ -415,7 +463,8 @@ struct qz_kernels {
         .columns_codes = columns_codes, .columns_decode = columns_decode, .error = error,                              \
         .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
         .interleave = interleave, .search_scale = search_scale, .survey = survey, .search_affine = search_affine,      \
-        .dot = dot, .distance = distance, .levels = levels, .near = near, .reach = reach,                              \
+        .dot = dot, .distance = distance, .levels = levels, .near = near, .scan = scan, .measure = measure,            \
+        .reach = reach,                                                                                                \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */
@@ -456,6 +505,62 @@ static inline double qz_squared_difference(float x, float y, double lane)
 static inline size_t qz_level_steps(size_t most)
 {
     return most ? INT16_MAX / (2 * QZ_LEVEL_MOST * most) : QZ_TILE;
+}
+
+/* At which byte of a row a chunk starts. */
+static inline size_t qz_chunk_start(const struct qz_scan *rows, size_t chunk)
+{
+    return chunk + 1 < rows->chunks ? chunk * (QZ_CHUNK / 2) : rows->bytes - QZ_CHUNK / 2;
+}
+
+/* The chunk behind the last one of a group. */
+static inline size_t qz_group_end(const struct qz_scan *rows, size_t group)
+{
+    return group + 1 < rows->groups ? (group + 1) * rows->group_chunks : rows->chunks;
+}
+
+/* What `measure` makes of a group: level * scale + bias is nearly a value; no value is above `values`, nor the sum of the
+ * magnitudes of what it is made of above `parts`. */
+static inline void qz_measure_group(const struct qz_measure *rule, float *scale, float zero, float *bias, float *values,
+                                    float *parts)
+{
+    const float least = rule->base, most = rule->unit * rule->top + rule->base;
+    float s = *scale, part = fabsf(s * rule->unit) * rule->top, shift = s * least;
+    float reach = fabsf(s) * qz_larger(fabsf(least), fabsf(most));
+    *scale = s * rule->unit;
+    *bias = shift;
+    if (rule->kind != QZ_ZERO_NONE) {
+        float of_zero = rule->kind == QZ_ZERO_OFFSET ? zero : -s * zero;
+        reach = qz_larger(fabsf(shift + of_zero), fabsf(s * most + of_zero)) + part * 0x1p-20f;
+        part += fabsf(of_zero);
+        *bias = shift + of_zero;
+    }
+    part += fabsf(shift);
+    *values = qz_larger(reach, *values);
+    *parts = part <= rule->most ? qz_larger(part, *parts) : INFINITY;
+}
+
+/* The spread of a row, from the largest of its groups; its size is the parts. */
+static inline float qz_measure_row(const struct qz_measure *rule, float values, float parts)
+{
+    int usable = parts <= rule->most && (parts >= rule->least || parts == 0.0f);
+    return usable ? values * rule->up : INFINITY;
+}
+
+/* What `reach` makes of a row. */
+static inline float qz_near_of_row(const struct qz_reach *rows, const int32_t *sum, const float *start, size_t r)
+{
+    float near = 0.0f;
+    for (size_t t = 0; t < rows->terms; t++)
+        near = fmaf(rows->bias[t * rows->pitch + r], start[t], near);
+    for (size_t g = 0; g < rows->groups; g++)
+        near = fmaf(rows->scale[g * rows->pitch + r], (float)sum[g * rows->pitch + r], near);
+    return near;
+}
+
+static inline float qz_upper_of_row(const struct qz_reach *rows, const float factor[2], size_t r, float near)
+{
+    return fmaf(rows->spread[r], factor[0], fmaf(rows->size[r], factor[1], near));
 }
 
 /* What weighted_error makes of a lane by one more value, and of all lanes. */

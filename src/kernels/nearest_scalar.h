@@ -40,16 +40,24 @@ static void near(const struct qz_near *rows, const int8_t *query, const float *s
         near[r] = near_row(rows, r, query, start);
 }
 
-static size_t reach(const float *near, const float *spread, const float *size, size_t n, const float factor[2],
-                    float limit, float *upper, uint32_t *which)
+static int32_t scan_chunk(const uint8_t *codes, const uint8_t level[16], const int8_t *query)
 {
-    size_t count = 0;
-    for (size_t r = 0; r < n; r++) {
-        upper[r] = fmaf(spread[r], factor[0], fmaf(size[r], factor[1], near[r]));
-        if (!(upper[r] < limit))
-            which[count++] = (uint32_t)r;
-    }
-    return count;
+    int32_t sum = 0;
+    for (size_t b = 0; b < QZ_CHUNK / 2; b++)
+        sum += level[codes[b] & 15] * query[b] + level[codes[b] >> 4] * query[QZ_CHUNK / 2 + b];
+    return sum;
+}
+
+static void scan(const struct qz_scan *rows, const int8_t *query, size_t queries, int32_t *sum)
+{
+    for (size_t q = 0; q < queries; q++, query += rows->chunks * QZ_CHUNK)
+        for (size_t g = 0, first = 0; g < rows->groups; first = qz_group_end(rows, g), g++, sum += rows->pitch)
+            for (size_t r = 0; r < rows->rows; r++) {
+                const uint8_t *codes = rows->codes + (ptrdiff_t)r * rows->stride;
+                sum[r] = 0;
+                for (size_t c = first; c < qz_group_end(rows, g); c++)
+                    sum[r] += scan_chunk(codes + qz_chunk_start(rows, c), rows->level, query + c * QZ_CHUNK);
+            }
 }
 
 #endif

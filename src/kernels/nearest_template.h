@@ -1,5 +1,5 @@
 /*
- * nearest_template.h - sums of products and of squared differences in double; part of simd_template.h
+ * nearest_template.h - sums of products and of squared differences in double, bounds of rows; part of simd_template.h
  */
 
 enum { DOT_VECTORS = 8 / VD_LANES };
@@ -40,4 +40,100 @@ static TARGET double distance(const float *x, const float *y, size_t n)
     for (size_t l = 0; i + l < n; l++)
         lane[l] = qz_squared_difference(x[i + l], y[i + l], lane[l]);
     return qz_weighted_lanes(lane);
+}
+
+/* Rows whose groups are measured: what their numbers are so far. */
+struct measured {
+    VF values, parts;
+};
+
+/* qz_measure_group for LANES rows; `kind` is a constant. */
+INLINE void measure_group(const struct qz_measure *rule, qz_zero kind, float *scale, const float *zero, float *bias,
+                          struct measured *found)
+{
+    const float least = rule->base, most = rule->unit * rule->top + rule->base;
+    VF s = vf_load(scale), of_level = vf_mul(s, vf_set1(rule->unit)), shift = vf_mul(s, vf_set1(least));
+    VF part = vf_mul(vf_abs(of_level), vf_set1(rule->top)), both = shift;
+    VF reach = vf_mul(vf_abs(s), vf_set1(qz_larger(fabsf(least), fabsf(most))));
+    if (kind != QZ_ZERO_NONE) {
+        VF of_zero = kind == QZ_ZERO_OFFSET ? vf_load(zero) : vf_mul(vf_neg(s), vf_load(zero));
+        both = vf_add(shift, of_zero);
+        VF low = vf_abs(both), high = vf_abs(vf_add(vf_mul(s, vf_set1(most)), of_zero));
+        reach = vf_add(vf_select(vf_lt(high, low), low, high), vf_mul(part, vf_set1(0x1p-20f)));
+        part = vf_add(part, vf_abs(of_zero));
+    }
+    part = vf_add(part, vf_abs(shift));
+    vf_store(scale, of_level);
+    vf_store(bias, both);
+    found->values = vf_select(vf_lt(found->values, reach), reach, found->values);
+    found->parts = vf_select(vf_le(part, vf_set1(rule->most)), vf_select(vf_lt(found->parts, part), part, found->parts),
+                             vf_set1(INFINITY));
+}
+
+INLINE void measure_rows(const struct qz_measure *rule, qz_zero kind, size_t n, size_t groups, size_t pitch,
+                         float *scale, const float *zero, float *bias, float *spread, float *size)
+{
+    const VF none = vf_set1(0.0f);
+    for (size_t r = 0; r < n; r += LANES) {
+        struct measured found = {none, none};
+        for (size_t g = 0; g < groups; g++) {
+            size_t at = g * pitch + r;
+            measure_group(rule, kind, scale + at, zero + at, bias + at, &found);
+        }
+        VM usable = vm_and(vf_le(found.parts, vf_set1(rule->most)),
+                           vm_or(vf_le(vf_set1(rule->least), found.parts), vf_eq(found.parts, none)));
+        vf_store(spread + r, vf_select(usable, vf_mul(found.values, vf_set1(rule->up)), vf_set1(INFINITY)));
+        vf_store(size + r, found.parts);
+    }
+}
+
+static TARGET void measure(const struct qz_measure *rule, size_t n, size_t groups, size_t pitch, float *scale,
+                           const float *zero, float *bias, float *spread, float *size)
+{
+    if (rule->kind == QZ_ZERO_NONE)
+        measure_rows(rule, QZ_ZERO_NONE, n, groups, pitch, scale, zero, bias, spread, size);
+    else if (rule->kind == QZ_ZERO_OFFSET)
+        measure_rows(rule, QZ_ZERO_OFFSET, n, groups, pitch, scale, zero, bias, spread, size);
+    else
+        measure_rows(rule, QZ_ZERO_FLOAT, n, groups, pitch, scale, zero, bias, spread, size);
+}
+
+/* LANES rows from r on; `near` comes from their sums. */
+INLINE VF near_of_rows(const struct qz_reach *rows, const int32_t *sum, const float *start, size_t r)
+{
+    VF near = vf_set1(0.0f);
+    for (size_t t = 0; t < rows->terms; t++)
+        near = vf_fma(vf_load(rows->bias + t * rows->pitch + r), vf_set1(start[t]), near);
+    for (size_t g = 0; g < rows->groups; g++) {
+        VI whole = vi_load(sum + g * rows->pitch + r);
+        near = vf_fma(vf_load(rows->scale + g * rows->pitch + r), vf_from_vi(whole), near);
+    }
+    return near;
+}
+
+static TARGET size_t reach(const struct qz_reach *numbers, const int32_t *sum, const float *start,
+                           const float factor[2], float limit, float *near, float *upper, uint32_t *which)
+{
+    const struct qz_reach rows = *numbers;
+    const VF first = vf_set1(factor[0]), second = vf_set1(factor[1]), least = vf_set1(limit);
+    size_t count = 0, r = 0;
+    for (; r + LANES <= rows.rows; r += LANES) {
+        VF v = near_of_rows(&rows, sum, start, r);
+        VF most = vf_fma(vf_load(rows.spread + r), first, vf_fma(vf_load(rows.size + r), second, v));
+        if (!vm_any(vm_or(vf_le(least, most), vf_ne(most, most)))) /* few rows are within reach */
+            continue;
+        vf_store(near + r, v);
+        vf_store(upper + r, most);
+        for (size_t l = r; l < r + LANES; l++) {
+            which[count] = (uint32_t)l;
+            count += !(upper[l] < limit);
+        }
+    }
+    for (; r < rows.rows; r++) {
+        near[r] = qz_near_of_row(&rows, sum, start, r);
+        upper[r] = qz_upper_of_row(&rows, factor, r, near[r]);
+        which[count] = (uint32_t)r;
+        count += !(upper[r] < limit);
+    }
+    return count;
 }

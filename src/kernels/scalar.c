@@ -493,6 +493,31 @@ static double distance(const float *x, const float *y, size_t n)
 
 #include "affine_scalar.h"
 #include "nearest_scalar.h"
+
+static void measure(const struct qz_measure *rule, size_t n, size_t groups, size_t pitch, float *scale,
+                    const float *zero, float *bias, float *spread, float *size)
+{
+    for (size_t r = 0; r < n; r++) {
+        spread[r] = size[r] = 0.0f;
+        for (size_t g = 0, at = r; g < groups; g++, at += pitch)
+            qz_measure_group(rule, scale + at, rule->kind == QZ_ZERO_NONE ? 0.0f : zero[at], bias + at, spread + r,
+                             size + r);
+        spread[r] = qz_measure_row(rule, spread[r], size[r]);
+    }
+}
+
+static size_t reach(const struct qz_reach *rows, const int32_t *sum, const float *start, const float factor[2],
+                    float limit, float *near, float *upper, uint32_t *which)
+{
+    size_t count = 0;
+    for (size_t r = 0; r < rows->rows; r++) {
+        near[r] = qz_near_of_row(rows, sum, start, r);
+        upper[r] = qz_upper_of_row(rows, factor, r, near[r]);
+        if (!(upper[r] < limit))
+            which[count++] = (uint32_t)r;
+    }
+    return count;
+}
 #include "search_scalar.h"
 
 /* ---- matrices ------------------------------------------------------------------------------------------------ */

@@ -18,7 +18,7 @@
  *   vf_round -> VI, vf_rint -> VF    to nearest even        vi_trunc(v) -> VI    towards zero; to VI, of what fits
  *   vf_via_f16 vf_via_bf16    round trip through a narrow type
  *   vf_from_f16 vf_from_bf16 vf_from_f64(p) -> VF         vf_to_f16 vf_to_bf16(p, v)      LANES elements
- *   vi_set1 vi_add            vi_increment(m, v): v + 1 where m
+ *   vi_load vi_set1 vi_add    vi_increment(m, v): v + 1 where m
  *   vi_from_i8(p) -> VI       vi_to_i8(p, v)              LANES bytes, sign-extended and truncated
  *   bytes_strange(bad, p)     sets bits in `bad` if any of 4 * LANES bytes is outside -8..7; vi_any(bad)
  *   vi_clamp(v, lo, hi)       vi_outside(v, lo, hi, n)    how many of the first n lanes are outside

@@ -7,6 +7,10 @@
 /* Rows of `cols` numbers of `size` bytes, next to each other on one side. */
 static void gather(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
 {
+    if (stride == (int64_t)(cols * size)) {
+        memcpy(dst, src, rows * cols * size);
+        return;
+    }
     for (size_t r = 0; r < rows; r++)
         qz_copy_few((char *)dst + r * cols * size, src + (int64_t)r * stride, cols * size);
 }

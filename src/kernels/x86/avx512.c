@@ -46,6 +46,7 @@ typedef __mmask16 VM;
 #define vf_round(v)           _mm512_cvtps_epi32(v)
 #define vf_rint(v)            _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vi_trunc(v)           _mm512_cvttps_epi32(v)
+#define vi_load(p)            _mm512_loadu_si512(p)
 #define vi_set1(x)            _mm512_set1_epi32(x)
 #define vi_add(a, b)          _mm512_add_epi32(a, b)
 #define vi_increment(m, v)    _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(1))
@@ -644,6 +645,8 @@ static TARGET void stream_end(void)
 #include "../simd_template.h"
 
 #include "nearest_256.h"
+
+#include "scan_256.h"
 
 #include "../affine_template.h"
 

@@ -97,24 +97,3 @@ static TARGET void near(const struct qz_near *rows, const int8_t *query, const f
         near[row] = _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
     }
 }
-
-static TARGET size_t reach(const float *near, const float *spread, const float *size, size_t n, const float factor[2],
-                           float limit, float *upper, uint32_t *which)
-{
-    const __m256 first = _mm256_set1_ps(factor[0]), second = _mm256_set1_ps(factor[1]), least = _mm256_set1_ps(limit);
-    size_t count = 0, r = 0;
-    for (; r + 8 <= n; r += 8) {
-        __m256 most = _mm256_fmadd_ps(_mm256_loadu_ps(size + r), second, _mm256_loadu_ps(near + r));
-        most = _mm256_fmadd_ps(_mm256_loadu_ps(spread + r), first, most);
-        _mm256_storeu_ps(upper + r, most);
-        unsigned rows = (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(most, least, _CMP_NLT_UQ));
-        for (; rows; rows &= rows - 1)
-            which[count++] = (uint32_t)r + (uint32_t)__builtin_ctz(rows);
-    }
-    for (; r < n; r++) {
-        upper[r] = fmaf(spread[r], factor[0], fmaf(size[r], factor[1], near[r]));
-        if (!(upper[r] < limit))
-            which[count++] = (uint32_t)r;
-    }
-    return count;
-}
