@@ -96,12 +96,16 @@ ALL = [
     ),
 ]
 FUZZ = [
-    ("clang with libFuzzer", lambda: builds("clang", [], "-fsanitize=address"), ["clang", "libclang-rt-dev"]),
+    (
+        "clang with libFuzzer",
+        lambda: builds("clang", [], "-fsanitize=fuzzer-no-link,address"),
+        ["clang", "libclang-rt-dev"],
+    ),
 ]
 NEEDS = {
     "build": BUILD,
     "test": BUILD + TEST,
-    "all": BUILD + TEST + LINT + ALL,
+    "all": BUILD + TEST + LINT + ALL + FUZZ,
     "lint": BUILD + TEST + LINT,
     "fuzz": BUILD + FUZZ,
 }

@@ -13,7 +13,7 @@
 static void try_bytes(const char *place, const uint8_t *data, size_t n)
 {
     bundled files[FILES_OF_A_BUNDLE];
-    char path[200];
+    char path[600];
     size_t count = unbundle(data, n, files);
     if (!is_bundle(data, n)) {
         snprintf(path, sizeof path, "%s/one", place);

