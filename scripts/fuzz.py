@@ -4,9 +4,9 @@
     python3 scripts/fuzz.py SECONDS [TARGET...]
 
 Each target gets so many seconds, as many at a time as there are CPUs. A folder of tests/fuzz/seeds is a
-target, for a container or a layout: what its files become is opened, and every tensor read and decoded. Others
-are `models` (headers, which are written anew) and `encode`. What is found goes to build/fuzz/corpus and is where
-the next run begins; what breaks a law is left in build/fuzz, and the exit code is not 0.
+target, for a container or a layout: what its files become is opened, and every tensor read and decoded.
+Others are `models` (headers, which are written anew) and `encode`. What is found goes to build/fuzz/corpus
+and is where the next run begins; what breaks a law is left in build/fuzz, and the exit code is not 0.
 """
 
 import os

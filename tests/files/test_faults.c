@@ -502,7 +502,7 @@ static void every_read_fails(void **state)
 static tried try_with_fault(const seed *s, enum fault kind, int n)
 {
     char path[600];
-    snprintf(trying, sizeof trying, "%s/%s: %s %d fails", s->group, s->name, fault_names[kind], n);
+    snprintf(trying, sizeof trying, "%.40s/%.60s: %s %d fails", s->group, s->name, fault_names[kind], n);
     armed = kind, left = n, fired = 0;
     tried t = try_path(path_of_seed(s, path));
     armed = FAULTS;
