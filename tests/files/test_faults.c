@@ -177,7 +177,7 @@ static void add_layouts(void)
 {
     for (size_t i = 0; qz_layout_at(i); i++) {
         const char *layout = qz_layout_at(i);
-        if (strcmp(layout, "gguf") == 0 || scheme_of(layout).name == NULL)
+        if (strcmp(layout, "gguf") == 0 || !scheme_of(layout).name)
             continue;
         task in_file = {.name = "out.safetensors", .layout = layout, .replace = (int)i % 2, .proves = (int)i % 3 == 0};
         task in_folder = {.name = "out", .layout = layout, .shard_bytes = 3000};

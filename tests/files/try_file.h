@@ -163,7 +163,7 @@ static inline int try_packed(qz_file *file, size_t i)
     size_t length;
     const char *name = qz_packed_name_at(file, i, &length);
     qz_packed_tensor p = {.size = sizeof p};
-    law(name != NULL && qz_packed_place_at(file, i) < qz_tensor_count(file), "a quantized tensor has a place");
+    law(name && qz_packed_place_at(file, i) < qz_tensor_count(file), "a quantized tensor has a place");
     if (qz_packed_find(file, name, length, &p, NULL) != QZ_FILE_OK || p.sizes.total_bytes > MOST_READ ||
         p.cols > MOST_READ || p.rows > 4096 || p.rows * p.cols > 4 * MOST_READ)
         return 0;
