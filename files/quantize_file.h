@@ -230,7 +230,8 @@ QZ_API size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_
 
 /*
  * Reads `count` elements from element `first` on, counted in the order of the file, into dst. Elements that end
- * beyond the tensor: QZ_FILE_ARGUMENT.
+ * beyond the tensor: QZ_FILE_ARGUMENT. Reading no elements says whether a limit forbids all reading of the tensor
+ * (QZ_FILE_LIMIT): ask it before you allocate memory for one.
  *
  * Checksums: reading a tensor from its first to its last element in order checks it with the last range. The first
  * read out of order checks the whole tensor before it returns, so such data is always checked; a compressed tensor

@@ -110,7 +110,7 @@ qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t co
     /* No product wraps: the range lies within a tensor whose size in bytes was checked. */
     size_t each = qz_element_size(entry->tensor.element);
     uint64_t bytes = count * each, offset = first * each;
-    if (bytes == 0)
+    if (bytes == 0 && !file->container->read)
         return QZ_FILE_OK;
     qz_file_result result = file->container->read
                                 ? file->container->read(file, tensor, offset, dst, (size_t)bytes, error)

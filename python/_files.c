@@ -350,6 +350,40 @@ static PyObject *file_items(PyObject *object, PyObject *unused)
     return list;
 }
 
+PyDoc_STRVAR(file_check_doc, "check(index, packed, /). Raises Failure if a limit forbids reading the tensor, which is\n"
+                             "of those that are packed, or of all; to be asked before memory is taken for it.");
+
+/* Reads no elements, which says so. Of a quantized tensor that is asked of its members. */
+static qz_file_result check_limits(qz_file *file, size_t index, int is_packed, qz_file_error *error)
+{
+    qz_packed_tensor packed = {.size = sizeof packed};
+    size_t length = 0;
+    qz_file_result result;
+
+    if (!is_packed)
+        return qz_read(file, index, 0, 0, NULL, error);
+    const char *name = qz_packed_name_at(file, index, &length);
+    result = qz_packed_find(file, name ? name : "", length, &packed, error);
+    for (int i = 0; i < QZ_MEMBERS && result == QZ_FILE_OK; i++)
+        if (packed.members[i] != SIZE_MAX)
+            result = qz_read(file, packed.members[i], 0, 0, NULL, error);
+    return result;
+}
+
+static PyObject *file_check(PyObject *object, PyObject *args)
+{
+    File *self = (File *)object;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    Py_ssize_t index;
+    int is_packed;
+
+    if (!is_usable(self) || !PyArg_ParseTuple(args, "np:check", &index, &is_packed))
+        return NULL;
+    if (check_limits(self->file, (size_t)index, is_packed, &error) != QZ_FILE_OK)
+        return fail(state_of(object), &error);
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(file_read_doc, "read(index, buffer, /). The buffer gets the whole tensor.");
 
 static qz_file_result read_piece(const Transfer *t, uint64_t at, uint64_t count, qz_file_error *error)
@@ -445,6 +479,7 @@ static PyMethodDef file_methods[] = {
     {"container", file_container, METH_NOARGS, file_container_doc},
     {"metadata", file_metadata, METH_NOARGS, file_metadata_doc},
     {"items", file_items, METH_NOARGS, file_items_doc},
+    {"check", file_check, METH_VARARGS, file_check_doc},
     {"read", file_read, METH_VARARGS, file_read_doc},
     {"read_packed", file_read_packed, METH_VARARGS, file_read_packed_doc},
     {"check_unchanged", file_check_unchanged, METH_NOARGS, file_check_unchanged_doc},

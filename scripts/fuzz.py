@@ -1,146 +1,102 @@
 #!/usr/bin/env python3
-"""Feeds the readers what libFuzzer makes of a few good files, or the encoder what it makes up.
+"""Feeds the readers what libFuzzer makes of good files, and the encoder what it makes up.
 
-What breaks them is left in build/fuzz/.
+    python3 scripts/fuzz.py SECONDS [TARGET...]
 
-.venv/bin/python scripts/fuzz.py [SECONDS [files | encode | models]]
+Each target gets so many seconds, as many at a time as there are CPUs. A folder of tests/fuzz/seeds is a
+target, for a container or a layout: what its files become is opened, and every tensor read and decoded.
+Others are `models` (headers, which are written anew) and `encode`. What is found goes to build/fuzz/corpus
+and is where the next run begins; what breaks a law is left in build/fuzz, and the exit code is not 0.
 """
 
-import dataclasses
-import json
+import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import gguf
-import numpy as np
-import quantize
-import safetensors.numpy
-
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests/cli"))
-import layouts_oracle as oracle  # noqa: E402
-
 FOLDER = ROOT / "build/fuzz"
-CORPUS = FOLDER / "corpus"
-MODELS = FOLDER / "models"
-TARGETS = {
+SEEDS = ROOT / "tests/fuzz/seeds"
+GROUPS = sorted(path.name for path in SEEDS.iterdir())
+PROGRAMS = {
     "files": "tests/files/fuzz_open.c",
-    "encode": "tests/fuzz/fuzz_encode.c",
     "models": "tests/fuzz/fuzz_models.c",
+    "encode": "tests/fuzz/fuzz_encode.c",
 }
+BEGIN = {"models": ["safetensors", "gguf"], "encode": []}  # other targets begin with the seeds of their name
+TARGETS = [*BEGIN, *GROUPS]
+JOBS = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+FLAGS = ["-g1", "-O1", "-ffp-contract=off", "-D_GNU_SOURCE", "-DQZ_LIBFUZZER", "-Iinclude", "-Ifiles"]
+SANITIZERS = "address,undefined,float-cast-overflow"
+WATCHED = [f"-fsanitize=fuzzer-no-link,{SANITIZERS}", "-fno-sanitize-recover=all"]
+TEXT = '{"a":[1,-2.5e+3,true,null],"\\ud83d\\ude00\\n":{"b":"c"}}'
 
 
-def write_seeds() -> None:
-    """Files of every kind that the readers know, small so that each byte gets its turn."""
-    CORPUS.mkdir(parents=True, exist_ok=True)
-    x = np.linspace(-1, 1, 60, dtype=np.float32).reshape(3, 20)
-    for name, values in {
-        "f4": x,
-        "f2": x.astype(np.float16),
-        "big": x.astype(">f8"),
-        "i8": np.arange(5),
-        "text": np.array(["a", "bc"]),
-        "dates": np.arange(3).astype("M8[25s]"),
-        "records": np.zeros(2, [("a", [("x", "<f4", (2, 3)), ("y", "S2")]), ("b", "<c8")]),
-    }.items():
-        np.save(CORPUS / f"{name}.npy", values)
-        np.savez_compressed(CORPUS / f"{name}.npz", a=values, b=values[:1])
-    own = dataclasses.replace(quantize.schemes()[0], name="table", codes="table", table=tuple(range(-5, 11)))
-    for scheme in (*quantize.schemes(), own):
-        packed = quantize.quantize_array(x, scheme, group_size=8)
-        quantize.save(CORPUS / f"packed-{scheme.name}.npz", {"w": packed})
-    rng = np.random.default_rng(0)
-    for kind, (_, size) in gguf.GGML_QUANT_SIZES.items():
-        writer = gguf.GGUFWriter(CORPUS / f"blocks-{kind.name}.gguf", "test")
-        writer.add_tensor("w", rng.integers(0, 128, (2, size), np.uint8), raw_dtype=kind)
-        writer.add_tensor("w.scale", np.ones(1, np.float32))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+def compile_one(source: Path) -> Path:
+    """Kernels, which take minutes with sanitizers, are left to guard pages and the part `sanitizers`."""
+    made = FOLDER / "objects" / (str(source.relative_to(ROOT)).replace("/", "-") + ".o")
+    cached = [found] if (found := shutil.which("ccache")) else []
+    flags = FLAGS if "kernels" in source.parts else [*FLAGS, *WATCHED]
+    subprocess.run(
+        [*cached, "clang", *flags, "-c", source.relative_to(ROOT), "-o", made], cwd=ROOT, check=True
+    )
+    return made
 
 
-def write_layouts() -> None:
-    """Quantized tensors as other programs keep them, with their config.json in the metadata."""
-    rng = np.random.default_rng(0)
-    codes = rng.integers(0, 16, (8, 32)).astype(np.uint8)
-    half = oracle.stored(np.ones((8, 1), np.float16))
-    kinds = {
-        "integers": oracle.Contents(codes, 32, half, np.full((8, 1), 7, np.uint8)),
-        "affine": oracle.Contents(codes, 32, half, offsets=half),
-        "mxfp4": oracle.Contents(codes, 32, oracle.stored(np.full((8, 1), 127, np.uint8)), table=oracle.E2M1),
-        "nvfp4": oracle.Contents(
-            codes,
-            16,
-            oracle.stored(np.full((8, 2), 0x38, np.uint8), "F8_E4M3"),
-            factor=np.float32(0.5),
-            table=oracle.E2M1,
-        ),
-        "nf4": oracle.Contents(codes, 32, oracle.stored(np.ones((8, 1), np.float32)), table=oracle.NF4),
-    }
-    layouts = {
-        "integers": ["gptq", "gptq_v2", "awq", "compressed-tensors"],
-        "affine": ["mlx"],
-        "mxfp4": ["compressed-tensors", "gpt-oss", "mlx"],
-        "nvfp4": ["compressed-tensors", "modelopt", "mlx"],
-        "nf4": ["bitsandbytes"],
-    }
-    for kind, names in layouts.items():
-        for name in names:
-            tensors, said = oracle.WRITERS[name](kinds[kind])
-            metadata = {"quantization_config": json.dumps(said)} if said else None
-            oracle.save(CORPUS / f"{name}-{kind}.safetensors", tensors, metadata)
+def build() -> None:
+    """The programs. An object is made anew each time, which ccache makes cheap."""
+    (FOLDER / "objects").mkdir(parents=True, exist_ok=True)
+    patterns = ("files/*.c", "files/*/*.c", "src/*.c", "src/*/*.c", "src/*/*/*.c")
+    library = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    with ThreadPoolExecutor(JOBS) as threads:
+        objects = list(threads.map(compile_one, [*library, *(ROOT / name for name in PROGRAMS.values())]))
+    shared = objects[: len(library)]
+    for name, own in zip(PROGRAMS, objects[len(library) :], strict=True):
+        link = ["clang", f"-fsanitize=fuzzer,{SANITIZERS}", own, *shared, "-lz", "-lm", "-pthread"]
+        subprocess.run([*link, "-o", FOLDER / name], cwd=ROOT, check=True)
 
 
-def write_models() -> None:
-    """Headers of models. The fuzzer makes the rest of them out of these."""
-    MODELS.mkdir(parents=True, exist_ok=True)
-    x = np.linspace(-1, 1, 8, dtype=np.float32)
-    for number, metadata in enumerate((None, {"format": "pt", "\u20ac\n": '"\\"'})):
-        path = MODELS / f"{number}.safetensors"
-        safetensors.numpy.save_file({"w": x, "\u00e4": x[:2].astype(np.float16), "e": x[:0]}, path, metadata)
-    writer = gguf.GGUFWriter(MODELS / "w.gguf", "test")
-    writer.add_bool("a.bool", True)
-    writer.add_array("a.strings", ["", "b"])
-    writer.add_float64("a.number", 1.5)
-    writer.add_tensor("w", x)
-    writer.add_tensor("q", np.zeros((2, 18), np.uint8), raw_dtype=gguf.GGMLQuantizationType.Q4_0)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    (MODELS / "text.json").write_text('{"a":[1,-2.5e+3,true,null],"\\ud83d\\ude00\\n":{"b":"c"}}')
-
-
-def build(target: str) -> None:
-    sources = [ROOT / TARGETS[target]]
-    for pattern in ("files/*.c", "files/*/*.c", "src/*.c", "src/*/*.c", "src/*/*/*.c"):
-        sources += sorted(ROOT.glob(pattern))
-    sanitizers = "-fsanitize=fuzzer,address,undefined,float-cast-overflow"
-    flags = ["-g", "-O1", "-ffp-contract=off", sanitizers, "-DQZ_LIBFUZZER", "-D_GNU_SOURCE"]
-    includes = ["-I", ROOT / "include", "-I", ROOT / "files"]
-    libraries = ["-lz", "-lm", "-pthread"]
-    subprocess.run(["clang", *flags, *includes, *sources, *libraries, "-o", FOLDER / "fuzz"], check=True)
+def fuzz(target: str, seconds: str) -> int:
+    """Always the same random numbers, though not as many of them on each machine."""
+    program = FOLDER / (target if target in PROGRAMS else "files")
+    found = FOLDER / "corpus" / target
+    found.mkdir(parents=True, exist_ok=True)
+    if target == "models":
+        (found / "text.json").write_text(TEXT)
+    seeds = [SEEDS / name for name in BEGIN.get(target, [target])]
+    limits = ["-max_len=4096", "-timeout=10", "-rss_limit_mb=1024", "-malloc_limit_mb=64"]
+    command = [program, f"-max_total_time={seconds}", "-seed=1", *limits, f"-artifact_prefix={target}-"]
+    done = subprocess.run(
+        [*command, "-print_final_stats=1", found, *seeds],
+        cwd=FOLDER,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    (FOLDER / f"{target}.log").write_text(done.stdout)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    runs = next((words[1] for words in lines if words[:1] == ["stat::number_of_executed_units:"]), "?")
+    said = f"{target}: {runs} inputs" if done.returncode == 0 else f"{target}: FAILED\n{done.stdout[-4000:]}"
+    print(said, flush=True)
+    return done.returncode
 
 
 def main() -> int:
-    seconds = sys.argv[1] if len(sys.argv) > 1 else "120"
-    target = sys.argv[2] if len(sys.argv) > 2 else "files"
-    if target not in TARGETS:
-        sys.exit(f"unknown: {target}; there are: {' '.join(TARGETS)}")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    if target == "files":
-        write_seeds()
-        write_layouts()
-    if target == "models":
-        write_models()
-    build(target)
-    corpus = {"files": [CORPUS], "models": [MODELS]}.get(target, [])
-    return subprocess.call(
-        [FOLDER / "fuzz", f"-max_total_time={seconds}", "-max_len=4096", "-print_final_stats=1", *corpus],
-        cwd=FOLDER,
-    )
+    seconds, targets = sys.argv[1:2], sys.argv[2:] or TARGETS
+    if not seconds or not seconds[0].isdecimal():
+        sys.exit(__doc__)
+    if unknown := [target for target in targets if target not in TARGETS]:
+        sys.exit(f"unknown: {' '.join(unknown)}; there are: {' '.join(TARGETS)}")
+    build()
+    with ThreadPoolExecutor(JOBS) as threads:
+        codes = list(threads.map(lambda target: fuzz(target, seconds[0]), targets))
+    print(f"{sum(code == 0 for code in codes)} targets passed, {sum(code != 0 for code in codes)} failed")
+    return 1 if any(codes) else 0
 
 
 if __name__ == "__main__":

@@ -97,7 +97,11 @@ ALL = [
     ),
 ]
 FUZZ = [
-    ("clang with libFuzzer", lambda: builds("clang", [], "-fsanitize=address"), ["clang", "libclang-rt-dev"]),
+    (
+        "clang with libFuzzer",
+        lambda: builds("clang", [], "-fsanitize=fuzzer-no-link,address"),
+        ["clang", "libclang-rt-dev"],
+    ),
 ]
 SCALE = [
     ("MPI", lambda: have("mpirun") and have("mpicc"), ["openmpi-bin", "libopenmpi-dev"]),
@@ -106,7 +110,7 @@ SCALE = [
 NEEDS = {
     "build": BUILD,
     "test": BUILD + TEST,
-    "all": BUILD + TEST + LINT + ALL,
+    "all": BUILD + TEST + LINT + ALL + FUZZ,
     "lint": BUILD + TEST + LINT,
     "fuzz": BUILD + FUZZ,
     "scale": BUILD + TEST + SCALE,

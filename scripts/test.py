@@ -14,6 +14,7 @@ With ccache on the path, what several builds compile in the same way is compiled
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -165,7 +166,7 @@ C_PARTS = {
 
 SHORT_RUN = ("c", "python")
 OTHER_BUILDS = [part for part in C_PARTS if part not in SHORT_RUN]
-FULL_RUN = ("lint", *OTHER_BUILDS, "fast-math", "consume", "combinations")
+FULL_RUN = ("lint", *OTHER_BUILDS, "fuzz", "fast-math", "consume", "combinations")
 
 # Parts that run at the same time as the others, which mostly build: these mostly run one program at a time.
 BESIDE = ("emulated", "combinations")
@@ -254,6 +255,19 @@ def test_consume(log: Log) -> Count:
     return run_pytest(log, "consume", "tests/consume")
 
 
+FUZZ_SECONDS = 5  # for each target: enough to run all files that it begins with, and some ten thousand more
+
+
+def test_fuzz(log: Log) -> Count:
+    """One count for each target."""
+    log.run(f"python scripts/fuzz.py {FUZZ_SECONDS}")
+    text = log.path.read_text(errors="replace")
+    said = re.search(r"^(\d+) targets passed, (\d+) failed$", text, re.MULTILINE)
+    if not said:
+        raise Failure("the targets were not built")
+    return Count(passed=int(said[1]), failed=int(said[2]))
+
+
 def test_lint(log: Log) -> Count:
     code = log.run("python scripts/lint.py")
     return Count(failed=1) if code else Count(passed=len(lint.checks()))
@@ -264,6 +278,7 @@ OTHERS = {
     "combinations": test_combinations,
     "consume": test_consume,
     "fast-math": test_fast_math,
+    "fuzz": test_fuzz,
     "lint": test_lint,
     "scale": test_scale,
 }

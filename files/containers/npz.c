@@ -56,7 +56,7 @@ static qz_file_result read_npz(qz_file *file, size_t tensor, uint64_t offset, vo
     archive *a = file->state;
     qz_zip_data *m = &a->members[tensor];
     qz_file_result result = check_ratio(file, tensor, m, error);
-    return result == QZ_FILE_OK
+    return result == QZ_FILE_OK && bytes != 0
                ? qz_zip_data_read(&file->input, &a->spool, m, file->entries[tensor].offset, offset, dst, bytes, error)
                : result;
 }

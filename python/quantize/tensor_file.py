@@ -250,6 +250,7 @@ class TensorFile(Mapping[str, "QuantizedArray | AnyArray"]):
 
     def _read_plain(self, tensor: TensorNumbers, name: str) -> AnyArray:
         shape = tensor.shape[::-1] if tensor.column_major else tensor.shape
+        self._open_file().check(tensor.number, False)
         if tensor.element == _files.BF16:  # the upper halves of float32
             halves = np.empty(shape, np.uint16)
             self._open_file().read(tensor.number, halves.reshape(-1).view(np.uint8))
@@ -266,6 +267,7 @@ class TensorFile(Mapping[str, "QuantizedArray | AnyArray"]):
 
     def _read_packed(self, packed: PackedNumbers, name: str) -> QuantizedArray:
         scheme = _scheme_of(packed.name, SchemeNumbers(*packed.scheme))
+        self._open_file().check(packed.number, True)
         parts = empty_parts(scheme, other_axes(packed.shape, packed.axis), packed.shape[packed.axis])
         self._open_file().read_packed(packed.number, *parts)
         try:

@@ -107,7 +107,8 @@ static inline char *qz_scales_at(const struct qz_view *view, uint64_t row)
 
 static inline char *qz_zeros_at(const struct qz_view *view, uint64_t row)
 {
-    return (char *)view->packed->zeros + (int64_t)row * view->packed->zero_stride;
+    char *zeros = view->packed->zeros; /* NULL without zeros, to which C lets nothing be added */
+    return zeros ? zeros + (int64_t)row * view->packed->zero_stride : NULL;
 }
 
 /* Whether scales are stored in a byte each. */

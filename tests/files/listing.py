@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-OK, ARGUMENT, FORMAT, LIMIT = 0, 1, 2, 3
+OK, ARGUMENT, FORMAT, LIMIT, IO = range(5)
 
 
 @dataclass

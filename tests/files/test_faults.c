@@ -5,7 +5,7 @@
  * one fails, or the process is killed there: then the output is the old one or the new one, nothing else is left, no
  * descriptor stays open, and a result that says all is well is true.
  */
-#include "support.h"
+#include "seeds.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -143,7 +143,7 @@ typedef struct task {
     int version; /* what the values are */
 } task;
 
-static const task tasks[] = {
+static task tasks[32] = {
     {.name = "out.npy"},
     {.name = "out.npz", .replace = 1, .proves = 1},
     {.name = "out.safetensors", .proves = 1},
@@ -153,8 +153,39 @@ static const task tasks[] = {
     {.name = "out", .shard_bytes = 3000, .proves = 1},
     {.name = "out", .shard_bytes = 1 << 20, .no_fsync = 1},
 };
+static size_t task_count = 8;
 
 static const uint64_t shape[2] = {16, 32};
+
+/* The first scheme that a layout can hold, in groups of 16 or 32 where any would do. */
+static qz_scheme scheme_of(const char *layout)
+{
+    char why[200];
+    for (size_t i = 0; qz_scheme_at(i); i++)
+        for (uint32_t size = 16; size <= 32; size += 16) {
+            qz_scheme scheme = *qz_scheme_at(i);
+            if (scheme.group_size == 0 || size == 32)
+                scheme.group_size = size;
+            if (!qz_layout_refuses(layout, &scheme, 2, shape, 1, why, sizeof why))
+                return scheme;
+        }
+    return (qz_scheme){0};
+}
+
+/* Each layout that is written, in a file and in a folder. */
+static void add_layouts(void)
+{
+    for (size_t i = 0; qz_layout_at(i); i++) {
+        const char *layout = qz_layout_at(i);
+        if (strcmp(layout, "gguf") == 0 || !scheme_of(layout).name)
+            continue;
+        task in_file = {.name = "out.safetensors", .layout = layout, .replace = (int)i % 2, .proves = (int)i % 3 == 0};
+        task in_folder = {.name = "out", .layout = layout, .shard_bytes = 3000};
+        assert_true(task_count + 2 <= sizeof tasks / sizeof tasks[0]);
+        tasks[task_count++] = in_file;
+        tasks[task_count++] = in_folder;
+    }
+}
 
 static qz_file_result put_plain(qz_writer *writer, size_t i, int version, qz_file_error *error)
 {
@@ -164,13 +195,25 @@ static qz_file_result put_plain(qz_writer *writer, size_t i, int version, qz_fil
     return qz_write(writer, i, 0, 512, values, error);
 }
 
-/* Codes and scales of a quantized tensor of one block. */
+/* Codes, scales and zeros of a quantized tensor of one block. */
 static qz_file_result put_packed(qz_writer *writer, const qz_packed_tensor *packed, int version, qz_file_error *error)
 {
-    uint8_t codes[16 * 16], scales[16 * 2];
+    static uint32_t codes[64], scales[256], zeros[256], supers[32];
+    const qz_sizes *s = &packed->sizes;
+    assert_true(16 * s->code_bytes <= sizeof codes && 16 * s->scale_bytes <= sizeof scales &&
+                16 * s->zero_bytes <= sizeof zeros && 16 * s->super_bytes <= sizeof supers);
     memset(codes, 0x21 + version, sizeof codes);
     memset(scales, 0x30, sizeof scales);
-    const qz_packed src = {.codes = codes, .code_stride = 16, .scales = scales, .scale_stride = 2};
+    memset(zeros, packed->scheme.zero == QZ_ZERO_UINT4 ? 0x88 : 0x30, sizeof zeros);
+    memset(supers, 0x30, sizeof supers);
+    const qz_packed src = {.codes = codes,
+                           .scales = scales,
+                           .zeros = s->zero_bytes != 0 ? zeros : NULL,
+                           .code_stride = (int64_t)s->code_bytes,
+                           .scale_stride = (int64_t)s->scale_bytes,
+                           .zero_stride = (int64_t)s->zero_bytes,
+                           .supers = s->super_bytes != 0 ? supers : NULL,
+                           .super_stride = (int64_t)s->super_bytes};
     return qz_packed_write(writer, packed, 0, 16, 0, 32, &src, error);
 }
 
@@ -180,7 +223,7 @@ static qz_file_result fill(qz_writer *writer, const task *t, qz_file_error *erro
     size_t index[4];
     int one = strcmp(t->name, "out.npy") == 0;
     qz_packed_tensor packed = {.size = sizeof packed};
-    qz_scheme scheme = *qz_scheme_by_name("q4_0");
+    qz_scheme scheme = t->layout ? scheme_of(t->layout) : *qz_scheme_by_name("q4_0");
     qz_file_result result = QZ_FILE_OK;
     for (size_t i = 0; i < (one ? 1 : 4) && result == QZ_FILE_OK; i++) {
         const qz_tensor plain = {
@@ -400,10 +443,10 @@ static void every_call_fails(void **state)
     (void)state;
     char model[400];
     snprintf(model, sizeof model, "%s/in", folder);
-    for (size_t i = 0; i < sizeof tasks / sizeof tasks[0]; i++) {
+    for (size_t i = 0; i < task_count; i++) {
         const task *t = &tasks[i];
-        char path[400];
-        snprintf(path, sizeof path, "%s/%s", folder, t->name);
+        char path[600];
+        snprintf(path, sizeof path, "%s/%.30s", folder, t->name);
         remove_all(path);
         assert_int_equal(do_task(t, path, model, NULL), QZ_FILE_OK);
         uint64_t wanted = digest_of_output(path), before = prepare(t, path, model);
@@ -455,6 +498,39 @@ static void every_read_fails(void **state)
         }
 }
 
+/* The n-th call of a kind fails while a seed is opened and read: it is refused, or read as before. */
+static tried try_with_fault(const seed *s, enum fault kind, int n)
+{
+    char path[600];
+    snprintf(trying, sizeof trying, "%.40s/%.60s: %s %d fails", s->group, s->name, fault_names[kind], n);
+    armed = kind, left = n, fired = 0;
+    tried t = try_path(path_of_seed(s, path));
+    armed = FAULTS;
+    return t;
+}
+
+static void every_read_of_a_layout_fails(void **state)
+{
+    (void)state;
+    static const enum fault kinds[] = {MALLOC, OPEN, READ, STAT, CLOSE};
+    int descriptors = open_descriptors();
+    for (size_t i = 0; i < seed_count; i++) {
+        bundled files[FILES_OF_A_BUNDLE];
+        size_t count = files_of(&seeds[i], files);
+        put_all(files, count);
+        for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+            for (int n = 1;; n++) {
+                tried t = try_with_fault(&seeds[i], kinds[k], n);
+                law(t.result != QZ_FILE_ARGUMENT, "a fault is no wrong argument");
+                law(fired || t.result == QZ_FILE_OK, "without a fault it is read");
+                law(open_descriptors() == descriptors, "no descriptor stays open");
+                if (!fired)
+                    break;
+            }
+        remove_files(files, count);
+    }
+}
+
 /* Killed before each call that changes something: the next run finds nothing but the old or the new output, and removes
  * what is left over. */
 static void killed_at_every_call(void **state)
@@ -463,10 +539,10 @@ static void killed_at_every_call(void **state)
     static const enum fault kinds[] = {OPEN, WRITE, SYNC, RENAME, MKDIR, LINK};
     char model[400];
     snprintf(model, sizeof model, "%s/in", folder);
-    for (size_t i = 0; i < sizeof tasks / sizeof tasks[0]; i++) {
+    for (size_t i = 0; i < task_count; i++) {
         const task *t = &tasks[i];
-        char path[400];
-        snprintf(path, sizeof path, "%s/%s", folder, t->name);
+        char path[600];
+        snprintf(path, sizeof path, "%s/%.30s", folder, t->name);
         remove_all(path);
         assert_int_equal(do_task(t, path, model, NULL), QZ_FILE_OK);
         uint64_t wanted = digest_of_output(path), before = prepare(t, path, model);
@@ -503,9 +579,11 @@ static void killed_at_every_call(void **state)
 static int begin(void **state)
 {
     int made = make_folder(state);
-    if (made == 0)
-        make_model();
-    return made;
+    if (made != 0)
+        return made;
+    make_model();
+    add_layouts();
+    return take_seeds(state);
 }
 
 static int end(void **state)
@@ -514,7 +592,7 @@ static int end(void **state)
     snprintf(path, sizeof path, "%s/in", folder);
     remove_all(path);
     leftovers(1);
-    return remove_folder(state);
+    return drop_seeds(state) == 0 ? remove_folder(state) : -1;
 }
 
 int main(void)
@@ -523,6 +601,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_call_fails),
         cmocka_unit_test(every_read_fails),
+        cmocka_unit_test(every_read_of_a_layout_fails),
         cmocka_unit_test(killed_at_every_call),
     };
     return cmocka_run_group_tests(tests, begin, end);
