@@ -667,7 +667,10 @@ typedef struct qz_linear_options {
  *
  * A scheme has products of bytes if its codes stand for whole or half numbers that are at most 127 of these apart, and
  * its groups are of a multiple of 32 elements, or whole rows; and not with `columns`. The products of 32 columns are then
- * added up as integers. These sums, times the scales, are added up in float32, with an error of at most
+ * added up as integers: those of bytes with levels, which are codes' values less the least one, in these units. The sum
+ * of a row grows by them in float32: for each 32 columns in order, by a fused multiply-add of their bias (scale * least
+ * + offset, or scale * least - scale * zero) and step times the sum of their bytes, then by one of (scale * unit) * step
+ * and the sum of their products. The error of that is at most
  *
  *     (n / 32 + 24) * 2^-22 * sum (|x[k]| d[k])
  *

@@ -45,7 +45,7 @@ static void multiply_slice(void *context, size_t slice)
     size_t most = inputs->rows <= FEW_INPUTS && !linear->weights.columns ? FEW_WEIGHTS : QZ_PANEL_WEIGHTS;
     for (size_t count; first < end && !qz_stop_asked(&linear->stop); first += count) {
         if (inputs->rounding == QZ_BYTES) {
-            count = qz_least(qz_least(QZ_BYTE_WEIGHTS, most), end - first);
+            count = qz_least(QZ_BYTE_WEIGHTS, end - first);
             qz_byte_products(&linear->bytes, first, count, inputs, &outputs);
         } else {
             count = qz_least(qz_least(QZ_PANEL_WEIGHTS, most), end - first);

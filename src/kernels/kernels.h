@@ -216,6 +216,29 @@ struct qz_near {
     const float *scale, *bias; /* rows of `groups`, and of `terms` numbers */
 };
 
+/*
+ * Products of bytes: QZ_SIDE weights, side by side, with rows of bytes, in blocks of QZ_LEVELS elements. A row of bytes
+ * has of each eight elements the four even ones first; so it is with levels, where of each four elements those of one
+ * weight follow those of another.
+ */
+enum { QZ_SIDE = 16 };
+
+struct qz_side {
+    size_t blocks;             /* QZ_TILE / QZ_LEVELS at most */
+    size_t most;               /* no level is above it; QZ_LEVEL_MOST at most */
+    const float *scale, *bias; /* of block b and weight w: [b * QZ_SIDE + w] */
+};
+
+/* Ordinary scales, or 0, and biases: products with them stay within float32. */
+#define QZ_ORDINARY_LEAST 0x1p-60f
+#define QZ_ORDINARY_MOST  0x1p60f
+
+struct qz_byte_rows {
+    size_t rows, pitch; /* blocks from row to row */
+    const int8_t *code; /* -127..127 */
+    const float *step, *start;
+};
+
 struct qz_kernels {
     const char *name;
     uint32_t needs;
@@ -270,6 +293,24 @@ struct qz_kernels {
      * up to a multiple of 16 there are zeros; lane l + 8 is added to lane l, then lane l + 4, l + 2 and l + 1. */
     void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, ptrdiff_t w_pitch, size_t cols,
                      size_t n, float *y, size_t y_pitch);
+
+    /* Levels of QZ_SIDE rows of packed codes, side by side. */
+    void (*product_levels)(const uint8_t *const packed[QZ_SIDE], size_t blocks, const uint8_t level[16], uint8_t *dst);
+
+    /* Scales and zeros of groups of QZ_SIDE weights, side by side, become those of levels: bias, in place of the zero, is
+     * scale * base + offset, or scale * base - scale * zero, each operation rounded; then scale is scale * unit.
+     * strange[w] is 1 where the magnitude of a scale of weight w, if it is not 0, is not in QZ_ORDINARY_LEAST..MOST, or
+     * that of a bias is above QZ_ORDINARY_MOST; else 0. */
+    void (*product_numbers)(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,
+                            uint8_t strange[QZ_SIDE]);
+
+    /* Adds to sum[r * QZ_SIDE + w] the product of row r and weight w: for each block b in order, bias * start and then
+     * (scale * step) times the sum of level * code, both fused. */
+    void (*product_bytes)(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x, float *sum);
+
+    /* The same, from packed codes, for few rows. */
+    void (*product_packed)(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE], const uint8_t level[16],
+                           const struct qz_byte_rows *x, float *sum);
 
     /* memcpy with stores that bypass the cache where the machine has them. After the last one stream_end makes them
      * visible to other threads in order. */
@@ -408,13 +449,15 @@ struct qz_kernels {
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
-        .transpose = transpose, .multiply_add = multiply_add, .products = products, .stream = stream,                  \
-        .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
-        .group_decode = group_decode, .stored_decode = stored_decode, .columns_range = columns_range,                  \
-        .columns_codes = columns_codes, .columns_decode = columns_decode, .error = error,                              \
-        .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
-        .interleave = interleave, .search_scale = search_scale, .survey = survey, .search_affine = search_affine,      \
-        .dot = dot, .distance = distance, .levels = levels, .near = near, .reach = reach,                              \
+        .transpose = transpose, .multiply_add = multiply_add, .products = products, .product_levels = product_levels,  \
+        .product_numbers = product_numbers, .product_bytes = product_bytes, .product_packed = product_packed,          \
+        .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \
+        .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,                      \
+        .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
+        .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
+        .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale, .survey = survey,    \
+        .search_affine = search_affine, .dot = dot, .distance = distance, .levels = levels, .near = near,              \
+        .reach = reach,                                                                                                \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

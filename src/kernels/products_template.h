@@ -91,3 +91,44 @@ static TARGET void products(const float *x, ptrdiff_t x_pitch, size_t rows, cons
             product_tile(x, x_pitch, 1, w + (ptrdiff_t)c * w_pitch, w_pitch, 1, n, y + c, y_pitch);
     }
 }
+
+/* ---- products of bytes ---------------------------------------------------------------------------------------- */
+
+/* Numbers of LANES groups. `ok`: lanes of which all numbers so far are ordinary. */
+INLINE VM product_number(qz_zero kind, VF unit, VF base, float *scale, float *bias, VM ok)
+{
+    VF s = vf_load(scale), b = vf_mul(s, base), size = vf_abs(s);
+    if (kind == QZ_ZERO_OFFSET)
+        b = vf_add(b, vf_load(bias));
+    else if (kind != QZ_ZERO_NONE)
+        b = vf_sub(b, vf_mul(s, vf_load(bias)));
+    vf_store(bias, b);
+    vf_store(scale, vf_mul(s, unit));
+    ok = vm_and(ok, vm_or(vf_le(vf_set1(QZ_ORDINARY_LEAST), size), vf_eq(s, vf_set1(0.0f))));
+    return vm_and(ok, vf_le(vf_max(size, vf_abs(b)), vf_set1(QZ_ORDINARY_MOST)));
+}
+
+INLINE void product_kind(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,
+                         uint8_t strange[QZ_SIDE])
+{
+    const VF one = vf_set1(unit), least = vf_set1(base);
+    for (size_t v = 0; v < QZ_SIDE; v += LANES) {
+        VM ok = vf_eq(one, one);
+        for (size_t g = 0; g < groups; g++)
+            ok = product_number(kind, one, least, scale + g * QZ_SIDE + v, bias + g * QZ_SIDE + v, ok);
+        vm_to_u8(strange + v, ok);
+    }
+    for (size_t w = 0; w < QZ_SIDE; w++)
+        strange[w] ^= 1;
+}
+
+static TARGET void product_numbers(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,
+                                   uint8_t strange[QZ_SIDE])
+{
+    if (kind == QZ_ZERO_NONE)
+        product_kind(QZ_ZERO_NONE, unit, base, groups, scale, bias, strange);
+    else if (kind == QZ_ZERO_OFFSET)
+        product_kind(QZ_ZERO_OFFSET, unit, base, groups, scale, bias, strange);
+    else
+        product_kind(QZ_ZERO_FLOAT, unit, base, groups, scale, bias, strange);
+}

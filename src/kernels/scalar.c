@@ -493,6 +493,7 @@ static double distance(const float *x, const float *y, size_t n)
 
 #include "affine_scalar.h"
 #include "nearest_scalar.h"
+#include "products_scalar.h"
 #include "search_scalar.h"
 
 /* ---- matrices ------------------------------------------------------------------------------------------------ */
@@ -525,6 +526,20 @@ static void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < cols; c++)
             y[r * y_pitch + c] = product(x + (ptrdiff_t)r * x_pitch, w + (ptrdiff_t)c * w_pitch, n);
+}
+
+static void product_numbers(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,
+                            uint8_t strange[QZ_SIDE])
+{
+    memset(strange, 0, QZ_SIDE);
+    for (size_t i = 0; i < groups * QZ_SIDE; i++) {
+        float size = fabsf(scale[i]), part = scale[i] * base, of_zero = scale[i] * bias[i];
+        bias[i] = kind == QZ_ZERO_NONE ? part : kind == QZ_ZERO_OFFSET ? part + bias[i] : part - of_zero;
+        scale[i] *= unit;
+        if (!(size <= QZ_ORDINARY_MOST && (size >= QZ_ORDINARY_LEAST || size == 0.0f)) ||
+            !(fabsf(bias[i]) <= QZ_ORDINARY_MOST))
+            strange[i % QZ_SIDE] = 1;
+    }
 }
 
 const struct qz_kernels qz_kernels_scalar = QZ_KERNEL_TABLE("scalar", 0);

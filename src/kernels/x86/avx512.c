@@ -645,6 +645,8 @@ static TARGET void stream_end(void)
 
 #include "nearest_256.h"
 
+#include "products_256.h"
+
 #include "../affine_template.h"
 
 const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512);
