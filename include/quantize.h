@@ -653,11 +653,10 @@ typedef struct qz_linear_options {
  * `columns`, y = x w, for which x has `rows` columns and y has `cols`. x is of any type and strides and is rounded to
  * float32 first; y is float32, of any strides, and overlaps nothing. With nothing to add up y is 0.
  *
- * QZ_ACTIVATIONS_F32: of each 1024 elements (x[k], w[k]), element i is added to sum i % 16 by a fused multiply-add, in
- * order; sum l + 8 is added to sum l, then sum l + 4, l + 2 and l + 1; what comes of the next 1024 is added to that. So
- * y is no further from the exact sum of products with the decoded matrix than
+ * QZ_ACTIVATIONS_F32: of each 64 elements (x[k], w[k]) a sum begins with 0 and grows by fused multiply-adds, in order;
+ * these sums are added, in order. So y is no further from the exact sum of products with the decoded matrix than
  *
- *     (n / 1024 + 70) * 2^-24 * sum |x[k] w[k]| + n * 2^-149                 where no sum overflows
+ *     (n / 64 + 66) * 2^-24 * sum |x[k] w[k]| + n * 2^-149                   where no sum overflows
  *
  * for n elements. NaN and infinity, in x or in the decoded matrix, are what such sums make of them; NaN is 0x7fc00000.
  *

@@ -14,8 +14,7 @@
 
 enum {
     SLICE_LEAST = 1 << 15, /* products worth a slice of their own */
-    FEW_INPUTS = 8,        /* for so few rows of x, weights that are decoded together stay in the first-level cache */
-    FEW_WEIGHTS = 4
+    FEW_INPUTS = 8         /* for so few rows of x, weights that are decoded together stay in the first-level cache */
 };
 
 struct linear {
@@ -42,7 +41,7 @@ static void multiply_slice(void *context, size_t slice)
     const struct qz_outputs outputs = outputs_of(linear);
     uint64_t first = qz_slice_start(linear->outputs, linear->slices, slice),
              end = qz_slice_start(linear->outputs, linear->slices, slice + 1);
-    size_t most = inputs->rows <= FEW_INPUTS && !linear->weights.columns ? FEW_WEIGHTS : QZ_PANEL_WEIGHTS;
+    size_t most = inputs->rows <= FEW_INPUTS && !linear->weights.columns ? QZ_SIDE : QZ_PANEL_WEIGHTS;
     for (size_t count; first < end && !qz_stop_asked(&linear->stop); first += count) {
         if (inputs->rounding == QZ_BYTES) {
             count = qz_least(QZ_BYTE_WEIGHTS, end - first);

@@ -9,7 +9,7 @@ enum {
     BLOCKS = QZ_TILE / QZ_INPUT_BLOCK, /* of a weight, at a time */
     LEVEL_BLOCKS = 32,                 /* the same where they are unpacked: they stay in the first-level cache */
     ROWS = 32,                         /* of x at a time */
-    FEW_ROWS = 4                       /* so few rows are multiplied with packed codes */
+    FEW_ROWS = 2                       /* so few rows are multiplied with packed codes */
 };
 
 /* ---- levels --------------------------------------------------------------------------------------------------- */
@@ -82,19 +82,11 @@ static void load_few(const struct qz_byte_products *products, const struct qz_pa
     const size_t each = view->row_groups == 1 ? SIZE_MAX : (size_t)view->group_size / QZ_INPUT_BLOCK;
     const size_t head = (size_t)(part->from - group * view->group_size) / QZ_INPUT_BLOCK;
     const size_t groups = (size_t)(last - group + 1);
-    float scales[QZ_SIDE * BLOCKS], zeros[QZ_SIDE * BLOCKS], other[BLOCKS * QZ_SIDE];
-    float *scale = each == 1 ? few->scale : other, *bias = each == 1 ? few->bias : zeros;
+    float scales[BLOCKS * QZ_SIDE], zeros[BLOCKS * QZ_SIDE];
+    float *scale = each == 1 ? few->scale : scales, *bias = each == 1 ? few->bias : zeros;
     few->blocks = (size_t)qz_divide_up(part->n, QZ_INPUT_BLOCK);
     few->count = part->count;
-    for (size_t c = 0; c < QZ_SIDE; c++) /* the last one stands for those that are not there */
-        qz_load_groups(view, &(struct span){part->first + qz_least(c, part->count - 1), group, 1, groups},
-                       scales + c * groups, zeros + c * groups);
-    view->kernels->transpose(scales, (ptrdiff_t)groups, groups, QZ_SIDE, scale, QZ_SIDE);
-    if (view->grid.zero != QZ_ZERO_NONE) {
-        float *turned = each == 1 ? bias : scales;
-        view->kernels->transpose(zeros, (ptrdiff_t)groups, groups, QZ_SIDE, turned, QZ_SIDE);
-        bias = turned;
-    }
+    qz_load_side(view, part->first, part->count, group, groups, scale, bias);
     view->kernels->product_numbers(view->grid.zero, products->unit, products->base, groups, scale, bias, few->strange);
     if (each != 1) {
         spread(few->scale, scale, few->blocks, head, each);
@@ -118,25 +110,6 @@ static float *sums_at(const struct sums *sums, size_t row)
            (int64_t)sums->part->first * sums->outputs->apart;
 }
 
-static void take_sums(const struct sums *sums, size_t row, size_t rows, int begins, float *sum)
-{
-    for (size_t r = 0; r < rows; r++, sum += QZ_SIDE) {
-        const float *from = sums_at(sums, row + r);
-        memset(sum, 0, QZ_SIDE * sizeof *sum);
-        for (size_t c = 0; c < sums->part->count && !begins; c++)
-            sum[c] = from[(int64_t)c * sums->outputs->apart];
-    }
-}
-
-static void put_sums(const struct sums *sums, size_t row, size_t rows, const float *sum)
-{
-    for (size_t r = 0; r < rows; r++, sum += QZ_SIDE) {
-        float *to = sums_at(sums, row + r);
-        for (size_t c = 0; c < sums->part->count; c++)
-            to[(int64_t)c * sums->outputs->apart] = qz_output(sum[c]);
-    }
-}
-
 /* Adds blocks [first, first + count) of a tile, whose codes are there, to the sums of all rows. */
 static void add_blocks(const struct qz_byte_products *products, const struct few *few, const struct sums *sums,
                        size_t first, size_t count, const uint8_t *const packed[QZ_SIDE])
@@ -155,12 +128,15 @@ static void add_blocks(const struct qz_byte_products *products, const struct few
         size_t at = r * inputs->blocks + block;
         const struct qz_byte_rows x = {rows, inputs->blocks, inputs->code + at * QZ_INPUT_BLOCK, inputs->step + at,
                                        inputs->start + at};
-        take_sums(sums, r, rows, block == 0, sum);
+        if (block == 0)
+            memset(sum, 0, rows * QZ_SIDE * sizeof *sum);
+        else
+            qz_take_sums(sums->outputs, sums_at(sums, r), rows, sums->part->count, sum);
         if (unpacks)
             kernels->product_bytes(&side, level, &x, sum);
         else
             kernels->product_packed(&side, packed, products->level, &x, sum);
-        put_sums(sums, r, rows, sum);
+        qz_put_sums(sums->outputs, sum, rows, sums->part->count, sums_at(sums, r));
     }
 }
 
@@ -199,13 +175,13 @@ static void add_strange(const struct qz_byte_products *products, const struct fe
     float sum[QZ_SIDE];
     if (!all && !few->any_strange)
         return;
-    take_sums(sums, row, 1, 0, sum);
+    qz_take_sums(sums->outputs, sums_at(sums, row), 1, part->count, sum);
     for (size_t c = 0; c < part->count; c++)
         if (all || few->strange[c]) {
             const struct qz_panel one = {part->first + c, part->from, 1, part->n};
             qz_panel_row(products->weights, &one, x, sum + c);
         }
-    put_sums(sums, row, 1, sum);
+    qz_put_sums(sums->outputs, sum, 1, part->count, sums_at(sums, row));
 }
 
 void qz_byte_products(const struct qz_byte_products *products, uint64_t first, size_t count,

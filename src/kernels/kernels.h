@@ -201,9 +201,6 @@ struct qz_ahead {
     uintptr_t stride, after;
 };
 
-/* Sums of products of floats: so many lanes, and so many elements at a time. */
-enum { QZ_PRODUCT_LANES = 16, QZ_PRODUCT_MOST = 1024 };
-
 /* Rows of small numbers that codes stand for, as the kernel `levels` lays them. */
 enum { QZ_LEVELS = 32, QZ_LEVEL_MOST = 127, QZ_NEAR_LANES = 8 };
 
@@ -221,7 +218,7 @@ struct qz_near {
  * has of each eight elements the four even ones first; so it is with levels, where of each four elements those of one
  * weight follow those of another.
  */
-enum { QZ_SIDE = 16 };
+enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64 };
 
 struct qz_side {
     size_t blocks;             /* QZ_TILE / QZ_LEVELS at most */
@@ -289,10 +286,9 @@ struct qz_kernels {
     void (*multiply_add)(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
                          size_t depth, double *y, size_t y_pitch);
 
-    /* y[r * y_pitch + c]: the product of row r of x and row c of w, n elements each. Element i goes to lane i % 16, fused;
-     * up to a multiple of 16 there are zeros; lane l + 8 is added to lane l, then lane l + 4, l + 2 and l + 1. */
-    void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, ptrdiff_t w_pitch, size_t cols,
-                     size_t n, float *y, size_t y_pitch);
+    /* Adds to sum[r * QZ_SIDE + c] the product of row r of x and weight c, whose element k is w[k * QZ_SIDE + c]: of each
+     * QZ_PRODUCT_CHAIN elements a sum that begins with 0 and grows by x * w, fused, in order, is added to it. */
+    void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum);
 
     /* Levels of QZ_SIDE rows of packed codes, side by side. */
     void (*product_levels)(const uint8_t *const packed[QZ_SIDE], size_t blocks, const uint8_t level[16], uint8_t *dst);

@@ -507,25 +507,18 @@ static void multiply_add(const double *a, size_t a_pitch, size_t cols, const dou
                 y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]);
 }
 
-static float product(const float *x, const float *w, size_t n)
+static void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum)
 {
-    float lane[QZ_PRODUCT_LANES] = {0};
-    for (size_t i = 0; i < n; i++)
-        lane[i % QZ_PRODUCT_LANES] = fmaf(x[i], w[i], lane[i % QZ_PRODUCT_LANES]);
-    for (size_t i = n; i % QZ_PRODUCT_LANES; i++) /* the last ones are filled up with 0, which -0 becomes */
-        lane[i % QZ_PRODUCT_LANES] += 0.0f;
-    for (size_t half = QZ_PRODUCT_LANES / 2; half > 0; half /= 2)
-        for (size_t l = 0; l < half; l++)
-            lane[l] += lane[l + half];
-    return lane[0];
-}
-
-static void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, ptrdiff_t w_pitch, size_t cols,
-                     size_t n, float *y, size_t y_pitch)
-{
-    for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++)
-            y[r * y_pitch + c] = product(x + (ptrdiff_t)r * x_pitch, w + (ptrdiff_t)c * w_pitch, n);
+    for (size_t r = 0; r < rows; r++, x += x_pitch, sum += QZ_SIDE)
+        for (size_t first = 0, end; first < n; first = end) {
+            float chain[QZ_SIDE] = {0};
+            end = n - first < QZ_PRODUCT_CHAIN ? n : first + QZ_PRODUCT_CHAIN;
+            for (size_t k = first; k < end; k++)
+                for (size_t c = 0; c < QZ_SIDE; c++)
+                    chain[c] = fmaf(x[k], w[k * QZ_SIDE + c], chain[c]);
+            for (size_t c = 0; c < QZ_SIDE; c++)
+                sum[c] += chain[c];
+        }
 }
 
 static void product_numbers(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,
