@@ -170,3 +170,17 @@ int qz_inputs_load(struct qz_inputs *inputs, uint64_t first)
     }
     return overflow;
 }
+
+struct qz_inputs qz_inputs_some(const struct qz_inputs *inputs, size_t first, size_t rows)
+{
+    struct qz_inputs some = *inputs;
+    some.rows = rows;
+    some.value += (ptrdiff_t)first * inputs->pitch;
+    if (inputs->rounding == QZ_BYTES) {
+        some.code += first * inputs->blocks * QZ_INPUT_BLOCK;
+        some.step += first * inputs->blocks;
+        some.start += first * inputs->blocks;
+        some.unrounded += first * inputs->tiles;
+    }
+    return some;
+}

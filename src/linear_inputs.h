@@ -47,4 +47,7 @@ void qz_inputs_free(struct qz_inputs *inputs);
 /* Takes rows from `first` on. Nonzero if a float64 became NaN or infinite. */
 int qz_inputs_load(struct qz_inputs *inputs, uint64_t first);
 
+/* `rows` of those that are there, from `first` on. */
+struct qz_inputs qz_inputs_some(const struct qz_inputs *inputs, size_t first, size_t rows);
+
 #endif
