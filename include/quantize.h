@@ -653,11 +653,10 @@ typedef struct qz_linear_options {
  * `columns`, y = x w, for which x has `rows` columns and y has `cols`. x is of any type and strides and is rounded to
  * float32 first; y is float32, of any strides, and overlaps nothing. With nothing to add up y is 0.
  *
- * QZ_ACTIVATIONS_F32: of each 1024 elements (x[k], w[k]), element i is added to sum i % 16 by a fused multiply-add, in
- * order; sum l + 8 is added to sum l, then sum l + 4, l + 2 and l + 1; what comes of the next 1024 is added to that. So
- * y is no further from the exact sum of products with the decoded matrix than
+ * QZ_ACTIVATIONS_F32: of each 64 elements (x[k], w[k]) a sum begins with 0 and grows by fused multiply-adds, in order;
+ * these sums are added, in order. So y is no further from the exact sum of products with the decoded matrix than
  *
- *     (n / 1024 + 70) * 2^-24 * sum |x[k] w[k]| + n * 2^-149                 where no sum overflows
+ *     (n / 64 + 66) * 2^-24 * sum |x[k] w[k]| + n * 2^-149                   where no sum overflows
  *
  * for n elements. NaN and infinity, in x or in the decoded matrix, are what such sums make of them; NaN is 0x7fc00000.
  *
@@ -667,7 +666,10 @@ typedef struct qz_linear_options {
  *
  * A scheme has products of bytes if its codes stand for whole or half numbers that are at most 127 of these apart, and
  * its groups are of a multiple of 32 elements, or whole rows; and not with `columns`. The products of 32 columns are then
- * added up as integers. These sums, times the scales, are added up in float32, with an error of at most
+ * added up as integers: those of bytes with levels, which are codes' values less the least one, in these units. The sum
+ * of a row grows by them in float32: for each 32 columns in order, by a fused multiply-add of their bias (scale * least
+ * + offset, or scale * least - scale * zero) and step times the sum of their bytes, then by one of (scale * unit) * step
+ * and the sum of their products. The error of that is at most
  *
  *     (n / 32 + 24) * 2^-22 * sum (|x[k]| d[k])
  *

@@ -14,8 +14,8 @@
 
 enum {
     SLICE_LEAST = 1 << 15, /* products worth a slice of their own */
-    FEW_INPUTS = 8,        /* for so few rows of x, weights that are decoded together stay in the first-level cache */
-    FEW_WEIGHTS = 4
+    PART_ROWS = 24,        /* rows that are worth the decoding of weights, at least */
+    FEW_INPUTS = 8         /* for so few rows of x, weights that are decoded together stay in the first-level cache */
 };
 
 struct linear {
@@ -24,43 +24,60 @@ struct linear {
     struct qz_inputs inputs;
     struct qz_byte_products bytes;
     const qz_matrix *x, *y;
-    uint64_t outputs; /* weights */
-    size_t slices;
-    uint64_t first; /* row of x that is the first of the inputs */
+    uint64_t outputs;     /* weights */
+    size_t slices, parts; /* of weights; of rows */
+    uint64_t first;       /* row of x that is the first of the inputs */
     struct qz_stop stop;
 };
 
-static struct qz_outputs outputs_of(const struct linear *linear)
+static struct qz_outputs outputs_of(const struct linear *linear, size_t row)
 {
-    return (struct qz_outputs){qz_matrix_at(linear->y, linear->first, 0), linear->y->row_stride, linear->y->col_stride};
+    return (struct qz_outputs){qz_matrix_at(linear->y, linear->first + row, 0), linear->y->row_stride,
+                               linear->y->col_stride};
+}
+
+/* Products of some rows with the weights of a slice. */
+static void multiply_weights(struct linear *linear, const struct qz_inputs *inputs, const struct qz_outputs *outputs,
+                             uint64_t first, uint64_t end)
+{
+    const size_t most = inputs->rounding == QZ_BYTES                             ? QZ_BYTE_WEIGHTS
+                        : inputs->rows <= FEW_INPUTS && !linear->weights.columns ? QZ_SIDE
+                                                                                 : QZ_PANEL_WEIGHTS;
+    for (size_t count; first < end && !qz_stop_asked(&linear->stop); first += count) {
+        count = qz_least(most, end - first);
+        if (inputs->rounding == QZ_BYTES)
+            qz_byte_products(&linear->bytes, first, count, inputs, outputs);
+        else
+            qz_panel_products(&linear->weights, first, count, inputs->value, inputs->pitch, inputs->rows,
+                              linear->x->cols, outputs);
+    }
 }
 
 static void multiply_slice(void *context, size_t slice)
 {
     struct linear *linear = context;
-    const struct qz_inputs *inputs = &linear->inputs;
-    const struct qz_outputs outputs = outputs_of(linear);
-    uint64_t first = qz_slice_start(linear->outputs, linear->slices, slice),
-             end = qz_slice_start(linear->outputs, linear->slices, slice + 1);
-    size_t most = inputs->rows <= FEW_INPUTS && !linear->weights.columns ? FEW_WEIGHTS : QZ_PANEL_WEIGHTS;
-    for (size_t count; first < end && !qz_stop_asked(&linear->stop); first += count) {
-        if (inputs->rounding == QZ_BYTES) {
-            count = qz_least(qz_least(QZ_BYTE_WEIGHTS, most), end - first);
-            qz_byte_products(&linear->bytes, first, count, inputs, &outputs);
-        } else {
-            count = qz_least(qz_least(QZ_PANEL_WEIGHTS, most), end - first);
-            qz_panel_products(&linear->weights, first, count, inputs->value, inputs->pitch, inputs->rows,
-                              linear->x->cols, &outputs);
-        }
-    }
+    const size_t part = slice / linear->slices;
+    const size_t row = (size_t)qz_slice_start(linear->inputs.rows, linear->parts, part),
+                 end = (size_t)qz_slice_start(linear->inputs.rows, linear->parts, part + 1);
+    const struct qz_inputs inputs = qz_inputs_some(&linear->inputs, row, end - row);
+    const struct qz_outputs outputs = outputs_of(linear, row);
+    slice %= linear->slices;
+    multiply_weights(linear, &inputs, &outputs, qz_slice_start(linear->outputs, linear->slices, slice),
+                     qz_slice_start(linear->outputs, linear->slices, slice + 1));
 }
 
-/* How many slices some rows are worth. */
-static size_t slices_worth(const struct linear *linear, const qz_pool *pool)
+/* How many slices of weights some rows are worth; with few weights, rows are cut too. */
+static void cut(struct linear *linear, const qz_pool *pool)
 {
     uint64_t columns = qz_divide_up(linear->outputs, QZ_BYTE_WEIGHTS), weight = linear->x->cols * linear->inputs.most;
     uint64_t worth = weight / SLICE_LEAST >= 1 ? columns : weight * linear->outputs / SLICE_LEAST;
-    return qz_pool_threads(pool) == 1 || worth < 2 ? 1 : qz_least(qz_least(worth, columns), QZ_SLICES_MAX);
+    linear->slices = qz_pool_threads(pool) == 1 || worth < 2 ? 1 : qz_least(qz_least(worth, columns), QZ_SLICES_MAX);
+    linear->parts = 1;
+    if (qz_pool_threads(pool) > 1 && linear->slices == columns) {
+        uint64_t rows = weight * linear->outputs / SLICE_LEAST / linear->slices;
+        rows = qz_least(qz_least(rows, linear->inputs.most / PART_ROWS), QZ_SLICES_MAX / linear->slices);
+        linear->parts = rows ? (size_t)rows : 1;
+    }
 }
 
 static void fill_zeros(const qz_matrix *y)
@@ -86,11 +103,11 @@ static int any_beyond(const qz_matrix *x, qz_detail *detail)
 static qz_result multiply(struct linear *linear, qz_pool *pool, qz_detail *detail)
 {
     int looked = 0;
-    linear->slices = slices_worth(linear, pool);
+    cut(linear, pool);
     for (linear->first = 0; linear->first < linear->x->rows; linear->first += linear->inputs.rows) {
         if (qz_inputs_load(&linear->inputs, linear->first) && !looked++ && any_beyond(linear->x, detail))
             return QZ_ERROR_RANGE;
-        qz_pool_run(pool, linear->slices, multiply_slice, linear);
+        qz_pool_run(pool, linear->slices * linear->parts, multiply_slice, linear);
         if (atomic_load_explicit(&linear->stop.asked, memory_order_relaxed))
             return QZ_ERROR_STOPPED;
     }

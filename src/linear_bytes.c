@@ -5,7 +5,12 @@
 
 #include <math.h>
 
-enum { BLOCKS = QZ_TILE / QZ_INPUT_BLOCK }; /* of a row, at a time */
+enum {
+    BLOCKS = QZ_TILE / QZ_INPUT_BLOCK, /* of a weight, at a time */
+    LEVEL_BLOCKS = 32,                 /* the same where they are unpacked: they stay in the first-level cache */
+    ROWS = 32,                         /* of x at a time */
+    FEW_ROWS = 2                       /* so few rows are multiplied with packed codes */
+};
 
 /* ---- levels --------------------------------------------------------------------------------------------------- */
 
@@ -40,121 +45,143 @@ int qz_byte_products_make(struct qz_byte_products *products, const struct qz_wei
 
 /* ---- weights -------------------------------------------------------------------------------------------------- */
 
-/* Some weights, QZ_TILE elements of each at most: their levels, and a scale and a bias for each block. */
+/* The numbers of some weights, side by side, for QZ_TILE elements of each at most. */
 struct few {
-    size_t count, n, blocks;
-    _Alignas(64) uint8_t level[QZ_BYTE_WEIGHTS * QZ_TILE];
-    float scale[QZ_BYTE_WEIGHTS * BLOCKS], bias[QZ_BYTE_WEIGHTS * BLOCKS];
-    uint8_t strange[QZ_BYTE_WEIGHTS]; /* numbers that are too large or small, or NaN */
+    size_t count, blocks;
+    float scale[BLOCKS * QZ_SIDE], bias[BLOCKS * QZ_SIDE];
+    uint8_t strange[QZ_SIDE]; /* numbers that are too large or small, or NaN: those here are 0 */
     int any_strange;
 };
 
-/* Numbers of groups become those of blocks; the first block has `head` blocks of its group before it. */
+/* Numbers of groups, side by side, become those of blocks; the first block has `head` blocks of its group before it. */
 static void spread(float *number, const float *of_group, size_t blocks, size_t head, size_t each)
 {
-    if (each == 1) {
-        memcpy(number, of_group, blocks * sizeof *number);
-        return;
-    }
     for (size_t b = 0, left = each - head; b < blocks; b++, left--) {
         if (left == 0) {
-            of_group++;
+            of_group += QZ_SIDE;
             left = each;
         }
-        number[b] = *of_group;
+        qz_copy_few(number + b * QZ_SIDE, of_group, QZ_SIDE * sizeof *number);
     }
 }
 
-/* Scales and zeros of blocks become those of levels. Returns whether all are ordinary. Without branches, so that
- * compilers make vectors of it. */
-static int make_blocks(const struct qz_byte_products *products, size_t blocks, const float *zero, float *restrict scale,
-                       float *restrict bias)
+static void clear_strange(struct few *few)
 {
-    const qz_zero kind = products->weights->view->grid.zero;
-    const float base = products->base, unit = products->unit;
-    int strange = 0;
-    if (kind == QZ_ZERO_NONE)
-        for (size_t b = 0; b < blocks; b++)
-            bias[b] = scale[b] * base;
-    else if (kind == QZ_ZERO_OFFSET)
-        for (size_t b = 0; b < blocks; b++) {
-            float part = scale[b] * base;
-            bias[b] = part + zero[b];
+    few->any_strange = 0;
+    for (size_t c = 0; c < few->count; c++)
+        for (size_t b = 0; few->strange[c] && b < few->blocks; b++) {
+            few->scale[b * QZ_SIDE + c] = few->bias[b * QZ_SIDE + c] = 0.0f;
+            few->any_strange = 1;
         }
-    else
-        for (size_t b = 0; b < blocks; b++) {
-            float part = scale[b] * base, of_zero = scale[b] * zero[b];
-            bias[b] = part - of_zero;
-        }
-    for (size_t b = 0; b < blocks; b++) {
-        float magnitude = fabsf(scale[b]);
-        strange |= (!(magnitude <= QZ_INPUT_MOST)) | ((magnitude < QZ_INPUT_LEAST) & (magnitude != 0.0f)) |
-                   (!(fabsf(bias[b]) <= QZ_INPUT_MOST));
-    }
-    for (size_t b = 0; b < blocks; b++)
-        scale[b] *= unit;
-    return !strange;
 }
 
 static void load_few(const struct qz_byte_products *products, const struct qz_panel *part, struct few *few)
 {
     const struct qz_view *view = products->weights->view;
-    float scales[BLOCKS + 1], zeros[BLOCKS + 1], zero[BLOCKS];
-    uint64_t group = part->from / view->group_size, last = (part->from + part->n - 1) / view->group_size;
-    size_t each = view->row_groups == 1 ? SIZE_MAX : (size_t)view->group_size / QZ_INPUT_BLOCK;
-    size_t head = (size_t)(part->from - group * view->group_size) / QZ_INPUT_BLOCK;
-    few->count = part->count;
+    const uint64_t group = part->from / view->group_size, last = (part->from + part->n - 1) / view->group_size;
+    const size_t each = view->row_groups == 1 ? SIZE_MAX : (size_t)view->group_size / QZ_INPUT_BLOCK;
+    const size_t head = (size_t)(part->from - group * view->group_size) / QZ_INPUT_BLOCK;
+    const size_t groups = (size_t)(last - group + 1);
+    float scales[BLOCKS * QZ_SIDE], zeros[BLOCKS * QZ_SIDE];
+    float *scale = each == 1 ? few->scale : scales, *bias = each == 1 ? few->bias : zeros;
     few->blocks = (size_t)qz_divide_up(part->n, QZ_INPUT_BLOCK);
-    few->n = few->blocks * QZ_INPUT_BLOCK;
-    few->any_strange = 0;
-    for (size_t c = 0; c < part->count; c++) {
-        uint64_t row = part->first + c;
-        float *scale = few->scale + c * few->blocks;
-        qz_load_groups(view, &(struct span){row, group, 1, (size_t)(last - group + 1)}, scales, zeros);
-        spread(scale, scales, few->blocks, head, each);
-        if (view->grid.zero != QZ_ZERO_NONE)
-            spread(zero, zeros, few->blocks, head, each);
-        few->strange[c] = !make_blocks(products, few->blocks, zero, scale, few->bias + c * few->blocks);
-        few->any_strange |= few->strange[c];
-        view->kernels->levels(qz_codes_at(view, row, part->from), part->n, products->level, few->level + c * few->n);
+    few->count = part->count;
+    qz_load_side(view, part->first, part->count, group, groups, scale, bias);
+    view->kernels->product_numbers(view->grid.zero, products->unit, products->base, groups, scale, bias, few->strange);
+    if (each != 1) {
+        spread(few->scale, scale, few->blocks, head, each);
+        spread(few->bias, bias, few->blocks, head, each);
     }
+    clear_strange(few);
 }
 
 /* ---- products ------------------------------------------------------------------------------------------------- */
 
-/* Sums of a row whose blocks, from block `b` on, are there as bytes. */
-static void add_bytes(const struct qz_byte_products *products, const struct few *few, const struct qz_inputs *inputs,
-                      size_t row, size_t b, float *sum)
+/* Sums of some weights with some rows, on their way. */
+struct sums {
+    const struct qz_panel *part;
+    const struct qz_inputs *inputs;
+    const struct qz_outputs *outputs;
+};
+
+static float *sums_at(const struct sums *sums, size_t row)
 {
-    float scale[QZ_BYTE_WEIGHTS * BLOCKS], near[QZ_BYTE_WEIGHTS];
-    size_t at = row * inputs->blocks + b;
-    const float *step = inputs->step + at;
-    for (size_t c = 0; c < few->count; c++)
-        for (size_t i = 0; i < few->blocks; i++)
-            scale[c * few->blocks + i] = few->scale[c * few->blocks + i] * step[i];
-    const struct qz_near levels = {few->level,     few->count,  few->n, QZ_INPUT_BLOCK, few->blocks,
-                                   products->most, few->blocks, scale,  few->bias};
-    products->weights->view->kernels->near(&levels, inputs->code + at * QZ_INPUT_BLOCK, inputs->start + at, near);
-    for (size_t c = 0; c < few->count; c++)
-        sum[c] += near[c];
+    return sums->outputs->value + (int64_t)row * sums->outputs->rows_apart +
+           (int64_t)sums->part->first * sums->outputs->apart;
 }
 
-/* Where bytes do not do, a sum is that of floats. */
-static void add_sums(const struct qz_byte_products *products, const struct qz_panel *part, const struct few *few,
-                     const struct qz_inputs *inputs, size_t row, float *sum)
+/* Adds blocks [first, first + count) of a tile, whose codes are there, to the sums of all rows. */
+static void add_blocks(const struct qz_byte_products *products, const struct few *few, const struct sums *sums,
+                       size_t first, size_t count, const uint8_t *const packed[QZ_SIDE])
 {
-    int unrounded = inputs->unrounded[row * inputs->tiles + part->from / QZ_TILE];
-    float exact[QZ_BYTE_WEIGHTS];
-    if (unrounded || few->any_strange) {
-        memcpy(exact, sum, part->count * sizeof *exact);
-        qz_panel_row(products->weights, part, inputs->value + (ptrdiff_t)row * inputs->pitch + (ptrdiff_t)part->from,
-                     exact);
+    const struct qz_kernels *kernels = products->weights->view->kernels;
+    const struct qz_inputs *inputs = sums->inputs;
+    const struct qz_side side = {count, products->most, few->scale + first * QZ_SIDE, few->bias + first * QZ_SIDE};
+    const size_t block = (size_t)(sums->part->from / QZ_INPUT_BLOCK) + first;
+    int unpacks = inputs->rows > FEW_ROWS;
+    _Alignas(64) uint8_t level[LEVEL_BLOCKS * QZ_INPUT_BLOCK * QZ_SIDE];
+    float sum[ROWS * QZ_SIDE];
+    if (unpacks)
+        kernels->product_levels(packed, count, products->level, level);
+    for (size_t r = 0, rows; r < inputs->rows; r += rows) {
+        rows = qz_least(ROWS, inputs->rows - r);
+        size_t at = r * inputs->blocks + block;
+        const struct qz_byte_rows x = {rows, inputs->blocks, inputs->code + at * QZ_INPUT_BLOCK, inputs->step + at,
+                                       inputs->start + at};
+        if (block == 0)
+            memset(sum, 0, rows * QZ_SIDE * sizeof *sum);
+        else
+            qz_take_sums(sums->outputs, sums_at(sums, r), rows, sums->part->count, sum);
+        if (unpacks)
+            kernels->product_bytes(&side, level, &x, sum);
+        else
+            kernels->product_packed(&side, packed, products->level, &x, sum);
+        qz_put_sums(sums->outputs, sum, rows, sums->part->count, sums_at(sums, r));
     }
-    if (!unrounded)
-        add_bytes(products, few, inputs, row, (size_t)(part->from / QZ_INPUT_BLOCK), sum);
+}
+
+static void add_tile(const struct qz_byte_products *products, const struct few *few, const struct sums *sums)
+{
+    const struct qz_view *view = products->weights->view;
+    const struct qz_panel *part = sums->part;
+    const size_t whole = part->n / QZ_INPUT_BLOCK, most = sums->inputs->rows > FEW_ROWS ? LEVEL_BLOCKS : BLOCKS;
+    const uint8_t *packed[QZ_SIDE];
+    uint8_t last[QZ_SIDE][QZ_INPUT_BLOCK / 2] = {{0}};
+    for (size_t b = 0, count; b < whole; b += count) {
+        count = qz_least(most, whole - b);
+        for (size_t c = 0; c < QZ_SIDE; c++)
+            packed[c] = qz_codes_at(view, part->first + qz_least(c, part->count - 1), part->from + b * QZ_INPUT_BLOCK);
+        add_blocks(products, few, sums, b, count, packed);
+    }
+    if (whole == few->blocks)
+        return;
+    for (size_t c = 0; c < QZ_SIDE; c++) {
+        const uint64_t from = part->from + whole * QZ_INPUT_BLOCK;
+        if (c < part->count)
+            memcpy(last[c], qz_codes_at(view, part->first + c, from), (part->n % QZ_INPUT_BLOCK + 1) / 2);
+        packed[c] = last[c];
+    }
+    add_blocks(products, few, sums, whole, 1, packed);
+}
+
+/* Where bytes do not do, a tile has added nothing to a sum: floats do. */
+static void add_strange(const struct qz_byte_products *products, const struct few *few, const struct sums *sums,
+                        size_t row)
+{
+    const struct qz_inputs *inputs = sums->inputs;
+    const struct qz_panel *part = sums->part;
+    const float *x = inputs->value + (ptrdiff_t)row * inputs->pitch + (ptrdiff_t)part->from;
+    const int all = inputs->unrounded[row * inputs->tiles + part->from / QZ_TILE];
+    float sum[QZ_SIDE];
+    if (!all && !few->any_strange)
+        return;
+    qz_take_sums(sums->outputs, sums_at(sums, row), 1, part->count, sum);
     for (size_t c = 0; c < part->count; c++)
-        if (unrounded || few->strange[c])
-            sum[c] = exact[c];
+        if (all || few->strange[c]) {
+            const struct qz_panel one = {part->first + c, part->from, 1, part->n};
+            qz_panel_row(products->weights, &one, x, sum + c);
+        }
+    qz_put_sums(sums->outputs, sum, 1, part->count, sums_at(sums, row));
 }
 
 void qz_byte_products(const struct qz_byte_products *products, uint64_t first, size_t count,
@@ -164,15 +191,10 @@ void qz_byte_products(const struct qz_byte_products *products, uint64_t first, s
     struct few few;
     for (uint64_t from = 0; from < n; from += QZ_TILE) {
         const struct qz_panel part = {first, from, count, qz_least(QZ_TILE, n - from)};
+        const struct sums sums = {&part, inputs, outputs};
         load_few(products, &part, &few);
-        for (size_t r = 0; r < inputs->rows; r++) {
-            float sum[QZ_BYTE_WEIGHTS] = {0};
-            float *to = outputs->value + (int64_t)r * outputs->rows_apart + (int64_t)first * outputs->apart;
-            for (size_t c = 0; c < count && from > 0; c++)
-                sum[c] = to[(int64_t)c * outputs->apart];
-            add_sums(products, &part, &few, inputs, r, sum);
-            for (size_t c = 0; c < count; c++)
-                to[(int64_t)c * outputs->apart] = qz_output(sum[c]);
-        }
+        add_tile(products, &few, &sums);
+        for (size_t r = 0; r < inputs->rows; r++)
+            add_strange(products, &few, &sums, r);
     }
 }

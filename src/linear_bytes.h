@@ -20,7 +20,7 @@ struct qz_byte_products {
 /* Returns 0 if there are no products of bytes for these weights. */
 int qz_byte_products_make(struct qz_byte_products *products, const struct qz_weights *weights);
 
-enum { QZ_BYTE_WEIGHTS = 16 };
+enum { QZ_BYTE_WEIGHTS = QZ_SIDE };
 
 /* Products of all rows of the inputs with weights [first, first + count), QZ_BYTE_WEIGHTS at most. */
 void qz_byte_products(const struct qz_byte_products *products, uint64_t first, size_t count,

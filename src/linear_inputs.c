@@ -75,7 +75,7 @@ static int find_step(const float *x, size_t n, float *step, float *inverse)
     float most = largest(x, n);
     *step = most / (float)QZ_LEVEL_MOST;
     *inverse = most == 0.0f ? 0.0f : (float)QZ_LEVEL_MOST / most;
-    return most == 0.0f || (most >= QZ_INPUT_LEAST && most <= QZ_INPUT_MOST);
+    return most == 0.0f || (most >= QZ_ORDINARY_LEAST && most <= QZ_ORDINARY_MOST);
 }
 
 static void round_row(float *x, size_t n)
@@ -89,7 +89,7 @@ static void round_row(float *x, size_t n)
     }
 }
 
-/* The bytes of a block: those of even columns come first. */
+/* The bytes of a block: of each eight columns the even ones come first. */
 static void block_codes(const float *x, size_t n, float inverse, int8_t code[QZ_INPUT_BLOCK], int32_t *sum)
 {
     float padded[QZ_INPUT_BLOCK] = {0};
@@ -97,16 +97,24 @@ static void block_codes(const float *x, size_t n, float inverse, int8_t code[QZ_
     *sum = 0;
     for (size_t k = 0; k < QZ_INPUT_BLOCK; k++)
         *sum += (int32_t)(padded[k] = multiple(padded[k], inverse));
-    for (size_t k = 0; k < QZ_INPUT_BLOCK / 2; k++) {
-        code[k] = (int8_t)padded[2 * k];
-        code[k + QZ_INPUT_BLOCK / 2] = (int8_t)padded[2 * k + 1];
-    }
+    for (size_t k = 0; k < QZ_INPUT_BLOCK; k++)
+        code[k] = (int8_t)padded[k / 8 * 8 + k % 4 * 2 + k / 4 % 2];
+}
+
+/* Steps of 0 add nothing where floats are multiplied instead. */
+static void leave_tile(struct qz_inputs *inputs, size_t row, size_t tile)
+{
+    const size_t each = QZ_TILE / QZ_INPUT_BLOCK, at = row * inputs->blocks + tile * each;
+    const size_t count = qz_least(each, inputs->blocks - tile * each);
+    memset(inputs->step + at, 0, count * sizeof *inputs->step);
+    memset(inputs->start + at, 0, count * sizeof *inputs->start);
 }
 
 static void make_bytes(struct qz_inputs *inputs, size_t row, const float *x)
 {
     size_t cols = (size_t)inputs->matrix->cols, first = row * inputs->blocks;
-    memset(inputs->unrounded + row * inputs->tiles, 0, inputs->tiles);
+    uint8_t *unrounded = inputs->unrounded + row * inputs->tiles;
+    memset(unrounded, 0, inputs->tiles);
     for (size_t b = 0; b < inputs->blocks; b++) {
         size_t at = b * QZ_INPUT_BLOCK, n = qz_least(QZ_INPUT_BLOCK, cols - at);
         int8_t *code = inputs->code + (first + b) * QZ_INPUT_BLOCK;
@@ -117,11 +125,14 @@ static void make_bytes(struct qz_inputs *inputs, size_t row, const float *x)
         } else {
             memset(code, 0, QZ_INPUT_BLOCK);
             step = 0.0f;
-            inputs->unrounded[row * inputs->tiles + at / QZ_TILE] = 1;
+            unrounded[at / QZ_TILE] = 1;
         }
         inputs->step[first + b] = step;
         inputs->start[first + b] = step * (float)sum;
     }
+    for (size_t t = 0; t < inputs->tiles; t++)
+        if (unrounded[t])
+            leave_tile(inputs, row, t);
 }
 
 /* ---- loading -------------------------------------------------------------------------------------------------- */
@@ -158,4 +169,18 @@ int qz_inputs_load(struct qz_inputs *inputs, uint64_t first)
             make_bytes(inputs, r, inputs->value + (ptrdiff_t)r * inputs->pitch);
     }
     return overflow;
+}
+
+struct qz_inputs qz_inputs_some(const struct qz_inputs *inputs, size_t first, size_t rows)
+{
+    struct qz_inputs some = *inputs;
+    some.rows = rows;
+    some.value += (ptrdiff_t)first * inputs->pitch;
+    if (inputs->rounding == QZ_BYTES) {
+        some.code += first * inputs->blocks * QZ_INPUT_BLOCK;
+        some.step += first * inputs->blocks;
+        some.start += first * inputs->blocks;
+        some.unrounded += first * inputs->tiles;
+    }
+    return some;
 }

@@ -15,10 +15,6 @@ enum {
     QZ_INPUT_FLOATS = 1 << 20 /* of some rows together, unless a single one is longer */
 };
 
-/* Scales and largest magnitudes of ordinary blocks. */
-#define QZ_INPUT_LEAST 0x1p-60f
-#define QZ_INPUT_MOST  0x1p60f
-
 enum qz_rounding {
     QZ_UNROUNDED,
     QZ_MULTIPLES, /* values are multiples of steps, as float32 */
@@ -36,7 +32,7 @@ struct qz_inputs {
 
     /* QZ_BYTES: rows of `blocks` blocks. */
     size_t blocks, tiles;
-    int8_t *code;       /* as the kernel `near` wants them */
+    int8_t *code;       /* as kernels of products want them */
     float *step;        /* of each block */
     float *start;       /* the step times the sum of the block's bytes */
     uint8_t *unrounded; /* for QZ_TILE columns each: 1 where a block is not ordinary */
@@ -50,5 +46,8 @@ void qz_inputs_free(struct qz_inputs *inputs);
 
 /* Takes rows from `first` on. Nonzero if a float64 became NaN or infinite. */
 int qz_inputs_load(struct qz_inputs *inputs, uint64_t first);
+
+/* `rows` of those that are there, from `first` on. */
+struct qz_inputs qz_inputs_some(const struct qz_inputs *inputs, size_t first, size_t rows);
 
 #endif

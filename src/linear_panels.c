@@ -6,69 +6,168 @@
 
 #include <math.h>
 
-enum { TURNED = QZ_TILE / QZ_PANEL_WEIGHTS }; /* rows that are turned at a time */
+enum { GROUPS = QZ_NUMBERS_DEPTH / QZ_LEVELS };
 
-/* n columns of rows of the packed matrix become weights. */
-static void load_columns(const struct qz_view *view, const struct qz_panel *part, float *panel)
+/* Sixteen weights of a panel; element k of weight c is at [k * QZ_SIDE + c]. */
+typedef float side[QZ_PANEL_DEPTH * QZ_SIDE];
+
+/* Scales and zeros of groups of QZ_SIDE weights. */
+struct numbers {
+    uint64_t first_group;
+    float scale[GROUPS * QZ_SIDE], zero[GROUPS * QZ_SIDE];
+};
+
+void qz_load_side(const struct qz_view *view, uint64_t first, size_t count, uint64_t group, size_t groups, float *scale,
+                  float *zero)
 {
-    float some[TURNED * QZ_PANEL_WEIGHTS];
-    for (size_t i = 0, rows; i < part->n; i += rows) {
-        rows = qz_least(TURNED, part->n - i);
-        for (size_t r = 0; r < rows; r++)
-            qz_decode_part(view, part->from + i + r, part->first, part->count, some + r * part->count);
-        view->kernels->transpose(some, (ptrdiff_t)part->count, part->count, rows, panel + i, QZ_PANEL_PITCH);
+    float scales[QZ_SIDE * QZ_TILE / QZ_LEVELS], zeros[QZ_SIDE * QZ_TILE / QZ_LEVELS];
+    for (size_t c = 0; c < QZ_SIDE; c++)
+        qz_load_groups(view, &(struct span){first + qz_least(c, count - 1), group, 1, groups}, scales + c * groups,
+                       zeros + c * groups);
+    view->kernels->transpose(scales, (ptrdiff_t)groups, groups, QZ_SIDE, scale, QZ_SIDE);
+    if (view->grid.zero != QZ_ZERO_NONE)
+        view->kernels->transpose(zeros, (ptrdiff_t)groups, groups, QZ_SIDE, zero, QZ_SIDE);
+}
+
+/* Whether groups of rows begin and end with blocks of QZ_LEVELS columns. */
+static int has_blocks(const struct qz_view *view)
+{
+    return view->row_groups == 1 || view->group_size % QZ_LEVELS == 0;
+}
+
+/* Numbers for sides of elements from `from` on, QZ_NUMBERS_DEPTH at most. */
+static void load_numbers(const struct qz_view *view, const struct qz_panel *part, size_t n, struct numbers *numbers)
+{
+    uint64_t group = part->from / view->group_size, last = (part->from + n - 1) / view->group_size;
+    for (size_t first = 0; first < part->count; first += QZ_SIDE, numbers++) {
+        numbers->first_group = group;
+        qz_load_side(view, part->first + first, qz_least(QZ_SIDE, part->count - first), group,
+                     (size_t)(last - group + 1), numbers->scale, numbers->zero);
     }
 }
 
-static void load_panel(const struct qz_weights *weights, const struct qz_panel *part, float *panel)
+/* Blocks of QZ_SIDE rows; returns how many elements these are. */
+static size_t load_blocks(const struct qz_view *view, uint64_t row, uint64_t from, size_t n,
+                          const struct numbers *numbers, float *to)
 {
+    size_t i = 0;
+    for (size_t count, whole = n / QZ_LEVELS * QZ_LEVELS; i < whole; i += count) {
+        uint64_t group = (from + i) / view->group_size;
+        size_t at = (size_t)(group - numbers->first_group) * QZ_SIDE;
+        count = qz_least((group + 1) * view->group_size - from - i, whole - i);
+        view->kernels->columns_decode(qz_codes_at(view, row, from + i), (ptrdiff_t)view->packed->code_stride, count,
+                                      QZ_SIDE, &view->grid, numbers->scale + at, numbers->zero + at, to + i * QZ_SIDE,
+                                      QZ_SIDE);
+    }
+    return i;
+}
+
+/* Rows of the packed matrix become weights; those that are not there are 0. */
+static void load_rows(const struct qz_view *view, const struct qz_panel *part, const struct numbers *numbers,
+                      side *panel)
+{
+    float some[QZ_SIDE * QZ_PANEL_DEPTH];
+    for (size_t first = 0; first < part->count; first += QZ_SIDE, numbers++, panel++) {
+        const uint64_t row = part->first + first;
+        size_t count = qz_least(QZ_SIDE, part->count - first), done = 0;
+        if (count == QZ_SIDE && has_blocks(view))
+            done = load_blocks(view, row, part->from, part->n, numbers, *panel);
+        size_t left = part->n - done;
+        for (size_t c = 0; c < count && left; c++)
+            qz_decode_part(view, row + c, part->from + done, left, some + c * left);
+        memset(some + count * left, 0, (QZ_SIDE - count) * left * sizeof *some);
+        view->kernels->transpose(some, (ptrdiff_t)left, left, QZ_SIDE, *panel + done * QZ_SIDE, QZ_SIDE);
+    }
+}
+
+/* Columns of the packed matrix do. */
+static void load_columns(const struct qz_view *view, const struct qz_panel *part, side *panel)
+{
+    float some[QZ_PANEL_WEIGHTS] = {0};
+    for (size_t k = 0; k < part->n; k++) {
+        qz_decode_part(view, part->from + k, part->first, part->count, some);
+        for (size_t first = 0; first < part->count; first += QZ_SIDE)
+            memcpy(panel[first / QZ_SIDE] + k * QZ_SIDE, some + first, QZ_SIDE * sizeof *some);
+    }
+}
+
+/* The numbers are those of the elements from a multiple of QZ_NUMBERS_DEPTH on, and made with the first of these. */
+static void load_panel(const struct qz_weights *weights, const struct qz_panel *part, uint64_t end,
+                       struct numbers *numbers, side *panel)
+{
+    const struct qz_view *view = weights->view;
     if (weights->columns) {
-        load_columns(weights->view, part, panel);
+        load_columns(view, part, panel);
         return;
     }
-    for (size_t c = 0; c < part->count; c++)
-        qz_decode_part(weights->view, part->first + c, part->from, part->n, panel + c * QZ_PANEL_PITCH);
+    if (part->from % QZ_NUMBERS_DEPTH == 0 && has_blocks(view) && part->count >= QZ_SIDE)
+        load_numbers(view, part, qz_least(QZ_NUMBERS_DEPTH, end - part->from), numbers);
+    load_rows(view, part, numbers, panel);
 }
 
 void qz_panel_row(const struct qz_weights *weights, const struct qz_panel *part, const float *x, float *sum)
 {
-    _Alignas(64) float panel[QZ_PANEL_WEIGHTS * QZ_PANEL_PITCH];
-    float some[QZ_PANEL_WEIGHTS];
-    for (size_t i = 0; i < part->n; i += QZ_PRODUCT_MOST) {
-        const struct qz_panel piece = {part->first, part->from + i, part->count,
-                                       qz_least(QZ_PRODUCT_MOST, part->n - i)};
-        load_panel(weights, &piece, panel);
-        weights->view->kernels->products(x + i, 0, 1, panel, QZ_PANEL_PITCH, part->count, piece.n, some, 0);
-        for (size_t c = 0; c < part->count; c++)
-            sum[c] += some[c];
+    _Alignas(64) side panel;
+    struct numbers numbers;
+    float total[QZ_SIDE] = {0};
+    memcpy(total, sum, part->count * sizeof *total);
+    for (size_t i = 0; i < part->n; i += QZ_PANEL_DEPTH) {
+        const struct qz_panel piece = {part->first, part->from + i, part->count, qz_least(QZ_PANEL_DEPTH, part->n - i)};
+        load_panel(weights, &piece, part->from + part->n, &numbers, &panel);
+        weights->view->kernels->products(x + i, 0, 1, panel, piece.n, total);
     }
+    memcpy(sum, total, part->count * sizeof *total);
 }
 
-static void add_tile(const float *tile, size_t rows, size_t count, size_t row, uint64_t first, int begins,
-                     const struct qz_outputs *outputs)
+void qz_take_sums(const struct qz_outputs *outputs, const float *from, size_t rows, size_t count, float *sum)
 {
-    for (size_t r = 0; r < rows; r++) {
-        float *to = outputs->value + (int64_t)(row + r) * outputs->rows_apart + (int64_t)first * outputs->apart;
-        for (size_t c = 0; c < count; c++, to += outputs->apart) {
-            float sum = tile[r * QZ_PANEL_WEIGHTS + c];
-            *to = qz_output(begins ? sum : *to + sum);
-        }
-    }
+    for (size_t r = 0; r < rows; r++, from += outputs->rows_apart, sum += QZ_SIDE)
+        if (outputs->apart == 1 && count == QZ_SIDE)
+            memcpy(sum, from, QZ_SIDE * sizeof *sum);
+        else
+            for (size_t c = 0; c < QZ_SIDE; c++)
+                sum[c] = c < count ? from[(int64_t)c * outputs->apart] : 0.0f;
+}
+
+void qz_put_sums(const struct qz_outputs *outputs, const float *sum, size_t rows, size_t count, float *to)
+{
+    for (size_t r = 0; r < rows; r++, to += outputs->rows_apart, sum += QZ_SIDE)
+        if (outputs->apart == 1 && count == QZ_SIDE)
+            for (size_t c = 0; c < QZ_SIDE; c++)
+                to[c] = qz_output(sum[c]);
+        else
+            for (size_t c = 0; c < count; c++)
+                to[(int64_t)c * outputs->apart] = qz_output(sum[c]);
+}
+
+/* Adds to the outputs of some rows what a part of QZ_SIDE weights makes with them. */
+static void add_side(const struct qz_kernels *kernels, const float *x, ptrdiff_t pitch, size_t rows, const float *panel,
+                     size_t n, int begins, float *to, size_t count, const struct qz_outputs *outputs)
+{
+    float sum[QZ_PANEL_INPUTS * QZ_SIDE];
+    if (begins)
+        memset(sum, 0, rows * QZ_SIDE * sizeof *sum);
+    else
+        qz_take_sums(outputs, to, rows, count, sum);
+    kernels->products(x, pitch, rows, panel, n, sum);
+    qz_put_sums(outputs, sum, rows, count, to);
 }
 
 void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t count, const float *x, ptrdiff_t pitch,
                        size_t rows, uint64_t n, const struct qz_outputs *outputs)
 {
-    _Alignas(64) float panel[QZ_PANEL_WEIGHTS * QZ_PANEL_PITCH];
-    float tile[QZ_PANEL_INPUTS * QZ_PANEL_WEIGHTS];
-    for (uint64_t from = 0; from < n; from += QZ_PRODUCT_MOST) {
-        const struct qz_panel part = {first, from, count, qz_least(QZ_PRODUCT_MOST, n - from)};
-        load_panel(weights, &part, panel);
+    _Alignas(64) side panel[QZ_PANEL_WEIGHTS / QZ_SIDE];
+    struct numbers numbers[QZ_PANEL_WEIGHTS / QZ_SIDE];
+    for (uint64_t from = 0; from < n; from += QZ_PANEL_DEPTH) {
+        const struct qz_panel part = {first, from, count, qz_least(QZ_PANEL_DEPTH, n - from)};
+        load_panel(weights, &part, n, numbers, panel);
         for (size_t r = 0, some; r < rows; r += some) {
             some = qz_least(QZ_PANEL_INPUTS, rows - r);
-            weights->view->kernels->products(x + (ptrdiff_t)r * pitch + (ptrdiff_t)from, pitch, some, panel,
-                                             QZ_PANEL_PITCH, count, part.n, tile, QZ_PANEL_WEIGHTS);
-            add_tile(tile, some, count, r, first, from == 0, outputs);
+            for (size_t c = 0; c < count; c += QZ_SIDE)
+                add_side(weights->view->kernels, x + (ptrdiff_t)r * pitch + (ptrdiff_t)from, pitch, some,
+                         panel[c / QZ_SIDE], part.n, from == 0,
+                         outputs->value + (int64_t)r * outputs->rows_apart + (int64_t)(first + c) * outputs->apart,
+                         qz_least(QZ_SIDE, count - c), outputs);
         }
     }
 }

@@ -2,7 +2,7 @@
  * linear_panels.h - weights of a packed matrix as floats, a panel of them at a time, and products with them
  *
  * A weight is a row of the packed matrix, or a column; its elements are numbered along it. A panel is some weights for
- * QZ_PRODUCT_MOST elements.
+ * QZ_PANEL_DEPTH elements, QZ_SIDE of them side by side.
  */
 #ifndef QZ_LINEAR_PANELS_H
 #define QZ_LINEAR_PANELS_H
@@ -12,9 +12,10 @@
 #include <math.h>
 
 enum {
-    QZ_PANEL_WEIGHTS = 32,
-    QZ_PANEL_PITCH = QZ_PRODUCT_MOST + 16, /* so that not all weights start in the same part of a cache */
-    QZ_PANEL_INPUTS = 24                   /* rows of floats that are multiplied with a panel at a time */
+    QZ_PANEL_WEIGHTS = 64,
+    QZ_PANEL_DEPTH = 256,       /* a multiple of QZ_PRODUCT_CHAIN */
+    QZ_NUMBERS_DEPTH = QZ_TILE, /* so many elements' scales are loaded at a time */
+    QZ_PANEL_INPUTS = 24        /* rows of floats that are multiplied with a panel at a time */
 };
 
 struct qz_weights {
@@ -22,7 +23,7 @@ struct qz_weights {
     int columns; /* whether weights are columns of it */
 };
 
-/* Weights [first, first + count) of a panel; their elements [from, from + n), QZ_PRODUCT_MOST at most. */
+/* Weights [first, first + count) of a panel; their elements [from, from + n), QZ_PANEL_DEPTH at most. */
 struct qz_panel {
     uint64_t first, from;
     size_t count, n;
@@ -34,8 +35,14 @@ struct qz_outputs {
     int64_t rows_apart, apart;
 };
 
-/* Adds to sum[c] the product of weight first + c with x, for elements [from, from + n), of which there may be any number;
- * x has these alone. */
+/* Scales and zeros (if there are any) of some groups of QZ_SIDE rows of the packed matrix, of which `count` are there, side
+ * by side: of group g and row c at [g * QZ_SIDE + c]. The last row stands for those that are not there. No more groups
+ * than there are blocks of QZ_LEVELS in QZ_TILE. */
+void qz_load_side(const struct qz_view *view, uint64_t first, size_t count, uint64_t group, size_t groups, float *scale,
+                  float *zero);
+
+/* Adds to sum[c] the product of weight first + c with x, for elements [from, from + n), of which there may be any number,
+ * and QZ_SIDE weights at most; x has these elements alone. */
 void qz_panel_row(const struct qz_weights *weights, const struct qz_panel *part, const float *x, float *sum);
 
 /* Products of `rows` rows of x with the weights [first, first + count), QZ_PANEL_WEIGHTS at most, which have n elements.
@@ -48,5 +55,9 @@ static inline float qz_output(float sum)
 {
     return sum != sum ? NAN : sum;
 }
+
+/* Sums of `count` weights and some rows, rows of QZ_SIDE, from the outputs of which `from` is the first, and back. */
+void qz_take_sums(const struct qz_outputs *outputs, const float *from, size_t rows, size_t count, float *sum);
+void qz_put_sums(const struct qz_outputs *outputs, const float *sum, size_t rows, size_t count, float *to);
 
 #endif

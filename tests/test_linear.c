@@ -14,7 +14,7 @@
 #include <float.h>
 #include <math.h>
 
-enum { PIECE = 1024, LANES = 16, BLOCK = 32, TILE = 4096 };
+enum { CHAIN = 64, BLOCK = 32, TILE = 4096 };
 
 static qz_pool *pools[4]; /* the first one is NULL */
 
@@ -23,15 +23,11 @@ static qz_pool *pools[4]; /* the first one is NULL */
 static float plain_sum(const float *x, const float *w, size_t n)
 {
     float total = 0;
-    for (size_t first = 0; first < n; first += PIECE) {
-        float lane[LANES] = {0};
-        size_t count = n - first < PIECE ? n - first : PIECE;
-        for (size_t i = 0; i < (count + LANES - 1) / LANES * LANES; i++)
-            lane[i % LANES] = fmaf(i < count ? x[first + i] : 0, i < count ? w[first + i] : 0, lane[i % LANES]);
-        for (size_t half = LANES / 2; half > 0; half /= 2)
-            for (size_t l = 0; l < half; l++)
-                lane[l] += lane[l + half];
-        total = first ? total + lane[0] : lane[0];
+    for (size_t first = 0; first < n; first += CHAIN) {
+        float chain = 0;
+        for (size_t i = first; i < n && i < first + CHAIN; i++)
+            chain = fmaf(x[i], w[i], chain);
+        total += chain;
     }
     return isnan(total) ? NAN : total;
 }
@@ -147,7 +143,7 @@ static void check_values(const struct linear_case *c, qz_activations how, const 
                 exact += (double)rounded[i] * (double)c->weights[o * c->inner + i];
                 size += fabs((double)rounded[i] * (double)c->weights[o * c->inner + i]);
             }
-            const size_t roundings = c->inner / PIECE + 70;
+            const size_t roundings = c->inner / CHAIN + 66;
             double bound = (double)roundings * 0x1p-24 * size + (double)c->inner * 0x1p-149;
             if (bits_of_float(got) != bits_of_float(wanted) ||
                 (isfinite(size) && size < 1e38 && !(fabs((double)got - exact) <= bound)))
@@ -281,8 +277,12 @@ static void long_rows(void **state)
         size_t length = longs[i % COUNT(longs)], other = 1 + rng_below(&rng, 40), count = 1 + rng_below(&rng, 5);
         int columns = rng_below(&rng, 4) == 0;
         qz_scheme scheme = scheme_of(rng_below(&rng, schemes), &rng, rng_below(&rng, 2) == 0, length);
-        if (i % 3 == 0)
+        if (i % 3 < 2)
             scheme = *qz_scheme_by_name("int4");
+        if (i % 3 == 1) { /* of which 4096 elements are no multiple */
+            scheme.name = NULL;
+            scheme.group_size = 96;
+        }
         shape_case(&scheme, &rng, columns ? length : other, columns ? other : length, count, columns, 1.0f);
     }
 }
@@ -416,26 +416,30 @@ static void nothing_else_is_read(void **state)
 static void kernels_agree(void **state)
 {
     (void)state;
-    enum { MOST = 1024, ROWS = 14, COLS = 11 };
+    enum { MOST = 300, ROWS = 30 };
     for (size_t i = 0; i < cases(300, 60); i++) {
         struct rng rng = rng_make(3000 + i);
-        size_t n = i < 70 ? i : rng_below(&rng, MOST + 1), rows = rng_below(&rng, ROWS), cols = rng_below(&rng, COLS);
-        struct field x = field_make(QZ_F32, rows, n, LAYOUT_GAPS), w = field_make(QZ_F32, cols, n, LAYOUT_BACK_ROWS);
-        struct field wanted = field_make(QZ_F32, rows, cols, LAYOUT_GAPS),
-                     y = field_make(QZ_F32, rows, cols, LAYOUT_GAPS);
+        size_t n = i < 70 ? i : rng_below(&rng, MOST + 1), rows = rng_below(&rng, ROWS);
+        struct field x = field_make(QZ_F32, rows, n, LAYOUT_GAPS), w = field_make(QZ_F32, QZ_SIDE, n, LAYOUT_ROWS);
+        struct field across = field_make(QZ_F32, n, QZ_SIDE, LAYOUT_ROWS);
+        struct field wanted = field_make(QZ_F32, rows, QZ_SIDE, LAYOUT_ROWS),
+                     y = field_make(QZ_F32, rows, QZ_SIDE, LAYOUT_ROWS);
         field_fill(&rng, &x.matrix, (enum data_kind)rng_below(&rng, DATA_KINDS));
         field_fill(&rng, &w.matrix, (enum data_kind)rng_below(&rng, DATA_KINDS));
+        for (size_t c = 0; c < QZ_SIDE; c++)
+            for (size_t k = 0; k < n; k++)
+                *(float *)field_at(&across.matrix, k, c) = *(float *)field_at(&w.matrix, c, k);
         for (size_t r = 0; r < rows; r++)
-            for (size_t c = 0; c < cols; c++)
+            for (size_t c = 0; c < QZ_SIDE; c++)
                 *(float *)field_at(&wanted.matrix, r, c) =
                     plain_sum(field_at(&x.matrix, r, 0), field_at(&w.matrix, c, 0), n);
         for (size_t s = 0; s < set_count; s++) {
-            snprintf(guard_doing, sizeof guard_doing, "%s products, %zu x %zu x %zu", sets[s]->name, rows, cols, n);
-            memset(y.start, CANARY, y.bytes);
-            sets[s]->products(x.matrix.data, (ptrdiff_t)x.matrix.row_stride, rows, w.matrix.data,
-                              (ptrdiff_t)w.matrix.row_stride, cols, n, y.matrix.data, (size_t)y.matrix.row_stride);
+            snprintf(guard_doing, sizeof guard_doing, "%s products, %zu rows of %zu", sets[s]->name, rows, n);
+            memset(y.start, 0, y.bytes);
+            sets[s]->products(x.matrix.data, (ptrdiff_t)x.matrix.row_stride, rows, across.matrix.data, n,
+                              y.matrix.data);
             for (size_t r = 0; r < rows; r++)
-                for (size_t c = 0; c < cols; c++) {
+                for (size_t c = 0; c < QZ_SIDE; c++) {
                     float *got = field_at(&y.matrix, r, c);
                     *got = isnan(*got) ? NAN : *got;
                 }
@@ -444,8 +448,156 @@ static void kernels_agree(void **state)
         }
         field_free(x);
         field_free(w);
+        field_free(across);
         field_free(y);
         field_free(wanted);
+    }
+}
+
+/* ---- kernels of bytes ---------------------------------------------------------------------------------------- */
+
+enum { SIDE = QZ_SIDE, MOST_ROWS = 11, MOST_BLOCKS = 40 };
+
+/* Blocks of 16 weights and some rows: random ones, or all of them as large as may be. */
+struct bytes_case {
+    uint8_t level[16], *packed[SIDE];
+    struct qz_side side;
+    struct qz_byte_rows x;
+    float scale[MOST_BLOCKS * SIDE], bias[MOST_BLOCKS * SIDE];
+    float step[MOST_ROWS * MOST_BLOCKS], start[MOST_ROWS * MOST_BLOCKS];
+    int8_t code[MOST_ROWS * MOST_BLOCKS * BLOCK];
+    float before[MOST_ROWS * SIDE], wanted[MOST_ROWS * SIDE];
+};
+
+static struct guard ends[SIDE + 1];
+
+/* n bytes before a page that cannot be touched. */
+static uint8_t *before_end(size_t which, size_t n)
+{
+    if (!ends[which].bytes)
+        ends[which] = guard_make(MOST_BLOCKS * BLOCK * SIDE);
+    return ends[which].bytes + ends[which].size - n;
+}
+
+/* Where element i of a row is among its bytes. */
+static size_t place_of(size_t i)
+{
+    return i / 8 * 8 + i % 2 * 4 + i % 8 / 2;
+}
+
+static float plain_bytes(const struct bytes_case *c, size_t r, size_t w)
+{
+    float sum = c->before[r * SIDE + w];
+    for (size_t b = 0; b < c->side.blocks; b++) {
+        size_t at = r * c->x.pitch + b;
+        long total = 0;
+        for (size_t i = 0; i < BLOCK; i++) {
+            int code = c->packed[w][(b * BLOCK + i) / 2] >> (i % 2 * 4) & 15;
+            total += (long)c->level[code] * c->code[at * BLOCK + place_of(i)];
+        }
+        sum = fmaf(c->bias[b * SIDE + w], c->start[at], sum);
+        float scale = c->scale[b * SIDE + w] * c->step[at];
+        sum = fmaf(scale, (float)total, sum);
+    }
+    return sum;
+}
+
+static void make_bytes_case(struct bytes_case *c, struct rng *rng, int largest)
+{
+    static const size_t tops[] = {1, 15, 16, 17, 24, 32, 33, 63, 64, 65, 127};
+    size_t blocks = rng_below(rng, MOST_BLOCKS + 1), rows = rng_below(rng, MOST_ROWS + 1);
+    c->side = (struct qz_side){blocks, PICK(rng, tops), c->scale, c->bias};
+    c->x = (struct qz_byte_rows){rows, MOST_BLOCKS, c->code, c->step, c->start};
+    for (size_t i = 0; i < 16; i++)
+        c->level[i] = (uint8_t)(largest ? c->side.most : rng_below(rng, c->side.most + 1));
+    for (size_t w = 0; w < SIDE; w++) {
+        c->packed[w] = before_end(w, blocks * BLOCK / 2);
+        for (size_t i = 0; i < blocks * BLOCK / 2; i++)
+            c->packed[w][i] = (uint8_t)rng_below(rng, 256);
+    }
+    for (size_t i = 0; i < COUNT(c->code); i++)
+        c->code[i] = (int8_t)(largest ? (i / 400 % 2 ? 127 : -127) : (int)rng_below(rng, 255) - 127);
+    fill(rng, c->scale, COUNT(c->scale), 1.0f);
+    fill(rng, c->bias, COUNT(c->bias), 30.0f);
+    fill(rng, c->step, COUNT(c->step), 0.1f);
+    fill(rng, c->start, COUNT(c->start), 10.0f);
+    fill(rng, c->before, COUNT(c->before), 100.0f);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t w = 0; w < SIDE; w++)
+            c->wanted[r * SIDE + w] = plain_bytes(c, r, w);
+}
+
+static void check_sums(const struct bytes_case *c, const float *sum, const char *kernel, size_t set)
+{
+    char text[128];
+    snprintf(text, sizeof text, "%s %s, levels up to %zu, %zu blocks, %zu rows", sets[set]->name, kernel, c->side.most,
+             c->side.blocks, c->x.rows);
+    if (!same_bytes(text, (const uint8_t *)sum, (const uint8_t *)c->wanted, c->x.rows * SIDE * sizeof *sum, 4))
+        fail_msg("%s", text);
+    for (size_t i = c->x.rows * SIDE; i < MOST_ROWS * SIDE; i++)
+        assert_true(bits_of_float(sum[i]) == bits_of_float(c->before[i]));
+}
+
+static void bytes_agree(void **state)
+{
+    (void)state;
+    static struct bytes_case c;
+    for (size_t i = 0; i < cases(200, 40); i++) {
+        struct rng rng = rng_make(7000 + i);
+        make_bytes_case(&c, &rng, i % 3 == 0);
+        for (size_t s = 0; s < set_count; s++) {
+            float sum[MOST_ROWS * SIDE];
+            uint8_t *level = before_end(SIDE, c.side.blocks * BLOCK * SIDE);
+            snprintf(guard_doing, sizeof guard_doing, "%s, %zu blocks", sets[s]->name, c.side.blocks);
+            sets[s]->product_levels((const uint8_t *const *)c.packed, c.side.blocks, c.level, level);
+            memcpy(sum, c.before, sizeof sum);
+            sets[s]->product_bytes(&c.side, level, &c.x, sum);
+            check_sums(&c, sum, "product_bytes", s);
+            memcpy(sum, c.before, sizeof sum);
+            sets[s]->product_packed(&c.side, (const uint8_t *const *)c.packed, c.level, &c.x, sum);
+            check_sums(&c, sum, "product_packed", s);
+        }
+    }
+}
+
+/* Scales and zeros, ordinary ones and others. */
+static void numbers_agree(void **state)
+{
+    (void)state;
+    static const float special[] = {
+        0.0f, -0.0f, NAN, INFINITY, -INFINITY, 0x1p60f, -0x1.000002p60f, 0x1p-60f, 0x1.fffffep-61f, -0x1p-149f, 3e38f};
+    static const qz_zero kinds[] = {QZ_ZERO_NONE, QZ_ZERO_UINT4, QZ_ZERO_FLOAT, QZ_ZERO_OFFSET};
+    enum { GROUPS = 9 };
+    for (size_t i = 0; i < cases(2000, 400); i++) {
+        struct rng rng = rng_make(8000 + i);
+        size_t groups = 1 + rng_below(&rng, GROUPS), n = groups * SIDE;
+        qz_zero kind = kinds[i % COUNT(kinds)];
+        float scale[GROUPS * SIDE], zero[GROUPS * SIDE], wanted_scale[GROUPS * SIDE], wanted[GROUPS * SIDE];
+        float unit = rng_below(&rng, 2) ? 1.0f : 0.5f, base = -(float)rng_below(&rng, 9);
+        uint8_t strange[SIDE] = {0}, got[SIDE];
+        fill(&rng, scale, n, 1.0f);
+        fill(&rng, zero, n, 5.0f);
+        for (size_t k = 0; k < rng_below(&rng, 4); k++)
+            (rng_below(&rng, 2) ? scale : zero)[rng_below(&rng, n)] = PICK(&rng, special);
+        for (size_t k = 0; k < n; k++) {
+            float part = scale[k] * base, of_zero = scale[k] * zero[k], size = fabsf(scale[k]);
+            wanted[k] = kind == QZ_ZERO_NONE ? part : kind == QZ_ZERO_OFFSET ? part + zero[k] : part - of_zero;
+            wanted_scale[k] = scale[k] * unit;
+            int ordinary = size == 0.0f || (size >= 0x1p-60f && size <= 0x1p60f);
+            strange[k % SIDE] |= !ordinary || !(fabsf(wanted[k]) <= 0x1p60f);
+        }
+        for (size_t s = 0; s < set_count; s++) {
+            float some[GROUPS * SIDE], bias[GROUPS * SIDE];
+            memcpy(some, scale, sizeof some);
+            memcpy(bias, zero, sizeof bias);
+            sets[s]->product_numbers(kind, unit, base, groups, some, bias, got);
+            assert_memory_equal(got, strange, SIDE);
+            for (size_t k = 0; k < n; k++)
+                if (!strange[k % SIDE]) {
+                    assert_int_equal(bits_of_float(some[k]), bits_of_float(wanted_scale[k]));
+                    assert_int_equal(bits_of_float(bias[k]), bits_of_float(wanted[k]));
+                }
+        }
     }
 }
 
@@ -549,6 +701,7 @@ int main(void)
         if (qz_pool_create(threads[p], &pools[p + 1]) != QZ_OK)
             return 1;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bytes_agree),         cmocka_unit_test(numbers_agree),
         cmocka_unit_test(kernels_agree),       cmocka_unit_test(every_scheme_and_shape),
         cmocka_unit_test(long_rows),           cmocka_unit_test(strange_numbers),
         cmocka_unit_test(parts_are_the_whole), cmocka_unit_test(nothing_else_is_read),

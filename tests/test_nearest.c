@@ -466,67 +466,6 @@ static void arguments(void **state)
 
 /* ---- kernels --------------------------------------------------------------------------------------------------- */
 
-/* Each set against scalar.c, with inputs that end at a guard page. */
-static void kernels_agree(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < cases(4000, 400); i++) {
-        struct rng rng = rng_make(900000 + i);
-        size_t n = 1 + rng_below(&rng, 300), padded = (n + QZ_LEVELS - 1) / QZ_LEVELS * QZ_LEVELS;
-        size_t rows = 1 + rng_below(&rng, 10), groups = 1 + rng_below(&rng, padded / QZ_LEVELS);
-        size_t group_size = (padded / QZ_LEVELS + groups - 1) / groups * QZ_LEVELS;
-        groups = (padded + group_size - 1) / group_size;
-        size_t terms = groups + rng_below(&rng, 2), most = 1 + rng_below(&rng, QZ_LEVEL_MOST);
-        struct guard packed = guard_make((n + 1) / 2), lanes = guard_make(rows * padded), codes = guard_make(padded),
-                     scales = guard_make(rows * groups * 4), biases = guard_make(rows * terms * 4),
-                     starts = guard_make(terms * 4), outs = guard_make(rows * padded);
-        uint8_t level[16], *from = guard_end(packed, (n + 1) / 2, 0), *levels = guard_end(lanes, rows * padded, 0);
-        int8_t *code = guard_end(codes, padded, 0);
-        float *scale = guard_end(scales, rows * groups * 4, 0), *bias = guard_end(biases, rows * terms * 4, 0),
-              *start = guard_end(starts, terms * 4, 0);
-        fill_bytes(&rng, from, (n + 1) / 2);
-        for (size_t l = 0; l < 16; l++)
-            level[l] = (uint8_t)rng_below(&rng, most + 1);
-        for (size_t l = 0; l < rows * padded; l++)
-            levels[l] = rng_below(&rng, 4) == 0 ? (uint8_t)most : (uint8_t)rng_below(&rng, most + 1);
-        for (size_t l = 0; l < padded; l++)
-            code[l] = (int8_t)((int)rng_below(&rng, 255) - 127);
-        if (i % 3 == 0) /* the largest sums there are */
-            memset(code, i % 2 ? 127 : -127, padded);
-        for (size_t l = 0; l < rows * groups; l++)
-            scale[l] = (float)rng_normal(&rng);
-        for (size_t l = 0; l < rows * terms; l++)
-            bias[l] = (float)rng_normal(&rng);
-        for (size_t l = 0; l < terms; l++)
-            start[l] = (float)rng_below(&rng, 2000) - 1000.0f;
-        const struct qz_near near = {levels, rows, padded, group_size, groups, most, terms, scale, bias};
-        float wanted[10], got[10];
-        uint8_t plain_levels[320];
-        qz_kernels_scalar.levels(from, n, level, plain_levels);
-        qz_kernels_scalar.near(&near, code, start, wanted);
-        for (size_t s = 0; s < set_count; s++) {
-            snprintf(guard_doing, sizeof guard_doing, "%s, case %zu", sets[s]->name, i);
-            uint8_t *out = guard_end(outs, padded, 0);
-            guard_fill(outs);
-            sets[s]->levels(from, n, level, out);
-            assert_true(guard_check(outs, out, padded));
-            assert_memory_equal(out, plain_levels, padded);
-            sets[s]->near(&near, code, start, got);
-            for (size_t r = 0; r < rows; r++)
-                if (got[r] != wanted[r])
-                    fail_msg("%s, case %zu: near %zu is %a, not %a", sets[s]->name, i, r, (double)got[r],
-                             (double)wanted[r]);
-        }
-        guard_free(packed);
-        guard_free(lanes);
-        guard_free(codes);
-        guard_free(scales);
-        guard_free(biases);
-        guard_free(starts);
-        guard_free(outs);
-    }
-}
-
 /* Rows of codes with gaps between them, and queries whose sums of neighbours fill 16 bits, as far as `steps` allows. */
 static void scans_agree(void **state)
 {
@@ -695,10 +634,10 @@ int main(void)
         if (qz_pool_create(threads[p], &pools[p]) != QZ_OK)
             return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kernels_agree), cmocka_unit_test(sums_agree),           cmocka_unit_test(against_all_scores),
-        cmocka_unit_test(any_magnitude), cmocka_unit_test(nothing_else_is_read), cmocka_unit_test(ties_by_number),
-        cmocka_unit_test(long_rows),     cmocka_unit_test(bad_queries),          cmocka_unit_test(bad_rows),
-        cmocka_unit_test(arguments),     cmocka_unit_test(scans_agree),          cmocka_unit_test(numbers_agree),
+        cmocka_unit_test(sums_agree),           cmocka_unit_test(against_all_scores), cmocka_unit_test(any_magnitude),
+        cmocka_unit_test(nothing_else_is_read), cmocka_unit_test(ties_by_number),     cmocka_unit_test(long_rows),
+        cmocka_unit_test(bad_queries),          cmocka_unit_test(bad_rows),           cmocka_unit_test(arguments),
+        cmocka_unit_test(scans_agree),          cmocka_unit_test(numbers_agree),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (size_t p = 0; p < COUNT(pools); p++)

@@ -55,7 +55,7 @@ def linear(
         Weights of shape ``(n, k)``, quantized along any axis.
     activations : {"float32", "int8", "auto"}, default "float32"
         "float32": the product with the decoded weights. "int8": each 32 neighbours in a row of `x` are
-        rounded to 8 bits, -127..127 times a step, which is faster for few rows where codes are whole or half
+        rounded to 8 bits, -127..127 times a step, which is faster where codes are whole or half
         numbers (int4, uint4, fp4) in groups of a multiple of 32 along the last axis. For normal values it
         costs about 0.6 % of the length of a result. Where `x` holds NaN, infinity, or magnitudes beyond
         2^60, nothing is rounded near them. "auto": "int8" where it is faster in this sense, else "float32".

@@ -202,20 +202,8 @@ struct qz_ahead {
     uintptr_t stride, after;
 };
 
-/* Sums of products of floats: so many lanes, and so many elements at a time. */
-enum { QZ_PRODUCT_LANES = 16, QZ_PRODUCT_MOST = 1024 };
-
-/* Rows of small numbers that codes stand for, as the kernel `levels` lays them. */
-enum { QZ_LEVELS = 32, QZ_LEVEL_MOST = 127, QZ_NEAR_LANES = 8 };
-
-struct qz_near {
-    const uint8_t *level;
-    size_t rows, n;            /* n: levels of a row, a multiple of 32, QZ_TILE at most */
-    size_t group_size, groups; /* the size is a multiple of 32, the last group may be shorter */
-    size_t most;               /* no level is above it; QZ_LEVEL_MOST at most */
-    size_t terms;
-    const float *scale, *bias; /* rows of `groups`, and of `terms` numbers */
-};
+/* Levels are small numbers that codes stand for, in blocks of so many. */
+enum { QZ_LEVELS = 32, QZ_LEVEL_MOST = 127 };
 
 /* Rows of codes, taken 32 at a time: chunk c of a row starts at byte 16 c, but the last one 16 bytes before the end. */
 enum { QZ_CHUNK = 32, QZ_SCAN_QUERIES = 4 };
@@ -247,6 +235,29 @@ struct qz_reach {
     size_t rows, pitch, groups, terms;
     const float *scale, *bias;  /* `groups` and `terms` of them */
     const float *spread, *size; /* one */
+};
+
+/*
+ * Products of bytes: QZ_SIDE weights, side by side, with rows of bytes, in blocks of QZ_LEVELS elements. A row of bytes
+ * has of each eight elements the four even ones first; so it is with levels, where of each four elements those of one
+ * weight follow those of another.
+ */
+enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64 };
+
+struct qz_side {
+    size_t blocks;             /* QZ_TILE / QZ_LEVELS at most */
+    size_t most;               /* no level is above it; QZ_LEVEL_MOST at most */
+    const float *scale, *bias; /* of block b and weight w: [b * QZ_SIDE + w] */
+};
+
+/* Ordinary scales, or 0, and biases: products with them stay within float32. */
+#define QZ_ORDINARY_LEAST 0x1p-60f
+#define QZ_ORDINARY_MOST  0x1p60f
+
+struct qz_byte_rows {
+    size_t rows, pitch; /* blocks from row to row */
+    const int8_t *code; /* -127..127 */
+    const float *step, *start;
 };
 
 struct qz_kernels {
@@ -299,10 +310,27 @@ struct qz_kernels {
     void (*multiply_add)(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
                          size_t depth, double *y, size_t y_pitch);
 
-    /* y[r * y_pitch + c]: the product of row r of x and row c of w, n elements each. Element i goes to lane i % 16, fused;
-     * up to a multiple of 16 there are zeros; lane l + 8 is added to lane l, then lane l + 4, l + 2 and l + 1. */
-    void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, ptrdiff_t w_pitch, size_t cols,
-                     size_t n, float *y, size_t y_pitch);
+    /* Adds to sum[r * QZ_SIDE + c] the product of row r of x and weight c, whose element k is w[k * QZ_SIDE + c]: of each
+     * QZ_PRODUCT_CHAIN elements a sum that begins with 0 and grows by x * w, fused, in order, is added to it. */
+    void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum);
+
+    /* Levels of QZ_SIDE rows of packed codes, side by side. */
+    void (*product_levels)(const uint8_t *const packed[QZ_SIDE], size_t blocks, const uint8_t level[16], uint8_t *dst);
+
+    /* Scales and zeros of groups of QZ_SIDE weights, side by side, become those of levels: bias, in place of the zero, is
+     * scale * base + offset, or scale * base - scale * zero, each operation rounded; then scale is scale * unit.
+     * strange[w] is 1 where the magnitude of a scale of weight w, if it is not 0, is not in QZ_ORDINARY_LEAST..MOST, or
+     * that of a bias is above QZ_ORDINARY_MOST; else 0. */
+    void (*product_numbers)(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,
+                            uint8_t strange[QZ_SIDE]);
+
+    /* Adds to sum[r * QZ_SIDE + w] the product of row r and weight w: for each block b in order, bias * start and then
+     * (scale * step) times the sum of level * code, both fused. */
+    void (*product_bytes)(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x, float *sum);
+
+    /* The same, from packed codes, for few rows. */
+    void (*product_packed)(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE], const uint8_t level[16],
+                           const struct qz_byte_rows *x, float *sum);
 
     /* memcpy with stores that bypass the cache where the machine has them. After the last one stream_end makes them
      * visible to other threads in order. */
@@ -418,17 +446,6 @@ struct qz_kernels {
     double (*dot)(const float *x, const float *y, size_t n);
     double (*distance)(const float *x, const float *y, size_t n);
 
-    /* Levels of n packed codes, and of 0 up to a multiple of 32. Of each 32 the even ones come first. */
-    void (*levels)(const uint8_t *packed, size_t n, const uint8_t level[16], uint8_t *dst);
-
-    /*
-     * What rows of levels make with a query, in float32. A row has eight lanes. First bias[t] * start[t] goes to lane
-     * t % 8, fused, for all terms t. Then for each group g, lane l grows by scale[g] times the sum of level * query
-     * over those elements i of the group that have i % 32 / 4 == l, fused. near = ((l0 + l1) + (l2 + l3)) + ((l4 + l5)
-     * + (l6 + l7)). The sign of a zero is unspecified.
-     */
-    void (*near)(const struct qz_near *rows, const int8_t *query, const float *start, float *near);
-
     /* Sums of levels times queries, QZ_SCAN_QUERIES at most: sum[(q * groups + g) * pitch + r] for group g of row r. A
      * query has 32 numbers for each chunk, none of them -128: those for the lower halves of its 16 bytes, then those for
      * the upper ones. */
@@ -457,13 +474,14 @@ struct qz_kernels {
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
-        .transpose = transpose, .multiply_add = multiply_add, .products = products, .stream = stream,                  \
-        .stream_end = stream_end, .group_range = group_range, .fit = fit, .group_codes = group_codes,                  \
-        .group_decode = group_decode, .stored_decode = stored_decode, .columns_range = columns_range,                  \
-        .columns_codes = columns_codes, .columns_decode = columns_decode, .error = error,                              \
-        .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
-        .interleave = interleave, .search_scale = search_scale, .survey = survey, .search_affine = search_affine,      \
-        .dot = dot, .distance = distance, .levels = levels, .near = near, .scan = scan, .measure = measure,            \
+        .transpose = transpose, .multiply_add = multiply_add, .products = products, .product_levels = product_levels,  \
+        .product_numbers = product_numbers, .product_bytes = product_bytes, .product_packed = product_packed,          \
+        .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \
+        .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,                      \
+        .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
+        .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
+        .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale, .survey = survey,    \
+        .search_affine = search_affine, .dot = dot, .distance = distance, .scan = scan, .measure = measure,            \
         .reach = reach,                                                                                                \
     }
 

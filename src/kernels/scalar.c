@@ -493,6 +493,7 @@ static double distance(const float *x, const float *y, size_t n)
 
 #include "affine_scalar.h"
 #include "nearest_scalar.h"
+#include "products_scalar.h"
 
 static void measure(const struct qz_measure *rule, size_t n, size_t groups, size_t pitch, float *scale,
                     const float *zero, float *bias, float *spread, float *size)
@@ -531,25 +532,32 @@ static void multiply_add(const double *a, size_t a_pitch, size_t cols, const dou
                 y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]);
 }
 
-static float product(const float *x, const float *w, size_t n)
+static void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum)
 {
-    float lane[QZ_PRODUCT_LANES] = {0};
-    for (size_t i = 0; i < n; i++)
-        lane[i % QZ_PRODUCT_LANES] = fmaf(x[i], w[i], lane[i % QZ_PRODUCT_LANES]);
-    for (size_t i = n; i % QZ_PRODUCT_LANES; i++) /* the last ones are filled up with 0, which -0 becomes */
-        lane[i % QZ_PRODUCT_LANES] += 0.0f;
-    for (size_t half = QZ_PRODUCT_LANES / 2; half > 0; half /= 2)
-        for (size_t l = 0; l < half; l++)
-            lane[l] += lane[l + half];
-    return lane[0];
+    for (size_t r = 0; r < rows; r++, x += x_pitch, sum += QZ_SIDE)
+        for (size_t first = 0, end; first < n; first = end) {
+            float chain[QZ_SIDE] = {0};
+            end = n - first < QZ_PRODUCT_CHAIN ? n : first + QZ_PRODUCT_CHAIN;
+            for (size_t k = first; k < end; k++)
+                for (size_t c = 0; c < QZ_SIDE; c++)
+                    chain[c] = fmaf(x[k], w[k * QZ_SIDE + c], chain[c]);
+            for (size_t c = 0; c < QZ_SIDE; c++)
+                sum[c] += chain[c];
+        }
 }
 
-static void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, ptrdiff_t w_pitch, size_t cols,
-                     size_t n, float *y, size_t y_pitch)
+static void product_numbers(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,
+                            uint8_t strange[QZ_SIDE])
 {
-    for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++)
-            y[r * y_pitch + c] = product(x + (ptrdiff_t)r * x_pitch, w + (ptrdiff_t)c * w_pitch, n);
+    memset(strange, 0, QZ_SIDE);
+    for (size_t i = 0; i < groups * QZ_SIDE; i++) {
+        float size = fabsf(scale[i]), part = scale[i] * base, of_zero = scale[i] * bias[i];
+        bias[i] = kind == QZ_ZERO_NONE ? part : kind == QZ_ZERO_OFFSET ? part + bias[i] : part - of_zero;
+        scale[i] *= unit;
+        if (!(size <= QZ_ORDINARY_MOST && (size >= QZ_ORDINARY_LEAST || size == 0.0f)) ||
+            !(fabsf(bias[i]) <= QZ_ORDINARY_MOST))
+            strange[i % QZ_SIDE] = 1;
+    }
 }
 
 const struct qz_kernels qz_kernels_scalar = QZ_KERNEL_TABLE("scalar", 0);

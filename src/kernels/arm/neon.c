@@ -457,6 +457,7 @@ static void stream_end(void) {}
 #include "../simd_template.h"
 
 #include "../nearest_scalar.h"
+#include "../products_scalar.h"
 
 #include "../affine_template.h"
 

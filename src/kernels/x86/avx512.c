@@ -644,9 +644,8 @@ static TARGET void stream_end(void)
 
 #include "../simd_template.h"
 
-#include "nearest_256.h"
-
 #include "scan_256.h"
+#include "products_256.h"
 
 #include "../affine_template.h"
 

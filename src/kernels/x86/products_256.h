@@ -1,0 +1,218 @@
+/*
+ * products_256.h - products of bytes, 8 weights a vector: for AVX2, and for AVX-512
+ *
+ * Four bytes of each of 8 weights are multiplied with the same four of a row. Two products are added to 16 bits, and so
+ * are those of as many fours as fit: of 4-bit codes, a block.
+ */
+
+enum {
+    SIDE_VECTORS = QZ_SIDE / 8,
+    SIDE_FOURS = QZ_LEVELS / 4, /* of a block */
+    SIDE_ROWS = 4,              /* of x at a time */
+    SIDE_FEW = 2                /* the same where codes are packed */
+};
+
+/* A block of 8 weights, 16 bytes each: of vector i, lane w has the bytes 4 i .. 4 i + 3 of weight w. */
+INLINE void side_turn(const uint8_t *const packed[8], size_t at, __m256i turned[4])
+{
+    __m256i row[4];
+#pragma GCC unroll 4
+    for (int w = 0; w < 4; w++) {
+        __m128i low = _mm_loadu_si128((const __m128i *)(packed[w] + at));
+        row[w] = _mm256_inserti128_si256(_mm256_castsi128_si256(low),
+                                         _mm_loadu_si128((const __m128i *)(packed[w + 4] + at)), 1);
+    }
+    __m256i low01 = _mm256_unpacklo_epi32(row[0], row[1]), low23 = _mm256_unpacklo_epi32(row[2], row[3]);
+    __m256i high01 = _mm256_unpackhi_epi32(row[0], row[1]), high23 = _mm256_unpackhi_epi32(row[2], row[3]);
+    turned[0] = _mm256_unpacklo_epi64(low01, low23);
+    turned[1] = _mm256_unpackhi_epi64(low01, low23);
+    turned[2] = _mm256_unpacklo_epi64(high01, high23);
+    turned[3] = _mm256_unpackhi_epi64(high01, high23);
+}
+
+/* Levels of the even elements, or of the odd ones. */
+INLINE __m256i side_levels(__m256i packed, int odd, __m256i table)
+{
+    if (odd)
+        packed = _mm256_srli_epi16(packed, 4);
+    return _mm256_shuffle_epi8(table, _mm256_and_si256(packed, _mm256_set1_epi8(15)));
+}
+
+static TARGET void product_levels(const uint8_t *const packed[QZ_SIDE], size_t blocks, const uint8_t level[16],
+                                  uint8_t *dst)
+{
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)level));
+    for (size_t b = 0; b < blocks; b++, dst += QZ_LEVELS * QZ_SIDE)
+#pragma GCC unroll 2
+        for (size_t v = 0; v < SIDE_VECTORS; v++) {
+            __m256i turned[4];
+            side_turn(packed + 8 * v, b * (QZ_LEVELS / 2), turned);
+#pragma GCC unroll 8
+            for (int f = 0; f < SIDE_FOURS; f++)
+                _mm256_storeu_si256((__m256i *)(dst + 4 * QZ_SIDE * f + 32 * v),
+                                    side_levels(turned[f / 2], f % 2, table));
+        }
+}
+
+/* Four bytes of a row in all lanes. */
+INLINE __m256i side_bytes(const int8_t *code)
+{
+    int32_t four;
+    memcpy(&four, code, 4);
+    return _mm256_set1_epi32(four);
+}
+
+/* How many fours are added in 16 bits. */
+INLINE int side_span(size_t most)
+{
+    size_t span = qz_level_steps(most);
+    return span >= 8 ? 8 : span >= 4 ? 4 : span >= 2 ? 2 : 1;
+}
+
+INLINE __m256i side_widen(__m256i few)
+{
+    return _mm256_madd_epi16(few, _mm256_set1_epi16(1));
+}
+
+/* Adds what block b of 8 weights makes with one of a row. */
+INLINE __m256 side_add(const struct qz_side *side, size_t b, size_t v, float step, float start, __m256i total,
+                       __m256 sum)
+{
+    size_t at = b * QZ_SIDE + 8 * v;
+    __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(side->scale + at), _mm256_set1_ps(step));
+    sum = _mm256_fmadd_ps(_mm256_loadu_ps(side->bias + at), _mm256_set1_ps(start), sum);
+    return _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(total), sum);
+}
+
+INLINE void side_tile(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x, size_t row,
+                      int rows, int span, float *sum)
+{
+    const size_t first = row * x->pitch;
+    for (size_t b = 0; b < side->blocks; b++, level += QZ_LEVELS * QZ_SIDE) {
+        const int8_t *code = x->code + (first + b) * QZ_LEVELS;
+        __m256i few[SIDE_ROWS][SIDE_VECTORS], total[SIDE_ROWS][SIDE_VECTORS];
+#pragma GCC unroll 8
+        for (int f = 0; f < SIDE_FOURS; f++) {
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++) {
+                __m256i bytes = side_bytes(code + (size_t)r * x->pitch * QZ_LEVELS + 4 * f);
+#pragma GCC unroll 2
+                for (int v = 0; v < SIDE_VECTORS; v++) {
+                    __m256i of_side = _mm256_loadu_si256((const __m256i *)(level + 4 * QZ_SIDE * f + 32 * v));
+                    __m256i product = _mm256_maddubs_epi16(of_side, bytes);
+                    few[r][v] = f % span ? _mm256_add_epi16(few[r][v], product) : product;
+                    if (f % span == span - 1)
+                        total[r][v] =
+                            f < span ? side_widen(few[r][v]) : _mm256_add_epi32(total[r][v], side_widen(few[r][v]));
+                }
+            }
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < SIDE_VECTORS; v++) {
+                size_t at = first + (size_t)r * x->pitch + b;
+                float *to = sum + (row + (size_t)r) * QZ_SIDE + 8 * v;
+                _mm256_storeu_ps(
+                    to, side_add(side, b, (size_t)v, x->step[at], x->start[at], total[r][v], _mm256_loadu_ps(to)));
+            }
+    }
+}
+
+INLINE void side_rows(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x, int span,
+                      float *sum)
+{
+    size_t r = 0;
+    for (; r + SIDE_ROWS <= x->rows; r += SIDE_ROWS)
+        side_tile(side, level, x, r, SIDE_ROWS, span, sum);
+    for (; r < x->rows; r++)
+        side_tile(side, level, x, r, 1, span, sum);
+}
+
+static TARGET void product_bytes(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x,
+                                 float *sum)
+{
+    int span = side_span(side->most);
+    if (span == 8)
+        side_rows(side, level, x, 8, sum);
+    else if (span == 4)
+        side_rows(side, level, x, 4, sum);
+    else if (span == 2)
+        side_rows(side, level, x, 2, sum);
+    else
+        side_rows(side, level, x, 1, sum);
+}
+
+/* Fetches two of the lines that the next 8 weights begin with in block b, if they are as far apart as these: rows that
+ * are read side by side, a little of each, follow no pattern that hardware foresees. */
+INLINE void side_fetch(const uint8_t *const packed[8], size_t b)
+{
+    const uintptr_t apart = (uintptr_t)packed[1] - (uintptr_t)packed[0], at = b * (QZ_LEVELS / 2) + 8 * apart;
+    const size_t row = b % 4 * 2;
+    _mm_prefetch((const char *)((uintptr_t)packed[row] + at), _MM_HINT_T0);
+    _mm_prefetch((const char *)((uintptr_t)packed[row + 1] + at), _MM_HINT_T0);
+}
+
+/* 8 weights and `rows` rows, from packed codes. */
+INLINE void side_few(const struct qz_side *side, const uint8_t *const packed[8], size_t v, __m256i table,
+                     const struct qz_byte_rows *x, size_t row, int rows, int span, float *sum)
+{
+    const size_t first = row * x->pitch;
+    __m256 sums[SIDE_FEW];
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+        sums[r] = _mm256_loadu_ps(sum + (row + (size_t)r) * QZ_SIDE + 8 * v);
+    for (size_t b = 0; b < side->blocks; b++) {
+        const int8_t *code = x->code + (first + b) * QZ_LEVELS;
+        __m256i turned[4], few[SIDE_FEW], total[SIDE_FEW];
+        side_turn(packed, b * (QZ_LEVELS / 2), turned);
+        side_fetch(packed, b);
+#pragma GCC unroll 8
+        for (int f = 0; f < SIDE_FOURS; f++) {
+            __m256i of_side = side_levels(turned[f / 2], f % 2, table);
+#pragma GCC unroll 2
+            for (int r = 0; r < rows; r++) {
+                __m256i bytes = side_bytes(code + (size_t)r * x->pitch * QZ_LEVELS + 4 * f);
+                __m256i product = _mm256_maddubs_epi16(of_side, bytes);
+                few[r] = f % span ? _mm256_add_epi16(few[r], product) : product;
+                if (f % span == span - 1)
+                    total[r] = f < span ? side_widen(few[r]) : _mm256_add_epi32(total[r], side_widen(few[r]));
+            }
+        }
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) {
+            size_t at = first + (size_t)r * x->pitch + b;
+            sums[r] = side_add(side, b, v, x->step[at], x->start[at], total[r], sums[r]);
+        }
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+        _mm256_storeu_ps(sum + (row + (size_t)r) * QZ_SIDE + 8 * v, sums[r]);
+}
+
+INLINE void side_packed(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE], const uint8_t level[16],
+                        const struct qz_byte_rows *x, int span, float *sum)
+{
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)level));
+    for (size_t v = 0; v < SIDE_VECTORS; v++) {
+        size_t r = 0;
+        for (; r + SIDE_FEW <= x->rows; r += SIDE_FEW)
+            side_few(side, packed + 8 * v, v, table, x, r, SIDE_FEW, span, sum);
+        for (; r < x->rows; r++)
+            side_few(side, packed + 8 * v, v, table, x, r, 1, span, sum);
+    }
+}
+
+static TARGET void product_packed(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE],
+                                  const uint8_t level[16], const struct qz_byte_rows *x, float *sum)
+{
+    int span = side_span(side->most);
+    if (span == 8)
+        side_packed(side, packed, level, x, 8, sum);
+    else if (span == 4)
+        side_packed(side, packed, level, x, 4, sum);
+    else if (span == 2)
+        side_packed(side, packed, level, x, 2, sum);
+    else
+        side_packed(side, packed, level, x, 1, sum);
+}
