@@ -37,6 +37,8 @@ typedef struct stage {
     settings step;     /* those of the run, with another output */
     char part[24];     /* which file of the folder that is */
     char *work, *made; /* where it is made */
+    char *ended;       /* the name of `path` while it is removed, because the output is complete */
+    int complete;      /* an earlier run was killed then */
 } stage;
 
 /* ---- paths ---- */
@@ -343,7 +345,7 @@ static int list_files(encoder *e, stage *st, const char *folder, const encode_st
         if (qz_shard_at(e->writer, i, &st->shards[i], &error) != QZ_FILE_OK)
             code = fail_file(&error);
         else
-            st->ready[i] = (unsigned char)is_recorded(st, i, folder);
+            st->ready[i] = (unsigned char)(st->complete || is_recorded(st, i, folder));
         if (stop_requested())
             code = 128 + stop_requested();
     }
@@ -386,10 +388,11 @@ static int find_places(const encoder *e, stage *st)
     st->path = folder && name ? join(folder, name, "", "") : NULL;
     st->work = st->path ? join(st->path, "/work", "", "") : NULL;
     st->made = st->work ? join(st->work, "/part", "", "") : NULL;
+    st->ended = st->made ? join(st->path, ".end", "", "") : NULL;
     free(folder);
     free(name);
     st->step.files[1] = st->made;
-    return st->made ? DONE : LIMIT;
+    return st->ended ? DONE : LIMIT;
 }
 
 static int fail_target(const stage *st, const char *why)
@@ -462,11 +465,14 @@ static int make_all(encoder *e, stage *st, const char *files, const encode_steps
     return code;
 }
 
-/* What is left of a run that failed: the files that are complete, or nothing. */
+/* What is left of a run that failed: the files that are complete, or nothing. While the folder of one that did not fail is
+ * removed it has another name, so that nobody takes it for less than that. */
 static void end_stage(const stage *st, int code)
 {
     const size_t ready = count_ready(st);
-    if (code == DONE || ready == 0)
+    if (code == DONE && rename(st->path, st->ended) == 0)
+        remove_tree(st->ended);
+    else if (code == DONE || ready == 0)
         remove_tree(st->path);
     else
         remove_tree(st->work);
@@ -481,12 +487,17 @@ static int work_in_stage(encoder *e, stage *st, const encode_steps *steps)
     char *files = join(st->path, "/files", "", ""), *folder = NULL;
     const int taken = is_there(st->target) && !is_empty(st->target);
     const int resumed = is_there(st->path);
-    /* A run that was killed when it had given the folder its name left only what lay beside it. */
-    const int named = taken && resumed && files && !is_there(files);
+    /* A run that was killed when it had given the folder its name left only what lay beside it, or some of that. */
+    st->complete = taken && is_there(st->ended);
+    if (!taken)
+        remove_tree(st->ended);
+    const int named = st->complete || (taken && resumed && files && !is_there(files));
     if (taken && !named) {
         free(files);
         return fail_taken(st);
     }
+    if (st->complete && !resumed && rename(st->ended, st->path) != 0)
+        st->complete = 0;
     int code = files ? open_stage(st) : LIMIT;
     if (code == DONE)
         say_others(st);
@@ -540,6 +551,7 @@ int encode_resumable(encoder *e, const encode_steps *steps)
     free(st.path);
     free(st.work);
     free(st.made);
+    free(st.ended);
     free(st.shards);
     free(st.ready);
     return code;

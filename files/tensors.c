@@ -104,7 +104,7 @@ qz_file_result qz_read(qz_file *file, size_t tensor, uint64_t first, uint64_t co
                        tensor);
     const qz_entry *entry = &file->entries[tensor];
     if (entry->decode)
-        return count != 0 ? entry->decode(file, entry->details, first, count, dst, error) : QZ_FILE_OK;
+        return entry->decode(file, entry->details, first, count, dst, error);
     if (qz_file_in_part(file, tensor))
         return file->parts.read(file, tensor, first, count, dst, error);
     /* No product wraps: the range lies within a tensor whose size in bytes was checked. */

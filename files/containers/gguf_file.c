@@ -167,6 +167,8 @@ static qz_file_result read_gguf(qz_file *file, size_t tensor, uint64_t offset, v
     const qz_gguf *read = file->state;
     const qz_model_tensor *t = &read->model.tensors[tensor];
     const qz_ggml_decoding *decoding = qz_ggml_decoding_of(t->type);
+    if (bytes == 0)
+        return QZ_FILE_OK;
     if (!decoding)
         return qz_input_read(&file->input, t->offset + offset, dst, bytes, error);
     return read_decoded(file, t, decoding, offset / sizeof(float), bytes / sizeof(float), dst, error);

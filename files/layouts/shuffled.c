@@ -120,6 +120,8 @@ static qz_file_result decode(qz_file *file, const void *details, uint64_t first,
                              qz_file_error *error)
 {
     const shuffled *s = details;
+    if (count == 0)
+        return QZ_FILE_OK;
     uint64_t cols = s->packed.cols, row = first / cols, end = first + count;
     uint64_t step = cols < VALUES ? VALUES / cols : 1, last = (end - 1) / cols + 1;
     room r;

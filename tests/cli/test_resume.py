@@ -86,6 +86,19 @@ def test_killed_at_any_moment(run: Run, tool: str, seed: int) -> None:
     assert stages() == []
 
 
+def test_killed_while_it_tidies_up(run: Run, tool: str) -> None:
+    """Whatever of the folder beside the output is removed already, the run that goes on ends well."""
+    run("encode", "m", "whole", "--max-shard-size", "20k", "--method", "exact")
+    stage, _ = some_done(tool)
+    run(*slow("encode")[1:])
+    for left in ("", "done", "work"):
+        end = stage.with_name(stage.name + ".end")
+        (end / left).mkdir(parents=True)
+        run(*slow("encode")[1:])
+        assert contents("out") == contents("whole")
+        assert stages() == []
+
+
 def some_done(tool: str) -> tuple[Path, list[str]]:
     """Ends a run when two files are recorded. Returns its folder and their names."""
     with subprocess.Popen(slow(tool), stderr=subprocess.DEVNULL) as child:
