@@ -26,7 +26,7 @@
  *     resources.c     memory and threads
  *     memory_limit.c  what memory can do; bench/ uses it, too
  *
- *     encode.c        a command, with encode_plan.c, encode_choose.c, encode_part.c, encode_tensor.c and encode_output.c
+ *     encode.c        a command, with encode_choose.c, encode_output.c, encode_part.c, encode_plan.c, encode_tensor.c
  *     decode.c convert.c compare.c info.c bench.c      the other commands
  *
  * The tool sees the public headers only.

@@ -36,8 +36,8 @@ void sum_up(const char *format, ...);
 int event_begin(const char *event);
 void event_end(void);
 
-/* Ends the output: with --json or --jsonl, a failure is an object too. Returns the exit code, which changes if stdout is full, but
- * not if its reader has seen enough. */
+/* Ends the output: with --json or --jsonl, a failure is an object too. Returns the exit code, which changes if stdout
+ * is full, but not if its reader has seen enough. */
 int output_end(int code);
 
 /* Progress of something that has `total` steps: a bar on a terminal, now and then a line elsewhere, and events. */

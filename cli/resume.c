@@ -465,8 +465,8 @@ static int make_all(encoder *e, stage *st, const char *files, const encode_steps
     return code;
 }
 
-/* What is left of a run that failed: the files that are complete, or nothing. While the folder of one that did not fail is
- * removed it has another name, so that nobody takes it for less than that. */
+/* What is left of a run that failed: the files that are complete, or nothing. While the folder of one that did not fail
+ * is removed it has another name, so that nobody takes it for less than that. */
 static void end_stage(const stage *st, int code)
 {
     const size_t ready = count_ready(st);

@@ -24,8 +24,8 @@ struct qz_container_type {
     qz_file_result (*open)(qz_file *file, qz_file_error *error);
     /* Adds the files that belong to one that was opened, if it is the first of several; may be NULL. See parts.h. */
     qz_file_result (*parts)(qz_file *file, qz_file_error *error);
-    /* Reads bytes of a tensor's data, or none, to see whether a limit forbids it; NULL: they lie at entry->offset in the
-     * file. */
+    /* Reads bytes of a tensor's data, or none, to see whether a limit forbids it; NULL: they lie at entry->offset in
+     * the file. */
     qz_file_result (*read)(qz_file *file, size_t tensor, uint64_t offset, void *dst, size_t bytes,
                            qz_file_error *error);
     /* Reads blocks that the values of a tensor are decoded from, as they lie in the file. NULL: there are none. */

@@ -18,8 +18,8 @@ typedef struct qz_inside {
     char *name; /* in it, which is no link; to be released with free() */
 } qz_inside;
 
-/* Follows `path`, whose last part is a name in the folder that the parts before it say. Returns NULL, or why there is no
- * such place, for people; where the system refused or there is no memory, "" with errno. */
+/* Follows `path`, whose last part is a name in the folder that the parts before it say. Returns NULL, or why there is
+ * no such place, for people; where the system refused or there is no memory, "" with errno. */
 const char *qz_inside_find(int folder, const char *path, qz_inside *place);
 
 void qz_inside_free(qz_inside *place);

@@ -325,8 +325,8 @@ QZ_API qz_file_result qz_shard_at(qz_writer *writer, size_t i, qz_shard *shard, 
  * is put in or taken out in the same way, and quantize_config.json, quant_config.json and hf_quant_config.json, which
  * speak of the layout before, are left out. Tensors are declared before this call.
  *
- * `note` becomes what was left out or left as it is, for people; empty if nothing. Where it has no room for all, it ends
- * with how many more there are. note_size should be 200 or more.
+ * `note` becomes what was left out or left as it is, for people; empty if nothing. Where it has no room for all, it
+ * ends with how many more there are. note_size should be 200 or more.
  */
 QZ_API qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const char *quantization, char *note,
                                      size_t note_size, qz_file_error *error);

@@ -665,11 +665,11 @@ typedef struct qz_linear_options {
  * bound above.
  *
  * A scheme has products of bytes if its codes stand for whole or half numbers that are at most 127 of these apart, and
- * its groups are of a multiple of 32 elements, or whole rows; and not with `columns`. The products of 32 columns are then
- * added up as integers: those of bytes with levels, which are codes' values less the least one, in these units. The sum
- * of a row grows by them in float32: for each 32 columns in order, by a fused multiply-add of their bias (scale * least
- * + offset, or scale * least - scale * zero) and step times the sum of their bytes, then by one of (scale * unit) * step
- * and the sum of their products. The error of that is at most
+ * its groups are of a multiple of 32 elements, or whole rows; and not with `columns`. The products of 32 columns are
+ * then added up as integers: those of bytes with levels, which are codes' values less the least one, in these units.
+ * The sum of a row grows by them in float32: for each 32 columns in order, by a fused multiply-add of their bias
+ * (scale * least + offset, or scale * least - scale * zero) and step times the sum of their bytes, then by one of
+ * (scale * unit) * step and the sum of their products. The error of that is at most
  *
  *     (n / 32 + 24) * 2^-22 * sum (|x[k]| d[k])
  *
@@ -681,8 +681,8 @@ typedef struct qz_linear_options {
  * Allocates, while it runs, at most 8 MiB, or 8 bytes for each element of a row of x if that is more. `options` and
  * `detail` may be NULL.
  *
- * Returns QZ_OK; QZ_ERROR_ARGUMENT, also where rows and columns do not fit together; QZ_ERROR_SIZE; QZ_ERROR_RANGE for a
- * float64 in x beyond float32, with its place, as in qz_encode; QZ_ERROR_MEMORY; QZ_ERROR_STOPPED; QZ_ERROR_KERNELS.
+ * Returns QZ_OK; QZ_ERROR_ARGUMENT, also where rows and columns do not fit together; QZ_ERROR_SIZE; QZ_ERROR_RANGE for
+ * a float64 in x beyond float32, with its place, as in qz_encode; QZ_ERROR_MEMORY; QZ_ERROR_STOPPED; QZ_ERROR_KERNELS.
  */
 QZ_API qz_result qz_linear(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
                            const qz_matrix *x, const qz_linear_options *options, const qz_matrix *y, qz_detail *detail);

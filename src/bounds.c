@@ -113,8 +113,8 @@ static long magnitude_of_pair(const int8_t *code, size_t chunk, size_t i)
     return labs(code[chunk * QZ_CHUNK + i]) + labs(code[chunk * QZ_CHUNK + i + 1]);
 }
 
-/* The largest sum of magnitudes that a kernel may make of `count` chunks: of two neighbours in the same place of all; or
- * of those of the lower and the upper halves of every second chunk, with which the last two may be summed up, too. */
+/* The largest sum of magnitudes that a kernel may make of `count` chunks: of two neighbours in the same place of all;
+ * or of those of the lower and the upper halves of every second chunk, with which the last two may be summed up. */
 static long largest_pairs(const int8_t *code, size_t count)
 {
     long most = 0;
@@ -148,7 +148,7 @@ static int steps_fit(const struct qz_bounds *bounds, const int8_t *code, size_t 
     return 1;
 }
 
-/* How many chunks the kernel may sum up: mostly all, while few would be allowed if all numbers of a query were large. */
+/* How many chunks the kernel may sum up: mostly all; few would be allowed if all numbers of a query were large. */
 static size_t chunk_steps(const struct qz_bounds *bounds, const int8_t *code)
 {
     size_t always = qz_level_steps(bounds->most), steps = group_chunks(bounds);

@@ -1,16 +1,17 @@
 /*
  * bounds.h - between which numbers the scores of rows are, found with integers
  *
- * A query x becomes small integers u, x = a (u + e), and codes become small integers too, their levels: a value of a row
- * is nearly scale * level + bias. So dot / a is near to the sum over the groups of scale * sum(u level) + bias * sum(u),
- * and no further from it than
+ * A query x becomes small integers u, x = a (u + e), and codes become small integers too, their levels: a value of a
+ * row is nearly scale * level + bias. So dot / a is near to the sum over the groups of scale * sum(u level) + bias *
+ * sum(u), and no further from it than
  *
  *     max |value| * sum |e|                                 as the query was rounded
  *     max (|scale| * most level + |bias|) * sum |u| * c     where c is 0.5 / most level if levels are rounded, and a
  *                                                           bound for the errors of float32 beside it
  *
- * The first maximum is the `spread` of a row, the second one its `size`. For cosines all numbers of a row are divided by
- * its length; a squared distance is known from the dot product and half the squares of the row, which are one more term.
+ * The first maximum is the `spread` of a row, the second one its `size`. For cosines all numbers of a row are divided
+ * by its length; a squared distance is known from the dot product and half the squares of the row, which are one more
+ * term.
  */
 #ifndef QZ_BOUNDS_H
 #define QZ_BOUNDS_H
@@ -67,8 +68,8 @@ void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count
 /* The number that stands for a key of a query where rows are bounded: a bound below it is below the key. */
 float qz_bounds_limit(const struct qz_bounds *bounds, size_t query, double key);
 
-/* What rows make with `count` queries from `query` on, QZ_SCAN_QUERIES at most; qz_bounds_sums says where those of one of
- * them are. */
+/* What rows make with `count` queries from `query` on, QZ_SCAN_QUERIES at most; qz_bounds_sums says where those of one
+ * of them are. */
 void qz_bounds_multiply(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t count,
                         int32_t sum[QZ_BOUND_SUMS]);
 

@@ -35,17 +35,18 @@ struct qz_outputs {
     int64_t rows_apart, apart;
 };
 
-/* Scales and zeros (if there are any) of some groups of QZ_SIDE rows of the packed matrix, of which `count` are there, side
- * by side: of group g and row c at [g * QZ_SIDE + c]. The last row stands for those that are not there. No more groups
- * than there are blocks of QZ_LEVELS in QZ_TILE. */
+/* Scales and zeros (if there are any) of some groups of QZ_SIDE rows of the packed matrix, of which `count` are there,
+ * side by side: of group g and row c at [g * QZ_SIDE + c]. The last row stands for those that are not there. No more
+ * groups than there are blocks of QZ_LEVELS in QZ_TILE. */
 void qz_load_side(const struct qz_view *view, uint64_t first, size_t count, uint64_t group, size_t groups, float *scale,
                   float *zero);
 
-/* Adds to sum[c] the product of weight first + c with x, for elements [from, from + n), of which there may be any number,
- * and QZ_SIDE weights at most; x has these elements alone. */
+/* Adds to sum[c] the product of weight first + c with x, for elements [from, from + n), of which there may be any
+ * number, and QZ_SIDE weights at most; x has these elements alone. */
 void qz_panel_row(const struct qz_weights *weights, const struct qz_panel *part, const float *x, float *sum);
 
-/* Products of `rows` rows of x with the weights [first, first + count), QZ_PANEL_WEIGHTS at most, which have n elements.
+/* Products of `rows` rows of x with the weights [first, first + count), QZ_PANEL_WEIGHTS at most, which have n
+ * elements.
  */
 void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t count, const float *x, ptrdiff_t pitch,
                        size_t rows, uint64_t n, const struct qz_outputs *outputs);

@@ -1,10 +1,10 @@
 /*
  * nearest.c - the rows of a packed matrix that score best with queries
  *
- * Queries are taken some at a time, and rows are dealt to the threads. Where there are bounds (bounds.h), a slice looks at
- * a block of rows with each query and keeps those whose upper bound reaches the k-th best lower bound so far; these are
- * decoded and scored when many have gathered, and at the end. Otherwise all rows are decoded and scored. Either way the
- * best are found by their scores as scoring.h has them, and so they are the same.
+ * Queries are taken some at a time, and rows are dealt to the threads. Where there are bounds (bounds.h), a slice looks
+ * at a block of rows with each query and keeps those whose upper bound reaches the k-th best lower bound so far; these
+ * are decoded and scored when many have gathered, and at the end. Otherwise all rows are decoded and scored. Either way
+ * the best are found by their scores as scoring.h has them, and so they are the same.
  */
 #include "base/fpenv.h"
 #include "base/number.h"

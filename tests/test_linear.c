@@ -1,9 +1,9 @@
 /*
  * test_linear.c - qz_linear against sums of products with decoded values
  *
- * Sums of float32 are computed once more in the order that quantize.h states and must agree to the last bit; products of
- * bytes must be within the stated bound of float64 sums, and the same on every kernel set. All of it for every scheme,
- * rows and columns of the packed matrix, any shape, type and strides, and every number of threads.
+ * Sums of float32 are computed once more in the order that quantize.h states and must agree to the last bit; products
+ * of bytes must be within the stated bound of float64 sums, and the same on every kernel set. All of it for every
+ * scheme, rows and columns of the packed matrix, any shape, type and strides, and every number of threads.
  */
 #include "support/program.h"
 

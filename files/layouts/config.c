@@ -137,7 +137,7 @@ static int understand(qz_file *file, qz_config *config, char *text, size_t lengt
 
 /* ---- finding ---- */
 
-/* Reads a file of the folder in which the file is. *text is NULL if there is none; else it lives as long as the file. */
+/* Reads a file of the folder in which the file is. *text is NULL if there is none, or lives as long as the file. */
 static qz_file_result read_beside(qz_file *file, const char *name, char **text, size_t *length)
 {
     const char *path = file->input.path, *slash = path ? strrchr(path, '/') : NULL;

@@ -5,9 +5,9 @@
  *     MODULE.scale, .zero  float [groups, 1]                 MODULE.weight._scale, ._shift  float [groups, 1]
  *     MODULE.shape         int64 [2], and other words        (the shape is not in the file)
  *
- * The groups of all rows follow one another. A byte of HQQ has a group of the first half of them in its high nibble, one
- * of the second in the low nibble; one of quanto has them the other way round. A value is (code - zero) * scale in HQQ,
- * code * scale - shift in quanto.
+ * The groups of all rows follow one another. A byte of HQQ has a group of the first half of them in its high nibble,
+ * one of the second in the low nibble; one of quanto has them the other way round. A value is (code - zero) * scale in
+ * HQQ, code * scale - shift in quanto.
  */
 #include "foreign.h"
 

@@ -215,8 +215,8 @@ struct qz_scan {
     size_t bytes, chunks;        /* of a row: 16 bytes or more */
     size_t group_chunks, groups; /* the last group may have fewer chunks */
     const uint8_t *level;        /* what 16 codes stand for; none is above QZ_LEVEL_MOST */
-    /* Of each so many chunks of a group, products may be summed up in 16 bits: those of two neighbours in all, or in both
-     * halves of every second one and of the last two. */
+    /* Of each so many chunks of a group, products may be summed up in 16 bits: those of two neighbours in all, or in
+     * both halves of every second one and of the last two. */
     size_t steps;
     size_t pitch; /* of the sums; not below `rows` */
 };
@@ -310,15 +310,15 @@ struct qz_kernels {
     void (*multiply_add)(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
                          size_t depth, double *y, size_t y_pitch);
 
-    /* Adds to sum[r * QZ_SIDE + c] the product of row r of x and weight c, whose element k is w[k * QZ_SIDE + c]: of each
-     * QZ_PRODUCT_CHAIN elements a sum that begins with 0 and grows by x * w, fused, in order, is added to it. */
+    /* Adds to sum[r * QZ_SIDE + c] the product of row r of x and weight c, whose element k is w[k * QZ_SIDE + c]: of
+     * each QZ_PRODUCT_CHAIN elements a sum that begins with 0 and grows by x * w, fused, in order, is added to it. */
     void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum);
 
     /* Levels of QZ_SIDE rows of packed codes, side by side. */
     void (*product_levels)(const uint8_t *const packed[QZ_SIDE], size_t blocks, const uint8_t level[16], uint8_t *dst);
 
-    /* Scales and zeros of groups of QZ_SIDE weights, side by side, become those of levels: bias, in place of the zero, is
-     * scale * base + offset, or scale * base - scale * zero, each operation rounded; then scale is scale * unit.
+    /* Scales and zeros of groups of QZ_SIDE weights, side by side, become those of levels: bias, in place of the zero,
+     * is scale * base + offset, or scale * base - scale * zero, each operation rounded; then scale is scale * unit.
      * strange[w] is 1 where the magnitude of a scale of weight w, if it is not 0, is not in QZ_ORDINARY_LEAST..MOST, or
      * that of a bias is above QZ_ORDINARY_MOST; else 0. */
     void (*product_numbers)(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,
@@ -447,21 +447,22 @@ struct qz_kernels {
     double (*distance)(const float *x, const float *y, size_t n);
 
     /* Sums of levels times queries, QZ_SCAN_QUERIES at most: sum[(q * groups + g) * pitch + r] for group g of row r. A
-     * query has 32 numbers for each chunk, none of them -128: those for the lower halves of its 16 bytes, then those for
-     * the upper ones. */
+     * query has 32 numbers for each chunk, none of them -128: those for the lower halves of its 16 bytes, then those
+     * for the upper ones. */
     void (*scan)(const struct qz_scan *rows, const int8_t *query, size_t queries, int32_t *sum);
 
-    /* Turns scales, and zeros or offsets, of `groups` groups of n rows into those of levels, and finds the spread and the
-     * size of the rows: see qz_measure_group and qz_measure_row. Group g of row r is at g * pitch + r. Up to a multiple of
-     * 16 rows may be changed. */
+    /* Turns scales, and zeros or offsets, of `groups` groups of n rows into those of levels, and finds the spread and
+     * the size of the rows: see qz_measure_group and qz_measure_row. Group g of row r is at g * pitch + r. Up to a
+     * multiple of 16 rows may be changed. */
     void (*measure)(const struct qz_measure *rule, size_t n, size_t groups, size_t pitch, float *scale,
                     const float *zero, float *bias, float *spread, float *size);
 
     /*
-     * What rows make with a query whose sums are there, in float32: near[r] grows from 0 by bias * start[t] for all terms
-     * t, then by scale * sum for all groups, fused. upper[r] = fma(spread, factor[0], fma(size, factor[1], near[r])).
-     * Writes the numbers of those rows whose upper[r] is not below `limit` to `which`, and returns how many there are.
-     * NaN is not below it; the limit is none. Of other rows, near and upper are unspecified, and so is the sign of a zero.
+     * What rows make with a query whose sums are there, in float32: near[r] grows from 0 by bias * start[t] for all
+     * terms t, then by scale * sum for all groups, fused. upper[r] = fma(spread, factor[0], fma(size, factor[1],
+     * near[r])). Writes the numbers of those rows whose upper[r] is not below `limit` to `which`, and returns how many
+     * there are. NaN is not below it; the limit is none. Of other rows, near and upper are unspecified, and so is the
+     * sign of a zero.
      */
     size_t (*reach)(const struct qz_reach *rows, const int32_t *sum, const float *start, const float factor[2],
                     float limit, float *near, float *upper, uint32_t *which);
@@ -537,8 +538,8 @@ static inline size_t qz_group_end(const struct qz_scan *rows, size_t group)
     return group + 1 < rows->groups ? (group + 1) * rows->group_chunks : rows->chunks;
 }
 
-/* What `measure` makes of a group: level * scale + bias is nearly a value; no value is above `values`, nor the sum of the
- * magnitudes of what it is made of above `parts`. */
+/* What `measure` makes of a group: level * scale + bias is nearly a value; no value is above `values`, nor the sum of
+ * the magnitudes of what it is made of above `parts`. */
 static inline void qz_measure_group(const struct qz_measure *rule, float *scale, float zero, float *bias, float *values,
                                     float *parts)
 {

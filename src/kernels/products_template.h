@@ -11,8 +11,8 @@ enum { PRODUCT_ROWS = 12 };
 enum { PRODUCT_ROWS = 6 };
 #endif
 
-/* What `chains` times `count` elements of some rows add to their sums. Chains are found side by side, where rows alone are
- * too few for that. */
+/* What `chains` times `count` elements of some rows add to their sums. Chains are found side by side, where rows alone
+ * are too few for that. */
 INLINE void product_chains(const float *x, ptrdiff_t x_pitch, int rows, const float *w, size_t count, int chains,
                            float *sum)
 {

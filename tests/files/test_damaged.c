@@ -3,7 +3,8 @@
  * that are too large
  *
  * The files are those of tests/fuzz/seeds, which the fuzzer begins with too. Whatever is done to them, they are read or
- * refused, within bounds of memory and time; try_file.h has the laws. The short run takes a part of the bits and places.
+ * refused, within bounds of memory and time; try_file.h has the laws. The short run takes a part of the bits and
+ * places.
  */
 #include "support.h"
 

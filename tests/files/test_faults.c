@@ -1,9 +1,9 @@
 /*
  * test_faults.c - every call to the system fails once, and memory runs out at every place
  *
- * The linker puts the functions below before those of the C library (--wrap). For each kind of call and each n, the n-th
- * one fails, or the process is killed there: then the output is the old one or the new one, nothing else is left, no
- * descriptor stays open, and a result that says all is well is true.
+ * The linker puts the functions below before those of the C library (--wrap). For each kind of call and each n, the
+ * n-th one fails, or the process is killed there: then the output is the old one or the new one, nothing else is left,
+ * no descriptor stays open, and a result that says all is well is true.
  */
 #include "seeds.h"
 

@@ -1,14 +1,15 @@
 /*
  * scan_256.h - integer sums of rows with queries, 32 codes at a time: for AVX2, and for AVX-512
  *
- * A tile is four rows with one query, which is loaded once for them, or two rows with four queries, for which levels are
- * looked up once. Products of levels and bytes of a query are added in pairs to 16 bits, as many as fit, and these to 32
- * bits.
+ * A tile is four rows with one query, which is loaded once for them, or two rows with four queries, for which levels
+ * are looked up once. Products of levels and bytes of a query are added in pairs to 16 bits, as many as fit, and these
+ * to 32 bits.
  */
 
 #define EACH(i, n) _Pragma("GCC unroll 8") for (size_t i = 0; i < (n); i++)
 
-/* Has a vector made before those that follow: products that wait for their sums would take more registers than there are.
+/* Has a vector made before those that follow: products that wait for their sums would take more registers than there
+ * are.
  */
 #define IN_TURN(v) __asm__ volatile("" : "+x"(v))
 
