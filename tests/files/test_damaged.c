@@ -77,8 +77,12 @@ static tried try_seed(const seed *s)
 
 static void too_long(int number)
 {
+    static const char broken[] = ": broken: a file takes no time\n";
     (void)number;
-    law(0, "a file takes no time");
+    ssize_t told = write(STDERR_FILENO, trying, strlen(trying));
+    told = told < 0 ? told : write(STDERR_FILENO, broken, sizeof broken - 1);
+    (void)told; /* nothing can be done about it */
+    abort();
 }
 
 typedef struct tally {

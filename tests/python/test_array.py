@@ -76,7 +76,7 @@ def test_minmax_uses_both_ends(x: Array) -> None:
     assert zero_point == int(zero_point) or x.min() == x.max()
     if x.size and x.min() != x.max():
         steps = float(x.max()) / scale
-        tie = abs(steps - np.floor(steps) - 0.5) < 2.0**-40  # at both ends, and rounding to even may go inwards
+        tie = abs(steps - np.floor(steps) - 0.5) < 2.0**-40  # at both ends; rounded to even, inwards
         ends = (int(codes.min()), int(codes.max()))
         assert ends == (-8, 7) or (tie and ends in {(-8, 6), (-7, 7)})
 
