@@ -17,6 +17,9 @@
 #include "error.h"
 #include "input.h"
 #include "inside.h"
+#include "layout.h"
+#include "layouts/config.h"
+#include "layouts/unquantized.h"
 #include "output_folder.h"
 #include "temporary.h"
 #include "tensors.h"
@@ -236,7 +239,7 @@ static qz_file_result copy_all(copying *c, const char *path, qz_file_error *erro
 }
 
 /* Whether there are quantized tensors, in a layout that was asked for. */
-static int is_relaid(const qz_writer *writer)
+static int has_layout(const qz_writer *writer)
 {
     int found = 0;
     for (size_t i = 0; i < writer->count && writer->layout[0] != '\0'; i++)
@@ -244,14 +247,47 @@ static int is_relaid(const qz_writer *writer)
     return found;
 }
 
+/* Whether the output has a tensor of the model, with the same elements. */
+static int has_tensor(const qz_writer *writer, const qz_tensor *t)
+{
+    const size_t i = qz_names_find(&writer->names, t->name, t->name_length);
+    return i < writer->count && writer->slots[i].tensor.element == t->element;
+}
+
+/* Whether quantized tensors of the model lie as another program keeps them, and none do in the output, but in a layout
+ * that was asked for. */
+static int is_relaid(const qz_writer *writer, const qz_file *model)
+{
+    int found = 0;
+    if (has_layout(writer))
+        return 1;
+    for (size_t i = 0; i < model->packed_count; i++) {
+        const qz_packed_entry *entry = &model->packed[i];
+        if (entry->layout == &qz_layout_own || entry->layout == &qz_layout_gguf)
+            continue;
+        if (has_tensor(writer, &model->entries[entry->members[QZ_MEMBER_HEADER]].tensor))
+            return 0;
+        found = 1;
+    }
+    for (size_t i = 0; i < model->count; i++)
+        if (model->entries[i].decode && !model->entries[i].eight)
+            found |= has_tensor(writer, &model->entries[i].tensor);
+    return found;
+}
+
 qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const char *quantization, char *note,
                               size_t note_size, qz_file_error *error)
 {
     char nothing[1];
+    if (qz_say_unquantized(writer, error) != QZ_FILE_OK)
+        return QZ_FILE_MEMORY;
+    if (model->config && model->config->unread) /* what it says of tensors of other programs must go, or stay */
+        return qz_fail(error, QZ_FILE_IO, model->input.label, NULL, QZ_NO_OFFSET,
+                       "%s beside it could not be read when it was opened", model->config->where);
     copying c = {.writer = writer,
                  .model = model,
                  .quantization = quantization ? quantization : writer->said,
-                 .relaid = is_relaid(writer),
+                 .relaid = is_relaid(writer, model),
                  .folder = -1,
                  .note = note ? note : nothing,
                  .note_size = note ? note_size : 1};

@@ -323,7 +323,8 @@ QZ_API qz_file_result qz_shard_at(qz_writer *writer, size_t i, qz_shard *shard, 
  * Where quantized tensors were declared in a layout that qz_create_options.layout names, the member is whosever it was
  * replaced: with NULL by what the programs of that layout read, if they do; one called "quantization", as MLX has it,
  * is put in or taken out in the same way, and quantize_config.json, quant_config.json and hf_quant_config.json, which
- * speak of the layout before, are left out. Tensors are declared before this call.
+ * speak of the layout before, are left out. The same is done where the model has quantized tensors as another program
+ * keeps them, since none of these are in the output. Tensors are declared before this call.
  *
  * `note` becomes what was left out or left as it is, for people; empty if nothing. Where it has no room for all, it
  * ends with how many more there are. note_size should be 200 or more.

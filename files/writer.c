@@ -14,6 +14,7 @@
 #include "descriptor.h"
 #include "element.h"
 #include "error.h"
+#include "layouts/unquantized.h"
 #include "options.h"
 
 qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created, qz_file_error *error)
@@ -201,7 +202,9 @@ static qz_file_result put(qz_writer *writer, qz_slot *slot, uint64_t first, uint
 static qz_file_result lay_out(qz_writer *writer, qz_file_error *error)
 {
     writer->laid_out = 1;
-    writer->failed = writer->container->layout(writer, error);
+    writer->failed = qz_say_unquantized(writer, error);
+    if (writer->failed == QZ_FILE_OK)
+        writer->failed = writer->container->layout(writer, error);
     for (size_t i = 0; i < writer->count && writer->failed == QZ_FILE_OK; i++) {
         qz_slot *slot = &writer->slots[i];
         if (slot->preset && qz_writer_makes(writer, slot))

@@ -43,6 +43,7 @@ struct qz_writer {
     const char *said;             /* what config.json is to say about quantization, or NULL; it goes into the metadata
                                      of a safetensors file */
     qz_scheme said_of;            /* of which scheme that is said */
+    int said_layers;              /* it names the layers that stay floats, if it has to */
     uint64_t shard_bytes;         /* of a folder: what one file holds at most */
     uint64_t part;                /* of a folder: what is made of it, as in qz_create_options */
     size_t shards, shard;         /* its files with tensors; the one that is open, or SIZE_MAX */

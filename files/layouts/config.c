@@ -169,7 +169,8 @@ static int take_beside(qz_file *file, qz_config *config, const char *name, int w
     qz_file_result result = read_beside(file, name, &text, &length);
     if (result == QZ_FILE_MEMORY)
         return 0;
-    if (result != QZ_FILE_OK)
+    config->unread = result != QZ_FILE_OK;
+    if (config->unread)
         snprintf(config->wrong, sizeof config->wrong, "cannot be read");
     if (result != QZ_FILE_OK || (text && understand(file, config, text, length, whole)))
         snprintf(config->where, sizeof config->where, "%s", name);
@@ -241,7 +242,7 @@ static void compressed_tensors_text(const qz_scheme *scheme, char *out, size_t o
              "{\"quant_method\": \"compressed-tensors\", \"format\": \"%s\", \"quantization_status\": \"compressed\", "
              "\"config_groups\": {\"group_0\": {\"targets\": [\"Linear\"], \"weights\": {\"num_bits\": 4, "
              "\"type\": \"%s\", \"symmetric\": %s, \"strategy\": \"%s\", \"group_size\": %s, \"dynamic\": false}, "
-             "\"input_activations\": null, \"output_activations\": null}}, \"ignore\": [\"lm_head\"]}",
+             "\"input_activations\": null, \"output_activations\": null}}}",
              format, fp4 ? "float" : "int", scheme->zero == QZ_ZERO_NONE ? "true" : "false",
              scheme->super_size != 0 ? "tensor_group"
              : group_of(scheme) > 0  ? "group"

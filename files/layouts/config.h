@@ -29,6 +29,7 @@ typedef struct qz_config {
     qz_config_module *modules; /* that have words of their own */
     size_t module_count;
     char wrong[160]; /* why a file that is there was not understood, or empty */
+    int unread;      /* the system could not read it: what is said there is not known */
 } qz_config;
 
 /* What is said about a file. It lives as long as the file. NULL without memory. */

@@ -839,3 +839,42 @@ def test_a_folder_without_quantized_tensors(run: Run, tmp_path: Path) -> None:
     run("convert", "a", "b", "--to", "mlx")
     assert (tmp_path / "b/config.json").read_text() == said
     assert (tmp_path / "b/quantize_config.json").exists()
+
+
+LISTS = {
+    "compressed-tensors": "ignore",
+    "awq": "modules_to_not_convert",
+    "bitsandbytes": "llm_int8_skip_modules",
+}
+
+
+@pytest.mark.parametrize("head", ["none", "floats", "quantized"])
+@pytest.mark.parametrize("b", LISTS)
+def test_layers_that_stay_floats_are_named(run: Run, tmp_path: Path, b: str, head: str) -> None:
+    """Programs that read a list of such layers find all in it, and the head unless that is quantized."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    rng = np.random.default_rng(2)
+    names = ["m.weight", "a.weight", 'b "\\ é.weight', "lm_head.weight"][: 3 if head == "none" else 4]
+    floats = {name: rng.standard_normal((32, 128)).astype(np.float16) for name in names}
+    tensors = {name: stored(x) for name, x in floats.items()}
+    tensors |= {"m.norm.weight": stored(np.ones(32, np.float32)), "bias": stored(np.ones((4, 4), np.float32))}
+    oracle.save(folder / "model.safetensors", tensors)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    scheme = {"compressed-tensors": "int4", "awq": "uint4", "bitsandbytes": "nf4,scale=float32"}[b]
+    rules = ["--rule", f"m.weight={scheme}"]
+    if head == "quantized":
+        rules += ["--rule", f"lm_head.weight={scheme}"]
+    run("encode", "a", "q", "--min-size", "0", *rules, "--rule", "*=keep")
+    run("convert", "q", "b", "--to", b)
+    said = json.loads((tmp_path / "b/config.json").read_text())["quantization_config"]
+    kept = ["a", 'b "\\ é'] + (["lm_head"] if head != "quantized" else [])
+    assert sorted(said[LISTS[b]]) == sorted(kept)
+    (metadata,) = (oracle.load(path)[1] for path in (tmp_path / "b").glob("*.safetensors"))
+    assert json.loads(metadata["quantization_config"]) == said
+    # Floats again: no program is to look for quantized tensors.
+    run("decode", "b", "f")
+    assert json.loads((tmp_path / "f/config.json").read_text()) == CONFIG
+    run("encode", "b", "again", "--rule", "*=keep")
+    said = json.loads((tmp_path / "again/config.json").read_text())["quantization_config"]
+    assert said["quant_method"] == "quantize"

@@ -1,0 +1,13 @@
+/*
+ * unquantized.h - the layers whose weights stay floats, which some programs want to be told
+ */
+#ifndef QZ_FILE_UNQUANTIZED_H
+#define QZ_FILE_UNQUANTIZED_H
+
+#include "../writer.h"
+
+/* Adds the layers to writer->said, where programs of the layout read such a list; all tensors are declared. Done once,
+ * however often it is called. */
+qz_file_result qz_say_unquantized(qz_writer *writer, qz_file_error *error);
+
+#endif
