@@ -8,7 +8,7 @@ FULL := lint gcc clang debug sanitizers threads ftz emulated fuzz fast-math cons
 
 PREFIX ?= /usr/local
 
-.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) test-scale bench bench-files docs lint format fuzz mutate clean
+.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) test-scale bench bench-files docs lint format fuzz coverage mutate clean
 
 help:
 	@echo 'make demo             install what is missing, build, and quantize word vectors and a sentence encoder'
@@ -24,6 +24,7 @@ help:
 	@echo 'make lint             check form and find likely mistakes, in C and Python'
 	@echo 'make format           bring the sources into form'
 	@echo 'make fuzz             feed broken files to the readers, FUZZ_SECONDS=60 for each of their kinds'
+	@echo 'make coverage         which lines and branches of the file library its C tests reach (FOLDER=containers)'
 	@echo 'make mutate           plant small bugs one at a time, to see which of them the tests notice: half an hour'
 	@echo 'make clean            remove build/ and .venv/'
 
@@ -83,6 +84,10 @@ FUZZ_SECONDS ?= 60
 fuzz:
 	@$(PYTHON) scripts/prepare.py fuzz
 	@$(VENV) scripts/fuzz.py $(FUZZ_SECONDS)
+
+coverage:
+	@$(PYTHON) scripts/prepare.py coverage
+	@$(VENV) scripts/coverage.py $(FOLDER)
 
 mutate:
 	@$(PYTHON) scripts/prepare.py test

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Installs what building, testing or fuzzing this tree needs, and says so; quiet when nothing is missing.
 
-    python3 scripts/prepare.py build | test | all | lint | fuzz | scale
+    python3 scripts/prepare.py build | test | all | lint | fuzz | scale | coverage
 
 Python packages go into .venv (pinned in scripts/requirements.txt, and for scale in tests/scale). System
 packages are installed through apt-get when this runs as root on a system that has it; otherwise the message
@@ -23,7 +23,11 @@ REQUIREMENTS = (
     ROOT / "scripts/requirements.txt",
     ROOT / "docs/requirements.txt",
 )  # the first includes the second
-SCALE_REQUIREMENTS = (ROOT / "tests/scale/requirements.txt",)
+# Of kinds that need more than the others do.
+MORE_REQUIREMENTS = {
+    "scale": ROOT / "tests/scale/requirements.txt",
+    "coverage": ROOT / "scripts/coverage-requirements.txt",
+}
 
 
 def have(*programs):
@@ -114,6 +118,7 @@ NEEDS = {
     "lint": BUILD + TEST + LINT,
     "fuzz": BUILD + FUZZ,
     "scale": BUILD + TEST + SCALE,
+    "coverage": BUILD + TEST,
 }
 
 
@@ -179,8 +184,8 @@ def main():
     needs = NEEDS[sys.argv[1]]
     system_packages(needs)
     python_packages()
-    if sys.argv[1] == "scale":
-        python_packages(SCALE_REQUIREMENTS, "installed-scale-requirements.txt")
+    if more := MORE_REQUIREMENTS.get(sys.argv[1]):
+        python_packages((more,), f"installed-{sys.argv[1]}-requirements.txt")
 
 
 if __name__ == "__main__":

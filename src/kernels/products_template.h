@@ -22,7 +22,7 @@ INLINE void product_chains(const float *x, ptrdiff_t x_pitch, int rows, const fl
 #pragma GCC unroll 4
         for (int v = 0; v < PRODUCT_VECTORS; v++)
             chain[s][v] = vf_set1(0.0f);
-    for (size_t k = 0; k < count; k++, x++, w += QZ_SIDE)
+    for (size_t k = 0; k < count; k++, x++, w += QZ_SIDE) {
 #pragma GCC unroll 4
         for (int i = 0; i < chains; i++) {
             VF part[PRODUCT_VECTORS];
@@ -37,6 +37,7 @@ INLINE void product_chains(const float *x, ptrdiff_t x_pitch, int rows, const fl
                     chain[r * chains + i][v] = vf_fma(factor, part[v], chain[r * chains + i][v]);
             }
         }
+    }
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
