@@ -25,6 +25,7 @@ typedef struct conversion { /* of one tensor */
     const item *item;
     qz_scheme from, scheme;  /* of quantized ones: what it has, what it will have */
     int requantized;         /* its values are others: */
+    int neighbour;           /* for another super scale takes the place of its own, */
     qz_stats stats;          /* how far from those that they were */
     uint64_t bytes;          /* in the input */
     uint64_t bytes_after;    /* of others, in the output */
@@ -116,7 +117,21 @@ typedef struct passage {
     qz_pool *pool;
     float *values;
     float *largest; /* magnitude, for super scales of all; being found if there is no writer */
+    float *super;   /* NULL, or one that takes the place of that of the whole; being found likewise */
 } passage;
+
+/* The same codes and scales with another super scale; or finds the one that they have. */
+static qz_result take_super(passage *p, const qz_packed *from, const qz_packed *to, const qz_matrix *values,
+                            qz_stats *stats, qz_detail *detail)
+{
+    if (!p->writer) {
+        memcpy(p->super, from->supers, sizeof *p->super);
+        return QZ_OK;
+    }
+    recode_block(p->to, from, p->to, to, values->rows, values->cols, p->why, sizeof p->why); /* all is as it is */
+    memcpy(to->supers, p->super, sizeof *p->super);
+    return qz_compare(p->to, to, values, p->pool, stats, detail);
+}
 
 /* Decodes and encodes a block of whole rows; or finds the largest value of it. */
 static int requantize_block(passage *p, const block *b, const qz_packed *from, const qz_packed *to)
@@ -132,7 +147,9 @@ static int requantize_block(passage *p, const block *b, const qz_packed *from, c
     options.pool = p->pool;
     options.whole = &whole;
     qz_result result = qz_decode(&packed->scheme, from, &matrix, p->pool, &detail);
-    if (result == QZ_OK && !p->writer)
+    if (result == QZ_OK && p->super)
+        result = take_super(p, from, to, &matrix, &stats, &detail);
+    else if (result == QZ_OK && !p->writer)
         result = qz_largest(p->to, &matrix, p->largest, p->pool);
     else if (result == QZ_OK)
         result = qz_encode(p->to, &matrix, to, &options, &stats, &detail);
@@ -257,12 +274,19 @@ static int may_be_refused(const char *layout, const qz_scheme *to)
     return to->zero == QZ_ZERO_UINT4 && qz_layout_refuses_block(layout, to, 0, 0, NULL, why, sizeof why);
 }
 
-/* Chooses a scheme that the layout takes, whatever its values: of those with the same codes, or else with a zero or an
- * offset, or else of all, the first. Groups have the size that they have, or that of the scheme. */
+/* Chooses a scheme that the layout takes, whatever its values: the same, if only its super scale has no place there; of
+ * those with the same codes, or else with a zero or an offset, or else of all, the first. Groups have the size that they
+ * have, or that of the scheme. */
 static int find_scheme(const converter *c, conversion *v, const qz_packed_tensor *packed)
 {
     const qz_scheme *row;
     char why[200];
+    v->scheme = packed->scheme;
+    if (v->scheme.super_size == QZ_WHOLE_MATRIX &&
+        !qz_layout_refuses(c->layout, &v->scheme, packed->rank, packed->shape, packed->axis, why, sizeof why)) {
+        v->neighbour = 1;
+        return 1;
+    }
     for (int rank = 0; rank < 3; rank++)
         for (size_t i = 0; (row = qz_scheme_at(i / 4)) != NULL; i++) {
             qz_scheme to = *row;
@@ -370,6 +394,19 @@ static int plan(converter *c)
 
 /* ---- the work ---- */
 
+/* Makes a super scale a little larger, so that the layout has a place for it. */
+static void fit_super(const converter *c, const qz_scheme *scheme, float *super)
+{
+    enum { TRIES = 100 };
+    uint64_t code = 0, scale = 0;
+    float next = *super;
+    char why[200];
+    const qz_packed packed = {.codes = &code, .scales = &scale, .supers = &next};
+    for (int i = 0; i < TRIES && qz_layout_refuses_block(c->layout, scheme, 1, 1, &packed, why, sizeof why); i++)
+        next = nextafterf(next, INFINITY);
+    *super = next;
+}
+
 /* The same, with values that are near to those that they were. */
 static int requantize_tensor(converter *c, conversion *v)
 {
@@ -378,9 +415,11 @@ static int requantize_tensor(converter *c, conversion *v)
     v->stats = (qz_stats)QZ_STATS_INIT;
     int code = DONE;
     if (v->scheme.super_size == QZ_WHOLE_MATRIX) {
-        p.largest = &largest;
+        *(v->neighbour ? &p.super : &p.largest) = &largest;
         code = pass(&c->in, v->item, &p);
     }
+    if (v->neighbour)
+        fit_super(c, &v->scheme, &largest);
     p.writer = c->writer;
     if (code == DONE)
         code = pass(&c->in, v->item, &p);

@@ -878,3 +878,22 @@ def test_layers_that_stay_floats_are_named(run: Run, tmp_path: Path, b: str, hea
     run("encode", "b", "again", "--rule", "*=keep")
     said = json.loads((tmp_path / "again/config.json").read_text())["quantization_config"]
     assert said["quant_method"] == "quantize"
+
+
+@pytest.mark.parametrize("b", ["compressed-tensors", "mlx"])
+def test_super_scales_without_a_place_become_their_neighbours(run: Run, tmp_path: Path, b: str) -> None:
+    """Where a layout stores a reciprocal, or another multiple, that no float32 has exactly."""
+    rng = np.random.default_rng(3)
+    floats = {
+        f"layers.{i}.weight": (rng.standard_normal((8, 64)) * 10.0 ** rng.uniform(-4, 3)).astype(np.float32)
+        for i in range(200)
+    }
+    oracle.save(tmp_path / "a.safetensors", {name: stored(x) for name, x in floats.items()})
+    run("encode", "a.safetensors", "q.safetensors", "--scheme", "nvfp4")
+    run("convert", "q.safetensors", "b.safetensors", "--to", b, code=4)
+    done = run("convert", "q.safetensors", "b.safetensors", "--to", b, "--requantize", "--json")
+    others = [t for t in json.loads(done.stdout)["tensors"] if t["action"] == "requantize"]
+    assert 0 < len(others) < len(floats)
+    assert min(t["sqnr_db"] for t in others) > 120
+    report = json.loads(run("compare", "q.safetensors", "b.safetensors", "--json").stdout)
+    assert min(t["stats"]["sqnr_db"] or 999 for t in report["tensors"]) > 120
