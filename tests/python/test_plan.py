@@ -266,7 +266,7 @@ def test_an_interrupted_run_ends_soon(made: Any, tmp_path: Path, error: type[Bas
 KILLED = "import quantize, sys; quantize.run(quantize.Plan.from_json(sys.stdin.read()), 2, resume=True)"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 4))])
 def test_killed_drivers(made: Any, tmp_path: Path, seed: int) -> None:
     """SIGKILL at five moments of a run each: what is there is kept, and the end is the same."""
     rng = random.Random(seed)
@@ -288,7 +288,7 @@ def test_killed_drivers(made: Any, tmp_path: Path, seed: int) -> None:
     check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 5))])
 def test_killed_workers(made: Any, tmp_path: Path, seed: int) -> None:
     """SIGKILL of a worker at ten random moments; the run fails or not, and resume ends it."""
     rng = random.Random(seed)
