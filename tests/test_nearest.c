@@ -230,7 +230,7 @@ static void random_case(size_t number, float base_magnitude, float query_magnitu
 static void against_all_scores(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < cases(600, 300); i++)
+    for (size_t i = 0; i < cases(600, 120); i++)
         random_case(i, 1.0f, 1.0f, i % 10 == 0 ? 3000 : 200);
 }
 
@@ -554,7 +554,7 @@ static void numbers_agree(void **state)
     (void)state;
     static const float special[] = {0.0f, 1e-42f, 1e-30f, 3e38f, INFINITY, -INFINITY, NAN};
     static const qz_zero kinds[] = {QZ_ZERO_NONE, QZ_ZERO_UINT4, QZ_ZERO_OFFSET, QZ_ZERO_FLOAT};
-    for (size_t i = 0; i < cases(4000, 800); i++) {
+    for (size_t i = 0; i < cases(4000, 200); i++) {
         struct rng rng = rng_make(970000 + i);
         static struct rows_of_numbers given, wanted, got;
         size_t n = 1 + rng_below(&rng, SIDE), groups = 1 + rng_below(&rng, SIDE_GROUPS);
