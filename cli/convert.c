@@ -117,19 +117,29 @@ typedef struct passage {
     qz_pool *pool;
     float *values;
     float *largest; /* magnitude, for super scales of all; being found if there is no writer */
-    float *super;   /* NULL, or one that takes the place of that of the whole; being found likewise */
 } passage;
 
-/* The same codes and scales with another super scale; or finds the one that they have. */
-static qz_result take_super(passage *p, const qz_packed *from, const qz_packed *to, const qz_matrix *values,
-                            qz_stats *stats, qz_detail *detail)
+/* The super scale, or the next larger one that the layout has a place for. */
+static float neighbour_of(const passage *p, float super)
 {
-    if (!p->writer) {
-        memcpy(p->super, from->supers, sizeof *p->super);
-        return QZ_OK;
-    }
+    enum { TRIES = 100 };
+    uint64_t code = 0, scale = 0;
+    char why[200];
+    const qz_packed packed = {.codes = &code, .scales = &scale, .supers = &super};
+    for (int i = 0; i < TRIES && qz_layout_refuses_block(p->layout, p->to, 1, 1, &packed, why, sizeof why); i++)
+        super = nextafterf(super, INFINITY);
+    return super;
+}
+
+/* The same codes and scales with a super scale that has a place. */
+static qz_result take_neighbour(passage *p, const qz_packed *from, const qz_packed *to, const qz_matrix *values,
+                                qz_stats *stats, qz_detail *detail)
+{
+    float super;
+    memcpy(&super, from->supers, sizeof super);
+    super = neighbour_of(p, super);
     recode_block(p->to, from, p->to, to, values->rows, values->cols, p->why, sizeof p->why); /* all is as it is */
-    memcpy(to->supers, p->super, sizeof *p->super);
+    memcpy(to->supers, &super, sizeof super);
     return qz_compare(p->to, to, values, p->pool, stats, detail);
 }
 
@@ -147,8 +157,8 @@ static int requantize_block(passage *p, const block *b, const qz_packed *from, c
     options.pool = p->pool;
     options.whole = &whole;
     qz_result result = qz_decode(&packed->scheme, from, &matrix, p->pool, &detail);
-    if (result == QZ_OK && p->super)
-        result = take_super(p, from, to, &matrix, &stats, &detail);
+    if (result == QZ_OK && p->requantized->neighbour)
+        result = take_neighbour(p, from, to, &matrix, &stats, &detail);
     else if (result == QZ_OK && !p->writer)
         result = qz_largest(p->to, &matrix, p->largest, p->pool);
     else if (result == QZ_OK)
@@ -394,19 +404,6 @@ static int plan(converter *c)
 
 /* ---- the work ---- */
 
-/* Makes a super scale a little larger, so that the layout has a place for it. */
-static void fit_super(const converter *c, const qz_scheme *scheme, float *super)
-{
-    enum { TRIES = 100 };
-    uint64_t code = 0, scale = 0;
-    float next = *super;
-    char why[200];
-    const qz_packed packed = {.codes = &code, .scales = &scale, .supers = &next};
-    for (int i = 0; i < TRIES && qz_layout_refuses_block(c->layout, scheme, 1, 1, &packed, why, sizeof why); i++)
-        next = nextafterf(next, INFINITY);
-    *super = next;
-}
-
 /* The same, with values that are near to those that they were. */
 static int requantize_tensor(converter *c, conversion *v)
 {
@@ -414,12 +411,10 @@ static int requantize_tensor(converter *c, conversion *v)
     passage p = {.to = &v->scheme, .layout = c->layout, .target = &v->target, .requantized = v, .pool = c->pool};
     v->stats = (qz_stats)QZ_STATS_INIT;
     int code = DONE;
-    if (v->scheme.super_size == QZ_WHOLE_MATRIX) {
-        *(v->neighbour ? &p.super : &p.largest) = &largest;
+    if (v->scheme.super_size == QZ_WHOLE_MATRIX && !v->neighbour) {
+        p.largest = &largest;
         code = pass(&c->in, v->item, &p);
     }
-    if (v->neighbour)
-        fit_super(c, &v->scheme, &largest);
     p.writer = c->writer;
     if (code == DONE)
         code = pass(&c->in, v->item, &p);

@@ -506,8 +506,7 @@ static int work_in_stage(encoder *e, stage *st, const encode_steps *steps)
     if (code == DONE)
         code = list_files(e, st, named ? st->target : files, steps);
     if (code == DONE && named && count_ready(st) != st->count)
-        code =
-            fail(REFUSED, "%s: exists already, and is no empty folder; choose another name, or remove it", st->target);
+        code = fail_taken(st);
     else if (code == DONE && !named)
         code = make_all(e, st, files, steps);
     if (code == DONE && !st->s->no_fsync) {

@@ -279,8 +279,9 @@ qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const cha
                               size_t note_size, qz_file_error *error)
 {
     char nothing[1];
-    if (qz_say_unquantized(writer, error) != QZ_FILE_OK)
-        return QZ_FILE_MEMORY;
+    qz_file_result result = qz_say_unquantized(writer, error);
+    if (result != QZ_FILE_OK)
+        return result;
     if (model->config && model->config->unread) /* what it says of tensors of other programs must go, or stay */
         return qz_fail(error, QZ_FILE_IO, model->input.label, NULL, QZ_NO_OFFSET,
                        "%s beside it could not be read when it was opened", model->config->where);
@@ -300,8 +301,7 @@ qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const cha
         return qz_fail_memory(error, writer->output.label);
     writer->shard = SIZE_MAX; /* another file is open from here on */
     c.folder = qz_above_standard(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    qz_file_result result =
-        c.folder >= 0 ? copy_all(&c, folder, error) : qz_fail_errno(error, model->input.label, "open the folder");
+    result = c.folder >= 0 ? copy_all(&c, folder, error) : qz_fail_errno(error, model->input.label, "open the folder");
     if (c.folder >= 0)
         close(c.folder);
     free(folder);

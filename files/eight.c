@@ -190,15 +190,11 @@ static qz_file_result read_blocks(qz_file *file, size_t tensor, uint64_t first, 
     uint8_t *blocks = malloc(BLOCKS * BLOCK);
     if (!blocks)
         result = qz_fail_memory(error, file->input.label);
-    while (count != 0 && result == QZ_FILE_OK) {
-        size_t n = count < BLOCKS ? (size_t)count : BLOCKS;
-        result = part->container->read_blocks(part, tensor, first, n, blocks, error);
+    for (uint64_t at = 0; at < count && result == QZ_FILE_OK; at += BLOCKS) {
+        size_t n = count - at < BLOCKS ? (size_t)(count - at) : BLOCKS;
+        result = part->container->read_blocks(part, tensor, first + at, n, blocks, error);
         if (result == QZ_FILE_OK)
-            split_blocks(blocks, n, codes, scales);
-        first += n;
-        count -= n;
-        codes += n * QZ_EIGHT_GROUP;
-        scales += n;
+            split_blocks(blocks, n, codes + at * QZ_EIGHT_GROUP, scales + at);
     }
     free(blocks);
     return result;
@@ -211,14 +207,10 @@ static qz_file_result write_blocks(qz_writer *writer, size_t tensor, uint64_t fi
     uint8_t *blocks = malloc(BLOCKS * BLOCK);
     if (!blocks)
         return qz_fail_memory(error, writer->output.label);
-    while (count != 0 && result == QZ_FILE_OK) {
-        size_t n = count < BLOCKS ? (size_t)count : BLOCKS;
-        join_blocks(codes, scales, n, blocks);
-        result = qz_write(writer, tensor, first * BLOCK, n * BLOCK, blocks, error);
-        first += n;
-        count -= n;
-        codes += n * QZ_EIGHT_GROUP;
-        scales += n;
+    for (uint64_t at = 0; at < count && result == QZ_FILE_OK; at += BLOCKS) {
+        size_t n = count - at < BLOCKS ? (size_t)(count - at) : BLOCKS;
+        join_blocks(codes + at * QZ_EIGHT_GROUP, scales + at, n, blocks);
+        result = qz_write(writer, tensor, (first + at) * BLOCK, n * BLOCK, blocks, error);
     }
     free(blocks);
     return result;
