@@ -95,8 +95,7 @@ static size_t group_chunks(const struct qz_bounds *bounds)
 /* Where element i of a row has its integer. */
 static size_t code_place(const struct qz_bounds *bounds, size_t i)
 {
-    size_t chunk = i / QZ_CHUNK, last = bounds->chunks - 1;
-    size_t start = chunk < last ? chunk * (QZ_CHUNK / 2) : bounds->bytes - QZ_CHUNK / 2;
+    size_t chunk = i / QZ_CHUNK, start = qz_chunk_start(bounds->bytes, bounds->chunks, chunk);
     return chunk * QZ_CHUNK + i % 2 * (QZ_CHUNK / 2) + (i / 2 - start);
 }
 

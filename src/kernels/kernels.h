@@ -527,9 +527,9 @@ static inline size_t qz_level_steps(size_t most)
 }
 
 /* At which byte of a row a chunk starts. */
-static inline size_t qz_chunk_start(const struct qz_scan *rows, size_t chunk)
+static inline size_t qz_chunk_start(size_t bytes, size_t chunks, size_t chunk)
 {
-    return chunk + 1 < rows->chunks ? chunk * (QZ_CHUNK / 2) : rows->bytes - QZ_CHUNK / 2;
+    return chunk + 1 < chunks ? chunk * (QZ_CHUNK / 2) : bytes - QZ_CHUNK / 2;
 }
 
 /* The chunk behind the last one of a group. */

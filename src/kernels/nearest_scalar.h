@@ -22,7 +22,8 @@ static void scan(const struct qz_scan *rows, const int8_t *query, size_t queries
                 const uint8_t *codes = rows->codes + (ptrdiff_t)r * rows->stride;
                 sum[r] = 0;
                 for (size_t c = first; c < qz_group_end(rows, g); c++)
-                    sum[r] += scan_chunk(codes + qz_chunk_start(rows, c), rows->level, query + c * QZ_CHUNK);
+                    sum[r] += scan_chunk(codes + qz_chunk_start(rows->bytes, rows->chunks, c), rows->level,
+                                         query + c * QZ_CHUNK);
             }
 }
 

@@ -43,7 +43,7 @@ INLINE void scan_tile(const struct qz_scan *rows, const struct scan_span *span, 
     __m256i level[4];
     EACH(i, height * width) few[i] = _mm256_setzero_si256();
     for (size_t c = span->first; c < span->end; c++) {
-        const uint8_t *at = codes + qz_chunk_start(rows, c);
+        const uint8_t *at = codes + qz_chunk_start(rows->bytes, rows->chunks, c);
         const int8_t *part = query + c * QZ_CHUNK;
         EACH(r, height) level[r] = scan_levels(at + (ptrdiff_t)r * stride, table);
         EACH(q, width)
@@ -96,7 +96,7 @@ INLINE void scan_turned(const struct qz_scan *rows, const struct scan_span *span
     for (; c < span->end; c++) {
         const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)rows->level));
         const __m256i part = _mm256_loadu_si256((const __m256i *)(query + c * QZ_CHUNK));
-        const uint8_t *at = codes + qz_chunk_start(rows, c);
+        const uint8_t *at = codes + qz_chunk_start(rows->bytes, rows->chunks, c);
         EACH(r, 4)
         few[r] = _mm256_add_epi16(few[r], _mm256_maddubs_epi16(scan_levels(at + (ptrdiff_t)r * stride, table), part));
     }
