@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gguf
+import gguf_files
 import numpy as np
 import pytest
 import quantize
@@ -79,22 +79,6 @@ def save(path: str, arrays: dict[str, Any]) -> None:
         safetensors.numpy.save_file(arrays, path)
 
 
-def load(path: str) -> dict[str, Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that Q8_0 was decoded
-        return dict(quantize.load(path))
-
-
-def write_blocks(path: str, tensors: Mapping[str, tuple[Array, Kind | None]], **options: Any) -> None:
-    writer = gguf.GGUFWriter(path, "llama", **options)
-    for name, (data, kind) in tensors.items():
-        writer.add_tensor(name, data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 def random_blocks(shape: tuple[int, ...], seed: int) -> Array:
     """Blocks of Q8_0 that no encoder makes: codes of -128, none of 127, negative scales."""
     blocks = np.random.default_rng(seed).integers(0, 256, (*shape, 34), np.uint8)
@@ -116,7 +100,7 @@ def test_gguf_has_the_bytes_of_ggml(run: Run, shape: tuple[int, ...], dtype: str
         assert found.data.tobytes() == wanted.tobytes()
         fields = gguf.GGUFReader("q.gguf").fields
         assert fields["general.file_type"].contents() == (gguf.LlamaFileType.MOSTLY_Q8_0 if x.size else 0)
-        values = load("q.gguf")["w"]
+        values = gguf_files.load("q.gguf")["w"]
         assert values.dtype == np.float32
         assert np.array_equal(values, gguf.quants.dequantize(wanted, Kind.Q8_0))
 
@@ -135,7 +119,7 @@ def test_own_layout(run: Run, shape: tuple[int, ...], end: str) -> None:
     assert found["w.int8_scales"].dtype == np.float16
     assert np.array_equal(found["w.int8_scales"], scales)
     wanted = decode_in_numpy(codes, scales)
-    assert np.array_equal(load(f"q.{end}")["w"], wanted)
+    assert np.array_equal(gguf_files.load(f"q.{end}")["w"], wanted)
     with quantize.open(f"q.{end}") as file:
         assert sorted(file) == ["v", "w"]
         assert file.info("w").shape == shape
@@ -196,7 +180,7 @@ def test_codes_are_copied(run: Run, command: str, end: str) -> None:
     tensors = {
         f"w{i}": (random_blocks(s, i), Kind.Q8_0) for i, s in enumerate([(1,), (9, 3), (2, 3, 4), (700, 8)])
     }
-    write_blocks("w.gguf", tensors)
+    gguf_files.write("w.gguf", tensors)
     keep = ("--exclude", "*") if command == "encode" else ()
     run(command, "w.gguf", f"q.{end}", *keep)
     run(command, f"q.{end}", "back.gguf", *keep)
@@ -211,7 +195,7 @@ def test_codes_are_copied(run: Run, command: str, end: str) -> None:
 
 def test_parts_of_gguf(run: Run) -> None:
     tensors = {f"w{i}": (random_blocks((5, 2), i), Kind.Q8_0) for i in range(7)}
-    write_blocks("w.gguf", tensors, split_max_tensors=2)
+    gguf_files.write("w.gguf", tensors, split_max_tensors=2)
     parts = sorted(Path().glob("w-*-of-*.gguf"))
     assert len(parts) == 4
     run("convert", parts[0], "q.npz")
@@ -222,11 +206,11 @@ def test_parts_of_gguf(run: Run) -> None:
 
 def test_other_layouts_have_floats(run: Run) -> None:
     """A layout of another program has no such tensors: they become the floats that they stand for."""
-    write_blocks("w.gguf", {"w": (random_blocks((8, 4), 1), Kind.Q8_0)})
+    gguf_files.write("w.gguf", {"w": (random_blocks((8, 4), 1), Kind.Q8_0)})
     run("convert", "w.gguf", "q.safetensors", "--to", "compressed-tensors")
     found = members("q.safetensors")
     assert list(found) == ["w"]
-    assert np.array_equal(found["w"], load("w.gguf")["w"])
+    assert np.array_equal(found["w"], gguf_files.load("w.gguf")["w"])
 
 
 def test_statistics(run: Run) -> None:
@@ -265,7 +249,7 @@ def test_what_cannot_be_encoded(run: Run) -> None:
     done = run("encode", "w.npz", "q.npz", "--rule", "w=q8_0", "--nonfinite", "clip", "--json")
     assert json.loads(done.stdout)["tensors"][0]["stats"]["replaced"] == 2
     x[2, 40:42] = 1, 0
-    assert np.array_equal(load("q.npz")["w"], decode_in_numpy(*encode_in_numpy(x)))
+    assert np.array_equal(gguf_files.load("q.npz")["w"], decode_in_numpy(*encode_in_numpy(x)))
     for dtype, large in (("float32", 1e7), ("float64", 1e300)):
         big = np.ones((4, 64), dtype)
         big[3, 37] = large
@@ -325,7 +309,7 @@ def test_broken_members(run: Run, end: str) -> None:
     ]
     for arrays in arrays_of_their_own:
         save(f"w.{end}", arrays)
-        found = load(f"w.{end}")
+        found = gguf_files.load(f"w.{end}")
         assert set(found) == set(arrays)
         assert all(np.array_equal(found[name], array) for name, array in arrays.items())
 
@@ -337,7 +321,7 @@ def test_beside_quantized_tensors(run: Run) -> None:
     assert "two tensors of this name" in run("encode", "w.npz", "q.npz", "--rule", "w=q8_0", code=2).stderr
     save("w.npz", {"w": x, "w.int8": x})
     run("encode", "w.npz", "q.npz", "--rule", "w=int4", "--rule", "w.int8=q8_0")
-    found = load("q.npz")
+    found = gguf_files.load("q.npz")
     assert set(found) == {"w", "w.int8"}
     assert isinstance(found["w"], quantize.QuantizedArray)
 

@@ -8,12 +8,12 @@ file.
 import contextlib
 import json
 import subprocess
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gguf
+import gguf_files
 import numpy as np
 import pytest
 import quantize
@@ -74,15 +74,7 @@ def random_blocks(kind: Kind, shape: tuple[int, ...], seed: int) -> Array:
 
 
 def write(path: str, tensors: dict[str, tuple[Array, Kind | None]], **keys: Any) -> None:
-    writer = gguf.GGUFWriter(path, "llama")
-    for name, value in keys.items():
-        writer.add_uint32(name.replace("__", "."), value)
-    for name, (data, kind) in tensors.items():
-        writer.add_tensor(name, data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    gguf_files.write(path, tensors, {name.replace("__", "."): value for name, value in keys.items()})
 
 
 def their_tensors(path: str) -> dict[str, Any]:
@@ -99,12 +91,6 @@ def bits(x: Array) -> Array:
     return (np.asarray(x, np.float32) + np.float32(0)).view(np.uint32)
 
 
-def load(path: str) -> dict[str, Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what was decoded
-        return dict(quantize.load(path))
-
-
 SHAPES = ((1,), (3,), (5, 2), (2, 3, 4), (1, 2, 1, 3), (700, 2))
 
 
@@ -118,7 +104,7 @@ def test_values(kind: Kind, shape: tuple[int, ...], run: Run) -> None:
             blocks[..., 0] = 254  # with which some codes are more than float32 holds
         write("w.gguf", {"w": (blocks, kind)})
         wanted = their_values(blocks, kind)
-        found = load("w.gguf")["w"]
+        found = gguf_files.load("w.gguf")["w"]
         if kind in KEPT:
             assert isinstance(found, quantize.QuantizedArray)
             assert found.scheme.name == KEPT[kind]
@@ -212,7 +198,7 @@ def test_encode(scheme: str, run: Run) -> None:
     done = run("encode", "w.safetensors", "q.gguf", "--scheme", scheme)
     run("encode", "w.safetensors", "q.npz", "--scheme", scheme, "--exclude", "odd.weight")
     assert "1 tensor stays of floats, 'odd.weight' for example: rows of 36 values are no whole" in done.stderr
-    found, wanted = load("q.gguf"), quantize.load("q.npz")
+    found, wanted = gguf_files.load("q.gguf"), quantize.load("q.npz")
     assert set(found) == set(wanted)
     for name, array in wanted.items():
         if isinstance(array, quantize.QuantizedArray):
@@ -298,7 +284,7 @@ def test_parts(run: Run) -> None:
     write("one.gguf", tensors)
     parts = sorted(Path().glob("w-*-of-*.gguf"))
     assert len(parts) == 3
-    found, wanted = load(str(parts[0])), load("one.gguf")
+    found, wanted = gguf_files.load(str(parts[0])), gguf_files.load("one.gguf")
     assert list(found) == list(wanted)
     for name, array in wanted.items():
         assert type(found[name]) is type(array)
@@ -308,7 +294,7 @@ def test_parts(run: Run) -> None:
     for kind in KEPT:
         assert theirs[kind.name].data.tobytes() == tensors[kind.name][0].tobytes()
     assert [name for name in gguf.GGUFReader("q.gguf").fields if name.startswith("split.")] == []
-    assert list(load("q.gguf")) == list(wanted)
+    assert list(gguf_files.load("q.gguf")) == list(wanted)
 
 
 def test_convert(run: Run) -> None:
@@ -348,7 +334,7 @@ def test_number_beside_nvfp4(run: Run) -> None:
         "e.scale": (scale, None),
     }
     write("w.gguf", tensors)
-    found = load("w.gguf")
+    found = gguf_files.load("w.gguf")
     assert list(found) == ["a.weight", "b", "c.weight", "c.scale", "d.scale", "e.weight", "e.scale"]
     values = their_values(blocks, Kind.NVFP4)
     for name in ("a.weight", "b"):
@@ -399,7 +385,7 @@ def test_bad_numbers(kind: Kind, at: int, value: int, run: Run) -> None:
         assert words in message
     assert not Path("f.npz").exists()
     with pytest.raises(quantize.FormatError, match="'w'"):
-        load("w.gguf")
+        gguf_files.load("w.gguf")
 
 
 def test_no_place(run: Run) -> None:
@@ -447,11 +433,11 @@ def test_cut_off(kind: Kind) -> None:
     for length in range(0, len(content) - 32, 7):
         Path("cut.gguf").write_bytes(content[:length])
         with pytest.raises(quantize.FormatError):
-            load("cut.gguf")
+            gguf_files.load("cut.gguf")
     for at in range(len(content)):
         for bit in (0, 3, 7):
             turned = bytearray(content)
             turned[at] ^= 1 << bit
             Path("bad.gguf").write_bytes(turned)
             with contextlib.suppress(quantize.FormatError):
-                load("bad.gguf")
+                gguf_files.load("bad.gguf")
