@@ -78,8 +78,8 @@ bench-files:
 bench-peers:
 	@$(PYTHON) scripts/prepare.py peers
 	@$(VENV) scripts/test.py --install
-	@$(VENV) bench/peers_products.py
-	@$(VENV) bench/peers_search.py build/vectors
+	@OPENBLAS_NUM_THREADS=1 $(VENV) bench/peers_products.py
+	@OPENBLAS_NUM_THREADS=1 $(VENV) bench/peers_search.py build/vectors
 
 docs:
 	@$(PYTHON) scripts/prepare.py build

@@ -1,6 +1,8 @@
 """Products with packed weights: this library beside NumPy and ONNX Runtime, one thread on one CPU.
 
-    python bench/peers_products.py [--seconds S]     needs the package `quantize-int4`, onnx and onnxruntime
+    OPENBLAS_NUM_THREADS=1 python bench/peers_products.py [--seconds S]
+
+Needs the package `quantize-int4`, onnx and onnxruntime
 
 Weights are normal values in int4 and, with zeros, uint4, in groups of 32; all get the same codes and
 scales, and NumPy the floats that these stand for. ONNX Runtime's MatMulNBits has two levels of accuracy
