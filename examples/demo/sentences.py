@@ -32,7 +32,7 @@ Array = np.ndarray[Any, Any]
 
 SENTENCES, K = 600, 10
 PLACE = Path(__file__).resolve().parents[2] / "build/demo"
-SEARCHED = 4000  # sentences to search among, or as many as there are
+SEARCHED = 1500  # sentences to search among, or as many as there are
 QUESTIONS = (
     "how do I take the spaces off both ends of some text?",
     "unpack files from a compressed archive",
