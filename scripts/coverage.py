@@ -9,24 +9,21 @@ table of these figures, and says what it means.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = ROOT / ".venv/bin"
+from machine import JOBS, ROOT, environment
+
 BUILD = ROOT / "build/coverage"
-JOBS = str(os.cpu_count() or 1)
 
 
-def run(*words: str | Path, **environment: str) -> str:
+def run(*words: str | Path, **variables: str) -> str:
     """Standard output of a command, which must succeed."""
-    path = f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     done = subprocess.run(
         [str(word) for word in words],
         cwd=ROOT,
-        env={**os.environ, "PATH": path, **environment},
+        env=environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -41,10 +38,10 @@ def measure(folder: str | None) -> dict[str, dict[str, int]]:
     options = ["-DQUANTIZE_BUILD_SHARED=OFF", "-DQUANTIZE_BUILD_BENCH=OFF", "-DCMAKE_BUILD_TYPE=Debug"]
     flags = "-DCMAKE_C_FLAGS=-O0 --coverage"
     run("cmake", "-G", "Ninja", "-S", ".", "-B", BUILD, *options, flags, "-DCMAKE_C_COMPILER=gcc")
-    run("cmake", "--build", BUILD, "--parallel", JOBS)
+    run("cmake", "--build", BUILD, "--parallel", str(JOBS))
     for path in BUILD.rglob("*.gcda"):  # of an earlier run
         path.unlink()
-    run("ctest", "--test-dir", BUILD / "tests/files", "--parallel", JOBS, QZ_TEST_SHORT="1")
+    run("ctest", "--test-dir", BUILD / "tests/files", "--parallel", str(JOBS), QZ_TEST_SHORT="1")
     gcovr: list[str | Path] = [
         "gcovr",
         "--root",

@@ -9,14 +9,14 @@ Others are `models` (headers, which are written anew) and `encode`. What is foun
 and is where the next run begins; what breaks a law is left in build/fuzz, and the exit code is not 0.
 """
 
-import os
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from machine import JOBS, ROOT, environment
+
 FOLDER = ROOT / "build/fuzz"
 SEEDS = ROOT / "tests/fuzz/seeds"
 GROUPS = sorted(path.name for path in SEEDS.iterdir())
@@ -27,7 +27,6 @@ PROGRAMS = {
 }
 BEGIN = {"models": ["safetensors", "gguf"], "encode": []}  # other targets begin with the seeds of their name
 TARGETS = [*BEGIN, *GROUPS]
-JOBS = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 FLAGS = ["-g1", "-O1", "-ffp-contract=off", "-D_GNU_SOURCE", "-DQZ_LIBFUZZER", "-Iinclude", "-Ifiles"]
 SANITIZERS = "address,undefined,float-cast-overflow"
@@ -41,7 +40,10 @@ def compile_one(source: Path) -> Path:
     cached = [found] if (found := shutil.which("ccache")) else []
     flags = FLAGS if "kernels" in source.parts else [*FLAGS, *WATCHED]
     subprocess.run(
-        [*cached, "clang", *flags, "-c", source.relative_to(ROOT), "-o", made], cwd=ROOT, check=True
+        [*cached, "clang", *flags, "-c", source.relative_to(ROOT), "-o", made],
+        cwd=ROOT,
+        env=environment(),
+        check=True,
     )
     return made
 
@@ -56,7 +58,7 @@ def build() -> None:
     shared = objects[: len(library)]
     for name, own in zip(PROGRAMS, objects[len(library) :], strict=True):
         link = ["clang", f"-fsanitize=fuzzer,{SANITIZERS}", own, *shared, "-lz", "-lm", "-pthread"]
-        subprocess.run([*link, "-o", FOLDER / name], cwd=ROOT, check=True)
+        subprocess.run([*link, "-o", FOLDER / name], cwd=ROOT, env=environment(), check=True)
 
 
 def fuzz(target: str, seconds: str) -> int:

@@ -5,15 +5,13 @@ list still fits the sources. With --fix, formats instead.
 .venv/bin/python scripts/lint.py [--fix]
 """
 
-import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = ROOT / ".venv" / "bin"
+from machine import BIN, JOBS, ROOT, environment
 
 C_FOLDERS = ["include", "src", "files", "cli", "python", "tests", "bench", "examples"]
 
@@ -51,13 +49,15 @@ def clang_tidy() -> bool:
         "-n",
         "4",
         "-P",
-        str(os.cpu_count() or 1),
+        str(JOBS),
         "sh",
         "-c",
         'clang-tidy --quiet --warnings-as-errors="*" "$@" -- ' + " ".join(flags),
         "clang-tidy",
     ]
-    done = subprocess.run(xargs, input="\0".join(files), text=True, cwd=ROOT, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        xargs, input="\0".join(files), text=True, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
+    )
     return done.returncode == 0
 
 

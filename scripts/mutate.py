@@ -15,7 +15,6 @@ others than the explained ones were noticed.
 """
 
 import argparse
-import os
 import queue
 import shutil
 import subprocess
@@ -26,10 +25,10 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from machine import BIN, JOBS, ROOT, environment
+
 LIST = ROOT / "tests/mutants"
 PLACE = ROOT / "build/mutants"
-BIN = ROOT / ".venv/bin"
 PATIENCE = 10  # a mutant may never end: after so many times what a test takes, and a minute, it was noticed
 
 # Where the CPU lacks AVX-512 its kernels cannot run: compiling them would only take time.
@@ -88,24 +87,22 @@ class Workshop:
         self.folder = PLACE / str(number)
         self.tree = self.folder / "tree"
         self.build = self.folder / "build"
-        self.environment = {
-            **os.environ,
-            "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            "PYTHONPATH": str(self.tree / "python"),
-            "QUANTIZE_CLI": str(self.build / "cli/quantize"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "QZ_TEST_SHORT": "1",
-            "HYPOTHESIS_PROFILE": "short",
-            "CCACHE_BASEDIR": str(self.folder),
-        }
+        self.environment = environment(
+            PYTHONPATH=str(self.tree / "python"),
+            QUANTIZE_CLI=str(self.build / "cli/quantize"),
+            PYTHONDONTWRITEBYTECODE="1",
+            QZ_TEST_SHORT="1",
+            HYPOTHESIS_PROFILE="short",
+            CCACHE_BASEDIR=str(self.folder),
+        )
 
-    def run(self, *command: str | Path, timeout: float = 3600, **environment: str) -> bool:
+    def run(self, *command: str | Path, timeout: float = 3600, **variables: str) -> bool:
         with (self.folder / "log").open("ab") as log:
             try:
                 done = subprocess.run(
                     list(map(str, command)),
                     cwd=self.tree,
-                    env={**self.environment, **environment},
+                    env={**self.environment, **variables},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -133,12 +130,11 @@ class Workshop:
             for path in (self.tree / folder).rglob("*"):
                 if path.is_file() and str(path.relative_to(self.tree)) not in wanted:
                     path.unlink()
-        launcher = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
         flags = "-O1 -fno-var-tracking"
         options = ["SHARED=OFF", "BENCH=OFF", "PYTHON=ON"]
         if not self.run(
             *("cmake", "-G", "Ninja", "-S", self.tree, "-B", self.build, "-DCMAKE_BUILD_TYPE=None"),
-            *("-DQUANTIZE_WARNINGS=OFF", "-DCMAKE_C_COMPILER=gcc", f"-DCMAKE_C_FLAGS={flags}", *launcher),
+            *("-DQUANTIZE_WARNINGS=OFF", "-DCMAKE_C_COMPILER=gcc", f"-DCMAKE_C_FLAGS={flags}"),
             *(f"-DQUANTIZE_BUILD_{option}" for option in options),
             f"-DPython_EXECUTABLE={BIN / 'python'}",
         ):
@@ -175,7 +171,7 @@ class Workshop:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--sample", type=int, default=0)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("text", nargs="*")

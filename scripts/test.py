@@ -25,17 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import lint
+from machine import JOBS, ROOT, environment
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = ROOT / ".venv/bin"
 LOGS = ROOT / "build/logs"
 BUILD = ROOT / "build/gcc"  # the one build of a short run
-JOBS = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-# Every build of a run asks CMake for the same launcher, unless the user has one already.
-CACHED = {"CMAKE_C_COMPILER_LAUNCHER": "ccache"} if shutil.which("ccache") else {}
-CACHED = {key: os.environ.get(key, value) for key, value in CACHED.items()}
 
 
 class Failure(Exception):
@@ -59,25 +52,35 @@ class Count:
 
 
 class Log:
-    """The file that takes the output of one part."""
+    """The file that takes the output of one part; `cpu` seconds were taken by what it ran."""
 
     def __init__(self, name: str) -> None:
+        self.cpu = 0.0
         LOGS.mkdir(parents=True, exist_ok=True)
         self.path = LOGS / f"{name}.log"
         self.path.write_bytes(b"")
 
-    def run(self, command: str, *more: str, environment: dict[str, str] | None = None) -> int:
+    def run(self, command: str, *more: str, variables: dict[str, str] | None = None) -> int:
         """Runs a command, written with spaces between its words; `more` are words that may hold spaces."""
         words = [*command.split(), *more]
-        path = f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        variables = {**os.environ, **CACHED, "PATH": path, **(environment or {})}
+        start = time.monotonic()
         with self.path.open("ab") as out:
             out.write(f"$ {' '.join(words)}\n".encode())
             out.flush()
-            none = subprocess.DEVNULL
-            return subprocess.call(
-                words, cwd=ROOT, env=variables, stdin=none, stdout=out, stderr=subprocess.STDOUT
+            program = subprocess.Popen(
+                words,
+                cwd=ROOT,
+                env=environment(**(variables or {})),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
             )
+            _, status, used = os.wait4(program.pid, 0)
+            program.returncode = os.waitstatus_to_exitcode(status)
+            cpu = used.ru_utime + used.ru_stime
+            self.cpu += cpu
+            out.write(f"{time.monotonic() - start:.1f} s, {cpu:.1f} s of CPU: {words[0]}\n".encode())
+        return program.returncode
 
     def need(self, command: str, *more: str) -> None:
         if self.run(command, *more) != 0:
@@ -114,6 +117,7 @@ class Variant:
     environment: dict[str, str] = field(default_factory=dict)
     only: str = ""  # a regular expression on names of tests
     without: str = "^$"  # likewise: those that are left out
+    targets: str = "all"  # what is built
     launcher: str = ""
 
 
@@ -124,12 +128,14 @@ SHORT = {"QZ_TEST_SHORT": "1"}  # fewer random values, the same kinds of them
 SHORTER = {"QZ_TEST_SHORT": "8"}  # an eighth of those
 STRICT = "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON -DQUANTIZE_WARNINGS=ON"
 LEAN = "-DQUANTIZE_BUILD_SHARED=OFF -DQUANTIZE_BUILD_BENCH=OFF"  # no more than what these tests use
+LEANER = f"{LEAN} -DQUANTIZE_BUILD_CLI=OFF"  # where what is not run need not be compiled
 
 
-def sanitized(folder: str, sanitizers: str, only: str = "", launcher: str = "") -> Variant:
-    """Without tracking of variables, which takes half of the time of compiling."""
+def sanitized(folder: str, sanitizers: str, tests: tuple[str, ...] = (), launcher: str = "") -> Variant:
+    """All C tests or some. Without tracking of variables, which takes half of the time of compiling."""
     flags = f"-O1 -fno-omit-frame-pointer -fno-var-tracking -fsanitize={sanitizers} -fno-sanitize-recover=all"
-    return Variant(folder, "gcc", flags, "Debug", LEAN, SHORT, only, launcher=launcher)
+    only, targets = "|".join(f"^{name}/" for name in tests), " ".join(tests) or "all"
+    return Variant(folder, "gcc", flags, "Debug", LEANER, SHORT, only, targets=targets, launcher=launcher)
 
 
 def emulated(machine: str, without: str = "^$") -> Variant:
@@ -158,7 +164,7 @@ C_PARTS = {
     "clang": [Variant("clang", "clang", environment=SHORT)],
     "debug": [Variant("debug", "gcc", "-O0 -funsigned-char", "Debug", LEAN, SHORT)],
     "sanitizers": [sanitized("sanitizers", "address,undefined,float-cast-overflow")],
-    "threads": [sanitized("threads", "thread", "test_(pool|api)", fixed_addresses())],
+    "threads": [sanitized("threads", "thread", ("test_pool", "test_api"), fixed_addresses())],
     "ftz": [Variant("gcc", "gcc", environment={"QZ_TEST_FTZ": "1", **SHORT})],
     "emulated": [emulated("aarch64"), emulated("s390x", NO_BYTES)],
 }
@@ -179,13 +185,13 @@ def test_c(variant: Variant, log: Log) -> Count:
         f" -DCMAKE_C_COMPILER={variant.compiler} -DCMAKE_BUILD_TYPE={variant.build_type}",
         f"-DCMAKE_C_FLAGS={variant.flags}",
     )
-    log.need(f"cmake --build {folder} --parallel {JOBS}")
+    log.need(f"cmake --build {folder} --parallel {JOBS} --target {variant.targets}")
     report = ROOT / folder / "report.xml"
     report.unlink(missing_ok=True)
     log.run(
         f"{variant.launcher} ctest --test-dir {folder} --parallel {JOBS} --output-on-failure",
         *("--output-junit", str(report), "-R", variant.only, "-E", variant.without),
-        environment=variant.environment,
+        variables=variant.environment,
     )
     return read_report(report)
 
@@ -228,7 +234,7 @@ def run_pytest(log: Log, name: str, paths: str, profile: str = "usual", jobs: in
     log.run(
         f"python -m pytest -ra --color=no --durations=20 --numprocesses={jobs} --dist=worksteal {paths}",
         f"--junitxml={report}",
-        environment={"HYPOTHESIS_PROFILE": profile, **built},
+        variables={"HYPOTHESIS_PROFILE": profile, **built},
     )
     return read_report(report)
 
@@ -301,7 +307,7 @@ def tell(name: str) -> Count:
         count, why = run_part(name, log), ""
     except Failure as failure:
         count, why = Count(failed=1), f" ({failure})"
-    lines = [f"{name}: {count}{why}, {time.monotonic() - start:.0f} s"]
+    lines = [f"{name}: {count}{why}, {time.monotonic() - start:.0f} s ({log.cpu:.0f} s of CPU)"]
     if count.failed:
         lines.append(f"--- the end of {log.path.relative_to(ROOT)}:")
         lines += log.path.read_text(errors="replace").splitlines()[-150:]
