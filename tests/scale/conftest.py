@@ -9,10 +9,12 @@ from pathlib import Path
 import distributed
 import pytest
 import quantize
-import ray
 from checkpoints import make
 from mpi_programs import run_mpi
-from quantize.ray import RayExecutor
+
+ray = pytest.importorskip(
+    "ray", reason="ray is not installed; make test-scale installs what tests/scale needs"
+)
 
 HERE = Path(__file__).parent
 
@@ -52,6 +54,8 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
         executor = request.getfixturevalue("client").get_executor()
         return lambda plan: quantize.run(plan, executor)
     if name == "ray":
+        from quantize.ray import RayExecutor
+
         request.getfixturevalue("ray_started")
         return lambda plan: quantize.run(plan, RayExecutor())
 
