@@ -76,13 +76,12 @@ static size_t next_group_length(size_t n, size_t group_size)
     size_t four = 4 * group_size + 1, most = GROUPS_MOST * group_size < QZ_TILE ? GROUPS_MOST * group_size : QZ_TILE;
     if (n >= most)
         return 0;
-    size_t next = n + 1;
+    size_t next = n + 1, step = short_mode > 1 ? 397 : short_mode ? 173 : 29;
+    size_t groups = short_mode > 1 ? 61 : short_mode ? 13 : 5;
     if (n >= (short_mode ? 40 : 300) && n < four)
-        next = n + (short_mode ? 173 : 29);
-    else if (n >= four) /* k * group_size + (-1, 0, 1) */
-        next = n % group_size == 1 || group_size == 1
-                   ? n + group_size * (short_mode ? 13 : 5) - (group_size > 2 ? 2 : 0)
-                   : n + 1;
+        next = n + step;
+    else if (n >= four && (n % group_size == 1 || group_size == 1)) /* k * group_size + (-1, 0, 1) */
+        next = n + group_size * groups - (group_size > 2 ? 2 : 0);
     return next < most ? next : most;
 }
 

@@ -55,6 +55,9 @@ static inline void *guard_end(struct guard guard, size_t bytes, size_t gap)
 /* The distance from the start of the first byte in [from, to) that does not hold the pattern, or `to`. */
 static inline size_t guard_scan(struct guard guard, size_t from, size_t to)
 {
+    const uint8_t *at = guard.bytes + from;
+    if (from < to && *at == CANARY && memcmp(at, at + 1, to - from - 1) == 0) /* each byte is as the one before */
+        return to;
     while (from < to && guard.bytes[from] == CANARY)
         from++;
     return from;
