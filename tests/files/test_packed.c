@@ -63,6 +63,16 @@ static void assert_same(const plain *a, const plain *b, const qz_scheme *scheme,
 
 static const float own_numbers[16] = {-8, -5, -3, -2, -1.5f, -1, -0.5f, -0.25f, 0, 0.25f, 0.5f, 1, 2, 3, 5, 7};
 
+/* How the numbers were found makes no difference to files: no search, where the scheme has a method without one. */
+static qz_method plain_method(const qz_scheme *scheme)
+{
+    static const qz_method methods[] = {QZ_ABSMAX, QZ_MINMAX};
+    for (size_t i = 0; i < 2; i++)
+        if (qz_scheme_check(scheme, methods[i]) == QZ_OK)
+            return methods[i];
+    return QZ_DEFAULT;
+}
+
 /* A tensor is written in blocks of three rows and `wide` columns and read back, at once and in blocks of `step`. */
 static void round_trip_in(const char *name, const qz_scheme *scheme, const uint64_t shape[3], unsigned axis,
                           uint64_t wide, uint64_t step)
@@ -74,7 +84,9 @@ static void round_trip_in(const char *name, const qz_scheme *scheme, const uint6
     struct rng rng = rng_make(rows);
     fill_floats(&rng, DATA_NORMAL, values, rows * cols);
     qz_matrix m = {values, QZ_F32, rows, cols, (int64_t)cols, 1};
-    assert_int_equal(qz_encode(scheme, &m, &a.packed, NULL, NULL, NULL), QZ_OK);
+    qz_options options = QZ_OPTIONS_INIT;
+    options.method = plain_method(scheme);
+    assert_int_equal(qz_encode(scheme, &m, &a.packed, &options, NULL, NULL), QZ_OK);
     step = step < cols ? step : cols;
     wide = wide < cols ? wide : cols;
 
@@ -272,7 +284,7 @@ static const char *name_of(const qz_scheme *scheme)
 static void all_schemes(void **state)
 {
     (void)state;
-    static const uint64_t shape[3] = {3, 1200, 7};
+    static const uint64_t shape[3] = {3, 1200, 3};
     const qz_scheme *row;
     for (size_t i = 0; (row = qz_scheme_at(i)) != NULL; i++)
         for (unsigned axis = 0; axis < 3; axis++)
