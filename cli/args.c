@@ -47,6 +47,8 @@ static const struct option {
     {"--method", "NAME", METHOD, PLACE(method), NULL, 0, 0, "how scales are found (default: the scheme's own)"},
     {"--weights", "FILE", TEXT, PLACE(weights), NULL, 0, 0, "how much the square of each error counts"},
     {"--imatrix", "FILE", TEXT, PLACE(imatrix), NULL, 0, 0, "weights of columns, as an importance matrix of llama.cpp"},
+    {"--gram", "FILE", TEXT, PLACE(gram), NULL, 0, 0,
+     "Gram matrices of the inputs of layers, for whose outputs GPTQ chooses codes"},
     {"--seed", "N", SEED, PLACE(seed), NULL, 0, UINT64_MAX, "round at random to one of the two codes around a value"},
     {"--scale-dtype", "TYPE", CHOICE, PLACE(scale_dtype), scale_dtypes, 0, 0, "type of scales (the scheme's own)"},
     {"--nonfinite", "refuse|clip", CHOICE, PLACE(nonfinite), nonfinites, 0, 0,

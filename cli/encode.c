@@ -54,7 +54,8 @@ static int copy(encoder *e, const job *j)
 /* ---- all tensors ---- */
 
 /* The files that are read: the output must be none of them, and they must not change meanwhile. */
-static size_t list_inputs(const encoder *e, const qz_file *inputs[4])
+enum { MOST_INPUTS = 5 };
+static size_t list_inputs(const encoder *e, const qz_file *inputs[MOST_INPUTS])
 {
     size_t count = 0;
     inputs[count++] = e->in.file;
@@ -62,6 +63,8 @@ static size_t list_inputs(const encoder *e, const qz_file *inputs[4])
         inputs[count++] = e->weights.file;
     if (e->imatrix.in.file)
         inputs[count++] = e->imatrix.in.file;
+    if (e->grams.file)
+        inputs[count++] = e->grams.file;
     if (e->table.file)
         inputs[count++] = e->table.file;
     return count;
@@ -77,7 +80,7 @@ static const char *describe(const encoder *e, char *out)
 static int open_output(encoder *e)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    const qz_file *inputs[4];
+    const qz_file *inputs[MOST_INPUTS];
     size_t count = list_inputs(e, inputs);
     qz_create_options options = target_options(e->s, inputs, count);
     options.part = e->part;
@@ -96,7 +99,7 @@ static int open_output(encoder *e)
 static int close_output(encoder *e, int code)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    const qz_file *inputs[4];
+    const qz_file *inputs[MOST_INPUTS];
     size_t count = list_inputs(e, inputs);
     for (size_t i = 0; i < count && code == DONE; i++)
         if (qz_unchanged(inputs[i], &error) != QZ_FILE_OK)
@@ -199,6 +202,7 @@ int run_encode(const settings *s)
     qz_pool_destroy(e.pool);
     source_close(&e.in);
     source_close(&e.weights);
+    source_close(&e.grams);
     source_close(&e.table);
     imatrix_close(&e.imatrix);
     return code;

@@ -24,7 +24,8 @@ static const command commands[] = {
      "Without a file: version, kernel sets, CPUs and schemes.",
      run_info},
     {"encode", "IN OUT", 2, 2,
-     " --scheme --group-size --axis --method --scale-dtype --table --weights --imatrix --seed --nonfinite --include "
+     " --scheme --group-size --axis --method --scale-dtype --table --weights --imatrix --gram --seed --nonfinite "
+     "--include "
      "--exclude"
      " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr"
      " --stats --report --dry-run --max-shard-size --part --resume --threads --force --no-fsync" INPUT_OPTIONS EVENTS

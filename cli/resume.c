@@ -162,15 +162,16 @@ static int key_of(const encoder *e, char digits[SHA256_TEXT])
     add_number(&h, (uint64_t)e->s->nonfinite);
     add_number(&h, e->s->stochastic ? e->s->seed + 1 : 0);
     int code = add_input(&h, e->in.file);
-    const qz_file *const others[] = {e->weights.file, e->imatrix.in.file, e->table.file};
-    for (size_t i = 0; i < 3 && code == DONE; i++) {
+    const qz_file *const others[] = {e->weights.file, e->imatrix.in.file, e->grams.file, e->table.file};
+    for (size_t i = 0; i < sizeof others / sizeof others[0] && code == DONE; i++) {
         add_number(&h, others[i] != NULL);
         code = add_input(&h, others[i]);
     }
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
         sha256_add(&h, j->item->name, j->item->name_length + 1);
-        add_number(&h, (uint64_t)j->encoded << 2 | (uint64_t)is_eight(j) << 1 | (uint64_t)is_weighted(j));
+        add_number(&h, (uint64_t)is_gptq(j) << 3 | (uint64_t)j->encoded << 2 | (uint64_t)is_eight(j) << 1 |
+                           (uint64_t)is_weighted(j));
         add_number(&h, j->axis);
         if (j->encoded)
             add_recipe(&h, j->how);

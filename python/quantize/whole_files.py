@@ -63,6 +63,7 @@ class EncodeOptions(OutputOptions, total=False):
     method: Method
     weights: Path
     imatrix: Path
+    gram: Path
     seed: int
     scale_dtype: Any
     nonfinite: Literal["refuse", "clip"]
@@ -120,7 +121,7 @@ _KINDS = {
     "real": ("min_sqnr", "target_bits"),
     "word": ("scheme", "method", "nonfinite", "to", "tensor"),
     "dtype": ("dtype", "scale_dtype"),
-    "path": ("table", "weights", "imatrix", "report"),
+    "path": ("table", "weights", "imatrix", "gram", "report"),
     "names": ("include", "exclude"),
     "rules": ("rules",),
 }
@@ -371,9 +372,9 @@ def encode_file(
         is left.
     **options
         The options of the tool as keywords: `scheme`, `group_size`, `axis`, `table`, `method`, `weights`,
-        `imatrix`, `seed`, `scale_dtype`, `nonfinite`, `include`, `exclude`, `min_size`, `target_bits`,
-        `min_sqnr`, `stats`, `report` (a page of HTML to write), `dry_run`, `max_shard_size`, `resume`
-        (make a folder file by file, and go on where such a run ended), `threads`, `max_header`,
+        `imatrix`, `gram`, `seed`, `scale_dtype`, `nonfinite`, `include`, `exclude`, `min_size`,
+        `target_bits`, `min_sqnr`, `stats`, `report` (a page of HTML to write), `dry_run`, `max_shard_size`,
+        `resume` (make a folder file by file, and go on where such a run ended), `threads`, `max_header`,
         `max_ratio`, `max_bytes`, `max_table`, `void2_as_bfloat16`, `allow_trailing`. `rules` is a
         list of ``"pattern=action"``, a mapping from patterns to actions, or a .json or .toml file.
         ``overwrite=True`` replaces an output, ``fsync=False`` does not wait for the medium,
