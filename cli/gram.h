@@ -15,8 +15,8 @@ int encode_gptq(encoder *e, job *j);
 /* Bytes of memory that this takes. */
 uint64_t gptq_memory(encoder *e, job *j);
 
-/* The diagonal of its matrix: what an error of each column costs if columns are looked at one by one. NULL: it cannot be
- * read, or is none of a Gram matrix; the reason was printed, and *code is the exit code. */
+/* The diagonal of its matrix: what an error of each column costs if columns are looked at one by one. NULL: it cannot
+ * be read, or is none of a Gram matrix; the reason was printed, and *code is the exit code. */
 float *gram_diagonal(const encoder *e, const job *j, int *code);
 
 #endif
