@@ -40,7 +40,7 @@ static const struct option {
     const char *help;
 } options[] = {
 #define PLACE(field) offsetof(settings, field)
-    {"--scheme", "NAME", SCHEME, PLACE(scheme), NULL, 0, 0, "4-bit representation (int4)"},
+    {"--scheme", "NAME", SCHEME, PLACE(scheme), NULL, 0, 0, "4-bit representation (int4), or q8_0: 8 bits"},
     {"--group-size", "N|row", GROUP, PLACE(group_size), NULL, 0, 0, "neighbours that share a scale (the scheme's own)"},
     {"--axis", "N", SIGNED, PLACE(axis), NULL, 0, 0, "axis along which groups run, from the end if negative (-1)"},
     {"--table", "FILE", TEXT, PLACE(table), NULL, 0, 0, "sixteen numbers for codes 0 to 15, instead of the scheme's"},
@@ -137,7 +137,7 @@ const char *option_choice(const option_text *o, size_t i)
         return NULL;
     case SCHEME:
         scheme = qz_scheme_at(i);
-        return scheme ? scheme->name : NULL;
+        return scheme ? scheme->name : i > 0 && qz_scheme_at(i - 1) ? EIGHT_SCHEME : NULL;
     case METHOD:
         return qz_method_name((qz_method)i);
     default:

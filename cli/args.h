@@ -6,6 +6,9 @@
 
 #include "cli.h"
 
+/* What encode takes as a scheme, though it is none of the library's: codes of eight bits. */
+#define EIGHT_SCHEME "q8_0"
+
 typedef struct text_list {
     const char **items;
     size_t count;

@@ -652,6 +652,15 @@ static void print_errors(const converter *c, size_t count)
     table_print(&t);
 }
 
+/* Whether no tensor in codes of eight bits is decoded. */
+static int eights_stay(const converter *c)
+{
+    for (size_t i = 0; i < c->count; i++)
+        if (qz_eight_is(c->in.file, c->all[i].item->tensor) && !c->all[i].eight)
+            return 0;
+    return 1;
+}
+
 int run_convert(const settings *s)
 {
     converter c = {.s = s, .layout = s->to};
@@ -661,11 +670,13 @@ int run_convert(const settings *s)
     if (code == DONE)
         code = report_check(s);
     if (code == DONE)
-        code = source_open(s, s->files[0], &c.in);
+        code = source_open_quietly(s, s->files[0], &c.in);
     if (code == DONE && !c.layout && !(c.layout = target_layout(s, &c.in)))
         code = fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
     if (code == DONE)
         code = plan(&c);
+    if (c.in.file)
+        source_note(&c.in, code == DONE && eights_stay(&c));
     if (code == DONE)
         code = convert_all(&c);
     for (size_t i = 0; i < c.count; i++) {

@@ -168,6 +168,15 @@ static int print_results(const encoder *e, double seconds)
     return DONE;
 }
 
+/* Whether no tensor in codes of eight bits is decoded. */
+static int eights_stay(const encoder *e)
+{
+    for (size_t i = 0; i < e->in.count; i++)
+        if (qz_eight_is(e->in.file, e->jobs[i].item->tensor) && (e->jobs[i].encoded || !e->jobs[i].stays_eight))
+            return 0;
+    return 1;
+}
+
 int run_encode(const settings *s)
 {
     encoder e = {.s = s};
@@ -180,9 +189,11 @@ int run_encode(const settings *s)
         code = choose_recipes(&e);
     double start = seconds_now();
     if (code == DONE)
-        code = source_open(s, s->files[0], &e.in);
-    if (code == DONE)
+        code = source_open_quietly(s, s->files[0], &e.in);
+    if (code == DONE) {
         code = plan_tensors(&e);
+        source_note(&e.in, code == DONE && eights_stay(&e));
+    }
     if (code == DONE) {
         const results r = encode_results(&e);
         results_plan(&r, total_bytes(&e, 0));

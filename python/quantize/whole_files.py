@@ -56,7 +56,7 @@ class OutputOptions(InputOptions, total=False):
 class EncodeOptions(OutputOptions, total=False):
     """Of :func:`encode_file`."""
 
-    scheme: SchemeName
+    scheme: SchemeName | Literal["q8_0"]
     group_size: int | Literal["row"]
     axis: int
     table: Path

@@ -1035,3 +1035,18 @@ def test_bench(run: Run) -> None:
     )
     methods = [o["method"] for o in report["operations"] if o["name"] == "encode"]
     assert methods == ["absmax", "absmax7", "search", "exact", "reference"]
+
+
+@pytest.mark.parametrize("length", [64512, 65530, 65531])
+def test_the_longest_names(run: Run, tmp_path: Path, length: int) -> None:
+    """A member of an .npz file, its name with .npy behind it, that is read is written too."""
+    name = "n" * length
+    np.savez(tmp_path / "a.npz", **{name: np.arange(5)})
+    run("encode", "a.npz", "b.npz")
+    assert np.array_equal(np.load(tmp_path / "b.npz")[name], np.arange(5))
+    run("compare", "a.npz", "b.npz")
+    # A quantized tensor has longer names than its own.
+    np.savez(tmp_path / "c.npz", **{name: np.ones((8, 64), np.float32)})
+    fits = length + len(".int4_scale.npy") <= 65535
+    done = run("encode", "c.npz", "d.npz", code=0 if fits else 2)
+    assert fits or "too long for a .npz file" in done.stderr

@@ -5,8 +5,8 @@ layouts_oracle.py makes and reads such files in NumPy, code by code.
 
 import itertools
 import json
-import re
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -852,7 +852,7 @@ LISTS = {
 @pytest.mark.parametrize("head", ["none", "floats", "quantized"])
 @pytest.mark.parametrize("to", ["gptq", "gptq_v2"])
 def test_layers_that_stay_floats_with_gptq(run: Run, tmp_path: Path, to: str, head: str) -> None:
-    """What programs do with the names of layers, by their rules: each quantized layer is one, and no other is."""
+    """What programs do with the names of layers, by their rules: only the quantized ones are found."""
     (tmp_path / "a").mkdir()
     rng = np.random.default_rng(3)
     names = [f"model.layers.{i}.mlp.{part}_proj" for i in (1, 11, 111) for part in ("up", "down")]
