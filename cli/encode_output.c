@@ -101,6 +101,20 @@ static void say_rules(const encoder *e)
     }
 }
 
+/* Says which tensors keep the codes that they have, whatever scheme was asked for. */
+static void say_quantized(const encoder *e, uint64_t count)
+{
+    char name[NAME_TEXT];
+    size_t i = 0;
+    while (count != 0 && e->jobs[i].kept != PACKED)
+        i++;
+    if (count != 0)
+        say("%" PRIu64 " %s, '%s' for example: quantized already, and another scheme would be a second loss; "
+            "'quantize decode' makes floats of them if that is wanted",
+            count, count == 1 ? "tensor stays as it is" : "tensors stay as they are",
+            qz_escape(e->jobs[i].item->name, e->jobs[i].item->name_length, name, sizeof name));
+}
+
 void say_kept(const encoder *e)
 {
     uint64_t counts[REASONS] = {0};
@@ -114,6 +128,7 @@ void say_kept(const encoder *e)
                  text[0] != '\0' ? ", " : "", counts[SMALL], min_size(e->s));
     if (text[0] != '\0')
         say("tensors that stay as they are: %s; --include NAME encodes such a tensor", text);
+    say_quantized(e, counts[PACKED]);
     say_rules(e);
     say_defaults(e, counts[BY_DEFAULT]);
     say_lossy(e, counts[TOO_LOSSY]);
