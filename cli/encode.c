@@ -77,8 +77,9 @@ static const char *describe(const encoder *e, char *out)
     return target_description(names, count, out, DESCRIPTION_TEXT);
 }
 
-static int open_output(encoder *e)
+static int open_output(void *of)
 {
+    encoder *e = of;
     qz_file_error error = QZ_FILE_ERROR_INIT;
     const qz_file *inputs[MOST_INPUTS];
     size_t count = list_inputs(e, inputs);
@@ -113,8 +114,9 @@ static int close_output(encoder *e, int code)
     return code;
 }
 
-static int encode_all(encoder *e)
+static int encode_all(void *of)
 {
+    encoder *e = of;
     int code = e->pool ? DONE : start_pool(e->s, e->values, &e->pool);
     if (code == DONE && !e->s->dry_run)
         code = open_output(e);
@@ -197,8 +199,9 @@ int run_encode(const settings *s)
     if (code == DONE) {
         const results r = encode_results(&e);
         results_plan(&r, total_bytes(&e, 0));
-        const encode_steps steps = {open_output, encode_all};
-        code = s->resume ? encode_resumable(&e, &steps) : !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
+        code = s->resume                 ? encode_resumable(&e, open_output, encode_all)
+               : !s->dry_run || s->stats ? encode_all(&e)
+                                         : list_all(&e);
     }
     if (code == DONE && s->part)
         print_part(&e);

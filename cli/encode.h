@@ -89,8 +89,8 @@ uint64_t min_size(const settings *s);
 int is_measured(const settings *s);
 /* Whether a tensor has codes of eight bits in the output. */
 int is_eight(const job *j);
-/* Whether there are weights for a tensor, of which the diagonal of a Gram matrix is one kind; whether it is encoded with
- * them, or by GPTQ. */
+/* Whether there are weights for a tensor, of which the diagonal of a Gram matrix is one kind; whether it is encoded
+ * with them, or by GPTQ. */
 int has_weights(const job *j);
 int is_weighted(const job *j);
 int is_gptq(const job *j);
@@ -134,6 +134,8 @@ int choose_part(encoder *e);
 int list_parts(encoder *e);
 /* With --json, what was made. */
 void print_part(const encoder *e);
+/* With --resume: the steps that make one part are those of encode.c. */
+int encode_resumable(encoder *e, int (*open)(void *of), int (*make)(void *of));
 int is_rest(const settings *s);
 int is_list(const settings *s);
 

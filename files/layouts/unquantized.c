@@ -81,9 +81,9 @@ static char *put_list(const qz_writer *writer, const char *member, char *at)
 
 /* ---- GPTQ ----
  *
- * GPTQModel and older vLLM leave out what a key of `dynamic` that begins with "-:" matches, an expression as of Python's
- * re.match(). transformers (Optimum) and newer vLLM quantize only what `modules_in_block_to_quantize` has, by the ends
- * of names or by parts of them, of which whole names are the longest. */
+ * GPTQModel and older vLLM leave out what a key of `dynamic` that begins with "-:" matches, an expression as of
+ * Python's re.match(). transformers (Optimum) and newer vLLM quantize only what `modules_in_block_to_quantize` has, by
+ * the ends of names or by parts of them, of which whole names are the longest. */
 
 /* The length of LAYER of a quantized one; 0 for another tensor. */
 static size_t quantized_layer_of(const qz_slot *slot)

@@ -95,6 +95,7 @@ class ConvertOptions(OutputOptions, total=False):
     to: str
     max_shard_size: int | str
     requantize: bool
+    resume: bool
     verify: bool
     report: Path
 
@@ -467,7 +468,8 @@ def convert_file(
     **options
         `to` (the layout: ``"gptq"``, ``"awq"``, ...), `requantize` (other values where the same cannot be
         had), `verify` (False: do not decode both files to see that they are the same), `report` (a page of
-        HTML to write), `max_shard_size` (of a folder), and those of files, as in :func:`decode_file`.
+        HTML to write), `max_shard_size` (of a folder), `resume` (as :func:`encode_file` has it), and those of
+        files, as in :func:`decode_file`.
 
     Returns
     -------
