@@ -40,13 +40,15 @@ static const struct option {
     const char *help;
 } options[] = {
 #define PLACE(field) offsetof(settings, field)
-    {"--scheme", "NAME", SCHEME, PLACE(scheme), NULL, 0, 0, "4-bit representation (int4)"},
+    {"--scheme", "NAME", SCHEME, PLACE(scheme), NULL, 0, 0, "4-bit representation (int4), or q8_0: 8 bits"},
     {"--group-size", "N|row", GROUP, PLACE(group_size), NULL, 0, 0, "neighbours that share a scale (the scheme's own)"},
     {"--axis", "N", SIGNED, PLACE(axis), NULL, 0, 0, "axis along which groups run, from the end if negative (-1)"},
     {"--table", "FILE", TEXT, PLACE(table), NULL, 0, 0, "sixteen numbers for codes 0 to 15, instead of the scheme's"},
     {"--method", "NAME", METHOD, PLACE(method), NULL, 0, 0, "how scales are found (default: the scheme's own)"},
     {"--weights", "FILE", TEXT, PLACE(weights), NULL, 0, 0, "how much the square of each error counts"},
     {"--imatrix", "FILE", TEXT, PLACE(imatrix), NULL, 0, 0, "weights of columns, as an importance matrix of llama.cpp"},
+    {"--gram", "FILE", TEXT, PLACE(gram), NULL, 0, 0,
+     "Gram matrices of the inputs of layers, for whose outputs GPTQ chooses codes"},
     {"--seed", "N", SEED, PLACE(seed), NULL, 0, UINT64_MAX, "round at random to one of the two codes around a value"},
     {"--scale-dtype", "TYPE", CHOICE, PLACE(scale_dtype), scale_dtypes, 0, 0, "type of scales (the scheme's own)"},
     {"--nonfinite", "refuse|clip", CHOICE, PLACE(nonfinite), nonfinites, 0, 0,
@@ -135,7 +137,7 @@ const char *option_choice(const option_text *o, size_t i)
         return NULL;
     case SCHEME:
         scheme = qz_scheme_at(i);
-        return scheme ? scheme->name : NULL;
+        return scheme ? scheme->name : i > 0 && qz_scheme_at(i - 1) ? EIGHT_SCHEME : NULL;
     case METHOD:
         return qz_method_name((qz_method)i);
     default:

@@ -365,6 +365,8 @@ int run_bench(const settings *set)
     double seconds = isnan(set->seconds) ? 5 : set->seconds;
     if (!(seconds > 0) || seconds > 3600)
         return fail(USAGE, "--seconds: the value must be above 0 and at most 3600");
+    if (set->scheme && !qz_scheme_by_name(set->scheme))
+        return fail(USAGE, "--scheme %s: only schemes of 4 bits are measured", set->scheme);
     int code = prepare(&s, set);
     r.count = choose_operations(set, r.operations);
     /* One thread unless told otherwise: its numbers are those that can be compared. */

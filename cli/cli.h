@@ -17,6 +17,7 @@
  *     recode.c        the numbers of one scheme as those of another
  *     stats.c         statistics of tensors, and where in a tensor something is
  *     weights.c       the weights of encode
+ *     gram.c          GPTQ, with Gram matrices from a file
  *     rules.c         rules by name, and what stays in models
  *     rule_file.c     files of rules
  *     recipe.c        a scheme with its method and axis, from options or words

@@ -15,6 +15,7 @@
 #include "report.h"
 #include "resources.h"
 #include "results.h"
+#include "resume.h"
 #include "scheme.h"
 #include "source.h"
 #include "stats.h"
@@ -27,11 +28,13 @@ typedef struct conversion { /* of one tensor */
     int requantized;         /* its values are others: */
     int neighbour;           /* for another super scale takes the place of its own, */
     qz_stats stats;          /* how far from those that they were */
-    uint64_t bytes;          /* in the input */
+    uint64_t bytes, values;  /* in the input */
     uint64_t bytes_after;    /* of others, in the output */
     size_t index;            /* of others, in the output */
     qz_packed_tensor target; /* of quantized ones */
     int eight;               /* of others: the codes of eight bits that it has stay */
+    int elsewhere;           /* in a file of the folder that is not made now, */
+    int made_before;         /* but was in an earlier run: --resume */
 } conversion;
 
 typedef struct converter {
@@ -40,6 +43,8 @@ typedef struct converter {
     const char *layout;
     qz_writer *writer;
     qz_pool *pool;
+    uint64_t part; /* of a folder, as qz_create_options has it; 0: all */
+    qz_shard made; /* of a part that is a file, that file */
     conversion *all;
     size_t count;
 } converter;
@@ -79,7 +84,9 @@ static void json_tensor(const void *of, size_t i)
         json_scheme(&v->scheme);
     json_whole("bytes_before", v->bytes);
     json_whole("bytes_after", bytes_after(v));
-    if (v->requantized)
+    if (v->made_before)
+        json_bool("made_before", 1);
+    else if (v->requantized)
         json_real("sqnr_db", sqnr(&v->stats));
 }
 
@@ -93,7 +100,7 @@ static const char *tensor_name(const void *of, size_t i, size_t *length)
 static double tensor_sqnr(const void *of, size_t i)
 {
     const conversion *v = &((const converter *)of)->all[i];
-    return v->requantized ? sqnr(&v->stats) : (double)NAN;
+    return v->requantized && !v->made_before ? sqnr(&v->stats) : (double)NAN;
 }
 
 static results results_of(const converter *c)
@@ -355,7 +362,7 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
     return code;
 }
 
-static int declare(converter *c, conversion *v, uint64_t *work)
+static int declare(converter *c, conversion *v)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_packed_tensor packed;
@@ -364,7 +371,6 @@ static int declare(converter *c, conversion *v, uint64_t *work)
     int code = source_tensor(&c->in, v->item, &t, &packed);
     if (code != DONE)
         return code;
-    *work += t.count;
     if (!v->item->packed)
         return (v->eight ? qz_eight_declare : qz_declare)(c->writer, &t, &v->index, &error) == QZ_FILE_OK
                    ? DONE
@@ -392,6 +398,7 @@ static int plan(converter *c)
         if (code != DONE)
             break;
         v->bytes = t.bytes;
+        v->values = t.count;
         v->eight = stays_eight(&c->in, v->item, c->layout);
         v->bytes_after = v->eight ? v->bytes : t.count * qz_element_size(t.element);
         if (v->item->packed)
@@ -508,21 +515,22 @@ static int prove_packed(const source *a, const item *i, const source *b, const i
     return code;
 }
 
-/* The tensors of the output, decoded, have the values of those of the input. */
-static int prove(converter *c)
+/* The tensors of an output, decoded, have the values of those of the input. */
+static int prove_all(converter *c, const source *out)
 {
-    source out = {0};
     char name[NAME_TEXT];
     uint64_t work = 0;
+    int code = DONE;
     for (size_t i = 0; i < c->count; i++)
-        work += c->all[i].item->packed && !c->all[i].requantized ? c->all[i].target.rows * c->all[i].target.cols : 0;
-    int code = source_open_written(c->s, c->writer, &out);
+        work += c->all[i].item->packed && !c->all[i].requantized && !c->all[i].elsewhere ? c->all[i].values : 0;
     progress_begin("verify", work);
     for (size_t i = 0; i < c->count && code == DONE; i++) {
-        const item *was = c->all[i].item, *is = source_find(&out, was->name, was->name_length);
+        if (c->all[i].elsewhere)
+            continue;
+        const item *was = c->all[i].item, *is = source_find(out, was->name, was->name_length);
         int differ = !is || is->packed != was->packed;
         if (!differ && was->packed && !c->all[i].requantized)
-            code = prove_packed(&c->in, was, &out, is, c->pool, &differ);
+            code = prove_packed(&c->in, was, out, is, c->pool, &differ);
         if (code == DONE && differ)
             code = fail(INTERNAL,
                         "'%s' does not decode to the same values in the output, which is dropped; please report "
@@ -530,7 +538,34 @@ static int prove(converter *c)
                         qz_escape(was->name, was->name_length, name, sizeof name));
     }
     progress_end();
+    return code;
+}
+
+/* Of an output that has all but its name. */
+static int prove(converter *c)
+{
+    source out = {0};
+    int code = source_open_written(c->s, c->writer, &out);
+    if (code == DONE)
+        code = prove_all(c, &out);
     source_close(&out);
+    return code;
+}
+
+/* Of one file of a folder, which is not yet among those that are complete. */
+static int prove_part(converter *c)
+{
+    source out = {0};
+    const size_t room = strlen(c->s->files[1]) + strlen(c->made.name) + 2;
+    char *path = malloc(room);
+    if (!path)
+        return fail_memory();
+    snprintf(path, room, "%s/%s", c->s->files[1], c->made.name);
+    int code = source_open_quietly(c->s, path, &out);
+    if (code == DONE)
+        code = prove_all(c, &out);
+    source_close(&out);
+    free(path);
     return code;
 }
 
@@ -563,24 +598,55 @@ static int copy_beside(const converter *c)
                               own ? target_description(names, count, description, sizeof description) : NULL);
 }
 
-/* Writes all, but does not give the output its name. */
+static size_t index_of(const void *of, size_t i)
+{
+    const conversion *v = &((const converter *)of)->all[i];
+    return v->item->packed ? v->target.members[QZ_MEMBER_HEADER] : v->index;
+}
+
+/* Which tensors are in the file that is made. */
+static int choose_part(converter *c)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    c->made = (qz_shard){.size = sizeof c->made};
+    if (c->part != QZ_PART_REST && qz_shard_at(c->writer, c->part - 1, &c->made, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    for (size_t i = 0; i < c->count; i++) {
+        const size_t index = index_of(c, i);
+        c->all[i].elsewhere = index < c->made.first || index - c->made.first >= c->made.count;
+    }
+    return DONE;
+}
+
+/* Opens the output with all tensors declared. */
+static int open_output(void *of)
+{
+    converter *c = of;
+    const qz_file *input = c->in.file;
+    qz_create_options options = target_options(c->s, &input, 1);
+    options.layout = c->layout;
+    options.part = c->part;
+    int code = target_open(c->s, &c->in, &options, &c->writer);
+    for (size_t i = 0; i < c->count && code == DONE; i++)
+        code = declare(c, &c->all[i]);
+    if (code == DONE)
+        at_tensor(NULL, 0);
+    if (code == DONE && (c->part == 0 || strcmp(c->s->part, "rest") == 0))
+        code = copy_beside(c);
+    return code == DONE && c->part != 0 ? choose_part(c) : code;
+}
+
 static int write_all(converter *c)
 {
     const results r = results_of(c);
     uint64_t work = 0;
-    int code = DONE;
-    for (size_t i = 0; i < c->count && code == DONE; i++)
-        code = declare(c, &c->all[i], &work);
-    if (code == DONE)
-        at_tensor(NULL, 0);
-    if (code == DONE)
-        code = copy_beside(c);
-    if (code == DONE)
-        code = start_pool(c->s, work, &c->pool);
-    if (code == DONE)
-        results_plan(&r, total_bytes(c, 0));
+    for (size_t i = 0; i < c->count; i++)
+        work += c->all[i].elsewhere ? 0 : c->all[i].values;
+    int code = c->pool ? DONE : start_pool(c->s, work, &c->pool);
     progress_begin("convert", code == DONE ? work : 0);
     for (size_t i = 0; i < c->count && code == DONE; i++) {
+        if (c->all[i].elsewhere)
+            continue;
         results_begin_tensor(&r, i);
         code = convert_tensor(c, &c->all[i]);
         if (code == DONE)
@@ -590,17 +656,16 @@ static int write_all(converter *c)
     return code;
 }
 
-/* Writes the output and proves it, and only then lets it take its name, and the place of an older file. */
-static int convert_all(converter *c)
+/* Writes the output and proves it, and only then lets it take its name, and the place of an older file. A file of a
+ * folder is proved when it has a name, but not yet its place. */
+static int convert_all(void *of)
 {
+    converter *c = of;
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    const qz_file *input = c->in.file;
-    qz_create_options options = target_options(c->s, &input, 1);
-    options.layout = c->layout;
-    int code = target_open(c->s, &c->in, &options, &c->writer);
+    int code = open_output(c);
     if (code == DONE)
         code = write_all(c);
-    if (code == DONE && !c->s->no_verify)
+    if (code == DONE && !c->s->no_verify && c->part == 0)
         code = prove(c);
     if (code == DONE && qz_unchanged(c->in.file, &error) != QZ_FILE_OK)
         code = fail_file(&error);
@@ -610,7 +675,58 @@ static int convert_all(converter *c)
         qz_abort(c->writer);
         return code;
     }
-    return qz_commit(c->writer, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
+    const int is_file = c->part != 0 && c->part != QZ_PART_REST;
+    if (qz_commit(c->writer, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    return is_file && !c->s->no_verify ? prove_part(c) : DONE;
+}
+
+/* ---- file by file: --resume ---- */
+
+static int key(const void *of, sha256 *h)
+{
+    const converter *c = of;
+    sha256_add(h, c->layout, strlen(c->layout) + 1);
+    key_number(h, (uint64_t)c->s->no_verify);
+    for (size_t i = 0; i < c->count; i++) {
+        const conversion *v = &c->all[i];
+        sha256_add(h, v->item->name, v->item->name_length + 1);
+        key_number(h, (uint64_t)v->item->packed << 3 | (uint64_t)v->requantized << 2 | (uint64_t)v->neighbour << 1 |
+                          (uint64_t)v->eight);
+        if (v->item->packed)
+            key_scheme(h, &v->scheme);
+    }
+    return DONE;
+}
+
+static void forget(void *of)
+{
+    converter *c = of;
+    for (size_t i = 0; i < c->count; i++) {
+        c->all[i].target = (qz_packed_tensor){.size = sizeof c->all[i].target};
+        c->all[i].elsewhere = 0;
+    }
+}
+
+static void mark(void *of, size_t i)
+{
+    ((converter *)of)->all[i].made_before = 1;
+}
+
+static int convert_resumable(converter *c)
+{
+    const resumable r = {.of = c,
+                         .in = &c->in,
+                         .s = &c->s,
+                         .part = &c->part,
+                         .writer = &c->writer,
+                         .key = key,
+                         .forget = forget,
+                         .open = open_output,
+                         .make = convert_all,
+                         .index = index_of,
+                         .mark = mark};
+    return make_resumable(&r);
 }
 
 /* ---- results ---- */
@@ -642,7 +758,7 @@ static void print_errors(const converter *c, size_t count)
     table_begin(&t, "llrr", titles);
     for (size_t i = 0; i < c->count; i++) {
         const conversion *v = &c->all[i];
-        if (!v->requantized)
+        if (!v->requantized || v->made_before)
             continue;
         table_cell(&t, "%s", qz_escape(v->item->name, v->item->name_length, name, sizeof name));
         table_cell(&t, "%s", scheme_text(&v->scheme, text, sizeof text));
@@ -650,6 +766,15 @@ static void print_errors(const converter *c, size_t count)
         table_cell(&t, "%.4g", rmse(&v->stats));
     }
     table_print(&t);
+}
+
+/* Whether no tensor in codes of eight bits is decoded. */
+static int eights_stay(const converter *c)
+{
+    for (size_t i = 0; i < c->count; i++)
+        if (qz_eight_is(c->in.file, c->all[i].item->tensor) && !c->all[i].eight)
+            return 0;
+    return 1;
 }
 
 int run_convert(const settings *s)
@@ -661,13 +786,20 @@ int run_convert(const settings *s)
     if (code == DONE)
         code = report_check(s);
     if (code == DONE)
-        code = source_open(s, s->files[0], &c.in);
+        code = resume_check(s);
+    if (code == DONE)
+        code = source_open_quietly(s, s->files[0], &c.in);
     if (code == DONE && !c.layout && !(c.layout = target_layout(s, &c.in)))
         code = fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
     if (code == DONE)
         code = plan(&c);
-    if (code == DONE)
-        code = convert_all(&c);
+    if (c.in.file)
+        source_note(&c.in, code == DONE && eights_stay(&c));
+    if (code == DONE) {
+        const results r = results_of(&c);
+        results_plan(&r, total_bytes(&c, 0));
+        code = s->resume ? convert_resumable(&c) : convert_all(&c);
+    }
     for (size_t i = 0; i < c.count; i++) {
         packed += c.all[i].item->packed != 0;
         requantized += c.all[i].requantized != 0;

@@ -54,7 +54,8 @@ static int copy(encoder *e, const job *j)
 /* ---- all tensors ---- */
 
 /* The files that are read: the output must be none of them, and they must not change meanwhile. */
-static size_t list_inputs(const encoder *e, const qz_file *inputs[4])
+enum { MOST_INPUTS = 5 };
+static size_t list_inputs(const encoder *e, const qz_file *inputs[MOST_INPUTS])
 {
     size_t count = 0;
     inputs[count++] = e->in.file;
@@ -62,6 +63,8 @@ static size_t list_inputs(const encoder *e, const qz_file *inputs[4])
         inputs[count++] = e->weights.file;
     if (e->imatrix.in.file)
         inputs[count++] = e->imatrix.in.file;
+    if (e->grams.file)
+        inputs[count++] = e->grams.file;
     if (e->table.file)
         inputs[count++] = e->table.file;
     return count;
@@ -74,10 +77,11 @@ static const char *describe(const encoder *e, char *out)
     return target_description(names, count, out, DESCRIPTION_TEXT);
 }
 
-static int open_output(encoder *e)
+static int open_output(void *of)
 {
+    encoder *e = of;
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    const qz_file *inputs[4];
+    const qz_file *inputs[MOST_INPUTS];
     size_t count = list_inputs(e, inputs);
     qz_create_options options = target_options(e->s, inputs, count);
     options.part = e->part;
@@ -96,7 +100,7 @@ static int open_output(encoder *e)
 static int close_output(encoder *e, int code)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    const qz_file *inputs[4];
+    const qz_file *inputs[MOST_INPUTS];
     size_t count = list_inputs(e, inputs);
     for (size_t i = 0; i < count && code == DONE; i++)
         if (qz_unchanged(inputs[i], &error) != QZ_FILE_OK)
@@ -110,8 +114,9 @@ static int close_output(encoder *e, int code)
     return code;
 }
 
-static int encode_all(encoder *e)
+static int encode_all(void *of)
 {
+    encoder *e = of;
     int code = e->pool ? DONE : start_pool(e->s, e->values, &e->pool);
     if (code == DONE && !e->s->dry_run)
         code = open_output(e);
@@ -165,6 +170,15 @@ static int print_results(const encoder *e, double seconds)
     return DONE;
 }
 
+/* Whether no tensor in codes of eight bits is decoded. */
+static int eights_stay(const encoder *e)
+{
+    for (size_t i = 0; i < e->in.count; i++)
+        if (qz_eight_is(e->in.file, e->jobs[i].item->tensor) && (e->jobs[i].encoded || !e->jobs[i].stays_eight))
+            return 0;
+    return 1;
+}
+
 int run_encode(const settings *s)
 {
     encoder e = {.s = s};
@@ -177,14 +191,17 @@ int run_encode(const settings *s)
         code = choose_recipes(&e);
     double start = seconds_now();
     if (code == DONE)
-        code = source_open(s, s->files[0], &e.in);
-    if (code == DONE)
+        code = source_open_quietly(s, s->files[0], &e.in);
+    if (code == DONE) {
         code = plan_tensors(&e);
+        source_note(&e.in, code == DONE && eights_stay(&e));
+    }
     if (code == DONE) {
         const results r = encode_results(&e);
         results_plan(&r, total_bytes(&e, 0));
-        const encode_steps steps = {open_output, encode_all};
-        code = s->resume ? encode_resumable(&e, &steps) : !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
+        code = s->resume                 ? encode_resumable(&e, open_output, encode_all)
+               : !s->dry_run || s->stats ? encode_all(&e)
+                                         : list_all(&e);
     }
     if (code == DONE && s->part)
         print_part(&e);
@@ -199,6 +216,7 @@ int run_encode(const settings *s)
     qz_pool_destroy(e.pool);
     source_close(&e.in);
     source_close(&e.weights);
+    source_close(&e.grams);
     source_close(&e.table);
     imatrix_close(&e.imatrix);
     return code;

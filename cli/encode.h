@@ -27,10 +27,17 @@ typedef enum {
     REASONS
 } reason;
 
+/* What --gram has of the inputs of a layer. */
+typedef struct gram_matrix {
+    const item *matrix, *holdout; /* NULL: there is none */
+    uint64_t examples;            /* that it is of; 0: not known */
+} gram_matrix;
+
 typedef struct job { /* one tensor of the input */
     const item *item;
     const item *weights;          /* of --weights, or NULL */
     const importance *importance; /* of --imatrix, or NULL */
+    gram_matrix gram;
     int encoded;
     reason kept;
     const rule *rule;  /* that decided; NULL: none */
@@ -44,14 +51,15 @@ typedef struct job { /* one tensor of the input */
     int elsewhere;                      /* in a file that --part does not make */
     int made_before;                    /* in a file that an earlier run made: --resume */
     qz_stats stats;
-    const char *words;     /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
-    double likely_seconds; /* of encoding it, once it was read; 0: not measured */
-    double likely_sqnr;    /* of a sample of it, of one that is encoded or too lossy; NAN: not measured */
+    qz_gptq_outcome outcome; /* of one with a Gram matrix */
+    const char *words;       /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
+    double likely_seconds;   /* of encoding it, once it was read; 0: not measured */
+    double likely_sqnr;      /* of a sample of it, of one that is encoded or too lossy; NAN: not measured */
 } job;
 
 typedef struct encoder {
     const settings *s;
-    source in, weights, table;
+    source in, weights, grams, table;
     imatrix imatrix;
     qz_writer *writer;
     const char *layout;        /* of quantized tensors in the output */
@@ -81,9 +89,11 @@ uint64_t min_size(const settings *s);
 int is_measured(const settings *s);
 /* Whether a tensor has codes of eight bits in the output. */
 int is_eight(const job *j);
-/* Whether there are weights for a tensor, and whether it is encoded with them. */
+/* Whether there are weights for a tensor, of which the diagonal of a Gram matrix is one kind; whether it is encoded
+ * with them, or by GPTQ. */
 int has_weights(const job *j);
 int is_weighted(const job *j);
+int is_gptq(const job *j);
 
 /* ---- encode_choose.c ---- */
 
@@ -124,6 +134,8 @@ int choose_part(encoder *e);
 int list_parts(encoder *e);
 /* With --json, what was made. */
 void print_part(const encoder *e);
+/* With --resume: the steps that make one part are those of encode.c. */
+int encode_resumable(encoder *e, int (*open)(void *of), int (*make)(void *of));
 int is_rest(const settings *s);
 int is_list(const settings *s);
 

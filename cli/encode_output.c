@@ -101,6 +101,20 @@ static void say_rules(const encoder *e)
     }
 }
 
+/* Says which tensors keep the codes that they have, whatever scheme was asked for. */
+static void say_quantized(const encoder *e, uint64_t count)
+{
+    char name[NAME_TEXT];
+    size_t i = 0;
+    while (count != 0 && e->jobs[i].kept != PACKED)
+        i++;
+    if (count != 0)
+        say("%" PRIu64 " %s, '%s' for example: quantized already, and another scheme would be a second loss; "
+            "'quantize decode' makes floats of them if that is wanted",
+            count, count == 1 ? "tensor stays as it is" : "tensors stay as they are",
+            qz_escape(e->jobs[i].item->name, e->jobs[i].item->name_length, name, sizeof name));
+}
+
 void say_kept(const encoder *e)
 {
     uint64_t counts[REASONS] = {0};
@@ -114,6 +128,7 @@ void say_kept(const encoder *e)
                  text[0] != '\0' ? ", " : "", counts[SMALL], min_size(e->s));
     if (text[0] != '\0')
         say("tensors that stay as they are: %s; --include NAME encodes such a tensor", text);
+    say_quantized(e, counts[PACKED]);
     say_rules(e);
     say_defaults(e, counts[BY_DEFAULT]);
     say_lossy(e, counts[TOO_LOSSY]);
@@ -177,28 +192,47 @@ static double likely_seconds(const encoder *e)
     return sum;
 }
 
+static uint64_t encoded_count(const encoder *e)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < e->in.count; i++)
+        count += e->jobs[i].encoded != 0;
+    return count;
+}
+
+/* How many tensors GPTQ chooses the codes of. */
+static uint64_t gptq_count(const encoder *e)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < e->in.count; i++)
+        count += is_gptq(&e->jobs[i]) != 0;
+    return count;
+}
+
 static void say_prediction(const encoder *e)
 {
     if (e->likely_memory != 0)
-        sum_up("dry run: a run takes about %s of memory and %.2g s, without the time to read and write",
-               bytes_text((double)e->likely_memory), likely_seconds(e));
+        sum_up("dry run: a run takes about %s of memory and %.2g s, without the time to read and write%s",
+               bytes_text((double)e->likely_memory), likely_seconds(e), gptq_count(e) != 0 ? " and that of GPTQ" : "");
 }
 
 void say_summary(const encoder *e, double seconds)
 {
     const char *names[MOST_SCHEMES];
-    char schemes[600] = "", methods[100];
+    char schemes[600] = "", methods[100], gptq[80] = "";
     size_t count = used_schemes(e, names);
+    if (gptq_count(e) != 0)
+        snprintf(gptq, sizeof gptq, " and GPTQ (%" PRIu64 " of %" PRIu64 ")", gptq_count(e), encoded_count(e));
     for (size_t i = 0; i < count; i++)
         snprintf(schemes + strlen(schemes), sizeof schemes - strlen(schemes), "%s%s",
                  i == 0           ? ""
                  : i + 1 == count ? " and "
                                   : ", ",
                  names[i]);
-    sum_up("%s%s of floats became %s of %s (%.4g bits a value), method %s, in %.2f s", e->s->dry_run ? "dry run: " : "",
-           bytes_text((double)e->bytes_before), bytes_text((double)e->bytes_after), schemes,
-           e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
-           used_methods(e, methods, sizeof methods), seconds);
+    sum_up("%s%s of floats became %s of %s (%.4g bits a value), method %s%s, in %.2f s",
+           e->s->dry_run ? "dry run: " : "", bytes_text((double)e->bytes_before), bytes_text((double)e->bytes_after),
+           schemes, e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
+           used_methods(e, methods, sizeof methods), gptq, seconds);
     say_prediction(e);
 }
 
@@ -255,6 +289,21 @@ static void json_totals(const void *of)
     }
 }
 
+/* What GPTQ did for the outputs of a layer. */
+static void json_gptq(const encoder *e, const job *j)
+{
+    const qz_gptq_outcome *o = &j->outcome;
+    json_bool("gptq", 1);
+    if (j->gram.examples != 0)
+        json_whole("examples", j->gram.examples);
+    if (!is_measured(e->s) || j->made_before)
+        return;
+    json_real("damping", o->damping);
+    json_real("output_sqnr_db", decibels(o->output_signal, o->output_error));
+    if (j->gram.holdout)
+        json_real("holdout_sqnr_db", decibels(o->holdout_signal, o->holdout_error));
+}
+
 static void json_job(const void *of, size_t i)
 {
     const encoder *e = of;
@@ -283,6 +332,8 @@ static void json_job(const void *of, size_t i)
         json_bool("made_before", 1);
     if (j->encoded && is_measured(e->s) && !j->made_before)
         json_stats(&j->stats, t, j->axis, is_weighted(j));
+    if (is_gptq(j))
+        json_gptq(e, j);
 }
 
 static const char *job_name(const void *of, size_t i, size_t *length)
@@ -343,13 +394,39 @@ void print_encode_plan(const encoder *e)
     table_print(&t);
 }
 
+/* What GPTQ did for the outputs of a layer, if it did something. */
+static void gptq_cells(table *t, const job *j)
+{
+    const qz_gptq_outcome *o = &j->outcome;
+    if (is_gptq(j))
+        table_cell(t, "%.2f", decibels(o->output_signal, o->output_error));
+    else
+        table_cell(t, "%s", "");
+    if (is_gptq(j) && j->gram.holdout)
+        table_cell(t, "%.2f", decibels(o->holdout_signal, o->holdout_error));
+    else
+        table_cell(t, "%s", "");
+}
+
 void print_encode_stats(const encoder *e)
 {
     static const char *const titles[] = {"name",    "SQNR dB", "RMSE",      "largest error", "at",
-                                         "clipped", "zeroed",  "subnormal", "replaced",      "weighted dB"};
+                                         "clipped", "zeroed",  "subnormal", "replaced"};
     table t;
     const int weighted = e->s->weights || e->s->imatrix;
-    table_begin(&t, weighted ? "lrrrlrrrrr" : "lrrrlrrrr", titles);
+    const int gptq = gptq_count(e) != 0;
+    const char *columns[14];
+    char sides[15] = "lrrrlrrrr";
+    size_t count = 9;
+    memcpy(columns, titles, count * sizeof *columns);
+    if (weighted)
+        columns[count++] = "weighted dB";
+    if (gptq) {
+        columns[count++] = "output dB";
+        columns[count++] = "held-out dB";
+    }
+    memset(sides + 9, 'r', count - 9);
+    table_begin(&t, sides, columns);
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
         const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
@@ -364,6 +441,8 @@ void print_encode_stats(const encoder *e)
             table_cell(&t, "%.2f", weighted_sqnr(&j->stats));
         else if (weighted)
             table_cell(&t, "%s", "");
+        if (gptq)
+            gptq_cells(&t, j);
     }
     table_print(&t);
 }

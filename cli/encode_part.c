@@ -10,6 +10,7 @@
 
 #include "json.h"
 #include "output.h"
+#include "resume.h"
 
 int is_rest(const settings *s)
 {
@@ -20,6 +21,72 @@ int is_list(const settings *s)
 {
     return s->part && strcmp(s->part, "list") == 0;
 }
+
+/* ---- one after another: --resume ---- */
+
+static int key(const void *of, sha256 *h)
+{
+    const encoder *e = of;
+    const qz_file *const others[] = {e->weights.file, e->imatrix.in.file, e->grams.file, e->table.file};
+    int code = DONE;
+    key_number(h, (uint64_t)e->s->nonfinite);
+    key_number(h, e->s->stochastic ? e->s->seed + 1 : 0);
+    for (size_t i = 0; i < sizeof others / sizeof others[0] && code == DONE; i++) {
+        key_number(h, others[i] != NULL);
+        code = key_input(h, others[i]);
+    }
+    for (size_t i = 0; i < e->in.count; i++) {
+        const job *j = &e->jobs[i];
+        sha256_add(h, j->item->name, j->item->name_length + 1);
+        key_number(h, (uint64_t)is_gptq(j) << 3 | (uint64_t)j->encoded << 2 | (uint64_t)is_eight(j) << 1 |
+                          (uint64_t)is_weighted(j));
+        key_number(h, j->axis);
+        if (!j->encoded)
+            continue;
+        key_scheme(h, &j->how->scheme);
+        key_number(h, (uint64_t)method_of(j->how));
+    }
+    return code;
+}
+
+static void forget(void *of)
+{
+    encoder *e = of;
+    for (size_t i = 0; i < e->in.count; i++) {
+        free(e->jobs[i].packed);
+        e->jobs[i].packed = NULL;
+        e->jobs[i].elsewhere = 0;
+    }
+}
+
+static size_t index_of(const void *of, size_t i)
+{
+    const job *j = &((const encoder *)of)->jobs[i];
+    return j->packed ? j->packed->members[QZ_MEMBER_HEADER] : j->index;
+}
+
+static void mark(void *of, size_t i)
+{
+    ((encoder *)of)->jobs[i].made_before = 1;
+}
+
+int encode_resumable(encoder *e, int (*open)(void *of), int (*make)(void *of))
+{
+    const resumable r = {.of = e,
+                         .in = &e->in,
+                         .s = &e->s,
+                         .part = &e->part,
+                         .writer = &e->writer,
+                         .key = key,
+                         .forget = forget,
+                         .open = open,
+                         .make = make,
+                         .index = index_of,
+                         .mark = mark};
+    return make_resumable(&r);
+}
+
+/* ---- as an option says ---- */
 
 int part_of_options(const settings *s, uint64_t *part)
 {
@@ -52,7 +119,7 @@ int choose_part(encoder *e)
         return fail_file(&error);
     for (size_t i = 0; i < e->in.count; i++) {
         job *j = &e->jobs[i];
-        const size_t index = j->packed ? j->packed->members[QZ_MEMBER_HEADER] : j->index;
+        const size_t index = index_of(e, i);
         j->elsewhere = index < e->made.first || index - e->made.first >= e->made.count;
     }
     return DONE;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gram.h"
 #include "output.h"
 #include "scheme.h"
 #include "weights.h"
@@ -208,12 +209,17 @@ int is_eight(const job *j)
 
 int has_weights(const job *j)
 {
-    return j->weights || j->importance;
+    return j->weights || j->importance || j->gram.matrix;
 }
 
 int is_weighted(const job *j)
 {
-    return has_weights(j) && !is_eight(j); /* whose rule knows no weights */
+    return has_weights(j) && !j->gram.matrix && !is_eight(j); /* whose rule knows no weights */
+}
+
+int is_gptq(const job *j)
+{
+    return j->encoded && j->gram.matrix && !j->how->eight;
 }
 
 /* The weights of tensors; a rule may demand some. */
@@ -221,14 +227,17 @@ static int choose_weights(encoder *e)
 {
     char name[NAME_TEXT];
     int code = plan_weights(e);
+    if (code == DONE)
+        code = plan_grams(e);
     for (size_t i = 0; i < e->in.count && code == DONE; i++) {
         const job *j = &e->jobs[i];
-        if (!j->encoded || !j->how->weighted || is_weighted(j))
+        if (!j->encoded || !j->how->weighted || has_weights(j))
             continue;
         qz_escape(j->item->name, j->item->name_length, name, sizeof name);
         code = fail(USAGE, "%stensor '%s' has no weights, which the rule wants; %s", rule_text(j), name,
-                    e->s->weights || e->s->imatrix ? "leave out the word, or let the file of weights have this name"
-                                                   : "give a file of weights with --weights or --imatrix");
+                    e->s->weights || e->s->imatrix || e->s->gram
+                        ? "leave out the word, or let the file of weights have this name"
+                        : "give a file of weights with --weights, --imatrix or --gram");
     }
     return code;
 }

@@ -7,6 +7,7 @@
 
 #include "block.h"
 #include "eight.h"
+#include "gram.h"
 #include "output.h"
 #include "packed_block.h"
 #include "resources.h"
@@ -157,6 +158,8 @@ uint64_t memory_of(encoder *e, job *j)
     qz_sizes sizes = {.size = sizeof sizes};
     if (j->how->eight)
         return eight_memory(qz_tensor_at(e->in.file, j->item->tensor));
+    if (is_gptq(j))
+        return gptq_memory(e, j);
     plan_work(e, j, &w);
     const uint64_t elements = block_elements(&w.blocks), rows = w.blocks.step[OUTER] * w.blocks.step[INNER];
     if (qz_scheme_sizes(&j->how->scheme, rows, w.blocks.step[COLUMN], &sizes) != QZ_OK)
@@ -176,7 +179,7 @@ uint64_t steps_of(encoder *e, job *j)
         return 0;
     if (!j->encoded)
         return j->packed ? j->packed->rows * j->packed->cols : count;
-    if (j->how->eight)
+    if (j->how->eight || is_gptq(j))
         return count;
     plan_work(e, j, &w);
     return needs_two_passes(&j->how->scheme, &w.blocks) ? 2 * count : count;
@@ -213,6 +216,8 @@ int encode_tensor(encoder *e, job *j)
     work w;
     if (j->how->eight)
         return encode_eight(e, j);
+    if (is_gptq(j))
+        return encode_gptq(e, j);
     plan_work(e, j, &w);
     int code = allocate_work(&w);
     if (code == DONE && needs_two_passes(&j->how->scheme, &w.blocks))

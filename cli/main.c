@@ -24,7 +24,8 @@ static const command commands[] = {
      "Without a file: version, kernel sets, CPUs and schemes.",
      run_info},
     {"encode", "IN OUT", 2, 2,
-     " --scheme --group-size --axis --method --scale-dtype --table --weights --imatrix --seed --nonfinite --include "
+     " --scheme --group-size --axis --method --scale-dtype --table --weights --imatrix --gram --seed --nonfinite "
+     "--include "
      "--exclude"
      " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr"
      " --stats --report --dry-run --max-shard-size --part --resume --threads --force --no-fsync" INPUT_OPTIONS EVENTS
@@ -43,8 +44,8 @@ static const command commands[] = {
      "the one that --tensor names. Tensors that are not quantized are copied. OUT can be a folder if IN is one.",
      run_decode},
     {"convert", "IN OUT", 2, 2,
-     " --to --report --requantize --no-verify --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS EVENTS
-         COMMON,
+     " --to --report --requantize --no-verify --max-shard-size --resume --threads --force --no-fsync" INPUT_OPTIONS
+         EVENTS COMMON,
      "quantized tensors as other programs keep them",
      "Writes the tensors of IN to OUT, the quantized ones in another layout with the same values: own, gptq, gptq_v2,\n"
      "awq, compressed-tensors, mlx, bitsandbytes, modelopt, gpt-oss or gguf, all of which are read. What cannot have "

@@ -68,9 +68,8 @@ int fail_nonfinite(const encoder *e, const job *j, const qz_tensor *t)
     for (unsigned i = t->rank; i-- > 0; rest /= t->shape[i])
         index[i] = rest % t->shape[i];
     at_index(t, index);
-    return fail(REFUSED,
-                "tensor '%s' holds NaN or infinity, first at %s (flat index %" PRIu64 "), %" PRIu64
-                " in all; --nonfinite clip makes NaN 0 and infinity the largest magnitude of its group",
-                qz_escape(t->name, t->name_length, name, sizeof name), shape_text(t->rank, index, place, 200), f.first,
-                f.count);
+    return fail(
+        REFUSED, "tensor '%s' holds NaN or infinity, first at %s (flat index %" PRIu64 "), %" PRIu64 " in all; %s",
+        qz_escape(t->name, t->name_length, name, sizeof name), shape_text(t->rank, index, place, 200), f.first, f.count,
+        e->s->gram ? "--exclude it" : "--nonfinite clip makes NaN 0 and infinity the largest magnitude of its group");
 }

@@ -12,7 +12,7 @@
 
 /* Codes of eight bits in the words of a scheme. */
 static const qz_scheme eight_bits = {.size = sizeof eight_bits,
-                                     .name = "q8_0",
+                                     .name = EIGHT_SCHEME,
                                      .summary = "eight bits, a scale for 32 neighbours",
                                      .group_size = QZ_EIGHT_GROUP,
                                      .scale_dtype = QZ_F16,
@@ -80,6 +80,11 @@ static int fail_method(const char *given, const recipe *r, const qz_scheme *row)
 
 /* ---- from options ---- */
 
+static recipe eight_recipe(void)
+{
+    return (recipe){.scheme = eight_bits, .eight = 1, .method = QZ_REFERENCE, .axis = -1};
+}
+
 static int take_table(const float *numbers, recipe *r)
 {
     qz_scheme *scheme = &r->scheme;
@@ -97,8 +102,33 @@ static int take_table(const float *numbers, recipe *r)
     return DONE;
 }
 
+/* Codes of eight bits have one form: what would make another one does not go with them. */
+static int take_eight(const settings *s, recipe *out)
+{
+    const char *given = s->table                                                ? "--table"
+                        : s->group_size != 0 && s->group_size != QZ_EIGHT_GROUP ? "--group-size"
+                        : s->axis != -1                                         ? "--axis"
+                        : s->method != 0                                        ? "--method"
+                        : s->scale_dtype != 0 && s->scale_dtype != QZ_F16       ? "--scale-dtype"
+                        : s->stochastic                                         ? "--seed"
+                        : s->weights                                            ? "--weights"
+                        : s->imatrix                                            ? "--imatrix"
+                        : s->gram                                               ? "--gram"
+                                                                                : NULL;
+    *out = eight_recipe();
+    return given
+               ? fail(USAGE,
+                      "%s does not go with the scheme " EIGHT_SCHEME
+                      ", which has one form: 32 neighbours in C order, a float16 scale, each error counting the same; "
+                      "name its tensors with --rule 'NAME=" EIGHT_SCHEME "' if the option is for others",
+                      given)
+               : DONE;
+}
+
 int recipe_of_options(const settings *s, const float *numbers, recipe *out)
 {
+    if (s->scheme && strcmp(s->scheme, EIGHT_SCHEME) == 0)
+        return take_eight(s, out);
     const qz_scheme *row = qz_scheme_by_name(s->scheme ? s->scheme : "int4");
     char text[SCHEME_TEXT];
     *out = (recipe){.scheme = *row, .method = (qz_method)s->method, .axis = s->axis};
@@ -302,7 +332,7 @@ static int read_words(const settings *s, char *words, const char *place, recipe 
     if ((strcmp(word, "keep") == 0 || eight) && rest)
         return fail(USAGE, "%s: nothing can stand after %s", place, word);
     if (eight) {
-        *out = (recipe){.scheme = eight_bits, .eight = 1, .method = QZ_REFERENCE, .axis = -1};
+        *out = eight_recipe();
         return DONE;
     }
     if (!row)

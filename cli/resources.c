@@ -11,15 +11,19 @@
 
 /* A block is large only where a file asks for a large group. A system that promises more memory than it has would kill
  * this program later. */
-void *allocate(uint64_t bytes)
+int allow_memory(uint64_t bytes, const char *why)
 {
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     uint64_t half = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 : UINT64_MAX;
-    if (bytes >= SIZE_MAX / 2 || (bytes > half && bytes > UINT64_C(1) << 28)) {
-        fail(LIMIT, "%s of memory would be needed, since rows and groups this long are not divided; use smaller groups",
-             bytes_text((double)bytes));
+    if (bytes >= SIZE_MAX / 2 || (bytes > half && bytes > UINT64_C(1) << 28))
+        return fail(LIMIT, "%s of memory would be needed, since %s", bytes_text((double)bytes), why);
+    return DONE;
+}
+
+void *allocate(uint64_t bytes)
+{
+    if (allow_memory(bytes, "rows and groups this long are not divided; use smaller groups") != DONE)
         return NULL;
-    }
     void *memory = malloc((size_t)bytes + 1);
     if (!memory)
         fail_memory();

@@ -10,6 +10,10 @@
  * code is LIMIT. */
 void *allocate(uint64_t bytes);
 
+/* Whether so much memory may be asked for, which no more than half of the machine's is. If it is not, that and `why`
+ * are said, a reason and a remedy, and the result is LIMIT. */
+int allow_memory(uint64_t bytes, const char *why);
+
 /* Bytes of memory that the program has now, or, where the system does not tell, has had at most; 0: not known. */
 uint64_t memory_taken(void);
 

@@ -1,5 +1,5 @@
 /*
- * resume.c - encode --resume: a folder that is made file by file, so that a run can go on where another one ended
+ * resume.c - --resume: a folder that is made file by file, so that a run can go on where another one ended
  *
  * As quantize.run of the Python package does it, one folder lies beside the output until all is there:
  *
@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #include "output.h"
-#include "sha256.h"
+#include "target.h"
 
 enum { DIGITS = 16, RECORD = 256 };
 
@@ -108,7 +108,7 @@ static void add_text(sha256 *h, const char *text)
     sha256_add(h, text, strlen(text) + 1);
 }
 
-static void add_number(sha256 *h, uint64_t number)
+void key_number(sha256 *h, uint64_t number)
 {
     char text[32];
     snprintf(text, sizeof text, "%" PRIu64, number);
@@ -116,7 +116,7 @@ static void add_number(sha256 *h, uint64_t number)
 }
 
 /* A file's path, bytes and time of change; of parts, the names in its folder say which they are. */
-static int add_input(sha256 *h, const qz_file *file)
+int key_input(sha256 *h, const qz_file *file)
 {
     const char *path = file ? qz_file_path(file, 0) : NULL, *slash = path ? strrchr(path, '/') : NULL, *name;
     int code = DONE;
@@ -129,9 +129,9 @@ static int add_input(sha256 *h, const qz_file *file)
             code = whole ? fail_system(whole, errno) : LIMIT;
         } else {
             add_text(h, whole);
-            add_number(h, (uint64_t)status.st_size);
-            add_number(h, (uint64_t)status.st_mtim.tv_sec);
-            add_number(h, (uint64_t)status.st_mtim.tv_nsec);
+            key_number(h, (uint64_t)status.st_size);
+            key_number(h, (uint64_t)status.st_mtim.tv_sec);
+            key_number(h, (uint64_t)status.st_mtim.tv_nsec);
         }
         free(start);
         free(whole);
@@ -139,42 +139,29 @@ static int add_input(sha256 *h, const qz_file *file)
     return code;
 }
 
-static void add_recipe(sha256 *h, const recipe *how)
+void key_scheme(sha256 *h, const qz_scheme *scheme)
 {
-    const qz_scheme *scheme = &how->scheme;
     const uint64_t numbers[] = {(uint64_t)scheme->codes,       (uint64_t)scheme->zero,    (uint64_t)scheme->scale_dtype,
                                 (uint64_t)scheme->super_dtype, scheme->group_size,        scheme->super_size,
                                 (uint64_t)scheme->rule,        (uint64_t)scheme->positive};
     add_text(h, scheme->name);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        add_number(h, numbers[i]);
-    add_number(h, (uint64_t)method_of(how));
+        key_number(h, numbers[i]);
     if (scheme->codes == QZ_TABLE && scheme->table)
         sha256_add(h, scheme->table, 16 * sizeof *scheme->table);
 }
 
-static int key_of(const encoder *e, char digits[SHA256_TEXT])
+static int key_of(const resumable *r, char digits[SHA256_TEXT])
 {
+    const settings *s = *r->s;
     sha256 h;
     sha256_begin(&h);
     add_text(&h, qz_version());
-    add_number(&h, e->s->max_shard_size);
-    add_number(&h, (uint64_t)e->s->nonfinite);
-    add_number(&h, e->s->stochastic ? e->s->seed + 1 : 0);
-    int code = add_input(&h, e->in.file);
-    const qz_file *const others[] = {e->weights.file, e->imatrix.in.file, e->table.file};
-    for (size_t i = 0; i < 3 && code == DONE; i++) {
-        add_number(&h, others[i] != NULL);
-        code = add_input(&h, others[i]);
-    }
-    for (size_t i = 0; i < e->in.count; i++) {
-        const job *j = &e->jobs[i];
-        sha256_add(&h, j->item->name, j->item->name_length + 1);
-        add_number(&h, (uint64_t)j->encoded << 2 | (uint64_t)is_eight(j) << 1 | (uint64_t)is_weighted(j));
-        add_number(&h, j->axis);
-        if (j->encoded)
-            add_recipe(&h, j->how);
-    }
+    add_text(&h, s->command);
+    key_number(&h, s->max_shard_size);
+    int code = key_input(&h, r->in->file);
+    if (code == DONE)
+        code = r->key(r->of, &h);
     sha256_end(&h, digits);
     digits[DIGITS] = '\0';
     return code;
@@ -253,15 +240,11 @@ static int record(const stage *st, size_t shard, const char *folder)
 /* ---- one file ---- */
 
 /* Gets ready for one part of the folder: "3", "rest" or "list". */
-static int begin_part(encoder *e, stage *st, uint64_t part, const char *word)
+static int begin_part(const resumable *r, stage *st, uint64_t part, const char *word)
 {
-    for (size_t i = 0; i < e->in.count; i++) {
-        free(e->jobs[i].packed);
-        e->jobs[i].packed = NULL;
-        e->jobs[i].elsewhere = 0;
-    }
-    e->part = part;
-    e->writer = NULL;
+    r->forget(r->of);
+    *r->part = part;
+    *r->writer = NULL;
     snprintf(st->part, sizeof st->part, "%s", word);
     remove_tree(st->work);
     return make_folder(st->work);
@@ -290,24 +273,24 @@ static int keep_made(const stage *st, const char *files)
     return code == DONE ? sync_folder(st, files) : code;
 }
 
-static int make_file(encoder *e, stage *st, size_t shard, const char *files, const encode_steps *steps)
+static int make_file(const resumable *r, stage *st, size_t shard, const char *files)
 {
     char word[24];
     snprintf(word, sizeof word, "%zu", shard + 1);
-    int code = begin_part(e, st, shard + 1, word);
+    int code = begin_part(r, st, shard + 1, word);
     if (code == DONE)
-        code = steps->make(e);
+        code = r->make(r->of);
     if (code == DONE)
         code = keep_made(st, files);
     return code == DONE ? record(st, shard, files) : code;
 }
 
 /* Makes all that is no file of tensors, anew each time: it may have changed, and is small. */
-static int make_rest(encoder *e, stage *st, const char *files, const encode_steps *steps)
+static int make_rest(const resumable *r, stage *st, const char *files)
 {
     struct dirent **names;
     const int count = scandir(files, &names, NULL, NULL);
-    int code = count >= 0 ? begin_part(e, st, QZ_PART_REST, "rest") : fail_system(files, errno);
+    int code = count >= 0 ? begin_part(r, st, QZ_PART_REST, "rest") : fail_system(files, errno);
     for (int i = 0; i < count; i++) {
         size_t shard = 0;
         while (shard < st->count && strcmp(st->shards[shard].name, names[i]->d_name) != 0)
@@ -321,20 +304,20 @@ static int make_rest(encoder *e, stage *st, const char *files, const encode_step
     if (count >= 0)
         free(names);
     if (code == DONE)
-        code = steps->make(e);
+        code = r->make(r->of);
     return code == DONE ? keep_made(st, files) : code;
 }
 
 /* ---- the plan ---- */
 
 /* Lists the files of the folder, and which of them lie in `folder` and are recorded. */
-static int list_files(encoder *e, stage *st, const char *folder, const encode_steps *steps)
+static int list_files(const resumable *r, stage *st, const char *folder)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    int code = begin_part(e, st, QZ_PART_REST, "list");
+    int code = begin_part(r, st, QZ_PART_REST, "list");
     if (code == DONE)
-        code = steps->open(e);
-    if (code == DONE && qz_shard_count(e->writer, &st->count, &error) != QZ_FILE_OK)
+        code = r->open(r->of);
+    if (code == DONE && qz_shard_count(*r->writer, &st->count, &error) != QZ_FILE_OK)
         code = fail_file(&error);
     st->shards = calloc(st->count + 1, sizeof *st->shards);
     st->ready = calloc(st->count + 1, 1);
@@ -342,22 +325,21 @@ static int list_files(encoder *e, stage *st, const char *folder, const encode_st
         code = fail_memory();
     for (size_t i = 0; i < st->count && code == DONE; i++) {
         st->shards[i].size = sizeof st->shards[i];
-        if (qz_shard_at(e->writer, i, &st->shards[i], &error) != QZ_FILE_OK)
+        if (qz_shard_at(*r->writer, i, &st->shards[i], &error) != QZ_FILE_OK)
             code = fail_file(&error);
         else
             st->ready[i] = (unsigned char)(st->complete || is_recorded(st, i, folder));
         if (stop_requested())
             code = 128 + stop_requested();
     }
-    for (size_t i = 0; i < e->in.count && code == DONE; i++) {
-        job *j = &e->jobs[i];
-        const size_t index = j->packed ? j->packed->members[QZ_MEMBER_HEADER] : j->index;
+    for (size_t i = 0; i < r->in->count && code == DONE; i++) {
+        const size_t index = r->index(r->of, i);
         for (size_t k = 0; k < st->count; k++)
             if (st->ready[k] && index >= st->shards[k].first && index - st->shards[k].first < st->shards[k].count)
-                j->made_before = 1;
+                r->mark(r->of, i);
     }
-    qz_abort(e->writer);
-    e->writer = NULL;
+    qz_abort(*r->writer);
+    *r->writer = NULL;
     return code;
 }
 
@@ -372,10 +354,10 @@ static size_t count_ready(const stage *st)
 /* ---- the folder beside the output ---- */
 
 /* The output, and where it is made. */
-static int find_places(const encoder *e, stage *st)
+static int find_places(const resumable *r, stage *st)
 {
     char digits[SHA256_TEXT];
-    int code = key_of(e, digits);
+    int code = key_of(r, digits);
     size_t length = strlen(st->s->files[1]);
     while (length > 1 && st->s->files[1][length - 1] == '/')
         length--;
@@ -446,7 +428,7 @@ static void say_others(const stage *st)
 
 /* ---- the whole ---- */
 
-static int make_all(encoder *e, stage *st, const char *files, const encode_steps *steps)
+static int make_all(const resumable *r, stage *st, const char *files)
 {
     const size_t before = count_ready(st);
     int code = DONE;
@@ -455,11 +437,11 @@ static int make_all(encoder *e, stage *st, const char *files, const encode_steps
     for (size_t i = 0; i < st->count && code == DONE; i++) {
         if (st->ready[i])
             continue;
-        code = make_file(e, st, i, files, steps);
+        code = make_file(r, st, i, files);
         st->ready[i] = code == DONE;
     }
     if (code == DONE)
-        code = make_rest(e, st, files, steps);
+        code = make_rest(r, st, files);
     if (code == DONE && rename(files, st->target) != 0)
         code = fail_system(st->target, errno);
     return code;
@@ -482,7 +464,7 @@ static void end_stage(const stage *st, int code)
             qz_escape(st->path, strlen(st->path), shown, sizeof shown));
 }
 
-static int work_in_stage(encoder *e, stage *st, const encode_steps *steps)
+static int work_in_stage(const resumable *r, stage *st)
 {
     char *files = join(st->path, "/files", "", ""), *folder = NULL;
     const int taken = is_there(st->target) && !is_empty(st->target);
@@ -504,11 +486,11 @@ static int work_in_stage(encoder *e, stage *st, const encode_steps *steps)
     if (code == DONE && !named)
         code = make_folder(files);
     if (code == DONE)
-        code = list_files(e, st, named ? st->target : files, steps);
+        code = list_files(r, st, named ? st->target : files);
     if (code == DONE && named && count_ready(st) != st->count)
         code = fail_taken(st);
     else if (code == DONE && !named)
-        code = make_all(e, st, files, steps);
+        code = make_all(r, st, files);
     if (code == DONE && !st->s->no_fsync) {
         const char *slash = strrchr(st->target, '/');
         folder = slash ? strndup(st->target, (size_t)(slash - st->target) + 1) : strdup(".");
@@ -532,18 +514,19 @@ int resume_check(const settings *s)
                : DONE;
 }
 
-int encode_resumable(encoder *e, const encode_steps *steps)
+int make_resumable(const resumable *r)
 {
-    if (!target_layout(e->s, &e->in))
+    const settings *s = *r->s;
+    if (!target_layout(s, r->in))
         return fail(USAGE, "--resume is for outputs that are folders: those of a model in a folder");
-    stage st = {.s = e->s, .step = *e->s, .lock = -1};
+    stage st = {.s = s, .step = *s, .lock = -1};
     st.step.part = st.part;
-    int code = find_places(e, &st);
-    e->s = &st.step;
+    int code = find_places(r, &st);
+    *r->s = &st.step;
     if (code == DONE)
-        code = work_in_stage(e, &st, steps);
-    e->s = st.s;
-    e->part = 0;
+        code = work_in_stage(r, &st);
+    *r->s = st.s;
+    *r->part = 0;
     if (st.lock >= 0)
         close(st.lock);
     free(st.target);

@@ -47,7 +47,7 @@ static int list_items(source *out)
     return DONE;
 }
 
-int source_open(const settings *s, const char *path, source *out)
+int source_open_quietly(const settings *s, const char *path, source *out)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     const qz_open_options options = options_of(s);
@@ -57,9 +57,35 @@ int source_open(const settings *s, const char *path, source *out)
     int code = list_items(out);
     if (code != DONE)
         source_close(out);
-    else if (qz_note(out->file))
-        say("note: %s", qz_note(out->file));
     return code;
+}
+
+int source_open(const settings *s, const char *path, source *out)
+{
+    int code = source_open_quietly(s, path, out);
+    if (code == DONE)
+        source_note(out, 0);
+    return code;
+}
+
+void source_note(const source *s, int eight_stay)
+{
+    static const char decoded[] = "decoded to float32: ", eight[] = "Q8_0";
+    const char *note = qz_note(s->file);
+    if (!note)
+        return;
+    const char *at = eight_stay && strncmp(note, decoded, sizeof decoded - 1) == 0 ? strstr(note, eight) : NULL;
+    if (!at) {
+        say("note: %s", note);
+        return;
+    }
+    /* Without the word, and the comma behind it or before it. */
+    const char *behind = at + sizeof eight - 1;
+    const size_t before = (size_t)(at - note);
+    if (strncmp(behind, ", ", 2) == 0)
+        say("note: %.*s%s", (int)before, note, behind + 2);
+    else if (before > sizeof decoded - 1)
+        say("note: %.*s%s", (int)before - 2, note, behind);
 }
 
 int source_open_written(const settings *s, qz_writer *writer, source *out)

@@ -20,6 +20,10 @@ typedef struct source {
 } source;
 
 int source_open(const settings *s, const char *path, source *out);
+/* The same, but what there is to note of it is said by source_note(), once it is known whether codes of eight bits are
+ * passed on: then they are not decoded. */
+int source_open_quietly(const settings *s, const char *path, source *out);
+void source_note(const source *s, int eight_stay);
 /* The output itself, complete but without its name. */
 int source_open_written(const settings *s, qz_writer *writer, source *out);
 void source_close(source *s);

@@ -29,7 +29,7 @@ void add_stats(qz_stats *sum, const qz_stats *part, uint64_t row, uint64_t col, 
     sum->weighted_error += part->weighted_error;
 }
 
-static double decibels(double signal, double error)
+double decibels(double signal, double error)
 {
     return error > 0 ? 10 * log10(signal / error) : INFINITY;
 }

@@ -12,7 +12,8 @@ void add_stats(qz_stats *sum, const qz_stats *part, uint64_t row, uint64_t col, 
 /* Print statistics: as the cells name, SQNR dB, RMSE, largest error and at of a table, or as JSON. */
 void stats_cells(table *t, const item *i, const qz_stats *stats, const qz_tensor *tensor, unsigned axis);
 void json_stats(const qz_stats *stats, const qz_tensor *tensor, unsigned axis, int weighted);
-double sqnr(const qz_stats *s); /* dB; INFINITY without error */
+double decibels(double signal, double error); /* INFINITY without error */
+double sqnr(const qz_stats *s);
 double weighted_sqnr(const qz_stats *s);
 double rmse(const qz_stats *s);
 /* The index in the tensor of an element (row, col) of its matrix. */

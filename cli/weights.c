@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gram.h"
 #include "output.h"
 #include "resources.h"
 
@@ -106,6 +107,17 @@ static int open_importance(const encoder *e, const job *j, weigher *w)
     return w->table ? imatrix_read(&e->imatrix, i, w->table) : LIMIT;
 }
 
+/* A Gram matrix in place of weights: of a sample, which GPTQ is not tried on. */
+static int open_diagonal(const encoder *e, const job *j, weigher *w)
+{
+    int code;
+    w->dtype = QZ_F32;
+    w->cols = qz_tensor_at(e->in.file, j->item->tensor)->shape[j->axis];
+    w->rows_each = j->rows;
+    w->table = gram_diagonal(e, j, &code);
+    return code;
+}
+
 uint64_t weight_bytes(const encoder *e, const job *j, uint64_t elements)
 {
     if (j->importance)
@@ -123,7 +135,9 @@ void close_weights(weigher *w)
 
 int open_weights(const encoder *e, const job *j, const block_plan *blocks, weigher *w)
 {
-    *w = (weigher){.item = j->weights};
+    *w = (weigher){.item = j->gram.matrix ? NULL : j->weights};
+    if (j->gram.matrix)
+        return open_diagonal(e, j, w);
     if (j->importance)
         return open_importance(e, j, w);
     if (!w->item)

@@ -54,36 +54,120 @@ static int has_head(const qz_writer *writer)
     return 0;
 }
 
-qz_file_result qz_say_unquantized(qz_writer *writer, qz_file_error *error)
+static char *put_text(char *at, const char *text)
 {
-    const char *member = member_of(writer->layout);
-    if (!writer->said || !member || writer->said_layers)
-        return QZ_FILE_OK;
-    size_t said = strlen(writer->said), room = said + strlen(member) + sizeof head + 16;
-    for (size_t i = 0; i < writer->count; i++)
-        room += layer_of(&writer->slots[i]) * QZ_JSON_ESCAPED + 4;
-    char *text = qz_arena_get(&writer->arena, room), *at = text;
-    if (!text)
-        return qz_fail_memory(error, writer->output.label);
-    memcpy(at, writer->said, said - 1); /* without the brace at its end */
-    at += said - 1;
-    memcpy(at, ", ", 2);
-    at = qz_json_put_string(at + 2, member, strlen(member));
-    memcpy(at, ": [", 3);
-    char *first = at += 3;
+    const size_t length = strlen(text);
+    memcpy(at, text, length);
+    return at + length;
+}
+
+/* An array of the layers. */
+static char *put_list(const qz_writer *writer, const char *member, char *at)
+{
+    at = qz_json_put_string(at, member, strlen(member));
+    at = put_text(at, ": [");
+    const char *first = at;
     if (!has_head(writer))
         at = qz_json_put_string(at, head, sizeof head - 1);
     for (size_t i = 0; i < writer->count; i++) {
-        size_t length = layer_of(&writer->slots[i]);
+        const size_t length = layer_of(&writer->slots[i]);
         if (length == 0)
             continue;
-        if (at != first) {
-            memcpy(at, ", ", 2);
-            at += 2;
-        }
+        at = put_text(at, at == first ? "" : ", ");
         at = qz_json_put_string(at, writer->slots[i].tensor.name, length);
     }
-    memcpy(at, "]}", 3);
+    return put_text(at, "]");
+}
+
+/* ---- GPTQ ----
+ *
+ * GPTQModel and older vLLM leave out what a key of `dynamic` that begins with "-:" matches, an expression as of
+ * Python's re.match(). transformers (Optimum) and newer vLLM quantize only what `modules_in_block_to_quantize` has, by
+ * the ends of names or by parts of them, of which whole names are the longest. */
+
+/* The length of LAYER of a quantized one; 0 for another tensor. */
+static size_t quantized_layer_of(const qz_slot *slot)
+{
+    static const char codes[] = ".qweight";
+    const qz_tensor *t = &slot->tensor;
+    const size_t more = sizeof codes - 1;
+    return t->element == QZ_ELEMENT_I32 && t->rank == 2 && t->name_length > more &&
+                   memcmp(t->name + t->name_length - more, codes, more) == 0
+               ? t->name_length - more
+               : 0;
+}
+
+/* Programs do not look for the codes of a head unless they are told that there are some. */
+static int has_quantized_head(const qz_writer *writer)
+{
+    int found = 0;
+    for (size_t i = 0; i < writer->count; i++) {
+        const size_t length = quantized_layer_of(&writer->slots[i]);
+        found |= length == sizeof head - 1 && memcmp(writer->slots[i].tensor.name, head, length) == 0;
+    }
+    return found;
+}
+
+/* An expression that matches the whole name and nothing else, as a string of JSON. */
+static char *put_expression(char *at, const char *name, size_t length, char *room)
+{
+    char *end = put_text(room, "-:^");
+    for (size_t i = 0; i < length; i++) {
+        if (strchr("\\^$.|?*+()[]{}", name[i]))
+            *end++ = '\\';
+        *end++ = name[i];
+    }
+    *end++ = '$';
+    return qz_json_put_string(at, room, (size_t)(end - room));
+}
+
+static char *put_gptq(const qz_writer *writer, char *room, char *at)
+{
+    at = put_text(at, "\"modules_in_block_to_quantize\": [[");
+    const char *first = at;
+    for (size_t i = 0; i < writer->count; i++) {
+        const size_t length = quantized_layer_of(&writer->slots[i]);
+        if (length == 0)
+            continue;
+        at = put_text(at, at == first ? "" : ", ");
+        at = qz_json_put_string(at, writer->slots[i].tensor.name, length);
+    }
+    at = put_text(at, "]], \"dynamic\": {");
+    first = at;
+    for (size_t i = 0; i < writer->count; i++) {
+        const size_t length = layer_of(&writer->slots[i]);
+        if (length == 0)
+            continue;
+        at = put_text(at, at == first ? "" : ", ");
+        at = put_expression(at, writer->slots[i].tensor.name, length, room);
+        at = put_text(at, ": {}");
+    }
+    return put_text(at, has_quantized_head(writer) ? "}, \"lm_head\": true" : "}");
+}
+
+/* ---- what is said ---- */
+
+qz_file_result qz_say_unquantized(qz_writer *writer, qz_file_error *error)
+{
+    const char *member = member_of(writer->layout);
+    const int gptq = strncmp(writer->layout, "gptq", 4) == 0;
+    if (!writer->said || (!member && !gptq) || writer->said_layers)
+        return QZ_FILE_OK;
+    enum { AROUND = 128, BETWEEN = 16 }; /* what stands around all names, and around each */
+    const size_t said = strlen(writer->said);
+    size_t room = said + AROUND, longest = 0;
+    for (size_t i = 0; i < writer->count; i++) {
+        const size_t length = writer->slots[i].tensor.name_length;
+        room += 2 * length * QZ_JSON_ESCAPED + BETWEEN;
+        longest = length > longest ? length : longest;
+    }
+    char *text = qz_arena_get(&writer->arena, room), *name = qz_arena_get(&writer->arena, 2 * longest + BETWEEN);
+    if (!text || !name)
+        return qz_fail_memory(error, writer->output.label);
+    memcpy(text, writer->said, said - 1); /* without the brace at its end */
+    char *at = put_text(text + said - 1, ", ");
+    at = gptq ? put_gptq(writer, name, at) : put_list(writer, member, at);
+    *put_text(at, "}") = '\0';
     writer->said = text;
     writer->said_layers = 1;
     return QZ_FILE_OK;

@@ -4,7 +4,7 @@
   :func:`pack_int4_to_int8` and :func:`unpack_int8_to_int4` to store two codes in a byte.
 * A scale for each small group of values: :func:`quantize_array`, which returns a :class:`QuantizedArray`;
   :func:`schemes` lists the representations, and :func:`learn_table` learns one from data. :func:`gptq` takes
-  the inputs of a layer into account.
+  the inputs of a layer into account, and :class:`Grams` gathers these.
 * :func:`compare` measures what was lost, :func:`plot_error` draws it, and :func:`choose` finds the scheme
   for an array; :func:`concatenate` puts arrays together, :func:`save` and :func:`load` keep them in files.
 * :mod:`quantize.onnx` reads and writes ONNX models with 4-bit weights.
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .encode import quantize_array as quantize_array
     from .files import load as load
     from .files import save as save
+    from .grams import Grams as Grams
     from .layer import gptq as gptq
     from .learn import learn_table as learn_table
     from .machine import kernels as kernels
@@ -93,6 +94,7 @@ _LAZY = {
     "Comparison": "comparison",
     "Comparisons": "comparison",
     "FileResult": "whole_files",
+    "Grams": "grams",
     "Index": "vector_index",
     "Neighbours": "neighbours",
     "Plan": "planning",

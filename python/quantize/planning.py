@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 # Options that are files are inputs, too.
-_FILES = ("imatrix", "table", "weights")
+_FILES = ("gram", "imatrix", "table", "weights")
 _VALUES = ("axis", "group_size", "max_shard_size", "method", "min_size", "nonfinite", "scale_dtype", "seed")
 _LISTS = ("exclude", "include")
 
@@ -147,7 +147,8 @@ def plan(
         Whether embeddings, output heads and the like stay in models.
     **options
         Others of ``quantize encode``: `axis`, `group_size`, `max_shard_size`, `method`, `min_size`,
-        `nonfinite`, `scale_dtype`, `seed`; paths `imatrix`, `table`, `weights`; lists `exclude`, `include`.
+        `nonfinite`, `scale_dtype`, `seed`; paths `gram`, `imatrix`, `table`,
+        `weights`; lists `exclude`, `include`.
 
     Returns
     -------

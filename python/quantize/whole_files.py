@@ -56,13 +56,14 @@ class OutputOptions(InputOptions, total=False):
 class EncodeOptions(OutputOptions, total=False):
     """Of :func:`encode_file`."""
 
-    scheme: SchemeName
+    scheme: SchemeName | Literal["q8_0"]
     group_size: int | Literal["row"]
     axis: int
     table: Path
     method: Method
     weights: Path
     imatrix: Path
+    gram: Path
     seed: int
     scale_dtype: Any
     nonfinite: Literal["refuse", "clip"]
@@ -94,6 +95,7 @@ class ConvertOptions(OutputOptions, total=False):
     to: str
     max_shard_size: int | str
     requantize: bool
+    resume: bool
     verify: bool
     report: Path
 
@@ -120,7 +122,7 @@ _KINDS = {
     "real": ("min_sqnr", "target_bits"),
     "word": ("scheme", "method", "nonfinite", "to", "tensor"),
     "dtype": ("dtype", "scale_dtype"),
-    "path": ("table", "weights", "imatrix", "report"),
+    "path": ("table", "weights", "imatrix", "gram", "report"),
     "names": ("include", "exclude"),
     "rules": ("rules",),
 }
@@ -371,9 +373,9 @@ def encode_file(
         is left.
     **options
         The options of the tool as keywords: `scheme`, `group_size`, `axis`, `table`, `method`, `weights`,
-        `imatrix`, `seed`, `scale_dtype`, `nonfinite`, `include`, `exclude`, `min_size`, `target_bits`,
-        `min_sqnr`, `stats`, `report` (a page of HTML to write), `dry_run`, `max_shard_size`, `resume`
-        (make a folder file by file, and go on where such a run ended), `threads`, `max_header`,
+        `imatrix`, `gram`, `seed`, `scale_dtype`, `nonfinite`, `include`, `exclude`, `min_size`,
+        `target_bits`, `min_sqnr`, `stats`, `report` (a page of HTML to write), `dry_run`, `max_shard_size`,
+        `resume` (make a folder file by file, and go on where such a run ended), `threads`, `max_header`,
         `max_ratio`, `max_bytes`, `max_table`, `void2_as_bfloat16`, `allow_trailing`. `rules` is a
         list of ``"pattern=action"``, a mapping from patterns to actions, or a .json or .toml file.
         ``overwrite=True`` replaces an output, ``fsync=False`` does not wait for the medium,
@@ -466,7 +468,8 @@ def convert_file(
     **options
         `to` (the layout: ``"gptq"``, ``"awq"``, ...), `requantize` (other values where the same cannot be
         had), `verify` (False: do not decode both files to see that they are the same), `report` (a page of
-        HTML to write), `max_shard_size` (of a folder), and those of files, as in :func:`decode_file`.
+        HTML to write), `max_shard_size` (of a folder), `resume` (as :func:`encode_file` has it), and those of
+        files, as in :func:`decode_file`.
 
     Returns
     -------

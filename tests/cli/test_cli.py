@@ -1035,3 +1035,35 @@ def test_bench(run: Run) -> None:
     )
     methods = [o["method"] for o in report["operations"] if o["name"] == "encode"]
     assert methods == ["absmax", "absmax7", "search", "exact", "reference"]
+
+
+def test_a_second_loss_is_not_silent(run: Run) -> None:
+    """What is quantized already keeps its codes, whatever asks for others, and that is said."""
+    np.savez("w.npz", a=weights(8, 64), b=weights(8, 64, seed=1), c=weights(8, 64, seed=2))
+    run("encode", "w.npz", "q.npz", "--include", "a", "--include", "b")
+    for words in (["--scheme", "nf4"], ["--rule", "a=nf4", "--rule", "*=nf4"], ["--target-bits", 5]):
+        done = run("encode", "q.npz", "r.npz", "-f", *words)
+        assert "2 tensors stay as they are, 'a' for example: quantized already" in done.stderr
+        listed = {
+            t["name"]: t["scheme"] for t in json.loads(run("info", "r.npz", "--json").stdout)["tensors"]
+        }
+        assert listed["a"] == listed["b"] == "int4"
+        assert listed["c"] != "int4"
+    tensors = json.loads(run("encode", "q.npz", "s.npz", "--json", "-q").stdout)["tensors"]
+    assert {t["name"]: t.get("reason") for t in tensors} == {"a": "quantized", "b": "quantized", "c": None}
+    assert "quantized already" not in run("encode", "w.npz", "t.npz").stderr
+
+
+@pytest.mark.parametrize("length", [64512, 65530, 65531])
+def test_the_longest_names(run: Run, tmp_path: Path, length: int) -> None:
+    """A member of an .npz file, its name with .npy behind it, that is read is written too."""
+    name = "n" * length
+    np.savez(tmp_path / "a.npz", **{name: np.arange(5)})
+    run("encode", "a.npz", "b.npz")
+    assert np.array_equal(np.load(tmp_path / "b.npz")[name], np.arange(5))
+    run("compare", "a.npz", "b.npz")
+    # A quantized tensor has longer names than its own.
+    np.savez(tmp_path / "c.npz", **{name: np.ones((8, 64), np.float32)})
+    fits = length + len(".int4_scale.npy") <= 65535
+    done = run("encode", "c.npz", "d.npz", code=0 if fits else 2)
+    assert fits or "too long for a .npz file" in done.stderr

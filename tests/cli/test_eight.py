@@ -182,7 +182,8 @@ def test_codes_are_copied(run: Run, command: str, end: str) -> None:
     }
     gguf_files.write("w.gguf", tensors)
     keep = ("--exclude", "*") if command == "encode" else ()
-    run(command, "w.gguf", f"q.{end}", *keep)
+    done = run(command, "w.gguf", f"q.{end}", *keep)
+    assert "decoded" not in done.stderr
     run(command, f"q.{end}", "back.gguf", *keep)
     found = {t.name: t for t in gguf.GGUFReader("back.gguf").tensors}
     for name, (blocks, kind) in tensors.items():
@@ -207,7 +208,8 @@ def test_parts_of_gguf(run: Run) -> None:
 def test_other_layouts_have_floats(run: Run) -> None:
     """A layout of another program has no such tensors: they become the floats that they stand for."""
     gguf_files.write("w.gguf", {"w": (random_blocks((8, 4), 1), Kind.Q8_0)})
-    run("convert", "w.gguf", "q.safetensors", "--to", "compressed-tensors")
+    done = run("convert", "w.gguf", "q.safetensors", "--to", "compressed-tensors")
+    assert "note: decoded to float32: Q8_0\n" in done.stderr
     found = members("q.safetensors")
     assert list(found) == ["w"]
     assert np.array_equal(found["w"], gguf_files.load("w.gguf")["w"])
@@ -368,3 +370,71 @@ def test_weights_do_not_count(run: Run) -> None:
     wanted = 10 * np.log10(np.sum(weights * x.astype(np.float64) ** 2) / np.sum(weights * lost**2))
     assert t["chosen"] == "q8_0"
     assert t["likely_sqnr_db"] == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("kinds", [("Q8_0", "Q6_K"), ("Q6_K", "Q8_0"), ("Q5_0", "Q8_0", "Q6_K")], ids=str)
+def test_only_what_is_decoded_is_noted(run: Run, kinds: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(3)
+    tensors = {
+        name: (gguf.quants.quantize(rng.normal(size=(4, 256)).astype(np.float32), Kind[name]), Kind[name])
+        if name != "Q6_K"
+        else (np.zeros((4, 210), np.uint8), Kind.Q6_K)
+        for name in kinds
+    }
+    gguf_files.write("w.gguf", tensors)
+    others = ", ".join(name for name in kinds if name != "Q8_0")
+    for arguments in (("convert", "w.gguf", "a.npz"), ("encode", "w.gguf", "b.gguf", "--exclude", "*")):
+        assert f"note: decoded to float32: {others}\n" in run(*arguments).stderr
+    for arguments in (("encode", "w.gguf", "c.npz"), ("decode", "w.gguf", "d.npz"), ("info", "w.gguf")):
+        assert f"note: decoded to float32: {', '.join(kinds)}\n" in run(*arguments).stderr
+
+
+@pytest.mark.parametrize("end", [*ENDS, "gguf"])
+def test_the_scheme_of_an_option(run: Run, end: str) -> None:
+    """The bytes that a rule for all tensors gives, in files and for floats of any type."""
+    np.savez(
+        "w.npz",
+        a=numbers((33, 64), "float32", 1),
+        b=numbers((8, 96), "float16", 2),
+        c=numbers((9,), "float32", 3),
+    )
+    done = run("encode", "w.npz", f"a.{end}", "--scheme", "q8_0", "--group-size", 32)
+    assert "became" in done.stderr
+    assert "of q8_0 (8.5 bits a value)" in done.stderr
+    run("encode", "w.npz", f"b.{end}", "--rule", "*=q8_0")
+    assert Path(f"a.{end}").read_bytes() == Path(f"b.{end}").read_bytes()
+    found = (
+        json.loads(
+            run("encode", "w.npz", f"a.{end}", "-f", "--scheme", "q8_0", "--rule", "b=nf4", "--json").stdout
+        )
+        if end != "gguf"
+        else json.loads(run("encode", "w.npz", f"a.{end}", "-f", "--scheme", "q8_0", "--json").stdout)
+    )
+    assert found["scheme"] == "q8_0"
+    assert {t["name"]: t.get("scheme") for t in found["tensors"]}["a"] == "q8_0"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--group-size", 64),
+        ("--group-size", "row"),
+        ("--axis", 0),
+        ("--method", "search"),
+        ("--scale-dtype", "float32"),
+        ("--seed", 1),
+        ("--weights", "w.npz"),
+        ("--imatrix", "w.npz"),
+        ("--gram", "w.npz"),
+        ("--table", "t.npy"),
+        ("--target-bits", 8.5),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_with_the_scheme(run: Run, option: tuple[object, ...]) -> None:
+    np.savez("w.npz", a=np.ones((8, 64), np.float32))
+    np.save("t.npy", np.linspace(-1, 1, 16, dtype=np.float32))
+    done = run("encode", "w.npz", "a.npz", "--scheme", "q8_0", *option, code=2)
+    assert str(option[0]) in done.stderr
+    assert not Path("a.npz").exists()
+    assert "only schemes of 4 bits" in run("bench", "--scheme", "q8_0", code=2).stderr

@@ -121,6 +121,7 @@ CALLS = [
     ("encode", "in.npz", "new.npz", "--table", "table.npy", "--rule", "v*=nvfp4", "--rule", "norm=keep"),
     ("encode", "plain.safetensors", "new.gguf", "--scheme", "iq4_xs", "--include", "a.weight"),
     ("encode", "plain.safetensors", "new.gguf", "--scheme", "q4_k"),
+    ("encode", "plain.npz", "new.npz", "--gram", "gram.npz"),
     ("encode", "q.npz", "new.npz"),
     ("decode", "q.npz", "new.npz"),
     ("decode", "q.npz", "new.npy", "--tensor", "w.weight", "--dtype", "bfloat16"),
@@ -172,6 +173,8 @@ def files(run: Run) -> None:
     np.save("table.npy", np.linspace(-1, 1, 16, dtype=np.float32))
     run("encode", "in.npz", "q.npz", "-q")
     np.savez("plain.npz", **{"a.weight": weights(16, 256), "b.weight": weights(4, 100), "c": weights(300)})
+    gram = {"a.weight": np.eye(256), "a.weight.examples": np.int64(9), "a.weight.holdout": np.eye(256)}
+    np.savez("gram.npz", **gram)
     run("encode", "plain.npz", "own.safetensors", "-q", "--group-size", "32", "--include", "a.weight")
     run("encode", "plain.npz", "nf4.safetensors", "-q", "--scheme", "nf4", "--include", "a.weight")
     run("decode", "own.safetensors", "plain.safetensors", "-q")

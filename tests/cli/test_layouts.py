@@ -6,6 +6,7 @@ layouts_oracle.py makes and reads such files in NumPy, code by code.
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -846,6 +847,40 @@ LISTS = {
     "awq": "modules_to_not_convert",
     "bitsandbytes": "llm_int8_skip_modules",
 }
+
+
+@pytest.mark.parametrize("head", ["none", "floats", "quantized"])
+@pytest.mark.parametrize("to", ["gptq", "gptq_v2"])
+def test_layers_that_stay_floats_with_gptq(run: Run, tmp_path: Path, to: str, head: str) -> None:
+    """What programs do with the names of layers, by their rules: only the quantized ones are found."""
+    (tmp_path / "a").mkdir()
+    rng = np.random.default_rng(3)
+    names = [f"model.layers.{i}.mlp.{part}_proj" for i in (1, 11, 111) for part in ("up", "down")]
+    names += ["model.embed_tokens", 'odd +(\\ "é|[.*]{1}', "modelXlayers.1.mlp.up_proj"]
+    names += [] if head == "none" else ["lm_head"]
+    chosen = {"model.layers.1.mlp.up_proj", "model.layers.11.mlp.down_proj", "model.layers.111.mlp.up_proj"}
+    chosen |= {"lm_head"} if head == "quantized" else set()
+    tensors = {f"{name}.weight": stored(rng.standard_normal((32, 128)).astype(np.float16)) for name in names}
+    tensors |= {"model.norm.weight": stored(np.ones(32, np.float32))}
+    oracle.save(tmp_path / "a/model.safetensors", tensors)
+    (tmp_path / "a/config.json").write_text(json.dumps(CONFIG))
+    rules = [word for name in sorted(chosen) for word in ("--rule", f"{name}.weight=int4")]
+    run("encode", "a", "q", *rules, "--rule", "*=keep")
+    run("convert", "q", "b", "--to", to)
+    said = json.loads((tmp_path / "b/config.json").read_text())["quantization_config"]
+    assert said.get("lm_head", False) == (head == "quantized")
+    # GPTQModel: a key that begins with "-:" is an expression, and what it matches from its start stays.
+    assert all(key.startswith("-:") and not words for key, words in said["dynamic"].items())
+    expressions = [key.removeprefix("-:") for key in said["dynamic"]]
+    assert {n for n in names if not any(re.match(e, n) for e in expressions)} == chosen
+    # Optimum: names that end so are quantized. vLLM: those that have one of the words in them.
+    words = [word for group in said["modules_in_block_to_quantize"] for word in group]
+    assert {n for n in names if any(n.endswith(word) for word in words)} == chosen
+    assert {n for n in names if any(word in n for word in words)} == chosen
+    (metadata,) = (oracle.load(path)[1] for path in (tmp_path / "b").glob("*.safetensors"))
+    assert json.loads(metadata["quantization_config"]) == said
+    run("convert", "b", "own", "--to", "own")
+    run("compare", "q", "own")
 
 
 @pytest.mark.parametrize("head", ["none", "floats", "quantized"])

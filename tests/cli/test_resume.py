@@ -1,8 +1,9 @@
-"""encode --resume: a folder made file by file has the bytes of one made at once, whatever kills the run."""
+"""--resume: a folder made file by file has the bytes of one made at once, whatever kills the run."""
 
 import hashlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -214,4 +215,113 @@ def test_what_does_not_go_with_it(run: Run) -> None:
     safetensors.numpy.save_file(arrays, "m/model.safetensors")
     run("encode", "m", "out", "--resume", code=4)
     assert stages() == []  # no file was complete
+    assert not Path("out").exists()
+
+
+# --- convert: the same mechanism ----------------------------------------------------------------------------
+
+LAYOUTS = {
+    "own": ("int4",),
+    "gptq": ("int4",),
+    "gptq_v2": ("uint4", "--scale-dtype", "float16"),
+    "awq": ("awq",),
+    "compressed-tensors": ("int4",),
+    "mlx": ("uint4_offset", "--scale-dtype", "float16"),
+    "bitsandbytes": ("nf4", "--scale-dtype", "float32"),
+}
+
+
+def quantized(run: Run, *words: str) -> None:
+    """The model in q, with rows as all layouts take them."""
+    arrays = safetensors.numpy.load_file("m/model.safetensors")
+    more = {name: np.concatenate([x, x[:4]]) if x.ndim == 2 else x for name, x in arrays.items()}
+    safetensors.numpy.save_file(more, "m/model.safetensors", metadata={"format": "pt"})
+    run("encode", "m", "q", *words)
+
+
+@pytest.mark.parametrize("to", LAYOUTS)
+def test_converted_bytes_are_the_same(run: Run, to: str) -> None:
+    scheme, *more = LAYOUTS[to]
+    words = ("--to", to, "--max-shard-size", "20k")
+    quantized(run, "--scheme", scheme, *more, "--rule", "l1.weight=q8_0")
+    run("convert", "q", "whole", *words)
+    done = json.loads(run("convert", "q", "out", *words, "--resume", "--json").stdout)
+    assert contents("out") == contents("whole")
+    assert len([*Path("out").glob("*.safetensors")]) > 3
+    assert stages() == []
+    assert done == json.loads(run("convert", "q", "third", *words, "--json").stdout)
+    assert "exists already" in run("convert", "q", "out", *words, "--resume", code=4).stderr
+    # Each file is proved: all that is quantized to four bits is read again.
+    said = run("convert", "q", "fourth", *words, "--resume", "--jsonl").stdout.splitlines()
+    ends = [e for e in map(json.loads, said) if e.get("what") == "verify" and e["done"] == e["total"]]
+    assert sum({json.dumps(e): e["total"] for e in ends}.values()) > 0
+    assert contents("fourth") == contents("whole")
+
+
+@pytest.mark.parametrize("way", [("int4",), ("int4", "--no-verify"), ("nf4", "--requantize")], ids=" ".join)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_conversion_killed_at_any_moment(run: Run, tool: str, seed: int, way: tuple[str, ...]) -> None:
+    scheme, *more = way
+    quantized(run, "--scheme", scheme)
+    words = ["convert", "q", "out", "--to", "gptq", "--max-shard-size", "20k", *more]
+    run(*(word if word != "out" else "whole" for word in words))
+    rng = random.Random(seed)
+    kills = 0
+    while not Path("out").exists() and kills < 40:
+        with subprocess.Popen([tool, *words, "--resume", "-q"], stderr=subprocess.DEVNULL) as child:
+            time.sleep(rng.uniform(0, 0.004 * (1 + kills)))
+            child.send_signal(signal.SIGKILL if rng.random() < 0.8 else signal.SIGTERM)
+        kills += 1
+    if stages() or not Path("out").exists():
+        run(*words, "--resume", "-q")
+    assert contents("out") == contents("whole")
+    assert stages() == []
+
+
+def half_converted(tool: str, *more: str) -> Path:
+    """Stops a conversion when one file or more are recorded."""
+    run = [tool, "convert", "q", "out", "--to", "gptq", "--max-shard-size", "20k", "--resume", "-q", *more]
+    for _ in range(100):
+        with subprocess.Popen(run, stderr=subprocess.DEVNULL) as child:
+            while child.poll() is None and not [*Path().glob(".quantize-out-*/done/*")]:
+                time.sleep(0.0005)
+            child.kill()
+        if stages() and not Path("out").exists():
+            return stages()[0]
+        shutil.rmtree("out")
+    raise AssertionError("each run ended before it could be killed")
+
+
+def test_what_was_converted_is_kept_and_looked_at(run: Run, tool: str) -> None:
+    quantized(run, "--scheme", "int4")
+    words = ("--to", "gptq", "--max-shard-size", "20k")
+    run("convert", "q", "whole", *words)
+    stage = half_converted(tool)
+    names = [path.read_text().split()[0] for path in sorted((stage / "done").iterdir())]
+    kept = {name: (stage / "files" / name).stat().st_ino for name in names}
+    damaged = stage / "files" / names[0]
+    data = bytearray(damaged.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    found = json.loads(run("convert", "q", "out", *words, "--resume", "--json").stdout)
+    assert contents("out") == contents("whole")
+    assert all((Path("out") / name).stat().st_ino == kept[name] for name in names[1:])
+    assert len([t for t in found["tensors"] if t.get("made_before")]) >= len(names) - 1
+    # Other words are another run; that of a run without the proof is not gone on with by one that proves.
+    shutil.rmtree("out")
+    stage = half_converted(tool, "--no-verify")
+    done = run("convert", "q", "out", *words, "--resume")
+    assert f"{stage.name} is what a run with other inputs or options left" in done.stderr
+    assert contents("out") == contents("whole")
+
+
+def test_what_does_not_go_with_a_conversion(run: Run) -> None:
+    quantized(run)
+    assert (
+        "--resume goes with none of"
+        in run("convert", "q", "o", "--resume", "--report", "r.html", code=2).stderr
+    )
+    assert "folders" in run("convert", "q", "o.safetensors", "--resume", code=2).stderr
+    run("convert", "q", "out", "--to", "bitsandbytes", "--resume", code=4)
+    assert stages() == []
     assert not Path("out").exists()

@@ -36,6 +36,7 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
     "report": (Path("r.html"), ["--report=r.html"]),
     "weights": ("-w.npy", ["--weights=-w.npy"]),
     "imatrix": (b"i\xff.dat", ["--imatrix=i\udcff.dat"]),
+    "gram": ("g.npz", ["--gram=g.npz"]),
     "seed": (2**64 - 1, ["--seed=18446744073709551615"]),
     "scale_dtype": (np.float16, ["--scale-dtype=float16"]),
     "nonfinite": ("clip", ["--nonfinite=clip"]),
