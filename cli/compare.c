@@ -63,7 +63,7 @@ static int pair_up(comparer *c)
         if (is_selected(c->s, b) && !source_find(&c->a, b->name, b->name_length))
             c->pairs[c->count++] = (pair){.b = b};
     }
-    return DONE;
+    return names_were_seen();
 }
 
 /* ---- floats ---- */

@@ -252,7 +252,7 @@ int plan_tensors(encoder *e)
     choose_layout(e);
     e->jobs = calloc(e->in.count + 1, sizeof *e->jobs);
     if (!e->jobs)
-        return fail_memory();
+        return code == DONE ? fail_memory() : code;
     for (size_t i = 0; i < e->in.count; i++) {
         const qz_tensor *t = qz_tensor_at(e->in.file, e->in.items[i].tensor);
         e->floats += !e->in.items[i].packed && is_float(t->element) && t->rank != 0;
@@ -266,6 +266,8 @@ int plan_tensors(encoder *e)
     }
     if (code == DONE)
         at_tensor(NULL, 0);
+    if (code == DONE)
+        code = names_were_seen();
     if (code == DONE)
         code = choose_weights(e);
     if (code == DONE)

@@ -144,7 +144,8 @@ int fail_system(const char *path, int number)
 {
     char shown[NAME_TEXT];
     here.system = number;
-    return fail(IO_ERROR, "%s: %s", qz_escape(path, strlen(path), shown, sizeof shown), strerror(number));
+    return fail(number == ENOMEM ? LIMIT : IO_ERROR, "%s: %s", qz_escape(path, strlen(path), shown, sizeof shown),
+                strerror(number));
 }
 
 int fail_file(const qz_file_error *error)

@@ -7,9 +7,11 @@
 #include "report.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -197,6 +199,38 @@ static int write_page(const results *r, FILE *file)
     return code;
 }
 
+/* Opens a new file in the folder of `path`, whose path goes to `beside`. It has the name of an output that is not complete
+ * and is locked as one, so that the next run that writes into the folder removes it if this one is killed. */
+static int open_beside(const char *path, char *beside, size_t room)
+{
+    enum { TRIES = 8 };
+    const char *slash = strrchr(path, '/');
+    int fd = -1;
+    for (int i = 0; i < TRIES && fd < 0; i++) {
+        uint64_t random;
+        if (getentropy(&random, sizeof random) != 0)
+            return -1;
+        snprintf(beside, room, "%.*s.quantize-%016" PRIx64 ".tmp", slash ? (int)(slash + 1 - path) : 0, path, random);
+        fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST)
+            return -1;
+    }
+    if (fd >= 0)
+        (void)flock(fd, LOCK_EX | LOCK_NB); /* where there are no locks, nobody removes leftovers */
+    return fd;
+}
+
+/* Writes what is still in the buffer: 0, or why not all was written. After a failure errno may be that of a later call, so
+ * another byte is tried. */
+static int write_rest(FILE *file)
+{
+    const int failed = ferror(file);
+    clearerr(file);
+    if ((failed && fputc('\n', file) == EOF) || fflush(file) != 0)
+        return errno;
+    return failed ? EIO : 0;
+}
+
 /* Writes the page beside its place and moves it there, so that it appears whole. */
 int report_write(const results *r)
 {
@@ -205,27 +239,26 @@ int report_write(const results *r)
         return DONE;
     if (strcmp(r->s->command, "compare") != 0)
         output_is_there();
-    const size_t room = strlen(path) + 8;
+    const size_t room = strlen(path) + 40;
     char *beside = malloc(room);
     if (!beside)
         return fail_memory();
-    snprintf(beside, room, "%s.XXXXXX", path);
-    const int fd = mkstemp(beside);
+    const int fd = open_beside(path, beside, room);
     FILE *file = fd >= 0 ? fdopen(fd, "wb") : NULL;
     int code = file ? write_page(r, file) : fail_system(path, errno);
-    const mode_t mask = umask(0);
-    umask(mask);
-    errno = 0;
-    if (file && code == DONE && (fchmod(fd, 0666 & ~mask) != 0 || ferror(file) || fflush(file) != 0))
-        code = fail_system(path, errno);
-    if (file)
-        fclose(file);
+    const int wrong = file && code == DONE ? write_rest(file) : 0;
+    if (wrong != 0)
+        code = fail_system(path, wrong);
     if (code == DONE)
         code = report_check(r->s); /* the place may be taken meanwhile, or be that of the output */
     if (code == DONE && rename(beside, path) != 0)
         code = fail_system(path, errno);
     if (fd >= 0 && code != DONE)
         unlink(beside);
+    if (file)
+        fclose(file);
+    else if (fd >= 0)
+        close(fd);
     free(beside);
     return code;
 }

@@ -61,11 +61,11 @@ static int remove_one(const char *path, const struct stat *status, int kind, str
     return remove(path);
 }
 
-/* Removes a folder with all in it; links are not followed. */
-static void remove_tree(const char *path)
+/* Removes a folder with all in it, if it is there; links are not followed. Returns 0 if something stays. */
+static int remove_tree(const char *path)
 {
     enum { OPEN = 8 };
-    (void)nftw(path, remove_one, OPEN, FTW_DEPTH | FTW_PHYS);
+    return nftw(path, remove_one, OPEN, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT;
 }
 
 static int sync_folder(const stage *st, const char *path)
@@ -229,8 +229,8 @@ static int record(const stage *st, size_t shard, const char *folder)
         fclose(file);
     if (code == DONE && rename(beside, path) != 0)
         code = fail_system(path, errno);
-    if (code == DONE && (done = join(st->path, "/done", "", "")) != NULL)
-        code = sync_folder(st, done);
+    if (code == DONE)
+        code = (done = join(st->path, "/done", "", "")) != NULL ? sync_folder(st, done) : LIMIT;
     free(beside);
     free(path);
     free(done);
@@ -452,13 +452,12 @@ static int make_all(const resumable *r, stage *st, const char *files)
 static void end_stage(const stage *st, int code)
 {
     const size_t ready = count_ready(st);
-    if (code == DONE && rename(st->path, st->ended) == 0)
-        remove_tree(st->ended);
-    else if (code == DONE || ready == 0)
-        remove_tree(st->path);
-    else
-        remove_tree(st->work);
+    const char *old = code != DONE && ready != 0                         ? st->work
+                      : code == DONE && rename(st->path, st->ended) == 0 ? st->ended
+                                                                         : st->path;
     char shown[NAME_TEXT];
+    if (!remove_tree(old))
+        say("note: %s could not be removed: %s", qz_escape(old, strlen(old), shown, sizeof shown), strerror(errno));
     if (code != DONE && ready != 0)
         say("%zu of %zu files are complete, in %s; --resume goes on with them", ready, st->count,
             qz_escape(st->path, strlen(st->path), shown, sizeof shown));

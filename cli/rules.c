@@ -3,7 +3,6 @@
  */
 #include "rules.h"
 
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +74,8 @@ static int compile_expression(rule *r)
         return fail(USAGE, "%s: the expression has %s, at character %zu", r->place, wrong, at + 1);
     snprintf(whole, sizeof whole, "^(%s)$", text);
     int code = regcomp(&r->expression, whole, REG_EXTENDED | REG_NOSUB);
+    if (code == REG_ESPACE)
+        return fail_memory();
     if (code != 0) {
         regerror(code, &r->expression, why, sizeof why);
         return fail(USAGE, "%s: this is no extended regular expression: %s", r->place, why);
@@ -87,7 +88,12 @@ static int compile_expression(rule *r)
 static int has_pattern(const void *context, const char *name)
 {
     const rule *r = context;
-    return r->is_expression ? regexec(&r->expression, name, 0, NULL, 0) == 0 : fnmatch(r->pattern, name, 0) == 0;
+    if (!r->is_expression)
+        return glob_matches(r->pattern, name);
+    const int code = regexec(&r->expression, name, 0, NULL, 0);
+    if (code == REG_ESPACE)
+        names_lack_memory();
+    return code == 0;
 }
 
 static int matches(const rule *r, const item *i)
@@ -215,6 +221,8 @@ int check_rule_names(rule_list *rules, const source *in)
                 rules->items[r].decided += first;
                 first = 0;
             }
+    if (names_were_seen() != DONE)
+        return LIMIT;
     for (size_t r = 0; r < rules->count; r++) {
         char shown[NAME_TEXT];
         const rule *it = &rules->items[r];

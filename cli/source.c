@@ -177,12 +177,26 @@ int is_float(qz_element element)
 
 /* ---- rules by name ---- */
 
+static int lack_memory; /* there was none to look at some name, which then passed no test */
+
+void names_lack_memory(void)
+{
+    lack_memory = 1;
+}
+
+int names_were_seen(void)
+{
+    return lack_memory ? fail_memory() : DONE;
+}
+
 int item_passes(const item *i, name_test test, const void *context)
 {
     char small[256];
     char *name = i->name_length < sizeof small ? small : malloc(i->name_length + 1);
-    if (!name)
+    if (!name) {
+        names_lack_memory();
         return 0;
+    }
     memcpy(name, i->name, i->name_length);
     name[i->name_length] = '\0';
     int yes = test(context, name);
@@ -191,10 +205,18 @@ int item_passes(const item *i, name_test test, const void *context)
     return yes;
 }
 
+int glob_matches(const char *glob, const char *name)
+{
+    const int code = fnmatch(glob, name, 0);
+    if (code != 0 && code != FNM_NOMATCH)
+        names_lack_memory();
+    return code == 0;
+}
+
 /* A test of item_passes(). */
 static int has_glob(const void *context, const char *name)
 {
-    return fnmatch(context, name, 0) == 0;
+    return glob_matches(context, name);
 }
 
 static int matches(const char *glob, const item *i)
@@ -231,6 +253,8 @@ int check_rules(const settings *s, const source *in)
                 i++;
             if (i == in->count) {
                 char shown[NAME_TEXT];
+                if (names_were_seen() != DONE)
+                    return LIMIT;
                 qz_escape(lists[l]->items[g], strlen(lists[l]->items[g]), shown, sizeof shown);
                 return fail(USAGE, "%s '%s': no tensor has such a name; 'quantize info' lists the names", names[l],
                             shown);

@@ -46,6 +46,11 @@ int is_included(const settings *s, const item *i);
 /* Whether the name of an item passes a test, which gets it with a NUL behind it. */
 typedef int (*name_test)(const void *context, const char *name);
 int item_passes(const item *i, name_test test, const void *context);
+int glob_matches(const char *glob, const char *name);
+/* A test that has no memory for its work calls the first and returns 0. What the tests decide counts when the second has
+ * returned DONE. */
+void names_lack_memory(void);
+int names_were_seen(void);
 /* Every --include and --exclude must match something: a typing error is reported. */
 int check_rules(const settings *s, const source *in);
 /* Works on `count` elements of a tensor from `first` on, which are in `data`. Returns DONE to go on. */

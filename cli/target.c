@@ -4,15 +4,14 @@
 #include "target.h"
 
 #include <string.h>
-#include <sys/stat.h>
 
 #include "output.h"
 
 /* Whether the output is a folder: the input is one, or a model in several files, and the name is that of no file. */
 static int is_folder(const settings *s, const source *in)
 {
-    struct stat status;
-    int from_folder = qz_file_path(in->file, 1) || (stat(s->files[0], &status) == 0 && S_ISDIR(status.st_mode));
+    /* Of a folder the first path is that of the file in it. */
+    int from_folder = qz_file_path(in->file, 1) || strcmp(qz_file_path(in->file, 0), s->files[0]) != 0;
     return from_folder && !qz_layout_of_output(s->files[1]);
 }
 

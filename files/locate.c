@@ -135,9 +135,11 @@ qz_file_result qz_locate(const char *path, char **file, qz_file_error *error)
     struct stat status;
     char label[200];
     *file = NULL;
-    if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode))
-        return QZ_FILE_OK;
     qz_escape(path, strlen(path), label, sizeof label);
+    if (stat(path, &status) != 0)
+        return qz_fail_errno(error, label, "open");
+    if (!S_ISDIR(status.st_mode))
+        return QZ_FILE_OK;
     DIR *list = opendir(path);
     if (!list)
         return qz_fail_errno(error, label, "list the folder");

@@ -9,7 +9,7 @@
 #include "quantize_file.h"
 
 /* Where `path` is a folder, *file becomes the path of the model in it, to be released with free(); NULL if it is
- * something else, or not there. */
+ * something else. */
 qz_file_result qz_locate(const char *path, char **file, qz_file_error *error);
 
 /* Whether the name is that of a numbered file, as in NAME-00002-of-00003.gguf; `end` is what follows the numbers. *stem

@@ -113,7 +113,8 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
                              : tensor->type ? qz_type_bytes(tensor->type, &wrong)
                                             : 0;
     if (raw && slot.tensor.type_bytes == 0)
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "%s", wrong);
+        return wrong ? qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "%s", wrong)
+                     : qz_fail_memory(error, label);
     if (tensor->rank > QZ_MAX_RANK || slot.tensor.type_bytes == 0 ||
         !qz_shape_count(tensor->rank, tensor->shape, slot.tensor.type_bytes, &slot.tensor.count, &slot.tensor.bytes))
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET,

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Prints which lines and branches of the file library its C tests reach, by folder and by file.
+"""Prints which lines and branches of the file library its C tests and the hostile files reach.
 
     .venv/bin/python scripts/coverage.py [FOLDER]     make coverage
 
-Builds all with gcc and gcov in build/coverage, runs the short C tests of tests/files, and asks gcovr. With
-a FOLDER below files/, its lines with branches that are not reached are listed. docs/reliability.md has a
-table of these figures, and says what it means.
+Builds all with gcc and gcov in build/coverage, runs the short C tests of tests/files and the tool on the
+files of tests/files/test_hostile.py, and asks gcovr. With a FOLDER below files/, its lines with branches that
+are not reached are listed. docs/reliability.md has a table of these figures, and says what it means.
 """
 
 import json
@@ -42,6 +42,8 @@ def measure(folder: str | None) -> dict[str, dict[str, int]]:
     for path in BUILD.rglob("*.gcda"):  # of an earlier run
         path.unlink()
     run("ctest", "--test-dir", BUILD / "tests/files", "--parallel", str(JOBS), QZ_TEST_SHORT="1")
+    hostile = ["-m", "pytest", "-q", "tests/files/test_hostile.py", "-k", "tool"]
+    run("python", *hostile, QUANTIZE_CLI=str(BUILD / "cli/quantize"))
     gcovr: list[str | Path] = [
         "gcovr",
         "--root",

@@ -42,7 +42,7 @@ static int is_unit(const char *text, size_t length)
     size_t at = 1;
     if (length < 3 || text[0] != '[' || text[length - 1] != ']')
         return 0;
-    while (at < length && text[at] >= (at == 1 ? '1' : '0') && text[at] <= '9')
+    while (text[at] >= (at == 1 ? '1' : '0') && text[at] <= '9') /* ends at the bracket */
         at++;
     for (size_t i = 0; at <= 10 && i < sizeof units / sizeof units[0]; i++)
         if (strlen(units[i]) == length - 1 - at && memcmp(units[i], text + at, length - 1 - at) == 0)
@@ -100,7 +100,8 @@ typedef struct field_name {
     size_t length;
 } field_name;
 
-/* A record: [('name', type), (('title', 'name'), type, (2, 3)), ('', '|V3')]. Returns the bytes of an item or 0. */
+/* A record: [('name', type), (('title', 'name'), type, (2, 3)), ('', '|V3')]. Returns the bytes of an item or 0; then
+ * *wrong says why, or is NULL where memory is lacking. */
 static uint64_t take_record(qz_text *p, int depth, const char **wrong);
 
 static uint64_t take_item(qz_text *p, int depth, int *is_void, const char **wrong)
@@ -174,6 +175,7 @@ static uint64_t take_record(qz_text *p, int depth, const char **wrong)
                 field_name *wider = realloc(names, capacity * sizeof *names);
                 good = wider != NULL;
                 names = good ? wider : names;
+                *wrong = good ? *wrong : NULL;
             }
             if (good)
                 names[count++] = pair[i];
@@ -230,7 +232,7 @@ qz_file_result qz_npy_take_type(qz_text *p, const qz_open_options *options, int 
     if (p->at < p->end && *p->at == '[') {
         tensor->type_bytes = take_record(p, 0, &wrong);
         if (tensor->type_bytes == 0)
-            return qz_text_refuse(p, start, wrong);
+            return wrong ? qz_text_refuse(p, start, wrong) : qz_fail_memory(p->error, p->label);
         if (!latin1 && !qz_is_utf8(start, (size_t)(p->at - start)))
             return qz_text_refuse(p, start, "has names of fields that are not UTF-8");
         return keep_type(p, start, (size_t)(p->at - start), latin1, arena, tensor);

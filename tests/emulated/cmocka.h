@@ -67,13 +67,14 @@ static inline void small_memory(const void *a, const void *b, size_t n, const ch
     }
 }
 
-#define small_check(condition, what) ((condition) ? (void)0 : small_fail(what, __FILE__, __LINE__))
-#define assert_true(c)               small_check(c, "assert_true(" #c ")")
-#define assert_false(c)              small_check(!(c), "assert_false(" #c ")")
-#define assert_null(p)               small_check(!(p), "assert_null(" #p ")")
-#define assert_non_null(p)           small_check(!!(p), "assert_non_null(" #p ")")
-#define assert_ptr_equal(a, b)       small_check((a) == (b), "assert_ptr_equal(" #a ", " #b ")")
-#define assert_string_equal(a, b)    small_check(strcmp(a, b) == 0, "assert_string_equal(" #a ", " #b ")")
+#define small_check(condition, what)  ((condition) ? (void)0 : small_fail(what, __FILE__, __LINE__))
+#define assert_true(c)                small_check(c, "assert_true(" #c ")")
+#define assert_false(c)               small_check(!(c), "assert_false(" #c ")")
+#define assert_null(p)                small_check(!(p), "assert_null(" #p ")")
+#define assert_non_null(p)            small_check(!!(p), "assert_non_null(" #p ")")
+#define assert_ptr_equal(a, b)        small_check((a) == (b), "assert_ptr_equal(" #a ", " #b ")")
+#define assert_string_equal(a, b)     small_check(strcmp(a, b) == 0, "assert_string_equal(" #a ", " #b ")")
+#define assert_string_not_equal(a, b) small_check(strcmp(a, b) != 0, "assert_string_not_equal(" #a ", " #b ")")
 #define assert_in_range(v, low, high)                                                                                  \
     small_check((uintmax_t)(v) >= (uintmax_t)(low) && (uintmax_t)(v) <= (uintmax_t)(high), "assert_in_range(" #v ")")
 #define assert_int_equal(a, b)                                                                                         \

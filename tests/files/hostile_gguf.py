@@ -57,6 +57,12 @@ def aligned(value: int, kind: int = U32, size: int = 4) -> bytes:
     return key("general.alignment", kind, value.to_bytes(size, "little"))
 
 
+def split(number: int | None, count: int) -> tuple[bytes, ...]:
+    """What a part of a model says of itself."""
+    numbers = [("split.no", number), ("split.count", count)]
+    return tuple(key(name, U16, struct.pack("<H", n)) for name, n in numbers if n is not None)
+
+
 LONG = "x" * 63
 
 CASES: dict[str, Case] = {
@@ -124,6 +130,16 @@ CASES: dict[str, Case] = {
         of(keys=(key("general.alignment", STRING, text("32")),)), "not a number of type 4"
     ),
     # tensors
+    "part of others": bad(of(info(), keys=split(0, 2)), "rename it"),
+    "part behind the last": bad(of(info(), keys=split(2, 2)), "split.no: does not go with"),
+    "part without a number": bad(of(info(), keys=split(None, 2)), "split.no: does not go with"),
+    "part of no whole": bad(
+        of(info(), keys=(key("split.no", STRING, text("0")), *split(None, 2))), "whole number"
+    ),
+    "part of a text": bad(
+        of(info(), keys=(key("split.no", STRING, text("zero")), *split(None, 2))), "whole number"
+    ),
+    "part -1": bad(of(info(), keys=(key("split.no", I8, b"\xff"), *split(None, 2))), "whole number"),
     "name of 64 bytes": bad(of(info("x" * 64)), "more than 63 bytes"),
     "name of 2^64 - 1 bytes": bad(of(struct.pack("<Q", (1 << 64) - 1) + bytes(40)), "a name needs"),
     "name in Latin-1": bad(of(info(b"\xe4")), "is not UTF-8"),

@@ -25,6 +25,11 @@ def of_type(descr: str, data: bytes = bytes(8), shape: str = "(1,)") -> bytes:
     return array(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}", data)
 
 
+def cut(text: str) -> bytes:
+    """A header that ends with this text."""
+    return array(text, b"", length=len(text))
+
+
 RIGHT = of_shape("(1,)")
 
 CASES: dict[str, Case] = {
@@ -62,6 +67,13 @@ CASES: dict[str, Case] = {
     "two": bad(array(f"{{{F4}'shape': (1,)}}{{}}"), "follows the dictionary"),
     "zero in the text": bad(array(f"{{{F4}\0'shape': (1,)}}"), "plain dictionary"),
     "escape in a key": stricter(array(f"{{{F4}'sha\\x70e': (1,)}}"), "plain dictionary"),
+    "no end of a word": bad(cut(f"{{{F4.replace('False, ', 'Fals')}"), "True nor False"),
+    "no type": bad(cut("{'descr':"), "not a plain string"),
+    "no shape after its key": bad(cut(f"{{{F4}'shape':"), "not a tuple"),
+    "no end of a number": bad(cut(f"{{{F4}'shape': (1"), "not a tuple"),
+    "no end of a record": bad(cut("{'descr': [('a', '<f4'), "), "records"),
+    "no end of a field": bad(cut("{'descr': [('a', "), "not read"),
+    "no end of a field's shape": bad(cut("{'descr': [('a', '<f4', (2"), "records"),
     "5000 deep": bad(of_shape("(" * 4000 + ")" * 4000), "whole number"),
     "5000 dictionaries": bad(array("{" * 5000), "plain dictionary"),
     "5000 lists of types": bad(of_type("[('a', " * 600 + "'<f4'" + ")]" * 600), "records"),
@@ -79,6 +91,7 @@ CASES: dict[str, Case] = {
     "sizes -1 and -1": bad(of_shape("(-1, -1)"), "negative"),
     "size 2^63": bad(of_shape(f"({1 << 63},)"), "beyond 2^63"),
     "size 2^64 + 1": bad(of_shape(f"({(1 << 64) + 1},)"), "beyond 2^63"),
+    "size that wraps at its last digit": bad(of_shape("(90000000000000000000,)"), "beyond 2^63"),
     "size of a thousand digits": bad(of_shape(f"({'9' * 1000},)"), "beyond 2^63"),
     "product 2^64": bad(of_shape("(4294967296, 4294967296)"), "more than 2^63"),
     "bytes 2^64": bad(of_shape(f"({1 << 62},)"), "more than 2^63"),
@@ -107,9 +120,40 @@ CASES: dict[str, Case] = {
     "text of 2^64 characters": bad(of_type(f"'<U{1 << 64}'", b"", "(0,)"), "not read"),
     "record of 2^31 bytes": bad(of_type("[('a', '<f4', (2147483647,))]"), "records"),
     "record of 2^64 bytes": bad(of_type("[('a', '<f4', (4294967296, 4294967296))]"), "records"),
+    "record of 2^32 bytes in two": bad(of_type("[('a', '|V2147483647'), ('b', '|V2147483647')]"), "records"),
+    "record with a field of 0 elements": bad(of_type("[('a', '<f4', (0,))]"), "records"),
+    "record with a field of 65 axes": bad(of_type(f"[('a', '<f4', {(1,) * 65})]"), "records"),
+    "record with a field without a shape": bad(of_type("[('a', '<f4', ())]"), "records"),
+    "record with a field of many digits": bad(of_type("[('a', '<f4', 99999999999999999999)]"), "records"),
+    "record without a comma in a shape": bad(of_type("[('a', '<f4', (2 3))]"), "records"),
+    "record without commas": bad(of_type("[('a', '<f4') ('b', '<f4')]"), "records"),
+    "record of a text": bad(of_type("['a']"), "records"),
+    "record without a type": bad(of_type("[('a')]"), "records"),
+    "record without a name": bad(of_type("[('', '<f4')]"), "records"),
+    "record with a number for a name": bad(of_type("[(1, '<f4')]"), "records"),
+    "record with a number for a type": bad(of_type("[('a', 4)]"), "not read"),
+    "record with an open field": bad(of_type("[('a', '<f4', (2,)]"), "records"),
+    "title alone": bad(of_type("[(('t'), '<f4')]"), "records"),
+    "title and a number": bad(of_type("[(('t', 1), '<f4')]"), "records"),
+    "title and two names": bad(of_type("[(('t', 'a', 'b'), '<f4')]"), "records"),
+    "record not in UTF-8": bad(
+        array(b"{'descr': [('\xe4', '<f4')], 'fortran_order': False, 'shape': (1,)}", version=(3, 0)), "UTF-8"
+    ),
     "record without members": bad(of_type("[]", b""), "records"),
     "name twice in a record": bad(of_type("[('a', '<f4'), ('a', '<f4')]"), "records"),
     "units that are none": bad(of_type("'<M8[parsec]'"), "not read"),
+    "units of no length": bad(of_type("'<M8[]'"), "not read"),
+    "units without an end": bad(of_type("'<M8[s'"), "not read"),
+    "units without a start": bad(of_type("'<M8s]]'"), "not read"),
+    "units in great numbers": bad(of_type("'<M8[12345678901s]'"), "not read"),
+    "dates of 4 bytes": bad(of_type("'<M4[s]'"), "not read"),
+    **{
+        f"type {descr}": bad(of_type(f"'{descr}'"), "not read")
+        for descr in (
+            *("<", "<x", "|b2", "|b1x", "<i16", "<i4x", "<u3", "<f1", "<f32", "<f3", "<f4x", "<c4", "<c64"),
+            *("<c8x", "|S1x", "|V1x", "<U1x", "|U1", "|i2", "=f4", "<q8", "|S99999999999"),
+        )
+    },
     "control characters in the type": bad(of_type("'\x1b[2J'"), "not a plain string"),
     "order of Fortran 0": bad(array("{'descr': '<f4', 'fortran_order': 0, 'shape': (1,)}"), "True nor False"),
     # odd but right
@@ -119,6 +163,11 @@ CASES: dict[str, Case] = {
     "scalar": good(of_shape("()")),
     "no elements": good(of_shape("(7, 0, 5)", b"")),
     "no spaces": good(array("{'shape':(1,),'descr':'<f4','fortran_order':True}")),
+    "white space of every kind": good(array(f"{{\r{F4}\t\n'shape'\r:\t(1\r,\n)\t}}\t\r\n\r\t")),
+    "fields of one length": good(of_type("[('a', '<f4'), ('b', '<f4')]")),
+    "40 fields": good(of_type(str([(str(i), "|i1") for i in range(40)]), bytes(40))),
+    "titles": good(of_type("[(('t', 'a'), '<f4'), ('', '|V4')]")),
+    "names in Latin-1": good(array(b"{'descr': [('\xe4', '<f4')], 'fortran_order': False, 'shape': (1,)}")),
     "numbers of Python 2": good(of_shape("(1L,)")),
     "64 axes": good(of_shape(str((1,) * 64))),
     "other byte order": good(of_type("'>f8'")),

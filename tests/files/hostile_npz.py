@@ -237,6 +237,16 @@ CASES: dict[str, Case] = {
             local_extra=zip64(len(RIGHT), len(RIGHT)),
         )
     ),
+    "large member, two fields": bad(
+        one(size=BIG, packed_size=BIG, extra=2 * zip64(len(RIGHT), len(RIGHT))), "has two zip64 fields"
+    ),
+    "zip64 field without need": bad(one(local_extra=zip64(1, None)), "zip64 field does not have"),
+    "name that is not UTF-8": stricter(one(name=b"\xff.npy", flags=0x800), "said to be UTF-8"),
+    "sizes that come later, and now": bad(one(flags=8, local_crc=0, local_size=0), "sizes or checksum"),
+    "sizes that come later, and a checksum": bad(
+        one(flags=8, local_packed_size=0, local_size=0), "sizes or checksum"
+    ),
+    "checkpoint of PyTorch": bad(one(name=b"archive/data.pkl"), ""),
     "large member without sizes": bad(one(size=BIG, packed_size=BIG), "zip64"),
     "large member of 2^64 - 1": bad(
         one(size=BIG, packed_size=BIG, extra=zip64(-1, -1), local_extra=zip64(-1, -1)), ""

@@ -140,7 +140,8 @@ typedef struct task {
     uint64_t shard_bytes;
     int replace, no_fsync, proves;
     const char *layout;
-    int version; /* what the values are */
+    int version;      /* what the values are */
+    const char *from; /* the model in the folder, "in" */
 } task;
 
 static task tasks[32] = {
@@ -152,8 +153,9 @@ static task tasks[32] = {
     {.name = "out", .shard_bytes = 3000},
     {.name = "out", .shard_bytes = 3000, .proves = 1},
     {.name = "out", .shard_bytes = 1 << 20, .no_fsync = 1},
+    {.name = "out.gguf", .from = "in.gguf"},
 };
-static size_t task_count = 8;
+static size_t task_count = 9;
 
 static const uint64_t shape[2] = {16, 32};
 
@@ -253,8 +255,10 @@ static qz_file_result prove(qz_writer *writer, qz_file_error *error)
     return result;
 }
 
-static qz_file_result do_task(const task *t, const char *path, const char *model, qz_file_error *error)
+static qz_file_result do_task(const task *t, const char *path, qz_file_error *error)
 {
+    char model[400];
+    snprintf(model, sizeof model, "%s/%s", folder, t->from ? t->from : "in");
     qz_create_options options = QZ_CREATE_OPTIONS_INIT;
     qz_writer *writer = NULL;
     qz_file *input = NULL;
@@ -380,6 +384,37 @@ static void put_safetensors(const char *name, const char *header, size_t data_by
     clear(&b);
 }
 
+/* A GGUF file beside it: with a key for people, of the kind that says of which whole it is the only part, and of its own
+ * version, which a writer replaces. */
+static void put_gguf(void)
+{
+    static const struct {
+        const char *key;
+        uint32_t type, number;
+    } keys[] = {{"general.quantization_version", 4, 1},
+                {"general.file_type", 4, 7},
+                {"split.no", 4, 0},
+                {"split.count", 4, 1},
+                {"split.tensors.count", 4, 0},
+                {"people", 4, 3}};
+    enum { KEYS = sizeof keys / sizeof keys[0] };
+    char path[400];
+    bytes b = {0};
+    add(&b, "GGUF", 4);
+    add_number(&b, 3, 4);
+    add_number(&b, 0, 8);
+    add_number(&b, KEYS, 8);
+    for (int i = 0; i < KEYS; i++) {
+        add_number(&b, strlen(keys[i].key), 8);
+        add(&b, keys[i].key, strlen(keys[i].key));
+        add_number(&b, keys[i].type, 4);
+        add_number(&b, keys[i].number, 4);
+    }
+    snprintf(path, sizeof path, "%s/in.gguf", folder);
+    put_file(path, b.data, b.n);
+    clear(&b);
+}
+
 /* A model in two files, with a tensor of GPTQ, which only config.json explains, and other things beside it. */
 static void make_model(void)
 {
@@ -401,19 +436,20 @@ static void make_model(void)
     put_in("config.json", config, sizeof config - 1);
     put_in("words.txt", "words", 5);
     put_in("a.bin", "words", 5);
+    put_gguf();
     snprintf(path, sizeof path, "%s/in/link.txt", folder);
     assert_int_equal(symlink("words.txt", path), 0);
 }
 
 /* What is there before a task runs: an older output of a task that replaces. */
-static uint64_t prepare(const task *t, const char *path, const char *model)
+static uint64_t prepare(const task *t, const char *path)
 {
     remove_all(path);
     if (!t->replace)
         return 0;
     task older = *t;
     older.version = 1;
-    assert_int_equal(do_task(&older, path, model, NULL), QZ_FILE_OK);
+    assert_int_equal(do_task(&older, path, NULL), QZ_FILE_OK);
     return digest_of_output(path);
 }
 
@@ -441,28 +477,26 @@ static void check_fault(const task *t, enum fault kind, int n, uint64_t wanted, 
 static void every_call_fails(void **state)
 {
     (void)state;
-    char model[400];
-    snprintf(model, sizeof model, "%s/in", folder);
     for (size_t i = 0; i < task_count; i++) {
         const task *t = &tasks[i];
         char path[600];
         snprintf(path, sizeof path, "%s/%.30s", folder, t->name);
         remove_all(path);
-        assert_int_equal(do_task(t, path, model, NULL), QZ_FILE_OK);
-        uint64_t wanted = digest_of_output(path), before = prepare(t, path, model);
+        assert_int_equal(do_task(t, path, NULL), QZ_FILE_OK);
+        uint64_t wanted = digest_of_output(path), before = prepare(t, path);
         int descriptors = open_descriptors();
         for (int kind = 0; kind < FAULTS; kind++)
             for (int n = 1;; n++) {
                 qz_file_error error = QZ_FILE_ERROR_INIT;
                 armed = (enum fault)kind, left = n, fired = 0;
-                qz_file_result result = do_task(t, path, model, &error);
+                qz_file_result result = do_task(t, path, &error);
                 armed = FAULTS;
                 uint64_t now = digest_of_output(path);
                 check_fault(t, (enum fault)kind, n, wanted, result, &error, before, now);
                 if (open_descriptors() != descriptors)
                     fail_msg("%s, %s %d: a descriptor stays open", t->name, fault_names[kind], n);
                 if (now != before || !t->replace)
-                    before = prepare(t, path, model);
+                    before = prepare(t, path);
                 if (!fired) {
                     assert_int_equal(result, QZ_FILE_OK);
                     break;
@@ -537,27 +571,25 @@ static void killed_at_every_call(void **state)
 {
     (void)state;
     static const enum fault kinds[] = {OPEN, WRITE, SYNC, RENAME, MKDIR, LINK};
-    char model[400];
-    snprintf(model, sizeof model, "%s/in", folder);
     for (size_t i = 0; i < task_count; i++) {
         const task *t = &tasks[i];
         char path[600];
         snprintf(path, sizeof path, "%s/%.30s", folder, t->name);
         remove_all(path);
-        assert_int_equal(do_task(t, path, model, NULL), QZ_FILE_OK);
-        uint64_t wanted = digest_of_output(path), before = prepare(t, path, model);
+        assert_int_equal(do_task(t, path, NULL), QZ_FILE_OK);
+        uint64_t wanted = digest_of_output(path), before = prepare(t, path);
         for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
             for (int n = 1, status = 0;; n++) {
                 pid_t child = fork();
                 if (child == 0) {
                     armed = kinds[k], left = n, kills = 1;
-                    _exit((int)do_task(t, path, model, NULL));
+                    _exit((int)do_task(t, path, NULL));
                 }
                 assert_int_equal(waitpid(child, &status, 0), child);
                 uint64_t now = digest_of_output(path);
                 assert_true(now == before || now == wanted);
                 assert_true(leftovers(0) <= 1);
-                before = prepare(t, path, model);
+                before = prepare(t, path);
                 if (WIFEXITED(status)) {
                     assert_int_equal(WEXITSTATUS(status), QZ_FILE_OK);
                     assert_int_equal(now, wanted);
@@ -590,6 +622,8 @@ static int end(void **state)
 {
     char path[400];
     snprintf(path, sizeof path, "%s/in", folder);
+    remove_all(path);
+    strcat(path, ".gguf");
     remove_all(path);
     leftovers(1);
     return drop_seeds(state) == 0 ? remove_folder(state) : -1;

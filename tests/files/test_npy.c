@@ -369,6 +369,35 @@ static void raw_items(void **state)
         }
 }
 
+/* A caller may name the type of items that are kept as they are: only one that a header can have. */
+static void raw_items_of_wrong_types(void **state)
+{
+    (void)state;
+    static char much[9001];
+    memset(much, ' ', sizeof much - 1);
+    memcpy(much, "[('a', '<f4')]", 14);
+    const char *const wrong[] = {
+        "",       "<",  "|O", "<U0", "|b2", "<M8[]", "[('a', '<f4')]x", "[('a', '<f4')", "[('\xe4', '<f4')]",
+        "|\xff1", much, NULL};
+    const uint64_t one = 1;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        qz_file_error error = QZ_FILE_ERROR_INIT;
+        qz_create_options over = QZ_CREATE_OPTIONS_INIT;
+        qz_writer *writer;
+        const qz_tensor t = {.name = "data",
+                             .name_length = 4,
+                             .element = QZ_ELEMENT_RAW,
+                             .type = wrong[i],
+                             .type_bytes = 4,
+                             .rank = 1,
+                             .shape = &one};
+        assert_int_equal(qz_create(path_of("wrong.npy"), &over, &writer, &error), QZ_FILE_OK);
+        if (qz_declare(writer, &t, NULL, &error) != QZ_FILE_ARGUMENT)
+            fail_msg("accepted: %.40s", wrong[i] ? wrong[i] : "no type");
+        qz_abort(writer);
+    }
+}
+
 /* ---- damage ---- */
 
 static void every_prefix(void **state)
@@ -535,10 +564,19 @@ int main(void)
 {
     start_program("test_npy");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_headers), cmocka_unit_test(bad_headers),      cmocka_unit_test(many_axes),
-        cmocka_unit_test(beginnings),   cmocka_unit_test(limits_and_flags), cmocka_unit_test(every_prefix),
-        cmocka_unit_test(every_bit),    cmocka_unit_test(not_regular),      cmocka_unit_test(changing_files),
-        cmocka_unit_test(ranges),       cmocka_unit_test(escapes),          cmocka_unit_test(raw_items),
+        cmocka_unit_test(good_headers),
+        cmocka_unit_test(bad_headers),
+        cmocka_unit_test(many_axes),
+        cmocka_unit_test(beginnings),
+        cmocka_unit_test(limits_and_flags),
+        cmocka_unit_test(every_prefix),
+        cmocka_unit_test(every_bit),
+        cmocka_unit_test(not_regular),
+        cmocka_unit_test(changing_files),
+        cmocka_unit_test(ranges),
+        cmocka_unit_test(escapes),
+        cmocka_unit_test(raw_items),
+        cmocka_unit_test(raw_items_of_wrong_types),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
