@@ -9,7 +9,8 @@
  *     quantization-aware training are: there is a pair without error then;
  *   - few weights count, or there are few values, or one is frequent, as 0 is in sparse data and nearly 0 in mixtures
  *     of magnitudes: what matters most is how near to it a code comes, and the best pair may be anywhere;
- *   - the plain scale is 0 in its type, though there are smaller steps than the range.
+ *   - the plain scale is 0 in its type, though there are smaller steps than the range;
+ *   - zeros are integers, and all values so far from 0 that they have few codes.
  *
  * Such a group gets a pair without any error if there is one (find_lossless). Otherwise all pairs are searched
  * (exact_affine.c, and exact.c for integer zeros), and the error as it will be decoded, in double, decides.
@@ -107,6 +108,28 @@ int qz_has_few_values(const float *x, size_t n, float same)
         most = times[k] > most ? times[k] : most;
     }
     return count * 4 <= n * 3 || most > n / 4;
+}
+
+int qz_is_wave(const float *x, size_t n)
+{
+    enum { FIRST = 8 };
+    const double share = 0.05;
+    double count = 0, sum_x = 0, sum_y = 0, xx = 0, xy = 0, yy = 0;
+    for (size_t i = 1; i <= FIRST && i + 1 < n; i++) {
+        double value = (double)x[i] - (double)x[0], y = (double)x[i - 1] + (double)x[i + 1] - 2 * (double)x[0];
+        count++;
+        sum_x += value;
+        sum_y += y;
+        xx += value * value;
+        xy += value * y;
+        yy += y * y;
+    }
+    if (count < FIRST)
+        return 0;
+    xx -= sum_x * sum_x / count;
+    xy -= sum_x * sum_y / count;
+    yy -= sum_y * sum_y / count;
+    return xx * yy - xy * xy < xx * xx * share; /* what is left of y, as a share of what x has */
 }
 
 /* ---- pairs without error --------------------------------------------------------------------------------------- */
@@ -267,6 +290,50 @@ static void take_better(const struct qz_view *view, const struct qz_exact_source
     }
 }
 
+/* The pair of the scheme's rule, if it has one and that is ordinary. */
+static int rule_pair(const struct qz_encoder *encoder, float min, float max, struct qz_pair *pair)
+{
+    const struct qz_reference_range range = {min, max, max > -min ? max : min};
+    struct qz_reference fit;
+    if (!encoder->rule || !qz_reference_fit(encoder->rule, &encoder->how, &range, &fit))
+        return 0;
+    *pair = (struct qz_pair){fit.scale[0], fit.zero[0] + 0.0f};
+    return qz_is_ordinary_scale(pair->scale) && is_zero(encoder->view, pair->zero);
+}
+
+/* The error of a pair, without weights, as kernels sum it. */
+static double quick_error(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *pair)
+{
+    struct qz_sums sums;
+    uint8_t codes[QZ_TILE / 2];
+    float inverse = 1.0f / pair->scale;
+    double sum = 0;
+    view->kernels->group_codes_error(source->x, (size_t)source->n, (size_t)source->n, &view->grid, &pair->scale,
+                                     &inverse, &pair->zero, codes, &sums);
+    for (int l = 0; l < QZ_SUMS_LANES; l++)
+        sum += (double)sums.error[l];
+    return sum;
+}
+
+void qz_take_rule(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                  const struct qz_pair *plain, struct qz_pair *pair)
+{
+    const struct qz_view *view = encoder->view;
+    const float largest = qz_larger(-min, max);
+    struct qz_pair other;
+    /* The pair of a rule is the plain one or next to it, unless that widens the range to hold 0 and the rule does not.
+     * A search that found a better one than the plain one has looked there. */
+    int next = view->grid.zero == QZ_ZERO_OFFSET || (min <= 0.0f && max >= 0.0f);
+    if ((next && (pair->scale != plain->scale || pair->zero != plain->zero)) || !rule_pair(encoder, min, max, &other) ||
+        (other.scale == plain->scale && other.zero == plain->zero))
+        return;
+    if (!source->w && largest >= 0x1p-30f && largest <= 0x1p30f &&
+        quick_error(view, source, &other) > quick_error(view, source, pair) * (1 + 0x1p-16))
+        return;
+    double least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
+    take_better(view, source, &other, &least, pair);
+}
+
 void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                        struct qz_pair *pair)
 {
@@ -281,6 +348,8 @@ void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_s
     double least = qz_affine_error(view->grid.zero, source, plain.scale, plain.zero);
     struct qz_pair best = plain;
     take_better(view, source, pair, &least, &best);
+    if (rule_pair(encoder, min, max, &found))
+        take_better(view, source, &found, &least, &best);
     if (view->grid.zero == QZ_ZERO_UINT4) {
         for (int steps = MOST_STEPS; steps > 0; steps--) {
             found = grid_pair(view, min, max, steps, 0);

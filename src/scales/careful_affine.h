@@ -18,12 +18,28 @@ static inline int qz_few_weights(float sum, float squares, float n)
 }
 
 /* What may be special about a group: it is to be searched alone; or if it is on a grid, few codes are in use, or one
- * value is frequent; or its values gather at the ends of the range. */
-enum { QZ_SPECIAL = 1, QZ_SPECIAL_GRID = 2, QZ_SPECIAL_CODES = 4, QZ_SPECIAL_REPEATED = 8, QZ_SPECIAL_ENDS = 16 };
+ * value is frequent; or its values gather at the ends of the range, or do so if they are a wave. */
+enum {
+    QZ_SPECIAL = 1,
+    QZ_SPECIAL_GRID = 2,
+    QZ_SPECIAL_CODES = 4,
+    QZ_SPECIAL_REPEATED = 8,
+    QZ_SPECIAL_ENDS = 16,
+    QZ_SPECIAL_WAVE = 32
+};
 
-/* The variance, as a share of the greatest that values in their range may have, from which on they gather at its ends.
- * It is 1/3 of even spread and 1/2 of a sine. */
-#define QZ_AT_ENDS 0.43f
+/* The variance, as a share of the greatest that values in their range may have: from the first on they may be a wave,
+ * of which it is 1/2, from the second on they gather at the ends of their range whatever they are. Of n evenly spread
+ * values it is 1/3, but more if they are few, whose range is smaller: above the second in one group of 1,000. */
+#define QZ_MAYBE_WAVE 0.43f
+static inline float qz_at_ends(size_t n)
+{
+    return 0.46f + 2.6f / (float)n;
+}
+
+/* Whether values are a wave, as the first ones say: each is the same multiple of the mean of its neighbours, and a
+ * constant. */
+int qz_is_wave(const float *x, size_t n);
 
 /* A scale and a zero or offset. */
 struct qz_pair {
@@ -51,6 +67,11 @@ int qz_make_affine_normal(const struct qz_view *view, float min, float max, stru
 /* A better pair, or the plain one, in place of one that was found. */
 void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                        struct qz_pair *pair);
+
+/* The pair of the scheme's rule, in place of one that was found, if it has less error; where it is the plain pair, that
+ * was compared. */
+void qz_take_rule(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                  const struct qz_pair *plain, struct qz_pair *pair);
 
 /* The best pair; `pair` is one that was searched. */
 void qz_exact_affine_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,

@@ -15,9 +15,10 @@ void qz_encoder_make(struct qz_encoder *encoder, struct qz_view *view, const qz_
     encoder->positive = scheme->positive || scheme->scale_dtype == QZ_E8M0;
     encoder->nonfinite = QZ_REFUSE;
     encoder->weights = NULL;
+    encoder->rule = scheme->rule;
     encoder->reference = encoder->method == QZ_REFERENCE ? scheme->rule : QZ_RULE_NONE;
     encoder->how = (struct qz_reference_how){.scale_dtype = scheme->scale_dtype};
-    if (encoder->reference)
+    if (encoder->rule)
         encoder->how.weights = values;
     encoder->usual_group = scheme->group_size;
     if (qz_is_searching(encoder))

@@ -46,6 +46,7 @@ struct qz_encoder {
     int has_signs; /* of searched scales, either sign makes other values */
     qz_nonfinite nonfinite;
     const qz_matrix *weights; /* or NULL */
+    qz_rule rule;             /* of another tool, which the scheme has */
     qz_rule reference;        /* QZ_REFERENCE: the rule; otherwise QZ_RULE_NONE */
     struct qz_reference_how how;
     uint64_t usual_group; /* the scheme's group size, even if rows are shorter */

@@ -52,7 +52,7 @@ struct source {
     size_t row_groups;
     float least_weight[QZ_TILE_GROUPS], most_weight[QZ_TILE_GROUPS];
     float begin[QZ_TILE_GROUPS]; /* the plain scales */
-    float other[QZ_TILE_GROUPS]; /* fit_other */
+    float other[QZ_TILE_GROUPS]; /* fit_other; with a zero or an offset, the plain ones */
 };
 
 /* Groups that ordinary candidates may not be enough for: what is suspected, and what has been gained so far. */
@@ -178,6 +178,33 @@ static float ordinary_spread(size_t n)
 /* What float32 can make of the gains of two candidates, as a share of the energy; QZ_GAINS_MORE. */
 #define CLOSE 0x1p-19f
 
+/* Which short groups have several values that are next to 0 beside the largest one, but not 0, as mixtures of
+ * magnitudes have: how near to these a code comes matters most. */
+static void note_tiny(const struct block *block, const float largest[QZ_BLOCK], int32_t exact[QZ_BLOCK])
+{
+    enum { SAMPLES = 8, MANY = 3 };
+    const float *v[SAMPLES];
+    int32_t any = 0;
+    if (block->length < SAMPLES)
+        return;
+    for (size_t i = 0; i < SAMPLES; i++)
+        v[i] = block->v + block->length * i / SAMPLES * QZ_BLOCK;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float small = largest[l] * 0x1p-9f;
+        int32_t count = 0;
+#pragma GCC unroll 8
+        for (int i = 0; i < SAMPLES; i++)
+            count += fabsf(v[i][l]) < small;
+        any |= count >= MANY;
+    }
+    for (size_t l = 0; l < QZ_BLOCK && any; l++) {
+        int count = 0;
+        for (int i = 0; i < SAMPLES; i++)
+            count += v[i][l] != 0.0f && fabsf(v[i][l]) < largest[l] * 0x1p-9f;
+        exact[l] |= count >= MANY;
+    }
+}
+
 /* Notes which groups of a block are special. What is asked of each is asked without branches, for most are not. */
 static void note_specials(const struct qz_encoder *encoder, const struct block *block, const float *w,
                           struct specials *specials)
@@ -202,6 +229,12 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
         wide[l] = (spread[l] < least_spread * energy) | (smaller[l] * 64.0f < largest[l]) |
                   (spread[l] > energy * (encoder->has_tiny ? 0.4f * n : INFINITY));
     }
+    /* Scales of so few steps of float16 that what codes ask for is far from what is stored. */
+    const float few_steps = view->scale_dtype == QZ_F16 ? 0x1p-18f : 0.0f;
+    for (size_t l = 0; l < QZ_BLOCK && few_steps > 0.0f; l++)
+        exact[l] |= fabsf(block->scale[l] * block->unit[l]) < few_steps;
+    if (block->length <= 16)
+        note_tiny(block, largest, exact);
     /* Scales of a few steps of their super scale: what a candidate's codes ask for is far from what is stored. */
     const float coarse = view->scale_dtype == QZ_E4M3 ? 0x1p-6f : 4.0f;
     for (size_t l = 0; l < QZ_BLOCK && view->super_groups; l++)
@@ -242,6 +275,7 @@ static void note_affine(const struct qz_view *view, const struct block *block, c
     const float lowest = view->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
     /* A pair that is the same may be chance where values have few bits; to look at it costs long groups less. */
     const int32_t by_chance = block->length < LONG;
+    const float at_ends = qz_at_ends(block->length);
     const float *v[SAMPLES]; /* the first three far apart */
     for (size_t i = 0; i < SAMPLES; i++)
         v[i] = block->v + block->length * (i % 3 * 4 + i / 3) / SAMPLES * QZ_BLOCK;
@@ -275,8 +309,10 @@ static void note_affine(const struct qz_view *view, const struct block *block, c
         grid = grid * QZ_SPECIAL_GRID | (pairs > by_chance) * QZ_SPECIAL_REPEATED;
         int32_t few = qz_few_weights(block->error.rest[l], block->error.slope[l], n) & (w != NULL);
         float half = 0.5f * (most - least);
-        int32_t ends = block->error.variance[l] > half * half * QZ_AT_ENDS;
-        special[l] = ((sure ^ 1) | few) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | grid;
+        int32_t ends = block->error.variance[l] > half * half * at_ends;
+        int32_t wave = block->error.variance[l] > half * half * QZ_MAYBE_WAVE;
+        int32_t far = (most - least) * 4.0f < hi - lo; /* from 0, with an integer zero: few codes are in use */
+        special[l] = ((sure ^ 1) | few | far) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | wave * QZ_SPECIAL_WAVE | grid;
     }
     for (size_t l = 0; l < block->count; l++)
         groups->special[block->group[l]] = special[l];
@@ -578,15 +614,21 @@ static void search_block_ends(const struct pass *pass)
 /* Tries many more ends for groups whose values gather there. */
 static void search_ends_again(const struct pass *pass)
 {
+    const struct qz_view *view = pass->encoder->view;
+    const size_t size = (size_t)view->group_size;
+    struct groups *groups = pass->groups;
     uint16_t some[QZ_TILE_GROUPS];
     size_t count = 0;
-    for (size_t g = 0; g < pass->groups->count; g++)
-        if (pass->groups->special[g] & QZ_SPECIAL_ENDS && !(pass->groups->special[g] & QZ_SPECIAL) &&
-            qz_is_ordinary_scale(pass->groups->scale[g]))
+    for (size_t g = 0; g < groups->count; g++) {
+        int special = groups->special[g];
+        groups->special[g] = special & ~(QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE);
+        if (!(special & QZ_SPECIAL) && special & (QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE) &&
+            (special & QZ_SPECIAL_ENDS ||
+             qz_is_wave(pass->source->x + g * size, length_of(view, pass->run, pass->source->row_groups, g))) &&
+            qz_is_ordinary_scale(groups->scale[g]))
             some[count++] = (uint16_t)g;
+    }
     for_each_block(pass, some, count, NULL, search_block_ends);
-    for (size_t i = 0; i < count; i++)
-        pass->groups->special[some[i]] &= ~QZ_SPECIAL_ENDS;
 }
 
 /* Least and greatest weight of each group of a run. */
@@ -712,6 +754,25 @@ static void note_pairs(const struct qz_view *view, struct groups *groups)
         float high = nearest_step((groups->max[g] - offset) * inverse + moved, least, most);
         int32_t used = (low <= 0.0f) & (high >= 8.0f);
         groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
+    }
+}
+
+/* Where the scheme has the rule of another tool, its pair may be better than what was found. */
+static void compare_rule(const struct pass *pass)
+{
+    const struct qz_encoder *encoder = pass->encoder;
+    struct groups *groups = pass->groups;
+    for (size_t g = 0; g < groups->count && encoder->rule; g++) {
+        if (groups->special[g] & QZ_SPECIAL || !qz_is_ordinary_scale(groups->scale[g]))
+            continue;
+        struct qz_exact_source source = source_of(encoder->view, pass->run, pass->source, g);
+        struct qz_pair pair = {groups->scale[g], groups->zero[g]};
+        const struct qz_pair plain = {pass->source->begin[g], pass->source->other[g]};
+        if (source.unweighted)
+            source.w = NULL;
+        qz_take_rule(encoder, &source, groups->min[g], groups->max[g], &plain, &pair);
+        groups->scale[g] = pair.scale;
+        groups->zero[g] = pair.zero;
     }
 }
 
@@ -849,14 +910,18 @@ unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *ru
     if (is_symmetric(encoder) && encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1)
         fit_other(encoder, groups, source.other);
     int settles = !is_symmetric(encoder) && !view->super_groups;
+    if (settles)
+        memcpy(source.other, groups->zero, groups->count * sizeof *source.other);
     for (size_t g = 0; g < groups->count && settles; g++)
         groups->special[g] = QZ_SPECIAL; /* unless it is searched */
     if (view->group_size > QZ_SEARCH_MOST)
         search_long_groups(&pass);
     else if (encoder->method == QZ_SEARCH || !is_symmetric(encoder))
         search_blocks(encoder, run, groups, &source);
-    if (settles && view->group_size <= QZ_SEARCH_MOST)
+    if (settles && view->group_size <= QZ_SEARCH_MOST) {
+        compare_rule(&pass);
         settle_affine(&pass);
+    }
     if (encoder->method == QZ_EXACT && is_symmetric(encoder))
         exact_groups(&pass);
     if (has_two_signs(encoder))

@@ -545,6 +545,20 @@ static int has_repeats(const float *x, size_t n)
     return some;
 }
 
+/* Whether values are far from 0, as the first group says: of one sign, the least a quarter of the largest or more. Few
+ * codes are in use there. Those below 0 do well with an offset. */
+static int is_far(const struct stretch *s)
+{
+    float min = s->groups->min[s->first], max = s->groups->max[s->first];
+    if (s->encoder->view->scale_type->pairs && min == 0.0f) { /* fit has widened the range */
+        min = s->x[0];
+        for (size_t k = 1, n = length_of(s, 0); k < n; k++)
+            min = s->x[k] < min ? s->x[k] : min;
+        return min * 4.0f > max;
+    }
+    return min * 4.0f > max || (max * 4.0f < min && !s->encoder->view->scale_type->pairs);
+}
+
 static float largest_of_stretch(const struct stretch *s)
 {
     float largest = 0.0f;
@@ -665,7 +679,7 @@ static double energy_of(const struct stretch *s)
     return weights > 0 ? sum : plain;
 }
 
-/* Of a stretch whose first values repeat. */
+/* Of a stretch whose first values repeat, or are far from 0. */
 static void find_candidates(const struct stretch *s, struct kept *kept)
 {
     const struct qz_encoder *encoder = s->encoder;
@@ -1143,7 +1157,7 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
     for (size_t g = 0; g < groups->count && view->super_groups < QZ_WHOLE_MATRIX; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
         find_decoded(&s, &values, &kept);
-        if (kept.is[g] == NOTHING && encoder->method == QZ_SEARCH && has_repeats(s.x, s.n))
+        if (kept.is[g] == NOTHING && encoder->method == QZ_SEARCH && (has_repeats(s.x, s.n) || is_far(&s)))
             find_candidates(&s, &kept);
     }
     for (size_t g = 0; g < groups->count && view->super_groups >= QZ_WHOLE_MATRIX; g += s.count) {

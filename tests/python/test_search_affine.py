@@ -113,12 +113,17 @@ def test_never_worse(kind: str, group_size: int) -> None:
 
 @pytest.mark.parametrize("scheme", OTHERS)
 def test_relatives(scheme: str) -> None:
+    """No group has more error than by minmax or the rule of the scheme's tool, with weights or without."""
     rng = np.random.default_rng(5)
+    size = next(s for s in quantize.schemes() if s.name == scheme).group_size
     for kind in KINDS:
-        x = make(kind, rng, 2, 512)
-        size = next(s for s in quantize.schemes() if s.name == scheme).group_size
-        plain, searched = (quantize.quantize_array(x, scheme, method=m) for m in ("minmax", "search"))
-        assert np.all(group_errors(x, searched, size) <= group_errors(x, plain, size) * (1 + 1e-6)), kind
+        x = make(kind, rng, 4, 512)
+        for w in (None, WEIGHTS["exponential"](rng, x.shape)):
+            searched = quantize.quantize_array(x, scheme, weights=w)
+            errors = group_errors(x, searched, size, w)
+            for method in ("minmax", "reference"):
+                plain = quantize.quantize_array(x, scheme, method=method)
+                assert np.all(errors <= group_errors(x, plain, size, w) * (1 + 1e-6)), (kind, method)
 
 
 @pytest.mark.parametrize("group_size", [16, 32, 128, -1])
@@ -126,15 +131,13 @@ def test_relatives(scheme: str) -> None:
 def test_near_exact(kind: str, group_size: int) -> None:
     """In total some 0.15 dB from the best, with room for the chance of so few groups.
 
-    Without error where that is without. Not so yet: float16 steps that vanish, with a float zero 0.7 dB from
+    Without error where that is without. Not so yet: float zeros where float16 steps vanish, up to 1.5 dB from
     the best; and groups of two values with a float zero, which stay at 84 dB, 0.3 dB from it.
     """
-    if kind == "float16 steps vanish":
-        return
     rng = np.random.default_rng([group_size + 1, *kind.encode()])
     x = make(kind, rng, 2 if group_size == -1 else 8, 512)
     for scheme in SCHEMES:
-        if scheme == "uint4_float" and kind == "two values":
+        if scheme == "uint4_float" and kind in ("two values", "float16 steps vanish"):
             continue
         searched, exact = (
             quantize.quantize_array(x, scheme, group_size=group_size, method=method)
@@ -145,6 +148,20 @@ def test_near_exact(kind: str, group_size: int) -> None:
         slack = x.size * (2.0**-20 * float(np.abs(x).max())) ** 2
         assert best <= found * (1 + 1e-6) + slack
         assert found <= best * 10 ** (0.02 if group_size == 32 else 0.025) + slack, scheme
+
+
+def test_far_from_zero() -> None:
+    """Where an integer zero leaves few codes for the values."""
+    for kind in ("offset", "far offset"):
+        for group_size in (16, 128):
+            x = make(kind, np.random.default_rng([11, *kind.encode()]), 8, 512)
+            found, best = (
+                group_errors(
+                    x, quantize.quantize_array(x, "uint4", group_size=group_size, method=method), group_size
+                ).sum()
+                for method in ("search", "exact")
+            )
+            assert found <= best * 10**0.005, (kind, group_size)
 
 
 @pytest.mark.parametrize("group_size", [64, 128, -1])

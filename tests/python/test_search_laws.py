@@ -118,6 +118,29 @@ def test_near_exact(scheme, group_size):
             assert found <= least * 10 ** (allowed / 10), (kind, weighting, found, least)
 
 
+@pytest.mark.parametrize("scheme", ["int4", "iq4_nl", "nf4", "fp4"])
+def test_short_groups_of_odd_magnitudes(scheme):
+    """Mixtures of magnitudes, and values of few steps of float16 scales, in groups of 16: near exact."""
+    rng = np.random.default_rng(6)
+    size = (8 * ROWS, COLS)
+    normal = rng.standard_normal(size)
+    kinds = {
+        "magnitudes": normal * 10.0 ** rng.integers(-3, 4, size),
+        "magnitudes to 10^6": normal * 10.0 ** rng.uniform(-3, 3, size),
+        "steps vanish": normal * 1e-7,
+    }
+    for kind, x in kinds.items():
+        x = x.astype(np.float32)
+        found, least = (
+            ((x.astype(float) - q.dequantize().astype(float)) ** 2).sum()
+            for q in (
+                quantize.quantize_array(x, scheme, group_size=16, method=method)
+                for method in ("search", "exact")
+            )
+        )
+        assert found <= least * 10**0.012, (kind, 10 * np.log10(found / least))
+
+
 @pytest.mark.parametrize("group_size", [16, 32, 128, 1024])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_equal_weights_are_none(scheme, group_size):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -248,6 +249,28 @@ def test_lattices_with_offsets() -> None:
             assert search < min(-60, reference + 0.01), (kind, search, reference)
         elif kind not in ("magnitudes", "groups apart", "outliers"):  # where few values decide
             assert search < reference + 0.2, (kind, search, reference)
+
+
+@pytest.mark.parametrize("name", ["iq4_xs", "q4_k"])
+def test_not_worse_than_ggml(name: Literal["iq4_xs", "q4_k"]) -> None:
+    """No block has more error than by ggml's own search where values repeat or are far from 0."""
+    rng = rng_of("ggml", name)
+    shape = (6, 1024)
+    for kind, x in {
+        "far": rng.uniform(5, 6, shape),
+        "farther": 5 + 0.05 * rng.standard_normal(shape),
+        "integers": rng.integers(-7, 8, shape),
+        "ternary": rng.integers(-1, 2, shape) * 0.05,
+        "palette of 5": rng.choice(rng.standard_normal(5), shape),
+        "half": rng.standard_normal(shape) * (rng.random(shape) < 0.5),
+    }.items():
+        values = np.ascontiguousarray(x, dtype=np.float32)
+        for weights in (None, rng.exponential(size=shape).astype(np.float32)):
+            search = quantize.quantize_array(values, name, weights=weights).dequantize()
+            found = errors(values, search, 256, weights)
+            reference = quantize.quantize_array(values, name, method="reference").dequantize()
+            theirs = errors(values, reference, 256, weights)
+            assert (found <= theirs * (1 + 1e-6)).all(), (kind, (found / theirs).max())
 
 
 def test_scales_of_compressed_tensors() -> None:
