@@ -55,8 +55,8 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     ValueError
         For a name that cannot be stored, or an array that such a file cannot have.
     TypeError
-        For an array of Python objects or of a type that .npy files do not know. A type that safetensors does
-        not have (strings, dates, records) is a ValueError.
+        For what is no mapping, and for an array of Python objects or of a type that .npy files do not know. A
+        type that safetensors does not have (strings, dates, records) is a ValueError.
 
     See Also
     --------
@@ -74,6 +74,9 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     target = os.fspath(path)
     if not target.endswith((".npz", ".safetensors", ".gguf")):
         raise ValueError(f"cannot save to {target!r}: the name must end in .npz, .safetensors or .gguf")
+    if not hasattr(arrays, "items"):
+        kind = type(arrays).__name__
+        raise TypeError(f"arrays must be a mapping of names and arrays, like {{'w': w}}, not {kind}")
     keeps_order = target.endswith(".npz")  # the others have rows alone
     encoded = [(_encode_name(name), name, _storable(name, value)) for name, value in arrays.items()]
     try:

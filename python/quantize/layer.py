@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from .inputs import AnyArray
+    from .names import Method, ScaleDtype, SchemeName
     from .packed_array import QuantizedArray
 
 # QZ_DAMPING_FOLLOWS of quantize.h: the damping follows from the examples.
@@ -31,11 +32,11 @@ _FOLLOWS = -1.0
 def gptq(
     w: ArrayLike | QuantizedArray,
     gram: ArrayLike,
-    scheme: str | Scheme = "int4",
+    scheme: SchemeName | Scheme = "int4",
     *,
     group_size: SupportsIndex | None = None,
-    scale_dtype: DTypeLike | None = None,
-    method: str | None = None,
+    scale_dtype: ScaleDtype | DTypeLike | None = None,
+    method: Method | None = None,
     examples: SupportsIndex | None = None,
     holdout: ArrayLike | None = None,
     damping: SupportsFloat | None = None,

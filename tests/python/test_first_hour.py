@@ -389,6 +389,32 @@ def test_misspelt_schemes(given: Any, meant: str | None) -> None:
         assert "the options are 'int4', 'uint4'" in str(found.value)
 
 
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "gguf"])
+def test_arrays_are_saved_by_name(suffix: str, tmp_path: Any) -> None:
+    """Arrays without names, whatever they are, are refused before a file is made."""
+    w = normal(2, 32)
+    arrays: Any
+    for arrays in (quantize.quantize_array(w), w, [w], (w, w), [("w", w)], None, 3.0, "w"):
+        message = rf"a mapping of names and arrays, like \{{'w': w\}}, not {type(arrays).__name__}$"
+        with pytest.raises(TypeError, match=message):
+            quantize.save(tmp_path / f"w.{suffix}", arrays)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_words_of_functions_are_typed() -> None:
+    """A type checker finds misspelt words in each function that takes some."""
+    found = {}
+    for function in (quantize.quantize_array, quantize.gptq, quantize.quantize_vectors):
+        notes = function.__annotations__
+        found[function.__name__] = {
+            name: note
+            for name, note in notes.items()
+            if name in ("scheme", "method", "scale_dtype")
+            and not str(note).startswith(("SchemeName | ", "Method", "ScaleDtype"))
+        }
+    assert found == {"quantize_array": {}, "gptq": {}, "quantize_vectors": {}}
+
+
 def test_other_misspelt_words() -> None:
     w: Any = [1.0, 2.0]
     for call, message in [
