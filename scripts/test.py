@@ -14,6 +14,7 @@ With ccache on the path, what several builds compile in the same way is compiled
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -115,6 +116,7 @@ class Variant:
     only: str = ""  # a regular expression on names of tests
     without: str = "^$"  # likewise: those that are left out
     launcher: str = ""
+    targets: tuple[str, ...] = ()  # what is built; everything where none is named
 
 
 # Slow tests of what has numbers only, and no bytes in any order.
@@ -145,6 +147,19 @@ def emulated(machine: str, without: str = "^$") -> Variant:
     return Variant(machine, compiler, flags, options=options, environment=SHORTER, without=without)
 
 
+def wide() -> list[Variant]:
+    """The kernels for AVX-512 where only AVX2 is needed; only tests that compare kernels, and bytes."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return []
+    flags = f"-O1 -Wno-psabi -Wno-error=maybe-uninitialized -isystem {ROOT}/tests/emulated/avx512"
+    options = f"-DQUANTIZE_BUILD_FILES=OFF {LEAN}"
+    kernels = ("arrays", "conversions", "groups", "matrices", "range")
+    others = ("hashes", "columns", "search", "affine", "linear", "nearest")
+    targets = (*(f"test_kernels_{kind}" for kind in kernels), *(f"test_{topic}" for topic in others))
+    only = f"^({'|'.join(targets)})/avx512$"
+    return [Variant("avx512", "gcc", flags, "None", options, SHORTER, only, targets=targets)]
+
+
 def fixed_addresses() -> str:
     """GCC before 14 finds no place for TSan's shadow memory where the kernel randomizes addresses a lot."""
     fixed = ["setarch", "-R"]
@@ -161,6 +176,7 @@ C_PARTS = {
     "threads": [sanitized("threads", "thread", "test_(pool|api)", fixed_addresses())],
     "ftz": [Variant("gcc", "gcc", environment={"QZ_TEST_FTZ": "1", **SHORT})],
     "emulated": [emulated("aarch64"), emulated("s390x", NO_BYTES)],
+    "avx512": wide(),
 }
 
 
@@ -169,7 +185,7 @@ OTHER_BUILDS = [part for part in C_PARTS if part not in SHORT_RUN]
 FULL_RUN = ("lint", *OTHER_BUILDS, "fuzz", "fast-math", "consume", "combinations")
 
 # Parts that run at the same time as the others, which mostly build: these mostly run one program at a time.
-BESIDE = ("emulated", "combinations")
+BESIDE = ("emulated", "avx512", "combinations")
 
 
 def test_c(variant: Variant, log: Log) -> Count:
@@ -179,7 +195,8 @@ def test_c(variant: Variant, log: Log) -> Count:
         f" -DCMAKE_C_COMPILER={variant.compiler} -DCMAKE_BUILD_TYPE={variant.build_type}",
         f"-DCMAKE_C_FLAGS={variant.flags}",
     )
-    log.need(f"cmake --build {folder} --parallel {JOBS}")
+    targets = f" --target {' '.join(variant.targets)}" if variant.targets else ""
+    log.need(f"cmake --build {folder} --parallel {JOBS}{targets}")
     report = ROOT / folder / "report.xml"
     report.unlink(missing_ok=True)
     log.run(
