@@ -14,6 +14,7 @@ With ccache on the path, what several builds compile in the same way is compiled
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -154,6 +155,19 @@ def emulated(machine: str, files: str, without: str = "^$") -> Variant:
     return Variant(machine, compiler, flags, options=options, environment=SHORTER, without=without)
 
 
+def wide() -> list[Variant]:
+    """The kernels for AVX-512 where only AVX2 is needed; only tests that compare kernels, and bytes."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return []
+    flags = f"-O1 -Wno-psabi -Wno-error=maybe-uninitialized -isystem {ROOT}/tests/emulated/avx512"
+    options = f"{NO_FILES} {LEAN}"
+    kernels = ("arrays", "conversions", "groups", "matrices", "range")
+    others = ("hashes", "columns", "search", "affine", "linear", "nearest")
+    tests = (*(f"test_kernels_{kind}" for kind in kernels), *(f"test_{topic}" for topic in others))
+    only = f"^({'|'.join(tests)})/avx512$"
+    return [Variant("avx512", "gcc", flags, "None", options, SHORTER, only, targets=" ".join(tests))]
+
+
 def fixed_addresses() -> str:
     """GCC before 14 finds no place for TSan's shadow memory where the kernel randomizes addresses a lot."""
     fixed = ["setarch", "-R"]
@@ -170,6 +184,7 @@ C_PARTS = {
     "threads": [sanitized("threads", "thread", ("test_pool", "test_api"), fixed_addresses())],
     "ftz": [Variant("gcc", "gcc", environment={"QZ_TEST_FTZ": "1", **SHORT})],
     "emulated": [emulated("aarch64", NO_FILES), emulated("s390x", FILES, NO_BYTES)],
+    "avx512": wide(),
 }
 
 
@@ -178,7 +193,7 @@ OTHER_BUILDS = [part for part in C_PARTS if part not in SHORT_RUN]
 FULL_RUN = ("lint", *OTHER_BUILDS, "fuzz", "fast-math", "consume", "combinations")
 
 # Parts that run at the same time as the others, which mostly build: these mostly run one program at a time.
-BESIDE = ("emulated", "combinations")
+BESIDE = ("emulated", "avx512", "combinations")
 
 
 def test_c(variant: Variant, log: Log) -> Count:
