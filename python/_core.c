@@ -343,14 +343,57 @@ static PyObject *core_linear(PyObject *module, PyObject *args)
     return none_unless(call_end(&call, qz_linear(&scheme.row, &packed, rows, cols, &x, &options, &y, &call.detail)));
 }
 
+/* What qz_prepare made, in a capsule of this name. */
+static const char prepared_name[] = "quantize._core.prepared";
+
+static void prepared_drop(PyObject *capsule)
+{
+    qz_prepared_free(PyCapsule_GetPointer(capsule, prepared_name));
+}
+
+PyDoc_STRVAR(prepare_doc, "prepare(scheme, parts, rows, cols, metric, codes, threads, /) -> object");
+
+static PyObject *core_prepare(PyObject *module, PyObject *args)
+{
+    qz_prepare_options options = QZ_PREPARE_OPTIONS_INIT;
+    qz_prepared *prepared = NULL;
+    PyObject *tuple, *parts;
+    qz_packed packed;
+    Scheme scheme;
+    Call call;
+    Py_ssize_t threads;
+    uint64_t bytes;
+    unsigned long long rows, cols;
+    int metric;
+
+    call_init(&call, module);
+    if (!PyArg_ParseTuple(args, "OOKKiin:prepare", &tuple, &parts, &rows, &cols, &metric, &options.codes, &threads) ||
+        take_scheme(tuple, &scheme) < 0 || take_packed(&call, parts, 0, &scheme.row, rows, cols, &packed, &bytes) < 0 ||
+        call_begin(&call, threads, work_of(bytes, 1)) < 0)
+        return call_cancel(&call);
+    options.metric = (qz_metric)metric;
+    options.pool = call.pool;
+    options.stop = call_stop;
+    options.stop_context = &call;
+    if (call_end(&call, qz_prepare(&scheme.row, &packed, rows, cols, &options, &prepared)) < 0) {
+        qz_prepared_free(prepared);
+        return NULL;
+    }
+    PyObject *capsule = PyCapsule_New(prepared, prepared_name, prepared_drop);
+    if (!capsule)
+        qz_prepared_free(prepared);
+    return capsule;
+}
+
 PyDoc_STRVAR(nearest_doc,
-             "nearest(scheme, parts, rows, queries, dtype, metric, mask, scores, ids, threads, /) -> None");
+             "nearest(scheme, parts, rows, queries, dtype, metric, mask, scores, ids, prepared, threads, /)"
+             " -> None");
 
 /* scores and ids: k float64 and int64 for each query. */
 static PyObject *core_nearest(PyObject *module, PyObject *args)
 {
     qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
-    PyObject *tuple, *parts, *queries_object, *mask_object, *scores_object, *ids_object;
+    PyObject *tuple, *parts, *queries_object, *mask_object, *scores_object, *ids_object, *prepared;
     Py_buffer *mask = NULL, *scores, *ids;
     qz_matrix queries;
     qz_packed packed;
@@ -362,8 +405,9 @@ static PyObject *core_nearest(PyObject *module, PyObject *args)
     int dtype, metric;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOKOiiOOOn:nearest", &tuple, &parts, &rows, &queries_object, &dtype, &metric,
-                          &mask_object, &scores_object, &ids_object, &threads) ||
+    if (!PyArg_ParseTuple(args, "OOKOiiOOOOn:nearest", &tuple, &parts, &rows, &queries_object, &dtype, &metric,
+                          &mask_object, &scores_object, &ids_object, &prepared, &threads) ||
+        (prepared != Py_None && !(options.prepared = PyCapsule_GetPointer(prepared, prepared_name))) ||
         take_scheme(tuple, &scheme) < 0 || take_matrix(&call, queries_object, 0, dtype, &queries) < 0 ||
         take_packed(&call, parts, 0, &scheme.row, rows, queries.cols, &packed, &bytes) < 0 ||
         (mask_object != Py_None && !(mask = take_flat(&call, mask_object, PyBUF_SIMPLE, 1))) ||
@@ -552,6 +596,7 @@ static PyMethodDef methods[] = {
     PLAIN(compare_matrices, METH_VARARGS),
     PLAIN(linear, METH_VARARGS),
     PLAIN(nearest, METH_VARARGS),
+    PLAIN(prepare, METH_VARARGS),
     PLAIN(validate, METH_VARARGS),
     PLAIN(scheme_check, METH_VARARGS),
     PLAIN(scheme_sizes, METH_VARARGS),

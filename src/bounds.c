@@ -72,6 +72,7 @@ static int choose_levels(struct qz_bounds *bounds, const float *value)
 int qz_bounds_make(struct qz_bounds *bounds, const struct qz_view *view, qz_metric metric)
 {
     bounds->view = view;
+    bounds->metric = metric;
     if (view->cols == 0 || view->cols > QZ_TILE || (view->row_groups > 1 && view->group_size % QZ_CHUNK) ||
         !choose_levels(bounds, view->grid.value))
         return 0;
@@ -82,6 +83,36 @@ int qz_bounds_make(struct qz_bounds *bounds, const struct qz_view *view, qz_metr
     bounds->slack = (float)(groups + 16) * 0x1p-22f;
     bounds->block = qz_least(QZ_BOUND_ROWS, QZ_BOUND_NUMBERS / groups / 16 * 16);
     return 1;
+}
+
+size_t qz_bounds_numbers(const struct qz_bounds *bounds)
+{
+    return ((size_t)bounds->view->row_groups + bounds->terms + 2) * bounds->block;
+}
+
+size_t qz_bounds_beside_steps(const struct qz_bounds *bounds)
+{
+    return (size_t)qz_divide_up(bounds->view->cols, QZ_BESIDE_CODES);
+}
+
+size_t qz_bounds_group_steps(const struct qz_bounds *bounds)
+{
+    return bounds->view->row_groups == 1 ? qz_bounds_beside_steps(bounds)
+                                         : (size_t)bounds->view->group_size / QZ_BESIDE_CODES;
+}
+
+size_t qz_bounds_beside_bytes(const struct qz_bounds *bounds)
+{
+    return qz_bounds_beside_steps(bounds) * QZ_BESIDE_STEP;
+}
+
+int qz_bounds_can_be_beside(const struct qz_bounds *bounds, uint8_t *turned)
+{
+    *turned = bounds->level[0];
+    for (size_t code = 0; code < 16; code++)
+        if (bounds->level[code] != (code ^ bounds->level[0]))
+            return 0;
+    return bounds->block == QZ_BESIDE_ROWS;
 }
 
 /* Chunks of a group. */
@@ -156,14 +187,44 @@ static size_t chunk_steps(const struct qz_bounds *bounds, const int8_t *code)
     return steps > always ? steps : always;
 }
 
-static int take_query(struct qz_bounds *bounds, size_t q)
+/* Sums up the integers of a query in the lanes of spans, for codes side by side. Returns the largest sum of squares. */
+static long sum_lanes(const struct qz_bounds *bounds, const int8_t *code, int32_t *centre)
+{
+    const size_t group = qz_bounds_group_steps(bounds), steps = qz_bounds_beside_steps(bounds);
+    long most = 0;
+    for (size_t first = 0, end; first < steps; first = end)
+        for (size_t lane = (end = qz_beside_span_end(first, group, steps), 0); lane < 2; lane++) {
+            long square = 0, sum = 0;
+            for (size_t s = first; s < end; s++)
+                for (size_t i = 0; i < 4; i++) {
+                    long one = code[s * QZ_BESIDE_CODES + 2 * lane + i % 2 + i / 2 * (QZ_BESIDE_CODES / 2)];
+                    square += one * one;
+                    sum += one;
+                }
+            *centre++ = (int32_t)(QZ_BESIDE_CENTRE * sum);
+            most = square > most ? square : most;
+        }
+    return most;
+}
+
+/* How large the integers of a query may be so that sums with codes side by side fit 16 bits. */
+static long largest_beside(struct qz_bounds *bounds, size_t q)
+{
+    const int8_t *code = bounds->code + q * bounds->chunks * QZ_CHUNK;
+    double square = (double)sum_lanes(bounds, code, bounds->centre[q]);
+    double product = sqrt(square * (double)bounds->ready->most_square);
+    return product <= INT16_MAX ? QZ_LEVEL_MOST : (long)(0.98 * QZ_LEVEL_MOST * INT16_MAX / product);
+}
+
+/* Makes integers of at most `most` of a query. Returns 0 if it is all zeros, or too small or large. */
+static int take_integers(struct qz_bounds *bounds, size_t q, long most)
 {
     const struct qz_view *view = bounds->view;
     const float *x = qz_query(bounds->queries, q);
     int8_t *code = bounds->code + q * bounds->chunks * QZ_CHUNK;
     float *start = bounds->start + q * bounds->terms;
     size_t cols = (size_t)view->cols;
-    double step = largest(x, cols) / QZ_LEVEL_MOST, lost = 0.0, total = 0.0;
+    double step = largest(x, cols) / (double)most, lost = 0.0, total = 0.0;
     if (!(step >= STEP_LEAST && step <= STEP_MOST))
         return 0;
     memset(code, 0, bounds->chunks * QZ_CHUNK);
@@ -171,7 +232,7 @@ static int take_query(struct qz_bounds *bounds, size_t q)
         long sum = 0;
         for (size_t end = i + qz_least(view->group_size, cols - i); i < end; i++) {
             double exact = (double)x[i] / step, whole = rint(exact);
-            code[code_place(bounds, i)] = (int8_t)whole;
+            code[bounds->beside ? qz_beside_place(i) : code_place(bounds, i)] = (int8_t)whole;
             lost += fabs(exact - whole);
             total += fabs(whole);
             sum += (long)whole;
@@ -184,13 +245,25 @@ static int take_query(struct qz_bounds *bounds, size_t q)
     bounds->factor[q][0] = (float)(lost * ROUNDED_UP);
     bounds->factor[q][1] = (float)(total * rounding * ROUNDED_UP);
     bounds->step[q] = step;
-    bounds->steps[q] = chunk_steps(bounds, code);
     return 1;
+}
+
+static int take_query(struct qz_bounds *bounds, size_t q)
+{
+    if (!take_integers(bounds, q, QZ_LEVEL_MOST))
+        return 0;
+    if (!bounds->beside) {
+        bounds->steps[q] = chunk_steps(bounds, bounds->code + q * bounds->chunks * QZ_CHUNK);
+        return 1;
+    }
+    long most = largest_beside(bounds, q);
+    return most == QZ_LEVEL_MOST || (take_integers(bounds, q, most) && largest_beside(bounds, q) == QZ_LEVEL_MOST);
 }
 
 int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries)
 {
     bounds->queries = queries;
+    bounds->beside = bounds->ready && bounds->ready->side && queries->count < QZ_SCAN_QUERIES;
     for (size_t q = 0; q < queries->count; q++)
         if (!take_query(bounds, q))
             return 0;
@@ -218,32 +291,56 @@ static void load_numbers(const struct qz_bounds *bounds, uint64_t first, size_t 
     }
 }
 
+/* Where numbers of a block lie. */
+struct places {
+    float *scale, *bias, *spread, *size;
+};
+
+static struct places places_of(const struct qz_bounds *bounds, float *numbers)
+{
+    float *bias = numbers + (size_t)bounds->view->row_groups * bounds->block, *spread = bias;
+    spread += bounds->terms * bounds->block;
+    return (struct places){numbers, bias, spread, spread + bounds->block};
+}
+
 /* For cosines: divides the numbers of a row by its length. */
-static void divide_by_length(const struct qz_bounds *bounds, double square, struct qz_bound_rows *rows, size_t r)
+static void divide_by_length(const struct qz_bounds *bounds, double square, const struct places *to, size_t r)
 {
     float inverse = square == 0.0 ? 0.0f : float_of(1.0 / sqrt(square));
     for (size_t g = 0; g < bounds->view->row_groups; g++) {
-        rows->scale[g * bounds->block + r] *= inverse;
-        rows->bias[g * bounds->block + r] *= inverse;
+        to->scale[g * bounds->block + r] *= inverse;
+        to->bias[g * bounds->block + r] *= inverse;
     }
-    int usable = rows->spread[r] < INFINITY;
-    rows->spread[r] *= inverse;
-    rows->size[r] *= inverse;
-    if (!usable || !(rows->size[r] <= ROW_MOST))
-        rows->spread[r] = INFINITY;
+    int usable = to->spread[r] < INFINITY;
+    to->spread[r] *= inverse;
+    to->size[r] *= inverse;
+    if (!usable || !(to->size[r] <= ROW_MOST))
+        to->spread[r] = INFINITY;
 }
 
-static void take_lengths(const struct qz_bounds *bounds, struct qz_bound_rows *rows)
+static void take_lengths(const struct qz_bounds *bounds, uint64_t first, size_t count, const struct places *to)
 {
-    for (size_t r = 0; r < rows->count; r++) {
-        double square = qz_row_square(bounds->view, rows->first + r);
-        if (bounds->queries->metric == QZ_COSINE) {
-            divide_by_length(bounds, square, rows, r);
-        } else {
-            rows->half[r] = float_of(0.5 * square);
-            rows->bias[bounds->view->row_groups * bounds->block + r] = -rows->half[r];
-        }
+    for (size_t r = 0; r < count; r++) {
+        double square = qz_row_square(bounds->view, first + r);
+        if (bounds->metric == QZ_COSINE)
+            divide_by_length(bounds, square, to, r);
+        else
+            to->bias[bounds->view->row_groups * bounds->block + r] = -float_of(0.5 * square);
     }
+}
+
+void qz_bounds_measure(const struct qz_bounds *bounds, uint64_t first, size_t count, float *numbers)
+{
+    const struct qz_view *view = bounds->view;
+    const struct places to = places_of(bounds, numbers);
+    const struct qz_measure rule = {bounds->unit, bounds->base,      (float)bounds->most, ROW_LEAST,
+                                    ROW_MOST,     (float)ROUNDED_UP, view->grid.zero};
+    float zero[QZ_BOUND_NUMBERS];
+    load_numbers(bounds, first, count, to.scale, zero);
+    view->kernels->measure(&rule, count, (size_t)view->row_groups, bounds->block, to.scale, zero, to.bias, to.spread,
+                           to.size);
+    if (bounds->metric != QZ_DOT)
+        take_lengths(bounds, first, count, &to);
 }
 
 /* Rows of fewer than 16 bytes, with zeros behind them. */
@@ -260,20 +357,21 @@ static void copy_codes(const struct qz_bounds *bounds, struct qz_bound_rows *row
 void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count, struct qz_bound_rows *rows)
 {
     const struct qz_view *view = bounds->view;
-    float zero[QZ_BOUND_NUMBERS];
+    const struct qz_ready *ready = bounds->ready;
     rows->first = first;
     rows->count = count;
     rows->codes = qz_codes_at(view, first, 0);
     rows->stride = (ptrdiff_t)view->packed->code_stride;
-    if (view->cols <= QZ_CHUNK - 2)
+    rows->side = bounds->beside ? ready->side + first / bounds->block * qz_bounds_beside_bytes(bounds) : NULL;
+    if (!rows->side && view->cols <= QZ_CHUNK - 2)
         copy_codes(bounds, rows);
-    load_numbers(bounds, first, count, rows->scale, zero);
-    const struct qz_measure rule = {bounds->unit, bounds->base,      (float)bounds->most, ROW_LEAST,
-                                    ROW_MOST,     (float)ROUNDED_UP, view->grid.zero};
-    view->kernels->measure(&rule, count, (size_t)view->row_groups, bounds->block, rows->scale, zero, rows->bias,
-                           rows->spread, rows->size);
-    if (bounds->queries->metric != QZ_DOT)
-        take_lengths(bounds, rows);
+    if (!ready)
+        qz_bounds_measure(bounds, first, count, rows->room);
+    const float *numbers = ready ? ready->numbers + first / bounds->block * qz_bounds_numbers(bounds) : rows->room;
+    rows->scale = numbers;
+    rows->bias = rows->scale + (size_t)view->row_groups * bounds->block;
+    rows->spread = rows->bias + bounds->terms * bounds->block;
+    rows->size = rows->spread + bounds->block;
 }
 
 /* ---- rows and queries ----------------------------------------------------------------------------------------- */
@@ -294,6 +392,15 @@ void qz_bounds_multiply(const struct qz_bounds *bounds, const struct qz_bound_ro
 {
     const struct qz_view *view = bounds->view;
     size_t groups = (size_t)view->row_groups, steps = bounds->steps[query];
+    if (rows->side) {
+        for (size_t i = 0; i < count; i++) {
+            const struct qz_beside side = {rows->side, qz_bounds_beside_steps(bounds), qz_bounds_group_steps(bounds),
+                                           groups, bounds->centre[query + i]};
+            view->kernels->scan_beside(&side, bounds->code + (query + i) * bounds->chunks * QZ_CHUNK,
+                                       sum + i * groups * QZ_BESIDE_ROWS);
+        }
+        return;
+    }
     for (size_t i = 1; i < count; i++)
         steps = qz_least(steps, bounds->steps[query + i]);
     const struct qz_scan codes = {.codes = rows->codes,
@@ -326,6 +433,7 @@ double qz_bounds_lower(const struct qz_bounds *bounds, const struct qz_bound_row
     const float *factor = bounds->factor[query];
     double range = (double)rows->spread[row] * (double)factor[0] + (double)rows->size[row] * (double)factor[1];
     if (bounds->queries->metric == QZ_L2)
-        range += 2.0 * (double)bounds->slack * (double)rows->half[row] / bounds->step[query];
+        range -= 2.0 * (double)bounds->slack *
+                 (double)rows->bias[(size_t)bounds->view->row_groups * bounds->block + row] / bounds->step[query];
     return (double)near - range * ROUNDED_UP;
 }

@@ -12,6 +12,10 @@
  * The first maximum is the `spread` of a row, the second one its `size`. For cosines all numbers of a row are divided
  * by its length; a squared distance is known from the dot product and half the squares of the row, which are one more
  * term.
+ *
+ * What is known of rows without a query may be there already, as `ready`: their numbers, and perhaps their codes side
+ * by side. With these, 16 bits hold sums of levels less QZ_BESIDE_CENTRE times the integers of a query, which are made
+ * smaller where they might not: by the inequality of Cauchy and Schwarz.
  */
 #ifndef QZ_BOUNDS_H
 #define QZ_BOUNDS_H
@@ -19,16 +23,27 @@
 #include "scoring.h"
 
 enum {
-    QZ_BOUND_ROWS = 64,                                      /* looked at together, at most, a multiple of 16 */
-    QZ_BOUND_GROUPS = QZ_TILE / QZ_CHUNK,                    /* of a row, at most */
-    QZ_BOUND_NUMBERS = 16 * QZ_BOUND_GROUPS,                 /* of the groups of these rows */
-    QZ_BOUND_TERMS = QZ_BOUND_NUMBERS + QZ_BOUND_ROWS,       /* of their terms */
+    QZ_BOUND_ROWS = 64,                                /* looked at together, at most, a multiple of 16 */
+    QZ_BOUND_GROUPS = QZ_TILE / QZ_CHUNK,              /* of a row, at most */
+    QZ_BOUND_NUMBERS = 16 * QZ_BOUND_GROUPS,           /* of the groups of these rows */
+    QZ_BOUND_TERMS = QZ_BOUND_NUMBERS + QZ_BOUND_ROWS, /* of their terms */
+    QZ_BOUND_SPANS = QZ_TILE / QZ_BESIDE_CODES / QZ_BESIDE_SPAN + QZ_BOUND_NUMBERS / QZ_BESIDE_ROWS, /* side by side */
     QZ_BOUND_SUMS = QZ_SCAN_QUERIES * (int)QZ_BOUND_NUMBERS, /* with a few queries */
+};
+
+/* What is known of rows before there are queries: in blocks of as many as are looked at together. */
+struct qz_ready {
+    const float *numbers; /* of a block: scales and biases as in qz_bound_rows, a spread and a size for each row */
+    const uint8_t *side;  /* NULL, or codes side by side, as the kernel scan_beside takes them */
+    long most_square;     /* with `side`: the largest sum of squares of levels less the centre in a lane of a span */
 };
 
 struct qz_bounds {
     const struct qz_view *view;
     const struct qz_queries *queries;
+    const struct qz_ready *ready; /* may be NULL */
+    qz_metric metric;
+    int beside; /* whether integers of queries are for codes side by side */
     uint8_t level[16];
     float unit, base;     /* the value of a code is nearly unit * level + base */
     size_t most;          /* the largest level */
@@ -39,25 +54,40 @@ struct qz_bounds {
     float slack;  /* of sums in float32, relative */
     int8_t *code; /* rows of chunks * QZ_CHUNK, and of terms: the integers of queries, their sums in the groups */
     float *start;
-    float factor[QZ_QUERIES][2]; /* of spread and size */
-    double step[QZ_QUERIES];     /* a */
-    size_t steps[QZ_QUERIES];    /* chunks that the kernel may sum up in 16 bits */
+    float factor[QZ_QUERIES][2];                         /* of spread and size */
+    double step[QZ_QUERIES];                             /* a */
+    size_t steps[QZ_QUERIES];                            /* chunks that the kernel may sum up in 16 bits */
+    int32_t centre[QZ_SCAN_QUERIES][2 * QZ_BOUND_SPANS]; /* with codes side by side: see qz_beside */
 };
 
-/* Numbers of rows: that of group, or term, g of row r is at g * block + r. */
+/* Numbers of rows: that of group, or term, g of row r is at g * block + r. For QZ_L2 the last term is half the sum of
+ * squares, negative. */
 struct qz_bound_rows {
     uint64_t first;
     size_t count;
-    const uint8_t *codes;
+    const uint8_t *codes, *side;
     ptrdiff_t stride;
-    float scale[QZ_BOUND_NUMBERS], bias[QZ_BOUND_TERMS];
-    float spread[QZ_BOUND_ROWS], size[QZ_BOUND_ROWS];
-    float half[QZ_BOUND_ROWS];                         /* QZ_L2: half the sum of squares */
-    uint8_t short_codes[QZ_BOUND_ROWS * QZ_CHUNK / 2]; /* of rows that have less */
+    const float *scale, *bias, *spread, *size;
+    float room[QZ_BOUND_NUMBERS + QZ_BOUND_TERMS + 2 * QZ_BOUND_ROWS]; /* for them where they are not there already */
+    uint8_t short_codes[QZ_BOUND_ROWS * QZ_CHUNK / 2];                 /* of rows that have less */
 };
 
 /* Prepares bounds for rows of a view. Returns 0 if they are of a form for which there are none. */
 int qz_bounds_make(struct qz_bounds *bounds, const struct qz_view *view, qz_metric metric);
+
+/* Numbers of a block of rows, and bytes of its codes side by side. */
+size_t qz_bounds_numbers(const struct qz_bounds *bounds);
+size_t qz_bounds_beside_bytes(const struct qz_bounds *bounds);
+
+/* Whether codes can lie side by side, and how they become levels: by turning these bits. */
+int qz_bounds_can_be_beside(const struct qz_bounds *bounds, uint8_t *turned);
+
+/* Steps of a row of codes side by side, and of a group. */
+size_t qz_bounds_beside_steps(const struct qz_bounds *bounds);
+size_t qz_bounds_group_steps(const struct qz_bounds *bounds);
+
+/* Finds the numbers of a block of rows from `first` on: what `ready` would hold. */
+void qz_bounds_measure(const struct qz_bounds *bounds, uint64_t first, size_t count, float *numbers);
 
 /* Takes queries; `code` and `start` have room for them. Returns 0 if one is all zeros, or too small or large. */
 int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries);

@@ -14,6 +14,7 @@
 #include "matrix/tile.h"
 #include "operation.h"
 #include "packed/scheme.h"
+#include "prepared.h"
 #include "ranking.h"
 
 #include <math.h>
@@ -175,11 +176,18 @@ static void search_decoded(struct search *search, size_t slice, uint64_t first, 
     }
 }
 
+/* Slices are whole blocks of rows. */
+static uint64_t row_blocks(const struct search *search)
+{
+    return qz_divide_up(search->rows, QZ_BOUND_ROWS);
+}
+
 static void search_slice(void *context, size_t slice)
 {
     struct search *search = context;
-    uint64_t first = qz_slice_start(search->rows, search->slices, slice),
-             end = qz_slice_start(search->rows, search->slices, slice + 1);
+    uint64_t blocks = row_blocks(search), first = qz_slice_start(blocks, search->slices, slice) * QZ_BOUND_ROWS,
+             end = qz_slice_start(blocks, search->slices, slice + 1) * QZ_BOUND_ROWS;
+    end = end < search->rows ? end : search->rows;
     search->bad_row[slice] = UINT64_MAX;
     for (size_t q = 0; q < search->queries.count; q++) {
         struct seeker *seeker = &search->seekers[slice * search->some + q];
@@ -194,7 +202,7 @@ static void search_slice(void *context, size_t slice)
 /* Most rows that a slice has. */
 static uint64_t slice_rows(const struct search *search)
 {
-    return qz_divide_up(search->rows, search->slices);
+    return qz_divide_up(row_blocks(search), search->slices) * QZ_BOUND_ROWS;
 }
 
 static void free_search(struct search *search)
@@ -346,6 +354,8 @@ static qz_result check(const qz_scheme *scheme, const qz_packed *packed, uint64_
     qz_result result = qz_scheme_bytes(scheme, rows, queries->cols, &sizes);
     if (result != QZ_OK)
         return result;
+    if (options->prepared && !qz_prepared_fits(options->prepared, scheme, packed, rows, queries->cols, options->metric))
+        return QZ_ERROR_ARGUMENT;
     return qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX) ? QZ_OK : QZ_ERROR_ARGUMENT;
 }
 
@@ -360,6 +370,7 @@ static void begin(struct search *search, const qz_scheme *scheme, const qz_packe
     search->k = qz_least(k, rows);
     search->slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + rows / SLICE_ROWS);
     search->can_be_bounded = rows > 0 && qz_bounds_make(&search->bounds, &search->view, options->metric);
+    search->bounds.ready = options->prepared ? qz_prepared_ready(options->prepared) : NULL;
     qz_stop_begin(&search->stop, options->stop, options->stop_context);
 }
 

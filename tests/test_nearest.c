@@ -92,7 +92,22 @@ struct nearest_case {
 
 static qz_pool *pools[3];
 
-/* Every set and number of threads gives the plain answer. */
+/* The numbers of rows, and their codes too in every second round, or nothing. */
+static qz_prepared *prepare_case(const struct nearest_case *c, size_t round, qz_pool *pool)
+{
+    qz_prepare_options options = QZ_PREPARE_OPTIONS_INIT;
+    qz_prepared *prepared;
+    options.metric = c->metric;
+    options.codes = round == 2;
+    options.pool = pool;
+    if (round == 0)
+        return NULL;
+    assert_int_equal(CALL(qz_prepare(c->scheme, &c->packed, c->rows, c->cols, &options, &prepared)), QZ_OK);
+    assert_true(prepared && qz_prepared_bytes(prepared) > 0);
+    return prepared;
+}
+
+/* Every set and number of threads gives the plain answer, whatever was prepared. */
 static void check_case(const struct nearest_case *c, const char *what)
 {
     size_t results = c->queries * c->k;
@@ -102,24 +117,27 @@ static void check_case(const struct nearest_case *c, const char *what)
         plain_nearest(c->base, c->rows, c->cols, c->values + q * c->cols, c->k, c->metric, c->mask, wanted + q * c->k,
                       wanted_ids + q * c->k);
     for (size_t s = 0; s < set_count; s++)
-        for (size_t p = 0; p <= COUNT(pools); p++) {
+        for (size_t p = 0, round = 0; p <= COUNT(pools); p += round == 2, round = (round + 1) % 3) {
             qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
             options.metric = c->metric;
             options.mask = c->mask;
             options.pool = p ? pools[p - 1] : NULL;
             assert_int_equal(qz_kernels_use(sets[s]->name), QZ_OK);
+            qz_prepared *prepared = prepare_case(c, round, options.pool);
+            options.prepared = prepared;
             memset(scores, 0x55, results * sizeof *scores);
             memset(ids, 0x55, results * sizeof *ids);
             assert_int_equal(
                 CALL(qz_nearest(c->scheme, &c->packed, c->rows, &c->matrix, c->k, &options, scores, ids, NULL)), QZ_OK);
+            qz_prepared_free(prepared);
             for (size_t i = 0; i < results; i++)
                 if (ids[i] != wanted_ids[i] || bits_of_double(scores[i]) != bits_of_double(wanted[i]))
                     fail_msg(
-                        "%s, %s, %s, %zu x %zu, group %llu, metric %d, k %zu, pool %zu: result %zu is %lld (%.17g), "
-                        "not %lld (%.17g)",
+                        "%s, %s, %s, %zu x %zu, group %llu, metric %d, k %zu, pool %zu, prepared %zu: result %zu is "
+                        "%lld (%.17g), not %lld (%.17g)",
                         what, sets[s]->name, c->scheme->name ? c->scheme->name : "own", c->rows, c->cols,
-                        (unsigned long long)c->scheme->group_size, c->metric, c->k, p, i, (long long)ids[i], scores[i],
-                        (long long)wanted_ids[i], wanted[i]);
+                        (unsigned long long)c->scheme->group_size, c->metric, c->k, p, round, i, (long long)ids[i],
+                        scores[i], (long long)wanted_ids[i], wanted[i]);
         }
     free(scores);
     free(wanted);
@@ -193,13 +211,15 @@ static void random_case(size_t number, float base_magnitude, float query_magnitu
                                           (enum layout)rng_below(&rng, LAYOUTS));
         float *values = malloc((c.queries * c.cols + 1) * sizeof *values);
         uint8_t *mask = malloc(c.rows + 1);
-        size_t kind = rng_below(&rng, 5);
+        size_t kind = rng_below(&rng, 6);
         for (size_t q = 0; q < c.queries; q++)
             for (size_t i = 0; i < c.cols; i++) {
                 size_t near = c.rows ? (q * 7919) % c.rows : 0;
                 double x = (double)query_magnitude * (double)rng_normal(&rng);
                 if (kind < 3 && c.rows) /* near a row */
                     x = (double)base[near * c.cols + i] * (double)(query_magnitude / base_magnitude) + 0.2 * x;
+                if (kind == 5 && c.rows) /* sums of products as large as they get */
+                    x = copysign((double)query_magnitude, (double)base[near * c.cols + i]);
                 x = kind == 4 ? 0 : fmax(fmin(x, 3e38), -3e38);
                 field_put(&queries.matrix, q, i, x);
                 values[q * c.cols + i] = (float)ref_element(&queries.matrix, q, i);
@@ -232,6 +252,38 @@ static void against_all_scores(void **state)
     (void)state;
     for (size_t i = 0; i < cases(600, 120); i++)
         random_case(i, 1.0f, 1.0f, i % 10 == 0 ? 3000 : 200);
+}
+
+/* A hundred thousand queries of which many are near to rows, most of them in large batches. */
+static void many_queries(void **state)
+{
+    (void)state;
+    enum { MOST = 300, WIDE = 64, BATCH = 97, FEW = 3 };
+    static float decoded[MOST * WIDE], values[(BATCH + FEW) * WIDE];
+    for (size_t i = 0; i < cases(1000, 20); i++) {
+        struct rng rng = rng_make(980000 + i);
+        size_t rows = 100 + rng_below(&rng, MOST - 100);
+        qz_scheme scheme = *qz_scheme_by_name(i % 3 ? "int4" : "nf4");
+        scheme.group_size = i % 2 ? QZ_WHOLE_ROW : 32;
+        scheme.method = QZ_ABSMAX;
+        fill_base(&rng, decoded, rows, WIDE, 1.0f);
+        struct pieces packed = pieces_make(&scheme, rows, WIDE);
+        qz_matrix matrix = {decoded, QZ_F32, rows, WIDE, WIDE, 1};
+        assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
+        assert_int_equal(qz_decode(&scheme, &packed.packed, &matrix, NULL, NULL), QZ_OK);
+        for (size_t q = 0; q < BATCH + FEW; q++)
+            for (size_t c = 0, near = rng_below(&rng, rows); c < WIDE; c++)
+                values[q * WIDE + c] = (q % 3 ? decoded[near * WIDE + c] : 0.0f) + 0.5f * (float)rng_normal(&rng);
+        struct nearest_case c = {&scheme, packed.packed, rows, WIDE, BATCH, 10, decoded, {0}, values, QZ_DOT, NULL};
+        c.metric = (qz_metric)(1 + i % 3);
+        c.matrix = (qz_matrix){values, QZ_F32, BATCH, WIDE, WIDE, 1};
+        check_case(&c, "a batch");
+        c.values = values + BATCH * WIDE;
+        c.queries = FEW;
+        c.matrix = (qz_matrix){values + BATCH * WIDE, QZ_F32, FEW, WIDE, WIDE, 1};
+        check_case(&c, "a few");
+        pieces_free(&packed);
+    }
 }
 
 /* Numbers whose products and squares are far from 1: where bounds are in doubt, there are none. */
@@ -522,6 +574,106 @@ static void scans_agree(void **state)
     }
 }
 
+/* Codes side by side, whose sums fill 16 bits in each lane of a span, and wrap on the way. */
+static void beside_agrees(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < cases(600, 60); i++) {
+        struct rng rng = rng_make(970000 + i);
+        size_t steps = 1 + rng_below(&rng, 150), group = i % 3 ? 1 + rng_below(&rng, steps) : steps;
+        size_t groups = (steps + group - 1) / group, size = steps * QZ_BESIDE_STEP, numbers = steps * QZ_BESIDE_CODES;
+        size_t count = groups * QZ_BESIDE_ROWS;
+        struct guard packed = guard_make(size), codes = guard_make(numbers), sums = guard_make(count * 4);
+        uint8_t *at = guard_end(packed, size, 0);
+        int8_t *query = guard_end(codes, numbers, 0);
+        int32_t *sum = guard_end(sums, count * 4, 0), *wanted = calloc(count, sizeof *wanted);
+        int32_t *centre = calloc(2 * steps, sizeof *centre);
+        size_t spans = 0;
+        for (size_t n = 0; n < numbers; n++)
+            query[n] = (int8_t)(i % 2 ? (int)rng_below(&rng, 255) - 127 : n % 4 ? 127 : -127);
+        for (size_t first = 0, end; first < steps; first = end, spans++) {
+            end = qz_beside_span_end(first, group, steps);
+            assert_true(end > first && end - first <= QZ_BESIDE_SPAN && (end - 1) / group == first / group);
+            for (size_t r = 0; r < QZ_BESIDE_ROWS; r++) {
+                long lane[2] = {0, 0};
+                for (size_t s = first; s < end; s++)
+                    for (size_t b = 0; b < 4; b++) {
+                        long low = query[s * 8 + b], high = query[s * 8 + 4 + b], level[2] = {15, 15}, grown;
+                        if (rng_below(&rng, 4) == 0)
+                            level[0] = (long)rng_below(&rng, 16);
+                        if (rng_below(&rng, 4) == 0)
+                            level[1] = (long)rng_below(&rng, 16);
+                        grown = lane[b / 2] + (level[0] - 8) * low + (level[1] - 8) * high;
+                        if (grown > INT16_MAX || grown < INT16_MIN) /* no further */
+                            level[0] = level[1] = 8;
+                        lane[b / 2] += (level[0] - 8) * low + (level[1] - 8) * high;
+                        at[s * QZ_BESIDE_STEP + r * 4 + b] = (uint8_t)(level[0] | level[1] << 4);
+                        wanted[first / group * QZ_BESIDE_ROWS + r] += (int32_t)(level[0] * low + level[1] * high);
+                        if (r == 0)
+                            centre[2 * spans + b / 2] += (int32_t)(8 * (low + high));
+                    }
+            }
+        }
+        const struct qz_beside rows = {at, steps, group, groups, centre};
+        for (size_t s = 0; s < set_count; s++) {
+            snprintf(guard_doing, sizeof guard_doing, "%s, case %zu", sets[s]->name, i);
+            guard_fill(sums);
+            sets[s]->scan_beside(&rows, query, sum);
+            for (size_t n = 0; n < count; n++)
+                if (sum[n] != wanted[n])
+                    fail_msg("%s, case %zu: sum %zu is %d, not %d", sets[s]->name, i, n, sum[n], wanted[n]);
+        }
+        free(wanted);
+        free(centre);
+        guard_free(packed);
+        guard_free(codes);
+        guard_free(sums);
+    }
+}
+
+/* What was prepared of other rows, or for another metric, is refused; and arguments that make no sense. */
+static void prepared_arguments(void **state)
+{
+    (void)state;
+    static float decoded[ROWS * COLS];
+    double scores[4];
+    int64_t ids[4];
+    qz_scheme scheme, wrong;
+    struct plain plain = guarded_rows(&scheme, decoded);
+    const qz_matrix queries = {decoded, QZ_F32, 1, COLS, COLS, 1};
+    qz_prepare_options how = QZ_PREPARE_OPTIONS_INIT;
+    qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
+    qz_prepared *prepared, *none;
+    how.codes = 1;
+    assert_int_equal(qz_prepare(&scheme, &plain.packed, ROWS, COLS, &how, &prepared), QZ_OK);
+    assert_true(qz_prepared_bytes(prepared) >= ROWS * COLS / 2);
+    options.prepared = prepared;
+    qz_packed moved = plain.packed;
+    assert_int_equal(qz_nearest(&scheme, &moved, ROWS, &queries, 4, &options, scores, ids, NULL), QZ_OK);
+    assert_int_equal(qz_nearest(&scheme, &moved, ROWS - 1, &queries, 4, &options, scores, ids, NULL),
+                     QZ_ERROR_ARGUMENT);
+    options.metric = QZ_COSINE;
+    assert_int_equal(qz_nearest(&scheme, &moved, ROWS, &queries, 4, &options, scores, ids, NULL), QZ_ERROR_ARGUMENT);
+    options.metric = QZ_DOT;
+    moved.codes = (uint8_t *)moved.codes + moved.code_stride;
+    assert_int_equal(qz_nearest(&scheme, &moved, ROWS, &queries, 4, &options, scores, ids, NULL), QZ_ERROR_ARGUMENT);
+    qz_prepared_free(prepared);
+    how.metric = (qz_metric)9;
+    assert_int_equal(qz_prepare(&scheme, &plain.packed, ROWS, COLS, &how, &none), QZ_ERROR_ARGUMENT);
+    assert_null(none);
+    wrong = scheme;
+    wrong.group_size = 0;
+    assert_int_equal(qz_prepare(&wrong, &plain.packed, ROWS, COLS, NULL, &none), QZ_ERROR_ARGUMENT);
+    assert_int_equal(qz_prepare(&scheme, &plain.packed, UINT64_MAX, COLS, NULL, &none), QZ_ERROR_SIZE);
+    how.metric = QZ_L2;
+    how.stop = say_stop;
+    qz_result result = qz_prepare(&scheme, &plain.packed, ROWS, COLS, &how, &prepared);
+    assert_true(result == QZ_OK || (result == QZ_ERROR_STOPPED && !prepared));
+    qz_prepared_free(prepared);
+    qz_prepared_free(NULL);
+    plain_free(plain);
+}
+
 enum { SIDE = 48, SIDE_GROUPS = 3 };
 
 struct rows_of_numbers {
@@ -634,10 +786,13 @@ int main(void)
         if (qz_pool_create(threads[p], &pools[p]) != QZ_OK)
             return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_agree),           cmocka_unit_test(against_all_scores), cmocka_unit_test(any_magnitude),
-        cmocka_unit_test(nothing_else_is_read), cmocka_unit_test(ties_by_number),     cmocka_unit_test(long_rows),
-        cmocka_unit_test(bad_queries),          cmocka_unit_test(bad_rows),           cmocka_unit_test(arguments),
-        cmocka_unit_test(scans_agree),          cmocka_unit_test(numbers_agree),
+        cmocka_unit_test(sums_agree),     cmocka_unit_test(against_all_scores),
+        cmocka_unit_test(any_magnitude),  cmocka_unit_test(nothing_else_is_read),
+        cmocka_unit_test(ties_by_number), cmocka_unit_test(long_rows),
+        cmocka_unit_test(bad_queries),    cmocka_unit_test(bad_rows),
+        cmocka_unit_test(arguments),      cmocka_unit_test(many_queries),
+        cmocka_unit_test(beside_agrees),  cmocka_unit_test(prepared_arguments),
+        cmocka_unit_test(scans_agree),    cmocka_unit_test(numbers_agree),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (size_t p = 0; p < COUNT(pools); p++)

@@ -86,10 +86,21 @@ class QuantizedArray:
     True
     """
 
-    __slots__ = ("_axis", "_codes", "_scales", "_scheme", "_shape", "_stats", "_supers", "_zeros")
+    __slots__ = (
+        "_axis",
+        "_codes",
+        "_prepared",
+        "_scales",
+        "_scheme",
+        "_shape",
+        "_stats",
+        "_supers",
+        "_zeros",
+    )
 
     _axis: int
     _codes: NDArray[np.uint8]
+    _prepared: dict[str, tuple[bool, object]]
     _scales: AnyArray
     _scheme: Scheme
     _shape: tuple[int, ...]
@@ -142,6 +153,7 @@ class QuantizedArray:
         self._zeros = None if parts.zeros is None else read_only(parts.zeros)
         self._supers = None if parts.supers is None else read_only(parts.supers)
         self._scheme, self._shape, self._axis, self._stats = scheme, shape, axis, stats
+        self._prepared = {}
 
     def _parts(self) -> Parts:
         return Parts(self._codes, self._scales, self._zeros, self._supers)
@@ -421,8 +433,13 @@ class QuantizedArray:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __getstate__(self) -> Any:
+        """What pickle and copy keep: not what searches have found out about these very arrays."""
+        return None, {name: getattr(self, name) for name in self.__slots__ if name != "_prepared"}
+
     def __setstate__(self, state: Any) -> None:
         """What pickle and copy restore: arrays forget meanwhile that they are read-only."""
+        self._prepared = {}
         for name, value in state[1].items():
             setattr(self, name, read_only(value) if isinstance(value, np.ndarray) else value)
 
@@ -451,3 +468,8 @@ assemble = QuantizedArray._assemble
 def parts_of(q: QuantizedArray) -> Parts:
     """The parts of an array."""
     return q._parts()
+
+
+def prepared_of(q: QuantizedArray) -> dict[str, tuple[bool, object]]:
+    """What searches have found out, by metric: whether it has the codes, too, and what the C library made."""
+    return q._prepared

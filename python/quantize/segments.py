@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .neighbours import Neighbours, nearest
+from .neighbours import Neighbours, nearest, prepare
 from .packed_array import parts_of
 from .together import concatenate
 
@@ -146,8 +146,15 @@ def find_nearest(
     k: int,
     metric: Metric,
     threads: SupportsIndex | None,
+    *,
+    prepared: bool = False,
 ) -> Neighbours:
-    """The k best rows of all segments for each query; fewer columns where there are fewer rows."""
+    """The k best rows of all segments for each query; fewer columns where there are fewer rows.
+
+    With `prepared`, segments are prepared for single queries first, unless they are already.
+    """
+    for one in segments if prepared else ():
+        prepare(one.rows, metric, codes=True, threads=threads)
     found = [_in_segment(one, allowed, queries, k, metric, threads) for one in segments if one.live]
     if not found:
         return Neighbours(np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64))

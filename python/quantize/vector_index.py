@@ -123,6 +123,7 @@ class Index:
         self._none = quantize_vectors(nothing, scheme, group_size=group_size, scale_dtype=scale_dtype)
         self._writing = threading.RLock()
         self._state = _State((), 0, (), 0)
+        self._prepare = False
         self._file: tuple[str, index_file.Commit] | None = None
 
     # --- What it is -----------------------------------------------------------------------------------------
@@ -307,12 +308,31 @@ class Index:
         more = _checked_candidates(candidates, wanted, rerank is not None)
         allowed = _checked_filter(filter)
         segments = self._state.segments
-        found = find_nearest(segments, allowed, self._prepared(rows), more, self._core_metric, threads)
+        turned, metric = self._prepared(rows), self._core_metric
+        found = find_nearest(segments, allowed, turned, more, metric, threads, prepared=self._prepare)
         if rerank is not None:
             exact = _rows_by_id(rerank, self._dim)
             found = rank_again(rows, exact, found.ids, self._metric, min(wanted, found.ids.shape[1]))
         scores, ids = _filled_up(found, wanted, self._metric)
         return Neighbours(scores[0], ids[0]) if given.ndim == 1 else Neighbours(scores, ids)
+
+    def prepare(self, *, threads: SupportsIndex | None = None) -> None:
+        """Make searches with one to three queries faster, from now on, for twice the memory.
+
+        The codes are kept in memory once more, in an order that suits such searches; those of vectors that
+        are added later as well, when the next search comes. What is found does not change, nor do `nbytes`
+        and what is saved. Only codes that stand for numbers in equal steps, as those of "int4", gain
+        anything, in vectors of at most 4096 numbers and 32 groups.
+
+        Parameters
+        ----------
+        threads : int, optional
+            How many threads share the work; by default as many as pay.
+        """
+        self._prepare = True
+        nothing = np.zeros((0, self._dim), np.float32)
+        every = Filter(None, None)
+        find_nearest(self._state.segments, every, nothing, 0, self._core_metric, threads, prepared=True)
 
     @property
     def _core_metric(self) -> Metric:

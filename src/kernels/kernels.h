@@ -221,6 +221,25 @@ struct qz_scan {
     size_t pitch; /* of the sums; not below `rows` */
 };
 
+/* Codes side by side: QZ_BESIDE_ROWS rows of them. A step is four bytes of each row, eight codes; a byte holds two
+ * levels, 0..15. A group is whole steps, or the row. */
+enum {
+    QZ_BESIDE_ROWS = 64,
+    QZ_BESIDE_CODES = 8,
+    QZ_BESIDE_STEP = QZ_BESIDE_ROWS * QZ_BESIDE_CODES / 2,
+    QZ_BESIDE_CENTRE = 8
+};
+
+/* Steps of a group, from its start on, that are summed up in 16 bits: a span. */
+enum { QZ_BESIDE_SPAN = 64 };
+
+struct qz_beside {
+    const uint8_t *codes;
+    size_t steps;               /* of a row */
+    size_t group_steps, groups; /* the last group may have fewer steps */
+    const int32_t *centre;      /* of a query: QZ_BESIDE_CENTRE times its sums in the two lanes of each span */
+};
+
 /* How levels stand for values: nearly unit * level + base. */
 struct qz_measure {
     float unit, base;
@@ -451,6 +470,13 @@ struct qz_kernels {
      * for the upper ones. */
     void (*scan)(const struct qz_scan *rows, const int8_t *query, size_t queries, int32_t *sum);
 
+    /*
+     * The same for one query and codes side by side: sum[g * QZ_BESIDE_ROWS + r]. Of each eight numbers of the query
+     * the first four are for the lower halves of bytes. Products of levels less QZ_BESIDE_CENTRE must have sums of 16
+     * bits in each lane of a span: the first two bytes of all its steps, and the last two.
+     */
+    void (*scan_beside)(const struct qz_beside *rows, const int8_t *query, int32_t *sum);
+
     /* Turns scales, and zeros or offsets, of `groups` groups of n rows into those of levels, and finds the spread and
      * the size of the rows: see qz_measure_group and qz_measure_row. Group g of row r is at g * pitch + r. Up to a
      * multiple of 16 rows may be changed. */
@@ -482,8 +508,8 @@ struct qz_kernels {
         .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
         .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
         .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale, .survey = survey,    \
-        .search_affine = search_affine, .dot = dot, .distance = distance, .scan = scan, .measure = measure,            \
-        .reach = reach,                                                                                                \
+        .search_affine = search_affine, .dot = dot, .distance = distance, .scan = scan, .scan_beside = scan_beside,    \
+        .measure = measure, .reach = reach,                                                                            \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */
@@ -536,6 +562,20 @@ static inline size_t qz_chunk_start(size_t bytes, size_t chunks, size_t chunk)
 static inline size_t qz_group_end(const struct qz_scan *rows, size_t group)
 {
     return group + 1 < rows->groups ? (group + 1) * rows->group_chunks : rows->chunks;
+}
+
+/* Where the number of a query for element i of a row is, with codes side by side. */
+static inline size_t qz_beside_place(size_t i)
+{
+    return i / QZ_BESIDE_CODES * QZ_BESIDE_CODES + i % 2 * (QZ_BESIDE_CODES / 2) + i % QZ_BESIDE_CODES / 2;
+}
+
+/* The step behind the span that begins at `first`; `steps` are all. */
+static inline size_t qz_beside_span_end(size_t first, size_t group_steps, size_t steps)
+{
+    size_t end = (first / group_steps + 1) * group_steps, most = first + QZ_BESIDE_SPAN;
+    end = end < steps ? end : steps;
+    return end < most ? end : most;
 }
 
 /* What `measure` makes of a group: level * scale + bias is nearly a value; no value is above `values`, nor the sum of

@@ -27,4 +27,18 @@ static void scan(const struct qz_scan *rows, const int8_t *query, size_t queries
             }
 }
 
+static void scan_beside(const struct qz_beside *rows, const int8_t *query, int32_t *sum)
+{
+    for (size_t g = 0; g < rows->groups; g++, sum += QZ_BESIDE_ROWS)
+        for (size_t r = 0; r < QZ_BESIDE_ROWS; r++) {
+            sum[r] = 0;
+            for (size_t s = g * rows->group_steps; s < rows->steps && s < (g + 1) * rows->group_steps; s++)
+                for (size_t b = 0; b < QZ_BESIDE_CODES / 2; b++) {
+                    uint8_t two = rows->codes[s * QZ_BESIDE_STEP + r * (QZ_BESIDE_CODES / 2) + b];
+                    const int8_t *of = query + s * QZ_BESIDE_CODES + b;
+                    sum[r] += (two & 15) * of[0] + (two >> 4) * of[QZ_BESIDE_CODES / 2];
+                }
+        }
+}
+
 #endif

@@ -96,7 +96,8 @@ def test_any_history(tmp_path_factory: pytest.TempPathFactory, data: st.DataObje
     pool[5] = 0
     is_saved = False
     for _ in range(data.draw(st.integers(0, 7))):
-        step = data.draw(st.sampled_from(["add", "add", "add", "ids", "remove", "save", "append", "load"]))
+        steps = ["add", "add", "add", "ids", "remove", "save", "append", "load", "prepare"]
+        step = data.draw(st.sampled_from(steps))
         if step == "add":
             x = pool[data.draw(st.lists(st.integers(0, 29), max_size=20))]
             before = set(index.ids.tolist())
@@ -114,6 +115,8 @@ def test_any_history(tmp_path_factory: pytest.TempPathFactory, data: st.DataObje
             assert index.remove(gone) == len(set(gone) & set(model.rows))
             for i in gone:
                 model.rows.pop(i, None)
+        elif step == "prepare":
+            index.prepare()
         elif step == "save" or (step == "append" and not is_saved):
             index.save(path)
             is_saved = True
@@ -131,6 +134,31 @@ def test_any_history(tmp_path_factory: pytest.TempPathFactory, data: st.DataObje
     model.check(index.search(queries, k, filter=sorted(some)), queries, k, some)
     mask = np.array([i in some for i in range(data.draw(st.integers(0, 80)))], bool)
     model.check(index.search(queries, k, filter=mask), queries, k, set(np.flatnonzero(mask).tolist()))
+
+
+@pytest.mark.parametrize("rotation", [None, 1])
+@pytest.mark.parametrize("metric", METRICS)
+def test_preparing_changes_nothing(metric: Any, rotation: int | None, tmp_path: Path) -> None:
+    rows = rows_of(3000, 400)
+    one, other = (quantize.Index(400, metric=metric, rotation=rotation) for _ in range(2))
+    one.add(rows[:2000])
+    other.add(rows[:2000])
+    other.prepare()
+    for index in (one, other):
+        index.add(rows[2000:])
+        index.remove(np.arange(50, 90))
+    queries = rows[::100] + rows[7]
+    expected = one.search(queries, 20)
+    for first in range(len(queries)):
+        for count in (1, 2, 3, 5):
+            found = other.search(queries[first : first + count], 20)
+            assert np.array_equal(found.ids, expected.ids[first : first + count])
+            assert found.scores.tobytes() == expected.scores[first : first + count].tobytes()
+    assert one.nbytes == other.nbytes
+    one.save(tmp_path / "one.index")
+    other.save(tmp_path / "other.index")
+    assert (tmp_path / "one.index").stat().st_size == (tmp_path / "other.index").stat().st_size
+    assert same(quantize.Index.load(tmp_path / "other.index").search(queries, 20), expected)
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import quantize
@@ -93,6 +96,25 @@ def test_threads_and_parts_change_nothing(metric: quantize.neighbours.Metric) ->
     single = quantize.nearest(queries[3], q, 20, metric=metric)
     assert single.ids.shape == (20,)
     assert single.scores.tobytes() == one.scores[3].tobytes()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_kept_belongs_to_one_array(metric: quantize.neighbours.Metric) -> None:
+    """Lengths are found once; parts, copies and pickles of an array are others, and so are changed rows."""
+    q = quantize.quantize_array(rows_of(500, 64), "int4", group_size=-1)
+    queries = rows_of(3, 64, 5)
+    expected = quantize.nearest(queries, q, metric=metric)
+    kept = {"dot": 0, "cosine": 1, "l2": 1}[metric]
+    for _ in range(2):
+        again = quantize.nearest(queries, q, metric=metric)
+        assert again.scores.tobytes() == expected.scores.tobytes()
+        assert len(q._prepared) == kept
+    for twin in (pickle.loads(pickle.dumps(q)), copy.copy(q), copy.deepcopy(q), q.copy(), q[:]):
+        assert not twin._prepared
+        assert twin == q
+        assert quantize.nearest(queries, twin, metric=metric).ids.tolist() == expected.ids.tolist()
+    scores = all_scores(queries, q[100:].dequantize(), metric)
+    check(quantize.nearest(queries, q[100:], metric=metric), scores, metric, 10)
 
 
 def test_shapes_of_queries() -> None:

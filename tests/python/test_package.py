@@ -623,7 +623,7 @@ def test_core_checks_packed_arrays() -> None:
 
     def nearest(scheme: Any, x: Any, dtype: Any, parts: Any, threads: Any) -> Any:
         scores, ids = np.empty((2, 1)), np.empty((2, 1), np.int64)
-        return _core.nearest(scheme, parts, 2, x, dtype, _core.DOT, None, scores, ids, threads)
+        return _core.nearest(scheme, parts, 2, x, dtype, _core.DOT, None, scores, ids, None, threads)
 
     def linear(scheme: Any, x: Any, dtype: Any, parts: Any, threads: Any) -> Any:
         y = np.empty((2, 2), np.float32)

@@ -151,6 +151,59 @@ SCAN_FUNCTION scan_four_queries(const struct qz_scan *rows, const struct scan_sp
 }
 
 #undef SCAN_FUNCTION
+
+/* Four numbers of a query, eight times. */
+INLINE __m256i beside_query(const int8_t *query)
+{
+    int32_t four;
+    memcpy(&four, query, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+/* A span, with lanes of 16 bits that begin at minus the centre times their numbers of the query: they may wrap on the
+ * way, and end as sums that fit. */
+INLINE void beside_span(const uint8_t *codes, const int8_t *query, size_t steps, const int32_t centre[2], int more,
+                        int32_t *sum)
+{
+    enum { VECTORS = QZ_BESIDE_ROWS / 8, CACHE_LINE = 64, AHEAD = 2048 };
+    const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    const uint32_t less = (0 - (uint32_t)centre[0]) & 0xffff, later = 0 - (uint32_t)centre[1];
+    const __m256i start = _mm256_set1_epi32((int32_t)(less | later << 16));
+    __m256i lane[VECTORS];
+    EACH(i, VECTORS) lane[i] = start;
+    for (size_t s = 0; s < steps; s++) {
+        const uint8_t *at = codes + s * QZ_BESIDE_STEP;
+        EACH(i, QZ_BESIDE_STEP / CACHE_LINE)
+        _mm_prefetch((const char *)((uintptr_t)at + AHEAD + i * CACHE_LINE), _MM_HINT_T0);
+        const __m256i lower = beside_query(query + s * QZ_BESIDE_CODES);
+        const __m256i upper = beside_query(query + s * QZ_BESIDE_CODES + QZ_BESIDE_CODES / 2);
+        EACH(i, VECTORS)
+        {
+            __m256i two = _mm256_loadu_si256((const __m256i *)(at + 32 * i));
+            __m256i even = _mm256_and_si256(two, low), odd = _mm256_and_si256(_mm256_srli_epi16(two, 4), low);
+            lane[i] = _mm256_add_epi16(lane[i], _mm256_maddubs_epi16(even, lower));
+            lane[i] = _mm256_add_epi16(lane[i], _mm256_maddubs_epi16(odd, upper));
+            IN_TURN(lane[i]);
+        }
+    }
+    const __m256i back = _mm256_set1_epi32(centre[0] + centre[1]);
+    EACH(i, VECTORS)
+    {
+        __m256i *to = (__m256i *)(sum + 8 * i), found = _mm256_add_epi32(_mm256_madd_epi16(lane[i], ones), back);
+        _mm256_storeu_si256(to, more ? _mm256_add_epi32(found, _mm256_loadu_si256(to)) : found);
+    }
+}
+
+static TARGET void scan_beside(const struct qz_beside *rows, const int8_t *query, int32_t *sum)
+{
+    const int32_t *centre = rows->centre;
+    for (size_t first = 0, end; first < rows->steps; first = end, centre += 2) {
+        end = qz_beside_span_end(first, rows->group_steps, rows->steps);
+        beside_span(rows->codes + first * QZ_BESIDE_STEP, query + first * QZ_BESIDE_CODES, end - first, centre,
+                    first % rows->group_steps > 0, sum + first / rows->group_steps * QZ_BESIDE_ROWS);
+    }
+}
+
 #undef IN_TURN
 #undef EACH
 

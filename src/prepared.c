@@ -1,0 +1,232 @@
+/*
+ * prepared.c - qz_prepare: the numbers of rows, and their codes side by side
+ *
+ * Rows are taken in the blocks that a search looks at together (bounds.h), which are dealt to the threads.
+ */
+#include "prepared.h"
+#include "base/fpenv.h"
+#include "base/number.h"
+#include "base/pool.h"
+#include "base/stop.h"
+#include "operation.h"
+#include "packed/scheme.h"
+
+#include <stdlib.h>
+
+struct qz_prepared {
+    qz_scheme scheme;
+    qz_packed packed;
+    uint64_t rows, cols, bytes;
+    qz_metric metric;
+    struct qz_ready ready;
+    int has_bounds;
+    float *numbers;
+    uint8_t *side;
+    void *room[2]; /* for both */
+};
+
+struct preparation {
+    qz_prepared *to;
+    struct qz_view view;
+    struct qz_bounds bounds;
+    uint8_t turned;
+    uint64_t blocks;
+    size_t slices;
+    long most_square[QZ_SLICES_MAX];
+    struct qz_stop stop;
+};
+
+/* ---- codes side by side ---------------------------------------------------------------------------------------- */
+
+/* Lays out the codes of a row, as levels: `to` is its place in the first step. */
+static void lay_out(const struct preparation *work, const uint8_t *codes, uint8_t *to)
+{
+    enum { STEP_BYTES = QZ_BESIDE_CODES / 2 };
+    size_t bytes = (size_t)qz_divide_up(work->view.cols, 2);
+    const uint8_t turned = (uint8_t)(work->turned * 0x11);
+    for (size_t first = 0; first < bytes; first += STEP_BYTES, to += QZ_BESIDE_STEP)
+        for (size_t b = 0; b < qz_least(STEP_BYTES, bytes - first); b++)
+            to[b] = codes[first + b] ^ turned;
+}
+
+/* The square of a level less the centre. */
+static long square_of(unsigned level)
+{
+    long less = (long)level - QZ_BESIDE_CENTRE;
+    return less * less;
+}
+
+/* The largest sum of such squares in a lane of a span of a row; `at` is its place in the first step. */
+static long largest_square(const struct qz_bounds *bounds, const uint8_t *at)
+{
+    const size_t group = qz_bounds_group_steps(bounds), steps = qz_bounds_beside_steps(bounds);
+    long most = 0;
+    for (size_t first = 0, end; first < steps; first = end) {
+        long sum[2] = {0, 0};
+        end = qz_beside_span_end(first, group, steps);
+        for (size_t s = first; s < end; s++)
+            for (size_t b = 0; b < QZ_BESIDE_CODES / 2; b++) {
+                uint8_t two = at[s * QZ_BESIDE_STEP + b];
+                sum[b / 2] += square_of(two & 15) + square_of(two >> 4);
+            }
+        sum[0] = sum[0] > sum[1] ? sum[0] : sum[1];
+        most = sum[0] > most ? sum[0] : most;
+    }
+    return most;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------------ */
+
+static void prepare_block(struct preparation *work, size_t slice, uint64_t block)
+{
+    const struct qz_bounds *bounds = &work->bounds;
+    uint64_t first = block * bounds->block;
+    size_t count = qz_least(bounds->block, work->to->rows - first);
+    qz_bounds_measure(bounds, first, count, work->to->numbers + block * qz_bounds_numbers(bounds));
+    if (!work->to->side)
+        return;
+    uint8_t *side = work->to->side + block * qz_bounds_beside_bytes(bounds);
+    for (size_t r = 0; r < count; r++) {
+        uint8_t *to = side + r * (QZ_BESIDE_CODES / 2);
+        lay_out(work, qz_codes_at(&work->view, first + r, 0), to);
+        long most = largest_square(bounds, to);
+        work->most_square[slice] = most > work->most_square[slice] ? most : work->most_square[slice];
+    }
+}
+
+static void prepare_slice(void *context, size_t slice)
+{
+    struct preparation *work = context;
+    uint64_t end = qz_slice_start(work->blocks, work->slices, slice + 1);
+    for (uint64_t block = qz_slice_start(work->blocks, work->slices, slice); block < end; block++)
+        if (!qz_stop_asked(&work->stop))
+            prepare_block(work, slice, block);
+}
+
+/* Zeros, which stand behind the last rows of the last block; they begin where a line of the cache does. */
+static void *zeros_for(qz_prepared *to, size_t part, uint64_t count, uint64_t size)
+{
+    enum { LINE = 64 };
+    uint64_t bytes;
+    if (!qz_multiply(count, size, &bytes) || bytes > PTRDIFF_MAX - LINE)
+        return NULL;
+    to->room[part] = calloc(1, (size_t)bytes + LINE);
+    to->bytes += bytes + LINE;
+    return to->room[part] ? (char *)to->room[part] + (LINE - (uintptr_t)to->room[part] % LINE) : NULL;
+}
+
+static qz_result prepare_rows(struct preparation *work, const qz_prepare_options *options)
+{
+    qz_prepared *to = work->to;
+    work->blocks = qz_divide_up(to->rows, work->bounds.block);
+    work->slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + work->blocks / 16);
+    to->numbers = zeros_for(to, 0, work->blocks, qz_bounds_numbers(&work->bounds) * sizeof(float));
+    if (!to->numbers)
+        return QZ_ERROR_MEMORY;
+    if (options->codes && qz_bounds_can_be_beside(&work->bounds, &work->turned)) {
+        to->side = zeros_for(to, 1, work->blocks, qz_bounds_beside_bytes(&work->bounds));
+        if (!to->side)
+            return QZ_ERROR_MEMORY;
+    }
+    qz_pool_run(options->pool, work->slices, prepare_slice, work);
+    to->ready = (struct qz_ready){to->numbers, to->side, 0};
+    for (size_t slice = 0; slice < work->slices; slice++)
+        if (work->most_square[slice] > to->ready.most_square)
+            to->ready.most_square = work->most_square[slice];
+    to->has_bounds = 1;
+    return atomic_load_explicit(&work->stop.asked, memory_order_relaxed) ? QZ_ERROR_STOPPED : QZ_OK;
+}
+
+/* ---- the calls ------------------------------------------------------------------------------------------------- */
+
+static qz_result check(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                       const qz_prepare_options *options)
+{
+    qz_sizes sizes;
+    if (qz_scheme_check(scheme, QZ_DEFAULT) != QZ_OK || options->size < sizeof *options ||
+        !qz_metric_name(options->metric))
+        return QZ_ERROR_ARGUMENT;
+    if (rows > INT64_MAX || cols > INT32_MAX)
+        return QZ_ERROR_SIZE;
+    qz_result result = qz_scheme_bytes(scheme, rows, cols, &sizes);
+    if (result != QZ_OK)
+        return result;
+    return qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX) ? QZ_OK : QZ_ERROR_ARGUMENT;
+}
+
+static QZ_NOINLINE qz_result prepare(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                                     const qz_prepare_options *options, qz_prepared **prepared)
+{
+    const struct qz_kernels *kernels = qz_kernels_active();
+    qz_result result = check(scheme, packed, rows, cols, options);
+    if (result != QZ_OK)
+        return result;
+    if (!kernels)
+        return QZ_ERROR_KERNELS;
+    struct preparation *work = calloc(1, sizeof *work);
+    qz_prepared *to = calloc(1, sizeof *to);
+    if (!work || !to) {
+        free(work);
+        free(to);
+        return QZ_ERROR_MEMORY;
+    }
+    to->scheme = *scheme;
+    to->packed = *packed;
+    to->rows = rows;
+    to->cols = cols;
+    to->metric = options->metric;
+    to->bytes = sizeof *to;
+    work->to = to;
+    qz_view_make(&work->view, kernels, scheme, packed, rows, cols, cols);
+    qz_stop_begin(&work->stop, options->stop, options->stop_context);
+    if (rows > 0 && qz_bounds_make(&work->bounds, &work->view, options->metric))
+        result = prepare_rows(work, options);
+    free(work);
+    if (result == QZ_OK)
+        *prepared = to;
+    else
+        qz_prepared_free(to);
+    return result;
+}
+
+qz_result qz_prepare(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                     const qz_prepare_options *options, qz_prepared **prepared)
+{
+    static const qz_prepare_options plain = QZ_PREPARE_OPTIONS_INIT;
+    qz_fp_state state = qz_fp_enter();
+    *prepared = NULL;
+    qz_result result = prepare(scheme, packed, rows, cols, options ? options : &plain, prepared);
+    qz_fp_leave(state);
+    return result;
+}
+
+void qz_prepared_free(qz_prepared *prepared)
+{
+    if (!prepared)
+        return;
+    free(prepared->room[0]);
+    free(prepared->room[1]);
+    free(prepared);
+}
+
+uint64_t qz_prepared_bytes(const qz_prepared *prepared)
+{
+    return prepared->bytes;
+}
+
+int qz_prepared_fits(const qz_prepared *prepared, const qz_scheme *scheme, const qz_packed *packed, uint64_t rows,
+                     uint64_t cols, qz_metric metric)
+{
+    const qz_packed *of = &prepared->packed;
+    const qz_scheme *by = &prepared->scheme;
+    return of->codes == packed->codes && of->scales == packed->scales && of->zeros == packed->zeros &&
+           of->code_stride == packed->code_stride && of->scale_stride == packed->scale_stride &&
+           prepared->rows == rows && prepared->cols == cols && prepared->metric == metric &&
+           by->codes == scheme->codes && by->zero == scheme->zero && by->group_size == scheme->group_size &&
+           by->scale_dtype == scheme->scale_dtype;
+}
+
+const struct qz_ready *qz_prepared_ready(const qz_prepared *prepared)
+{
+    return prepared->has_bounds ? &prepared->ready : NULL;
+}
