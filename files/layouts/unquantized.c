@@ -111,14 +111,14 @@ static int has_quantized_head(const qz_writer *writer)
 /* An expression that matches the whole name and nothing else, as a string of JSON. */
 static char *put_expression(char *at, const char *name, size_t length, char *room)
 {
-    char *end = put_text(room, "-:^");
+    char *tail = put_text(room, "-:^");
     for (size_t i = 0; i < length; i++) {
         if (strchr("\\^$.|?*+()[]{}", name[i]))
-            *end++ = '\\';
-        *end++ = name[i];
+            *tail++ = '\\';
+        *tail++ = name[i];
     }
-    *end++ = '$';
-    return qz_json_put_string(at, room, (size_t)(end - room));
+    *tail++ = '$';
+    return qz_json_put_string(at, room, (size_t)(tail - room));
 }
 
 static char *put_gptq(const qz_writer *writer, char *room, char *at)
