@@ -1,5 +1,5 @@
 /*
- * test_compare.c - qz_compare and qz_compare_matrices where one side is float64
+ * test_compare.c - qz_compare and qz_compare_matrices where one side is float64, and errors of all magnitudes
  *
  * The numbers are compared as they are: against sums in long double, over magnitudes from 1e-300 to 1e300, for every
  * other type, layout and kernel set, with and without threads.
@@ -82,6 +82,62 @@ static void ends_of_the_range(void **state)
         }
 }
 
+/* A float of any magnitude: its exponent is even over all that float32 has. */
+static float any_magnitude(struct rng *rng)
+{
+    return ldexpf(1.0f + (float)rng_below(rng, 1 << 20) * 0x1p-20f, (int)rng_below(rng, 270) - 145) *
+           (rng_below(rng, 2) ? 1.0f : -1.0f);
+}
+
+static void check_floats(const qz_stats *stats, const float *x, const float *y, size_t n, size_t case_number)
+{
+    long double error = 0;
+    double most = 0;
+    for (size_t i = 0; i < n; i++) {
+        double difference = fabs((double)x[i] - (double)y[i]);
+        error += (long double)difference * difference;
+        most = difference > most ? difference : most;
+    }
+    if (fabs(stats->max_error - most) > 1e-6 * most || fabsl((long double)stats->error - error) > 1e-5L * error)
+        fail_msg("case %zu: largest %g, not %g; sum %g, not %Lg", case_number, stats->max_error, most, stats->error,
+                 error);
+}
+
+/* Errors are found however small they are beside the largest value: float32 cannot hold the squares of both. */
+static void floats_of_all_magnitudes(void **state)
+{
+    (void)state;
+    enum { MOST = 300 };
+    qz_scheme scheme = *qz_scheme_by_name("int4");
+    scheme.scale_dtype = QZ_F32;
+    qz_options options = QZ_OPTIONS_INIT;
+    options.method = QZ_ABSMAX;
+    for (size_t i = 0; i < cases(20000, 2000); i++) {
+        struct rng rng = rng_make(i);
+        const size_t n = 1 + rng_below(&rng, i % 8 ? 5 : MOST);
+        scheme.group_size = i % 3 ? 32 : QZ_WHOLE_ROW;
+        float x[MOST], y[MOST], decoded[MOST];
+        for (size_t k = 0; k < n; k++) {
+            x[k] = k % 4 || n < 4 ? any_magnitude(&rng) : 0.0f;
+            const uint64_t kind = rng_below(&rng, 6);
+            y[k] = kind == 0 ? 0.0f : kind == 1 ? nextafterf(x[k], 0.0f) : x[k];
+        }
+        const qz_matrix a = {x, QZ_F32, 1, n, (int64_t)n, 1}, b = {y, QZ_F32, 1, n, (int64_t)n, 1},
+                        out = {decoded, QZ_F32, 1, n, (int64_t)n, 1};
+        qz_stats stats = QZ_STATS_INIT;
+        assert_int_equal(qz_compare_matrices(&a, &b, NULL, &stats, NULL), QZ_OK);
+        check_floats(&stats, x, y, n, i);
+        struct plain packed = plain_make(&scheme, 1, n, 0);
+        assert_int_equal(qz_encode(&scheme, &a, &packed.packed, &options, &stats, NULL), QZ_OK);
+        assert_int_equal(qz_decode(&scheme, &packed.packed, &out, NULL, NULL), QZ_OK);
+        check_floats(&stats, x, decoded, n, i);
+        stats = (qz_stats)QZ_STATS_INIT;
+        assert_int_equal(qz_compare(&scheme, &packed.packed, &a, NULL, &stats, NULL), QZ_OK);
+        check_floats(&stats, x, decoded, n, i);
+        plain_free(packed);
+    }
+}
+
 /* Against a packed matrix: as against the floats that it decodes to. */
 static void packed_sides(void **state)
 {
@@ -131,6 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(against_long_double),
         cmocka_unit_test(ends_of_the_range),
+        cmocka_unit_test(floats_of_all_magnitudes),
         cmocka_unit_test(packed_sides),
         cmocka_unit_test(nonfinite),
     };

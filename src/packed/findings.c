@@ -12,6 +12,9 @@ static int squares_fit(float largest)
     return largest >= 0x1p-20f && largest <= 0x1p40f;
 }
 
+/* Squares of errors that are all below this may be nothing in float32. */
+#define LEAST_ERROR 0x1p-50f
+
 /* In double, four sums side by side. */
 static double sum_of(const float lanes[QZ_SUMS_LANES])
 {
@@ -27,16 +30,11 @@ int qz_add_plain_sums(struct findings *found, const struct qz_sums *sums)
     double signal = sum_of(sums->signal);
     if (!(signal >= QZ_TILE * 0x1p-40 && signal <= 0x1p80)) /* then the largest value fits, too */
         return 0;
+    if (sums->max_error > 0.0f && sums->max_error < LEAST_ERROR)
+        return 0;
     found->signal += signal;
     found->error += sum_of(sums->error);
     return 1;
-}
-
-/* factor: what the values were multiplied with. */
-static void add_sums(struct findings *found, const struct qz_sums *sums, double factor)
-{
-    found->signal += sum_of(sums->signal) / factor / factor;
-    found->error += sum_of(sums->error) / factor / factor;
 }
 
 void qz_note_error(struct findings *found, double error, uint64_t index)
@@ -48,10 +46,32 @@ void qz_note_error(struct findings *found, double error, uint64_t index)
     }
 }
 
+/* Errors in double, for those that are so small beside the largest value that float32 cannot hold the squares of both.
+ */
+static void add_small_errors(const struct qz_view *view, struct findings *found, const float *x, const float *y,
+                             const struct run *run)
+{
+    double most = 0.0;
+    size_t at = 0;
+    for (size_t i = 0; i < run->rows * run->pitch; i++) {
+        double error = (double)fabsf(x[i] - y[i]); /* rounded to float32, as kernels do */
+        found->error += error * error;
+        if (error > most) {
+            most = error;
+            at = i;
+        }
+    }
+    if (most > 0.0 && most >= found->max_error) {
+        qz_look_up_error(view, found);
+        qz_note_error(found, most, qz_flat_index(view, run, at));
+    }
+}
+
 void qz_add_error(const struct qz_view *view, struct findings *found, const float *x, const float *y,
                   const struct run *run, float largest)
 {
     struct qz_sums sums = {{0}, {0}, 0};
+    const float *values = x, *others = y;
     float scaled_x[QZ_TILE], scaled_y[QZ_TILE], factor = 1.0f;
     size_t n = run->rows * run->pitch;
     if (!squares_fit(largest)) { /* bring the values near 1 by a power of two */
@@ -66,7 +86,12 @@ void qz_add_error(const struct qz_view *view, struct findings *found, const floa
         y = scaled_y;
     }
     view->kernels->error(x, y, n, &sums);
-    add_sums(found, &sums, (double)factor);
+    found->signal += sum_of(sums.signal) / (double)factor / (double)factor;
+    if (values != others && sums.max_error < LEAST_ERROR && (factor != 1.0f || sums.max_error > 0.0f)) {
+        add_small_errors(view, found, values, others, run);
+        return;
+    }
+    found->error += sum_of(sums.error) / (double)factor / (double)factor;
     double most = (double)sums.max_error / (double)factor;
     if (most > 0 && most >= found->max_error) {
         qz_look_up_error(view, found);
