@@ -286,6 +286,34 @@ static void many_queries(void **state)
     }
 }
 
+/* Rows of two values and queries with their signs: sums of products are as large as integers of a query allow. */
+static void signs_that_agree(void **state)
+{
+    (void)state;
+    enum { MANY = 200, WIDE = 1024 };
+    static const size_t widths[] = {64, 127, 384, WIDE};
+    static const char *const names[] = {"int4", "uint4", "fp4", "nf4"};
+    static float base[MANY * WIDE], values[WIDE];
+    for (size_t i = 0; i < COUNT(widths) * COUNT(names); i++) {
+        struct rng rng = rng_make(990000 + i);
+        const size_t wide = widths[i % COUNT(widths)], wanted = rng_below(&rng, MANY);
+        qz_scheme scheme = *qz_scheme_by_name(names[i / COUNT(widths)]);
+        scheme.group_size = QZ_WHOLE_ROW;
+        for (size_t k = 0; k < MANY * wide; k++)
+            base[k] = rng_below(&rng, 2) ? 1.0f : -1.0f;
+        struct pieces packed = pieces_make(&scheme, MANY, wide);
+        qz_matrix matrix = {base, QZ_F32, MANY, wide, (int64_t)wide, 1};
+        assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
+        assert_int_equal(qz_decode(&scheme, &packed.packed, &matrix, NULL, NULL), QZ_OK);
+        for (size_t k = 0; k < wide; k++)
+            values[k] = copysignf(1.0f, base[wanted * wide + k]);
+        struct nearest_case c = {&scheme, packed.packed, MANY, wide, 1, 3, base, {0}, values, QZ_DOT, NULL};
+        c.matrix = (qz_matrix){values, QZ_F32, 1, wide, (int64_t)wide, 1};
+        check_case(&c, "signs that agree");
+        pieces_free(&packed);
+    }
+}
+
 /* Numbers whose products and squares are far from 1: where bounds are in doubt, there are none. */
 static void any_magnitude(void **state)
 {
@@ -786,13 +814,11 @@ int main(void)
         if (qz_pool_create(threads[p], &pools[p]) != QZ_OK)
             return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_agree),     cmocka_unit_test(against_all_scores),
-        cmocka_unit_test(any_magnitude),  cmocka_unit_test(nothing_else_is_read),
-        cmocka_unit_test(ties_by_number), cmocka_unit_test(long_rows),
-        cmocka_unit_test(bad_queries),    cmocka_unit_test(bad_rows),
-        cmocka_unit_test(arguments),      cmocka_unit_test(many_queries),
-        cmocka_unit_test(beside_agrees),  cmocka_unit_test(prepared_arguments),
-        cmocka_unit_test(scans_agree),    cmocka_unit_test(numbers_agree),
+        cmocka_unit_test(sums_agree),           cmocka_unit_test(against_all_scores), cmocka_unit_test(any_magnitude),
+        cmocka_unit_test(nothing_else_is_read), cmocka_unit_test(ties_by_number),     cmocka_unit_test(long_rows),
+        cmocka_unit_test(bad_queries),          cmocka_unit_test(bad_rows),           cmocka_unit_test(arguments),
+        cmocka_unit_test(many_queries),         cmocka_unit_test(signs_that_agree),   cmocka_unit_test(beside_agrees),
+        cmocka_unit_test(prepared_arguments),   cmocka_unit_test(scans_agree),        cmocka_unit_test(numbers_agree),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (size_t p = 0; p < COUNT(pools); p++)
