@@ -56,9 +56,9 @@ static int has_head(const qz_writer *writer)
 
 static char *put_text(char *at, const char *text)
 {
-    const size_t length = strlen(text);
-    memcpy(at, text, length);
-    return at + length;
+    while (*text)
+        *at++ = *text++;
+    return at;
 }
 
 /* An array of the layers. */

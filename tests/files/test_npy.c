@@ -374,21 +374,11 @@ static void raw_items_of_wrong_types(void **state)
 {
     (void)state;
     static char much[9001];
-    memset(much, ' ', sizeof much - 1);
-    memcpy(much, "[('a', '<f4')]", 14);
-    const char *const wrong[] = {"",
-                                 "<",
-                                 "|O",
-                                 "<U0",
-                                 "|b2",
-                                 "<M8[]",
-                                 "[('a', '<f4')]x",
-                                 "[('a', '<f4')",
-                                 "[('\xe4', '<f4')]",
-                                 "|\xff"
-                                 "1",
-                                 much,
-                                 NULL};
+    snprintf(much, sizeof much, "%-9000s", "[('a', '<f4')]");
+    static const char not_ascii[] = {'|', (char)0xff, '1', 0};
+    const char *const wrong[] = {
+        "",        "<",  "|O", "<U0", "|b2", "<M8[]", "[('a', '<f4')]x", "[('a', '<f4')", "[('\xe4', '<f4')]",
+        not_ascii, much, NULL};
     const uint64_t one = 1;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         qz_file_error error = QZ_FILE_ERROR_INIT;
