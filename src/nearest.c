@@ -403,9 +403,3 @@ qz_result qz_nearest(const qz_scheme *scheme, const qz_packed *packed, uint64_t 
     qz_fp_leave(state);
     return result;
 }
-
-const char *qz_metric_name(qz_metric metric)
-{
-    static const char *const names[] = {NULL, "dot", "cosine", "l2"};
-    return metric >= QZ_DOT && metric <= QZ_L2 ? names[metric] : NULL;
-}

@@ -6,6 +6,12 @@
 
 #include <math.h>
 
+const char *qz_metric_name(qz_metric metric)
+{
+    static const char *const names[] = {NULL, "dot", "cosine", "l2"};
+    return metric >= QZ_DOT && metric <= QZ_L2 ? names[metric] : NULL;
+}
+
 static size_t piece_length(const struct qz_view *view, uint64_t col)
 {
     return qz_least(QZ_TILE, view->cols - col);

@@ -93,7 +93,7 @@ def test_help(run: Run) -> None:
         (["encode", "a.npy", "b.npz", "--force=1"], ["--force takes no value"]),
         (
             ["encode", "a.npy", "b.npz", "--scheme", "int5"],
-            ["--scheme 'int5'", "int4, uint4", "or dual4", "mean int4?"],
+            ["--scheme 'int5'", "int4, uint4", "dual4 or q8_0", "mean int4?"],
         ),
         (
             ["encode", "a.npy", "b.npz", "--method", "max"],

@@ -293,9 +293,9 @@ def test_remedies_of_the_file_library(run: Run) -> None:
 
 
 def test_a_report_that_fails_leaves_the_output(run: Run) -> None:
-    """The name of the page fits into a folder, and that of the file that becomes it does not."""
+    """The name of the page does not fit into a folder, which shows when it is made."""
     np.savez("in.npz", x=np.ones((4, 64), np.float32))
-    report = "r" * 250 + ".html"
+    report = "r" * 252 + ".html"
     for command, source, target in (("encode", "in.npz", "q.npz"), ("convert", "q.npz", "c.npz")):
         done = run(command, source, target, "--report", report, "--json", "-q", code=5)
         error = json.loads(done.stdout)

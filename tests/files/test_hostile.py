@@ -26,7 +26,7 @@ TABLES: dict[str, dict[str, Case]] = {
     "npy": hostile_npy.CASES,
     "npz": hostile_npz.CASES,
     "safetensors": hostile_safetensors.CASES,
-    "gguf": hostile_gguf.CASES,
+    "gguf": hostile_gguf.CASES | hostile_gguf.PARTS,
     "index": hostile_index.CASES,
 }
 HERE = Path(__file__).resolve().parent
