@@ -126,7 +126,7 @@ int key_input(sha256 *h, const qz_file *file)
         char *start = i != 0 && slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(folder);
         char *whole = start ? join(start, name, "", "") : NULL;
         if (!whole || stat(whole, &status) != 0) {
-            code = whole ? fail_system(whole, errno) : LIMIT;
+            code = whole ? fail_system(whole, errno) : start ? LIMIT : fail_memory();
         } else {
             add_text(h, whole);
             key_number(h, (uint64_t)status.st_size);
