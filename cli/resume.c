@@ -366,8 +366,10 @@ static int find_places(const resumable *r, stage *st)
         return code != DONE ? code : fail_memory();
     const char *slash = strrchr(st->target, '/'), *base = slash ? slash + 1 : st->target;
     char *folder = strndup(st->target, (size_t)(base - st->target));
-    char *name = join(".quantize-", base, "-", digits);
-    st->path = folder && name ? join(folder, name, "", "") : NULL;
+    char *name = folder ? join(".quantize-", base, "-", digits) : NULL;
+    if (!folder)
+        fail_memory();
+    st->path = name ? join(folder, name, "", "") : NULL;
     st->work = st->path ? join(st->path, "/work", "", "") : NULL;
     st->made = st->work ? join(st->work, "/part", "", "") : NULL;
     st->ended = st->made ? join(st->path, ".end", "", "") : NULL;
