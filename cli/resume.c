@@ -176,11 +176,14 @@ static char *record_path(const stage *st, size_t shard)
     return join(st->path, "/done/", number, "");
 }
 
-/* What a record says of a file: its name, bytes and sum. */
+/* What a record says of a file: its name, bytes and sum. Returns 0 if it cannot be read; without memory, which is said,
+ * less than 0. */
 static int describe(const char *folder, const char *name, char out[RECORD])
 {
     enum { PIECE = 1 << 16 };
     char *path = join(folder, "/", name, ""), *piece = malloc(PIECE);
+    if (path && !piece)
+        fail_memory();
     FILE *file = path && piece ? fopen(path, "rb") : NULL;
     sha256 h;
     char sum[SHA256_TEXT];
@@ -188,7 +191,7 @@ static int describe(const char *folder, const char *name, char out[RECORD])
     sha256_begin(&h);
     while (file && (n = fread(piece, 1, PIECE, file)) != 0)
         sha256_add(&h, piece, n);
-    const int fine = file && !ferror(file);
+    const int fine = path && piece ? file && !ferror(file) : -1;
     const uint64_t bytes = h.length;
     if (file)
         fclose(file);
@@ -199,17 +202,20 @@ static int describe(const char *folder, const char *name, char out[RECORD])
     return fine;
 }
 
-/* Whether a file is recorded, and lies in the folder as the record says. */
+/* Whether a file is recorded, and lies in the folder as the record says; less than 0 without memory. */
 static int is_recorded(const stage *st, size_t shard, const char *folder)
 {
     char said[RECORD] = "", is[RECORD];
     char *path = record_path(st, shard);
-    FILE *file = path ? fopen(path, "rb") : NULL;
+    if (!path)
+        return -1;
+    FILE *file = fopen(path, "rb");
     size_t n = file ? fread(said, 1, sizeof said - 1, file) : 0;
     if (file)
         fclose(file);
     free(path);
-    return n != 0 && describe(folder, st->shards[shard].name, is) && strcmp(said, is) == 0;
+    const int fine = n != 0 ? describe(folder, st->shards[shard].name, is) : 0;
+    return fine > 0 ? strcmp(said, is) == 0 : fine;
 }
 
 /* Writes the record, which is there whole, and on the medium, or not at all. */
@@ -218,8 +224,9 @@ static int record(const stage *st, size_t shard, const char *folder)
     char text[RECORD];
     char *beside = join(st->work, "/text", "", ""), *path = record_path(st, shard), *done = NULL;
     int code = beside && path ? DONE : LIMIT;
-    if (code == DONE && !describe(folder, st->shards[shard].name, text))
-        code = fail_system(st->shards[shard].name, errno);
+    const int fine = code == DONE ? describe(folder, st->shards[shard].name, text) : 1;
+    if (fine <= 0)
+        code = fine < 0 ? LIMIT : fail_system(st->shards[shard].name, errno);
     FILE *file = code == DONE ? fopen(beside, "wb") : NULL;
     if (code == DONE && !file)
         code = fail_system(beside, errno);
@@ -325,10 +332,13 @@ static int list_files(const resumable *r, stage *st, const char *folder)
         code = fail_memory();
     for (size_t i = 0; i < st->count && code == DONE; i++) {
         st->shards[i].size = sizeof st->shards[i];
-        if (qz_shard_at(*r->writer, i, &st->shards[i], &error) != QZ_FILE_OK)
+        if (qz_shard_at(*r->writer, i, &st->shards[i], &error) != QZ_FILE_OK) {
             code = fail_file(&error);
-        else
-            st->ready[i] = (unsigned char)(st->complete || is_recorded(st, i, folder));
+        } else {
+            const int found = st->complete ? 1 : is_recorded(st, i, folder);
+            st->ready[i] = found > 0;
+            code = found < 0 ? LIMIT : DONE;
+        }
         if (stop_requested())
             code = 128 + stop_requested();
     }
@@ -346,7 +356,7 @@ static int list_files(const resumable *r, stage *st, const char *folder)
 static size_t count_ready(const stage *st)
 {
     size_t n = 0;
-    for (size_t i = 0; i < st->count; i++)
+    for (size_t i = 0; st->ready && i < st->count; i++)
         n += st->ready[i] != 0;
     return n;
 }
