@@ -302,9 +302,12 @@ static int make_rest(const resumable *r, stage *st, const char *files)
         size_t shard = 0;
         while (shard < st->count && strcmp(st->shards[shard].name, names[i]->d_name) != 0)
             shard++;
-        char *path = shard == st->count && code == DONE ? join(files, "/", names[i]->d_name, "") : NULL;
+        const int goes = shard == st->count && code == DONE;
+        char *path = goes ? join(files, "/", names[i]->d_name, "") : NULL;
         if (path)
             unlink(path); /* not . and .., which are no files */
+        else if (goes)
+            code = LIMIT;
         free(path);
         free(names[i]);
     }
