@@ -30,12 +30,6 @@ typedef struct work {
 
 /* ---- one block ---- */
 
-static int is_stopped(void *context)
-{
-    (void)context;
-    return stop_requested();
-}
-
 static int read_values(const work *w, const block *b)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
@@ -71,7 +65,7 @@ static int encode_rows(work *w, const block *b, uint64_t outer, const qz_packed 
     options.stochastic = e->s->stochastic;
     options.seed = e->s->seed;
     options.whole = &whole;
-    options.stop = is_stopped;
+    options.stop = stop_asked;
     if (is_weighted(j)) {
         weights = weights_matrix(&w->weights, outer);
         options.weights = &weights;

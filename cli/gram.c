@@ -26,8 +26,10 @@ static const item *find_part(const encoder *e, const job *j, const char *suffix)
 {
     const size_t length = j->item->name_length, more = strlen(suffix);
     char *name = malloc(length + more + 1);
-    if (!name)
+    if (!name) {
+        names_lack_memory();
         return NULL;
+    }
     memcpy(name, j->item->name, length);
     memcpy(name + length, suffix, more + 1);
     const item *found = source_find(&e->grams, name, length + more);
@@ -168,6 +170,8 @@ int plan_grams(encoder *e)
         found += j->gram.matrix != NULL;
         without = !j->gram.matrix && !without ? j : without;
     }
+    if (code == DONE)
+        code = names_were_seen();
     if (code != DONE)
         return code;
     at_tensor(NULL, 0);
@@ -277,12 +281,6 @@ uint64_t gptq_memory(encoder *e, job *j)
            bytes_in_file(e, j->gram.holdout);
 }
 
-static int is_stopped(void *context)
-{
-    (void)context;
-    return stop_requested();
-}
-
 /* Reads a block and puts its rows to the others. */
 static int gather_block(void *context, const block *b)
 {
@@ -340,7 +338,7 @@ static int run_gptq(work *w, const qz_matrix *gram, const qz_matrix *holdout)
     qz_detail detail = QZ_DETAIL_INIT;
     options.method = j->how->method;
     options.pool = w->encoder->pool;
-    options.stop = is_stopped;
+    options.stop = stop_asked;
     options.examples = j->gram.examples;
     options.holdout = holdout;
     options.outcome = &j->outcome;

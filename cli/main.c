@@ -92,6 +92,12 @@ int stop_requested(void)
     return (int)stop;
 }
 
+int stop_asked(void *context)
+{
+    (void)context;
+    return stop_requested();
+}
+
 static void catch_signals(void)
 {
     static const int ending[] = {SIGINT, SIGTERM, SIGHUP};

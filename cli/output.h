@@ -50,4 +50,7 @@ double seconds_now(void);
 /* The signal that asks the program to stop, or 0. */
 int stop_requested(void);
 
+/* The same as the library asks for it, in options of calls. */
+int stop_asked(void *context);
+
 #endif

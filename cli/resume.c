@@ -55,6 +55,15 @@ static char *join(const char *a, const char *b, const char *c, const char *d)
     return whole;
 }
 
+/* The first n characters, likewise. */
+static char *copy_of(const char *text, size_t n)
+{
+    char *copy = strndup(text, n);
+    if (!copy)
+        fail_memory();
+    return copy;
+}
+
 static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *place)
 {
     (void)status, (void)kind, (void)place;
@@ -122,11 +131,10 @@ int key_input(sha256 *h, const qz_file *file)
     int code = DONE;
     for (size_t i = 0; file && (name = qz_file_path(file, i)) != NULL && code == DONE; i++) {
         struct stat status;
-        char folder[2] = "";
-        char *start = i != 0 && slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(folder);
+        char *start = copy_of(path, i != 0 && slash ? (size_t)(slash - path) + 1 : 0);
         char *whole = start ? join(start, name, "", "") : NULL;
         if (!whole || stat(whole, &status) != 0) {
-            code = whole ? fail_system(whole, errno) : start ? LIMIT : fail_memory();
+            code = whole ? fail_system(whole, errno) : LIMIT;
         } else {
             add_text(h, whole);
             key_number(h, (uint64_t)status.st_size);
@@ -374,14 +382,14 @@ static int find_places(const resumable *r, stage *st)
     size_t length = strlen(st->s->files[1]);
     while (length > 1 && st->s->files[1][length - 1] == '/')
         length--;
-    st->target = strndup(st->s->files[1], length);
-    if (code != DONE || !st->target)
-        return code != DONE ? code : fail_memory();
+    if (code != DONE)
+        return code;
+    st->target = copy_of(st->s->files[1], length);
+    if (!st->target)
+        return LIMIT;
     const char *slash = strrchr(st->target, '/'), *base = slash ? slash + 1 : st->target;
-    char *folder = strndup(st->target, (size_t)(base - st->target));
+    char *folder = copy_of(st->target, (size_t)(base - st->target));
     char *name = folder ? join(".quantize-", base, "-", digits) : NULL;
-    if (!folder)
-        fail_memory();
     st->path = name ? join(folder, name, "", "") : NULL;
     st->work = st->path ? join(st->path, "/work", "", "") : NULL;
     st->made = st->work ? join(st->work, "/part", "", "") : NULL;
@@ -507,8 +515,8 @@ static int work_in_stage(const resumable *r, stage *st)
         code = make_all(r, st, files);
     if (code == DONE && !st->s->no_fsync) {
         const char *slash = strrchr(st->target, '/');
-        folder = slash ? strndup(st->target, (size_t)(slash - st->target) + 1) : strdup(".");
-        code = folder ? sync_folder(st, folder) : fail_memory();
+        folder = slash ? copy_of(st->target, (size_t)(slash - st->target) + 1) : copy_of(".", 1);
+        code = folder ? sync_folder(st, folder) : LIMIT;
     }
     if (st->lock >= 0)
         end_stage(st, code);

@@ -274,13 +274,7 @@ def test_parts(run: Run) -> None:
     """Blocks in a file of several parts are read as in one, and come into one."""
     shapes = dict.fromkeys((*KEPT, Kind.Q6_K), (5, 2))
     tensors = {kind.name: (random_blocks(kind, shape, 4), kind) for kind, shape in shapes.items()}
-    writer = gguf.GGUFWriter("w.gguf", "llama", split_max_tensors=3)
-    for name, (data, kind) in tensors.items():
-        writer.add_tensor(name, data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    gguf_files.write("w.gguf", tensors, split_max_tensors=3)
     write("one.gguf", tensors)
     parts = sorted(Path().glob("w-*-of-*.gguf"))
     assert len(parts) == 3
