@@ -1142,6 +1142,38 @@ unsigned qz_limit_offsets(const struct qz_encoder *encoder, const struct run *ru
     return changed ? qz_round_scales(view, run, groups) : flags;
 }
 
+/* Exact scales of stretches with the super scales of their candidates too: those that lose less stay. `plain`: scales
+ * before the search. */
+static unsigned exact_with_candidates(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                                      const float *x, const float *w, const struct kept *kept, const float *plain)
+{
+    const struct qz_view *view = encoder->view;
+    float first[QZ_TILE_GROUPS], super[QZ_TILE_GROUPS][2];
+    struct stretch s;
+    memcpy(first, groups->scale, groups->count * sizeof *first);
+    memcpy(groups->scale, plain, groups->count * sizeof *first);
+    for (size_t g = 0; g < groups->count; g += s.count) {
+        s = stretch_at(encoder, run, groups, g, x, w);
+        qz_load_super(view, s.row, s.group, super[g]);
+        if (kept->is[g] == CANDIDATE)
+            qz_store_super(view, s.row, s.group, kept->super[g]);
+    }
+    qz_search_groups(encoder, run, groups, x, w);
+    qz_round_scales(view, run, groups);
+    for (size_t g = 0; g < groups->count; g += s.count) {
+        s = stretch_at(encoder, run, groups, g, x, w);
+        float largest = largest_of_stretch(&s);
+        const float *zero = kept->zero + g; /* zeros: there are no offsets */
+        if (kept->is[g] == CANDIDATE &&
+            error_of(view, s.x, s.w, s.n, view->group_size, largest, groups->scale + g, zero) <
+                error_of(view, s.x, s.w, s.n, view->group_size, largest, first + g, zero))
+            continue;
+        memcpy(groups->scale + g, first + g, s.count * sizeof *first);
+        qz_store_super(view, s.row, s.group, super[g]);
+    }
+    return qz_round_scales(view, run, groups);
+}
+
 unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
                           const float *x, const float *w)
 {
@@ -1149,7 +1181,7 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
     struct kept kept;
     struct stretch s;
     struct values values;
-    int offsets = view->scale_type->pairs, changed = 0;
+    int offsets = view->scale_type->pairs, exact = encoder->method == QZ_EXACT, candidates = 0, changed = 0;
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     memset(kept.is, NOTHING, groups->count);
     if (!offsets)
@@ -1157,17 +1189,17 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
     for (size_t g = 0; g < groups->count && view->super_groups < QZ_WHOLE_MATRIX; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
         find_decoded(&s, &values, &kept);
-        if (kept.is[g] == NOTHING && encoder->method == QZ_SEARCH && (has_repeats(s.x, s.n) || is_far(&s)))
+        if (kept.is[g] == NOTHING && (exact || has_repeats(s.x, s.n) || is_far(&s)))
             find_candidates(&s, &kept);
+        candidates |= kept.is[g] == CANDIDATE;
     }
     for (size_t g = 0; g < groups->count && view->super_groups >= QZ_WHOLE_MATRIX; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
         find_multiples(&s, &values, &kept);
     }
-    if (offsets) {
-        memcpy(scale, groups->scale, groups->count * sizeof *scale);
+    memcpy(scale, groups->scale, groups->count * sizeof *scale);
+    if (offsets)
         memcpy(zero, groups->zero, groups->count * sizeof *zero);
-    }
     qz_search_groups(encoder, run, groups, x, w);
     for (size_t g = 0; g < groups->count && offsets; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
@@ -1186,6 +1218,8 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
             groups->zero[g] = kept.zero[g];
         }
     unsigned flags = qz_round_scales(view, run, groups);
+    if (exact && candidates)
+        flags = exact_with_candidates(encoder, run, groups, x, w, &kept, scale);
     for (size_t g = 0; g < groups->count; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
         if (kept.is[g] == LOSSLESS && view->super_groups < QZ_WHOLE_MATRIX)

@@ -75,10 +75,11 @@ def check_codes(x: Array, q: quantize.QuantizedArray) -> None:
         assert all(group.scale >= 0 for row in groups_of(q) for group in row)
 
 
-def errors(x: Array, q: quantize.QuantizedArray, weights: Array | None = None) -> Array:
-    """The sum of squared errors of each group, in float64; of what shares a super scale that was searched."""
+def errors(x: Array, q: quantize.QuantizedArray, weights: Array | None = None, size: int = 0) -> Array:
+    """Sums of `size` squared errors, in float64; of each group, or of what shares a super scale that was searched."""
     squares = (x.astype(np.float64) - q.dequantize()) ** 2 * (1 if weights is None else weights)
-    size = q.scheme.super_size if q.scheme.scale_dtype == "uint6" else q.group_size
+    searched = q.scheme.scale_dtype in ("uint6", "int6")
+    size = size or (q.scheme.super_size if searched else q.group_size)
     size = max(x.shape[1], 1) if size == -1 else size
     return np.add.reduceat(squares, np.arange(0, x.shape[1], size), axis=1)
 
@@ -155,7 +156,7 @@ def test_every_length_up_to_four_groups_and_one(size: int, name: str) -> None:
 @pytest.mark.parametrize("kind", ["normal", "uniform", "outlier", "positive"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_search_lowers_the_error(name: str, kind: str, weighted: bool) -> None:
-    """Of nearly every group, and of all together by much; "exact" that of each."""
+    """Of all together; "exact" that of each group, or of what shares a super scale that was searched."""
     x = matrix(kind, 3, 16, 1024)
     weights = np.random.default_rng(5).uniform(0, 2, x.shape) ** 3 if weighted else None
     plain = errors(x, quantize_with(x, Options(name, plain_method(name)), weights=weights), weights)
@@ -210,7 +211,7 @@ def test_exact_is_the_best_of_all_storable_scales(name: str, weighted: bool) -> 
             w = np.random.default_rng(5).uniform(0, 2, x.shape) ** 3 if weighted else np.ones(x.shape)
             chosen = Options(name, "exact", scale_dtype, 8)
             q = quantize_with(x, chosen, weights=w if weighted else None)
-            found, scheme = errors(x, q, w)[0], q.scheme
+            found, scheme = errors(x, q, w, 8)[0], q.scheme
             supers = [np.float32(1)] if q.supers is None else q.supers.ravel().astype(np.float32)
             for g, group in enumerate(groups_of(q)[0]):
                 part, weight = x[0, 8 * g : 8 * g + 8].astype(np.float64), w[0, 8 * g : 8 * g + 8]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Literal
 
+import data
 import numpy as np
 import pytest
 import quantize
@@ -184,21 +185,20 @@ def test_best_multiple_of_small_groups(name: str) -> None:
     for outlier in np.geomspace(60, 3e3 if steps == 1 else 1e6, 16):
         x = rng.standard_normal((1, scheme.super_size if scheme.super_size > 0 else 256)).astype(np.float32)
         x[0, 0] = outlier
-        best, supers = np.full(x.shape[1] // scheme.group_size, np.inf), None
         for method in ("search", "exact"):
             q = quantize.quantize_array(x, scheme, method=method)
             assert q.supers is not None
-            if supers is None:
-                supers = np.float32(q.supers.ravel()[0])
-                least = np.full(best.shape, 0.0)
-                for table in TABLES[scheme.codes]:
-                    scales = (multiples * float(supers)).astype(np.float32)
-                    values = (scales[:, None] * np.array(table, np.float32)).astype(np.float64)
-                    for g in range(len(best)):
-                        part = x[0, g * scheme.group_size : (g + 1) * scheme.group_size, None, None]
-                        error = ((part - values) ** 2).min(axis=2).sum(axis=0)
-                        if error.min() < best[g]:
-                            best[g], least[g] = error.min(), abs(multiples[error.argmin()])
+            supers = float(q.supers.ravel()[0])
+            best = np.full(x.shape[1] // scheme.group_size, np.inf)
+            least = np.full(best.shape, 0.0)
+            for table in TABLES[scheme.codes]:
+                scales = (multiples * supers).astype(np.float32)
+                values = (scales[:, None] * np.array(table, np.float32)).astype(np.float64)
+                for g in range(len(best)):
+                    part = x[0, g * scheme.group_size : (g + 1) * scheme.group_size, None, None]
+                    error = ((part - values) ** 2).min(axis=2).sum(axis=0)
+                    if error.min() < best[g]:
+                        best[g], least[g] = error.min(), abs(multiples[error.argmin()])
             small = least <= 2 * steps
             found = errors(x, q.dequantize(), scheme.group_size)[0]
             looked_at += int(small[1:].sum())
@@ -271,6 +271,23 @@ def test_not_worse_than_ggml(name: Literal["iq4_xs", "q4_k"]) -> None:
             reference = quantize.quantize_array(values, name, method="reference").dequantize()
             theirs = errors(values, reference, 256, weights)
             assert (found <= theirs * (1 + 1e-6)).all(), (kind, (found / theirs).max())
+
+
+def test_exact_is_not_worse_than_ggml() -> None:
+    """It has the super scale of ggml's search to choose from, for any kind of values."""
+    for kind in data.KINDS:
+        x = data.make(kind, 9, (4, 1024), np.float32)
+        weights = rng_of("exact", kind).exponential(size=x.shape).astype(np.float32)
+        for w in (None, weights):
+            try:
+                reference = quantize.quantize_array(x, "iq4_xs", method="reference").dequantize()
+            except quantize.ScaleError:
+                continue
+            exact = quantize.quantize_array(x, "iq4_xs", method="exact", weights=w).dequantize()
+            search = quantize.quantize_array(x, "iq4_xs", method="search", weights=w).dequantize()
+            found = errors(x, exact, 256, w)
+            assert (found <= errors(x, reference, 256, w) * (1 + 1e-6)).all(), kind
+            assert (found <= errors(x, search, 256, w) * (1 + 1e-6)).all(), kind
 
 
 def test_scales_of_compressed_tensors() -> None:
