@@ -12,9 +12,13 @@
 #include "packed/scheme.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+enum { TABLE_BYTES = 16 * sizeof(float) };
 
 struct qz_prepared {
     qz_scheme scheme;
+    float table[16]; /* of the scheme */
     qz_packed packed;
     uint64_t rows, cols, bytes;
     qz_metric metric;
@@ -171,6 +175,8 @@ static QZ_NOINLINE qz_result prepare(const qz_scheme *scheme, const qz_packed *p
         return QZ_ERROR_MEMORY;
     }
     to->scheme = *scheme;
+    if (scheme->codes == QZ_TABLE) /* the caller's may be gone by then */
+        to->scheme.table = memcpy(to->table, scheme->table, TABLE_BYTES);
     to->packed = *packed;
     to->rows = rows;
     to->cols = cols;
@@ -214,16 +220,29 @@ uint64_t qz_prepared_bytes(const qz_prepared *prepared)
     return prepared->bytes;
 }
 
+static int is_same_scheme(const qz_scheme *a, const qz_scheme *b)
+{
+    return a->codes == b->codes && a->scale_dtype == b->scale_dtype && a->zero == b->zero &&
+           a->group_size == b->group_size && a->super_dtype == b->super_dtype && a->super_size == b->super_size &&
+           (a->codes != QZ_TABLE || memcmp(a->table, b->table, TABLE_BYTES) == 0);
+}
+
+/* Whether the bytes of rows lie at the same places, as far as the scheme has them. */
+static int are_same_rows(const qz_scheme *scheme, const qz_packed *a, const qz_packed *b)
+{
+    int zeros = scheme->zero != QZ_ZERO_NONE, supers = scheme->super_size != 0;
+    int strides = supers && scheme->super_size != QZ_WHOLE_MATRIX;
+    return a->codes == b->codes && a->scales == b->scales && a->code_stride == b->code_stride &&
+           a->scale_stride == b->scale_stride &&
+           (!zeros || (a->zeros == b->zeros && a->zero_stride == b->zero_stride)) &&
+           (!supers || a->supers == b->supers) && (!strides || a->super_stride == b->super_stride);
+}
+
 int qz_prepared_fits(const qz_prepared *prepared, const qz_scheme *scheme, const qz_packed *packed, uint64_t rows,
                      uint64_t cols, qz_metric metric)
 {
-    const qz_packed *of = &prepared->packed;
-    const qz_scheme *by = &prepared->scheme;
-    return of->codes == packed->codes && of->scales == packed->scales && of->zeros == packed->zeros &&
-           of->code_stride == packed->code_stride && of->scale_stride == packed->scale_stride &&
-           prepared->rows == rows && prepared->cols == cols && prepared->metric == metric &&
-           by->codes == scheme->codes && by->zero == scheme->zero && by->group_size == scheme->group_size &&
-           by->scale_dtype == scheme->scale_dtype;
+    return prepared->rows == rows && prepared->cols == cols && prepared->metric == metric &&
+           is_same_scheme(&prepared->scheme, scheme) && are_same_rows(scheme, &prepared->packed, packed);
 }
 
 const struct qz_ready *qz_prepared_ready(const qz_prepared *prepared)

@@ -702,6 +702,70 @@ static void prepared_arguments(void **state)
     plain_free(plain);
 }
 
+/* Whether rows with a scheme are searched with what was prepared of them. */
+static qz_result search_prepared(const qz_scheme *scheme, const qz_packed *packed, const qz_prepared *prepared)
+{
+    static const float query[256];
+    const qz_matrix queries = {(void *)(uintptr_t)query, QZ_F32, 1, 256, 256, 1};
+    qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
+    double score;
+    int64_t id;
+    options.prepared = prepared;
+    return qz_nearest(scheme, packed, 1, &queries, 1, &options, &score, &id, NULL);
+}
+
+/* Other zeros, super scales, strides of these, or a table with other values are other rows. */
+static void prepared_of_other_rows(void **state)
+{
+    (void)state;
+    static uint8_t codes[128], scales[2][64];
+    static float zeros[2][16], supers[2][2] = {{1.0f, 1.0f}, {1.0f, 1.0f}};
+    static const char *const names[] = {"int4", "uint4_float", "nvfp4", "dual4", "q4_k"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        qz_scheme scheme = *qz_scheme_by_name(names[i]);
+        const qz_packed made = {codes, scales[0], zeros[0], 128, 64, 64, supers[0], 16};
+        qz_prepared *prepared;
+        assert_int_equal(qz_prepare(&scheme, &made, 1, 256, NULL, &prepared), QZ_OK);
+        int has_zeros = scheme.zero != QZ_ZERO_NONE, has_supers = scheme.super_size != 0;
+        int whole = scheme.super_size == QZ_WHOLE_MATRIX;
+        qz_packed packed = made;
+        assert_int_equal(search_prepared(&scheme, &packed, prepared), QZ_OK);
+        packed.zeros = zeros[1];
+        assert_int_equal(search_prepared(&scheme, &packed, prepared), has_zeros ? QZ_ERROR_ARGUMENT : QZ_OK);
+        packed = made;
+        packed.zero_stride = 68;
+        assert_int_equal(search_prepared(&scheme, &packed, prepared), has_zeros ? QZ_ERROR_ARGUMENT : QZ_OK);
+        packed = made;
+        packed.supers = supers[1];
+        assert_int_equal(search_prepared(&scheme, &packed, prepared), has_supers ? QZ_ERROR_ARGUMENT : QZ_OK);
+        packed = made;
+        packed.super_stride = 20;
+        assert_int_equal(search_prepared(&scheme, &packed, prepared), has_supers && !whole ? QZ_ERROR_ARGUMENT : QZ_OK);
+        if (has_supers && !whole && scheme.super_dtype == QZ_F32) {
+            qz_scheme other = scheme;
+            other.super_dtype = QZ_F16;
+            assert_int_equal(search_prepared(&other, &made, prepared), QZ_ERROR_ARGUMENT);
+        }
+        qz_prepared_free(prepared);
+    }
+    float table[2][16];
+    for (int i = 0; i < 16; i++)
+        table[0][i] = table[1][i] = (float)i - 7.0f;
+    qz_scheme scheme = *qz_scheme_by_name("int4");
+    scheme.codes = QZ_TABLE;
+    scheme.table = table[0];
+    const qz_packed made = {.codes = codes, .scales = scales[0], .code_stride = 128, .scale_stride = 64};
+    qz_prepared *prepared;
+    assert_int_equal(qz_prepare(&scheme, &made, 1, 256, NULL, &prepared), QZ_OK);
+    scheme.table = table[1];
+    assert_int_equal(search_prepared(&scheme, &made, prepared), QZ_OK);
+    table[1][3] = -4.5f;
+    assert_int_equal(search_prepared(&scheme, &made, prepared), QZ_ERROR_ARGUMENT);
+    table[0][3] = -4.5f; /* the caller's, of which a copy was made */
+    assert_int_equal(search_prepared(&scheme, &made, prepared), QZ_ERROR_ARGUMENT);
+    qz_prepared_free(prepared);
+}
+
 enum { SIDE = 48, SIDE_GROUPS = 3 };
 
 struct rows_of_numbers {
@@ -814,11 +878,14 @@ int main(void)
         if (qz_pool_create(threads[p], &pools[p]) != QZ_OK)
             return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_agree),           cmocka_unit_test(against_all_scores), cmocka_unit_test(any_magnitude),
-        cmocka_unit_test(nothing_else_is_read), cmocka_unit_test(ties_by_number),     cmocka_unit_test(long_rows),
-        cmocka_unit_test(bad_queries),          cmocka_unit_test(bad_rows),           cmocka_unit_test(arguments),
-        cmocka_unit_test(many_queries),         cmocka_unit_test(signs_that_agree),   cmocka_unit_test(beside_agrees),
-        cmocka_unit_test(prepared_arguments),   cmocka_unit_test(scans_agree),        cmocka_unit_test(numbers_agree),
+        cmocka_unit_test(sums_agree),         cmocka_unit_test(against_all_scores),
+        cmocka_unit_test(any_magnitude),      cmocka_unit_test(nothing_else_is_read),
+        cmocka_unit_test(ties_by_number),     cmocka_unit_test(long_rows),
+        cmocka_unit_test(bad_queries),        cmocka_unit_test(bad_rows),
+        cmocka_unit_test(arguments),          cmocka_unit_test(many_queries),
+        cmocka_unit_test(signs_that_agree),   cmocka_unit_test(beside_agrees),
+        cmocka_unit_test(prepared_arguments), cmocka_unit_test(prepared_of_other_rows),
+        cmocka_unit_test(scans_agree),        cmocka_unit_test(numbers_agree),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (size_t p = 0; p < COUNT(pools); p++)
