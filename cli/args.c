@@ -74,7 +74,7 @@ static const struct option {
     {"--to", "LAYOUT", TEXT, PLACE(to), NULL, 0, 0,
      "how quantized tensors shall lie in the output (as OUT's name says)"},
     {"--requantize", NULL, FLAG, PLACE(requantize), NULL, 0, 0,
-     "decode and encode what cannot have the same values, and print the error"},
+     "encode again what is quantized, or cannot be converted, and print the error"},
     {"--no-verify", NULL, FLAG, PLACE(no_verify), NULL, 0, 0, "do not decode both files to see that they are the same"},
     {"--k", "N", WHOLE, PLACE(k), NULL, 1, 1 << 20, "how many rows to find for each query, as -k (10)"},
     {"--metric", "NAME", CHOICE, PLACE(metric), metrics, 0, 0,

@@ -148,7 +148,7 @@ static int encode_run(work *w, uint64_t first, const void *data, size_t count)
     const size_t done = qz_eight_encode(r->values, count, r->codes, r->scales);
     if (done != count)
         return fail_group(e, w->job, t, first + done, r->values + done, group_size(done, count));
-    if (is_measured(e->s)) {
+    if (is_measured(e, w->job)) {
         const qz_stats stats = measure(r, data, (qz_dtype)t->element, count, replaced);
         add_stats(&w->job->stats, &stats, 0, first, count, t->count);
     }
@@ -179,7 +179,7 @@ uint64_t eight_memory(const qz_tensor *t)
 
 int encode_eight(encoder *e, job *j)
 {
-    work w = {e, j, qz_tensor_at(e->in.file, j->item->tensor), allocate(sizeof *w.run)};
+    work w = {e, j, j->tensor, allocate(sizeof *w.run)};
     int code = w.run ? for_each_piece(&e->in, j->item->tensor, encode_piece, &w) : LIMIT;
     free(w.run);
     return code;

@@ -18,7 +18,7 @@
 
 static int declare(encoder *e, job *j, qz_file_error *error)
 {
-    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    const qz_tensor *t = j->tensor;
     const item *named = j->item;
     at_tensor(named->name, named->name_length);
     if (is_eight(j))
@@ -27,7 +27,7 @@ static int declare(encoder *e, job *j, qz_file_error *error)
         return qz_declare(e->writer, t, &j->index, error) == QZ_FILE_OK ? DONE : fail_file(error);
     /* What is quantized already becomes the same in the layout of the output. */
     qz_packed_tensor before = {.size = sizeof before, .scheme = j->how->scheme, .rank = t->rank, .axis = j->axis};
-    if (named->packed) {
+    if (!j->encoded) {
         if (qz_packed_find(e->in.file, named->name, named->name_length, &before, error) != QZ_FILE_OK)
             return fail_file(error);
     } else {
@@ -162,7 +162,7 @@ static int print_results(const encoder *e, double seconds)
         return code;
     if (!wants_numbers(e->s) && e->s->dry_run)
         print_encode_plan(e);
-    if (!wants_numbers(e->s) && e->s->stats)
+    if (!wants_numbers(e->s))
         print_encode_stats(e);
     say_kept(e);
     results_end(&r, DONE);
@@ -207,8 +207,10 @@ int run_encode(const settings *s)
         print_part(&e);
     else if (code == DONE)
         code = print_results(&e, seconds_now() - start);
-    for (size_t i = 0; e.jobs && i < e.in.count; i++)
+    for (size_t i = 0; e.jobs && i < e.in.count; i++) {
         free(e.jobs[i].packed);
+        free(e.jobs[i].codes);
+    }
     free(e.jobs);
     free(e.candidates);
     free_rules(&e.rules);

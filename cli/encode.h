@@ -35,6 +35,8 @@ typedef struct gram_matrix {
 
 typedef struct job { /* one tensor of the input */
     const item *item;
+    const qz_tensor *tensor;      /* as the file has it; what its codes decode to, where these are encoded again */
+    struct packed_reader *codes;  /* that are encoded again, or would be; else NULL */
     const item *weights;          /* of --weights, or NULL */
     const importance *importance; /* of --imatrix, or NULL */
     gram_matrix gram;
@@ -85,8 +87,11 @@ int plan_tensors(encoder *e);
 /* The fewest values that a tensor must have to be encoded. */
 uint64_t min_size(const settings *s);
 
-/* Whether tensors are encoded and their errors measured. */
-int is_measured(const settings *s);
+/* Whether the errors of all tensors that are encoded are measured; whether that of this one is. */
+int measures_all(const settings *s);
+int is_measured(const encoder *e, const job *j);
+/* Whether a tensor is encoded from codes. */
+int is_requantized(const job *j);
 /* Whether a tensor has codes of eight bits in the output. */
 int is_eight(const job *j);
 /* Whether there are weights for a tensor, of which the diagonal of a Gram matrix is one kind; whether it is encoded

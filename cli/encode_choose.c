@@ -95,14 +95,14 @@ static void drop_worse(points *p)
 static int measure(const encoder *e, points *p)
 {
     const job *j = p->job;
-    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    const qz_tensor *t = j->tensor;
     char why[NAME_TEXT];
     sample s;
     int code = take_sample(e, j, &s);
     for (size_t i = 0; i < CANDIDATES && code == DONE; i++) {
         const recipe *how = &e->candidates[i];
         qz_stats stats;
-        if (recipe_refuses(how, e->layout, t, j->axis, why, sizeof why))
+        if (recipe_refuses(how, e->layout, t, j->axis, why, sizeof why) || (how->eight && j->codes))
             continue;
         code = try_recipe(e, j, &s, how, &stats);
         if (code == DONE && (stats.count != 0 || t->count == 0))
@@ -136,7 +136,7 @@ static void choose_by_sqnr(encoder *e, points *p)
         return;
     }
     job *j = p->job;
-    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    const qz_tensor *t = j->tensor;
     j->likely_sqnr = p->count != 0 ? p->at[p->count - 1].sqnr : NAN;
     j->kept = TOO_LOSSY;
     j->encoded = 0;

@@ -37,7 +37,7 @@ static void say_no_place(const encoder *e, uint64_t count)
     if (count == 0)
         return;
     const job *j = &e->jobs[i];
-    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    const qz_tensor *t = j->tensor;
     say("%" PRIu64 " %s of floats, '%s' for example: %s", count, count == 1 ? "tensor stays" : "tensors stay",
         qz_escape(t->name, t->name_length, name, sizeof name),
         recipe_refuses(j->how, e->layout, t, j->axis, why, sizeof why));
@@ -109,10 +109,10 @@ static void say_quantized(const encoder *e, uint64_t count)
     while (count != 0 && e->jobs[i].kept != PACKED)
         i++;
     if (count != 0)
-        say("%" PRIu64 " %s, '%s' for example: quantized already, and another scheme would be a second loss; "
-            "'quantize decode' makes floats of them if that is wanted",
-            count, count == 1 ? "tensor stays as it is" : "tensors stay as they are",
-            qz_escape(e->jobs[i].item->name, e->jobs[i].item->name_length, name, sizeof name));
+        say("%" PRIu64 " %s, '%s' for example: quantized already, and another scheme would be a second loss%s", count,
+            count == 1 ? "tensor stays as it is" : "tensors stay as they are",
+            qz_escape(e->jobs[i].item->name, e->jobs[i].item->name_length, name, sizeof name),
+            e->s->requantize ? "" : "; --requantize does it and prints the error that is added");
 }
 
 void say_kept(const encoder *e)
@@ -216,6 +216,15 @@ static void say_prediction(const encoder *e)
                bytes_text((double)e->likely_memory), likely_seconds(e), gptq_count(e) != 0 ? " and that of GPTQ" : "");
 }
 
+/* What encoded tensors were. */
+static const char *encoded_text(const encoder *e)
+{
+    size_t codes = 0;
+    for (size_t i = 0; i < e->in.count; i++)
+        codes += is_requantized(&e->jobs[i]) != 0;
+    return codes == 0 ? "floats" : codes == encoded_count(e) ? "codes" : "floats and codes";
+}
+
 void say_summary(const encoder *e, double seconds)
 {
     const char *names[MOST_SCHEMES];
@@ -229,9 +238,9 @@ void say_summary(const encoder *e, double seconds)
                  : i + 1 == count ? " and "
                                   : ", ",
                  names[i]);
-    sum_up("%s%s of floats became %s of %s (%.4g bits a value), method %s%s, in %.2f s",
-           e->s->dry_run ? "dry run: " : "", bytes_text((double)e->bytes_before), bytes_text((double)e->bytes_after),
-           schemes, e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
+    sum_up("%s%s of %s became %s of %s (%.4g bits a value), method %s%s, in %.2f s", e->s->dry_run ? "dry run: " : "",
+           bytes_text((double)e->bytes_before), encoded_text(e), bytes_text((double)e->bytes_after), schemes,
+           e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
            used_methods(e, methods, sizeof methods), gptq, seconds);
     say_prediction(e);
 }
@@ -281,7 +290,7 @@ static void json_totals(const void *of)
     json_whole("bytes_after", e->bytes_after);
     json_whole("tensor_bytes_before", total_bytes(e, 0));
     json_whole("tensor_bytes_after", total_bytes(e, 1));
-    if (is_measured(e->s))
+    if (measures_all(e->s))
         json_real("sqnr_db", total_sqnr(e));
     if (e->likely_memory != 0) {
         json_whole("likely_memory_bytes", e->likely_memory);
@@ -296,7 +305,7 @@ static void json_gptq(const encoder *e, const job *j)
     json_bool("gptq", 1);
     if (j->gram.examples != 0)
         json_whole("examples", j->gram.examples);
-    if (!is_measured(e->s) || j->made_before)
+    if (!is_measured(e, j) || j->made_before)
         return;
     json_real("damping", o->damping);
     json_real("output_sqnr_db", decibels(o->output_signal, o->output_error));
@@ -304,13 +313,20 @@ static void json_gptq(const encoder *e, const job *j)
         json_real("holdout_sqnr_db", decibels(o->holdout_signal, o->holdout_error));
 }
 
+/* NAN and infinity that were replaced have no error. */
+static double job_sqnr(const void *of, size_t i)
+{
+    const job *j = &((const encoder *)of)->jobs[i];
+    return j->encoded && j->stats.count != 0 && j->stats.replaced == 0 ? sqnr(&j->stats) : (double)NAN;
+}
+
 static void json_job(const void *of, size_t i)
 {
     const encoder *e = of;
     const job *j = &e->jobs[i];
-    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    const qz_tensor *t = j->tensor;
     json_name("name", j->item->name, j->item->name_length);
-    json_text("action", j->encoded ? "encode" : "copy");
+    json_text("action", is_requantized(j) ? "requantize" : j->encoded ? "encode" : "copy");
     if (!j->encoded)
         json_text("reason", reasons[j->kept]);
     json_rule(j);
@@ -330,7 +346,9 @@ static void json_job(const void *of, size_t i)
     json_whole("bytes_after", j->bytes);
     if (j->made_before)
         json_bool("made_before", 1);
-    if (j->encoded && is_measured(e->s) && !j->made_before)
+    if (is_requantized(j))
+        json_real("sqnr_db", job_sqnr(e, i));
+    if (is_measured(e, j) && !j->made_before)
         json_stats(&j->stats, t, j->axis, is_weighted(j));
     if (is_gptq(j))
         json_gptq(e, j);
@@ -341,13 +359,6 @@ static const char *job_name(const void *of, size_t i, size_t *length)
     const encoder *e = of;
     *length = e->in.items[i].name_length;
     return e->in.items[i].name;
-}
-
-/* NAN and infinity that were replaced have no error. */
-static double job_sqnr(const void *of, size_t i)
-{
-    const job *j = &((const encoder *)of)->jobs[i];
-    return j->encoded && j->stats.count != 0 && j->stats.replaced == 0 ? sqnr(&j->stats) : (double)NAN;
 }
 
 results encode_results(const encoder *e)
@@ -373,13 +384,14 @@ void print_encode_plan(const encoder *e)
     table_begin(&t, "llllrrrrl", titles);
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
-        const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
+        const qz_tensor *tensor = j->tensor;
         char name[NAME_TEXT], shape[SHAPE_TEXT], type[TYPE_TEXT], why[NAME_TEXT];
         table_cell(&t, "%s", qz_escape(j->item->name, j->item->name_length, name, sizeof name));
         table_cell(&t, "%s", j->item->packed ? "quantized" : type_text(tensor, type, sizeof type));
-        table_cell(&t, "%s", j->item->packed ? "" : shape_text(tensor->rank, tensor->shape, shape, sizeof shape));
+        table_cell(&t, "%s",
+                   j->item->packed && !j->codes ? "" : shape_text(tensor->rank, tensor->shape, shape, sizeof shape));
         table_cell(&t, "%s", j->encoded ? recipe_text(j) : "copy");
-        table_cell(&t, "%s", j->item->packed ? "" : bytes_text((double)tensor->bytes));
+        table_cell(&t, "%s", j->item->packed && !j->codes ? "" : bytes_text((double)j->bytes_before));
         table_cell(&t, "%s", j->encoded ? bytes_text((double)j->bytes) : "");
         if (j->encoded)
             table_cell(&t, "%.4g", bits_of(j, tensor));
@@ -408,6 +420,12 @@ static void gptq_cells(table *t, const job *j)
         table_cell(t, "%s", "");
 }
 
+/* Whether a person reads of a tensor's error: of all if that was asked for, else of those that lose a second time. */
+static int is_listed(const encoder *e, const job *j)
+{
+    return is_measured(e, j) && !j->made_before && (e->s->stats || is_requantized(j));
+}
+
 void print_encode_stats(const encoder *e)
 {
     static const char *const titles[] = {"name",    "SQNR dB", "RMSE",      "largest error", "at",
@@ -426,11 +444,16 @@ void print_encode_stats(const encoder *e)
         columns[count++] = "held-out dB";
     }
     memset(sides + 9, 'r', count - 9);
+    size_t listed = 0;
+    for (size_t i = 0; i < e->in.count; i++)
+        listed += is_listed(e, &e->jobs[i]) != 0;
+    if (listed == 0 && !e->s->stats)
+        return;
     table_begin(&t, sides, columns);
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
-        const qz_tensor *tensor = qz_tensor_at(e->in.file, j->item->tensor);
-        if (!j->encoded)
+        const qz_tensor *tensor = j->tensor;
+        if (!is_listed(e, j))
             continue;
         stats_cells(&t, j->item, &j->stats, tensor, j->axis);
         table_cell(&t, "%" PRIu64, j->stats.clipped);

@@ -9,7 +9,9 @@
 
 #include "gram.h"
 #include "output.h"
+#include "packed_block.h"
 #include "scheme.h"
+#include "values.h"
 #include "weights.h"
 
 /* ---- schemes and rules ---- */
@@ -63,8 +65,8 @@ static reason why_kept(const encoder *e, job *j)
 {
     const settings *s = e->s;
     const item *i = j->item;
-    const qz_tensor *t = qz_tensor_at(e->in.file, i->tensor);
-    if (i->packed)
+    const qz_tensor *t = j->tensor;
+    if (i->packed && !j->codes)
         return PACKED;
     if (!is_float(t->element))
         return NO_FLOATS;
@@ -107,6 +109,20 @@ static int find_axis(const job *j, const qz_tensor *t, const char *name, unsigne
     return DONE;
 }
 
+/* Codes are decoded and encoded along the axis that they have. */
+static int keep_axis(job *j, const char *name)
+{
+    const unsigned own = j->codes->packed.axis;
+    const int64_t wanted = j->how->axis, last = -1;
+    j->axis = own;
+    if (wanted == last || wanted == (int64_t)own || wanted + (int64_t)j->tensor->rank == (int64_t)own)
+        return DONE;
+    return fail(USAGE,
+                "%saxis %" PRId64 ": the codes of tensor '%s' run along axis %u, and --requantize keeps that; leave "
+                "the axis out, or make floats of them by 'quantize decode' first",
+                j->rule ? rule_text(j) : "--", wanted, name, own);
+}
+
 static int fail_rows(const job *j, const qz_tensor *t, const char *name)
 {
     const qz_scheme *scheme = &j->how->scheme;
@@ -123,13 +139,17 @@ static int fail_rows(const job *j, const qz_tensor *t, const char *name)
  * refused if no tensor of any shape could be there. */
 static int plan_recipe(const encoder *e, job *j)
 {
-    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    const qz_tensor *t = j->tensor;
     const qz_scheme *scheme = &j->how->scheme;
     char name[NAME_TEXT], why[NAME_TEXT];
     qz_escape(t->name, t->name_length, name, sizeof name);
-    int code = find_axis(j, t, name, &j->axis);
+    int code = j->codes ? keep_axis(j, name) : find_axis(j, t, name, &j->axis);
     if (code != DONE)
         return code;
+    if (j->how->eight && j->codes) { /* eight bits hold nothing that four do not */
+        j->kept = PACKED;
+        return DONE;
+    }
     if (j->how->eight)
         j->axis = t->rank - 1;
     const char *never = recipe_refuses(j->how, e->layout, NULL, 0, why, sizeof why);
@@ -173,10 +193,16 @@ static int find_bytes(const encoder *e, job *j)
 
 static int plan_tensor(encoder *e, job *j)
 {
-    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    int code = DONE;
+    j->tensor = qz_tensor_at(e->in.file, j->item->tensor);
+    if (j->item->packed && e->s->requantize)
+        code = describe_codes(e, j);
+    if (code != DONE)
+        return code;
+    const qz_tensor *t = j->tensor;
     j->kept = why_kept(e, j);
     j->how = j->rule && !j->rule->keep ? &j->rule->how : &e->usual;
-    int code = find_bytes(e, j);
+    code = find_bytes(e, j);
     if (code == DONE && j->kept == ENCODED)
         code = plan_recipe(e, j);
     j->encoded = j->kept == ENCODED;
@@ -197,9 +223,19 @@ static void choose_layout(encoder *e)
         e->layout = "own"; /* the output is of no known kind, which is said when it is made */
 }
 
-int is_measured(const settings *s)
+int measures_all(const settings *s)
 {
     return s->stats || s->report || (wants_numbers(s) && !s->dry_run);
+}
+
+int is_measured(const encoder *e, const job *j)
+{
+    return j->encoded && (measures_all(e->s) || (j->codes && !e->s->dry_run));
+}
+
+int is_requantized(const job *j)
+{
+    return j->encoded && j->codes;
 }
 
 int is_eight(const job *j)
@@ -255,7 +291,10 @@ int plan_tensors(encoder *e)
         return code == DONE ? fail_memory() : code;
     for (size_t i = 0; i < e->in.count; i++) {
         const qz_tensor *t = qz_tensor_at(e->in.file, e->in.items[i].tensor);
-        e->floats += !e->in.items[i].packed && is_float(t->element) && t->rank != 0;
+        if (e->in.items[i].packed)
+            e->floats += e->s->requantize != 0;
+        else
+            e->floats += is_float(t->element) && t->rank != 0;
     }
     for (size_t i = 0; i < e->in.count && code == DONE; i++) {
         e->jobs[i].item = &e->in.items[i];

@@ -5,13 +5,13 @@
 
 #include <stdlib.h>
 
-#include "block.h"
 #include "eight.h"
 #include "gram.h"
 #include "output.h"
 #include "packed_block.h"
 #include "resources.h"
 #include "stats.h"
+#include "values.h"
 #include "weights.h"
 
 /* What the encoding of a tensor needs: memory for a block, and what its super scales follow from. */
@@ -29,15 +29,6 @@ typedef struct work {
 } work;
 
 /* ---- one block ---- */
-
-static int read_values(const work *w, const block *b)
-{
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    return read_block(w->encoder->in.file, w->job->item->tensor, &w->grid, b, qz_element_size(w->tensor->element),
-                      w->values, &error) == QZ_FILE_OK
-               ? DONE
-               : fail_file(&error);
-}
 
 static int write_packed(const work *w, uint64_t row, uint64_t rows, const block *b, const qz_packed *packed)
 {
@@ -70,7 +61,7 @@ static int encode_rows(work *w, const block *b, uint64_t outer, const qz_packed 
         weights = weights_matrix(&w->weights, outer);
         options.weights = &weights;
     }
-    int want_stats = is_measured(e->s);
+    int want_stats = is_measured(e, j);
     qz_stats stats = QZ_STATS_INIT;
     qz_detail detail = QZ_DETAIL_INIT;
     qz_result result = qz_encode(&j->how->scheme, &matrix, packed, &options, want_stats ? &stats : NULL, &detail);
@@ -94,7 +85,7 @@ static int encode_block(void *context, const block *b)
     const uint64_t inner = b->count[INNER];
     qz_sizes sizes;
     qz_packed packed = w->memory;
-    int code = read_values(w, b);
+    int code = read_values(e, w->job, &w->grid, b, w->values);
     if (code == DONE)
         code = shape_packed(&w->job->how->scheme, b->count[COLUMN], &packed, &sizes);
     if (code == DONE)
@@ -117,7 +108,7 @@ static int encode_block(void *context, const block *b)
 static int measure_block(void *context, const block *b)
 {
     work *w = context;
-    int code = read_values(w, b);
+    int code = read_values(w->encoder, w->job, &w->grid, b, w->values);
     for (uint64_t o = 0; o < b->count[OUTER] && code == DONE; o++) {
         qz_matrix matrix = block_matrix(b, o, w->values, (qz_dtype)w->tensor->element);
         float *largest = w->largest + (w->by_row ? b->row + o * b->rows_apart : 0);
@@ -141,9 +132,10 @@ static int needs_two_passes(const qz_scheme *scheme, const block_plan *blocks)
 
 static void plan_work(encoder *e, job *j, work *w)
 {
-    *w = (work){.encoder = e, .job = j, .tensor = qz_tensor_at(e->in.file, j->item->tensor)};
+    *w = (work){.encoder = e, .job = j, .tensor = j->tensor};
     grid_of(w->tensor, j->axis, !is_weighted(j), &w->grid);
-    plan_blocks(&w->grid, column_unit(&j->how->scheme, w->grid.cols, 1), &w->blocks);
+    const uint64_t unit = column_unit(&j->how->scheme, w->grid.cols, 1);
+    plan_blocks(&w->grid, values_unit(j, unit, w->grid.cols), &w->blocks);
 }
 
 uint64_t memory_of(encoder *e, job *j)
@@ -151,7 +143,7 @@ uint64_t memory_of(encoder *e, job *j)
     work w;
     qz_sizes sizes = {.size = sizeof sizes};
     if (j->how->eight)
-        return eight_memory(qz_tensor_at(e->in.file, j->item->tensor));
+        return eight_memory(j->tensor);
     if (is_gptq(j))
         return gptq_memory(e, j);
     plan_work(e, j, &w);
@@ -162,12 +154,12 @@ uint64_t memory_of(encoder *e, job *j)
                              : j->how->scheme.super_size == QZ_WHOLE_ROW   ? w.grid.rows
                                                                            : 1;
     return elements * qz_element_size(w.tensor->element) + sizes.total_bytes + largest * sizeof *w.largest +
-           weight_bytes(e, j, elements);
+           weight_bytes(e, j, elements) + values_memory(j, &w.blocks);
 }
 
 uint64_t steps_of(encoder *e, job *j)
 {
-    uint64_t count = qz_tensor_at(e->in.file, j->item->tensor)->count;
+    uint64_t count = j->tensor->count;
     work w;
     if (!j->encoded && !e->writer)
         return 0;
@@ -186,6 +178,8 @@ static int allocate_work(work *w)
     int code = allocate_packed(scheme, blocks->step[OUTER] * blocks->step[INNER], blocks->step[COLUMN], &w->memory);
     if (code == DONE)
         code = open_weights(w->encoder, w->job, blocks, &w->weights);
+    if (code == DONE)
+        code = begin_values(w->job, blocks);
     if (code != DONE)
         return code;
     w->values = allocate_block(blocks, qz_element_size(w->tensor->element));
@@ -218,6 +212,7 @@ int encode_tensor(encoder *e, job *j)
         code = measure(&w);
     if (code == DONE)
         code = for_each_block(&w.blocks, encode_block, &w);
+    end_values(j);
     close_weights(&w.weights);
     free(w.largest);
     free(w.values);

@@ -13,6 +13,7 @@
 #include "packed_block.h"
 #include "resources.h"
 #include "stats.h"
+#include "values.h"
 
 /* ---- which tensor has which ---- */
 
@@ -40,7 +41,7 @@ static const item *find_part(const encoder *e, const job *j, const char *suffix)
 /* A matrix for the columns of a tensor. */
 static int check_matrix(const encoder *e, const job *j, const item *i, const char *what)
 {
-    const uint64_t cols = qz_tensor_at(e->in.file, j->item->tensor)->shape[j->axis];
+    const uint64_t cols = j->tensor->shape[j->axis];
     char name[NAME_TEXT], shape[SHAPE_TEXT], type[TYPE_TEXT];
     if (i->packed)
         return fail(USAGE, "--gram: the %s of tensor '%s' is quantized", what, name_of(j, name));
@@ -262,9 +263,9 @@ typedef struct work {
 
 static void plan_work(encoder *e, job *j, work *w)
 {
-    *w = (work){.encoder = e, .job = j, .tensor = qz_tensor_at(e->in.file, j->item->tensor)};
+    *w = (work){.encoder = e, .job = j, .tensor = j->tensor};
     grid_of(w->tensor, j->axis, 1, &w->grid);
-    plan_blocks(&w->grid, 1, &w->blocks);
+    plan_blocks(&w->grid, values_unit(j, 1, w->grid.cols), &w->blocks);
 }
 
 static uint64_t bytes_in_file(const encoder *e, const item *i)
@@ -278,20 +279,18 @@ uint64_t gptq_memory(encoder *e, job *j)
     plan_work(e, j, &w);
     const uint64_t each = qz_element_size(w.tensor->element), own = 8 * w.grid.cols * w.grid.cols; /* of qz_gptq() */
     return w.tensor->bytes + block_elements(&w.blocks) * each + j->bytes + own + bytes_in_file(e, j->gram.matrix) +
-           bytes_in_file(e, j->gram.holdout);
+           bytes_in_file(e, j->gram.holdout) + values_memory(j, &w.blocks);
 }
 
 /* Reads a block and puts its rows to the others. */
 static int gather_block(void *context, const block *b)
 {
     work *w = context;
-    qz_file_error error = QZ_FILE_ERROR_INIT;
     const size_t each = qz_element_size(w->tensor->element);
     const uint64_t *count = b->count, *stride = b->buffer_stride;
-    if (read_block(w->encoder->in.file, w->job->item->tensor, &w->grid, b, each, w->block, &error) != QZ_FILE_OK)
-        return fail_file(&error);
+    const int code = read_values(w->encoder, w->job, &w->grid, b, w->block);
     for (uint64_t o = 0; o < count[OUTER]; o++)
-        for (uint64_t i = 0; i < count[INNER]; i++) {
+        for (uint64_t i = 0; i < count[INNER] && code == DONE; i++) {
             const uint64_t row = b->row + o * b->rows_apart + i;
             const char *from = (const char *)w->block + (o * stride[OUTER] + i * stride[INNER]) * each;
             char *to = w->values + (row * w->grid.cols + b->first[COLUMN]) * each;
@@ -300,7 +299,7 @@ static int gather_block(void *context, const block *b)
             for (uint64_t c = 0; c < count[COLUMN] && stride[COLUMN] != 1; c++)
                 memcpy(to + c * each, from + c * stride[COLUMN] * each, each);
         }
-    return DONE;
+    return code;
 }
 
 static int fail_gram(const work *w, const qz_detail *detail)
@@ -401,7 +400,10 @@ int encode_gptq(encoder *e, job *j)
     if (code == DONE && w.holdout)
         code = read_matrix(e, j->gram.holdout, w.holdout, &holdout);
     if (code == DONE)
+        code = begin_values(j, &w.blocks);
+    if (code == DONE)
         code = for_each_block(&w.blocks, gather_block, &w);
+    end_values(j);
     free(w.block);
     if (code == DONE)
         code = run_gptq(&w, &gram, w.holdout ? &holdout : NULL);

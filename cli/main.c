@@ -27,16 +27,15 @@ static const command commands[] = {
      " --scheme --group-size --axis --method --scale-dtype --table --weights --imatrix --gram --seed --nonfinite "
      "--include "
      "--exclude"
-     " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr"
+     " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr --requantize"
      " --stats --report --dry-run --max-shard-size --part --resume --threads --force --no-fsync" INPUT_OPTIONS EVENTS
          COMMON,
      "floats to 4 bits",
      "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf), writes OUT (the last three). Other\n"
-     "tensors, scalars, those that --include and --exclude leave out and those that are quantized already are copied;\n"
-     "so are, unless --include names them or there is no other, tensors with one axis (norms, biases) and those below\n"
-     "--min-size, and in models embeddings, output heads, routers and the like. IN may be a folder with a model, or "
-     "its\n"
-     "index; then OUT can be a folder, too.",
+     "tensors, scalars, those that --include and --exclude leave out and, without --requantize, those that are\n"
+     "quantized already are copied; so are, unless --include names them or there is no other, tensors with one\n"
+     "axis (norms, biases) and those below --min-size, and in models embeddings, output heads, routers and the\n"
+     "like. IN may be a folder with a model, or its index; then OUT can be a folder, too.",
      run_encode},
     {"decode", "IN OUT", 2, 2,
      " --dtype --tensor --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS EVENTS COMMON, "4 bits to floats",

@@ -60,10 +60,13 @@ static int find_nonfinite(void *context, uint64_t first, uint64_t count, const v
 int fail_nonfinite(const encoder *e, const job *j, const qz_tensor *t)
 {
     finder f = {t, UINT64_MAX, 0};
+    char name[NAME_TEXT], place[SHAPE_TEXT];
+    if (j->codes)
+        return fail(REFUSED, "tensor '%s': its codes decode to numbers that are not finite",
+                    qz_escape(t->name, t->name_length, name, sizeof name));
     int code = for_each_piece(&e->in, j->item->tensor, find_nonfinite, &f);
     if (code != DONE)
         return code;
-    char name[NAME_TEXT], place[SHAPE_TEXT];
     uint64_t index[QZ_MAX_RANK], rest = f.first;
     for (unsigned i = t->rank; i-- > 0; rest /= t->shape[i])
         index[i] = rest % t->shape[i];

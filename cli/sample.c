@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block.h"
 #include "eight.h"
 #include "output.h"
 #include "packed_block.h"
 #include "resources.h"
 #include "stats.h"
+#include "values.h"
 #include "weights.h"
 
 /* A row of the matrix, as a block, of which the first `cols` columns count. */
@@ -33,19 +33,17 @@ static uint64_t even_row(uint64_t i, uint64_t count, uint64_t rows)
     return i * (rows / count) + i * (rows % count) / count;
 }
 
-static int read_values(const encoder *e, const job *j, const block_plan *plan, sample *s)
+static int read_rows(const encoder *e, const job *j, const block_plan *plan, sample *s)
 {
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    const size_t each = qz_dtype_size(s->values.dtype);
-    for (uint64_t i = 0; i < s->values.rows; i++) {
+    const size_t bytes = s->values.cols * qz_dtype_size(s->values.dtype);
+    int code = begin_values(j, plan);
+    for (uint64_t i = 0; i < s->values.rows && code == DONE; i++) {
         const block b = block_of_row(plan, even_row(i, s->values.rows, plan->grid->rows), s->values.cols);
-        if (stop_requested())
-            return 128 + stop_requested();
-        if (read_block(e->in.file, j->item->tensor, plan->grid, &b, each, (char *)s->memory + i * s->values.cols * each,
-                       &error) != QZ_FILE_OK)
-            return fail_file(&error);
+        code = stop_requested() ? 128 + stop_requested()
+                                : read_values(e, j, plan->grid, &b, (char *)s->memory + i * bytes);
     }
-    return DONE;
+    end_values(j);
+    return code;
 }
 
 static int read_sample_weights(const encoder *e, const job *j, const block_plan *plan, sample *s)
@@ -74,11 +72,12 @@ static int read_sample_weights(const encoder *e, const job *j, const block_plan 
 
 int take_sample(const encoder *e, const job *j, sample *out)
 {
-    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    const qz_tensor *t = j->tensor;
     grid g;
     grid_of(t, j->axis, !has_weights(j), &g);
-    const block_plan plan = {&g, {g.size[g.dims - 2], g.size[g.dims - 1], g.cols}, {1, 1, 1}};
-    const uint64_t cols = g.cols < SAMPLE_COLUMNS ? g.cols : SAMPLE_COLUMNS;
+    const uint64_t unit = values_unit(j, 1, g.cols), part = SAMPLE_COLUMNS - SAMPLE_COLUMNS % unit;
+    const uint64_t cols = g.cols < SAMPLE_COLUMNS || part == 0 ? g.cols : part;
+    const block_plan plan = {&g, {g.size[g.dims - 2], g.size[g.dims - 1], g.cols}, {1, 1, cols}};
     const uint64_t most = cols != 0 ? SAMPLE_VALUES / cols : 0, rows = g.rows < most ? g.rows : most;
     *out = (sample){.share = rows * cols != 0 ? (double)t->count / (double)(rows * cols) : 0};
     if (rows * cols == 0)
@@ -87,7 +86,7 @@ int take_sample(const encoder *e, const job *j, sample *out)
     if (!out->memory)
         return LIMIT;
     out->values = (qz_matrix){out->memory, (qz_dtype)t->element, rows, cols, (int64_t)cols, 1};
-    int code = read_values(e, j, &plan, out);
+    int code = read_rows(e, j, &plan, out);
     if (code == DONE && has_weights(j))
         code = read_sample_weights(e, j, &plan, out);
     if (code != DONE)
@@ -125,7 +124,7 @@ int try_recipe(const encoder *e, const job *j, const sample *s, const recipe *ho
     if (code == DONE) {
         qz_result result = qz_encode(&how->scheme, &s->values, &packed, &options, stats, NULL);
         if (result == QZ_ERROR_NONFINITE)
-            code = fail_nonfinite(e, j, qz_tensor_at(e->in.file, j->item->tensor));
+            code = fail_nonfinite(e, j, j->tensor);
         else if (result != QZ_OK)
             *stats = (qz_stats)QZ_STATS_INIT;
     }

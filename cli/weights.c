@@ -13,7 +13,7 @@
 /* The weights of a tensor: the only array of their file, or the one of its name. */
 static int find_weights(const encoder *e, job *j)
 {
-    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    const qz_tensor *t = j->tensor;
     const item *only = e->weights.count == 1 ? &e->weights.items[0] : NULL;
     const item *named = source_find(&e->weights, t->name, t->name_length);
     j->weights = named ? named : e->in.count == 1 || !strcmp(qz_container(e->weights.file), "npy") ? only : NULL;
@@ -55,7 +55,7 @@ static int plan_file(encoder *e)
 /* The weights that an importance matrix has of a tensor: one for each column, of several experts a row for each. */
 static int find_importance(const encoder *e, job *j)
 {
-    const qz_tensor *t = qz_tensor_at(e->in.file, j->item->tensor);
+    const qz_tensor *t = j->tensor;
     const importance *i = imatrix_find(&e->imatrix, t->name, t->name_length);
     char name[NAME_TEXT], shape[SHAPE_TEXT];
     j->importance = i;
@@ -112,7 +112,7 @@ static int open_diagonal(const encoder *e, const job *j, weigher *w)
 {
     int code;
     w->dtype = QZ_F32;
-    w->cols = qz_tensor_at(e->in.file, j->item->tensor)->shape[j->axis];
+    w->cols = j->tensor->shape[j->axis];
     w->rows_each = j->rows;
     w->table = gram_diagonal(e, j, &code);
     return code;

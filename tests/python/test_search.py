@@ -76,7 +76,7 @@ def check_codes(x: Array, q: quantize.QuantizedArray) -> None:
 
 
 def errors(x: Array, q: quantize.QuantizedArray, weights: Array | None = None, size: int = 0) -> Array:
-    """Sums of `size` squared errors, in float64; of each group, or of what shares a super scale that was searched."""
+    """Sums of `size` squared errors, in float64: a group, or what shares a super scale that was searched."""
     squares = (x.astype(np.float64) - q.dequantize()) ** 2 * (1 if weights is None else weights)
     searched = q.scheme.scale_dtype in ("uint6", "int6")
     size = size or (q.scheme.super_size if searched else q.group_size)
