@@ -82,10 +82,13 @@ static void decode_wide(void *context, struct findings *found, const struct qz_a
     const struct qz_operation *decode = context;
     const struct qz_view *view = &decode->view;
     void *dst = qz_matrix_at(decode->matrix, area->row, area->col);
-    size_t done = (size_t)(area->cols / view->group_size * view->group_size);
-    if (done > 0)
-        found->beyond |= (decode->work.streams ? stream_some : decode_some)(
-            view, &(struct run){area->row, area->col, 1, done, done}, decode->matrix->dtype, dst);
+    size_t whole = (size_t)(area->cols / view->group_size), done = whole * (size_t)view->group_size;
+    if (decode->work.streams && done > 0)
+        found->beyond |=
+            stream_some(view, &(struct run){area->row, area->col, 1, done, done}, decode->matrix->dtype, dst);
+    else if (done > 0)
+        found->beyond |=
+            qz_decode_groups(view, area->row, area->col / view->group_size, whole, decode->matrix->dtype, dst);
     if (done < area->cols)
         decode_step(context, found,
                     &(struct qz_tile){area->row, area->col + done, area->rows, (size_t)(area->cols - done)});
