@@ -173,7 +173,7 @@ struct qz_survey {
     float weight2[QZ_BLOCK];
     uint8_t repeats[QZ_BLOCK]; /* 1: two of QZ_SAMPLES_UNIFORM, or QZ_SAMPLES_TABLE, values are equal, or n is less */
     uint8_t lattice[QZ_BLOCK]; /* 1: QZ_SAMPLES_LATTICE values are near multiples of a sixth of the largest magnitude,
-                                  or of a fifth (of a table: an eighth), as small integers are */
+                                  or of a fifth or a fourth (of a table: an eighth), as small integers are */
 };
 
 /* How near, in such multiples: values that were rounded to bfloat16 are. */

@@ -164,8 +164,9 @@ static void survey(int uniform, const float *v, const float *weight, size_t n, c
         for (size_t i = 0; i < samples && n >= samples; i++)
             for (size_t j = 0; j < i; j++)
                 survey->repeats[l] |= sample_of(x, w, n, i, samples) == sample_of(x, w, n, j, samples);
-        survey->lattice[l] =
-            are_multiples(x, w, n, 6.0f * inverse) || are_multiples(x, w, n, (uniform ? 5.0f : 8.0f) * inverse);
+        survey->lattice[l] = are_multiples(x, w, n, 6.0f * inverse) ||
+                             are_multiples(x, w, n, (uniform ? 5.0f : 8.0f) * inverse) ||
+                             (uniform && are_multiples(x, w, n, 4.0f * inverse));
     }
 }
 

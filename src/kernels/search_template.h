@@ -499,8 +499,11 @@ INLINE void survey_lanes(int uniform, int weighted, const float *v, const float 
     }
     VF inverse = inverse_of(vf_load(largest + l));
     load_samples(v, weight, weighted, n, QZ_SAMPLES_LATTICE, sample);
-    vm_to_u8(survey->lattice + l, vm_or(find_multiples(sample, vf_mul(vf_set1(6.0f), inverse)),
-                                        find_multiples(sample, vf_mul(vf_set1(uniform ? 5.0f : 8.0f), inverse))));
+    VM sixths = find_multiples(sample, vf_mul(vf_set1(6.0f), inverse));
+    VM others = find_multiples(sample, vf_mul(vf_set1(uniform ? 5.0f : 8.0f), inverse));
+    if (uniform)
+        others = vm_or(others, find_multiples(sample, vf_mul(vf_set1(4.0f), inverse)));
+    vm_to_u8(survey->lattice + l, vm_or(sixths, others));
 }
 
 static TARGET void survey(int uniform, const float *v, const float *weight, size_t n, const float *largest,

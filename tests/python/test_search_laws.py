@@ -141,6 +141,24 @@ def test_short_groups_of_odd_magnitudes(scheme):
         assert found <= least * 10**0.012, (kind, 10 * np.log10(found / least))
 
 
+@pytest.mark.parametrize("most", range(1, 9))
+@pytest.mark.parametrize("scheme", ["int4", "uint4", "fp4", "iq4_nl", "nf4"])
+def test_no_lattice_is_missed(scheme, most):
+    """Of many groups of small integers times a step, none loses what the exact method does not."""
+    rng = np.random.default_rng(most)
+    x = (rng.integers(-most, most + 1, (128, 512)) / 3).astype(np.float32)
+    for group_size in (16, 32):
+        search, exact = (
+            ((x.astype(float) - q.dequantize()) ** 2).reshape(-1, group_size).sum(-1)
+            for q in (
+                quantize.quantize_array(x, scheme, group_size=group_size, method=method)
+                for method in ("search", "exact")
+            )
+        )
+        lossless = exact < 1e-6 * (x.astype(float) ** 2).reshape(-1, group_size).sum(-1)
+        assert (search <= exact * 1.001)[lossless].all()
+
+
 @pytest.mark.parametrize("group_size", [16, 32, 128, 1024])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_equal_weights_are_none(scheme, group_size):
