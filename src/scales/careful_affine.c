@@ -290,6 +290,55 @@ static void take_better(const struct qz_view *view, const struct qz_exact_source
     }
 }
 
+/* The step by which neighbours go up or down on straight lines, the mean of those that are next to the first one; 0 if
+ * fewer than one in eight do, or all by steps of which a range has many more than there are codes. */
+static float mean_slope(const float *x, size_t n, float range)
+{
+    double sum = 0, first = 0;
+    size_t count = 0;
+    for (size_t i = 2; i < n; i++) {
+        float one = x[i - 2] - x[i - 1], other = x[i - 1] - x[i];
+        double step = 0.5 * fabs((double)x[i] - (double)x[i - 2]);
+        if (fabsf(one - other) > range * QZ_STRAIGHT || step * 18 < (double)range)
+            continue;
+        first = count == 0 ? step : first;
+        if (fabs(step - first) > first * 0x1p-4)
+            continue;
+        sum += step;
+        count++;
+    }
+    return count * 8 >= n ? (float)(sum / (double)count) : 0.0f;
+}
+
+/* The best scale, and zero or offset, for the codes that a pair makes. */
+static struct qz_pair fitted_pair(const struct qz_view *view, const struct qz_exact_source *source,
+                                  const struct qz_pair *pair)
+{
+    const int integers = view->grid.zero == QZ_ZERO_UINT4;
+    struct qz_pair fitted = *pair;
+    double weight = 0, sum_q = 0, sum_x = 0, qq = 0, xq = 0;
+    for (size_t i = 0; i < source->n; i++) {
+        double w = source->w ? (double)source->w[i] : 1, x = (double)source->x[i];
+        double q = (double)code_of(view, source->x[i], pair) - (integers ? (double)pair->zero : 0.0);
+        weight += w;
+        sum_q += w * q;
+        sum_x += w * x;
+        qq += w * q * q;
+        xq += w * x * q;
+    }
+    double spread = integers ? qq : weight * qq - sum_q * sum_q;
+    if (!(spread > 0))
+        return fitted;
+    double scale = integers ? xq / qq : (weight * xq - sum_x * sum_q) / spread;
+    double offset = (sum_x - scale * sum_q) / weight;
+    fitted.scale = qz_stored(view, scale);
+    if (view->grid.zero == QZ_ZERO_OFFSET)
+        fitted.zero = qz_stored(view, offset);
+    else if (view->grid.zero == QZ_ZERO_FLOAT)
+        fitted.zero = qz_stored(view, -offset / scale);
+    return fitted;
+}
+
 /* The pair of the scheme's rule, if it has one and that is ordinary. */
 static int rule_pair(const struct qz_encoder *encoder, float min, float max, struct qz_pair *pair)
 {
@@ -321,17 +370,44 @@ void qz_take_rule(const struct qz_encoder *encoder, const struct qz_exact_source
     const struct qz_view *view = encoder->view;
     const float largest = qz_larger(-min, max);
     struct qz_pair other;
-    /* The pair of a rule is the plain one or next to it, unless that widens the range to hold 0 and the rule does not.
-     * A search that found a better one than the plain one has looked there. */
-    int next = view->grid.zero == QZ_ZERO_OFFSET || (min <= 0.0f && max >= 0.0f);
-    if ((next && (pair->scale != plain->scale || pair->zero != plain->zero)) || !rule_pair(encoder, min, max, &other) ||
-        (other.scale == plain->scale && other.zero == plain->zero))
+    if (!rule_pair(encoder, min, max, &other) || (other.scale == plain->scale && other.zero == plain->zero))
         return;
     if (!source->w && largest >= 0x1p-30f && largest <= 0x1p30f &&
         quick_error(view, source, &other) > quick_error(view, source, pair) * (1 + 0x1p-16))
         return;
     double least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
     take_better(view, source, &other, &least, pair);
+}
+
+void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                   struct qz_pair *pair)
+{
+    const struct qz_view *view = encoder->view;
+    enum { ROUNDS = 2, PLACES = 3, FINE = 8 };
+    const float low = view->grid.zero == QZ_ZERO_UINT4 && min > 0 ? 0.0f : min, range = max - low;
+    const float slope = mean_slope(source->x, (size_t)source->n, max - min);
+    if (!(slope >= 0x1p-100f && range <= 0x1p100f && qz_is_ordinary_scale(pair->scale)))
+        return;
+    double least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
+    const double most = 17 * (double)slope / (double)range;
+    for (double parts = 1; parts == 1 || parts <= most; parts += parts < 0.5 * most ? 1 : 1.0 / FINE)
+        for (int place = 0; place < PLACES; place++) { /* where the least value is, in steps */
+            const double step = (double)slope / parts, from = (double)low - step * place / PLACES;
+            struct qz_pair tried = {qz_stored(view, step), 0};
+            if (view->grid.zero == QZ_ZERO_OFFSET)
+                tried.zero = qz_stored(view, from);
+            else if (view->grid.zero == QZ_ZERO_FLOAT)
+                tried.zero = qz_stored(view, -from / step);
+            else
+                tried.zero = (float)rint(-from / step);
+            for (int round = 0; round <= ROUNDS && qz_is_ordinary_scale(tried.scale); round++) {
+                if (view->grid.zero != QZ_ZERO_UINT4 || (tried.zero >= 0 && tried.zero <= 15))
+                    take_better(view, source, &tried, &least, pair);
+                tried = fitted_pair(view, source, &tried);
+            }
+        }
+    if (!qz_make_affine_normal(view, min, max, pair))
+        make_normal(encoder, source, min, max, pair);
 }
 
 void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,

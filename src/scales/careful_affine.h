@@ -7,6 +7,8 @@
 #include "encoder.h"
 #include "exact.h"
 
+#include <math.h>
+
 /* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
 #define QZ_GRID_NEAR 0x1p-4f
 
@@ -18,15 +20,21 @@ static inline int qz_few_weights(float sum, float squares, float n)
 }
 
 /* What may be special about a group: it is to be searched alone; or if it is on a grid, few codes are in use, or one
- * value is frequent; or its values gather at the ends of the range, or do so if they are a wave. */
+ * value is frequent; or its values gather at the ends of the range, or do so if they are a wave; or some
+ * neighbours lie on a straight line. */
 enum {
     QZ_SPECIAL = 1,
     QZ_SPECIAL_GRID = 2,
     QZ_SPECIAL_CODES = 4,
     QZ_SPECIAL_REPEATED = 8,
     QZ_SPECIAL_ENDS = 16,
-    QZ_SPECIAL_WAVE = 32
+    QZ_SPECIAL_WAVE = 32,
+    QZ_SPECIAL_SLOPES = 64
 };
+
+/* How far the middle one of three neighbours may be from a straight line, twice, as a share of the range. Of random
+ * values one in a hundred is nearer. */
+#define QZ_STRAIGHT 0x1p-7f
 
 /* The variance, as a share of the greatest that values in their range may have: from the first on they may be a wave,
  * of which it is 1/2, from the second on they gather at the ends of their range whatever they are. Of n evenly spread
@@ -67,6 +75,21 @@ int qz_make_affine_normal(const struct qz_view *view, float min, float max, stru
 /* A better pair, or the plain one, in place of one that was found. */
 void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                        struct qz_pair *pair);
+
+/* A better pair, in place of one that was found, for values that go up or down by even steps, as those of triangles,
+ * sawteeth and short ramps do: they lie on few lattices of the same step, of which a part is tried as the scale. */
+void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                   struct qz_pair *pair);
+
+/* Whether the pair of the scheme's rule may be better than one that was found. It is the plain one or next to it,
+ * unless that widens the range to hold 0 and the rule does not; and a search that found a better one than the plain one
+ * has looked there. */
+static inline int qz_rule_may_be_better(const struct qz_view *view, float min, float max, const struct qz_pair *plain,
+                                        const struct qz_pair *pair)
+{
+    int next = view->grid.zero == QZ_ZERO_OFFSET || (min <= 0.0f && max >= 0.0f);
+    return !next || (pair->scale == plain->scale && pair->zero == plain->zero);
+}
 
 /* The pair of the scheme's rule, in place of one that was found, if it has less error; where it is the plain pair, that
  * was compared. */

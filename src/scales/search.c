@@ -205,6 +205,39 @@ static void note_tiny(const struct block *block, const float largest[QZ_BLOCK], 
     }
 }
 
+/* How far the middle one of three neighbours in a block is from a straight line, twice. */
+static inline float bend_of(const float *of)
+{
+    return fabsf((of[0] - of[QZ_BLOCK]) - (of[QZ_BLOCK] - of[2 * QZ_BLOCK]));
+}
+
+/* Which short groups go up and down by even steps, of which few span the range, as fast triangles and sawteeth do. */
+static void note_slopes(const struct block *block, const float largest[QZ_BLOCK], int32_t exact[QZ_BLOCK])
+{
+    enum { TRIPLES = 4, LEAST = 8, STEPS = 5 };
+    int32_t any = 0;
+    if (block->length < LEAST)
+        return;
+    const float *three[TRIPLES];
+    for (size_t i = 0; i < TRIPLES; i++)
+        three[i] = block->v + i * (block->length - 3) / (TRIPLES - 1) * QZ_BLOCK;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float bend = largest[l] * QZ_STRAIGHT;
+        int32_t count = 0;
+#pragma GCC unroll 4
+        for (int i = 0; i < TRIPLES; i++)
+            count += bend_of(three[i] + l) <= bend;
+        any |= count > 1;
+    }
+    for (size_t l = 0; l < QZ_BLOCK && any; l++) {
+        size_t count = 0;
+        for (size_t k = 0; k + 2 < block->length; k++)
+            count += bend_of(block->v + QZ_BLOCK * k + l) <= largest[l] * QZ_STRAIGHT &&
+                     fabsf(block->v[QZ_BLOCK * k + l] - block->v[QZ_BLOCK * (k + 1) + l]) * STEPS >= largest[l];
+        exact[l] |= count * 8 >= block->length;
+    }
+}
+
 /* Notes which groups of a block are special. What is asked of each is asked without branches, for most are not. */
 static void note_specials(const struct qz_encoder *encoder, const struct block *block, const float *w,
                           struct specials *specials)
@@ -233,8 +266,10 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
     const float few_steps = view->scale_dtype == QZ_F16 ? 0x1p-18f : 0.0f;
     for (size_t l = 0; l < QZ_BLOCK && few_steps > 0.0f; l++)
         exact[l] |= fabsf(block->scale[l] * block->unit[l]) < few_steps;
-    if (block->length <= 16)
+    if (block->length <= 16) {
         note_tiny(block, largest, exact);
+        note_slopes(block, largest, exact);
+    }
     /* Scales of a few steps of their super scale: what a candidate's codes ask for is far from what is stored. */
     const float coarse = view->scale_dtype == QZ_E4M3 ? 0x1p-6f : 4.0f;
     for (size_t l = 0; l < QZ_BLOCK && view->super_groups; l++)
@@ -270,12 +305,16 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
  * lanes are judged alike, so that compilers make vectors of it. */
 static void note_affine(const struct qz_view *view, const struct block *block, const float *w, struct groups *groups)
 {
-    enum { LEAST = 8, STEPS = 8, SAMPLES = 12, LONG = 128 };
+    enum { LEAST = 8, STEPS = 8, SAMPLES = 12, LONG = 128, TRIPLES = 4 };
     const float round = 0x1.8p23f, near = QZ_GRID_NEAR, n = (float)block->length;
     const float lowest = view->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
     /* A pair that is the same may be chance where values have few bits; to look at it costs long groups less. */
     const int32_t by_chance = block->length < LONG;
     const float at_ends = qz_at_ends(block->length);
+    const float *three[TRIPLES]; /* the first ones of three neighbours */
+    for (size_t i = 0; i < TRIPLES; i++)
+        three[i] = block->v + (n > TRIPLES ? i * (block->length - 3) / (TRIPLES - 1) : 0) * QZ_BLOCK;
+    const float straight = n > TRIPLES ? QZ_STRAIGHT : -1.0f;
     const float *v[SAMPLES]; /* the first three far apart */
     for (size_t i = 0; i < SAMPLES; i++)
         v[i] = block->v + block->length * (i % 3 * 4 + i / 3) / SAMPLES * QZ_BLOCK;
@@ -306,13 +345,19 @@ static void note_affine(const struct qz_view *view, const struct block *block, c
 #pragma GCC unroll 12
             for (int k = 0; k < i; k++)
                 pairs += fabsf(v[i][l] - v[k][l]) <= same;
+        float bend = (most - least) * straight;
+        int32_t slopes = 0;
+#pragma GCC unroll 4
+        for (int i = 0; i < TRIPLES; i++)
+            slopes |= bend_of(three[i] + l) <= bend;
         grid = grid * QZ_SPECIAL_GRID | (pairs > by_chance) * QZ_SPECIAL_REPEATED;
         int32_t few = qz_few_weights(block->error.rest[l], block->error.slope[l], n) & (w != NULL);
         float half = 0.5f * (most - least);
         int32_t ends = block->error.variance[l] > half * half * at_ends;
         int32_t wave = block->error.variance[l] > half * half * QZ_MAYBE_WAVE;
         int32_t far = (most - least) * 4.0f < hi - lo; /* from 0, with an integer zero: few codes are in use */
-        special[l] = ((sure ^ 1) | few | far) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | wave * QZ_SPECIAL_WAVE | grid;
+        special[l] = ((sure ^ 1) | few | far) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | wave * QZ_SPECIAL_WAVE |
+                     slopes * QZ_SPECIAL_SLOPES | grid;
     }
     for (size_t l = 0; l < block->count; l++)
         groups->special[block->group[l]] = special[l];
@@ -763,11 +808,12 @@ static void compare_rule(const struct pass *pass)
     const struct qz_encoder *encoder = pass->encoder;
     struct groups *groups = pass->groups;
     for (size_t g = 0; g < groups->count && encoder->rule; g++) {
-        if (groups->special[g] & QZ_SPECIAL || !qz_is_ordinary_scale(groups->scale[g]))
-            continue;
-        struct qz_exact_source source = source_of(encoder->view, pass->run, pass->source, g);
         struct qz_pair pair = {groups->scale[g], groups->zero[g]};
         const struct qz_pair plain = {pass->source->begin[g], pass->source->other[g]};
+        if (!qz_rule_may_be_better(encoder->view, groups->min[g], groups->max[g], &plain, &pair) ||
+            groups->special[g] & QZ_SPECIAL || !qz_is_ordinary_scale(groups->scale[g]))
+            continue;
+        struct qz_exact_source source = source_of(encoder->view, pass->run, pass->source, g);
         if (source.unweighted)
             source.w = NULL;
         qz_take_rule(encoder, &source, groups->min[g], groups->max[g], &plain, &pair);
@@ -801,6 +847,8 @@ static void settle_affine(const struct pass *pass)
                       ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(view, min, max, &pair));
         if (careful)
             qz_careful_affine(encoder, &source, min, max, &pair);
+        else if (special & QZ_SPECIAL_SLOPES)
+            qz_try_slopes(encoder, &source, min, max, &pair);
         if (encoder->method == QZ_EXACT)
             qz_exact_affine_group(encoder, &source, min, max, &pair);
         groups->scale[g] = pair.scale;

@@ -28,6 +28,10 @@ def waves(rng: Rng, shape: tuple[int, int], speed: float) -> Array:
     return np.sin(np.arange(shape[1]) * speed + rng.uniform(0, 6, (shape[0], 1)))
 
 
+def sawteeth(rng: Rng, shape: tuple[int, int], period: float) -> Array:
+    return (np.arange(shape[1]) + rng.uniform(0, period, (shape[0], 1))) / period % 1
+
+
 KINDS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
     "t3": lambda rng, shape: rng.standard_t(3, shape),
@@ -36,6 +40,10 @@ KINDS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
     "fast waves": lambda rng, shape: waves(rng, shape, 0.7),
     "faster waves": lambda rng, shape: waves(rng, shape, 1.1),
     "waves above 0": lambda rng, shape: 1 + waves(rng, shape, 1.7),
+    "sawteeth": lambda rng, shape: sawteeth(rng, shape, 9.1),
+    "slow sawteeth": lambda rng, shape: sawteeth(rng, shape, 43.3) - 0.4,
+    "triangles": lambda rng, shape: np.abs(sawteeth(rng, shape, 17.3) - 0.5),
+    "slow triangles": lambda rng, shape: np.abs(sawteeth(rng, shape, 111.7) - 0.5) - 0.2,
     "at both ends": lambda rng, shape: rng.beta(0.3, 0.3, shape) * 2 - 1,
     "tanh": lambda rng, shape: np.tanh(2 * rng.standard_normal(shape)),
     "exponential": lambda rng, shape: rng.exponential(size=shape),
