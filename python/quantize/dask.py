@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 
@@ -33,19 +33,22 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from numpy.typing import DTypeLike
+
     from .inputs import AnyArray
+    from .names import Method, ScaleDtype, SchemeName
 
 _PARTS = ("codes", "scales", "zeros", "supers")
 
 
 def quantize_array(
     x: Any,
-    scheme: str | Scheme = "int4",
+    scheme: SchemeName | Scheme = "int4",
     *,
     axis: int = -1,
-    group_size: int | None = None,
-    scale_dtype: Any = None,
-    method: str | None = None,
+    group_size: SupportsIndex | None = None,
+    scale_dtype: ScaleDtype | DTypeLike | None = None,
+    method: Method | None = None,
     nonfinite: Literal["refuse", "clip"] = "refuse",
     rechunk: bool = False,
 ) -> LazyArray:
@@ -215,7 +218,7 @@ class LazyArray:
 
 
 def gptq(
-    layers: Mapping[str, tuple[Any, Any]], scheme: str | Scheme = "int4", **options: Any
+    layers: Mapping[str, tuple[Any, Any]], scheme: SchemeName | Scheme = "int4", **options: Any
 ) -> dict[str, Any]:
     """Run :func:`quantize.gptq` for many layers, in parallel when they are computed.
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _core
 from .errors import FormatError, PlanError
@@ -21,6 +21,8 @@ from .tool import call_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from .names import SchemeName
 
 _VERSION = 1
 # Options that are files are inputs, too.
@@ -137,7 +139,7 @@ def plan(
     target: str | os.PathLike[str],
     *,
     rules: Iterable[tuple[str, str]] = (),
-    scheme: str = "int4",
+    scheme: SchemeName | Literal["q8_0"] = "int4",
     default_rules: bool = True,
     **options: Any,
 ) -> Plan:
