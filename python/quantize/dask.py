@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import operator
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
@@ -33,10 +34,11 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from numpy.typing import DTypeLike
+    from numpy.typing import ArrayLike, DTypeLike
 
     from .inputs import AnyArray
     from .names import Method, ScaleDtype, SchemeName
+    from .neighbours import Metric, Neighbours
 
 _PARTS = ("codes", "scales", "zeros", "supers")
 
@@ -193,6 +195,29 @@ class LazyArray:
             worst[2] if worst else None,
             (sum(one.nbytes[0] for one, _, _ in every), sum(one.nbytes[1] for one, _, _ in every)),
         )
+
+    def nearest(
+        self,
+        queries: ArrayLike,
+        k: SupportsIndex = 10,
+        *,
+        metric: Metric = "dot",
+        mask: ArrayLike | None = None,
+    ) -> Neighbours:
+        """Find the nearest rows now, as :func:`quantize.nearest` does, chunk by chunk.
+
+        The answer is that for the array in one piece, whatever the chunks: rows may be in any, but have the
+        whole last axis each.
+        """
+        from .dask_search import nearest_in_chunks
+
+        x = self.values
+        if x.ndim != 2 or self.axis != 1 or x.numblocks[1] != 1:
+            raise ValueError(
+                f"x has shape {x.shape} in {x.numblocks} chunks, quantized along axis {self.axis}; rows of a "
+                "matrix must be whole: call x.rechunk({1: -1}), and quantize along axis 1"
+            )
+        return nearest_in_chunks(queries, self.chunks.ravel(), x.chunks[0], operator.index(k), metric, mask)
 
     def to_zarr(self, store: Any, **options: Any) -> Any:
         """Write a Zarr array of the codec ``quantize.int4_block`` now, a chunk for each chunk.
