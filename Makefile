@@ -16,7 +16,7 @@ help:
 	@echo 'make test-all         what that leaves out: every compiler, sanitizer and processor, other builds, lint'
 	@echo 'make test-NAME        one part of the first ($(SHORT))'
 	@echo '                      or of the second ($(FULL))'
-	@echo 'make test-scale       plans on Dask, Ray and MPI, which it installs: some minutes'
+	@echo 'make test-scale       plans, tables and vectors on Dask, Ray, MPI and Spark, which it installs: some minutes'
 	@echo 'make install          build the C libraries and the tool, and install them (PREFIX=/usr/local, DESTDIR)'
 	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
 	@echo 'make bench-files      measure the tool on model files against copying them'

@@ -108,6 +108,12 @@ int part_of_options(const settings *s, uint64_t *part)
                 qz_escape(s->part, strlen(s->part), shown, sizeof shown));
 }
 
+static int is_elsewhere(const encoder *e, size_t i, const qz_shard *shard)
+{
+    const size_t index = index_of(e, i);
+    return index < shard->first || index - shard->first >= shard->count;
+}
+
 int choose_part(encoder *e)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
@@ -117,11 +123,8 @@ int choose_part(encoder *e)
         return fail_file(&error);
     if (e->part != QZ_PART_REST && qz_shard_at(e->writer, e->part - 1, &e->made, &error) != QZ_FILE_OK)
         return fail_file(&error);
-    for (size_t i = 0; i < e->in.count; i++) {
-        job *j = &e->jobs[i];
-        const size_t index = index_of(e, i);
-        j->elsewhere = index < e->made.first || index - e->made.first >= e->made.count;
-    }
+    for (size_t i = 0; i < e->in.count; i++)
+        e->jobs[i].elsewhere = is_elsewhere(e, i, &e->made);
     return DONE;
 }
 
@@ -129,6 +132,16 @@ static void json_shard(const qz_shard *shard)
 {
     json_text("file", shard->name);
     json_whole("bytes", shard->bytes);
+}
+
+/* The tensors of the input that become a file of the output. */
+static void json_tensors(const encoder *e, const qz_shard *shard)
+{
+    json_begin("tensors", '[');
+    for (size_t i = 0; i < e->in.count; i++)
+        if (!is_elsewhere(e, i, shard))
+            json_name(NULL, e->jobs[i].item->name, e->jobs[i].item->name_length);
+    json_end();
 }
 
 int list_parts(encoder *e)
@@ -157,6 +170,7 @@ int list_parts(encoder *e)
         }
         json_begin(NULL, '{');
         json_shard(&shard);
+        json_tensors(e, &shard);
         json_end();
     }
     if (e->s->json) {

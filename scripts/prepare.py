@@ -111,6 +111,7 @@ FUZZ = [
 ]
 SCALE = [
     ("MPI", lambda: have("mpirun") and have("mpicc"), ["openmpi-bin", "libopenmpi-dev"]),
+    ("Java, for Spark", lambda: have("java"), ["default-jre-headless"]),
     ("ip and unshare", lambda: have("ip") and have("unshare"), ["iproute2", "util-linux"]),
 ]
 NEEDS = {

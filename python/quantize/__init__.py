@@ -28,6 +28,7 @@ from .errors import FileError as FileError
 from .errors import FormatError as FormatError
 from .errors import KernelsError as KernelsError
 from .errors import NonFiniteError as NonFiniteError
+from .errors import PlanError as PlanError
 from .errors import QuantizeError as QuantizeError
 from .errors import RangeError as RangeError
 from .errors import ScaleError as ScaleError
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     from .neighbours import nearest as nearest
     from .packed_array import QuantizedArray as QuantizedArray
     from .planning import Plan as Plan
-    from .planning import PlanError as PlanError
     from .planning import plan as plan
     from .plot import plot_error as plot_error
     from .products import linear as linear
@@ -98,7 +98,6 @@ _LAZY = {
     "Index": "vector_index",
     "Neighbours": "neighbours",
     "Plan": "planning",
-    "PlanError": "planning",
     "QuantizedArray": "packed_array",
     "Scheme": "scheme",
     "Schemes": "scheme",
@@ -140,6 +139,7 @@ _EAGER = [
     "FormatError",
     "KernelsError",
     "NonFiniteError",
+    "PlanError",
     "QuantizeError",
     "RangeError",
     "ScaleError",

@@ -7,7 +7,7 @@ describes the type. Programs that do not know it see its storage, a struct of by
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,10 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
     from .inputs import AnyArray
+    from .names import Method, ScaleDtype, SchemeName
 
 _Table = TypeVar("_Table")
 
@@ -46,7 +49,7 @@ class Int4BlockType(pa.ExtensionType):  # type: ignore[misc]
     Its storage is that of `plain`, or what another program made of it: bytes and lists of another kind.
     """
 
-    def __init__(self, scheme: str | Scheme, size: int, storage: Any = None) -> None:
+    def __init__(self, scheme: SchemeName | Scheme, size: int, storage: Any = None) -> None:
         self.scheme, _ = find(scheme)
         self.size = int(size)
         refuse_shared(self.scheme, "rows of a table")
@@ -105,12 +108,12 @@ pa.register_extension_type(Int4BlockType("int4", 1))
 def quantize_column(
     table: _Table,
     column: str,
-    scheme: str | Scheme = "int4",
+    scheme: SchemeName | Scheme = "int4",
     *,
     size: int | None = None,
-    group_size: int | None = None,
-    scale_dtype: Any = None,
-    method: str | None = None,
+    group_size: SupportsIndex | None = None,
+    scale_dtype: ScaleDtype | DTypeLike | None = None,
+    method: Method | None = None,
     nonfinite: Literal["refuse", "clip"] = "refuse",
 ) -> _Table:
     """Quantize a column of vectors, each row by itself.
@@ -159,7 +162,7 @@ def quantize_column(
     made = []
     for array in arrays:
         values = _values(array, kind.size, column)
-        q = quantize_array(values, found, axis=1, method=method, nonfinite=nonfinite, stats=False)  # type: ignore[arg-type]
+        q = quantize_array(values, found, axis=1, method=method, nonfinite=nonfinite, stats=False)
         made.append(_to_arrow(q, kind, array.is_null()))
     return _replaced(table, column, kind, made)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from typing import TYPE_CHECKING, Any, Literal
+import operator
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 
@@ -33,19 +34,23 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from numpy.typing import ArrayLike, DTypeLike
+
     from .inputs import AnyArray
+    from .names import Method, ScaleDtype, SchemeName
+    from .neighbours import Metric, Neighbours
 
 _PARTS = ("codes", "scales", "zeros", "supers")
 
 
 def quantize_array(
     x: Any,
-    scheme: str | Scheme = "int4",
+    scheme: SchemeName | Scheme = "int4",
     *,
     axis: int = -1,
-    group_size: int | None = None,
-    scale_dtype: Any = None,
-    method: str | None = None,
+    group_size: SupportsIndex | None = None,
+    scale_dtype: ScaleDtype | DTypeLike | None = None,
+    method: Method | None = None,
     nonfinite: Literal["refuse", "clip"] = "refuse",
     rechunk: bool = False,
 ) -> LazyArray:
@@ -191,6 +196,29 @@ class LazyArray:
             (sum(one.nbytes[0] for one, _, _ in every), sum(one.nbytes[1] for one, _, _ in every)),
         )
 
+    def nearest(
+        self,
+        queries: ArrayLike,
+        k: SupportsIndex = 10,
+        *,
+        metric: Metric = "dot",
+        mask: ArrayLike | None = None,
+    ) -> Neighbours:
+        """Find the nearest rows now, as :func:`quantize.nearest` does, chunk by chunk.
+
+        The answer is that for the array in one piece, whatever the chunks: rows may be in any, but have the
+        whole last axis each.
+        """
+        from .dask_search import nearest_in_chunks
+
+        x = self.values
+        if x.ndim != 2 or self.axis != 1 or x.numblocks[1] != 1:
+            raise ValueError(
+                f"x has shape {x.shape} in {x.numblocks} chunks, quantized along axis {self.axis}; rows of a "
+                "matrix must be whole: call x.rechunk({1: -1}), and quantize along axis 1"
+            )
+        return nearest_in_chunks(queries, self.chunks.ravel(), x.chunks[0], operator.index(k), metric, mask)
+
     def to_zarr(self, store: Any, **options: Any) -> Any:
         """Write a Zarr array of the codec ``quantize.int4_block`` now, a chunk for each chunk.
 
@@ -215,7 +243,7 @@ class LazyArray:
 
 
 def gptq(
-    layers: Mapping[str, tuple[Any, Any]], scheme: str | Scheme = "int4", **options: Any
+    layers: Mapping[str, tuple[Any, Any]], scheme: SchemeName | Scheme = "int4", **options: Any
 ) -> dict[str, Any]:
     """Run :func:`quantize.gptq` for many layers, in parallel when they are computed.
 

@@ -106,6 +106,20 @@ _NUMBER = "a scale or offset"
 _NUMBERS = {1: "a scale", 2: "a zero or offset", 3: "a super scale", 4: "the super scale of offsets"}
 
 
+class PlanError(RuntimeError):
+    """A plan that could not be made or carried out.
+
+    Attributes
+    ----------
+    failures : dict of str to str
+        What went wrong, by the name of the file that was not made. Empty when the plan itself was at fault.
+    """
+
+    def __init__(self, message: str, failures: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.failures = failures or {}
+
+
 def plural(count: int, noun: str) -> str:
     """``1 code``, ``2 codes``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -262,6 +262,8 @@ def as_codes(values: object, what: str) -> NDArray[np.int8]:
 
 def as_bytes(values: object, what: str) -> AnyArray:
     """Packed codes as a contiguous array of int8 or uint8."""
+    if isinstance(values, memoryview) and not values.c_contiguous:
+        values = values.tobytes()  # in C order
     if isinstance(values, (bytes, bytearray, memoryview)):
         return np.frombuffer(values, np.uint8)
     x = as_array(values, what)

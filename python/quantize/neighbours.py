@@ -112,7 +112,7 @@ def nearest(
     wanted = operator.index(k)
     if wanted < 0:
         raise ValueError(f"k is {wanted}; it must be 0 or more")
-    allowed = _checked_mask(mask, rows)
+    allowed = checked_mask(mask, rows)
     available = rows if allowed is None else int(np.count_nonzero(allowed))
     exact, found = None, min(wanted, available)
     if rerank is not None:
@@ -175,7 +175,7 @@ def _checked_rows(q: QuantizedArray) -> int:
     return q.shape[0]
 
 
-def _checked_mask(mask: ArrayLike | None, rows: int) -> AnyArray | None:
+def checked_mask(mask: ArrayLike | None, rows: int) -> AnyArray | None:
     """The mask as bytes."""
     if mask is None:
         return None

@@ -7,7 +7,7 @@ sizes of the axes as little-endian uint64. The block that docs/zarr.md describes
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,9 @@ except ImportError as error:
     raise ImportError(
         'quantize.numcodecs needs the package numcodecs: pip install "quantize-int4[zarr]"'
     ) from error
+
+if TYPE_CHECKING:
+    from .names import SchemeName
 
 _START = b"Qi4b\x01"
 _MOST_AXES = 32
@@ -65,7 +68,7 @@ class Int4Block(Codec):  # type: ignore[misc]
 
     def __init__(
         self,
-        scheme: str | Scheme | dict[str, Any] = "int4",
+        scheme: SchemeName | Scheme | dict[str, Any] = "int4",
         axis: int = -1,
         dtype: str = "float32",
         nonfinite: Literal["refuse", "clip"] = "refuse",

@@ -137,12 +137,14 @@ def _checked_part(part: AnyArray, want: WantedPart) -> AnyArray:
 
 
 def read_only(part: AnyArray) -> AnyArray:
-    """A view that cannot be written to, whatever may be done with the array itself."""
+    """A view that cannot be written to, nor made writable, whatever may be done with the array itself."""
     if not part.flags.writeable:
-        return part
-    view = part.view()
-    view.flags.writeable = False
-    return view
+        view = part.view()
+        try:
+            view.flags.writeable = True
+        except ValueError:  # its memory is read-only, as is that of parts of such a view
+            return part
+    return np.asarray(part.data.toreadonly())
 
 
 def as_bits(x: AnyArray) -> AnyArray:

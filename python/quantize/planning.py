@@ -7,39 +7,28 @@ running.py carries it out.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import subprocess
-from typing import TYPE_CHECKING, Any
+import tempfile
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _core
-from .errors import FormatError
-from .tool import NOT_INSTALLED, find_tool
+from .errors import FormatError, PlanError
+from .tool import call_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from .names import SchemeName
 
 _VERSION = 1
 # Options that are files are inputs, too.
 _FILES = ("gram", "imatrix", "table", "weights")
 _VALUES = ("axis", "group_size", "max_shard_size", "method", "min_size", "nonfinite", "scale_dtype", "seed")
 _LISTS = ("exclude", "include")
-
-
-class PlanError(RuntimeError):
-    """A plan that could not be made or carried out.
-
-    Attributes
-    ----------
-    failures : dict of str to str
-        What went wrong, by the name of the file that was not made. Empty when the plan itself was at fault.
-    """
-
-    def __init__(self, message: str, failures: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.failures = failures or {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +42,8 @@ class Plan:
     arguments : tuple of str
         The options of ``quantize encode`` that decide the bytes.
     inputs : tuple of (str, int, int)
-        Path, bytes and time of change in nanoseconds of each file that is read.
+        Path, bytes and time of change in nanoseconds of each file that is read; of one with a URL, a number
+        for what its store tells of the version in place of the time.
     shards : tuple of (str, int)
         The files of tensors to make, with the bytes of their tensors.
     version : str
@@ -105,6 +95,25 @@ class Plan:
             raise FormatError("the plan is of another version or was changed; make it anew")
         return made
 
+    @contextlib.contextmanager
+    def local_source(self, work: str, number: int | None) -> Iterator[str]:
+        """The checkpoint as the tool reads it, in the folder `work` if it has a URL.
+
+        Then what file `number` of the output is made of is fetched, or, with None, what is copied.
+        """
+        if not is_url(self.source):
+            yield self.source
+            return
+        from .mirror import Mirror
+
+        folder, name = _split(self.source)
+        with Mirror(folder, work, whole=number is None) as mirror:
+            source = mirror.path(name)
+            if number is not None:
+                found = _list_parts(source, os.path.join(work, "list"), self.arguments)
+                mirror.fetch(found["inputs"], found["parts"][number - 1]["tensors"])
+            yield source
+
     def check_inputs(self) -> None:
         """Look whether the inputs are still what they were.
 
@@ -113,12 +122,15 @@ class Plan:
         PlanError
             When a file has another size or time of change, or is not there.
         """
+        there = _remote_inputs(_split(self.source)[0]) if is_url(self.source) else {}
         for path, size, time in self.inputs:
             try:
-                status = os.stat(path)
+                found = there.get(path) if is_url(path) else _look(path)
             except OSError as error:
                 raise PlanError(f"{path}: {error.strerror}; the plan needs it") from None
-            if (status.st_size, status.st_mtime_ns) != (size, time):
+            if found is None:
+                raise PlanError(f"{path} is not there; the plan needs it")
+            if found != (size, time):
                 raise PlanError(f"{path} is not what it was when the plan was made; make the plan anew")
 
 
@@ -127,7 +139,7 @@ def plan(
     target: str | os.PathLike[str],
     *,
     rules: Iterable[tuple[str, str]] = (),
-    scheme: str = "int4",
+    scheme: SchemeName | Literal["q8_0"] = "int4",
     default_rules: bool = True,
     **options: Any,
 ) -> Plan:
@@ -136,7 +148,8 @@ def plan(
     Parameters
     ----------
     source : path-like
-        The folder with the checkpoint, or its ``.index.json``.
+        The folder with the checkpoint, or its ``.index.json``. It may have a URL, as `target` may:
+        docs/scale.md says what is fetched then.
     target : path-like
         The folder to make, which must not be there or be empty.
     rules : iterable of (str, str), optional
@@ -175,14 +188,33 @@ def plan(
     files = []
     for name, value in sorted(options.items()):
         if name in _FILES:
-            value = os.path.abspath(os.fspath(value))  # workers may be in another folder
+            value = _absolute(value)  # workers may be in another folder
+            if is_url(value):
+                raise PlanError(
+                    f"{name}: {value} must be a file that workers see; only checkpoints have URLs"
+                )
             files.append(value)
         values = value if name in _LISTS else [value]
         arguments += [f"--{name.replace('_', '-')}={one}" for one in values]
-    start, end = os.path.abspath(os.fspath(source)), os.path.abspath(os.fspath(target))
+    start, end = _absolute(source), _absolute(target)
     before = _inputs(start, files)
-    said = call_tool([start, end, *arguments, "--part=list", "--json"])
-    found = json.loads(said)
+    with contextlib.ExitStack() as stack:
+        local, output = start, end
+        if is_url(start) or is_url(end):
+            work = stack.enter_context(tempfile.TemporaryDirectory())
+        if is_url(start):
+            from .mirror import Mirror
+
+            folder, name = _split(start)
+            mirror = stack.enter_context(Mirror(folder, work))
+            local = mirror.path(name)
+        if is_url(end):
+            output = os.path.join(work, "list")
+        found = _list_parts(local, output, tuple(arguments))
+        if is_url(start):
+            mirror.refuse_others(
+                found["inputs"], {name for part in found["parts"] for name in part["tensors"]}
+            )
     made = Plan(
         start,
         end,
@@ -195,15 +227,54 @@ def plan(
     return made
 
 
+def is_url(path: str) -> bool:
+    """Whether a path is a URL, as the package fsspec takes them."""
+    return "://" in path
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    return text.rstrip("/") if is_url(text) else os.path.abspath(text)
+
+
+def _split(url: str) -> tuple[str, str]:
+    """The folder of a checkpoint with a URL, and the name of its index, or nothing."""
+    folder, _, name = url.rpartition("/")
+    return (folder, name) if name.endswith(".json") else (url, "")
+
+
+def _list_parts(source: str, target: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(call_tool([source, target, *arguments, "--part=list", "--json"]))
+    return found
+
+
+def _look(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+def _remote_inputs(folder: str) -> dict[str, tuple[int, int]]:
+    """Size and version of each file of a folder with a URL."""
+    from .remote import Folder
+
+    return {
+        f"{folder}/{name}": found for name, found in Folder(folder).files().items() if not is_temporary(name)
+    }
+
+
 def _inputs(source: str, files: list[str]) -> list[tuple[str, int, int]]:
     """All files of the folder: the tool reads those of the model, and copies others."""
-    folder = source if os.path.isdir(source) else os.path.dirname(source)
     try:
+        if is_url(source):
+            there = _remote_inputs(_split(source)[0])
+            return [(path, *found) for path, found in there.items()] + [
+                (path, *_look(path)) for path in files
+            ]
+        folder = source if os.path.isdir(source) else os.path.dirname(source)
         found = [
             entry.path for entry in os.scandir(folder) if entry.is_file() and not is_temporary(entry.name)
         ]
-        paths = sorted([*found, *files])
-        return [(path, status.st_size, status.st_mtime_ns) for path in paths for status in [os.stat(path)]]
+        return [(path, *_look(path)) for path in sorted([*found, *files])]
     except OSError as error:
         raise PlanError(f"{error.filename}: {error.strerror}") from None
 
@@ -211,18 +282,3 @@ def _inputs(source: str, files: list[str]) -> list[tuple[str, int, int]]:
 def is_temporary(name: str) -> bool:
     """Whether a name is that of an output that is not complete."""
     return name.startswith(".quantize-")
-
-
-def call_tool(arguments: list[str], **more: Any) -> str:
-    """Run ``quantize encode``; what it refuses is a PlanError with its message."""
-    tool = find_tool()
-    if tool is None:
-        raise PlanError(NOT_INSTALLED)
-    done = subprocess.run(
-        [tool, "encode", "--quiet", *arguments], stdin=subprocess.DEVNULL, capture_output=True, **more
-    )
-    if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().removeprefix("quantize encode: ")
-        how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-        raise PlanError(f"{said or 'the tool was ended'} ({how})")
-    return str(done.stdout, "utf-8")

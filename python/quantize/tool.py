@@ -14,7 +14,7 @@ import tempfile
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from .errors import FileError, FormatError
+from .errors import FileError, FormatError, PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,21 @@ def find_tool() -> str | None:
 NOT_INSTALLED = (
     "the command-line tool was not installed with this package; `pip install .` in a checkout does that"
 )
+
+
+def call_tool(arguments: list[str], **more: Any) -> str:
+    """Run ``quantize encode``; what it refuses is a PlanError with its message."""
+    tool = find_tool()
+    if tool is None:
+        raise PlanError(NOT_INSTALLED)
+    done = subprocess.run(
+        [tool, "encode", "--quiet", *arguments], stdin=subprocess.DEVNULL, capture_output=True, **more
+    )
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().removeprefix("quantize encode: ")
+        how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+        raise PlanError(f"{said or 'the tool was ended'} ({how})")
+    return str(done.stdout, "utf-8")
 
 
 def run_tool(command: str, arguments: list[bytes], progress: Callable[[Event], object] | None) -> list[Event]:

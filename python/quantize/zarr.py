@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 
@@ -39,7 +39,10 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
     from .inputs import AnyArray
+    from .names import Method, ScaleDtype, SchemeName
     from .packed_array import QuantizedArray
 
 NAME = "quantize.int4_block"
@@ -88,11 +91,11 @@ class Int4Block(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
 
     def __init__(
         self,
-        scheme: str | Scheme = "int4",
+        scheme: SchemeName | Scheme = "int4",
         *,
-        group_size: int | None = None,
-        scale_dtype: Any = None,
-        method: str | None = None,
+        group_size: SupportsIndex | None = None,
+        scale_dtype: ScaleDtype | DTypeLike | None = None,
+        method: Method | None = None,
         axis: int = -1,
         nonfinite: Literal["refuse", "clip"] = "refuse",
         whole: bool = False,

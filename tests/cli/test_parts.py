@@ -1,12 +1,14 @@
 """A folder that several runs make together: its parts are the whole, byte for byte."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 from test_folders import contents, made_up, write_folder
 
 Run = Callable[..., Any]
@@ -22,6 +24,8 @@ def test_parts_are_the_whole(run: Run, tmp_path: Path, seed: int, limit: str) ->
     parts = json.loads(run("encode", "m", "q", *options, "--part", "list", "--json").stdout)["parts"]
     assert not (tmp_path / "q").exists()
     assert [p["file"] for p in parts] == sorted(n for n in wanted if n.endswith(".safetensors"))
+    names = [name for part in parts for name in part["tensors"]]
+    assert sorted(names) == sorted(made_up(seed))
     (tmp_path / "q").mkdir()
     for i, part in [*enumerate(parts, 1), ("rest", None)]:
         said = json.loads(run("encode", "m", "part", *options, "--part", i, "--json").stdout)
@@ -29,6 +33,9 @@ def test_parts_are_the_whole(run: Run, tmp_path: Path, seed: int, limit: str) ->
         if part is not None:
             assert files == [said["file"]] == [part["file"]]
             assert said["bytes"] == part["bytes"] < len(wanted[part["file"]])
+            with safe_open(tmp_path / "part" / part["file"], "np") as made:
+                made_of = {re.sub(r"\.(int4|codes|scales|zeros)$", "", name) for name in made.keys()}  # noqa: SIM118
+            assert made_of == set(part["tensors"])
         for name in files:
             assert not (tmp_path / "q" / name).exists()
             (tmp_path / "part" / name).rename(tmp_path / "q" / name)

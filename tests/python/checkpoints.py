@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from quantize import planning, running
+from quantize import planning, stages
 
 RULES = [("*.up", "keep"), ("*.down", "nf4,group=32")]
 OPTIONS: dict[str, Any] = {"max_shard_size": 12_000, "rules": RULES}
@@ -53,8 +53,8 @@ def make(folder: Path, shards: int) -> tuple[Path, dict[str, str]]:
 def check(target: Path, wanted: dict[str, str], given: dict[str, str]) -> None:
     """All files are there and right, the manifest says so, and nothing is left over."""
     found = sums(target)
-    found.pop(running.MANIFEST)
-    manifest = json.loads((target / running.MANIFEST).read_text())
+    found.pop(stages.MANIFEST)
+    manifest = json.loads((target / stages.MANIFEST).read_text())
     assert found == wanted == given
     assert {n: f["sha256"] for n, f in manifest["files"].items()} == wanted
     assert {n: f["bytes"] for n, f in manifest["files"].items()} == {

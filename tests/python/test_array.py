@@ -455,6 +455,9 @@ def test_all_pairs_and_all_bytes() -> None:
         every.view(np.int8),
         every.tobytes(),
         memoryview(every.tobytes()),
+        memoryview(every[::-1].tobytes())[::-1],
+        memoryview(every.reshape(16, 16).T.copy().T),
+        memoryview(np.repeat(every.view(np.int8), 3))[::3],
         bytearray(every),
     ):
         given_bytes: Any = same_bytes

@@ -178,3 +178,51 @@ def test_without_dask_there_is_a_remedy() -> None:
     code = "import sys; sys.modules['dask'] = None\nimport quantize.dask"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'quantize.dask needs the package dask: pip install "quantize-int4[dask]"' in done.stderr
+
+
+# --- The nearest rows ---------------------------------------------------------------------------------------
+
+
+@given(source=st.data())
+def test_nearest_is_the_same_for_every_split(source: st.DataObject) -> None:
+    """Scores bit by bit and ids, also of equal rows; with masks, for single queries."""
+    rows, cols = source.draw(st.integers(1, 60)), source.draw(st.integers(1, 70))
+    rng = np.random.default_rng(source.draw(st.integers(0, 99)))
+    x = rng.standard_normal((rows, cols)).astype(np.float32)[rng.integers(0, rows, rows)]
+    queries = rng.standard_normal((3, cols))[source.draw(st.sampled_from([0, slice(None), slice(0, 0)]))]
+    mask = rng.random(rows) < 0.7 if source.draw(st.booleans()) else None
+    metric: Any = source.draw(st.sampled_from(["dot", "cosine", "l2"]))
+    name = source.draw(st.sampled_from(["int4", "uint4", "nf4", "dual4"]))
+    k = source.draw(st.integers(0, rows + 2))
+    lazy = da.from_array(x, chunks=(chunks_of(source.draw, rows), (cols,)))
+    q = quantize.dask.quantize_array(lazy, name)
+    wanted = quantize.nearest(queries, q.compute(), k, metric=metric, mask=mask)
+    with dask.config.set(scheduler="synchronous"):
+        found = q.nearest(queries, k, metric=metric, mask=mask)
+    assert found.ids.tolist() == wanted.ids.tolist()
+    assert found.scores.tobytes() == wanted.scores.tobytes()
+    assert found.ids.dtype == np.int64
+
+
+def test_rows_that_are_cut_are_not_searched() -> None:
+    x = da.zeros((8, 64), chunks=(4, 32), dtype=np.float32)
+    for call, error, message in [
+        (lambda: quantize.dask.quantize_array(x).nearest(np.ones(64)), ValueError, r"call x\.rechunk"),
+        (
+            lambda: quantize.dask.quantize_array(x.rechunk((8, 64)), axis=0).nearest(np.ones(64)),
+            ValueError,
+            "along axis 0; rows",
+        ),
+        (
+            lambda: quantize.dask.quantize_array(x.rechunk((4, 64))).nearest(np.ones(64), mask=[1] * 8),
+            TypeError,
+            "bool is needed",
+        ),
+        (
+            lambda: quantize.dask.quantize_array(x.rechunk((4, 64))).nearest(np.full(64, np.nan)),
+            quantize.NonFiniteError,
+            "queries holds",
+        ),
+    ]:
+        with pytest.raises(error, match=message):
+            call()  # type: ignore[no-untyped-call]

@@ -614,6 +614,9 @@ def test_parts_are_read_only(name: Any) -> None:
                 assert not part.flags.writeable
                 with pytest.raises(ValueError, match="read-only"):
                     part[...] = 0
+                for view in (part, part[..., :1], part.view()):
+                    with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+                        view.flags.writeable = True
         with pytest.raises(TypeError, match=r"cannot be changed.*quantize x again"):
             q[0] = 1  # type: ignore[index]
     for mine in own:

@@ -108,6 +108,8 @@ from typing import Any, assert_type
 import numpy as np
 from numpy.typing import NDArray
 import quantize
+import quantize.dask
+from quantize import numcodecs, zarr
 from quantize.quantize import pack_int4_to_int8
 
 codes, scale, zero_point = quantize.quantize_to_int4([1.0, 2.0], "absmax")
@@ -177,6 +179,16 @@ quantize.quantize_array([1.0], "int5")  # E: arg-type
 quantize.quantize_array([1.0], method="serach")  # E: arg-type
 quantize.quantize_array([1.0], axis="best")  # E: arg-type
 quantize.quantize_to_int4([1.0], "absmax7")  # E: arg-type
+zarr.Int4Block(chosen, method="exact", scale_dtype=np.float32, group_size=np.int64(16))
+zarr.Int4Block("int5")  # E: arg-type
+zarr.Int4Block(method="serach")  # E: arg-type
+numcodecs.Int4Block("int5")  # E: arg-type
+assert_type(quantize.dask.quantize_array(1, chosen, method="exact"), quantize.dask.LazyArray)
+quantize.dask.quantize_array(1, "int5")  # E: arg-type
+quantize.dask.quantize_array(1, group_size="all")  # E: arg-type
+quantize.dask.gptq({}, "int5")  # E: arg-type
+quantize.plan("in", "out", scheme="int5")  # E: arg-type
+quantize.plan("in", "out", scheme="q8_0")
 quantize.schemes()["int5"]  # E: call-overload
 quantize.choose([1.0], max_bits=5, schemes=["int5"])  # E: list-item
 q.T  # E: attr-defined

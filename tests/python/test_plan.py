@@ -21,7 +21,7 @@ import distributed
 import pytest
 import quantize
 from checkpoints import OPTIONS, check, checkpoint, make
-from quantize import running
+from quantize import stages
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_full_disk(made: Any, tmp_path: Path) -> None:
 def test_damaged_shards_are_made_again(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_finish", lambda *_: 1 // 0)
+        patch.setattr(stages.LocalStage, "finish", lambda *_: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             quantize.run(plan, 2)
     files = next(tmp_path.glob(".quantize-out-*")) / "files"
@@ -239,9 +239,9 @@ def test_file_systems_without_locks(
     def refuse(*_: Any) -> None:
         raise OSError(getattr(errno, name), "no locks here")
 
-    monkeypatch.setattr(running.fcntl, "lockf", refuse)
+    monkeypatch.setattr(stages.fcntl, "lockf", refuse)
     plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
-    other = Path(running._stage(plan)) / "work" / "other"
+    other = Path(stages.LocalStage(plan).path) / "work" / "other"
     other.mkdir(parents=True)
     there = []
     given = quantize.run(plan, 2, resume=True, progress=lambda *_: there.append(other.is_dir()))
@@ -258,7 +258,7 @@ def test_an_interrupted_run_ends_soon(made: Any, tmp_path: Path, error: type[Bas
 
     with pytest.raises(error):
         quantize.run(plan, 2, progress=interrupt)
-    done = len(os.listdir(Path(running._stage(plan)) / "done"))
+    done = len(os.listdir(Path(stages.LocalStage(plan).path) / "done"))
     assert done <= 4  # the first, and what two workers had begun meanwhile
     check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
 

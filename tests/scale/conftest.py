@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import distributed
+import full_disk
 import pytest
 import quantize
 from checkpoints import make
+from full_disk import FullDisk
 from mpi_programs import run_mpi
 
 ray = pytest.importorskip(
@@ -17,6 +21,10 @@ ray = pytest.importorskip(
 )
 
 HERE = Path(__file__).parent
+
+# Workers of Dask and Ray cannot import what is here.
+cloudpickle.register_pickle_by_value(full_disk)
+ray.cloudpickle.register_pickle_by_value(full_disk)
 
 
 @pytest.fixture(scope="session")
@@ -46,22 +54,28 @@ Engine = Callable[[quantize.Plan], dict[str, str]]
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    """What carries out a plan, by its name."""
-    name: str = request.param
+    """What carries out a plan, by its name; with "full", one worker has a full disk."""
+    name, _, full = request.param.partition(" ")
+    claim = str(tmp_path / "claim")
+
+    def disk(executor: Any) -> Any:
+        return FullDisk(executor, claim) if full else executor
+
     if name.isdecimal():
         return lambda plan: quantize.run(plan, int(name))
     if name == "dask":
         executor = request.getfixturevalue("client").get_executor()
-        return lambda plan: quantize.run(plan, executor)
+        return lambda plan: quantize.run(plan, disk(executor))
     if name == "ray":
         from quantize.ray import RayExecutor
 
         request.getfixturevalue("ray_started")
-        return lambda plan: quantize.run(plan, RayExecutor())
+        return lambda plan: quantize.run(plan, disk(RayExecutor()))
 
     def mpi(plan: quantize.Plan) -> dict[str, str]:
         (tmp_path / "plan").write_text(plan.to_json())
-        said = json.loads(run_mpi(2, HERE / "mpi_driver.py", tmp_path / "plan"))
+        words = [HERE / "mpi_driver.py", tmp_path / "plan", *([claim] if full else [])]
+        said = json.loads(run_mpi(3 if full else 2, *words))
         if "error" in said:
             raise quantize.PlanError(said["error"], said["failures"])
         return dict(said)

@@ -10,6 +10,7 @@ from pathlib import Path
 # As root, in a container, or on fewer CPUs than processes: Open MPI wants to be told.
 ENVIRONMENT = {
     **os.environ,
+    "PYTHONPATH": str(Path(__file__).parent),  # workers import what is here
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_rmaps_base_oversubscribe": "1",

@@ -16,6 +16,7 @@ import pytest
 import quantize
 import ray
 from checkpoints import OPTIONS, check, checkpoint
+from full_disk import MOST
 from quantize.ray import RayExecutor
 
 Engine = Callable[[quantize.Plan], dict[str, str]]
@@ -40,6 +41,23 @@ def test_hostile_shards_are_named(tmp_path: Path, engine: Engine) -> None:
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     assert len(list(next(tmp_path.glob(".quantize-out-*/done")).iterdir())) == len(plan.shards)
+
+
+@pytest.mark.parametrize("engine", ["dask full", "ray full", "mpi full"], indirect=True)
+def test_a_full_disk_of_one_worker(made: Any, tmp_path: Path, engine: Engine) -> None:
+    """The tool's exit code arrives, what the other worker made is kept, and resume makes the rest."""
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    with pytest.raises(quantize.PlanError, match="exit code 5") as caught:
+        engine(plan)
+    failures = caught.value.failures
+    large = {name for name, _ in plan.shards if (made[0].parent / "out" / name).stat().st_size > MOST}
+    assert 0 < len(failures) < len(large)  # the other worker made some of these
+    assert all("exit code 5" in why for why in failures.values())
+    done = next(tmp_path.glob(".quantize-out-*/done"))
+    assert len(list(done.iterdir())) == len(plan.shards) + 1 - len(failures)
+    kept = {file.name: file.stat().st_mtime_ns for file in (done.parent / "files").iterdir()}
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+    assert kept == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in kept}
 
 
 def kill_soon(pids: list[int]) -> threading.Thread:

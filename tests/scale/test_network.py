@@ -10,6 +10,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,12 @@ import quantize
 client = Client(sys.argv[1])
 client.wait_for_workers(2)
 hosts = sorted({worker["host"] for worker in client.scheduler_info()["workers"].values()})
-sums = quantize.run(quantize.Plan.from_json(open(sys.argv[2]).read()), client.get_executor())
-print(json.dumps([hosts, sums]))
+plan = quantize.Plan.from_json(open(sys.argv[2]).read())
+try:
+    said = quantize.run(plan, client.get_executor(), progress=lambda done, _: print(done, flush=True))
+except quantize.PlanError as error:
+    said = {"error": str(error), "failures": error.failures}
+print(json.dumps([hosts, said]))
 """
 
 
@@ -102,7 +107,9 @@ def networks() -> Iterator[Networks]:
         yield Networks(stack)
 
 
-def test_workers_on_other_machines(made: Any, tmp_path: Path, networks: Networks) -> None:
+@pytest.fixture
+def driver(made: Any, tmp_path: Path, networks: Networks) -> Iterator[tuple[quantize.Plan, Any]]:
+    """A plan, and the process that asks two workers on other machines to carry it out."""
     plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
     (tmp_path / "plan").write_text(plan.to_json())
     scheduler = f"tcp://{address(HUB)}:{PORT}"
@@ -120,9 +127,47 @@ def test_workers_on_other_machines(made: Any, tmp_path: Path, networks: Networks
             *(*part, "distributed.cli.dask_worker", scheduler, "--host", address(number)),
             *("--nthreads", "1", "--no-dashboard"),
         )
-    driver = networks.inside(HUB, sys.executable, "-c", DRIVER, scheduler, str(tmp_path / "plan"))
-    done = subprocess.run(driver, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    hosts, sums = json.loads(done.stdout)
+    words = networks.inside(HUB, sys.executable, "-c", DRIVER, scheduler, str(tmp_path / "plan"))
+    with (tmp_path / "driver.log").open("wb") as log:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        yield plan, process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def outcome(process: Any, folder: Path) -> tuple[list[str], dict[str, Any]]:
+    """The workers' addresses, and the sums that the run returned, or its error."""
+    out, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, (folder / "driver.log").read_text()
+    hosts, said = json.loads(out.splitlines()[-1])
+    return hosts, said
+
+
+def test_workers_on_other_machines(made: Any, tmp_path: Path, driver: Any) -> None:
+    hosts, sums = outcome(driver[1], tmp_path)
     assert hosts == [address(number) for number in WORKERS]
     check(tmp_path / "out", made[1], sums)
+
+
+@pytest.mark.parametrize("cut", [WORKERS[:1], WORKERS])
+def test_a_link_that_is_cut(
+    made: Any, tmp_path: Path, networks: Networks, driver: Any, cut: tuple[int, ...]
+) -> None:
+    """For 20 s: the run comes to its end, or says what failed, and resume makes that. No file is broken."""
+    plan, process = driver
+    assert [process.stdout.readline() for _ in range(3)] == ["1\n", "2\n", "3\n"]
+    for number in cut:
+        networks.ip(HUB, f"link set cable{number} down")
+    time.sleep(20)
+    assert process.poll() is None  # it waits for what a worker has that nobody hears
+    for number in cut:
+        networks.ip(HUB, f"link set cable{number} up")
+    _, said = outcome(process, tmp_path)
+    print(f"cut from {len(cut)} workers: {said.get('error', 'it recovered')}")
+    if "error" in said:
+        assert said["failures"]
+        assert not (tmp_path / "out").exists()
+        said = quantize.run(plan, 2, resume=True)
+    check(tmp_path / "out", made[1], said)

@@ -21,7 +21,7 @@ WORKERS = 2
 DRIVER = """
 import os, re, signal, sys, threading
 import quantize
-from quantize import running
+from quantize import running, stages
 
 log, left, lock = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND), [int(sys.argv[3])], threading.Lock()
 task, inner = running.task, threading.local()
@@ -41,9 +41,9 @@ def note(step, act):
 
 running.task = note("task", running.task)
 running.call_tool = note("tool", running.call_tool)
-running._sum = note("sum", running._sum)
-running._sync = note("sync", running._sync)
-running._write = note("record", running._write)
+stages._sum = note("sum", stages._sum)
+stages._sync = note("sync", stages._sync)
+stages._write = note("record", stages._write)
 quantize.run(quantize.Plan.from_json(open(sys.argv[1]).read()), 2, resume=True)
 """
 

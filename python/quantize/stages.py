@@ -1,0 +1,231 @@
+"""The folder in which the output of a plan is made, beside it, until all is there: STAGE.
+
+    STAGE/files/    what becomes the output
+    STAGE/done/     a record for each file that is complete: its bytes and SHA-256
+    STAGE/work/     what tasks are making
+    STAGE/plan      the plan, as text
+    STAGE/lock      held by the run that works on it
+
+Each step is there or not, so that a task that runs twice, even at once, does no harm. remote_stage.py does
+the same where the output has a URL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from typing import TYPE_CHECKING, TextIO
+
+from .errors import PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .planning import Plan
+
+Sums = dict[str, tuple[int, str]]
+"""Bytes and SHA-256 of files, by their names."""
+
+MANIFEST = "quantize-manifest.json"
+REST = 0  # the task that makes what is no file of tensors; files count from 1
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of file systems without them
+_held: set[str] = set()  # the stages of this process: its locks do not hold off its own threads
+_holding = threading.Lock()
+
+
+class LocalStage:
+    """Where the output of a plan is made: plans that make other bytes have other folders."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        folder, name = os.path.split(plan.target)
+        self.path = os.path.join(folder, f".quantize-{name}-{plan.hash[:16]}")
+        self.plan_path = self._in("plan")
+
+    def _in(self, *names: str) -> str:
+        return os.path.join(self.path, *names)
+
+    def done(self) -> dict[str, str] | None:
+        """The sums of an output that this plan has made, if it has."""
+        try:
+            with open(os.path.join(self.plan.target, MANIFEST), encoding="utf-8") as file:
+                return sums_of_manifest(file.read(), self.plan)
+        except (OSError, ValueError):
+            return None
+
+    def is_there(self) -> bool:
+        """Whether an earlier run, or another one, made it."""
+        return os.path.isdir(self.path)
+
+    def refuse_target(self) -> None:
+        """Refuse an output that is there."""
+        target = self.plan.target
+        if os.path.lexists(target) and (not os.path.isdir(target) or os.listdir(target)):
+            raise in_the_way(target)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Hold the lock, so that no other run works on the plan; False where there are no locks.
+
+        A lock by lockf() ends with its process, whatever ends that. One by flock() would be shared by workers
+        that the process forks, and they may outlive it.
+        """
+        key = os.path.realpath(self.path)
+        with _holding:
+            if key in _held:
+                raise _busy(self.path, f"process {os.getpid()}")
+            _held.add(key)
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            with open(self._in("lock"), "a+", encoding="utf-8") as file:
+                yield _lock(file, self.path)  # closing the file ends it
+        finally:
+            _held.discard(key)
+
+    def begin(self, alone: bool) -> None:
+        """Make the folders. What tasks of an earlier run were making is of no use, unless that goes on."""
+        self.refuse_target()  # which another run may have made since it was first asked
+        if alone:
+            shutil.rmtree(self._in("work"), ignore_errors=True)
+        for name in ("files", "done", "work"):
+            os.makedirs(self._in(name), exist_ok=True)
+        with self.work() as work:
+            _write(self.plan_path, self.plan.to_json(), work)
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[str]:
+        """A folder for what a task makes, gone when it ends."""
+        with tempfile.TemporaryDirectory(dir=self._in("work"), ignore_cleanup_errors=True) as folder:
+            yield folder
+
+    def recorded(self, number: int) -> Sums | None:
+        """What a record says, if the files are there and have the sums that it says."""
+        try:
+            with open(self._in("done", str(number)), encoding="utf-8") as file:
+                found = sums_of_record(file.read())
+            right = all(_sum(self._in("files", name)) == sum_ for name, sum_ in found.items())
+        except (OSError, ValueError):
+            return None
+        return found if right else None
+
+    def publish(self, number: int, part: str, sums: Sums, work: str) -> None:
+        """Give the files of a task their names, and record that they are complete."""
+        for name in sums:
+            os.rename(os.path.join(part, name), self._in("files", name))
+        _sync(self._in("files"))
+        _write(self._in("done", str(number)), json.dumps(sums), work)
+
+    def finish(self, sums: Sums) -> None:
+        """Write the manifest, and give the folder its name."""
+        files, target = self._in("files"), self.plan.target
+        for name in set(os.listdir(files)) - set(sums):
+            os.unlink(os.path.join(files, name))
+        with self.work() as work:
+            _write(os.path.join(files, MANIFEST), manifest(self.plan, sums), work)
+        try:
+            os.rename(files, target)
+        except OSError as error:
+            raise PlanError(f"{target}: {error.strerror}; the files are complete, in {files}") from None
+        _sync(os.path.dirname(target))
+
+    def remove(self) -> None:
+        """Remove what is left of it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+# --- What all stages write and say --------------------------------------------------------------------------
+
+
+def manifest(plan: Plan, sums: Sums) -> str:
+    """The text of the manifest."""
+    listed = {name: {"bytes": size, "sha256": sum_} for name, (size, sum_) in sorted(sums.items())}
+    found = {"plan": plan.hash, "version": plan.version, "arguments": plan.arguments, "files": listed}
+    return json.dumps(found, indent=1) + "\n"
+
+
+def sums_of_manifest(text: str | bytes, plan: Plan) -> dict[str, str] | None:
+    """What a manifest says, if it is of this plan; ValueError if it is none."""
+    try:
+        found = json.loads(text)
+        return (
+            {name: one["sha256"] for name, one in found["files"].items()}
+            if found["plan"] == plan.hash
+            else None
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from None
+
+
+def sums_of_record(text: str | bytes) -> Sums:
+    """What a record says; ValueError if it is none."""
+    try:
+        return {name: (int(size), str(sum_)) for name, (size, sum_) in json.loads(text).items()}
+    except (TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from None
+
+
+def sums_of_files(folder: str) -> Sums:
+    """The files of a folder."""
+    return {name: _sum(os.path.join(folder, name)) for name in sorted(os.listdir(folder))}
+
+
+def in_the_way(target: str) -> PlanError:
+    """The error for an output that is there."""
+    return PlanError(f"{target} exists already, and is no empty folder; choose another name, or remove it")
+
+
+# --- The file system ----------------------------------------------------------------------------------------
+
+
+def _lock(file: TextIO, stage: str) -> bool:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        file.seek(0)
+        raise _busy(stage, file.read(200) or "another process") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    # The run that held it until now may have removed the stage.
+    if not os.path.exists(file.name) or not os.path.samestat(os.stat(file.name), os.fstat(file.fileno())):
+        raise _busy(stage, "another process")
+    return True
+
+
+def _busy(stage: str, who: str) -> PlanError:
+    return PlanError(f"another run works on this plan in {stage}, {who}; wait until it ends")
+
+
+def _sum(path: str) -> tuple[int, str]:
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        return os.fstat(file.fileno()).st_size, found
+
+
+def _write(path: str, text: str, work: str) -> None:
+    """Write a file that is there whole, and on the medium, or not at all."""
+    new = os.path.join(work, "text")
+    with open(new, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(new, path)
+    _sync(os.path.dirname(path))
+
+
+def _sync(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
