@@ -87,7 +87,8 @@ def _super_error(detail: Detail, scheme: Scheme, w: AnyArray, axis: int, groups:
     each = groups if scheme.super_size < 0 else scheme.super_size // size
     first = group // each * each
     stretch = np.abs(values[first * size : (first + each) * size].astype(np.float64))
-    if stretch.size and np.isfinite(stretch).all():
+    stretch[~np.isfinite(stretch)] = 0  # clipped ones are no larger than the others of their group
+    if stretch.any():
         where = int(np.argmax(stretch))
         largest = row * groups + first + where // size
         detail = detail._replace(group=largest, value=float(stretch[where]))

@@ -341,6 +341,17 @@ def test_clip(x: Array, chosen: Options, draw: st.DataObject) -> None:
     assert q.stats.replaced == count
 
 
+@pytest.mark.parametrize("name", ["q4_k", "iq4_xs"])
+def test_clip_names_the_largest_group_that_shares_a_super_scale(name: str) -> None:
+    """What was replaced does not hide it."""
+    x = np.ones((2, 512), np.float32)
+    x[1, 300], x[1, 400] = -3e35, 2e35
+    for bad in (1, math.nan, math.inf):
+        x[0, 5], x[1, 257], x[1, 305] = bad, bad, bad
+        with pytest.raises(quantize.ScaleError, match=r"group 9 of row \(1,\) has values up to 3e\+35"):
+            quantize_with(x, Options(name), nonfinite="clip")
+
+
 @pytest.mark.parametrize("group_size", [4, 32, 600, 5000, -1])
 def test_clip_in_long_groups(group_size: int) -> None:
     x = data.make("normal", 3, (2, 10001), np.float32)
