@@ -16,9 +16,10 @@
 
 /* CPU features a set may need, found by dispatch.c. */
 enum {
-    QZ_CPU_AVX2 = 1 << 0,   /* AVX2, FMA, F16C */
-    QZ_CPU_AVX512 = 1 << 1, /* AVX-512 F, CD, BW, DQ, VL, VBMI */
-    QZ_CPU_NEON = 1 << 2    /* AArch64 */
+    QZ_CPU_AVX2 = 1 << 0,       /* AVX2, FMA, F16C */
+    QZ_CPU_AVX512 = 1 << 1,     /* AVX-512 F, CD, BW, DQ, VL, VBMI */
+    QZ_CPU_NEON = 1 << 2,       /* AArch64 */
+    QZ_CPU_AVX512VNNI = 1 << 3, /* AVX-512 VNNI */
 };
 
 /*
@@ -494,15 +495,16 @@ struct qz_kernels {
                     float limit, float *near, float *upper, uint32_t *which);
 };
 
-/* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. */
-#define QZ_KERNEL_TABLE(set, features)                                                                                 \
+/* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. Those of
+ * products of bytes begin with `bytes`, so that one file can have two sets that differ in them alone. */
+#define QZ_KERNEL_TABLE(set, features, bytes)                                                                          \
     {                                                                                                                  \
         .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
-        .transpose = transpose, .multiply_add = multiply_add, .products = products, .product_levels = product_levels,  \
-        .product_numbers = product_numbers, .product_bytes = product_bytes, .product_packed = product_packed,          \
+        .transpose = transpose, .multiply_add = multiply_add, .products = products, .product_levels = bytes##_levels,  \
+        .product_numbers = product_numbers, .product_bytes = bytes##_bytes, .product_packed = bytes##_packed,          \
         .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \
         .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,                      \
         .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
@@ -517,6 +519,7 @@ extern const struct qz_kernels *const qz_kernel_list[];
 extern const struct qz_kernels qz_kernels_scalar;
 extern const struct qz_kernels qz_kernels_avx2;
 extern const struct qz_kernels qz_kernels_avx512;
+extern const struct qz_kernels qz_kernels_avx512vnni;
 extern const struct qz_kernels qz_kernels_neon;
 
 /* QZ_CPU_ bits of this machine. */

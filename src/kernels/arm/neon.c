@@ -461,7 +461,7 @@ static void stream_end(void) {}
 
 #include "../affine_template.h"
 
-const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON);
+const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product);
 
 #else
 typedef int qz_no_neon; /* a translation unit must not be empty */
