@@ -11,12 +11,17 @@
 
 const struct qz_kernels *const qz_kernel_list[] = {
 #if defined(__x86_64__) || defined(_M_X64)
-    &qz_kernels_avx512vnni, &qz_kernels_avx512,
+    &qz_kernels_avx512vnni, /* best first */
+    &qz_kernels_avx512,     /* without VNNI */
     &qz_kernels_avx2,
 #elif defined(__AARCH64EL__) && defined(__ARM_NEON)
+#if defined(QZ_HAS_DOTPROD)
+    &qz_kernels_neondot,
+#endif
     &qz_kernels_neon,
 #endif
-    &qz_kernels_scalar,     NULL,
+    &qz_kernels_scalar, /* which runs everywhere */
+    NULL,
 };
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -71,9 +76,24 @@ uint32_t qz_cpu_features(void)
 
 #elif defined(__aarch64__)
 
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+static int has_dotprod(void)
+{
+#if defined(__ARM_FEATURE_DOTPROD)
+    return 1; /* the compiler was told so, as it is for macOS */
+#elif defined(__linux__) && defined(HWCAP_ASIMDDP)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+    return 0;
+#endif
+}
+
 uint32_t qz_cpu_features(void)
 {
-    return QZ_CPU_NEON; /* part of the base architecture */
+    return QZ_CPU_NEON | (has_dotprod() ? QZ_CPU_DOTPROD : 0u); /* NEON is part of the base architecture */
 }
 
 #else

@@ -20,6 +20,7 @@ enum {
     QZ_CPU_AVX512 = 1 << 1,     /* AVX-512 F, CD, BW, DQ, VL, VBMI */
     QZ_CPU_NEON = 1 << 2,       /* AArch64 */
     QZ_CPU_AVX512VNNI = 1 << 3, /* AVX-512 VNNI */
+    QZ_CPU_DOTPROD = 1 << 4     /* AArch64 with FEAT_DotProd */
 };
 
 /*
@@ -521,6 +522,13 @@ extern const struct qz_kernels qz_kernels_avx2;
 extern const struct qz_kernels qz_kernels_avx512;
 extern const struct qz_kernels qz_kernels_avx512vnni;
 extern const struct qz_kernels qz_kernels_neon;
+extern const struct qz_kernels qz_kernels_neondot;
+
+/* Whether the compiler lets single functions use dotprod; older ones want it asked for with a flag. */
+#if defined(__AARCH64EL__) && defined(__ARM_NEON) &&                                                                   \
+    (defined(__ARM_FEATURE_DOTPROD) || (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 8))
+#define QZ_HAS_DOTPROD
+#endif
 
 /* QZ_CPU_ bits of this machine. */
 uint32_t qz_cpu_features(void);

@@ -458,10 +458,16 @@ static void stream_end(void) {}
 
 #include "../nearest_scalar.h"
 #include "../products_scalar.h"
+#if defined(QZ_HAS_DOTPROD)
+#include "products_dot.h"
+#endif
 
 #include "../affine_template.h"
 
 const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product);
+#if defined(QZ_HAS_DOTPROD)
+const struct qz_kernels qz_kernels_neondot = QZ_KERNEL_TABLE("neondot", QZ_CPU_NEON | QZ_CPU_DOTPROD, dotprod);
+#endif
 
 #else
 typedef int qz_no_neon; /* a translation unit must not be empty */
