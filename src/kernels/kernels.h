@@ -263,7 +263,7 @@ struct qz_reach {
  * has of each eight elements the four even ones first; so it is with levels, where of each four elements those of one
  * weight follow those of another.
  */
-enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64 };
+enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64, QZ_STORED_GROUPS = 8 };
 
 struct qz_side {
     size_t blocks;             /* QZ_TILE / QZ_LEVELS at most */
@@ -344,6 +344,12 @@ struct qz_kernels {
      * that of a bias is above QZ_ORDINARY_MOST; else 0. */
     void (*product_numbers)(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,
                             uint8_t strange[QZ_SIDE]);
+
+    /* The same from scales, and zeros, as QZ_SIDE rows have them stored: scales of float16, and kind is QZ_ZERO_NONE or
+     * QZ_ZERO_UINT4. `groups` is a multiple of QZ_STORED_GROUPS. Returns 0 if a scale is not finite; what was written is
+     * then of no use. */
+    int (*product_stored)(qz_zero kind, float unit, float base, const uint8_t *const scales[QZ_SIDE],
+                          const uint8_t *const zeros[QZ_SIDE], size_t groups, float *scale, float *bias);
 
     /* Adds to sum[r * QZ_SIDE + w] the product of row r and weight w: for each block b in order, bias * start and then
      * (scale * step) times the sum of level * code, both fused. */
@@ -505,9 +511,9 @@ struct qz_kernels {
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
         .transpose = transpose, .multiply_add = multiply_add, .products = products, .product_levels = bytes##_levels,  \
-        .product_numbers = product_numbers, .product_bytes = bytes##_bytes, .product_packed = bytes##_packed,          \
-        .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \
-        .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,                      \
+        .product_numbers = product_numbers, .product_stored = product_stored, .product_bytes = bytes##_bytes,          \
+        .product_packed = bytes##_packed, .stream = stream, .stream_end = stream_end, .group_range = group_range,      \
+        .fit = fit, .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,          \
         .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
         .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
         .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale, .survey = survey,    \

@@ -183,6 +183,8 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
     const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odds = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     const size_t first = row * x->pitch + b, bytes = count * (QZ_LEVELS / 2);
+    for (size_t quarter = 0; quarter < 4; quarter++)
+        side_fetch_next(packed, b * (QZ_LEVELS / 2), quarter);
     __m512i even[VNNI_FEW], odd[VNNI_FEW], total[VNNI_FEW][VNNI_BLOCKS];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
@@ -215,7 +217,7 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
         const float *step = x->step + first + (size_t)r * x->pitch, *start = x->start + first + (size_t)r * x->pitch;
         vnni_turn(total[r]);
 #pragma GCC unroll 4
-        for (size_t k = 0; k < count; k++)
+        for (size_t k = 0; k < VNNI_BLOCKS && k < count; k++)
             sums[r] = vnni_add(side, b + k, step[k], start[k], total[r][k], sums[r]);
     }
 }
@@ -225,14 +227,17 @@ VNNI_INLINE void vnni_few(const struct qz_side *side, const uint8_t *const packe
                           float *sum)
 {
     __m512 sums[VNNI_FEW];
-    size_t b = 0;
+    size_t head = (64 - (uintptr_t)packed[0] % 64) % 64 / (QZ_LEVELS / 2), b; /* to where lines of memory begin */
+    head = head < side->blocks ? head : side->blocks;
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++)
         sums[r] = _mm512_loadu_ps(sum + (row + (size_t)r) * QZ_SIDE);
-    for (; b + VNNI_BLOCKS <= side->blocks; b += VNNI_BLOCKS)
+    if (head > 0)
+        vnni_blocks(side, packed, 0, head, by_table, levels, x, row, rows, sums);
+    for (b = head; b + VNNI_BLOCKS <= side->blocks; b += VNNI_BLOCKS)
         vnni_blocks(side, packed, b, VNNI_BLOCKS, by_table, levels, x, row, rows, sums);
-    for (; b < side->blocks; b++)
-        vnni_blocks(side, packed, b, 1, by_table, levels, x, row, rows, sums);
+    if (b < side->blocks)
+        vnni_blocks(side, packed, b, side->blocks - b, by_table, levels, x, row, rows, sums);
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++)
         _mm512_storeu_ps(sum + (row + (size_t)r) * QZ_SIDE, sums[r]);
