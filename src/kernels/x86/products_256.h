@@ -181,6 +181,15 @@ INLINE int side_span(size_t most)
     return span >= 8 ? 8 : span >= 4 ? 4 : span >= 2 ? 2 : 1;
 }
 
+/* A sum of 16 bits and one more product. Compilers that know the order to be free find all products of a block before
+ * they add any, for which there are not enough registers. */
+INLINE __m256i side_sum(__m256i few, __m256i product)
+{
+    few = _mm256_add_epi16(few, product);
+    __asm__("" : "+v"(few));
+    return few;
+}
+
 INLINE __m256i side_widen(__m256i few)
 {
     return _mm256_madd_epi16(few, _mm256_set1_epi16(1));
@@ -196,9 +205,11 @@ INLINE __m256 side_add(const struct qz_side *side, size_t b, size_t v, float ste
     return _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(total), sum);
 }
 
-INLINE void side_tile(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x, size_t row,
+INLINE void side_tile(const struct qz_side *of, const uint8_t *level, const struct qz_byte_rows *of_x, size_t row,
                       int rows, int span, float *sum)
 {
+    const struct qz_side copy = *of, *side = &copy; /* which no store changes */
+    const struct qz_byte_rows copy_of_x = *of_x, *x = &copy_of_x;
     const size_t first = row * x->pitch;
     for (size_t b = 0; b < side->blocks; b++, level += QZ_LEVELS * QZ_SIDE) {
         const int8_t *code = x->code + (first + b) * QZ_LEVELS;
@@ -212,7 +223,7 @@ INLINE void side_tile(const struct qz_side *side, const uint8_t *level, const st
                 for (int v = 0; v < SIDE_VECTORS; v++) {
                     __m256i of_side = _mm256_loadu_si256((const __m256i *)(level + 4 * QZ_SIDE * f + 32 * v));
                     __m256i product = _mm256_maddubs_epi16(of_side, bytes);
-                    few[r][v] = f % span ? _mm256_add_epi16(few[r][v], product) : product;
+                    few[r][v] = f % span ? side_sum(few[r][v], product) : product;
                     if (f % span == span - 1)
                         total[r][v] =
                             f < span ? side_widen(few[r][v]) : _mm256_add_epi32(total[r][v], side_widen(few[r][v]));
@@ -286,7 +297,7 @@ INLINE void side_few(const struct qz_side *side, const uint8_t *const packed[8],
             for (int r = 0; r < rows; r++) {
                 __m256i bytes = side_bytes(code + (size_t)r * x->pitch * QZ_LEVELS + 4 * f);
                 __m256i product = _mm256_maddubs_epi16(of_side, bytes);
-                few[r] = f % span ? _mm256_add_epi16(few[r], product) : product;
+                few[r] = f % span ? side_sum(few[r], product) : product;
                 if (f % span == span - 1)
                     total[r] = f < span ? side_widen(few[r]) : _mm256_add_epi32(total[r], side_widen(few[r]));
             }
