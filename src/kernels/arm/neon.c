@@ -263,7 +263,8 @@ INLINE void vh_lookup_16(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
     (void)dtype;
     uint8x8_t bytes = vld1_u8(p), low = vand_u8(bytes, vdup_n_u8(15)), high = vshr_n_u8(bytes, 4);
     uint8x16_t codes = vcombine_u8(vzip1_u8(low, high), vzip2_u8(low, high));
-    vst2q_u8((uint8_t *)dst, (uint8x16x2_t){{vqtbl1q_u8(t.low, codes), vqtbl1q_u8(t.high, codes)}});
+    const uint8x16x2_t halves = {{vqtbl1q_u8(t.low, codes), vqtbl1q_u8(t.high, codes)}}; /* a macro takes no braces */
+    vst2q_u8((uint8_t *)dst, halves);
 }
 
 INLINE void vh_lookup_32(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
