@@ -561,8 +561,10 @@ static void make_bytes_case(struct bytes_case *c, struct rng *rng, int largest)
     c->x = (struct qz_byte_rows){rows, pitch, c->code, c->step, c->start};
     for (size_t i = 0; i < 16; i++)
         c->level[i] = (uint8_t)(largest                            ? c->side.most
-                                : turned < 2 && c->side.most >= 15 ? i ^ turned * 8
+                                : turned < 3 && c->side.most >= 15 ? i ^ turned % 2 * 8
                                                                    : rng_below(rng, c->side.most + 1));
+    if (turned == 2) /* all but one */
+        c->level[15] = 0;
     for (size_t w = 0; w < SIDE; w++) {
         c->packed[w] = before_end(w, blocks * BLOCK / 2);
         for (size_t i = 0; i < blocks * BLOCK / 2; i++)
