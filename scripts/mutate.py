@@ -33,9 +33,11 @@ PATIENCE = 10  # a mutant may never end: after so many times what a test takes, 
 
 # Where the CPU lacks AVX-512 its kernels cannot run: compiling them would only take time.
 AVX512 = "src/kernels/x86/avx512.c"
+INCLUDED_THERE = ("src/kernels/x86/products_512.h",)
 NO_AVX512 = (
     '#include "../kernels.h"\n'
     'const struct qz_kernels qz_kernels_avx512 = {.name = "avx512", .needs = QZ_CPU_AVX512};\n'
+    'const struct qz_kernels qz_kernels_avx512vnni = {.name = "avx512vnni", .needs = QZ_CPU_AVX512};\n'
 )
 
 
@@ -77,7 +79,7 @@ def problems(mutants: list[Mutant]) -> list[str]:
 
 def has_avx512() -> bool:
     info = Path("/proc/cpuinfo")
-    return info.exists() and "avx512_vbmi" in info.read_text("utf-8", "replace")
+    return info.exists() and "avx512_vnni" in info.read_text("utf-8", "replace")
 
 
 class Workshop:
@@ -178,6 +180,8 @@ def main() -> int:
     options = parser.parse_args()
 
     mutants = read_list()
+    if not options.check and not has_avx512():
+        mutants = [m for m in mutants if m.path not in (AVX512, *INCLUDED_THERE)]
     if bad := problems(mutants):
         sys.exit("\n".join(bad))
     if options.check:

@@ -164,7 +164,7 @@ def wide() -> list[Variant]:
     kernels = ("arrays", "conversions", "groups", "matrices", "range")
     others = ("hashes", "columns", "search", "affine", "linear", "nearest")
     tests = (*(f"test_kernels_{kind}" for kind in kernels), *(f"test_{topic}" for topic in others))
-    only = f"^({'|'.join(tests)})/avx512$"
+    only = f"^({'|'.join(tests)})/avx512(vnni)?$"
     return [Variant("avx512", "gcc", flags, "None", options, SHORTER, only, targets=" ".join(tests))]
 
 

@@ -75,6 +75,44 @@ static void clear_strange(struct few *few)
         }
 }
 
+/* Loads numbers of groups as QZ_SIDE rows have them stored, of as many as this will do for; returns how many. */
+static size_t load_stored(const struct qz_byte_products *products, const struct qz_panel *part, uint64_t group,
+                          size_t groups, float *scale, float *bias)
+{
+    const struct qz_view *view = products->weights->view;
+    const uint8_t *scales[QZ_SIDE], *zeros[QZ_SIDE] = {NULL};
+    const int has_zeros = view->grid.zero == QZ_ZERO_UINT4;
+    groups -= groups % QZ_STORED_GROUPS;
+    if (view->scale_dtype != QZ_F16 || (has_zeros ? group % 2 != 0 : view->grid.zero != QZ_ZERO_NONE))
+        return 0;
+    for (size_t c = 0; c < QZ_SIDE; c++) {
+        const uint64_t row = part->first + qz_least(c, part->count - 1);
+        scales[c] = (const uint8_t *)qz_scales_at(view, row) + 2 * group;
+        if (has_zeros)
+            zeros[c] = (const uint8_t *)qz_zeros_at(view, row) + group / 2;
+    }
+    return view->kernels->product_stored(view->grid.zero, products->unit, products->base, scales, zeros, groups, scale,
+                                         bias)
+               ? groups
+               : 0;
+}
+
+/* Loads numbers of groups, and notes which rows have strange ones. */
+static void load_numbers(const struct qz_byte_products *products, const struct qz_panel *part, uint64_t group,
+                         size_t groups, float *scale, float *bias, uint8_t strange[QZ_SIDE])
+{
+    const struct qz_view *view = products->weights->view;
+    size_t done = load_stored(products, part, group, groups, scale, bias);
+    memset(strange, 0, QZ_SIDE);
+    if (done == groups)
+        return;
+    scale += done * QZ_SIDE;
+    bias += done * QZ_SIDE;
+    qz_load_side(view, part->first, part->count, group + done, groups - done, scale, bias);
+    view->kernels->product_numbers(view->grid.zero, products->unit, products->base, groups - done, scale, bias,
+                                   strange);
+}
+
 static void load_few(const struct qz_byte_products *products, const struct qz_panel *part, struct few *few)
 {
     const struct qz_view *view = products->weights->view;
@@ -86,8 +124,7 @@ static void load_few(const struct qz_byte_products *products, const struct qz_pa
     float *scale = each == 1 ? few->scale : scales, *bias = each == 1 ? few->bias : zeros;
     few->blocks = (size_t)qz_divide_up(part->n, QZ_INPUT_BLOCK);
     few->count = part->count;
-    qz_load_side(view, part->first, part->count, group, groups, scale, bias);
-    view->kernels->product_numbers(view->grid.zero, products->unit, products->base, groups, scale, bias, few->strange);
+    load_numbers(products, part, group, groups, scale, bias, few->strange);
     if (each != 1) {
         spread(few->scale, scale, few->blocks, head, each);
         spread(few->bias, bias, few->blocks, head, each);
@@ -140,28 +177,35 @@ static void add_blocks(const struct qz_byte_products *products, const struct few
     }
 }
 
+/* Adds the last block, number b, which is not whole. */
+static void add_last(const struct qz_byte_products *products, const struct few *few, const struct sums *sums, size_t b)
+{
+    const struct qz_panel *part = sums->part;
+    const uint8_t *packed[QZ_SIDE];
+    uint8_t last[QZ_SIDE][QZ_INPUT_BLOCK / 2] = {{0}};
+    for (size_t c = 0; c < QZ_SIDE; c++) {
+        if (c < part->count)
+            memcpy(last[c], qz_codes_at(products->weights->view, part->first + c, part->from + b * QZ_INPUT_BLOCK),
+                   (part->n % QZ_INPUT_BLOCK + 1) / 2);
+        packed[c] = last[c];
+    }
+    add_blocks(products, few, sums, b, 1, packed);
+}
+
 static void add_tile(const struct qz_byte_products *products, const struct few *few, const struct sums *sums)
 {
     const struct qz_view *view = products->weights->view;
     const struct qz_panel *part = sums->part;
     const size_t whole = part->n / QZ_INPUT_BLOCK, most = sums->inputs->rows > FEW_ROWS ? LEVEL_BLOCKS : BLOCKS;
     const uint8_t *packed[QZ_SIDE];
-    uint8_t last[QZ_SIDE][QZ_INPUT_BLOCK / 2] = {{0}};
     for (size_t b = 0, count; b < whole; b += count) {
         count = qz_least(most, whole - b);
         for (size_t c = 0; c < QZ_SIDE; c++)
             packed[c] = qz_codes_at(view, part->first + qz_least(c, part->count - 1), part->from + b * QZ_INPUT_BLOCK);
         add_blocks(products, few, sums, b, count, packed);
     }
-    if (whole == few->blocks)
-        return;
-    for (size_t c = 0; c < QZ_SIDE; c++) {
-        const uint64_t from = part->from + whole * QZ_INPUT_BLOCK;
-        if (c < part->count)
-            memcpy(last[c], qz_codes_at(view, part->first + c, from), (part->n % QZ_INPUT_BLOCK + 1) / 2);
-        packed[c] = last[c];
-    }
-    add_blocks(products, few, sums, whole, 1, packed);
+    if (whole < few->blocks)
+        add_last(products, few, sums, whole);
 }
 
 /* Where bytes do not do, a tile has added nothing to a sum: floats do. */

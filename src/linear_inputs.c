@@ -51,15 +51,23 @@ void qz_inputs_free(struct qz_inputs *inputs)
 
 /* ---- rounding ------------------------------------------------------------------------------------------------- */
 
-/* The largest magnitude of n values; NaN if there is one. */
+/* The largest magnitude of n values; NaN if there is one. Compilers find several of the lanes at a time. */
 static float largest(const float *x, size_t n)
 {
-    uint32_t most = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits = qz_bits(x[i]) & 0x7fffffffu;
-        most = bits > most ? bits : most;
+    enum { LANES = 8 };
+    int32_t most[LANES] = {0};
+    for (; n >= LANES; n -= LANES, x += LANES)
+        for (size_t l = 0; l < LANES; l++) {
+            int32_t bits = (int32_t)(qz_bits(x[l]) & 0x7fffffffu);
+            most[l] = bits > most[l] ? bits : most[l];
+        }
+    for (size_t l = 0; l < n; l++) {
+        int32_t bits = (int32_t)(qz_bits(x[l]) & 0x7fffffffu);
+        most[l] = bits > most[l] ? bits : most[l];
     }
-    return qz_float(most);
+    for (size_t l = 1; l < LANES; l++)
+        most[0] = most[l] > most[0] ? most[l] : most[0];
+    return qz_float((uint32_t)most[0]);
 }
 
 /* x / step, rounded; `inverse` is 1 / step, and |x| at most 127 steps. */
@@ -93,12 +101,14 @@ static void round_row(float *x, size_t n)
 static void block_codes(const float *x, size_t n, float inverse, int8_t code[QZ_INPUT_BLOCK], int32_t *sum)
 {
     float padded[QZ_INPUT_BLOCK] = {0};
-    memcpy(padded, x, n * sizeof *x);
-    *sum = 0;
+    int32_t whole[QZ_INPUT_BLOCK], total = 0;
+    if (n < QZ_INPUT_BLOCK)
+        x = memcpy(padded, x, n * sizeof *x);
     for (size_t k = 0; k < QZ_INPUT_BLOCK; k++)
-        *sum += (int32_t)(padded[k] = multiple(padded[k], inverse));
+        total += whole[k] = (int32_t)multiple(x[k], inverse);
     for (size_t k = 0; k < QZ_INPUT_BLOCK; k++)
-        code[k] = (int8_t)padded[k / 8 * 8 + k % 4 * 2 + k / 4 % 2];
+        code[k] = (int8_t)whole[k / 8 * 8 + k % 4 * 2 + k / 4 % 2];
+    *sum = total;
 }
 
 /* Steps of 0 add nothing where floats are multiplied instead. */

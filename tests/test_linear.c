@@ -85,13 +85,14 @@ static void describe(const struct linear_case *c, qz_activations how, const char
              c->columns ? "columns" : "rows", c->count, qz_dtype_name(c->x.dtype), (int)how, set, pool);
 }
 
-static void call(const struct linear_case *c, qz_activations how, size_t set, size_t pool, struct field *y)
+static void call(const struct linear_case *c, qz_activations how, const struct qz_kernels *set, size_t pool,
+                 struct field *y)
 {
     qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
     options.activations = how;
     options.columns = c->columns;
     options.pool = pools[pool];
-    assert_int_equal(qz_kernels_use(sets[set]->name), QZ_OK);
+    assert_int_equal(qz_kernels_use(set->name), QZ_OK);
     memset(y->start, 0x55, y->bytes);
     assert_int_equal(
         CALL(qz_linear(&c->scheme, &c->packed.packed, c->rows, c->cols, &c->x, &options, &y->matrix, NULL)), QZ_OK);
@@ -161,14 +162,14 @@ static void check_case(struct linear_case *c, struct rng *rng)
         enum layout layout = (enum layout)rng_below(rng, LAYOUTS);
         struct field first = field_make(QZ_F32, c->count, c->outputs, layout),
                      y = field_make(QZ_F32, c->count, c->outputs, layout);
+        call(c, how, &qz_kernels_scalar, 0, &first);
         for (size_t s = 0; s < set_count; s++)
             for (size_t p = 0; p < COUNT(pools); p++) {
                 describe(c, how, sets[s]->name, p, text);
                 snprintf(guard_doing, sizeof guard_doing, "%s", text);
-                call(c, how, s, p, s || p ? &y : &first);
-                if (s || p) /* the gaps between elements too */
-                    if (!same_bytes(text, y.start, first.start, y.bytes, 4))
-                        fail_msg("%s", text);
+                call(c, how, sets[s], p, &y);
+                if (!same_bytes(text, y.start, first.start, y.bytes, 4)) /* the gaps between elements too */
+                    fail_msg("%s", text);
             }
         describe(c, how, "all sets", 0, text);
         check_values(c, how, &first, text);
@@ -277,11 +278,12 @@ static void long_rows(void **state)
         size_t length = longs[i % COUNT(longs)], other = 1 + rng_below(&rng, 40), count = 1 + rng_below(&rng, 5);
         int columns = rng_below(&rng, 4) == 0;
         qz_scheme scheme = scheme_of(rng_below(&rng, schemes), &rng, rng_below(&rng, 2) == 0, length);
-        if (i % 3 < 2)
-            scheme = *qz_scheme_by_name("int4");
-        if (i % 3 == 1) { /* of which 4096 elements are no multiple */
+        size_t kind = i / COUNT(longs) % 3;
+        if (kind < 2)
+            scheme = *qz_scheme_by_name(i % 2 ? "uint4" : "int4");
+        if (kind == 1) { /* of which 4096 elements are no multiple; of uint4 a group with an odd number begins there */
             scheme.name = NULL;
-            scheme.group_size = 96;
+            scheme.group_size = i % 2 ? 160 : 96;
         }
         shape_case(&scheme, &rng, columns ? length : other, columns ? other : length, count, columns, 1.0f);
     }
@@ -319,8 +321,9 @@ static void strange_numbers(void **state)
                      y = field_make(QZ_F32, COUNT_X, ROWS, LAYOUT_ROWS);
         for (qz_activations how = QZ_ACTIVATIONS_F32; how <= QZ_ACTIVATIONS_I8; how++)
             for (size_t s = 0; s < set_count; s++) {
-                call(&c, how, s, 0, s ? &y : &first);
-                assert_true(!s || same_bytes("strange", y.start, first.start, y.bytes, 4));
+                call(&c, how, &qz_kernels_scalar, 0, &first);
+                call(&c, how, sets[s], 0, &y);
+                assert_true(same_bytes("strange", y.start, first.start, y.bytes, 4));
                 for (size_t r = 0; r < COUNT_X && s == 0; r++)
                     for (size_t o = 0; o < ROWS; o++) {
                         float got = ((float *)first.start)[r * ROWS + o];
@@ -373,6 +376,49 @@ static void parts_are_the_whole(void **state)
                     assert_memory_equal(part + r * rows, whole + (first + r) * ROWS + row, rows * sizeof(float));
             }
         }
+        pieces_free(&packed);
+    }
+}
+
+/* The same scales as float16 and as float32, which come to the kernels in different ways: the same bits. */
+static void types_of_scales_agree(void **state)
+{
+    (void)state;
+    enum { ROWS = 19, COLS = 8200, COUNT_X = 3 };
+    static const uint64_t sizes[] = {32, 96, 160, QZ_WHOLE_ROW};
+    static float base[ROWS * COLS], x[COUNT_X * COLS], y[2][COUNT_X * ROWS];
+    for (size_t i = 0; i < 2 * COUNT(sizes); i++) {
+        struct rng rng = rng_make(600 + i);
+        qz_scheme scheme[2] = {*qz_scheme_by_name(i % 2 ? "uint4" : "int4")};
+        fill(&rng, base, (size_t)ROWS * COLS, 1.0f);
+        fill(&rng, x, (size_t)COUNT_X * COLS, 1.0f);
+        scheme[0].name = NULL;
+        scheme[0].group_size = sizes[i / 2];
+        scheme[1] = scheme[0];
+        scheme[1].scale_dtype = QZ_F32;
+        const qz_matrix matrix = {base, QZ_F32, ROWS, COLS, COLS, 1}, inputs = {x, QZ_F32, COUNT_X, COLS, COLS, 1};
+        struct pieces packed = pieces_make(&scheme[0], ROWS, COLS);
+        assert_int_equal(qz_encode(&scheme[0], &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
+        size_t groups = (size_t)packed.sizes.row_groups;
+        float *scales = malloc(ROWS * groups * sizeof *scales);
+        for (size_t r = 0; r < ROWS; r++)
+            for (size_t g = 0; g < groups; g++)
+                scales[r * groups + g] = (float)ref_load(
+                    (char *)packed.packed.scales + (int64_t)r * packed.packed.scale_stride + 2 * g, QZ_F16);
+        qz_packed floats = packed.packed;
+        floats.scales = scales;
+        floats.scale_stride = (int64_t)(groups * sizeof *scales);
+        qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
+        options.activations = QZ_ACTIVATIONS_I8;
+        for (size_t k = 0; k < 2; k++) {
+            const qz_matrix outputs = {y[k], QZ_F32, COUNT_X, ROWS, ROWS, 1};
+            assert_int_equal(
+                qz_linear(&scheme[k], k ? &floats : &packed.packed, ROWS, COLS, &inputs, &options, &outputs, NULL),
+                QZ_OK);
+        }
+        if (!same_bytes("scales of float32", y[1], y[0], sizeof y[0], 4))
+            fail_msg("%s in groups of %llu", i % 2 ? "uint4" : "int4", (unsigned long long)sizes[i / 2]);
+        free(scales);
         pieces_free(&packed);
     }
 }
@@ -458,18 +504,19 @@ static void kernels_agree(void **state)
 
 enum { SIDE = QZ_SIDE, MOST_ROWS = 11, MOST_BLOCKS = 40 };
 
-/* Blocks of 16 weights and some rows: random ones, or all of them as large as may be. */
+/* Blocks of 16 weights and some rows: random ones, or all of them as large as may be; levels may be the codes, or the
+ * codes with the highest bit turned. Rows end where nothing may be touched. */
 struct bytes_case {
     uint8_t level[16], *packed[SIDE];
     struct qz_side side;
     struct qz_byte_rows x;
     float scale[MOST_BLOCKS * SIDE], bias[MOST_BLOCKS * SIDE];
-    float step[MOST_ROWS * MOST_BLOCKS], start[MOST_ROWS * MOST_BLOCKS];
-    int8_t code[MOST_ROWS * MOST_BLOCKS * BLOCK];
+    float *step, *start;
+    int8_t *code;
     float before[MOST_ROWS * SIDE], wanted[MOST_ROWS * SIDE];
 };
 
-static struct guard ends[SIDE + 1];
+static struct guard ends[SIDE + 4];
 
 /* n bytes before a page that cannot be touched. */
 static uint8_t *before_end(size_t which, size_t n)
@@ -507,20 +554,28 @@ static void make_bytes_case(struct bytes_case *c, struct rng *rng, int largest)
     static const size_t tops[] = {1, 15, 16, 17, 24, 32, 33, 63, 64, 65, 127};
     size_t blocks = rng_below(rng, MOST_BLOCKS + 1), rows = rng_below(rng, MOST_ROWS + 1);
     c->side = (struct qz_side){blocks, PICK(rng, tops), c->scale, c->bias};
-    c->x = (struct qz_byte_rows){rows, MOST_BLOCKS, c->code, c->step, c->start};
+    size_t pitch = blocks + rng_below(rng, 3), all = rows ? (rows - 1) * pitch + blocks : 0, turned = rng_below(rng, 4);
+    c->code = (int8_t *)before_end(SIDE + 1, all * BLOCK);
+    c->step = (float *)(void *)before_end(SIDE + 2, all * sizeof(float));
+    c->start = (float *)(void *)before_end(SIDE + 3, all * sizeof(float));
+    c->x = (struct qz_byte_rows){rows, pitch, c->code, c->step, c->start};
     for (size_t i = 0; i < 16; i++)
-        c->level[i] = (uint8_t)(largest ? c->side.most : rng_below(rng, c->side.most + 1));
+        c->level[i] = (uint8_t)(largest                            ? c->side.most
+                                : turned < 3 && c->side.most >= 15 ? i ^ turned % 2 * 8
+                                                                   : rng_below(rng, c->side.most + 1));
+    if (turned == 2) /* all but one */
+        c->level[15] = 0;
     for (size_t w = 0; w < SIDE; w++) {
         c->packed[w] = before_end(w, blocks * BLOCK / 2);
         for (size_t i = 0; i < blocks * BLOCK / 2; i++)
             c->packed[w][i] = (uint8_t)rng_below(rng, 256);
     }
-    for (size_t i = 0; i < COUNT(c->code); i++)
+    for (size_t i = 0; i < all * BLOCK; i++)
         c->code[i] = (int8_t)(largest ? (i / 400 % 2 ? 127 : -127) : (int)rng_below(rng, 255) - 127);
     fill(rng, c->scale, COUNT(c->scale), 1.0f);
     fill(rng, c->bias, COUNT(c->bias), 30.0f);
-    fill(rng, c->step, COUNT(c->step), 0.1f);
-    fill(rng, c->start, COUNT(c->start), 10.0f);
+    fill(rng, c->step, all, 0.1f);
+    fill(rng, c->start, all, 10.0f);
     fill(rng, c->before, COUNT(c->before), 100.0f);
     for (size_t r = 0; r < rows; r++)
         for (size_t w = 0; w < SIDE; w++)
@@ -597,6 +652,49 @@ static void numbers_agree(void **state)
                     assert_int_equal(bits_of_float(some[k]), bits_of_float(wanted_scale[k]));
                     assert_int_equal(bits_of_float(bias[k]), bits_of_float(wanted[k]));
                 }
+        }
+    }
+}
+
+/* Numbers as rows have them stored, which end where nothing may be touched; any float16, or finite ones alone. */
+static void stored_numbers_agree(void **state)
+{
+    (void)state;
+    static const float bases[] = {-8.0f, 0.0f, -6.0f, 3.5f};
+    enum { GROUPS = 5 * QZ_STORED_GROUPS, N = GROUPS * SIDE };
+    for (size_t i = 0; i < cases(1000, 200); i++) {
+        struct rng rng = rng_make(9000 + i);
+        size_t groups = (1 + rng_below(&rng, 5)) * QZ_STORED_GROUPS, strange = rng_below(&rng, 3) ? N : 0;
+        qz_zero kind = i % 2 ? QZ_ZERO_UINT4 : QZ_ZERO_NONE;
+        float unit = rng_below(&rng, 2) ? 1.0f : 0.5f, base = PICK(&rng, bases), wanted_scale[N], wanted[N];
+        uint8_t *scales[SIDE], *zeros[SIDE];
+        int finite = 1;
+        strange = strange ? strange : rng_below(&rng, groups * SIDE);
+        for (size_t w = 0; w < SIDE; w++) {
+            scales[w] = before_end(w, 2 * groups);
+            zeros[w] = before_end(w, 2 * groups + groups / 2); /* before them */
+            for (size_t g = 0; g < groups; g++) {
+                uint16_t half = (uint16_t)rng_below(&rng, 1 << 16);
+                half = g * SIDE + w == strange ? (half & 0x8001) | 0x7c00 : half & 0xbfff; /* those are below 2 */
+                memcpy(scales[w] + 2 * g, &half, sizeof half);
+                float s = (float)ref_load(&half, QZ_F16), part = s * base;
+                uint8_t code = (uint8_t)rng_below(&rng, 16), *two = zeros[w] + g / 2;
+                *two = (uint8_t)(g % 2 ? (*two & 15) | code << 4 : code);
+                float of_zero = s * (float)code;
+                wanted_scale[g * SIDE + w] = s * unit;
+                wanted[g * SIDE + w] = kind == QZ_ZERO_NONE ? part : part - of_zero;
+                finite &= isfinite(s) != 0;
+            }
+        }
+        for (size_t s = 0; s < set_count; s++) {
+            float scale[N], bias[N];
+            snprintf(guard_doing, sizeof guard_doing, "%s product_stored, %zu groups", sets[s]->name, groups);
+            int done = sets[s]->product_stored(kind, unit, base, (const uint8_t *const *)scales,
+                                               (const uint8_t *const *)zeros, groups, scale, bias);
+            assert_int_equal(done != 0, finite);
+            if (done && (!same_bytes(guard_doing, scale, wanted_scale, groups * SIDE * sizeof *scale, 4) ||
+                         !same_bytes(guard_doing, bias, wanted, groups * SIDE * sizeof *bias, 4)))
+                fail_msg("%s, kind %d", guard_doing, (int)kind);
         }
     }
 }
@@ -701,7 +799,8 @@ int main(void)
         if (qz_pool_create(threads[p], &pools[p + 1]) != QZ_OK)
             return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bytes_agree),         cmocka_unit_test(numbers_agree),
+        cmocka_unit_test(bytes_agree),         cmocka_unit_test(types_of_scales_agree),
+        cmocka_unit_test(numbers_agree),       cmocka_unit_test(stored_numbers_agree),
         cmocka_unit_test(kernels_agree),       cmocka_unit_test(every_scheme_and_shape),
         cmocka_unit_test(long_rows),           cmocka_unit_test(strange_numbers),
         cmocka_unit_test(parts_are_the_whole), cmocka_unit_test(nothing_else_is_read),

@@ -183,13 +183,16 @@ def _product(
     shape = (*values.shape[:-1], q.shape[1 - axis])
     memory = np.empty(shape, np.float32) if out is None else _memory(out, shape)
     parts = parts_of(q)
-    if any(part is not None and np.may_share_memory(memory, part) for part in (values, *parts)):
+    if out is not None and any(
+        part is not None and np.may_share_memory(memory, part) for part in (values, *parts)
+    ):
         raise ValueError("out shares memory with what is multiplied; pass other memory")
     x = values.reshape(1, -1) if values.ndim == 1 else as_matrix(values, -1)
     rows, cols = q.shape[1 - q.axis], q.shape[q.axis]
     flat = (math.prod(shape[:-1]), shape[-1])
     y = memory.reshape(flat)
-    if y.size and not (np.may_share_memory(y, memory) and _takes(y)):
+    apart = out is not None and y.size > 0 and not (np.may_share_memory(y, memory) and _takes(y))
+    if apart:
         y = np.empty(flat, np.float32)
     try:
         _core.linear(
@@ -209,7 +212,7 @@ def _product(
         along = -2 if factor.turned else -1
         remedy = "scale it, or replace such values"
         raise explain(failure, factor.what, given, axis=along, dtype="float32", remedy=remedy) from None
-    if y.size and not np.may_share_memory(y, memory):
+    if apart:
         memory[...] = y.reshape(shape)
     return memory if out is None else out
 

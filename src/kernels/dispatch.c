@@ -11,12 +11,16 @@
 
 const struct qz_kernels *const qz_kernel_list[] = {
 #if defined(__x86_64__) || defined(_M_X64)
-    &qz_kernels_avx512,
+    &qz_kernels_avx512vnni, /* best first */
+    &qz_kernels_avx512,     /* without VNNI */
     &qz_kernels_avx2,
 #elif defined(__AARCH64EL__) && defined(__ARM_NEON)
+#if defined(QZ_HAS_DOTPROD)
+    &qz_kernels_neondot,
+#endif
     &qz_kernels_neon,
 #endif
-    &qz_kernels_scalar,
+    &qz_kernels_scalar, /* which runs everywhere */
     NULL,
 };
 
@@ -47,6 +51,7 @@ uint32_t qz_cpu_features(void)
         {7, 1, 30, QZ_CPU_AVX512},               /* AVX512BW */
         {7, 1, 31, QZ_CPU_AVX512},               /* AVX512VL */
         {7, 2, 1, QZ_CPU_AVX512},                /* AVX512VBMI */
+        {7, 2, 11, QZ_CPU_AVX512VNNI},           /* AVX512_VNNI */
     };
     unsigned leaf[8][4] = {{0}};
     unsigned highest = (unsigned)__get_cpuid_max(0, NULL);
@@ -57,12 +62,12 @@ uint32_t qz_cpu_features(void)
     if (!(leaf[1][2] >> 27 & 1)) /* OSXSAVE */
         return 0;
 
-    uint32_t features = QZ_CPU_AVX2 | QZ_CPU_AVX512;
+    uint32_t features = QZ_CPU_AVX2 | QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI;
     uint64_t saved = saved_state();
     if ((saved & 0x06) != 0x06) /* SSE and AVX registers */
         features = 0;
     if ((saved & 0xe6) != 0xe6) /* and mask and 512-bit registers */
-        features &= ~(uint32_t)QZ_CPU_AVX512;
+        features &= ~(uint32_t)(QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI);
     for (size_t i = 0; i < sizeof bits / sizeof bits[0]; i++)
         if (!(leaf[bits[i].leaf][bits[i].reg] >> bits[i].bit & 1))
             features &= ~bits[i].feature;
@@ -71,9 +76,24 @@ uint32_t qz_cpu_features(void)
 
 #elif defined(__aarch64__)
 
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+static int has_dotprod(void)
+{
+#if defined(__ARM_FEATURE_DOTPROD)
+    return 1; /* the compiler was told so, as it is for macOS */
+#elif defined(__linux__) && defined(HWCAP_ASIMDDP)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+    return 0;
+#endif
+}
+
 uint32_t qz_cpu_features(void)
 {
-    return QZ_CPU_NEON; /* part of the base architecture */
+    return QZ_CPU_NEON | (has_dotprod() ? QZ_CPU_DOTPROD : 0u); /* NEON is part of the base architecture */
 }
 
 #else

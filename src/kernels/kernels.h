@@ -16,9 +16,11 @@
 
 /* CPU features a set may need, found by dispatch.c. */
 enum {
-    QZ_CPU_AVX2 = 1 << 0,   /* AVX2, FMA, F16C */
-    QZ_CPU_AVX512 = 1 << 1, /* AVX-512 F, CD, BW, DQ, VL, VBMI */
-    QZ_CPU_NEON = 1 << 2    /* AArch64 */
+    QZ_CPU_AVX2 = 1 << 0,       /* AVX2, FMA, F16C */
+    QZ_CPU_AVX512 = 1 << 1,     /* AVX-512 F, CD, BW, DQ, VL, VBMI */
+    QZ_CPU_NEON = 1 << 2,       /* AArch64 */
+    QZ_CPU_AVX512VNNI = 1 << 3, /* AVX-512 VNNI */
+    QZ_CPU_DOTPROD = 1 << 4     /* AArch64 with FEAT_DotProd */
 };
 
 /*
@@ -261,7 +263,7 @@ struct qz_reach {
  * has of each eight elements the four even ones first; so it is with levels, where of each four elements those of one
  * weight follow those of another.
  */
-enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64 };
+enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64, QZ_STORED_GROUPS = 8 };
 
 struct qz_side {
     size_t blocks;             /* QZ_TILE / QZ_LEVELS at most */
@@ -342,6 +344,12 @@ struct qz_kernels {
      * that of a bias is above QZ_ORDINARY_MOST; else 0. */
     void (*product_numbers)(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,
                             uint8_t strange[QZ_SIDE]);
+
+    /* The same from scales, and zeros, as QZ_SIDE rows have them stored: scales of float16, and kind is QZ_ZERO_NONE or
+     * QZ_ZERO_UINT4. `groups` is a multiple of QZ_STORED_GROUPS. Returns 0 if a scale is not finite; what was written is
+     * then of no use. */
+    int (*product_stored)(qz_zero kind, float unit, float base, const uint8_t *const scales[QZ_SIDE],
+                          const uint8_t *const zeros[QZ_SIDE], size_t groups, float *scale, float *bias);
 
     /* Adds to sum[r * QZ_SIDE + w] the product of row r and weight w: for each block b in order, bias * start and then
      * (scale * step) times the sum of level * code, both fused. */
@@ -494,17 +502,18 @@ struct qz_kernels {
                     float limit, float *near, float *upper, uint32_t *which);
 };
 
-/* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. */
-#define QZ_KERNEL_TABLE(set, features)                                                                                 \
+/* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. Those of
+ * products of bytes begin with `bytes`, so that one file can have two sets that differ in them alone. */
+#define QZ_KERNEL_TABLE(set, features, bytes)                                                                          \
     {                                                                                                                  \
         .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
-        .transpose = transpose, .multiply_add = multiply_add, .products = products, .product_levels = product_levels,  \
-        .product_numbers = product_numbers, .product_bytes = product_bytes, .product_packed = product_packed,          \
-        .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \
-        .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,                      \
+        .transpose = transpose, .multiply_add = multiply_add, .products = products, .product_levels = bytes##_levels,  \
+        .product_numbers = product_numbers, .product_stored = product_stored, .product_bytes = bytes##_bytes,          \
+        .product_packed = bytes##_packed, .stream = stream, .stream_end = stream_end, .group_range = group_range,      \
+        .fit = fit, .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,          \
         .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
         .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
         .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale, .survey = survey,    \
@@ -517,7 +526,15 @@ extern const struct qz_kernels *const qz_kernel_list[];
 extern const struct qz_kernels qz_kernels_scalar;
 extern const struct qz_kernels qz_kernels_avx2;
 extern const struct qz_kernels qz_kernels_avx512;
+extern const struct qz_kernels qz_kernels_avx512vnni;
 extern const struct qz_kernels qz_kernels_neon;
+extern const struct qz_kernels qz_kernels_neondot;
+
+/* Whether the compiler lets single functions use dotprod; older ones want it asked for with a flag. */
+#if defined(__AARCH64EL__) && defined(__ARM_NEON) &&                                                                   \
+    (defined(__ARM_FEATURE_DOTPROD) || (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 8))
+#define QZ_HAS_DOTPROD
+#endif
 
 /* QZ_CPU_ bits of this machine. */
 uint32_t qz_cpu_features(void);

@@ -5,6 +5,29 @@
 #define QZ_PRODUCTS_SCALAR_H
 
 #include "kernels.h"
+#include "../base/number.h"
+
+#include <string.h>
+
+#ifndef HAS_PRODUCT_STORED
+static int product_stored(qz_zero kind, float unit, float base, const uint8_t *const scales[QZ_SIDE],
+                          const uint8_t *const zeros[QZ_SIDE], size_t groups, float *scale, float *bias)
+{
+    int finite = 1;
+    for (size_t g = 0; g < groups; g++)
+        for (size_t w = 0; w < QZ_SIDE; w++, scale++, bias++) {
+            uint16_t half;
+            memcpy(&half, scales[w] + 2 * g, sizeof half);
+            float s = qz_f32_from_f16(half), of_base = s * base, of_zero = 0.0f;
+            if (kind != QZ_ZERO_NONE)
+                of_zero = s * (float)(zeros[w][g / 2] >> g % 2 * 4 & 15);
+            *scale = s * unit;
+            *bias = kind == QZ_ZERO_NONE ? of_base : of_base - of_zero;
+            finite &= (half & 0x7fff) < 0x7c00;
+        }
+    return finite;
+}
+#endif
 
 static void product_levels(const uint8_t *const packed[QZ_SIDE], size_t blocks, const uint8_t level[16], uint8_t *dst)
 {

@@ -560,4 +560,4 @@ static void product_numbers(qz_zero kind, float unit, float base, size_t groups,
     }
 }
 
-const struct qz_kernels qz_kernels_scalar = QZ_KERNEL_TABLE("scalar", 0);
+const struct qz_kernels qz_kernels_scalar = QZ_KERNEL_TABLE("scalar", 0, product);

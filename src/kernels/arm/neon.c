@@ -263,7 +263,8 @@ INLINE void vh_lookup_16(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
     (void)dtype;
     uint8x8_t bytes = vld1_u8(p), low = vand_u8(bytes, vdup_n_u8(15)), high = vshr_n_u8(bytes, 4);
     uint8x16_t codes = vcombine_u8(vzip1_u8(low, high), vzip2_u8(low, high));
-    vst2q_u8((uint8_t *)dst, (uint8x16x2_t){{vqtbl1q_u8(t.low, codes), vqtbl1q_u8(t.high, codes)}});
+    const uint8x16x2_t halves = {{vqtbl1q_u8(t.low, codes), vqtbl1q_u8(t.high, codes)}}; /* a macro takes no braces */
+    vst2q_u8((uint8_t *)dst, halves);
 }
 
 INLINE void vh_lookup_32(VH t, qz_dtype dtype, const uint8_t *p, uint16_t *dst)
@@ -457,11 +458,45 @@ static void stream_end(void) {}
 #include "../simd_template.h"
 
 #include "../nearest_scalar.h"
+/* Scales of eight rows become floats and are turned together; zeros are few. */
+#define HAS_PRODUCT_STORED
+static int product_stored(qz_zero kind, float unit, float base, const uint8_t *const scales[QZ_SIDE],
+                          const uint8_t *const zeros[QZ_SIDE], size_t groups, float *scale, float *bias)
+{
+    float part[2][QZ_SIDE * QZ_STORED_GROUPS];
+    uint16x8_t most = vdupq_n_u16(0);
+    for (size_t g = 0; g < groups; g += QZ_STORED_GROUPS) {
+        for (size_t w = 0; w < QZ_SIDE; w++) {
+            uint16x8_t halves = vreinterpretq_u16_u8(vld1q_u8(scales[w] + 2 * g));
+            most = vmaxq_u16(most, vandq_u16(halves, vdupq_n_u16(0x7fff)));
+            vf_store(part[0] + w * 8, vcvt_f32_f16(vreinterpret_f16_u16(vget_low_u16(halves))));
+            vf_store(part[0] + w * 8 + 4, vcvt_f32_f16(vreinterpret_f16_u16(vget_high_u16(halves))));
+            for (size_t i = 0; i < 8 && kind != QZ_ZERO_NONE; i += 4)
+                vf_store(part[1] + w * 8 + i, vf_from_vi(vi_nibbles(zeros[w] + (g + i) / 2, 0)));
+        }
+        transpose(part[0], 8, 8, QZ_SIDE, scale + g * QZ_SIDE, QZ_SIDE);
+        if (kind != QZ_ZERO_NONE)
+            transpose(part[1], 8, 8, QZ_SIDE, bias + g * QZ_SIDE, QZ_SIDE);
+        for (size_t i = g * QZ_SIDE; i < (g + QZ_STORED_GROUPS) * QZ_SIDE; i += LANES) {
+            VF s = vf_load(scale + i), b = vf_mul(s, vf_set1(base));
+            vf_store(bias + i, kind == QZ_ZERO_NONE ? b : vf_sub(b, vf_mul(s, vf_load(bias + i))));
+            vf_store(scale + i, vf_mul(s, vf_set1(unit)));
+        }
+    }
+    return vmaxvq_u16(most) < 0x7c00;
+}
+
 #include "../products_scalar.h"
+#if defined(QZ_HAS_DOTPROD)
+#include "products_dot.h"
+#endif
 
 #include "../affine_template.h"
 
-const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON);
+const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product);
+#if defined(QZ_HAS_DOTPROD)
+const struct qz_kernels qz_kernels_neondot = QZ_KERNEL_TABLE("neondot", QZ_CPU_NEON | QZ_CPU_DOTPROD, dotprod);
+#endif
 
 #else
 typedef int qz_no_neon; /* a translation unit must not be empty */

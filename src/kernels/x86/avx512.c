@@ -646,10 +646,12 @@ static TARGET void stream_end(void)
 
 #include "scan_256.h"
 #include "products_256.h"
+#include "products_512.h"
 
 #include "../affine_template.h"
 
-const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512);
+const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512, product);
+const struct qz_kernels qz_kernels_avx512vnni = QZ_KERNEL_TABLE("avx512vnni", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI, vnni);
 
 #else
 typedef int qz_no_avx512; /* a translation unit must not be empty */

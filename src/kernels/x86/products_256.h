@@ -30,6 +30,118 @@ INLINE void side_turn(const uint8_t *const packed[8], size_t at, __m256i turned[
     turned[3] = _mm256_unpackhi_epi64(high01, high23);
 }
 
+/* ---- numbers of stored groups --------------------------------------------------------------------------------- */
+
+/* Eight rows in either half of eight vectors, and as many numbers of 16 bits: vector i gets number i of all rows. */
+INLINE void side_turn_halves(__m256i v[8])
+{
+    __m256i t[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm256_unpacklo_epi16(v[2 * i], v[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_epi16(v[2 * i], v[2 * i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        int from = i / 2 * 4 + i % 2;
+        v[2 * i] = _mm256_unpacklo_epi32(t[from], t[from + 2]);
+        v[2 * i + 1] = _mm256_unpackhi_epi32(t[from], t[from + 2]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm256_unpacklo_epi64(v[i], v[i + 4]);
+        t[2 * i + 1] = _mm256_unpackhi_epi64(v[i], v[i + 4]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        v[i] = t[i];
+}
+
+/* Four bytes of each of 16 rows: vector i gets byte i of all rows. */
+INLINE void side_turn_bytes(const uint8_t *const rows[QZ_SIDE], size_t at, __m128i turned[4])
+{
+    const __m128i together = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m128i four[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        int32_t row[4];
+        for (int w = 0; w < 4; w++)
+            memcpy(&row[w], rows[4 * i + w] + at, 4);
+        four[i] = _mm_shuffle_epi8(_mm_setr_epi32(row[0], row[1], row[2], row[3]), together);
+    }
+    __m128i low01 = _mm_unpacklo_epi32(four[0], four[1]), low23 = _mm_unpacklo_epi32(four[2], four[3]);
+    __m128i high01 = _mm_unpackhi_epi32(four[0], four[1]), high23 = _mm_unpackhi_epi32(four[2], four[3]);
+    turned[0] = _mm_unpacklo_epi64(low01, low23);
+    turned[1] = _mm_unpackhi_epi64(low01, low23);
+    turned[2] = _mm_unpacklo_epi64(high01, high23);
+    turned[3] = _mm_unpackhi_epi64(high01, high23);
+}
+
+/* Fetches what the next 16 rows have at `at`, if they are as far apart as these: rows that are read side by side, a
+ * little of each, follow no pattern that hardware foresees. A quarter of the rows at a time. */
+INLINE void side_fetch_next(const uint8_t *const rows[QZ_SIDE], size_t at, size_t quarter)
+{
+    const uintptr_t apart = (uintptr_t)rows[1] - (uintptr_t)rows[0];
+#pragma GCC unroll 4
+    for (size_t w = 0; w < QZ_SIDE / 4; w++)
+        _mm_prefetch((const char *)((uintptr_t)rows[quarter * 4 + w] + at + QZ_SIDE * apart), _MM_HINT_T1);
+}
+
+/* The numbers of QZ_STORED_GROUPS groups; magnitudes of scales, as whole numbers, go to `most`. */
+INLINE void side_stored(qz_zero kind, float unit, float base, const uint8_t *const scales[QZ_SIDE],
+                        const uint8_t *const zeros[QZ_SIDE], size_t g, float *scale, float *bias, __m256i *most)
+{
+    __m256i half[QZ_STORED_GROUPS];
+    __m128i codes[QZ_STORED_GROUPS / 2] = {0};
+#pragma GCC unroll 8
+    for (int w = 0; w < 8; w++) {
+        __m128i low = _mm_loadu_si128((const __m128i *)(scales[w] + 2 * g));
+        half[w] = _mm256_inserti128_si256(_mm256_castsi128_si256(low),
+                                          _mm_loadu_si128((const __m128i *)(scales[w + 8] + 2 * g)), 1);
+        *most = _mm256_max_epu16(*most, _mm256_and_si256(half[w], _mm256_set1_epi16(0x7fff)));
+    }
+    side_turn_halves(half);
+    side_fetch_next(scales, 2 * g, g / QZ_STORED_GROUPS % 4);
+    if (kind != QZ_ZERO_NONE)
+        side_turn_bytes(zeros, g / 2, codes);
+#pragma GCC unroll 8
+    for (int i = 0; i < QZ_STORED_GROUPS; i++) {
+        __m128i zero = i % 2 ? _mm_srli_epi16(codes[i / 2], 4) : codes[i / 2];
+        zero = _mm_and_si128(zero, _mm_set1_epi8(15));
+#pragma GCC unroll 2
+        for (int v = 0; v < 2; v++) {
+            size_t at = (g + (size_t)i) * QZ_SIDE + 8 * (size_t)v;
+            __m256 s = _mm256_cvtph_ps(v ? _mm256_extracti128_si256(half[i], 1) : _mm256_castsi256_si128(half[i]));
+            __m256 b = _mm256_mul_ps(s, _mm256_set1_ps(base));
+            if (kind != QZ_ZERO_NONE) {
+                __m256 z = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v ? _mm_srli_si128(zero, 8) : zero));
+                b = _mm256_sub_ps(b, _mm256_mul_ps(s, z));
+            }
+            _mm256_storeu_ps(scale + at, _mm256_mul_ps(s, _mm256_set1_ps(unit)));
+            _mm256_storeu_ps(bias + at, b);
+        }
+    }
+}
+
+INLINE int side_all_stored(qz_zero kind, float unit, float base, const uint8_t *const scales[QZ_SIDE],
+                           const uint8_t *const zeros[QZ_SIDE], size_t groups, float *scale, float *bias)
+{
+    __m256i most = _mm256_setzero_si256();
+    for (size_t g = 0; g < groups; g += QZ_STORED_GROUPS)
+        side_stored(kind, unit, base, scales, zeros, g, scale, bias, &most);
+    return _mm256_testz_si256(_mm256_cmpgt_epi16(most, _mm256_set1_epi16(0x7bff)), _mm256_set1_epi16(-1));
+}
+
+static TARGET int product_stored(qz_zero kind, float unit, float base, const uint8_t *const scales[QZ_SIDE],
+                                 const uint8_t *const zeros[QZ_SIDE], size_t groups, float *scale, float *bias)
+{
+    if (kind == QZ_ZERO_NONE)
+        return side_all_stored(QZ_ZERO_NONE, unit, base, scales, zeros, groups, scale, bias);
+    return side_all_stored(QZ_ZERO_UINT4, unit, base, scales, zeros, groups, scale, bias);
+}
+
+/* ---- levels --------------------------------------------------------------------------------------------------- */
+
 /* Levels of the even elements, or of the odd ones. */
 INLINE __m256i side_levels(__m256i packed, int odd, __m256i table)
 {
@@ -69,6 +181,15 @@ INLINE int side_span(size_t most)
     return span >= 8 ? 8 : span >= 4 ? 4 : span >= 2 ? 2 : 1;
 }
 
+/* A sum of 16 bits and one more product. Compilers that know the order to be free find all products of a block before
+ * they add any, for which there are not enough registers. */
+INLINE __m256i side_sum(__m256i few, __m256i product)
+{
+    few = _mm256_add_epi16(few, product);
+    __asm__("" : "+v"(few));
+    return few;
+}
+
 INLINE __m256i side_widen(__m256i few)
 {
     return _mm256_madd_epi16(few, _mm256_set1_epi16(1));
@@ -84,9 +205,11 @@ INLINE __m256 side_add(const struct qz_side *side, size_t b, size_t v, float ste
     return _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(total), sum);
 }
 
-INLINE void side_tile(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x, size_t row,
+INLINE void side_tile(const struct qz_side *of, const uint8_t *level, const struct qz_byte_rows *of_x, size_t row,
                       int rows, int span, float *sum)
 {
+    const struct qz_side copy = *of, *side = &copy; /* which no store changes */
+    const struct qz_byte_rows copy_of_x = *of_x, *x = &copy_of_x;
     const size_t first = row * x->pitch;
     for (size_t b = 0; b < side->blocks; b++, level += QZ_LEVELS * QZ_SIDE) {
         const int8_t *code = x->code + (first + b) * QZ_LEVELS;
@@ -100,7 +223,7 @@ INLINE void side_tile(const struct qz_side *side, const uint8_t *level, const st
                 for (int v = 0; v < SIDE_VECTORS; v++) {
                     __m256i of_side = _mm256_loadu_si256((const __m256i *)(level + 4 * QZ_SIDE * f + 32 * v));
                     __m256i product = _mm256_maddubs_epi16(of_side, bytes);
-                    few[r][v] = f % span ? _mm256_add_epi16(few[r][v], product) : product;
+                    few[r][v] = f % span ? side_sum(few[r][v], product) : product;
                     if (f % span == span - 1)
                         total[r][v] =
                             f < span ? side_widen(few[r][v]) : _mm256_add_epi32(total[r][v], side_widen(few[r][v]));
@@ -174,7 +297,7 @@ INLINE void side_few(const struct qz_side *side, const uint8_t *const packed[8],
             for (int r = 0; r < rows; r++) {
                 __m256i bytes = side_bytes(code + (size_t)r * x->pitch * QZ_LEVELS + 4 * f);
                 __m256i product = _mm256_maddubs_epi16(of_side, bytes);
-                few[r] = f % span ? _mm256_add_epi16(few[r], product) : product;
+                few[r] = f % span ? side_sum(few[r], product) : product;
                 if (f % span == span - 1)
                     total[r] = f < span ? side_widen(few[r]) : _mm256_add_epi32(total[r], side_widen(few[r]));
             }

@@ -14,9 +14,10 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Whatever functions ask for, they get this; and the set for AVX-512 runs where AVX2 does. */
-#define target(features) target("avx2,fma,f16c,popcnt")
-#define QZ_CPU_AVX512    QZ_CPU_AVX2
+/* Whatever functions ask for, they get this; and the sets for AVX-512 run where AVX2 does. */
+#define target(features)  target("avx2,fma,f16c,popcnt")
+#define QZ_CPU_AVX512     QZ_CPU_AVX2
+#define QZ_CPU_AVX512VNNI QZ_CPU_AVX2
 
 /* Without registers as wide, inlining all of a kernel takes compilers minutes. */
 #define always_inline unused
@@ -327,6 +328,19 @@ STAND_IN __m128i stand_in_maskz_set1_epi8(__mmask16 mask, char x)
 #define _mm512_mask_set1_epi64 stand_in_mask_set1_epi64
 #define _mm_maskz_set1_epi8    stand_in_maskz_set1_epi8
 
+/* ---- products of bytes -------------------------------------------------------------------------------------- */
+
+/* Products of an unsigned and a signed byte, four of them for each sum: nothing saturates, and sums wrap. */
+STAND_IN __m512i stand_in_dpbusd(__m512i sums, __m512i a, __m512i b)
+{
+    stand_in result = {.si = sums}, x = {.si = a}, y = {.si = b};
+    for (size_t i = 0; i < 64; i++)
+        result.u32[i / 4] += (uint32_t)((int32_t)x.u8[i] * (int32_t)y.i8[i]);
+    return result.si;
+}
+
+#define _mm512_dpbusd_epi32 stand_in_dpbusd
+
 /* ---- bits of three, ranges, bits from places ----------------------------------------------------------------- */
 
 STAND_IN __m512i stand_in_ternarylogic(__m512i a, __m512i b, __m512i c, unsigned table)
@@ -414,6 +428,8 @@ STAND_IN __m512i stand_in_permutexvar_epi32(__m512i index, __m512i a)
 #define _mm512_permutexvar_ps(index, a)    _mm512_castsi512_ps(stand_in_permutexvar_epi32(index, (__m512i)(a)))
 #define _mm512_permutex2var_epi8(a, index, b)                                                                          \
     (stand_in_permutex2var_epi8(STAND_IN_TWO(a, index), (stand_in){.si = (b)}).si)
+#define _mm512_permutex2var_epi32(a, index, b)                                                                         \
+    (stand_in_permutex2var_epi32(STAND_IN_TWO(a, index), (stand_in){.si = (b)}).si)
 #define _mm512_permutex2var_ps(a, index, b)                                                                            \
     (stand_in_permutex2var_epi32((stand_in){.ps = (a)}, (stand_in){.si = (index)}, (stand_in){.ps = (b)}).ps)
 #define _mm512_permutex2var_pd(a, index, b)                                                                            \

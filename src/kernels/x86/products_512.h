@@ -1,0 +1,264 @@
+/*
+ * products_512.h - products of bytes by the instructions of AVX-512 VNNI: part of avx512.c
+ *
+ * One instruction multiplies four bytes of each of 16 weights, or of one weight in four blocks, and adds the products
+ * to 32 bits, exactly.
+ */
+
+#define VNNI_TARGET                                                                                                    \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,popcnt")))
+#define VNNI_INLINE static inline __attribute__((always_inline)) VNNI_TARGET
+
+enum {
+    VNNI_ROWS = 8,   /* of x at a time */
+    VNNI_FEW = 2,    /* the same where codes are packed */
+    VNNI_BLOCKS = 4, /* of packed codes, at a time */
+    VNNI_EACH = 4    /* weights whose sums share a vector, a block in each 128-bit lane */
+};
+
+/* Adds what a block of 16 weights makes with one of a row. */
+INLINE __m512 vnni_add(const struct qz_side *side, size_t b, float step, float start, __m512i total, __m512 sum)
+{
+    __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(side->scale + b * QZ_SIDE), _mm512_set1_ps(step));
+    sum = _mm512_fmadd_ps(_mm512_loadu_ps(side->bias + b * QZ_SIDE), _mm512_set1_ps(start), sum);
+    return _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(total), sum);
+}
+
+/* ---- levels --------------------------------------------------------------------------------------------------- */
+
+/* How codes become levels: code ^ flip, or by a table. */
+struct vnni_levels {
+    int by_table;
+    __m512i flip, table;
+};
+
+INLINE struct vnni_levels vnni_make_levels(const uint8_t level[16])
+{
+    struct vnni_levels made = {0, _mm512_set1_epi8((char)level[0]),
+                               _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)level))};
+    for (int i = 0; i < 16; i++)
+        made.by_table |= level[i] != (i ^ level[0]);
+    return made;
+}
+
+/* Levels of the lower halves of bytes. */
+INLINE __m512i vnni_level(__m512i packed, int by_table, const struct vnni_levels *levels)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    if (by_table)
+        return _mm512_shuffle_epi8(levels->table, _mm512_and_si512(packed, low));
+    return _mm512_ternarylogic_epi32(packed, low, levels->flip, 0x6a); /* (packed & low) ^ flip */
+}
+
+/* 128-bit lanes of four vectors: lane l of vector v becomes lane v of vector l. */
+INLINE void vnni_turn(__m512i v[4])
+{
+    __m512i even01 = _mm512_shuffle_i32x4(v[0], v[1], 0x88), odd01 = _mm512_shuffle_i32x4(v[0], v[1], 0xdd);
+    __m512i even23 = _mm512_shuffle_i32x4(v[2], v[3], 0x88), odd23 = _mm512_shuffle_i32x4(v[2], v[3], 0xdd);
+    v[0] = _mm512_shuffle_i32x4(even01, even23, 0x88);
+    v[1] = _mm512_shuffle_i32x4(odd01, odd23, 0x88);
+    v[2] = _mm512_shuffle_i32x4(even01, even23, 0xdd);
+    v[3] = _mm512_shuffle_i32x4(odd01, odd23, 0xdd);
+}
+
+/* Codes of `count` blocks of each weight, from block b on. */
+INLINE __m512i vnni_codes(const uint8_t *packed, size_t b, size_t count)
+{
+    return _mm512_maskz_loadu_epi8(first_bytes(count * (QZ_LEVELS / 2)), packed + b * (QZ_LEVELS / 2));
+}
+
+/* Lays levels of `count` blocks side by side. */
+INLINE void vnni_spread(const uint8_t *const packed[QZ_SIDE], size_t b, size_t count, int by_table,
+                        const struct vnni_levels *levels, uint8_t *dst)
+{
+    __m512i part[4][VNNI_BLOCKS]; /* of the fours of a block, and of four weights each: a block in each lane */
+#pragma GCC unroll 4
+    for (int g = 0; g < QZ_SIDE / VNNI_EACH; g++) {
+        const uint8_t *const *of = packed + VNNI_EACH * g;
+        __m512i v0 = vnni_codes(of[0], b, count), v1 = vnni_codes(of[1], b, count);
+        __m512i v2 = vnni_codes(of[2], b, count), v3 = vnni_codes(of[3], b, count);
+        __m512i low01 = _mm512_unpacklo_epi32(v0, v1), low23 = _mm512_unpacklo_epi32(v2, v3);
+        __m512i high01 = _mm512_unpackhi_epi32(v0, v1), high23 = _mm512_unpackhi_epi32(v2, v3);
+        part[0][g] = _mm512_unpacklo_epi64(low01, low23);
+        part[1][g] = _mm512_unpackhi_epi64(low01, low23);
+        part[2][g] = _mm512_unpacklo_epi64(high01, high23);
+        part[3][g] = _mm512_unpackhi_epi64(high01, high23);
+    }
+#pragma GCC unroll 4
+    for (int f = 0; f < 4; f++) {
+        vnni_turn(part[f]);
+#pragma GCC unroll 4
+        for (size_t k = 0; k < count; k++) {
+            uint8_t *to = dst + k * QZ_LEVELS * QZ_SIDE + (size_t)f * 8 * QZ_SIDE;
+            _mm512_storeu_si512(to, vnni_level(part[f][k], by_table, levels));
+            _mm512_storeu_si512(to + 4 * QZ_SIDE, vnni_level(_mm512_srli_epi32(part[f][k], 4), by_table, levels));
+        }
+    }
+}
+
+INLINE void vnni_all_levels(const uint8_t *const packed[QZ_SIDE], size_t blocks, int by_table,
+                            const struct vnni_levels *levels, uint8_t *dst)
+{
+    size_t b = 0;
+    for (; b + VNNI_BLOCKS <= blocks; b += VNNI_BLOCKS)
+        vnni_spread(packed, b, VNNI_BLOCKS, by_table, levels, dst + b * QZ_LEVELS * QZ_SIDE);
+    for (; b < blocks; b++)
+        vnni_spread(packed, b, 1, by_table, levels, dst + b * QZ_LEVELS * QZ_SIDE);
+}
+
+static TARGET void vnni_levels(const uint8_t *const packed[QZ_SIDE], size_t blocks, const uint8_t level[16],
+                               uint8_t *dst)
+{
+    const struct vnni_levels levels = vnni_make_levels(level);
+    if (levels.by_table)
+        vnni_all_levels(packed, blocks, 1, &levels, dst);
+    else
+        vnni_all_levels(packed, blocks, 0, &levels, dst);
+}
+
+/* ---- products with levels ------------------------------------------------------------------------------------- */
+
+VNNI_INLINE void vnni_tile(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x, size_t row,
+                           int rows, float *sum)
+{
+    const size_t first = row * x->pitch, apart = x->pitch * QZ_LEVELS;
+    __m512 sums[VNNI_ROWS];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        sums[r] = _mm512_loadu_ps(sum + (row + (size_t)r) * QZ_SIDE);
+    for (size_t b = 0; b < side->blocks; b++, level += QZ_LEVELS * QZ_SIDE) {
+        const int8_t *code = x->code + (first + b) * QZ_LEVELS;
+        __m512i total[VNNI_ROWS];
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+            total[r] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+        for (int f = 0; f < QZ_LEVELS / 4; f++) {
+            __m512i of_side = _mm512_loadu_si512(level + 4 * QZ_SIDE * f);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                int32_t four;
+                memcpy(&four, code + (size_t)r * apart + 4 * f, sizeof four);
+                total[r] = _mm512_dpbusd_epi32(total[r], of_side, _mm512_set1_epi32(four));
+            }
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            size_t at = first + (size_t)r * x->pitch + b;
+            sums[r] = vnni_add(side, b, x->step[at], x->start[at], total[r], sums[r]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        _mm512_storeu_ps(sum + (row + (size_t)r) * QZ_SIDE, sums[r]);
+}
+
+static VNNI_TARGET void vnni_bytes(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x,
+                                   float *sum)
+{
+    size_t r = 0;
+    for (; r + VNNI_ROWS <= x->rows; r += VNNI_ROWS)
+        vnni_tile(side, level, x, r, VNNI_ROWS, sum);
+    for (; r + 3 <= x->rows; r += 3)
+        vnni_tile(side, level, x, r, 3, sum);
+    for (; r < x->rows; r++)
+        vnni_tile(side, level, x, r, 1, sum);
+}
+
+/* ---- products with packed codes ------------------------------------------------------------------------------- */
+
+/* The sums of each four numbers: those of vector v become the ones at v in each 128-bit lane. */
+INLINE __m512i vnni_sums(const __m512i v[VNNI_EACH])
+{
+    __m512i two = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+    __m512i more = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(two, more), _mm512_unpackhi_epi64(two, more));
+}
+
+/* `count` blocks of packed codes, from block b on, with those of some rows. */
+VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE], size_t b, size_t count,
+                             int by_table, const struct vnni_levels *levels, const struct qz_byte_rows *x, size_t row,
+                             int rows, __m512 sums[VNNI_FEW])
+{
+    const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odds = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    const size_t first = row * x->pitch + b, bytes = count * (QZ_LEVELS / 2);
+    for (size_t quarter = 0; quarter < 4; quarter++)
+        side_fetch_next(packed, b * (QZ_LEVELS / 2), quarter);
+    __m512i even[VNNI_FEW], odd[VNNI_FEW], total[VNNI_FEW][VNNI_BLOCKS];
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) {
+        const int8_t *code = x->code + (first + (size_t)r * x->pitch) * QZ_LEVELS;
+        __m512i low = _mm512_maskz_loadu_epi8(first_bytes(2 * bytes), code);
+        __m512i high = _mm512_maskz_loadu_epi8(first_bytes(bytes > 32 ? 2 * bytes - 64 : 0), code + 64);
+        even[r] = _mm512_permutex2var_epi32(low, evens, high);
+        odd[r] = _mm512_permutex2var_epi32(low, odds, high);
+    }
+#pragma GCC unroll 4
+    for (int g = 0; g < QZ_SIDE / VNNI_EACH; g++) {
+        __m512i part[VNNI_FEW][VNNI_EACH];
+#pragma GCC unroll 4
+        for (int i = 0; i < VNNI_EACH; i++) {
+            __m512i codes = vnni_codes(packed[VNNI_EACH * g + i], b, count);
+            __m512i low = vnni_level(codes, by_table, levels);
+            __m512i high = vnni_level(_mm512_srli_epi32(codes, 4), by_table, levels);
+#pragma GCC unroll 2
+            for (int r = 0; r < rows; r++) {
+                part[r][i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, even[r]);
+                part[r][i] = _mm512_dpbusd_epi32(part[r][i], high, odd[r]);
+            }
+        }
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++)
+            total[r][g] = vnni_sums(part[r]);
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) {
+        const float *step = x->step + first + (size_t)r * x->pitch, *start = x->start + first + (size_t)r * x->pitch;
+        vnni_turn(total[r]);
+#pragma GCC unroll 4
+        for (size_t k = 0; k < VNNI_BLOCKS && k < count; k++)
+            sums[r] = vnni_add(side, b + k, step[k], start[k], total[r][k], sums[r]);
+    }
+}
+
+VNNI_INLINE void vnni_few(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE], int by_table,
+                          const struct vnni_levels *levels, const struct qz_byte_rows *x, size_t row, int rows,
+                          float *sum)
+{
+    __m512 sums[VNNI_FEW];
+    size_t head = (64 - (uintptr_t)packed[0] % 64) % 64 / (QZ_LEVELS / 2), b; /* to where lines of memory begin */
+    head = head < side->blocks ? head : side->blocks;
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+        sums[r] = _mm512_loadu_ps(sum + (row + (size_t)r) * QZ_SIDE);
+    if (head > 0)
+        vnni_blocks(side, packed, 0, head, by_table, levels, x, row, rows, sums);
+    for (b = head; b + VNNI_BLOCKS <= side->blocks; b += VNNI_BLOCKS)
+        vnni_blocks(side, packed, b, VNNI_BLOCKS, by_table, levels, x, row, rows, sums);
+    if (b < side->blocks)
+        vnni_blocks(side, packed, b, side->blocks - b, by_table, levels, x, row, rows, sums);
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+        _mm512_storeu_ps(sum + (row + (size_t)r) * QZ_SIDE, sums[r]);
+}
+
+VNNI_INLINE void vnni_rows(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE], int by_table,
+                           const struct vnni_levels *levels, const struct qz_byte_rows *x, float *sum)
+{
+    size_t r = 0;
+    for (; r + VNNI_FEW <= x->rows; r += VNNI_FEW)
+        vnni_few(side, packed, by_table, levels, x, r, VNNI_FEW, sum);
+    for (; r < x->rows; r++)
+        vnni_few(side, packed, by_table, levels, x, r, 1, sum);
+}
+
+static VNNI_TARGET void vnni_packed(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE],
+                                    const uint8_t level[16], const struct qz_byte_rows *x, float *sum)
+{
+    const struct vnni_levels levels = vnni_make_levels(level);
+    if (levels.by_table)
+        vnni_rows(side, packed, 1, &levels, x, sum);
+    else
+        vnni_rows(side, packed, 0, &levels, x, sum);
+}
