@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from . import index_file
+from . import _core, index_file
 from .c_numbers import METRICS, WHOLE_ROW
 from .errors import DtypeError, FormatError
 from .inputs import as_array, as_single
@@ -22,7 +22,7 @@ from .parts import Parts, wanted_parts
 from .rotation import Rotation
 from .scheme import Scheme
 from .segments import Filter, Segment, find_nearest, merged, rows_as_stored, segment_of
-from .vectors import checked_rows, quantize_vectors, row_sums
+from .vectors import checked_rows, quantize_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ class Index:
         if metric not in METRICS:
             raise unknown("metric", metric, METRICS)
         self._metric = metric
-        self._rotation = None if rotation is None else Rotation(self._dim, _checked_seed(rotation))
+        self._rotation = None if rotation is None else Rotation(_checked_seed(rotation))
         nothing = np.zeros((0, self._dim), np.float32)
         self._none = quantize_vectors(nothing, scheme, group_size=group_size, scale_dtype=scale_dtype)
         self._writing = threading.RLock()
@@ -528,10 +528,9 @@ def _checked_candidates(candidates: SupportsIndex | None, k: int, is_wanted: boo
 
 def _of_length_one(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows divided by their lengths; those of length 0 stay as they are."""
-    exact = rows.astype(np.float64)
-    lengths = np.sqrt(row_sums(exact * exact))[:, None]
-    np.divide(exact, lengths, out=exact, where=lengths > 0)
-    return exact.astype(np.float32)
+    result = rows.copy()
+    _core.normalize(result, 0)
+    return result
 
 
 def _rows_by_id(rerank: Rows, dim: int) -> Callable[[Ids], Any]:

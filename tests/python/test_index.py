@@ -39,7 +39,7 @@ class Model:
 
     def __init__(self, dim: int, metric: str, rotation: int | None) -> None:
         self.dim, self.metric = dim, metric
-        self.turn = Rotation(dim, rotation) if rotation is not None else lambda x: x
+        self.turn = Rotation(rotation) if rotation is not None else lambda x: x
         self.rows: dict[int, Array] = {}
 
     def prepared(self, x: Array) -> Array:
@@ -278,7 +278,7 @@ def test_bytes_of_a_vector() -> None:
 @pytest.mark.parametrize("dim", [1, 2, 3, 7, 50, 64, 100, 384])
 def test_rotation(dim: int) -> None:
     x = rows_of(40, dim)
-    turn = Rotation(dim, 5)
+    turn = Rotation(5)
     y = turn(x)
     np.testing.assert_allclose(
         y.astype(float) @ y.astype(float).T, x.astype(float) @ x.astype(float).T, rtol=1e-4, atol=1e-3
@@ -289,12 +289,12 @@ def test_rotation(dim: int) -> None:
         single = turn(np.eye(dim, dtype=np.float32))
         assert np.abs(single).max() < 0.99  # mixes
         assert np.linalg.matrix_rank(single) == dim
-        assert not np.allclose(Rotation(dim, 6)(x), y)
+        assert not np.allclose(Rotation(6)(x), y)
 
 
 def test_rotation_stays_the_same() -> None:
     """Files hold rotated vectors, so that no later version may rotate otherwise."""
-    y = Rotation(5, 7)(np.arange(1, 6, dtype=np.float32)[None])
+    y = Rotation(7)(np.arange(1, 6, dtype=np.float32)[None])
     np.testing.assert_allclose(y[0], ROTATED, rtol=1e-6)
 
 
