@@ -568,9 +568,9 @@ QZ_API qz_result qz_gptq(const qz_scheme *scheme, const qz_matrix *w, const qz_m
 /* ----------------------------------------------------------------------------------------------------------
  * Vectors before they are quantized
  *
- * `rows` vectors of `cols` float32, one after another, which are changed in their place. The results are the same for
- * any number of rows and threads. Both functions return QZ_OK; QZ_ERROR_ARGUMENT for a pointer that is NULL or not
- * aligned; QZ_ERROR_SIZE. `pool` may be NULL.
+ * `rows` vectors of `cols` float32, one after another, which are changed in their place or projected to others. The
+ * results are the same for any number of rows and threads. All these functions return QZ_OK; QZ_ERROR_ARGUMENT for a
+ * pointer that is NULL or not aligned; QZ_ERROR_SIZE. `pool` may be NULL.
  * ------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -592,6 +592,14 @@ QZ_API qz_result qz_normalize(float *x, uint64_t rows, uint64_t cols, qz_pool *p
  * is multiplied by 2^(-m/2), rounded to float32. All is computed in float32. With `back` 1 the steps are undone.
  */
 QZ_API qz_result qz_rotate(float *x, uint64_t rows, uint64_t cols, uint64_t seed, int back, qz_pool *pool);
+
+/*
+ * Writes to y the products of each of `rows` vectors x with a matrix of `cols` rows and `outs` columns, one row after
+ * another: y[r * outs + j] is the sum of x[r * cols + i] * matrix[i * outs + j] in the order of i, in float32, where each
+ * product is rounded before it is added. y overlaps neither of them.
+ */
+QZ_API qz_result qz_project(const float *x, uint64_t rows, uint64_t cols, const float *matrix, uint64_t outs, float *y,
+                            qz_pool *pool);
 
 /* ----------------------------------------------------------------------------------------------------------
  * Nearest neighbours

@@ -1,5 +1,5 @@
 /*
- * vectors.c - vectors before they are quantized: divided by their lengths; rotated
+ * vectors.c - vectors before they are quantized: divided by their lengths; rotated; in another basis
  */
 #include "quantize.h"
 
@@ -12,6 +12,7 @@
 enum {
     FOLDED = 2048,        /* squares that are added up in memory */
     LEVELS = 64,          /* as often can a number of elements be halved */
+    SIDES = 32,           /* elements of a product that are found side by side */
     STEPS = 6,            /* transforms, of the first and of the last elements in turn */
     ROWS = 16,            /* rows that are turned together */
     SIGNS = 256,          /* signs that are known at a time */
@@ -238,6 +239,65 @@ qz_result qz_rotate(float *x, uint64_t rows, uint64_t cols, uint64_t seed, int b
     rotation.slices = slices_of(rows, cols);
     qz_fp_state state = qz_fp_enter();
     turn(&rotation, pool);
+    qz_fp_leave(state);
+    return QZ_OK;
+}
+
+/* ---- another basis -------------------------------------------------------------------------------------------- */
+
+struct projection {
+    const float *x, *matrix;
+    float *y;
+    uint64_t rows, cols, outs;
+    size_t slices;
+};
+
+/* Some elements of the product of a vector with the matrix, whose rows are `outs` apart. */
+static void project_side(const float *x, size_t cols, const float *matrix, size_t outs, size_t count, float *y)
+{
+    float sum[SIDES] = {0};
+    if (count == SIDES) /* a constant, for the compiler */
+        for (size_t i = 0; i < cols; i++)
+            for (size_t j = 0; j < SIDES; j++)
+                sum[j] += x[i] * matrix[i * outs + j];
+    else
+        for (size_t i = 0; i < cols; i++)
+            for (size_t j = 0; j < count; j++)
+                sum[j] += x[i] * matrix[i * outs + j];
+    memcpy(y, sum, count * sizeof *y);
+}
+
+static void project_slice(void *context, size_t slice)
+{
+    const struct projection *these = context;
+    const size_t cols = (size_t)these->cols, outs = (size_t)these->outs;
+    const uint64_t first = qz_slice_start(these->rows, these->slices, slice),
+                   end = qz_slice_start(these->rows, these->slices, slice + 1);
+    for (size_t j = 0, count; j < outs; j += count) { /* a strip of the matrix stays in the cache for all vectors */
+        count = qz_least(SIDES, outs - j);
+        for (uint64_t row = first; row < end; row++)
+            project_side(these->x + row * cols, cols, these->matrix + j, outs, count, these->y + row * outs + j);
+    }
+}
+
+static QZ_NOINLINE void project(struct projection *these, qz_pool *pool)
+{
+    qz_pool_run(pool, these->slices, project_slice, these);
+}
+
+qz_result qz_project(const float *x, uint64_t rows, uint64_t cols, const float *matrix, uint64_t outs, float *y,
+                     qz_pool *pool)
+{
+    qz_result result;
+    if (rows == 0 || outs == 0)
+        return QZ_OK;
+    if (cols == 0 && check(y, rows, outs, &result))
+        memset(y, 0, (size_t)(rows * outs) * sizeof *y);
+    if (cols == 0 || !check(x, rows, cols, &result) || !check(matrix, cols, outs, &result) ||
+        !check(y, rows, outs, &result))
+        return result;
+    qz_fp_state state = qz_fp_enter();
+    project(&(struct projection){x, matrix, y, rows, cols, outs, slices_of(rows, cols * outs)}, pool);
     qz_fp_leave(state);
     return QZ_OK;
 }

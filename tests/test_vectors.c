@@ -1,5 +1,5 @@
 /*
- * test_vectors.c - qz_normalize and qz_rotate against their definitions, computed plainly
+ * test_vectors.c - qz_normalize, qz_rotate and qz_project against their definitions, computed plainly
  *
  * The plain versions take one element after another; both must agree to the last bit, for every dimension and number of
  * rows and threads. That lengths are 1, or stay as they are, is checked beside it.
@@ -183,6 +183,43 @@ static void mixes(void **state)
         }
 }
 
+static void products_agree(struct rng *rng, size_t rows, size_t cols, size_t outs)
+{
+    const size_t bytes = rows * outs * sizeof(float);
+    float *x = malloc(rows * cols * sizeof *x + 1), *matrix = malloc(cols * outs * sizeof *matrix + 1);
+    struct guard guard = guard_make(bytes);
+    float *y = guard_end(guard, bytes, 0);
+    fill(rng, x, rows * cols);
+    fill(rng, matrix, cols * outs);
+    snprintf(guard_doing, sizeof guard_doing, "%zu x %zu to %zu", rows, cols, outs);
+    for (int threads = 0; threads <= 1; threads++) {
+        guard_fill(guard);
+        assert_int_equal(CALL(qz_project(x, rows, cols, matrix, outs, y, threads ? pool : NULL)), QZ_OK);
+        assert_true(guard_check(guard, y, bytes));
+        for (size_t r = 0; r < rows; r++)
+            for (size_t j = 0; j < outs; j++) {
+                volatile float sum = 0; /* rounds every step */
+                for (size_t i = 0; i < cols; i++) {
+                    volatile float product = x[r * cols + i] * matrix[i * outs + j];
+                    sum = sum + product;
+                }
+                assert_int_equal(bits_of_float(y[r * outs + j]), bits_of_float(sum));
+            }
+    }
+    free(x);
+    free(matrix);
+    guard_free(guard);
+}
+
+static void products(void **state)
+{
+    (void)state;
+    struct rng rng = rng_make(4);
+    for (size_t i = 0; i < cases(300, 60); i++)
+        products_agree(&rng, 1 + rng_below(&rng, 20), rng_below(&rng, 80), 1 + rng_below(&rng, 100));
+    products_agree(&rng, 300, 64, 65);
+}
+
 static void other_modes(void **state)
 {
     (void)state;
@@ -220,6 +257,14 @@ static void arguments(void **state)
     assert_int_equal(CALL(qz_rotate((float *)((char *)x + 1), 1, 3, 1, 0, NULL)), QZ_ERROR_ARGUMENT);
     assert_int_equal(CALL(qz_rotate(x, UINT64_MAX / 2, 4, 1, 0, NULL)), QZ_ERROR_SIZE);
     assert_memory_equal(x, same, sizeof x);
+    float y[4] = {9, 9, 9, 9};
+    assert_int_equal(CALL(qz_project(x, 0, 2, NULL, 2, NULL, NULL)), QZ_OK);
+    assert_int_equal(CALL(qz_project(NULL, 2, 2, x, 2, y, NULL)), QZ_ERROR_ARGUMENT);
+    assert_int_equal(CALL(qz_project(x, 2, 2, NULL, 2, y, NULL)), QZ_ERROR_ARGUMENT);
+    assert_int_equal(CALL(qz_project(x, 2, 2, x, 2, NULL, NULL)), QZ_ERROR_ARGUMENT);
+    assert_int_equal(CALL(qz_project(x, 2, UINT64_MAX / 4, x, 2, y, NULL)), QZ_ERROR_SIZE);
+    assert_int_equal(CALL(qz_project(x, 2, 2, x, UINT64_MAX / 4, y, NULL)), QZ_ERROR_SIZE);
+    assert_true(y[0] == 9 && y[3] == 9);
 }
 
 int main(void)
@@ -229,8 +274,8 @@ int main(void)
     if (qz_pool_create(3, &pool) != QZ_OK)
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lengths),     cmocka_unit_test(any_shape), cmocka_unit_test(mixes),
-        cmocka_unit_test(other_modes), cmocka_unit_test(arguments),
+        cmocka_unit_test(lengths),  cmocka_unit_test(any_shape),   cmocka_unit_test(mixes),
+        cmocka_unit_test(products), cmocka_unit_test(other_modes), cmocka_unit_test(arguments),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     qz_pool_destroy(pool);

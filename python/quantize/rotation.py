@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Rotation:
     """An orthogonal transform of vectors, which `seed` chooses.
 
-    Lengths and dot products stay as they are, but for rounding. The result is the same on every machine and for
-    every number of vectors.
+    Lengths and dot products stay as they are, but for rounding. The result is the same on every machine and
+    for every number of vectors.
     """
 
     def __init__(self, seed: int) -> None:
