@@ -343,6 +343,32 @@ def test_writers_take_turns() -> None:
     assert np.array_equal(index.ids, np.arange(1600))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_searches_after_fork(tmp_path: Path) -> None:
+    """The child has none of its parent's threads; it searches, adds and saves all the same."""
+    program = (
+        "import os, sys, warnings, numpy as np, quantize\n"
+        "warnings.simplefilter('ignore')\n"
+        "x = np.random.default_rng(1).standard_normal((6000, 64)).astype(np.float32)\n"
+        "index = quantize.Index(64, basis=quantize.learn_basis(x), metric='dot')\n"
+        "index.add(x[:5000])\n"
+        "index.prepare(threads=3)\n"
+        "expected = index.search(x[:300], threads=3).ids\n"
+        "assert np.array_equal(index.search(x[:300]).ids, expected)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    ok = all(np.array_equal(index.search(x[:300], threads=n).ids, expected) for n in (1, 3, None))\n"
+        "    index.add(x[5000:])\n"
+        "    ok = ok and index.search(x[5500], 1).ids.tolist() == [5500]\n"
+        "    index.save(sys.argv[1])\n"
+        "    os._exit(0 if ok else 1)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "assert len(index) == 5000 and np.array_equal(index.search(x[:300], threads=3).ids, expected)\n"
+        "assert len(quantize.Index.load(sys.argv[1])) == 6000\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "a.index"], check=True, timeout=60)
+
+
 # --- Files --------------------------------------------------------------------------------------------------
 
 
