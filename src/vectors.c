@@ -66,6 +66,7 @@ static double square(const float *x, size_t n)
         width[level + 1] = width[level] / 2;
     }
     n = width[level];
+    sum[0] = 0.0;
     for (size_t i = 0; i < n; i++)
         sum[i] = folded(x, width, level, i);
     for (; n > 1; n /= 2) {

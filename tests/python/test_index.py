@@ -189,6 +189,24 @@ def test_splits_change_nothing(metric: Any) -> None:
         assert same(other.search(rows[:9], 20), fresh.search(rows[:9], 20))
 
 
+@pytest.mark.parametrize("ids", [range(60), range(100, 160), [*range(30), *range(50, 80)], range(0, 180, 3)])
+@pytest.mark.parametrize("gone", [[], [3, 110, 57]])
+def test_truth_values_are_those_of_ids(ids: Any, gone: list[int]) -> None:
+    """Whether ids are one after another, from 0 on, or not; and masks longer and shorter than they reach."""
+    rows, numbers = rows_of(60, 8), np.array(ids)
+    index = quantize.Index(8)
+    index.add(rows, numbers)
+    index.remove(gone)
+    rng = np.random.default_rng(1)
+    for size in (0, 1, 59, 60, 61, 120, 159, 160, 161, 300):
+        for part in (0.05, 0.5, 1):
+            mask = rng.random(size) < part
+            found = index.search(rows[:3], 60, filter=mask)
+            assert same(found, index.search(rows[:3], 60, filter=np.flatnonzero(mask)))
+            wanted = {i for i in numbers.tolist() if i < size and mask[i]} - set(gone)
+            assert set(found.ids[0].tolist()) - {-1} == wanted
+
+
 def test_an_index_that_grows_row_by_row_has_few_segments() -> None:
     index = quantize.Index(8)
     rows = rows_of(300, 8)
