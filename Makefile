@@ -20,7 +20,8 @@ help:
 	@echo 'make install          build the C libraries and the tool, and install them (PREFIX=/usr/local, DESTDIR)'
 	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
 	@echo 'make bench-files      measure the tool on model files against copying them'
-	@echo 'make bench-peers      measure products and searches beside ONNX Runtime, NumPy and FAISS, which it installs'
+	@echo 'make bench-peers      measure products and searches beside ONNX Runtime, NumPy and FAISS, which it installs;'
+	@echo '                      the table of searches goes to docs/performance.md: 20 minutes'
 	@echo 'make docs             build the documentation: build/docs/index.html'
 	@echo 'make lint             check form and find likely mistakes, in C and Python'
 	@echo 'make format           bring the sources into form'
@@ -79,7 +80,7 @@ bench-peers:
 	@$(PYTHON) scripts/prepare.py peers
 	@$(VENV) scripts/test.py --install
 	@OPENBLAS_NUM_THREADS=1 $(VENV) bench/peers_products.py
-	@OPENBLAS_NUM_THREADS=1 $(VENV) bench/peers_search.py build/vectors
+	@OPENBLAS_NUM_THREADS=1 $(VENV) bench/peers_search.py build/vectors --write docs/performance.md
 
 docs:
 	@$(PYTHON) scripts/prepare.py build

@@ -1,17 +1,23 @@
 """Searches among 4-bit vectors: this library beside FAISS, with the same arrays, one thread on one CPU.
 
-    python bench/peers_search.py FOLDER             needs the package `quantize-int4` and faiss-cpu==1.15.1
-    python bench/peers_search.py FOLDER --filters   searches in 1, 10 and 50 % of the vectors
-    python bench/peers_search.py --made 384 20000   vectors at random: without a model
+    python bench/peers_search.py FOLDER [CASE...] [--write PAGE]
 
-Makes vectors in FOLDER if they are not there: of 20,000 synopses of Debian packages as base, of 500 others as
-queries (all-MiniLM-L6-v2, 384 numbers, length 1). The base of 200,000 has these and sums of two of them, of
-length 1: sentences enough are not to be had. Recall is how many of the 10 best by float32 are among the 10
-that are found. Rates are of CPU time, the best of rounds in which all take turns.
+Needs the package `quantize-int4` and faiss-cpu==1.15.1. A case is NUMBERSxVECTORS, or NUMBERSxVECTORS@PERCENT
+for searches in a part of the vectors; by default those of CASES. --write puts the table into a page, between
+two comments.
+
+Vectors of 384 numbers are real: 20,000 synopses of Debian packages as all-MiniLM-L6-v2 embeds them, of
+length 1, and 500 others as queries; FOLDER gets them if they are not there. Where more are wanted, the
+rest are these with noise of half their length. Other vectors are made: sums of 40 vectors, and noise.
+Recall is how many of the 10 best by float32 are among the 10 that are found. Rates are of CPU time, the
+best of rounds in which all take turns. The index is prepared for single queries, and answers what it
+answers without that, which is checked. A basis is learned from the vectors, never from queries; its
+matrix is part of the bytes, as is what FAISS stores once.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -31,8 +37,14 @@ Array = np.ndarray[Any, Any]
 Search = Callable[[Array], Array]
 
 BASE, QUERIES, K = 20_000, 500, 10
-SIZES = (20_000, 200_000)
-ROUNDS, SECONDS = 12, 0.25
+CASES = (
+    *("384x20000", "384x20000@1", "384x20000@10", "384x20000@50", "384x200000", "384x1000000"),
+    *("100x20000", "100x200000", "768x20000", "768x200000", "1536x20000", "1536x200000"),
+    *("3072x20000", "3072x200000"),
+)
+ROUNDS, SECONDS = 6, 0.15
+BASIS_MOST = 1536  # numbers of a vector for which a basis is learned here
+BEGIN, END = "<!-- search: begin -->", "<!-- search: end -->"
 HERE = Path(__file__).resolve().parent
 
 
@@ -72,42 +84,58 @@ def make_vectors(folder: Path) -> None:
 
 
 def more(base: Array, rows: int) -> Array:
-    """The base, and sums of two of its rows."""
-    pairs = np.random.default_rng(1).integers(0, len(base), (rows - len(base), 2))
-    sums = base[pairs[:, 0]] + base[pairs[:, 1]]
-    sums /= np.linalg.norm(sums, axis=1, keepdims=True)
-    return np.concatenate([base, sums]).astype(np.float32)
+    """The base, and rows of it with noise, of length 1."""
+    rng = np.random.default_rng(1)
+    x = np.empty((rows, base.shape[1]), np.float32)
+    x[: len(base)] = base
+    for start in range(len(base), rows, len(base)):
+        some = x[start : start + len(base)]
+        noise = rng.standard_normal(some.shape, np.float32)
+        some[...] = base[: len(some)] + noise * np.float32(0.5 * base.shape[1] ** -0.5)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def made(dim: int, rows: int) -> tuple[Array, Array]:
     """Base and queries of length 1: sums of 40 vectors, and noise."""
     rng = np.random.default_rng(1)
-    mix = rng.standard_normal((40, dim)).astype(np.float32)
-    x = rng.standard_normal((rows + QUERIES, 40)).astype(np.float32) @ mix
-    x += 2.5 * rng.standard_normal(x.shape).astype(np.float32)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    mix = rng.standard_normal((40, dim), np.float32)
+    x = rng.standard_normal((rows + QUERIES, 40), np.float32) @ mix
+    for start in range(0, len(x), BASE):
+        some = x[start : start + BASE]
+        some += np.float32(2.5) * rng.standard_normal(some.shape, np.float32)
+        some /= np.linalg.norm(some, axis=1, keepdims=True)
     return x[QUERIES:], x[:QUERIES]
 
 
-def ours(base: Array, *, prepared: bool = False, **options: Any) -> tuple[Search, float]:
+def ours(base: Array, mask: Array | None, *, learned: bool = False) -> tuple[Search, float]:
     import quantize
 
-    index = quantize.Index(base.shape[1], metric="dot", **options)
+    if learned and base.shape[1] > BASIS_MOST:
+        raise ValueError("learning takes minutes")
+    basis = quantize.learn_basis(base) if learned else None
+    index = quantize.Index(base.shape[1], metric="dot", basis=basis)
     index.add(base)
-    if prepared:
-        index.prepare()
-    return lambda queries: index.search(queries, K, threads=1).ids, (index.nbytes - index.ids.nbytes) / len(
-        base
-    )
+    some = base[:: len(base) // 20]
+    before = index.search(some, K).ids
+    index.prepare()
+    if any(not np.array_equal(index.search(x, K).ids, ids) for x, ids in zip(some, before, strict=True)):
+        sys.exit("an index that is prepared finds something else")
+    size = (index.nbytes - index.ids.nbytes) / len(base)
+    return lambda queries: index.search(queries, K, filter=mask, threads=1).ids, size
 
 
-def faiss_index(base: Array, make: Callable[[Any, int], Any]) -> tuple[Search, float]:
+def faiss_index(base: Array, mask: Array | None, make: Callable[[Any, int], Any]) -> tuple[Search, float]:
     import faiss  # type: ignore[import-not-found]
 
     index = make(faiss, base.shape[1])
-    index.train(base)
+    index.train(base[:65536])
     index.add(base)
-    return lambda queries: index.search(queries, K)[1], len(faiss.serialize_index(index)) / len(base)
+    size = len(faiss.serialize_index(index)) / len(base)
+    if mask is None:
+        return lambda queries: index.search(queries, K)[1], size
+    selector: Any = faiss.IDSelectorBitmap
+    chosen = faiss.SearchParameters(sel=selector(np.packbits(mask, bitorder="little")))
+    return lambda queries: index.search(queries, K, params=chosen)[1], size
 
 
 def rabitq(faiss: Any, d: int) -> Any:
@@ -116,20 +144,20 @@ def rabitq(faiss: Any, d: int) -> Any:
     )
 
 
-PEERS: list[tuple[str, Callable[[Array], tuple[Search, float]]]] = [
-    ("quantize.Index", ours),
-    ("quantize.Index, prepared", lambda base: ours(base, prepared=True)),
-    ("quantize.Index, rotated", lambda base: ours(base, rotation=1)),
-    (
-        "FAISS SQ4",
-        lambda base: faiss_index(base, lambda f, d: f.index_factory(d, "SQ4", f.METRIC_INNER_PRODUCT)),
-    ),
-    (
-        "FAISS PQ fast scan, 4 bits a number",
-        lambda base: faiss_index(base, lambda f, d: f.index_factory(d, f"PQ{d}x4fs", f.METRIC_INNER_PRODUCT)),
-    ),
-    ("FAISS RaBitQ fast scan, 4 bits, rotated", lambda base: faiss_index(base, rabitq)),
-]
+def factory(name: str) -> Callable[[Array, Array | None], tuple[Search, float]]:
+    return lambda base, mask: faiss_index(
+        base, mask, lambda f, d: f.index_factory(d, name.format(d=d), f.METRIC_INNER_PRODUCT)
+    )
+
+
+OURS = ("`Index`", "`Index`, basis")
+PEERS: dict[str, Callable[[Array, Array | None], tuple[Search, float]]] = {
+    OURS[0]: ours,
+    OURS[1]: lambda base, mask: ours(base, mask, learned=True),
+    "FAISS `SQ4`": factory("SQ4"),
+    "FAISS `PQx4fs`": factory("PQ{d}x4fs"),
+    "FAISS RaBitQ fast scan, 4 bits": lambda base, mask: faiss_index(base, mask, rabitq),
+}
 
 
 def rates(searches: dict[str, Search], queries: Array, each: int) -> dict[str, float]:
@@ -146,53 +174,56 @@ def rates(searches: dict[str, Search], queries: Array, each: int) -> dict[str, f
     return best
 
 
-def table(base: Array, queries: Array) -> None:
-    best = np.argpartition(-(queries @ base.T), K, axis=1)[:, :K]
-    title = f"{len(base):,} x {base.shape[1]}"
-    print(f"| {title} | recall@10 | bytes | 1 a call | 64 a call | prepared beside it, 1 / 64 |")
-    print("|---|---|---|---|---|---|")
+def lines(case: str, folder: Path) -> list[str]:
+    """The lines of the table for a case."""
+    size, _, percent = case.partition("@")
+    dim, rows = map(int, size.split("x"))
+    base, queries = vectors(folder, rows) if dim == 384 else made(dim, rows)
+    mask = np.random.default_rng(2).random(rows) < int(percent) / 100 if percent else None
+    scores = queries @ base.T
+    if mask is not None:
+        scores[:, ~mask] = -np.inf
+    best = np.argpartition(-scores, K, axis=1)[:, :K]
+    del scores
+    title = f"{dim} x {rows:,}" + (f", {percent} % of them" if percent else "")
     searches: dict[str, Search] = {}
-    rows: dict[str, str] = {}
-    for name, make in PEERS:
+    found: dict[str, list[str]] = {}
+    for name, make in PEERS.items():
         try:
-            search, size = make(base)
-            found = search(queries)
+            search, size_each = make(base, mask)
+            ids = search(queries)
         except Exception as error:  # a peer that cannot is a line of the table
-            print(f"| {name} | not measured: {str(error).splitlines()[0][:60]} | | | | |")
+            takes = "search params not supported" in str(error)
+            reason = "takes no filter" if takes else f"not measured: {str(error).splitlines()[0][-60:]}"
+            found[name] = [reason, "", "", "", "", ""]
             continue
-        recall = float(np.mean([len(set(a) & set(b)) / K for a, b in zip(found, best, strict=True)]))
-        searches[name], rows[name] = search, f"| {name} | {recall:.3f} | {size:.0f} |"
+        recall = float(np.mean([len(set(a) & set(b)) / K for a, b in zip(ids, best, strict=True)]))
+        searches[name], found[name] = search, [f"{recall:.3f}", f"{size_each:.0f}"]
     one, many = rates(searches, queries, 1), rates(searches, queries, 64)
-    for name, row in rows.items():
-        ratio = " / ".join(f"{rate[PEERS[1][0]] / rate[name]:.2f}" for rate in (one, many))
-        print(f"{row} {one[name]:,.0f} | {many[name]:,.0f} | {ratio} |", flush=True)
-    print()
+    result = []
+    for name, cells in found.items():
+        if name in searches:
+            cells += [f"{one[name]:,.0f}", f"{many[name]:,.0f}"]
+            for own in OURS:
+                beside = own in searches and name not in OURS
+                ratio = f"{one[own] / one[name]:.2f} / {many[own] / many[name]:.2f}" if beside else ""
+                cells.append(ratio)
+        result.append(" | ".join(["| " + (title if name == OURS[0] else ""), name, *cells]) + " |")
+    return result
 
 
-def filters(base: Array, queries: Array) -> None:
-    """Searches among some of the vectors: ours, prepared, by a mask; the scalar quantizer by a bitmap."""
-    import faiss
-    import quantize
+def vectors(folder: Path, rows: int) -> tuple[Array, Array]:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "base.npy").exists():
+        make_vectors(folder)
+    base, queries = np.load(folder / "base.npy"), np.load(folder / "queries.npy")
+    return base[:rows] if rows <= len(base) else more(base, rows), queries
 
-    index = quantize.Index(base.shape[1], metric="dot")
-    index.add(base)
-    index.prepare()
-    other = faiss.index_factory(base.shape[1], "SQ4", faiss.METRIC_INNER_PRODUCT)
-    other.train(base)
-    other.add(base)
-    print("| of the vectors | `Index`, 1 / 64 a call | FAISS SQ4 | ours over theirs |")
-    print("|---|---|---|---|")
-    for part in (0.01, 0.1, 0.5, 1.0):
-        mask = np.random.default_rng(2).random(len(base)) < part
-        some = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little")))
-        searches: dict[str, Search] = {
-            "ours": lambda x, mask=mask: index.search(x, K, filter=mask, threads=1).ids,  # type: ignore[misc]
-            "theirs": lambda x, some=some: other.search(x, K, params=some)[1],  # type: ignore[misc]
-        }
-        one, many = rates(searches, queries, 1), rates(searches, queries, 64)
-        ratio = " / ".join(f"{rate['ours'] / rate['theirs']:.2f}" for rate in (one, many))
-        each = [f"{one[name]:,.0f} / {many[name]:,.0f}" for name in searches]
-        print(f"| {part:.0%} | {each[0]} | {each[1]} | {ratio} |", flush=True)
+
+def write(page: Path, text: str) -> None:
+    before, rest = page.read_text("utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
 
 
 def main() -> int:
@@ -201,23 +232,26 @@ def main() -> int:
     import quantize
 
     faiss.omp_set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("cases", nargs="*", default=CASES)
+    parser.add_argument("--write", type=Path, metavar="PAGE")
+    options = parser.parse_args()
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("utf-8"))
-    name = cpu[1] if cpu else platform.machine()
-    print(f"{name}; kernels {quantize.kernels()}; load {os.getloadavg()[0]:.1f}")
-    print(f"quantize {quantize.__version__}, faiss {faiss.__version__}, NumPy {np.__version__}\n")
-    if sys.argv[1] == "--made":
-        table(*made(int(sys.argv[2]), int(sys.argv[3])))
-        return 0
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "base.npy").exists():
-        make_vectors(folder)
-    small, queries = np.load(folder / "base.npy"), np.load(folder / "queries.npy")
-    if "--filters" in sys.argv:
-        filters(small, queries)
-        return 0
-    for rows in SIZES:
-        table(small if rows == len(small) else more(small, rows), queries)
+    text = [
+        f"{cpu[1] if cpu else platform.machine()}, kernels {quantize.kernels()}, one thread, load "
+        f"{os.getloadavg()[0]:.1f}; quantize {quantize.__version__}, FAISS {faiss.__version__}, NumPy "
+        f"{np.__version__}: `python bench/peers_search.py FOLDER {' '.join(options.cases)}`.",
+        "",
+        "| | | recall@10 | bytes | 1 a call | 64 a call | `Index` over it, 1 / 64 | with basis, 1 / 64 |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    print("\n".join(text), flush=True)
+    for case in options.cases:
+        text += lines(case, options.folder)
+        print("\n".join(text[-len(PEERS) :]), flush=True)
+        if options.write:
+            write(options.write, "\n".join(text))
     return 0
 
 

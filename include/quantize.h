@@ -566,6 +566,42 @@ QZ_API qz_result qz_gptq(const qz_scheme *scheme, const qz_matrix *w, const qz_m
                          const qz_gptq_options *options, const qz_packed *dst, qz_stats *stats, qz_detail *detail);
 
 /* ----------------------------------------------------------------------------------------------------------
+ * Vectors before they are quantized
+ *
+ * `rows` vectors of `cols` float32, one after another, which are changed in their place or projected to others. The
+ * results are the same for any number of rows and threads. All these functions return QZ_OK; QZ_ERROR_ARGUMENT for a
+ * pointer that is NULL or not aligned; QZ_ERROR_SIZE. `pool` may be NULL.
+ * ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Divides each vector by its length, in double; a vector of zeros stays. For the length, squares of the first half of
+ * the elements and of the second are added in pairs in double, then the halves of these sums, until one is left; where
+ * the number is odd, the last one is set aside. Those that were set aside are added in turn, and then the sum.
+ */
+QZ_API qz_result qz_normalize(float *x, uint64_t rows, uint64_t cols, qz_pool *pool);
+
+/*
+ * Rotates each vector by an orthogonal transform that `seed` chooses. It mixes all elements: those of a rotated vector
+ * are of about the same size, which suits one scale a row. Dot products of rotated vectors are those of the vectors, but
+ * for rounding.
+ *
+ * There are six steps. Step s changes the sign of element i where the highest bit of number s * cols + i + 1 of the
+ * generator SplitMix64 is 1 (number n is made of the state seed + n * 0x9E3779B97F4A7C15). Then the first (s even) or
+ * the last (s odd) 2^m elements, 2^m being the largest power of two that is not above cols, go through a Hadamard
+ * transform: elements that are h apart become their sum and their difference, for h = 1, 2, 4, ..., 2^(m-1), and each
+ * is multiplied by 2^(-m/2), rounded to float32. All is computed in float32. With `back` 1 the steps are undone.
+ */
+QZ_API qz_result qz_rotate(float *x, uint64_t rows, uint64_t cols, uint64_t seed, int back, qz_pool *pool);
+
+/*
+ * Writes to y the products of each of `rows` vectors x with a matrix of `cols` rows and `outs` columns, one row after
+ * another: y[r * outs + j] is the sum of x[r * cols + i] * matrix[i * outs + j] in the order of i, in float32, where each
+ * product is rounded before it is added. y overlaps neither of them.
+ */
+QZ_API qz_result qz_project(const float *x, uint64_t rows, uint64_t cols, const float *matrix, uint64_t outs, float *y,
+                            qz_pool *pool);
+
+/* ----------------------------------------------------------------------------------------------------------
  * Nearest neighbours
  *
  * The rows of a packed matrix that score best with queries, found without decoding it. The scores are those of the

@@ -430,6 +430,74 @@ static PyObject *core_nearest(PyObject *module, PyObject *args)
         &call, qz_nearest(&scheme.row, &packed, rows, &queries, k, &options, scores->buf, ids->buf, &call.detail)));
 }
 
+/* Rows of float32, one after another. Returns 0, or -1 with an exception. */
+static int take_vectors(Call *call, PyObject *object, int writable, qz_matrix *x)
+{
+    if (take_matrix(call, object, writable, QZ_F32, x) < 0)
+        return -1;
+    if ((x->cols > 1 && x->col_stride != 1) || (x->rows > 1 && x->row_stride != (int64_t)x->cols)) {
+        PyErr_SetString(PyExc_ValueError, "vectors are not one after another");
+        return -1;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(normalize_doc, "normalize(x, threads, /) -> None");
+
+static PyObject *core_normalize(PyObject *module, PyObject *args)
+{
+    PyObject *x_object;
+    qz_matrix x;
+    Call call;
+    Py_ssize_t threads;
+
+    call_init(&call, module);
+    if (!PyArg_ParseTuple(args, "On:normalize", &x_object, &threads) || take_vectors(&call, x_object, 1, &x) < 0 ||
+        call_begin(&call, threads, matrix_bytes(&x)) < 0)
+        return call_cancel(&call);
+    return none_unless(call_end(&call, qz_normalize(x.data, x.rows, x.cols, call.pool)));
+}
+
+PyDoc_STRVAR(rotate_doc, "rotate(x, seed, back, threads, /) -> None");
+
+static PyObject *core_rotate(PyObject *module, PyObject *args)
+{
+    PyObject *x_object;
+    qz_matrix x;
+    Call call;
+    Py_ssize_t threads;
+    unsigned long long seed;
+    int back;
+
+    call_init(&call, module);
+    if (!PyArg_ParseTuple(args, "OKpn:rotate", &x_object, &seed, &back, &threads) ||
+        take_vectors(&call, x_object, 1, &x) < 0 || call_begin(&call, threads, matrix_bytes(&x)) < 0)
+        return call_cancel(&call);
+    return none_unless(call_end(&call, qz_rotate(x.data, x.rows, x.cols, seed, back, call.pool)));
+}
+
+PyDoc_STRVAR(project_doc, "project(x, matrix, y, threads, /) -> None");
+
+static PyObject *core_project(PyObject *module, PyObject *args)
+{
+    PyObject *x_object, *matrix_object, *y_object;
+    qz_matrix x, matrix, y;
+    Call call;
+    Py_ssize_t threads;
+
+    call_init(&call, module);
+    if (!PyArg_ParseTuple(args, "OOOn:project", &x_object, &matrix_object, &y_object, &threads) ||
+        take_vectors(&call, x_object, 0, &x) < 0 || take_vectors(&call, matrix_object, 0, &matrix) < 0 ||
+        take_vectors(&call, y_object, 1, &y) < 0 ||
+        lengths_agree((size_t)matrix.rows, (size_t)x.cols, "matrix has no row for each column of x") < 0 ||
+        lengths_agree((size_t)y.rows, (size_t)x.rows, "x and y differ in their rows") < 0 ||
+        lengths_agree((size_t)y.cols, (size_t)matrix.cols, "matrix and y differ in their columns") < 0 ||
+        call_begin(&call, threads, work_of(matrix_bytes(&matrix), x.rows)) < 0)
+        return call_cancel(&call);
+    return none_unless(
+        call_end(&call, qz_project(x.data, x.rows, x.cols, matrix.data, matrix.cols, y.data, call.pool)));
+}
+
 PyDoc_STRVAR(validate_doc, "validate(scheme, parts, rows, cols, /) -> None");
 
 static PyObject *core_validate(PyObject *module, PyObject *args)
@@ -597,6 +665,9 @@ static PyMethodDef methods[] = {
     PLAIN(linear, METH_VARARGS),
     PLAIN(nearest, METH_VARARGS),
     PLAIN(prepare, METH_VARARGS),
+    PLAIN(normalize, METH_VARARGS),
+    PLAIN(rotate, METH_VARARGS),
+    PLAIN(project, METH_VARARGS),
     PLAIN(validate, METH_VARARGS),
     PLAIN(scheme_check, METH_VARARGS),
     PLAIN(scheme_sizes, METH_VARARGS),

@@ -11,7 +11,8 @@
 * :func:`encode_file`, :func:`decode_file`, :func:`convert_file`, :func:`compare_files` and
   :func:`verify_file` work on whole files and models, in little memory.
 * :func:`nearest` finds the rows of a packed array that are nearest to queries; :func:`quantize_vectors` packs
-  vectors for that, and :class:`Index` adds, removes, saves and searches them.
+  vectors for that, and :class:`Index` adds, removes, saves and searches them; :func:`tune_index` and
+  :func:`learn_basis` make it find more.
 * :func:`linear`, and ``@``, multiply with packed arrays.
 * ``python -m quantize`` is the command-line tool.
 """
@@ -40,6 +41,8 @@ from .quantize import unpack_int8_to_int4 as unpack_int8_to_int4
 
 if TYPE_CHECKING:
     from . import onnx as onnx
+    from .basis import Basis as Basis
+    from .basis import learn_basis as learn_basis
     from .choice import Candidate as Candidate
     from .choice import Candidates as Candidates
     from .choice import Choice as Choice
@@ -73,6 +76,8 @@ if TYPE_CHECKING:
     from .tensor_file import TensorInfo as TensorInfo
     from .tensor_file import open as open  # noqa: A004 - as tarfile, gzip and others call theirs
     from .together import concatenate as concatenate
+    from .tuning import IndexChoice as IndexChoice
+    from .tuning import tune_index as tune_index
     from .vector_index import Index as Index
     from .vectors import quantize_vectors as quantize_vectors
     from .whole_files import FileResult as FileResult
@@ -88,6 +93,7 @@ __version__ = _core.version
 
 # The modules of names that are imported when they are first used: importing the package must cost little.
 _LAZY = {
+    "Basis": "basis",
     "Candidate": "choice",
     "Candidates": "choice",
     "Choice": "choice",
@@ -96,6 +102,7 @@ _LAZY = {
     "FileResult": "whole_files",
     "Grams": "grams",
     "Index": "vector_index",
+    "IndexChoice": "tuning",
     "Neighbours": "neighbours",
     "Plan": "planning",
     "QuantizedArray": "packed_array",
@@ -113,6 +120,7 @@ _LAZY = {
     "encode_file": "whole_files",
     "gptq": "layer",
     "kernels": "machine",
+    "learn_basis": "basis",
     "learn_table": "learn",
     "linear": "products",
     "load": "files",
@@ -125,6 +133,7 @@ _LAZY = {
     "run": "running",
     "save": "files",
     "schemes": "scheme",
+    "tune_index": "tuning",
     "verify_file": "whole_files",
 }
 

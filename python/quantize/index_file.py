@@ -4,7 +4,8 @@
     512    slot 0    after changes 0, 2, 4, ...: the number of the change, where records end; 512 bytes
     1024   slot 1    after changes 1, 3, 5, ...
     1536   description   JSON, filled up to a multiple of 64 bytes
-           records   each a header of 64 bytes and a payload of a multiple of 64 bytes
+           records   the basis, if there is one; rows that were added, ids that were removed. Each is a
+                     header of 64 bytes and a payload of a multiple of 64 bytes
 
 Numbers are little-endian. Whoever adds to a file writes records behind those that count, brings them to
 the disk, and then writes the slot that is older. So a file holds what it held before or all that was added,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
-ADD, REMOVE = 1, 2
+ADD, REMOVE, BASIS = 1, 2, 3
 
 _MAGIC = b"\x93qzindex"
 _VERSION = 1
@@ -67,7 +68,7 @@ class Commit(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Rows that were added, or ids that were removed."""
+    """Rows that were added, ids that were removed, or, with no rows, the basis."""
 
     kind: int
     rows: int
@@ -149,7 +150,7 @@ def _write_records(fd: int, commit: Commit, records: Iterable[tuple[int, int, li
         sealed = _sealed(header, _ALIGNED)
         _write(fd, sealed, end)
         chain = zlib.crc32(sealed)
-        rows += count if kind == ADD else -count
+        rows += -count if kind == REMOVE else count
         end = at
     return commit._replace(end=end, rows=rows, chain=chain)
 
@@ -276,7 +277,7 @@ def _records(data: Bytes, at: int, commit: Commit, path: str) -> Iterator[Record
         if len(header) < _ALIGNED or _sealed(header[: _RECORD.size], _ALIGNED) != header:
             raise _damaged(path, what)
         magic, kind, none, rows, size, before, checksum = _RECORD.unpack_from(header)
-        if magic != _RECORD_MAGIC or kind not in (ADD, REMOVE) or none or before != chain:
+        if magic != _RECORD_MAGIC or kind not in (ADD, REMOVE, BASIS) or none or before != chain:
             raise _damaged(path, what)
         if size % _ALIGNED or size > commit.end - at - _ALIGNED:
             raise _damaged(path, what)

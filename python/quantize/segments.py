@@ -123,11 +123,21 @@ class Filter(NamedTuple):
             return places if len(places) < _GATHERED * len(segment.ids) else _mask(places, len(segment.ids))
         if self.mask is None:
             return segment.alive
-        known = segment.ids < len(self.mask)
-        wanted = known if segment.alive is None else known & segment.alive
-        wanted[known] &= self.mask[segment.ids[known]]
+        wanted = _of_ids(self.mask, segment.ids)
+        if segment.alive is not None:
+            wanted = wanted & segment.alive
         count = int(np.count_nonzero(wanted))
         return np.flatnonzero(wanted) if count < _GATHERED * len(segment.ids) else wanted
+
+
+def _of_ids(mask: Mask, ids: Ids) -> Mask:
+    """The truth values of ascending ids; False past the end of the mask."""
+    first, count = int(ids[0]), len(ids)
+    if int(ids[-1]) == first + count - 1 < len(mask):  # one after another
+        return mask[first : first + count]
+    wanted = ids < len(mask)
+    wanted[wanted] = mask[ids[wanted]]
+    return wanted
 
 
 def _mask(places: Ids, rows: int) -> Mask:

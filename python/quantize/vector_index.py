@@ -7,48 +7,48 @@ import json
 import operator
 import os
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from . import index_file
+from . import _core, index_file
+from .basis import as_parts
 from .c_numbers import METRICS, WHOLE_ROW
-from .errors import DtypeError, FormatError
-from .inputs import as_array, as_single
+from .errors import FormatError
+from .index_arguments import (
+    ID_MOST,
+    as_ids,
+    as_rows,
+    check_basis_suits,
+    check_new,
+    checked_basis,
+    checked_candidates,
+    checked_filter,
+    checked_ids,
+    checked_seed,
+    filled_up,
+    rows_by_id,
+)
+from .index_records import LARGEST_MERGED, State, additions, basis_of, restored
+from .inputs import as_single
 from .names import unknown
 from .neighbours import Neighbours, rank_again
-from .packed_array import QuantizedArray
-from .parts import Parts, wanted_parts
 from .rotation import Rotation
 from .scheme import Scheme
-from .segments import Filter, Segment, find_nearest, merged, rows_as_stored, segment_of
-from .vectors import checked_rows, quantize_vectors, row_sums
+from .segments import Filter, Segment, find_nearest, merged, segment_of
+from .vectors import checked_rows, quantize_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import ArrayLike, NDArray
 
-    from .inputs import AnyArray
+    from .basis import Basis
+    from .index_arguments import Rows
     from .names import ScaleDtype, SchemeName
     from .neighbours import Metric
+    from .packed_array import QuantizedArray
     from .segments import Ids
 
-    Rows = ArrayLike | str | os.PathLike[str] | Callable[[Ids], ArrayLike]
-
-_LARGEST_MERGED = 1 << 17  # rows of segments that are put together
 _DIM_MOST = 1 << 20
-_ID_MOST = 2**63 - 2  # so that there is a next one
-
-
-class _State(NamedTuple):
-    """What an index holds at a moment. It never changes: a writer puts another one in its place."""
-
-    segments: tuple[Segment, ...]
-    next_id: int
-    removed: tuple[Ids, ...]
-    """Ids that were removed and the file still has."""
-    live: int
 
 
 class Index:
@@ -78,9 +78,14 @@ class Index:
     rotation : int, optional
         A seed: vectors and queries are rotated at random before they are quantized. That finds more where few
         of the numbers of a vector are large, or some are always larger than others; measure it.
+    basis : Basis, optional
+        What :func:`learn_basis` made of vectors like those that will come; for "cosine" of vectors of length
+        1. With its matrix more of the nearest are found, in as many bytes: for "cosine" and "dot", the scheme
+        "int4" with one scale a vector, and without a rotation.
 
     See Also
     --------
+    tune_index : Which of these find most, measured.
     nearest : A search in one packed array.
 
     Examples
@@ -111,6 +116,7 @@ class Index:
         group_size: SupportsIndex = WHOLE_ROW,
         scale_dtype: ScaleDtype = "float32",
         rotation: SupportsIndex | None = None,
+        basis: Basis | None = None,
     ) -> None:
         self._dim = operator.index(dim)
         if not 1 <= self._dim <= _DIM_MOST:
@@ -118,11 +124,14 @@ class Index:
         if metric not in METRICS:
             raise unknown("metric", metric, METRICS)
         self._metric = metric
-        self._rotation = None if rotation is None else Rotation(self._dim, _checked_seed(rotation))
-        nothing = np.zeros((0, self._dim), np.float32)
+        self._rotation = None if rotation is None else Rotation(checked_seed(rotation))
+        self._basis = None if basis is None else checked_basis(basis, self._dim)
+        nothing = np.zeros((0, self._dim if basis is None else basis.width), np.float32)
         self._none = quantize_vectors(nothing, scheme, group_size=group_size, scale_dtype=scale_dtype)
+        if basis is not None:
+            check_basis_suits(basis, metric, self._rotation, self._none.scheme)
         self._writing = threading.RLock()
-        self._state = _State((), 0, (), 0)
+        self._state = State((), 0, (), 0)
         self._prepare = False
         self._file: tuple[str, index_file.Commit] | None = None
 
@@ -149,6 +158,11 @@ class Index:
         return None if self._rotation is None else self._rotation.seed
 
     @property
+    def basis(self) -> Basis | None:
+        """What vectors become before they are quantized; None: nothing."""
+        return self._basis
+
+    @property
     def ids(self) -> Ids:
         """The ids of all vectors, ascending."""
         found = [segment.live_ids() for segment in self._state.segments]
@@ -156,15 +170,16 @@ class Index:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that vectors and ids take, in memory or in a file that is mapped."""
-        return sum(segment.nbytes() for segment in self._state.segments)
+        """Bytes that vectors, ids and the basis take, in memory or in a file that is mapped."""
+        own = 0 if self._basis is None else self._basis.nbytes
+        return own + sum(segment.nbytes() for segment in self._state.segments)
 
     def __len__(self) -> int:
         return self._state.live
 
     def __contains__(self, wanted: object) -> bool:
         number = operator.index(wanted)  # type: ignore[arg-type]
-        if not 0 <= number <= _ID_MOST:
+        if not 0 <= number <= ID_MOST:
             return False
         some = np.array([number], np.int64)
         return any(segment.find(some)[0].any() for segment in self._state.segments)
@@ -175,7 +190,8 @@ class Index:
         each = (sum(segment.nbytes() for segment in state.segments) / state.live) if state.live else 0.0
         size = f", {each:.0f} bytes each" if state.live else ""
         vectors = "1 vector" if state.live == 1 else f"{state.live:,} vectors"
-        what = f"{self._dim}, metric={self._metric!r}, scheme={self.scheme.label!r}{rotation}"
+        basis = "" if self._basis is None else f", basis={self._basis!r}"
+        what = f"{self._dim}, metric={self._metric!r}, scheme={self.scheme.label!r}{rotation}{basis}"
         return f"Index({what}): {vectors}{size}"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -199,26 +215,21 @@ class Index:
         ValueError
             When an id is there already, a value is not finite, or shapes do not fit together.
         """
-        rows = checked_rows(_as_rows(vectors, "vectors"), "vectors", self._dim)
-        given = None if ids is None else _checked_ids(ids, "ids", len(rows))
-        packed = quantize_vectors(
-            self._prepared(rows),
-            self.scheme,
-            group_size=self.scheme.group_size,
-            scale_dtype=self.scheme.scale_dtype,  # type: ignore[arg-type]
-        )
+        rows = checked_rows(as_rows(vectors, "vectors"), "vectors", self._dim)
+        given = None if ids is None else checked_ids(ids, "ids", len(rows))
+        packed = self._packed(rows)
         with self._writing:
             state = self._state
             if given is None:
-                if state.next_id + len(rows) - 1 > _ID_MOST:
-                    raise ValueError(f"ids would go beyond {_ID_MOST}; pass ids=")
+                if state.next_id + len(rows) - 1 > ID_MOST:
+                    raise ValueError(f"ids would go beyond {ID_MOST}; pass ids=")
                 given = np.arange(state.next_id, state.next_id + len(rows), dtype=np.int64)
             else:
-                _check_new(given, state.segments)
+                check_new(given, state.segments)
             if len(rows):
-                segments = merged((*state.segments, segment_of(packed, given)), _LARGEST_MERGED)
+                segments = merged((*state.segments, segment_of(packed, given)), LARGEST_MERGED)
                 next_id = max(state.next_id, int(given.max()) + 1)
-                self._state = _State(segments, next_id, state.removed, state.live + len(rows))
+                self._state = State(segments, next_id, state.removed, state.live + len(rows))
 
     def remove(self, ids: ArrayLike) -> int:
         """Remove vectors. Their ids may be used again.
@@ -233,7 +244,7 @@ class Index:
         int
             How many vectors were removed.
         """
-        wanted = np.unique(_as_ids(ids, "ids"))
+        wanted = np.unique(as_ids(ids, "ids"))
         with self._writing:
             state = self._state
             segments: list[Segment] = []
@@ -246,14 +257,31 @@ class Index:
                     gone.append(wanted[here])
                 if len(places) < segment.live:
                     segments.append(segment.without(places) if len(places) else segment)
-            self._state = _State(tuple(segments), state.next_id, (*state.removed, *gone), state.live - count)
+            self._state = State(tuple(segments), state.next_id, (*state.removed, *gone), state.live - count)
         return count
 
-    def _prepared(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Vectors or queries as they are quantized and compared."""
+    def _packed(self, rows: NDArray[np.float32]) -> QuantizedArray:
+        """Vectors as they are stored."""
         if self._metric == "cosine":
             rows = _of_length_one(rows)
-        return rows if self._rotation is None else self._rotation(rows)
+        dtype: ScaleDtype = self.scheme.scale_dtype  # type: ignore[assignment]
+        if self._basis is not None:
+            if self._basis.matrix is not None:
+                return self._basis.quantize(rows, dtype)
+            rows = self._basis.centered(rows)
+        rows = rows if self._rotation is None else self._rotation(rows)
+        return quantize_vectors(rows, self.scheme, group_size=self.scheme.group_size, scale_dtype=dtype)
+
+    def _asked(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+        """Queries as they are compared, and what is added to the scores of each; None: nothing."""
+        constants = None
+        if self._metric == "cosine":
+            rows = _of_length_one(rows)
+        if self._basis is not None and self._metric == "l2":
+            rows = self._basis.centered(rows)
+        elif self._basis is not None:
+            constants, rows = self._basis.constants(rows), self._basis.queries(rows)
+        return rows if self._rotation is None else self._rotation(rows), constants
 
     # --- Searching ------------------------------------------------------------------------------------------
 
@@ -305,15 +333,17 @@ class Index:
         wanted = operator.index(k)
         if wanted < 0:
             raise ValueError(f"k is {wanted}; it must be 0 or more")
-        more = _checked_candidates(candidates, wanted, rerank is not None)
-        allowed = _checked_filter(filter)
+        more = checked_candidates(candidates, wanted, rerank is not None)
+        allowed = checked_filter(filter)
         segments = self._state.segments
-        turned, metric = self._prepared(rows), self._core_metric
-        found = find_nearest(segments, allowed, turned, more, metric, threads, prepared=self._prepare)
+        (asked, constants), metric = self._asked(rows), self._core_metric
+        found = find_nearest(segments, allowed, asked, more, metric, threads, prepared=self._prepare)
+        if constants is not None:
+            found = found._replace(scores=found.scores + constants[:, None])
         if rerank is not None:
-            exact = _rows_by_id(rerank, self._dim)
+            exact = rows_by_id(rerank, self._dim)
             found = rank_again(rows, exact, found.ids, self._metric, min(wanted, found.ids.shape[1]))
-        scores, ids = _filled_up(found, wanted, self._metric)
+        scores, ids = filled_up(found, wanted, self._metric)
         return Neighbours(scores[0], ids[0]) if given.ndim == 1 else Neighbours(scores, ids)
 
     def prepare(self, *, threads: SupportsIndex | None = None) -> None:
@@ -330,7 +360,7 @@ class Index:
             How many threads share the work; by default as many as pay.
         """
         self._prepare = True
-        nothing = np.zeros((0, self._dim), np.float32)
+        nothing = np.zeros((0, self._none.shape[1]), np.float32)
         every = Filter(None, None)
         find_nearest(self._state.segments, every, nothing, 0, self._core_metric, threads, prepared=True)
 
@@ -356,8 +386,8 @@ class Index:
         KeyError
             When an id is not there.
         """
-        wanted = _as_ids(ids, "ids")
-        result = np.zeros((len(wanted), self._dim), np.float32)
+        wanted = as_ids(ids, "ids")
+        result = np.zeros((len(wanted), self._none.shape[1]), np.float32)
         missing = np.ones(len(wanted), bool)
         for segment in self._state.segments:
             here, places = segment.find(wanted)
@@ -365,7 +395,8 @@ class Index:
             missing &= ~here
         if missing.any():
             raise KeyError(f"the index has no vector with id {wanted[np.argmax(missing)]}")
-        return result if self._rotation is None else self._rotation.back(result)
+        result = result if self._rotation is None else self._rotation.back(result)
+        return result if self._basis is None else self._basis.decode(result)
 
     # --- Files ----------------------------------------------------------------------------------------------
 
@@ -392,13 +423,15 @@ class Index:
             if append:
                 commit = self._append(target, state)
             else:
-                live = [segment.compact() for segment in state.segments]
-                commit = index_file.create(target, self._description(), _additions(live), state.next_id)
+                records = additions([segment.compact() for segment in state.segments])
+                if self._basis is not None:
+                    records.insert(0, (index_file.BASIS, 0, as_parts(self._basis)))
+                commit = index_file.create(target, self._description(), records, state.next_id)
             segments = tuple(dataclasses.replace(segment, saved=True) for segment in state.segments)
-            self._state = state._replace(segments=merged(segments, _LARGEST_MERGED), removed=())
+            self._state = state._replace(segments=merged(segments, LARGEST_MERGED), removed=())
             self._file = target, commit
 
-    def _append(self, target: str, state: _State) -> index_file.Commit:
+    def _append(self, target: str, state: State) -> index_file.Commit:
         if self._file is None or self._file[0] != target:
             raise ValueError(
                 f"{target} is not the file that this index was saved to or loaded from; save without append"
@@ -407,7 +440,7 @@ class Index:
         gone = [(index_file.REMOVE, len(ids), [ids]) for ids in state.removed]
         if not new and not gone and self._file[1].next_id == state.next_id:
             return self._file[1]
-        return index_file.append(target, self._file[1], [*gone, *_additions(new)], state.next_id)
+        return index_file.append(target, self._file[1], [*gone, *additions(new)], state.next_id)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Index:
@@ -435,9 +468,9 @@ class Index:
         """
         target = os.path.abspath(os.fspath(path))
         contents = index_file.read(target, mapped=mmap)
-        self = _described(cls, contents.description, target)
+        self = _described(cls, contents, target)
         # Small segments of a mapped file are put together in memory; large ones stay where they are.
-        self._state = _restored(self._none, contents, target)
+        self._state = restored(self._none, contents, target, has_basis=self._basis is not None)
         self._file = target, contents.commit
         return self
 
@@ -449,138 +482,24 @@ class Index:
             if field.name != "summary"
         }
         found = {"dim": self._dim, "metric": self._metric, "rotation": self.rotation, "scheme": scheme}
+        if self._basis is not None:
+            matrix = self._basis.matrix
+            kept = 0 if matrix is None else matrix.shape[1]
+            found["basis"] = {"fine": self._basis.fine, "kept": kept, "ratio": self._basis.ratio}
         return json.dumps(found, sort_keys=True, separators=(",", ":")).encode("ascii")
-
-
-# --- Arguments ----------------------------------------------------------------------------------------------
-
-
-def _checked_seed(seed: SupportsIndex) -> int:
-    number = operator.index(seed)
-    if not 0 <= number < 2**64:
-        raise ValueError(f"rotation is {number}; a seed is 0..2**64 - 1")
-    return number
-
-
-def _as_rows(vectors: ArrayLike, what: str) -> AnyArray:
-    given = as_single(vectors, what)
-    return given.reshape(1, -1) if given.ndim == 1 else given
-
-
-def _as_ids(ids: ArrayLike, what: str) -> Ids:
-    given = as_array(ids, what)
-    if given.size == 0 and not isinstance(ids, np.ndarray):
-        given = given.astype(np.int64)  # [] has no type of its own
-    if given.dtype.kind not in "iu":
-        raise DtypeError(f"{what} is an array of {given.dtype.name}; integers are needed")
-    given = given.reshape(1) if given.ndim == 0 else given
-    if given.ndim != 1:
-        raise ValueError(f"{what} has shape {given.shape}; a list of ids is needed")
-    if given.dtype == np.uint64 and given.size and int(given.max()) > _ID_MOST:
-        raise ValueError(f"{what} holds {int(given.max())}; ids are 0..{_ID_MOST}")
-    return np.ascontiguousarray(given, np.int64)
-
-
-def _checked_ids(ids: ArrayLike, what: str, count: int) -> Ids:
-    given = _as_ids(ids, what)
-    if len(given) != count:
-        raise ValueError(f"{what} has {len(given)} ids for {count} vectors; each needs one")
-    wrong = (given < 0) | (given > _ID_MOST)
-    if wrong.any():
-        raise ValueError(f"{what} holds {given[np.argmax(wrong)]}; ids are 0..{_ID_MOST}")
-    numbers, counts = np.unique(given, return_counts=True)
-    if len(numbers) < count:
-        raise ValueError(f"{what} holds {numbers[np.argmax(counts)]} more than once; ids must differ")
-    return given
-
-
-def _check_new(ids: Ids, segments: tuple[Segment, ...]) -> None:
-    for segment in segments:
-        here, _ = segment.find(ids)
-        if here.any():
-            raise ValueError(f"id {ids[np.argmax(here)]} is in the index already; remove it first")
-
-
-def _checked_filter(allowed: ArrayLike | None) -> Filter:
-    if allowed is None:
-        return Filter(None, None)
-    given = as_array(allowed, "filter")
-    if given.dtype != np.bool_:
-        return Filter(None, np.unique(_as_ids(allowed, "filter")))
-    if given.ndim != 1:
-        raise ValueError(
-            f"filter has shape {given.shape}; (n,) is needed, a truth value for each id from 0 on"
-        )
-    return Filter(given, None)
-
-
-def _checked_candidates(candidates: SupportsIndex | None, k: int, is_wanted: bool) -> int:
-    """How many are looked for."""
-    if not is_wanted:
-        if candidates is not None:
-            raise ValueError("candidates says how many vectors rerank ranks, but rerank is not given")
-        return k
-    more = 4 * k + 10 if candidates is None else operator.index(candidates)
-    if more < k:
-        raise ValueError(f"candidates is {more}, less than k, {k}")
-    return more
 
 
 def _of_length_one(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows divided by their lengths; those of length 0 stay as they are."""
-    exact = rows.astype(np.float64)
-    lengths = np.sqrt(row_sums(exact * exact))[:, None]
-    np.divide(exact, lengths, out=exact, where=lengths > 0)
-    return exact.astype(np.float32)
+    result = rows.copy()
+    _core.normalize(result, 0)
+    return result
 
 
-def _rows_by_id(rerank: Rows, dim: int) -> Callable[[Ids], Any]:
-    """A function that returns the rows of ids."""
-    if callable(rerank) and not hasattr(rerank, "__array__"):
-        return rerank
-    if isinstance(rerank, (str, os.PathLike)):
-        rerank = np.load(rerank, mmap_mode="r", allow_pickle=False)
-    rows = rerank if isinstance(rerank, np.ndarray) else as_array(rerank, "rerank")
-    if rows.ndim != 2 or rows.shape[1] != dim:
-        raise ValueError(f"rerank has shape {rows.shape}; (n, {dim}) is needed, row i for id i")
-
-    def gather(ids: Ids) -> AnyArray:
-        if len(ids) and int(ids[-1]) >= len(rows):
-            raise ValueError(
-                f"rerank has {len(rows)} rows, and none for id {ids[-1]}; pass a function that finds the "
-                "rows of ids"
-            )
-        found: AnyArray = rows[ids]
-        return found
-
-    return gather
-
-
-def _filled_up(found: Neighbours, k: int, metric: str) -> tuple[NDArray[np.float64], Ids]:
-    """K columns."""
-    if found.ids.shape[1] == k:
-        return found
-    shape = len(found.ids), k
-    scores = np.full(shape, np.inf if metric == "l2" else -np.inf)
-    ids = np.full(shape, -1, np.int64)
-    scores[:, : found.ids.shape[1]] = found.scores
-    ids[:, : found.ids.shape[1]] = found.ids
-    return scores, ids
-
-
-# --- Files --------------------------------------------------------------------------------------------------
-
-
-def _additions(segments: list[Segment]) -> list[tuple[int, int, list[AnyArray]]]:
-    return [
-        (index_file.ADD, len(one.ids), [one.ids, *rows_as_stored(one)]) for one in segments if len(one.ids)
-    ]
-
-
-def _described(cls: type[Index], description: bytes, path: str) -> Index:
+def _described(cls: type[Index], contents: index_file.Contents, path: str) -> Index:
     """An empty index as a file describes it."""
     try:
-        found = json.loads(description)
+        found = json.loads(contents.description)
         scheme = Scheme(**found["scheme"])
         self = cls(
             found["dim"],
@@ -589,53 +508,10 @@ def _described(cls: type[Index], description: bytes, path: str) -> Index:
             scheme=scheme,
             group_size=scheme.group_size,
             scale_dtype=scheme.scale_dtype,  # type: ignore[arg-type]
+            basis=basis_of(found, contents, path) if "basis" in found else None,
         )
-        if self._description() == description:
+        if self._description() == contents.description:
             return self
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         pass
     raise FormatError(f"{path} describes an index that this version does not know; update quantize")
-
-
-def _restored(like: QuantizedArray, contents: index_file.Contents, path: str) -> _State:
-    """What the records make, one after another."""
-    segments: tuple[Segment, ...] = ()
-    live = 0
-    for record in contents.records:
-        if record.kind == index_file.ADD:
-            new = _segment_of_record(like, record, contents.commit.next_id, path)
-            if any(one.find(new.ids)[0].any() for one in segments):
-                raise _nonsense(path, "adds an id that is there")
-            segments = merged((*segments, new), _LARGEST_MERGED)
-            live += record.rows
-        else:
-            (ids,) = index_file.take_parts(record, [(np.dtype(np.int64), (record.rows,))], path)
-            found = [one.find(ids) for one in segments]
-            if np.any(ids[1:] <= ids[:-1]) or sum(len(places) for _, places in found) != record.rows:
-                raise _nonsense(path, "removes an id that is not there")
-            pairs = zip(segments, found, strict=True)
-            left = [one.without(places) if len(places) else one for one, (_, places) in pairs]
-            segments = tuple(one for one in left if one.live)
-            live -= record.rows
-    if live != contents.commit.rows:
-        raise _nonsense(path, "counts rows wrongly")
-    return _State(segments, contents.commit.next_id, (), live)
-
-
-def _segment_of_record(like: QuantizedArray, record: index_file.Record, next_id: int, path: str) -> Segment:
-    wants = wanted_parts(like.scheme, (record.rows,), like.shape[1])
-    wanted = [(want.dtype, want.shape) for want in wants if want is not None]
-    ids, *stored = index_file.take_parts(record, [(np.dtype(np.int64), (record.rows,)), *wanted], path)
-    slots = iter(stored)
-    parts = Parts(*(None if want is None else next(slots) for want in wants))  # type: ignore[arg-type]
-    if not len(ids) or ids[0] < 0 or ids[-1] >= next_id or np.any(ids[1:] <= ids[:-1]):
-        raise _nonsense(path, "has ids out of order")
-    try:
-        rows = QuantizedArray(*parts, scheme=like.scheme, shape=(record.rows, like.shape[1]), axis=1)
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
-    return Segment(rows, ids, None, len(ids), saved=True)
-
-
-def _nonsense(path: str, what: str) -> FormatError:
-    return FormatError(f"{path} {what}: a program that is not this one has written it; take it from a backup")

@@ -39,7 +39,7 @@ class Model:
 
     def __init__(self, dim: int, metric: str, rotation: int | None) -> None:
         self.dim, self.metric = dim, metric
-        self.turn = Rotation(dim, rotation) if rotation is not None else lambda x: x
+        self.turn = Rotation(rotation) if rotation is not None else lambda x: x
         self.rows: dict[int, Array] = {}
 
     def prepared(self, x: Array) -> Array:
@@ -189,6 +189,24 @@ def test_splits_change_nothing(metric: Any) -> None:
         assert same(other.search(rows[:9], 20), fresh.search(rows[:9], 20))
 
 
+@pytest.mark.parametrize("ids", [range(60), range(100, 160), [*range(30), *range(50, 80)], range(0, 180, 3)])
+@pytest.mark.parametrize("gone", [[], [3, 110, 57]])
+def test_truth_values_are_those_of_ids(ids: Any, gone: list[int]) -> None:
+    """Whether ids are one after another, from 0 on, or not; and masks longer and shorter than they reach."""
+    rows, numbers = rows_of(60, 8), np.array(ids)
+    index = quantize.Index(8)
+    index.add(rows, numbers)
+    index.remove(gone)
+    rng = np.random.default_rng(1)
+    for size in (0, 1, 59, 60, 61, 120, 159, 160, 161, 300):
+        for part in (0.05, 0.5, 1):
+            mask = rng.random(size) < part
+            found = index.search(rows[:3], 60, filter=mask)
+            assert same(found, index.search(rows[:3], 60, filter=np.flatnonzero(mask)))
+            wanted = {i for i in numbers.tolist() if i < size and mask[i]} - set(gone)
+            assert set(found.ids[0].tolist()) - {-1} == wanted
+
+
 def test_an_index_that_grows_row_by_row_has_few_segments() -> None:
     index = quantize.Index(8)
     rows = rows_of(300, 8)
@@ -278,7 +296,7 @@ def test_bytes_of_a_vector() -> None:
 @pytest.mark.parametrize("dim", [1, 2, 3, 7, 50, 64, 100, 384])
 def test_rotation(dim: int) -> None:
     x = rows_of(40, dim)
-    turn = Rotation(dim, 5)
+    turn = Rotation(5)
     y = turn(x)
     np.testing.assert_allclose(
         y.astype(float) @ y.astype(float).T, x.astype(float) @ x.astype(float).T, rtol=1e-4, atol=1e-3
@@ -289,12 +307,12 @@ def test_rotation(dim: int) -> None:
         single = turn(np.eye(dim, dtype=np.float32))
         assert np.abs(single).max() < 0.99  # mixes
         assert np.linalg.matrix_rank(single) == dim
-        assert not np.allclose(Rotation(dim, 6)(x), y)
+        assert not np.allclose(Rotation(6)(x), y)
 
 
 def test_rotation_stays_the_same() -> None:
     """Files hold rotated vectors, so that no later version may rotate otherwise."""
-    y = Rotation(5, 7)(np.arange(1, 6, dtype=np.float32)[None])
+    y = Rotation(7)(np.arange(1, 6, dtype=np.float32)[None])
     np.testing.assert_allclose(y[0], ROTATED, rtol=1e-6)
 
 
@@ -341,6 +359,32 @@ def test_writers_take_turns() -> None:
     for thread in threads:
         thread.join()
     assert np.array_equal(index.ids, np.arange(1600))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_searches_after_fork(tmp_path: Path) -> None:
+    """The child has none of its parent's threads; it searches, adds and saves all the same."""
+    program = (
+        "import os, sys, warnings, numpy as np, quantize\n"
+        "warnings.simplefilter('ignore')\n"
+        "x = np.random.default_rng(1).standard_normal((6000, 64)).astype(np.float32)\n"
+        "index = quantize.Index(64, basis=quantize.learn_basis(x), metric='dot')\n"
+        "index.add(x[:5000])\n"
+        "index.prepare(threads=3)\n"
+        "expected = index.search(x[:300], threads=3).ids\n"
+        "assert np.array_equal(index.search(x[:300]).ids, expected)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    ok = all(np.array_equal(index.search(x[:300], threads=n).ids, expected) for n in (1, 3, None))\n"
+        "    index.add(x[5000:])\n"
+        "    ok = ok and index.search(x[5500], 1).ids.tolist() == [5500]\n"
+        "    index.save(sys.argv[1])\n"
+        "    os._exit(0 if ok else 1)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "assert len(index) == 5000 and np.array_equal(index.search(x[:300], threads=3).ids, expected)\n"
+        "assert len(quantize.Index.load(sys.argv[1])) == 6000\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "a.index"], check=True, timeout=60)
 
 
 # --- Files --------------------------------------------------------------------------------------------------

@@ -117,6 +117,33 @@ def test_what_is_kept_belongs_to_one_array(metric: quantize.neighbours.Metric) -
     check(quantize.nearest(queries, q[100:], metric=metric), scores, metric, 10)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("scheme", ["int4", "nf4", "uint4"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_bounds_lose_nothing(scheme: str, metric: quantize.neighbours.Metric) -> None:
+    """100,000 queries for all nine: the best are the first ones of all rows, which were scored and sorted."""
+    rng = np.random.default_rng(METRICS.index(metric))
+    for d, group in ((33, -1), (64, 32), (384, -1)):
+        rows = rows_of(400, d)
+        rows[200:] = rows[:200] * (
+            1 + np.float32(1e-3) * rng.integers(0, 2, (200, 1))
+        )  # nearly or just the same
+        q = quantize.quantize_array(rows, scheme, group_size=group, scale_dtype="float32")
+        queries = rows[rng.integers(0, 400, 3704)] + rng.choice(
+            [1e-3, 0.3, 3], (3704, 1)
+        ) * rng.standard_normal((3704, d))
+        queries = queries.astype(np.float32)
+        every = quantize.nearest(queries, q, 400, metric=metric)
+        found = quantize.nearest(queries, q, 10, metric=metric)
+        assert found.ids.tobytes() == np.ascontiguousarray(every.ids[:, :10]).tobytes()
+        assert found.scores.tobytes() == np.ascontiguousarray(every.scores[:, :10]).tobytes()
+        quantize.neighbours.prepare(q, metric, codes=True, threads=None)
+        for first in range(0, 3704, 2):  # so few go another way
+            some = quantize.nearest(queries[first : first + 2], q, 10, metric=metric)
+            assert some.ids.tobytes() == found.ids[first : first + 2].tobytes()
+            assert some.scores.tobytes() == found.scores[first : first + 2].tobytes()
+
+
 def test_shapes_of_queries() -> None:
     q = quantize.quantize_array(rows_of(50, 64))
     queries = rows_of(6, 64, 3)

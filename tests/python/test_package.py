@@ -598,6 +598,10 @@ def test_core_checks_what_it_is_given() -> None:
         lambda: _core.dequantize_i4(codes, 1.0, None, x, _core.F32),
         lambda: _core.pack_i4(codes, codes[:3]),
         lambda: _core.unpack_i4(codes, codes[:5]),
+        lambda: _core.normalize(x, 0),
+        lambda: _core.normalize(x.reshape(4, 2)[::2], 0),
+        lambda: _core.rotate(x.reshape(2, 4).T, 1, False, 0),
+        lambda: _core.rotate(x.reshape(2, 4).astype(np.float64), 1, False, 0),
     ]
     for call in calls:
         with pytest.raises((ValueError, TypeError, BufferError, _core.Failure)):
