@@ -85,7 +85,7 @@ static void test_sums_of_products_of_floats(void **state)
     }
 }
 
-/* Those of mingw-w64 follow the mode of the x87 unit, which a caller may have changed. */
+/* In the mode of SSE, whatever a caller did to the x87 unit. */
 static void test_whole_numbers(void **state)
 {
     (void)state;
