@@ -22,7 +22,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import lint
@@ -246,7 +246,7 @@ ASIDE = "--ignore=tests/consume --ignore=tests/scale --ignore=tests/windows"  # 
 
 
 def run_pytest(
-    log: Log, name: str, paths: str, profile: str = "usual", jobs: int = JOBS, **variables: str
+    log: Log, name: str, paths: str, profile: str = "usual", jobs: int = JOBS, **more: str
 ) -> Count:
     """Runs pytest on all CPUs. What needs the installed C library takes it from BUILD, if that was built."""
     report = ROOT / f"build/{name}.xml"
@@ -255,7 +255,7 @@ def run_pytest(
     log.run(
         f"python -m pytest -ra --color=no --durations=20 --numprocesses={jobs} --dist=worksteal {paths}",
         f"--junitxml={report}",
-        variables={"HYPOTHESIS_PROFILE": profile, **built, **variables},
+        variables={"HYPOTHESIS_PROFILE": profile, **built, **more},
     )
     return read_report(report)
 
@@ -281,14 +281,9 @@ def test_scale(log: Log) -> Count:
 def test_windows(log: Log) -> Count:
     """The C tests and the tool, built for Windows, under Wine; beside it the tool of the package."""
     install(log)
-    with windows.wine() as variables:
-        given = {**SHORTER, **variables}
-        options = windows.OPTIONS
-        variant = Variant(
-            "windows", windows.COMPILER, "", "Release", options, given, without=windows.LEFT_OUT
-        )
-        count = test_c(variant, log)
-        given = {**variables, "QUANTIZE_WINDOWS": str(windows.TOOL)}
+    with windows.wine() as given:
+        variant = Variant("windows", windows.COMPILER, options=windows.OPTIONS, without=windows.LEFT_OUT)
+        count = test_c(replace(variant, environment={**SHORTER, **given}), log)
         count.add(run_pytest(log, "windows", "tests/windows", jobs=0, **given))
     return count
 

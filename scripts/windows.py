@@ -21,8 +21,8 @@ OPTIONS = (
 # Long tests of what has nothing of any system; of files, those that open so many that Wine takes minutes.
 LEFT_OUT = "test_(affine|exact|exact_affine|gptq|search|damaged|gguf|output_named)/"
 
-TOOL = ROOT / "build/windows/cli/quantize.exe"
 VARIABLES = {
+    "QUANTIZE_WINDOWS": str(ROOT / "build/windows/cli/quantize.exe"),
     "WINEPREFIX": str(ROOT / "build/wine"),
     "WINEDEBUG": "-all",
     "WINEDLLOVERRIDES": "mscoree,mshtml,winemenubuilder.exe=",  # nothing is fetched, no menus are made
