@@ -108,8 +108,9 @@ static struct buffers make_buffers(size_t n)
 
 static void free_buffers(struct buffers *b)
 {
-    free(b->x), free(b->x_bf16), free(b->x_f16), free(b->y);
-    free(b->codes), free(b->packed), free(b->scales), free(b->zeros), free(b->supers), free(b->weights);
+    limit_free(b->x), limit_free(b->x_bf16), limit_free(b->x_f16), limit_free(b->y);
+    limit_free(b->codes), limit_free(b->packed), limit_free(b->scales), limit_free(b->zeros), limit_free(b->supers),
+        limit_free(b->weights);
 }
 
 /* ---- what is timed ---------------------------------------------------------------------------------------------- */

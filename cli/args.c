@@ -255,7 +255,7 @@ static int read_whole(const struct option *o, const char *value, uint64_t *place
     if (!end || errno != 0)
         return bad_value(o, value, wanted);
     if (o->kind == BYTES && *end != '\0' && (power = strchr(powers, *end)) != NULL) {
-        for (long i = power - powers; i >= 0; i--) {
+        for (ptrdiff_t i = power - powers; i >= 0; i--) {
             if (number > UINT64_MAX / 1024)
                 return bad_value(o, value, wanted);
             number *= 1024;

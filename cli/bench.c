@@ -264,14 +264,14 @@ static int prepare(stage *s, const settings *set)
 
 static void clean(stage *s)
 {
-    free(s->values);
-    free(s->decoded);
-    free(s->codes);
-    free(s->packed);
-    free(s->group.codes);
-    free(s->group.scales);
-    free(s->group.zeros);
-    free(s->group.supers);
+    limit_free(s->values);
+    limit_free(s->decoded);
+    limit_free(s->codes);
+    limit_free(s->packed);
+    limit_free(s->group.codes);
+    limit_free(s->group.scales);
+    limit_free(s->group.zeros);
+    limit_free(s->group.supers);
     qz_pool_destroy(s->pool);
 }
 

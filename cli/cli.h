@@ -26,6 +26,7 @@
  *     nonfinite.c     where NaN and infinity are
  *     resources.c     memory and threads
  *     memory_limit.c  what memory can do; bench/ uses it, too
+ *     windows.c       how the tool starts on Windows
  *
  *     encode.c        a command, with encode_choose.c, encode_output.c, encode_part.c, encode_plan.c, encode_tensor.c
  *     decode.c convert.c compare.c info.c bench.c      the other commands

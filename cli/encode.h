@@ -140,7 +140,7 @@ int list_parts(encoder *e);
 /* With --json, what was made. */
 void print_part(const encoder *e);
 /* With --resume: the steps that make one part are those of encode.c. */
-int encode_resumable(encoder *e, int (*open)(void *of), int (*make)(void *of));
+int encode_resumable(encoder *e, int (*begin)(void *of), int (*make)(void *of));
 int is_rest(const settings *s);
 int is_list(const settings *s);
 

@@ -70,7 +70,7 @@ static void mark(void *of, size_t i)
     ((encoder *)of)->jobs[i].made_before = 1;
 }
 
-int encode_resumable(encoder *e, int (*open)(void *of), int (*make)(void *of))
+int encode_resumable(encoder *e, int (*begin)(void *of), int (*make)(void *of))
 {
     const resumable r = {.of = e,
                          .in = &e->in,
@@ -79,7 +79,7 @@ int encode_resumable(encoder *e, int (*open)(void *of), int (*make)(void *of))
                          .writer = &e->writer,
                          .key = key,
                          .forget = forget,
-                         .open = open,
+                         .open = begin,
                          .make = make,
                          .index = index_of,
                          .mark = mark};

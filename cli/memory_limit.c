@@ -126,14 +126,24 @@ void *limit_memory(size_t bytes)
 {
     enum { HUGE_PAGE = 2 << 20 };
     size_t room = (bytes + 4096 + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    void *p;
-    if (posix_memalign(&p, HUGE_PAGE, room) != 0)
+    char *start = malloc(room + HUGE_PAGE);
+    if (!start)
         return NULL;
+    char *p = start + HUGE_PAGE - (uintptr_t)start % HUGE_PAGE; /* at least 16 bytes behind it, as malloc has it */
 #ifdef MADV_HUGEPAGE
     (void)madvise(p, room, MADV_HUGEPAGE);
 #endif
     memset(p, 0, room);
+    memcpy(p - sizeof start, &start, sizeof start);
     return p;
+}
+
+void limit_free(void *memory)
+{
+    char *start = NULL;
+    if (memory)
+        memcpy(&start, (char *)memory - sizeof start, sizeof start);
+    free(start);
 }
 
 size_t limit_vector(void)

@@ -18,8 +18,9 @@ enum {
 
 /* Memory for measuring, zeroed so that no page fault is timed; NULL if there is none. On huge pages where the system
  * lends them, as NumPy's large arrays are; small pieces, too: else it would be luck which places in the second-level
- * cache they share. Release it with free. */
+ * cache they share. */
 void *limit_memory(size_t bytes);
+void limit_free(void *memory);
 
 /* How many bytes the vectors have. */
 size_t limit_vector(void);

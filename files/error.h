@@ -8,10 +8,10 @@
 
 #include "quantize_file.h"
 
-#if defined(__GNUC__)
-#define QZ_PRINTF(text, first) __attribute__((format(printf, text, first)))
-#else
+#if !defined(__GNUC__)
 #define QZ_PRINTF(text, first)
+#elif !defined(QZ_PRINTF) /* windows/posix.h has its own */
+#define QZ_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #endif
 
 /* Fills *error (if there is one) with "label: field at byte offset: ...", without the parts that are NULL or

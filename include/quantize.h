@@ -42,7 +42,9 @@ extern "C" {
 
 #define QZ_VERSION "0.1.0" /* the only place where the version is written */
 
-#if defined(QZ_SHARED) && (defined(__GNUC__) || defined(__clang__))
+#if defined(QZ_SHARED) && defined(_WIN32)
+#define QZ_API __declspec(dllexport)
+#elif defined(QZ_SHARED) && (defined(__GNUC__) || defined(__clang__))
 #define QZ_API __attribute__((visibility("default")))
 #else
 #define QZ_API

@@ -62,6 +62,11 @@ def python_venv():
     return bool(importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv"))
 
 
+def mingw():
+    flags = ["-lz", "-Wa,-muse-unaligned-vector-move"]
+    return builds("x86_64-w64-mingw32-gcc-posix", ["zlib.h", "pthread.h"], *flags)
+
+
 def emulators():
     return all(have(f"qemu-{machine}", f"qemu-{machine}-static") for machine in ("aarch64", "s390x"))
 
@@ -96,6 +101,8 @@ ALL = [
         ["gcc-s390x-linux-gnu", "libc6-dev-s390x-cross"],
     ),
     ("qemu's user mode emulators", emulators, ["qemu-user"]),
+    ("mingw-w64 with zlib", mingw, ["gcc-mingw-w64-x86-64-posix", "libz-mingw-w64-dev"]),
+    ("Wine", lambda: have("wine") and have("wineboot"), ["wine", "wine64"]),
     (
         "zsh, fish and mandoc",
         lambda: have("zsh") and have("fish") and have("mandoc"),

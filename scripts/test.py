@@ -22,10 +22,11 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import lint
+import windows
 from machine import JOBS, ROOT, environment
 
 LOGS = ROOT / "build/logs"
@@ -126,7 +127,7 @@ class Variant:
 # zlib.h does not do, or that are about the system.
 NO_BYTES = "test_(affine|exact|exact_affine|gptq|search|npz|packed|damaged|faults.*|output.*)/"
 NO_FILES = "-DQUANTIZE_BUILD_FILES=OFF"
-FILES = f"-DQUANTIZE_BUILD_CLI=OFF -DCMAKE_MODULE_PATH={ROOT}/tests/emulated"  # with a small zlib.h
+FILES = f"-DQUANTIZE_BUILD_CLI=OFF -DCMAKE_MODULE_PATH={ROOT}/tests/emulated/zlib"  # with a small zlib.h
 
 SHORT = {"QZ_TEST_SHORT": "1"}  # fewer random values, the same kinds of them
 SHORTER = {"QZ_TEST_SHORT": "8"}  # an eighth of those
@@ -190,10 +191,10 @@ C_PARTS = {
 
 SHORT_RUN = ("c", "python")
 OTHER_BUILDS = [part for part in C_PARTS if part not in SHORT_RUN]
-FULL_RUN = ("lint", *OTHER_BUILDS, "fuzz", "fast-math", "consume", "combinations")
+FULL_RUN = ("lint", *OTHER_BUILDS, "windows", "fuzz", "fast-math", "consume", "combinations")
 
 # Parts that run at the same time as the others, which mostly build: these mostly run one program at a time.
-BESIDE = ("emulated", "avx512", "combinations")
+BESIDE = ("emulated", "avx512", "windows", "combinations")
 
 
 def test_c(variant: Variant, log: Log) -> Count:
@@ -241,10 +242,12 @@ def install(log: Log) -> None:
     )
 
 
-ASIDE = "--ignore=tests/consume --ignore=tests/scale"  # parts of their own
+ASIDE = "--ignore=tests/consume --ignore=tests/scale --ignore=tests/windows"  # parts of their own
 
 
-def run_pytest(log: Log, name: str, paths: str, profile: str = "usual", jobs: int = JOBS) -> Count:
+def run_pytest(
+    log: Log, name: str, paths: str, profile: str = "usual", jobs: int = JOBS, **more: str
+) -> Count:
     """Runs pytest on all CPUs. What needs the installed C library takes it from BUILD, if that was built."""
     report = ROOT / f"build/{name}.xml"
     report.unlink(missing_ok=True)
@@ -252,7 +255,7 @@ def run_pytest(log: Log, name: str, paths: str, profile: str = "usual", jobs: in
     log.run(
         f"python -m pytest -ra --color=no --durations=20 --numprocesses={jobs} --dist=worksteal {paths}",
         f"--junitxml={report}",
-        variables={"HYPOTHESIS_PROFILE": profile, **built},
+        variables={"HYPOTHESIS_PROFILE": profile, **built, **more},
     )
     return read_report(report)
 
@@ -273,6 +276,16 @@ def test_scale(log: Log) -> Count:
     install(log)
     tables = "tests/python/test_arrow.py"  # of packages that only this part has
     return run_pytest(log, "scale", f"tests/scale {tables}", jobs=0)
+
+
+def test_windows(log: Log) -> Count:
+    """The C tests and the tool, built for Windows, under Wine; beside it the tool of the package."""
+    install(log)
+    with windows.wine() as given:
+        variant = Variant("windows", windows.COMPILER, options=windows.OPTIONS, without=windows.LEFT_OUT)
+        count = test_c(replace(variant, environment={**SHORTER, **given}), log)
+        count.add(run_pytest(log, "windows", "tests/windows", jobs=0, **given))
+    return count
 
 
 def test_consume(log: Log) -> Count:
@@ -306,6 +319,7 @@ OTHERS = {
     "fuzz": test_fuzz,
     "lint": test_lint,
     "scale": test_scale,
+    "windows": test_windows,
 }
 
 

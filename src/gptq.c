@@ -34,6 +34,7 @@
 #include "packed/scheme.h"
 #include "matrix/tile.h"
 #include "base/stop.h"
+#include "base/system.h"
 
 #include <float.h>
 #include <math.h>
@@ -882,14 +883,14 @@ static QZ_NOINLINE qz_result gptq(const qz_scheme *scheme, const qz_matrix *w, c
     all.levels = make_levels(&all.view.grid);
 
     struct carving size = {NULL, 0}, memory = {NULL, 0};
-    void *start;
     carve_all(&all, &size);
-    if (posix_memalign(&start, 64, size.used) != 0)
+    void *start = qz_aligned_alloc(64, size.used);
+    if (!start)
         return QZ_ERROR_MEMORY;
     memory.memory = start;
     carve_all(&all, &memory);
     qz_result result = solve(&all, scheme, w, gram, options, dst, stats, detail);
-    free(start);
+    qz_aligned_free(start);
     return result;
 }
 

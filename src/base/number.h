@@ -6,6 +6,8 @@
 #ifndef QZ_NUMBER_H
 #define QZ_NUMBER_H
 
+#include "rounded.h"
+
 #include <float.h>
 #include <stdint.h>
 #include <string.h>

@@ -16,6 +16,7 @@
 
 #include "fpenv.h"
 #include "pool.h"
+#include "system.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -247,7 +248,7 @@ void qz_pool_run(qz_pool *pool, size_t slices, void (*work)(void *context, size_
 static void free_memory(qz_pool *pool)
 {
     free(pool->workers);
-    free(pool);
+    qz_aligned_free(pool);
 }
 
 /* Ends the first `started` workers and frees the pool. */
@@ -270,13 +271,12 @@ qz_result qz_pool_create(size_t threads, qz_pool **result)
         threads = qz_cpu_count() < THREADS_MAX ? qz_cpu_count() : THREADS_MAX;
     if (threads > THREADS_MAX)
         return QZ_ERROR_ARGUMENT;
-    void *memory;
     struct worker *workers = calloc(threads, sizeof *workers);
-    if (!workers || posix_memalign(&memory, 64, sizeof(qz_pool) + threads * sizeof(struct share)) != 0) {
+    qz_pool *pool = workers ? qz_aligned_alloc(64, sizeof *pool + threads * sizeof(struct share)) : NULL;
+    if (!pool) {
         free(workers);
         return QZ_ERROR_MEMORY;
     }
-    qz_pool *pool = memory;
     atomic_init(&pool->round, 0);
     atomic_init(&pool->sleepers, 0);
     atomic_init(&pool->finished, 0);
@@ -338,7 +338,7 @@ size_t qz_cpus_allowed(FILE *file)
 
 size_t qz_cpu_count(void)
 {
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    long count = qz_cpus_online();
 #ifdef __linux__
     cpu_set_t mask;
     if (sched_getaffinity(0, sizeof mask, &mask) == 0 && CPU_COUNT(&mask) > 0)

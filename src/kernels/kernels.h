@@ -8,6 +8,7 @@
 #ifndef QZ_KERNELS_H
 #define QZ_KERNELS_H
 
+#include "../base/number.h"
 #include "../base/small.h"
 #include "affine.h"
 #include "quantize.h"

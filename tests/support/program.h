@@ -25,6 +25,7 @@
 
 #include "quantize.h"
 
+#include "base/rounded.h" /* what tests compute is rounded once, too */
 #include "fpmode.h"
 #include "random.h"
 
