@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 import quantize
-from quantize import tool, whole_files
+from quantize import tool, tool_options
 
 Array = Any
 Event = dict[str, Any]
 FUNCTIONS = {
-    "encode": (quantize.encode_file, whole_files.EncodeOptions),
-    "decode": (quantize.decode_file, whole_files.DecodeOptions),
-    "convert": (quantize.convert_file, whole_files.ConvertOptions),
-    "compare": (quantize.compare_files, whole_files.CompareOptions),
-    "verify": (quantize.verify_file, whole_files.VerifyOptions),
+    "encode": (quantize.encode_file, tool_options.EncodeOptions),
+    "decode": (quantize.decode_file, tool_options.DecodeOptions),
+    "convert": (quantize.convert_file, tool_options.ConvertOptions),
+    "compare": (quantize.compare_files, tool_options.CompareOptions),
+    "verify": (quantize.verify_file, tool_options.VerifyOptions),
 }
 # Keywords with a value and what the tool gets of it.
 VALUES: dict[str, tuple[Any, list[str]]] = {
@@ -129,7 +129,7 @@ def test_every_option_of_the_tool_is_a_keyword(command: str) -> None:
     elsewhere = {"--json", "--jsonl", "--quiet", "--help", "--part"}  # the last is what quantize.run asks for
     assert offered == listed - elsewhere
     documented = re.findall(r"`([a-z0-9_]+)`|``([a-z0-9_]+)=", FUNCTIONS[command][0].__doc__ or "")
-    own = set(FUNCTIONS[command][1].__annotations__) - set(whole_files.OutputOptions.__annotations__)
+    own = set(FUNCTIONS[command][1].__annotations__) - set(tool_options.OutputOptions.__annotations__)
     assert own <= {word for pair in documented for word in pair}
 
 
