@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from .errors import PlanError
 from .remote import Folder, room_for
-from .stages import MANIFEST, REST, Sums, in_the_way, manifest, sums_of_manifest, sums_of_record
+from .stages import MANIFEST, REST, Sums, in_the_way, is_complete, manifest, sums_of_manifest, sums_of_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,9 @@ class RemoteStage:
             return None
         folder = self._folder(number)
         there = folder.files()
-        right = all(name in there and folder.sum(name) == sum_ for name, sum_ in found.items())
+        right = is_complete(self.plan, number, found) and all(
+            name in there and folder.sum(name) == sum_ for name, sum_ in found.items()
+        )
         return found if right else None
 
     def _record(self, number: int) -> Sums | None:

@@ -94,11 +94,18 @@ class LocalStage:
         """Make the folders. What tasks of an earlier run were making is of no use, unless that goes on."""
         self.refuse_target()  # which another run may have made since it was first asked
         if alone:
-            shutil.rmtree(self._in("work"), ignore_errors=True)
+            self._clear_work()
         for name in ("files", "done", "work"):
             os.makedirs(self._in(name), exist_ok=True)
         with self.work() as work:
             _write(self.plan_path, self.plan.to_json(), work)
+
+    def _clear_work(self) -> None:
+        """Remove what tasks were making. One that is still at work must not find a part of its files."""
+        if os.path.isdir(self._in("work")):
+            old = tempfile.mkdtemp(dir=self.path)
+            os.rename(self._in("work"), os.path.join(old, "work"))
+            shutil.rmtree(old, ignore_errors=True)
 
     @contextlib.contextmanager
     def work(self) -> Iterator[str]:
@@ -111,13 +118,17 @@ class LocalStage:
         try:
             with open(self._in("done", str(number)), encoding="utf-8") as file:
                 found = sums_of_record(file.read())
-            right = all(_sum(self._in("files", name)) == sum_ for name, sum_ in found.items())
+            right = is_complete(self.plan, number, found) and all(
+                _sum(self._in("files", name)) == sum_ for name, sum_ in found.items()
+            )
         except (OSError, ValueError):
             return None
         return found if right else None
 
     def publish(self, number: int, part: str, sums: Sums, work: str) -> None:
         """Give the files of a task their names, and record that they are complete."""
+        if not is_complete(self.plan, number, sums):
+            raise PlanError(f"{part} has lost files; another run may have removed them")
         for name in sums:
             os.rename(os.path.join(part, name), self._in("files", name))
         _sync(self._in("files"))
@@ -162,6 +173,11 @@ def sums_of_manifest(text: str | bytes, plan: Plan) -> dict[str, str] | None:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from None
+
+
+def is_complete(plan: Plan, number: int, sums: Sums) -> bool:
+    """Whether these are the files that a task makes: one with tensors, or what is beside those."""
+    return number == REST or set(sums) == {plan.shards[number - 1][0]}
 
 
 def sums_of_record(text: str | bytes) -> Sums:

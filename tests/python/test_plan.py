@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import json
 import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -218,6 +221,42 @@ def test_orphans_do_not_hold_the_plan(made: Any, tmp_path: Path, executor: str) 
         driver.kill()
         driver.wait()
         check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+
+
+def test_a_record_without_the_file_is_none(made: Any, tmp_path: Path) -> None:
+    """Whatever an orphan wrote of a folder that was being removed."""
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    stage = stages.LocalStage(plan)
+    stage.begin(True)
+    name, other = plan.shards[0][0], plan.shards[1][0]
+    (Path(stage.path) / "files" / other).write_bytes(b"x")
+    for text in ("{}", json.dumps({other: [1, hashlib.sha256(b"x").hexdigest()]})):
+        (Path(stage.path) / "done" / "1").write_text(text)
+        assert stage.recorded(1) is None
+    with pytest.raises(quantize.PlanError, match="lost files"):
+        stage.publish(1, str(tmp_path / "part"), {}, str(tmp_path))
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+    assert name in os.listdir(tmp_path / "out")
+
+
+def test_what_tasks_were_making_goes_at_once(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that is still at work finds its folder whole, or not at all."""
+    stage = stages.LocalStage(quantize.plan(made[0], tmp_path / "out", **OPTIONS))
+    stage.begin(True)
+    seen = []
+    remove = shutil.rmtree
+
+    def watched(path: str, **named: Any) -> None:
+        seen.append(os.path.exists(work))
+        remove(path, **named)
+
+    with stage.work() as work:
+        monkeypatch.setattr(shutil, "rmtree", watched)
+        stage.begin(True)
+        assert seen[0] is False
+        assert sorted(os.listdir(stage.path)) == ["done", "files", "plan", "work"]
 
 
 def test_a_second_run_of_a_thread_is_refused(made: Any, tmp_path: Path) -> None:

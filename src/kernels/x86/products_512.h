@@ -217,8 +217,9 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
         const float *step = x->step + first + (size_t)r * x->pitch, *start = x->start + first + (size_t)r * x->pitch;
         vnni_turn(total[r]);
 #pragma GCC unroll 4
-        for (size_t k = 0; k < VNNI_BLOCKS && k < count; k++)
-            sums[r] = vnni_add(side, b + k, step[k], start[k], total[r][k], sums[r]);
+        for (size_t k = 0; k < VNNI_BLOCKS; k++)
+            if (k < count)
+                sums[r] = vnni_add(side, b + k, step[k], start[k], total[r][k], sums[r]);
     }
 }
 
