@@ -52,7 +52,8 @@ def build() -> None:
     """The programs. An object is made anew each time, which ccache makes cheap."""
     (FOLDER / "objects").mkdir(parents=True, exist_ok=True)
     patterns = ("files/*.c", "files/*/*.c", "src/*.c", "src/*/*.c", "src/*/*/*.c")
-    library = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    found = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    library = [path for path in found if path.parent.name != "windows"]
     with ThreadPoolExecutor(JOBS) as threads:
         objects = list(threads.map(compile_one, [*library, *(ROOT / name for name in PROGRAMS.values())]))
     shared = objects[: len(library)]
