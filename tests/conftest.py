@@ -9,6 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadlines, which a busy machine would miss. HYPOTHESIS_PROFILE=long searches for minutes, short briefly.
+settings.register_profile("short", deadline=None, print_blob=True, max_examples=25)
+settings.register_profile("usual", deadline=None, print_blob=True)
+settings.register_profile("long", deadline=None, print_blob=True, max_examples=3000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
-# No deadlines, which a busy machine would miss. HYPOTHESIS_PROFILE=long searches for minutes, short briefly.
-settings.register_profile("short", deadline=None, print_blob=True, max_examples=25)
-settings.register_profile("usual", deadline=None, print_blob=True)
-settings.register_profile("long", deadline=None, print_blob=True, max_examples=3000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 Array = NDArray[Any]
 Rng = np.random.Generator
