@@ -193,10 +193,8 @@ static int find_bytes(const encoder *e, job *j)
 
 static int plan_tensor(encoder *e, job *j)
 {
-    int code = DONE;
     j->tensor = qz_tensor_at(e->in.file, j->item->tensor);
-    if (j->item->packed && e->s->requantize)
-        code = describe_codes(e, j);
+    int code = j->item->packed && e->s->requantize ? describe_codes(e, j) : DONE;
     if (code != DONE)
         return code;
     const qz_tensor *t = j->tensor;

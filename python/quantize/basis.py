@@ -160,7 +160,7 @@ class Basis:
         )
         exact = y.astype(np.float64)
         top, rest = exact[:, : self.fine], exact[:, self.fine :]
-        step = np.abs(q.scales.astype(np.float64)) * np.where(q.scales < 0, -1.0, 1.0)
+        step = q.scales.astype(np.float64)
         if self.fine:  # which must fit
             least = np.abs(top).max(axis=1, keepdims=True) / (self.ratio * _MOST + _MOST)
             step = np.where(np.abs(step) < least, np.where(step < 0, -least, least), step)
@@ -192,10 +192,11 @@ def _product(rows: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[
 
 def _packed(digits: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Rows of codes of -8..7, two in a byte."""
-    nibbles = digits.view(np.uint8) & 15
-    if nibbles.shape[1] % 2:
-        nibbles = np.pad(nibbles, ((0, 0), (0, 1)))
-    return np.asarray(nibbles[:, ::2] | nibbles[:, 1::2] << 4, np.uint8)
+    if digits.shape[1] % 2:
+        digits = np.pad(digits, ((0, 0), (0, 1)))
+    packed = np.empty((len(digits), digits.shape[1] // 2), np.uint8)
+    _core.pack_i4(np.ascontiguousarray(digits), packed)
+    return packed
 
 
 # --- Learning -----------------------------------------------------------------------------------------------

@@ -178,6 +178,12 @@ static float ordinary_spread(size_t n)
 /* What float32 can make of the gains of two candidates, as a share of the energy; QZ_GAINS_MORE. */
 #define CLOSE 0x1p-19f
 
+/* The first of three neighbours, number i of `count` that lie evenly in the groups of a block. */
+static const float *three_at(const struct block *block, size_t i, size_t count)
+{
+    return block->v + i * (block->length - 3) / (count - 1) * QZ_BLOCK;
+}
+
 /* Which short groups have several values that are next to 0 beside the largest one, but not 0, as mixtures of
  * magnitudes have: how near to these a code comes matters most. */
 static void note_tiny(const struct block *block, const float largest[QZ_BLOCK], int32_t exact[QZ_BLOCK])
@@ -220,7 +226,7 @@ static void note_slopes(const struct block *block, const float largest[QZ_BLOCK]
         return;
     const float *three[TRIPLES];
     for (size_t i = 0; i < TRIPLES; i++)
-        three[i] = block->v + i * (block->length - 3) / (TRIPLES - 1) * QZ_BLOCK;
+        three[i] = three_at(block, i, TRIPLES);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         float bend = largest[l] * QZ_STRAIGHT;
         int32_t count = 0;
@@ -313,7 +319,7 @@ static void note_affine(const struct qz_view *view, const struct block *block, c
     const float at_ends = qz_at_ends(block->length);
     const float *three[TRIPLES]; /* the first ones of three neighbours */
     for (size_t i = 0; i < TRIPLES; i++)
-        three[i] = block->v + (n > TRIPLES ? i * (block->length - 3) / (TRIPLES - 1) : 0) * QZ_BLOCK;
+        three[i] = n > TRIPLES ? three_at(block, i, TRIPLES) : block->v;
     const float straight = n > TRIPLES ? QZ_STRAIGHT : -1.0f;
     const float *v[SAMPLES]; /* the first three far apart */
     for (size_t i = 0; i < SAMPLES; i++)
