@@ -1,4 +1,4 @@
-"""A packed array becomes values: what :meth:`quantize.QuantizedArray.dequantize` does."""
+"""A packed array becomes values or codes: what `dequantize` and `int_codes` of a packed array do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _core
 from .errors import DtypeError, explain
-from .inputs import DTYPE_NUMBERS, FLOATS, as_threads, is_bfloat16, writable
+from .inputs import DTYPE_NUMBERS, FLOATS, as_threads, has_codes, is_bfloat16, writable
 from .parts import as_matrix, matrices, other_axes
 
 if TYPE_CHECKING:
@@ -62,6 +62,21 @@ def decode(
         rows_last = matrix.reshape(*other_axes(shape, axis), shape[axis])
         target[...] = np.moveaxis(rows_last, -1, axis)
     return memory if out is None else out
+
+
+def unpack(codes: AnyArray, scheme: Scheme, cols: int, axis: int, dtype: DTypeLike | None) -> AnyArray:
+    """Codes of rows of so many columns as numbers, a number each, with the quantized axis at its place."""
+    wanted = np.dtype(np.int8 if dtype is None else dtype)
+    signed = scheme.codes == "int4"
+    if not has_codes(wanted, signed):
+        others = "int4 of ml_dtypes" if signed else "uint8 or uint4 of ml_dtypes"
+        held = "-8..7" if signed else "0..15"
+        raise DtypeError(f"{wanted.name} does not hold the codes {held}; use int8, {others}")
+    numbers = np.empty((*codes.shape[:-1], 2 * codes.shape[-1]), np.int8)
+    _core.unpack_i4(np.ascontiguousarray(codes), numbers)
+    if not signed:
+        numbers &= 15
+    return np.moveaxis(numbers[..., :cols], -1, axis).astype(wanted, copy=False)
 
 
 def _memory_of(

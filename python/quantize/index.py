@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from .c_numbers import WHOLE_ARRAY
 from .inputs import as_array
+from .parts import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .inputs import AnyArray
+    from .scheme import Scheme
 
     Item = int | slice | AnyArray
 
 _DECODE = "use np.asarray(q)[...], which decodes"
+
+
+def take(
+    parts: Parts, scheme: Scheme, shape: tuple[int, ...], quantized: int, key: Any
+) -> tuple[Parts, tuple[int, ...], int]:
+    """What an index selects of an array of this shape: its parts, its shape and its quantized axis."""
+    items = index_items(key, shape, quantized)
+    scales = select(parts.scales, items)
+    axis = axis_after(items, shape, quantized)
+    others = scales.shape[:-1]
+    taken = (*others[:axis], shape[quantized], *others[axis:])
+    supers = parts.supers
+    if supers is not None and scheme.super_size != WHOLE_ARRAY:
+        supers = select(supers, items)
+    elif supers is not None and not math.prod(taken):
+        supers = supers[:0]  # one super scale serves every slice with something in it
+    zeros = None if parts.zeros is None else select(parts.zeros, items)
+    return Parts(select(parts.codes, items), scales, zeros, supers), taken, axis
 
 
 def index_items(key: Any, shape: tuple[int, ...], quantized: int) -> list[Item]:

@@ -1,8 +1,8 @@
 """The packed array: :class:`quantize.QuantizedArray`.
 
 The class knows its parts and answers questions about them. encode.py makes parts of values, and decode.py
-makes values of parts. index.py finds what an index means. refusals.py tells what to do instead of what is
-refused.
+makes values of parts. index.py selects parts by an index. array_protocols.py is what NumPy and other
+libraries ask of it, and refusals.py tells what to do instead of what is refused.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, overload
 import numpy as np
 
 from . import _core
-from .c_numbers import WHOLE_ARRAY
-from .decode import decode
-from .errors import DtypeError, explain
-from .index import axis_after, index_items, select
-from .inputs import FLOATS, as_axis, has_codes, is_bfloat16
+from .array_protocols import ArrayProtocols
+from .decode import decode, unpack
+from .errors import explain
+from .index import take
+from .inputs import as_axis
 from .parts import Parts, as_bits, checked_parts, matrices, other_axes, read_only
 from .refusals import refusing
 from .scheme import Scheme, find, meaning
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import EllipsisType, ModuleType
 
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from .inputs import AnyArray
     from .names import SchemeName
@@ -39,7 +39,7 @@ _Out = TypeVar("_Out")
 
 
 @refusing
-class QuantizedArray:
+class QuantizedArray(ArrayProtocols):
     """An array of 4-bit codes with a scale for each group: what :func:`quantize_array` returns.
 
     It can be decoded (:meth:`dequantize`, `numpy.asarray`, `torch.as_tensor`), indexed along the axes that
@@ -149,9 +149,8 @@ class QuantizedArray:
     def _set(
         self, parts: Parts, scheme: Scheme, shape: tuple[int, ...], axis: int, stats: Stats | None
     ) -> None:
-        self._codes, self._scales = read_only(parts.codes), read_only(parts.scales)
-        self._zeros = None if parts.zeros is None else read_only(parts.zeros)
-        self._supers = None if parts.supers is None else read_only(parts.supers)
+        views: list[Any] = [None if part is None else read_only(part) for part in parts]
+        self._codes, self._scales, self._zeros, self._supers = views
         self._scheme, self._shape, self._axis, self._stats = scheme, shape, axis, stats
         self._prepared = {}
 
@@ -315,35 +314,6 @@ class QuantizedArray:
             return decode_into(xp, self, dtype, threads)
         return decode(self._parts(), self._scheme, self._shape, self._axis, out, dtype, threads)
 
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
-        if copy is False:
-            raise ValueError(
-                "a QuantizedArray must be decoded to become an ndarray, which copy=False forbids"
-            )
-        wanted = np.dtype(np.float32 if dtype is None else dtype)
-        if wanted in FLOATS or is_bfloat16(wanted):
-            return self.dequantize(dtype=wanted)
-        return self.dequantize().astype(wanted)
-
-    def __dlpack__(self, **options: Any) -> Any:
-        """Decode to float32 for programs that take arrays by DLPack, like PyTorch."""
-        if options.get("copy") is False:
-            raise BufferError("a QuantizedArray must be decoded to become an array, which copy=False forbids")
-        options.pop("copy", None)
-        return self.dequantize().__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return 1, 0  # the CPU
-
-    if not TYPE_CHECKING:  # type checkers would believe that every function of NumPy works
-
-        def __array_function__(self, function, types, arguments, options):
-            """Functions of NumPy that are no ufuncs: decode, unless only the shape is asked for."""
-            of_shape = {np.shape: self._shape, np.ndim: self.ndim, np.size: self.size}
-            if function in of_shape and arguments == (self,) and not options:
-                return of_shape[function]
-            return function(*map(_decoded, arguments), **{key: _decoded(x) for key, x in options.items()})
-
     @overload
     def int_codes(self, dtype: None = None) -> NDArray[np.int8]: ...
     @overload
@@ -367,32 +337,7 @@ class QuantizedArray:
         TypeError
             When `dtype` does not have all codes.
         """
-        wanted = np.dtype(np.int8 if dtype is None else dtype)
-        signed = self._scheme.codes == "int4"
-        if not has_codes(wanted, signed):
-            others = "int4 of ml_dtypes" if signed else "uint8 or uint4 of ml_dtypes"
-            held = "-8..7" if signed else "0..15"
-            raise DtypeError(f"{wanted.name} does not hold the codes {held}; use int8, {others}")
-        codes = np.empty((*self._codes.shape[:-1], 2 * self._codes.shape[-1]), np.int8)
-        _core.unpack_i4(np.ascontiguousarray(self._codes), codes)
-        if not signed:
-            codes &= 15
-        mine = np.moveaxis(codes[..., : self._shape[self._axis]], -1, self._axis)
-        return mine.astype(wanted, copy=False)
-
-    # --- Products -------------------------------------------------------------------------------------------
-
-    def __matmul__(self, other: ArrayLike) -> NDArray[np.float32]:
-        from .products import matmul
-
-        product: NDArray[np.float32] = matmul(self, other)
-        return product
-
-    def __rmatmul__(self, other: ArrayLike) -> NDArray[np.float32]:
-        from .products import matmul
-
-        product: NDArray[np.float32] = matmul(other, self)
-        return product
+        return unpack(self._codes, self._scheme, self._shape[self._axis], self._axis, dtype)
 
     # --- Slices ---------------------------------------------------------------------------------------------
 
@@ -402,18 +347,7 @@ class QuantizedArray:
         Integers, slices and ``...`` give views. A list or an array of integers, or one of truth values, gives
         a copy of those rows; an index can hold one of these.
         """
-        items = index_items(key, self._shape, self._axis)
-        scales = select(self._scales, items)
-        axis = axis_after(items, self._shape, self._axis)
-        others = scales.shape[:-1]
-        shape = (*others[:axis], self._shape[self._axis], *others[axis:])
-        supers = self._supers
-        if supers is not None and self._scheme.super_size != WHOLE_ARRAY:
-            supers = select(supers, items)
-        elif supers is not None and not math.prod(shape):
-            supers = supers[:0]  # one super scale serves every slice with something in it
-        zeros = None if self._zeros is None else select(self._zeros, items)
-        parts = Parts(select(self._codes, items), scales, zeros, supers)
+        parts, shape, axis = take(self._parts(), self._scheme, self._shape, self._axis, key)
         return self._assemble(parts, self._scheme, shape, axis)
 
     # --- Sameness and copies --------------------------------------------------------------------------------
@@ -445,19 +379,9 @@ class QuantizedArray:
 
     def copy(self) -> QuantizedArray:
         """Return a copy with parts of its own, contiguous ones."""
-        zeros = None if self._zeros is None else self._zeros.copy()
-        supers = None if self._supers is None else self._supers.copy()
-        parts = Parts(self._codes.copy(), self._scales.copy(), zeros, supers)
+        copies: list[Any] = [None if part is None else part.copy() for part in self._parts()]
+        parts = Parts(*copies)
         return self._assemble(parts, self._scheme, self._shape, self._axis, self._stats)
-
-
-def _decoded(argument: Any) -> Any:
-    """An argument of a function of NumPy, in which packed arrays are decoded."""
-    if isinstance(argument, QuantizedArray):
-        return np.asarray(argument)
-    if type(argument) in (list, tuple):
-        return type(argument)(map(_decoded, argument))
-    return argument
 
 
 # The other modules make arrays with this function, and only of parts that are known to fit: the C library

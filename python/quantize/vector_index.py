@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import operator
 import os
 import threading
@@ -11,32 +9,26 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from . import _core, index_file
-from .basis import as_parts
-from .c_numbers import METRICS, WHOLE_ROW
-from .errors import FormatError
+from . import index_file
+from .c_numbers import WHOLE_ROW
 from .index_arguments import (
     ID_MOST,
     as_ids,
     as_rows,
-    check_basis_suits,
     check_new,
-    checked_basis,
     checked_candidates,
     checked_filter,
     checked_ids,
-    checked_seed,
     filled_up,
     rows_by_id,
 )
-from .index_records import LARGEST_MERGED, State, additions, basis_of, restored
+from .index_state import State, restored
 from .inputs import as_single
-from .names import unknown
 from .neighbours import Neighbours, rank_again
-from .rotation import Rotation
 from .scheme import Scheme
-from .segments import Filter, Segment, find_nearest, merged, segment_of
-from .vectors import checked_rows, quantize_vectors
+from .segments import Filter, find_nearest
+from .vector_space import VectorSpace, described
+from .vectors import checked_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -45,10 +37,7 @@ if TYPE_CHECKING:
     from .index_arguments import Rows
     from .names import ScaleDtype, SchemeName
     from .neighbours import Metric
-    from .packed_array import QuantizedArray
     from .segments import Ids
-
-_DIM_MOST = 1 << 20
 
 
 class Index:
@@ -118,18 +107,10 @@ class Index:
         rotation: SupportsIndex | None = None,
         basis: Basis | None = None,
     ) -> None:
-        self._dim = operator.index(dim)
-        if not 1 <= self._dim <= _DIM_MOST:
-            raise ValueError(f"dim is {self._dim}; vectors have 1..{_DIM_MOST} numbers")
-        if metric not in METRICS:
-            raise unknown("metric", metric, METRICS)
-        self._metric = metric
-        self._rotation = None if rotation is None else Rotation(checked_seed(rotation))
-        self._basis = None if basis is None else checked_basis(basis, self._dim)
-        nothing = np.zeros((0, self._dim if basis is None else basis.width), np.float32)
-        self._none = quantize_vectors(nothing, scheme, group_size=group_size, scale_dtype=scale_dtype)
-        if basis is not None:
-            check_basis_suits(basis, metric, self._rotation, self._none.scheme)
+        self._start(VectorSpace(dim, metric, scheme, group_size, scale_dtype, rotation, basis))
+
+    def _start(self, space: VectorSpace) -> None:
+        self._space = space
         self._writing = threading.RLock()
         self._state = State((), 0, (), 0)
         self._prepare = False
@@ -140,59 +121,51 @@ class Index:
     @property
     def dim(self) -> int:
         """How many numbers a vector has."""
-        return self._dim
+        return self._space.dim
 
     @property
     def metric(self) -> Metric:
         """What scores are."""
-        return self._metric
+        return self._space.metric
 
     @property
     def scheme(self) -> Scheme:
         """How numbers are stored."""
-        return self._none.scheme
+        return self._space.scheme
 
     @property
     def rotation(self) -> int | None:
         """The seed of the rotation; None without one."""
-        return None if self._rotation is None else self._rotation.seed
+        return self._space.seed
 
     @property
     def basis(self) -> Basis | None:
         """What vectors become before they are quantized; None: nothing."""
-        return self._basis
+        return self._space.basis
 
     @property
     def ids(self) -> Ids:
         """The ids of all vectors, ascending."""
-        found = [segment.live_ids() for segment in self._state.segments]
-        return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
+        return self._state.ids()
 
     @property
     def nbytes(self) -> int:
         """Bytes that vectors, ids and the basis take, in memory or in a file that is mapped."""
-        own = 0 if self._basis is None else self._basis.nbytes
-        return own + sum(segment.nbytes() for segment in self._state.segments)
+        own = 0 if self.basis is None else self.basis.nbytes
+        return own + self._state.nbytes()
 
     def __len__(self) -> int:
         return self._state.live
 
     def __contains__(self, wanted: object) -> bool:
         number = operator.index(wanted)  # type: ignore[arg-type]
-        if not 0 <= number <= ID_MOST:
-            return False
-        some = np.array([number], np.int64)
-        return any(segment.find(some)[0].any() for segment in self._state.segments)
+        return 0 <= number <= ID_MOST and self._state.has(np.array([number], np.int64))
 
     def __repr__(self) -> str:
         state = self._state
-        rotation = "" if self.rotation is None else f", rotation={self.rotation}"
-        each = (sum(segment.nbytes() for segment in state.segments) / state.live) if state.live else 0.0
-        size = f", {each:.0f} bytes each" if state.live else ""
+        size = f", {state.nbytes() / state.live:.0f} bytes each" if state.live else ""
         vectors = "1 vector" if state.live == 1 else f"{state.live:,} vectors"
-        basis = "" if self._basis is None else f", basis={self._basis!r}"
-        what = f"{self._dim}, metric={self._metric!r}, scheme={self.scheme.label!r}{rotation}{basis}"
-        return f"Index({what}): {vectors}{size}"
+        return f"Index({self._space!r}): {vectors}{size}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("an Index cannot be copied or pickled; save it and load the file instead")
@@ -215,9 +188,9 @@ class Index:
         ValueError
             When an id is there already, a value is not finite, or shapes do not fit together.
         """
-        rows = checked_rows(as_rows(vectors, "vectors"), "vectors", self._dim)
+        rows = checked_rows(as_rows(vectors, "vectors"), "vectors", self.dim)
         given = None if ids is None else checked_ids(ids, "ids", len(rows))
-        packed = self._packed(rows)
+        packed = self._space.packed(rows)
         with self._writing:
             state = self._state
             if given is None:
@@ -227,9 +200,7 @@ class Index:
             else:
                 check_new(given, state.segments)
             if len(rows):
-                segments = merged((*state.segments, segment_of(packed, given)), LARGEST_MERGED)
-                next_id = max(state.next_id, int(given.max()) + 1)
-                self._state = State(segments, next_id, state.removed, state.live + len(rows))
+                self._state = state.grown(packed, given)
 
     def remove(self, ids: ArrayLike) -> int:
         """Remove vectors. Their ids may be used again.
@@ -246,42 +217,8 @@ class Index:
         """
         wanted = np.unique(as_ids(ids, "ids"))
         with self._writing:
-            state = self._state
-            segments: list[Segment] = []
-            gone: list[Ids] = []
-            count = 0
-            for segment in state.segments:
-                here, places = segment.find(wanted)
-                count += len(places)
-                if len(places) and segment.saved:
-                    gone.append(wanted[here])
-                if len(places) < segment.live:
-                    segments.append(segment.without(places) if len(places) else segment)
-            self._state = State(tuple(segments), state.next_id, (*state.removed, *gone), state.live - count)
+            self._state, count = self._state.without(wanted)
         return count
-
-    def _packed(self, rows: NDArray[np.float32]) -> QuantizedArray:
-        """Vectors as they are stored."""
-        if self._metric == "cosine":
-            rows = _of_length_one(rows)
-        dtype: ScaleDtype = self.scheme.scale_dtype  # type: ignore[assignment]
-        if self._basis is not None:
-            if self._basis.matrix is not None:
-                return self._basis.quantize(rows, dtype)
-            rows = self._basis.centered(rows)
-        rows = rows if self._rotation is None else self._rotation(rows)
-        return quantize_vectors(rows, self.scheme, group_size=self.scheme.group_size, scale_dtype=dtype)
-
-    def _asked(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-        """Queries as they are compared, and what is added to the scores of each; None: nothing."""
-        constants = None
-        if self._metric == "cosine":
-            rows = _of_length_one(rows)
-        if self._basis is not None and self._metric == "l2":
-            rows = self._basis.centered(rows)
-        elif self._basis is not None:
-            constants, rows = self._basis.constants(rows), self._basis.queries(rows)
-        return rows if self._rotation is None else self._rotation(rows), constants
 
     # --- Searching ------------------------------------------------------------------------------------------
 
@@ -329,21 +266,21 @@ class Index:
             When a query holds NaN or infinity, or shapes do not fit together.
         """
         given = as_single(queries, "queries")
-        rows = checked_rows(given.reshape(1, -1) if given.ndim == 1 else given, "queries", self._dim)
+        rows = checked_rows(given.reshape(1, -1) if given.ndim == 1 else given, "queries", self.dim)
         wanted = operator.index(k)
         if wanted < 0:
             raise ValueError(f"k is {wanted}; it must be 0 or more")
         more = checked_candidates(candidates, wanted, rerank is not None)
         allowed = checked_filter(filter)
         segments = self._state.segments
-        (asked, constants), metric = self._asked(rows), self._core_metric
+        (asked, constants), metric = self._space.asked(rows), self._space.stored_metric
         found = find_nearest(segments, allowed, asked, more, metric, threads, prepared=self._prepare)
         if constants is not None:
             found = found._replace(scores=found.scores + constants[:, None])
         if rerank is not None:
-            exact = rows_by_id(rerank, self._dim)
-            found = rank_again(rows, exact, found.ids, self._metric, min(wanted, found.ids.shape[1]))
-        scores, ids = filled_up(found, wanted, self._metric)
+            exact = rows_by_id(rerank, self.dim)
+            found = rank_again(rows, exact, found.ids, self.metric, min(wanted, found.ids.shape[1]))
+        scores, ids = filled_up(found, wanted, self.metric)
         return Neighbours(scores[0], ids[0]) if given.ndim == 1 else Neighbours(scores, ids)
 
     def prepare(self, *, threads: SupportsIndex | None = None) -> None:
@@ -360,13 +297,11 @@ class Index:
             How many threads share the work; by default as many as pay.
         """
         self._prepare = True
-        nothing = np.zeros((0, self._none.shape[1]), np.float32)
+        nothing = np.zeros((0, self._space.width), np.float32)
         every = Filter(None, None)
-        find_nearest(self._state.segments, every, nothing, 0, self._core_metric, threads, prepared=True)
-
-    @property
-    def _core_metric(self) -> Metric:
-        return "l2" if self._metric == "l2" else "dot"
+        find_nearest(
+            self._state.segments, every, nothing, 0, self._space.stored_metric, threads, prepared=True
+        )
 
     def dequantize(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Decode vectors: for "cosine" those of length 1.
@@ -387,16 +322,8 @@ class Index:
             When an id is not there.
         """
         wanted = as_ids(ids, "ids")
-        result = np.zeros((len(wanted), self._none.shape[1]), np.float32)
-        missing = np.ones(len(wanted), bool)
-        for segment in self._state.segments:
-            here, places = segment.find(wanted)
-            result[here] = segment.rows[places].dequantize()
-            missing &= ~here
-        if missing.any():
-            raise KeyError(f"the index has no vector with id {wanted[np.argmax(missing)]}")
-        result = result if self._rotation is None else self._rotation.back(result)
-        return result if self._basis is None else self._basis.decode(result)
+        result = self._state.decoded(wanted, self._space.width)
+        return self._space.restored(result)
 
     # --- Files ----------------------------------------------------------------------------------------------
 
@@ -423,12 +350,9 @@ class Index:
             if append:
                 commit = self._append(target, state)
             else:
-                records = additions([segment.compact() for segment in state.segments])
-                if self._basis is not None:
-                    records.insert(0, (index_file.BASIS, 0, as_parts(self._basis)))
-                commit = index_file.create(target, self._description(), records, state.next_id)
-            segments = tuple(dataclasses.replace(segment, saved=True) for segment in state.segments)
-            self._state = state._replace(segments=merged(segments, LARGEST_MERGED), removed=())
+                records = state.records(self.basis)
+                commit = index_file.create(target, self._space.description(), records, state.next_id)
+            self._state = state.saved()
             self._file = target, commit
 
     def _append(self, target: str, state: State) -> index_file.Commit:
@@ -436,11 +360,10 @@ class Index:
             raise ValueError(
                 f"{target} is not the file that this index was saved to or loaded from; save without append"
             )
-        new = [segment.compact() for segment in state.segments if not segment.saved]
-        gone = [(index_file.REMOVE, len(ids), [ids]) for ids in state.removed]
-        if not new and not gone and self._file[1].next_id == state.next_id:
-            return self._file[1]
-        return index_file.append(target, self._file[1], [*gone, *additions(new)], state.next_id)
+        changes, commit = state.changes(), self._file[1]
+        if not changes and commit.next_id == state.next_id:
+            return commit
+        return index_file.append(target, commit, changes, state.next_id)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Index:
@@ -468,50 +391,9 @@ class Index:
         """
         target = os.path.abspath(os.fspath(path))
         contents = index_file.read(target, mapped=mmap)
-        self = _described(cls, contents, target)
+        self = object.__new__(cls)
+        self._start(described(contents, target))
         # Small segments of a mapped file are put together in memory; large ones stay where they are.
-        self._state = restored(self._none, contents, target, has_basis=self._basis is not None)
+        self._state = restored(self._space.none, contents, target, has_basis=self.basis is not None)
         self._file = target, contents.commit
         return self
-
-    def _description(self) -> bytes:
-        """What is not in the records, in the one form that is accepted."""
-        scheme = {
-            field.name: getattr(self.scheme, field.name)
-            for field in dataclasses.fields(Scheme)
-            if field.name != "summary"
-        }
-        found = {"dim": self._dim, "metric": self._metric, "rotation": self.rotation, "scheme": scheme}
-        if self._basis is not None:
-            matrix = self._basis.matrix
-            kept = 0 if matrix is None else matrix.shape[1]
-            found["basis"] = {"fine": self._basis.fine, "kept": kept, "ratio": self._basis.ratio}
-        return json.dumps(found, sort_keys=True, separators=(",", ":")).encode("ascii")
-
-
-def _of_length_one(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows divided by their lengths; those of length 0 stay as they are."""
-    result = rows.copy()
-    _core.normalize(result, 0)
-    return result
-
-
-def _described(cls: type[Index], contents: index_file.Contents, path: str) -> Index:
-    """An empty index as a file describes it."""
-    try:
-        found = json.loads(contents.description)
-        scheme = Scheme(**found["scheme"])
-        self = cls(
-            found["dim"],
-            metric=found["metric"],
-            rotation=found["rotation"],
-            scheme=scheme,
-            group_size=scheme.group_size,
-            scale_dtype=scheme.scale_dtype,  # type: ignore[arg-type]
-            basis=basis_of(found, contents, path) if "basis" in found else None,
-        )
-        if self._description() == contents.description:
-            return self
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        pass
-    raise FormatError(f"{path} describes an index that this version does not know; update quantize")

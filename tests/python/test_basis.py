@@ -290,7 +290,7 @@ def test_files_whose_basis_is_broken(tmp_path: Path) -> None:
         path.write_bytes(data[:size])
         with pytest.raises(quantize.FormatError):
             quantize.Index.load(path)
-    description, basis = index._description(), index.basis
+    description, basis = index._space.description(), index.basis
     assert basis is not None
     center, matrix = as_parts(basis)
     nothing = np.zeros(0, np.int64)
@@ -320,7 +320,7 @@ def test_files_whose_basis_is_broken(tmp_path: Path) -> None:
         index_file.create(str(path), text, [(index_file.BASIS, 0, [center, matrix])], 0)
         with pytest.raises(quantize.FormatError):
             quantize.Index.load(path)
-    plain = quantize.Index(9)._description()
+    plain = quantize.Index(9)._space.description()
     index_file.create(str(path), plain, [(index_file.BASIS, 0, [center, matrix])], 0)
     with pytest.raises(quantize.FormatError, match="records out of order"):
         quantize.Index.load(path)

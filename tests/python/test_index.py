@@ -555,7 +555,7 @@ def test_files_that_only_another_program_would_write(tmp_path: Path) -> None:
     from quantize import index_file
 
     index, path = small_index(tmp_path)
-    description = index._description()
+    description = index._space.description()
     (segment, *_) = (one.compact() for one in index._state.segments)
     parts = [segment.ids, segment.rows.codes, segment.rows.scales]
     n = len(segment.ids)

@@ -1,24 +1,29 @@
-"""The records of an index's file: those of what an index holds, and what records make."""
+"""What an index holds, and the records of its file: those of what it holds, and what records make."""
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import index_file
-from .basis import Basis
+from .basis import Basis, as_parts
 from .errors import FormatError
 from .packed_array import QuantizedArray
 from .parts import Parts, wanted_parts
-from .segments import Segment, merged, rows_as_stored
+from .segments import Segment, merged, rows_as_stored, segment_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .inputs import AnyArray
     from .segments import Ids
 
-LARGEST_MERGED = 1 << 17  # rows of segments that are put together
+    NewRecord = tuple[int, int, list[AnyArray]]
+
+_LARGEST_MERGED = 1 << 17  # rows of segments that are put together
 
 
 class State(NamedTuple):
@@ -30,8 +35,68 @@ class State(NamedTuple):
     """Ids that were removed and the file still has."""
     live: int
 
+    def ids(self) -> Ids:
+        """The ids of all vectors, ascending."""
+        found = [segment.live_ids() for segment in self.segments]
+        return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
 
-def additions(segments: list[Segment]) -> list[tuple[int, int, list[AnyArray]]]:
+    def has(self, ids: Ids) -> bool:
+        """Whether any of these ids is there."""
+        return any(segment.find(ids)[0].any() for segment in self.segments)
+
+    def nbytes(self) -> int:
+        """Bytes of vectors and ids."""
+        return sum(segment.nbytes() for segment in self.segments)
+
+    def grown(self, packed: QuantizedArray, ids: Ids) -> State:
+        """With vectors more, of these ids, of which none is there."""
+        segments = merged((*self.segments, segment_of(packed, ids)), _LARGEST_MERGED)
+        next_id = max(self.next_id, int(ids.max()) + 1)
+        return State(segments, next_id, self.removed, self.live + len(ids))
+
+    def without(self, ids: Ids) -> tuple[State, int]:
+        """Without the vectors of these ids, and how many there were."""
+        segments: list[Segment] = []
+        gone: list[Ids] = []
+        count = 0
+        for segment in self.segments:
+            here, places = segment.find(ids)
+            count += len(places)
+            if len(places) and segment.saved:
+                gone.append(ids[here])
+            if len(places) < segment.live:
+                segments.append(segment.without(places) if len(places) else segment)
+        return State(tuple(segments), self.next_id, (*self.removed, *gone), self.live - count), count
+
+    def decoded(self, ids: Ids, width: int) -> NDArray[np.float32]:
+        """What was stored for these ids, in rows of so many numbers."""
+        result = np.zeros((len(ids), width), np.float32)
+        missing = np.ones(len(ids), bool)
+        for segment in self.segments:
+            here, places = segment.find(ids)
+            result[here] = segment.rows[places].dequantize()
+            missing &= ~here
+        if missing.any():
+            raise KeyError(f"the index has no vector with id {ids[np.argmax(missing)]}")
+        return result
+
+    def records(self, basis: Basis | None) -> list[NewRecord]:
+        """The records of a whole file."""
+        rows = _additions([segment.compact() for segment in self.segments])
+        return rows if basis is None else [(index_file.BASIS, 0, as_parts(basis)), *rows]
+
+    def changes(self) -> list[NewRecord]:
+        """The records that a file lacks which has what was saved."""
+        gone: list[NewRecord] = [(index_file.REMOVE, len(ids), [ids]) for ids in self.removed]
+        return gone + _additions([segment.compact() for segment in self.segments if not segment.saved])
+
+    def saved(self) -> State:
+        """Once a file has everything."""
+        segments = tuple(dataclasses.replace(segment, saved=True) for segment in self.segments)
+        return self._replace(segments=merged(segments, _LARGEST_MERGED), removed=())
+
+
+def _additions(segments: list[Segment]) -> list[NewRecord]:
     """Records of rows that are added."""
     return [
         (index_file.ADD, len(one.ids), [one.ids, *rows_as_stored(one)]) for one in segments if len(one.ids)
@@ -61,7 +126,7 @@ def restored(like: QuantizedArray, contents: index_file.Contents, path: str, *, 
             new = segment_of_record(like, record, contents.commit.next_id, path)
             if any(one.find(new.ids)[0].any() for one in segments):
                 raise nonsense(path, "adds an id that is there")
-            segments = merged((*segments, new), LARGEST_MERGED)
+            segments = merged((*segments, new), _LARGEST_MERGED)
             live += record.rows
         else:
             (ids,) = index_file.take_parts(record, [(np.dtype(np.int64), (record.rows,))], path)
