@@ -279,12 +279,12 @@ static void load_numbers(const struct qz_bounds *bounds, uint64_t first, size_t 
     size_t groups = (size_t)view->row_groups, some = groups == 1 ? count : QZ_TILE_GROUPS / groups;
     float loaded[2][QZ_TILE_GROUPS];
     if (groups == 1) {
-        qz_load_groups(view, &(struct span){first, 0, count, 1}, scale, zero);
+        qz_load_groups(view, &(struct span){first, 0, count, 1, 0}, scale, zero);
         return;
     }
     for (size_t r = 0, rows; r < count; r += rows) {
         rows = qz_least(some, count - r);
-        qz_load_groups(view, &(struct span){first + r, 0, rows, groups}, loaded[0], loaded[1]);
+        qz_load_groups(view, &(struct span){first + r, 0, rows, groups, 0}, loaded[0], loaded[1]);
         view->kernels->transpose(loaded[0], (ptrdiff_t)groups, groups, rows, scale + r, (ptrdiff_t)bounds->block);
         if (view->grid.zero != QZ_ZERO_NONE)
             view->kernels->transpose(loaded[1], (ptrdiff_t)groups, groups, rows, zero + r, (ptrdiff_t)bounds->block);

@@ -73,7 +73,7 @@ static struct qz_tile panel_at(const struct qz_operation *operation, const struc
 static struct span span_of(const struct qz_operation *operation, const struct qz_tile *panel)
 {
     return (struct span){panel->row, panel->col / operation->view.group_size, panel->rows,
-                         panel->cols / (size_t)operation->view.group_size};
+                         panel->cols / (size_t)operation->view.group_size, 1};
 }
 
 /* Rows of a strip: a multiple of 16, `most` at most. */
@@ -148,7 +148,7 @@ static int encode_panel(const struct qz_operation *operation, const struct qz_fi
     for (size_t r = 0; r < panel->rows && operation->work.streams; r++)
         operation->view.kernels->stream(qz_codes_at(&operation->view, panel->row + r, panel->col), staged + r * bytes,
                                         bytes);
-    qz_store_columns(&operation->view, &span, columns.scale, columns.zero);
+    qz_store_groups(&operation->view, &span, columns.scale, columns.zero, NULL);
     found->clipped += clipped;
     return 1;
 }
@@ -185,7 +185,7 @@ static void decode_panel(const struct qz_operation *operation, struct findings *
     struct columns columns;
     float buffer[STRIP];
     struct span span = span_of(operation, panel);
-    qz_load_columns(&operation->view, &span, columns.scale, columns.zero);
+    qz_load_groups(&operation->view, &span, columns.scale, columns.zero);
     for (size_t i = 0, strips = down * span.count; i < strips; i++) {
         size_t g = operation->work.streams ? i / down : i % span.count,
                r = (operation->work.streams ? i % down : i / span.count) * rows;

@@ -169,7 +169,7 @@ static void find_scale(struct long_group *group)
     if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || qz_may_overflow(view, groups->scale[0]))
         qz_refit_special_groups(encoder, group->found, groups, &whole);
     qz_note_far_values(view, groups);
-    const struct span span = {group->row, group->start / view->group_size, 1, 1};
+    const struct span span = {group->row, group->start / view->group_size, 1, 1, 0};
     qz_store_groups(view, &span, groups->scale, groups->zero, groups->bytes);
 }
 

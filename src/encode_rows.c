@@ -116,7 +116,7 @@ static void encode_run(const struct encoding *encoding, struct findings *found, 
     else if (!(x = encode_special(encoding, found, &groups, run, x, w, group_size, clean, codes)))
         return;
     stays = stays && x != clean;
-    struct span span = {run->row, run->col / view->group_size, run->rows, groups.count / run->rows};
+    struct span span = {run->row, run->col / view->group_size, run->rows, groups.count / run->rows, 0};
     qz_store_groups(view, &span, groups.scale, groups.zero, groups.bytes);
     qz_finish_codes(encoding, found, &groups, run, x, w, stays, group_size, codes);
 }

@@ -369,7 +369,7 @@ static void move_groups(const struct gptq *gptq, const struct slab *slab, int st
         return;
     for (size_t r = 0; r < slab->rows; r++)
         for (size_t g = 0; g < gptq->groups; g += QZ_TILE_GROUPS) {
-            struct span span = {slab->row + r, g, 1, qz_least(QZ_TILE_GROUPS, gptq->groups - g)};
+            struct span span = {slab->row + r, g, 1, qz_least(QZ_TILE_GROUPS, gptq->groups - g), 0};
             if (!store)
                 qz_load_groups(&gptq->view, &span, scale, zero);
             for (size_t i = 0; i < span.count; i++) {
@@ -543,7 +543,7 @@ static void refit(const struct gptq *gptq, struct slab *slab, size_t group, size
         }
     double change[SLAB];
     struct groups one;
-    struct span span = {0, group, 1, 1};
+    struct span span = {0, group, 1, 1, 0};
     float *stored = (offset ? slab->zero : slab->scale) + group * SLAB;
     for (size_t r = 0; r < SLAB; r++) {
         change[r] = 0.0;

@@ -22,7 +22,7 @@ void qz_load_side(const struct qz_view *view, uint64_t first, size_t count, uint
 {
     float scales[QZ_SIDE * QZ_TILE / QZ_LEVELS], zeros[QZ_SIDE * QZ_TILE / QZ_LEVELS];
     for (size_t c = 0; c < QZ_SIDE; c++)
-        qz_load_groups(view, &(struct span){first + qz_least(c, count - 1), group, 1, groups}, scales + c * groups,
+        qz_load_groups(view, &(struct span){first + qz_least(c, count - 1), group, 1, groups, 0}, scales + c * groups,
                        zeros + c * groups);
     view->kernels->transpose(scales, (ptrdiff_t)groups, groups, QZ_SIDE, scale, QZ_SIDE);
     if (view->grid.zero != QZ_ZERO_NONE)

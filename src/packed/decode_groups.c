@@ -8,7 +8,7 @@ void qz_decode_run(const struct qz_view *view, const struct run *run, float *dst
     float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
     size_t n = run->rows * run->pitch;
     uint64_t group = run->col / view->group_size, last = (run->col + run->cols - 1) / view->group_size;
-    struct span span = {run->row, group, run->rows, (size_t)(last - group + 1)};
+    struct span span = {run->row, group, run->rows, (size_t)(last - group + 1), 0};
     qz_load_groups(view, &span, scale, zero);
 
     const uint8_t *codes = qz_codes_at(view, run->row, run->col);

@@ -170,16 +170,16 @@ static void load_bytes(const struct qz_view *view, uint64_t row, uint64_t group,
         scale_bytes(view, (const uint8_t *)qz_zeros_at(view, row) + group, count, &supers, supers.offset, zero, zero);
 }
 
-/* Scales or offsets of a span, from their stored type of two or four bytes; `turned`: as qz_load_columns has them. */
+/* Scales or offsets of a span, from their stored type of two or four bytes. */
 static void load_scales(const struct qz_view *view, const char *first, int64_t stride, const struct span *span,
-                        int turned, float *dst)
+                        float *dst)
 {
     uint16_t halves[QZ_COLUMNS_GROUPS];
     size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
     const void *from = first + span->group * size;
     if (span->rows > 1 || view->scale_dtype == QZ_F32) {
         void *to = view->scale_dtype == QZ_F32 ? (void *)dst : halves;
-        (turned ? gather_columns : gather)(to, from, stride, span->rows, span->count, size);
+        (span->by_group ? gather_columns : gather)(to, from, stride, span->rows, span->count, size);
         from = to;
     }
     if (view->scale_dtype == QZ_F16)
@@ -188,42 +188,49 @@ static void load_scales(const struct qz_view *view, const char *first, int64_t s
         view->kernels->f32_from_bf16(from, n, dst);
 }
 
-/* The reverse; types of a byte are given by `bytes`. */
-static void store_scales(const struct qz_view *view, char *first, int64_t stride, const struct span *span, int turned,
+/* The reverse; types of a byte are given by `bytes`. Numbers of one row are converted where they belong. */
+static void store_scales(const struct qz_view *view, char *first, int64_t stride, const struct span *span,
                          const float *src, const uint8_t *bytes)
 {
     uint16_t halves[QZ_COLUMNS_GROUPS];
     size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
+    char *to = first + span->group * size;
+    int direct = size == 2 && span->rows == 1 && (uintptr_t)to % size == 0;
+    uint16_t *half = direct ? (uint16_t *)(void *)to : halves;
     const void *from = qz_has_byte_scales(view)      ? (const void *)bytes
                        : view->scale_dtype == QZ_F32 ? src
                                                      : (const void *)halves;
     if (view->scale_dtype == QZ_F16)
-        view->kernels->f16_from_f32(src, n, halves);
+        view->kernels->f16_from_f32(src, n, half);
     else if (view->scale_dtype == QZ_BF16)
-        view->kernels->bf16_from_f32(src, n, halves);
-    (turned ? scatter_columns : scatter)(first + span->group * size, stride, from, span->rows, span->count, size);
+        view->kernels->bf16_from_f32(src, n, half);
+    if (!direct)
+        (span->by_group ? scatter_columns : scatter)(to, stride, from, span->rows, span->count, size);
 }
 
 enum { MANY_ZEROS = 32 }; /* so many are worth a call of a kernel */
 
-/* n zeros of four bits, from the start of a byte on. */
-static void load_zeros(const struct qz_view *view, const uint8_t *src, size_t n, float *zero)
+/* Zeros of four bits of a row's groups, the first in the high bits of a byte if that is odd, `step` apart. */
+static void load_zeros(const struct qz_view *view, const uint8_t *src, size_t odd, size_t n, float *zero, size_t step)
 {
     const float scale = 1.0f, none = 0.0f;
-    if (n < MANY_ZEROS) {
+    if (n < MANY_ZEROS || step > 1 || odd) {
         for (size_t i = 0; i < n; i++)
-            zero[i] = (float)qz_code_at(src, i);
+            zero[i * step] = (float)qz_code_at(src, odd + i);
         return;
     }
     view->kernels->group_decode(src, n, n, &view->grid, &scale, &none, zero); /* a group of codes 0..15 as they are */
 }
 
-static void store_zeros(const struct qz_view *view, uint8_t *dst, size_t n, const float *zero)
+static void store_zeros(const struct qz_view *view, uint8_t *dst, size_t odd, size_t n, const float *zero, size_t step)
 {
     int8_t codes[QZ_TILE_GROUPS];
-    if (n < MANY_ZEROS) {
-        for (size_t i = 0; i < n; i += 2)
-            *dst++ = (uint8_t)((int)zero[i] | (i + 1 < n ? (int)zero[i + 1] : 0) << 4);
+    if (n < MANY_ZEROS || step > 1 || odd) {
+        for (size_t i = 0; i < n; i++) {
+            if ((odd + i) % 2 == 0)
+                dst[(odd + i) / 2] = 0; /* the byte's other half, too, though no group may come */
+            qz_set_code(dst, odd + i, (int)zero[i * step]);
+        }
         return;
     }
     for (size_t i = 0; i < n; i++)
@@ -238,63 +245,22 @@ void qz_load_groups(const struct qz_view *view, const struct span *span, float *
             load_bytes(view, span->row + r, span->group, span->count, scale + r * span->count, zero + r * span->count);
         return;
     }
-    load_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, 0, scale);
+    load_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, scale);
     if (view->grid.zero == QZ_ZERO_OFFSET || view->grid.zero == QZ_ZERO_FLOAT)
-        load_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, 0, zero);
-    if (view->grid.zero == QZ_ZERO_UINT4)
-        for (size_t r = 0; r < span->rows; r++, zero += span->count) {
-            const uint8_t *zeros = (const uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
-            size_t odd = span->group % 2;
-            if (odd)
-                zero[0] = (float)(*zeros++ >> 4);
-            load_zeros(view, zeros, span->count - odd, zero + odd);
-        }
+        load_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, zero);
+    for (size_t r = 0; r < span->rows && view->grid.zero == QZ_ZERO_UINT4; r++)
+        load_zeros(view, (const uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2, span->group % 2,
+                   span->count, zero + r * (span->by_group ? 1 : span->count), span->by_group ? span->rows : 1);
 }
 
 void qz_store_groups(const struct qz_view *view, const struct span *span, const float *scale, const float *zero,
                      const uint8_t *bytes)
 {
-    store_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, 0, scale, bytes);
+    store_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, scale, bytes);
     if (view->grid.zero == QZ_ZERO_OFFSET || (view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f))
-        store_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, 0, zero,
-                     bytes + QZ_TILE_GROUPS);
-    if (view->grid.zero == QZ_ZERO_UINT4)
-        for (size_t r = 0; r < span->rows; r++, zero += span->count) {
-            uint8_t *zeros = (uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
-            size_t odd = span->group % 2;
-            if (odd) {
-                *zeros = (uint8_t)(*zeros | (int)zero[0] << 4);
-                zeros++;
-            }
-            store_zeros(view, zeros, span->count - odd, zero + odd);
-        }
-}
-
-void qz_load_columns(const struct qz_view *view, const struct span *span, float *scale, float *zero)
-{
-    load_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, 1, scale);
-    if (view->grid.zero == QZ_ZERO_OFFSET || view->grid.zero == QZ_ZERO_FLOAT)
-        load_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, 1, zero);
-    if (view->grid.zero == QZ_ZERO_UINT4)
-        for (size_t r = 0; r < span->rows; r++) {
-            const uint8_t *zeros = (const uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
-            for (size_t c = 0; c < span->count; c++)
-                zero[c * span->rows + r] = (float)qz_code_at(zeros, c);
-        }
-}
-
-void qz_store_columns(const struct qz_view *view, const struct span *span, const float *scale, const float *zero)
-{
-    store_scales(view, qz_scales_at(view, span->row), view->packed->scale_stride, span, 1, scale, NULL);
-    if (view->grid.zero == QZ_ZERO_OFFSET || view->grid.zero == QZ_ZERO_FLOAT)
-        store_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, 1, zero, NULL);
-    if (view->grid.zero == QZ_ZERO_UINT4)
-        for (size_t r = 0; r < span->rows; r++) {
-            uint8_t *zeros = (uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2;
-            for (size_t c = 0; c < span->count; c += 2) {
-                int low = (int)zero[c * span->rows + r];
-                int high = c + 1 < span->count ? (int)zero[(c + 1) * span->rows + r] : 0;
-                zeros[c / 2] = (uint8_t)(low | high << 4);
-            }
-        }
+        store_scales(view, qz_zeros_at(view, span->row), view->packed->zero_stride, span, zero,
+                     bytes ? bytes + QZ_TILE_GROUPS : NULL);
+    for (size_t r = 0; r < span->rows && view->grid.zero == QZ_ZERO_UINT4; r++)
+        store_zeros(view, (uint8_t *)qz_zeros_at(view, span->row + r) + span->group / 2, span->group % 2, span->count,
+                    zero + r * (span->by_group ? 1 : span->count), span->by_group ? span->rows : 1);
 }

@@ -56,7 +56,7 @@ qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t
         float value = 0.0f;
         for (uint64_t g = 0; g < sizes.row_groups && bad == UINT64_MAX; g++) {
             float scale, zero = 0.0f;
-            qz_load_groups(&view, &(struct span){r, g, 1, 1}, &scale, &zero);
+            qz_load_groups(&view, &(struct span){r, g, 1, 1, 0}, &scale, &zero);
             if (!qz_is_finite(scale) || !qz_is_finite(zero) || !bytes_in_range(&view, r, g)) {
                 bad = g;
                 value = qz_is_finite(scale) ? zero : scale;

@@ -44,10 +44,13 @@ struct place {
 };
 
 /* Groups of some rows: `count` in each row from `group` on, QZ_TILE_GROUPS at most in all. Several rows, or a row's
- * start that is not the first group, come with an even count or number of the group. */
+ * start that is not the first group, come with an even count or number of the group. Their numbers lie by rows, or by
+ * groups: number c * rows + r is that of group c of row r then. By groups there may be QZ_COLUMNS_GROUPS, with scales
+ * of two or four bytes. */
 struct span {
     uint64_t row, group;
     size_t rows, count;
+    int by_group;
 };
 
 /* The view of a matrix of this shape by a scheme that qz_scheme_check has accepted. A group has at most the columns of
@@ -120,15 +123,10 @@ static inline int qz_has_byte_scales(const struct qz_view *view)
 /* Scales, and zeros or offsets, of a span as float32. */
 void qz_load_groups(const struct qz_view *view, const struct span *span, float *scale, float *zero);
 
-/* The reverse. Types of a byte are given by `bytes`: a span's scales and, from QZ_TILE_GROUPS on, its offsets. A span
- * that starts at an odd group keeps the neighbour's half of the byte they share. */
+/* The reverse. Types of a byte are given by `bytes`, which may be NULL for others: a span's scales and, from
+ * QZ_TILE_GROUPS on, its offsets. A span that starts at an odd group keeps the neighbour's half of the byte they share. */
 void qz_store_groups(const struct qz_view *view, const struct span *span, const float *scale, const float *zero,
                      const uint8_t *bytes);
-
-/* The same for scales of two or four bytes, QZ_COLUMNS_GROUPS at most, from an even group on, as rows of those that are
- * side by side: group c of row r is number c * span->rows + r. */
-void qz_load_columns(const struct qz_view *view, const struct span *span, float *scale, float *zero);
-void qz_store_columns(const struct qz_view *view, const struct span *span, const float *scale, const float *zero);
 
 /* Super scales of a group, given by its row and number in the row: for scales and, where they come in pairs, for
  * offsets. 1 without.
