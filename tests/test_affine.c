@@ -12,6 +12,7 @@
 
 #include "scales/affine_super.h"
 #include "kernels/kernels.h"
+#include "kernels/special.h"
 #include "base/number.h"
 
 #include <math.h>
@@ -116,6 +117,7 @@ static void fill_block(struct rng *rng, struct block *block, int data, enum weig
 struct result {
     float scale[QZ_BLOCK], zero[QZ_BLOCK];
     struct qz_affine_error error;
+    int32_t special[QZ_BLOCK];
 };
 
 static enum qz_affine_list any_list(struct rng *rng)
@@ -130,6 +132,16 @@ static void run(const struct qz_kernels *set, const struct block *block, struct 
     memcpy(result->zero, block->zero, sizeof result->zero);
     set->search_affine(block->kind, block->list, block->dtype, block->v, block->w, block->n, block->unit, result->scale,
                        result->zero, &result->error);
+    float low[QZ_BLOCK], high[QZ_BLOCK];
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        low[l] = high[l] = block->v[l];
+        for (size_t i = 1; i < block->n; i++) {
+            low[l] = fminf(low[l], block->v[QZ_BLOCK * i + l]);
+            high[l] = fmaxf(high[l], block->v[QZ_BLOCK * i + l]);
+        }
+    }
+    const struct qz_look look = {block->v, block->w, block->n, low, high};
+    set->look_affine(&look, &result->error, block->kind == QZ_AFFINE_UINT4, result->special);
 }
 
 /* ---- sets ---------------------------------------------------------------------------------------------------- */
@@ -140,6 +152,7 @@ static void test_sets(void **state)
     static const size_t long_ones[] = {128, 256, 257, 512, 513, 1000, 2048};
     struct rng rng = rng_make(1);
     size_t lengths = 70 + sizeof long_ones / sizeof long_ones[0], changed = 0;
+    int32_t seen = 0, unseen = 0; /* what is special about some, and not about others */
     for (size_t i = 0; i < lengths; i++)
         for (int kind = 0; kind < KINDS; kind++)
             for (int data = 0; data < BLOCK_DATA; data++) {
@@ -154,6 +167,10 @@ static void test_sets(void **state)
                         fill_block(&rng, &block, data, (enum weighting)weighting);
                         run(&qz_kernels_scalar, &block, &wanted);
                         changed += memcmp(wanted.scale, block.scale, sizeof wanted.scale) != 0;
+                        for (size_t l = 0; l < QZ_BLOCK; l++) {
+                            seen |= wanted.special[l];
+                            unseen |= ~wanted.special[l];
+                        }
                         for (size_t s = 0; s < set_count; s++) {
                             run(sets[s], &block, &got);
                             if (memcmp(&got, &wanted, sizeof got) != 0)
@@ -163,6 +180,10 @@ static void test_sets(void **state)
                     }
             }
     assert_true(changed > 1000);
+    const int32_t all =
+        QZ_SPECIAL | QZ_SPECIAL_GRID | QZ_SPECIAL_REPEATED | QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE | QZ_SPECIAL_SLOPES;
+    assert_int_equal(seen, all);
+    assert_int_equal(unseen & all, all);
 }
 
 /* Lanes do not depend on each other: a block whose groups are moved round has moved results. */
@@ -195,6 +216,7 @@ static void test_lanes(void **state)
                 size_t from = (l + 5) % QZ_BLOCK;
                 assert_int_equal(bits_of_float(before.scale[from]), bits_of_float(after.scale[l]));
                 assert_int_equal(bits_of_float(before.zero[from]), bits_of_float(after.zero[l]));
+                assert_int_equal(before.special[from], after.special[l]);
             }
         }
     }

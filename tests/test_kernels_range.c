@@ -444,7 +444,8 @@ static void test_search_scale(void **state)
         float other[QZ_BLOCK], largest[QZ_BLOCK];
         uint8_t second[QZ_BLOCK], same[QZ_BLOCK];
         struct qz_gains gains, same_gains;
-        struct qz_survey survey, same_survey;
+        int32_t suspicion[QZ_BLOCK], same_suspicion[QZ_BLOCK];
+        float low[QZ_BLOCK], spread[QZ_BLOCK], same_spread[QZ_BLOCK];
         for (size_t l = 0; l < QZ_BLOCK; l++) {
             unit[l] = power_of_two((int)rng_below(&rng, 252) - 126);
             super[l] = any_magnitude(&rng);
@@ -453,6 +454,7 @@ static void test_search_scale(void **state)
                 first[l] = rng_normal(&rng);
             other[l] = any_magnitude(&rng);
             largest[l] = any_magnitude(&rng);
+            low[l] = -any_magnitude(&rng);
         }
         for (size_t i = 0; i < n * QZ_BLOCK; i++) {
             float size = rng_below(&rng, 2) ? 1.0f : power_of_two(-(int)rng_below(&rng, 126));
@@ -461,19 +463,29 @@ static void test_search_scale(void **state)
         }
         const float *weight = repeat / SEARCH_RULES % 2 ? w : NULL;
         memcpy(wanted, first, sizeof first);
-        memset(&survey, 0, sizeof survey);
-        same_survey = survey;
         qz_kernels_scalar.search_scale(&rule, v, weight, n, lanes, unit, super, other, wanted, second, &gains);
-        qz_kernels_scalar.survey(rule.uniform, v, weight, n, largest, &survey);
+        const struct qz_look look = {v, weight, n, low, largest};
+        struct qz_symmetric_look more = {.uniform = rule.uniform,
+                                         .has_tiny = (int)rng_below(&rng, 2),
+                                         .least_spread = 2.5f,
+                                         .scale = wanted,
+                                         .unit = unit,
+                                         .few_steps = 0x1p-18f,
+                                         .super = rng_below(&rng, 2) ? super : NULL,
+                                         .coarse = 4.0f,
+                                         .end = 6.0f,
+                                         .gains = &gains};
+        int32_t any = qz_kernels_scalar.look_symmetric(&look, &more, suspicion, spread);
         for (size_t s = 0; s < set_count; s++) {
             memcpy(got, first, sizeof first);
             sets[s]->search_scale(&rule, v, weight, n, lanes, unit, super, other, got, same, &same_gains);
-            sets[s]->survey(rule.uniform, v, weight, n, largest, &same_survey);
+            int32_t same_any = sets[s]->look_symmetric(&look, &more, same_suspicion, same_spread);
             if (!same_floats(got, wanted, lanes) || memcmp(same, second, lanes) != 0 ||
                 !same_floats(same_gains.best, gains.best, lanes) ||
                 !same_floats(same_gains.other, gains.other, lanes) ||
                 !same_floats(same_gains.energy, gains.energy, lanes) ||
-                memcmp(&same_survey, &survey, sizeof survey) != 0)
+                memcmp(same_suspicion, suspicion, sizeof suspicion) != 0 ||
+                !same_floats(same_spread, spread, QZ_BLOCK) || !same_any != !any)
                 fail_msg("search_scale of %s: rule %zu, n %zu, %zu lanes", sets[s]->name, repeat % SEARCH_RULES, n,
                          lanes);
         }

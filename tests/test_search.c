@@ -11,6 +11,7 @@
 #include "support/sets.h"
 
 #include "scales/encoder.h"
+#include "kernels/special.h"
 #include "base/number.h"
 
 #include <float.h>
@@ -129,7 +130,8 @@ struct result {
     float scale[QZ_BLOCK];
     uint8_t second[QZ_BLOCK];
     struct qz_gains gains;
-    struct qz_survey survey;
+    int32_t any, suspicion[QZ_BLOCK];
+    float spread[QZ_BLOCK];
 };
 
 static void run(const struct qz_kernels *set, const struct block *block, struct result *result)
@@ -139,7 +141,25 @@ static void run(const struct qz_kernels *set, const struct block *block, struct 
     set->search_scale(&block->rule, block->v, block->w, block->n, QZ_BLOCK, block->unit,
                       needs_super(block->rule.scale_dtype) ? block->super : NULL,
                       block->rule.as_stored > 1 ? block->other : NULL, result->scale, result->second, &result->gains);
-    set->survey(block->rule.uniform, block->v, block->w, block->n, block->largest, &result->survey);
+    float low[QZ_BLOCK], high[QZ_BLOCK];
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        low[l] = block->largest[l] * -0x1p-5f;
+        high[l] = block->largest[l];
+    }
+    const struct qz_look look = {block->v, block->w, block->n, low, high};
+    const struct qz_symmetric_look more = {
+        .uniform = block->rule.uniform,
+        .has_tiny = !block->rule.uniform,
+        .least_spread = 2.5f,
+        .scale = result->scale,
+        .unit = block->unit,
+        .few_steps = block->rule.scale_dtype == QZ_F16 ? 0x1p-18f : 0.0f,
+        .super = needs_super(block->rule.scale_dtype) ? block->super : NULL,
+        .coarse = 4.0f,
+        .end = -8.0f,
+        .gains = &result->gains,
+    };
+    result->any = set->look_symmetric(&look, &more, result->suspicion, result->spread) != 0;
 }
 
 /* ---- sets ---------------------------------------------------------------------------------------------------- */
@@ -150,6 +170,7 @@ static void test_sets(void **state)
     static const size_t long_ones[] = {128, 256, 257, 512, 1000, 2048};
     struct rng rng = rng_make(1);
     size_t lengths = 70 + sizeof long_ones / sizeof long_ones[0], seconds = 0, changed = 0;
+    int32_t seen = 0, unseen = 0; /* what some are suspected of, and others are not */
     for (size_t i = 0; i < lengths; i++)
         for (size_t rule = 0; rule < RULES; rule++)
             for (int data = 0; data <= DATA_KINDS; data++) {
@@ -164,6 +185,8 @@ static void test_sets(void **state)
                     for (size_t l = 0; l < QZ_BLOCK; l++) {
                         seconds += wanted.second[l];
                         changed += wanted.scale[l] != block.scale[l];
+                        seen |= wanted.suspicion[l];
+                        unseen |= ~wanted.suspicion[l];
                     }
                     for (size_t s = 0; s < set_count; s++) {
                         run(sets[s], &block, &got);
@@ -174,6 +197,9 @@ static void test_sets(void **state)
                 }
             }
     assert_true(seconds > cases(1000, 300) && changed > cases(100000, 30000));
+    const int32_t all = QZ_SUSPECT_VALUES | QZ_SUSPECT_CLOSE | QZ_SUSPECT_WIDE | QZ_SUSPECT_EXACT;
+    assert_int_equal(seen, all);
+    assert_int_equal(unseen & all, all);
 }
 
 /* Groups laid side by side, of every length and with nothing beyond them. */
@@ -227,7 +253,8 @@ static void test_lanes(void **state)
                 size_t from = (l + 5) % QZ_BLOCK;
                 assert_int_equal(bits_of_float(before.scale[from]), bits_of_float(after.scale[l]));
                 assert_int_equal(before.second[from], after.second[l]);
-                assert_int_equal(before.survey.repeats[from], after.survey.repeats[l]);
+                assert_int_equal(before.suspicion[from], after.suspicion[l]);
+                assert_int_equal(bits_of_float(before.spread[from]), bits_of_float(after.spread[l]));
                 assert_int_equal(bits_of_float(before.gains.best[from]), bits_of_float(after.gains.best[l]));
                 assert_int_equal(bits_of_float(before.gains.energy[from]), bits_of_float(after.gains.energy[l]));
             }

@@ -179,6 +179,26 @@ struct qz_survey {
                                   or of a fifth or a fourth (of a table: an eighth), as small integers are */
 };
 
+/* Groups that were searched side by side, each of n values, w: NULL without weights, with their ranges. */
+struct qz_look {
+    const float *v, *w;
+    size_t n;
+    const float *low, *high;
+};
+
+/* What else is known of groups with neither a zero nor an offset. */
+struct qz_symmetric_look {
+    int uniform;               /* values are integers, not those of a table */
+    int has_tiny;              /* values next to 0 have codes of their own */
+    float least_spread;        /* that ordinary groups have, as a share of the energy */
+    const float *scale, *unit; /* what was found, divided by unit */
+    float few_steps;           /* scales below have so few steps of their type that what codes ask for is far from
+                                        what is stored; or 0 */
+    const float *super;        /* super scales, divided by unit, or NULL: */
+    float coarse, end;         /* scales of few steps of a super scale, `coarse` and less; end as in qz_fit */
+    const struct qz_gains *gains;
+};
+
 /* How near, in such multiples: values that were rounded to bfloat16 are. */
 #define QZ_NEAR_LATTICE 0x1p-5f
 
@@ -453,9 +473,10 @@ struct qz_kernels {
                          const float *unit, const float *super, const float *other, float *scale, uint8_t *second,
                          struct qz_gains *gains);
 
-    /* Looks at QZ_BLOCK groups as search_scale has them, with these largest magnitudes. */
-    void (*survey)(int uniform, const float *v, const float *weight, size_t n, const float *largest,
-                   struct qz_survey *survey);
+    /* Looks at a block of groups that were searched, which may be special: QZ_SUSPECT_*, 0 for most. Returns nonzero
+     * if any is suspected. spread: n largest^2, or the sum of the weights in place of n. */
+    int32_t (*look_symmetric)(const struct qz_look *look, const struct qz_symmetric_look *more,
+                              int32_t suspicion[QZ_BLOCK], float spread[QZ_BLOCK]);
 
     /*
      * Scale and zero of a block of groups, each of n values, with weights or NULL: see affine.h. In: the scale and zero
@@ -465,6 +486,10 @@ struct qz_kernels {
     void (*search_affine)(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
                           const float *w, size_t n, const float *unit, float *scale, float *zero,
                           struct qz_affine_error *error);
+
+    /* Looks at a block of groups that were searched with a zero, an integer or not, or an offset: QZ_SPECIAL_*. */
+    void (*look_affine)(const struct qz_look *look, const struct qz_affine_error *error, int integer_zero,
+                        int32_t special[QZ_BLOCK]);
 
     /* ---- neighbours ----------------------------------------------------------------------------------------- */
 
@@ -517,9 +542,9 @@ struct qz_kernels {
         .fit = fit, .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,          \
         .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
         .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
-        .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale, .survey = survey,    \
-        .search_affine = search_affine, .dot = dot, .distance = distance, .scan = scan, .scan_beside = scan_beside,    \
-        .measure = measure, .reach = reach,                                                                            \
+        .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale,                      \
+        .look_symmetric = look_symmetric, .search_affine = search_affine, .look_affine = look_affine, .dot = dot,      \
+        .distance = distance, .scan = scan, .scan_beside = scan_beside, .measure = measure, .reach = reach,            \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -521,6 +521,9 @@ static size_t reach(const struct qz_reach *rows, const int32_t *sum, const float
 }
 #include "search_scalar.h"
 
+#define TARGET /* nothing to enable */
+#include "special_template.h"
+
 /* ---- matrices ------------------------------------------------------------------------------------------------ */
 
 static void multiply_add(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,

@@ -6,44 +6,7 @@
 
 #include "encoder.h"
 #include "exact.h"
-
-#include <math.h>
-
-/* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
-#define QZ_GRID_NEAR 0x1p-4f
-
-/* Whether few of n weights count, by their sum and the sum of their squares: sum^2 / squares is n where all are the
- * same, and k where k of them are and the others 0. */
-static inline int qz_few_weights(float sum, float squares, float n)
-{
-    return sum * sum < squares * (n * (1.0f / 6) + 2.0f);
-}
-
-/* What may be special about a group: it is to be searched alone; or if it is on a grid, few codes are in use, or one
- * value is frequent; or its values gather at the ends of the range, or do so if they are a wave; or some
- * neighbours lie on a straight line. */
-enum {
-    QZ_SPECIAL = 1,
-    QZ_SPECIAL_GRID = 2,
-    QZ_SPECIAL_CODES = 4,
-    QZ_SPECIAL_REPEATED = 8,
-    QZ_SPECIAL_ENDS = 16,
-    QZ_SPECIAL_WAVE = 32,
-    QZ_SPECIAL_SLOPES = 64
-};
-
-/* How far the middle one of three neighbours may be from a straight line, twice, as a share of the range. Of random
- * values one in a hundred is nearer. */
-#define QZ_STRAIGHT 0x1p-7f
-
-/* The variance, as a share of the greatest that values in their range may have: from the first on they may be a wave,
- * of which it is 1/2, from the second on they gather at the ends of their range whatever they are. Of n evenly spread
- * values it is 1/3, but more if they are few, whose range is smaller: above the second in one group of 1,000. */
-#define QZ_MAYBE_WAVE 0.43f
-static inline float qz_at_ends(size_t n)
-{
-    return 0.46f + 2.6f / (float)n;
-}
+#include "../kernels/special.h"
 
 /* Whether values are a wave, as the first ones say: each is the same multiple of the mean of its neighbours, and a
  * constant. */
@@ -56,13 +19,6 @@ struct qz_pair {
 
 /* Whether the values of a group seem to be on a grid of 8 to 15 steps. */
 int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, float max);
-
-/* How far values of such a range may be apart to count as the same: next to a step, 1/15 of the range, it is little. In
- * mixtures of magnitudes most values are as near to each other as that, and to 0. */
-static inline float qz_same_value(float min, float max)
-{
-    return (max - min) * 0x1p-12f;
-}
 
 /* Whether there are 16 different values at most, and three quarters as many as elements, or a quarter of the elements
  * are the same, of all or up to the 17th value: then it matters most how near these come. */

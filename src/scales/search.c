@@ -19,9 +19,6 @@
 #define UNIT_LEAST 0x1p-30f
 #define UNIT_MOST  0x1p30f
 
-/* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
-#define SMALL 0x1p-9f
-
 /* Whether groups have neither a zero nor an offset that is searched. */
 static int is_symmetric(const struct qz_encoder *encoder)
 {
@@ -31,11 +28,12 @@ static int is_symmetric(const struct qz_encoder *encoder)
 /* Groups that are searched together. */
 struct block {
     size_t count, length;
-    size_t group[QZ_BLOCK]; /* their numbers in the run */
-    size_t item[QZ_BLOCK];  /* which of a list they are: for_each_block */
+    uint16_t group[QZ_BLOCK]; /* their numbers in the run */
+    uint16_t item[QZ_BLOCK];  /* which of a list they are: for_each_block */
     float unit[QZ_BLOCK], super[QZ_BLOCK], scale[QZ_BLOCK], zero[QZ_BLOCK];
-    float other[QZ_BLOCK];               /* the scales of QZ_ABSMAX7, where they are candidates */
-    float low[QZ_BLOCK], high[QZ_BLOCK]; /* the ranges */
+    float other[QZ_BLOCK];   /* the scales of QZ_ABSMAX7, where they are candidates */
+    const float *low, *high; /* the ranges: those of the run's groups, or these */
+    float own_low[QZ_BLOCK], own_high[QZ_BLOCK];
     struct qz_affine_error error;
     uint8_t second[QZ_BLOCK];
     struct qz_gains gains;
@@ -91,7 +89,7 @@ static int is_whole(const struct qz_view *view, const struct block *block)
 {
     int apart = block->count != QZ_BLOCK || block->length != view->group_size;
     for (size_t l = 0; l < block->count; l++)
-        apart |= block->group[l] != block->group[0] + l;
+        apart |= (size_t)block->group[l] != block->group[0] + l;
     return !apart;
 }
 
@@ -175,131 +173,40 @@ static float ordinary_spread(size_t n)
     return least[power];
 }
 
-/* What float32 can make of the gains of two candidates, as a share of the energy; QZ_GAINS_MORE. */
-#define CLOSE 0x1p-19f
-
-/* The first of three neighbours, number i of `count` that lie evenly in the groups of a block. */
-static const float *three_at(const struct block *block, size_t i, size_t count)
+/* What the kernels look at. */
+static struct qz_look look_at(const struct block *block, const float *w)
 {
-    return block->v + i * (block->length - 3) / (count - 1) * QZ_BLOCK;
+    return (struct qz_look){block->v, w, block->length, block->low, block->high};
 }
 
-/* Which short groups have several values that are next to 0 beside the largest one, but not 0, as mixtures of
- * magnitudes have: how near to these a code comes matters most. */
-static void note_tiny(const struct block *block, const float largest[QZ_BLOCK], int32_t exact[QZ_BLOCK])
-{
-    enum { SAMPLES = 8, MANY = 3 };
-    const float *v[SAMPLES];
-    int32_t any = 0;
-    if (block->length < SAMPLES)
-        return;
-    for (size_t i = 0; i < SAMPLES; i++)
-        v[i] = block->v + block->length * i / SAMPLES * QZ_BLOCK;
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float small = largest[l] * 0x1p-9f;
-        int32_t count = 0;
-#pragma GCC unroll 8
-        for (int i = 0; i < SAMPLES; i++)
-            count += fabsf(v[i][l]) < small;
-        any |= count >= MANY;
-    }
-    for (size_t l = 0; l < QZ_BLOCK && any; l++) {
-        int count = 0;
-        for (int i = 0; i < SAMPLES; i++)
-            count += v[i][l] != 0.0f && fabsf(v[i][l]) < largest[l] * 0x1p-9f;
-        exact[l] |= count >= MANY;
-    }
-}
-
-/* How far the middle one of three neighbours in a block is from a straight line, twice. */
-static inline float bend_of(const float *of)
-{
-    return fabsf((of[0] - of[QZ_BLOCK]) - (of[QZ_BLOCK] - of[2 * QZ_BLOCK]));
-}
-
-/* Which short groups go up and down by even steps, of which few span the range, as fast triangles and sawteeth do. */
-static void note_slopes(const struct block *block, const float largest[QZ_BLOCK], int32_t exact[QZ_BLOCK])
-{
-    enum { TRIPLES = 4, LEAST = 8, STEPS = 5 };
-    int32_t any = 0;
-    if (block->length < LEAST)
-        return;
-    const float *three[TRIPLES];
-    for (size_t i = 0; i < TRIPLES; i++)
-        three[i] = three_at(block, i, TRIPLES);
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float bend = largest[l] * QZ_STRAIGHT;
-        int32_t count = 0;
-#pragma GCC unroll 4
-        for (int i = 0; i < TRIPLES; i++)
-            count += bend_of(three[i] + l) <= bend;
-        any |= count > 1;
-    }
-    for (size_t l = 0; l < QZ_BLOCK && any; l++) {
-        size_t count = 0;
-        for (size_t k = 0; k + 2 < block->length; k++)
-            count += bend_of(block->v + QZ_BLOCK * k + l) <= largest[l] * QZ_STRAIGHT &&
-                     fabsf(block->v[QZ_BLOCK * k + l] - block->v[QZ_BLOCK * (k + 1) + l]) * STEPS >= largest[l];
-        exact[l] |= count * 8 >= block->length;
-    }
-}
-
-/* Notes which groups of a block are special. What is asked of each is asked without branches, for most are not. */
+/* Notes which groups of a block are special, with neither a zero nor an offset. */
 static void note_specials(const struct qz_encoder *encoder, const struct block *block, const float *w,
                           struct specials *specials)
 {
     const struct qz_view *view = encoder->view;
-    struct qz_survey survey;
-    float largest[QZ_BLOCK], smaller[QZ_BLOCK], spread[QZ_BLOCK];
-    int32_t exact[QZ_BLOCK], wide[QZ_BLOCK], close[QZ_BLOCK], any = 0;
-    const float n = (float)block->length, least_spread = ordinary_spread(block->length);
-    const float most_spread = w ? INFINITY : n; /* of one value that all the energy is in */
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float low = -block->low[l], high = block->high[l];
-        largest[l] = low > high ? low : high;
-        smaller[l] = low > high ? high : low;
-    }
-    view->kernels->survey(view->grid.uniform, block->v, w, block->length, largest, &survey);
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float energy = block->gains.energy[l], gain = block->gains.best[l];
-        spread[l] = (w ? survey.weight[l] : n) * (largest[l] * largest[l]);
-        close[l] = gain - block->gains.other[l] <= energy * CLOSE;
-        exact[l] = (energy - gain <= energy * 0x1p-12f) | (gain <= 0.0f) | (spread[l] > energy * (0.95f * most_spread));
-        wide[l] = (spread[l] < least_spread * energy) | (smaller[l] * 64.0f < largest[l]) |
-                  (spread[l] > energy * (encoder->has_tiny ? 0.4f * n : INFINITY));
-    }
-    /* Scales of so few steps of float16 that what codes ask for is far from what is stored. */
-    const float few_steps = view->scale_dtype == QZ_F16 ? 0x1p-18f : 0.0f;
-    for (size_t l = 0; l < QZ_BLOCK && few_steps > 0.0f; l++)
-        exact[l] |= fabsf(block->scale[l] * block->unit[l]) < few_steps;
-    if (block->length <= 16) {
-        note_tiny(block, largest, exact);
-        note_slopes(block, largest, exact);
-    }
-    /* Scales of a few steps of their super scale: what a candidate's codes ask for is far from what is stored. */
-    const float coarse = view->scale_dtype == QZ_E4M3 ? 0x1p-6f : 4.0f;
-    for (size_t l = 0; l < QZ_BLOCK && view->super_groups; l++)
-        exact[l] |= largest[l] < coarse * fabsf(block->super[l] * encoder->fit.end);
-    for (size_t l = 0; l < QZ_BLOCK && w; l++) {
-        /* how many equal weights these are worth */
-        float worth = survey.weight[l] * survey.weight[l] / survey.weight2[l];
-        float rest = block->gains.energy[l] - block->gains.best[l];
-        exact[l] |= (worth < 2.2f) | (worth * 12.0f < n) | (rest > block->gains.energy[l] * 0x1p-4f);
-        wide[l] |= (worth < 4.0f) | (worth * 8.0f < n);
-    }
-    for (size_t l = 0; l < QZ_BLOCK; l++)
-        any |= exact[l] | wide[l] | close[l] | survey.repeats[l] | survey.lattice[l];
-    for (size_t l = 0; l < block->count && any; l++) {
+    const struct qz_look look = look_at(block, w);
+    const struct qz_symmetric_look more = {
+        .uniform = view->grid.uniform,
+        .has_tiny = encoder->has_tiny,
+        .least_spread = ordinary_spread(block->length),
+        .scale = block->scale,
+        .unit = block->unit,
+        .few_steps = view->scale_dtype == QZ_F16 ? 0x1p-18f : 0.0f,
+        .super = view->super_groups ? block->super : NULL,
+        .coarse = view->scale_dtype == QZ_E4M3 ? 0x1p-6f : 4.0f,
+        .end = encoder->fit.end,
+        .gains = &block->gains,
+    };
+    int32_t suspicion[QZ_BLOCK];
+    float spread[QZ_BLOCK];
+    if (!view->kernels->look_symmetric(&look, &more, suspicion, spread))
+        return;
+    for (size_t l = 0; l < block->count; l++) {
         size_t i = specials->count;
-        int values = survey.repeats[l] | survey.lattice[l];
-        if (n <= 16.0f) /* for so few values the exact method takes less time than many candidates */
-            exact[l] |= wide[l];
-        int suspicion = values * QZ_SUSPECT_VALUES | close[l] * QZ_SUSPECT_CLOSE | wide[l] * QZ_SUSPECT_WIDE |
-                        exact[l] * QZ_SUSPECT_EXACT;
-        if (suspicion == 0 || block->gains.energy[l] <= 0.0f)
+        if (suspicion[l] == 0 || block->gains.energy[l] <= 0.0f)
             continue;
         specials->group[i] = (uint16_t)block->group[l];
-        specials->suspicion[i] = (uint8_t)suspicion;
+        specials->suspicion[i] = (uint8_t)suspicion[l];
         specials->gain[i] = block->gains.best[l];
         specials->energy[i] = block->gains.energy[l];
         specials->spread[i] = spread[l] / block->gains.energy[l];
@@ -307,64 +214,15 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
     }
 }
 
-/* With a zero or an offset, and without super scales: which groups are to be looked at again (careful_affine.c). All
- * lanes are judged alike, so that compilers make vectors of it. */
+/* The same with a zero or an offset, and without super scales: which groups are to be looked at again
+ * (careful_affine.c). */
 static void note_affine(const struct qz_view *view, const struct block *block, const float *w, struct groups *groups)
 {
-    enum { LEAST = 8, STEPS = 8, SAMPLES = 12, LONG = 128, TRIPLES = 4 };
-    const float round = 0x1.8p23f, near = QZ_GRID_NEAR, n = (float)block->length;
-    const float lowest = view->grid.zero == QZ_ZERO_UINT4 ? 0.0f : INFINITY;
-    /* A pair that is the same may be chance where values have few bits; to look at it costs long groups less. */
-    const int32_t by_chance = block->length < LONG;
-    const float at_ends = qz_at_ends(block->length);
-    const float *three[TRIPLES]; /* the first ones of three neighbours */
-    for (size_t i = 0; i < TRIPLES; i++)
-        three[i] = n > TRIPLES ? three_at(block, i, TRIPLES) : block->v;
-    const float straight = n > TRIPLES ? QZ_STRAIGHT : -1.0f;
-    const float *v[SAMPLES]; /* the first three far apart */
-    for (size_t i = 0; i < SAMPLES; i++)
-        v[i] = block->v + block->length * (i % 3 * 4 + i / 3) / SAMPLES * QZ_BLOCK;
+    const struct qz_look look = look_at(block, w);
+    int32_t special[QZ_BLOCK];
     if (view->super_groups)
         return;
-    int32_t special[QZ_BLOCK];
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float least = block->low[l], most = block->high[l], size = -least > most ? -least : most, small = size * SMALL;
-        int32_t sure = block->error.curve[l] > block->error.rest[l] * (small * small);
-        float lo = least < lowest ? least : lowest, hi = most > -lowest ? most : -lowest;
-        float inverse = 1.0f / (hi - lo);
-        float a = (v[0][l] - lo) * inverse, b = (v[1][l] - lo) * inverse, c = (v[2][l] - lo) * inverse;
-        int32_t grid = 0;
-#pragma GCC unroll 8
-        for (int step = 0; step < STEPS; step++) {
-            float steps = (float)(LEAST + step), x = a * steps, y = b * steps, z = c * steps;
-            x = fabsf(x - ((x + round) - round));
-            y = fabsf(y - ((y + round) - round));
-            z = fabsf(z - ((z + round) - round));
-            x = x > y ? x : y;
-            x = x > z ? x : z;
-            grid |= x < near;
-        }
-        float same = qz_same_value(least, most);
-        int32_t pairs = 0;
-#pragma GCC unroll 12
-        for (int i = 0; i < SAMPLES; i++)
-#pragma GCC unroll 12
-            for (int k = 0; k < i; k++)
-                pairs += fabsf(v[i][l] - v[k][l]) <= same;
-        float bend = (most - least) * straight;
-        int32_t slopes = 0;
-#pragma GCC unroll 4
-        for (int i = 0; i < TRIPLES; i++)
-            slopes |= bend_of(three[i] + l) <= bend;
-        grid = grid * QZ_SPECIAL_GRID | (pairs > by_chance) * QZ_SPECIAL_REPEATED;
-        int32_t few = qz_few_weights(block->error.rest[l], block->error.slope[l], n) & (w != NULL);
-        float half = 0.5f * (most - least);
-        int32_t ends = block->error.variance[l] > half * half * at_ends;
-        int32_t wave = block->error.variance[l] > half * half * QZ_MAYBE_WAVE;
-        int32_t far = (most - least) * 4.0f < hi - lo; /* from 0, with an integer zero: few codes are in use */
-        special[l] = ((sure ^ 1) | few | far) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | wave * QZ_SPECIAL_WAVE |
-                     slopes * QZ_SPECIAL_SLOPES | grid;
-    }
+    view->kernels->look_affine(&look, &block->error, view->grid.zero == QZ_ZERO_UINT4, special);
     for (size_t l = 0; l < block->count; l++)
         groups->special[block->group[l]] = special[l];
 }
@@ -377,14 +235,16 @@ static void fill_block(const struct qz_encoder *encoder, const struct run *run, 
 {
     const struct qz_view *view = encoder->view;
     int offset = view->grid.zero == QZ_ZERO_OFFSET;
+    block->low = block->own_low;
+    block->high = block->own_high;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         size_t g = block->group[l < block->count ? l : 0];
         float unit = block->unit[l] = unit_of(qz_larger(-groups->min[g], groups->max[g]));
         load_supers(view, run, source->row_groups, g, 1, &block->super[l]);
         block->super[l] /= unit;
         block->scale[l] = groups->scale[g] / unit;
-        block->low[l] = groups->min[g] / unit;
-        block->high[l] = groups->max[g] / unit;
+        block->own_low[l] = groups->min[g] / unit;
+        block->own_high[l] = groups->max[g] / unit;
         block->zero[l] = offset ? groups->zero[g] / unit : groups->zero[g];
         block->other[l] = encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? source->other[g] / unit : 0.0f;
     }
@@ -424,7 +284,8 @@ static void search_block(const struct qz_encoder *encoder, const struct run *run
         keep_lane(encoder->view, groups, block, l);
 }
 
-/* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. */
+/* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. So many and so long
+ * the block is, and its units are 1, already. */
 static void search_plain_block(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
                                const struct source *source, size_t g, struct block *block, struct specials *specials)
 {
@@ -432,20 +293,18 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
     size_t bytes = QZ_BLOCK * sizeof(float), row_groups = source->row_groups;
     int weighted = is_weighted(source, g);
     const float *w = weighted ? block->w : NULL;
-    block->count = QZ_BLOCK;
-    block->length = (size_t)view->group_size;
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
-        block->group[l] = g + l;
-        block->unit[l] = 1.0f;
-    }
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        block->group[l] = (uint16_t)(g + l);
+    block->low = groups->min + g;
+    block->high = groups->max + g;
     if (view->super_groups)
         load_supers(view, run, row_groups, g, QZ_BLOCK, block->super);
     memcpy(block->scale, groups->scale + g, bytes);
-    memcpy(block->zero, groups->zero + g, bytes);
-    memcpy(block->other, source->other + g, bytes);
-    memcpy(block->low, groups->min + g, bytes);
-    memcpy(block->high, groups->max + g, bytes);
-    interleave(view, block, source->x, block->v);
+    if (view->grid.zero != QZ_ZERO_NONE)
+        memcpy(block->zero, groups->zero + g, bytes);
+    if (encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1)
+        memcpy(block->other, source->other + g, bytes);
+    view->kernels->interleave(source->x + g * block->length, block->length, block->v);
     if (weighted && block->laid != g % row_groups) {
         interleave_weights(view, source, block);
         if (block->same_weights)
@@ -457,7 +316,8 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
     else
         note_affine(view, block, w, groups);
     memcpy(groups->scale + g, block->scale, bytes);
-    memcpy(groups->zero + g, block->zero, bytes);
+    if (view->grid.zero != QZ_ZERO_NONE)
+        memcpy(groups->zero + g, block->zero, bytes);
     if (view->scale_type->pairs) {
         memcpy(groups->curve + g, block->error.curve, bytes);
         memcpy(groups->slope + g, block->error.slope, bytes);
@@ -533,7 +393,7 @@ static void for_each_block(const struct pass *pass, const uint16_t *item, size_t
                 size_t g = group ? group[item[i]] : item[i];
                 if (length_of(view, pass->run, row_groups, g) == length && is_weighted(pass->source, g) == weighted) {
                     block->item[block->count] = item[i];
-                    block->group[block->count++] = g;
+                    block->group[block->count++] = (uint16_t)g;
                 }
                 if (block->count == QZ_BLOCK || (i + 1 == count && block->count > 0)) {
                     search(pass);
@@ -558,7 +418,7 @@ static void search_more(const struct pass *pass, int list, const float begin[QZ_
                  block->count);
     for (size_t l = 0; l < block->count; l++) {
         size_t i = block->item[l];
-        if (block->gains.best[l] > specials->gain[i] + CLOSE * specials->energy[i]) {
+        if (block->gains.best[l] > specials->gain[i] + QZ_CLOSE * specials->energy[i]) {
             keep_lane(pass->encoder->view, pass->groups, block, l);
             specials->gain[i] = block->gains.best[l];
         }
@@ -737,6 +597,10 @@ static void search_blocks(const struct qz_encoder *encoder, const struct run *ru
     int all = are_plain(groups, 0, whole);
     uint16_t rest[QZ_TILE_GROUPS];
     specials.count = 0;
+    block.count = QZ_BLOCK;
+    block.length = size;
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        block.unit[l] = 1.0f;
     block.laid = SIZE_MAX;
     block.same_weights = source->w && encoder->weights->row_stride == 0;
     size_t rows = block.same_weights && source->row_groups % QZ_BLOCK == 0 ? run->rows : 1;

@@ -6,14 +6,7 @@
 
 #include "encoder.h"
 #include "exact.h"
-
-/* What a group is suspected of, by what was seen of it side by side with others. */
-enum {
-    QZ_SUSPECT_VALUES = 1, /* to have few values, or values on a lattice */
-    QZ_SUSPECT_CLOSE = 2,  /* two candidates are too close to tell apart in float32 */
-    QZ_SUSPECT_WIDE = 4,   /* to have its best scale where ordinary groups do not */
-    QZ_SUSPECT_EXACT = 8   /* to need the exact method: next to no error, no gain, or next to no weights */
-};
+#include "../kernels/special.h"
 
 /* What is left of a suspicion after a look at all values of a group, which has neither a zero nor an offset. */
 unsigned qz_look_at_values(const struct qz_encoder *encoder, const struct qz_exact_source *source, unsigned suspicion);

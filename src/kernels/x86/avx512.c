@@ -649,6 +649,7 @@ static TARGET void stream_end(void)
 #include "products_512.h"
 
 #include "../affine_template.h"
+#include "../special_template.h"
 
 const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512, product);
 const struct qz_kernels qz_kernels_avx512vnni = QZ_KERNEL_TABLE("avx512vnni", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI, vnni);

@@ -1,0 +1,67 @@
+/*
+ * special.h - what may be special about groups that are searched side by side, as far as the kernels tell it
+ */
+#ifndef QZ_SPECIAL_H
+#define QZ_SPECIAL_H
+
+#include <math.h>
+#include <stddef.h>
+
+/* What a group with neither a zero nor an offset is suspected of. */
+enum {
+    QZ_SUSPECT_VALUES = 1, /* to have few values, or values on a lattice */
+    QZ_SUSPECT_CLOSE = 2,  /* two candidates are too close to tell apart in float32 */
+    QZ_SUSPECT_WIDE = 4,   /* to have its best scale where ordinary groups do not */
+    QZ_SUSPECT_EXACT = 8   /* to need the exact method: next to no error, no gain, or next to no weights */
+};
+
+/* What float32 can make of the gains of two candidates, as a share of the energy; QZ_GAINS_MORE. */
+#define QZ_CLOSE 0x1p-19f
+
+/* What may be special about a group with a zero or an offset: it is to be searched alone; or if it is on a grid, few
+ * codes are in use, or one value is frequent; or its values gather at the ends of the range, or do so if they are a
+ * wave; or some neighbours lie on a straight line. */
+enum {
+    QZ_SPECIAL = 1,
+    QZ_SPECIAL_GRID = 2,
+    QZ_SPECIAL_CODES = 4,
+    QZ_SPECIAL_REPEATED = 8,
+    QZ_SPECIAL_ENDS = 16,
+    QZ_SPECIAL_WAVE = 32,
+    QZ_SPECIAL_SLOPES = 64
+};
+
+/* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
+#define QZ_SMALL_ERROR 0x1p-9f
+
+/* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
+#define QZ_GRID_NEAR 0x1p-4f
+
+/* Whether few of n weights count, by their sum and the sum of their squares: sum^2 / squares is n where all are the
+ * same, and k where k of them are and the others 0. */
+static inline int qz_few_weights(float sum, float squares, float n)
+{
+    return sum * sum < squares * (n * (1.0f / 6) + 2.0f);
+}
+
+/* How far the middle one of three neighbours may be from a straight line, twice, as a share of the range. Of random
+ * values one in a hundred is nearer. */
+#define QZ_STRAIGHT 0x1p-7f
+
+/* The variance, as a share of the greatest that values in their range may have: from the first on they may be a wave,
+ * of which it is 1/2, from the second on they gather at the ends of their range whatever they are. Of n evenly spread
+ * values it is 1/3, but more if they are few, whose range is smaller: above the second in one group of 1,000. */
+#define QZ_MAYBE_WAVE 0.43f
+static inline float qz_at_ends(size_t n)
+{
+    return 0.46f + 2.6f / (float)n;
+}
+
+/* How far values of such a range may be apart to count as the same: next to a step, 1/15 of the range, it is little. In
+ * mixtures of magnitudes most values are as near to each other as that, and to 0. */
+static inline float qz_same_value(float min, float max)
+{
+    return (max - min) * 0x1p-12f;
+}
+
+#endif

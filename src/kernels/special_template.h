@@ -1,0 +1,179 @@
+/*
+ * special_template.h - which groups of a block are special, once they were searched
+ *
+ * The same loops for all sets, scalar.c included: all lanes are judged alike and without branches, for most are not
+ * special, so that compilers make vectors of it. TARGET and `survey` are those of the file that includes this.
+ */
+#include "special.h"
+
+/* The first of three neighbours, number i of `count` that lie evenly in the groups of a block. */
+static inline const float *three_at(const float *v, size_t n, size_t i, size_t count)
+{
+    return v + i * (n - 3) / (count - 1) * QZ_BLOCK;
+}
+
+/* How far the middle one of three neighbours in a block is from a straight line, twice. */
+static inline float bend_of(const float *of)
+{
+    return fabsf((of[0] - of[QZ_BLOCK]) - (of[QZ_BLOCK] - of[2 * QZ_BLOCK]));
+}
+
+/* Which short groups have several values that are next to 0 beside the largest one, but not 0, as mixtures of
+ * magnitudes have: how near to these a code comes matters most. */
+static TARGET void note_tiny(const struct qz_look *look, const float largest[QZ_BLOCK], int32_t exact[QZ_BLOCK])
+{
+    enum { SAMPLES = 8, MANY = 3 };
+    const float *v[SAMPLES];
+    int32_t any = 0;
+    if (look->n < SAMPLES)
+        return;
+    for (size_t i = 0; i < SAMPLES; i++)
+        v[i] = look->v + look->n * i / SAMPLES * QZ_BLOCK;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float small = largest[l] * QZ_SMALL_ERROR;
+        int32_t count = 0;
+#pragma GCC unroll 8
+        for (int i = 0; i < SAMPLES; i++)
+            count += fabsf(v[i][l]) < small;
+        any |= count >= MANY;
+    }
+    for (size_t l = 0; l < QZ_BLOCK && any; l++) {
+        int count = 0;
+        for (int i = 0; i < SAMPLES; i++)
+            count += v[i][l] != 0.0f && fabsf(v[i][l]) < largest[l] * QZ_SMALL_ERROR;
+        exact[l] |= count >= MANY;
+    }
+}
+
+/* Which short groups go up and down by even steps, of which few span the range, as fast triangles and sawteeth do. */
+static TARGET void note_slopes(const struct qz_look *look, const float largest[QZ_BLOCK], int32_t exact[QZ_BLOCK])
+{
+    enum { TRIPLES = 4, LEAST = 8, STEPS = 5 };
+    int32_t any = 0;
+    if (look->n < LEAST)
+        return;
+    const float *three[TRIPLES];
+    for (size_t i = 0; i < TRIPLES; i++)
+        three[i] = three_at(look->v, look->n, i, TRIPLES);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float bend = largest[l] * QZ_STRAIGHT;
+        int32_t count = 0;
+#pragma GCC unroll 4
+        for (int i = 0; i < TRIPLES; i++)
+            count += bend_of(three[i] + l) <= bend;
+        any |= count > 1;
+    }
+    for (size_t l = 0; l < QZ_BLOCK && any; l++) {
+        size_t count = 0;
+        for (size_t k = 0; k + 2 < look->n; k++)
+            count += bend_of(look->v + QZ_BLOCK * k + l) <= largest[l] * QZ_STRAIGHT &&
+                     fabsf(look->v[QZ_BLOCK * k + l] - look->v[QZ_BLOCK * (k + 1) + l]) * STEPS >= largest[l];
+        exact[l] |= count * 8 >= look->n;
+    }
+}
+
+static TARGET int32_t look_symmetric(const struct qz_look *look, const struct qz_symmetric_look *more,
+                                     int32_t suspicion[QZ_BLOCK], float spread[QZ_BLOCK])
+{
+    struct qz_survey survey_found;
+    const struct qz_gains *gains = more->gains;
+    float largest[QZ_BLOCK], smaller[QZ_BLOCK];
+    int32_t exact[QZ_BLOCK], wide[QZ_BLOCK], close[QZ_BLOCK], any = 0;
+    const float n = (float)look->n, most_spread = look->w ? INFINITY : n; /* of one value that all the energy is in */
+    const float least_spread = more->least_spread, tiny_spread = more->has_tiny ? 0.4f * n : INFINITY;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float low = -look->low[l], high = look->high[l];
+        largest[l] = low > high ? low : high;
+        smaller[l] = low > high ? high : low;
+    }
+    survey(more->uniform, look->v, look->w, look->n, largest, &survey_found);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float energy = gains->energy[l], gain = gains->best[l];
+        spread[l] = (look->w ? survey_found.weight[l] : n) * (largest[l] * largest[l]);
+        close[l] = gain - gains->other[l] <= energy * QZ_CLOSE;
+        exact[l] = (energy - gain <= energy * 0x1p-12f) | (gain <= 0.0f) | (spread[l] > energy * (0.95f * most_spread));
+        wide[l] = (spread[l] < least_spread * energy) | (smaller[l] * 64.0f < largest[l]) |
+                  (spread[l] > energy * tiny_spread);
+    }
+    for (size_t l = 0; l < QZ_BLOCK && more->few_steps > 0.0f; l++)
+        exact[l] |= fabsf(more->scale[l] * more->unit[l]) < more->few_steps;
+    if (look->n <= 16) {
+        note_tiny(look, largest, exact);
+        note_slopes(look, largest, exact);
+    }
+    for (size_t l = 0; l < QZ_BLOCK && more->super; l++)
+        exact[l] |= largest[l] < more->coarse * fabsf(more->super[l] * more->end);
+    for (size_t l = 0; l < QZ_BLOCK && look->w; l++) {
+        /* how many equal weights these are worth */
+        float worth = survey_found.weight[l] * survey_found.weight[l] / survey_found.weight2[l];
+        float rest = gains->energy[l] - gains->best[l];
+        exact[l] |= (worth < 2.2f) | (worth * 12.0f < n) | (rest > gains->energy[l] * 0x1p-4f);
+        wide[l] |= (worth < 4.0f) | (worth * 8.0f < n);
+    }
+    const int32_t wide_means = n <= 16.0f ? QZ_SUSPECT_WIDE | QZ_SUSPECT_EXACT : QZ_SUSPECT_WIDE;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        int32_t values = survey_found.repeats[l] | survey_found.lattice[l];
+        suspicion[l] = values * QZ_SUSPECT_VALUES | close[l] * QZ_SUSPECT_CLOSE | wide[l] * wide_means |
+                       exact[l] * QZ_SUSPECT_EXACT;
+        any |= suspicion[l];
+    }
+    return any;
+}
+
+static TARGET void look_affine(const struct qz_look *look, const struct qz_affine_error *error, int integer_zero,
+                               int32_t special[QZ_BLOCK])
+{
+    enum { LEAST = 8, STEPS = 8, SAMPLES = 12, LONG = 128, TRIPLES = 4 };
+    const float round = 0x1.8p23f, near = QZ_GRID_NEAR, n = (float)look->n;
+    const float lowest = integer_zero ? 0.0f : INFINITY;
+    /* A pair that is the same may be chance where values have few bits; to look at it costs long groups less. */
+    const int32_t by_chance = look->n < LONG, weighted = look->w != NULL;
+    const float at_ends = qz_at_ends(look->n);
+    static const float none[3 * QZ_BLOCK];
+    const int32_t has_triples = look->n > TRIPLES;
+    const float *three[TRIPLES]; /* the first ones of three neighbours */
+    for (size_t i = 0; i < TRIPLES; i++)
+        three[i] = has_triples ? three_at(look->v, look->n, i, TRIPLES) : none;
+    const float *v[SAMPLES]; /* the first three far apart */
+    for (size_t i = 0; i < SAMPLES; i++)
+        v[i] = look->v + look->n * (i % 3 * 4 + i / 3) / SAMPLES * QZ_BLOCK;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float least = look->low[l], most = look->high[l], size = -least > most ? -least : most;
+        float small = size * QZ_SMALL_ERROR;
+        int32_t sure = error->curve[l] > error->rest[l] * (small * small);
+        float lo = least < lowest ? least : lowest, hi = most > -lowest ? most : -lowest;
+        float inverse = 1.0f / (hi - lo);
+        float a = (v[0][l] - lo) * inverse, b = (v[1][l] - lo) * inverse, c = (v[2][l] - lo) * inverse;
+        int32_t grid = 0;
+#pragma GCC unroll 8
+        for (int step = 0; step < STEPS; step++) {
+            float steps = (float)(LEAST + step), x = a * steps, y = b * steps, z = c * steps;
+            x = fabsf(x - ((x + round) - round));
+            y = fabsf(y - ((y + round) - round));
+            z = fabsf(z - ((z + round) - round));
+            x = x > y ? x : y;
+            x = x > z ? x : z;
+            grid |= x < near;
+        }
+        float same = qz_same_value(least, most);
+        int32_t pairs = 0;
+#pragma GCC unroll 12
+        for (int i = 0; i < SAMPLES; i++)
+#pragma GCC unroll 12
+            for (int k = 0; k < i; k++)
+                pairs += fabsf(v[i][l] - v[k][l]) <= same;
+        float bend = (most - least) * QZ_STRAIGHT;
+        int32_t slopes = 0;
+#pragma GCC unroll 4
+        for (int i = 0; i < TRIPLES; i++)
+            slopes |= bend_of(three[i] + l) <= bend;
+        grid = grid * QZ_SPECIAL_GRID | (pairs > by_chance) * QZ_SPECIAL_REPEATED;
+        int32_t few = qz_few_weights(error->rest[l], error->slope[l], n) & weighted;
+        float half = 0.5f * (most - least);
+        int32_t ends = error->variance[l] > half * half * at_ends;
+        int32_t wave = error->variance[l] > half * half * QZ_MAYBE_WAVE;
+        int32_t far = (most - least) * 4.0f < hi - lo; /* from 0, with an integer zero: few codes are in use */
+        special[l] = ((sure ^ 1) | few | far) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | wave * QZ_SPECIAL_WAVE |
+                     (slopes & has_triples) * QZ_SPECIAL_SLOPES | grid;
+    }
+}
