@@ -266,6 +266,43 @@ static void test_units(void **state)
     }
 }
 
+static float unit_random(struct rng *rng)
+{
+    return (float)rng_below(rng, 1 << 16) * 0x1p-16f;
+}
+
+/* What is special about values of each kind is noted: a lane has one kind. */
+static void test_special(void **state)
+{
+    (void)state;
+    enum { N = 64, KINDS_OF_VALUES = 6 };
+    static const int32_t wanted[KINDS_OF_VALUES] = {
+        0, QZ_SPECIAL_WAVE, QZ_SPECIAL_ENDS, QZ_SPECIAL_GRID, QZ_SPECIAL_REPEATED, QZ_SPECIAL_SLOPES};
+    struct rng rng = rng_make(17);
+    struct block block = {.kind = QZ_AFFINE_OFFSET, .dtype = QZ_F32, .n = N};
+    size_t noted[KINDS_OF_VALUES] = {0}, times = cases(2000, 200);
+    for (size_t repeat = 0; repeat < times; repeat++) {
+        struct result result;
+        fill_block(&rng, &block, DATA_NORMAL, NO_WEIGHTS);
+        const double pace = 0.6 + (double)unit_random(&rng);
+        for (size_t i = 0; i < N; i++) {
+            float *v = block.v + QZ_BLOCK * i;
+            v[1] = (float)sin(pace * (double)i + 1);
+            v[2] = rng_below(&rng, 2) ? 0.9f + 0.1f * unit_random(&rng) : -0.9f - 0.1f * unit_random(&rng);
+            v[3] = ((float)rng_below(&rng, 12) + 0.25f) * 0.125f;
+            v[4] = i % 2 ? 0.3f : unit_random(&rng);
+            v[5] = fabsf((float)(i % 9) - 4.0f) * 0.77f + unit_random(&rng) * 0x1p-12f;
+        }
+        run(&qz_kernels_scalar, &block, &result);
+        for (int k = 0; k < KINDS_OF_VALUES; k++)
+            noted[k] += k ? (result.special[k] & wanted[k]) != 0
+                          : (result.special[k] & (QZ_SPECIAL | QZ_SPECIAL_WAVE | QZ_SPECIAL_ENDS)) == 0;
+    }
+    for (int k = 0; k < KINDS_OF_VALUES; k++)
+        if (noted[k] * 10 < times * 9)
+            fail_msg("kind %d: noted %zu times of %zu", k, noted[k], times);
+}
+
 /* ---- promises ------------------------------------------------------------------------------------------------ */
 
 /* A group of a block in double. */
@@ -642,7 +679,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sets),         cmocka_unit_test(test_lanes),          cmocka_unit_test(test_units),
         cmocka_unit_test(test_never_worse),  cmocka_unit_test(test_best_candidate), cmocka_unit_test(test_gain),
-        cmocka_unit_test(test_error_growth), cmocka_unit_test(test_super),
+        cmocka_unit_test(test_error_growth), cmocka_unit_test(test_super),          cmocka_unit_test(test_special),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
