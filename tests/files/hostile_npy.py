@@ -141,6 +141,8 @@ CASES: dict[str, Case] = {
     ),
     "record without members": bad(of_type("[]", b""), "records"),
     "name twice in a record": bad(of_type("[('a', '<f4'), ('a', '<f4')]"), "records"),
+    "record with a type without a name": bad(of_type("[('a', '')]"), "not read"),
+    "record with a type of one letter": bad(of_type("[('a', 'V')]"), "not read"),
     "units that are none": bad(of_type("'<M8[parsec]'"), "not read"),
     "units of no length": bad(of_type("'<M8[]'"), "not read"),
     "units without an end": bad(of_type("'<M8[s'"), "not read"),
@@ -152,6 +154,7 @@ CASES: dict[str, Case] = {
         for descr in (
             *("<", "<x", "|b2", "|b1x", "<i16", "<i4x", "<u3", "<f1", "<f32", "<f3", "<f4x", "<c4", "<c64"),
             *("<c8x", "|S1x", "|V1x", "<U1x", "|U1", "|i2", "=f4", "<q8", "|S99999999999"),
+            *("|b0", "<c24", "|S0", "|V0", "<U700000000", "<f0", "<u0", "<c0", "|V"),
         )
     },
     "control characters in the type": bad(of_type("'\x1b[2J'"), "not a plain string"),
