@@ -80,6 +80,7 @@ CASES: dict[str, Case] = {
     # shapes
     "shape a number": bad(of_shape("1"), "not a tuple"),
     "shape a number in brackets": bad(of_shape("(1)"), "not a tuple"),
+    "shape a number, a tab and a return": bad(of_shape("(1\t\r)"), "not a tuple"),
     "shape a list": bad(of_shape("[1]"), "not a tuple"),
     "shape a text": bad(of_shape("'1'"), "not a tuple"),
     "size 1.0": bad(of_shape("(1.0,)"), "tuple of numbers"),
@@ -173,6 +174,7 @@ CASES: dict[str, Case] = {
     "names in Latin-1": good(array(b"{'descr': [('\xe4', '<f4')], 'fortran_order': False, 'shape': (1,)}")),
     "numbers of Python 2": good(of_shape("(1L,)")),
     "64 axes": good(of_shape(str((1,) * 64))),
+    "truth": good(of_type("'|b1'", b"\1")),
     "other byte order": good(of_type("'>f8'")),
     "complex": good(of_type("'<c8'")),
     "text": good(of_type("'<U2'")),
