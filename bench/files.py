@@ -4,13 +4,17 @@
 
 Each figure is a ratio of two things that took turns in this run, with both files in the system's cache and
 without waiting for the medium, as cp does not wait either. A missed target is not an error: the exit code
-is 0. Only outputs that depend on the number of threads are one.
+is 0. Only outputs that depend on the number of threads are one. What llama-cpp-python (0.3.36) and
+compressed-tensors (0.20.1) have of their own is measured where they are installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import functools
 import hashlib
+import importlib.util
 import json
 import os
 import statistics
@@ -20,15 +24,18 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import quantize
+from quantize.names import Method, SchemeName
 
 TOOL = str(Path(sys.executable).with_name("quantize"))
 SIDE = 2048
 
 Shape = tuple[int, ...]
+Values = np.ndarray[Any, Any]
 
 
 def write_safetensors(
@@ -74,6 +81,10 @@ def run(*arguments: object) -> tuple[float, int]:
     if status != 0:
         sys.exit(f"failed: {' '.join(map(str, arguments))}")
     return time.perf_counter() - start, usage.ru_maxrss * 1024
+
+
+def run_time(*arguments: object) -> float:
+    return run(*arguments)[0]
 
 
 def in_turns(repeats: int, *steps: Callable[[], float]) -> list[float]:
@@ -129,6 +140,32 @@ def encoding(folder: Path, source: Path, repeats: int) -> None:
     line("decode to bfloat16, against cp of the result", copied / decoded, "x cp", 0.8)
 
 
+def converting(folder: Path, source: Path, repeats: int) -> None:
+    """Between layouts that both keep the numbers, with the proof and without; cp copies the smaller file."""
+    own, out, copy = (folder / f"{name}.safetensors" for name in ("own", "converted", "copy"))
+    run(TOOL, "encode", source, own, "--method", "absmax", "--force", "--no-fsync")
+    for layout in ("compressed-tensors", "gptq"):
+
+        def step(*more: str, layout: str = layout) -> float:
+            return run(TOOL, "convert", own, out, "--to", layout, "--force", "--no-fsync", *more)[0]
+
+        step()
+        smaller = min(own, out, key=lambda path: path.stat().st_size)
+        copying: Callable[[], float] = functools.partial(run_time, "cp", smaller, copy)
+        copied, plain, proved = in_turns(repeats, copying, functools.partial(step, "--no-verify"), step)
+        line(f"convert own to {layout}, against cp", copied / plain, "x cp", 0.7)
+        line("the same with its proof, which decodes both", copied / proved, "x cp", 0)
+
+
+def cpu_time(step: Callable[[], object]) -> Callable[[], float]:
+    def timed() -> float:
+        start = time.process_time()
+        step()
+        return time.process_time() - start
+
+    return timed
+
+
 def listing(folder: Path, random: np.random.Generator, repeats: int) -> None:
     many = folder / "many.safetensors"
     write_safetensors(many, {f"model.layers.{i}.weight": (2, 2) for i in range(100_000)}, random)
@@ -143,18 +180,93 @@ def listing(folder: Path, random: np.random.Generator, repeats: int) -> None:
 def against_gguf(random: np.random.Generator, repeats: int) -> None:
     values = random.standard_normal((1024, 4096), dtype=np.float32)
 
-    def theirs() -> float:
-        start = time.perf_counter()
+    def theirs() -> None:
         gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q4_0)
-        return time.perf_counter() - start
 
-    def ours() -> float:
-        start = time.perf_counter()
-        quantize.quantize_array(values, "q4_0", method="reference", threads=1)
-        return time.perf_counter() - start
+    def ours(method: Method) -> Callable[[], object]:
+        return lambda: quantize.quantize_array(values, "q4_0", method=method, threads=1)
 
-    slow, fast = in_turns(repeats, theirs, ours)
-    line("Q4_0 by its own rule, against gguf's NumPy, one thread", slow / fast, "x", 20)
+    timed = [cpu_time(step) for step in (theirs, ours("reference"), ours("absmax"))]
+    slow, same, plain = in_turns(repeats, *timed)
+    line("Q4_0 by its own rule, against gguf's NumPy, one thread", slow / same, "x", 20)
+    line("the same, plain method", slow / plain, "x", 20)
+
+
+def sqnr(original: Values, decoded: Values) -> float:
+    error = original.astype(np.float64) - decoded
+    return float(10 * np.log10((original.astype(np.float64) ** 2).sum() / (error**2).sum()))
+
+
+def ggml() -> ctypes.CDLL | None:
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        return None
+    library = ctypes.CDLL(str(Path(spec.origin).parent / "lib/libggml-base.so"))
+    library.ggml_quantize_chunk.restype = ctypes.c_size_t
+    return library
+
+
+def against_ggml(random: np.random.Generator, repeats: int) -> None:
+    """The quantizers that llama.cpp calls, on one thread, and what becomes of ordinary and of heavy tails."""
+    library = ggml()
+    if library is None:
+        print("not measured: ggml's quantizers, for llama-cpp-python is not installed")
+        return
+    shape = (512, 4096)
+    tensors = {"normal": random.standard_normal(shape), "t5": random.standard_t(5, shape) / 50}
+    schemes: dict[str, SchemeName] = {"Q4_K": "q4_k", "IQ4_NL": "iq4_nl", "Q4_0": "q4_0"}
+    for kind, scheme in schemes.items():
+        ids = gguf.GGMLQuantizationType[kind]
+        size, of_block = gguf.GGML_QUANT_SIZES[ids]
+        for name, made in tensors.items():
+            values = np.ascontiguousarray(made, np.float32)
+            blocks = np.zeros((shape[0], shape[1] // size * of_block), np.uint8)
+
+            def theirs(values: Values = values, blocks: Values = blocks, ids: int = int(ids)) -> None:
+                pointers = (ctypes.c_void_p(array.ctypes.data) for array in (values, blocks))
+                sizes = (ctypes.c_int64(n) for n in (0, *shape))
+                library.ggml_quantize_chunk(ctypes.c_int(ids), *pointers, *sizes, None)
+
+            def ours(values: Values = values, scheme: SchemeName = scheme) -> quantize.QuantizedArray:
+                return quantize.quantize_array(values, scheme, threads=1)
+
+            slow, fast = in_turns(repeats, cpu_time(theirs), cpu_time(ours))
+            line(f"{kind} against ggml, one thread, {name}", slow / fast, "x", 15 if kind == "Q4_K" else 0)
+            more = sqnr(values, ours().dequantize()) - sqnr(values, gguf.quants.dequantize(blocks, ids))
+            line(f"{kind} against ggml, SQNR, {name}", more, "dB more", 0)
+
+
+def against_compressed_tensors(random: np.random.Generator, repeats: int) -> None:
+    if importlib.util.find_spec("compressed_tensors") is None:
+        print("not measured: compressed-tensors is not installed")
+        return
+    torch, compressors, quantization, helpers = (
+        importlib.import_module(name)
+        for name in (
+            *("torch", "compressed_tensors.compressors", "compressed_tensors.quantization"),
+            "compressed_tensors.quantization.utils.helpers",
+        )
+    )
+    torch.set_num_threads(1)
+    arguments = quantization.QuantizationArgs(
+        num_bits=4, type="int", symmetric=True, strategy="group", group_size=128
+    )
+    scheme = quantization.QuantizationScheme(targets=["Linear"], weights=arguments)
+    values = random.standard_normal((1024, 4096), dtype=np.float32)
+    tensor = torch.from_numpy(values)
+
+    def theirs() -> None:
+        groups = tensor.reshape(len(values), -1, 128)
+        scale, _ = helpers.calculate_qparams(groups.amin(-1), groups.amax(-1), arguments)
+        compressors.PackedQuantizationCompressor.compress({"weight": tensor, "weight_scale": scale}, scheme)
+
+    def ours(method: Method) -> Callable[[], object]:
+        return lambda: quantize.quantize_array(values, "compressed_tensors", method=method, threads=1)
+
+    timed = [cpu_time(step) for step in (theirs, ours("reference"), ours("absmax"))]
+    slow, same, plain = in_turns(repeats, *timed)
+    line("compressed-tensors' rule, against its own, one thread", slow / same, "x", 10)
+    line("the same, plain method", slow / plain, "x", 10)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -174,8 +286,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         count = max(1, given.megabytes * 1_000_000 // (2 * SIDE * SIDE))
         write_safetensors(source, {f"layers.{i}.weight": (SIDE, SIDE) for i in range(count)}, random)
         encoding(folder, source, given.repeats)
+        converting(folder, source, given.repeats)
         listing(folder, random, given.repeats)
     against_gguf(random, given.repeats)
+    against_ggml(random, given.repeats)
+    against_compressed_tensors(random, given.repeats)
     return 0
 
 

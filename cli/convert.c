@@ -731,20 +731,24 @@ static int convert_resumable(converter *c)
 
 /* ---- results ---- */
 
-/* A layout that there is. */
+/* A layout that outputs can have. */
 static int check_layout(const char *layout)
 {
-    const char *names[32], *name;
+    const char *names[32], *name, *more = "";
     char list[300] = "", shown[NAME_TEXT];
     size_t n = 0;
-    for (; n < 32 && (name = qz_layout_at(n)) != NULL; n++) {
-        if (strcmp(name, layout) == 0)
-            return DONE;
-        names[n] = name;
+    if (qz_layout_is_written(layout))
+        return DONE;
+    for (size_t i = 0; n < 32 && (name = qz_layout_at(i)) != NULL; i++) {
+        if (qz_layout_is_written(name))
+            names[n++] = name;
+        else if (strcmp(name, layout) == 0)
+            more = "the layout is only read; ";
     }
     for (size_t i = 0; i < n; i++)
         list_words(list, sizeof list, names[i], i + 1 == n);
-    return fail(USAGE, "--to '%s': the value must be %s", qz_escape(layout, strlen(layout), shown, sizeof shown), list);
+    return fail(USAGE, "--to '%s': %sthe value must be %s%s", qz_escape(layout, strlen(layout), shown, sizeof shown),
+                more, list, strcmp(layout, "onnx") == 0 ? "; the Python package writes ONNX (quantize.onnx)" : "");
 }
 
 /* The error that was added to tensors whose values are not the same. */

@@ -238,10 +238,14 @@ void say_summary(const encoder *e, double seconds)
                  : i + 1 == count ? " and "
                                   : ", ",
                  names[i]);
-    sum_up("%s%s of %s became %s of %s (%.4g bits a value), method %s%s, in %.2f s", e->s->dry_run ? "dry run: " : "",
-           bytes_text((double)e->bytes_before), encoded_text(e), bytes_text((double)e->bytes_after), schemes,
-           e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
-           used_methods(e, methods, sizeof methods), gptq, seconds);
+    const char *dry = e->s->dry_run ? "dry run: " : "";
+    if (encoded_count(e) == 0)
+        sum_up("%sno tensor was encoded, in %.2f s", dry, seconds);
+    else
+        sum_up("%s%s of %s became %s of %s (%.4g bits a value), method %s%s, in %.2f s", dry,
+               bytes_text((double)e->bytes_before), encoded_text(e), bytes_text((double)e->bytes_after), schemes,
+               e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
+               used_methods(e, methods, sizeof methods), gptq, seconds);
     say_prediction(e);
 }
 

@@ -52,7 +52,11 @@ int source_open_quietly(const settings *s, const char *path, source *out)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     const qz_open_options options = options_of(s);
     *out = (source){0};
-    if (qz_open(path, &options, &out->file, &error) != QZ_FILE_OK)
+    qz_file_result result = qz_open(path, &options, &out->file, &error);
+    if (result == QZ_FILE_IO && strcmp(path, "-") == 0)
+        return fail(USAGE, "-: there is no file of this name, and files are read in any order, which a pipe does not "
+                           "allow; a file that is redirected is /dev/stdin");
+    if (result != QZ_FILE_OK)
         return fail_file(&error);
     int code = list_items(out);
     if (code != DONE)

@@ -30,6 +30,14 @@ static void note_metadata(const source *in, int keeps)
             pairs == 1 ? "pair" : "pairs");
 }
 
+/* The same of the keys of GGUF. */
+static void note_keys(const source *in, const char *path)
+{
+    const char *layout = qz_layout_of_output(path);
+    if (strcmp(qz_container(in->file), "gguf") == 0 && (!layout || strcmp(layout, "gguf") != 0))
+        say("note: the keys of the GGUF file (architecture, tokenizer) are not passed on; a .gguf output has them");
+}
+
 /* Says which types become bytes without a name. */
 static void note_types(const source *in, int keeps)
 {
@@ -84,6 +92,7 @@ int target_open(const settings *s, const source *in, qz_create_options *options,
     size_t length = strlen(s->files[1]);
     int keeps = options->shard_bytes != 0 || (length > 12 && strcmp(s->files[1] + length - 12, ".safetensors") == 0);
     note_metadata(in, keeps);
+    note_keys(in, s->files[1]);
     note_types(in, keeps);
     return DONE;
 }

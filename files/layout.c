@@ -14,6 +14,7 @@ static const qz_layout *const layouts[] = {
     &qz_layout_gptq_v2,      &qz_layout_awq,     &qz_layout_compressed_tensors,
     &qz_layout_modelopt,     &qz_layout_gpt_oss, &qz_layout_mlx,
     &qz_layout_bitsandbytes, &qz_layout_hqq,     &qz_layout_quanto,
+    &qz_layout_torchao,
 };
 enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
 

@@ -49,7 +49,7 @@ struct qz_layout {
 extern const qz_layout qz_layout_own, qz_layout_gguf;
 extern const qz_layout qz_layout_gptq, qz_layout_gptq_v2, qz_layout_awq, qz_layout_compressed_tensors;
 extern const qz_layout qz_layout_modelopt, qz_layout_gpt_oss, qz_layout_mlx, qz_layout_bitsandbytes;
-extern const qz_layout qz_layout_hqq, qz_layout_quanto;
+extern const qz_layout qz_layout_hqq, qz_layout_quanto, qz_layout_torchao;
 
 /* The layout of that name, or NULL. */
 const qz_layout *qz_layout_named(const char *name);

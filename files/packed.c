@@ -203,6 +203,12 @@ const char *qz_layout_of_output(const char *path)
     return container && container->layout ? container->quantized : NULL;
 }
 
+int qz_layout_is_written(const char *name)
+{
+    const qz_layout *layout = qz_layout_named(name);
+    return layout && layout->declare;
+}
+
 const char *qz_layout_refuses(const char *name, const qz_scheme *scheme, unsigned rank, const uint64_t *shape,
                               unsigned axis, char *out, size_t out_size)
 {
@@ -246,8 +252,9 @@ static qz_file_result check_layout(const qz_writer *writer, const qz_layout *lay
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the layout '%s' is only read",
                        layout->name);
     if (layout->container && strcmp(layout->container, writer->container->name) != 0)
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the layout '%s' is that of .%s files alone",
-                       layout->name, layout->container);
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET,
+                       "the layout '%s' is that of .%s files alone; give the output a name that ends so", layout->name,
+                       layout->container);
     const char *wrong =
         layout->refuses ? layout->refuses(&p->scheme, p->rank, p->shape, p->axis, why, sizeof why) : NULL;
     return !wrong ? QZ_FILE_OK

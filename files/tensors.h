@@ -80,6 +80,7 @@ struct qz_file {
     const struct qz_config *config; /* what is said about quantization beside it; NULL: nobody has asked */
     const qz_metadata *metadata;    /* lives as long as the file */
     size_t metadata_count;
+    int metadata_of_tensors; /* it says how quantized tensors lie that were recognized */
     qz_parts parts;
     uint64_t table_left; /* of options.max_table */
     qz_open_part open_part;

@@ -61,6 +61,7 @@ static uint64_t simple_type(const char *text, size_t length, const char **wrong)
     for (; at < length && text[at] >= '0' && text[at] <= '9'; at++)
         if ((number = number * 10 + (uint64_t)(text[at] - '0')) > ITEM_LONGEST)
             return 0;
+    /* If it is plain, the number is at least 1, for its first digit is no 0. */
     int plain = at == length, power = number != 0 && (number & (number - 1)) == 0, good = 0;
     switch (text[1]) {
     case 'b':
@@ -78,11 +79,11 @@ static uint64_t simple_type(const char *text, size_t length, const char **wrong)
         break;
     case 'S':
     case 'V':
-        good = plain && number != 0;
+        good = plain;
         break;
     case 'U':
         number *= 4;
-        good = plain && number != 0 && number <= ITEM_LONGEST;
+        good = plain && number <= ITEM_LONGEST;
         break;
     case 'M':
     case 'm':

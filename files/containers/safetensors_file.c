@@ -153,19 +153,27 @@ static const uint64_t *stored_shape(qz_writer *writer, const qz_tensor *tensor, 
     return shape;
 }
 
-/* The header, with the metadata that is passed on and what is said of how tensors are quantized: what the input said of
- * that is not what holds for the output. */
+static const char said[] = "quantization_config";
+
+/* Whether metadata of an input says how its tensors are quantized, which is not what holds for the output. */
+static int says_how(const qz_file *from, const qz_metadata *m)
+{
+    static const char opening[] = "{\"_type\":"; /* torchao's, of each tensor, and the list of these tensors */
+    int of_tensor = strcmp(m->key, "tensor_names") == 0 || strncmp(m->value, opening, strlen(opening)) == 0;
+    return strcmp(m->key, said) == 0 || (from->metadata_of_tensors && of_tensor);
+}
+
+/* The header, with the metadata that is passed on and what is said of how tensors are quantized. */
 static qz_file_result format(const qz_writer *writer, qz_model_tensor *tensors, size_t count, char **header,
                              size_t *bytes, uint64_t *file_bytes, qz_file_error *error)
 {
-    static const char said[] = "quantization_config";
     const qz_file *from = writer->metadata_from;
     size_t given = from ? from->metadata_count : 0, kept = 0;
     qz_safetensors_pair *pairs = calloc(given + 1, sizeof *pairs);
     if (!pairs)
         return qz_fail_memory(error, writer->output.label);
     for (size_t i = 0; i < given; i++)
-        if (strcmp(from->metadata[i].key, said) != 0)
+        if (!says_how(from, &from->metadata[i]))
             pairs[kept++] = from->metadata[i];
     if (writer->said)
         pairs[kept++] = (qz_safetensors_pair){said, strlen(said), writer->said, strlen(writer->said)};

@@ -6,6 +6,7 @@
  */
 #include "form.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -228,6 +229,36 @@ static qz_file_result read_halves(const sheet *s, const qz_form *form, const qz_
     return result;
 }
 
+/* A block of codes that have a byte each. */
+static qz_file_result read_bytes(const sheet *s, const area *a, uint8_t *dst, size_t stride, qz_file_error *error)
+{
+    uint8_t piece[8192];
+    char shown[QZ_NAME_TEXT];
+    const qz_tensor *t = tensor_of(s);
+    qz_file_result result = QZ_FILE_OK;
+    for (uint64_t r = 0; r < a->rows && result == QZ_FILE_OK; r++) {
+        uint8_t *row = dst + r * stride;
+        uint64_t first = (a->row + r) * s->row_bytes + a->first, n = 0;
+        memset(row, 0, (size_t)(a->count / 2 + a->count % 2));
+        for (uint64_t i = 0; i < a->count && result == QZ_FILE_OK; i += n) {
+            n = least(a->count - i, sizeof piece);
+            result = qz_read(s->file, s->tensor, first + i, n, piece, error);
+            unsigned wrong = 0;
+            for (uint64_t k = 0; k < n && result == QZ_FILE_OK; k++) {
+                piece[k] = (uint8_t)(piece[k] + 8);
+                wrong |= piece[k];
+            }
+            if (result == QZ_FILE_OK && wrong > 15)
+                result = qz_fail(error, QZ_FILE_FORMAT, s->file->input.label,
+                                 qz_escape(t->name, t->name_length, shown, sizeof shown), QZ_NO_OFFSET,
+                                 "has numbers beyond -8 to 7 in row %" PRIu64, a->row + r);
+            if (result == QZ_FILE_OK)
+                qz_pick_nibbles(piece, (size_t)n, 0, row, (size_t)i);
+        }
+    }
+    return result;
+}
+
 /* ---- nibbles that are written ---- */
 
 /* The rows of a block, padded to words, into the order of the file. Returns where they are. */
@@ -397,6 +428,8 @@ static qz_file_result read_codes(qz_file *file, const qz_form *form, const qz_pa
     sheet s = part_of(file, NULL, p, QZ_MEMBER_CODES, form->codes, 1);
     if (form->codes == QZ_ORDER_HALVES)
         return read_halves(&s, form, p, a, dst->codes, (size_t)dst->code_stride, error);
+    if (form->codes == QZ_ORDER_BYTES)
+        return read_bytes(&s, a, dst->codes, (size_t)dst->code_stride, error);
     qz_file_result result = read_nibbles(&s, form, form->codes, a, dst->codes, (size_t)dst->code_stride, error);
     if (result == QZ_FILE_OK && p->scheme.codes == QZ_INT4)
         qz_flip_signs(dst->codes, (size_t)dst->code_stride, (size_t)a->rows, (size_t)a->count);
@@ -414,6 +447,8 @@ static qz_file_result read_zeros(qz_file *file, const qz_form *form, const qz_pa
             qz_negate(dst->zeros, (size_t)dst->zero_stride, (size_t)a->rows, (size_t)a->count, s.each);
         return moved;
     }
+    if (form->zeros == QZ_ORDER_BYTES)
+        return read_bytes(&s, a, dst->zeros, (size_t)dst->zero_stride, error);
     qz_file_result result = read_nibbles(&s, form, form->zeros, a, dst->zeros, (size_t)dst->zero_stride, error);
     if (result == QZ_FILE_OK && form->zeros_less_one)
         qz_add_to_nibbles(dst->zeros, (size_t)dst->zero_stride, (size_t)a->rows, (size_t)a->count, 1);

@@ -18,7 +18,9 @@ typedef enum qz_order {
     QZ_ORDER_DOWN_ROWS, /* [r / 8, i], words of eight rows: nibbles only */
     QZ_ORDER_HALVES,    /* as rows, of which a byte has the n-th nibble of all and that which is as many nibbles further
                            on as there are bytes: codes only, and they are only read */
-    QZ_ORDER_ELSEWHERE  /* of scales: they are not read here */
+    QZ_ORDER_BYTES, /* as rows, of which a byte has a code of int4, which is one of uint4 less 8: codes and zeros, and
+                           they are only read */
+    QZ_ORDER_ELSEWHERE /* of scales: they are not read here */
 } qz_order;
 
 /* What a file has for the super scale s of a whole matrix. */

@@ -1,8 +1,9 @@
 /*
- * shuffled.c - quantized tensors whose columns belong to groups in any order: they are decoded as they are read
+ * shuffled.c - quantized tensors that no scheme describes, which are decoded as they are read
  *
- * Codes are put into the order of their groups; then it is an ordinary quantized matrix, whose decoded columns go back
- * to where they were.
+ * Where columns belong to groups in any order, codes are put into the order of their groups; then it is an ordinary
+ * quantized matrix, whose decoded columns go back to where they were. Where numbers are added to the values of signed
+ * codes, these numbers are decoded as the scales of codes that are all 1, and added.
  */
 #include "shuffled.h"
 
@@ -16,7 +17,7 @@ enum { VALUES = 1 << 18 }; /* that are decoded at a time, but for a row that is 
 typedef struct shuffled {
     const qz_form *form;
     qz_packed_tensor packed;
-    const uint32_t *order; /* the columns, group after group */
+    const uint32_t *order; /* the columns, group after group; NULL: as they are, and codes are signed */
 } shuffled;
 
 /* ---- the order ---- */
@@ -56,11 +57,12 @@ static int sort_columns(const int32_t *groups, uint64_t cols, uint64_t size, uin
 typedef struct room {
     qz_packed plain;
     uint8_t *sorted; /* codes */
-    float *values, *row;
+    float *values, *row, *added;
 } room;
 
-static int get_room(const qz_packed_tensor *p, uint64_t rows, room *r)
+static int get_room(const shuffled *of, uint64_t rows, room *r)
 {
+    const qz_packed_tensor *p = &of->packed;
     const qz_sizes *s = &p->sizes;
     *r = (room){.plain = {.code_stride = (int64_t)s->code_bytes,
                           .scale_stride = (int64_t)s->scale_bytes,
@@ -71,7 +73,8 @@ static int get_room(const qz_packed_tensor *p, uint64_t rows, room *r)
     r->sorted = malloc((size_t)(rows * s->code_bytes) + 1);
     r->values = malloc((size_t)(rows * p->cols) * sizeof(float) + 1);
     r->row = malloc((size_t)p->cols * sizeof(float) + 1);
-    return r->plain.codes && r->plain.scales && r->plain.zeros && r->sorted && r->values && r->row;
+    r->added = malloc((size_t)(of->order ? 0 : rows * p->cols) * sizeof(float) + 1);
+    return r->plain.codes && r->plain.scales && r->plain.zeros && r->sorted && r->values && r->row && r->added;
 }
 
 static void free_room(room *r)
@@ -82,6 +85,7 @@ static void free_room(room *r)
     free(r->sorted);
     free(r->values);
     free(r->row);
+    free(r->added);
 }
 
 static void sort_codes(const shuffled *s, uint64_t rows, room *r)
@@ -98,6 +102,29 @@ static void sort_codes(const shuffled *s, uint64_t rows, room *r)
     }
 }
 
+/* Signed codes times scales, and what is added. */
+static qz_file_result decode_added(qz_file *file, const shuffled *s, uint64_t rows, room *r, qz_file_error *error)
+{
+    uint64_t cols = s->packed.cols;
+    qz_scheme scheme = *qz_scheme_by_name("int4");
+    scheme.group_size = s->packed.scheme.group_size;
+    scheme.scale_dtype = s->packed.scheme.scale_dtype;
+    qz_packed codes = r->plain, ones = r->plain;
+    const qz_matrix values = {r->values, QZ_F32, rows, cols, (int64_t)cols, 1};
+    const qz_matrix added = {r->added, QZ_F32, rows, cols, (int64_t)cols, 1};
+    memset(r->sorted, 0x11, (size_t)(rows * s->packed.sizes.code_bytes));
+    ones.codes = r->sorted;
+    ones.scales = r->plain.zeros;
+    ones.scale_stride = r->plain.zero_stride;
+    codes.zeros = ones.zeros = NULL;
+    if (qz_decode(&scheme, &codes, &values, NULL, NULL) != QZ_OK ||
+        qz_decode(&scheme, &ones, &added, NULL, NULL) != QZ_OK)
+        return qz_fail_memory(error, file->input.label);
+    for (uint64_t i = 0; i < rows * cols; i++)
+        r->values[i] += r->added[i];
+    return QZ_FILE_OK;
+}
+
 static qz_file_result decode_rows(qz_file *file, const shuffled *s, uint64_t row, uint64_t rows, room *r,
                                   qz_file_error *error)
 {
@@ -106,6 +133,8 @@ static qz_file_result decode_rows(qz_file *file, const shuffled *s, uint64_t row
     qz_file_result result = qz_form_read(file, s->form, &s->packed, row, rows, 0, cols, &r->plain, error);
     if (result != QZ_FILE_OK)
         return result;
+    if (!s->order)
+        return decode_added(file, s, rows, r, error);
     sort_codes(s, rows, r);
     qz_packed sorted = r->plain;
     sorted.codes = r->sorted;
@@ -126,7 +155,7 @@ static qz_file_result decode(qz_file *file, const void *details, uint64_t first,
     uint64_t step = cols < VALUES ? VALUES / cols : 1, last = (end - 1) / cols + 1;
     room r;
     step = step < last - row ? step : last - row;
-    qz_file_result result = get_room(&s->packed, step, &r) ? QZ_FILE_OK : qz_fail_memory(error, file->input.label);
+    qz_file_result result = get_room(s, step, &r) ? QZ_FILE_OK : qz_fail_memory(error, file->input.label);
     for (; row < last && result == QZ_FILE_OK; row += step) {
         uint64_t rows = step < last - row ? step : last - row;
         result = decode_rows(file, s, row, rows, &r, error);
@@ -134,7 +163,7 @@ static qz_file_result decode(qz_file *file, const void *details, uint64_t first,
             uint64_t start = (row + i) * cols, from = start < first ? first - start : 0;
             uint64_t to = start + cols > end ? end - start : cols;
             for (uint64_t c = 0; c < cols; c++)
-                r.row[s->order[c]] = r.values[i * cols + c];
+                r.row[s->order ? s->order[c] : c] = r.values[i * cols + c];
             memcpy((float *)dst + (start + from - first), r.row + from, (size_t)(to - from) * sizeof(float));
         }
     }
@@ -166,20 +195,35 @@ static qz_file_result add(const qz_found *found, shuffled *s, const char *suffix
     return QZ_FILE_OK;
 }
 
+static void hide_members(const qz_found *found)
+{
+    for (int m = QZ_MEMBER_CODES; m < QZ_MEMBERS; m++)
+        if (found->members[m] != SIZE_MAX)
+            qz_packed_hide(found->file, found->members[m]);
+}
+
+static shuffled *keep(const qz_found *found, const uint32_t *order)
+{
+    shuffled *s = qz_arena_get(&found->file->arena, sizeof *s);
+    if (!s)
+        return NULL;
+    *s =
+        (shuffled){found->is.form, {.size = sizeof s->packed, .scheme = found->is.scheme, .rank = 2, .axis = 1}, order};
+    memcpy(s->packed.shape, found->is.shape, 2 * sizeof *found->is.shape);
+    memcpy(s->packed.members, found->members, sizeof found->members);
+    return s;
+}
+
 /* Adds the tensor of float32. */
 static qz_file_result add_decoded(const qz_found *found, size_t list, const char *suffix, qz_file_error *error)
 {
     qz_file *file = found->file;
     uint64_t cols = found->is.shape[1], size = found->is.scheme.group_size;
-    shuffled *s = qz_arena_get(&file->arena, sizeof *s);
     uint32_t *order = cols <= UINT32_MAX ? qz_arena_get(&file->arena, (size_t)cols * sizeof *order + 1) : NULL;
+    shuffled *s = order ? keep(found, order) : NULL;
     int32_t *groups = NULL;
-    if (!s || !order)
+    if (!s)
         return qz_fail_memory(error, file->input.label);
-    *s =
-        (shuffled){found->is.form, {.size = sizeof s->packed, .scheme = found->is.scheme, .rank = 2, .axis = 1}, order};
-    memcpy(s->packed.shape, found->is.shape, 2 * sizeof *found->is.shape);
-    memcpy(s->packed.members, found->members, sizeof found->members);
     qz_file_result result = read_groups(file, list, cols, &groups, error);
     if (result != QZ_FILE_OK)
         return result;
@@ -191,9 +235,7 @@ static qz_file_result add_decoded(const qz_found *found, size_t list, const char
         return QZ_FILE_OK;
     }
     qz_found_remark(found, "decoded to float32: tensors with groups in another order (desc_act, actorder)");
-    for (int m = QZ_MEMBER_CODES; m < QZ_MEMBERS; m++)
-        if (found->members[m] != SIZE_MAX)
-            qz_packed_hide(file, found->members[m]);
+    hide_members(found);
     qz_packed_hide(file, list);
     return add(found, s, suffix, error);
 }
@@ -212,4 +254,22 @@ qz_file_result qz_shuffled_note(qz_found *found, size_t list, const char *suffix
     if (list != SIZE_MAX)
         qz_packed_hide(found->file, list);
     return qz_found_note(found, suffix, error);
+}
+
+qz_file_result qz_added_note(qz_found *found, qz_file_error *error)
+{
+    static const qz_form form = {.scales = QZ_ORDER_ACROSS, .zeros = QZ_ORDER_ACROSS};
+    found->is.form = &form;
+    if (found->is.wrong[0] != '\0')
+        return qz_found_note(found, "", error);
+    shuffled *s = keep(found, NULL);
+    if (!s)
+        return qz_fail_memory(error, found->file->input.label);
+    if (!qz_packed_complete(&s->packed)) {
+        qz_found_wrong(found, "is too large");
+        return qz_found_note(found, "", error);
+    }
+    qz_found_remark(found, "decoded to float32: tensors with numbers that are added to the values of signed codes");
+    hide_members(found);
+    return add(found, s, "", error);
 }

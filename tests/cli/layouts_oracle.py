@@ -403,6 +403,42 @@ def write_quanto(c: Contents) -> Files:
     }, {}
 
 
+def of_dtype(name: str) -> dict[str, str]:
+    return {"_type": "torch.dtype", "_data": name}
+
+
+def write_torchao(c: Contents) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Tensors and the metadata. What offsets stand for here is added to values of int4."""
+    block: int | list[int] = c.size
+    even = c.codes[:, : c.cols // 2 * 2]
+    qdata = stored(even[:, ::2] | even[:, 1::2] << 4)
+    said: dict[str, Any] = {}
+    more: dict[str, Stored] = {}
+    scales = c.scales
+    if c.table is not None and scales[0] == "F8_E4M3":
+        kind, said = "NVFP4Tensor", {"is_swizzled_scales": False, "act_quant_kwargs": None}
+        if c.factor is not None:
+            more["m._weight_per_tensor_scale"] = stored(np.array(c.factor))
+    elif c.table is not None:
+        kind, said = "MXTensor", {"elem_dtype": of_dtype("float4_e2m1fn_x2"), "is_swizzled_scales": False}
+        scales = ("F8_E8M0", *scales[1:])
+    elif c.offsets is not None:
+        kind, block, scales = "Int4Tensor", [1, c.size], transposed(c.scales)
+        qdata = ("I8", qdata[1], bytes(b ^ 0x88 for b in qdata[2]))
+        more["m._weight_zero_point"] = transposed(c.offsets)
+    else:
+        kind, block, said = "IntxUnpackedToInt8Tensor", [1, c.size], {"target_dtype": of_dtype("int4")}
+        qdata = stored(c.codes - 8, "I8")
+        zeros = np.full(c.scales[1], 8, np.uint8) if c.zeros is None else c.zeros
+        more["m._weight_zero_point"] = stored(zeros - np.uint8(8), "I8")
+    tensors = {"m._weight_qdata": qdata, "m._weight_scale": scales, **more}
+    data = {**said, "block_size": block, "orig_dtype": of_dtype("float32")}
+    names = [name.removeprefix("m._weight_") for name in tensors]
+    text = json.dumps({"_type": kind, "_data": data, "_tensor_data_names": names})
+    plain = json.dumps({"_type": "Tensor"})
+    return tensors, {"m.weight": text, "norm": plain, "tensor_names": json.dumps(["m.weight", "norm"])}
+
+
 WRITERS = {
     "hqq": write_hqq,
     "quanto": write_quanto,

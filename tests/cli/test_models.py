@@ -231,3 +231,35 @@ def test_content_decides(run: Run) -> None:
     assert run("info", "w.bin").stdout.replace("w.bin", "") == run("info", "w.safetensors").stdout
     Path("w.npz").write_bytes(Path("w.safetensors").read_bytes())
     assert "rename it" in run("info", "w.npz", code=3).stderr
+
+
+def test_what_an_output_does_not_get_is_said(run: Run, tmp_path: Path) -> None:
+    """Keys of a GGUF file go to GGUF alone; where nothing was encoded, that is what is said."""
+    w = np.ones((8, 32), np.float32)
+    safetensors.numpy.save_file({"w.weight": w}, tmp_path / "w.safetensors")
+    said = "keys of the GGUF file"
+    assert said not in run("convert", "w.safetensors", "w.gguf").stderr
+    for output in ("a.safetensors", "a.npz"):
+        assert said in run("convert", "w.gguf", output).stderr
+    assert said not in run("convert", "w.gguf", "b.gguf").stderr
+    done = run("encode", "w.safetensors", "c.safetensors", "--exclude", "*").stderr
+    assert "no tensor was encoded" in done
+    assert " became " not in done
+
+
+def test_a_hyphen_is_no_file(run: Run, tmp_path: Path) -> None:
+    for command in (("info", "-"), ("encode", "-", "x.npz"), ("verify", "-")):
+        assert "/dev/stdin" in run(*command, code=2).stderr
+    (tmp_path / "-").write_bytes(b"")
+    assert "/dev/stdin" not in run("info", "-", code=3).stderr
+
+
+@pytest.mark.parametrize("layout", ["hqq", "onnx", "q4_0"])
+def test_layouts_that_no_output_has(run: Run, tmp_path: Path, layout: str) -> None:
+    """The list of values has those that can be written, and no other remedy is named."""
+    safetensors.numpy.save_file({"w.weight": np.ones((8, 32), np.float32)}, tmp_path / "w.safetensors")
+    error = run("convert", "w.safetensors", "x.safetensors", "--to", layout, code=2).stderr
+    assert "mlx or bitsandbytes" in error
+    assert "--requantize" not in error
+    assert ("only read" in error) == (layout == "hqq")
+    assert ("quantize.onnx" in error) == (layout == "onnx")

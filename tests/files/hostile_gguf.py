@@ -201,6 +201,15 @@ CASES: dict[str, Case] = {
     "empty array": good(of(keys=(key("k", ARRAY, array(STRING, 0)),), data=0)),
     "text of any bytes": good(of(keys=(key("k", STRING, text(b"\xff\0")),), data=0)),
     "key with spaces": good(of(keys=(key(" K \n", U8, b"a"),), data=0)),
+    "types that are decoded": good(
+        of(
+            (
+                *(info("a", (32,), 8), info("b", (32,), 8, 64), info("c", (32,), 6, 128)),
+                *(info("d", (256,), 14, 160), info("e", (32,), 6, 384)),
+            ),
+            data=416,
+        )
+    ),
     "20 MB of text": good(of(keys=(key("k", STRING, text(bytes(20_000_000))),), data=0)),
     "2 million tokens": good(
         of(keys=(key("k", ARRAY, array(STRING, 2_000_000, text("token") * 2_000_000)),), data=0)

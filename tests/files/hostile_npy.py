@@ -80,6 +80,7 @@ CASES: dict[str, Case] = {
     # shapes
     "shape a number": bad(of_shape("1"), "not a tuple"),
     "shape a number in brackets": bad(of_shape("(1)"), "not a tuple"),
+    "shape a number, a tab and a return": bad(of_shape("(1\t\r)"), "not a tuple"),
     "shape a list": bad(of_shape("[1]"), "not a tuple"),
     "shape a text": bad(of_shape("'1'"), "not a tuple"),
     "size 1.0": bad(of_shape("(1.0,)"), "tuple of numbers"),
@@ -141,6 +142,8 @@ CASES: dict[str, Case] = {
     ),
     "record without members": bad(of_type("[]", b""), "records"),
     "name twice in a record": bad(of_type("[('a', '<f4'), ('a', '<f4')]"), "records"),
+    "record with a type without a name": bad(of_type("[('a', '')]"), "not read"),
+    "record with a type of one letter": bad(of_type("[('a', 'V')]"), "not read"),
     "units that are none": bad(of_type("'<M8[parsec]'"), "not read"),
     "units of no length": bad(of_type("'<M8[]'"), "not read"),
     "units without an end": bad(of_type("'<M8[s'"), "not read"),
@@ -152,6 +155,7 @@ CASES: dict[str, Case] = {
         for descr in (
             *("<", "<x", "|b2", "|b1x", "<i16", "<i4x", "<u3", "<f1", "<f32", "<f3", "<f4x", "<c4", "<c64"),
             *("<c8x", "|S1x", "|V1x", "<U1x", "|U1", "|i2", "=f4", "<q8", "|S99999999999"),
+            *("|b0", "<c24", "|S0", "|V0", "<U700000000", "<f0", "<u0", "<c0", "|V"),
         )
     },
     "control characters in the type": bad(of_type("'\x1b[2J'"), "not a plain string"),
@@ -170,6 +174,7 @@ CASES: dict[str, Case] = {
     "names in Latin-1": good(array(b"{'descr': [('\xe4', '<f4')], 'fortran_order': False, 'shape': (1,)}")),
     "numbers of Python 2": good(of_shape("(1L,)")),
     "64 axes": good(of_shape(str((1,) * 64))),
+    "truth": good(of_type("'|b1'", b"\1")),
     "other byte order": good(of_type("'>f8'")),
     "complex": good(of_type("'<c8'")),
     "text": good(of_type("'<U2'")),

@@ -295,6 +295,7 @@ CASES: dict[str, Case] = {
     "65 MiB of zeros, said to be 200": bad(one(method=DEFLATED, packed=BOMB, content=RIGHT, size=200), ""),
     "offset past the end": bad(one(offset=1 << 30), "points beyond"),
     "offset into the middle": bad(one(offset=1), "not where"),
+    "the end of zip64 alone": bad(b"PK\6\6" + bytes(100), ""),
     "a symbolic link": bad(one(attributes=0o120777 << 16), "symbolic link"),
     "another part": bad(one(part=1), "another part"),
     "the same name": bad(archive(A, A), "occurs twice"),

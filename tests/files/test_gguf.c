@@ -815,15 +815,110 @@ static void not_written(void **state)
     free(header);
 }
 
+/* ---- files that are opened ---- */
+
+/* Types that become floats are noted once each; a block whose scale is not finite is refused when it is read. */
+static void decoded_types(void **state)
+{
+    (void)state;
+    enum { Q5_0 = 6, Q8_0 = 8 };
+    bytes b;
+    start_file(&b, 3, 4, 0);
+    add_info(&b, "a", Q8_0, 0, 1, SIZE(32));
+    add_info(&b, "b", Q5_0, 64, 1, SIZE(64));
+    add_info(&b, "c", Q8_0, 128, 1, SIZE(64));
+    add_info(&b, "d", Q5_0, 224, 1, SIZE(32));
+    pad(&b, 32);
+    size_t data = b.n;
+    for (int i = 0; i < 224 + 32; i++)
+        add(&b, "", 1);
+    put_file(path_of("a.gguf"), b.data, b.n);
+    qz_file *file;
+    assert_int_equal(qz_open(path_of("a.gguf"), NULL, &file, NULL), QZ_FILE_OK);
+    assert_string_equal(qz_note(file), "decoded to float32: Q8_0, Q5_0");
+    qz_close(file);
+    expect("zeros", "a.gguf", &b, NULL, QZ_FILE_OK, NULL);
+    const struct {
+        size_t at;
+        const char *words;
+    } scales[] = {{0, "block 0 of type Q8_0"}, {64 + 22, "block 1 of type Q5_0"}, {128 + 34, "block 1 of type Q8_0"}};
+    for (int i = 0; i < 3; i++) {
+        memcpy(b.data + data + scales[i].at, i == 1 ? "\0\x7c" : "\1\xfe", 2); /* infinite, NaN */
+        expect("a scale", "a.gguf", &b, NULL, QZ_FILE_FORMAT, scales[i].words);
+        memset(b.data + data + scales[i].at, 0, 2);
+    }
+    clear(&b);
+}
+
+static void put_part(const char *name, unsigned number, unsigned count)
+{
+    bytes b;
+    start_file(&b, 3, 1, 2);
+    add_key(&b, "split.no", 2);
+    add_number(&b, number, 2);
+    add_key(&b, "split.count", 2);
+    add_number(&b, count, 2);
+    add_info(&b, name, 24, 0, 1, SIZE(4));
+    pad(&b, 32);
+    add(&b, "abcd", 4);
+    put_file(path_of(name), b.data, b.n);
+    clear(&b);
+}
+
+static qz_file_result open_parts(const char *name, const char *words)
+{
+    qz_file *file;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_file_result result = qz_open(path_of(name), NULL, &file, &error);
+    if (words && !strstr(error.message, words))
+        fail_msg("%s: %s\n", name, error.message);
+    if (result == QZ_FILE_OK)
+        assert_int_equal(qz_tensor_count(file), 2);
+    qz_close(file);
+    return result;
+}
+
+/* Names and what parts say of themselves agree, and the first one is opened. */
+static void parts(void **state)
+{
+    (void)state;
+    static const char *const one = "m-00001-of-00002.gguf", *const two = "m-00002-of-00002.gguf";
+    char before[1000];
+    put_part(one, 0, 2);
+    put_part(two, 1, 2);
+    assert_int_equal(open_parts(one, NULL), QZ_FILE_OK);
+    assert_int_equal(open_parts(two, "open the first one"), QZ_FILE_FORMAT);
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(folder), 0);
+    qz_file *file;
+    assert_int_equal(qz_open(one, NULL, &file, NULL), QZ_FILE_OK); /* without a folder in the path */
+    qz_close(file);
+    assert_int_equal(chdir(before), 0);
+    put_part(two, 1, 3);
+    assert_int_equal(open_parts(one, "says that it is part 2 of 3"), QZ_FILE_FORMAT);
+    put_part(two, 0, 2);
+    assert_int_equal(open_parts(one, "says that it is part 1 of 2"), QZ_FILE_FORMAT);
+    put_part(two, 1, 1);
+    assert_int_equal(open_parts(one, "split.no"), QZ_FILE_FORMAT);
+    put_part(one, 0, 3);
+    assert_int_equal(open_parts(one, "does not end in"), QZ_FILE_FORMAT);
+    put_part(one, 1, 2);
+    assert_int_equal(open_parts(one, "does not end in"), QZ_FILE_FORMAT);
+    put_part(one, 0, 2);
+    unlink(path_of(two));
+    assert_int_equal(open_parts(one, two), QZ_FILE_FORMAT);
+}
+
 int main(void)
 {
     start_program("test_gguf");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(least),       cmocka_unit_test(values),       cmocka_unit_test(types),
-        cmocka_unit_test(shapes),      cmocka_unit_test(bad_starts),   cmocka_unit_test(bad_values),
-        cmocka_unit_test(bad_tensors), cmocka_unit_test(rounding),     cmocka_unit_test(limits),
-        cmocka_unit_test(sparse),      cmocka_unit_test(every_prefix), cmocka_unit_test(every_bit),
-        cmocka_unit_test(many),        cmocka_unit_test(known_bytes),  cmocka_unit_test(not_written),
+        cmocka_unit_test(least),         cmocka_unit_test(values),       cmocka_unit_test(types),
+        cmocka_unit_test(shapes),        cmocka_unit_test(bad_starts),   cmocka_unit_test(bad_values),
+        cmocka_unit_test(bad_tensors),   cmocka_unit_test(rounding),     cmocka_unit_test(limits),
+        cmocka_unit_test(sparse),        cmocka_unit_test(every_prefix), cmocka_unit_test(every_bit),
+        cmocka_unit_test(many),          cmocka_unit_test(known_bytes),  cmocka_unit_test(not_written),
+        cmocka_unit_test(decoded_types), cmocka_unit_test(parts),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -805,6 +805,39 @@ static void ranges(void **state)
     clear_entries(e, 2);
 }
 
+/* ---- where members are expanded ---- */
+
+static void temporary_folder(void **state)
+{
+    (void)state;
+    const char *given = getenv("TMPDIR");
+    char kept[4096], long_path[5000];
+    snprintf(kept, sizeof kept, "%s", given ? given : "");
+    memset(long_path, 'x', sizeof long_path);
+    long_path[0] = '/';
+    long_path[sizeof long_path - 1] = '\0';
+    entry one[1] = {{.name = "a.npy", .content = npy_bytes(1, F4("(0,)"), 0), .method = 8}}; /* checked at once */
+    bytes b = build(one, 1);
+    unsetenv("TMPDIR");
+    expect("no word", "a.npz", &b, NULL, QZ_FILE_OK, NULL);
+    setenv("TMPDIR", "", 1);
+    expect("an empty word", "a.npz", &b, NULL, QZ_FILE_OK, NULL);
+    setenv("TMPDIR", folder, 1);
+    int before = count_files();
+    expect("a folder", "a.npz", &b, NULL, QZ_FILE_OK, NULL);
+    assert_int_equal(count_files(), before);
+    setenv("TMPDIR", path_of("nowhere"), 1);
+    expect("no folder", "a.npz", &b, NULL, QZ_FILE_IO, "temporary file");
+    setenv("TMPDIR", long_path, 1);
+    expect("a long path", "a.npz", &b, NULL, QZ_FILE_IO, "temporary file");
+    if (given)
+        setenv("TMPDIR", kept, 1);
+    else
+        unsetenv("TMPDIR");
+    clear(&b);
+    clear_entries(one, 1);
+}
+
 /* ---- very many members ---- */
 
 static double seconds(void)
@@ -852,11 +885,13 @@ int main(void)
 {
     start_program("test_npz");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_archives),   cmocka_unit_test(names),         cmocka_unit_test(changed_records),
-        cmocka_unit_test(bytes_of_nobody), cmocka_unit_test(shared_data),   cmocka_unit_test(damaged_data),
-        cmocka_unit_test(limits),          cmocka_unit_test(zip64),         cmocka_unit_test(every_prefix),
-        cmocka_unit_test(every_bit),       cmocka_unit_test(random_damage), cmocka_unit_test(ranges),
-        cmocka_unit_test(many_members),
+        cmocka_unit_test(good_archives),   cmocka_unit_test(names),
+        cmocka_unit_test(changed_records), cmocka_unit_test(bytes_of_nobody),
+        cmocka_unit_test(shared_data),     cmocka_unit_test(damaged_data),
+        cmocka_unit_test(limits),          cmocka_unit_test(zip64),
+        cmocka_unit_test(every_prefix),    cmocka_unit_test(every_bit),
+        cmocka_unit_test(random_damage),   cmocka_unit_test(ranges),
+        cmocka_unit_test(many_members),    cmocka_unit_test(temporary_folder),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

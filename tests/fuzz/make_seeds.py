@@ -243,6 +243,14 @@ LAYOUTS = {
 }
 
 
+def make_torchao(folder: Path) -> None:
+    """What is decoded as it is read is no quantized tensor, and lies with the files that have none."""
+    for kind in ("zeros", "symmetric", "affine", "mxfp4", "nvfp4"):
+        tensors, metadata = oracle.write_torchao(contents()[kind])
+        place = folder if kind != "affine" else folder.parent / "safetensors"
+        oracle.save(place / f"{kind}.safetensors", tensors, metadata)
+
+
 def make_layout(folder: Path, layout: str) -> None:
     """What config.json says stands in the metadata of the file, where it can, and beside it."""
     for kind in LAYOUTS[layout]:
@@ -265,6 +273,7 @@ def make(folder: Path) -> None:
         "gguf": make_gguf,
         "folders": make_folders,
         "own": make_own,
+        "torchao": make_torchao,
         "blocks": make_blocks,
         **{name: functools.partial(make_layout, layout=name) for name in LAYOUTS},
     }

@@ -1,11 +1,11 @@
 """Compares checkpoints with the programs whose layouts they have. Run by hand.
 
-    QUANTIZE_CLI=build/gcc/cli/quantize python tests/peers/layouts.py mlx compressed_tensors bitsandbytes
+    QUANTIZE_CLI=build/gcc/cli/quantize python tests/peers/layouts.py mlx compressed_tensors bitsandbytes ...
 
 Each program quantizes random weights and writes them as it does; what `quantize decode` makes of the file is
 compared with what the program itself decodes, in float32, bit for bit. Then the file goes through the
 library's own layout and back, and the program decodes it again, but for layouts that are only read (hqq,
-quanto). The exit status is 1 if anything differs.
+quanto, torchao). The exit status is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -219,10 +219,57 @@ def quanto() -> Iterator[Case]:
         yield module(f"quanto {shape}", model[0], model[0].weight.dequantize())
 
 
+# --- torchao ------------------------------------------------------------------------------------------------
+
+
+def torchao() -> Iterator[Case]:
+    """Tensors of each class that a CPU can make, written by torchao's own function for safetensors."""
+    import torch
+    from safetensors.torch import save_file
+    from torchao.prototype.mx_formats.mx_tensor import MXTensor
+    from torchao.prototype.mx_formats.nvfp4_tensor import NVFP4Tensor, per_tensor_amax_to_scale
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+    from torchao.quantization import Int4Tensor, IntxUnpackedToInt8Tensor, MappingType
+
+    def case(title: str, tensor: Any, values: Any) -> Case:
+        def write(folder: Path) -> None:
+            tensors, metadata = flatten_tensor_state_dict({"m.weight": tensor, "m.bias": torch.ones(3)})
+            save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors", metadata)
+
+        return f"torchao {title}", write, lambda _: np.asarray(values.float().numpy()), ""
+
+    def added(w: Any, size: int, dtype: Any) -> tuple[Any, Any]:
+        """An Int4Tensor: torchao makes and multiplies them on GPUs only, and has no decoder."""
+        groups = w.reshape(w.shape[0], -1, size)
+        low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+        scale = ((high - low) / 15).to(dtype)
+        codes = ((groups - low) / scale.float()).round().clamp(0, 15).to(torch.int8) - 8
+        zero = (low + 8 * scale.float()).to(dtype)
+        flat = codes.reshape(w.shape)
+        parts = [p[..., 0].T.contiguous() for p in (scale, zero)]
+        packed = flat[:, ::2] & 15 | flat[:, 1::2] << 4
+        values = codes * scale.float() + zero.float()
+        return Int4Tensor(packed, *parts, [1, size], w.shape), values.reshape(w.shape)
+
+    for n, shape in enumerate(SHAPES):
+        w = torch.from_numpy(weights(shape, n))
+        for factor in (None, per_tensor_amax_to_scale(w.abs().max())):
+            t = NVFP4Tensor.to_nvfp4(w, per_tensor_scale=factor)
+            yield case(f"nvfp4 {factor} {shape}", t, t.dequantize())
+        t = MXTensor.to_mx(w, torch.float4_e2m1fn_x2, 32)
+        yield case(f"mxfp4 {shape}", t, t.dequantize())
+        for size in (32, 128, shape[1]):
+            for mapping in (MappingType.SYMMETRIC, MappingType.ASYMMETRIC):
+                t = IntxUnpackedToInt8Tensor.from_hp(w, (1, size), torch.int4, mapping_type=mapping)
+                yield case(f"intx {mapping} {size} {shape}", t, t.dequantize())
+        for dtype in (torch.bfloat16, torch.float16, torch.float32):
+            yield case(f"int4 {dtype} {shape}", *added(w, 32, dtype))
+
+
 # --- All ----------------------------------------------------------------------------------------------------
 
 PEERS = {"mlx": mlx, "compressed_tensors": compressed_tensors, "bitsandbytes": bitsandbytes}
-PEERS |= {"hqq": hqq, "quanto": quanto}
+PEERS |= {"hqq": hqq, "quanto": quanto, "torchao": torchao}
 
 
 def differences(a: Array, b: Array) -> str:
@@ -236,6 +283,11 @@ def differences(a: Array, b: Array) -> str:
     return f"{count} of {a.size} differ, by up to {ulps} steps of float32"
 
 
+def has_two_zeros(title: str) -> bool:
+    """The code 8 of bitsandbytes' FP4 is -0 in its scalar loop, and 0 in the loops for vectors."""
+    return title.startswith("bitsandbytes") and "fp4" in title
+
+
 def main(names: list[str]) -> int:
     wrong = total = 0
     for name in names or list(PEERS):
@@ -245,15 +297,16 @@ def main(names: list[str]) -> int:
                 folder = Path(temporary)
                 model = folder / "model.safetensors"
                 write(folder)
-                theirs = read(model)
+                zero = np.float32(0 if has_two_zeros(title) else -0.0)  # adding -0 changes nothing
+                theirs = read(model) + zero
                 tool("decode", model, folder / "decoded.npz")
                 with np.load(folder / "decoded.npz") as arrays:
-                    ours = arrays["m.weight"]
+                    ours = arrays["m.weight"] + zero
                 found = [("", differences(ours, theirs))]
                 if layout:
                     tool("convert", model, folder / "own.npz", "--to", "own")
                     tool("convert", folder / "own.npz", folder / "back.safetensors", "--to", layout)
-                    found.append(("back: ", differences(read(folder / "back.safetensors"), theirs)))
+                    found.append(("back: ", differences(read(folder / "back.safetensors") + zero, theirs)))
             for what, difference in found:
                 if difference:
                     wrong += 1
