@@ -162,8 +162,8 @@ static void add_blocks(const struct qz_byte_products *products, const struct few
         kernels->product_levels(packed, count, products->level, level);
     for (size_t r = 0, rows; r < inputs->rows; r += rows) {
         rows = qz_least(ROWS, inputs->rows - r);
-        size_t at = r * inputs->blocks + block;
-        const struct qz_byte_rows x = {rows, inputs->blocks, inputs->code + at * QZ_INPUT_BLOCK, inputs->step + at,
+        size_t at = r * inputs->block_pitch + block;
+        const struct qz_byte_rows x = {rows, inputs->block_pitch, inputs->code + at * QZ_INPUT_BLOCK, inputs->step + at,
                                        inputs->start + at};
         if (block == 0)
             memset(sum, 0, rows * QZ_SIDE * sizeof *sum);

@@ -61,8 +61,9 @@ def test_every_way_to_multiply(scheme: str, m: int, n: int, k: int, axis: int) -
     assert np.array_equal(q @ right, quantize.linear(right.T, q).T)
 
 
-def test_bits_do_not_depend_on_rows_and_threads() -> None:
-    q, x = packed(300, 2100), floats(20, 2100)
+@pytest.mark.parametrize("cols", [2048, 2100])
+def test_bits_do_not_depend_on_rows_and_threads(cols: int) -> None:
+    q, x = packed(300, cols), floats(20, cols)
     for activations in ("float32", "int8", "auto"):
         y = quantize.linear(x, q, activations=activations, threads=1)
         for threads in (2, 3, 8):
