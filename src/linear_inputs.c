@@ -53,8 +53,7 @@ int qz_inputs_make(struct qz_inputs *inputs, const struct qz_kernels *kernels, c
     inputs->blocks = (size_t)qz_divide_up(cols, QZ_INPUT_BLOCK);
     inputs->block_pitch = (size_t)spread_pitch(inputs->blocks, BLOCKS);
     inputs->tiles = (size_t)qz_divide_up(cols, QZ_TILE);
-    if (!is_taken_as_it_is(matrix, rounding) &&
-        !(inputs->copy = room_for(inputs->most, pitch, sizeof(float))))
+    if (!is_taken_as_it_is(matrix, rounding) && !(inputs->copy = room_for(inputs->most, pitch, sizeof(float))))
         return 0;
     if (rounding != QZ_BYTES)
         return 1;

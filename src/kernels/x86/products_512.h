@@ -167,9 +167,16 @@ static VNNI_TARGET void vnni_bytes(const struct qz_side *side, const uint8_t *le
 
 /* ---- products with packed codes ------------------------------------------------------------------------------- */
 
-/* The sums of each four numbers: those of vector v become the ones at v in each 128-bit lane. */
-INLINE __m512i vnni_sums(const __m512i v[VNNI_EACH])
+/* The sums of each four numbers: those of vector v become the ones at v in each 128-bit lane. Levels of no table are 15
+ * at most: then 16 products fit 16 bits, and one instruction adds neighbours. */
+INLINE __m512i vnni_sums(const __m512i v[VNNI_EACH], int by_table)
 {
+    if (!by_table) {
+        const __m512i one = _mm512_set1_epi16(1);
+        __m512i two = _mm512_madd_epi16(_mm512_packs_epi32(v[0], v[1]), one);
+        __m512i more = _mm512_madd_epi16(_mm512_packs_epi32(v[2], v[3]), one);
+        return _mm512_madd_epi16(_mm512_packs_epi32(two, more), one);
+    }
     __m512i two = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
     __m512i more = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
     return _mm512_add_epi32(_mm512_unpacklo_epi64(two, more), _mm512_unpackhi_epi64(two, more));
@@ -183,8 +190,9 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
     const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odds = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     const size_t first = row * x->pitch + b, bytes = count * (QZ_LEVELS / 2);
-    for (size_t quarter = 0; quarter < 4; quarter++)
-        side_fetch_next(packed, b * (QZ_LEVELS / 2), quarter);
+    if (b / VNNI_BLOCKS % 2 == 0) /* hardware fetches the second of two lines */
+        for (size_t quarter = 0; quarter < 4; quarter++)
+            side_fetch_next(packed, b * (QZ_LEVELS / 2), quarter);
     __m512i even[VNNI_FEW], odd[VNNI_FEW], total[VNNI_FEW][VNNI_BLOCKS];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
@@ -210,7 +218,7 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
         }
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++)
-            total[r][g] = vnni_sums(part[r]);
+            total[r][g] = vnni_sums(part[r], by_table);
     }
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
