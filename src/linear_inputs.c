@@ -43,7 +43,8 @@ static void *room_for(uint64_t rows, uint64_t cols, size_t size)
 int qz_inputs_make(struct qz_inputs *inputs, const struct qz_kernels *kernels, const qz_matrix *matrix,
                    enum qz_rounding rounding)
 {
-    const uint64_t cols = matrix->cols, pitch = spread_pitch(cols, FLOATS), some = QZ_INPUT_FLOATS / pitch;
+    const uint64_t cols = matrix->cols, pitch = spread_pitch(cols, FLOATS),
+                   some = QZ_INPUT_FLOATS / (pitch + FLOATS); /* so that bytes beside them fit into as much again */
     memset(inputs, 0, sizeof *inputs);
     inputs->kernels = kernels;
     inputs->matrix = matrix;

@@ -8,7 +8,7 @@
 enum {
     FEW_BLOCKS = QZ_PRODUCT_CHAIN / QZ_LEVELS,
     FEW_CHAINS = 4,
-    FETCH_BLOCKS = 8 /* of two lines of memory: hardware fetches the second one */
+    LINE_BLOCKS = 4 /* of a line of memory */
 };
 
 /* The numbers of a block of weights. */
@@ -98,7 +98,7 @@ INLINE void few_chains(const struct qz_few *few, size_t b, int chains, int kind,
     for (int s = 0; s < rows * chains; s++)
         chain[s] = _mm512_setzero_ps();
     for (size_t k = 0; k < (size_t)chains * FEW_BLOCKS; k += FEW_BLOCKS)
-        if ((b + k) % FETCH_BLOCKS == 0)
+        if ((b + k) % LINE_BLOCKS == 0)
             few_fetch(few, b + k);
     for (size_t k = 0; k < FEW_BLOCKS; k++)
         few_block(few, b + k, chains, kind, values, x + (b + k) * QZ_LEVELS, x_pitch, rows, chain);

@@ -190,9 +190,8 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
     const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odds = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     const size_t first = row * x->pitch + b, bytes = count * (QZ_LEVELS / 2);
-    if (b / VNNI_BLOCKS % 2 == 0) /* hardware fetches the second of two lines */
-        for (size_t quarter = 0; quarter < 4; quarter++)
-            side_fetch_next(packed, b * (QZ_LEVELS / 2), quarter);
+    for (size_t quarter = 0; quarter < 4; quarter++)
+        side_fetch_next(packed, b * (QZ_LEVELS / 2), quarter);
     __m512i even[VNNI_FEW], odd[VNNI_FEW], total[VNNI_FEW][VNNI_BLOCKS];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
