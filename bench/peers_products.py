@@ -1,4 +1,4 @@
-"""Products with packed weights: this library beside NumPy and ONNX Runtime, one thread on one CPU.
+"""Products with packed weights: this library beside NumPy and others, one thread on one CPU.
 
     OPENBLAS_NUM_THREADS=1 python bench/peers_products.py [--seconds S]
 
@@ -6,7 +6,9 @@ Needs the package `quantize-int4`, onnx and onnxruntime
 
 Weights are normal values in int4 and, with zeros, uint4, in groups of 32; all get the same codes and
 scales, and NumPy the floats that these stand for. ONNX Runtime's MatMulNBits has two levels of accuracy
-that matter: 4 rounds x to 8 bits, as our "int8" does, and 0 does not. Each answer is compared with the
+that matter: 4 rounds x to 8 bits, as our "int8" does, and 0 does not. PyTorch's product takes part where
+PyTorch is installed; it rounds x and scales to bfloat16. So does ggml's, of Q4_0, where llama-cpp-python
+is; it rounds x to 8 bits. Each answer is compared with the
 product in double with the decoded weights. Calls take turns, so no weights are left in the cache from call
 to call unless all of them fit. Rates are of CPU time, the best of many calls. `make bench-peers` installs
 what is missing and runs this.
@@ -22,9 +24,11 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import ggml_product
 import numpy as np
 import quantize
 
@@ -35,6 +39,8 @@ SHAPES = ((1024, 1024), (4096, 4096))  # outputs, inputs
 ROWS = (1, 8, 64, 512)
 SCHEMES = ("int4", "uint4")
 LEAST_CALLS = 3
+REQUIRED = ["numpy", "onnxruntime"]
+OPTIONAL = {"torch": "torch", "llama-cpp-python": "llama_cpp"}  # packages and their modules
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,45 @@ def onnx_runtime(q: quantize.QuantizedArray, level: int) -> Product:
     return product
 
 
+def torch_int4pack(q: quantize.QuantizedArray) -> Product:
+    """PyTorch's product for CPUs: of bfloat16, which x becomes in each call."""
+    import torch
+
+    torch.set_num_threads(1)
+    rows = q.shape[0]
+    codes = q.int_codes().astype(np.int32) + (8 if q.scheme.name.startswith("int4") else 0)
+    zeros = np.full(q.scales.shape, 8) if q.zeros is None else int4_zeros(q)
+    scales = torch.from_numpy(np.asarray(q.scales, np.float32)).reshape(rows, -1)
+    offsets = (
+        scales * torch.from_numpy(8 - zeros.reshape(rows, -1)).float()
+    )  # a value is (code - 8) * scale + offset
+    numbers = torch.stack([scales.T, offsets.T], -1).to(torch.bfloat16).contiguous()
+    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(torch.from_numpy(codes), 1)
+
+    def product(x: Array) -> Array:
+        y = torch.ops.aten._weight_int4pack_mm_for_cpu(torch.from_numpy(x).bfloat16(), packed, 32, numbers)
+        found: Array = y.float().numpy()
+        return found
+
+    return product
+
+
+def int4_zeros(q: quantize.QuantizedArray) -> Array:
+    """Zeros of 4 bits, a number each."""
+    packed = np.asarray(q.zeros, np.uint8)
+    both = np.stack([packed & 15, packed >> 4], -1).reshape(*packed.shape[:-1], -1)
+    return both[..., : q.scales.shape[-1]].astype(np.int32)
+
+
 def contestants(q: quantize.QuantizedArray) -> list[Contestant]:
     turned = q.dequantize().T
+    peers = [Contestant("torch int4pack, bfloat16", True, torch_int4pack(q))] if find_spec("torch") else []
+    place = ggml_product.folder()
+    if place and q.zeros is None:
+        codes = (q.int_codes().astype(np.int16) + 8).astype(np.uint8)
+        peers.append(Contestant("ggml Q4_0", True, ggml_product.q4_0(place, codes, np.asarray(q.scales))))
     return [
+        *peers,
         Contestant(
             "quantize, int8", True, lambda x: quantize.linear(x, q, activations="int8", threads=1), False
         ),
@@ -154,7 +196,7 @@ def table(scheme: str, outputs: int, inputs: int, seconds: float) -> None:
         theirs = [rates[one.name] for one in all_of_them if one.theirs and one.rounds == rounds]
         ratios = [rates[ours][i] / max(rate[i] for rate in theirs) for i in range(len(ROWS))]
         print(
-            f"| {ours}, over ONNX Runtime | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " | |",
+            f"| {ours}, over the best of others | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " | |",
             flush=True,
         )
 
@@ -169,7 +211,8 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     cpu = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", cpu.read_text("utf-8")) if cpu.exists() else None
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "onnxruntime"))
+    others = [name for name, module in OPTIONAL.items() if find_spec(module)]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in REQUIRED + others)
     print(
         f"{found[1] if found else platform.machine()}; kernels {quantize.kernels()};"
         f" load {os.getloadavg()[0]:.1f}"

@@ -14,8 +14,7 @@
 
 enum {
     SLICE_LEAST = 1 << 15, /* products worth a slice of their own */
-    PART_ROWS = 24,        /* rows that are worth the decoding of weights, at least */
-    FEW_INPUTS = 8         /* for so few rows of x, weights that are decoded together stay in the first-level cache */
+    PART_ROWS = 24         /* rows that are worth the decoding of weights, at least */
 };
 
 struct linear {
@@ -40,9 +39,9 @@ static struct qz_outputs outputs_of(const struct linear *linear, size_t row)
 static void multiply_weights(struct linear *linear, const struct qz_inputs *inputs, const struct qz_outputs *outputs,
                              uint64_t first, uint64_t end)
 {
-    const size_t most = inputs->rounding == QZ_BYTES                             ? QZ_BYTE_WEIGHTS
-                        : inputs->rows <= FEW_INPUTS && !linear->weights.columns ? QZ_SIDE
-                                                                                 : QZ_PANEL_WEIGHTS;
+    const size_t most = inputs->rounding == QZ_BYTES                                ? QZ_BYTE_WEIGHTS
+                        : inputs->rows <= QZ_FEW_INPUTS && !linear->weights.columns ? QZ_SIDE
+                                                                                    : QZ_PANEL_WEIGHTS;
     for (size_t count; first < end && !qz_stop_asked(&linear->stop); first += count) {
         count = qz_least(most, end - first);
         if (inputs->rounding == QZ_BYTES)

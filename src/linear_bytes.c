@@ -75,34 +75,13 @@ static void clear_strange(struct few *few)
         }
 }
 
-/* Loads numbers of groups as QZ_SIDE rows have them stored, of as many as this will do for; returns how many. */
-static size_t load_stored(const struct qz_byte_products *products, const struct qz_panel *part, uint64_t group,
-                          size_t groups, float *scale, float *bias)
-{
-    const struct qz_view *view = products->weights->view;
-    const uint8_t *scales[QZ_SIDE], *zeros[QZ_SIDE] = {NULL};
-    const int has_zeros = view->grid.zero == QZ_ZERO_UINT4;
-    groups -= groups % QZ_STORED_GROUPS;
-    if (view->scale_dtype != QZ_F16 || (has_zeros ? group % 2 != 0 : view->grid.zero != QZ_ZERO_NONE))
-        return 0;
-    for (size_t c = 0; c < QZ_SIDE; c++) {
-        const uint64_t row = part->first + qz_least(c, part->count - 1);
-        scales[c] = (const uint8_t *)qz_scales_at(view, row) + 2 * group;
-        if (has_zeros)
-            zeros[c] = (const uint8_t *)qz_zeros_at(view, row) + group / 2;
-    }
-    return view->kernels->product_stored(view->grid.zero, products->unit, products->base, scales, zeros, groups, scale,
-                                         bias)
-               ? groups
-               : 0;
-}
-
 /* Loads numbers of groups, and notes which rows have strange ones. */
 static void load_numbers(const struct qz_byte_products *products, const struct qz_panel *part, uint64_t group,
                          size_t groups, float *scale, float *bias, uint8_t strange[QZ_SIDE])
 {
     const struct qz_view *view = products->weights->view;
-    size_t done = load_stored(products, part, group, groups, scale, bias);
+    size_t done = qz_load_stored(view, part->first, part->count, group, groups - groups % QZ_STORED_GROUPS,
+                                 products->unit, products->base, scale, bias);
     memset(strange, 0, QZ_SIDE);
     if (done == groups)
         return;
@@ -162,8 +141,8 @@ static void add_blocks(const struct qz_byte_products *products, const struct few
         kernels->product_levels(packed, count, products->level, level);
     for (size_t r = 0, rows; r < inputs->rows; r += rows) {
         rows = qz_least(ROWS, inputs->rows - r);
-        size_t at = r * inputs->blocks + block;
-        const struct qz_byte_rows x = {rows, inputs->blocks, inputs->code + at * QZ_INPUT_BLOCK, inputs->step + at,
+        size_t at = r * inputs->block_pitch + block;
+        const struct qz_byte_rows x = {rows, inputs->block_pitch, inputs->code + at * QZ_INPUT_BLOCK, inputs->step + at,
                                        inputs->start + at};
         if (block == 0)
             memset(sum, 0, rows * QZ_SIDE * sizeof *sum);

@@ -8,9 +8,31 @@
 
 /* ---- memory --------------------------------------------------------------------------------------------------- */
 
+enum {
+    LINE = 64,         /* bytes */
+    PERIOD = 1024,     /* bytes: rows that are a multiple of it apart lie in few sets of the first-level cache */
+    FEW_TOGETHER = 4,  /* rows that such a cache keeps, wherever they are */
+    FLOATS = LINE / 4, /* of a line */
+    BLOCKS = LINE / QZ_INPUT_BLOCK
+};
+
+/* From row to row, so that rows begin an odd number of lines apart: those that are multiplied together never want the
+ * same places of the cache. */
+static uint64_t spread_pitch(uint64_t count, uint64_t of_line)
+{
+    return (qz_divide_up(count, of_line) | 1) * of_line;
+}
+
+/* Whether rows of floats lie so that those that are multiplied together push each other out of the cache. */
+static int rows_collide(const qz_matrix *matrix)
+{
+    return matrix->rows > FEW_TOGETHER && matrix->row_stride % (PERIOD / 4) == 0;
+}
+
 static int is_taken_as_it_is(const qz_matrix *matrix, enum qz_rounding rounding)
 {
-    return rounding != QZ_MULTIPLES && matrix->dtype == QZ_F32 && matrix->col_stride == 1;
+    return rounding != QZ_MULTIPLES && matrix->dtype == QZ_F32 && matrix->col_stride == 1 &&
+           !(rounding == QZ_UNROUNDED && rows_collide(matrix));
 }
 
 static void *room_for(uint64_t rows, uint64_t cols, size_t size)
@@ -21,21 +43,24 @@ static void *room_for(uint64_t rows, uint64_t cols, size_t size)
 int qz_inputs_make(struct qz_inputs *inputs, const struct qz_kernels *kernels, const qz_matrix *matrix,
                    enum qz_rounding rounding)
 {
-    uint64_t cols = matrix->cols, some = QZ_INPUT_FLOATS / (cols ? cols : 1);
+    const uint64_t cols = matrix->cols, pitch = spread_pitch(cols, FLOATS),
+                   some = QZ_INPUT_FLOATS / (pitch + FLOATS); /* so that bytes beside them fit into as much again */
     memset(inputs, 0, sizeof *inputs);
     inputs->kernels = kernels;
     inputs->matrix = matrix;
     inputs->rounding = rounding;
     inputs->most = qz_least(some ? some : 1, matrix->rows);
+    inputs->pitch = (ptrdiff_t)pitch;
     inputs->blocks = (size_t)qz_divide_up(cols, QZ_INPUT_BLOCK);
+    inputs->block_pitch = (size_t)spread_pitch(inputs->blocks, BLOCKS);
     inputs->tiles = (size_t)qz_divide_up(cols, QZ_TILE);
-    if (!is_taken_as_it_is(matrix, rounding) && !(inputs->copy = room_for(inputs->most, cols, sizeof(float))))
+    if (!is_taken_as_it_is(matrix, rounding) && !(inputs->copy = room_for(inputs->most, pitch, sizeof(float))))
         return 0;
     if (rounding != QZ_BYTES)
         return 1;
-    inputs->code = room_for(inputs->most, inputs->blocks, QZ_INPUT_BLOCK);
-    inputs->step = room_for(inputs->most, inputs->blocks, sizeof(float));
-    inputs->start = room_for(inputs->most, inputs->blocks, sizeof(float));
+    inputs->code = room_for(inputs->most, inputs->block_pitch, QZ_INPUT_BLOCK);
+    inputs->step = room_for(inputs->most, inputs->block_pitch, sizeof(float));
+    inputs->start = room_for(inputs->most, inputs->block_pitch, sizeof(float));
     inputs->unrounded = room_for(inputs->most, inputs->tiles, 1);
     return inputs->code && inputs->step && inputs->start && inputs->unrounded;
 }
@@ -114,7 +139,7 @@ static void block_codes(const float *x, size_t n, float inverse, int8_t code[QZ_
 /* Steps of 0 add nothing where floats are multiplied instead. */
 static void leave_tile(struct qz_inputs *inputs, size_t row, size_t tile)
 {
-    const size_t each = QZ_TILE / QZ_INPUT_BLOCK, at = row * inputs->blocks + tile * each;
+    const size_t each = QZ_TILE / QZ_INPUT_BLOCK, at = row * inputs->block_pitch + tile * each;
     const size_t count = qz_least(each, inputs->blocks - tile * each);
     memset(inputs->step + at, 0, count * sizeof *inputs->step);
     memset(inputs->start + at, 0, count * sizeof *inputs->start);
@@ -122,7 +147,7 @@ static void leave_tile(struct qz_inputs *inputs, size_t row, size_t tile)
 
 static void make_bytes(struct qz_inputs *inputs, size_t row, const float *x)
 {
-    size_t cols = (size_t)inputs->matrix->cols, first = row * inputs->blocks;
+    size_t cols = (size_t)inputs->matrix->cols, first = row * inputs->block_pitch;
     uint8_t *unrounded = inputs->unrounded + row * inputs->tiles;
     memset(unrounded, 0, inputs->tiles);
     for (size_t b = 0; b < inputs->blocks; b++) {
@@ -169,12 +194,13 @@ int qz_inputs_load(struct qz_inputs *inputs, uint64_t first)
     int overflow = 0;
     inputs->rows = qz_least(inputs->most, matrix->rows - first);
     inputs->value = inputs->copy ? inputs->copy : qz_matrix_at(matrix, first, 0);
-    inputs->pitch = inputs->copy ? (ptrdiff_t)cols : (ptrdiff_t)matrix->row_stride;
+    if (!inputs->copy)
+        inputs->pitch = (ptrdiff_t)matrix->row_stride;
     for (size_t r = 0; r < inputs->rows && cols; r++) {
         if (inputs->copy)
-            overflow |= load_row(inputs, first + r, inputs->copy + r * cols);
+            overflow |= load_row(inputs, first + r, inputs->copy + (ptrdiff_t)r * inputs->pitch);
         if (inputs->rounding == QZ_MULTIPLES)
-            round_row(inputs->copy + r * cols, cols);
+            round_row(inputs->copy + (ptrdiff_t)r * inputs->pitch, cols);
         if (inputs->rounding == QZ_BYTES)
             make_bytes(inputs, r, inputs->value + (ptrdiff_t)r * inputs->pitch);
     }
@@ -187,9 +213,9 @@ struct qz_inputs qz_inputs_some(const struct qz_inputs *inputs, size_t first, si
     some.rows = rows;
     some.value += (ptrdiff_t)first * inputs->pitch;
     if (inputs->rounding == QZ_BYTES) {
-        some.code += first * inputs->blocks * QZ_INPUT_BLOCK;
-        some.step += first * inputs->blocks;
-        some.start += first * inputs->blocks;
+        some.code += first * inputs->block_pitch * QZ_INPUT_BLOCK;
+        some.step += first * inputs->block_pitch;
+        some.start += first * inputs->block_pitch;
         some.unrounded += first * inputs->tiles;
     }
     return some;

@@ -30,8 +30,8 @@ struct qz_inputs {
     ptrdiff_t pitch;
     float *copy; /* NULL where values are taken from the matrix as they are */
 
-    /* QZ_BYTES: rows of `blocks` blocks. */
-    size_t blocks, tiles;
+    /* QZ_BYTES: rows of `blocks` blocks, `block_pitch` apart. */
+    size_t blocks, block_pitch, tiles;
     int8_t *code;       /* as kernels of products want them */
     float *step;        /* of each block */
     float *start;       /* the step times the sum of the block's bytes */

@@ -29,6 +29,22 @@ void qz_load_side(const struct qz_view *view, uint64_t first, size_t count, uint
         view->kernels->transpose(zeros, (ptrdiff_t)groups, groups, QZ_SIDE, zero, QZ_SIDE);
 }
 
+size_t qz_load_stored(const struct qz_view *view, uint64_t first, size_t count, uint64_t group, size_t groups,
+                      float unit, float base, float *scale, float *bias)
+{
+    const uint8_t *scales[QZ_SIDE], *zeros[QZ_SIDE] = {NULL};
+    const int has_zeros = view->grid.zero == QZ_ZERO_UINT4;
+    if (view->scale_dtype != QZ_F16 || (has_zeros ? group % 2 != 0 : view->grid.zero != QZ_ZERO_NONE))
+        return 0;
+    for (size_t c = 0; c < QZ_SIDE; c++) {
+        const uint64_t row = first + qz_least(c, count - 1);
+        scales[c] = (const uint8_t *)qz_scales_at(view, row) + 2 * group;
+        if (has_zeros)
+            zeros[c] = (const uint8_t *)qz_zeros_at(view, row) + group / 2;
+    }
+    return view->kernels->product_stored(view->grid.zero, unit, base, scales, zeros, groups, scale, bias) ? groups : 0;
+}
+
 /* Whether groups of rows begin and end with blocks of QZ_LEVELS columns. */
 static int has_blocks(const struct qz_view *view)
 {
@@ -153,12 +169,50 @@ static void add_side(const struct qz_kernels *kernels, const float *x, ptrdiff_t
     qz_put_sums(outputs, sum, rows, count, to);
 }
 
+/* Adds to the outputs what whole chains of QZ_SIDE weights make with few rows; returns how many elements these are. The
+ * numbers of what is left stay behind. */
+static uint64_t add_few(const struct qz_weights *weights, uint64_t first, const float *x, ptrdiff_t pitch, size_t rows,
+                        uint64_t n, struct numbers *numbers, const struct qz_outputs *outputs)
+{
+    const struct qz_view *view = weights->view;
+    const uint64_t whole = n / QZ_PRODUCT_CHAIN * QZ_PRODUCT_CHAIN;
+    float sum[QZ_FEW_INPUTS * QZ_SIDE] = {0};
+    for (uint64_t from = 0; from < whole; from += QZ_NUMBERS_DEPTH) {
+        const struct qz_panel part = {first, from, QZ_SIDE, qz_least(QZ_NUMBERS_DEPTH, n - from)};
+        const uint64_t group = from / view->group_size, groups = (from + part.n - 1) / view->group_size - group + 1;
+        const int exact =
+            groups % QZ_STORED_GROUPS == 0 && part.n % QZ_PRODUCT_CHAIN == 0 &&
+            qz_load_stored(view, first, QZ_SIDE, group, (size_t)groups, 1.0f, 0.0f, numbers->scale, numbers->zero) != 0;
+        if (!exact)
+            load_numbers(view, &part, part.n, numbers);
+        const struct qz_few few = {
+            .packed = qz_codes_at(view, first, from),
+            .pitch = (ptrdiff_t)view->packed->code_stride,
+            .blocks = qz_least(QZ_NUMBERS_DEPTH, whole - from) / QZ_LEVELS,
+            .head = (size_t)(from - group * view->group_size) / QZ_LEVELS,
+            .each = view->row_groups == 1 ? SIZE_MAX : (size_t)view->group_size / QZ_LEVELS,
+            .grid = &view->grid,
+            .scale = numbers->scale,
+            .zero = numbers->zero,
+            .exact = exact,
+        };
+        view->kernels->products_few(&few, x + (ptrdiff_t)from, pitch, rows, sum);
+    }
+    if (whole > 0)
+        qz_put_sums(outputs, sum, rows, QZ_SIDE, outputs->value + (int64_t)first * outputs->apart);
+    return whole;
+}
+
 void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t count, const float *x, ptrdiff_t pitch,
                        size_t rows, uint64_t n, const struct qz_outputs *outputs)
 {
     _Alignas(64) side panel[QZ_PANEL_WEIGHTS / QZ_SIDE];
     struct numbers numbers[QZ_PANEL_WEIGHTS / QZ_SIDE];
-    for (uint64_t from = 0; from < n; from += QZ_PANEL_DEPTH) {
+    uint64_t from = 0;
+    if (weights->view->kernels->products_few && rows <= QZ_FEW_INPUTS && count == QZ_SIDE && !weights->columns &&
+        has_blocks(weights->view))
+        from = add_few(weights, first, x, pitch, rows, n, numbers, outputs);
+    for (; from < n; from += QZ_PANEL_DEPTH) {
         const struct qz_panel part = {first, from, count, qz_least(QZ_PANEL_DEPTH, n - from)};
         load_panel(weights, &part, n, numbers, panel);
         for (size_t r = 0, some; r < rows; r += some) {

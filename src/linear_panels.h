@@ -15,7 +15,8 @@ enum {
     QZ_PANEL_WEIGHTS = 64,
     QZ_PANEL_DEPTH = 256,       /* a multiple of QZ_PRODUCT_CHAIN */
     QZ_NUMBERS_DEPTH = QZ_TILE, /* so many elements' scales are loaded at a time */
-    QZ_PANEL_INPUTS = 24        /* rows of floats that are multiplied with a panel at a time */
+    QZ_PANEL_INPUTS = 24,       /* rows of floats that are multiplied with a panel at a time */
+    QZ_FEW_INPUTS = 8           /* so few rows are multiplied with packed weights, or with QZ_SIDE of them at a time */
 };
 
 struct qz_weights {
@@ -40,6 +41,11 @@ struct qz_outputs {
  * groups than there are blocks of QZ_LEVELS in QZ_TILE. */
 void qz_load_side(const struct qz_view *view, uint64_t first, size_t count, uint64_t group, size_t groups, float *scale,
                   float *zero);
+
+/* The same numbers, of a multiple of QZ_STORED_GROUPS groups, as product_stored makes them. Returns `groups`, or 0 where
+ * they are not stored so that it can, or not all are finite. */
+size_t qz_load_stored(const struct qz_view *view, uint64_t first, size_t count, uint64_t group, size_t groups,
+                      float unit, float base, float *scale, float *bias);
 
 /* Adds to sum[c] the product of weight first + c with x, for elements [from, from + n), of which there may be any
  * number, and QZ_SIDE weights at most; x has these elements alone. */

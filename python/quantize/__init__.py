@@ -13,7 +13,7 @@
 * :func:`nearest` finds the rows of a packed array that are nearest to queries; :func:`quantize_vectors` packs
   vectors for that, and :class:`Index` adds, removes, saves and searches them; :func:`tune_index` and
   :func:`learn_basis` make it find more.
-* :func:`linear`, and ``@``, multiply with packed arrays.
+* :func:`linear`, :func:`dot` and ``@`` multiply with packed arrays.
 * ``python -m quantize`` is the command-line tool.
 """
 
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from .planning import Plan as Plan
     from .planning import plan as plan
     from .plot import plot_error as plot_error
+    from .products import dot as dot
     from .products import linear as linear
     from .running import run as run
     from .scheme import Scheme as Scheme
@@ -117,6 +118,7 @@ _LAZY = {
     "concatenate": "together",
     "convert_file": "whole_files",
     "decode_file": "whole_files",
+    "dot": "products",
     "encode_file": "whole_files",
     "gptq": "layer",
     "kernels": "machine",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -12,12 +12,32 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from .inputs import AnyArray
+    from .parts import Parts
+    from .scheme import Scheme
 
 
 class _Decodable(Protocol):
     """What a class must have to be given these methods."""
 
     def dequantize(self, *, dtype: Any = None) -> AnyArray: ...
+
+
+class _Turnable(Protocol):
+    """The same, to be transposed."""
+
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def axis(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def scheme(self) -> Scheme: ...
+    def _parts(self) -> Parts: ...
+    def _assemble(self, parts: Parts, scheme: Scheme, shape: tuple[int, ...], axis: int) -> Any: ...
+
+
+_Array = TypeVar("_Array", bound=_Turnable)
 
 
 class ArrayProtocols:
@@ -53,6 +73,15 @@ class ArrayProtocols:
             if function in of_shape and arguments == (self,) and not options:
                 return of_shape[function]
             return function(*map(_decoded, arguments), **{key: _decoded(x) for key, x in options.items()})
+
+    @property
+    def T(self: _Array) -> _Array:  # noqa: N802
+        """The transpose of an array of one or two axes: its parts are these, and nothing is copied."""
+        if self.ndim > 2:
+            raise AttributeError  # and __getattr__ says what to do
+        axis = self.ndim - 1 - self.axis
+        turned: _Array = self._assemble(self._parts(), self.scheme, self.shape[::-1], axis)
+        return turned
 
     def __matmul__(self, other: ArrayLike) -> NDArray[np.float32]:
         from .products import matmul

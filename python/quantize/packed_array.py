@@ -44,10 +44,10 @@ class QuantizedArray(ArrayProtocols):
 
     It can be decoded (:meth:`dequantize`, `numpy.asarray`, `torch.as_tensor`), indexed along the axes that
     are not quantized, put together (:func:`concatenate`), compared with ``==``, copied, pickled and saved. It
-    cannot be changed: its parts are read-only views. With two axes it can be multiplied: ``x @ q`` and
-    ``q @ x`` (see :func:`linear`). Other operators and NumPy's ufuncs refuse it, so that nobody decodes a
-    large array again and again without noticing; NumPy's other functions, such as `numpy.mean`, decode it as
-    `numpy.asarray` does.
+    cannot be changed: its parts are read-only views. With two axes it can be multiplied: ``x @ q``, ``q @ x``
+    and ``x @ q.T`` (see :func:`linear` and :func:`dot`). Other operators and NumPy's ufuncs refuse it, so
+    that nobody decodes a large array again and again without noticing; NumPy's other functions, such as
+    `numpy.mean`, decode it as `numpy.asarray` does.
 
     Parameters
     ----------

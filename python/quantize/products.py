@@ -1,4 +1,4 @@
-"""Products with packed arrays: :func:`quantize.linear`, and the operator ``@``."""
+"""Products with packed arrays: :func:`quantize.linear`, :func:`quantize.dot` and the operator ``@``."""
 
 from __future__ import annotations
 
@@ -93,9 +93,7 @@ def linear(
     >>> bool(np.allclose(y, x @ q.dequantize().T, atol=1e-4))
     True
     """
-    number = ACTIVATIONS.get(activations)
-    if number is None:
-        raise unknown("activations", activations, ACTIVATIONS)
+    number = _number(activations)
     _check_packed(q, "q", "linear multiplies with rows of two axes, (n, k)")
     values, dtype = _floats(x, "x")
     if values.ndim == 0 or values.shape[-1] != q.shape[1]:
@@ -110,7 +108,61 @@ def linear(
     return product
 
 
-def matmul(a: Any, b: Any, out: Any = None) -> Any:
+def dot(
+    a: ArrayLike | QuantizedArray,
+    b: ArrayLike | QuantizedArray,
+    *,
+    activations: Activations = "float32",
+    out: Any = None,
+    threads: SupportsIndex | None = None,
+) -> NDArray[np.float32]:
+    """Multiply two arrays of which one is packed: ``a @ b``, with the options of :func:`linear`.
+
+    Parameters
+    ----------
+    a, b : array_like or QuantizedArray
+        The packed one has two axes. The other one has any number of axes, which mean what they mean to
+        `numpy.matmul`; its values are rounded to float32.
+    activations : {"float32", "int8", "auto"}, default "float32"
+        How the values of the other one are rounded, as in :func:`linear`.
+    out : numpy.ndarray, torch.Tensor or buffer, optional
+        Where to put the result: writable float32 of its shape.
+    threads : int, optional
+        How many threads share the work; by default as many as pay.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, or `out`.
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit together, or a float64 is beyond float32.
+    TypeError
+        When neither is packed, or both are, or the other one is no array of real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import quantize
+    >>> q = quantize.quantize_array(np.eye(4, 32))
+    >>> quantize.dot(q, np.arange(32.0)).round(3)
+    array([0., 1., 2., 3.], dtype=float32)
+    """
+    if not isinstance(a, QuantizedArray) and not isinstance(b, QuantizedArray):
+        raise DtypeError("neither array is a QuantizedArray; make one with quantize.quantize_array")
+    product: NDArray[np.float32] = matmul(a, b, out, _number(activations), threads)
+    return product
+
+
+def matmul(
+    a: Any,
+    b: Any,
+    out: Any = None,
+    activations: int = _core.ACTIVATIONS_F32,
+    threads: SupportsIndex | None = None,
+) -> Any:
     """``a @ b`` for two arrays of which one is packed."""
     packed = b if isinstance(b, QuantizedArray) else a
     if isinstance(a, QuantizedArray) and isinstance(b, QuantizedArray):
@@ -125,19 +177,26 @@ def matmul(a: Any, b: Any, out: Any = None) -> Any:
     if values.ndim == 0 or values.shape[-1] != packed.shape[axis]:
         shape = np.swapaxes(values, -1, -2).shape if not left and values.ndim > 1 else values.shape
         first, second = (shape, packed.shape) if left else (packed.shape, shape)
-        hint = "; quantize.linear(x, q) multiplies with rows of q"
+        hint = "; x @ q.T, or quantize.linear(x, q), multiplies with rows of q"
         fits = left and values.ndim > 0 and values.shape[-1] == packed.shape[1]
         raise ValueError(
             f"shapes {first} and {second} do not fit together for @: {packed.shape[axis]} elements are "
             f"needed where {what} has {values.shape[-1] if values.ndim else 'none'}{hint if fits else ''}"
         )
     if left or values.ndim == 1:
-        return _product(_Factor(values, dtype, what), packed, axis, _core.ACTIVATIONS_F32, out, None)
+        return _product(_Factor(values, dtype, what), packed, axis, activations, out, threads)
     wanted = (*values.shape[:-2], packed.shape[0], values.shape[-2])
     result = np.empty(wanted, np.float32) if out is None else _memory(out, wanted)
     turned = np.swapaxes(result, -1, -2)
-    _product(_Factor(values, dtype, what, turned=True), packed, axis, _core.ACTIVATIONS_F32, turned, None)
+    _product(_Factor(values, dtype, what, turned=True), packed, axis, activations, turned, threads)
     return result if out is None else out
+
+
+def _number(activations: str) -> int:
+    number = ACTIVATIONS.get(activations)
+    if number is None:
+        raise unknown("activations", activations, ACTIVATIONS)
+    return number
 
 
 def _check_packed(q: Any, what: str, wanted: str) -> None:

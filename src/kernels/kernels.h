@@ -302,6 +302,18 @@ struct qz_byte_rows {
     const float *step, *start;
 };
 
+/* Packed codes of QZ_SIDE weights, rows of `pitch` bytes, from a block of a group on that has `head` blocks before it.
+ * Numbers of group g and weight w are at [g * QZ_SIDE + w]. */
+struct qz_few {
+    const uint8_t *packed;
+    ptrdiff_t pitch;
+    size_t blocks;     /* of QZ_LEVELS elements: whole chains */
+    size_t head, each; /* blocks: of the first group, before these; of a group */
+    const struct qz_grid *grid;
+    const float *scale, *zero;
+    int exact; /* whether zero is what product_stored calls bias, so that scale * code + zero is a value, exactly */
+};
+
 struct qz_kernels {
     const char *name;
     uint32_t needs;
@@ -355,6 +367,9 @@ struct qz_kernels {
     /* Adds to sum[r * QZ_SIDE + c] the product of row r of x and weight c, whose element k is w[k * QZ_SIDE + c]: of
      * each QZ_PRODUCT_CHAIN elements a sum that begins with 0 and grows by x * w, fused, in order, is added to it. */
     void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum);
+
+    /* The same, for few rows, of weights that are packed. NULL where decoding them first is as fast. */
+    void (*products_few)(const struct qz_few *few, const float *x, ptrdiff_t x_pitch, size_t rows, float *sum);
 
     /* Levels of QZ_SIDE rows of packed codes, side by side. */
     void (*product_levels)(const uint8_t *const packed[QZ_SIDE], size_t blocks, const uint8_t level[16], uint8_t *dst);
@@ -529,22 +544,24 @@ struct qz_kernels {
 };
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. Those of
- * products of bytes begin with `bytes`, so that one file can have two sets that differ in them alone. */
-#define QZ_KERNEL_TABLE(set, features, bytes)                                                                          \
+ * products of bytes begin with `bytes`, so that one file can have two sets that differ in them alone; `few` is the kernel
+ * products_few, or NULL. */
+#define QZ_KERNEL_TABLE(set, features, bytes, few)                                                                     \
     {                                                                                                                  \
         .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
-        .transpose = transpose, .multiply_add = multiply_add, .products = products, .product_levels = bytes##_levels,  \
-        .product_numbers = product_numbers, .product_stored = product_stored, .product_bytes = bytes##_bytes,          \
-        .product_packed = bytes##_packed, .stream = stream, .stream_end = stream_end, .group_range = group_range,      \
-        .fit = fit, .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,          \
-        .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
-        .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
-        .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale,                      \
-        .look_symmetric = look_symmetric, .search_affine = search_affine, .look_affine = look_affine, .dot = dot,      \
-        .distance = distance, .scan = scan, .scan_beside = scan_beside, .measure = measure, .reach = reach,            \
+        .transpose = transpose, .multiply_add = multiply_add, .products = products, .products_few = few,               \
+        .product_levels = bytes##_levels, .product_numbers = product_numbers, .product_stored = product_stored,        \
+        .product_bytes = bytes##_bytes, .product_packed = bytes##_packed, .stream = stream, .stream_end = stream_end,  \
+        .group_range = group_range, .fit = fit, .group_codes = group_codes, .group_decode = group_decode,              \
+        .stored_decode = stored_decode, .columns_range = columns_range, .columns_codes = columns_codes,                \
+        .columns_decode = columns_decode, .error = error, .group_codes_error = group_codes_error,                      \
+        .find_error = find_error, .weighted_error = weighted_error, .interleave = interleave,                          \
+        .search_scale = search_scale, .look_symmetric = look_symmetric, .search_affine = search_affine,                \
+        .look_affine = look_affine, .dot = dot, .distance = distance, .scan = scan, .scan_beside = scan_beside,        \
+        .measure = measure, .reach = reach,                                                                            \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

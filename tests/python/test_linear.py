@@ -61,8 +61,9 @@ def test_every_way_to_multiply(scheme: str, m: int, n: int, k: int, axis: int) -
     assert np.array_equal(q @ right, quantize.linear(right.T, q).T)
 
 
-def test_bits_do_not_depend_on_rows_and_threads() -> None:
-    q, x = packed(300, 2100), floats(20, 2100)
+@pytest.mark.parametrize("cols", [2048, 2100])
+def test_bits_do_not_depend_on_rows_and_threads(cols: int) -> None:
+    q, x = packed(300, cols), floats(20, cols)
     for activations in ("float32", "int8", "auto"):
         y = quantize.linear(x, q, activations=activations, threads=1)
         for threads in (2, 3, 8):
@@ -118,6 +119,65 @@ def test_any_strides_and_axes() -> None:
     assert ([1.0] * 9 @ q).shape == (70,)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_transpose_is_the_same_parts(scheme: str, axis: int) -> None:
+    q = packed(64, 32, axis, scheme)
+    turned = q.T
+    assert turned.shape == (32, 64)
+    assert np.shares_memory(turned.codes, q.codes)
+    assert np.array_equal(turned.dequantize(), q.dequantize().T)
+    assert q == turned.T
+    x = floats(3, 32)
+    assert np.array_equal(x @ turned, quantize.linear(x, q))
+    assert np.array_equal(quantize.linear(x @ turned, turned), x @ turned @ q)
+    assert q[0] == q[0].T if axis else q[:, 0] == q[:, 0].T
+    with pytest.raises(AttributeError, match=r"np\.asarray\(q\)\.T"):
+        _ = quantize.quantize_array(floats(2, 3, 32)).T
+
+
+def test_dot_is_the_operator_with_options() -> None:
+    q, x, right = packed(64, 96), floats(2, 5, 96), floats(2, 96, 5)
+    assert np.array_equal(quantize.dot(q, right), q @ right)
+    assert np.array_equal(quantize.dot(x, q.T), quantize.linear(x, q))
+    for activations in ("int8", "auto"):
+        fast = quantize.linear(np.swapaxes(right, -1, -2), q, activations=activations)
+        assert np.array_equal(quantize.dot(q, right, activations=activations), np.swapaxes(fast, -1, -2))
+        fast = quantize.linear(x, q, activations=activations)
+        assert np.array_equal(quantize.dot(x, q.T, activations=activations), fast)
+    out = np.empty((2, 64, 5), np.float32)
+    assert quantize.dot(q, right, out=out, threads=2) is out
+    assert np.array_equal(out, q @ right)
+
+
+def test_strange_rows_leave_the_others_alone() -> None:
+    """For one to thirteen rows, which take different ways."""
+    for scheme in ("int4", "uint4", "uint4_offset", "nf4", "fp4"):
+        for rows, cols in ((16, 64), (17, 65), (33, 257), (16, 512), (3, 4160)):
+            q = packed(rows, cols, scheme=scheme)
+            w = q.dequantize().astype(np.float64)
+            for m in (1, 2, 3, 4, 5, 8, 9, 13):
+                x = floats(m, cols)
+                for strange in (np.nan, np.inf, -np.inf, 3e38, 1e-45, -0.0):
+                    changed = x.copy()
+                    changed[m // 2, cols // 2] = strange
+                    with np.errstate(invalid="ignore", over="ignore"):
+                        exact = changed.astype(np.float64) @ w.T
+                    for activations in ("float32", "int8"):
+                        y = quantize.linear(changed, q, activations=activations)
+                        alone = quantize.linear(x, q, activations=activations)
+                        kept = np.arange(m) != m // 2
+                        assert np.array_equal(y[kept], alone[kept])
+                        if not np.isfinite(strange):
+                            assert np.array_equal(
+                                np.where(np.isfinite(exact), 0, exact),
+                                np.where(np.isfinite(y), 0, y),
+                                equal_nan=True,
+                            )
+                    if np.abs(strange) < 1e38:
+                        near(quantize.linear(changed, q), changed, w.T)
+
+
 def test_out_is_filled() -> None:
     q, x = packed(9, 70), floats(4, 70)
     wanted = quantize.linear(x, q)
@@ -146,7 +206,7 @@ def test_wrong_uses_are_explained() -> None:
         (lambda: quantize.linear(floats(4, 9), q), ValueError, "use x @ q"),
         (lambda: quantize.linear(3.0, q), ValueError, "shape () and q (9, 70)"),
         (lambda: x @ q, ValueError, "shapes (4, 70) and (9, 70)"),
-        (lambda: x @ q, ValueError, "quantize.linear(x, q)"),
+        (lambda: x @ q, ValueError, "x @ q.T, or quantize.linear(x, q)"),
         (lambda: q @ x, ValueError, "shapes (9, 70) and (4, 70)"),
         (lambda: q @ 3.0, ValueError, "has none"),
         (lambda: q @ q, TypeError, "a @ b.dequantize()"),
@@ -161,6 +221,8 @@ def test_wrong_uses_are_explained() -> None:
         (lambda: quantize.linear(x, q, out=x[:, :9]), ValueError, "shares memory"),
         (lambda: np.matmul(x, q, dtype=np.float64), TypeError, "np.matmul cannot"),
         (lambda: q + q, TypeError, "has no arithmetic"),
+        (lambda: quantize.dot(x, x), TypeError, "neither array is a QuantizedArray"),
+        (lambda: quantize.dot(q, q), TypeError, "a @ b.dequantize()"),
         (lambda: np.add(x[:, :9], q), TypeError, "np.add cannot"),
     ]
     for use, error, message in wrong:

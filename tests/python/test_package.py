@@ -131,6 +131,7 @@ assert_type(quantize.compare([1.0], {"a": q}), quantize.Comparisons)
 assert_type(quantize.compare({"a": np.ones(3)}, {"a": q})["a"], quantize.Comparison)
 assert_type(quantize.nearest([1.0], q).ids, NDArray[np.int64])
 assert_type(quantize.linear([1.0], q, activations="int8"), NDArray[np.float32])
+assert_type(quantize.dot([1.0], q.T, activations="int8"), NDArray[np.float32])
 assert_type(q @ np.ones(3), NDArray[np.float32])
 choice = quantize.choose([1.0, 2.0], max_bits=4.5, schemes=["int4", quantize.schemes()[0]])
 assert_type(choice, quantize.Choice)
@@ -191,7 +192,7 @@ quantize.plan("in", "out", scheme="int5")  # E: arg-type
 quantize.plan("in", "out", scheme="q8_0")
 quantize.schemes()["int5"]  # E: call-overload
 quantize.choose([1.0], max_bits=5, schemes=["int5"])  # E: list-item
-q.T  # E: attr-defined
+q.swapaxes  # E: attr-defined
 quantize.quantize()  # E: operator
 quantize.choose([1.0], 4.5)  # E: call-arg
 quantize.plot_error([1.0], q)  # E: arg-type

@@ -494,9 +494,9 @@ static int product_stored(qz_zero kind, float unit, float base, const uint8_t *c
 #include "../affine_template.h"
 #include "../special_template.h"
 
-const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product);
+const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product, NULL);
 #if defined(QZ_HAS_DOTPROD)
-const struct qz_kernels qz_kernels_neondot = QZ_KERNEL_TABLE("neondot", QZ_CPU_NEON | QZ_CPU_DOTPROD, dotprod);
+const struct qz_kernels qz_kernels_neondot = QZ_KERNEL_TABLE("neondot", QZ_CPU_NEON | QZ_CPU_DOTPROD, dotprod, NULL);
 #endif
 
 #else

@@ -693,7 +693,7 @@ static TARGET void stream_end(void)
 #include "../affine_template.h"
 #include "../special_template.h"
 
-const struct qz_kernels qz_kernels_avx2 = QZ_KERNEL_TABLE("avx2", QZ_CPU_AVX2, product);
+const struct qz_kernels qz_kernels_avx2 = QZ_KERNEL_TABLE("avx2", QZ_CPU_AVX2, product, NULL);
 
 #else
 typedef int qz_no_avx2; /* a translation unit must not be empty */

@@ -645,14 +645,16 @@ static TARGET void stream_end(void)
 #include "../simd_template.h"
 
 #include "scan_256.h"
+#include "few_512.h"
 #include "products_256.h"
 #include "products_512.h"
 
 #include "../affine_template.h"
 #include "../special_template.h"
 
-const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512, product);
-const struct qz_kernels qz_kernels_avx512vnni = QZ_KERNEL_TABLE("avx512vnni", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI, vnni);
+const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512, product, products_few);
+const struct qz_kernels qz_kernels_avx512vnni =
+    QZ_KERNEL_TABLE("avx512vnni", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI, vnni, products_few);
 
 #else
 typedef int qz_no_avx512; /* a translation unit must not be empty */

@@ -167,9 +167,16 @@ static VNNI_TARGET void vnni_bytes(const struct qz_side *side, const uint8_t *le
 
 /* ---- products with packed codes ------------------------------------------------------------------------------- */
 
-/* The sums of each four numbers: those of vector v become the ones at v in each 128-bit lane. */
-INLINE __m512i vnni_sums(const __m512i v[VNNI_EACH])
+/* The sums of each four numbers: those of vector v become the ones at v in each 128-bit lane. Levels of no table are 15
+ * at most: then 16 products fit 16 bits, and one instruction adds neighbours. */
+INLINE __m512i vnni_sums(const __m512i v[VNNI_EACH], int by_table)
 {
+    if (!by_table) {
+        const __m512i one = _mm512_set1_epi16(1);
+        __m512i two = _mm512_madd_epi16(_mm512_packs_epi32(v[0], v[1]), one);
+        __m512i more = _mm512_madd_epi16(_mm512_packs_epi32(v[2], v[3]), one);
+        return _mm512_madd_epi16(_mm512_packs_epi32(two, more), one);
+    }
     __m512i two = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
     __m512i more = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
     return _mm512_add_epi32(_mm512_unpacklo_epi64(two, more), _mm512_unpackhi_epi64(two, more));
@@ -210,7 +217,7 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
         }
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++)
-            total[r][g] = vnni_sums(part[r]);
+            total[r][g] = vnni_sums(part[r], by_table);
     }
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {

@@ -97,6 +97,7 @@ SI_2(stand_in_max_epu32, _mm256_max_epu32)
 SI_2(stand_in_maddubs_epi16, _mm256_maddubs_epi16)
 SI_2(stand_in_shuffle_epi8, _mm256_shuffle_epi8)
 SI_2(stand_in_packs_epi16, _mm256_packs_epi16)
+SI_2(stand_in_madd_epi16, _mm256_madd_epi16)
 SI_2(stand_in_packs_epi32, _mm256_packs_epi32)
 SI_2(stand_in_packus_epi16, _mm256_packus_epi16)
 SI_2(stand_in_unpacklo_epi32, _mm256_unpacklo_epi32)
@@ -137,6 +138,7 @@ SI_2(stand_in_unpackhi_epi64, _mm256_unpackhi_epi64)
 #define _mm512_maddubs_epi16  stand_in_maddubs_epi16
 #define _mm512_shuffle_epi8   stand_in_shuffle_epi8
 #define _mm512_packs_epi16    stand_in_packs_epi16
+#define _mm512_madd_epi16     stand_in_madd_epi16
 #define _mm512_packs_epi32    stand_in_packs_epi32
 #define _mm512_packus_epi16   stand_in_packus_epi16
 #define _mm512_unpacklo_epi32 stand_in_unpacklo_epi32
@@ -183,6 +185,7 @@ SI_2(stand_in_unpackhi_epi64, _mm256_unpackhi_epi64)
 #define _mm512_set1_epi64(x)   ((stand_in){.half = {_mm256_set1_epi64x(x), _mm256_set1_epi64x(x)}}.si)
 #define _mm512_setr_epi32(...) ((stand_in){.i32 = {__VA_ARGS__}}.si)
 #define _mm512_setr_epi64(...) ((stand_in){.i64 = {__VA_ARGS__}}.si)
+#define _mm512_setzero_ps()    _mm512_set1_ps(0.0f)
 #define _mm512_setzero_pd()    _mm512_set1_pd(0.0)
 #define _mm512_setzero_si512() _mm512_set1_epi32(0)
 #define _mm512_broadcast_i32x4(a)                                                                                      \
