@@ -36,6 +36,7 @@ static const struct left_out {
     {".pt", "can run code"},           {".pth", "can run code"},
     {".ckpt", "can run code"},         {".pkl", "can run code"},
     {".pickle", "can run code"},       {"quantize-manifest.json", "sums of other files"},
+    {"quantize-report.html", "tells of other files"},
 };
 
 /* Files that speak of the layout that quantized tensors had before these were put into another one. */
