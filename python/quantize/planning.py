@@ -30,6 +30,7 @@ _VERSION = 1
 _FILES = ("gram", "imatrix", "table", "weights")
 _VALUES = ("axis", "group_size", "max_shard_size", "method", "min_size", "nonfinite", "scale_dtype", "seed")
 _LISTS = ("exclude", "include")
+_FLAGS = ("requantize",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +177,7 @@ def plan(
     **options
         Others of ``quantize encode``: `axis`, `group_size`, `max_shard_size`, `method`, `min_size`,
         `nonfinite`, `scale_dtype`, `seed`; paths `gram`, `imatrix`, `table`,
-        `weights`; lists `exclude`, `include`.
+        `weights`; lists `exclude`, `include`; and `requantize`, which is True or False.
 
     Returns
     -------
@@ -188,11 +189,9 @@ def plan(
     PlanError
         With the message of the tool, where it refuses.
     """
-    unknown = options.keys() - {*_FILES, *_VALUES, *_LISTS}
-    if unknown:
-        raise TypeError(
-            f"plan() has no option {min(unknown)!r}; there are: {', '.join((*_VALUES, *_FILES, *_LISTS))}"
-        )
+    known = (*_VALUES, *_FILES, *_LISTS, *_FLAGS)
+    if unknown := options.keys() - set(known):
+        raise TypeError(f"plan() has no option {min(unknown)!r}; there are: {', '.join(known)}")
     arguments = [f"--scheme={scheme}", *([] if default_rules else ["--no-default-rules"])]
     for pattern, action in rules:
         if "=" in pattern:
@@ -202,6 +201,9 @@ def plan(
         arguments.append(f"--rule={pattern}={action}")
     files = []
     for name, value in sorted(options.items()):
+        if name in _FLAGS:
+            arguments += [f"--{name}"] if value else []
+            continue
         if name in _FILES:
             value = _absolute(value)  # workers may be in another folder
             if is_url(value):

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import quantize
 import safetensors.numpy
-from checkpoints import OPTIONS, check, checkpoint, make
+from checkpoints import OPTIONS, check, checkpoint, make, sums
 from quantize import plan_report, stages, tool
 
 
@@ -97,7 +97,7 @@ def test_report_has_what_the_tool_tells(tmp_path: Path) -> None:
     texts = set()
     for name, executor in (("one", 1), ("other", ThreadPoolExecutor(4))):
         plan = quantize.plan(source, tmp_path / name, **OPTIONS)
-        sums = quantize.run(plan, executor)
+        given = quantize.run(plan, executor)
         found = report_of(tmp_path / name)
         texts.add((tmp_path / name / plan_report.REPORT).read_bytes())
         assert found["tensors"] == told["tensors"]
@@ -106,7 +106,7 @@ def test_report_has_what_the_tool_tells(tmp_path: Path) -> None:
         }
         assert found["totals"]["sqnr_db"] == pytest.approx(told["sqnr_db"], abs=1e-6)
         outputs = {file["path"]: file["sha256"] for file in found["files"] if file["role"] == "output"}
-        assert outputs == {name: sum_ for name, sum_ in sums.items() if name != plan_report.REPORT}
+        assert outputs == {name: sum_ for name, sum_ in given.items() if name != plan_report.REPORT}
         assert str(tmp_path).encode() not in (tmp_path / name / plan_report.REPORT).read_bytes()
     assert len(texts) == 1
 
@@ -119,6 +119,21 @@ def test_reports_of_other_plans_are_not_copied(made: Any, tmp_path: Path) -> Non
         (source / name).write_text("{}")
     plan = quantize.plan(source, tmp_path / "out", **OPTIONS)
     check(tmp_path / "out", made[1], quantize.run(plan, 2))
+
+
+@pytest.mark.parametrize("requantize", [False, True])
+def test_quantized_checkpoints(tmp_path: Path, requantize: bool) -> None:
+    """What is quantized already is copied, or encoded again, as the tool does it."""
+    first = quantize.plan(checkpoint(tmp_path / "in", 3), tmp_path / "q", **OPTIONS)
+    quantize.run(first, 2)
+    options = {"max_shard_size": 9_000, "scheme": "nf4", "requantize": requantize}
+    words = ["--max-shard-size=9000", "--scheme=nf4", *(["--requantize"] if requantize else [])]
+    tool.call_tool([str(tmp_path / "q"), str(tmp_path / "whole"), *words])
+    plan = quantize.plan(tmp_path / "q", tmp_path / "out", **options)
+    assert len(plan.shards) > 3
+    check(tmp_path / "out", sums(tmp_path / "whole"), quantize.run(plan, 2))
+    actions = {tensor["action"] for tensor in report_of(tmp_path / "out")["tensors"]}
+    assert ("requantize" in actions) == requantize
 
 
 def test_nothing_but_empty_tensors(tmp_path: Path) -> None:

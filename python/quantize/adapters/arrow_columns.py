@@ -10,7 +10,7 @@ import pyarrow as pa
 from ..encode import quantize_array
 from ..errors import DtypeError
 from ..scheme import Scheme, find
-from .arrow_rows import FLOATS, from_arrow, length_of, to_arrow, values_of
+from .arrow_rows import FLOATS, from_arrow, length_of, length_of_type, to_arrow, values_of
 from .arrow_type import Int4BlockType, is_alike
 
 if TYPE_CHECKING:
@@ -69,12 +69,7 @@ def quantize_column(
     """
     found, _ = find(scheme, group_size=group_size, scale_dtype=scale_dtype, method=method)
     arrays = _chunks(table, column)
-    lengths = {length_of(array, column) for array in arrays} - {None}
-    lengths |= set() if size is None else {size}
-    if len(lengths) != 1:
-        what = f"lists of {sorted(map(str, lengths))} values" if lengths else "no lists; pass size="
-        raise ValueError(f"column {column!r} has {what}; all must have one length")
-    kind = Int4BlockType(found, lengths.pop() or 0)
+    kind = Int4BlockType(found, _length(_type(table, column), arrays, column, size))
     made = []
     for array in arrays:
         values = values_of(array, kind.size, column)
@@ -142,9 +137,26 @@ def _type(table: Any, column: str) -> Any:
     return table.column(column).type
 
 
+def _length(kind: Any, arrays: list[Any], column: str, size: int | None) -> int:
+    """How many values all lists of a column have: its type says so, or the lists, or the caller."""
+    said = [length_of_type(kind, column), *(length_of(array, column) for array in arrays)]
+    lengths = sorted({length for length in said if length is not None})
+    if not lengths and size is None:
+        raise ValueError(f"column {column!r} has no lists that would tell their length; pass size=")
+    if len(lengths) > 1:
+        raise ValueError(
+            f"column {column!r} has lists of {lengths[0]} to {lengths[-1]} values; all must have one length"
+        )
+    found = lengths[0] if lengths else int(size or 0)
+    if size is not None and size != found:
+        raise ValueError(f"column {column!r} has lists of {found} values, not of size={size}")
+    return found
+
+
 def _replaced(table: _Table, column: str, kind: Any, made: list[Any]) -> _Table:
     given: Any = table
     index = given.schema.get_field_index(column)
+    field = given.schema.field(index).with_type(kind)  # its metadata, and whether it may have nulls, stay
     array = pa.chunked_array(made, kind) if isinstance(table, pa.Table) else made[0]
-    found: _Table = given.set_column(index, pa.field(column, kind), array)
+    found: _Table = given.set_column(index, field, array)
     return found

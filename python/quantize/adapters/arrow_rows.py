@@ -18,13 +18,23 @@ if TYPE_CHECKING:
 FLOATS = {"float32": pa.float32(), "float16": pa.float16(), "float64": pa.float64()}
 
 
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
+
+
+def length_of_type(kind: Any, column: str) -> int | None:
+    """How many values lists of this type have; None where the type does not say it."""
+    if pa.types.is_fixed_size_list(kind):
+        size: int = kind.list_size
+        return size
+    if not any(is_kind(kind) for is_kind in _LISTS):
+        raise DtypeError(f"column {column!r} is {kind}; lists of floats are needed")
+    return None
+
+
 def length_of(array: Any, column: str) -> int | None:
     """How many values the lists of an array have; None if there are none."""
     if pa.types.is_fixed_size_list(array.type):
-        size: int = array.type.list_size
-        return size
-    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
-        raise DtypeError(f"column {column!r} is {array.type}; lists of floats are needed")
+        return length_of_type(array.type, column)
     lengths = np.unique(array.drop_null().value_lengths().to_numpy(zero_copy_only=False))
     if lengths.size > 1:
         raise ValueError(

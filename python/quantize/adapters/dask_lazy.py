@@ -158,7 +158,9 @@ class LazyArray:
 
         x = self.values
         if any(len(set(sizes[:-1])) > 1 or sizes[-1] > sizes[0] for sizes in x.chunks):
-            raise ValueError(f"x has chunks of several sizes, {x.chunks}; call x.rechunk{x.chunksize} first")
+            raise ValueError(
+                f"x has chunks of several sizes, {x.chunks}; call x.rechunk({x.chunksize}) first"
+            )
         whole = len(x.chunks[self.axis]) == 1
         codec = Int4Block(self.scheme, axis=self.axis, nonfinite=self.nonfinite, whole=whole)
         more = {"compressors": None, **options}

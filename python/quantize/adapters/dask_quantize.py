@@ -81,6 +81,7 @@ def quantize_array(
     if method is not None:
         found = dataclasses.replace(found, method=method)
     axis = as_axis(axis, x.ndim, "x")
+    quantize_one(np.empty((0,) * x.ndim, x.dtype), found, axis=axis, nonfinite=nonfinite)  # refuses its type
     if any(math.isnan(n) for n in itertools.chain(*x.chunks)):
         raise ValueError("x has chunks of unknown size; call x.compute_chunk_sizes() first")
     if x.npartitions > 1:
@@ -109,8 +110,8 @@ def _with_whole_groups(x: Any, scheme: Scheme, axis: int, rechunk: bool) -> Any:
     step = unit(scheme)
     if step and (scheme.zero == "uint4" or scheme.group_size % 2):
         step = math.lcm(step, 2 * scheme.group_size)
-    sizes = x.chunks[axis]
-    if len(sizes) == 1 or (
+    sizes = tuple(n for n in x.chunks[axis] if n)  # empty chunks cut nothing
+    if len(sizes) <= 1 or (
         step and all(n % step == 0 for n in sizes[:-1]) and sizes[-1] >= scheme.group_size
     ):
         return x

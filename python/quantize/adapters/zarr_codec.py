@@ -24,7 +24,7 @@ from ..blocks import (
 )
 from ..c_numbers import WHOLE_ARRAY
 from ..encode import quantize_array
-from ..errors import DtypeError, FormatError, NonFiniteError
+from ..errors import DtypeError, FormatError, NonFiniteError, ScaleError
 from ..inputs import FLOATS, as_axis, is_bfloat16
 from ..names import unknown
 from ..scheme import Scheme, find
@@ -167,12 +167,14 @@ class Int4Block(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
                 nonfinite=self.nonfinite,
                 stats=False,
             )
-        except NonFiniteError as error:
-            raise NonFiniteError(
-                f"a chunk {str(error).partition(' ')[2]}. Chunks at the edge are filled up with the "
-                "fill_value, which must be finite, unless Int4Block(nonfinite='clip') is to store NaN as 0",
+        except (NonFiniteError, ScaleError) as error:
+            raise type(error)(
+                f"in a chunk: {error}. Chunks that are not written in full, as those at the edge, are filled "
+                "up with the fill_value, which must be finite, unless Int4Block(nonfinite='clip') is to "
+                "store NaN as 0, and no larger than a scale allows",
                 index=error.index,
                 count=error.count,
+                value=error.value,
             ) from None
         return to_block(q)
 
