@@ -8,7 +8,7 @@ FULL := lint gcc clang debug sanitizers threads ftz emulated avx512 windows fuzz
 
 PREFIX ?= /usr/local
 
-.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) test-scale bench bench-files bench-peers docs lint format fuzz coverage mutate clean
+.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) test-scale wheels bench bench-files bench-peers docs lint format fuzz coverage mutate clean
 
 help:
 	@echo 'make demo             install what is missing, build, and quantize word vectors and a sentence encoder'
@@ -17,6 +17,8 @@ help:
 	@echo 'make test-NAME        one part of the first ($(SHORT))'
 	@echo '                      or of the second ($(FULL))'
 	@echo 'make test-scale       plans, tables and vectors on Dask, Ray, MPI and Spark, which it installs: some minutes'
+	@echo 'make wheels           the wheels that can be built here, each tested: native, sdist, aarch64, free-threaded;'
+	@echo '                      the last builds a CPython first: half an hour (KINDS="native sdist" makes some)'
 	@echo 'make install          build the C libraries and the tool, and install them (PREFIX=/usr/local, DESTDIR)'
 	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
 	@echo 'make bench-files      measure the tool on model files against copying them'
@@ -64,6 +66,10 @@ $(addprefix test-,$(FULL)): test-%:
 test-scale:
 	@$(PYTHON) scripts/prepare.py scale
 	@$(VENV) scripts/test.py scale
+
+wheels:
+	@$(PYTHON) scripts/prepare.py wheels
+	@$(VENV) scripts/wheels.py $(KINDS)
 
 bench:
 	@$(PYTHON) scripts/prepare.py build

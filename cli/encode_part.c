@@ -180,15 +180,49 @@ int list_parts(encoder *e)
     return DONE;
 }
 
+/* Of which the SQNR of all parts together follows. */
+static void json_sums(const encoder *e)
+{
+    double signal = 0, error = 0;
+    for (size_t i = 0; i < e->in.count; i++) {
+        signal += e->jobs[i].stats.signal;
+        error += e->jobs[i].stats.error;
+    }
+    json_real("signal", signal);
+    json_real("error", error);
+}
+
+/* What became of a tensor, if that was this part's to do. */
+static void json_made(const results *r, size_t i)
+{
+    const encoder *e = r->of;
+    if (e->jobs[i].elsewhere)
+        return;
+    json_begin(NULL, '{');
+    r->tensor(e, i);
+    json_end();
+}
+
 void print_part(const encoder *e)
 {
+    const results r = encode_results(e);
     if (!e->s->json || is_list(e->s))
         return;
     json_begin(NULL, '{');
     json_text("command", "encode");
     json_bool("written", 1);
     json_text("part", e->s->part);
-    if (!is_rest(e->s))
+    if (is_rest(e->s)) {
+        json_begin("totals", '{');
+        r.totals(r.of);
+        json_end();
+    } else {
         json_shard(&e->made);
+        json_sums(e);
+        json_begin("tensors", '[');
+        for (size_t i = 0; i < r.count; i++)
+            json_made(&r, i);
+        json_end();
+    }
     json_end();
 }

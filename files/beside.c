@@ -31,11 +31,17 @@ enum { PIECE = 1 << 20, LONGEST_CONFIG = 1 << 20 };
 static const struct left_out {
     const char *end, *what;
 } left_out[] = {
-    {".safetensors", "other weights"}, {".safetensors.index.json", "other weights"},
-    {".gguf", "other weights"},        {".bin", "can run code"},
-    {".pt", "can run code"},           {".pth", "can run code"},
-    {".ckpt", "can run code"},         {".pkl", "can run code"},
-    {".pickle", "can run code"},       {"quantize-manifest.json", "sums of other files"},
+    {".safetensors", "other weights"},
+    {".safetensors.index.json", "other weights"},
+    {".gguf", "other weights"},
+    {".bin", "can run code"},
+    {".pt", "can run code"},
+    {".pth", "can run code"},
+    {".ckpt", "can run code"},
+    {".pkl", "can run code"},
+    {".pickle", "can run code"},
+    {"quantize-manifest.json", "sums of other files"},
+    {"quantize-report.html", "tells of other files"},
 };
 
 /* Files that speak of the layout that quantized tensors had before these were put into another one. */

@@ -312,9 +312,9 @@ QZ_API qz_file_result qz_shard_at(qz_writer *writer, size_t i, qz_shard *shard, 
 
 /*
  * Copies what lies beside a model that was opened to the folder that is written: all regular files but those of the
- * model, other files with weights (.safetensors, .gguf, .index.json), quantize-manifest.json, which has sums of other
- * files, and pickles (.bin, .pt, .pth, .ckpt, .pkl, .pickle), which can run code. A symbolic link is copied as what it
- * leads to, if qz_open() would follow it there. Folders are not copied.
+ * model, other files with weights (.safetensors, .gguf, .index.json), quantize-manifest.json and quantize-report.html,
+ * which are about other files, and pickles (.bin, .pt, .pth, .ckpt, .pkl, .pickle), which can run code. A symbolic link
+ * is copied as what it leads to, if qz_open() would follow it there. Folders are not copied.
  *
  * config.json gets a member "quantization_config" of this value (JSON), or loses it where `quantization` is NULL; all
  * its other bytes stay. One of another program stays as well, and so does all of a file that is not understood: no

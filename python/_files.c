@@ -8,6 +8,7 @@
  */
 #include "shared.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -90,19 +91,41 @@ typedef struct {
     char *data;
 } Transfer;
 
+/* ---- one call at a time ---- */
+
+/* Calls a method of an object of which `*busy` is 0, and holds off others meanwhile: the interpreter lock does not, where
+ * it is released or there is none. `closes` is a method that does nothing then. */
+static PyObject *call_alone(atomic_int *busy, PyCFunction method, PyObject *self, PyObject *args, int closes)
+{
+    if (atomic_exchange(busy, 1)) {
+        if (closes)
+            Py_RETURN_NONE;
+        PyErr_SetString(PyExc_RuntimeError, "the file is in use");
+        return NULL;
+    }
+    PyObject *result = method(self, args);
+    atomic_store(busy, 0);
+    return result;
+}
+
+#define ALONE(Type, method, closes)                                                                                    \
+    static PyObject *method##_alone(PyObject *self, PyObject *args)                                                    \
+    {                                                                                                                  \
+        return call_alone(&((Type *)self)->busy, method, self, args, closes);                                          \
+    }
+
 /* Moves `count` elements, of which the first is element `at` of the transfer. */
 typedef qz_file_result (*Move)(const Transfer *transfer, uint64_t at, uint64_t count, qz_file_error *error);
 
-/* Moves all elements without the interpreter lock, and looks now and then whether Ctrl-C was pressed. Meanwhile `*busy`
- * is set. Returns 0, or -1 with an exception. */
-static int move_in_pieces(State *state, int *busy, const Transfer *transfer, Move move)
+/* Moves all elements without the interpreter lock, and looks now and then whether Ctrl-C was pressed. Returns 0, or -1
+ * with an exception. */
+static int move_in_pieces(State *state, const Transfer *transfer, Move move)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_file_result result = QZ_FILE_OK;
     const uint64_t step = PIECE / transfer->each;
     int stopped = 0;
 
-    *busy = 1;
     for (uint64_t at = 0; at < transfer->count && result == QZ_FILE_OK && !stopped; at += step) {
         const uint64_t left = transfer->count - at;
         PyThreadState *unlocked = PyEval_SaveThread();
@@ -110,7 +133,6 @@ static int move_in_pieces(State *state, int *busy, const Transfer *transfer, Mov
         PyEval_RestoreThread(unlocked);
         stopped = PyErr_CheckSignals() < 0;
     }
-    *busy = 0;
     if (stopped)
         return -1;
     if (result == QZ_FILE_OK)
@@ -181,12 +203,12 @@ static qz_packed rows_from(const PackedTransfer *p, uint64_t row)
 }
 
 /* Moves a quantized tensor, whose rows are counted. Returns 0, or -1 with an exception. */
-static int move_packed(State *state, int *busy, PackedTransfer *p, Move move)
+static int move_packed(State *state, PackedTransfer *p, Move move)
 {
     const qz_packed_tensor *t = &p->tensor;
     const uint64_t each = t->rows != 0 ? t->sizes.total_bytes / t->rows : 0;
     const Transfer transfer = {p, 0, 0, t->rows, each == 0 ? 1 : each < PIECE ? each : PIECE, NULL};
-    return move_in_pieces(state, busy, &transfer, move);
+    return move_in_pieces(state, &transfer, move);
 }
 
 /* ----------------------------------------------------------------------------------------------------------
@@ -195,7 +217,7 @@ static int move_packed(State *state, int *busy, PackedTransfer *p, Move move)
 
 typedef struct {
     PyObject_HEAD qz_file *file;
-    int busy; /* a call works on it without the interpreter lock */
+    atomic_int busy; /* a call works on it */
 } File;
 
 PyDoc_STRVAR(open_doc, "open_file(path, /) -> File. The path is bytes.");
@@ -238,18 +260,16 @@ static PyObject *file_close(PyObject *object, PyObject *unused)
     File *self = (File *)object;
 
     (void)unused;
-    if (!self->busy) {
-        qz_close(self->file);
-        self->file = NULL;
-    }
+    qz_close(self->file);
+    self->file = NULL;
     Py_RETURN_NONE;
 }
 
 static int is_usable(const File *self)
 {
-    if (self->file && !self->busy)
+    if (self->file)
         return 1;
-    PyErr_SetString(PyExc_RuntimeError, "the file is closed or in use");
+    PyErr_SetString(PyExc_RuntimeError, "the file is closed");
     return 0;
 }
 
@@ -415,7 +435,7 @@ static PyObject *file_read(PyObject *object, PyObject *args)
         return NULL;
     }
     const Transfer transfer = {self->file, (size_t)index, 0, t->count, qz_element_size(t->element), view.buf};
-    error = move_in_pieces(state_of(object), &self->busy, &transfer, read_piece);
+    error = move_in_pieces(state_of(object), &transfer, read_piece);
     PyBuffer_Release(&view);
     return error < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -453,7 +473,7 @@ static PyObject *file_read_packed(PyObject *object, PyObject *args)
         return fail(state_of(object), &error);
     if (take_parts(&p, parts, PyBUF_CONTIG) < 0)
         return NULL;
-    failed = move_packed(state_of(object), &self->busy, &p, read_rows);
+    failed = move_packed(state_of(object), &p, read_rows);
     release_parts(&p);
     return failed < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -473,16 +493,26 @@ static PyObject *file_check_unchanged(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+ALONE(File, file_close, 1)
+ALONE(File, file_note, 0)
+ALONE(File, file_container, 0)
+ALONE(File, file_metadata, 0)
+ALONE(File, file_items, 0)
+ALONE(File, file_check, 0)
+ALONE(File, file_read, 0)
+ALONE(File, file_read_packed, 0)
+ALONE(File, file_check_unchanged, 0)
+
 static PyMethodDef file_methods[] = {
-    {"close", file_close, METH_NOARGS, file_close_doc},
-    {"note", file_note, METH_NOARGS, file_note_doc},
-    {"container", file_container, METH_NOARGS, file_container_doc},
-    {"metadata", file_metadata, METH_NOARGS, file_metadata_doc},
-    {"items", file_items, METH_NOARGS, file_items_doc},
-    {"check", file_check, METH_VARARGS, file_check_doc},
-    {"read", file_read, METH_VARARGS, file_read_doc},
-    {"read_packed", file_read_packed, METH_VARARGS, file_read_packed_doc},
-    {"check_unchanged", file_check_unchanged, METH_NOARGS, file_check_unchanged_doc},
+    {"close", file_close_alone, METH_NOARGS, file_close_doc},
+    {"note", file_note_alone, METH_NOARGS, file_note_doc},
+    {"container", file_container_alone, METH_NOARGS, file_container_doc},
+    {"metadata", file_metadata_alone, METH_NOARGS, file_metadata_doc},
+    {"items", file_items_alone, METH_NOARGS, file_items_doc},
+    {"check", file_check_alone, METH_VARARGS, file_check_doc},
+    {"read", file_read_alone, METH_VARARGS, file_read_doc},
+    {"read_packed", file_read_packed_alone, METH_VARARGS, file_read_packed_doc},
+    {"check_unchanged", file_check_unchanged_alone, METH_NOARGS, file_check_unchanged_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -509,7 +539,7 @@ typedef struct {
     size_t count, capacity;
     qz_packed_tensor *packed; /* the quantized ones */
     size_t packed_count;
-    int busy;
+    atomic_int busy;
 } Writer;
 
 PyDoc_STRVAR(create_doc, "create(path, /) -> Writer. The path is bytes; a file of that name is replaced.");
@@ -546,9 +576,9 @@ static void writer_dealloc(PyObject *object)
 
 static int is_open(const Writer *self)
 {
-    if (self->writer && !self->busy)
+    if (self->writer)
         return 1;
-    PyErr_SetString(PyExc_RuntimeError, "the file is complete or in use");
+    PyErr_SetString(PyExc_RuntimeError, "the file is complete");
     return 0;
 }
 
@@ -665,7 +695,7 @@ static PyObject *writer_write_packed(PyObject *object, PyObject *args)
     PackedTransfer p = {.file = self->writer, .tensor = self->packed[index]};
     if (take_parts(&p, parts, PyBUF_CONTIG_RO) < 0)
         return NULL;
-    failed = move_packed(state_of(object), &self->busy, &p, write_rows);
+    failed = move_packed(state_of(object), &p, write_rows);
     release_parts(&p);
     return failed < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -701,7 +731,7 @@ static PyObject *writer_write(PyObject *object, PyObject *args)
         return NULL;
     }
     const Transfer transfer = {self->writer, (size_t)index, first, count, each, view.buf};
-    error = move_in_pieces(state_of(object), &self->busy, &transfer, write_piece);
+    error = move_in_pieces(state_of(object), &transfer, write_piece);
     PyBuffer_Release(&view);
     return error < 0 ? NULL : PyLong_FromUnsignedLongLong(first + count);
 }
@@ -736,20 +766,25 @@ static PyObject *writer_abort(PyObject *object, PyObject *unused)
     Writer *self = (Writer *)object;
 
     (void)unused;
-    if (!self->busy) {
-        qz_abort(self->writer);
-        self->writer = NULL;
-    }
+    qz_abort(self->writer);
+    self->writer = NULL;
     Py_RETURN_NONE;
 }
 
+ALONE(Writer, writer_declare, 0)
+ALONE(Writer, writer_declare_packed, 0)
+ALONE(Writer, writer_write, 0)
+ALONE(Writer, writer_write_packed, 0)
+ALONE(Writer, writer_commit, 0)
+ALONE(Writer, writer_abort, 1)
+
 static PyMethodDef writer_methods[] = {
-    {"declare", writer_declare, METH_VARARGS, writer_declare_doc},
-    {"declare_packed", writer_declare_packed, METH_VARARGS, writer_declare_packed_doc},
-    {"write", writer_write, METH_VARARGS, writer_write_doc},
-    {"write_packed", writer_write_packed, METH_VARARGS, writer_write_packed_doc},
-    {"commit", writer_commit, METH_NOARGS, writer_commit_doc},
-    {"abort", writer_abort, METH_NOARGS, writer_abort_doc},
+    {"declare", writer_declare_alone, METH_VARARGS, writer_declare_doc},
+    {"declare_packed", writer_declare_packed_alone, METH_VARARGS, writer_declare_packed_doc},
+    {"write", writer_write_alone, METH_VARARGS, writer_write_doc},
+    {"write_packed", writer_write_packed_alone, METH_VARARGS, writer_write_packed_doc},
+    {"commit", writer_commit_alone, METH_NOARGS, writer_commit_doc},
+    {"abort", writer_abort_alone, METH_NOARGS, writer_abort_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -800,7 +835,7 @@ static int module_exec(PyObject *module)
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)(uintptr_t)module_exec},
-    SLOT_MULTIPLE_INTERPRETERS{0, NULL},
+    SLOT_MULTIPLE_INTERPRETERS SLOT_NO_GIL{0, NULL},
 };
 
 DEFINE_MODULE(_files, "The C file library behind the quantize package. Use the package instead.")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Installs what building, testing or fuzzing this tree needs, and says so; quiet when nothing is missing.
 
-    python3 scripts/prepare.py build | test | all | lint | fuzz | scale | coverage | peers
+    python3 scripts/prepare.py build | test | all | lint | fuzz | scale | coverage | peers | wheels
 
-Python packages go into .venv (pinned in scripts/requirements.txt; for scale, coverage and peers in files of
-their own). System packages are installed through apt-get when this runs as root on a system that has it;
+Python packages go into .venv (pinned in scripts/requirements.txt; for scale, coverage, peers and wheels in
+files of their own). System packages are installed through apt-get when this runs as root where that is;
 otherwise the message names what to install. Only the standard library is used here, for nothing else may be
 there yet.
 """
@@ -29,6 +29,7 @@ MORE_REQUIREMENTS = {
     "scale": ROOT / "tests/scale/requirements.txt",
     "coverage": ROOT / "scripts/coverage-requirements.txt",
     "peers": ROOT / "bench/peers-requirements.txt",
+    "wheels": ROOT / "scripts/wheels-requirements.txt",
 }
 
 
@@ -86,21 +87,23 @@ TEST = [
 LINT = [
     ("clang-tidy", lambda: have("clang-tidy"), ["clang-tidy"]),
 ]
+AARCH64 = (
+    "gcc for aarch64",
+    lambda: builds("aarch64-linux-gnu-gcc", ["math.h"], "-static"),
+    ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+)
+QEMU = ("qemu's user mode emulators", emulators, ["qemu-user"])
 ALL = [
     ("g++", lambda: have("g++"), ["g++"]),
     ("clang", lambda: builds("clang"), ["clang"]),
     ("pkg-config", lambda: have("pkg-config"), ["pkg-config"]),
-    (
-        "gcc for aarch64",
-        lambda: builds("aarch64-linux-gnu-gcc", ["math.h"], "-static"),
-        ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
-    ),
+    AARCH64,
     (
         "gcc for s390x",
         lambda: builds("s390x-linux-gnu-gcc", ["math.h"], "-static"),
         ["gcc-s390x-linux-gnu", "libc6-dev-s390x-cross"],
     ),
-    ("qemu's user mode emulators", emulators, ["qemu-user"]),
+    QEMU,
     ("mingw-w64 with zlib", mingw, ["gcc-mingw-w64-x86-64-posix", "libz-mingw-w64-dev"]),
     ("Wine", lambda: have("wine") and have("wineboot"), ["wine", "wine64"]),
     (
@@ -121,6 +124,11 @@ SCALE = [
     ("Java, for Spark", lambda: have("java"), ["default-jre-headless"]),
     ("ip and unshare", lambda: have("ip") and have("unshare"), ["iproute2", "util-linux"]),
 ]
+WHEELS = [
+    AARCH64,
+    QEMU,
+    ("Debian's tools", lambda: have("dpkg") and have("dpkg-source"), ["dpkg-dev"]),
+]
 NEEDS = {
     "build": BUILD,
     "test": BUILD + TEST,
@@ -130,6 +138,7 @@ NEEDS = {
     "scale": BUILD + TEST + SCALE,
     "coverage": BUILD + TEST,
     "peers": BUILD,
+    "wheels": BUILD + TEST + WHEELS,
 }
 
 

@@ -6,36 +6,37 @@ needs. What it does not need takes no room, for such files are sparse.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 from .errors import PlanError
 from .remote import Folder, Range, room_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _HEAD = 1 << 18  # bytes that are asked for first; most headers are shorter
 _LONGEST = 1 << 27  # header that is fetched whole; the tool refuses longer ones
-_TENSORS = ".safetensors"
+_TENSORS, _TEXTS = ".safetensors", ".json"
+_OF_FILES, _PARTS = "files/", "parts"  # names in what is packed
 _MALFORMED = "(exit code 3)"  # also what quantized tensors are whose small members were not fetched
 # The tool copies none of these (files/beside.c).
 LEFT_OUT = (_TENSORS, ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 class Mirror:
-    """A local folder that stands for a remote one: the headers of its tensors, and its files of JSON.
+    """A local folder that stands for a remote one, whose files have these sizes. At first they are empty.
 
-    With `whole`, it has all that the tool copies. While it is a context, errors name the URL.
+    While it is a context, errors name the URL.
     """
 
-    def __init__(self, url: str, work: str, whole: bool = False) -> None:
+    def __init__(self, url: str, work: str, files: Mapping[str, int]) -> None:
         self.folder = Folder(url)
         self._where = os.path.join(work, "source", self.folder.url.rsplit("/", 1)[-1])
-        files = {
-            name: size for name, (size, _) in self.folder.files().items() if not name.startswith(".quantize-")
-        }
+        self._files = dict(files)
         if not files:
             raise PlanError(f"{self.folder.url} is no folder, or has no files")
         with room_for(self.folder.url, self._where):
@@ -43,24 +44,55 @@ class Mirror:
             for name, size in files.items():
                 with open(self.path(name), "xb") as file:
                     file.truncate(size)
+
+    def fetch_heads(self) -> None:
+        """Fetch the headers of the files of tensors, and the files of JSON."""
+        files = self._files
         heads = [(name, 0, min(size, _HEAD)) for name, size in files.items() if name.endswith(_TENSORS)]
-        copied = [
-            (name, 0, size)
-            for name, size in files.items()
-            if name.endswith(".json") or (whole and not name.endswith(LEFT_OUT))
-        ]
-        self.folder.fetch(heads + copied, self._where)
+        texts = [(name, 0, size) for name, size in files.items() if name.endswith(_TEXTS)]
+        self.folder.fetch(heads + texts, self._where)
         longer = [(name, end, min(self._header_end(name), files[name], _LONGEST)) for name, _, end in heads]
         self.folder.fetch(longer, self._where)
+
+    def pack(self, parts: Any) -> bytes:
+        """What fetch_heads() fetched, and JSON that goes with it, for other mirrors of the folder."""
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(_PARTS, json.dumps(parts))
+            for name, size in self._files.items():
+                if name.endswith((_TENSORS, _TEXTS)):
+                    end = min(self._header_end(name), size) if name.endswith(_TENSORS) else size
+                    with open(self.path(name), "rb") as file:
+                        archive.writestr(_OF_FILES + name, file.read(end))
+        return out.getvalue()
+
+    def unpack(self, packed: bytes) -> Any:
+        """Write what another mirror packed. Returns the JSON that goes with it."""
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive, room_for(self.folder.url, self._where):
+            for name in self._files.keys() & {one.removeprefix(_OF_FILES) for one in archive.namelist()}:
+                with open(self.path(name), "r+b") as file:
+                    file.write(archive.read(_OF_FILES + name))
+            return json.loads(archive.read(_PARTS))
+
+    def fetch_copied(self) -> None:
+        """Fetch the files that the tool copies, but those of JSON."""
+        copied = [
+            (name, 0, size) for name, size in self._files.items() if not name.endswith((_TEXTS, *LEFT_OUT))
+        ]
+        self.folder.fetch(copied, self._where)
+
+    def fetch(self, ranges: Iterable[Range]) -> None:
+        """Fetch these ranges."""
+        self.folder.fetch(list(ranges), self._where)
+
+    def ranges(self, inputs: list[str], parts: list[list[str]]) -> list[list[Range]]:
+        """Where the tensors of each part lie in these files; neighbours are one range."""
+        there = self._tensors(inputs)
+        return [_joined(there[name] for name in part) for part in parts]
 
     def path(self, name: str) -> str:
         """Where a file lies; with no name, the folder."""
         return os.path.join(self._where, name) if name else self._where
-
-    def fetch(self, inputs: list[str], names: list[str]) -> None:
-        """Fetch the data of some tensors of these files."""
-        there = self._tensors(inputs)
-        self.folder.fetch(_joined(there[name] for name in names), self._where)
 
     def refuse_others(self, inputs: list[str], names: set[str]) -> None:
         """Refuse files with tensors of other names: those of quantized ones, of which more must be read."""

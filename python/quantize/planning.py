@@ -20,8 +20,9 @@ from .errors import FormatError, PlanError
 from .tool import call_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from .mirror import Mirror
     from .names import SchemeName
 
 _VERSION = 1
@@ -29,6 +30,7 @@ _VERSION = 1
 _FILES = ("gram", "imatrix", "table", "weights")
 _VALUES = ("axis", "group_size", "max_shard_size", "method", "min_size", "nonfinite", "scale_dtype", "seed")
 _LISTS = ("exclude", "include")
+_FLAGS = ("requantize",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +97,24 @@ class Plan:
             raise FormatError("the plan is of another version or was changed; make it anew")
         return made
 
+    def heads(self) -> bytes | None:
+        """What each task needs of a checkpoint that has a URL: headers, and where its tensors lie.
+
+        It is fetched once for all of them, or the requests would be as many as files times tasks.
+        """
+        if not is_url(self.source):
+            return None
+        with tempfile.TemporaryDirectory() as work, _mirror(self.source, self.inputs, work) as mirror:
+            self.check_inputs()
+            mirror.fetch_heads()
+            self.check_inputs()
+            source = mirror.path(_split(self.source)[1])
+            found = _list_parts(source, os.path.join(work, "list"), self.arguments)
+            parts = [part["tensors"] for part in found["parts"]]
+            return mirror.pack(mirror.ranges(found["inputs"], parts))
+
     @contextlib.contextmanager
-    def local_source(self, work: str, number: int | None) -> Iterator[str]:
+    def local_source(self, work: str, number: int | None, heads: Callable[[], bytes]) -> Iterator[str]:
         """The checkpoint as the tool reads it, in the folder `work` if it has a URL.
 
         Then what file `number` of the output is made of is fetched, or, with None, what is copied.
@@ -104,15 +122,13 @@ class Plan:
         if not is_url(self.source):
             yield self.source
             return
-        from .mirror import Mirror
-
-        folder, name = _split(self.source)
-        with Mirror(folder, work, whole=number is None) as mirror:
-            source = mirror.path(name)
-            if number is not None:
-                found = _list_parts(source, os.path.join(work, "list"), self.arguments)
-                mirror.fetch(found["inputs"], found["parts"][number - 1]["tensors"])
-            yield source
+        with _mirror(self.source, self.inputs, work) as mirror:
+            parts = mirror.unpack(heads())
+            if number is None:
+                mirror.fetch_copied()
+            else:
+                mirror.fetch(map(tuple, parts[number - 1]))
+            yield mirror.path(_split(self.source)[1])
 
     def check_inputs(self) -> None:
         """Look whether the inputs are still what they were.
@@ -161,7 +177,7 @@ def plan(
     **options
         Others of ``quantize encode``: `axis`, `group_size`, `max_shard_size`, `method`, `min_size`,
         `nonfinite`, `scale_dtype`, `seed`; paths `gram`, `imatrix`, `table`,
-        `weights`; lists `exclude`, `include`.
+        `weights`; lists `exclude`, `include`; and `requantize`, which is True or False.
 
     Returns
     -------
@@ -173,11 +189,9 @@ def plan(
     PlanError
         With the message of the tool, where it refuses.
     """
-    unknown = options.keys() - {*_FILES, *_VALUES, *_LISTS}
-    if unknown:
-        raise TypeError(
-            f"plan() has no option {min(unknown)!r}; there are: {', '.join((*_VALUES, *_FILES, *_LISTS))}"
-        )
+    known = (*_VALUES, *_FILES, *_LISTS, *_FLAGS)
+    if unknown := options.keys() - set(known):
+        raise TypeError(f"plan() has no option {min(unknown)!r}; there are: {', '.join(known)}")
     arguments = [f"--scheme={scheme}", *([] if default_rules else ["--no-default-rules"])]
     for pattern, action in rules:
         if "=" in pattern:
@@ -187,6 +201,9 @@ def plan(
         arguments.append(f"--rule={pattern}={action}")
     files = []
     for name, value in sorted(options.items()):
+        if name in _FLAGS:
+            arguments += [f"--{name}"] if value else []
+            continue
         if name in _FILES:
             value = _absolute(value)  # workers may be in another folder
             if is_url(value):
@@ -203,11 +220,9 @@ def plan(
         if is_url(start) or is_url(end):
             work = stack.enter_context(tempfile.TemporaryDirectory())
         if is_url(start):
-            from .mirror import Mirror
-
-            folder, name = _split(start)
-            mirror = stack.enter_context(Mirror(folder, work))
-            local = mirror.path(name)
+            mirror = stack.enter_context(_mirror(start, before, work))
+            mirror.fetch_heads()
+            local = mirror.path(_split(start)[1])
         if is_url(end):
             output = os.path.join(work, "list")
         found = _list_parts(local, output, tuple(arguments))
@@ -241,6 +256,16 @@ def _split(url: str) -> tuple[str, str]:
     """The folder of a checkpoint with a URL, and the name of its index, or nothing."""
     folder, _, name = url.rpartition("/")
     return (folder, name) if name.endswith(".json") else (url, "")
+
+
+def _mirror(source: str, inputs: Iterable[tuple[str, int, int]], work: str) -> Mirror:
+    """An empty local folder for a checkpoint with a URL, whose files are inputs."""
+    from .mirror import Mirror
+
+    folder = _split(source)[0]
+    return Mirror(
+        folder, work, {path.removeprefix(f"{folder}/"): size for path, size, _ in inputs if is_url(path)}
+    )
 
 
 def _list_parts(source: str, target: str, arguments: tuple[str, ...]) -> dict[str, Any]:

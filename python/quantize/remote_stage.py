@@ -1,25 +1,36 @@
 """Where the output of a plan is made if it has a URL, by the package fsspec.
 
 Stores of objects have no folders that could be renamed, so the files of tensors appear in the output as they
-are made, what lies beside them when all of them are there, and the manifest last of all. Each is uploaded
-under a name that nobody looks for, and then moved. What else there is lies in the output, too, until the end:
+are made, what lies beside them when all of them are there, then the report, and the manifest last of all.
+Each is uploaded under a name that nobody looks for, and then moved. What else there is lies in the output,
+too, until the end:
 
     .quantize-HASH/files/   what lies beside the tensors
-    .quantize-HASH/done/, work/, plan    as stages.py has them
+    .quantize-HASH/done/, work/, plan, heads    as stages.py has them
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 import uuid
 from typing import TYPE_CHECKING
 
 from .errors import PlanError
+from .plan_report import REPORT, page
 from .remote import Folder, room_for
-from .stages import MANIFEST, REST, Sums, in_the_way, is_complete, manifest, sums_of_manifest, sums_of_record
+from .stages import (
+    MANIFEST,
+    REST,
+    Record,
+    Sums,
+    in_the_way,
+    is_complete,
+    manifest,
+    sum_of_report,
+    sums_of_manifest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +48,7 @@ class RemoteStage:
         self.path = f"{self.target.url}/{name}"
         self.plan_path = f"{self.path}/plan"
         self.stage = Folder(self.path)
+        self._done = Folder(f"{self.path}/done")
         self._name = name
 
     def done(self) -> dict[str, str] | None:
@@ -54,14 +66,15 @@ class RemoteStage:
     def refuse_target(self) -> None:
         """Refuse an output that is there, or that another plan is making."""
         others = self.target.names() - {self._name}
-        mine = {name for name, _ in self.plan.shards} | self._beside() if self.is_there() else set()
+        shards = {name for name, _ in self.plan.shards}
+        mine = {REPORT} | shards | self._beside() if self.is_there() else set()
         if others - mine:
             raise in_the_way(self.target.url)
 
     def _beside(self) -> set[str]:
         """The names of what lies beside the tensors, if it is made."""
         found = self._record(REST)
-        return set(found) if found else set()
+        return set(found.sums) if found else set()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
@@ -75,7 +88,13 @@ class RemoteStage:
         for name in ("files", "done", "work"):
             Folder(f"{self.path}/{name}").make()
         with self.work() as work:
-            self._write(self.stage, "plan", self.plan.to_json(), work)
+            self._write(self.stage, "plan", self.plan.to_json().encode(), work)
+            if (heads := self.plan.heads()) is not None:
+                self._write(self.stage, "heads", heads, work)
+
+    def heads(self) -> bytes:
+        """What tasks need of a checkpoint that has a URL."""
+        return self.stage.read("heads")
 
     @contextlib.contextmanager
     def work(self) -> Iterator[str]:
@@ -85,33 +104,34 @@ class RemoteStage:
 
     def recorded(self, number: int) -> Sums | None:
         """What a record says, if the files are there and have the sums that it says."""
-        found = self._record(number)
-        if found is None:
+        record = self._record(number)
+        if record is None:
             return None
-        folder = self._folder(number)
+        found, folder = record.sums, self._folder(number)
         there = folder.files()
         right = is_complete(self.plan, number, found) and all(
             name in there and folder.sum(name) == sum_ for name, sum_ in found.items()
         )
         return found if right else None
 
-    def _record(self, number: int) -> Sums | None:
-        done = Folder(f"{self.path}/done")
+    def _record(self, number: int) -> Record | None:
+        if str(number) not in self._done.files():
+            return None
         with contextlib.suppress(ValueError):
-            return sums_of_record(done.read(str(number))) if str(number) in done.files() else None
+            return Record.from_json(self._done.read(str(number)))
         return None
 
     def _folder(self, number: int) -> Folder:
         return Folder(f"{self.path}/files") if number == REST else self.target
 
-    def publish(self, number: int, part: str, sums: Sums, work: str) -> None:
+    def publish(self, number: int, part: str, record: Record, work: str) -> None:
         """Upload the files of a task, give them their names, and record that they are complete."""
-        for name in sums:
+        for name in record.sums:
             self._upload(os.path.join(part, name), self._folder(number), name)
-        self._write(Folder(f"{self.path}/done"), str(number), json.dumps(sums), work)
+        self._write(self._done, str(number), record.to_json().encode(), work)
 
-    def finish(self, sums: Sums) -> None:
-        """Give what lies beside the tensors its name, and write the manifest."""
+    def finish(self, sums: Sums) -> Sums:
+        """Name what lies beside the tensors, write the report and the manifest. Returns the report's sum."""
         shards = {name for name, _ in self.plan.shards}
         there = self.target.files()
         for name in sorted(shards):
@@ -122,17 +142,22 @@ class RemoteStage:
                 )
         for name in sorted(sums.keys() - shards):
             self._folder(REST).move(name, self.target, name)
+        records = self._done.read_all([str(number) for number in range(len(self.plan.shards) + 1)])
+        text = page(self.plan, sums, [Record.from_json(record).told for record in records])
+        report = sum_of_report(text)
         with self.work() as work:
-            self._write(self.target, MANIFEST, manifest(self.plan, sums), work)
+            self._write(self.target, REPORT, text.encode(), work)
+            self._write(self.target, MANIFEST, manifest(self.plan, sums | report).encode(), work)
+        return report
 
     def remove(self) -> None:
         """Remove what is left of it."""
         self.stage.remove()
 
-    def _write(self, folder: Folder, name: str, text: str, work: str) -> None:
-        local = os.path.join(work, "text")
-        with room_for(f"{folder.url}/{name}", work), open(local, "w", encoding="utf-8") as file:
-            file.write(text)
+    def _write(self, folder: Folder, name: str, data: bytes, work: str) -> None:
+        local = os.path.join(work, "new")
+        with room_for(f"{folder.url}/{name}", work), open(local, "wb") as file:
+            file.write(data)
         self._upload(local, folder, name)
 
     def _upload(self, local: str, folder: Folder, name: str) -> None:

@@ -14,8 +14,9 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_complete
 from typing import TYPE_CHECKING, Any
 
 from .errors import PlanError
+from .plan_report import told_by
 from .planning import Plan, is_url
-from .stages import REST, LocalStage, Sums, sums_of_files
+from .stages import REST, LocalStage, Record, Sums, sums_of_files
 from .tool import call_tool
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ def run(
 ) -> dict[str, str]:
     """Carry out a plan. The output folder appears when all is done.
 
-    Its files are those of ``quantize encode`` with the same options, byte for byte, and
-    ``quantize-manifest.json`` with the SHA-256 of each.
+    Its files are those of ``quantize encode`` with the same options, byte for byte,
+    ``quantize-report.html``, a page with what became of each tensor, and ``quantize-manifest.json`` with the
+    SHA-256 of each.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ def run(
             found = _collect(own or executor, plan, stage.plan_path, numbers, threads or 1, progress)
         sums = {name: sum_ for part in found for name, sum_ in part.items()}
         plan.check_inputs()
-        stage.finish(sums)
+        sums |= stage.finish(sums)
     stage.remove()  # NFS keeps a folder with an open file: the lock is closed now
     return {name: sum_ for name, (_, sum_) in sorted(sums.items())}
 
@@ -97,12 +99,14 @@ def task(path: str, number: int, threads: int) -> Sums:
     plan.check_inputs()
     with stage.work() as work:
         part = os.path.join(work, "part")
-        with plan.local_source(work, number if number != REST else None) as source:
+        with plan.local_source(work, number if number != REST else None, stage.heads) as source:
             which = str(number) if number != REST else "rest"
-            call_tool([source, part, *plan.arguments, f"--part={which}", f"--threads={threads}"])
+            said = call_tool(
+                [source, part, *plan.arguments, f"--part={which}", f"--threads={threads}", "--json"]
+            )
         plan.check_inputs()  # as they were before, and so all the time
         found = sums_of_files(part)
-        stage.publish(number, part, found, work)
+        stage.publish(number, part, Record(found, told_by(said, number == REST)), work)
     return found
 
 

@@ -1,9 +1,10 @@
 """The folder in which the output of a plan is made, beside it, until all is there: STAGE.
 
     STAGE/files/    what becomes the output
-    STAGE/done/     a record for each file that is complete: its bytes and SHA-256
+    STAGE/done/     a record of each task that is done: bytes and SHA-256 of its files, and what to report
     STAGE/work/     what tasks are making
     STAGE/plan      the plan, as text
+    STAGE/heads     of a checkpoint that has a URL: what all tasks need of it (mirror.py)
     STAGE/lock      held by the run that works on it
 
 Each step is there or not, so that a task that runs twice, even at once, does no harm. remote_stage.py does
@@ -22,9 +23,10 @@ import shutil
 import socket
 import tempfile
 import threading
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from .errors import PlanError
+from .plan_report import REPORT, page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,28 @@ if TYPE_CHECKING:
 
 Sums = dict[str, tuple[int, str]]
 """Bytes and SHA-256 of files, by their names."""
+
+
+class Record(NamedTuple):
+    """What is kept of a task that is done: its files, and what it told for the report."""
+
+    sums: Sums
+    told: dict[str, Any]
+
+    def to_json(self) -> str:
+        """The text of the record."""
+        return json.dumps({"files": self.sums, "told": self.told})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Record:
+        """What a record says; ValueError if it is none."""
+        try:
+            found = json.loads(text)
+            sums = {name: (int(size), str(sum_)) for name, (size, sum_) in found["files"].items()}
+            return cls(sums, dict(found["told"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from None
+
 
 MANIFEST = "quantize-manifest.json"
 REST = 0  # the task that makes what is no file of tensors; files count from 1
@@ -98,7 +122,14 @@ class LocalStage:
         for name in ("files", "done", "work"):
             os.makedirs(self._in(name), exist_ok=True)
         with self.work() as work:
-            _write(self.plan_path, self.plan.to_json(), work)
+            _write(self.plan_path, self.plan.to_json().encode(), work)
+            if (heads := self.plan.heads()) is not None:
+                _write(self._in("heads"), heads, work)
+
+    def heads(self) -> bytes:
+        """What tasks need of a checkpoint that has a URL."""
+        with open(self._in("heads"), "rb") as file:
+            return file.read()
 
     def _clear_work(self) -> None:
         """Remove what tasks were making. One that is still at work must not find a part of its files."""
@@ -116,8 +147,7 @@ class LocalStage:
     def recorded(self, number: int) -> Sums | None:
         """What a record says, if the files are there and have the sums that it says."""
         try:
-            with open(self._in("done", str(number)), encoding="utf-8") as file:
-                found = sums_of_record(file.read())
+            found = self._record(number).sums
             right = is_complete(self.plan, number, found) and all(
                 _sum(self._in("files", name)) == sum_ for name, sum_ in found.items()
             )
@@ -125,27 +155,36 @@ class LocalStage:
             return None
         return found if right else None
 
-    def publish(self, number: int, part: str, sums: Sums, work: str) -> None:
+    def _record(self, number: int) -> Record:
+        with open(self._in("done", str(number)), encoding="utf-8") as file:
+            return Record.from_json(file.read())
+
+    def publish(self, number: int, part: str, record: Record, work: str) -> None:
         """Give the files of a task their names, and record that they are complete."""
-        if not is_complete(self.plan, number, sums):
+        if not is_complete(self.plan, number, record.sums):
             raise PlanError(f"{part} has lost files; another run may have removed them")
-        for name in sums:
+        for name in record.sums:
             os.rename(os.path.join(part, name), self._in("files", name))
         _sync(self._in("files"))
-        _write(self._in("done", str(number)), json.dumps(sums), work)
+        _write(self._in("done", str(number)), record.to_json().encode(), work)
 
-    def finish(self, sums: Sums) -> None:
-        """Write the manifest, and give the folder its name."""
+    def finish(self, sums: Sums) -> Sums:
+        """Write the report and the manifest, and give the folder its name. Returns the sum of the report."""
         files, target = self._in("files"), self.plan.target
         for name in set(os.listdir(files)) - set(sums):
             os.unlink(os.path.join(files, name))
+        told = [self._record(number).told for number in range(len(self.plan.shards) + 1)]
+        text = page(self.plan, sums, told)
+        report = sum_of_report(text)
         with self.work() as work:
-            _write(os.path.join(files, MANIFEST), manifest(self.plan, sums), work)
+            _write(os.path.join(files, REPORT), text.encode(), work)
+            _write(os.path.join(files, MANIFEST), manifest(self.plan, sums | report).encode(), work)
         try:
             os.rename(files, target)
         except OSError as error:
             raise PlanError(f"{target}: {error.strerror}; the files are complete, in {files}") from None
         _sync(os.path.dirname(target))
+        return report
 
     def remove(self) -> None:
         """Remove what is left of it."""
@@ -180,12 +219,10 @@ def is_complete(plan: Plan, number: int, sums: Sums) -> bool:
     return number == REST or set(sums) == {plan.shards[number - 1][0]}
 
 
-def sums_of_record(text: str | bytes) -> Sums:
-    """What a record says; ValueError if it is none."""
-    try:
-        return {name: (int(size), str(sum_)) for name, (size, sum_) in json.loads(text).items()}
-    except (TypeError, AttributeError) as error:
-        raise ValueError(str(error)) from None
+def sum_of_report(text: str) -> Sums:
+    """That of the report, as the other files have theirs."""
+    data = text.encode()
+    return {REPORT: (len(data), hashlib.sha256(data).hexdigest())}
 
 
 def sums_of_files(folder: str) -> Sums:
@@ -228,11 +265,11 @@ def _sum(path: str) -> tuple[int, str]:
         return os.fstat(file.fileno()).st_size, found
 
 
-def _write(path: str, text: str, work: str) -> None:
+def _write(path: str, data: bytes, work: str) -> None:
     """Write a file that is there whole, and on the medium, or not at all."""
-    new = os.path.join(work, "text")
-    with open(new, "w", encoding="utf-8") as file:
-        file.write(text)
+    new = os.path.join(work, "new")
+    with open(new, "wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.rename(new, path)

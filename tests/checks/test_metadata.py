@@ -1,6 +1,7 @@
 """What a package index shows: links of the README lead somewhere, and the wheel says where the project is."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "https://code.example/owner/quantize"
@@ -59,3 +61,34 @@ def test_metadata_of_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     text = (ROOT / "README.md").read_text("utf-8")
     wanted = load().absolute_links(text, URL) if url else text
     assert str(found.get_payload()).strip() == wanted.strip()
+
+
+def commands_of_the_workflow() -> list[str]:
+    """What .github/workflows/ci.yml runs, a command a line."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    assert all(("run" in step) != ("uses" in step) for step in steps)
+    lines = [line for step in steps for line in step.get("run", "").splitlines()]
+    return [command.strip() for line in lines for command in line.split("&&")]
+
+
+def test_the_workflow_calls_what_is_there() -> None:
+    """Targets of the Makefile, files of the project, and programs that its steps install."""
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    commands = commands_of_the_workflow()
+    assert {".ci/run", "make test-scale"} <= set(commands)
+    for command in commands:
+        program, *words = command.split()
+        if program == "make":
+            assert set(words) <= targets
+        elif "/" in program:
+            assert os.access(ROOT / program, os.X_OK)
+        else:
+            assert program in ("apt-get", "python", "quantize")
+
+
+def test_ci_runs_what_make_has() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    asked = re.findall(r"^make (\S+)", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert asked == ["test", "test-all"]
+    assert set(asked) <= targets

@@ -1,6 +1,7 @@
 """A folder that several runs make together: its parts are the whole, byte for byte."""
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,7 @@ Run = Callable[..., Any]
 def test_parts_are_the_whole(run: Run, tmp_path: Path, seed: int, limit: str) -> None:
     write_folder(tmp_path / "m", made_up(seed), 1 + seed % 3)
     options = ("--max-shard-size", limit, "--scheme", ["int4", "uint4"][seed % 2])
-    run("encode", "m", "whole", *options)
+    whole = json.loads(run("encode", "m", "whole", *options, "--json").stdout)
     wanted = contents(tmp_path / "whole")
     parts = json.loads(run("encode", "m", "q", *options, "--part", "list", "--json").stdout)["parts"]
     assert not (tmp_path / "q").exists()
@@ -27,6 +28,7 @@ def test_parts_are_the_whole(run: Run, tmp_path: Path, seed: int, limit: str) ->
     names = [name for part in parts for name in part["tensors"]]
     assert sorted(names) == sorted(made_up(seed))
     (tmp_path / "q").mkdir()
+    told, signal, error = [], 0.0, 0.0
     for i, part in [*enumerate(parts, 1), ("rest", None)]:
         said = json.loads(run("encode", "m", "part", *options, "--part", i, "--json").stdout)
         files = sorted(f.name for f in (tmp_path / "part").iterdir())
@@ -35,12 +37,23 @@ def test_parts_are_the_whole(run: Run, tmp_path: Path, seed: int, limit: str) ->
             assert said["bytes"] == part["bytes"] < len(wanted[part["file"]])
             with safe_open(tmp_path / "part" / part["file"], "np") as made:
                 made_of = {re.sub(r"\.(int4|codes|scales|zeros)$", "", name) for name in made.keys()}  # noqa: SIM118
-            assert made_of == set(part["tensors"])
+            assert made_of == set(part["tensors"]) == {tensor["name"] for tensor in said["tensors"]}
+            told += said["tensors"]
+            signal, error = signal + said["signal"], error + said["error"]
+        else:
+            assert said["totals"] == {
+                name: None if name == "sqnr_db" else value
+                for name, value in whole.items()
+                if name != "tensors"
+            }
         for name in files:
             assert not (tmp_path / "q" / name).exists()
             (tmp_path / "part" / name).rename(tmp_path / "q" / name)
         shutil.rmtree(tmp_path / "part")
     assert contents(tmp_path / "q") == wanted
+    assert sorted(told, key=lambda tensor: names.index(tensor["name"])) == told
+    assert {tensor["name"]: tensor for tensor in told} == {t["name"]: t for t in whole["tensors"]}
+    assert 10 * math.log10(signal / error) == pytest.approx(whole["sqnr_db"], abs=1e-6)
     assert not list(tmp_path.glob(".quantize-*"))
 
 
@@ -64,9 +77,9 @@ def test_files_have_no_parts(run: Run, tmp_path: Path) -> None:
     assert "is no folder" in run("encode", "m", "q.npz", "--part", "1", code=2).stderr
 
 
-def test_manifest_is_not_copied(run: Run, tmp_path: Path) -> None:
-    """It has the sums of other files."""
+@pytest.mark.parametrize("name", ["quantize-manifest.json", "quantize-report.html"])
+def test_what_is_about_other_files_is_not_copied(run: Run, tmp_path: Path, name: str) -> None:
     write_folder(tmp_path / "m", made_up(1))
-    (tmp_path / "m/quantize-manifest.json").write_text("{}")
-    assert "quantize-manifest.json is left out" in run("encode", "m", "q").stderr
-    assert not (tmp_path / "q/quantize-manifest.json").exists()
+    (tmp_path / "m" / name).write_text("{}")
+    assert f"{name} is left out" in run("encode", "m", "q").stderr
+    assert not (tmp_path / "q" / name).exists()

@@ -32,9 +32,18 @@ SCHEMES = {
 }
 
 
-def table_of(x: Array, null: Any = None, fixed: bool = False, cuts: Any = ()) -> Any:
-    """A table of these rows, in several chunks."""
-    kind = pa.list_(pa.from_numpy_dtype(x.dtype), x.shape[1] if fixed else -1)
+LISTS: dict[str, Any] = {
+    "list": lambda kind, _: pa.list_(kind),
+    "fixed": pa.list_,
+    "large": lambda kind, _: pa.large_list(kind),
+    "view": lambda kind, _: pa.list_view(kind),
+    "large view": lambda kind, _: pa.large_list_view(kind),
+}
+
+
+def table_of(x: Array, null: Any = None, lists: str = "list", cuts: Any = ()) -> Any:
+    """A table of these rows, in lists of any kind, in several chunks."""
+    kind = LISTS[lists](pa.from_numpy_dtype(x.dtype), x.shape[1])
     rows = [None if null is not None and null[i] else row for i, row in enumerate(x)]
     edges = [0, *sorted(cuts), len(rows)]
     chunks = [pa.array(rows[a:b], kind) for a, b in itertools.pairwise(edges)]
@@ -62,7 +71,7 @@ def test_any_batches_are_the_whole_array(name: str, source: st.DataObject) -> No
     x = data.make(kind, source.draw(st.integers(0, 99)), (rows, cols), dtype)
     null = source.draw(st.lists(st.booleans(), min_size=rows, max_size=rows).filter(lambda n: not all(n)))
     cuts = source.draw(st.lists(st.integers(0, rows), max_size=3))
-    table = table_of(x, null, source.draw(st.booleans()), cuts)
+    table = table_of(x, null, source.draw(st.sampled_from(list(LISTS))), cuts)
     q = arrow.quantize_column(table, "v", scheme, size=cols)
     assert q["v"].type.extension_name == "quantize.int4_block"
     assert q["id"] == table["id"]
@@ -93,6 +102,41 @@ def test_parquet_and_ipc(name: str, tmp_path: Path) -> None:
         assert found["v"].type == q["v"].type
         assert found["v"].type.size == 96
         same(floats(arrow.dequantize_column(found, "v")), wanted, null)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_views_of_lists_in_any_order(large: bool) -> None:
+    """Lists may overlap, lie backwards, and leave out values."""
+    x = data.make("normal", 4, (8, 32), np.float32)
+    order = np.array([5, 0, 5, 7, 2])
+    kind, index = (pa.LargeListViewArray, pa.int64()) if large else (pa.ListViewArray, pa.int32())
+    view = kind.from_arrays(
+        pa.array(order * 32, index), pa.array([32] * 5, index), pa.array(x.ravel()), mask=pa.array(order == 7)
+    )
+    q = arrow.quantize_column(pa.table({"v": view}), "v")
+    same(floats(arrow.dequantize_column(q, "v")), quantize.quantize_array(x).dequantize()[order], order == 7)
+
+
+def test_the_field_keeps_what_is_said_of_it() -> None:
+    x = data.make("normal", 4, (3, 32), np.float32)
+    field = pa.field("v", pa.list_(pa.float32(), 32), nullable=False, metadata={"unit": "m"})
+    table = pa.table([table_of(x, lists="fixed")["v"]], schema=pa.schema([field], metadata={"a": "b"}))
+    q = arrow.quantize_column(table, "v")
+    for found in (q, arrow.dequantize_column(q, "v")):
+        assert not found.schema.field("v").nullable
+        assert found.schema.field("v").metadata == {b"unit": b"m"}
+        assert found.schema.metadata == {b"a": b"b"}
+
+
+def test_columns_without_chunks() -> None:
+    """The type of the lists, or the caller, says how long they are."""
+    for kind, size in ((pa.list_(pa.float32(), 64), None), (pa.list_(pa.float32()), 64)):
+        table = pa.table({"v": pa.chunked_array([], kind)})
+        q = arrow.quantize_column(table, "v", size=size)
+        assert (q.num_rows, q["v"].type.size) == (0, 64)
+        assert arrow.dequantize_column(q, "v")["v"].type == pa.list_(pa.float32(), 64)
+    with pytest.raises(ValueError, match="pass size="):
+        arrow.quantize_column(pa.table({"v": pa.chunked_array([], pa.list_(pa.float32()))}), "v")
 
 
 def test_record_batches() -> None:
@@ -127,8 +171,12 @@ def test_what_is_no_column_of_vectors() -> None:
         (lambda: arrow.quantize_column(holes, "v"), ValueError, "1 null values within lists"),
         (lambda: arrow.quantize_column(pa.table({"v": [1.0]}), "v"), TypeError, "lists of floats are needed"),
         (lambda: arrow.quantize_column(pa.table({"v": [["a"]]}), "v"), TypeError, "lists of string"),
-        (lambda: arrow.quantize_column(table_of(x)[:0], "v"), ValueError, "no lists; pass size="),
-        (lambda: arrow.quantize_column(table_of(x), "v", size=32), ValueError, "one length"),
+        (lambda: arrow.quantize_column(table_of(x)[:0], "v"), ValueError, "no lists that .* pass size="),
+        (
+            lambda: arrow.quantize_column(table_of(x), "v", size=32),
+            ValueError,
+            "lists of 64 values, not of size=32",
+        ),
         (lambda: arrow.quantize_column(table_of(x), "v", "nvfp4"), ValueError, "super_size=256"),
         (lambda: arrow.quantize_column(table_of(x_nan), "v"), quantize.NonFiniteError, r"element \(1, 3\)"),
         (lambda: arrow.dequantize_column(table_of(x), "v"), TypeError, "pass stored_as=Int4BlockType"),

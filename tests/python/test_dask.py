@@ -28,10 +28,9 @@ SCHEMES = {
 
 
 def chunks_of(draw: Any, size: int) -> tuple[int, ...]:
-    """Any cut of an axis."""
-    cuts = sorted(draw(st.sets(st.integers(1, max(size - 1, 1)), max_size=2)) - {size})
-    edges = [0, *cuts, size]
-    return tuple(b - a for a, b in itertools.pairwise(edges) if b > a) or (0,)
+    """Any cut of an axis. Chunks may be empty, as those of selections are."""
+    cuts = draw(st.lists(st.integers(0, size), max_size=3))
+    return tuple(b - a for a, b in itertools.pairwise([0, *sorted(cuts), size]))
 
 
 @given(name=st.sampled_from(list(SCHEMES)), source=st.data())
@@ -104,6 +103,21 @@ def test_nothing_is_computed_before_it_is_asked_for() -> None:
         q.compute()
 
 
+@pytest.mark.parametrize("chunks", [(64, 0, 64), (128, 0), (0, 128), (0, 0, 96, 32, 0)])
+def test_empty_chunks_cut_no_groups(chunks: tuple[int, ...]) -> None:
+    x = data.make("normal", 2, (6, 128), np.float32)
+    for rows in ((6,), (0, 2, 0, 4), (6, 0)):
+        q = quantize.dask.quantize_array(da.from_array(x, chunks=(rows, chunks)))
+        assert q.compute() == quantize.quantize_array(x)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.complex64, object, "M8[s]", "S3"])
+def test_what_is_no_float_is_refused_at_once(dtype: Any) -> None:
+    """Not when the chunks are computed."""
+    with pytest.raises(TypeError):
+        quantize.dask.quantize_array(da.from_array(np.zeros((2, 64), dtype), chunks=(1, 32)))
+
+
 def test_chunks_that_cut_groups_are_refused() -> None:
     x = da.zeros((8, 96), chunks=(4, 48), dtype=np.float32)
     unknown = x[x[:, 0] > 0]
@@ -153,7 +167,7 @@ def test_to_zarr(name: str) -> None:
     wanted = quantize.quantize_array(x, scheme, method=method).dequantize()  # type: ignore[arg-type]
     assert np.array_equal(zarr.open_array(store, mode="r")[...], wanted)
     odd = quantize.dask.quantize_array(da.from_array(x, chunks=((3, 4, 3), 128)))
-    with pytest.raises(ValueError, match=r"call x\.rechunk\(4, 128\) first"):
+    with pytest.raises(ValueError, match=r"call x\.rechunk\(\(4, 128\)\) first"):
         odd.to_zarr({})
 
 

@@ -9,8 +9,10 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import pytest
 import quantize
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from quantize import _files
 
 Array = data.Array
 SCHEMES = ["int4", "uint4", "uint4_offset", "uint4_float"]
@@ -760,3 +763,29 @@ def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
     for device in ("/dev/zero", "/dev/null"):
         with pytest.raises(quantize.FormatError, match="not a regular file"):
             quantize.load(device)
+
+
+def test_one_call_at_a_time_works_on_a_file(tmp_path: Path) -> None:
+    """Threads that ask one open file, with or without the interpreter lock, get their data or are refused."""
+    arrays = {f"a{i}": np.full((40, 1000), i, np.float32) for i in range(4)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    file = _files.open_file(os.fsencode(tmp_path / "a.npz"))
+    start = threading.Barrier(len(arrays))
+
+    def read(number: int) -> int:
+        found, refused = np.empty((40, 1000), np.float32), 0
+        start.wait()
+        for _ in range(100):
+            try:
+                file.read(number, found)
+                file.items()
+            except RuntimeError as error:
+                assert str(error) == "the file is in use"  # noqa: PT017
+                refused += 1
+            else:
+                assert (found == number).all()
+        return refused
+
+    with ThreadPoolExecutor(len(arrays)) as threads:
+        assert sum(threads.map(read, range(len(arrays)))) < 100 * len(arrays)
+    file.close()

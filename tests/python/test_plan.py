@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import distributed
+import numpy as np
 import pytest
 import quantize
-from checkpoints import OPTIONS, check, checkpoint, make
-from quantize import stages
+import safetensors.numpy
+from checkpoints import OPTIONS, check, checkpoint, make, sums
+from quantize import plan_report, stages, tool
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,76 @@ def test_bytes_are_those_of_the_tool(made: Any, tmp_path: Path, name: str) -> No
     check(tmp_path / "out", made[1], given)
     assert steps == [(i, len(plan.shards) + 1) for i in range(1, len(plan.shards) + 2)]
     assert quantize.run(plan, resume=True) == given  # all is done
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """The data of a report, which no name in it can end."""
+    text = (folder / plan_report.REPORT).read_text("ascii")
+    data = text.split('id="data">')[1].split("</script>")[0]
+    assert not set("<>&") & set(data)
+    found: dict[str, Any] = json.loads(data)
+    return found
+
+
+def test_report_has_what_the_tool_tells(tmp_path: Path) -> None:
+    """Tensors in their order, with their errors; files with their sums; nothing of where and when."""
+    source = checkpoint(tmp_path / "in", 4)
+    odd = source / "model-00004-of-00004.safetensors"
+    tensors = safetensors.numpy.load_file(odd) | {"</script><!--&": np.ones((9, 40), np.float32)}
+    safetensors.numpy.save_file(tensors, odd)
+    index = json.loads((source / "model.safetensors.index.json").read_text())
+    index["weight_map"]["</script><!--&"] = odd.name
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    rules = [f"--rule={pattern}={action}" for pattern, action in OPTIONS["rules"]]
+    words = ["--max-shard-size=12000", *rules, "--json"]
+    told = json.loads(tool.call_tool([str(source), str(tmp_path / "whole"), *words]))
+    texts = set()
+    for name, executor in (("one", 1), ("other", ThreadPoolExecutor(4))):
+        plan = quantize.plan(source, tmp_path / name, **OPTIONS)
+        given = quantize.run(plan, executor)
+        found = report_of(tmp_path / name)
+        texts.add((tmp_path / name / plan_report.REPORT).read_bytes())
+        assert found["tensors"] == told["tensors"]
+        assert {**found["totals"], "sqnr_db": None} == {
+            key: None if key == "sqnr_db" else value for key, value in told.items() if key != "tensors"
+        }
+        assert found["totals"]["sqnr_db"] == pytest.approx(told["sqnr_db"], abs=1e-6)
+        outputs = {file["path"]: file["sha256"] for file in found["files"] if file["role"] == "output"}
+        assert outputs == {name: sum_ for name, sum_ in given.items() if name != plan_report.REPORT}
+        assert str(tmp_path).encode() not in (tmp_path / name / plan_report.REPORT).read_bytes()
+    assert len(texts) == 1
+
+
+def test_reports_of_other_plans_are_not_copied(made: Any, tmp_path: Path) -> None:
+    """Manifest and report of an input are not those of the output."""
+    source = tmp_path / "in"
+    shutil.copytree(made[0], source)
+    for name in (stages.MANIFEST, plan_report.REPORT):
+        (source / name).write_text("{}")
+    plan = quantize.plan(source, tmp_path / "out", **OPTIONS)
+    check(tmp_path / "out", made[1], quantize.run(plan, 2))
+
+
+@pytest.mark.parametrize("requantize", [False, True])
+def test_quantized_checkpoints(tmp_path: Path, requantize: bool) -> None:
+    """What is quantized already is copied, or encoded again, as the tool does it."""
+    first = quantize.plan(checkpoint(tmp_path / "in", 3), tmp_path / "q", **OPTIONS)
+    quantize.run(first, 2)
+    options = {"max_shard_size": 9_000, "scheme": "nf4", "requantize": requantize}
+    words = ["--max-shard-size=9000", "--scheme=nf4", *(["--requantize"] if requantize else [])]
+    tool.call_tool([str(tmp_path / "q"), str(tmp_path / "whole"), *words])
+    plan = quantize.plan(tmp_path / "q", tmp_path / "out", **options)
+    assert len(plan.shards) > 3
+    check(tmp_path / "out", sums(tmp_path / "whole"), quantize.run(plan, 2))
+    actions = {tensor["action"] for tensor in report_of(tmp_path / "out")["tensors"]}
+    assert ("requantize" in actions) == requantize
+
+
+def test_nothing_but_empty_tensors(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    quantize.save(tmp_path / "in/model.safetensors", {"a": np.zeros((0, 64), np.float32)})
+    quantize.run(quantize.plan(tmp_path / "in", tmp_path / "out", min_size=1), 1)
+    assert report_of(tmp_path / "out")["totals"]["sqnr_db"] is None
 
 
 def test_dask(made: Any, tmp_path: Path) -> None:
@@ -230,11 +302,12 @@ def test_a_record_without_the_file_is_none(made: Any, tmp_path: Path) -> None:
     stage.begin(True)
     name, other = plan.shards[0][0], plan.shards[1][0]
     (Path(stage.path) / "files" / other).write_bytes(b"x")
-    for text in ("{}", json.dumps({other: [1, hashlib.sha256(b"x").hexdigest()]})):
+    one = {other: [1, hashlib.sha256(b"x").hexdigest()]}
+    for text in ("{}", "[]", json.dumps(one), json.dumps({"files": one, "told": {}})):
         (Path(stage.path) / "done" / "1").write_text(text)
         assert stage.recorded(1) is None
     with pytest.raises(quantize.PlanError, match="lost files"):
-        stage.publish(1, str(tmp_path / "part"), {}, str(tmp_path))
+        stage.publish(1, str(tmp_path / "part"), stages.Record({}, {}), str(tmp_path))
     check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
     assert name in os.listdir(tmp_path / "out")
 

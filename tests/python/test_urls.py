@@ -10,15 +10,16 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import quantize
 from checkpoints import OPTIONS, check, checkpoint, make
-from quantize import mirror, remote_stage, running, stages
+from quantize import mirror, plan_report, remote_stage, running, stages
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
+MemoryFileSystem = pytest.importorskip("fsspec.implementations.memory").MemoryFileSystem
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_bytes_are_those_of_local_paths(
 
 
 def test_only_what_is_needed_is_fetched(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Headers for the plan, and for a task the tensors of its file: each is fetched once in a run."""
+    """Headers for the plan and once for the run, and for a task the tensors of its file."""
     monkeypatch.setattr(mirror, "_HEAD", 64)  # shorter than a header: the rest is asked for, too
     upload(made[0], "memory://in")
     read: list[tuple[str, int]] = []
@@ -103,9 +104,52 @@ def test_only_what_is_needed_is_fetched(made: Any, tmp_path: Path, monkeypatch: 
     assert sum(size for _, size in read) == heads + texts
     read.clear()
     check(tmp_path / "out", made[1], quantize.run(plan, 2))
-    tasks = len(plan.shards) + 1
     data = sum(file.stat().st_size for file in made[0].glob("*.safetensors")) - heads
-    assert sum(size for _, size in read) == tasks * (heads + texts) + data
+    assert sum(size for _, size in read) == heads + texts + data
+
+
+class Counted(MemoryFileSystem):  # type: ignore[misc]
+    """Counts what is asked of a store: listings, and reads of files or of ranges."""
+
+    protocol = "counted"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    asked = 0
+
+    def ls(self, *given: Any, **named: Any) -> Any:
+        Counted.asked += 1
+        return super().ls(*given, **named)
+
+    def cat_file(self, *given: Any, **named: Any) -> Any:
+        Counted.asked += 1
+        return super().cat_file(*given, **named)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.replace("counted://", "memory://")))
+
+
+@pytest.mark.parametrize("where", ["in", "both"])
+def test_requests_do_not_grow_with_files_times_tasks(tmp_path: Path, where: str) -> None:
+    """For each file of the input and for each task there are some, whatever the number of the others."""
+    fsspec.register_implementation("counted", Counted, clobber=True)
+    found = {}
+    for shards in (4, 16):
+        Counted.store.clear()
+        Counted.pseudo_dirs[:] = [""]
+        upload(checkpoint(tmp_path / f"in{shards}", shards), "counted://in")
+        for size in (12_000, 1_000_000_000):
+            target = f"counted://out{size}" if where == "both" else str(tmp_path / f"out{shards}-{size}")
+            plan = quantize.plan("counted://in", target, **{**OPTIONS, "max_shard_size": size})
+            Counted.asked = 0
+            quantize.run(plan, 2)
+            found[shards, size == 12_000] = Counted.asked, len(plan.shards)
+    few, many = found[4, True], found[16, True]
+    each = (many[0] - few[0]) / (many[1] - few[1])  # for a task, and its share of the input's files
+    assert each < 12
+    one, other = found[4, False], found[16, False]  # one task
+    assert one[1] == other[1] == 1
+    assert (other[0] - one[0]) / 12 <= 4  # its header, in two requests, and its data
 
 
 def test_ranges_are_joined_where_they_meet() -> None:
@@ -132,7 +176,8 @@ def test_names_appear_in_order(made: Any, monkeypatch: pytest.MonkeyPatch) -> No
     named = [url.removeprefix("memory://out/") for url in moved if not url.startswith(stage)]
     shards = [name for name, _ in plan.shards]
     assert sorted(named[: len(shards)]) == shards
-    assert named[len(shards) :] == [*sorted(set(sums) - set(shards)), stages.MANIFEST]
+    rest = sorted(set(sums) - {*shards, plan_report.REPORT})
+    assert named[len(shards) :] == [*rest, plan_report.REPORT, stages.MANIFEST]
 
 
 def test_files_that_the_tool_leaves_out(tmp_path: Path) -> None:
@@ -184,15 +229,17 @@ def test_hostile_shards_are_named_and_resume_goes_on(tmp_path: Path) -> None:
         quantize.plan("memory://in", "memory://out", **OPTIONS)
 
 
+@pytest.mark.parametrize("last", ["tokenizer.json", plan_report.REPORT, stages.MANIFEST])
 def test_resume_makes_only_what_is_missing(
-    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
+    """Whichever file is the one that could not be given its name."""
     plan = quantize.plan(made[0], "memory://out", **OPTIONS)
     move = remote_stage.Folder.move
 
     def broken(folder: Any, name: str, to: Any, new: str) -> None:
-        if new == "tokenizer.json" and to.url == "memory://out":
-            raise quantize.PlanError("the store is gone")  # when some of the rest has its name already
+        if new == last and to.url == "memory://out":
+            raise quantize.PlanError("the store is gone")
         move(folder, name, to, new)
 
     with monkeypatch.context() as patch:
@@ -212,7 +259,7 @@ def test_resume_makes_only_what_is_missing(
 
     monkeypatch.setattr(running, "call_tool", note)
     given = quantize.run(plan, 2, resume=True)
-    assert sorted(again) == ["--part=2", "--part=3", "--part=rest"]
+    assert sorted(again) == ["--part=2", "--part=3", "--part=rest"]  # some of the rest has its name already
     check(download("memory://out", tmp_path / "out"), made[1], given)
 
 

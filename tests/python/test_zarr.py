@@ -339,6 +339,17 @@ def test_nan_is_refused_or_clipped() -> None:
     assert np.array_equal(z[...], quantize.quantize_array(x, nonfinite="clip").dequantize())
 
 
+@pytest.mark.parametrize("fill", [np.nan, np.inf, 9.96921e36])
+def test_a_fill_value_that_no_scale_can_hold_is_named(fill: float) -> None:
+    """As those of netCDF, which fill up the chunks at the edge."""
+    way = {"shape": (6, 32), "chunks": (4, 32), "dtype": "f4", "fill_value": fill}
+    z: Any = zarr.create_array({}, **way, serializer=Int4Block())
+    z[:4] = 1  # whole chunks have none of it
+    with pytest.raises(quantize.QuantizeError, match=r"fill_value, which must be finite.*no larger") as found:
+        z[4:] = 1
+    assert isinstance(found.value, quantize.ScaleError if np.isfinite(fill) else quantize.NonFiniteError)
+
+
 class Counting(zarr.storage.MemoryStore):
     """Counts the bytes that are fetched of chunks."""
 

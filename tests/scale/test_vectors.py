@@ -12,7 +12,7 @@ import pytest
 import quantize
 import quantize.dask
 import zarr
-from quantize.dask_search import _merged
+from quantize.adapters.dask_search import _merged
 from quantize.ray import RayExecutor
 from quantize.zarr import Int4Block
 

@@ -9,14 +9,14 @@ import numpy as np
 from dask.base import compute
 from dask.delayed import delayed
 
-from .neighbours import Neighbours, checked_mask, nearest
+from ..neighbours import Neighbours, checked_mask, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike
 
-    from .neighbours import Metric
+    from ..neighbours import Metric
 
 
 def nearest_in_chunks(
