@@ -409,7 +409,7 @@ static double best_candidate(const struct group *g, int *sure)
     double lo = from_zero ? fmin(g->lo, 0) : g->lo, hi = g->kind == QZ_AFFINE_UINT4 ? fmax(g->hi, 0) : g->hi;
     struct guess start[QZ_AFFINE_STARTS], best;
     for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
-        double share = (double)qz_affine_starts(g->n)[i];
+        double share = (double)qz_affine_starts(g->kind, g->list, g->n)[i];
         double low = lo + share * (g->mean - lo), high = hi - share * (hi - g->mean);
         struct guess guess = {(high - low) / 15, low, 0, 0, 0};
         if (g->kind == QZ_AFFINE_UINT4)
@@ -424,7 +424,7 @@ static double best_candidate(const struct group *g, int *sure)
     *sure = !start[0].unsure && !start[1].unsure && (same || fabs(start[0].error - start[1].error) > 1e-6 * g->spread);
     best = start[start[1].error < start[0].error];
     double least = fmin(start[0].unsure ? g->spread : start[0].error, start[1].unsure ? g->spread : start[1].error);
-    const struct qz_affine_move *moves = qz_affine_moves(g->kind, g->list);
+    const struct qz_affine_move *moves = qz_affine_moves(g->kind, g->list, g->n);
     for (int i = 0; i < qz_affine_move_count(g->list) && *sure && best.scale > 0; i++) {
         double low = (double)moves[i].low, high = (double)moves[i].high;
         struct guess guess = best;

@@ -286,27 +286,29 @@ static void many_queries(void **state)
     }
 }
 
-/* Rows of two values and queries with their signs: sums of products are as large as integers of a query allow. */
+/* Rows of two values and queries with their signs: sums of products are as large as integers of a query allow. With
+ * one sign in all of a row they are twice as large; where most of a query is small, only those of its first part are. */
 static void signs_that_agree(void **state)
 {
     (void)state;
-    enum { MANY = 200, WIDE = 1024 };
+    enum { MANY = 200, WIDE = 1024, LARGE = 512, KINDS = 4 };
     static const size_t widths[] = {64, 127, 384, WIDE};
     static const char *const names[] = {"int4", "uint4", "fp4", "nf4"};
     static float base[MANY * WIDE], values[WIDE];
-    for (size_t i = 0; i < COUNT(widths) * COUNT(names); i++) {
-        struct rng rng = rng_make(990000 + i);
-        const size_t wide = widths[i % COUNT(widths)], wanted = rng_below(&rng, MANY);
-        qz_scheme scheme = *qz_scheme_by_name(names[i / COUNT(widths)]);
+    for (size_t i = 0; i < COUNT(widths) * COUNT(names) * KINDS; i++) {
+        struct rng rng = rng_make(990000 + i / KINDS);
+        const size_t wide = widths[i / KINDS % COUNT(widths)], wanted = rng_below(&rng, MANY);
+        const int one_sign = i % 2, first_part = i % KINDS >= 2;
+        qz_scheme scheme = *qz_scheme_by_name(names[i / KINDS / COUNT(widths)]);
         scheme.group_size = QZ_WHOLE_ROW;
         for (size_t k = 0; k < MANY * wide; k++)
-            base[k] = rng_below(&rng, 2) ? 1.0f : -1.0f;
+            base[k] = (one_sign && k / wide == wanted) || rng_below(&rng, 2) ? 1.0f : -1.0f;
         struct pieces packed = pieces_make(&scheme, MANY, wide);
         qz_matrix matrix = {base, QZ_F32, MANY, wide, (int64_t)wide, 1};
         assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
         assert_int_equal(qz_decode(&scheme, &packed.packed, &matrix, NULL, NULL), QZ_OK);
         for (size_t k = 0; k < wide; k++)
-            values[k] = copysignf(1.0f, base[wanted * wide + k]);
+            values[k] = copysignf(first_part && k >= qz_least(wide / 2, LARGE) ? 0.01f : 1.0f, base[wanted * wide + k]);
         struct nearest_case c = {&scheme, packed.packed, MANY, wide, 1, 3, base, {0}, values, QZ_DOT, NULL};
         c.matrix = (qz_matrix){values, QZ_F32, 1, wide, (int64_t)wide, 1};
         check_case(&c, "signs that agree");

@@ -41,10 +41,16 @@ enum qz_affine_list {
 
 enum { QZ_AFFINE_STARTS = 2, QZ_AFFINE_MOVES = 8, QZ_AFFINE_WEIGHTED_MOVES = 12, QZ_AFFINE_MANY_MOVES = 36 };
 
+/* Of groups as short as this, the errors of few values decide: other ends are tried than for more. */
+enum { QZ_AFFINE_SHORT = 16 };
+
 /* Shares of the distance from the mean: the more values there are, the further out the ends. */
-static inline const float *qz_affine_starts(size_t n)
+static inline const float *qz_affine_starts(enum qz_affine_kind kind, enum qz_affine_list list, size_t n)
 {
     static const float shares[3][QZ_AFFINE_STARTS] = {{0.02f, 0.12f}, {0.08f, 0.2f}, {0.18f, 0.32f}};
+    static const float short_shares[2][QZ_AFFINE_STARTS] = {{0.02f, 0.35f}, {-0.09f, 0.32f}};
+    if (n <= QZ_AFFINE_SHORT && list != QZ_AFFINE_WEIGHTED)
+        return short_shares[kind == QZ_AFFINE_UINT4];
     return shares[n <= 64 ? 0 : n <= 512 ? 1 : 2];
 }
 
@@ -53,12 +59,16 @@ struct qz_affine_move {
     float low, high;
 };
 
-/* What is tried from the best start on. */
-static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind kind, enum qz_affine_list list)
+/* What is tried from the best start on, of n values. */
+static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind kind, enum qz_affine_list list, size_t n)
 {
     static const struct qz_affine_move ends[QZ_AFFINE_MOVES] = {
         {-0.15f, -0.15f}, {-0.3f, 0},      {0, -0.3f},       {0.3f, 0.3f},
         {-0.15f, 0.45f},  {0.45f, -0.15f}, {-1.05f, -0.15f}, {-0.15f, -1.05f},
+    };
+    static const struct qz_affine_move short_ends[QZ_AFFINE_MOVES] = {
+        {-0.15f, 0.1f},  {-2.3f, 0}, {0, -0.35f},     {0.1f, -1.35f},
+        {-0.25f, 0.35f}, {0.3f, 0},  {-1.25f, -2.4f}, {-0.2f, -1.05f},
     };
     static const struct qz_affine_move weighted_ends[QZ_AFFINE_WEIGHTED_MOVES] = {
         {0, -1}, {-0.3f, 0.15f}, {0.3f, -0.15f}, {-1, -1},        {-1, -0.3f},    {-0.15f, -0.3f},
@@ -66,6 +76,9 @@ static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind k
     };
     static const struct qz_affine_move zeros[QZ_AFFINE_MOVES] = {
         {-0.25f, 0}, {0.25f, 0}, {-0.5f, 0}, {0.75f, 0}, {-1.0f, 0}, {-1.5f, 0}, {0.5f, 1.0f}, {0.5f, -1.0f},
+    };
+    static const struct qz_affine_move short_zeros[QZ_AFFINE_MOVES] = {
+        {1.95f, 0}, {0.35f, 0}, {1.45f, 0}, {0.9f, 0}, {-3.3f, 0}, {-1.9f, 0}, {-0.8f, 1}, {1.8f, -1},
     };
     static const struct qz_affine_move weighted_zeros[QZ_AFFINE_WEIGHTED_MOVES] = {
         {-2, 0},    {-6, 0},   {4, 0}, {-1, 0}, {0.5f, -1}, {0.5f, 1},
@@ -87,6 +100,8 @@ static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind k
         {-4.1f, 0.0f}, {-4.1f, 1.0f}, {-4.1f, -1.0f}, {-4.55f, 0.0f}, {-4.55f, 1.0f}, {-4.55f, -1.0f}};
     static const struct qz_affine_move *const moves[3][2] = {
         {ends, zeros}, {weighted_ends, weighted_zeros}, {many_ends, many_zeros}};
+    if (list == QZ_AFFINE_USUAL && n <= QZ_AFFINE_SHORT)
+        return kind == QZ_AFFINE_UINT4 ? short_zeros : short_ends;
     return moves[list][kind == QZ_AFFINE_UINT4];
 }
 

@@ -159,7 +159,7 @@ static float affine_middle(const struct affine *g, float inverse, float bias)
 
 static struct affine_fit affine_search(const struct affine *g, enum qz_affine_list list)
 {
-    const float *starts = qz_affine_starts(g->n);
+    const float *starts = qz_affine_starts(g->kind, list, g->n);
     struct affine_fit best = {-1, 0, 0, 0};
     for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
         float low = g->mean * starts[i];
@@ -171,7 +171,7 @@ static struct affine_fit affine_search(const struct affine *g, enum qz_affine_li
     }
     struct affine_fit start = best;
     float scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(g, &start, scale);
-    const struct qz_affine_move *moves = qz_affine_moves(g->kind, list);
+    const struct qz_affine_move *moves = qz_affine_moves(g->kind, list, g->n);
     for (int i = 0; i < qz_affine_move_count(list); i++) {
         const struct qz_affine_move *move = &moves[i];
         if (g->kind == QZ_AFFINE_UINT4) {

@@ -194,7 +194,7 @@ INLINE struct affine_fit affine_search(enum qz_affine_kind kind, enum qz_affine_
     struct affine_fit best = {vf_set1(-1.0f), none, none, none};
     struct affine_try try[4];
     struct affine_means means[4];
-    const float *starts = qz_affine_starts(n);
+    const float *starts = qz_affine_starts(kind, list, n);
 #pragma GCC unroll 2
     for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
         VF share = vf_set1(starts[i]);
@@ -211,7 +211,7 @@ INLINE struct affine_fit affine_search(enum qz_affine_kind kind, enum qz_affine_
         affine_better(&best, affine_fit(kind, g, means[i], try[i].zero));
     struct affine_fit start = best;
     VF scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(kind, g, &start, scale);
-    const struct qz_affine_move *moves = qz_affine_moves(kind, list);
+    const struct qz_affine_move *moves = qz_affine_moves(kind, list, n);
     for (int from = 0; from < qz_affine_move_count(list); from += AFFINE_TRIES) {
 #pragma GCC unroll 4
         for (int i = 0; i < AFFINE_TRIES; i++) {

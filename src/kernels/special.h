@@ -50,11 +50,12 @@ static inline int qz_few_weights(float sum, float squares, float n)
 
 /* The variance, as a share of the greatest that values in their range may have: from the first on they may be a wave,
  * of which it is 1/2, from the second on they gather at the ends of their range whatever they are. Of n evenly spread
- * values it is 1/3, but more if they are few, whose range is smaller: above the second in one group of 1,000. */
+ * values it is 1/3, but more if they are few, whose range is smaller: above the second in one group of 1,000. Up to
+ * eight values get the many moves of those at the ends in any case. */
 #define QZ_MAYBE_WAVE 0.43f
 static inline float qz_at_ends(size_t n)
 {
-    return 0.46f + 2.6f / (float)n;
+    return n <= 8 ? -1.0f : 0.46f + 2.6f / (float)n;
 }
 
 /* How far values of such a range may be apart to count as the same: next to a step, 1/15 of the range, it is little. In

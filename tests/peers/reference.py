@@ -5,7 +5,8 @@
 requirements.txt says with what. Every tool gets groups of many kinds (normal, heavy tails, lattices whose
 values lie halfway between codes, zeros, any bits, the smallest and the largest numbers) in every type that it
 takes, and its codes, scales and zeros are compared with those of quantize. Groups whose scale does not fit
-its type are left out; quantize refuses those. The exit status is 1 if anything differs.
+its type, or may decode to infinity, are left out; quantize refuses those. The exit status is 1 if anything
+differs. "libggml" is the C library of ggml that comes with llama-cpp-python, "ggml" the package gguf.
 
 AutoAWQ and GPTQ have no package for this version of PyTorch: what they compute is written out here in the
 same operations of PyTorch.
@@ -14,7 +15,9 @@ same operations of PyTorch.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
+import importlib.metadata
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -263,6 +266,74 @@ def ggml(x: Array, rule: str) -> Made:
     return Made((codes - 8) % 16, numbers[:, 0])
 
 
+def packed_quarters(blocks: Array) -> Array:
+    """Codes of rows whose every 32 bytes hold 64 values, the first 32 in the low halves."""
+    parts = blocks.reshape(len(blocks), -1, 32)
+    return np.concatenate([parts & 15, parts >> 4], axis=2).reshape(len(blocks), -1)
+
+
+def packed_halves(blocks: Array, n: int) -> Array:
+    """Codes of rows whose every n bytes hold 2 n values, the first n in the low halves."""
+    parts = blocks.reshape(len(blocks), -1, n)
+    return np.concatenate([parts & 15, parts >> 4], axis=2).reshape(len(blocks), -1)
+
+
+def numbers_q4_k(b: Array) -> tuple[Array, Array]:
+    """Scales and offsets of 6 bits each, of which 12 bytes hold eight pairs."""
+    low, middle, high = b[:, 0:4], b[:, 4:8], b[:, 8:12]
+    scales = np.concatenate([low & 63, (high & 15) | (low >> 6 << 4)], axis=1)
+    return scales, np.concatenate([middle & 63, (high >> 4) | (middle >> 6 << 4)], axis=1)
+
+
+@dataclasses.dataclass
+class Blocks:
+    """What ggml's C library makes of blocks, a row each: codes, scales, offsets and supers, as stored."""
+
+    codes: Array
+    scales: Array
+    zeros: Array | None = None
+    supers: Array | None = None
+
+
+def blocks_of(rule: str, raw: Array) -> Blocks:
+    half = np.ascontiguousarray(raw[:, :4]).view(np.float16)
+    if rule == "q4_k":
+        return Blocks(packed_quarters(raw[:, 16:]), *numbers_q4_k(raw[:, 4:16]), supers=half)
+    if rule == "iq4_xs":
+        upper = np.ascontiguousarray(raw[:, 2:4]).view(np.uint16) >> np.arange(0, 16, 2) & 3
+        lower = np.stack([raw[:, 4:8] & 15, raw[:, 4:8] >> 4], axis=2).reshape(-1, 8)
+        stored = (lower | upper << 4).astype(np.int8) - np.int8(32)
+        return Blocks(packed_halves(raw[:, 8:], 16), stored.view(np.uint8), supers=half[:, :1])
+    if rule == "nvfp4":
+        return Blocks(packed_halves(raw[:, 4:], 8), raw[:, :4])
+    if rule == "mxfp4":
+        return Blocks(packed_halves(raw[:, 1:], 16), raw[:, :1])
+    codes = packed_halves(raw[:, 4 if rule == "q4_1" else 2 :], 16)
+    if rule == "q4_0":
+        codes = codes - 8 & 15
+    return Blocks(codes, half[:, :1], half[:, 1:2] if rule == "q4_1" else None)
+
+
+# The values of a block, and its bytes.
+LIBGGML = {
+    "q4_0": (32, 18), "q4_1": (32, 20), "mxfp4": (32, 17), "nvfp4": (64, 36),
+    "iq4_nl": (32, 18), "iq4_xs": (256, 136), "q4_k": (256, 144),
+}  # fmt: skip
+
+
+def libggml(rule: str, x: Array) -> Blocks:
+    """What quantize_... makes of float32 without importance; rows of x are blocks."""
+    files = importlib.metadata.files("llama-cpp-python") or []
+    library = ctypes.CDLL(str(next(f.locate() for f in files if f.name.startswith("libggml-base."))))
+    raw = np.zeros((len(x), LIBGGML[rule][1]), np.uint8)
+    values = np.ascontiguousarray(x, np.float32)
+    call = library["quantize_" + rule.replace("k", "K")]
+    call.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    call.restype = ctypes.c_size_t
+    assert call(values.ctypes.data, raw.ctypes.data, len(x), x.shape[1], None) == raw.size
+    return blocks_of(rule, raw)
+
+
 # --- Comparing ---------------------------------------------------------------------------------------------
 
 
@@ -275,7 +346,7 @@ class Count:
 
 
 def scheme(rule: str, group_size: int, scale_dtype: str | None = None) -> quantize.Scheme:
-    usual = {"compressed_tensors_mxfp4": "mxfp4"}.get(rule, rule)
+    usual = {"compressed_tensors_mxfp4": "mxfp4", "nvfp4": "compressed_tensors_nvfp4"}.get(rule, rule)
     found = next(row for row in quantize.schemes() if row.rule == usual)
     changes: dict[str, Any] = {"rule": rule, "group_size": group_size}
     if scale_dtype:
@@ -304,13 +375,16 @@ def ours(x: Array, like: quantize.Scheme) -> Made:
     return Made(pairs(q.codes, x.shape[1]).astype(np.int64), numbers.astype(np.float32), zeros)
 
 
+OUTERMOST = {"int4": 8, "uint4": 15, "fp4": 6, "nf4": 1, "fp4_bnb": 1}
+
+
 def compare(count: Count, kind: str, x: Array, like: quantize.Scheme, theirs: Made) -> None:
     """Rows of x are groups."""
     with np.errstate(over="ignore", invalid="ignore"):
         stored = theirs.scales
         if like.scale_dtype in NUMPY:
             stored = stored.astype(NUMPY[like.scale_dtype]).astype(np.float32)
-    keep = np.isfinite(stored)
+        keep = np.isfinite(stored * np.float32(OUTERMOST[like.codes]))
     if not keep.all():
         count.left_out += int((~keep).sum())
         bad = x[np.argmin(keep)][None]
@@ -340,15 +414,60 @@ def compare(count: Count, kind: str, x: Array, like: quantize.Scheme, theirs: Ma
         )
 
 
+def compare_blocks(count: Count, kind: str, x: Array, rule: str) -> None:
+    """Rows of x are blocks of ggml. One that quantize refuses alone is left out."""
+    like = scheme(rule, 16 if rule == "nvfp4" else 32)
+    try:
+        q = quantize.quantize_array(x, like, method="reference")
+        kept = np.full(len(x), True)
+    except quantize.ScaleError:
+        kept = np.array([is_accepted(row[None], like) for row in x])
+        count.left_out += int((~kept).sum())
+        if not kept.any():
+            return
+        q = quantize.quantize_array(x[kept], like, method="reference")
+    theirs = libggml(rule, x[kept])
+    wrong = (pairs(q.codes, x.shape[1]) != theirs.codes).any(axis=1)
+    for mine, its in ((q.scales, theirs.scales), (q.zeros, theirs.zeros), (q.supers, theirs.supers)):
+        if its is not None:
+            assert mine is not None
+            stored = np.ascontiguousarray(its).view(np.uint8)
+            wrong |= (mine.reshape(its.shape).view(np.uint8) != stored).any(axis=1)
+    count.groups += len(wrong)
+    count.differ += int(wrong.sum())
+    if wrong.any() and not count.example:
+        i = int(np.argmax(wrong))
+        mine = q.scales.reshape(theirs.scales.shape)[i]
+        count.example = (
+            f"{kind}: {wrong.sum()} of {len(wrong)}; scales {theirs.scales[i]} ours {mine}; {x[kept][i]}"
+        )
+
+
+def is_accepted(x: Array, like: quantize.Scheme) -> bool:
+    try:
+        quantize.quantize_array(x, like, method="reference")
+    except quantize.ScaleError:
+        return False
+    return True
+
+
 def compare_nvfp4(count: Count, kind: str, x: Array) -> None:
     """An array has one divisor; so each of a hundred parts is an array by itself."""
     like = scheme("compressed_tensors_nvfp4", 16)
     for part in np.array_split(x, 100):
         theirs = compressed_tensors_nvfp4(part)
+        assert theirs.divisor is not None
+        with np.errstate(over="ignore"):
+            most = theirs.scales * (np.float32(1) / np.float32(theirs.divisor)) * np.float32(6)
+        if not np.isfinite(most).all():
+            refused = not is_accepted(part, like)
+            count.left_out += len(part)
+            count.differ += not refused
+            count.example = count.example or ("" if refused else f"{kind}: not refused: {part}")
+            continue
         q = quantize.quantize_array(part, like, method="reference")
         codes = pairs(q.codes, 16)
         stored = q.scales.reshape(-1).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
-        assert theirs.divisor is not None
         wrong = (codes != theirs.codes).any(axis=1) | (bits(stored) != bits(theirs.scales))
         wrong |= bits(q.supers.reshape(-1)[0]) != bits(np.float32(1) / np.float32(theirs.divisor))
         count.groups += len(wrong)
@@ -454,6 +573,15 @@ def check_ggml(seed: int, n: int) -> Iterator[tuple[str, Count]]:
             yield f"{rule}: {dtype}", count
 
 
+def check_libggml(seed: int, n: int) -> Iterator[tuple[str, Count]]:
+    for rule, (size, _) in LIBGGML.items():
+        count = Count()
+        for dtype in TYPES:
+            for kind, x in groups(dtype, size, seed, max(1, n * 32 // size)):
+                compare_blocks(count, kind, x.astype(np.float32), rule)
+        yield f"{rule}: C library", count
+
+
 TOOLS = {
     "compressed-tensors": check_compressed_tensors,
     "bitsandbytes": check_bitsandbytes,
@@ -461,6 +589,7 @@ TOOLS = {
     "autoawq": check_autoawq,
     "gptq": check_gptq,
     "ggml": check_ggml,
+    "libggml": check_libggml,
 }
 
 

@@ -158,6 +158,21 @@ def test_near_exact(kind: str, group_size: int) -> None:
         assert found <= best * 10 ** (0.02 if group_size == 32 else 0.025) + slack, scheme
 
 
+@pytest.mark.parametrize("group_size", [8, 16])
+@pytest.mark.parametrize("kind", ["normal", "t3", "uniform", "offset"])
+def test_short_groups(kind: str, group_size: int) -> None:
+    """In total 0.15 dB from the best where errors of few values decide, 0.2 dB of as few as eight."""
+    x = make(kind, np.random.default_rng([group_size, 13, *kind.encode()]), 24, 512)
+    for scheme in SCHEMES:
+        found, best = (
+            group_errors(
+                x, quantize.quantize_array(x, scheme, group_size=group_size, method=method), group_size
+            ).sum()
+            for method in ("search", "exact")
+        )
+        assert found <= best * 10 ** (0.02 if group_size == 8 else 0.015), scheme
+
+
 def test_far_from_zero() -> None:
     """Where an integer zero leaves few codes for the values."""
     for kind in ("offset", "far offset"):
