@@ -639,7 +639,7 @@ typedef struct qz_prepare_options {
     }
 
 /*
- * Prepares rows for searches. That takes about as long as a search without it; 16 bytes a row and 8 for each further
+ * Prepares rows for searches. That takes about as long as decoding them; 16 bytes a row and 8 for each further
  * group, with QZ_L2 4 more; with `codes` as many bytes again as the codes have, in blocks of at most 64 rows. Searches with it
  * find the same, to the last bit. It may be used by any number of threads, and only while the rows stay where they are
  * and as they are.

@@ -78,6 +78,7 @@ int qz_bounds_make(struct qz_bounds *bounds, const struct qz_view *view, qz_metr
 {
     bounds->view = view;
     bounds->metric = metric;
+    bounds->by_length = metric != QZ_DOT;
     if (view->cols == 0 || view->cols > QZ_TILE || (view->row_groups > 1 && view->group_size % QZ_CHUNK) ||
         !choose_levels(bounds, view->grid.value))
         return 0;
@@ -190,7 +191,7 @@ static int take_query(struct qz_bounds *bounds, size_t q)
     int8_t *code = bounds->code + q * bounds->chunks * QZ_CHUNK;
     float *start = bounds->start + q * bounds->terms;
     size_t cols = (size_t)view->cols;
-    double step = largest(x, cols) / QZ_LEVEL_MOST, lost = 0.0, total = 0.0;
+    double step = largest(x, cols) / QZ_LEVEL_MOST, lost = 0.0, squares = 0.0, total = 0.0;
     if (!(step >= STEP_LEAST && step <= STEP_MOST))
         return 0;
     memset(code, 0, bounds->chunks * QZ_CHUNK);
@@ -200,6 +201,7 @@ static int take_query(struct qz_bounds *bounds, size_t q)
             double exact = (double)x[i] / step, whole = rint(exact);
             code[bounds->beside ? qz_beside_place(i) : code_place(bounds, i)] = (int8_t)whole;
             lost += fabs(exact - whole);
+            squares += (exact - whole) * (exact - whole);
             total += fabs(whole);
             sum += (long)whole;
         }
@@ -208,7 +210,7 @@ static int take_query(struct qz_bounds *bounds, size_t q)
     if (bounds->queries->metric == QZ_L2)
         start[bounds->terms - 1] = (float)((1.0 - (double)bounds->slack) / step);
     double rounding = (double)bounds->slack + (bounds->rounded ? 0.5001 / (double)bounds->most : 0.0);
-    bounds->factor[q][0] = (float)(lost * ROUNDED_UP);
+    bounds->factor[q][0] = (float)((bounds->by_length ? sqrt(squares) : lost) * ROUNDED_UP);
     bounds->factor[q][1] = (float)(total * rounding * ROUNDED_UP);
     bounds->step[q] = step;
     if (!bounds->beside)
@@ -278,9 +280,11 @@ static void take_lengths(const struct qz_bounds *bounds, uint64_t first, size_t 
 {
     for (size_t r = 0; r < count; r++) {
         double square = qz_row_square(bounds->view, first + r);
+        if (to->spread[r] < INFINITY)
+            to->spread[r] = (float)(sqrt(square) * ROUNDED_UP);
         if (bounds->metric == QZ_COSINE)
             divide_by_length(bounds, square, to, r);
-        else
+        else if (bounds->metric == QZ_L2)
             to->bias[bounds->view->row_groups * bounds->block + r] = -float_of(0.5 * square);
     }
 }
@@ -295,7 +299,7 @@ void qz_bounds_measure(const struct qz_bounds *bounds, uint64_t first, size_t co
     load_numbers(bounds, first, count, to.scale, zero);
     view->kernels->measure(&rule, count, (size_t)view->row_groups, bounds->block, to.scale, zero, to.bias, to.spread,
                            to.size);
-    if (bounds->metric != QZ_DOT)
+    if (bounds->by_length)
         take_lengths(bounds, first, count, &to);
 }
 

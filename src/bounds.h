@@ -5,11 +5,12 @@
  * row is nearly scale * level + bias. So dot / a is near to the sum over the groups of scale * sum(u level) + bias *
  * sum(u), and no further from it than
  *
- *     max |value| * sum |e|                                 as the query was rounded
+ *     max |value| * sum |e|, or |row| * |e|                 as the query was rounded
  *     max (|scale| * most level + |bias|) * sum |u| * c     where c is 0.5 / most level if levels are rounded, and a
  *                                                           bound for the errors of float32 beside it
  *
- * The first maximum is the `spread` of a row, the second one its `size`. For cosines all numbers of a row are divided
+ * The first maximum, or the length of the row where lengths are found anyway, is the `spread` of a row, the second
+ * maximum its `size`. For cosines all numbers of a row are divided
  * by its length; a squared distance is known from the dot product and half the squares of the row, which are one more
  * term.
  *
@@ -40,7 +41,8 @@ struct qz_bounds {
     const struct qz_queries *queries;
     const struct qz_ready *ready; /* may be NULL */
     qz_metric metric;
-    int beside; /* whether rows are taken side by side with these queries */
+    int by_length; /* whether the spread of rows is their length */
+    int beside;    /* whether rows are taken side by side with these queries */
     uint8_t level[16];
     float unit, base;     /* the value of a code is nearly unit * level + base */
     size_t most;          /* the largest level */

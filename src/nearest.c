@@ -405,6 +405,7 @@ static void begin(struct search *search, const qz_scheme *scheme, const qz_packe
     search->slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + rows / SLICE_ROWS);
     search->can_be_bounded = rows > 0 && qz_bounds_make(&search->bounds, &search->view, options->metric);
     search->bounds.ready = options->prepared ? qz_prepared_ready(options->prepared) : NULL;
+    search->bounds.by_length |= search->bounds.ready != NULL;
     qz_stop_begin(&search->stop, options->stop, options->stop_context);
 }
 

@@ -78,6 +78,7 @@ static qz_result prepare_rows(struct preparation *work, const qz_prepare_options
 {
     qz_prepared *to = work->to;
     work->blocks = qz_divide_up(to->rows, work->bounds.block);
+    work->bounds.by_length = 1;
     work->slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + work->blocks / 16);
     to->numbers = zeros_for(to, 0, work->blocks, qz_bounds_numbers(&work->bounds) * sizeof(float));
     if (!to->numbers)
