@@ -22,7 +22,7 @@ help:
 	@echo 'make install          build the C libraries and the tool, and install them (PREFIX=/usr/local, DESTDIR)'
 	@echo 'make bench            measure this machine: GB/s of every operation against the memory limit'
 	@echo 'make bench-files      measure the tool on model files against copying them'
-	@echo 'make bench-peers      measure products and searches beside ONNX Runtime, NumPy and FAISS, which it installs, and'
+	@echo 'make bench-peers      measure products and searches beside other libraries, which it installs, and'
 	@echo '                      PyTorch and ggml (llama-cpp-python) where they are installed;'
 	@echo '                      the table of searches goes to docs/performance.md: 20 minutes'
 	@echo 'make docs             build the documentation: build/docs/index.html'

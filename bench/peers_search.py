@@ -1,10 +1,10 @@
-"""Searches among 4-bit vectors: this library beside FAISS, with the same arrays, one thread on one CPU.
+"""Searches among 4-bit vectors: this library beside others, with the same arrays, one thread on one CPU.
 
     python bench/peers_search.py FOLDER [CASE...] [--write PAGE]
 
-Needs the package `quantize-int4` and faiss-cpu==1.15.1. A case is NUMBERSxVECTORS, or NUMBERSxVECTORS@PERCENT
-for searches in a part of the vectors; by default those of CASES. --write puts the table into a page, between
-two comments.
+Needs the package `quantize-int4` and those of bench/peers-requirements.txt. A case is NUMBERSxVECTORS, or
+NUMBERSxVECTORS@PERCENT for searches in a part of the vectors; by default those of CASES. --write puts the
+table into a page, between two comments.
 
 Vectors of 384 numbers are real: 20,000 synopses of Debian packages as all-MiniLM-L6-v2 embeds them, of
 length 1, and 500 others as queries; FOLDER gets them if they are not there. Where more are wanted, the
@@ -12,7 +12,8 @@ rest are these with noise of half their length. Other vectors are made: sums of 
 Recall is how many of the 10 best by float32 are among the 10 that are found. Rates are of CPU time, the
 best of rounds in which all take turns. The index is prepared for single queries, and answers what it
 answers without that, which is checked. A basis is learned from the vectors, never from queries; its
-matrix is part of the bytes, as is what FAISS stores once.
+matrix is part of the bytes, as is what the others store once. An answer of anyone must be different ids of
+vectors that may be found.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +153,31 @@ def factory(name: str) -> Callable[[Array, Array | None], tuple[Search, float]]:
     )
 
 
+def turbovec(base: Array, mask: Array | None) -> tuple[Search, float]:
+    from turbovec import TurboQuantIndex  # type: ignore[import-not-found]
+
+    index = TurboQuantIndex(base.shape[1], 4)
+    index.add(base)
+    index.prepare()
+    return lambda queries: index.search(queries, K, mask=mask)[1], len(index.to_bytes()) / len(base)
+
+
+def rabitqlib(base: Array, mask: Array | None) -> tuple[Search, float]:
+    """One list, which holds all vectors: a comparison with each of them."""
+    from rabitqlib import IvfIndex  # type: ignore[import-not-found]
+
+    if mask is not None:
+        raise ValueError(NO_FILTER)
+    index = IvfIndex(base.shape[1], len(base), 1, 4, "ip")
+    index.build(base, base.mean(axis=0, keepdims=True), np.zeros(len(base), np.uint32))
+    with tempfile.TemporaryDirectory() as folder:
+        index.save(f"{folder}/index")
+        size = os.path.getsize(f"{folder}/index") / len(base)
+    return lambda queries: index.search(queries, K, 1, num_threads=1)[0], size
+
+
+VERSIONS = {"FAISS": "faiss-cpu", "turbovec": "turbovec", "rabitqlib": "rabitqlib", "NumPy": "numpy"}
+NO_FILTER = "search params not supported"
 OURS = ("`Index`", "`Index`, basis")
 PEERS: dict[str, Callable[[Array, Array | None], tuple[Search, float]]] = {
     OURS[0]: ours,
@@ -157,6 +185,8 @@ PEERS: dict[str, Callable[[Array, Array | None], tuple[Search, float]]] = {
     "FAISS `SQ4`": factory("SQ4"),
     "FAISS `PQx4fs`": factory("PQ{d}x4fs"),
     "FAISS RaBitQ fast scan, 4 bits": lambda base, mask: faiss_index(base, mask, rabitq),
+    "turbovec, 4 bits": turbovec,
+    "rabitqlib, 4 bits": rabitqlib,
 }
 
 
@@ -180,23 +210,20 @@ def lines(case: str, folder: Path) -> list[str]:
     dim, rows = map(int, size.split("x"))
     base, queries = vectors(folder, rows) if dim == 384 else made(dim, rows)
     mask = np.random.default_rng(2).random(rows) < int(percent) / 100 if percent else None
-    scores = queries @ base.T
-    if mask is not None:
-        scores[:, ~mask] = -np.inf
-    best = np.argpartition(-scores, K, axis=1)[:, :K]
-    del scores
+    best = exact(base, queries, mask)
     title = f"{dim} x {rows:,}" + (f", {percent} % of them" if percent else "")
     searches: dict[str, Search] = {}
     found: dict[str, list[str]] = {}
     for name, make in PEERS.items():
         try:
             search, size_each = make(base, mask)
-            ids = search(queries)
+            ids = np.asarray(search(queries)).astype(np.int64)
         except Exception as error:  # a peer that cannot is a line of the table
-            takes = "search params not supported" in str(error)
+            takes = NO_FILTER in str(error)
             reason = "takes no filter" if takes else f"not measured: {str(error).splitlines()[0][-60:]}"
             found[name] = [reason, "", "", "", "", ""]
             continue
+        check(name, ids, mask if mask is not None else np.ones(rows, bool))
         recall = float(np.mean([len(set(a) & set(b)) / K for a, b in zip(ids, best, strict=True)]))
         searches[name], found[name] = search, [f"{recall:.3f}", f"{size_each:.0f}"]
     one, many = rates(searches, queries, 1), rates(searches, queries, 64)
@@ -210,6 +237,26 @@ def lines(case: str, folder: Path) -> list[str]:
                 cells.append(ratio)
         result.append(" | ".join(["| " + (title if name == OURS[0] else ""), name, *cells]) + " |")
     return result
+
+
+def exact(base: Array, queries: Array, mask: Array | None) -> Array:
+    """The K best by float32, in no order."""
+    found = []
+    for start in range(0, len(queries), 50):
+        scores = queries[start : start + 50] @ base.T
+        if mask is not None:
+            scores[:, ~mask] = -np.inf
+        found.append(np.argpartition(-scores, K, axis=1)[:, :K])
+    return np.concatenate(found)
+
+
+def check(name: str, ids: Array, allowed: Array) -> None:
+    """Ends the program where an answer cannot be one."""
+    ordered = np.sort(ids, axis=1)
+    if ordered.min() < 0 or ordered.max() >= len(allowed) or np.any(ordered[:, 1:] == ordered[:, :-1]):
+        sys.exit(f"{name} finds ids that are not there, or one twice")
+    if not allowed[ids].all():
+        sys.exit(f"{name} finds what the filter leaves out")
 
 
 def vectors(folder: Path, rows: int) -> tuple[Array, Array]:
@@ -228,6 +275,7 @@ def write(page: Path, text: str) -> None:
 
 def main() -> int:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.environ["RAYON_NUM_THREADS"] = "1"
     import faiss
     import quantize
 
@@ -238,10 +286,11 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="PAGE")
     options = parser.parse_args()
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("utf-8"))
+    others = ", ".join(f"{name} {version(package)}" for name, package in VERSIONS.items())
     text = [
         f"{cpu[1] if cpu else platform.machine()}, kernels {quantize.kernels()}, one thread, load "
-        f"{os.getloadavg()[0]:.1f}; quantize {quantize.__version__}, FAISS {faiss.__version__}, NumPy "
-        f"{np.__version__}: `python bench/peers_search.py FOLDER {' '.join(options.cases)}`.",
+        f"{os.getloadavg()[0]:.1f}; quantize {quantize.__version__}, {others}: "
+        f"`python bench/peers_search.py FOLDER {' '.join(options.cases)}`.",
         "",
         "| | | recall@10 | bytes | 1 a call | 64 a call | `Index` over it, 1 / 64 | with basis, 1 / 64 |",
         "|---|---|---:|---:|---:|---:|---:|---:|",

@@ -621,13 +621,13 @@ typedef enum qz_metric {
 QZ_API const char *qz_metric_name(qz_metric metric);
 
 /* What searches need to know of rows and would otherwise find again in each call: their lengths and scales, and, where
- * asked for, the codes once more in an order that suits single queries. It is no part of what is stored. */
+ * asked for, the codes once more in the order in which they are read. It is no part of what is stored. */
 typedef struct qz_prepared qz_prepared;
 
 typedef struct qz_prepare_options {
     size_t size;                /* sizeof(qz_prepare_options) */
     qz_metric metric;           /* that of the searches */
-    int codes;                  /* 1: the codes, too, of schemes whose 16 codes stand for numbers in equal steps */
+    int codes;                  /* 1: the codes, too */
     qz_pool *pool;              /* may be NULL */
     int (*stop)(void *context); /* as in qz_options */
     void *stop_context;
@@ -639,8 +639,8 @@ typedef struct qz_prepare_options {
     }
 
 /*
- * Prepares rows for searches. That takes about as long as a search without it; 16 bytes a row and 8 for each further
- * group, with QZ_L2 4 more; with `codes` as many bytes again as the codes have, in blocks of 64 rows. Searches with it
+ * Prepares rows for searches. That takes about as long as decoding them; 16 bytes a row and 8 for each further
+ * group, with QZ_L2 4 more; with `codes` as many bytes again as the codes have, in blocks of at most 64 rows. Searches with it
  * find the same, to the last bit. It may be used by any number of threads, and only while the rows stay where they are
  * and as they are.
  *

@@ -13,6 +13,11 @@
 #define STEP_LEAST 0x1p-30
 #define STEP_MOST  0x1p30
 
+enum {
+    STEP_BYTES = QZ_BESIDE_CODES / 2, /* of a row of codes side by side */
+    LAID_OUT = 4                      /* for so many queries it pays to lay codes side by side */
+};
+
 /* A factor for bounds, so that their own rounding does not count. */
 #define ROUNDED_UP (1.0 + 0x1p-20)
 
@@ -73,6 +78,7 @@ int qz_bounds_make(struct qz_bounds *bounds, const struct qz_view *view, qz_metr
 {
     bounds->view = view;
     bounds->metric = metric;
+    bounds->by_length = metric != QZ_DOT;
     if (view->cols == 0 || view->cols > QZ_TILE || (view->row_groups > 1 && view->group_size % QZ_CHUNK) ||
         !choose_levels(bounds, view->grid.value))
         return 0;
@@ -90,29 +96,19 @@ size_t qz_bounds_numbers(const struct qz_bounds *bounds)
     return ((size_t)bounds->view->row_groups + bounds->terms + 2) * bounds->block;
 }
 
-size_t qz_bounds_beside_steps(const struct qz_bounds *bounds)
+size_t qz_bounds_all_sums(const struct qz_bounds *bounds)
+{
+    return (size_t)bounds->view->row_groups * bounds->block * QZ_BOUND_QUERIES;
+}
+
+static size_t beside_steps(const struct qz_bounds *bounds)
 {
     return (size_t)qz_divide_up(bounds->view->cols, QZ_BESIDE_CODES);
 }
 
-size_t qz_bounds_group_steps(const struct qz_bounds *bounds)
-{
-    return bounds->view->row_groups == 1 ? qz_bounds_beside_steps(bounds)
-                                         : (size_t)bounds->view->group_size / QZ_BESIDE_CODES;
-}
-
 size_t qz_bounds_beside_bytes(const struct qz_bounds *bounds)
 {
-    return qz_bounds_beside_steps(bounds) * QZ_BESIDE_STEP;
-}
-
-int qz_bounds_can_be_beside(const struct qz_bounds *bounds, uint8_t *turned)
-{
-    *turned = bounds->level[0];
-    for (size_t code = 0; code < 16; code++)
-        if (bounds->level[code] != (code ^ bounds->level[0]))
-            return 0;
-    return bounds->block == QZ_BESIDE_ROWS;
+    return beside_steps(bounds) * bounds->block * STEP_BYTES;
 }
 
 /* Chunks of a group. */
@@ -134,7 +130,7 @@ static double largest(const float *x, size_t n)
 {
     float most = 0.0f;
     for (size_t i = 0; i < n; i++)
-        most = fmaxf(most, fabsf(x[i]));
+        most = qz_larger(fabsf(x[i]), most);
     return (double)most;
 }
 
@@ -187,44 +183,15 @@ static size_t chunk_steps(const struct qz_bounds *bounds, const int8_t *code)
     return steps > always ? steps : always;
 }
 
-/* Sums up the integers of a query in the lanes of spans, for codes side by side. Returns the largest sum of squares. */
-static long sum_lanes(const struct qz_bounds *bounds, const int8_t *code, int32_t *centre)
-{
-    const size_t group = qz_bounds_group_steps(bounds), steps = qz_bounds_beside_steps(bounds);
-    long most = 0;
-    for (size_t first = 0, end; first < steps; first = end)
-        for (size_t lane = (end = qz_beside_span_end(first, group, steps), 0); lane < 2; lane++) {
-            long square = 0, sum = 0;
-            for (size_t s = first; s < end; s++)
-                for (size_t i = 0; i < 4; i++) {
-                    long one = code[s * QZ_BESIDE_CODES + 2 * lane + i % 2 + i / 2 * (QZ_BESIDE_CODES / 2)];
-                    square += one * one;
-                    sum += one;
-                }
-            *centre++ = (int32_t)(QZ_BESIDE_CENTRE * sum);
-            most = square > most ? square : most;
-        }
-    return most;
-}
-
-/* How large the integers of a query may be so that sums with codes side by side fit 16 bits. */
-static long largest_beside(struct qz_bounds *bounds, size_t q)
-{
-    const int8_t *code = bounds->code + q * bounds->chunks * QZ_CHUNK;
-    double square = (double)sum_lanes(bounds, code, bounds->centre[q]);
-    double product = sqrt(square * (double)bounds->ready->most_square);
-    return product <= INT16_MAX ? QZ_LEVEL_MOST : (long)(0.98 * QZ_LEVEL_MOST * INT16_MAX / product);
-}
-
-/* Makes integers of at most `most` of a query. Returns 0 if it is all zeros, or too small or large. */
-static int take_integers(struct qz_bounds *bounds, size_t q, long most)
+/* Makes integers of a query. Returns 0 if it is all zeros, or too small or large. */
+static int take_query(struct qz_bounds *bounds, size_t q)
 {
     const struct qz_view *view = bounds->view;
     const float *x = qz_query(bounds->queries, q);
     int8_t *code = bounds->code + q * bounds->chunks * QZ_CHUNK;
     float *start = bounds->start + q * bounds->terms;
     size_t cols = (size_t)view->cols;
-    double step = largest(x, cols) / (double)most, lost = 0.0, total = 0.0;
+    double step = largest(x, cols) / QZ_LEVEL_MOST, lost = 0.0, squares = 0.0, total = 0.0;
     if (!(step >= STEP_LEAST && step <= STEP_MOST))
         return 0;
     memset(code, 0, bounds->chunks * QZ_CHUNK);
@@ -234,6 +201,7 @@ static int take_integers(struct qz_bounds *bounds, size_t q, long most)
             double exact = (double)x[i] / step, whole = rint(exact);
             code[bounds->beside ? qz_beside_place(i) : code_place(bounds, i)] = (int8_t)whole;
             lost += fabs(exact - whole);
+            squares += (exact - whole) * (exact - whole);
             total += fabs(whole);
             sum += (long)whole;
         }
@@ -242,28 +210,18 @@ static int take_integers(struct qz_bounds *bounds, size_t q, long most)
     if (bounds->queries->metric == QZ_L2)
         start[bounds->terms - 1] = (float)((1.0 - (double)bounds->slack) / step);
     double rounding = (double)bounds->slack + (bounds->rounded ? 0.5001 / (double)bounds->most : 0.0);
-    bounds->factor[q][0] = (float)(lost * ROUNDED_UP);
+    bounds->factor[q][0] = (float)((bounds->by_length ? sqrt(squares) : lost) * ROUNDED_UP);
     bounds->factor[q][1] = (float)(total * rounding * ROUNDED_UP);
     bounds->step[q] = step;
+    if (!bounds->beside)
+        bounds->steps[q] = chunk_steps(bounds, code);
     return 1;
-}
-
-static int take_query(struct qz_bounds *bounds, size_t q)
-{
-    if (!take_integers(bounds, q, QZ_LEVEL_MOST))
-        return 0;
-    if (!bounds->beside) {
-        bounds->steps[q] = chunk_steps(bounds, bounds->code + q * bounds->chunks * QZ_CHUNK);
-        return 1;
-    }
-    long most = largest_beside(bounds, q);
-    return most == QZ_LEVEL_MOST || (take_integers(bounds, q, most) && largest_beside(bounds, q) == QZ_LEVEL_MOST);
 }
 
 int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries)
 {
     bounds->queries = queries;
-    bounds->beside = bounds->ready && bounds->ready->side && queries->count < QZ_SCAN_QUERIES;
+    bounds->beside = queries->count >= LAID_OUT || (bounds->ready && bounds->ready->side);
     for (size_t q = 0; q < queries->count; q++)
         if (!take_query(bounds, q))
             return 0;
@@ -322,9 +280,11 @@ static void take_lengths(const struct qz_bounds *bounds, uint64_t first, size_t 
 {
     for (size_t r = 0; r < count; r++) {
         double square = qz_row_square(bounds->view, first + r);
+        if (to->spread[r] < INFINITY)
+            to->spread[r] = (float)(sqrt(square) * ROUNDED_UP);
         if (bounds->metric == QZ_COSINE)
             divide_by_length(bounds, square, to, r);
-        else
+        else if (bounds->metric == QZ_L2)
             to->bias[bounds->view->row_groups * bounds->block + r] = -float_of(0.5 * square);
     }
 }
@@ -339,7 +299,7 @@ void qz_bounds_measure(const struct qz_bounds *bounds, uint64_t first, size_t co
     load_numbers(bounds, first, count, to.scale, zero);
     view->kernels->measure(&rule, count, (size_t)view->row_groups, bounds->block, to.scale, zero, to.bias, to.spread,
                            to.size);
-    if (bounds->metric != QZ_DOT)
+    if (bounds->by_length)
         take_lengths(bounds, first, count, &to);
 }
 
@@ -354,7 +314,34 @@ static void copy_codes(const struct qz_bounds *bounds, struct qz_bound_rows *row
     rows->stride = QZ_CHUNK / 2;
 }
 
-void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count, struct qz_bound_rows *rows)
+void qz_bounds_lay_out(const struct qz_bounds *bounds, uint64_t first, size_t count, uint8_t *side)
+{
+    const ptrdiff_t stride = (ptrdiff_t)bounds->view->packed->code_stride;
+    const uint8_t *codes = qz_codes_at(bounds->view, first, 0);
+    const size_t bytes = (size_t)qz_divide_up(bounds->view->cols, 2), step = bounds->block * STEP_BYTES;
+    size_t at = 0;
+    for (; at + STEP_BYTES <= bytes; at += STEP_BYTES, side += step)
+        for (size_t r = 0; r < count; r++)
+            memcpy(side + r * STEP_BYTES, codes + (ptrdiff_t)r * stride + at, STEP_BYTES);
+    for (size_t r = 0; at < bytes && r < count; r++) {
+        memset(side + r * STEP_BYTES, 0, STEP_BYTES);
+        memcpy(side + r * STEP_BYTES, codes + (ptrdiff_t)r * stride + at, bytes - at);
+    }
+}
+
+/* Codes of a block side by side: those that are ready, or they are laid out. */
+static const uint8_t *codes_beside(const struct qz_bounds *bounds, uint64_t first, size_t count, uint8_t *room)
+{
+    if (!bounds->beside)
+        return NULL;
+    if (bounds->ready && bounds->ready->side)
+        return bounds->ready->side + first / bounds->block * qz_bounds_beside_bytes(bounds);
+    qz_bounds_lay_out(bounds, first, count, room);
+    return room;
+}
+
+void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count, uint8_t *room,
+                    struct qz_bound_rows *rows)
 {
     const struct qz_view *view = bounds->view;
     const struct qz_ready *ready = bounds->ready;
@@ -362,7 +349,7 @@ void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count
     rows->count = count;
     rows->codes = qz_codes_at(view, first, 0);
     rows->stride = (ptrdiff_t)view->packed->code_stride;
-    rows->side = bounds->beside ? ready->side + first / bounds->block * qz_bounds_beside_bytes(bounds) : NULL;
+    rows->side = codes_beside(bounds, first, count, room);
     if (!rows->side && view->cols <= QZ_CHUNK - 2)
         copy_codes(bounds, rows);
     if (!ready)
@@ -387,53 +374,71 @@ float qz_bounds_limit(const struct qz_bounds *bounds, size_t query, double key)
     return qz_float_below(limit - fabs(limit) * 0x1p-40);
 }
 
-void qz_bounds_multiply(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t count,
-                        int32_t sum[QZ_BOUND_SUMS])
+static void multiply_beside(const struct qz_bounds *bounds, const uint8_t *side, const int8_t *code, size_t count,
+                            int32_t *sum)
 {
     const struct qz_view *view = bounds->view;
-    size_t groups = (size_t)view->row_groups, steps = bounds->steps[query];
-    if (rows->side) {
-        for (size_t i = 0; i < count; i++) {
-            const struct qz_beside side = {rows->side, qz_bounds_beside_steps(bounds), qz_bounds_group_steps(bounds),
-                                           groups, bounds->centre[query + i]};
-            view->kernels->scan_beside(&side, bounds->code + (query + i) * bounds->chunks * QZ_CHUNK,
-                                       sum + i * groups * QZ_BESIDE_ROWS);
-        }
-        return;
-    }
-    for (size_t i = 1; i < count; i++)
-        steps = qz_least(steps, bounds->steps[query + i]);
-    const struct qz_scan codes = {.codes = rows->codes,
-                                  .stride = rows->stride,
-                                  .rows = rows->count,
-                                  .bytes = bounds->bytes,
-                                  .chunks = bounds->chunks,
-                                  .group_chunks = group_chunks(bounds),
-                                  .groups = groups,
-                                  .level = bounds->level,
-                                  .steps = steps,
-                                  .pitch = bounds->block};
-    view->kernels->scan(&codes, bounds->code + query * bounds->chunks * QZ_CHUNK, count, sum);
+    const size_t steps = beside_steps(bounds), groups = (size_t)view->row_groups;
+    const struct qz_beside codes = {
+        .codes = side,
+        .rows = bounds->block,
+        .steps = steps,
+        .group_steps = groups == 1 ? steps : (size_t)view->group_size / QZ_BESIDE_CODES,
+        .groups = groups,
+        .level = bounds->level,
+    };
+    view->kernels->scan_beside(&codes, code, bounds->chunks * QZ_CHUNK, count, sum);
 }
 
-size_t qz_bounds_reach(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query,
-                       const int32_t *sum, float limit, float near[QZ_BOUND_ROWS], float upper[QZ_BOUND_ROWS],
-                       uint32_t which[QZ_BOUND_ROWS])
+static void multiply(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, int32_t *sum)
+{
+    const struct qz_scan codes = {
+        .codes = rows->codes,
+        .stride = rows->stride,
+        .rows = rows->count,
+        .bytes = bounds->bytes,
+        .chunks = bounds->chunks,
+        .group_chunks = group_chunks(bounds),
+        .groups = (size_t)bounds->view->row_groups,
+        .level = bounds->level,
+        .steps = bounds->steps[query],
+        .pitch = bounds->block,
+    };
+    bounds->view->kernels->scan(&codes, bounds->code + query * bounds->chunks * QZ_CHUNK, sum);
+}
+
+void qz_bounds_multiply(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t count,
+                        int32_t *sum)
+{
+    if (rows->side)
+        multiply_beside(bounds, rows->side, bounds->code + query * bounds->chunks * QZ_CHUNK, count, sum);
+    for (size_t i = 0; !rows->side && i < count; i++)
+        multiply(bounds, rows, query + i, sum + i * (size_t)bounds->view->row_groups * bounds->block);
+}
+
+void qz_bounds_reach(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t count,
+                     const int32_t *sum, const float *limit, uint64_t *within)
 {
     const struct qz_reach numbers = {rows->count,   bounds->block, (size_t)bounds->view->row_groups,
                                      bounds->terms, rows->scale,   rows->bias,
                                      rows->spread,  rows->size};
-    return bounds->view->kernels->reach(&numbers, sum, bounds->start + query * bounds->terms, bounds->factor[query],
-                                        limit, near, upper, which);
+    bounds->view->kernels->reach(&numbers, sum, count, bounds->start + query * bounds->terms, bounds->factor + query,
+                                 limit, within);
 }
 
-double qz_bounds_lower(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t row,
-                       float near)
+struct qz_between qz_bounds_between(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query,
+                                    size_t row, const int32_t *sum)
 {
-    const float *factor = bounds->factor[query];
+    const size_t groups = (size_t)bounds->view->row_groups, pitch = bounds->block;
+    const float *factor = bounds->factor[query], *start = bounds->start + query * bounds->terms;
+    double near = 0.0;
+    for (size_t t = 0; t < bounds->terms; t++)
+        near += (double)rows->bias[t * pitch + row] * (double)start[t];
+    for (size_t g = 0; g < groups; g++)
+        near += (double)rows->scale[g * pitch + row] * (double)sum[g * pitch + row];
     double range = (double)rows->spread[row] * (double)factor[0] + (double)rows->size[row] * (double)factor[1];
+    double below = range;
     if (bounds->queries->metric == QZ_L2)
-        range -= 2.0 * (double)bounds->slack *
-                 (double)rows->bias[(size_t)bounds->view->row_groups * bounds->block + row] / bounds->step[query];
-    return (double)near - range * ROUNDED_UP;
+        below -= 2.0 * (double)bounds->slack * (double)rows->bias[groups * pitch + row] / bounds->step[query];
+    return (struct qz_between){near - below * ROUNDED_UP, near + range * ROUNDED_UP};
 }

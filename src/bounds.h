@@ -5,17 +5,17 @@
  * row is nearly scale * level + bias. So dot / a is near to the sum over the groups of scale * sum(u level) + bias *
  * sum(u), and no further from it than
  *
- *     max |value| * sum |e|                                 as the query was rounded
+ *     max |value| * sum |e|, or |row| * |e|                 as the query was rounded
  *     max (|scale| * most level + |bias|) * sum |u| * c     where c is 0.5 / most level if levels are rounded, and a
  *                                                           bound for the errors of float32 beside it
  *
- * The first maximum is the `spread` of a row, the second one its `size`. For cosines all numbers of a row are divided
+ * The first maximum, or the length of the row where lengths are found anyway, is the `spread` of a row, the second
+ * maximum its `size`. For cosines all numbers of a row are divided
  * by its length; a squared distance is known from the dot product and half the squares of the row, which are one more
  * term.
  *
  * What is known of rows without a query may be there already, as `ready`: their numbers, and perhaps their codes side
- * by side. With these, 16 bits hold sums of levels less QZ_BESIDE_CENTRE times the integers of a query, which are made
- * smaller where they might not: by the inequality of Cauchy and Schwarz.
+ * by side. Otherwise codes are laid side by side where several queries gain by it.
  */
 #ifndef QZ_BOUNDS_H
 #define QZ_BOUNDS_H
@@ -27,15 +27,13 @@ enum {
     QZ_BOUND_GROUPS = QZ_TILE / QZ_CHUNK,              /* of a row, at most */
     QZ_BOUND_NUMBERS = 16 * QZ_BOUND_GROUPS,           /* of the groups of these rows */
     QZ_BOUND_TERMS = QZ_BOUND_NUMBERS + QZ_BOUND_ROWS, /* of their terms */
-    QZ_BOUND_SPANS = QZ_TILE / QZ_BESIDE_CODES / QZ_BESIDE_SPAN + QZ_BOUND_NUMBERS / QZ_BESIDE_ROWS, /* side by side */
-    QZ_BOUND_SUMS = QZ_SCAN_QUERIES * (int)QZ_BOUND_NUMBERS, /* with a few queries */
+    QZ_BOUND_QUERIES = 8                               /* whose sums are made together, at most */
 };
 
 /* What is known of rows before there are queries: in blocks of as many as are looked at together. */
 struct qz_ready {
     const float *numbers; /* of a block: scales and biases as in qz_bound_rows, a spread and a size for each row */
     const uint8_t *side;  /* NULL, or codes side by side, as the kernel scan_beside takes them */
-    long most_square;     /* with `side`: the largest sum of squares of levels less the centre in a lane of a span */
 };
 
 struct qz_bounds {
@@ -43,7 +41,8 @@ struct qz_bounds {
     const struct qz_queries *queries;
     const struct qz_ready *ready; /* may be NULL */
     qz_metric metric;
-    int beside; /* whether integers of queries are for codes side by side */
+    int by_length; /* whether the spread of rows is their length */
+    int beside;    /* whether rows are taken side by side with these queries */
     uint8_t level[16];
     float unit, base;     /* the value of a code is nearly unit * level + base */
     size_t most;          /* the largest level */
@@ -54,10 +53,9 @@ struct qz_bounds {
     float slack;  /* of sums in float32, relative */
     int8_t *code; /* rows of chunks * QZ_CHUNK, and of terms: the integers of queries, their sums in the groups */
     float *start;
-    float factor[QZ_QUERIES][2];                         /* of spread and size */
-    double step[QZ_QUERIES];                             /* a */
-    size_t steps[QZ_QUERIES];                            /* chunks that the kernel may sum up in 16 bits */
-    int32_t centre[QZ_SCAN_QUERIES][2 * QZ_BOUND_SPANS]; /* with codes side by side: see qz_beside */
+    float factor[QZ_QUERIES][2]; /* of spread and size */
+    double step[QZ_QUERIES];     /* a */
+    size_t steps[QZ_QUERIES];    /* chunks that the kernel may sum up in 16 bits */
 };
 
 /* Numbers of rows: that of group, or term, g of row r is at g * block + r. For QZ_L2 the last term is half the sum of
@@ -75,16 +73,13 @@ struct qz_bound_rows {
 /* Prepares bounds for rows of a view. Returns 0 if they are of a form for which there are none. */
 int qz_bounds_make(struct qz_bounds *bounds, const struct qz_view *view, qz_metric metric);
 
-/* Numbers of a block of rows, and bytes of its codes side by side. */
+/* Numbers of a block of rows, its sums with QZ_BOUND_QUERIES queries, and bytes of its codes side by side. */
 size_t qz_bounds_numbers(const struct qz_bounds *bounds);
+size_t qz_bounds_all_sums(const struct qz_bounds *bounds);
 size_t qz_bounds_beside_bytes(const struct qz_bounds *bounds);
 
-/* Whether codes can lie side by side, and how they become levels: by turning these bits. */
-int qz_bounds_can_be_beside(const struct qz_bounds *bounds, uint8_t *turned);
-
-/* Steps of a row of codes side by side, and of a group. */
-size_t qz_bounds_beside_steps(const struct qz_bounds *bounds);
-size_t qz_bounds_group_steps(const struct qz_bounds *bounds);
+/* Lays codes of `count` rows from `first` on side by side: qz_bounds_beside_bytes(). */
+void qz_bounds_lay_out(const struct qz_bounds *bounds, uint64_t first, size_t count, uint8_t *side);
 
 /* Finds the numbers of a block of rows from `first` on: what `ready` would hold. */
 void qz_bounds_measure(const struct qz_bounds *bounds, uint64_t first, size_t count, float *numbers);
@@ -92,31 +87,35 @@ void qz_bounds_measure(const struct qz_bounds *bounds, uint64_t first, size_t co
 /* Takes queries; `code` and `start` have room for them. Returns 0 if one is all zeros, or too small or large. */
 int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries);
 
-/* Looks at rows from `first` on, at most `bounds->block` of them. */
-void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count, struct qz_bound_rows *rows);
+/* Looks at rows from `first` on, at most `bounds->block` of them; `room` is for codes that are laid side by side. */
+void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count, uint8_t *room,
+                    struct qz_bound_rows *rows);
 
 /* The number that stands for a key of a query where rows are bounded: a bound below it is below the key. */
 float qz_bounds_limit(const struct qz_bounds *bounds, size_t query, double key);
 
-/* What rows make with `count` queries from `query` on, QZ_SCAN_QUERIES at most; qz_bounds_sums says where those of one
+/* What rows make with `count` queries from `query` on, QZ_BOUND_QUERIES at most; qz_bounds_sums says where those of one
  * of them are. */
 void qz_bounds_multiply(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t count,
-                        int32_t sum[QZ_BOUND_SUMS]);
+                        int32_t *sum);
 
 static inline const int32_t *qz_bounds_sums(const struct qz_bounds *bounds, const int32_t *sum, size_t i)
 {
     return sum + i * (size_t)bounds->view->row_groups * bounds->block;
 }
 
-/* Finds which rows may reach a limit, given their sums: `which` becomes their numbers among the rows, `upper` bounds of
- * all. */
-size_t qz_bounds_reach(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query,
-                       const int32_t *sum, float limit, float near[QZ_BOUND_ROWS], float upper[QZ_BOUND_ROWS],
-                       uint32_t which[QZ_BOUND_ROWS]);
+/* Finds which rows may reach a limit with each of `count` queries from `query` on, given their sums: bit r of `within`
+ * is row r of these. */
+void qz_bounds_reach(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t count,
+                     const int32_t *sum, const float *limit, uint64_t *within);
 
-/* A lower bound of a row; -infinity or NaN where there is none. */
-double qz_bounds_lower(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t row,
-                       float near);
+/* Between which numbers the score of a row is, given the sums of one query. The lower one is -infinity or NaN where there
+ * is none. */
+struct qz_between {
+    double lower, upper;
+};
+struct qz_between qz_bounds_between(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query,
+                                    size_t row, const int32_t *sum);
 
 /* x as float32, not above it. */
 float qz_float_below(double x);

@@ -29,7 +29,7 @@ enum {
 
 /* A row that may be among the best. */
 struct candidate {
-    float upper;
+    double upper;
     uint64_t row;
 };
 
@@ -53,6 +53,8 @@ struct search {
     struct seeker *seekers; /* some of them for each slice */
     struct qz_ranked *ranked, *merged;
     struct candidate *candidates;
+    uint8_t *side; /* for each slice: room for a block of codes side by side, and for its sums */
+    int32_t *sums;
     uint64_t bad_row[QZ_SLICES_MAX]; /* the first one whose values are not finite, or UINT64_MAX */
     struct qz_stop stop;
 };
@@ -61,7 +63,7 @@ struct search {
 
 static int is_wanted(const struct search *search, uint64_t row)
 {
-    return !search->mask || search->mask[row];
+    return !search->mask || search->mask[row] != 0;
 }
 
 static void add_score(struct search *search, size_t slice, struct qz_ranking *best, double key, uint64_t row)
@@ -72,11 +74,20 @@ static void add_score(struct search *search, size_t slice, struct qz_ranking *be
         search->bad_row[slice] = row;
 }
 
-static void raise_limit(const struct search *search, size_t q, struct seeker *seeker)
+static void raise_limit(struct seeker *seeker, float to)
 {
-    float by_bound = qz_float_below(qz_ranking_least(&seeker->lower));
-    float by_score = qz_bounds_limit(&search->bounds, q, qz_ranking_least(&seeker->best));
-    seeker->limit = fmaxf(seeker->limit, fmaxf(by_bound, by_score));
+    seeker->limit = to > seeker->limit ? to : seeker->limit;
+}
+
+/* By the lower bounds that there are, of which enough rows keep what they promise. */
+static void raise_by_bound(struct seeker *seeker)
+{
+    raise_limit(seeker, qz_float_below(qz_ranking_least(&seeker->lower)));
+}
+
+static void raise_by_score(const struct search *search, size_t q, struct seeker *seeker)
+{
+    raise_limit(seeker, qz_bounds_limit(&search->bounds, q, qz_ranking_least(&seeker->best)));
 }
 
 /* Forgets those that are out of reach by now. */
@@ -84,7 +95,7 @@ static void sift(struct seeker *seeker)
 {
     size_t kept = 0;
     for (size_t i = 0; i < seeker->count; i++)
-        if (!(seeker->gathered[i].upper < seeker->limit))
+        if (!(seeker->gathered[i].upper < (double)seeker->limit))
             seeker->gathered[kept++] = seeker->gathered[i];
     seeker->count = kept;
 }
@@ -94,71 +105,86 @@ static void settle(struct search *search, size_t slice, size_t q, struct seeker 
 {
     for (size_t i = 0; i < seeker->count; i++) {
         double key;
-        if (seeker->gathered[i].upper < seeker->limit)
+        if (seeker->gathered[i].upper < (double)seeker->limit)
             continue;
         qz_row_keys(&search->view, &search->queries, q, 1, seeker->gathered[i].row, &key);
         add_score(search, slice, &seeker->best, key, seeker->gathered[i].row);
         if (i % 16 == 15)
-            raise_limit(search, q, seeker);
+            raise_by_score(search, q, seeker);
     }
     seeker->count = 0;
-    raise_limit(search, q, seeker);
+    raise_by_score(search, q, seeker);
 }
 
-static void look(struct search *search, size_t slice, size_t q, const struct qz_bound_rows *rows, const int32_t *sum)
+static void gather(struct search *search, size_t slice, size_t q, struct seeker *seeker, struct qz_between between,
+                   uint64_t row)
+{
+    seeker->gathered[seeker->count++] = (struct candidate){between.upper, row};
+    if (qz_is_finite_f64(between.lower))
+        qz_ranking_add(&seeker->lower, (struct qz_ranked){between.lower, row});
+    if (seeker->count < seeker->room)
+        return;
+    raise_by_bound(seeker);
+    sift(seeker);
+    if (seeker->count > seeker->room / 2)
+        settle(search, slice, q, seeker);
+}
+
+/* Rows that are within reach of a query, a bit for each. */
+static void gather_rows(struct search *search, size_t slice, size_t q, const struct qz_bound_rows *rows,
+                        const int32_t *sum, uint64_t within)
 {
     struct seeker *seeker = &search->seekers[slice * search->some + q];
-    float near[QZ_BOUND_ROWS], upper[QZ_BOUND_ROWS];
-    uint32_t which[QZ_BOUND_ROWS];
-    size_t found = qz_bounds_reach(&search->bounds, rows, q, sum, seeker->limit, near, upper, which), added = 0;
-    for (size_t i = 0; i < found; i++) {
-        size_t r = which[i];
-        if (upper[r] < seeker->limit || !is_wanted(search, rows->first + r))
-            continue;
-        double lower = qz_bounds_lower(&search->bounds, rows, q, r, near[r]);
-        seeker->gathered[seeker->count++] = (struct candidate){upper[r], rows->first + r};
-        if (qz_is_finite_f64(lower))
-            qz_ranking_add(&seeker->lower, (struct qz_ranked){lower, rows->first + r});
-        added++;
-        if (seeker->count == seeker->room) {
-            raise_limit(search, q, seeker);
-            sift(seeker);
-            if (seeker->count > seeker->room / 2)
-                settle(search, slice, q, seeker);
-        }
+    for (; within; within &= within - 1) {
+        size_t r = qz_lowest_bit(within);
+        struct qz_between between = qz_bounds_between(&search->bounds, rows, q, r, sum);
+        if (!(between.upper < (double)seeker->limit))
+            gather(search, slice, q, seeker, between, rows->first + r);
     }
-    if (added)
-        raise_limit(search, q, seeker);
+    raise_by_bound(seeker);
 }
 
-static int any_wanted(const struct search *search, uint64_t first, size_t count)
+/* Which of some rows may be found: a bit for each. */
+static uint64_t wanted_rows(const struct search *search, uint64_t first, size_t count)
 {
+    uint64_t wanted = 0;
+    if (!search->mask)
+        return ~wanted;
     for (size_t r = 0; r < count; r++)
-        if (is_wanted(search, first + r))
-            return 1;
-    return 0;
+        wanted |= (uint64_t)is_wanted(search, first + r) << r;
+    return wanted;
 }
 
-static void look_with_all(struct search *search, size_t slice, const struct qz_bound_rows *rows)
+static void look_with_all(struct search *search, size_t slice, const struct qz_bound_rows *rows, uint64_t wanted)
 {
-    int32_t sum[QZ_BOUND_SUMS];
+    const struct qz_bounds *bounds = &search->bounds;
+    const struct seeker *seekers = search->seekers + slice * search->some;
+    int32_t *sum = search->sums + slice * qz_bounds_all_sums(bounds);
     for (size_t first = 0, count; first < search->queries.count; first += count) {
-        count = qz_least(QZ_SCAN_QUERIES, search->queries.count - first);
-        qz_bounds_multiply(&search->bounds, rows, first, count, sum);
+        float limit[QZ_BOUND_QUERIES];
+        uint64_t within[QZ_BOUND_QUERIES];
+        count = qz_least(QZ_BOUND_QUERIES, search->queries.count - first);
         for (size_t i = 0; i < count; i++)
-            look(search, slice, first + i, rows, qz_bounds_sums(&search->bounds, sum, i));
+            limit[i] = seekers[first + i].limit;
+        qz_bounds_multiply(bounds, rows, first, count, sum);
+        qz_bounds_reach(bounds, rows, first, count, sum, limit, within);
+        for (size_t i = 0; i < count; i++)
+            if (within[i] & wanted)
+                gather_rows(search, slice, first + i, rows, qz_bounds_sums(bounds, sum, i), within[i] & wanted);
     }
 }
 
 static void search_bounded(struct search *search, size_t slice, uint64_t first, uint64_t end)
 {
     struct qz_bound_rows rows;
+    uint8_t *side = search->side + slice * qz_bounds_beside_bytes(&search->bounds);
     for (size_t count; first < end && !qz_stop_asked(&search->stop); first += count) {
         count = qz_least(search->bounds.block, end - first);
-        if (!any_wanted(search, first, count))
+        const uint64_t wanted = wanted_rows(search, first, count);
+        if (!wanted)
             continue;
-        qz_bounds_load(&search->bounds, first, count, &rows);
-        look_with_all(search, slice, &rows);
+        qz_bounds_load(&search->bounds, first, count, side, &rows);
+        look_with_all(search, slice, &rows, wanted);
     }
     for (size_t q = 0; q < search->queries.count; q++)
         settle(search, slice, q, &search->seekers[slice * search->some + q]);
@@ -214,6 +240,8 @@ static void free_search(struct search *search)
     free(search->ranked);
     free(search->merged);
     free(search->candidates);
+    free(search->side);
+    free(search->sums);
 }
 
 /* Room for n elements, or NULL. */
@@ -242,6 +270,12 @@ static qz_result prepare_memory(struct search *search, uint64_t queries)
     search->ranked = room_for(each, seekers * sizeof *search->ranked);
     search->merged = room_for(search->k, sizeof *search->merged);
     search->candidates = room_for(room, seekers * sizeof *search->candidates);
+    if (search->can_be_bounded) {
+        search->side = room_for(search->slices, qz_bounds_beside_bytes(&search->bounds));
+        search->sums = room_for(search->slices, qz_bounds_all_sums(&search->bounds) * sizeof(int32_t));
+        if (!search->side || !search->sums)
+            return QZ_ERROR_MEMORY;
+    }
     if (!search->queries.value || !search->bounds.code || !search->bounds.start || !search->seekers ||
         !search->ranked || !search->merged || !search->candidates)
         return QZ_ERROR_MEMORY;
@@ -371,6 +405,7 @@ static void begin(struct search *search, const qz_scheme *scheme, const qz_packe
     search->slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + rows / SLICE_ROWS);
     search->can_be_bounded = rows > 0 && qz_bounds_make(&search->bounds, &search->view, options->metric);
     search->bounds.ready = options->prepared ? qz_prepared_ready(options->prepared) : NULL;
+    search->bounds.by_length |= search->bounds.ready != NULL;
     qz_stop_begin(&search->stop, options->stop, options->stop_context);
 }
 

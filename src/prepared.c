@@ -8,6 +8,7 @@
 #include "base/number.h"
 #include "base/pool.h"
 #include "base/stop.h"
+#include "base/system.h"
 #include "operation.h"
 #include "packed/scheme.h"
 
@@ -33,69 +34,21 @@ struct preparation {
     qz_prepared *to;
     struct qz_view view;
     struct qz_bounds bounds;
-    uint8_t turned;
     uint64_t blocks;
     size_t slices;
-    long most_square[QZ_SLICES_MAX];
     struct qz_stop stop;
 };
 
-/* ---- codes side by side ---------------------------------------------------------------------------------------- */
-
-/* Lays out the codes of a row, as levels: `to` is its place in the first step. */
-static void lay_out(const struct preparation *work, const uint8_t *codes, uint8_t *to)
-{
-    enum { STEP_BYTES = QZ_BESIDE_CODES / 2 };
-    size_t bytes = (size_t)qz_divide_up(work->view.cols, 2);
-    const uint8_t turned = (uint8_t)(work->turned * 0x11);
-    for (size_t first = 0; first < bytes; first += STEP_BYTES, to += QZ_BESIDE_STEP)
-        for (size_t b = 0; b < qz_least(STEP_BYTES, bytes - first); b++)
-            to[b] = codes[first + b] ^ turned;
-}
-
-/* The square of a level less the centre. */
-static long square_of(unsigned level)
-{
-    long less = (long)level - QZ_BESIDE_CENTRE;
-    return less * less;
-}
-
-/* The largest sum of such squares in a lane of a span of a row; `at` is its place in the first step. */
-static long largest_square(const struct qz_bounds *bounds, const uint8_t *at)
-{
-    const size_t group = qz_bounds_group_steps(bounds), steps = qz_bounds_beside_steps(bounds);
-    long most = 0;
-    for (size_t first = 0, end; first < steps; first = end) {
-        long sum[2] = {0, 0};
-        end = qz_beside_span_end(first, group, steps);
-        for (size_t s = first; s < end; s++)
-            for (size_t b = 0; b < QZ_BESIDE_CODES / 2; b++) {
-                uint8_t two = at[s * QZ_BESIDE_STEP + b];
-                sum[b / 2] += square_of(two & 15) + square_of(two >> 4);
-            }
-        sum[0] = sum[0] > sum[1] ? sum[0] : sum[1];
-        most = sum[0] > most ? sum[0] : most;
-    }
-    return most;
-}
-
 /* ---- rows ------------------------------------------------------------------------------------------------------ */
 
-static void prepare_block(struct preparation *work, size_t slice, uint64_t block)
+static void prepare_block(struct preparation *work, uint64_t block)
 {
     const struct qz_bounds *bounds = &work->bounds;
     uint64_t first = block * bounds->block;
     size_t count = qz_least(bounds->block, work->to->rows - first);
     qz_bounds_measure(bounds, first, count, work->to->numbers + block * qz_bounds_numbers(bounds));
-    if (!work->to->side)
-        return;
-    uint8_t *side = work->to->side + block * qz_bounds_beside_bytes(bounds);
-    for (size_t r = 0; r < count; r++) {
-        uint8_t *to = side + r * (QZ_BESIDE_CODES / 2);
-        lay_out(work, qz_codes_at(&work->view, first + r, 0), to);
-        long most = largest_square(bounds, to);
-        work->most_square[slice] = most > work->most_square[slice] ? most : work->most_square[slice];
-    }
+    if (work->to->side)
+        qz_bounds_lay_out(bounds, first, count, work->to->side + block * qz_bounds_beside_bytes(bounds));
 }
 
 static void prepare_slice(void *context, size_t slice)
@@ -104,7 +57,7 @@ static void prepare_slice(void *context, size_t slice)
     uint64_t end = qz_slice_start(work->blocks, work->slices, slice + 1);
     for (uint64_t block = qz_slice_start(work->blocks, work->slices, slice); block < end; block++)
         if (!qz_stop_asked(&work->stop))
-            prepare_block(work, slice, block);
+            prepare_block(work, block);
 }
 
 /* Zeros, which stand behind the last rows of the last block; they begin where a line of the cache does. */
@@ -116,6 +69,8 @@ static void *zeros_for(qz_prepared *to, size_t part, uint64_t count, uint64_t si
         return NULL;
     to->room[part] = calloc(1, (size_t)bytes + LINE);
     to->bytes += bytes + LINE;
+    if (to->room[part])
+        qz_will_be_read_through(to->room[part], (size_t)bytes + LINE);
     return to->room[part] ? (char *)to->room[part] + (LINE - (uintptr_t)to->room[part] % LINE) : NULL;
 }
 
@@ -123,20 +78,18 @@ static qz_result prepare_rows(struct preparation *work, const qz_prepare_options
 {
     qz_prepared *to = work->to;
     work->blocks = qz_divide_up(to->rows, work->bounds.block);
+    work->bounds.by_length = 1;
     work->slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + work->blocks / 16);
     to->numbers = zeros_for(to, 0, work->blocks, qz_bounds_numbers(&work->bounds) * sizeof(float));
     if (!to->numbers)
         return QZ_ERROR_MEMORY;
-    if (options->codes && qz_bounds_can_be_beside(&work->bounds, &work->turned)) {
+    if (options->codes) {
         to->side = zeros_for(to, 1, work->blocks, qz_bounds_beside_bytes(&work->bounds));
         if (!to->side)
             return QZ_ERROR_MEMORY;
     }
     qz_pool_run(options->pool, work->slices, prepare_slice, work);
-    to->ready = (struct qz_ready){to->numbers, to->side, 0};
-    for (size_t slice = 0; slice < work->slices; slice++)
-        if (work->most_square[slice] > to->ready.most_square)
-            to->ready.most_square = work->most_square[slice];
+    to->ready = (struct qz_ready){to->numbers, to->side};
     to->has_bounds = 1;
     return atomic_load_explicit(&work->stop.asked, memory_order_relaxed) ? QZ_ERROR_STOPPED : QZ_OK;
 }

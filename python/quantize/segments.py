@@ -161,7 +161,7 @@ def find_nearest(
 ) -> Neighbours:
     """The k best rows of all segments for each query; fewer columns where there are fewer rows.
 
-    With `prepared`, segments are prepared for single queries first, unless they are already.
+    With `prepared`, segments are prepared first, unless they are already.
     """
     for one in segments if prepared else ():
         prepare(one.rows, metric, codes=True, threads=threads)

@@ -284,12 +284,11 @@ class Index:
         return Neighbours(scores[0], ids[0]) if given.ndim == 1 else Neighbours(scores, ids)
 
     def prepare(self, *, threads: SupportsIndex | None = None) -> None:
-        """Make searches with one to three queries faster, from now on, for twice the memory.
+        """Make searches faster, from now on, for twice the memory.
 
-        The codes are kept in memory once more, in an order that suits such searches; those of vectors that
-        are added later as well, when the next search comes. What is found does not change, nor do `nbytes`
-        and what is saved. Only codes that stand for numbers in equal steps, as those of "int4", gain
-        anything, in vectors of at most 4096 numbers and 32 groups.
+        The codes are kept in memory once more, in the order in which searches read them; those of vectors
+        that are added later as well, when the next search comes. Single queries gain most. What is found does
+        not change, nor do `nbytes` and what is saved. Vectors of more than 4096 numbers gain nothing.
 
         Parameters
         ----------

@@ -23,6 +23,19 @@ static inline float qz_larger(float a, float b)
     return a > b ? a : b;
 }
 
+/* Which bit is the lowest one that is set; there is one. */
+static inline size_t qz_lowest_bit(uint64_t bits)
+{
+#ifdef __GNUC__
+    return (size_t)__builtin_ctzll(bits);
+#else
+    size_t i = 0;
+    while (!(bits >> i & 1))
+        i++;
+    return i;
+#endif
+}
+
 /* memcpy for a few bytes, many times: without a call, by pieces that may overlap. */
 static inline void qz_copy_few(void *dst, const void *src, size_t n)
 {

@@ -27,9 +27,17 @@ static inline long qz_cpus_online(void)
     return pthread_num_processors_np();
 }
 
+static inline void qz_will_be_read_through(void *memory, size_t bytes)
+{
+    (void)memory;
+    (void)bytes;
+}
+
 #else
 
+#include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static inline void *qz_aligned_alloc(size_t alignment, size_t bytes)
@@ -46,6 +54,21 @@ static inline void qz_aligned_free(void *memory)
 static inline long qz_cpus_online(void)
 {
     return sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+/* Says that memory, which was not written to yet, is large and will be read from one end to the other, so that the
+ * system may give it large pages. */
+static inline void qz_will_be_read_through(void *memory, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = (uintptr_t)1 << 21, start = ((uintptr_t)memory + page - 1) / page * page,
+                    end = ((uintptr_t)memory + bytes) / page * page;
+    if (start < end)
+        (void)!madvise((void *)start, end - start, MADV_HUGEPAGE);
+#else
+    (void)memory;
+    (void)bytes;
+#endif
 }
 
 #endif

@@ -229,7 +229,7 @@ struct qz_ahead {
 enum { QZ_LEVELS = 32, QZ_LEVEL_MOST = 127 };
 
 /* Rows of codes, taken 32 at a time: chunk c of a row starts at byte 16 c, but the last one 16 bytes before the end. */
-enum { QZ_CHUNK = 32, QZ_SCAN_QUERIES = 4 };
+enum { QZ_CHUNK = 32 };
 
 struct qz_scan {
     const uint8_t *codes;
@@ -244,23 +244,16 @@ struct qz_scan {
     size_t pitch; /* of the sums; not below `rows` */
 };
 
-/* Codes side by side: QZ_BESIDE_ROWS rows of them. A step is four bytes of each row, eight codes; a byte holds two
- * levels, 0..15. A group is whole steps, or the row. */
-enum {
-    QZ_BESIDE_ROWS = 64,
-    QZ_BESIDE_CODES = 8,
-    QZ_BESIDE_STEP = QZ_BESIDE_ROWS * QZ_BESIDE_CODES / 2,
-    QZ_BESIDE_CENTRE = 8
-};
-
-/* Steps of a group, from its start on, that are summed up in 16 bits: a span. */
-enum { QZ_BESIDE_SPAN = 64 };
+/* Rows of codes side by side, at most QZ_BESIDE_ROWS of them and a multiple of 16. A step is four bytes of each row,
+ * eight codes. A group is whole steps, or the row. */
+enum { QZ_BESIDE_ROWS = 64, QZ_BESIDE_CODES = 8 };
 
 struct qz_beside {
     const uint8_t *codes;
+    size_t rows;
     size_t steps;               /* of a row */
     size_t group_steps, groups; /* the last group may have fewer steps */
-    const int32_t *centre;      /* of a query: QZ_BESIDE_CENTRE times its sums in the two lanes of each span */
+    const uint8_t *level;       /* what 16 codes stand for; none is above QZ_LEVEL_MOST */
 };
 
 /* How levels stand for values: nearly unit * level + base. */
@@ -514,17 +507,13 @@ struct qz_kernels {
     double (*dot)(const float *x, const float *y, size_t n);
     double (*distance)(const float *x, const float *y, size_t n);
 
-    /* Sums of levels times queries, QZ_SCAN_QUERIES at most: sum[(q * groups + g) * pitch + r] for group g of row r. A
-     * query has 32 numbers for each chunk, none of them -128: those for the lower halves of its 16 bytes, then those
-     * for the upper ones. */
-    void (*scan)(const struct qz_scan *rows, const int8_t *query, size_t queries, int32_t *sum);
+    /* Sums of levels times a query: sum[g * pitch + r] for group g of row r. A query has 32 numbers for each chunk, none
+     * of them -128: those for the lower halves of its 16 bytes, then those for the upper ones. */
+    void (*scan)(const struct qz_scan *rows, const int8_t *query, int32_t *sum);
 
-    /*
-     * The same for one query and codes side by side: sum[g * QZ_BESIDE_ROWS + r]. Of each eight numbers of the query
-     * the first four are for the lower halves of bytes. Products of levels less QZ_BESIDE_CENTRE must have sums of 16
-     * bits in each lane of a span: the first two bytes of all its steps, and the last two.
-     */
-    void (*scan_beside)(const struct qz_beside *rows, const int8_t *query, int32_t *sum);
+    /* The same for codes side by side and some queries, `pitch` numbers apart: sum[(q * groups + g) * rows + r]. Of each
+     * eight numbers of a query the first four are for the lower halves of bytes. */
+    void (*scan_beside)(const struct qz_beside *rows, const int8_t *query, size_t pitch, size_t queries, int32_t *sum);
 
     /* Turns scales, and zeros or offsets, of `groups` groups of n rows into those of levels, and finds the spread and
      * the size of the rows: see qz_measure_group and qz_measure_row. Group g of row r is at g * pitch + r. Up to a
@@ -533,14 +522,14 @@ struct qz_kernels {
                     const float *zero, float *bias, float *spread, float *size);
 
     /*
-     * What rows make with a query whose sums are there, in float32: near[r] grows from 0 by bias * start[t] for all
-     * terms t, then by scale * sum for all groups, fused. upper[r] = fma(spread, factor[0], fma(size, factor[1],
-     * near[r])). Writes the numbers of those rows whose upper[r] is not below `limit` to `which`, and returns how many
-     * there are. NaN is not below it; the limit is none. Of other rows, near and upper are unspecified, and so is the
-     * sign of a zero.
+     * Which of 64 rows, at most, are within reach of some queries whose sums are there. In float32, `near` grows from 0
+     * by bias * start[t] for all terms t, then by scale * sum for all groups, fused; upper = fma(spread, factor[0],
+     * fma(size, factor[1], near)). Bit r of within[q] says that upper of row r is not below limit[q]. NaN is not below
+     * it; the limit is none. Sums of query q begin at q * groups * pitch, and its `start` at q * terms. Up to a
+     * multiple of 16 rows may be read.
      */
-    size_t (*reach)(const struct qz_reach *rows, const int32_t *sum, const float *start, const float factor[2],
-                    float limit, float *near, float *upper, uint32_t *which);
+    void (*reach)(const struct qz_reach *rows, const int32_t *sum, size_t queries, const float *start,
+                  const float (*factor)[2], const float *limit, uint64_t *within);
 };
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. Those of
@@ -560,7 +549,7 @@ struct qz_kernels {
         .columns_decode = columns_decode, .error = error, .group_codes_error = group_codes_error,                      \
         .find_error = find_error, .weighted_error = weighted_error, .interleave = interleave,                          \
         .search_scale = search_scale, .look_symmetric = look_symmetric, .search_affine = search_affine,                \
-        .look_affine = look_affine, .dot = dot, .distance = distance, .scan = scan, .scan_beside = scan_beside,        \
+        .look_affine = look_affine, .dot = dot, .distance = distance, .scan = scan, .scan_beside = bytes##_beside,     \
         .measure = measure, .reach = reach,                                                                            \
     }
 
@@ -624,18 +613,16 @@ static inline size_t qz_group_end(const struct qz_scan *rows, size_t group)
     return group + 1 < rows->groups ? (group + 1) * rows->group_chunks : rows->chunks;
 }
 
+/* The step behind the last one of a group, with codes side by side. */
+static inline size_t qz_beside_group_end(const struct qz_beside *rows, size_t group)
+{
+    return group + 1 < rows->groups ? (group + 1) * rows->group_steps : rows->steps;
+}
+
 /* Where the number of a query for element i of a row is, with codes side by side. */
 static inline size_t qz_beside_place(size_t i)
 {
     return i / QZ_BESIDE_CODES * QZ_BESIDE_CODES + i % 2 * (QZ_BESIDE_CODES / 2) + i % QZ_BESIDE_CODES / 2;
-}
-
-/* The step behind the span that begins at `first`; `steps` are all. */
-static inline size_t qz_beside_span_end(size_t first, size_t group_steps, size_t steps)
-{
-    size_t end = (first / group_steps + 1) * group_steps, most = first + QZ_BESIDE_SPAN;
-    end = end < steps ? end : steps;
-    return end < most ? end : most;
 }
 
 /* What `measure` makes of a group: level * scale + bias is nearly a value; no value is above `values`, nor the sum of

@@ -98,42 +98,44 @@ static TARGET void measure(const struct qz_measure *rule, size_t n, size_t group
         measure_rows(rule, QZ_ZERO_FLOAT, n, groups, pitch, scale, zero, bias, spread, size);
 }
 
-/* LANES rows from r on; `near` comes from their sums. */
-INLINE VF near_of_rows(const struct qz_reach *rows, const int32_t *sum, const float *start, size_t r)
+/* LANES rows from r on: their upper bounds with a query. */
+INLINE VF upper_of_rows(const struct qz_reach *rows, size_t terms, size_t groups, const int32_t *sum,
+                        const float *start, const float factor[2], size_t r)
 {
     VF near = vf_set1(0.0f);
-    for (size_t t = 0; t < rows->terms; t++)
+    for (size_t t = 0; t < terms; t++)
         near = vf_fma(vf_load(rows->bias + t * rows->pitch + r), vf_set1(start[t]), near);
-    for (size_t g = 0; g < rows->groups; g++) {
+    for (size_t g = 0; g < groups; g++) {
         VI whole = vi_load(sum + g * rows->pitch + r);
         near = vf_fma(vf_load(rows->scale + g * rows->pitch + r), vf_from_vi(whole), near);
     }
-    return near;
+    near = vf_fma(vf_load(rows->size + r), vf_set1(factor[1]), near);
+    return vf_fma(vf_load(rows->spread + r), vf_set1(factor[0]), near);
 }
 
-static TARGET size_t reach(const struct qz_reach *numbers, const int32_t *sum, const float *start,
-                           const float factor[2], float limit, float *near, float *upper, uint32_t *which)
+/* `terms` and `groups` may be constants. */
+INLINE void reach_rows(const struct qz_reach *rows, size_t terms, size_t groups, const int32_t *sum, size_t queries,
+                       const float *start, const float (*factor)[2], const float *limit, uint64_t *within)
 {
-    const struct qz_reach rows = *numbers;
-    const VF first = vf_set1(factor[0]), second = vf_set1(factor[1]), least = vf_set1(limit);
-    size_t count = 0, r = 0;
-    for (; r + LANES <= rows.rows; r += LANES) {
-        VF v = near_of_rows(&rows, sum, start, r);
-        VF most = vf_fma(vf_load(rows.spread + r), first, vf_fma(vf_load(rows.size + r), second, v));
-        if (!vm_any(vm_or(vf_le(least, most), vf_ne(most, most)))) /* few rows are within reach */
-            continue;
-        vf_store(near + r, v);
-        vf_store(upper + r, most);
-        for (size_t l = r; l < r + LANES; l++) {
-            which[count] = (uint32_t)l;
-            count += !(upper[l] < limit);
+    const uint64_t every = ~(uint64_t)0 >> (64 - rows->rows), lanes = ((uint64_t)1 << LANES) - 1;
+    for (size_t q = 0; q < queries; q++)
+        within[q] = 0;
+    for (size_t r = 0; r < rows->rows; r += LANES)
+        for (size_t q = 0; q < queries; q++) {
+            VF upper =
+                upper_of_rows(rows, terms, groups, sum + q * groups * rows->pitch, start + q * terms, factor[q], r);
+            within[q] |= ((uint64_t)vm_bits(vf_lt(upper, vf_set1(limit[q]))) ^ lanes) << r;
         }
-    }
-    for (; r < rows.rows; r++) {
-        near[r] = qz_near_of_row(&rows, sum, start, r);
-        upper[r] = qz_upper_of_row(&rows, factor, r, near[r]);
-        which[count] = (uint32_t)r;
-        count += !(upper[r] < limit);
-    }
-    return count;
+    for (size_t q = 0; q < queries; q++)
+        within[q] &= every;
+}
+
+static TARGET void reach(const struct qz_reach *rows, const int32_t *sum, size_t queries, const float *start,
+                         const float (*factor)[2], const float *limit, uint64_t *within)
+{
+    const struct qz_reach same = *rows; /* what is stored does not change it */
+    if (same.terms == 1 && same.groups == 1)
+        reach_rows(&same, 1, 1, sum, queries, start, factor, limit, within);
+    else
+        reach_rows(&same, same.terms, same.groups, sum, queries, start, factor, limit, within);
 }

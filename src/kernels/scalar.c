@@ -507,18 +507,17 @@ static void measure(const struct qz_measure *rule, size_t n, size_t groups, size
     }
 }
 
-static size_t reach(const struct qz_reach *rows, const int32_t *sum, const float *start, const float factor[2],
-                    float limit, float *near, float *upper, uint32_t *which)
+static void reach(const struct qz_reach *rows, const int32_t *sum, size_t queries, const float *start,
+                  const float (*factor)[2], const float *limit, uint64_t *within)
 {
-    size_t count = 0;
-    for (size_t r = 0; r < rows->rows; r++) {
-        near[r] = qz_near_of_row(rows, sum, start, r);
-        upper[r] = qz_upper_of_row(rows, factor, r, near[r]);
-        if (!(upper[r] < limit))
-            which[count++] = (uint32_t)r;
+    for (size_t q = 0; q < queries; q++, sum += rows->groups * rows->pitch, start += rows->terms) {
+        within[q] = 0;
+        for (size_t r = 0; r < rows->rows; r++)
+            if (!(qz_upper_of_row(rows, factor[q], r, qz_near_of_row(rows, sum, start, r)) < limit[q]))
+                within[q] |= (uint64_t)1 << r;
     }
-    return count;
 }
+
 #include "search_scalar.h"
 
 #define TARGET /* nothing to enable */

@@ -12,7 +12,7 @@
  *   vf_max_abs(a, b)          the larger of a and |b|, for a >= 0
  *   vf_fma(a, b, c)           a * b + c, rounded once
  *   vf_load_part(p, n, other) vf_store_part(p, n, v)     the first n < LANES elements; other lanes are `other`
- *   vf_lt vf_le vf_eq vf_ne -> VM    vf_select(m, a, b): a where m, else b    vm_none vm_and vm_or vm_any
+ *   vf_lt vf_le vf_eq vf_ne -> VM    vf_select(m, a, b): a where m, else b    vm_none vm_and vm_or vm_any vm_bits
  *   vf_hmin vf_hmax           smallest and largest lane
  *   vf_reduce(x, group_size, &min, &max, &check)         ranges of LANES groups; check as in range_f32
  *   vf_round -> VI, vf_rint -> VF    to nearest even        vi_trunc(v) -> VI    towards zero; to VI, of what fits

@@ -45,6 +45,7 @@ typedef uint32x4_t VM; /* all bits of a lane */
 #define vm_and(a, b)            vandq_u32(a, b)
 #define vm_or(a, b)             vorrq_u32(a, b)
 #define vm_any(m)               (vmaxvq_u32(m) != 0)
+#define vm_bits(m)              vaddvq_u32(vandq_u32(m, ((uint32x4_t){1, 2, 4, 8})))
 #define vf_hmin(v)              vminvq_f32(v)
 #define vf_hmax(v)              vmaxvq_f32(v)
 #define vf_round(v)             vcvtnq_s32_f32(v)
@@ -489,6 +490,7 @@ static int product_stored(qz_zero kind, float unit, float base, const uint8_t *c
 #include "../products_scalar.h"
 #if defined(QZ_HAS_DOTPROD)
 #include "products_dot.h"
+#define dotprod_beside product_beside
 #endif
 
 #include "../affine_template.h"

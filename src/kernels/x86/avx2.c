@@ -41,6 +41,7 @@ typedef __m256 VM; /* all bits of a lane */
 #define vm_and(a, b)          _mm256_and_ps(a, b)
 #define vm_or(a, b)           _mm256_or_ps(a, b)
 #define vm_any(m)             (_mm256_movemask_ps(m) != 0)
+#define vm_bits(m)            ((unsigned)_mm256_movemask_ps(m))
 #define vf_round(v)           _mm256_cvtps_epi32(v)
 #define vf_rint(v)            _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vi_trunc(v)           _mm256_cvttps_epi32(v)

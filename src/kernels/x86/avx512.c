@@ -41,6 +41,7 @@ typedef __mmask16 VM;
 #define vm_and(a, b)          ((__mmask16)((a) & (b)))
 #define vm_or(a, b)           ((__mmask16)((a) | (b)))
 #define vm_any(m)             ((m) != 0)
+#define vm_bits(m)            ((unsigned)(m))
 #define vf_hmin(v)            _mm512_reduce_min_ps(v)
 #define vf_hmax(v)            _mm512_reduce_max_ps(v)
 #define vf_round(v)           _mm512_cvtps_epi32(v)

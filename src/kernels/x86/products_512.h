@@ -270,3 +270,92 @@ static VNNI_TARGET void vnni_packed(const struct qz_side *side, const uint8_t *c
     else
         vnni_rows(side, packed, 0, &levels, x, sum);
 }
+
+/* ---- codes side by side ---------------------------------------------------------------------------------------- */
+
+/* Four numbers of a query, 16 times: by itself each load costs no arithmetic. */
+VNNI_INLINE __m512i vnni_four(const int8_t *query)
+{
+    int32_t four;
+    memcpy(&four, query, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+/* `vectors` of 16 rows with `width` queries, constants, a group of `steps`: sum[q * apart + r]. */
+VNNI_INLINE void vnni_beside_sums(const uint8_t *codes, size_t step, size_t steps, const int8_t *query, size_t pitch,
+                                  size_t vectors, size_t width, int by_table, const struct vnni_levels *levels,
+                                  int32_t *sum, size_t apart)
+{
+    enum { MOST = 16 };
+    __m512i total[MOST];
+#pragma GCC unroll 16
+    for (size_t i = 0; i < vectors * width; i++)
+        total[i] = _mm512_setzero_si512();
+    for (size_t s = 0; s < steps; s++, codes += step, query += QZ_BESIDE_CODES) {
+        __m512i low[4], high[4];
+#pragma GCC unroll 4
+        for (size_t i = 0; i < vectors; i++) {
+            __m512i two = _mm512_loadu_si512(codes + 64 * i);
+            low[i] = vnni_level(two, by_table, levels);
+            high[i] = vnni_level(_mm512_srli_epi32(two, 4), by_table, levels);
+        }
+#pragma GCC unroll 8
+        for (size_t q = 0; q < width; q++) {
+            const __m512i evens = vnni_four(query + q * pitch);
+#pragma GCC unroll 4
+            for (size_t i = 0; i < vectors; i++)
+                total[q * vectors + i] = _mm512_dpbusd_epi32(total[q * vectors + i], low[i], evens);
+            const __m512i odds = vnni_four(query + q * pitch + QZ_BESIDE_CODES / 2);
+#pragma GCC unroll 4
+            for (size_t i = 0; i < vectors; i++)
+                total[q * vectors + i] = _mm512_dpbusd_epi32(total[q * vectors + i], high[i], odds);
+        }
+    }
+#pragma GCC unroll 8
+    for (size_t q = 0; q < width; q++)
+#pragma GCC unroll 4
+        for (size_t i = 0; i < vectors; i++)
+            _mm512_storeu_si512(sum + q * apart + 16 * i, total[q * vectors + i]);
+}
+
+/* A group of all rows with `width` queries, a constant. */
+VNNI_INLINE void vnni_beside_rows(const struct qz_beside *rows, const uint8_t *codes, size_t steps, const int8_t *query,
+                                  size_t pitch, size_t width, int by_table, const struct vnni_levels *levels,
+                                  int32_t *sum)
+{
+    const size_t step = rows->rows * (QZ_BESIDE_CODES / 2), apart = rows->groups * rows->rows;
+    size_t row = 0;
+    for (; width == 1 && row + 64 <= rows->rows; row += 64, codes += 256)
+        vnni_beside_sums(codes, step, steps, query, pitch, 4, width, by_table, levels, sum + row, apart);
+    for (; row + 32 <= rows->rows; row += 32, codes += 128)
+        vnni_beside_sums(codes, step, steps, query, pitch, 2, width, by_table, levels, sum + row, apart);
+    for (; row < rows->rows; row += 16, codes += 64)
+        vnni_beside_sums(codes, step, steps, query, pitch, 1, width, by_table, levels, sum + row, apart);
+}
+
+VNNI_INLINE void vnni_beside_queries(const struct qz_beside *rows, const int8_t *query, size_t pitch, size_t queries,
+                                     int by_table, const struct vnni_levels *levels, int32_t *sum)
+{
+    const size_t step = rows->rows * (QZ_BESIDE_CODES / 2), apart = rows->groups * rows->rows;
+    for (size_t g = 0, first = 0, end; g < rows->groups; first = end, g++, sum += rows->rows) {
+        const uint8_t *codes = rows->codes + first * step;
+        const int8_t *from = query + first * QZ_BESIDE_CODES;
+        size_t q = 0, steps = (end = qz_beside_group_end(rows, g)) - first;
+        for (; q + 8 <= queries; q += 8, from += 8 * pitch)
+            vnni_beside_rows(rows, codes, steps, from, pitch, 8, by_table, levels, sum + q * apart);
+        for (; q + 2 <= queries; q += 2, from += 2 * pitch)
+            vnni_beside_rows(rows, codes, steps, from, pitch, 2, by_table, levels, sum + q * apart);
+        if (q < queries)
+            vnni_beside_rows(rows, codes, steps, from, pitch, 1, by_table, levels, sum + q * apart);
+    }
+}
+
+static VNNI_TARGET void vnni_beside(const struct qz_beside *rows, const int8_t *query, size_t pitch, size_t queries,
+                                    int32_t *sum)
+{
+    const struct vnni_levels levels = vnni_make_levels(rows->level);
+    if (levels.by_table)
+        vnni_beside_queries(rows, query, pitch, queries, 1, &levels, sum);
+    else
+        vnni_beside_queries(rows, query, pitch, queries, 0, &levels, sum);
+}

@@ -1,9 +1,9 @@
 /*
  * scan_256.h - integer sums of rows with queries, 32 codes at a time: for AVX2, and for AVX-512
  *
- * A tile is four rows with one query, which is loaded once for them, or two rows with four queries, for which levels
- * are looked up once. Products of levels and bytes of a query are added in pairs to 16 bits, as many as fit, and these
- * to 32 bits.
+ * Four rows are taken with a query, which is loaded once for them. Of rows that lie side by side eight share a vector,
+ * and up to four queries take them together. Products of levels and bytes of a query are added in pairs to 16 bits, as
+ * many as fit, and these to 32 bits.
  */
 
 #define EACH(i, n) _Pragma("GCC unroll 8") for (size_t i = 0; i < (n); i++)
@@ -33,30 +33,24 @@ struct scan_span {
     int more; /* there are sums of chunks before them */
 };
 
-/* `height` rows with `width` queries, constants: sums in 16 bits to few[q * height + r]. */
+/* `height` rows, a constant: sums in 16 bits. */
 INLINE void scan_tile(const struct qz_scan *rows, const struct scan_span *span, const uint8_t *codes,
-                      const int8_t *query, size_t height, size_t width, __m256i few[8])
+                      const int8_t *query, size_t height, __m256i few[4])
 {
     const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)rows->level));
-    const size_t pitch = rows->chunks * QZ_CHUNK;
     const ptrdiff_t stride = rows->stride;
-    __m256i level[4];
-    EACH(i, height * width) few[i] = _mm256_setzero_si256();
+    EACH(r, height) few[r] = _mm256_setzero_si256();
     for (size_t c = span->first; c < span->end; c++) {
         const uint8_t *at = codes + qz_chunk_start(rows->bytes, rows->chunks, c);
-        const int8_t *part = query + c * QZ_CHUNK;
-        EACH(r, height) level[r] = scan_levels(at + (ptrdiff_t)r * stride, table);
-        EACH(q, width)
+        const __m256i these = _mm256_loadu_si256((const __m256i *)(query + c * QZ_CHUNK));
+        EACH(r, height)
         {
-            __m256i these = _mm256_loadu_si256((const __m256i *)(part + q * pitch));
-            EACH(r, height)
-            {
-                few[q * height + r] = _mm256_add_epi16(few[q * height + r], _mm256_maddubs_epi16(level[r], these));
-                IN_TURN(few[q * height + r]);
-            }
+            few[r] =
+                _mm256_add_epi16(few[r], _mm256_maddubs_epi16(scan_levels(at + (ptrdiff_t)r * stride, table), these));
+            IN_TURN(few[r]);
         }
     }
-    EACH(i, height * width) few[i] = _mm256_madd_epi16(few[i], _mm256_set1_epi16(1));
+    EACH(r, height) few[r] = _mm256_madd_epi16(few[r], _mm256_set1_epi16(1));
 }
 
 /* Whether levels are codes with some bits turned, as those of int4 and uint4 are; these bits. */
@@ -70,7 +64,7 @@ INLINE int scan_is_turned(const uint8_t level[16], uint8_t *turned)
 
 /* Four rows with a query, where levels are codes with bits turned: two chunks at a time, without a table. */
 INLINE void scan_turned(const struct qz_scan *rows, const struct scan_span *span, const uint8_t *codes,
-                        const int8_t *query, uint8_t turned, __m256i few[8])
+                        const int8_t *query, uint8_t turned, __m256i few[4])
 {
     const __m256i bits = _mm256_set1_epi8((char)(turned | turned << 4)), low = _mm256_set1_epi8(15);
     const ptrdiff_t stride = rows->stride;
@@ -103,54 +97,65 @@ INLINE void scan_turned(const struct qz_scan *rows, const struct scan_span *span
     EACH(r, 4) few[r] = _mm256_madd_epi16(few[r], _mm256_set1_epi16(1));
 }
 
-/* Functions that have all registers to themselves: rows from `row` on, as many whole tiles as there are. */
-#define SCAN_FUNCTION static TARGET __attribute__((noinline)) void
-
-SCAN_FUNCTION scan_four_rows(const struct qz_scan *rows, const struct scan_span *span, size_t row, const int8_t *query,
+static TARGET void scan_rows(const struct qz_scan *rows, const struct scan_span *span, const int8_t *query,
                              int32_t *sum)
 {
+    size_t row = 0;
     uint8_t turned;
     const int is_turned = scan_is_turned(rows->level, &turned);
     for (; row + 4 <= rows->rows; row += 4) {
         const uint8_t *codes = rows->codes + (ptrdiff_t)row * rows->stride;
-        __m256i v[8];
+        __m256i v[4];
         if (is_turned)
             scan_turned(rows, span, codes, query, turned, v);
         else
-            scan_tile(rows, span, codes, query, 4, 1, v);
+            scan_tile(rows, span, codes, query, 4, v);
         __m128i *to = (__m128i *)(sum + row), found = scan_sums(v);
         _mm_storeu_si128(to, span->more ? _mm_add_epi32(found, _mm_loadu_si128(to)) : found);
     }
     for (; row < rows->rows; row++) {
-        __m256i v[8];
-        scan_tile(rows, span, rows->codes + (ptrdiff_t)row * rows->stride, query, 1, 1, v);
+        __m256i v[4];
+        scan_tile(rows, span, rows->codes + (ptrdiff_t)row * rows->stride, query, 1, v);
         v[1] = v[2] = v[3] = v[0];
         sum[row] = _mm_cvtsi128_si32(scan_sums(v)) + (span->more ? sum[row] : 0);
     }
 }
 
-/* Two sums of each of two queries. */
-INLINE void scan_store(__m128i found, int more, int32_t *first, int32_t *second)
+static TARGET void scan(const struct qz_scan *rows, const int8_t *query, int32_t *sum)
 {
-    __m128i *to = (__m128i *)first, *other = (__m128i *)second, apart = _mm_unpackhi_epi64(found, found);
-    _mm_storel_epi64(to, more ? _mm_add_epi32(found, _mm_loadl_epi64(to)) : found);
-    _mm_storel_epi64(other, more ? _mm_add_epi32(apart, _mm_loadl_epi64(other)) : apart);
-}
-
-SCAN_FUNCTION scan_four_queries(const struct qz_scan *rows, const struct scan_span *span, const int8_t *query,
-                                int32_t *sum)
-{
-    const size_t pitch = rows->groups * rows->pitch;
-    for (size_t row = 0; row + 2 <= rows->rows; row += 2) {
-        int32_t *to = sum + row;
-        __m256i v[8];
-        scan_tile(rows, span, rows->codes + (ptrdiff_t)row * rows->stride, query, 2, 4, v);
-        scan_store(scan_sums(v), span->more, to, to + pitch);
-        scan_store(scan_sums(v + 4), span->more, to + 2 * pitch, to + 3 * pitch);
+    for (size_t g = 0, c = 0; g < rows->groups; g++, sum += rows->pitch) {
+        const size_t first = c, end = qz_group_end(rows, g);
+        for (; c < end; c = end - c < rows->steps ? end : c + rows->steps) {
+            struct scan_span span = {c, end - c < rows->steps ? end : c + rows->steps, c > first};
+            scan_rows(rows, &span, query, sum);
+        }
     }
 }
 
-#undef SCAN_FUNCTION
+/* ---- side by side ---------------------------------------------------------------------------------------------- */
+
+enum { BESIDE_MOST = 8 }; /* sums at a time */
+
+/* How codes become levels: code ^ flip, or by a table. */
+struct beside_levels {
+    int by_table;
+    __m256i flip, table;
+};
+
+INLINE struct beside_levels beside_make_levels(const uint8_t level[16])
+{
+    uint8_t turned;
+    const int by_table = !scan_is_turned(level, &turned);
+    return (struct beside_levels){by_table, _mm256_set1_epi8((char)turned),
+                                  _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)level))};
+}
+
+/* Levels of the lower halves of bytes; `by_table` is a constant. */
+INLINE __m256i beside_level(__m256i two, int by_table, const struct beside_levels *levels)
+{
+    const __m256i code = _mm256_and_si256(two, _mm256_set1_epi8(15));
+    return by_table ? _mm256_shuffle_epi8(levels->table, code) : _mm256_xor_si256(code, levels->flip);
+}
 
 /* Four numbers of a query, eight times. */
 INLINE __m256i beside_query(const int8_t *query)
@@ -160,68 +165,106 @@ INLINE __m256i beside_query(const int8_t *query)
     return _mm256_set1_epi32(four);
 }
 
-/* A span, with lanes of 16 bits that begin at minus the centre times their numbers of the query: they may wrap on the
- * way, and end as sums that fit. */
-INLINE void beside_span(const uint8_t *codes, const int8_t *query, size_t steps, const int32_t centre[2], int more,
-                        int32_t *sum)
+/* Some rows and queries, and the steps of a group. */
+struct beside_tile {
+    const uint8_t *codes;
+    const int8_t *query;
+    size_t pitch, step, steps; /* from query to query; bytes of a step, and how many there are */
+};
+
+/* Products of levels with a half of a step, added to 16 bits, or to 32 where few fit 16: those of a table. */
+INLINE __m256i beside_add(__m256i level, __m256i of, int by_table, __m256i sum)
 {
-    enum { VECTORS = QZ_BESIDE_ROWS / 8, CACHE_LINE = 64, AHEAD = 2048 };
-    const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    const uint32_t less = (0 - (uint32_t)centre[0]) & 0xffff, later = 0 - (uint32_t)centre[1];
-    const __m256i start = _mm256_set1_epi32((int32_t)(less | later << 16));
-    __m256i lane[VECTORS];
-    EACH(i, VECTORS) lane[i] = start;
-    for (size_t s = 0; s < steps; s++) {
-        const uint8_t *at = codes + s * QZ_BESIDE_STEP;
-        EACH(i, QZ_BESIDE_STEP / CACHE_LINE)
-        _mm_prefetch((const char *)((uintptr_t)at + AHEAD + i * CACHE_LINE), _MM_HINT_T0);
-        const __m256i lower = beside_query(query + s * QZ_BESIDE_CODES);
-        const __m256i upper = beside_query(query + s * QZ_BESIDE_CODES + QZ_BESIDE_CODES / 2);
-        EACH(i, VECTORS)
+    __m256i pairs = _mm256_maddubs_epi16(level, of);
+    if (by_table)
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return _mm256_add_epi16(sum, pairs);
+}
+
+/* Adds a step of `vectors` of eight rows with `width` queries. */
+INLINE void beside_step(const struct beside_tile *tile, size_t s, size_t vectors, size_t width, int by_table,
+                        const struct beside_levels *levels, __m256i *sum)
+{
+    enum { HALF = QZ_BESIDE_CODES / 2 };
+    const uint8_t *at = tile->codes + s * tile->step;
+    const int8_t *these = tile->query + s * QZ_BESIDE_CODES;
+    EACH(half, 2)
+    {
+        __m256i level[BESIDE_MOST];
+        EACH(i, vectors)
         {
             __m256i two = _mm256_loadu_si256((const __m256i *)(at + 32 * i));
-            __m256i even = _mm256_and_si256(two, low), odd = _mm256_and_si256(_mm256_srli_epi16(two, 4), low);
-            lane[i] = _mm256_add_epi16(lane[i], _mm256_maddubs_epi16(even, lower));
-            lane[i] = _mm256_add_epi16(lane[i], _mm256_maddubs_epi16(odd, upper));
-            IN_TURN(lane[i]);
+            level[i] = beside_level(half ? _mm256_srli_epi16(two, 4) : two, by_table, levels);
         }
-    }
-    const __m256i back = _mm256_set1_epi32(centre[0] + centre[1]);
-    EACH(i, VECTORS)
-    {
-        __m256i *to = (__m256i *)(sum + 8 * i), found = _mm256_add_epi32(_mm256_madd_epi16(lane[i], ones), back);
-        _mm256_storeu_si256(to, more ? _mm256_add_epi32(found, _mm256_loadu_si256(to)) : found);
+        EACH(q, width)
+        {
+            const __m256i of = beside_query(these + q * tile->pitch + half * HALF);
+            EACH(i, vectors)
+            {
+                sum[q * vectors + i] = beside_add(level[i], of, by_table, sum[q * vectors + i]);
+                IN_TURN(sum[q * vectors + i]);
+            }
+        }
     }
 }
 
-static TARGET void scan_beside(const struct qz_beside *rows, const int8_t *query, int32_t *sum)
+/* `vectors` of eight rows with `width` queries, constants: sum[q * apart + r]. */
+INLINE void beside_sums(const struct beside_tile *tile, size_t vectors, size_t width, int by_table,
+                        const struct beside_levels *levels, int32_t *sum, size_t apart)
 {
-    const int32_t *centre = rows->centre;
-    for (size_t first = 0, end; first < rows->steps; first = end, centre += 2) {
-        end = qz_beside_span_end(first, rows->group_steps, rows->steps);
-        beside_span(rows->codes + first * QZ_BESIDE_STEP, query + first * QZ_BESIDE_CODES, end - first, centre,
-                    first % rows->group_steps > 0, sum + first / rows->group_steps * QZ_BESIDE_ROWS);
+    enum { FEW = INT16_MAX / (4 * 15 * QZ_LEVEL_MOST) }; /* steps that 16 bits can sum up */
+    __m256i total[BESIDE_MOST], few[BESIDE_MOST];
+    EACH(i, vectors * width) total[i] = _mm256_setzero_si256();
+    for (size_t s = 0; by_table && s < tile->steps; s++)
+        beside_step(tile, s, vectors, width, 1, levels, total);
+    for (size_t s = 0; !by_table && s < tile->steps;) {
+        const size_t end = tile->steps - s < FEW ? tile->steps : s + FEW;
+        EACH(i, vectors * width) few[i] = _mm256_setzero_si256();
+        for (; s < end; s++)
+            beside_step(tile, s, vectors, width, 0, levels, few);
+        EACH(i, vectors * width)
+        total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(few[i], _mm256_set1_epi16(1)));
     }
+    EACH(q, width)
+    EACH(i, vectors) _mm256_storeu_si256((__m256i *)(sum + q * apart + 8 * i), total[q * vectors + i]);
+}
+
+/* A group of all rows with `width` queries, a constant. */
+INLINE void beside_rows(const struct qz_beside *rows, struct beside_tile tile, size_t width, int by_table,
+                        const struct beside_levels *levels, int32_t *sum, size_t apart)
+{
+    size_t row = 0;
+    for (; width == 1 && row + 64 <= rows->rows; row += 64, tile.codes += 256)
+        beside_sums(&tile, 8, 1, by_table, levels, sum + row, apart);
+    for (; row < rows->rows; row += 16, tile.codes += 64)
+        beside_sums(&tile, 2, width, by_table, levels, sum + row, apart);
+}
+
+INLINE void beside_queries(const struct qz_beside *rows, const int8_t *query, size_t pitch, size_t queries,
+                           int by_table, const struct beside_levels *levels, int32_t *sum)
+{
+    const size_t step = rows->rows * (QZ_BESIDE_CODES / 2), apart = rows->groups * rows->rows;
+    for (size_t g = 0, first = 0, end; g < rows->groups; first = end, g++, sum += rows->rows) {
+        end = qz_beside_group_end(rows, g);
+        struct beside_tile tile = {rows->codes + first * step, query + first * QZ_BESIDE_CODES, pitch, step,
+                                   end - first};
+        size_t q = 0;
+        for (; q + 4 <= queries; q += 4, tile.query += 4 * pitch)
+            beside_rows(rows, tile, 4, by_table, levels, sum + q * apart, apart);
+        for (; q < queries; q++, tile.query += pitch)
+            beside_rows(rows, tile, 1, by_table, levels, sum + q * apart, apart);
+    }
+}
+
+static TARGET void product_beside(const struct qz_beside *rows, const int8_t *query, size_t pitch, size_t queries,
+                                  int32_t *sum)
+{
+    const struct beside_levels levels = beside_make_levels(rows->level);
+    if (levels.by_table)
+        beside_queries(rows, query, pitch, queries, 1, &levels, sum);
+    else
+        beside_queries(rows, query, pitch, queries, 0, &levels, sum);
 }
 
 #undef IN_TURN
 #undef EACH
-
-static TARGET void scan(const struct qz_scan *rows, const int8_t *query, size_t queries, int32_t *sum)
-{
-    const size_t pitch = rows->groups * rows->pitch;
-    for (size_t g = 0, c = 0; g < rows->groups; g++) {
-        const size_t first = c, end = qz_group_end(rows, g);
-        for (; c < end; c = end - c < rows->steps ? end : c + rows->steps) {
-            struct scan_span span = {c, end - c < rows->steps ? end : c + rows->steps, c > first};
-            size_t row = 0;
-            if (queries == QZ_SCAN_QUERIES) {
-                scan_four_queries(rows, &span, query, sum + g * rows->pitch);
-                row = rows->rows / 2 * 2;
-            }
-            for (size_t q = 0; q < queries; q++)
-                scan_four_rows(rows, &span, row, query + q * rows->chunks * QZ_CHUNK,
-                               sum + q * pitch + g * rows->pitch);
-        }
-    }
-}
