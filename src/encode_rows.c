@@ -15,13 +15,35 @@ static int scales_follow_ranges(const struct qz_encoder *encoder)
     return !qz_is_searching(encoder) && !qz_has_byte_scales(encoder->view);
 }
 
+/* Whether rows are filled up with zeros. */
+static int is_filled(const struct run *run)
+{
+    return run->rows > 1 && run->pitch != run->cols;
+}
+
 /* How many of a run's n values are fitted and encoded at a time. */
-static size_t piece_of(const struct encoding *encoding, size_t n, size_t group_size)
+static size_t piece_of(const struct encoding *encoding, const struct run *run, size_t n, size_t group_size)
 {
     return encoding->operation.work.streams && scales_follow_ranges(&encoding->encoder) && !encoding->want_stats &&
-                   QZ_ENCODE_PIECE % group_size == 0
+                   QZ_ENCODE_PIECE % group_size == 0 && !is_filled(run)
                ? QZ_ENCODE_PIECE
                : n;
+}
+
+/* The ranges of a run's groups; nonzero if a value is not finite. What fills a row up is in none of them: a group gets
+ * the same codes in any rows. */
+static int find_ranges(const struct qz_view *view, const struct run *run, const float *x, size_t n, size_t group_size,
+                       float *min, float *max)
+{
+    int bad = view->kernels->group_range(x, n, group_size, min, max);
+    const size_t row_groups = run->pitch / group_size, last = (row_groups - 1) * group_size;
+    for (size_t r = 0; r < run->rows && is_filled(run) && !bad; r++) {
+        float range[2];
+        view->kernels->range_f32(x + r * run->pitch + last, run->cols - last, range);
+        min[(r + 1) * row_groups - 1] = range[0];
+        max[(r + 1) * row_groups - 1] = range[1];
+    }
+    return bad;
 }
 
 /* Scales of a run's groups, or of the `count` from `first` on where ranges are all that it takes. */
@@ -39,13 +61,13 @@ static int encode_plain(const struct encoding *encoding, struct groups *groups, 
                         const float *w, size_t group_size, uint8_t *codes, size_t *clipped)
 {
     const struct qz_view *view = encoding->encoder.view;
-    size_t n = run->rows * run->pitch, step = piece_of(encoding, n, group_size);
+    size_t n = run->rows * run->pitch, step = piece_of(encoding, run, n, group_size);
     if (encoding->stochastic)
         return 0;
     *clipped = 0;
     for (size_t i = 0; i < n; i += step) {
         size_t count = qz_least(step, n - i), g = i / group_size, some = (count - 1) / group_size + 1;
-        if (view->kernels->group_range(x + i, count, group_size, groups->min + g, groups->max + g))
+        if (find_ranges(view, run, x + i, count, group_size, groups->min + g, groups->max + g))
             return 0;
         unsigned flags = fit_piece(&encoding->encoder, run, groups, g, some, x, w);
         if (flags & QZ_FIT_TIE) {
@@ -68,7 +90,7 @@ static const float *encode_special(const struct encoding *encoding, struct findi
 {
     const struct qz_view *view = encoding->encoder.view;
     size_t n = run->rows * run->pitch;
-    if (view->kernels->group_range(x, n, group_size, groups->min, groups->max)) {
+    if (find_ranges(view, run, x, n, group_size, groups->min, groups->max)) {
         if (encoding->encoder.nonfinite == QZ_REFUSE) {
             found->nonfinite = 1;
             return NULL;
@@ -77,7 +99,7 @@ static const float *encode_special(const struct encoding *encoding, struct findi
         x = clean;
         for (size_t i = 0; i < n; i += group_size)
             found->replaced += clip_group(clean + i, qz_least(group_size, n - i));
-        view->kernels->group_range(x, n, group_size, groups->min, groups->max);
+        (void)find_ranges(view, run, x, n, group_size, groups->min, groups->max);
     }
     if (encoding->encoder.reference) {
         qz_reference_groups(&encoding->encoder, run, x, groups, codes);

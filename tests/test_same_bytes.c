@@ -80,6 +80,58 @@ static void test_parts(void **state)
     }
 }
 
+/* A row gets the same bytes alone and among others: what a group gets depends on its own values, not on those beside
+ * it, nor on what fills a short one up. All kinds of values, short groups and rows that end within one. */
+static void test_rows_alone(void **state)
+{
+    (void)state;
+    enum { ROWS = 20, COLS = 150 };
+    static const uint64_t sizes[] = {4, 6, 8, 16, 32, 33, 64};
+    static float x[ROWS * COLS];
+    struct rng rng = rng_make(77);
+    for (size_t repeat = 0; repeat < cases(6000, 500); repeat++) {
+        size_t count = 0;
+        while (qz_scheme_at(count))
+            count++;
+        qz_scheme scheme = *qz_scheme_at(repeat % count);
+        if (scheme.super_size == QZ_WHOLE_MATRIX)
+            continue;
+        if (scheme.super_size == 0)
+            scheme.group_size = PICK(&rng, sizes);
+        const uint64_t rows = 2 + rng_below(&rng, ROWS - 1), cols = 1 + rng_below(&rng, COLS);
+        const float size = PICK(&rng, ((float[]){1.0f, 1.0f, 1e-20f, 1e18f}));
+        const int data = (int)rng_below(&rng, DATA_KINDS), one_sided = rng_below(&rng, 3) == 0;
+        for (uint64_t r = 0; r < rows; r++) {
+            fill_floats(&rng, rng_below(&rng, 4) ? DATA_NORMAL : data, x + r * cols, cols);
+            for (uint64_t c = 0; c < cols; c++) {
+                x[r * cols + c] = one_sided ? -fabsf(x[r * cols + c]) - 3.0f : x[r * cols + c];
+                x[r * cols + c] = fabsf(x[r * cols + c]) < 1e18f ? x[r * cols + c] * size : size;
+            }
+        }
+        qz_options options = QZ_OPTIONS_INIT;
+        options.method = rng_below(&rng, 40) ? QZ_SEARCH : QZ_EXACT;
+        if (qz_scheme_check(&scheme, options.method) != QZ_OK)
+            continue;
+        const qz_matrix matrix = {x, QZ_F32, rows, cols, (int64_t)cols, 1};
+        struct pieces all = pieces_make(&scheme, rows, cols), alone = pieces_make(&scheme, 1, cols);
+        qz_result wanted = CALL(qz_encode(&scheme, &matrix, &all.packed, &options, NULL, NULL));
+        for (uint64_t r = 0; r < rows && wanted == QZ_OK; r++) {
+            const qz_matrix row = {x + r * cols, QZ_F32, 1, cols, (int64_t)cols, 1};
+            assert_int_equal(CALL(qz_encode(&scheme, &row, &alone.packed, &options, NULL, NULL)), QZ_OK);
+            const char *codes = (char *)all.packed.codes + r * all.sizes.code_bytes;
+            const char *scales = (char *)all.packed.scales + r * all.sizes.scale_bytes;
+            const char *zeros = (char *)all.packed.zeros + r * all.sizes.zero_bytes;
+            if (memcmp(alone.packed.codes, codes, all.sizes.code_bytes) != 0 ||
+                memcmp(alone.packed.scales, scales, all.sizes.scale_bytes) != 0 ||
+                memcmp(alone.packed.zeros, zeros, all.sizes.zero_bytes) != 0)
+                fail_msg("%s, groups of %d, row %d of %d, %d columns, data %d, size %g: other bytes alone", scheme.name,
+                         (int)scheme.group_size, (int)r, (int)rows, (int)cols, data, (double)size);
+        }
+        pieces_free(&all);
+        pieces_free(&alone);
+    }
+}
+
 /* Leaves bytes of a kind where the next call has its variables. */
 static void dirty_stack(int byte)
 {
@@ -312,6 +364,7 @@ int main(void)
     start_program("test_same_bytes");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_rows_alone),
         cmocka_unit_test(test_same_bytes_again),
         cmocka_unit_test(test_streamed),
         cmocka_unit_test(test_decode_wide),

@@ -49,7 +49,7 @@ static TARGET void note_tiny(const struct qz_look *look, const float largest[QZ_
 static TARGET void note_slopes(const struct qz_look *look, const float largest[QZ_BLOCK], int32_t exact[QZ_BLOCK])
 {
     enum { TRIPLES = 4, LEAST = 8, STEPS = 5 };
-    int32_t any = 0;
+    int32_t straight[QZ_BLOCK], any = 0;
     if (look->n < LEAST)
         return;
     const float *three[TRIPLES];
@@ -61,10 +61,13 @@ static TARGET void note_slopes(const struct qz_look *look, const float largest[Q
 #pragma GCC unroll 4
         for (int i = 0; i < TRIPLES; i++)
             count += bend_of(three[i] + l) <= bend;
-        any |= count > 1;
+        straight[l] = count > 1;
+        any |= straight[l];
     }
     for (size_t l = 0; l < QZ_BLOCK && any; l++) {
         size_t count = 0;
+        if (!straight[l])
+            continue;
         for (size_t k = 0; k + 2 < look->n; k++)
             count += bend_of(look->v + QZ_BLOCK * k + l) <= largest[l] * QZ_STRAIGHT &&
                      fabsf(look->v[QZ_BLOCK * k + l] - look->v[QZ_BLOCK * (k + 1) + l]) * STEPS >= largest[l];
