@@ -250,7 +250,7 @@ static void random_case(size_t number, float base_magnitude, float query_magnitu
 static void against_all_scores(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < cases(600, 60); i++)
+    for (size_t i = 0; i < cases(400, 60); i++)
         random_case(i, 1.0f, 1.0f, i % 10 == 0 ? 3000 : 200);
 }
 
