@@ -262,6 +262,36 @@ static void test_lanes(void **state)
     }
 }
 
+/* Nor does what is in a lane depend on what is in the others, some of which go up by even steps, and down. */
+static void test_other_lanes(void **state)
+{
+    (void)state;
+    enum { LANE = 3, MOST = 40 };
+    static float v[QZ_BLOCK * MOST], w[QZ_BLOCK * MOST];
+    struct rng rng = rng_make(4);
+    for (size_t repeat = 0; repeat < cases(20000, 4000); repeat++) {
+        struct block block = {.n = 1 + rng_below(&rng, repeat % 2 ? MOST : 16)};
+        struct result one, other;
+        const int data = (int)rng_below(&rng, 2) ? DATA_NORMAL : DATA_BF16;
+        const int weighting = repeat % 3 ? NO_WEIGHTS : SOME_WEIGHTS;
+        fill_block(&rng, &block, repeat % RULES, data, weighting);
+        run(&qz_kernels_scalar, &block, &one);
+        struct block others = block;
+        memcpy(v, block.v, QZ_BLOCK * block.n * sizeof *v);
+        if (block.w)
+            memcpy(w, block.w, QZ_BLOCK * block.n * sizeof *w);
+        others.v = v;
+        others.w = block.w ? w : NULL;
+        for (size_t l = 0; l < QZ_BLOCK; l++)
+            for (size_t i = 0; i < block.n && l != LANE; i++)
+                v[QZ_BLOCK * i + l] = (fabsf((float)((i + l) % 9) - 4.0f) - 1.0f) * 0.25f * block.largest[l];
+        run(&qz_kernels_scalar, &others, &other);
+        assert_int_equal(bits_of_float(one.scale[LANE]), bits_of_float(other.scale[LANE]));
+        assert_int_equal(bits_of_float(one.spread[LANE]), bits_of_float(other.spread[LANE]));
+        assert_int_equal(one.suspicion[LANE], other.suspicion[LANE]);
+    }
+}
+
 /* ---- promises ------------------------------------------------------------------------------------------------ */
 
 /* The number of a type that is nearest, by trying all; where two are, the even one, which has an even place. */
@@ -537,10 +567,11 @@ int main(void)
     v_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
     w_guard = guard_make(QZ_BLOCK * LONGEST * sizeof(float));
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sets),   cmocka_unit_test(test_lay),
-        cmocka_unit_test(test_lanes),  cmocka_unit_test(test_best_candidate),
-        cmocka_unit_test(test_stored), cmocka_unit_test(test_first_wins),
-        cmocka_unit_test(test_worth),  cmocka_unit_test(test_shared_weights),
+        cmocka_unit_test(test_sets),           cmocka_unit_test(test_lay),
+        cmocka_unit_test(test_lanes),          cmocka_unit_test(test_other_lanes),
+        cmocka_unit_test(test_best_candidate), cmocka_unit_test(test_stored),
+        cmocka_unit_test(test_first_wins),     cmocka_unit_test(test_worth),
+        cmocka_unit_test(test_shared_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
