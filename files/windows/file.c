@@ -158,7 +158,8 @@ FILE *qz_windows_fopen(const char *path, const char *mode)
     return file;
 }
 
-/* A file in the folder for temporary ones, for /tmp is no folder here; the last six characters become its own. */
+/* A file whose last six characters become its own. What would lie in /tmp itself lies in the folder for temporary
+ * files: most systems of this kind have no /tmp. */
 int qz_windows_mkstemp(char *path)
 {
     enum { TRIES = 100, OWN = 6 };
@@ -166,7 +167,7 @@ int qz_windows_mkstemp(char *path)
     char *own = path + strlen(path) - OWN, place[3 * MAX_PATH + 1], whole[3 * MAX_PATH + 256];
     wchar_t temporary[MAX_PATH + 1];
     place[0] = '\0';
-    if (strncmp(path, "/tmp/", 5) == 0 && GetTempPathW(MAX_PATH + 1, temporary) != 0)
+    if (strncmp(path, "/tmp/", 5) == 0 && !strchr(path + 5, '/') && GetTempPathW(MAX_PATH + 1, temporary) != 0)
         qz_windows_utf8(temporary, place, sizeof place);
     for (int i = 0; i < TRIES; i++) {
         unsigned char random[OWN];
