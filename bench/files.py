@@ -177,19 +177,34 @@ def listing(folder: Path, random: np.random.Generator, repeats: int) -> None:
     line("info on 200 shards", seconds, "s", 1, more_is_better=False)
 
 
+def against_rule(
+    what: str,
+    theirs: Callable[[], object],
+    values: Values,
+    scheme: SchemeName,
+    target: float,
+    repeats: int,
+) -> None:
+    """Another tool beside this library by the tool's own rule, and by the plain method."""
+
+    def ours(method: Method) -> Callable[[], object]:
+        return lambda: quantize.quantize_array(values, scheme, method=method, threads=1)
+
+    timed = [cpu_time(step) for step in (theirs, ours("reference"), ours("absmax"))]
+    slow, same, plain = in_turns(repeats, *timed)
+    line(what, slow / same, "x", target)
+    line("the same, plain method", slow / plain, "x", target)
+
+
 def against_gguf(random: np.random.Generator, repeats: int) -> None:
     values = random.standard_normal((1024, 4096), dtype=np.float32)
 
     def theirs() -> None:
         gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q4_0)
 
-    def ours(method: Method) -> Callable[[], object]:
-        return lambda: quantize.quantize_array(values, "q4_0", method=method, threads=1)
-
-    timed = [cpu_time(step) for step in (theirs, ours("reference"), ours("absmax"))]
-    slow, same, plain = in_turns(repeats, *timed)
-    line("Q4_0 by its own rule, against gguf's NumPy, one thread", slow / same, "x", 20)
-    line("the same, plain method", slow / plain, "x", 20)
+    against_rule(
+        "Q4_0 by its own rule, against gguf's NumPy, one thread", theirs, values, "q4_0", 20, repeats
+    )
 
 
 def sqnr(original: Values, decoded: Values) -> float:
@@ -260,13 +275,8 @@ def against_compressed_tensors(random: np.random.Generator, repeats: int) -> Non
         scale, _ = helpers.calculate_qparams(groups.amin(-1), groups.amax(-1), arguments)
         compressors.PackedQuantizationCompressor.compress({"weight": tensor, "weight_scale": scale}, scheme)
 
-    def ours(method: Method) -> Callable[[], object]:
-        return lambda: quantize.quantize_array(values, "compressed_tensors", method=method, threads=1)
-
-    timed = [cpu_time(step) for step in (theirs, ours("reference"), ours("absmax"))]
-    slow, same, plain = in_turns(repeats, *timed)
-    line("compressed-tensors' rule, against its own, one thread", slow / same, "x", 10)
-    line("the same, plain method", slow / plain, "x", 10)
+    what = "compressed-tensors' rule, against its own, one thread"
+    against_rule(what, theirs, values, "compressed_tensors", 10, repeats)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
