@@ -307,7 +307,7 @@ static void test_all_levels(void **state)
     (void)state;
     static struct group group;
     struct rng rng = rng_make(1);
-    for (size_t i = 0; i < cases(855, 40); i++) {
+    for (size_t i = 0; i < cases(456, 40); i++) {
         const struct named_rule *named = &rules[i % RULES];
         int kind = (int)(i / RULES % KINDS);
         if (named->levels == F32)

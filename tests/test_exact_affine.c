@@ -160,7 +160,7 @@ static void test_all_pairs(void **state)
 {
     (void)state;
     struct rng rng = rng_make(1);
-    size_t count = cases(10, 2);
+    size_t count = cases(6, 2);
     for (size_t i = 0; i < count; i++) {
         struct group group;
         int kind = (int)rng_below(&rng, KINDS);

@@ -253,7 +253,7 @@ static void test_values_without_weight(void **state)
     static float scales[COLS];
     const char *usual = qz_kernels();
     struct rng rng = rng_make(907);
-    for (size_t repeat = 0; repeat < cases(400, 60); repeat++) {
+    for (size_t repeat = 0; repeat < cases(240, 60); repeat++) {
         qz_scheme scheme = *qz_scheme_by_name(names[repeat % COUNT(names)]);
         qz_options options = QZ_OPTIONS_INIT;
         scheme.scale_dtype = QZ_F32;

@@ -152,8 +152,11 @@ static void test_same_bytes(void **state)
         {700, 300, 32, LAYOUT_ROWS},      {300, 701, 7, LAYOUT_COLUMNS},  {1, 200000, 32, LAYOUT_ROWS},
         {3, 70001, 20001, LAYOUT_ROWS},   {1500, 1024, 128, LAYOUT_ROWS}, /* more than 64 slices' worth with the next */
         {2000, 1100, 100, LAYOUT_COLUMNS}};
+    struct rng rng = rng_make(3);
     for (size_t s = 0; s < COUNT(shapes) - (short_mode ? 2 : 0); s++)
-        for (size_t kind = s % 2; kind < SCHEME_KINDS; kind += short_mode ? 7 : s > 3 ? 5 : 1) {
+        for (size_t kind = s % 2; kind<SCHEME_KINDS; kind += s> 3 ? 5 : 1) {
+            if (left_out(&rng, 1, 8))
+                continue;
             struct job job = make_job(shapes[s].rows, shapes[s].cols, kind, shapes[s].group_size, shapes[s].layout);
             for (size_t t = 0; t < COUNT(thread_counts); t++) {
                 qz_pool *pool = NULL;

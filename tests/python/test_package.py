@@ -347,6 +347,7 @@ def test_unknown_kernels_are_an_error_that_lists_the_sets(call: str) -> None:
     assert "scalar" in last
 
 
+@pytest.mark.long
 def test_every_kernel_set_gives_the_same_bytes() -> None:
     code = """
 import dataclasses, hashlib, numpy as np, quantize
@@ -493,6 +494,7 @@ def attempt(call: Callable[[], Any]) -> None:
         call()
 
 
+@pytest.mark.long
 def test_no_leak_over_100_000_calls() -> None:
     x = np.linspace(-1, 1, 64, dtype=np.float32)
     codes, scale, zero_point = quantize.quantize_to_int4(x)

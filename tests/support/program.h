@@ -39,11 +39,16 @@ static inline int environment_flag(const char *name)
     return value && *value && strcmp(value, "0") != 0;
 }
 
-/* The number of random cases: `usual`, or `brief` in short mode, or a part of those. With `brief` as the larger one it
- * is the step from one case to the next, which stays. */
+/* The number of random cases: `usual`, or `brief` in short mode, or a part of those. */
 static inline size_t cases(size_t usual, size_t brief)
 {
-    return !short_mode ? usual : brief > usual ? brief : (brief - 1) / (size_t)short_mode + 1;
+    return !short_mode ? usual : (brief - 1) / (size_t)short_mode + 1;
+}
+
+/* Whether one case of a list is left out: one of `usual` is not, or one of `brief` in short mode, or fewer. */
+static inline int left_out(struct rng *rng, size_t usual, size_t brief)
+{
+    return rng_below(rng, short_mode ? brief * (size_t)short_mode : usual) > 0;
 }
 
 /* Ends the program with 77 when QUANTIZE_KERNELS names a set that is compiled in but not for this CPU, or is not
