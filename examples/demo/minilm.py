@@ -112,7 +112,8 @@ class Encoder:
         if isinstance(weight, quantize.QuantizedArray):
             products: Array = quantize.linear(x, weight, activations=self.activations)
         else:
-            products = x @ weight.T
+            # Of all rows at once: NumPy multiplies stacks by a transposed matrix 20 times as slowly.
+            products = (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], -1)
         return products + self.floats(f"{name}.bias")
 
     def inputs(self, ids: Array, mask: Array) -> Iterator[tuple[int, str, Array]]:
