@@ -492,6 +492,45 @@ static void test_search_scale(void **state)
     }
 }
 
+/* What is said of scales that were found, of any size, zeros of both signs among the numbers. */
+static void test_found_scales(void **state)
+{
+    (void)state;
+    enum { MOST = 40 };
+    struct rng rng = rng_make(907);
+    for (size_t repeat = 0; repeat < cases(3000, 300); repeat++) {
+        const qz_zero kind = (qz_zero)rng_below(&rng, 4);
+        const struct qz_grid grid = {.zero = kind, .lo = 0, .hi = 15};
+        const int half = (int)rng_below(&rng, 2);
+        size_t count = 1 + rng_below(&rng, MOST);
+        float min[MOST], max[MOST], scale[MOST], zero[MOST], inverse[MOST], same_zero[MOST], same_inverse[MOST];
+        int32_t special[MOST], same_special[MOST];
+        for (size_t g = 0; g < count; g++) {
+            float a = any_float(&rng), b = any_float(&rng);
+            min[g] = a < b ? a : b;
+            max[g] = a < b ? b : a;
+            scale[g] = rng_below(&rng, 8) ? max[g] * 0x1p-4f * rng_normal(&rng) : (float)rng_below(&rng, 2) * -0.0f;
+            zero[g] = rng_below(&rng, 2) ? -(float)rng_below(&rng, 16) : any_float(&rng);
+            special[g] = (int32_t)rng_below(&rng, 128);
+        }
+        memcpy(same_zero, zero, sizeof zero);
+        memcpy(same_special, special, sizeof special);
+        unsigned flags = qz_kernels_scalar.flag_scales(half, kind, count, min, max, scale, zero, inverse);
+        qz_kernels_scalar.note_codes(&grid, count, min, max, scale, zero, special);
+        for (size_t s = 0; s < set_count; s++) {
+            float got_zero[MOST];
+            int32_t got_special[MOST];
+            memcpy(got_zero, same_zero, sizeof got_zero);
+            memcpy(got_special, same_special, sizeof got_special);
+            unsigned got = sets[s]->flag_scales(half, kind, count, min, max, scale, got_zero, same_inverse);
+            sets[s]->note_codes(&grid, count, min, max, scale, got_zero, got_special);
+            if (got != flags || !same_floats(same_inverse, inverse, count) || !same_floats(got_zero, zero, count) ||
+                memcmp(got_special, special, count * sizeof *special) != 0)
+                fail_msg("found scales of %s: kind %d, %zu groups", sets[s]->name, (int)kind, count);
+        }
+    }
+}
+
 int main(void)
 {
     start_program("test_kernels_range");
@@ -501,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_columns_codes), cmocka_unit_test(test_codes_f64),
         cmocka_unit_test(test_fit),           cmocka_unit_test(test_byte_scales),
         cmocka_unit_test(test_search_scale),  cmocka_unit_test(test_values_without_weight),
+        cmocka_unit_test(test_found_scales),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

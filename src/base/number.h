@@ -135,4 +135,11 @@ static inline float qz_f32_from_e8m0(uint8_t byte)
     return qz_float(byte == 255 ? 0x7fc00000u : byte == 0 ? 0x400000u : (uint32_t)byte << 23);
 }
 
+/* The bits of |x|, which are in the order of the magnitudes, NaN above all. With comparisons of integers alone
+ * compilers make vectors of loops. */
+static inline int32_t qz_magnitude_bits(float x)
+{
+    return (int32_t)(qz_bits(x) & 0x7fffffffu);
+}
+
 #endif

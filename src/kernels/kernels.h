@@ -499,6 +499,16 @@ struct qz_kernels {
     void (*look_affine)(const struct qz_look *look, const struct qz_affine_error *error, int integer_zero,
                         int32_t special[QZ_BLOCK]);
 
+    /* Finds groups with a zero or an offset whose scale and zero are not normal, or may not be (QZ_SPECIAL_CODES is
+     * added to what is special about them), but makes those with integer zeros so. */
+    void (*note_codes)(const struct qz_grid *grid, size_t count, const float *min, const float *max, const float *scale,
+                       float *zero, int32_t *special);
+
+    /* 1 / scales that were found, or 0 where it is of no use, and flags as those of `fit`, by the ranges of groups.
+     * `half`: scales are stored as float16. */
+    unsigned (*flag_scales)(int half, qz_zero kind, size_t count, const float *min, const float *max,
+                            const float *scale, const float *zero, float *inverse);
+
     /* ---- neighbours ----------------------------------------------------------------------------------------- */
 
     /* The sums of x y, and of (x - y)^2, in double: element i goes to lane i % 8, and lanes are added as
@@ -549,8 +559,8 @@ struct qz_kernels {
         .columns_decode = columns_decode, .error = error, .group_codes_error = group_codes_error,                      \
         .find_error = find_error, .weighted_error = weighted_error, .interleave = interleave,                          \
         .search_scale = search_scale, .look_symmetric = look_symmetric, .search_affine = search_affine,                \
-        .look_affine = look_affine, .dot = dot, .distance = distance, .scan = scan, .scan_beside = bytes##_beside,     \
-        .measure = measure, .reach = reach,                                                                            \
+        .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot,                  \
+        .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .measure = measure, .reach = reach,         \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

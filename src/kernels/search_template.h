@@ -444,14 +444,17 @@ INLINE void load_samples(const float *v, const float *weight, int weighted, size
     }
 }
 
-/* Where two of the samples are equal. */
+/* Where two of the samples are equal: a comparison does not wait for the one before. */
 INLINE VM find_repeats(const VF *sample, size_t samples)
 {
-    VM equal = vm_none();
+    VM some = vf_le(sample[0], sample[0]), distinct[4] = {some, some, some, some};
+#pragma GCC unroll 16
     for (size_t i = 1; i < samples; i++)
+#pragma GCC unroll 16
         for (size_t j = 0; j < i; j++)
-            equal = vm_or(equal, vf_eq(sample[i], sample[j]));
-    return equal;
+            distinct[j % 4] = vm_and_ne(distinct[j % 4], sample[i], sample[j]);
+    VM all = vm_and(vm_and(distinct[0], distinct[1]), vm_and(distinct[2], distinct[3]));
+    return vf_lt(vf_select(all, vf_set1(1.0f), vf_set1(0.0f)), vf_set1(1.0f));
 }
 
 /* Where all samples are near multiples of 1 / factor. */

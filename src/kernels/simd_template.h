@@ -13,6 +13,7 @@
  *   vf_fma(a, b, c)           a * b + c, rounded once
  *   vf_load_part(p, n, other) vf_store_part(p, n, v)     the first n < LANES elements; other lanes are `other`
  *   vf_lt vf_le vf_eq vf_ne -> VM    vf_select(m, a, b): a where m, else b    vm_none vm_and vm_or vm_any vm_bits
+ *   vm_and_ne(m, a, b)        where m, and a is not b
  *   vf_hmin vf_hmax           smallest and largest lane
  *   vf_reduce(x, group_size, &min, &max, &check)         ranges of LANES groups; check as in range_f32
  *   vf_round -> VI, vf_rint -> VF    to nearest even        vi_trunc(v) -> VI    towards zero; to VI, of what fits
@@ -25,7 +26,7 @@
  *   vi_add_where(m, v, k)     v + k where m, k a constant
  *   vf_outside(v, least, most, n)                         how many of the first n lanes are below least or above most
  *   vf_power(v)               the power of two at or below |v|; 0 for subnormal numbers, infinity for it and NaN
- *   vf_between(v, lo, hi)     v, or the end it is beyond; lo < 0 < hi
+ *   vf_between(v, lo, hi)     v, or the end it is beyond
  *   vm_to_u8(p, m)            LANES bytes, 1 where m, else 0
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
  *   vi_lookup(t, v)           the same with a table of int32

@@ -1,7 +1,7 @@
 /*
- * special_template.h - which groups of a block are special, once they were searched
+ * special_template.h - which groups are special, once they were searched, and what their scales are good for
  *
- * The same loops for all sets, scalar.c included: all lanes are judged alike and without branches, for most are not
+ * The same loops for all sets, scalar.c included: all groups are judged alike and without branches, for most are not
  * special, so that compilers make vectors of it. TARGET and `survey` are those of the file that includes this.
  */
 #include "special.h"
@@ -76,7 +76,7 @@ static TARGET void note_slopes(const struct qz_look *look, const float largest[Q
 }
 
 static TARGET int32_t look_symmetric(const struct qz_look *look, const struct qz_symmetric_look *more,
-                                     int32_t suspicion[QZ_BLOCK], float spread[QZ_BLOCK])
+                                     int32_t *restrict suspicion, float *restrict spread)
 {
     struct qz_survey survey_found;
     const struct qz_gains *gains = more->gains;
@@ -124,7 +124,7 @@ static TARGET int32_t look_symmetric(const struct qz_look *look, const struct qz
 }
 
 static TARGET void look_affine(const struct qz_look *look, const struct qz_affine_error *error, int integer_zero,
-                               int32_t special[QZ_BLOCK])
+                               int32_t *restrict special)
 {
     enum { LEAST = 8, STEPS = 8, SAMPLES = 12, LONG = 128, TRIPLES = 4 };
     const float round = 0x1.8p23f, near = QZ_GRID_NEAR, n = (float)look->n;
@@ -179,4 +179,62 @@ static TARGET void look_affine(const struct qz_look *look, const struct qz_affin
         special[l] = ((sure ^ 1) | few | far) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | wave * QZ_SPECIAL_WAVE |
                      (slopes & has_triples) * QZ_SPECIAL_SLOPES | grid;
     }
+}
+
+/* A code, or a number of steps, if it is in least..most. */
+static inline TARGET float nearest_step(float y, float least, float most)
+{
+    const float round = 0x1.8p23f;
+    y = y > least ? y : least;
+    y = y < most ? y : most;
+    return (y + round) - round;
+}
+
+/* With limits that were constants, GCC would make branches of them. */
+static TARGET void note_codes(const struct qz_grid *grid, size_t count, const float *min, const float *max,
+                              const float *scale, float *restrict zero, int32_t *restrict special)
+{
+    const float is_offset = grid->zero == QZ_ZERO_OFFSET ? 1.0f : 0.0f;
+    const float least = (float)(grid->lo - 16), most = (float)(grid->hi + 16);
+    if (grid->zero == QZ_ZERO_UINT4) {
+        for (size_t g = 0; g < count; g++) { /* 0 is among the values of a grid */
+            float inverse = 1.0f / scale[g], known = zero[g];
+            float low = nearest_step(min[g] * inverse, least, most), high = nearest_step(max[g] * inverse, least, most);
+            low = low < 0.0f ? -low : 0.0f;
+            float normal = low < known ? low : known;
+            high = high > 0.0f ? high : 0.0f;
+            zero[g] = inverse > 0.0f ? normal : known;
+            int32_t used = normal + high >= 8.0f;
+            special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
+        }
+        return;
+    }
+    for (size_t g = 0; g < count; g++) {
+        float inverse = 1.0f / scale[g], offset = zero[g] * is_offset, moved = zero[g] - offset;
+        zero[g] += 0.0f; /* not -0, as the plain one of groups without values below 0 is */
+        float low = nearest_step((min[g] - offset) * inverse + moved, least, most);
+        float high = nearest_step((max[g] - offset) * inverse + moved, least, most);
+        int32_t used = (low <= 0.0f) & (high >= 8.0f);
+        special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
+    }
+}
+
+static TARGET unsigned flag_scales(int half, qz_zero kind, size_t count, const float *min, const float *max,
+                                   const float *scale, const float *zero, float *restrict inverse)
+{
+    const int32_t least = qz_magnitude_bits(FLT_MIN), most = qz_magnitude_bits(0x1p120f);
+    const int32_t normal = half ? qz_magnitude_bits(0x1p-14f) : least;
+    const int32_t most_zero = qz_magnitude_bits(kind == QZ_ZERO_OFFSET ? 0x1p126f : INFINITY);
+    const int32_t looked_at = kind == QZ_ZERO_NONE ? 0 : -1; /* which bits of a zero are */
+    int32_t tiny = 0, huge = 0;
+    for (size_t g = 0; g < count; g++) {
+        int32_t magnitude = qz_magnitude_bits(scale[g]);
+        int32_t beyond = (magnitude > most) | ((qz_magnitude_bits(zero[g]) & looked_at) > most_zero);
+        int32_t usable = -((magnitude >= least) & (beyond ^ 1)); /* all bits or none */
+        uint32_t divisor = (qz_bits(scale[g]) & (uint32_t)usable) | (qz_bits(1.0f) & ~(uint32_t)usable);
+        inverse[g] = qz_float(qz_bits(1.0f / qz_float(divisor)) & (uint32_t)usable);
+        huge |= beyond;
+        tiny |= (magnitude < normal) & ((qz_magnitude_bits(min[g]) | qz_magnitude_bits(max[g])) != 0);
+    }
+    return (huge ? QZ_FIT_HUGE : 0u) | (tiny ? QZ_FIT_TINY : 0u);
 }

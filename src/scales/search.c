@@ -77,13 +77,6 @@ static float unit_of(float largest)
     return power < FLT_MIN ? FLT_MIN : power > 0x1p125f ? 0x1p125f : power;
 }
 
-/* The bits of |x|, which are in the order of the magnitudes, NaN above all. With comparisons of integers alone
- * compilers make vectors of loops. */
-static inline int32_t magnitude_of(float x)
-{
-    return (int32_t)(qz_bits(x) & 0x7fffffffu);
-}
-
 /* Whether it is of QZ_BLOCK whole groups that follow each other. */
 static int is_whole(const struct qz_view *view, const struct block *block)
 {
@@ -216,15 +209,12 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
 
 /* The same with a zero or an offset, and without super scales: which groups are to be looked at again
  * (careful_affine.c). */
-static void note_affine(const struct qz_view *view, const struct block *block, const float *w, struct groups *groups)
+static void note_affine(const struct qz_view *view, const struct block *block, const float *w,
+                        int32_t special[QZ_BLOCK])
 {
     const struct qz_look look = look_at(block, w);
-    int32_t special[QZ_BLOCK];
-    if (view->super_groups)
-        return;
-    view->kernels->look_affine(&look, &block->error, view->grid.zero == QZ_ZERO_UINT4, special);
-    for (size_t l = 0; l < block->count; l++)
-        groups->special[block->group[l]] = special[l];
+    if (!view->super_groups)
+        view->kernels->look_affine(&look, &block->error, view->grid.zero == QZ_ZERO_UINT4, special);
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------------------- */
@@ -274,14 +264,17 @@ static void search_block(const struct qz_encoder *encoder, const struct run *run
 {
     int weighted = is_weighted(source, block->group[0]);
     const float *w = weighted ? block->w : NULL;
+    int32_t special[QZ_BLOCK] = {0};
     fill_block(encoder, run, groups, source, block, weighted);
     search_lanes(encoder, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
     if (is_symmetric(encoder))
         note_specials(encoder, block, w, specials);
     else
-        note_affine(encoder->view, block, w, groups);
-    for (size_t l = 0; l < block->count; l++)
+        note_affine(encoder->view, block, w, special);
+    for (size_t l = 0; l < block->count; l++) {
         keep_lane(encoder->view, groups, block, l);
+        groups->special[block->group[l]] = special[l];
+    }
 }
 
 /* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. So many and so long
@@ -314,7 +307,7 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
     if (is_symmetric(encoder))
         note_specials(encoder, block, w, specials);
     else
-        note_affine(view, block, w, groups);
+        note_affine(view, block, w, groups->special + g);
     memcpy(groups->scale + g, block->scale, bytes);
     if (view->grid.zero != QZ_ZERO_NONE)
         memcpy(groups->zero + g, block->zero, bytes);
@@ -334,12 +327,12 @@ static size_t length_of(const struct qz_view *view, const struct run *run, size_
 /* Whether `count` groups from g on are ordinary and need no unit. */
 static int are_plain(const struct groups *groups, size_t g, size_t count)
 {
-    const int32_t least = magnitude_of(UNIT_LEAST), most = magnitude_of(UNIT_MOST);
-    const int32_t least_scale = magnitude_of(0x1p-100f), most_scale = magnitude_of(0x1p100f);
+    const int32_t least = qz_magnitude_bits(UNIT_LEAST), most = qz_magnitude_bits(UNIT_MOST);
+    const int32_t least_scale = qz_magnitude_bits(0x1p-100f), most_scale = qz_magnitude_bits(0x1p100f);
     int32_t others = 0;
     for (size_t l = g; l < g + count; l++) {
-        int32_t low = magnitude_of(groups->min[l]), high = magnitude_of(groups->max[l]);
-        int32_t scale = magnitude_of(groups->scale[l]), largest = low > high ? low : high;
+        int32_t low = qz_magnitude_bits(groups->min[l]), high = qz_magnitude_bits(groups->max[l]);
+        int32_t scale = qz_magnitude_bits(groups->scale[l]), largest = low > high ? low : high;
         others |= (largest < least) | (largest > most) | (scale < least_scale) | (scale > most_scale);
     }
     return !others;
@@ -532,8 +525,10 @@ static void search_ends_again(const struct pass *pass)
     size_t count = 0;
     for (size_t g = 0; g < groups->count; g++) {
         int special = groups->special[g];
+        if (!(special & (QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE)))
+            continue;
         groups->special[g] = special & ~(QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE);
-        if (!(special & QZ_SPECIAL) && special & (QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE) &&
+        if (!(special & QZ_SPECIAL) &&
             (special & QZ_SPECIAL_ENDS ||
              qz_is_wave(pass->source->x + g * size, length_of(view, pass->run, pass->source->row_groups, g))) &&
             qz_is_ordinary_scale(groups->scale[g]))
@@ -631,47 +626,6 @@ static void search_blocks(const struct qz_encoder *encoder, const struct run *ru
         search_ends_again(&pass);
 }
 
-/* A code, or a number of steps, if it is in least..most. */
-static inline float nearest_step(float y, float least, float most)
-{
-    const float round = 0x1.8p23f;
-    y = y > least ? y : least;
-    y = y < most ? y : most;
-    return (y + round) - round;
-}
-
-/* Finds pairs that are not normal, or may not be, but makes those with integer zeros so. Written so that compilers make
- * vectors of the loops: with limits that were constants, GCC would make branches of them. */
-static void note_pairs(const struct qz_view *view, struct groups *groups)
-{
-    const int integers = view->grid.zero == QZ_ZERO_UINT4;
-    const float is_offset = view->grid.zero == QZ_ZERO_OFFSET ? 1.0f : 0.0f;
-    const float least = (float)(view->grid.lo - 16), most = (float)(view->grid.hi + 16);
-    if (integers) {
-        for (size_t g = 0; g < groups->count; g++) { /* 0 is among the values of a grid */
-            float inverse = 1.0f / groups->scale[g], known = groups->zero[g];
-            float low = nearest_step(groups->min[g] * inverse, least, most);
-            float high = nearest_step(groups->max[g] * inverse, least, most);
-            low = low < 0.0f ? -low : 0.0f;
-            float zero = low < known ? low : known;
-            high = high > 0.0f ? high : 0.0f;
-            groups->zero[g] = inverse > 0.0f ? zero : known;
-            int32_t used = zero + high >= 8.0f;
-            groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
-        }
-        return;
-    }
-    for (size_t g = 0; g < groups->count; g++) {
-        float inverse = 1.0f / groups->scale[g], zero = groups->zero[g];
-        float offset = zero * is_offset, moved = zero - offset;
-        groups->zero[g] = zero + 0.0f; /* not -0, as the plain one of groups without values below 0 is */
-        float low = nearest_step((groups->min[g] - offset) * inverse + moved, least, most);
-        float high = nearest_step((groups->max[g] - offset) * inverse + moved, least, most);
-        int32_t used = (low <= 0.0f) & (high >= 8.0f);
-        groups->special[g] |= (used ^ 1) * QZ_SPECIAL_CODES;
-    }
-}
-
 /* Where the scheme has the rule of another tool, its pair may be better than what was found. */
 static void compare_rule(const struct pass *pass)
 {
@@ -698,7 +652,8 @@ static void settle_affine(const struct pass *pass)
     const struct qz_encoder *encoder = pass->encoder;
     const struct qz_view *view = encoder->view;
     struct groups *groups = pass->groups;
-    note_pairs(view, groups);
+    view->kernels->note_codes(&view->grid, groups->count, groups->min, groups->max, groups->scale, groups->zero,
+                              groups->special);
     for (size_t g = 0; g < groups->count; g++) {
         int special = groups->special[g];
         if (!special && encoder->method != QZ_EXACT)
@@ -794,21 +749,8 @@ unsigned qz_search_pieces(const struct qz_encoder *encoder, struct qz_exact_sour
 
 unsigned qz_flag_scales(const struct qz_view *view, struct groups *groups)
 {
-    const int32_t least = magnitude_of(FLT_MIN), most = magnitude_of(0x1p120f);
-    const int32_t normal = view->scale_dtype == QZ_F16 ? magnitude_of(0x1p-14f) : least;
-    const int32_t most_zero = magnitude_of(view->grid.zero == QZ_ZERO_OFFSET ? 0x1p126f : INFINITY);
-    const int32_t looked_at = view->grid.zero == QZ_ZERO_NONE ? 0 : -1; /* which bits of a zero are */
-    int32_t tiny = 0, huge = 0;
-    for (size_t g = 0; g < groups->count; g++) {
-        int32_t magnitude = magnitude_of(groups->scale[g]), zero = magnitude_of(groups->zero[g]) & looked_at;
-        int32_t beyond = (magnitude > most) | (zero > most_zero);
-        int32_t usable = -((magnitude >= least) & (beyond ^ 1)); /* all bits or none */
-        uint32_t divisor = (qz_bits(groups->scale[g]) & (uint32_t)usable) | (qz_bits(1.0f) & ~(uint32_t)usable);
-        groups->inverse[g] = qz_float(qz_bits(1.0f / qz_float(divisor)) & (uint32_t)usable);
-        huge |= beyond;
-        tiny |= (magnitude < normal) & ((magnitude_of(groups->min[g]) | magnitude_of(groups->max[g])) != 0);
-    }
-    return (huge ? QZ_FIT_HUGE : 0u) | (tiny ? QZ_FIT_TINY : 0u);
+    return view->kernels->flag_scales(view->scale_dtype == QZ_F16, view->grid.zero, groups->count, groups->min,
+                                      groups->max, groups->scale, groups->zero, groups->inverse);
 }
 
 unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,

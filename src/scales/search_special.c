@@ -159,27 +159,70 @@ static size_t decoded_values(const struct qz_view *view, const struct qz_exact_s
     return count;
 }
 
+/* The decoded value of largest magnitude, the first one of two. They are in the order of x: it is that of one end. */
+static float decoded_extreme(const struct qz_view *view, const struct qz_exact_source *source, float scale)
+{
+    float low = INFINITY, high = -INFINITY;
+    size_t n;
+    const float *w, *x;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++) {
+            low = x[i] < low ? x[i] : low;
+            high = x[i] > high ? x[i] : high;
+        }
+    }
+    low = decoded_value(view, low, scale);
+    high = decoded_value(view, high, scale);
+    if (fabsf(low) != fabsf(high) || low == high)
+        return fabsf(low) > fabsf(high) ? low : high;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++) {
+            float decoded = decoded_value(view, x[i], scale);
+            if (fabsf(decoded) == fabsf(low))
+                return decoded;
+        }
+    }
+    return low;
+}
+
+/* Whether all that is decoded with one scale can be decoded with another one. */
+static int are_decoded(const struct qz_view *view, const struct qz_exact_source *source, float scale, float other)
+{
+    size_t n;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++)
+            if (!is_decoded(view, other, decoded_value(view, x[i], scale)))
+                return 0;
+    }
+    return 1;
+}
+
+/* Most groups have no other scale that may do: it is looked for first, and then what it would have to decode. */
 float qz_least_alike(const struct qz_encoder *encoder, const struct qz_exact_source *source, float scale)
 {
     const struct qz_view *view = encoder->view;
+    const int steps = view->scale_dtype == QZ_F32 ? 3 : 1;
     float value[ALIKE], best = scale;
     if (view->super_groups || scale == 0.0f || !qz_is_finite(scale))
         return scale;
-    size_t count = decoded_values(view, source, scale, value);
-    float extreme = count > ALIKE ? 0.0f : extreme_of(value, count);
-    for (int e = 0; e < 48 && extreme != 0.0f; e++) {
-        float entry = view->grid.sorted[e / 3],
-              other = entry != 0.0f ? qz_stored_scale(view, extreme / entry, 1.0f) : 0.0f;
-        if (e % 3 != 0 && view->scale_dtype == QZ_F32) /* products are rounded: of neighbours, more than one may do */
-            other = nextafterf(other, e % 3 == 1 ? 0.0f : copysignf(INFINITY, other));
-        if (other == 0.0f || !qz_is_finite(other) || (encoder->positive && other < 0) ||
-            !(fabsf(other) < fabsf(best) || (other == -best && other > 0)))
+    const float extreme = decoded_extreme(view, source, scale);
+    for (int e = 0; e < 16 * steps && extreme != 0.0f; e++) {
+        /* A scale that is larger before it is rounded is not smaller after that, nor, if twice as large, the same. */
+        float entry = view->grid.sorted[e / steps], margin = best < 0.0f && steps == 1 ? 2.0f : 1.0001f;
+        if (entry == 0.0f || fabsf(extreme) > fabsf(best) * margin * fabsf(entry))
             continue;
-        size_t i = 0;
-        while (i < count && is_decoded(view, other, value[i]))
-            i++;
-        if (i == count)
-            best = other;
+        float other = qz_stored_scale(view, extreme / entry, 1.0f);
+        if (e % steps != 0) /* products are rounded: of neighbours, more than one may do */
+            other = nextafterf(other, e % steps == 1 ? 0.0f : copysignf(INFINITY, other));
+        if (other == 0.0f || !qz_is_finite(other) || (encoder->positive && other < 0) ||
+            !(fabsf(other) < fabsf(best) || (other == -best && other > 0)) || !are_decoded(view, source, scale, other))
+            continue;
+        if (best == scale && decoded_values(view, source, scale, value) > ALIKE)
+            return scale;
+        best = other;
     }
     return best;
 }

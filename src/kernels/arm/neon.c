@@ -44,6 +44,7 @@ typedef uint32x4_t VM; /* all bits of a lane */
 #define vm_none()               vdupq_n_u32(0)
 #define vm_and(a, b)            vandq_u32(a, b)
 #define vm_or(a, b)             vorrq_u32(a, b)
+#define vm_and_ne(m, a, b)      vm_and(m, vf_ne(a, b))
 #define vm_any(m)               (vmaxvq_u32(m) != 0)
 #define vm_bits(m)              vaddvq_u32(vandq_u32(m, ((uint32x4_t){1, 2, 4, 8})))
 #define vf_hmin(v)              vminvq_f32(v)

@@ -37,9 +37,11 @@ typedef __m256 VM; /* all bits of a lane */
 #define vf_eq(a, b)           _mm256_cmp_ps(a, b, _CMP_EQ_OQ)
 #define vf_ne(a, b)           _mm256_cmp_ps(a, b, _CMP_NEQ_UQ)
 #define vf_select(m, a, b)    _mm256_blendv_ps(b, a, m)
+#define vf_between(v, lo, hi) vf_min(vf_max(v, lo), hi)
 #define vm_none()             _mm256_setzero_ps()
 #define vm_and(a, b)          _mm256_and_ps(a, b)
 #define vm_or(a, b)           _mm256_or_ps(a, b)
+#define vm_and_ne(m, a, b)    vm_and(m, vf_ne(a, b))
 #define vm_any(m)             (_mm256_movemask_ps(m) != 0)
 #define vm_bits(m)            ((unsigned)_mm256_movemask_ps(m))
 #define vf_round(v)           _mm256_cvtps_epi32(v)
@@ -206,17 +208,9 @@ INLINE VF vf_power(VF v)
     return _mm256_and_ps(v, _mm256_castsi256_ps(vi_set1(0x7f800000)));
 }
 
-/* Integer minima, which more units can do: seen as signed integers, negative floats are below all others; as unsigned
- * ones they are above, the farther from zero the more. */
-INLINE VF vf_between(VF v, VF lo, VF hi)
-{
-    VI bits = _mm256_min_epi32(_mm256_castps_si256(v), _mm256_castps_si256(hi));
-    return _mm256_castsi256_ps(_mm256_min_epu32(bits, _mm256_castps_si256(lo)));
-}
-
 INLINE VI vf_cell(VF v)
 {
-    return _mm256_cvtps_epi32(vf_min(vf_max(v, vf_set1(0.0f)), vf_set1(31.0f)));
+    return _mm256_cvtps_epi32(vf_between(v, vf_set1(0.0f), vf_set1(31.0f)));
 }
 
 INLINE void vm_to_u8(uint8_t *p, VM m)

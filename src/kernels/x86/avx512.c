@@ -37,9 +37,11 @@ typedef __mmask16 VM;
 #define vf_eq(a, b)           _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
 #define vf_ne(a, b)           _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ)
 #define vf_select(m, a, b)    _mm512_mask_blend_ps(m, b, a)
+#define vf_between(v, lo, hi) vf_min(vf_max(v, lo), hi)
 #define vm_none()             ((__mmask16)0)
 #define vm_and(a, b)          ((__mmask16)((a) & (b)))
 #define vm_or(a, b)           ((__mmask16)((a) | (b)))
+#define vm_and_ne(m, a, b)    _mm512_mask_cmp_ps_mask(m, a, b, _CMP_NEQ_UQ)
 #define vm_any(m)             ((m) != 0)
 #define vm_bits(m)            ((unsigned)(m))
 #define vf_hmin(v)            _mm512_reduce_min_ps(v)
@@ -135,17 +137,9 @@ INLINE VF vf_power(VF v)
     return _mm512_and_ps(v, _mm512_castsi512_ps(vi_set1(0x7f800000)));
 }
 
-/* Integer minima, which more units can do: seen as signed integers, negative floats are below all others; as unsigned
- * ones they are above, the farther from zero the more. */
-INLINE VF vf_between(VF v, VF lo, VF hi)
-{
-    VI bits = _mm512_min_epi32(_mm512_castps_si512(v), _mm512_castps_si512(hi));
-    return _mm512_castsi512_ps(_mm512_min_epu32(bits, _mm512_castps_si512(lo)));
-}
-
 INLINE VI vf_cell(VF v)
 {
-    return _mm512_cvtps_epi32(vf_min(vf_max(v, vf_set1(0.0f)), vf_set1(31.0f)));
+    return _mm512_cvtps_epi32(vf_between(v, vf_set1(0.0f), vf_set1(31.0f)));
 }
 
 INLINE void vm_to_u8(uint8_t *p, VM m)

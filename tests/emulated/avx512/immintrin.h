@@ -287,6 +287,7 @@ MASK_2(stand_in_test_epi8, __mmask64, si, i8, 64, &)
         int high = _mm256_movemask_ps(_mm256_cmp_ps(compared_a.half_ps[1], compared_b.half_ps[1], how));               \
         (__mmask16)(low | high << 8);                                                                                  \
     })
+#define _mm512_mask_cmp_ps_mask(m, a, b, how) ((__mmask16)((m)&_mm512_cmp_ps_mask(a, b, how)))
 #define _mm512_cmp_pd_mask(a, b, how)                                                                                  \
     __extension__({                                                                                                    \
         stand_in compared_a = {.pd = (a)}, compared_b = {.pd = (b)};                                                   \
