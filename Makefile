@@ -8,7 +8,7 @@ FULL := lint gcc clang debug sanitizers threads ftz emulated avx512 windows fuzz
 
 PREFIX ?= /usr/local
 
-.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) test-scale wheels bench bench-files bench-peers docs lint format fuzz coverage mutate clean
+.PHONY: help demo install test test-all $(addprefix test-,$(SHORT) $(FULL)) test-scale test-peers wheels bench bench-files bench-peers docs lint format fuzz coverage mutate clean
 
 help:
 	@echo 'make demo             install what is missing, build, and quantize word vectors and a sentence encoder'
@@ -17,6 +17,8 @@ help:
 	@echo 'make test-NAME        one part of the first ($(SHORT))'
 	@echo '                      or of the second ($(FULL))'
 	@echo 'make test-scale       plans, tables and vectors on Dask, Ray, MPI and Spark, which it installs: some minutes'
+	@echo 'make test-peers       the programs whose files this one reads and writes, which it installs where it can, say'
+	@echo '                      whether they find the same numbers: some minutes, and a quarter of an hour of compiling'
 	@echo 'make wheels           the wheels that can be built here, each tested: native, sdist, aarch64, free-threaded;'
 	@echo '                      the last builds a CPython first: half an hour (KINDS="native sdist" makes some)'
 	@echo 'make install          build the C libraries and the tool, and install them (PREFIX=/usr/local, DESTDIR)'
@@ -66,6 +68,10 @@ $(addprefix test-,$(FULL)): test-%:
 test-scale:
 	@$(PYTHON) scripts/prepare.py scale
 	@$(VENV) scripts/test.py scale
+
+test-peers:
+	@$(PYTHON) scripts/prepare.py test
+	@$(VENV) scripts/test.py peers
 
 wheels:
 	@$(PYTHON) scripts/prepare.py wheels

@@ -83,10 +83,6 @@ def run(*arguments: object) -> tuple[float, int]:
     return time.perf_counter() - start, usage.ru_maxrss * 1024
 
 
-def run_time(*arguments: object) -> float:
-    return run(*arguments)[0]
-
-
 def in_turns(repeats: int, *steps: Callable[[], float]) -> list[float]:
     """The median seconds of each step; the first turn only fills the cache."""
     turns = [[step() for step in steps] for _ in range(repeats + 1)][1:]
@@ -111,15 +107,16 @@ def cpu() -> str:
     return "unknown CPU"
 
 
+def fresh(path: Path, *arguments: object) -> Callable[[], float]:
+    def step() -> float:
+        path.unlink(missing_ok=True)
+        return run(*arguments)[0]
+
+    return step
+
+
 def encoding(folder: Path, source: Path, repeats: int) -> None:
     copy, out = folder / "copy.safetensors", folder / "out.safetensors"
-
-    def fresh(path: Path, *arguments: object) -> Callable[[], float]:
-        def step() -> float:
-            path.unlink(missing_ok=True)
-            return run(*arguments)[0]
-
-        return step
 
     for method, target in (("absmax", 0.8), ("search", 0.35)):
         encode = (TOOL, "encode", source, out, "--method", method, "--threads", 2, "--no-fsync", "--quiet")
@@ -147,12 +144,13 @@ def converting(folder: Path, source: Path, repeats: int) -> None:
     for layout in ("compressed-tensors", "gptq"):
 
         def step(*more: str, layout: str = layout) -> float:
-            return run(TOOL, "convert", own, out, "--to", layout, "--force", "--no-fsync", *more)[0]
+            return fresh(out, TOOL, "convert", own, out, "--to", layout, "--no-fsync", "--quiet", *more)()
 
         step()
         smaller = min(own, out, key=lambda path: path.stat().st_size)
-        copying: Callable[[], float] = functools.partial(run_time, "cp", smaller, copy)
-        copied, plain, proved = in_turns(repeats, copying, functools.partial(step, "--no-verify"), step)
+        copied, plain, proved = in_turns(
+            repeats, fresh(copy, "cp", smaller, copy), functools.partial(step, "--no-verify"), step
+        )
         line(f"convert own to {layout}, against cp", copied / plain, "x cp", 0.7)
         line("the same with its proof, which decodes both", copied / proved, "x cp", 0)
 

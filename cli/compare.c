@@ -264,6 +264,14 @@ static int compare_bytes(comparer *c, pair *p)
     return code;
 }
 
+/* verify compares too, and its user has named no A and no B. */
+static const char *only_in(const settings *s, int second)
+{
+    if (strcmp(s->command, "verify") == 0)
+        return second ? "only in the file" : "only in the original";
+    return second ? "only in B" : "only in A";
+}
+
 static int compare_pair(comparer *c, pair *p)
 {
     side a = {.in = &c->a, .item = p->a}, b = {.in = &c->b, .item = p->b};
@@ -280,7 +288,7 @@ static int compare_pair(comparer *c, pair *p)
     /* The shape of a quantized tensor lies in its reader, which ends with this function: with_shape() gets it again. */
     int a_floats = p->a && is_float(x->element), b_floats = p->b && is_float(y->element);
     if (!p->a || !p->b) {
-        p->verdict = !p->a ? "only in B" : "only in A";
+        p->verdict = only_in(c->s, !p->a);
     } else if (x->rank != y->rank || (x->rank != 0 && memcmp(x->shape, y->shape, x->rank * sizeof x->shape[0]) != 0)) {
         p->verdict = "other shape";
     } else if (a_floats && b_floats && x->rank != 0) {

@@ -3,6 +3,7 @@
  */
 #include "commands.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,9 @@ typedef struct decoder {
     size_t *indices;    /* where to */
     size_t count;
     uint64_t bytes_before, bytes_after; /* of all */
+    /* Of blocks, for all tensors: memory that is freed and allocated again would be cleared by the system each time. */
+    void *values[2]; /* of the block that is decoded, and of the one before, which is written meanwhile */
+    uint64_t room;   /* for elements, in each */
 } decoder;
 
 /* ---- results ---- */
@@ -124,31 +128,83 @@ static int declare(decoder *d, const item *i, size_t *index, uint64_t *values, u
 
 /* ---- the work ---- */
 
+/* A block that is written while the next one is decoded. */
+typedef struct writing {
+    qz_writer *writer;
+    size_t index; /* in the output */
+    const grid *grid;
+    block block;
+    size_t each; /* bytes of an element */
+    const void *values;
+    qz_file_result result;
+    qz_file_error error;
+    int started; /* a thread is at it, or was */
+    pthread_t thread;
+} writing;
+
+static void *write_values(void *of)
+{
+    writing *w = of;
+    w->error = (qz_file_error)QZ_FILE_ERROR_INIT;
+    w->result = write_block(w->writer, w->index, w->grid, &w->block, w->each, w->values, &w->error);
+    return NULL;
+}
+
+/* Waits until the block is written, or has failed, which is said once: if nothing else failed before. */
+static int finish_writing(writing *w, int code)
+{
+    if (w->started)
+        pthread_join(w->thread, NULL);
+    w->started = 0;
+    return code == DONE && w->result != QZ_FILE_OK ? fail_file(&w->error) : code;
+}
+
 /* One tensor on its way to the output. */
 typedef struct decoding {
     decoder *decoder;
     packed_reader reader;
-    size_t index; /* in the output */
     grid grid;
-    void *values;
+    writing writing;
 } decoding;
 
 static int decode_and_write(void *context, const block *b)
 {
-    decoding *w = context;
-    decoder *d = w->decoder;
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    int code = decode_block(&w->reader, b, w->values, d->dtype, d->pool);
-    if (code == DONE &&
-        write_block(d->writer, w->index, &w->grid, b, qz_dtype_size(d->dtype), w->values, &error) != QZ_FILE_OK)
-        code = fail_file(&error);
+    decoding *now = context;
+    decoder *d = now->decoder;
+    writing *w = &now->writing;
+    int code = decode_block(&now->reader, b, d->values[0], d->dtype, d->pool);
+    code = finish_writing(w, code);
+    if (code != DONE)
+        return code;
+    void *values = d->values[0];
+    d->values[0] = d->values[1];
+    d->values[1] = values;
+    w->block = *b;
+    w->values = values;
+    w->started = d->pool && pthread_create(&w->thread, NULL, write_values, w) == 0;
+    if (!w->started)
+        write_values(w);
     block_done(b);
+    return DONE;
+}
+
+static int make_room(decoder *d, const block_plan *blocks)
+{
+    int code = DONE;
+    for (int k = 0; k < 2 && code == DONE && block_elements(blocks) > d->room; k++) {
+        free(d->values[k]);
+        d->values[k] = allocate_block(blocks, qz_dtype_size(d->dtype));
+        code = d->values[k] ? DONE : LIMIT;
+    }
+    if (code == DONE && block_elements(blocks) > d->room)
+        d->room = block_elements(blocks);
     return code;
 }
 
 static int decode_tensor(decoder *d, const item *i, size_t index)
 {
-    decoding w = {.decoder = d, .index = index};
+    decoding w = {.decoder = d};
+    w.writing = (writing){.writer = d->writer, .index = index, .grid = &w.grid, .each = qz_dtype_size(d->dtype)};
     block_plan blocks;
     int code = open_packed(&d->in, i, &w.reader);
     if (code != DONE)
@@ -157,11 +213,11 @@ static int decode_tensor(decoder *d, const item *i, size_t index)
     grid_of(&w.reader.tensor, packed->axis, 1, &w.grid);
     plan_blocks(&w.grid, column_unit(&packed->scheme, w.grid.cols, 0), &blocks);
     code = allocate_packed_blocks(&w.reader, &blocks);
-    if (code == DONE) {
-        w.values = allocate_block(&blocks, qz_dtype_size(d->dtype));
-        code = w.values ? for_each_block(&blocks, decode_and_write, &w) : LIMIT;
-    }
-    free(w.values);
+    if (code == DONE)
+        code = make_room(d, &blocks);
+    if (code == DONE)
+        code = for_each_block(&blocks, decode_and_write, &w);
+    code = finish_writing(&w.writing, code);
     close_packed(&w.reader);
     return code;
 }
@@ -224,6 +280,8 @@ int run_decode(const settings *s)
         results_end(&r, DONE);
         sum_up("decoded %zu %s in %.2f s", d.count, d.count == 1 ? "tensor" : "tensors", seconds_now() - start);
     }
+    free(d.values[0]);
+    free(d.values[1]);
     free(d.items);
     free(d.indices);
     qz_pool_destroy(d.pool);

@@ -59,6 +59,14 @@ typedef struct job { /* one tensor of the input */
     double likely_sqnr;      /* of a sample of it, of one that is encoded or too lossy; NAN: not measured */
 } job;
 
+/* What GPTQ takes with a recipe: gptq_time.c. */
+typedef struct gptq_pace {
+    const recipe *how;  /* NULL: nothing was measured */
+    uint64_t cols;      /* of the matrices that were */
+    double inputs, row; /* seconds for them, and for each row of values */
+    double power;       /* of the number of inputs, with which the first grows */
+} gptq_pace;
+
 typedef struct encoder {
     const settings *s;
     source in, weights, grams, table;
@@ -69,6 +77,7 @@ typedef struct encoder {
     float numbers[16];         /* --table */
     rule_list rules, defaults; /* of the user; what stays in models */
     uint64_t likely_memory;    /* bytes that a run takes, of a dry one; 0: not known */
+    gptq_pace pace;            /* of a dry run */
     recipe *candidates;        /* of tensors for which one is chosen */
     uint64_t part;             /* of a folder, as qz_create_options has it; 0: all */
     qz_shard made;             /* with --part N, that file */

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "gptq_time.h"
 #include "output.h"
 #include "resources.h"
 #include "sample.h"
@@ -280,6 +281,8 @@ static int predict_tensor(encoder *e, job *j)
         j->likely_sqnr = likely_sqnr(&s, &stats);
     }
     free_sample(&s);
+    if (code == DONE && is_gptq(j))
+        j->likely_seconds = gptq_seconds(e, j);
     e->likely_memory = memory > e->likely_memory ? memory : e->likely_memory;
     return code;
 }

@@ -212,8 +212,8 @@ static uint64_t gptq_count(const encoder *e)
 static void say_prediction(const encoder *e)
 {
     if (e->likely_memory != 0)
-        sum_up("dry run: a run takes about %s of memory and %.2g s, without the time to read and write%s",
-               bytes_text((double)e->likely_memory), likely_seconds(e), gptq_count(e) != 0 ? " and that of GPTQ" : "");
+        sum_up("dry run: a run takes about %s of memory and %.2g s, without the time to read and write",
+               bytes_text((double)e->likely_memory), likely_seconds(e));
 }
 
 /* What encoded tensors were. */

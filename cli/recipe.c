@@ -330,7 +330,8 @@ static int read_words(const settings *s, char *words, const char *place, recipe 
     const qz_scheme *row = qz_scheme_by_name(word);
     const int eight = strcmp(word, eight_bits.name) == 0;
     if ((strcmp(word, "keep") == 0 || eight) && rest)
-        return fail(USAGE, "%s: nothing can stand after %s", place, word);
+        return fail(USAGE, "%s: nothing can stand after %s%s", place, word,
+                    eight ? ", which has groups of 32 and float16 scales in all files" : "");
     if (eight) {
         *out = eight_recipe();
         return DONE;

@@ -310,10 +310,11 @@ static int make_rest(const resumable *r, stage *st, const char *files)
         size_t shard = 0;
         while (shard < st->count && strcmp(st->shards[shard].name, names[i]->d_name) != 0)
             shard++;
-        const int goes = shard == st->count && code == DONE;
-        char *path = goes ? join(files, "/", names[i]->d_name, "") : NULL;
+        const char *name = names[i]->d_name;
+        const int goes = shard == st->count && code == DONE && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+        char *path = goes ? join(files, "/", name, "") : NULL;
         if (path)
-            unlink(path); /* not . and .., which are no files */
+            remove_tree(path);
         else if (goes)
             code = LIMIT;
         free(path);

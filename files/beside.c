@@ -25,7 +25,7 @@
 #include "tensors.h"
 #include "writer.h"
 
-enum { PIECE = 1 << 20, LONGEST_CONFIG = 1 << 20 };
+enum { PIECE = 1 << 20, LONGEST_CONFIG = 1 << 20, DEEPEST = 8 };
 
 /* Ends of names that are not copied, and what they are. */
 static const struct left_out {
@@ -51,12 +51,25 @@ typedef struct copying {
     qz_writer *writer;
     const qz_file *model;
     const char *quantization;
-    int relaid; /* quantized tensors, whosever they were, are in another layout */
-    int folder; /* that of the model */
+    int relaid;         /* quantized tensors, whosever they were, are in another layout */
+    int folder;         /* that of the model, or one in it */
+    const char *inside; /* what names in that folder begin with in the output: "" or "sub/folder/" */
+    unsigned depth;
+    size_t copied; /* files */
     char *note;
     size_t note_size;
     size_t more, noted; /* what the note has no room for; where it is counted */
 } copying;
+
+/* The path in the model, and in the output, of what is called `name` in the folder: to be freed, NULL without memory. */
+static char *path_of(const copying *c, const char *name, const char *end)
+{
+    size_t room = strlen(c->inside) + strlen(name) + strlen(end) + 1;
+    char *path = malloc(room);
+    if (path)
+        snprintf(path, room, "%s%s%s", c->inside, name, end);
+    return path;
+}
 
 /* Adds to the note. What does not fit is counted; there is always room for the count. */
 static void remark(copying *c, const char *name, const char *what)
@@ -161,17 +174,18 @@ static qz_file_result copy_config(copying *c, const qz_input *input, const char 
     return result;
 }
 
-static qz_file_result copy_file(copying *c, const char *name, qz_file_error *error)
+static qz_file_result copy_file(copying *c, const char *name, const char *path, qz_file_error *error)
 {
     qz_input input;
-    qz_file_result result = qz_input_open_inside(&input, c->folder, name, name, error);
+    qz_file_result result = qz_input_open_inside(&input, c->folder, name, path, error);
     if (result != QZ_FILE_OK)
         return result;
     result =
-        strcmp(name, "config.json") == 0 ? copy_config(c, &input, name, error) : copy_bytes(c, &input, name, error);
+        strcmp(path, "config.json") == 0 ? copy_config(c, &input, path, error) : copy_bytes(c, &input, path, error);
     if (result == QZ_FILE_OK)
         result = qz_input_unchanged(&input, error);
     qz_input_close(&input);
+    c->copied++;
     return result;
 }
 
@@ -200,26 +214,70 @@ static qz_file_result look_at(const copying *c, const char *name, const char **w
     if (qz_inside_status(&place, &status) != 0)
         result = cannot_look(name, why, error);
     else if (!S_ISREG(status.st_mode))
-        *why = S_ISDIR(status.st_mode) ? "a folder" : "no regular file";
+        *why = S_ISDIR(status.st_mode) ? "a link to a folder" : "no regular file";
     qz_inside_free(&place);
     return result;
 }
 
-static qz_file_result take(copying *c, const char *name, qz_file_error *error)
+static qz_file_result copy_all(copying *c, const char *path, qz_file_error *error);
+
+/* A folder in the model's, that is no link. It is made when there is something to put into it. */
+static qz_file_result copy_folder(copying *c, const char *where, const char *name, const char *path,
+                                  qz_file_error *error)
+{
+    const size_t before = c->copied;
+    const copying outer = *c;
+    if (name[0] == '.' || c->depth == DEEPEST) {
+        remark(c, path, name[0] == '.' ? "is left out (a hidden folder)" : "is left out (a folder too deep)");
+        return QZ_FILE_OK;
+    }
+    char *inside = path_of(c, name, "/"), *whole = path_of(&(copying){.inside = where}, name, "/");
+    c->folder = qz_above_standard(openat(c->folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    c->inside = inside;
+    c->depth++;
+    qz_file_result result = c->folder < 0       ? qz_fail_errno(error, c->model->input.label, "open a folder in it")
+                            : !inside || !whole ? qz_fail_memory(error, c->model->input.label)
+                                                : copy_all(c, whole, error);
+    if (result == QZ_FILE_OK && c->copied != before)
+        result = qz_output_folder_end_folder(&c->writer->output, inside, error);
+    if (c->folder >= 0)
+        close(c->folder);
+    c->folder = outer.folder;
+    c->inside = outer.inside;
+    c->depth = outer.depth;
+    free(inside);
+    free(whole);
+    return result;
+}
+
+static qz_file_result take_path(copying *c, const char *where, const char *name, const char *path, qz_file_error *error)
 {
     const char *why;
     char what[64];
-    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || qz_temporary_is(name) || is_model(c->model, name))
-        return QZ_FILE_OK;
+    struct stat status;
+    if (fstatat(c->folder, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode))
+        return copy_folder(c, where, name, path, error);
     qz_file_result result = look_at(c, name, &why, error);
     if (result != QZ_FILE_OK)
         return result;
     why = why ? why : why_left_out(c, name);
     if (!why)
-        return copy_file(c, name, error);
+        return copy_file(c, name, path, error);
     snprintf(what, sizeof what, "is left out (%s)", why);
-    remark(c, name, what);
+    remark(c, path, what);
     return QZ_FILE_OK;
+}
+
+static qz_file_result take(copying *c, const char *where, const char *name, qz_file_error *error)
+{
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || qz_temporary_is(name) ||
+        (c->depth == 0 && is_model(c->model, name)))
+        return QZ_FILE_OK;
+    char *path = path_of(c, name, "");
+    qz_file_result result =
+        path ? take_path(c, where, name, path, error) : qz_fail_memory(error, c->model->input.label);
+    free(path);
+    return result;
 }
 
 /* A list without names that are compared as a language has it: notes are the same everywhere. */
@@ -228,6 +286,7 @@ static int by_bytes(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+/* The folder that is open as c->folder is listed by its path: names that another folder has by then are not there. */
 static qz_file_result copy_all(copying *c, const char *path, qz_file_error *error)
 {
     struct dirent **names;
@@ -237,7 +296,7 @@ static qz_file_result copy_all(copying *c, const char *path, qz_file_error *erro
     qz_file_result result = QZ_FILE_OK;
     for (int i = 0; i < count; i++) {
         if (result == QZ_FILE_OK)
-            result = take(c, names[i]->d_name, error);
+            result = take(c, path, names[i]->d_name, error);
         free(names[i]);
     }
     free(names);
@@ -296,13 +355,14 @@ qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const cha
                  .quantization = quantization ? quantization : writer->said,
                  .relaid = is_relaid(writer, model),
                  .folder = -1,
+                 .inside = "",
                  .note = note ? note : nothing,
                  .note_size = note ? note_size : 1};
     c.note[0] = '\0';
     if (writer->output.files < 0)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "is no folder");
     const char *path = qz_file_path(model, 0), *slash = strrchr(path, '/');
-    char *folder = !slash ? strdup(".") : strndup(path, (size_t)(slash + 1 - path));
+    char *folder = !slash ? strdup("./") : strndup(path, (size_t)(slash + 1 - path));
     if (!folder)
         return qz_fail_memory(error, writer->output.label);
     writer->shard = SIZE_MAX; /* another file is open from here on */

@@ -80,7 +80,51 @@ static int take(found *all, const char *name)
     return f->name != NULL;
 }
 
-static qz_file_result choose(const found *all, const char *label, const char **name, qz_file_error *error)
+/* Whether a folder has a file that is a model. */
+static int has_model(const char *path)
+{
+    int kind = KINDS;
+    DIR *list = opendir(path);
+    for (struct dirent *d; list && kind == KINDS && (d = readdir(list)) != NULL;)
+        kind = kind_of(d->d_name);
+    if (list)
+        closedir(list);
+    return kind != KINDS;
+}
+
+static char *join(const char *path, const char *name)
+{
+    size_t length = strlen(path), room = length + strlen(name) + 2;
+    char *joined = malloc(room);
+    if (joined)
+        snprintf(joined, room, "%s%s%s", path, path[length - 1] == '/' ? "" : "/", name);
+    return joined;
+}
+
+/* A folder may be several models, each in a folder of its own, as those of diffusers. */
+static qz_file_result no_model(DIR *list, const char *path, const char *label, qz_file_error *error)
+{
+    char *first = NULL, shown[QZ_NAME_TEXT];
+    rewinddir(list);
+    for (struct dirent *d; (d = readdir(list)) != NULL;) {
+        char *inner = d->d_name[0] != '.' && (!first || strcmp(d->d_name, first) < 0) ? join(path, d->d_name) : NULL;
+        if (inner && has_model(inner)) {
+            free(first);
+            first = strdup(d->d_name);
+        }
+        free(inner);
+    }
+    qz_file_result result =
+        qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET,
+                "is a folder without a model.safetensors.index.json, .safetensors or .gguf file; name a file%s%s",
+                first ? ", or a folder that is one model, as " : "",
+                first ? qz_escape(first, strlen(first), shown, sizeof shown) : "");
+    free(first);
+    return result;
+}
+
+static qz_file_result choose(const found *all, DIR *list, const char *path, const char *label, const char **name,
+                             qz_file_error *error)
 {
     int kind = 0;
     while (kind < KINDS && all[kind].count == 0)
@@ -90,8 +134,7 @@ static qz_file_result choose(const found *all, const char *label, const char **n
                        "is a folder with parts of a model, but without %s; the model is not complete",
                        all[WHOLE].later ? "a .safetensors.index.json that lists them" : "the first of them");
     if (kind == KINDS)
-        return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET,
-                       "is a folder without a model.safetensors.index.json, .safetensors or .gguf file; name a file");
+        return no_model(list, path, label, error);
     if (all[kind].count > 1 && !all[kind].usual)
         return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET,
                        "is a folder with %zu %s files, of which any could be meant; name one", all[kind].count,
@@ -116,13 +159,10 @@ static qz_file_result look_through(DIR *list, const char *path, const char *labe
     if (result == QZ_FILE_OK && errno != 0)
         result = qz_fail_errno(error, label, "list the folder");
     if (result == QZ_FILE_OK)
-        result = choose(all, label, &name, error);
+        result = choose(all, list, path, label, &name, error);
     if (result == QZ_FILE_OK) {
-        size_t length = strlen(path), room = length + strlen(name) + 2;
-        *file = malloc(room);
-        if (*file)
-            snprintf(*file, room, "%s%s%s", path, path[length - 1] == '/' ? "" : "/", name);
-        else
+        *file = join(path, name);
+        if (!*file)
             result = qz_fail_memory(error, label);
     }
     for (int i = 0; i < KINDS; i++)

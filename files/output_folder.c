@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -72,12 +73,27 @@ static qz_file_result close_file(qz_output *output, qz_file_error *error)
                : qz_fail_errno(error, output->label, "close a file of the output");
 }
 
+/* Makes the folders of a path, those that are not there. */
+static int make_folders(int folder, const char *path)
+{
+    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+        char *part = strndup(path, (size_t)(slash - path));
+        int made = part && (mkdirat(folder, part, 0777) == 0 || errno == EEXIST);
+        free(part);
+        if (!made)
+            return 0;
+    }
+    return 1;
+}
+
 qz_file_result qz_output_folder_file(qz_output *output, const char *name, int is_new, qz_file_error *error)
 {
     int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC | (is_new ? O_CREAT | O_EXCL : 0);
     qz_file_result result = close_file(output, error);
     if (result != QZ_FILE_OK)
         return result;
+    if (is_new && !make_folders(output->files, name))
+        return qz_fail_errno(error, output->label, "make a folder in the output");
     output->fd = qz_above_standard(openat(output->files, name, flags, 0666));
     return output->fd >= 0 ? QZ_FILE_OK : qz_fail_errno(error, output->label, "open a file of the output");
 }
@@ -87,6 +103,18 @@ qz_file_result qz_output_folder_end_file(qz_output *output, qz_file_error *error
     if (!output->no_fsync && qz_sync(output->fd) != 0)
         return qz_fail_errno(error, output->label, "write to the medium");
     return close_file(output, error);
+}
+
+qz_file_result qz_output_folder_end_folder(qz_output *output, const char *name, qz_file_error *error)
+{
+    if (output->no_fsync)
+        return QZ_FILE_OK;
+    int fd = openat(output->files, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int synced = fd >= 0 && qz_sync_folder(fd), why = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = why;
+    return synced ? QZ_FILE_OK : qz_fail_errno(error, output->label, "write a folder to the medium");
 }
 
 qz_file_result qz_output_folder_write(qz_output *output, const char *name, const void *bytes, size_t count,

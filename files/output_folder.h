@@ -12,11 +12,15 @@
 /* Makes the temporary folder. The target must not be there, or be an empty folder. */
 qz_file_result qz_output_folder_begin(qz_output *output, qz_file_error *error);
 
-/* Opens a file of the folder, a new one or one that was made before, in place of the one that is open. */
+/* Opens a file of the folder, a new one or one that was made before, in place of the one that is open. The name may be
+ * a path: the folders in which a new file lies are made. */
 qz_file_result qz_output_folder_file(qz_output *output, const char *name, int is_new, qz_file_error *error);
 
 /* Ends the file that is open: its bytes are on the medium, if that is wanted. */
 qz_file_result qz_output_folder_end_file(qz_output *output, qz_file_error *error);
+
+/* Ends a folder in the folder: its names are on the medium, if that is wanted. */
+qz_file_result qz_output_folder_end_folder(qz_output *output, const char *name, qz_file_error *error);
 
 /* Writes a whole file. */
 qz_file_result qz_output_folder_write(qz_output *output, const char *name, const void *bytes, size_t count,

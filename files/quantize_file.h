@@ -314,7 +314,8 @@ QZ_API qz_file_result qz_shard_at(qz_writer *writer, size_t i, qz_shard *shard, 
  * Copies what lies beside a model that was opened to the folder that is written: all regular files but those of the
  * model, other files with weights (.safetensors, .gguf, .index.json), quantize-manifest.json and quantize-report.html,
  * which are about other files, and pickles (.bin, .pt, .pth, .ckpt, .pkl, .pickle), which can run code. A symbolic link
- * is copied as what it leads to, if qz_open() would follow it there. Folders are not copied.
+ * is copied as what it leads to, if qz_open() would follow it there. The files of folders in the folder are copied in
+ * the same way, but not those of hidden folders, of folders that are links, and of more than eight in one another.
  *
  * config.json gets a member "quantization_config" of this value (JSON), or loses it where `quantization` is NULL; all
  * its other bytes stay. One of another program stays as well, and so does all of a file that is not understood: no

@@ -66,9 +66,11 @@ static void for_each_name(int folder, void (*work)(int folder, const char *name)
     closedir(list);
 }
 
-static void remove_file(int folder, const char *name)
+/* A file, or a folder with all in it. */
+static void remove_any(int folder, const char *name)
 {
-    unlinkat(folder, name, 0);
+    if (unlinkat(folder, name, 0) != 0)
+        qz_temporary_empty(folder, name);
 }
 
 void qz_temporary_empty(int folder, const char *name)
@@ -76,7 +78,7 @@ void qz_temporary_empty(int folder, const char *name)
     int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return;
-    for_each_name(fd, remove_file);
+    for_each_name(fd, remove_any);
     close(fd);
     unlinkat(folder, name, AT_REMOVEDIR);
 }
@@ -109,7 +111,7 @@ static void remove_leftover(int folder, const char *name)
     if (fstat(fd, &status) == 0 && status.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
         is_same(folder, name, fd)) {
         if (S_ISREG(status.st_mode))
-            remove_file(folder, name);
+            unlinkat(folder, name, 0);
         else if (S_ISDIR(status.st_mode))
             qz_temporary_empty(folder, name);
     }

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import lint
+import peers
 import windows
 from machine import JOBS, ROOT, environment
 
@@ -230,19 +231,22 @@ def test_fast_math(log: Log) -> Count:
     return count
 
 
-def install(log: Log) -> None:
-    """Builds the wheel and installs it into .venv, as a user would get it.
-
-    With the flags of the other build, so that ccache finds what that one compiled.
-    """
+def pip(log: Log, command: str) -> None:
+    """Lets pip build the wheel, with the flags of the other build: ccache finds what that one compiled."""
     strict = STRICT.replace("-D", "--config-settings=cmake.define.")
     log.need(
-        "python -m pip --disable-pip-version-check install --no-build-isolation --no-deps --no-index"
-        f" --force-reinstall --config-settings=build-dir=build/wheel {strict} ."
+        f"python -m pip --disable-pip-version-check {command} --no-build-isolation --no-deps --no-index"
+        f" --config-settings=build-dir=build/wheel {strict} ."
     )
 
 
-ASIDE = "--ignore=tests/consume --ignore=tests/scale --ignore=tests/windows"  # parts of their own
+def install(log: Log) -> None:
+    """Builds the wheel and installs it into .venv, as a user would get it."""
+    pip(log, "install --force-reinstall")
+
+
+# Parts of their own.
+ASIDE = " ".join(f"--ignore=tests/{folder}" for folder in ("consume", "peers", "scale", "windows"))
 
 
 def run_pytest(
@@ -276,6 +280,29 @@ def test_scale(log: Log) -> Count:
     install(log)
     tables = "tests/python/test_arrow.py"  # of packages that only this part has
     return run_pytest(log, "scale", f"tests/scale {tables}", jobs=0)
+
+
+def test_peers(log: Log) -> Count:
+    """The programs whose files are read and written, in their own environment; what is missing is skipped."""
+
+    def run(*words: str) -> int:
+        return log.run(words[0], *words[1:])
+
+    missing = peers.make(run)
+    wheels = ROOT / "build/peers-wheel"
+    shutil.rmtree(wheels, ignore_errors=True)
+    pip(log, f"wheel --wheel-dir {wheels}")
+    if not peers.install(run, wheels):
+        raise Failure("the package does not install beside the other programs")
+    if missing:
+        print(f"could not be installed, so their tests are skipped: {', '.join(missing)}", flush=True)
+    report = ROOT / "build/peers.xml"
+    report.unlink(missing_ok=True)
+    log.run(
+        f"{peers.PYTHON} -m pytest -ra --color=no --durations=20 -o filterwarnings=default tests/peers",
+        f"--junitxml={report}",
+    )
+    return read_report(report)
 
 
 def test_windows(log: Log) -> Count:
@@ -318,6 +345,7 @@ OTHERS = {
     "fast-math": test_fast_math,
     "fuzz": test_fuzz,
     "lint": test_lint,
+    "peers": test_peers,
     "scale": test_scale,
     "windows": test_windows,
 }

@@ -206,57 +206,57 @@ static qz_file_result read_nibbles(const sheet *s, const qz_form *form, qz_order
     return result;
 }
 
-/* A block whose bytes are halves of two rows. */
-static qz_file_result read_halves(const sheet *s, const qz_form *form, const qz_packed_tensor *p, const area *a,
-                                  uint8_t *dst, size_t stride, qz_file_error *error)
+/* Bytes of the file that follow one another, with one nibble each of a row. */
+typedef struct stretch {
+    uint64_t first, count;
+    int high; /* it is the high one */
+} stretch;
+
+/* The stretch that begins at a place of a row, in the orders whose bytes do not hold neighbours. */
+static stretch stretch_from(const sheet *s, const qz_form *form, qz_order order, uint64_t cols, uint64_t row,
+                            uint64_t col)
 {
-    uint8_t piece[8192];
-    uint64_t half = tensor_of(s)->bytes;
-    qz_file_result result = QZ_FILE_OK;
-    for (uint64_t r = 0; r < a->rows && result == QZ_FILE_OK; r++) {
-        uint8_t *row = dst + r * stride;
-        uint64_t first = (a->row + r) * p->cols + a->first, n = 0;
-        memset(row, 0, (size_t)(a->count / 2 + a->count % 2));
-        for (uint64_t i = 0; i < a->count && result == QZ_FILE_OK; i += n) {
-            int second = first + i >= half;
-            uint64_t at = first + i - (second ? half : 0);
-            n = least(least(a->count - i, half - at), sizeof piece);
-            result = qz_read(s->file, s->tensor, at, n, piece, error);
-            if (result == QZ_FILE_OK)
-                qz_pick_nibbles(piece, (size_t)n, second != form->high_first, row, (size_t)i);
-        }
-    }
-    return result;
+    uint64_t first = row * cols + col, half = tensor_of(s)->bytes;
+    if (order == QZ_ORDER_BYTES)
+        return (stretch){first, cols - col, 0};
+    int second = first >= half;
+    return (stretch){second ? first - half : first, second ? cols - col : half - first, second != form->high_first};
 }
 
-/* A block of codes that have a byte each. */
-static qz_file_result read_bytes(const sheet *s, const area *a, uint8_t *dst, size_t stride, qz_file_error *error)
+/* From bytes that are -8 to 7 to those that are 0 to 15. Returns whether they were. */
+static int take_signed(uint8_t *bytes, uint64_t count)
+{
+    unsigned all = 0;
+    for (uint64_t i = 0; i < count; i++)
+        all |= bytes[i] = (uint8_t)(bytes[i] + 8);
+    return all <= 15;
+}
+
+/* A block of a part with `cols` places in a row, in the orders whose bytes do not hold neighbours. */
+static qz_file_result read_spread(const sheet *s, const qz_form *form, qz_order order, uint64_t cols, const area *a,
+                                  uint8_t *dst, size_t stride, qz_file_error *error)
 {
     uint8_t piece[8192];
     char shown[QZ_NAME_TEXT];
     const qz_tensor *t = tensor_of(s);
-    qz_file_result result = QZ_FILE_OK;
-    for (uint64_t r = 0; r < a->rows && result == QZ_FILE_OK; r++) {
+    for (uint64_t r = 0; r < a->rows; r++) {
         uint8_t *row = dst + r * stride;
-        uint64_t first = (a->row + r) * s->row_bytes + a->first, n = 0;
+        uint64_t n = 0;
         memset(row, 0, (size_t)(a->count / 2 + a->count % 2));
-        for (uint64_t i = 0; i < a->count && result == QZ_FILE_OK; i += n) {
-            n = least(a->count - i, sizeof piece);
-            result = qz_read(s->file, s->tensor, first + i, n, piece, error);
-            unsigned wrong = 0;
-            for (uint64_t k = 0; k < n && result == QZ_FILE_OK; k++) {
-                piece[k] = (uint8_t)(piece[k] + 8);
-                wrong |= piece[k];
-            }
-            if (result == QZ_FILE_OK && wrong > 15)
-                result = qz_fail(error, QZ_FILE_FORMAT, s->file->input.label,
-                                 qz_escape(t->name, t->name_length, shown, sizeof shown), QZ_NO_OFFSET,
-                                 "has numbers beyond -8 to 7 in row %" PRIu64, a->row + r);
-            if (result == QZ_FILE_OK)
-                qz_pick_nibbles(piece, (size_t)n, 0, row, (size_t)i);
+        for (uint64_t i = 0; i < a->count; i += n) {
+            stretch from = stretch_from(s, form, order, cols, a->row + r, a->first + i);
+            n = least(least(a->count - i, from.count), sizeof piece);
+            qz_file_result result = qz_read(s->file, s->tensor, from.first, n, piece, error);
+            if (result != QZ_FILE_OK)
+                return result;
+            if (order == QZ_ORDER_BYTES && !take_signed(piece, n))
+                return qz_fail(error, QZ_FILE_FORMAT, s->file->input.label,
+                               qz_escape(t->name, t->name_length, shown, sizeof shown), QZ_NO_OFFSET,
+                               "has numbers beyond -8 to 7 in row %" PRIu64, a->row + r);
+            qz_pick_nibbles(piece, (size_t)n, from.high, row, (size_t)i);
         }
     }
-    return result;
+    return QZ_FILE_OK;
 }
 
 /* ---- nibbles that are written ---- */
@@ -426,10 +426,8 @@ static qz_file_result read_codes(qz_file *file, const qz_form *form, const qz_pa
                                  const qz_packed *dst, qz_file_error *error)
 {
     sheet s = part_of(file, NULL, p, QZ_MEMBER_CODES, form->codes, 1);
-    if (form->codes == QZ_ORDER_HALVES)
-        return read_halves(&s, form, p, a, dst->codes, (size_t)dst->code_stride, error);
-    if (form->codes == QZ_ORDER_BYTES)
-        return read_bytes(&s, a, dst->codes, (size_t)dst->code_stride, error);
+    if (form->codes == QZ_ORDER_HALVES || form->codes == QZ_ORDER_BYTES)
+        return read_spread(&s, form, form->codes, p->cols, a, dst->codes, (size_t)dst->code_stride, error);
     qz_file_result result = read_nibbles(&s, form, form->codes, a, dst->codes, (size_t)dst->code_stride, error);
     if (result == QZ_FILE_OK && p->scheme.codes == QZ_INT4)
         qz_flip_signs(dst->codes, (size_t)dst->code_stride, (size_t)a->rows, (size_t)a->count);
@@ -448,7 +446,7 @@ static qz_file_result read_zeros(qz_file *file, const qz_form *form, const qz_pa
         return moved;
     }
     if (form->zeros == QZ_ORDER_BYTES)
-        return read_bytes(&s, a, dst->zeros, (size_t)dst->zero_stride, error);
+        return read_spread(&s, form, form->zeros, p->sizes.row_groups, a, dst->zeros, (size_t)dst->zero_stride, error);
     qz_file_result result = read_nibbles(&s, form, form->zeros, a, dst->zeros, (size_t)dst->zero_stride, error);
     if (result == QZ_FILE_OK && form->zeros_less_one)
         qz_add_to_nibbles(dst->zeros, (size_t)dst->zero_stride, (size_t)a->rows, (size_t)a->count, 1);

@@ -86,6 +86,8 @@ class Folder:
     def move(self, name: str, to: Folder, new: str) -> None:
         """Give a file another name in the same store."""
         with named(f"{to.url}/{new}"):
+            if "/" in new:
+                self.fs.makedirs(to._at(new).rpartition("/")[0], exist_ok=True)
             self.fs.mv(self._at(name), to._at(new))
 
     def make(self) -> None:

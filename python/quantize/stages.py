@@ -164,14 +164,16 @@ class LocalStage:
         if not is_complete(self.plan, number, record.sums):
             raise PlanError(f"{part} has lost files; another run may have removed them")
         for name in record.sums:
+            os.makedirs(os.path.dirname(self._in("files", name)), exist_ok=True)
             os.rename(os.path.join(part, name), self._in("files", name))
-        _sync(self._in("files"))
+        for folder in {os.path.dirname(self._in("files", name)) for name in record.sums}:
+            _sync(folder)
         _write(self._in("done", str(number)), record.to_json().encode(), work)
 
     def finish(self, sums: Sums) -> Sums:
         """Write the report and the manifest, and give the folder its name. Returns the sum of the report."""
         files, target = self._in("files"), self.plan.target
-        for name in set(os.listdir(files)) - set(sums):
+        for name in set(_files_in(files)) - set(sums):
             os.unlink(os.path.join(files, name))
         told = [self._record(number).told for number in range(len(self.plan.shards) + 1)]
         text = page(self.plan, sums, told)
@@ -226,8 +228,8 @@ def sum_of_report(text: str) -> Sums:
 
 
 def sums_of_files(folder: str) -> Sums:
-    """The files of a folder."""
-    return {name: _sum(os.path.join(folder, name)) for name in sorted(os.listdir(folder))}
+    """The files of a folder and of those in it, by their paths."""
+    return {name: _sum(os.path.join(folder, name)) for name in _files_in(folder)}
 
 
 def in_the_way(target: str) -> PlanError:
@@ -257,6 +259,13 @@ def _lock(file: TextIO, stage: str) -> bool:
 
 def _busy(stage: str, who: str) -> PlanError:
     return PlanError(f"another run works on this plan in {stage}, {who}; wait until it ends")
+
+
+def _files_in(folder: str) -> list[str]:
+    found = (
+        os.path.relpath(os.path.join(at, name), folder) for at, _, names in os.walk(folder) for name in names
+    )
+    return sorted(found)
 
 
 def _sum(path: str) -> tuple[int, str]:

@@ -2,6 +2,7 @@
  * view.c - a view of a packed matrix, and whether what it shows is valid
  */
 #include "view.h"
+#include "../base/fpenv.h"
 #include "../base/number.h"
 #include "scheme.h"
 
@@ -41,7 +42,42 @@ static int bytes_in_range(const struct qz_view *view, uint64_t row, uint64_t gro
            (!view->scale_type->pairs || qz_is_scale_byte(view->scale_type, offsets[group]));
 }
 
-qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols, qz_detail *detail)
+/* Numbers of groups of a row. */
+struct numbers {
+    float scale[QZ_TILE_GROUPS], zero[QZ_TILE_GROUPS];
+};
+
+static int all_finite(const struct numbers *numbers, size_t count)
+{
+    int finite = 1;
+    for (size_t i = 0; i < count; i++)
+        finite &= qz_is_finite(numbers->scale[i]) & qz_is_finite(numbers->zero[i]);
+    return finite;
+}
+
+/* The first group of a row whose numbers are invalid, and that number; UINT64_MAX if there is none. Zeros of `numbers`
+ * are 0 where the scheme has none. */
+static uint64_t find_bad_group(const struct qz_view *view, uint64_t row, struct numbers *numbers, float *value)
+{
+    size_t count;
+    for (uint64_t g = 0; g < view->row_groups; g += count) {
+        count = (size_t)qz_least(view->row_groups - g, QZ_TILE_GROUPS);
+        qz_load_groups(view, &(struct span){row, g, 1, count, 0}, numbers->scale, numbers->zero);
+        if (!qz_has_byte_scales(view) && all_finite(numbers, count))
+            continue;
+        for (size_t i = 0; i < count; i++) {
+            float scale = numbers->scale[i], zero = numbers->zero[i];
+            if (qz_is_finite(scale) && qz_is_finite(zero) && bytes_in_range(view, row, g + i))
+                continue;
+            *value = qz_is_finite(scale) ? zero : scale;
+            return g + i;
+        }
+    }
+    return UINT64_MAX;
+}
+
+static QZ_NOINLINE qz_result validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                                      qz_detail *detail)
 {
     qz_sizes sizes = {.size = sizeof sizes};
     qz_result result = qz_scheme_sizes(scheme, rows, cols, &sizes);
@@ -50,18 +86,12 @@ qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t
     if (!qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX))
         return QZ_ERROR_ARGUMENT;
     struct qz_view view;
-    qz_view_make(&view, &qz_kernels_scalar, scheme, packed, rows, cols, cols);
+    struct numbers numbers;
+    memset(numbers.zero, 0, sizeof numbers.zero);
+    qz_view_make(&view, qz_kernels_active(), scheme, packed, rows, cols, cols);
     for (uint64_t r = 0; r < rows && cols; r++) {
-        uint64_t bad = UINT64_MAX;
         float value = 0.0f;
-        for (uint64_t g = 0; g < sizes.row_groups && bad == UINT64_MAX; g++) {
-            float scale, zero = 0.0f;
-            qz_load_groups(&view, &(struct span){r, g, 1, 1, 0}, &scale, &zero);
-            if (!qz_is_finite(scale) || !qz_is_finite(zero) || !bytes_in_range(&view, r, g)) {
-                bad = g;
-                value = qz_is_finite(scale) ? zero : scale;
-            }
-        }
+        uint64_t bad = find_bad_group(&view, r, &numbers, &value);
         int padding = cols % 2 ? qz_code_at(qz_codes_at(&view, r, 0), cols) : 0;
         if (scheme->zero == QZ_ZERO_UINT4 && sizes.row_groups % 2)
             padding |= qz_code_at((const uint8_t *)qz_zeros_at(&view, r), sizes.row_groups);
@@ -78,4 +108,12 @@ qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t
         }
     }
     return QZ_OK;
+}
+
+qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols, qz_detail *detail)
+{
+    qz_fp_state state = qz_fp_enter();
+    qz_result result = validate(scheme, packed, rows, cols, detail);
+    qz_fp_leave(state);
+    return result;
 }

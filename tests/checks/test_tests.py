@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
-PATTERNS = ["test_*.c", "*/test_*.c", "*/fuzz_*.c", "*/test_*.py", "peers/*.py"]
+PATTERNS = ["test_*.c", "*/test_*.c", "*/fuzz_*.c", "*/test_*.py"]
 
 README = (TESTS / "README.md").read_text("utf-8")
 FILES = {str(path.relative_to(TESTS)) for pattern in PATTERNS for path in TESTS.glob(pattern)}

@@ -37,7 +37,7 @@ def made_up(seed: int) -> dict[str, Array]:
 
 
 def write_folder(folder: Path, arrays: dict[str, Array], shards: int = 2, config: str = CONFIG) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     places = {}
     for i in range(shards):
         name = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
@@ -73,7 +73,8 @@ def read_folder(folder: Path) -> dict[str, Array]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {f.name: f.read_bytes() for f in folder.iterdir()}
+    """The files in a folder and in those in it."""
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -192,11 +193,57 @@ def test_what_is_copied(run: Run, tmp_path: Path) -> None:
     done = run("encode", "m", "q")
     assert not (tmp_path / "q/vocab.txt").is_symlink()
     assert (tmp_path / "q/vocab.txt").read_text() == "vocabulary"
-    assert sorted(contents(tmp_path / "q")) == sorted(
-        [".gitattributes", "config.json", "empty", "model.safetensors", "tokenizer.json", "vocab.txt"]
-    )
-    for name in [*left_out, "sub", "pipe", "dangling"]:
+    there = [".gitattributes", "config.json", "empty", "model.safetensors", "tokenizer.json", "vocab.txt"]
+    assert sorted(contents(tmp_path / "q")) == sorted([*there, "sub/words", "sub/file"])
+    for name in [*left_out, "pipe", "dangling"]:
         assert f"{name} is left out" in done.stderr
+
+
+def test_folders_in_the_folder(run: Run, tmp_path: Path) -> None:
+    """Their files are copied, config.json as it is; nothing leads out, in circles or far down."""
+    model, outside = tmp_path / "m", tmp_path / "outside"
+    write_folder(model, made_up(2))
+    deep = model.joinpath(*"abcdefghi")  # the ninth is too deep
+    for folder in (outside, deep, model / ".git", model / "1_Pooling/more", model / "empty/empty"):
+        folder.mkdir(parents=True)
+    (outside / "secret").write_text("secret")
+    (model / ".git/HEAD").touch()
+    (deep / "far").touch()
+    (deep.parent / "near").write_text("near")
+    config = '{"quantization_config": 1}'
+    (model / "1_Pooling/config.json").write_text(config)
+    (model / "1_Pooling/more/\x1b[31m").write_text("x")
+    (model / "1_Pooling/model.safetensors").write_text("x")
+    for name, target in {"up": "../config.json", "out": "../../outside/secret", "abs": str(outside)}.items():
+        (model / "1_Pooling" / name).symlink_to(target)
+    for name, target in {"loop": ".", "dir": "1_Pooling", "gone": "../outside"}.items():
+        (model / name).symlink_to(target)
+    (model / "1_Pooling/beside").symlink_to("more/\x1b[31m")
+    done = run("encode", "m", "q")
+    found = contents(tmp_path / "q")
+    assert sorted(set(found) - {"config.json", "model.safetensors", "tokenizer.json"}) == sorted(
+        ["a/b/c/d/e/f/g/h/near", "1_Pooling/config.json", "1_Pooling/beside", "1_Pooling/more/\x1b[31m"]
+    )
+    assert (tmp_path / "q/1_Pooling/config.json").read_text() == config
+    assert not any(path.is_symlink() or path.name == "empty" for path in (tmp_path / "q").rglob("*"))
+    for name in ["loop", "dir", "gone", "1_Pooling/up", "1_Pooling/out", "1_Pooling/abs", ".git"]:
+        assert f"{name} is left out" in done.stderr
+    assert "1_Pooling/model.safetensors is left out (other weights)" in done.stderr
+    run("encode", "m", "r", "--resume", "--max-shard-size", 3000)
+    assert {n: b for n, b in contents(tmp_path / "r").items() if "/" in n} == {
+        n: b for n, b in found.items() if "/" in n
+    }
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".quantize")]
+
+
+def test_models_in_folders_of_a_folder(run: Run, tmp_path: Path) -> None:
+    """As those of diffusers: each is a model by itself."""
+    for name in ("vae", "unet", ".hidden"):
+        write_folder(tmp_path / "pipeline" / name, made_up(1))
+    (tmp_path / "pipeline/assets").mkdir()
+    said = run("info", "pipeline", code=3).stderr
+    assert said.endswith("name a file, or a folder that is one model, as unet\n")
+    run("encode", "pipeline/unet", "q")
 
 
 def test_what_stands_in_the_way(run: Run, tmp_path: Path) -> None:

@@ -198,10 +198,12 @@ def test_schemes_are_chosen_by_the_diagonal(run: Run) -> None:
         assert {n: t["chosen"] for n, t in mine.items()} == {n: t["chosen"] for n, t in others.items()}
         assert mine["w"]["likely_sqnr_db"] == pytest.approx(others["w"]["likely_sqnr_db"], abs=0.01)
         assert mine["w"]["output_sqnr_db"] > mine["w"]["likely_sqnr_db"]
-    likely = json.loads(
-        run("encode", "w.npz", "c.npz", "--dry-run", "--json", "-q", "--gram", "g.npz").stdout
+    likely, others = (
+        json.loads(run("encode", "w.npz", "c.npz", "--dry-run", "--json", "-q", *words).stdout)
+        for words in (("--gram", "g.npz"), ("--weights", "p.npz"))
     )
     assert likely["likely_memory_bytes"] > 2 * gram.nbytes
+    assert likely["likely_seconds"] > 2 * others["likely_seconds"] > 0  # GPTQ's own time counts
     assert "output_sqnr_db" not in likely["tensors"][0]
     table = run("encode", "w.npz", "c.npz", "--dry-run", "--stats", "--gram", "g.npz").stdout
     assert "output dB" in table

@@ -74,10 +74,10 @@ def inputs(tool: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     arrays: dict[str, Any] = {f"l{i}.weight": rng.normal(size=(32, 128)).astype(np.float32) for i in range(4)}
     arrays |= {f"l{i}.bias": np.ones(32, np.float32) for i in range(4)}
     safetensors.numpy.save_file(arrays, folder / "in.safetensors", metadata={"format": "pt"})
-    (folder / "m").mkdir()
+    (folder / "m/words").mkdir(parents=True)
     safetensors.numpy.save_file(arrays, folder / "m/model.safetensors", metadata={"format": "pt"})
     (folder / "m/config.json").write_text('{"a": 1}')
-    (folder / "m/tokenizer.json").write_bytes(bytes(3000))
+    (folder / "m/words/tokenizer.json").write_bytes(bytes(3000))
     np.save(folder / "a.npy", arrays["l0.weight"])
     np.save(folder / "b.npy", arrays["l1.weight"])
     for words in (

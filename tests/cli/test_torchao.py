@@ -1,6 +1,6 @@
 """Tensors of torchao in safetensors: read, converted; other ones are listed as they are, broken ones refused.
 
-layouts_oracle.py makes the files; tests/peers/layouts.py has torchao itself make them.
+layouts_oracle.py makes the files; tests/peers/test_layouts.py has torchao itself make them.
 """
 
 import json

@@ -150,8 +150,9 @@ def test_the_original_is_compared_as_compare_does(run: Run) -> None:
     least = min(t["stats"]["sqnr_db"] for t in found["tensors"] if t["name"] != "n")
     run("verify", "q.npz", "x.npz", "--min-sqnr", least - 0.01)
     assert verified(run, "q.npz", "x.npz", "--min-sqnr", least + 0.01, code=1)["different"] is True
-    np.savez("y.npz", w=x["w"])
-    run("verify", "q.npz", "y.npz", code=1)
+    np.savez("y.npz", w=x["w"], o=x["n"])
+    lone = {t["name"]: t["verdict"] for t in verified(run, "q.npz", "y.npz", code=1)["tensors"]}
+    assert lone == {"w": None, "o": "only in the original", "m": "only in the file", "n": "only in the file"}
 
 
 def test_a_model_in_a_folder(run: Run) -> None:

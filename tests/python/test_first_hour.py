@@ -329,18 +329,6 @@ def test_a_quantized_array_is_an_array_for_others() -> None:
     assert np.asarray(q).flags.writeable
 
 
-def test_real_tensors() -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    x = torch.randn(5, 96)
-    q = quantize.quantize_array(x.to(torch.bfloat16))
-    assert q == quantize.quantize_array(x.to(torch.bfloat16).float().numpy())
-    assert torch.equal(torch.as_tensor(q), torch.from_dlpack(q))
-    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
-        out = torch.zeros(5, 96, dtype=dtype)
-        assert q.dequantize(out) is out
-        assert torch.equal(out, torch.as_tensor(q).to(dtype))
-
-
 # --- Names --------------------------------------------------------------------------------------------------
 
 

@@ -234,12 +234,3 @@ def test_wrong_uses_are_explained() -> None:
         quantize.linear(large, q)
     with pytest.raises(quantize.RangeError, match=r"element \(5, 2\)"):
         q @ large.T
-
-
-def test_tensors_take_part() -> None:
-    torch = pytest.importorskip("torch")
-    q, x = packed(9, 70), torch.randn(4, 70, dtype=torch.bfloat16)
-    assert np.array_equal(quantize.linear(x, q), quantize.linear(x.float().numpy(), q))
-    out = torch.empty(4, 9)
-    assert quantize.linear(x, q, out=out) is out
-    assert np.array_equal(out.numpy(), quantize.linear(x, q))

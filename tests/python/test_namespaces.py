@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import array_api_strict
@@ -201,42 +200,3 @@ def test_codes_in_any_type_that_has_them(scheme: quantize.Scheme, seed: int) -> 
     for dtype in wrong:
         with pytest.raises(quantize.DtypeError, match=r"does not hold the codes .*use int8"):
             q.int_codes(dtype)
-
-
-# --- The libraries themselves, where they are installed -----------------------------------------------------
-
-
-def test_torch() -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    x = torch.randn(5, 96)
-    q = quantize.quantize_array(x)
-    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
-        found = q.dequantize(xp=torch, dtype=dtype)
-        assert found.dtype == dtype
-        assert torch.equal(found, torch.as_tensor(q).to(dtype))
-        assert quantize.quantize_array(x.to(dtype)) == quantize.quantize_array(x.to(dtype).double().numpy())
-    assert torch.equal(q.dequantize(xp=torch), torch.as_tensor(q))
-    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz):
-        narrow = x.to(dtype)
-        assert quantize.quantize_array(narrow) == quantize.quantize_array(narrow.float().numpy())
-    packed = torch.zeros(5, 96, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
-    with pytest.raises(quantize.DtypeError, match=r"float4_e2m1fn_x2; pass w\.to\(torch\.float32\)"):
-        quantize.quantize_array(packed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert np.array_equal(torch.from_dlpack(q.codes).numpy(), q.codes)
-
-
-def test_jax() -> None:
-    jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
-    x = normal(5, 96)
-    q = quantize.quantize_array(jnp.asarray(x))
-    assert q == quantize.quantize_array(x)
-    for dtype in (jnp.bfloat16, jnp.float16, jnp.float32):
-        found = q.dequantize(xp=jnp, dtype=dtype)
-        assert found.dtype == dtype
-        assert np.array_equal(np.asarray(found), q.dequantize(dtype=dtype))
-        assert quantize.quantize_array(jnp.asarray(x, dtype)) == quantize.quantize_array(x.astype(dtype))
-    narrow = jnp.asarray(x, jnp.float8_e4m3fn)
-    assert quantize.quantize_array(narrow) == quantize.quantize_array(np.asarray(narrow.astype(jnp.float32)))
-    assert np.array_equal(np.asarray(jnp.from_dlpack(q.codes.copy())), q.codes)

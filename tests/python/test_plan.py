@@ -143,6 +143,23 @@ def test_nothing_but_empty_tensors(tmp_path: Path) -> None:
     assert report_of(tmp_path / "out")["totals"]["sqnr_db"] is None
 
 
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_files_in_folders_of_the_checkpoint(tmp_path: Path, prefix: str) -> None:
+    source, target = checkpoint(tmp_path / "in", 1), tmp_path / "out"
+    for name in ("1_Pooling/config.json", "a/b/c"):
+        (source / name).parent.mkdir(parents=True)
+        (source / name).write_text(name)
+    (source / "empty").mkdir()
+    plan = quantize.plan(source, f"{prefix}{target}")
+    given = quantize.run(plan, 1)
+    assert quantize.run(plan, resume=True) == given
+    assert {name for name in given if "/" in name} == {"1_Pooling/config.json", "a/b/c"}
+    for name in given:
+        assert hashlib.sha256((target / name).read_bytes()).hexdigest() == given[name]
+    assert (target / "a/b/c").read_text() == "a/b/c"
+    assert not [*target.rglob("empty"), *tmp_path.glob(".quantize*")]
+
+
 def test_dask(made: Any, tmp_path: Path) -> None:
     with (
         distributed.LocalCluster(n_workers=2, dashboard_address=":0") as cluster,

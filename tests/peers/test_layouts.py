@@ -1,25 +1,20 @@
-"""Compares checkpoints with the programs whose layouts they have. Run by hand.
-
-    QUANTIZE_CLI=build/gcc/cli/quantize python tests/peers/layouts.py mlx compressed_tensors bitsandbytes ...
+"""Checkpoints of the programs whose layouts they have, decoded by these programs and by `quantize`.
 
 Each program quantizes random weights and writes them as it does; what `quantize decode` makes of the file is
 compared with what the program itself decodes, in float32, bit for bit. Then the file goes through the
 library's own layout and back, and the program decodes it again, but for layouts that are only read (hqq,
-quanto, torchao). The exit status is 1 if anything differs.
+quanto, torchao).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 Array = np.ndarray[Any, Any]
 # What was tried, the tensors' file with a config.json beside it, what the program decodes a file to.
@@ -27,11 +22,6 @@ Array = np.ndarray[Any, Any]
 Case = tuple[str, Callable[[Path], None], Callable[[Path], Array], str]
 
 SHAPES = ((16, 256), (40, 512), (136, 1024))
-
-
-def tool(*arguments: object) -> None:
-    command = [os.environ["QUANTIZE_CLI"], *map(str, arguments), "--force", "--quiet"]
-    subprocess.run(command, check=True)
 
 
 def configure(folder: Path, said: dict[str, object]) -> None:
@@ -268,8 +258,15 @@ def torchao() -> Iterator[Case]:
 
 # --- All ----------------------------------------------------------------------------------------------------
 
-PEERS = {"mlx": mlx, "compressed_tensors": compressed_tensors, "bitsandbytes": bitsandbytes}
-PEERS |= {"hqq": hqq, "quanto": quanto, "torchao": torchao}
+# The module that must be there, and what it makes.
+PEERS: dict[str, Callable[[], Iterator[Case]]] = {
+    "mlx.core": mlx,
+    "compressed_tensors": compressed_tensors,
+    "bitsandbytes": bitsandbytes,
+    "hqq.core.quantize": hqq,
+    "optimum.quanto": quanto,
+    "torchao": torchao,
+}
 
 
 def differences(a: Array, b: Array) -> str:
@@ -288,32 +285,25 @@ def has_two_zeros(title: str) -> bool:
     return title.startswith("bitsandbytes") and "fp4" in title
 
 
-def main(names: list[str]) -> int:
-    wrong = total = 0
-    for name in names or list(PEERS):
-        for title, write, read, layout in PEERS[name]():
-            total += 1
-            with tempfile.TemporaryDirectory() as temporary:
-                folder = Path(temporary)
-                model = folder / "model.safetensors"
-                write(folder)
-                zero = np.float32(0 if has_two_zeros(title) else -0.0)  # adding -0 changes nothing
-                theirs = read(model) + zero
-                tool("decode", model, folder / "decoded.npz")
-                with np.load(folder / "decoded.npz") as arrays:
-                    ours = arrays["m.weight"] + zero
-                found = [("", differences(ours, theirs))]
-                if layout:
-                    tool("convert", model, folder / "own.npz", "--to", "own")
-                    tool("convert", folder / "own.npz", folder / "back.safetensors", "--to", layout)
-                    found.append(("back: ", differences(read(folder / "back.safetensors") + zero, theirs)))
-            for what, difference in found:
-                if difference:
-                    wrong += 1
-                    print(f"{title}: {what}{difference}")
-    print(f"{total} files, {wrong} differences")
-    return wrong != 0
+def check(tool: Callable[..., None], case: Case, folder: Path) -> list[str]:
+    title, write, read, layout = case
+    model, decoded, back = (folder / f"{n}.safetensors" for n in ("model", "decoded", "back"))
+    write(folder)
+    zero = np.float32(0 if has_two_zeros(title) else -0.0)  # adding -0 changes nothing
+    theirs = read(model) + zero
+    tool("decode", model, decoded.with_suffix(".npz"))
+    with np.load(decoded.with_suffix(".npz")) as arrays:
+        found = [(title, differences(arrays["m.weight"] + zero, theirs))]
+    if layout:
+        tool("convert", model, folder / "own.npz", "--to", "own")
+        tool("convert", folder / "own.npz", back, "--to", layout)
+        found.append((f"{title}, back", differences(read(back) + zero, theirs)))
+    return [f"{what}: {difference}" for what, difference in found if difference]
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+@pytest.mark.parametrize("module", PEERS)
+def test_files_of(module: str, tool: Callable[..., None], tmp_path: Path) -> None:
+    pytest.importorskip(module)
+    cases = list(PEERS[module]())
+    assert cases
+    assert [wrong for case in cases for wrong in check(tool, case, tmp_path)] == []

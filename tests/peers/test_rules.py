@@ -1,12 +1,11 @@
-"""Compares method="reference" with the tools themselves, bit for bit. Run by hand.
+"""The bytes of method="reference" are those that the tools themselves make.
 
-    python tests/peers/reference.py [--groups N] [--seed S] [tool ...]
-
-requirements.txt says with what. Every tool gets groups of many kinds (normal, heavy tails, lattices whose
-values lie halfway between codes, zeros, any bits, the smallest and the largest numbers) in every type that it
-takes, and its codes, scales and zeros are compared with those of quantize. Groups whose scale does not fit
-its type, or may decode to infinity, are left out; quantize refuses those. The exit status is 1 if anything
-differs. "libggml" is the C library of ggml that comes with llama-cpp-python, "ggml" the package gguf.
+Every tool gets groups of many kinds (normal, heavy tails, lattices whose values lie halfway between codes,
+zeros, any bits, the smallest and the largest numbers) in every type that it takes, and its codes, scales and
+zeros are compared with those of quantize. Groups whose scale does not fit its type, or may decode to
+infinity, are left out; quantize refuses those. "libggml" is the C library of ggml that comes with
+llama-cpp-python, "ggml" the package gguf. QZ_PEER_GROUPS is how many groups there are of each kind, size and
+type; QZ_PEER_SEED makes others.
 
 AutoAWQ and GPTQ have no package for this version of PyTorch: what they compute is written out here in the
 same operations of PyTorch.
@@ -14,26 +13,19 @@ same operations of PyTorch.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import dataclasses
 import importlib.metadata
-import sys
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import gguf
 import ml_dtypes
 import numpy as np
+import pytest
 import quantize
-import torch
-from bitsandbytes.functional import quantize_4bit
-from compressed_tensors.compressors.mx_utils import compress_mx_scale
-from compressed_tensors.compressors.nvfp4.helpers import quantize_and_pack_fp4
-from compressed_tensors.quantization import QuantizationArgs
-from compressed_tensors.quantization.lifecycle.forward import quantize as ct_quantize
-from compressed_tensors.quantization.utils.helpers import calculate_qparams, generate_gparam
-from onnxruntime.capi._pybind_state import quantize_matmul_4bits
+
+torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 Array = np.ndarray[Any, Any]
 TORCH = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -140,6 +132,10 @@ def pairs(packed: Array, n: int) -> Array:
 
 
 def compressed_tensors(x: Array, scale_dtype: str | None, symmetric: bool) -> Made:
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.lifecycle.forward import quantize as ct_quantize
+    from compressed_tensors.quantization.utils.helpers import calculate_qparams
+
     w, n = as_tensor(x), x.shape[1]
     args = QuantizationArgs(
         num_bits=4, type="int", symmetric=symmetric, strategy="group", group_size=n,
@@ -159,6 +155,10 @@ def compressed_tensors(x: Array, scale_dtype: str | None, symmetric: bool) -> Ma
 
 
 def compressed_tensors_nvfp4(x: Array) -> Made:
+    from compressed_tensors.compressors.nvfp4.helpers import quantize_and_pack_fp4
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.utils.helpers import calculate_qparams, generate_gparam
+
     w = as_tensor(x)
     args = QuantizationArgs(
         num_bits=4, type="float", symmetric=True, strategy="tensor_group", group_size=16,
@@ -172,6 +172,11 @@ def compressed_tensors_nvfp4(x: Array) -> Made:
 
 
 def compressed_tensors_mxfp4(x: Array) -> Made:
+    from compressed_tensors.compressors.mx_utils import compress_mx_scale
+    from compressed_tensors.compressors.nvfp4.helpers import quantize_and_pack_fp4
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.utils.helpers import calculate_qparams
+
     w = as_tensor(x)
     args = QuantizationArgs(
         num_bits=4, type="float", symmetric=True, strategy="group", group_size=32,
@@ -186,6 +191,8 @@ def compressed_tensors_mxfp4(x: Array) -> Made:
 
 
 def bitsandbytes(x: Array, kind: str, block: int) -> Made:
+    from bitsandbytes.functional import quantize_4bit
+
     packed, state = quantize_4bit(as_tensor(x).reshape(-1), blocksize=block, quant_type=kind)
     both = packed.numpy().reshape(-1)
     codes = np.stack([both >> 4, both & 15], axis=-1).reshape(-1)[: x.size]
@@ -193,6 +200,8 @@ def bitsandbytes(x: Array, kind: str, block: int) -> Made:
 
 
 def onnxruntime(x: Array, symmetric: bool) -> Made:
+    from onnxruntime.capi._pybind_state import quantize_matmul_4bits
+
     n, bfloat16 = x.shape[1], x.dtype == ml_dtypes.bfloat16
     w = np.ascontiguousarray((x.astype(np.float32) if bfloat16 else x).T)
     packed = np.zeros((len(x), 1, n // 2), np.uint8)
@@ -250,6 +259,8 @@ def gptq(x: Array, symmetric: bool) -> Made:
 
 def ggml(x: Array, rule: str) -> Made:
     """gguf-py, which takes the sign of a zero scale from the first value, as ggml and quantize do not."""
+    import gguf
+
     values = x.astype(np.float32) + np.float32(0)
     kind = gguf.GGMLQuantizationType[rule.upper()]
     with np.errstate(all="ignore"):
@@ -582,41 +593,28 @@ def check_libggml(seed: int, n: int) -> Iterator[tuple[str, Count]]:
         yield f"{rule}: C library", count
 
 
+# The module that must be there, and what is compared with it.
 TOOLS = {
-    "compressed-tensors": check_compressed_tensors,
+    "compressed_tensors": check_compressed_tensors,
     "bitsandbytes": check_bitsandbytes,
     "onnxruntime": check_onnxruntime,
-    "autoawq": check_autoawq,
-    "gptq": check_gptq,
-    "ggml": check_ggml,
-    "libggml": check_libggml,
+    "torch": check_autoawq,
+    "torch.nn": check_gptq,
+    "gguf": check_ggml,
+    "llama_cpp": check_libggml,
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "tools", nargs="*", metavar="tool", choices=[[], *TOOLS], help=f"of {', '.join(TOOLS)}"
-    )
-    parser.add_argument("--groups", type=int, default=1000, help="of each kind, size and type (1000)")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+@pytest.mark.parametrize("module", TOOLS)
+def test_rules_of(module: str) -> None:
+    pytest.importorskip(module)
     torch.set_num_threads(1)
-    print(f"PyTorch {torch.__version__}, as for {torch.backends.cpu.get_cpu_capability()}")
-    differ = 0
-    for tool in options.tools or TOOLS:
-        for what, count in TOOLS[tool](options.seed, options.groups):
-            print(
-                f"{what:70} {count.groups:9,} groups, {count.differ:6,} differ, {count.left_out:6,} refused",
-                flush=True,
-            )
-            if count.example:
-                print("    " + count.example)
-            differ += count.differ
-    return 1 if differ else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    seed, groups_of_each = (int(os.environ.get(f"QZ_PEER_{n}", d)) for n, d in (("SEED", 1), ("GROUPS", 100)))
+    wrong, compared = [], 0
+    for what, count in TOOLS[module](seed, groups_of_each):
+        print(f"{what:70} {count.groups:9,} groups, {count.differ:6,} differ, {count.left_out:6,} refused")
+        compared += count.groups
+        if count.differ:
+            wrong.append(f"{what}: {count.differ} differ: {count.example}")
+    assert compared > 0
+    assert wrong == []

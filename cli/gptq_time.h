@@ -1,0 +1,13 @@
+/*
+ * gptq_time.h - how long GPTQ takes, before it is run
+ */
+#ifndef QZ_CLI_GPTQ_TIME_H
+#define QZ_CLI_GPTQ_TIME_H
+
+#include "encode.h"
+
+/* Seconds for a tensor that has a Gram matrix, or for one of the same size, measured with smaller matrices of made-up
+ * values; 0 where that is not possible. */
+double gptq_seconds(encoder *e, const job *j);
+
+#endif
