@@ -2,9 +2,8 @@
  * linear_panels.c - weights as floats, and products with them
  */
 #include "linear_panels.h"
-#include "base/number.h"
 
-#include <math.h>
+#include <string.h>
 
 enum { GROUPS = QZ_NUMBERS_DEPTH / QZ_LEVELS };
 
@@ -130,7 +129,7 @@ void qz_panel_row(const struct qz_weights *weights, const struct qz_panel *part,
     for (size_t i = 0; i < part->n; i += QZ_PANEL_DEPTH) {
         const struct qz_panel piece = {part->first, part->from + i, part->count, qz_least(QZ_PANEL_DEPTH, part->n - i)};
         load_panel(weights, &piece, part->from + part->n, &numbers, &panel);
-        weights->view->kernels->products(x + i, 0, 1, panel, piece.n, total);
+        weights->view->kernels->products(x + i, 0, 1, panel, piece.n, total, QZ_SIDE);
     }
     memcpy(sum, total, part->count * sizeof *total);
 }
@@ -147,25 +146,54 @@ void qz_take_sums(const struct qz_outputs *outputs, const float *from, size_t ro
 
 void qz_put_sums(const struct qz_outputs *outputs, const float *sum, size_t rows, size_t count, float *to)
 {
-    for (size_t r = 0; r < rows; r++, to += outputs->rows_apart, sum += QZ_SIDE)
+    for (size_t r = 0; r < rows; r++, to += outputs->rows_apart, sum += QZ_SIDE) {
+        float form[QZ_SIDE];
+        for (size_t c = 0; c < QZ_SIDE; c++)
+            form[c] = qz_output(sum[c]);
         if (outputs->apart == 1 && count == QZ_SIDE)
-            for (size_t c = 0; c < QZ_SIDE; c++)
-                to[c] = qz_output(sum[c]);
+            memcpy(to, form, sizeof form);
         else
             for (size_t c = 0; c < count; c++)
-                to[(int64_t)c * outputs->apart] = qz_output(sum[c]);
+                to[(int64_t)c * outputs->apart] = form[c];
+    }
 }
 
-/* Adds to the outputs of some rows what a part of QZ_SIDE weights makes with them. */
+/* Asks for sums that come soon: outputs are often so far apart that few rows stay in the first-level cache. */
+static void fetch_sums(const struct qz_outputs *outputs, const float *from, size_t rows)
+{
+    for (size_t r = 0; r < rows; r++)
+        __builtin_prefetch(from + (int64_t)r * outputs->rows_apart, 1, 2);
+}
+
+/* Puts sums of no products where those of `count` weights and some rows will be. */
+static void clear_sums(const struct qz_outputs *outputs, float *to, size_t rows, size_t count)
+{
+    static const float none[QZ_SIDE];
+    for (size_t r = 0; r < rows; r++)
+        qz_put_sums(outputs, none, 1, count, to + (int64_t)r * outputs->rows_apart);
+}
+
+/* Gives them their form. */
+static void form_sums(const struct qz_outputs *outputs, float *to, size_t rows, size_t count)
+{
+    float sum[QZ_SIDE];
+    for (size_t r = 0; r < rows; r++, to += outputs->rows_apart) {
+        qz_take_sums(outputs, to, 1, count, sum);
+        qz_put_sums(outputs, sum, 1, count, to);
+    }
+}
+
+/* Adds to the outputs of some rows what a part of QZ_SIDE weights makes with them: where they lie side by side, there. */
 static void add_side(const struct qz_kernels *kernels, const float *x, ptrdiff_t pitch, size_t rows, const float *panel,
-                     size_t n, int begins, float *to, size_t count, const struct qz_outputs *outputs)
+                     size_t n, float *to, size_t count, const struct qz_outputs *outputs)
 {
     float sum[QZ_PANEL_INPUTS * QZ_SIDE];
-    if (begins)
-        memset(sum, 0, rows * QZ_SIDE * sizeof *sum);
-    else
-        qz_take_sums(outputs, to, rows, count, sum);
-    kernels->products(x, pitch, rows, panel, n, sum);
+    if (outputs->apart == 1 && count == QZ_SIDE) {
+        kernels->products(x, pitch, rows, panel, n, to, (ptrdiff_t)outputs->rows_apart);
+        return;
+    }
+    qz_take_sums(outputs, to, rows, count, sum);
+    kernels->products(x, pitch, rows, panel, n, sum, QZ_SIDE);
     qz_put_sums(outputs, sum, rows, count, to);
 }
 
@@ -208,6 +236,7 @@ void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t 
 {
     _Alignas(64) side panel[QZ_PANEL_WEIGHTS / QZ_SIDE];
     struct numbers numbers[QZ_PANEL_WEIGHTS / QZ_SIDE];
+    float *const sums = outputs->value + (int64_t)first * outputs->apart;
     uint64_t from = 0;
     if (weights->view->kernels->products_few && rows <= QZ_FEW_INPUTS && count == QZ_SIDE && !weights->columns &&
         has_blocks(weights->view))
@@ -217,11 +246,18 @@ void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t 
         load_panel(weights, &part, n, numbers, panel);
         for (size_t r = 0, some; r < rows; r += some) {
             some = qz_least(QZ_PANEL_INPUTS, rows - r);
-            for (size_t c = 0; c < count; c += QZ_SIDE)
+            for (size_t c = 0; c < count; c += QZ_SIDE) {
+                float *to = sums + (int64_t)r * outputs->rows_apart + (int64_t)c * outputs->apart;
+                const size_t there = qz_least(QZ_SIDE, count - c);
+                fetch_sums(outputs, to + (int64_t)some * outputs->rows_apart,
+                           qz_least(QZ_PANEL_INPUTS, rows - r - some));
+                if (from == 0)
+                    clear_sums(outputs, to, some, there);
                 add_side(weights->view->kernels, x + (ptrdiff_t)r * pitch + (ptrdiff_t)from, pitch, some,
-                         panel[c / QZ_SIDE], part.n, from == 0,
-                         outputs->value + (int64_t)r * outputs->rows_apart + (int64_t)(first + c) * outputs->apart,
-                         qz_least(QZ_SIDE, count - c), outputs);
+                         panel[c / QZ_SIDE], part.n, to, there, outputs);
+                if (from + part.n == n)
+                    form_sums(outputs, to, some, there);
+            }
         }
     }
 }
