@@ -755,8 +755,8 @@ typedef struct qz_linear_options {
  * the largest magnitude of 32 columns, or a scale, is not 0 and not in 2^-60..2^60, or is NaN, nothing is rounded in
  * these columns (with products of bytes, in all of 4096 columns), and sums are those of QZ_ACTIVATIONS_F32.
  *
- * Allocates, while it runs, at most 8 MiB, or 8 bytes for each element of a row of x if that is more. `options` and
- * `detail` may be NULL.
+ * Allocates, while it runs, at most 8 MiB, or 8 bytes for each element of a row of x if that is more, and 256 KiB for
+ * each thread. `options` and `detail` may be NULL.
  *
  * Returns QZ_OK; QZ_ERROR_ARGUMENT, also where rows and columns do not fit together, or for what was prepared of
  * another w; QZ_ERROR_SIZE; QZ_ERROR_RANGE for a float64 in x beyond float32, with its place, as in qz_encode; QZ_ERROR_MEMORY; QZ_ERROR_STOPPED; QZ_ERROR_KERNELS.

@@ -3,6 +3,7 @@
  */
 #include "linear_panels.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { GROUPS = QZ_NUMBERS_DEPTH / QZ_LEVELS };
@@ -158,29 +159,47 @@ void qz_put_sums(const struct qz_outputs *outputs, const float *sum, size_t rows
     }
 }
 
-/* Asks for sums that come soon: outputs are often so far apart that few rows stay in the first-level cache. */
-static void fetch_sums(const struct qz_outputs *outputs, const float *from, size_t rows)
+/* Sums on their way: those of QZ_PANEL_WEIGHTS weights and all rows together, or where the outputs are. */
+struct growing {
+    struct qz_outputs sums; /* `value` is that of the first weight of a panel */
+    struct qz_outputs to;   /* where they go in the end */
+    float *room;            /* NULL where the sums grow there */
+};
+
+static struct growing begin_sums(const struct qz_outputs *outputs, uint64_t first, size_t rows)
 {
-    for (size_t r = 0; r < rows; r++)
-        __builtin_prefetch(from + (int64_t)r * outputs->rows_apart, 1, 2);
+    struct growing of = {.to = *outputs};
+    of.to.value += (int64_t)first * outputs->apart;
+    of.room = rows > QZ_PANEL_INPUTS ? malloc(rows * QZ_PANEL_WEIGHTS * sizeof *of.room) : NULL;
+    of.sums = of.room ? (struct qz_outputs){of.room, QZ_PANEL_WEIGHTS, 1} : of.to;
+    return of;
 }
 
-/* Puts sums of no products where those of `count` weights and some rows will be. */
-static void clear_sums(const struct qz_outputs *outputs, float *to, size_t rows, size_t count)
+static float *place_of(const struct qz_outputs *outputs, size_t row, size_t weight)
+{
+    return outputs->value + (int64_t)row * outputs->rows_apart + (int64_t)weight * outputs->apart;
+}
+
+/* Sums of no products. */
+static void clear_sums(const struct growing *of, size_t row, size_t rows, size_t weight, size_t count)
 {
     static const float none[QZ_SIDE];
-    for (size_t r = 0; r < rows; r++)
-        qz_put_sums(outputs, none, 1, count, to + (int64_t)r * outputs->rows_apart);
+    for (size_t r = row; r < row + rows; r++)
+        qz_put_sums(&of->sums, none, 1, count, place_of(&of->sums, r, weight));
 }
 
-/* Gives them their form. */
-static void form_sums(const struct qz_outputs *outputs, float *to, size_t rows, size_t count)
+/* Hands sums over. */
+static void end_sums(const struct growing *of, size_t rows, size_t count)
 {
     float sum[QZ_SIDE];
-    for (size_t r = 0; r < rows; r++, to += outputs->rows_apart) {
-        qz_take_sums(outputs, to, 1, count, sum);
-        qz_put_sums(outputs, sum, 1, count, to);
-    }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0, some; c < count; c += some) {
+            some = qz_least(QZ_SIDE, count - c);
+            if (r + QZ_PANEL_INPUTS < rows)
+                __builtin_prefetch(place_of(&of->to, r + QZ_PANEL_INPUTS, c), 1, 2);
+            qz_take_sums(&of->sums, place_of(&of->sums, r, c), 1, some, sum);
+            qz_put_sums(&of->to, sum, 1, some, place_of(&of->to, r, c));
+        }
 }
 
 /* Adds to the outputs of some rows what a part of QZ_SIDE weights makes with them: where they lie side by side, there. */
@@ -236,28 +255,27 @@ void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t 
 {
     _Alignas(64) side panel[QZ_PANEL_WEIGHTS / QZ_SIDE];
     struct numbers numbers[QZ_PANEL_WEIGHTS / QZ_SIDE];
-    float *const sums = outputs->value + (int64_t)first * outputs->apart;
     uint64_t from = 0;
     if (weights->view->kernels->products_few && rows <= QZ_FEW_INPUTS && count == QZ_SIDE && !weights->columns &&
         has_blocks(weights->view))
         from = add_few(weights, first, x, pitch, rows, n, numbers, outputs);
+    if (from == n)
+        return;
+    const struct growing of = begin_sums(outputs, first, rows);
     for (; from < n; from += QZ_PANEL_DEPTH) {
         const struct qz_panel part = {first, from, count, qz_least(QZ_PANEL_DEPTH, n - from)};
         load_panel(weights, &part, n, numbers, panel);
         for (size_t r = 0, some; r < rows; r += some) {
             some = qz_least(QZ_PANEL_INPUTS, rows - r);
             for (size_t c = 0; c < count; c += QZ_SIDE) {
-                float *to = sums + (int64_t)r * outputs->rows_apart + (int64_t)c * outputs->apart;
                 const size_t there = qz_least(QZ_SIDE, count - c);
-                fetch_sums(outputs, to + (int64_t)some * outputs->rows_apart,
-                           qz_least(QZ_PANEL_INPUTS, rows - r - some));
                 if (from == 0)
-                    clear_sums(outputs, to, some, there);
+                    clear_sums(&of, r, some, c, there);
                 add_side(weights->view->kernels, x + (ptrdiff_t)r * pitch + (ptrdiff_t)from, pitch, some,
-                         panel[c / QZ_SIDE], part.n, to, there, outputs);
-                if (from + part.n == n)
-                    form_sums(outputs, to, some, there);
+                         panel[c / QZ_SIDE], part.n, place_of(&of.sums, r, c), there, &of.sums);
             }
         }
     }
+    end_sums(&of, rows, count);
+    free(of.room);
 }
