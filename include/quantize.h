@@ -759,7 +759,8 @@ typedef struct qz_linear_options {
  * each thread. `options` and `detail` may be NULL.
  *
  * Returns QZ_OK; QZ_ERROR_ARGUMENT, also where rows and columns do not fit together, or for what was prepared of
- * another w; QZ_ERROR_SIZE; QZ_ERROR_RANGE for a float64 in x beyond float32, with its place, as in qz_encode; QZ_ERROR_MEMORY; QZ_ERROR_STOPPED; QZ_ERROR_KERNELS.
+ * another w; QZ_ERROR_SIZE; QZ_ERROR_RANGE for a float64 in x beyond float32, with its place, as in qz_encode;
+ * QZ_ERROR_MEMORY; QZ_ERROR_STOPPED; QZ_ERROR_KERNELS.
  */
 QZ_API qz_result qz_linear(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
                            const qz_matrix *x, const qz_linear_options *options, const qz_matrix *y, qz_detail *detail);

@@ -202,7 +202,7 @@ static void end_sums(const struct growing *of, size_t rows, size_t count)
         }
 }
 
-/* Adds to the outputs of some rows what a part of QZ_SIDE weights makes with them: where they lie side by side, there. */
+/* Adds to the outputs of some rows what a part of QZ_SIDE weights makes with them; there, if they lie side by side. */
 static void add_side(const struct qz_kernels *kernels, const float *x, ptrdiff_t pitch, size_t rows, const float *panel,
                      size_t n, float *to, size_t count, const struct qz_outputs *outputs)
 {
