@@ -134,8 +134,14 @@ def int4_zeros(q: quantize.QuantizedArray) -> Array:
     return both[..., : q.scales.shape[-1]].astype(np.int32)
 
 
+def linear_bytes(x: Array, q: quantize.QuantizedArray) -> Array:
+    return quantize.linear(x, q, activations="int8", threads=1)
+
+
 def contestants(q: quantize.QuantizedArray) -> list[Contestant]:
     turned = q.dequantize().T
+    prepared = q.copy()
+    quantize.prepare_linear(prepared, threads=1)
     peers = [Contestant("torch int4pack, bfloat16", True, torch_int4pack(q))] if find_spec("torch") else []
     place = ggml_product.folder()
     if place and q.zeros is None:
@@ -143,9 +149,8 @@ def contestants(q: quantize.QuantizedArray) -> list[Contestant]:
         peers.append(Contestant("ggml Q4_0", True, ggml_product.q4_0(place, codes, np.asarray(q.scales))))
     return [
         *peers,
-        Contestant(
-            "quantize, int8", True, lambda x: quantize.linear(x, q, activations="int8", threads=1), False
-        ),
+        Contestant("quantize, int8", True, lambda x: linear_bytes(x, q), False),
+        Contestant("quantize, int8, prepared", True, lambda x: linear_bytes(x, prepared), False),
         Contestant("ONNX Runtime, level 4", True, onnx_runtime(q, 4)),
         Contestant("quantize, float32", False, lambda x: quantize.linear(x, q, threads=1), False),
         Contestant("ONNX Runtime, level 0", False, onnx_runtime(q, 0)),
@@ -192,7 +197,9 @@ def table(scheme: str, outputs: int, inputs: int, seconds: float) -> None:
     for one in all_of_them:
         cells = [f"{rate:.1f}" for rate in rates[one.name]]
         print(f"| {one.name} | " + " | ".join(cells) + f" | {error_of(one.product, x, exact):.1e} |")
-    for rounds, ours in ((True, "quantize, int8"), (False, "quantize, float32")):
+    for ours, rounds in (
+        (one.name, one.rounds) for one in all_of_them if not one.theirs and one.name[0] == "q"
+    ):
         theirs = [rates[one.name] for one in all_of_them if one.theirs and one.rounds == rounds]
         ratios = [rates[ours][i] / max(rate[i] for rate in theirs) for i in range(len(ROWS))]
         print(

@@ -312,13 +312,56 @@ static PyObject *core_compare_matrices(PyObject *module, PyObject *args)
     return stats_tuple(&stats);
 }
 
-PyDoc_STRVAR(linear_doc, "linear(scheme, parts, rows, cols, x, dtype, activations, columns, y, threads, /) -> None");
+/* What qz_linear_prepare made, in a capsule of this name. */
+static const char weights_name[] = "quantize._core.weights";
+
+static void weights_drop(PyObject *capsule)
+{
+    qz_linear_prepared_free(PyCapsule_GetPointer(capsule, weights_name));
+}
+
+PyDoc_STRVAR(prepare_linear_doc, "prepare_linear(scheme, parts, rows, cols, threads, /) -> (prepared, bytes)");
+
+static PyObject *core_prepare_linear(PyObject *module, PyObject *args)
+{
+    qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
+    qz_linear_prepared *prepared = NULL;
+    PyObject *tuple, *parts;
+    qz_packed packed;
+    Scheme scheme;
+    Call call;
+    Py_ssize_t threads;
+    uint64_t bytes;
+    unsigned long long rows, cols;
+
+    call_init(&call, module);
+    if (!PyArg_ParseTuple(args, "OOKKn:prepare_linear", &tuple, &parts, &rows, &cols, &threads) ||
+        take_scheme(tuple, &scheme) < 0 || take_packed(&call, parts, 0, &scheme.row, rows, cols, &packed, &bytes) < 0 ||
+        call_begin(&call, threads, work_of(bytes, 1)) < 0)
+        return call_cancel(&call);
+    options.pool = call.pool;
+    options.stop = call_stop;
+    options.stop_context = &call;
+    if (call_end(&call, qz_linear_prepare(&scheme.row, &packed, rows, cols, &options, &prepared)) < 0) {
+        qz_linear_prepared_free(prepared);
+        return NULL;
+    }
+    PyObject *capsule = PyCapsule_New(prepared, weights_name, weights_drop);
+    if (!capsule) {
+        qz_linear_prepared_free(prepared);
+        return NULL;
+    }
+    return Py_BuildValue("(NK)", capsule, (unsigned long long)qz_linear_prepared_bytes(prepared));
+}
+
+PyDoc_STRVAR(linear_doc,
+             "linear(scheme, parts, rows, cols, x, dtype, activations, columns, y, prepared, threads, /) -> None");
 
 /* y: a float32 matrix, of any strides. */
 static PyObject *core_linear(PyObject *module, PyObject *args)
 {
     qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
-    PyObject *tuple, *parts, *x_object, *y_object;
+    PyObject *tuple, *parts, *x_object, *y_object, *prepared;
     qz_matrix x, y;
     qz_packed packed;
     Scheme scheme;
@@ -329,8 +372,9 @@ static PyObject *core_linear(PyObject *module, PyObject *args)
     int dtype, activations;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOKKOiipOn:linear", &tuple, &parts, &rows, &cols, &x_object, &dtype, &activations,
-                          &options.columns, &y_object, &threads) ||
+    if (!PyArg_ParseTuple(args, "OOKKOiipOOn:linear", &tuple, &parts, &rows, &cols, &x_object, &dtype, &activations,
+                          &options.columns, &y_object, &prepared, &threads) ||
+        (prepared != Py_None && !(options.prepared = PyCapsule_GetPointer(prepared, weights_name))) ||
         take_scheme(tuple, &scheme) < 0 || take_matrix(&call, x_object, 0, dtype, &x) < 0 ||
         take_matrix(&call, y_object, 1, QZ_F32, &y) < 0 ||
         take_packed(&call, parts, 0, &scheme.row, rows, cols, &packed, &bytes) < 0 ||
@@ -665,6 +709,7 @@ static PyMethodDef methods[] = {
     PLAIN(linear, METH_VARARGS),
     PLAIN(nearest, METH_VARARGS),
     PLAIN(prepare, METH_VARARGS),
+    PLAIN(prepare_linear, METH_VARARGS),
     PLAIN(normalize, METH_VARARGS),
     PLAIN(rotate, METH_VARARGS),
     PLAIN(project, METH_VARARGS),

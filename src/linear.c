@@ -8,7 +8,7 @@
 #include "base/fpenv.h"
 #include "base/pool.h"
 #include "base/stop.h"
-#include "linear_bytes.h"
+#include "linear_ready.h"
 #include "operation.h"
 #include "packed/scheme.h"
 
@@ -39,7 +39,7 @@ static struct qz_outputs outputs_of(const struct linear *linear, size_t row)
 static void multiply_weights(struct linear *linear, const struct qz_inputs *inputs, const struct qz_outputs *outputs,
                              uint64_t first, uint64_t end)
 {
-    const size_t most = inputs->rounding == QZ_BYTES                                ? QZ_BYTE_WEIGHTS
+    const size_t most = inputs->rounding == QZ_BYTES                                ? QZ_SIDE
                         : inputs->rows <= QZ_FEW_INPUTS && !linear->weights.columns ? QZ_SIDE
                                                                                     : QZ_PANEL_WEIGHTS;
     for (size_t count; first < end && !qz_stop_asked(&linear->stop); first += count) {
@@ -60,15 +60,16 @@ static void multiply_slice(void *context, size_t slice)
                  end = (size_t)qz_slice_start(linear->inputs.rows, linear->parts, part + 1);
     const struct qz_inputs inputs = qz_inputs_some(&linear->inputs, row, end - row);
     const struct qz_outputs outputs = outputs_of(linear, row);
+    const uint64_t sides = qz_divide_up(linear->outputs, QZ_SIDE);
     slice %= linear->slices;
-    multiply_weights(linear, &inputs, &outputs, qz_slice_start(linear->outputs, linear->slices, slice),
-                     qz_slice_start(linear->outputs, linear->slices, slice + 1));
+    multiply_weights(linear, &inputs, &outputs, QZ_SIDE * qz_slice_start(sides, linear->slices, slice),
+                     qz_least(QZ_SIDE * qz_slice_start(sides, linear->slices, slice + 1), linear->outputs));
 }
 
 /* How many slices of weights some rows are worth; with few weights, rows are cut too. */
 static void cut(struct linear *linear, const qz_pool *pool)
 {
-    uint64_t columns = qz_divide_up(linear->outputs, QZ_BYTE_WEIGHTS), weight = linear->x->cols * linear->inputs.most;
+    uint64_t columns = qz_divide_up(linear->outputs, QZ_SIDE), weight = linear->x->cols * linear->inputs.most;
     uint64_t worth = weight / SLICE_LEAST >= 1 ? columns : weight * linear->outputs / SLICE_LEAST;
     linear->slices = qz_pool_threads(pool) == 1 || worth < 2 ? 1 : qz_least(qz_least(worth, columns), QZ_SLICES_MAX);
     linear->parts = 1;
@@ -132,6 +133,17 @@ static qz_result check(const qz_scheme *scheme, const qz_packed *packed, uint64_
     return qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX) ? QZ_OK : QZ_ERROR_ARGUMENT;
 }
 
+/* Takes what was prepared; returns 0 if that was of something else. */
+static int take_ready(struct linear *linear, const qz_linear_options *options, const qz_scheme *scheme,
+                      const qz_packed *packed)
+{
+    const struct qz_view *view = &linear->view;
+    if (!options->prepared)
+        return 1;
+    linear->bytes.ready = qz_linear_ready_of(options->prepared, scheme, packed, view->rows, view->cols);
+    return linear->bytes.ready != NULL;
+}
+
 static enum qz_rounding choose_rounding(struct linear *linear, qz_activations activations)
 {
     int bytes = qz_byte_products_make(&linear->bytes, &linear->weights);
@@ -162,6 +174,8 @@ static QZ_NOINLINE qz_result linear_product(const qz_scheme *scheme, const qz_pa
     linear.outputs = y->cols;
     qz_stop_begin(&linear.stop, options->stop, options->stop_context);
     enum qz_rounding rounding = choose_rounding(&linear, options->activations);
+    if (!take_ready(&linear, options, scheme, packed))
+        return QZ_ERROR_ARGUMENT;
     result = qz_inputs_make(&linear.inputs, kernels, x, rounding) ? multiply(&linear, options->pool, detail)
                                                                   : QZ_ERROR_MEMORY;
     qz_inputs_free(&linear.inputs);

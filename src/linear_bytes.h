@@ -10,9 +10,19 @@
 #include "linear_inputs.h"
 #include "linear_panels.h"
 
+/* Weights that were prepared, in sides of QZ_SIDE, and each of these in tiles of QZ_TILE elements. */
+struct qz_ready_weights {
+    size_t blocks, tiles; /* of a weight */
+    size_t groups;        /* of a tile, at most */
+    uint8_t *packed;      /* QZ_READY_BYTES for each block of a side */
+    float *scale, *bias;  /* of a tile of a side: as the kernel product_ready takes them; 0 where they are strange */
+    uint8_t *strange;     /* of a tile of a side: as product_numbers finds them */
+};
+
 struct qz_byte_products {
     const struct qz_weights *weights;
-    uint8_t level[16]; /* of codes: their values are unit * level + base */
+    const struct qz_ready_weights *ready; /* NULL, or the same weights */
+    uint8_t level[16];                    /* of codes: their values are unit * level + base */
     float unit, base;
     size_t most; /* the largest level */
 };
@@ -20,9 +30,11 @@ struct qz_byte_products {
 /* Returns 0 if there are no products of bytes for these weights. */
 int qz_byte_products_make(struct qz_byte_products *products, const struct qz_weights *weights);
 
-enum { QZ_BYTE_WEIGHTS = QZ_SIDE };
+/* Prepares weights [first, first + count), where `first` is a multiple of QZ_SIDE, and there are no more of them. */
+void qz_make_ready(const struct qz_byte_products *products, uint64_t first, size_t count,
+                   const struct qz_ready_weights *to);
 
-/* Products of all rows of the inputs with weights [first, first + count), QZ_BYTE_WEIGHTS at most. */
+/* Products of all rows of the inputs with such weights. */
 void qz_byte_products(const struct qz_byte_products *products, uint64_t first, size_t count,
                       const struct qz_inputs *inputs, const struct qz_outputs *outputs);
 

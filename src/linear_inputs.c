@@ -49,7 +49,7 @@ int qz_inputs_make(struct qz_inputs *inputs, const struct qz_kernels *kernels, c
     inputs->kernels = kernels;
     inputs->matrix = matrix;
     inputs->rounding = rounding;
-    inputs->most = qz_least(some ? some : 1, matrix->rows);
+    inputs->most = qz_least(qz_least(some ? some : 1, QZ_INPUT_ROWS), matrix->rows);
     inputs->pitch = (ptrdiff_t)pitch;
     inputs->blocks = (size_t)qz_divide_up(cols, QZ_INPUT_BLOCK);
     inputs->block_pitch = (size_t)spread_pitch(inputs->blocks, BLOCKS);

@@ -12,7 +12,8 @@
 
 enum {
     QZ_INPUT_BLOCK = QZ_LEVELS,
-    QZ_INPUT_FLOATS = 1 << 20 /* of some rows together, unless a single one is longer */
+    QZ_INPUT_FLOATS = 1 << 20, /* of some rows together, unless a single one is longer */
+    QZ_INPUT_ROWS = 1024       /* so many at most */
 };
 
 enum qz_rounding {

@@ -2,9 +2,9 @@
  * linear_panels.c - weights as floats, and products with them
  */
 #include "linear_panels.h"
-#include "base/number.h"
 
-#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 enum { GROUPS = QZ_NUMBERS_DEPTH / QZ_LEVELS };
 
@@ -130,7 +130,7 @@ void qz_panel_row(const struct qz_weights *weights, const struct qz_panel *part,
     for (size_t i = 0; i < part->n; i += QZ_PANEL_DEPTH) {
         const struct qz_panel piece = {part->first, part->from + i, part->count, qz_least(QZ_PANEL_DEPTH, part->n - i)};
         load_panel(weights, &piece, part->from + part->n, &numbers, &panel);
-        weights->view->kernels->products(x + i, 0, 1, panel, piece.n, total);
+        weights->view->kernels->products(x + i, 0, 1, panel, piece.n, total, QZ_SIDE);
     }
     memcpy(sum, total, part->count * sizeof *total);
 }
@@ -147,25 +147,72 @@ void qz_take_sums(const struct qz_outputs *outputs, const float *from, size_t ro
 
 void qz_put_sums(const struct qz_outputs *outputs, const float *sum, size_t rows, size_t count, float *to)
 {
-    for (size_t r = 0; r < rows; r++, to += outputs->rows_apart, sum += QZ_SIDE)
+    for (size_t r = 0; r < rows; r++, to += outputs->rows_apart, sum += QZ_SIDE) {
+        float form[QZ_SIDE];
+        for (size_t c = 0; c < QZ_SIDE; c++)
+            form[c] = qz_output(sum[c]);
         if (outputs->apart == 1 && count == QZ_SIDE)
-            for (size_t c = 0; c < QZ_SIDE; c++)
-                to[c] = qz_output(sum[c]);
+            memcpy(to, form, sizeof form);
         else
             for (size_t c = 0; c < count; c++)
-                to[(int64_t)c * outputs->apart] = qz_output(sum[c]);
+                to[(int64_t)c * outputs->apart] = form[c];
+    }
 }
 
-/* Adds to the outputs of some rows what a part of QZ_SIDE weights makes with them. */
+/* Sums on their way: those of QZ_PANEL_WEIGHTS weights and all rows together, or where the outputs are. */
+struct growing {
+    struct qz_outputs sums; /* `value` is that of the first weight of a panel */
+    struct qz_outputs to;   /* where they go in the end */
+    float *room;            /* NULL where the sums grow there */
+};
+
+static struct growing begin_sums(const struct qz_outputs *outputs, uint64_t first, size_t rows)
+{
+    struct growing of = {.to = *outputs};
+    of.to.value += (int64_t)first * outputs->apart;
+    of.room = rows > QZ_PANEL_INPUTS ? malloc(rows * QZ_PANEL_WEIGHTS * sizeof *of.room) : NULL;
+    of.sums = of.room ? (struct qz_outputs){of.room, QZ_PANEL_WEIGHTS, 1} : of.to;
+    return of;
+}
+
+static float *place_of(const struct qz_outputs *outputs, size_t row, size_t weight)
+{
+    return outputs->value + (int64_t)row * outputs->rows_apart + (int64_t)weight * outputs->apart;
+}
+
+/* Sums of no products. */
+static void clear_sums(const struct growing *of, size_t row, size_t rows, size_t weight, size_t count)
+{
+    static const float none[QZ_SIDE];
+    for (size_t r = row; r < row + rows; r++)
+        qz_put_sums(&of->sums, none, 1, count, place_of(&of->sums, r, weight));
+}
+
+/* Hands sums over. */
+static void end_sums(const struct growing *of, size_t rows, size_t count)
+{
+    float sum[QZ_SIDE];
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0, some; c < count; c += some) {
+            some = qz_least(QZ_SIDE, count - c);
+            if (r + QZ_PANEL_INPUTS < rows)
+                __builtin_prefetch(place_of(&of->to, r + QZ_PANEL_INPUTS, c), 1, 2);
+            qz_take_sums(&of->sums, place_of(&of->sums, r, c), 1, some, sum);
+            qz_put_sums(&of->to, sum, 1, some, place_of(&of->to, r, c));
+        }
+}
+
+/* Adds to the outputs of some rows what a part of QZ_SIDE weights makes with them; there, if they lie side by side. */
 static void add_side(const struct qz_kernels *kernels, const float *x, ptrdiff_t pitch, size_t rows, const float *panel,
-                     size_t n, int begins, float *to, size_t count, const struct qz_outputs *outputs)
+                     size_t n, float *to, size_t count, const struct qz_outputs *outputs)
 {
     float sum[QZ_PANEL_INPUTS * QZ_SIDE];
-    if (begins)
-        memset(sum, 0, rows * QZ_SIDE * sizeof *sum);
-    else
-        qz_take_sums(outputs, to, rows, count, sum);
-    kernels->products(x, pitch, rows, panel, n, sum);
+    if (outputs->apart == 1 && count == QZ_SIDE) {
+        kernels->products(x, pitch, rows, panel, n, to, (ptrdiff_t)outputs->rows_apart);
+        return;
+    }
+    qz_take_sums(outputs, to, rows, count, sum);
+    kernels->products(x, pitch, rows, panel, n, sum, QZ_SIDE);
     qz_put_sums(outputs, sum, rows, count, to);
 }
 
@@ -212,16 +259,23 @@ void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t 
     if (weights->view->kernels->products_few && rows <= QZ_FEW_INPUTS && count == QZ_SIDE && !weights->columns &&
         has_blocks(weights->view))
         from = add_few(weights, first, x, pitch, rows, n, numbers, outputs);
+    if (from == n)
+        return;
+    const struct growing of = begin_sums(outputs, first, rows);
     for (; from < n; from += QZ_PANEL_DEPTH) {
         const struct qz_panel part = {first, from, count, qz_least(QZ_PANEL_DEPTH, n - from)};
         load_panel(weights, &part, n, numbers, panel);
         for (size_t r = 0, some; r < rows; r += some) {
             some = qz_least(QZ_PANEL_INPUTS, rows - r);
-            for (size_t c = 0; c < count; c += QZ_SIDE)
+            for (size_t c = 0; c < count; c += QZ_SIDE) {
+                const size_t there = qz_least(QZ_SIDE, count - c);
+                if (from == 0)
+                    clear_sums(&of, r, some, c, there);
                 add_side(weights->view->kernels, x + (ptrdiff_t)r * pitch + (ptrdiff_t)from, pitch, some,
-                         panel[c / QZ_SIDE], part.n, from == 0,
-                         outputs->value + (int64_t)r * outputs->rows_apart + (int64_t)(first + c) * outputs->apart,
-                         qz_least(QZ_SIDE, count - c), outputs);
+                         panel[c / QZ_SIDE], part.n, place_of(&of.sums, r, c), there, &of.sums);
+            }
         }
     }
+    end_sums(&of, rows, count);
+    free(of.room);
 }

@@ -7,9 +7,8 @@
 #ifndef QZ_LINEAR_PANELS_H
 #define QZ_LINEAR_PANELS_H
 
+#include "base/number.h"
 #include "packed/view.h"
-
-#include <math.h>
 
 enum {
     QZ_PANEL_WEIGHTS = 64,
@@ -57,10 +56,11 @@ void qz_panel_row(const struct qz_weights *weights, const struct qz_panel *part,
 void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t count, const float *x, ptrdiff_t pitch,
                        size_t rows, uint64_t n, const struct qz_outputs *outputs);
 
-/* A sum as it is handed over: NaN has one form. */
+/* A sum as it is handed over: NaN has one form. Compilers find several of these at a time, as integers. */
 static inline float qz_output(float sum)
 {
-    return sum != sum ? NAN : sum;
+    const uint32_t bits = qz_bits(sum);
+    return qz_float((int32_t)(bits & 0x7fffffffu) > 0x7f800000 ? 0x7fc00000u : bits);
 }
 
 /* Sums of `count` weights and some rows, rows of QZ_SIDE, from the outputs of which `from` is the first, and back. */

@@ -10,18 +10,15 @@
 #include "base/stop.h"
 #include "base/system.h"
 #include "operation.h"
+#include "packed/same_rows.h"
 #include "packed/scheme.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { TABLE_BYTES = 16 * sizeof(float) };
-
 struct qz_prepared {
-    qz_scheme scheme;
-    float table[16]; /* of the scheme */
-    qz_packed packed;
-    uint64_t rows, cols, bytes;
+    struct qz_made_of of;
+    uint64_t bytes;
     qz_metric metric;
     struct qz_ready ready;
     int has_bounds;
@@ -45,7 +42,7 @@ static void prepare_block(struct preparation *work, uint64_t block)
 {
     const struct qz_bounds *bounds = &work->bounds;
     uint64_t first = block * bounds->block;
-    size_t count = qz_least(bounds->block, work->to->rows - first);
+    size_t count = qz_least(bounds->block, work->to->of.rows - first);
     qz_bounds_measure(bounds, first, count, work->to->numbers + block * qz_bounds_numbers(bounds));
     if (work->to->side)
         qz_bounds_lay_out(bounds, first, count, work->to->side + block * qz_bounds_beside_bytes(bounds));
@@ -77,7 +74,7 @@ static void *zeros_for(qz_prepared *to, size_t part, uint64_t count, uint64_t si
 static qz_result prepare_rows(struct preparation *work, const qz_prepare_options *options)
 {
     qz_prepared *to = work->to;
-    work->blocks = qz_divide_up(to->rows, work->bounds.block);
+    work->blocks = qz_divide_up(to->of.rows, work->bounds.block);
     work->bounds.by_length = 1;
     work->slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + work->blocks / 16);
     to->numbers = zeros_for(to, 0, work->blocks, qz_bounds_numbers(&work->bounds) * sizeof(float));
@@ -127,12 +124,7 @@ static QZ_NOINLINE qz_result prepare(const qz_scheme *scheme, const qz_packed *p
         free(to);
         return QZ_ERROR_MEMORY;
     }
-    to->scheme = *scheme;
-    if (scheme->codes == QZ_TABLE) /* the caller's may be gone by then */
-        to->scheme.table = memcpy(to->table, scheme->table, TABLE_BYTES);
-    to->packed = *packed;
-    to->rows = rows;
-    to->cols = cols;
+    qz_note_rows(&to->of, scheme, packed, rows, cols);
     to->metric = options->metric;
     to->bytes = sizeof *to;
     work->to = to;
@@ -173,29 +165,10 @@ uint64_t qz_prepared_bytes(const qz_prepared *prepared)
     return prepared->bytes;
 }
 
-static int is_same_scheme(const qz_scheme *a, const qz_scheme *b)
-{
-    return a->codes == b->codes && a->scale_dtype == b->scale_dtype && a->zero == b->zero &&
-           a->group_size == b->group_size && a->super_dtype == b->super_dtype && a->super_size == b->super_size &&
-           (a->codes != QZ_TABLE || memcmp(a->table, b->table, TABLE_BYTES) == 0);
-}
-
-/* Whether the bytes of rows lie at the same places, as far as the scheme has them. */
-static int are_same_rows(const qz_scheme *scheme, const qz_packed *a, const qz_packed *b)
-{
-    int zeros = scheme->zero != QZ_ZERO_NONE, supers = scheme->super_size != 0;
-    int strides = supers && scheme->super_size != QZ_WHOLE_MATRIX;
-    return a->codes == b->codes && a->scales == b->scales && a->code_stride == b->code_stride &&
-           a->scale_stride == b->scale_stride &&
-           (!zeros || (a->zeros == b->zeros && a->zero_stride == b->zero_stride)) &&
-           (!supers || a->supers == b->supers) && (!strides || a->super_stride == b->super_stride);
-}
-
 int qz_prepared_fits(const qz_prepared *prepared, const qz_scheme *scheme, const qz_packed *packed, uint64_t rows,
                      uint64_t cols, qz_metric metric)
 {
-    return prepared->rows == rows && prepared->cols == cols && prepared->metric == metric &&
-           is_same_scheme(&prepared->scheme, scheme) && are_same_rows(scheme, &prepared->packed, packed);
+    return prepared->metric == metric && qz_same_rows(&prepared->of, scheme, packed, rows, cols);
 }
 
 const struct qz_ready *qz_prepared_ready(const qz_prepared *prepared)

@@ -85,6 +85,33 @@ static void describe(const struct linear_case *c, qz_activations how, const char
              c->columns ? "columns" : "rows", c->count, qz_dtype_name(c->x.dtype), (int)how, set, pool);
 }
 
+static int has_bytes(const struct linear_case *c)
+{
+    uint64_t group = c->scheme.group_size;
+    return (c->scheme.codes == QZ_INT4 || c->scheme.codes == QZ_UINT4 || c->scheme.codes == QZ_FP4) && !c->columns &&
+           (group % BLOCK == 0 || group >= c->cols);
+}
+
+/* Weights that were prepared make the same, to the last bit; those without products of bytes are refused. */
+static void call_prepared(const struct linear_case *c, const qz_linear_options *options, struct field *y)
+{
+    qz_linear_options with = *options;
+    qz_linear_prepared *prepared;
+    qz_result result = CALL(qz_linear_prepare(&c->scheme, &c->packed.packed, c->rows, c->cols, options, &prepared));
+    assert_int_equal(result, has_bytes(c) ? QZ_OK : QZ_ERROR_ARGUMENT);
+    if (!prepared)
+        return;
+    char *before = malloc(y->bytes + 1);
+    memcpy(before, y->start, y->bytes);
+    memset(y->start, 0x55, y->bytes);
+    with.prepared = prepared;
+    assert_int_equal(CALL(qz_linear(&c->scheme, &c->packed.packed, c->rows, c->cols, &c->x, &with, &y->matrix, NULL)),
+                     QZ_OK);
+    assert_true(same_bytes("prepared", y->start, before, y->bytes, 4));
+    qz_linear_prepared_free(prepared);
+    free(before);
+}
+
 static void call(const struct linear_case *c, qz_activations how, const struct qz_kernels *set, size_t pool,
                  struct field *y)
 {
@@ -96,6 +123,8 @@ static void call(const struct linear_case *c, qz_activations how, const struct q
     memset(y->start, 0x55, y->bytes);
     assert_int_equal(
         CALL(qz_linear(&c->scheme, &c->packed.packed, c->rows, c->cols, &c->x, &options, &y->matrix, NULL)), QZ_OK);
+    if (how == QZ_ACTIVATIONS_I8)
+        call_prepared(c, &options, y);
 }
 
 /* The bound of products of bytes around the exact sum with rounded floats. */
@@ -115,13 +144,6 @@ static void check_bytes(const struct linear_case *c, size_t r, size_t o, float g
     double bound = 0.5001 * moved + (double)sums * 0x1p-22 * size * 40 * most + 1e-37;
     if (!(fabs((double)got - exact) <= bound))
         fail_msg("%s: element %zu, %zu is %.9g, not %.9g +- %.3g", text, r, o, (double)got, exact, bound);
-}
-
-static int has_bytes(const struct linear_case *c)
-{
-    uint64_t group = c->scheme.group_size;
-    return (c->scheme.codes == QZ_INT4 || c->scheme.codes == QZ_UINT4 || c->scheme.codes == QZ_FP4) && !c->columns &&
-           (group % BLOCK == 0 || group >= c->cols);
 }
 
 static void check_values(const struct linear_case *c, qz_activations how, const struct field *y, const char *text)
@@ -486,8 +508,8 @@ static void kernels_agree(void **state)
         for (size_t s = 0; s < set_count; s++) {
             snprintf(guard_doing, sizeof guard_doing, "%s products, %zu rows of %zu", sets[s]->name, rows, n);
             memset(y.start, 0, y.bytes);
-            sets[s]->products(x.matrix.data, (ptrdiff_t)x.matrix.row_stride, rows, across.matrix.data, n,
-                              y.matrix.data);
+            sets[s]->products(x.matrix.data, (ptrdiff_t)x.matrix.row_stride, rows, across.matrix.data, n, y.matrix.data,
+                              (ptrdiff_t)y.matrix.row_stride);
             for (size_t r = 0; r < rows; r++)
                 for (size_t c = 0; c < QZ_SIDE; c++) {
                     float *got = field_at(&y.matrix, r, c);
@@ -761,6 +783,19 @@ static void arguments(void **state)
     packed.packed.code_stride = 1;
     assert_int_equal(LINEAR(), QZ_ERROR_ARGUMENT);
     packed.packed.code_stride = COLS / 2;
+    qz_linear_prepared *prepared;
+    assert_int_equal(qz_linear_prepare(scheme, &packed.packed, ROWS, COLS, NULL, &prepared), QZ_OK);
+    assert_true(qz_linear_prepared_bytes(prepared) > ROWS * COLS / 2);
+    options.prepared = prepared;
+    assert_int_equal(LINEAR(), QZ_OK);
+    packed.packed.scales = (char *)packed.packed.scales + packed.packed.scale_stride; /* of other rows */
+    assert_int_equal(LINEAR(), QZ_ERROR_ARGUMENT);
+    packed.packed.scales = (char *)packed.packed.scales - packed.packed.scale_stride;
+    qz_linear_prepared_free(prepared);
+    options.columns = 1;
+    options.prepared = NULL;
+    assert_int_equal(qz_linear_prepare(scheme, &packed.packed, ROWS, COLS, &options, &prepared), QZ_ERROR_ARGUMENT);
+    assert_null(prepared);
 #undef LINEAR
     /* Nothing to add up, and nothing to do. */
     memset(out, 0xff, sizeof out);

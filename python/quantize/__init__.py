@@ -13,7 +13,7 @@
 * :func:`nearest` finds the rows of a packed array that are nearest to queries; :func:`quantize_vectors` packs
   vectors for that, and :class:`Index` adds, removes, saves and searches them; :func:`tune_index` and
   :func:`learn_basis` make it find more.
-* :func:`linear`, :func:`dot` and ``@`` multiply with packed arrays.
+* :func:`linear`, :func:`dot` and ``@`` multiply with packed arrays; :func:`prepare_linear` makes that faster.
 * ``python -m quantize`` is the command-line tool.
 """
 
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .plot import plot_error as plot_error
     from .products import dot as dot
     from .products import linear as linear
+    from .products import prepare_linear as prepare_linear
     from .running import run as run
     from .scheme import Scheme as Scheme
     from .scheme import Schemes as Schemes
@@ -130,6 +131,7 @@ _LAZY = {
     "open": "tensor_file",
     "plan": "planning",
     "plot_error": "plot",
+    "prepare_linear": "products",
     "quantize_array": "encode",
     "quantize_vectors": "vectors",
     "run": "running",

@@ -395,5 +395,5 @@ def parts_of(q: QuantizedArray) -> Parts:
 
 
 def prepared_of(q: QuantizedArray) -> dict[str, tuple[bool, object]]:
-    """What searches have found out, by metric: whether it has the codes, too, and what the C library made."""
+    """What was prepared, by metric, or "linear": whether with the codes, too, and what the C library made."""
     return q._prepared

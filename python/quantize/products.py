@@ -12,7 +12,7 @@ from .c_numbers import ACTIVATIONS
 from .errors import DtypeError, explain
 from .inputs import as_floats, as_threads, writable
 from .names import unknown
-from .packed_array import QuantizedArray, parts_of
+from .packed_array import QuantizedArray, parts_of, prepared_of
 from .parts import as_matrix, matrices
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def linear(
 
     See Also
     --------
+    prepare_linear : Makes "int8" faster where the same weights are used many times.
     QuantizedArray.dequantize : The weights as floats.
 
     Examples
@@ -106,6 +107,68 @@ def linear(
         )
     product: NDArray[np.float32] = _product(_Factor(values, dtype, "x"), q, 1, number, out, threads)
     return product
+
+
+def prepare_linear(q: QuantizedArray, *, threads: SupportsIndex | None = None) -> int:
+    """Lay weights side by side for later products with ``activations="int8"``, which are then faster.
+
+    Results stay the same, to the last bit. The copy belongs to this array and goes with it: it is never
+    stored, and arrays made of this one do not have it.
+
+    Parameters
+    ----------
+    q : QuantizedArray
+        Weights of shape ``(n, k)``, quantized along the last axis, of a scheme that :func:`linear` multiplies
+        as bytes: int4, uint4 or fp4 in groups of a multiple of 32.
+    threads : int, optional
+        How many threads share the work; by default as many as pay.
+
+    Returns
+    -------
+    int
+        How many bytes the copy takes.
+
+    Raises
+    ------
+    ValueError
+        When there are no products of bytes with these weights.
+    TypeError
+        When `q` is not packed.
+
+    See Also
+    --------
+    linear : The products.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import quantize
+    >>> q = quantize.quantize_array(np.eye(64))
+    >>> before = quantize.linear(np.ones(64), q, activations="int8")
+    >>> quantize.prepare_linear(q) < 2 * q.nbytes
+    True
+    >>> bool(np.all(quantize.linear(np.ones(64), q, activations="int8") == before))
+    True
+    """
+    _check_packed(q, "q", "linear multiplies with rows of two axes, (n, k)")
+    if q.axis != 1:
+        raise ValueError(
+            "q is quantized along axis 0; products of bytes need axis 1: use quantize_array(w, axis=1), or "
+            "linear without prepare_linear"
+        )
+    try:
+        rows, cols = q.shape
+        parts, some = matrices(parts_of(q)), as_threads(threads)
+        made, size = _core.prepare_linear(q.scheme.core, parts, rows, cols, some)
+    except _core.Failure as failure:
+        if failure.args[0] != _core.ERROR_ARGUMENT:
+            raise explain(failure, "q", q.shape) from None
+        raise ValueError(
+            f"scheme {q.scheme.name!r} in groups of {q.scheme.group_size} has no products of bytes: use "
+            "int4, uint4 or fp4 in groups of a multiple of 32, or linear without prepare_linear"
+        ) from None
+    prepared_of(q)["linear"] = True, made
+    return size
 
 
 def dot(
@@ -253,6 +316,7 @@ def _product(
     apart = out is not None and y.size > 0 and not (np.may_share_memory(y, memory) and _takes(y))
     if apart:
         y = np.empty(flat, np.float32)
+    _, ready = prepared_of(q).get("linear", (False, None))
     try:
         _core.linear(
             q.scheme.core,
@@ -264,6 +328,7 @@ def _product(
             activations,
             q.axis != axis,
             y,
+            ready if q.axis == axis else None,
             as_threads(threads),
         )
     except _core.Failure as failure:

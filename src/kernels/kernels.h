@@ -295,6 +295,22 @@ struct qz_byte_rows {
     const float *step, *start;
 };
 
+/*
+ * QZ_SIDE weights that were prepared: QZ_READY_BYTES of a block, in which bytes 4 f .. 4 f + 3 of the packed codes of
+ * weight w are at 64 f + 4 w. Numbers of group g and weight w are at [g * QZ_SIDE + w].
+ */
+enum { QZ_READY_BYTES = QZ_SIDE * QZ_LEVELS / 2 };
+
+struct qz_ready_side {
+    const uint8_t *packed;
+    size_t blocks;
+    size_t head, each;         /* blocks: of the first group, before these; of a group */
+    size_t most;               /* as in qz_side */
+    const uint8_t *level;      /* of codes */
+    const float *scale, *bias; /* bias is NULL where it is scale * base */
+    float base;
+};
+
 /* Packed codes of QZ_SIDE weights, rows of `pitch` bytes, from a block of a group on that has `head` blocks before it.
  * Numbers of group g and weight w are at [g * QZ_SIDE + w]. */
 struct qz_few {
@@ -357,9 +373,10 @@ struct qz_kernels {
     void (*multiply_add)(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
                          size_t depth, double *y, size_t y_pitch);
 
-    /* Adds to sum[r * QZ_SIDE + c] the product of row r of x and weight c, whose element k is w[k * QZ_SIDE + c]: of
+    /* Adds to sum[r * sum_pitch + c] the product of row r of x and weight c, whose element k is w[k * QZ_SIDE + c]: of
      * each QZ_PRODUCT_CHAIN elements a sum that begins with 0 and grows by x * w, fused, in order, is added to it. */
-    void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum);
+    void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum,
+                     ptrdiff_t sum_pitch);
 
     /* The same, for few rows, of weights that are packed. NULL where decoding them first is as fast. */
     void (*products_few)(const struct qz_few *few, const float *x, ptrdiff_t x_pitch, size_t rows, float *sum);
@@ -387,6 +404,9 @@ struct qz_kernels {
     /* The same, from packed codes, for few rows. */
     void (*product_packed)(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE], const uint8_t level[16],
                            const struct qz_byte_rows *x, float *sum);
+
+    /* The same, from weights that were prepared. */
+    void (*product_ready)(const struct qz_ready_side *side, const struct qz_byte_rows *x, float *sum);
 
     /* memcpy with stores that bypass the cache where the machine has them. After the last one stream_end makes them
      * visible to other threads in order. */
@@ -553,14 +573,15 @@ struct qz_kernels {
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
         .transpose = transpose, .multiply_add = multiply_add, .products = products, .products_few = few,               \
         .product_levels = bytes##_levels, .product_numbers = product_numbers, .product_stored = product_stored,        \
-        .product_bytes = bytes##_bytes, .product_packed = bytes##_packed, .stream = stream, .stream_end = stream_end,  \
-        .group_range = group_range, .fit = fit, .group_codes = group_codes, .group_decode = group_decode,              \
-        .stored_decode = stored_decode, .columns_range = columns_range, .columns_codes = columns_codes,                \
-        .columns_decode = columns_decode, .error = error, .group_codes_error = group_codes_error,                      \
-        .find_error = find_error, .weighted_error = weighted_error, .interleave = interleave,                          \
-        .search_scale = search_scale, .look_symmetric = look_symmetric, .search_affine = search_affine,                \
-        .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot,                  \
-        .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .measure = measure, .reach = reach,         \
+        .product_bytes = bytes##_bytes, .product_packed = bytes##_packed, .product_ready = bytes##_ready,              \
+        .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \
+        .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,                      \
+        .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
+        .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
+        .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale,                      \
+        .look_symmetric = look_symmetric, .search_affine = search_affine, .look_affine = look_affine,                  \
+        .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot, .distance = distance, .scan = scan,          \
+        .scan_beside = bytes##_beside, .measure = measure, .reach = reach,                                             \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

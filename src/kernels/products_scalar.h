@@ -76,4 +76,25 @@ static void product_packed(const struct qz_side *side, const uint8_t *const pack
     }
 }
 
+static void product_ready(const struct qz_ready_side *side, const struct qz_byte_rows *x, float *sum)
+{
+    uint8_t level[QZ_LEVELS * QZ_SIDE];
+    float computed[QZ_SIDE];
+    for (size_t b = 0; b < side->blocks; b++) {
+        const size_t numbers = (side->head + b) / side->each * QZ_SIDE;
+        const float *scale = side->scale + numbers, *bias = side->bias ? side->bias + numbers : computed;
+        for (size_t w = 0; w < QZ_SIDE; w++)
+            computed[w] = scale[w] * side->base;
+        for (size_t i = 0; i < QZ_READY_BYTES; i++) {
+            const unsigned two = side->packed[b * QZ_READY_BYTES + i];
+            const size_t to = i / (4 * QZ_SIDE) * (8 * QZ_SIDE) + i % (4 * QZ_SIDE);
+            level[to] = side->level[two & 15];
+            level[to + 4 * QZ_SIDE] = side->level[two >> 4];
+        }
+        const struct qz_side one = {1, side->most, scale, bias};
+        for (size_t r = 0; r < x->rows; r++)
+            product_block(&one, level, x, 0, r * x->pitch + b, sum + r * QZ_SIDE);
+    }
+}
+
 #endif

@@ -50,28 +50,42 @@ INLINE void product_chains(const float *x, ptrdiff_t x_pitch, int rows, const fl
         }
 }
 
-INLINE void product_tile(const float *x, ptrdiff_t x_pitch, int rows, const float *w, size_t n, float *sum)
+INLINE void product_copy(const float *from, ptrdiff_t from_pitch, int rows, float *to, ptrdiff_t to_pitch)
+{
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < PRODUCT_VECTORS; v++)
+            vf_store(to + r * to_pitch + v * LANES, vf_load(from + r * from_pitch + v * LANES));
+}
+
+/* Sums grow in one place, for their own may be as far apart as to push each other out of the cache. */
+INLINE void product_tile(const float *x, ptrdiff_t x_pitch, int rows, const float *w, size_t n, float *sum,
+                         ptrdiff_t sum_pitch)
 {
     const int chains = PRODUCT_ROWS / rows < 4 ? PRODUCT_ROWS / rows : 4;
     const size_t step = (size_t)chains * QZ_PRODUCT_CHAIN;
+    _Alignas(64) float total[PRODUCT_ROWS * QZ_SIDE];
     size_t k = 0;
+    product_copy(sum, sum_pitch, rows, total, QZ_SIDE);
     for (; k + step <= n; k += step)
-        product_chains(x + k, x_pitch, rows, w + k * QZ_SIDE, QZ_PRODUCT_CHAIN, chains, sum);
+        product_chains(x + k, x_pitch, rows, w + k * QZ_SIDE, QZ_PRODUCT_CHAIN, chains, total);
     for (size_t count; k < n; k += count) {
         count = n - k < QZ_PRODUCT_CHAIN ? n - k : QZ_PRODUCT_CHAIN;
-        product_chains(x + k, x_pitch, rows, w + k * QZ_SIDE, count, 1, sum);
+        product_chains(x + k, x_pitch, rows, w + k * QZ_SIDE, count, 1, total);
     }
+    product_copy(total, QZ_SIDE, rows, sum, sum_pitch);
 }
 
-static TARGET void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum)
+static TARGET void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum,
+                            ptrdiff_t sum_pitch)
 {
-    size_t r = 0;
-    for (; r + PRODUCT_ROWS <= rows; r += PRODUCT_ROWS)
-        product_tile(x + (ptrdiff_t)r * x_pitch, x_pitch, PRODUCT_ROWS, w, n, sum + r * QZ_SIDE);
-    for (; r + 3 <= rows; r += 3)
-        product_tile(x + (ptrdiff_t)r * x_pitch, x_pitch, 3, w, n, sum + r * QZ_SIDE);
-    for (; r < rows; r++)
-        product_tile(x + (ptrdiff_t)r * x_pitch, x_pitch, 1, w, n, sum + r * QZ_SIDE);
+    for (; rows >= PRODUCT_ROWS; rows -= PRODUCT_ROWS, x += PRODUCT_ROWS * x_pitch, sum += PRODUCT_ROWS * sum_pitch)
+        product_tile(x, x_pitch, PRODUCT_ROWS, w, n, sum, sum_pitch);
+    for (; rows >= 3; rows -= 3, x += 3 * x_pitch, sum += 3 * sum_pitch)
+        product_tile(x, x_pitch, 3, w, n, sum, sum_pitch);
+    for (; rows > 0; rows--, x += x_pitch, sum += sum_pitch)
+        product_tile(x, x_pitch, 1, w, n, sum, sum_pitch);
 }
 
 /* ---- products of bytes ---------------------------------------------------------------------------------------- */

@@ -534,9 +534,10 @@ static void multiply_add(const double *a, size_t a_pitch, size_t cols, const dou
                 y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]);
 }
 
-static void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum)
+static void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum,
+                     ptrdiff_t sum_pitch)
 {
-    for (size_t r = 0; r < rows; r++, x += x_pitch, sum += QZ_SIDE)
+    for (size_t r = 0; r < rows; r++, x += x_pitch, sum += sum_pitch)
         for (size_t first = 0, end; first < n; first = end) {
             float chain[QZ_SIDE] = {0};
             end = n - first < QZ_PRODUCT_CHAIN ? n : first + QZ_PRODUCT_CHAIN;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from typing import Any
 
@@ -70,6 +71,32 @@ def test_bits_do_not_depend_on_rows_and_threads(cols: int) -> None:
             assert np.array_equal(y, quantize.linear(x, q, activations=activations, threads=threads))
         assert np.array_equal(y[7], quantize.linear(x[7], q, activations=activations))
         assert np.array_equal(y[3:9, 100:200], quantize.linear(x[3:9], q[100:200], activations=activations))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_prepared_weights_change_no_bit(scheme: str) -> None:
+    q, x = packed(70, 320, scheme=scheme), floats(9, 320)
+    ways: Any = ("float32", "int8", "auto")
+    before = [quantize.linear(x, q, activations=how) for how in ways]
+    if q.scheme.name in ("int4", "uint4"):
+        assert quantize.prepare_linear(q) >= 70 * 320 // 2
+    elif quantize.linear(x, q, activations="auto").tobytes() == before[0].tobytes():  # no products of bytes
+        with pytest.raises(ValueError, match="use int4, uint4 or fp4 in groups of a multiple of 32"):
+            quantize.prepare_linear(q)
+    for how, wanted in zip(ways, before, strict=True):
+        for threads in (1, 2, 3, 8):
+            assert np.array_equal(quantize.linear(x, q, activations=how, threads=threads), wanted)
+    assert np.array_equal(x[:, :70] @ q, x[:, :70] @ q[:])  # which is no product with rows
+
+
+def test_what_was_prepared_belongs_to_one_array() -> None:
+    q, x = packed(70, 320), floats(2, 320)
+    quantize.prepare_linear(q)
+    y = quantize.linear(x, q, activations="int8")
+    assert np.array_equal(y[:, 10:50], quantize.linear(x, q[10:50], activations="int8"))
+    assert np.array_equal(y, quantize.linear(x, pickle.loads(pickle.dumps(q)), activations="int8"))
+    with pytest.raises(ValueError, match="quantize_array\\(w, axis=1\\)"):
+        quantize.prepare_linear(packed(32, 64, axis=0))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

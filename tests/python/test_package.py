@@ -646,7 +646,7 @@ def test_core_checks_packed_arrays() -> None:
 
     def linear(scheme: Any, x: Any, dtype: Any, parts: Any, threads: Any) -> Any:
         y = np.empty((2, 2), np.float32)
-        return _core.linear(scheme, parts, 2, 8, x, dtype, _core.ACTIVATIONS_F32, False, y, threads)
+        return _core.linear(scheme, parts, 2, 8, x, dtype, _core.ACTIVATIONS_F32, False, y, None, threads)
 
     every = (encode, decode, compare, validate)
     scheme: Any = good["scheme"]

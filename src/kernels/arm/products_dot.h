@@ -162,3 +162,48 @@ static DOTPROD_TARGET void dotprod_packed(const struct qz_side *side, const uint
             dotprod_few(side, packed + 4 * v, v, table, x, r, 1, sum);
     }
 }
+
+/* ---- prepared weights ----------------------------------------------------------------------------------------- */
+
+/* What vector f of a block of 4 weights makes with eight bytes of a row. */
+#define DOTPROD_READY(f)                                                                                               \
+    do {                                                                                                               \
+        const uint8x16_t codes = vld1q_u8(packed + 4 * QZ_SIDE * (f) + 16 * v);                                        \
+        total = vdotq_laneq_s32(total, dotprod_low(codes, table), bytes[(f) / 2], (f) % 2 * 2);                        \
+        total = vdotq_laneq_s32(total, dotprod_high(codes, table), bytes[(f) / 2], (f) % 2 * 2 + 1);                   \
+    } while (0)
+
+DOTPROD_INLINE void dotprod_ready_row(const struct qz_ready_side *side, uint8x16_t table, const struct qz_byte_rows *x,
+                                      size_t row, float *sum)
+{
+    const float *scale = side->scale, *bias = side->bias;
+    const uint8_t *packed = side->packed;
+    for (size_t b = 0, left = side->each - side->head; b < side->blocks; b++, left--, packed += QZ_READY_BYTES) {
+        const size_t at = row * x->pitch + b;
+        const int8x16_t bytes[2] = {vld1q_s8(x->code + at * QZ_LEVELS), vld1q_s8(x->code + at * QZ_LEVELS + 16)};
+        if (left == 0) {
+            left = side->each;
+            scale += QZ_SIDE;
+            bias += bias ? QZ_SIDE : 0;
+        }
+        for (size_t v = 0; v < DOTPROD_VECTORS; v++) {
+            const float32x4_t of_scale = vld1q_f32(scale + 4 * v);
+            const float32x4_t of_bias = bias ? vld1q_f32(bias + 4 * v) : vmulq_n_f32(of_scale, side->base);
+            int32x4_t total = vdupq_n_s32(0);
+            float32x4_t grown = vld1q_f32(sum + 4 * v);
+            DOTPROD_READY(0);
+            DOTPROD_READY(1);
+            DOTPROD_READY(2);
+            DOTPROD_READY(3);
+            grown = vfmaq_n_f32(grown, of_bias, x->start[at]);
+            vst1q_f32(sum + 4 * v, vfmaq_f32(grown, vmulq_n_f32(of_scale, x->step[at]), vcvtq_f32_s32(total)));
+        }
+    }
+}
+
+static DOTPROD_TARGET void dotprod_ready(const struct qz_ready_side *side, const struct qz_byte_rows *x, float *sum)
+{
+    const uint8x16_t table = vld1q_u8(side->level);
+    for (size_t r = 0; r < x->rows; r++)
+        dotprod_ready_row(side, table, x, r, sum + r * QZ_SIDE);
+}

@@ -195,14 +195,27 @@ INLINE __m256i side_widen(__m256i few)
     return _mm256_madd_epi16(few, _mm256_set1_epi16(1));
 }
 
-/* Adds what block b of 8 weights makes with one of a row. */
+/* Adds the product of four number f of a block with four bytes of a row, both side by side. */
+INLINE void side_four(__m256i *few, __m256i *total, __m256i of_side, __m256i bytes, int f, int span)
+{
+    __m256i product = _mm256_maddubs_epi16(of_side, bytes);
+    *few = f % span ? side_sum(*few, product) : product;
+    if (f % span == span - 1)
+        *total = f < span ? side_widen(*few) : _mm256_add_epi32(*total, side_widen(*few));
+}
+
+/* Adds what a block of 8 weights makes with one of a row. */
+INLINE __m256 side_grow(__m256 scale, __m256 bias, float step, float start, __m256i total, __m256 sum)
+{
+    sum = _mm256_fmadd_ps(bias, _mm256_set1_ps(start), sum);
+    return _mm256_fmadd_ps(_mm256_mul_ps(scale, _mm256_set1_ps(step)), _mm256_cvtepi32_ps(total), sum);
+}
+
 INLINE __m256 side_add(const struct qz_side *side, size_t b, size_t v, float step, float start, __m256i total,
                        __m256 sum)
 {
-    size_t at = b * QZ_SIDE + 8 * v;
-    __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(side->scale + at), _mm256_set1_ps(step));
-    sum = _mm256_fmadd_ps(_mm256_loadu_ps(side->bias + at), _mm256_set1_ps(start), sum);
-    return _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(total), sum);
+    const size_t at = b * QZ_SIDE + 8 * v;
+    return side_grow(_mm256_loadu_ps(side->scale + at), _mm256_loadu_ps(side->bias + at), step, start, total, sum);
 }
 
 INLINE void side_tile(const struct qz_side *of, const uint8_t *level, const struct qz_byte_rows *of_x, size_t row,
@@ -222,11 +235,7 @@ INLINE void side_tile(const struct qz_side *of, const uint8_t *level, const stru
 #pragma GCC unroll 2
                 for (int v = 0; v < SIDE_VECTORS; v++) {
                     __m256i of_side = _mm256_loadu_si256((const __m256i *)(level + 4 * QZ_SIDE * f + 32 * v));
-                    __m256i product = _mm256_maddubs_epi16(of_side, bytes);
-                    few[r][v] = f % span ? side_sum(few[r][v], product) : product;
-                    if (f % span == span - 1)
-                        total[r][v] =
-                            f < span ? side_widen(few[r][v]) : _mm256_add_epi32(total[r][v], side_widen(few[r][v]));
+                    side_four(&few[r][v], &total[r][v], of_side, bytes, f, span);
                 }
             }
         }
@@ -294,13 +303,9 @@ INLINE void side_few(const struct qz_side *side, const uint8_t *const packed[8],
         for (int f = 0; f < SIDE_FOURS; f++) {
             __m256i of_side = side_levels(turned[f / 2], f % 2, table);
 #pragma GCC unroll 2
-            for (int r = 0; r < rows; r++) {
-                __m256i bytes = side_bytes(code + (size_t)r * x->pitch * QZ_LEVELS + 4 * f);
-                __m256i product = _mm256_maddubs_epi16(of_side, bytes);
-                few[r] = f % span ? side_sum(few[r], product) : product;
-                if (f % span == span - 1)
-                    total[r] = f < span ? side_widen(few[r]) : _mm256_add_epi32(total[r], side_widen(few[r]));
-            }
+            for (int r = 0; r < rows; r++)
+                side_four(few + r, total + r, of_side, side_bytes(code + (size_t)r * x->pitch * QZ_LEVELS + 4 * f), f,
+                          span);
         }
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++) {
@@ -338,4 +343,72 @@ static TARGET void product_packed(const struct qz_side *side, const uint8_t *con
         side_packed(side, packed, level, x, 2, sum);
     else
         side_packed(side, packed, level, x, 1, sum);
+}
+
+/* ---- products with prepared weights --------------------------------------------------------------------------- */
+
+/* 8 weights and `rows` rows. */
+INLINE void side_ready_few(const struct qz_ready_side *side, size_t v, __m256i table, const struct qz_byte_rows *x,
+                           size_t row, int rows, int span, float *sum)
+{
+    const size_t first = row * x->pitch;
+    const float *scale = side->scale + 8 * v, *bias = side->bias ? side->bias + 8 * v : NULL;
+    const uint8_t *packed = side->packed + 32 * v;
+    __m256 sums[SIDE_FEW];
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+        sums[r] = _mm256_loadu_ps(sum + (row + (size_t)r) * QZ_SIDE + 8 * v);
+    for (size_t b = 0, left = side->each - side->head; b < side->blocks; b++, left--, packed += QZ_READY_BYTES) {
+        const int8_t *code = x->code + (first + b) * QZ_LEVELS;
+        __m256i few[SIDE_FEW], total[SIDE_FEW];
+        if (left == 0) {
+            left = side->each;
+            scale += QZ_SIDE;
+            bias += bias ? QZ_SIDE : 0;
+        }
+#pragma GCC unroll 8
+        for (int f = 0; f < SIDE_FOURS; f++) {
+            __m256i of_side =
+                side_levels(_mm256_loadu_si256((const __m256i *)(packed + 4 * QZ_SIDE * (f / 2))), f % 2, table);
+#pragma GCC unroll 2
+            for (int r = 0; r < rows; r++)
+                side_four(few + r, total + r, of_side, side_bytes(code + (size_t)r * x->pitch * QZ_LEVELS + 4 * f), f,
+                          span);
+        }
+        const __m256 of_scale = _mm256_loadu_ps(scale);
+        const __m256 of_bias = bias ? _mm256_loadu_ps(bias) : _mm256_mul_ps(of_scale, _mm256_set1_ps(side->base));
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) {
+            size_t at = first + (size_t)r * x->pitch + b;
+            sums[r] = side_grow(of_scale, of_bias, x->step[at], x->start[at], total[r], sums[r]);
+        }
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+        _mm256_storeu_ps(sum + (row + (size_t)r) * QZ_SIDE + 8 * v, sums[r]);
+}
+
+INLINE void side_ready(const struct qz_ready_side *side, const struct qz_byte_rows *x, int span, float *sum)
+{
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)side->level));
+    for (size_t v = 0; v < SIDE_VECTORS; v++) {
+        size_t r = 0;
+        for (; r + SIDE_FEW <= x->rows; r += SIDE_FEW)
+            side_ready_few(side, v, table, x, r, SIDE_FEW, span, sum);
+        for (; r < x->rows; r++)
+            side_ready_few(side, v, table, x, r, 1, span, sum);
+    }
+}
+
+static TARGET void product_ready(const struct qz_ready_side *side, const struct qz_byte_rows *x, float *sum)
+{
+    int span = side_span(side->most);
+    if (span == 8)
+        side_ready(side, x, 8, sum);
+    else if (span == 4)
+        side_ready(side, x, 4, sum);
+    else if (span == 2)
+        side_ready(side, x, 2, sum);
+    else
+        side_ready(side, x, 1, sum);
 }

@@ -10,11 +10,20 @@
 #define VNNI_INLINE static inline __attribute__((always_inline)) VNNI_TARGET
 
 enum {
-    VNNI_ROWS = 8,   /* of x at a time */
-    VNNI_FEW = 2,    /* the same where codes are packed */
-    VNNI_BLOCKS = 4, /* of packed codes, at a time */
-    VNNI_EACH = 4    /* weights whose sums share a vector, a block in each 128-bit lane */
+    VNNI_ROWS = 8,     /* of x at a time */
+    VNNI_FEW = 2,      /* the same where codes are packed */
+    VNNI_BLOCKS = 4,   /* of packed codes, at a time */
+    VNNI_EACH = 4,     /* weights whose sums share a vector, a block in each 128-bit lane */
+    VNNI_LATER = 16384 /* bytes: so far ahead prepared weights are asked for */
 };
+
+/* Four bytes of a row, 16 times: by itself each load costs no arithmetic. */
+VNNI_INLINE __m512i vnni_four(const int8_t *code)
+{
+    int32_t four;
+    memcpy(&four, code, sizeof four);
+    return _mm512_set1_epi32(four);
+}
 
 /* Adds what a block of 16 weights makes with one of a row. */
 INLINE __m512 vnni_add(const struct qz_side *side, size_t b, float step, float start, __m512i total, __m512 sum)
@@ -136,11 +145,8 @@ VNNI_INLINE void vnni_tile(const struct qz_side *side, const uint8_t *level, con
         for (int f = 0; f < QZ_LEVELS / 4; f++) {
             __m512i of_side = _mm512_loadu_si512(level + 4 * QZ_SIDE * f);
 #pragma GCC unroll 8
-            for (int r = 0; r < rows; r++) {
-                int32_t four;
-                memcpy(&four, code + (size_t)r * apart + 4 * f, sizeof four);
-                total[r] = _mm512_dpbusd_epi32(total[r], of_side, _mm512_set1_epi32(four));
-            }
+            for (int r = 0; r < rows; r++)
+                total[r] = _mm512_dpbusd_epi32(total[r], of_side, vnni_four(code + (size_t)r * apart + 4 * f));
         }
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
@@ -271,15 +277,97 @@ static VNNI_TARGET void vnni_packed(const struct qz_side *side, const uint8_t *c
         vnni_rows(side, packed, 0, &levels, x, sum);
 }
 
-/* ---- codes side by side ---------------------------------------------------------------------------------------- */
+/* ---- products with prepared weights --------------------------------------------------------------------------- */
 
-/* Four numbers of a query, 16 times: by itself each load costs no arithmetic. */
-VNNI_INLINE __m512i vnni_four(const int8_t *query)
+/* Levels of the upper halves of bytes; 16 times as much where there is no table, which needs no shift. */
+INLINE __m512i vnni_upper(__m512i packed, int by_table, const struct vnni_levels *levels)
 {
-    int32_t four;
-    memcpy(&four, query, sizeof four);
-    return _mm512_set1_epi32(four);
+    const __m512i high = _mm512_set1_epi8((char)0xf0);
+    if (by_table)
+        return vnni_level(_mm512_srli_epi32(packed, 4), by_table, levels);
+    return _mm512_ternarylogic_epi32(packed, high, _mm512_slli_epi32(levels->flip, 4), 0x6a);
 }
+
+/* Asks for codes of weights that come much later: they lie one behind another. */
+INLINE void vnni_fetch_later(const uint8_t *packed)
+{
+#pragma GCC unroll 4
+    for (size_t line = 0; line < QZ_READY_BYTES; line += 64)
+        _mm_prefetch((const char *)((uintptr_t)packed + VNNI_LATER + line), _MM_HINT_T1);
+}
+
+VNNI_INLINE void vnni_ready_rows(const struct qz_ready_side *side, int by_table, const struct vnni_levels *levels,
+                                 const struct qz_byte_rows *x, size_t row, int rows, float *sum)
+{
+    const size_t apart = x->pitch * QZ_LEVELS;
+    const int8_t *code = x->code + row * apart;
+    const float *step = x->step + row * x->pitch, *start = x->start + row * x->pitch;
+    const float *scale = side->scale, *bias = side->bias;
+    const uint8_t *packed = side->packed;
+    __m512 sums[VNNI_ROWS];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        sums[r] = _mm512_loadu_ps(sum + (row + (size_t)r) * QZ_SIDE);
+    for (size_t b = 0, left = side->each - side->head; b < side->blocks; b++, left--, packed += QZ_READY_BYTES) {
+        __m512i even[VNNI_ROWS], odd[VNNI_ROWS];
+        if (left == 0) {
+            left = side->each;
+            scale += QZ_SIDE;
+            bias += bias ? QZ_SIDE : 0;
+        }
+        vnni_fetch_later(packed);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+            even[r] = odd[r] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+        for (size_t f = 0; f < 4; f++) {
+            const __m512i two = _mm512_loadu_si512(packed + 64 * f);
+            const __m512i low = vnni_level(two, by_table, levels), high = vnni_upper(two, by_table, levels);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                const int8_t *eight = code + (size_t)r * apart + b * QZ_LEVELS + 8 * f;
+                even[r] = _mm512_dpbusd_epi32(even[r], low, vnni_four(eight));
+                odd[r] = _mm512_dpbusd_epi32(odd[r], high, vnni_four(eight + 4));
+            }
+        }
+        const __m512 of_scale = _mm512_loadu_ps(scale);
+        const __m512 of_bias = bias ? _mm512_loadu_ps(bias) : _mm512_mul_ps(of_scale, _mm512_set1_ps(side->base));
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            const size_t at = (size_t)r * x->pitch + b;
+            __m512i total = _mm512_add_epi32(even[r], by_table ? odd[r] : _mm512_srai_epi32(odd[r], 4));
+            sums[r] = _mm512_fmadd_ps(of_bias, _mm512_set1_ps(start[at]), sums[r]);
+            sums[r] =
+                _mm512_fmadd_ps(_mm512_mul_ps(of_scale, _mm512_set1_ps(step[at])), _mm512_cvtepi32_ps(total), sums[r]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        _mm512_storeu_ps(sum + (row + (size_t)r) * QZ_SIDE, sums[r]);
+}
+
+VNNI_INLINE void vnni_ready_all(const struct qz_ready_side *side, int by_table, const struct vnni_levels *levels,
+                                const struct qz_byte_rows *x, float *sum)
+{
+    size_t r = 0;
+    for (; r + VNNI_ROWS <= x->rows; r += VNNI_ROWS)
+        vnni_ready_rows(side, by_table, levels, x, r, VNNI_ROWS, sum);
+    for (; r + 3 <= x->rows; r += 3)
+        vnni_ready_rows(side, by_table, levels, x, r, 3, sum);
+    for (; r < x->rows; r++)
+        vnni_ready_rows(side, by_table, levels, x, r, 1, sum);
+}
+
+static VNNI_TARGET void vnni_ready(const struct qz_ready_side *side, const struct qz_byte_rows *x, float *sum)
+{
+    const struct vnni_levels levels = vnni_make_levels(side->level);
+    if (levels.by_table)
+        vnni_ready_all(side, 1, &levels, x, sum);
+    else
+        vnni_ready_all(side, 0, &levels, x, sum);
+}
+
+/* ---- codes side by side ---------------------------------------------------------------------------------------- */
 
 /* `vectors` of 16 rows with `width` queries, constants, a group of `steps`: sum[q * apart + r]. */
 VNNI_INLINE void vnni_beside_sums(const uint8_t *codes, size_t step, size_t steps, const int8_t *query, size_t pitch,
