@@ -17,6 +17,9 @@ struct qz_pair {
     float scale, zero;
 };
 
+/* The plain zero where float32 does not do: codes come from the careful rule. `zero` if there is none to be found. */
+float qz_careful_zero(const struct qz_view *view, float min, float scale, float zero);
+
 /* Whether the values of a group seem to be on a grid of 8 to 15 steps. */
 int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, float max);
 
