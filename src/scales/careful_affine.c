@@ -287,13 +287,13 @@ static void take_better(const struct qz_view *view, const struct qz_exact_source
 
 /* The step by which neighbours go up or down on straight lines, the mean of those that are next to the first one; 0 if
  * fewer than one in eight do, or all by steps of which a range has many more than there are codes. */
-static float mean_slope(const float *x, size_t n, float range)
+static float mean_slope(const float *x, size_t n, size_t lag, float range)
 {
     double sum = 0, first = 0;
     size_t count = 0;
-    for (size_t i = 2; i < n; i++) {
-        float one = x[i - 2] - x[i - 1], other = x[i - 1] - x[i];
-        double step = 0.5 * fabs((double)x[i] - (double)x[i - 2]);
+    for (size_t i = 2 * lag; i < n; i++) {
+        float one = x[i - 2 * lag] - x[i - lag], other = x[i - lag] - x[i];
+        double step = 0.5 * fabs((double)x[i] - (double)x[i - 2 * lag]);
         if (fabsf(one - other) > range * QZ_STRAIGHT || step * 18 < (double)range)
             continue;
         first = count == 0 ? step : first;
@@ -378,20 +378,15 @@ void qz_take_rule(const struct qz_encoder *encoder, const struct qz_exact_source
     take_better(view, source, &other, &least, pair);
 }
 
-void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
-                   struct qz_pair *pair)
+/* Tries parts of a slope as the scale. */
+static void try_slope(const struct qz_view *view, const struct qz_exact_source *source, float low, float range,
+                      double slope, double *least, struct qz_pair *pair)
 {
-    const struct qz_view *view = encoder->view;
     enum { ROUNDS = 2, PLACES = 3, FINE = 8 };
-    const float low = view->grid.zero == QZ_ZERO_UINT4 && min > 0 ? 0.0f : min, range = max - low;
-    const float slope = mean_slope(source->x, (size_t)source->n, max - min);
-    if (!(slope > 0.0f && qz_is_finite(range)))
-        return;
-    double least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
-    const double most = 17 * (double)slope / (double)range;
+    const double most = 17 * slope / (double)range;
     for (double parts = 1; parts == 1 || parts <= most; parts += parts < 0.5 * most ? 1 : 1.0 / FINE)
         for (int place = 0; place < PLACES; place++) { /* where the least value is, in steps */
-            const double step = (double)slope / parts, from = (double)low - step * place / PLACES;
+            const double step = slope / parts, from = (double)low - step * place / PLACES;
             struct qz_pair tried = {qz_stored(view, step), 0};
             if (view->grid.zero == QZ_ZERO_OFFSET)
                 tried.zero = qz_stored(view, from);
@@ -401,11 +396,28 @@ void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_sourc
                 tried.zero = (float)rint(-from / step);
             for (int round = 0; round <= ROUNDS && is_storable(view, &tried); round++) {
                 if (view->grid.zero != QZ_ZERO_UINT4 || (tried.zero >= 0 && tried.zero <= 15))
-                    take_better(view, source, &tried, &least, pair);
+                    take_better(view, source, &tried, least, pair);
                 tried = fitted_pair(view, source, &tried);
             }
         }
-    if (!qz_make_affine_normal(view, min, max, pair))
+}
+
+void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                   int special, struct qz_pair *pair)
+{
+    const struct qz_view *view = encoder->view;
+    const float low = view->grid.zero == QZ_ZERO_UINT4 && min > 0 ? 0.0f : min, range = max - low;
+    double least = INFINITY;
+    const size_t first = special & QZ_SPECIAL_SLOPES ? 1 : 2, last = special & QZ_SPECIAL_FAR_SLOPES ? QZ_LAGS : 1;
+    for (size_t lag = first; lag <= last; lag = qz_next_lag(lag)) {
+        const float slope = mean_slope(source->x, (size_t)source->n, lag, max - min);
+        if (!(slope > 0.0f && qz_is_finite(range)))
+            continue;
+        if (least == (double)INFINITY)
+            least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
+        try_slope(view, source, low, range, (double)slope, &least, pair);
+    }
+    if (least < (double)INFINITY && !qz_make_affine_normal(view, min, max, pair))
         make_normal(encoder, source, min, max, pair);
 }
 

@@ -138,7 +138,7 @@ def test_relatives(scheme: str) -> None:
 @pytest.mark.parametrize("scale_dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("scheme", OTHERS)
 def test_relatives_with_other_scales(scheme: str, scale_dtype: str) -> None:
-    """The rule of the tool knows one type of scales; its pair is rounded to the scheme's before it is compared."""
+    """The rule of the tool knows one type of scales: its pair is compared as it will be stored."""
     rng = np.random.default_rng(15)
     for size in (3, 8, 32):
         x = np.where(rng.random((4, 480)) < 0.3, rng.standard_normal((4, 480)) * 1000, 1).astype(np.float32)
@@ -188,6 +188,18 @@ def test_short_groups(kind: str, group_size: int) -> None:
         assert found <= best * 10 ** (0.02 if group_size == 8 else 0.015), scheme
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_fast_triangles(scheme: str) -> None:
+    """Their neighbours are on different sides, but values some periods apart go up and down by even steps."""
+    for period in (2.1, 2.7, 5.2):
+        x = np.abs(sawteeth(np.random.default_rng(16), (4, 256), period) - 0.5).astype(np.float32)
+        found, best = (
+            group_errors(x, quantize.quantize_array(x, scheme, group_size=32, method=method), 32).sum()
+            for method in ("search", "exact")
+        )
+        assert found <= best * 10**0.02, (period, 10 * np.log10(found / best))
+
+
 def test_far_from_zero() -> None:
     """Where an integer zero leaves few codes for the values."""
     for kind in ("offset", "far offset"):
@@ -220,7 +232,7 @@ def test_repeated_values(kind: str, group_size: int) -> None:
 @pytest.mark.parametrize("group_size", [32, 600])
 @pytest.mark.parametrize("scale_dtype", ["float32", "bfloat16"])
 def test_any_magnitude(scale_dtype: str, group_size: int) -> None:
-    """Values as small or as large as float32 holds are searched as others are: the error is as many times as large.
+    """Values as small or as large as float32 holds are searched as others are.
 
     Where scales are subnormal, their steps are coarser; then no group has more error than by minmax.
     """
