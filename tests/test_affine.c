@@ -180,8 +180,8 @@ static void test_sets(void **state)
                     }
             }
     assert_true(changed > cases(1000, 500));
-    const int32_t all =
-        QZ_SPECIAL | QZ_SPECIAL_GRID | QZ_SPECIAL_REPEATED | QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE | QZ_SPECIAL_SLOPES;
+    const int32_t all = QZ_SPECIAL | QZ_SPECIAL_GRID | QZ_SPECIAL_REPEATED | QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE |
+                        QZ_SPECIAL_SLOPES | QZ_SPECIAL_FAR_SLOPES;
     assert_int_equal(seen, all);
     assert_int_equal(unseen & all, all);
 }

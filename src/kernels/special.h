@@ -20,7 +20,8 @@ enum {
 
 /* What may be special about a group with a zero or an offset: it is to be searched alone; or if it is on a grid, few
  * codes are in use, or one value is frequent; or its values gather at the ends of the range, or do so if they are a
- * wave; or some neighbours lie on a straight line. */
+ * wave; or some neighbours, or values that are farther apart,
+ * lie on straight lines. */
 enum {
     QZ_SPECIAL = 1,
     QZ_SPECIAL_GRID = 2,
@@ -28,7 +29,8 @@ enum {
     QZ_SPECIAL_REPEATED = 8,
     QZ_SPECIAL_ENDS = 16,
     QZ_SPECIAL_WAVE = 32,
-    QZ_SPECIAL_SLOPES = 64
+    QZ_SPECIAL_SLOPES = 64,
+    QZ_SPECIAL_FAR_SLOPES = 128
 };
 
 /* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
@@ -44,9 +46,15 @@ static inline int qz_few_weights(float sum, float squares, float n)
     return sum * sum < squares * (n * (1.0f / 6) + 2.0f);
 }
 
-/* How far the middle one of three neighbours may be from a straight line, twice, as a share of the range. Of random
- * values one in a hundred is nearer. */
+/* How far the middle one of three values may be from a straight line, twice, as a share of the range. Of random values
+ * one in a hundred is nearer. The values are neighbours, or up to so many apart: a wave of few values a period meets the
+ * same side again after one or two periods. */
 #define QZ_STRAIGHT 0x1p-7f
+enum { QZ_LAGS = 5 };
+static inline size_t qz_next_lag(size_t lag) /* 1, 2, 3, 5 */
+{
+    return lag < 3 ? lag + 1 : lag + 2;
+}
 
 /* The variance, as a share of the greatest that values in their range may have: from the first on they may be a wave,
  * of which it is 1/2, from the second on they gather at the ends of their range whatever they are. Of n evenly spread

@@ -6,16 +6,17 @@
  */
 #include "special.h"
 
-/* The first of three neighbours, number i of `count` that lie evenly in the groups of a block. */
-static inline const float *three_at(const float *v, size_t n, size_t i, size_t count)
+/* The first of three values that are `lag` apart, number i of four in the groups of a block: at places whose distances
+ * differ, so that no period puts all of them at the same place of a wave. */
+static inline const float *three_at(const float *v, size_t n, size_t lag, size_t i)
 {
-    return v + i * (n - 3) / (count - 1) * QZ_BLOCK;
+    return v + i * i * (n - 2 * lag - 1) / 9 * QZ_BLOCK;
 }
 
-/* How far the middle one of three neighbours in a block is from a straight line, twice. */
-static inline float bend_of(const float *of)
+/* How far the middle one of three such values in a block is from a straight line, twice. */
+static inline float bend_of(const float *of, size_t lag)
 {
-    return fabsf((of[0] - of[QZ_BLOCK]) - (of[QZ_BLOCK] - of[2 * QZ_BLOCK]));
+    return fabsf((of[0] - of[lag * QZ_BLOCK]) - (of[lag * QZ_BLOCK] - of[2 * lag * QZ_BLOCK]));
 }
 
 /* Which short groups have several values that are next to 0 beside the largest one, but not 0, as mixtures of
@@ -54,13 +55,13 @@ static TARGET void note_slopes(const struct qz_look *look, const float largest[Q
         return;
     const float *three[TRIPLES];
     for (size_t i = 0; i < TRIPLES; i++)
-        three[i] = three_at(look->v, look->n, i, TRIPLES);
+        three[i] = three_at(look->v, look->n, 1, i);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         float bend = largest[l] * QZ_STRAIGHT;
         int32_t count = 0;
 #pragma GCC unroll 4
         for (int i = 0; i < TRIPLES; i++)
-            count += bend_of(three[i] + l) <= bend;
+            count += bend_of(three[i] + l, 1) <= bend;
         straight[l] = count > 1;
         any |= straight[l];
     }
@@ -69,7 +70,7 @@ static TARGET void note_slopes(const struct qz_look *look, const float largest[Q
         if (!straight[l])
             continue;
         for (size_t k = 0; k + 2 < look->n; k++)
-            count += bend_of(look->v + QZ_BLOCK * k + l) <= largest[l] * QZ_STRAIGHT &&
+            count += bend_of(look->v + QZ_BLOCK * k + l, 1) <= largest[l] * QZ_STRAIGHT &&
                      fabsf(look->v[QZ_BLOCK * k + l] - look->v[QZ_BLOCK * (k + 1) + l]) * STEPS >= largest[l];
         exact[l] |= count * 8 >= look->n;
     }
@@ -123,20 +124,39 @@ static TARGET int32_t look_symmetric(const struct qz_look *look, const struct qz
     return any;
 }
 
+/* Which groups have three neighbours on a straight line, and which have twice three values that are farther apart. */
+static TARGET void note_straight(const struct qz_look *look, int32_t slopes[QZ_BLOCK])
+{
+    enum { TRIPLES = 4 };
+    int32_t far[QZ_BLOCK] = {0};
+    memset(slopes, 0, QZ_BLOCK * sizeof *slopes);
+    for (size_t lag = 1; lag <= QZ_LAGS && look->n > 2 * lag + 2; lag = qz_next_lag(lag)) {
+        const float *three[TRIPLES]; /* the first ones */
+        for (size_t i = 0; i < TRIPLES; i++)
+            three[i] = three_at(look->v, look->n, lag, i);
+        int32_t *count = lag == 1 ? slopes : far;
+        for (size_t l = 0; l < QZ_BLOCK; l++) {
+            float bend = (look->high[l] - look->low[l]) * QZ_STRAIGHT;
+#pragma GCC unroll 4
+            for (int i = 0; i < TRIPLES; i++)
+                count[l] += bend_of(three[i] + l, lag) <= bend;
+        }
+    }
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        slopes[l] = (slopes[l] > 0) * QZ_SPECIAL_SLOPES | (far[l] > 1) * QZ_SPECIAL_FAR_SLOPES;
+}
+
 static TARGET void look_affine(const struct qz_look *look, const struct qz_affine_error *error, int integer_zero,
                                int32_t *restrict special)
 {
-    enum { LEAST = 8, STEPS = 8, SAMPLES = 12, LONG = 128, TRIPLES = 4 };
+    enum { LEAST = 8, STEPS = 8, SAMPLES = 12, LONG = 128 };
     const float round = 0x1.8p23f, near = QZ_GRID_NEAR, n = (float)look->n;
     const float lowest = integer_zero ? 0.0f : INFINITY;
     /* A pair that is the same may be chance where values have few bits; to look at it costs long groups less. */
     const int32_t by_chance = look->n < LONG, weighted = look->w != NULL;
     const float at_ends = qz_at_ends(look->n);
-    static const float none[3 * QZ_BLOCK];
-    const int32_t has_triples = look->n > TRIPLES;
-    const float *three[TRIPLES]; /* the first ones of three neighbours */
-    for (size_t i = 0; i < TRIPLES; i++)
-        three[i] = has_triples ? three_at(look->v, look->n, i, TRIPLES) : none;
+    int32_t slopes[QZ_BLOCK];
+    note_straight(look, slopes);
     const float *v[SAMPLES]; /* the first three far apart */
     for (size_t i = 0; i < SAMPLES; i++)
         v[i] = look->v + look->n * (i % 3 * 4 + i / 3) / SAMPLES * QZ_BLOCK;
@@ -165,19 +185,14 @@ static TARGET void look_affine(const struct qz_look *look, const struct qz_affin
 #pragma GCC unroll 12
             for (int k = 0; k < i; k++)
                 pairs += fabsf(v[i][l] - v[k][l]) <= same;
-        float bend = (most - least) * QZ_STRAIGHT;
-        int32_t slopes = 0;
-#pragma GCC unroll 4
-        for (int i = 0; i < TRIPLES; i++)
-            slopes |= bend_of(three[i] + l) <= bend;
         grid = grid * QZ_SPECIAL_GRID | (pairs > by_chance) * QZ_SPECIAL_REPEATED;
         int32_t few = qz_few_weights(error->rest[l], error->slope[l], n) & weighted;
         float half = 0.5f * (most - least);
         int32_t ends = error->variance[l] > half * half * at_ends;
         int32_t wave = error->variance[l] > half * half * QZ_MAYBE_WAVE;
         int32_t far = (most - least) * 4.0f < hi - lo; /* from 0, with an integer zero: few codes are in use */
-        special[l] = ((sure ^ 1) | few | far) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | wave * QZ_SPECIAL_WAVE |
-                     (slopes & has_triples) * QZ_SPECIAL_SLOPES | grid;
+        special[l] =
+            ((sure ^ 1) | few | far) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | wave * QZ_SPECIAL_WAVE | slopes[l] | grid;
     }
 }
 

@@ -33,23 +33,15 @@
 /* Of a grid. Those of fewer steps are among those of twice as many, unless values would be stored that cannot be. */
 enum { LEAST_STEPS = 8, MOST_STEPS = 15, STEPS = MOST_STEPS - LEAST_STEPS + 1 };
 
-/* What a zero, or offset, may be. */
-static int is_zero(const struct qz_view *view, float zero)
+static int is_storable(const struct qz_view *view, const struct qz_pair *pair)
 {
-    return view->grid.zero == QZ_ZERO_OFFSET ? fabsf(zero) <= 0x1p126f : qz_is_finite(zero);
+    return qz_is_storable_pair(view->grid.zero, pair->scale, pair->zero);
 }
 
-/* As group_codes has it: between -2^20 and 2^20, adding and subtracting 1.5 * 2^23 rounds as rintf does. */
 static float code_of(const struct qz_view *view, float x, const struct qz_pair *pair)
 {
-    const float round = 0x1.8p23f, most = 0x1p20f;
-    float inverse = 1.0f / pair->scale, y = (view->grid.zero == QZ_ZERO_OFFSET ? x - pair->zero : x) * inverse;
-    float zero = view->grid.zero == QZ_ZERO_OFFSET ? 0.0f : pair->zero;
-    y = view->grid.zero == QZ_ZERO_FLOAT ? y + zero : y;
-    y = y > -most ? y < most ? y : most : -most;
-    float code = (y + round) - round;
-    code = view->grid.zero == QZ_ZERO_UINT4 ? code + zero : code;
-    return code > 0 ? code < 15 ? code : 15.0f : 0.0f;
+    const qz_zero kind = view->grid.zero;
+    return qz_affine_code(kind, x, pair->scale, qz_affine_inverse(kind, pair->scale, pair->zero), pair->zero);
 }
 
 static float decoded(const struct qz_view *view, float x, const struct qz_pair *pair)
@@ -145,7 +137,7 @@ static int is_lossless(const struct qz_view *view, const float *x, size_t n, con
 static int is_lossless_source(const struct qz_view *view, const struct qz_exact_source *source,
                               const struct qz_pair *pair)
 {
-    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(view, pair->zero))
+    if (!is_storable(view, pair))
         return 0;
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
@@ -157,20 +149,23 @@ static int is_lossless_source(const struct qz_view *view, const struct qz_exact_
     return 1;
 }
 
+float qz_careful_zero(const struct qz_view *view, float min, float scale, float zero)
+{
+    const double wanted = -(double)(min < 0 ? min : 0) / (double)scale;
+    if (view->grid.zero == QZ_ZERO_UINT4)
+        return wanted > 0 ? wanted < 15 ? (float)rint(wanted) : 15.0f : 0.0f;
+    return view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f ? qz_stored(view, wanted) : zero;
+}
+
 /* The plain pair of a range. */
 static struct qz_pair plain_pair(const struct qz_encoder *encoder, float min, float max)
 {
     struct qz_pair pair = {0, 0};
     float inverse;
     encoder->view->kernels->fit(&encoder->fit, 1, &min, &max, &pair.scale, &inverse, &pair.zero);
+    if (inverse == 0.0f && pair.scale != 0.0f)
+        pair.zero = qz_careful_zero(encoder->view, min, pair.scale, pair.zero);
     return pair;
-}
-
-/* Whether encoding takes a pair: judge in encode.c. */
-static int is_storable(const struct qz_view *view, const struct qz_pair *pair)
-{
-    float reach = view->grid.zero == QZ_ZERO_OFFSET ? 15.0f : 1.0f;
-    return qz_is_finite(pair->scale * reach) && is_zero(view, pair->zero);
 }
 
 /* A pair with which a range is so many steps, from this code on; with the ends exchanged, of a negative scale. */
@@ -182,7 +177,7 @@ static struct qz_pair grid_pair(const struct qz_view *view, float min, float max
         hi = hi > 0 ? hi : 0;
     }
     struct qz_pair pair = {qz_stored(view, (hi - lo) / steps), 0};
-    if (!qz_is_ordinary_scale(pair.scale))
+    if (pair.scale == 0.0f)
         return pair;
     double s = (double)pair.scale;
     if (view->grid.zero == QZ_ZERO_OFFSET) {
@@ -242,7 +237,7 @@ static void make_normal(const struct qz_encoder *encoder, const struct qz_exact_
     enum { ROUNDS = 4 };
     struct decoded_source from = {.encoder = encoder, .source = source};
     struct qz_exact_source values = {.n = source->n, .piece = decoded_piece, .context = &from};
-    for (int round = 0; round < ROUNDS && qz_is_ordinary_scale(pair->scale); round++) {
+    for (int round = 0; round < ROUNDS && is_storable(encoder->view, pair); round++) {
         from.pair = *pair;
         float a = decoded(encoder->view, min, pair), b = decoded(encoder->view, max, pair);
         struct qz_pair found;
@@ -266,9 +261,9 @@ int qz_make_affine_normal(const struct qz_view *view, float min, float max, stru
         double step = view->grid.zero == QZ_ZERO_OFFSET ? (double)pair->scale : -1.0;
         for (int by = (int)low; by > 0; by--) {
             double moved = (double)pair->zero + (double)by * step;
-            float zero = qz_stored(view, moved);
-            if ((double)zero == moved && is_zero(view, zero)) {
-                pair->zero = zero;
+            struct qz_pair found = {pair->scale, qz_stored(view, moved)};
+            if ((double)found.zero == moved && is_storable(view, &found)) {
+                *pair = found;
                 break;
             }
         }
@@ -281,7 +276,7 @@ int qz_make_affine_normal(const struct qz_view *view, float min, float max, stru
 static void take_better(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *pair,
                         double *least, struct qz_pair *best)
 {
-    if (!qz_is_ordinary_scale(pair->scale) || !is_zero(view, pair->zero))
+    if (!is_storable(view, pair))
         return;
     double error = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
     if (error < *least) {
@@ -292,13 +287,13 @@ static void take_better(const struct qz_view *view, const struct qz_exact_source
 
 /* The step by which neighbours go up or down on straight lines, the mean of those that are next to the first one; 0 if
  * fewer than one in eight do, or all by steps of which a range has many more than there are codes. */
-static float mean_slope(const float *x, size_t n, float range)
+static float mean_slope(const float *x, size_t n, size_t lag, float range)
 {
     double sum = 0, first = 0;
     size_t count = 0;
-    for (size_t i = 2; i < n; i++) {
-        float one = x[i - 2] - x[i - 1], other = x[i - 1] - x[i];
-        double step = 0.5 * fabs((double)x[i] - (double)x[i - 2]);
+    for (size_t i = 2 * lag; i < n; i++) {
+        float one = x[i - 2 * lag] - x[i - lag], other = x[i - lag] - x[i];
+        double step = 0.5 * fabs((double)x[i] - (double)x[i - 2 * lag]);
         if (fabsf(one - other) > range * QZ_STRAIGHT || step * 18 < (double)range)
             continue;
         first = count == 0 ? step : first;
@@ -339,15 +334,19 @@ static struct qz_pair fitted_pair(const struct qz_view *view, const struct qz_ex
     return fitted;
 }
 
-/* The pair of the scheme's rule, if it has one and that is ordinary. */
+/* The pair of the scheme's rule, if it has one and that can be stored. It is rounded here, because the scheme may have
+ * other types of scales than the rule knows. */
 static int rule_pair(const struct qz_encoder *encoder, float min, float max, struct qz_pair *pair)
 {
     const struct qz_reference_range range = {min, max, max > -min ? max : min};
     struct qz_reference fit;
     if (!encoder->rule || !qz_reference_fit(encoder->rule, &encoder->how, &range, &fit))
         return 0;
-    *pair = (struct qz_pair){fit.scale[0], fit.zero[0] + 0.0f};
-    return qz_is_ordinary_scale(pair->scale) && is_zero(encoder->view, pair->zero);
+    const struct qz_view *view = encoder->view;
+    *pair = (struct qz_pair){qz_stored(view, (double)fit.scale[0]), fit.zero[0] + 0.0f};
+    if (view->grid.zero != QZ_ZERO_UINT4)
+        pair->zero = qz_stored(view, (double)pair->zero);
+    return is_storable(encoder->view, pair);
 }
 
 /* The error of a pair, without weights, as kernels sum it. */
@@ -379,20 +378,15 @@ void qz_take_rule(const struct qz_encoder *encoder, const struct qz_exact_source
     take_better(view, source, &other, &least, pair);
 }
 
-void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
-                   struct qz_pair *pair)
+/* Tries parts of a slope as the scale. */
+static void try_slope(const struct qz_view *view, const struct qz_exact_source *source, float low, float range,
+                      double slope, double *least, struct qz_pair *pair)
 {
-    const struct qz_view *view = encoder->view;
     enum { ROUNDS = 2, PLACES = 3, FINE = 8 };
-    const float low = view->grid.zero == QZ_ZERO_UINT4 && min > 0 ? 0.0f : min, range = max - low;
-    const float slope = mean_slope(source->x, (size_t)source->n, max - min);
-    if (!(slope >= 0x1p-100f && range <= 0x1p100f && qz_is_ordinary_scale(pair->scale)))
-        return;
-    double least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
-    const double most = 17 * (double)slope / (double)range;
+    const double most = 17 * slope / (double)range;
     for (double parts = 1; parts == 1 || parts <= most; parts += parts < 0.5 * most ? 1 : 1.0 / FINE)
         for (int place = 0; place < PLACES; place++) { /* where the least value is, in steps */
-            const double step = (double)slope / parts, from = (double)low - step * place / PLACES;
+            const double step = slope / parts, from = (double)low - step * place / PLACES;
             struct qz_pair tried = {qz_stored(view, step), 0};
             if (view->grid.zero == QZ_ZERO_OFFSET)
                 tried.zero = qz_stored(view, from);
@@ -400,13 +394,30 @@ void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_sourc
                 tried.zero = qz_stored(view, -from / step);
             else
                 tried.zero = (float)rint(-from / step);
-            for (int round = 0; round <= ROUNDS && qz_is_ordinary_scale(tried.scale); round++) {
+            for (int round = 0; round <= ROUNDS && is_storable(view, &tried); round++) {
                 if (view->grid.zero != QZ_ZERO_UINT4 || (tried.zero >= 0 && tried.zero <= 15))
-                    take_better(view, source, &tried, &least, pair);
+                    take_better(view, source, &tried, least, pair);
                 tried = fitted_pair(view, source, &tried);
             }
         }
-    if (!qz_make_affine_normal(view, min, max, pair))
+}
+
+void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                   int special, struct qz_pair *pair)
+{
+    const struct qz_view *view = encoder->view;
+    const float low = view->grid.zero == QZ_ZERO_UINT4 && min > 0 ? 0.0f : min, range = max - low;
+    double least = INFINITY;
+    const size_t first = special & QZ_SPECIAL_SLOPES ? 1 : 2, last = special & QZ_SPECIAL_FAR_SLOPES ? QZ_LAGS : 1;
+    for (size_t lag = first; lag <= last; lag = qz_next_lag(lag)) {
+        const float slope = mean_slope(source->x, (size_t)source->n, lag, max - min);
+        if (!(slope > 0.0f && qz_is_finite(range)))
+            continue;
+        if (least == (double)INFINITY)
+            least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
+        try_slope(view, source, low, range, (double)slope, &least, pair);
+    }
+    if (least < (double)INFINITY && !qz_make_affine_normal(view, min, max, pair))
         make_normal(encoder, source, min, max, pair);
 }
 
@@ -415,8 +426,10 @@ void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_s
 {
     const struct qz_view *view = encoder->view;
     struct qz_pair found, plain = plain_pair(encoder, min, max);
-    if (!qz_is_finite(plain.scale) || !is_zero(view, plain.zero) || fabsf(plain.scale) > 0x1p100f)
+    if (!is_storable(view, &plain)) { /* the call fails, whatever might be found */
+        *pair = plain;
         return;
+    }
     if (find_lossless(encoder, source, min, max, &found)) {
         *pair = found;
         return;

@@ -17,6 +17,9 @@ struct qz_pair {
     float scale, zero;
 };
 
+/* The plain zero where float32 does not do: codes come from the careful rule. `zero` if there is none to be found. */
+float qz_careful_zero(const struct qz_view *view, float min, float scale, float zero);
+
 /* Whether the values of a group seem to be on a grid of 8 to 15 steps. */
 int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, float max);
 
@@ -33,9 +36,10 @@ void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_s
                        struct qz_pair *pair);
 
 /* A better pair, in place of one that was found, for values that go up or down by even steps, as those of triangles,
- * sawteeth and short ramps do: they lie on few lattices of the same step, of which a part is tried as the scale. */
+ * sawteeth and short ramps do: they lie on few lattices of the same step, of which a part is tried as the scale. `special`
+ * says which values are taken for neighbours. */
 void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
-                   struct qz_pair *pair);
+                   int special, struct qz_pair *pair);
 
 /* Whether the pair of the scheme's rule may be better than one that was found. It is the plain one or next to it,
  * unless that widens the range to hold 0 and the rule does not; and a search that found a better one than the plain one

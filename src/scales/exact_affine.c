@@ -132,34 +132,18 @@ static int32_t level_near(qz_dtype dtype, double x, int32_t most)
 
 /* ---- errors -------------------------------------------------------------------------------------------------- */
 
-static float clamped(float code)
-{
-    return code < 0 ? 0.0f : code > 15 ? 15.0f : code;
-}
-
-static float decoded(qz_zero kind, float x, float scale, float inverse, float zero)
-{
-    if (kind == QZ_ZERO_OFFSET) {
-        float product = scale * clamped(rintf((x - zero) * inverse));
-        return product + zero;
-    }
-    float steps = x * inverse;
-    if (kind == QZ_ZERO_FLOAT)
-        return scale * (clamped(rintf(steps + zero)) - zero);
-    return scale * (clamped(rintf(steps) + zero) - zero);
-}
-
 static double error_with(qz_zero kind, const struct qz_exact_source *source, int weighted, float scale, float zero)
 {
     enum { SUMS = 4 };
     double sum[SUMS] = {0};
-    float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+    const float inverse = qz_affine_inverse(kind, scale, zero);
     for (uint64_t start = 0; start < source->n;) {
         size_t n;
         const float *w, *x = qz_source_piece(source, start, &n, &w);
         for (size_t i = 0; i < n; i++) {
             double weight = w && weighted ? (double)w[i] : 1.0;
-            double difference = (double)x[i] - (double)decoded(kind, x[i], scale, inverse, zero);
+            float code = qz_affine_code(kind, x[i], scale, inverse, zero);
+            double difference = (double)x[i] - (double)qz_value(code, scale, zero, kind);
             sum[i % SUMS] += weight > 0 ? weight * difference * difference : 0.0;
         }
         start += n;
@@ -263,7 +247,7 @@ static void set_limit(struct work *work)
 /* Looks at a pair as it will be decoded. Of equal ones, the first stays. */
 static void try_pair(struct work *work, float scale, float zero)
 {
-    if (!(fabsf(scale) >= 0x1p-100f && fabsf(scale) <= 0x1p100f))
+    if (!qz_is_storable_pair(work->rule->zero, scale, zero))
         return;
     double error = error_with(work->rule->zero, work->source, work->weighted, scale, zero);
     error *= work->unit * work->unit / work->w_most;
@@ -585,7 +569,7 @@ static void descend(struct work *work)
     const struct qz_exact_affine *rule = work->rule;
     double scale = (double)work->best_scale, zero = (double)work->best_zero;
     for (int round = 0; round < ROUNDS; round++) {
-        if (!(fabs(scale) >= 0x1p-100))
+        if (scale == 0)
             return;
         double offset = rule->zero == QZ_ZERO_OFFSET ? zero : -scale * zero;
         double s = scale * work->unit, o = (offset - work->center) * work->unit;
@@ -708,10 +692,14 @@ void qz_exact_pair(const struct qz_exact_affine *rule, const struct qz_exact_sou
     work.best_scale = *scale;
     work.best_zero = *zero;
     work.most_zero = rule->dtype == QZ_F16 ? 0x7bff : rule->dtype == QZ_BF16 ? 0x7e80 : 0x7e800000; /* 2^126 */
-    work.least_scale = level_above(rule->dtype, 0x1p-100, work.most_zero);
-    work.most_scale = level_below(rule->dtype, 0x1p100, work.most_zero);
+    work.most_scale =
+        level_below(rule->dtype, rule->zero == QZ_ZERO_OFFSET ? (double)FLT_MAX / 15 : (double)FLT_MAX, work.most_zero);
     for (work.mirrored = 0; work.mirrored <= 1; work.mirrored++) {
         sum_up(&work);
+        /* With less than that, all codes are next to the same. */
+        double least = (work.highest - work.lowest) * 0x1p-30;
+        least = least > 0 && least < 0x1p-100 ? least : 0x1p-100;
+        work.least_scale = level_above(rule->dtype, least, work.most_zero);
         /* Scales of the other sign are the same but for the rounding of the other number. */
         double size = work.size * work.unit * ROUGH;
         if (work.mirrored && !rule->exact && work.best > work.w * size * size)

@@ -3,6 +3,7 @@
  */
 #include "fit_groups.h"
 #include "../base/number.h"
+#include "careful_affine.h"
 #include "scales.h"
 #include "search.h"
 #include "super.h"
@@ -75,7 +76,6 @@ void qz_refit_special_groups(const struct qz_encoder *encoder, struct findings *
                              const struct run *run)
 {
     const struct qz_view *view = encoder->view;
-    int float_zero = view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f;
     for (size_t g = 0; g < groups->count; g++) {
         float scale = groups->scale[g];
         if (qz_may_overflow(view, scale))
@@ -86,14 +86,8 @@ void qz_refit_special_groups(const struct qz_encoder *encoder, struct findings *
         if (scale == 0.0f)
             continue;
         groups->careful = 1;
-        if (view->grid.zero == QZ_ZERO_UINT4) {
-            float lo = groups->min[g] < 0 ? groups->min[g] : 0;
-            double wanted = rint(-(double)lo / (double)scale);
-            groups->zero[g] = wanted < 0 ? 0.0f : wanted > 15 ? 15.0f : (float)wanted;
-        } else if (float_zero) {
-            float lo = groups->min[g] < 0 ? groups->min[g] : 0;
-            groups->zero[g] = view->scale_type->nearest((float)(-(double)lo / (double)scale));
-        }
+        if (!qz_is_searching(encoder)) /* a search has found it */
+            groups->zero[g] = qz_careful_zero(view, groups->min[g], scale, groups->zero[g]);
     }
 }
 

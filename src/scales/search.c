@@ -672,8 +672,8 @@ static void settle_affine(const struct pass *pass)
                       ((special & QZ_SPECIAL_CODES) && !qz_make_affine_normal(view, min, max, &pair));
         if (careful)
             qz_careful_affine(encoder, &source, min, max, &pair);
-        else if (special & QZ_SPECIAL_SLOPES)
-            qz_try_slopes(encoder, &source, min, max, &pair);
+        else if (special & (QZ_SPECIAL_SLOPES | QZ_SPECIAL_FAR_SLOPES))
+            qz_try_slopes(encoder, &source, min, max, special, &pair);
         if (encoder->method == QZ_EXACT)
             qz_exact_affine_group(encoder, &source, min, max, &pair);
         groups->scale[g] = pair.scale;

@@ -30,6 +30,15 @@ struct stretch {
     int special;            /* with offsets, in a search: is_special */
 };
 
+/* Weights, or NULL if all are equal, which count as none. */
+static const float *unequal(const float *w, size_t n)
+{
+    for (size_t i = 1; w && i < n; i++)
+        if (w[i] != w[0])
+            return w;
+    return NULL;
+}
+
 /* The stretch that begins with group g of a run. */
 static struct stretch stretch_at(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
                                  size_t g, const float *x, const float *w)
@@ -37,12 +46,12 @@ static struct stretch stretch_at(const struct qz_encoder *encoder, const struct 
     const struct qz_view *view = encoder->view;
     struct place place = qz_group_place(view, run, groups->count, g);
     size_t size = (size_t)view->group_size;
-    struct stretch s = {
-        .encoder = encoder, .groups = groups, .first = g, .x = x + g * size, .w = w ? w + g * size : NULL};
+    struct stretch s = {.encoder = encoder, .groups = groups, .first = g, .x = x + g * size};
     s.row = place.row;
     s.group = place.group;
     s.count = qz_sharing(view, s.group, place.left);
     s.n = qz_least(s.count * size, run->cols - (size_t)(place.group * size - run->col));
+    s.w = unequal(w ? w + g * size : NULL, s.n);
     return s;
 }
 

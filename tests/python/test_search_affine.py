@@ -82,9 +82,10 @@ WEIGHTS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
 
 
 def group_errors(
-    x: Array, q: quantize.QuantizedArray, group_size: int, weights: Array | None = None
+    x: Array, q: quantize.QuantizedArray, group_size: int, weights: Array | None = None, scale: float = 1
 ) -> Array:
-    squares = (x.astype(np.float64) - q.dequantize().astype(np.float64)) ** 2
+    """Of x, and the values of q times `scale`."""
+    squares = (x.astype(np.float64) - q.dequantize().astype(np.float64) * scale) ** 2
     if weights is not None:
         squares = squares * weights
     size = x.shape[1] if group_size == -1 else group_size
@@ -134,6 +135,20 @@ def test_relatives(scheme: str) -> None:
                 assert np.all(errors <= group_errors(x, plain, size, w) * (1 + 1e-6)), (kind, method)
 
 
+@pytest.mark.parametrize("scale_dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("scheme", OTHERS)
+def test_relatives_with_other_scales(scheme: str, scale_dtype: str) -> None:
+    """The rule of the tool knows one type of scales: its pair is compared as it will be stored."""
+    rng = np.random.default_rng(15)
+    for size in (3, 8, 32):
+        x = np.where(rng.random((4, 480)) < 0.3, rng.standard_normal((4, 480)) * 1000, 1).astype(np.float32)
+        searched, plain = (
+            quantize.quantize_array(x, scheme, group_size=size, scale_dtype=scale_dtype, method=method)
+            for method in ("search", "minmax")
+        )
+        assert np.all(group_errors(x, searched, size) <= group_errors(x, plain, size) * (1 + 1e-6)), size
+
+
 @pytest.mark.parametrize("group_size", [16, 32, 128, -1])
 @pytest.mark.parametrize("kind", KINDS)
 def test_near_exact(kind: str, group_size: int) -> None:
@@ -173,6 +188,18 @@ def test_short_groups(kind: str, group_size: int) -> None:
         assert found <= best * 10 ** (0.02 if group_size == 8 else 0.015), scheme
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_fast_triangles(scheme: str) -> None:
+    """Their neighbours are on different sides, but values some periods apart go up and down by even steps."""
+    for period in (2.1, 2.7, 5.2):
+        x = np.abs(sawteeth(np.random.default_rng(16), (4, 256), period) - 0.5).astype(np.float32)
+        found, best = (
+            group_errors(x, quantize.quantize_array(x, scheme, group_size=32, method=method), 32).sum()
+            for method in ("search", "exact")
+        )
+        assert found <= best * 10**0.02, (period, 10 * np.log10(found / best))
+
+
 def test_far_from_zero() -> None:
     """Where an integer zero leaves few codes for the values."""
     for kind in ("offset", "far offset"):
@@ -200,6 +227,37 @@ def test_repeated_values(kind: str, group_size: int) -> None:
             for method in ("search", "exact")
         )
         assert found <= best * 10**0.012, scheme
+
+
+@pytest.mark.parametrize("group_size", [32, 600])
+@pytest.mark.parametrize("scale_dtype", ["float32", "bfloat16"])
+def test_any_magnitude(scale_dtype: str, group_size: int) -> None:
+    """Values as small or as large as float32 holds are searched as others are.
+
+    Where scales are subnormal, their steps are coarser; then no group has more error than by minmax.
+    """
+    for scheme in SCHEMES:
+        for kind in ("normal", "offset"):
+            x = make(kind, np.random.default_rng([12, *kind.encode()]), 1, 160 if group_size == 32 else 600)
+            x /= np.float32(2) ** np.ceil(np.log2(np.abs(x).max()))
+            for method in ("search", "exact"):
+                usual: float | None = None
+                for power in (0, -105, -118, -140, 105, 125):
+                    values = np.ldexp(x, power)
+                    found, plain = (
+                        group_errors(
+                            values.astype(np.float64) * 2.0**-power,
+                            quantize.quantize_array(
+                                values, scheme, group_size=group_size, scale_dtype=scale_dtype, method=name
+                            ),
+                            group_size,
+                            scale=2.0**-power,
+                        )
+                        for name in (method, "minmax")
+                    )
+                    assert np.all(found <= plain * (1 + 1e-6)), (scheme, kind, method, power)
+                    usual = found.sum() if usual is None else usual
+                    assert power == -140 or found.sum() <= usual * 1.02, (scheme, kind, method, power)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

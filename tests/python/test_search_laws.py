@@ -175,6 +175,21 @@ def test_equal_weights_are_none(scheme, group_size):
                 assert np.array_equal(plain.scales, other.scales), (kind, method, weight)
 
 
+@pytest.mark.parametrize("scheme", ["q4_k", "iq4_xs", "dual4", "nvfp4"])
+def test_equal_weights_are_none_where_scales_are_shared(scheme):
+    """Next to no error is where the rounding of sums with weights shows."""
+    rng = np.random.default_rng(4)
+    for size in (2, 4, 8):
+        x = np.where(rng.random((16, 512)) < 0.1, rng.standard_normal((16, 512)), 0)
+        x = (x + rng.integers(0, size, x.shape)).astype(np.float32)
+        for values in (x, np.trunc(x)):
+            plain = quantize.quantize_array(values, scheme)
+            for weight in (0.3, 1e-30, 1e30):
+                other = quantize.quantize_array(values, scheme, weights=np.full(512, weight, np.float32))
+                assert np.array_equal(plain.codes, other.codes), (size, weight)
+                assert np.array_equal(plain.scales, other.scales), (size, weight)
+
+
 @pytest.mark.parametrize("scale_dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("scheme", [s for s in SCHEMES if s != "mxfp4"])
 def test_decoded_values_come_back(scheme, scale_dtype):
