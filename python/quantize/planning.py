@@ -1,8 +1,8 @@
 """What becomes of a checkpoint of many shards, as a plan that other processes and machines can carry out.
 
-The tool decides what becomes of each tensor and which file it lies in (``quantize encode --part list``); a
-plan keeps the arguments that it was asked with, the files that it is to make, and what the inputs were.
-running.py carries it out.
+The tool decides what becomes of each tensor and which file it lies in (``--part list`` of
+``quantize encode`` and ``convert``); a plan keeps the arguments that it was asked with, the files that it is
+to make, and what the inputs were. running.py carries it out.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from .errors import FormatError, PlanError
 from .tool import call_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .mirror import Mirror
     from .names import SchemeName
 
-_VERSION = 1
+_VERSION = 2
 # Options that are files are inputs, too.
 _FILES = ("gram", "imatrix", "table", "weights")
 _VALUES = ("axis", "group_size", "max_shard_size", "method", "min_size", "nonfinite", "scale_dtype", "seed")
 _LISTS = ("exclude", "include")
 _FLAGS = ("requantize",)
+# What else there is for conversions, which have none of the above but the flag.
+_OF_CONVERSIONS = ("max_shard_size", "requantize", "verify")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +43,12 @@ class Plan:
     ----------
     source, target : str
         The folder of the checkpoint, or its index, and the folder that will be made.
+    command : str
+        ``"encode"`` or ``"convert"``.
     arguments : tuple of str
-        The options of ``quantize encode`` that decide the bytes.
+        The options of the command that decide the bytes.
+    choices : tuple of int
+        What ``convert`` chose for each quantized tensor, so that tasks need not look at all of them again.
     inputs : tuple of (str, int, int)
         Path, bytes and time of change in nanoseconds of each file that is read; of one with a URL, a number
         for what its store tells of the version in place of the time.
@@ -54,22 +60,23 @@ class Plan:
 
     source: str
     target: str
+    command: str
     arguments: tuple[str, ...]
+    choices: tuple[int, ...]
     inputs: tuple[tuple[str, int, int], ...]
     shards: tuple[tuple[str, int], ...]
     version: str
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all that decides the bytes: arguments, version, and the inputs as they were.
+        """SHA-256 of all that decides the bytes: command, version, and the inputs as they were.
 
         Inputs count by name, size and time of change: the headers of other weights of the same shapes would
         be the same.
         """
         inputs = sorted((os.path.basename(path), size, time) for path, size, time in self.inputs)
-        return hashlib.sha256(
-            json.dumps([self.version, self.arguments, inputs, self.shards]).encode()
-        ).hexdigest()
+        said = [self.version, self.command, self.arguments, self.choices, inputs, self.shards]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Write the plan as JSON, which :meth:`from_json` reads on another machine."""
@@ -89,7 +96,8 @@ class Plan:
             version, said = found.pop("plan"), found.pop("hash")
             for name in ("inputs", "shards"):
                 found[name] = tuple(map(tuple, found[name]))
-            found["arguments"] = tuple(found["arguments"])
+            for name in ("arguments", "choices"):
+                found[name] = tuple(found[name])
             made = cls(**found)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError(f"this is no plan: {error}; Plan.to_json() writes one") from None
@@ -109,9 +117,19 @@ class Plan:
             mirror.fetch_heads()
             self.check_inputs()
             source = mirror.path(_split(self.source)[1])
-            found = _list_parts(source, os.path.join(work, "list"), self.arguments)
+            words = [source, os.path.join(work, "list"), *self.words(work), "--part=list", "--json"]
+            found = json.loads(call_tool(words, self.command))
             parts = [part["tensors"] for part in found["parts"]]
-            return mirror.pack(mirror.ranges(found["inputs"], parts))
+            return mirror.pack(mirror.ranges(found["inputs"], parts, _members(source)[1]))
+
+    def words(self, work: str) -> list[str]:
+        """The options of the command for a task, whose folder is `work`."""
+        if self.command != "convert":
+            return list(self.arguments)
+        path = os.path.join(work, "choices")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(" ".join(map(str, self.choices)))
+        return [*self.arguments, f"--choices={path}"]
 
     @contextlib.contextmanager
     def local_source(self, work: str, number: int | None, heads: Callable[[], bytes]) -> Iterator[str]:
@@ -157,9 +175,12 @@ def plan(
     rules: Iterable[tuple[str, str]] = (),
     scheme: SchemeName | Literal["q8_0"] = "int4",
     default_rules: bool = True,
+    to: str | None = None,
     **options: Any,
 ) -> Plan:
-    """Plan how a checkpoint in a folder becomes a quantized one. Only headers are read.
+    """Plan how a checkpoint in a folder becomes a quantized one, or one in another layout.
+
+    Only headers are read, and of conversions numbers where the layout may have no place for them.
 
     Parameters
     ----------
@@ -174,6 +195,11 @@ def plan(
         The scheme of tensors without a rule.
     default_rules : bool, optional
         Whether embeddings, output heads and the like stay in models.
+    to : str, optional
+        The layout that the quantized tensors of a checkpoint shall have, with the same values, as ``--to`` of
+        ``quantize convert`` has it: ``"gptq"``, ``"awq"``, ... Such a plan has no rules and no scheme; of
+        the options it takes `max_shard_size`, `requantize`, and `verify`, which is True: each file
+        is decoded again and compared.
     **options
         Others of ``quantize encode``: `axis`, `group_size`, `max_shard_size`, `method`, `min_size`,
         `nonfinite`, `scale_dtype`, `seed`; paths `gram`, `imatrix`, `table`,
@@ -189,9 +215,61 @@ def plan(
     PlanError
         With the message of the tool, where it refuses.
     """
-    known = (*_VALUES, *_FILES, *_LISTS, *_FLAGS)
+    if to is None:
+        command = "encode"
+        arguments, files = _encoding(scheme, default_rules, rules, options)
+    else:
+        command, files = "convert", []
+        if (scheme, default_rules, tuple(rules)) != ("int4", True, ()):
+            raise TypeError("plan(to=...) converts what is quantized, and has neither rules nor a scheme")
+        arguments = _conversion(to, options)
+    start, end = _absolute(source), _absolute(target)
+    before = _inputs(start, files)
+    with contextlib.ExitStack() as stack:
+        local, output = start, end
+        if is_url(start) or is_url(end):
+            work = stack.enter_context(tempfile.TemporaryDirectory())
+        if is_url(start):
+            mirror = stack.enter_context(_mirror(start, before, work))
+            mirror.fetch_heads()
+            local = mirror.path(_split(start)[1])
+        if is_url(end):
+            output = os.path.join(work, "list")
+        words = [local, output, *arguments, "--part=list", "--json"]
+        try:
+            listed = call_tool(words, command)
+        except PlanError:
+            if command == "encode" or not is_url(start):
+                raise
+            listed = '{"looked": true}'
+        found: dict[str, Any] = json.loads(listed)
+        if found.get("looked") and is_url(start):  # at numbers that were not fetched
+            mirror.fetch_members(*_members(local))
+            found = json.loads(call_tool(words, command))
+    made = Plan(
+        start,
+        end,
+        command,
+        tuple(arguments),
+        tuple(found.get("choices", ())),
+        tuple(before),
+        tuple((part["file"], part["bytes"]) for part in found["parts"]),
+        _core.version,
+    )
+    made.check_inputs()
+    return made
+
+
+def _refuse_unknown(options: dict[str, Any], known: Sequence[str]) -> None:
     if unknown := options.keys() - set(known):
         raise TypeError(f"plan() has no option {min(unknown)!r}; there are: {', '.join(known)}")
+
+
+def _encoding(
+    scheme: str, default_rules: bool, rules: Iterable[tuple[str, str]], options: dict[str, Any]
+) -> tuple[list[str], list[str]]:
+    """The options of the tool for encode, and the files among them."""
+    _refuse_unknown(options, (*_VALUES, *_FILES, *_LISTS, *_FLAGS))
     arguments = [f"--scheme={scheme}", *([] if default_rules else ["--no-default-rules"])]
     for pattern, action in rules:
         if "=" in pattern:
@@ -213,33 +291,18 @@ def plan(
             files.append(value)
         values = value if name in _LISTS else [value]
         arguments += [f"--{name.replace('_', '-')}={one}" for one in values]
-    start, end = _absolute(source), _absolute(target)
-    before = _inputs(start, files)
-    with contextlib.ExitStack() as stack:
-        local, output = start, end
-        if is_url(start) or is_url(end):
-            work = stack.enter_context(tempfile.TemporaryDirectory())
-        if is_url(start):
-            mirror = stack.enter_context(_mirror(start, before, work))
-            mirror.fetch_heads()
-            local = mirror.path(_split(start)[1])
-        if is_url(end):
-            output = os.path.join(work, "list")
-        found = _list_parts(local, output, tuple(arguments))
-        if is_url(start):
-            mirror.refuse_others(
-                found["inputs"], {name for part in found["parts"] for name in part["tensors"]}
-            )
-    made = Plan(
-        start,
-        end,
-        tuple(arguments),
-        tuple(before),
-        tuple((part["file"], part["bytes"]) for part in found["parts"]),
-        _core.version,
-    )
-    made.check_inputs()
-    return made
+    return arguments, files
+
+
+def _conversion(to: str, options: dict[str, Any]) -> list[str]:
+    """The options of the tool for convert."""
+    _refuse_unknown(options, _OF_CONVERSIONS)
+    arguments = [f"--to={to}"]
+    if "max_shard_size" in options:
+        arguments.append(f"--max-shard-size={options['max_shard_size']}")
+    if options.get("requantize", False):
+        arguments.append("--requantize")
+    return arguments if options.get("verify", True) else [*arguments, "--no-verify"]
 
 
 def is_url(path: str) -> bool:
@@ -268,9 +331,10 @@ def _mirror(source: str, inputs: Iterable[tuple[str, int, int]], work: str) -> M
     )
 
 
-def _list_parts(source: str, target: str, arguments: tuple[str, ...]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(call_tool([source, target, *arguments, "--part=list", "--json"]))
-    return found
+def _members(source: str) -> tuple[list[str], dict[str, list[str]]]:
+    """The files of a checkpoint, and the stored tensors of each quantized one, by its name."""
+    found = json.loads(call_tool([source, "--json"], "info"))
+    return found["inputs"], {one["name"]: one["members"] for one in found["tensors"] if one["quantized"]}
 
 
 def _look(path: str) -> tuple[int, int]:

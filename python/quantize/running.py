@@ -35,7 +35,7 @@ def run(
 ) -> dict[str, str]:
     """Carry out a plan. The output folder appears when all is done.
 
-    Its files are those of ``quantize encode`` with the same options, byte for byte,
+    Its files are those of ``quantize encode`` or ``convert`` with the same options, byte for byte,
     ``quantize-report.html``, a page with what became of each tensor, and ``quantize-manifest.json`` with the
     SHA-256 of each.
 
@@ -101,9 +101,8 @@ def task(path: str, number: int, threads: int) -> Sums:
         part = os.path.join(work, "part")
         with plan.local_source(work, number if number != REST else None, stage.heads) as source:
             which = str(number) if number != REST else "rest"
-            said = call_tool(
-                [source, part, *plan.arguments, f"--part={which}", f"--threads={threads}", "--json"]
-            )
+            words = [*plan.words(work), f"--part={which}", f"--threads={threads}", "--json"]
+            said = call_tool([source, part, *words], plan.command)
         plan.check_inputs()  # as they were before, and so all the time
         found = sums_of_files(part)
         stage.publish(number, part, Record(found, told_by(said, number == REST)), work)

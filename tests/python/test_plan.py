@@ -26,12 +26,24 @@ import pytest
 import quantize
 import safetensors.numpy
 from checkpoints import OPTIONS, check, checkpoint, make, sums
-from quantize import plan_report, stages, tool
+from quantize import plan_report, planning, running, stages, tool
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     return make(tmp_path_factory.mktemp("made"), 9)
+
+
+def quantized(tmp_path: Path, scheme: str) -> Path:
+    """A checkpoint with one tensor in each of some files, which are quantized in groups of 32."""
+    rng = np.random.default_rng(7)
+    (tmp_path / "floats").mkdir()
+    tensors = {f"layers.{i}.weight": rng.standard_normal((64, 128), np.float32) for i in range(5)}
+    quantize.save(tmp_path / "floats/model.safetensors", {**tensors, "norm": np.ones(9, np.float32)})
+    (tmp_path / "floats/config.json").write_text("{}")
+    words = [str(tmp_path / "floats"), str(tmp_path / "q"), f"--scheme={scheme}", "--group-size=32"]
+    tool.call_tool([*words, "--max-shard-size=6000"])
+    return tmp_path / "q"
 
 
 class Twice(Executor):
@@ -136,6 +148,73 @@ def test_quantized_checkpoints(tmp_path: Path, requantize: bool) -> None:
     assert ("requantize" in actions) == requantize
 
 
+@pytest.mark.parametrize(
+    ("scheme", "to", "requantize"),
+    [("int4", "gptq", False), ("nf4", "bitsandbytes", False), ("uint4", "gptq", True)],
+)
+def test_conversions(tmp_path: Path, scheme: Any, to: str, requantize: bool) -> None:
+    """The bytes of ``quantize convert``, whatever runs the tasks; back again, the values that there were."""
+    source = quantized(tmp_path, scheme)
+    tool.call_tool(
+        [
+            *[str(source), str(tmp_path / "whole"), f"--to={to}", "--max-shard-size=9000"],
+            *(["--requantize"] if requantize else []),
+        ],
+        "convert",
+    )
+    options: dict[str, Any] = {"to": to, "max_shard_size": 9000, "requantize": requantize}
+    plan = quantize.plan(source, tmp_path / "out", **options)
+    assert len(plan.shards) > 3
+    assert quantize.Plan.from_json(plan.to_json()) == plan
+    with pytest.raises(quantize.PlanError, match="1 of"):
+        quantize.run(plan, Broken(len(plan.shards)))
+    given = quantize.run(plan, Twice(), resume=True)
+    check(tmp_path / "out", sums(tmp_path / "whole"), given)
+    assert quantize.run(plan, resume=True) == given
+    assert report_of(tmp_path / "out")["totals"]["layout"] == to
+    if not requantize:
+        quantize.run(quantize.plan(tmp_path / "out", tmp_path / "back", to="own"), 1)
+        assert not quantize.compare_files(source, tmp_path / "back", min_sqnr=1000).different
+
+
+def test_tasks_of_conversions_do_not_choose_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each task would read all tensors to see whether their zeros have a place."""
+    source = quantized(tmp_path, "uint4")
+    plan = quantize.plan(source, tmp_path / "out", to="gptq", requantize=True, max_shard_size=9000)
+    last = source / sorted(name for name in os.listdir(source) if name.endswith(".safetensors"))[-1]
+    seen: list[list[str]] = []
+    call = running.call_tool
+
+    def note(words: list[str], command: str) -> str:
+        seen.append(words)
+        return call(words, command)
+
+    monkeypatch.setattr(running, "call_tool", note)
+    monkeypatch.setattr(planning.Plan, "check_inputs", lambda _: None)
+    data = bytearray(last.read_bytes())
+    end = 8 + int.from_bytes(data[:8], "little")
+    begin, stop = json.loads(data[8:end])["layers.4.weight.scales"]["data_offsets"]
+    data[end + begin : end + stop] = b"\xff" * (stop - begin)
+    last.write_bytes(data)
+    with pytest.raises(quantize.PlanError) as caught:
+        quantize.run(plan, 1)
+    assert len(seen) == len(plan.shards) + 1
+    assert set(caught.value.failures) == {plan.shards[-1][0]}
+
+
+def test_what_conversions_do_not_have(tmp_path: Path) -> None:
+    source = quantized(tmp_path, "int4")
+    for options in ({"rules": [("a", "keep")]}, {"scheme": "nf4"}, {"default_rules": False}, {"seed": 1}):
+        with pytest.raises(TypeError, match=r"plan\(\)|plan\(to="):
+            quantize.plan(source, tmp_path / "out", to="gptq", **options)
+    with pytest.raises(quantize.PlanError, match="--to 'x'"):
+        quantize.plan(source, tmp_path / "out", to="x")
+    plan = quantize.plan(source, tmp_path / "out", to="gptq")
+    others = [quantize.plan(source, tmp_path / "out", to="gptq", verify=False)]
+    others.append(quantize.plan(source, tmp_path / "out", to="gptq_v2"))
+    assert len({one.hash for one in (plan, *others)}) == 3
+
+
 def test_nothing_but_empty_tensors(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     quantize.save(tmp_path / "in/model.safetensors", {"a": np.zeros((0, 64), np.float32)})
@@ -175,7 +254,7 @@ def test_json(made: Any, tmp_path: Path) -> None:
     assert quantize.Plan.from_json(text) == plan
     assert plan.hash == quantize.plan(made[0], tmp_path / "other", **OPTIONS).hash
     assert plan.hash != quantize.plan(made[0], tmp_path / "out", **OPTIONS, seed=1).hash
-    for other in ("", "[]", "{}", text.replace("nf4", "int4"), text.replace('"plan": 1', '"plan": 2')):
+    for other in ("", "[]", "{}", text.replace("nf4", "int4"), text.replace('"plan": 2', '"plan": 1')):
         with pytest.raises(quantize.FormatError):
             quantize.Plan.from_json(other)
 
@@ -207,11 +286,11 @@ def test_hostile_shards_are_named(tmp_path: Path) -> None:
 
 
 class Broken(Executor):
-    """Takes three tasks and no more, as a pool whose worker is gone."""
+    """Takes some tasks and no more, as a pool whose worker is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 3) -> None:
         self.threads = ThreadPoolExecutor(2)
-        self.left = 3
+        self.left = most
 
     def submit(self, function: Any, /, *given: Any, **named: Any) -> Future[Any]:
         self.left -= 1
