@@ -1,6 +1,6 @@
 """A local folder that stands for one with a URL: the tool reads local files.
 
-Files of tensors have their size there, the header, what is said of quantized tensors, and of the rest only the
+Files of tensors have their size there, the header, what is said of quantized tensors, and else only the
 bytes of the tensors that a task needs. What it does not need takes no room, for such files are sparse.
 """
 

@@ -11,28 +11,23 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import operator
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _core
 from .errors import FormatError, PlanError
+from .plan_options import absolute, conversion, encoding, is_plain, is_url
 from .tool import call_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .mirror import Mirror
     from .names import SchemeName
 
 _VERSION = 2
-# Options that are files are inputs, too.
-_FILES = ("gram", "imatrix", "table", "weights")
-_VALUES = ("axis", "group_size", "max_shard_size", "method", "min_size", "nonfinite", "scale_dtype", "seed")
-_LISTS = ("exclude", "include")
-_FLAGS = ("requantize",)
-# What else there is for conversions, which have none of the above but the flag.
-_OF_CONVERSIONS = ("max_shard_size", "requantize", "verify")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +94,30 @@ class Plan:
             for name in ("arguments", "choices"):
                 found[name] = tuple(found[name])
             made = cls(**found)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            made._check()
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise FormatError(f"this is no plan: {error}; Plan.to_json() writes one") from None
         if version != _VERSION or said != made.hash:
             raise FormatError("the plan is of another version or was changed; make it anew")
         return made
+
+    def _check(self) -> None:
+        """Raise ValueError or TypeError for what no plan has: other types, or names that lead elsewhere."""
+        for path in (self.source, self.target, *(path for path, _, _ in self.inputs)):
+            if not is_url(path) and not os.path.isabs(path):
+                raise ValueError(f"{path!r} is no full path")
+        for name, size in self.shards:
+            if not is_plain(name):
+                raise ValueError(f"{name!r} is no name of a file")
+            operator.index(size)
+        for number in (*self.choices, *(number for _, size, time in self.inputs for number in (size, time))):
+            operator.index(number)
+        if not self.inputs:
+            raise ValueError("it has no inputs")
+        if self.command not in ("encode", "convert") or not all(
+            one.startswith("--") for one in self.arguments
+        ):
+            raise ValueError("its command is not one that it could have")
 
     def heads(self) -> bytes | None:
         """What each task needs of a checkpoint that has a URL: headers, and where its tensors lie.
@@ -172,7 +186,7 @@ def plan(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    rules: Iterable[tuple[str, str]] = (),
+    rules: Mapping[str, str] | Iterable[tuple[str, str] | str] = (),
     scheme: SchemeName | Literal["q8_0"] = "int4",
     default_rules: bool = True,
     to: str | None = None,
@@ -190,7 +204,8 @@ def plan(
     target : path-like
         The folder to make, which must not be there or be empty.
     rules : iterable of (str, str), optional
-        Pattern and action, as ``--rule PATTERN=ACTION`` of the tool has them. The first match counts.
+        Pattern and action, as ``--rule PATTERN=ACTION`` of the tool has them. The first match counts. They
+        may be a mapping, or each of them a text, as :func:`encode_file` takes them, too.
     scheme : str, optional
         The scheme of tensors without a rule.
     default_rules : bool, optional
@@ -217,13 +232,13 @@ def plan(
     """
     if to is None:
         command = "encode"
-        arguments, files = _encoding(scheme, default_rules, rules, options)
+        arguments, files = encoding(scheme, default_rules, rules, options)
     else:
         command, files = "convert", []
         if (scheme, default_rules, tuple(rules)) != ("int4", True, ()):
             raise TypeError("plan(to=...) converts what is quantized, and has neither rules nor a scheme")
-        arguments = _conversion(to, options)
-    start, end = _absolute(source), _absolute(target)
+        arguments = conversion(to, options)
+    start, end = absolute(source), absolute(target)
     before = _inputs(start, files)
     with contextlib.ExitStack() as stack:
         local, output = start, end
@@ -258,61 +273,6 @@ def plan(
     )
     made.check_inputs()
     return made
-
-
-def _refuse_unknown(options: dict[str, Any], known: Sequence[str]) -> None:
-    if unknown := options.keys() - set(known):
-        raise TypeError(f"plan() has no option {min(unknown)!r}; there are: {', '.join(known)}")
-
-
-def _encoding(
-    scheme: str, default_rules: bool, rules: Iterable[tuple[str, str]], options: dict[str, Any]
-) -> tuple[list[str], list[str]]:
-    """The options of the tool for encode, and the files among them."""
-    _refuse_unknown(options, (*_VALUES, *_FILES, *_LISTS, *_FLAGS))
-    arguments = [f"--scheme={scheme}", *([] if default_rules else ["--no-default-rules"])]
-    for pattern, action in rules:
-        if "=" in pattern:
-            raise ValueError(
-                f"the pattern {pattern!r} has a '=', which ends a pattern; '?' matches any character"
-            )
-        arguments.append(f"--rule={pattern}={action}")
-    files = []
-    for name, value in sorted(options.items()):
-        if name in _FLAGS:
-            arguments += [f"--{name}"] if value else []
-            continue
-        if name in _FILES:
-            value = _absolute(value)  # workers may be in another folder
-            if is_url(value):
-                raise PlanError(
-                    f"{name}: {value} must be a file that workers see; only checkpoints have URLs"
-                )
-            files.append(value)
-        values = value if name in _LISTS else [value]
-        arguments += [f"--{name.replace('_', '-')}={one}" for one in values]
-    return arguments, files
-
-
-def _conversion(to: str, options: dict[str, Any]) -> list[str]:
-    """The options of the tool for convert."""
-    _refuse_unknown(options, _OF_CONVERSIONS)
-    arguments = [f"--to={to}"]
-    if "max_shard_size" in options:
-        arguments.append(f"--max-shard-size={options['max_shard_size']}")
-    if options.get("requantize", False):
-        arguments.append("--requantize")
-    return arguments if options.get("verify", True) else [*arguments, "--no-verify"]
-
-
-def is_url(path: str) -> bool:
-    """Whether a path is a URL, as the package fsspec takes them."""
-    return "://" in path
-
-
-def _absolute(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path)
-    return text.rstrip("/") if is_url(text) else os.path.abspath(text)
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -259,6 +260,84 @@ def test_json(made: Any, tmp_path: Path) -> None:
             quantize.Plan.from_json(other)
 
 
+def test_plans_that_lead_elsewhere(made: Any, tmp_path: Path) -> None:
+    """Whoever edits a plan can compute its hash, too."""
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    first, *others = plan.shards
+    for change, why in [
+        ({"shards": (("../evil", 1), *others)}, "no name of a file"),
+        ({"shards": ((".", 1), *others)}, "no name of a file"),
+        ({"shards": (("a", "1"), *others)}, "integer"),
+        ({"target": "out"}, "no full path"),
+        ({"source": "in"}, "no full path"),
+        ({"inputs": ()}, "no inputs"),
+        ({"command": "decode"}, "its command"),
+        ({"arguments": ("--force", "x")}, "its command"),
+        ({"choices": ("x",)}, "integer"),
+    ]:
+        with pytest.raises(quantize.FormatError, match=f"this is no plan: .*{why}"):
+            quantize.Plan.from_json(dataclasses.replace(plan, **change).to_json())
+    for shards in ((first,), plan.shards[:2]):
+        with pytest.raises(quantize.PlanError) as caught:
+            quantize.run(dataclasses.replace(plan, shards=shards), 2)
+        assert any("other files than the output" in why for why in caught.value.failures.values())
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(quantize.PlanError, match=r"is of version 0\.0\.9 of this package"):
+        quantize.run(dataclasses.replace(plan, version="0.0.9"))
+
+
+def test_records_and_manifests_that_lead_elsewhere(made: Any, tmp_path: Path) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    stage = stages.LocalStage(plan)
+    stage.begin(True)
+    (tmp_path / "evil").write_bytes(b"x")
+    one = [1, hashlib.sha256(b"x").hexdigest()]
+    record = Path(stage.path) / "done" / "0"
+    for files in ({"../../evil": one}, {}):  # the second is that of an output in one file
+        record.write_text(json.dumps({"files": files, "told": {}}))
+        assert stage.recorded(0) is None
+    given = quantize.run(plan, 2, resume=True)
+    check(tmp_path / "out", made[1], given)
+    manifest = tmp_path / "out" / stages.MANIFEST
+    text = manifest.read_text()
+    for bad in (text.replace("config.json", "../evil"), text.replace(plan.shards[0][0], "x"), "[]"):
+        manifest.write_text(bad)
+        with pytest.raises(quantize.PlanError, match="exists already"):
+            quantize.run(plan, resume=True)
+    manifest.write_text(text)
+    assert quantize.run(plan, resume=True) == given
+    (tmp_path / "out/config.json").write_text("{}")
+    with pytest.raises(quantize.PlanError, match=r"config\.json is not what .*manifest\.json says; remove"):
+        quantize.run(plan, resume=True)
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_something_else_in_the_place_of_a_stage(made: Any, tmp_path: Path, kind: str) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    place = Path(stages.LocalStage(plan).path)
+    (tmp_path / "other").mkdir()
+    if kind == "link":
+        place.symlink_to(tmp_path / "other")
+    else:
+        place.touch()
+    with pytest.raises(quantize.PlanError, match=r"\.quantize-out-.*(File exists|is a link)"):
+        quantize.run(plan, 2, resume=True)
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_rules_and_lists_in_other_words(made: Any, tmp_path: Path) -> None:
+    """As `encode_file` takes them, too."""
+    pairs = [("*.up", "keep"), ("*.down", "nf4")]
+    plans = [
+        quantize.plan(made[0], tmp_path / "out", rules=rules, include=names)
+        for rules, names in [(pairs, ["*"]), (dict(pairs), "*"), (list(map("=".join, pairs)), ("*",))]
+    ]
+    assert plans[0] == plans[1] == plans[2]
+    for executor in (0, -1):
+        with pytest.raises(ValueError, match="at least 1"):
+            quantize.run(plans[0], executor)
+
+
 def test_changed_inputs_are_refused(tmp_path: Path) -> None:
     source = checkpoint(tmp_path / "in", 2)
     plan = quantize.plan(source, tmp_path / "out", **OPTIONS)
@@ -500,12 +579,18 @@ def test_killed_drivers(made: Any, tmp_path: Path, seed: int) -> None:
 def test_killed_workers(made: Any, tmp_path: Path, seed: int) -> None:
     """SIGKILL of a worker at ten random moments; the run fails or not, and resume ends it."""
     rng = random.Random(seed)
-    for i in range(10):
+    takes = 0.0
+    for i in range(11):
         plan = quantize.plan(made[0], tmp_path / str(i), **OPTIONS)
         with ProcessPoolExecutor(2) as pool:
             victim = pool.submit(os.getpid).result()
+            begin = time.monotonic()
             driver = ThreadPoolExecutor(1).submit(quantize.run, plan, pool)
-            time.sleep(rng.uniform(0, 0.3))
+            if i == 0:  # how long one takes that nobody disturbs
+                driver.result()
+                takes = time.monotonic() - begin
+            else:
+                time.sleep(rng.uniform(0, takes))
             os.kill(victim, signal.SIGKILL)
             try:
                 given = driver.result()
