@@ -295,7 +295,7 @@ def free_threaded() -> None:
     target.test(wheel, [name.replace("hypothesis", "hypothesis<6.156") for name in NEEDED])
 
 
-# Threads of musl have 128 KiB of stack by default, which is too little for Python; Alpine says the same.
+# Threads of musl have 128 KiB of stack by default, and quantize.h asks for 256: a Python must give them more.
 MUSL_FLAGS = "-O1 -DTHREAD_STACK_SIZE=0x100000"
 # musl-gcc says the triplet of the system, which is that of another C library.
 MUSL_CC = """#!/bin/sh
