@@ -85,6 +85,8 @@ static const struct option {
     {"--max-shard-size", "BYTES", BYTES, PLACE(max_shard_size), NULL, 1, (uint64_t)1 << 62,
      "bytes of tensors in one file of a folder (5G)"},
     {"--part", "N|rest|list", TEXT, PLACE(part), NULL, 0, 0, "make one file of a folder, or all else; or list them"},
+    {"--choices", "FILE", TEXT, PLACE(choices), NULL, 0, 0,
+     "with --part: what --part list chose, so that it is not chosen again"},
     {"--resume", NULL, FLAG, PLACE(resume), NULL, 0, 0,
      "make a folder file by file, and go on where such a run ended before"},
     {"--threads", "N", WHOLE, PLACE(threads), NULL, 1, 256, "threads (all CPUs for large files, otherwise one)"},

@@ -20,7 +20,7 @@ typedef struct settings {
     int file_count;
     int argument_count; /* of the call, for the report */
     char **arguments;
-    const char *scheme, *tensor, *weights, *imatrix, *gram, *table, *to, *report, *part;
+    const char *scheme, *tensor, *weights, *imatrix, *gram, *table, *to, *report, *part, *choices;
     uint64_t group_size; /* 0: the scheme's own */
     int64_t axis;
     int method, scale_dtype, nonfinite, dtype, metric; /* values of the library's enums; 0: not given */

@@ -3,6 +3,7 @@
  */
 #include "commands.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,8 @@
 #include "table.h"
 #include "target.h"
 
+enum { REQUANTIZED = -1 };
+
 typedef struct conversion { /* of one tensor */
     const item *item;
     qz_scheme from, scheme;  /* of quantized ones: what it has, what it will have */
@@ -33,6 +36,8 @@ typedef struct conversion { /* of one tensor */
     size_t index;            /* of others, in the output */
     qz_packed_tensor target; /* of quantized ones */
     int eight;               /* of others: the codes of eight bits that it has stay */
+    int choice;              /* the number of its scheme among the candidates; REQUANTIZED: it is none of them */
+    int looked;              /* at its numbers, to choose */
     int elsewhere;           /* in a file of the folder that is not made now, */
     int made_before;         /* but was in an earlier run: --resume */
 } conversion;
@@ -45,6 +50,7 @@ typedef struct converter {
     qz_pool *pool;
     uint64_t part; /* of a folder, as qz_create_options has it; 0: all */
     qz_shard made; /* of a part that is a file, that file */
+    FILE *choices; /* of --choices, or NULL */
     conversion *all;
     size_t count;
 } converter;
@@ -322,6 +328,21 @@ static int find_scheme(const converter *c, conversion *v, const qz_packed_tensor
     return 0;
 }
 
+static int open_choices(converter *c)
+{
+    if (!c->s->part)
+        return fail(USAGE, "--choices goes with --part");
+    c->choices = fopen(c->s->choices, "r");
+    return c->choices ? DONE : fail_system(c->s->choices, errno);
+}
+
+static int fail_choices(const converter *c)
+{
+    char shown[NAME_TEXT];
+    return fail(REFUSED, "%s is not what --part list chose for this input; make it anew",
+                qz_escape(c->s->choices, strlen(c->s->choices), shown, sizeof shown));
+}
+
 /* Chooses the scheme that the tensor will have: the first that the layout takes and that its numbers fit. */
 static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *packed)
 {
@@ -331,6 +352,10 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
     if (!schemes)
         return fail_memory();
     v->from = packed->scheme;
+    if (c->choices && (fscanf(c->choices, "%d", &v->choice) != 1 || v->choice < REQUANTIZED)) {
+        free(schemes);
+        return fail_choices(c);
+    }
     size_t n = candidates_of(&packed->scheme, schemes, MOST), chosen = n;
     int code = DONE;
     for (size_t i = 0; i < n && chosen == n && code == DONE; i++) {
@@ -342,9 +367,13 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
             continue;
         }
         passage p = {.to = &schemes[i], .layout = c->layout};
-        if (recode_grade_of(&packed->scheme, &schemes[i]) == RECODE_PERHAPS ||
-            qz_layout_refuses_block(c->layout, &schemes[i], 0, 0, NULL, why, sizeof why))
+        if (c->choices && v->choice != (int)i)
+            continue;
+        if (!c->choices && (recode_grade_of(&packed->scheme, &schemes[i]) == RECODE_PERHAPS ||
+                            qz_layout_refuses_block(c->layout, &schemes[i], 0, 0, NULL, why, sizeof why))) {
             code = pass(&c->in, v->item, &p);
+            v->looked = 1;
+        }
         if (code == DONE)
             chosen = i;
         if (code == REFUSED && p.why[0] != '\0') {
@@ -352,7 +381,11 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
             code = DONE;
         }
     }
-    if (code == DONE && chosen < n)
+    const int differs = c->choices && v->choice != (chosen < n ? (int)chosen : REQUANTIZED);
+    v->choice = chosen < n ? (int)chosen : REQUANTIZED;
+    if (code == DONE && differs)
+        code = fail_choices(c);
+    else if (code == DONE && chosen < n)
         v->scheme = schemes[chosen];
     else if (code == DONE && c->s->requantize && find_scheme(c, v, packed))
         v->requantized = 1;
@@ -406,6 +439,9 @@ static int plan(converter *c)
     }
     if (code == DONE)
         at_tensor(NULL, 0);
+    char more;
+    if (code == DONE && c->choices && fscanf(c->choices, " %c", &more) == 1)
+        code = fail_choices(c);
     return code;
 }
 
@@ -565,6 +601,8 @@ static int prove_part(converter *c)
     if (code == DONE)
         code = prove_all(c, &out);
     source_close(&out);
+    if (code != DONE)
+        remove(path);
     free(path);
     return code;
 }
@@ -604,85 +642,6 @@ static size_t index_of(const void *of, size_t i)
     return v->item->packed ? v->target.members[QZ_MEMBER_HEADER] : v->index;
 }
 
-/* Which tensors are in the file that is made. */
-static int choose_part(converter *c)
-{
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    c->made = (qz_shard){.size = sizeof c->made};
-    if (c->part != QZ_PART_REST && qz_shard_at(c->writer, c->part - 1, &c->made, &error) != QZ_FILE_OK)
-        return fail_file(&error);
-    for (size_t i = 0; i < c->count; i++) {
-        const size_t index = index_of(c, i);
-        c->all[i].elsewhere = index < c->made.first || index - c->made.first >= c->made.count;
-    }
-    return DONE;
-}
-
-/* Opens the output with all tensors declared. */
-static int open_output(void *of)
-{
-    converter *c = of;
-    const qz_file *input = c->in.file;
-    qz_create_options options = target_options(c->s, &input, 1);
-    options.layout = c->layout;
-    options.part = c->part;
-    int code = target_open(c->s, &c->in, &options, &c->writer);
-    for (size_t i = 0; i < c->count && code == DONE; i++)
-        code = declare(c, &c->all[i]);
-    if (code == DONE)
-        at_tensor(NULL, 0);
-    if (code == DONE && (c->part == 0 || strcmp(c->s->part, "rest") == 0))
-        code = copy_beside(c);
-    return code == DONE && c->part != 0 ? choose_part(c) : code;
-}
-
-static int write_all(converter *c)
-{
-    const results r = results_of(c);
-    uint64_t work = 0;
-    for (size_t i = 0; i < c->count; i++)
-        work += c->all[i].elsewhere ? 0 : c->all[i].values;
-    int code = c->pool ? DONE : start_pool(c->s, work, &c->pool);
-    progress_begin("convert", code == DONE ? work : 0);
-    for (size_t i = 0; i < c->count && code == DONE; i++) {
-        if (c->all[i].elsewhere)
-            continue;
-        results_begin_tensor(&r, i);
-        code = convert_tensor(c, &c->all[i]);
-        if (code == DONE)
-            results_tensor(&r, i);
-    }
-    progress_end();
-    return code;
-}
-
-/* Writes the output and proves it, and only then lets it take its name, and the place of an older file. A file of a
- * folder is proved when it has a name, but not yet its place. */
-static int convert_all(void *of)
-{
-    converter *c = of;
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    int code = open_output(c);
-    if (code == DONE)
-        code = write_all(c);
-    if (code == DONE && !c->s->no_verify && c->part == 0)
-        code = prove(c);
-    if (code == DONE && qz_unchanged(c->in.file, &error) != QZ_FILE_OK)
-        code = fail_file(&error);
-    if (code == DONE && stop_requested())
-        code = 128 + stop_requested();
-    if (code != DONE) {
-        qz_abort(c->writer);
-        return code;
-    }
-    const int is_file = c->part != 0 && c->part != QZ_PART_REST;
-    if (qz_commit(c->writer, &error) != QZ_FILE_OK)
-        return fail_file(&error);
-    return is_file && !c->s->no_verify ? prove_part(c) : DONE;
-}
-
-/* ---- file by file: --resume ---- */
-
 static int key(const void *of, sha256 *h)
 {
     const converter *c = of;
@@ -713,20 +672,112 @@ static void mark(void *of, size_t i)
     ((converter *)of)->all[i].made_before = 1;
 }
 
-static int convert_resumable(converter *c)
+static int *elsewhere(void *of, size_t i)
 {
-    const resumable r = {.of = c,
-                         .in = &c->in,
-                         .s = &c->s,
-                         .part = &c->part,
-                         .writer = &c->writer,
-                         .key = key,
-                         .forget = forget,
-                         .open = open_output,
-                         .make = convert_all,
-                         .index = index_of,
-                         .mark = mark};
-    return make_resumable(&r);
+    return &((converter *)of)->all[i].elsewhere;
+}
+
+static const qz_stats *stats_of(const void *of, size_t i)
+{
+    return &((const converter *)of)->all[i].stats;
+}
+
+/* The choices that --choices takes, and whether numbers were looked at for them. */
+static void json_choices(const void *of)
+{
+    const converter *c = of;
+    int looked = 0;
+    json_begin("choices", '[');
+    for (size_t i = 0; i < c->count; i++) {
+        looked |= c->all[i].looked;
+        if (c->all[i].item->packed)
+            json_signed(NULL, c->all[i].choice);
+    }
+    json_end();
+    json_bool("looked", looked);
+}
+
+/* What convert tells of a folder that it makes file by file, but for the functions that make it. */
+static parted parts_of(converter *c)
+{
+    return (parted){.of = c,
+                    .in = &c->in,
+                    .s = &c->s,
+                    .part = &c->part,
+                    .made = &c->made,
+                    .writer = &c->writer,
+                    .key = key,
+                    .forget = forget,
+                    .index = index_of,
+                    .elsewhere = elsewhere,
+                    .stats = stats_of,
+                    .mark = mark,
+                    .list = json_choices};
+}
+
+/* Opens the output with all tensors declared. */
+static int open_output(void *of)
+{
+    converter *c = of;
+    const qz_file *input = c->in.file;
+    qz_create_options options = target_options(c->s, &input, 1);
+    options.layout = c->layout;
+    options.part = c->part;
+    int code = target_open(c->s, &c->in, &options, &c->writer);
+    for (size_t i = 0; i < c->count && code == DONE; i++)
+        code = declare(c, &c->all[i]);
+    if (code == DONE)
+        at_tensor(NULL, 0);
+    if (code == DONE && (c->part == 0 || is_rest(c->s)))
+        code = copy_beside(c);
+    const parted parts = parts_of(c);
+    return code == DONE && c->part != 0 ? choose_part(&parts) : code;
+}
+
+static int write_all(converter *c)
+{
+    const results r = results_of(c);
+    uint64_t work = 0;
+    for (size_t i = 0; i < c->count; i++)
+        work += c->all[i].elsewhere ? 0 : c->all[i].values;
+    int code = c->pool ? DONE : start_pool(c->s, work, &c->pool);
+    progress_begin("convert", code == DONE ? work : 0);
+    for (size_t i = 0; i < c->count && code == DONE; i++) {
+        if (c->all[i].elsewhere)
+            continue;
+        results_begin_tensor(&r, i);
+        code = convert_tensor(c, &c->all[i]);
+        if (code == DONE)
+            results_tensor(&r, i);
+    }
+    progress_end();
+    return code;
+}
+
+/* Writes the output and proves it, and only then lets it take its name, and the place of an older file. A file of a
+ * folder is proved when it has a name, but not yet its place. */
+static int convert_all(void *of)
+{
+    converter *c = of;
+    const parted parts = parts_of(c);
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    int code = open_output(c);
+    if (code == DONE)
+        code = is_list(c->s) ? list_parts(&parts) : write_all(c);
+    if (code == DONE && !c->s->no_verify && c->part == 0)
+        code = prove(c);
+    if (code == DONE && qz_unchanged(c->in.file, &error) != QZ_FILE_OK)
+        code = fail_file(&error);
+    if (code == DONE && stop_requested())
+        code = 128 + stop_requested();
+    if (code != DONE || is_list(c->s)) {
+        qz_abort(c->writer);
+        return code;
+    }
+    const int is_file = c->part != 0 && c->part != QZ_PART_REST;
+    if (qz_commit(c->writer, &error) != QZ_FILE_OK)
+        return fail_file(&error);
+    return is_file && !c->s->no_verify ? prove_part(c) : DONE;
 }
 
 /* ---- results ---- */
@@ -788,6 +839,8 @@ int run_convert(const settings *s)
     size_t packed = 0, requantized = 0;
     int code = c.layout ? check_layout(c.layout) : DONE;
     if (code == DONE)
+        code = part_of_options(s, &c.part);
+    if (code == DONE)
         code = report_check(s);
     if (code == DONE)
         code = resume_check(s);
@@ -795,14 +848,19 @@ int run_convert(const settings *s)
         code = source_open_quietly(s, s->files[0], &c.in);
     if (code == DONE && !c.layout && !(c.layout = target_layout(s, &c.in)))
         code = fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
+    if (code == DONE && s->choices)
+        code = open_choices(&c);
     if (code == DONE)
         code = plan(&c);
     if (c.in.file)
         source_note(&c.in, code == DONE && eights_stay(&c));
+    parted parts = parts_of(&c);
+    parts.open = open_output;
+    parts.make = convert_all;
     if (code == DONE) {
         const results r = results_of(&c);
         results_plan(&r, total_bytes(&c, 0));
-        code = s->resume ? convert_resumable(&c) : convert_all(&c);
+        code = s->resume ? make_resumable(&parts) : convert_all(&c);
     }
     for (size_t i = 0; i < c.count; i++) {
         packed += c.all[i].item->packed != 0;
@@ -811,11 +869,13 @@ int run_convert(const settings *s)
     const results r = results_of(&c);
     if (code == DONE)
         code = report_write(&r);
-    if (code == DONE)
+    if (code == DONE && s->part)
+        print_part(&parts, &r);
+    else if (code == DONE)
         results_end(&r, DONE);
     if (code == DONE && !wants_numbers(s))
         print_errors(&c, requantized);
-    if (code == DONE)
+    if (code == DONE && !is_list(s))
         sum_up("converted %zu of %zu tensors to %s in %.2f s%s", packed, c.count, c.layout, seconds_now() - start,
                s->no_verify           ? ""
                : requantized == 0     ? "; they decode to the same values"
@@ -823,6 +883,8 @@ int run_convert(const settings *s)
                                       : "; their values are others");
     qz_pool_destroy(c.pool);
     free(c.all);
+    if (c.choices)
+        fclose(c.choices);
     source_close(&c.in);
     return code;
 }

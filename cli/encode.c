@@ -80,6 +80,7 @@ static const char *describe(const encoder *e, char *out)
 static int open_output(void *of)
 {
     encoder *e = of;
+    const parted parts = encode_parts(e);
     qz_file_error error = QZ_FILE_ERROR_INIT;
     const qz_file *inputs[MOST_INPUTS];
     size_t count = list_inputs(e, inputs);
@@ -93,7 +94,7 @@ static int open_output(void *of)
     char description[DESCRIPTION_TEXT];
     if (code == DONE && (e->part == 0 || is_rest(e->s)))
         code = target_copy_beside(e->s, &e->in, e->writer, describe(e, description));
-    return code == DONE && e->s->part ? choose_part(e) : code;
+    return code == DONE && e->s->part ? choose_part(&parts) : code;
 }
 
 /* The output is kept if the inputs are still what they were and nobody asked to stop. */
@@ -137,8 +138,9 @@ static int encode_all(void *of)
             results_tensor(&r, i);
     }
     progress_end();
+    const parted parts = encode_parts(e);
     if (code == DONE && is_list(e->s))
-        code = list_parts(e);
+        code = list_parts(&parts);
     return close_output(e, code);
 }
 
@@ -196,15 +198,16 @@ int run_encode(const settings *s)
         code = plan_tensors(&e);
         source_note(&e.in, code == DONE && eights_stay(&e));
     }
+    parted parts = encode_parts(&e);
+    parts.open = open_output;
+    parts.make = encode_all;
+    const results r = encode_results(&e);
     if (code == DONE) {
-        const results r = encode_results(&e);
         results_plan(&r, total_bytes(&e, 0));
-        code = s->resume                 ? encode_resumable(&e, open_output, encode_all)
-               : !s->dry_run || s->stats ? encode_all(&e)
-                                         : list_all(&e);
+        code = s->resume ? make_resumable(&parts) : !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
     }
     if (code == DONE && s->part)
-        print_part(&e);
+        print_part(&parts, &r);
     else if (code == DONE)
         code = print_results(&e, seconds_now() - start);
     for (size_t i = 0; e.jobs && i < e.in.count; i++) {

@@ -5,8 +5,8 @@
 #define QZ_CLI_ENCODE_H
 
 #include "imatrix.h"
+#include "part.h"
 #include "recipe.h"
-#include "results.h"
 #include "rules.h"
 #include "source.h"
 #include "target.h"
@@ -140,18 +140,8 @@ void print_encode_stats(const encoder *e);
 
 /* ---- encode_part.c ---- */
 
-/* What --part says, as qz_create_options.part. */
-int part_of_options(const settings *s, uint64_t *part);
-/* Which tensors the part has: the others are left out of the work. */
-int choose_part(encoder *e);
-/* The files of the folder, on stdout: --part list. */
-int list_parts(encoder *e);
-/* With --json, what was made. */
-void print_part(const encoder *e);
-/* With --resume: the steps that make one part are those of encode.c. */
-int encode_resumable(encoder *e, int (*begin)(void *of), int (*make)(void *of));
-int is_rest(const settings *s);
-int is_list(const settings *s);
+/* What encode tells of a folder that it makes file by file, but for the functions that make it. */
+parted encode_parts(encoder *e);
 
 /* ---- nonfinite.c ---- */
 

@@ -93,7 +93,21 @@ typedef struct totals {
     uint64_t values, bytes;
 } totals;
 
-static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tensor *p, int eight)
+/* The tensors of the file that a quantized one consists of; the first stands for it, and may be one of the others. */
+static void members_json(const source *in, const qz_packed_tensor *p)
+{
+    json_begin("members", '[');
+    for (size_t m = 0; m < QZ_MEMBERS; m++) {
+        const size_t at = p->members[m];
+        if (at == SIZE_MAX || (m != QZ_MEMBER_HEADER && at == p->members[QZ_MEMBER_HEADER]))
+            continue;
+        const qz_tensor *t = qz_tensor_at(in->file, at);
+        json_name(NULL, t->name, t->name_length);
+    }
+    json_end();
+}
+
+static void tensor_json(const source *in, const item *i, const qz_tensor *t, const qz_packed_tensor *p, int eight)
 {
     json_begin(NULL, '{');
     json_name("name", i->name, i->name_length);
@@ -101,6 +115,7 @@ static void tensor_json(const item *i, const qz_tensor *t, const qz_packed_tenso
     if (i->packed) {
         json_scheme(&p->scheme);
         json_whole("axis", p->axis);
+        members_json(in, p);
     } else {
         json_text("dtype", t->element == QZ_ELEMENT_RAW ? t->type : qz_element_name(t->element));
         json_text("order", t->column_major ? "F" : "C");
@@ -155,6 +170,7 @@ static int file_info(const settings *s)
         json_begin(NULL, '{');
         json_text("command", "info");
         json_name("file", s->files[0], strlen(s->files[0]));
+        source_paths(&in);
         json_text("container", qz_container(in.file));
         json_whole("bytes", qz_file_bytes(in.file));
         json_bool("checked", s->check);
@@ -174,7 +190,7 @@ static int file_info(const settings *s)
         sum.bytes += t.bytes;
         const int eight = qz_eight_is(in.file, in.items[i].tensor);
         if (s->json)
-            tensor_json(&in.items[i], &t, &p, eight);
+            tensor_json(&in, &in.items[i], &t, &p, eight);
         else
             tensor_row(&out, &in.items[i], &t, &p, eight);
     }

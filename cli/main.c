@@ -43,8 +43,8 @@ static const command commands[] = {
      "the one that --tensor names. Tensors that are not quantized are copied. OUT can be a folder if IN is one.",
      run_decode},
     {"convert", "IN OUT", 2, 2,
-     " --to --report --requantize --no-verify --max-shard-size --resume --threads --force --no-fsync" INPUT_OPTIONS
-         EVENTS COMMON,
+     " --to --report --requantize --no-verify --max-shard-size --part --choices --resume --threads --force "
+     "--no-fsync" INPUT_OPTIONS EVENTS COMMON,
      "quantized tensors as other programs keep them",
      "Writes the tensors of IN to OUT, the quantized ones in another layout with the same values: own, gptq, gptq_v2,\n"
      "awq, compressed-tensors, mlx, bitsandbytes, modelopt, gpt-oss or gguf, all of which are read. What cannot have "

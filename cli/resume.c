@@ -159,7 +159,7 @@ void key_scheme(sha256 *h, const qz_scheme *scheme)
         sha256_add(h, scheme->table, 16 * sizeof *scheme->table);
 }
 
-static int key_of(const resumable *r, char digits[SHA256_TEXT])
+static int key_of(const parted *r, char digits[SHA256_TEXT])
 {
     const settings *s = *r->s;
     sha256 h;
@@ -255,7 +255,7 @@ static int record(const stage *st, size_t shard, const char *folder)
 /* ---- one file ---- */
 
 /* Gets ready for one part of the folder: "3", "rest" or "list". */
-static int begin_part(const resumable *r, stage *st, uint64_t part, const char *word)
+static int begin_part(const parted *r, stage *st, uint64_t part, const char *word)
 {
     r->forget(r->of);
     *r->part = part;
@@ -288,7 +288,7 @@ static int keep_made(const stage *st, const char *files)
     return code == DONE ? sync_folder(st, files) : code;
 }
 
-static int make_file(const resumable *r, stage *st, size_t shard, const char *files)
+static int make_file(const parted *r, stage *st, size_t shard, const char *files)
 {
     char word[24];
     snprintf(word, sizeof word, "%zu", shard + 1);
@@ -301,7 +301,7 @@ static int make_file(const resumable *r, stage *st, size_t shard, const char *fi
 }
 
 /* Makes all that is no file of tensors, anew each time: it may have changed, and is small. */
-static int make_rest(const resumable *r, stage *st, const char *files)
+static int make_rest(const parted *r, stage *st, const char *files)
 {
     struct dirent **names;
     const int count = scandir(files, &names, NULL, NULL);
@@ -330,7 +330,7 @@ static int make_rest(const resumable *r, stage *st, const char *files)
 /* ---- the plan ---- */
 
 /* Lists the files of the folder, and which of them lie in `folder` and are recorded. */
-static int list_files(const resumable *r, stage *st, const char *folder)
+static int list_files(const parted *r, stage *st, const char *folder)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     int code = begin_part(r, st, QZ_PART_REST, "list");
@@ -376,7 +376,7 @@ static size_t count_ready(const stage *st)
 /* ---- the folder beside the output ---- */
 
 /* The output, and where it is made. */
-static int find_places(const resumable *r, stage *st)
+static int find_places(const parted *r, stage *st)
 {
     char digits[SHA256_TEXT];
     int code = key_of(r, digits);
@@ -452,7 +452,7 @@ static void say_others(const stage *st)
 
 /* ---- the whole ---- */
 
-static int make_all(const resumable *r, stage *st, const char *files)
+static int make_all(const parted *r, stage *st, const char *files)
 {
     const size_t before = count_ready(st);
     int code = DONE;
@@ -487,7 +487,7 @@ static void end_stage(const stage *st, int code)
             qz_escape(st->path, strlen(st->path), shown, sizeof shown));
 }
 
-static int work_in_stage(const resumable *r, stage *st)
+static int work_in_stage(const parted *r, stage *st)
 {
     char *files = join(st->path, "/files", "", ""), *folder = NULL;
     const int taken = is_there(st->target) && !is_empty(st->target);
@@ -537,7 +537,7 @@ int resume_check(const settings *s)
                : DONE;
 }
 
-int make_resumable(const resumable *r)
+int make_resumable(const parted *r)
 {
     const settings *s = *r->s;
     if (!target_layout(s, r->in))

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json.h"
 #include "output.h"
 
 static qz_open_options options_of(const settings *s)
@@ -124,6 +125,15 @@ static const item *item_of(const source *s, size_t tensor, int packed)
             high = middle;
     }
     return low < s->count && s->items[low].tensor == tensor && s->items[low].packed == packed ? &s->items[low] : NULL;
+}
+
+void source_paths(const source *s)
+{
+    const char *path;
+    json_begin("inputs", '[');
+    for (size_t i = 0; (path = qz_file_path(s->file, i)) != NULL; i++)
+        json_name(NULL, path, strlen(path));
+    json_end();
 }
 
 const item *source_find(const source *s, const char *name, size_t length)

@@ -27,6 +27,8 @@ void source_note(const source *s, int eight_stay);
 /* The output itself, complete but without its name. */
 int source_open_written(const settings *s, qz_writer *writer, source *out);
 void source_close(source *s);
+/* The paths of its files: the member "inputs" of JSON. */
+void source_paths(const source *s);
 /* The item of that name; NULL if there is none. */
 const item *source_find(const source *s, const char *name, size_t length);
 /* The shape and so on of an item, and its bytes as it lies in the file: *packed is filled if it is quantized to four

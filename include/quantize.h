@@ -21,7 +21,8 @@
  *   - Same input, same output bytes: on every instruction set, thread count, compiler and byte order, whatever
  *     rounding mode or flush-to-zero setting the calling thread has (it is set aside and put back).
  *   - A pointer documented as "may be NULL" may be NULL; no other may.
- *   - Every function may be called from any number of threads at once. Grouped functions take up to 256 KiB of stack.
+ *   - Every function may be called from any number of threads at once. Grouped functions take up to 256 KiB of stack,
+ *     more than musl gives threads that do not ask for it.
  *   - A function that returns something other than QZ_OK has left its outputs in an unspecified state.
  *
  * docs/format.md of the project specifies all bytes and rounding rules independently of this code.

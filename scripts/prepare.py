@@ -128,6 +128,7 @@ WHEELS = [
     AARCH64,
     QEMU,
     ("Debian's tools", lambda: have("dpkg") and have("dpkg-source"), ["dpkg-dev"]),
+    ("musl", lambda: have("musl-gcc"), ["musl-tools"]),
 ]
 NEEDS = {
     "build": BUILD,

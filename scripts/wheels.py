@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Builds the wheels that can be built on this machine, tests each, and leaves them in build/wheels.
 
-    .venv/bin/python scripts/wheels.py [native] [sdist] [aarch64] [free-threaded]
+    .venv/bin/python scripts/wheels.py [native] [sdist] [aarch64] [free-threaded] [musl]
 
 native          one for all Pythons from 3.11 on, tested with those that are on the path
 sdist           the source distribution; the wheel that is built of it has the files of the first
 aarch64         compiled by Debian's cross compiler, tested by qemu with Debian's Python for arm64
 free-threaded   for a CPython without the global lock, built of Debian's source package
+musl            compiled by Debian's musl-gcc, tested by a CPython that is, too
 
 Debian's packages are unpacked below build/wheels, and change nothing of the system. What a wheel needs for
 its tests comes from PyPI, as cibuildwheel has it in pyproject.toml.
@@ -128,6 +129,7 @@ class Target:
     python: list[object]
     tags: dict[str, list[str]]  # what pip calls platform, abi and python-version
     settings: dict[str, str] = field(default_factory=dict)  # of CMake
+    musl: str = ""  # the tag of its wheels, which auditwheel gives on systems with musl alone
 
     @property
     def site(self) -> Path:
@@ -146,7 +148,11 @@ class Target:
         settings["build-dir"] = str(WORK / self.name / "build")
         code = f"from scikit_build_core.build import build_wheel; build_wheel({str(raw)!r}, {settings!r})"
         run(*python, "-c", code, **variables)
-        run(PYTHON, "-m", "auditwheel", "repair", "--wheel-dir", made, only(raw, "*.whl"))
+        if self.musl:
+            tag_musl(only(raw, "*.whl"), self.musl)
+            shutil.move(only(raw, f"*{self.musl}.whl"), made)
+        else:
+            run(PYTHON, "-m", "auditwheel", "repair", "--wheel-dir", made, only(raw, "*.whl"))
         return only(made, "*.whl")
 
     def test(self, wheel: Path, needed: list[str] = NEEDED, tests: list[str] = TESTS) -> None:
@@ -162,6 +168,18 @@ class Target:
         code = f"import sys, pytest; sys.executable = {str(starter)!r}; sys.exit(pytest.main(sys.argv[1:]))"
         run(starter, "-c", code, "-p", "no:cacheprovider", *tests, PYTHONPATH=str(self.site))
         keep(wheel, self.name)
+
+
+def tag_musl(wheel: Path, tag: str) -> None:
+    """Give a wheel that needs musl and nothing else the tag that says so."""
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+        files = [*Path(folder).rglob("*.so"), *Path(folder).rglob("scripts/*")]
+        for file in files:
+            said = subprocess.run(["readelf", "-d", file], capture_output=True, text=True, check=True).stdout
+            if set(re.findall(r"NEEDED.*\[(.+)\]", said)) != {"libc.so"}:
+                sys.exit(f"{file.name} needs more than musl: {said}")
+    run(PYTHON, "-m", "wheel", "tags", "--platform-tag", tag, wheel)
 
 
 def keep(wheel: Path, name: str) -> None:
@@ -277,7 +295,63 @@ def free_threaded() -> None:
     target.test(wheel, [name.replace("hypothesis", "hypothesis<6.156") for name in NEEDED])
 
 
-KINDS = {"native": native, "sdist": sdist, "aarch64": aarch64, "free-threaded": free_threaded}
+# Threads of musl have 128 KiB of stack by default, and quantize.h asks for 256: a Python must give them more.
+MUSL_FLAGS = "-O1 -DTHREAD_STACK_SIZE=0x100000"
+# musl-gcc says the triplet of the system, which is that of another C library.
+MUSL_CC = """#!/bin/sh
+case "$*" in
+*print-multiarch*) echo x86_64-linux-musl ;;
+*) exec musl-gcc "$@" ;;
+esac
+"""
+
+
+def musl() -> None:
+    folder = WORK / "musl"
+    folder.mkdir(parents=True, exist_ok=True)
+    compiler, zlib = folder / "cc", folder / "zlib"
+    compiler.write_text(MUSL_CC)
+    compiler.chmod(0o755)
+    if not (zlib / "lib/libz.a").exists():
+        source, build = Debian("amd64", "bookworm").source("zlib"), fresh(folder / "zlib-build")
+        code = 'cd "$0" && "$1" --static --prefix="$2" && exec make -s install'
+        run("sh", "-c", code, build, source / "configure", zlib, CC=str(compiler), CFLAGS="-O2 -fPIC")
+    given = {"ZLIB_CFLAGS": f"-I{zlib / 'include'}", "ZLIB_LIBS": str(zlib / "lib/libz.a")}
+    # Without pkg-config, so that it takes no library of the system.
+    python = (
+        cpython("musl", CC=str(compiler), CFLAGS=MUSL_FLAGS, PKG_CONFIG="false", **given) / "bin/python3.13"
+    )
+    # NumPy's wheel needs musl 1.2.4 or later, and Debian 12 has 1.2.3.
+    loader = Debian("amd64", "trixie").root("musl") / "usr/lib/x86_64-linux-musl/libc.so"
+    target = Target(
+        "musl",
+        [loader, python],
+        {
+            "platform": ["musllinux_1_2_x86_64", "musllinux_1_1_x86_64"],
+            "abi": ["cp313", "abi3", "none"],
+            "python-version": ["3.13"],
+        },
+        settings={
+            "CMAKE_C_COMPILER": str(compiler),
+            "ZLIB_INCLUDE_DIR": str(zlib / "include"),
+            "ZLIB_LIBRARY": str(zlib / "lib/libz.a"),
+        },
+        musl="musllinux_1_2_x86_64",
+    )
+    target.download(*pinned(TO_BUILD[:1]))  # cmake and ninja are those of this tree
+    wheel = target.build(target.python, PYTHONPATH=str(target.site))
+    # There is no wheel of ml_dtypes for musl: these are tests that do without.
+    tests = [f"tests/python/test_{name}.py" for name in ("nearest", "search_laws", "index", "interrupt")]
+    target.test(wheel, [name for name in NEEDED if name != "ml_dtypes"], ["-q", "--cases=short", *tests])
+
+
+KINDS = {
+    "native": native,
+    "sdist": sdist,
+    "aarch64": aarch64,
+    "free-threaded": free_threaded,
+    "musl": musl,
+}
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ def page(plan: Plan, sums: Sums, told: Sequence[dict[str, Any]]) -> str:
     ]
     data = {
         "version": plan.version,
-        "arguments": ["quantize", "encode", "IN", "OUT", *plan.arguments],
+        "arguments": ["quantize", plan.command, "IN", "OUT", *plan.arguments],
         "files": files,
         "bytes_before": sum(size for _, size, _ in plan.inputs),
         "bytes_after": sum(size for size, _ in sums.values()),

@@ -1,8 +1,8 @@
 """What becomes of a checkpoint of many shards, as a plan that other processes and machines can carry out.
 
-The tool decides what becomes of each tensor and which file it lies in (``quantize encode --part list``); a
-plan keeps the arguments that it was asked with, the files that it is to make, and what the inputs were.
-running.py carries it out.
+The tool decides what becomes of each tensor and which file it lies in (``--part list`` of
+``quantize encode`` and ``convert``); a plan keeps the arguments that it was asked with, the files that it is
+to make, and what the inputs were. running.py carries it out.
 """
 
 from __future__ import annotations
@@ -11,26 +11,23 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import operator
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _core
 from .errors import FormatError, PlanError
+from .plan_options import absolute, conversion, encoding, is_plain, is_url
 from .tool import call_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .mirror import Mirror
     from .names import SchemeName
 
-_VERSION = 1
-# Options that are files are inputs, too.
-_FILES = ("gram", "imatrix", "table", "weights")
-_VALUES = ("axis", "group_size", "max_shard_size", "method", "min_size", "nonfinite", "scale_dtype", "seed")
-_LISTS = ("exclude", "include")
-_FLAGS = ("requantize",)
+_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +38,12 @@ class Plan:
     ----------
     source, target : str
         The folder of the checkpoint, or its index, and the folder that will be made.
+    command : str
+        ``"encode"`` or ``"convert"``.
     arguments : tuple of str
-        The options of ``quantize encode`` that decide the bytes.
+        The options of the command that decide the bytes.
+    choices : tuple of int
+        What ``convert`` chose for each quantized tensor, so that tasks need not look at all of them again.
     inputs : tuple of (str, int, int)
         Path, bytes and time of change in nanoseconds of each file that is read; of one with a URL, a number
         for what its store tells of the version in place of the time.
@@ -54,22 +55,23 @@ class Plan:
 
     source: str
     target: str
+    command: str
     arguments: tuple[str, ...]
+    choices: tuple[int, ...]
     inputs: tuple[tuple[str, int, int], ...]
     shards: tuple[tuple[str, int], ...]
     version: str
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all that decides the bytes: arguments, version, and the inputs as they were.
+        """SHA-256 of all that decides the bytes: command, version, and the inputs as they were.
 
         Inputs count by name, size and time of change: the headers of other weights of the same shapes would
         be the same.
         """
         inputs = sorted((os.path.basename(path), size, time) for path, size, time in self.inputs)
-        return hashlib.sha256(
-            json.dumps([self.version, self.arguments, inputs, self.shards]).encode()
-        ).hexdigest()
+        said = [self.version, self.command, self.arguments, self.choices, inputs, self.shards]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Write the plan as JSON, which :meth:`from_json` reads on another machine."""
@@ -89,13 +91,33 @@ class Plan:
             version, said = found.pop("plan"), found.pop("hash")
             for name in ("inputs", "shards"):
                 found[name] = tuple(map(tuple, found[name]))
-            found["arguments"] = tuple(found["arguments"])
+            for name in ("arguments", "choices"):
+                found[name] = tuple(found[name])
             made = cls(**found)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            made._check()
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise FormatError(f"this is no plan: {error}; Plan.to_json() writes one") from None
         if version != _VERSION or said != made.hash:
             raise FormatError("the plan is of another version or was changed; make it anew")
         return made
+
+    def _check(self) -> None:
+        """Raise ValueError or TypeError for what no plan has: other types, or names that lead elsewhere."""
+        for path in (self.source, self.target, *(path for path, _, _ in self.inputs)):
+            if not is_url(path) and not os.path.isabs(path):
+                raise ValueError(f"{path!r} is no full path")
+        for name, size in self.shards:
+            if not is_plain(name):
+                raise ValueError(f"{name!r} is no name of a file")
+            operator.index(size)
+        for number in (*self.choices, *(number for _, size, time in self.inputs for number in (size, time))):
+            operator.index(number)
+        if not self.inputs:
+            raise ValueError("it has no inputs")
+        if self.command not in ("encode", "convert") or not all(
+            one.startswith("--") for one in self.arguments
+        ):
+            raise ValueError("its command is not one that it could have")
 
     def heads(self) -> bytes | None:
         """What each task needs of a checkpoint that has a URL: headers, and where its tensors lie.
@@ -109,9 +131,19 @@ class Plan:
             mirror.fetch_heads()
             self.check_inputs()
             source = mirror.path(_split(self.source)[1])
-            found = _list_parts(source, os.path.join(work, "list"), self.arguments)
+            words = [source, os.path.join(work, "list"), *self.words(work), "--part=list", "--json"]
+            found = json.loads(call_tool(words, self.command))
             parts = [part["tensors"] for part in found["parts"]]
-            return mirror.pack(mirror.ranges(found["inputs"], parts))
+            return mirror.pack(mirror.ranges(found["inputs"], parts, _members(source)[1]))
+
+    def words(self, work: str) -> list[str]:
+        """The options of the command for a task, whose folder is `work`."""
+        if self.command != "convert":
+            return list(self.arguments)
+        path = os.path.join(work, "choices")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(" ".join(map(str, self.choices)))
+        return [*self.arguments, f"--choices={path}"]
 
     @contextlib.contextmanager
     def local_source(self, work: str, number: int | None, heads: Callable[[], bytes]) -> Iterator[str]:
@@ -154,12 +186,15 @@ def plan(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    rules: Iterable[tuple[str, str]] = (),
+    rules: Mapping[str, str] | Iterable[tuple[str, str] | str] = (),
     scheme: SchemeName | Literal["q8_0"] = "int4",
     default_rules: bool = True,
+    to: str | None = None,
     **options: Any,
 ) -> Plan:
-    """Plan how a checkpoint in a folder becomes a quantized one. Only headers are read.
+    """Plan how a checkpoint in a folder becomes a quantized one, or one in another layout.
+
+    Only headers are read, and of conversions numbers where the layout may have no place for them.
 
     Parameters
     ----------
@@ -169,11 +204,17 @@ def plan(
     target : path-like
         The folder to make, which must not be there or be empty.
     rules : iterable of (str, str), optional
-        Pattern and action, as ``--rule PATTERN=ACTION`` of the tool has them. The first match counts.
+        Pattern and action, as ``--rule PATTERN=ACTION`` of the tool has them. The first match counts. They
+        may be a mapping, or each of them a text, as :func:`encode_file` takes them, too.
     scheme : str, optional
         The scheme of tensors without a rule.
     default_rules : bool, optional
         Whether embeddings, output heads and the like stay in models.
+    to : str, optional
+        The layout that the quantized tensors of a checkpoint shall have, with the same values, as ``--to`` of
+        ``quantize convert`` has it: ``"gptq"``, ``"awq"``, ... Such a plan has no rules and no scheme; of
+        the options it takes `max_shard_size`, `requantize`, and `verify`, which is True: each file
+        is decoded again and compared.
     **options
         Others of ``quantize encode``: `axis`, `group_size`, `max_shard_size`, `method`, `min_size`,
         `nonfinite`, `scale_dtype`, `seed`; paths `gram`, `imatrix`, `table`,
@@ -189,31 +230,15 @@ def plan(
     PlanError
         With the message of the tool, where it refuses.
     """
-    known = (*_VALUES, *_FILES, *_LISTS, *_FLAGS)
-    if unknown := options.keys() - set(known):
-        raise TypeError(f"plan() has no option {min(unknown)!r}; there are: {', '.join(known)}")
-    arguments = [f"--scheme={scheme}", *([] if default_rules else ["--no-default-rules"])]
-    for pattern, action in rules:
-        if "=" in pattern:
-            raise ValueError(
-                f"the pattern {pattern!r} has a '=', which ends a pattern; '?' matches any character"
-            )
-        arguments.append(f"--rule={pattern}={action}")
-    files = []
-    for name, value in sorted(options.items()):
-        if name in _FLAGS:
-            arguments += [f"--{name}"] if value else []
-            continue
-        if name in _FILES:
-            value = _absolute(value)  # workers may be in another folder
-            if is_url(value):
-                raise PlanError(
-                    f"{name}: {value} must be a file that workers see; only checkpoints have URLs"
-                )
-            files.append(value)
-        values = value if name in _LISTS else [value]
-        arguments += [f"--{name.replace('_', '-')}={one}" for one in values]
-    start, end = _absolute(source), _absolute(target)
+    if to is None:
+        command = "encode"
+        arguments, files = encoding(scheme, default_rules, rules, options)
+    else:
+        command, files = "convert", []
+        if (scheme, default_rules, tuple(rules)) != ("int4", True, ()):
+            raise TypeError("plan(to=...) converts what is quantized, and has neither rules nor a scheme")
+        arguments = conversion(to, options)
+    start, end = absolute(source), absolute(target)
     before = _inputs(start, files)
     with contextlib.ExitStack() as stack:
         local, output = start, end
@@ -225,31 +250,29 @@ def plan(
             local = mirror.path(_split(start)[1])
         if is_url(end):
             output = os.path.join(work, "list")
-        found = _list_parts(local, output, tuple(arguments))
-        if is_url(start):
-            mirror.refuse_others(
-                found["inputs"], {name for part in found["parts"] for name in part["tensors"]}
-            )
+        words = [local, output, *arguments, "--part=list", "--json"]
+        try:
+            listed = call_tool(words, command)
+        except PlanError:
+            if command == "encode" or not is_url(start):
+                raise
+            listed = '{"looked": true}'
+        found: dict[str, Any] = json.loads(listed)
+        if found.get("looked") and is_url(start):  # at numbers that were not fetched
+            mirror.fetch_members(*_members(local))
+            found = json.loads(call_tool(words, command))
     made = Plan(
         start,
         end,
+        command,
         tuple(arguments),
+        tuple(found.get("choices", ())),
         tuple(before),
         tuple((part["file"], part["bytes"]) for part in found["parts"]),
         _core.version,
     )
     made.check_inputs()
     return made
-
-
-def is_url(path: str) -> bool:
-    """Whether a path is a URL, as the package fsspec takes them."""
-    return "://" in path
-
-
-def _absolute(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path)
-    return text.rstrip("/") if is_url(text) else os.path.abspath(text)
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -268,9 +291,10 @@ def _mirror(source: str, inputs: Iterable[tuple[str, int, int]], work: str) -> M
     )
 
 
-def _list_parts(source: str, target: str, arguments: tuple[str, ...]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(call_tool([source, target, *arguments, "--part=list", "--json"]))
-    return found
+def _members(source: str) -> tuple[list[str], dict[str, list[str]]]:
+    """The files of a checkpoint, and the stored tensors of each quantized one, by its name."""
+    found = json.loads(call_tool([source, "--json"], "info"))
+    return found["inputs"], {one["name"]: one["members"] for one in found["tensors"] if one["quantized"]}
 
 
 def _look(path: str) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from .stages import (
     REST,
     Record,
     Sums,
+    checked,
     in_the_way,
     is_complete,
     manifest,
@@ -56,7 +57,8 @@ class RemoteStage:
         if MANIFEST not in self.target.files():
             return None
         with contextlib.suppress(ValueError):
-            return sums_of_manifest(self.target.read(MANIFEST), self.plan)
+            found = sums_of_manifest(self.target.read(MANIFEST), self.plan)
+            return found and checked(found, self.plan, self.target.sum)
         return None
 
     def is_there(self) -> bool:

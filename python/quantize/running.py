@@ -9,14 +9,18 @@ the output; a record of its sum follows. stages.py has that folder.
 from __future__ import annotations
 
 import contextlib
+import json
+import operator
 import os
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
+from . import _core
 from .errors import PlanError
+from .plan_options import is_url
 from .plan_report import told_by
-from .planning import Plan, is_url
-from .stages import REST, LocalStage, Record, Sums, sums_of_files
+from .planning import Plan
+from .stages import INDEX, REST, LocalStage, Record, Sums, sums_of_files
 from .tool import call_tool
 
 if TYPE_CHECKING:
@@ -35,7 +39,7 @@ def run(
 ) -> dict[str, str]:
     """Carry out a plan. The output folder appears when all is done.
 
-    Its files are those of ``quantize encode`` with the same options, byte for byte,
+    Its files are those of ``quantize encode`` or ``convert`` with the same options, byte for byte,
     ``quantize-report.html``, a page with what became of each tensor, and ``quantize-manifest.json`` with the
     SHA-256 of each.
 
@@ -48,7 +52,8 @@ def run(
         machine (by default one for each CPU), or an executor, of Dask or MPI for example, whose workers see
         the same folders.
     resume : bool, optional
-        Go on with what an earlier run left. Files that are there are read and compared with their sums.
+        Go on with what an earlier run left. Files that are there are read and compared with their sums; so
+        are those of an output that is complete.
     progress : callable, optional
         Called after each task with how many are done, and how many there are.
     threads : int, optional
@@ -65,6 +70,8 @@ def run(
         When tasks failed: `failures` has a message for each. The others are complete, and ``resume=True``
         goes on. When another run works on the plan.
     """
+    if not isinstance(executor, Executor) and executor is not None and operator.index(executor) < 1:
+        raise ValueError(f"executor is {executor}; a number of processes is at least 1")
     stage = _stage(plan)
     if resume and (done := stage.done()) is not None:
         stage.remove()
@@ -101,16 +108,30 @@ def task(path: str, number: int, threads: int) -> Sums:
         part = os.path.join(work, "part")
         with plan.local_source(work, number if number != REST else None, stage.heads) as source:
             which = str(number) if number != REST else "rest"
-            said = call_tool(
-                [source, part, *plan.arguments, f"--part={which}", f"--threads={threads}", "--json"]
-            )
+            words = [*plan.words(work), f"--part={which}", f"--threads={threads}", "--json"]
+            said = call_tool([source, part, *words], plan.command)
         plan.check_inputs()  # as they were before, and so all the time
         found = sums_of_files(part)
+        if INDEX in found:
+            _check_index(os.path.join(part, INDEX), plan)
         stage.publish(number, part, Record(found, told_by(said, number == REST)), work)
     return found
 
 
+def _check_index(path: str, plan: Plan) -> None:
+    """Refuse a plan that would leave out files of the output."""
+    with open(path, encoding="utf-8") as file:
+        named = set(json.load(file)["weight_map"].values())
+    if named != {name for name, _ in plan.shards}:
+        raise PlanError("the plan has other files than the output that it would make; make it anew")
+
+
 def _stage(plan: Plan) -> LocalStage | RemoteStage:
+    if plan.version != _core.version:
+        raise PlanError(
+            f"the plan is of version {plan.version} of this package, which is {_core.version} here: all that "
+            "work on a plan need the same"
+        )
     if not is_url(plan.target):
         return LocalStage(plan)
     from .remote_stage import RemoteStage

@@ -26,10 +26,11 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from .errors import PlanError
+from .plan_options import is_plain
 from .plan_report import REPORT, page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .planning import Plan
 
@@ -53,12 +54,15 @@ class Record(NamedTuple):
         try:
             found = json.loads(text)
             sums = {name: (int(size), str(sum_)) for name, (size, sum_) in found["files"].items()}
+            if not all(map(is_plain, sums)):
+                raise ValueError("it names files elsewhere")
             return cls(sums, dict(found["told"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(str(error)) from None
 
 
 MANIFEST = "quantize-manifest.json"
+INDEX = "model.safetensors.index.json"  # of outputs with several files of tensors
 REST = 0  # the task that makes what is no file of tensors; files count from 1
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of file systems without them
 _held: set[str] = set()  # the stages of this process: its locks do not hold off its own threads
@@ -81,9 +85,10 @@ class LocalStage:
         """The sums of an output that this plan has made, if it has."""
         try:
             with open(os.path.join(self.plan.target, MANIFEST), encoding="utf-8") as file:
-                return sums_of_manifest(file.read(), self.plan)
+                found = sums_of_manifest(file.read(), self.plan)
         except (OSError, ValueError):
             return None
+        return found and checked(found, self.plan, lambda name: _sum(os.path.join(self.plan.target, name)))
 
     def is_there(self) -> bool:
         """Whether an earlier run, or another one, made it."""
@@ -108,7 +113,12 @@ class LocalStage:
                 raise _busy(self.path, f"process {os.getpid()}")
             _held.add(key)
         try:
-            os.makedirs(self.path, exist_ok=True)
+            try:
+                os.makedirs(self.path, exist_ok=True)
+            except OSError as error:
+                raise PlanError(f"{self.path}: {error.strerror}") from None
+            if os.path.islink(self.path):
+                raise PlanError(f"{self.path} is a link, which no run made; remove it")
             with open(self._in("lock"), "a+", encoding="utf-8") as file:
                 yield _lock(file, self.path)  # closing the file ends it
         finally:
@@ -207,18 +217,36 @@ def sums_of_manifest(text: str | bytes, plan: Plan) -> dict[str, str] | None:
     """What a manifest says, if it is of this plan; ValueError if it is none."""
     try:
         found = json.loads(text)
-        return (
-            {name: one["sha256"] for name, one in found["files"].items()}
-            if found["plan"] == plan.hash
-            else None
-        )
+        if found["plan"] != plan.hash:
+            return None
+        sums = {name: str(one["sha256"]) for name, one in found["files"].items()}
+        if not all(map(is_plain, sums)) or not {name for name, _ in plan.shards} < sums.keys():
+            raise ValueError("it names other files")
+        return sums
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from None
 
 
+def checked(sums: dict[str, str], plan: Plan, sum_of: Callable[[str], tuple[int, str]]) -> dict[str, str]:
+    """The sums of an output that is done, if its files still have them."""
+    for name, sum_ in sums.items():
+        try:
+            right = sum_of(name)[1] == sum_
+        except (OSError, PlanError):
+            right = False
+        if not right:
+            raise PlanError(
+                f"{plan.target}/{name} is not what {MANIFEST} says; remove {plan.target} and run the plan"
+            )
+    return sums
+
+
 def is_complete(plan: Plan, number: int, sums: Sums) -> bool:
     """Whether these are the files that a task makes: one with tensors, or what is beside those."""
-    return number == REST or set(sums) == {plan.shards[number - 1][0]}
+    shards = {name for name, _ in plan.shards}
+    if number == REST:
+        return not shards & set(sums) and (INDEX in sums) == (len(shards) > 1)
+    return set(sums) == {plan.shards[number - 1][0]}
 
 
 def sum_of_report(text: str) -> Sums:

@@ -43,16 +43,16 @@ NOT_INSTALLED = (
 )
 
 
-def call_tool(arguments: list[str], **more: Any) -> str:
-    """Run ``quantize encode``; what it refuses is a PlanError with its message."""
+def call_tool(arguments: list[str], command: str = "encode") -> str:
+    """Run a command of the tool; what it refuses is a PlanError with its message."""
     tool = find_tool()
     if tool is None:
         raise PlanError(NOT_INSTALLED)
     done = subprocess.run(
-        [tool, "encode", "--quiet", *arguments], stdin=subprocess.DEVNULL, capture_output=True, **more
+        [tool, command, "--quiet", *arguments], stdin=subprocess.DEVNULL, capture_output=True
     )
     if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().removeprefix("quantize encode: ")
+        said = done.stderr.decode("utf-8", "replace").strip().removeprefix(f"quantize {command}: ")
         how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
         raise PlanError(f"{said or 'the tool was ended'} ({how})")
     return str(done.stdout, "utf-8")

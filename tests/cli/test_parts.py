@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 from test_folders import contents, made_up, write_folder
@@ -55,6 +56,51 @@ def test_parts_are_the_whole(run: Run, tmp_path: Path, seed: int, limit: str) ->
     assert {tensor["name"]: tensor for tensor in told} == {t["name"]: t for t in whole["tensors"]}
     assert 10 * math.log10(signal / error) == pytest.approx(whole["sqnr_db"], abs=1e-6)
     assert not list(tmp_path.glob(".quantize-*"))
+
+
+def write_quantized(run: Run, tmp_path: Path, *options: object) -> None:
+    """Names and sizes as all layouts have them."""
+    rng = np.random.default_rng(1)
+    arrays = {f"layers.{i}.weight": rng.standard_normal((64, 96), np.float32) for i in range(4)}
+    write_folder(tmp_path / "m", {**arrays, "norm": np.ones(5, np.float32)}, 2)
+    run("encode", "m", "q", *options)
+
+
+@pytest.mark.parametrize("choices", [False, True])
+def test_parts_of_a_conversion_are_the_whole(run: Run, tmp_path: Path, choices: bool) -> None:
+    """With what the list chose, and when each run chooses by itself."""
+    write_quantized(run, tmp_path, "--scheme", "uint4", "--group-size", 16, "--max-shard-size", "3k")
+    options = ("--to", "compressed-tensors", "--requantize", "--max-shard-size", "4k")
+    whole = json.loads(run("convert", "q", "whole", *options, "--json").stdout)
+    wanted = contents(tmp_path / "whole")
+    listed = json.loads(run("convert", "q", "made", *options, "--part", "list", "--json").stdout)
+    quantized = [t for t in json.loads(run("info", "q", "--json").stdout)["tensors"] if t["quantized"]]
+    assert len(listed["choices"]) == len(quantized) > 2
+    (tmp_path / "choices").write_text(" ".join(map(str, listed["choices"])))
+    more = ("--choices", "choices") if choices else ()
+    made, told = {}, []
+    for i in [*range(1, len(listed["parts"]) + 1), "rest"]:
+        said = json.loads(run("convert", "q", "part", *options, *more, "--part", i, "--json").stdout)
+        made |= contents(tmp_path / "part")
+        shutil.rmtree(tmp_path / "part")
+        told += said.get("tensors", [])
+    assert made == wanted
+    assert said["totals"] == {name: value for name, value in whole.items() if name != "tensors"}
+    assert sorted(told, key=str) == sorted(whole["tensors"], key=str)
+
+
+@pytest.mark.parametrize("text", ["", "x", "0 0", "-2", "999", "{more} 0"])
+def test_choices_of_other_inputs_are_refused(run: Run, tmp_path: Path, text: str) -> None:
+    write_quantized(run, tmp_path)
+    options = ("--to", "compressed-tensors", "--json")
+    good = json.loads(run("convert", "q", "made", *options, "--part", "list").stdout)["choices"]
+    more = " ".join(map(str, good))
+    some = text if len(text.split()) != 1 else " ".join([text] * len(good))
+    (tmp_path / "choices").write_text(some.format(more=more))
+    said = run("convert", "q", "made", *options, "--part", "1", "--choices", "choices", code=4).stdout
+    assert "choices is not what --part list chose" in said
+    assert not (tmp_path / "made").exists()
+    assert "goes with --part" in run("convert", "q", "made", *options, "--choices", "x", code=2).stdout
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ def test_torch() -> None:
         assert torch.equal(found, torch.as_tensor(q).to(dtype))
         assert quantize.quantize_array(x.to(dtype)) == quantize.quantize_array(x.to(dtype).double().numpy())
     assert torch.equal(q.dequantize(xp=torch), torch.as_tensor(q))
+    negative = torch.complex(x, x).conj().imag  # a view that says so of its memory
+    assert negative.is_neg()
+    assert np.array_equal(quantize.quantize_array(negative).codes, quantize.quantize_array(-x).codes)
     for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz):
         narrow = x.to(dtype)
         assert quantize.quantize_array(narrow) == quantize.quantize_array(narrow.float().numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -26,12 +27,24 @@ import pytest
 import quantize
 import safetensors.numpy
 from checkpoints import OPTIONS, check, checkpoint, make, sums
-from quantize import plan_report, stages, tool
+from quantize import plan_report, planning, running, stages, tool
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     return make(tmp_path_factory.mktemp("made"), 9)
+
+
+def quantized(tmp_path: Path, scheme: str) -> Path:
+    """A checkpoint with one tensor in each of some files, which are quantized in groups of 32."""
+    rng = np.random.default_rng(7)
+    (tmp_path / "floats").mkdir()
+    tensors = {f"layers.{i}.weight": rng.standard_normal((64, 128), np.float32) for i in range(5)}
+    quantize.save(tmp_path / "floats/model.safetensors", {**tensors, "norm": np.ones(9, np.float32)})
+    (tmp_path / "floats/config.json").write_text("{}")
+    words = [str(tmp_path / "floats"), str(tmp_path / "q"), f"--scheme={scheme}", "--group-size=32"]
+    tool.call_tool([*words, "--max-shard-size=6000"])
+    return tmp_path / "q"
 
 
 class Twice(Executor):
@@ -136,6 +149,73 @@ def test_quantized_checkpoints(tmp_path: Path, requantize: bool) -> None:
     assert ("requantize" in actions) == requantize
 
 
+@pytest.mark.parametrize(
+    ("scheme", "to", "requantize"),
+    [("int4", "gptq", False), ("nf4", "bitsandbytes", False), ("uint4", "gptq", True)],
+)
+def test_conversions(tmp_path: Path, scheme: Any, to: str, requantize: bool) -> None:
+    """The bytes of ``quantize convert``, whatever runs the tasks; back again, the values that there were."""
+    source = quantized(tmp_path, scheme)
+    tool.call_tool(
+        [
+            *[str(source), str(tmp_path / "whole"), f"--to={to}", "--max-shard-size=9000"],
+            *(["--requantize"] if requantize else []),
+        ],
+        "convert",
+    )
+    options: dict[str, Any] = {"to": to, "max_shard_size": 9000, "requantize": requantize}
+    plan = quantize.plan(source, tmp_path / "out", **options)
+    assert len(plan.shards) > 3
+    assert quantize.Plan.from_json(plan.to_json()) == plan
+    with pytest.raises(quantize.PlanError, match="1 of"):
+        quantize.run(plan, Broken(len(plan.shards)))
+    given = quantize.run(plan, Twice(), resume=True)
+    check(tmp_path / "out", sums(tmp_path / "whole"), given)
+    assert quantize.run(plan, resume=True) == given
+    assert report_of(tmp_path / "out")["totals"]["layout"] == to
+    if not requantize:
+        quantize.run(quantize.plan(tmp_path / "out", tmp_path / "back", to="own"), 1)
+        assert not quantize.compare_files(source, tmp_path / "back", min_sqnr=1000).different
+
+
+def test_tasks_of_conversions_do_not_choose_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each task would read all tensors to see whether their zeros have a place."""
+    source = quantized(tmp_path, "uint4")
+    plan = quantize.plan(source, tmp_path / "out", to="gptq", requantize=True, max_shard_size=9000)
+    last = source / sorted(name for name in os.listdir(source) if name.endswith(".safetensors"))[-1]
+    seen: list[list[str]] = []
+    call = running.call_tool
+
+    def note(words: list[str], command: str) -> str:
+        seen.append(words)
+        return call(words, command)
+
+    monkeypatch.setattr(running, "call_tool", note)
+    monkeypatch.setattr(planning.Plan, "check_inputs", lambda _: None)
+    data = bytearray(last.read_bytes())
+    end = 8 + int.from_bytes(data[:8], "little")
+    begin, stop = json.loads(data[8:end])["layers.4.weight.scales"]["data_offsets"]
+    data[end + begin : end + stop] = b"\xff" * (stop - begin)
+    last.write_bytes(data)
+    with pytest.raises(quantize.PlanError) as caught:
+        quantize.run(plan, 1)
+    assert len(seen) == len(plan.shards) + 1
+    assert set(caught.value.failures) == {plan.shards[-1][0]}
+
+
+def test_what_conversions_do_not_have(tmp_path: Path) -> None:
+    source = quantized(tmp_path, "int4")
+    for options in ({"rules": [("a", "keep")]}, {"scheme": "nf4"}, {"default_rules": False}, {"seed": 1}):
+        with pytest.raises(TypeError, match=r"plan\(\)|plan\(to="):
+            quantize.plan(source, tmp_path / "out", to="gptq", **options)
+    with pytest.raises(quantize.PlanError, match="--to 'x'"):
+        quantize.plan(source, tmp_path / "out", to="x")
+    plan = quantize.plan(source, tmp_path / "out", to="gptq")
+    others = [quantize.plan(source, tmp_path / "out", to="gptq", verify=False)]
+    others.append(quantize.plan(source, tmp_path / "out", to="gptq_v2"))
+    assert len({one.hash for one in (plan, *others)}) == 3
+
+
 def test_nothing_but_empty_tensors(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     quantize.save(tmp_path / "in/model.safetensors", {"a": np.zeros((0, 64), np.float32)})
@@ -175,9 +255,87 @@ def test_json(made: Any, tmp_path: Path) -> None:
     assert quantize.Plan.from_json(text) == plan
     assert plan.hash == quantize.plan(made[0], tmp_path / "other", **OPTIONS).hash
     assert plan.hash != quantize.plan(made[0], tmp_path / "out", **OPTIONS, seed=1).hash
-    for other in ("", "[]", "{}", text.replace("nf4", "int4"), text.replace('"plan": 1', '"plan": 2')):
+    for other in ("", "[]", "{}", text.replace("nf4", "int4"), text.replace('"plan": 2', '"plan": 1')):
         with pytest.raises(quantize.FormatError):
             quantize.Plan.from_json(other)
+
+
+def test_plans_that_lead_elsewhere(made: Any, tmp_path: Path) -> None:
+    """Whoever edits a plan can compute its hash, too."""
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    first, *others = plan.shards
+    for change, why in [
+        ({"shards": (("../evil", 1), *others)}, "no name of a file"),
+        ({"shards": ((".", 1), *others)}, "no name of a file"),
+        ({"shards": (("a", "1"), *others)}, "integer"),
+        ({"target": "out"}, "no full path"),
+        ({"source": "in"}, "no full path"),
+        ({"inputs": ()}, "no inputs"),
+        ({"command": "decode"}, "its command"),
+        ({"arguments": ("--force", "x")}, "its command"),
+        ({"choices": ("x",)}, "integer"),
+    ]:
+        with pytest.raises(quantize.FormatError, match=f"this is no plan: .*{why}"):
+            quantize.Plan.from_json(dataclasses.replace(plan, **change).to_json())
+    for shards in ((first,), plan.shards[:2]):
+        with pytest.raises(quantize.PlanError) as caught:
+            quantize.run(dataclasses.replace(plan, shards=shards), 2)
+        assert any("other files than the output" in why for why in caught.value.failures.values())
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(quantize.PlanError, match=r"is of version 0\.0\.9 of this package"):
+        quantize.run(dataclasses.replace(plan, version="0.0.9"))
+
+
+def test_records_and_manifests_that_lead_elsewhere(made: Any, tmp_path: Path) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    stage = stages.LocalStage(plan)
+    stage.begin(True)
+    (tmp_path / "evil").write_bytes(b"x")
+    one = [1, hashlib.sha256(b"x").hexdigest()]
+    record = Path(stage.path) / "done" / "0"
+    for files in ({"../../evil": one}, {}):  # the second is that of an output in one file
+        record.write_text(json.dumps({"files": files, "told": {}}))
+        assert stage.recorded(0) is None
+    given = quantize.run(plan, 2, resume=True)
+    check(tmp_path / "out", made[1], given)
+    manifest = tmp_path / "out" / stages.MANIFEST
+    text = manifest.read_text()
+    for bad in (text.replace("config.json", "../evil"), text.replace(plan.shards[0][0], "x"), "[]"):
+        manifest.write_text(bad)
+        with pytest.raises(quantize.PlanError, match="exists already"):
+            quantize.run(plan, resume=True)
+    manifest.write_text(text)
+    assert quantize.run(plan, resume=True) == given
+    (tmp_path / "out/config.json").write_text("{}")
+    with pytest.raises(quantize.PlanError, match=r"config\.json is not what .*manifest\.json says; remove"):
+        quantize.run(plan, resume=True)
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_something_else_in_the_place_of_a_stage(made: Any, tmp_path: Path, kind: str) -> None:
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    place = Path(stages.LocalStage(plan).path)
+    (tmp_path / "other").mkdir()
+    if kind == "link":
+        place.symlink_to(tmp_path / "other")
+    else:
+        place.touch()
+    with pytest.raises(quantize.PlanError, match=r"\.quantize-out-.*(File exists|is a link)"):
+        quantize.run(plan, 2, resume=True)
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_rules_and_lists_in_other_words(made: Any, tmp_path: Path) -> None:
+    """As `encode_file` takes them, too."""
+    pairs = [("*.up", "keep"), ("*.down", "nf4")]
+    plans = [
+        quantize.plan(made[0], tmp_path / "out", rules=rules, include=names)
+        for rules, names in [(pairs, ["*"]), (dict(pairs), "*"), (list(map("=".join, pairs)), ("*",))]
+    ]
+    assert plans[0] == plans[1] == plans[2]
+    for executor in (0, -1):
+        with pytest.raises(ValueError, match="at least 1"):
+            quantize.run(plans[0], executor)
 
 
 def test_changed_inputs_are_refused(tmp_path: Path) -> None:
@@ -207,11 +365,11 @@ def test_hostile_shards_are_named(tmp_path: Path) -> None:
 
 
 class Broken(Executor):
-    """Takes three tasks and no more, as a pool whose worker is gone."""
+    """Takes some tasks and no more, as a pool whose worker is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 3) -> None:
         self.threads = ThreadPoolExecutor(2)
-        self.left = 3
+        self.left = most
 
     def submit(self, function: Any, /, *given: Any, **named: Any) -> Future[Any]:
         self.left -= 1
@@ -421,12 +579,18 @@ def test_killed_drivers(made: Any, tmp_path: Path, seed: int) -> None:
 def test_killed_workers(made: Any, tmp_path: Path, seed: int) -> None:
     """SIGKILL of a worker at ten random moments; the run fails or not, and resume ends it."""
     rng = random.Random(seed)
-    for i in range(10):
+    takes = 0.0
+    for i in range(11):
         plan = quantize.plan(made[0], tmp_path / str(i), **OPTIONS)
         with ProcessPoolExecutor(2) as pool:
             victim = pool.submit(os.getpid).result()
+            begin = time.monotonic()
             driver = ThreadPoolExecutor(1).submit(quantize.run, plan, pool)
-            time.sleep(rng.uniform(0, 0.3))
+            if i == 0:  # how long one takes that nobody disturbs
+                driver.result()
+                takes = time.monotonic() - begin
+            else:
+                time.sleep(rng.uniform(0, takes))
             os.kill(victim, signal.SIGKILL)
             try:
                 given = driver.result()

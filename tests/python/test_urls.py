@@ -253,9 +253,9 @@ def test_resume_makes_only_what_is_missing(
     again: list[str] = []
     call = running.call_tool
 
-    def note(words: list[str], **more: Any) -> str:
+    def note(words: list[str], command: str) -> str:
         again.extend(word for word in words if word.startswith("--part"))
-        return call(words, **more)
+        return call(words, command)
 
     monkeypatch.setattr(running, "call_tool", note)
     given = quantize.run(plan, 2, resume=True)
@@ -286,17 +286,48 @@ def test_memory_is_that_of_one_process(made: Any) -> None:
     assert not fsspec.filesystem("memory").exists(f"/out/{stages.MANIFEST}")
 
 
-@pytest.mark.parametrize("head", [64, 1 << 18])
-def test_quantized_checkpoints_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: int
-) -> None:
-    """With the data of their small members, and without."""
-    monkeypatch.setattr(mirror, "_HEAD", head)
-    x = np.random.default_rng(1).standard_normal((64, 64), np.float32)
-    (tmp_path / "in").mkdir()
-    quantize.save(tmp_path / "in/model.safetensors", {"a": x, "b": quantize.quantize_array(x)})
-    with pytest.raises(quantize.PlanError, match=r"file://.*quantized tensors.*copy .*first"):
-        quantize.plan(f"file://{tmp_path}/in", tmp_path / "out")
+@pytest.mark.parametrize("layout", ["own", "gptq", "bitsandbytes"])
+def test_quantized_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
+    """They are copied, encoded again and converted as local ones are; tasks fetch what they need."""
+    monkeypatch.setattr(mirror, "_HEAD", 64)
+    rng = np.random.default_rng(1)
+    (tmp_path / "floats").mkdir()
+    tensors = {f"layers.{i}.weight": rng.standard_normal((64, 256), np.float32) for i in range(4)}
+    quantize.save(tmp_path / "floats/model.safetensors", {**tensors, "n": np.ones(9, np.float32)})
+    scheme = {"own": "uint4", "gptq": "int4", "bitsandbytes": "nf4"}[layout]
+    made = tmp_path / "own"
+    quantize.encode_file(tmp_path / "floats", made, scheme=scheme, group_size=64, max_shard_size=12_000)
+    if layout != "own":
+        made = tmp_path / layout
+        quantize.convert_file(tmp_path / "own", made, to=layout, max_shard_size=12_000)
+    upload(made, source := "memory://in")
+    big = sum(file.stat().st_size for file in made.glob("*.safetensors"))
+    read: list[int] = []
+    fetch = mirror.Folder._fetch
+
+    def note(folder: Any, ranges: Any, where: str) -> None:
+        read.extend(end - begin for _, begin, end in ranges)
+        fetch(folder, ranges, where)
+
+    monkeypatch.setattr(mirror.Folder, "_fetch", note)
+    to = {"own": "gptq", "gptq": "awq", "bitsandbytes": "own"}[layout]
+    for number, options in enumerate(
+        [
+            {"to": to, "requantize": layout == "own"},
+            {"scheme": "nf4"},
+            {"scheme": "nf4", "requantize": True},
+        ]
+    ):
+        local = quantize.plan(made, tmp_path / f"local{number}", max_shard_size=9000, **options)  # type: ignore[arg-type]
+        wanted = quantize.run(local, 2)
+        read.clear()
+        plan = quantize.plan(source, tmp_path / f"out{number}", max_shard_size=9000, **options)  # type: ignore[arg-type]
+        looked = "to" in options and layout == "own"
+        assert (sum(read) > big) == looked  # GPTQ has no zeros of 0, so that numbers must be looked at
+        read.clear()
+        given = quantize.run(plan, 2)
+        assert big - 9000 < sum(read) < big + 9000
+        assert wanted == given
 
 
 def test_what_is_no_checkpoint(made: Any, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_tasks_that_do_nothing(
     """2,000 tasks in a row; 2,000 more take no more memory than what their answers are."""
     # Sent by value: workers cannot import this file.
     monkeypatch.setattr(running, "task", lambda _, number, __: {f"file {number}": (number, "0" * 64)})
-    plan = quantize.Plan("in", "out", (), (), (SHARD,) * TASKS, "1")
+    plan = quantize.Plan("in", "out", "encode", (), (), (), (SHARD,) * TASKS, "1")
     executor = start(request)
 
     def collect() -> float:

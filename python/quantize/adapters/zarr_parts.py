@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from zarr.abc.store import RangeByteRequest
 
-from ..blocks import from_block, from_pieces, window
+from ..blocks import block_size, from_block, from_pieces, window
+from ..errors import FormatError
 
 if TYPE_CHECKING:
     from ..packed_array import QuantizedArray
@@ -27,11 +28,17 @@ async def decode_part(scheme: Scheme, axis: int, byte_getter: Any, selection: An
             return None
         return await asyncio.to_thread(_decode_whole, data.to_bytes(), scheme, axis, chunk_spec, selection)
     ranges, start, stop = window(scheme, shape, axis, lead, *reach)
+    # The last byte is there, and none behind it: what is shorter or longer is damaged, whatever is asked for.
+    size = block_size(scheme, shape, axis)
+    ranges.append((size - 1, size + 1))
     asked = [byte_getter.get(chunk_spec.prototype, RangeByteRequest(a, b)) for a, b in ranges if a < b]
     found = iter(await asyncio.gather(*asked))
-    pieces = [next(found) if a < b else b"" for a, b in ranges]
-    if any(piece is None for piece in pieces):
+    *pieces, end = [next(found) if a < b else b"" for a, b in ranges]
+    if end is None or any(piece is None for piece in pieces):
         return None
+    if len(end) != 1:
+        there = "more" if len(end) > 1 else "fewer"
+        raise FormatError(f"a block of shape {shape} takes {size} bytes, and there are {there}")
     part_shape = (*shape[:lead], stop - start, *shape[lead + 1 :])
     bytes_ = [np.frombuffer(p if isinstance(p, bytes) else p.to_bytes(), np.uint8) for p in pieces]
     moved = (*items[:lead], _moved(items[lead], start, shape[lead]), *items[lead + 1 :])
