@@ -321,7 +321,7 @@ def musl() -> None:
     python = (
         cpython("musl", CC=str(compiler), CFLAGS=MUSL_FLAGS, PKG_CONFIG="false", **given) / "bin/python3.13"
     )
-    # NumPy's wheel needs musl 1.2.4 or later, and Debian 12 has 1.2.3.
+    # With the musl 1.2.3 of Debian 12, NumPy's wheel crashes when it is imported; with 1.2.5 it works.
     loader = Debian("amd64", "trixie").root("musl") / "usr/lib/x86_64-linux-musl/libc.so"
     target = Target(
         "musl",
