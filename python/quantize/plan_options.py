@@ -79,6 +79,11 @@ def is_plain(name: str) -> bool:
     return bool(name) and os.path.basename(name) == name and name not in (".", "..") and "\0" not in name
 
 
+def is_inside(name: str) -> bool:
+    """Whether a name is that of a file in a folder, or in a folder in that one, and so on."""
+    return all(map(is_plain, name.split("/")))
+
+
 def absolute(path: str | os.PathLike[str]) -> str:
     """A path as workers in other folders understand it, or a URL, without the last slash."""
     text = os.fspath(path)

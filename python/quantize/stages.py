@@ -26,7 +26,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from .errors import PlanError
-from .plan_options import is_plain
+from .plan_options import is_inside
 from .plan_report import REPORT, page
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Record(NamedTuple):
         try:
             found = json.loads(text)
             sums = {name: (int(size), str(sum_)) for name, (size, sum_) in found["files"].items()}
-            if not all(map(is_plain, sums)):
+            if not all(map(is_inside, sums)):
                 raise ValueError("it names files elsewhere")
             return cls(sums, dict(found["told"]))
         except (KeyError, TypeError, AttributeError) as error:
@@ -220,7 +220,7 @@ def sums_of_manifest(text: str | bytes, plan: Plan) -> dict[str, str] | None:
         if found["plan"] != plan.hash:
             return None
         sums = {name: str(one["sha256"]) for name, one in found["files"].items()}
-        if not all(map(is_plain, sums)) or not {name for name, _ in plan.shards} < sums.keys():
+        if not all(map(is_inside, sums)) or not {name for name, _ in plan.shards} < sums.keys():
             raise ValueError("it names other files")
         return sums
     except (KeyError, TypeError, AttributeError) as error:
