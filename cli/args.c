@@ -40,70 +40,80 @@ static const struct option {
     const char *help;
 } options[] = {
 #define PLACE(field) offsetof(settings, field)
-    {"--scheme", "NAME", SCHEME, PLACE(scheme), NULL, 0, 0, "4-bit representation (int4), or q8_0: 8 bits"},
-    {"--group-size", "N|row", GROUP, PLACE(group_size), NULL, 0, 0, "neighbours that share a scale (the scheme's own)"},
-    {"--axis", "N", SIGNED, PLACE(axis), NULL, 0, 0, "axis along which groups run, from the end if negative (-1)"},
-    {"--table", "FILE", TEXT, PLACE(table), NULL, 0, 0, "sixteen numbers for codes 0 to 15, instead of the scheme's"},
-    {"--method", "NAME", METHOD, PLACE(method), NULL, 0, 0, "how scales are found (default: the scheme's own)"},
-    {"--weights", "FILE", TEXT, PLACE(weights), NULL, 0, 0, "how much the square of each error counts"},
-    {"--imatrix", "FILE", TEXT, PLACE(imatrix), NULL, 0, 0, "weights of columns, as an importance matrix of llama.cpp"},
-    {"--gram", "FILE", TEXT, PLACE(gram), NULL, 0, 0,
+    {"--scheme", "NAME", SCHEME, PLACE(how.scheme), NULL, 0, 0, "4-bit representation (int4), or q8_0: 8 bits"},
+    {"--group-size", "N|row", GROUP, PLACE(how.group_size), NULL, 0, 0,
+     "neighbours that share a scale (the scheme's own)"},
+    {"--axis", "N", SIGNED, PLACE(how.axis), NULL, 0, 0, "axis along which groups run, from the end if negative (-1)"},
+    {"--table", "FILE", TEXT, PLACE(how.table), NULL, 0, 0,
+     "sixteen numbers for codes 0 to 15, instead of the scheme's"},
+    {"--method", "NAME", METHOD, PLACE(how.method), NULL, 0, 0, "how scales are found (default: the scheme's own)"},
+    {"--weights", "FILE", TEXT, PLACE(how.weights), NULL, 0, 0, "how much the square of each error counts"},
+    {"--imatrix", "FILE", TEXT, PLACE(how.imatrix), NULL, 0, 0,
+     "weights of columns, as an importance matrix of llama.cpp"},
+    {"--gram", "FILE", TEXT, PLACE(how.gram), NULL, 0, 0,
      "Gram matrices of the inputs of layers, for whose outputs GPTQ chooses codes"},
-    {"--seed", "N", SEED, PLACE(seed), NULL, 0, UINT64_MAX, "round at random to one of the two codes around a value"},
-    {"--scale-dtype", "TYPE", CHOICE, PLACE(scale_dtype), scale_dtypes, 0, 0, "type of scales (the scheme's own)"},
-    {"--nonfinite", "refuse|clip", CHOICE, PLACE(nonfinite), nonfinites, 0, 0,
+    {"--seed", "N", SEED, PLACE(how.seed), NULL, 0, UINT64_MAX,
+     "round at random to one of the two codes around a value"},
+    {"--scale-dtype", "TYPE", CHOICE, PLACE(how.scale_dtype), scale_dtypes, 0, 0, "type of scales (the scheme's own)"},
+    {"--nonfinite", "refuse|clip", CHOICE, PLACE(output.nonfinite), nonfinites, 0, 0,
      "what to do with NaN and infinity (refuse)"},
-    {"--dtype", "TYPE", CHOICE, PLACE(dtype), dtypes, 0, 0, "type of the decoded values (float32)"},
-    {"--tensor", "NAME", TEXT, PLACE(tensor), NULL, 0, 0, "only this tensor"},
-    {"--include", "GLOB", LIST, PLACE(include), NULL, 0, 0, "only tensors whose name matches; may be repeated"},
-    {"--exclude", "GLOB", LIST, PLACE(exclude), NULL, 0, 0, "not tensors whose name matches; may be repeated"},
-    {"--rule", "PATTERN=ACTION", NAMED, PLACE(rules), NULL, 0, 0,
+    {"--dtype", "TYPE", CHOICE, PLACE(output.dtype), dtypes, 0, 0, "type of the decoded values (float32)"},
+    {"--tensor", "NAME", TEXT, PLACE(which.tensor), NULL, 0, 0, "only this tensor"},
+    {"--include", "GLOB", LIST, PLACE(which.include), NULL, 0, 0, "only tensors whose name matches; may be repeated"},
+    {"--exclude", "GLOB", LIST, PLACE(which.exclude), NULL, 0, 0, "not tensors whose name matches; may be repeated"},
+    {"--rule", "PATTERN=ACTION", NAMED, PLACE(which.rules), NULL, 0, 0,
      "what becomes of tensors by name: keep, or a scheme; the first match counts"},
-    {"--rules", "FILE", NAMED, PLACE(rules), NULL, 0, 0, "such rules from a .json or .toml file"},
-    {"--no-default-rules", NULL, FLAG, PLACE(no_default_rules), NULL, 0, 0,
+    {"--rules", "FILE", NAMED, PLACE(which.rules), NULL, 0, 0, "such rules from a .json or .toml file"},
+    {"--no-default-rules", NULL, FLAG, PLACE(which.no_default_rules), NULL, 0, 0,
      "encode also what stays in models: embeddings, output heads, routers"},
-    {"--min-size", "N", WHOLE, PLACE(min_size), NULL, 0, UINT64_MAX,
+    {"--min-size", "N", WHOLE, PLACE(which.min_size), NULL, 0, UINT64_MAX,
      "leave tensors of fewer values as they are (256), as those with one axis"},
-    {"--min-sqnr", "DB", REAL, PLACE(min_sqnr), NULL, 0, 0, "least ratio of signal to error of a tensor"},
-    {"--target-bits", "BITS", REAL, PLACE(target_bits), NULL, 0, 0,
+    {"--min-sqnr", "DB", REAL, PLACE(goal.min_sqnr), NULL, 0, 0, "least ratio of signal to error of a tensor"},
+    {"--target-bits", "BITS", REAL, PLACE(goal.target_bits), NULL, 0, 0,
      "choose schemes by their error, for so many bits a value in all"},
-    {"--stats", NULL, FLAG, PLACE(stats), NULL, 0, 0, "print the error of each tensor"},
-    {"--report", "FILE", TEXT, PLACE(report), NULL, 0, 0,
+    {"--stats", NULL, FLAG, PLACE(say.stats), NULL, 0, 0, "print the error of each tensor"},
+    {"--report", "FILE", TEXT, PLACE(output.report), NULL, 0, 0,
      "write a page of HTML with tables and pictures of the errors"},
-    {"--dry-run", NULL, FLAG, PLACE(dry_run), NULL, 0, 0, "print what would be done and write nothing"},
-    {"--to", "LAYOUT", TEXT, PLACE(to), NULL, 0, 0,
+    {"--dry-run", NULL, FLAG, PLACE(output.dry_run), NULL, 0, 0, "print what would be done and write nothing"},
+    {"--to", "LAYOUT", TEXT, PLACE(output.to), NULL, 0, 0,
      "how quantized tensors shall lie in the output (as OUT's name says)"},
-    {"--requantize", NULL, FLAG, PLACE(requantize), NULL, 0, 0,
+    {"--requantize", NULL, FLAG, PLACE(output.requantize), NULL, 0, 0,
      "encode again what is quantized, or cannot be converted, and print the error"},
-    {"--no-verify", NULL, FLAG, PLACE(no_verify), NULL, 0, 0, "do not decode both files to see that they are the same"},
+    {"--no-verify", NULL, FLAG, PLACE(output.no_verify), NULL, 0, 0,
+     "do not decode both files to see that they are the same"},
     {"--k", "N", WHOLE, PLACE(k), NULL, 1, 1 << 20, "how many rows to find for each query, as -k (10)"},
     {"--metric", "NAME", CHOICE, PLACE(metric), metrics, 0, 0,
      "dot product, cosine, or l2: squared distance, of which less is better (dot)"},
-    {"--check", NULL, FLAG, PLACE(check), NULL, 0, 0, "read all data: verify checksums and packed values"},
-    {"--force", NULL, FLAG, PLACE(force), NULL, 0, 0, "replace an existing output"},
-    {"--no-fsync", NULL, FLAG, PLACE(no_fsync), NULL, 0, 0, "do not wait until the output is safe on the medium"},
-    {"--max-shard-size", "BYTES", BYTES, PLACE(max_shard_size), NULL, 1, (uint64_t)1 << 62,
+    {"--check", NULL, FLAG, PLACE(say.check), NULL, 0, 0, "read all data: verify checksums and packed values"},
+    {"--force", NULL, FLAG, PLACE(output.force), NULL, 0, 0, "replace an existing output"},
+    {"--no-fsync", NULL, FLAG, PLACE(output.no_fsync), NULL, 0, 0,
+     "do not wait until the output is safe on the medium"},
+    {"--max-shard-size", "BYTES", BYTES, PLACE(output.max_shard_size), NULL, 1, (uint64_t)1 << 62,
      "bytes of tensors in one file of a folder (5G)"},
-    {"--part", "N|rest|list", TEXT, PLACE(part), NULL, 0, 0, "make one file of a folder, or all else; or list them"},
-    {"--choices", "FILE", TEXT, PLACE(choices), NULL, 0, 0,
+    {"--part", "N|rest|list", TEXT, PLACE(output.part), NULL, 0, 0,
+     "make one file of a folder, or all else; or list them"},
+    {"--choices", "FILE", TEXT, PLACE(output.choices), NULL, 0, 0,
      "with --part: what --part list chose, so that it is not chosen again"},
-    {"--resume", NULL, FLAG, PLACE(resume), NULL, 0, 0,
+    {"--resume", NULL, FLAG, PLACE(output.resume), NULL, 0, 0,
      "make a folder file by file, and go on where such a run ended before"},
     {"--threads", "N", WHOLE, PLACE(threads), NULL, 1, 256, "threads (all CPUs for large files, otherwise one)"},
     {"--size", "BYTES", BYTES, PLACE(size), NULL, 65536, (uint64_t)1 << 40, "bytes of float32 to work on (64M)"},
     {"--seconds", "S", REAL, PLACE(seconds), NULL, 0, 0, "about how long the whole run takes (5)"},
-    {"--max-header", "BYTES", BYTES, PLACE(max_header), NULL, 1, UINT64_MAX, "longest header of an array (10000)"},
-    {"--max-ratio", "N", WHOLE, PLACE(max_ratio), NULL, 1, UINT64_MAX, "highest compression of a member (200)"},
-    {"--max-bytes", "BYTES", BYTES, PLACE(max_bytes), NULL, 1, UINT64_MAX, "largest compressed member, expanded (1T)"},
-    {"--max-table", "BYTES", BYTES, PLACE(max_table), NULL, 1, UINT64_MAX,
+    {"--max-header", "BYTES", BYTES, PLACE(limits.max_header), NULL, 1, UINT64_MAX,
+     "longest header of an array (10000)"},
+    {"--max-ratio", "N", WHOLE, PLACE(limits.max_ratio), NULL, 1, UINT64_MAX, "highest compression of a member (200)"},
+    {"--max-bytes", "BYTES", BYTES, PLACE(limits.max_bytes), NULL, 1, UINT64_MAX,
+     "largest compressed member, expanded (1T)"},
+    {"--max-table", "BYTES", BYTES, PLACE(limits.max_table), NULL, 1, UINT64_MAX,
      "memory for the list of a model's tensors (48M)"},
-    {"--void2-as-bfloat16", NULL, FLAG, PLACE(void2_bfloat16), NULL, 0, 0,
+    {"--void2-as-bfloat16", NULL, FLAG, PLACE(limits.void2_bfloat16), NULL, 0, 0,
      "take two-byte elements without type as bfloat16"},
-    {"--allow-trailing", NULL, FLAG, PLACE(allow_trailing), NULL, 0, 0, "ignore what follows the array of a .npy file"},
-    {"--json", NULL, FLAG, PLACE(json), NULL, 0, 0, "results as JSON"},
-    {"--jsonl", NULL, FLAG, PLACE(jsonl), NULL, 0, 0, "what happens as it happens: one JSON object a line"},
-    {"--quiet", NULL, FLAG, PLACE(quiet), NULL, 0, 0, "say nothing but errors"},
-    {"--help", NULL, FLAG, PLACE(help), NULL, 0, 0, "print this page"},
+    {"--allow-trailing", NULL, FLAG, PLACE(limits.allow_trailing), NULL, 0, 0,
+     "ignore what follows the array of a .npy file"},
+    {"--json", NULL, FLAG, PLACE(say.json), NULL, 0, 0, "results as JSON"},
+    {"--jsonl", NULL, FLAG, PLACE(say.jsonl), NULL, 0, 0, "what happens as it happens: one JSON object a line"},
+    {"--quiet", NULL, FLAG, PLACE(say.quiet), NULL, 0, 0, "say nothing but errors"},
+    {"--help", NULL, FLAG, PLACE(say.help), NULL, 0, 0, "print this page"},
 #undef PLACE
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };
@@ -300,7 +310,7 @@ static int read_value(const struct option *o, const char *value, settings *s)
     case METHOD:
         return read_choice(o, value, place);
     case SEED:
-        s->stochastic = 1;
+        s->how.stochastic = 1;
         return read_whole(o, value, place);
     case WHOLE:
     case BYTES:
@@ -388,12 +398,12 @@ static int read_option(const command *c, int argc, char **argv, int *i, settings
 int parse_arguments(const command *c, int argc, char **argv, settings *s)
 {
     *s = (settings){
-        .command = c->name, .axis = -1, .min_sqnr = NAN, .target_bits = NAN, .seconds = NAN, .min_size = UINT64_MAX};
+        .command = c->name, .how.axis = -1, .which.min_size = UINT64_MAX, .goal = {NAN, NAN}, .seconds = NAN};
     output_begin(s);
     /* These count even if another argument is wrong: then the failure is an object. */
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        s->json |= strcmp(argv[i], "--json") == 0;
-        s->jsonl |= takes(c, "--jsonl") && strcmp(argv[i], "--jsonl") == 0;
+        s->say.json |= strcmp(argv[i], "--json") == 0;
+        s->say.jsonl |= takes(c, "--jsonl") && strcmp(argv[i], "--jsonl") == 0;
     }
     int only_files = 0;
     for (int i = 0; i < argc; i++) {
@@ -410,9 +420,9 @@ int parse_arguments(const command *c, int argc, char **argv, settings *s)
             s->files[s->file_count++] = argv[i];
         }
     }
-    if (s->json && s->jsonl)
+    if (s->say.json && s->say.jsonl)
         return fail(USAGE, "--json and --jsonl are two forms of the same results; leave one out");
-    if (s->help || s->file_count >= c->least)
+    if (s->say.help || s->file_count >= c->least)
         return DONE;
     return fail(USAGE, "%s missing; usage: quantize %s %s",
                 c->least == 1        ? "a file is"
@@ -423,7 +433,7 @@ int parse_arguments(const command *c, int argc, char **argv, settings *s)
 
 void free_arguments(settings *s)
 {
-    free(s->include.items);
-    free(s->exclude.items);
-    free(s->rules.items);
+    free(s->which.include.items);
+    free(s->which.exclude.items);
+    free(s->which.rules.items);
 }

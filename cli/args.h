@@ -14,24 +14,67 @@ typedef struct text_list {
     size_t count;
 } text_list;
 
+/* How tensors are encoded. Numbers of the library's enums are 0 where they were not given. */
+typedef struct how_options {
+    const char *scheme, *table, *weights, *imatrix, *gram;
+    uint64_t group_size; /* 0: the scheme's own */
+    int64_t axis;
+    uint64_t seed;
+    int stochastic; /* --seed was given */
+    int method, scale_dtype;
+} how_options;
+
+/* Which tensors. */
+typedef struct which_options {
+    const char *tensor;
+    text_list include, exclude;
+    text_list rules; /* of --rule and --rules: the name of the option, then its value, and so on */
+    int no_default_rules;
+    uint64_t min_size;
+} which_options;
+
+/* What schemes are chosen for, or files must reach; NAN: not given. */
+typedef struct goal_options {
+    double min_sqnr, target_bits;
+} goal_options;
+
+/* What is written, and how. */
+typedef struct output_options {
+    const char *to, *report, *part, *choices;
+    int dtype, nonfinite; /* values of the library's enums; 0: not given */
+    uint64_t max_shard_size;
+    int force, no_fsync, dry_run, resume, no_verify, requantize;
+} output_options;
+
+/* What files may be like. */
+typedef struct limit_options {
+    uint64_t max_header, max_ratio, max_bytes, max_table;
+    int void2_bfloat16, allow_trailing;
+} limit_options;
+
+/* What is told. */
+typedef struct say_options {
+    int json, jsonl, quiet, stats, check, help;
+} say_options;
+
+/* A call of the tool. parse_arguments makes it; nothing changes it, but for copies. */
 typedef struct settings {
     const char *command;
     const char *files[2];
     int file_count;
     int argument_count; /* of the call, for the report */
     char **arguments;
-    const char *scheme, *tensor, *weights, *imatrix, *gram, *table, *to, *report, *part, *choices;
-    uint64_t group_size; /* 0: the scheme's own */
-    int64_t axis;
-    int method, scale_dtype, nonfinite, dtype, metric; /* values of the library's enums; 0: not given */
-    uint64_t k, threads, size, max_header, max_ratio, max_bytes, max_table, seed, min_size, max_shard_size;
-    double min_sqnr, target_bits, seconds; /* NAN: not given */
-    text_list include, exclude;
-    text_list rules; /* of --rule and --rules: the name of the option, then its value, and so on */
-    int json, jsonl, quiet, force, no_fsync, dry_run, resume, stats, check, no_verify, requantize, help;
-    int no_default_rules;
-    int stochastic; /* --seed was given */
-    int void2_bfloat16, allow_trailing;
+    how_options how;
+    which_options which;
+    goal_options goal;
+    output_options output;
+    limit_options limits;
+    say_options say;
+    int metric;
+    uint64_t k;       /* of search */
+    uint64_t threads; /* 0: not given */
+    uint64_t size;    /* of bench */
+    double seconds;
 } settings;
 
 typedef struct command {

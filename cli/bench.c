@@ -167,8 +167,8 @@ static size_t choose_operations(const settings *set, operation *out)
 {
     size_t n = PLAIN;
     memcpy(out, plain, sizeof plain);
-    if (set->scheme)
-        return n + scheme_operations(qz_scheme_by_name(set->scheme), 1, out + n);
+    if (set->how.scheme)
+        return n + scheme_operations(qz_scheme_by_name(set->how.scheme), 1, out + n);
     for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
         n += scheme_operations(qz_scheme_by_name(usual[i]), 0, out + n);
     return n;
@@ -365,8 +365,8 @@ int run_bench(const settings *set)
     double seconds = isnan(set->seconds) ? 5 : set->seconds;
     if (!(seconds > 0) || seconds > 3600)
         return fail(USAGE, "--seconds: the value must be above 0 and at most 3600");
-    if (set->scheme && !qz_scheme_by_name(set->scheme))
-        return fail(USAGE, "--scheme %s: only schemes of 4 bits are measured", set->scheme);
+    if (set->how.scheme && !qz_scheme_by_name(set->how.scheme))
+        return fail(USAGE, "--scheme %s: only schemes of 4 bits are measured", set->how.scheme);
     int code = prepare(&s, set);
     r.count = choose_operations(set, r.operations);
     /* One thread unless told otherwise: its numbers are those that can be compared. */
@@ -378,7 +378,7 @@ int run_bench(const settings *set)
         progress_add(1);
     }
     progress_end();
-    if (code == DONE && set->json)
+    if (code == DONE && set->say.json)
         print_json(&s, &r);
     else if (code == DONE)
         print_table(&s, &r);

@@ -304,7 +304,7 @@ static int compare_pair(comparer *c, pair *p)
         if (p->differences != 0)
             p->verdict = "differs";
     }
-    if (p->floats && !isnan(c->s->min_sqnr) && !(sqnr(&p->stats) >= c->s->min_sqnr))
+    if (p->floats && !isnan(c->s->goal.min_sqnr) && !(sqnr(&p->stats) >= c->s->goal.min_sqnr))
         p->verdict = "below --min-sqnr";
     p->tensor.shape = NULL;
     progress_add(p->read ? 0 : p->count);
@@ -346,7 +346,7 @@ static void json_totals(const void *of)
     json_text("command", c->s->command);
     json_bool("different", is_different(c));
     json_real("sqnr_db", total_sqnr(c));
-    json_real("min_sqnr_db", c->s->min_sqnr);
+    json_real("min_sqnr_db", c->s->goal.min_sqnr);
 }
 
 static void json_bytes(const char *key, const source *in, const item *i)

@@ -75,7 +75,7 @@ static void json_totals(const void *of)
     const converter *c = of;
     json_text("command", "convert");
     json_text("layout", c->layout);
-    json_bool("verified", !c->s->no_verify);
+    json_bool("verified", !c->s->output.no_verify);
     json_whole("tensor_bytes_before", total_bytes(c, 0));
     json_whole("tensor_bytes_after", total_bytes(c, 1));
 }
@@ -330,17 +330,17 @@ static int find_scheme(const converter *c, conversion *v, const qz_packed_tensor
 
 static int open_choices(converter *c)
 {
-    if (!c->s->part)
+    if (!c->s->output.part)
         return fail(USAGE, "--choices goes with --part");
-    c->choices = fopen(c->s->choices, "r");
-    return c->choices ? DONE : fail_system(c->s->choices, errno);
+    c->choices = fopen(c->s->output.choices, "r");
+    return c->choices ? DONE : fail_system(c->s->output.choices, errno);
 }
 
 static int fail_choices(const converter *c)
 {
     char shown[NAME_TEXT];
     return fail(REFUSED, "%s is not what --part list chose for this input; make it anew",
-                qz_escape(c->s->choices, strlen(c->s->choices), shown, sizeof shown));
+                qz_escape(c->s->output.choices, strlen(c->s->output.choices), shown, sizeof shown));
 }
 
 /* Chooses the scheme that the tensor will have: the first that the layout takes and that its numbers fit. */
@@ -387,7 +387,7 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
         code = fail_choices(c);
     else if (code == DONE && chosen < n)
         v->scheme = schemes[chosen];
-    else if (code == DONE && c->s->requantize && find_scheme(c, v, packed))
+    else if (code == DONE && c->s->output.requantize && find_scheme(c, v, packed))
         v->requantized = 1;
     else if (code == DONE)
         code = fail_tensor(c, v->item, reason);
@@ -646,7 +646,7 @@ static int key(const void *of, sha256 *h)
 {
     const converter *c = of;
     sha256_add(h, c->layout, strlen(c->layout) + 1);
-    key_number(h, (uint64_t)c->s->no_verify);
+    key_number(h, (uint64_t)c->s->output.no_verify);
     for (size_t i = 0; i < c->count; i++) {
         const conversion *v = &c->all[i];
         sha256_add(h, v->item->name, v->item->name_length + 1);
@@ -764,7 +764,7 @@ static int convert_all(void *of)
     int code = open_output(c);
     if (code == DONE)
         code = is_list(c->s) ? list_parts(&parts) : write_all(c);
-    if (code == DONE && !c->s->no_verify && c->part == 0)
+    if (code == DONE && !c->s->output.no_verify && c->part == 0)
         code = prove(c);
     if (code == DONE && qz_unchanged(c->in.file, &error) != QZ_FILE_OK)
         code = fail_file(&error);
@@ -777,7 +777,7 @@ static int convert_all(void *of)
     const int is_file = c->part != 0 && c->part != QZ_PART_REST;
     if (qz_commit(c->writer, &error) != QZ_FILE_OK)
         return fail_file(&error);
-    return is_file && !c->s->no_verify ? prove_part(c) : DONE;
+    return is_file && !c->s->output.no_verify ? prove_part(c) : DONE;
 }
 
 /* ---- results ---- */
@@ -834,7 +834,7 @@ static int eights_stay(const converter *c)
 
 int run_convert(const settings *s)
 {
-    converter c = {.s = s, .layout = s->to};
+    converter c = {.s = s, .layout = s->output.to};
     double start = seconds_now();
     size_t packed = 0, requantized = 0;
     int code = c.layout ? check_layout(c.layout) : DONE;
@@ -848,7 +848,7 @@ int run_convert(const settings *s)
         code = source_open_quietly(s, s->files[0], &c.in);
     if (code == DONE && !c.layout && !(c.layout = target_layout(s, &c.in)))
         code = fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
-    if (code == DONE && s->choices)
+    if (code == DONE && s->output.choices)
         code = open_choices(&c);
     if (code == DONE)
         code = plan(&c);
@@ -860,7 +860,7 @@ int run_convert(const settings *s)
     if (code == DONE) {
         const results r = results_of(&c);
         results_plan(&r, total_bytes(&c, 0));
-        code = s->resume ? make_resumable(&parts) : convert_all(&c);
+        code = s->output.resume ? make_resumable(&parts) : convert_all(&c);
     }
     for (size_t i = 0; i < c.count; i++) {
         packed += c.all[i].item->packed != 0;
@@ -869,7 +869,7 @@ int run_convert(const settings *s)
     const results r = results_of(&c);
     if (code == DONE)
         code = report_write(&r);
-    if (code == DONE && s->part)
+    if (code == DONE && s->output.part)
         print_part(&parts, &r);
     else if (code == DONE)
         results_end(&r, DONE);
@@ -877,7 +877,7 @@ int run_convert(const settings *s)
         print_errors(&c, requantized);
     if (code == DONE && !is_list(s))
         sum_up("converted %zu of %zu tensors to %s in %.2f s%s", packed, c.count, c.layout, seconds_now() - start,
-               s->no_verify           ? ""
+               s->output.no_verify    ? ""
                : requantized == 0     ? "; they decode to the same values"
                : requantized < packed ? "; those that are not listed decode to the same values"
                                       : "; their values are others");

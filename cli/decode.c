@@ -90,13 +90,13 @@ static int choose_items(decoder *d)
     d->indices = calloc(d->in.count + 1, sizeof *d->indices);
     if (!d->items || !d->indices)
         return fail_memory();
-    if (s->tensor) {
+    if (s->which.tensor) {
         char name[NAME_TEXT];
-        d->items[0] = source_find(&d->in, s->tensor, strlen(s->tensor));
+        d->items[0] = source_find(&d->in, s->which.tensor, strlen(s->which.tensor));
         d->count = 1;
         if (!d->items[0])
             return fail(USAGE, "--tensor '%s': there is none of this name; 'quantize info' lists the names",
-                        qz_escape(s->tensor, strlen(s->tensor), name, sizeof name));
+                        qz_escape(s->which.tensor, strlen(s->which.tensor), name, sizeof name));
         return DONE;
     }
     if (single && d->in.count != 1)
@@ -268,7 +268,7 @@ static int decode_all(decoder *d)
 
 int run_decode(const settings *s)
 {
-    decoder d = {.s = s, .dtype = s->dtype != 0 ? (qz_dtype)s->dtype : QZ_F32};
+    decoder d = {.s = s, .dtype = s->output.dtype != 0 ? (qz_dtype)s->output.dtype : QZ_F32};
     double start = seconds_now();
     int code = source_open(s, s->files[0], &d.in);
     if (code == DONE)

@@ -143,7 +143,7 @@ static int encode_run(work *w, uint64_t first, const void *data, size_t count)
     qz_file_error error = QZ_FILE_ERROR_INIT;
     uint64_t replaced = 0;
     (void)qz_element_floats(t->element, data, count, r->values);
-    if (e->s->nonfinite == QZ_CLIP && !is_beyond(t, data, count))
+    if (e->s->output.nonfinite == QZ_CLIP && !is_beyond(t, data, count))
         replaced = clip(r->values, count);
     const size_t done = qz_eight_encode(r->values, count, r->codes, r->scales);
     if (done != count)
@@ -154,7 +154,7 @@ static int encode_run(work *w, uint64_t first, const void *data, size_t count)
     }
     if (!e->writer)
         return DONE;
-    return qz_eight_write(e->writer, w->job->index, first, count, r->codes, r->scales, &error) == QZ_FILE_OK
+    return qz_eight_write(e->writer, w->job->place.index, first, count, r->codes, r->scales, &error) == QZ_FILE_OK
                ? DONE
                : fail_file(&error);
 }
@@ -218,7 +218,7 @@ static int try_run(const encoder *e, const sample *s, run *r, uint64_t first, si
     const char *data = (const char *)s->memory + first * each;
     uint64_t replaced = 0;
     (void)qz_element_floats((qz_element)s->values.dtype, data, count, r->values);
-    if (e->s->nonfinite == QZ_CLIP)
+    if (e->s->output.nonfinite == QZ_CLIP)
         replaced = clip(r->values, count);
     if (qz_eight_encode(r->values, count, r->codes, r->scales) != count)
         return 0;

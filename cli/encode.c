@@ -22,9 +22,9 @@ static int declare(encoder *e, job *j, qz_file_error *error)
     const item *named = j->item;
     at_tensor(named->name, named->name_length);
     if (is_eight(j))
-        return qz_eight_declare(e->writer, t, &j->index, error) == QZ_FILE_OK ? DONE : fail_file(error);
+        return qz_eight_declare(e->writer, t, &j->place.index, error) == QZ_FILE_OK ? DONE : fail_file(error);
     if (!j->encoded && !named->packed)
-        return qz_declare(e->writer, t, &j->index, error) == QZ_FILE_OK ? DONE : fail_file(error);
+        return qz_declare(e->writer, t, &j->place.index, error) == QZ_FILE_OK ? DONE : fail_file(error);
     /* What is quantized already becomes the same in the layout of the output. */
     qz_packed_tensor before = {.size = sizeof before, .scheme = j->how->scheme, .rank = t->rank, .axis = j->axis};
     if (!j->encoded) {
@@ -33,12 +33,12 @@ static int declare(encoder *e, job *j, qz_file_error *error)
     } else {
         memcpy(before.shape, t->shape, t->rank * sizeof *t->shape);
     }
-    j->packed = calloc(1, sizeof *j->packed);
-    if (!j->packed)
+    j->place.packed = calloc(1, sizeof *j->place.packed);
+    if (!j->place.packed)
         return fail_memory();
-    j->packed->size = sizeof *j->packed;
+    j->place.packed->size = sizeof *j->place.packed;
     return qz_packed_declare(e->writer, named->name, named->name_length, &before.scheme, before.rank, before.shape,
-                             before.axis, j->packed, error) == QZ_FILE_OK
+                             before.axis, j->place.packed, error) == QZ_FILE_OK
                ? DONE
                : fail_file(error);
 }
@@ -46,9 +46,9 @@ static int declare(encoder *e, job *j, qz_file_error *error)
 static int copy(encoder *e, const job *j)
 {
     if (is_eight(j))
-        return copy_eight(&e->in, j->item->tensor, e->writer, j->index);
-    return j->item->packed ? copy_packed(&e->in, j->item, e->writer, j->packed)
-                           : copy_tensor(&e->in, j->item->tensor, e->writer, j->index);
+        return copy_eight(&e->in, j->item->tensor, e->writer, j->place.index);
+    return j->item->packed ? copy_packed(&e->in, j->item, e->writer, j->place.packed)
+                           : copy_tensor(&e->in, j->item->tensor, e->writer, j->place.index);
 }
 
 /* ---- all tensors ---- */
@@ -94,7 +94,7 @@ static int open_output(void *of)
     char description[DESCRIPTION_TEXT];
     if (code == DONE && (e->part == 0 || is_rest(e->s)))
         code = target_copy_beside(e->s, &e->in, e->writer, describe(e, description));
-    return code == DONE && e->s->part ? choose_part(&parts) : code;
+    return code == DONE && e->s->output.part ? choose_part(&parts) : code;
 }
 
 /* The output is kept if the inputs are still what they were and nobody asked to stop. */
@@ -118,16 +118,16 @@ static int close_output(encoder *e, int code)
 static int encode_all(void *of)
 {
     encoder *e = of;
-    int code = e->pool ? DONE : start_pool(e->s, e->values, &e->pool);
-    if (code == DONE && !e->s->dry_run)
+    int code = e->pool ? DONE : start_pool(e->s, e->total.values, &e->pool);
+    if (code == DONE && !e->s->output.dry_run)
         code = open_output(e);
     const results r = encode_results(e);
     uint64_t total = 0;
     for (size_t i = 0; i < e->in.count; i++)
-        total += e->jobs[i].elsewhere ? 0 : steps_of(e, &e->jobs[i]);
+        total += e->jobs[i].place.elsewhere ? 0 : steps_of(e, &e->jobs[i]);
     progress_begin("encode", total);
     for (size_t i = 0; i < e->in.count && code == DONE; i++) {
-        if (e->jobs[i].elsewhere)
+        if (e->jobs[i].place.elsewhere)
             continue;
         results_begin_tensor(&r, i);
         if (e->jobs[i].encoded)
@@ -162,7 +162,7 @@ static int print_results(const encoder *e, double seconds)
     const int code = report_write(&r);
     if (code != DONE)
         return code;
-    if (!wants_numbers(e->s) && e->s->dry_run)
+    if (!wants_numbers(e->s) && e->s->output.dry_run)
         print_encode_plan(e);
     if (!wants_numbers(e->s))
         print_encode_stats(e);
@@ -176,7 +176,7 @@ static int print_results(const encoder *e, double seconds)
 static int eights_stay(const encoder *e)
 {
     for (size_t i = 0; i < e->in.count; i++)
-        if (qz_eight_is(e->in.file, e->jobs[i].item->tensor) && (e->jobs[i].encoded || !e->jobs[i].stays_eight))
+        if (qz_eight_is(e->in.file, e->jobs[i].item->tensor) && (e->jobs[i].encoded || !e->jobs[i].place.stays_eight))
             return 0;
     return 1;
 }
@@ -204,20 +204,22 @@ int run_encode(const settings *s)
     const results r = encode_results(&e);
     if (code == DONE) {
         results_plan(&r, total_bytes(&e, 0));
-        code = s->resume ? make_resumable(&parts) : !s->dry_run || s->stats ? encode_all(&e) : list_all(&e);
+        code = s->output.resume                     ? make_resumable(&parts)
+               : !s->output.dry_run || s->say.stats ? encode_all(&e)
+                                                    : list_all(&e);
     }
-    if (code == DONE && s->part)
+    if (code == DONE && s->output.part)
         print_part(&parts, &r);
     else if (code == DONE)
         code = print_results(&e, seconds_now() - start);
     for (size_t i = 0; e.jobs && i < e.in.count; i++) {
-        free(e.jobs[i].packed);
+        free(e.jobs[i].place.packed);
         free(e.jobs[i].codes);
     }
     free(e.jobs);
-    free(e.candidates);
-    free_rules(&e.rules);
-    free_rules(&e.defaults);
+    free(e.recipes.candidates);
+    free_rules(&e.recipes.rules);
+    free_rules(&e.recipes.defaults);
     qz_pool_destroy(e.pool);
     source_close(&e.in);
     source_close(&e.weights);

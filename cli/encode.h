@@ -33,30 +33,50 @@ typedef struct gram_matrix {
     uint64_t examples;            /* that it is of; 0: not known */
 } gram_matrix;
 
-typedef struct job { /* one tensor of the input */
-    const item *item;
-    const qz_tensor *tensor;      /* as the file has it; what its codes decode to, where these are encoded again */
-    struct packed_reader *codes;  /* that are encoded again, or would be; else NULL */
+/* What there is of a tensor beside its values. */
+typedef struct beside {
     const item *weights;          /* of --weights, or NULL */
     const importance *importance; /* of --imatrix, or NULL */
     gram_matrix gram;
+} beside;
+
+/* Where a tensor goes. */
+typedef struct job_place {
+    size_t index;             /* of a tensor in the output that is not quantized to four bits */
+    qz_packed_tensor *packed; /* of one that is quantized there */
+    int stays_eight;          /* if it stays, it has codes of eight bits there */
+    int elsewhere;            /* in a file that --part does not make */
+    int made_before;          /* in a file that an earlier run made: --resume */
+} job_place;
+
+typedef struct job_bytes {
+    uint64_t before, after; /* in the input and in the output */
+    uint64_t kept;          /* in the output, if it stays */
+} job_bytes;
+
+/* What a dry run expects. */
+typedef struct likely {
+    double seconds; /* of encoding it, once it was read; 0: not measured */
+    double sqnr;    /* of a sample of it, of one that is encoded or too lossy; NAN: not measured */
+} likely;
+
+typedef struct job { /* one tensor of the input: encode_plan.c makes it, encode_tensor.c adds the last ones */
+    const item *item;
+    const qz_tensor *tensor;     /* as the file has it; what its codes decode to, where these are encoded again */
+    struct packed_reader *codes; /* that are encoded again, or would be; else NULL */
+    beside beside;
     int encoded;
     reason kept;
     const rule *rule;  /* that decided; NULL: none */
     const recipe *how; /* it is encoded, if it is */
+    const char *words; /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
     unsigned axis;
-    uint64_t rows, bytes_before, bytes; /* of all; bytes in the output */
-    uint64_t bytes_kept;                /* bytes in the output, if it stays */
-    size_t index;                       /* of a tensor in the output that is not quantized to four bits */
-    int stays_eight;                    /* if it stays, it has codes of eight bits there */
-    qz_packed_tensor *packed;           /* of one that is quantized there */
-    int elsewhere;                      /* in a file that --part does not make */
-    int made_before;                    /* in a file that an earlier run made: --resume */
+    uint64_t rows;
+    job_bytes bytes;
+    job_place place;
+    likely likely;
     qz_stats stats;
     qz_gptq_outcome outcome; /* of one with a Gram matrix */
-    const char *words;       /* the recipe that was chosen for it, as a rule would say it; NULL: none was */
-    double likely_seconds;   /* of encoding it, once it was read; 0: not measured */
-    double likely_sqnr;      /* of a sample of it, of one that is encoded or too lossy; NAN: not measured */
 } job;
 
 /* What GPTQ takes with a recipe: gptq_time.c. */
@@ -67,24 +87,33 @@ typedef struct gptq_pace {
     double power;       /* of the number of inputs, with which the first grows */
 } gptq_pace;
 
+/* How tensors may be encoded. */
+typedef struct recipes {
+    recipe usual;              /* of tensors without a rule */
+    float numbers[16];         /* --table */
+    rule_list rules, defaults; /* of the user; what stays in models */
+    recipe *candidates;        /* of tensors for which one is chosen */
+} recipes;
+
+typedef struct totals {
+    size_t floats;                              /* tensors that could be encoded */
+    uint64_t values, bytes_before, bytes_after; /* of the encoded tensors */
+} totals;
+
 typedef struct encoder {
     const settings *s;
     source in, weights, grams, table;
     imatrix imatrix;
     qz_writer *writer;
-    const char *layout;        /* of quantized tensors in the output */
-    recipe usual;              /* of tensors without a rule */
-    float numbers[16];         /* --table */
-    rule_list rules, defaults; /* of the user; what stays in models */
-    uint64_t likely_memory;    /* bytes that a run takes, of a dry one; 0: not known */
-    gptq_pace pace;            /* of a dry run */
-    recipe *candidates;        /* of tensors for which one is chosen */
-    uint64_t part;             /* of a folder, as qz_create_options has it; 0: all */
-    qz_shard made;             /* with --part N, that file */
+    const char *layout; /* of quantized tensors in the output */
+    recipes recipes;
+    uint64_t likely_memory; /* bytes that a run takes, of a dry one; 0: not known */
+    gptq_pace pace;         /* of a dry run */
+    uint64_t part;          /* of a folder, as qz_create_options has it; 0: all */
+    qz_shard made;          /* with --part N, that file */
     qz_pool *pool;
     job *jobs;
-    size_t floats;                              /* tensors that could be encoded */
-    uint64_t values, bytes_before, bytes_after; /* of the encoded tensors */
+    totals total;
 } encoder;
 
 /* ---- encode_plan.c ---- */

@@ -47,14 +47,14 @@ typedef struct chooser {
 static int fails_together(const encoder *e)
 {
     const settings *s = e->s;
-    const char *option = !isnan(s->target_bits) ? "--target-bits" : "--min-sqnr";
-    const char *given = s->scheme             ? "--scheme"
-                        : s->table            ? "--table"
-                        : s->group_size != 0  ? "--group-size"
-                        : s->scale_dtype != 0 ? "--scale-dtype"
-                        : s->method != 0      ? "--method"
-                                              : NULL;
-    if (!isnan(s->target_bits) && !isnan(s->min_sqnr))
+    const char *option = !isnan(s->goal.target_bits) ? "--target-bits" : "--min-sqnr";
+    const char *given = s->how.scheme             ? "--scheme"
+                        : s->how.table            ? "--table"
+                        : s->how.group_size != 0  ? "--group-size"
+                        : s->how.scale_dtype != 0 ? "--scale-dtype"
+                        : s->how.method != 0      ? "--method"
+                                                  : NULL;
+    if (!isnan(s->goal.target_bits) && !isnan(s->goal.min_sqnr))
         return fail(USAGE, "--target-bits and --min-sqnr are two ways to choose; leave one out");
     return given ? fail(USAGE, "%s chooses the scheme of each tensor; leave out %s, or name tensors with --rule",
                         option, given)
@@ -63,11 +63,11 @@ static int fails_together(const encoder *e)
 
 static int read_candidates(encoder *e)
 {
-    e->candidates = calloc(CANDIDATES, sizeof *e->candidates);
-    if (!e->candidates)
+    e->recipes.candidates = calloc(CANDIDATES, sizeof *e->recipes.candidates);
+    if (!e->recipes.candidates)
         return fail_memory();
     for (size_t i = 0; i < CANDIDATES; i++)
-        if (recipe_of_words(e->s, candidates[i], "a candidate", &e->candidates[i]) != DONE)
+        if (recipe_of_words(e->s, candidates[i], "a candidate", &e->recipes.candidates[i]) != DONE)
             return INTERNAL;
     return DONE;
 }
@@ -101,7 +101,7 @@ static int measure(const encoder *e, points *p)
     sample s;
     int code = take_sample(e, j, &s);
     for (size_t i = 0; i < CANDIDATES && code == DONE; i++) {
-        const recipe *how = &e->candidates[i];
+        const recipe *how = &e->recipes.candidates[i];
         qz_stats stats;
         if (recipe_refuses(how, e->layout, t, j->axis, why, sizeof why) || (how->eight && j->codes))
             continue;
@@ -119,18 +119,18 @@ static void take(encoder *e, const points *p)
 {
     job *j = p->job;
     const point *chosen = &p->at[p->taken];
-    e->bytes_after = e->bytes_after - j->bytes + chosen->bytes;
+    e->total.bytes_after = e->total.bytes_after - j->bytes.after + chosen->bytes;
     j->how = chosen->how;
-    j->bytes = chosen->bytes;
-    j->words = candidates[chosen->how - e->candidates];
-    j->likely_sqnr = chosen->sqnr;
+    j->bytes.after = chosen->bytes;
+    j->words = candidates[chosen->how - e->recipes.candidates];
+    j->likely.sqnr = chosen->sqnr;
 }
 
 /* ---- for so many decibels ---- */
 
 static void choose_by_sqnr(encoder *e, points *p)
 {
-    while (p->taken < p->count && p->at[p->taken].sqnr < e->s->min_sqnr)
+    while (p->taken < p->count && p->at[p->taken].sqnr < e->s->goal.min_sqnr)
         p->taken++;
     if (p->taken < p->count) {
         take(e, p);
@@ -138,13 +138,13 @@ static void choose_by_sqnr(encoder *e, points *p)
     }
     job *j = p->job;
     const qz_tensor *t = j->tensor;
-    j->likely_sqnr = p->count != 0 ? p->at[p->count - 1].sqnr : NAN;
+    j->likely.sqnr = p->count != 0 ? p->at[p->count - 1].sqnr : NAN;
     j->kept = TOO_LOSSY;
     j->encoded = 0;
-    e->values -= t->count;
-    e->bytes_before -= j->bytes_before;
-    e->bytes_after -= j->bytes;
-    j->bytes = j->bytes_kept;
+    e->total.values -= t->count;
+    e->total.bytes_before -= j->bytes.before;
+    e->total.bytes_after -= j->bytes.after;
+    j->bytes.after = j->bytes.kept;
 }
 
 /* ---- for so many bits ---- */
@@ -188,7 +188,7 @@ static int by_slope(const void *a, const void *b)
 static int fail_budget(const encoder *e, double least)
 {
     return fail(USAGE, "--target-bits %g: with fewer than %.4g bits a value these tensors cannot be encoded",
-                e->s->target_bits, 8 * least / (double)e->values);
+                e->s->goal.target_bits, 8 * least / (double)e->total.values);
 }
 
 /* Takes steps from the fewest bytes on, as long as they fit: down to a slope, the same for all tensors, these are the
@@ -208,12 +208,12 @@ static int choose_by_bits(const chooser *c)
             steps[count++] = (step){p, to, slope(&p->at[to - 1], &p->at[to])};
     }
     qsort(steps, count, sizeof *steps, by_slope);
-    const double room = e->s->target_bits / 8 * (double)e->values;
-    int code = (double)e->bytes_after > room ? fail_budget(e, (double)e->bytes_after) : DONE;
+    const double room = e->s->goal.target_bits / 8 * (double)e->total.values;
+    int code = (double)e->total.bytes_after > room ? fail_budget(e, (double)e->total.bytes_after) : DONE;
     for (size_t i = 0; i < count && code == DONE; i++) {
         points *p = steps[i].tensor;
         const uint64_t more = p->at[steps[i].to].bytes - p->at[p->taken].bytes;
-        p->stopped |= (double)(e->bytes_after + more) > room;
+        p->stopped |= (double)(e->total.bytes_after + more) > room;
         if (p->stopped)
             continue;
         p->taken = steps[i].to;
@@ -228,7 +228,7 @@ static int choose_by_bits(const chooser *c)
 static int measure_all(chooser *c)
 {
     encoder *e = c->encoder;
-    int code = e->pool ? DONE : start_pool(e->s, e->values, &e->pool);
+    int code = e->pool ? DONE : start_pool(e->s, e->total.values, &e->pool);
     progress_begin("choose", e->in.count);
     for (size_t i = 0; i < e->in.count && code == DONE; i++) {
         points *p = &c->tensors[c->count];
@@ -246,7 +246,7 @@ static int measure_all(chooser *c)
 int choose_schemes(encoder *e)
 {
     chooser c = {.encoder = e};
-    if (isnan(e->s->target_bits) && isnan(e->s->min_sqnr))
+    if (isnan(e->s->goal.target_bits) && isnan(e->s->goal.min_sqnr))
         return DONE;
     int code = fails_together(e);
     if (code == DONE)
@@ -257,9 +257,9 @@ int choose_schemes(encoder *e)
     if (!c.tensors)
         return fail_memory();
     code = measure_all(&c);
-    for (size_t i = 0; i < c.count && code == DONE && !isnan(e->s->min_sqnr); i++)
+    for (size_t i = 0; i < c.count && code == DONE && !isnan(e->s->goal.min_sqnr); i++)
         choose_by_sqnr(e, &c.tensors[i]);
-    if (code == DONE && !isnan(e->s->target_bits))
+    if (code == DONE && !isnan(e->s->goal.target_bits))
         code = choose_by_bits(&c);
     free(c.tensors);
     return code;
@@ -277,19 +277,19 @@ static int predict_tensor(encoder *e, job *j)
     if (code == DONE)
         code = try_recipe(e, j, &s, j->how, &stats);
     if (code == DONE && stats.count != 0) {
-        j->likely_seconds = (seconds_now() - start) * s.share;
-        j->likely_sqnr = likely_sqnr(&s, &stats);
+        j->likely.seconds = (seconds_now() - start) * s.share;
+        j->likely.sqnr = likely_sqnr(&s, &stats);
     }
     free_sample(&s);
     if (code == DONE && is_gptq(j))
-        j->likely_seconds = gptq_seconds(e, j);
+        j->likely.seconds = gptq_seconds(e, j);
     e->likely_memory = memory > e->likely_memory ? memory : e->likely_memory;
     return code;
 }
 
 int predict(encoder *e)
 {
-    int code = e->pool ? DONE : start_pool(e->s, e->values, &e->pool);
+    int code = e->pool ? DONE : start_pool(e->s, e->total.values, &e->pool);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         if (e->jobs[i].encoded)
             code = predict_tensor(e, &e->jobs[i]);

@@ -24,7 +24,7 @@ static const char *recipe_text(const job *j)
 
 static double bits_of(const job *j, const qz_tensor *t)
 {
-    return t->count != 0 ? 8.0 * (double)j->bytes / (double)t->count : 0;
+    return t->count != 0 ? 8.0 * (double)j->bytes.after / (double)t->count : 0;
 }
 
 /* Says of tensors for which the output has no place as quantized ones why it has none, of the first of them. */
@@ -63,15 +63,15 @@ static void say_default(const encoder *e, const char *what)
 static void say_defaults(const encoder *e, uint64_t count)
 {
     const char *last = "";
-    for (size_t r = 0; r < e->defaults.count && count != 0; r++) {
-        const char *what = e->defaults.items[r].what;
+    for (size_t r = 0; r < e->recipes.defaults.count && count != 0; r++) {
+        const char *what = e->recipes.defaults.items[r].what;
         if (strcmp(what, last) != 0)
             say_default(e, what);
         last = what;
     }
     if (count != 0)
         say("models keep such tensors by default; --rule 'NAME=%s' encodes one, --no-default-rules all",
-            e->usual.scheme.name);
+            e->recipes.usual.scheme.name);
 }
 
 /* Says how many tensors no scheme encodes as well as --min-sqnr wants it, and how near the first of them comes. */
@@ -84,20 +84,20 @@ static void say_lossy(const encoder *e, uint64_t count)
     if (count != 0)
         say("%" PRIu64 " %s, '%s' for example: no scheme reaches %g dB, the best has %.2f dB", count,
             count == 1 ? "tensor stays as it is" : "tensors stay as they are",
-            qz_escape(e->jobs[i].item->name, e->jobs[i].item->name_length, name, sizeof name), e->s->min_sqnr,
-            e->jobs[i].likely_sqnr);
+            qz_escape(e->jobs[i].item->name, e->jobs[i].item->name_length, name, sizeof name), e->s->goal.min_sqnr,
+            e->jobs[i].likely.sqnr);
 }
 
 /* Says how many tensors each rule keeps. */
 static void say_rules(const encoder *e)
 {
-    for (size_t r = 0; r < e->rules.count; r++) {
+    for (size_t r = 0; r < e->recipes.rules.count; r++) {
         uint64_t count = 0;
         for (size_t i = 0; i < e->in.count; i++)
-            count += e->jobs[i].kept == BY_RULE && e->jobs[i].rule == &e->rules.items[r];
+            count += e->jobs[i].kept == BY_RULE && e->jobs[i].rule == &e->recipes.rules.items[r];
         if (count != 0)
             say("%" PRIu64 " %s: %s", count, count == 1 ? "tensor stays as it is" : "tensors stay as they are",
-                e->rules.items[r].place);
+                e->recipes.rules.items[r].place);
     }
 }
 
@@ -112,7 +112,7 @@ static void say_quantized(const encoder *e, uint64_t count)
         say("%" PRIu64 " %s, '%s' for example: quantized already, and another scheme would be a second loss%s", count,
             count == 1 ? "tensor stays as it is" : "tensors stay as they are",
             qz_escape(e->jobs[i].item->name, e->jobs[i].item->name_length, name, sizeof name),
-            e->s->requantize ? "" : "; --requantize does it and prints the error that is added");
+            e->s->output.requantize ? "" : "; --requantize does it and prints the error that is added");
 }
 
 void say_kept(const encoder *e)
@@ -160,7 +160,7 @@ size_t used_schemes(const encoder *e, const char *names[MOST_SCHEMES])
             names[count++] = e->jobs[i].how->scheme.name;
     }
     if (count == 0)
-        names[count++] = e->usual.scheme.name;
+        names[count++] = e->recipes.usual.scheme.name;
     return count;
 }
 
@@ -172,7 +172,7 @@ static const char *used_methods(const encoder *e, char *out, size_t out_size)
         if (e->jobs[i].encoded)
             used |= 1u << method_of(e->jobs[i].how);
     if (used == 0)
-        used = 1u << method_of(&e->usual);
+        used = 1u << method_of(&e->recipes.usual);
     out[0] = '\0';
     for (int m = 0; used >> m != 0; m++)
         if (used >> m & 1)
@@ -188,7 +188,7 @@ static double likely_seconds(const encoder *e)
 {
     double sum = 0;
     for (size_t i = 0; i < e->in.count; i++)
-        sum += e->jobs[i].likely_seconds;
+        sum += e->jobs[i].likely.seconds;
     return sum;
 }
 
@@ -238,13 +238,13 @@ void say_summary(const encoder *e, double seconds)
                  : i + 1 == count ? " and "
                                   : ", ",
                  names[i]);
-    const char *dry = e->s->dry_run ? "dry run: " : "";
+    const char *dry = e->s->output.dry_run ? "dry run: " : "";
     if (encoded_count(e) == 0)
         sum_up("%sno tensor was encoded, in %.2f s", dry, seconds);
     else
         sum_up("%s%s of %s became %s of %s (%.4g bits a value), method %s%s, in %.2f s", dry,
-               bytes_text((double)e->bytes_before), encoded_text(e), bytes_text((double)e->bytes_after), schemes,
-               e->values != 0 ? 8.0 * (double)e->bytes_after / (double)e->values : 0.0,
+               bytes_text((double)e->total.bytes_before), encoded_text(e), bytes_text((double)e->total.bytes_after),
+               schemes, e->total.values != 0 ? 8.0 * (double)e->total.bytes_after / (double)e->total.values : 0.0,
                used_methods(e, methods, sizeof methods), gptq, seconds);
     say_prediction(e);
 }
@@ -263,7 +263,7 @@ static double total_sqnr(const encoder *e)
 {
     qz_stats sum = QZ_STATS_INIT;
     for (size_t i = 0; i < e->in.count; i++) {
-        if (e->jobs[i].made_before && e->jobs[i].encoded)
+        if (e->jobs[i].place.made_before && e->jobs[i].encoded)
             return (double)NAN; /* its errors are not known */
         sum.count += e->jobs[i].stats.count;
         sum.signal += e->jobs[i].stats.signal;
@@ -276,7 +276,7 @@ uint64_t total_bytes(const encoder *e, int after)
 {
     uint64_t sum = 0;
     for (size_t i = 0; i < e->in.count; i++)
-        sum += after ? e->jobs[i].bytes : e->jobs[i].bytes_before;
+        sum += after ? e->jobs[i].bytes.after : e->jobs[i].bytes.before;
     return sum;
 }
 
@@ -284,14 +284,14 @@ static void json_totals(const void *of)
 {
     const encoder *e = of;
     json_text("command", "encode");
-    json_bool("written", !e->s->dry_run);
-    json_scheme(&e->usual.scheme);
-    json_text("method", qz_method_name(method_of(&e->usual)));
-    if (e->s->stochastic)
-        json_whole("seed", e->s->seed);
-    json_whole("values", e->values);
-    json_whole("bytes_before", e->bytes_before);
-    json_whole("bytes_after", e->bytes_after);
+    json_bool("written", !e->s->output.dry_run);
+    json_scheme(&e->recipes.usual.scheme);
+    json_text("method", qz_method_name(method_of(&e->recipes.usual)));
+    if (e->s->how.stochastic)
+        json_whole("seed", e->s->how.seed);
+    json_whole("values", e->total.values);
+    json_whole("bytes_before", e->total.bytes_before);
+    json_whole("bytes_after", e->total.bytes_after);
     json_whole("tensor_bytes_before", total_bytes(e, 0));
     json_whole("tensor_bytes_after", total_bytes(e, 1));
     if (measures_all(e->s))
@@ -307,13 +307,13 @@ static void json_gptq(const encoder *e, const job *j)
 {
     const qz_gptq_outcome *o = &j->outcome;
     json_bool("gptq", 1);
-    if (j->gram.examples != 0)
-        json_whole("examples", j->gram.examples);
-    if (!is_measured(e, j) || j->made_before)
+    if (j->beside.gram.examples != 0)
+        json_whole("examples", j->beside.gram.examples);
+    if (!is_measured(e, j) || j->place.made_before)
         return;
     json_real("damping", o->damping);
     json_real("output_sqnr_db", decibels(o->output_signal, o->output_error));
-    if (j->gram.holdout)
+    if (j->beside.gram.holdout)
         json_real("holdout_sqnr_db", decibels(o->holdout_signal, o->holdout_error));
 }
 
@@ -336,8 +336,8 @@ static void json_job(const void *of, size_t i)
     json_rule(j);
     if (j->words)
         json_text("chosen", j->words);
-    if (!isnan(j->likely_sqnr))
-        json_real("likely_sqnr_db", j->likely_sqnr);
+    if (!isnan(j->likely.sqnr))
+        json_real("likely_sqnr_db", j->likely.sqnr);
     if (j->encoded) {
         json_scheme(&j->how->scheme);
         json_text("method", qz_method_name(method_of(j->how)));
@@ -346,13 +346,13 @@ static void json_job(const void *of, size_t i)
         json_whole("axis", j->axis);
         json_real("bits_per_value", bits_of(j, t));
     }
-    json_whole("bytes_before", j->bytes_before);
-    json_whole("bytes_after", j->bytes);
-    if (j->made_before)
+    json_whole("bytes_before", j->bytes.before);
+    json_whole("bytes_after", j->bytes.after);
+    if (j->place.made_before)
         json_bool("made_before", 1);
     if (is_requantized(j))
         json_real("sqnr_db", job_sqnr(e, i));
-    if (is_measured(e, j) && !j->made_before)
+    if (is_measured(e, j) && !j->place.made_before)
         json_stats(&j->stats, t, j->axis, is_weighted(j));
     if (is_gptq(j))
         json_gptq(e, j);
@@ -395,16 +395,16 @@ void print_encode_plan(const encoder *e)
         table_cell(&t, "%s",
                    j->item->packed && !j->codes ? "" : shape_text(tensor->rank, tensor->shape, shape, sizeof shape));
         table_cell(&t, "%s", j->encoded ? recipe_text(j) : "copy");
-        table_cell(&t, "%s", j->item->packed && !j->codes ? "" : bytes_text((double)j->bytes_before));
-        table_cell(&t, "%s", j->encoded ? bytes_text((double)j->bytes) : "");
+        table_cell(&t, "%s", j->item->packed && !j->codes ? "" : bytes_text((double)j->bytes.before));
+        table_cell(&t, "%s", j->encoded ? bytes_text((double)j->bytes.after) : "");
         if (j->encoded)
             table_cell(&t, "%.4g", bits_of(j, tensor));
         else
             table_cell(&t, "%s", "");
-        if (isnan(j->likely_sqnr))
+        if (isnan(j->likely.sqnr))
             table_cell(&t, "%s", "");
         else
-            table_cell(&t, "%.2f", j->likely_sqnr);
+            table_cell(&t, "%.2f", j->likely.sqnr);
         table_cell(&t, "%s", why_text(j, why, sizeof why));
     }
     table_print(&t);
@@ -418,7 +418,7 @@ static void gptq_cells(table *t, const job *j)
         table_cell(t, "%.2f", decibels(o->output_signal, o->output_error));
     else
         table_cell(t, "%s", "");
-    if (is_gptq(j) && j->gram.holdout)
+    if (is_gptq(j) && j->beside.gram.holdout)
         table_cell(t, "%.2f", decibels(o->holdout_signal, o->holdout_error));
     else
         table_cell(t, "%s", "");
@@ -427,7 +427,7 @@ static void gptq_cells(table *t, const job *j)
 /* Whether a person reads of a tensor's error: of all if that was asked for, else of those that lose a second time. */
 static int is_listed(const encoder *e, const job *j)
 {
-    return is_measured(e, j) && !j->made_before && (e->s->stats || is_requantized(j));
+    return is_measured(e, j) && !j->place.made_before && (e->s->say.stats || is_requantized(j));
 }
 
 void print_encode_stats(const encoder *e)
@@ -435,7 +435,7 @@ void print_encode_stats(const encoder *e)
     static const char *const titles[] = {"name",    "SQNR dB", "RMSE",      "largest error", "at",
                                          "clipped", "zeroed",  "subnormal", "replaced"};
     table t;
-    const int weighted = e->s->weights || e->s->imatrix;
+    const int weighted = e->s->how.weights || e->s->how.imatrix;
     const int gptq = gptq_count(e) != 0;
     const char *columns[14];
     char sides[15] = "lrrrlrrrr";
@@ -451,7 +451,7 @@ void print_encode_stats(const encoder *e)
     size_t listed = 0;
     for (size_t i = 0; i < e->in.count; i++)
         listed += is_listed(e, &e->jobs[i]) != 0;
-    if (listed == 0 && !e->s->stats)
+    if (listed == 0 && !e->s->say.stats)
         return;
     table_begin(&t, sides, columns);
     for (size_t i = 0; i < e->in.count; i++) {

@@ -12,8 +12,8 @@ static int key(const void *of, sha256 *h)
     const encoder *e = of;
     const qz_file *const others[] = {e->weights.file, e->imatrix.in.file, e->grams.file, e->table.file};
     int code = DONE;
-    key_number(h, (uint64_t)e->s->nonfinite);
-    key_number(h, e->s->stochastic ? e->s->seed + 1 : 0);
+    key_number(h, (uint64_t)e->s->output.nonfinite);
+    key_number(h, e->s->how.stochastic ? e->s->how.seed + 1 : 0);
     for (size_t i = 0; i < sizeof others / sizeof others[0] && code == DONE; i++) {
         key_number(h, others[i] != NULL);
         code = key_input(h, others[i]);
@@ -36,26 +36,26 @@ static void forget(void *of)
 {
     encoder *e = of;
     for (size_t i = 0; i < e->in.count; i++) {
-        free(e->jobs[i].packed);
-        e->jobs[i].packed = NULL;
-        e->jobs[i].elsewhere = 0;
+        free(e->jobs[i].place.packed);
+        e->jobs[i].place.packed = NULL;
+        e->jobs[i].place.elsewhere = 0;
     }
 }
 
 static size_t index_of(const void *of, size_t i)
 {
     const job *j = &((const encoder *)of)->jobs[i];
-    return j->packed ? j->packed->members[QZ_MEMBER_HEADER] : j->index;
+    return j->place.packed ? j->place.packed->members[QZ_MEMBER_HEADER] : j->place.index;
 }
 
 static void mark(void *of, size_t i)
 {
-    ((encoder *)of)->jobs[i].made_before = 1;
+    ((encoder *)of)->jobs[i].place.made_before = 1;
 }
 
 static int *elsewhere(void *of, size_t i)
 {
-    return &((encoder *)of)->jobs[i].elsewhere;
+    return &((encoder *)of)->jobs[i].place.elsewhere;
 }
 
 static const qz_stats *stats_of(const void *of, size_t i)

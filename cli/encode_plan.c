@@ -19,21 +19,21 @@
 static int read_table(encoder *e)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    int code = source_open(e->s, e->s->table, &e->table);
+    int code = source_open(e->s, e->s->how.table, &e->table);
     if (code != DONE)
         return code;
     const qz_tensor *t = e->table.count == 1 ? qz_tensor_at(e->table.file, e->table.items[0].tensor) : NULL;
     if (!t || e->table.items[0].packed || t->count != 16 || t->element != QZ_ELEMENT_F32)
         return fail(USAGE, "--table: the file must hold one array, of sixteen float32 numbers");
-    return qz_read(e->table.file, 0, 0, 16, e->numbers, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
+    return qz_read(e->table.file, 0, 0, 16, e->recipes.numbers, &error) == QZ_FILE_OK ? DONE : fail_file(&error);
 }
 
 int choose_recipes(encoder *e)
 {
-    int code = e->s->table ? read_table(e) : DONE;
+    int code = e->s->how.table ? read_table(e) : DONE;
     if (code == DONE)
-        code = recipe_of_options(e->s, e->s->table ? e->numbers : NULL, &e->usual);
-    return code == DONE ? read_rules(e->s, &e->rules) : code;
+        code = recipe_of_options(e->s, e->s->how.table ? e->recipes.numbers : NULL, &e->recipes.usual);
+    return code == DONE ? read_rules(e->s, &e->recipes.rules) : code;
 }
 
 /* Whether the method takes rows of that length: a rule of another tool may not. Encoding no rows at all tells. */
@@ -56,7 +56,7 @@ enum { MIN_SIZE = 256 };
 
 uint64_t min_size(const settings *s)
 {
-    return s->min_size != UINT64_MAX ? s->min_size : MIN_SIZE;
+    return s->which.min_size != UINT64_MAX ? s->which.min_size : MIN_SIZE;
 }
 
 /* Norms and biases have one axis, are small and matter more than others: they stay, unless --include names them, a rule
@@ -74,18 +74,18 @@ static reason why_kept(const encoder *e, job *j)
         return SCALAR;
     if (!is_selected(s, i))
         return BY_NAME;
-    j->rule = first_rule(&e->rules, i);
+    j->rule = first_rule(&e->recipes.rules, i);
     if (j->rule && j->rule->keep)
         return BY_RULE;
     if (is_included(s, i) || (j->rule && names_exactly(j->rule, i)))
         return ENCODED;
-    int alone = e->floats == 1;
-    if (t->count < min_size(s) && (!alone || s->min_size != UINT64_MAX))
+    int alone = e->total.floats == 1;
+    if (t->count < min_size(s) && (!alone || s->which.min_size != UINT64_MAX))
         return SMALL;
     if (t->rank == 1 && !alone)
         return ONE_AXIS;
     if (!j->rule)
-        j->rule = first_rule(&e->defaults, i);
+        j->rule = first_rule(&e->recipes.defaults, i);
     return j->rule && j->rule->keep ? BY_DEFAULT : ENCODED;
 }
 
@@ -164,7 +164,7 @@ static int plan_recipe(const encoder *e, job *j)
     for (unsigned i = 0; i < t->rank; i++)
         if (i != j->axis)
             j->rows *= t->shape[i];
-    j->bytes = recipe_bytes(j->how, e->layout, t, j->axis);
+    j->bytes.after = recipe_bytes(j->how, e->layout, t, j->axis);
     if (j->how->eight)
         return DONE;
     qz_sizes sizes = {.size = sizeof sizes};
@@ -181,25 +181,25 @@ static int find_bytes(const encoder *e, job *j)
     int code = source_tensor(&e->in, j->item, &t, &packed);
     if (code != DONE)
         return code;
-    j->stays_eight = stays_eight(&e->in, j->item, e->layout);
-    j->bytes_before = j->bytes_kept = t.bytes;
+    j->place.stays_eight = stays_eight(&e->in, j->item, e->layout);
+    j->bytes.before = j->bytes.kept = t.bytes;
     if (j->item->packed)
-        j->bytes_kept = qz_layout_bytes(e->layout, &packed.scheme, packed.rank, packed.shape, packed.axis);
-    else if (!j->stays_eight)
-        j->bytes_kept = t.count * qz_element_size(t.element);
-    j->bytes = j->bytes_kept;
+        j->bytes.kept = qz_layout_bytes(e->layout, &packed.scheme, packed.rank, packed.shape, packed.axis);
+    else if (!j->place.stays_eight)
+        j->bytes.kept = t.count * qz_element_size(t.element);
+    j->bytes.after = j->bytes.kept;
     return DONE;
 }
 
 static int plan_tensor(encoder *e, job *j)
 {
     j->tensor = qz_tensor_at(e->in.file, j->item->tensor);
-    int code = j->item->packed && e->s->requantize ? describe_codes(e, j) : DONE;
+    int code = j->item->packed && e->s->output.requantize ? describe_codes(e, j) : DONE;
     if (code != DONE)
         return code;
     const qz_tensor *t = j->tensor;
     j->kept = why_kept(e, j);
-    j->how = j->rule && !j->rule->keep ? &j->rule->how : &e->usual;
+    j->how = j->rule && !j->rule->keep ? &j->rule->how : &e->recipes.usual;
     code = find_bytes(e, j);
     if (code == DONE && j->kept == ENCODED)
         code = plan_recipe(e, j);
@@ -208,9 +208,9 @@ static int plan_tensor(encoder *e, job *j)
         j->rule = NULL; /* it did not decide */
     if (code != DONE || !j->encoded)
         return code;
-    e->values += t->count;
-    e->bytes_before += j->bytes_before;
-    e->bytes_after += j->bytes;
+    e->total.values += t->count;
+    e->total.bytes_before += j->bytes.before;
+    e->total.bytes_after += j->bytes.after;
     return DONE;
 }
 
@@ -223,12 +223,12 @@ static void choose_layout(encoder *e)
 
 int measures_all(const settings *s)
 {
-    return s->stats || s->report || (wants_numbers(s) && !s->dry_run);
+    return s->say.stats || s->output.report || (wants_numbers(s) && !s->output.dry_run);
 }
 
 int is_measured(const encoder *e, const job *j)
 {
-    return j->encoded && (measures_all(e->s) || (j->codes && !e->s->dry_run));
+    return j->encoded && (measures_all(e->s) || (j->codes && !e->s->output.dry_run));
 }
 
 int is_requantized(const job *j)
@@ -238,22 +238,22 @@ int is_requantized(const job *j)
 
 int is_eight(const job *j)
 {
-    return j->encoded ? j->how->eight : j->stays_eight;
+    return j->encoded ? j->how->eight : j->place.stays_eight;
 }
 
 int has_weights(const job *j)
 {
-    return j->weights || j->importance || j->gram.matrix;
+    return j->beside.weights || j->beside.importance || j->beside.gram.matrix;
 }
 
 int is_weighted(const job *j)
 {
-    return has_weights(j) && !j->gram.matrix && !is_eight(j); /* whose rule knows no weights */
+    return has_weights(j) && !j->beside.gram.matrix && !is_eight(j); /* whose rule knows no weights */
 }
 
 int is_gptq(const job *j)
 {
-    return j->encoded && j->gram.matrix && !j->how->eight;
+    return j->encoded && j->beside.gram.matrix && !j->how->eight;
 }
 
 /* The weights of tensors; a rule may demand some. */
@@ -269,7 +269,7 @@ static int choose_weights(encoder *e)
             continue;
         qz_escape(j->item->name, j->item->name_length, name, sizeof name);
         code = fail(USAGE, "%stensor '%s' has no weights, which the rule wants; %s", rule_text(j), name,
-                    e->s->weights || e->s->imatrix || e->s->gram
+                    e->s->how.weights || e->s->how.imatrix || e->s->how.gram
                         ? "leave out the word, or let the file of weights have this name"
                         : "give a file of weights with --weights, --imatrix or --gram");
     }
@@ -280,9 +280,9 @@ int plan_tensors(encoder *e)
 {
     int code = check_rules(e->s, &e->in);
     if (code == DONE)
-        code = check_rule_names(&e->rules, &e->in);
-    if (code == DONE && !e->s->no_default_rules)
-        code = default_rules(&e->in, &e->defaults);
+        code = check_rule_names(&e->recipes.rules, &e->in);
+    if (code == DONE && !e->s->which.no_default_rules)
+        code = default_rules(&e->in, &e->recipes.defaults);
     choose_layout(e);
     e->jobs = calloc(e->in.count + 1, sizeof *e->jobs);
     if (!e->jobs)
@@ -290,14 +290,14 @@ int plan_tensors(encoder *e)
     for (size_t i = 0; i < e->in.count; i++) {
         const qz_tensor *t = qz_tensor_at(e->in.file, e->in.items[i].tensor);
         if (e->in.items[i].packed)
-            e->floats += e->s->requantize != 0;
+            e->total.floats += e->s->output.requantize != 0;
         else
-            e->floats += is_float(t->element) && t->rank != 0;
+            e->total.floats += is_float(t->element) && t->rank != 0;
     }
     for (size_t i = 0; i < e->in.count && code == DONE; i++) {
         e->jobs[i].item = &e->in.items[i];
         e->jobs[i].stats = (qz_stats)QZ_STATS_INIT;
-        e->jobs[i].likely_sqnr = NAN;
+        e->jobs[i].likely.sqnr = NAN;
         at_tensor(e->in.items[i].name, e->in.items[i].name_length);
         code = plan_tensor(e, &e->jobs[i]);
     }
@@ -309,5 +309,5 @@ int plan_tensors(encoder *e)
         code = choose_weights(e);
     if (code == DONE)
         code = choose_schemes(e);
-    return code == DONE && e->s->dry_run && !e->s->stats ? predict(e) : code;
+    return code == DONE && e->s->output.dry_run && !e->s->say.stats ? predict(e) : code;
 }

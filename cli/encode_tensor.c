@@ -33,8 +33,8 @@ typedef struct work {
 static int write_packed(const work *w, uint64_t row, uint64_t rows, const block *b, const qz_packed *packed)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    return qz_packed_write(w->encoder->writer, w->job->packed, row, rows, b->first[COLUMN], b->count[COLUMN], packed,
-                           &error) == QZ_FILE_OK
+    return qz_packed_write(w->encoder->writer, w->job->place.packed, row, rows, b->first[COLUMN], b->count[COLUMN],
+                           packed, &error) == QZ_FILE_OK
                ? DONE
                : fail_file(&error);
 }
@@ -51,10 +51,10 @@ static int encode_rows(work *w, const block *b, uint64_t outer, const qz_packed 
     qz_whole whole = {.size = sizeof whole, .rows = w->grid.rows, .cols = w->grid.cols, .row = row, .col = col};
     whole.largest = w->largest ? w->largest + (w->by_row ? row : 0) : NULL;
     options.method = j->how->method;
-    options.nonfinite = (qz_nonfinite)e->s->nonfinite;
+    options.nonfinite = (qz_nonfinite)e->s->output.nonfinite;
     options.pool = e->pool;
-    options.stochastic = e->s->stochastic;
-    options.seed = e->s->seed;
+    options.stochastic = e->s->how.stochastic;
+    options.seed = e->s->how.seed;
     options.whole = &whole;
     options.stop = stop_asked;
     if (is_weighted(j)) {
@@ -164,7 +164,7 @@ uint64_t steps_of(encoder *e, job *j)
     if (!j->encoded && !e->writer)
         return 0;
     if (!j->encoded)
-        return j->packed ? j->packed->rows * j->packed->cols : count;
+        return j->place.packed ? j->place.packed->rows * j->place.packed->cols : count;
     if (j->how->eight || is_gptq(j))
         return count;
     plan_work(e, j, &w);

@@ -96,7 +96,7 @@ static int read_examples(const encoder *e, job *j, const item *i)
         const unsigned unused = 64 - 8 * (unsigned)qz_element_size(t->element);
         number = is_signed ? (value > 0 ? (uint64_t)value : 0) : (uint64_t)value << unused >> unused;
     }
-    j->gram.examples = number;
+    j->beside.gram.examples = number;
     return number != 0 && number <= INT64_MAX
                ? DONE
                : fail(USAGE, "--gram: the number of examples of tensor '%s' must be one whole number, from 1 on",
@@ -107,13 +107,13 @@ static int find_gram(const encoder *e, job *j)
 {
     const item *only = e->in.count == 1 && e->grams.count == 1 ? &e->grams.items[0] : NULL;
     const item *named = find_part(e, j, ""), *examples = find_part(e, j, ".examples");
-    j->gram.matrix = named ? named : only;
-    if (!j->gram.matrix)
+    j->beside.gram.matrix = named ? named : only;
+    if (!j->beside.gram.matrix)
         return DONE;
-    j->gram.holdout = find_part(e, j, ".holdout");
-    int code = check_matrix(e, j, j->gram.matrix, "Gram matrix");
-    if (code == DONE && j->gram.holdout)
-        code = check_matrix(e, j, j->gram.holdout, "held-out Gram matrix");
+    j->beside.gram.holdout = find_part(e, j, ".holdout");
+    int code = check_matrix(e, j, j->beside.gram.matrix, "Gram matrix");
+    if (code == DONE && j->beside.gram.holdout)
+        code = check_matrix(e, j, j->beside.gram.holdout, "held-out Gram matrix");
     return code == DONE && examples ? read_examples(e, j, examples) : code;
 }
 
@@ -144,9 +144,9 @@ static void say_unknown(const encoder *e)
 
 static int check_options(const settings *s)
 {
-    if (s->nonfinite == QZ_CLIP)
+    if (s->output.nonfinite == QZ_CLIP)
         return fail(USAGE, "--gram does not go with --nonfinite clip; exclude what is not finite");
-    if (s->stochastic)
+    if (s->how.stochastic)
         return fail(USAGE, "--gram does not go with --seed; GPTQ does not round at random");
     return DONE;
 }
@@ -156,11 +156,11 @@ int plan_grams(encoder *e)
     uint64_t found = 0, encoded = 0;
     const job *without = NULL;
     char name[NAME_TEXT];
-    if (!e->s->gram)
+    if (!e->s->how.gram)
         return DONE;
     int code = check_options(e->s);
     if (code == DONE)
-        code = source_open(e->s, e->s->gram, &e->grams);
+        code = source_open(e->s, e->s->how.gram, &e->grams);
     for (size_t i = 0; i < e->in.count && code == DONE; i++) {
         job *j = &e->jobs[i];
         if (!j->encoded || j->how->eight)
@@ -168,8 +168,8 @@ int plan_grams(encoder *e)
         at_tensor(j->item->name, j->item->name_length);
         code = find_gram(e, j);
         encoded++;
-        found += j->gram.matrix != NULL;
-        without = !j->gram.matrix && !without ? j : without;
+        found += j->beside.gram.matrix != NULL;
+        without = !j->beside.gram.matrix && !without ? j : without;
     }
     if (code == DONE)
         code = names_were_seen();
@@ -225,14 +225,14 @@ static int fail_diagonal(const job *j, uint64_t i, double value)
 float *gram_diagonal(const encoder *e, const job *j, int *code)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    const qz_tensor *t = qz_tensor_at(e->grams.file, j->gram.matrix->tensor);
+    const qz_tensor *t = qz_tensor_at(e->grams.file, j->beside.gram.matrix->tensor);
     const uint64_t cols = t->shape[0];
     float *out = allocate(cols * sizeof *out);
     *code = out ? DONE : LIMIT;
     for (uint64_t i = 0; i < cols && *code == DONE; i++) {
         double value = 0;
         void *place = t->element == QZ_ELEMENT_F64 ? (void *)&value : (void *)&out[i];
-        if (qz_read(e->grams.file, j->gram.matrix->tensor, i * (cols + 1), 1, place, &error) != QZ_FILE_OK)
+        if (qz_read(e->grams.file, j->beside.gram.matrix->tensor, i * (cols + 1), 1, place, &error) != QZ_FILE_OK)
             *code = fail_file(&error);
         else if (t->element == QZ_ELEMENT_F64)
             out[i] = (float)value;
@@ -278,8 +278,9 @@ uint64_t gptq_memory(encoder *e, job *j)
     work w;
     plan_work(e, j, &w);
     const uint64_t each = qz_element_size(w.tensor->element), own = 8 * w.grid.cols * w.grid.cols; /* of qz_gptq() */
-    return w.tensor->bytes + block_elements(&w.blocks) * each + j->bytes + own + bytes_in_file(e, j->gram.matrix) +
-           bytes_in_file(e, j->gram.holdout) + values_memory(j, &w.blocks);
+    return w.tensor->bytes + block_elements(&w.blocks) * each + j->bytes.after + own +
+           bytes_in_file(e, j->beside.gram.matrix) + bytes_in_file(e, j->beside.gram.holdout) +
+           values_memory(j, &w.blocks);
 }
 
 /* Reads a block and puts its rows to the others. */
@@ -338,7 +339,7 @@ static int run_gptq(work *w, const qz_matrix *gram, const qz_matrix *holdout)
     options.method = j->how->method;
     options.pool = w->encoder->pool;
     options.stop = stop_asked;
-    options.examples = j->gram.examples;
+    options.examples = j->beside.gram.examples;
     options.holdout = holdout;
     options.outcome = &j->outcome;
     const qz_result result = qz_gptq(&j->how->scheme, &values, gram, &options, &w->packed, &stats, &detail);
@@ -374,17 +375,17 @@ static int allocate_work(work *w)
         return code;
     w->values = allocate(w->tensor->bytes);
     w->block = w->values ? allocate_block(&w->blocks, qz_element_size(w->tensor->element)) : NULL;
-    w->gram = w->block ? allocate(bytes_in_file(e, j->gram.matrix)) : NULL;
-    if (w->gram && j->gram.holdout)
-        w->holdout = allocate(bytes_in_file(e, j->gram.holdout));
-    return w->gram && (w->holdout || !j->gram.holdout) ? DONE : LIMIT;
+    w->gram = w->block ? allocate(bytes_in_file(e, j->beside.gram.matrix)) : NULL;
+    if (w->gram && j->beside.gram.holdout)
+        w->holdout = allocate(bytes_in_file(e, j->beside.gram.holdout));
+    return w->gram && (w->holdout || !j->beside.gram.holdout) ? DONE : LIMIT;
 }
 
 static int write_all(const work *w)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    return qz_packed_write(w->encoder->writer, w->job->packed, 0, w->grid.rows, 0, w->grid.cols, &w->packed, &error) ==
-                   QZ_FILE_OK
+    return qz_packed_write(w->encoder->writer, w->job->place.packed, 0, w->grid.rows, 0, w->grid.cols, &w->packed,
+                           &error) == QZ_FILE_OK
                ? DONE
                : fail_file(&error);
 }
@@ -396,9 +397,9 @@ int encode_gptq(encoder *e, job *j)
     plan_work(e, j, &w);
     int code = allocate_work(&w);
     if (code == DONE)
-        code = read_matrix(e, j->gram.matrix, w.gram, &gram);
+        code = read_matrix(e, j->beside.gram.matrix, w.gram, &gram);
     if (code == DONE && w.holdout)
-        code = read_matrix(e, j->gram.holdout, w.holdout, &holdout);
+        code = read_matrix(e, j->beside.gram.holdout, w.holdout, &holdout);
     if (code == DONE)
         code = begin_values(j, &w.blocks);
     if (code == DONE)

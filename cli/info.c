@@ -64,7 +64,7 @@ static int program_info(const settings *s)
     const qz_scheme *scheme;
     const char *name;
     int supported;
-    if (s->json) {
+    if (s->say.json) {
         program_json();
         return DONE;
     }
@@ -162,18 +162,18 @@ static int file_info(const settings *s)
         qz_packed_tensor p;
         qz_tensor t;
         code = source_tensor(&in, &in.items[i], &t, &p);
-        if (code == DONE && s->check)
+        if (code == DONE && s->say.check)
             code = in.items[i].packed ? check_packed(&in, &in.items[i])
                                       : for_each_piece(&in, in.items[i].tensor, NULL, NULL);
     }
-    if (code == DONE && s->json) {
+    if (code == DONE && s->say.json) {
         json_begin(NULL, '{');
         json_text("command", "info");
         json_name("file", s->files[0], strlen(s->files[0]));
         source_paths(&in);
         json_text("container", qz_container(in.file));
         json_whole("bytes", qz_file_bytes(in.file));
-        json_bool("checked", s->check);
+        json_bool("checked", s->say.check);
         if (qz_note(in.file))
             json_text("note", qz_note(in.file));
         json_text("kernels", qz_kernels());
@@ -189,12 +189,12 @@ static int file_info(const settings *s)
         sum.values += item_count(&t);
         sum.bytes += t.bytes;
         const int eight = qz_eight_is(in.file, in.items[i].tensor);
-        if (s->json)
+        if (s->say.json)
             tensor_json(&in, &in.items[i], &t, &p, eight);
         else
             tensor_row(&out, &in.items[i], &t, &p, eight);
     }
-    if (code == DONE && s->json) {
+    if (code == DONE && s->say.json) {
         json_end();
         json_whole("values", sum.values);
         json_whole("tensor_bytes", sum.bytes);
@@ -203,7 +203,7 @@ static int file_info(const settings *s)
         table_print(&out);
         printf("\n%s: %s of %s, %" PRIu64 " values in %zu %s%s; kernels in use: %s\n", qz_container(in.file),
                bytes_text((double)sum.bytes), bytes_text((double)qz_file_bytes(in.file)), sum.values, in.count,
-               in.count == 1 ? "tensor" : "tensors", s->check ? ", all data checked" : "", qz_kernels());
+               in.count == 1 ? "tensor" : "tensors", s->say.check ? ", all data checked" : "", qz_kernels());
     }
     qz_file_error error = QZ_FILE_ERROR_INIT;
     if (code == DONE && qz_unchanged(in.file, &error) != QZ_FILE_OK)

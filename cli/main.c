@@ -195,7 +195,7 @@ static int run_command(const command *c, int argc, char **argv)
     s.arguments = argv;
     s.argument_count = argc;
     results_start(&s);
-    if (code == DONE && s.help)
+    if (code == DONE && s.say.help)
         print_help(c);
     else if (code == DONE && (code = check_kernels()) == DONE)
         code = c->run(&s);

@@ -74,5 +74,6 @@ int fail_nonfinite(const encoder *e, const job *j, const qz_tensor *t)
     return fail(
         REFUSED, "tensor '%s' holds NaN or infinity, first at %s (flat index %" PRIu64 "), %" PRIu64 " in all; %s",
         qz_escape(t->name, t->name_length, name, sizeof name), shape_text(t->rank, index, place, 200), f.first, f.count,
-        e->s->gram ? "--exclude it" : "--nonfinite clip makes NaN 0 and infinity the largest magnitude of its group");
+        e->s->how.gram ? "--exclude it"
+                       : "--nonfinite clip makes NaN 0 and infinity the largest magnitude of its group");
 }

@@ -192,7 +192,7 @@ void say(const char *format, ...)
         json_text("text", text + (strncmp(text, note, sizeof note - 1) == 0 ? sizeof note - 1 : 0));
         event_end();
     }
-    if (!current || !current->quiet)
+    if (!current || !current->say.quiet)
         line(text);
 }
 
@@ -203,7 +203,7 @@ void sum_up(const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (!current || !current->quiet)
+    if (!current || !current->say.quiet)
         line(text);
 }
 
@@ -211,7 +211,7 @@ void sum_up(const char *format, ...)
 
 int event_begin(const char *event)
 {
-    if (!current || !current->jsonl)
+    if (!current || !current->say.jsonl)
         return 0;
     clear_bar();
     json_lines();
@@ -246,7 +246,7 @@ static void report_failure(int code)
     if (event_begin("error")) {
         json_failure(code);
         event_end();
-    } else if (current->json) {
+    } else if (current->say.json) {
         json_begin(NULL, '{');
         json_failure(code);
         json_end();
@@ -317,7 +317,7 @@ void progress_begin(const char *what, uint64_t total)
     progress.done = 0;
     progress.start = progress.shown = seconds_now();
     progress.terminal = isatty(STDERR_FILENO);
-    progress.on = !current || !current->quiet;
+    progress.on = !current || !current->say.quiet;
     progress.visible = 0;
     progress.running = total != 0;
     if (progress.running)

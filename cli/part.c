@@ -13,32 +13,32 @@
 
 int is_rest(const settings *s)
 {
-    return s->part && strcmp(s->part, "rest") == 0;
+    return s->output.part && strcmp(s->output.part, "rest") == 0;
 }
 
 int is_list(const settings *s)
 {
-    return s->part && strcmp(s->part, "list") == 0;
+    return s->output.part && strcmp(s->output.part, "list") == 0;
 }
 
 int part_of_options(const settings *s, uint64_t *part)
 {
     char shown[NAME_TEXT], *end;
-    *part = s->part ? QZ_PART_REST : 0;
-    if (!s->part)
+    *part = s->output.part ? QZ_PART_REST : 0;
+    if (!s->output.part)
         return DONE;
-    if (s->stats || s->dry_run || s->report || s->jsonl)
+    if (s->say.stats || s->output.dry_run || s->output.report || s->say.jsonl)
         return fail(USAGE,
                     "--part goes with none of --stats, --dry-run, --report and --jsonl; --part list writes nothing, "
                     "either");
     if (is_rest(s) || is_list(s))
         return DONE;
     errno = 0;
-    *part = isdigit((unsigned char)s->part[0]) ? strtoull(s->part, &end, 10) : 0;
+    *part = isdigit((unsigned char)s->output.part[0]) ? strtoull(s->output.part, &end, 10) : 0;
     if (*part != 0 && *end == '\0' && errno == 0 && *part < QZ_PART_REST)
         return DONE;
     return fail(USAGE, "--part '%s': write the number of a file, from 1 on, or rest, or list",
-                qz_escape(s->part, strlen(s->part), shown, sizeof shown));
+                qz_escape(s->output.part, strlen(s->output.part), shown, sizeof shown));
 }
 
 static int is_elsewhere(const parted *p, size_t i, const qz_shard *shard)
@@ -88,7 +88,7 @@ int list_parts(const parted *p)
     int code = DONE;
     if (qz_shard_count(*p->writer, &count, &error) != QZ_FILE_OK)
         return fail_file(&error);
-    if (s->json) {
+    if (s->say.json) {
         json_begin(NULL, '{');
         json_text("command", s->command);
         source_paths(p->in);
@@ -100,12 +100,12 @@ int list_parts(const parted *p)
         qz_shard shard = {.size = sizeof shard};
         if (qz_shard_at(*p->writer, i, &shard, &error) != QZ_FILE_OK)
             code = fail_file(&error);
-        else if (s->json)
+        else if (s->say.json)
             json_part(p, &shard);
         else
             printf("%zu %s %" PRIu64 "\n", i + 1, shard.name, shard.bytes);
     }
-    if (s->json) {
+    if (s->say.json) {
         json_end();
         json_end();
     }
@@ -127,12 +127,12 @@ static void json_sums(const parted *p)
 void print_part(const parted *p, const results *r)
 {
     const settings *s = *p->s;
-    if (!s->json || is_list(s))
+    if (!s->say.json || is_list(s))
         return;
     json_begin(NULL, '{');
     json_text("command", s->command);
     json_bool("written", 1);
-    json_text("part", s->part);
+    json_text("part", s->output.part);
     if (is_rest(s)) {
         json_begin("totals", '{');
         r->totals(r->of);

@@ -105,16 +105,16 @@ static int take_table(const float *numbers, recipe *r)
 /* Codes of eight bits have one form: what would make another one does not go with them. */
 static int take_eight(const settings *s, recipe *out)
 {
-    const char *given = s->table                                                ? "--table"
-                        : s->group_size != 0 && s->group_size != QZ_EIGHT_GROUP ? "--group-size"
-                        : s->axis != -1                                         ? "--axis"
-                        : s->method != 0                                        ? "--method"
-                        : s->scale_dtype != 0 && s->scale_dtype != QZ_F16       ? "--scale-dtype"
-                        : s->stochastic                                         ? "--seed"
-                        : s->weights                                            ? "--weights"
-                        : s->imatrix                                            ? "--imatrix"
-                        : s->gram                                               ? "--gram"
-                                                                                : NULL;
+    const char *given = s->how.table                                                    ? "--table"
+                        : s->how.group_size != 0 && s->how.group_size != QZ_EIGHT_GROUP ? "--group-size"
+                        : s->how.axis != -1                                             ? "--axis"
+                        : s->how.method != 0                                            ? "--method"
+                        : s->how.scale_dtype != 0 && s->how.scale_dtype != QZ_F16       ? "--scale-dtype"
+                        : s->how.stochastic                                             ? "--seed"
+                        : s->how.weights                                                ? "--weights"
+                        : s->how.imatrix                                                ? "--imatrix"
+                        : s->how.gram                                                   ? "--gram"
+                                                                                        : NULL;
     *out = eight_recipe();
     return given
                ? fail(USAGE,
@@ -127,22 +127,22 @@ static int take_eight(const settings *s, recipe *out)
 
 int recipe_of_options(const settings *s, const float *numbers, recipe *out)
 {
-    if (s->scheme && strcmp(s->scheme, EIGHT_SCHEME) == 0)
+    if (s->how.scheme && strcmp(s->how.scheme, EIGHT_SCHEME) == 0)
         return take_eight(s, out);
-    const qz_scheme *row = qz_scheme_by_name(s->scheme ? s->scheme : "int4");
+    const qz_scheme *row = qz_scheme_by_name(s->how.scheme ? s->how.scheme : "int4");
     char text[SCHEME_TEXT];
-    *out = (recipe){.scheme = *row, .method = (qz_method)s->method, .axis = s->axis};
+    *out = (recipe){.scheme = *row, .method = (qz_method)s->how.method, .axis = s->how.axis};
     scheme_text(row, text, sizeof text);
     int code = numbers ? take_table(numbers, out) : DONE;
     if (code != DONE)
         return code;
-    if (s->scale_dtype != 0)
-        out->scheme.scale_dtype = (qz_dtype)s->scale_dtype;
+    if (s->how.scale_dtype != 0)
+        out->scheme.scale_dtype = (qz_dtype)s->how.scale_dtype;
     if (!fits(out))
         return fail(USAGE, "--scale-dtype %s does not go with this scheme: %s", qz_dtype_name(out->scheme.scale_dtype),
                     text);
-    if (s->group_size != 0)
-        out->scheme.group_size = s->group_size;
+    if (s->how.group_size != 0)
+        out->scheme.group_size = s->how.group_size;
     if (!fits(out))
         return fail(USAGE,
                     "--group-size does not go with this scheme: %s; groups of at most 2048 must divide the values that "
@@ -152,7 +152,7 @@ int recipe_of_options(const settings *s, const float *numbers, recipe *out)
     snprintf(given, sizeof given, "--method %s", qz_method_name(out->method));
     if (qz_scheme_check(&out->scheme, out->method) != QZ_OK)
         return fail_method(given, out, row);
-    if (s->stochastic && out->method == QZ_REFERENCE)
+    if (s->how.stochastic && out->method == QZ_REFERENCE)
         return fail(USAGE, "--seed does not go with --method reference, which rounds as another tool does");
     return DONE;
 }
@@ -338,7 +338,7 @@ static int read_words(const settings *s, char *words, const char *place, recipe 
     }
     if (!row)
         return unknown_scheme(place, word);
-    *out = (recipe){.scheme = *row, .method = QZ_DEFAULT, .axis = s->axis};
+    *out = (recipe){.scheme = *row, .method = QZ_DEFAULT, .axis = s->how.axis};
     unsigned seen = 0;
     while ((word = next_word(&rest)) != NULL) {
         int code = read_word(word, place, out, &seen);
@@ -348,7 +348,7 @@ static int read_words(const settings *s, char *words, const char *place, recipe 
     snprintf(given, sizeof given, "%s: method=%s", place, qz_method_name(out->method));
     if (qz_scheme_check(&out->scheme, out->method) != QZ_OK)
         return fail_method(given, out, row);
-    if (s->stochastic && out->method == QZ_REFERENCE)
+    if (s->how.stochastic && out->method == QZ_REFERENCE)
         return fail(USAGE, "--seed does not go with %s, which rounds as another tool does", given);
     return DONE;
 }

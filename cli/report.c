@@ -40,17 +40,17 @@ int report_check(const settings *s)
 {
     struct stat status;
     char shown[NAME_TEXT];
-    if (!s->report)
+    if (!s->output.report)
         return DONE;
-    qz_escape(s->report, strlen(s->report), shown, sizeof shown);
-    if (s->dry_run)
+    qz_escape(s->output.report, strlen(s->output.report), shown, sizeof shown);
+    if (s->output.dry_run)
         return fail(USAGE, "--report tells of an output, which --dry-run does not write; leave one out");
     for (int i = 0; i < s->file_count; i++)
-        if (strcmp(s->report, s->files[i]) == 0 || is_same(s->report, s->files[i]))
+        if (strcmp(s->output.report, s->files[i]) == 0 || is_same(s->output.report, s->files[i]))
             return fail(REFUSED, "--report '%s': this is another file of the command; choose another name", shown);
-    if (lstat(s->report, &status) == 0 && !s->force)
+    if (lstat(s->output.report, &status) == 0 && !s->output.force)
         return fail(REFUSED, "%s: exists already; --force replaces it", shown);
-    if (lstat(s->report, &status) == 0 && !S_ISREG(status.st_mode))
+    if (lstat(s->output.report, &status) == 0 && !S_ISREG(status.st_mode))
         return fail(REFUSED, "--report '%s': this is no regular file; choose another name", shown);
     return DONE;
 }
@@ -234,7 +234,7 @@ static int write_rest(FILE *file)
 /* Writes the page beside its place and moves it there, so that it appears whole. */
 int report_write(const results *r)
 {
-    const char *path = r->s->report;
+    const char *path = r->s->output.report;
     if (!path)
         return DONE;
     if (strcmp(r->s->command, "compare") != 0)

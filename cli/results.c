@@ -12,7 +12,7 @@ static double start, tensor_start;
 
 int wants_numbers(const settings *s)
 {
-    return s->json || s->jsonl;
+    return s->say.json || s->say.jsonl;
 }
 
 void results_start(const settings *s)
@@ -76,7 +76,7 @@ void results_end(const results *r, int code)
         json_signed("exit_code", code);
         json_real("seconds", seconds_now() - start);
         event_end();
-    } else if (r->s->json) {
+    } else if (r->s->say.json) {
         json_begin(NULL, '{');
         r->totals(r->of);
         results_list(r);

@@ -79,8 +79,8 @@ static int remove_tree(const char *path)
 
 static int sync_folder(const stage *st, const char *path)
 {
-    const int fd = st->s->no_fsync ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int code = st->s->no_fsync || (fd >= 0 && fsync(fd) == 0) ? DONE : fail_system(path, errno);
+    const int fd = st->s->output.no_fsync ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int code = st->s->output.no_fsync || (fd >= 0 && fsync(fd) == 0) ? DONE : fail_system(path, errno);
     if (fd >= 0)
         close(fd);
     return code;
@@ -166,7 +166,7 @@ static int key_of(const parted *r, char digits[SHA256_TEXT])
     sha256_begin(&h);
     add_text(&h, qz_version());
     add_text(&h, s->command);
-    key_number(&h, s->max_shard_size);
+    key_number(&h, s->output.max_shard_size);
     int code = key_input(&h, r->in->file);
     if (code == DONE)
         code = r->key(r->of, &h);
@@ -238,7 +238,7 @@ static int record(const stage *st, size_t shard, const char *folder)
     FILE *file = code == DONE ? fopen(beside, "wb") : NULL;
     if (code == DONE && !file)
         code = fail_system(beside, errno);
-    if (file && (fputs(text, file) < 0 || fflush(file) != 0 || (!st->s->no_fsync && fsync(fileno(file)) != 0)))
+    if (file && (fputs(text, file) < 0 || fflush(file) != 0 || (!st->s->output.no_fsync && fsync(fileno(file)) != 0)))
         code = fail_system(beside, errno);
     if (file)
         fclose(file);
@@ -514,7 +514,7 @@ static int work_in_stage(const parted *r, stage *st)
         code = fail_taken(st);
     else if (code == DONE && !named)
         code = make_all(r, st, files);
-    if (code == DONE && !st->s->no_fsync) {
+    if (code == DONE && !st->s->output.no_fsync) {
         const char *slash = strrchr(st->target, '/');
         folder = slash ? copy_of(st->target, (size_t)(slash - st->target) + 1) : copy_of(".", 1);
         code = folder ? sync_folder(st, folder) : LIMIT;
@@ -528,9 +528,9 @@ static int work_in_stage(const parted *r, stage *st)
 
 int resume_check(const settings *s)
 {
-    if (!s->resume)
+    if (!s->output.resume)
         return DONE;
-    if (s->part || s->dry_run || s->stats || s->report)
+    if (s->output.part || s->output.dry_run || s->say.stats || s->output.report)
         return fail(USAGE, "--resume goes with none of --part, --dry-run, --stats and --report");
     return qz_layout_of_output(s->files[1])
                ? fail(USAGE, "--resume is for outputs that are folders: choose a name without the extension of a file")
@@ -543,7 +543,7 @@ int make_resumable(const parted *r)
     if (!target_layout(s, r->in))
         return fail(USAGE, "--resume is for outputs that are folders: those of a model in a folder");
     stage st = {.s = s, .step = *s, .lock = -1};
-    st.step.part = st.part;
+    st.step.output.part = st.part;
     int code = find_places(r, &st);
     *r->s = &st.step;
     if (code == DONE)

@@ -196,10 +196,10 @@ int read_rules(const settings *s, rule_list *out)
 {
     rule_reader reader = {.settings = s, .rules = out};
     int code = DONE;
-    for (size_t i = 0; i + 1 < s->rules.count && code == DONE; i += 2) {
-        reader.file = s->rules.items[i + 1];
-        code = strcmp(s->rules.items[i], "--rules") == 0 ? read_rule_file(reader.file, take_member, &reader)
-                                                         : take_option(&reader, reader.file);
+    for (size_t i = 0; i + 1 < s->which.rules.count && code == DONE; i += 2) {
+        reader.file = s->which.rules.items[i + 1];
+        code = strcmp(s->which.rules.items[i], "--rules") == 0 ? read_rule_file(reader.file, take_member, &reader)
+                                                               : take_option(&reader, reader.file);
     }
     return code;
 }

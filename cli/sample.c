@@ -116,10 +116,10 @@ int try_recipe(const encoder *e, const job *j, const sample *s, const recipe *ho
         return code;
     code = shape_packed(&how->scheme, s->values.cols, &packed, &sizes);
     options.method = how->method;
-    options.nonfinite = (qz_nonfinite)e->s->nonfinite;
+    options.nonfinite = (qz_nonfinite)e->s->output.nonfinite;
     options.pool = e->pool;
-    options.stochastic = e->s->stochastic;
-    options.seed = e->s->seed;
+    options.stochastic = e->s->how.stochastic;
+    options.seed = e->s->how.seed;
     options.weights = s->weighted ? &s->weights : NULL;
     if (code == DONE) {
         qz_result result = qz_encode(&how->scheme, &s->values, &packed, &options, stats, NULL);

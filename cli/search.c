@@ -48,7 +48,7 @@ static const item *choose_item(const source *in, const char *path, const char *w
 
 static int load_rows(search *f)
 {
-    const item *i = choose_item(&f->base, f->s->files[0], f->s->tensor);
+    const item *i = choose_item(&f->base, f->s->files[0], f->s->which.tensor);
     char name[NAME_TEXT];
     if (!i)
         return USAGE;
@@ -189,7 +189,7 @@ int run_search(const settings *s)
         (qz_unchanged(f.base.file, &error) != QZ_FILE_OK || qz_unchanged(f.queries.file, &error) != QZ_FILE_OK))
         code = fail_file(&error);
     if (code == DONE)
-        (s->json ? print_json : print_table)(&f);
+        (s->say.json ? print_json : print_table)(&f);
     qz_pool_destroy(f.pool);
     close_packed(&f.rows);
     free(f.values);

@@ -13,16 +13,16 @@
 static qz_open_options options_of(const settings *s)
 {
     qz_open_options options = QZ_OPEN_OPTIONS_INIT;
-    if (s->max_header != 0)
-        options.max_header = s->max_header;
-    if (s->max_ratio != 0)
-        options.max_ratio = s->max_ratio;
-    if (s->max_bytes != 0)
-        options.max_bytes = s->max_bytes;
-    if (s->max_table != 0)
-        options.max_table = s->max_table;
-    options.void2_bfloat16 = s->void2_bfloat16;
-    options.allow_trailing = s->allow_trailing;
+    if (s->limits.max_header != 0)
+        options.max_header = s->limits.max_header;
+    if (s->limits.max_ratio != 0)
+        options.max_ratio = s->limits.max_ratio;
+    if (s->limits.max_bytes != 0)
+        options.max_bytes = s->limits.max_bytes;
+    if (s->limits.max_table != 0)
+        options.max_table = s->limits.max_table;
+    options.void2_bfloat16 = s->limits.void2_bfloat16;
+    options.allow_trailing = s->limits.allow_trailing;
     return options;
 }
 
@@ -248,17 +248,17 @@ static int matches_any(const text_list *globs, const item *i)
 
 int is_included(const settings *s, const item *i)
 {
-    return matches_any(&s->include, i);
+    return matches_any(&s->which.include, i);
 }
 
 int is_selected(const settings *s, const item *i)
 {
-    return (s->include.count == 0 || is_included(s, i)) && !matches_any(&s->exclude, i);
+    return (s->which.include.count == 0 || is_included(s, i)) && !matches_any(&s->which.exclude, i);
 }
 
 int check_rules(const settings *s, const source *in)
 {
-    const text_list *lists[] = {&s->include, &s->exclude};
+    const text_list *lists[] = {&s->which.include, &s->which.exclude};
     static const char *const names[] = {"--include", "--exclude"};
     for (size_t l = 0; l < 2; l++)
         for (size_t g = 0; g < lists[l]->count; g++) {

@@ -71,8 +71,8 @@ const char *target_description(const char *const *schemes, size_t count, char *o
 qz_create_options target_options(const settings *s, const qz_file *const *inputs, size_t count)
 {
     qz_create_options options = QZ_CREATE_OPTIONS_INIT;
-    options.replace = s->force;
-    options.no_fsync = s->no_fsync;
+    options.replace = s->output.force;
+    options.no_fsync = s->output.no_fsync;
     options.metadata_from = inputs[0];
     options.inputs = inputs;
     options.input_count = count;
@@ -83,8 +83,8 @@ int target_open(const settings *s, const source *in, qz_create_options *options,
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     if (is_folder(s, in))
-        options->shard_bytes = s->max_shard_size != 0 ? s->max_shard_size : QZ_SHARD_BYTES;
-    else if (s->max_shard_size != 0)
+        options->shard_bytes = s->output.max_shard_size != 0 ? s->output.max_shard_size : QZ_SHARD_BYTES;
+    else if (s->output.max_shard_size != 0)
         return fail(USAGE, "--max-shard-size is for outputs that are folders: those of a model in a folder, when the "
                            "name of the output has no extension");
     if (qz_create(s->files[1], options, writer, &error) != QZ_FILE_OK)

@@ -247,7 +247,7 @@ static int compare_with_original(const settings *s)
 int run_verify(const settings *s)
 {
     verifier v = {.s = s};
-    if (s->file_count == 1 && !isnan(s->min_sqnr))
+    if (s->file_count == 1 && !isnan(s->goal.min_sqnr))
         return fail(USAGE, "--min-sqnr needs the original to compare with: quantize verify FILE ORIGINAL");
     int code = verify_file(&v);
     if (code == DONE)

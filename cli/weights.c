@@ -16,15 +16,15 @@ static int find_weights(const encoder *e, job *j)
     const qz_tensor *t = j->tensor;
     const item *only = e->weights.count == 1 ? &e->weights.items[0] : NULL;
     const item *named = source_find(&e->weights, t->name, t->name_length);
-    j->weights = named ? named : e->in.count == 1 || !strcmp(qz_container(e->weights.file), "npy") ? only : NULL;
-    if (!j->weights)
+    j->beside.weights = named ? named : e->in.count == 1 || !strcmp(qz_container(e->weights.file), "npy") ? only : NULL;
+    if (!j->beside.weights)
         return DONE;
-    const qz_tensor *w = qz_tensor_at(e->weights.file, j->weights->tensor);
+    const qz_tensor *w = qz_tensor_at(e->weights.file, j->beside.weights->tensor);
     uint64_t cols = t->shape[j->axis];
     int same = w->rank == t->rank && memcmp(w->shape, t->shape, t->rank * sizeof t->shape[0]) == 0;
     char name[NAME_TEXT], shape[SHAPE_TEXT], other[SHAPE_TEXT];
     qz_escape(t->name, t->name_length, name, sizeof name);
-    if (j->weights->packed || !is_float(w->element))
+    if (j->beside.weights->packed || !is_float(w->element))
         return fail(USAGE, "--weights: those of tensor '%s' are no floats", name);
     if (!same && (w->rank != 1 || w->count != cols))
         return fail(USAGE, "--weights: those of tensor '%s' have the shape %s; [%" PRIu64 "] or %s is needed", name,
@@ -34,7 +34,7 @@ static int find_weights(const encoder *e, job *j)
 
 static int plan_file(encoder *e)
 {
-    int code = source_open(e->s, e->s->weights, &e->weights);
+    int code = source_open(e->s, e->s->how.weights, &e->weights);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         if (e->jobs[i].encoded)
             code = find_weights(e, &e->jobs[i]);
@@ -42,7 +42,7 @@ static int plan_file(encoder *e)
     for (size_t w = 0; w < e->weights.count && code == DONE; w++) {
         const item *i = &e->weights.items[w];
         size_t j = 0;
-        while (j < e->in.count && e->jobs[j].weights != i)
+        while (j < e->in.count && e->jobs[j].beside.weights != i)
             j++;
         char name[NAME_TEXT];
         if (j == e->in.count)
@@ -58,7 +58,7 @@ static int find_importance(const encoder *e, job *j)
     const qz_tensor *t = j->tensor;
     const importance *i = imatrix_find(&e->imatrix, t->name, t->name_length);
     char name[NAME_TEXT], shape[SHAPE_TEXT];
-    j->importance = i;
+    j->beside.importance = i;
     if (!i ||
         (i->cols == t->shape[j->axis] && (i->rows == 1 || (t->rank > 2 && j->axis != 0 && i->rows == t->shape[0]))))
         return DONE;
@@ -72,11 +72,11 @@ static int find_importance(const encoder *e, job *j)
 static int plan_imatrix(encoder *e)
 {
     uint64_t found = 0, encoded = 0;
-    int code = imatrix_open(e->s, e->s->imatrix, &e->imatrix);
+    int code = imatrix_open(e->s, e->s->how.imatrix, &e->imatrix);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
         if (e->jobs[i].encoded) {
             code = find_importance(e, &e->jobs[i]);
-            found += e->jobs[i].importance != NULL;
+            found += e->jobs[i].beside.importance != NULL;
             encoded++;
         }
     if (code == DONE && found == 0 && encoded != 0)
@@ -91,15 +91,15 @@ static int plan_imatrix(encoder *e)
 
 int plan_weights(encoder *e)
 {
-    if (e->s->weights && e->s->imatrix)
+    if (e->s->how.weights && e->s->how.imatrix)
         return fail(USAGE, "--weights and --imatrix both have weights; leave one out");
-    return e->s->weights ? plan_file(e) : e->s->imatrix ? plan_imatrix(e) : DONE;
+    return e->s->how.weights ? plan_file(e) : e->s->how.imatrix ? plan_imatrix(e) : DONE;
 }
 
 /* All weights of a tensor in an importance matrix are read at once. */
 static int open_importance(const encoder *e, const job *j, weigher *w)
 {
-    const importance *i = j->importance;
+    const importance *i = j->beside.importance;
     w->dtype = QZ_F32;
     w->cols = i->cols;
     w->rows_each = j->rows / i->rows;
@@ -120,9 +120,11 @@ static int open_diagonal(const encoder *e, const job *j, weigher *w)
 
 uint64_t weight_bytes(const encoder *e, const job *j, uint64_t elements)
 {
-    if (j->importance)
-        return j->importance->rows * j->importance->cols * sizeof(float);
-    return j->weights ? elements * qz_element_size(qz_tensor_at(e->weights.file, j->weights->tensor)->element) : 0;
+    if (j->beside.importance)
+        return j->beside.importance->rows * j->beside.importance->cols * sizeof(float);
+    return j->beside.weights
+               ? elements * qz_element_size(qz_tensor_at(e->weights.file, j->beside.weights->tensor)->element)
+               : 0;
 }
 
 void close_weights(weigher *w)
@@ -135,10 +137,10 @@ void close_weights(weigher *w)
 
 int open_weights(const encoder *e, const job *j, const block_plan *blocks, weigher *w)
 {
-    *w = (weigher){.item = j->gram.matrix ? NULL : j->weights};
-    if (j->gram.matrix)
+    *w = (weigher){.item = j->beside.gram.matrix ? NULL : j->beside.weights};
+    if (j->beside.gram.matrix)
         return open_diagonal(e, j, w);
-    if (j->importance)
+    if (j->beside.importance)
         return open_importance(e, j, w);
     if (!w->item)
         return DONE;
