@@ -165,7 +165,7 @@ def compare(
     >>> print(quantize.compare(w, {"int4": q, "uint4": quantize.quantize_array(w, "uint4")}))
     name    bits  SQNR dB    RMSE  largest error  at
     int4   4.500    24.65   1.082          1.812  [15]
-    uint4  4.625    30.00  0.5845          1.047  [14]
+    uint4  4.625    30.01  0.5837           1.02  [14]
     """
     if not isinstance(b, Mapping):
         if isinstance(a, Mapping):
