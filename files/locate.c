@@ -102,11 +102,11 @@ static char *join(const char *path, const char *name)
 }
 
 /* A folder may be several models, each in a folder of its own, as those of diffusers. */
-static qz_file_result no_model(DIR *list, const char *path, const char *label, qz_file_error *error)
+static qz_file_result no_model(const char *path, const char *label, qz_file_error *error)
 {
     char *first = NULL, shown[QZ_NAME_TEXT];
-    rewinddir(list);
-    for (struct dirent *d; (d = readdir(list)) != NULL;) {
+    DIR *list = opendir(path);
+    for (struct dirent *d; list && (d = readdir(list)) != NULL;) {
         char *inner = d->d_name[0] != '.' && (!first || strcmp(d->d_name, first) < 0) ? join(path, d->d_name) : NULL;
         if (inner && has_model(inner)) {
             free(first);
@@ -114,6 +114,8 @@ static qz_file_result no_model(DIR *list, const char *path, const char *label, q
         }
         free(inner);
     }
+    if (list)
+        closedir(list);
     qz_file_result result =
         qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET,
                 "is a folder without a model.safetensors.index.json, .safetensors or .gguf file; name a file%s%s",
@@ -123,7 +125,7 @@ static qz_file_result no_model(DIR *list, const char *path, const char *label, q
     return result;
 }
 
-static qz_file_result choose(const found *all, DIR *list, const char *path, const char *label, const char **name,
+static qz_file_result choose(const found *all, const char *path, const char *label, const char **name,
                              qz_file_error *error)
 {
     int kind = 0;
@@ -134,7 +136,7 @@ static qz_file_result choose(const found *all, DIR *list, const char *path, cons
                        "is a folder with parts of a model, but without %s; the model is not complete",
                        all[WHOLE].later ? "a .safetensors.index.json that lists them" : "the first of them");
     if (kind == KINDS)
-        return no_model(list, path, label, error);
+        return no_model(path, label, error);
     if (all[kind].count > 1 && !all[kind].usual)
         return qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET,
                        "is a folder with %zu %s files, of which any could be meant; name one", all[kind].count,
@@ -159,7 +161,7 @@ static qz_file_result look_through(DIR *list, const char *path, const char *labe
     if (result == QZ_FILE_OK && errno != 0)
         result = qz_fail_errno(error, label, "list the folder");
     if (result == QZ_FILE_OK)
-        result = choose(all, list, path, label, &name, error);
+        result = choose(all, path, label, &name, error);
     if (result == QZ_FILE_OK) {
         *file = join(path, name);
         if (!*file)

@@ -81,8 +81,8 @@ static void product_ready(const struct qz_ready_side *side, const struct qz_byte
     uint8_t level[QZ_LEVELS * QZ_SIDE];
     float computed[QZ_SIDE];
     for (size_t b = 0; b < side->blocks; b++) {
-        const size_t numbers = (side->head + b) / side->each * QZ_SIDE;
-        const float *scale = side->scale + numbers, *bias = side->bias ? side->bias + numbers : computed;
+        const size_t first = (side->head + b) / side->each * QZ_SIDE;
+        const float *scale = side->scale + first, *bias = side->bias ? side->bias + first : computed;
         for (size_t w = 0; w < QZ_SIDE; w++)
             computed[w] = scale[w] * side->base;
         for (size_t i = 0; i < QZ_READY_BYTES; i++) {
