@@ -114,7 +114,7 @@ def is_tensor(values: object) -> bool:
 def _of_tensor(tensor: Any, what: str) -> AnyArray:
     """The memory of a tensor. NumPy has no bfloat16: a tensor of that type becomes the uint16 of its bits."""
     plain = tensor.detach()  # whoever only reads the values needs no gradient
-    if hasattr(plain, "is_neg") and plain.is_neg():  # a view whose values are those of its memory with another sign
+    if hasattr(plain, "is_neg") and plain.is_neg():  # the values are those of memory with another sign
         plain = plain.resolve_neg()
     name = str(plain.dtype).removeprefix("torch.")
     float8 = _float8(name) if name in _TENSOR_FLOAT8 else None
