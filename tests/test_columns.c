@@ -50,7 +50,7 @@ static void test_columns(void **state)
     static const uint64_t sizes[] = {31, 32, 32, 32, 64, 96, 128, 160, 512, 544};
     static const enum data_kind kinds[] = {DATA_NORMAL, DATA_NORMAL, DATA_NORMAL, DATA_OUTLIER, DATA_PLUS_MINUS};
     struct rng rng = rng_make(31);
-    for (size_t repeat = 0; repeat < cases(80, 60); repeat++) {
+    for (size_t repeat = 0; repeat < cases(50, 40); repeat++) {
         qz_method method;
         qz_scheme scheme = scheme_kind(repeat % SCHEME_KINDS, PICK(&rng, sizes), &method);
         uint64_t rows = 1 + rng_below(&rng, rng_below(&rng, 2) ? 70 : 600);

@@ -250,17 +250,17 @@ static void random_case(size_t number, float base_magnitude, float query_magnitu
 static void against_all_scores(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < cases(400, 60); i++)
+    for (size_t i = 0; i < cases(200, 60); i++)
         random_case(i, 1.0f, 1.0f, i % 10 == 0 ? 3000 : 200);
 }
 
-/* A hundred thousand queries of which many are near to rows, most of them in large batches. */
+/* Twenty-five thousand queries for each kernel set, many of them near to rows, most of them in large batches. */
 static void many_queries(void **state)
 {
     (void)state;
     enum { MOST = 300, WIDE = 64, BATCH = 97, FEW = 3 };
     static float decoded[MOST * WIDE], values[(BATCH + FEW) * WIDE];
-    for (size_t i = 0; i < cases(1000, 20); i++) {
+    for (size_t i = 0; i < cases(250, 20); i++) {
         struct rng rng = rng_make(980000 + i);
         size_t rows = 100 + rng_below(&rng, MOST - 100);
         qz_scheme scheme = *qz_scheme_by_name(i % 3 ? "int4" : "nf4");

@@ -89,7 +89,7 @@ static void test_rows_alone(void **state)
     static const uint64_t sizes[] = {4, 6, 8, 8, 12, 16, 16, 32, 33, 64};
     static float x[ROWS * COLS];
     struct rng rng = rng_make(77);
-    for (size_t repeat = 0; repeat < cases(6000, 300); repeat++) {
+    for (size_t repeat = 0; repeat < cases(2000, 300); repeat++) {
         size_t count = 0;
         while (qz_scheme_at(count))
             count++;
