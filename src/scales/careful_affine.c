@@ -151,10 +151,11 @@ static int is_lossless_source(const struct qz_view *view, const struct qz_exact_
 
 float qz_careful_zero(const struct qz_view *view, float min, float scale, float zero)
 {
-    const double wanted = -(double)(min < 0 ? min : 0) / (double)scale;
+    const double wanted = -(double)(min < 0 ? min : 0) / (double)scale; /* -0 for 0, as the kernel has it */
     if (view->grid.zero == QZ_ZERO_UINT4)
         return wanted > 0 ? wanted < 15 ? (float)rint(wanted) : 15.0f : 0.0f;
-    return view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f ? qz_stored(view, wanted) : zero;
+    return view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f ? view->scale_type->nearest((float)wanted)
+                                                                        : zero;
 }
 
 /* The plain pair of a range. */
@@ -164,7 +165,7 @@ static struct qz_pair plain_pair(const struct qz_encoder *encoder, float min, fl
     float inverse;
     encoder->view->kernels->fit(&encoder->fit, 1, &min, &max, &pair.scale, &inverse, &pair.zero);
     if (inverse == 0.0f && pair.scale != 0.0f)
-        pair.zero = qz_careful_zero(encoder->view, min, pair.scale, pair.zero);
+        pair.zero = qz_careful_zero(encoder->view, min, pair.scale, pair.zero) + 0.0f;
     return pair;
 }
 
