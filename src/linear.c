@@ -127,10 +127,7 @@ static qz_result check(const qz_scheme *scheme, const qz_packed *packed, uint64_
         return QZ_ERROR_ARGUMENT;
     if (!qz_matrix_check(x) || !qz_matrix_check(y))
         return QZ_ERROR_SIZE;
-    qz_result result = qz_scheme_bytes(scheme, rows, cols, &sizes);
-    if (result != QZ_OK)
-        return result;
-    return qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX) ? QZ_OK : QZ_ERROR_ARGUMENT;
+    return qz_packed_sizes(scheme, packed, rows, cols, &sizes);
 }
 
 /* Takes what was prepared; returns 0 if that was of something else. */

@@ -15,8 +15,6 @@
 
 #include <stdlib.h>
 
-enum { LINE = 64 }; /* bytes */
-
 struct qz_linear_prepared {
     struct qz_made_of of;
     struct qz_ready_weights weights;
@@ -59,17 +57,13 @@ static int make_room(qz_linear_prepared *to, const struct qz_view *view, uint64_
     const uint64_t groups = tile_groups(view), has_bias = view->grid.zero != QZ_ZERO_NONE;
     const uint64_t codes = blocks * QZ_READY_BYTES, numbers = tiles * groups * QZ_SIDE * sizeof(float);
     uint64_t bytes;
-    if (!qz_multiply(sides, codes + numbers * (1 + has_bias) + tiles * QZ_SIDE, &bytes) || bytes > PTRDIFF_MAX - LINE)
+    to->bytes = sizeof *to;
+    if (!qz_multiply(sides, codes + numbers * (1 + has_bias) + tiles * QZ_SIDE, &bytes) ||
+        !(weights->packed = qz_zeroed_lines(bytes, &to->room, &to->bytes)))
         return 0;
-    to->bytes = sizeof *to + bytes + LINE;
-    to->room = calloc(1, (size_t)bytes + LINE);
-    if (!to->room)
-        return 0;
-    qz_will_be_read_through(to->room, (size_t)bytes + LINE);
     weights->blocks = (size_t)blocks;
     weights->tiles = (size_t)tiles;
     weights->groups = (size_t)groups;
-    weights->packed = (uint8_t *)to->room + (LINE - (uintptr_t)to->room % LINE);
     weights->scale = (float *)(void *)(weights->packed + sides * codes);
     weights->bias = has_bias ? weights->scale + sides * numbers / sizeof(float) : NULL;
     weights->strange = weights->packed + sides * (codes + numbers * (1 + has_bias));
@@ -82,10 +76,7 @@ static qz_result check(const qz_scheme *scheme, const qz_packed *packed, uint64_
     qz_sizes sizes;
     if (qz_scheme_check(scheme, QZ_DEFAULT) != QZ_OK || options->size < sizeof *options || options->columns)
         return QZ_ERROR_ARGUMENT;
-    qz_result result = qz_scheme_bytes(scheme, rows, cols, &sizes);
-    if (result != QZ_OK)
-        return result;
-    return qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX) ? QZ_OK : QZ_ERROR_ARGUMENT;
+    return qz_packed_sizes(scheme, packed, rows, cols, &sizes);
 }
 
 static QZ_NOINLINE qz_result prepare(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,

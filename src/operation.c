@@ -55,11 +55,9 @@ qz_result qz_operation_prepare(struct qz_operation *operation, const struct qz_p
         return QZ_ERROR_ARGUMENT;
     if (!qz_matrix_check(matrix))
         return QZ_ERROR_SIZE;
-    qz_result result = qz_scheme_bytes(scheme, matrix->rows, matrix->cols, &sizes);
+    qz_result result = qz_packed_sizes(scheme, packed, matrix->rows, matrix->cols, &sizes);
     if (result != QZ_OK)
         return result;
-    if (!qz_strides_fit(packed, &sizes, matrix->rows, scheme->super_size == QZ_WHOLE_MATRIX))
-        return QZ_ERROR_ARGUMENT;
     const struct qz_kernels *kernels = qz_kernels_active();
     if (!kernels)
         return QZ_ERROR_KERNELS;

@@ -57,18 +57,11 @@ static void prepare_slice(void *context, size_t slice)
             prepare_block(work, block);
 }
 
-/* Zeros, which stand behind the last rows of the last block; they begin where a line of the cache does. */
+/* Zeros, which stand behind the last rows of the last block. */
 static void *zeros_for(qz_prepared *to, size_t part, uint64_t count, uint64_t size)
 {
-    enum { LINE = 64 };
     uint64_t bytes;
-    if (!qz_multiply(count, size, &bytes) || bytes > PTRDIFF_MAX - LINE)
-        return NULL;
-    to->room[part] = calloc(1, (size_t)bytes + LINE);
-    to->bytes += bytes + LINE;
-    if (to->room[part])
-        qz_will_be_read_through(to->room[part], (size_t)bytes + LINE);
-    return to->room[part] ? (char *)to->room[part] + (LINE - (uintptr_t)to->room[part] % LINE) : NULL;
+    return qz_multiply(count, size, &bytes) ? qz_zeroed_lines(bytes, &to->room[part], &to->bytes) : NULL;
 }
 
 static qz_result prepare_rows(struct preparation *work, const qz_prepare_options *options)
@@ -102,10 +95,7 @@ static qz_result check(const qz_scheme *scheme, const qz_packed *packed, uint64_
         return QZ_ERROR_ARGUMENT;
     if (rows > INT64_MAX || cols > INT32_MAX)
         return QZ_ERROR_SIZE;
-    qz_result result = qz_scheme_bytes(scheme, rows, cols, &sizes);
-    if (result != QZ_OK)
-        return result;
-    return qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX) ? QZ_OK : QZ_ERROR_ARGUMENT;
+    return qz_packed_sizes(scheme, packed, rows, cols, &sizes);
 }
 
 static QZ_NOINLINE qz_result prepare(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,

@@ -6,6 +6,9 @@
 #ifndef QZ_SYSTEM_H
 #define QZ_SYSTEM_H
 
+#include <stdint.h>
+#include <stdlib.h>
+
 #ifdef _WIN32
 
 #include <malloc.h>
@@ -35,8 +38,6 @@ static inline void qz_will_be_read_through(void *memory, size_t bytes)
 
 #else
 
-#include <stdint.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -72,5 +73,18 @@ static inline void qz_will_be_read_through(void *memory, size_t bytes)
 }
 
 #endif
+
+/* Zeros that begin where a line of the cache does, and will be read from one end to the other; NULL without memory.
+ * *room is to be freed; the bytes that it takes are added to *taken. */
+static inline void *qz_zeroed_lines(uint64_t bytes, void **room, uint64_t *taken)
+{
+    enum { LINE = 64 };
+    *room = bytes <= PTRDIFF_MAX - LINE ? calloc(1, (size_t)bytes + LINE) : NULL;
+    if (!*room)
+        return NULL;
+    *taken += bytes + LINE;
+    qz_will_be_read_through(*room, (size_t)bytes + LINE);
+    return (char *)*room + (LINE - (uintptr_t)*room % LINE);
+}
 
 #endif

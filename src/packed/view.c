@@ -24,12 +24,22 @@ void qz_view_make(struct qz_view *view, const struct qz_kernels *kernels, const 
         scheme->super_size >= QZ_WHOLE_MATRIX ? scheme->super_size : scheme->super_size / scheme->group_size;
 }
 
-int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows, int shared_super)
+/* 1 if rows of packed data do not overlap. */
+static int strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows, int shared_super)
 {
     return rows < 2 ||
            (packed->code_stride >= (int64_t)sizes->code_bytes && packed->scale_stride >= (int64_t)sizes->scale_bytes &&
             packed->zero_stride >= (int64_t)sizes->zero_bytes &&
             (shared_super || packed->super_stride >= (int64_t)sizes->super_bytes));
+}
+
+qz_result qz_packed_sizes(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                          qz_sizes *sizes)
+{
+    qz_result result = qz_scheme_bytes(scheme, rows, cols, sizes);
+    if (result != QZ_OK)
+        return result;
+    return strides_fit(packed, sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX) ? QZ_OK : QZ_ERROR_ARGUMENT;
 }
 
 static int bytes_in_range(const struct qz_view *view, uint64_t row, uint64_t group)
@@ -83,7 +93,7 @@ static QZ_NOINLINE qz_result validate(const qz_scheme *scheme, const qz_packed *
     qz_result result = qz_scheme_sizes(scheme, rows, cols, &sizes);
     if (result != QZ_OK)
         return result;
-    if (!qz_strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX))
+    if (!strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX))
         return QZ_ERROR_ARGUMENT;
     struct qz_view view;
     struct numbers numbers;

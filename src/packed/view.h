@@ -58,8 +58,9 @@ struct span {
 void qz_view_make(struct qz_view *view, const struct qz_kernels *kernels, const qz_scheme *scheme,
                   const qz_packed *packed, uint64_t rows, uint64_t cols, uint64_t longest);
 
-/* 1 if rows of packed data do not overlap. */
-int qz_strides_fit(const qz_packed *packed, const qz_sizes *sizes, uint64_t rows, int shared_super);
+/* The sizes of packed data by a scheme that qz_scheme_check has accepted; QZ_ERROR_ARGUMENT if its rows overlap. */
+qz_result qz_packed_sizes(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
+                          qz_sizes *sizes);
 
 /* ---- codes ---------------------------------------------------------------------------------------------------- */
 
