@@ -12,7 +12,9 @@ enum {
     QZ_SUSPECT_VALUES = 1, /* to have few values, or values on a lattice */
     QZ_SUSPECT_CLOSE = 2,  /* two candidates are too close to tell apart in float32 */
     QZ_SUSPECT_WIDE = 4,   /* to have its best scale where ordinary groups do not */
-    QZ_SUSPECT_EXACT = 8   /* to need the exact method: next to no error, no gain, or next to no weights */
+    QZ_SUSPECT_EXACT = 8,  /* to need the exact method: next to no error, no gain, or next to no weights */
+    QZ_SUSPECT_LARGE = 16, /* to have most of its energy in one value, which is to meet a code */
+    QZ_SUSPECT_COARSE = 32 /* to have a scale of few steps of a super scale: one of few that there are */
 };
 
 /* What float32 can make of the gains of two candidates, as a share of the energy; QZ_GAINS_MORE. */
@@ -35,6 +37,9 @@ enum {
 
 /* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
 #define QZ_SMALL_ERROR 0x1p-9f
+
+/* Smaller shares of the largest magnitude are next to 0: beside 32 normal values every 40th is. */
+#define QZ_NEXT_TO_0 0x1p-6f
 
 /* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
 #define QZ_GRID_NEAR 0x1p-4f

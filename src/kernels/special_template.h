@@ -19,31 +19,36 @@ static inline float bend_of(const float *of, size_t lag)
     return fabsf((of[0] - of[lag * QZ_BLOCK]) - (of[lag * QZ_BLOCK] - of[2 * lag * QZ_BLOCK]));
 }
 
-/* Which short groups have several values that are next to 0 beside the largest one, but not 0, as mixtures of
- * magnitudes have: how near to these a code comes matters most. */
-static TARGET void note_tiny(const struct qz_look *look, const float largest[QZ_BLOCK], int32_t exact[QZ_BLOCK])
+/* How many of eight values are next to 0 beside the largest one, but not 0: value i of each eighth of a group. */
+static inline TARGET void count_tiny(const struct qz_look *look, const float largest[QZ_BLOCK], size_t i,
+                                     int32_t tiny[QZ_BLOCK])
 {
-    enum { SAMPLES = 8, MANY = 3 };
+    enum { SAMPLES = 8 };
     const float *v[SAMPLES];
-    int32_t any = 0;
-    if (look->n < SAMPLES)
-        return;
-    for (size_t i = 0; i < SAMPLES; i++)
-        v[i] = look->v + look->n * i / SAMPLES * QZ_BLOCK;
+    for (size_t k = 0; k < SAMPLES; k++)
+        v[k] = look->v + (look->n * k / SAMPLES + i) * QZ_BLOCK;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float small = largest[l] * QZ_SMALL_ERROR;
+        float small = largest[l] * QZ_NEXT_TO_0;
         int32_t count = 0;
 #pragma GCC unroll 8
-        for (int i = 0; i < SAMPLES; i++)
-            count += fabsf(v[i][l]) < small;
-        any |= count >= MANY;
+        for (int k = 0; k < SAMPLES; k++)
+            count += (fabsf(v[k][l]) < small) & (v[k][l] != 0.0f);
+        tiny[l] = count;
     }
-    for (size_t l = 0; l < QZ_BLOCK && any; l++) {
-        int count = 0;
-        for (int i = 0; i < SAMPLES; i++)
-            count += v[i][l] != 0.0f && fabsf(v[i][l]) < largest[l] * QZ_SMALL_ERROR;
-        exact[l] |= count >= MANY;
+}
+
+/* Which groups have many such values, as mixtures of magnitudes have: few others make all of the error, and how near to
+ * these a code comes matters most. Of long groups twice as many are looked at, so that none of these is missed. */
+static TARGET void note_tiny(const struct qz_look *look, const float largest[QZ_BLOCK], int32_t tiny[QZ_BLOCK])
+{
+    int32_t more[QZ_BLOCK] = {0}, many = 4;
+    count_tiny(look, largest, 0, tiny);
+    if (look->n >= 64) {
+        count_tiny(look, largest, 1, more);
+        many = 6;
     }
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        tiny[l] = tiny[l] + more[l] >= many;
 }
 
 /* Which short groups go up and down by even steps, of which few span the range, as fast triangles and sawteeth do. */
@@ -82,31 +87,33 @@ static TARGET int32_t look_symmetric(const struct qz_look *look, const struct qz
     struct qz_survey survey_found;
     const struct qz_gains *gains = more->gains;
     float largest[QZ_BLOCK], smaller[QZ_BLOCK];
-    int32_t exact[QZ_BLOCK], wide[QZ_BLOCK], close[QZ_BLOCK], any = 0;
-    const float n = (float)look->n, most_spread = look->w ? INFINITY : n; /* of one value that all the energy is in */
-    const float least_spread = more->least_spread, tiny_spread = more->has_tiny ? 0.4f * n : INFINITY;
+    int32_t exact[QZ_BLOCK], wide[QZ_BLOCK], close[QZ_BLOCK], large[QZ_BLOCK], coarse[QZ_BLOCK] = {0};
+    int32_t tiny[QZ_BLOCK], any = 0;
+    const float n = (float)look->n, least_spread = more->least_spread;
+    const float alone = look->w ? INFINITY : 0.95f * n; /* n: where one value has all the energy */
+    const float large_spread = more->has_tiny ? 0.4f * n : alone;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         float low = -look->low[l], high = look->high[l];
         largest[l] = low > high ? low : high;
         smaller[l] = low > high ? high : low;
     }
     survey(more->uniform, look->v, look->w, look->n, largest, &survey_found);
+    note_tiny(look, largest, tiny);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         float energy = gains->energy[l], gain = gains->best[l];
         spread[l] = (look->w ? survey_found.weight[l] : n) * (largest[l] * largest[l]);
         close[l] = gain - gains->other[l] <= energy * QZ_CLOSE;
-        exact[l] = (energy - gain <= energy * 0x1p-12f) | (gain <= 0.0f) | (spread[l] > energy * (0.95f * most_spread));
+        exact[l] = (energy - gain <= energy * 0x1p-12f) | (gain <= 0.0f);
         wide[l] = (spread[l] < least_spread * energy) | (smaller[l] * 64.0f < largest[l]) |
-                  (spread[l] > energy * tiny_spread);
+                  (tiny[l] & (spread[l] <= energy * alone));
+        large[l] = spread[l] > energy * large_spread;
     }
     for (size_t l = 0; l < QZ_BLOCK && more->few_steps > 0.0f; l++)
         exact[l] |= fabsf(more->scale[l] * more->unit[l]) < more->few_steps;
-    if (look->n <= 16) {
-        note_tiny(look, largest, exact);
+    if (look->n <= 16)
         note_slopes(look, largest, exact);
-    }
     for (size_t l = 0; l < QZ_BLOCK && more->super; l++)
-        exact[l] |= largest[l] < more->coarse * fabsf(more->super[l] * more->end);
+        coarse[l] = largest[l] < more->coarse * fabsf(more->super[l] * more->end);
     for (size_t l = 0; l < QZ_BLOCK && look->w; l++) {
         /* how many equal weights these are worth */
         float worth = survey_found.weight[l] * survey_found.weight[l] / survey_found.weight2[l];
@@ -114,11 +121,10 @@ static TARGET int32_t look_symmetric(const struct qz_look *look, const struct qz
         exact[l] |= (worth < 2.2f) | (worth * 12.0f < n) | (rest > gains->energy[l] * 0x1p-4f);
         wide[l] |= (worth < 4.0f) | (worth * 8.0f < n);
     }
-    const int32_t wide_means = n <= 16.0f ? QZ_SUSPECT_WIDE | QZ_SUSPECT_EXACT : QZ_SUSPECT_WIDE;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         int32_t values = survey_found.repeats[l] | survey_found.lattice[l];
-        suspicion[l] = values * QZ_SUSPECT_VALUES | close[l] * QZ_SUSPECT_CLOSE | wide[l] * wide_means |
-                       exact[l] * QZ_SUSPECT_EXACT;
+        suspicion[l] = values * QZ_SUSPECT_VALUES | close[l] * QZ_SUSPECT_CLOSE | wide[l] * QZ_SUSPECT_WIDE |
+                       exact[l] * QZ_SUSPECT_EXACT | large[l] * QZ_SUSPECT_LARGE | coarse[l] * QZ_SUSPECT_COARSE;
         any |= suspicion[l];
     }
     return any;

@@ -135,12 +135,14 @@ static enum kind kind_of(const struct qz_encoder *encoder)
     return grid->sorted[0] == -grid->sorted[15] ? TABLE_EVEN : TABLE;
 }
 
+/* Of few values the error has many dips as the scale grows: tables without a code next to 0 need more factors. */
 static QZ_NOINLINE void choose_factors(struct qz_search *rule, enum kind kind, int weighted, uint64_t group_size)
 {
     size_t i = 0;
     while (i + 1 < GROWTHS && group_size > growths[i].longest)
         i++;
     int longer = i == 0 ? 0 : growths[i].longest <= 192 ? 1 : 2;
+    weighted |= kind == TABLE_EVEN && group_size <= QZ_FEW_VALUES;
     rule->as_stored = kind == INTEGERS || kind == INTEGERS_POSITIVE ? 2 : 1;
     rule->first = candidates[kind][weighted][longer].first;
     rule->count = rule->first + candidates[kind][weighted][longer].second;
@@ -184,12 +186,51 @@ static QZ_NOINLINE void choose_near(struct qz_search *rule, enum kind kind)
         rule->factor[c] = (float)(0.945 + 0.01 * (double)(c % each));
 }
 
+/* The scales of fewest steps, of either sign: as they are stored, since few values may make a step. */
+static QZ_NOINLINE void choose_steps(struct qz_search *rule, enum kind kind, int has_signs)
+{
+    rule->as_stored = 0;
+    rule->refit = 0;
+    rule->first = kind == TWO_TABLES ? QZ_CANDIDATES / 2 : has_signs ? QZ_CANDIDATES : QZ_CANDIDATES / 2;
+    rule->count = kind == TWO_TABLES ? QZ_CANDIDATES : rule->first;
+    for (size_t c = 0; c < rule->count; c++) {
+        size_t i = c % rule->first, steps = has_signs ? i / 2 + 1 : i + 1;
+        rule->factor[c] = (has_signs && i % 2 ? -1.0f : 1.0f) / (float)steps;
+    }
+}
+
 /* The exponents in question. */
 static QZ_NOINLINE void choose_exponents(struct qz_search *rule, size_t count)
 {
     static const float factors[] = {1.0f, 2.0f, 0.5f, 4.0f, 0.25f};
     rule->first = rule->count = count;
     memcpy(rule->factor, factors, count * sizeof *factors);
+}
+
+/* Whether two values of a table are in the proportion of two others: then a group that has no others is decoded alike
+ * with two scales. Returns a multiple of the scale that the largest magnitude is below in such a group, or 0. */
+static QZ_NOINLINE float alike_below(const struct qz_grid *grid)
+{
+    float ratio[16 * 15 / 2], top = 0.0f, second = 0.0f;
+    size_t count = 0;
+    for (int i = 0; i < 16; i++)
+        top = fabsf(grid->sorted[i]) > top ? fabsf(grid->sorted[i]) : top;
+    for (int i = 0; i < 16; i++)
+        second = fabsf(grid->sorted[i]) > second && fabsf(grid->sorted[i]) < top ? fabsf(grid->sorted[i]) : second;
+    for (int i = 0; i < 16; i++)
+        for (int k = 0; k < i; k++) {
+            float high = fabsf(grid->sorted[i]), low = fabsf(grid->sorted[k]), other = low;
+            low = low < high ? low : high;
+            high = other < high ? high : other;
+            if (low == high || low == 0.0f || (grid->sorted[i] > 0) != (grid->sorted[k] > 0))
+                continue;
+            ratio[count] = low / high;
+            for (size_t c = 0; c < count; c++)
+                if (fabsf(ratio[c] - ratio[count]) < 1e-6f * ratio[c])
+                    return 0.5f * (top + second);
+            count++;
+        }
+    return 0.0f;
 }
 
 static QZ_NOINLINE void copy_values(struct qz_search *rule, const struct qz_grid *grid)
@@ -237,6 +278,7 @@ void qz_search_rules(struct qz_encoder *encoder, uint64_t group_size)
     encoder->has_tiny = 0;
     for (int i = 0; i < 16; i++)
         encoder->has_tiny |= grid->sorted[i] != 0.0f && fabsf(grid->sorted[i]) * 64.0f < fabsf(encoder->fit.end);
+    encoder->alike_below = grid->uniform || view->super_groups || group_size > QZ_FEW_VALUES ? 0.0f : alike_below(grid);
     rule.cells = !grid->uniform && fill_cells(&rule, 0) && fill_cells(&rule, 1);
     for (int which = 0; which < QZ_CANDIDATE_LISTS; which++) {
         encoder->search[which] = rule;
@@ -246,6 +288,8 @@ void qz_search_rules(struct qz_encoder *encoder, uint64_t group_size)
             choose_entries(&encoder->search[which], grid, encoder->fit.end, encoder->has_signs);
         else if (which == QZ_CANDIDATES_NEAR)
             choose_near(&encoder->search[which], kind);
+        else if (which == QZ_CANDIDATES_STEPS)
+            choose_steps(&encoder->search[which], kind, encoder->has_signs);
         else if (which == QZ_CANDIDATES_MANY)
             choose_many(&encoder->search[which], kind);
         else

@@ -25,14 +25,18 @@ struct groups {
     struct qz_sums sums;
 };
 
+/* Groups of so many values need more candidates than others. */
+enum { QZ_FEW_VALUES = 16 };
+
 /* Lists of candidates: of groups whose values count the same, of those with weights; and of those that are special,
- * first far and wide, and then near the best. */
+ * first far and wide, and then near the best; and of those whose scales are a few steps of a super scale. */
 enum {
     QZ_CANDIDATES_UNWEIGHTED,
     QZ_CANDIDATES_WEIGHTED,
     QZ_CANDIDATES_MANY,
     QZ_CANDIDATES_ENTRIES,
     QZ_CANDIDATES_NEAR,
+    QZ_CANDIDATES_STEPS,
     QZ_CANDIDATE_LISTS
 };
 
@@ -44,6 +48,7 @@ struct qz_encoder {
     int positive;  /* searched scales are not negative: they may not be, or need not be */
     int has_tiny;  /* the table has a value next to 0: a group with one large value may do best with a large scale */
     int has_signs; /* of searched scales, either sign makes other values */
+    float alike_below; /* of few values, below so many scales, may be decoded alike with another one; 0: none are */
     qz_nonfinite nonfinite;
     const qz_matrix *weights; /* or NULL */
     qz_rule rule;             /* of another tool, which the scheme has */

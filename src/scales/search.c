@@ -418,6 +418,22 @@ static void search_more(const struct pass *pass, int list, const float begin[QZ_
     }
 }
 
+/* Tries candidates where the largest value of special groups meets a code, and then about the best so far. */
+static void search_entries(const struct pass *pass)
+{
+    struct block *block = pass->block;
+    float begin[QZ_BLOCK];
+    fill_block(pass->encoder, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
+    for (int list = QZ_CANDIDATES_ENTRIES; list <= QZ_CANDIDATES_NEAR; list++) {
+        const float *from = list == QZ_CANDIDATES_ENTRIES ? pass->source->begin : pass->groups->scale;
+        for (size_t l = 0; l < QZ_BLOCK; l++) {
+            size_t k = l < block->count ? l : 0;
+            begin[l] = from[block->group[k]] / block->unit[k];
+        }
+        search_more(pass, list, begin);
+    }
+}
+
 /* Tries many more candidates for special groups: about where the spread of their values says the best scale may be,
  * where the largest value meets one of the table, and at last about the best of these. */
 static void search_many(const struct pass *pass)
@@ -443,12 +459,19 @@ static void search_many(const struct pass *pass)
         begin[l] = -begin[l];
     if (encoder->has_signs)
         search_more(pass, QZ_CANDIDATES_MANY, begin);
-    search_more(pass, QZ_CANDIDATES_ENTRIES, plain);
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
-        size_t k = l < block->count ? l : 0;
-        begin[l] = pass->groups->scale[block->group[k]] / block->unit[k];
-    }
-    search_more(pass, QZ_CANDIDATES_NEAR, begin);
+    search_entries(pass);
+}
+
+/* Tries the scales of a few steps of the super scale. */
+static void search_steps(const struct pass *pass)
+{
+    const struct qz_view *view = pass->encoder->view;
+    struct block *block = pass->block;
+    float step[QZ_BLOCK];
+    fill_block(pass->encoder, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        step[l] = ldexpf(block->super[l], view->scale_type->levels.step);
+    search_more(pass, QZ_CANDIDATES_STEPS, step);
 }
 
 /* The best scale of a group, by itself. */
@@ -480,28 +503,56 @@ static int is_searchable(const struct groups *groups, size_t g)
     return qz_is_finite(groups->scale[g]) && (groups->min[g] != 0.0f || groups->max[g] != 0.0f);
 }
 
+/* Whether next to no value but a few large ones can make an error that is left of what is to gain: it jumps up and down
+ * with the scale, and candidates do not find its least. */
+static int has_few_errors(const struct specials *specials, size_t i)
+{
+    return specials->suspicion[i] & (QZ_SUSPECT_LARGE | QZ_SUSPECT_WIDE) &&
+           specials->energy[i] - specials->gain[i] <= specials->energy[i] * 0x1p-9f;
+}
+
 /* Better scales for special groups: some by many candidates, some alone. */
 static void search_specials(const struct pass *pass)
 {
     struct specials *specials = pass->specials;
-    uint16_t wide[QZ_TILE_GROUPS];
-    size_t count = 0;
+    const struct {
+        unsigned suspicion;
+        void (*search)(const struct pass *pass);
+    } ways[] = {{QZ_SUSPECT_WIDE, search_many}, {QZ_SUSPECT_LARGE, search_entries}, {QZ_SUSPECT_COARSE, search_steps}};
+    uint16_t some[QZ_TILE_GROUPS];
     for (size_t i = 0; i < specials->count; i++) {
         struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, specials->group[i]);
         specials->suspicion[i] = (uint8_t)qz_look_at_values(pass->encoder, &source, specials->suspicion[i]);
-        if ((specials->suspicion[i] & (QZ_SUSPECT_WIDE | QZ_SUSPECT_EXACT)) == QZ_SUSPECT_WIDE)
-            wide[count++] = (uint16_t)i;
     }
-    for_each_block(pass, wide, count, specials->group, search_many);
+    for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
+        size_t count = 0;
+        for (size_t i = 0; i < specials->count; i++)
+            if (!(specials->suspicion[i] & QZ_SUSPECT_EXACT) && specials->suspicion[i] & ways[way].suspicion)
+                some[count++] = (uint16_t)i;
+        for_each_block(pass, some, count, specials->group, ways[way].search);
+    }
     for (size_t i = 0; i < specials->count; i++) {
         size_t g = specials->group[i];
-        int exact = (specials->suspicion[i] & QZ_SUSPECT_EXACT) != 0;
+        int exact = (specials->suspicion[i] & QZ_SUSPECT_EXACT) != 0 || has_few_errors(specials, i);
         if (exact || specials->suspicion[i] & QZ_SUSPECT_CLOSE)
             search_alone(pass, g, exact);
-        if (!exact && specials->suspicion[i] & QZ_SUSPECT_WIDE) {
+        if (!exact && specials->suspicion[i] & (QZ_SUSPECT_WIDE | QZ_SUSPECT_LARGE)) {
             struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);
             pass->groups->scale[g] = qz_least_alike(pass->encoder, &source, pass->groups->scale[g]);
         }
+    }
+}
+
+/* Of all scales that decode a short group alike, the least one, so that it is found again. Longer groups have a value
+ * of every kind, unless they are special. */
+static void settle_alike(const struct pass *pass)
+{
+    const struct qz_encoder *encoder = pass->encoder;
+    struct groups *groups = pass->groups;
+    for (size_t g = 0; g < groups->count && encoder->alike_below > 0.0f; g++) {
+        struct qz_exact_source source = source_of(encoder->view, pass->run, pass->source, g);
+        if (qz_larger(-groups->min[g], groups->max[g]) < encoder->alike_below * fabsf(groups->scale[g]))
+            groups->scale[g] = qz_least_alike(encoder, &source, groups->scale[g]);
     }
 }
 
@@ -620,9 +671,10 @@ static void search_blocks(const struct qz_encoder *encoder, const struct run *ru
             search_alone(&pass, g, 1);
     }
     for_each_block(&pass, rest, count, NULL, search_any);
-    if (is_symmetric(encoder))
+    if (is_symmetric(encoder)) {
         search_specials(&pass);
-    else if (!encoder->view->super_groups)
+        settle_alike(&pass);
+    } else if (!encoder->view->super_groups)
         search_ends_again(&pass);
 }
 

@@ -107,29 +107,31 @@ static void try_scale(const struct qz_encoder *encoder, const struct qz_exact_so
     }
 }
 
-/* What there is to know of a group: the sum of w x^2, how many equal weights w is worth, and the largest magnitude that
- * has a weight. */
+/* What there is to know of a group: the sum of w x^2, how many equal weights w and w x^2 are worth, and the largest
+ * magnitude that has a weight. */
 struct measured {
-    double energy, weight, worth;
+    double energy, weight, worth, values;
     float largest;
 };
 
 static struct measured measure(const struct qz_exact_source *source)
 {
     struct measured m = {0};
-    double squares = 0;
+    double squares = 0, fourth = 0;
     size_t n;
     for (uint64_t start = 0; start < source->n; start += n) {
         const float *w, *x = qz_source_piece(source, start, &n, &w);
         for (size_t i = 0; i < n; i++) {
-            double share = w ? (double)w[i] : 1.0;
-            m.energy += share * (double)x[i] * (double)x[i];
+            double share = w ? (double)w[i] : 1.0, energy = share * (double)x[i] * (double)x[i];
+            m.energy += energy;
+            fourth += energy * energy;
             m.weight += share;
             squares += share * share;
             m.largest = share > 0 && fabsf(x[i]) > m.largest ? fabsf(x[i]) : m.largest;
         }
     }
     m.worth = squares > 0 ? m.weight * m.weight / squares : 0;
+    m.values = fourth > 0 ? m.energy * m.energy / fourth : 0;
     return m;
 }
 
@@ -166,8 +168,8 @@ static void search_symmetric(const struct qz_encoder *encoder, const struct qz_e
     *scale = best.scale;
     *zero = best.zero;
     unsigned suspicion = QZ_SUSPECT_VALUES | (best.error <= group.energy * 0x1p-12 ? QZ_SUSPECT_EXACT : 0u);
-    int exact =
-        group.worth < (double)source->n / 16 || (qz_look_at_values(encoder, source, suspicion) & QZ_SUSPECT_EXACT) != 0;
+    int exact = group.worth < (double)source->n / 16 || group.values < 4 ||
+                (qz_look_at_values(encoder, source, suspicion) & QZ_SUSPECT_EXACT) != 0;
     qz_careful_group(encoder, source, 1.0f, plain, exact, scale, zero);
     if (!exact)
         *scale = qz_least_alike(encoder, source, *scale);
