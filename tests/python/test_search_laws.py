@@ -100,6 +100,7 @@ def test_never_worse_than_a_rule(scheme, group_size):
 # Where a search stays further behind the exact method, and how far at most.
 FURTHER = {
     ("int4", 16, "clipped", "none"): 0.2,
+    ("nf4", 16, "integers to 6", "none"): 0.2,
     ("nf4", 128, "smooth", "none"): 0.3,
     ("fp4_bnb", 32, "few of 30", "uneven"): 0.25,
     ("fp4", 1024, "clipped", "few"): 0.25,
