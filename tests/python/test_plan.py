@@ -26,25 +26,13 @@ import numpy as np
 import pytest
 import quantize
 import safetensors.numpy
-from checkpoints import OPTIONS, check, checkpoint, make, sums
+from checkpoints import OPTIONS, check, checkpoint, converted, make, quantized, sums
 from quantize import plan_report, planning, running, stages, tool
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     return make(tmp_path_factory.mktemp("made"), 9)
-
-
-def quantized(tmp_path: Path, scheme: str) -> Path:
-    """A checkpoint with one tensor in each of some files, which are quantized in groups of 32."""
-    rng = np.random.default_rng(7)
-    (tmp_path / "floats").mkdir()
-    tensors = {f"layers.{i}.weight": rng.standard_normal((64, 128), np.float32) for i in range(5)}
-    quantize.save(tmp_path / "floats/model.safetensors", {**tensors, "norm": np.ones(9, np.float32)})
-    (tmp_path / "floats/config.json").write_text("{}")
-    words = [str(tmp_path / "floats"), str(tmp_path / "q"), f"--scheme={scheme}", "--group-size=32"]
-    tool.call_tool([*words, "--max-shard-size=6000"])
-    return tmp_path / "q"
 
 
 class Twice(Executor):
@@ -156,13 +144,7 @@ def test_quantized_checkpoints(tmp_path: Path, requantize: bool) -> None:
 def test_conversions(tmp_path: Path, scheme: Any, to: str, requantize: bool) -> None:
     """The bytes of ``quantize convert``, whatever runs the tasks; back again, the values that there were."""
     source = quantized(tmp_path, scheme)
-    tool.call_tool(
-        [
-            *[str(source), str(tmp_path / "whole"), f"--to={to}", "--max-shard-size=9000"],
-            *(["--requantize"] if requantize else []),
-        ],
-        "convert",
-    )
+    wanted = converted(source, tmp_path / "whole", to, requantize)
     options: dict[str, Any] = {"to": to, "max_shard_size": 9000, "requantize": requantize}
     plan = quantize.plan(source, tmp_path / "out", **options)
     assert len(plan.shards) > 3
@@ -170,7 +152,7 @@ def test_conversions(tmp_path: Path, scheme: Any, to: str, requantize: bool) -> 
     with pytest.raises(quantize.PlanError, match="1 of"):
         quantize.run(plan, Broken(len(plan.shards)))
     given = quantize.run(plan, Twice(), resume=True)
-    check(tmp_path / "out", sums(tmp_path / "whole"), given)
+    check(tmp_path / "out", wanted, given)
     assert quantize.run(plan, resume=True) == given
     assert report_of(tmp_path / "out")["totals"]["layout"] == to
     if not requantize:
