@@ -170,17 +170,19 @@ def test_codec_of_version_2(name: str, source: st.DataObject) -> None:
     dtype = source.draw(st.sampled_from(["float32", "float64", "float16"]))
     x = x.astype(dtype)
     wanted = quantize.quantize_array(x, scheme, axis=axis).dequantize(dtype=dtype)
+    x = x.astype(x.dtype.newbyteorder(source.draw(st.sampled_from("<>"))))
     store: dict[str, Any] = {}
     z = zarr.create_array(
         store,
         shape=x.shape,
-        dtype=dtype,
+        dtype=x.dtype,
         chunks=chunks,
         order=source.draw(st.sampled_from("CF")),
         compressors=Int4BlockV2(scheme, axis=axis, dtype=dtype),
         zarr_format=2,
     )
     z[...] = x
+    assert z.dtype == x.dtype
     assert np.array_equal(zarr.open_array(store, mode="r")[...], wanted)  # type: ignore[arg-type]
 
 
@@ -322,7 +324,7 @@ def test_hostile_chunks_of_version_2(turn: int, cut: int | None) -> None:
         message = str(error)
     else:
         message = ""
-        assert turn == 8 * 6 or turn >= 8 * 24  # of the header, only the order in memory
+        assert turn in (8 * 6, 8 * 7) or turn >= 8 * 24  # of the header, only how values lie in memory
         assert found.shape == x.shape
         assert np.isfinite(found).all()
     assert "\n" not in message
