@@ -333,8 +333,8 @@ def test_musl(log: Log) -> Count:
     """C tests and the tool with musl; the tests of the tool are those of models, whose bytes are compared."""
     install(log)
     count = test_c(musl(), log)
-    tool = {"QUANTIZE_CLI": str(ROOT / "build/musl/cli/quantize")}
-    count.add(run_pytest(log, "musl", "tests/cli/test_models.py --cases=short", "short", **tool))
+    tool = str(ROOT / "build/musl/cli/quantize")
+    count.add(run_pytest(log, "musl", "tests/cli/test_models.py --cases=short", "short", QUANTIZE_CLI=tool))
     return count
 
 
