@@ -200,6 +200,12 @@ def test_the_whole_axis_may_have_any_length() -> None:
             {}, data=x, chunks=chunks, compressors=Int4BlockV2(name, whole=True), zarr_format=2
         )
         assert np.array_equal(v2[...], wanted)
+        for empty in ((0, shape[1]), (shape[0], 0), (0, 0)):
+            none = zarr.create_array(
+                {}, shape=empty, dtype="f4", chunks=tuple(max(n, 1) for n in empty), serializer=codec
+            )
+            none[...] = np.zeros(empty, np.float32)
+            assert none[...].shape == empty
 
 
 def test_what_would_depend_on_the_chunks_is_refused() -> None:
@@ -234,6 +240,8 @@ def test_what_would_depend_on_the_chunks_is_refused() -> None:
         zarr.create_array({}, shape=(32,), dtype="i2", chunks=(32,), serializer=Int4Block())
     with pytest.raises(quantize.DtypeError, match=r"needs Int4Block.*dtype='float64'"):
         Int4BlockV2().encode(x.astype(np.float64))
+    with pytest.raises(quantize.DtypeError, match="int32 is none of floats"):
+        Int4BlockV2().encode(x.astype(np.int32))
     varied = dataclasses.replace(quantize.schemes()["nvfp4"], super_size=256)  # the remedy works
     store(Int4Block(varied), (4, 256), (8, 512))
 

@@ -26,7 +26,7 @@ from ..blocks import (
 )
 from ..encode import quantize_array
 from ..errors import DtypeError, FormatError
-from ..inputs import DTYPE_NUMBERS, as_axis
+from ..inputs import FLOATS, as_axis
 from ..names import unknown
 from ..scheme import Scheme, find
 
@@ -83,7 +83,7 @@ class Int4Block(Codec):  # type: ignore[misc]
         self.dtype = np.dtype(dtype).name
         self.nonfinite: Literal["refuse", "clip"] = nonfinite
         self.whole = bool(whole)
-        if self.dtype not in DTYPE_NUMBERS or self.dtype == "bfloat16":
+        if np.dtype(self.dtype) not in FLOATS:
             raise DtypeError(f"dtype must be float16, float32 or float64, not {self.dtype}")
         if nonfinite not in ("refuse", "clip"):
             raise unknown("nonfinite", nonfinite, ("refuse", "clip"))
@@ -97,6 +97,8 @@ class Int4Block(Codec):  # type: ignore[misc]
     def encode(self, buf: Any) -> bytes:
         """The bytes of a chunk."""
         x = ensure_ndarray_like(buf)
+        if x.dtype.newbyteorder("=") not in FLOATS:
+            raise DtypeError(f"a chunk of {x.dtype.name} is none of floats; convert the array first")
         if x.dtype.name != self.dtype:
             raise DtypeError(f"a chunk of {x.dtype.name} needs Int4Block(..., dtype={x.dtype.name!r})")
         if not 1 <= x.ndim <= _MOST_AXES:
