@@ -201,13 +201,14 @@ def _collect(
                     raise PlanError(f"the executor returned {sums!r:.200}, which is not what the task made")
                 found.append(sums)
             except Exception as error:  # an executor has its own for a worker that is gone
-                name = plan.shards[number - 1][0] if number != REST else "what lies beside the tensors"
-                failures[name] = str(error) or type(error).__name__
+                failures[_named(plan, number)] = " ".join(str(error).split()) or type(error).__name__
             if progress is not None:
                 progress(done, len(numbers))
     finally:  # an interrupted run gives out no more
         for future in futures:
             future.cancel()
+    for number in set(numbers) - set(futures.values()):
+        failures[_named(plan, number)] = "the executor returned one future for several tasks"
     if failures:
         name, why = min(failures.items())
         raise PlanError(
@@ -216,3 +217,8 @@ def _collect(
             failures,
         )
     return found
+
+
+def _named(plan: Plan, number: int) -> str:
+    """What a task makes."""
+    return plan.shards[number - 1][0] if number != REST else "what lies beside the tensors"

@@ -372,6 +372,18 @@ class Strange(Executor):
         )
 
 
+class Same(Executor):
+    """Gives the future of what lies beside the tensors for every task."""
+
+    def __init__(self) -> None:
+        self.future: Future[Any] = Future()
+
+    def submit(self, function: Any, /, path: Any, number: Any, threads: Any) -> Future[Any]:
+        if number == stages.REST:
+            self.future.set_result(function(path, number, threads))
+        return self.future
+
+
 def test_executors_that_return_something_else(made: Any, tmp_path: Path) -> None:
     """A result counts only for the task that it is of, or files would be missing in the output."""
     plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
@@ -386,6 +398,9 @@ def test_executors_that_return_something_else(made: Any, tmp_path: Path) -> None
             quantize.run(plan, Strange(change), resume=True)
         assert len(caught.value.failures) == last + 1 - (last + 1) // 3
         assert not (tmp_path / "out").exists()
+    with pytest.raises(quantize.PlanError, match=r"failed, .*one future for several tasks; resume") as caught:
+        quantize.run(plan, Same(), resume=True)
+    assert len(caught.value.failures) == last
     check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
     for wrong, why in ((distributed.Client, "Client|type"), (2.5, "float"), ("2", "str")):
         with pytest.raises(TypeError, match=f"executor is a ({why}), not a number"):
