@@ -248,8 +248,8 @@ def is_complete(plan: Plan, number: int, sums: Sums) -> bool:
     """Whether these are the files that a task makes: one with tensors, or what is beside those."""
     if not isinstance(sums, dict):  # whatever an executor returned
         return False
-    shards = {name for name, _ in plan.shards}
     if number == REST:
+        shards = {name for name, _ in plan.shards}
         return not shards & set(sums) and (INDEX in sums) == (len(shards) > 1)
     return set(sums) == {plan.shards[number - 1][0]}
 
