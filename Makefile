@@ -4,7 +4,7 @@ PYTHON ?= python3
 
 VENV := .venv/bin/python
 SHORT := c python
-FULL := lint gcc clang debug sanitizers threads ftz emulated avx512 windows fuzz fast-math consume combinations
+FULL := lint gcc clang debug sanitizers threads ftz emulated avx512 musl windows fuzz fast-math consume combinations
 
 PREFIX ?= /usr/local
 

@@ -93,6 +93,7 @@ AARCH64 = (
     ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
 )
 QEMU = ("qemu's user mode emulators", emulators, ["qemu-user"])
+MUSL = ("musl", lambda: builds("musl-gcc", ["stdio.h"], "-static"), ["musl-tools"])
 ALL = [
     ("g++", lambda: have("g++"), ["g++"]),
     ("clang", lambda: builds("clang"), ["clang"]),
@@ -111,6 +112,7 @@ ALL = [
         lambda: have("zsh") and have("fish") and have("mandoc"),
         ["zsh", "fish", "mandoc"],
     ),
+    MUSL,
 ]
 FUZZ = [
     (
@@ -128,7 +130,7 @@ WHEELS = [
     AARCH64,
     QEMU,
     ("Debian's tools", lambda: have("dpkg") and have("dpkg-source"), ["dpkg-dev"]),
-    ("musl", lambda: have("musl-gcc"), ["musl-tools"]),
+    MUSL,
 ]
 NEEDS = {
     "build": BUILD,

@@ -157,6 +157,20 @@ def emulated(machine: str, files: str, without: str = "^$") -> Variant:
     return Variant(machine, compiler, flags, options=options, environment=SHORTER, without=without)
 
 
+def musl() -> Variant:
+    """Another C library, whose threads have 128 KiB of stack unless they ask for more."""
+    machine = platform.machine()
+    options = (
+        f"-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={machine} -DCMAKE_EXE_LINKER_FLAGS=-static "
+        f"-DCMAKE_MODULE_PATH={ROOT}/tests/emulated/zlib {LEAN}"
+    )
+    tests = tuple(
+        f"test_{topic}" for topic in ("pool", "same_bytes", "safetensors", "gguf", "folder", "output")
+    )
+    only, targets = "|".join(f"^{name}/" for name in tests), " ".join((*tests, "quantize_cli"))
+    return Variant("musl", "musl-gcc", "-O1 -DNDEBUG", "None", options, SHORTER, only, targets=targets)
+
+
 def wide() -> list[Variant]:
     """The kernels for AVX-512 where only AVX2 is needed; only tests that compare kernels, and bytes."""
     if platform.machine() not in ("x86_64", "AMD64"):
@@ -192,10 +206,10 @@ C_PARTS = {
 
 SHORT_RUN = ("c", "python")
 OTHER_BUILDS = [part for part in C_PARTS if part not in SHORT_RUN]
-FULL_RUN = ("lint", *OTHER_BUILDS, "windows", "fuzz", "fast-math", "consume", "combinations")
+FULL_RUN = ("lint", *OTHER_BUILDS, "musl", "windows", "fuzz", "fast-math", "consume", "combinations")
 
 # Parts that run at the same time as the others, which mostly build: these mostly run one program at a time.
-BESIDE = ("emulated", "avx512", "windows", "combinations")
+BESIDE = ("emulated", "avx512", "musl", "windows", "combinations")
 
 
 def test_c(variant: Variant, log: Log) -> Count:
@@ -315,6 +329,15 @@ def test_windows(log: Log) -> Count:
     return count
 
 
+def test_musl(log: Log) -> Count:
+    """C tests and the tool with musl; the tests of the tool are those of models, whose bytes are compared."""
+    install(log)
+    count = test_c(musl(), log)
+    tool = str(ROOT / "build/musl/cli/quantize")
+    count.add(run_pytest(log, "musl", "tests/cli/test_models.py --cases=short", "short", QUANTIZE_CLI=tool))
+    return count
+
+
 def test_consume(log: Log) -> Count:
     """What makes builds of its own: the library in other projects, its headers in other compilers."""
     return run_pytest(log, "consume", "tests/consume")
@@ -345,6 +368,7 @@ OTHERS = {
     "fast-math": test_fast_math,
     "fuzz": test_fuzz,
     "lint": test_lint,
+    "musl": test_musl,
     "peers": test_peers,
     "scale": test_scale,
     "windows": test_windows,

@@ -13,6 +13,7 @@
  * the next panel is fetched while this one is worked on; evenly, for the hardware drops requests that come in bursts.
  */
 #include "columns.h"
+#include "base/fpenv.h"
 #include "kernels/stream.h"
 
 enum {
@@ -116,9 +117,10 @@ static struct qz_ahead ahead_of(const struct qz_operation *operation, const stru
     return (struct qz_ahead){(uintptr_t)first, line, line, left, strip->cols, stride, (uintptr_t)first};
 }
 
-/* Encodes whole groups of a multiple of 16 rows; returns 0 if something about them is special. */
-static int encode_panel(const struct qz_operation *operation, const struct qz_fit *fit, struct findings *found,
-                        const struct qz_tile *panel)
+/* Encodes whole groups of a multiple of 16 rows; returns 0 if something about them is special. What it keeps on the
+ * stack must be gone when its caller encodes them by rows. */
+static QZ_NOINLINE int encode_panel(const struct qz_operation *operation, const struct qz_fit *fit,
+                                    struct findings *found, const struct qz_tile *panel)
 {
     size_t length = (size_t)operation->view.group_size, bytes = panel->cols / 2, clipped = 0;
     struct columns columns;

@@ -118,22 +118,28 @@ def _of_tensor(tensor: Any, what: str) -> AnyArray:
         plain = plain.resolve_neg()
     name = str(plain.dtype).removeprefix("torch.")
     float8 = _float8(name) if name in _TENSOR_FLOAT8 else None
-    if is_bfloat16_tensor(plain):
-        plain = plain.view(sys.modules["torch"].int16)
-    elif float8 is not None:
-        plain = plain.view(sys.modules["torch"].uint8)
     try:
+        if is_bfloat16_tensor(plain):
+            plain = plain.view(sys.modules["torch"].int16)
+        elif float8 is not None:
+            plain = plain.view(sys.modules["torch"].uint8)
         found: AnyArray = plain.numpy()
-    except TypeError as error:
-        where = str(getattr(plain, "device", "cpu"))
-        if where != "cpu":
-            raise DtypeError(f"{what} is a tensor on {where}; pass {what}.cpu()") from None
-        if "ScalarType" not in str(error):
-            raise
-        raise DtypeError(f"{what} is a tensor of {plain.dtype}; pass {what}.to(torch.float32)") from None
+    except (RuntimeError, TypeError) as error:
+        raise _unreadable(plain, what, error) from None
     if float8 is not None:
         return found.view(float8)
     return found.view(np.uint16) if is_bfloat16_tensor(tensor) else found
+
+
+def _unreadable(tensor: Any, what: str, error: Exception) -> DtypeError:
+    """The error for a tensor that does not become an array."""
+    where = str(getattr(tensor, "device", "cpu"))
+    if where != "cpu":
+        return DtypeError(f"{what} is a tensor on {where}; pass {what}.cpu()")
+    if "ScalarType" in str(error):
+        return DtypeError(f"{what} is a tensor of {tensor.dtype}; pass {what}.to(torch.float32)")
+    said = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+    return DtypeError(f"{what} is no dense tensor of real numbers ({said}); make it one")
 
 
 def _float8(name: str) -> np.dtype[Any] | None:

@@ -69,6 +69,14 @@ def conversion(to: str, options: dict[str, Any]) -> list[str]:
     return arguments if options.get("verify", True) else [*arguments, "--no-verify"]
 
 
+def are_known(arguments: Sequence[str], command: str) -> bool:
+    """Whether a plan could have these options: none that say where the tool writes, or what it is to make."""
+    options = ("scheme", "rule", "no-default-rules", *_VALUES, *_FILES, *_LISTS, *_FLAGS)
+    of_conversions = ("to", "no-verify", *_OF_CONVERSIONS)
+    known = {f"--{name.replace('_', '-')}" for name in (of_conversions if command == "convert" else options)}
+    return all(one.partition("=")[0] in known for one in arguments)
+
+
 def is_url(path: str) -> bool:
     """Whether a path is a URL, as the package fsspec takes them."""
     return "://" in path

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import _core
 from .errors import FormatError, PlanError
-from .plan_options import absolute, conversion, encoding, is_plain, is_url
+from .plan_options import absolute, are_known, conversion, encoding, is_plain, is_url
 from .tool import call_tool
 
 if TYPE_CHECKING:
@@ -69,9 +69,14 @@ class Plan:
         Inputs count by name, size and time of change: the headers of other weights of the same shapes would
         be the same.
         """
-        inputs = sorted((os.path.basename(path), size, time) for path, size, time in self.inputs)
+        inputs = sorted((self._name_of(path), size, time) for path, size, time in self.inputs)
         said = [self.version, self.command, self.arguments, self.choices, inputs, self.shards]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+    def _name_of(self, path: str) -> str:
+        """What an input is called in the checkpoint; of others the last part of the path."""
+        folder = f"{_split(self.source)[0]}/"
+        return path.removeprefix(folder) if path.startswith(folder) else os.path.basename(path)
 
     def to_json(self) -> str:
         """Write the plan as JSON, which :meth:`from_json` reads on another machine."""
@@ -114,9 +119,7 @@ class Plan:
             operator.index(number)
         if not self.inputs:
             raise ValueError("it has no inputs")
-        if self.command not in ("encode", "convert") or not all(
-            one.startswith("--") for one in self.arguments
-        ):
+        if self.command not in ("encode", "convert") or not are_known(self.arguments, self.command):
             raise ValueError("its command is not one that it could have")
 
     def heads(self) -> bytes | None:
@@ -162,15 +165,23 @@ class Plan:
                 mirror.fetch(map(tuple, parts[number - 1]))
             yield mirror.path(_split(self.source)[1])
 
-    def check_inputs(self) -> None:
+    def check_inputs(self, copied: bool = False) -> None:
         """Look whether the inputs are still what they were.
+
+        With `copied`, look for others, too: the tool copies whatever lies beside the tensors.
 
         Raises
         ------
         PlanError
-            When a file has another size or time of change, or is not there.
+            When a file has another size or time of change, or is not there, or was not.
         """
         there = _remote_inputs(_split(self.source)[0]) if is_url(self.source) else {}
+        if copied and not is_url(self.source):
+            known = {path for path, _, _ in self.inputs}
+            if others := sorted(set(_files_of(self.source)) - known):
+                raise PlanError(
+                    f"{others[0]} was not there when the plan was made; remove it, or make the plan anew"
+                )
         for path, size, time in self.inputs:
             try:
                 found = there.get(path) if is_url(path) else _look(path)
@@ -276,7 +287,7 @@ def plan(
 
 
 def _split(url: str) -> tuple[str, str]:
-    """The folder of a checkpoint with a URL, and the name of its index, or nothing."""
+    """The folder of a checkpoint, and the name of its index, or nothing."""
     folder, _, name = url.rpartition("/")
     return (folder, name) if name.endswith(".json") else (url, "")
 
@@ -319,13 +330,22 @@ def _inputs(source: str, files: list[str]) -> list[tuple[str, int, int]]:
             return [(path, *found) for path, found in there.items()] + [
                 (path, *_look(path)) for path in files
             ]
-        folder = source if os.path.isdir(source) else os.path.dirname(source)
-        found = [
-            entry.path for entry in os.scandir(folder) if entry.is_file() and not is_temporary(entry.name)
-        ]
-        return [(path, *_look(path)) for path in sorted([*found, *files])]
+        return [(path, *_look(path)) for path in sorted([*_files_of(source), *files])]
     except OSError as error:
         raise PlanError(f"{error.filename}: {error.strerror}") from None
+
+
+def _files_of(source: str) -> list[str]:
+    """The files of a local checkpoint, and of the folders in it, but hidden ones, as the tool copies them."""
+    found, folder = [], source if os.path.isdir(source) else os.path.dirname(source)
+    for at, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.join(at, name) for name in names if not is_temporary(name)]
+    return [path for path in found if os.path.isfile(path)]
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def is_temporary(name: str) -> bool:

@@ -20,7 +20,7 @@ from .errors import PlanError
 from .plan_options import is_url
 from .plan_report import told_by
 from .planning import Plan
-from .stages import INDEX, REST, LocalStage, Record, Sums, sums_of_files
+from .stages import INDEX, REST, LocalStage, Record, Sums, is_complete, sums_of_files
 from .tool import call_tool
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def run(
         When tasks failed: `failures` has a message for each. The others are complete, and ``resume=True``
         goes on. When another run works on the plan.
     """
-    if not isinstance(executor, Executor) and executor is not None and operator.index(executor) < 1:
-        raise ValueError(f"executor is {executor}; a number of processes is at least 1")
+    _refuse_executor(executor)
     stage = _stage(plan)
     if resume and (done := stage.done()) is not None:
         stage.remove()
@@ -96,6 +95,20 @@ def run(
     return {name: sum_ for name, (_, sum_) in sorted(sums.items())}
 
 
+def _refuse_executor(executor: Any) -> None:
+    if executor is None or isinstance(executor, Executor):
+        return
+    try:
+        number = operator.index(executor)
+    except TypeError:
+        remedy = "; pass its get_executor()" if hasattr(executor, "get_executor") else ""
+        raise TypeError(
+            f"executor is a {type(executor).__name__}, not a number or a concurrent.futures.Executor{remedy}"
+        ) from None
+    if number < 1:
+        raise ValueError(f"executor is {executor}; a number of processes is at least 1")
+
+
 def task(path: str, number: int, threads: int) -> Sums:
     """Make one file of a plan, or what is beside them, unless it is there. Returns bytes and sums by name."""
     plan = _read_plan(path)
@@ -103,14 +116,14 @@ def task(path: str, number: int, threads: int) -> Sums:
     found = stage.recorded(number)
     if found is not None:
         return found
-    plan.check_inputs()
+    plan.check_inputs(copied=number == REST)
     with stage.work() as work:
         part = os.path.join(work, "part")
         with plan.local_source(work, number if number != REST else None, stage.heads) as source:
             which = str(number) if number != REST else "rest"
             words = [*plan.words(work), f"--part={which}", f"--threads={threads}", "--json"]
             said = call_tool([source, part, *words], plan.command)
-        plan.check_inputs()  # as they were before, and so all the time
+        plan.check_inputs(copied=number == REST)  # as they were before, and so all the time
         found = sums_of_files(part)
         if INDEX in found:
             _check_index(os.path.join(part, INDEX), plan)
@@ -181,17 +194,21 @@ def _collect(
     try:
         futures.update((_submit(executor, path, number, threads), number) for number in numbers)
         for done, future in enumerate(as_completed(futures), 1):
+            number = futures[future]
             try:
-                found.append(future.result())
+                sums = future.result()
+                if not is_complete(plan, number, sums):
+                    raise PlanError(f"the executor returned {sums!r:.200}, which is not what the task made")
+                found.append(sums)
             except Exception as error:  # an executor has its own for a worker that is gone
-                number = futures[future]
-                name = plan.shards[number - 1][0] if number != REST else "what lies beside the tensors"
-                failures[name] = str(error) or type(error).__name__
+                failures[_named(plan, number)] = " ".join(str(error).split()) or type(error).__name__
             if progress is not None:
                 progress(done, len(numbers))
     finally:  # an interrupted run gives out no more
         for future in futures:
             future.cancel()
+    for number in set(numbers) - set(futures.values()):
+        failures[_named(plan, number)] = "the executor returned one future for several tasks"
     if failures:
         name, why = min(failures.items())
         raise PlanError(
@@ -200,3 +217,8 @@ def _collect(
             failures,
         )
     return found
+
+
+def _named(plan: Plan, number: int) -> str:
+    """What a task makes."""
+    return plan.shards[number - 1][0] if number != REST else "what lies beside the tensors"

@@ -30,6 +30,10 @@ def test_torch() -> None:
     for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz):
         narrow = x.to(dtype)
         assert quantize.quantize_array(narrow) == quantize.quantize_array(narrow.float().numpy())
+    for dtype in (torch.float32, torch.bfloat16):
+        for sparse in (x.to(dtype).to_sparse(), torch.nested.nested_tensor([x[0].to(dtype), x[1].to(dtype)])):
+            with pytest.raises(quantize.DtypeError, match="w is no dense tensor"):
+                quantize.quantize_array(sparse)
     packed = torch.zeros(5, 96, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
     with pytest.raises(quantize.DtypeError, match=r"float4_e2m1fn_x2; pass w\.to\(torch\.float32\)"):
         quantize.quantize_array(packed)

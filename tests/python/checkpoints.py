@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import quantize
 import safetensors.numpy
 from quantize import plan_report, planning, stages
 
@@ -48,6 +49,25 @@ def make(folder: Path, shards: int) -> tuple[Path, dict[str, str]]:
     rules = [f"--rule={pattern}={action}" for pattern, action in RULES]
     planning.call_tool([str(source), str(folder / "out"), "--scheme=int4", "--max-shard-size=12000", *rules])
     return source, sums(folder / "out")
+
+
+def quantized(tmp_path: Path, scheme: str) -> Path:
+    """A checkpoint with one tensor in each of some files, which are quantized in groups of 32."""
+    rng = np.random.default_rng(7)
+    (tmp_path / "floats").mkdir()
+    tensors = {f"layers.{i}.weight": rng.standard_normal((64, 128), np.float32) for i in range(5)}
+    quantize.save(tmp_path / "floats/model.safetensors", {**tensors, "norm": np.ones(9, np.float32)})
+    (tmp_path / "floats/config.json").write_text("{}")
+    words = [str(tmp_path / "floats"), str(tmp_path / "q"), f"--scheme={scheme}", "--group-size=32"]
+    planning.call_tool([*words, "--max-shard-size=6000"])
+    return tmp_path / "q"
+
+
+def converted(source: Path, target: Path, to: str, requantize: bool) -> dict[str, str]:
+    """What the tool itself makes of a quantized checkpoint in another layout."""
+    words = [str(source), str(target), f"--to={to}", "--max-shard-size=9000"]
+    planning.call_tool([*words, *(["--requantize"] if requantize else [])], "convert")
+    return sums(target)
 
 
 def check(target: Path, wanted: dict[str, str], given: dict[str, str]) -> None:

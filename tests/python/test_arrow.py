@@ -164,6 +164,7 @@ def test_what_is_no_column_of_vectors() -> None:
     q = arrow.quantize_column(table_of(x), "v")
     ragged = pa.table({"v": [[1.0], [1.0, 2.0]]})
     holes = pa.table({"v": [[1.0, None]]})
+    no_values = pa.table({"v": pa.array([[], []], pa.list_(pa.float32(), 0))})
     x_nan = x.copy()
     x_nan[1, 3] = np.nan
     for call, error, message in [
@@ -171,6 +172,7 @@ def test_what_is_no_column_of_vectors() -> None:
         (lambda: arrow.quantize_column(holes, "v"), ValueError, "1 null values within lists"),
         (lambda: arrow.quantize_column(pa.table({"v": [1.0]}), "v"), TypeError, "lists of floats are needed"),
         (lambda: arrow.quantize_column(pa.table({"v": [["a"]]}), "v"), TypeError, "lists of string"),
+        (lambda: arrow.quantize_column(no_values, "v"), ValueError, "1 to .* values, not 0"),
         (lambda: arrow.quantize_column(table_of(x)[:0], "v"), ValueError, "no lists that .* pass size="),
         (
             lambda: arrow.quantize_column(table_of(x), "v", size=32),
@@ -205,6 +207,12 @@ def test_hostile_columns_are_refused() -> None:
         table = pa.table({"v": pa.ExtensionArray.from_storage(kind, storage)})
         with pytest.raises(quantize.FormatError, match=message):
             arrow.dequantize_column(table, "v")
+    lists = pa.list_(pa.list_(pa.float16()))
+    deep = pa.array(
+        [{"codes": b"1" * 32, "scales": [[1.0]]}], pa.struct([("codes", pa.binary()), ("scales", lists)])
+    )
+    with pytest.raises(quantize.FormatError, match="column 'v' cannot be struct"):
+        arrow.dequantize_column(pa.table({"v": deep}), "v", stored_as=kind)
     for words in (
         b"{}",
         b"\xff",
@@ -256,7 +264,7 @@ def test_what_spark_can_hold_comes_back() -> None:
     found = arrow.dequantize_column(pa.table({"v": spark}), "v", stored_as=kind)
     same(floats(found), quantize.quantize_array(x, scale_dtype="float32").dequantize(), [False] * 5)
     short = pa.array([{"codes": b"1", "scales": [1.0, 1.0]}], wide)
-    with pytest.raises(ValueError, match="width"):
+    with pytest.raises(quantize.FormatError, match=r"column 'v' cannot be struct<.*width"):
         arrow.dequantize_column(pa.table({"v": short}), "v", stored_as=kind)
     with pytest.raises(quantize.DtypeError, match="is int64, not struct"):
         arrow.dequantize_column(pa.table({"v": [1]}), "v", stored_as=kind)

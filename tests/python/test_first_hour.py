@@ -203,8 +203,10 @@ class Tensor:
 
     __module__ = "torch"
 
-    def __init__(self, x: Array, requires_grad: bool = False, device: str = "cpu") -> None:
-        self.x, self.requires_grad, self.device = x, requires_grad, device
+    def __init__(
+        self, x: Array, requires_grad: bool = False, device: str = "cpu", dense: bool = True
+    ) -> None:
+        self.x, self.requires_grad, self.device, self.dense = x, requires_grad, device, dense
 
     @property
     def dtype(self) -> str:
@@ -219,9 +221,11 @@ class Tensor:
         return self.x.ndim
 
     def detach(self) -> Tensor:
-        return Tensor(self.x, device=self.device)
+        return Tensor(self.x, device=self.device, dense=self.dense)
 
     def view(self, dtype: Any) -> Tensor:
+        if not self.dense:
+            raise NotImplementedError("Cannot access storage of SparseTensorImpl")
         return Tensor(self.x.view(dtype), device=self.device)
 
     def numpy(self) -> Array:
@@ -229,6 +233,8 @@ class Tensor:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
         if self.device != "cpu":
             raise TypeError(f"can't convert {self.device} device type tensor to numpy.")
+        if not self.dense:
+            raise RuntimeError("Internal error: no sizes. Please file an issue.\nException raised from")
         if self.x.dtype.kind == "V":
             raise TypeError("Got unsupported ScalarType BFloat16")
         return self.x
@@ -269,6 +275,8 @@ def test_tensors_that_cannot_be_read_or_filled(torch: None) -> None:
     x = normal(4, 8)
     q = quantize.quantize_array(x)
     narrow: Any = Tensor(x.astype(ml_dtypes.bfloat16))
+    sparse: Any = Tensor(x, dense=False)
+    sparse16: Any = Tensor(narrow.x, dense=False)
     for call, error, message in [
         (lambda: q.dequantize(Tensor(x, requires_grad=True)), TypeError, r"pass out\.detach\(\)"),
         (
@@ -276,6 +284,16 @@ def test_tensors_that_cannot_be_read_or_filled(torch: None) -> None:
             TypeError,
             r"on cuda:0; pass w\.cpu\(\)",
         ),  # type: ignore[arg-type]
+        (
+            lambda: quantize.quantize_array(sparse),
+            quantize.DtypeError,
+            r"w is no dense .*\(Internal error: no sizes\);",
+        ),
+        (
+            lambda: quantize.quantize_array(sparse16),
+            quantize.DtypeError,
+            r"w is no dense .*\(Cannot access [^.]*\);",
+        ),
         (lambda: quantize.pack_int4_to_int8(narrow), TypeError, r"int4_values\.to\(torch\.int8\)"),
         (lambda: quantize.unpack_int8_to_int4(narrow), TypeError, "bfloat16"),
         (lambda: quantize.save("w.npz", {"w": narrow}), TypeError, r"pass w\.to\(torch\.float32\)"),

@@ -26,25 +26,13 @@ import numpy as np
 import pytest
 import quantize
 import safetensors.numpy
-from checkpoints import OPTIONS, check, checkpoint, make, sums
+from checkpoints import OPTIONS, check, checkpoint, converted, make, quantized, sums
 from quantize import plan_report, planning, running, stages, tool
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     return make(tmp_path_factory.mktemp("made"), 9)
-
-
-def quantized(tmp_path: Path, scheme: str) -> Path:
-    """A checkpoint with one tensor in each of some files, which are quantized in groups of 32."""
-    rng = np.random.default_rng(7)
-    (tmp_path / "floats").mkdir()
-    tensors = {f"layers.{i}.weight": rng.standard_normal((64, 128), np.float32) for i in range(5)}
-    quantize.save(tmp_path / "floats/model.safetensors", {**tensors, "norm": np.ones(9, np.float32)})
-    (tmp_path / "floats/config.json").write_text("{}")
-    words = [str(tmp_path / "floats"), str(tmp_path / "q"), f"--scheme={scheme}", "--group-size=32"]
-    tool.call_tool([*words, "--max-shard-size=6000"])
-    return tmp_path / "q"
 
 
 class Twice(Executor):
@@ -156,13 +144,7 @@ def test_quantized_checkpoints(tmp_path: Path, requantize: bool) -> None:
 def test_conversions(tmp_path: Path, scheme: Any, to: str, requantize: bool) -> None:
     """The bytes of ``quantize convert``, whatever runs the tasks; back again, the values that there were."""
     source = quantized(tmp_path, scheme)
-    tool.call_tool(
-        [
-            *[str(source), str(tmp_path / "whole"), f"--to={to}", "--max-shard-size=9000"],
-            *(["--requantize"] if requantize else []),
-        ],
-        "convert",
-    )
+    wanted = converted(source, tmp_path / "whole", to, requantize)
     options: dict[str, Any] = {"to": to, "max_shard_size": 9000, "requantize": requantize}
     plan = quantize.plan(source, tmp_path / "out", **options)
     assert len(plan.shards) > 3
@@ -170,7 +152,7 @@ def test_conversions(tmp_path: Path, scheme: Any, to: str, requantize: bool) -> 
     with pytest.raises(quantize.PlanError, match="1 of"):
         quantize.run(plan, Broken(len(plan.shards)))
     given = quantize.run(plan, Twice(), resume=True)
-    check(tmp_path / "out", sums(tmp_path / "whole"), given)
+    check(tmp_path / "out", wanted, given)
     assert quantize.run(plan, resume=True) == given
     assert report_of(tmp_path / "out")["totals"]["layout"] == to
     if not requantize:
@@ -191,7 +173,7 @@ def test_tasks_of_conversions_do_not_choose_again(tmp_path: Path, monkeypatch: p
         return call(words, command)
 
     monkeypatch.setattr(running, "call_tool", note)
-    monkeypatch.setattr(planning.Plan, "check_inputs", lambda _: None)
+    monkeypatch.setattr(planning.Plan, "check_inputs", lambda *_, **__: None)
     data = bytearray(last.read_bytes())
     end = 8 + int.from_bytes(data[:8], "little")
     begin, stop = json.loads(data[8:end])["layers.4.weight.scales"]["data_offsets"]
@@ -231,6 +213,7 @@ def test_files_in_folders_of_the_checkpoint(tmp_path: Path, prefix: str) -> None
         (source / name).write_text(name)
     (source / "empty").mkdir()
     plan = quantize.plan(source, f"{prefix}{target}")
+    assert {path for path, _, _ in plan.inputs} > {str(source / name) for name in ("a/b/c", "config.json")}
     given = quantize.run(plan, 1)
     assert quantize.run(plan, resume=True) == given
     assert {name for name in given if "/" in name} == {"1_Pooling/config.json", "a/b/c"}
@@ -273,6 +256,9 @@ def test_plans_that_lead_elsewhere(made: Any, tmp_path: Path) -> None:
         ({"inputs": ()}, "no inputs"),
         ({"command": "decode"}, "its command"),
         ({"arguments": ("--force", "x")}, "its command"),
+        ({"arguments": ("--force",)}, "its command"),
+        ({"arguments": (f"--report={tmp_path}/evil",)}, "its command"),
+        ({"arguments": ("--to=gptq",)}, "its command"),
         ({"choices": ("x",)}, "integer"),
     ]:
         with pytest.raises(quantize.FormatError, match=f"this is no plan: .*{why}"):
@@ -346,6 +332,97 @@ def test_changed_inputs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(quantize.PlanError, match="make the plan anew"):
         quantize.run(plan)
     assert not (tmp_path / "out").exists()
+
+
+def test_changes_of_what_is_copied_are_refused(tmp_path: Path) -> None:
+    """In folders, too, and files that are new: without them the run goes on."""
+    source = checkpoint(tmp_path / "in", 2)
+    (source / "sub").mkdir()
+    (source / "sub/a").write_text("a")
+    plan = quantize.plan(source, tmp_path / "out", **OPTIONS)
+    (source / ".hidden").mkdir()
+    (source / ".hidden/x").touch()  # the tool copies none of these
+    for name in ("new", "sub/new"):
+        (source / name).touch()
+        with pytest.raises(quantize.PlanError, match=f"1 of .*in/{name} was not there when"):
+            quantize.run(plan, 2, resume=True)
+        (source / name).unlink()
+    text = (source / "sub/a").stat()
+    (source / "sub/a").write_text("abc")
+    with pytest.raises(quantize.PlanError, match="sub/a is not what it was"):
+        quantize.run(plan, 2, resume=True)
+    (source / "sub/a").write_text("a")
+    os.utime(source / "sub/a", ns=(text.st_atime_ns, text.st_mtime_ns))
+    assert "sub/a" in quantize.run(plan, 2, resume=True)
+    os.rename(source / "sub", source / "other")
+    assert plan.hash != quantize.plan(source, tmp_path / "out2", **OPTIONS).hash
+
+
+class Strange(Executor):
+    """Gives results of other tasks, or others, but to one in three."""
+
+    def __init__(self, change: Any) -> None:
+        self.threads, self.change, self.number = ThreadPoolExecutor(1), change, 0
+
+    def submit(self, function: Any, /, *given: Any, **named: Any) -> Future[Any]:
+        self.number += 1
+        keep = self.number % 3 == 0
+        return self.threads.submit(
+            lambda: function(*given) if keep else self.change(function, *given, **named)
+        )
+
+
+class Same(Executor):
+    """Gives the future of what lies beside the tensors for every task."""
+
+    def __init__(self) -> None:
+        self.future: Future[Any] = Future()
+
+    def submit(self, function: Any, /, path: Any, number: Any, threads: Any) -> Future[Any]:
+        if number == stages.REST:
+            self.future.set_result(function(path, number, threads))
+        return self.future
+
+
+def test_executors_that_return_something_else(made: Any, tmp_path: Path) -> None:
+    """A result counts only for the task that it is of, or files would be missing in the output."""
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    last = len(plan.shards)
+    for change in (
+        lambda *_: None,
+        lambda *_: {},
+        lambda call, path, number, threads: call(path, number % last + 1, threads),
+        lambda call, *given: list(call(*given)),
+    ):
+        with pytest.raises(quantize.PlanError, match="the executor returned") as caught:
+            quantize.run(plan, Strange(change), resume=True)
+        assert len(caught.value.failures) == last + 1 - (last + 1) // 3
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(quantize.PlanError, match=r"failed, .*one future for several tasks; resume") as caught:
+        quantize.run(plan, Same(), resume=True)
+    assert len(caught.value.failures) == last
+    check(tmp_path / "out", made[1], quantize.run(plan, 2, resume=True))
+    for wrong, why in ((distributed.Client, "Client|type"), (2.5, "float"), ("2", "str")):
+        with pytest.raises(TypeError, match=f"executor is a ({why}), not a number"):
+            quantize.run(plan, wrong)  # type: ignore[arg-type]
+
+
+def test_tasks_that_come_late(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is done twice may be at work when the run ends: nothing of it is left."""
+    plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
+    publish, late = stages.LocalStage.publish, []
+
+    def keep(stage: Any, number: int, part: str, record: Any, work: str) -> None:
+        late.append((stage, number, part, record, work))
+        publish(stage, number, part, record, work)
+
+    monkeypatch.setattr(stages.LocalStage, "publish", keep)
+    given = quantize.run(plan, 2)
+    assert len(late) == len(plan.shards) + 1
+    for one in late:
+        with pytest.raises(FileNotFoundError):
+            publish(*one)
+    check(tmp_path / "out", made[1], given)
 
 
 def test_hostile_shards_are_named(tmp_path: Path) -> None:

@@ -170,17 +170,19 @@ def test_codec_of_version_2(name: str, source: st.DataObject) -> None:
     dtype = source.draw(st.sampled_from(["float32", "float64", "float16"]))
     x = x.astype(dtype)
     wanted = quantize.quantize_array(x, scheme, axis=axis).dequantize(dtype=dtype)
+    x = x.astype(x.dtype.newbyteorder(source.draw(st.sampled_from("<>"))))
     store: dict[str, Any] = {}
     z = zarr.create_array(
         store,
         shape=x.shape,
-        dtype=dtype,
+        dtype=x.dtype,
         chunks=chunks,
         order=source.draw(st.sampled_from("CF")),
         compressors=Int4BlockV2(scheme, axis=axis, dtype=dtype),
         zarr_format=2,
     )
     z[...] = x
+    assert z.dtype == x.dtype
     assert np.array_equal(zarr.open_array(store, mode="r")[...], wanted)  # type: ignore[arg-type]
 
 
@@ -198,6 +200,12 @@ def test_the_whole_axis_may_have_any_length() -> None:
             {}, data=x, chunks=chunks, compressors=Int4BlockV2(name, whole=True), zarr_format=2
         )
         assert np.array_equal(v2[...], wanted)
+        for empty in ((0, shape[1]), (shape[0], 0), (0, 0)):
+            none = zarr.create_array(
+                {}, shape=empty, dtype="f4", chunks=tuple(max(n, 1) for n in empty), serializer=codec
+            )
+            none[...] = np.zeros(empty, np.float32)
+            assert none[...].shape == empty
 
 
 def test_what_would_depend_on_the_chunks_is_refused() -> None:
@@ -232,6 +240,8 @@ def test_what_would_depend_on_the_chunks_is_refused() -> None:
         zarr.create_array({}, shape=(32,), dtype="i2", chunks=(32,), serializer=Int4Block())
     with pytest.raises(quantize.DtypeError, match=r"needs Int4Block.*dtype='float64'"):
         Int4BlockV2().encode(x.astype(np.float64))
+    with pytest.raises(quantize.DtypeError, match="int32 is none of floats"):
+        Int4BlockV2().encode(x.astype(np.int32))
     varied = dataclasses.replace(quantize.schemes()["nvfp4"], super_size=256)  # the remedy works
     store(Int4Block(varied), (4, 256), (8, 512))
 
@@ -322,7 +332,7 @@ def test_hostile_chunks_of_version_2(turn: int, cut: int | None) -> None:
         message = str(error)
     else:
         message = ""
-        assert turn == 8 * 6 or turn >= 8 * 24  # of the header, only the order in memory
+        assert turn in (8 * 6, 8 * 7) or turn >= 8 * 24  # of the header, only how values lie in memory
         assert found.shape == x.shape
         assert np.isfinite(found).all()
     assert "\n" not in message

@@ -15,7 +15,7 @@ import distributed
 import pytest
 import quantize
 import ray
-from checkpoints import OPTIONS, check, checkpoint
+from checkpoints import OPTIONS, check, checkpoint, converted, quantized
 from full_disk import MOST
 from quantize.ray import RayExecutor
 
@@ -29,6 +29,17 @@ def test_same_sums(made: Any, tmp_path: Path, engine: Engine) -> None:
     plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
     assert len(plan.shards) >= 64
     check(tmp_path / "out", made[1], engine(plan))
+
+
+@pytest.mark.parametrize(("scheme", "requantize"), [("int4", False), ("uint4", True)])
+@pytest.mark.parametrize("engine", ["dask", "ray", "mpi"], indirect=True)
+def test_conversions(tmp_path: Path, engine: Engine, scheme: Any, requantize: bool) -> None:
+    """What `quantize convert` makes; of uint4 with what the plan chose for each tensor."""
+    source = quantized(tmp_path, scheme)
+    wanted = converted(source, tmp_path / "whole", "gptq", requantize)
+    plan = quantize.plan(source, tmp_path / "out", to="gptq", requantize=requantize, max_shard_size=9000)
+    assert len(plan.shards) > 3
+    check(tmp_path / "out", wanted, engine(plan))
 
 
 @every_engine

@@ -15,7 +15,7 @@ from quantize import running
 from quantize.ray import RayExecutor
 
 TASKS = 2000
-SHARD = ("model-00001-of-00001.safetensors", 4096)
+SHARDS = tuple((f"file {number}", 4096) for number in range(1, TASKS + 1))
 
 
 def local(_: pytest.FixtureRequest) -> Executor:
@@ -46,7 +46,7 @@ def test_tasks_that_do_nothing(
     """2,000 tasks in a row; 2,000 more take no more memory than what their answers are."""
     # Sent by value: workers cannot import this file.
     monkeypatch.setattr(running, "task", lambda _, number, __: {f"file {number}": (number, "0" * 64)})
-    plan = quantize.Plan("in", "out", "encode", (), (), (), (SHARD,) * TASKS, "1")
+    plan = quantize.Plan("in", "out", "encode", (), (), (), SHARDS, "1")
     executor = start(request)
 
     def collect() -> float:

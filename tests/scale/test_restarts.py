@@ -83,3 +83,56 @@ def test_killed_driver(small: Any, tmp_path: Path, moment: int) -> None:
     assert not again & done
     check(tmp_path / "out", small[1], quantize.run(plan, resume=True))
     assert os.path.exists(log)
+
+
+# Is killed in the place of call N of what reads and writes an output with a URL.
+REMOTE_DRIVER = """
+import os, signal, sys, threading
+import quantize
+from quantize import remote
+
+left, lock = [int(sys.argv[2])], threading.Lock()
+
+def count(act):
+    def counted(*given):
+        with lock:
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+        return act(*given)
+    return counted
+
+for name in ("fetch", "files", "make", "move", "put", "read", "read_all", "remove", "sum"):
+    setattr(remote.Folder, name, count(getattr(remote.Folder, name)))
+quantize.run(quantize.Plan.from_json(open(sys.argv[1]).read()), 2, resume=True)
+print(sys.argv[2], left[0])
+"""
+MANY = 10**6
+REMOTE_MOMENTS = 8
+
+
+@pytest.fixture(scope="module")
+def calls(small: Any, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many calls a run makes that nobody kills."""
+    folder = tmp_path_factory.mktemp("calls")
+    plan = quantize.plan(f"file://{small[0]}", f"file://{folder}/out", **OPTIONS)
+    done = drive_remote(plan, folder, MANY)
+    assert done.returncode == 0, done.stderr
+    return MANY - int(done.stdout.split()[1])
+
+
+def drive_remote(plan: quantize.Plan, folder: Path, after: int) -> subprocess.CompletedProcess[str]:
+    (folder / "plan").write_text(plan.to_json())
+    words = [sys.executable, "-c", REMOTE_DRIVER, str(folder / "plan"), str(after)]
+    return subprocess.run(words, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("moment", range(REMOTE_MOMENTS))
+def test_killed_driver_of_an_output_with_a_url(small: Any, calls: int, tmp_path: Path, moment: int) -> None:
+    """Whatever a store has by then, resume ends it, and nothing else is left."""
+    plan = quantize.plan(f"file://{small[0]}", f"file://{tmp_path}/out", **OPTIONS)
+    at = moment * (calls - 1) // (REMOTE_MOMENTS - 1)
+    for _ in range(2):  # the run that goes on is killed, too, unless it has less to do
+        assert drive_remote(plan, tmp_path, at).returncode in (-9, 0)
+    check(tmp_path / "out", small[1], quantize.run(plan, 2, resume=True))
+    assert not [name for name in os.listdir(tmp_path / "out") if name.startswith(".")]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..encode import quantize_array
-from ..errors import DtypeError
+from ..errors import DtypeError, FormatError
 from ..scheme import Scheme, find
 from .arrow_rows import FLOATS, from_arrow, length_of, length_of_type, to_arrow, values_of
 from .arrow_type import Int4BlockType, is_alike
@@ -118,7 +118,10 @@ def dequantize_column(
         if not is_alike(storage.type, kind.plain):
             raise DtypeError(f"column {column!r} is {storage.type}, not {kind.plain}")
         if storage.type != kind.plain:
-            storage = storage.cast(kind.plain)
+            try:
+                storage = storage.cast(kind.plain)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise FormatError(f"column {column!r} cannot be {kind.plain}: {error}") from None
         here = storage.is_valid()
         values = np.zeros((len(storage), kind.size), dtype)
         mask = here.to_numpy(zero_copy_only=False)

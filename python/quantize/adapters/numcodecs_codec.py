@@ -1,12 +1,14 @@
 """The codec ``quantize.int4_block`` of numcodecs, for Zarr v2 and whatever else has codecs of this kind.
 
 A codec of that kind is not told the shape of a chunk when it reads one. So a chunk begins with a header of
-8 + 8 * rank bytes: the letters ``Qi4b``, the version 1, the rank, 1 for Fortran order or 0, 0, and then the
-sizes of the axes as little-endian uint64. The block that docs/zarr.md describes follows.
+8 + 8 * rank bytes: the letters ``Qi4b``, the version 1, the rank, 1 for Fortran order or 0, 1 for values that
+are big-endian or 0, and then the sizes of the axes as little-endian uint64. The block that docs/zarr.md
+describes follows.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +26,7 @@ from ..blocks import (
 )
 from ..encode import quantize_array
 from ..errors import DtypeError, FormatError
-from ..inputs import DTYPE_NUMBERS, as_axis
+from ..inputs import FLOATS, as_axis
 from ..names import unknown
 from ..scheme import Scheme, find
 
@@ -81,7 +83,7 @@ class Int4Block(Codec):  # type: ignore[misc]
         self.dtype = np.dtype(dtype).name
         self.nonfinite: Literal["refuse", "clip"] = nonfinite
         self.whole = bool(whole)
-        if self.dtype not in DTYPE_NUMBERS or self.dtype == "bfloat16":
+        if np.dtype(self.dtype) not in FLOATS:
             raise DtypeError(f"dtype must be float16, float32 or float64, not {self.dtype}")
         if nonfinite not in ("refuse", "clip"):
             raise unknown("nonfinite", nonfinite, ("refuse", "clip"))
@@ -95,6 +97,8 @@ class Int4Block(Codec):  # type: ignore[misc]
     def encode(self, buf: Any) -> bytes:
         """The bytes of a chunk."""
         x = ensure_ndarray_like(buf)
+        if x.dtype.newbyteorder("=") not in FLOATS:
+            raise DtypeError(f"a chunk of {x.dtype.name} is none of floats; convert the array first")
         if x.dtype.name != self.dtype:
             raise DtypeError(f"a chunk of {x.dtype.name} needs Int4Block(..., dtype={x.dtype.name!r})")
         if not 1 <= x.ndim <= _MOST_AXES:
@@ -110,7 +114,7 @@ class Int4Block(Codec):  # type: ignore[misc]
             nonfinite=self.nonfinite,
             stats=False,
         )
-        head = _START + bytes([x.ndim, fortran, 0]) + np.array(x.shape, "<u8").tobytes()
+        head = _START + bytes([x.ndim, fortran, _is_big(x.dtype)]) + np.array(x.shape, "<u8").tobytes()
         return head + bytes(to_block(q))
 
     def decode(self, buf: Any, out: Any = None) -> Any:
@@ -121,11 +125,17 @@ class Int4Block(Codec):  # type: ignore[misc]
             data[:5] != _START
             or not 1 <= rank <= _MOST_AXES
             or data[6] > 1
-            or data[7]
+            or data[7] > 1
             or len(data) < 8 + 8 * rank
         ):
             raise FormatError("a chunk does not begin as one of the codec quantize.int4_block does")
         shape = tuple(map(int, np.frombuffer(data, "<u8", rank, 8)))
         values = from_block(data[8 + 8 * rank :], self.scheme, shape, as_axis(self.axis, rank, "a chunk"))
         x = values.dequantize(dtype=self.dtype)
+        if data[7] != _is_big(x.dtype):
+            x = x.astype(x.dtype.newbyteorder())
         return ndarray_copy(np.asfortranarray(x) if data[6] else x, out)
+
+
+def _is_big(dtype: np.dtype[Any]) -> bool:
+    return (dtype.byteorder if dtype.byteorder in "<>" else "<>"[sys.byteorder == "big"]) == ">"

@@ -139,7 +139,7 @@ class Int4Block(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
             refuse_cut(self.scheme, chunks[axis], "chunks", WHOLE)
             return
         axes = range(len(shape)) if self.scheme.super_size == WHOLE_ARRAY else [axis]
-        if any(chunks[i] != shape[i] for i in axes):
+        if any(chunks[i] != max(shape[i], 1) for i in axes):  # an array of no values has chunks of one
             raise ValueError(
                 f"whole=True is said of chunks {chunks}, but the array has shape {shape}; make chunks of "
                 f"{'the whole array' if len(axes) > 1 else f'the whole axis {axis}'}"
