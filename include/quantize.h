@@ -599,7 +599,7 @@ QZ_API qz_result qz_rotate(float *x, uint64_t rows, uint64_t cols, uint64_t seed
 /*
  * Writes to y the products of each of `rows` vectors x with a matrix of `cols` rows and `outs` columns, one row after
  * another: y[r * outs + j] is the sum of x[r * cols + i] * matrix[i * outs + j] in the order of i, in float32, where each
- * product is rounded before it is added. y overlaps neither of them.
+ * product is rounded before it is added. y overlaps neither of them. QZ_ERROR_KERNELS is another result.
  */
 QZ_API qz_result qz_project(const float *x, uint64_t rows, uint64_t cols, const float *matrix, uint64_t outs, float *y,
                             qz_pool *pool);

@@ -22,7 +22,7 @@
 
 enum {
     SLICE_ROWS = 1024,      /* a slice has at least so many rows */
-    GATHERED = 256,         /* rows are kept, beside k, before they are scored */
+    GATHERED = 64,          /* rows are kept, beside k, before they are scored */
     QUERY_FLOATS = 1 << 20, /* of some queries together, unless a single one is longer */
     RANKED_MOST = 1 << 22   /* results that are kept for some queries together, unless a single one has more */
 };

@@ -6,13 +6,15 @@
 #include "base/fpenv.h"
 #include "base/pool.h"
 #include "base/small.h"
+#include "kernels/kernels.h"
 
 #include <math.h>
 
 enum {
     FOLDED = 2048,        /* squares that are added up in memory */
     LEVELS = 64,          /* as often can a number of elements be halved */
-    SIDES = 32,           /* elements of a product that are found side by side */
+    STRIP = 64,           /* columns of a matrix are taken together */
+    TOGETHER = 16,        /* vectors that a slice multiplies by a strip, or more of them */
     STEPS = 6,            /* transforms, of the first and of the last elements in turn */
     ROWS = 16,            /* rows that are turned together */
     SIGNS = 256,          /* signs that are known at a time */
@@ -247,26 +249,12 @@ qz_result qz_rotate(float *x, uint64_t rows, uint64_t cols, uint64_t seed, int b
 /* ---- another basis -------------------------------------------------------------------------------------------- */
 
 struct projection {
+    const struct qz_kernels *kernels;
     const float *x, *matrix;
     float *y;
     uint64_t rows, cols, outs;
     size_t slices;
 };
-
-/* Some elements of the product of a vector with the matrix, whose rows are `outs` apart. */
-static void project_side(const float *x, size_t cols, const float *matrix, size_t outs, size_t count, float *y)
-{
-    float sum[SIDES] = {0};
-    if (count == SIDES) /* a constant, for the compiler */
-        for (size_t i = 0; i < cols; i++)
-            for (size_t j = 0; j < SIDES; j++)
-                sum[j] += x[i] * matrix[i * outs + j];
-    else
-        for (size_t i = 0; i < cols; i++)
-            for (size_t j = 0; j < count; j++)
-                sum[j] += x[i] * matrix[i * outs + j];
-    memcpy(y, sum, count * sizeof *y);
-}
 
 static void project_slice(void *context, size_t slice)
 {
@@ -275,9 +263,9 @@ static void project_slice(void *context, size_t slice)
     const uint64_t first = qz_slice_start(these->rows, these->slices, slice),
                    end = qz_slice_start(these->rows, these->slices, slice + 1);
     for (size_t j = 0, count; j < outs; j += count) { /* a strip of the matrix stays in the cache for all vectors */
-        count = qz_least(SIDES, outs - j);
-        for (uint64_t row = first; row < end; row++)
-            project_side(these->x + row * cols, cols, these->matrix + j, outs, count, these->y + row * outs + j);
+        count = qz_least(STRIP, outs - j);
+        these->kernels->project(these->x + first * cols, (size_t)(end - first), cols, these->matrix + j, outs, count,
+                                these->y + first * outs + j);
     }
 }
 
@@ -297,8 +285,13 @@ qz_result qz_project(const float *x, uint64_t rows, uint64_t cols, const float *
     if (cols == 0 || !check(x, rows, cols, &result) || !check(matrix, cols, outs, &result) ||
         !check(y, rows, outs, &result))
         return result;
+    const struct qz_kernels *kernels = qz_kernels_active();
+    if (!kernels)
+        return QZ_ERROR_KERNELS;
     qz_fp_state state = qz_fp_enter();
-    project(&(struct projection){x, matrix, y, rows, cols, outs, slices_of(rows, cols * outs)}, pool);
+    project(&(struct projection){kernels, x, matrix, y, rows, cols, outs,
+                                 slices_of(qz_divide_up(rows, TOGETHER), cols * outs)},
+            pool);
     qz_fp_leave(state);
     return QZ_OK;
 }

@@ -373,6 +373,10 @@ struct qz_kernels {
     void (*multiply_add)(const double *a, size_t a_pitch, size_t cols, const double *x, size_t x_pitch, size_t rows,
                          size_t depth, double *y, size_t y_pitch);
 
+    /* y[r * outs + j] becomes the sum of x[r * cols + i] * matrix[i * outs + j] in the order of i, from 0 on, for r < rows
+     * and j < count: each product is rounded, then added. */
+    void (*project)(const float *x, size_t rows, size_t cols, const float *matrix, size_t outs, size_t count, float *y);
+
     /* Adds to sum[r * sum_pitch + c] the product of row r of x and weight c, whose element k is w[k * QZ_SIDE + c]: of
      * each QZ_PRODUCT_CHAIN elements a sum that begins with 0 and grows by x * w, fused, in order, is added to it. */
     void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum,
@@ -571,11 +575,11 @@ struct qz_kernels {
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
-        .transpose = transpose, .multiply_add = multiply_add, .products = products, .products_few = few,               \
-        .product_levels = bytes##_levels, .product_numbers = product_numbers, .product_stored = product_stored,        \
-        .product_bytes = bytes##_bytes, .product_packed = bytes##_packed, .product_ready = bytes##_ready,              \
-        .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \
-        .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,                      \
+        .transpose = transpose, .multiply_add = multiply_add, .project = project, .products = products,                \
+        .products_few = few, .product_levels = bytes##_levels, .product_numbers = product_numbers,                     \
+        .product_stored = product_stored, .product_bytes = bytes##_bytes, .product_packed = bytes##_packed,            \
+        .product_ready = bytes##_ready, .stream = stream, .stream_end = stream_end, .group_range = group_range,        \
+        .fit = fit, .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,          \
         .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
         .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
         .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale,                      \

@@ -61,3 +61,61 @@ static TARGET void multiply_add(const double *a, size_t a_pitch, size_t cols, co
             for (size_t k = 0; k < depth; k++)
                 y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]);
 }
+
+/* `rows` vectors with `vectors` of columns, constants: their sums stay in registers. */
+INLINE void project_tile(const float *x, size_t rows, size_t cols, const float *matrix, size_t outs, size_t vectors,
+                         float *y)
+{
+    VF sum[4][4];
+#pragma GCC unroll 4
+    for (size_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++)
+            sum[r][v] = vf_set1(0.0f);
+    for (size_t i = 0; i < cols; i++, matrix += outs) {
+        VF part[4];
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++)
+            part[v] = vf_load(matrix + v * LANES);
+#pragma GCC unroll 4
+        for (size_t r = 0; r < rows; r++) {
+            VF factor = vf_set1(x[r * cols + i]);
+#pragma GCC unroll 4
+            for (size_t v = 0; v < vectors; v++)
+                sum[r][v] = vf_add(sum[r][v], vf_mul(factor, part[v]));
+        }
+    }
+#pragma GCC unroll 4
+    for (size_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++)
+            vf_store(y + r * outs + v * LANES, sum[r][v]);
+}
+
+INLINE void project_rows(const float *x, size_t rows, size_t cols, const float *matrix, size_t outs, size_t vectors,
+                         float *y)
+{
+    size_t r = 0;
+    for (; r + 4 <= rows; r += 4)
+        project_tile(x + r * cols, 4, cols, matrix, outs, vectors, y + r * outs);
+    for (; r < rows; r++)
+        project_tile(x + r * cols, 1, cols, matrix, outs, vectors, y + r * outs);
+}
+
+static TARGET void project(const float *x, size_t rows, size_t cols, const float *matrix, size_t outs, size_t count,
+                           float *y)
+{
+    enum { VECTORS = LANES == 8 ? 2 : 4 }; /* AVX2 has sixteen registers */
+    size_t j = 0;
+    for (; j + VECTORS * LANES <= count; j += VECTORS * LANES)
+        project_rows(x, rows, cols, matrix + j, outs, VECTORS, y + j);
+    for (; j + LANES <= count; j += LANES)
+        project_rows(x, rows, cols, matrix + j, outs, 1, y + j);
+    for (; j < count; j++)
+        for (size_t r = 0; r < rows; r++) {
+            float sum = 0.0f;
+            for (size_t i = 0; i < cols; i++)
+                sum += x[r * cols + i] * matrix[i * outs + j];
+            y[r * outs + j] = sum;
+        }
+}

@@ -98,19 +98,26 @@ static TARGET void measure(const struct qz_measure *rule, size_t n, size_t group
         measure_rows(rule, QZ_ZERO_FLOAT, n, groups, pitch, scale, zero, bias, spread, size);
 }
 
+/* Numbers of LANES rows that every query needs; of terms and groups those of the first. */
+struct reached {
+    VF bias, scale, size, spread;
+};
+
 /* LANES rows from r on: their upper bounds with a query. */
-INLINE VF upper_of_rows(const struct qz_reach *rows, size_t terms, size_t groups, const int32_t *sum,
-                        const float *start, const float factor[2], size_t r)
+INLINE VF upper_of_rows(const struct qz_reach *rows, const struct reached *of, size_t terms, size_t groups,
+                        const int32_t *sum, const float *start, const float factor[2], size_t r)
 {
     VF near = vf_set1(0.0f);
-    for (size_t t = 0; t < terms; t++)
-        near = vf_fma(vf_load(rows->bias + t * rows->pitch + r), vf_set1(start[t]), near);
-    for (size_t g = 0; g < groups; g++) {
-        VI whole = vi_load(sum + g * rows->pitch + r);
-        near = vf_fma(vf_load(rows->scale + g * rows->pitch + r), vf_from_vi(whole), near);
+    for (size_t t = 0; t < terms; t++) {
+        VF bias = t == 0 ? of->bias : vf_load(rows->bias + t * rows->pitch + r);
+        near = vf_fma(bias, vf_set1(start[t]), near);
     }
-    near = vf_fma(vf_load(rows->size + r), vf_set1(factor[1]), near);
-    return vf_fma(vf_load(rows->spread + r), vf_set1(factor[0]), near);
+    for (size_t g = 0; g < groups; g++) {
+        VF scale = g == 0 ? of->scale : vf_load(rows->scale + g * rows->pitch + r);
+        near = vf_fma(scale, vf_from_vi(vi_load(sum + g * rows->pitch + r)), near);
+    }
+    near = vf_fma(of->size, vf_set1(factor[1]), near);
+    return vf_fma(of->spread, vf_set1(factor[0]), near);
 }
 
 /* `terms` and `groups` may be constants. */
@@ -120,12 +127,15 @@ INLINE void reach_rows(const struct qz_reach *rows, size_t terms, size_t groups,
     const uint64_t every = ~(uint64_t)0 >> (64 - rows->rows), lanes = ((uint64_t)1 << LANES) - 1;
     for (size_t q = 0; q < queries; q++)
         within[q] = 0;
-    for (size_t r = 0; r < rows->rows; r += LANES)
+    for (size_t r = 0; r < rows->rows; r += LANES) {
+        const struct reached of = {vf_load(rows->bias + r), vf_load(rows->scale + r), vf_load(rows->size + r),
+                                   vf_load(rows->spread + r)};
         for (size_t q = 0; q < queries; q++) {
-            VF upper =
-                upper_of_rows(rows, terms, groups, sum + q * groups * rows->pitch, start + q * terms, factor[q], r);
+            VF upper = upper_of_rows(rows, &of, terms, groups, sum + q * groups * rows->pitch, start + q * terms,
+                                     factor[q], r);
             within[q] |= ((uint64_t)vm_bits(vf_lt(upper, vf_set1(limit[q]))) ^ lanes) << r;
         }
+    }
     for (size_t q = 0; q < queries; q++)
         within[q] &= every;
 }

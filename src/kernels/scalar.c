@@ -534,6 +534,16 @@ static void multiply_add(const double *a, size_t a_pitch, size_t cols, const dou
                 y[c * y_pitch + r] = fma(a[k * a_pitch + c], x[k * x_pitch + r], y[c * y_pitch + r]);
 }
 
+static void project(const float *x, size_t rows, size_t cols, const float *matrix, size_t outs, size_t count, float *y)
+{
+    for (size_t r = 0; r < rows; r++, x += cols, y += outs) {
+        memset(y, 0, count * sizeof *y);
+        for (size_t i = 0; i < cols; i++)
+            for (size_t j = 0; j < count; j++)
+                y[j] += x[i] * matrix[i * outs + j];
+    }
+}
+
 static void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t n, float *sum,
                      ptrdiff_t sum_pitch)
 {
