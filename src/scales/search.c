@@ -503,14 +503,6 @@ static int is_searchable(const struct groups *groups, size_t g)
     return qz_is_finite(groups->scale[g]) && (groups->min[g] != 0.0f || groups->max[g] != 0.0f);
 }
 
-/* Whether next to no value but a few large ones can make an error that is left of what is to gain: it jumps up and down
- * with the scale, and candidates do not find its least. */
-static int has_few_errors(const struct specials *specials, size_t i)
-{
-    return specials->suspicion[i] & (QZ_SUSPECT_LARGE | QZ_SUSPECT_WIDE) &&
-           specials->energy[i] - specials->gain[i] <= specials->energy[i] * 0x1p-9f;
-}
-
 /* Better scales for special groups: some by many candidates, some alone. */
 static void search_specials(const struct pass *pass)
 {
@@ -533,7 +525,7 @@ static void search_specials(const struct pass *pass)
     }
     for (size_t i = 0; i < specials->count; i++) {
         size_t g = specials->group[i];
-        int exact = (specials->suspicion[i] & QZ_SUSPECT_EXACT) != 0 || has_few_errors(specials, i);
+        int exact = (specials->suspicion[i] & QZ_SUSPECT_EXACT) != 0;
         if (exact || specials->suspicion[i] & QZ_SUSPECT_CLOSE)
             search_alone(pass, g, exact);
         if (!exact && specials->suspicion[i] & (QZ_SUSPECT_WIDE | QZ_SUSPECT_LARGE)) {
