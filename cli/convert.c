@@ -23,7 +23,10 @@
 #include "table.h"
 #include "target.h"
 
-enum { REQUANTIZED = -1 };
+enum {
+    REQUANTIZED = -1,
+    CODES_ONLY = 8 /* times as many of them as there are floats in a block */
+};
 
 typedef struct conversion { /* of one tensor */
     const item *item;
@@ -236,6 +239,8 @@ static int pass(const source *in, const item *i, passage *p)
     grid_of(&matrix, 1, 1, &g);
     plan_blocks(&g, unit, &blocks);
     uint64_t *rows = &blocks.step[INNER];
+    if (!p->requantized) /* codes only: what lies across is written in longer pieces */
+        *rows = *rows < blocks.total[INNER] / CODES_ONLY ? *rows * CODES_ONLY : blocks.total[INNER];
     *rows = *rows > 8 ? *rows - *rows % 8 : blocks.total[INNER] < 8 ? blocks.total[INNER] : 8;
     code = allocate_packed_blocks(&p->reader, &blocks);
     if (code == DONE)
