@@ -43,7 +43,7 @@ static void make_bytes(const struct qz_view *view, struct groups *groups, size_t
 static void finish_numbers(const struct qz_view *view, const struct run *run, struct groups *groups, size_t first,
                            size_t count)
 {
-    float super[2];
+    float super[2] = {1.0f, 1.0f};
     make_bytes(view, groups, first, count);
     if (qz_has_byte_scales(view)) {
         struct place place = qz_group_place(view, run, groups->count, first);
