@@ -155,13 +155,17 @@ def converting(folder: Path, source: Path, repeats: int) -> None:
         line("the same with its proof, which decodes both", copied / proved, "x cp", 0)
 
 
-def cpu_time(step: Callable[[], object]) -> Callable[[], float]:
-    def timed() -> float:
-        start = time.process_time()
+def timed(step: Callable[[], object], clock: Callable[[], float]) -> Callable[[], float]:
+    def seconds() -> float:
+        start = clock()
         step()
-        return time.process_time() - start
+        return clock() - start
 
-    return timed
+    return seconds
+
+
+def cpu_time(step: Callable[[], object]) -> Callable[[], float]:
+    return timed(step, time.process_time)
 
 
 def listing(folder: Path, random: np.random.Generator, repeats: int) -> None:
@@ -177,32 +181,41 @@ def listing(folder: Path, random: np.random.Generator, repeats: int) -> None:
 
 def against_rule(
     what: str,
-    theirs: Callable[[], object],
+    theirs: Callable[[int], Callable[[], object]],
     values: Values,
     scheme: SchemeName,
     target: float,
     repeats: int,
 ) -> None:
-    """Another tool beside this library by the tool's own rule, and by the plain method."""
+    """Another tool beside this library by the tool's own rule, and by the plain method.
 
-    def ours(method: Method) -> Callable[[], object]:
-        return lambda: quantize.quantize_array(values, scheme, method=method, threads=1)
+    First by CPU time with one thread each, then by elapsed time with all that either can use: `theirs` takes
+    the number of threads.
+    """
+    cpus = os.cpu_count() or 1
 
-    timed = [cpu_time(step) for step in (theirs, ours("reference"), ours("absmax"))]
-    slow, same, plain = in_turns(repeats, *timed)
-    line(what, slow / same, "x", target)
-    line("the same, plain method", slow / plain, "x", target)
+    def ours(method: Method, threads: int) -> Callable[[], object]:
+        return lambda: quantize.quantize_array(values, scheme, method=method, threads=threads)
+
+    for threads, clock, how in (
+        (1, time.process_time, "1 thread each, CPU time"),
+        (cpus, time.perf_counter, f"{cpus} threads for those who use them, elapsed"),
+    ):
+        print(f"{what}, {how}")
+        steps = (theirs(threads), ours("reference", threads), ours("absmax", threads))
+        slow, same, plain = in_turns(repeats, *(timed(step, clock) for step in steps))
+        line("  by its own rule", slow / same, "x", target)
+        line("  by the plain method", slow / plain, "x", target)
 
 
 def against_gguf(random: np.random.Generator, repeats: int) -> None:
     values = random.standard_normal((1024, 4096), dtype=np.float32)
 
-    def theirs() -> None:
-        gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q4_0)
+    def theirs(threads: int) -> Callable[[], object]:
+        del threads  # NumPy has one
+        return lambda: gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q4_0)
 
-    against_rule(
-        "Q4_0 by its own rule, against gguf's NumPy, one thread", theirs, values, "q4_0", 20, repeats
-    )
+    against_rule("Q4_0 against gguf's NumPy", theirs, values, "q4_0", 20, repeats)
 
 
 def sqnr(original: Values, decoded: Values) -> float:
@@ -260,7 +273,6 @@ def against_compressed_tensors(random: np.random.Generator, repeats: int) -> Non
             "compressed_tensors.quantization.utils.helpers",
         )
     )
-    torch.set_num_threads(1)
     arguments = quantization.QuantizationArgs(
         num_bits=4, type="int", symmetric=True, strategy="group", group_size=128
     )
@@ -268,13 +280,16 @@ def against_compressed_tensors(random: np.random.Generator, repeats: int) -> Non
     values = random.standard_normal((1024, 4096), dtype=np.float32)
     tensor = torch.from_numpy(values)
 
-    def theirs() -> None:
+    def compress() -> None:
         groups = tensor.reshape(len(values), -1, 128)
         scale, _ = helpers.calculate_qparams(groups.amin(-1), groups.amax(-1), arguments)
         compressors.PackedQuantizationCompressor.compress({"weight": tensor, "weight_scale": scale}, scheme)
 
-    what = "compressed-tensors' rule, against its own, one thread"
-    against_rule(what, theirs, values, "compressed_tensors", 10, repeats)
+    def theirs(threads: int) -> Callable[[], object]:
+        torch.set_num_threads(threads)
+        return compress
+
+    against_rule("int4 against compressed-tensors", theirs, values, "compressed_tensors", 10, repeats)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

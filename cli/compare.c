@@ -115,8 +115,10 @@ typedef struct float_comparer {
 static double half_value(uint16_t bits)
 {
     const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-    const double size = exponent == 0 ? ldexp(fraction, -24) : ldexp(fraction + 1024, exponent - 25);
-    return bits & 0x8000 ? -size : size; /* of finite numbers: others have no error */
+    const double size = exponent == 31  ? (double)INFINITY /* or NaN, which has no error either */
+                        : exponent == 0 ? ldexp(fraction, -24)
+                                        : ldexp(fraction + 1024, exponent - 25);
+    return bits & 0x8000 ? -size : size;
 }
 
 static double value_at(const qz_matrix *m, uint64_t row, uint64_t col)
@@ -150,6 +152,24 @@ static void count_errors(error_histogram *h, const qz_matrix *x, const qz_matrix
         }
 }
 
+/* The first value of two parts that has no error, with the file that it is in. */
+static int fail_nonfinite(const float_comparer *k, const matrix_part *part, const qz_matrix *x, const qz_matrix *y)
+{
+    char name[NAME_TEXT], at[SHAPE_TEXT], file[NAME_TEXT];
+    const qz_tensor *t = &k->p->tensor;
+    const settings *s = k->c->s;
+    uint64_t index[QZ_MAX_RANK], i = 0;
+    while (i + 1 < x->rows * x->cols && isfinite(value_at(x, i / x->cols, i % x->cols)) &&
+           isfinite(value_at(y, i / x->cols, i % x->cols)))
+        i++;
+    const char *path = s->files[isfinite(value_at(x, i / x->cols, i % x->cols)) ? 1 : 0];
+    matrix_index(t, part->axis, part->row + i / x->cols, part->col + i % x->cols, index);
+    at_index(t, index);
+    return fail(REFUSED, "tensor '%s' holds NaN or infinity at %s in %s, so that it has no error",
+                qz_escape(t->name, t->name_length, name, sizeof name), shape_text(t->rank, index, at, sizeof at),
+                qz_escape(path, strlen(path), file, sizeof file));
+}
+
 static int compare_block(void *context, const block *now)
 {
     const float_comparer *k = context;
@@ -167,9 +187,7 @@ static int compare_block(void *context, const block *now)
         qz_detail detail = QZ_DETAIL_INIT;
         qz_result result = qz_compare_matrices(&x, &y, k->c->pool, &stats, &detail);
         if (result == QZ_ERROR_NONFINITE) {
-            char name[NAME_TEXT];
-            qz_escape(p->tensor.name, p->tensor.name_length, name, sizeof name);
-            code = fail(REFUSED, "tensor '%s' holds NaN or infinity, so that it has no error", name);
+            code = fail_nonfinite(k, &rows, &x, &y);
         } else if (result != QZ_OK) {
             code = fail_part(result, &rows, &detail);
         } else {

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "error.h"
+#include "unread.h"
 
 /* Kinds of files that a model can be, the first one that a folder has counts. `usual` is the name that the files of
  * models have, which is preferred to others. */
@@ -101,27 +102,41 @@ static char *join(const char *path, const char *name)
     return joined;
 }
 
-/* A folder may be several models, each in a folder of its own, as those of diffusers. */
+/* Keeps the name that comes first, whatever the order in which a folder lists them. */
+static void keep_first(char **first, const char *name)
+{
+    if (*first && strcmp(name, *first) >= 0)
+        return;
+    free(*first);
+    *first = strdup(name);
+}
+
+/* A folder may be several models, each in a folder of its own, as those of diffusers; or a model of a kind that is not
+ * read. */
 static qz_file_result no_model(const char *path, const char *label, qz_file_error *error)
 {
-    char *first = NULL, shown[QZ_NAME_TEXT];
+    char *model = NULL, *unread = NULL, shown[QZ_NAME_TEXT];
     DIR *list = opendir(path);
     for (struct dirent *d; list && (d = readdir(list)) != NULL;) {
-        char *inner = d->d_name[0] != '.' && (!first || strcmp(d->d_name, first) < 0) ? join(path, d->d_name) : NULL;
-        if (inner && has_model(inner)) {
-            free(first);
-            first = strdup(d->d_name);
-        }
+        char *inner = d->d_name[0] != '.' ? join(path, d->d_name) : NULL;
+        if (inner && has_model(inner))
+            keep_first(&model, d->d_name);
+        else if (inner && qz_unread_kind((const uint8_t *)"", 0, d->d_name))
+            keep_first(&unread, d->d_name);
         free(inner);
     }
     if (list)
         closedir(list);
-    qz_file_result result =
-        qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET,
-                "is a folder without a model.safetensors.index.json, .safetensors or .gguf file; name a file%s%s",
-                first ? ", or a folder that is one model, as " : "",
-                first ? qz_escape(first, strlen(first), shown, sizeof shown) : "");
-    free(first);
+    static const char is_without[] = "is a folder without a model.safetensors.index.json, .safetensors or .gguf file";
+    const char *named = model ? model : unread ? unread : "";
+    qz_escape(named, strlen(named), shown, sizeof shown);
+    qz_file_result result = unread && !model
+                                ? qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "%s; %s in it is %s",
+                                          is_without, shown, qz_unread_kind((const uint8_t *)"", 0, unread))
+                                : qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "%s; name a file%s%s",
+                                          is_without, model ? ", or a folder that is one model, as " : "", shown);
+    free(model);
+    free(unread);
     return result;
 }
 

@@ -24,6 +24,8 @@ const char *qz_unread_kind(const uint8_t *head, size_t bytes, const char *path)
                  {".pkl", pickle}, {".pickle", pickle}, {".h5", hdf5},    {".hdf5", hdf5}};
     if (bytes >= 8 && memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0)
         return hdf5;
+    if (bytes >= 3 && memcmp(head, "\xef\xbb\xbf", 3) == 0)
+        return "begins with a byte order mark, which readers of JSON refuse; save it without one, as UTF-8";
     /* The protocol of a pickle, then a frame, a place in its memory, a container or an import. */
     if (bytes >= 3 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5 && head[2] != 0 &&
         strchr("\x95}](cKM\x8a\x8c", head[2]) != NULL)

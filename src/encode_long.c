@@ -191,7 +191,8 @@ static void make_codes(struct long_group *group)
         if (encoding->operation.work.streams) /* the rest of what the kernel will fetch */
             qz_fetch(x + QZ_TILE, QZ_TILE / 4 * sizeof *x);
         if (encoding->encoder.reference) {
-            qz_reference_group_codes(&encoding->encoder, &group->reference, x, piece.cols, codes);
+            qz_reference_group_codes(&encoding->encoder, &group->reference, group->end - group->start, x, piece.cols,
+                                     codes);
             found->clipped += qz_count_clipped(encoding, &group->groups, x, piece.cols, piece.cols);
         } else {
             found->clipped += qz_group_codes(encoding, &group->groups, &run, x, piece.cols, codes);

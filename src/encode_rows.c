@@ -83,6 +83,13 @@ static int encode_plain(const struct encoding *encoding, struct groups *groups, 
     return 1;
 }
 
+/* Whether nothing can be said of a group's numbers, whichever types they have. */
+static int has_plain_numbers(const struct groups *groups, size_t g)
+{
+    float magnitude = fabsf(groups->scale[g]);
+    return (magnitude >= 0x1p-14f) & (magnitude <= 0x1p100f) & (fabsf(groups->zero[g]) <= 0x1p100f);
+}
+
 /* The same for any groups. Returns the values that were encoded, x or `clean`; NULL if they may not be. */
 static const float *encode_special(const struct encoding *encoding, struct findings *found, struct groups *groups,
                                    const struct run *run, const float *x, const float *w, size_t group_size,
@@ -104,7 +111,8 @@ static const float *encode_special(const struct encoding *encoding, struct findi
     if (encoding->encoder.reference) {
         qz_reference_groups(&encoding->encoder, run, x, groups, codes);
         for (size_t g = 0; g < groups->count; g++)
-            qz_note_scale_problem(&encoding->encoder, found, groups, run, g);
+            if (!has_plain_numbers(groups, g))
+                qz_note_scale_problem(&encoding->encoder, found, groups, run, g);
         qz_note_far_values(view, groups);
         found->clipped += qz_count_clipped(encoding, groups, x, n, group_size);
         return x;

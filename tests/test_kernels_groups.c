@@ -23,6 +23,12 @@ CALLER(group_codes)
     return set->group_codes(in[0], w->n, w->group_size, &w->grid, in[1], in[2], out[0]);
 }
 
+CALLER(rule_codes)
+{
+    set->rule_codes(&w->rule_codes, in[0], w->n, w->group_size, in[1], in[2], out[0]);
+    return 0;
+}
+
 CALLER(group_codes_error)
 {
     return set->group_codes_error(in[0], w->n, w->group_size, &w->grid, in[1], in[2], in[3], out[0], out[1]);
@@ -234,6 +240,63 @@ static void test_group_codes(void **state)
         (rng_below(&rng, 2) ? fitted_tile : threshold_tile)(&rng, &tile, kind, n, group_size);
         codes_work(&w, &tile, kind, n, group_size);
         check(&w, 1);
+    }
+}
+
+/* A rule of any steps and rounding, in any type; its table has points that values meet. */
+static struct qz_rule_codes any_rule(struct rng *rng, size_t which)
+{
+    static const qz_dtype types[3] = {QZ_F32, QZ_F16, QZ_BF16};
+    struct qz_rule_codes rule = {.steps = (enum qz_rule_steps)(which % 3),
+                                 .rounding = (enum qz_rule_rounding)(which / 3 % 6),
+                                 .type = types[which / 18 % 3],
+                                 .values = which / 54 % 2 ? QZ_F16 : QZ_F32,
+                                 .shift = rng_below(rng, 2) ? 8.5f : 0.5f,
+                                 .offset = rng_below(rng, 2) ? 8 : 0};
+    for (int i = 0; i < 16; i++) {
+        rule.upper[i] = i < 15 ? (float)(i - 7) - 0.25f * (float)rng_below(rng, 4) : INFINITY;
+        rule.code[i] = (int32_t)rng_below(rng, 16);
+    }
+    return rule;
+}
+
+/* Numbers of groups: powers of two, so that values lie on ties, or any; some that no ordinary group has. */
+static void fill_rule_numbers(struct rng *rng, float *by, float *from, size_t groups)
+{
+    static const float odd[] = {0.0f, -0.0f, 1e-45f, 1e38f, -3e38f, INFINITY, NAN};
+    for (size_t g = 0; g < groups; g++) {
+        by[g] = power_of_two((int)rng_below(rng, 9) - 4) * (rng_below(rng, 2) ? 1.0f : 1.1f);
+        by[g] = rng_below(rng, 2) ? by[g] : -by[g];
+        from[g] = (float)rng_below(rng, 16) - (rng_below(rng, 2) ? 8.0f : 0.0f);
+        if (rng_below(rng, 20) == 0)
+            by[g] = odd[rng_below(rng, COUNT(odd))];
+    }
+}
+
+static void test_rule_codes(void **state)
+{
+    (void)state;
+    guard_report_faults();
+    struct rng rng = rng_make(123);
+    struct work w = {.kernel = "rule_codes", .call = call_rule_codes};
+    static float by[QZ_TILE], from[QZ_TILE];
+    for (size_t repeat = 0; repeat < cases(20000, 1500); repeat++) {
+        w.rule_codes = any_rule(&rng, repeat);
+        w.group_size = group_sizes[rng_below(&rng, COUNT(group_sizes))];
+        w.n = rng_below(&rng, 8) ? 1 + rng_below(&rng, 300) : QZ_TILE - rng_below(&rng, 70);
+        size_t groups = groups_of(w.n, w.group_size);
+        fill_rule_numbers(&rng, by, from, groups);
+        fill_floats(&rng, (enum data_kind)rng_below(&rng, DATA_KINDS), floats_a, w.n);
+        for (size_t i = 0; i < w.n && repeat % 4; i++) { /* on and around the steps of the group, ties among them */
+            float y = ((float)rng_below(&rng, 160) - 80.0f) / 4.0f, b = by[i / w.group_size];
+            floats_a[i] = w.rule_codes.steps == QZ_STEPS_OVER || w.rule_codes.rounding == QZ_ROUND_E2M1 ? y * b : y / b;
+            floats_a[i] = isfinite(floats_a[i]) ? floats_a[i] : y;
+        }
+        w.in[0] = (struct part){floats_a, w.n * 4, 4};
+        w.in[1] = (struct part){by, groups * 4, 4};
+        w.in[2] = (struct part){from, groups * 4, 4};
+        w.out[0] = (struct part){NULL, w.n / 2 + w.n % 2, 1};
+        check(&w, repeat % 16 ? 1 : 4);
     }
 }
 
@@ -529,11 +592,11 @@ int main(void)
 {
     start_kernels("test_kernels_groups");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_group_range),       cmocka_unit_test(test_fit),
-        cmocka_unit_test(test_group_codes),       cmocka_unit_test(test_group_decode),
-        cmocka_unit_test(test_stored_decode),     cmocka_unit_test(test_error),
-        cmocka_unit_test(test_group_codes_error), cmocka_unit_test(test_find_error),
-        cmocka_unit_test(test_weighted_error),
+        cmocka_unit_test(test_group_range),  cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_group_codes),  cmocka_unit_test(test_rule_codes),
+        cmocka_unit_test(test_group_decode), cmocka_unit_test(test_stored_decode),
+        cmocka_unit_test(test_error),        cmocka_unit_test(test_group_codes_error),
+        cmocka_unit_test(test_find_error),   cmocka_unit_test(test_weighted_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -671,8 +671,8 @@ static void test_any_values(void **state)
         qz_reference_range(&range, x, cut);
         qz_reference_range(&range, x + cut, n - cut);
         assert_int_equal(qz_reference_fit(rule, &how, &range, &second), fits);
-        qz_reference_codes(rule, &second, x, cut, again);
-        qz_reference_codes(rule, &second, x + cut, n - cut, again + cut);
+        qz_reference_codes(rule, &how, &second, x, cut, again);
+        qz_reference_codes(rule, &how, &second, x + cut, n - cut, again + cut);
         assert_memory_equal(again, codes, n);
         assert_memory_equal(second.scale, fit.scale, sizeof fit.scale);
         assert_memory_equal(second.zero, fit.zero, sizeof fit.zero);

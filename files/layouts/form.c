@@ -299,26 +299,33 @@ typedef struct change {
 static qz_file_result write_nibbles(const sheet *s, const qz_form *form, qz_order order, const area *whole,
                                     const uint8_t *src, size_t stride, change changed, qz_file_error *error)
 {
-    size_t used = (size_t)(whole->count / 2 + whole->count % 2), padded = (used + 3) / 4 * 4;
-    size_t row_bytes = order == QZ_ORDER_DOWN || s->each == 4 ? padded : used;
-    uint64_t step = least(strip_rows(padded), whole->rows);
+    /* Strips are whole lines of the file where the block has all its rows, or all its columns. */
+    int turned = order == QZ_ORDER_ACROSS || order == QZ_ORDER_DOWN;
+    uint64_t most = turned ? least(2 * strip_rows(whole->rows), whole->count) : whole->count;
+    size_t padded = (size_t)(most / 2 + most % 2 + 3) / 4 * 4;
+    uint64_t step = turned ? whole->rows : least(strip_rows(padded), whole->rows);
     uint8_t *rows = get_memory((step + 8) * (5 * (uint64_t)padded + 32), s, error);
     qz_file_result result = rows ? QZ_FILE_OK : QZ_FILE_MEMORY;
-    for (uint64_t at = 0; at < whole->rows && result == QZ_FILE_OK; at += step) {
-        area a = {whole->row + at, least(step, whole->rows - at), whole->first, whole->count};
-        rectangle r = nibbles_in(s, order, &a);
-        memset(rows, 0, (size_t)a.rows * row_bytes);
-        for (uint64_t i = 0; i < a.rows; i++)
-            memcpy(rows + i * row_bytes, src + (at + i) * stride, used);
-        if (changed.flip)
-            qz_flip_signs(rows, row_bytes, (size_t)a.rows, (size_t)a.count);
-        if (changed.swap)
-            qz_swap_nibbles(rows, row_bytes, (size_t)a.rows, (size_t)a.count, 1);
-        if (changed.add != 0)
-            qz_add_to_nibbles(rows, row_bytes, (size_t)a.rows, (size_t)a.count, changed.add);
-        uint8_t *strip = give_strip(form, order, &a, &r, rows, row_bytes, rows + (size_t)step * row_bytes);
-        result = move(s, &r, strip, r.bytes, error);
-    }
+    for (uint64_t row = 0; row < whole->rows; row += step)
+        for (uint64_t col = 0; col < whole->count && result == QZ_FILE_OK; col += most) {
+            area a = {whole->row + row, least(step, whole->rows - row), whole->first + col,
+                      least(most, whole->count - col)};
+            rectangle r = nibbles_in(s, order, &a);
+            size_t used = (size_t)(a.count / 2 + a.count % 2);
+            size_t row_bytes = order == QZ_ORDER_DOWN || s->each == 4 ? (used + 3) / 4 * 4 : used;
+            for (uint64_t i = 0; i < a.rows; i++) {
+                memset(rows + i * row_bytes + used, 0, row_bytes - used);
+                memcpy(rows + i * row_bytes, src + (row + i) * stride + col / 2, used);
+            }
+            if (changed.flip)
+                qz_flip_signs(rows, row_bytes, (size_t)a.rows, (size_t)a.count);
+            if (changed.swap)
+                qz_swap_nibbles(rows, row_bytes, (size_t)a.rows, (size_t)a.count, 1);
+            if (changed.add != 0)
+                qz_add_to_nibbles(rows, row_bytes, (size_t)a.rows, (size_t)a.count, changed.add);
+            uint8_t *strip = give_strip(form, order, &a, &r, rows, row_bytes, rows + (size_t)step * padded);
+            result = move(s, &r, strip, r.bytes, error);
+        }
     free(rows);
     return result;
 }

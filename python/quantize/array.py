@@ -13,7 +13,7 @@ import numpy as np
 
 from . import _core
 from .errors import DtypeError, explain
-from .inputs import FLOATS, as_bytes, as_codes, as_floats, is_bfloat16_tensor
+from .inputs import FLOATS, as_bytes, as_codes, as_floats, widened
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -108,9 +108,7 @@ def quantize_to_int4(
     try:
         scale, zero_point = _core.quantize_i4(x, number, method, codes)
     except _Failure as failure:
-        numbers = "values.astype(np.float32)" if number == _core.BF16 else "values"  # which nan_to_num knows
-        if is_bfloat16_tensor(values):
-            numbers = "values.float()"
+        numbers = widened("values", values, number)
         raise explain(
             failure, "values", x.shape, remedy=f"replace them, for example with np.nan_to_num({numbers})"
         ) from None

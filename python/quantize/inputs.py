@@ -73,6 +73,11 @@ def as_array(values: object, what: str, *, bits: bool = False) -> AnyArray:
         if not bits and is_bfloat16_tensor(values):
             raise DtypeError(f"{what} is a tensor of torch.bfloat16; pass {what}.to(torch.float32)")
         return _of_tensor(values, what)
+    if _is_bfloat16_of_mlx(values):  # neither a buffer nor DLPack of it can be had
+        if not bits:
+            raise DtypeError(f"{what} is an array of mlx.core.bfloat16; pass {what}.astype(mlx.core.float32)")
+        array: Any = values
+        return np.asarray(array.view(sys.modules["mlx.core"].uint16))
     if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
         try:
             return np.from_dlpack(values)
@@ -156,6 +161,20 @@ def is_bfloat16_tensor(values: object) -> bool:
     return is_tensor(values) and str(getattr(values, "dtype", "")) == "torch.bfloat16"
 
 
+def _is_bfloat16_of_mlx(values: Any) -> bool:
+    """True for an array of MLX, which is not imported for this, whose type is bfloat16."""
+    return type(values).__module__ == "mlx.core" and str(getattr(values, "dtype", "")) == "mlx.core.bfloat16"
+
+
+def widened(what: str, values: object, number: int) -> str:
+    """What to write for an argument so that it is float32, which NumPy knows, if it is bfloat16."""
+    if number != _core.BF16:
+        return what
+    if is_bfloat16_tensor(values):
+        return f"{what}.float()"
+    return f"{what}.astype({'mlx.core' if _is_bfloat16_of_mlx(values) else 'np'}.float32)"
+
+
 def writable(out: Any) -> tuple[AnyArray, bool]:
     """The memory that a caller wants to be filled, as an array; and whether its uint16 are bfloat16."""
     if isinstance(out, np.ndarray):
@@ -191,7 +210,7 @@ def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
     x = as_array(values, what, bits=True)
     number = FLOATS.get(x.dtype)
     if number is None:
-        if is_bfloat16_tensor(values):
+        if is_bfloat16_tensor(values) or _is_bfloat16_of_mlx(values):
             number = _core.BF16
         elif x.dtype.kind == "f" and x.dtype.itemsize in (2, 4, 8):
             x = x.astype(x.dtype.newbyteorder("="))

@@ -253,12 +253,12 @@ static void search_affine(enum qz_affine_kind kind, enum qz_affine_list list, qz
             continue;
         }
         if (kind == QZ_AFFINE_OFFSET)
-            z = stored((m + g.origin) * unit[l], dtype) / unit[l] + 0.0f;
+            z = qz_through((m + g.origin) * unit[l], dtype) / unit[l] + 0.0f;
         else if (kind == QZ_AFFINE_FLOAT)
-            z = stored(-(m + g.origin) * affine_inverse(s), dtype) + 0.0f;
+            z = qz_through(-(m + g.origin) * affine_inverse(s), dtype) + 0.0f;
         else
             z = fit.mean;
-        s = stored(affine_refit(&g, s, z) * unit[l], dtype) / unit[l];
+        s = qz_through(affine_refit(&g, s, z) * unit[l], dtype) / unit[l];
         float found = affine_error(&g, s, z), known = affine_error(&g, scale[l], zero[l]);
         int better = s > 0 && found < known * QZ_AFFINE_LESS;
         error->curve[l] = better ? found : known;

@@ -169,20 +169,26 @@ typedef struct {
 #endif
 } VS;
 
-INLINE VS vs_make(const struct qz_grid *grid)
+/* Of 16 thresholds and 16 codes. */
+INLINE VS vs_of_tables(const float *thresholds, const void *code)
 {
     float upper[16 + 4] = {0}; /* what is past the end is never looked up */
-    memcpy(upper, grid->upper, sizeof grid->upper);
-    return (VS){vf_set1(upper[7]),
-                vt_load(upper + 3),
-                vt_load(upper + 1),
-                vt_load(upper),
-                vt_load((const float *)(const void *)grid->code),
+    memcpy(upper, thresholds, 16 * sizeof *upper);
+    return (VS){.first = vf_set1(upper[7]),
+                .second = vt_load(upper + 3),
+                .third = vt_load(upper + 1),
+                .fourth = vt_load(upper),
+                .code = vt_load(code)};
+}
+
+INLINE VS vs_make(const struct qz_grid *grid)
+{
+    VS search = vs_of_tables(grid->upper, grid->code);
 #ifdef HAS_CELLS
-                grid->cells,
-                vx_make(grid)
+    search.has_cells = grid->cells;
+    search.cells = vx_make(grid);
 #endif
-    };
+    return search;
 }
 
 /* Index of the nearest value in ascending order. */

@@ -11,6 +11,7 @@
 #include "../base/number.h"
 #include "../base/small.h"
 #include "affine.h"
+#include "rules.h"
 #include "quantize.h"
 
 #include <math.h>
@@ -439,6 +440,10 @@ struct qz_kernels {
     size_t (*group_codes)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid, const float *inverse,
                           const float *zero, uint8_t *packed);
 
+    /* Codes of each group by the rule of another tool; by and from: one for each group. */
+    void (*rule_codes)(const struct qz_rule_codes *rule, const float *x, size_t n, size_t group_size, const float *by,
+                       const float *from, uint8_t *packed);
+
     /* Values of each group. With a group size that is a multiple of 16, n may be more than QZ_TILE. */
     void (*group_decode)(const uint8_t *packed, size_t n, size_t group_size, const struct qz_grid *grid,
                          const float *scale, const float *zero, float *dst);
@@ -579,13 +584,13 @@ struct qz_kernels {
         .products_few = few, .product_levels = bytes##_levels, .product_numbers = product_numbers,                     \
         .product_stored = product_stored, .product_bytes = bytes##_bytes, .product_packed = bytes##_packed,            \
         .product_ready = bytes##_ready, .stream = stream, .stream_end = stream_end, .group_range = group_range,        \
-        .fit = fit, .group_codes = group_codes, .group_decode = group_decode, .stored_decode = stored_decode,          \
-        .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
-        .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
-        .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale,                      \
-        .look_symmetric = look_symmetric, .search_affine = search_affine, .look_affine = look_affine,                  \
-        .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot, .distance = distance, .scan = scan,          \
-        .scan_beside = bytes##_beside, .measure = measure, .reach = reach,                                             \
+        .fit = fit, .group_codes = group_codes, .rule_codes = rule_codes, .group_decode = group_decode,                \
+        .stored_decode = stored_decode, .columns_range = columns_range, .columns_codes = columns_codes,                \
+        .columns_decode = columns_decode, .error = error, .group_codes_error = group_codes_error,                      \
+        .find_error = find_error, .weighted_error = weighted_error, .interleave = interleave,                          \
+        .search_scale = search_scale, .look_symmetric = look_symmetric, .search_affine = search_affine,                \
+        .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot,                  \
+        .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .measure = measure, .reach = reach,         \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -165,19 +165,6 @@ static int group_range(const float *x, size_t n, size_t group_size, float *min, 
     return bad;
 }
 
-/* x after a trip through the type in which scales and offsets are stored. */
-static float stored(float x, qz_dtype dtype)
-{
-    switch (dtype) {
-    case QZ_F16:
-        return qz_f32_from_f16(qz_f16_from_f32(x));
-    case QZ_BF16:
-        return qz_f32_from_bf16(qz_bf16_from_f32(x));
-    default:
-        return x;
-    }
-}
-
 static float least_normal(qz_dtype dtype)
 {
     return dtype == QZ_F16 ? 0x1p-14f : FLT_MIN;
@@ -199,7 +186,7 @@ static unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, 
             if (hi == -lo && hi != 0 && !rule->positive)
                 flags |= QZ_FIT_TIE;
         } else if (rule->zero == QZ_ZERO_OFFSET) {
-            float offset = stored(lo + 0.0f, rule->scale_dtype);
+            float offset = qz_through(lo + 0.0f, rule->scale_dtype);
             float above = hi * 0.5f - offset * 0.5f, below = lo * 0.5f - offset * 0.5f;
             s = (fabsf(above) >= fabsf(below) ? above : below) / 7.5f;
             zero[g] = offset;
@@ -209,7 +196,7 @@ static unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, 
             hi = hi > 0 ? hi : 0;
             s = (hi * 0.5f - lo * 0.5f) / 7.5f;
         }
-        s = stored(s, rule->scale_dtype) + 0.0f;
+        s = qz_through(s, rule->scale_dtype) + 0.0f;
         beyond |= !(fabsf(s) <= 0x1p120f);
         int normal = fabsf(s) >= FLT_MIN && !beyond;
         scale[g] = s;
@@ -223,7 +210,7 @@ static unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, 
             zero[g] = (z > 0 ? z : 0) < 15 ? (z > 0 ? z : 0) : 15;
         }
         if (rule->zero == QZ_ZERO_FLOAT)
-            zero[g] = rule->method == QZ_ABSMAX ? 0.0f : stored(-lo * inverse[g], rule->scale_dtype);
+            zero[g] = rule->method == QZ_ABSMAX ? 0.0f : qz_through(-lo * inverse[g], rule->scale_dtype);
     }
     return flags;
 }
@@ -271,6 +258,13 @@ static size_t group_codes(const float *x, size_t n, size_t group_size, const str
                                : table_code(x[i], inverse[g], z, grid, &clipped));
     }
     return clipped;
+}
+
+static void rule_codes(const struct qz_rule_codes *rule, const float *x, size_t n, size_t group_size, const float *by,
+                       const float *from, uint8_t *packed)
+{
+    for (size_t i = 0; i < n; i++)
+        put_code(packed, i, qz_rule_code(rule, x[i], by[i / group_size], from[i / group_size]) - rule->offset);
 }
 
 int qz_careful_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped)

@@ -34,7 +34,7 @@ static float stored_scale(const struct qz_search *rule, float s, float unit, flo
     case QZ_F32:
     case QZ_F16:
     case QZ_BF16:
-        return stored(s * unit, rule->scale_dtype) * inverse;
+        return qz_through(s * unit, rule->scale_dtype) * inverse;
     case QZ_E8M0:
         return qz_nearest_power(s * unit) * inverse;
     case QZ_E4M3:

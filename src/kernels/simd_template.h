@@ -62,6 +62,8 @@
 
 #include "groups_template.h"
 
+#include "rules_template.h"
+
 #include "error_template.h"
 
 #include "nearest_template.h"

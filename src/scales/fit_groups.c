@@ -31,8 +31,6 @@ int qz_note_scale_problem(const struct qz_encoder *encoder, struct findings *fou
                           const struct run *run, size_t g)
 {
     const struct qz_view *view = encoder->view;
-    struct place place = qz_group_place(view, run, groups->count, g);
-    uint64_t flat = place.row * view->row_groups + place.group;
     float scale = groups->scale[g], magnitude = fabsf(scale);
     float zero = view->grid.zero == QZ_ZERO_OFFSET ? groups->zero[g] : 0.0f;
     int float_zero = view->grid.zero == QZ_ZERO_FLOAT && view->grid.shift == 0.0f;
@@ -41,6 +39,8 @@ int qz_note_scale_problem(const struct qz_encoder *encoder, struct findings *fou
     if (encoder->reference) /* their codes are not drawn in where values would be infinite */
         overflows |= !qz_is_finite(scale * qz_larger(-view->grid.sorted[0], view->grid.sorted[15]));
     if (!qz_is_finite(scale) || !qz_is_finite(zero) || overflows || (float_zero && !qz_is_finite(groups->zero[g]))) {
+        struct place place = qz_group_place(view, run, groups->count, g);
+        uint64_t flat = place.row * view->row_groups + place.group;
         if (flat < found->bad_group) {
             found->bad_group = flat;
             found->bad_value = (double)qz_larger(-groups->min[g], groups->max[g]);

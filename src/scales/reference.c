@@ -16,14 +16,6 @@ enum { SEARCHED = 32 }; /* values in a group of the rules that search */
 
 /* ---- numbers ------------------------------------------------------------------------------------------------- */
 
-/* Rounds to float16 or bfloat16; other types hold any float32, or are not for this. */
-static float stored(float x, qz_dtype dtype)
-{
-    return dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(x))
-           : dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(x))
-                              : x;
-}
-
 static float inverse(float x)
 {
     return x != 0.0f ? 1.0f / x : 0.0f;
@@ -56,116 +48,56 @@ static int truncate_to(float y, int lo, int hi)
     return i < lo ? lo : i > hi ? hi : i;
 }
 
-/* 0..15 of a float without fraction, clamped before it is converted. */
-static int level(float y)
-{
-    return y > 0.0f ? y < 15.0f ? (int)y : 15 : 0;
-}
-
-static int count_above(float y, const float *points, int n)
-{
-    int count = 0;
-    while (count < n && y > points[count])
-        count++;
-    return count;
-}
-
 /* ---- values to codes ------------------------------------------------------------------------------------------- */
 
-static const float e2m1[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
 static const float iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-static int code_q4_0(const struct qz_reference *fit, float x)
-{
-    return truncate_to(x * fit->by + 8.5f, 0, 15);
-}
+static const struct qz_rule_codes codes_q4_0 = {.rounding = QZ_ROUND_SHIFTED, .shift = 8.5f, .offset = 8};
+static const struct qz_rule_codes codes_q4_1 = {.steps = QZ_STEPS_ABOVE, .rounding = QZ_ROUND_SHIFTED, .shift = 0.5f};
+static const struct qz_rule_codes codes_matmulnbits = {.rounding = QZ_ROUND_AWAY, .offset = 8};
+static const struct qz_rule_codes codes_matmulnbits_zero = {.rounding = QZ_ROUND_AWAY};
+static const struct qz_rule_codes codes_compressed_tensors = {
+    .steps = QZ_STEPS_OVER, .rounding = QZ_ROUND_EVEN_WITH, .offset = 8};
+static const struct qz_rule_codes codes_compressed_tensors_zero = {.steps = QZ_STEPS_OVER,
+                                                                   .rounding = QZ_ROUND_EVEN_WITH};
+static const struct qz_rule_codes codes_gptq = {
+    .steps = QZ_STEPS_OVER, .rounding = QZ_ROUND_EVEN_THEN_ADD, .offset = 8};
+static const struct qz_rule_codes codes_gptq_zero = {.steps = QZ_STEPS_OVER, .rounding = QZ_ROUND_EVEN_THEN_ADD};
+static const struct qz_rule_codes codes_awq = {
+    .steps = QZ_STEPS_OVER, .rounding = QZ_ROUND_EVEN_THEN_ADD, .values = QZ_F16, .type = QZ_F16};
+static const struct qz_rule_codes codes_e2m1 = {.rounding = QZ_ROUND_E2M1};
 
-static int code_q4_1(const struct qz_reference *fit, float x)
-{
-    return truncate_to((x - fit->from) * fit->by + 0.5f, 0, 15);
-}
+/* The nearest, ties to an even code; what is below zero stays there as -0. A tie that goes down is left behind by the
+ * first float32 above it, here and below. */
+static const struct qz_rule_codes codes_e2m1_even = {
+    .steps = QZ_STEPS_OVER,
+    .rounding = QZ_ROUND_TABLE,
+    .upper = {-5.0f, -0x1.bffffep1f, -2.5f, -0x1.bffffep0f, -1.25f, -0x1.7ffffep-1f, -0.25f, 0.0f, 0x1.000002p-2f,
+              0.75f, 0x1.400002p0f, 1.75f, 0x1.400002p1f, 3.5f, 0x1.400002p2f, INFINITY},
+    .code = {15, 14, 13, 12, 11, 10, 9, 8, 0, 1, 2, 3, 4, 5, 6, 7}};
 
-/* Ties away from zero, after the zero was added. */
-static int code_matmulnbits(const struct qz_reference *fit, float x)
-{
-    return level(roundf(x * fit->by + fit->from));
-}
-
-/* Ties to even, after the zero was added: -8..7 first, as in a signed byte. */
-static int code_compressed_tensors(const struct qz_reference *fit, float x)
-{
-    float y = stored(x / fit->by, fit->type);
-    return level(rintf(stored(y + fit->from, fit->type)) + 8.0f);
-}
-
-/* Ties to even, before the zero is added. */
-static int code_gptq(const struct qz_reference *fit, float x)
-{
-    return level(rintf(x / fit->by) + fit->from);
-}
-
-/* The same in float16, to which the values are rounded first. */
-static int code_awq(const struct qz_reference *fit, float x)
-{
-    return level(rintf(stored(stored(x, QZ_F16) / fit->by, QZ_F16)) + fit->from);
-}
-
-/* The nearest, the smaller of two; never -0. */
-static int code_e2m1(const struct qz_reference *fit, float x)
-{
-    float size = fabsf(x), least = size;
-    int code = 0;
-    for (int i = 1; i < 8; i++) {
-        float error = fabsf(e2m1[i] * fit->by - size);
-        if (error < least) {
-            least = error;
-            code = i;
-        }
-    }
-    return code && x < 0.0f ? code + 8 : code;
-}
-
-/* The nearest, ties to an even code; what is below zero stays there as -0. */
-static int code_e2m1_even(const struct qz_reference *fit, float x)
-{
-    float y = stored(x / fit->by, fit->type), size = fabsf(y);
-    int code = (size > 0.25f) + (size >= 0.75f) + (size > 1.25f) + (size >= 1.75f) + (size > 2.5f) + (size >= 3.5f) +
-               (size > 5.0f);
-    return y < 0.0f ? code + 8 : code;
-}
-
-/* A value for bitsandbytes, which clamps it to -1..1; that changes no code. */
-static float normalized(const struct qz_reference *fit, float x)
-{
-    return fit->divide ? x / fit->by : x * fit->by;
-}
-
-/* Ties go down. Points are float32 numbers, halfway between the values of codes, and that rounded. */
-static int code_nf4(const struct qz_reference *fit, float x)
-{
-    static const float points[15] = {-0x1.b239b0p-1f, -0x1.38a4e0p-1f, -0x1.d70900p-2f, -0x1.5bd4ecp-2f,
-                                     -0x1.e079d8p-3f, -0x1.1a7178p-3f, -0x1.74f0e2p-5f, 0x1.45f5fep-5f,
-                                     0x1.ec90c4p-4f,  0x1.a0cfc0p-3f,  0x1.2b05a8p-2f,  0x1.8ea7f2p-2f,
-                                     0x1.00da08p-1f,  0x1.491b5ep-1f,  0x1.b913b4p-1f};
-    return count_above(normalized(fit, x), points, 15);
-}
+/* bitsandbytes' own points, halfway between the values of codes, and that rounded; ties go down. It clamps values to
+ * -1..1 before, which changes no code. The last block, if it is short, is divided, others are multiplied. */
+static const struct qz_rule_codes codes_nf4 = {
+    .rounding = QZ_ROUND_TABLE,
+    .upper = {-0x1.b239aep-1f, -0x1.38a4dep-1f, -0x1.d708fep-2f, -0x1.5bd4eap-2f, -0x1.e079d6p-3f, -0x1.1a7176p-3f,
+              -0x1.74f0e0p-5f, 0x1.45f600p-5f, 0x1.ec90c6p-4f, 0x1.a0cfc2p-3f, 0x1.2b05aap-2f, 0x1.8ea7f4p-2f,
+              0x1.00da0ap-1f, 0x1.491b60p-1f, 0x1.b913b6p-1f, INFINITY},
+    .code = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}};
 
 /* Sorting the values of the codes leaves 0 before -0, and a tie goes down: what is positive and next to 0 becomes -0,
  * what is negative and there becomes 0. */
-static int code_fp4(const struct qz_reference *fit, float x)
-{
-    static const float points[15] = {-0x1.aaaaacp-1f, -0x1.2aaaacp-1f, -0x1.aaaaacp-2f, -0x1.2aaaacp-2f,
-                                     -0x1.aaaaacp-3f, -0x1.600000p-4f, -0x1.555556p-9f, 0.0f,
-                                     0x1.555556p-9f,  0x1.600000p-4f,  0x1.aaaaacp-3f,  0x1.2aaaacp-2f,
-                                     0x1.aaaaacp-2f,  0x1.2aaaacp-1f,  0x1.aaaaacp-1f};
-    static const uint8_t ascending[16] = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
-    return ascending[count_above(normalized(fit, x), points, 15)];
-}
+static const struct qz_rule_codes codes_fp4 = {
+    .rounding = QZ_ROUND_TABLE,
+    .upper = {-0x1.aaaaaap-1f, -0x1.2aaaaap-1f, -0x1.aaaaaap-2f, -0x1.2aaaaap-2f, -0x1.aaaaaap-3f, -0x1.5ffffep-4f,
+              -0x1.555554p-9f, 0x1p-149f, 0x1.555558p-9f, 0x1.600002p-4f, 0x1.aaaaaep-3f, 0x1.2aaaaep-2f,
+              0x1.aaaaaep-2f, 0x1.2aaaaep-1f, 0x1.aaaaaep-1f, INFINITY},
+    .code = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3}};
 
-/* The nearest, the larger of two. */
-static int code_iq4(const struct qz_reference *fit, float x)
+/* The nearest value of IQ4, the larger of two. */
+static int code_iq4(float x, float by)
 {
-    float y = x * fit->by;
+    float y = x * by;
     if (y <= iq4[0])
         return 0;
     int low = 0;
@@ -186,9 +118,8 @@ static void fit_q4_0(const struct qz_reference_how *how, const struct qz_referen
 {
     (void)how;
     float d = range->largest / -8.0f;
-    fit->scale[0] = stored(d, QZ_F16);
+    fit->scale[0] = qz_through(d, QZ_F16);
     fit->by = inverse(d);
-    fit->offset = 8;
 }
 
 static void fit_q4_1(const struct qz_reference_how *how, const struct qz_reference_range *range,
@@ -196,8 +127,8 @@ static void fit_q4_1(const struct qz_reference_how *how, const struct qz_referen
 {
     (void)how;
     float d = (range->max - range->min) / 15.0f;
-    fit->scale[0] = stored(d, QZ_F16);
-    fit->zero[0] = stored(range->min, QZ_F16);
+    fit->scale[0] = qz_through(d, QZ_F16);
+    fit->zero[0] = qz_through(range->min, QZ_F16);
     fit->by = inverse(d);
     fit->from = range->min;
 }
@@ -209,7 +140,12 @@ static void fit_mxfp4(const struct qz_reference_how *how, const struct qz_refere
     float largest = largest_magnitude(range);
     /* The logarithm is rounded to float32 before it is rounded down: just below a power of two that gives the power.
      * Through double it comes out the same with any mathematical library. The exponent wraps around in its byte. */
-    int e = largest > 0.0f ? ((int)floorf((float)log2((double)largest)) + 125) & 255 : 0;
+    uint32_t bits = qz_bits(largest), near = 0x7f8000u;
+    int e = 0;
+    if (bits >> 23 && (bits & near) != near) /* a normal number that is not just below a power */
+        e = ((int)(bits >> 23) - 127 + 125) & 255;
+    else if (largest > 0.0f)
+        e = ((int)floorf((float)log2((double)largest)) + 125) & 255;
     fit->scale[0] = fit->by = qz_f32_from_e8m0((uint8_t)e);
 }
 
@@ -224,25 +160,24 @@ static void fit_nvfp4(const struct qz_reference_how *how, const struct qz_refere
  * and their scales bfloat16 when all is done. */
 static float known_scale(float s, qz_dtype dtype)
 {
-    return dtype == QZ_F16 ? stored(s, dtype) : s;
+    return dtype == QZ_F16 ? qz_through(s, dtype) : s;
 }
 
 static void fit_matmulnbits(const struct qz_reference_how *how, const struct qz_reference_range *range,
                             struct qz_reference *fit)
 {
     float end = fabsf(range->max) > fabsf(range->min) ? range->max : range->min, s = end / -8.0f;
-    fit->scale[0] = stored(s, how->scale_dtype);
+    fit->scale[0] = qz_through(s, how->scale_dtype);
     fit->by = inverse(known_scale(s, how->scale_dtype));
     fit->from = 8.0f;
-    fit->offset = 8;
 }
 
 static void fit_matmulnbits_zero(const struct qz_reference_how *how, const struct qz_reference_range *range,
                                  struct qz_reference *fit)
 {
     float min = range->min < 0.0f ? range->min : 0.0f, s = (larger(range->max, 0.0f) - min) / 15.0f;
-    fit->zero[0] = fit->from = s != 0.0f ? (float)level(roundf(0.0f - min / s)) : 0.0f;
-    fit->scale[0] = stored(s, how->scale_dtype);
+    fit->zero[0] = fit->from = s != 0.0f ? (float)qz_rule_level(roundf(0.0f - min / s)) : 0.0f;
+    fit->scale[0] = qz_through(s, how->scale_dtype);
     fit->by = inverse(known_scale(s, how->scale_dtype));
 }
 
@@ -251,14 +186,13 @@ static void fit_bitsandbytes(const struct qz_reference_how *how, const struct qz
 {
     float largest = largest_magnitude(range), guarded = larger(largest, 1e-38f);
     fit->scale[0] = how->short_group ? guarded : largest;
-    fit->divide = how->short_group;
     fit->by = how->short_group ? guarded : 1.0f / guarded;
 }
 
 /* The scale as stored; instead of 0 the machine epsilon of its type. */
 static float stored_or_epsilon(float s, qz_dtype dtype)
 {
-    s = stored(s, dtype);
+    s = qz_through(s, dtype);
     return s != 0.0f ? s : dtype == QZ_F16 ? 0x1p-10f : dtype == QZ_BF16 ? 0x1p-7f : FLT_EPSILON;
 }
 
@@ -266,30 +200,27 @@ static float stored_or_epsilon(float s, qz_dtype dtype)
 static void fit_compressed_tensors(const struct qz_reference_how *how, const struct qz_reference_range *range,
                                    struct qz_reference *fit)
 {
-    fit->type = how->weights;
-    fit->scale[0] = stored_or_epsilon(stored(largest_magnitude(range) / 7.5f, fit->type), how->scale_dtype);
-    fit->by = stored(fit->scale[0], fit->type);
-    fit->offset = 8;
+    fit->scale[0] = stored_or_epsilon(qz_through(largest_magnitude(range) / 7.5f, how->weights), how->scale_dtype);
+    fit->by = qz_through(fit->scale[0], how->weights);
 }
 
 static void fit_compressed_tensors_zero(const struct qz_reference_how *how, const struct qz_reference_range *range,
                                         struct qz_reference *fit)
 {
-    fit->type = how->weights;
     float min = range->min < 0.0f ? range->min : 0.0f;
-    float s = stored(stored(larger(range->max, 0.0f) - min, fit->type) / 15.0f, fit->type);
-    float zero = stored(-8.0f - stored(min / s, fit->type), fit->type); /* infinite or NaN where s is 0 */
-    fit->zero[0] = isnan(zero) ? 8.0f : (float)level(rintf(zero) + 8.0f);
+    float s = qz_through(qz_through(larger(range->max, 0.0f) - min, how->weights) / 15.0f, how->weights);
+    float zero = qz_through(-8.0f - qz_through(min / s, how->weights), how->weights); /* infinite or NaN where s is 0 */
+    fit->zero[0] = isnan(zero) ? 8.0f : (float)qz_rule_level(rintf(zero) + 8.0f);
     fit->from = fit->zero[0] - 8.0f;
     fit->scale[0] = stored_or_epsilon(s, how->scale_dtype);
-    fit->by = stored(fit->scale[0], fit->type);
+    fit->by = qz_through(fit->scale[0], how->weights);
 }
 
 /* Only M / 6 is in the type of the weights: the divisor is a float32, and so is all that it meets. */
 static void fit_compressed_tensors_nvfp4(const struct qz_reference_how *how, const struct qz_reference_range *range,
                                          struct qz_reference *fit)
 {
-    float s = how->divisor * stored(largest_magnitude(range) / 6.0f, how->weights);
+    float s = how->divisor * qz_through(largest_magnitude(range) / 6.0f, how->weights);
     s = qz_f32_from_e4m3(qz_e4m3_from_f32(s < 448.0f ? s : 448.0f));
     fit->scale[0] = s != 0.0f ? s : 0.125f;
     fit->super[0] = how->divisor;
@@ -311,7 +242,6 @@ static void fit_compressed_tensors_mxfp4(const struct qz_reference_how *how, con
         e = (int)((qz_bits(largest) + 0x200000u) >> 23);
         e = e == 255 ? 255 : e > 2 ? e - 2 : 0;
     }
-    fit->type = how->weights;
     fit->scale[0] = fit->by = qz_f32_from_e8m0((uint8_t)e);
 }
 
@@ -324,9 +254,8 @@ static void fit_gptq(const struct qz_reference_how *how, const struct qz_referen
         largest = 1.0f;
     }
     fit->by = (largest - min) / 15.0f;
-    fit->scale[0] = stored(fit->by, how->scale_dtype);
+    fit->scale[0] = qz_through(fit->by, how->scale_dtype);
     fit->from = 8.0f;
-    fit->offset = 8;
 }
 
 static void fit_gptq_zero(const struct qz_reference_how *how, const struct qz_reference_range *range,
@@ -338,8 +267,8 @@ static void fit_gptq_zero(const struct qz_reference_how *how, const struct qz_re
         max = 1.0f;
     }
     fit->by = (max - min) / 15.0f;
-    fit->scale[0] = stored(fit->by, how->scale_dtype);
-    fit->zero[0] = fit->from = (float)level(rintf(-min / fit->by));
+    fit->scale[0] = qz_through(fit->by, how->scale_dtype);
+    fit->zero[0] = fit->from = (float)qz_rule_level(rintf(-min / fit->by));
 }
 
 /* AutoAWQ works in float16, whatever the weights were. The range need not hold 0. What is infinite there makes the
@@ -347,11 +276,11 @@ static void fit_gptq_zero(const struct qz_reference_how *how, const struct qz_re
 static void fit_awq(const struct qz_reference_how *how, const struct qz_reference_range *range,
                     struct qz_reference *fit)
 {
-    float min = stored(range->min, QZ_F16), width = stored(stored(range->max, QZ_F16) - min, QZ_F16);
-    float least = stored(1e-5f, QZ_F16);
-    fit->by = stored((width < least ? least : width) / 15.0f, QZ_F16);
-    fit->scale[0] = stored(fit->by, how->scale_dtype);
-    fit->zero[0] = fit->from = (float)level(-rintf(stored(min / fit->by, QZ_F16)));
+    float min = qz_through(range->min, QZ_F16), width = qz_through(qz_through(range->max, QZ_F16) - min, QZ_F16);
+    float least = qz_through(1e-5f, QZ_F16);
+    fit->by = qz_through((width < least ? least : width) / 15.0f, QZ_F16);
+    fit->scale[0] = qz_through(fit->by, how->scale_dtype);
+    fit->zero[0] = fit->from = (float)qz_rule_level(-rintf(qz_through(min / fit->by, QZ_F16)));
 }
 
 /* ---- the rules that search ------------------------------------------------------------------------------------- */
@@ -359,10 +288,9 @@ static void fit_awq(const struct qz_reference_how *how, const struct qz_referenc
 /* Sums over a group for the codes that are nearest to x * by: weights are the squares of the values. */
 static void sums_iq4(const float *x, float by, float *along, float *square)
 {
-    struct qz_reference fit = {.by = by};
     *along = *square = 0.0f;
     for (int i = 0; i < SEARCHED; i++) {
-        float q = iq4[code_iq4(&fit, x[i])], wq = x[i] * x[i] * q;
+        float q = iq4[code_iq4(x[i], by)], wq = x[i] * x[i] * q;
         *along += wq * x[i];
         *square += wq * q;
     }
@@ -388,12 +316,17 @@ static float search_iq4(const float *x)
     return scale;
 }
 
+static void codes_iq4(const float *x, float by, uint8_t *codes)
+{
+    for (int i = 0; i < SEARCHED; i++)
+        codes[i] = (uint8_t)code_iq4(x[i], by);
+}
+
 static void block_iq4_nl(const float *x, struct qz_reference *fit, uint8_t *codes)
 {
     float d = search_iq4(x);
-    fit->scale[0] = stored(d, QZ_F16);
-    fit->by = inverse(d);
-    qz_reference_codes(QZ_RULE_IQ4_NL, fit, x, SEARCHED, codes);
+    fit->scale[0] = qz_through(d, QZ_F16);
+    codes_iq4(x, inverse(d), codes);
 }
 
 static void block_iq4_xs(const float *x, struct qz_reference *fit, uint8_t *codes)
@@ -404,12 +337,11 @@ static void block_iq4_xs(const float *x, struct qz_reference *fit, uint8_t *code
     struct qz_reference_range range = QZ_REFERENCE_NOTHING;
     qz_reference_range(&range, found, QZ_REFERENCE_GROUPS);
     float d = -range.largest / 32.0f;
-    fit->super[0] = stored(d, QZ_F16);
+    fit->super[0] = qz_through(d, QZ_F16);
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++) {
         fit->scale[g] = (float)truncate_to(rintf(inverse(d) * found[g]), -32, 31);
-        fit->by = inverse(d * fit->scale[g]);
         fit->super[0] = qz_is_finite(found[g]) ? fit->super[0] : NAN; /* ggml would leave the group out, and go on */
-        qz_reference_codes(QZ_RULE_IQ4_XS, fit, x + g * SEARCHED, SEARCHED, codes + g * SEARCHED);
+        codes_iq4(x + g * SEARCHED, inverse(d * fit->scale[g]), codes + g * SEARCHED);
     }
 }
 
@@ -509,7 +441,7 @@ static float six_bits(float numbers[QZ_REFERENCE_GROUPS])
     float by = largest > 0.0f ? 63.0f / largest : 0.0f;
     for (int g = 0; g < QZ_REFERENCE_GROUPS; g++)
         numbers[g] = (float)truncate_to(rintf(by * numbers[g]), 0, 63);
-    return stored(largest / 63.0f, QZ_F16);
+    return qz_through(largest / 63.0f, QZ_F16);
 }
 
 static void block_q4_k(const float *x, struct qz_reference *fit, uint8_t *codes)
@@ -540,62 +472,59 @@ static void block_q4_k(const float *x, struct qz_reference *fit, uint8_t *codes)
 static const struct rule {
     struct qz_rule_info info;
     void (*fit)(const struct qz_reference_how *how, const struct qz_reference_range *range, struct qz_reference *fit);
-    int (*code)(const struct qz_reference *fit, float x);
+    const struct qz_rule_codes *codes;
     void (*block)(const float *x, struct qz_reference *fit, uint8_t *codes);
 } rules[] = {
-    [QZ_RULE_Q4_0] = {{"q4_0", INT4, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_q4_0, code_q4_0, NULL},
-    [QZ_RULE_Q4_1] = {{"q4_1", OFFSET, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_q4_1, code_q4_1, NULL},
-    [QZ_RULE_MXFP4] = {{"mxfp4", TABLE(QZ_FP4), QZ_E8M0, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_mxfp4, code_e2m1, NULL},
+    [QZ_RULE_Q4_0] = {{"q4_0", INT4, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_q4_0, &codes_q4_0, NULL},
+    [QZ_RULE_Q4_1] = {{"q4_1", OFFSET, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_q4_1, &codes_q4_1, NULL},
+    [QZ_RULE_MXFP4] = {{"mxfp4", TABLE(QZ_FP4), QZ_E8M0, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_mxfp4, &codes_e2m1, NULL},
     [QZ_RULE_NVFP4] = {{"nvfp4", TABLE(QZ_FP4), QZ_E4M3, QZ_F32, QZ_WHOLE_MATRIX, 16, 16, QZ_ENDS_FULL},
                        fit_nvfp4,
-                       code_e2m1,
+                       &codes_e2m1,
                        NULL},
-    [QZ_RULE_IQ4_NL] = {{"iq4_nl", TABLE(QZ_IQ4), QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL},
-                        NULL,
-                        code_iq4,
-                        block_iq4_nl},
-    [QZ_RULE_IQ4_XS] = {{"iq4_xs", TABLE(QZ_IQ4), QZ_I6, QZ_F16, 256, 32, 256, QZ_ENDS_FULL},
-                        NULL,
-                        code_iq4,
-                        block_iq4_xs},
+    [QZ_RULE_IQ4_NL] = {{"iq4_nl", TABLE(QZ_IQ4), QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, NULL, NULL, block_iq4_nl},
+    [QZ_RULE_IQ4_XS] = {{"iq4_xs", TABLE(QZ_IQ4), QZ_I6, QZ_F16, 256, 32, 256, QZ_ENDS_FULL}, NULL, NULL, block_iq4_xs},
     [QZ_RULE_Q4_K] = {{"q4_k", OFFSET, QZ_U6, QZ_F16, 256, 32, 256, QZ_ENDS_FULL}, NULL, NULL, block_q4_k},
     [QZ_RULE_MATMULNBITS] = {{"matmulnbits", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT},
                              fit_matmulnbits,
-                             code_matmulnbits,
+                             &codes_matmulnbits,
                              NULL},
     [QZ_RULE_MATMULNBITS_ZERO] = {{"matmulnbits_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT},
                                   fit_matmulnbits_zero,
-                                  code_matmulnbits,
+                                  &codes_matmulnbits_zero,
                                   NULL},
     [QZ_RULE_BNB_NF4] = {{"bnb_nf4", TABLE(QZ_NF4), QZ_F32, NO_SUPER, 0, 0, QZ_ENDS_SHORT_ALONE},
                          fit_bitsandbytes,
-                         code_nf4,
+                         &codes_nf4,
                          NULL},
     [QZ_RULE_BNB_FP4] = {{"bnb_fp4", TABLE(QZ_FP4_BNB), QZ_F32, NO_SUPER, 0, 0, QZ_ENDS_SHORT_ALONE},
                          fit_bitsandbytes,
-                         code_fp4,
+                         &codes_fp4,
                          NULL},
     [QZ_RULE_COMPRESSED_TENSORS] = {{"compressed_tensors", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL},
                                     fit_compressed_tensors,
-                                    code_compressed_tensors,
+                                    &codes_compressed_tensors,
                                     NULL},
     [QZ_RULE_COMPRESSED_TENSORS_ZERO] = {{"compressed_tensors_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL},
                                          fit_compressed_tensors_zero,
-                                         code_compressed_tensors,
+                                         &codes_compressed_tensors_zero,
                                          NULL},
     [QZ_RULE_COMPRESSED_TENSORS_NVFP4] = {{"compressed_tensors_nvfp4", TABLE(QZ_FP4), QZ_E4M3, QZ_F32, QZ_WHOLE_MATRIX,
                                            16, 16, QZ_ENDS_FULL},
                                           fit_compressed_tensors_nvfp4,
-                                          code_e2m1_even,
+                                          &codes_e2m1_even,
                                           NULL},
     [QZ_RULE_COMPRESSED_TENSORS_MXFP4] = {{"compressed_tensors_mxfp4", TABLE(QZ_FP4), QZ_E8M0, NO_SUPER, 32, 32,
                                            QZ_ENDS_FULL},
                                           fit_compressed_tensors_mxfp4,
-                                          code_e2m1_even,
+                                          &codes_e2m1_even,
                                           NULL},
-    [QZ_RULE_GPTQ] = {{"gptq", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT}, fit_gptq, code_gptq, NULL},
-    [QZ_RULE_GPTQ_ZERO] = {{"gptq_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT}, fit_gptq_zero, code_gptq, NULL},
-    [QZ_RULE_AWQ] = {{"awq", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL}, fit_awq, code_awq, NULL},
+    [QZ_RULE_GPTQ] = {{"gptq", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT}, fit_gptq, &codes_gptq, NULL},
+    [QZ_RULE_GPTQ_ZERO] = {{"gptq_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT},
+                           fit_gptq_zero,
+                           &codes_gptq_zero,
+                           NULL},
+    [QZ_RULE_AWQ] = {{"awq", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL}, fit_awq, &codes_awq, NULL},
 };
 
 const struct qz_rule_info *qz_rule_info(qz_rule rule)
@@ -612,7 +541,7 @@ const char *qz_rule_name(qz_rule rule)
 
 float qz_reference_divisor(float largest, qz_dtype weights)
 {
-    float divisor = stored(stored(1.0f / largest, weights) * (448.0f * 6.0f), weights);
+    float divisor = qz_through(qz_through(1.0f / largest, weights) * (448.0f * 6.0f), weights);
     return qz_is_finite(divisor) ? divisor : 1.0f;
 }
 
@@ -640,13 +569,44 @@ int qz_reference_fit(qz_rule rule, const struct qz_reference_how *how, const str
 {
     *fit = unfitted;
     rules[rule].fit(how, range, fit);
-    return is_finite(fit);
+    return qz_is_finite(fit->scale[0]) & qz_is_finite(fit->zero[0]) & qz_is_finite(fit->super[0]);
 }
 
-void qz_reference_codes(qz_rule rule, const struct qz_reference *fit, const float *x, size_t n, uint8_t *codes)
+void qz_reference_fit_all(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference_range *range,
+                          size_t n, float *scale, float *zero, float *by, float *from)
 {
+    struct qz_reference fit = unfitted; /* a rule sets the same numbers for each group */
+    for (size_t i = 0; i < n; i++) {
+        rules[rule].fit(how, &range[i], &fit);
+        scale[i] = fit.scale[0];
+        zero[i] = fit.zero[0];
+        by[i] = fit.by;
+        from[i] = fit.from;
+    }
+}
+
+int qz_reference_searches(qz_rule rule)
+{
+    return rules[rule].block != NULL;
+}
+
+struct qz_rule_codes qz_reference_codes_of(qz_rule rule, const struct qz_reference_how *how)
+{
+    struct qz_rule_codes codes = *rules[rule].codes;
+    if (rule == QZ_RULE_COMPRESSED_TENSORS || rule == QZ_RULE_COMPRESSED_TENSORS_ZERO ||
+        rule == QZ_RULE_COMPRESSED_TENSORS_MXFP4)
+        codes.type = how->weights;
+    if ((rule == QZ_RULE_BNB_NF4 || rule == QZ_RULE_BNB_FP4) && how->short_group)
+        codes.steps = QZ_STEPS_OVER;
+    return codes;
+}
+
+void qz_reference_codes(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference *fit,
+                        const float *x, size_t n, uint8_t *codes)
+{
+    const struct qz_rule_codes of_values = qz_reference_codes_of(rule, how);
     for (size_t i = 0; i < n; i++)
-        codes[i] = (uint8_t)((rules[rule].code(fit, x[i]) - fit->offset) & 15);
+        codes[i] = (uint8_t)((qz_rule_code(&of_values, x[i], fit->by, fit->from) - of_values.offset) & 15);
 }
 
 int qz_reference_block(qz_rule rule, const struct qz_reference_how *how, const float *x, size_t n,
@@ -660,6 +620,6 @@ int qz_reference_block(qz_rule rule, const struct qz_reference_how *how, const f
     struct qz_reference_range range = QZ_REFERENCE_NOTHING;
     qz_reference_range(&range, x, n);
     int fits = qz_reference_fit(rule, how, &range, fit);
-    qz_reference_codes(rule, fit, x, n, codes);
+    qz_reference_codes(rule, how, fit, x, n, codes);
     return fits;
 }

@@ -11,6 +11,7 @@
 #ifndef QZ_REFERENCE_H
 #define QZ_REFERENCE_H
 
+#include "../kernels/rules.h"
 #include "quantize.h"
 
 #include <stddef.h>
@@ -67,11 +68,9 @@ struct qz_reference {
     float scale[QZ_REFERENCE_GROUPS]; /* Q4_K: 0..63, IQ4_XS: -32..31, times super[0] */
     float zero[QZ_REFERENCE_GROUPS];  /* rules _ZERO, GPTQ_ZERO, AWQ: 0..15; Q4_1: the offset; Q4_K: 0..63, to be
                                          subtracted, times super[1] */
-    float super[2];     /* Q4_K (float16 both), IQ4_XS (float16): of scales, of zeros; COMPRESSED_TENSORS_NVFP4:
+    float super[2]; /* Q4_K (float16 both), IQ4_XS (float16): of scales, of zeros; COMPRESSED_TENSORS_NVFP4:
                            the divisor of the tensor; else 1 */
-    float by, from;     /* how values become codes: before rounding to the stored type or after it, as */
-    int divide, offset; /* the tool has it */
-    qz_dtype type;      /* to which the steps from a value to its code are rounded, if QZ_F16 or QZ_BF16 */
+    float by, from; /* how values become codes: before rounding to the stored type or after it, as the tool has it */
 };
 
 /* Takes more values of a group into its range. */
@@ -81,8 +80,19 @@ void qz_reference_range(struct qz_reference_range *range, const float *x, size_t
 int qz_reference_fit(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference_range *range,
                      struct qz_reference *fit);
 
-/* Codes of values of a group that is fitted, one a byte: 0..15, symmetric int4 in two's complement. */
-void qz_reference_codes(qz_rule rule, const struct qz_reference *fit, const float *x, size_t n, uint8_t *codes);
+/* Numbers of n groups; of those that do not fit their types some are infinite or NaN. */
+void qz_reference_fit_all(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference_range *range,
+                          size_t n, float *scale, float *zero, float *by, float *from);
+
+/* Whether a rule searches, and so needs its block at once; else qz_reference_fit() and codes of values are all of it. */
+int qz_reference_searches(qz_rule rule);
+
+/* How values of fitted groups become codes. */
+struct qz_rule_codes qz_reference_codes_of(qz_rule rule, const struct qz_reference_how *how);
+
+/* These codes, one a byte: 0..15, symmetric int4 in two's complement. */
+void qz_reference_codes(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference *fit,
+                        const float *x, size_t n, uint8_t *codes);
 
 /* All of this for a block: any rule, n as qz_rule_info says. Returns 0 as qz_reference_fit does. */
 int qz_reference_block(qz_rule rule, const struct qz_reference_how *how, const float *x, size_t n,

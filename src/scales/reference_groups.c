@@ -25,30 +25,37 @@ float qz_reference_super(struct qz_encoder *encoder, float largest)
     return 1.0f / encoder->how.divisor;
 }
 
-/* Group g of a run takes the numbers of group i of a fitted block. A block with one that does not fit is infinite. */
-static void store_reference_group(const struct qz_view *view, const struct run *run, struct groups *groups, size_t g,
-                                  const struct qz_reference *fit, size_t i, int fits)
+/* Bytes of groups whose numbers are known. */
+static void make_bytes(const struct qz_view *view, struct groups *groups, size_t first, size_t count)
 {
-    float scale = fit->scale[i], super[2];
-    struct place place = qz_group_place(view, run, groups->count, g);
-    groups->scale[g] = scale;
-    groups->zero[g] = fit->zero[i];
-    if (qz_has_byte_scales(view)) {
-        qz_load_super(view, place.row, place.group, super);
-        uint8_t byte = view->scale_dtype == QZ_E8M0   ? (uint8_t)(qz_bits(scale) >> 23)
-                       : view->scale_dtype == QZ_E4M3 ? qz_e4m3_from_f32(scale)
-                                                      : (uint8_t)(int)scale;
-        groups->bytes[g] = byte;
-        qz_byte_scales(view, &byte, 1, super, 1, &groups->scale[g], &groups->zero[g]);
-        if (view->scale_type->pairs) {
-            groups->bytes[QZ_TILE_GROUPS + g] = (uint8_t)(int)fit->zero[i];
-            groups->zero[g] = -(super[1] * fit->zero[i]);
-        }
+    const float *scale = groups->scale, *zero = groups->zero;
+    for (size_t g = first; g < first + count && qz_has_byte_scales(view); g++) {
+        groups->bytes[g] = view->scale_dtype == QZ_E8M0   ? (uint8_t)(qz_bits(scale[g]) >> 23)
+                           : view->scale_dtype == QZ_E4M3 ? qz_e4m3_from_f32(scale[g])
+                                                          : (uint8_t)(int)scale[g];
+        if (view->scale_type->pairs)
+            groups->bytes[QZ_TILE_GROUPS + g] = (uint8_t)(int)zero[g];
     }
-    if (!fits)
-        groups->scale[g] = INFINITY;
-    float magnitude = fabsf(groups->scale[g]);
-    groups->inverse[g] = magnitude >= FLT_MIN && magnitude <= 0x1p120f ? 1.0f / groups->scale[g] : 0.0f;
+}
+
+/* Numbers of a rule become what they stand for, in `count` groups that share their super scales. A number that does not
+ * fit its type is infinite or NaN there. */
+static void finish_numbers(const struct qz_view *view, const struct run *run, struct groups *groups, size_t first,
+                           size_t count)
+{
+    float super[2] = {1.0f, 1.0f};
+    make_bytes(view, groups, first, count);
+    if (qz_has_byte_scales(view)) {
+        struct place place = qz_group_place(view, run, groups->count, first);
+        qz_load_super(view, place.row, place.group, super);
+        qz_byte_scales(view, groups->bytes + first, count, super, count, groups->scale + first, groups->zero + first);
+    }
+    for (size_t g = first; g < first + count; g++) {
+        float magnitude = fabsf(groups->scale[g]);
+        groups->inverse[g] = magnitude >= FLT_MIN && magnitude <= 0x1p120f ? 1.0f / groups->scale[g] : 0.0f;
+        if (view->scale_type->pairs)
+            groups->zero[g] = -(super[1] * groups->zero[g]);
+    }
 }
 
 /* Two codes a byte. */
@@ -65,26 +72,68 @@ static struct qz_reference_how how_of(const struct qz_encoder *encoder, uint64_t
     return how;
 }
 
-void qz_reference_groups(const struct qz_encoder *encoder, const struct run *run, const float *x, struct groups *groups,
-                         uint8_t *codes)
+/* The range of group g, which is known but for the sign of a zero, and for which of two largest values came first. */
+static struct qz_reference_range range_of(const struct groups *groups, size_t g, const float *x, size_t n)
+{
+    float min = groups->min[g], max = groups->max[g];
+    uint32_t above = 0u - (uint32_t)(max > -min); /* by bits: which one it is cannot be foretold, and no branch is */
+    struct qz_reference_range range = {min, max, qz_float((qz_bits(max) & above) | (qz_bits(min) & ~above))};
+    if ((min == 0.0f) | (max == 0.0f) | (max == -min)) {
+        range = (struct qz_reference_range)QZ_REFERENCE_NOTHING;
+        qz_reference_range(&range, x, n);
+    }
+    return range;
+}
+
+/* Groups whose numbers follow from their ranges. */
+static void groups_by_ranges(const struct qz_encoder *encoder, const struct run *run, const float *x,
+                             struct groups *groups, uint8_t *codes)
+{
+    const size_t n = run->rows * run->pitch, group_size = (size_t)encoder->view->group_size;
+    const size_t last = (groups->count - 1) * group_size;
+    float by[QZ_TILE_GROUPS], from[QZ_TILE_GROUPS];
+    struct qz_reference_how how = how_of(encoder, group_size);
+    struct qz_rule_codes rule = qz_reference_codes_of(encoder->reference, &how);
+    struct qz_reference_range range[QZ_TILE_GROUPS];
+    for (size_t g = 0; g < groups->count; g++)
+        range[g] = range_of(groups, g, x + g * group_size, qz_least(group_size, n - g * group_size));
+    qz_reference_fit_all(encoder->reference, &how, range, groups->count, groups->scale, groups->zero, by, from);
+    how = how_of(encoder, n - last);
+    if (how.short_group) /* it is the last one, or the only one */
+        qz_reference_fit_all(encoder->reference, &how, range + groups->count - 1, 1, groups->scale + groups->count - 1,
+                             groups->zero + groups->count - 1, by + groups->count - 1, from + groups->count - 1);
+    finish_numbers(encoder->view, run, groups, 0, groups->count);
+    encoder->view->kernels->rule_codes(&rule, x, n, group_size, by, from, codes);
+    rule = qz_reference_codes_of(encoder->reference, &how); /* a short group's may be others */
+    for (size_t i = last; i < n && how.short_group; i++)
+        qz_set_code(codes, i, qz_rule_code(&rule, x[i], by[groups->count - 1], from[groups->count - 1]) - rule.offset);
+}
+
+/* Groups of blocks that are searched. */
+static void groups_by_search(const struct qz_encoder *encoder, const struct run *run, const float *x,
+                             struct groups *groups, uint8_t *codes)
 {
     const struct qz_view *view = encoder->view;
     uint8_t single[QZ_TILE];
     size_t n = run->rows * run->pitch;
-    size_t block = qz_rule_info(encoder->reference)->block, group_size = (size_t)view->group_size;
-    size_t together = block > group_size ? block / group_size : 1;
-    for (size_t g = 0; g < groups->count; g += together) {
-        size_t start = g * group_size, length = qz_least(together * group_size, n - start);
-        struct qz_reference_how how = how_of(encoder, length);
+    size_t block = qz_rule_info(encoder->reference)->block, together = block / (size_t)view->group_size;
+    for (size_t g = 0, start = 0; start < n; g += together, start += block) {
         struct qz_reference fit;
-        int fits = qz_reference_block(encoder->reference, &how, x + start, length, &fit, single + start);
+        (void)qz_reference_block(encoder->reference, &encoder->how, x + start, block, &fit, single + start);
         struct place place = qz_group_place(view, run, groups->count, g);
         if (together > 1)
             qz_store_super(view, place.row, place.group, fit.super);
-        for (size_t i = 0; i < together; i++)
-            store_reference_group(view, run, groups, g + i, &fit, i, fits);
+        memcpy(groups->scale + g, fit.scale, together * sizeof *fit.scale);
+        memcpy(groups->zero + g, fit.zero, together * sizeof *fit.zero);
+        finish_numbers(view, run, groups, g, together);
     }
     pack(single, n, codes);
+}
+
+void qz_reference_groups(const struct qz_encoder *encoder, const struct run *run, const float *x, struct groups *groups,
+                         uint8_t *codes)
+{
+    (qz_reference_searches(encoder->reference) ? groups_by_search : groups_by_ranges)(encoder, run, x, groups, codes);
 }
 
 void qz_reference_long_group(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
@@ -93,14 +142,16 @@ void qz_reference_long_group(const struct qz_encoder *encoder, const struct run 
     float min = groups->min[0] + 0.0f, max = groups->max[0] + 0.0f; /* which zero was first is not known here */
     struct qz_reference_range range = {min, max, max > -min ? max : min};
     struct qz_reference_how how = how_of(encoder, run->cols);
-    int fits = qz_reference_fit(encoder->reference, &how, &range, fit);
-    store_reference_group(encoder->view, run, groups, 0, fit, 0, fits);
+    (void)qz_reference_fit(encoder->reference, &how, &range, fit);
+    groups->scale[0] = fit->scale[0];
+    groups->zero[0] = fit->zero[0];
+    finish_numbers(encoder->view, run, groups, 0, 1);
 }
 
-void qz_reference_group_codes(const struct qz_encoder *encoder, const struct qz_reference *fit, const float *x,
-                              size_t n, uint8_t *codes)
+void qz_reference_group_codes(const struct qz_encoder *encoder, const struct qz_reference *fit, uint64_t length,
+                              const float *x, size_t n, uint8_t *codes)
 {
-    uint8_t single[QZ_TILE];
-    qz_reference_codes(encoder->reference, fit, x, n, single);
-    pack(single, n, codes);
+    struct qz_reference_how how = how_of(encoder, length);
+    struct qz_rule_codes rule = qz_reference_codes_of(encoder->reference, &how);
+    encoder->view->kernels->rule_codes(&rule, x, n, n, &fit->by, &fit->from, codes);
 }

@@ -17,10 +17,10 @@ float qz_reference_super(struct qz_encoder *encoder, float largest);
 void qz_reference_groups(const struct qz_encoder *encoder, const struct run *run, const float *x, struct groups *groups,
                          uint8_t *codes);
 
-/* The same for a long group, by its range: `run` is all of it. Then the codes of n of its values. */
+/* The same for a long group, by its range: `run` is all of it. Then the codes of n of its values, of `length`. */
 void qz_reference_long_group(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
                              struct qz_reference *fit);
-void qz_reference_group_codes(const struct qz_encoder *encoder, const struct qz_reference *fit, const float *x,
-                              size_t n, uint8_t *codes);
+void qz_reference_group_codes(const struct qz_encoder *encoder, const struct qz_reference *fit, uint64_t length,
+                              const float *x, size_t n, uint8_t *codes);
 
 #endif

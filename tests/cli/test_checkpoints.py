@@ -322,6 +322,9 @@ def test_which_file_of_a_folder(run: Run, tmp_path: Path) -> None:
         assert says in run("info", "m", code=3).stderr
 
     refused("is a folder without a model.safetensors.index.json, .safetensors or .gguf file; name a file")
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    (folder / "training_args.bin").write_bytes(b"")
+    refused(".gguf file; pytorch_model.bin in it is a pickle, as PyTorch's")
     (folder / "config.json").write_text("{}")
     save("a.safetensors")
     assert listed(run, "m")["file"] == "m"

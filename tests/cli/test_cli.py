@@ -991,6 +991,19 @@ def test_compare(run: Run) -> None:
     assert "NaN" in run("compare", "x.npy", "q1.npz", code=4).stderr
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_compare_says_where_there_is_no_error(run: Run, dtype: type, value: float) -> None:
+    """In either file, row by row or column by column."""
+    good, bad = np.ones((40, 96), dtype), np.ones((40, 96), dtype)
+    bad[7, 5] = bad[31, 95] = value
+    np.save("good.npy", good)
+    for order in "CF":
+        np.save("bad.npy", np.asarray(bad, order=order))  # type: ignore[call-overload]
+        for files in (["bad.npy", "good.npy"], ["good.npy", "bad.npy"]):
+            assert "holds NaN or infinity at [7, 5] in bad.npy" in run("compare", *files, code=4).stderr
+
+
 def test_compare_archives(run: Run) -> None:
     a: dict[str, Any] = {
         "w": weights(4, 64),

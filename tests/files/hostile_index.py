@@ -91,7 +91,7 @@ CASES: dict[str, Case] = {
     "trailing comma": case(f'{{"weight_map": {{"a": "{A}",}}}}', "a key in quotes is expected"),
     "a comment": case(of(GOOD, "/* */"), "a key in quotes is expected"),
     "single quotes": case(of(GOOD).replace('"', "'"), "a key in quotes is expected"),
-    "byte order mark": case(b"\xef\xbb\xbf" + of(GOOD).encode(), "neither the header"),
+    "byte order mark": case(b"\xef\xbb\xbf" + of(GOOD).encode(), "begins with a byte order mark"),
     "UTF-16": case(of(GOOD).encode("utf-16"), "neither the header"),
     "NUL inside": case(of(GOOD).replace(":", "\0:"), "neither the header"),
     "two maps": case(of(GOOD, '"weight_map": {},'), "weight_map at byte 16: is empty"),

@@ -307,3 +307,17 @@ def test_files_of(module: str, tool: Callable[..., None], tmp_path: Path) -> Non
     cases = list(PEERS[module]())
     assert cases
     assert [wrong for case in cases for wrong in check(tool, case, tmp_path)] == []
+
+
+def test_arrays_of_mlx() -> None:
+    """Each type of floats is taken as it is; NumPy itself cannot read bfloat16."""
+    mx = pytest.importorskip("mlx.core")
+    import quantize
+
+    w = mx.array(weights((8, 64), 1))
+    for dtype in (mx.float32, mx.float16, mx.bfloat16):
+        given = w.astype(dtype)
+        wide = np.array(given.astype(mx.float32))
+        same = wide if dtype == mx.float32 else wide.astype(np.float16) if dtype == mx.float16 else None
+        q = quantize.quantize_array(given)
+        np.testing.assert_array_equal(q.codes, quantize.quantize_array(wide if same is None else same).codes)

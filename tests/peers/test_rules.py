@@ -131,23 +131,28 @@ def pairs(packed: Array, n: int) -> Array:
 # --- The tools ---------------------------------------------------------------------------------------------
 
 
-def compressed_tensors(x: Array, scale_dtype: str | None, symmetric: bool) -> Made:
+def compressed_tensors_scales(
+    w: torch.Tensor, divisor: torch.Tensor | None = None, **words: Any
+) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    """Arguments of compressed-tensors for 4 bits, and the scale and zero of each row by them."""
     from compressed_tensors.quantization import QuantizationArgs
-    from compressed_tensors.quantization.lifecycle.forward import quantize as ct_quantize
     from compressed_tensors.quantization.utils.helpers import calculate_qparams
 
+    args = QuantizationArgs(num_bits=4, **words)
+    ends = w.amin(1, keepdim=True), w.amax(1, keepdim=True)
+    return args, *calculate_qparams(*ends, args, divisor)
+
+
+def compressed_tensors(x: Array, scale_dtype: str | None, symmetric: bool) -> Made:
+    from compressed_tensors.quantization.lifecycle.forward import quantize as ct_quantize
+
     w, n = as_tensor(x), x.shape[1]
-    args = QuantizationArgs(
-        num_bits=4, type="int", symmetric=symmetric, strategy="group", group_size=n,
-        scale_dtype=None if scale_dtype is None else TORCH[scale_dtype],
-    )  # fmt: skip
-    scale, zero = calculate_qparams(w.amin(1, keepdim=True), w.amax(1, keepdim=True), args)
-    # The scale that is rounded to a type is clamped before; here it is refused.
-    raw, _ = calculate_qparams(
-        w.amin(1, keepdim=True), w.amax(1, keepdim=True), args.model_copy(update={"scale_dtype": None})
-    )
-    if scale_dtype is not None:
-        scale = torch.where(torch.isfinite(raw.to(TORCH[scale_dtype])), scale, torch.inf)
+    words = {"type": "int", "symmetric": symmetric, "strategy": "group", "group_size": n}
+    dtype = None if scale_dtype is None else TORCH[scale_dtype]
+    args, scale, zero = compressed_tensors_scales(w, **words, scale_dtype=dtype)
+    if dtype is not None:  # the scale that is rounded to a type is clamped before; here it is refused
+        _, raw, _ = compressed_tensors_scales(w, **words)
+        scale = torch.where(torch.isfinite(raw.to(dtype)), scale, torch.inf)
     codes = ct_quantize(w, scale, zero, args, dtype=torch.int8).numpy().astype(np.int64)
     if symmetric:
         return Made(codes & 15, floats(scale)[:, 0])
@@ -156,17 +161,13 @@ def compressed_tensors(x: Array, scale_dtype: str | None, symmetric: bool) -> Ma
 
 def compressed_tensors_nvfp4(x: Array) -> Made:
     from compressed_tensors.compressors.nvfp4.helpers import quantize_and_pack_fp4
-    from compressed_tensors.quantization import QuantizationArgs
-    from compressed_tensors.quantization.utils.helpers import calculate_qparams, generate_gparam
+    from compressed_tensors.quantization.utils.helpers import generate_gparam
 
     w = as_tensor(x)
-    args = QuantizationArgs(
-        num_bits=4, type="float", symmetric=True, strategy="tensor_group", group_size=16,
-        scale_dtype=torch.float8_e4m3fn, zp_dtype=torch.float8_e4m3fn,
-    )  # fmt: skip
     divisor = generate_gparam(w.min(), w.max())
-    parts = w.reshape(-1, 16)
-    scale, _ = calculate_qparams(parts.amin(1, keepdim=True), parts.amax(1, keepdim=True), args, divisor)
+    parts, e4m3 = w.reshape(-1, 16), torch.float8_e4m3fn
+    words = {"type": "float", "symmetric": True, "strategy": "tensor_group", "group_size": 16}
+    _, scale, _ = compressed_tensors_scales(parts, divisor, **words, scale_dtype=e4m3, zp_dtype=e4m3)
     packed = quantize_and_pack_fp4(parts, scale, divisor, group_size=16).numpy()
     return Made(pairs(packed, 16), floats(scale)[:, 0], divisor=float(divisor))
 
@@ -174,15 +175,10 @@ def compressed_tensors_nvfp4(x: Array) -> Made:
 def compressed_tensors_mxfp4(x: Array) -> Made:
     from compressed_tensors.compressors.mx_utils import compress_mx_scale
     from compressed_tensors.compressors.nvfp4.helpers import quantize_and_pack_fp4
-    from compressed_tensors.quantization import QuantizationArgs
-    from compressed_tensors.quantization.utils.helpers import calculate_qparams
 
     w = as_tensor(x)
-    args = QuantizationArgs(
-        num_bits=4, type="float", symmetric=True, strategy="group", group_size=32,
-        scale_dtype=torch.uint8, zp_dtype=torch.uint8,
-    )  # fmt: skip
-    scale, _ = calculate_qparams(w.amin(1, keepdim=True), w.amax(1, keepdim=True), args)
+    words = {"type": "float", "symmetric": True, "strategy": "group", "group_size": 32}
+    _, scale, _ = compressed_tensors_scales(w, **words, scale_dtype=torch.uint8, zp_dtype=torch.uint8)
     packed = quantize_and_pack_fp4(w, scale, group_size=32).numpy()
     finite = torch.isfinite(scale)
     stored = compress_mx_scale(torch.where(finite, scale, 1), torch.uint8).numpy()[:, 0]

@@ -305,6 +305,43 @@ def test_tensors_that_cannot_be_read_or_filled(torch: None) -> None:
             call()
 
 
+class Mlx:
+    """As much of an array of MLX in bfloat16 as the package touches: it has no buffer and no DLPack."""
+
+    __module__ = "mlx.core"
+    dtype = "mlx.core.bfloat16"
+
+    def __init__(self, x: Array) -> None:
+        self.x = x
+
+    def view(self, dtype: Any) -> Array:
+        return self.x.view(dtype)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        raise ValueError("'bfloat16' is not a valid PEP 3118 buffer format string")
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise RuntimeError("Unsupported dtype in DLTensor.")
+
+
+def test_bfloat16_of_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLX itself is asked in tests/peers."""
+    module = types.ModuleType("mlx.core")
+    module.uint16 = np.uint16  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlx.core", module)
+    x = normal(6, 70, dtype=ml_dtypes.bfloat16)
+    given: Any = Mlx(x)
+    q = quantize.quantize_array(x)
+    assert quantize.quantize_array(given) == q
+    assert quantize.compare(given, q) == quantize.compare(x, q)
+    assert quantize.quantize_to_int4(given)[1:] == quantize.quantize_to_int4(x)[1:]
+    with pytest.raises(TypeError, match=r"pass w\.astype\(mlx\.core\.float32\)"):
+        quantize.save("w.npz", {"w": given})
+    x[0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"np\.nan_to_num\(values\.astype\(mlx\.core\.float32\)\)"):
+        quantize.quantize_to_int4(given)
+
+
 def test_other_memory_can_be_filled() -> None:
     import array
 

@@ -46,6 +46,7 @@ struct work {
     ptrdiff_t stride, pitch; /* in elements; may be negative */
     struct qz_grid grid;
     struct qz_fit rule;
+    struct qz_rule_codes rule_codes;
     const struct qz_steps *steps;
     struct qz_stored stored;
     qz_dtype dtype; /* stored_decode: of the values */
