@@ -21,8 +21,8 @@ enum {
 #define QZ_CLOSE 0x1p-19f
 
 /* What may be special about a group with a zero or an offset: it is to be searched alone; or if it is on a grid, few
- * codes are in use, or one value is frequent; or its values gather at the ends of the range, or do so if they are a
- * wave; or some neighbours, or values that are farther apart,
+ * codes are in use, or one value is frequent; or its values gather at the ends of the range, or most are next to 0, or
+ * they do so if they are a wave; or some neighbours, or values that are farther apart,
  * lie on straight lines. */
 enum {
     QZ_SPECIAL = 1,

@@ -161,7 +161,11 @@ static TARGET void look_affine(const struct qz_look *look, const struct qz_affin
     /* A pair that is the same may be chance where values have few bits; to look at it costs long groups less. */
     const int32_t by_chance = look->n < LONG, weighted = look->w != NULL;
     const float at_ends = qz_at_ends(look->n);
-    int32_t slopes[QZ_BLOCK];
+    int32_t slopes[QZ_BLOCK], tiny[QZ_BLOCK];
+    float largest[QZ_BLOCK];
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        largest[l] = -look->low[l] > look->high[l] ? -look->low[l] : look->high[l];
+    note_tiny(look, largest, tiny);
     note_straight(look, slopes);
     const float *v[SAMPLES]; /* the first three far apart */
     for (size_t i = 0; i < SAMPLES; i++)
@@ -197,8 +201,8 @@ static TARGET void look_affine(const struct qz_look *look, const struct qz_affin
         int32_t ends = error->variance[l] > half * half * at_ends;
         int32_t wave = error->variance[l] > half * half * QZ_MAYBE_WAVE;
         int32_t far = (most - least) * 4.0f < hi - lo; /* from 0, with an integer zero: few codes are in use */
-        special[l] =
-            ((sure ^ 1) | few | far) * QZ_SPECIAL | ends * QZ_SPECIAL_ENDS | wave * QZ_SPECIAL_WAVE | slopes[l] | grid;
+        special[l] = ((sure ^ 1) | few | far) * QZ_SPECIAL | (ends | tiny[l]) * QZ_SPECIAL_ENDS |
+                     wave * QZ_SPECIAL_WAVE | slopes[l] | grid;
     }
 }
 
