@@ -418,12 +418,18 @@ static void search_more(const struct pass *pass, int list, const float begin[QZ_
     }
 }
 
-/* Tries candidates where the largest value of special groups meets a code, and then about the best so far. */
-static void search_entries(const struct pass *pass)
+/* Lays out the special groups of a pass. */
+static void fill_specials(const struct pass *pass)
 {
     struct block *block = pass->block;
-    float begin[QZ_BLOCK];
     fill_block(pass->encoder, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
+}
+
+/* Tries candidates where the largest value meets a code, and then about the best so far, of groups that are laid out. */
+static void try_entries(const struct pass *pass)
+{
+    const struct block *block = pass->block;
+    float begin[QZ_BLOCK];
     for (int list = QZ_CANDIDATES_ENTRIES; list <= QZ_CANDIDATES_NEAR; list++) {
         const float *from = list == QZ_CANDIDATES_ENTRIES ? pass->source->begin : pass->groups->scale;
         for (size_t l = 0; l < QZ_BLOCK; l++) {
@@ -434,6 +440,13 @@ static void search_entries(const struct pass *pass)
     }
 }
 
+/* The same for special groups where one value has most of the energy. */
+static void search_entries(const struct pass *pass)
+{
+    fill_specials(pass);
+    try_entries(pass);
+}
+
 /* Tries many more candidates for special groups: about where the spread of their values says the best scale may be,
  * where the largest value meets one of the table, and at last about the best of these. */
 static void search_many(const struct pass *pass)
@@ -442,7 +455,7 @@ static void search_many(const struct pass *pass)
     struct block *block = pass->block;
     float begin[QZ_BLOCK], plain[QZ_BLOCK];
     int apart = 0;
-    fill_block(encoder, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
+    fill_specials(pass);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         size_t k = l < block->count ? l : 0;
         float share = sqrtf(pass->specials->spread[block->item[k]]) / 2.7f;
@@ -459,7 +472,7 @@ static void search_many(const struct pass *pass)
         begin[l] = -begin[l];
     if (encoder->has_signs)
         search_more(pass, QZ_CANDIDATES_MANY, begin);
-    search_entries(pass);
+    try_entries(pass);
 }
 
 /* Tries the scales of a few steps of the super scale. */
@@ -468,7 +481,7 @@ static void search_steps(const struct pass *pass)
     const struct qz_view *view = pass->encoder->view;
     struct block *block = pass->block;
     float step[QZ_BLOCK];
-    fill_block(pass->encoder, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
+    fill_specials(pass);
     for (size_t l = 0; l < QZ_BLOCK; l++)
         step[l] = ldexpf(block->super[l], view->scale_type->levels.step);
     search_more(pass, QZ_CANDIDATES_STEPS, step);
