@@ -13,7 +13,7 @@ from .c_numbers import WHOLE_ROW
 from .errors import DtypeError
 from .inputs import as_array, as_single
 from .neighbours import Neighbours
-from .segments import Filter, Segment
+from .segments import Filter, Segment, are_ascending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +106,8 @@ def checked_filter(allowed: ArrayLike | None) -> Filter:
         return Filter(None, None)
     given = as_array(allowed, "filter")
     if given.dtype != np.bool_:
-        return Filter(None, np.unique(as_ids(allowed, "filter")))
+        ids = as_ids(allowed, "filter")
+        return Filter(None, ids if are_ascending(ids) else np.unique(ids))
     if given.ndim != 1:
         raise ValueError(
             f"filter has shape {given.shape}; (n,) is needed, a truth value for each id from 0 on"

@@ -236,9 +236,16 @@ def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
             raise unsupported(
                 x, what, "real numbers are", "Use np.asarray(..., dtype=np.float32), if these are numbers."
             )
-    if not x.flags.aligned or any(stride % x.itemsize for stride in x.strides):
-        x = x.copy()
-    return x, number
+    return (x if _has_whole_strides(x) else x.copy()), number
+
+
+def _has_whole_strides(x: AnyArray) -> bool:
+    """Whether elements are aligned, and strides multiples of their size."""
+    size = x.itemsize
+    for stride in x.strides:  # a generator would take longer than all else
+        if stride % size:
+            return False
+    return x.flags.aligned
 
 
 def as_single(values: object, what: str) -> AnyArray:

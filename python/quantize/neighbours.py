@@ -103,7 +103,9 @@ def nearest(
     array([[1.  , 0.43, 0.37],
            [1.  , 0.43, 0.37]])
     """
-    number, rows = _checked_metric(metric), _checked_rows(q)
+    rows = _checked_rows(q)
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
     x, dtype = as_floats(queries, "queries")
     if x.ndim == 0 or x.shape[-1] != q.shape[1]:
         raise ValueError(
@@ -124,22 +126,38 @@ def nearest(
     elif candidates is not None:
         raise ValueError("candidates says how many rows rerank ranks, but rerank is not given")
     matrix = as_matrix(x, -1) if x.ndim > 1 else x.reshape(1, -1)
-    scores = np.empty((len(matrix), found))
-    ids = np.empty((len(matrix), found), np.int64)
-    if metric != "dot" and found and len(matrix):
-        prepare(q, metric, codes=False, threads=threads)
-    _, ready = prepared_of(q).get(metric, (False, None))
-    parts = matrices(parts_of(q))
-    some = as_threads(threads)
-    try:
-        _core.nearest(q.scheme.core, parts, rows, matrix, dtype, number, allowed, scores, ids, ready, some)
-    except _core.Failure as failure:
-        raise _explained(failure, x.shape, q) from None
+    scores, ids = nearest_rows(matrix, dtype, q, found, metric, allowed, threads, x.shape)
     if exact is not None:
         singles = _core_floats(matrix, dtype)
         scores, ids = rank_again(singles, lambda some: exact[some], ids, metric, min(wanted, available))
     shape = (*x.shape[:-1], scores.shape[1])
     return Neighbours(scores.reshape(shape), ids.reshape(shape))
+
+
+def nearest_rows(
+    queries: AnyArray,
+    dtype: int,
+    q: QuantizedArray,
+    k: int,
+    metric: Metric,
+    allowed: AnyArray | None,
+    threads: SupportsIndex | None,
+    shape: tuple[int, ...] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """What `nearest` finds once everything was checked: scores and row numbers, k for each row of `queries`.
+
+    So many rows are allowed at least: by a mask of bytes or, for None, all. Errors name places in `shape`.
+    """
+    scores, ids = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
+    if metric != "dot" and ids.size:
+        prepare(q, metric, codes=False, threads=threads)
+    _, ready = prepared_of(q).get(metric, (False, None))
+    parts, number, some = matrices(parts_of(q)), METRICS[metric], as_threads(threads)
+    try:
+        _core.nearest(q.scheme.core, parts, len(q), queries, dtype, number, allowed, scores, ids, ready, some)
+    except _core.Failure as failure:
+        raise _explained(failure, shape or queries.shape, q) from None
+    return scores, ids
 
 
 def prepare(q: QuantizedArray, metric: Metric, *, codes: bool, threads: SupportsIndex | None) -> None:
@@ -150,13 +168,6 @@ def prepare(q: QuantizedArray, metric: Metric, *, codes: bool, threads: Supports
         parts, some = matrices(parts_of(q)), as_threads(threads)
         ready = _core.prepare(q.scheme.core, parts, rows, cols, METRICS[metric], codes, some)
         prepared_of(q)[metric] = codes, ready
-
-
-def _checked_metric(metric: str) -> int:
-    number = METRICS.get(metric)
-    if number is None:
-        raise unknown("metric", metric, METRICS)
-    return number
 
 
 def _checked_rows(q: QuantizedArray) -> int:

@@ -8,12 +8,14 @@ came.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .neighbours import Neighbours, nearest, prepare
-from .packed_array import parts_of
+from . import _core
+from .neighbours import Neighbours, nearest_rows, prepare
+from .packed_array import assemble, parts_of
+from .parts import Parts
 from .together import concatenate
 
 if TYPE_CHECKING:
@@ -81,9 +83,14 @@ class Segment:
         return self.rows.nbytes + self.ids.nbytes + (0 if self.alive is None else self.alive.nbytes)
 
 
+def are_ascending(ids: Ids) -> bool:
+    """Whether each is larger than the one before."""
+    return int(np.count_nonzero(ids[1:] > ids[:-1])) == max(len(ids) - 1, 0)
+
+
 def segment_of(rows: QuantizedArray, ids: Ids, *, saved: bool = False) -> Segment:
     """A segment of new rows, whose ids are different and in any order."""
-    if len(ids) > 1 and not np.all(ids[1:] > ids[:-1]):
+    if not are_ascending(ids):
         order = np.argsort(ids, kind="stable")
         rows, ids = rows[order], ids[order]
     return Segment(rows, ids, None, len(ids), saved)
@@ -184,11 +191,21 @@ def _in_segment(
     metric: Metric,
     threads: SupportsIndex | None,
 ) -> Neighbours:
-    rows, ids, mask = segment.rows, segment.ids, allowed.rows_of(segment)
-    if mask is not None and mask.dtype != np.bool_:
-        rows, ids, mask = rows[mask], ids[mask], None
-    scores, places = nearest(queries, rows, k, metric=metric, mask=mask, threads=threads)
+    rows, ids, some = segment.rows, segment.ids, allowed.rows_of(segment)
+    mask = None
+    if some is not None and some.dtype == np.bool_:
+        mask = np.ascontiguousarray(some).view(np.uint8)
+    elif some is not None:
+        rows, ids = _rows_at(rows, some), ids[some]
+    found = min(k, len(ids) if mask is None else int(np.count_nonzero(mask)))
+    scores, places = nearest_rows(queries, _core.F32, rows, found, metric, mask, threads)
     return Neighbours(scores, ids[places])
+
+
+def _rows_at(rows: QuantizedArray, places: AnyArray) -> QuantizedArray:
+    """`rows[places]`, by row numbers that are known to be right. No rows of an index share a super scale."""
+    gathered: list[Any] = [None if part is None else part.take(places, 0) for part in parts_of(rows)]
+    return assemble(Parts(*gathered), rows.scheme, (len(places), rows.shape[1]), 1)
 
 
 def rows_as_stored(segment: Segment) -> list[AnyArray]:

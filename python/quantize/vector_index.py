@@ -28,7 +28,7 @@ from .neighbours import Neighbours, rank_again
 from .scheme import Scheme
 from .segments import Filter, find_nearest
 from .vector_space import VectorSpace, described
-from .vectors import checked_rows
+from .vectors import finite_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -188,7 +188,7 @@ class Index:
         ValueError
             When an id is there already, a value is not finite, or shapes do not fit together.
         """
-        rows = checked_rows(as_rows(vectors, "vectors"), "vectors", self.dim)
+        rows = finite_rows(as_rows(vectors, "vectors"), "vectors", self.dim)
         given = None if ids is None else checked_ids(ids, "ids", len(rows))
         packed = self._space.packed(rows)
         with self._writing:
@@ -266,7 +266,7 @@ class Index:
             When a query holds NaN or infinity, or shapes do not fit together.
         """
         given = as_single(queries, "queries")
-        rows = checked_rows(given.reshape(1, -1) if given.ndim == 1 else given, "queries", self.dim)
+        rows = finite_rows(given.reshape(1, -1) if given.ndim == 1 else given, "queries", self.dim)
         wanted = operator.index(k)
         if wanted < 0:
             raise ValueError(f"k is {wanted}; it must be 0 or more")

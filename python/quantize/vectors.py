@@ -106,7 +106,11 @@ def quantize_vectors(
 
 def checked_rows(x: ArrayLike, what: str, dim: int) -> NDArray[np.float32]:
     """Vectors of `dim` numbers, or of any number of them for -1, as finite float32."""
-    given = as_single(x, what)
+    return finite_rows(as_single(x, what), what, dim)
+
+
+def finite_rows(given: AnyArray, what: str, dim: int) -> NDArray[np.float32]:
+    """The same of what :func:`quantize.inputs.as_single` has made."""
     if given.ndim != 2 or (dim >= 0 and given.shape[1] != dim):
         wanted = "(n, d)" if dim < 0 else f"(n, {dim})"
         raise ValueError(f"{what} has shape {given.shape}; {wanted} is needed, a vector in each row")
@@ -116,7 +120,7 @@ def checked_rows(x: ArrayLike, what: str, dim: int) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(given, np.float32)
     finite = np.isfinite(rows)
-    if not finite.all():
+    if np.count_nonzero(finite) < rows.size:
         raise _not_finite(given, ~finite, what)
     return rows
 
