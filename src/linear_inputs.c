@@ -76,98 +76,61 @@ void qz_inputs_free(struct qz_inputs *inputs)
 
 /* ---- rounding ------------------------------------------------------------------------------------------------- */
 
-/* The largest magnitude of n values; NaN if there is one. Compilers find several of the lanes at a time. */
-static float largest(const float *x, size_t n)
+/* Blocks that are looked at together. */
+enum { TOGETHER = QZ_TILE / QZ_INPUT_BLOCK };
+
+/* What the kernel makes of n values, of which the last block may lack some. */
+static void find_bytes(const struct qz_inputs *inputs, const float *x, size_t n, int8_t *code, float *step,
+                       float *start, uint8_t *strange)
 {
-    enum { LANES = 8 };
-    int32_t most[LANES] = {0};
-    for (; n >= LANES; n -= LANES, x += LANES)
-        for (size_t l = 0; l < LANES; l++) {
-            int32_t bits = (int32_t)(qz_bits(x[l]) & 0x7fffffffu);
-            most[l] = bits > most[l] ? bits : most[l];
-        }
-    for (size_t l = 0; l < n; l++) {
-        int32_t bits = (int32_t)(qz_bits(x[l]) & 0x7fffffffu);
-        most[l] = bits > most[l] ? bits : most[l];
+    const size_t whole = n / QZ_INPUT_BLOCK, rest = n % QZ_INPUT_BLOCK;
+    float last[QZ_INPUT_BLOCK] = {0};
+    inputs->kernels->input_bytes(x, whole, code, step, start, strange);
+    if (rest == 0)
+        return;
+    memcpy(last, x + n - rest, rest * sizeof *x);
+    inputs->kernels->input_bytes(last, 1, code + whole * QZ_INPUT_BLOCK, step + whole, start + whole, strange + whole);
+}
+
+/* Rounds the values of a row themselves. */
+static void round_row(const struct qz_inputs *inputs, float *x)
+{
+    const size_t cols = (size_t)inputs->matrix->cols;
+    int8_t code[QZ_TILE];
+    float step[TOGETHER], start[TOGETHER];
+    uint8_t strange[TOGETHER];
+    for (size_t from = 0, n; from < cols; from += n) {
+        n = qz_least(QZ_TILE, cols - from);
+        find_bytes(inputs, x + from, n, code, step, start, strange);
+        for (size_t k = 0; k < n; k++)
+            if (!strange[k / QZ_INPUT_BLOCK])
+                x[from + k] = step[k / QZ_INPUT_BLOCK] * (float)code[k / 8 * 8 + k % 2 * 4 + k % 8 / 2];
     }
-    for (size_t l = 1; l < LANES; l++)
-        most[0] = most[l] > most[0] ? most[l] : most[0];
-    return qz_float((uint32_t)most[0]);
-}
-
-/* x / step, rounded; `inverse` is 1 / step, and |x| at most 127 steps. */
-static float multiple(float x, float inverse)
-{
-    float shifted = x * inverse + 0x1.8p23f; /* whole numbers are all that is there */
-    return shifted - 0x1.8p23f;
-}
-
-/* The step of a block, 0 if it is all zeros. Returns 0 if it is not ordinary. */
-static int find_step(const float *x, size_t n, float *step, float *inverse)
-{
-    float most = largest(x, n);
-    *step = most / (float)QZ_LEVEL_MOST;
-    *inverse = most == 0.0f ? 0.0f : (float)QZ_LEVEL_MOST / most;
-    return most == 0.0f || (most >= QZ_ORDINARY_LEAST && most <= QZ_ORDINARY_MOST);
-}
-
-static void round_row(float *x, size_t n)
-{
-    float step, inverse;
-    for (size_t i = 0, count; i < n; i += count) {
-        count = qz_least(QZ_INPUT_BLOCK, n - i);
-        if (find_step(x + i, count, &step, &inverse))
-            for (size_t k = i; k < i + count; k++)
-                x[k] = step * multiple(x[k], inverse);
-    }
-}
-
-/* The bytes of a block: of each eight columns the even ones come first. */
-static void block_codes(const float *x, size_t n, float inverse, int8_t code[QZ_INPUT_BLOCK], int32_t *sum)
-{
-    float padded[QZ_INPUT_BLOCK] = {0};
-    int32_t whole[QZ_INPUT_BLOCK], total = 0;
-    if (n < QZ_INPUT_BLOCK)
-        x = memcpy(padded, x, n * sizeof *x);
-    for (size_t k = 0; k < QZ_INPUT_BLOCK; k++)
-        total += whole[k] = (int32_t)multiple(x[k], inverse);
-    for (size_t k = 0; k < QZ_INPUT_BLOCK; k++)
-        code[k] = (int8_t)whole[k / 8 * 8 + k % 4 * 2 + k / 4 % 2];
-    *sum = total;
 }
 
 /* Steps of 0 add nothing where floats are multiplied instead. */
 static void leave_tile(struct qz_inputs *inputs, size_t row, size_t tile)
 {
-    const size_t each = QZ_TILE / QZ_INPUT_BLOCK, at = row * inputs->block_pitch + tile * each;
-    const size_t count = qz_least(each, inputs->blocks - tile * each);
+    const size_t at = row * inputs->block_pitch + tile * TOGETHER;
+    const size_t count = qz_least(TOGETHER, inputs->blocks - tile * TOGETHER);
     memset(inputs->step + at, 0, count * sizeof *inputs->step);
     memset(inputs->start + at, 0, count * sizeof *inputs->start);
 }
 
 static void make_bytes(struct qz_inputs *inputs, size_t row, const float *x)
 {
-    size_t cols = (size_t)inputs->matrix->cols, first = row * inputs->block_pitch;
-    uint8_t *unrounded = inputs->unrounded + row * inputs->tiles;
-    memset(unrounded, 0, inputs->tiles);
-    for (size_t b = 0; b < inputs->blocks; b++) {
-        size_t at = b * QZ_INPUT_BLOCK, n = qz_least(QZ_INPUT_BLOCK, cols - at);
-        int8_t *code = inputs->code + (first + b) * QZ_INPUT_BLOCK;
-        float step, inverse;
-        int32_t sum = 0;
-        if (find_step(x + at, n, &step, &inverse)) {
-            block_codes(x + at, n, inverse, code, &sum);
-        } else {
-            memset(code, 0, QZ_INPUT_BLOCK);
-            step = 0.0f;
-            unrounded[at / QZ_TILE] = 1;
-        }
-        inputs->step[first + b] = step;
-        inputs->start[first + b] = step * (float)sum;
+    const size_t cols = (size_t)inputs->matrix->cols;
+    uint8_t strange[TOGETHER];
+    for (size_t tile = 0; tile < inputs->tiles; tile++) {
+        const size_t from = tile * QZ_TILE, n = qz_least(QZ_TILE, cols - from);
+        const size_t at = row * inputs->block_pitch + tile * TOGETHER;
+        find_bytes(inputs, x + from, n, inputs->code + at * QZ_INPUT_BLOCK, inputs->step + at, inputs->start + at,
+                   strange);
+        int any = memchr(strange, 1, (size_t)qz_divide_up(n, QZ_INPUT_BLOCK)) != NULL;
+        inputs->unrounded[row * inputs->tiles + tile] = (uint8_t)any;
+        if (any)
+            leave_tile(inputs, row, tile);
     }
-    for (size_t t = 0; t < inputs->tiles; t++)
-        if (unrounded[t])
-            leave_tile(inputs, row, t);
 }
 
 /* ---- loading -------------------------------------------------------------------------------------------------- */
@@ -200,7 +163,7 @@ int qz_inputs_load(struct qz_inputs *inputs, uint64_t first)
         if (inputs->copy)
             overflow |= load_row(inputs, first + r, inputs->copy + (ptrdiff_t)r * inputs->pitch);
         if (inputs->rounding == QZ_MULTIPLES)
-            round_row(inputs->copy + (ptrdiff_t)r * inputs->pitch, cols);
+            round_row(inputs, inputs->copy + (ptrdiff_t)r * inputs->pitch);
         if (inputs->rounding == QZ_BYTES)
             make_bytes(inputs, r, inputs->value + (ptrdiff_t)r * inputs->pitch);
     }

@@ -218,6 +218,8 @@ static void fill_inputs(struct rng *rng, struct linear_case *c, struct field *fi
             double x = (double)magnitude * (double)rng_normal(rng);
             if (rng_below(rng, 50) == 0)
                 x = 0;
+            if (r % 3 == 1 && i / BLOCK == r / 3 % 3)
+                x *= 0x1p-70; /* too small to be rounded, among others that are not */
             field_put(&field->matrix, r, i, x);
             c->values[r * c->inner + i] = (float)ref_element(&field->matrix, r, i);
         }
@@ -641,6 +643,59 @@ static void bytes_agree(void **state)
     }
 }
 
+/* Bytes of rows of floats: of all magnitudes, with halves between bytes, and blocks that are not rounded. */
+static void inputs_agree(void **state)
+{
+    (void)state;
+    static const float special[] = {0.0f,     -0.0f,    NAN,        INFINITY, -INFINITY, 0x1p60f, -0x1.000002p60f,
+                                    0x1p-60f, 0x1p-61f, -0x1p-149f, FLT_MAX,  63.5f,     -127.0f};
+    enum { BLOCKS = 5 };
+    for (size_t i = 0; i < cases(2000, 400); i++) {
+        struct rng rng = rng_make(7000 + i);
+        const size_t blocks = 1 + rng_below(&rng, BLOCKS), n = blocks * BLOCK;
+        float *x = (float *)(void *)before_end(0, n * sizeof *x), step[BLOCKS], start[BLOCKS];
+        int8_t wanted[BLOCKS * BLOCK];
+        uint8_t strange[BLOCKS];
+        fill(&rng, x, n, powf(2.0f, (float)rng_below(&rng, 150) - 75.0f));
+        for (size_t k = 0; k < n && i % 3 == 0; k++)
+            x[k] = 0.5f * (float)((int)rng_below(&rng, 509) - 254); /* up to 127, and halves */
+        if (i % 5 == 0)
+            memset(x, 0, BLOCK * sizeof *x);
+        for (size_t k = 0; k < rng_below(&rng, 4); k++)
+            x[rng_below(&rng, n)] = PICK(&rng, special);
+        for (size_t b = 0; b < blocks; b++) {
+            float largest = 0.0f;
+            int sum = 0, is_ordinary = 1;
+            for (size_t k = 0; k < BLOCK; k++) {
+                is_ordinary &= !isnan(x[b * BLOCK + k]);
+                largest = fmaxf(largest, fabsf(x[b * BLOCK + k]));
+            }
+            is_ordinary &= largest == 0.0f || (largest >= 0x1p-60f && largest <= 0x1p60f);
+            const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+            for (size_t k = 0; k < BLOCK; k++) {
+                const size_t at = b * BLOCK + k / 8 * 8 + k % 2 * 4 + k % 8 / 2;
+                volatile float product = x[b * BLOCK + k] * inverse;
+                wanted[at] = (int8_t)(is_ordinary ? rintf(product) : 0.0f);
+                sum += wanted[at];
+            }
+            strange[b] = !is_ordinary;
+            step[b] = is_ordinary ? largest / 127.0f : 0.0f;
+            start[b] = step[b] * (float)sum;
+        }
+        for (size_t s = 0; s < set_count; s++) {
+            int8_t code[BLOCKS * BLOCK];
+            float steps[BLOCKS], starts[BLOCKS];
+            uint8_t found[BLOCKS];
+            snprintf(guard_doing, sizeof guard_doing, "%s input_bytes, %zu blocks", sets[s]->name, blocks);
+            sets[s]->input_bytes(x, blocks, code, steps, starts, found);
+            assert_memory_equal(code, wanted, n);
+            assert_memory_equal(steps, step, blocks * sizeof *step);
+            assert_memory_equal(starts, start, blocks * sizeof *start);
+            assert_memory_equal(found, strange, blocks);
+        }
+    }
+}
+
 /* Scales and zeros, ordinary ones and others. */
 static void numbers_agree(void **state)
 {
@@ -838,12 +893,19 @@ int main(void)
         if (qz_pool_create(threads[p], &pools[p + 1]) != QZ_OK)
             return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bytes_agree),         cmocka_unit_test(types_of_scales_agree),
-        cmocka_unit_test(numbers_agree),       cmocka_unit_test(stored_numbers_agree),
-        cmocka_unit_test(kernels_agree),       cmocka_unit_test(every_scheme_and_shape),
-        cmocka_unit_test(long_rows),           cmocka_unit_test(strange_numbers),
-        cmocka_unit_test(parts_are_the_whole), cmocka_unit_test(nothing_else_is_read),
-        cmocka_unit_test(arguments),           cmocka_unit_test(stops),
+        cmocka_unit_test(bytes_agree),
+        cmocka_unit_test(types_of_scales_agree),
+        cmocka_unit_test(inputs_agree),
+        cmocka_unit_test(numbers_agree),
+        cmocka_unit_test(stored_numbers_agree),
+        cmocka_unit_test(kernels_agree),
+        cmocka_unit_test(every_scheme_and_shape),
+        cmocka_unit_test(long_rows),
+        cmocka_unit_test(strange_numbers),
+        cmocka_unit_test(parts_are_the_whole),
+        cmocka_unit_test(nothing_else_is_read),
+        cmocka_unit_test(arguments),
+        cmocka_unit_test(stops),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (size_t p = 1; p < COUNT(pools); p++)

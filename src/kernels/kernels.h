@@ -386,6 +386,11 @@ struct qz_kernels {
     /* The same, for few rows, of weights that are packed. NULL where decoding them first is as fast. */
     void (*products_few)(const struct qz_few *few, const float *x, ptrdiff_t x_pitch, size_t rows, float *sum);
 
+    /* Bytes of blocks of QZ_LEVELS floats: multiples of a step, the largest magnitude / 127, to nearest even; of each
+     * eight the even ones come first. `start` is the step times the sum of the bytes. Where the largest magnitude, if it
+     * is not 0, is not in QZ_ORDINARY_LEAST..MOST, or NaN, `strange` is 1 and all else 0. */
+    void (*input_bytes)(const float *x, size_t blocks, int8_t *code, float *step, float *start, uint8_t *strange);
+
     /* Levels of QZ_SIDE rows of packed codes, side by side. */
     void (*product_levels)(const uint8_t *const packed[QZ_SIDE], size_t blocks, const uint8_t level[16], uint8_t *dst);
 
@@ -581,16 +586,17 @@ struct qz_kernels {
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
         .transpose = transpose, .multiply_add = multiply_add, .project = project, .products = products,                \
-        .products_few = few, .product_levels = bytes##_levels, .product_numbers = product_numbers,                     \
-        .product_stored = product_stored, .product_bytes = bytes##_bytes, .product_packed = bytes##_packed,            \
-        .product_ready = bytes##_ready, .stream = stream, .stream_end = stream_end, .group_range = group_range,        \
-        .fit = fit, .group_codes = group_codes, .rule_codes = rule_codes, .group_decode = group_decode,                \
-        .stored_decode = stored_decode, .columns_range = columns_range, .columns_codes = columns_codes,                \
-        .columns_decode = columns_decode, .error = error, .group_codes_error = group_codes_error,                      \
-        .find_error = find_error, .weighted_error = weighted_error, .interleave = interleave,                          \
-        .search_scale = search_scale, .look_symmetric = look_symmetric, .search_affine = search_affine,                \
-        .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot,                  \
-        .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .measure = measure, .reach = reach,         \
+        .products_few = few, .input_bytes = input_bytes, .product_levels = bytes##_levels,                             \
+        .product_numbers = product_numbers, .product_stored = product_stored, .product_bytes = bytes##_bytes,          \
+        .product_packed = bytes##_packed, .product_ready = bytes##_ready, .stream = stream, .stream_end = stream_end,  \
+        .group_range = group_range, .fit = fit, .group_codes = group_codes, .rule_codes = rule_codes,                  \
+        .group_decode = group_decode, .stored_decode = stored_decode, .columns_range = columns_range,                  \
+        .columns_codes = columns_codes, .columns_decode = columns_decode, .error = error,                              \
+        .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
+        .interleave = interleave, .search_scale = search_scale, .look_symmetric = look_symmetric,                      \
+        .search_affine = search_affine, .look_affine = look_affine, .note_codes = note_codes,                          \
+        .flag_scales = flag_scales, .dot = dot, .distance = distance, .scan = scan, .scan_beside = bytes##_beside,     \
+        .measure = measure, .reach = reach,                                                                            \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -495,6 +495,7 @@ static int product_stored(qz_zero kind, float unit, float base, const uint8_t *c
 #endif
 
 #include "../affine_template.h"
+#include "../input_template.h"
 #include "../special_template.h"
 
 const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product, NULL);

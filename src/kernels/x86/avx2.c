@@ -686,6 +686,7 @@ static TARGET void stream_end(void)
 #include "products_256.h"
 
 #include "../affine_template.h"
+#include "../input_template.h"
 #include "../special_template.h"
 
 const struct qz_kernels qz_kernels_avx2 = QZ_KERNEL_TABLE("avx2", QZ_CPU_AVX2, product, NULL);

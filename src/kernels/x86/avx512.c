@@ -645,6 +645,7 @@ static TARGET void stream_end(void)
 #include "products_512.h"
 
 #include "../affine_template.h"
+#include "../input_template.h"
 #include "../special_template.h"
 
 const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512, product, products_few);
