@@ -106,10 +106,10 @@ void qz_operation_run(struct qz_operation *operation, qz_work_step *step, void *
     qz_work_run(work, pool);
     double most = 0.0;
     for (size_t i = 0; i < work->slices; i++)
-        most = work->found[i].max_error > most ? work->found[i].max_error : most;
+        most = work->found[i].errors.max_error > most ? work->found[i].errors.max_error : most;
     for (size_t i = 0; i < work->slices; i++)
-        if (work->found[i].max_error == most)
-            qz_look_up_error(&operation->view, &work->found[i]);
+        if (work->found[i].errors.max_error == most)
+            qz_look_up_error(&operation->view, &work->found[i].errors);
     qz_work_sum(work, total);
 }
 
@@ -120,16 +120,16 @@ void qz_hand_stats(qz_stats *stats, const struct qz_view *view, const struct fin
     *stats = (qz_stats){
         .size = sizeof *stats,
         .count = view->rows * view->cols,
-        .signal = total->signal,
-        .error = total->error,
-        .max_error = total->max_error,
-        .max_index = total->max_index,
+        .signal = total->errors.signal,
+        .error = total->errors.error,
+        .max_error = total->errors.max_error,
+        .max_index = total->errors.max_index,
         .clipped = total->clipped,
         .zeroed_groups = total->zeroed,
         .subnormal_scales = total->subnormal,
         .replaced = total->replaced,
-        .weighted_signal = total->weighted_signal,
-        .weighted_error = total->weighted_error,
+        .weighted_signal = total->errors.weighted_signal,
+        .weighted_error = total->errors.weighted_error,
     };
 }
 
