@@ -185,8 +185,8 @@ INLINE VS vs_make(const struct qz_grid *grid)
 {
     VS search = vs_of_tables(grid->upper, grid->code);
 #ifdef HAS_CELLS
-    search.has_cells = grid->cells;
-    search.cells = vx_make(grid);
+    search.has_cells = grid->has_cells;
+    search.cells = vx_make(&grid->cells);
 #endif
     return search;
 }

@@ -48,7 +48,7 @@
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
  *   block_clamp(v, lo, hi, &clipped) -> VI        4 vectors of codes, clamped, as bytes in some order; adds to clipped
  *                             how many were
- *   VX, vx_make(grid)         a grid's cells (where HAS_CELLS)
+ *   VX, vx_make(&cells)       a grid's cells (where HAS_CELLS)
  *   block_cells(&cells, y, &clipped) -> VI        as block_clamp, for 4 vectors to be rounded by them
  *   block_store(bytes, out)   a block's codes as 2 * LANES bytes
  *   block_code(bytes, j, sign)    vector j of a block, as vi_nibbles gives them (where HAS_BLOCK_CODE)

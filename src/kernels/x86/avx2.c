@@ -418,16 +418,12 @@ typedef struct {
     VI code[4]; /* 16 bytes each, in both 128-bit lanes */
 } VX;
 
-INLINE VX vx_make(const struct qz_grid *grid)
+INLINE VX vx_make(const struct qz_cell_codes *cells)
 {
-    VX cells = {vt_load(grid->cell_upper),
-                vt_load(grid->cell_upper + 16),
-                vf_set1(grid->cell_factor),
-                vf_set1(grid->cell_bias),
-                {{0}}};
+    VX made = {vt_load(cells->upper), vt_load(cells->upper + 16), vf_set1(cells->factor), vf_set1(cells->bias), {{0}}};
     for (size_t i = 0; i < 4; i++)
-        cells.code[i] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(grid->cell_code + 16 * i)));
-    return cells;
+        made.code[i] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(cells->code + 16 * i)));
+    return made;
 }
 
 INLINE VI block_cells(const VX *cells, const VF y[4], size_t *clipped)

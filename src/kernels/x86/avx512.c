@@ -332,10 +332,10 @@ typedef struct {
     VI code;
 } VX;
 
-INLINE VX vx_make(const struct qz_grid *grid)
+INLINE VX vx_make(const struct qz_cell_codes *cells)
 {
-    return (VX){vf_load(grid->cell_upper), vf_load(grid->cell_upper + 16), vf_set1(grid->cell_factor),
-                vf_set1(grid->cell_bias), _mm512_loadu_si512(grid->cell_code)};
+    return (VX){vf_load(cells->upper), vf_load(cells->upper + 16), vf_set1(cells->factor), vf_set1(cells->bias),
+                _mm512_loadu_si512(cells->code)};
 }
 
 INLINE VI block_cells(const VX *cells, const VF y[4], size_t *clipped)
