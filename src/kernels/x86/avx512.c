@@ -468,14 +468,6 @@ INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, V
     *check = vf_fma(*max, vf_set1(0.0f), vf_fma(*min, vf_set1(0.0f), *check));
 }
 
-INLINE void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
-{
-    if (group_size == 32) /* the same with a loop the compiler can unroll */
-        reduce_groups(x, 32, min, max, check);
-    else
-        reduce_groups(x, group_size, min, max, check);
-}
-
 /*
  * Half of a block: 16 lines of 8 floats become 8 of 16. Two lines four apart share a register from the load on, which
  * saves a round of shuffles:
