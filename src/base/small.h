@@ -23,6 +23,14 @@ static inline float qz_larger(float a, float b)
     return a > b ? a : b;
 }
 
+static inline int qz_are_all(const float *x, size_t n, float value)
+{
+    for (size_t i = 0; i < n; i++)
+        if (x[i] != value)
+            return 0;
+    return 1;
+}
+
 /* Which bit is the lowest one that is set; there is one. */
 static inline size_t qz_lowest_bit(uint64_t bits)
 {

@@ -622,6 +622,12 @@ const struct qz_kernels *qz_kernels_active(void);
  * as it is stored. Also the plainest statement of what a code is. *clipped is raised by one if the code was clipped. */
 int qz_careful_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped);
 
+/* 1 / scale, or 0 for one that is not normal, or is huge. */
+static inline float qz_inverse_of(float scale)
+{
+    return fabsf(scale) >= FLT_MIN && fabsf(scale) <= 0x1p120f ? 1.0f / scale : 0.0f;
+}
+
 /* scale * (v - zero) or scale * v + offset for the value v of a code, each operation rounded to float32. */
 static inline float qz_value(float v, float scale, float zero, qz_zero kind)
 {
