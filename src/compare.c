@@ -87,10 +87,8 @@ static void locate_nonfinite(const qz_matrix *matrix, qz_detail *found)
     for (uint64_t r = 0; r < matrix->rows; r++)
         for (uint64_t c = 0; c < matrix->cols; c++) {
             double x = qz_matrix_value(matrix, r, c);
-            if (!qz_is_finite_f64(x) && found->count++ == 0) {
-                found->index = r * matrix->cols + c;
-                found->value = x;
-            }
+            if (!qz_is_finite_f64(x))
+                qz_note_wrong(found, r * matrix->cols + c, x);
         }
 }
 

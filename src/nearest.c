@@ -364,7 +364,7 @@ static qz_result search_some(struct search *search, const qz_matrix *matrix, uin
         search->bounded = search->can_be_bounded && qz_bounds_take(&search->bounds, &search->queries);
         qz_pool_run(options->pool, search->slices, search_slice, search);
     }
-    if (atomic_load_explicit(&search->stop.asked, memory_order_relaxed))
+    if (qz_is_stopped(&search->stop))
         return QZ_ERROR_STOPPED;
     for (size_t q = 0; q < search->queries.count; q++)
         hand_over(search, q, k, scores + (first + q) * k, ids + (first + q) * k);

@@ -14,10 +14,7 @@ qz_result qz_locate_unusable(const qz_matrix *matrix, int nonfinite_welcome, qz_
         for (uint64_t c = 0; c < matrix->cols; c++) {
             double x = qz_matrix_value(matrix, r, c);
             qz_detail *found = !qz_is_finite_f64(x) ? &nonfinite : fabs(x) >= 0x1.ffffffp127 ? &beyond : NULL;
-            if (found && found->count++ == 0) {
-                found->index = r * matrix->cols + c;
-                found->value = x;
-            }
+            qz_note_wrong(found, r * matrix->cols + c, x);
         }
     int range = nonfinite.count == 0 || nonfinite_welcome;
     if (detail) {
