@@ -94,11 +94,10 @@ static int has_place(passage *p, uint64_t rows, uint64_t cols, const qz_packed *
 static int pass_block(void *context, const block *b)
 {
     passage *p = context;
-    uint64_t rows = b->count[INNER], col = b->first[COLUMN], cols = b->count[COLUMN];
-    qz_file_error error = QZ_FILE_ERROR_INIT;
+    uint64_t rows = b->count[INNER], cols = b->count[COLUMN];
     qz_packed packed, recoded = p->room;
     qz_sizes sizes;
-    int code = read_packed(&p->reader, b->row, rows, col, cols, &packed);
+    int code = read_packed(&p->reader, b->row, rows, b->first[COLUMN], cols, &packed);
     if (code == DONE)
         code = shape_packed(p->to, cols, &recoded, &sizes);
     if (code != DONE)
@@ -113,12 +112,7 @@ static int pass_block(void *context, const block *b)
     int is_known = p->writer || !p->requantized;
     if (is_known && !has_place(p, rows, cols, &recoded))
         return REFUSED;
-    if (p->writer) {
-        if (qz_packed_write(p->writer, p->target, b->row, rows, col, cols, &recoded, &error) != QZ_FILE_OK)
-            return fail_file(&error);
-        block_done(b);
-    }
-    return DONE;
+    return p->writer ? write_packed_block(p->writer, p->target, b, &recoded) : DONE;
 }
 
 /* Goes through the matrix in blocks that both schemes can be divided into, and of eight rows, as some layouts want. */

@@ -30,15 +30,6 @@ typedef struct work {
 
 /* ---- one block ---- */
 
-static int write_packed(const work *w, uint64_t row, uint64_t rows, const block *b, const qz_packed *packed)
-{
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    return qz_packed_write(w->encoder->writer, w->job->place.packed, row, rows, b->first[COLUMN], b->count[COLUMN],
-                           packed, &error) == QZ_FILE_OK
-               ? DONE
-               : fail_file(&error);
-}
-
 /* Encodes the rows of one outer index of a block that was read. */
 static int encode_rows(work *w, const block *b, uint64_t outer, const qz_packed *packed)
 {
@@ -82,12 +73,12 @@ static int encode_block(void *context, const block *b)
 {
     work *w = context;
     const encoder *e = w->encoder;
-    const uint64_t inner = b->count[INNER];
+    const uint64_t inner = b->count[INNER], col = b->first[COLUMN], cols = b->count[COLUMN];
     qz_sizes sizes;
     qz_packed packed = w->memory;
     int code = read_values(e, w->job, &w->grid, b, w->values);
     if (code == DONE)
-        code = shape_packed(&w->job->how->scheme, b->count[COLUMN], &packed, &sizes);
+        code = shape_packed(&w->job->how->scheme, cols, &packed, &sizes);
     if (code == DONE)
         code = read_weights(e, &w->weights, b);
     /* Rows of several outer indices are one piece of the output if none is missing between them. */
@@ -96,10 +87,10 @@ static int encode_block(void *context, const block *b)
         qz_packed rows = packed_row(&w->job->how->scheme, &packed, together ? o * inner : 0);
         code = encode_rows(w, b, o, &rows);
         if (code == DONE && e->writer && !together)
-            code = write_packed(w, b->row + o * b->rows_apart, inner, b, &rows);
+            code = write_packed(e->writer, w->job->place.packed, b->row + o * b->rows_apart, inner, col, cols, &rows);
     }
     if (code == DONE && e->writer && together)
-        code = write_packed(w, b->row, b->count[OUTER] * inner, b, &packed);
+        code = write_packed(e->writer, w->job->place.packed, b->row, b->count[OUTER] * inner, col, cols, &packed);
     block_done(b);
     return code;
 }

@@ -381,15 +381,6 @@ static int allocate_work(work *w)
     return w->gram && (w->holdout || !j->beside.gram.holdout) ? DONE : LIMIT;
 }
 
-static int write_all(const work *w)
-{
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    return qz_packed_write(w->encoder->writer, w->job->place.packed, 0, w->grid.rows, 0, w->grid.cols, &w->packed,
-                           &error) == QZ_FILE_OK
-               ? DONE
-               : fail_file(&error);
-}
-
 int encode_gptq(encoder *e, job *j)
 {
     work w;
@@ -409,7 +400,7 @@ int encode_gptq(encoder *e, job *j)
     if (code == DONE)
         code = run_gptq(&w, &gram, w.holdout ? &holdout : NULL);
     if (code == DONE && e->writer && w.grid.rows * w.grid.cols != 0)
-        code = write_all(&w);
+        code = write_packed(e->writer, j->place.packed, 0, w.grid.rows, 0, w.grid.cols, &w.packed);
     progress_add(w.grid.rows * w.grid.cols);
     free(w.values);
     free(w.gram);

@@ -131,6 +131,23 @@ int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype,
     return code;
 }
 
+/* ---- writing ---- */
+
+int write_packed(qz_writer *writer, const qz_packed_tensor *target, uint64_t row, uint64_t rows, uint64_t col,
+                 uint64_t cols, const qz_packed *packed)
+{
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_file_result result = qz_packed_write(writer, target, row, rows, col, cols, packed, &error);
+    return result == QZ_FILE_OK ? DONE : fail_file(&error);
+}
+
+int write_packed_block(qz_writer *writer, const qz_packed_tensor *target, const block *b, const qz_packed *packed)
+{
+    int code = write_packed(writer, target, b->row, b->count[INNER], b->first[COLUMN], b->count[COLUMN], packed);
+    block_done(b);
+    return code;
+}
+
 /* A quantized tensor on its way from one layout to another, or nowhere. */
 typedef struct passage {
     packed_reader reader;
@@ -141,16 +158,9 @@ typedef struct passage {
 static int pass_block(void *context, const block *b)
 {
     passage *p = context;
-    qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_packed packed;
-    uint64_t rows = b->count[INNER], col = b->first[COLUMN], cols = b->count[COLUMN];
-    int code = read_packed(&p->reader, b->row, rows, col, cols, &packed);
-    if (code == DONE && p->writer) {
-        if (qz_packed_write(p->writer, p->target, b->row, rows, col, cols, &packed, &error) != QZ_FILE_OK)
-            code = fail_file(&error);
-        block_done(b);
-    }
-    return code;
+    int code = read_packed(&p->reader, b->row, b->count[INNER], b->first[COLUMN], b->count[COLUMN], &packed);
+    return code == DONE && p->writer ? write_packed_block(p->writer, p->target, b, &packed) : code;
 }
 
 /* Takes the matrix itself, row after row: the order of the parts in the file. */

@@ -39,6 +39,12 @@ int read_packed(packed_reader *r, uint64_t row, uint64_t rows, uint64_t col, uin
 /* Reads a block and decodes it into `values`, which are in the buffer strides of the block. */
 int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype, qz_pool *pool);
 
+/* Writes such a part of a quantized tensor of the output. */
+int write_packed(qz_writer *writer, const qz_packed_tensor *target, uint64_t row, uint64_t rows, uint64_t col,
+                 uint64_t cols, const qz_packed *packed);
+/* The same for a block of one outer index, which is then done. */
+int write_packed_block(qz_writer *writer, const qz_packed_tensor *target, const block *b, const qz_packed *packed);
+
 /* Reads a quantized tensor in blocks and checks that it keeps its format. */
 int check_packed(const source *in, const item *i);
 

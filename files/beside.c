@@ -326,8 +326,8 @@ static int is_relaid(const qz_writer *writer, const qz_file *model)
     int found = 0;
     if (has_layout(writer))
         return 1;
-    for (size_t i = 0; i < model->packed_count; i++) {
-        const qz_packed_entry *entry = &model->packed[i];
+    for (size_t i = 0; i < model->packed.count; i++) {
+        const qz_packed_entry *entry = &model->packed.entries[i];
         if (entry->layout == &qz_layout_own || entry->layout == &qz_layout_gguf)
             continue;
         if (has_tensor(writer, &model->entries[entry->members[QZ_MEMBER_HEADER]].tensor))
@@ -352,7 +352,7 @@ qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const cha
                        "%s beside it could not be read when it was opened", model->config->where);
     copying c = {.writer = writer,
                  .model = model,
-                 .quantization = quantization ? quantization : writer->said,
+                 .quantization = quantization ? quantization : writer->said.text,
                  .relaid = is_relaid(writer, model),
                  .folder = -1,
                  .inside = "",
@@ -365,7 +365,7 @@ qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const cha
     char *folder = !slash ? strdup("./") : strndup(path, (size_t)(slash + 1 - path));
     if (!folder)
         return qz_fail_memory(error, writer->output.label);
-    writer->shard = SIZE_MAX; /* another file is open from here on */
+    writer->shards.open = SIZE_MAX; /* another file is open from here on */
     c.folder = qz_above_standard(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     result = c.folder >= 0 ? copy_all(&c, folder, error) : qz_fail_errno(error, model->input.label, "open the folder");
     if (c.folder >= 0)

@@ -63,7 +63,7 @@ static qz_file_result open_one(const qz_place *place, const qz_open_options *opt
         return qz_fail_memory(error, NULL);
     }
     file->options = *options;
-    file->open_part = open_one;
+    file->parts.open = open_one;
     file->table_left = place->max_table;
     qz_file_result result = place->opened != 0 ? qz_input_adopt(&file->input, place->opened, place->path, error)
                                                : (place->inside ? qz_input_open_inside : qz_input_open_in)(
@@ -159,8 +159,8 @@ void qz_close(qz_file *file)
         qz_close(file->parts.files[i]); /* parts have no parts */
     qz_parts_free(&file->parts);
     qz_names_free(&file->names);
-    qz_names_free(&file->packed_names);
-    free(file->packed);
+    qz_names_free(&file->packed.names);
+    free(file->packed.entries);
     qz_arena_free(&file->arena);
     free(file->entries);
     qz_input_close(&file->input);
@@ -188,12 +188,12 @@ const char *qz_file_path(const qz_file *file, size_t i)
 
 size_t qz_metadata_count(const qz_file *file)
 {
-    return file->metadata_count;
+    return file->metadata.count;
 }
 
 const qz_metadata *qz_metadata_at(const qz_file *file, size_t i)
 {
-    return i < file->metadata_count ? &file->metadata[i] : NULL;
+    return i < file->metadata.count ? &file->metadata.pairs[i] : NULL;
 }
 
 const char *qz_tensor_stored(const qz_file *file, size_t i)

@@ -41,25 +41,25 @@ qz_part qz_packed_part(const qz_file *file, size_t tensor)
 
 size_t qz_packed_count(const qz_file *file)
 {
-    return file->packed_count;
+    return file->packed.count;
 }
 
 const char *qz_packed_name_at(const qz_file *file, size_t i, size_t *name_length)
 {
-    if (i >= file->packed_count)
+    if (i >= file->packed.count)
         return NULL;
-    *name_length = file->packed[i].name_length;
-    return file->packed[i].name;
+    *name_length = file->packed.entries[i].name_length;
+    return file->packed.entries[i].name;
 }
 
 size_t qz_packed_place_at(const qz_file *file, size_t i)
 {
-    return i < file->packed_count ? file->packed[i].members[QZ_MEMBER_HEADER] : SIZE_MAX;
+    return i < file->packed.count ? file->packed.entries[i].members[QZ_MEMBER_HEADER] : SIZE_MAX;
 }
 
 size_t qz_packed_index(const qz_file *file, const char *name, size_t name_length)
 {
-    return qz_names_find(&file->packed_names, name, name_length);
+    return qz_names_find(&file->packed.names, name, name_length);
 }
 
 /* Fills in what follows from the rest of the description; 0 if it is too large. */
@@ -99,7 +99,7 @@ qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_lengt
         result = qz_fail(error, QZ_FILE_MISSING, file->input.label, NULL, QZ_NO_OFFSET,
                          "there is no quantized tensor '%s'", qz_escape(name, name_length, shown, sizeof shown));
     if (result == QZ_FILE_OK)
-        result = describe(file, &file->packed[i], &found, error);
+        result = describe(file, &file->packed.entries[i], &found, error);
     if (result == QZ_FILE_OK)
         hand_over(&found, packed);
     return result;
@@ -108,8 +108,8 @@ qz_file_result qz_packed_find(qz_file *file, const char *name, size_t name_lengt
 qz_file_result qz_packed_check(qz_file *file, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
-    for (size_t i = 0; i < file->packed_count && result == QZ_FILE_OK; i++) {
-        const qz_packed_entry *entry = &file->packed[i];
+    for (size_t i = 0; i < file->packed.count && result == QZ_FILE_OK; i++) {
+        const qz_packed_entry *entry = &file->packed.entries[i];
         size_t twin = qz_tensor_find(file, entry->name, entry->name_length);
         qz_packed_tensor packed = {.size = sizeof packed};
         char shown[QZ_NAME_TEXT];
@@ -154,7 +154,7 @@ qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *packed, uin
         return refuse_block(file->input.label, not_its_own, error);
     if (!is_block(packed, row, rows, col, cols))
         return refuse_block(file->input.label, no_block, error);
-    const qz_layout *layout = file->packed[file->entries[header].packed].layout;
+    const qz_layout *layout = file->packed.entries[file->entries[header].packed].layout;
     return layout->read(file, packed, row, rows, col, cols, dst, error);
 }
 

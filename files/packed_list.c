@@ -15,19 +15,20 @@ void qz_packed_hide(qz_file *file, size_t tensor)
 
 qz_file_result qz_packed_note(qz_file *file, const qz_packed_entry *found, qz_file_error *error)
 {
-    if (file->packed_count == file->packed_capacity) {
-        size_t wider = file->packed_capacity == 0 ? 16 : file->packed_capacity * 2;
-        qz_packed_entry *list = wider <= SIZE_MAX / sizeof *list ? realloc(file->packed, wider * sizeof *list) : NULL;
+    if (file->packed.count == file->packed.capacity) {
+        size_t wider = file->packed.capacity == 0 ? 16 : file->packed.capacity * 2;
+        qz_packed_entry *list =
+            wider <= SIZE_MAX / sizeof *list ? realloc(file->packed.entries, wider * sizeof *list) : NULL;
         if (!list)
             return qz_fail_memory(error, file->input.label);
-        file->packed = list;
-        file->packed_capacity = wider;
+        file->packed.entries = list;
+        file->packed.capacity = wider;
     }
     for (int i = QZ_MEMBER_CODES; i < QZ_MEMBERS; i++)
         if (found->members[i] != SIZE_MAX)
             qz_packed_hide(file, found->members[i]);
     file->entries[found->members[QZ_MEMBER_HEADER]].part = QZ_PART_HEADER;
-    file->packed[file->packed_count++] = *found;
+    file->packed.entries[file->packed.count++] = *found;
     return QZ_FILE_OK;
 }
 
@@ -40,18 +41,18 @@ static int by_place(const void *a, const void *b)
 
 qz_file_result qz_packed_sort(qz_file *file, qz_file_error *error)
 {
-    if (file->packed_count != 0)
-        qsort(file->packed, file->packed_count, sizeof *file->packed, by_place);
-    for (size_t i = 0; i < file->packed_count; i++) {
-        qz_packed_entry *entry = &file->packed[i];
+    if (file->packed.count != 0)
+        qsort(file->packed.entries, file->packed.count, sizeof *file->packed.entries, by_place);
+    for (size_t i = 0; i < file->packed.count; i++) {
+        qz_packed_entry *entry = &file->packed.entries[i];
         size_t first;
         file->entries[entry->members[QZ_MEMBER_HEADER]].packed = i;
-        switch (qz_names_add(&file->packed_names, entry->name, entry->name_length, i)) {
+        switch (qz_names_add(&file->packed.names, entry->name, entry->name_length, i)) {
         case QZ_NAME_NEW:
             break;
         case QZ_NAME_TWICE:
-            first = qz_names_find(&file->packed_names, entry->name, entry->name_length);
-            file->packed[first].twice = entry->twice = 1;
+            first = qz_names_find(&file->packed.names, entry->name, entry->name_length);
+            file->packed.entries[first].twice = entry->twice = 1;
             break;
         default:
             return qz_fail_memory(error, file->input.label);

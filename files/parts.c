@@ -150,7 +150,7 @@ qz_file_result qz_parts_add(qz_file *file, const char *name, const qz_container_
                             .kind = kind,
                             .max_table = file->table_left,
                             .inside = 1};
-    result = file->open_part(&place, &file->options, &part, error);
+    result = file->parts.open(&place, &file->options, &part, error);
     free(shown);
     if (result != QZ_FILE_OK)
         return result;
@@ -208,12 +208,12 @@ static qz_file_result join_metadata(qz_file *file, qz_file_error *error)
     size_t most = 0, count = 0;
     int differ = 0;
     for (size_t i = 0; i < parts->count; i++)
-        most += parts->files[i]->metadata_count;
+        most += parts->files[i]->metadata.count;
     qz_metadata *pairs = qz_arena_get(&file->arena, most * sizeof *pairs);
     qz_name_result added = pairs ? QZ_NAME_NEW : QZ_NAME_NO_MEMORY;
     for (size_t i = 0; i < parts->count && added != QZ_NAME_NO_MEMORY; i++)
-        for (size_t j = 0; j < parts->files[i]->metadata_count && added != QZ_NAME_NO_MEMORY; j++) {
-            const qz_metadata *pair = &parts->files[i]->metadata[j];
+        for (size_t j = 0; j < parts->files[i]->metadata.count && added != QZ_NAME_NO_MEMORY; j++) {
+            const qz_metadata *pair = &parts->files[i]->metadata.pairs[j];
             size_t before = qz_names_find(&keys, pair->key, pair->key_length);
             if (before == SIZE_MAX) {
                 added = qz_names_add(&keys, pair->key, pair->key_length, count);
@@ -225,8 +225,8 @@ static qz_file_result join_metadata(qz_file *file, qz_file_error *error)
     qz_names_free(&keys);
     if (added == QZ_NAME_NO_MEMORY)
         return qz_fail_memory(error, file->input.label);
-    file->metadata = pairs;
-    file->metadata_count = count;
+    file->metadata.pairs = pairs;
+    file->metadata.count = count;
     return QZ_FILE_OK;
 }
 

@@ -61,9 +61,26 @@ typedef struct qz_parts {
     int folder; /* where they are; a descriptor if there is a path */
     char *path; /* of the folder, with its slash */
     size_t awake[QZ_PARTS_AWAKE], turn;
+    qz_open_part open; /* file.c sets it */
     qz_read_part read;
 } qz_parts;
 
+/* What a file says of itself. Its container writes it, or parts.c for one in several files; layouts, whether they are
+ * told by it how tensors lie. */
+typedef struct qz_file_metadata {
+    const qz_metadata *pairs; /* live as long as the file */
+    size_t count;
+    int is_of_tensors; /* it says how quantized tensors lie that were recognized */
+} qz_file_metadata;
+
+/* The quantized tensors of a file. Layouts recognize them, packed_list.c writes the list. */
+typedef struct qz_packed_list {
+    qz_packed_entry *entries; /* in the order of their headers */
+    size_t count, capacity;
+    qz_names names; /* the first of each name */
+} qz_packed_list;
+
+/* A file that is read: file.c opens it, its container and layouts fill it in, and all else only reads it. */
 struct qz_file {
     const qz_container_type *container;
     qz_input input;
@@ -73,17 +90,12 @@ struct qz_file {
     qz_names names;
     qz_entry *entries;
     size_t count, capacity;
-    qz_packed_entry *packed; /* in the order of their headers */
-    size_t packed_count, packed_capacity;
-    qz_names packed_names;          /* the first of each name */
+    qz_packed_list packed;
     void *state;                    /* the container's own */
     const struct qz_config *config; /* what is said about quantization beside it; NULL: nobody has asked */
-    const qz_metadata *metadata;    /* lives as long as the file */
-    size_t metadata_count;
-    int metadata_of_tensors; /* it says how quantized tensors lie that were recognized */
+    qz_file_metadata metadata;
     qz_parts parts;
     uint64_t table_left; /* of options.max_table */
-    qz_open_part open_part;
     char note[320];
 };
 

@@ -40,9 +40,9 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
     if (!writer)
         return qz_fail_memory(error, NULL);
     writer->container = container;
-    writer->shard_bytes = complete.shard_bytes;
-    writer->part = complete.part;
-    writer->shard = SIZE_MAX;
+    writer->shards.bytes = complete.shard_bytes;
+    writer->shards.part = complete.part;
+    writer->shards.open = SIZE_MAX;
     snprintf(writer->layout, sizeof writer->layout, "%s", complete.layout ? complete.layout : "");
     writer->metadata_from = complete.metadata_from;
     qz_file_result result = qz_output_open(&writer->output, path, &complete, error);
@@ -238,11 +238,11 @@ qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first, uint64
 qz_file_result qz_shard_count(qz_writer *writer, size_t *count, qz_file_error *error)
 {
     *count = 0;
-    if (writer->shard_bytes == 0)
+    if (writer->shards.bytes == 0)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "is no folder");
     if (!writer->laid_out && lay_out(writer, error) != QZ_FILE_OK)
         return writer->failed;
-    *count = writer->shards;
+    *count = writer->shards.count;
     return QZ_FILE_OK;
 }
 

@@ -29,6 +29,23 @@ typedef struct qz_slot { /* a tensor that is being written */
     uint64_t eight;          /* and it has so many values */
 } qz_slot;
 
+/* What config.json is to say about quantization; it goes into the metadata of a safetensors file. Layouts write it as
+ * tensors are declared, unquantized.c completes it. */
+typedef struct qz_said {
+    const char *text; /* or NULL */
+    qz_scheme of;     /* of which scheme that is said */
+    int has_layers;   /* it names the layers that stay floats, if it has to */
+} qz_said;
+
+/* The files of an output that is a folder. qz_create() says what is wanted, shards.c divides the tensors. */
+typedef struct qz_shards {
+    uint64_t bytes; /* what one file holds at most; 0: the output is no folder */
+    uint64_t part;  /* what is made of it, as in qz_create_options */
+    size_t count;   /* of files with tensors */
+    size_t open;    /* which one is open, or SIZE_MAX */
+} qz_shards;
+
+/* A file that is written: writer.c makes it, the container lays it out. */
 struct qz_writer {
     const qz_container_type *container;
     qz_output output;
@@ -40,13 +57,8 @@ struct qz_writer {
     char layout[24];              /* of quantized tensors: its name, or "" for that of the container */
     qz_file_result failed;        /* of the first write that failed */
     const qz_file *metadata_from; /* the file whose metadata is passed on, or NULL */
-    const char *said;             /* what config.json is to say about quantization, or NULL; it goes into the metadata
-                                     of a safetensors file */
-    qz_scheme said_of;            /* of which scheme that is said */
-    int said_layers;              /* it names the layers that stay floats, if it has to */
-    uint64_t shard_bytes;         /* of a folder: what one file holds at most */
-    uint64_t part;                /* of a folder: what is made of it, as in qz_create_options */
-    size_t shards, shard;         /* its files with tensors; the one that is open, or SIZE_MAX */
+    qz_said said;
+    qz_shards shards;
 };
 
 /* qz_declare() of a tensor whose items are blocks of that type. */
@@ -62,7 +74,7 @@ qz_file_result qz_writer_complete(qz_writer *writer, qz_file_error *error);
 /* Whether the data of a tensor belongs to what is made. */
 static inline int qz_writer_makes(const qz_writer *writer, const qz_slot *slot)
 {
-    return writer->part == 0 || writer->part - 1 == slot->shard;
+    return writer->shards.part == 0 || writer->shards.part - 1 == slot->shard;
 }
 
 /* Keeps a name, which must be in the arena, from later tensors; fails if an earlier one has it. */

@@ -166,6 +166,21 @@ static PyObject *core_unpack_i4(PyObject *module, PyObject *const *args, Py_ssiz
  * Groups
  * ------------------------------------------------------------------------------------------------------- */
 
+/* Packed data that is read: the objects that are given, and what becomes of them. */
+typedef struct {
+    PyObject *tuple, *parts;
+    Scheme scheme;
+    qz_packed packed;
+    uint64_t bytes;
+} Input;
+
+static int take_input(Call *call, Input *in, uint64_t rows, uint64_t cols)
+{
+    if (take_scheme(in->tuple, &in->scheme) < 0)
+        return -1;
+    return take_packed(call, in->parts, 0, &in->scheme.row, rows, cols, &in->packed, &in->bytes);
+}
+
 PyDoc_STRVAR(encode_doc,
              "encode(scheme, src, dtype, parts, method, nonfinite, threads, stats, weights, weights_dtype,\n"
              "       stochastic, seed, /)\n"
@@ -250,21 +265,19 @@ PyDoc_STRVAR(decode_doc, "decode(scheme, parts, dst, dtype, threads, /) -> None"
 
 static PyObject *core_decode(PyObject *module, PyObject *args)
 {
-    PyObject *tuple, *parts, *dst_object;
+    PyObject *dst_object;
     qz_matrix dst;
-    qz_packed src;
-    Scheme scheme;
+    Input in;
     Call call;
     Py_ssize_t threads;
     int dtype;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOOin:decode", &tuple, &parts, &dst_object, &dtype, &threads) ||
-        take_scheme(tuple, &scheme) < 0 || take_matrix(&call, dst_object, 1, dtype, &dst) < 0 ||
-        take_packed(&call, parts, 0, &scheme.row, dst.rows, dst.cols, &src, NULL) < 0 ||
+    if (!PyArg_ParseTuple(args, "OOOin:decode", &in.tuple, &in.parts, &dst_object, &dtype, &threads) ||
+        take_matrix(&call, dst_object, 1, dtype, &dst) < 0 || take_input(&call, &in, dst.rows, dst.cols) < 0 ||
         call_begin(&call, threads, matrix_bytes(&dst)) < 0)
         return call_cancel(&call);
-    return none_unless(call_end(&call, qz_decode(&scheme.row, &src, &dst, call.pool, &call.detail)));
+    return none_unless(call_end(&call, qz_decode(&in.scheme.row, &in.packed, &dst, call.pool, &call.detail)));
 }
 
 PyDoc_STRVAR(compare_doc, "compare(scheme, parts, a, dtype, threads, /) -> a tuple of statistics");
@@ -272,21 +285,19 @@ PyDoc_STRVAR(compare_doc, "compare(scheme, parts, a, dtype, threads, /) -> a tup
 static PyObject *core_compare(PyObject *module, PyObject *args)
 {
     qz_stats stats = QZ_STATS_INIT;
-    PyObject *tuple, *parts, *a_object;
+    PyObject *a_object;
     qz_matrix a;
-    qz_packed packed;
-    Scheme scheme;
+    Input in;
     Call call;
     Py_ssize_t threads;
     int dtype;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOOin:compare", &tuple, &parts, &a_object, &dtype, &threads) ||
-        take_scheme(tuple, &scheme) < 0 || take_matrix(&call, a_object, 0, dtype, &a) < 0 ||
-        take_packed(&call, parts, 0, &scheme.row, a.rows, a.cols, &packed, NULL) < 0 ||
+    if (!PyArg_ParseTuple(args, "OOOin:compare", &in.tuple, &in.parts, &a_object, &dtype, &threads) ||
+        take_matrix(&call, a_object, 0, dtype, &a) < 0 || take_input(&call, &in, a.rows, a.cols) < 0 ||
         call_begin(&call, threads, matrix_bytes(&a)) < 0)
         return call_cancel(&call);
-    if (call_end(&call, qz_compare(&scheme.row, &packed, &a, call.pool, &stats, &call.detail)) < 0)
+    if (call_end(&call, qz_compare(&in.scheme.row, &in.packed, &a, call.pool, &stats, &call.detail)) < 0)
         return NULL;
     return stats_tuple(&stats);
 }
@@ -325,27 +336,21 @@ PyDoc_STRVAR(prepare_linear_doc, "prepare_linear(scheme, parts, rows, cols, thre
 static PyObject *core_prepare_linear(PyObject *module, PyObject *args)
 {
     qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
-    qz_linear_prepared *prepared = NULL;
-    PyObject *tuple, *parts;
-    qz_packed packed;
-    Scheme scheme;
+    qz_linear_prepared *prepared;
+    Input in;
     Call call;
     Py_ssize_t threads;
-    uint64_t bytes;
     unsigned long long rows, cols;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOKKn:prepare_linear", &tuple, &parts, &rows, &cols, &threads) ||
-        take_scheme(tuple, &scheme) < 0 || take_packed(&call, parts, 0, &scheme.row, rows, cols, &packed, &bytes) < 0 ||
-        call_begin(&call, threads, work_of(bytes, 1)) < 0)
+    if (!PyArg_ParseTuple(args, "OOKKn:prepare_linear", &in.tuple, &in.parts, &rows, &cols, &threads) ||
+        take_input(&call, &in, rows, cols) < 0 || call_begin(&call, threads, in.bytes) < 0)
         return call_cancel(&call);
     options.pool = call.pool;
     options.stop = call_stop;
     options.stop_context = &call;
-    if (call_end(&call, qz_linear_prepare(&scheme.row, &packed, rows, cols, &options, &prepared)) < 0) {
-        qz_linear_prepared_free(prepared);
+    if (call_end(&call, qz_linear_prepare(&in.scheme.row, &in.packed, rows, cols, &options, &prepared)) < 0)
         return NULL;
-    }
     PyObject *capsule = PyCapsule_New(prepared, weights_name, weights_drop);
     if (!capsule) {
         qz_linear_prepared_free(prepared);
@@ -361,30 +366,27 @@ PyDoc_STRVAR(linear_doc,
 static PyObject *core_linear(PyObject *module, PyObject *args)
 {
     qz_linear_options options = QZ_LINEAR_OPTIONS_INIT;
-    PyObject *tuple, *parts, *x_object, *y_object, *prepared;
+    PyObject *x_object, *y_object, *prepared;
     qz_matrix x, y;
-    qz_packed packed;
-    Scheme scheme;
+    Input in;
     Call call;
     Py_ssize_t threads;
-    uint64_t bytes;
     unsigned long long rows, cols;
     int dtype, activations;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOKKOiipOOn:linear", &tuple, &parts, &rows, &cols, &x_object, &dtype, &activations,
-                          &options.columns, &y_object, &prepared, &threads) ||
+    if (!PyArg_ParseTuple(args, "OOKKOiipOOn:linear", &in.tuple, &in.parts, &rows, &cols, &x_object, &dtype,
+                          &activations, &options.columns, &y_object, &prepared, &threads) ||
         (prepared != Py_None && !(options.prepared = PyCapsule_GetPointer(prepared, weights_name))) ||
-        take_scheme(tuple, &scheme) < 0 || take_matrix(&call, x_object, 0, dtype, &x) < 0 ||
-        take_matrix(&call, y_object, 1, QZ_F32, &y) < 0 ||
-        take_packed(&call, parts, 0, &scheme.row, rows, cols, &packed, &bytes) < 0 ||
-        call_begin(&call, threads, work_of(bytes, x.rows)) < 0)
+        take_matrix(&call, x_object, 0, dtype, &x) < 0 || take_matrix(&call, y_object, 1, QZ_F32, &y) < 0 ||
+        take_input(&call, &in, rows, cols) < 0 || call_begin(&call, threads, work_of(in.bytes, x.rows)) < 0)
         return call_cancel(&call);
     options.activations = (qz_activations)activations;
     options.pool = call.pool;
     options.stop = call_stop;
     options.stop_context = &call;
-    return none_unless(call_end(&call, qz_linear(&scheme.row, &packed, rows, cols, &x, &options, &y, &call.detail)));
+    return none_unless(
+        call_end(&call, qz_linear(&in.scheme.row, &in.packed, rows, cols, &x, &options, &y, &call.detail)));
 }
 
 /* What qz_prepare made, in a capsule of this name. */
@@ -400,29 +402,24 @@ PyDoc_STRVAR(prepare_doc, "prepare(scheme, parts, rows, cols, metric, codes, thr
 static PyObject *core_prepare(PyObject *module, PyObject *args)
 {
     qz_prepare_options options = QZ_PREPARE_OPTIONS_INIT;
-    qz_prepared *prepared = NULL;
-    PyObject *tuple, *parts;
-    qz_packed packed;
-    Scheme scheme;
+    qz_prepared *prepared;
+    Input in;
     Call call;
     Py_ssize_t threads;
-    uint64_t bytes;
     unsigned long long rows, cols;
     int metric;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOKKiin:prepare", &tuple, &parts, &rows, &cols, &metric, &options.codes, &threads) ||
-        take_scheme(tuple, &scheme) < 0 || take_packed(&call, parts, 0, &scheme.row, rows, cols, &packed, &bytes) < 0 ||
-        call_begin(&call, threads, work_of(bytes, 1)) < 0)
+    if (!PyArg_ParseTuple(args, "OOKKiin:prepare", &in.tuple, &in.parts, &rows, &cols, &metric, &options.codes,
+                          &threads) ||
+        take_input(&call, &in, rows, cols) < 0 || call_begin(&call, threads, in.bytes) < 0)
         return call_cancel(&call);
     options.metric = (qz_metric)metric;
     options.pool = call.pool;
     options.stop = call_stop;
     options.stop_context = &call;
-    if (call_end(&call, qz_prepare(&scheme.row, &packed, rows, cols, &options, &prepared)) < 0) {
-        qz_prepared_free(prepared);
+    if (call_end(&call, qz_prepare(&in.scheme.row, &in.packed, rows, cols, &options, &prepared)) < 0)
         return NULL;
-    }
     PyObject *capsule = PyCapsule_New(prepared, prepared_name, prepared_drop);
     if (!capsule)
         qz_prepared_free(prepared);
@@ -437,23 +434,21 @@ PyDoc_STRVAR(nearest_doc,
 static PyObject *core_nearest(PyObject *module, PyObject *args)
 {
     qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
-    PyObject *tuple, *parts, *queries_object, *mask_object, *scores_object, *ids_object, *prepared;
+    PyObject *queries_object, *mask_object, *scores_object, *ids_object, *prepared;
     Py_buffer *mask = NULL, *scores, *ids;
     qz_matrix queries;
-    qz_packed packed;
-    Scheme scheme;
+    Input in;
     Call call;
     Py_ssize_t threads;
-    uint64_t k, bytes;
     unsigned long long rows;
+    uint64_t k;
     int dtype, metric;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOKOiiOOOOn:nearest", &tuple, &parts, &rows, &queries_object, &dtype, &metric,
+    if (!PyArg_ParseTuple(args, "OOKOiiOOOOn:nearest", &in.tuple, &in.parts, &rows, &queries_object, &dtype, &metric,
                           &mask_object, &scores_object, &ids_object, &prepared, &threads) ||
         (prepared != Py_None && !(options.prepared = PyCapsule_GetPointer(prepared, prepared_name))) ||
-        take_scheme(tuple, &scheme) < 0 || take_matrix(&call, queries_object, 0, dtype, &queries) < 0 ||
-        take_packed(&call, parts, 0, &scheme.row, rows, queries.cols, &packed, &bytes) < 0 ||
+        take_matrix(&call, queries_object, 0, dtype, &queries) < 0 || take_input(&call, &in, rows, queries.cols) < 0 ||
         (mask_object != Py_None && !(mask = take_flat(&call, mask_object, PyBUF_SIMPLE, 1))) ||
         !(scores = take_flat(&call, scores_object, PyBUF_WRITABLE, sizeof(double))) ||
         !(ids = take_flat(&call, ids_object, PyBUF_WRITABLE, sizeof(int64_t))))
@@ -463,15 +458,15 @@ static PyObject *core_nearest(PyObject *module, PyObject *args)
                       "scores are no rows of one for each query") < 0 ||
         lengths_agree((size_t)ids->len, (size_t)scores->len, "scores and ids differ in length") < 0 ||
         (mask && lengths_agree((size_t)mask->len, (size_t)rows, "mask and rows differ in length") < 0) ||
-        call_begin(&call, threads, work_of(bytes, queries.rows)) < 0)
+        call_begin(&call, threads, work_of(in.bytes, queries.rows)) < 0)
         return call_cancel(&call);
     options.metric = (qz_metric)metric;
     options.mask = mask ? mask->buf : NULL;
     options.pool = call.pool;
     options.stop = call_stop;
     options.stop_context = &call;
-    return none_unless(call_end(
-        &call, qz_nearest(&scheme.row, &packed, rows, &queries, k, &options, scores->buf, ids->buf, &call.detail)));
+    return none_unless(call_end(&call, qz_nearest(&in.scheme.row, &in.packed, rows, &queries, k, &options, scores->buf,
+                                                  ids->buf, &call.detail)));
 }
 
 /* Rows of float32, one after another. Returns 0, or -1 with an exception. */
@@ -546,18 +541,15 @@ PyDoc_STRVAR(validate_doc, "validate(scheme, parts, rows, cols, /) -> None");
 
 static PyObject *core_validate(PyObject *module, PyObject *args)
 {
-    PyObject *tuple, *parts;
-    qz_packed packed;
-    Scheme scheme;
+    Input in;
     Call call;
     unsigned long long rows, cols;
-    uint64_t bytes;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOKK:validate", &tuple, &parts, &rows, &cols) || take_scheme(tuple, &scheme) < 0 ||
-        take_packed(&call, parts, 0, &scheme.row, rows, cols, &packed, &bytes) < 0 || call_begin(&call, 1, bytes) < 0)
+    if (!PyArg_ParseTuple(args, "OOKK:validate", &in.tuple, &in.parts, &rows, &cols) ||
+        take_input(&call, &in, rows, cols) < 0 || call_begin(&call, 1, in.bytes) < 0)
         return call_cancel(&call);
-    return none_unless(call_end(&call, qz_validate(&scheme.row, &packed, rows, cols, &call.detail)));
+    return none_unless(call_end(&call, qz_validate(&in.scheme.row, &in.packed, rows, cols, &call.detail)));
 }
 
 /* ----------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,21 +138,30 @@ LEAN = "-DQUANTIZE_BUILD_SHARED=OFF -DQUANTIZE_BUILD_BENCH=OFF"  # no more than 
 LEANER = f"{LEAN} -DQUANTIZE_BUILD_CLI=OFF"  # where what is not run need not be compiled
 
 
+def named(tests: Iterable[str], rest: str = "") -> str:
+    """An expression for the tests with such beginnings, and `rest` behind them."""
+    return f"^({'|'.join(tests)}){rest}"
+
+
+def elsewhere(machine: str) -> str:
+    """Options for programs that need nothing of another machine, or of another C library."""
+    system = f"-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={machine}"
+    return f"{system} -DCMAKE_EXE_LINKER_FLAGS=-static {LEAN}"
+
+
 def sanitized(folder: str, sanitizers: str, tests: tuple[str, ...] = (), launcher: str = "") -> Variant:
     """All C tests, or those with such beginnings. Tracking variables would double the time of compiling."""
     flags = f"-O1 -fno-omit-frame-pointer -fno-var-tracking -fsanitize={sanitizers} -fno-sanitize-recover=all"
-    only = "|".join(f"^{name}" for name in tests)
     targets = " ".join(name.partition("/")[0] for name in tests) or "all"
-    return Variant(folder, "gcc", flags, "Debug", LEANER, SHORT, only, targets=targets, launcher=launcher)
+    return Variant(
+        folder, "gcc", flags, "Debug", LEANER, SHORT, named(tests), targets=targets, launcher=launcher
+    )
 
 
 def emulated(machine: str, files: str, without: str = "^$") -> Variant:
-    """Linked statically, the programs need nothing of the other machine but its emulator."""
+    """Another machine, of which the programs need nothing but its emulator."""
     emulator = shutil.which(f"qemu-{machine}") or f"qemu-{machine}-static"
-    options = (
-        f"-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={machine} -DCMAKE_EXE_LINKER_FLAGS=-static "
-        f"-DCMAKE_CROSSCOMPILING_EMULATOR={emulator} {files} {LEAN}"
-    )
+    options = f"{elsewhere(machine)} -DCMAKE_CROSSCOMPILING_EMULATOR={emulator} {files}"
     # What may be uninitialized is a guess that differs from one target to the next.
     flags = "-Wno-error=maybe-uninitialized"
     compiler = f"{machine}-linux-gnu-gcc"
@@ -160,16 +170,14 @@ def emulated(machine: str, files: str, without: str = "^$") -> Variant:
 
 def musl() -> Variant:
     """Another C library, whose threads have 128 KiB of stack unless they ask for more."""
-    machine = platform.machine()
-    options = (
-        f"-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={machine} -DCMAKE_EXE_LINKER_FLAGS=-static "
-        f"-DCMAKE_MODULE_PATH={ROOT}/tests/emulated/zlib {LEAN}"
-    )
+    options = f"{elsewhere(platform.machine())} -DCMAKE_MODULE_PATH={ROOT}/tests/emulated/zlib"
     tests = tuple(
         f"test_{topic}" for topic in ("pool", "same_bytes", "safetensors", "gguf", "folder", "output")
     )
-    only, targets = "|".join(f"^{name}/" for name in tests), " ".join((*tests, "quantize_cli"))
-    return Variant("musl", "musl-gcc", "-O1 -DNDEBUG", "None", options, SHORTER, only, targets=targets)
+    targets = " ".join((*tests, "quantize_cli"))
+    return Variant(
+        "musl", "musl-gcc", "-O1 -DNDEBUG", "None", options, SHORTER, named(tests, "/"), targets=targets
+    )
 
 
 def wide() -> list[Variant]:
@@ -181,7 +189,7 @@ def wide() -> list[Variant]:
     kernels = ("arrays", "conversions", "groups", "matrices", "range")
     others = ("hashes", "columns", "search", "affine", "linear", "nearest")
     tests = (*(f"test_kernels_{kind}" for kind in kernels), *(f"test_{topic}" for topic in others))
-    only = f"^({'|'.join(tests)})/avx512(vnni)?$"
+    only = named(tests, "/avx512(vnni)?$")
     return [Variant("avx512", "gcc", flags, "None", options, SHORTER, only, targets=" ".join(tests))]
 
 

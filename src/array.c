@@ -52,12 +52,17 @@ static size_t slice_start(const struct array_job *job, size_t i)
     return (size_t)qz_slice_start(job->n / SLICE_UNIT, job->slices, i) * SLICE_UNIT;
 }
 
-static void set_slices(struct array_job *job, size_t n, size_t output_bytes)
+/* Begins a call of n elements; of those that know a type of floats, `dtype` is set beside. Returns 0 without kernels. */
+static int begin(struct array_job *job, const void *src, size_t n, void *dst, size_t output_bytes)
 {
+    job->kernels = qz_kernels_active();
+    job->src = src;
+    job->dst = dst;
     job->n = n;
     job->slices = n / SLICE_LEAST;
     job->slices = job->slices < 1 ? 1 : job->slices > QZ_SLICES_MAX ? QZ_SLICES_MAX : job->slices;
     job->stream = output_bytes > QZ_STREAM_LEAST;
+    return job->kernels != NULL;
 }
 
 static void run_slice(void *context, size_t i)
@@ -250,10 +255,8 @@ static void locate_nonfinite(const struct array_job *job, qz_detail *detail)
     for (size_t i = 0; i < job->n; i++) {
         float buffer;
         double x = job->dtype == QZ_F64 ? ((const double *)job->src)[i] : (double)*as_f32(job, i, 1, &buffer);
-        if (!qz_is_finite_f64(x) && detail->count++ == 0) {
-            detail->index = i;
-            detail->value = x;
-        }
+        if (!qz_is_finite_f64(x))
+            qz_note_wrong(detail, i, x);
     }
 }
 
@@ -296,13 +299,9 @@ qz_result qz_quantize_i4(const void *src, qz_dtype dtype, size_t n, qz_method me
     if (!qz_is_array_dtype(dtype) || (method != QZ_MINMAX && method != QZ_ABSMAX7))
         return QZ_ERROR_ARGUMENT;
     struct array_job job;
-    job.kernels = qz_kernels_active();
-    if (!job.kernels)
-        return QZ_ERROR_KERNELS;
-    job.src = src;
     job.dtype = dtype;
-    job.dst = codes;
-    set_slices(&job, n, n);
+    if (!begin(&job, src, n, codes, n))
+        return QZ_ERROR_KERNELS;
     qz_fp_state state = qz_fp_enter();
     qz_result result = quantize(&job, method, scale, zero_point, pool, detail);
     qz_fp_leave(state);
@@ -329,10 +328,8 @@ static qz_result locate_codes(const int8_t *codes, size_t n, qz_detail *detail)
     if (detail) {
         detail->count = 0;
         for (size_t i = 0; i < n; i++)
-            if ((codes[i] < -8 || codes[i] > 7) && detail->count++ == 0) {
-                detail->index = i;
-                detail->value = codes[i];
-            }
+            if (codes[i] < -8 || codes[i] > 7)
+                qz_note_wrong(detail, i, codes[i]);
     }
     return QZ_ERROR_CODE;
 }
@@ -371,15 +368,12 @@ static QZ_NOINLINE qz_result dequantize(struct array_job *job, double scale, dou
     if (any_bad(job))
         return locate_codes(codes, job->n, detail);
     if (beyond) {
-        uint64_t count = 0;
+        qz_detail own, *found = detail ? detail : &own;
+        found->count = 0;
         for (size_t i = 0; i < job->n; i++)
-            if (beyond >> (codes[i] & 15) & 1 && count++ == 0 && detail) {
-                detail->index = i;
-                detail->value = job->table_f64[codes[i] & 15];
-            }
-        if (detail)
-            detail->count = count;
-        if (count)
+            if (beyond >> (codes[i] & 15) & 1)
+                qz_note_wrong(found, i, job->table_f64[codes[i] & 15]);
+        if (found->count > 0)
             return QZ_ERROR_RANGE;
     }
     return QZ_OK;
@@ -389,13 +383,9 @@ qz_result qz_dequantize_i4(const int8_t *codes, size_t n, double scale, double z
                            qz_pool *pool, qz_detail *detail)
 {
     struct array_job job;
-    job.kernels = qz_kernels_active();
-    if (!job.kernels)
-        return QZ_ERROR_KERNELS;
-    job.src = codes;
     job.dtype = dtype;
-    job.dst = dst;
-    set_slices(&job, n, n > SIZE_MAX / 8 ? SIZE_MAX : n * qz_dtype_size(dtype));
+    if (!begin(&job, codes, n, dst, n > SIZE_MAX / 8 ? SIZE_MAX : n * qz_dtype_size(dtype)))
+        return QZ_ERROR_KERNELS;
     qz_fp_state state = qz_fp_enter();
     qz_result result = dequantize(&job, scale, zero_point, pool, detail);
     qz_fp_leave(state);
@@ -428,14 +418,10 @@ static void unpack_slice(struct array_job *job, size_t slice, size_t start, size
 qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *pool, qz_detail *detail)
 {
     struct array_job job;
-    job.kernels = qz_kernels_active();
-    if (!job.kernels)
+    if (!begin(&job, codes, n, packed, n / 2))
         return QZ_ERROR_KERNELS;
     if (n == 0)
         return QZ_OK;
-    job.src = codes;
-    job.dst = packed;
-    set_slices(&job, n, n / 2);
     run(&job, pool, pack_slice);
     return any_bad(&job) ? locate_codes(codes, n, detail) : QZ_OK;
 }
@@ -443,14 +429,10 @@ qz_result qz_pack_i4(const int8_t *codes, size_t n, uint8_t *packed, qz_pool *po
 qz_result qz_unpack_i4(const uint8_t *packed, size_t n, int8_t *codes, qz_pool *pool)
 {
     struct array_job job;
-    job.kernels = qz_kernels_active();
-    if (!job.kernels)
+    if (!begin(&job, packed, n, codes, n))
         return QZ_ERROR_KERNELS;
     if (n == 0)
         return QZ_OK;
-    job.src = packed;
-    job.dst = codes;
-    set_slices(&job, n, n);
     run(&job, pool, unpack_slice);
     return QZ_OK;
 }

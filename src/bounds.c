@@ -46,7 +46,7 @@ static int are_multiples(const float *value, float least, float most, float unit
     return 1;
 }
 
-static int choose_levels(struct qz_bounds *bounds, const float *value)
+static int choose_levels(struct qz_code_levels *levels, const float *value)
 {
     float least = value[0], most = value[0];
     for (int i = 1; i < 16; i++) {
@@ -55,21 +55,21 @@ static int choose_levels(struct qz_bounds *bounds, const float *value)
     }
     if (!(fmaxf(-least, most) < ROW_MOST && most - least > 1 / ROW_MOST))
         return 0;
-    bounds->rounded = 0;
+    levels->rounded = 0;
     if (are_multiples(value, least, most, 1.0f))
-        bounds->unit = 1.0f;
+        levels->unit = 1.0f;
     else if (are_multiples(value, least, most, 0.5f))
-        bounds->unit = 0.5f;
+        levels->unit = 0.5f;
     else {
-        bounds->unit = (most - least) / (float)QZ_LEVEL_MOST;
-        bounds->rounded = 1;
+        levels->unit = (most - least) / (float)QZ_LEVEL_MOST;
+        levels->rounded = 1;
     }
-    bounds->base = least;
-    bounds->most = 0;
+    levels->base = least;
+    levels->most = 0;
     for (int i = 0; i < 16; i++) {
-        long level = lrintf((value[i] - least) / bounds->unit);
-        bounds->level[i] = (uint8_t)qz_least((uint64_t)(level < 0 ? 0 : level), QZ_LEVEL_MOST);
-        bounds->most = bounds->level[i] > bounds->most ? bounds->level[i] : bounds->most;
+        long level = lrintf((value[i] - least) / levels->unit);
+        levels->level[i] = (uint8_t)qz_least((uint64_t)(level < 0 ? 0 : level), QZ_LEVEL_MOST);
+        levels->most = levels->level[i] > levels->most ? levels->level[i] : levels->most;
     }
     return 1;
 }
@@ -80,7 +80,7 @@ int qz_bounds_make(struct qz_bounds *bounds, const struct qz_view *view, qz_metr
     bounds->metric = metric;
     bounds->by_length = metric != QZ_DOT;
     if (view->cols == 0 || view->cols > QZ_TILE || (view->row_groups > 1 && view->group_size % QZ_CHUNK) ||
-        !choose_levels(bounds, view->grid.value))
+        !choose_levels(&bounds->levels, view->grid.value))
         return 0;
     size_t groups = (size_t)view->row_groups, bytes = (size_t)qz_divide_up(view->cols, 2);
     bounds->bytes = bytes < QZ_CHUNK / 2 ? QZ_CHUNK / 2 : bytes;
@@ -168,7 +168,7 @@ static int steps_fit(const struct qz_bounds *bounds, const int8_t *code, size_t 
     for (size_t first = 0, end; first < bounds->chunks; first = end) {
         end = qz_least(bounds->chunks, first + group);
         for (size_t c = first; c < end; c += steps)
-            if (largest_pairs(code + c * QZ_CHUNK, qz_least(steps, end - c)) * (long)bounds->most > INT16_MAX)
+            if (largest_pairs(code + c * QZ_CHUNK, qz_least(steps, end - c)) * (long)bounds->levels.most > INT16_MAX)
                 return 0;
     }
     return 1;
@@ -177,7 +177,7 @@ static int steps_fit(const struct qz_bounds *bounds, const int8_t *code, size_t 
 /* How many chunks the kernel may sum up: mostly all; few would be allowed if all numbers of a query were large. */
 static size_t chunk_steps(const struct qz_bounds *bounds, const int8_t *code)
 {
-    size_t always = qz_level_steps(bounds->most), steps = group_chunks(bounds);
+    size_t always = qz_level_steps(bounds->levels.most), steps = group_chunks(bounds);
     while (steps > always && !steps_fit(bounds, code, steps))
         steps = (steps + 1) / 2;
     return steps > always ? steps : always;
@@ -187,9 +187,11 @@ static size_t chunk_steps(const struct qz_bounds *bounds, const int8_t *code)
 static int take_query(struct qz_bounds *bounds, size_t q)
 {
     const struct qz_view *view = bounds->view;
-    const float *x = qz_query(bounds->queries, q);
-    int8_t *code = bounds->code + q * bounds->chunks * QZ_CHUNK;
-    float *start = bounds->start + q * bounds->terms;
+    const struct qz_code_levels *levels = &bounds->levels;
+    struct qz_bound_queries *queries = &bounds->queries;
+    const float *x = qz_query(queries->of, q);
+    int8_t *code = queries->code + q * bounds->chunks * QZ_CHUNK;
+    float *start = queries->start + q * bounds->terms;
     size_t cols = (size_t)view->cols;
     double step = largest(x, cols) / QZ_LEVEL_MOST, lost = 0.0, squares = 0.0, total = 0.0;
     if (!(step >= STEP_LEAST && step <= STEP_MOST))
@@ -199,7 +201,7 @@ static int take_query(struct qz_bounds *bounds, size_t q)
         long sum = 0;
         for (size_t end = i + qz_least(view->group_size, cols - i); i < end; i++) {
             double exact = (double)x[i] / step, whole = rint(exact);
-            code[bounds->beside ? qz_beside_place(i) : code_place(bounds, i)] = (int8_t)whole;
+            code[queries->beside ? qz_beside_place(i) : code_place(bounds, i)] = (int8_t)whole;
             lost += fabs(exact - whole);
             squares += (exact - whole) * (exact - whole);
             total += fabs(whole);
@@ -207,21 +209,21 @@ static int take_query(struct qz_bounds *bounds, size_t q)
         }
         start[g] = (float)sum;
     }
-    if (bounds->queries->metric == QZ_L2)
+    if (queries->of->metric == QZ_L2)
         start[bounds->terms - 1] = (float)((1.0 - (double)bounds->slack) / step);
-    double rounding = (double)bounds->slack + (bounds->rounded ? 0.5001 / (double)bounds->most : 0.0);
-    bounds->factor[q][0] = (float)((bounds->by_length ? sqrt(squares) : lost) * ROUNDED_UP);
-    bounds->factor[q][1] = (float)(total * rounding * ROUNDED_UP);
-    bounds->step[q] = step;
-    if (!bounds->beside)
-        bounds->steps[q] = chunk_steps(bounds, code);
+    double rounding = (double)bounds->slack + (levels->rounded ? 0.5001 / (double)levels->most : 0.0);
+    queries->factor[q][0] = (float)((bounds->by_length ? sqrt(squares) : lost) * ROUNDED_UP);
+    queries->factor[q][1] = (float)(total * rounding * ROUNDED_UP);
+    queries->step[q] = step;
+    if (!queries->beside)
+        queries->steps[q] = chunk_steps(bounds, code);
     return 1;
 }
 
 int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries)
 {
-    bounds->queries = queries;
-    bounds->beside = queries->count >= LAID_OUT || (bounds->ready && bounds->ready->side);
+    bounds->queries.of = queries;
+    bounds->queries.beside = queries->count >= LAID_OUT || (bounds->ready && bounds->ready->side);
     for (size_t q = 0; q < queries->count; q++)
         if (!take_query(bounds, q))
             return 0;
@@ -293,8 +295,9 @@ void qz_bounds_measure(const struct qz_bounds *bounds, uint64_t first, size_t co
 {
     const struct qz_view *view = bounds->view;
     const struct places to = places_of(bounds, numbers);
-    const struct qz_measure rule = {bounds->unit, bounds->base,      (float)bounds->most, ROW_LEAST,
-                                    ROW_MOST,     (float)ROUNDED_UP, view->grid.zero};
+    const struct qz_measure rule = {
+        bounds->levels.unit, bounds->levels.base, (float)bounds->levels.most, ROW_LEAST, ROW_MOST,
+        (float)ROUNDED_UP,   view->grid.zero};
     float zero[QZ_BOUND_NUMBERS];
     load_numbers(bounds, first, count, to.scale, zero);
     view->kernels->measure(&rule, count, (size_t)view->row_groups, bounds->block, to.scale, zero, to.bias, to.spread,
@@ -332,7 +335,7 @@ void qz_bounds_lay_out(const struct qz_bounds *bounds, uint64_t first, size_t co
 /* Codes of a block side by side: those that are ready, or they are laid out. */
 static const uint8_t *codes_beside(const struct qz_bounds *bounds, uint64_t first, size_t count, uint8_t *room)
 {
-    if (!bounds->beside)
+    if (!bounds->queries.beside)
         return NULL;
     if (bounds->ready && bounds->ready->side)
         return bounds->ready->side + first / bounds->block * qz_bounds_beside_bytes(bounds);
@@ -365,12 +368,12 @@ void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count
 
 float qz_bounds_limit(const struct qz_bounds *bounds, size_t query, double key)
 {
-    double square = bounds->queries->square[query];
-    if (bounds->queries->metric == QZ_COSINE)
+    double square = bounds->queries.of->square[query];
+    if (bounds->queries.of->metric == QZ_COSINE)
         key *= sqrt(square);
-    else if (bounds->queries->metric == QZ_L2)
+    else if (bounds->queries.of->metric == QZ_L2)
         key = 0.5 * (key + square) - 0x1p-40 * (square - key);
-    double limit = key / bounds->step[query];
+    double limit = key / bounds->queries.step[query];
     return qz_float_below(limit - fabs(limit) * 0x1p-40);
 }
 
@@ -385,7 +388,7 @@ static void multiply_beside(const struct qz_bounds *bounds, const uint8_t *side,
         .steps = steps,
         .group_steps = groups == 1 ? steps : (size_t)view->group_size / QZ_BESIDE_CODES,
         .groups = groups,
-        .level = bounds->level,
+        .level = bounds->levels.level,
     };
     view->kernels->scan_beside(&codes, code, bounds->chunks * QZ_CHUNK, count, sum);
 }
@@ -400,18 +403,18 @@ static void multiply(const struct qz_bounds *bounds, const struct qz_bound_rows 
         .chunks = bounds->chunks,
         .group_chunks = group_chunks(bounds),
         .groups = (size_t)bounds->view->row_groups,
-        .level = bounds->level,
-        .steps = bounds->steps[query],
+        .level = bounds->levels.level,
+        .steps = bounds->queries.steps[query],
         .pitch = bounds->block,
     };
-    bounds->view->kernels->scan(&codes, bounds->code + query * bounds->chunks * QZ_CHUNK, sum);
+    bounds->view->kernels->scan(&codes, bounds->queries.code + query * bounds->chunks * QZ_CHUNK, sum);
 }
 
 void qz_bounds_multiply(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query, size_t count,
                         int32_t *sum)
 {
     if (rows->side)
-        multiply_beside(bounds, rows->side, bounds->code + query * bounds->chunks * QZ_CHUNK, count, sum);
+        multiply_beside(bounds, rows->side, bounds->queries.code + query * bounds->chunks * QZ_CHUNK, count, sum);
     for (size_t i = 0; !rows->side && i < count; i++)
         multiply(bounds, rows, query + i, sum + i * (size_t)bounds->view->row_groups * bounds->block);
 }
@@ -422,15 +425,15 @@ void qz_bounds_reach(const struct qz_bounds *bounds, const struct qz_bound_rows 
     const struct qz_reach numbers = {rows->count,   bounds->block, (size_t)bounds->view->row_groups,
                                      bounds->terms, rows->scale,   rows->bias,
                                      rows->spread,  rows->size};
-    bounds->view->kernels->reach(&numbers, sum, count, bounds->start + query * bounds->terms, bounds->factor + query,
-                                 limit, within);
+    bounds->view->kernels->reach(&numbers, sum, count, bounds->queries.start + query * bounds->terms,
+                                 bounds->queries.factor + query, limit, within);
 }
 
 struct qz_between qz_bounds_between(const struct qz_bounds *bounds, const struct qz_bound_rows *rows, size_t query,
                                     size_t row, const int32_t *sum)
 {
     const size_t groups = (size_t)bounds->view->row_groups, pitch = bounds->block;
-    const float *factor = bounds->factor[query], *start = bounds->start + query * bounds->terms;
+    const float *factor = bounds->queries.factor[query], *start = bounds->queries.start + query * bounds->terms;
     double near = 0.0;
     for (size_t t = 0; t < bounds->terms; t++)
         near += (double)rows->bias[t * pitch + row] * (double)start[t];
@@ -438,7 +441,7 @@ struct qz_between qz_bounds_between(const struct qz_bounds *bounds, const struct
         near += (double)rows->scale[g * pitch + row] * (double)sum[g * pitch + row];
     double range = (double)rows->spread[row] * (double)factor[0] + (double)rows->size[row] * (double)factor[1];
     double below = range;
-    if (bounds->queries->metric == QZ_L2)
-        below -= 2.0 * (double)bounds->slack * (double)rows->bias[groups * pitch + row] / bounds->step[query];
+    if (bounds->queries.of->metric == QZ_L2)
+        below -= 2.0 * (double)bounds->slack * (double)rows->bias[groups * pitch + row] / bounds->queries.step[query];
     return (struct qz_between){near - below * ROUNDED_UP, near + range * ROUNDED_UP};
 }

@@ -36,26 +36,37 @@ struct qz_ready {
     const uint8_t *side;  /* NULL, or codes side by side, as the kernel scan_beside takes them */
 };
 
-struct qz_bounds {
-    const struct qz_view *view;
-    const struct qz_queries *queries;
-    const struct qz_ready *ready; /* may be NULL */
-    qz_metric metric;
-    int by_length; /* whether the spread of rows is their length */
-    int beside;    /* whether rows are taken side by side with these queries */
+/* Integers that stand for the sixteen values of codes: qz_bounds_make() chooses them. */
+struct qz_code_levels {
     uint8_t level[16];
-    float unit, base;     /* the value of a code is nearly unit * level + base */
-    size_t most;          /* the largest level */
-    int rounded;          /* whether "nearly" is not "exactly" */
-    size_t block;         /* rows that are looked at together, a multiple of 16 */
-    size_t bytes, chunks; /* of a row of codes, which has 16 bytes at least: shorter ones are copied */
-    size_t terms;
-    float slack;  /* of sums in float32, relative */
+    float unit, base; /* the value of a code is nearly unit * level + base */
+    size_t most;      /* the largest level */
+    int rounded;      /* whether "nearly" is not "exactly" */
+};
+
+/* Queries as integers: qz_bounds_take() makes them, in room that its caller gives to `code` and `start`. */
+struct qz_bound_queries {
+    const struct qz_queries *of;
+    int beside;   /* whether rows are taken side by side with these queries */
     int8_t *code; /* rows of chunks * QZ_CHUNK, and of terms: the integers of queries, their sums in the groups */
     float *start;
     float factor[QZ_QUERIES][2]; /* of spread and size */
     double step[QZ_QUERIES];     /* a */
     size_t steps[QZ_QUERIES];    /* chunks that the kernel may sum up in 16 bits */
+};
+
+/* How rows of a view are bounded: qz_bounds_make() says it, all but `ready`, which its caller may have. */
+struct qz_bounds {
+    const struct qz_view *view;
+    const struct qz_ready *ready; /* may be NULL */
+    qz_metric metric;
+    int by_length;        /* whether the spread of rows is their length */
+    size_t block;         /* rows that are looked at together, a multiple of 16 */
+    size_t bytes, chunks; /* of a row of codes, which has 16 bytes at least: shorter ones are copied */
+    size_t terms;
+    float slack; /* of sums in float32, relative */
+    struct qz_code_levels levels;
+    struct qz_bound_queries queries;
 };
 
 /* Numbers of rows: that of group, or term, g of row r is at g * block + r. For QZ_L2 the last term is half the sum of
@@ -84,7 +95,7 @@ void qz_bounds_lay_out(const struct qz_bounds *bounds, uint64_t first, size_t co
 /* Finds the numbers of a block of rows from `first` on: what `ready` would hold. */
 void qz_bounds_measure(const struct qz_bounds *bounds, uint64_t first, size_t count, float *numbers);
 
-/* Takes queries; `code` and `start` have room for them. Returns 0 if one is all zeros, or too small or large. */
+/* Takes queries. Returns 0 if one is all zeros, or too small or large. */
 int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries);
 
 /* Looks at rows from `first` on, at most `bounds->block` of them; `room` is for codes that are laid side by side. */

@@ -43,25 +43,22 @@ static size_t panel_rows(uint64_t cols, int wide)
 
 int qz_columns_prepare(struct qz_operation *operation)
 {
-    if (operation->work.slices == 0 || !qz_matrix_is_transposed(operation->matrix) || operation->view.group_size % 32 ||
-        operation->view.group_size > QZ_COLUMN_MOST || operation->view.super_groups ||
-        qz_has_byte_scales(&operation->view) || operation->view.rows < 16 ||
-        qz_larger(-operation->view.grid.sorted[0], operation->view.grid.sorted[15]) >
-            0x1p7f) /* values may overflow: encode.c */
+    const struct qz_view *view = &operation->view;
+    if (operation->work.slices == 0 || !qz_matrix_is_transposed(operation->matrix) || view->group_size % 32 ||
+        view->group_size > QZ_COLUMN_MOST || view->super_groups || qz_has_byte_scales(view) || view->rows < 16 ||
+        qz_larger(-view->grid.sorted[0], view->grid.sorted[15]) > 0x1p7f) /* values may overflow: encode.c */
         return 0;
-    uint64_t cols = operation->work.tile_cols, pair = 2 * operation->view.group_size;
-    int wide = operation->view.rows * operation->view.cols * qz_dtype_size(operation->matrix->dtype) > QZ_STREAM_LEAST;
+    uint64_t cols = operation->work.tile_cols, pair = 2 * view->group_size;
+    int wide = view->rows * view->cols * qz_dtype_size(operation->matrix->dtype) > QZ_STREAM_LEAST;
     if (wide && pair <= WIDE_COLS)
-        cols = qz_least(WIDE_COLS / pair * pair, operation->view.cols);
+        cols = qz_least(WIDE_COLS / pair * pair, view->cols);
     /* The first panel of a tile is not foreseen: many in a tile, but enough tiles to share. */
-    uint64_t rows = panel_rows(cols, wide),
-             panels = operation->view.rows * operation->view.cols / (rows * cols * QZ_SLICES_MAX);
+    uint64_t rows = panel_rows(cols, wide), panels = view->rows * view->cols / (rows * cols * QZ_SLICES_MAX);
     operation->work.panel_rows = (size_t)rows;
-    uint64_t groups = qz_divide_up(cols, operation->view.group_size);
+    uint64_t groups = qz_divide_up(cols, view->group_size);
     operation->work.run_rows =
-        qz_least(QZ_TILE / (groups * operation->view.group_size), QZ_TILE_GROUPS / groups); /* the usual way */
-    qz_work_tiles(&operation->work, qz_least(operation->view.rows, rows * (panels < 1 ? 1 : qz_least(panels, PANELS))),
-                  cols);
+        qz_least(QZ_TILE / (groups * view->group_size), QZ_TILE_GROUPS / groups); /* the usual way */
+    qz_work_tiles(&operation->work, qz_least(view->rows, rows * (panels < 1 ? 1 : qz_least(panels, PANELS))), cols);
     return 1;
 }
 
@@ -73,8 +70,9 @@ static struct qz_tile panel_at(const struct qz_operation *operation, const struc
 
 static struct span span_of(const struct qz_operation *operation, const struct qz_tile *panel)
 {
-    return (struct span){panel->row, panel->col / operation->view.group_size, panel->rows,
-                         panel->cols / (size_t)operation->view.group_size, 1};
+    const struct qz_view *view = &operation->view;
+    return (struct span){panel->row, panel->col / view->group_size, panel->rows, panel->cols / (size_t)view->group_size,
+                         1};
 }
 
 /* Rows of a strip: a multiple of 16, `most` at most. */
@@ -122,12 +120,13 @@ static struct qz_ahead ahead_of(const struct qz_operation *operation, const stru
 static QZ_NOINLINE int encode_panel(const struct qz_operation *operation, const struct qz_fit *fit,
                                     struct findings *found, const struct qz_tile *panel)
 {
-    size_t length = (size_t)operation->view.group_size, bytes = panel->cols / 2, clipped = 0;
+    const struct qz_view *view = &operation->view;
+    size_t length = (size_t)view->group_size, bytes = panel->cols / 2, clipped = 0;
     struct columns columns;
     float copy[STRIP], min[STRIP_ROWS], max[STRIP_ROWS], inverse[STRIP_ROWS];
     panel_codes staged;
-    uint8_t *codes = operation->work.streams ? staged : qz_codes_at(&operation->view, panel->row, panel->col);
-    ptrdiff_t pitch = operation->work.streams ? (ptrdiff_t)bytes : (ptrdiff_t)operation->view.packed->code_stride;
+    uint8_t *codes = operation->work.streams ? staged : qz_codes_at(view, panel->row, panel->col);
+    ptrdiff_t pitch = operation->work.streams ? (ptrdiff_t)bytes : (ptrdiff_t)view->packed->code_stride;
     struct span span = span_of(operation, panel);
     size_t rows = strip_rows(operation, STRIP_ROWS);
     struct qz_tile strip = strip_at(operation, panel, 0, 0, rows);
@@ -136,21 +135,19 @@ static QZ_NOINLINE int encode_panel(const struct qz_operation *operation, const 
         for (size_t r = 0; r < panel->rows; r += strip.rows) {
             strip = strip_at(operation, panel, g, r, rows);
             ptrdiff_t stride;
-            const float *x = qz_tile_lines(operation->view.kernels, operation->matrix, &strip, copy, &stride);
+            const float *x = qz_tile_lines(view->kernels, operation->matrix, &strip, copy, &stride);
             float *scale = columns.scale + g * panel->rows + r, *zero = columns.zero + g * panel->rows + r;
             if (operation->matrix->dtype == QZ_F32)
                 ahead.after = after_strip(operation, panel, &strip);
-            if (operation->view.kernels->columns_range(x, stride, length, strip.rows, copy, min, max, &ahead) ||
-                operation->view.kernels->fit(fit, strip.rows, min, max, scale, inverse, zero))
+            if (view->kernels->columns_range(x, stride, length, strip.rows, copy, min, max, &ahead) ||
+                view->kernels->fit(fit, strip.rows, min, max, scale, inverse, zero))
                 return 0;
-            clipped +=
-                operation->view.kernels->columns_codes(copy, length, strip.rows, &operation->view.grid, inverse, zero,
-                                                       codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, &ahead);
+            clipped += view->kernels->columns_codes(copy, length, strip.rows, &view->grid, inverse, zero,
+                                                    codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, &ahead);
         }
     for (size_t r = 0; r < panel->rows && operation->work.streams; r++)
-        operation->view.kernels->stream(qz_codes_at(&operation->view, panel->row + r, panel->col), staged + r * bytes,
-                                        bytes);
-    qz_store_groups(&operation->view, &span, columns.scale, columns.zero, NULL);
+        view->kernels->stream(qz_codes_at(view, panel->row + r, panel->col), staged + r * bytes, bytes);
+    qz_store_groups(view, &span, columns.scale, columns.zero, NULL);
     found->clipped += clipped;
     return 1;
 }
@@ -167,11 +164,12 @@ static void stage_codes(const struct qz_operation *operation, const struct qz_ti
 static inline __attribute__((always_inline)) void fetch_rows(const struct qz_operation *operation,
                                                              const struct qz_tile *panel, size_t first, size_t end)
 {
-    const char *scales = operation->view.packed->scales;
-    scales += panel->col / operation->view.group_size * qz_dtype_size(operation->view.scale_dtype);
+    const struct qz_view *view = &operation->view;
+    const char *scales = view->packed->scales;
+    scales += panel->col / view->group_size * qz_dtype_size(view->scale_dtype);
     for (size_t r = first; r < end; r++) {
-        qz_fetch(qz_codes_at(&operation->view, panel->row + r, panel->col), panel->cols / 2);
-        __builtin_prefetch(scales + (int64_t)(panel->row + r) * operation->view.packed->scale_stride);
+        qz_fetch(qz_codes_at(view, panel->row + r, panel->col), panel->cols / 2);
+        __builtin_prefetch(scales + (int64_t)(panel->row + r) * view->packed->scale_stride);
     }
 }
 
@@ -181,41 +179,42 @@ static inline __attribute__((always_inline)) void fetch_rows(const struct qz_ope
 static void decode_panel(const struct qz_operation *operation, struct findings *found, const struct qz_tile *panel,
                          const uint8_t *codes, ptrdiff_t pitch, const struct qz_tile *next)
 {
-    size_t length = (size_t)operation->view.group_size, fetched = 0;
+    const struct qz_view *view = &operation->view;
+    size_t length = (size_t)view->group_size, fetched = 0;
     size_t rows = strip_rows(operation, operation->work.streams ? SEND_ROWS : STRIP_ROWS),
            down = qz_divide_up(panel->rows, rows);
     struct columns columns;
     float buffer[STRIP];
     struct span span = span_of(operation, panel);
-    qz_load_groups(&operation->view, &span, columns.scale, columns.zero);
+    qz_load_groups(view, &span, columns.scale, columns.zero);
     for (size_t i = 0, strips = down * span.count; i < strips; i++) {
         size_t g = operation->work.streams ? i / down : i % span.count,
                r = (operation->work.streams ? i % down : i / span.count) * rows;
         struct qz_tile strip = strip_at(operation, panel, g, r, rows);
         float *direct = operation->work.streams ? NULL : qz_tile_direct_lines(operation->matrix, &strip);
         size_t at = g * panel->rows + r, wanted = next->rows ? next->rows * (i + 1) / strips : 0;
-        operation->view.kernels->columns_decode(
-            codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, length, strip.rows, &operation->view.grid,
-            columns.scale + at, columns.zero + at, direct ? direct : buffer,
-            direct ? (ptrdiff_t)operation->matrix->col_stride : (ptrdiff_t)strip.rows);
+        view->kernels->columns_decode(codes + (ptrdiff_t)r * pitch + g * length / 2, pitch, length, strip.rows,
+                                      &view->grid, columns.scale + at, columns.zero + at, direct ? direct : buffer,
+                                      direct ? (ptrdiff_t)operation->matrix->col_stride : (ptrdiff_t)strip.rows);
         fetch_rows(operation, next, fetched, wanted);
         fetched = wanted;
         if (!direct)
-            found->overflow |= qz_tile_store_lines(operation->view.kernels, operation->matrix, &strip, buffer,
-                                                   operation->work.streams != NULL);
+            found->overflow |=
+                qz_tile_store_lines(view->kernels, operation->matrix, &strip, buffer, operation->work.streams != NULL);
     }
 }
 
 static void decode_columns(const struct qz_operation *operation, struct findings *found, const struct qz_tile *tile)
 {
+    const struct qz_view *view = &operation->view;
     panel_codes staged;
     struct qz_tile next;
     size_t r = 0;
     for (struct qz_tile panel = panel_at(operation, tile, 0); panel.rows; panel = next) {
         r += panel.rows;
         next = panel_at(operation, tile, r);
-        const uint8_t *codes = qz_codes_at(&operation->view, panel.row, panel.col);
-        ptrdiff_t pitch = (ptrdiff_t)operation->view.packed->code_stride;
+        const uint8_t *codes = qz_codes_at(view, panel.row, panel.col);
+        ptrdiff_t pitch = (ptrdiff_t)view->packed->code_stride;
         if (operation->work.streams) {
             stage_codes(operation, &panel, staged);
             codes = staged;

@@ -59,10 +59,10 @@ static void compare_doubles(const struct comparison *compare, struct findings *f
             }
         }
     }
-    found->signal += (signal[0] + signal[1]) + (signal[2] + signal[3]);
-    found->error += (error[0] + error[1]) + (error[2] + error[3]);
+    found->errors.signal += (signal[0] + signal[1]) + (signal[2] + signal[3]);
+    found->errors.error += (error[0] + error[1]) + (error[2] + error[3]);
     if (most > 0)
-        qz_note_error(found, most, where);
+        qz_note_error(&found->errors, most, where);
 }
 
 static int is_double(const struct comparison *compare)
@@ -72,7 +72,7 @@ static int is_double(const struct comparison *compare)
 
 /* Sums that do not fit are the largest that do, so that no statistic is infinite or NaN; and where there is a
  * difference, the sum of squares says so, however small it is. */
-static void finish(struct findings *total)
+static void finish(struct errors *total)
 {
     total->signal = fmin(total->signal, DBL_MAX);
     total->error = fmin(total->error, DBL_MAX);
@@ -87,10 +87,8 @@ static void locate_nonfinite(const qz_matrix *matrix, qz_detail *found)
     for (uint64_t r = 0; r < matrix->rows; r++)
         for (uint64_t c = 0; c < matrix->cols; c++) {
             double x = qz_matrix_value(matrix, r, c);
-            if (!qz_is_finite_f64(x) && found->count++ == 0) {
-                found->index = r * matrix->cols + c;
-                found->value = x;
-            }
+            if (!qz_is_finite_f64(x))
+                qz_note_wrong(found, r * matrix->cols + c, x);
         }
 }
 
@@ -122,7 +120,7 @@ static void compare_step(void *context, struct findings *found, const struct qz_
         }
         float largest = qz_larger(qz_larger(-range[0], range[1]), qz_larger(-other_range[0], other_range[1]));
         struct run single = {tile->row + r, tile->col, 1, tile->cols, tile->cols};
-        qz_add_error(&compare->operation.view, found, a, b, &single, largest);
+        qz_add_error(&compare->operation.view, &found->errors, a, b, &single, largest);
     }
 }
 
@@ -156,7 +154,7 @@ static QZ_NOINLINE qz_result compare_packed(const qz_scheme *scheme, const qz_pa
             *detail = found;
         return result;
     }
-    finish(&total);
+    finish(&total.errors);
     qz_hand_stats(stats, &compare.operation.view, &total);
     return QZ_OK;
 }
@@ -195,7 +193,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
             *detail = found;
         return QZ_ERROR_NONFINITE;
     }
-    finish(&total);
+    finish(&total.errors);
     qz_hand_stats(stats, &compare.operation.view, &total);
     return QZ_OK;
 }

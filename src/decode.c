@@ -94,13 +94,6 @@ static void decode_wide(void *context, struct findings *found, const struct qz_a
                     &(struct qz_tile){area->row, area->col + done, area->rows, (size_t)(area->cols - done)});
 }
 
-/* Whether groups can be decoded to where their values belong. */
-static int fits_in_place(const struct qz_operation *decode)
-{
-    const struct qz_view *view = &decode->view;
-    return view->row_groups > 0 && are_even(view) && decode->matrix->col_stride == 1 && decode->matrix->dtype != QZ_F64;
-}
-
 /* Decodes long rows of values that lie next to each other: nothing limits a tile then, unless values leave past the
  * cache, and with wide ones less is to do around each; with a single one, for a single thread, nothing: a single row is
  * not even cut. Returns whether it was done; if not, the matrix is cut as all other ways want it. */
@@ -110,7 +103,8 @@ static int decode_in_place(struct qz_operation *decode, qz_pool *pool, struct fi
     struct qz_work *work = &decode->work;
     const struct qz_view *view = &decode->view;
     int alone = !pool && !work->streams;
-    int fits = fits_in_place(decode);
+    int fits =
+        view->row_groups > 0 && are_even(view) && decode->matrix->col_stride == 1 && decode->matrix->dtype != QZ_F64;
     if (!fits || !alone || view->rows > 1)
         qz_operation_cut(decode, 0);
     if (!fits || (view->rows > 1 && work->tile_rows != 1))
@@ -135,18 +129,15 @@ static int decode_in_place(struct qz_operation *decode, qz_pool *pool, struct fi
 static qz_result locate_overflow(const struct qz_view *view, qz_dtype dtype, qz_detail *detail)
 {
     float limit = dtype == QZ_F16 ? QZ_F16_BEYOND : QZ_BF16_BEYOND;
-    uint64_t count = 0;
+    if (detail)
+        detail->count = 0;
     for (uint64_t r = 0; r < view->rows; r++)
         for (uint64_t c = 0; c < view->cols; c++) {
             float value;
             qz_decode_run(view, &(struct run){r, c, 1, 1, 1}, &value);
-            if (fabsf(value) >= limit && qz_is_finite(value) && count++ == 0 && detail) {
-                detail->index = r * view->cols + c;
-                detail->value = (double)value;
-            }
+            if (fabsf(value) >= limit && qz_is_finite(value))
+                qz_note_wrong(detail, r * view->cols + c, (double)value);
         }
-    if (detail)
-        detail->count = count;
     return QZ_ERROR_RANGE;
 }
 

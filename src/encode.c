@@ -16,17 +16,14 @@
 /* First weight that may not be, in row-major order. */
 static qz_result locate_weight(const qz_matrix *weights, qz_detail *detail)
 {
-    uint64_t count = 0;
+    if (detail)
+        detail->count = 0;
     for (uint64_t r = 0; r < weights->rows; r++)
         for (uint64_t c = 0; c < weights->cols; c++) {
             double w = qz_matrix_value(weights, r, c);
-            if (!(w >= 0.0 && w < 0x1.ffffffp127) && count++ == 0 && detail) {
-                detail->index = r * weights->cols + c;
-                detail->value = w;
-            }
+            if (!(w >= 0.0 && w < 0x1.ffffffp127))
+                qz_note_wrong(detail, r * weights->cols + c, w);
         }
-    if (detail)
-        detail->count = count;
     return QZ_ERROR_WEIGHT;
 }
 

@@ -156,7 +156,7 @@ uint8_t *qz_codes_buffer(const struct encoding *encoding, const struct run *run,
     return direct ? qz_codes_at(encoding->encoder.view, run->row, run->col) : staged;
 }
 
-void qz_finish_codes(const struct encoding *encoding, struct findings *found, const struct groups *groups,
+void qz_finish_codes(const struct encoding *encoding, struct errors *errors, const struct groups *groups,
                      const struct run *run, const float *x, const float *w, int stays, size_t group_size,
                      uint8_t *codes)
 {
@@ -177,25 +177,25 @@ void qz_finish_codes(const struct encoding *encoding, struct findings *found, co
     float decoded[QZ_TILE];
     if (w) {
         view->kernels->group_decode(codes, n, group_size, &view->grid, groups->scale, groups->zero, decoded);
-        qz_add_weighted_error(view, found, x, decoded, w, run);
+        qz_add_weighted_error(view, errors, x, decoded, w, run);
     }
     const struct qz_sums *sums = &groups->sums;
-    if (!groups->has_sums || !qz_add_plain_sums(found, sums)) {
+    if (!groups->has_sums || !qz_add_plain_sums(errors, sums)) {
         float largest = qz_largest_magnitude(view, groups->min, groups->max, groups->count);
         view->kernels->group_decode(codes, n, group_size, &view->grid, groups->scale, groups->zero, decoded);
-        qz_add_error(view, found, x, decoded, run, largest);
+        qz_add_error(view, errors, x, decoded, run, largest);
         return;
     }
-    if (sums->max_error == 0 || (double)sums->max_error < found->max_error)
+    if (sums->max_error == 0 || (double)sums->max_error < errors->max_error)
         return;
-    if (stays && (double)sums->max_error > found->max_error) { /* its place can wait: a larger one may come */
-        found->max_error = (double)sums->max_error;
-        found->where = *run;
-        found->where_x = x;
+    if (stays && (double)sums->max_error > errors->max_error) { /* its place can wait: a larger one may come */
+        errors->max_error = (double)sums->max_error;
+        errors->where = *run;
+        errors->where_x = x;
         return;
     }
-    qz_look_up_error(view, found); /* an equal one: the first counts */
+    qz_look_up_error(view, errors); /* an equal one: the first counts */
     view->kernels->group_decode(codes, n, group_size, &view->grid, groups->scale, groups->zero, decoded);
-    qz_note_error(found, (double)sums->max_error,
+    qz_note_error(errors, (double)sums->max_error,
                   qz_flat_index(view, run, view->kernels->find_error(x, decoded, n, sums->max_error)));
 }

@@ -44,7 +44,7 @@ size_t qz_count_clipped(const struct encoding *encoding, const struct groups *gr
 uint8_t *qz_codes_buffer(const struct encoding *encoding, const struct run *run, uint8_t *staged);
 
 /* Puts the codes of a run of values x in place and adds its statistics. `stays`: x is there until the call ends. */
-void qz_finish_codes(const struct encoding *encoding, struct findings *found, const struct groups *groups,
+void qz_finish_codes(const struct encoding *encoding, struct errors *errors, const struct groups *groups,
                      const struct run *run, const float *x, const float *w, int stays, size_t group_size,
                      uint8_t *codes);
 

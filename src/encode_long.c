@@ -197,7 +197,7 @@ static void make_codes(struct long_group *group)
         } else {
             found->clipped += qz_group_codes(encoding, &group->groups, &run, x, piece.cols, codes);
         }
-        qz_finish_codes(encoding, found, &group->groups, &run, x, w, 0, piece.cols, codes);
+        qz_finish_codes(encoding, &found->errors, &group->groups, &run, x, w, 0, piece.cols, codes);
     }
 }
 

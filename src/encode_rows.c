@@ -148,7 +148,7 @@ static void encode_run(const struct encoding *encoding, struct findings *found, 
     stays = stays && x != clean;
     struct span span = {run->row, run->col / view->group_size, run->rows, groups.count / run->rows, 0};
     qz_store_groups(view, &span, groups.scale, groups.zero, groups.bytes);
-    qz_finish_codes(encoding, found, &groups, run, x, w, stays, group_size, codes);
+    qz_finish_codes(encoding, &found->errors, &groups, run, x, w, stays, group_size, codes);
 }
 
 /* Rows of a run next to each other, filled up with zeros; src itself where they are so already. */

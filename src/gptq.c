@@ -643,8 +643,8 @@ static void count(struct gptq *gptq, struct slab *slab)
         for (size_t k = 0; k < gptq->cols; k++) {
             size_t group = k / gptq->group_size * SLAB + r;
             float w = slab->w[k * SLAB + r], scale = slab->scale[group], zero = slab->zero[group];
-            float size = fabsf(scale), inverse = size >= FLT_MIN ? 1.0f / scale : 0.0f;
-            if (scale != 0 && !(size >= FLT_MIN && size <= 0x1p120f && fabsf(zero) <= 0x1p126f)) {
+            float inverse = qz_inverse_of(scale);
+            if (scale != 0 && (inverse == 0.0f || !(fabsf(zero) <= 0x1p126f))) {
                 size_t one = 0;
                 qz_careful_code(w, scale, zero, grid, &one);
                 clipped += one;

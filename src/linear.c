@@ -108,7 +108,7 @@ static qz_result multiply(struct linear *linear, qz_pool *pool, qz_detail *detai
         if (qz_inputs_load(&linear->inputs, linear->first) && !looked++ && any_beyond(linear->x, detail))
             return QZ_ERROR_RANGE;
         qz_pool_run(pool, linear->slices * linear->parts, multiply_slice, linear);
-        if (atomic_load_explicit(&linear->stop.asked, memory_order_relaxed))
+        if (qz_is_stopped(&linear->stop))
             return QZ_ERROR_STOPPED;
     }
     return QZ_OK;

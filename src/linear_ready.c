@@ -101,7 +101,7 @@ static QZ_NOINLINE qz_result prepare(const qz_scheme *scheme, const qz_packed *p
     work.slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + work.sides / 16);
     qz_stop_begin(&work.stop, options->stop, options->stop_context);
     qz_pool_run(options->pool, work.slices, prepare_slice, &work);
-    return atomic_load_explicit(&work.stop.asked, memory_order_relaxed) ? QZ_ERROR_STOPPED : QZ_OK;
+    return qz_is_stopped(&work.stop) ? QZ_ERROR_STOPPED : QZ_OK;
 }
 
 qz_result qz_linear_prepare(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,

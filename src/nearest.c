@@ -234,8 +234,8 @@ static uint64_t slice_rows(const struct search *search)
 static void free_search(struct search *search)
 {
     free(search->queries.value);
-    free(search->bounds.code);
-    free(search->bounds.start);
+    free(search->bounds.queries.code);
+    free(search->bounds.queries.start);
     free(search->seekers);
     free(search->ranked);
     free(search->merged);
@@ -264,8 +264,8 @@ static qz_result prepare_memory(struct search *search, uint64_t queries)
     search->some = some;
     size_t seekers = search->slices * some;
     search->queries.value = room_for(columns, some * sizeof(float));
-    search->bounds.code = room_for(search->bounds.chunks * QZ_CHUNK, some);
-    search->bounds.start = room_for(search->bounds.terms, some * sizeof(float));
+    search->bounds.queries.code = room_for(search->bounds.chunks * QZ_CHUNK, some);
+    search->bounds.queries.start = room_for(search->bounds.terms, some * sizeof(float));
     search->seekers = room_for(seekers, sizeof *search->seekers);
     search->ranked = room_for(each, seekers * sizeof *search->ranked);
     search->merged = room_for(search->k, sizeof *search->merged);
@@ -276,7 +276,7 @@ static qz_result prepare_memory(struct search *search, uint64_t queries)
         if (!search->side || !search->sums)
             return QZ_ERROR_MEMORY;
     }
-    if (!search->queries.value || !search->bounds.code || !search->bounds.start || !search->seekers ||
+    if (!search->queries.value || !search->bounds.queries.code || !search->bounds.queries.start || !search->seekers ||
         !search->ranked || !search->merged || !search->candidates)
         return QZ_ERROR_MEMORY;
     for (size_t i = 0; i < seekers; i++)
@@ -364,7 +364,7 @@ static qz_result search_some(struct search *search, const qz_matrix *matrix, uin
         search->bounded = search->can_be_bounded && qz_bounds_take(&search->bounds, &search->queries);
         qz_pool_run(options->pool, search->slices, search_slice, search);
     }
-    if (atomic_load_explicit(&search->stop.asked, memory_order_relaxed))
+    if (qz_is_stopped(&search->stop))
         return QZ_ERROR_STOPPED;
     for (size_t q = 0; q < search->queries.count; q++)
         hand_over(search, q, k, scores + (first + q) * k, ids + (first + q) * k);

@@ -14,10 +14,7 @@ qz_result qz_locate_unusable(const qz_matrix *matrix, int nonfinite_welcome, qz_
         for (uint64_t c = 0; c < matrix->cols; c++) {
             double x = qz_matrix_value(matrix, r, c);
             qz_detail *found = !qz_is_finite_f64(x) ? &nonfinite : fabs(x) >= 0x1.ffffffp127 ? &beyond : NULL;
-            if (found && found->count++ == 0) {
-                found->index = r * matrix->cols + c;
-                found->value = x;
-            }
+            qz_note_wrong(found, r * matrix->cols + c, x);
         }
     int range = nonfinite.count == 0 || nonfinite_welcome;
     if (detail) {
@@ -106,10 +103,10 @@ void qz_operation_run(struct qz_operation *operation, qz_work_step *step, void *
     qz_work_run(work, pool);
     double most = 0.0;
     for (size_t i = 0; i < work->slices; i++)
-        most = work->found[i].max_error > most ? work->found[i].max_error : most;
+        most = work->found[i].errors.max_error > most ? work->found[i].errors.max_error : most;
     for (size_t i = 0; i < work->slices; i++)
-        if (work->found[i].max_error == most)
-            qz_look_up_error(&operation->view, &work->found[i]);
+        if (work->found[i].errors.max_error == most)
+            qz_look_up_error(&operation->view, &work->found[i].errors);
     qz_work_sum(work, total);
 }
 
@@ -120,16 +117,16 @@ void qz_hand_stats(qz_stats *stats, const struct qz_view *view, const struct fin
     *stats = (qz_stats){
         .size = sizeof *stats,
         .count = view->rows * view->cols,
-        .signal = total->signal,
-        .error = total->error,
-        .max_error = total->max_error,
-        .max_index = total->max_index,
+        .signal = total->errors.signal,
+        .error = total->errors.error,
+        .max_error = total->errors.max_error,
+        .max_index = total->errors.max_index,
         .clipped = total->clipped,
         .zeroed_groups = total->zeroed,
         .subnormal_scales = total->subnormal,
         .replaced = total->replaced,
-        .weighted_signal = total->weighted_signal,
-        .weighted_error = total->weighted_error,
+        .weighted_signal = total->errors.weighted_signal,
+        .weighted_error = total->errors.weighted_error,
     };
 }
 

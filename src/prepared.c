@@ -81,7 +81,7 @@ static qz_result prepare_rows(struct preparation *work, const qz_prepare_options
     qz_pool_run(options->pool, work->slices, prepare_slice, work);
     to->ready = (struct qz_ready){to->numbers, to->side};
     to->has_bounds = 1;
-    return atomic_load_explicit(&work->stop.asked, memory_order_relaxed) ? QZ_ERROR_STOPPED : QZ_OK;
+    return qz_is_stopped(&work->stop) ? QZ_ERROR_STOPPED : QZ_OK;
 }
 
 /* ---- the calls ------------------------------------------------------------------------------------------------- */

@@ -87,6 +87,15 @@ void qz_work_run(struct qz_work *work, qz_pool *pool)
     qz_pool_run(pool, work->slices, run_slice, work);
 }
 
+static void add_errors(struct errors *total, const struct errors *found)
+{
+    total->signal += found->signal;
+    total->error += found->error;
+    total->weighted_signal += found->weighted_signal;
+    total->weighted_error += found->weighted_error;
+    qz_note_error(total, found->max_error, found->max_index);
+}
+
 void qz_work_sum(const struct qz_work *work, struct findings *total)
 {
     memset(total, 0, sizeof *total);
@@ -102,15 +111,7 @@ void qz_work_sum(const struct qz_work *work, struct findings *total)
             total->bad_value = found->bad_value;
             total->bad_number = found->bad_number;
         }
-        total->signal += found->signal;
-        total->error += found->error;
-        total->weighted_signal += found->weighted_signal;
-        total->weighted_error += found->weighted_error;
-        if (found->max_error > total->max_error ||
-            (found->max_error == total->max_error && found->max_index < total->max_index)) {
-            total->max_error = found->max_error;
-            total->max_index = found->max_index;
-        }
+        add_errors(&total->errors, &found->errors);
         total->clipped += found->clipped;
         total->zeroed += found->zeroed;
         total->subnormal += found->subnormal;

@@ -74,8 +74,8 @@ static qz_file_result open_safetensors(qz_file *file, qz_file_error *error)
     }
     file->state = read;
     file->table_left = read->model.left;
-    file->metadata = read->metadata;
-    file->metadata_count = read->metadata_count;
+    file->metadata.pairs = read->metadata;
+    file->metadata.count = read->metadata_count;
     for (size_t i = 0; i < read->model.count && result == QZ_FILE_OK; i++)
         result = add_tensor(file, &read->model.tensors[i], error);
     snprintf(file->note, sizeof file->note, "%s", read->note);
@@ -160,7 +160,7 @@ static int says_how(const qz_file *from, const qz_metadata *m)
 {
     static const char opening[] = "{\"_type\":"; /* torchao's, of each tensor, and the list of these tensors */
     int of_tensor = strcmp(m->key, "tensor_names") == 0 || strncmp(m->value, opening, strlen(opening)) == 0;
-    return strcmp(m->key, said) == 0 || (from->metadata_of_tensors && of_tensor);
+    return strcmp(m->key, said) == 0 || (from->metadata.is_of_tensors && of_tensor);
 }
 
 /* The header, with the metadata that is passed on and what is said of how tensors are quantized. */
@@ -168,15 +168,15 @@ static qz_file_result format(const qz_writer *writer, qz_model_tensor *tensors, 
                              size_t *bytes, uint64_t *file_bytes, qz_file_error *error)
 {
     const qz_file *from = writer->metadata_from;
-    size_t given = from ? from->metadata_count : 0, kept = 0;
+    size_t given = from ? from->metadata.count : 0, kept = 0;
     qz_safetensors_pair *pairs = calloc(given + 1, sizeof *pairs);
     if (!pairs)
         return qz_fail_memory(error, writer->output.label);
     for (size_t i = 0; i < given; i++)
-        if (!says_how(from, &from->metadata[i]))
-            pairs[kept++] = from->metadata[i];
-    if (writer->said)
-        pairs[kept++] = (qz_safetensors_pair){said, strlen(said), writer->said, strlen(writer->said)};
+        if (!says_how(from, &from->metadata.pairs[i]))
+            pairs[kept++] = from->metadata.pairs[i];
+    if (writer->said.text)
+        pairs[kept++] = (qz_safetensors_pair){said, strlen(said), writer->said.text, strlen(writer->said.text)};
     qz_file_result result =
         qz_safetensors_format(tensors, count, pairs, kept, header, bytes, file_bytes, writer->output.label, error);
     free(pairs);

@@ -24,26 +24,26 @@ static const char index_name[] = "model.safetensors.index.json";
 
 void qz_shards_name(const qz_writer *writer, size_t shard, char name[QZ_SHARD_NAME])
 {
-    if (writer->shards == 1)
+    if (writer->shards.count == 1)
         snprintf(name, QZ_SHARD_NAME, "model.safetensors");
     else
-        snprintf(name, QZ_SHARD_NAME, "model-%05zu-of-%05zu.safetensors", shard + 1, writer->shards);
+        snprintf(name, QZ_SHARD_NAME, "model-%05zu-of-%05zu.safetensors", shard + 1, writer->shards.count);
 }
 
 static qz_file_result open_shard(qz_writer *writer, size_t shard, int is_new, qz_file_error *error)
 {
     char name[QZ_SHARD_NAME];
     qz_shards_name(writer, shard, name);
-    writer->shard = SIZE_MAX;
+    writer->shards.open = SIZE_MAX;
     qz_file_result result = qz_output_folder_file(&writer->output, name, is_new, error);
     if (result == QZ_FILE_OK)
-        writer->shard = shard;
+        writer->shards.open = shard;
     return result;
 }
 
 static qz_file_result select_shard(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
 {
-    return writer->shard == slot->shard ? QZ_FILE_OK : open_shard(writer, slot->shard, 0, error);
+    return writer->shards.open == slot->shard ? QZ_FILE_OK : open_shard(writer, slot->shard, 0, error);
 }
 
 /* The tensors that stay together from one on, and their bytes. */
@@ -65,7 +65,7 @@ static void divide(qz_writer *writer)
     size_t shard = 0;
     for (size_t i = 0, end; i < writer->count; i = end) {
         end = group_at(writer, i, &bytes);
-        if (used != 0 && (used > writer->shard_bytes || bytes > writer->shard_bytes - used)) {
+        if (used != 0 && (used > writer->shards.bytes || bytes > writer->shards.bytes - used)) {
             shard++;
             used = 0;
         }
@@ -74,24 +74,25 @@ static void divide(qz_writer *writer)
         for (size_t k = i; k < end; k++)
             writer->slots[k].shard = shard;
     }
-    writer->shards = shard + 1;
+    writer->shards.count = shard + 1;
 }
 
 static qz_file_result layout(qz_writer *writer, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
     divide(writer);
-    if (writer->shards > MOST)
+    if (writer->shards.count > MOST)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
                        "the tensors would be in %zu files, of which there can be 99999; put more into one",
-                       writer->shards);
-    if (writer->part != QZ_PART_REST && writer->part > writer->shards)
+                       writer->shards.count);
+    if (writer->shards.part != QZ_PART_REST && writer->shards.part > writer->shards.count)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
-                       "there is no file %" PRIu64 " of the folder: it has %zu", writer->part, writer->shards);
-    for (size_t shard = 0, first = 0, end; shard < writer->shards && result == QZ_FILE_OK; shard++, first = end) {
+                       "there is no file %" PRIu64 " of the folder: it has %zu", writer->shards.part,
+                       writer->shards.count);
+    for (size_t shard = 0, first = 0, end; shard < writer->shards.count && result == QZ_FILE_OK; shard++, first = end) {
         for (end = first; end < writer->count && writer->slots[end].shard == shard;)
             end++;
-        if (writer->part != 0 && writer->part - 1 != shard)
+        if (writer->shards.part != 0 && writer->shards.part - 1 != shard)
             continue;
         result = open_shard(writer, shard, 1, error);
         if (result == QZ_FILE_OK)
@@ -162,16 +163,16 @@ static qz_file_result write_index(qz_writer *writer, qz_file_error *error)
 static qz_file_result finish(qz_writer *writer, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
-    for (size_t shard = 0; shard < writer->shards && result == QZ_FILE_OK; shard++) {
-        if (writer->part != 0 && writer->part - 1 != shard)
+    for (size_t shard = 0; shard < writer->shards.count && result == QZ_FILE_OK; shard++) {
+        if (writer->shards.part != 0 && writer->shards.part - 1 != shard)
             continue;
-        if (shard != writer->shard)
+        if (shard != writer->shards.open)
             result = open_shard(writer, shard, 0, error);
         if (result == QZ_FILE_OK)
             result = qz_output_folder_end_file(&writer->output, error);
-        writer->shard = SIZE_MAX;
+        writer->shards.open = SIZE_MAX;
     }
-    const int indexed = writer->shards > 1 && (writer->part == 0 || writer->part == QZ_PART_REST);
+    const int indexed = writer->shards.count > 1 && (writer->shards.part == 0 || writer->shards.part == QZ_PART_REST);
     return result == QZ_FILE_OK && indexed ? write_index(writer, error) : result;
 }
 

@@ -174,7 +174,7 @@ static qz_file_result read_flat(qz_file *file, const nested *n, size_t tensor, u
 static qz_file_result read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows, uint64_t col,
                            uint64_t cols, const qz_packed *dst, qz_file_error *error)
 {
-    const qz_foreign *is = file->packed[file->entries[packed->members[QZ_MEMBER_HEADER]].packed].details;
+    const qz_foreign *is = file->packed.entries[file->entries[packed->members[QZ_MEMBER_HEADER]].packed].details;
     uint64_t size = packed->scheme.group_size, groups = packed->sizes.row_groups;
     uint64_t first = size >= packed->cols ? 0 : col / size, count = 1;
     if (size < packed->cols)

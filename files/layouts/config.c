@@ -179,10 +179,10 @@ static int take_beside(qz_file *file, qz_config *config, const char *name, int w
 
 static char *metadata_of(qz_file *file, size_t *length)
 {
-    for (size_t i = 0; i < file->metadata_count; i++)
-        if (strcmp(file->metadata[i].key, "quantization_config") == 0) {
-            *length = file->metadata[i].value_length;
-            return qz_arena_text(&file->arena, file->metadata[i].value, *length);
+    for (size_t i = 0; i < file->metadata.count; i++)
+        if (strcmp(file->metadata.pairs[i].key, "quantization_config") == 0) {
+            *length = file->metadata.pairs[i].value_length;
+            return qz_arena_text(&file->arena, file->metadata.pairs[i].value, *length);
         }
     return NULL;
 }

@@ -190,7 +190,7 @@ qz_file_result qz_foreign_describe(qz_file *file, const qz_packed_entry *entry, 
 qz_file_result qz_foreign_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows, uint64_t col,
                                uint64_t cols, const qz_packed *dst, qz_file_error *error)
 {
-    const qz_foreign *is = file->packed[file->entries[packed->members[QZ_MEMBER_HEADER]].packed].details;
+    const qz_foreign *is = file->packed.entries[file->entries[packed->members[QZ_MEMBER_HEADER]].packed].details;
     return qz_form_read(file, is->form, packed, row, rows, col, cols, dst, error);
 }
 
@@ -254,14 +254,14 @@ static int is_alike(const qz_scheme *a, const qz_scheme *b)
 qz_file_result qz_foreign_config(qz_writer *writer, const qz_packed_tensor *packed, qz_file_error *error)
 {
     char text[700];
-    if (writer->said)
-        return is_alike(&writer->said_of, &packed->scheme)
+    if (writer->said.text)
+        return is_alike(&writer->said.of, &packed->scheme)
                    ? QZ_FILE_OK
                    : qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
                              "tensors of different schemes or group sizes cannot lie in one file of this layout, whose "
                              "config.json speaks of all of them");
     qz_config_text(packed->layout, &packed->scheme, text, sizeof text);
-    writer->said_of = packed->scheme;
-    writer->said = qz_arena_text(&writer->arena, text, strlen(text));
-    return writer->said ? QZ_FILE_OK : qz_fail_memory(error, writer->output.label);
+    writer->said.of = packed->scheme;
+    writer->said.text = qz_arena_text(&writer->arena, text, strlen(text));
+    return writer->said.text ? QZ_FILE_OK : qz_fail_memory(error, writer->output.label);
 }

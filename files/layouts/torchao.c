@@ -193,7 +193,7 @@ static qz_file_result look(qz_found *found, const words *said, const char *name,
     }
     found->base = name;
     found->base_length = length;
-    found->file->metadata_of_tensors = 1;
+    found->file->metadata.is_of_tensors = 1;
     return added ? qz_added_note(found, error) : qz_found_note(found, "", error);
 }
 
@@ -201,8 +201,9 @@ static qz_file_result look(qz_found *found, const words *said, const char *name,
 static int index_metadata(qz_file *file, qz_names *said)
 {
     int fits = 1;
-    for (size_t i = 0; i < file->metadata_count && fits; i++)
-        fits = qz_names_add(said, file->metadata[i].key, file->metadata[i].key_length, i) != QZ_NAME_NO_MEMORY;
+    for (size_t i = 0; i < file->metadata.count && fits; i++)
+        fits =
+            qz_names_add(said, file->metadata.pairs[i].key, file->metadata.pairs[i].key_length, i) != QZ_NAME_NO_MEMORY;
     return fits;
 }
 
@@ -218,10 +219,10 @@ static qz_file_result look_at(qz_found *found, qz_names *said, qz_file_error *er
     size_t i = name ? qz_names_find(said, name, length) : SIZE_MAX;
     if (i == SIZE_MAX)
         return QZ_FILE_OK;
-    char *text = qz_arena_text(&file->arena, file->metadata[i].value, file->metadata[i].value_length);
+    char *text = qz_arena_text(&file->arena, file->metadata.pairs[i].value, file->metadata.pairs[i].value_length);
     if (!text)
         return qz_fail_memory(error, file->input.label);
-    if (!understand(text, file->metadata[i].value_length, &understood))
+    if (!understand(text, file->metadata.pairs[i].value_length, &understood))
         return QZ_FILE_OK;
     found->members[QZ_MEMBER_SCALES] = qz_found_sibling(found, "_scale");
     found->members[QZ_MEMBER_ZEROS] = qz_found_sibling(found, "_zero_point");
@@ -235,7 +236,7 @@ static qz_file_result recognize(qz_file *file, qz_file_error *error)
     qz_names said = {0};
     qz_found found;
     size_t count = qz_tensor_count(file); /* before tensors that are decoded are added */
-    for (size_t i = 0; i < count && file->metadata_count != 0 && result == QZ_FILE_OK; i++)
+    for (size_t i = 0; i < count && file->metadata.count != 0 && result == QZ_FILE_OK; i++)
         if (qz_found_begin(&found, file, &qz_layout_torchao, i, "_qdata"))
             result = look_at(&found, &said, error);
     qz_names_free(&said);

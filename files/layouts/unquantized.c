@@ -151,10 +151,10 @@ qz_file_result qz_say_unquantized(qz_writer *writer, qz_file_error *error)
 {
     const char *member = member_of(writer->layout);
     const int gptq = strncmp(writer->layout, "gptq", 4) == 0;
-    if (!writer->said || (!member && !gptq) || writer->said_layers)
+    if (!writer->said.text || (!member && !gptq) || writer->said.has_layers)
         return QZ_FILE_OK;
     enum { AROUND = 128, BETWEEN = 16 }; /* what stands around all names, and around each */
-    const size_t said = strlen(writer->said);
+    const size_t said = strlen(writer->said.text);
     size_t room = said + AROUND, longest = 0;
     for (size_t i = 0; i < writer->count; i++) {
         const size_t length = writer->slots[i].tensor.name_length;
@@ -164,11 +164,11 @@ qz_file_result qz_say_unquantized(qz_writer *writer, qz_file_error *error)
     char *text = qz_arena_get(&writer->arena, room), *name = qz_arena_get(&writer->arena, 2 * longest + BETWEEN);
     if (!text || !name)
         return qz_fail_memory(error, writer->output.label);
-    memcpy(text, writer->said, said - 1); /* without the brace at its end */
+    memcpy(text, writer->said.text, said - 1); /* without the brace at its end */
     char *at = put_text(text + said - 1, ", ");
     at = gptq ? put_gptq(writer, name, at) : put_list(writer, member, at);
     *put_text(at, "}") = '\0';
-    writer->said = text;
-    writer->said_layers = 1;
+    writer->said.text = text;
+    writer->said.has_layers = 1;
     return QZ_FILE_OK;
 }

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "quantize.h"
+
 static inline uint64_t qz_divide_up(uint64_t a, uint64_t b)
 {
     return a / b + (a % b != 0);
@@ -21,6 +23,23 @@ static inline size_t qz_least(uint64_t a, uint64_t b)
 static inline float qz_larger(float a, float b)
 {
     return a > b ? a : b;
+}
+
+static inline int qz_are_all(const float *x, size_t n, float value)
+{
+    for (size_t i = 0; i < n; i++)
+        if (x[i] != value)
+            return 0;
+    return 1;
+}
+
+/* Counts something that is wrong, and tells where the first is; `detail` may be NULL. */
+static inline void qz_note_wrong(qz_detail *detail, uint64_t index, double value)
+{
+    if (detail && detail->count++ == 0) {
+        detail->index = index;
+        detail->value = value;
+    }
 }
 
 /* Which bit is the lowest one that is set; there is one. */

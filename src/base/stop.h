@@ -45,12 +45,18 @@ static inline void qz_stop_begin(struct qz_stop *stop, int (*ask)(void *context)
     atomic_init(&stop->asked, 0);
 }
 
+/* Whether somebody who asked was told to stop. */
+static inline int qz_is_stopped(struct qz_stop *stop)
+{
+    return atomic_load_explicit(&stop->asked, memory_order_relaxed);
+}
+
 /* `stop` may be NULL. Once it is 1 it stays so. */
 static inline int qz_stop_asked(struct qz_stop *stop)
 {
     if (!stop || !stop->ask)
         return 0;
-    if (atomic_load_explicit(&stop->asked, memory_order_relaxed))
+    if (qz_is_stopped(stop))
         return 1;
     if (!pthread_equal(stop->caller, pthread_self()) || --stop->looks > 0)
         return 0;

@@ -203,7 +203,10 @@ static TARGET size_t find_error(const float *x, const float *y, size_t n, float 
     return i;
 }
 
-static TARGET double weighted_error(const float *x, const float *y, const float *w, size_t n)
+/* Sums in double of x * y, of (x - y)^2, and of w * (x - y)^2. */
+enum { OF_PRODUCTS, OF_SQUARES, OF_WEIGHTED };
+
+INLINE double sum_in_lanes(int of, const float *x, const float *y, const float *w, size_t n)
 {
     enum { VECTORS = QZ_WEIGHTED_LANES / VD_LANES };
     double lane[QZ_WEIGHTED_LANES];
@@ -215,12 +218,25 @@ static TARGET double weighted_error(const float *x, const float *y, const float 
 #pragma GCC unroll 8
         for (size_t v = 0; v < VECTORS; v++) {
             size_t at = i + v * VD_LANES;
-            VD difference = vd_sub(vd_from_f32(x + at), vd_from_f32(y + at));
-            sum[v] = vd_fma(vd_from_f32(w + at), vd_mul(difference, difference), sum[v]);
+            VD a = vd_from_f32(x + at), b = vd_from_f32(y + at);
+            if (of != OF_PRODUCTS)
+                a = b = vd_sub(a, b);
+            if (of == OF_WEIGHTED) {
+                b = vd_mul(a, a);
+                a = vd_from_f32(w + at);
+            }
+            sum[v] = vd_fma(a, b, sum[v]);
         }
     for (size_t v = 0; v < VECTORS; v++)
         vd_store(lane + v * VD_LANES, sum[v]);
     for (size_t l = 0; i + l < n; l++)
-        lane[l] = qz_weighted_square(x[i + l], y[i + l], w[i + l], lane[l]);
+        lane[l] = of == OF_PRODUCTS  ? lane[l] + (double)x[i + l] * (double)y[i + l]
+                  : of == OF_SQUARES ? qz_squared_difference(x[i + l], y[i + l], lane[l])
+                                     : qz_weighted_square(x[i + l], y[i + l], w[i + l], lane[l]);
     return qz_weighted_lanes(lane);
+}
+
+static TARGET double weighted_error(const float *x, const float *y, const float *w, size_t n)
+{
+    return sum_in_lanes(OF_WEIGHTED, x, y, w, n);
 }

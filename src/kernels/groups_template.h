@@ -37,7 +37,10 @@ static TARGET int group_range(const float *x, size_t n, size_t group_size, float
         for (; n - i >= LANES * group_size; i += LANES * group_size, g += LANES) {
             VF low, high;
             next = fetch(next, LANES * group_size / 4);
-            vf_reduce(x + i, group_size, &low, &high, &check);
+            if (group_size == 32) /* the same with a loop the compiler can unroll */
+                reduce_groups(x + i, 32, &low, &high, &check);
+            else
+                reduce_groups(x + i, group_size, &low, &high, &check);
             vf_store(min + g, low);
             vf_store(max + g, high);
         }
@@ -185,8 +188,8 @@ INLINE VS vs_make(const struct qz_grid *grid)
 {
     VS search = vs_of_tables(grid->upper, grid->code);
 #ifdef HAS_CELLS
-    search.has_cells = grid->cells;
-    search.cells = vx_make(grid);
+    search.has_cells = grid->has_cells;
+    search.cells = vx_make(&grid->cells);
 #endif
     return search;
 }

@@ -79,6 +79,17 @@ enum {
 enum { QZ_CELLS = 32 };
 
 /*
+ * Codes of any values: y lies in cell k = clamp(rint(fma(y, factor, bias)), 0, 31), and of the thresholds of a grid,
+ * least and most included, at most one lies there too: the code is code[2 * k + (y >= upper[k])], and y is clipped if
+ * that index is 0 or 63.
+ */
+struct qz_cell_codes {
+    float factor, bias;
+    float upper[QZ_CELLS];
+    uint8_t code[2 * QZ_CELLS];
+};
+
+/*
  * How values become codes within their group, and back. Uniform codes are the integers lo..hi. Any others are the index
  * of the nearest of 16 values: of y, it is how many i have y >= upper[i]. Ties are decided in `upper` itself, by
  * nextafterf where they go down; of equal values, all but one have an empty interval and are never chosen.
@@ -98,15 +109,8 @@ struct qz_grid {
     int32_t code[16];  /* what is stored for sorted[i] */
     float least, most; /* y beyond these is clipped: half a step from the ends */
 
-    /*
-     * Any values, where `cells` is 1: y lies in cell k = clamp(rint(fma(y, cell_factor, cell_bias)), 0, 31), and of the
-     * thresholds, least and most included, at most one lies there too: the code is cell_code[2 * k + (y >=
-     * cell_upper[k])], and y is clipped if that index is 0 or 63.
-     */
-    int cells;
-    float cell_factor, cell_bias;
-    float cell_upper[QZ_CELLS];
-    uint8_t cell_code[2 * QZ_CELLS];
+    int has_cells; /* codes of any values may follow from cells */
+    struct qz_cell_codes cells;
 };
 
 /* Scales of groups, one after another, and their zeros or offsets, as they are stored. */
@@ -623,6 +627,12 @@ const struct qz_kernels *qz_kernels_active(void);
 /* The careful rule for a group whose scale is not normal or is huge, in double: the nearest code whose value is finite,
  * as it is stored. Also the plainest statement of what a code is. *clipped is raised by one if the code was clipped. */
 int qz_careful_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped);
+
+/* 1 / scale, or 0 for one that is not normal, or is huge. */
+static inline float qz_inverse_of(float scale)
+{
+    return fabsf(scale) >= FLT_MIN && fabsf(scale) <= 0x1p120f ? 1.0f / scale : 0.0f;
+}
 
 /* scale * (v - zero) or scale * v + offset for the value v of a code, each operation rounded to float32. */
 static inline float qz_value(float v, float scale, float zero, qz_zero kind)

@@ -55,18 +55,12 @@ static float nearest_value(const struct qz_search *rule, int set, float y)
     return rule->value[set][i];
 }
 
-/* 1 / s, or 0 for no scale at all: then nothing is gained. */
-static float inverse_of(float s)
-{
-    return fabsf(s) >= FLT_MIN && fabsf(s) <= 0x1p120f ? 1.0f / s : 0.0f;
-}
-
 /* 1 / the scale that makes the codes of candidate c; `first` and `other` are as stored. */
 static float candidate_inverse(const struct qz_search *rule, size_t c, float begin, float first, float other)
 {
     if (c < rule->as_stored)
-        return inverse_of(c == 0 ? first : other);
-    return inverse_of(begin) * rule->factor[c];
+        return qz_inverse_of(c == 0 ? first : other);
+    return qz_inverse_of(begin) * rule->factor[c];
 }
 
 static void search_group(const struct qz_search *rule, const float *v, const float *weight, size_t n, float unit,
@@ -84,7 +78,7 @@ static void search_group(const struct qz_search *rule, const float *v, const flo
         float s = first, inverse = candidate_inverse(rule, c, first, first_stored, other_stored);
         if (!rule->refit) {
             s = stored_scale(rule, first / rule->factor[c], unit, super);
-            inverse = inverse_of(s);
+            inverse = qz_inverse_of(s);
         }
         float sum_xq = 0.0f, sum_qq = 0.0f;
         for (size_t k = 0; k < n; k++) {
@@ -150,7 +144,7 @@ static void survey(int uniform, const float *v, const float *weight, size_t n, c
     size_t samples = uniform ? QZ_SAMPLES_UNIFORM : QZ_SAMPLES_TABLE;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         const float *x = v + l, *w = weight ? weight + l : NULL;
-        float sum = 0.0f, squares = 0.0f, inverse = inverse_of(largest[l]);
+        float sum = 0.0f, squares = 0.0f, inverse = qz_inverse_of(largest[l]);
         for (size_t k = 0; k < n && w; k++) {
             float share = w[QZ_BLOCK * k];
             sum += share;

@@ -15,7 +15,7 @@
  *   vf_lt vf_le vf_eq vf_ne -> VM    vf_select(m, a, b): a where m, else b    vm_none vm_and vm_or vm_any vm_bits
  *   vm_and_ne(m, a, b)        where m, and a is not b
  *   vf_hmin vf_hmax           smallest and largest lane
- *   vf_reduce(x, group_size, &min, &max, &check)         ranges of LANES groups; check as in range_f32
+ *   reduce_groups(x, group_size, &min, &max, &check)     ranges of LANES groups; check as in range_f32
  *   vf_round -> VI, vf_rint -> VF    to nearest even        vi_trunc(v) -> VI    towards zero; to VI, of what fits
  *   vf_via_f16 vf_via_bf16    round trip through a narrow type
  *   vf_from_f16 vf_from_bf16 vf_from_f64(p) -> VF         vf_to_f16 vf_to_bf16(p, v)      LANES elements
@@ -37,7 +37,7 @@
  *   vf_cell(v) -> VI          to nearest even and to 0..31 (where HAS_VP or HAS_CELLS)
  *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
  *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group, whose scale and
- *                             zero are in all lanes
+ *                             zero are in all lanes; computed_template.h has them where uniform codes are computed
  *   VL, vl_first()            the number of a lane; vl_one(one) declares what leads to the next one, vl_next(l, one)
  *   VN, vn_of(v), vn_lane(n, l)      a vector of which single lanes are wanted, and such a lane everywhere
  *   vf_store_lanes(at, v)     stores LANES floats that will be loaded one by one
@@ -48,7 +48,7 @@
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
  *   block_clamp(v, lo, hi, &clipped) -> VI        4 vectors of codes, clamped, as bytes in some order; adds to clipped
  *                             how many were
- *   VX, vx_make(grid)         a grid's cells (where HAS_CELLS)
+ *   VX, vx_make(&cells)       a grid's cells (where HAS_CELLS)
  *   block_cells(&cells, y, &clipped) -> VI        as block_clamp, for 4 vectors to be rounded by them
  *   block_store(bytes, out)   a block's codes as 2 * LANES bytes
  *   block_code(bytes, j, sign)    vector j of a block, as vi_nibbles gives them (where HAS_BLOCK_CODE)

@@ -25,49 +25,49 @@ static double sum_of(const float lanes[QZ_SUMS_LANES])
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-int qz_add_plain_sums(struct findings *found, const struct qz_sums *sums)
+int qz_add_plain_sums(struct errors *errors, const struct qz_sums *sums)
 {
     double signal = sum_of(sums->signal);
     if (!(signal >= QZ_TILE * 0x1p-40 && signal <= 0x1p80)) /* then the largest value fits, too */
         return 0;
     if (sums->max_error > 0.0f && sums->max_error < LEAST_ERROR)
         return 0;
-    found->signal += signal;
-    found->error += sum_of(sums->error);
+    errors->signal += signal;
+    errors->error += sum_of(sums->error);
     return 1;
 }
 
-void qz_note_error(struct findings *found, double error, uint64_t index)
+void qz_note_error(struct errors *errors, double error, uint64_t index)
 {
-    if (error > found->max_error || (error == found->max_error && index < found->max_index)) {
-        found->max_error = error;
-        found->max_index = index;
-        found->where.rows = 0;
+    if (error > errors->max_error || (error == errors->max_error && index < errors->max_index)) {
+        errors->max_error = error;
+        errors->max_index = index;
+        errors->where.rows = 0;
     }
 }
 
 /* Errors in double, for those that are so small beside the largest value that float32 cannot hold the squares of both.
  */
-static void add_small_errors(const struct qz_view *view, struct findings *found, const float *x, const float *y,
+static void add_small_errors(const struct qz_view *view, struct errors *errors, const float *x, const float *y,
                              const struct run *run)
 {
     double most = 0.0;
     size_t at = 0;
     for (size_t i = 0; i < run->rows * run->pitch; i++) {
         double error = (double)fabsf(x[i] - y[i]); /* rounded to float32, as kernels do */
-        found->error += error * error;
+        errors->error += error * error;
         if (error > most) {
             most = error;
             at = i;
         }
     }
-    if (most > 0.0 && most >= found->max_error) {
-        qz_look_up_error(view, found);
-        qz_note_error(found, most, qz_flat_index(view, run, at));
+    if (most > 0.0 && most >= errors->max_error) {
+        qz_look_up_error(view, errors);
+        qz_note_error(errors, most, qz_flat_index(view, run, at));
     }
 }
 
-void qz_add_error(const struct qz_view *view, struct findings *found, const float *x, const float *y,
+void qz_add_error(const struct qz_view *view, struct errors *errors, const float *x, const float *y,
                   const struct run *run, float largest)
 {
     struct qz_sums sums = {{0}, {0}, 0};
@@ -86,30 +86,30 @@ void qz_add_error(const struct qz_view *view, struct findings *found, const floa
         y = scaled_y;
     }
     view->kernels->error(x, y, n, &sums);
-    found->signal += sum_of(sums.signal) / (double)factor / (double)factor;
+    errors->signal += sum_of(sums.signal) / (double)factor / (double)factor;
     if (values != others && sums.max_error < LEAST_ERROR && (factor != 1.0f || sums.max_error > 0.0f)) {
-        add_small_errors(view, found, values, others, run);
+        add_small_errors(view, errors, values, others, run);
         return;
     }
-    found->error += sum_of(sums.error) / (double)factor / (double)factor;
+    errors->error += sum_of(sums.error) / (double)factor / (double)factor;
     double most = (double)sums.max_error / (double)factor;
-    if (most > 0 && most >= found->max_error) {
-        qz_look_up_error(view, found);
-        qz_note_error(found, most, qz_flat_index(view, run, view->kernels->find_error(x, y, n, sums.max_error)));
+    if (most > 0 && most >= errors->max_error) {
+        qz_look_up_error(view, errors);
+        qz_note_error(errors, most, qz_flat_index(view, run, view->kernels->find_error(x, y, n, sums.max_error)));
     }
 }
 
 /* In double, which holds the product of three floats: for weights and values that together leave float32's range. */
-static void add_weighted_products(struct findings *found, const float *x, const float *y, const float *w, size_t n)
+static void add_weighted_products(struct errors *errors, const float *x, const float *y, const float *w, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         double value = (double)x[i], difference = value - (double)y[i];
-        found->weighted_signal += (double)w[i] * value * value;
-        found->weighted_error += (double)w[i] * difference * difference;
+        errors->weighted_signal += (double)w[i] * value * value;
+        errors->weighted_error += (double)w[i] * difference * difference;
     }
 }
 
-void qz_add_weighted_error(const struct qz_view *view, struct findings *found, const float *x, const float *y,
+void qz_add_weighted_error(const struct qz_view *view, struct errors *errors, const float *x, const float *y,
                            const float *w, const struct run *run)
 {
     float signal[QZ_TILE], error[QZ_TILE], range[2];
@@ -122,28 +122,28 @@ void qz_add_weighted_error(const struct qz_view *view, struct findings *found, c
         beyond |= !qz_is_finite(signal[i]) || !qz_is_finite(error[i]);
     }
     if (beyond) {
-        add_weighted_products(found, x, y, w, n);
+        add_weighted_products(errors, x, y, w, n);
         return;
     }
     /* What is largest is not looked for. */
-    struct findings signals = {.max_error = INFINITY}, errors = {.max_error = INFINITY};
+    struct errors signals = {.max_error = INFINITY}, differences = {.max_error = INFINITY};
     view->kernels->range_f32(signal, n, range);
     qz_add_error(view, &signals, signal, signal, run, qz_larger(-range[0], range[1]) + 0.0f);
     view->kernels->range_f32(error, n, range);
-    qz_add_error(view, &errors, error, error, run, qz_larger(-range[0], range[1]) + 0.0f);
-    found->weighted_signal += signals.signal;
-    found->weighted_error += errors.signal;
+    qz_add_error(view, &differences, error, error, run, qz_larger(-range[0], range[1]) + 0.0f);
+    errors->weighted_signal += signals.signal;
+    errors->weighted_error += differences.signal;
 }
 
-void qz_look_up_error(const struct qz_view *view, struct findings *found)
+void qz_look_up_error(const struct qz_view *view, struct errors *errors)
 {
-    if (found->where.rows) {
+    if (errors->where.rows) {
         float decoded[QZ_TILE];
-        size_t n = found->where.rows * found->where.pitch;
-        qz_decode_run(view, &found->where, decoded);
-        found->max_index = qz_flat_index(
-            view, &found->where, view->kernels->find_error(found->where_x, decoded, n, (float)found->max_error));
-        found->where.rows = 0;
+        size_t n = errors->where.rows * errors->where.pitch;
+        qz_decode_run(view, &errors->where, decoded);
+        errors->max_index = qz_flat_index(
+            view, &errors->where, view->kernels->find_error(errors->where_x, decoded, n, (float)errors->max_error));
+        errors->where.rows = 0;
     }
 }
 

@@ -192,13 +192,13 @@ static QZ_NOINLINE void fill_cells(struct qz_grid *grid)
     if (!qz_cut_cells(threshold, 17, grid->least, grid->most, &cells) || cells.below[1] != 1 ||
         cells.below[QZ_CELLS - 1] != 16)
         return;
-    grid->cells = 1;
-    grid->cell_factor = cells.factor;
-    grid->cell_bias = cells.bias;
-    memcpy(grid->cell_upper, cells.upper, sizeof grid->cell_upper);
+    grid->has_cells = 1;
+    grid->cells.factor = cells.factor;
+    grid->cells.bias = cells.bias;
+    memcpy(grid->cells.upper, cells.upper, sizeof grid->cells.upper);
     for (int k = 0; k < 2 * QZ_CELLS; k++) {
         int i = cells.below[k / 2 + k % 2] - 1;
-        grid->cell_code[k] = (uint8_t)grid->code[i < 0 ? 0 : i > 15 ? 15 : i];
+        grid->cells.code[k] = (uint8_t)grid->code[i < 0 ? 0 : i > 15 ? 15 : i];
     }
 }
 

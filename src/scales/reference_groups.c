@@ -6,7 +6,6 @@
 #include "reference_groups.h"
 #include "../base/number.h"
 
-#include <float.h>
 #include <math.h>
 
 int qz_reference_fits_rows(const qz_scheme *scheme, uint64_t rows, uint64_t cols)
@@ -51,8 +50,7 @@ static void finish_numbers(const struct qz_view *view, const struct run *run, st
         qz_byte_scales(view, groups->bytes + first, count, super, count, groups->scale + first, groups->zero + first);
     }
     for (size_t g = first; g < first + count; g++) {
-        float magnitude = fabsf(groups->scale[g]);
-        groups->inverse[g] = magnitude >= FLT_MIN && magnitude <= 0x1p120f ? 1.0f / groups->scale[g] : 0.0f;
+        groups->inverse[g] = qz_inverse_of(groups->scale[g]);
         if (view->scale_type->pairs)
             groups->zero[g] = -(super[1] * groups->zero[g]);
     }

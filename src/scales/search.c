@@ -781,9 +781,8 @@ static int are_equal_weights(const struct qz_exact_source *source)
         const float *w;
         qz_source_piece(source, start, &n, &w);
         first = w && start == 0 ? w[0] : first;
-        for (size_t i = 0; w && i < n; i++)
-            if (w[i] != first)
-                return 0;
+        if (w && !qz_are_all(w, n, first))
+            return 0;
     }
     return 1;
 }

@@ -30,15 +30,6 @@ struct stretch {
     int special;            /* with offsets, in a search: is_special */
 };
 
-/* Weights, or NULL if all are equal, which count as none. */
-static const float *unequal(const float *w, size_t n)
-{
-    for (size_t i = 1; w && i < n; i++)
-        if (w[i] != w[0])
-            return w;
-    return NULL;
-}
-
 /* The stretch that begins with group g of a run. */
 static struct stretch stretch_at(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
                                  size_t g, const float *x, const float *w)
@@ -51,7 +42,8 @@ static struct stretch stretch_at(const struct qz_encoder *encoder, const struct 
     s.group = place.group;
     s.count = qz_sharing(view, s.group, place.left);
     s.n = qz_least(s.count * size, run->cols - (size_t)(place.group * size - run->col));
-    s.w = unequal(w ? w + g * size : NULL, s.n);
+    if (w && !qz_are_all(w + g * size, s.n, w[g * size])) /* equal weights count as none */
+        s.w = w + g * size;
     return s;
 }
 

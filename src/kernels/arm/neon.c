@@ -22,7 +22,7 @@ typedef float32x4_t VF;
 typedef int32x4_t VI;
 typedef uint32x4_t VM; /* all bits of a lane */
 
-/* Unlike their namesakes on x86, vf_min and vf_max pass a NaN on from either side; see vf_reduce. */
+/* Unlike their namesakes on x86, vf_min and vf_max pass a NaN on from either side; see reduce_groups. */
 #define vf_load(p)              vld1q_f32(p)
 #define vf_store(p, v)          vst1q_f32(p, v)
 #define vf_set1(x)              vdupq_n_f32(x)
@@ -197,39 +197,13 @@ INLINE VF vt_lookup(VT t, VI v)
     return vreinterpretq_f32_u8(vqtbl4q_u8(t, vreinterpretq_u8_u32(bytes)));
 }
 
-/* Uniform codes are cheaper to compute than to look up here. */
-typedef struct {
-    VT table;
-    VF scale, zero;
-    qz_zero kind;
-    int form;
-} VG;
-
-INLINE VF vg_compute(VF v, qz_zero kind, VF scale, VF zero)
-{
-    if (kind == QZ_ZERO_OFFSET)
-        return vf_add(vf_mul(scale, v), zero);
-    return vf_mul(scale, kind == QZ_ZERO_NONE ? v : vf_sub(v, zero));
-}
-
-INLINE VG vg_make(VT values, qz_zero kind, int form, VF scale, VF zero)
-{
-    VG g = {values, scale, zero, kind, form};
-    if (form == QZ_ANY_VALUES) /* what all codes stand for in this group */
-        for (int i = 0; i < 4; i++)
-            g.table.val[i] =
-                vreinterpretq_u8_f32(vg_compute(vreinterpretq_f32_u8(values.val[i]), kind, g.scale, g.zero));
-    return g;
-}
-
-INLINE VF vg_values(VG g, VI v)
-{
-    return g.form == QZ_ANY_VALUES ? vt_lookup(g.table, v) : vg_compute(vcvtq_f32_s32(v), g.kind, g.scale, g.zero);
-}
+#include "../computed_template.h"
 
 INLINE VT vt_of_group(VT values, qz_zero kind, VF scale, VF zero)
 {
-    return vg_make(values, kind, QZ_ANY_VALUES, scale, zero).table;
+    for (int i = 0; i < 4; i++)
+        values.val[i] = vreinterpretq_u8_f32(vg_compute(vreinterpretq_f32_u8(values.val[i]), kind, scale, zero));
+    return values;
 }
 
 INLINE VM vt_not_below(VT t, VF limit)
@@ -327,7 +301,9 @@ INLINE void group_lanes(const float *x, size_t group_size, VF *min, VF *max)
     }
 }
 
-INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max)
+/* A NaN anywhere makes the minimum NaN, and an infinity is an end of its range: the result shows all there is to check.
+ */
+INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, VF *check)
 {
     VF low[4], high[4];
     for (size_t j = 0; j < 4; j++)
@@ -335,16 +311,6 @@ INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max)
     /* Pairwise operations bring neighbouring lanes together: aabb, ccdd, then abcd. */
     *min = vpminq_f32(vpminq_f32(low[0], low[1]), vpminq_f32(low[2], low[3]));
     *max = vpmaxq_f32(vpmaxq_f32(high[0], high[1]), vpmaxq_f32(high[2], high[3]));
-}
-
-/* A NaN anywhere makes the minimum NaN, and an infinity is an end of its range: the result shows all there is to check.
- */
-INLINE void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
-{
-    if (group_size == 32) /* the same with a loop the compiler can unroll */
-        reduce_groups(x, 32, min, max);
-    else
-        reduce_groups(x, group_size, min, max);
     *check = vf_fma(*min, vf_set1(0.0f), *check);
     *check = vf_fma(*max, vf_set1(0.0f), *check);
 }
@@ -411,7 +377,7 @@ static int range_f64(const double *x, size_t n, double range[2])
     }
     range[0] = vminvq_f64(vminq_f64(min, min1));
     range[1] = vmaxvq_f64(vmaxq_f64(max, max1));
-    return !qz_is_finite_f64(range[0]) || !qz_is_finite_f64(range[1]); /* as in vf_reduce */
+    return !qz_is_finite_f64(range[0]) || !qz_is_finite_f64(range[1]); /* as in reduce_groups */
 }
 
 INLINE int32x4_t code_f64(const double *x, float64x2_t scale, float64x2_t zero_point)

@@ -264,39 +264,11 @@ INLINE VF vb_nearest(const VB *b, VF y)
     return vf_select(half, _mm256_permutevar8x32_ps(b->high, number), _mm256_permutevar8x32_ps(b->low, number));
 }
 
-/* Uniform codes are cheaper to compute than to look up here. */
-typedef struct {
-    VT table;
-    VF scale, zero;
-    qz_zero kind;
-    int form;
-} VG;
-
-INLINE VF vg_compute(VF v, qz_zero kind, VF scale, VF zero)
-{
-    if (kind == QZ_ZERO_OFFSET)
-        return vf_add(vf_mul(scale, v), zero);
-    return vf_mul(scale, kind == QZ_ZERO_NONE ? v : vf_sub(v, zero));
-}
-
-INLINE VG vg_make(VT values, qz_zero kind, int form, VF scale, VF zero)
-{
-    VG g = {values, scale, zero, kind, form};
-    if (form == QZ_ANY_VALUES) { /* what all codes stand for in this group */
-        g.table.low = vg_compute(values.low, kind, g.scale, g.zero);
-        g.table.high = vg_compute(values.high, kind, g.scale, g.zero);
-    }
-    return g;
-}
-
-INLINE VF vg_values(VG g, VI v)
-{
-    return g.form == QZ_ANY_VALUES ? vt_lookup(g.table, v) : vg_compute(_mm256_cvtepi32_ps(v), g.kind, g.scale, g.zero);
-}
+#include "../computed_template.h"
 
 INLINE VT vt_of_group(VT values, qz_zero kind, VF scale, VF zero)
 {
-    return vg_make(values, kind, QZ_ANY_VALUES, scale, zero).table;
+    return (VT){vg_compute(values.low, kind, scale, zero), vg_compute(values.high, kind, scale, zero)};
 }
 
 INLINE VM vt_not_below(VT t, VF limit)
@@ -418,16 +390,12 @@ typedef struct {
     VI code[4]; /* 16 bytes each, in both 128-bit lanes */
 } VX;
 
-INLINE VX vx_make(const struct qz_grid *grid)
+INLINE VX vx_make(const struct qz_cell_codes *cells)
 {
-    VX cells = {vt_load(grid->cell_upper),
-                vt_load(grid->cell_upper + 16),
-                vf_set1(grid->cell_factor),
-                vf_set1(grid->cell_bias),
-                {{0}}};
+    VX made = {vt_load(cells->upper), vt_load(cells->upper + 16), vf_set1(cells->factor), vf_set1(cells->bias), {{0}}};
     for (size_t i = 0; i < 4; i++)
-        cells.code[i] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(grid->cell_code + 16 * i)));
-    return cells;
+        made.code[i] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(cells->code + 16 * i)));
+    return made;
 }
 
 INLINE VI block_cells(const VX *cells, const VF y[4], size_t *clipped)
@@ -523,14 +491,6 @@ INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, V
     *min = reduce_min_8(low[0], low[1], low[2], low[3]);
     *max = reduce_max_8(high[0], high[1], high[2], high[3]);
     *check = vf_add(*check, check2);
-}
-
-INLINE void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
-{
-    if (group_size == 32) /* the same with a loop the compiler can unroll */
-        reduce_groups(x, 32, min, max, check);
-    else
-        reduce_groups(x, group_size, min, max, check);
 }
 
 INLINE void transpose_block(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)

@@ -332,10 +332,10 @@ typedef struct {
     VI code;
 } VX;
 
-INLINE VX vx_make(const struct qz_grid *grid)
+INLINE VX vx_make(const struct qz_cell_codes *cells)
 {
-    return (VX){vf_load(grid->cell_upper), vf_load(grid->cell_upper + 16), vf_set1(grid->cell_factor),
-                vf_set1(grid->cell_bias), _mm512_loadu_si512(grid->cell_code)};
+    return (VX){vf_load(cells->upper), vf_load(cells->upper + 16), vf_set1(cells->factor), vf_set1(cells->bias),
+                _mm512_loadu_si512(cells->code)};
 }
 
 INLINE VI block_cells(const VX *cells, const VF y[4], size_t *clipped)
@@ -466,14 +466,6 @@ INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, V
     *min = _mm512_castsi512_ps(low);
     *max = _mm512_castsi512_ps(high);
     *check = vf_fma(*max, vf_set1(0.0f), vf_fma(*min, vf_set1(0.0f), *check));
-}
-
-INLINE void vf_reduce(const float *x, size_t group_size, VF *min, VF *max, VF *check)
-{
-    if (group_size == 32) /* the same with a loop the compiler can unroll */
-        reduce_groups(x, 32, min, max, check);
-    else
-        reduce_groups(x, group_size, min, max, check);
 }
 
 /*

@@ -174,12 +174,19 @@ INLINE __m256i side_bytes(const int8_t *code)
     return _mm256_set1_epi32(four);
 }
 
-/* How many fours are added in 16 bits. */
-INLINE int side_span(size_t most)
-{
-    size_t span = qz_level_steps(most);
-    return span >= 8 ? 8 : span >= 4 ? 4 : span >= 2 ? 2 : 1;
-}
+/* Calls a function with the number of fours that are added in 16 bits, as a constant. */
+#define WITH_SPAN(most, function, ...)                                                                                 \
+    do {                                                                                                               \
+        const size_t steps = qz_level_steps(most);                                                                     \
+        if (steps >= 8)                                                                                                \
+            function(8, __VA_ARGS__);                                                                                  \
+        else if (steps >= 4)                                                                                           \
+            function(4, __VA_ARGS__);                                                                                  \
+        else if (steps >= 2)                                                                                           \
+            function(2, __VA_ARGS__);                                                                                  \
+        else                                                                                                           \
+            function(1, __VA_ARGS__);                                                                                  \
+    } while (0)
 
 /* A sum of 16 bits and one more product. Compilers that know the order to be free find all products of a block before
  * they add any, for which there are not enough registers. */
@@ -251,7 +258,7 @@ INLINE void side_tile(const struct qz_side *of, const uint8_t *level, const stru
     }
 }
 
-INLINE void side_rows(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x, int span,
+INLINE void side_rows(int span, const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x,
                       float *sum)
 {
     size_t r = 0;
@@ -264,15 +271,7 @@ INLINE void side_rows(const struct qz_side *side, const uint8_t *level, const st
 static TARGET void product_bytes(const struct qz_side *side, const uint8_t *level, const struct qz_byte_rows *x,
                                  float *sum)
 {
-    int span = side_span(side->most);
-    if (span == 8)
-        side_rows(side, level, x, 8, sum);
-    else if (span == 4)
-        side_rows(side, level, x, 4, sum);
-    else if (span == 2)
-        side_rows(side, level, x, 2, sum);
-    else
-        side_rows(side, level, x, 1, sum);
+    WITH_SPAN(side->most, side_rows, side, level, x, sum);
 }
 
 /* Fetches two of the lines that the next 8 weights begin with in block b, if they are as far apart as these: rows that
@@ -318,8 +317,8 @@ INLINE void side_few(const struct qz_side *side, const uint8_t *const packed[8],
         _mm256_storeu_ps(sum + (row + (size_t)r) * QZ_SIDE + 8 * v, sums[r]);
 }
 
-INLINE void side_packed(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE], const uint8_t level[16],
-                        const struct qz_byte_rows *x, int span, float *sum)
+INLINE void side_packed(int span, const struct qz_side *side, const uint8_t *const packed[QZ_SIDE],
+                        const uint8_t level[16], const struct qz_byte_rows *x, float *sum)
 {
     const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)level));
     for (size_t v = 0; v < SIDE_VECTORS; v++) {
@@ -334,15 +333,7 @@ INLINE void side_packed(const struct qz_side *side, const uint8_t *const packed[
 static TARGET void product_packed(const struct qz_side *side, const uint8_t *const packed[QZ_SIDE],
                                   const uint8_t level[16], const struct qz_byte_rows *x, float *sum)
 {
-    int span = side_span(side->most);
-    if (span == 8)
-        side_packed(side, packed, level, x, 8, sum);
-    else if (span == 4)
-        side_packed(side, packed, level, x, 4, sum);
-    else if (span == 2)
-        side_packed(side, packed, level, x, 2, sum);
-    else
-        side_packed(side, packed, level, x, 1, sum);
+    WITH_SPAN(side->most, side_packed, side, packed, level, x, sum);
 }
 
 /* ---- products with prepared weights --------------------------------------------------------------------------- */
@@ -388,7 +379,7 @@ INLINE void side_ready_few(const struct qz_ready_side *side, size_t v, __m256i t
         _mm256_storeu_ps(sum + (row + (size_t)r) * QZ_SIDE + 8 * v, sums[r]);
 }
 
-INLINE void side_ready(const struct qz_ready_side *side, const struct qz_byte_rows *x, int span, float *sum)
+INLINE void side_ready(int span, const struct qz_ready_side *side, const struct qz_byte_rows *x, float *sum)
 {
     const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)side->level));
     for (size_t v = 0; v < SIDE_VECTORS; v++) {
@@ -402,13 +393,5 @@ INLINE void side_ready(const struct qz_ready_side *side, const struct qz_byte_ro
 
 static TARGET void product_ready(const struct qz_ready_side *side, const struct qz_byte_rows *x, float *sum)
 {
-    int span = side_span(side->most);
-    if (span == 8)
-        side_ready(side, x, 8, sum);
-    else if (span == 4)
-        side_ready(side, x, 4, sum);
-    else if (span == 2)
-        side_ready(side, x, 2, sum);
-    else
-        side_ready(side, x, 1, sum);
+    WITH_SPAN(side->most, side_ready, side, x, sum);
 }
