@@ -203,6 +203,12 @@ const char *qz_layout_of_output(const char *path)
     return container && container->layout ? container->quantized : NULL;
 }
 
+int qz_layout_is_across(const char *name)
+{
+    const qz_layout *layout = qz_layout_named(name);
+    return layout && layout->is_across;
+}
+
 int qz_layout_is_written(const char *name)
 {
     const qz_layout *layout = qz_layout_named(name);

@@ -499,6 +499,9 @@ QZ_API const char *qz_layout_at(size_t i);
 /* Whether outputs can have the layout of that name; others are only read. */
 QZ_API int qz_layout_is_written(const char *layout);
 
+/* Whether neighbours in a row do not lie together in the layout of that name: blocks of all rows are its fast way. */
+QZ_API int qz_layout_is_across(const char *layout);
+
 /* Why a quantized tensor cannot lie in a layout, in words that go on from "it cannot: "; NULL if it can. Rank 0: of any
  * shape. The words may be in `out`, which should have room for 200 characters. */
 QZ_API const char *qz_layout_refuses(const char *layout, const qz_scheme *scheme, unsigned rank, const uint64_t *shape,
