@@ -188,6 +188,11 @@ typedef struct qz_open_options {
  */
 QZ_API qz_file_result qz_open(const char *path, const qz_open_options *options, qz_file **file, qz_file_error *error);
 
+/* A folder that is no model can hold several, each in a folder of its own, as the pipelines of diffusers do. The names
+ * of these folders, in the order of their bytes, each with a NUL behind it, to be released with free(); NULL: there are
+ * none. */
+QZ_API char *qz_models_in(const char *folder, size_t *count);
+
 /* NULL is allowed. */
 QZ_API void qz_close(qz_file *file);
 
