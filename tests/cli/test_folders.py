@@ -251,7 +251,10 @@ def test_models_in_folders_of_a_folder(run: Run, tmp_path: Path) -> None:
         words = shlex.split(line.removeprefix("quantize encode: note: "))
         done = run(*words[1:]) if words[0] == "quantize" else subprocess.run(words, cwd=tmp_path, check=True)
         assert done.returncode == 0
-    assert sorted(path.parent.name for path in tmp_path.glob("new folder/*/model.safetensors")) == ["unet", "vae"]
+    assert sorted(path.parent.name for path in tmp_path.glob("new folder/*/model.safetensors")) == [
+        "unet",
+        "vae",
+    ]
     assert len(run("encode", "pipeline", "q.npz", code=3).stderr.splitlines()) == 1
 
 
