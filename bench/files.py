@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import functools
 import hashlib
 import importlib.util
 import json
@@ -68,8 +67,8 @@ def write_shards(folder: Path, shards: int, random: np.random.Generator) -> None
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
-def run(*arguments: object) -> tuple[float, int]:
-    """Seconds and peak memory in bytes of a program."""
+def run(*arguments: object) -> tuple[float, int, float]:
+    """Seconds and peak memory in bytes of a program, and its CPU time."""
     start = time.perf_counter()
     pid = os.posix_spawnp(
         str(arguments[0]),
@@ -80,7 +79,7 @@ def run(*arguments: object) -> tuple[float, int]:
     _, status, usage = os.wait4(pid, 0)
     if status != 0:
         sys.exit(f"failed: {' '.join(map(str, arguments))}")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024
+    return time.perf_counter() - start, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
 
 
 def in_turns(repeats: int, *steps: Callable[[], float]) -> list[float]:
@@ -107,10 +106,11 @@ def cpu() -> str:
     return "unknown CPU"
 
 
-def fresh(path: Path, *arguments: object) -> Callable[[], float]:
+def fresh(path: Path, *arguments: object, cpu: bool = False) -> Callable[[], float]:
     def step() -> float:
         path.unlink(missing_ok=True)
-        return run(*arguments)[0]
+        elapsed, _, used = run(*arguments)
+        return used if cpu else elapsed
 
     return step
 
@@ -138,21 +138,25 @@ def encoding(folder: Path, source: Path, repeats: int) -> None:
 
 
 def converting(folder: Path, source: Path, repeats: int) -> None:
-    """Between layouts that both keep the numbers, with the proof and without; cp copies the smaller file."""
+    """Between layouts that both keep the numbers, with the proof and without; cp copies the smaller file.
+
+    Also by CPU time, which others of the machine change less.
+    """
     own, out, copy = (folder / f"{name}.safetensors" for name in ("own", "converted", "copy"))
     run(TOOL, "encode", source, own, "--method", "absmax", "--force", "--no-fsync")
     for layout in ("compressed-tensors", "gptq"):
-
-        def step(*more: str, layout: str = layout) -> float:
-            return fresh(out, TOOL, "convert", own, out, "--to", layout, "--no-fsync", "--quiet", *more)()
-
-        step()
+        convert = (TOOL, "convert", own, out, "--to", layout, "--no-fsync", "--quiet")
+        fresh(out, *convert)()
         smaller = min(own, out, key=lambda path: path.stat().st_size)
-        copied, plain, proved = in_turns(
-            repeats, fresh(copy, "cp", smaller, copy), functools.partial(step, "--no-verify"), step
-        )
-        line(f"convert own to {layout}, against cp", copied / plain, "x cp", 0.7)
-        line("the same with its proof, which decodes both", copied / proved, "x cp", 0)
+        for cpu, how in ((False, "elapsed"), (True, "CPU time")):
+            copied, plain, proved = in_turns(
+                repeats,
+                fresh(copy, "cp", smaller, copy, cpu=cpu),
+                fresh(out, *convert, "--no-verify", cpu=cpu),
+                fresh(out, *convert, cpu=cpu),
+            )
+            line(f"convert own to {layout}, against cp, {how}", copied / plain, "x cp", 0.7)
+            line("the same with its proof, which decodes both", copied / proved, "x cp", 0)
 
 
 def timed(step: Callable[[], object], clock: Callable[[], float]) -> Callable[[], float]:

@@ -96,10 +96,11 @@ static int declare(converter *c, conversion *v)
                    ? DONE
                    : fail_file(&error);
     v->target.size = sizeof v->target;
-    return qz_packed_declare(c->writer, v->item->name, v->item->name_length, &v->scheme, packed.rank, packed.shape,
-                             packed.axis, &v->target, &error) == QZ_FILE_OK
-               ? DONE
-               : fail_file(&error);
+    qz_file_result result = qz_packed_declare(c->writer, v->item->name, v->item->name_length, &v->scheme, packed.rank,
+                                              packed.shape, packed.axis, &v->target, &error);
+    if (result == QZ_FILE_ARGUMENT) /* a name that the layout cannot have, or schemes that it cannot have together */
+        return fail(REFUSED, "%s", error.message);
+    return result == QZ_FILE_OK ? DONE : fail_file(&error);
 }
 
 /* The names of the schemes in the output, each once. */

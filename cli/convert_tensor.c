@@ -13,7 +13,9 @@
 #include "recode.h"
 #include "stats.h"
 
-enum { CODES_ONLY = 8 /* times as many codes in a block as there are floats */ };
+/* Rows of a block of codes alone: what stays in a cache next to a processor; or more, where rows lie across the file,
+ * which is then read and written in longer pieces. */
+enum { NEAR = 1 << 19, ACROSS = 1 << 24 };
 
 /* ---- blocks ---- */
 
@@ -106,6 +108,8 @@ static int pass_block(void *context, const block *b)
         code = requantize_block(p, b, &packed, &recoded);
         if (code != DONE)
             return code;
+    } else if (recode_is_nothing(&p->reader.packed.scheme, p->to, cols)) {
+        recoded = packed;
     } else if (!recode_block(&p->reader.packed.scheme, &packed, p->to, &recoded, rows, cols, p->why, sizeof p->why)) {
         return REFUSED;
     }
@@ -113,6 +117,13 @@ static int pass_block(void *context, const block *b)
     if (is_known && !has_place(p, rows, cols, &recoded))
         return REFUSED;
     return p->writer ? write_packed_block(p->writer, p->target, b, &recoded) : DONE;
+}
+
+static uint64_t codes_rows(const passage *p, uint64_t cols, uint64_t most)
+{
+    int across = qz_layout_is_across(p->layout) || qz_layout_is_across(p->reader.packed.layout);
+    uint64_t rows = (across ? ACROSS : NEAR) / (cols != 0 ? cols : 1);
+    return rows < most ? rows : most;
 }
 
 /* Goes through the matrix in blocks that both schemes can be divided into, and of eight rows, as some layouts want. */
@@ -131,8 +142,8 @@ static int pass(const source *in, const item *i, passage *p)
     grid_of(&matrix, 1, 1, &g);
     plan_blocks(&g, unit, &blocks);
     uint64_t *rows = &blocks.step[INNER];
-    if (!p->requantized) /* codes only: what lies across is written in longer pieces */
-        *rows = *rows < blocks.total[INNER] / CODES_ONLY ? *rows * CODES_ONLY : blocks.total[INNER];
+    if (!p->requantized)
+        *rows = codes_rows(p, blocks.step[COLUMN], blocks.total[INNER]);
     *rows = *rows > 8 ? *rows - *rows % 8 : blocks.total[INNER] < 8 ? blocks.total[INNER] : 8;
     code = allocate_packed_blocks(&p->reader, &blocks);
     if (code == DONE)

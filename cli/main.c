@@ -12,6 +12,7 @@
 #include "describe.h"
 #include "json.h"
 #include "output.h"
+#include "resources.h"
 #include "results.h"
 
 #define INPUT_OPTIONS " --max-header --max-ratio --max-bytes --max-table --void2-as-bfloat16 --allow-trailing"
@@ -213,6 +214,7 @@ int main(int argc, char **argv)
 {
     open_standard();
     catch_signals();
+    keep_memory();
     if (argc < 2) {
         print_usage(commands, COMMANDS);
         output_end(DONE);

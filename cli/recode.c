@@ -333,13 +333,23 @@ static void copy_numbers(const recoder *r, uint64_t rows)
                r->from->super_size == QZ_WHOLE_MATRIX ? sizes.super_bytes : rows * sizes.super_bytes);
 }
 
+static int numbers_stay(const qz_scheme *from, const qz_scheme *to)
+{
+    return from->zero == to->zero && from->group_size == to->group_size && from->scale_dtype == to->scale_dtype &&
+           from->super_size == to->super_size;
+}
+
+int recode_is_nothing(const qz_scheme *from, const qz_scheme *to, uint64_t cols)
+{
+    return numbers_stay(from, to) && from->codes == to->codes && cols % 2 == 0;
+}
+
 int recode_block(const qz_scheme *from, const qz_packed *src, const qz_scheme *to, const qz_packed *dst, uint64_t rows,
                  uint64_t cols, char *why, size_t why_size)
 {
     const recoder r = {from, to, src, dst, cols, why, why_size};
     const float one = 1.0f;
-    int as_is = from->zero == to->zero && from->group_size == to->group_size && from->scale_dtype == to->scale_dtype &&
-                from->super_size == to->super_size;
+    int as_is = numbers_stay(from, to);
     if (as_is)
         copy_numbers(&r, rows);
     else if (to->super_size != 0)

@@ -15,6 +15,9 @@ typedef enum recode_grade {
 /* Whether what one scheme holds can be held by another. */
 recode_grade recode_grade_of(const qz_scheme *from, const qz_scheme *to);
 
+/* Whether blocks of so many columns are the same in both. */
+int recode_is_nothing(const qz_scheme *from, const qz_scheme *to, uint64_t cols);
+
 /*
  * Fills in the plain form of `to` for rows x cols of `from`. Both have the strides of rows without gaps; `cols` are
  * whole groups or end the row, as qz_packed_read() gives them. Returns 1, or 0 and in `why` the number that does not

@@ -6,8 +6,20 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include "output.h"
+
+void keep_memory(void)
+{
+#if defined(__GLIBC__)
+    enum { KEPT = 32 << 20 }; /* bytes: more than the blocks of a tensor */
+    mallopt(M_MMAP_THRESHOLD, KEPT);
+    mallopt(M_TRIM_THRESHOLD, 2 * KEPT);
+#endif
+}
 
 /* A block is large only where a file asks for a large group. A system that promises more memory than it has would kill
  * this program later. */

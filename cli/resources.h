@@ -6,6 +6,10 @@
 
 #include "args.h"
 
+/* Lets memory that was given back stay with the program for the next block, as far as the C library can be told so: what
+ * the system gets back it must clear anew. */
+void keep_memory(void);
+
 /* malloc, but not of more than half of the machine's memory. NULL: there is none, the reason was printed, and the exit
  * code is LIMIT. */
 void *allocate(uint64_t bytes);

@@ -48,6 +48,45 @@ static int list_items(source *out)
     return DONE;
 }
 
+/* A part of a command line, in quotes where a shell would read something else; `inner` is in that folder. */
+static void add_word(char *text, size_t size, const char *word, const char *inner)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_";
+    char shown[NAME_TEXT], shown_inner[NAME_TEXT];
+    const size_t used = strlen(text), length = strlen(word);
+    const int quoted = length == 0 || strspn(word, plain) != length || strspn(inner, plain) != strlen(inner);
+    qz_escape(word, length, shown, sizeof shown);
+    qz_escape(inner, strlen(inner), shown_inner, sizeof shown_inner);
+    snprintf(text + used, size - used, " %s%s%s%s%s", quoted ? "'" : "", shown,
+             inner[0] != '\0' && length != 0 && word[length - 1] != '/' ? "/" : "", shown_inner, quoted ? "'" : "");
+}
+
+/* Where a folder holds several models: the commands for them, one for each. */
+static void say_models(const settings *s, const char *path)
+{
+    size_t count;
+    const char *out = s->files[1], *folder = out && strcmp(s->command, "compare") != 0 ? out : NULL;
+    if (path != s->files[0] || (out && qz_layout_of_output(out)))
+        return;
+    char *names = qz_models_in(path, &count), text[1000] = "mkdir -p";
+    const char *name = names;
+    if (names)
+        say("note: its models, one at a time%s:", folder ? "; what else is in the folder is to be copied" : "");
+    if (names && folder) {
+        add_word(text, sizeof text, folder, "");
+        say("note: %s", text);
+    }
+    for (size_t i = 0; i < count; i++, name += strlen(name) + 1) {
+        snprintf(text, sizeof text, "quantize %s", s->command);
+        for (char **word = s->arguments; *word; word++) {
+            int is_path = *word == s->files[0] || *word == s->files[1];
+            add_word(text, sizeof text, *word, is_path ? name : "");
+        }
+        say("note: %s", text);
+    }
+    free(names);
+}
+
 int source_open_quietly(const settings *s, const char *path, source *out)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
@@ -57,8 +96,12 @@ int source_open_quietly(const settings *s, const char *path, source *out)
     if (result == QZ_FILE_IO && strcmp(path, "-") == 0)
         return fail(USAGE, "-: there is no file of this name, and files are read in any order, which a pipe does not "
                            "allow; a file that is redirected is /dev/stdin");
-    if (result != QZ_FILE_OK)
-        return fail_file(&error);
+    if (result != QZ_FILE_OK) {
+        int code = fail_file(&error);
+        if (result == QZ_FILE_FORMAT)
+            say_models(s, path);
+        return code;
+    }
     int code = list_items(out);
     if (code != DONE)
         source_close(out);

@@ -7,7 +7,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-enum { PIECE = 1 << 30 }; /* some systems refuse to move more in one call */
+enum {
+    PIECE = 1 << 30,   /* some systems refuse to move more in one call */
+    RESERVED = 1 << 20 /* bytes from which on a file asks for its room */
+};
 
 int qz_above_standard(int fd)
 {
@@ -53,6 +56,16 @@ int qz_pwrite_all(int fd, const void *src, size_t bytes, uint64_t offset)
         offset += (uint64_t)n;
     }
     return 1;
+}
+
+void qz_reserve(int fd, uint64_t bytes)
+{
+#if defined(FALLOC_FL_KEEP_SIZE)
+    if (bytes > RESERVED && bytes <= INT64_MAX && fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) == 0)
+        return;
+#else
+    (void)fd, (void)bytes;
+#endif
 }
 
 int qz_sync(int fd)

@@ -18,6 +18,10 @@ int qz_above_standard(int fd);
 int qz_pread_all(int fd, void *dst, size_t bytes, uint64_t offset);
 int qz_pwrite_all(int fd, const void *src, size_t bytes, uint64_t offset);
 
+/* Asks for room for so many bytes at once, which spares the system looking for it piece by piece. Only a hint: the file
+ * is not longer afterwards, and where there is no room, writing says so. */
+void qz_reserve(int fd, uint64_t bytes);
+
 /* Waits until the contents are on the medium. 0, or -1 with errno set. A failed sync is final: the system may have
  * dropped the data, and a second call would succeed. */
 int qz_sync(int fd);

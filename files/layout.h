@@ -17,6 +17,7 @@
 struct qz_layout {
     const char *name;
     const char *container; /* the only one that has it; NULL: any */
+    int is_across;         /* neighbours in a row do not lie together */
 
     /* Looks through the tensors of a file that was just opened, and calls qz_packed_note() for each quantized one. What
      * does not fit together is noted as well: describe() refuses it. NULL: another layout looks for both. */

@@ -102,41 +102,105 @@ static char *join(const char *path, const char *name)
     return joined;
 }
 
-/* Keeps the name that comes first, whatever the order in which a folder lists them. */
-static void keep_first(char **first, const char *name)
+/* Folders of a folder that are models, and the first file in it that is known as unread. */
+typedef struct folder_content {
+    char **models;
+    size_t count;
+    char *unread;
+} folder_content;
+
+static void free_content(folder_content *c)
 {
-    if (*first && strcmp(name, *first) >= 0)
-        return;
-    free(*first);
-    *first = strdup(name);
+    for (size_t i = 0; i < c->count; i++)
+        free(c->models[i]);
+    free(c->models);
+    free(c->unread);
+    *c = (folder_content){NULL, 0, NULL};
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const char *const *x = a, *const *y = b;
+    return strcmp(*x, *y);
+}
+
+/* Returns 0 without memory. */
+static int add_model(folder_content *c, const char *name)
+{
+    char **models = realloc(c->models, (c->count + 1) * sizeof *models);
+    if (!models)
+        return 0;
+    c->models = models;
+    c->models[c->count] = strdup(name);
+    return c->models[c->count] && ++c->count;
+}
+
+/* Returns 0 if the folder cannot be listed, or without memory: with nothing in *c. */
+static int list_content(const char *path, folder_content *c)
+{
+    DIR *list = opendir(path);
+    int done = list != NULL;
+    *c = (folder_content){NULL, 0, NULL};
+    for (struct dirent *d; done && (d = readdir(list)) != NULL;) {
+        char *inner = d->d_name[0] != '.' ? join(path, d->d_name) : NULL;
+        done = inner || d->d_name[0] == '.';
+        if (inner && has_model(inner)) {
+            done = add_model(c, d->d_name);
+        } else if (inner && qz_unread_kind((const uint8_t *)"", 0, d->d_name) &&
+                   (!c->unread || strcmp(d->d_name, c->unread) < 0)) {
+            free(c->unread);
+            c->unread = strdup(d->d_name);
+        }
+        free(inner);
+    }
+    if (list)
+        closedir(list);
+    if (!done)
+        free_content(c);
+    else if (c->count > 1)
+        qsort(c->models, c->count, sizeof *c->models, by_name);
+    return done;
+}
+
+char *qz_models_in(const char *folder, size_t *count)
+{
+    folder_content c;
+    char *names = NULL, *at;
+    size_t room = 0;
+    *count = list_content(folder, &c) ? c.count : 0;
+    for (size_t i = 0; i < c.count; i++)
+        room += strlen(c.models[i]) + 1;
+    at = names = room != 0 ? malloc(room) : NULL;
+    for (size_t i = 0; at && i < c.count; i++, at += strlen(at) + 1)
+        strcpy(at, c.models[i]);
+    free_content(&c);
+    if (!names)
+        *count = 0;
+    return names;
 }
 
 /* A folder may be several models, each in a folder of its own, as those of diffusers; or a model of a kind that is not
  * read. */
 static qz_file_result no_model(const char *path, const char *label, qz_file_error *error)
 {
-    char *model = NULL, *unread = NULL, shown[QZ_NAME_TEXT];
-    DIR *list = opendir(path);
-    for (struct dirent *d; list && (d = readdir(list)) != NULL;) {
-        char *inner = d->d_name[0] != '.' ? join(path, d->d_name) : NULL;
-        if (inner && has_model(inner))
-            keep_first(&model, d->d_name);
-        else if (inner && qz_unread_kind((const uint8_t *)"", 0, d->d_name))
-            keep_first(&unread, d->d_name);
-        free(inner);
-    }
-    if (list)
-        closedir(list);
     static const char is_without[] = "is a folder without a model.safetensors.index.json, .safetensors or .gguf file";
-    const char *named = model ? model : unread ? unread : "";
-    qz_escape(named, strlen(named), shown, sizeof shown);
-    qz_file_result result = unread && !model
-                                ? qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "%s; %s in it is %s",
-                                          is_without, shown, qz_unread_kind((const uint8_t *)"", 0, unread))
-                                : qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "%s; name a file%s%s",
-                                          is_without, model ? ", or a folder that is one model, as " : "", shown);
-    free(model);
-    free(unread);
+    char names[400] = "", shown[64];
+    folder_content c;
+    (void)list_content(path, &c);
+    for (size_t i = 0, used = 0; i < c.count && used + sizeof shown + 8 < sizeof names; i++) {
+        int room_left = used + 2 * sizeof shown + 8 < sizeof names || i + 1 == c.count;
+        const char *name = room_left ? qz_escape(c.models[i], strlen(c.models[i]), shown, sizeof shown) : "...";
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i == 0 ? "" : ", ", name);
+    }
+    if (c.unread)
+        qz_escape(c.unread, strlen(c.unread), shown, sizeof shown);
+    qz_file_result result =
+        c.count == 0 && c.unread
+            ? qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "%s; %s in it is %s", is_without, shown,
+                      qz_unread_kind((const uint8_t *)"", 0, c.unread))
+            : qz_fail(error, QZ_FILE_FORMAT, label, NULL, QZ_NO_OFFSET, "%s; name a file%s%s", is_without,
+                      c.count != 0 ? ", or a folder in it that is a model: " : "", names);
+    free_content(&c);
     return result;
 }
 

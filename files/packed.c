@@ -203,6 +203,12 @@ const char *qz_layout_of_output(const char *path)
     return container && container->layout ? container->quantized : NULL;
 }
 
+int qz_layout_is_across(const char *name)
+{
+    const qz_layout *layout = qz_layout_named(name);
+    return layout && layout->is_across;
+}
+
 int qz_layout_is_written(const char *name)
 {
     const qz_layout *layout = qz_layout_named(name);
@@ -262,6 +268,17 @@ static qz_file_result check_layout(const qz_writer *writer, const qz_layout *lay
                             "cannot lie in a .%s file as it is: %s", writer->container->name, wrong);
 }
 
+/* A matrix without values has no block that would bring the one super scale for all of it. */
+static qz_file_result preset_super(qz_writer *writer, const qz_packed_tensor *packed, qz_file_error *error)
+{
+    const float one = 1.0f;
+    const size_t super = packed->members[QZ_MEMBER_SUPERS];
+    const qz_tensor *t = super != SIZE_MAX ? &writer->slots[super].tensor : NULL;
+    if (!t || t->element != QZ_ELEMENT_F32 || t->count != 1 || (packed->rows != 0 && packed->cols != 0))
+        return QZ_FILE_OK;
+    return qz_writer_preset(writer, super, &one, error);
+}
+
 qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t name_length, const qz_scheme *scheme,
                                  unsigned rank, const uint64_t *shape, unsigned axis, qz_packed_tensor *packed,
                                  qz_file_error *error)
@@ -289,6 +306,8 @@ qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t nam
         for (size_t i = first + 1; i < writer->count; i++)
             writer->slots[i].joined = 1;
     }
+    if (result == QZ_FILE_OK)
+        result = preset_super(writer, &declared, error);
     if (result == QZ_FILE_OK) {
         complete(layout, &declared);
         writer->slots[declared.members[QZ_MEMBER_HEADER]].layout = layout;

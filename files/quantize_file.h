@@ -188,6 +188,11 @@ typedef struct qz_open_options {
  */
 QZ_API qz_file_result qz_open(const char *path, const qz_open_options *options, qz_file **file, qz_file_error *error);
 
+/* A folder that is no model can hold several, each in a folder of its own, as the pipelines of diffusers do. The names
+ * of these folders, in the order of their bytes, each with a NUL behind it, to be released with free(); NULL: there are
+ * none. */
+QZ_API char *qz_models_in(const char *folder, size_t *count);
+
 /* NULL is allowed. */
 QZ_API void qz_close(qz_file *file);
 
@@ -498,6 +503,9 @@ QZ_API const char *qz_layout_at(size_t i);
 
 /* Whether outputs can have the layout of that name; others are only read. */
 QZ_API int qz_layout_is_written(const char *layout);
+
+/* Whether neighbours in a row do not lie together in the layout of that name: blocks of all rows are its fast way. */
+QZ_API int qz_layout_is_across(const char *layout);
 
 /* Why a quantized tensor cannot lie in a layout, in words that go on from "it cannot: "; NULL if it can. Rank 0: of any
  * shape. The words may be in `out`, which should have room for 200 characters. */

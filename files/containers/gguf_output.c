@@ -144,6 +144,7 @@ static qz_file_result put_header(qz_writer *writer, qz_model_tensor *tensors, co
         return result;
     for (size_t i = 0; i < writer->count; i++)
         writer->slots[i].start = writer->slots[i].offset = tensors[i].offset;
+    qz_reserve(writer->output.fd, file_bytes);
     /* The zeros between and after the data are holes. */
     if (!qz_pwrite_all(writer->output.fd, header, bytes, 0) || ftruncate(writer->output.fd, (off_t)file_bytes) != 0)
         result = qz_fail_errno(error, label, "write");

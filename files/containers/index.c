@@ -247,6 +247,15 @@ static qz_file_result misplaced(const qz_file *file, const qz_tensor *t, const c
                    QZ_NO_OFFSET, "%s%s%s%s", first, shown, then, more);
 }
 
+/* The shard of a tensor, which is one of the map's. */
+static const char *name_of(const map *m, const placed *t)
+{
+    size_t i = 0;
+    while (m->shards[i].number != t->shard)
+        i++;
+    return m->shards[i].name;
+}
+
 /* A shard must have those tensors that the map says, which the end of open_shards() sees, and no others. */
 static qz_file_result check_shard(const qz_file *file, map *m, const shard *s, qz_file_error *error)
 {
@@ -257,10 +266,8 @@ static qz_file_result check_shard(const qz_file *file, map *m, const shard *s, q
         if (at == SIZE_MAX)
             return misplaced(file, t, "is in ", s->name, ", but not in the index", NULL, error);
         if (m->tensors[at].shard != s->number)
-            for (size_t j = 0; j < m->shard_count; j++)
-                if (m->shards[j].number == m->tensors[at].shard)
-                    return misplaced(file, t, "is in ", s->name, ", but the index has it in ", m->shards[j].name,
-                                     error);
+            return misplaced(file, t, "is in ", s->name, ", but the index has it in ", name_of(m, &m->tensors[at]),
+                             error);
         m->tensors[at].found = 1;
     }
     return QZ_FILE_OK;
@@ -272,10 +279,8 @@ static qz_file_result check_map(const qz_file *file, const map *m, qz_file_error
     for (size_t i = 0; i < m->count; i++) {
         const placed *t = &m->tensors[i];
         const qz_tensor named = {.name = t->name, .name_length = t->length};
-        for (size_t j = 0; j < m->shard_count && !t->found; j++)
-            if (m->shards[j].number == t->shard)
-                return misplaced(file, &named, "is in the index, but not in its file ", m->shards[j].name, "", NULL,
-                                 error);
+        if (!t->found)
+            return misplaced(file, &named, "is in the index, but not in its file ", name_of(m, t), "", NULL, error);
     }
     return QZ_FILE_OK;
 }

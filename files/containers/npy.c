@@ -49,6 +49,7 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
         return qz_fail_memory(error, writer->output.label);
     slot->offset = qz_npy_format(&slot->tensor, header);
     qz_file_result result = QZ_FILE_OK;
+    qz_reserve(writer->output.fd, slot->offset + slot->tensor.bytes);
     if (!qz_pwrite_all(writer->output.fd, header, (size_t)slot->offset, 0))
         result = qz_fail_errno(error, writer->output.label, "write");
     free(header);

@@ -95,6 +95,8 @@ qz_file_result qz_npz_layout(qz_writer *writer, qz_file_error *error)
         slot->crc_start = slot->crc = (uint32_t)crc32(0, (const Bytef *)l.npy, (uInt)l.npy_bytes);
     }
     free(l.npy);
+    if (result == QZ_FILE_OK)
+        qz_reserve(writer->output.fd, at);
     return result;
 }
 

@@ -211,6 +211,8 @@ qz_file_result qz_safetensors_lay_out(qz_writer *writer, size_t first, size_t co
     }
     for (size_t i = 0; i < count && result == QZ_FILE_OK; i++)
         slots[order[i]].start = slots[order[i]].offset = tensors[i].offset;
+    if (result == QZ_FILE_OK)
+        qz_reserve(writer->output.fd, file_bytes);
     if (result == QZ_FILE_OK && !qz_pwrite_all(writer->output.fd, header, bytes, 0))
         result = qz_fail_errno(error, label, "write");
     free(header);

@@ -18,7 +18,7 @@
 #include "../writer.h"
 #include "relayout.h"
 
-enum { STRIP = 1 << 20 }; /* bytes, but for eight rows that are longer */
+enum { STRIP = 1 << 18 }; /* bytes, but for eight rows that are longer: what stays in a cache next to a processor */
 
 typedef struct sheet {
     qz_file *file;     /* read from this one, */

@@ -1,18 +1,22 @@
 /*
  * relayout.c - nibbles and numbers of a quantized tensor in the orders of other programs
  *
- * Transposes go through a tile in the cache: lines of memory are read and written whole, and rows whose distance is a
- * power of two do not push each other out.
+ * Matrices are transposed in pieces that stay in the cache: lines of memory are read and written whole, and rows whose
+ * distance is a power of two do not push each other out.
  */
 #include "relayout.h"
 
 #include <string.h>
 
+#include "../element.h"
+
 enum {
-    LINE = 128,         /* bytes of a row of a tile */
-    SIDE = 8,           /* nibbles in a word, and words that are turned together */
-    WORDS = LINE / 4,   /* in a row of a tile of nibbles */
-    SPAN = WORDS * SIDE /* nibbles in such a row, and rows in the tile */
+    LINE = 128,       /* bytes of a row of a piece */
+    LINES = 64,       /* rows of a piece */
+    NEAR = 256,       /* bytes from row to row with which a piece can be read where it is */
+    SIDE = 8,         /* nibbles in a word, and words that are turned together */
+    WORDS = LINE / 4, /* in a row of a piece of nibbles */
+    HEIGHT = 32       /* squares of nibbles in a column of a piece */
 };
 
 static size_t least(size_t a, size_t b)
@@ -22,79 +26,129 @@ static size_t least(size_t a, size_t b)
 
 /* ---- units ---- */
 
-/* Writes the transposed of a tile: n rows of m units become m rows of n units. The size of a unit is a constant where
- * this is called, so that each call becomes loops of its own. */
-static inline void turn_units(const unsigned char *tile, size_t n, size_t m, size_t unit, unsigned char *dst,
-                              size_t dst_stride)
+/* A piece of a matrix: n rows of m units. */
+typedef struct piece {
+    const unsigned char *at;
+    size_t stride, n, m;
+} piece;
+
+/* Writes the transposed: m rows of n units. The size of a unit is a constant where this is called, so that each call
+ * becomes loops of its own. */
+static inline void turn_units(const piece *p, size_t unit, unsigned char *dst, size_t dst_stride)
 {
-    for (size_t c = 0; c < m; c++)
-        for (size_t r = 0; r < n; r++)
-            memcpy(dst + c * dst_stride + r * unit, tile + r * LINE + c * unit, unit);
+    for (size_t c = 0; c < p->m; c++)
+        for (size_t r = 0; r < p->n; r++)
+            memcpy(dst + c * dst_stride + r * unit, p->at + r * p->stride + c * unit, unit);
 }
 
-static void turn_tile(const unsigned char *tile, size_t n, size_t m, size_t unit, unsigned char *dst, size_t dst_stride)
+/* Exchanges the upper parts of one number with the lower parts of another, `shift` bits further down. */
+static inline void exchange_parts(uint64_t *a, uint64_t *b, unsigned shift, uint64_t low)
+{
+    uint64_t differ = (*a >> shift ^ *b) & low;
+    *b ^= differ;
+    *a ^= differ << shift;
+}
+
+/* The same where n and m are multiples of `side`: in squares, each row of which is a number of eight bytes. */
+static inline void turn_in_squares(const piece *p, size_t unit, unsigned char *dst, size_t dst_stride)
+{
+    static const uint64_t low[] = {0, UINT64_C(0x00ff00ff00ff00ff), UINT64_C(0x0000ffff0000ffff), 0,
+                                   UINT64_C(0x00000000ffffffff)};
+    const size_t side = 8 / unit, flip = qz_big_endian() ? side - 1 : 0; /* the first unit has the low bits */
+    uint64_t rows[8];
+    for (size_t c = 0; c < p->m; c += side)
+        for (size_t r = 0; r < p->n; r += side) {
+            for (size_t i = 0; i < side; i++)
+                memcpy(&rows[i ^ flip], p->at + (r + i) * p->stride + c * unit, 8);
+            for (size_t half = side / 2; half != 0; half /= 2)
+                for (size_t i = 0; i < side; i++)
+                    if ((i & half) == 0)
+                        exchange_parts(&rows[i], &rows[i + half], (unsigned)(8 * unit * half), low[unit * half]);
+            for (size_t i = 0; i < side; i++)
+                memcpy(dst + (c + i) * dst_stride + r * unit, &rows[i ^ flip], 8);
+        }
+}
+
+static inline void turn_either(const piece *p, size_t unit, unsigned char *dst, size_t dst_stride)
+{
+    if (p->n % (8 / unit) == 0 && p->m % (8 / unit) == 0)
+        turn_in_squares(p, unit, dst, dst_stride);
+    else
+        turn_units(p, unit, dst, dst_stride);
+}
+
+static void turn_piece(const piece *p, size_t unit, unsigned char *dst, size_t dst_stride)
 {
     if (unit == 4)
-        turn_units(tile, n, m, 4, dst, dst_stride);
+        turn_either(p, 4, dst, dst_stride);
     else if (unit == 2)
-        turn_units(tile, n, m, 2, dst, dst_stride);
+        turn_either(p, 2, dst, dst_stride);
     else
-        turn_units(tile, n, m, 1, dst, dst_stride);
+        turn_either(p, 1, dst, dst_stride);
 }
 
 void qz_transpose(const void *src, size_t src_stride, size_t rows, size_t cols, size_t unit, void *dst,
                   size_t dst_stride)
 {
-    unsigned char tile[LINE * LINE];
+    unsigned char near[LINES * LINE];
     size_t side = LINE / unit;
-    for (size_t r = 0; r < rows; r += side)
+    for (size_t r = 0; r < rows; r += LINES)
         for (size_t c = 0; c < cols; c += side) {
-            size_t n = least(side, rows - r), m = least(side, cols - c);
-            const unsigned char *from = (const unsigned char *)src + r * src_stride + c * unit;
-            for (size_t i = 0; i < n; i++)
-                memcpy(tile + i * LINE, from + i * src_stride, m * unit);
-            turn_tile(tile, n, m, unit, (unsigned char *)dst + c * dst_stride + r * unit, dst_stride);
+            piece p = {(const unsigned char *)src + r * src_stride + c * unit, src_stride, least(LINES, rows - r),
+                       least(side, cols - c)};
+            for (size_t i = 0; i < p.n && src_stride > NEAR; i++)
+                memcpy(near + i * LINE, p.at + i * src_stride, p.m * unit);
+            if (src_stride > NEAR) {
+                p.at = near;
+                p.stride = LINE;
+            }
+            turn_piece(&p, unit, (unsigned char *)dst + c * dst_stride + r * unit, dst_stride);
         }
 }
 
 /* ---- nibbles ---- */
 
+static inline uint32_t in_order(uint32_t word)
+{
+    return qz_big_endian() ? word >> 24 | (word >> 8 & 0xff00) | (word << 8 & 0xff0000) | word << 24 : word;
+}
+
 static inline uint32_t load_word(const uint8_t *at)
 {
-    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+    uint32_t word;
+    memcpy(&word, at, sizeof word);
+    return in_order(word);
 }
 
 static inline void store_word(uint8_t *at, uint32_t word)
 {
-    at[0] = (uint8_t)word;
-    at[1] = (uint8_t)(word >> 8);
-    at[2] = (uint8_t)(word >> 16);
-    at[3] = (uint8_t)(word >> 24);
+    word = in_order(word);
+    memcpy(at, &word, sizeof word);
 }
 
 /* Exchanges the upper parts of one row of words with the lower parts of another, `shift` bits further down. */
-static inline void exchange(uint32_t *restrict a, uint32_t *restrict b, unsigned shift, uint32_t low)
+static inline void exchange(uint32_t *restrict a, uint32_t *restrict b, size_t count, unsigned shift, uint32_t low)
 {
-    for (int i = 0; i < WORDS; i++) {
+    for (size_t i = 0; i < count; i++) {
         uint32_t differ = (a[i] >> shift ^ b[i]) & low;
         b[i] ^= differ;
         a[i] ^= differ << shift;
     }
 }
 
-/* Turns WORDS squares of 8 x 8 nibbles, which lie side by side: squares of 4 x 4, of 2 x 2 and of one. */
-static void turn_squares(uint32_t words[SIDE][WORDS])
+/* Turns squares of 8 x 8 nibbles, which lie side by side: squares of 4 x 4, of 2 x 2 and of one. */
+static void turn_squares(uint32_t words[SIDE][WORDS], size_t count)
 {
     for (int i = 0; i < 4; i++)
-        exchange(words[i], words[i + 4], 16, 0x0000ffff);
+        exchange(words[i], words[i + 4], count, 16, 0x0000ffff);
     for (int i = 0; i < SIDE; i += 4)
         for (int k = i; k < i + 2; k++)
-            exchange(words[k], words[k + 2], 8, 0x00ff00ff);
+            exchange(words[k], words[k + 2], count, 8, 0x00ff00ff);
     for (int i = 0; i < SIDE; i += 2)
-        exchange(words[i], words[i + 1], 4, 0x0f0f0f0f);
+        exchange(words[i], words[i + 1], count, 4, 0x0f0f0f0f);
 }
 
-/* Eight rows of at most SPAN nibbles as words; what is not there is 0. */
+/* Eight rows of at most WORDS * SIDE nibbles as words; what is not there is 0. */
 static void load_rows(const uint8_t *src, size_t stride, size_t rows, size_t cols, uint32_t words[SIDE][WORDS])
 {
     for (size_t r = 0; r < SIDE; r++) {
@@ -108,29 +162,36 @@ static void load_rows(const uint8_t *src, size_t stride, size_t rows, size_t col
     }
 }
 
-/* At most SPAN x SPAN nibbles. */
+/* At most HEIGHT squares below each other and WORDS side by side. A square that is turned has a column in each of its
+ * words, and the words of the k-th columns of all are turned as units. */
 static void turn_nibbles(const uint8_t *src, size_t src_stride, size_t rows, size_t cols, uint8_t *dst,
                          size_t dst_stride)
 {
+    const size_t count = (cols + SIDE - 1) / SIDE, height = (rows + SIDE - 1) / SIDE;
     uint32_t words[SIDE][WORDS];
-    uint8_t tile[SPAN][LINE];
-    for (size_t r = 0; r < rows; r += SIDE) {
-        load_rows(src + r * src_stride, src_stride, least(SIDE, rows - r), cols, words);
-        turn_squares(words);
-        for (size_t i = 0; i < WORDS; i++)
-            for (size_t k = 0; k < SIDE; k++)
-                store_word(&tile[i * SIDE + k][r / 2], words[k][i]);
+    uint8_t turned[SIDE][HEIGHT][LINE], columns[WORDS][4 * HEIGHT];
+    for (size_t r = 0; r < height; r++) {
+        load_rows(src + r * SIDE * src_stride, src_stride, least(SIDE, rows - r * SIDE), cols, words);
+        turn_squares(words, count);
+        for (size_t k = 0; k < SIDE; k++)
+            for (size_t i = 0; i < count; i++)
+                store_word(turned[k][r] + 4 * i, words[k][i]);
     }
-    for (size_t c = 0; c < cols; c++)
-        memcpy(dst + c * dst_stride, tile[c], rows / 2 + rows % 2);
+    for (size_t k = 0; k < SIDE && k < cols; k++) {
+        const piece p = {turned[k][0], LINE, height, count};
+        turn_piece(&p, 4, columns[0], sizeof columns[0]);
+        for (size_t c = k; c < cols; c += SIDE)
+            memcpy(dst + c * dst_stride, columns[c / SIDE], rows / 2 + rows % 2);
+    }
 }
 
 void qz_transpose_nibbles(const uint8_t *src, size_t src_stride, size_t rows, size_t cols, uint8_t *dst,
                           size_t dst_stride)
 {
-    for (size_t r = 0; r < rows; r += SPAN)
-        for (size_t c = 0; c < cols; c += SPAN)
-            turn_nibbles(src + r * src_stride + c / 2, src_stride, least(SPAN, rows - r), least(SPAN, cols - c),
+    enum { DOWN = HEIGHT * SIDE, RIGHT = WORDS * SIDE };
+    for (size_t r = 0; r < rows; r += DOWN)
+        for (size_t c = 0; c < cols; c += RIGHT)
+            turn_nibbles(src + r * src_stride + c / 2, src_stride, least(DOWN, rows - r), least(RIGHT, cols - c),
                          dst + c * dst_stride + r / 2, dst_stride);
 }
 

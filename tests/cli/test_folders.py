@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import time
@@ -241,9 +242,20 @@ def test_models_in_folders_of_a_folder(run: Run, tmp_path: Path) -> None:
     for name in ("vae", "unet", ".hidden"):
         write_folder(tmp_path / "pipeline" / name, made_up(1))
     (tmp_path / "pipeline/assets").mkdir()
-    said = run("info", "pipeline", code=3).stderr
-    assert said.endswith("name a file, or a folder that is one model, as unet\n")
-    run("encode", "pipeline/unet", "q")
+    said = run("info", "pipeline/", code=3).stderr.splitlines()
+    assert said[0].endswith("name a file, or a folder in it that is a model: unet, vae")
+    assert said[2:] == [f"quantize info: note: quantize info pipeline/{name}" for name in ("unet", "vae")]
+    said = run("encode", "--scheme", "mxfp4", "pipeline", "new folder", code=3).stderr.splitlines()
+    assert "one at a time; what else is in the folder is to be copied" in said[1]
+    for line in said[2:]:
+        words = shlex.split(line.removeprefix("quantize encode: note: "))
+        done = run(*words[1:]) if words[0] == "quantize" else subprocess.run(words, cwd=tmp_path, check=True)
+        assert done.returncode == 0
+    assert sorted(path.parent.name for path in tmp_path.glob("new folder/*/model.safetensors")) == [
+        "unet",
+        "vae",
+    ]
+    assert len(run("encode", "pipeline", "q.npz", code=3).stderr.splitlines()) == 1
 
 
 def test_what_stands_in_the_way(run: Run, tmp_path: Path) -> None:

@@ -506,6 +506,36 @@ def test_what_cannot_be_the_same_is_refused(
     assert not (tmp_path / "b.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (["v=int4"], "v: cannot lie in this layout: it has only tensors whose names end in .weight"),
+        (["a.weight=int4", "b.weight=int4,group=64"], "different schemes or group sizes"),
+    ],
+)
+def test_what_the_others_of_a_file_leave_open(run: Run, tmp_path: Path, rules: list[str], words: str) -> None:
+    """A name that the layout has not, and schemes that it has not together, are no wrong arguments."""
+    np.savez(
+        tmp_path / "a.npz", **{name: np.ones((8, 64), np.float32) for name in ("v", "a.weight", "b.weight")}
+    )
+    options = [word for rule in [*rules, "*=keep"] for word in ("--rule", rule)]
+    run("encode", "a.npz", "own.npz", *options)
+    assert words in run("convert", "own.npz", "b.safetensors", "--to", "gptq", code=4).stderr
+
+
+@pytest.mark.parametrize("layout", ["own", "mlx", "gguf"])
+@pytest.mark.parametrize("shape", [(0, 64), (16, 0)])
+def test_matrices_without_values(run: Run, tmp_path: Path, layout: str, shape: tuple[int, int]) -> None:
+    """They have a super scale for all values, too, which no block brings."""
+    np.savez(tmp_path / "a.npz", **{"m.weight": np.ones(shape, np.float32)})
+    out = "b.gguf" if layout == "gguf" else "b.safetensors"
+    run("encode", "a.npz", "own.npz", "--scheme", "nvfp4", "--include", "m.weight")
+    run("convert", "own.npz", out, "--to", layout)
+    run("decode", out, "back.npz")
+    with np.load(tmp_path / "back.npz") as arrays:
+        assert arrays["m.weight"].shape == shape
+
+
 def test_unknown_layout(run: Run, tmp_path: Path) -> None:
     put(tmp_path, "awq", contents("any", 8, 32))
     assert "gptq_v2" in run("convert", "model.safetensors", "b.safetensors", "--to", "awk", code=2).stderr

@@ -137,6 +137,7 @@ CASES: dict[str, Case] = {
     "title alone": bad(of_type("[(('t'), '<f4')]"), "records"),
     "title and a number": bad(of_type("[(('t', 1), '<f4')]"), "records"),
     "title and two names": bad(of_type("[(('t', 'a', 'b'), '<f4')]"), "records"),
+    "record of a large array": bad(of_type("[('a', '<f4', (65536, 65536))]"), "records"),
     "record not in UTF-8": bad(
         array(b"{'descr': [('\xe4', '<f4')], 'fortran_order': False, 'shape': (1,)}", version=(3, 0)), "UTF-8"
     ),
@@ -172,6 +173,9 @@ CASES: dict[str, Case] = {
     "40 fields": good(of_type(str([(str(i), "|i1") for i in range(40)]), bytes(40))),
     "titles": good(of_type("[(('t', 'a'), '<f4'), ('', '|V4')]")),
     "names in Latin-1": good(array(b"{'descr': [('\xe4', '<f4')], 'fortran_order': False, 'shape': (1,)}")),
+    "names in UTF-8": good(
+        array("{'descr': [('\xe4', '<f4')], 'fortran_order': False, 'shape': (1,)}", version=(3, 0))
+    ),
     "numbers of Python 2": good(of_shape("(1L,)")),
     "64 axes": good(of_shape(str((1,) * 64))),
     "truth": good(of_type("'|b1'", b"\1")),

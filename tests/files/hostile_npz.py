@@ -246,6 +246,12 @@ CASES: dict[str, Case] = {
     "sizes that come later, and a checksum": bad(
         one(flags=8, local_packed_size=0, local_size=0), "sizes or checksum"
     ),
+    "sizes that come later, but for one": bad(
+        one(flags=8, local_crc=0, local_packed_size=0), "sizes or checksum"
+    ),
+    "sizes that never come": bad(
+        one(flags=8, local_crc=0, local_packed_size=0, local_size=0), "a wrong descriptor"
+    ),
     "checkpoint of PyTorch": bad(one(name=b"archive/data.pkl"), ""),
     "large member without sizes": bad(one(size=BIG, packed_size=BIG), "zip64"),
     "large member of 2^64 - 1": bad(
@@ -289,6 +295,7 @@ CASES: dict[str, Case] = {
     "compressed, more than said": bad(one(method=DEFLATED, size=len(RIGHT) - 1), ""),
     "compressed, 2^32 - 2 bytes said": bad(one(method=DEFLATED, size=BIG - 1), ""),
     "compressed, nothing": bad(one(method=DEFLATED, packed=b"", content=b""), ""),
+    "compressed array without a header": bad(one(method=DEFLATED, content=RIGHT[:8] + bytes(2)), "w"),
     "65 MiB of zeros": Case(
         archive(Member(content=ZEROS, method=DEFLATED, packed=BOMB)), LIMIT, "would expand"
     ),
@@ -319,6 +326,9 @@ CASES: dict[str, Case] = {
     "name in Latin-1": good(one(name=b"\xe4.npy")),
     "name of 9000 bytes": good(one(name=b"x" * 9000 + b".npy")),
     "empty name": good(one(name=b".npy")),
+    "listed in another order": good(
+        archive(replace(A, local_name=B.name, offset=DIRECTORY), replace(B, local_name=A.name, offset=0))
+    ),
     "something else beside": good(archive(Member(), Member(b"readme.txt", b"hello"))),
     "1000 members": good(archive(*(Member(b"%d.npy" % i) for i in range(1000)))),
     "a compressed member of 20 MiB": good(

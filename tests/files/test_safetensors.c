@@ -633,6 +633,17 @@ static void round_trips(void **state)
     }
 }
 
+/* The types without an element are known by where their text is, complex numbers also by what it says. */
+static void types_of_items(void **state)
+{
+    (void)state;
+    const char complex[] = "<c8";
+    for (unsigned type = 0; type < QZ_SAFETENSORS_TYPES; type++)
+        assert_int_equal(qz_safetensors_type_of_items(qz_safetensors_items[type]), type);
+    assert_int_equal(qz_safetensors_type_of_items(complex), QZ_SAFETENSORS_C64);
+    assert_int_equal(qz_safetensors_type_of_items("<M8[s]"), QZ_SAFETENSORS_TYPES);
+}
+
 static void not_written(void **state)
 {
     (void)state;
@@ -690,11 +701,11 @@ int main(void)
 {
     start_program("test_safetensors");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_headers), cmocka_unit_test(what_is_kept), cmocka_unit_test(types),
-        cmocka_unit_test(bad_headers),  cmocka_unit_test(lengths),      cmocka_unit_test(limits),
-        cmocka_unit_test(probing),      cmocka_unit_test(every_prefix), cmocka_unit_test(every_bit),
-        cmocka_unit_test(many),         cmocka_unit_test(known_bytes),  cmocka_unit_test(round_trips),
-        cmocka_unit_test(not_written),
+        cmocka_unit_test(good_headers), cmocka_unit_test(what_is_kept),   cmocka_unit_test(types),
+        cmocka_unit_test(bad_headers),  cmocka_unit_test(lengths),        cmocka_unit_test(limits),
+        cmocka_unit_test(probing),      cmocka_unit_test(every_prefix),   cmocka_unit_test(every_bit),
+        cmocka_unit_test(many),         cmocka_unit_test(known_bytes),    cmocka_unit_test(round_trips),
+        cmocka_unit_test(not_written),  cmocka_unit_test(types_of_items),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
