@@ -54,11 +54,18 @@ class RemoteStage:
 
     def done(self) -> dict[str, str] | None:
         """The sums of an output that this plan has made, if it has."""
-        if MANIFEST not in self.target.files():
-            return None
+        found = self._manifest() if MANIFEST in self.target.files() else None
+        return found and checked(found, self.plan, self.target.sum)
+
+    def is_over(self) -> bool:
+        """Whether the output is complete, so that there is no more use for the stage."""
+        with contextlib.suppress(PlanError):  # it is not there, or the store does not answer
+            return self._manifest() is not None
+        return False
+
+    def _manifest(self) -> dict[str, str] | None:
         with contextlib.suppress(ValueError):
-            found = sums_of_manifest(self.target.read(MANIFEST), self.plan)
-            return found and checked(found, self.plan, self.target.sum)
+            return sums_of_manifest(self.target.read(MANIFEST), self.plan)
         return None
 
     def is_there(self) -> bool:
@@ -143,7 +150,11 @@ class RemoteStage:
                     "files of the process that asks; those of memory:// are seen by its threads alone"
                 )
         for name in sorted(sums.keys() - shards):
-            self._folder(REST).move(name, self.target, name)
+            try:
+                self._folder(REST).move(name, self.target, name)
+            except PlanError:  # another run may have been faster
+                if name not in self.target.files() or self.target.sum(name) != sums[name]:
+                    raise
         records = self._done.read_all([str(number) for number in range(len(self.plan.shards) + 1)])
         text = page(self.plan, sums, [Record.from_json(record).told for record in records])
         report = sum_of_report(text)
