@@ -12,7 +12,10 @@ too, until the end:
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import os
+import shutil
 import tempfile
 import uuid
 from typing import TYPE_CHECKING
@@ -107,9 +110,23 @@ class RemoteStage:
 
     @contextlib.contextmanager
     def work(self) -> Iterator[str]:
-        """A local folder for what a task makes, gone when it ends."""
-        with tempfile.TemporaryDirectory(prefix="quantize-", ignore_cleanup_errors=True) as folder:
-            yield folder
+        """A local folder for what a task makes, gone when it ends.
+
+        That of a task that was killed is removed by the next one of the plan on the same machine.
+        """
+        prefix = f"{self._name[1:]}-"
+        for left in glob.glob(os.path.join(glob.escape(tempfile.gettempdir()), f"{prefix}*")):
+            with _locked(left) as mine:
+                if mine:
+                    shutil.rmtree(left, ignore_errors=True)
+        while True:
+            with (
+                tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder,
+                _locked(folder) as mine,
+            ):
+                if mine is not False and os.path.isdir(folder):  # else another task took it for one of those
+                    yield folder
+                    return
 
     def recorded(self, number: int) -> Sums | None:
         """What a record says, if the files are there and have the sums that it says."""
@@ -178,3 +195,22 @@ class RemoteStage:
         there = Folder(f"{self.path}/work")
         there.put(local, new)
         there.move(new, folder, name)
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[bool | None]:
+    """Whether a lock on a folder was got, which ends with its process; None where there are no locks."""
+    try:
+        fd = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine: bool | None = True
+    except OSError as error:
+        mine = False if isinstance(error, BlockingIOError) else None
+    try:
+        yield mine
+    finally:
+        os.close(fd)
