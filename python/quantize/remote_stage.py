@@ -12,7 +12,10 @@ too, until the end:
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import os
+import shutil
 import tempfile
 import uuid
 from typing import TYPE_CHECKING
@@ -54,11 +57,18 @@ class RemoteStage:
 
     def done(self) -> dict[str, str] | None:
         """The sums of an output that this plan has made, if it has."""
-        if MANIFEST not in self.target.files():
-            return None
+        found = self._manifest() if MANIFEST in self.target.files() else None
+        return found and checked(found, self.plan, self.target.sum)
+
+    def is_over(self) -> bool:
+        """Whether the output is complete, so that there is no more use for the stage."""
+        with contextlib.suppress(PlanError):  # it is not there, or the store does not answer
+            return self._manifest() is not None
+        return False
+
+    def _manifest(self) -> dict[str, str] | None:
         with contextlib.suppress(ValueError):
-            found = sums_of_manifest(self.target.read(MANIFEST), self.plan)
-            return found and checked(found, self.plan, self.target.sum)
+            return sums_of_manifest(self.target.read(MANIFEST), self.plan)
         return None
 
     def is_there(self) -> bool:
@@ -100,9 +110,23 @@ class RemoteStage:
 
     @contextlib.contextmanager
     def work(self) -> Iterator[str]:
-        """A local folder for what a task makes, gone when it ends."""
-        with tempfile.TemporaryDirectory(prefix="quantize-", ignore_cleanup_errors=True) as folder:
-            yield folder
+        """A local folder for what a task makes, gone when it ends.
+
+        That of a task that was killed is removed by the next one of the plan on the same machine.
+        """
+        prefix = f"{self._name[1:]}-"
+        for left in glob.glob(os.path.join(glob.escape(tempfile.gettempdir()), f"{prefix}*")):
+            with _locked(left) as mine:
+                if mine:
+                    shutil.rmtree(left, ignore_errors=True)
+        while True:
+            with (
+                tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder,
+                _locked(folder) as mine,
+            ):
+                if mine is not False and os.path.isdir(folder):  # else another task took it for one of those
+                    yield folder
+                    return
 
     def recorded(self, number: int) -> Sums | None:
         """What a record says, if the files are there and have the sums that it says."""
@@ -143,7 +167,11 @@ class RemoteStage:
                     "files of the process that asks; those of memory:// are seen by its threads alone"
                 )
         for name in sorted(sums.keys() - shards):
-            self._folder(REST).move(name, self.target, name)
+            try:
+                self._folder(REST).move(name, self.target, name)
+            except PlanError:  # another run may have been faster
+                if name not in self.target.files() or self.target.sum(name) != sums[name]:
+                    raise
         records = self._done.read_all([str(number) for number in range(len(self.plan.shards) + 1)])
         text = page(self.plan, sums, [Record.from_json(record).told for record in records])
         report = sum_of_report(text)
@@ -167,3 +195,22 @@ class RemoteStage:
         there = Folder(f"{self.path}/work")
         there.put(local, new)
         there.move(new, folder, name)
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[bool | None]:
+    """Whether a lock on a folder was got, which ends with its process; None where there are no locks."""
+    try:
+        fd = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine: bool | None = True
+    except OSError as error:
+        mine = False if isinstance(error, BlockingIOError) else None
+    try:
+        yield mine
+    finally:
+        os.close(fd)

@@ -24,7 +24,7 @@ from .stages import INDEX, REST, LocalStage, Record, Sums, is_complete, sums_of_
 from .tool import call_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .remote_stage import RemoteStage
 
@@ -72,9 +72,44 @@ def run(
     """
     _refuse_executor(executor)
     stage = _stage(plan)
-    if resume and (done := stage.done()) is not None:
-        stage.remove()
-        return done
+    if not resume:
+        stage.refuse_target()
+    with _leaving_nothing(stage):
+        done = stage.done() if resume else None
+        if done is None:
+            try:
+                done = _carry_out(plan, stage, executor, resume, threads or 1, progress)
+            except (PlanError, OSError):
+                done = stage.done()  # another run may have made all of it meanwhile
+                if done is None:
+                    raise
+    return done
+
+
+@contextlib.contextmanager
+def _leaving_nothing(stage: LocalStage | RemoteStage) -> Iterator[None]:
+    """Remove the stage if the output is complete.
+
+    Whoever has written to it looks for that after its last byte, and not only the run that completes the
+    output: without locks there may be two, and tasks outlive the process that asked. Locks are closed by
+    then, for NFS keeps a folder with an open file.
+    """
+    try:
+        yield
+    finally:
+        if stage.is_over():
+            stage.remove()
+
+
+def _carry_out(
+    plan: Plan,
+    stage: LocalStage | RemoteStage,
+    executor: Executor | int | None,
+    resume: bool,
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, str]:
+    """Let all tasks run, and complete the output."""
     stage.refuse_target()
     left = stage.is_there()
     with stage.alone() as alone:
@@ -87,11 +122,10 @@ def run(
         own = None if isinstance(executor, Executor) else ThreadPoolExecutor(executor or os.cpu_count() or 1)
         with own or contextlib.nullcontext():
             # Workers need no more than that: no tensor passes through the process that asks.
-            found = _collect(own or executor, plan, stage.plan_path, numbers, threads or 1, progress)
+            found = _collect(own or executor, plan, stage.plan_path, numbers, threads, progress)
         sums = {name: sum_ for part in found for name, sum_ in part.items()}
         plan.check_inputs()
         sums |= stage.finish(sums)
-    stage.remove()  # NFS keeps a folder with an open file: the lock is closed now
     return {name: sum_ for name, (_, sum_) in sorted(sums.items())}
 
 
@@ -113,9 +147,13 @@ def task(path: str, number: int, threads: int) -> Sums:
     """Make one file of a plan, or what is beside them, unless it is there. Returns bytes and sums by name."""
     plan = _read_plan(path)
     stage = _stage(plan)
-    found = stage.recorded(number)
-    if found is not None:
-        return found
+    with _leaving_nothing(stage):
+        found = stage.recorded(number)
+        return _make(plan, stage, number, threads) if found is None else found
+
+
+def _make(plan: Plan, stage: LocalStage | RemoteStage, number: int, threads: int) -> Sums:
+    """Make one file, or what is beside them."""
     plan.check_inputs(copied=number == REST)
     with stage.work() as work:
         part = os.path.join(work, "part")

@@ -83,12 +83,19 @@ class LocalStage:
 
     def done(self) -> dict[str, str] | None:
         """The sums of an output that this plan has made, if it has."""
+        found = self._manifest()
+        return found and checked(found, self.plan, lambda name: _sum(os.path.join(self.plan.target, name)))
+
+    def is_over(self) -> bool:
+        """Whether the output is complete, so that there is no more use for the stage."""
+        return self._manifest() is not None
+
+    def _manifest(self) -> dict[str, str] | None:
         try:
             with open(os.path.join(self.plan.target, MANIFEST), encoding="utf-8") as file:
-                found = sums_of_manifest(file.read(), self.plan)
+                return sums_of_manifest(file.read(), self.plan)
         except (OSError, ValueError):
             return None
-        return found and checked(found, self.plan, lambda name: _sum(os.path.join(self.plan.target, name)))
 
     def is_there(self) -> bool:
         """Whether an earlier run, or another one, made it."""
@@ -186,7 +193,7 @@ class LocalStage:
     def finish(self, sums: Sums) -> Sums:
         """Write the report and the manifest, and give the folder its name. Returns the sum of the report."""
         files, target = self._in("files"), self.plan.target
-        for name in set(_files_in(files)) - set(sums):
+        for name in set(_files_in(files)) - {REPORT, MANIFEST, *sums}:  # those may be another run's
             os.unlink(os.path.join(files, name))
         told = [self._record(number).told for number in range(len(self.plan.shards) + 1)]
         text = page(self.plan, sums, told)

@@ -117,6 +117,20 @@ def test_views_of_lists_in_any_order(large: bool) -> None:
     same(floats(arrow.dequantize_column(q, "v")), quantize.quantize_array(x).dequantize()[order], order == 7)
 
 
+def test_tensors_of_one_axis() -> None:
+    x = data.make("normal", 4, (7, 40), np.float32)
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(x)
+    for table in (
+        pa.table({"v": pa.chunked_array([tensors[:3], tensors[3:]])}),
+        pa.table({"v": tensors})[:0],
+        pa.record_batch({"v": tensors}),
+    ):
+        again = arrow.dequantize_column(arrow.quantize_column(table, "v"), "v")
+        same(
+            floats(again), quantize.quantize_array(x[: table.num_rows]).dequantize(), [False] * table.num_rows
+        )
+
+
 def test_the_field_keeps_what_is_said_of_it() -> None:
     x = data.make("normal", 4, (3, 32), np.float32)
     field = pa.field("v", pa.list_(pa.float32(), 32), nullable=False, metadata={"unit": "m"})
@@ -167,7 +181,11 @@ def test_what_is_no_column_of_vectors() -> None:
     no_values = pa.table({"v": pa.array([[], []], pa.list_(pa.float32(), 0))})
     x_nan = x.copy()
     x_nan[1, 3] = np.nan
+    matrices = pa.table({"v": pa.FixedShapeTensorArray.from_numpy_ndarray(x.reshape(2, 8, 8))})
     for call, error, message in [
+        (lambda: arrow.quantize_column(matrices, "v"), TypeError, "fixed_shape_tensor.*lists of floats are"),
+        (lambda: arrow.quantize_column(x, "v"), TypeError, r"table must be .* ndarray; pyarrow\.table\(\)"),
+        (lambda: arrow.dequantize_column({}, "v"), TypeError, "table must be .*, not dict"),
         (lambda: arrow.quantize_column(ragged, "v"), ValueError, "lists of 1 to 2 values"),
         (lambda: arrow.quantize_column(holes, "v"), ValueError, "1 null values within lists"),
         (lambda: arrow.quantize_column(pa.table({"v": [1.0]}), "v"), TypeError, "lists of floats are needed"),

@@ -604,10 +604,22 @@ def test_file_systems_without_locks(
         raise OSError(getattr(errno, name), "no locks here")
 
     monkeypatch.setattr(stages.fcntl, "lockf", refuse)
+    monkeypatch.setattr(stages, "_held", type("Forgetful", (set,), {"__contains__": lambda *_: False})())
     plan = quantize.plan(made[0], tmp_path / "out", **OPTIONS)
     other = Path(stages.LocalStage(plan).path) / "work" / "other"
     other.mkdir(parents=True)
     there = []
+    page, manifest = stages.page, stages.manifest
+
+    def second(*given: Any) -> str:
+        """Another run, which ends after it has looked what does not belong to the output."""
+        monkeypatch.setattr(stages, "page", lambda *_: refuse())
+        with pytest.raises(OSError, match="no locks here"):
+            quantize.run(plan, 2, resume=True)
+        monkeypatch.setattr(stages, "page", page)
+        return manifest(*given)
+
+    monkeypatch.setattr(stages, "manifest", second)
     given = quantize.run(plan, 2, resume=True, progress=lambda *_: there.append(other.is_dir()))
     assert all(there)
     check(tmp_path / "out", made[1], given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -274,6 +275,34 @@ def test_a_task_twice_at_once(made: Any, tmp_path: Path) -> None:
     assert found[0::2] == found[1::2]
     given = quantize.run(plan, 2, resume=True)
     check(download("memory://out", tmp_path / "out"), made[1], given)
+
+
+@pytest.mark.parametrize("moment", ["begin", "publish", "finish"])
+@pytest.mark.parametrize("kind", ["memory", "file", "local"])
+def test_two_runs_at_once(kind: str, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without locks both do the work. Whatever one is at when the other ends, nothing is left over."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(stages.fcntl, "lockf", refuse)
+    monkeypatch.setattr(stages, "_held", type("Forgetful", (set,), {"__contains__": lambda *_: False})())
+    source, wanted = make(tmp_path, 2)
+    target = f"{base(kind, tmp_path)}/out" if kind != "local" else str(tmp_path / "twice")
+    plan = quantize.plan(source, target, **OPTIONS)
+    stage = type(running._stage(plan))
+    act, others = getattr(stage, moment), list[dict[str, str]]()
+
+    def other(*given: Any) -> Any:
+        if not others:
+            others.append({})  # no third one
+            others[0] = quantize.run(plan, 2, resume=True)
+        return act(*given)
+
+    monkeypatch.setattr(stage, moment, other)
+    given = quantize.run(plan, 1, resume=True)
+    assert others == [given]
+    check(download(target, tmp_path / "here") if kind != "local" else Path(target), wanted, given)
 
 
 def test_memory_is_that_of_one_process(made: Any) -> None:

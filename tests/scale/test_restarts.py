@@ -128,11 +128,17 @@ def drive_remote(plan: quantize.Plan, folder: Path, after: int) -> subprocess.Co
 
 
 @pytest.mark.parametrize("moment", range(REMOTE_MOMENTS))
-def test_killed_driver_of_an_output_with_a_url(small: Any, calls: int, tmp_path: Path, moment: int) -> None:
-    """Whatever a store has by then, resume ends it, and nothing else is left."""
+def test_killed_driver_of_an_output_with_a_url(
+    small: Any, calls: int, tmp_path: Path, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a store has by then, resume ends it; nothing is left there, nor in the temporary folder."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
     plan = quantize.plan(f"file://{small[0]}", f"file://{tmp_path}/out", **OPTIONS)
     at = moment * (calls - 1) // (REMOTE_MOMENTS - 1)
     for _ in range(2):  # the run that goes on is killed, too, unless it has less to do
         assert drive_remote(plan, tmp_path, at).returncode in (-9, 0)
     check(tmp_path / "out", small[1], quantize.run(plan, 2, resume=True))
     assert not [name for name in os.listdir(tmp_path / "out") if name.startswith(".")]
+    assert not os.listdir(tmp_path / "tmp")

@@ -46,15 +46,17 @@ def same(rows: Any, wanted: Any) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
 @pytest.mark.usefixtures("ray_started")
 def test_ray_data() -> None:
-    """Blocks of any size hold the bytes of the array in one piece."""
+    """Blocks of any size, of lists or of Ray's own tensors, hold the bytes of the array in one piece."""
     import ray
 
     x, table = vectors()
-    dataset = ray.data.from_arrow([table[:300], table[300:301], table[301:]])
-    made = block("Ray", dataset=dataset)["dataset"]
-    whole = pa.concat_tables(ray.get(made.to_arrow_refs())).sort_by("id")
-    assert isinstance(whole["embedding"].type, arrow.Int4BlockType)
-    same(arrow.dequantize_column(whole, "embedding")["embedding"].to_pylist(), quantize.quantize_array(x))
+    lists = ray.data.from_arrow([table[:300], table[300:301], table[301:]])
+    tensors = ray.data.from_items([{"id": i, "embedding": row} for i, row in enumerate(x)])
+    for dataset in (lists, tensors):
+        made = block("Ray", dataset=dataset)["dataset"]
+        whole = pa.concat_tables(ray.get(made.to_arrow_refs())).sort_by("id")
+        assert isinstance(whole["embedding"].type, arrow.Int4BlockType)
+        same(arrow.dequantize_column(whole, "embedding")["embedding"].to_pylist(), quantize.quantize_array(x))
 
 
 @pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas")

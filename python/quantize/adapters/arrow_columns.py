@@ -38,7 +38,7 @@ def quantize_column(
     ----------
     table : pyarrow.Table or pyarrow.RecordBatch
     column : str
-        Its name: lists of floats that are all of one length, or null.
+        Its name: lists of floats that are all of one length, or null; or tensors of one axis.
     scheme, group_size, scale_dtype, method, nonfinite : optional
         As :func:`quantize_array` takes them.
     size : int, optional
@@ -68,8 +68,10 @@ def quantize_column(
     (True, FixedSizeListType(fixed_size_list<item: float>[64]))
     """
     found, _ = find(scheme, group_size=group_size, scale_dtype=scale_dtype, method=method)
-    arrays = _chunks(table, column)
-    kind = Int4BlockType(found, _length(_type(table, column), arrays, column, size))
+    arrays = [array.storage if _is_tensor(array.type) else array for array in _chunks(table, column)]
+    type_ = _type(table, column)
+    lists = type_.storage_type if _is_tensor(type_) else type_
+    kind = Int4BlockType(found, _length(lists, arrays, column, size))
     made = []
     for array in arrays:
         values = values_of(array, kind.size, column)
@@ -108,12 +110,13 @@ def dequantize_column(
     if dtype not in FLOATS:
         raise DtypeError(f"dtype must be one of {', '.join(FLOATS)}, not {dtype!r}")
     made = []
+    arrays = _chunks(table, column)
     kind = _type(table, column) if stored_as is None else stored_as
     if not isinstance(kind, Int4BlockType):
         raise DtypeError(
             f"column {column!r} is {kind}; pass stored_as=Int4BlockType(scheme, size), if it was of that type"
         )
-    for array in _chunks(table, column):
+    for array in arrays:
         storage = array.storage if isinstance(array, pa.ExtensionArray) else array
         if not is_alike(storage.type, kind.plain):
             raise DtypeError(f"column {column!r} is {storage.type}, not {kind.plain}")
@@ -131,7 +134,17 @@ def dequantize_column(
     return _replaced(table, column, pa.list_(FLOATS[dtype], kind.size), made)
 
 
+def _is_tensor(kind: Any) -> bool:
+    """Whether a type is that of tensors of one axis, which are lists with another name."""
+    return isinstance(kind, pa.BaseExtensionType) and len(getattr(kind, "shape", ())) == 1
+
+
 def _chunks(table: Any, column: str) -> list[Any]:
+    if not isinstance(table, (pa.Table, pa.RecordBatch)):
+        raise DtypeError(
+            f"table must be a Table or RecordBatch of pyarrow, not {type(table).__name__}; pyarrow.table() "
+            "or the to_arrow() of other libraries makes one"
+        )
     found = table.column(column)
     return list(found.chunks) if isinstance(found, pa.ChunkedArray) else [found]
 
