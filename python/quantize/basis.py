@@ -227,6 +227,11 @@ def learn_basis(vectors: ArrayLike, *, width: SupportsIndex | None = None, matri
     -------
     Basis
 
+    Raises
+    ------
+    ValueError
+        When there are no vectors, or `width` is not 1 to `dim`; as `NonFiniteError` for NaN and infinity.
+
     Examples
     --------
     >>> import numpy as np

@@ -139,6 +139,12 @@ def tune_index(
     -------
     IndexChoice
 
+    Raises
+    ------
+    ValueError
+        When there are fewer than ``2 * k`` vectors or no query, `k` is less than 1, the metric is unknown, or
+        shapes do not fit together; as `NonFiniteError` for NaN and infinity.
+
     Examples
     --------
     >>> import numpy as np
