@@ -84,8 +84,8 @@ def nearest(
     NonFiniteError, RangeError
         When a query holds NaN, infinity, or a float64 beyond float32.
     ValueError
-        When shapes do not fit together, `q` is quantized along its first axis, `k` is negative, or `candidates`
-        is less than `k` or given without `rerank`.
+        When shapes do not fit together, `q` is quantized along its first axis, `k` is negative, or
+        `candidates` is less than `k` or given without `rerank`.
     DtypeError
         When `q` is no QuantizedArray, `mask` is not of bool, or `queries` are not real numbers.
 
