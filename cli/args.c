@@ -187,9 +187,10 @@ static size_t distance(const char *a, const char *b)
 const char *nearest(const char *given, const char *const *candidates, size_t count)
 {
     const char *best = NULL;
-    size_t least = strlen(given) / 3 + 1; /* with more mistakes it is another word */
+    size_t length = strlen(given), least = length / 3 + 1; /* with more mistakes it is another word */
     for (size_t i = 0; i < count; i++) {
-        size_t d = distance(given, candidates[i]);
+        int begins = length > 2 && strncmp(candidates[i], given, length) == 0; /* a word that was cut is one mistake */
+        size_t d = begins ? 1 : distance(given, candidates[i]);
         if (d <= least && (!best || d < least)) {
             best = candidates[i];
             least = d;

@@ -50,7 +50,7 @@ def scale_dtype_name(dtype: Any) -> str:
     except TypeError:
         name = repr(dtype)
     if name not in SCALE_DTYPES:
-        meant = f"; did you mean {guess}?" if (guess := nearest(name, SCALE_DTYPES)) else ""
+        meant = f"; did you mean {guess}?" if (guess := nearest(name.strip("'"), SCALE_DTYPES)) else ""
         raise DtypeError(f"scale_dtype must be one of {', '.join(SCALE_DTYPES)}, not {name}{meant}")
     return name
 

@@ -464,6 +464,7 @@ def test_other_misspelt_words() -> None:
         (lambda: quantize.quantize_array(w, method="serach"), "did you mean 'search'"),
         (lambda: quantize.quantize_array(w, nonfinite="refused"), "did you mean 'refuse'"),  # type: ignore[arg-type]
         (lambda: quantize.quantize_array(w, scale_dtype="float61"), "did you mean float16"),
+        (lambda: quantize.quantize_array(w, scale_dtype="float8"), "did you mean float8_e4m3"),  # type: ignore[arg-type]
         (lambda: quantize.quantize_to_int4(w, "min-max"), "did you mean 'minmax'"),  # type: ignore[arg-type]
         (lambda: quantize.Scheme(codes="unt4"), "only codes 'table'|did you mean"),
         (lambda: quantize.Scheme("nf4"), r"use quantize\.schemes\(\)\['nf4'\]"),
