@@ -42,16 +42,17 @@ static const struct option {
 #define PLACE(field) offsetof(settings, field)
     {"--scheme", "NAME", SCHEME, PLACE(how.scheme), NULL, 0, 0, "4-bit representation (int4), or q8_0: 8 bits"},
     {"--group-size", "N|row", GROUP, PLACE(how.group_size), NULL, 0, 0,
-     "neighbours that share a scale (the scheme's own)"},
+     "how many neighbours share a scale (the scheme's own)"},
     {"--axis", "N", SIGNED, PLACE(how.axis), NULL, 0, 0, "axis along which groups run, from the end if negative (-1)"},
     {"--table", "FILE", TEXT, PLACE(how.table), NULL, 0, 0,
      "sixteen numbers for codes 0 to 15, instead of the scheme's"},
-    {"--method", "NAME", METHOD, PLACE(how.method), NULL, 0, 0, "how scales are found (default: the scheme's own)"},
-    {"--weights", "FILE", TEXT, PLACE(how.weights), NULL, 0, 0, "how much the square of each error counts"},
+    {"--method", "NAME", METHOD, PLACE(how.method), NULL, 0, 0,
+     "search, exact, absmax, absmax7, minmax or reference (search)"},
+    {"--weights", "FILE", TEXT, PLACE(how.weights), NULL, 0, 0, "how much the square of each value's error counts"},
     {"--imatrix", "FILE", TEXT, PLACE(how.imatrix), NULL, 0, 0,
      "weights of columns, as an importance matrix of llama.cpp"},
     {"--gram", "FILE", TEXT, PLACE(how.gram), NULL, 0, 0,
-     "Gram matrices of the inputs of layers, for whose outputs GPTQ chooses codes"},
+     "Gram matrices of the inputs of layers: choose codes by GPTQ"},
     {"--seed", "N", SEED, PLACE(how.seed), NULL, 0, UINT64_MAX,
      "round at random to one of the two codes around a value"},
     {"--scale-dtype", "TYPE", CHOICE, PLACE(how.scale_dtype), scale_dtypes, 0, 0, "type of scales (the scheme's own)"},
@@ -62,25 +63,24 @@ static const struct option {
     {"--include", "GLOB", LIST, PLACE(which.include), NULL, 0, 0, "only tensors whose name matches; may be repeated"},
     {"--exclude", "GLOB", LIST, PLACE(which.exclude), NULL, 0, 0, "not tensors whose name matches; may be repeated"},
     {"--rule", "PATTERN=ACTION", NAMED, PLACE(which.rules), NULL, 0, 0,
-     "what becomes of tensors by name: keep, or a scheme; the first match counts"},
+     "keep tensors by name, or give them a scheme; the first match counts"},
     {"--rules", "FILE", NAMED, PLACE(which.rules), NULL, 0, 0, "such rules from a .json or .toml file"},
     {"--no-default-rules", NULL, FLAG, PLACE(which.no_default_rules), NULL, 0, 0,
-     "encode also what stays in models: embeddings, output heads, routers"},
-    {"--min-size", "N", WHOLE, PLACE(which.min_size), NULL, 0, UINT64_MAX,
-     "leave tensors of fewer values as they are (256), as those with one axis"},
-    {"--min-sqnr", "DB", REAL, PLACE(goal.min_sqnr), NULL, 0, 0, "least ratio of signal to error of a tensor"},
+     "encode embeddings, output heads and routers of models, too"},
+    {"--min-size", "N", WHOLE, PLACE(which.min_size), NULL, 0, UINT64_MAX, "copy tensors of fewer values (256)"},
+    {"--min-sqnr", "DB", REAL, PLACE(goal.min_sqnr), NULL, 0, 0, "least SQNR of a tensor, signal to error"},
     {"--target-bits", "BITS", REAL, PLACE(goal.target_bits), NULL, 0, 0,
-     "choose schemes by their error, for so many bits a value in all"},
+     "choose a scheme for each tensor, for so many bits a value in all"},
     {"--stats", NULL, FLAG, PLACE(say.stats), NULL, 0, 0, "print the error of each tensor"},
     {"--report", "FILE", TEXT, PLACE(output.report), NULL, 0, 0,
      "write a page of HTML with tables and pictures of the errors"},
     {"--dry-run", NULL, FLAG, PLACE(output.dry_run), NULL, 0, 0, "print what would be done and write nothing"},
     {"--to", "LAYOUT", TEXT, PLACE(output.to), NULL, 0, 0,
-     "how quantized tensors shall lie in the output (as OUT's name says)"},
+     "layout of quantized tensors in OUT (the one that OUT's name implies)"},
     {"--requantize", NULL, FLAG, PLACE(output.requantize), NULL, 0, 0,
      "encode again what is quantized, or cannot be converted, and print the error"},
     {"--no-verify", NULL, FLAG, PLACE(output.no_verify), NULL, 0, 0,
-     "do not decode both files to see that they are the same"},
+     "do not decode both files to prove that they are the same"},
     {"--k", "N", WHOLE, PLACE(k), NULL, 1, 1 << 20, "how many rows to find for each query, as -k (10)"},
     {"--metric", "NAME", CHOICE, PLACE(metric), metrics, 0, 0,
      "dot product, cosine, or l2: squared distance, of which less is better (dot)"},
@@ -92,10 +92,9 @@ static const struct option {
      "bytes of tensors in one file of a folder (5G)"},
     {"--part", "N|rest|list", TEXT, PLACE(output.part), NULL, 0, 0,
      "make one file of a folder, or all else; or list them"},
-    {"--choices", "FILE", TEXT, PLACE(output.choices), NULL, 0, 0,
-     "with --part: what --part list chose, so that it is not chosen again"},
+    {"--choices", "FILE", TEXT, PLACE(output.choices), NULL, 0, 0, "with --part: the choices that --part list printed"},
     {"--resume", NULL, FLAG, PLACE(output.resume), NULL, 0, 0,
-     "make a folder file by file, and go on where such a run ended before"},
+     "make a folder file by file; continue a run that was stopped"},
     {"--threads", "N", WHOLE, PLACE(threads), NULL, 1, 256, "threads (all CPUs for large files, otherwise one)"},
     {"--size", "BYTES", BYTES, PLACE(size), NULL, 65536, (uint64_t)1 << 40, "bytes of float32 to work on (64M)"},
     {"--seconds", "S", REAL, PLACE(seconds), NULL, 0, 0, "about how long the whole run takes (5)"},
@@ -111,8 +110,8 @@ static const struct option {
     {"--allow-trailing", NULL, FLAG, PLACE(limits.allow_trailing), NULL, 0, 0,
      "ignore what follows the array of a .npy file"},
     {"--json", NULL, FLAG, PLACE(say.json), NULL, 0, 0, "results as JSON"},
-    {"--jsonl", NULL, FLAG, PLACE(say.jsonl), NULL, 0, 0, "what happens as it happens: one JSON object a line"},
-    {"--quiet", NULL, FLAG, PLACE(say.quiet), NULL, 0, 0, "say nothing but errors"},
+    {"--jsonl", NULL, FLAG, PLACE(say.jsonl), NULL, 0, 0, "events as they happen: one JSON object a line"},
+    {"--quiet", NULL, FLAG, PLACE(say.quiet), NULL, 0, 0, "print errors only"},
     {"--help", NULL, FLAG, PLACE(say.help), NULL, 0, 0, "print this page"},
 #undef PLACE
 };
@@ -188,9 +187,10 @@ static size_t distance(const char *a, const char *b)
 const char *nearest(const char *given, const char *const *candidates, size_t count)
 {
     const char *best = NULL;
-    size_t least = strlen(given) / 3 + 1; /* with more mistakes it is another word */
+    size_t length = strlen(given), least = length / 3 + 1; /* with more mistakes it is another word */
     for (size_t i = 0; i < count; i++) {
-        size_t d = distance(given, candidates[i]);
+        int begins = length > 2 && strncmp(candidates[i], given, length) == 0; /* a word that was cut is one mistake */
+        size_t d = begins ? 1 : distance(given, candidates[i]);
         if (d <= least && (!best || d < least)) {
             best = candidates[i];
             least = d;

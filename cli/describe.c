@@ -22,7 +22,7 @@ void print_usage(const command *commands, size_t count)
     for (size_t i = 0; i < count; i++) {
         char left[64];
         snprintf(left, sizeof left, "quantize %s %s", commands[i].name, commands[i].files);
-        printf("  %-30s %s\n", left, commands[i].summary);
+        printf("  %-32s %s\n", left, commands[i].summary);
     }
     printf("\n'quantize help COMMAND' lists its options; 'quantize help --man' prints a manual page, 'quantize help\n"
            "--bash', '--zsh' and '--fish' what these shells read to complete words. Exit codes:");

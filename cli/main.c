@@ -20,7 +20,7 @@
 #define EVENTS        " --jsonl"
 
 static const command commands[] = {
-    {"info", "[FILE]", 0, 1, " --check" INPUT_OPTIONS COMMON, "what a file holds, or what this program can do",
+    {"info", "[FILE]", 0, 1, " --check" INPUT_OPTIONS COMMON, "list what a file holds, or what this program can do",
      "Lists the tensors of a file (.npy, .npz, .safetensors, .gguf): type, shape, scheme, bytes and bits per value.\n"
      "Without a file: version, kernel sets, CPUs and schemes.",
      run_info},
@@ -31,46 +31,45 @@ static const command commands[] = {
      " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr --requantize"
      " --stats --report --dry-run --max-shard-size --part --resume --threads --force --no-fsync" INPUT_OPTIONS EVENTS
          COMMON,
-     "floats to 4 bits",
-     "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf), writes OUT (the last three). Other\n"
-     "tensors, scalars, those that --include and --exclude leave out and, without --requantize, those that are\n"
-     "quantized already are copied; so are, unless --include names them or there is no other, tensors with one\n"
-     "axis (norms, biases) and those below --min-size, and in models embeddings, output heads, routers and the\n"
-     "like. IN may be a folder with a model, or its index; then OUT can be a folder, too.",
+     "quantize floats to 4 bits",
+     "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf) and writes OUT (.npz, .safetensors, .gguf).\n"
+     "These tensors are copied instead: scalars and tensors that are no floats; those that --include and --exclude\n"
+     "leave out; those that are quantized already, without --requantize; and, unless --include names them or there is\n"
+     "no other, tensors with one axis (norms, biases), tensors below --min-size, and in models embeddings, output\n"
+     "heads, routers and the like. IN may be a folder with a model, or its index; then OUT can be a folder, too.",
      run_encode},
     {"decode", "IN OUT", 2, 2,
-     " --dtype --tensor --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS EVENTS COMMON, "4 bits to floats",
+     " --dtype --tensor --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS EVENTS COMMON, "decode to floats",
      "Decodes the quantized tensors of IN. OUT (.npz, .safetensors, .gguf) gets all tensors; OUT.npy the only one, or\n"
      "the one that --tensor names. Tensors that are not quantized are copied. OUT can be a folder if IN is one.",
      run_decode},
     {"convert", "IN OUT", 2, 2,
      " --to --report --requantize --no-verify --max-shard-size --part --choices --resume --threads --force "
      "--no-fsync" INPUT_OPTIONS EVENTS COMMON,
-     "quantized tensors as other programs keep them",
-     "Writes the tensors of IN to OUT, the quantized ones in another layout with the same values: own, gptq, gptq_v2,\n"
-     "awq, compressed-tensors, mlx, bitsandbytes, modelopt, gpt-oss or gguf, all of which are read. What cannot have "
-     "the same\n"
-     "values is refused. At the end both files are decoded, and must be the same to the last bit. OUT can be a folder "
-     "if IN\n"
-     "is one.",
+     "write quantized tensors in the layout of another program",
+     "Writes the tensors of IN to OUT. Quantized tensors get another layout and keep their values. Layouts, all of\n"
+     "which are read, too: own, gptq, gptq_v2, awq, compressed-tensors, mlx, bitsandbytes, modelopt, gpt-oss, gguf.\n"
+     "A tensor that cannot keep its values is refused. At the end both files are decoded, and must be the same to the\n"
+     "last bit. OUT can be a folder if IN is one.",
      run_convert},
     {"compare", "A B", 2, 2, " --report --force --min-sqnr --include --exclude --threads" INPUT_OPTIONS EVENTS COMMON,
-     "the error between two files, tensor by tensor",
-     "Compares the tensors of two files by name; if each has a single one, these. Either may be quantized. A is the\n"
-     "original. Exits with 1 if a tensor is missing, has another shape, if integers differ, or below --min-sqnr.",
+     "measure the error between two files, tensor by tensor",
+     "Compares the tensors of two files that have the same name; if each file has one tensor, these two. A is the\n"
+     "original; either file may be quantized. Exits with 1 if a tensor is missing or has another shape, if integers\n"
+     "differ, or if the SQNR of a tensor is below --min-sqnr.",
      run_compare},
     {"verify", "FILE [ORIGINAL]", 1, 2, " --min-sqnr --threads" INPUT_OPTIONS EVENTS COMMON,
-     "whether a file is sound, and how far from the original",
-     "Reads all of FILE: its structure, checksums, codes and scales; decodes the quantized tensors, whose values must\n"
-     "all be finite. With ORIGINAL, what compare prints of ORIGINAL and FILE follows, with its exit code.",
+     "check a file, and its error against the original",
+     "Reads all of FILE, checks its structure, checksums, codes and scales, and decodes the quantized tensors, whose\n"
+     "values must all be finite. With ORIGINAL, it then does what compare ORIGINAL FILE does, with its exit code.",
      run_verify},
     {"search", "BASE QUERIES", 2, 2, " --k --metric --tensor --threads" INPUT_OPTIONS COMMON,
-     "the rows of a quantized matrix that are nearest to queries",
+     "find the rows of a quantized matrix that are nearest to queries",
      "Finds the rows of BASE, a quantized matrix, that score best with each row of QUERIES, a matrix of floats. Rows "
      "are\n"
      "counted from 0; of equal scores the first row is the best. BASE may have several tensors: --tensor names one.",
      run_search},
-    {"bench", "", 0, 0, " --scheme --size --seconds --threads" COMMON, "speed of this machine",
+    {"bench", "", 0, 0, " --scheme --size --seconds --threads" COMMON, "measure the speed of this machine",
      "Measures each operation against copying, reading and writing memory in the same run. GB/s count the bytes of "
      "the\n"
      "float32 values (pack and unpack: of the codes). With --scheme, all methods of this scheme; without, schemes of "

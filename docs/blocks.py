@@ -74,7 +74,8 @@ def libraries() -> list[str]:
     for name in ("files", "src"):  # in the order of linking; each in a folder, for some files share a name
         objects = folder / name
         objects.mkdir()
-        sources = [str(path) for path in sorted((ROOT / name).rglob("*.c"))]
+        # The folder `windows` has what a system without the calls of POSIX needs.
+        sources = [str(path) for path in sorted((ROOT / name).rglob("*.c")) if path.parent.name != "windows"]
         subprocess.run([os.environ.get("CC", "cc"), *compile_only, *sources], cwd=objects, check=True)
         archives.append(str(objects / "lib.a"))
         subprocess.run(

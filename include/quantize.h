@@ -141,7 +141,8 @@ QZ_API const char *qz_dtype_name(qz_dtype dtype);
 
 typedef struct qz_pool qz_pool;
 
-/* Starts `threads` - 1 threads (the calling thread is the other one). 0 means qz_cpu_count(). At most 256. */
+/* Starts `threads` - 1 threads (the calling thread is the other one). 0 means qz_cpu_count(), 256 at most. Returns QZ_OK;
+ * QZ_ERROR_ARGUMENT for more than 256 threads; QZ_ERROR_MEMORY. */
 QZ_API qz_result qz_pool_create(size_t threads, qz_pool **pool);
 
 /* Ends the threads. NULL is allowed. No call may be using the pool. */
@@ -457,8 +458,9 @@ typedef struct qz_stats {
  * in float32; docs/format.md has the exact operations and the rules for subnormal and huge groups.
  * `options`, `stats` and `detail` may be NULL.
  *
- * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE; QZ_ERROR_NONFINITE; QZ_ERROR_RANGE; QZ_ERROR_SCALE for a scale or
- * offset beyond its stored type (remedy: float32 or bfloat16 scales); QZ_ERROR_STOPPED; QZ_ERROR_KERNELS.
+ * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE; QZ_ERROR_NONFINITE; QZ_ERROR_RANGE; QZ_ERROR_WEIGHT; QZ_ERROR_SCALE
+ * for a scale, offset or super scale beyond its stored type (remedy: float32 or bfloat16 scales); QZ_ERROR_STOPPED;
+ * QZ_ERROR_KERNELS.
  */
 QZ_API qz_result qz_encode(const qz_scheme *scheme, const qz_matrix *src, const qz_packed *dst,
                            const qz_options *options, qz_stats *stats, qz_detail *detail);
@@ -477,29 +479,33 @@ QZ_API qz_result qz_largest(const qz_scheme *scheme, const qz_matrix *src, float
  * Values are computed in float32 and then rounded to dst->dtype. Never reads outside the plain form, whatever
  * the bytes are; `pool` and `detail` may be NULL.
  *
- * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE; QZ_ERROR_RANGE when a finite value does not fit a float16;
- * QZ_ERROR_KERNELS.
+ * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE; QZ_ERROR_RANGE when a finite value does not fit a float16 or
+ * bfloat16; QZ_ERROR_KERNELS.
  */
 QZ_API qz_result qz_decode(const qz_scheme *scheme, const qz_packed *src, const qz_matrix *dst, qz_pool *pool,
                            qz_detail *detail);
 
 /*
  * Compares a matrix of floats with a packed one: fills count, signal, error, max_error and max_index of `stats` (and
- * sets the other counts to 0). float64 is not rounded; sums that do not fit a double become its largest number, and a
- * sum of differences that are too small for their squares, its least normal one. NaN and infinity in `a`:
- * QZ_ERROR_NONFINITE; in the scales: QZ_ERROR_PACKED.
+ * sets the other counts to 0). float64 is not rounded. A sum that does not fit a double becomes the largest double; a
+ * sum of differences whose squares are too small becomes the least normal double. `pool`, `stats` and `detail` may be
+ * NULL.
+ *
+ * Returns QZ_OK; QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE; QZ_ERROR_NONFINITE for NaN and infinity in `a`; QZ_ERROR_PACKED for
+ * those in the scales; QZ_ERROR_RANGE where the packed matrix decodes to a number beyond float32; QZ_ERROR_KERNELS.
  */
 QZ_API qz_result qz_compare(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a, qz_pool *pool,
                             qz_stats *stats, qz_detail *detail);
 
-/* The same for two matrices of floats of one shape; `a` is the signal. */
+/* The same for two matrices of floats of one shape; `a` is the signal. Returns QZ_OK; QZ_ERROR_ARGUMENT, also where the
+ * shapes differ; QZ_ERROR_SIZE; QZ_ERROR_NONFINITE, for `b` if `a` is finite; QZ_ERROR_KERNELS. */
 QZ_API qz_result qz_compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_pool *pool, qz_stats *stats,
                                      qz_detail *detail);
 
 /*
  * Checks that packed data keeps its format: finite scales and offsets, padding 0. Data from qz_encode always does;
- * call this on data from elsewhere. Returns QZ_OK; QZ_ERROR_PACKED with the first offending group in detail
- * (for padding: the last group of its row); QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE.
+ * call this on data from elsewhere. `detail` may be NULL. Returns QZ_OK; QZ_ERROR_PACKED with the first offending group
+ * and its value in detail (for padding: the last group of its row); QZ_ERROR_ARGUMENT; QZ_ERROR_SIZE; QZ_ERROR_KERNELS.
  */
 QZ_API qz_result qz_validate(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
                              qz_detail *detail);

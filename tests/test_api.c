@@ -78,6 +78,10 @@ static int child_with_environment(const char *wanted)
     qz_matrix matrix = {&x, QZ_F32, 1, 1, 1, 1};
     uint16_t stored = 0;
     qz_packed plain = {&packed, &stored, NULL, 1, 2, 0, NULL, 0};
+    qz_matrix result = {&y, QZ_F32, 1, 1, 1, 1};
+    qz_prepared *rows;
+    qz_linear_prepared *weights;
+    int64_t id;
     if (strcmp(wanted, "nothing") != 0)
         return !qz_kernels() || strcmp(qz_kernels(), wanted) != 0;
     return qz_kernels() ||
@@ -90,6 +94,13 @@ static int child_with_environment(const char *wanted)
            qz_decode(&scheme, &plain, &matrix, NULL, NULL) != QZ_ERROR_KERNELS ||
            qz_compare(&scheme, &plain, &matrix, NULL, &stats, NULL) != QZ_ERROR_KERNELS ||
            qz_compare_matrices(&matrix, &matrix, NULL, &stats, NULL) != QZ_ERROR_KERNELS ||
+           qz_validate(&scheme, &plain, 1, 1, NULL) != QZ_ERROR_KERNELS ||
+           qz_largest(qz_scheme_by_name("dual4"), &matrix, &y, NULL) != QZ_ERROR_KERNELS ||
+           qz_project(&x, 1, 1, &x, 1, &y, NULL) != QZ_ERROR_KERNELS ||
+           qz_prepare(&scheme, &plain, 1, 1, NULL, &rows) != QZ_ERROR_KERNELS ||
+           qz_nearest(&scheme, &plain, 1, &matrix, 1, NULL, &scale, &id, NULL) != QZ_ERROR_KERNELS ||
+           qz_linear(&scheme, &plain, 1, 1, &matrix, NULL, &result, NULL) != QZ_ERROR_KERNELS ||
+           qz_linear_prepare(&scheme, &plain, 1, 1, NULL, &weights) != QZ_ERROR_KERNELS ||
            qz_kernels_use("scalar") != QZ_OK || !qz_kernels() || qz_pack_i4(&code, 0, &packed, NULL, NULL) != QZ_OK;
 }
 

@@ -6,14 +6,13 @@ its functions without describing anything twice.
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, TypeVar, overload
 
 import numpy as np
 
 from . import _core
 from .errors import DtypeError, explain
-from .inputs import FLOATS, as_bytes, as_codes, as_floats, widened
+from .inputs import CODES_REMEDY, FLOATS, as_bytes, as_codes, as_floats, as_index, widened
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -73,15 +72,17 @@ def quantize_to_int4(
 
     Raises
     ------
+    NonFiniteError
+        When a value is NaN or infinite. The message names the first one and how many there are.
     ValueError
-        When a value is NaN or infinite, naming the first and the count; when the method is unknown.
-    TypeError
-        When the values are not real numbers.
+        When the method is unknown, or lists differ in length.
+    DtypeError
+        When the values are not real numbers, or a masked array.
 
     See Also
     --------
     dequantize_from_int4 : The way back.
-    quantize_array : A scale for each small group of values, which is far more exact.
+    quantize_array : A scale for each small group of values, which is far more accurate.
 
     Examples
     --------
@@ -148,8 +149,8 @@ def dequantize_from_int4(
 ) -> NDArray[Any]:
     """Turn int4 codes back into floating-point values.
 
-    Each value is ``(code - zero_point) * scale``, computed in double precision and rounded once. One that is
-    beyond the largest float64 by at most half a step becomes the largest float64.
+    Each value is ``(code - zero_point) * scale``, computed in double precision and rounded once. A value that
+    exceeds the largest float64 by at most half a step becomes the largest float64.
 
     Parameters
     ----------
@@ -157,9 +158,9 @@ def dequantize_from_int4(
         Integers from -8 to 7 of any integer type and shape.
     scale : float
         The scale that :func:`quantize_to_int4` returned; finite and positive.
-    zero_point : float
-        The zero point that it returned.
-    dtype : numpy.float32 or numpy.float64
+    zero_point : float, default 0
+        The zero point that it returned; finite.
+    dtype : numpy.float32 or numpy.float64, default numpy.float32
         The type of the result.
 
     Returns
@@ -169,11 +170,14 @@ def dequantize_from_int4(
 
     Raises
     ------
+    CodeError
+        When a code lies outside -8..7. The message names the first one and how many there are.
+    RangeError
+        When a value is beyond the range of `dtype`.
     ValueError
-        When a code lies outside -8..7, when `scale` is not finite and positive or `zero_point` not finite,
-        and when a value is beyond the range of `dtype`.
-    TypeError
-        When the codes are not integers.
+        When `scale` is not finite and positive, or `zero_point` not finite.
+    DtypeError
+        When the codes are not integers, `scale` or `zero_point` is no number, or `dtype` is another type.
 
     Examples
     --------
@@ -203,13 +207,14 @@ def dequantize_from_int4(
             if not 0.0 < float(scale) < np.inf:
                 raise ValueError(f"scale must be finite and positive, not {float(scale)!r}") from None
             raise ValueError(f"zero_point must be finite, not {float(zero_point)!r}") from None
-        remedy = "pass dtype=np.float64" if number == _F32 and failure.args[0] == _core.ERROR_RANGE else ""
-        what = "the result" if failure.args[0] == _core.ERROR_RANGE else "quantized_values"
+        what, remedy = "quantized_values", CODES_REMEDY
+        if failure.args[0] == _core.ERROR_RANGE:
+            what, remedy = "the result", "pass dtype=np.float64" if number == _F32 else ""
         raise explain(failure, what, codes.shape, dtype=target.name, remedy=remedy) from None
     except TypeError:
         raise DtypeError(
-            "scale and zero_point must be real numbers, "
-            f"not {type(scale).__name__} and {type(zero_point).__name__}"
+            f"scale and zero_point must be real numbers, not {type(scale).__name__} and "
+            f"{type(zero_point).__name__}; of an array pass one number, float(x[0])"
         ) from None
     return values
 
@@ -225,14 +230,14 @@ def pack_int4_to_int8(int4_values: ArrayLike) -> NDArray[np.int8]:
     Returns
     -------
     numpy.ndarray
-        int8, half as many (rounded up). The first code of each two is in the low four bits. After an odd
-        number of codes the high four bits of the last byte are 0.
+        One-dimensional int8 with half as many elements, rounded up. The first code of each pair is in the low
+        four bits. After an odd number of codes the high four bits of the last byte are 0.
 
     Raises
     ------
-    ValueError
-        When a code lies outside -8..7, naming the first and the count.
-    TypeError
+    CodeError
+        When a code lies outside -8..7. The message names the first one and how many there are.
+    DtypeError
         When the codes are not integers.
 
     Examples
@@ -248,7 +253,7 @@ def pack_int4_to_int8(int4_values: ArrayLike) -> NDArray[np.int8]:
     try:
         _core.pack_i4(codes, packed)
     except _Failure as failure:
-        raise explain(failure, "int4_values", codes.shape) from None
+        raise explain(failure, "int4_values", codes.shape, remedy=CODES_REMEDY) from None
     return packed
 
 
@@ -258,23 +263,23 @@ def unpack_int8_to_int4(packed_values: ArrayLike, *, length: SupportsIndex | Non
     Parameters
     ----------
     packed_values : array_like
-        int8 or uint8, as from :func:`pack_int4_to_int8`; `bytes` will do. Several dimensions are flattened in
-        C order.
+        int8 or uint8, as :func:`pack_int4_to_int8` returns it, a list of integers that fit one of the two, or
+        `bytes`. Several dimensions are flattened in C order.
     length : int, optional
-        The number of codes, for an odd one: the number of bytes times two, or one less. By default every code
-        of every byte.
+        How many codes to return: twice the number of bytes (the default), or one less if an odd number of
+        codes was packed.
 
     Returns
     -------
     numpy.ndarray
-        int8, `length` numbers from -8 to 7.
+        One-dimensional int8 with `length` numbers from -8 to 7.
 
     Raises
     ------
     ValueError
-        When `length` does not belong to that many bytes.
-    TypeError
-        When the bytes are neither int8 nor uint8.
+        When `length` does not belong to that many bytes, or a number of a list does not fit a byte.
+    DtypeError
+        When an array is neither int8 nor uint8, or `length` is no integer.
 
     Examples
     --------
@@ -295,7 +300,7 @@ def unpack_int8_to_int4(packed_values: ArrayLike, *, length: SupportsIndex | Non
         packed = as_bytes(packed, "packed_values")
     count = 2 * packed.size
     if length is not None:
-        wanted = operator.index(length)
+        wanted = as_index(length, "length")
         if wanted != count and (wanted != count - 1 or wanted < 0):
             options = f"{count - 1} or {count}" if count else "0"
             raise ValueError(

@@ -11,6 +11,7 @@ import numpy as np
 from . import _core
 from .c_numbers import WHOLE_ROW
 from .encode import quantize_array
+from .inputs import as_index
 from .packed_array import assemble
 from .parts import Parts
 from .rotation import Rotation
@@ -226,6 +227,11 @@ def learn_basis(vectors: ArrayLike, *, width: SupportsIndex | None = None, matri
     -------
     Basis
 
+    Raises
+    ------
+    ValueError
+        When there are no vectors, or `width` is not 1 to `dim`; as `NonFiniteError` for NaN and infinity.
+
     Examples
     --------
     >>> import numpy as np
@@ -240,7 +246,7 @@ def learn_basis(vectors: ArrayLike, *, width: SupportsIndex | None = None, matri
     """
     rows = checked_rows(vectors, "vectors", -1)
     count, dim = rows.shape
-    codes = dim if width is None else operator.index(width)
+    codes = dim if width is None else as_index(width, "width")
     if not count or not dim:
         raise ValueError(f"vectors has shape {rows.shape}; at least one number is needed")
     if not 1 <= codes <= dim:

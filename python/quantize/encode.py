@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING
 
 from . import _core
 from .axes import chosen_axis
 from .core_types import StatsNumbers
 from .encode_errors import encoding_error
-from .inputs import as_floats, as_threads
+from .inputs import as_floats, as_index, as_threads
 from .names import unknown
 from .packed_array import assemble
 from .parts import as_matrix, empty_parts, matrices, other_axes
@@ -142,8 +141,9 @@ def quantize_array(
     axis = chosen_axis(axis, x.shape, found)
     cols = x.shape[axis]
     importance, importance_number = (None, 0) if weights is None else as_weights(weights, x.shape, axis)
-    if seed is not None and not 0 <= operator.index(seed) < 2**64:
-        raise ValueError(f"seed must be 0..2**64 - 1, not {operator.index(seed)}")
+    random = 0 if seed is None else as_index(seed, "seed")
+    if not 0 <= random < 2**64:
+        raise ValueError(f"seed must be 0..2**64 - 1, not {random}")
     if seed is not None and (method or found.method) == "reference":
         raise ValueError("method 'reference' rounds as the other tool does; it takes no seed")
     parts = empty_parts(found, other_axes(x.shape, axis), cols)
@@ -160,7 +160,7 @@ def quantize_array(
             importance,
             importance_number,
             seed is not None,
-            0 if seed is None else operator.index(seed),
+            random,
         )
     except _core.Failure as failure:
         groups = sizes(found, 1, cols).groups

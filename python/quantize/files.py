@@ -57,6 +57,8 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     TypeError
         For what is no mapping, and for an array of Python objects or of a type that .npy files do not know. A
         type that safetensors does not have (strings, dates, records) is a ValueError.
+    OSError
+        When the file cannot be written.
 
     See Also
     --------

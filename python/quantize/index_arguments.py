@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -11,7 +10,7 @@ import numpy as np
 from .basis import Basis
 from .c_numbers import WHOLE_ROW
 from .errors import DtypeError
-from .inputs import as_array, as_single
+from .inputs import as_array, as_index, as_single
 from .neighbours import Neighbours
 from .segments import Filter, Segment, are_ascending
 
@@ -32,7 +31,7 @@ ID_MOST = 2**63 - 2  # so that there is a next one
 
 def checked_seed(seed: SupportsIndex) -> int:
     """The seed of a rotation."""
-    number = operator.index(seed)
+    number = as_index(seed, "rotation")
     if not 0 <= number < 2**64:
         raise ValueError(f"rotation is {number}; a seed is 0..2**64 - 1")
     return number
@@ -121,7 +120,7 @@ def checked_candidates(candidates: SupportsIndex | None, k: int, is_wanted: bool
         if candidates is not None:
             raise ValueError("candidates says how many vectors rerank ranks, but rerank is not given")
         return k
-    more = 4 * k + 10 if candidates is None else operator.index(candidates)
+    more = 4 * k + 10 if candidates is None else as_index(candidates, "candidates")
     if more < k:
         raise ValueError(f"candidates is {more}, less than k, {k}")
     return more

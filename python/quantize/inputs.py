@@ -38,6 +38,9 @@ _NARROW_INTEGERS = {"int4", "uint4", "int2", "uint2", "int1", "uint1"}
 _TENSOR_FLOAT8 = {"float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"}
 
 
+CODES_REMEDY = "pass codes of quantize_to_int4; packed ones need unpack_int8_to_int4 first"
+
+
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     """True for the bfloat16 of ml_dtypes, which need not be imported for this."""
     return dtype.itemsize == 2 and dtype.name == "bfloat16"
@@ -197,7 +200,9 @@ def writable(out: Any) -> tuple[AnyArray, bool]:
 
 def unsupported(x: AnyArray, what: str, wanted: str, remedy: str) -> DtypeError:
     """The error for an array of a type that cannot be used."""
-    name = x.dtype.name if x.dtype != object else "object (Python objects)"
+    if x.ndim == 0 and x.dtype.kind in "OSU":  # what is no array: None, text, a dictionary, a generator, ...
+        return DtypeError(f"{what} is of type {type(x.item()).__name__}; pass a list or an array of numbers")
+    name = {"O": "Python objects", "S": "bytes", "U": "str"}.get(x.dtype.kind, x.dtype.name)
     return DtypeError(f"{what} is an array of {name}; {wanted} needed. {remedy}")
 
 
@@ -285,7 +290,7 @@ def as_codes(values: object, what: str) -> NDArray[np.int8]:
             value = int(x[where])
             raise CodeError(
                 f"{what} holds {plural(count, 'code')} outside -8..7, "
-                f"the first, {value}, at {place(where, x.shape)}",
+                f"the first, {value}, at {place(where, x.shape)}; {CODES_REMEDY}",
                 index=index,
                 count=count,
                 value=value,
@@ -308,16 +313,28 @@ def as_bytes(values: object, what: str) -> AnyArray:
             )
         low, high = (int(x.min()), int(x.max())) if x.size else (0, 0)
         if low < -128 or high > (127 if low < 0 else 255):
-            raise ValueError(f"{what} holds numbers that are no bytes, from {low} to {high}")
+            raise ValueError(
+                f"{what} holds numbers from {low} to {high}, which are no bytes; "
+                "pass int8 or uint8 of pack_int4_to_int8"
+            )
         x = x.astype(np.uint8)
     return np.ascontiguousarray(x) if not x.flags.c_contiguous else x
+
+
+def as_index(value: object, what: str) -> int:
+    """An argument that must be an integer."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        given = repr(value) if isinstance(value, (str, float)) else type(value).__name__
+        raise DtypeError(f"{what} must be an integer, not {given}") from None
 
 
 def as_threads(threads: SupportsIndex | None) -> int:
     """None, for as many as pay, becomes 0."""
     if threads is None:
         return 0
-    number = operator.index(threads)
+    number = as_index(threads, "threads")
     if not 1 <= number <= 256:
         raise ValueError(f"threads must be 1..256, or None for as many as pay, not {number}")
     return number
@@ -325,7 +342,7 @@ def as_threads(threads: SupportsIndex | None) -> int:
 
 def as_axis(axis: SupportsIndex, ndim: int, what: str) -> int:
     """An axis counted from 0."""
-    number = operator.index(axis)
+    number = as_index(axis, "axis")
     if ndim == 0:
         raise ValueError(
             f"{what} is 0-dimensional: it has no axis to quantize along; use np.reshape({what}, 1)"

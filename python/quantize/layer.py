@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 import numpy as np
@@ -12,7 +11,7 @@ from . import _core
 from .core_types import Detail, Outcome, StatsNumbers
 from .encode_errors import encoding_error
 from .errors import NonFiniteError, QuantizeError
-from .inputs import as_floats, as_threads
+from .inputs import as_floats, as_index, as_threads
 from .packed_array import assemble
 from .parts import empty_parts, matrices
 from .scheme import Scheme, find, sizes
@@ -126,9 +125,9 @@ def gptq(
     True
     """
     found, method_number = find(scheme, group_size=group_size, scale_dtype=scale_dtype, method=method)
-    rounds, thread_count = operator.index(sweeps), as_threads(threads)
+    rounds, thread_count = as_index(sweeps, "sweeps"), as_threads(threads)
     amount = _FOLLOWS if damping is None else float(damping)
-    count = 0 if examples is None else operator.index(examples)
+    count = 0 if examples is None else as_index(examples, "examples")
     if damping is not None and not 0 <= amount < np.inf:
         raise ValueError(f"damping must be a finite number from 0 on, not {amount}")
     if examples is not None and not 1 <= count < 1 << 63:

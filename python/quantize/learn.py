@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from .axes import chosen_axis
 from .c_numbers import WHOLE_ROW
 from .encode import quantize_array
-from .inputs import as_single, bfloat16_values
+from .inputs import as_index, as_single, bfloat16_values
 from .sample import sample
 from .scheme import Scheme, find
 from .weights import as_weights
@@ -95,10 +94,10 @@ def learn_table(
     iq4_nl  4.5 bits a value, 21.4 dB
     learned 4.5 bits a value, 22.0 dB
     """
-    most = operator.index(rounds)
+    most = as_index(rounds, "rounds")
     if most < 1:
         raise ValueError(f"rounds must be at least 1, not {most}")
-    scheme = Scheme(name="learned", table=_START, group_size=operator.index(group_size))
+    scheme = Scheme(name="learned", table=_START, group_size=as_index(group_size, "group_size"))
     scheme, _ = find(scheme, scale_dtype=scale_dtype)
     align = 1 if scheme.group_size == WHOLE_ROW else scheme.group_size
     if isinstance(axis, str):

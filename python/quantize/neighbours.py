@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from . import _core
 from .c_numbers import METRICS
 from .errors import DtypeError, FormatError, NonFiniteError, element, explain
-from .inputs import as_array, as_floats, as_threads
+from .inputs import as_array, as_floats, as_index, as_threads
 from .names import unknown
 from .packed_array import QuantizedArray, parts_of, prepared_of
 from .parts import as_matrix, matrices
@@ -82,8 +81,13 @@ def nearest(
 
     Raises
     ------
+    NonFiniteError, RangeError
+        When a query holds NaN, infinity, or a float64 beyond float32.
     ValueError
-        When a query holds NaN or infinity, or shapes do not fit together.
+        When shapes do not fit together, `q` is quantized along its first axis, `k` is negative, or
+        `candidates` is less than `k` or given without `rerank`.
+    DtypeError
+        When `q` is no QuantizedArray, `mask` is not of bool, or `queries` are not real numbers.
 
     See Also
     --------
@@ -111,7 +115,7 @@ def nearest(
         raise ValueError(
             f"queries has shape {x.shape}; its rows must have {q.shape[1]} elements, as those of q"
         )
-    wanted = operator.index(k)
+    wanted = as_index(k, "k")
     if wanted < 0:
         raise ValueError(f"k is {wanted}; it must be 0 or more")
     allowed = checked_mask(mask, rows)
@@ -119,7 +123,7 @@ def nearest(
     exact, found = None, min(wanted, available)
     if rerank is not None:
         exact = _exact_rows(rerank, q.shape)
-        more = 4 * wanted + 10 if candidates is None else operator.index(candidates)
+        more = 4 * wanted + 10 if candidates is None else as_index(candidates, "candidates")
         if more < wanted:
             raise ValueError(f"candidates is {more}, less than k, {wanted}")
         found = min(more, available)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from .c_numbers import WHOLE_ARRAY, WHOLE_ROW
 from .errors import DtypeError, plural
-from .inputs import as_array
+from .inputs import as_array, as_index
 from .packed_array import QuantizedArray
 from .sample import Sample, sample
 
@@ -77,7 +76,7 @@ def plot_error(
     """
     if not isinstance(q, QuantizedArray):
         raise DtypeError(f"q must be a QuantizedArray, not {type(q).__name__}; the order is plot_error(q, w)")
-    worst = operator.index(worst)
+    worst = as_index(worst, "worst")
     if worst < 1:
         raise ValueError(f"worst must be at least 1, not {worst}")
     x = as_array(w, "w", bits=True)

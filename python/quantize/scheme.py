@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
@@ -26,6 +25,7 @@ from .c_numbers import (
 )
 from .core_types import SchemeNumbers, Sizes
 from .errors import DtypeError
+from .inputs import as_index
 from .names import nearest, unknown
 from .text import html_table, table
 
@@ -50,7 +50,7 @@ def scale_dtype_name(dtype: Any) -> str:
     except TypeError:
         name = repr(dtype)
     if name not in SCALE_DTYPES:
-        meant = f"; did you mean {guess}?" if (guess := nearest(name, SCALE_DTYPES)) else ""
+        meant = f"; did you mean {guess}?" if (guess := nearest(name.strip("'"), SCALE_DTYPES)) else ""
         raise DtypeError(f"scale_dtype must be one of {', '.join(SCALE_DTYPES)}, not {name}{meant}")
     return name
 
@@ -137,7 +137,7 @@ class Scheme:
 
     def __post_init__(self) -> None:
         for name, least in (("group_size", 1), ("super_size", 0)):
-            size = operator.index(getattr(self, name))
+            size = as_index(getattr(self, name), name)
             object.__setattr__(self, name, size)  # a plain int, whatever integer was given
             whole = (WHOLE_ROW,) if name == "group_size" else (WHOLE_ROW, WHOLE_ARRAY)
             if size not in whole and not least <= size < 2**63:
@@ -339,7 +339,7 @@ def find(
         raise DtypeError(f"scheme must be a name or a quantize.Scheme, not {type(scheme).__name__}")
     changes: dict[str, Any] = {}
     if group_size is not None:
-        changes["group_size"] = operator.index(group_size)
+        changes["group_size"] = as_index(group_size, "group_size")
     if scale_dtype is not None:
         changes["scale_dtype"] = scale_dtype_name(scale_dtype)
     if changes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from . import _core
 from .basis import learn_basis
 from .c_numbers import METRICS
+from .inputs import as_index
 from .names import unknown
 from .text import html_table, table
 from .vector_index import Index
@@ -139,6 +139,12 @@ def tune_index(
     -------
     IndexChoice
 
+    Raises
+    ------
+    ValueError
+        When there are fewer than ``2 * k`` vectors or no query, `k` is less than 1, the metric is unknown, or
+        shapes do not fit together; as `NonFiniteError` for NaN and infinity.
+
     Examples
     --------
     >>> import numpy as np
@@ -151,7 +157,7 @@ def tune_index(
     """
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
-    rows, count = checked_rows(vectors, "vectors", -1), operator.index(k)
+    rows, count = checked_rows(vectors, "vectors", -1), as_index(k, "k")
     if count < 1:
         raise ValueError(f"k is {count}; it must be 1 or more")
     if queries is None:

@@ -23,7 +23,7 @@ from .index_arguments import (
     rows_by_id,
 )
 from .index_state import State, restored
-from .inputs import as_single
+from .inputs import as_index, as_single
 from .neighbours import Neighbours, rank_again
 from .scheme import Scheme
 from .segments import Filter, find_nearest
@@ -267,7 +267,7 @@ class Index:
         """
         given = as_single(queries, "queries")
         rows = finite_rows(given.reshape(1, -1) if given.ndim == 1 else given, "queries", self.dim)
-        wanted = operator.index(k)
+        wanted = as_index(k, "k")
         if wanted < 0:
             raise ValueError(f"k is {wanted}; it must be 0 or more")
         more = checked_candidates(candidates, wanted, rerank is not None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import operator
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -14,6 +13,7 @@ from .c_numbers import METRICS
 from .errors import FormatError
 from .index_arguments import check_basis_suits, checked_basis, checked_seed
 from .index_state import basis_of
+from .inputs import as_index
 from .names import unknown
 from .rotation import Rotation
 from .scheme import Scheme
@@ -52,7 +52,7 @@ class VectorSpace:
         rotation: SupportsIndex | None,
         basis: Basis | None,
     ) -> None:
-        self.dim = operator.index(dim)
+        self.dim = as_index(dim, "dim")
         if not 1 <= self.dim <= _DIM_MOST:
             raise ValueError(f"dim is {self.dim}; vectors have 1..{_DIM_MOST} numbers")
         if metric not in METRICS:

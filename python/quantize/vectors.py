@@ -66,8 +66,10 @@ def quantize_vectors(
 
     Raises
     ------
-    ValueError
+    NonFiniteError, RangeError
         When a value is NaN, infinite or beyond the range of float32.
+    ValueError
+        When `x` has not two axes, the scheme has no float scales, or `scale_dtype` is another type.
 
     See Also
     --------

@@ -95,10 +95,13 @@ static QZ_NOINLINE qz_result validate(const qz_scheme *scheme, const qz_packed *
         return result;
     if (!strides_fit(packed, &sizes, rows, scheme->super_size == QZ_WHOLE_MATRIX))
         return QZ_ERROR_ARGUMENT;
+    const struct qz_kernels *kernels = qz_kernels_active();
+    if (!kernels)
+        return QZ_ERROR_KERNELS;
     struct qz_view view;
     struct numbers numbers;
     memset(numbers.zero, 0, sizeof numbers.zero);
-    qz_view_make(&view, qz_kernels_active(), scheme, packed, rows, cols, cols);
+    qz_view_make(&view, kernels, scheme, packed, rows, cols, cols);
     for (uint64_t r = 0; r < rows && cols; r++) {
         float value = 0.0f;
         uint64_t bad = find_bad_group(&view, r, &numbers, &value);

@@ -88,6 +88,7 @@ def test_help(run: Run) -> None:
         (["compare", "a", "b", "c"], ["'c' is one argument too many"]),
         (["info", "a", "b"], ["'b' is one argument too many"]),
         (["encode", "a.npy", "b.npz", "--shceme", "int4"], ["no option --shceme", "did you mean --scheme?"]),
+        (["encode", "a.npy", "b.npz", "--group", "8"], ["no option --group", "did you mean --group-size?"]),
         (["encode", "a.npy", "b.npz", "--zzzzz"], ["no option --zzzzz", "quantize help encode"]),
         (["decode", "a.npz", "b.npy", "--scheme", "int4"], ["--scheme is not an option of decode"]),
         (["encode", "a.npy", "b.npz", "--scheme"], ["--scheme needs a value"]),

@@ -351,7 +351,9 @@ def test_codes_out_of_range_name_the_first(take: Taker, dtype: Any) -> None:
     for n in (3, 200, 70_000):
         codes = np.zeros(n, dtype)
         codes[1], codes[n - 1] = 8, 100
-        with pytest.raises(ValueError, match=r"2 codes outside -8\.\.7, the first, 8, at index 1$") as found:
+        with pytest.raises(
+            ValueError, match=r"2 codes outside -8\.\.7, the first, 8, at index 1; pass codes of"
+        ) as found:
             take(codes)
         assert isinstance(found.value, quantize.CodeError)
         assert (found.value.index, found.value.count, found.value.value) == (1, 2, 8)

@@ -464,6 +464,7 @@ def test_other_misspelt_words() -> None:
         (lambda: quantize.quantize_array(w, method="serach"), "did you mean 'search'"),
         (lambda: quantize.quantize_array(w, nonfinite="refused"), "did you mean 'refuse'"),  # type: ignore[arg-type]
         (lambda: quantize.quantize_array(w, scale_dtype="float61"), "did you mean float16"),
+        (lambda: quantize.quantize_array(w, scale_dtype="float8"), "did you mean float8_e4m3"),  # type: ignore[arg-type]
         (lambda: quantize.quantize_to_int4(w, "min-max"), "did you mean 'minmax'"),  # type: ignore[arg-type]
         (lambda: quantize.Scheme(codes="unt4"), "only codes 'table'|did you mean"),
         (lambda: quantize.Scheme("nf4"), r"use quantize\.schemes\(\)\['nf4'\]"),
@@ -821,6 +822,36 @@ def remedies() -> Iterator[tuple[str, Callable[[], Any], str, Callable[[], Any]]
         r"np\.nan_to_num\(values\.astype\(np\.float32\)\)",
         lambda: quantize.quantize_to_int4(np.nan_to_num(half.astype(np.float32))),
     )
+    packed, codes = quantize.pack_int4_to_int8([1, 2]), np.array([1, 2], np.int8)
+    for packed_too_much in (packed, packed.astype(np.int64)):
+        yield (
+            "packed",
+            lambda p=packed_too_much: quantize.dequantize_from_int4(p, 0.5),
+            "packed ones need unpack_int8_to_int4 first",
+            lambda p=packed_too_much: quantize.dequantize_from_int4(
+                quantize.unpack_int8_to_int4(p.tolist()), 0.5
+            ),
+        )
+    scales = np.array([0.5])
+    yield (
+        "array of scales",
+        lambda: quantize.dequantize_from_int4(codes, scales),
+        r"pass one number, float\(x\[0\]\)",
+        lambda: quantize.dequantize_from_int4(codes, float(scales[0])),
+    )
+    yield (
+        "no array",
+        lambda: quantize.quantize_to_int4(v for v in (1.0, 2.0)),  # type: ignore[arg-type]
+        "^values is of type generator; pass a list",
+        lambda: quantize.quantize_to_int4([1.0, 2.0]),
+    )
+    for name, wrong in (("group_size", 1.5), ("threads", 2.0), ("seed", 0.5)):
+        yield (
+            "no integer",
+            lambda n=name, x=wrong: quant(normal(2, 32), **{n: x}),
+            f"^{name} must be an integer, not {wrong!r}",
+            lambda n=name: quant(normal(2, 32), **{n: 1}),
+        )
     yield "nan", lambda: quant(NAN), "nonfinite='clip'", lambda: quant(NAN, nonfinite="clip")
     yield "range", lambda: quant(BIG), "scale the values first", lambda: quant(BIG * 1e-39)
     for dtype in ("float32", "bfloat16"):

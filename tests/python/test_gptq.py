@@ -478,7 +478,7 @@ def test_gram_of_too_few_examples() -> None:
         ({"method": "minmax"}, ValueError, "unknown method 'minmax' for scheme 'int4'"),
         ({"damping": -1}, ValueError, "damping must be a finite number from 0 on, not -1.0"),
         ({"examples": 0}, ValueError, "examples must be how many rows gram is of, at least 1, not 0"),
-        ({"examples": 2.0}, TypeError, "cannot be interpreted as an integer"),
+        ({"examples": 2.0}, TypeError, "must be an integer"),
         (
             {"holdout": np.eye(9)},
             ValueError,
@@ -487,7 +487,7 @@ def test_gram_of_too_few_examples() -> None:
         ({"holdout": -np.eye(8)}, ValueError, "holdout is no Gram matrix: -1 on its diagonal, at index 0"),
         ({"damping": np.nan}, ValueError, "damping must be a finite number from 0 on, not nan"),
         ({"sweeps": -1}, ValueError, "sweeps must be 0..1000, not -1"),
-        ({"sweeps": 1.5}, TypeError, "cannot be interpreted as an integer"),
+        ({"sweeps": 1.5}, TypeError, "must be an integer"),
         ({"threads": 0}, ValueError, "threads must be 1..256"),
     ],
 )
