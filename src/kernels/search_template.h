@@ -94,7 +94,14 @@ INLINE struct search_levels search_levels(const struct qz_search *rule, int set)
 
 /* Candidates are worked on a few at a time, step by step together, so that one does not wait for another. Their number
  * `count` is a constant: 2, 3 or 4. */
+#ifdef __clang__
+/* Up to version 14 it would keep these arrays in memory otherwise, and take twice as long. It warns of loops that it has
+ * left out altogether. */
+#pragma clang diagnostic ignored "-Wpass-failed"
+#define EACH _Pragma("clang loop unroll(full)") for (size_t j = 0; j < count; j++)
+#else
 #define EACH _Pragma("GCC unroll 4") for (size_t j = 0; j < count; j++)
+#endif
 
 INLINE void nearest_values(const struct search_levels *levels, int how, size_t count, VF x, const VF inverse[4],
                            VF value[4])
