@@ -102,9 +102,11 @@ static void round_row(const struct qz_inputs *inputs, float *x)
     for (size_t from = 0, n; from < cols; from += n) {
         n = qz_least(QZ_TILE, cols - from);
         find_bytes(inputs, x + from, n, code, step, start, strange);
-        for (size_t k = 0; k < n; k++)
-            if (!strange[k / QZ_INPUT_BLOCK])
-                x[from + k] = step[k / QZ_INPUT_BLOCK] * (float)code[k / 8 * 8 + k % 2 * 4 + k % 8 / 2];
+        for (size_t k = 0; k < n; k++) {
+            const size_t block = k / QZ_INPUT_BLOCK, at = k / 8 * 8 + k % 2 * 4 + k % 8 / 2;
+            if (!strange[block])
+                x[from + k] = step[block] * (float)code[at];
+        }
     }
 }
 
