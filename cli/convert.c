@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "convert.h"
 #include "json.h"
@@ -247,6 +248,18 @@ static int eights_stay(const converter *c)
     return 1;
 }
 
+/* Whether the output, a folder if its name has no ending, can have the layout. */
+static int check_output(const converter *c)
+{
+    char shown[NAME_TEXT];
+    const char *path = c->s->files[1], *wanted = qz_layout_ending(c->layout);
+    const char *ending = qz_layout_of_output(path) ? strrchr(path, '.') + 1 : "safetensors";
+    if (!wanted || strcasecmp(ending, wanted) == 0)
+        return DONE;
+    return fail(USAGE, "%s: the layout '%s' is that of .%s files alone; give the output a name that ends so",
+                qz_escape(path, strlen(path), shown, sizeof shown), c->layout, wanted);
+}
+
 int run_convert(const settings *s)
 {
     converter c = {.s = s, .layout = s->output.to};
@@ -263,6 +276,8 @@ int run_convert(const settings *s)
         code = source_open_quietly(s, s->files[0], &c.in);
     if (code == DONE && !c.layout && !(c.layout = target_layout(s, &c.in)))
         code = fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
+    if (code == DONE)
+        code = check_output(&c);
     if (code == DONE && s->output.choices)
         code = choices_open(&c);
     if (code == DONE)

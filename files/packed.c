@@ -209,6 +209,12 @@ int qz_layout_is_across(const char *name)
     return layout && layout->is_across;
 }
 
+const char *qz_layout_ending(const char *name)
+{
+    const qz_layout *layout = qz_layout_named(name);
+    return layout ? layout->container : NULL;
+}
+
 int qz_layout_is_written(const char *name)
 {
     const qz_layout *layout = qz_layout_named(name);

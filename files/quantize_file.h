@@ -504,6 +504,9 @@ QZ_API const char *qz_layout_at(size_t i);
 /* Whether outputs can have the layout of that name; others are only read. */
 QZ_API int qz_layout_is_written(const char *layout);
 
+/* The ending of the only files that can have the layout of that name, as "gguf"; NULL if all can. */
+QZ_API const char *qz_layout_ending(const char *layout);
+
 /* Whether neighbours in a row do not lie together in the layout of that name: blocks of all rows are its fast way. */
 QZ_API int qz_layout_is_across(const char *layout);
 

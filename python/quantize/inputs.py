@@ -326,7 +326,8 @@ def as_index(value: object, what: str) -> int:
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        given = repr(value) if isinstance(value, (str, float)) else type(value).__name__
+        kind = type(value).__name__
+        given = f"{value!r} ({kind})" if isinstance(value, (str, float)) else kind
         raise DtypeError(f"{what} must be an integer, not {given}") from None
 
 
