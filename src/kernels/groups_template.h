@@ -37,8 +37,14 @@ static TARGET int group_range(const float *x, size_t n, size_t group_size, float
         for (; n - i >= LANES * group_size; i += LANES * group_size, g += LANES) {
             VF low, high;
             next = fetch(next, LANES * group_size / 4);
-            if (group_size == 32) /* the same with a loop the compiler can unroll */
+            if (group_size == 16) /* the same with loops that the compiler can unroll */
+                reduce_groups(x + i, 16, &low, &high, &check);
+            else if (group_size == 32)
                 reduce_groups(x + i, 32, &low, &high, &check);
+            else if (group_size == 64)
+                reduce_groups(x + i, 64, &low, &high, &check);
+            else if (group_size == 128)
+                reduce_groups(x + i, 128, &low, &high, &check);
             else
                 reduce_groups(x + i, group_size, &low, &high, &check);
             vf_store(min + g, low);
