@@ -8,7 +8,6 @@
 #include "scales.h"
 #include "../base/number.h"
 
-#include <float.h>
 #include <math.h>
 
 /* As it is stored. What becomes so much smaller that multiples would not reach, as only a subnormal float16 number can,
@@ -47,33 +46,26 @@ void qz_make_supers(const struct qz_view *view, const struct run *run, struct gr
 
 unsigned qz_round_scales(const struct qz_view *view, const struct run *run, struct groups *groups)
 {
+    const int pairs = view->scale_type->pairs;
     size_t step;
-    int huge = 0, tiny = 0;
     for (size_t g = 0; g < groups->count; g += step) {
-        float super[2], *scale = groups->scale + g, *zero = groups->zero + g, *inverse = groups->inverse + g;
+        float super[2], *scale = groups->scale + g, *zero = groups->zero + g;
         uint8_t *bytes = groups->bytes + g, *offsets = bytes + QZ_TILE_GROUPS;
         struct place place = qz_group_place(view, run, groups->count, g);
         step = qz_sharing(view, place.group, place.left);
         qz_load_super(view, place.row, place.group, super);
         qz_bytes_of_scales(view->scale_dtype, scale, zero, step, super[0], bytes);
         qz_byte_scales(view, bytes, step, super, step, scale, zero);
-        if (view->scale_type->pairs) {
+        if (pairs) {
             qz_bytes_of_offsets(view->scale_dtype, zero, step, super[1], offsets);
             for (size_t i = 0; i < step; i++)
                 zero[i] = -(super[1] * (float)offsets[i]);
         }
-        for (size_t i = 0; i < step; i++) {
-            float magnitude = fabsf(scale[i]), offset = view->scale_type->pairs ? fabsf(zero[i]) : 0.0f;
-            int fits = (magnitude <= 0x1p120f) & (offset <= 0x1p126f); /* not NaN, which 0 times infinity is */
-            int normal = (magnitude >= FLT_MIN) & fits;
-            float inverted = 1.0f / (normal ? scale[i] : 1.0f);
-            scale[i] = scale[i] + 0.0f;
-            inverse[i] = normal ? inverted : 0.0f;
-            huge |= !fits;
-            tiny |= (magnitude < FLT_MIN) & ((groups->min[g + i] != 0.0f) | (groups->max[g + i] != 0.0f));
-        }
     }
-    return (huge ? QZ_FIT_HUGE : 0u) | (tiny ? QZ_FIT_TINY : 0u);
+    for (size_t g = 0; g < groups->count; g++)
+        groups->scale[g] += 0.0f; /* never -0 */
+    return view->kernels->flag_scales(0, pairs ? QZ_ZERO_OFFSET : QZ_ZERO_NONE, groups->count, groups->min, groups->max,
+                                      groups->scale, groups->zero, groups->inverse);
 }
 
 float qz_whole_super(const struct qz_encoder *encoder, float largest)
