@@ -250,6 +250,7 @@ def plan(
             raise TypeError("plan(to=...) converts what is quantized, and has neither rules nor a scheme")
         arguments = conversion(to, options)
     start, end = absolute(source), absolute(target)
+    _refuse_source(start)
     before = _inputs(start, files)
     with contextlib.ExitStack() as stack:
         local, output = start, end
@@ -320,6 +321,16 @@ def _remote_inputs(folder: str) -> dict[str, tuple[int, int]]:
     return {
         f"{folder}/{name}": found for name, found in Folder(folder).files().items() if not is_temporary(name)
     }
+
+
+def _refuse_source(source: str) -> None:
+    """Whatever lies beside a source is looked at: it must be one."""
+    if is_url(source) or os.path.isdir(source):
+        return
+    if not os.path.exists(source):
+        raise PlanError(f"{source}: No such file or directory")
+    if not source.endswith(".index.json"):
+        raise PlanError(f"{source} is a file by itself, and a plan is for a folder; use quantize.encode_file")
 
 
 def _inputs(source: str, files: list[str]) -> list[tuple[str, int, int]]:

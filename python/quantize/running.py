@@ -16,7 +16,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_complete
 from typing import TYPE_CHECKING, Any
 
 from . import _core
-from .errors import PlanError
+from .errors import DtypeError, PlanError
 from .plan_options import is_url
 from .plan_report import told_by
 from .planning import Plan
@@ -70,6 +70,8 @@ def run(
         When tasks failed: `failures` has a message for each. The others are complete, and ``resume=True``
         goes on. When another run works on the plan.
     """
+    if not isinstance(plan, Plan):
+        raise DtypeError(f"plan is of type {type(plan).__name__}; quantize.plan makes one")
     _refuse_executor(executor)
     stage = _stage(plan)
     if not resume:

@@ -690,3 +690,13 @@ def test_killed_workers(made: Any, tmp_path: Path, seed: int) -> None:
             for child in multiprocessing.active_children():
                 child.kill()
         check(tmp_path / str(i), made[1], given)
+
+
+def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+    """Nothing beside a wrong source is looked at, whoever may be changing it."""
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    for source, words in (("none", "none: No such file"), ("model.safetensors", "use quantize.encode_file")):
+        with pytest.raises(quantize.PlanError, match=words):
+            quantize.plan(tmp_path / source, tmp_path / "out")
+    with pytest.raises(TypeError, match=r"plan is of type int; quantize\.plan makes one"):
+        quantize.run(3)  # type: ignore[arg-type]
