@@ -171,8 +171,7 @@ static TARGET void look_affine(const struct qz_look *look, const struct qz_affin
     for (size_t i = 0; i < SAMPLES; i++)
         v[i] = look->v + look->n * (i % 3 * 4 + i / 3) / SAMPLES * QZ_BLOCK;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float least = look->low[l], most = look->high[l], size = -least > most ? -least : most;
-        float small = size * QZ_SMALL_ERROR;
+        float least = look->low[l], most = look->high[l], small = largest[l] * QZ_SMALL_ERROR;
         int32_t sure = error->curve[l] > error->rest[l] * (small * small);
         float lo = least < lowest ? least : lowest, hi = most > -lowest ? most : -lowest;
         float inverse = 1.0f / (hi - lo);
