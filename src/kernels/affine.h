@@ -8,7 +8,8 @@
  *
  *   1. Starts. Both ends of the range are drawn towards the mean by a share of their distance from it. Codes follow,
  * and least squares over them give the best scale and offset. The start with the least error stays.
- *   2. Moves. The same with ends moved by parts of a step from where the best start has them.
+ *   2. Moves. The same with ends moved by parts of a step from where the best start has them; QZ_AFFINE_ANYWHERE does
+ * so again from the best of these.
  *   3. The zero is rounded as it will be stored, codes are made once more, and the scale alone is fitted and rounded.
  *   4. The error of that and the error of what came in (QZ_MINMAX as stored) decide. What came in stays unless the
  * other error is less by more than float32 sums can be wrong by. Where both are so small that the sums say little,
@@ -36,28 +37,46 @@ enum qz_affine_kind {
 enum qz_affine_list {
     QZ_AFFINE_USUAL,
     QZ_AFFINE_WEIGHTED, /* with weights the best ends may be anywhere: more is tried, and farther out */
-    QZ_AFFINE_MANY      /* where values gather at the ends of their range: the best codes may be fewer */
+    QZ_AFFINE_MANY,     /* where values gather at the ends of their range: the best codes may be fewer */
+    QZ_AFFINE_ANYWHERE  /* where few weights count or values repeat: the best ends may be anywhere in the range */
 };
 
-enum { QZ_AFFINE_STARTS = 2, QZ_AFFINE_MOVES = 8, QZ_AFFINE_WEIGHTED_MOVES = 12, QZ_AFFINE_MANY_MOVES = 36 };
+enum {
+    QZ_AFFINE_STARTS = 2,
+    QZ_AFFINE_ANYWHERE_ENDS = 10,
+    QZ_AFFINE_MOVES = 8,
+    QZ_AFFINE_WEIGHTED_MOVES = 12,
+    QZ_AFFINE_MANY_MOVES = 36
+};
 
 /* Of groups as short as this, the errors of few values decide: other ends are tried than for more. */
 enum { QZ_AFFINE_SHORT = 16 };
 
-/* Shares of the distance from the mean: the more values there are, the further out the ends. */
-static inline const float *qz_affine_starts(enum qz_affine_kind kind, enum qz_affine_list list, size_t n)
-{
-    static const float shares[3][QZ_AFFINE_STARTS] = {{0.02f, 0.12f}, {0.08f, 0.2f}, {0.18f, 0.32f}};
-    static const float short_shares[2][QZ_AFFINE_STARTS] = {{0.02f, 0.35f}, {-0.09f, 0.32f}};
-    if (n <= QZ_AFFINE_SHORT && list != QZ_AFFINE_WEIGHTED)
-        return short_shares[kind == QZ_AFFINE_UINT4];
-    return shares[n <= 64 ? 0 : n <= 512 ? 1 : 2];
-}
-
-/* How far the ends move inwards, in steps; for QZ_AFFINE_UINT4 both ends together, and what is added to the zero. */
+/* How far the ends move inwards: for a start, in shares of their distance from the mean; for a move, in steps, and with
+ * QZ_AFFINE_UINT4 both ends together, and what is added to the zero. */
 struct qz_affine_move {
     float low, high;
 };
+
+static inline int qz_affine_start_count(enum qz_affine_list list)
+{
+    return list == QZ_AFFINE_ANYWHERE ? QZ_AFFINE_ANYWHERE_ENDS * QZ_AFFINE_ANYWHERE_ENDS : QZ_AFFINE_STARTS;
+}
+
+/* Start i. The more values there are, the further out the ends. */
+static inline struct qz_affine_move qz_affine_start(enum qz_affine_kind kind, enum qz_affine_list list, size_t n, int i)
+{
+    static const float shares[3][QZ_AFFINE_STARTS] = {{0.02f, 0.12f}, {0.08f, 0.2f}, {0.18f, 0.32f}};
+    static const float short_shares[2][QZ_AFFINE_STARTS] = {{0.02f, 0.35f}, {-0.09f, 0.32f}};
+    static const float ends[QZ_AFFINE_ANYWHERE_ENDS] = {-0.2f, -0.1f, 0.0f, 0.08f, 0.16f,
+                                                        0.26f, 0.36f, 0.5f, 0.65f, 0.8f};
+    if (list == QZ_AFFINE_ANYWHERE)
+        return (struct qz_affine_move){ends[i / QZ_AFFINE_ANYWHERE_ENDS], ends[i % QZ_AFFINE_ANYWHERE_ENDS]};
+    float share = shares[n <= 64 ? 0 : n <= 512 ? 1 : 2][i];
+    if (n <= QZ_AFFINE_SHORT && list != QZ_AFFINE_WEIGHTED)
+        share = short_shares[kind == QZ_AFFINE_UINT4][i];
+    return (struct qz_affine_move){share, share};
+}
 
 /* What is tried from the best start on, of n values. */
 static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind kind, enum qz_affine_list list, size_t n)
@@ -98,8 +117,8 @@ static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind k
         {-2.3f, 0.0f}, {-2.3f, 1.0f}, {-2.3f, -1.0f}, {-2.75f, 0.0f}, {-2.75f, 1.0f}, {-2.75f, -1.0f},
         {-3.2f, 0.0f}, {-3.2f, 1.0f}, {-3.2f, -1.0f}, {-3.65f, 0.0f}, {-3.65f, 1.0f}, {-3.65f, -1.0f},
         {-4.1f, 0.0f}, {-4.1f, 1.0f}, {-4.1f, -1.0f}, {-4.55f, 0.0f}, {-4.55f, 1.0f}, {-4.55f, -1.0f}};
-    static const struct qz_affine_move *const moves[3][2] = {
-        {ends, zeros}, {weighted_ends, weighted_zeros}, {many_ends, many_zeros}};
+    static const struct qz_affine_move *const moves[4][2] = {
+        {ends, zeros}, {weighted_ends, weighted_zeros}, {many_ends, many_zeros}, {weighted_ends, weighted_zeros}};
     if (list == QZ_AFFINE_USUAL && n <= QZ_AFFINE_SHORT)
         return kind == QZ_AFFINE_UINT4 ? short_zeros : short_ends;
     return moves[list][kind == QZ_AFFINE_UINT4];
@@ -107,8 +126,15 @@ static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind k
 
 static inline int qz_affine_move_count(enum qz_affine_list list)
 {
-    static const int counts[3] = {QZ_AFFINE_MOVES, QZ_AFFINE_WEIGHTED_MOVES, QZ_AFFINE_MANY_MOVES};
+    static const int counts[4] = {QZ_AFFINE_MOVES, QZ_AFFINE_WEIGHTED_MOVES, QZ_AFFINE_MANY_MOVES,
+                                  QZ_AFFINE_WEIGHTED_MOVES};
     return counts[list];
+}
+
+/* How often all moves are tried, each time from the best so far. */
+static inline int qz_affine_rounds(enum qz_affine_list list)
+{
+    return list == QZ_AFFINE_ANYWHERE ? 2 : 1;
 }
 
 /* A fit whose codes vary less than this, as a share of their squares, says nothing about scale and offset. */

@@ -157,25 +157,16 @@ static float affine_middle(const struct affine *g, float inverse, float bias)
     return affine_zero(fmaf(g->mean, inverse, bias));
 }
 
-static struct affine_fit affine_search(const struct affine *g, enum qz_affine_list list)
+/* The best of what moves make of a start, and of that itself. */
+static struct affine_fit affine_moved(const struct affine *g, enum qz_affine_list list, const struct affine_fit *start)
 {
-    const float *starts = qz_affine_starts(g->kind, list, g->n);
-    struct affine_fit best = {-1, 0, 0, 0};
-    for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
-        float low = g->mean * starts[i];
-        float high = fmaf(-(g->range - g->mean), starts[i], g->range);
-        float inverse = high > low ? 15 / (high - low) : 0, bias = -low * inverse;
-        float zero =
-            g->kind == QZ_AFFINE_UINT4 ? affine_zero(-(g->origin + low) * inverse) : affine_middle(g, inverse, bias);
-        affine_better(&best, affine_fit(g, affine_try(g, inverse, bias, zero), zero));
-    }
-    struct affine_fit start = best;
-    float scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(g, &start, scale);
+    struct affine_fit best = *start;
+    float scale = affine_scale(start), inverse = affine_inverse(scale), offset = affine_offset(g, start, scale);
     const struct qz_affine_move *moves = qz_affine_moves(g->kind, list, g->n);
     for (int i = 0; i < qz_affine_move_count(list); i++) {
         const struct qz_affine_move *move = &moves[i];
         if (g->kind == QZ_AFFINE_UINT4) {
-            float zero = affine_zero(start.mean + move->high);
+            float zero = affine_zero(start->mean + move->high);
             float moved = inverse * (15 / (15 - move->low));
             affine_better(&best, affine_fit(g, affine_try(g, moved, 0, zero), zero));
         } else {
@@ -187,6 +178,23 @@ static struct affine_fit affine_search(const struct affine *g, enum qz_affine_li
             affine_better(&best, affine_fit(g, affine_try(g, moved, bias, zero), zero));
         }
     }
+    return best;
+}
+
+static struct affine_fit affine_search(const struct affine *g, enum qz_affine_list list)
+{
+    struct affine_fit best = {-1, 0, 0, 0};
+    for (int i = 0; i < qz_affine_start_count(list); i++) {
+        struct qz_affine_move begin = qz_affine_start(g->kind, list, g->n, i);
+        float low = g->mean * begin.low;
+        float high = fmaf(-(g->range - g->mean), begin.high, g->range);
+        float inverse = high > low ? 15 / (high - low) : 0, bias = -low * inverse;
+        float zero =
+            g->kind == QZ_AFFINE_UINT4 ? affine_zero(-(g->origin + low) * inverse) : affine_middle(g, inverse, bias);
+        affine_better(&best, affine_fit(g, affine_try(g, inverse, bias, zero), zero));
+    }
+    for (int round = 0; round < qz_affine_rounds(list); round++)
+        best = affine_moved(g, list, &best);
     return best;
 }
 

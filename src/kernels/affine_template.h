@@ -187,29 +187,14 @@ INLINE VF affine_middle(const struct affine_lanes *g, VF inverse, VF bias)
     return affine_zero(vf_fma(g->mean, inverse, bias));
 }
 
-INLINE struct affine_fit affine_search(enum qz_affine_kind kind, enum qz_affine_list list, const float *v,
-                                       const float *w, size_t n, const struct affine_lanes *g)
+/* The best of what moves make of a start, and of that itself. */
+INLINE struct affine_fit affine_moved(enum qz_affine_kind kind, enum qz_affine_list list, const float *v,
+                                      const float *w, size_t n, const struct affine_lanes *g, struct affine_fit start)
 {
-    VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f), above = vf_neg(vf_sub(g->range, g->mean));
-    struct affine_fit best = {vf_set1(-1.0f), none, none, none};
+    VF none = vf_set1(0.0f);
+    struct affine_fit best = start;
     struct affine_try try[4];
     struct affine_means means[4];
-    const float *starts = qz_affine_starts(kind, list, n);
-#pragma GCC unroll 2
-    for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
-        VF share = vf_set1(starts[i]);
-        VF low = vf_mul(g->mean, share), high = vf_fma(above, share, g->range);
-        VF inverse = vf_select(vf_lt(low, high), vf_div(fifteen, vf_sub(high, low)), none);
-        VF bias = vf_mul(vf_neg(low), inverse);
-        VF zero = kind == QZ_AFFINE_UINT4 ? affine_zero(vf_mul(vf_neg(vf_add(g->origin, low)), inverse))
-                                          : affine_middle(g, inverse, bias);
-        try[i] = (struct affine_try){inverse, bias, zero};
-    }
-    affine_tries(kind, v, w, n, g, QZ_AFFINE_STARTS, try, means);
-#pragma GCC unroll 2
-    for (int i = 0; i < QZ_AFFINE_STARTS; i++)
-        affine_better(&best, affine_fit(kind, g, means[i], try[i].zero));
-    struct affine_fit start = best;
     VF scale = affine_scale(&start), inverse = affine_inverse(scale), offset = affine_offset(kind, g, &start, scale);
     const struct qz_affine_move *moves = qz_affine_moves(kind, list, n);
     for (int from = 0; from < qz_affine_move_count(list); from += AFFINE_TRIES) {
@@ -234,6 +219,34 @@ INLINE struct affine_fit affine_search(enum qz_affine_kind kind, enum qz_affine_
         for (int i = 0; i < AFFINE_TRIES; i++)
             affine_better(&best, affine_fit(kind, g, means[i], try[i].zero));
     }
+    return best;
+}
+
+INLINE struct affine_fit affine_search(enum qz_affine_kind kind, enum qz_affine_list list, const float *v,
+                                       const float *w, size_t n, const struct affine_lanes *g)
+{
+    VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f), above = vf_neg(vf_sub(g->range, g->mean));
+    struct affine_fit best = {vf_set1(-1.0f), none, none, none};
+    struct affine_try try[QZ_AFFINE_STARTS];
+    struct affine_means means[QZ_AFFINE_STARTS];
+    for (int from = 0; from < qz_affine_start_count(list); from += QZ_AFFINE_STARTS) {
+#pragma GCC unroll 2
+        for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
+            struct qz_affine_move begin = qz_affine_start(kind, list, n, from + i);
+            VF low = vf_mul(g->mean, vf_set1(begin.low)), high = vf_fma(above, vf_set1(begin.high), g->range);
+            VF inverse = vf_select(vf_lt(low, high), vf_div(fifteen, vf_sub(high, low)), none);
+            VF bias = vf_mul(vf_neg(low), inverse);
+            VF zero = kind == QZ_AFFINE_UINT4 ? affine_zero(vf_mul(vf_neg(vf_add(g->origin, low)), inverse))
+                                              : affine_middle(g, inverse, bias);
+            try[i] = (struct affine_try){inverse, bias, zero};
+        }
+        affine_tries(kind, v, w, n, g, QZ_AFFINE_STARTS, try, means);
+#pragma GCC unroll 2
+        for (int i = 0; i < QZ_AFFINE_STARTS; i++)
+            affine_better(&best, affine_fit(kind, g, means[i], try[i].zero));
+    }
+    for (int round = 0; round < qz_affine_rounds(list); round++)
+        best = affine_moved(kind, list, v, w, n, g, best);
     return best;
 }
 

@@ -22,8 +22,8 @@ enum {
 
 /* What may be special about a group with a zero or an offset: it is to be searched alone; or if it is on a grid, few
  * codes are in use, or one value is frequent; or its values gather at the ends of the range, or most are next to 0, or
- * they do so if they are a wave; or some neighbours, or values that are farther apart,
- * lie on straight lines. */
+ * they do so if they are a wave; or some neighbours, or values that are farther apart, lie on straight lines; or few
+ * of its weights count. */
 enum {
     QZ_SPECIAL = 1,
     QZ_SPECIAL_GRID = 2,
@@ -32,7 +32,8 @@ enum {
     QZ_SPECIAL_ENDS = 16,
     QZ_SPECIAL_WAVE = 32,
     QZ_SPECIAL_SLOPES = 64,
-    QZ_SPECIAL_FAR_SLOPES = 128
+    QZ_SPECIAL_FAR_SLOPES = 128,
+    QZ_SPECIAL_WEIGHTS = 256
 };
 
 /* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
@@ -40,6 +41,21 @@ enum {
 
 /* Smaller shares of the largest magnitude are next to 0: beside 32 normal values every 40th is. */
 #define QZ_NEXT_TO_0 0x1p-6f
+
+/* Likewise, whether some count far more than others: enough to move the best ends where these are far from the mean, by
+ * more than 2.4 standard deviations. */
+static inline int qz_some_weights(float sum, float squares, float n)
+{
+    return sum * sum < squares * (n * 0.4f);
+}
+
+/* Of n weights, so few are searched one at a time where the others are no larger than this share of the largest one:
+ * the error jumps up and down with the scale. */
+#define QZ_NO_WEIGHT 0x1p-10f
+static inline int qz_few_of(size_t n)
+{
+    return 5 + (int)(n / 16);
+}
 
 /* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
 #define QZ_GRID_NEAR 0x1p-4f

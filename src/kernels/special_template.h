@@ -81,6 +81,28 @@ static TARGET void note_slopes(const struct qz_look *look, const float largest[Q
     }
 }
 
+/* In which groups only a few weights are not next to 0 beside the largest one. They have these sums, of squares too. */
+static TARGET void note_few_weights(const struct qz_look *look, const float *sum, const float *squares,
+                                    int32_t few[QZ_BLOCK])
+{
+    const int32_t most = qz_few_of(look->n);
+    const float worth = (float)(most + 1); /* so many equal ones, at most */
+    float largest[QZ_BLOCK] = {0};
+    int32_t count[QZ_BLOCK] = {0}, any = 0;
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        any |= few[l] = sum[l] * sum[l] < squares[l] * worth;
+    for (size_t k = 0; k < look->n && any; k++)
+        for (size_t l = 0; l < QZ_BLOCK; l++) {
+            float w = look->w[QZ_BLOCK * k + l];
+            largest[l] = w > largest[l] ? w : largest[l];
+        }
+    for (size_t k = 0; k < look->n && any; k++)
+        for (size_t l = 0; l < QZ_BLOCK; l++)
+            count[l] += look->w[QZ_BLOCK * k + l] > largest[l] * QZ_NO_WEIGHT;
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        few[l] &= count[l] <= most;
+}
+
 static TARGET int32_t look_symmetric(const struct qz_look *look, const struct qz_symmetric_look *more,
                                      int32_t *restrict suspicion, float *restrict spread)
 {
@@ -88,7 +110,7 @@ static TARGET int32_t look_symmetric(const struct qz_look *look, const struct qz
     const struct qz_gains *gains = more->gains;
     float largest[QZ_BLOCK], smaller[QZ_BLOCK];
     int32_t exact[QZ_BLOCK], wide[QZ_BLOCK], close[QZ_BLOCK], large[QZ_BLOCK], coarse[QZ_BLOCK] = {0};
-    int32_t tiny[QZ_BLOCK], any = 0;
+    int32_t tiny[QZ_BLOCK], few[QZ_BLOCK], any = 0;
     const float n = (float)look->n, least_spread = more->least_spread;
     const float alone = look->w ? INFINITY : 0.95f * n; /* n: where one value has all the energy */
     const float large_spread = more->has_tiny ? 0.4f * n : alone;
@@ -114,11 +136,12 @@ static TARGET int32_t look_symmetric(const struct qz_look *look, const struct qz
         note_slopes(look, largest, exact);
     for (size_t l = 0; l < QZ_BLOCK && more->super; l++)
         coarse[l] = largest[l] < more->coarse * fabsf(more->super[l] * more->end);
+    if (look->w)
+        note_few_weights(look, survey_found.weight, survey_found.weight2, few);
     for (size_t l = 0; l < QZ_BLOCK && look->w; l++) {
         /* how many equal weights these are worth */
         float worth = survey_found.weight[l] * survey_found.weight[l] / survey_found.weight2[l];
-        float rest = gains->energy[l] - gains->best[l];
-        exact[l] |= (worth < 2.2f) | (worth * 12.0f < n) | (rest > gains->energy[l] * 0x1p-4f);
+        exact[l] |= few[l];
         wide[l] |= (worth < 4.0f) | (worth * 8.0f < n);
     }
     for (size_t l = 0; l < QZ_BLOCK; l++) {
@@ -161,8 +184,10 @@ static TARGET void look_affine(const struct qz_look *look, const struct qz_affin
     /* A pair that is the same may be chance where values have few bits; to look at it costs long groups less. */
     const int32_t by_chance = look->n < LONG, weighted = look->w != NULL;
     const float at_ends = qz_at_ends(look->n);
-    int32_t slopes[QZ_BLOCK], tiny[QZ_BLOCK];
+    int32_t slopes[QZ_BLOCK], tiny[QZ_BLOCK], alone[QZ_BLOCK] = {0};
     float largest[QZ_BLOCK];
+    if (look->w)
+        note_few_weights(look, error->rest, error->slope, alone);
     for (size_t l = 0; l < QZ_BLOCK; l++)
         largest[l] = -look->low[l] > look->high[l] ? -look->low[l] : look->high[l];
     note_tiny(look, largest, tiny);
@@ -195,13 +220,16 @@ static TARGET void look_affine(const struct qz_look *look, const struct qz_affin
             for (int k = 0; k < i; k++)
                 pairs += fabsf(v[i][l] - v[k][l]) <= same;
         grid = grid * QZ_SPECIAL_GRID | (pairs > by_chance) * QZ_SPECIAL_REPEATED;
-        int32_t few = qz_few_weights(error->rest[l], error->slope[l], n) & weighted;
         float half = 0.5f * (most - least);
+        int32_t far_ends = error->variance[l] * 6.0f < half * half;
+        int32_t few = (qz_few_weights(error->rest[l], error->slope[l], n) |
+                       (qz_some_weights(error->rest[l], error->slope[l], n) & far_ends)) &
+                      weighted;
         int32_t ends = error->variance[l] > half * half * at_ends;
         int32_t wave = error->variance[l] > half * half * QZ_MAYBE_WAVE;
         int32_t far = (most - least) * 4.0f < hi - lo; /* from 0, with an integer zero: few codes are in use */
-        special[l] = ((sure ^ 1) | few | far) * QZ_SPECIAL | (ends | tiny[l]) * QZ_SPECIAL_ENDS |
-                     wave * QZ_SPECIAL_WAVE | slopes[l] | grid;
+        special[l] = ((sure ^ 1) | alone[l] | far) * QZ_SPECIAL | (ends | tiny[l]) * QZ_SPECIAL_ENDS |
+                     few * QZ_SPECIAL_WEIGHTS | wave * QZ_SPECIAL_WAVE | slopes[l] | grid;
     }
 }
 

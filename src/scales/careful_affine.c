@@ -7,8 +7,9 @@
  *   - errors are so small, against the values, that float32 sums do not tell two of them apart;
  *   - the first values are on a grid of 8 to 15 steps, as decoded ones, small integers and results of
  *     quantization-aware training are: there is a pair without error then;
- *   - few weights count, or there are few values, or one is frequent, as 0 is in sparse data and nearly 0 in mixtures
- *     of magnitudes: what matters most is how near to it a code comes, and the best pair may be anywhere;
+ *   - a few weights count and the others are next to 0, or there are few values, or one is frequent, as 0 is in sparse
+ *     data and nearly 0 in mixtures of magnitudes: what matters most is how near to it a code comes, and the best pair
+ *     may be anywhere;
  *   - the plain scale is 0 in its type, though there are smaller steps than the range;
  *   - zeros are integers, and all values so far from 0 that they have few codes.
  *

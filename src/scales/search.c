@@ -133,7 +133,9 @@ static void search_lanes(const struct qz_encoder *encoder, struct block *block, 
                                : view->grid.zero == QZ_ZERO_FLOAT ? QZ_AFFINE_FLOAT
                                : super                            ? QZ_AFFINE_MIN
                                                                   : QZ_AFFINE_OFFSET;
-    enum qz_affine_list moves = list == QZ_CANDIDATES_MANY ? QZ_AFFINE_MANY : w ? QZ_AFFINE_WEIGHTED : QZ_AFFINE_USUAL;
+    enum qz_affine_list moves = w ? QZ_AFFINE_WEIGHTED : QZ_AFFINE_USUAL;
+    if (list == QZ_CANDIDATES_MANY)
+        moves = w || super ? QZ_AFFINE_ANYWHERE : QZ_AFFINE_MANY;
     view->kernels->search_affine(kind, moves, view->scale_dtype, block->v, w, block->length, block->unit, block->scale,
                                  block->zero, &block->error);
 }
@@ -561,7 +563,8 @@ static void settle_alike(const struct pass *pass)
     }
 }
 
-static void search_block_ends(const struct pass *pass)
+/* With a zero or an offset. */
+static void search_many_ends(const struct pass *pass)
 {
     struct block *block = pass->block;
     int weighted = is_weighted(pass->source, block->group[0]);
@@ -571,7 +574,7 @@ static void search_block_ends(const struct pass *pass)
         keep_lane(pass->encoder->view, pass->groups, block, l);
 }
 
-/* Tries many more ends for groups whose values gather there. */
+/* Tries many more ends for groups whose values gather there, or of whose weights few count. */
 static void search_ends_again(const struct pass *pass)
 {
     const struct qz_view *view = pass->encoder->view;
@@ -581,16 +584,16 @@ static void search_ends_again(const struct pass *pass)
     size_t count = 0;
     for (size_t g = 0; g < groups->count; g++) {
         int special = groups->special[g];
-        if (!(special & (QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE)))
+        if (!(special & (QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE | QZ_SPECIAL_WEIGHTS)))
             continue;
-        groups->special[g] = special & ~(QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE);
+        groups->special[g] = special & ~(QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE | QZ_SPECIAL_WEIGHTS);
         if (!(special & QZ_SPECIAL) &&
-            (special & QZ_SPECIAL_ENDS ||
+            (special & (QZ_SPECIAL_ENDS | QZ_SPECIAL_WEIGHTS) ||
              qz_is_wave(pass->source->x + g * size, length_of(view, pass->run, pass->source->row_groups, g))) &&
             qz_is_ordinary_scale(groups->scale[g]))
             some[count++] = (uint16_t)g;
     }
-    for_each_block(pass, some, count, NULL, search_block_ends);
+    for_each_block(pass, some, count, NULL, search_many_ends);
 }
 
 /* Least and greatest weight of each group of a run. */
@@ -625,6 +628,23 @@ static void fit_other(const struct qz_encoder *encoder, const struct groups *gro
     rule.positive = 1;
     rule.end = encoder->positive ? 7.5f : 7.0f;
     encoder->view->kernels->fit(&rule, groups->count, groups->min, groups->max, scale, inverse, NULL);
+}
+
+void qz_search_anywhere(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, const float *x,
+                        const float *w, const uint16_t *some, size_t count)
+{
+    struct block block;
+    struct source source = {.x = x, .w = w, .row_groups = groups->count / run->rows};
+    const struct pass pass = {.encoder = encoder, .run = run, .groups = groups, .source = &source, .block = &block};
+    uint16_t ordinary[QZ_TILE_GROUPS];
+    size_t left = 0;
+    if (w)
+        measure_weights(encoder, run, &source, groups->count);
+    memcpy(source.other, groups->scale, groups->count * sizeof *source.other); /* for fill_block */
+    for (size_t i = 0; i < count; i++)
+        if (qz_is_ordinary_scale(groups->scale[some[i]]))
+            ordinary[left++] = some[i];
+    for_each_block(&pass, ordinary, left, NULL, search_many_ends);
 }
 
 /* Where block b begins of those that lie next to each other: with the same weights in all rows they go down the rows,

@@ -20,4 +20,9 @@ unsigned qz_flag_scales(const struct qz_view *view, struct groups *groups);
 unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
                           const float *x, const float *w);
 
+/* With a zero or an offset: tries many more ends, anywhere in their range, for `count` groups of a run, which are
+ * searched already and have at most QZ_SEARCH_MOST values. */
+void qz_search_anywhere(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, const float *x,
+                        const float *w, const uint16_t *some, size_t count);
+
 #endif

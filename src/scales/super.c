@@ -912,92 +912,6 @@ static int try_pairs(const struct stretch *s, size_t i, const float super[2], fl
     return better;
 }
 
-/* Sums of w, w q, w q^2, w t and w t q for the codes that t = x - origin has with a scale and an offset. */
-struct fit_sums {
-    double w, q, qq, t, tq;
-};
-
-static struct fit_sums sums_of(const float *x, const float *w, size_t n, float origin, float scale, float offset)
-{
-    enum { LANES = 8 };
-    float lane[5][LANES] = {{0}}, inverse = 1.0f / scale;
-    for (size_t i = 0; i < n; i += LANES) {
-        float t[LANES], weight[LANES];
-        size_t left = n - i < LANES ? n - i : LANES;
-        for (size_t l = 0; l < LANES; l++) { /* filled up with what has no weight */
-            t[l] = x[l < left ? i + l : i] - origin;
-            weight[l] = l >= left ? 0.0f : w ? w[i + l] : 1.0f;
-        }
-        for (size_t l = 0; l < LANES; l++) {
-            const int32_t least = 0x4b400000; /* of integers with 1.5 * 2^23 added, which are in order */
-            int32_t bits = (int32_t)qz_bits((t[l] - offset) * inverse + 0x1.8p23f);
-            bits = bits > least ? bits : least;
-            bits = bits < least + 15 ? bits : least + 15;
-            float q = qz_float((uint32_t)bits) - 0x1.8p23f, wq = weight[l] * q;
-            lane[0][l] += weight[l];
-            lane[1][l] += wq;
-            lane[2][l] += wq * q;
-            lane[3][l] += weight[l] * t[l];
-            lane[4][l] += wq * t[l];
-        }
-    }
-    double sum[5] = {0};
-    for (int k = 0; k < 5; k++)
-        for (int l = 0; l < LANES; l++)
-            sum[k] += (double)lane[k][l];
-    return (struct fit_sums){sum[0], sum[1], sum[2], sum[3], sum[4]};
-}
-
-/* The best scale and offset of a group, as numbers, from many starts: where few values repeat or few weights count, the
- * best ends may be anywhere. */
-static void fit_from_everywhere(const struct stretch *s, size_t i)
-{
-    static const float ends[] = {-0.1f, 0.0f, 0.06f, 0.15f, 0.3f};
-    enum { ENDS = sizeof ends / sizeof ends[0], ROUNDS = 2 };
-    struct groups *groups = s->groups;
-    size_t n = length_of(s, i), start = i * (size_t)s->encoder->view->group_size, g = s->first + i;
-    const float *x = s->x + start, *w = s->w ? s->w + start : NULL;
-    float origin = groups->min[g], range = groups->max[g] - origin;
-    double best = -1.0;
-    if (!(range >= 0x1p-30f && range <= 0x1p30f && fabsf(groups->scale[g]) >= 0x1p-30f))
-        return;
-    for (int start_at = 0; start_at <= ENDS * ENDS; start_at++) {
-        float offset = range * ends[start_at % ENDS], scale = range * (1.0f - ends[start_at / ENDS % ENDS]) - offset;
-        scale /= 15.0f;
-        if (start_at == ENDS * ENDS) { /* what the kernel has found */
-            scale = groups->scale[g];
-            offset = groups->zero[g] - origin;
-        }
-        for (int round = 0; round < ROUNDS && scale > 0.0f; round++) {
-            struct fit_sums f = sums_of(x, w, n, origin, scale, offset);
-            double spread = f.qq * f.w - f.q * f.q, along = f.tq * f.w - f.q * f.t, a = 0.0, b = 0.0;
-            if (!(f.w > 0.0) || !(f.qq > 0.0))
-                break;
-            if (spread > f.qq * f.w * 1e-7) {
-                a = along / spread;
-                b = (f.t - a * f.q) / f.w;
-            }
-            if (!(a > 0.0) || b + (double)origin > 0.0) { /* the offset may not be positive */
-                b = -(double)origin;
-                a = (f.tq - b * f.q) / f.qq;
-            }
-            if (!(a > 0.0))
-                break;
-            double gain = a * (2 * f.tq - a * f.qq) + b * (2 * f.t - b * f.w) - 2 * a * b * f.q;
-            scale = (float)a;
-            offset = (float)b;
-            if (gain <= best)
-                continue;
-            best = gain;
-            groups->scale[g] = scale;
-            groups->zero[g] = offset + origin < 0.0f ? offset + origin : 0.0f;
-            groups->curve[g] = (float)f.qq;
-            groups->slope[g] = (float)(f.q / f.qq);
-            groups->rest[g] = (float)(f.w - f.q * f.q / f.qq);
-        }
-    }
-}
-
 /* Whether few of the weights count: the square of their sum is far below their number times the sum of squares. */
 static int are_uneven(const float *w, size_t n)
 {
@@ -1023,6 +937,23 @@ static int is_special(const struct stretch *s)
     return has_repeats(s->x, s->n) || (s->w && are_uneven(s->w, s->n));
 }
 
+/* Notes which stretches are special, and looks for better ends of their groups, as numbers, in all of their range. */
+static void search_anywhere(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
+                            const float *x, const float *w, struct kept *kept)
+{
+    uint16_t some[QZ_TILE_GROUPS];
+    size_t count = 0;
+    struct stretch s;
+    for (size_t g = 0; g < groups->count; g += s.count) {
+        s = stretch_at(encoder, run, groups, g, x, w);
+        kept->special[g] = (uint8_t)is_special(&s);
+        for (size_t i = g; i < g + s.count && kept->special[g]; i++)
+            some[count++] = (uint16_t)i;
+    }
+    if (count > 0)
+        qz_search_anywhere(encoder, run, groups, x, w, some, count);
+}
+
 /* Scales and offsets of a stretch become multiples of the super scales that leave the least error by the model of
  * affine_super.c, or those of the plain rule, whichever loses less. */
 static void choose_multiples(const struct stretch *s, const float *plain_scale, const float *plain_zero)
@@ -1039,8 +970,6 @@ static void choose_multiples(const struct stretch *s, const float *plain_scale, 
         return;
     float largest = 0.0f;
     for (size_t i = 0; i < s->count; i++) {
-        if (s->special)
-            fit_from_everywhere(s, i);
         part[0][i] = groups->scale[g + i];
         part[1][i] = -groups->zero[g + i];
         part[2][i] = groups->curve[g + i];
@@ -1202,10 +1131,10 @@ unsigned qz_search_shared(const struct qz_encoder *encoder, const struct run *ru
     if (offsets)
         memcpy(zero, groups->zero, groups->count * sizeof *zero);
     qz_search_groups(encoder, run, groups, x, w);
+    if (offsets)
+        search_anywhere(encoder, run, groups, x, w, &kept);
     for (size_t g = 0; g < groups->count && offsets; g += s.count) {
         s = stretch_at(encoder, run, groups, g, x, w);
-        kept.special[g] = (uint8_t)is_special(&s);
-        s.special = kept.special[g];
         if (kept.is[g] == CLOSE) {
             memcpy(groups->scale + g, scale + g, s.count * sizeof *scale); /* the plain ones again */
             memcpy(groups->zero + g, zero + g, s.count * sizeof *zero);

@@ -79,6 +79,7 @@ WEIGHTS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
         np.where(rng.random(shape) < 0.02, 1e4, 1.0) * rng.exponential(size=shape)
     ),
     "exponential": lambda rng, shape: rng.exponential(size=shape),
+    "log-normal": lambda rng, shape: np.exp(2 * rng.standard_normal(shape)),
 }
 
 
@@ -263,14 +264,17 @@ def test_any_magnitude(scale_dtype: str, group_size: int) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_few_weights(scheme: str) -> None:
-    """Where few weights count, the search is near the best. Not so yet: heavy tails and ratios of 10,000."""
+    """Where few weights count, the search is near the best: within 0.17 dB, log-normal ones 0.3.
+
+    Not so yet: one-sided or heavy tails with ratios of 10,000, where some draws are 0.3 dB behind.
+    """
     rng = np.random.default_rng(7)
     for kind in ("normal", "t3", "uniform", "offset", "exponential"):
         x = make(kind, rng, 4, 512)
-        for name in ("few", "ratio 10,000"):
-            if kind == "t3" and name != "few":
+        for name in ("few", "ratio 10,000", "log-normal"):
+            if kind == "t3" and name == "ratio 10,000":
                 continue
-            w = WEIGHTS[name](rng, x.shape)
+            w = WEIGHTS[name](np.random.default_rng(9) if name == "log-normal" else rng, x.shape)
             found, best = (
                 group_errors(
                     x, quantize.quantize_array(x, scheme, group_size=32, method=m, weights=w), 32, w
@@ -278,7 +282,8 @@ def test_few_weights(scheme: str) -> None:
                 for m in ("search", "exact")
             )
             slack = w.sum() * (2.0**-20 * float(np.abs(x).max())) ** 2
-            assert found <= best * 1.04 + slack, (kind, name)
+            allowed = 10**0.03 if name == "log-normal" else 1.04
+            assert found <= best * allowed + slack, (kind, name)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
