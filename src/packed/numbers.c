@@ -219,11 +219,9 @@ static void store_zeros(const struct qz_view *view, uint8_t *dst, size_t odd, si
 {
     int8_t codes[QZ_TILE_GROUPS];
     if (n < MANY_ZEROS || step > 1 || odd) {
-        for (size_t i = 0; i < n; i++) {
-            if ((odd + i) % 2 == 0)
-                dst[(odd + i) / 2] = 0; /* the byte's other half, too, though no group may come */
-            qz_set_code(dst, odd + i, (int)zero[i * step]);
-        }
+        for (size_t i = odd; i < odd + n;
+             i++, zero += step) /* the first of two fills the byte, for it may be the last */
+            dst[i / 2] = (uint8_t)(i % 2 ? (dst[i / 2] & 15) | (int)*zero << 4 : (int)*zero);
         return;
     }
     for (size_t i = 0; i < n; i++)
