@@ -7,6 +7,10 @@ import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.addnodes import desc_signature
+from sphinx.application import Sphinx
+
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 _header = Path(__file__).parent.parent / "include" / "quantize.h"
@@ -37,3 +41,18 @@ html_css_files = ["quantize.css"]
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 pygments_style = "friendly"
+
+
+def add_short_anchors(app: Sphinx, doctree: nodes.document) -> None:
+    """The pages of sources link to quantize.example, where api.rst documents quantize.quantize.example."""
+    signatures = list(doctree.findall(desc_signature))
+    taken = {name for signature in signatures for name in signature["ids"]}
+    for signature in signatures:
+        for name in list(signature["ids"]):
+            short = name.replace("quantize.quantize.", "quantize.", 1)
+            if short not in taken:
+                signature["ids"].append(short)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("doctree-read", add_short_anchors)

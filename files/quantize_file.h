@@ -184,13 +184,15 @@ typedef struct qz_open_options {
  *
  * Of the parts, four are open at a time.
  *
- * On QZ_FILE_OK *file is to be released with qz_close(); otherwise it is NULL.
+ * On QZ_FILE_OK *file is to be released with qz_close(); otherwise it is NULL. QZ_FILE_IO: there is no such file, or
+ * the system refused it; QZ_FILE_FORMAT: what is there is not understood, or is two things; QZ_FILE_LIMIT;
+ * QZ_FILE_MEMORY.
  */
 QZ_API qz_file_result qz_open(const char *path, const qz_open_options *options, qz_file **file, qz_file_error *error);
 
-/* A folder that is no model can hold several, each in a folder of its own, as the pipelines of diffusers do. The names
- * of these folders, in the order of their bytes, each with a NUL behind it, to be released with free(); NULL: there are
- * none. */
+/* A folder that is no model can hold several, each in a folder of its own, as the pipelines of diffusers do. Returns
+ * the names of these folders, in the order of their bytes, each with a NUL behind it, to be released with free(), and
+ * sets *count, which must not be NULL, to their number. NULL and 0: there are none, or no memory for their names. */
 QZ_API char *qz_models_in(const char *folder, size_t *count);
 
 /* NULL is allowed. */
@@ -221,7 +223,8 @@ typedef struct qz_metadata {
 QZ_API size_t qz_metadata_count(const qz_file *file);
 QZ_API const qz_metadata *qz_metadata_at(const qz_file *file, size_t i);
 
-/* The tensors, in the order of the file. The array of an .npy file is called "data". Pointers live until qz_close(). */
+/* The tensors, in the order of the file. The array of an .npy file is called "data". Pointers, those of the pairs above
+ * too, live until qz_close(); past the last one they are NULL. */
 QZ_API size_t qz_tensor_count(const qz_file *file);
 QZ_API const qz_tensor *qz_tensor_at(const qz_file *file, size_t i);
 
@@ -281,7 +284,9 @@ typedef struct qz_create_options {
     }
 
 /* Begins a file. The extension of the path decides the kind. A symbolic link is not followed: it is refused. On
- * QZ_FILE_OK *writer is to be released with qz_commit() or qz_abort(); otherwise it is NULL. */
+ * QZ_FILE_OK *writer is to be released with qz_commit() or qz_abort(); otherwise it is NULL. QZ_FILE_ARGUMENT: no kind
+ * that is written has this extension, or a file was meant where `options` ask for a folder or a part of one;
+ * QZ_FILE_EXISTS: something is there that may not be replaced; QZ_FILE_IO, QZ_FILE_MEMORY. */
 QZ_API qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **writer,
                                 qz_file_error *error);
 
@@ -333,7 +338,8 @@ QZ_API qz_file_result qz_shard_at(qz_writer *writer, size_t i, qz_shard *shard, 
  * keeps them, since none of these are in the output. Tensors are declared before this call.
  *
  * `note` becomes what was left out or left as it is, for people; empty if nothing. Where it has no room for all, it
- * ends with how many more there are. note_size should be 200 or more.
+ * ends with how many more there are. note_size should be 200 or more; NULL and 0: nobody wants to know.
+ * QZ_FILE_ARGUMENT: the output is no folder; QZ_FILE_IO: something beside the model could not be read.
  */
 QZ_API qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const char *quantization, char *note,
                                      size_t note_size, qz_file_error *error);
@@ -400,7 +406,7 @@ QZ_API void qz_eight_decode(const int8_t *codes, const uint16_t *scales, size_t 
 QZ_API int qz_eight_is(const qz_file *file, size_t tensor);
 
 /* Reads the codes of `count` values from value `first` on, and the scales of their groups. Both are multiples of 32,
- * unless the last value is among them. */
+ * unless the last value is among them. QZ_FILE_ARGUMENT: they are not, or the tensor has no codes of eight bits. */
 QZ_API qz_file_result qz_eight_read(qz_file *file, size_t tensor, uint64_t first, uint64_t count, int8_t *codes,
                                     uint16_t *scales, qz_file_error *error);
 
@@ -453,7 +459,7 @@ typedef struct qz_packed_tensor {
     uint64_t rows, cols;
     qz_sizes sizes;             /* of the whole matrix */
     size_t members[QZ_MEMBERS]; /* the tensors of the file or writer; SIZE_MAX for those that there are not */
-    const char *layout;         /* "own" or "gguf" */
+    const char *layout;         /* its name, as qz_layout_at() has it */
     uint64_t bytes;             /* in the file */
 } qz_packed_tensor;
 

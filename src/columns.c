@@ -204,26 +204,6 @@ static void decode_panel(const struct qz_operation *operation, struct findings *
     }
 }
 
-static void decode_columns(const struct qz_operation *operation, struct findings *found, const struct qz_tile *tile)
-{
-    const struct qz_view *view = &operation->view;
-    panel_codes staged;
-    struct qz_tile next;
-    size_t r = 0;
-    for (struct qz_tile panel = panel_at(operation, tile, 0); panel.rows; panel = next) {
-        r += panel.rows;
-        next = panel_at(operation, tile, r);
-        const uint8_t *codes = qz_codes_at(view, panel.row, panel.col);
-        ptrdiff_t pitch = (ptrdiff_t)view->packed->code_stride;
-        if (operation->work.streams) {
-            stage_codes(operation, &panel, staged);
-            codes = staged;
-            pitch = (ptrdiff_t)(panel.cols / 2);
-        }
-        decode_panel(operation, found, &panel, codes, pitch, &next);
-    }
-}
-
 /* Calls `step` for rows of a tile, from row r on, that it can take. */
 static void go_by_rows(struct findings *found, const struct qz_tile *tile, size_t r, qz_work_step *step, void *context)
 {
@@ -260,9 +240,20 @@ void qz_encode_columns(const struct qz_operation *operation, const struct qz_fit
 void qz_decode_columns(struct qz_operation *operation, struct findings *found, const struct qz_area *area,
                        qz_work_step *by_rows)
 {
-    struct qz_tile tile = tile_of(area), some = tile;
+    const struct qz_view *view = &operation->view;
+    struct qz_tile tile = tile_of(area), some = tile, panel, next;
+    panel_codes staged;
     some.rows = usable_rows(operation, &tile);
-    if (some.rows)
-        decode_columns(operation, found, &some);
+    for (panel = panel_at(operation, &some, 0); panel.rows; panel = next) {
+        next = panel_at(operation, &some, (size_t)(panel.row - tile.row) + panel.rows);
+        const uint8_t *codes = qz_codes_at(view, panel.row, panel.col);
+        ptrdiff_t pitch = (ptrdiff_t)view->packed->code_stride;
+        if (operation->work.streams) {
+            stage_codes(operation, &panel, staged);
+            codes = staged;
+            pitch = (ptrdiff_t)(panel.cols / 2);
+        }
+        decode_panel(operation, found, &panel, codes, pitch, &next);
+    }
     go_by_rows(found, &tile, some.rows, by_rows, operation);
 }

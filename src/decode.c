@@ -9,66 +9,32 @@
 
 #include <math.h>
 
-/* Whether groups may be decoded to values of any type but float64. */
-static int are_even(const struct qz_view *view)
+enum { WIDE = 8 * QZ_TILE }; /* values in a tile at most where groups are decoded in place */
+
+/* Whether rows are so long that a tile has but one, of values that lie next to each other and of groups that a kernel
+ * decodes to the type of these: each group is decoded where it belongs then. */
+static int is_in_place(const struct qz_view *view, const qz_matrix *matrix)
 {
-    return view->group_size % 16 == 0 && view->group_size <= QZ_LONG_GROUP;
+    return view->row_groups > 0 && (view->rows == 1 || view->cols > QZ_TILE / 2) && view->group_size % 16 == 0 &&
+           matrix->col_stride == 1 && matrix->dtype != QZ_F64;
 }
 
-/* Some of a row, as values of a type that is float32 unless they are whole even groups. Nonzero if that type may not
- * do. */
-static int decode_some(const struct qz_view *view, const struct run *some, qz_dtype dtype, void *dst)
-{
-    if (are_even(view) && some->cols % view->group_size == 0)
-        return qz_decode_groups(view, some->row, some->col / view->group_size, some->cols / (size_t)view->group_size,
-                                dtype, dst);
-    qz_decode_run(view, some, dst);
-    return 0;
-}
-
-/* The same on its way past the cache, for part of a tile: an even number of groups at a time, so that each step starts
- * a byte of codes and of zeros, or an even number of values of a longer group. */
-static int stream_some(const struct qz_view *view, const struct run *row, qz_dtype dtype, void *dst)
-{
-    _Alignas(64) char buffer[QZ_TILE * sizeof(float)];
-    size_t size = qz_dtype_size(dtype), step = QZ_STAGE_STEP / size, sent = 0;
-    int beyond = 0;
-    if (view->group_size <= QZ_LONG_GROUP) {
-        size_t two = 2 * (size_t)view->group_size;
-        step = step < two ? two : step / two * two;
-    }
-    for (struct run some = {row->row, row->col, 1, 0, 0}; some.col < row->col + row->cols; some.col += some.cols) {
-        size_t done = (size_t)(some.col - row->col);
-        some.cols = some.pitch = qz_least(step, row->cols - done);
-        beyond |= decode_some(view, &some, dtype, buffer + done * size);
-        qz_stage_send(view->kernels, dst, buffer, &sent, (done + some.cols) * size, done + some.cols == row->cols);
-    }
-    return beyond;
-}
-
-static void decode_step(void *context, struct findings *found, const struct qz_tile *tile)
+/* A tile by way of float32. */
+static void decode_tile(void *context, struct findings *found, const struct qz_tile *tile)
 {
     const struct qz_operation *decode = context;
     const qz_matrix *matrix = decode->matrix;
     int streams = decode->work.streams != NULL;
-    float buffer[QZ_PANEL], *direct = qz_tile_direct(matrix, tile);
-    ptrdiff_t stride = direct ? (ptrdiff_t)matrix->row_stride : (ptrdiff_t)tile->cols;
-    if (direct && streams) {
-        struct run run = qz_run_of(&decode->view, tile);
-        for (size_t r = 0; r < tile->rows; r++) {
-            struct run single = qz_single_row(&run, r);
-            (void)stream_some(&decode->view, &single, QZ_F32, direct + (ptrdiff_t)r * stride);
-        }
-    } else {
-        qz_decode_tile(decode, tile, direct ? direct : buffer, stride);
-        if (!direct)
-            found->overflow |= qz_tile_store(decode->view.kernels, matrix, tile, buffer, streams);
-    }
+    float buffer[QZ_PANEL], *direct = streams ? NULL : qz_tile_direct(matrix, tile);
+    qz_decode_tile(decode, tile, direct ? direct : buffer,
+                   direct ? (ptrdiff_t)matrix->row_stride : (ptrdiff_t)tile->cols);
+    if (!direct)
+        found->overflow |= qz_tile_store(decode->view.kernels, matrix, tile, buffer, streams);
 }
 
 static void decode_rows(void *context, struct findings *found, const struct qz_area *area)
 {
-    qz_for_each_piece(context, context, found, area, decode_step);
+    qz_for_each_piece(context, context, found, area, decode_tile);
 }
 
 static void decode_columns(void *context, struct findings *found, const struct qz_area *area)
@@ -76,53 +42,47 @@ static void decode_columns(void *context, struct findings *found, const struct q
     qz_decode_columns(context, found, area, decode_rows);
 }
 
-/* Groups of one row, in place. Only the last one may be cut off. */
-static void decode_wide(void *context, struct findings *found, const struct qz_area *area)
+/* A tile of one row, in place, on its way past the cache: an even number of groups at a time, or some of a long one.
+ * A last group that is cut off goes by way of float32, and so does all of a tile where a value may not fit. */
+static void stream_tile(void *context, struct findings *found, const struct qz_tile *tile)
 {
+    _Alignas(64) char buffer[QZ_TILE * sizeof(float)];
     const struct qz_operation *decode = context;
     const struct qz_view *view = &decode->view;
-    void *dst = qz_matrix_at(decode->matrix, area->row, area->col);
-    size_t whole = (size_t)(area->cols / view->group_size), done = whole * (size_t)view->group_size;
-    if (decode->work.streams && done > 0)
-        found->beyond |=
-            stream_some(view, &(struct run){area->row, area->col, 1, done, done}, decode->matrix->dtype, dst);
-    else if (done > 0)
-        found->beyond |=
-            qz_decode_groups(view, area->row, area->col / view->group_size, whole, decode->matrix->dtype, dst);
-    if (done < area->cols)
-        decode_step(context, found,
-                    &(struct qz_tile){area->row, area->col + done, area->rows, (size_t)(area->cols - done)});
+    qz_dtype dtype = decode->matrix->dtype;
+    size_t size = qz_dtype_size(dtype), step = 2 * QZ_STAGE_STEP / size, whole = tile->cols, sent = 0;
+    int beyond = 0;
+    if (view->group_size <= QZ_LONG_GROUP) {
+        size_t group_size = (size_t)view->group_size;
+        step = step < 4 * group_size ? 2 * group_size : step / (4 * group_size) * 2 * group_size;
+        whole -= whole % group_size;
+    }
+    for (size_t done = 0, some; done < whole; done += some) {
+        some = qz_least(step, whole - done);
+        beyond |= qz_decode_groups(view, tile->row, tile->col + done, some, dtype, buffer + done * size);
+        qz_stage_send(view->kernels, qz_matrix_at(decode->matrix, tile->row, tile->col), buffer, &sent,
+                      (done + some) * size, done + some == whole);
+    }
+    whole = beyond ? 0 : whole;
+    if (whole < tile->cols)
+        decode_tile(context, found, &(struct qz_tile){tile->row, tile->col + whole, 1, tile->cols - whole});
 }
 
-/* Decodes long rows of values that lie next to each other: nothing limits a tile then, unless values leave past the
- * cache, and with wide ones less is to do around each; with a single one, for a single thread, nothing: a single row is
- * not even cut. Returns whether it was done; if not, the matrix is cut as all other ways want it. */
-static int decode_in_place(struct qz_operation *decode, qz_pool *pool, struct findings *total)
+/* Groups of one row, in place. */
+static void decode_groups(void *context, struct findings *found, const struct qz_area *area)
 {
-    enum { WIDE = 8 * QZ_TILE };
-    struct qz_work *work = &decode->work;
-    const struct qz_view *view = &decode->view;
-    int alone = !pool && !work->streams;
-    int fits =
-        view->row_groups > 0 && are_even(view) && decode->matrix->col_stride == 1 && decode->matrix->dtype != QZ_F64;
-    if (!fits || !alone || view->rows > 1)
-        qz_operation_cut(decode, 0);
-    if (!fits || (view->rows > 1 && work->tile_rows != 1))
-        return 0;
-    total->overflow = total->beyond = 0;
-    if (alone) {
-        for (uint64_t row = 0; row < view->rows; row++)
-            decode_wide(decode, total, &(struct qz_area){row, 0, 1, view->cols});
-    } else {
-        uint64_t cols = work->tile_cols;
-        while (!work->streams && 2 * cols <= WIDE)
-            cols *= 2;
-        qz_work_tiles(work, 1, qz_least(cols, view->cols));
-        qz_operation_run(decode, decode_wide, decode, pool, total);
+    const struct qz_operation *decode = context;
+    const qz_matrix *matrix = decode->matrix;
+    uint64_t done = area->cols - area->cols % decode->view.group_size;
+    if (decode->work.streams) {
+        qz_for_each_piece(context, context, found, area, stream_tile);
+        return;
     }
-    if (total->beyond) /* the tiles were others, or none */
-        qz_operation_cut(decode, 0);
-    return !total->beyond;
+    if (qz_decode_groups(&decode->view, area->row, area->col, (size_t)done, matrix->dtype,
+                         qz_matrix_at(matrix, area->row, area->col)))
+        done = 0;
+    if (done < area->cols)
+        decode_rows(context, found, &(struct qz_area){area->row, area->col + done, 1, area->cols - done});
 }
 
 /* First value that does not fit the output, found by decoding again, slowly. */
@@ -149,10 +109,25 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
     qz_result result = qz_operation_prepare(&decode, &(struct qz_preparation){0}, scheme, QZ_DEFAULT, dst, src);
     if (result != QZ_OK)
         return result;
-    if (decode.view.rows * decode.view.cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST)
-        decode.work.streams = decode.view.kernels;
-    if (!decode_in_place(&decode, pool, &total))
-        qz_operation_run(&decode, qz_columns_prepare(&decode) ? decode_columns : decode_rows, &decode, pool, &total);
+    const struct qz_view *view = &decode.view;
+    int in_place = is_in_place(view, dst);
+    if (view->rows * view->cols * qz_dtype_size(dst->dtype) > QZ_STREAM_LEAST)
+        decode.work.streams = view->kernels;
+    if (in_place && !pool && !decode.work.streams) { /* nothing limits a tile: there is nothing to cut */
+        total.overflow = 0;
+        for (uint64_t row = 0; row < view->rows; row++)
+            decode_groups(&decode, &total, &(struct qz_area){row, 0, 1, view->cols});
+    } else {
+        qz_operation_cut(&decode, 0);
+        uint64_t cols = decode.work.tile_cols;
+        if (in_place && !decode.work.streams && cols < WIDE) /* with wider tiles less is to do around each */
+            qz_work_tiles(&decode.work, 1, qz_least(WIDE / cols * cols, view->cols));
+        qz_operation_run(&decode,
+                         in_place                      ? decode_groups
+                         : qz_columns_prepare(&decode) ? decode_columns
+                                                       : decode_rows,
+                         &decode, pool, &total);
+    }
     return total.overflow ? locate_overflow(&decode.view, dst->dtype, detail) : QZ_OK;
 }
 

@@ -161,11 +161,14 @@ void qz_decode_tile(const struct qz_operation *operation, const struct qz_tile *
 void qz_for_each_piece(const struct qz_operation *operation, void *context, struct findings *found,
                        const struct qz_area *area, qz_piece_step *step)
 {
-    uint64_t length = operation->view.group_size > QZ_LONG_GROUP ? operation->view.group_size : area->cols;
+    uint64_t group_size = operation->view.group_size, pair = 2 * group_size;
+    int long_groups = group_size > QZ_LONG_GROUP;
+    uint64_t length = long_groups ? group_size : area->cols,
+             most = long_groups || area->cols <= QZ_TILE ? QZ_TILE : QZ_TILE / pair * pair;
     for (uint64_t start = area->col; start < area->col + area->cols; start += length) {
         uint64_t end = start + qz_least(length, area->col + area->cols - start);
-        for (uint64_t c = start; c < end; c += QZ_TILE) {
-            struct qz_tile tile = {area->row, c, area->rows, qz_least(QZ_TILE, end - c)};
+        for (uint64_t c = start; c < end; c += most) {
+            struct qz_tile tile = {area->row, c, area->rows, qz_least(most, end - c)};
             step(context, found, &tile);
         }
     }

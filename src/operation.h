@@ -57,7 +57,8 @@ static inline int qz_is_one_run(const struct run *run)
     return run->rows == 1 || run->pitch % 2 == 0;
 }
 
-/* Calls step for pieces of an area that can be one run each: rows of it, or parts of long groups. */
+/* Calls step for pieces of an area that can be one run each: an even number of whole groups of its rows, or parts of
+ * long groups. */
 typedef void qz_piece_step(void *context, struct findings *found, const struct qz_tile *tile);
 void qz_for_each_piece(const struct qz_operation *operation, void *context, struct findings *found,
                        const struct qz_area *area, qz_piece_step *step);

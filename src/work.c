@@ -105,7 +105,6 @@ void qz_work_sum(const struct qz_work *work, struct findings *total)
         total->nonfinite |= found->nonfinite;
         total->bad_weight |= found->bad_weight;
         total->overflow |= found->overflow;
-        total->beyond |= found->beyond;
         if (found->bad_group < total->bad_group) {
             total->bad_group = found->bad_group;
             total->bad_value = found->bad_value;

@@ -192,6 +192,52 @@ static void test_streamed(void **state)
     free(x), free(codes), free(unpacked), free(packed), free(y);
 }
 
+/* The same for groups of a long row, as bfloat16: in the middle of it are a scale that is NaN, which decodes to NaN, and
+ * for a second call one that leaves the range. */
+static void test_streamed_groups(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {32, 96, 4096}; /* the second does not divide a tile, the third is longer */
+    qz_scheme scheme = *qz_scheme_by_name("uint4");
+    scheme.name = NULL;
+    scheme.scale_dtype = QZ_F32;
+    for (size_t k = 0; k < 3; k++) {
+        const size_t size = sizes[k], pair = 2 * size, n = ((9 << 20) / pair) * pair + size / 2, piece = 48 * pair;
+        const size_t groups = n / size + 1, odd = groups / 4 * 2 + 1;
+        uint8_t *codes = malloc(n / 2), *zeros = malloc(groups / 2 + 1);
+        float *scales = malloc(groups * sizeof *scales);
+        uint16_t *y = malloc(n * sizeof *y), *few = malloc(piece * sizeof *few);
+        assert_true(codes && zeros && scales && y && few);
+        for (size_t i = 0; i < n / 2; i++)
+            codes[i] = (uint8_t)(i * 40503 >> 7);
+        for (size_t g = 0; g < groups; g++) {
+            scales[g] = (float)(g % 977) * 0x1p-9f;
+            zeros[g / 2] = (uint8_t)(g * 2654435761 >> 11);
+        }
+        scales[odd] = NAN;
+        scheme.group_size = size;
+        qz_packed all = {codes, scales, zeros, 0, 0, 0, NULL, 0}, some = all;
+        qz_matrix to = {y, QZ_BF16, 1, n, (int64_t)n, 1}, part = to;
+        qz_detail detail = {0};
+        assert_int_equal(qz_decode(&scheme, &all, &to, NULL, NULL), QZ_OK);
+        for (size_t i = 0; i < n; i += piece) {
+            some.codes = codes + i / 2;
+            some.scales = scales + i / size;
+            some.zeros = zeros + i / pair;
+            part.data = few;
+            part.cols = n - i < piece ? n - i : piece;
+            assert_int_equal(qz_decode(&scheme, &some, &part, NULL, NULL), QZ_OK);
+            assert_memory_equal(y + i, few, part.cols * sizeof *few);
+        }
+        scales[odd] = FLT_MAX / 8; /* times 9 - 1 it is a float32, but no bfloat16 */
+        codes[odd * size / 2] = 0x91;
+        zeros[odd / 2] = 0x10;
+        assert_int_equal(qz_decode(&scheme, &all, &to, NULL, &detail), QZ_ERROR_RANGE);
+        assert_true(detail.index == odd * size + 1 && detail.count > 0);
+        free(codes), free(zeros), free(scales), free(y), free(few);
+    }
+}
+
 /* ---- rounding at random ---------------------------------------------------------------------------------------- */
 
 static uint64_t unshift(uint64_t x, int shift)
@@ -571,21 +617,14 @@ int main(void)
     sets[0] = qz_kernels_active();
     sets[1] = &qz_kernels_scalar;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clipped),
-        cmocka_unit_test(test_clipped_integers),
-        cmocka_unit_test(test_narrow_ends),
-        cmocka_unit_test(test_sum_of_ends),
-        cmocka_unit_test(test_streamed),
-        cmocka_unit_test(test_random_rounding),
-        cmocka_unit_test(test_extent),
-        cmocka_unit_test(test_strides),
-        cmocka_unit_test(test_gaps),
-        cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_six_bits),
-        cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_quota),
-        cmocka_unit_test(test_ends_of_scales),
-        cmocka_unit_test(test_modes_of_threads),
+        cmocka_unit_test(test_clipped),         cmocka_unit_test(test_clipped_integers),
+        cmocka_unit_test(test_narrow_ends),     cmocka_unit_test(test_sum_of_ends),
+        cmocka_unit_test(test_streamed),        cmocka_unit_test(test_streamed_groups),
+        cmocka_unit_test(test_random_rounding), cmocka_unit_test(test_extent),
+        cmocka_unit_test(test_strides),         cmocka_unit_test(test_gaps),
+        cmocka_unit_test(test_counts),          cmocka_unit_test(test_six_bits),
+        cmocka_unit_test(test_weights),         cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_ends_of_scales),  cmocka_unit_test(test_modes_of_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

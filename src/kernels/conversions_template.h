@@ -2,29 +2,39 @@
  * conversions_template.h - numbers of one type to those of another; part of simd_template.h
  */
 
-static TARGET void f32_from_f16(const uint16_t *src, size_t n, float *dst)
-{
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vf_store(dst + i, vf_from_f16(src + i));
-    if (i < n) {
-        uint16_t last[LANES] = {0};
-        memcpy(last, src + i, (n - i) * sizeof *src);
-        vf_store_part(dst + i, n - i, vf_from_f16(last));
+#define FROM_HALVES(name, convert)                                                                                     \
+    static TARGET void name(const uint16_t *src, size_t n, float *dst)                                                 \
+    {                                                                                                                  \
+        size_t i = 0;                                                                                                  \
+        for (; i + LANES <= n; i += LANES)                                                                             \
+            vf_store(dst + i, convert(src + i));                                                                       \
+        if (i < n) {                                                                                                   \
+            uint16_t last[LANES] = {0};                                                                                \
+            memcpy(last, src + i, (n - i) * sizeof *src);                                                              \
+            vf_store_part(dst + i, n - i, convert(last));                                                              \
+        }                                                                                                              \
     }
-}
 
-static TARGET void f32_from_bf16(const uint16_t *src, size_t n, float *dst)
-{
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vf_store(dst + i, vf_from_bf16(src + i));
-    if (i < n) {
-        uint16_t last[LANES] = {0};
-        memcpy(last, src + i, (n - i) * sizeof *src);
-        vf_store_part(dst + i, n - i, vf_from_bf16(last));
+#define TO_HALVES(name, convert)                                                                                       \
+    static TARGET void name(const float *src, size_t n, uint16_t *dst)                                                 \
+    {                                                                                                                  \
+        size_t i = 0;                                                                                                  \
+        for (; i + LANES <= n; i += LANES)                                                                             \
+            convert(dst + i, vf_load(src + i));                                                                        \
+        if (i < n) {                                                                                                   \
+            uint16_t last[LANES];                                                                                      \
+            convert(last, vf_load_part(src + i, n - i, 0.0f));                                                         \
+            memcpy(dst + i, last, (n - i) * sizeof *dst);                                                              \
+        }                                                                                                              \
     }
-}
+
+FROM_HALVES(f32_from_f16, vf_from_f16)
+FROM_HALVES(f32_from_bf16, vf_from_bf16)
+TO_HALVES(f16_from_f32, vf_to_f16)
+TO_HALVES(bf16_from_f32, vf_to_bf16)
+
+#undef FROM_HALVES
+#undef TO_HALVES
 
 static TARGET int f32_from_f64(const double *src, size_t n, float *dst)
 {
@@ -41,28 +51,4 @@ static TARGET int f32_from_f64(const double *src, size_t n, float *dst)
         bad |= !qz_is_finite(dst[i]);
     }
     return bad | vm_any(vf_ne(check, check));
-}
-
-static TARGET void f16_from_f32(const float *src, size_t n, uint16_t *dst)
-{
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vf_to_f16(dst + i, vf_load(src + i));
-    if (i < n) {
-        uint16_t last[LANES];
-        vf_to_f16(last, vf_load_part(src + i, n - i, 0.0f));
-        memcpy(dst + i, last, (n - i) * sizeof *dst);
-    }
-}
-
-static TARGET void bf16_from_f32(const float *src, size_t n, uint16_t *dst)
-{
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vf_to_bf16(dst + i, vf_load(src + i));
-    if (i < n) {
-        uint16_t last[LANES];
-        vf_to_bf16(last, vf_load_part(src + i, n - i, 0.0f));
-        memcpy(dst + i, last, (n - i) * sizeof *dst);
-    }
 }

@@ -230,8 +230,10 @@ static int uniform_code(float x, float inverse, float zero, const struct qz_grid
     if (grid->zero == QZ_ZERO_FLOAT)
         steps = steps + zero;
     float wanted = rintf(steps) + (grid->zero == QZ_ZERO_UINT4 ? zero : 0.0f);
-    *clipped += wanted < lo || wanted > hi;
-    return wanted > lo ? wanted < hi ? (int)wanted : grid->hi : grid->lo;
+    float code = wanted > lo ? wanted : lo; /* NaN, too */
+    code = code < hi ? code : hi;
+    *clipped += (wanted < code) | (wanted > code);
+    return (int)code;
 }
 
 static int table_code(float x, float inverse, float zero, const struct qz_grid *grid, size_t *clipped)

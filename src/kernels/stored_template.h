@@ -79,7 +79,6 @@ INLINE VF next_of_type(numbers *n, int type)
 {
     static const float integers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const uint8_t *from = n->from;
-    VF super;
     n->from += LANES;
     switch (type) {
     case QZ_F32:
@@ -96,18 +95,8 @@ INLINE VF next_of_type(numbers *n, int type)
         return vt_lookup(vt_load(integers), vi_nibbles(from, 0));
     case STORED_SHIFTS:
         return shifts_of_bytes(from, n->shift);
-    case QZ_E4M3:
-        super = next_supers(n);
-        return vf_mul(numbers_of_bytes(QZ_E4M3, from), super);
-    case QZ_E8M0:
-        super = next_supers(n);
-        return vf_mul(numbers_of_bytes(QZ_E8M0, from), super);
-    case QZ_I7:
-        super = next_supers(n);
-        return vf_mul(numbers_of_bytes(QZ_I7, from), super);
-    default: /* QZ_I6, QZ_U6 */
-        super = next_supers(n);
-        return vf_mul(numbers_of_bytes(QZ_I6, from), super);
+    default:
+        return vf_mul(numbers_of_bytes((qz_dtype)type, from), next_supers(n));
     }
 }
 

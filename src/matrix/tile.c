@@ -204,37 +204,34 @@ int qz_tile_store_lines(const struct qz_kernels *kernels, const qz_matrix *matri
     return overflow;
 }
 
+/* store_run past the cache. */
+static int stream_run(const struct qz_kernels *kernels, const float *src, size_t n, qz_dtype dtype, void *dst)
+{
+    double staged[QZ_TILE]; /* room for the widest type */
+    int overflow = 0;
+    if (dtype != QZ_F32)
+        overflow = store_run(kernels, src, n, dtype, staged);
+    kernels->stream(dst, dtype == QZ_F32 ? (const void *)src : staged, n * qz_dtype_size(dtype));
+    return overflow;
+}
+
 int qz_tile_store(const struct qz_kernels *kernels, const qz_matrix *matrix, const struct qz_tile *tile,
                   const float *values, int stream)
 {
     int overflow = 0;
-    if (matrix->col_stride == 1) {
-        for (size_t r = 0; r < tile->rows; r++) {
-            void *to = qz_matrix_at(matrix, tile->row + r, tile->col);
-            const float *row = values + r * tile->cols;
-            if (!stream) {
-                overflow |= store_run(kernels, row, tile->cols, matrix->dtype, to);
-            } else if (matrix->dtype == QZ_F32) {
-                kernels->stream(to, row, tile->cols * sizeof *row);
-            } else {
-                double staged[QZ_TILE]; /* room for the widest type */
-                overflow |= store_run(kernels, row, tile->cols, matrix->dtype, staged);
-                kernels->stream(to, staged, tile->cols * qz_dtype_size(matrix->dtype));
-            }
-        }
-    } else if (qz_matrix_is_transposed(matrix)) {
-        if (matrix->dtype == QZ_F32 && !stream) {
-            kernels->transpose(values, (ptrdiff_t)tile->cols, tile->cols, tile->rows,
-                               qz_matrix_at(matrix, tile->row, tile->col), (ptrdiff_t)matrix->col_stride);
-        } else {
-            float lines[QZ_PANEL];
-            kernels->transpose(values, (ptrdiff_t)tile->cols, tile->cols, tile->rows, lines, (ptrdiff_t)tile->rows);
-            overflow |= qz_tile_store_lines(kernels, matrix, tile, lines, stream);
-        }
-    } else {
-        for (size_t r = 0; r < tile->rows; r++)
+    if (qz_matrix_is_transposed(matrix)) {
+        float lines[QZ_PANEL], *direct = stream ? NULL : qz_tile_direct_lines(matrix, tile);
+        kernels->transpose(values, (ptrdiff_t)tile->cols, tile->cols, tile->rows, direct ? direct : lines,
+                           direct ? (ptrdiff_t)matrix->col_stride : (ptrdiff_t)tile->rows);
+        return direct ? 0 : qz_tile_store_lines(kernels, matrix, tile, lines, stream);
+    }
+    for (size_t r = 0; r < tile->rows; r++, values += tile->cols) {
+        if (matrix->col_stride == 1)
+            overflow |= (stream ? stream_run : store_run)(kernels, values, tile->cols, matrix->dtype,
+                                                          qz_matrix_at(matrix, tile->row + r, tile->col));
+        else
             for (size_t c = 0; c < tile->cols; c++)
-                overflow |= store_run(kernels, values + r * tile->cols + c, 1, matrix->dtype,
+                overflow |= store_run(kernels, values + c, 1, matrix->dtype,
                                       qz_matrix_at(matrix, tile->row + r, tile->col + c));
     }
     return overflow;

@@ -47,16 +47,23 @@ void qz_decode_part(const struct qz_view *view, uint64_t row, uint64_t col, size
     }
 }
 
-int qz_decode_groups(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, qz_dtype dtype, void *dst)
+int qz_decode_groups(const struct qz_view *view, uint64_t row, uint64_t col, size_t n, qz_dtype dtype, void *dst)
 {
     struct qz_supers supers;
-    size_t size = qz_dtype_size(view->scale_dtype), group_size = (size_t)view->group_size, step = count;
-    const uint8_t *codes = qz_codes_at(view, row, group * group_size);
+    uint64_t group = col / view->group_size;
+    size_t size = qz_dtype_size(view->scale_dtype), group_size = qz_least(view->group_size, n);
+    size_t count = n ? n / group_size : 0, step = count;
+    const uint8_t *codes = qz_codes_at(view, row, col);
+    uint8_t odd_zero;
     const char *scale = qz_scales_at(view, row) + group * size, *zero = NULL;
     char *to = dst;
     int beyond = 0;
     if (view->grid.zero != QZ_ZERO_NONE && !view->scale_type->dual)
         zero = qz_zeros_at(view, row) + (view->grid.zero == QZ_ZERO_UINT4 ? group / 2 : group * size);
+    if (zero && view->grid.zero == QZ_ZERO_UINT4 && group % 2) { /* of one group alone */
+        odd_zero = *(const uint8_t *)zero >> 4;
+        zero = (const char *)&odd_zero;
+    }
     struct qz_stored stored = {view->scale_dtype, scale, zero, NULL, NULL, 1, 1};
     for (; count > 0; count -= step, group += step) {
         if (qz_has_byte_scales(view)) {

@@ -19,7 +19,6 @@ struct findings {
     int nonfinite;      /* some value is NaN or infinite, or a float64 is beyond float32 */
     int bad_weight;     /* some weight is negative or not finite */
     int overflow;       /* some decoded value does not fit the type of the output */
-    int beyond;         /* some might not: qz_decode_groups */
     uint64_t bad_group; /* first group whose scale does not fit; UINT64_MAX for none */
     double bad_value;   /* largest magnitude in it */
     int bad_number;     /* the qz_number that does not fit */

@@ -75,20 +75,26 @@ static char *supers_at(const struct qz_view *view, uint64_t row, uint64_t group)
     return (char *)view->packed->supers + (int64_t)row * view->packed->super_stride + group / view->super_groups * each;
 }
 
+/* `count` super scales from that of a group on, or pairs of them. They are copied first, for rows may be any number of
+ * bytes apart. */
+static void load_supers(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, float *dst)
+{
+    uint16_t half[2 * QZ_TILE_GROUPS];
+    size_t n = view->scale_type->pairs ? 2 * count : count;
+    void *to = view->super_dtype == QZ_F32 ? (void *)dst : half;
+    memcpy(to, supers_at(view, row, group), n * qz_dtype_size(view->super_dtype));
+    if (to == half && n > 2)
+        view->kernels->f32_from_f16(half, n, dst);
+    else
+        for (size_t i = 0; i < n && to == half; i++)
+            dst[i] = qz_f32_from_f16(half[i]);
+}
+
 void qz_load_super(const struct qz_view *view, uint64_t row, uint64_t group, float super[2])
 {
     super[0] = super[1] = 1.0f;
-    if (view->super_groups == 0)
-        return;
-    size_t count = view->scale_type->pairs ? 2 : 1;
-    uint16_t half[2];
-    if (view->super_dtype == QZ_F32) {
-        memcpy(super, supers_at(view, row, group), count * sizeof *super);
-    } else {
-        memcpy(half, supers_at(view, row, group), count * sizeof *half);
-        for (size_t i = 0; i < count; i++)
-            super[i] = qz_f32_from_f16(half[i]);
-    }
+    if (view->super_groups > 0)
+        load_supers(view, row, group, 1, super);
 }
 
 void qz_store_super(const struct qz_view *view, uint64_t row, uint64_t group, const float super[2])
@@ -111,7 +117,6 @@ size_t qz_sharing(const struct qz_view *view, uint64_t group, size_t left)
 size_t qz_load_supers(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, struct qz_supers *supers)
 {
     uint64_t shared = view->super_groups;
-    int pairs = view->scale_type->pairs;
     supers->head = qz_sharing(view, group, count);
     supers->scale = supers->both;
     supers->offset = NULL;
@@ -126,22 +131,10 @@ size_t qz_load_supers(const struct qz_view *view, uint64_t row, uint64_t group, 
         number = QZ_TILE_GROUPS;
         count = supers->head + (number - 1) * (size_t)shared;
     }
-    const void *from = supers_at(view, row, group);
-    if ((uintptr_t)from % qz_dtype_size(view->super_dtype)) { /* rows may be any number of bytes apart */
-        void *copy = view->super_dtype == QZ_F32 ? supers->both : supers->apart[0];
-        memcpy(copy, from, (pairs ? 2 : 1) * number * qz_dtype_size(view->super_dtype));
-        from = copy;
-    }
-    if (view->super_dtype == QZ_F32)
-        supers->scale = from;
-    else
-        view->kernels->f32_from_f16(from, pairs ? 2 * number : number, supers->both);
-    if (pairs) {
-        const float *both = supers->scale;
-        for (size_t i = 0; i < number; i++) {
-            supers->apart[0][i] = both[2 * i];
-            supers->apart[1][i] = -both[2 * i + 1];
-        }
+    load_supers(view, row, group, number, supers->both);
+    for (size_t i = 0; i < number && view->scale_type->pairs; i++) {
+        supers->apart[0][i] = supers->both[2 * i];
+        supers->apart[1][i] = -supers->both[2 * i + 1];
         supers->scale = supers->apart[0];
         supers->offset = supers->apart[1];
     }
@@ -226,11 +219,9 @@ static void store_zeros(const struct qz_view *view, uint8_t *dst, size_t odd, si
 {
     int8_t codes[QZ_TILE_GROUPS];
     if (n < MANY_ZEROS || step > 1 || odd) {
-        for (size_t i = 0; i < n; i++) {
-            if ((odd + i) % 2 == 0)
-                dst[(odd + i) / 2] = 0; /* the byte's other half, too, though no group may come */
-            qz_set_code(dst, odd + i, (int)zero[i * step]);
-        }
+        for (size_t i = odd; i < odd + n;
+             i++, zero += step) /* the first of two fills the byte, for it may be the last */
+            dst[i / 2] = (uint8_t)(i % 2 ? (dst[i / 2] & 15) | (int)*zero << 4 : (int)*zero);
         return;
     }
     for (size_t i = 0; i < n; i++)

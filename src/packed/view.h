@@ -165,8 +165,9 @@ void qz_decode_run(const struct qz_view *view, const struct run *run, float *dst
 /* Decodes n values of a row from a column on, QZ_TILE at most, which may begin and end inside of groups. */
 void qz_decode_part(const struct qz_view *view, uint64_t row, uint64_t col, size_t n, float *dst);
 
-/* Decodes `count` whole groups of one row, of a multiple of 16 values each, to values of a type that is not float64;
- * the first group is even. Nonzero if that type may not do, as the kernel says. */
-int qz_decode_groups(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, qz_dtype dtype, void *dst);
+/* Decodes n values of one row to a type that is not float64: whole groups of a multiple of 16 values, the first one even
+ * unless it is the only one, or such a multiple of values of one group. Nonzero if that type may not do, as the kernel
+ * says. */
+int qz_decode_groups(const struct qz_view *view, uint64_t row, uint64_t col, size_t n, qz_dtype dtype, void *dst);
 
 #endif

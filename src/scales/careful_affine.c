@@ -423,19 +423,25 @@ void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_sourc
         make_normal(encoder, source, min, max, pair);
 }
 
+/* Whether the pair follows from the plain one, which cannot be stored, so that the call fails whatever might be found, or
+ * is one without error. */
+static int is_settled(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
+                      const struct qz_pair *plain, struct qz_pair *pair)
+{
+    struct qz_pair found = *plain;
+    int settled = !is_storable(encoder->view, plain) || find_lossless(encoder, source, min, max, &found);
+    if (settled)
+        *pair = found;
+    return settled;
+}
+
 void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                        struct qz_pair *pair)
 {
     const struct qz_view *view = encoder->view;
     struct qz_pair found, plain = plain_pair(encoder, min, max);
-    if (!is_storable(view, &plain)) { /* the call fails, whatever might be found */
-        *pair = plain;
+    if (is_settled(encoder, source, min, max, &plain, pair))
         return;
-    }
-    if (find_lossless(encoder, source, min, max, &found)) {
-        *pair = found;
-        return;
-    }
     double least = qz_affine_error(view->grid.zero, source, plain.scale, plain.zero);
     struct qz_pair best = plain;
     take_better(view, source, pair, &least, &best);
@@ -463,14 +469,8 @@ void qz_exact_affine_group(const struct qz_encoder *encoder, const struct qz_exa
 {
     const struct qz_view *view = encoder->view;
     struct qz_pair found, plain = plain_pair(encoder, min, max);
-    if (!is_storable(view, &plain)) { /* the call fails, whatever might be found */
-        *pair = plain;
+    if (is_settled(encoder, source, min, max, &plain, pair))
         return;
-    }
-    if (find_lossless(encoder, source, min, max, &found)) {
-        *pair = found;
-        return;
-    }
     if (view->grid.zero == QZ_ZERO_UINT4) {
         double least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
         found = *pair;

@@ -616,32 +616,15 @@ static TARGET int decode_f64(const int8_t *codes, size_t n, const double table[1
     return outside != 0;
 }
 
-/* Stores in whole lines that bypass the cache; the ends, which share a line with a neighbour, go the ordinary way. */
-static TARGET void stream(void *dst, const void *src, size_t bytes)
+static TARGET inline void stream_line(char *to, const char *from)
 {
-    char *to = dst;
-    const char *from = src;
-    size_t head = (0 - (uintptr_t)to) & 63;
-    if (bytes < head + 64) {
-        memcpy(to, from, bytes);
-        return;
-    }
-    memcpy(to, from, head);
-    size_t i = head;
-    for (; i + 64 <= bytes; i += 64) {
-        _mm256_stream_si256((VI *)(to + i), _mm256_loadu_si256((const VI *)(from + i)));
-        _mm256_stream_si256((VI *)(to + i + 32), _mm256_loadu_si256((const VI *)(from + i + 32)));
-    }
-    memcpy(to + i, from + i, bytes - i);
-}
-
-static TARGET void stream_end(void)
-{
-    _mm_sfence();
+    _mm256_stream_si256((VI *)to, _mm256_loadu_si256((const VI *)from));
+    _mm256_stream_si256((VI *)(to + 32), _mm256_loadu_si256((const VI *)(from + 32)));
 }
 
 #include "../simd_template.h"
 
+#include "stream_256.h"
 #include "scan_256.h"
 #include "products_256.h"
 

@@ -603,34 +603,14 @@ static TARGET int decode_f64(const int8_t *codes, size_t n, const double table[1
     return vi_any(bad);
 }
 
-/* Stores in whole lines that bypass the cache; the ends, which share a line with a neighbour, go the ordinary way. */
-static TARGET void stream(void *dst, const void *src, size_t bytes)
+static TARGET inline void stream_line(char *to, const char *from)
 {
-    char *to = dst;
-    const char *from = src;
-    size_t head = (0 - (uintptr_t)to) & 63;
-    if (bytes < head + 64) {
-        memcpy(to, from, bytes);
-        return;
-    }
-    /* No masked stores here: even an empty one waits for all stores that are under way (AMD Zen 5, a third of the
-     * speed). */
-    if (head)
-        memcpy(to, from, head);
-    size_t i = head;
-    for (; i + 64 <= bytes; i += 64)
-        _mm512_stream_si512((__m512i *)(to + i), _mm512_loadu_si512(from + i));
-    if (i < bytes)
-        memcpy(to + i, from + i, bytes - i);
-}
-
-static TARGET void stream_end(void)
-{
-    _mm_sfence();
+    _mm512_stream_si512((__m512i *)to, _mm512_loadu_si512(from));
 }
 
 #include "../simd_template.h"
 
+#include "stream_256.h"
 #include "scan_256.h"
 #include "few_512.h"
 #include "products_256.h"
