@@ -800,6 +800,9 @@ static void choose_signs(struct groups *groups)
 static void search_long_groups(const struct pass *pass)
 {
     struct groups *groups = pass->groups;
+    const struct qz_view *view = pass->encoder->view;
+    if (view->super_groups && view->scale_dtype != QZ_E4M3)
+        return; /* integers times a super scale, which a search of pieces does not know: the plain ones stay */
     for (size_t g = 0; g < groups->count; g++) {
         struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);
         if (!is_symmetric(pass->encoder) || is_searchable(groups, g))

@@ -228,6 +228,17 @@ def test_equal_weights_are_none(scheme, group_size):
                 assert np.array_equal(plain.scales, other.scales), (kind, method, weight)
 
 
+@pytest.mark.parametrize("group_size", [512, 1024, 2048])
+@pytest.mark.parametrize("scheme", ["dual4", "nvfp4"])
+def test_long_groups_with_super_scales(scheme, group_size):
+    x = np.random.default_rng(9).standard_normal((4, 2048)).astype(np.float32)
+    search, plain = (
+        quantize.quantize_array(x, scheme, group_size=group_size, method=method).stats.sqnr_db
+        for method in ("search", "absmax")
+    )
+    assert search >= plain
+
+
 @pytest.mark.parametrize("scheme", ["q4_k", "iq4_xs", "dual4", "nvfp4"])
 def test_equal_weights_are_none_where_scales_are_shared(scheme):
     """Next to no error is where the rounding of sums with weights shows."""
