@@ -130,12 +130,14 @@ static float sample_of(const float *v, const float *weight, size_t n, size_t i, 
 
 static int are_multiples(const float *v, const float *weight, size_t n, float factor)
 {
-    int near = 1;
+    float squares = 0.0f, energy = 0.0f;
     for (size_t i = 0; i < QZ_SAMPLES_LATTICE; i++) {
-        float y = sample_of(v, weight, n, i, QZ_SAMPLES_LATTICE) * factor;
-        near &= fabsf(y - rintf(y)) <= QZ_NEAR_LATTICE;
+        float x = sample_of(v, weight, n, i, QZ_SAMPLES_LATTICE), y = x * factor, off = y - rintf(y);
+        squares = fmaf(off, off, squares);
+        energy = fmaf(x, x, energy);
     }
-    return near;
+    float share = (energy * QZ_LATTICE_SHARE) * (factor * factor);
+    return squares <= QZ_SAMPLES_LATTICE * QZ_NEAR_LATTICE && squares <= share;
 }
 
 static void survey(int uniform, const float *v, const float *weight, size_t n, const float *largest,

@@ -464,15 +464,16 @@ INLINE VM find_repeats(const VF *sample, size_t samples)
     return vf_lt(vf_select(all, vf_set1(1.0f), vf_set1(0.0f)), vf_set1(1.0f));
 }
 
-/* Where all samples are near multiples of 1 / factor. */
-INLINE VM find_multiples(const VF *sample, VF factor)
+/* Where samples are near multiples of 1 / factor; energy is the sum of their squares. */
+INLINE VM find_multiples(const VF *sample, VF energy, VF factor)
 {
-    VM near = vf_le(vf_set1(0.0f), vf_set1(0.0f));
+    VF squares = vf_set1(0.0f);
     for (size_t i = 0; i < QZ_SAMPLES_LATTICE; i++) {
-        VF y = vf_mul(sample[i], factor);
-        near = vm_and(near, vf_le(vf_abs(vf_sub(y, vf_rint(y))), vf_set1(QZ_NEAR_LATTICE)));
+        VF y = vf_mul(sample[i], factor), off = vf_sub(y, vf_rint(y));
+        squares = vf_fma(off, off, squares);
     }
-    return near;
+    VF share = vf_mul(vf_mul(energy, vf_set1(QZ_LATTICE_SHARE)), vf_mul(factor, factor));
+    return vm_and(vf_le(squares, vf_set1(QZ_SAMPLES_LATTICE * QZ_NEAR_LATTICE)), vf_le(squares, share));
 }
 
 /* The sums of weights and of their squares: all vectors side by side, so that one does not wait for another. */
@@ -507,12 +508,14 @@ INLINE void survey_lanes(int uniform, int weighted, const float *v, const float 
         load_samples(v, weight, weighted, n, QZ_SAMPLES_TABLE, sample);
         vm_to_u8(survey->repeats + l, find_repeats(sample, QZ_SAMPLES_TABLE));
     }
-    VF inverse = inverse_of(vf_load(largest + l));
+    VF inverse = inverse_of(vf_load(largest + l)), energy = vf_set1(0.0f);
     load_samples(v, weight, weighted, n, QZ_SAMPLES_LATTICE, sample);
-    VM sixths = find_multiples(sample, vf_mul(vf_set1(6.0f), inverse));
-    VM others = find_multiples(sample, vf_mul(vf_set1(uniform ? 5.0f : 8.0f), inverse));
+    for (size_t i = 0; i < QZ_SAMPLES_LATTICE; i++)
+        energy = vf_fma(sample[i], sample[i], energy);
+    VM sixths = find_multiples(sample, energy, vf_mul(vf_set1(6.0f), inverse));
+    VM others = find_multiples(sample, energy, vf_mul(vf_set1(uniform ? 5.0f : 8.0f), inverse));
     if (uniform)
-        others = vm_or(others, find_multiples(sample, vf_mul(vf_set1(4.0f), inverse)));
+        others = vm_or(others, find_multiples(sample, energy, vf_mul(vf_set1(4.0f), inverse)));
     vm_to_u8(survey->lattice + l, vm_or(sixths, others));
 }
 

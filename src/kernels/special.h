@@ -9,7 +9,7 @@
 
 /* What a group with neither a zero nor an offset is suspected of. */
 enum {
-    QZ_SUSPECT_VALUES = 1, /* to have few values, or values on a lattice */
+    QZ_SUSPECT_VALUES = 1, /* to have few values, or values near a lattice */
     QZ_SUSPECT_CLOSE = 2,  /* two candidates are too close to tell apart in float32 */
     QZ_SUSPECT_WIDE = 4,   /* to have its best scale where ordinary groups do not */
     QZ_SUSPECT_EXACT = 8,  /* to need the exact method: next to no error, no gain, or next to no weights */
@@ -57,8 +57,10 @@ static inline int qz_few_of(size_t n)
     return 5 + (int)(n / 16);
 }
 
-/* How far values may be from a grid, in steps. A random one is nearer with a chance of an eighth. */
-#define QZ_GRID_NEAR 0x1p-4f
+/* How far some values may be from a grid, in steps: a random one is nearer with a chance of 3/16. And how much the
+ * distances of all of them may vary: where there is no grid it is 1/12. */
+#define QZ_GRID_NEAR     0x1.8p-4f
+#define QZ_GRID_VARIANCE 0.006f
 
 /* Whether few of n weights count, by their sum and the sum of their squares: sum^2 / squares is n where all are the
  * same, and k where k of them are and the others 0. */

@@ -5,7 +5,7 @@
  * data with tails. Others are told by a few operations each, and searched one at a time:
  *
  *   - errors are so small, against the values, that float32 sums do not tell two of them apart;
- *   - the first values are on a grid of 8 to 15 steps, as decoded ones, small integers and results of
+ *   - the first values are near a grid of 8 to 15 steps, as decoded ones, small integers and results of
  *     quantization-aware training are: there is a pair without error then;
  *   - a few weights count and the others are next to 0, or there are few values, or one is frequent, as 0 is in sparse
  *     data and nearly 0 in mixtures of magnitudes: what matters most is how near to it a code comes, and the best pair
@@ -55,7 +55,7 @@ static float decoded(const struct qz_view *view, float x, const struct qz_pair *
 int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, float max)
 {
     const float round = 0x1.8p23f;
-    float lo = min, hi = max, factor[STEPS], worst[STEPS] = {0};
+    float lo = min, hi = max, factor[STEPS], sum[STEPS] = {0}, squares[STEPS] = {0};
     if (view->grid.zero == QZ_ZERO_UINT4) {
         lo = lo < 0 ? lo : 0;
         hi = hi > 0 ? hi : 0;
@@ -69,13 +69,14 @@ int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, 
             float t = x[i] - lo;
             for (int k = 0; k < STEPS; k++) {
                 float y = t * factor[k];
-                float off = fabsf(y - ((y + round) - round));
-                worst[k] = off > worst[k] ? off : worst[k];
+                float off = y - ((y + round) - round);
+                sum[k] += off;
+                squares[k] += off * off;
             }
         }
         int some = 0;
         for (int k = 0; k < STEPS; k++)
-            some |= worst[k] < QZ_GRID_NEAR;
+            some |= squares[k] * (float)i - sum[k] * sum[k] < QZ_GRID_VARIANCE * ((float)i * (float)i);
         if (!some)
             return 0;
     }

@@ -67,6 +67,12 @@ static int is_weighted(const struct source *source, size_t g)
     return source->w && source->least_weight[g] != source->most_weight[g];
 }
 
+/* Whether some values of a group do not count: its range, where searches begin, says little of the others then. */
+static int has_idle_values(const struct source *source, size_t g)
+{
+    return source->least_weight[g] == 0.0f;
+}
+
 /* A power of two to divide by so that sums of squares of what is at most `largest` fit float32. It is 1 for most data;
  * results do not depend on it. */
 static float unit_of(float largest)
@@ -112,6 +118,24 @@ static void interleave_weights(const struct qz_view *view, const struct source *
         float unit = unit_of(largest);
         for (size_t k = 0; k < block->length; k++)
             block->w[QZ_BLOCK * k + l] /= unit;
+    }
+}
+
+/* Draws values that do not count into the range of those that do. */
+static void draw_idle_values(const struct source *source, struct block *block)
+{
+    for (size_t l = 0; l < block->count; l++) {
+        float low = INFINITY, high = -INFINITY;
+        if (!has_idle_values(source, block->group[l]))
+            continue;
+        for (size_t k = l; k < block->length * QZ_BLOCK; k += QZ_BLOCK) {
+            low = block->w[k] > 0.0f && block->v[k] < low ? block->v[k] : low;
+            high = block->w[k] > 0.0f && block->v[k] > high ? block->v[k] : high;
+        }
+        for (size_t k = l; k < block->length * QZ_BLOCK; k += QZ_BLOCK) {
+            block->v[k] = block->v[k] < low ? low : block->v[k];
+            block->v[k] = block->v[k] > high ? high : block->v[k];
+        }
     }
 }
 
@@ -175,8 +199,8 @@ static struct qz_look look_at(const struct block *block, const float *w)
 }
 
 /* Notes which groups of a block are special, with neither a zero nor an offset. */
-static void note_specials(const struct qz_encoder *encoder, const struct block *block, const float *w,
-                          struct specials *specials)
+static void note_specials(const struct qz_encoder *encoder, const struct source *source, const struct block *block,
+                          const float *w, struct specials *specials)
 {
     const struct qz_view *view = encoder->view;
     const struct qz_look look = look_at(block, w);
@@ -194,7 +218,13 @@ static void note_specials(const struct qz_encoder *encoder, const struct block *
     };
     int32_t suspicion[QZ_BLOCK];
     float spread[QZ_BLOCK];
-    if (!view->kernels->look_symmetric(&look, &more, suspicion, spread))
+    int any = view->kernels->look_symmetric(&look, &more, suspicion, spread) != 0;
+    for (size_t l = 0; l < block->count && w; l++)
+        if (has_idle_values(source, block->group[l])) {
+            suspicion[l] |= QZ_SUSPECT_WIDE;
+            any = 1;
+        }
+    if (!any)
         return;
     for (size_t l = 0; l < block->count; l++) {
         size_t i = specials->count;
@@ -244,8 +274,11 @@ static void fill_block(const struct qz_encoder *encoder, const struct run *run, 
     for (size_t l = 0; l < block->count; l++)
         for (size_t k = 0; k < block->length && block->unit[l] != 1.0f; k++)
             block->v[QZ_BLOCK * k + l] /= block->unit[l];
-    if (weighted)
+    if (weighted) {
         interleave_weights(view, source, block);
+        if (!is_symmetric(encoder))
+            draw_idle_values(source, block);
+    }
 }
 
 static void keep_lane(const struct qz_view *view, struct groups *groups, const struct block *block, size_t l)
@@ -270,7 +303,7 @@ static void search_block(const struct qz_encoder *encoder, const struct run *run
     fill_block(encoder, run, groups, source, block, weighted);
     search_lanes(encoder, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
     if (is_symmetric(encoder))
-        note_specials(encoder, block, w, specials);
+        note_specials(encoder, source, block, w, specials);
     else
         note_affine(encoder->view, block, w, special);
     for (size_t l = 0; l < block->count; l++) {
@@ -305,9 +338,11 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
         if (block->same_weights)
             block->laid = g % row_groups;
     }
+    if (weighted && !is_symmetric(encoder))
+        draw_idle_values(source, block);
     search_lanes(encoder, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
     if (is_symmetric(encoder))
-        note_specials(encoder, block, w, specials);
+        note_specials(encoder, source, block, w, specials);
     else
         note_affine(view, block, w, groups->special + g);
     memcpy(groups->scale + g, block->scale, bytes);
@@ -785,6 +820,9 @@ static void choose_signs(struct groups *groups)
 static void search_long_groups(const struct pass *pass)
 {
     struct groups *groups = pass->groups;
+    const struct qz_view *view = pass->encoder->view;
+    if (view->super_groups && view->scale_dtype != QZ_E4M3)
+        return; /* integers times a super scale, which a search of pieces does not know: the plain ones stay */
     for (size_t g = 0; g < groups->count; g++) {
         struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);
         if (!is_symmetric(pass->encoder) || is_searchable(groups, g))

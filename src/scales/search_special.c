@@ -22,6 +22,10 @@ enum {
 /* Values were rounded to bfloat16 at worst, the largest one and the one that is compared with it. */
 #define NEAR 0x1p-7
 
+/* As QZ_NEAR_LATTICE, of all values of a group; and where float32 may not tell the best scale from others. */
+#define NEAR_LATTICE 0.02f
+#define ON_LATTICE   1e-4f
+
 /* How many elements were looked at, and how many of them are 0. */
 struct seen {
     uint64_t all, zeros;
@@ -92,6 +96,54 @@ static int are_from_table(const struct qz_encoder *encoder, float zero, const fl
     return 0;
 }
 
+/* Whether values with weight are near a lattice on which the largest magnitude is so many steps, as those of `survey` are
+ * in the kernels. The first ones tell most others. */
+static int are_near_lattice(const struct qz_exact_source *source, float largest, float steps, float near)
+{
+    enum { FIRST = 16 };
+    const float round = 0x1.8p23f, factor = steps / largest;
+    float squares = 0.0f, count = 0.0f;
+    size_t n;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++) {
+            float y = x[i] * factor, off = y - ((y + round) - round), counts = w && !(w[i] > 0) ? 0.0f : 1.0f;
+            squares += counts * (off * off);
+            count += counts;
+            if (start == 0 && i == FIRST && squares > count * near)
+                return 0;
+        }
+    }
+    return squares <= count * near;
+}
+
+/* Whether they are near one of small integers. */
+static int is_near_some_lattice(const struct qz_exact_source *source, float near)
+{
+    static const float steps[] = {4.0f, 5.0f, 6.0f, 7.0f, 8.0f};
+    float largest = 0.0f;
+    size_t n;
+    for (uint64_t start = 0; start < source->n; start += n) {
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        for (size_t i = 0; i < n; i++)
+            largest = fabsf(x[i]) > largest && (!w || w[i] > 0) ? fabsf(x[i]) : largest;
+    }
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        if (are_near_lattice(source, largest, steps[i], near))
+            return 1;
+    return 0;
+}
+
+/* The same for all tables there are. Integers come from theirs only if they are on a lattice. */
+static int is_from_table(const struct qz_encoder *encoder, int lattice, const float *value, size_t count)
+{
+    const struct qz_grid *grid = &encoder->view->grid;
+    if (grid->uniform && !lattice)
+        return 0;
+    return are_from_table(encoder, 0.0f, value, count) ||
+           (grid->shift != 0.0f && are_from_table(encoder, -grid->shift, value, count));
+}
+
 unsigned qz_look_at_values(const struct qz_encoder *encoder, const struct qz_exact_source *source, unsigned suspicion)
 {
     float value[VALUES];
@@ -100,13 +152,16 @@ unsigned qz_look_at_values(const struct qz_encoder *encoder, const struct qz_exa
     suspicion &= ~(unsigned)QZ_SUSPECT_VALUES;
     struct seen seen;
     size_t count = different_values(source, value, &seen);
-    if (count > VALUES) /* many zeros: candidates for long groups ask for too many values at their ends */
-        return source->n > SHORT && seen.zeros * 4 > seen.all ? suspicion | QZ_SUSPECT_WIDE : suspicion;
-    if ((count <= FEW && count <= source->n / 4 + 1) || count <= (seen.all - seen.zeros) / 2 ||
-        are_from_table(encoder, 0.0f, value, count) ||
-        (encoder->view->grid.shift != 0.0f && are_from_table(encoder, -encoder->view->grid.shift, value, count)))
+    if (count > VALUES && source->n > SHORT && seen.zeros * 4 > seen.all)
+        return suspicion | QZ_SUSPECT_WIDE; /* candidates for long groups ask for too many values at their ends */
+    const int few = (count <= FEW && count <= source->n / 4 + 1) || count <= (seen.all - seen.zeros) / 2;
+    const int lattice = !few && is_near_some_lattice(source, NEAR_LATTICE);
+    if ((count <= VALUES && (few || is_from_table(encoder, lattice, value, count))) ||
+        (lattice && is_near_some_lattice(source, ON_LATTICE)))
         return suspicion | QZ_SUSPECT_EXACT;
-    return count * 4 <= seen.all * 3 ? suspicion | QZ_SUSPECT_WIDE : suspicion;
+    if (lattice)
+        suspicion |= QZ_SUSPECT_LARGE;
+    return count <= VALUES && count * 4 <= seen.all * 3 ? suspicion | QZ_SUSPECT_WIDE : suspicion;
 }
 
 /* The decoded value of x. */

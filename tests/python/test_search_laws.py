@@ -161,6 +161,57 @@ def test_no_lattice_is_missed(scheme, most):
         assert (search <= exact * 1.001)[lossless].all()
 
 
+@pytest.mark.parametrize("group_size", [16, 32])
+@pytest.mark.parametrize(
+    "scheme", ["int4", "compressed_tensors", "uint4", "uint4_offset", "uint4_float", "fp4"]
+)
+def test_noisy_lattices(scheme, group_size):
+    """Small integers with noise: no two are the same, and yet a scale with few codes is the best one."""
+    rng = np.random.default_rng(7)
+    for most in (2, 3, 6, 7):
+        for noise in (1e-4, 0.01):
+            x = rng.integers(-most, most + 1, (8, 512)) + noise * rng.standard_normal((8, 512))
+            x = x.astype(np.float32)
+            search, exact = (
+                ((x.astype(float) - q.dequantize()) ** 2).sum()
+                for q in (
+                    quantize.quantize_array(x, scheme, group_size=group_size, method=method)
+                    for method in ("search", "exact")
+                )
+            )
+            assert search <= exact * 10**0.15, (most, noise, 10 * np.log10(search / exact))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "allowed"),
+    [
+        ("int4", 0.15),
+        ("iq4_nl", 0.15),
+        ("nf4", 0.15),
+        ("awq", 0.15),
+        ("uint4_offset", 0.3),
+        ("uint4_float", 0.3),
+    ],
+)
+def test_values_without_weight(scheme, allowed):
+    """Where half of the values do not count, the range says little of the others."""
+    rng = np.random.default_rng(8)
+    normal = rng.standard_normal((8, 1024))
+    for kind, x in {"normal": normal, "far": 100 + normal, "t3": rng.standard_t(3, normal.shape)}.items():
+        for group_size in (32, 128):
+            weights = (rng.random(x.shape) < 0.5).astype(np.float32)
+            search, exact = (
+                ((x - q.dequantize()) ** 2 * weights).sum()
+                for q in (
+                    quantize.quantize_array(
+                        x.astype(np.float32), scheme, group_size=group_size, method=method, weights=weights
+                    )
+                    for method in ("search", "exact")
+                )
+            )
+            assert search <= exact * 10 ** (allowed / 10), (kind, group_size, 10 * np.log10(search / exact))
+
+
 @pytest.mark.parametrize("group_size", [16, 32, 128, 1024])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_equal_weights_are_none(scheme, group_size):
@@ -175,6 +226,17 @@ def test_equal_weights_are_none(scheme, group_size):
                 )
                 assert np.array_equal(plain.codes, other.codes), (kind, method, weight)
                 assert np.array_equal(plain.scales, other.scales), (kind, method, weight)
+
+
+@pytest.mark.parametrize("group_size", [512, 1024, 2048])
+@pytest.mark.parametrize("scheme", ["dual4", "nvfp4"])
+def test_long_groups_with_super_scales(scheme, group_size):
+    x = np.random.default_rng(9).standard_normal((4, 2048)).astype(np.float32)
+    search, plain = (
+        quantize.quantize_array(x, scheme, group_size=group_size, method=method).stats.sqnr_db
+        for method in ("search", "absmax")
+    )
+    assert search >= plain
 
 
 @pytest.mark.parametrize("scheme", ["q4_k", "iq4_xs", "dual4", "nvfp4"])
