@@ -34,6 +34,7 @@ typedef struct qz_slot { /* a tensor that is being written */
 typedef struct qz_said {
     const char *text; /* or NULL */
     qz_scheme of;     /* of which scheme that is said */
+    uint64_t row;     /* how long rows are that are one group; 0: there are none; UINT64_MAX: of several lengths */
     int has_layers;   /* it names the layers that stay floats, if it has to */
 } qz_said;
 
