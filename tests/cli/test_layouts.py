@@ -536,7 +536,7 @@ def test_what_the_others_of_a_file_leave_open(run: Run, tmp_path: Path, rules: l
 def test_rows_of_one_group(
     run: Run, tmp_path: Path, shapes: Sequence[tuple[int, int]], said: int | None
 ) -> None:
-    """A matrix whose rows are one group suits others with groups of that length, and is said to be like them."""
+    """A matrix whose rows are one group suits others with groups of that length."""
     sizes = [32 if said == 32 or cols == 128 else cols for _, cols in shapes]
     tensors: dict[str, Stored] = {}
     for i, ((rows, cols), size) in enumerate(zip(shapes, sizes, strict=True)):
