@@ -44,6 +44,7 @@ typedef struct qz_shards {
     uint64_t part;  /* what is made of it, as in qz_create_options */
     size_t count;   /* of files with tensors */
     size_t open;    /* which one is open, or SIZE_MAX */
+    char stem[33];  /* what their names begin with */
 } qz_shards;
 
 /* A file that is written: writer.c makes it, the container lays it out. */
