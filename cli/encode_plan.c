@@ -191,6 +191,23 @@ static int find_bytes(const encoder *e, job *j)
     return DONE;
 }
 
+/* Whether the values of a tensor are decoded from about as few bits as codes of four have: ggml's Q2_K and Q3_K, for
+ * example. To encode them is a second loss for nothing; those of Q5_0 to Q8_0 become smaller. */
+static int is_of_few_bits(const job *j)
+{
+    return !j->item->packed && j->tensor->element == QZ_ELEMENT_F32 && j->bytes.before / 5 < j->tensor->count / 8;
+}
+
+static int fail_few_bits(const job *j)
+{
+    char name[NAME_TEXT];
+    return fail(REFUSED,
+                "tensor '%s' is quantized already, in %.4g bits a value, and four bits would be a second loss; "
+                "--requantize does it and prints the error that is added, --exclude writes the decoded values",
+                qz_escape(j->item->name, j->item->name_length, name, sizeof name),
+                8.0 * (double)j->bytes.before / (double)j->tensor->count);
+}
+
 static int plan_tensor(encoder *e, job *j)
 {
     j->tensor = qz_tensor_at(e->in.file, j->item->tensor);
@@ -204,6 +221,8 @@ static int plan_tensor(encoder *e, job *j)
     if (code == DONE && j->kept == ENCODED)
         code = plan_recipe(e, j);
     j->encoded = j->kept == ENCODED;
+    if (code == DONE && j->encoded && is_of_few_bits(j) && !e->s->output.requantize)
+        return fail_few_bits(j);
     if (j->kept == SMALL || j->kept == ONE_AXIS)
         j->rule = NULL; /* it did not decide */
     if (code != DONE || !j->encoded)
@@ -228,12 +247,12 @@ int measures_all(const settings *s)
 
 int is_measured(const encoder *e, const job *j)
 {
-    return j->encoded && (measures_all(e->s) || (j->codes && !e->s->output.dry_run));
+    return j->encoded && (measures_all(e->s) || (is_requantized(j) && !e->s->output.dry_run));
 }
 
 int is_requantized(const job *j)
 {
-    return j->encoded && j->codes;
+    return j->encoded && (j->codes || is_of_few_bits(j));
 }
 
 int is_eight(const job *j)

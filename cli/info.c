@@ -137,7 +137,8 @@ static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_p
         table_cell(out, "%s, axis %u", scheme_text(&p->scheme, scheme, sizeof scheme), p->axis);
     } else {
         char type[TYPE_TEXT];
-        table_cell(out, "%s%s%s", type_text(t, type, sizeof type), eight ? ", kept as q8_0" : "",
+        const char *codes = eight ? ", kept as q8_0" : t->bytes < t->count ? ", decoded" : "";
+        table_cell(out, "%s%s%s", type_text(t, type, sizeof type), codes,
                    t->column_major && t->rank > 1 ? ", Fortran order" : "");
     }
     table_cell(out, "%s", shape_text(t->rank, t->shape, text, sizeof text));

@@ -200,8 +200,8 @@ int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_t
                               .count = count,
                               .bytes = packed->bytes};
     }
-    if (qz_eight_is(s->file, i->tensor))
-        tensor->bytes = qz_eight_bytes(tensor->count);
+    if (!i->packed)
+        tensor->bytes = qz_tensor_bytes(s->file, i->tensor);
     tensor->name = i->name;
     tensor->name_length = i->name_length;
     return DONE;

@@ -118,6 +118,7 @@ static qz_file_result add_decoded(qz_file *file, const members *found, size_t ba
     entry->decode = decode;
     entry->details = kept;
     entry->eight = 1;
+    entry->stored = qz_eight_bytes(entry->tensor.count);
     qz_packed_hide(file, found->codes);
     qz_packed_hide(file, found->scales);
     return QZ_FILE_OK;

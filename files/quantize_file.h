@@ -233,6 +233,10 @@ QZ_API const qz_tensor *qz_tensor_at(const qz_file *file, size_t i);
  * tensor as qz_tensor_at() has it, with that very pointer. Items of F4 and F6 are bytes, which the last axis counts. */
 QZ_API const char *qz_tensor_stored(const qz_file *file, size_t i);
 
+/* Bytes of a tensor in the file: fewer than those of its values where qz_read() decodes them, as those of ggml's Q6_K.
+ * 0 if there is no such tensor. What an archive has compressed counts as it was before. */
+QZ_API uint64_t qz_tensor_bytes(const qz_file *file, size_t i);
+
 /* The tensor of that name; SIZE_MAX if there is none. */
 QZ_API size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_length);
 
@@ -292,7 +296,8 @@ QZ_API qz_file_result qz_create(const char *path, const qz_create_options *optio
 
 /*
  * A folder as output. Its tensors lie in model.safetensors, or, where they have more than shard_bytes bytes, in
- * model-00001-of-00002.safetensors and so on with model.safetensors.index.json, in the order of their declaration. A
+ * model-00001-of-00002.safetensors and so on with model.safetensors.index.json, in the order of their declaration.
+ * Where `metadata_from` is a model of safetensors whose file or index has another name, that stands for "model". A
  * file has no more than shard_bytes bytes of tensors, unless it holds a single one; a quantized tensor is not divided.
  * The folder must not be there, or be empty; `replace` does not matter. It appears whole, or not at all, as a file
  * does.

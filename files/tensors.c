@@ -91,6 +91,12 @@ const qz_tensor *qz_tensor_at(const qz_file *file, size_t i)
     return i < file->count ? &file->entries[i].tensor : NULL;
 }
 
+uint64_t qz_tensor_bytes(const qz_file *file, size_t i)
+{
+    const qz_entry *entry = i < file->count ? &file->entries[i] : NULL;
+    return !entry ? 0 : entry->stored != 0 ? entry->stored : entry->tensor.bytes;
+}
+
 size_t qz_tensor_find(const qz_file *file, const char *name, size_t name_length)
 {
     return qz_names_find(&file->names, name, name_length);

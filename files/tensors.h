@@ -15,6 +15,7 @@ typedef struct qz_entry {
     size_t packed;   /* which one it is the header of, if it is */
     unsigned blocks; /* of items that are blocks of codes: which, as the container counts types; else 0 */
     int eight;       /* its values are decoded from codes of 8 bits: see eight.h */
+    uint64_t stored; /* bytes of the codes that its values are decoded from; 0: it has none */
 
     /* Of a tensor whose values are in no place of the file, but are computed from others of it: reads some of them. */
     qz_file_result (*decode)(struct qz_file *file, const void *details, uint64_t first, uint64_t count, void *dst,

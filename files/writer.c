@@ -17,6 +17,25 @@
 #include "layouts/unquantized.h"
 #include "options.h"
 
+/* What the names of a folder's files begin with: as in the folder that the model comes from, since its readers look for
+ * that (diffusion_pytorch_model, adapter_model); "model" where that is not of safetensors, or long, or of odd letters. */
+static void choose_stem(const qz_file *model, char *stem, size_t room)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    static const char *const ends[] = {".safetensors.index.json", ".safetensors"};
+    const char *path = model ? qz_file_path(model, 0) : NULL, *slash = path ? strrchr(path, '/') : NULL;
+    const char *name = slash ? slash + 1 : path;
+    snprintf(stem, room, "model");
+    for (size_t i = 0; name && i < 2; i++) {
+        const size_t end = strlen(ends[i]), length = strlen(name);
+        if (length <= end || strcmp(name + length - end, ends[i]) != 0)
+            continue;
+        if (length - end < room && strspn(name, plain) == length && name[0] != '.')
+            snprintf(stem, room, "%.*s", (int)(length - end), name);
+        return;
+    }
+}
+
 qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created, qz_file_error *error)
 {
     *created = NULL;
@@ -43,6 +62,7 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
     writer->shards.bytes = complete.shard_bytes;
     writer->shards.part = complete.part;
     writer->shards.open = SIZE_MAX;
+    choose_stem(complete.metadata_from, writer->shards.stem, sizeof writer->shards.stem);
     snprintf(writer->layout, sizeof writer->layout, "%s", complete.layout ? complete.layout : "");
     writer->metadata_from = complete.metadata_from;
     qz_file_result result = qz_output_open(&writer->output, path, &complete, error);

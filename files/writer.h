@@ -34,6 +34,7 @@ typedef struct qz_slot { /* a tensor that is being written */
 typedef struct qz_said {
     const char *text; /* or NULL */
     qz_scheme of;     /* of which scheme that is said */
+    uint64_t row;     /* how long rows are that are one group; 0: there are none; UINT64_MAX: of several lengths */
     int has_layers;   /* it names the layers that stay floats, if it has to */
 } qz_said;
 
@@ -43,6 +44,7 @@ typedef struct qz_shards {
     uint64_t part;  /* what is made of it, as in qz_create_options */
     size_t count;   /* of files with tensors */
     size_t open;    /* which one is open, or SIZE_MAX */
+    char stem[33];  /* what their names begin with */
 } qz_shards;
 
 /* A file that is written: writer.c makes it, the container lays it out. */

@@ -105,8 +105,10 @@ static qz_file_result open_gguf(qz_file *file, qz_file_error *error)
             file->entries[i].blocks = blocks;
             file->entries[i].eight = type->id == Q8_0;
         }
-        if (type->element == QZ_ELEMENT_RAW && blocks == 0)
+        if (result == QZ_FILE_OK && type->element == QZ_ELEMENT_RAW && blocks == 0) {
+            file->entries[i].stored = tensor->bytes;
             note_decoded(file, type->name);
+        }
     }
     return result;
 }

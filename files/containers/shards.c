@@ -1,7 +1,7 @@
 /*
  * shards.c - a folder with a model in one or several .safetensors files, as Hugging Face's tools lay it out
  *
- * One file is called model.safetensors. Several have numbers, and model.safetensors.index.json says which tensor lies
+ * One file is called STEM.safetensors. Several have numbers, and STEM.safetensors.index.json says which tensor lies
  * where. Only one file is open at a time.
  */
 #include "../container.h"
@@ -20,14 +20,14 @@
 
 enum { MOST = 99999 }; /* files: their numbers have five digits */
 
-static const char index_name[] = "model.safetensors.index.json";
-
 void qz_shards_name(const qz_writer *writer, size_t shard, char name[QZ_SHARD_NAME])
 {
-    if (writer->shards.count == 1)
-        snprintf(name, QZ_SHARD_NAME, "model.safetensors");
+    const qz_shards *all = &writer->shards;
+    if (all->count == 1)
+        snprintf(name, QZ_SHARD_NAME, "%s.safetensors", all->stem);
     else
-        snprintf(name, QZ_SHARD_NAME, "model-%05zu-of-%05zu.safetensors", shard + 1, writer->shards.count);
+        snprintf(name, QZ_SHARD_NAME, "%.32s-%05u-of-%05u.safetensors", all->stem, (unsigned)(shard + 1) % (MOST + 1),
+                 (unsigned)all->count % (MOST + 1)); /* nothing is lost: layout() has refused more */
 }
 
 static qz_file_result open_shard(qz_writer *writer, size_t shard, int is_new, qz_file_error *error)
@@ -152,10 +152,11 @@ static char *format_index(const qz_writer *writer, size_t *bytes)
 static qz_file_result write_index(qz_writer *writer, qz_file_error *error)
 {
     size_t bytes;
-    char *text = format_index(writer, &bytes);
+    char name[QZ_SHARD_NAME], *text = format_index(writer, &bytes);
     if (!text)
         return qz_fail_memory(error, writer->output.label);
-    qz_file_result result = qz_output_folder_write(&writer->output, index_name, text, bytes, error);
+    snprintf(name, sizeof name, "%s.safetensors.index.json", writer->shards.stem);
+    qz_file_result result = qz_output_folder_write(&writer->output, name, text, bytes, error);
     free(text);
     return result;
 }

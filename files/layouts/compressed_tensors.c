@@ -107,6 +107,10 @@ static qz_file_result recognize(qz_file *file, qz_file_error *error)
             qz_found_remark(&found, "tensors called .weight_packed without .weight_scale are listed as they are");
             continue;
         }
+        if (integers && scales->rank == 1 && scales->count == 1) {
+            qz_found_remark(&found, "tensors with one scale for all values (strategy tensor) are listed as they are");
+            continue;
+        }
         result = find_shape(&found, shape, error);
         if (result != QZ_FILE_OK)
             break;

@@ -244,24 +244,36 @@ qz_file_result qz_foreign_scales(qz_writer *writer, const char *name, size_t nam
     return result;
 }
 
-/* Whether one text can speak of both. */
-static int is_alike(const qz_scheme *a, const qz_scheme *b)
+/* A row that is one group may be said to have groups of its length, or one group. */
+static int is_one_group(const qz_packed_tensor *packed)
 {
-    return a->codes == b->codes && a->zero == b->zero && a->group_size == b->group_size &&
-           a->scale_dtype == b->scale_dtype && a->super_size == b->super_size;
+    return packed->scheme.group_size > packed->cols;
+}
+
+/* Whether one text can speak of this tensor and of those before. */
+static int is_alike(const qz_said *said, const qz_packed_tensor *packed)
+{
+    const qz_scheme *a = &said->of, *b = &packed->scheme;
+    const int open = a->group_size == QZ_WHOLE_ROW; /* all rows before were one group */
+    const int fits = is_one_group(packed) ? open || a->group_size == packed->cols : open && said->row == b->group_size;
+    return a->codes == b->codes && a->zero == b->zero && a->scale_dtype == b->scale_dtype &&
+           a->super_size == b->super_size && (fits || a->group_size == b->group_size);
 }
 
 qz_file_result qz_foreign_config(qz_writer *writer, const qz_packed_tensor *packed, qz_file_error *error)
 {
     char text[700];
-    if (writer->said.text)
-        return is_alike(&writer->said.of, &packed->scheme)
-                   ? QZ_FILE_OK
-                   : qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
-                             "tensors of different schemes or group sizes cannot lie in one file of this layout, whose "
-                             "config.json speaks of all of them");
+    qz_said *said = &writer->said;
+    if (said->text && !is_alike(said, packed))
+        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                       "tensors of different schemes or group sizes cannot lie in one file of this layout, whose "
+                       "config.json speaks of all of them");
+    if (is_one_group(packed))
+        said->row = said->row == 0 || said->row == packed->cols ? packed->cols : UINT64_MAX;
+    if (said->text && (is_one_group(packed) || said->of.group_size != QZ_WHOLE_ROW))
+        return QZ_FILE_OK;
     qz_config_text(packed->layout, &packed->scheme, text, sizeof text);
-    writer->said.of = packed->scheme;
-    writer->said.text = qz_arena_text(&writer->arena, text, strlen(text));
-    return writer->said.text ? QZ_FILE_OK : qz_fail_memory(error, writer->output.label);
+    said->of = packed->scheme;
+    said->text = qz_arena_text(&writer->arena, text, strlen(text));
+    return said->text ? QZ_FILE_OK : qz_fail_memory(error, writer->output.label);
 }

@@ -261,33 +261,28 @@ static qz_file_result read_spread(const sheet *s, const qz_form *form, qz_order 
 
 /* ---- nibbles that are written ---- */
 
-/* The rows of a block, padded to words, into the order of the file. Returns where they are. */
-static uint8_t *give_strip(const qz_form *form, qz_order order, const area *a, const rectangle *r, uint8_t *rows,
-                           size_t row_bytes, uint8_t *turned)
+/* Rows of a block, padded to words, into the order of the file, from its `at`-th row on. Returns where the strip is. */
+static uint8_t *give_rows(qz_order order, const area *a, const rectangle *r, uint64_t at, uint8_t *rows,
+                          size_t row_bytes, uint8_t *turned)
 {
-    uint8_t *strip = order == QZ_ORDER_ROWS ? rows : turned;
     switch (order) {
     case QZ_ORDER_ACROSS:
-        memset(turned, 0, (size_t)r->rows * r->bytes);
-        qz_transpose_nibbles(rows, row_bytes, (size_t)a->rows, (size_t)a->count, turned, r->bytes);
-        break;
+        qz_transpose_nibbles(rows, row_bytes, (size_t)a->rows, (size_t)a->count, turned + at / 2, r->bytes);
+        return turned;
     case QZ_ORDER_DOWN:
-        qz_transpose(rows, row_bytes, (size_t)a->rows, row_bytes / 4, 4, turned, r->bytes);
-        break;
+        qz_transpose(rows, row_bytes, (size_t)a->rows, row_bytes / 4, 4, turned + at * 4, r->bytes);
+        return turned;
     case QZ_ORDER_DOWN_ROWS: {
         size_t bytes = (size_t)r->rows * 4;
         uint8_t *across = turned + (size_t)r->rows * r->bytes;
         memset(across, 0, (size_t)a->count * bytes);
         qz_transpose_nibbles(rows, row_bytes, (size_t)a->rows, (size_t)a->count, across, bytes);
         qz_transpose(across, bytes, (size_t)a->count, (size_t)r->rows, 4, turned, r->bytes);
-        break;
+        return turned;
     }
-    default: /* rows */
-        break;
+    default:
+        return rows;
     }
-    if (form->evens_first)
-        qz_words_evens_first(strip, (size_t)r->rows * r->bytes / 4);
-    return strip;
 }
 
 /* Changes that codes or zeros need on their way out: the order in bytes, signs, and what is added. */
@@ -296,14 +291,31 @@ typedef struct change {
     unsigned add;
 } change;
 
+/* Copies rows of a block, padded to words, and changes them. */
+static void take_rows(const area *a, const uint8_t *src, size_t stride, change changed, uint8_t *rows, size_t row_bytes)
+{
+    const size_t used = (size_t)(a->count / 2 + a->count % 2), n = (size_t)a->rows, count = (size_t)a->count;
+    for (size_t i = 0; i < n; i++) {
+        memset(rows + i * row_bytes + used, 0, row_bytes - used);
+        memcpy(rows + i * row_bytes, src + i * stride, used);
+    }
+    if (changed.flip)
+        qz_flip_signs(rows, row_bytes, n, count);
+    if (changed.swap)
+        qz_swap_nibbles(rows, row_bytes, n, count, 1);
+    if (changed.add != 0)
+        qz_add_to_nibbles(rows, row_bytes, n, count, changed.add);
+}
+
 static qz_file_result write_nibbles(const sheet *s, const qz_form *form, qz_order order, const area *whole,
                                     const uint8_t *src, size_t stride, change changed, qz_file_error *error)
 {
+    enum { FEW = 256 }; /* rows that stay in a near cache while they are turned */
     /* Strips are whole lines of the file where the block has all its rows, or all its columns. */
     int turned = order == QZ_ORDER_ACROSS || order == QZ_ORDER_DOWN;
     uint64_t most = turned ? least(2 * strip_rows(whole->rows), whole->count) : whole->count;
     size_t padded = (size_t)(most / 2 + most % 2 + 3) / 4 * 4;
-    uint64_t step = turned ? whole->rows : least(strip_rows(padded), whole->rows);
+    uint64_t step = turned ? whole->rows : least(strip_rows(padded), whole->rows), few = turned ? FEW : step;
     uint8_t *rows = get_memory((step + 8) * (5 * (uint64_t)padded + 32), s, error);
     qz_file_result result = rows ? QZ_FILE_OK : QZ_FILE_MEMORY;
     for (uint64_t row = 0; row < whole->rows; row += step)
@@ -313,20 +325,35 @@ static qz_file_result write_nibbles(const sheet *s, const qz_form *form, qz_orde
             rectangle r = nibbles_in(s, order, &a);
             size_t used = (size_t)(a.count / 2 + a.count % 2);
             size_t row_bytes = order == QZ_ORDER_DOWN || s->each == 4 ? (used + 3) / 4 * 4 : used;
-            for (uint64_t i = 0; i < a.rows; i++) {
-                memset(rows + i * row_bytes + used, 0, row_bytes - used);
-                memcpy(rows + i * row_bytes, src + (row + i) * stride + col / 2, used);
+            uint8_t *strip = rows + (size_t)least(few, step) * padded;
+            if (order == QZ_ORDER_ACROSS)
+                memset(strip, 0, (size_t)r.rows * r.bytes);
+            for (uint64_t at = 0; at < a.rows; at += few) {
+                area piece = {a.row + at, least(few, a.rows - at), a.first, a.count};
+                take_rows(&piece, src + (row + at) * stride + col / 2, stride, changed, rows, row_bytes);
+                strip = give_rows(order, &piece, &r, at, rows, row_bytes, strip);
             }
-            if (changed.flip)
-                qz_flip_signs(rows, row_bytes, (size_t)a.rows, (size_t)a.count);
-            if (changed.swap)
-                qz_swap_nibbles(rows, row_bytes, (size_t)a.rows, (size_t)a.count, 1);
-            if (changed.add != 0)
-                qz_add_to_nibbles(rows, row_bytes, (size_t)a.rows, (size_t)a.count, changed.add);
-            uint8_t *strip = give_strip(form, order, &a, &r, rows, row_bytes, rows + (size_t)step * padded);
+            if (form->evens_first)
+                qz_words_evens_first(strip, (size_t)r.rows * r.bytes / 4);
             result = move(s, &r, strip, r.bytes, error);
         }
     free(rows);
+    return result;
+}
+
+/* The same number, 0 to 15, in each place of a block. */
+static qz_file_result write_number(const sheet *s, qz_order order, const area *a, unsigned number, qz_file_error *error)
+{
+    const rectangle whole = nibbles_in(s, order, a);
+    const uint64_t step = least(strip_rows(whole.bytes), whole.rows);
+    uint8_t *strip = get_memory(step * whole.bytes, s, error);
+    qz_file_result result = strip ? QZ_FILE_OK : QZ_FILE_MEMORY;
+    for (uint64_t at = 0; at < whole.rows && result == QZ_FILE_OK; at += step) {
+        const rectangle r = {whole.row + at, least(step, whole.rows - at), whole.byte, whole.bytes};
+        memset(strip, (int)(number * 0x11), (size_t)r.rows * r.bytes); /* which move() may turn */
+        result = move(s, &r, strip, r.bytes, error);
+    }
+    free(strip);
     return result;
 }
 
@@ -488,14 +515,7 @@ static qz_file_result write_zeros(qz_writer *writer, const qz_form *form, const 
     change changed = {0, 0, form->zeros_less_one ? 15 : 0};
     if (p->scheme.zero == QZ_ZERO_UINT4)
         return write_nibbles(&s, form, form->zeros, a, src->zeros, (size_t)src->zero_stride, changed, error);
-    uint64_t bytes = a->count / 2 + a->count % 2;
-    uint8_t *eights = get_memory(bytes, &s, error);
-    if (!eights)
-        return QZ_FILE_MEMORY;
-    memset(eights, 0x88, (size_t)bytes);
-    qz_file_result result = write_nibbles(&s, form, form->zeros, a, eights, 0, changed, error);
-    free(eights);
-    return result;
+    return write_number(&s, form->zeros, a, form->zeros_less_one ? 7 : 8, error); /* words are full */
 }
 
 /* ---- what has no place ---- */

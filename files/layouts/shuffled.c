@@ -192,6 +192,7 @@ static qz_file_result add(const qz_found *found, shuffled *s, const char *suffix
         return result;
     file->entries[file->count - 1].decode = decode;
     file->entries[file->count - 1].details = s;
+    file->entries[file->count - 1].stored = s->packed.sizes.total_bytes;
     return QZ_FILE_OK;
 }
 

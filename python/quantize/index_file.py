@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import FormatError
+from .errors import FormatError, naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -84,18 +84,19 @@ def create(
     """Write a file that appears whole or not at all, in the place of one of its name."""
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
-    try:
+    with naming(path):
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
-            commit = _write_new(fd, description, records, next_id)
-        finally:
-            os.close(fd)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(folder or ".")
+            try:
+                commit = _write_new(fd, description, records, next_id)
+            finally:
+                os.close(fd)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        _sync_folder(folder or ".")
     return commit
 
 
@@ -118,23 +119,24 @@ def append(
     path: str, commit: Commit, records: Iterable[tuple[int, int, list[AnyArray]]], next_id: int
 ) -> Commit:
     """Add records to a file that has not changed since that commit."""
-    fd = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-    try:
-        _lock(fd)
-        found = _commit(fd, path)
-        if (found.number, found.change) != (commit.number, commit.change):
-            raise ValueError(
-                f"{path} has changed since this index was saved to it or loaded from it; "
-                "load it again, or save to another file"
-            )
-        os.ftruncate(fd, commit.end)  # what a program that was stopped has left
-        after = _write_records(fd, commit._replace(next_id=next_id, change=commit.change + 1), records)
-        os.fsync(fd)
-        _write(fd, _slot(after), _SLOTS[after.change % 2])
-        os.fsync(fd)
-        return after
-    finally:
-        os.close(fd)
+    with naming(path):
+        fd = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+        try:
+            _lock(fd)
+            found = _commit(fd, path)
+            if (found.number, found.change) != (commit.number, commit.change):
+                raise ValueError(
+                    f"{path} has changed since this index was saved to it or loaded from it; "
+                    "load it again, or save to another file"
+                )
+            os.ftruncate(fd, commit.end)  # what a program that was stopped has left
+            after = _write_records(fd, commit._replace(next_id=next_id, change=commit.change + 1), records)
+            os.fsync(fd)
+            _write(fd, _slot(after), _SLOTS[after.change % 2])
+            os.fsync(fd)
+            return after
+        finally:
+            os.close(fd)
 
 
 def _write_records(fd: int, commit: Commit, records: Iterable[tuple[int, int, list[AnyArray]]]) -> Commit:

@@ -165,8 +165,9 @@ def _make(plan: Plan, stage: LocalStage | RemoteStage, number: int, threads: int
             said = call_tool([source, part, *words], plan.command)
         plan.check_inputs(copied=number == REST)  # as they were before, and so all the time
         found = sums_of_files(part)
-        if INDEX in found:
-            _check_index(os.path.join(part, INDEX), plan)
+        for name in found:
+            if name.endswith(INDEX):
+                _check_index(os.path.join(part, name), plan)
         stage.publish(number, part, Record(found, told_by(said, number == REST)), work)
     return found
 

@@ -62,7 +62,7 @@ class Record(NamedTuple):
 
 
 MANIFEST = "quantize-manifest.json"
-INDEX = "model.safetensors.index.json"  # of outputs with several files of tensors
+INDEX = ".safetensors.index.json"  # of outputs with several files of tensors: how its name ends
 REST = 0  # the task that makes what is no file of tensors; files count from 1
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of file systems without them
 _held: set[str] = set()  # the stages of this process: its locks do not hold off its own threads
@@ -257,7 +257,7 @@ def is_complete(plan: Plan, number: int, sums: Sums) -> bool:
         return False
     if number == REST:
         shards = {name for name, _ in plan.shards}
-        return not shards & set(sums) and (INDEX in sums) == (len(shards) > 1)
+        return not shards & set(sums) and any(name.endswith(INDEX) for name in sums) == (len(shards) > 1)
     return set(sums) == {plan.shards[number - 1][0]}
 
 

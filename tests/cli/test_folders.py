@@ -177,6 +177,28 @@ def test_configs_that_are_not_touched(run: Run, tmp_path: Path, command: str, te
 # --- What lies beside ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model"),
+        ('a"b.safetensors', "model"),
+        (f"{'long' * 9}.safetensors", "model"),
+    ],
+)
+def test_files_are_called_as_in_the_input(run: Run, tmp_path: Path, name: str, stem: str) -> None:
+    (tmp_path / "in").mkdir()
+    arrays = {f"m{i}.weight": np.ones((64, 64), np.float32) for i in range(2)}
+    safetensors.numpy.save_file(arrays, tmp_path / "in" / name)
+    run("encode", "in", "one")
+    assert os.listdir(tmp_path / "one") == [f"{stem}.safetensors"]
+    run("convert", "one", "two", "--to", "own", "--max-shard-size", "1")
+    index = f"{stem}.safetensors.index.json"
+    files = {f"{stem}-0000{i}-of-00002.safetensors" for i in (1, 2)}
+    assert {*os.listdir(tmp_path / "two")} == {index, *files}
+    assert {*json.loads((tmp_path / "two" / index).read_text())["weight_map"].values()} == files
+    run("verify", "one", "two")
+
+
 def test_what_is_copied(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "m"
     write_folder(model, made_up(2))

@@ -120,13 +120,21 @@ def test_values(kind: Kind, shape: tuple[int, ...], run: Run) -> None:
 
 @pytest.mark.parametrize("kind", DECODED, ids=lambda kind: kind.name)
 def test_parts_of_decoded_blocks(kind: Kind, run: Run) -> None:
-    """An encoding along another axis reads pieces of blocks."""
-    values, _ = size_of(kind)
+    """An encoding along another axis reads pieces of blocks. Codes of few bits are encoded on request."""
+    values, size = size_of(kind)
     blocks = random_blocks(kind, (5000, 2048 // values), 9)
     for at in HALVES[kind]:  # small, so that sums are finite
         blocks.reshape(-1, size_of(kind)[1])[:, at + 1] &= 0xBF
     write("w.gguf", {"w": (blocks, kind)})
-    run("encode", "w.gguf", "q.npz", "--axis", "0", "--method", "absmax", "--scale-dtype", "float32")
+    (listed,) = json.loads(run("info", "w.gguf", "--json").stdout)["tensors"]
+    assert listed["bits_per_value"] == 8 * size / values
+    few = ["--requantize"] if 8 * size / values < 5 else []
+    words = ["w.gguf", "q.npz", "--axis", "0", "--method", "absmax", "--scale-dtype", "float32"]
+    if few:
+        refused = run("encode", *words, code=4).stderr
+        assert f"'w' is quantized already, in {8 * size / values:.4g} bits a value" in refused
+    done = run("encode", *words, "--force", *few)
+    assert ("w  " in done.stdout) == bool(few)  # the error that is added
     wanted = quantize.quantize_array(
         their_values(blocks, kind), "int4", axis=0, method="absmax", scale_dtype="float32"
     )
@@ -370,7 +378,7 @@ def test_bad_numbers(kind: Kind, at: int, value: int, run: Run) -> None:
     for arguments in (
         ("info", "--check", "w.gguf"),
         ("decode", "w.gguf", "f.npz"),
-        ("encode", "w.gguf", "f.npz"),
+        ("encode", "w.gguf", "f.npz", "--requantize"),
     ):
         if arguments[0] == "encode" and kind in KEPT and value != 0x80:
             continue  # is passed on as it is

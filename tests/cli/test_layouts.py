@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -523,6 +523,35 @@ def test_what_the_others_of_a_file_leave_open(run: Run, tmp_path: Path, rules: l
     assert words in run("convert", "own.npz", "b.safetensors", "--to", "gptq", code=4).stderr
 
 
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        (((8, 32), (16, 96)), 32),
+        (((16, 96), (8, 32)), 32),
+        (((8, 32), (8, 32)), -1),
+        (((8, 32), (8, 96), (8, 32)), -1),
+        (((8, 32), (8, 96), (8, 128)), None),
+    ],
+)
+def test_rows_of_one_group(
+    run: Run, tmp_path: Path, shapes: Sequence[tuple[int, int]], said: int | None
+) -> None:
+    """A matrix whose rows are one group suits others with groups of that length."""
+    sizes = [32 if said == 32 or cols == 128 else cols for _, cols in shapes]
+    tensors: dict[str, Stored] = {}
+    for i, ((rows, cols), size) in enumerate(zip(shapes, sizes, strict=True)):
+        c = integers(np.random.default_rng(i), rows, cols, size, "F16", "any")
+        for name, tensor in oracle.write_compressed(c)[0].items():
+            tensors[name.replace("m.", f"m{i}.", 1)] = tensor
+    oracle.save(tmp_path / "a.safetensors", tensors)
+    done = run("convert", "a.safetensors", "b.safetensors", "--to", "gptq", code=0 if said else 4)
+    if said:
+        text = oracle.load(tmp_path / "b.safetensors")[1]["quantization_config"]
+        assert json.loads(text)["group_size"] == said
+    else:
+        assert "different schemes or group sizes" in done.stderr
+
+
 @pytest.mark.parametrize("layout", ["own", "mlx", "gguf"])
 @pytest.mark.parametrize("shape", [(0, 64), (16, 0)])
 def test_matrices_without_values(run: Run, tmp_path: Path, layout: str, shape: tuple[int, int]) -> None:
@@ -624,6 +653,18 @@ def test_groups_that_are_none(run: Run, tmp_path: Path, wrong: int) -> None:
     done = run("info", path)
     assert "not of one size" in done.stdout + done.stderr
     assert "m.qweight" in done.stdout
+
+
+def test_one_scale_for_all_values(run: Run, tmp_path: Path) -> None:
+    """What compressed-tensors calls the strategy "tensor" is listed, and hides nothing else in the file."""
+    tensors = oracle.write_compressed(contents("eight", 8, 32))[0]
+    more = {f"n{name[1:]}": tensor for name, tensor in tensors.items()}
+    more["n.weight_scale"] = stored(np.ones(1, np.float16))
+    oracle.save(tmp_path / "a.safetensors", {**tensors, **more})
+    done = run("info", "a.safetensors")
+    assert "strategy tensor" in done.stderr
+    assert "n.weight_packed  int32" in done.stdout
+    assert "m.weight         int4" in done.stdout
 
 
 I32 = np.int32

@@ -29,7 +29,16 @@ def configure(folder: Path, said: dict[str, object]) -> None:
 
 
 def weights(shape: tuple[int, int], seed: int) -> Array:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    """Rows of normal, small, large, sparse, constant, positive and heavy-tailed values."""
+    w = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    w[1] *= np.float32(1e-3)
+    w[2] *= np.float32(1e3)
+    w[3, ::3] = 0
+    w[3, 1::3] = -0.0
+    w[4] = 0.37
+    w[5] = np.abs(w[5]) + 3
+    w[6] **= 3
+    return w
 
 
 # --- MLX ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 import onnx
 
+from ..errors import naming
 from .graphs import scopes, tensors_of
 from .tensors import MESSAGE_MOST, byte_count, is_external
 
@@ -56,14 +57,16 @@ class Output:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._data is not None:
-            self._data.close()
+            with naming(self.path):
+                self._data.close()
         for path in self._temporary:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
     def _new(self) -> IO[bytes]:
         path = os.path.join(self._folder, f".quantize-onnx-{secrets.token_hex(8)}.tmp")
-        file = open(path, "xb")  # noqa: SIM115 - commit and __exit__ close it
+        with naming(self.path):
+            file = open(path, "xb")  # noqa: SIM115 - commit and __exit__ close it
         self._temporary.append(path)
         with contextlib.suppress(
             OSError
@@ -92,7 +95,8 @@ class Output:
 
     def _put(self, raw: memoryview) -> None:
         assert self._data is not None
-        self._data.write(raw)
+        with naming(self.path):
+            self._data.write(raw)
         self._digest.update(raw)
         self._size += raw.nbytes
 
@@ -138,26 +142,28 @@ class Output:
         if model.ByteSize() > MESSAGE_MOST:
             raise ValueError(f"{self.path}: an ONNX model of one file has at most 2 GiB; pass external=True")
         file = self._new()
-        with file:
-            file.write(model.SerializeToString(deterministic=True))
-            _sync(file)
-        if self._data is not None and beside is not None:
-            _sync(self._data)
-            self._data.close()
-            beside_path = os.path.join(self._folder, beside)
-            new = not os.path.lexists(beside_path)
-            os.replace(self._temporary[0], beside_path)
-            if new:
-                self._temporary.append(beside_path)  # until the model has its name
+        with naming(self.path):
+            with file:
+                file.write(model.SerializeToString(deterministic=True))
+                _sync(file)
+            if self._data is not None and beside is not None:
+                _sync(self._data)
+                self._data.close()
+                beside_path = os.path.join(self._folder, beside)
+                new = not os.path.lexists(beside_path)
+                os.replace(self._temporary[0], beside_path)
+                if new:
+                    self._temporary.append(beside_path)  # until the model has its name
         if check:
             onnx.checker.check_model(file.name)
-        os.replace(file.name, self.path)
-        self._temporary.clear()
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with naming(self.path):
+            os.replace(file.name, self.path)
+            self._temporary.clear()
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         pattern = re.compile(re.escape(name) + r"\.[0-9a-f]{16}\.data")
         old = sorted(
             other for other in os.listdir(self._folder) if pattern.fullmatch(other) and other != beside
