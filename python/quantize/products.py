@@ -12,8 +12,8 @@ from .c_numbers import ACTIVATIONS
 from .errors import DtypeError, explain
 from .inputs import as_floats, as_threads, writable
 from .names import unknown
-from .packed_array import QuantizedArray, parts_of, prepared_of
-from .parts import as_matrix, matrices
+from .packed_array import QuantizedArray, matrices_of, parts_of, prepared_of
+from .parts import as_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -158,7 +158,7 @@ def prepare_linear(q: QuantizedArray, *, threads: SupportsIndex | None = None) -
         )
     try:
         rows, cols = q.shape
-        parts, some = matrices(parts_of(q)), as_threads(threads)
+        parts, some = matrices_of(q), as_threads(threads)
         made, size = _core.prepare_linear(q.scheme.core, parts, rows, cols, some)
     except _core.Failure as failure:
         if failure.args[0] != _core.ERROR_ARGUMENT:
@@ -304,9 +304,8 @@ def _product(
     values = factor.values
     shape = (*values.shape[:-1], q.shape[1 - axis])
     memory = np.empty(shape, np.float32) if out is None else _memory(out, shape)
-    parts = parts_of(q)
     if out is not None and any(
-        part is not None and np.may_share_memory(memory, part) for part in (values, *parts)
+        part is not None and np.may_share_memory(memory, part) for part in (values, *parts_of(q))
     ):
         raise ValueError("out shares memory with what is multiplied; pass other memory")
     x = values.reshape(1, -1) if values.ndim == 1 else as_matrix(values, -1)
@@ -320,7 +319,7 @@ def _product(
     try:
         _core.linear(
             q.scheme.core,
-            matrices(parts),
+            matrices_of(q),
             rows,
             cols,
             x,
