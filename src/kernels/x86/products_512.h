@@ -206,6 +206,8 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
     const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odds = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     const size_t first = row * x->pitch + b, bytes = count * (QZ_LEVELS / 2);
+    for (size_t quarter = 0; quarter < 4; quarter++)
+        side_fetch_next(packed, b * (QZ_LEVELS / 2), quarter);
     __m512i even[VNNI_FEW], odd[VNNI_FEW], total[VNNI_FEW][VNNI_BLOCKS];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
@@ -215,10 +217,9 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
         even[r] = _mm512_permutex2var_epi32(low, evens, high);
         odd[r] = _mm512_permutex2var_epi32(low, odds, high);
     }
-#pragma GCC unroll 1
+#pragma GCC unroll 4
     for (int g = 0; g < QZ_SIDE / VNNI_EACH; g++) {
         __m512i part[VNNI_FEW][VNNI_EACH];
-        side_fetch_next(packed, b * (QZ_LEVELS / 2), (size_t)g);
 #pragma GCC unroll 4
         for (int i = 0; i < VNNI_EACH; i++) {
             __m512i codes = vnni_codes(packed[VNNI_EACH * g + i], b, count, by_table, levels);
