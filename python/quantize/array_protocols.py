@@ -33,6 +33,7 @@ class _Turnable(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     @property
     def scheme(self) -> Scheme: ...
+    @property
     def _parts(self) -> Parts: ...
     def _assemble(self, parts: Parts, scheme: Scheme, shape: tuple[int, ...], axis: int) -> Any: ...
 
@@ -80,7 +81,7 @@ class ArrayProtocols:
         if self.ndim > 2:
             raise AttributeError  # and __getattr__ says what to do
         axis = self.ndim - 1 - self.axis
-        turned: _Array = self._assemble(self._parts(), self.scheme, self.shape[::-1], axis)
+        turned: _Array = self._assemble(self._parts, self.scheme, self.shape[::-1], axis)
         return turned
 
     def __matmul__(self, other: ArrayLike) -> NDArray[np.float32]:

@@ -11,8 +11,8 @@ from .c_numbers import METRICS
 from .errors import DtypeError, FormatError, NonFiniteError, element, explain
 from .inputs import as_array, as_floats, as_index, as_threads
 from .names import unknown
-from .packed_array import QuantizedArray, parts_of, prepared_of
-from .parts import as_matrix, matrices
+from .packed_array import QuantizedArray, matrices_of, prepared_of
+from .parts import as_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,7 +156,7 @@ def nearest_rows(
     if metric != "dot" and ids.size:
         prepare(q, metric, codes=False, threads=threads)
     _, ready = prepared_of(q).get(metric, (False, None))
-    parts, number, some = matrices(parts_of(q)), METRICS[metric], as_threads(threads)
+    parts, number, some = matrices_of(q), METRICS[metric], as_threads(threads)
     try:
         _core.nearest(q.scheme.core, parts, len(q), queries, dtype, number, allowed, scores, ids, ready, some)
     except _core.Failure as failure:
@@ -169,7 +169,7 @@ def prepare(q: QuantizedArray, metric: Metric, *, codes: bool, threads: Supports
     has_codes, ready = prepared_of(q).get(metric, (False, None))
     if ready is None or codes > has_codes:
         rows, cols = q.shape
-        parts, some = matrices(parts_of(q)), as_threads(threads)
+        parts, some = matrices_of(q), as_threads(threads)
         ready = _core.prepare(q.scheme.core, parts, rows, cols, METRICS[metric], codes, some)
         prepared_of(q)[metric] = codes, ready
 

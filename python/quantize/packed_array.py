@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .inputs import AnyArray
     from .names import SchemeName
+    from .parts import Matrices
     from .stats import Stats
 
     _Index = int | slice | EllipsisType | Sequence[int] | NDArray[np.integer[Any] | np.bool_]
@@ -88,25 +89,21 @@ class QuantizedArray(ArrayProtocols):
 
     __slots__ = (
         "_axis",
-        "_codes",
+        "_matrices",
+        "_parts",
         "_prepared",
-        "_scales",
         "_scheme",
         "_shape",
         "_stats",
-        "_supers",
-        "_zeros",
     )
 
     _axis: int
-    _codes: NDArray[np.uint8]
+    _matrices: Matrices | None
+    _parts: Parts
     _prepared: dict[str, tuple[bool, object]]
-    _scales: AnyArray
     _scheme: Scheme
     _shape: tuple[int, ...]
     _stats: Stats | None
-    _zeros: AnyArray | None
-    _supers: AnyArray | None
 
     __iter__ = None  # for type checkers; `refusing` puts a method with a message here
 
@@ -132,9 +129,9 @@ class QuantizedArray(ArrayProtocols):
         parts = checked_parts(Parts(codes, scales, zeros, supers), scheme, others, shape[axis])
         self._set(parts, scheme, shape, axis, None)
         try:
-            _core.validate(scheme.core, matrices(self._parts()), math.prod(others), shape[axis])
+            _core.validate(scheme.core, matrices(self._parts), math.prod(others), shape[axis])
         except _core.Failure as failure:
-            groups = self._scales.shape[-1]
+            groups = self.scales.shape[-1]
             raise explain(failure, "packed data", shape, axis=axis, row_groups=groups) from None
 
     @classmethod
@@ -149,13 +146,9 @@ class QuantizedArray(ArrayProtocols):
     def _set(
         self, parts: Parts, scheme: Scheme, shape: tuple[int, ...], axis: int, stats: Stats | None
     ) -> None:
-        views: list[Any] = [None if part is None else read_only(part) for part in parts]
-        self._codes, self._scales, self._zeros, self._supers = views
+        self._parts = parts.each(read_only)
         self._scheme, self._shape, self._axis, self._stats = scheme, shape, axis, stats
-        self._prepared = {}
-
-    def _parts(self) -> Parts:
-        return Parts(self._codes, self._scales, self._zeros, self._supers)
+        self._matrices, self._prepared = None, {}
 
     # --- What it is -----------------------------------------------------------------------------------------
 
@@ -201,27 +194,27 @@ class QuantizedArray(ArrayProtocols):
         The first code of each two is in the low four bits, int4 in two's complement. Rows are padded to whole
         bytes with 0.
         """
-        return self._codes
+        return self._parts.codes
 
     @property
     def scales(self) -> AnyArray:
         """The scales as stored: the other axes and then a row's groups. bfloat16 is held as uint16 bits."""
-        return self._scales
+        return self._parts.scales
 
     @property
     def zeros(self) -> AnyArray | None:
         """The 4-bit zeros (uint8, packed like codes), float zeros or offsets (like scales); None without."""
-        return self._zeros
+        return self._parts.zeros
 
     @property
     def supers(self) -> AnyArray | None:
         """The super scales, of which scales are multiples: the other axes and then a row's; None without."""
-        return self._supers
+        return self._parts.supers
 
     @property
     def nbytes(self) -> int:
         """Bytes that codes, scales, zeros and super scales take together."""
-        return sum(part.nbytes for part in self._parts() if part is not None)
+        return sum(part.nbytes for part in self._parts if part is not None)
 
     @property
     def bits_per_value(self) -> float:
@@ -312,7 +305,7 @@ class QuantizedArray(ArrayProtocols):
             from .namespaces import decode_into
 
             return decode_into(xp, self, dtype, threads)
-        return decode(self._parts(), self._scheme, self._shape, self._axis, out, dtype, threads)
+        return decode(self._parts, self._scheme, self._shape, self._axis, out, dtype, threads)
 
     @overload
     def int_codes(self, dtype: None = None) -> NDArray[np.int8]: ...
@@ -337,7 +330,7 @@ class QuantizedArray(ArrayProtocols):
         TypeError
             When `dtype` does not have all codes.
         """
-        return unpack(self._codes, self._scheme, self._shape[self._axis], self._axis, dtype)
+        return unpack(self._parts.codes, self._scheme, self._shape[self._axis], self._axis, dtype)
 
     # --- Slices ---------------------------------------------------------------------------------------------
 
@@ -347,7 +340,7 @@ class QuantizedArray(ArrayProtocols):
         Integers, slices and ``...`` give views. A list or an array of integers, or one of truth values, gives
         a copy of those rows; an index can hold one of these.
         """
-        parts, shape, axis = take(self._parts(), self._scheme, self._shape, self._axis, key)
+        parts, shape, axis = take(self._parts, self._scheme, self._shape, self._axis, key)
         return self._assemble(parts, self._scheme, shape, axis)
 
     # --- Sameness and copies --------------------------------------------------------------------------------
@@ -360,7 +353,7 @@ class QuantizedArray(ArrayProtocols):
             return False
         if self._scheme is not other._scheme and meaning(self._scheme) != meaning(other._scheme):
             return False
-        pairs = zip(self._parts(), other._parts(), strict=True)
+        pairs = zip(self._parts, other._parts, strict=True)
         return all(
             np.array_equal(as_bits(a), as_bits(b)) for a, b in pairs if a is not None and b is not None
         )
@@ -368,30 +361,37 @@ class QuantizedArray(ArrayProtocols):
     __hash__ = None  # type: ignore[assignment]
 
     def __getstate__(self) -> Any:
-        """What pickle and copy keep: not what searches have found out about these very arrays."""
-        return None, {name: getattr(self, name) for name in self.__slots__ if name != "_prepared"}
+        """What pickle and copy keep: not what belongs to these very arrays."""
+        kept = ("_axis", "_parts", "_scheme", "_shape", "_stats")
+        return None, {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: Any) -> None:
         """What pickle and copy restore: arrays forget meanwhile that they are read-only."""
-        self._prepared = {}
         for name, value in state[1].items():
-            setattr(self, name, read_only(value) if isinstance(value, np.ndarray) else value)
+            setattr(self, name, value.each(read_only) if isinstance(value, Parts) else value)
+        self._matrices, self._prepared = None, {}
 
     def copy(self) -> QuantizedArray:
         """Return a copy with parts of its own, contiguous ones."""
-        copies: list[Any] = [None if part is None else part.copy() for part in self._parts()]
-        parts = Parts(*copies)
+        parts = self._parts.each(np.ndarray.copy)
         return self._assemble(parts, self._scheme, self._shape, self._axis, self._stats)
 
 
-# The other modules make arrays with this function, and only of parts that are known to fit: the C library
-# made the parts, or they come from other arrays.
+# Other modules make arrays with this, of parts that are known to fit: from the C library, or other arrays.
 assemble = QuantizedArray._assemble
 
 
 def parts_of(q: QuantizedArray) -> Parts:
     """The parts of an array."""
-    return q._parts()
+    return q._parts
+
+
+def matrices_of(q: QuantizedArray) -> Matrices:
+    """The parts as the C module takes them: found once, unless that takes copies."""
+    made = q._matrices or matrices(q._parts)
+    if q._matrices is None and all(map(operator.is_, made, q._parts)):
+        q._matrices = made
+    return made
 
 
 def prepared_of(q: QuantizedArray) -> dict[str, tuple[bool, object]]:

@@ -19,7 +19,11 @@ from .inputs import is_bfloat16
 from .scheme import Scheme, sizes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .inputs import AnyArray
+
+    Matrices = tuple[AnyArray, AnyArray, AnyArray | None, AnyArray | None]
 
 
 class Parts(NamedTuple):
@@ -29,6 +33,10 @@ class Parts(NamedTuple):
     scales: AnyArray
     zeros: AnyArray | None
     supers: AnyArray | None
+
+    def each(self, change: Callable[[AnyArray], AnyArray]) -> Parts:
+        """Each part, changed."""
+        return Parts(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
 
 
 class WantedPart(NamedTuple):
@@ -67,7 +75,7 @@ def _part_matrix(part: AnyArray) -> AnyArray:
     return matrix if adjacent and apart and matrix.flags.aligned else np.ascontiguousarray(matrix)
 
 
-def matrices(parts: Parts) -> tuple[AnyArray, AnyArray, AnyArray | None, AnyArray | None]:
+def matrices(parts: Parts) -> Matrices:
     """The parts as the C module takes them."""
     codes, scales, zeros, supers = parts
     return (

@@ -12,8 +12,8 @@ from .c_numbers import ACTIVATIONS
 from .errors import DtypeError, explain
 from .inputs import as_floats, as_threads, writable
 from .names import unknown
-from .packed_array import QuantizedArray, parts_of, prepared_of
-from .parts import as_matrix, matrices
+from .packed_array import QuantizedArray, matrices_of, parts_of, prepared_of
+from .parts import as_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -158,7 +158,7 @@ def prepare_linear(q: QuantizedArray, *, threads: SupportsIndex | None = None) -
         )
     try:
         rows, cols = q.shape
-        parts, some = matrices(parts_of(q)), as_threads(threads)
+        parts, some = matrices_of(q), as_threads(threads)
         made, size = _core.prepare_linear(q.scheme.core, parts, rows, cols, some)
     except _core.Failure as failure:
         if failure.args[0] != _core.ERROR_ARGUMENT:
@@ -301,41 +301,42 @@ def _product(
     threads: SupportsIndex | None,
 ) -> Any:
     """Multiply the last axis of values with an axis of q; the other one comes in its place."""
-    values = factor.values
-    shape = (*values.shape[:-1], q.shape[1 - axis])
+    values, dtype, what, turned = factor
+    sizes, along = q.shape, q.axis
+    shape = (*values.shape[:-1], sizes[1 - axis])
     memory = np.empty(shape, np.float32) if out is None else _memory(out, shape)
-    parts = parts_of(q)
     if out is not None and any(
-        part is not None and np.may_share_memory(memory, part) for part in (values, *parts)
+        part is not None and np.may_share_memory(memory, part) for part in (values, *parts_of(q))
     ):
         raise ValueError("out shares memory with what is multiplied; pass other memory")
-    x = values.reshape(1, -1) if values.ndim == 1 else as_matrix(values, -1)
-    rows, cols = q.shape[1 - q.axis], q.shape[q.axis]
-    flat = (math.prod(shape[:-1]), shape[-1])
-    y = memory.reshape(flat)
+    x, y = values, memory
+    if len(shape) != 2:
+        x = values.reshape(1, -1) if values.ndim == 1 else as_matrix(values, -1)
+        y = memory.reshape(math.prod(shape[:-1]), shape[-1])
     apart = out is not None and y.size > 0 and not (np.may_share_memory(y, memory) and _takes(y))
     if apart:
-        y = np.empty(flat, np.float32)
+        y = np.empty(y.shape, np.float32)
     _, ready = prepared_of(q).get("linear", (False, None))
     try:
         _core.linear(
             q.scheme.core,
-            matrices(parts),
-            rows,
-            cols,
+            matrices_of(q),
+            sizes[1 - along],
+            sizes[along],
             x,
-            factor.dtype,
+            dtype,
             activations,
-            q.axis != axis,
+            along != axis,
             y,
-            ready if q.axis == axis else None,
+            ready if along == axis else None,
             as_threads(threads),
         )
     except _core.Failure as failure:
-        given = np.swapaxes(values, -1, -2).shape if factor.turned else values.shape
-        along = -2 if factor.turned else -1
+        given = np.swapaxes(values, -1, -2).shape if turned else values.shape
         remedy = "scale it, or replace such values"
-        raise explain(failure, factor.what, given, axis=along, dtype="float32", remedy=remedy) from None
+        raise explain(
+            failure, what, given, axis=-2 if turned else -1, dtype="float32", remedy=remedy
+        ) from None
     if apart:
         memory[...] = y.reshape(shape)
     return memory if out is None else out

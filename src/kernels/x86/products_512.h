@@ -38,25 +38,34 @@ INLINE __m512 vnni_add(const struct qz_side *side, size_t b, float step, float s
 /* How codes become levels: code ^ flip, or by a table. */
 struct vnni_levels {
     int by_table;
-    __m512i flip, table;
+    __m512i flip, table; /* flip: of both halves of bytes */
 };
 
 INLINE struct vnni_levels vnni_make_levels(const uint8_t level[16])
 {
-    struct vnni_levels made = {0, _mm512_set1_epi8((char)level[0]),
+    struct vnni_levels made = {0, _mm512_set1_epi8((char)(level[0] * 17)),
                                _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)level))};
     for (int i = 0; i < 16; i++)
         made.by_table |= level[i] != (i ^ level[0]);
     return made;
 }
 
-/* Levels of the lower halves of bytes. */
+/* Flips packed codes that do not go through a table, both halves at once. One instruction could both flip and take a
+ * half: but on Zen 4 those of three vectors, as products are, get into each other's way. */
+INLINE __m512i vnni_flip(__m512i packed, int by_table, const struct vnni_levels *levels)
+{
+    if (by_table)
+        return packed;
+    packed = _mm512_xor_si512(packed, levels->flip);
+    __asm__("" : "+v"(packed)); /* or else compilers make one instruction of this and the next */
+    return packed;
+}
+
+/* Levels of the lower halves of bytes, flipped ones. */
 INLINE __m512i vnni_level(__m512i packed, int by_table, const struct vnni_levels *levels)
 {
-    const __m512i low = _mm512_set1_epi8(15);
-    if (by_table)
-        return _mm512_shuffle_epi8(levels->table, _mm512_and_si512(packed, low));
-    return _mm512_ternarylogic_epi32(packed, low, levels->flip, 0x6a); /* (packed & low) ^ flip */
+    packed = _mm512_and_si512(packed, _mm512_set1_epi8(15));
+    return by_table ? _mm512_shuffle_epi8(levels->table, packed) : packed;
 }
 
 /* 128-bit lanes of four vectors: lane l of vector v becomes lane v of vector l. */
@@ -70,10 +79,11 @@ INLINE void vnni_turn(__m512i v[4])
     v[3] = _mm512_shuffle_i32x4(odd01, odd23, 0xdd);
 }
 
-/* Codes of `count` blocks of each weight, from block b on. */
-INLINE __m512i vnni_codes(const uint8_t *packed, size_t b, size_t count)
+/* Codes of `count` blocks of a weight, from block b on, flipped. */
+INLINE __m512i vnni_codes(const uint8_t *packed, size_t b, size_t count, int by_table, const struct vnni_levels *levels)
 {
-    return _mm512_maskz_loadu_epi8(first_bytes(count * (QZ_LEVELS / 2)), packed + b * (QZ_LEVELS / 2));
+    const __mmask64 bytes = first_bytes(count * (QZ_LEVELS / 2));
+    return vnni_flip(_mm512_maskz_loadu_epi8(bytes, packed + b * (QZ_LEVELS / 2)), by_table, levels);
 }
 
 /* Lays levels of `count` blocks side by side. */
@@ -84,8 +94,8 @@ INLINE void vnni_spread(const uint8_t *const packed[QZ_SIDE], size_t b, size_t c
 #pragma GCC unroll 4
     for (int g = 0; g < QZ_SIDE / VNNI_EACH; g++) {
         const uint8_t *const *of = packed + VNNI_EACH * g;
-        __m512i v0 = vnni_codes(of[0], b, count), v1 = vnni_codes(of[1], b, count);
-        __m512i v2 = vnni_codes(of[2], b, count), v3 = vnni_codes(of[3], b, count);
+        __m512i v0 = vnni_codes(of[0], b, count, by_table, levels), v1 = vnni_codes(of[1], b, count, by_table, levels);
+        __m512i v2 = vnni_codes(of[2], b, count, by_table, levels), v3 = vnni_codes(of[3], b, count, by_table, levels);
         __m512i low01 = _mm512_unpacklo_epi32(v0, v1), low23 = _mm512_unpacklo_epi32(v2, v3);
         __m512i high01 = _mm512_unpackhi_epi32(v0, v1), high23 = _mm512_unpackhi_epi32(v2, v3);
         part[0][g] = _mm512_unpacklo_epi64(low01, low23);
@@ -212,7 +222,7 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
         __m512i part[VNNI_FEW][VNNI_EACH];
 #pragma GCC unroll 4
         for (int i = 0; i < VNNI_EACH; i++) {
-            __m512i codes = vnni_codes(packed[VNNI_EACH * g + i], b, count);
+            __m512i codes = vnni_codes(packed[VNNI_EACH * g + i], b, count, by_table, levels);
             __m512i low = vnni_level(codes, by_table, levels);
             __m512i high = vnni_level(_mm512_srli_epi32(codes, 4), by_table, levels);
 #pragma GCC unroll 2
@@ -241,14 +251,11 @@ VNNI_INLINE void vnni_few(const struct qz_side *side, const uint8_t *const packe
                           float *sum)
 {
     __m512 sums[VNNI_FEW];
-    size_t head = (64 - (uintptr_t)packed[0] % 64) % 64 / (QZ_LEVELS / 2), b; /* to where lines of memory begin */
-    head = head < side->blocks ? head : side->blocks;
+    size_t b = 0;
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++)
         sums[r] = _mm512_loadu_ps(sum + (row + (size_t)r) * QZ_SIDE);
-    if (head > 0)
-        vnni_blocks(side, packed, 0, head, by_table, levels, x, row, rows, sums);
-    for (b = head; b + VNNI_BLOCKS <= side->blocks; b += VNNI_BLOCKS)
+    for (; b + VNNI_BLOCKS <= side->blocks; b += VNNI_BLOCKS)
         vnni_blocks(side, packed, b, VNNI_BLOCKS, by_table, levels, x, row, rows, sums);
     if (b < side->blocks)
         vnni_blocks(side, packed, b, side->blocks - b, by_table, levels, x, row, rows, sums);
@@ -282,10 +289,9 @@ static VNNI_TARGET void vnni_packed(const struct qz_side *side, const uint8_t *c
 /* Levels of the upper halves of bytes; 16 times as much where there is no table, which needs no shift. */
 INLINE __m512i vnni_upper(__m512i packed, int by_table, const struct vnni_levels *levels)
 {
-    const __m512i high = _mm512_set1_epi8((char)0xf0);
     if (by_table)
         return vnni_level(_mm512_srli_epi32(packed, 4), by_table, levels);
-    return _mm512_ternarylogic_epi32(packed, high, _mm512_slli_epi32(levels->flip, 4), 0x6a);
+    return _mm512_and_si512(packed, _mm512_set1_epi8((char)0xf0));
 }
 
 /* Asks for codes of weights that come much later: they lie one behind another. */
@@ -321,7 +327,7 @@ VNNI_INLINE void vnni_ready_rows(const struct qz_ready_side *side, int by_table,
             even[r] = odd[r] = _mm512_setzero_si512();
 #pragma GCC unroll 4
         for (size_t f = 0; f < 4; f++) {
-            const __m512i two = _mm512_loadu_si512(packed + 64 * f);
+            const __m512i two = vnni_flip(_mm512_loadu_si512(packed + 64 * f), by_table, levels);
             const __m512i low = vnni_level(two, by_table, levels), high = vnni_upper(two, by_table, levels);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
@@ -383,7 +389,7 @@ VNNI_INLINE void vnni_beside_sums(const uint8_t *codes, size_t step, size_t step
         __m512i low[4], high[4];
 #pragma GCC unroll 4
         for (size_t i = 0; i < vectors; i++) {
-            __m512i two = _mm512_loadu_si512(codes + 64 * i);
+            __m512i two = vnni_flip(_mm512_loadu_si512(codes + 64 * i), by_table, levels);
             low[i] = vnni_level(two, by_table, levels);
             high[i] = vnni_level(_mm512_srli_epi32(two, 4), by_table, levels);
         }
