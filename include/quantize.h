@@ -638,17 +638,19 @@ typedef struct qz_prepare_options {
     qz_pool *pool;              /* may be NULL */
     int (*stop)(void *context); /* as in qz_options */
     void *stop_context;
+    int signs; /* 1: the signs, too, for searches that are approximate */
 } qz_prepare_options;
 
 #define QZ_PREPARE_OPTIONS_INIT                                                                                        \
     {                                                                                                                  \
-        sizeof(qz_prepare_options), QZ_DOT, 0, NULL, NULL, NULL                                                        \
+        sizeof(qz_prepare_options), QZ_DOT, 0, NULL, NULL, NULL, 0                                                     \
     }
 
 /*
  * Prepares rows for searches. That takes about as long as decoding them; 16 bytes a row and 8 for each further
  * group, with QZ_L2 4 more; with `codes` as many bytes again as the codes have, in blocks of at most 64 rows. Searches with it
- * find the same, to the last bit. It may be used by any number of threads, and only while the rows stay where they are
+ * find the same, to the last bit. `signs` takes ten times as long, and a sixth of a byte for each number and 4 bytes a
+ * row, with QZ_L2 8. It may be used by any number of threads, and only while the rows stay where they are
  * and as they are.
  *
  * `options` may be NULL. *prepared becomes NULL where there is an error: QZ_ERROR_ARGUMENT, QZ_ERROR_SIZE,
@@ -669,11 +671,12 @@ typedef struct qz_nearest_options {
     int (*stop)(void *context); /* as in qz_options */
     void *stop_context;
     const qz_prepared *prepared; /* NULL, or what qz_prepare made of these rows for this metric */
+    int approximate;             /* 1: by a short list, where `prepared` has signs */
 } qz_nearest_options;
 
 #define QZ_NEAREST_OPTIONS_INIT                                                                                        \
     {                                                                                                                  \
-        sizeof(qz_nearest_options), QZ_DOT, NULL, NULL, NULL, NULL, NULL                                               \
+        sizeof(qz_nearest_options), QZ_DOT, NULL, NULL, NULL, NULL, NULL, 0                                            \
     }
 
 /*
@@ -686,6 +689,14 @@ typedef struct qz_nearest_options {
  * A score is a sum in double of products, or squared differences, of float32: columns go in turn to eight sums, up to
  * 4096 of them, which are added; what comes of the next 4096 is added to that. It is not rounded further. (A cosine is
  * dot / (sqrt(query . query) * sqrt(row . row)), in double.)
+ *
+ * With `approximate`, and signs, a list is made of the rows whose signs promise most: 100 + 8 k + 128 rows /
+ * columns^2 of them. The k best of these are found. Their scores are right, the ids are different, and k are found
+ * where there are as many; but one of the best rows may be missed. The list depends on the rows, the metric, the
+ * mask, the query and k alone. All rows are compared where signs say little, because a few numbers of rows are much
+ * larger than the others, where rows have fewer than 8192 numbers together for each row of a list, with more than
+ * 2^32 rows, with scales or queries that are not ordinary (2^30 or more times as large or as small as 1), and where
+ * qz_prepare keeps nothing of rows (those of more than 4096 columns, and some with groups).
  *
  * Allocates, while it runs, about 24 bytes for each of the k results of up to 64 queries at a time, and the same again
  * for each thread. `options` (QZ_DOT, all rows) and `detail` may be NULL.

@@ -397,7 +397,7 @@ static void prepared_drop(PyObject *capsule)
     qz_prepared_free(PyCapsule_GetPointer(capsule, prepared_name));
 }
 
-PyDoc_STRVAR(prepare_doc, "prepare(scheme, parts, rows, cols, metric, codes, threads, /) -> object");
+PyDoc_STRVAR(prepare_doc, "prepare(scheme, parts, rows, cols, metric, codes, signs, threads, /) -> object");
 
 static PyObject *core_prepare(PyObject *module, PyObject *args)
 {
@@ -410,8 +410,8 @@ static PyObject *core_prepare(PyObject *module, PyObject *args)
     int metric;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOKKiin:prepare", &in.tuple, &in.parts, &rows, &cols, &metric, &options.codes,
-                          &threads) ||
+    if (!PyArg_ParseTuple(args, "OOKKippn:prepare", &in.tuple, &in.parts, &rows, &cols, &metric, &options.codes,
+                          &options.signs, &threads) ||
         take_input(&call, &in, rows, cols) < 0 || call_begin(&call, threads, in.bytes) < 0)
         return call_cancel(&call);
     options.metric = (qz_metric)metric;
@@ -427,7 +427,7 @@ static PyObject *core_prepare(PyObject *module, PyObject *args)
 }
 
 PyDoc_STRVAR(nearest_doc,
-             "nearest(scheme, parts, rows, queries, dtype, metric, mask, scores, ids, prepared, threads, /)"
+             "nearest(scheme, parts, rows, queries, dtype, metric, mask, scores, ids, prepared, approximate, threads, /)"
              " -> None");
 
 /* scores and ids: k float64 and int64 for each query. */
@@ -445,8 +445,8 @@ static PyObject *core_nearest(PyObject *module, PyObject *args)
     int dtype, metric;
 
     call_init(&call, module);
-    if (!PyArg_ParseTuple(args, "OOKOiiOOOOn:nearest", &in.tuple, &in.parts, &rows, &queries_object, &dtype, &metric,
-                          &mask_object, &scores_object, &ids_object, &prepared, &threads) ||
+    if (!PyArg_ParseTuple(args, "OOKOiiOOOOpn:nearest", &in.tuple, &in.parts, &rows, &queries_object, &dtype, &metric,
+                          &mask_object, &scores_object, &ids_object, &prepared, &options.approximate, &threads) ||
         (prepared != Py_None && !(options.prepared = PyCapsule_GetPointer(prepared, prepared_name))) ||
         take_matrix(&call, queries_object, 0, dtype, &queries) < 0 || take_input(&call, &in, rows, queries.cols) < 0 ||
         (mask_object != Py_None && !(mask = take_flat(&call, mask_object, PyBUF_SIMPLE, 1))) ||

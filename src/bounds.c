@@ -223,7 +223,8 @@ static int take_query(struct qz_bounds *bounds, size_t q)
 int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries)
 {
     bounds->queries.of = queries;
-    bounds->queries.beside = queries->count >= LAID_OUT || (bounds->ready && bounds->ready->side);
+    bounds->queries.beside =
+        !bounds->one_by_one && (queries->count >= LAID_OUT || (bounds->ready && bounds->ready->side));
     for (size_t q = 0; q < queries->count; q++)
         if (!take_query(bounds, q))
             return 0;
@@ -343,25 +344,52 @@ static const uint8_t *codes_beside(const struct qz_bounds *bounds, uint64_t firs
     return room;
 }
 
+static void take_codes(const struct qz_bounds *bounds, uint64_t first, size_t count, struct qz_bound_rows *rows)
+{
+    rows->first = first;
+    rows->count = count;
+    rows->codes = qz_codes_at(bounds->view, first, 0);
+    rows->stride = (ptrdiff_t)bounds->view->packed->code_stride;
+}
+
+/* Where the numbers of rows are, of which the first one is given. */
+static void find_numbers(const struct qz_bounds *bounds, const float *numbers, struct qz_bound_rows *rows)
+{
+    rows->scale = numbers;
+    rows->bias = rows->scale + (size_t)bounds->view->row_groups * bounds->block;
+    rows->spread = rows->bias + bounds->terms * bounds->block;
+    rows->size = rows->spread + bounds->block;
+}
+
 void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count, uint8_t *room,
                     struct qz_bound_rows *rows)
 {
     const struct qz_view *view = bounds->view;
     const struct qz_ready *ready = bounds->ready;
-    rows->first = first;
-    rows->count = count;
-    rows->codes = qz_codes_at(view, first, 0);
-    rows->stride = (ptrdiff_t)view->packed->code_stride;
+    take_codes(bounds, first, count, rows);
     rows->side = codes_beside(bounds, first, count, room);
     if (!rows->side && view->cols <= QZ_CHUNK - 2)
         copy_codes(bounds, rows);
     if (!ready)
         qz_bounds_measure(bounds, first, count, rows->room);
-    const float *numbers = ready ? ready->numbers + first / bounds->block * qz_bounds_numbers(bounds) : rows->room;
-    rows->scale = numbers;
-    rows->bias = rows->scale + (size_t)view->row_groups * bounds->block;
-    rows->spread = rows->bias + bounds->terms * bounds->block;
-    rows->size = rows->spread + bounds->block;
+    find_numbers(bounds, ready ? ready->numbers + first / bounds->block * qz_bounds_numbers(bounds) : rows->room, rows);
+}
+
+void qz_bounds_fetch_row(const struct qz_bounds *bounds, uint64_t row)
+{
+    const float *numbers = bounds->ready->numbers + row / bounds->block * qz_bounds_numbers(bounds);
+    for (size_t i = row % bounds->block; i < qz_bounds_numbers(bounds); i += bounds->block)
+        __builtin_prefetch(numbers + i);
+}
+
+void qz_bounds_load_row(const struct qz_bounds *bounds, uint64_t row, struct qz_bound_rows *rows)
+{
+    const float *numbers = bounds->ready->numbers + row / bounds->block * qz_bounds_numbers(bounds);
+    take_codes(bounds, row, 1, rows);
+    rows->side = NULL;
+    if (bounds->view->cols <= QZ_CHUNK - 2)
+        copy_codes(bounds, rows);
+    find_numbers(bounds, numbers + row % bounds->block, rows);
 }
 
 /* ---- rows and queries ----------------------------------------------------------------------------------------- */

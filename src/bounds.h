@@ -61,6 +61,7 @@ struct qz_bounds {
     const struct qz_ready *ready; /* may be NULL */
     qz_metric metric;
     int by_length;        /* whether the spread of rows is their length */
+    int one_by_one;       /* whether rows are looked at one by one: they are not taken side by side */
     size_t block;         /* rows that are looked at together, a multiple of 16 */
     size_t bytes, chunks; /* of a row of codes, which has 16 bytes at least: shorter ones are copied */
     size_t terms;
@@ -101,6 +102,10 @@ int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries);
 /* Looks at rows from `first` on, at most `bounds->block` of them; `room` is for codes that are laid side by side. */
 void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count, uint8_t *room,
                     struct qz_bound_rows *rows);
+
+/* Looks at a row, which is `ready`; asks for its numbers, before. */
+void qz_bounds_fetch_row(const struct qz_bounds *bounds, uint64_t row);
+void qz_bounds_load_row(const struct qz_bounds *bounds, uint64_t row, struct qz_bound_rows *rows);
 
 /* The number that stands for a key of a query where rows are bounded: a bound below it is below the key. */
 float qz_bounds_limit(const struct qz_bounds *bounds, size_t query, double key);

@@ -1,7 +1,8 @@
 /*
  * nearest.c - the rows of a packed matrix that score best with queries
  *
- * Queries are taken some at a time, and rows are dealt to the threads. Where there are bounds (bounds.h), a slice looks
+ * Queries are taken some at a time, and rows are dealt to the threads. Where a short list will do, one is made for each
+ * query (shortlist.h), and its rows are looked at instead of all. Where there are bounds (bounds.h), a slice looks
  * at a block of rows with each query and keeps those whose upper bound reaches the k-th best lower bound so far; these
  * are decoded and scored when many have gathered, and at the end. Otherwise all rows are decoded and scored. Either way
  * the best are found by their scores as scoring.h has them, and so they are the same.
@@ -45,6 +46,7 @@ struct search {
     struct qz_view view;
     struct qz_queries queries;
     struct qz_bounds bounds;
+    struct qz_shortlist list;
     int can_be_bounded, bounded; /* whether there are bounds: for these rows; and for these queries, too */
     const uint8_t *mask;
     uint64_t rows;
@@ -144,17 +146,6 @@ static void gather_rows(struct search *search, size_t slice, size_t q, const str
     raise_by_bound(seeker);
 }
 
-/* Which of some rows may be found: a bit for each. */
-static uint64_t wanted_rows(const struct search *search, uint64_t first, size_t count)
-{
-    uint64_t wanted = 0;
-    if (!search->mask)
-        return ~wanted;
-    for (size_t r = 0; r < count; r++)
-        wanted |= (uint64_t)is_wanted(search, first + r) << r;
-    return wanted;
-}
-
 static void look_with_all(struct search *search, size_t slice, const struct qz_bound_rows *rows, uint64_t wanted)
 {
     const struct qz_bounds *bounds = &search->bounds;
@@ -180,7 +171,7 @@ static void search_bounded(struct search *search, size_t slice, uint64_t first, 
     uint8_t *side = search->side + slice * qz_bounds_beside_bytes(&search->bounds);
     for (size_t count; first < end && !qz_stop_asked(&search->stop); first += count) {
         count = qz_least(search->bounds.block, end - first);
-        const uint64_t wanted = wanted_rows(search, first, count);
+        const uint64_t wanted = qz_wanted_rows(search->mask, first, count);
         if (!wanted)
             continue;
         qz_bounds_load(&search->bounds, first, count, side, &rows);
@@ -208,19 +199,82 @@ static uint64_t row_blocks(const struct search *search)
     return qz_divide_up(search->rows, QZ_BOUND_ROWS);
 }
 
-static void search_slice(void *context, size_t slice)
+static uint64_t slice_start(const struct search *search, size_t slice)
 {
-    struct search *search = context;
-    uint64_t blocks = row_blocks(search), first = qz_slice_start(blocks, search->slices, slice) * QZ_BOUND_ROWS,
-             end = qz_slice_start(blocks, search->slices, slice + 1) * QZ_BOUND_ROWS;
-    end = end < search->rows ? end : search->rows;
+    uint64_t start = qz_slice_start(row_blocks(search), search->slices, slice) * QZ_BOUND_ROWS;
+    return start < search->rows ? start : search->rows;
+}
+
+static void begin_slice(struct search *search, size_t slice)
+{
     search->bad_row[slice] = UINT64_MAX;
     for (size_t q = 0; q < search->queries.count; q++) {
         struct seeker *seeker = &search->seekers[slice * search->some + q];
         seeker->best.count = seeker->lower.count = seeker->count = 0;
         seeker->limit = -INFINITY;
     }
+}
+
+static void search_slice(void *context, size_t slice)
+{
+    struct search *search = context;
+    uint64_t first = slice_start(search, slice), end = slice_start(search, slice + 1);
+    begin_slice(search, slice);
     (search->bounded ? search_bounded : search_decoded)(search, slice, first, end);
+}
+
+/* ---- short lists ---------------------------------------------------------------------------------------------- */
+
+static void fill_lists(void *context, size_t slice)
+{
+    struct search *search = context;
+    qz_shortlist_fill(&search->list, &search->queries, search->mask, slice_start(search, slice),
+                      slice_start(search, slice + 1), search->list.lists + slice * search->some, &search->stop);
+}
+
+/* Asks for what is known of a row that will be looked at soon. */
+static void fetch_row(const struct search *search, uint64_t row)
+{
+    enum { LINE = 64 };
+    const uint8_t *codes = qz_codes_at(&search->view, row, 0);
+    for (size_t i = 0; i < search->bounds.bytes; i += LINE)
+        __builtin_prefetch(codes + i);
+    qz_bounds_fetch_row(&search->bounds, row);
+}
+
+/* A slice looks at its part of the list of a query. */
+static void search_list(struct search *search, size_t slice, size_t q)
+{
+    enum { AHEAD = 8 };
+    const struct qz_list *list = &search->list.lists[q];
+    int32_t *sum = search->sums + slice * qz_bounds_all_sums(&search->bounds);
+    size_t end = (size_t)qz_slice_start(list->count, search->slices, slice + 1);
+    struct qz_bound_rows rows;
+    for (size_t i = (size_t)qz_slice_start(list->count, search->slices, slice); i < end; i++) {
+        if (i + AHEAD < end)
+            fetch_row(search, qz_listed_row(list->entry[i + AHEAD]));
+        qz_bounds_load_row(&search->bounds, qz_listed_row(list->entry[i]), &rows);
+        qz_bounds_multiply(&search->bounds, &rows, q, 1, sum);
+        gather_rows(search, slice, q, &rows, sum, 1);
+    }
+    settle(search, slice, q, &search->seekers[slice * search->some + q]);
+}
+
+static void search_lists(void *context, size_t slice)
+{
+    struct search *search = context;
+    begin_slice(search, slice);
+    for (size_t q = 0; q < search->queries.count && !qz_stop_asked(&search->stop); q++)
+        search_list(search, slice, q);
+}
+
+static void search_by_lists(struct search *search, qz_pool *pool)
+{
+    qz_shortlist_take(&search->list, &search->queries);
+    qz_pool_run(pool, search->slices, fill_lists, search);
+    for (size_t q = 0; q < search->queries.count; q++)
+        qz_shortlist_merge(&search->list, search->list.lists + q, search->slices, search->some);
+    qz_pool_run(pool, search->slices, search_lists, search);
 }
 
 /* ---- memory --------------------------------------------------------------------------------------------------- */
@@ -233,6 +287,7 @@ static uint64_t slice_rows(const struct search *search)
 
 static void free_search(struct search *search)
 {
+    qz_shortlist_free(&search->list);
     free(search->queries.value);
     free(search->bounds.queries.code);
     free(search->bounds.queries.start);
@@ -259,7 +314,8 @@ static qz_result prepare_memory(struct search *search, uint64_t queries)
     size_t some = qz_least(QZ_QUERIES, queries);
     if (k > SIZE_MAX / (4 * QZ_QUERIES * QZ_SLICES_MAX))
         return QZ_ERROR_MEMORY;
-    while (some > 1 && (some * columns > QUERY_FLOATS || some * search->slices * each > RANKED_MOST))
+    while (some > 1 &&
+           (some * columns > QUERY_FLOATS || some * search->slices * (each + search->list.most) > RANKED_MOST))
         some--;
     search->some = some;
     size_t seekers = search->slices * some;
@@ -276,6 +332,8 @@ static qz_result prepare_memory(struct search *search, uint64_t queries)
         if (!search->side || !search->sums)
             return QZ_ERROR_MEMORY;
     }
+    if (search->list.signs && !qz_shortlist_room(&search->list, seekers, some))
+        return QZ_ERROR_MEMORY;
     if (!search->queries.value || !search->bounds.queries.code || !search->bounds.queries.start || !search->seekers ||
         !search->ranked || !search->merged || !search->candidates)
         return QZ_ERROR_MEMORY;
@@ -362,7 +420,10 @@ static qz_result search_some(struct search *search, const qz_matrix *matrix, uin
             search->bad_row[slice] = UINT64_MAX;
     } else {
         search->bounded = search->can_be_bounded && qz_bounds_take(&search->bounds, &search->queries);
-        qz_pool_run(options->pool, search->slices, search_slice, search);
+        if (search->bounded && search->list.signs)
+            search_by_lists(search, options->pool);
+        else
+            qz_pool_run(options->pool, search->slices, search_slice, search);
     }
     if (qz_is_stopped(&search->stop))
         return QZ_ERROR_STOPPED;
@@ -406,6 +467,9 @@ static void begin(struct search *search, const qz_scheme *scheme, const qz_packe
     search->can_be_bounded = rows > 0 && qz_bounds_make(&search->bounds, &search->view, options->metric);
     search->bounds.ready = options->prepared ? qz_prepared_ready(options->prepared) : NULL;
     search->bounds.by_length |= search->bounds.ready != NULL;
+    if (options->approximate && options->prepared && search->k > 0)
+        qz_shortlist_begin(&search->list, qz_prepared_signs(options->prepared), rows, queries->cols, search->k);
+    search->bounds.one_by_one = search->list.signs != NULL;
     qz_stop_begin(&search->stop, options->stop, options->stop_context);
 }
 

@@ -1,5 +1,5 @@
 /*
- * prepared.c - qz_prepare: the numbers of rows, and their codes side by side
+ * prepared.c - qz_prepare: the numbers of rows, their codes side by side, and their signs
  *
  * Rows are taken in the blocks that a search looks at together (bounds.h), which are dealt to the threads.
  */
@@ -13,6 +13,7 @@
 #include "packed/same_rows.h"
 #include "packed/scheme.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,10 +22,11 @@ struct qz_prepared {
     uint64_t bytes;
     qz_metric metric;
     struct qz_ready ready;
-    int has_bounds;
+    struct qz_signs signs;
+    int has_bounds, has_signs;
     float *numbers;
     uint8_t *side;
-    void *room[2]; /* for both */
+    void *room[4]; /* for both, and for signs */
 };
 
 struct preparation {
@@ -34,6 +36,10 @@ struct preparation {
     uint64_t blocks;
     size_t slices;
     struct qz_stop stop;
+    float *mean; /* of signs, which are put into the others: */
+    uint8_t *plane;
+    float *factor, *bias;
+    atomic_int strange; /* a row has no signs */
 };
 
 /* ---- rows ------------------------------------------------------------------------------------------------------ */
@@ -84,6 +90,47 @@ static qz_result prepare_rows(struct preparation *work, const qz_prepare_options
     return qz_is_stopped(&work->stop) ? QZ_ERROR_STOPPED : QZ_OK;
 }
 
+/* ---- signs ----------------------------------------------------------------------------------------------------- */
+
+static void prepare_signs_slice(void *context, size_t slice)
+{
+    struct preparation *work = context;
+    const size_t bytes = qz_signs_steps(work->view.cols) * QZ_SIGN_ROWS;
+    uint64_t end = qz_slice_start(work->blocks, work->slices, slice + 1);
+    for (uint64_t block = qz_slice_start(work->blocks, work->slices, slice); block < end; block++) {
+        const uint64_t first = block * QZ_SIGN_ROWS;
+        if (qz_stop_asked(&work->stop))
+            return;
+        if (!qz_signs_block(&work->view, work->to->metric, work->mean, first,
+                            qz_least(QZ_SIGN_ROWS, work->to->of.rows - first), work->plane + block * bytes,
+                            work->factor + first, work->bias ? work->bias + first : NULL))
+            atomic_store(&work->strange, 1);
+    }
+}
+
+static qz_result prepare_signs(struct preparation *work, const qz_prepare_options *options)
+{
+    qz_prepared *to = work->to;
+    const size_t steps = qz_signs_steps(work->view.cols);
+    float mean[QZ_TILE];
+    work->blocks = qz_divide_up(to->of.rows, QZ_SIGN_ROWS);
+    work->slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + work->blocks / 16);
+    work->mean = mean;
+    qz_signs_mean(&work->view, to->metric, to->of.rows, mean);
+    if (!qz_signs_are_like(&work->view, to->metric, to->of.rows, mean))
+        return QZ_OK;
+    const uint64_t rows = work->blocks * QZ_SIGN_ROWS, both = to->metric == QZ_L2 ? 2 : 1;
+    work->plane = zeros_for(to, 2, rows, steps);
+    work->factor = work->plane ? zeros_for(to, 3, rows, both * sizeof(float)) : NULL;
+    if (!work->factor)
+        return QZ_ERROR_MEMORY;
+    work->bias = both > 1 ? work->factor + rows : NULL;
+    qz_pool_run(options->pool, work->slices, prepare_signs_slice, work);
+    to->signs = (struct qz_signs){steps, work->plane, work->factor, work->bias};
+    to->has_signs = !atomic_load(&work->strange);
+    return qz_is_stopped(&work->stop) ? QZ_ERROR_STOPPED : QZ_OK;
+}
+
 /* ---- the calls ------------------------------------------------------------------------------------------------- */
 
 static qz_result check(const qz_scheme *scheme, const qz_packed *packed, uint64_t rows, uint64_t cols,
@@ -122,6 +169,8 @@ static QZ_NOINLINE qz_result prepare(const qz_scheme *scheme, const qz_packed *p
     qz_stop_begin(&work->stop, options->stop, options->stop_context);
     if (rows > 0 && qz_bounds_make(&work->bounds, &work->view, options->metric))
         result = prepare_rows(work, options);
+    if (result == QZ_OK && to->has_bounds && options->signs)
+        result = prepare_signs(work, options);
     free(work);
     if (result == QZ_OK)
         *prepared = to;
@@ -145,8 +194,8 @@ void qz_prepared_free(qz_prepared *prepared)
 {
     if (!prepared)
         return;
-    free(prepared->room[0]);
-    free(prepared->room[1]);
+    for (size_t i = 0; i < sizeof prepared->room / sizeof prepared->room[0]; i++)
+        free(prepared->room[i]);
     free(prepared);
 }
 
@@ -164,4 +213,9 @@ int qz_prepared_fits(const qz_prepared *prepared, const qz_scheme *scheme, const
 const struct qz_ready *qz_prepared_ready(const qz_prepared *prepared)
 {
     return prepared->has_bounds ? &prepared->ready : NULL;
+}
+
+const struct qz_signs *qz_prepared_signs(const qz_prepared *prepared)
+{
+    return prepared->has_signs ? &prepared->signs : NULL;
 }

@@ -687,6 +687,148 @@ static void beside_agrees(void **state)
     }
 }
 
+/* Searches by short lists: scores are those of their rows, nearly all rows are found, and every set and pool finds the
+ * same, with one query in a call, too. */
+static void short_lists(void **state)
+{
+    (void)state;
+    enum { MANY = 6000, WIDE = 256, ASKED = 70, K = 5 };
+    static float base[MANY * WIDE], values[ASKED * WIDE];
+    static uint8_t mask[MANY];
+    static double scores[2][ASKED * K];
+    static int64_t ids[2][ASKED * K];
+    for (qz_metric metric = QZ_DOT; metric <= QZ_L2; metric++) {
+        struct rng rng = rng_make(985000 + (uint64_t)metric);
+        qz_scheme scheme = *qz_scheme_by_name("int4");
+        scheme.group_size = QZ_WHOLE_ROW;
+        scheme.method = QZ_ABSMAX;
+        for (size_t i = 0; i < MANY * WIDE; i++) /* some around 1, the others around one of these */
+            base[i] = (i < 500 * WIDE ? 1.0f : base[i % (500 * WIDE)]) + (float)rng_normal(&rng);
+        for (size_t r = 0; r < MANY; r++)
+            mask[r] = rng_below(&rng, 3) != 0;
+        for (size_t i = 0; i < ASKED * WIDE; i++)
+            values[i] = base[13 * WIDE + i] + 0.5f * (float)rng_normal(&rng);
+        struct pieces packed = pieces_make(&scheme, MANY, WIDE);
+        qz_matrix matrix = {base, QZ_F32, MANY, WIDE, WIDE, 1}, asked = {values, QZ_F32, ASKED, WIDE, WIDE, 1};
+        assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
+        assert_int_equal(qz_decode(&scheme, &packed.packed, &matrix, NULL, NULL), QZ_OK);
+        for (size_t s = 0; s < set_count; s++)
+            for (size_t p = 0; p <= COUNT(pools); p++) {
+                const int first = s == 0 && p == 0;
+                qz_prepare_options how = QZ_PREPARE_OPTIONS_INIT;
+                qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
+                qz_prepared *prepared;
+                how.metric = options.metric = metric;
+                how.pool = options.pool = p ? pools[p - 1] : NULL;
+                how.signs = options.approximate = 1;
+                how.codes = p % 2 == 1;
+                options.mask = mask;
+                assert_int_equal(qz_kernels_use(sets[s]->name), QZ_OK);
+                assert_int_equal(qz_prepare(&scheme, &packed.packed, MANY, WIDE, &how, &prepared), QZ_OK);
+                options.prepared = prepared;
+                assert_int_equal(
+                    qz_nearest(&scheme, &packed.packed, MANY, &asked, K, &options, scores[!first], ids[!first], NULL),
+                    QZ_OK);
+                for (size_t q = 0; !first && q < ASKED; q += 23) { /* one by one */
+                    const qz_matrix one = {values + q * WIDE, QZ_F32, 1, WIDE, WIDE, 1};
+                    assert_int_equal(qz_nearest(&scheme, &packed.packed, MANY, &one, K, &options, scores[1] + q * K,
+                                                ids[1] + q * K, NULL),
+                                     QZ_OK);
+                }
+                qz_prepared_free(prepared);
+                if (!first && (memcmp(ids[0], ids[1], sizeof ids[0]) || memcmp(scores[0], scores[1], sizeof scores[0])))
+                    fail_msg("%s, pool %zu, metric %d: another result", sets[s]->name, p, (int)metric);
+            }
+        size_t found = 0;
+        for (size_t q = 0; q < ASKED; q++) {
+            double best[K];
+            int64_t best_ids[K];
+            plain_nearest(base, MANY, WIDE, values + q * WIDE, K, metric, mask, best, best_ids);
+            for (size_t i = 0; i < K; i++) {
+                const int64_t id = ids[0][q * K + i];
+                assert_true(id >= 0 && id < MANY && mask[id]);
+                const double score = plain_score(values + q * WIDE, base + id * WIDE, WIDE, metric);
+                assert_true(bits_of_double(scores[0][q * K + i]) == bits_of_double(score + 0.0));
+                for (size_t j = 0; j < K; j++)
+                    found += best_ids[j] == id;
+            }
+        }
+        assert_true(found * 100 >= ASKED * K * 99);
+        pieces_free(&packed);
+    }
+}
+
+/* A table as the kernels take it, of integers for all signs of some steps. */
+static void table_of_signs(const int8_t *whole, size_t steps, uint8_t *table)
+{
+    for (size_t s = 0; s < steps; s++, whole += QZ_SIGN_CODES)
+        for (size_t place = 0; place < QZ_SIGN_TABLE + QZ_SIGN_UPPER; place++) {
+            int upper = place >= QZ_SIGN_TABLE, sum = upper ? 0 : QZ_SIGN_MIDDLE;
+            size_t bits = upper ? place % 4 * 16 : place;
+            for (size_t i = 0; i < QZ_SIGN_CODES; i++)
+                sum += bits >> i & 1 ? (upper ? 2 : 1) * whole[i] : upper ? 0 : -whole[i];
+            table[upper ? steps * QZ_SIGN_TABLE + s * QZ_SIGN_UPPER + place - QZ_SIGN_TABLE
+                        : s * QZ_SIGN_TABLE + place] = (uint8_t)sum;
+        }
+}
+
+/* Estimates of rows by their signs: the sums of integers, the largest ones, too, and which rows reach a limit. */
+static void estimates_agree(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < cases(600, 60); i++) {
+        struct rng rng = rng_make(980000 + i);
+        const size_t steps = 3 * (1 + rng_below(&rng, i % 10 ? 30 : QZ_SIGN_STEPS / 3)), rows = 1 + rng_below(&rng, 64);
+        const size_t count = 1 + rng_below(&rng, QZ_SIGN_QUERIES), size = steps * QZ_SIGN_ROWS;
+        const size_t tables = (count - 1) * qz_sign_table(steps) + steps * (QZ_SIGN_TABLE + QZ_SIGN_UPPER);
+        struct guard signs = guard_make(size), made = guard_make(tables), numbers = guard_make(2 * 256);
+        uint8_t *plane = guard_end(signs, size, 0), *table = guard_end(made, tables, 0);
+        float *factor = guard_end(numbers, 2 * 256, 0), *bias = factor + 64;
+        float start[QZ_SIGN_QUERIES], limit[QZ_SIGN_QUERIES], wanted[QZ_SIGN_QUERIES * QZ_SIGN_ROWS] = {0};
+        int8_t *whole = calloc(count * steps, QZ_SIGN_CODES);
+        for (size_t n = 0; n < size; n++)
+            plane[n] = (uint8_t)(i % 7 ? rng_below(&rng, 64) : i % 2 ? 63 : 0);
+        for (size_t r = 0; r < 64; r++) {
+            factor[r] = (float)rng_below(&rng, 4) * 0.3f;
+            bias[r] = (float)rng_normal(&rng);
+        }
+        const struct qz_sign_rows block = {plane, steps, rows, factor, i % 3 ? bias : NULL};
+        for (size_t q = 0; q < count; q++) {
+            int8_t *of = whole + q * steps * QZ_SIGN_CODES;
+            for (size_t n = 0; n < steps * QZ_SIGN_CODES; n++)
+                of[n] = (int8_t)(i % 7 ? (int)rng_below(&rng, 15) - 7 : i % 4 < 2 ? 7 : -7);
+            table_of_signs(of, steps, table + q * qz_sign_table(steps));
+            start[q] = (float)rng_normal(&rng);
+            for (size_t r = 0; r < rows; r++) {
+                int sum = 0;
+                for (size_t n = 0; n < steps * QZ_SIGN_CODES; n++)
+                    sum += plane[n / QZ_SIGN_CODES * QZ_SIGN_ROWS + r] >> n % QZ_SIGN_CODES & 1 ? of[n] : -of[n];
+                const float near = block.bias ? bias[r] * start[q] : 0.0f;
+                wanted[q * QZ_SIGN_ROWS + r] = fmaf(factor[r], (float)sum, near);
+            }
+            limit[q] = rng_below(&rng, 4) ? wanted[q * QZ_SIGN_ROWS + rng_below(&rng, rows)] : -INFINITY;
+        }
+        const struct qz_sign_queries queries = {count, table, start, limit};
+        for (size_t s = 0; s < set_count; s++) {
+            float estimate[QZ_SIGN_QUERIES * QZ_SIGN_ROWS];
+            uint64_t within[QZ_SIGN_QUERIES];
+            snprintf(guard_doing, sizeof guard_doing, "%s, case %zu", sets[s]->name, i);
+            sets[s]->signs(&block, &queries, estimate, within);
+            for (size_t q = 0; q < count; q++)
+                for (size_t r = 0; r < QZ_SIGN_ROWS; r++) {
+                    size_t at = q * QZ_SIGN_ROWS + r;
+                    if ((r < rows && bits_of_float(estimate[at]) != bits_of_float(wanted[at])) ||
+                        (within[q] >> r & 1) != (r < rows && !(wanted[at] < limit[q])))
+                        fail_msg("%s, case %zu: row %zu of %zu, query %zu", sets[s]->name, i, r, rows, q);
+                }
+        }
+        free(whole);
+        guard_free(signs);
+        guard_free(made);
+        guard_free(numbers);
+    }
+}
+
 /* What was prepared of other rows, or for another metric, is refused; and arguments that make no sense. */
 static void prepared_arguments(void **state)
 {
@@ -917,7 +1059,8 @@ int main(void)
         cmocka_unit_test(signs_that_agree),   cmocka_unit_test(beside_agrees),
         cmocka_unit_test(prepared_arguments), cmocka_unit_test(prepared_of_other_rows),
         cmocka_unit_test(scans_agree),        cmocka_unit_test(numbers_agree),
-        cmocka_unit_test(errors_that_agree),
+        cmocka_unit_test(errors_that_agree),  cmocka_unit_test(estimates_agree),
+        cmocka_unit_test(short_lists),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (size_t p = 0; p < COUNT(pools); p++)

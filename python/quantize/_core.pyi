@@ -142,11 +142,20 @@ def nearest(
     scores: _Buffer,
     ids: _Buffer,
     prepared: object | None,
+    approximate: bool,
     threads: int,
     /,
 ) -> None: ...
 def prepare(
-    scheme: _Scheme, parts: _Parts, rows: int, cols: int, metric: int, codes: bool, threads: int, /
+    scheme: _Scheme,
+    parts: _Parts,
+    rows: int,
+    cols: int,
+    metric: int,
+    codes: bool,
+    signs: bool,
+    threads: int,
+    /,
 ) -> object: ...
 def prepare_linear(
     scheme: _Scheme, parts: _Parts, rows: int, cols: int, threads: int, /

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Metric = Literal["dot", "cosine", "l2"]
 
+# What can be prepared beside the numbers of rows: their codes in a second order, and their signs.
+CODES, SIGNS = 1, 2
+
 _FLOATS_AT_ONCE = 1 << 22  # values of exact rows that are in memory together
 
 
@@ -42,6 +45,7 @@ def nearest(
     mask: ArrayLike | None = None,
     rerank: ArrayLike | None = None,
     candidates: SupportsIndex | None = None,
+    exact: bool = True,
     threads: SupportsIndex | None = None,
 ) -> Neighbours:
     """Find the rows of a packed array that are nearest to each query.
@@ -69,6 +73,13 @@ def nearest(
         `candidates` are then ranked once more, by their scores with these; only those rows are read.
     candidates : int, optional
         How many rows are ranked by `rerank`; by default ``4 * k + 10``.
+    exact : bool, default True
+        Whether what is found are the best rows. False is faster among many rows: a list is made by one bit
+        for each number, and the best rows of this list are found, so that one of the best may be missed.
+        Scores are right. Lists have ``100 + 8 * k + 128 * n // d**2`` rows. All rows are compared where `q`
+        has fewer than 8192 numbers for each row of a list, or where bits say little because a few numbers of
+        rows are much larger than the others. The bits are found in the first call and kept with `q`, at
+        ``d / 6 + 4`` to ``d / 6 + 8`` bytes a row.
     threads : int, optional
         How many threads share the work; by default as many as pay.
 
@@ -120,9 +131,9 @@ def nearest(
         raise ValueError(f"k is {wanted}; it must be 0 or more")
     allowed = checked_mask(mask, rows)
     available = rows if allowed is None else int(np.count_nonzero(allowed))
-    exact, found = None, min(wanted, available)
+    originals, found = None, min(wanted, available)
     if rerank is not None:
-        exact = _exact_rows(rerank, q.shape)
+        originals = _exact_rows(rerank, q.shape)
         more = 4 * wanted + 10 if candidates is None else as_index(candidates, "candidates")
         if more < wanted:
             raise ValueError(f"candidates is {more}, less than k, {wanted}")
@@ -130,10 +141,12 @@ def nearest(
     elif candidates is not None:
         raise ValueError("candidates says how many rows rerank ranks, but rerank is not given")
     matrix = as_matrix(x, -1) if x.ndim > 1 else x.reshape(1, -1)
-    scores, ids = nearest_rows(matrix, dtype, q, found, metric, allowed, threads, x.shape)
-    if exact is not None:
+    if not exact:
+        prepare(q, metric, extras=SIGNS, threads=threads)
+    scores, ids = nearest_rows(matrix, dtype, q, found, metric, allowed, threads, x.shape, exact=exact)
+    if originals is not None:
         singles = _core_floats(matrix, dtype)
-        scores, ids = rank_again(singles, lambda some: exact[some], ids, metric, min(wanted, available))
+        scores, ids = rank_again(singles, lambda some: originals[some], ids, metric, min(wanted, available))
     shape = (*x.shape[:-1], scores.shape[1])
     return Neighbours(scores.reshape(shape), ids.reshape(shape))
 
@@ -147,31 +160,38 @@ def nearest_rows(
     allowed: AnyArray | None,
     threads: SupportsIndex | None,
     shape: tuple[int, ...] | None = None,
+    *,
+    exact: bool = True,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """What `nearest` finds once everything was checked: scores and row numbers, k for each row of `queries`.
 
     So many rows are allowed at least: by a mask of bytes or, for None, all. Errors name places in `shape`.
+    Rows whose signs are prepared may be searched by them unless the result shall be exact.
     """
     scores, ids = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
     if metric != "dot" and ids.size:
-        prepare(q, metric, codes=False, threads=threads)
-    _, ready = prepared_of(q).get(metric, (False, None))
+        prepare(q, metric, extras=0, threads=threads)
+    _, ready = prepared_of(q).get(metric, (0, None))
     parts, number, some = matrices_of(q), METRICS[metric], as_threads(threads)
     try:
-        _core.nearest(q.scheme.core, parts, len(q), queries, dtype, number, allowed, scores, ids, ready, some)
+        _core.nearest(
+            q.scheme.core, parts, len(q), queries, dtype, number, allowed, scores, ids, ready, not exact, some
+        )
     except _core.Failure as failure:
         raise _explained(failure, shape or queries.shape, q) from None
     return scores, ids
 
 
-def prepare(q: QuantizedArray, metric: Metric, *, codes: bool, threads: SupportsIndex | None) -> None:
-    """Find out about rows what searches need to know; with `codes`, keep them in a second order, too."""
-    has_codes, ready = prepared_of(q).get(metric, (False, None))
-    if ready is None or codes > has_codes:
+def prepare(q: QuantizedArray, metric: Metric, *, extras: int, threads: SupportsIndex | None) -> None:
+    """Find out about rows what searches need to know, and CODES or SIGNS, too."""
+    has, ready = prepared_of(q).get(metric, (0, None))
+    if ready is None or extras & ~has:
+        every = extras | has
         rows, cols = q.shape
         parts, some = matrices_of(q), as_threads(threads)
-        ready = _core.prepare(q.scheme.core, parts, rows, cols, METRICS[metric], codes, some)
-        prepared_of(q)[metric] = codes, ready
+        codes, signs = bool(every & CODES), bool(every & SIGNS)
+        ready = _core.prepare(q.scheme.core, parts, rows, cols, METRICS[metric], codes, signs, some)
+        prepared_of(q)[metric] = every, ready
 
 
 def _checked_rows(q: QuantizedArray) -> int:

@@ -100,7 +100,7 @@ class QuantizedArray(ArrayProtocols):
     _axis: int
     _matrices: Matrices | None
     _parts: Parts
-    _prepared: dict[str, tuple[bool, object]]
+    _prepared: dict[str, tuple[int, object]]
     _scheme: Scheme
     _shape: tuple[int, ...]
     _stats: Stats | None
@@ -394,6 +394,6 @@ def matrices_of(q: QuantizedArray) -> Matrices:
     return made
 
 
-def prepared_of(q: QuantizedArray) -> dict[str, tuple[bool, object]]:
-    """What was prepared, by metric, or "linear": whether with the codes, too, and what the C library made."""
+def prepared_of(q: QuantizedArray) -> dict[str, tuple[int, object]]:
+    """What was prepared, by metric, or "linear": which extras it has, and what the C library made."""
     return q._prepared

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _core
-from .neighbours import Neighbours, nearest_rows, prepare
+from .neighbours import CODES, SIGNS, Neighbours, nearest_rows, prepare
 from .packed_array import assemble, parts_of
 from .parts import Parts
 from .together import concatenate
@@ -163,16 +163,18 @@ def find_nearest(
     k: int,
     metric: Metric,
     threads: SupportsIndex | None,
-    *,
     prepared: bool = False,
+    exact: bool = True,
 ) -> Neighbours:
     """The k best rows of all segments for each query; fewer columns where there are fewer rows.
 
-    With `prepared`, segments are prepared first, unless they are already.
+    With `prepared`, segments are prepared first, unless they are already. Unless the result shall be exact,
+    signs are, too.
     """
-    for one in segments if prepared else ():
-        prepare(one.rows, metric, codes=True, threads=threads)
-    found = [_in_segment(one, allowed, queries, k, metric, threads) for one in segments if one.live]
+    extras = (CODES if prepared else 0) | (0 if exact else SIGNS)
+    for one in segments if extras else ():
+        prepare(one.rows, metric, extras=extras, threads=threads)
+    found = [_in_segment(one, allowed, queries, k, metric, threads, exact) for one in segments if one.live]
     if not found:
         return Neighbours(np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64))
     if len(found) == 1:
@@ -190,6 +192,7 @@ def _in_segment(
     k: int,
     metric: Metric,
     threads: SupportsIndex | None,
+    exact: bool,
 ) -> Neighbours:
     rows, ids, some = segment.rows, segment.ids, allowed.rows_of(segment)
     mask = None
@@ -198,7 +201,7 @@ def _in_segment(
     elif some is not None:
         rows, ids = _rows_at(rows, some), ids[some]
     found = min(k, len(ids) if mask is None else int(np.count_nonzero(mask)))
-    scores, places = nearest_rows(queries, _core.F32, rows, found, metric, mask, threads)
+    scores, places = nearest_rows(queries, _core.F32, rows, found, metric, mask, threads, exact=exact)
     return Neighbours(scores, ids[places])
 
 

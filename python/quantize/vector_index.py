@@ -90,8 +90,6 @@ class Index:
            [  8, 746, 307]])
     >>> index.remove([749])
     1
-    >>> index.search(x[7], k=3).ids
-    array([  7,  84, 322])
     >>> index
     Index(64, metric='cosine', scheme='int4 row float32'): 999 vectors, 45 bytes each
     """
@@ -230,6 +228,7 @@ class Index:
         filter: ArrayLike | None = None,  # noqa: A002 - the word of usearch and others
         rerank: Rows | None = None,
         candidates: SupportsIndex | None = None,
+        exact: bool = True,
         threads: SupportsIndex | None = None,
     ) -> Neighbours:
         """Find the vectors that score best with each query.
@@ -249,6 +248,9 @@ class Index:
             and returns their rows. The best `candidates` are then ranked once more, by their exact scores.
         candidates : int, optional
             How many vectors `rerank` ranks; by default ``4 * k + 10``.
+        exact : bool, default True
+            Whether the best by their codes are found. False is faster among many vectors and may miss one, as
+            :func:`nearest` says; not with the matrix of a basis, or a filter that leaves less than a quarter.
         threads : int, optional
             How many threads share the work; by default as many as pay.
 
@@ -274,12 +276,13 @@ class Index:
         allowed = checked_filter(filter)
         segments = self._state.segments
         (asked, constants), metric = self._space.asked(rows), self._space.stored_metric
-        found = find_nearest(segments, allowed, asked, more, metric, threads, prepared=self._prepare)
+        whole = exact or self._space.mixes_numbers
+        found = find_nearest(segments, allowed, asked, more, metric, threads, self._prepare, whole)
         if constants is not None:
             found = found._replace(scores=found.scores + constants[:, None])
         if rerank is not None:
-            exact = rows_by_id(rerank, self.dim)
-            found = rank_again(rows, exact, found.ids, self.metric, min(wanted, found.ids.shape[1]))
+            gather = rows_by_id(rerank, self.dim)
+            found = rank_again(rows, gather, found.ids, self.metric, min(wanted, found.ids.shape[1]))
         scores, ids = filled_up(found, wanted, self.metric)
         return Neighbours(scores[0], ids[0]) if given.ndim == 1 else Neighbours(scores, ids)
 
@@ -298,9 +301,7 @@ class Index:
         self._prepare = True
         nothing = np.zeros((0, self._space.width), np.float32)
         every = Filter(None, None)
-        find_nearest(
-            self._state.segments, every, nothing, 0, self._space.stored_metric, threads, prepared=True
-        )
+        find_nearest(self._state.segments, every, nothing, 0, self._space.stored_metric, threads, True)
 
     def dequantize(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Decode vectors: for "cosine" those of length 1.

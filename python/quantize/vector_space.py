@@ -81,6 +81,11 @@ class VectorSpace:
         """What scores are of queries and rows as they are compared."""
         return "l2" if self.metric == "l2" else "dot"
 
+    @property
+    def mixes_numbers(self) -> bool:
+        """Whether what is stored are coordinates along the axes of a basis."""
+        return self.basis is not None and self.basis.matrix is not None
+
     def packed(self, rows: NDArray[np.float32]) -> QuantizedArray:
         """Vectors as they are stored."""
         if self.metric == "cosine":

@@ -264,6 +264,35 @@ struct qz_beside {
     const uint8_t *level;       /* what 16 codes stand for; none is above QZ_LEVEL_MOST */
 };
 
+/*
+ * Signs of 64 rows: a step is a byte of each of them, which has six signs. A query has six integers for each step, of
+ * QZ_SIGN_MOST at most: one is added where the bit is 1, and subtracted where it is 0. Its table has all 64 sums of each
+ * step, with QZ_SIGN_MIDDLE added, and behind those of all steps 16 bytes for each: what the two upper signs, whatever
+ * the next two bits are, add to a sum of which they are 0. The number of steps is a multiple of 3, and at most
+ * QZ_SIGN_STEPS: so three sums fit a byte, and all of them 16 bits.
+ */
+enum { QZ_SIGN_ROWS = 64, QZ_SIGN_CODES = 6, QZ_SIGN_MOST = 7, QZ_SIGN_MIDDLE = QZ_SIGN_CODES * QZ_SIGN_MOST };
+enum { QZ_SIGN_STEPS = 684, QZ_SIGN_TABLE = 64, QZ_SIGN_UPPER = 16, QZ_SIGN_QUERIES = 4 };
+
+struct qz_sign_rows {
+    const uint8_t *plane;
+    size_t steps, rows;         /* rows: of 64, those that are there */
+    const float *factor, *bias; /* of 64 rows; bias may be NULL */
+};
+
+/* Queries, QZ_SIGN_QUERIES at most, whose tables follow each other. */
+struct qz_sign_queries {
+    size_t count;
+    const uint8_t *table;
+    const float *start, *limit;
+};
+
+/* Bytes of a table: whole lines of the cache. */
+static inline size_t qz_sign_table(size_t steps)
+{
+    return (steps * (QZ_SIGN_TABLE + QZ_SIGN_UPPER) + QZ_SIGN_TABLE - 1) / QZ_SIGN_TABLE * QZ_SIGN_TABLE;
+}
+
 /* How levels stand for values: nearly unit * level + base. */
 struct qz_measure {
     float unit, base;
@@ -566,6 +595,12 @@ struct qz_kernels {
      * eight numbers of a query the first four are for the lower halves of bytes. */
     void (*scan_beside)(const struct qz_beside *rows, const int8_t *query, size_t pitch, size_t queries, int32_t *sum);
 
+    /* Estimates of rows by their signs: fma(factor, sum, bias * start) in float32, without a bias fma(factor, sum, 0), where
+     * sum has the integers of the query. Bit r of within[q] says that estimate[q * QZ_SIGN_ROWS + r] is not below the
+     * limit; those of rows that are not there are any number. */
+    void (*signs)(const struct qz_sign_rows *rows, const struct qz_sign_queries *queries, float *estimate,
+                  uint64_t *within);
+
     /* Turns scales, and zeros or offsets, of `groups` groups of n rows into those of levels, and finds the spread and
      * the size of the rows: see qz_measure_group and qz_measure_row. Group g of row r is at g * pitch + r. Up to a
      * multiple of 16 rows may be changed. */
@@ -603,7 +638,7 @@ struct qz_kernels {
         .interleave = interleave, .search_scale = search_scale, .look_symmetric = look_symmetric,                      \
         .search_affine = search_affine, .look_affine = look_affine, .note_codes = note_codes,                          \
         .flag_scales = flag_scales, .dot = dot, .distance = distance, .scan = scan, .scan_beside = bytes##_beside,     \
-        .measure = measure, .reach = reach,                                                                            \
+        .signs = signs, .measure = measure, .reach = reach,                                                            \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -490,6 +490,7 @@ static double distance(const float *x, const float *y, size_t n)
 #include "affine_scalar.h"
 #include "nearest_scalar.h"
 #include "products_scalar.h"
+#include "signs_scalar.h"
 
 static void measure(const struct qz_measure *rule, size_t n, size_t groups, size_t pitch, float *scale,
                     const float *zero, float *bias, float *spread, float *size)

@@ -455,6 +455,47 @@ static int product_stored(qz_zero kind, float unit, float base, const uint8_t *c
 }
 
 #include "../products_scalar.h"
+
+/* The words of signs_template.h. */
+enum { SIGN_LANES = 16 };
+typedef uint8x16_t VU;
+typedef struct {
+    uint16x8_t low, high;
+} VW;
+
+INLINE VU vu_load(const uint8_t *p)
+{
+    return vld1q_u8(p);
+}
+
+INLINE VU vu_add(VU a, VU b)
+{
+    return vaddq_u8(a, b);
+}
+
+INLINE VU vu_lookup(const uint8_t *table, const uint8_t *upper, VU v)
+{
+    const VU first = vqtbl1q_u8(vld1q_u8(table), vandq_u8(v, vdupq_n_u8(15)));
+    return vu_add(first, vqtbl1q_u8(vld1q_u8(upper), vshrq_n_u8(v, 4)));
+}
+
+INLINE VW vw_zero(void)
+{
+    return (VW){vdupq_n_u16(0), vdupq_n_u16(0)};
+}
+
+INLINE VW vw_add(VW w, VU v)
+{
+    return (VW){vaddw_u8(w.low, vget_low_u8(v)), vaddw_u8(w.high, vget_high_u8(v))};
+}
+
+INLINE void vw_store(uint16_t *p, VW w)
+{
+    vst1q_u16(p, w.low);
+    vst1q_u16(p + 8, w.high);
+}
+
+#include "../signs_template.h"
 #if defined(QZ_HAS_DOTPROD)
 #include "products_dot.h"
 #define dotprod_beside product_beside

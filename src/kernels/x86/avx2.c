@@ -628,6 +628,52 @@ static TARGET inline void stream_line(char *to, const char *from)
 #include "scan_256.h"
 #include "products_256.h"
 
+/* The words of signs_template.h. */
+enum { SIGN_LANES = 32 };
+typedef __m256i VU;
+typedef struct {
+    __m256i all, odd; /* sums of bytes at odd places are in the upper halves of `all`, too */
+} VW;
+
+INLINE VU vu_load(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+INLINE VU vu_add(VU a, VU b)
+{
+    return _mm256_add_epi8(a, b);
+}
+
+INLINE VU vu_lookup(const uint8_t *table, const uint8_t *upper, VU v)
+{
+    const VU lower_bits = _mm256_and_si256(v, _mm256_set1_epi8(15));
+    const VU upper_bits = _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
+    const VU first = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    const VU more = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)upper));
+    return vu_add(_mm256_shuffle_epi8(first, lower_bits), _mm256_shuffle_epi8(more, upper_bits));
+}
+
+INLINE VW vw_zero(void)
+{
+    return (VW){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+
+INLINE VW vw_add(VW w, VU v)
+{
+    return (VW){_mm256_add_epi16(w.all, v), _mm256_add_epi16(w.odd, _mm256_srli_epi16(v, 8))};
+}
+
+INLINE void vw_store(uint16_t *p, VW w)
+{
+    const __m256i even = _mm256_sub_epi16(w.all, _mm256_slli_epi16(w.odd, 8));
+    const __m256i low = _mm256_unpacklo_epi16(even, w.odd), high = _mm256_unpackhi_epi16(even, w.odd);
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute2x128_si256(low, high, 0x20));
+    _mm256_storeu_si256((__m256i *)(p + 16), _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+#include "../signs_template.h"
+
 #include "../affine_template.h"
 #include "../input_template.h"
 #include "../special_template.h"

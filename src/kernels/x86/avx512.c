@@ -616,6 +616,51 @@ static TARGET inline void stream_line(char *to, const char *from)
 #include "products_256.h"
 #include "products_512.h"
 
+/* The words of signs_template.h. */
+enum { SIGN_LANES = 64 };
+typedef __m512i VU;
+typedef struct {
+    __m512i all, odd; /* sums of bytes at odd places are in the upper halves of `all`, too */
+} VW;
+
+INLINE VU vu_load(const uint8_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+INLINE VU vu_add(VU a, VU b)
+{
+    return _mm512_add_epi8(a, b);
+}
+
+INLINE VU vu_lookup(const uint8_t *table, const uint8_t *upper, VU v)
+{
+    (void)upper;
+    return _mm512_permutexvar_epi8(v, _mm512_loadu_si512(table));
+}
+
+INLINE VW vw_zero(void)
+{
+    return (VW){_mm512_setzero_si512(), _mm512_setzero_si512()};
+}
+
+INLINE VW vw_add(VW w, VU v)
+{
+    return (VW){_mm512_add_epi16(w.all, v), _mm512_add_epi16(w.odd, _mm512_srli_epi16(v, 8))};
+}
+
+INLINE void vw_store(uint16_t *p, VW w)
+{
+    const __m512i even = _mm512_sub_epi16(w.all, _mm512_slli_epi16(w.odd, 8));
+    const __m512i low = _mm512_unpacklo_epi16(even, w.odd), high = _mm512_unpackhi_epi16(even, w.odd);
+    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11),
+                  last = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    _mm512_storeu_si512(p, _mm512_permutex2var_epi64(low, first, high));
+    _mm512_storeu_si512(p + 32, _mm512_permutex2var_epi64(low, last, high));
+}
+
+#include "../signs_template.h"
+
 #include "../affine_template.h"
 #include "../input_template.h"
 #include "../special_template.h"

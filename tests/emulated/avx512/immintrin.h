@@ -83,6 +83,8 @@ PD_2(stand_in_min_pd, _mm256_min_pd)
 PD_2(stand_in_max_pd, _mm256_max_pd)
 HALVES_3(stand_in_fmadd_pd, __m512d, pd, half_pd, _mm256_fmadd_pd)
 SI_2(stand_in_add_epi8, _mm256_add_epi8)
+SI_2(stand_in_add_epi16, _mm256_add_epi16)
+SI_2(stand_in_sub_epi16, _mm256_sub_epi16)
 SI_2(stand_in_add_epi32, _mm256_add_epi32)
 SI_2(stand_in_add_epi64, _mm256_add_epi64)
 SI_2(stand_in_sub_epi8, _mm256_sub_epi8)
@@ -100,6 +102,8 @@ SI_2(stand_in_packs_epi16, _mm256_packs_epi16)
 SI_2(stand_in_madd_epi16, _mm256_madd_epi16)
 SI_2(stand_in_packs_epi32, _mm256_packs_epi32)
 SI_2(stand_in_packus_epi16, _mm256_packus_epi16)
+SI_2(stand_in_unpacklo_epi16, _mm256_unpacklo_epi16)
+SI_2(stand_in_unpackhi_epi16, _mm256_unpackhi_epi16)
 SI_2(stand_in_unpacklo_epi32, _mm256_unpacklo_epi32)
 SI_2(stand_in_unpackhi_epi32, _mm256_unpackhi_epi32)
 SI_2(stand_in_unpacklo_epi64, _mm256_unpacklo_epi64)
@@ -124,6 +128,8 @@ SI_2(stand_in_unpackhi_epi64, _mm256_unpackhi_epi64)
 #define _mm512_max_pd         stand_in_max_pd
 #define _mm512_fmadd_pd       stand_in_fmadd_pd
 #define _mm512_add_epi8       stand_in_add_epi8
+#define _mm512_add_epi16      stand_in_add_epi16
+#define _mm512_sub_epi16      stand_in_sub_epi16
 #define _mm512_add_epi32      stand_in_add_epi32
 #define _mm512_add_epi64      stand_in_add_epi64
 #define _mm512_sub_epi8       stand_in_sub_epi8
@@ -141,6 +147,8 @@ SI_2(stand_in_unpackhi_epi64, _mm256_unpackhi_epi64)
 #define _mm512_madd_epi16     stand_in_madd_epi16
 #define _mm512_packs_epi32    stand_in_packs_epi32
 #define _mm512_packus_epi16   stand_in_packus_epi16
+#define _mm512_unpacklo_epi16 stand_in_unpacklo_epi16
+#define _mm512_unpackhi_epi16 stand_in_unpackhi_epi16
 #define _mm512_unpacklo_epi32 stand_in_unpacklo_epi32
 #define _mm512_unpackhi_epi32 stand_in_unpackhi_epi32
 #define _mm512_unpacklo_epi64 stand_in_unpacklo_epi64
@@ -154,6 +162,8 @@ SI_2(stand_in_unpackhi_epi64, _mm256_unpackhi_epi64)
     })
 #define _mm512_slli_epi32(a, bits)   STAND_IN_WITH(__m512i, si, half, _mm256_slli_epi32, a, (int)(bits))
 #define _mm512_srli_epi32(a, bits)   STAND_IN_WITH(__m512i, si, half, _mm256_srli_epi32, a, (int)(bits))
+#define _mm512_srli_epi16(a, bits)   STAND_IN_WITH(__m512i, si, half, _mm256_srli_epi16, a, (int)(bits))
+#define _mm512_slli_epi16(a, bits)   STAND_IN_WITH(__m512i, si, half, _mm256_slli_epi16, a, (int)(bits))
 #define _mm512_srai_epi32(a, bits)   STAND_IN_WITH(__m512i, si, half, _mm256_srai_epi32, a, (int)(bits))
 #define _mm512_roundscale_ps(a, how) STAND_IN_WITH(__m512, ps, half_ps, _mm256_round_ps, a, how)
 #define _mm512_roundscale_pd(a, how) STAND_IN_WITH(__m512d, pd, half_pd, _mm256_round_pd, a, how)
@@ -434,6 +444,8 @@ STAND_IN __m512i stand_in_permutexvar_epi32(__m512i index, __m512i a)
     (stand_in_permutex2var_epi8(STAND_IN_TWO(a, index), (stand_in){.si = (b)}).si)
 #define _mm512_permutex2var_epi32(a, index, b)                                                                         \
     (stand_in_permutex2var_epi32(STAND_IN_TWO(a, index), (stand_in){.si = (b)}).si)
+#define _mm512_permutex2var_epi64(a, index, b)                                                                         \
+    (stand_in_permutex2var_epi64(STAND_IN_TWO(a, index), (stand_in){.si = (b)}).si)
 #define _mm512_permutex2var_ps(a, index, b)                                                                            \
     (stand_in_permutex2var_epi32((stand_in){.ps = (a)}, (stand_in){.si = (index)}, (stand_in){.ps = (b)}).ps)
 #define _mm512_permutex2var_pd(a, index, b)                                                                            \

@@ -1,0 +1,313 @@
+/*
+ * shortlist.c - rows that are probably among the best, chosen by signs
+ */
+#include "shortlist.h"
+#include "base/number.h"
+#include "base/pool.h"
+#include "base/system.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define SQUARE_MOST 0x1p60 /* of an ordinary row */
+#define SIGNS_LIKE  0.6    /* cos^2 of y and its signs, on average; 2 / pi with a normal distribution */
+
+enum {
+    LIST_LEAST = 100, /* rows of a list, and so many more for each row that is found */
+    LIST_EACH = 8,
+    LIST_SHORT = 128, /* this part of rows / cols^2 more: where rows are short, estimates are coarse */
+    LIST_PAYS = 8192, /* numbers of rows for each row of a list: with fewer, comparing all is faster */
+    PANEL = 16        /* blocks whose signs stay in cache while all queries look at them */
+};
+
+size_t qz_signs_steps(uint64_t cols)
+{
+    return 3 * (size_t)qz_divide_up(cols, 3 * QZ_SIGN_CODES);
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------------ */
+
+/* Decodes a row; returns what it is to be multiplied with. */
+static float load_row(const struct qz_view *view, qz_metric metric, uint64_t row, float *value, double *square)
+{
+    const size_t cols = (size_t)view->cols;
+    qz_decode_part(view, row, 0, cols, value);
+    *square = view->kernels->dot(value, value, cols);
+    return metric != QZ_COSINE ? 1.0f : *square > 0.0 ? (float)(1.0 / sqrt(*square)) : 0.0f;
+}
+
+void qz_signs_mean(const struct qz_view *view, qz_metric metric, uint64_t rows, float *mean)
+{
+    const size_t cols = (size_t)view->cols, some = qz_least(QZ_SIGN_SAMPLE, rows);
+    double total[QZ_TILE] = {0}, square;
+    float value[QZ_TILE];
+    for (size_t i = 0; i < some; i++) {
+        float by = load_row(view, metric, qz_slice_start(rows, some, i), value, &square);
+        for (size_t c = 0; c < cols; c++)
+            total[c] += (double)(value[c] * by);
+    }
+    for (size_t c = 0; c < cols; c++)
+        mean[c] = (float)(total[c] / (double)some);
+}
+
+/* What is left of a row without the mean. */
+struct difference {
+    float value[QZ_TILE], sign[QZ_TILE];
+    double square, magnitudes; /* sums of y^2 and |y| */
+};
+
+/* Loads it; returns the square of the row. */
+static double load_difference(const struct qz_view *view, qz_metric metric, const float *mean, uint64_t row,
+                              struct difference *of)
+{
+    const size_t cols = (size_t)view->cols;
+    double square;
+    const float by = load_row(view, metric, row, of->value, &square);
+    for (size_t c = 0; c < cols; c++) {
+        of->value[c] = of->value[c] * by - mean[c];
+        of->sign[c] = of->value[c] >= 0.0f ? 1.0f : -1.0f;
+    }
+    of->magnitudes = view->kernels->dot(of->value, of->sign, cols);
+    of->square = view->kernels->dot(of->value, of->value, cols);
+    return square;
+}
+
+int qz_signs_are_like(const struct qz_view *view, qz_metric metric, uint64_t rows, const float *mean)
+{
+    const size_t some = qz_least(QZ_SIGN_SAMPLE, rows);
+    struct difference one;
+    double total = 0.0;
+    for (size_t i = 0; i < some; i++) {
+        load_difference(view, metric, mean, qz_slice_start(rows, some, i), &one);
+        total += one.square > 0.0 ? one.magnitudes * one.magnitudes / ((double)view->cols * one.square) : 1.0;
+    }
+    return total >= SIGNS_LIKE * (double)some; /* NaN is not */
+}
+
+/* The signs of a row, as bits, and its factor. */
+static float signs_of_row(const struct qz_view *view, const struct difference *of, uint8_t *plane)
+{
+    const size_t cols = (size_t)view->cols;
+    for (size_t c = 0; c < cols; c++)
+        plane[c / QZ_SIGN_CODES * QZ_SIGN_ROWS] |= (uint8_t)((of->sign[c] > 0.0f) << c % QZ_SIGN_CODES);
+    return of->magnitudes != 0.0 ? (float)(of->square / of->magnitudes) : 0.0f;
+}
+
+int qz_signs_block(const struct qz_view *view, qz_metric metric, const float *mean, uint64_t first, size_t count,
+                   uint8_t *plane, float *factor, float *bias)
+{
+    struct difference one;
+    int ordinary = 1;
+    for (size_t r = 0; r < count; r++) {
+        const double square = load_difference(view, metric, mean, first + r, &one);
+        factor[r] = signs_of_row(view, &one, plane + r);
+        if (bias)
+            bias[r] = (float)(-0.5 * square);
+        ordinary &= square <= SQUARE_MOST && (double)factor[r] <= SQUARE_MOST; /* NaN is not */
+    }
+    return ordinary;
+}
+
+/* ---- queries --------------------------------------------------------------------------------------------------- */
+
+void qz_shortlist_begin(struct qz_shortlist *list, const struct qz_signs *signs, uint64_t rows, uint64_t cols,
+                        uint64_t k)
+{
+    if (!signs || rows > UINT32_MAX || k >= rows / LIST_EACH)
+        return;
+    uint64_t most = LIST_LEAST + LIST_EACH * k + LIST_SHORT * rows / (cols * cols);
+    if (most > rows * cols / LIST_PAYS || most > rows / 2)
+        return;
+    list->signs = signs;
+    list->most = (size_t)most;
+}
+
+/* Entries for which a list has room. */
+static size_t list_room(const struct qz_shortlist *list)
+{
+    return 2 * list->most + QZ_SIGN_ROWS;
+}
+
+int qz_shortlist_room(struct qz_shortlist *list, size_t lists, size_t queries)
+{
+    uint64_t taken = 0;
+    list->table = qz_zeroed_lines(queries * qz_sign_table(list->signs->steps), &list->room, &taken);
+    list->start = malloc(queries * sizeof *list->start);
+    list->lists = malloc(lists * sizeof *list->lists);
+    list->entries = malloc(lists * list_room(list) * sizeof *list->entries);
+    if (!list->table || !list->start || !list->lists || !list->entries)
+        return 0;
+    for (size_t i = 0; i < lists; i++)
+        list->lists[i].entry = list->entries + i * list_room(list);
+    return 1;
+}
+
+void qz_shortlist_free(struct qz_shortlist *list)
+{
+    free(list->room);
+    free(list->start);
+    free(list->lists);
+    free(list->entries);
+}
+
+/* All sums of six integers and their negatives: bit i of the place says which sign integer i has. */
+static void fill_table(const int whole[QZ_SIGN_CODES], uint8_t *table, uint8_t *upper)
+{
+    table[0] = QZ_SIGN_MIDDLE;
+    for (size_t i = 0; i < QZ_SIGN_CODES; i++)
+        table[0] = (uint8_t)(table[0] - whole[i]);
+    for (size_t i = 0, n = 1; i < QZ_SIGN_CODES; i++, n *= 2)
+        for (size_t place = 0; place < n; place++)
+            table[n + place] = (uint8_t)(table[place] + 2 * whole[i]);
+    for (size_t i = 0; i < QZ_SIGN_UPPER; i++)
+        upper[i] = (uint8_t)(table[16 * i % QZ_SIGN_TABLE] - table[0]);
+}
+
+static void take_query(const float *x, size_t cols, double step, size_t steps, uint8_t *table)
+{
+    uint8_t *upper = table + steps * QZ_SIGN_TABLE;
+    for (size_t s = 0; s < steps; s++) {
+        int whole[QZ_SIGN_CODES] = {0};
+        for (size_t i = 0, c = s * QZ_SIGN_CODES; i < QZ_SIGN_CODES && c < cols; i++, c++)
+            whole[i] = (int)rint((double)x[c] / step);
+        fill_table(whole, table + s * QZ_SIGN_TABLE, upper + s * QZ_SIGN_UPPER);
+    }
+}
+
+void qz_shortlist_take(struct qz_shortlist *list, const struct qz_queries *queries)
+{
+    const size_t cols = (size_t)queries->cols, steps = list->signs->steps;
+    for (size_t q = 0; q < queries->count; q++) {
+        const float *x = qz_query(queries, q);
+        float most = 0.0f;
+        for (size_t c = 0; c < cols; c++)
+            most = qz_larger(fabsf(x[c]), most);
+        const double step = (double)most / QZ_SIGN_MOST;
+        list->start[q] = list->signs->bias ? (float)(1.0 / step) : 0.0f;
+        take_query(x, cols, step, steps, list->table + q * qz_sign_table(steps));
+    }
+}
+
+/* ---- lists ----------------------------------------------------------------------------------------------------- */
+
+/* A larger estimate is a larger entry, and of equal ones that of the row that comes first. */
+static uint64_t entry_of(float estimate, uint64_t row)
+{
+    uint32_t bits = qz_bits(estimate + 0.0f); /* never -0 */
+    bits = bits >> 31 ? ~bits : bits | 0x80000000u;
+    return (uint64_t)bits << 32 | (uint32_t)~row;
+}
+
+static float estimate_of(uint64_t entry)
+{
+    uint32_t bits = (uint32_t)(entry >> 32);
+    return qz_float(bits >> 31 ? bits & 0x7fffffffu : ~bits);
+}
+
+/* Puts those that are larger than the entry at `pivot` before it, and the others behind it; returns its new place. */
+static size_t divide(uint64_t *entry, size_t count, size_t pivot)
+{
+    const uint64_t limit = entry[pivot];
+    size_t larger = 0;
+    entry[pivot] = entry[count - 1];
+    for (size_t i = 0; i + 1 < count; i++) { /* without branches */
+        const uint64_t one = entry[i];
+        entry[i] = entry[larger];
+        entry[larger] = one;
+        larger += one > limit;
+    }
+    entry[count - 1] = entry[larger];
+    entry[larger] = limit;
+    return larger;
+}
+
+/* Puts the `wanted` largest entries first, 1 <= wanted < count; the last of them is the least. All differ. */
+static void select_largest(uint64_t *entry, size_t count, size_t wanted)
+{
+    uint32_t seed = 1; /* of places to divide at, so that no order of entries is bad for all of them */
+    while (count > 1) {
+        seed = seed * 1664525u + 1013904223u;
+        size_t at = divide(entry, count, (size_t)((uint64_t)seed * count >> 32));
+        if (at + 1 == wanted)
+            return;
+        if (at + 1 > wanted) {
+            count = at;
+        } else {
+            entry += at + 1;
+            count -= at + 1;
+            wanted -= at + 1;
+        }
+    }
+}
+
+/* Keeps the best; the limit is the least of them. */
+static void shorten(const struct qz_shortlist *list, struct qz_list *of)
+{
+    if (of->count <= list->most)
+        return;
+    select_largest(of->entry, of->count, list->most);
+    of->count = list->most;
+    of->limit = estimate_of(of->entry[of->count - 1]);
+}
+
+static void append(const struct qz_shortlist *list, struct qz_list *to, const float *estimate, uint64_t first,
+                   uint64_t within)
+{
+    for (; within; within &= within - 1) {
+        size_t r = qz_lowest_bit(within);
+        to->entry[to->count++] = entry_of(estimate[r], first + r);
+    }
+    if (to->count > 2 * list->most)
+        shorten(list, to);
+}
+
+/* Some queries, from q on, look at a block. */
+static void look_at(const struct qz_shortlist *list, const struct qz_queries *queries, size_t q, size_t count,
+                    uint64_t first, size_t rows, uint64_t wanted, struct qz_list *lists)
+{
+    const struct qz_signs *signs = list->signs;
+    const struct qz_sign_rows block = {signs->plane + first * signs->steps, signs->steps, rows, signs->factor + first,
+                                       signs->bias ? signs->bias + first : NULL};
+    float limit[QZ_SIGN_QUERIES], estimate[QZ_SIGN_QUERIES * QZ_SIGN_ROWS];
+    uint64_t within[QZ_SIGN_QUERIES];
+    for (size_t i = 0; i < count; i++)
+        limit[i] = lists[q + i].limit;
+    const struct qz_sign_queries these = {count, list->table + q * qz_sign_table(signs->steps), list->start + q, limit};
+    queries->kernels->signs(&block, &these, estimate, within);
+    for (size_t i = 0; i < count; i++)
+        if (within[i] & wanted)
+            append(list, &lists[q + i], estimate + i * QZ_SIGN_ROWS, first, within[i] & wanted);
+}
+
+void qz_shortlist_fill(const struct qz_shortlist *list, const struct qz_queries *queries, const uint8_t *mask,
+                       uint64_t first, uint64_t end, struct qz_list *lists, struct qz_stop *stop)
+{
+    for (size_t q = 0; q < queries->count; q++) {
+        lists[q].count = 0;
+        lists[q].limit = -INFINITY;
+    }
+    for (uint64_t next; first < end && !qz_stop_asked(stop); first = next) {
+        next = end - first > PANEL * QZ_SIGN_ROWS ? first + PANEL * QZ_SIGN_ROWS : end;
+        for (size_t q = 0, count; q < queries->count; q += count) {
+            count = qz_least(QZ_SIGN_QUERIES, queries->count - q);
+            for (uint64_t block = first; block < next; block += QZ_SIGN_ROWS) {
+                const size_t rows = qz_least(QZ_SIGN_ROWS, next - block);
+                const uint64_t wanted = qz_wanted_rows(mask, block, rows);
+                if (wanted)
+                    look_at(list, queries, q, count, block, rows, wanted, lists);
+            }
+        }
+    }
+    for (size_t q = 0; q < queries->count; q++)
+        shorten(list, &lists[q]);
+}
+
+void qz_shortlist_merge(const struct qz_shortlist *list, struct qz_list *lists, size_t count, size_t pitch)
+{
+    for (size_t i = 1; i < count; i++) { /* each has as many as are wanted, at most, and room for twice as many */
+        const struct qz_list *one = &lists[i * pitch];
+        memcpy(lists->entry + lists->count, one->entry, one->count * sizeof *one->entry);
+        lists->count += one->count;
+        shorten(list, lists);
+    }
+}

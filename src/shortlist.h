@@ -1,0 +1,91 @@
+/*
+ * shortlist.h - rows that are probably among the best, chosen by signs
+ *
+ * A row, divided by its length for cosines, is nearly mean + factor * signs: the mean of some rows, and the signs of
+ * the differences y from it, with factor = y . y / (sum of |y|). This is the estimate of Gao and Long's RaBitQ
+ * (SIGMOD 2024, arXiv 2405.12497) without their rotation: where the signs of a query are independent of errors, its
+ * mean is right. The dot product with the mean is the same for all rows and left out; for QZ_L2 half the square of
+ * the row is subtracted. A query becomes integers of QZ_SIGN_MOST at most. So an estimate is one product of float32,
+ * or two, of an integer that every kernel set finds; of equal estimates the row that comes first is the better one.
+ * Therefore the list depends on the rows and the query alone.
+ */
+#ifndef QZ_SHORTLIST_H
+#define QZ_SHORTLIST_H
+
+#include "base/stop.h"
+#include "scoring.h"
+
+/* What is known of rows, in blocks of QZ_SIGN_ROWS. */
+struct qz_signs {
+    size_t steps;
+    const uint8_t *plane;
+    const float *factor, *bias; /* bias: NULL but for QZ_L2 */
+};
+
+/* Steps of rows of so many columns. */
+size_t qz_signs_steps(uint64_t cols);
+
+/* The mean of at most QZ_SIGN_SAMPLE rows, of view->cols numbers, QZ_TILE at most. */
+enum { QZ_SIGN_SAMPLE = 1024 };
+void qz_signs_mean(const struct qz_view *view, qz_metric metric, uint64_t rows, float *mean);
+
+/* Whether signs say enough of these rows: not where a few of their numbers are much larger than the others. */
+int qz_signs_are_like(const struct qz_view *view, qz_metric metric, uint64_t rows, const float *mean);
+
+/* Finds the signs of a block; where its rows end, all is 0. Returns 0 if a number is not ordinary. */
+int qz_signs_block(const struct qz_view *view, qz_metric metric, const float *mean, uint64_t first, size_t count,
+                   uint8_t *plane, float *factor, float *bias);
+
+/* The best so far of a query: entries order rows by estimates, and equal ones by their numbers. */
+struct qz_list {
+    uint64_t *entry;
+    size_t count;
+    float limit; /* rows with less are not among the best */
+};
+
+struct qz_shortlist {
+    const struct qz_signs *signs; /* NULL: there are no lists */
+    size_t most;                  /* rows of a list */
+    void *room;
+    uint8_t *table; /* of queries, in lines of `room` */
+    float *start;   /* what the bias of a row is multiplied with */
+    struct qz_list *lists;
+    uint64_t *entries;
+};
+
+/* Decides whether k of these rows are found by lists: where lists are much shorter than the rows. */
+void qz_shortlist_begin(struct qz_shortlist *list, const struct qz_signs *signs, uint64_t rows, uint64_t cols,
+                        uint64_t k);
+
+/* Room for `lists` lists and `queries` queries. Returns 0 if there is none. */
+int qz_shortlist_room(struct qz_shortlist *list, size_t lists, size_t queries);
+void qz_shortlist_free(struct qz_shortlist *list);
+
+/* Takes queries that are ordinary. */
+void qz_shortlist_take(struct qz_shortlist *list, const struct qz_queries *queries);
+
+/* Which of some rows a mask, which may be NULL, leaves: a bit for each. */
+static inline uint64_t qz_wanted_rows(const uint8_t *mask, uint64_t first, size_t count)
+{
+    uint64_t wanted = 0;
+    if (!mask)
+        return ~wanted;
+    for (size_t r = 0; r < count; r++)
+        wanted |= (uint64_t)(mask[first + r] != 0) << r;
+    return wanted;
+}
+
+/* Fills a list for each query, from `lists` on, with the best of rows `first` to `end`. `first` starts a block. */
+void qz_shortlist_fill(const struct qz_shortlist *list, const struct qz_queries *queries, const uint8_t *mask,
+                       uint64_t first, uint64_t end, struct qz_list *lists, struct qz_stop *stop);
+
+/* Puts the best of `lists` lists, `pitch` apart, into the first one. */
+void qz_shortlist_merge(const struct qz_shortlist *list, struct qz_list *lists, size_t count, size_t pitch);
+
+/* Which row an entry is. */
+static inline uint64_t qz_listed_row(uint64_t entry)
+{
+    return (uint32_t)~entry;
+}
+
+#endif
