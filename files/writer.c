@@ -23,7 +23,7 @@ static void choose_stem(const qz_file *model, char *stem, size_t room)
 {
     static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     static const char *const ends[] = {".safetensors.index.json", ".safetensors"};
-    const char *path = model ? qz_file_path(model, 0) : NULL, *slash = path ? strrchr(path, '/') : NULL;
+    const char *path = model ? model->input.path : NULL, *slash = path ? strrchr(path, '/') : NULL;
     const char *name = slash ? slash + 1 : path;
     snprintf(stem, room, "model");
     for (size_t i = 0; name && i < 2; i++) {

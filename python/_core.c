@@ -426,9 +426,10 @@ static PyObject *core_prepare(PyObject *module, PyObject *args)
     return capsule;
 }
 
-PyDoc_STRVAR(nearest_doc,
-             "nearest(scheme, parts, rows, queries, dtype, metric, mask, scores, ids, prepared, approximate, threads, /)"
-             " -> None");
+PyDoc_STRVAR(
+    nearest_doc,
+    "nearest(scheme, parts, rows, queries, dtype, metric, mask, scores, ids, prepared, approximate, threads, /)"
+    " -> None");
 
 /* scores and ids: k float64 and int64 for each query. */
 static PyObject *core_nearest(PyObject *module, PyObject *args)

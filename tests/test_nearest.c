@@ -736,7 +736,8 @@ static void short_lists(void **state)
                                      QZ_OK);
                 }
                 qz_prepared_free(prepared);
-                if (!first && (memcmp(ids[0], ids[1], sizeof ids[0]) || memcmp(scores[0], scores[1], sizeof scores[0])))
+                if (!first &&
+                    (memcmp(ids[0], ids[1], sizeof ids[0]) != 0 || memcmp(scores[0], scores[1], sizeof scores[0]) != 0))
                     fail_msg("%s, pool %zu, metric %d: another result", sets[s]->name, p, (int)metric);
             }
         size_t found = 0;
