@@ -549,7 +549,15 @@ double qz_exact_error(const struct qz_exact *rule, const struct qz_exact_source 
         const float *w, *x = qz_source_piece(source, start, &n, &w);
         for (size_t i = 0; i < n; i++) {
             double least = INFINITY;
-            for (int v = 0; v < count; v++) {
+            int from = 0, end = count;
+            if (rule->uniform &&
+                scale != 0.0f) { /* the nearest multiple, or as the values are rounded, one beside it */
+                double near = rint((double)x[i] / (double)scale) - lo;
+                near = near > 1 ? near : 1;
+                from = (int)(near < count - 2 ? near : count - 2) - 1;
+                end = from + 3;
+            }
+            for (int v = from; v < end; v++) {
                 double distance = fabs((double)x[i] - (double)value[v]);
                 least = distance < least ? distance : least;
             }
