@@ -843,13 +843,13 @@ static int try_near_zero(const struct stretch *s, float super)
 
 /* Whether rounding may have left a group of uint6 numbers with a large error: its scale is a few steps, offsets come in
  * larger steps than codes, or the farthest that a value can be from what it decodes to, times the root of the number of
- * values, is more than zeros would lose. */
-static int is_doubtful(const struct groups *groups, size_t g, const float super[2], float root)
+ * values, is more than zeros would lose. Where few weights count, that distance says little. */
+static int is_doubtful(const struct groups *groups, size_t g, const float super[2], float root, int few_weights)
 {
     float scale = groups->scale[g], zero = groups->zero[g], largest = largest_of(groups, g);
     float below = zero - groups->min[g], above = groups->max[g] - (zero + 15.0f * scale);
     float off = qz_larger(qz_larger(below, above), 0.5f * scale);
-    return scale < 3.5f * super[0] || super[1] > 2.0f * scale || !(off * root < largest);
+    return scale < 3.5f * super[0] || super[1] > 2.0f * scale || (!few_weights && !(off * root < largest));
 }
 
 /* Zeros, or the constant nearest to 0 that some value is, instead of numbers of a plain rule that lose more. */
@@ -860,7 +860,7 @@ static int limit_offset(const struct stretch *s, size_t i, const float super[2])
     struct groups *groups = s->groups;
     size_t n = length_of(s, i), start = i * (size_t)view->group_size, g = s->first + i;
     float largest = largest_of(groups, g), scale = 0.0f, offset = groups->max[g] < 0.0f ? -groups->max[g] : 0.0f;
-    if (largest == 0.0f || groups->scale[g] == 0.0f || !is_doubtful(groups, g, super, sqrtf((float)n)))
+    if (largest == 0.0f || groups->scale[g] == 0.0f || !is_doubtful(groups, g, super, sqrtf((float)n), 0))
         return 0;
     offset = -(super[1] * nearest_u6(offset, super[1]));
     const float *x = s->x + start;
@@ -1009,7 +1009,7 @@ static int search_pairs(const struct stretch *s, const float super[2])
     int better = 0;
     float root = sqrtf((float)s->encoder->view->group_size);
     for (size_t i = 0; i < s->count && qz_is_finite(super[0]) && qz_is_finite(super[1]); i++)
-        if (is_doubtful(s->groups, s->first + i, super, root))
+        if (is_doubtful(s->groups, s->first + i, super, root, s->special && s->w))
             better |= try_pairs(s, i, super, 6.0f);
         else if (s->special)
             better |= try_pairs(s, i, super, 2.0f);
