@@ -497,7 +497,7 @@ static void search_many(const struct pass *pass)
         size_t k = l < block->count ? l : 0;
         float share = sqrtf(pass->specials->spread[block->item[k]]) / 2.7f;
         plain[l] = pass->source->begin[block->group[k]] / block->unit[k];
-        begin[l] = share > 1.0f ? plain[l] / share : plain[l];
+        begin[l] = share > 1.25f ? plain[l] / share : plain[l];
         apart |= share > 1.25f;
     }
     search_more(pass, QZ_CANDIDATES_MANY, plain);

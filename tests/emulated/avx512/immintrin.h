@@ -90,6 +90,7 @@ SI_2(stand_in_add_epi64, _mm256_add_epi64)
 SI_2(stand_in_sub_epi8, _mm256_sub_epi8)
 SI_2(stand_in_and_si512, _mm256_and_si256)
 SI_2(stand_in_or_si512, _mm256_or_si256)
+SI_2(stand_in_xor_si512, _mm256_xor_si256)
 SI_2(stand_in_min_epi8, _mm256_min_epi8)
 SI_2(stand_in_max_epi8, _mm256_max_epi8)
 SI_2(stand_in_min_epi32, _mm256_min_epi32)
@@ -135,6 +136,7 @@ SI_2(stand_in_unpackhi_epi64, _mm256_unpackhi_epi64)
 #define _mm512_sub_epi8       stand_in_sub_epi8
 #define _mm512_and_si512      stand_in_and_si512
 #define _mm512_or_si512       stand_in_or_si512
+#define _mm512_xor_si512      stand_in_xor_si512
 #define _mm512_min_epi8       stand_in_min_epi8
 #define _mm512_max_epi8       stand_in_max_epi8
 #define _mm512_min_epi32      stand_in_min_epi32
