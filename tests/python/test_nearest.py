@@ -137,7 +137,7 @@ def test_bounds_lose_nothing(scheme: str, metric: quantize.neighbours.Metric) ->
         found = quantize.nearest(queries, q, 10, metric=metric)
         assert found.ids.tobytes() == np.ascontiguousarray(every.ids[:, :10]).tobytes()
         assert found.scores.tobytes() == np.ascontiguousarray(every.scores[:, :10]).tobytes()
-        quantize.neighbours.prepare(q, metric, codes=True, threads=None)
+        quantize.neighbours.prepare(q, metric, extras=quantize.neighbours.CODES, threads=None)
         for first in range(0, 3704, 2):  # so few go another way
             some = quantize.nearest(queries[first : first + 2], q, 10, metric=metric)
             assert some.ids.tobytes() == found.ids[first : first + 2].tobytes()

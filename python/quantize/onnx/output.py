@@ -56,12 +56,14 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._data is not None:
-            with naming(self.path):
-                self._data.close()
-        for path in self._temporary:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        try:
+            if self._data is not None:
+                with naming(self.path):
+                    self._data.close()
+        finally:
+            for path in self._temporary:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
 
     def _new(self) -> IO[bytes]:
         path = os.path.join(self._folder, f".quantize-onnx-{secrets.token_hex(8)}.tmp")
