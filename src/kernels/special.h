@@ -42,13 +42,6 @@ enum {
 /* Smaller shares of the largest magnitude are next to 0: beside 32 normal values every 40th is. */
 #define QZ_NEXT_TO_0 0x1p-6f
 
-/* Likewise, whether some count far more than others: enough to move the best ends where these are far from the mean, by
- * more than 2.4 standard deviations. */
-static inline int qz_some_weights(float sum, float squares, float n)
-{
-    return sum * sum < squares * (n * 0.4f);
-}
-
 /* Of n weights, so few are searched one at a time where the others are no larger than this share of the largest one:
  * the error jumps up and down with the scale. */
 #define QZ_NO_WEIGHT 0x1p-10f
@@ -67,6 +60,13 @@ static inline int qz_few_of(size_t n)
 static inline int qz_few_weights(float sum, float squares, float n)
 {
     return sum * sum < squares * (n * (1.0f / 6) + 2.0f);
+}
+
+/* Likewise, whether some count far more than others: enough to move the best ends where these are far from the mean, by
+ * more than 2.4 standard deviations. */
+static inline int qz_some_weights(float sum, float squares, float n)
+{
+    return sum * sum < squares * (n * 0.4f);
 }
 
 /* How far the middle one of three values may be from a straight line, twice, as a share of the range. Of random values

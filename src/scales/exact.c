@@ -550,8 +550,8 @@ double qz_exact_error(const struct qz_exact *rule, const struct qz_exact_source 
         for (size_t i = 0; i < n; i++) {
             double least = INFINITY;
             int from = 0, end = count;
-            if (rule->uniform &&
-                scale != 0.0f) { /* the nearest multiple, or as the values are rounded, one beside it */
+            /* The nearest multiple, or as the values are rounded, one beside it. */
+            if (rule->uniform && scale != 0.0f) {
                 double near = rint((double)x[i] / (double)scale) - lo;
                 near = near > 1 ? near : 1;
                 from = (int)(near < count - 2 ? near : count - 2) - 1;

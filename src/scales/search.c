@@ -25,6 +25,12 @@ static int is_symmetric(const struct qz_encoder *encoder)
     return encoder->fit.method == QZ_ABSMAX;
 }
 
+/* Whether the other plain scales, fit_other, are candidates, too. */
+static int has_other(const struct qz_encoder *encoder)
+{
+    return is_symmetric(encoder) && encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1;
+}
+
 /* Groups that are searched together. */
 struct block {
     size_t count, length;
@@ -268,7 +274,7 @@ static void fill_block(const struct qz_encoder *encoder, const struct run *run, 
         block->own_low[l] = groups->min[g] / unit;
         block->own_high[l] = groups->max[g] / unit;
         block->zero[l] = offset ? groups->zero[g] / unit : groups->zero[g];
-        block->other[l] = encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? source->other[g] / unit : 0.0f;
+        block->other[l] = has_other(encoder) ? source->other[g] / unit : 0.0f;
     }
     interleave(view, block, source->x, block->v);
     for (size_t l = 0; l < block->count; l++)
@@ -330,7 +336,7 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
     memcpy(block->scale, groups->scale + g, bytes);
     if (view->grid.zero != QZ_ZERO_NONE)
         memcpy(block->zero, groups->zero + g, bytes);
-    if (encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1)
+    if (has_other(encoder))
         memcpy(block->other, source->other + g, bytes);
     view->kernels->interleave(source->x + g * block->length, block->length, block->v);
     if (weighted && block->laid != g % row_groups) {
@@ -532,8 +538,7 @@ static void search_alone(const struct pass *pass, size_t g, int exact)
     struct qz_exact_source source = source_of(encoder->view, pass->run, pass->source, g);
     float super;
     load_supers(encoder->view, pass->run, pass->source->row_groups, g, 1, &super);
-    const float plain[2] = {pass->source->begin[g],
-                            encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1 ? pass->source->other[g] : 0.0f};
+    const float plain[2] = {pass->source->begin[g], has_other(encoder) ? pass->source->other[g] : 0.0f};
     qz_careful_group(encoder, &source, super, plain, exact, &groups->scale[g], &groups->zero[g]);
 }
 
@@ -675,7 +680,6 @@ void qz_search_anywhere(const struct qz_encoder *encoder, const struct run *run,
     size_t left = 0;
     if (w)
         measure_weights(encoder, run, &source, groups->count);
-    memcpy(source.other, groups->scale, groups->count * sizeof *source.other); /* for fill_block */
     for (size_t i = 0; i < count; i++)
         if (qz_is_ordinary_scale(groups->scale[some[i]]))
             ordinary[left++] = some[i];
@@ -881,7 +885,7 @@ unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *ru
     if (is_symmetric(encoder))
         refuse_scales(view, groups);
     memcpy(source.begin, groups->scale, groups->count * sizeof *source.begin);
-    if (is_symmetric(encoder) && encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1)
+    if (has_other(encoder))
         fit_other(encoder, groups, source.other);
     int settles = !is_symmetric(encoder) && !view->super_groups;
     if (settles)
