@@ -44,6 +44,8 @@ struct block {
     size_t n;
     float *v, *w;
     float unit[QZ_BLOCK], scale[QZ_BLOCK], zero[QZ_BLOCK]; /* those of QZ_MINMAX */
+    int has_rule;
+    float rule_scale[QZ_BLOCK], rule_zero[QZ_BLOCK]; /* next to them */
 };
 
 static void fill_group(struct rng *rng, int data, float *x, size_t n)
@@ -101,6 +103,9 @@ static void fill_block(struct rng *rng, struct block *block, int data, enum weig
         block->scale[l] /= block->unit[l];
         if (block->kind == QZ_AFFINE_OFFSET)
             block->zero[l] /= block->unit[l];
+        block->has_rule = block->kind != QZ_AFFINE_MIN && rng_below(rng, 2);
+        block->rule_scale[l] = block->scale[l] * (1 + 0.01f * (float)rng_below(rng, 8));
+        block->rule_zero[l] = rng_below(rng, 4) ? block->zero[l] : 1.0f;
         for (size_t i = 0; i < n; i++) {
             block->v[QZ_BLOCK * i + l] = x[i] / block->unit[l];
             float w = (float)(1 + rng_below(rng, 0xffffff)) * 0x1p-24f;
@@ -130,8 +135,9 @@ static void run(const struct qz_kernels *set, const struct block *block, struct 
     memset(result, 0, sizeof *result);
     memcpy(result->scale, block->scale, sizeof result->scale);
     memcpy(result->zero, block->zero, sizeof result->zero);
-    set->search_affine(block->kind, block->list, block->dtype, block->v, block->w, block->n, block->unit, result->scale,
-                       result->zero, &result->error);
+    set->search_affine(block->kind, block->list, block->dtype, block->v, block->w, block->n, block->unit,
+                       block->has_rule ? &(struct qz_affine_rule){block->rule_scale, block->rule_zero} : NULL,
+                       result->scale, result->zero, &result->error);
     float low[QZ_BLOCK], high[QZ_BLOCK];
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         low[l] = high[l] = block->v[l];
@@ -205,6 +211,8 @@ static void test_lanes(void **state)
             moved.unit[l] = block.unit[from];
             moved.scale[l] = block.scale[from];
             moved.zero[l] = block.zero[from];
+            moved.rule_scale[l] = block.rule_scale[from];
+            moved.rule_zero[l] = block.rule_zero[from];
             for (size_t i = 0; i < block.n; i++) {
                 v[QZ_BLOCK * i + l] = block.v[QZ_BLOCK * i + from];
                 w[QZ_BLOCK * i + l] = block.w[QZ_BLOCK * i + from];

@@ -150,10 +150,16 @@ static inline int qz_affine_rounds(enum qz_affine_list list)
  *     curve * (scale' - scale - slope * d)^2 + rest * d^2,    d = the change of -offset
  *
  * Of other kinds, `curve` is the error of what comes out, in units of unit[l]^2 and those of the weights, `rest` the
- * sum of the weights, `slope` the sum of their squares, and `variance` that of the values.
+ * sum of the weights, `slope` the sum of their squares, and `variance` that of the values. Where the rule of another
+ * tool has a pair, `rule` is its error.
  */
 struct qz_affine_error {
-    float curve[QZ_BLOCK], slope[QZ_BLOCK], rest[QZ_BLOCK], variance[QZ_BLOCK];
+    float curve[QZ_BLOCK], slope[QZ_BLOCK], rest[QZ_BLOCK], variance[QZ_BLOCK], rule[QZ_BLOCK];
+};
+
+/* Pairs by the rule of another tool, in the units of a block. */
+struct qz_affine_rule {
+    const float *scale, *zero;
 };
 
 #endif

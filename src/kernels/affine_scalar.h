@@ -235,8 +235,8 @@ static float affine_error(const struct affine *g, float scale, float zero)
 }
 
 static void search_affine(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
-                          const float *w, size_t n, const float *unit, float *scale, float *zero,
-                          struct qz_affine_error *error)
+                          const float *w, size_t n, const float *unit, const struct qz_affine_rule *rule, float *scale,
+                          float *zero, struct qz_affine_error *error)
 {
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         struct affine g = {.kind = kind, .v = v + l, .w = w ? w + l : NULL, .n = n};
@@ -273,6 +273,8 @@ static void search_affine(enum qz_affine_kind kind, enum qz_affine_list list, qz
         error->slope[l] = g.squares;
         error->rest[l] = g.total;
         error->variance[l] = g.variance;
+        if (rule)
+            error->rule[l] = affine_error(&g, rule->scale[l], rule->zero[l]);
         if (better) {
             scale[l] = s;
             zero[l] = z;

@@ -274,27 +274,34 @@ INLINE VF affine_refit(enum qz_affine_kind kind, const float *v, const float *w,
     return vf_select(vm_and(vf_lt(none, qq), vf_lt(none, tq)), vf_div(tq, qq), scale);
 }
 
-/* The errors with scale[0] and zero[0], and with scale[1] and zero[1]. */
-INLINE void affine_errors(enum qz_affine_kind kind, const float *v, const float *w, size_t n, const VF scale[2],
-                          const VF zero[2], VF sum[2])
+/* The errors of `count` pairs, a constant: at most 3. */
+INLINE void affine_errors(enum qz_affine_kind kind, const float *v, const float *w, size_t n, int count,
+                          const VF scale[3], const VF zero[3], VF error[3])
 {
-    VF none = vf_set1(0.0f), inverse[2] = {affine_inverse(scale[0]), affine_inverse(scale[1])};
-    VF minus[2] = {vf_neg(scale[0]), vf_neg(scale[1])};
-    sum[0] = sum[1] = none;
+    VF none = vf_set1(0.0f), inverse[3], minus[3], sum[3];
+#pragma GCC unroll 3
+    for (int i = 0; i < count; i++) {
+        inverse[i] = affine_inverse(scale[i]);
+        minus[i] = vf_neg(scale[i]);
+        sum[i] = none;
+    }
     for (size_t k = 0; k < n; k++) {
         VF x = vf_load(v + QZ_BLOCK * k), weight = w ? vf_load(w + QZ_BLOCK * k) : none;
-#pragma GCC unroll 2
-        for (int i = 0; i < 2; i++) {
+#pragma GCC unroll 3
+        for (int i = 0; i < count; i++) {
             VF t, q = affine_multiple(kind, x, inverse[i], zero[i], &t);
             VF difference = vf_fma(minus[i], q, t);
             sum[i] = vf_fma(w ? vf_mul(weight, difference) : difference, difference, sum[i]);
         }
     }
+#pragma GCC unroll 3
+    for (int i = 0; i < count; i++)
+        error[i] = sum[i];
 }
 
 INLINE void affine_vector(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
-                          const float *w, size_t n, const float *unit, float *scale, float *zero,
-                          struct qz_affine_error *error, size_t l)
+                          const float *w, size_t n, const float *unit, const struct qz_affine_rule *rule, float *scale,
+                          float *zero, struct qz_affine_error *error, size_t l)
 {
     VF none = vf_set1(0.0f);
     struct affine_lanes g = affine_range(kind, v, w, n);
@@ -327,9 +334,15 @@ INLINE void affine_vector(enum qz_affine_kind kind, enum qz_affine_list list, qz
     else
         z = fit.mean;
     s = vf_div(fit_stored(vf_mul(affine_refit(kind, v, w, n, s, z), factor), dtype), factor);
-    VF scales[2] = {s, vf_load(scale)}, zeros[2] = {z, vf_load(zero)};
-    VF sum[2];
-    affine_errors(kind, v, w, n, scales, zeros, sum);
+    VF scales[3] = {s, vf_load(scale)}, zeros[3] = {z, vf_load(zero)}, sum[3];
+    if (rule) {
+        scales[2] = vf_load(rule->scale + l);
+        zeros[2] = vf_load(rule->zero + l);
+        affine_errors(kind, v, w, n, 3, scales, zeros, sum);
+        vf_store(error->rule + l, sum[2]);
+    } else {
+        affine_errors(kind, v, w, n, 2, scales, zeros, sum);
+    }
     VM better = vm_and(vf_lt(none, s), vf_lt(sum[0], vf_mul(sum[1], vf_set1(QZ_AFFINE_LESS))));
     vf_store(error->curve + l, vf_select(better, sum[0], sum[1]));
     vf_store(error->slope + l, g.squares);
@@ -340,32 +353,32 @@ INLINE void affine_vector(enum qz_affine_kind kind, enum qz_affine_list list, qz
 }
 
 INLINE void affine_block(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
-                         const float *w, size_t n, const float *unit, float *scale, float *zero,
-                         struct qz_affine_error *error)
+                         const float *w, size_t n, const float *unit, const struct qz_affine_rule *rule, float *scale,
+                         float *zero, struct qz_affine_error *error)
 {
     for (size_t l = 0; l < QZ_BLOCK; l += LANES) {
         if (w)
-            affine_vector(kind, list, dtype, v + l, w + l, n, unit + l, scale + l, zero + l, error, l);
+            affine_vector(kind, list, dtype, v + l, w + l, n, unit + l, rule, scale + l, zero + l, error, l);
         else
-            affine_vector(kind, list, dtype, v + l, NULL, n, unit + l, scale + l, zero + l, error, l);
+            affine_vector(kind, list, dtype, v + l, NULL, n, unit + l, rule, scale + l, zero + l, error, l);
     }
 }
 
 static TARGET void search_affine(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
-                                 const float *w, size_t n, const float *unit, float *scale, float *zero,
-                                 struct qz_affine_error *error)
+                                 const float *w, size_t n, const float *unit, const struct qz_affine_rule *rule,
+                                 float *scale, float *zero, struct qz_affine_error *error)
 {
     switch (kind) {
     case QZ_AFFINE_UINT4:
-        affine_block(QZ_AFFINE_UINT4, list, dtype, v, w, n, unit, scale, zero, error);
+        affine_block(QZ_AFFINE_UINT4, list, dtype, v, w, n, unit, rule, scale, zero, error);
         return;
     case QZ_AFFINE_FLOAT:
-        affine_block(QZ_AFFINE_FLOAT, list, dtype, v, w, n, unit, scale, zero, error);
+        affine_block(QZ_AFFINE_FLOAT, list, dtype, v, w, n, unit, rule, scale, zero, error);
         return;
     case QZ_AFFINE_OFFSET:
-        affine_block(QZ_AFFINE_OFFSET, list, dtype, v, w, n, unit, scale, zero, error);
+        affine_block(QZ_AFFINE_OFFSET, list, dtype, v, w, n, unit, rule, scale, zero, error);
         return;
     case QZ_AFFINE_MIN:
-        affine_block(QZ_AFFINE_MIN, list, dtype, v, w, n, unit, scale, zero, error);
+        affine_block(QZ_AFFINE_MIN, list, dtype, v, w, n, unit, rule, scale, zero, error);
     }
 }

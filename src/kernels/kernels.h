@@ -560,10 +560,11 @@ struct qz_kernels {
      * Scale and zero of a block of groups, each of n values, with weights or NULL: see affine.h. In: the scale and zero
      * of QZ_MINMAX, divided by unit (QZ_AFFINE_UINT4 and _FLOAT: the scale only); out: those with less error, or the
      * same. For QZ_AFFINE_MIN nothing goes in; out come scale and offset before any rounding, and how the error grows.
+     * rule: NULL, or pairs of which the error alone is told.
      */
     void (*search_affine)(enum qz_affine_kind kind, enum qz_affine_list list, qz_dtype dtype, const float *v,
-                          const float *w, size_t n, const float *unit, float *scale, float *zero,
-                          struct qz_affine_error *error);
+                          const float *w, size_t n, const float *unit, const struct qz_affine_rule *rule, float *scale,
+                          float *zero, struct qz_affine_error *error);
 
     /* Looks at a block of groups that were searched with a zero, an integer or not, or an offset: QZ_SPECIAL_*. */
     void (*look_affine)(const struct qz_look *look, const struct qz_affine_error *error, int integer_zero,

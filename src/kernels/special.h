@@ -23,7 +23,7 @@ enum {
 /* What may be special about a group with a zero or an offset: it is to be searched alone; or if it is on a grid, few
  * codes are in use, or one value is frequent; or its values gather at the ends of the range, or most are next to 0, or
  * they do so if they are a wave; or some neighbours, or values that are farther apart, lie on straight lines; or few
- * of its weights count. */
+ * of its weights count; or the pair of another tool's rule may be better. */
 enum {
     QZ_SPECIAL = 1,
     QZ_SPECIAL_GRID = 2,
@@ -33,7 +33,8 @@ enum {
     QZ_SPECIAL_WAVE = 32,
     QZ_SPECIAL_SLOPES = 64,
     QZ_SPECIAL_FAR_SLOPES = 128,
-    QZ_SPECIAL_WEIGHTS = 256
+    QZ_SPECIAL_WEIGHTS = 256,
+    QZ_SPECIAL_RULE = 512
 };
 
 /* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */

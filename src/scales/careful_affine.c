@@ -337,48 +337,30 @@ static struct qz_pair fitted_pair(const struct qz_view *view, const struct qz_ex
     return fitted;
 }
 
-/* The pair of the scheme's rule, if it has one and that can be stored. It is rounded here, because the scheme may have
- * other types of scales than the rule knows. */
-static int rule_pair(const struct qz_encoder *encoder, float min, float max, struct qz_pair *pair)
-{
-    const struct qz_reference_range range = {min, max, max > -min ? max : min};
-    struct qz_reference fit;
-    if (!encoder->rule || !qz_reference_fit(encoder->rule, &encoder->how, &range, &fit))
-        return 0;
-    const struct qz_view *view = encoder->view;
-    *pair = (struct qz_pair){qz_stored(view, (double)fit.scale[0]), fit.zero[0] + 0.0f};
-    if (view->grid.zero != QZ_ZERO_UINT4)
-        pair->zero = qz_stored(view, (double)pair->zero);
-    return is_storable(encoder->view, pair);
-}
-
-/* The error of a pair, without weights, as kernels sum it. */
-static double quick_error(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *pair)
-{
-    struct qz_sums sums;
-    uint8_t codes[QZ_TILE / 2];
-    float inverse = 1.0f / pair->scale;
-    double sum = 0;
-    view->kernels->group_codes_error(source->x, (size_t)source->n, (size_t)source->n, &view->grid, &pair->scale,
-                                     &inverse, &pair->zero, codes, &sums);
-    for (int l = 0; l < QZ_SUMS_LANES; l++)
-        sum += (double)sums.error[l];
-    return sum;
-}
-
-void qz_take_rule(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
-                  const struct qz_pair *plain, struct qz_pair *pair)
+/* They are rounded here, because the scheme may have other types of scales than the rule knows. */
+void qz_rule_pairs(const struct qz_encoder *encoder, size_t count, const float *min, const float *max, float *scale,
+                   float *zero)
 {
     const struct qz_view *view = encoder->view;
-    const float largest = qz_larger(-min, max);
-    struct qz_pair other;
-    if (!rule_pair(encoder, min, max, &other) || (other.scale == plain->scale && other.zero == plain->zero))
-        return;
-    if (!source->w && largest >= 0x1p-30f && largest <= 0x1p30f &&
-        quick_error(view, source, &other) > quick_error(view, source, pair) * (1 + 0x1p-16))
-        return;
+    const qz_dtype dtype = qz_rule_info(encoder->rule)->scale_dtype;
+    struct qz_reference_range range[QZ_TILE_GROUPS];
+    float by[QZ_TILE_GROUPS], from[QZ_TILE_GROUPS];
+    for (size_t g = 0; g < count; g++)
+        range[g] = (struct qz_reference_range){min[g], max[g], max[g] > -min[g] ? max[g] : min[g]};
+    qz_reference_fit_all(encoder->rule, &encoder->how, range, count, scale, zero, by, from);
+    for (size_t g = 0; g < count && dtype != 0 && dtype != view->scale_dtype; g++) {
+        scale[g] = qz_stored(view, (double)scale[g]);
+        zero[g] = view->grid.zero == QZ_ZERO_UINT4 ? zero[g] : qz_stored(view, (double)zero[g]);
+    }
+    for (size_t g = 0; g < count; g++)
+        zero[g] += 0.0f;
+}
+
+void qz_take_better_pair(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *other,
+                         struct qz_pair *pair)
+{
     double least = qz_affine_error(view->grid.zero, source, pair->scale, pair->zero);
-    take_better(view, source, &other, &least, pair);
+    take_better(view, source, other, &least, pair);
 }
 
 /* Tries parts of a slope as the scale. */
@@ -446,8 +428,10 @@ void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_s
     double least = qz_affine_error(view->grid.zero, source, plain.scale, plain.zero);
     struct qz_pair best = plain;
     take_better(view, source, pair, &least, &best);
-    if (rule_pair(encoder, min, max, &found))
+    if (encoder->rule != QZ_RULE_NONE) {
+        qz_rule_pairs(encoder, 1, &min, &max, &found.scale, &found.zero);
         take_better(view, source, &found, &least, &best);
+    }
     if (view->grid.zero == QZ_ZERO_UINT4) {
         for (int steps = MOST_STEPS; steps > 0; steps--) {
             found = grid_pair(view, min, max, steps, 0);

@@ -41,20 +41,13 @@ void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_s
 void qz_try_slopes(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                    int special, struct qz_pair *pair);
 
-/* Whether the pair of the scheme's rule may be better than one that was found. It is the plain one or next to it,
- * unless that widens the range to hold 0 and the rule does not; and a search that found a better one than the plain one
- * has looked there. */
-static inline int qz_rule_may_be_better(const struct qz_view *view, float min, float max, const struct qz_pair *plain,
-                                        const struct qz_pair *pair)
-{
-    int next = view->grid.zero == QZ_ZERO_OFFSET || (min <= 0.0f && max >= 0.0f);
-    return !next || (pair->scale == plain->scale && pair->zero == plain->zero);
-}
+/* The pairs of the scheme's rule, for groups of these ranges, as they are stored; some may not be storable. */
+void qz_rule_pairs(const struct qz_encoder *encoder, size_t count, const float *min, const float *max, float *scale,
+                   float *zero);
 
-/* The pair of the scheme's rule, in place of one that was found, if it has less error; where it is the plain pair, that
- * was compared. */
-void qz_take_rule(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
-                  const struct qz_pair *plain, struct qz_pair *pair);
+/* `other` in place of a pair that was found, if it is storable and has less error. */
+void qz_take_better_pair(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *other,
+                         struct qz_pair *pair);
 
 /* The best pair; `pair` is one that was searched. */
 void qz_exact_affine_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,

@@ -31,6 +31,12 @@ static int has_other(const struct qz_encoder *encoder)
     return is_symmetric(encoder) && encoder->search[QZ_CANDIDATES_UNWEIGHTED].as_stored > 1;
 }
 
+/* Whether the scheme has the rule of another tool, with pairs of its own. */
+static int has_rule(const struct qz_encoder *encoder)
+{
+    return encoder->rule != QZ_RULE_NONE && !is_symmetric(encoder) && !encoder->view->super_groups;
+}
+
 /* Groups that are searched together. */
 struct block {
     size_t count, length;
@@ -40,6 +46,8 @@ struct block {
     float other[QZ_BLOCK];   /* the scales of QZ_ABSMAX7, where they are candidates */
     const float *low, *high; /* the ranges: those of the run's groups, or these */
     float own_low[QZ_BLOCK], own_high[QZ_BLOCK];
+    struct qz_affine_rule rule; /* those of the source, or these; NULL for none, or where all are the plain ones */
+    float rule_scale[QZ_BLOCK], rule_zero[QZ_BLOCK];
     struct qz_affine_error error;
     uint8_t second[QZ_BLOCK];
     struct qz_gains gains;
@@ -56,7 +64,8 @@ struct source {
     size_t row_groups;
     float least_weight[QZ_TILE_GROUPS], most_weight[QZ_TILE_GROUPS];
     float begin[QZ_TILE_GROUPS]; /* the plain scales */
-    float other[QZ_TILE_GROUPS]; /* fit_other; with a zero or an offset, the plain ones */
+    float other[QZ_TILE_GROUPS]; /* fit_other */
+    float rule_scale[QZ_TILE_GROUPS], rule_zero[QZ_TILE_GROUPS]; /* has_rule */
 };
 
 /* Groups that ordinary candidates may not be enough for: what is suspected, and what has been gained so far. */
@@ -166,8 +175,8 @@ static void search_lanes(const struct qz_encoder *encoder, struct block *block, 
     enum qz_affine_list moves = w ? QZ_AFFINE_WEIGHTED : QZ_AFFINE_USUAL;
     if (list == QZ_CANDIDATES_MANY)
         moves = w || super ? QZ_AFFINE_ANYWHERE : QZ_AFFINE_MANY;
-    view->kernels->search_affine(kind, moves, view->scale_dtype, block->v, w, block->length, block->unit, block->scale,
-                                 block->zero, &block->error);
+    view->kernels->search_affine(kind, moves, view->scale_dtype, block->v, w, block->length, block->unit,
+                                 block->rule.scale ? &block->rule : NULL, block->scale, block->zero, &block->error);
 }
 
 /* The super scales of `count` groups of a run from g on. */
@@ -245,14 +254,35 @@ static void note_specials(const struct qz_encoder *encoder, const struct source 
     }
 }
 
+/* For which groups the rule of another tool has a pair that is better, as far as float32 sums can tell. */
+static void note_rules(const struct block *block, int32_t special[QZ_BLOCK])
+{
+    const float *scale = block->rule.scale, *zero = block->rule.zero;
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        int32_t other = (scale[l] != block->scale[l]) | (zero[l] != block->zero[l]);
+        special[l] |= (other & (block->error.rule[l] * QZ_AFFINE_LESS <= block->error.curve[l])) * QZ_SPECIAL_RULE;
+    }
+}
+
 /* The same with a zero or an offset, and without super scales: which groups are to be looked at again
  * (careful_affine.c). */
-static void note_affine(const struct qz_view *view, const struct block *block, const float *w,
+static void note_affine(const struct qz_encoder *encoder, const struct block *block, const float *w,
                         int32_t special[QZ_BLOCK])
 {
+    const struct qz_view *view = encoder->view;
     const struct qz_look look = look_at(block, w);
     if (!view->super_groups)
         view->kernels->look_affine(&look, &block->error, view->grid.zero == QZ_ZERO_UINT4, special);
+    if (block->rule.scale)
+        note_rules(block, special);
+}
+
+/* Once the plain pairs of a block are known. */
+static void set_rules(const struct qz_encoder *encoder, struct block *block, const float *scale, const float *zero)
+{
+    int some = has_rule(encoder) && (memcmp(scale, block->scale, sizeof block->scale) != 0 ||
+                                     memcmp(zero, block->zero, sizeof block->zero) != 0);
+    block->rule = some ? (struct qz_affine_rule){scale, zero} : (struct qz_affine_rule){NULL, NULL};
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------------------- */
@@ -275,7 +305,10 @@ static void fill_block(const struct qz_encoder *encoder, const struct run *run, 
         block->own_high[l] = groups->max[g] / unit;
         block->zero[l] = offset ? groups->zero[g] / unit : groups->zero[g];
         block->other[l] = has_other(encoder) ? source->other[g] / unit : 0.0f;
+        block->rule_scale[l] = has_rule(encoder) ? source->rule_scale[g] / unit : 0.0f;
+        block->rule_zero[l] = has_rule(encoder) ? source->rule_zero[g] / (offset ? unit : 1.0f) : 0.0f;
     }
+    set_rules(encoder, block, block->rule_scale, block->rule_zero);
     interleave(view, block, source->x, block->v);
     for (size_t l = 0; l < block->count; l++)
         for (size_t k = 0; k < block->length && block->unit[l] != 1.0f; k++)
@@ -311,7 +344,7 @@ static void search_block(const struct qz_encoder *encoder, const struct run *run
     if (is_symmetric(encoder))
         note_specials(encoder, source, block, w, specials);
     else
-        note_affine(encoder->view, block, w, special);
+        note_affine(encoder, block, w, special);
     for (size_t l = 0; l < block->count; l++) {
         keep_lane(encoder->view, groups, block, l);
         groups->special[block->group[l]] = special[l];
@@ -338,6 +371,7 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
         memcpy(block->zero, groups->zero + g, bytes);
     if (has_other(encoder))
         memcpy(block->other, source->other + g, bytes);
+    set_rules(encoder, block, source->rule_scale + g, source->rule_zero + g);
     view->kernels->interleave(source->x + g * block->length, block->length, block->v);
     if (weighted && block->laid != g % row_groups) {
         interleave_weights(view, source, block);
@@ -350,7 +384,7 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
     if (is_symmetric(encoder))
         note_specials(encoder, source, block, w, specials);
     else
-        note_affine(view, block, w, groups->special + g);
+        note_affine(encoder, block, w, groups->special + g);
     memcpy(groups->scale + g, block->scale, bytes);
     if (view->grid.zero != QZ_ZERO_NONE)
         memcpy(groups->zero + g, block->zero, bytes);
@@ -659,12 +693,16 @@ static void measure_weights(const struct qz_encoder *encoder, const struct run *
     }
 }
 
-/* The other plain scales of integers: those of QZ_ABSMAX7; or, where they may not be negative, those that make the
- * largest magnitude 7.5, as compressed-tensors and GPTQ have them. */
+/* The other plain scales of integers: those of QZ_ABSMAX7; or, where they may not be negative, those of the scheme's
+ * rule, or which make the largest magnitude 7.5, as compressed-tensors and GPTQ have most of them. */
 static void fit_other(const struct qz_encoder *encoder, const struct groups *groups, float *scale)
 {
     struct qz_fit rule = encoder->fit;
     float inverse[QZ_TILE_GROUPS];
+    if (encoder->positive && encoder->rule != QZ_RULE_NONE) {
+        qz_rule_pairs(encoder, groups->count, groups->min, groups->max, scale, inverse);
+        return;
+    }
     rule.positive = 1;
     rule.end = encoder->positive ? 7.5f : 7.0f;
     encoder->view->kernels->fit(&rule, groups->count, groups->min, groups->max, scale, inverse, NULL);
@@ -742,21 +780,44 @@ static void search_blocks(const struct qz_encoder *encoder, const struct run *ru
         search_ends_again(&pass);
 }
 
-/* Where the scheme has the rule of another tool, its pair may be better than what was found. */
-static void compare_rule(const struct pass *pass)
+/* Whether the scheme has the rule of another tool whose scales are no candidates: of two equal ends it may take another
+ * one than the plain scales do. */
+static int has_other_end(const struct qz_encoder *encoder)
+{
+    return encoder->rule != QZ_RULE_NONE && is_symmetric(encoder) && encoder->view->grid.uniform && !encoder->positive;
+}
+
+/* Takes scales of that rule that are better than what was found. */
+static void take_other_ends(const struct pass *pass)
 {
     const struct qz_encoder *encoder = pass->encoder;
     struct groups *groups = pass->groups;
-    for (size_t g = 0; g < groups->count && encoder->rule; g++) {
-        struct qz_pair pair = {groups->scale[g], groups->zero[g]};
-        const struct qz_pair plain = {pass->source->begin[g], pass->source->other[g]};
-        if (!qz_rule_may_be_better(encoder->view, groups->min[g], groups->max[g], &plain, &pair) ||
-            groups->special[g] & QZ_SPECIAL || !qz_is_ordinary_scale(groups->scale[g]))
+    for (size_t g = 0; g < groups->count; g++) {
+        /* Of equal ends one was moved towards 0, by the next number: fit_groups.c. */
+        const float low = -groups->min[g], high = groups->max[g], end = qz_larger(low, high), min = -end;
+        if (nextafterf(low, end) != end || nextafterf(high, end) != end || !is_searchable(groups, g))
             continue;
         struct qz_exact_source source = source_of(encoder->view, pass->run, pass->source, g);
+        float plain[2] = {0.0f, 0.0f}, zero;
+        qz_rule_pairs(encoder, 1, &min, &end, &plain[0], &zero);
+        qz_careful_group(encoder, &source, 1.0f, plain, 0, &groups->scale[g], &groups->zero[g]);
+    }
+}
+
+/* Takes pairs of the rule of another tool that are better than what was found. */
+static void take_rules(const struct pass *pass)
+{
+    struct groups *groups = pass->groups;
+    for (size_t g = 0; g < groups->count; g++) {
+        if (!(groups->special[g] & QZ_SPECIAL_RULE))
+            continue;
+        groups->special[g] &= ~QZ_SPECIAL_RULE;
+        struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);
+        struct qz_pair pair = {groups->scale[g], groups->zero[g]};
+        const struct qz_pair rule = {pass->source->rule_scale[g], pass->source->rule_zero[g]};
         if (source.unweighted)
             source.w = NULL;
-        qz_take_rule(encoder, &source, groups->min[g], groups->max[g], &plain, &pair);
+        qz_take_better_pair(pass->encoder->view, &source, &rule, &pair);
         groups->scale[g] = pair.scale;
         groups->zero[g] = pair.zero;
     }
@@ -887,9 +948,9 @@ unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *ru
     memcpy(source.begin, groups->scale, groups->count * sizeof *source.begin);
     if (has_other(encoder))
         fit_other(encoder, groups, source.other);
+    if (has_rule(encoder))
+        qz_rule_pairs(encoder, groups->count, groups->min, groups->max, source.rule_scale, source.rule_zero);
     int settles = !is_symmetric(encoder) && !view->super_groups;
-    if (settles)
-        memcpy(source.other, groups->zero, groups->count * sizeof *source.other);
     for (size_t g = 0; g < groups->count && settles; g++)
         groups->special[g] = QZ_SPECIAL; /* unless it is searched */
     if (view->group_size > QZ_SEARCH_MOST)
@@ -897,9 +958,11 @@ unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *ru
     else if (encoder->method == QZ_SEARCH || !is_symmetric(encoder))
         search_blocks(encoder, run, groups, &source);
     if (settles && view->group_size <= QZ_SEARCH_MOST) {
-        compare_rule(&pass);
+        take_rules(&pass);
         settle_affine(&pass);
     }
+    if (encoder->method == QZ_SEARCH && has_other_end(encoder) && view->group_size <= QZ_SEARCH_MOST)
+        take_other_ends(&pass);
     if (encoder->method == QZ_EXACT && is_symmetric(encoder))
         exact_groups(&pass);
     if (has_two_signs(encoder))

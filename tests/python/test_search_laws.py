@@ -3,6 +3,7 @@
 Errors are computed here, in float64, from what was decoded.
 """
 
+import ml_dtypes
 import numpy as np
 import pytest
 import quantize
@@ -95,6 +96,42 @@ def test_never_worse_than_a_rule(scheme, group_size):
                     squares = squares.reshape(ROWS, -1, group_size).sum(-1)
                 worse = found > squares * (1 + 1e-6)
                 assert not worse.any(), (kind, weighting, method, int(worse.sum()))
+
+
+RULES = ["q4_0", "matmulnbits", "compressed_tensors", "gptq", "fp4_bnb"]
+RULES += ["q4_1", "matmulnbits_zero", "compressed_tensors_zero", "gptq_zero", "awq"]
+
+
+@pytest.mark.parametrize("values", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("scheme", RULES)
+def test_never_worse_than_the_rule_of_a_tool(scheme, values):
+    """Nor where the rule has a scale next to the plain one and many values lie at its ends, nor where it
+    takes another one of two equal ends, or cuts off values of one sign."""
+    rng = np.random.default_rng(12)
+    size = (32, 1024)
+    normal = rng.standard_normal(size)
+    kinds = {
+        "cut": np.clip(normal, -0.5, 1.5),
+        "saturated": np.tanh(3 * normal),
+        "equal ends": np.clip(normal * 0.4, -1, 1),
+        "one sign": np.abs(normal) ** 3,
+    }
+    outliers = np.where(rng.random(size) < 0.02, 1000.0, 1.0).astype(np.float32)
+    group_size = next(s.group_size for s in quantize.schemes() if s.name == scheme)
+    for kind, x in kinds.items():
+        x = x.astype(values)
+        for scale_dtype in ("float16", "bfloat16") if scheme[:3] not in ("fp4", "q4_") else (None,):
+            same = {"group_size": group_size} | ({"scale_dtype": scale_dtype} if scale_dtype else {})
+            rule = quantize.quantize_array(x, scheme, method="reference", **same).dequantize()
+            for weights in (None, outliers):
+                found = quantize.quantize_array(x, scheme, weights=weights, **same).dequantize()
+                counts = 1.0 if weights is None else weights.astype(float)
+                errors = [
+                    (counts * (x.astype(float) - y.astype(float)) ** 2).reshape(-1, group_size).sum(-1)
+                    for y in (found, rule)
+                ]
+                worse = errors[0] > errors[1] * (1 + 1e-6)
+                assert not worse.any(), (kind, scale_dtype, weights is None, int(worse.sum()))
 
 
 # Where a search stays further behind the exact method, and how far at most.
