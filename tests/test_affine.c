@@ -127,7 +127,7 @@ struct result {
 
 static enum qz_affine_list any_list(struct rng *rng)
 {
-    return (enum qz_affine_list)rng_below(rng, QZ_AFFINE_ANYWHERE + 1);
+    return (enum qz_affine_list)rng_below(rng, QZ_AFFINE_LATTICES + 1);
 }
 
 static void run(const struct qz_kernels *set, const struct block *block, struct result *result)
@@ -187,7 +187,7 @@ static void test_sets(void **state)
             }
     assert_true(changed > cases(1000, 500));
     const int32_t all = QZ_SPECIAL | QZ_SPECIAL_GRID | QZ_SPECIAL_REPEATED | QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE |
-                        QZ_SPECIAL_SLOPES | QZ_SPECIAL_FAR_SLOPES | QZ_SPECIAL_WEIGHTS;
+                        QZ_SPECIAL_SLOPES | QZ_SPECIAL_FAR_SLOPES | QZ_SPECIAL_WEIGHTS | QZ_SPECIAL_LATTICE;
     assert_int_equal(seen, all);
     assert_int_equal(unseen & all, all);
 }
@@ -412,9 +412,9 @@ static double nearest_zero(double zero)
 /* A start, fitted. */
 static struct guess start_of(const struct group *g, double lo, double hi, int i)
 {
-    struct qz_affine_move share = qz_affine_start(g->kind, g->list, g->n, i);
+    struct qz_affine_begin share = qz_affine_start(g->kind, g->list, g->n, i);
     double low = lo + (double)share.low * (g->mean - lo), high = hi - (double)share.high * (hi - g->mean);
-    struct guess guess = {(high - low) / 15, low, 0, 0, 0};
+    struct guess guess = {(high - low) / (double)share.steps, low, 0, 0, 0};
     if (!(high > low))
         return (struct guess){0, 0, 0, g->spread, 1};
     if (g->kind == QZ_AFFINE_UINT4)
@@ -426,7 +426,7 @@ static struct guess start_of(const struct group *g, double lo, double hi, int i)
 }
 
 /* The least error of all candidates that are sure. *sure is 0 where it is not known which start leads on, as with
- * QZ_AFFINE_ANYWHERE, which has many: then the moves are not among them. */
+ * QZ_AFFINE_ANYWHERE, which has many: then the moves are not among them; QZ_AFFINE_LATTICES has none. */
 static double best_candidate(const struct group *g, int *sure)
 {
     int from_zero = g->kind == QZ_AFFINE_UINT4 || g->kind == QZ_AFFINE_MIN;
@@ -439,7 +439,7 @@ static double best_candidate(const struct group *g, int *sure)
         start[i % QZ_AFFINE_STARTS] = best;
     }
     *sure = 0;
-    if (g->list == QZ_AFFINE_ANYWHERE)
+    if (g->list == QZ_AFFINE_ANYWHERE || g->list == QZ_AFFINE_LATTICES)
         return least;
     int same = fabs(start[0].scale - start[1].scale) <= 1e-9 * start[0].scale && start[0].zero == start[1].zero &&
                fabs(start[0].offset - start[1].offset) <= 1e-9 * start[0].scale;
@@ -534,7 +534,7 @@ static void test_best_candidate(void **state)
                          block.n, got, wanted);
             if (block.kind == QZ_AFFINE_MIN)
                 assert_true(result.zero[l] <= 0 && result.scale[l] >= 0);
-            compared += block.list != QZ_AFFINE_ANYWHERE;
+            compared += block.list != QZ_AFFINE_ANYWHERE && block.list != QZ_AFFINE_LATTICES;
             whole += (size_t)sure;
         }
     }

@@ -6,8 +6,9 @@
  * the nearest number of its type to s * unit[l]. So is the largest weight. Results do not depend on these powers of
  * two.
  *
- *   1. Starts. Both ends of the range are drawn towards the mean by a share of their distance from it. Codes follow,
- * and least squares over them give the best scale and offset. The start with the least error stays.
+ *   1. Starts. Both ends of the range are drawn towards the mean by a share of their distance from it; with
+ * QZ_AFFINE_LATTICES they stay, and are 8 to 15 steps apart. Codes follow, and least squares over them give the best
+ * scale and offset. The start with the least error stays.
  *   2. Moves. The same with ends moved by parts of a step from where the best start has them; QZ_AFFINE_ANYWHERE does
  * so again from the best of these.
  *   3. The zero is rounded as it will be stored, codes are made once more, and the scale alone is fitted and rounded.
@@ -20,6 +21,8 @@
  */
 #ifndef QZ_AFFINE_H
 #define QZ_AFFINE_H
+
+#include "special.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -38,7 +41,8 @@ enum qz_affine_list {
     QZ_AFFINE_USUAL,
     QZ_AFFINE_WEIGHTED, /* with weights the best ends may be anywhere: more is tried, and farther out */
     QZ_AFFINE_MANY,     /* where values gather at the ends of their range: the best codes may be fewer */
-    QZ_AFFINE_ANYWHERE  /* where few weights count or values repeat: the best ends may be anywhere in the range */
+    QZ_AFFINE_ANYWHERE, /* where few weights count or values repeat: the best ends may be anywhere in the range */
+    QZ_AFFINE_LATTICES  /* where values are near a lattice: the range may be any number of steps */
 };
 
 enum {
@@ -58,24 +62,34 @@ struct qz_affine_move {
     float low, high;
 };
 
+/* A start: what lies between the ends becomes so many steps. */
+struct qz_affine_begin {
+    float low, high, steps;
+};
+
 static inline int qz_affine_start_count(enum qz_affine_list list)
 {
-    return list == QZ_AFFINE_ANYWHERE ? QZ_AFFINE_ANYWHERE_ENDS * QZ_AFFINE_ANYWHERE_ENDS : QZ_AFFINE_STARTS;
+    return list == QZ_AFFINE_ANYWHERE   ? QZ_AFFINE_ANYWHERE_ENDS * QZ_AFFINE_ANYWHERE_ENDS
+           : list == QZ_AFFINE_LATTICES ? QZ_MOST_STEPS - QZ_FEWEST_STEPS + 1
+                                        : QZ_AFFINE_STARTS;
 }
 
 /* Start i. The more values there are, the further out the ends. */
-static inline struct qz_affine_move qz_affine_start(enum qz_affine_kind kind, enum qz_affine_list list, size_t n, int i)
+static inline struct qz_affine_begin qz_affine_start(enum qz_affine_kind kind, enum qz_affine_list list, size_t n,
+                                                     int i)
 {
     static const float shares[3][QZ_AFFINE_STARTS] = {{0.02f, 0.12f}, {0.08f, 0.2f}, {0.18f, 0.32f}};
     static const float short_shares[2][QZ_AFFINE_STARTS] = {{0.02f, 0.35f}, {-0.09f, 0.32f}};
     static const float ends[QZ_AFFINE_ANYWHERE_ENDS] = {-0.2f, -0.1f, 0.0f, 0.08f, 0.16f,
                                                         0.26f, 0.36f, 0.5f, 0.65f, 0.8f};
+    if (list == QZ_AFFINE_LATTICES)
+        return (struct qz_affine_begin){0.0f, 0.0f, (float)(QZ_FEWEST_STEPS + i)};
     if (list == QZ_AFFINE_ANYWHERE)
-        return (struct qz_affine_move){ends[i / QZ_AFFINE_ANYWHERE_ENDS], ends[i % QZ_AFFINE_ANYWHERE_ENDS]};
+        return (struct qz_affine_begin){ends[i / QZ_AFFINE_ANYWHERE_ENDS], ends[i % QZ_AFFINE_ANYWHERE_ENDS], 15.0f};
     float share = shares[n <= 64 ? 0 : n <= 512 ? 1 : 2][i];
     if (n <= QZ_AFFINE_SHORT && list != QZ_AFFINE_WEIGHTED)
         share = short_shares[kind == QZ_AFFINE_UINT4][i];
-    return (struct qz_affine_move){share, share};
+    return (struct qz_affine_begin){share, share, 15.0f};
 }
 
 /* What is tried from the best start on, of n values. */
@@ -117,8 +131,11 @@ static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind k
         {-2.3f, 0.0f}, {-2.3f, 1.0f}, {-2.3f, -1.0f}, {-2.75f, 0.0f}, {-2.75f, 1.0f}, {-2.75f, -1.0f},
         {-3.2f, 0.0f}, {-3.2f, 1.0f}, {-3.2f, -1.0f}, {-3.65f, 0.0f}, {-3.65f, 1.0f}, {-3.65f, -1.0f},
         {-4.1f, 0.0f}, {-4.1f, 1.0f}, {-4.1f, -1.0f}, {-4.55f, 0.0f}, {-4.55f, 1.0f}, {-4.55f, -1.0f}};
-    static const struct qz_affine_move *const moves[4][2] = {
-        {ends, zeros}, {weighted_ends, weighted_zeros}, {many_ends, many_zeros}, {weighted_ends, weighted_zeros}};
+    static const struct qz_affine_move *const moves[5][2] = {{ends, zeros},
+                                                             {weighted_ends, weighted_zeros},
+                                                             {many_ends, many_zeros},
+                                                             {weighted_ends, weighted_zeros},
+                                                             {ends, zeros}};
     if (list == QZ_AFFINE_USUAL && n <= QZ_AFFINE_SHORT)
         return kind == QZ_AFFINE_UINT4 ? short_zeros : short_ends;
     return moves[list][kind == QZ_AFFINE_UINT4];
@@ -126,8 +143,8 @@ static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind k
 
 static inline int qz_affine_move_count(enum qz_affine_list list)
 {
-    static const int counts[4] = {QZ_AFFINE_MOVES, QZ_AFFINE_WEIGHTED_MOVES, QZ_AFFINE_MANY_MOVES,
-                                  QZ_AFFINE_WEIGHTED_MOVES};
+    static const int counts[5] = {QZ_AFFINE_MOVES, QZ_AFFINE_WEIGHTED_MOVES, QZ_AFFINE_MANY_MOVES,
+                                  QZ_AFFINE_WEIGHTED_MOVES, 0};
     return counts[list];
 }
 

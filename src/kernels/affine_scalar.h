@@ -185,10 +185,10 @@ static struct affine_fit affine_search(const struct affine *g, enum qz_affine_li
 {
     struct affine_fit best = {-1, 0, 0, 0};
     for (int i = 0; i < qz_affine_start_count(list); i++) {
-        struct qz_affine_move begin = qz_affine_start(g->kind, list, g->n, i);
+        struct qz_affine_begin begin = qz_affine_start(g->kind, list, g->n, i);
         float low = g->mean * begin.low;
         float high = fmaf(-(g->range - g->mean), begin.high, g->range);
-        float inverse = high > low ? 15 / (high - low) : 0, bias = -low * inverse;
+        float inverse = high > low ? begin.steps / (high - low) : 0, bias = -low * inverse;
         float zero =
             g->kind == QZ_AFFINE_UINT4 ? affine_zero(-(g->origin + low) * inverse) : affine_middle(g, inverse, bias);
         affine_better(&best, affine_fit(g, affine_try(g, inverse, bias, zero), zero));

@@ -225,16 +225,16 @@ INLINE struct affine_fit affine_moved(enum qz_affine_kind kind, enum qz_affine_l
 INLINE struct affine_fit affine_search(enum qz_affine_kind kind, enum qz_affine_list list, const float *v,
                                        const float *w, size_t n, const struct affine_lanes *g)
 {
-    VF none = vf_set1(0.0f), fifteen = vf_set1(15.0f), above = vf_neg(vf_sub(g->range, g->mean));
+    VF none = vf_set1(0.0f), above = vf_neg(vf_sub(g->range, g->mean));
     struct affine_fit best = {vf_set1(-1.0f), none, none, none};
     struct affine_try try[QZ_AFFINE_STARTS];
     struct affine_means means[QZ_AFFINE_STARTS];
     for (int from = 0; from < qz_affine_start_count(list); from += QZ_AFFINE_STARTS) {
 #pragma GCC unroll 2
         for (int i = 0; i < QZ_AFFINE_STARTS; i++) {
-            struct qz_affine_move begin = qz_affine_start(kind, list, n, from + i);
+            struct qz_affine_begin begin = qz_affine_start(kind, list, n, from + i);
             VF low = vf_mul(g->mean, vf_set1(begin.low)), high = vf_fma(above, vf_set1(begin.high), g->range);
-            VF inverse = vf_select(vf_lt(low, high), vf_div(fifteen, vf_sub(high, low)), none);
+            VF inverse = vf_select(vf_lt(low, high), vf_div(vf_set1(begin.steps), vf_sub(high, low)), none);
             VF bias = vf_mul(vf_neg(low), inverse);
             VF zero = kind == QZ_AFFINE_UINT4 ? affine_zero(vf_mul(vf_neg(vf_add(g->origin, low)), inverse))
                                               : affine_middle(g, inverse, bias);

@@ -4,8 +4,11 @@
 #ifndef QZ_SPECIAL_H
 #define QZ_SPECIAL_H
 
+#include "../base/number.h"
+
 #include <math.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* What a group with neither a zero nor an offset is suspected of. */
 enum {
@@ -23,7 +26,7 @@ enum {
 /* What may be special about a group with a zero or an offset: it is to be searched alone; or if it is on a grid, few
  * codes are in use, or one value is frequent; or its values gather at the ends of the range, or most are next to 0, or
  * they do so if they are a wave; or some neighbours, or values that are farther apart, lie on straight lines; or few
- * of its weights count; or the pair of another tool's rule may be better. */
+ * of its weights count; or the pair of another tool's rule may be better; or its values are near a lattice. */
 enum {
     QZ_SPECIAL = 1,
     QZ_SPECIAL_GRID = 2,
@@ -34,7 +37,8 @@ enum {
     QZ_SPECIAL_SLOPES = 64,
     QZ_SPECIAL_FAR_SLOPES = 128,
     QZ_SPECIAL_WEIGHTS = 256,
-    QZ_SPECIAL_RULE = 512
+    QZ_SPECIAL_RULE = 512,
+    QZ_SPECIAL_LATTICE = 1024
 };
 
 /* Errors that are smaller than this share of the largest magnitude are too small for float32 sums. */
@@ -51,10 +55,45 @@ static inline int qz_few_of(size_t n)
     return 5 + (int)(n / 16);
 }
 
-/* How far some values may be from a grid, in steps: a random one is nearer with a chance of 3/16. And how much the
- * distances of all of them may vary: where there is no grid it is 1/12. */
-#define QZ_GRID_NEAR     0x1.8p-4f
+/* How much the distances of all values from a grid may vary, in steps: where there is no grid it is 1/12. */
 #define QZ_GRID_VARIANCE 0.006f
+
+/* Lattices divide the range of a group into so many steps; those of fewer steps are among those of twice as many. */
+enum { QZ_FEWEST_STEPS = 8, QZ_MOST_STEPS = 15 };
+
+/* A place in a range, in 1/65536 of it, mod 65536: the nearest integer is in the last bits of the sum. */
+#define QZ_PLACES 65536.0f
+static inline uint16_t qz_place(float x)
+{
+    return (uint16_t)qz_bits(x + 0x1.8p23f);
+}
+
+/* How far a place is from the nearest point of a lattice, in 1/4096 of a step. Multiples are taken mod 65536: beyond the
+ * middle of a step they are below the next point. */
+static inline uint16_t qz_off_lattice(uint16_t place, unsigned steps)
+{
+    uint16_t beyond = (uint16_t)(steps * place), below = (uint16_t)(0u - beyond);
+    uint16_t off = beyond < below ? beyond : below;
+    return (uint16_t)(off >> 4);
+}
+
+/* Of a group of n values twelve are looked at, or twice as many. */
+static inline int32_t qz_lattice_rounds(size_t n)
+{
+    return n < 64 ? 1 : 2;
+}
+
+/* How far so many values together may be from a lattice, in these units. Where there is none each is a quarter of a step
+ * from it on the mean, and all are nearer than the second of these for one lattice in 500, or in 3,000 if they are more. */
+static inline int32_t qz_on_lattice(size_t n)
+{
+    return qz_lattice_rounds(n) * 4400;
+}
+
+static inline int32_t qz_next_to_lattice(size_t n)
+{
+    return qz_lattice_rounds(n) > 1 ? 14700 : 6400;
+}
 
 /* Whether few of n weights count, by their sum and the sum of their squares: sum^2 / squares is n where all are the
  * same, and k where k of them are and the others 0. */

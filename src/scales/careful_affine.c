@@ -31,8 +31,7 @@
 /* What the search one at a time takes for good enough: 0.04 dB. */
 #define ENOUGH 0.01
 
-/* Of a grid. Those of fewer steps are among those of twice as many, unless values would be stored that cannot be. */
-enum { LEAST_STEPS = 8, MOST_STEPS = 15, STEPS = MOST_STEPS - LEAST_STEPS + 1 };
+enum { STEPS = QZ_MOST_STEPS - QZ_FEWEST_STEPS + 1 };
 
 static int is_storable(const struct qz_view *view, const struct qz_pair *pair)
 {
@@ -52,17 +51,44 @@ static float decoded(const struct qz_view *view, float x, const struct qz_pair *
 
 /* ---- which groups ---------------------------------------------------------------------------------------------- */
 
+/* The range that lattices divide. */
+static void span_of(const struct qz_view *view, float min, float max, float *lo, float *hi)
+{
+    int integers = view->grid.zero == QZ_ZERO_UINT4;
+    *lo = integers && !(min < 0) ? 0 : min;
+    *hi = integers && !(max > 0) ? 0 : max;
+}
+
+/* The mean distance is 3.5 standard deviations below what it is where there is no lattice. */
+int qz_is_near_lattice(const struct qz_view *view, const float *x, size_t n, float min, float max)
+{
+    enum { PIECE = 128, MEAN = 1024, DEVIATION = 590 };
+    uint16_t place[PIECE];
+    uint32_t sum[STEPS] = {0}, least = UINT32_MAX;
+    float lo, hi;
+    span_of(view, min, max, &lo, &hi);
+    const float factor = QZ_PLACES / (hi - lo);
+    for (size_t start = 0; start < n; start += PIECE) {
+        const size_t length = qz_least(n - start, PIECE);
+        for (size_t i = 0; i < length; i++)
+            place[i] = qz_place((x[start + i] - lo) * factor);
+        for (unsigned k = 0; k < STEPS; k++)
+            for (size_t i = 0; i < length; i++)
+                sum[k] += qz_off_lattice(place[i], QZ_FEWEST_STEPS + k);
+    }
+    for (unsigned k = 0; k < STEPS; k++)
+        least = sum[k] < least ? sum[k] : least;
+    return (double)least <= (double)n * MEAN - 3.5 * DEVIATION * sqrt((double)n);
+}
+
 int qz_is_grid(const struct qz_view *view, const float *x, size_t n, float min, float max)
 {
     const float round = 0x1.8p23f;
-    float lo = min, hi = max, factor[STEPS], sum[STEPS] = {0}, squares[STEPS] = {0};
-    if (view->grid.zero == QZ_ZERO_UINT4) {
-        lo = lo < 0 ? lo : 0;
-        hi = hi > 0 ? hi : 0;
-    }
+    float lo, hi, factor[STEPS], sum[STEPS] = {0}, squares[STEPS] = {0};
+    span_of(view, min, max, &lo, &hi);
     float inverse = 1.0f / (hi - lo);
     for (int k = 0; k < STEPS; k++)
-        factor[k] = (float)(LEAST_STEPS + k) * inverse;
+        factor[k] = (float)(QZ_FEWEST_STEPS + k) * inverse;
     for (size_t i = 0; i < n;) {
         size_t end = i + 4 < n ? i + 4 : n;
         for (; i < end; i++) {
@@ -205,8 +231,8 @@ static int find_lossless(const struct qz_encoder *encoder, const struct qz_exact
         return 1;
     int integers = view->grid.zero == QZ_ZERO_UINT4;
     for (int negative = 0; negative <= !integers; negative++)
-        for (int steps = MOST_STEPS; steps > 0; steps--)
-            for (int code = 0; code <= (integers ? 0 : MOST_STEPS - steps); code++) {
+        for (int steps = QZ_MOST_STEPS; steps > 0; steps--)
+            for (int code = 0; code <= (integers ? 0 : QZ_MOST_STEPS - steps); code++) {
                 *found = negative ? grid_pair(view, max, min, steps, code) : grid_pair(view, min, max, steps, code);
                 if (is_lossless_source(view, source, found))
                     return 1;
@@ -271,7 +297,7 @@ int qz_make_affine_normal(const struct qz_view *view, float min, float max, stru
             }
         }
     }
-    return high - low >= LEAST_STEPS;
+    return high - low >= QZ_FEWEST_STEPS;
 }
 
 /* ---- one group at a time --------------------------------------------------------------------------------------- */
@@ -433,7 +459,7 @@ void qz_careful_affine(const struct qz_encoder *encoder, const struct qz_exact_s
         take_better(view, source, &found, &least, &best);
     }
     if (view->grid.zero == QZ_ZERO_UINT4) {
-        for (int steps = MOST_STEPS; steps > 0; steps--) {
+        for (int steps = QZ_MOST_STEPS; steps > 0; steps--) {
             found = grid_pair(view, min, max, steps, 0);
             take_better(view, source, &found, &least, &best);
         }

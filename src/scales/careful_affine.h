@@ -49,6 +49,9 @@ void qz_rule_pairs(const struct qz_encoder *encoder, size_t count, const float *
 void qz_take_better_pair(const struct qz_view *view, const struct qz_exact_source *source, const struct qz_pair *other,
                          struct qz_pair *pair);
 
+/* Whether values are near a lattice that divides their range, to which 0 belongs if zeros are integers. */
+int qz_is_near_lattice(const struct qz_view *view, const float *x, size_t n, float min, float max);
+
 /* The best pair; `pair` is one that was searched. */
 void qz_exact_affine_group(const struct qz_encoder *encoder, const struct qz_exact_source *source, float min, float max,
                            struct qz_pair *pair);

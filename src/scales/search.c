@@ -63,8 +63,8 @@ struct source {
     const float *x, *w; /* w: NULL for none */
     size_t row_groups;
     float least_weight[QZ_TILE_GROUPS], most_weight[QZ_TILE_GROUPS];
-    float begin[QZ_TILE_GROUPS]; /* the plain scales */
-    float other[QZ_TILE_GROUPS]; /* fit_other */
+    float begin[QZ_TILE_GROUPS];                                 /* the plain scales */
+    float other[QZ_TILE_GROUPS];                                 /* fit_other */
     float rule_scale[QZ_TILE_GROUPS], rule_zero[QZ_TILE_GROUPS]; /* has_rule */
 };
 
@@ -154,29 +154,37 @@ static void draw_idle_values(const struct source *source, struct block *block)
     }
 }
 
-/* What the kernels make of a block that is laid out, at least of its first lanes; w: NULL without weights. */
-static void search_lanes(const struct qz_encoder *encoder, struct block *block, const float *w, int list, size_t lanes)
+/* What candidates make of a block that is laid out, at least of its first lanes; w: NULL without weights. */
+static void search_scales(const struct qz_encoder *encoder, struct block *block, const float *w, int list, size_t lanes)
 {
     const struct qz_view *view = encoder->view;
-    const float *super = view->super_groups ? block->super : NULL;
-    if (is_symmetric(encoder)) {
-        const struct qz_search *rule = &encoder->search[list];
-        view->kernels->search_scale(rule, block->v, w, block->length, lanes, block->unit, super,
-                                    rule->as_stored > 1 ? block->other : NULL, block->scale, block->second,
-                                    &block->gains);
-        for (size_t l = 0; l < QZ_BLOCK && view->grid.zero == QZ_ZERO_FLOAT; l++)
-            block->zero[l] = block->second[l] ? -view->grid.shift : 0.0f;
-        return;
-    }
+    const struct qz_search *rule = &encoder->search[list];
+    view->kernels->search_scale(rule, block->v, w, block->length, lanes, block->unit,
+                                view->super_groups ? block->super : NULL, rule->as_stored > 1 ? block->other : NULL,
+                                block->scale, block->second, &block->gains);
+    for (size_t l = 0; l < QZ_BLOCK && view->grid.zero == QZ_ZERO_FLOAT; l++)
+        block->zero[l] = block->second[l] ? -view->grid.shift : 0.0f;
+}
+
+/* The same with a zero or an offset. */
+static void search_pairs(const struct qz_encoder *encoder, struct block *block, const float *w,
+                         enum qz_affine_list list)
+{
+    const struct qz_view *view = encoder->view;
     enum qz_affine_kind kind = view->grid.zero == QZ_ZERO_UINT4   ? QZ_AFFINE_UINT4
                                : view->grid.zero == QZ_ZERO_FLOAT ? QZ_AFFINE_FLOAT
-                               : super                            ? QZ_AFFINE_MIN
+                               : view->super_groups               ? QZ_AFFINE_MIN
                                                                   : QZ_AFFINE_OFFSET;
-    enum qz_affine_list moves = w ? QZ_AFFINE_WEIGHTED : QZ_AFFINE_USUAL;
-    if (list == QZ_CANDIDATES_MANY)
-        moves = w || super ? QZ_AFFINE_ANYWHERE : QZ_AFFINE_MANY;
-    view->kernels->search_affine(kind, moves, view->scale_dtype, block->v, w, block->length, block->unit,
+    view->kernels->search_affine(kind, list, view->scale_dtype, block->v, w, block->length, block->unit,
                                  block->rule.scale ? &block->rule : NULL, block->scale, block->zero, &block->error);
+}
+
+static void search_usual(const struct qz_encoder *encoder, struct block *block, const float *w)
+{
+    if (is_symmetric(encoder))
+        search_scales(encoder, block, w, w ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
+    else
+        search_pairs(encoder, block, w, w ? QZ_AFFINE_WEIGHTED : QZ_AFFINE_USUAL);
 }
 
 /* The super scales of `count` groups of a run from g on. */
@@ -340,7 +348,7 @@ static void search_block(const struct qz_encoder *encoder, const struct run *run
     const float *w = weighted ? block->w : NULL;
     int32_t special[QZ_BLOCK] = {0};
     fill_block(encoder, run, groups, source, block, weighted);
-    search_lanes(encoder, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
+    search_usual(encoder, block, w);
     if (is_symmetric(encoder))
         note_specials(encoder, source, block, w, specials);
     else
@@ -380,7 +388,7 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
     }
     if (weighted && !is_symmetric(encoder))
         draw_idle_values(source, block);
-    search_lanes(encoder, block, w, weighted ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
+    search_usual(encoder, block, w);
     if (is_symmetric(encoder))
         note_specials(encoder, source, block, w, specials);
     else
@@ -484,8 +492,8 @@ static void search_more(const struct pass *pass, int list, const float begin[QZ_
     struct block *block = pass->block;
     struct specials *specials = pass->specials;
     memcpy(block->scale, begin, sizeof block->scale);
-    search_lanes(pass->encoder, block, is_weighted(pass->source, block->group[0]) ? block->w : NULL, list,
-                 block->count);
+    search_scales(pass->encoder, block, is_weighted(pass->source, block->group[0]) ? block->w : NULL, list,
+                  block->count);
     for (size_t l = 0; l < block->count; l++) {
         size_t i = block->item[l];
         if (block->gains.best[l] > specials->gain[i] + QZ_CLOSE * specials->energy[i]) {
@@ -637,37 +645,61 @@ static void settle_alike(const struct pass *pass)
     }
 }
 
-/* With a zero or an offset. */
-static void search_many_ends(const struct pass *pass)
+/* Searches a block once more, from where it was begun at first or from what was found. */
+static void search_pairs_again(const struct pass *pass, int lattices)
 {
+    const struct qz_encoder *encoder = pass->encoder;
     struct block *block = pass->block;
-    int weighted = is_weighted(pass->source, block->group[0]);
-    fill_block(pass->encoder, pass->run, pass->groups, pass->source, block, weighted);
-    search_lanes(pass->encoder, block, weighted ? block->w : NULL, QZ_CANDIDATES_MANY, block->count);
+    const float *w = is_weighted(pass->source, block->group[0]) ? block->w : NULL;
+    fill_block(encoder, pass->run, pass->groups, pass->source, block, w != NULL);
+    search_pairs(encoder, block, w,
+                 lattices                           ? QZ_AFFINE_LATTICES
+                 : w || encoder->view->super_groups ? QZ_AFFINE_ANYWHERE
+                                                    : QZ_AFFINE_MANY);
     for (size_t l = 0; l < block->count; l++)
-        keep_lane(pass->encoder->view, pass->groups, block, l);
+        keep_lane(encoder->view, pass->groups, block, l);
 }
 
-/* Tries many more ends for groups whose values gather there, or of whose weights few count. */
-static void search_ends_again(const struct pass *pass)
+static void search_many_ends(const struct pass *pass)
+{
+    search_pairs_again(pass, 0);
+}
+
+static void search_lattices(const struct pass *pass)
+{
+    search_pairs_again(pass, 1);
+}
+
+/* Which of the groups that are special in one of these ways, and not searched alone, are to be searched again. */
+static size_t choose_again(const struct pass *pass, int ways, uint16_t some[QZ_TILE_GROUPS])
 {
     const struct qz_view *view = pass->encoder->view;
-    const size_t size = (size_t)view->group_size;
     struct groups *groups = pass->groups;
-    uint16_t some[QZ_TILE_GROUPS];
     size_t count = 0;
     for (size_t g = 0; g < groups->count; g++) {
         int special = groups->special[g];
-        if (!(special & (QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE | QZ_SPECIAL_WEIGHTS)))
+        if (!(special & ways))
             continue;
-        groups->special[g] = special & ~(QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE | QZ_SPECIAL_WEIGHTS);
-        if (!(special & QZ_SPECIAL) &&
-            (special & (QZ_SPECIAL_ENDS | QZ_SPECIAL_WEIGHTS) ||
-             qz_is_wave(pass->source->x + g * size, length_of(view, pass->run, pass->source->row_groups, g))) &&
-            qz_is_ordinary_scale(groups->scale[g]))
+        groups->special[g] = special & ~ways;
+        const float *x = pass->source->x + g * (size_t)view->group_size;
+        const size_t n = length_of(view, pass->run, pass->source->row_groups, g);
+        int found = ways & QZ_SPECIAL_LATTICE ? qz_is_near_lattice(view, x, n, groups->min[g], groups->max[g])
+                                              : special & ways & ~QZ_SPECIAL_WAVE || qz_is_wave(x, n);
+        if (!(special & QZ_SPECIAL) && found && qz_is_ordinary_scale(groups->scale[g]))
             some[count++] = (uint16_t)g;
     }
+    return count;
+}
+
+/* Tries many more ends for groups whose values gather there, or of whose weights few count; and more numbers of steps for
+ * those whose values are near a lattice. */
+static void search_ends_again(const struct pass *pass)
+{
+    uint16_t some[QZ_TILE_GROUPS];
+    size_t count = choose_again(pass, QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE | QZ_SPECIAL_WEIGHTS, some);
     for_each_block(pass, some, count, NULL, search_many_ends);
+    count = choose_again(pass, QZ_SPECIAL_LATTICE, some);
+    for_each_block(pass, some, count, NULL, search_lattices);
 }
 
 /* Least and greatest weight of each group of a run. */
