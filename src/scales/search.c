@@ -19,6 +19,9 @@
 #define UNIT_LEAST 0x1p-30f
 #define UNIT_MOST  0x1p30f
 
+/* Scales of float16 below have so few steps of their type that what codes ask for is far from what is stored. */
+#define FEW_STEPS 0x1p-18f
+
 /* Whether groups have neither a zero nor an offset that is searched. */
 static int is_symmetric(const struct qz_encoder *encoder)
 {
@@ -233,7 +236,7 @@ static void note_specials(const struct qz_encoder *encoder, const struct source 
         .least_spread = ordinary_spread(block->length),
         .scale = block->scale,
         .unit = block->unit,
-        .few_steps = view->scale_dtype == QZ_F16 ? 0x1p-18f : 0.0f,
+        .few_steps = view->scale_dtype == QZ_F16 ? FEW_STEPS : 0.0f,
         .super = view->super_groups ? block->super : NULL,
         .coarse = view->scale_dtype == QZ_E4M3 ? 0x1p-6f : 4.0f,
         .end = encoder->fit.end,
@@ -281,6 +284,8 @@ static void note_affine(const struct qz_encoder *encoder, const struct block *bl
     const struct qz_look look = look_at(block, w);
     if (!view->super_groups)
         view->kernels->look_affine(&look, &block->error, view->grid.zero == QZ_ZERO_UINT4, special);
+    for (size_t l = 0; l < QZ_BLOCK && view->scale_dtype == QZ_F16 && !view->super_groups; l++)
+        special[l] |= (fabsf(block->scale[l] * block->unit[l]) < FEW_STEPS) * QZ_SPECIAL;
     if (block->rule.scale)
         note_rules(block, special);
 }

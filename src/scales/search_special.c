@@ -26,9 +26,9 @@ enum {
 #define NEAR_LATTICE 0.02f
 #define ON_LATTICE   1e-4f
 
-/* How many elements were looked at, and how many of them are 0. */
+/* How many elements were looked at, how many of them are 0, and how many the most frequent other value. */
 struct seen {
-    uint64_t all, zeros;
+    uint64_t all, zeros, most;
 };
 
 /* The different values of a group, at most VALUES of them; returns VALUES + 1, and looks no further, if there are more.
@@ -36,6 +36,7 @@ struct seen {
 static size_t different_values(const struct qz_exact_source *source, float value[VALUES], struct seen *seen)
 {
     size_t count = 0, n;
+    uint64_t times[VALUES] = {0};
     *seen = (struct seen){0};
     for (uint64_t start = 0; start < source->n; start += n) {
         const float *w, *x = qz_source_piece(source, start, &n, &w);
@@ -47,11 +48,12 @@ static size_t different_values(const struct qz_exact_source *source, float value
             seen->zeros += x[i] == 0.0f;
             while (k < count && value[k] != x[i])
                 k++;
-            if (k < count)
-                continue;
-            if (count == VALUES)
+            if (k == count && count == VALUES)
                 return VALUES + 1;
-            value[count++] = x[i];
+            value[k] = x[i];
+            count += k == count;
+            times[k]++;
+            seen->most = x[i] != 0.0f && times[k] > seen->most ? times[k] : seen->most;
         }
     }
     return count;
@@ -161,6 +163,8 @@ unsigned qz_look_at_values(const struct qz_encoder *encoder, const struct qz_exa
         return suspicion | QZ_SUSPECT_EXACT;
     if (lattice)
         suspicion |= QZ_SUSPECT_LARGE;
+    if (count > VALUES && seen.most * 4 > seen.all)
+        return suspicion | QZ_SUSPECT_WIDE; /* a code is to meet the value that so many have */
     return count <= VALUES && count * 4 <= seen.all * 3 ? suspicion | QZ_SUSPECT_WIDE : suspicion;
 }
 
