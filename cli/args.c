@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "output.h"
+#include "scheme.h"
 
 /* ---- words that stand for values ---- */
 
@@ -17,9 +18,6 @@ typedef struct word {
     int value;
 } word;
 
-/* The others need super scales, which are the scheme's. */
-static const word scale_dtypes[] = {{"float32", QZ_F32},      {"float16", QZ_F16},      {"bfloat16", QZ_BF16},
-                                    {"float8_e4m3", QZ_E4M3}, {"float8_e8m0", QZ_E8M0}, {NULL, 0}};
 static const word dtypes[] = {
     {"float32", QZ_F32}, {"float64", QZ_F64}, {"float16", QZ_F16}, {"bfloat16", QZ_BF16}, {NULL, 0}};
 static const word nonfinites[] = {{"refuse", QZ_REFUSE}, {"clip", QZ_CLIP}, {NULL, 0}};
@@ -28,7 +26,7 @@ static const word metrics[] = {{"dot", QZ_DOT}, {"cosine", QZ_COSINE}, {"l2", QZ
 
 /* ---- the table ---- */
 
-typedef enum { FLAG, TEXT, LIST, CHOICE, WHOLE, BYTES, SIGNED, REAL, GROUP, SCHEME, METHOD, SEED, NAMED } kind;
+typedef enum { FLAG, TEXT, LIST, CHOICE, WHOLE, BYTES, SIGNED, REAL, GROUP, SCHEME, METHOD, SCALES, SEED, NAMED } kind;
 
 static const struct option {
     const char *name;
@@ -55,7 +53,7 @@ static const struct option {
      "Gram matrices of the inputs of layers: choose codes by GPTQ"},
     {"--seed", "N", SEED, PLACE(how.seed), NULL, 0, UINT64_MAX,
      "round at random to one of the two codes around a value"},
-    {"--scale-dtype", "TYPE", CHOICE, PLACE(how.scale_dtype), scale_dtypes, 0, 0, "type of scales (the scheme's own)"},
+    {"--scale-dtype", "TYPE", SCALES, PLACE(how.scale_dtype), NULL, 0, 0, "type of scales (the scheme's own)"},
     {"--nonfinite", "refuse|clip", CHOICE, PLACE(output.nonfinite), nonfinites, 0, 0,
      "what to do with NaN and infinity (refuse)"},
     {"--dtype", "TYPE", CHOICE, PLACE(output.dtype), dtypes, 0, 0, "type of the decoded values (float32)"},
@@ -151,6 +149,8 @@ const char *option_choice(const option_text *o, size_t i)
         return scheme ? scheme->name : i > 0 && qz_scheme_at(i - 1) ? EIGHT_SCHEME : NULL;
     case METHOD:
         return qz_method_name((qz_method)i);
+    case SCALES:
+        return qz_dtype_name(scale_dtype_at(i));
     default:
         return NULL;
     }
@@ -246,7 +246,9 @@ static int read_choice(const struct option *o, const char *value, void *place)
     if (o->kind == SCHEME)
         *(const char **)place = value;
     else
-        *(int *)place = o->kind == METHOD ? which : o->words[which].value;
+        *(int *)place = o->kind == METHOD   ? which
+                        : o->kind == SCALES ? (int)scale_dtype_at((size_t)which)
+                                            : o->words[which].value;
     return DONE;
 }
 
@@ -308,6 +310,7 @@ static int read_value(const struct option *o, const char *value, settings *s)
     case CHOICE:
     case SCHEME:
     case METHOD:
+    case SCALES:
         return read_choice(o, value, place);
     case SEED:
         s->how.stochastic = 1;

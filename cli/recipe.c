@@ -48,11 +48,10 @@ uint64_t recipe_bytes(const recipe *r, const char *layout, const qz_tensor *t, u
 /* Says with which options the rule of the scheme would make it; an empty text if there are none. */
 static void reference_hint(const recipe *r, const qz_scheme *row, char *out, size_t out_size)
 {
-    static const qz_dtype types[] = {QZ_F32, QZ_F16, QZ_BF16, QZ_E4M3, QZ_E8M0, QZ_I6, QZ_U6};
     out[0] = '\0';
-    for (size_t i = 0; i < 2 * sizeof types / sizeof types[0] && out[0] == '\0'; i++) {
+    for (int i = 2; qz_dtype_name((qz_dtype)(i / 2)) && out[0] == '\0'; i++) {
         qz_scheme like = r->scheme;
-        like.scale_dtype = types[i / 2];
+        like.scale_dtype = (qz_dtype)(i / 2);
         like.group_size = i % 2 == 0 ? r->scheme.group_size : row->group_size;
         if (qz_scheme_check(&like, QZ_REFERENCE) != QZ_OK)
             continue;
@@ -185,20 +184,30 @@ static int read_group(const word_reader *w)
     return DONE;
 }
 
+/* A short name of a type: "f16" of "float16", "bf16" of "bfloat16", "e4m3" of "float8_e4m3". */
+static const char *short_name(const char *name, char out[16])
+{
+    const char *behind = strchr(name, '_'), *word = strstr(name, "float");
+    if (behind || !word)
+        return behind ? behind + 1 : name;
+    snprintf(out, 16, "%.*sf%s", (int)(word - name), name, word + 5);
+    return out;
+}
+
 static int read_scale(const word_reader *w)
 {
-    static const struct {
-        const char *name;
-        qz_dtype dtype;
-    } types[] = {{"float32", QZ_F32},      {"f32", QZ_F32},   {"float16", QZ_F16},      {"f16", QZ_F16},
-                 {"bfloat16", QZ_BF16},    {"bf16", QZ_BF16}, {"float8_e4m3", QZ_E4M3}, {"e4m3", QZ_E4M3},
-                 {"float8_e8m0", QZ_E8M0}, {"e8m0", QZ_E8M0}};
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        if (strcmp(types[i].name, w->value) == 0) {
-            w->recipe->scheme.scale_dtype = types[i].dtype;
+    char list[200] = "", text[16];
+    const char *name;
+    for (size_t i = 0; (name = qz_dtype_name(scale_dtype_at(i))) != NULL; i++) {
+        const char *word = short_name(name, text);
+        if (strcmp(name, w->value) == 0 || strcmp(word, w->value) == 0) {
+            w->recipe->scheme.scale_dtype = scale_dtype_at(i);
             return DONE;
         }
-    return fail_value(w, "scale", "f32, f16, bf16, e4m3 or e8m0, or the long name of one");
+        list_words(list, sizeof list, word, !qz_dtype_name(scale_dtype_at(i + 1)));
+    }
+    snprintf(list + strlen(list), sizeof list - strlen(list), ", or the long name of one");
+    return fail_value(w, "scale", list);
 }
 
 static int read_method(const word_reader *w)

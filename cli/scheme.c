@@ -36,6 +36,17 @@ const char *scheme_text(const qz_scheme *scheme, char *out, size_t out_size)
     return out;
 }
 
+qz_dtype scale_dtype_at(size_t i)
+{
+    qz_scheme like = *qz_scheme_by_name("int4");
+    for (int dtype = 1; qz_dtype_name((qz_dtype)dtype); dtype++) {
+        like.scale_dtype = (qz_dtype)dtype;
+        if (qz_scheme_check(&like, QZ_DEFAULT) == QZ_OK && i-- == 0)
+            return like.scale_dtype;
+    }
+    return (qz_dtype)0;
+}
+
 void json_scheme(const qz_scheme *scheme)
 {
     json_text("scheme", scheme->name);

@@ -631,6 +631,20 @@ static PyObject *core_rules(PyObject *module, PyObject *unused)
     return list;
 }
 
+PyDoc_STRVAR(dtypes_doc, "dtypes() -> a list of names: the first is that of the qz_dtype 1");
+
+static PyObject *core_dtypes(PyObject *module, PyObject *unused)
+{
+    PyObject *list = PyList_New(0);
+    const char *name;
+
+    (void)module;
+    (void)unused;
+    for (int i = 1; list && (name = qz_dtype_name((qz_dtype)i)) != NULL; i++)
+        append(&list, PyUnicode_FromString(name));
+    return list;
+}
+
 PyDoc_STRVAR(kernels_doc, "kernels() -> the name of the kernel set in use, or None when QUANTIZE_KERNELS is wrong");
 
 static PyObject *core_kernels(PyObject *module, PyObject *unused)
@@ -711,6 +725,7 @@ static PyMethodDef methods[] = {
     PLAIN(scheme_sizes, METH_VARARGS),
     PLAIN(schemes, METH_NOARGS),
     PLAIN(rules, METH_NOARGS),
+    PLAIN(dtypes, METH_NOARGS),
     PLAIN(kernels, METH_NOARGS),
     PLAIN(kernel_sets, METH_NOARGS),
     PLAIN(result_text, METH_O),
@@ -724,11 +739,6 @@ static const Constant constants[] = {
     {"F64", QZ_F64},
     {"F16", QZ_F16},
     {"BF16", QZ_BF16},
-    {"E4M3", QZ_E4M3},
-    {"E8M0", QZ_E8M0},
-    {"I6", QZ_I6},
-    {"U6", QZ_U6},
-    {"I7", QZ_I7},
     {"DEFAULT", QZ_DEFAULT},
     {"MINMAX", QZ_MINMAX},
     {"ABSMAX", QZ_ABSMAX},

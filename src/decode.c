@@ -24,12 +24,11 @@ static void decode_tile(void *context, struct findings *found, const struct qz_t
 {
     const struct qz_operation *decode = context;
     const qz_matrix *matrix = decode->matrix;
-    int streams = decode->work.streams != NULL;
-    float buffer[QZ_PANEL], *direct = streams ? NULL : qz_tile_direct(matrix, tile);
+    float buffer[QZ_PANEL], *direct = decode->work.streams ? NULL : qz_tile_direct(matrix, tile);
     qz_decode_tile(decode, tile, direct ? direct : buffer,
                    direct ? (ptrdiff_t)matrix->row_stride : (ptrdiff_t)tile->cols);
     if (!direct)
-        found->overflow |= qz_tile_store(decode->view.kernels, matrix, tile, buffer, streams);
+        found->overflow |= qz_tile_store(decode->view.kernels, matrix, tile, buffer, decode->work.streams != NULL);
 }
 
 static void decode_rows(void *context, struct findings *found, const struct qz_area *area)
@@ -42,47 +41,38 @@ static void decode_columns(void *context, struct findings *found, const struct q
     qz_decode_columns(context, found, area, decode_rows);
 }
 
-/* A tile of one row, in place, on its way past the cache: an even number of groups at a time, or some of a long one.
- * A last group that is cut off goes by way of float32, and so does all of a tile where a value may not fit. */
-static void stream_tile(void *context, struct findings *found, const struct qz_tile *tile)
+/* Groups of one row, in place; on their way past the cache an even number of them at a time, or some values of a long
+ * one. A last group that is cut off goes by way of float32, and so does all where a value may not fit. */
+static void decode_groups(void *context, struct findings *found, const struct qz_tile *tile)
 {
     _Alignas(64) char buffer[QZ_TILE * sizeof(float)];
     const struct qz_operation *decode = context;
     const struct qz_view *view = &decode->view;
     qz_dtype dtype = decode->matrix->dtype;
-    size_t size = qz_dtype_size(dtype), step = 2 * QZ_STAGE_STEP / size, whole = tile->cols, sent = 0;
+    int streams = decode->work.streams != NULL, in_pieces = streams && view->group_size > QZ_LONG_GROUP;
+    uint64_t unit = in_pieces ? 16 : view->group_size, pairs = 2 * QZ_STAGE_STEP / qz_dtype_size(dtype) / (4 * unit);
+    size_t whole = tile->cols - (size_t)(tile->cols % unit), size = qz_dtype_size(dtype), sent = 0;
+    size_t step = streams ? (size_t)(pairs > 0 ? pairs : 1) * 2 * (size_t)unit : whole;
+    char *dst = qz_matrix_at(decode->matrix, tile->row, tile->col), *to = streams ? buffer : dst;
     int beyond = 0;
-    if (view->group_size <= QZ_LONG_GROUP) {
-        size_t group_size = (size_t)view->group_size;
-        step = step < 4 * group_size ? 2 * group_size : step / (4 * group_size) * 2 * group_size;
-        whole -= whole % group_size;
-    }
     for (size_t done = 0, some; done < whole; done += some) {
         some = qz_least(step, whole - done);
-        beyond |= qz_decode_groups(view, tile->row, tile->col + done, some, dtype, buffer + done * size);
-        qz_stage_send(view->kernels, qz_matrix_at(decode->matrix, tile->row, tile->col), buffer, &sent,
-                      (done + some) * size, done + some == whole);
+        beyond |= qz_decode_groups(view, tile->row, tile->col + done, some, dtype, to + done * size);
+        if (streams)
+            qz_stage_send(view->kernels, dst, buffer, &sent, (done + some) * size, done + some == whole);
     }
     whole = beyond ? 0 : whole;
     if (whole < tile->cols)
-        decode_tile(context, found, &(struct qz_tile){tile->row, tile->col + whole, 1, tile->cols - whole});
+        decode_rows(context, found, &(struct qz_area){tile->row, tile->col + whole, 1, tile->cols - whole});
 }
 
-/* Groups of one row, in place. */
-static void decode_groups(void *context, struct findings *found, const struct qz_area *area)
+static void decode_long_rows(void *context, struct findings *found, const struct qz_area *area)
 {
     const struct qz_operation *decode = context;
-    const qz_matrix *matrix = decode->matrix;
-    uint64_t done = area->cols - area->cols % decode->view.group_size;
-    if (decode->work.streams) {
-        qz_for_each_piece(context, context, found, area, stream_tile);
-        return;
-    }
-    if (qz_decode_groups(&decode->view, area->row, area->col, (size_t)done, matrix->dtype,
-                         qz_matrix_at(matrix, area->row, area->col)))
-        done = 0;
-    if (done < area->cols)
-        decode_rows(context, found, &(struct qz_area){area->row, area->col + done, 1, area->cols - done});
+    if (decode->work.streams)
+        qz_for_each_piece(decode, context, found, area, decode_groups);
+    else
+        decode_groups(context, found, &(struct qz_tile){area->row, area->col, 1, (size_t)area->cols});
 }
 
 /* First value that does not fit the output, found by decoding again, slowly. */
@@ -91,13 +81,12 @@ static qz_result locate_overflow(const struct qz_view *view, qz_dtype dtype, qz_
     float limit = dtype == QZ_F16 ? QZ_F16_BEYOND : QZ_BF16_BEYOND;
     if (detail)
         detail->count = 0;
-    for (uint64_t r = 0; r < view->rows; r++)
-        for (uint64_t c = 0; c < view->cols; c++) {
-            float value;
-            qz_decode_run(view, &(struct run){r, c, 1, 1, 1}, &value);
-            if (fabsf(value) >= limit && qz_is_finite(value))
-                qz_note_wrong(detail, r * view->cols + c, (double)value);
-        }
+    for (uint64_t i = 0; i < view->rows * view->cols; i++) {
+        float value;
+        qz_decode_run(view, &(struct run){i / view->cols, i % view->cols, 1, 1, 1}, &value);
+        if (fabsf(value) >= limit && qz_is_finite(value))
+            qz_note_wrong(detail, i, (double)value);
+    }
     return QZ_ERROR_RANGE;
 }
 
@@ -116,14 +105,14 @@ static QZ_NOINLINE qz_result decode(const qz_scheme *scheme, const qz_packed *sr
     if (in_place && !pool && !decode.work.streams) { /* nothing limits a tile: there is nothing to cut */
         total.overflow = 0;
         for (uint64_t row = 0; row < view->rows; row++)
-            decode_groups(&decode, &total, &(struct qz_area){row, 0, 1, view->cols});
+            decode_groups(&decode, &total, &(struct qz_tile){row, 0, 1, (size_t)view->cols});
     } else {
         qz_operation_cut(&decode, 0);
         uint64_t cols = decode.work.tile_cols;
         if (in_place && !decode.work.streams && cols < WIDE) /* with wider tiles less is to do around each */
             qz_work_tiles(&decode.work, 1, qz_least(WIDE / cols * cols, view->cols));
         qz_operation_run(&decode,
-                         in_place                      ? decode_groups
+                         in_place                      ? decode_long_rows
                          : qz_columns_prepare(&decode) ? decode_columns
                                                        : decode_rows,
                          &decode, pool, &total);

@@ -12,7 +12,7 @@
 
 #include "scales/encoder.h"
 #include "kernels/special.h"
-#include "base/number.h"
+#include "base/float8.h"
 
 #include <float.h>
 #include <math.h>
@@ -313,7 +313,7 @@ static double stored_as(double s, qz_dtype dtype, double unit, double super)
     static double e4m3[127];
     static size_t filled;
     for (; filled < 127; filled++)
-        e4m3[filled] = (double)qz_f32_from_e4m3((uint8_t)filled);
+        e4m3[filled] = (double)qz_f32_from_f8(QZ_E4M3, (uint8_t)filled);
     double multiple = super != 0 ? s / super : 0;
     switch (dtype) {
     case QZ_F16:
@@ -431,8 +431,8 @@ static void test_stored(void **state)
     }
     for (int i = 0; i < 127; i++)
         for (int around = -1; around <= 1; around++) {
-            float x = qz_f32_from_e4m3((uint8_t)i);
-            float half = x + (i < 126 ? qz_f32_from_e4m3((uint8_t)(i + 1)) - x : 64) / 2;
+            float x = qz_f32_from_f8(QZ_E4M3, (uint8_t)i);
+            float half = x + (i < 126 ? qz_f32_from_f8(QZ_E4M3, (uint8_t)(i + 1)) - x : 64) / 2;
             half = around ? nextafterf(half, around < 0 ? 0 : INFINITY) : half;
             check_stored(QZ_E4M3, x * 0x1p-8f, 0x1p-4f, 0x1p-8f);
             check_stored(QZ_E4M3, half, 0x1p6f, 1);

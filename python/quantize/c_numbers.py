@@ -45,16 +45,7 @@ ACTIVATIONS = {
 }
 METRICS = {"dot": _core.DOT, "cosine": _core.COSINE, "l2": _core.L2}
 RULES = {name: number for number, name in enumerate(_core.rules())}
-SCALE_DTYPES = {
-    "float32": _core.F32,
-    "float16": _core.F16,
-    "bfloat16": _core.BF16,
-    "float8_e4m3": _core.E4M3,
-    "float8_e8m0": _core.E8M0,
-    "int6": _core.I6,
-    "uint6": _core.U6,
-    "int7": _core.I7,
-}
+SCALE_DTYPES = {name: number for number, name in enumerate(_core.dtypes(), 1) if number != _core.F64}
 SUPER_DTYPES = {"none": 0, "float32": _core.F32, "float16": _core.F16}
 
 

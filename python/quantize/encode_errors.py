@@ -59,7 +59,7 @@ def encoding_error(
         dtype, remedy = scheme.super_dtype or "" if shared else scheme.scale_dtype, "scale the values first"
         if scheme.rule == "awq" and method == _core.REFERENCE:
             dtype, remedy = "float16", f"the rule works in it; {remedy}, or pass another method"
-        elif dtype in ("float16", "float8_e4m3") and not scheme.super_size:
+        elif dtype not in ("float32", "bfloat16", "float8_e8m0") and not scheme.super_size:
             remedy = _wider_scales(scheme, method)
         elif scheme.super_size and not isinstance(w, tuple):
             return _super_error(detail, scheme, w, axis, groups)

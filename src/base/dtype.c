@@ -1,7 +1,7 @@
 /*
  * dtype.c - types of numbers and results in words; nothing of what is done with them
  */
-#include "quantize.h"
+#include "float8.h"
 
 const char *qz_version(void)
 {
@@ -29,49 +29,27 @@ const char *qz_result_text(qz_result result)
     return i < sizeof texts / sizeof texts[0] ? texts[i] : "unknown result";
 }
 
+static const struct {
+    const char *name;
+    size_t size;
+} types[] = {[QZ_F32] = {"float32", 4},   [QZ_F64] = {"float64", 8},      [QZ_F16] = {"float16", 2},
+             [QZ_BF16] = {"bfloat16", 2}, [QZ_E8M0] = {"float8_e8m0", 1}, [QZ_I6] = {"int6", 1},
+             [QZ_U6] = {"uint6", 1},      [QZ_I7] = {"int7", 1},
+#define ROW(type, name, sign, mantissa, bias, last) [type] = {name, 1},
+             QZ_FLOAT8_TYPES(ROW)
+#undef ROW
+};
+
 size_t qz_dtype_size(qz_dtype dtype)
 {
-    switch (dtype) {
-    case QZ_F32:
-        return 4;
-    case QZ_F64:
-        return 8;
-    case QZ_F16:
-    case QZ_BF16:
-        return 2;
-    case QZ_E4M3:
-    case QZ_E8M0:
-    case QZ_I6:
-    case QZ_U6:
-    case QZ_I7:
-        return 1;
-    }
-    return 0;
+    size_t i = (size_t)dtype;
+    return i < sizeof types / sizeof types[0] ? types[i].size : 0;
 }
 
 const char *qz_dtype_name(qz_dtype dtype)
 {
-    switch (dtype) {
-    case QZ_F32:
-        return "float32";
-    case QZ_F64:
-        return "float64";
-    case QZ_F16:
-        return "float16";
-    case QZ_BF16:
-        return "bfloat16";
-    case QZ_E4M3:
-        return "float8_e4m3";
-    case QZ_E8M0:
-        return "float8_e8m0";
-    case QZ_I6:
-        return "int6";
-    case QZ_U6:
-        return "uint6";
-    case QZ_I7:
-        return "int7";
-    }
-    return NULL;
+    size_t i = (size_t)dtype;
+    return i < sizeof types / sizeof types[0] ? types[i].name : NULL;
 }
 
 size_t qz_packed_bytes(size_t n)

@@ -92,31 +92,6 @@ static inline uint16_t qz_bf16_from_f32(float x)
 #define QZ_F16_BEYOND  65520.0f
 #define QZ_BF16_BEYOND 0x1.ffp127f
 
-/* Conversions of bytes have no branches, so that loops over them become vectors. */
-
-/* float8 E4M3: the byte as the top bits of a float32 with an exponent 120 too low; there is no infinity, and NaN has no
- * sign. */
-static inline float qz_f32_from_e4m3(uint8_t byte)
-{
-    uint32_t magnitude = byte & 0x7fu, sign = (uint32_t)(byte & 0x80u) << 24;
-    uint32_t nan = 0u - (uint32_t)(magnitude == 0x7fu); /* all bits or none: compilers make vectors of that */
-    float x = qz_float(magnitude << 20) * 0x1p120f;
-    return qz_float(((qz_bits(x) | sign) & ~nan) | (0x7fc00000u & nan));
-}
-
-/* The largest float that rounds to 448. */
-#define QZ_E4M3_MOST 464.0f
-
-/* To nearest even; NaN for NaN and for what rounds to more than 448. */
-static inline uint8_t qz_e4m3_from_f32(float x)
-{
-    uint32_t bits = qz_bits(x), sign = bits >> 24 & 0x80u, magnitude = bits & 0x7fffffffu;
-    uint32_t normal = (magnitude + 0x7ffffu + (magnitude >> 20 & 1) - 0x3c000000u) >> 20;
-    uint32_t subnormal = qz_bits(qz_float(magnitude) + 0x1.8p14f) - 0x46c00000u; /* multiples of 2^-9 */
-    uint32_t rounded = magnitude < 0x3c800000u ? subnormal : normal;             /* below 2^-6 */
-    return (uint8_t)(sign | (magnitude > 0x43e80000u ? 0x7fu : rounded));        /* above 464, halfway to 480 */
-}
-
 /* The power of two at or below |x|; 0 if x is subnormal, infinity if it is not finite. */
 static inline float qz_power(float x)
 {

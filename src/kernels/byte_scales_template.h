@@ -25,9 +25,11 @@ INLINE int bytes_normal(const uint8_t *bytes)
 INLINE VF numbers_of_bytes(qz_dtype dtype, const uint8_t *bytes)
 {
     VI v = vi_from_i8((const int8_t *)bytes);
-    if (dtype == QZ_E4M3) { /* the top bits of a float with an exponent 120 too low; what would be 480 is NaN */
-        VF x = vf_mul(vf_moved(v, 20, 0x87f00000), vf_set1(0x1p120f));
-        return vf_select(vf_eq(vf_abs(x), vf_set1(480.0f)), vf_set1(qz_float(0x7fc00000)), x);
+    if (qz_is_float8(dtype)) { /* as qz_f32_from_f8 does it */
+        const struct qz_float8 type = qz_float8_of(dtype);
+        const uint32_t drop = 23 - type.mantissa, mask = type.sign << 31 | 0xffu >> type.sign << drop;
+        VF x = vf_mul(vf_moved(v, drop, mask), vf_set1(qz_float_power(127 - (int)type.bias)));
+        return vf_select(vf_lt(vf_set1(type.most), vf_abs(x)), vf_set1(qz_float(0x7fc00000)), x);
     }
     if (dtype == QZ_E8M0) { /* an exponent; that of zero is a number here, that of infinity NaN */
         VF x = vf_moved(v, 23, 0x7f800000);
@@ -97,15 +99,16 @@ static TARGET void byte_scales(qz_dtype dtype, const uint8_t *bytes, size_t n, c
                                float shift, float *scale, float *zero)
 {
     switch (dtype) {
-    case QZ_E4M3:
-        scales_of_bytes(QZ_E4M3, bytes, n, super, each, shift, scale, zero);
+#define BYTES(type)                                                                                                    \
+    case type:                                                                                                         \
+        scales_of_bytes(type, bytes, n, super, each, shift, scale, zero);                                              \
         break;
-    case QZ_E8M0:
-        scales_of_bytes(QZ_E8M0, bytes, n, super, each, shift, scale, zero);
-        break;
-    case QZ_I7:
-        scales_of_bytes(QZ_I7, bytes, n, super, each, shift, scale, zero);
-        break;
+#define FLOAT8(type, ...) BYTES(type)
+        QZ_FLOAT8_TYPES(FLOAT8)
+        BYTES(QZ_E8M0)
+        BYTES(QZ_I7)
+#undef FLOAT8
+#undef BYTES
     default: /* QZ_I6 and, always positive, QZ_U6 */
         scales_of_bytes(QZ_I6, bytes, n, super, each, shift, scale, zero);
     }

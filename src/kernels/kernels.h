@@ -8,7 +8,7 @@
 #ifndef QZ_KERNELS_H
 #define QZ_KERNELS_H
 
-#include "../base/number.h"
+#include "../base/float8.h"
 #include "../base/small.h"
 #include "affine.h"
 #include "rules.h"

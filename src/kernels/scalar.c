@@ -331,8 +331,11 @@ static size_t group_codes_error(const float *x, size_t n, size_t group_size, con
 static float number_of_byte(qz_dtype dtype, uint8_t byte)
 {
     switch (dtype) {
-    case QZ_E4M3:
-        return qz_f32_from_e4m3(byte);
+#define FLOAT8(type, ...)                                                                                              \
+    case type:                                                                                                         \
+        return qz_f32_from_f8(type, byte);
+        QZ_FLOAT8_TYPES(FLOAT8)
+#undef FLOAT8
     case QZ_E8M0:
         return qz_f32_from_e8m0(byte);
     case QZ_I7:

@@ -11,13 +11,14 @@ static void interleave(const float *x, size_t n, float *to)
             to[QZ_BLOCK * k + l] = x[l * n + k];
 }
 
-/* The nearest E4M3 number, 448 for all above it. */
-static float nearest_e4m3(float x)
+/* The nearest number of a float of a byte, the largest one for all above it. */
+static float nearest_float8(struct qz_float8 type, float x)
 {
-    float magnitude = fabsf(x), unit = qz_power(magnitude) > 0x1p-6f ? qz_power(magnitude) : 0x1p-6f;
-    magnitude = rintf(magnitude * (8.0f / unit)) * (unit * 0.125f);
-    magnitude = magnitude < 448.0f ? magnitude : 448.0f;
-    return x < 0 ? -magnitude : magnitude;
+    float least = qz_float_power(1 - (int)type.bias), steps = qz_float_power((int)type.mantissa);
+    float magnitude = fabsf(x), unit = qz_power(magnitude) > least ? qz_power(magnitude) : least;
+    magnitude = rintf(magnitude * (steps / unit)) * (unit / steps);
+    magnitude = magnitude < type.most ? magnitude : type.most;
+    return x < 0 ? type.sign ? -magnitude : 0.0f : magnitude;
 }
 
 static float clamp(float x, float lo, float hi)
@@ -30,6 +31,7 @@ static float stored_scale(const struct qz_search *rule, float s, float unit, flo
 {
     float inverse = 1.0f / unit, multiple = super >= FLT_MIN && super <= 0x1p120f ? s / super : 0.0f;
     float shared = super >= FLT_MIN && super <= 0x1p120f ? super : 0.0f;
+    const struct qz_float8 float8 = qz_float8_of(rule->scale_dtype);
     switch (rule->scale_dtype) {
     case QZ_F32:
     case QZ_F16:
@@ -37,10 +39,9 @@ static float stored_scale(const struct qz_search *rule, float s, float unit, flo
         return qz_through(s * unit, rule->scale_dtype) * inverse;
     case QZ_E8M0:
         return qz_nearest_power(s * unit) * inverse;
-    case QZ_E4M3:
-        return nearest_e4m3(multiple) * shared;
     default:
-        return clamp(rintf(multiple), rule->least, rule->most) * shared;
+        return (float8.last ? nearest_float8(float8, multiple) : clamp(rintf(multiple), rule->least, rule->most)) *
+               shared;
     }
 }
 

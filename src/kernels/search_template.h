@@ -30,13 +30,15 @@ static TARGET void interleave(const float *x, size_t n, float *to)
         interleave_groups(x, n, to);
 }
 
-INLINE VF nearest_e4m3(VF v)
+INLINE VF nearest_float8(struct qz_float8 type, VF v)
 {
-    VF magnitude = vf_abs(v), unit = vf_power(magnitude), least = vf_set1(0x1p-6f), most = vf_set1(448.0f);
+    const VF least = vf_set1(qz_float_power(1 - (int)type.bias)), most = vf_set1(type.most), none = vf_set1(0.0f);
+    const VF steps = vf_set1(qz_float_power((int)type.mantissa)), step = vf_set1(qz_float_power(-(int)type.mantissa));
+    VF magnitude = vf_abs(v), unit = vf_power(magnitude);
     unit = vf_select(vf_lt(least, unit), unit, least);
-    magnitude = vf_mul(vf_rint(vf_mul(magnitude, vf_div(vf_set1(8.0f), unit))), vf_mul(unit, vf_set1(0.125f)));
+    magnitude = vf_mul(vf_rint(vf_mul(magnitude, vf_div(steps, unit))), vf_mul(unit, step));
     magnitude = vf_select(vf_lt(magnitude, most), magnitude, most);
-    return vf_select(vf_lt(v, vf_set1(0.0f)), vf_neg(magnitude), magnitude);
+    return vf_select(vf_lt(v, none), type.sign ? vf_neg(magnitude) : none, magnitude);
 }
 
 INLINE VM ordinary(VF v)
@@ -167,7 +169,8 @@ INLINE VF stored_scale(VF s, qz_dtype dtype, const struct search_lanes *lanes)
         return vf_mul(vf_power(vf_mul(vf_mul(s, lanes->unit), vf_set1(0x1.6a09e6p+0f))), lanes->unit_inverse);
     default:
         s = vf_select(vf_lt(none, lanes->super), vf_div(s, lanes->super), none);
-        s = dtype == QZ_E4M3 ? nearest_e4m3(s) : vf_between(vf_rint(s), lanes->least, lanes->most);
+        s = qz_is_float8(dtype) ? nearest_float8(qz_float8_of(dtype), s)
+                                : vf_between(vf_rint(s), lanes->least, lanes->most);
         return vf_mul(s, lanes->super);
     }
 }
@@ -178,16 +181,18 @@ INLINE void stored_scales(qz_dtype dtype, const struct search_lanes *lanes, size
 #define STORED(type)                                                                                                   \
     case type:                                                                                                         \
         EACH s[j] = stored_scale(s[j], type, lanes);                                                                   \
-        break
+        break;
     switch (dtype) { /* constants from here on */
-        STORED(QZ_F16);
-        STORED(QZ_BF16);
-        STORED(QZ_E4M3);
-        STORED(QZ_E8M0);
-        STORED(QZ_F32);
+        STORED(QZ_F16)
+        STORED(QZ_BF16)
+        STORED(QZ_E8M0)
+        STORED(QZ_F32)
+#define FLOAT8(type, ...) STORED(type)
+        QZ_FLOAT8_TYPES(FLOAT8)
     default:
         EACH s[j] = stored_scale(s[j], QZ_I6, lanes);
     }
+#undef FLOAT8
 #undef STORED
 }
 

@@ -30,19 +30,12 @@ void qz_decode_run(const struct qz_view *view, const struct run *run, float *dst
     view->kernels->group_decode(codes, n, group_size, &view->grid, scale, zero, dst);
 }
 
-/* How many of `n` values from a column on are one run: whole groups, or part of one. */
-static size_t run_length(const struct qz_view *view, uint64_t col, size_t n)
-{
-    uint64_t inside = col % view->group_size;
-    if (inside || view->group_size > n)
-        return qz_least(n, view->group_size - inside);
-    return n / view->group_size < QZ_TILE_GROUPS ? n : (size_t)view->group_size * QZ_TILE_GROUPS;
-}
-
 void qz_decode_part(const struct qz_view *view, uint64_t row, uint64_t col, size_t n, float *dst)
 {
     for (size_t length; n > 0; n -= length, col += length, dst += length) {
-        length = run_length(view, col, n);
+        uint64_t inside = col % view->group_size, left = view->group_size - inside;
+        int is_part = inside > 0 || n < left; /* of one group; else it is whole groups */
+        length = (size_t)qz_least(n, is_part ? left : left * QZ_TILE_GROUPS);
         qz_decode_run(view, &(struct run){row, col, 1, length, length}, dst);
     }
 }

@@ -7,12 +7,11 @@
 /* Rows of `cols` numbers of `size` bytes, next to each other on one side. */
 static void gather(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
 {
-    if (stride == (int64_t)(cols * size)) {
+    if (stride == (int64_t)(cols * size))
         memcpy(dst, src, rows * cols * size);
-        return;
-    }
-    for (size_t r = 0; r < rows; r++)
-        qz_copy_few((char *)dst + r * cols * size, src + (int64_t)r * stride, cols * size);
+    else
+        for (size_t r = 0; r < rows; r++)
+            qz_copy_few((char *)dst + r * cols * size, src + (int64_t)r * stride, cols * size);
 }
 
 static void scatter(char *dst, int64_t stride, const void *src, size_t rows, size_t cols, size_t size)
@@ -21,58 +20,48 @@ static void scatter(char *dst, int64_t stride, const void *src, size_t rows, siz
         qz_copy_few(dst + (int64_t)r * stride, (const char *)src + r * cols * size, cols * size);
 }
 
-/* The same to or from rows of those that are side by side, for numbers of 2 or 4 bytes. Most rows of a
- * tile have a multiple of four numbers of 2 bytes, which move together. */
-static void gather_columns(void *dst, const char *src, int64_t stride, size_t rows, size_t cols, size_t size)
+/* Moves numbers first..end - 1 of rows, `stride` bytes apart, to rows of those that are side by side, or back: `step` of
+ * a row together. `size`, `step` and `load` are constants. */
+static inline __attribute__((always_inline)) void turn_some(char *row, int64_t stride, char *turned, size_t rows,
+                                                            size_t first, size_t end, size_t size, size_t step,
+                                                            int load)
 {
-    uint16_t *half = dst;
-    uint32_t *word = dst;
-    size_t c = 0;
-    for (; size == 2 && c + 4 <= cols; c += 4)
+    for (size_t c = first; c < end; c += step)
         for (size_t r = 0; r < rows; r++) {
-            uint16_t four[4], *to = half + c * rows + r;
-            memcpy(four, src + (int64_t)r * stride + c * 2, sizeof four);
-            to[0] = four[0];
-            to[rows] = four[1];
-            to[2 * rows] = four[2];
-            to[3 * rows] = four[3];
-        }
-    for (; c < cols; c++)
-        for (size_t r = 0; r < rows; r++) {
-            const char *from = src + (int64_t)r * stride + c * size;
-            if (size == 2)
-                memcpy(half + c * rows + r, from, 2);
-            else
-                memcpy(word + c * rows + r, from, 4);
+            char few[8], *at = row + c * size + (int64_t)r * stride, *to = turned + c * rows * size + r * size;
+            if (load)
+                memcpy(few, at, step * size);
+            for (size_t k = 0; k < step; k++, to += rows * size)
+                memcpy(load ? to : few + k * size, load ? few + k * size : to, size);
+            if (!load)
+                memcpy(at, few, step * size);
         }
 }
 
-static void scatter_columns(char *dst, int64_t stride, const void *src, size_t rows, size_t cols, size_t size)
+/* The same for all numbers of a span, of 2 or 4 bytes. Most rows of a tile have a multiple of four numbers of 2 bytes. */
+static inline __attribute__((always_inline)) void turn(char *row, int64_t stride, char *turned, const struct span *span,
+                                                       size_t size, int load)
 {
-    const uint16_t *half = src;
-    const uint32_t *word = src;
-    for (size_t r = 0; r < rows; r++, dst += stride) {
-        size_t c = 0;
-        for (; size == 2 && c + 4 <= cols; c += 4) {
-            const uint16_t *from = half + c * rows + r;
-            uint16_t four[4] = {from[0], from[rows], from[2 * rows], from[3 * rows]};
-            memcpy(dst + c * 2, four, sizeof four);
-        }
-        for (; c < cols; c++) {
-            if (size == 2)
-                memcpy(dst + c * 2, half + c * rows + r, 2);
-            else
-                memcpy(dst + c * 4, word + c * rows + r, 4);
-        }
-    }
+    size_t fours = size == 2 ? span->count - span->count % 4 : 0;
+    turn_some(row, stride, turned, span->rows, 0, fours, 2, 4, load);
+    if (size == 2)
+        turn_some(row, stride, turned, span->rows, fours, span->count, 2, 1, load);
+    else
+        turn_some(row, stride, turned, span->rows, 0, span->count, 4, 1, load);
+}
+
+/* How many numbers `count` super scales are. */
+static size_t super_numbers(const struct qz_view *view, size_t count)
+{
+    return view->scale_type->pairs ? 2 * count : count;
 }
 
 static char *supers_at(const struct qz_view *view, uint64_t row, uint64_t group)
 {
-    size_t each = qz_dtype_size(view->super_dtype) * (view->scale_type->pairs ? 2 : 1);
-    if (view->shared_super)
-        return view->packed->supers;
-    return (char *)view->packed->supers + (int64_t)row * view->packed->super_stride + group / view->super_groups * each;
+    char *supers = view->packed->supers;
+    size_t each = super_numbers(view, 1) * qz_dtype_size(view->super_dtype);
+    int64_t before = (int64_t)row * view->packed->super_stride;
+    return view->shared_super ? supers : supers + before + group / view->super_groups * each;
 }
 
 /* `count` super scales from that of a group on, or pairs of them. They are copied first, for rows may be any number of
@@ -80,7 +69,7 @@ static char *supers_at(const struct qz_view *view, uint64_t row, uint64_t group)
 static void load_supers(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, float *dst)
 {
     uint16_t half[2 * QZ_TILE_GROUPS];
-    size_t n = view->scale_type->pairs ? 2 * count : count;
+    size_t n = super_numbers(view, count);
     void *to = view->super_dtype == QZ_F32 ? (void *)dst : half;
     memcpy(to, supers_at(view, row, group), n * qz_dtype_size(view->super_dtype));
     if (to == half && n > 2)
@@ -99,13 +88,9 @@ void qz_load_super(const struct qz_view *view, uint64_t row, uint64_t group, flo
 
 void qz_store_super(const struct qz_view *view, uint64_t row, uint64_t group, const float super[2])
 {
-    size_t count = view->scale_type->pairs ? 2 : 1;
-    if (view->super_dtype == QZ_F32) {
-        memcpy(supers_at(view, row, group), super, count * sizeof *super);
-    } else {
-        uint16_t half[2] = {qz_f16_from_f32(super[0]), qz_f16_from_f32(super[1])};
-        memcpy(supers_at(view, row, group), half, count * sizeof *half);
-    }
+    uint16_t half[2] = {qz_f16_from_f32(super[0]), qz_f16_from_f32(super[1])};
+    const void *from = view->super_dtype == QZ_F32 ? (const void *)super : half;
+    memcpy(supers_at(view, row, group), from, super_numbers(view, 1) * qz_dtype_size(view->super_dtype));
 }
 
 size_t qz_sharing(const struct qz_view *view, uint64_t group, size_t left)
@@ -118,8 +103,8 @@ size_t qz_load_supers(const struct qz_view *view, uint64_t row, uint64_t group, 
 {
     uint64_t shared = view->super_groups;
     supers->head = qz_sharing(view, group, count);
-    supers->scale = supers->both;
-    supers->offset = NULL;
+    supers->scale = view->scale_type->pairs ? supers->apart[0] : supers->both;
+    supers->offset = supers->apart[1];
     if (shared == 0 || shared >= QZ_WHOLE_MATRIX) {
         supers->head = supers->each = SIZE_MAX;
         qz_load_super(view, row, group, supers->both);
@@ -135,32 +120,29 @@ size_t qz_load_supers(const struct qz_view *view, uint64_t row, uint64_t group, 
     for (size_t i = 0; i < number && view->scale_type->pairs; i++) {
         supers->apart[0][i] = supers->both[2 * i];
         supers->apart[1][i] = -supers->both[2 * i + 1];
-        supers->scale = supers->apart[0];
-        supers->offset = supers->apart[1];
     }
     return count;
 }
 
-/* Bytes of `count` groups, the first of which may share its super scale with groups before it. */
-static void scale_bytes(const struct qz_view *view, const uint8_t *bytes, size_t count, const struct qz_supers *supers,
-                        const float *super, float *scale, float *zero)
-{
-    size_t head = supers->head % supers->each ? supers->head : 0;
-    if (head)
-        qz_byte_scales(view, bytes, head, super++, head, scale, zero);
-    if (head < count)
-        qz_byte_scales(view, bytes + head, count - head, super, supers->each, scale + head, zero + head);
-}
-
-/* Scales of a byte of one row's groups, and the offsets beside them. */
+/* Scales of a byte of one row's groups, and the offsets beside them. The first groups may share their super scale with
+ * groups before them. */
 static void load_bytes(const struct qz_view *view, uint64_t row, uint64_t group, size_t count, float *scale,
                        float *zero)
 {
     struct qz_supers supers;
     (void)qz_load_supers(view, row, group, count, &supers);
-    scale_bytes(view, (const uint8_t *)qz_scales_at(view, row) + group, count, &supers, supers.scale, scale, zero);
-    if (view->scale_type->pairs)
-        scale_bytes(view, (const uint8_t *)qz_zeros_at(view, row) + group, count, &supers, supers.offset, zero, zero);
+    size_t head = supers.head % supers.each ? supers.head : 0;
+#pragma GCC unroll 2
+    for (int offsets = 0; offsets <= view->scale_type->pairs; offsets++) {
+        const char *stored = offsets ? qz_zeros_at(view, row) : qz_scales_at(view, row);
+        const uint8_t *bytes = (const uint8_t *)stored + group;
+        const float *super = offsets ? supers.offset : supers.scale;
+        float *to = offsets ? zero : scale;
+        if (head)
+            qz_byte_scales(view, bytes, head, super++, head, to, zero);
+        if (head < count)
+            qz_byte_scales(view, bytes + head, count - head, super, supers.each, to + head, zero + head);
+    }
 }
 
 /* Scales or offsets of a span, from their stored type of two or four bytes. */
@@ -170,15 +152,16 @@ static void load_scales(const struct qz_view *view, const char *first, int64_t s
     uint16_t halves[QZ_COLUMNS_GROUPS];
     size_t size = qz_dtype_size(view->scale_dtype), n = span->rows * span->count;
     const void *from = first + span->group * size;
-    if (span->rows > 1 || view->scale_dtype == QZ_F32) {
-        void *to = view->scale_dtype == QZ_F32 ? (void *)dst : halves;
-        (span->by_group ? gather_columns : gather)(to, from, stride, span->rows, span->count, size);
+    if (span->rows > 1 || size == 4) {
+        void *to = size == 4 ? (void *)dst : halves;
+        if (span->by_group)
+            turn((char *)(uintptr_t)from, stride, to, span, size, 1);
+        else
+            gather(to, from, stride, span->rows, span->count, size);
         from = to;
     }
-    if (view->scale_dtype == QZ_F16)
-        view->kernels->f32_from_f16(from, n, dst);
-    else if (view->scale_dtype == QZ_BF16)
-        view->kernels->f32_from_bf16(from, n, dst);
+    if (size == 2)
+        (view->scale_dtype == QZ_F16 ? view->kernels->f32_from_f16 : view->kernels->f32_from_bf16)(from, n, dst);
 }
 
 /* The reverse; types of a byte are given by `bytes`. Numbers of one row are converted where they belong. */
@@ -190,15 +173,13 @@ static void store_scales(const struct qz_view *view, char *first, int64_t stride
     char *to = first + span->group * size;
     int direct = size == 2 && span->rows == 1 && (uintptr_t)to % size == 0;
     uint16_t *half = direct ? (uint16_t *)(void *)to : halves;
-    const void *from = qz_has_byte_scales(view)      ? (const void *)bytes
-                       : view->scale_dtype == QZ_F32 ? src
-                                                     : (const void *)halves;
-    if (view->scale_dtype == QZ_F16)
-        view->kernels->f16_from_f32(src, n, half);
-    else if (view->scale_dtype == QZ_BF16)
-        view->kernels->bf16_from_f32(src, n, half);
-    if (!direct)
-        (span->by_group ? scatter_columns : scatter)(to, stride, from, span->rows, span->count, size);
+    const void *from = size == 1 ? (const void *)bytes : size == 4 ? src : (const void *)halves;
+    if (size == 2)
+        (view->scale_dtype == QZ_F16 ? view->kernels->f16_from_f32 : view->kernels->bf16_from_f32)(src, n, half);
+    if (!direct && span->by_group)
+        turn(to, stride, (char *)(uintptr_t)from, span, size, 0);
+    else if (!direct)
+        scatter(to, stride, from, span->rows, span->count, size);
 }
 
 enum { MANY_ZEROS = 32 }; /* so many are worth a call of a kernel */
@@ -206,13 +187,11 @@ enum { MANY_ZEROS = 32 }; /* so many are worth a call of a kernel */
 /* Zeros of four bits of a row's groups, the first in the high bits of a byte if that is odd, `step` apart. */
 static void load_zeros(const struct qz_view *view, const uint8_t *src, size_t odd, size_t n, float *zero, size_t step)
 {
-    const float scale = 1.0f, none = 0.0f;
-    if (n < MANY_ZEROS || step > 1 || odd) {
+    if (n >= MANY_ZEROS && step == 1 && !odd) /* a group of codes 0..15 as they are */
+        view->kernels->group_decode(src, n, n, &view->grid, &(float){1.0f}, &(float){0.0f}, zero);
+    else
         for (size_t i = 0; i < n; i++)
             zero[i * step] = (float)qz_code_at(src, odd + i);
-        return;
-    }
-    view->kernels->group_decode(src, n, n, &view->grid, &scale, &none, zero); /* a group of codes 0..15 as they are */
 }
 
 static void store_zeros(const struct qz_view *view, uint8_t *dst, size_t odd, size_t n, const float *zero, size_t step)

@@ -2,7 +2,7 @@
  * scale_type.c - the table of the types that scales are stored as
  */
 #include "scale_type.h"
-#include "../base/number.h"
+#include "../base/float8.h"
 
 #include <float.h>
 #include <math.h>
@@ -24,10 +24,12 @@ static float nearest_bf16(float x)
     return qz_f32_from_bf16(qz_bf16_from_f32(x));
 }
 
-static float nearest_e4m3(float x)
-{
-    return qz_f32_from_e4m3(qz_e4m3_from_f32(x));
-}
+#define NEAREST(type, ...)                                                                                             \
+    static float nearest_##type(float x)                                                                               \
+    {                                                                                                                  \
+        return qz_f32_from_f8(type, qz_f8_from_f32(type, x));                                                          \
+    }
+QZ_FLOAT8_TYPES(NEAREST)
 
 static float nearest_e8m0(float x)
 {
@@ -61,12 +63,15 @@ static const struct qz_scale_type types[] = {
     [QZ_F32] = {.zeros = ANY_ZERO, .levels = {23, -149, {0x7f7fffff, 0x7f7fffff}}, .nearest = nearest_f32},
     [QZ_F16] = {.zeros = ANY_ZERO, .levels = {10, -24, {0x7bff, 0x7bff}}, .nearest = nearest_f16},
     [QZ_BF16] = {.zeros = ANY_ZERO, .levels = {7, -133, {0x7f7f, 0x7f7f}}, .nearest = nearest_bf16},
-    [QZ_E4M3] = {.super = QZ_SUPER_MAY,
-                 .zeros = WITHOUT,
-                 .top = 224.0f,
-                 .levels = {3, -9, {126, 126}},
-                 .nearest = nearest_e4m3},
-    [QZ_E8M0] = {.zeros = WITHOUT, .levels = {0, -127, {255, 0}}, .nearest = nearest_e8m0},
+#define FLOAT8(type, name, sign, mantissa, bias, last)                                                                 \
+    [type] = {.super = QZ_SUPER_MAY,                                                                                   \
+              .zeros = WITHOUT,                                                                                        \
+              .top = 0.5f * QZ_FLOAT8_MOST(mantissa, bias, last),                                                      \
+              .levels = {mantissa, 1 - (bias) - (mantissa), {last, (sign) ? (last) : 0}},                              \
+              .nearest = nearest_##type},
+    QZ_FLOAT8_TYPES(FLOAT8)
+#undef FLOAT8
+        [QZ_E8M0] = {.zeros = WITHOUT, .levels = {0, -127, {255, 0}}, .nearest = nearest_e8m0},
     [QZ_I6] = {.super = QZ_SUPER_ALWAYS,
                .zeros = WITHOUT,
                .least = -32.0f,
@@ -128,6 +133,16 @@ static uint8_t e8m0_from(float scale)
     return (uint8_t)(wanted < FLT_MIN ? 0 : qz_bits(wanted) >> 23);
 }
 
+/* Floats of a byte times super, never -0. */
+static inline __attribute__((always_inline)) void nearest_float8(qz_dtype dtype, const float *scale, size_t n,
+                                                                 float super, uint8_t *bytes)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint8_t byte = qz_f8_from_f32(dtype, super != 0.0f ? scale[i] / super : 0.0f);
+        bytes[i] = byte == 0x80 && qz_float8_of(dtype).sign ? 0 : byte;
+    }
+}
+
 void qz_bytes_of_scales(qz_dtype dtype, const float *scale, const float *zero, size_t n, float super, uint8_t *bytes)
 {
     const struct qz_scale_type *type = &types[dtype];
@@ -136,11 +151,10 @@ void qz_bytes_of_scales(qz_dtype dtype, const float *scale, const float *zero, s
     if (type->dual)
         for (size_t i = 0; i < n; i++)
             bytes[i] = (uint8_t)(bytes[i] << 1 | (zero[i] != 0.0f));
-    if (dtype == QZ_E4M3)
-        for (size_t i = 0; i < n; i++) {
-            uint8_t byte = qz_e4m3_from_f32(super != 0.0f ? scale[i] / super : 0.0f);
-            bytes[i] = byte == 0x80 ? 0 : byte; /* never -0 */
-        }
+#define FLOAT8(type, ...)                                                                                              \
+    if (dtype == type)                                                                                                 \
+        nearest_float8(type, scale, n, super, bytes);
+    QZ_FLOAT8_TYPES(FLOAT8)
     if (dtype == QZ_E8M0)
         for (size_t i = 0; i < n; i++)
             bytes[i] = e8m0_from(scale[i]);

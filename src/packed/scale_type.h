@@ -16,7 +16,7 @@
  *     i * 2^step                                            for i < 2^mantissa, and else
  *     (2^mantissa + i % 2^mantissa) * 2^(step + i / 2^mantissa - 1)
  *
- * For float16, bfloat16, float32 and E4M3 i is the bit pattern, for E8M0 one more than it. Integers are levels whose
+ * For float16, bfloat16, float32 and floats of a byte i is the bit pattern, for E8M0 one more than it. Integers are levels whose
  * mantissa is long enough. Positive scales have levels 1..most[0], negative ones 1..most[1]; 0 where there are none.
  */
 struct qz_levels {
@@ -45,6 +45,13 @@ struct qz_scale_type {
 
 /* The row of a type; NULL if scales are not stored as such. */
 const struct qz_scale_type *qz_scale_type_of(qz_dtype dtype);
+
+/* Whether scales are floats that have no sign. */
+static inline int qz_is_unsigned_float(qz_dtype dtype)
+{
+    const struct qz_scale_type *type = qz_scale_type_of(dtype);
+    return type && type->most == 0.0f && type->levels.most[1] == 0;
+}
 
 /* Whether a byte is a number of the type. Floating-point types have the byte that is NaN, which decoding shows. */
 int qz_is_scale_byte(const struct qz_scale_type *type, uint8_t byte);

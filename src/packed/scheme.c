@@ -236,7 +236,8 @@ struct qz_fit qz_scheme_fit(const qz_scheme *scheme, qz_method method, const str
     if (fit.scale_dtype != QZ_F16 && fit.scale_dtype != QZ_BF16)
         fit.scale_dtype = QZ_F32; /* other types are rounded to later */
     float low = grid->sorted[0], high = grid->sorted[15];
-    fit.positive = scheme->positive || method == QZ_ABSMAX7 || scheme->scale_dtype == QZ_E8M0 || low == -high;
+    fit.positive =
+        scheme->positive || method == QZ_ABSMAX7 || qz_is_unsigned_float(scheme->scale_dtype) || low == -high;
     if (fit.positive)
         fit.end = low < 0 && -low < high ? -low : high;
     else

@@ -12,7 +12,7 @@ void qz_encoder_make(struct qz_encoder *encoder, struct qz_view *view, const qz_
     encoder->method = method == QZ_DEFAULT ? scheme->method : method;
     view->grid = qz_scheme_grid(scheme, encoder->method);
     encoder->fit = qz_scheme_fit(scheme, encoder->method, &view->grid);
-    encoder->positive = scheme->positive || scheme->scale_dtype == QZ_E8M0;
+    encoder->positive = scheme->positive || qz_is_unsigned_float(scheme->scale_dtype);
     encoder->nonfinite = QZ_REFUSE;
     encoder->weights = NULL;
     encoder->rule = scheme->rule;

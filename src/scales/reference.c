@@ -7,7 +7,7 @@
  * it.
  */
 #include "reference.h"
-#include "../base/number.h"
+#include "../base/float8.h"
 
 #include <float.h>
 #include <math.h>
@@ -221,7 +221,7 @@ static void fit_compressed_tensors_nvfp4(const struct qz_reference_how *how, con
                                          struct qz_reference *fit)
 {
     float s = how->divisor * qz_through(largest_magnitude(range) / 6.0f, how->weights);
-    s = qz_f32_from_e4m3(qz_e4m3_from_f32(s < 448.0f ? s : 448.0f));
+    s = qz_f32_from_f8(QZ_E4M3, qz_f8_from_f32(QZ_E4M3, s < 448.0f ? s : 448.0f));
     fit->scale[0] = s != 0.0f ? s : 0.125f;
     fit->super[0] = how->divisor;
     fit->by = fit->scale[0] / how->divisor;

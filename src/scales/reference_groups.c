@@ -4,7 +4,7 @@
  * The rules are in reference.c and know nothing of matrices; here their numbers become those of a run of groups.
  */
 #include "reference_groups.h"
-#include "../base/number.h"
+#include "../base/float8.h"
 
 #include <math.h>
 
@@ -30,7 +30,7 @@ static void make_bytes(const struct qz_view *view, struct groups *groups, size_t
     const float *scale = groups->scale, *zero = groups->zero;
     for (size_t g = first; g < first + count && qz_has_byte_scales(view); g++) {
         groups->bytes[g] = view->scale_dtype == QZ_E8M0   ? (uint8_t)(qz_bits(scale[g]) >> 23)
-                           : view->scale_dtype == QZ_E4M3 ? qz_e4m3_from_f32(scale[g])
+                           : view->scale_dtype == QZ_E4M3 ? qz_f8_from_f32(QZ_E4M3, scale[g])
                                                           : (uint8_t)(int)scale[g];
         if (view->scale_type->pairs)
             groups->bytes[QZ_TILE_GROUPS + g] = (uint8_t)(int)zero[g];

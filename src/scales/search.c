@@ -8,7 +8,7 @@
  */
 #include "search.h"
 #include "careful_affine.h"
-#include "../base/number.h"
+#include "../base/float8.h"
 #include "search_long.h"
 #include "search_special.h"
 
@@ -238,7 +238,8 @@ static void note_specials(const struct qz_encoder *encoder, const struct source 
         .unit = block->unit,
         .few_steps = view->scale_dtype == QZ_F16 ? FEW_STEPS : 0.0f,
         .super = view->super_groups ? block->super : NULL,
-        .coarse = view->scale_dtype == QZ_E4M3 ? 0x1p-6f : 4.0f,
+        .coarse =
+            qz_is_float8(view->scale_dtype) ? qz_float_power(1 - (int)qz_float8_of(view->scale_dtype).bias) : 4.0f,
         .end = encoder->fit.end,
         .gains = &block->gains,
     };
@@ -593,8 +594,8 @@ static void search_alone(const struct pass *pass, size_t g, int exact)
 static void refuse_scales(const struct qz_view *view, struct groups *groups)
 {
     float most = view->scale_dtype == QZ_E8M0 ? 0x1.555554p127f : FLT_MAX; /* e8m0_from in scales.c */
-    if (view->scale_dtype == QZ_E4M3 && !view->super_groups)
-        most = QZ_E4M3_MOST;
+    if (qz_is_float8(view->scale_dtype) && !view->super_groups)
+        most = qz_f8_reach(view->scale_dtype);
     for (size_t g = 0; g < groups->count; g++)
         groups->scale[g] = fabsf(groups->scale[g]) <= most ? groups->scale[g] : INFINITY;
 }
@@ -923,7 +924,7 @@ static void search_long_groups(const struct pass *pass)
 {
     struct groups *groups = pass->groups;
     const struct qz_view *view = pass->encoder->view;
-    if (view->super_groups && view->scale_dtype != QZ_E4M3)
+    if (view->super_groups && !qz_is_float8(view->scale_dtype))
         return; /* integers times a super scale, which a search of pieces does not know: the plain ones stay */
     for (size_t g = 0; g < groups->count; g++) {
         struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);

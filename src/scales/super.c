@@ -13,7 +13,7 @@
 #include "affine_super.h"
 #include "clip.h"
 #include "exact_group.h"
-#include "../base/number.h"
+#include "../base/float8.h"
 #include "scales.h"
 #include "search.h"
 #include "../matrix/tile.h"
@@ -225,7 +225,7 @@ static float as_stored(const struct qz_view *view, float super)
 /* The number nearest to x of those that scales are stored as. */
 static float nearest_multiple(const struct qz_view *view, float x)
 {
-    if (view->scale_dtype == QZ_E4M3 && !(fabsf(x) < QZ_E4M3_MOST))
+    if (qz_is_float8(view->scale_dtype) && !(fabsf(x) < qz_f8_reach(view->scale_dtype)))
         return 0.0f;
     return view->scale_type->nearest(x);
 }
@@ -233,8 +233,14 @@ static float nearest_multiple(const struct qz_view *view, float x)
 /* Multiple number i of those that the scale of the group with the largest magnitude may be; 0 after the last one. */
 static float multiple_at(const struct qz_view *view, int i)
 {
-    if (view->scale_dtype == QZ_E4M3) /* those below are the same times a power of two */
-        return i < 16 ? i < 7 ? 448.0f - 32.0f * (float)i : 240.0f - 16.0f * (float)(i - 7) : 0.0f;
+    if (qz_is_float8(view->scale_dtype)) { /* those below are the same times a power of two */
+        const struct qz_float8 type = qz_float8_of(view->scale_dtype);
+        int binade = 1 << type.mantissa, last = (int)type.last % binade + 1;
+        float step = type.most / (float)(binade + last - 1);
+        return i < last             ? type.most - step * (float)i
+               : i <= last + binade ? 0.5f * step * (float)(2 * binade - 1 - (i - last))
+                                    : 0.0f;
+    }
     float multiple = (float)(i + 1);
     return multiple <= -view->scale_type->least ? multiple : 0.0f;
 }
@@ -369,7 +375,8 @@ float qz_decoded_super(const struct qz_encoder *encoder, const qz_matrix *matrix
     if (look.count == 0)
         return 0.0f;
     float super = common_super(encoder, look.ways, look.count, look.from, scale, zero), top = most / values.most;
-    float reach = view->scale_dtype == QZ_E4M3 ? 448.0f : -view->scale_type->least;
+    int float8 = qz_is_float8(view->scale_dtype);
+    float reach = float8 ? qz_float8_of(view->scale_dtype).most : -view->scale_type->least;
     if (super <= 0.0f)
         return 0.0f;
     for (int ulps = 1; ulps <= 5 && view->super_dtype == QZ_F32; ulps++) { /* 0, 1, -1, 2, -2 */
@@ -379,10 +386,10 @@ float qz_decoded_super(const struct qz_encoder *encoder, const qz_matrix *matrix
             break;
         }
     }
-    /* E4M3 knows powers of two: the largest magnitude is given room for 2/3 of what its value might be. */
-    for (int k = 0; k < 32 && view->scale_dtype == QZ_E4M3 && top * 1.5f > reach * super; k++)
+    /* Floats know powers of two: the largest magnitude is given room for 2/3 of what its value might be. */
+    for (int k = 0; k < 32 && float8 && top * 1.5f > reach * super; k++)
         super *= 2.0f;
-    for (int k = 0; k < 32 && view->scale_dtype == QZ_E4M3 && top * 1.5f <= 0.5f * reach * super; k++)
+    for (int k = 0; k < 32 && float8 && top * 1.5f <= 0.5f * reach * super; k++)
         super *= 0.5f;
     return top <= 1.001f * reach * super ? super : 0.0f;
 }
@@ -770,16 +777,16 @@ static void find_decoded(const struct stretch *s, const struct values *values, s
 
 /* ---- multiples near 0 ------------------------------------------------------------------------------------------ */
 
-/* The least step of scales that are multiples, and how many of them are tried one by one: with E4M3 as many as are in
+/* The least step of scales that are multiples, and how many of them are tried one by one: of floats as many as are in
  * one distance, for twice a scale may do as well. */
 static float unit_of(const struct qz_view *view)
 {
-    return view->scale_dtype == QZ_E4M3 ? 0x1p-9f : 1.0f;
+    return qz_float_power(view->scale_type->levels.step);
 }
 
 static int steps_of(const struct qz_view *view)
 {
-    return view->scale_dtype == QZ_E4M3 ? 8 : 4;
+    return qz_is_float8(view->scale_dtype) ? 1 << view->scale_type->levels.mantissa : 4;
 }
 
 /* The best of all scales of a group that are a few steps of its super scale, in place of one that is; of both tables.

@@ -55,7 +55,7 @@ typedef uint32x4_t VM; /* all bits of a lane */
 #define vf_from_vi(v)           vcvtq_f32_s32(v)
 #define vi_halve(v)             vshrq_n_s32(v, 1)
 #define vi_odd(v)               vtstq_s32(v, vdupq_n_s32(1))
-#define vf_moved(v, bits, mask) vreinterpretq_f32_s32(vandq_s32(vshlq_n_s32(v, bits), vdupq_n_s32((int32_t)(mask))))
+#define vf_moved(v, bits, mask) vreinterpretq_f32_s32(vandq_s32((v) << (bits), vdupq_n_s32((int32_t)(mask))))
 #define vi_load(p)              vld1q_s32(p)
 #define vi_set1(x)              vdupq_n_s32(x)
 #define vi_add(a, b)            vaddq_s32(a, b)
