@@ -93,7 +93,8 @@ static int declare(converter *c, conversion *v)
     if (code != DONE)
         return code;
     if (!v->item->packed)
-        return (v->eight ? qz_eight_declare : qz_declare)(c->writer, &t, &v->index, &error) == QZ_FILE_OK
+        return (v->stays ? qz_stored_declare(c->writer, c->in.file, v->item->tensor, &v->index, &error)
+                         : qz_declare(c->writer, &t, &v->index, &error)) == QZ_FILE_OK
                    ? DONE
                    : fail_file(&error);
     v->target.size = sizeof v->target;
@@ -110,7 +111,7 @@ static size_t used_schemes(const converter *c, const char *names[MOST_SCHEMES])
     size_t count = 0;
     for (size_t i = 0; i < c->count; i++) {
         const conversion *v = &c->all[i];
-        const char *name = v->item->packed ? v->scheme.name : v->eight ? "q8_0" : NULL;
+        const char *name = v->item->packed ? v->scheme.name : v->stays ? "q8_0" : NULL;
         size_t k = 0;
         while (name && k < count && strcmp(names[k], name) != 0)
             k++;
@@ -239,13 +240,9 @@ static void print_errors(const converter *c, size_t count)
     table_print(&t);
 }
 
-/* Whether no tensor in codes of eight bits is decoded. */
-static int eights_stay(const converter *c)
+static int keeps_codes(const void *of, size_t i)
 {
-    for (size_t i = 0; i < c->count; i++)
-        if (qz_eight_is(c->in.file, c->all[i].item->tensor) && !c->all[i].eight)
-            return 0;
-    return 1;
+    return ((const converter *)of)->all[i].stays;
 }
 
 /* Whether the output, a folder if its name has no ending, can have the layout. */
@@ -283,7 +280,7 @@ int run_convert(const settings *s)
     if (code == DONE)
         code = plan_conversion(&c);
     if (c.in.file)
-        source_note(&c.in, code == DONE && eights_stay(&c));
+        source_note(&c.in, code == DONE ? keeps_codes : NULL, &c);
     parted parts = parts_of(&c);
     parts.open = open_output;
     parts.make = convert_all;

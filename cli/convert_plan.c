@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "eight.h"
 #include "output.h"
 #include "recode.h"
 
@@ -140,8 +139,8 @@ int plan_conversion(converter *c)
             break;
         v->bytes = t.bytes;
         v->values = t.count;
-        v->eight = stays_eight(&c->in, v->item, c->layout);
-        v->bytes_after = v->eight ? v->bytes : t.count * qz_element_size(t.element);
+        v->stays = qz_stored_stays(c->in.file, v->item->tensor, c->layout);
+        v->bytes_after = v->stays ? v->bytes : t.count * qz_element_size(t.element);
         if (v->item->packed)
             code = plan_packed(c, v, &packed);
     }

@@ -335,7 +335,7 @@ static int is_relaid(const qz_writer *writer, const qz_file *model)
         found = 1;
     }
     for (size_t i = 0; i < model->count; i++)
-        if (model->entries[i].decode && !model->entries[i].eight)
+        if (model->entries[i].decode && model->entries[i].coded == 0)
             found |= has_tensor(writer, &model->entries[i].tensor);
     return found;
 }

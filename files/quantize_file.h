@@ -427,6 +427,31 @@ QZ_API qz_file_result qz_eight_write(qz_writer *writer, size_t index, uint64_t f
                                      const int8_t *codes, const uint16_t *scales, qz_file_error *error);
 
 /* ----------------------------------------------------------------------------------------------------------
+ * Tensors that keep their codes
+ *
+ * qz_read() decodes some tensors from codes that are neither four bits wide nor floats: ggml's blocks of Q8_0, Q5_0,
+ * Q5_1, Q2_K, Q3_K, Q5_K, Q6_K, TQ1_0 and TQ2_0, and the eight bits above. Such a tensor can be copied to another file
+ * with its codes instead of its values: blocks to a GGUF file, eight bits to the layouts own and gguf.
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* ggml's name for the type of the codes, "Q6_K" for example, which is "Q8_0" for eight bits in any layout; NULL: the
+ * tensor is not decoded, or has codes that cannot be copied. */
+QZ_API const char *qz_stored_as(const qz_file *file, size_t tensor);
+
+/* Whether the codes of a tensor have a place in a layout. */
+QZ_API int qz_stored_stays(const qz_file *file, size_t tensor, const char *layout);
+
+/* Declares a tensor with the name, the shape and the type of codes that one of a file has. QZ_FILE_ARGUMENT: it has no
+ * codes that the output can hold. */
+QZ_API qz_file_result qz_stored_declare(qz_writer *writer, const qz_file *file, size_t tensor, size_t *index,
+                                        qz_file_error *error);
+
+/* Copies the codes of `count` values from value `first` on; both are multiples of 256 unless the last value is among
+ * them. The ranges must cover the tensor once. A block whose scale is not finite: QZ_FILE_FORMAT. */
+QZ_API qz_file_result qz_stored_copy(qz_file *file, size_t tensor, qz_writer *writer, size_t index, uint64_t first,
+                                     uint64_t count, qz_file_error *error);
+
+/* ----------------------------------------------------------------------------------------------------------
  * Quantized tensors
  *
  * A quantized tensor NAME is kept as one tensor or several, its members. How they lie is a layout:

@@ -10,6 +10,7 @@
 
 #include "checked.h"
 #include "container.h"
+#include "containers/gguf_types.h"
 #include "containers/npy_type.h"
 #include "descriptor.h"
 #include "element.h"
@@ -170,6 +171,22 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
         *index = writer->count;
     writer->slots[writer->count++] = slot;
     return QZ_FILE_OK;
+}
+
+qz_file_result qz_writer_declare_blocks(qz_writer *writer, const qz_tensor *values, unsigned id, size_t *index,
+                                        qz_file_error *error)
+{
+    const qz_ggml_type *type = qz_ggml_type_of(id);
+    uint64_t shape[QZ_MAX_RANK];
+    char item[16];
+    memcpy(shape, values->shape, values->rank * sizeof *shape);
+    shape[values->rank - 1] /= type->values;
+    snprintf(item, sizeof item, "|V%u", type->bytes);
+    qz_tensor blocks = *values;
+    blocks.element = QZ_ELEMENT_RAW;
+    blocks.type = item;
+    blocks.shape = shape;
+    return qz_writer_declare(writer, &blocks, id, index, error);
 }
 
 qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *data, qz_file_error *error)

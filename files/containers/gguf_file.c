@@ -19,8 +19,6 @@
 #include "gguf_output.h"
 #include "gguf_split.h"
 
-enum { Q8_0 = 8 }; /* ggml's id of codes of 8 bits, which can be read as well */
-
 static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
 {
     (void)file_size;
@@ -101,11 +99,10 @@ static qz_file_result open_gguf(qz_file *file, qz_file_error *error)
         if (!describe(tensor, type, shape, &described, &blocks))
             return refuse(file, tensor, type, error);
         result = qz_file_add(file, &described, tensor->offset, error);
-        if (result == QZ_FILE_OK) {
+        if (result == QZ_FILE_OK)
             file->entries[i].blocks = blocks;
-            file->entries[i].eight = type->id == Q8_0;
-        }
         if (result == QZ_FILE_OK && type->element == QZ_ELEMENT_RAW && blocks == 0) {
+            file->entries[i].coded = type->id;
             file->entries[i].stored = tensor->bytes;
             note_decoded(file, type->name);
         }

@@ -21,7 +21,8 @@ static const char file_type_key[] = "general.file_type", version_key[] = "genera
 /* llama.cpp's numbers for files that mostly have tensors of a type. */
 static const struct {
     unsigned type, file_type;
-} file_types[] = {{0, 0}, {1, 1}, {2, 2}, {3, 3}, {8, 7}, {12, 14}, {20, 25}, {23, 30}, {30, 32}, {39, 38}, {40, 39}};
+} file_types[] = {{0, 0},   {1, 1},   {2, 2},   {3, 3},   {6, 8},   {7, 9},   {8, 7},   {10, 10}, {11, 11}, {12, 14},
+                  {13, 16}, {14, 18}, {20, 25}, {23, 30}, {30, 32}, {34, 36}, {35, 37}, {39, 38}, {40, 39}};
 
 /* The type in the file; NULL if the format has none. */
 static const qz_ggml_type *type_of(const qz_slot *slot)
