@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "convert.h"
 #include "json.h"
@@ -98,11 +97,10 @@ static int declare(converter *c, conversion *v)
                    ? DONE
                    : fail_file(&error);
     v->target.size = sizeof v->target;
-    qz_file_result result = qz_packed_declare(c->writer, v->item->name, v->item->name_length, &v->scheme, packed.rank,
-                                              packed.shape, packed.axis, &v->target, &error);
-    if (result == QZ_FILE_ARGUMENT) /* a name that the layout cannot have, or schemes that it cannot have together */
-        return fail(REFUSED, "%s", error.message);
-    return result == QZ_FILE_OK ? DONE : fail_file(&error);
+    return qz_packed_declare(c->writer, v->item->name, v->item->name_length, &v->scheme, packed.rank, packed.shape,
+                             packed.axis, &v->target, &error) == QZ_FILE_OK
+               ? DONE
+               : fail_file(&error);
 }
 
 /* The names of the schemes in the output, each once. */
@@ -245,16 +243,12 @@ static int keeps_codes(const void *of, size_t i)
     return ((const converter *)of)->all[i].stays;
 }
 
-/* Whether the output, a folder if its name has no ending, can have the layout. */
+/* Whether the output can have the layout, which is known before its numbers are looked at. */
 static int check_output(const converter *c)
 {
-    char shown[NAME_TEXT];
-    const char *path = c->s->files[1], *wanted = qz_layout_ending(c->layout);
-    const char *ending = qz_layout_of_output(path) ? strrchr(path, '.') + 1 : "safetensors";
-    if (!wanted || strcasecmp(ending, wanted) == 0)
-        return DONE;
-    return fail(USAGE, "%s: the layout '%s' is that of .%s files alone; give the output a name that ends so",
-                qz_escape(path, strlen(path), shown, sizeof shown), c->layout, wanted);
+    char shown[NAME_TEXT], why[WHY_TEXT];
+    const char *path = c->s->files[1], *wrong = qz_layout_refuses_output(c->layout, path, why, sizeof why);
+    return wrong ? fail(USAGE, "%s: %s", qz_escape(path, strlen(path), shown, sizeof shown), wrong) : DONE;
 }
 
 int run_convert(const settings *s)

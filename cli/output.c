@@ -151,8 +151,9 @@ int fail_system(const char *path, int number)
 int fail_file(const qz_file_error *error)
 {
     static const int codes[] = {
-        [QZ_FILE_OK] = INTERNAL, [QZ_FILE_ARGUMENT] = USAGE, [QZ_FILE_FORMAT] = MALFORMED, [QZ_FILE_LIMIT] = LIMIT,
-        [QZ_FILE_IO] = IO_ERROR, [QZ_FILE_EXISTS] = REFUSED, [QZ_FILE_MEMORY] = LIMIT,     [QZ_FILE_MISSING] = USAGE,
+        [QZ_FILE_OK] = INTERNAL,  [QZ_FILE_ARGUMENT] = USAGE, [QZ_FILE_FORMAT] = MALFORMED,
+        [QZ_FILE_LIMIT] = LIMIT,  [QZ_FILE_IO] = IO_ERROR,    [QZ_FILE_EXISTS] = REFUSED,
+        [QZ_FILE_MEMORY] = LIMIT, [QZ_FILE_MISSING] = USAGE,  [QZ_FILE_REFUSED] = REFUSED,
     };
     static const char *const remedies[] = {
         [QZ_OPTION_NONE] = NULL,

@@ -326,13 +326,13 @@ qz_file_result qz_eight_declare(qz_writer *writer, const qz_tensor *given, size_
     uint64_t bytes;
     qz_escape(tensor.name, tensor.name_length, shown, sizeof shown);
     if (!layout)
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, shown, QZ_NO_OFFSET,
+        return qz_fail(error, QZ_FILE_REFUSED, label, shown, QZ_NO_OFFSET,
                        "such a file has no tensors of 8 bits; write a .npz, .safetensors or .gguf");
     if (tensor.rank > QZ_MAX_RANK || !qz_shape_count(tensor.rank, tensor.shape, 4, &tensor.count, &bytes))
         return qz_fail(error, QZ_FILE_ARGUMENT, label, shown, QZ_NO_OFFSET, "the shape is too large");
     const char *wrong = qz_eight_refuses(layout, &tensor, why, sizeof why);
     if (wrong)
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, shown, QZ_NO_OFFSET, "cannot be kept in 8 bits: %s", wrong);
+        return qz_fail(error, QZ_FILE_REFUSED, label, shown, QZ_NO_OFFSET, "cannot be kept in 8 bits: %s", wrong);
     size_t at = 0;
     qz_file_result result = strcmp(layout, "gguf") == 0 ? qz_writer_declare_blocks(writer, &tensor, Q8_0, &at, error)
                                                         : declare_members(writer, &tensor, &at, error);

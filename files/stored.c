@@ -45,7 +45,7 @@ qz_file_result qz_stored_declare(qz_writer *writer, const qz_file *file, size_t 
     if (qz_eight_is(file, tensor))
         return qz_eight_declare(writer, &file->entries[tensor].tensor, index, error);
     if (!type || strcmp(writer->container->name, "gguf") != 0)
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+        return qz_fail(error, QZ_FILE_REFUSED, writer->output.label, NULL, QZ_NO_OFFSET,
                        "a tensor has no codes that such a file can hold");
     return qz_writer_declare_blocks(writer, &file->entries[tensor].tensor, type->id, index, error);
 }

@@ -101,7 +101,7 @@ qz_file_result qz_writer_reserve(qz_writer *writer, const char *name, size_t nam
         return QZ_FILE_OK;
     case QZ_NAME_TWICE:
         snprintf(field, sizeof field, "'%s'", qz_escape(name, name_length, shown, sizeof shown));
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET,
+        return qz_fail(error, QZ_FILE_REFUSED, writer->output.label, field, QZ_NO_OFFSET,
                        "two tensors of this name would be in the file, or one that could be taken for a part of a "
                        "quantized tensor");
     default:
@@ -123,7 +123,7 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
     if (writer->laid_out)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "declared after data was written");
     if (memchr(tensor->name, '\0', tensor->name_length))
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a name cannot hold the character 0");
+        return qz_fail(error, QZ_FILE_REFUSED, label, name, QZ_NO_OFFSET, "a name cannot hold the character 0");
     if (writer->container->max_tensors != 0 && writer->count == writer->container->max_tensors)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a .%s file holds one tensor; write a .npz",
                        writer->container->name);

@@ -37,7 +37,7 @@ qz_file_result qz_gguf_declare(qz_writer *writer, const qz_slot *slot, qz_file_e
     char field[QZ_MODEL_FIELD];
     qz_model_field("tensor", tensor->name, tensor->name_length, field);
     if (!type_of(slot))
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET,
+        return qz_fail(error, QZ_FILE_REFUSED, writer->output.label, field, QZ_NO_OFFSET,
                        "is of type %s, which GGUF does not have; write a .safetensors or .npz, or leave it out",
                        tensor->element == QZ_ELEMENT_RAW ? tensor->type : qz_element_name(tensor->element));
     if (!wrong && tensor->name_length > QZ_GGUF_NAME_LONGEST)
@@ -47,7 +47,7 @@ qz_file_result qz_gguf_declare(qz_writer *writer, const qz_slot *slot, qz_file_e
     if (!wrong && tensor->column_major && tensor->rank > 1)
         wrong = "has its first axis run fastest, which GGUF does not have; write an .npz";
     return !wrong ? QZ_FILE_OK
-                  : qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET, "%s", wrong);
+                  : qz_fail(error, QZ_FILE_REFUSED, writer->output.label, field, QZ_NO_OFFSET, "%s", wrong);
 }
 
 /* ---- keys ---- */
