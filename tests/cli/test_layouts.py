@@ -898,6 +898,9 @@ def test_a_folder_is_its_own_layout_by_default(run: Run, tmp_path: Path) -> None
     )
     run("convert", "a", "b", code=4)  # there already
     assert {p.name for p in tmp_path.iterdir()} == {"a", "b"}
+    (tmp_path / "b/config.json").unlink()
+    assert "missing" not in run("convert", "b", "own", "--to", "own").stderr
+    assert "config.json is missing" in run("convert", "b", "c", "--to", "compressed-tensors").stderr
 
 
 def test_a_folder_without_quantized_tensors(run: Run, tmp_path: Path) -> None:
