@@ -81,6 +81,7 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
     enum { MOST = 130 };
     qz_scheme *schemes = malloc(MOST * sizeof *schemes);
     char why[WHY_TEXT], refused[WHY_TEXT] = "";
+    int as_it_is = 0; /* `refused` speaks of the scheme that the tensor has, which says more than any other */
     if (!schemes)
         return fail_memory();
     v->from = packed->scheme;
@@ -104,7 +105,9 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
         if (code == DONE)
             chosen = i;
         if (code == REFUSED && why[0] != '\0') {
-            snprintf(refused, sizeof refused, "%s", why);
+            if (!as_it_is)
+                snprintf(refused, sizeof refused, "%s", why);
+            as_it_is |= i == 0;
             code = DONE;
         }
     }

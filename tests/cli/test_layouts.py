@@ -523,6 +523,15 @@ def test_what_the_others_of_a_file_leave_open(run: Run, tmp_path: Path, rules: l
     assert words in run("convert", "own.npz", "b.safetensors", "--to", "gptq", code=4).stderr
 
 
+def test_a_super_scale_without_a_place_is_named(run: Run, tmp_path: Path) -> None:
+    """A scheme without it is tried, too; the reason speaks of the one that the tensor has."""
+    x = np.random.default_rng(0).standard_normal((8, 64), np.float32) * np.float32(7 / 3)
+    np.savez(tmp_path / "a.npz", **{"a.weight": x})
+    run("encode", "a.npz", "own.npz", "--scheme", "nvfp4")
+    done = run("convert", "own.npz", "b.safetensors", "--to", "mlx", code=4)
+    assert "no float32 has exactly the 2688-fold of the super scale" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("shapes", "said"),
     [
