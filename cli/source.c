@@ -119,11 +119,9 @@ int source_open(const settings *s, const char *path, source *out)
 /* Adds a type to a list of those that are decoded, once. */
 static void list_type(char *list, size_t room, const char *name)
 {
-    const size_t length = strlen(name);
-    for (const char *at = list; (at = strstr(at, name)) != NULL; at += length)
-        if (at[length] == '\0' || at[length] == ',')
-            return;
     const size_t used = strlen(list);
+    if (strstr(list, name)) /* no name of these types is a part of another one */
+        return;
     snprintf(list + used, room - used, "%s%s", used == 0 ? "" : ", ", name);
 }
 

@@ -70,10 +70,9 @@ static int describe(const qz_model_tensor *tensor, const qz_ggml_type *type, uin
 static void note_decoded(qz_file *file, const char *name)
 {
     static const char start[] = "decoded to float32: ";
-    size_t used = strlen(file->note), length = strlen(name);
-    for (const char *at = file->note; (at = strstr(at, name)) != NULL; at += length)
-        if (at[length] == '\0' || at[length] == ',')
-            return;
+    const size_t used = strlen(file->note);
+    if (strstr(file->note, name)) /* no name of these types is a part of another one */
+        return;
     snprintf(file->note + used, sizeof file->note - used, "%s%s", used == 0 ? start : ", ", name);
 }
 
