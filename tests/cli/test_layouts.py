@@ -849,7 +849,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Stored], dict[str, str]]:
 def test_a_folder_becomes_a_folder(run: Run, tmp_path: Path, family: str, a: str, b: str) -> None:
     modules = {f"layers.{i}": contents(family, rows, 576) for i, rows in enumerate((200, 8, 64))}
     write_folder(tmp_path / "a", a, modules)
-    done = run("convert", "a", "b", "--to", b, "--max-shard-size", "20k")
+    done = run("convert", "a", "b", "--to", b, "--max-shard-size", "20K")
     assert "they decode to the same values" in done.stderr
     assert "quantize_config.json is left out (of the layout before)" in done.stderr
     tensors, said = read_folder(tmp_path / "b")
