@@ -163,6 +163,7 @@ int fail_file(const qz_file_error *error)
         [QZ_OPTION_ALLOW_TRAILING] = "if that is meant, --allow-trailing ignores them",
         [QZ_OPTION_REPLACE] = "--force replaces it",
         [QZ_OPTION_MAX_TABLE] = "--max-table raises it",
+        [QZ_OPTION_VOID2] = "if its items are bfloat16, --void2-as-bfloat16 reads them so",
     };
     size_t at = (size_t)error->code, option = (size_t)error->option;
     int code = at < sizeof codes / sizeof codes[0] ? codes[at] : INTERNAL;

@@ -69,7 +69,8 @@ typedef enum qz_file_option {
     QZ_OPTION_MAX_BYTES = 3,
     QZ_OPTION_ALLOW_TRAILING = 4,
     QZ_OPTION_REPLACE = 5,
-    QZ_OPTION_MAX_TABLE = 6
+    QZ_OPTION_MAX_TABLE = 6,
+    QZ_OPTION_VOID2 = 7 /* void2_as_bfloat16, where the type of items says no more than that they have two bytes */
 } qz_file_option;
 
 /* What went wrong. A caller sets `size` (QZ_FILE_ERROR_INIT does) and passes it. */

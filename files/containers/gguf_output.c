@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
+#include "../element.h"
 
 enum { QUANTIZATION_VERSION = 2 };
 
@@ -37,9 +38,8 @@ qz_file_result qz_gguf_declare(qz_writer *writer, const qz_slot *slot, qz_file_e
     char field[QZ_MODEL_FIELD];
     qz_model_field("tensor", tensor->name, tensor->name_length, field);
     if (!type_of(slot))
-        return qz_fail(error, QZ_FILE_REFUSED, writer->output.label, field, QZ_NO_OFFSET,
-                       "is of type %s, which GGUF does not have; write a .safetensors or .npz, or leave it out",
-                       tensor->element == QZ_ELEMENT_RAW ? tensor->type : qz_element_name(tensor->element));
+        return qz_fail_type(error, writer->output.label, field, tensor,
+                            "GGUF does not have; write a .safetensors or .npz, or leave it out");
     if (!wrong && tensor->name_length > QZ_GGUF_NAME_LONGEST)
         wrong = "the name has more than the 63 bytes that GGUF allows; rename it, or write a .safetensors or .npz";
     if (!wrong && tensor->rank > QZ_GGUF_AXES)

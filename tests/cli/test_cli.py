@@ -393,6 +393,8 @@ def test_bfloat16(run: Run) -> None:
     bits = (x.view(np.uint32) >> 16).astype("<u2")
     np.save("in.npy", bits.view("V2"))
     assert "--void2-as-bfloat16" in run("encode", "in.npy", "copied.npz").stderr
+    for end in ("safetensors", "gguf"):
+        assert "bfloat16, --void2-as-bfloat16" in run("decode", "in.npy", f"c.{end}", code=4).stderr
     np.testing.assert_array_equal(loaded("copied.npz")["data"], bits.view("V2"))
     run("encode", "in.npy", "q.npz", "--void2-as-bfloat16")
     np.save("same.npy", (bits.astype(np.uint32) << 16).view(np.float32))
