@@ -258,17 +258,17 @@ static int read_whole(const struct option *o, const char *value, uint64_t *place
     char wanted[128], *end = NULL;
     const char *const powers = "kMGT", *power;
     snprintf(wanted, sizeof wanted, "a whole number of %" PRIu64 " or more%s", o->least,
-             o->kind == BYTES ? "; k, M, G or T after it multiply by 1024, 1024^2, ..." : "");
+             o->kind == BYTES ? "; k (or K), M, G or T after it multiply by 1024, 1024^2, ..." : "");
     if (o->kind == SEED)
         snprintf(wanted, sizeof wanted, "a whole number from 0 to 2^64 - 1");
     else if (o->most != UINT64_MAX)
         snprintf(wanted, sizeof wanted, "a whole number from %" PRIu64 " to %" PRIu64 "%s", o->least, o->most,
-                 o->kind == BYTES ? "; k, M, G or T after it multiply by 1024, 1024^2, ..." : "");
+                 o->kind == BYTES ? "; k (or K), M, G or T after it multiply by 1024, 1024^2, ..." : "");
     errno = 0;
     unsigned long long number = value[0] >= '0' && value[0] <= '9' ? strtoull(value, &end, 10) : 0;
     if (!end || errno != 0)
         return bad_value(o, value, wanted);
-    if (o->kind == BYTES && *end != '\0' && (power = strchr(powers, *end)) != NULL) {
+    if (o->kind == BYTES && *end != '\0' && (power = strchr(powers, *end == 'K' ? 'k' : *end)) != NULL) {
         for (ptrdiff_t i = power - powers; i >= 0; i--) {
             if (number > UINT64_MAX / 1024)
                 return bad_value(o, value, wanted);

@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "convert.h"
 #include "json.h"
@@ -93,15 +92,15 @@ static int declare(converter *c, conversion *v)
     if (code != DONE)
         return code;
     if (!v->item->packed)
-        return (v->eight ? qz_eight_declare : qz_declare)(c->writer, &t, &v->index, &error) == QZ_FILE_OK
+        return (v->stays ? qz_stored_declare(c->writer, c->in.file, v->item->tensor, &v->index, &error)
+                         : qz_declare(c->writer, &t, &v->index, &error)) == QZ_FILE_OK
                    ? DONE
                    : fail_file(&error);
     v->target.size = sizeof v->target;
-    qz_file_result result = qz_packed_declare(c->writer, v->item->name, v->item->name_length, &v->scheme, packed.rank,
-                                              packed.shape, packed.axis, &v->target, &error);
-    if (result == QZ_FILE_ARGUMENT) /* a name that the layout cannot have, or schemes that it cannot have together */
-        return fail(REFUSED, "%s", error.message);
-    return result == QZ_FILE_OK ? DONE : fail_file(&error);
+    return qz_packed_declare(c->writer, v->item->name, v->item->name_length, &v->scheme, packed.rank, packed.shape,
+                             packed.axis, &v->target, &error) == QZ_FILE_OK
+               ? DONE
+               : fail_file(&error);
 }
 
 /* The names of the schemes in the output, each once. */
@@ -110,7 +109,7 @@ static size_t used_schemes(const converter *c, const char *names[MOST_SCHEMES])
     size_t count = 0;
     for (size_t i = 0; i < c->count; i++) {
         const conversion *v = &c->all[i];
-        const char *name = v->item->packed ? v->scheme.name : v->eight ? "q8_0" : NULL;
+        const char *name = v->item->packed ? v->scheme.name : v->stays ? "q8_0" : NULL;
         size_t k = 0;
         while (name && k < count && strcmp(names[k], name) != 0)
             k++;
@@ -239,25 +238,17 @@ static void print_errors(const converter *c, size_t count)
     table_print(&t);
 }
 
-/* Whether no tensor in codes of eight bits is decoded. */
-static int eights_stay(const converter *c)
+static int keeps_codes(const void *of, size_t i)
 {
-    for (size_t i = 0; i < c->count; i++)
-        if (qz_eight_is(c->in.file, c->all[i].item->tensor) && !c->all[i].eight)
-            return 0;
-    return 1;
+    return ((const converter *)of)->all[i].stays;
 }
 
-/* Whether the output, a folder if its name has no ending, can have the layout. */
+/* Whether the output can have the layout, which is known before its numbers are looked at. */
 static int check_output(const converter *c)
 {
-    char shown[NAME_TEXT];
-    const char *path = c->s->files[1], *wanted = qz_layout_ending(c->layout);
-    const char *ending = qz_layout_of_output(path) ? strrchr(path, '.') + 1 : "safetensors";
-    if (!wanted || strcasecmp(ending, wanted) == 0)
-        return DONE;
-    return fail(USAGE, "%s: the layout '%s' is that of .%s files alone; give the output a name that ends so",
-                qz_escape(path, strlen(path), shown, sizeof shown), c->layout, wanted);
+    char shown[NAME_TEXT], why[WHY_TEXT];
+    const char *path = c->s->files[1], *wrong = qz_layout_refuses_output(c->layout, path, why, sizeof why);
+    return wrong ? fail(USAGE, "%s: %s", qz_escape(path, strlen(path), shown, sizeof shown), wrong) : DONE;
 }
 
 int run_convert(const settings *s)
@@ -283,7 +274,7 @@ int run_convert(const settings *s)
     if (code == DONE)
         code = plan_conversion(&c);
     if (c.in.file)
-        source_note(&c.in, code == DONE && eights_stay(&c));
+        source_note(&c.in, code == DONE ? keeps_codes : NULL, &c);
     parted parts = parts_of(&c);
     parts.open = open_output;
     parts.make = convert_all;

@@ -21,7 +21,7 @@ typedef struct conversion { /* of one tensor */
     uint64_t bytes_after;    /* of others, in the output */
     size_t index;            /* of others, in the output */
     qz_packed_tensor target; /* of quantized ones */
-    int eight;               /* of others: the codes of eight bits that it has stay */
+    int stays;               /* of others: it keeps the codes that it is decoded from */
     int choice;              /* the number of its scheme among the candidates; REQUANTIZED: it is none of them */
     int looked;              /* at its numbers, to choose */
     int elsewhere;           /* in a file of the folder that is not made now, */

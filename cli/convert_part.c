@@ -56,7 +56,7 @@ static int key(const void *of, sha256 *h)
         const conversion *v = &c->all[i];
         sha256_add(h, v->item->name, v->item->name_length + 1);
         key_number(h, (uint64_t)v->item->packed << 3 | (uint64_t)v->requantized << 2 | (uint64_t)v->neighbour << 1 |
-                          (uint64_t)v->eight);
+                          (uint64_t)v->stays);
         if (v->item->packed)
             key_scheme(h, &v->scheme);
     }

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "eight.h"
 #include "output.h"
 #include "recode.h"
 
@@ -82,6 +81,7 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
     enum { MOST = 130 };
     qz_scheme *schemes = malloc(MOST * sizeof *schemes);
     char why[WHY_TEXT], refused[WHY_TEXT] = "";
+    int as_it_is = 0; /* `refused` speaks of the scheme that the tensor has, which says more than any other */
     if (!schemes)
         return fail_memory();
     v->from = packed->scheme;
@@ -105,7 +105,9 @@ static int plan_packed(converter *c, conversion *v, const qz_packed_tensor *pack
         if (code == DONE)
             chosen = i;
         if (code == REFUSED && why[0] != '\0') {
-            snprintf(refused, sizeof refused, "%s", why);
+            if (!as_it_is)
+                snprintf(refused, sizeof refused, "%s", why);
+            as_it_is |= i == 0;
             code = DONE;
         }
     }
@@ -140,8 +142,8 @@ int plan_conversion(converter *c)
             break;
         v->bytes = t.bytes;
         v->values = t.count;
-        v->eight = stays_eight(&c->in, v->item, c->layout);
-        v->bytes_after = v->eight ? v->bytes : t.count * qz_element_size(t.element);
+        v->stays = qz_stored_stays(c->in.file, v->item->tensor, c->layout);
+        v->bytes_after = v->stays ? v->bytes : t.count * qz_element_size(t.element);
         if (v->item->packed)
             code = plan_packed(c, v, &packed);
     }

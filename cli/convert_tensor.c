@@ -202,8 +202,8 @@ static int requantize_tensor(converter *c, conversion *v)
 int convert_tensor(converter *c, conversion *v)
 {
     passage p = {.to = &v->scheme, .layout = c->layout, .writer = c->writer, .target = &v->target};
-    if (v->eight)
-        return copy_eight(&c->in, v->item->tensor, c->writer, v->index);
+    if (v->stays)
+        return copy_stored(&c->in, v->item->tensor, c->writer, v->index);
     if (!v->item->packed)
         return copy_tensor(&c->in, v->item->tensor, c->writer, v->index);
     if (v->requantized)

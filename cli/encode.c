@@ -21,7 +21,11 @@ static int declare(encoder *e, job *j, qz_file_error *error)
     const qz_tensor *t = j->tensor;
     const item *named = j->item;
     at_tensor(named->name, named->name_length);
-    if (is_eight(j))
+    if (keeps_codes(j))
+        return qz_stored_declare(e->writer, e->in.file, named->tensor, &j->place.index, error) == QZ_FILE_OK
+                   ? DONE
+                   : fail_file(error);
+    if (j->encoded && j->how->eight)
         return qz_eight_declare(e->writer, t, &j->place.index, error) == QZ_FILE_OK ? DONE : fail_file(error);
     if (!j->encoded && !named->packed)
         return qz_declare(e->writer, t, &j->place.index, error) == QZ_FILE_OK ? DONE : fail_file(error);
@@ -45,8 +49,8 @@ static int declare(encoder *e, job *j, qz_file_error *error)
 
 static int copy(encoder *e, const job *j)
 {
-    if (is_eight(j))
-        return copy_eight(&e->in, j->item->tensor, e->writer, j->place.index);
+    if (keeps_codes(j))
+        return copy_stored(&e->in, j->item->tensor, e->writer, j->place.index);
     return j->item->packed ? copy_packed(&e->in, j->item, e->writer, j->place.packed)
                            : copy_tensor(&e->in, j->item->tensor, e->writer, j->place.index);
 }
@@ -172,13 +176,9 @@ static int print_results(const encoder *e, double seconds)
     return DONE;
 }
 
-/* Whether no tensor in codes of eight bits is decoded. */
-static int eights_stay(const encoder *e)
+static int keeps(const void *of, size_t i)
 {
-    for (size_t i = 0; i < e->in.count; i++)
-        if (qz_eight_is(e->in.file, e->jobs[i].item->tensor) && (e->jobs[i].encoded || !e->jobs[i].place.stays_eight))
-            return 0;
-    return 1;
+    return keeps_codes(&((const encoder *)of)->jobs[i]);
 }
 
 int run_encode(const settings *s)
@@ -196,7 +196,7 @@ int run_encode(const settings *s)
         code = source_open_quietly(s, s->files[0], &e.in);
     if (code == DONE) {
         code = plan_tensors(&e);
-        source_note(&e.in, code == DONE && eights_stay(&e));
+        source_note(&e.in, code == DONE ? keeps : NULL, &e);
     }
     parted parts = encode_parts(&e);
     parts.open = open_output;

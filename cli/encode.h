@@ -44,7 +44,7 @@ typedef struct beside {
 typedef struct job_place {
     size_t index;             /* of a tensor in the output that is not quantized to four bits */
     qz_packed_tensor *packed; /* of one that is quantized there */
-    int stays_eight;          /* if it stays, it has codes of eight bits there */
+    int keeps_codes;          /* if it stays, it has the codes there that it is decoded from */
     int elsewhere;            /* in a file that --part does not make */
     int made_before;          /* in a file that an earlier run made: --resume */
 } job_place;
@@ -130,8 +130,8 @@ int measures_all(const settings *s);
 int is_measured(const encoder *e, const job *j);
 /* Whether a tensor is encoded from codes. */
 int is_requantized(const job *j);
-/* Whether a tensor has codes of eight bits in the output. */
-int is_eight(const job *j);
+/* Whether a tensor keeps the codes that it is decoded from. */
+int keeps_codes(const job *j);
 /* Whether there are weights for a tensor, of which the diagonal of a Gram matrix is one kind; whether it is encoded
  * with them, or by GPTQ. */
 int has_weights(const job *j);

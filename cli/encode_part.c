@@ -21,7 +21,7 @@ static int key(const void *of, sha256 *h)
     for (size_t i = 0; i < e->in.count; i++) {
         const job *j = &e->jobs[i];
         sha256_add(h, j->item->name, j->item->name_length + 1);
-        key_number(h, (uint64_t)is_gptq(j) << 3 | (uint64_t)j->encoded << 2 | (uint64_t)is_eight(j) << 1 |
+        key_number(h, (uint64_t)is_gptq(j) << 3 | (uint64_t)j->encoded << 2 | (uint64_t)keeps_codes(j) << 1 |
                           (uint64_t)is_weighted(j));
         key_number(h, j->axis);
         if (!j->encoded)

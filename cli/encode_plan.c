@@ -181,11 +181,11 @@ static int find_bytes(const encoder *e, job *j)
     int code = source_tensor(&e->in, j->item, &t, &packed);
     if (code != DONE)
         return code;
-    j->place.stays_eight = stays_eight(&e->in, j->item, e->layout);
+    j->place.keeps_codes = qz_stored_stays(e->in.file, j->item->tensor, e->layout);
     j->bytes.before = j->bytes.kept = t.bytes;
     if (j->item->packed)
         j->bytes.kept = qz_layout_bytes(e->layout, &packed.scheme, packed.rank, packed.shape, packed.axis);
-    else if (!j->place.stays_eight)
+    else if (!j->place.keeps_codes)
         j->bytes.kept = t.count * qz_element_size(t.element);
     j->bytes.after = j->bytes.kept;
     return DONE;
@@ -220,9 +220,14 @@ static int plan_tensor(encoder *e, job *j)
     code = find_bytes(e, j);
     if (code == DONE && j->kept == ENCODED)
         code = plan_recipe(e, j);
-    j->encoded = j->kept == ENCODED;
-    if (code == DONE && j->encoded && is_of_few_bits(j) && !e->s->output.requantize)
+    const int is_second = j->kept == ENCODED && is_of_few_bits(j) && !e->s->output.requantize;
+    if (code == DONE && is_second && !j->place.keeps_codes)
         return fail_few_bits(j);
+    if (is_second)
+        j->kept = PACKED;
+    if (j->kept == PACKED)
+        j->bytes.after = j->bytes.kept;
+    j->encoded = j->kept == ENCODED;
     if (j->kept == SMALL || j->kept == ONE_AXIS)
         j->rule = NULL; /* it did not decide */
     if (code != DONE || !j->encoded)
@@ -255,9 +260,9 @@ int is_requantized(const job *j)
     return j->encoded && (j->codes || is_of_few_bits(j));
 }
 
-int is_eight(const job *j)
+int keeps_codes(const job *j)
 {
-    return j->encoded ? j->how->eight : j->place.stays_eight;
+    return !j->encoded && j->place.keeps_codes;
 }
 
 int has_weights(const job *j)
@@ -267,7 +272,7 @@ int has_weights(const job *j)
 
 int is_weighted(const job *j)
 {
-    return has_weights(j) && !j->beside.gram.matrix && !is_eight(j); /* whose rule knows no weights */
+    return has_weights(j) && !j->beside.gram.matrix && !j->how->eight; /* whose rule knows no weights */
 }
 
 int is_gptq(const job *j)

@@ -107,7 +107,23 @@ static void members_json(const source *in, const qz_packed_tensor *p)
     json_end();
 }
 
-static void tensor_json(const source *in, const item *i, const qz_tensor *t, const qz_packed_tensor *p, int eight)
+enum { STORED_TEXT = 16 };
+
+/* The type of the codes that a tensor is decoded from, as schemes are written; NULL: there are none. */
+static const char *stored_text(const source *in, const item *i, char out[STORED_TEXT])
+{
+    const char *name = qz_stored_as(in->file, i->tensor);
+    if (!name)
+        return NULL;
+    size_t n = 0;
+    for (; name[n] != '\0' && n < STORED_TEXT - 1; n++)
+        out[n] = (char)(name[n] >= 'A' && name[n] <= 'Z' ? name[n] - 'A' + 'a' : name[n]);
+    out[n] = '\0';
+    return out;
+}
+
+static void tensor_json(const source *in, const item *i, const qz_tensor *t, const qz_packed_tensor *p,
+                        const char *stored)
 {
     json_begin(NULL, '{');
     json_name("name", i->name, i->name_length);
@@ -119,8 +135,8 @@ static void tensor_json(const source *in, const item *i, const qz_tensor *t, con
     } else {
         json_text("dtype", t->element == QZ_ELEMENT_RAW ? t->type : qz_element_name(t->element));
         json_text("order", t->column_major ? "F" : "C");
-        if (eight)
-            json_text("stored", "q8_0");
+        if (stored)
+            json_text("stored", stored);
     }
     json_shape("shape", t->rank, t->shape);
     json_whole("count", item_count(t));
@@ -129,7 +145,7 @@ static void tensor_json(const source *in, const item *i, const qz_tensor *t, con
     json_end();
 }
 
-static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_packed_tensor *p, int eight)
+static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_packed_tensor *p, const char *stored)
 {
     char text[SHAPE_TEXT], scheme[SCHEME_TEXT];
     table_cell(out, "%s", qz_escape(i->name, i->name_length, text, NAME_TEXT));
@@ -137,8 +153,8 @@ static void tensor_row(table *out, const item *i, const qz_tensor *t, const qz_p
         table_cell(out, "%s, axis %u", scheme_text(&p->scheme, scheme, sizeof scheme), p->axis);
     } else {
         char type[TYPE_TEXT];
-        const char *codes = eight ? ", kept as q8_0" : t->bytes < t->count ? ", decoded" : "";
-        table_cell(out, "%s%s%s", type_text(t, type, sizeof type), codes,
+        const char *codes = stored ? ", kept as " : t->bytes < t->count ? ", decoded" : "";
+        table_cell(out, "%s%s%s%s", type_text(t, type, sizeof type), codes, stored ? stored : "",
                    t->column_major && t->rank > 1 ? ", Fortran order" : "");
     }
     table_cell(out, "%s", shape_text(t->rank, t->shape, text, sizeof text));
@@ -189,11 +205,12 @@ static int file_info(const settings *s)
             continue; /* the file changed since the check above: qz_unchanged() reports it */
         sum.values += item_count(&t);
         sum.bytes += t.bytes;
-        const int eight = qz_eight_is(in.file, in.items[i].tensor);
+        char text[STORED_TEXT];
+        const char *stored = stored_text(&in, &in.items[i], text);
         if (s->say.json)
-            tensor_json(&in, &in.items[i], &t, &p, eight);
+            tensor_json(&in, &in.items[i], &t, &p, stored);
         else
-            tensor_row(&out, &in.items[i], &t, &p, eight);
+            tensor_row(&out, &in.items[i], &t, &p, stored);
     }
     if (code == DONE && s->say.json) {
         json_end();

@@ -151,8 +151,9 @@ int fail_system(const char *path, int number)
 int fail_file(const qz_file_error *error)
 {
     static const int codes[] = {
-        [QZ_FILE_OK] = INTERNAL, [QZ_FILE_ARGUMENT] = USAGE, [QZ_FILE_FORMAT] = MALFORMED, [QZ_FILE_LIMIT] = LIMIT,
-        [QZ_FILE_IO] = IO_ERROR, [QZ_FILE_EXISTS] = REFUSED, [QZ_FILE_MEMORY] = LIMIT,     [QZ_FILE_MISSING] = USAGE,
+        [QZ_FILE_OK] = INTERNAL,  [QZ_FILE_ARGUMENT] = USAGE, [QZ_FILE_FORMAT] = MALFORMED,
+        [QZ_FILE_LIMIT] = LIMIT,  [QZ_FILE_IO] = IO_ERROR,    [QZ_FILE_EXISTS] = REFUSED,
+        [QZ_FILE_MEMORY] = LIMIT, [QZ_FILE_MISSING] = USAGE,  [QZ_FILE_REFUSED] = REFUSED,
     };
     static const char *const remedies[] = {
         [QZ_OPTION_NONE] = NULL,
@@ -162,6 +163,7 @@ int fail_file(const qz_file_error *error)
         [QZ_OPTION_ALLOW_TRAILING] = "if that is meant, --allow-trailing ignores them",
         [QZ_OPTION_REPLACE] = "--force replaces it",
         [QZ_OPTION_MAX_TABLE] = "--max-table raises it",
+        [QZ_OPTION_VOID2] = "if its items are bfloat16, --void2-as-bfloat16 reads them so",
     };
     size_t at = (size_t)error->code, option = (size_t)error->option;
     int code = at < sizeof codes / sizeof codes[0] ? codes[at] : INTERNAL;

@@ -112,28 +112,35 @@ int source_open(const settings *s, const char *path, source *out)
 {
     int code = source_open_quietly(s, path, out);
     if (code == DONE)
-        source_note(out, 0);
+        source_note(out, NULL, NULL);
     return code;
 }
 
-void source_note(const source *s, int eight_stay)
+/* Adds a type to a list of those that are decoded, once. */
+static void list_type(char *list, size_t room, const char *name)
 {
-    static const char decoded[] = "decoded to float32: ", eight[] = "Q8_0";
-    const char *note = qz_note(s->file);
-    if (!note)
+    const size_t used = strlen(list);
+    if (strstr(list, name)) /* no name of these types is a part of another one */
         return;
-    const char *at = eight_stay && strncmp(note, decoded, sizeof decoded - 1) == 0 ? strstr(note, eight) : NULL;
-    if (!at) {
+    snprintf(list + used, room - used, "%s%s", used == 0 ? "" : ", ", name);
+}
+
+void source_note(const source *s, keeps_test keeps, const void *of)
+{
+    static const char decoded[] = "decoded to float32: ";
+    const char *note = qz_note(s->file);
+    char list[200] = "";
+    if (note && (strcmp(qz_container(s->file), "gguf") != 0 || strncmp(note, decoded, sizeof decoded - 1) != 0)) {
         say("note: %s", note);
         return;
     }
-    /* Without the word, and the comma behind it or before it. */
-    const char *behind = at + sizeof eight - 1;
-    const size_t before = (size_t)(at - note);
-    if (strncmp(behind, ", ", 2) == 0)
-        say("note: %.*s%s", (int)before, note, behind + 2);
-    else if (before > sizeof decoded - 1)
-        say("note: %.*s%s", (int)before - 2, note, behind);
+    for (size_t i = 0; note && i < s->count; i++) {
+        const char *type = qz_stored_as(s->file, s->items[i].tensor);
+        if (type && !(keeps && keeps(of, i)))
+            list_type(list, sizeof list, type);
+    }
+    if (list[0] != '\0')
+        say("note: %s%s", decoded, list);
 }
 
 int source_open_written(const settings *s, qz_writer *writer, source *out)
@@ -205,13 +212,6 @@ int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_t
     tensor->name = i->name;
     tensor->name_length = i->name_length;
     return DONE;
-}
-
-int stays_eight(const source *s, const item *i, const char *layout)
-{
-    char why[NAME_TEXT];
-    const qz_tensor *t = qz_tensor_at(s->file, i->tensor);
-    return qz_eight_is(s->file, i->tensor) && !qz_eight_refuses(layout, t, why, sizeof why);
 }
 
 uint64_t item_count(const qz_tensor *tensor)
@@ -363,24 +363,18 @@ int copy_tensor(const source *in, size_t tensor, qz_writer *writer, size_t index
     return for_each_piece(in, tensor, copy_piece, &c);
 }
 
-int copy_eight(const source *in, size_t tensor, qz_writer *writer, size_t index)
+int copy_stored(const source *in, size_t tensor, qz_writer *writer, size_t index)
 {
-    enum { RUN = 1 << 16 }; /* values, whole groups */
+    enum { RUN = 1 << 20 }; /* values */
     qz_file_error error = QZ_FILE_ERROR_INIT;
     const uint64_t all = qz_tensor_at(in->file, tensor)->count;
-    int8_t *codes = malloc(RUN);
-    uint16_t *scales = malloc(RUN / QZ_EIGHT_GROUP * sizeof *scales);
-    int code = codes && scales ? DONE : fail_memory();
-    for (uint64_t at = 0; at < all && code == DONE; at += RUN) {
+    for (uint64_t at = 0; at < all; at += RUN) {
         const uint64_t n = all - at < RUN ? all - at : RUN;
         if (stop_requested())
-            code = 128 + stop_requested();
-        else if (qz_eight_read(in->file, tensor, at, n, codes, scales, &error) != QZ_FILE_OK ||
-                 qz_eight_write(writer, index, at, n, codes, scales, &error) != QZ_FILE_OK)
-            code = fail_file(&error);
+            return 128 + stop_requested();
+        if (qz_stored_copy(in->file, tensor, writer, index, at, n, &error) != QZ_FILE_OK)
+            return fail_file(&error);
         progress_add(n);
     }
-    free(codes);
-    free(scales);
-    return code;
+    return DONE;
 }

@@ -20,10 +20,11 @@ typedef struct source {
 } source;
 
 int source_open(const settings *s, const char *path, source *out);
-/* The same, but what there is to note of it is said by source_note(), once it is known whether codes of eight bits are
- * passed on: then they are not decoded. */
+/* The same, but what there is to note of it is said by source_note(), once it is known which tensors keep the codes
+ * that they are decoded from: `keeps` says it of the item i. */
+typedef int (*keeps_test)(const void *of, size_t i);
 int source_open_quietly(const settings *s, const char *path, source *out);
-void source_note(const source *s, int eight_stay);
+void source_note(const source *s, keeps_test keeps, const void *of);
 /* The output itself, complete but without its name. */
 int source_open_written(const settings *s, qz_writer *writer, source *out);
 void source_close(source *s);
@@ -35,8 +36,6 @@ const item *source_find(const source *s, const char *name, size_t length);
  * bits. The result's name is the item's. */
 int source_tensor(const source *s, const item *i, qz_tensor *tensor, qz_packed_tensor *packed);
 int is_float(qz_element element);
-/* Whether a tensor has codes of eight bits, and can have the same in an output of that layout. */
-int stays_eight(const source *s, const item *i, const char *layout);
 /* Elements, or items of a type that is none of the library's. */
 uint64_t item_count(const qz_tensor *tensor);
 /* "float32", or <U3 for such a type; it may be in `out` (TYPE_TEXT characters). */
@@ -65,7 +64,7 @@ int for_each_piece(const source *in, size_t tensor, piece_work work, void *conte
 
 /* Copies a tensor as it is. */
 int copy_tensor(const source *in, size_t tensor, qz_writer *writer, size_t index);
-/* Copies the codes of eight bits of a tensor that has them. */
-int copy_eight(const source *in, size_t tensor, qz_writer *writer, size_t index);
+/* Copies the codes that a tensor is decoded from. */
+int copy_stored(const source *in, size_t tensor, qz_writer *writer, size_t index);
 
 #endif

@@ -335,7 +335,7 @@ static int is_relaid(const qz_writer *writer, const qz_file *model)
         found = 1;
     }
     for (size_t i = 0; i < model->count; i++)
-        if (model->entries[i].decode && !model->entries[i].eight)
+        if (model->entries[i].decode && model->entries[i].coded == 0)
             found |= has_tensor(writer, &model->entries[i].tensor);
     return found;
 }
@@ -367,7 +367,12 @@ qz_file_result qz_copy_beside(qz_writer *writer, const qz_file *model, const cha
         return qz_fail_memory(error, writer->output.label);
     writer->shards.open = SIZE_MAX; /* another file is open from here on */
     c.folder = qz_above_standard(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    struct stat status;
     result = c.folder >= 0 ? copy_all(&c, folder, error) : qz_fail_errno(error, model->input.label, "open the folder");
+    if (result == QZ_FILE_OK && writer->said.text && fstatat(c.folder, "config.json", &status, 0) != 0)
+        remark(&c, "config.json",
+               "is missing, and programs look there for the quantization_config that is in the "
+               "metadata of the .safetensors files");
     if (c.folder >= 0)
         close(c.folder);
     free(folder);

@@ -15,6 +15,7 @@
 
 #include "checked.h"
 #include "container.h"
+#include "containers/gguf.h"
 #include "eight_codes.h"
 #include "element.h"
 #include "error.h"
@@ -23,7 +24,7 @@
 
 static const char codes_suffix[] = ".int8", scales_suffix[] = ".int8_scales";
 
-enum { Q8_0 = 8, BLOCK = 2 + QZ_EIGHT_GROUP, AXES = 4, PIECE = 1 << 16 }; /* PIECE: values, whole groups */
+enum { Q8_0 = 8, BLOCK = 2 + QZ_EIGHT_GROUP, PIECE = 1 << 16 }; /* PIECE: values, whole groups */
 
 /* Members of one in the own layout. */
 typedef struct members {
@@ -117,7 +118,7 @@ static qz_file_result add_decoded(qz_file *file, const members *found, size_t ba
     qz_entry *entry = &file->entries[file->count - 1];
     entry->decode = decode;
     entry->details = kept;
-    entry->eight = 1;
+    entry->coded = Q8_0;
     entry->stored = qz_eight_bytes(entry->tensor.count);
     qz_packed_hide(file, found->codes);
     qz_packed_hide(file, found->scales);
@@ -221,7 +222,7 @@ static qz_file_result write_blocks(qz_writer *writer, size_t tensor, uint64_t fi
 
 int qz_eight_is(const qz_file *file, size_t tensor)
 {
-    return tensor < file->count && file->entries[tensor].eight;
+    return tensor < file->count && file->entries[tensor].coded == Q8_0;
 }
 
 /* Whether values of a tensor are whole groups of it, but for the last one. */
@@ -264,25 +265,13 @@ const char *qz_eight_refuses(const char *layout, const qz_tensor *tensor, char *
         return "8 bits are for arrays in C order; this one has its first axis run fastest";
     if (!blocks)
         return NULL;
-    if (tensor->rank > AXES)
+    if (tensor->rank > QZ_GGUF_AXES)
         return "a GGUF file has tensors of at most 4 axes";
     if (tensor->shape[tensor->rank - 1] % QZ_EIGHT_GROUP == 0)
         return NULL;
     snprintf(out, out_size, "rows of %" PRIu64 " values are no whole blocks of Q8_0, which have 32",
              tensor->shape[tensor->rank - 1]);
     return out;
-}
-
-static qz_file_result declare_blocks(qz_writer *writer, const qz_tensor *tensor, size_t *index, qz_file_error *error)
-{
-    uint64_t shape[AXES];
-    memcpy(shape, tensor->shape, tensor->rank * sizeof *shape);
-    shape[tensor->rank - 1] /= QZ_EIGHT_GROUP;
-    qz_tensor blocks = *tensor;
-    blocks.element = QZ_ELEMENT_RAW;
-    blocks.type = "|V34";
-    blocks.shape = shape;
-    return qz_writer_declare(writer, &blocks, Q8_0, index, error);
 }
 
 static qz_file_result declare_member(qz_writer *writer, const qz_tensor *tensor, const char *suffix, size_t *index,
@@ -337,15 +326,15 @@ qz_file_result qz_eight_declare(qz_writer *writer, const qz_tensor *given, size_
     uint64_t bytes;
     qz_escape(tensor.name, tensor.name_length, shown, sizeof shown);
     if (!layout)
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, shown, QZ_NO_OFFSET,
+        return qz_fail(error, QZ_FILE_REFUSED, label, shown, QZ_NO_OFFSET,
                        "such a file has no tensors of 8 bits; write a .npz, .safetensors or .gguf");
     if (tensor.rank > QZ_MAX_RANK || !qz_shape_count(tensor.rank, tensor.shape, 4, &tensor.count, &bytes))
         return qz_fail(error, QZ_FILE_ARGUMENT, label, shown, QZ_NO_OFFSET, "the shape is too large");
     const char *wrong = qz_eight_refuses(layout, &tensor, why, sizeof why);
     if (wrong)
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, shown, QZ_NO_OFFSET, "cannot be kept in 8 bits: %s", wrong);
+        return qz_fail(error, QZ_FILE_REFUSED, label, shown, QZ_NO_OFFSET, "cannot be kept in 8 bits: %s", wrong);
     size_t at = 0;
-    qz_file_result result = strcmp(layout, "gguf") == 0 ? declare_blocks(writer, &tensor, &at, error)
+    qz_file_result result = strcmp(layout, "gguf") == 0 ? qz_writer_declare_blocks(writer, &tensor, Q8_0, &at, error)
                                                         : declare_members(writer, &tensor, &at, error);
     if (result != QZ_FILE_OK)
         return result;

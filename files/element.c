@@ -3,7 +3,10 @@
  */
 #include "element.h"
 
+#include <string.h>
+
 #include "checked.h"
+#include "error.h"
 
 static const struct {
     qz_element element;
@@ -60,4 +63,13 @@ void qz_swap(void *data, size_t element_bytes, size_t count)
             at[low] = at[high];
             at[high] = kept;
         }
+}
+
+qz_file_result qz_fail_type(qz_file_error *error, const char *label, const char *field, const qz_tensor *tensor,
+                            const char *words)
+{
+    const char *type = tensor->element == QZ_ELEMENT_RAW ? tensor->type : qz_element_name(tensor->element);
+    const int is_void2 = strcmp(type + 1, "V2") == 0;
+    return qz_fail_option(error, QZ_FILE_REFUSED, is_void2 ? QZ_OPTION_VOID2 : QZ_OPTION_NONE, label, field,
+                          QZ_NO_OFFSET, "is of type %s, which %s", type, words);
 }

@@ -26,4 +26,8 @@ static inline int qz_big_endian(void)
     return *(const unsigned char *)&one == 0;
 }
 
+/* Refuses a tensor whose type an output does not have; `words` go on from "is of type T, which ". */
+qz_file_result qz_fail_type(qz_file_error *error, const char *label, const char *field, const qz_tensor *tensor,
+                            const char *words);
+
 #endif

@@ -169,7 +169,7 @@ static qz_file_result check_numbers(const qz_writer *writer, const qz_layout *la
     const char *wrong =
         layout->form ? qz_form_refuses(layout->form, &packed->scheme, rows, cols, &seen, why, sizeof why) : NULL;
     return !wrong ? QZ_FILE_OK
-                  : qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+                  : qz_fail(error, QZ_FILE_REFUSED, writer->output.label, NULL, QZ_NO_OFFSET,
                             "numbers of a tensor cannot lie in the layout %s: %s", layout->name, wrong);
 }
 
@@ -209,10 +209,23 @@ int qz_layout_is_across(const char *name)
     return layout && layout->is_across;
 }
 
-const char *qz_layout_ending(const char *name)
+/* Why a kind of file cannot have the layout; NULL if it can. */
+static const char *refuses_kind(const qz_layout *layout, const qz_container_type *kind, char *out, size_t out_size)
+{
+    if (!layout->container || strcmp(layout->container, kind->name) == 0)
+        return NULL;
+    snprintf(out, out_size, "the layout '%s' is that of .%s files alone; give the output a name that ends so",
+             layout->name, layout->container);
+    return out;
+}
+
+const char *qz_layout_refuses_output(const char *name, const char *path, char *out, size_t out_size)
 {
     const qz_layout *layout = qz_layout_named(name);
-    return layout ? layout->container : NULL;
+    const qz_container_type *kind = qz_container_by_extension(path);
+    if (!layout)
+        return "there is no layout of this name";
+    return refuses_kind(layout, kind && kind->layout ? kind : &qz_container_shards, out, out_size);
 }
 
 int qz_layout_is_written(const char *name)
@@ -263,15 +276,13 @@ static qz_file_result check_layout(const qz_writer *writer, const qz_layout *lay
     if (!layout->declare)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the layout '%s' is only read",
                        layout->name);
-    if (layout->container && strcmp(layout->container, writer->container->name) != 0)
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET,
-                       "the layout '%s' is that of .%s files alone; give the output a name that ends so", layout->name,
-                       layout->container);
+    if (refuses_kind(layout, writer->container, why, sizeof why))
+        return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "%s", why);
     const char *wrong =
         layout->refuses ? layout->refuses(&p->scheme, p->rank, p->shape, p->axis, why, sizeof why) : NULL;
     return !wrong ? QZ_FILE_OK
-                  : qz_fail(error, QZ_FILE_ARGUMENT, label, shown, QZ_NO_OFFSET,
-                            "cannot lie in a .%s file as it is: %s", writer->container->name, wrong);
+                  : qz_fail(error, QZ_FILE_REFUSED, label, shown, QZ_NO_OFFSET, "cannot lie in a .%s file as it is: %s",
+                            writer->container->name, wrong);
 }
 
 /* A matrix without values has no block that would bring the one super scale for all of it. */

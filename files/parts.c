@@ -241,7 +241,7 @@ qz_file_result qz_parts_join(qz_file *file, qz_file_error *error)
             result = qz_file_add(file, &part->entries[j].tensor, QZ_NO_OFFSET, error);
             if (result == QZ_FILE_OK) {
                 file->entries[file->count - 1].blocks = part->entries[j].blocks;
-                file->entries[file->count - 1].eight = part->entries[j].eight;
+                file->entries[file->count - 1].coded = part->entries[j].coded;
                 file->entries[file->count - 1].stored = part->entries[j].stored;
             }
         }

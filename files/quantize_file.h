@@ -48,13 +48,15 @@ extern "C" {
 
 typedef enum qz_file_result {
     QZ_FILE_OK = 0,
-    QZ_FILE_ARGUMENT = 1, /* a parameter has no meaning here: range past the end, unknown extension, name too long */
+    QZ_FILE_ARGUMENT = 1, /* a parameter has no meaning here: range past the end, unknown extension */
     QZ_FILE_FORMAT = 2,   /* the file is malformed, of an unknown kind, or changed while it was read */
     QZ_FILE_LIMIT = 3,    /* the file passes a limit that qz_open_options can raise */
     QZ_FILE_IO = 4,       /* the system refused: no such file, no permission, no space */
     QZ_FILE_EXISTS = 5,   /* the output exists already, or is an input: nothing was changed */
     QZ_FILE_MEMORY = 6,   /* out of memory */
-    QZ_FILE_MISSING = 7   /* the file has no tensor of that name */
+    QZ_FILE_MISSING = 7,  /* the file has no tensor of that name */
+    QZ_FILE_REFUSED = 8 /* the output cannot hold a tensor as it is, or not beside the others: its name, type or shape,
+                             its scheme, or a number of it has no place in such a file or in the layout */
 } qz_file_result;
 
 #define QZ_NO_OFFSET UINT64_MAX
@@ -67,7 +69,8 @@ typedef enum qz_file_option {
     QZ_OPTION_MAX_BYTES = 3,
     QZ_OPTION_ALLOW_TRAILING = 4,
     QZ_OPTION_REPLACE = 5,
-    QZ_OPTION_MAX_TABLE = 6
+    QZ_OPTION_MAX_TABLE = 6,
+    QZ_OPTION_VOID2 = 7 /* void2_as_bfloat16, where the type of items says no more than that they have two bytes */
 } qz_file_option;
 
 /* What went wrong. A caller sets `size` (QZ_FILE_ERROR_INIT does) and passes it. */
@@ -427,6 +430,31 @@ QZ_API qz_file_result qz_eight_write(qz_writer *writer, size_t index, uint64_t f
                                      const int8_t *codes, const uint16_t *scales, qz_file_error *error);
 
 /* ----------------------------------------------------------------------------------------------------------
+ * Tensors that keep their codes
+ *
+ * qz_read() decodes some tensors from codes that are neither four bits wide nor floats: ggml's blocks of Q8_0, Q5_0,
+ * Q5_1, Q2_K, Q3_K, Q5_K, Q6_K, TQ1_0 and TQ2_0, and the eight bits above. Such a tensor can be copied to another file
+ * with its codes instead of its values: blocks to a GGUF file, eight bits to the layouts own and gguf.
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* ggml's name for the type of the codes, "Q6_K" for example, which is "Q8_0" for eight bits in any layout; NULL: the
+ * tensor is not decoded, or has codes that cannot be copied. */
+QZ_API const char *qz_stored_as(const qz_file *file, size_t tensor);
+
+/* Whether the codes of a tensor have a place in a layout. */
+QZ_API int qz_stored_stays(const qz_file *file, size_t tensor, const char *layout);
+
+/* Declares a tensor with the name, the shape and the type of codes that one of a file has. QZ_FILE_REFUSED: it has no
+ * codes that the output can hold. */
+QZ_API qz_file_result qz_stored_declare(qz_writer *writer, const qz_file *file, size_t tensor, size_t *index,
+                                        qz_file_error *error);
+
+/* Copies the codes of `count` values from value `first` on; both are multiples of 256 unless the last value is among
+ * them. The ranges must cover the tensor once. A block whose scale is not finite: QZ_FILE_FORMAT. */
+QZ_API qz_file_result qz_stored_copy(qz_file *file, size_t tensor, qz_writer *writer, size_t index, uint64_t first,
+                                     uint64_t count, qz_file_error *error);
+
+/* ----------------------------------------------------------------------------------------------------------
  * Quantized tensors
  *
  * A quantized tensor NAME is kept as one tensor or several, its members. How they lie is a layout:
@@ -515,8 +543,9 @@ QZ_API const char *qz_layout_at(size_t i);
 /* Whether outputs can have the layout of that name; others are only read. */
 QZ_API int qz_layout_is_written(const char *layout);
 
-/* The ending of the only files that can have the layout of that name, as "gguf"; NULL if all can. */
-QZ_API const char *qz_layout_ending(const char *layout);
+/* Why an output of that name cannot have a layout, which is that of one kind of file alone; NULL if it can. A name
+ * without the ending of a file is that of a folder. The words may be in `out`, as with qz_layout_refuses(). */
+QZ_API const char *qz_layout_refuses_output(const char *layout, const char *path, char *out, size_t out_size);
 
 /* Whether neighbours in a row do not lie together in the layout of that name: blocks of all rows are its fast way. */
 QZ_API int qz_layout_is_across(const char *layout);
@@ -536,7 +565,7 @@ QZ_API const char *qz_layout_refuses_block(const char *layout, const qz_scheme *
 QZ_API uint64_t qz_layout_bytes(const char *layout, const qz_scheme *scheme, unsigned rank, const uint64_t *shape,
                                 unsigned axis);
 
-/* Declares the members of a quantized tensor and fills *packed. What qz_layout_refuses() is QZ_FILE_ARGUMENT. No other
+/* Declares the members of a quantized tensor and fills *packed. What qz_layout_refuses() is QZ_FILE_REFUSED. No other
  * tensor of the file can have the name that one of its members has or might have. */
 QZ_API qz_file_result qz_packed_declare(qz_writer *writer, const char *name, size_t name_length,
                                         const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis,

@@ -14,7 +14,7 @@ typedef struct qz_entry {
     qz_part part;    /* whether it belongs to a quantized tensor */
     size_t packed;   /* which one it is the header of, if it is */
     unsigned blocks; /* of items that are blocks of codes: which, as the container counts types; else 0 */
-    int eight;       /* its values are decoded from codes of 8 bits: see eight.h */
+    unsigned coded;  /* ggml's type of the codes that its values are decoded from: see stored.c; 0: it has none */
     uint64_t stored; /* bytes of the codes that its values are decoded from; 0: it has none */
 
     /* Of a tensor whose values are in no place of the file, but are computed from others of it: reads some of them. */

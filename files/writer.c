@@ -10,6 +10,7 @@
 
 #include "checked.h"
 #include "container.h"
+#include "containers/gguf_types.h"
 #include "containers/npy_type.h"
 #include "descriptor.h"
 #include "element.h"
@@ -100,7 +101,7 @@ qz_file_result qz_writer_reserve(qz_writer *writer, const char *name, size_t nam
         return QZ_FILE_OK;
     case QZ_NAME_TWICE:
         snprintf(field, sizeof field, "'%s'", qz_escape(name, name_length, shown, sizeof shown));
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET,
+        return qz_fail(error, QZ_FILE_REFUSED, writer->output.label, field, QZ_NO_OFFSET,
                        "two tensors of this name would be in the file, or one that could be taken for a part of a "
                        "quantized tensor");
     default:
@@ -122,7 +123,7 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
     if (writer->laid_out)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "declared after data was written");
     if (memchr(tensor->name, '\0', tensor->name_length))
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a name cannot hold the character 0");
+        return qz_fail(error, QZ_FILE_REFUSED, label, name, QZ_NO_OFFSET, "a name cannot hold the character 0");
     if (writer->container->max_tensors != 0 && writer->count == writer->container->max_tensors)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, name, QZ_NO_OFFSET, "a .%s file holds one tensor; write a .npz",
                        writer->container->name);
@@ -170,6 +171,22 @@ qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, uns
         *index = writer->count;
     writer->slots[writer->count++] = slot;
     return QZ_FILE_OK;
+}
+
+qz_file_result qz_writer_declare_blocks(qz_writer *writer, const qz_tensor *values, unsigned id, size_t *index,
+                                        qz_file_error *error)
+{
+    const qz_ggml_type *type = qz_ggml_type_of(id);
+    uint64_t shape[QZ_MAX_RANK];
+    char item[16];
+    memcpy(shape, values->shape, values->rank * sizeof *shape);
+    shape[values->rank - 1] /= type->values;
+    snprintf(item, sizeof item, "|V%u", type->bytes);
+    qz_tensor blocks = *values;
+    blocks.element = QZ_ELEMENT_RAW;
+    blocks.type = item;
+    blocks.shape = shape;
+    return qz_writer_declare(writer, &blocks, id, index, error);
 }
 
 qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *data, qz_file_error *error)

@@ -67,6 +67,10 @@ struct qz_writer {
 qz_file_result qz_writer_declare(qz_writer *writer, const qz_tensor *tensor, unsigned blocks, size_t *index,
                                  qz_file_error *error);
 
+/* Declares a tensor of blocks of a type of ggml; name and shape of `values`, whose rows are whole blocks, count. */
+qz_file_result qz_writer_declare_blocks(qz_writer *writer, const qz_tensor *values, unsigned id, size_t *index,
+                                        qz_file_error *error);
+
 /* Gives all the data of a tensor right after its declaration; it is written when the file is laid out. */
 qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *data, qz_file_error *error);
 

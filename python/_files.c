@@ -816,7 +816,7 @@ static const Constant constants[] = {
     {"I8", QZ_ELEMENT_I8},     {"I16", QZ_ELEMENT_I16}, {"I32", QZ_ELEMENT_I32},        {"I64", QZ_ELEMENT_I64},
     {"U8", QZ_ELEMENT_U8},     {"U16", QZ_ELEMENT_U16}, {"U32", QZ_ELEMENT_U32},        {"U64", QZ_ELEMENT_U64},
     {"BOOL", QZ_ELEMENT_BOOL}, {"RAW", QZ_ELEMENT_RAW}, {"ARGUMENT", QZ_FILE_ARGUMENT}, {"FORMAT", QZ_FILE_FORMAT},
-    {"LIMIT", QZ_FILE_LIMIT},  {"IO", QZ_FILE_IO},      {"EXISTS", QZ_FILE_EXISTS},
+    {"LIMIT", QZ_FILE_LIMIT},  {"IO", QZ_FILE_IO},      {"EXISTS", QZ_FILE_EXISTS},     {"REFUSED", QZ_FILE_REFUSED},
 };
 
 static int module_exec(PyObject *module)

@@ -109,7 +109,7 @@ qz_file_result qz_gguf_load(qz_gguf *gguf, const qz_input *input, qz_file_error 
     uint64_t bytes = gguf->values_end - START;
     if (gguf->loaded)
         return QZ_FILE_OK;
-    uint8_t *loaded = qz_fits_memory(bytes + 1) ? malloc((size_t)bytes + 1) : NULL;
+    uint8_t *loaded = qz_allocate(bytes + 1);
     if (!loaded)
         return qz_fail_memory(error, input->label);
     qz_file_result result = qz_input_read(input, START, loaded, (size_t)bytes, error);
@@ -123,15 +123,6 @@ qz_file_result qz_gguf_load(qz_gguf *gguf, const qz_input *input, qz_file_error 
     return QZ_FILE_OK;
 }
 
-const char *qz_gguf_text(const qz_gguf_value *value, size_t *length)
-{
-    if (value->type != QZ_GGUF_STRING || !value->data || value->bytes < 8 ||
-        qz_gguf_get64(value->data) != value->bytes - 8)
-        return NULL;
-    *length = (size_t)value->bytes - 8;
-    return (const char *)value->data + 8;
-}
-
 int qz_gguf_whole(const qz_gguf_value *value, uint64_t *number)
 {
     static const uint8_t integers[QZ_GGUF_TYPES] = {
@@ -139,8 +130,7 @@ int qz_gguf_whole(const qz_gguf_value *value, uint64_t *number)
         [QZ_GGUF_I8] = 2, [QZ_GGUF_I16] = 2, [QZ_GGUF_I32] = 2, [QZ_GGUF_I64] = 2,
     };
     const uint8_t *at = value->data;
-    if (!at || value->type >= QZ_GGUF_TYPES || integers[value->type] == 0 || value->bytes - 1 >= 8 ||
-        (integers[value->type] == 2 && at[value->bytes - 1] >= 0x80))
+    if (!at || integers[value->type] == 0 || (integers[value->type] == 2 && at[value->bytes - 1] >= 0x80))
         return 0;
     *number = 0;
     for (uint64_t i = value->bytes; i > 0; i--)
@@ -178,7 +168,8 @@ static qz_file_result check_offset(const qz_gguf_source *s, const qz_gguf *gguf,
                  tensor->offset, *end);
         return qz_gguf_refuse(s, s->at - 8, message);
     }
-    if (!qz_add(*end, tensor->bytes, end) || !qz_model_round_up(*end, gguf->alignment, end) || *end > QZ_MAX_BYTES)
+    *end = qz_model_round_up(qz_sum(*end, tensor->bytes), gguf->alignment);
+    if (*end > QZ_MAX_BYTES)
         return qz_gguf_refuse(s, s->at - 8, "the tensors up to this one have more than 2^63 - 1 bytes");
     return QZ_FILE_OK;
 }
@@ -238,13 +229,12 @@ static qz_file_result read_tensor(qz_gguf *gguf, qz_gguf_source *s, uint64_t *en
 static qz_file_result place_data(qz_gguf *gguf, qz_gguf_source *s, uint64_t data_bytes)
 {
     char field[QZ_MODEL_FIELD];
-    uint64_t end;
     qz_gguf_part(s, NULL, NULL, 0);
-    if (!qz_model_round_up(s->at, gguf->alignment, &gguf->data) || !qz_add(gguf->data, data_bytes, &end))
-        return qz_gguf_refuse(s, s->at, "the tensors have more than 2^63 - 1 bytes");
+    gguf->data = qz_model_round_up(s->at, gguf->alignment);
+    const uint64_t end = qz_sum(gguf->data, data_bytes);
     for (size_t i = 0; i < gguf->model.count; i++) {
         qz_model_tensor *t = &gguf->model.tensors[i];
-        t->offset += gguf->data;
+        t->offset = qz_sum(t->offset, gguf->data);
         if (!qz_within(t->offset, t->bytes, s->end))
             return qz_fail(s->error, QZ_FILE_FORMAT, s->label, qz_model_field("tensor", t->name, t->name_length, field),
                            t->offset,

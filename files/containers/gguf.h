@@ -77,9 +77,6 @@ const qz_gguf_value *qz_gguf_find(const qz_gguf *gguf, const char *key);
 /* Reads the bytes of all values, so that `data` points to them. */
 qz_file_result qz_gguf_load(qz_gguf *gguf, const qz_input *input, qz_file_error *error);
 
-/* The characters of a string that was loaded, not ended by a NUL, of any bytes; NULL if the value is none. */
-const char *qz_gguf_text(const qz_gguf_value *value, size_t *length);
-
 /* The number of a value of an integer type that was loaded, if it is not negative: 1; else 0. */
 int qz_gguf_whole(const qz_gguf_value *value, uint64_t *number);
 

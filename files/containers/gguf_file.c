@@ -19,8 +19,6 @@
 #include "gguf_output.h"
 #include "gguf_split.h"
 
-enum { Q8_0 = 8 }; /* ggml's id of codes of 8 bits, which can be read as well */
-
 static int probe(const uint8_t *head, size_t bytes, uint64_t file_size)
 {
     (void)file_size;
@@ -72,10 +70,9 @@ static int describe(const qz_model_tensor *tensor, const qz_ggml_type *type, uin
 static void note_decoded(qz_file *file, const char *name)
 {
     static const char start[] = "decoded to float32: ";
-    size_t used = strlen(file->note), length = strlen(name);
-    for (const char *at = file->note; (at = strstr(at, name)) != NULL; at += length)
-        if (at[length] == '\0' || at[length] == ',')
-            return;
+    const size_t used = strlen(file->note);
+    if (strstr(file->note, name)) /* no name of these types is a part of another one */
+        return;
     snprintf(file->note + used, sizeof file->note - used, "%s%s", used == 0 ? start : ", ", name);
 }
 
@@ -101,11 +98,10 @@ static qz_file_result open_gguf(qz_file *file, qz_file_error *error)
         if (!describe(tensor, type, shape, &described, &blocks))
             return refuse(file, tensor, type, error);
         result = qz_file_add(file, &described, tensor->offset, error);
-        if (result == QZ_FILE_OK) {
+        if (result == QZ_FILE_OK)
             file->entries[i].blocks = blocks;
-            file->entries[i].eight = type->id == Q8_0;
-        }
         if (result == QZ_FILE_OK && type->element == QZ_ELEMENT_RAW && blocks == 0) {
+            file->entries[i].coded = type->id;
             file->entries[i].stored = tensor->bytes;
             note_decoded(file, type->name);
         }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
+#include "../element.h"
 
 enum { QUANTIZATION_VERSION = 2 };
 
@@ -21,7 +22,8 @@ static const char file_type_key[] = "general.file_type", version_key[] = "genera
 /* llama.cpp's numbers for files that mostly have tensors of a type. */
 static const struct {
     unsigned type, file_type;
-} file_types[] = {{0, 0}, {1, 1}, {2, 2}, {3, 3}, {8, 7}, {12, 14}, {20, 25}, {23, 30}, {30, 32}, {39, 38}, {40, 39}};
+} file_types[] = {{0, 0},   {1, 1},   {2, 2},   {3, 3},   {6, 8},   {7, 9},   {8, 7},   {10, 10}, {11, 11}, {12, 14},
+                  {13, 16}, {14, 18}, {20, 25}, {23, 30}, {30, 32}, {34, 36}, {35, 37}, {39, 38}, {40, 39}};
 
 /* The type in the file; NULL if the format has none. */
 static const qz_ggml_type *type_of(const qz_slot *slot)
@@ -36,9 +38,8 @@ qz_file_result qz_gguf_declare(qz_writer *writer, const qz_slot *slot, qz_file_e
     char field[QZ_MODEL_FIELD];
     qz_model_field("tensor", tensor->name, tensor->name_length, field);
     if (!type_of(slot))
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET,
-                       "is of type %s, which GGUF does not have; write a .safetensors or .npz, or leave it out",
-                       tensor->element == QZ_ELEMENT_RAW ? tensor->type : qz_element_name(tensor->element));
+        return qz_fail_type(error, writer->output.label, field, tensor,
+                            "GGUF does not have; write a .safetensors or .npz, or leave it out");
     if (!wrong && tensor->name_length > QZ_GGUF_NAME_LONGEST)
         wrong = "the name has more than the 63 bytes that GGUF allows; rename it, or write a .safetensors or .npz";
     if (!wrong && tensor->rank > QZ_GGUF_AXES)
@@ -46,7 +47,7 @@ qz_file_result qz_gguf_declare(qz_writer *writer, const qz_slot *slot, qz_file_e
     if (!wrong && tensor->column_major && tensor->rank > 1)
         wrong = "has its first axis run fastest, which GGUF does not have; write an .npz";
     return !wrong ? QZ_FILE_OK
-                  : qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, field, QZ_NO_OFFSET, "%s", wrong);
+                  : qz_fail(error, QZ_FILE_REFUSED, writer->output.label, field, QZ_NO_OFFSET, "%s", wrong);
 }
 
 /* ---- keys ---- */

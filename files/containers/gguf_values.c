@@ -38,7 +38,7 @@ qz_file_result qz_gguf_need(const qz_gguf_source *source, uint64_t bytes, const 
         snprintf(message, sizeof message, "%s needs %" PRIu64 " bytes, but only %" PRIu64 " follow", what, bytes, left);
         return refuse(source, source->code, source->at, message);
     }
-    if (source->at > source->limit || bytes > source->limit - source->at) {
+    if (!qz_within(source->at, bytes, source->limit)) {
         snprintf(message, sizeof message, "the header has more than %" PRIu64 " bytes, which is the limit",
                  source->limit);
         return refuse(source, QZ_FILE_LIMIT, source->at, message);
@@ -51,8 +51,7 @@ qz_file_result qz_gguf_take(qz_gguf_source *source, size_t bytes, const uint8_t 
     qz_file_result result = qz_gguf_need(source, bytes, what);
     if (result != QZ_FILE_OK)
         return result;
-    if (source->at < source->window_start ||
-        !qz_within(source->at - source->window_start, bytes, source->window_bytes)) {
+    if (!qz_within(source->at - source->window_start, bytes, source->window_bytes)) {
         uint64_t left = source->end - source->at;
         source->window_bytes = left < QZ_GGUF_WINDOW ? (size_t)left : QZ_GGUF_WINDOW;
         source->window_start = source->at;

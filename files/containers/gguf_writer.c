@@ -96,7 +96,8 @@ static const char *place_tensor(qz_model_tensor *tensor, uint32_t alignment, uin
     if (wrong)
         return wrong;
     tensor->offset = *end;
-    if (!qz_add(*end, tensor->bytes, end) || !qz_model_round_up(*end, alignment, end) || *end > QZ_MAX_BYTES)
+    *end = qz_model_round_up(qz_sum(*end, tensor->bytes), alignment);
+    if (*end > QZ_MAX_BYTES)
         return "the tensors together have more than 2^63 - 1 bytes";
     return NULL;
 }
@@ -169,15 +170,16 @@ qz_file_result qz_gguf_format(qz_model_tensor *tensors, size_t count, const qz_g
                               qz_file_error *error)
 {
     uint32_t alignment = QZ_GGUF_ALIGNMENT;
-    uint64_t bytes = 24, padded, data_bytes = 0;
+    uint64_t bytes = 24, data_bytes = 0;
     *header = NULL;
     qz_file_result result = check_values(values, value_count, &bytes, &alignment, label, error);
     if (result == QZ_FILE_OK)
         result = check_tensors(tensors, count, &bytes, alignment, &data_bytes, label, error);
     if (result != QZ_FILE_OK)
         return result;
-    if (!qz_model_round_up(bytes, alignment, &padded) || !qz_add(padded, data_bytes, file_bytes) ||
-        *file_bytes > QZ_MAX_BYTES)
+    const uint64_t padded = qz_model_round_up(bytes, alignment);
+    *file_bytes = qz_sum(padded, data_bytes);
+    if (*file_bytes > QZ_MAX_BYTES)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "the file would be longer than 2^63 - 1");
     char *start = qz_fits_memory(padded) ? calloc(1, (size_t)padded) : NULL;
     if (!start)

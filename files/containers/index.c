@@ -182,8 +182,7 @@ static qz_file_result read_text(reader *r)
     unsigned seen = 0;
     qz_json *json = &r->json;
     qz_file_result result = QZ_FILE_OK;
-    if (qz_json_next(json) != QZ_JSON_OBJECT)
-        return unexpected(r, "index", "is not an object");
+    qz_json_next(json); /* an object: the brace is what such a file is known by */
     while (result == QZ_FILE_OK && qz_json_next(json) == QZ_JSON_KEY) {
         unsigned which = qz_json_is(json, "weight_map") ? MAP : qz_json_is(json, "metadata") ? METADATA : 0;
         if (seen & which)

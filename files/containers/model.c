@@ -23,8 +23,8 @@ size_t qz_model_find(const qz_model *model, const char *name, size_t name_length
 
 qz_file_result qz_model_charge(qz_model *model, uint64_t count, uint64_t each, const char *label, qz_file_error *error)
 {
-    uint64_t bytes;
-    if (!qz_mul(count, each, &bytes) || bytes > model->left)
+    const uint64_t bytes = qz_product(count, each);
+    if (bytes > model->left)
         return qz_fail_option(error, QZ_FILE_LIMIT, QZ_OPTION_MAX_TABLE, label, NULL, QZ_NO_OFFSET,
                               "the list of its tensors and metadata needs more memory than the limit allows: %" PRIu64
                               " bytes more are wanted, %" PRIu64 " are left",
@@ -44,8 +44,7 @@ qz_model_limits qz_model_limits_of(uint64_t max_table)
 
 qz_file_result qz_model_reserve(qz_model *model, size_t capacity, const char *label, qz_file_error *error)
 {
-    model->tensors =
-        capacity <= SIZE_MAX / sizeof *model->tensors - 1 ? malloc((capacity + 1) * sizeof *model->tensors) : NULL;
+    model->tensors = qz_allocate(qz_product(qz_sum(capacity, 1), sizeof *model->tensors));
     model->capacity = capacity;
     return model->tensors ? QZ_FILE_OK : qz_fail_memory(error, label);
 }
@@ -95,10 +94,7 @@ const char *qz_model_name_wrong(const char *name, size_t length)
     return qz_is_utf8(name, length) ? NULL : "the name is not UTF-8";
 }
 
-int qz_model_round_up(uint64_t value, uint64_t alignment, uint64_t *result)
+uint64_t qz_model_round_up(uint64_t value, uint64_t alignment)
 {
-    if (!qz_add(value, alignment - 1, result))
-        return 0;
-    *result &= ~(alignment - 1);
-    return 1;
+    return qz_sum(value, alignment - 1) & ~(alignment - 1);
 }

@@ -81,7 +81,7 @@ char *qz_model_field(const char *kind, const char *name, size_t name_length, cha
 /* Why a name cannot be one of a tensor or key; NULL if it can. */
 const char *qz_model_name_wrong(const char *name, size_t length);
 
-/* Rounds up to a multiple of a power of two; 0 if the result does not fit. */
-int qz_model_round_up(uint64_t value, uint64_t alignment, uint64_t *result);
+/* Rounds up to a multiple of a power of two: the largest one where the next does not fit, which no file has. */
+uint64_t qz_model_round_up(uint64_t value, uint64_t alignment);
 
 #endif

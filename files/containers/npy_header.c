@@ -132,15 +132,16 @@ qz_file_result qz_npy_parse(qz_npy_header *header, const qz_npy_source *source, 
             return result;
         length |= (uint64_t)start[10] << 16 | (uint64_t)start[11] << 24;
     }
-    uint64_t text_at = base == QZ_NO_OFFSET ? base : base + before;
+    const uint64_t text_at = base == QZ_NO_OFFSET ? base : base + before;
+    const uint64_t length_at = base == QZ_NO_OFFSET ? base : base + 8;
     if (length > available - before)
-        return qz_fail(error, QZ_FILE_FORMAT, label, field, base == QZ_NO_OFFSET ? base : base + 8,
+        return qz_fail(error, QZ_FILE_FORMAT, label, field, length_at,
                        "the header is said to have %" PRIu64 " bytes, but only %" PRIu64 " follow", length,
                        available - before);
     if (length > options->max_header)
-        return qz_fail_option(
-            error, QZ_FILE_LIMIT, QZ_OPTION_MAX_HEADER, label, field, base == QZ_NO_OFFSET ? base : base + 8,
-            "the header has %" PRIu64 " bytes; the limit is %" PRIu64 "", length, options->max_header);
+        return qz_fail_option(error, QZ_FILE_LIMIT, QZ_OPTION_MAX_HEADER, label, field, length_at,
+                              "the header has %" PRIu64 " bytes; the limit is %" PRIu64 "", length,
+                              options->max_header);
     char *text = malloc((size_t)length + 1);
     if (!text)
         return qz_fail_memory(error, label);

@@ -136,8 +136,10 @@ static int take_field_shape(qz_text *p, uint64_t *bytes)
         for (; p->at < p->end && *p->at >= '0' && *p->at <= '9'; p->at++)
             if ((size = size * 10 + (uint64_t)(*p->at - '0')) > ITEM_LONGEST)
                 return 0;
-        if (!comma || p->at == start || *start == '0' || n == QZ_MAX_RANK || !qz_mul(*bytes, size, bytes) ||
-            *bytes > ITEM_LONGEST)
+        if (!comma || p->at == start || *start == '0' || n == QZ_MAX_RANK)
+            return 0;
+        *bytes = qz_product(*bytes, size);
+        if (*bytes > ITEM_LONGEST)
             return 0;
         if (!tuple)
             return 1;
@@ -150,7 +152,8 @@ static uint64_t take_record(qz_text *p, int depth, const char **wrong)
     uint64_t total = 0;
     size_t count = 0, capacity = 0;
     field_name *names = NULL;
-    int good = depth <= DEEPEST && qz_text_take(p, '[');
+    int good = depth <= DEEPEST;
+    qz_text_take(p, '['); /* which the caller has seen */
     *wrong = "has records that are nested too deep or are none; save each field as an array";
     for (int comma = 1; good && !qz_text_take(p, ']'); comma = qz_text_take(p, ',')) {
         field_name pair[2] = {{"", 0}, {"", 0}};

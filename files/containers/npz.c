@@ -40,8 +40,7 @@ typedef struct opener {
 static qz_file_result check_ratio(const qz_file *file, size_t tensor, const qz_zip_data *m, qz_file_error *error)
 {
     char name[QZ_NAME_TEXT], field[QZ_NAME_TEXT + 16];
-    if (!m->deflated || m->bytes <= QZ_RATIO_FREE ||
-        m->bytes / (m->packed != 0 ? m->packed : 1) <= file->options.max_ratio)
+    if (!m->deflated || m->bytes <= QZ_RATIO_FREE || m->bytes <= qz_product(m->packed, file->options.max_ratio))
         return QZ_FILE_OK;
     const qz_tensor *t = &file->entries[tensor].tensor;
     snprintf(field, sizeof field, "member '%s.npy'", qz_escape(t->name, t->name_length, name, sizeof name));
@@ -84,7 +83,8 @@ static qz_file_result grow_members(opener *o)
     if (a->count < a->capacity)
         return QZ_FILE_OK;
     size_t wider = a->capacity == 0 ? 16 : a->capacity * 2;
-    qz_zip_data *members = wider <= SIZE_MAX / sizeof *members ? realloc(a->members, wider * sizeof *members) : NULL;
+    /* What there is has at most half of all addresses: the double of its size does not wrap. */
+    qz_zip_data *members = realloc(a->members, wider * sizeof *members);
     if (!members)
         return qz_fail_memory(o->error, o->file->input.label);
     a->members = members;

@@ -71,7 +71,7 @@ qz_file_result qz_npz_declare(qz_writer *writer, const qz_slot *slot, qz_file_er
     char name[QZ_NAME_TEXT];
     qz_escape(tensor->name, tensor->name_length, name, sizeof name);
     if (tensor->name_length + sizeof suffix - 1 > ZIP_MAX16)
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, name, QZ_NO_OFFSET,
+        return qz_fail(error, QZ_FILE_REFUSED, writer->output.label, name, QZ_NO_OFFSET,
                        "the name is too long for a .npz file");
     return QZ_FILE_OK;
 }

@@ -85,9 +85,8 @@ const char *qz_safetensors_bytes(unsigned type, unsigned rank, const uint64_t *s
     uint64_t rest = count % 8 * bits;
     if (rest % 8 != 0)
         return "the elements do not fill whole bytes, as the format demands";
-    if (!qz_mul(count / 8, bits, bytes) || !qz_add(*bytes, rest / 8, bytes) || *bytes > QZ_MAX_BYTES)
-        return too_many;
-    return NULL;
+    *bytes = qz_sum(qz_product(count / 8, bits), rest / 8);
+    return *bytes > QZ_MAX_BYTES ? too_many : NULL;
 }
 
 /* ---- the start of a file ---- */
@@ -180,8 +179,7 @@ static qz_file_result read_pairs(reader *r, qz_names *keys)
 {
     char field[QZ_MODEL_FIELD];
     qz_json *json = &r->json;
-    qz_file_result result = QZ_FILE_OK;
-    while (result == QZ_FILE_OK && qz_json_next(json) == QZ_JSON_KEY) {
+    while (qz_json_next(json) == QZ_JSON_KEY) {
         qz_safetensors_pair pair = {.key = json->string, .key_length = json->length};
         size_t start = json->start;
         qz_model_field("metadata", pair.key, pair.key_length, field);
@@ -189,7 +187,7 @@ static qz_file_result read_pairs(reader *r, qz_names *keys)
             return unexpected(r, field, "is not a string, as the values of __metadata__ are");
         pair.value = json->string;
         pair.value_length = json->length;
-        result = add_pair(r, &pair);
+        qz_file_result result = add_pair(r, &pair);
         if (result != QZ_FILE_OK)
             return result;
         switch (qz_names_add(keys, pair.key, pair.key_length, r->out->metadata_count)) {
@@ -201,7 +199,7 @@ static qz_file_result read_pairs(reader *r, qz_names *keys)
             return qz_fail_memory(r->error, r->label);
         }
     }
-    return json->kind == QZ_JSON_OBJECT_END ? result : unexpected(r, metadata_name, "");
+    return json->kind == QZ_JSON_OBJECT_END ? QZ_FILE_OK : unexpected(r, metadata_name, "");
 }
 
 static qz_file_result read_metadata(reader *r)
@@ -354,8 +352,7 @@ static qz_file_result read_header(reader *r)
     qz_json *json = &r->json;
     int metadata = 0;
     qz_file_result result = QZ_FILE_OK;
-    if (qz_json_next(json) != QZ_JSON_OBJECT)
-        return unexpected(r, "header", "is not an object");
+    qz_json_next(json); /* an object: the brace is what such a file is known by */
     while (result == QZ_FILE_OK && qz_json_next(json) == QZ_JSON_KEY) {
         named name = {json->string, json->length, json->start};
         if (!qz_json_is(json, metadata_name)) {

@@ -119,11 +119,9 @@ qz_file_result qz_safetensors_declare(qz_writer *writer, const qz_slot *slot, qz
     const char *label = writer->output.label;
     qz_model_field("tensor", tensor->name, tensor->name_length, field);
     if (type_of(tensor) == QZ_SAFETENSORS_TYPES)
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, field, QZ_NO_OFFSET,
-                       "is of type %s, which safetensors does not have; write an .npz",
-                       tensor->element == QZ_ELEMENT_RAW ? tensor->type : qz_element_name(tensor->element));
+        return qz_fail_type(error, label, field, tensor, "safetensors does not have; write an .npz");
     if (tensor->column_major && tensor->rank > 1)
-        return qz_fail(error, QZ_FILE_ARGUMENT, label, field, QZ_NO_OFFSET,
+        return qz_fail(error, QZ_FILE_REFUSED, label, field, QZ_NO_OFFSET,
                        "has its first axis run fastest, which safetensors does not have; write an .npz");
     return QZ_FILE_OK;
 }

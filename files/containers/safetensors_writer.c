@@ -25,7 +25,7 @@ static const char metadata_name[] = "__metadata__";
 
 static qz_file_result refuse(qz_file_error *error, const char *label, const char *field, const char *what)
 {
-    return qz_fail(error, QZ_FILE_ARGUMENT, label, field, QZ_NO_OFFSET, "%s", what);
+    return qz_fail(error, QZ_FILE_REFUSED, label, field, QZ_NO_OFFSET, "%s", what);
 }
 
 /* ---- what is checked ---- */

@@ -244,7 +244,7 @@ static qz_file_result read_member(reader *o, const uint8_t *h, uint64_t left, ui
 static int by_start(const void *a, const void *b)
 {
     const extent *x = a, *y = b;
-    return x->start < y->start ? -1 : x->start > y->start;
+    return (x->start > y->start) - (x->start < y->start);
 }
 
 /* Whether the `bytes` bytes after a member's data are the descriptor that repeats its sizes and checksum. */
@@ -292,9 +292,7 @@ static qz_file_result check_extents(reader *o)
 static qz_file_result read_directory(reader *o)
 {
     const qz_input *input = o->input;
-    if (!qz_fits_memory(o->central_bytes))
-        return qz_fail_memory(o->error, input->label);
-    uint8_t *directory = malloc((size_t)o->central_bytes + 1);
+    uint8_t *directory = qz_allocate(o->central_bytes + 1);
     o->extents = calloc((size_t)o->count + 1, sizeof *o->extents);
     if (!directory || !o->extents) {
         free(directory);

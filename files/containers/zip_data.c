@@ -19,6 +19,8 @@ struct qz_zip_stream { /* of a compressed member that is being read in order */
     uint8_t buffer[32768];
 };
 
+enum { MOST = 1 << 20 }; /* bytes that zlib, which counts them in 32 bits, is given at a time */
+
 void qz_zip_stream_begin(qz_zip_stream *s, const qz_zip_data *m)
 {
     inflateReset(&s->z);
@@ -27,12 +29,29 @@ void qz_zip_stream_begin(qz_zip_stream *s, const qz_zip_data *m)
     s->end = m->start + m->packed;
 }
 
+/* zlib's memory, which tests let run out as they do ours. */
+static void *take_memory(void *context, uInt count, uInt each)
+{
+    (void)context;
+    return calloc(count, each);
+}
+
+static void give_memory(void *context, void *memory)
+{
+    (void)context;
+    free(memory);
+}
+
 qz_zip_stream *qz_zip_stream_new(void)
 {
     qz_zip_stream *s = calloc(1, sizeof *s);
-    if (s && inflateInit2(&s->z, -MAX_WBITS) != Z_OK) {
+    if (!s)
+        return NULL;
+    s->z.zalloc = take_memory;
+    s->z.zfree = give_memory;
+    if (inflateInit2(&s->z, -MAX_WBITS) != Z_OK) {
         free(s);
-        s = NULL;
+        return NULL;
     }
     return s;
 }
@@ -66,7 +85,7 @@ qz_file_result qz_zip_stream_read(qz_zip_stream *s, const qz_input *input, const
             s->z.avail_in = (uInt)n;
             s->next += n;
         }
-        uInt room = at_end ? 1 : bytes < 1u << 30 ? (uInt)bytes : 1u << 30;
+        uInt room = at_end ? 1 : bytes < MOST ? (uInt)bytes : MOST;
         s->z.avail_out = room;
         int status = inflate(&s->z, Z_NO_FLUSH);
         size_t got = room - s->z.avail_out;
@@ -78,14 +97,14 @@ qz_file_result qz_zip_stream_read(qz_zip_stream *s, const qz_input *input, const
             if (got != 0)
                 return bad_data(input, m, "expands to more bytes than its size says", error);
             if (status == Z_STREAM_END)
-                return s->z.avail_in == 0 && s->next == s->end
+                return s->z.avail_in + (s->end - s->next) == 0
                            ? QZ_FILE_OK
                            : bad_data(input, m, "bytes follow the compressed data", error);
         }
         bytes -= got;
         if (!at_end && bytes == 0)
             return QZ_FILE_OK;
-        if (status == Z_STREAM_END || (got == 0 && s->z.avail_in == 0 && s->next == s->end))
+        if (status == Z_STREAM_END || status == Z_BUF_ERROR) /* nothing more could be done: the input is at its end */
             return bad_data(input, m, "expands to fewer bytes than its size says", error);
     }
 }
@@ -94,7 +113,7 @@ static uint32_t crc_of(uint32_t before, const void *data, size_t bytes)
 {
     const uint8_t *at = data;
     while (bytes != 0) {
-        uInt n = bytes < 1u << 30 ? (uInt)bytes : 1u << 30;
+        uInt n = bytes < MOST ? (uInt)bytes : MOST;
         before = (uint32_t)crc32(before, at, n);
         at += n;
         bytes -= n;
@@ -149,7 +168,7 @@ static int open_spool(void)
     if (!folder || folder[0] == '\0')
         folder = "/tmp";
 #if defined(O_TMPFILE)
-    int unnamed = qz_above_standard(open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    int unnamed = qz_above_standard(openat(AT_FDCWD, folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     if (unnamed >= 0)
         return unnamed;
 #endif

@@ -214,7 +214,7 @@ qz_file_result qz_foreign_check_name(const qz_writer *writer, const char *name, 
     char shown[QZ_NAME_TEXT];
     return is_weight(name, name_length)
                ? QZ_FILE_OK
-               : qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label,
+               : qz_fail(error, QZ_FILE_REFUSED, writer->output.label,
                          qz_escape(name, name_length, shown, sizeof shown), QZ_NO_OFFSET,
                          "cannot lie in this layout: it has only tensors whose names end in .weight");
 }
@@ -265,7 +265,7 @@ qz_file_result qz_foreign_config(qz_writer *writer, const qz_packed_tensor *pack
     char text[700];
     qz_said *said = &writer->said;
     if (said->text && !is_alike(said, packed))
-        return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
+        return qz_fail(error, QZ_FILE_REFUSED, writer->output.label, NULL, QZ_NO_OFFSET,
                        "tensors of different schemes or group sizes cannot lie in one file of this layout, whose "
                        "config.json speaks of all of them");
     if (is_one_group(packed))

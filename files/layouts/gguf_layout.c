@@ -11,11 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../containers/gguf.h"
 #include "../error.h"
 #include "../packed_list.h"
 #include "ggml_blocks.h"
 
-enum { PIECE = 1 << 16, AXES = 4 };
+enum { PIECE = 1 << 16 };
 
 /* The scheme that a type has: without a number for all where its file has none. */
 static qz_scheme scheme_of(const qz_ggml_packing *packing, int supers)
@@ -310,7 +311,7 @@ static const char *refuses(const qz_scheme *scheme, unsigned rank, const uint64_
     }
     if (rank == 0)
         return NULL;
-    if (rank > AXES)
+    if (rank > QZ_GGUF_AXES)
         return "a GGUF file has tensors of at most 4 axes";
     if (axis != rank - 1)
         return "blocks of a GGUF file run along the last axis";
@@ -341,17 +342,9 @@ static qz_file_result declare(qz_writer *writer, const char *name, size_t name_l
                               qz_file_error *error)
 {
     const qz_ggml_packing *near, *packing = find_packing(&packed->scheme, &near);
-    uint64_t shape[AXES];
-    memcpy(shape, packed->shape, packed->rank * sizeof *shape);
-    shape[packed->axis] /= packing->values;
-    const qz_tensor blocks = {.name = name,
-                              .name_length = name_length,
-                              .element = QZ_ELEMENT_RAW,
-                              .type = packing->item,
-                              .rank = packed->rank,
-                              .shape = shape};
+    const qz_tensor values = {.name = name, .name_length = name_length, .rank = packed->rank, .shape = packed->shape};
     size_t index;
-    qz_file_result result = qz_writer_declare(writer, &blocks, packing->type, &index, error);
+    qz_file_result result = qz_writer_declare_blocks(writer, &values, packing->type, &index, error);
     if (result != QZ_FILE_OK)
         return result;
     packed->members[QZ_MEMBER_HEADER] = index;

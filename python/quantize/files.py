@@ -89,7 +89,7 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
                 try:
                     indices.append(_declare(writer, key, value, keeps_order))
                 except _files.Failure as failure:
-                    if failure.args[0] == _files.ARGUMENT:
+                    if failure.args[0] in (_files.ARGUMENT, _files.REFUSED):
                         raise ValueError(f"{name!r} cannot be stored: {failure.args[1]}") from None
                     raise
             for index, (_, _, value) in zip(indices, encoded, strict=True):

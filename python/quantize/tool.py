@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from .errors import FileError, FormatError, PlanError
+from .tool_options import in_keywords
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +119,9 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 
 def _explain(error: Event) -> BaseException:
     """The exception for a failure of the tool, with its message."""
-    code, message = error["exit_code"], error["error"]
+    code, message, remedy = error["exit_code"], error["error"], error["remedy"]
+    if remedy:  # the end of the message
+        message, remedy = message.removesuffix(remedy) + in_keywords(remedy), in_keywords(remedy)
     if error["errno"] is not None:
         return OSError(error["errno"], message)
     if code == _INTERNAL:
@@ -127,4 +130,4 @@ def _explain(error: Event) -> BaseException:
         return KeyboardInterrupt(message)
     kind = FormatError if code == _MALFORMED else FileError
     index = None if error["index"] is None else tuple(error["index"])
-    return kind(message, tensor=error["tensor"], index=index, remedy=error["remedy"], exit_code=code)
+    return kind(message, tensor=error["tensor"], index=index, remedy=remedy, exit_code=code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import operator
 import os
+import re
 import tempfile
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -108,6 +109,8 @@ class CompareOptions(VerifyOptions, total=False):
     include: str | Sequence[str]
     exclude: str | Sequence[str]
 
+
+_OPTIONS = (EncodeOptions, DecodeOptions, ConvertOptions, VerifyOptions, CompareOptions)
 
 # How values become words, by keyword; flags are not in the list, and options are named like keywords.
 _KINDS = {
@@ -224,6 +227,21 @@ def _flag(keyword: str, value: object) -> list[bytes]:
 
 def _name(keyword: str) -> str:
     return "--" + keyword.replace("_", "-")
+
+
+def in_keywords(text: str) -> str:
+    """A text of the tool with its options as the keywords that stand for them."""
+    others = {option: f"{keyword}=True" for keyword, option in _SET.items()}
+    others |= {option: f"{keyword}=False" for keyword, option in _UNSET.items()}
+    known = {name for options in _OPTIONS for name in options.__annotations__}
+
+    def keyword(found: re.Match[str]) -> str:
+        option = found.group()
+        name = option.removeprefix("--").replace("-", "_")
+        plain = name if name in _KIND else f"{name}=True" if name in known else option
+        return others.get(option, plain)
+
+    return re.sub(r"--[a-z][a-z0-9-]*", keyword, text)
 
 
 def arguments_of(options: Mapping[str, object], known: type, stack: ExitStack) -> list[bytes]:

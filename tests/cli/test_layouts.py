@@ -523,6 +523,15 @@ def test_what_the_others_of_a_file_leave_open(run: Run, tmp_path: Path, rules: l
     assert words in run("convert", "own.npz", "b.safetensors", "--to", "gptq", code=4).stderr
 
 
+def test_a_super_scale_without_a_place_is_named(run: Run, tmp_path: Path) -> None:
+    """A scheme without it is tried, too; the reason speaks of the one that the tensor has."""
+    x = np.random.default_rng(0).standard_normal((8, 64), np.float32) * np.float32(7 / 3)
+    np.savez(tmp_path / "a.npz", **{"a.weight": x})
+    run("encode", "a.npz", "own.npz", "--scheme", "nvfp4")
+    done = run("convert", "own.npz", "b.safetensors", "--to", "mlx", code=4)
+    assert "no float32 has exactly the 2688-fold of the super scale" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("shapes", "said"),
     [
@@ -840,7 +849,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Stored], dict[str, str]]:
 def test_a_folder_becomes_a_folder(run: Run, tmp_path: Path, family: str, a: str, b: str) -> None:
     modules = {f"layers.{i}": contents(family, rows, 576) for i, rows in enumerate((200, 8, 64))}
     write_folder(tmp_path / "a", a, modules)
-    done = run("convert", "a", "b", "--to", b, "--max-shard-size", "20k")
+    done = run("convert", "a", "b", "--to", b, "--max-shard-size", "20K")
     assert "they decode to the same values" in done.stderr
     assert "quantize_config.json is left out (of the layout before)" in done.stderr
     tensors, said = read_folder(tmp_path / "b")
@@ -898,6 +907,9 @@ def test_a_folder_is_its_own_layout_by_default(run: Run, tmp_path: Path) -> None
     )
     run("convert", "a", "b", code=4)  # there already
     assert {p.name for p in tmp_path.iterdir()} == {"a", "b"}
+    (tmp_path / "b/config.json").unlink()
+    assert "missing" not in run("convert", "b", "own", "--to", "own").stderr
+    assert "config.json is missing" in run("convert", "b", "c", "--to", "compressed-tensors").stderr
 
 
 def test_a_folder_without_quantized_tensors(run: Run, tmp_path: Path) -> None:

@@ -546,7 +546,7 @@ static tried try_with_fault(const seed *s, enum fault kind, int n)
 static void every_read_of_a_layout_fails(void **state)
 {
     (void)state;
-    static const enum fault kinds[] = {MALLOC, OPEN, READ, STAT, CLOSE};
+    static const enum fault kinds[] = {MALLOC, OPEN, READ, WRITE, STAT, CLOSE};
     int descriptors = open_descriptors();
     for (size_t i = 0; i < seed_count; i++) {
         bundled files[FILES_OF_A_BUNDLE];

@@ -325,6 +325,7 @@ static void raw_items(void **state)
         {"'>m8[25s]'", ">m8[25s]", 8},
         {"'<m8'", "<m8", 8},
         {"[('a', '<f4')]", "[('a', '<f4')]", 4},
+        {"[('a', '|b1')]", "[('a', '|b1')]", 1},
         {"[('a', '|u1'), ('', '|V3'), ('b', '<f4', (2, 3))]", "[('a', '|u1'), ('', '|V3'), ('b', '<f4', (2, 3))]", 28},
         {"[(('t', 'a'), '<i2', 3)]", "[(('t', 'a'), '<i2', 3)]", 6},
         {"[('r', [('x', '<f8'), ('y', '<U2')]), ('s', '|S1')]", "[('r', [('x', '<f8'), ('y', '<U2')]), ('s', '|S1')]",
@@ -377,7 +378,7 @@ static void raw_items_of_wrong_types(void **state)
     snprintf(much, sizeof much, "%-9000s", "[('a', '<f4')]");
     static const char not_ascii[] = {'|', (char)0xff, '1', 0};
     const char *const wrong[] = {
-        "",        "<",  "|O", "<U0", "|b2", "<M8[]", "[('a', '<f4')]x", "[('a', '<f4')", "[('\xe4', '<f4')]",
+        "",        "<",  "|O", "<U0", "|b2", "|b1s", "<M8[]", "[('a', '<f4')]x", "[('a', '<f4')", "[('\xe4', '<f4')]",
         not_ascii, much, NULL};
     const uint64_t one = 1;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {

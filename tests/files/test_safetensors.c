@@ -377,6 +377,38 @@ static void limits(void **state)
     unlink(path_of("l.safetensors"));
 }
 
+static void put_model(const char *name, const char *header, size_t data)
+{
+    bytes b = file_of(header, data);
+    put_file(path_of(name), b.data, b.n);
+    clear(&b);
+}
+
+/* An index of two files, which differ in metadata, with a total that is wrong: both are noted. It is kept in memory. */
+static void of_an_index(void **state)
+{
+    (void)state;
+    static const char name[] = "model.safetensors.index.json";
+    static const char text[] = "{\"metadata\":{\"total_size\":9},\"weight_map\":{\"v\":\"1.safetensors\","
+                               "\"w\":\"2.safetensors\"}}";
+    put_model("1.safetensors", "{\"__metadata__\":{\"k\":\"a\"}," T("v", "U8", "1,1", "0,1") "}", 1);
+    put_model("2.safetensors", "{\"__metadata__\":{\"k\":\"b\"}," T("w", "U8", "1,1", "0,1") "}", 1);
+    put_file(path_of(name), text, sizeof text - 1);
+    qz_open_options options = QZ_OPEN_OPTIONS_INIT;
+    qz_file_error error = QZ_FILE_ERROR_INIT;
+    qz_file *file;
+    assert_int_equal(qz_open(path_of(name), &options, &file, &error), QZ_FILE_OK);
+    assert_string_equal(qz_note(file), "the files differ in metadata 'k'; that of the first one counts; "
+                                       "total_size in the index is 9, but the tensors have 2 bytes");
+    qz_close(file);
+    options.max_table = sizeof text - 2;
+    assert_int_equal(qz_open(path_of(name), &options, &file, &error), QZ_FILE_LIMIT);
+    assert_int_equal(error.option, QZ_OPTION_MAX_TABLE);
+    unlink(path_of(name));
+    unlink(path_of("1.safetensors"));
+    unlink(path_of("2.safetensors"));
+}
+
 static void probing(void **state)
 {
     (void)state;
@@ -676,7 +708,7 @@ static void not_written(void **state)
         qz_file_error error = QZ_FILE_ERROR_INIT;
         qz_file_result result = qz_safetensors_format(tensors, cases_[i].count, cases_[i].pairs, cases_[i].pair_count,
                                                       &header, &n, &all, "out.safetensors", &error);
-        if (result != QZ_FILE_ARGUMENT || !strstr(error.message, cases_[i].words))
+        if (result != QZ_FILE_REFUSED || !strstr(error.message, cases_[i].words))
             fail_msg("%s: result %d, %s\n", cases_[i].words, result, error.message);
         assert_non_null(strstr(error.message, "out.safetensors"));
         assert_null(header);
@@ -689,7 +721,7 @@ static void not_written(void **state)
     assert_non_null(value);
     memset(value, 'a', 100000001);
     qz_safetensors_pair pair = {"k", 1, value, 100000001};
-    assert_int_equal(qz_safetensors_format(NULL, 0, &pair, 1, &header, &n, &all, "f", &error), QZ_FILE_ARGUMENT);
+    assert_int_equal(qz_safetensors_format(NULL, 0, &pair, 1, &header, &n, &all, "f", &error), QZ_FILE_REFUSED);
     assert_non_null(strstr(error.message, "longer than the format allows"));
     pair.value_length = 99999900;
     assert_int_equal(qz_safetensors_format(NULL, 0, &pair, 1, &header, &n, &all, "f", &error), QZ_FILE_OK);
@@ -701,11 +733,11 @@ int main(void)
 {
     start_program("test_safetensors");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_headers), cmocka_unit_test(what_is_kept),   cmocka_unit_test(types),
-        cmocka_unit_test(bad_headers),  cmocka_unit_test(lengths),        cmocka_unit_test(limits),
-        cmocka_unit_test(probing),      cmocka_unit_test(every_prefix),   cmocka_unit_test(every_bit),
-        cmocka_unit_test(many),         cmocka_unit_test(known_bytes),    cmocka_unit_test(round_trips),
-        cmocka_unit_test(not_written),  cmocka_unit_test(types_of_items),
+        cmocka_unit_test(good_headers), cmocka_unit_test(what_is_kept), cmocka_unit_test(types),
+        cmocka_unit_test(bad_headers),  cmocka_unit_test(lengths),      cmocka_unit_test(limits),
+        cmocka_unit_test(of_an_index),  cmocka_unit_test(probing),      cmocka_unit_test(every_prefix),
+        cmocka_unit_test(every_bit),    cmocka_unit_test(many),         cmocka_unit_test(known_bytes),
+        cmocka_unit_test(round_trips),  cmocka_unit_test(not_written),  cmocka_unit_test(types_of_items),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

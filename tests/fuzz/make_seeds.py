@@ -11,6 +11,7 @@ import functools
 import io
 import json
 import shutil
+import struct
 import sys
 import tempfile
 import zipfile
@@ -95,6 +96,39 @@ def make_npz(folder: Path) -> None:
     ):
         member.write(saved(np.arange(2)))
     (folder / "large.npz").write_bytes(out.getvalue())
+    compressed = {"e.npy": saved(np.arange(0)), "a.npy": saved(arrays()["f4"])}
+    (folder / "odd.npz").write_bytes(with_long_end(stream({"x" * 1100: b"x", **compressed})))
+
+
+class Stream(io.RawIOBase):
+    """A file whose writer cannot go back, so that sizes and checksums follow the data."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.content += data
+        return len(data)
+
+
+def stream(members: dict[str, bytes]) -> bytes:
+    out = Stream()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in members.items():
+            made.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return bytes(out.content)
+
+
+def with_long_end(content: bytes) -> bytes:
+    """The same archive with an end record of zip64 before the one that it has."""
+    end = content[-22:]
+    count, size, start = struct.unpack("<HII", end[10:20])
+    record = struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<IIQI", 0x07064B50, 0, len(content) - len(end), 1)
+    return content[: -len(end)] + record + locator + end
 
 
 def make_safetensors(folder: Path) -> None:
@@ -109,6 +143,11 @@ def make_safetensors(folder: Path) -> None:
         "d": ("BOOL", (1,), b"1"),
     }
     oracle.save(folder / "narrow.safetensors", narrow)
+    header: dict[str, Any] = {"__metadata__": {f"k{i}": "v" for i in range(20)}}
+    for i in reversed(range(3)):  # the last one comes first
+        header[f"w{i}"] = {"dtype": "U8", "shape": [2], "data_offsets": [2 * i, 2 * i + 2]}
+    text = json.dumps(header).encode()
+    (folder / "order.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"123456")
 
 
 def write_gguf(

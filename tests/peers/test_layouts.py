@@ -318,6 +318,42 @@ def test_files_of(module: str, tool: Callable[..., None], tmp_path: Path) -> Non
     assert [wrong for case in cases for wrong in check(tool, case, tmp_path)] == []
 
 
+def test_shards_of_mlx(tool: Callable[..., None], tmp_path: Path) -> None:
+    """A model in several files, read as MLX wrote it, and written in other files that MLX reads."""
+    mx = pytest.importorskip("mlx.core")
+
+    def values(t: dict[str, Any], name: str) -> Array:
+        numbers = [t[f"{name}.{part}"].astype(mx.float32) for part in ("scales", "biases")]
+        how = {"group_size": 64, "bits": 4, "dtype": mx.float32}
+        return np.array(mx.dequantize(t[f"{name}.weight"], *numbers, **how))
+
+    tensors, places = {}, {}
+    for i in range(4):
+        file = f"model-{i // 2 + 1:05d}-of-00002.safetensors"
+        parts = mx.quantize(mx.array(weights((64, 256), i)).astype(mx.bfloat16), group_size=64, bits=4)
+        for part, array in zip(("weight", "scales", "biases"), parts, strict=True):
+            tensors[f"m.{i}.{part}"], places[f"m.{i}.{part}"] = array, file
+    model, back = tmp_path / "model", tmp_path / "back"
+    model.mkdir()
+    for file in set(places.values()):
+        mx.save_safetensors(str(model / file), {k: v for k, v in tensors.items() if places[k] == file})
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (model / "config.json").write_text(json.dumps({"quantization": {"group_size": 64, "bits": 4}}))
+    tool("decode", model, tmp_path / "decoded.npz")
+    tool("convert", model, tmp_path / "own", "--to", "own")
+    tool("convert", tmp_path / "own", back, "--to", "mlx", "--max-shard-size", "12k")
+    files = sorted(back.glob("*.safetensors"))
+    again: dict[str, Any] = {}
+    for path in files:
+        again |= mx.load(str(path))
+    assert len(files) > 2
+    with np.load(tmp_path / "decoded.npz") as decoded:
+        for name in (f"m.{i}" for i in range(4)):
+            wanted = values(tensors, name)
+            assert np.array_equal(decoded[f"{name}.weight"], wanted)
+            assert np.array_equal(values(again, name), wanted)
+
+
 def test_arrays_of_mlx() -> None:
     """Each type of floats is taken as it is; NumPy itself cannot read bfloat16."""
     mx = pytest.importorskip("mlx.core")

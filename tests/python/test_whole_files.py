@@ -316,8 +316,10 @@ def test_hostile_paths_and_names(name: bytes) -> None:
 @pytest.mark.usefixtures("model")
 def test_failures_are_exceptions_of_the_package() -> None:
     quantize.encode_file("in.npz", "q.npz")
-    with pytest.raises(FileExistsError, match=r"q\.npz: exists already; --force replaces it"):
+    with pytest.raises(FileExistsError, match=r"q\.npz: exists already; overwrite=True replaces it"):
         quantize.encode_file("in.npz", "q.npz")
+    with pytest.raises(quantize.FileError, match="max_header raises it"):
+        quantize.encode_file("in.npz", "d.npz", max_header=1)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
         quantize.decode_file("nowhere.npz", "d.npz")
     with pytest.raises(FileNotFoundError):
@@ -341,7 +343,7 @@ def test_failures_are_exceptions_of_the_package() -> None:
     assert not isinstance(error, quantize.FormatError)
     assert (error.tensor, error.index, error.exit_code) == ("bad", (1, 13), 4)
     assert error.remedy is not None
-    assert error.remedy.startswith("--nonfinite clip")
+    assert error.remedy.startswith("nonfinite clip")
     with pytest.raises(quantize.FileError, match="one") as usage:
         quantize.decode_file("q.npz", "d.npy")
     assert usage.value.exit_code == 2

@@ -15,6 +15,8 @@ typedef struct z_stream {
     Bytef *next_in, *next_out;
     uInt avail_in, avail_out;
     uLong total_in, total_out;
+    void *(*zalloc)(void *opaque, uInt items, uInt size);
+    void (*zfree)(void *opaque, void *address);
 } z_stream;
 
 enum {
