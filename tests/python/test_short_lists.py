@@ -78,7 +78,7 @@ def test_threads_and_calls_change_nothing(metric: Metric) -> None:
 
 
 def test_a_sample_that_misleads() -> None:
-    """All of the best rows are where many queries together look first: the others do not reach their limit."""
+    """All of the best rows are where many queries look first: the others do not reach their limit."""
     rng = np.random.default_rng(5)
     x, center = rng.standard_normal((9000, 832), np.float32), rng.standard_normal(832, np.float32)
     x[np.arange(9000) // 64 % 17 == 0] += center
