@@ -82,6 +82,8 @@ static const struct option {
     {"--k", "N", WHOLE, PLACE(k), NULL, 1, 1 << 20, "how many rows to find for each query, as -k (10)"},
     {"--metric", "NAME", CHOICE, PLACE(metric), metrics, 0, 0,
      "dot product, cosine, or l2: squared distance, of which less is better (dot)"},
+    {"--approximate", NULL, FLAG, PLACE(approximate), NULL, 0, 0,
+     "compare the rows of a short list only: faster with many queries, and may miss a row"},
     {"--check", NULL, FLAG, PLACE(say.check), NULL, 0, 0, "read all data: verify checksums and packed values"},
     {"--force", NULL, FLAG, PLACE(output.force), NULL, 0, 0, "replace an existing output"},
     {"--no-fsync", NULL, FLAG, PLACE(output.no_fsync), NULL, 0, 0,

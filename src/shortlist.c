@@ -15,9 +15,12 @@
 enum {
     LIST_LEAST = 100, /* rows of a list, and so many more for each row that is found */
     LIST_EACH = 8,
-    LIST_SHORT = 128, /* this part of rows / cols^2 more: where rows are short, estimates are coarse */
-    LIST_PAYS = 8192, /* numbers of rows for each row of a list: with fewer, comparing all is faster */
-    PANEL = 16        /* blocks whose signs stay in cache while all queries look at them */
+    LIST_SHORT = 128,                /* this part of rows / cols^2 more: where rows are short, estimates are coarse */
+    LIST_PAYS = 8192,                /* numbers of rows for each row of a list: with fewer, comparing all is faster */
+    PANEL = 16 * QZ_SIGN_ROWS,       /* rows whose signs stay in cache while all queries look at them */
+    STRIDE = PANEL + QZ_SIGN_ROWS,   /* before each panel there is a block of the sample */
+    SAMPLED = STRIDE / QZ_SIGN_ROWS, /* of so many blocks one */
+    FETCHED = 3                      /* groups of queries, for which it pays to fetch signs and to take a sample */
 };
 
 size_t qz_signs_steps(uint64_t cols)
@@ -100,7 +103,7 @@ int qz_signs_block(const struct qz_view *view, qz_metric metric, const float *me
     int ordinary = 1;
     for (size_t r = 0; r < count; r++) {
         const double square = load_difference(view, metric, mean, first + r, &one);
-        factor[r] = signs_of_row(view, &one, plane + r);
+        factor[r] = signs_of_row(view, &one, plane + qz_sign_place(r));
         if (bias)
             bias[r] = (float)(-0.5 * square);
         ordinary &= square <= SQUARE_MOST && (double)factor[r] <= SQUARE_MOST; /* NaN is not */
@@ -240,66 +243,160 @@ static void select_largest(uint64_t *entry, size_t count, size_t wanted)
     }
 }
 
-/* Keeps the best; the limit is the least of them. */
-static void shorten(const struct qz_shortlist *list, struct qz_list *of)
+/* Keeps the `most` best; the limit is the least of them. */
+static void shorten(struct qz_list *of, size_t most)
 {
-    if (of->count <= list->most)
+    if (of->count <= most)
         return;
-    select_largest(of->entry, of->count, list->most);
-    of->count = list->most;
-    of->limit = estimate_of(of->entry[of->count - 1]);
+    select_largest(of->entry, of->count, most);
+    of->count = most;
+    of->limit = estimate_of(of->entry[most - 1]);
 }
 
-static void append(const struct qz_shortlist *list, struct qz_list *to, const float *estimate, uint64_t first,
-                   uint64_t within)
+static void append(struct qz_list *to, size_t most, const float *estimate, uint64_t first, uint64_t within)
 {
     for (; within; within &= within - 1) {
         size_t r = qz_lowest_bit(within);
         to->entry[to->count++] = entry_of(estimate[r], first + r);
     }
-    if (to->count > 2 * list->most)
-        shorten(list, to);
+    if (to->count > 2 * most)
+        shorten(to, most);
 }
 
-/* Some queries, from q on, look at a block. */
-static void look_at(const struct qz_shortlist *list, const struct qz_queries *queries, size_t q, size_t count,
-                    uint64_t first, size_t rows, uint64_t wanted, struct qz_list *lists)
+/* Queries from `from` to `to` that look at rows for lists of `most` entries. */
+struct looking {
+    const struct qz_shortlist *list;
+    const struct qz_queries *queries;
+    const uint8_t *mask;
+    struct qz_list *lists;
+    struct qz_stop *stop;
+    size_t from, to, most;
+};
+
+/* `count` queries, from q on, look at a block. */
+static void look_at(const struct looking *of, size_t q, size_t count, uint64_t first, size_t rows, uint64_t wanted)
 {
-    const struct qz_signs *signs = list->signs;
+    const struct qz_signs *signs = of->list->signs;
     const struct qz_sign_rows block = {signs->plane + first * signs->steps, signs->steps, rows, signs->factor + first,
                                        signs->bias ? signs->bias + first : NULL};
     float limit[QZ_SIGN_QUERIES], estimate[QZ_SIGN_QUERIES * QZ_SIGN_ROWS];
     uint64_t within[QZ_SIGN_QUERIES];
     for (size_t i = 0; i < count; i++)
-        limit[i] = lists[q + i].limit;
-    const struct qz_sign_queries these = {count, list->table + q * qz_sign_table(signs->steps), list->start + q, limit};
-    queries->kernels->signs(&block, &these, estimate, within);
+        limit[i] = of->lists[q + i].limit;
+    const struct qz_sign_queries these = {count, of->list->table + q * qz_sign_table(signs->steps), of->list->start + q,
+                                          limit};
+    of->queries->kernels->signs(&block, &these, estimate, within);
     for (size_t i = 0; i < count; i++)
         if (within[i] & wanted)
-            append(list, &lists[q + i], estimate + i * QZ_SIGN_ROWS, first, within[i] & wanted);
+            append(&of->lists[q + i], of->most, estimate + i * QZ_SIGN_ROWS, first, within[i] & wanted);
+}
+
+/* Signs that will be looked at soon, in lines, of which `part` are fetched at a time. */
+struct soon {
+    const uint8_t *next;
+    size_t lines, part;
+};
+
+static void fetch(struct soon *soon)
+{
+    for (size_t i = 0; i < soon->part && soon->lines > 0; i++, soon->lines--, soon->next += QZ_SIGN_ROWS)
+        __builtin_prefetch(soon->next);
+}
+
+static size_t sign_groups(const struct looking *of)
+{
+    return (size_t)qz_divide_up(of->to - of->from, QZ_SIGN_QUERIES);
+}
+
+/* Those of `rows` rows from `first` on, which may be behind the last one. With few queries memory is waited for anyway,
+ * and what is read in order comes soonest. */
+static struct soon looked_at_soon(const struct looking *of, uint64_t first, uint64_t end, size_t rows)
+{
+    const size_t steps = of->list->signs->steps, groups = sign_groups(of);
+    if (first >= end || groups < FETCHED)
+        return (struct soon){0};
+    return (struct soon){of->list->signs->plane + first * steps,
+                         (size_t)qz_divide_up(qz_least(rows, end - first), QZ_SIGN_ROWS) * steps,
+                         (size_t)qz_divide_up(steps, groups)};
+}
+
+/* All queries look at rows, while those are fetched that come next. */
+static void look_at_panel(const struct looking *of, uint64_t first, size_t rows, struct soon soon)
+{
+    uint64_t wanted[SAMPLED];
+    for (size_t at = 0; at < rows; at += QZ_SIGN_ROWS)
+        wanted[at / QZ_SIGN_ROWS] = qz_wanted_rows(of->mask, first + at, qz_least(QZ_SIGN_ROWS, rows - at));
+    for (size_t q = of->from, count; q < of->to; q += count) {
+        count = qz_least(QZ_SIGN_QUERIES, of->to - q);
+        for (size_t at = 0; at < rows; at += QZ_SIGN_ROWS) {
+            fetch(&soon);
+            if (wanted[at / QZ_SIGN_ROWS])
+                look_at(of, q, count, first + at, qz_least(QZ_SIGN_ROWS, rows - at), wanted[at / QZ_SIGN_ROWS]);
+        }
+    }
+}
+
+/* Of each STRIDE rows `rows` are looked at, after the first `skipped` ones. */
+static void look_through(const struct looking *of, uint64_t first, uint64_t end, size_t skipped, size_t rows)
+{
+    for (first += skipped; first < end && !qz_stop_asked(of->stop); first += STRIDE)
+        look_at_panel(of, first, qz_least(rows, end - first), looked_at_soon(of, first + STRIDE, end, rows));
+}
+
+static void empty(const struct looking *of)
+{
+    for (size_t q = of->from; q < of->to; q++) {
+        of->lists[q].count = 0;
+        of->lists[q].limit = -INFINITY;
+    }
+}
+
+/* Fills lists from the first row to the last: their limits rise on the way. */
+static void fill_in_order(const struct looking *of, uint64_t first, uint64_t end)
+{
+    empty(of);
+    look_through(of, first, end, 0, STRIDE);
+    for (size_t q = of->from; q < of->to; q++)
+        shorten(&of->lists[q], of->most);
+}
+
+/* So many rows of a sample that the last of them is hardly ever among the `most` best of all: more than are expected by
+ * three times the deviation of their number. */
+static size_t most_of_sample(size_t most)
+{
+    const size_t expected = most / SAMPLED;
+    return expected + 3 * (size_t)sqrt((double)expected) + 9;
+}
+
+/* Fills lists with rows that reach the limit of a sample, which is nearly always below that of all rows. Where it is
+ * not, the list is filled in order. */
+static void fill_by_sample(const struct looking *of, uint64_t first, uint64_t end)
+{
+    struct looking some = *of;
+    float sampled[QZ_QUERIES];
+    empty(of);
+    some.most = most_of_sample(of->most);
+    look_through(&some, first, end, 0, QZ_SIGN_ROWS);
+    for (size_t q = of->from; q < of->to; q++) {
+        shorten(&of->lists[q], some.most);
+        sampled[q] = of->lists[q].limit;
+    }
+    look_through(of, first, end, QZ_SIGN_ROWS, PANEL);
+    some.most = of->most;
+    for (size_t q = of->from; q < of->to; q++) {
+        some.from = q;
+        some.to = q + 1;
+        shorten(&of->lists[q], of->most);
+        if (sampled[q] > -INFINITY && !(of->lists[q].limit > sampled[q]))
+            fill_in_order(&some, first, end);
+    }
 }
 
 void qz_shortlist_fill(const struct qz_shortlist *list, const struct qz_queries *queries, const uint8_t *mask,
                        uint64_t first, uint64_t end, struct qz_list *lists, struct qz_stop *stop)
 {
-    for (size_t q = 0; q < queries->count; q++) {
-        lists[q].count = 0;
-        lists[q].limit = -INFINITY;
-    }
-    for (uint64_t next; first < end && !qz_stop_asked(stop); first = next) {
-        next = end - first > PANEL * QZ_SIGN_ROWS ? first + PANEL * QZ_SIGN_ROWS : end;
-        for (size_t q = 0, count; q < queries->count; q += count) {
-            count = qz_least(QZ_SIGN_QUERIES, queries->count - q);
-            for (uint64_t block = first; block < next; block += QZ_SIGN_ROWS) {
-                const size_t rows = qz_least(QZ_SIGN_ROWS, next - block);
-                const uint64_t wanted = qz_wanted_rows(mask, block, rows);
-                if (wanted)
-                    look_at(list, queries, q, count, block, rows, wanted, lists);
-            }
-        }
-    }
-    for (size_t q = 0; q < queries->count; q++)
-        shorten(list, &lists[q]);
+    const struct looking of = {list, queries, mask, lists, stop, 0, queries->count, list->most};
+    (sign_groups(&of) < FETCHED ? fill_in_order : fill_by_sample)(&of, first, end);
 }
 
 void qz_shortlist_merge(const struct qz_shortlist *list, struct qz_list *lists, size_t count, size_t pitch)
@@ -308,6 +405,6 @@ void qz_shortlist_merge(const struct qz_shortlist *list, struct qz_list *lists, 
         const struct qz_list *one = &lists[i * pitch];
         memcpy(lists->entry + lists->count, one->entry, one->count * sizeof *one->entry);
         lists->count += one->count;
-        shorten(list, lists);
+        shorten(lists, list->most);
     }
 }

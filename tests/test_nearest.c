@@ -803,7 +803,8 @@ static void estimates_agree(void **state)
             for (size_t r = 0; r < rows; r++) {
                 int sum = 0;
                 for (size_t n = 0; n < steps * QZ_SIGN_CODES; n++)
-                    sum += plane[n / QZ_SIGN_CODES * QZ_SIGN_ROWS + r] >> n % QZ_SIGN_CODES & 1 ? of[n] : -of[n];
+                    sum += plane[n / QZ_SIGN_CODES * QZ_SIGN_ROWS + qz_sign_place(r)] >> n % QZ_SIGN_CODES & 1 ? of[n]
+                                                                                                               : -of[n];
                 const float near = block.bias ? bias[r] * start[q] : 0.0f;
                 wanted[q * QZ_SIGN_ROWS + r] = fmaf(factor[r], (float)sum, near);
             }
@@ -818,8 +819,9 @@ static void estimates_agree(void **state)
             for (size_t q = 0; q < count; q++)
                 for (size_t r = 0; r < QZ_SIGN_ROWS; r++) {
                     size_t at = q * QZ_SIGN_ROWS + r;
-                    if ((r < rows && bits_of_float(estimate[at]) != bits_of_float(wanted[at])) ||
-                        (within[q] >> r & 1) != (r < rows && !(wanted[at] < limit[q])))
+                    const int is_within = r < rows && !(wanted[at] < limit[q]);
+                    if ((is_within && bits_of_float(estimate[at]) != bits_of_float(wanted[at])) ||
+                        (within[q] >> r & 1) != (unsigned)is_within)
                         fail_msg("%s, case %zu: row %zu of %zu, query %zu", sets[s]->name, i, r, rows, q);
                 }
         }

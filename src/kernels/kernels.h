@@ -265,11 +265,12 @@ struct qz_beside {
 };
 
 /*
- * Signs of 64 rows: a step is a byte of each of them, which has six signs. A query has six integers for each step, of
- * QZ_SIGN_MOST at most: one is added where the bit is 1, and subtracted where it is 0. Its table has all 64 sums of each
- * step, with QZ_SIGN_MIDDLE added, and behind those of all steps 16 bytes for each: what the two upper signs, whatever
- * the next two bits are, add to a sum of which they are 0. The number of steps is a multiple of 3, and at most
- * QZ_SIGN_STEPS: so three sums fit a byte, and all of them 16 bits.
+ * Signs of 64 rows, a block: a step is a byte of each of them, which has six signs. Of four bytes that are neighbours
+ * each belongs to another quarter of the rows (qz_sign_place): so the sums of a quarter lie in the same part of 32-bit
+ * lanes. A query has six integers for each step, of QZ_SIGN_MOST at most: one is added where the bit is 1, and
+ * subtracted where it is 0. Its table has all 64 sums of each step, with QZ_SIGN_MIDDLE added, and behind those of all
+ * steps 16 bytes for each: what the two upper signs, whatever the next two bits are, add to a sum of which they are 0.
+ * The number of steps is a multiple of 3, and at most QZ_SIGN_STEPS: so three sums fit a byte, and all of them 16 bits.
  */
 enum { QZ_SIGN_ROWS = 64, QZ_SIGN_CODES = 6, QZ_SIGN_MOST = 7, QZ_SIGN_MIDDLE = QZ_SIGN_CODES * QZ_SIGN_MOST };
 enum { QZ_SIGN_STEPS = 684, QZ_SIGN_TABLE = 64, QZ_SIGN_UPPER = 16, QZ_SIGN_QUERIES = 4 };
@@ -279,6 +280,11 @@ struct qz_sign_rows {
     size_t steps, rows;         /* rows: of 64, those that are there */
     const float *factor, *bias; /* of 64 rows; bias may be NULL */
 };
+
+static inline size_t qz_sign_place(size_t row)
+{
+    return row % (QZ_SIGN_ROWS / 4) * 4 + row / (QZ_SIGN_ROWS / 4);
+}
 
 /* Queries, QZ_SIGN_QUERIES at most, whose tables follow each other. */
 struct qz_sign_queries {
@@ -597,8 +603,8 @@ struct qz_kernels {
     void (*scan_beside)(const struct qz_beside *rows, const int8_t *query, size_t pitch, size_t queries, int32_t *sum);
 
     /* Estimates of rows by their signs: fma(factor, sum, bias * start) in float32, without a bias fma(factor, sum, 0), where
-     * sum has the integers of the query. Bit r of within[q] says that estimate[q * QZ_SIGN_ROWS + r] is not below the
-     * limit; those of rows that are not there are any number. */
+     * sum has the integers of the query. Bit r of within[q] says that the estimate of row r is not below the limit. It is
+     * then at estimate[q * QZ_SIGN_ROWS + r]; other estimates are any number. */
     void (*signs)(const struct qz_sign_rows *rows, const struct qz_sign_queries *queries, float *estimate,
                   uint64_t *within);
 

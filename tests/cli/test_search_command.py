@@ -47,6 +47,20 @@ def test_finds_what_nearest_finds(run: Run, name: str, metric: Any) -> None:
                 np.testing.assert_allclose(scores, expected.scores, rtol=5e-9)  # nine digits are printed
 
 
+@pytest.mark.parametrize("metric", ["dot", "cosine", "l2"])
+def test_short_lists(run: Run, metric: Any) -> None:
+    """What exact=False finds: numbers without structure, of which an exact search finds others."""
+    q, queries = quantize.quantize_vectors(matrix(6000, 320)), matrix(12, 320, 1)
+    quantize.save("base.npz", {"w": q})
+    np.save("queries.npy", queries)
+    _, ids = found(run, "base.npz", "queries.npy", "--metric", metric, "--approximate")
+    assert np.array_equal(ids, quantize.nearest(queries, q, 10, metric=metric, exact=False).ids)
+    assert not np.array_equal(ids, quantize.nearest(queries, q, 10, metric=metric).ids)
+    assert json.loads(run("search", "base.npz", "queries.npy", "--approximate", "--json").stdout)[
+        "approximate"
+    ]
+
+
 def test_defaults_and_small_bases(run: Run) -> None:
     q = quantize.quantize_vectors(matrix(30, 40))
     np.save("queries.npy", matrix(3, 40, 1))

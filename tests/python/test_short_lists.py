@@ -77,6 +77,19 @@ def test_threads_and_calls_change_nothing(metric: Metric) -> None:
     assert np.array_equal(singles, found.ids[:9])
 
 
+def test_a_sample_that_misleads() -> None:
+    """All of the best rows are where many queries look first: the others do not reach their limit."""
+    rng = np.random.default_rng(5)
+    x, center = rng.standard_normal((9000, 832), np.float32), rng.standard_normal(832, np.float32)
+    x[np.arange(9000) // 64 % 17 == 0] += center
+    q = quantize.quantize_array(x, group_size=-1, method="absmax")
+    queries = center + rng.standard_normal((12, 832), np.float32)
+    found = quantize.nearest(queries, q, 70, exact=False)
+    singles = [quantize.nearest(one, q, 70, exact=False).ids for one in queries]
+    assert np.array_equal(singles, found.ids)
+    assert found.ids.min() >= 0
+
+
 def strange_rows(kind: str, rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     x = rng.standard_normal((n, d)).astype(np.float32)
     if n == 0:
@@ -116,10 +129,10 @@ def test_any_rows(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     x = strange_rows(kind, rng, n, d)
     q = quantize.quantize_array(x, group_size=-1, scale_dtype="float32", method="absmax", axis=1)
-    queries = rng.standard_normal((3, d)).astype(np.float32)
+    queries = rng.standard_normal((12, d)).astype(np.float32)  # enough for a sample
     queries[0] = 0 if data.draw(st.booleans()) else queries[0]
     found = quantize.nearest(queries, q, k, metric=metric, exact=False)
-    assert found.ids.shape == (3, min(k, n))
+    assert found.ids.shape == (12, min(k, n))
     check(found, exact_scores(queries, q, metric), metric)
     exact = quantize.nearest(queries, q, k, metric=metric)
     if kind in ("equal", "zeros", "huge row") or n < 100:

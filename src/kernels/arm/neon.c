@@ -460,7 +460,7 @@ static int product_stored(qz_zero kind, float unit, float base, const uint8_t *c
 enum { SIGN_LANES = 16 };
 typedef uint8x16_t VU;
 typedef struct {
-    uint16x8_t low, high;
+    uint16x8_t all, odd; /* sums of bytes at odd places are in the upper halves of `all`, too */
 } VW;
 
 INLINE VU vu_load(const uint8_t *p)
@@ -486,13 +486,15 @@ INLINE VW vw_zero(void)
 
 INLINE VW vw_add(VW w, VU v)
 {
-    return (VW){vaddw_u8(w.low, vget_low_u8(v)), vaddw_u8(w.high, vget_high_u8(v))};
+    const uint16x8_t both = vreinterpretq_u16_u8(v);
+    return (VW){vaddq_u16(w.all, both), vsraq_n_u16(w.odd, both, 8)};
 }
 
-INLINE void vw_store(uint16_t *p, VW w)
+INLINE VI vw_part(VW w, size_t i)
 {
-    vst1q_u16(p, w.low);
-    vst1q_u16(p + 8, w.high);
+    const uint16x8_t half = i % 2 ? w.odd : vsubq_u16(w.all, vshlq_n_u16(w.odd, 8));
+    const uint32x4_t both = vreinterpretq_u32_u16(half);
+    return vreinterpretq_s32_u32(i < 2 ? vandq_u32(both, vdupq_n_u32(0xffff)) : vshrq_n_u32(both, 16));
 }
 
 #include "../signs_template.h"

@@ -664,12 +664,10 @@ INLINE VW vw_add(VW w, VU v)
     return (VW){_mm256_add_epi16(w.all, v), _mm256_add_epi16(w.odd, _mm256_srli_epi16(v, 8))};
 }
 
-INLINE void vw_store(uint16_t *p, VW w)
+INLINE VI vw_part(VW w, size_t i)
 {
-    const __m256i even = _mm256_sub_epi16(w.all, _mm256_slli_epi16(w.odd, 8));
-    const __m256i low = _mm256_unpacklo_epi16(even, w.odd), high = _mm256_unpackhi_epi16(even, w.odd);
-    _mm256_storeu_si256((__m256i *)p, _mm256_permute2x128_si256(low, high, 0x20));
-    _mm256_storeu_si256((__m256i *)(p + 16), _mm256_permute2x128_si256(low, high, 0x31));
+    const VI half = i % 2 ? w.odd : _mm256_sub_epi16(w.all, _mm256_slli_epi16(w.odd, 8));
+    return i < 2 ? _mm256_and_si256(half, vi_set1(0xffff)) : _mm256_srli_epi32(half, 16);
 }
 
 #include "../signs_template.h"

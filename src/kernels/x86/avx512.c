@@ -649,14 +649,10 @@ INLINE VW vw_add(VW w, VU v)
     return (VW){_mm512_add_epi16(w.all, v), _mm512_add_epi16(w.odd, _mm512_srli_epi16(v, 8))};
 }
 
-INLINE void vw_store(uint16_t *p, VW w)
+INLINE VI vw_part(VW w, size_t i)
 {
-    const __m512i even = _mm512_sub_epi16(w.all, _mm512_slli_epi16(w.odd, 8));
-    const __m512i low = _mm512_unpacklo_epi16(even, w.odd), high = _mm512_unpackhi_epi16(even, w.odd);
-    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11),
-                  last = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-    _mm512_storeu_si512(p, _mm512_permutex2var_epi64(low, first, high));
-    _mm512_storeu_si512(p + 32, _mm512_permutex2var_epi64(low, last, high));
+    const VI half = i % 2 ? w.odd : _mm512_sub_epi16(w.all, _mm512_slli_epi16(w.odd, 8));
+    return i < 2 ? _mm512_and_si512(half, vi_set1(0xffff)) : _mm512_srli_epi32(half, 16);
 }
 
 #include "../signs_template.h"

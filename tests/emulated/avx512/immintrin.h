@@ -103,8 +103,6 @@ SI_2(stand_in_packs_epi16, _mm256_packs_epi16)
 SI_2(stand_in_madd_epi16, _mm256_madd_epi16)
 SI_2(stand_in_packs_epi32, _mm256_packs_epi32)
 SI_2(stand_in_packus_epi16, _mm256_packus_epi16)
-SI_2(stand_in_unpacklo_epi16, _mm256_unpacklo_epi16)
-SI_2(stand_in_unpackhi_epi16, _mm256_unpackhi_epi16)
 SI_2(stand_in_unpacklo_epi32, _mm256_unpacklo_epi32)
 SI_2(stand_in_unpackhi_epi32, _mm256_unpackhi_epi32)
 SI_2(stand_in_unpacklo_epi64, _mm256_unpacklo_epi64)
@@ -149,8 +147,6 @@ SI_2(stand_in_unpackhi_epi64, _mm256_unpackhi_epi64)
 #define _mm512_madd_epi16     stand_in_madd_epi16
 #define _mm512_packs_epi32    stand_in_packs_epi32
 #define _mm512_packus_epi16   stand_in_packus_epi16
-#define _mm512_unpacklo_epi16 stand_in_unpacklo_epi16
-#define _mm512_unpackhi_epi16 stand_in_unpackhi_epi16
 #define _mm512_unpacklo_epi32 stand_in_unpacklo_epi32
 #define _mm512_unpackhi_epi32 stand_in_unpackhi_epi32
 #define _mm512_unpacklo_epi64 stand_in_unpacklo_epi64
@@ -446,8 +442,6 @@ STAND_IN __m512i stand_in_permutexvar_epi32(__m512i index, __m512i a)
     (stand_in_permutex2var_epi8(STAND_IN_TWO(a, index), (stand_in){.si = (b)}).si)
 #define _mm512_permutex2var_epi32(a, index, b)                                                                         \
     (stand_in_permutex2var_epi32(STAND_IN_TWO(a, index), (stand_in){.si = (b)}).si)
-#define _mm512_permutex2var_epi64(a, index, b)                                                                         \
-    (stand_in_permutex2var_epi64(STAND_IN_TWO(a, index), (stand_in){.si = (b)}).si)
 #define _mm512_permutex2var_ps(a, index, b)                                                                            \
     (stand_in_permutex2var_epi32((stand_in){.ps = (a)}, (stand_in){.si = (index)}, (stand_in){.ps = (b)}).ps)
 #define _mm512_permutex2var_pd(a, index, b)                                                                            \
