@@ -144,7 +144,7 @@ def converting(folder: Path, source: Path, repeats: int) -> None:
     """
     own, out, copy = (folder / f"{name}.safetensors" for name in ("own", "converted", "copy"))
     run(TOOL, "encode", source, own, "--method", "absmax", "--force", "--no-fsync")
-    for layout in ("compressed-tensors", "gptq"):
+    for layout in ("compressed-tensors", "gptq", "awq"):
         convert = (TOOL, "convert", own, out, "--to", layout, "--no-fsync", "--quiet")
         fresh(out, *convert)()
         smaller = min(own, out, key=lambda path: path.stat().st_size)
@@ -164,6 +164,16 @@ def timed(step: Callable[[], object], clock: Callable[[], float]) -> Callable[[]
         start = clock()
         step()
         return clock() - start
+
+    return seconds
+
+
+def warm(step: Callable[[], object], clock: Callable[[], float]) -> Callable[[], float]:
+    """Timed behind a call that is not: what ran before has taken its values out of the caches."""
+
+    def seconds() -> float:
+        step()
+        return timed(step, clock)()
 
     return seconds
 
@@ -194,12 +204,12 @@ def against_rule(
     """Another tool beside this library by the tool's own rule, and by the plain method.
 
     First by CPU time with one thread each, then by elapsed time with all that either can use: `theirs` takes
-    the number of threads.
+    the number of threads. Without statistics, for the others make none.
     """
     cpus = os.cpu_count() or 1
 
     def ours(method: Method, threads: int) -> Callable[[], object]:
-        return lambda: quantize.quantize_array(values, scheme, method=method, threads=threads)
+        return lambda: quantize.quantize_array(values, scheme, method=method, threads=threads, stats=False)
 
     for threads, clock, how in (
         (1, time.process_time, "1 thread each, CPU time"),
@@ -207,7 +217,7 @@ def against_rule(
     ):
         print(f"{what}, {how}")
         steps = (theirs(threads), ours("reference", threads), ours("absmax", threads))
-        slow, same, plain = in_turns(repeats, *(timed(step, clock) for step in steps))
+        slow, same, plain = in_turns(repeats, *(warm(step, clock) for step in steps))
         line("  by its own rule", slow / same, "x", target)
         line("  by the plain method", slow / plain, "x", target)
 

@@ -152,10 +152,13 @@ static int open_output(void *of)
 static int write_all(converter *c)
 {
     const results r = results_of(c);
-    uint64_t work = 0;
-    for (size_t i = 0; i < c->count; i++)
-        work += c->all[i].elsewhere ? 0 : c->all[i].values;
-    int code = c->pool ? DONE : start_pool(c->s, work, &c->pool);
+    uint64_t work = 0, requantized = 0; /* which alone takes threads */
+    for (size_t i = 0; i < c->count; i++) {
+        const uint64_t values = c->all[i].elsewhere ? 0 : c->all[i].values;
+        work += values;
+        requantized += c->all[i].requantized ? values : 0;
+    }
+    int code = c->pool || requantized == 0 ? DONE : start_pool(c->s, requantized, &c->pool);
     progress_begin("convert", code == DONE ? work : 0);
     for (size_t i = 0; i < c->count && code == DONE; i++) {
         if (c->all[i].elsewhere)

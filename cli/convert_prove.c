@@ -1,5 +1,5 @@
 /*
- * convert_prove.c - the proof that a conversion kept the values: both files are decoded, and compared bit for bit
+ * convert_prove.c - the proof that a conversion kept the values: both files are read, decoded and compared bit for bit
  */
 #include "convert.h"
 
@@ -10,26 +10,29 @@
 #include "block.h"
 #include "output.h"
 #include "packed_block.h"
+#include "resources.h"
+#include "stats.h"
+
+enum { PIECE = 1 << 16 }; /* values that are decoded at a time: those of both files stay in a near cache */
 
 typedef struct proof {
     packed_reader a, b;
-    grid grid;
-    float *of_a, *of_b; /* room for blocks, which tensors share: what is freed must be cleared anew by the system */
+    float *of_a, *of_b; /* room for pieces, which tensors share: what is freed must be cleared anew by the system */
     uint64_t room;      /* elements */
-    qz_pool *pool;
+    int alike;          /* the schemes of both are the same */
     int differ;
 } proof;
 
-static int make_room(proof *p, const block_plan *blocks)
+static int make_room(proof *p, uint64_t cols)
 {
-    uint64_t needed = block_elements(blocks);
+    uint64_t needed = cols < PIECE ? PIECE : cols;
     if (p->of_b && needed <= p->room)
         return DONE;
     free(p->of_a);
     free(p->of_b);
     p->room = needed;
-    p->of_a = allocate_block(blocks, sizeof *p->of_a);
-    p->of_b = p->of_a ? allocate_block(blocks, sizeof *p->of_b) : NULL;
+    p->of_a = allocate(needed * sizeof *p->of_a);
+    p->of_b = p->of_a ? allocate(needed * sizeof *p->of_b) : NULL;
     return p->of_b ? DONE : LIMIT;
 }
 
@@ -44,23 +47,65 @@ static int same_values(const float *a, const float *b, uint64_t count)
     return 1;
 }
 
+/* Whether the same codes and numbers are the same values by both schemes. */
+static int are_alike(const qz_scheme *a, const qz_scheme *b)
+{
+    return a->codes == b->codes && a->codes != QZ_TABLE && a->zero == b->zero && a->group_size == b->group_size &&
+           a->scale_dtype == b->scale_dtype && a->super_size == b->super_size && a->super_dtype == b->super_dtype;
+}
+
+/* Whether codes and numbers of a block, whose rows have no gaps, are the same. */
+static int same_numbers(const qz_scheme *scheme, const qz_packed *a, const qz_packed *b, uint64_t rows)
+{
+    const uint64_t supers = scheme->super_size == QZ_WHOLE_MATRIX ? 1 : rows;
+    const uint64_t super_bytes =
+        scheme->super_size == QZ_WHOLE_MATRIX ? qz_dtype_size(scheme->super_dtype) : (uint64_t)a->super_stride;
+    return memcmp(a->codes, b->codes, rows * (uint64_t)a->code_stride) == 0 &&
+           memcmp(a->scales, b->scales, rows * (uint64_t)a->scale_stride) == 0 &&
+           (!a->zeros || memcmp(a->zeros, b->zeros, rows * (uint64_t)a->zero_stride) == 0) &&
+           (!a->supers || memcmp(a->supers, b->supers, supers * super_bytes) == 0);
+}
+
+static int decode_rows(const packed_reader *r, const qz_packed *from, uint64_t row, uint64_t rows, const block *b,
+                       float *values)
+{
+    const qz_scheme *scheme = &r->packed.scheme;
+    const uint64_t cols = b->count[COLUMN];
+    const matrix_part part = {&r->tensor, r->packed.axis, scheme, b->row + row, b->first[COLUMN], cols};
+    const qz_packed packed = packed_row(scheme, from, row);
+    const qz_matrix matrix = {values, QZ_F32, rows, cols, (int64_t)cols, 1};
+    qz_detail detail = QZ_DETAIL_INIT;
+    qz_result result = qz_decode(scheme, &packed, &matrix, NULL, &detail);
+    return result == QZ_OK ? DONE : fail_part(result, &part, &detail);
+}
+
+/* What is the same by the same scheme decodes to the same values; all else is decoded. */
 static int prove_block(void *context, const block *b)
 {
     proof *p = context;
-    int code = decode_block(&p->a, b, p->of_a, QZ_F32, p->pool);
+    qz_packed of_a, of_b;
+    const uint64_t rows = b->count[INNER], cols = b->count[COLUMN];
+    int code = read_packed(&p->a, b->row, rows, b->first[COLUMN], cols, &of_a);
     if (code == DONE)
-        code = decode_block(&p->b, b, p->of_b, QZ_F32, p->pool);
-    uint64_t count = b->count[OUTER] * b->count[INNER] * b->count[COLUMN];
-    if (code == DONE && !same_values(p->of_a, p->of_b, count))
-        p->differ = 1;
+        code = read_packed(&p->b, b->row, rows, b->first[COLUMN], cols, &of_b);
+    const int same = code == DONE && p->alike && same_numbers(&p->a.packed.scheme, &of_a, &of_b, rows);
+    const uint64_t most = cols < PIECE ? PIECE / cols : 1;
+    for (uint64_t row = 0, some; row < rows && code == DONE && !same; row += some) {
+        some = rows - row < most ? rows - row : most;
+        code = decode_rows(&p->a, &of_a, row, some, b, p->of_a);
+        if (code == DONE)
+            code = decode_rows(&p->b, &of_b, row, some, b, p->of_b);
+        if (code == DONE && !same_values(p->of_a, p->of_b, some * cols))
+            p->differ = 1;
+    }
     block_done(b);
     return code;
 }
 
-/* Decodes a tensor of both files and compares all values. */
+/* Compares all values of a tensor in both files. */
 static int prove_packed(proof *p, const source *a, const item *i, const source *b, const item *j)
 {
-    block_plan blocks;
+    rows_plan plan;
     p->differ = 0;
     int code = open_packed(a, i, &p->a);
     if (code == DONE)
@@ -75,15 +120,15 @@ static int prove_packed(proof *p, const source *a, const item *i, const source *
     }
     while (unit < cols && unit % other != 0)
         unit = 2 * unit < cols ? 2 * unit : cols;
-    grid_of(&p->a.tensor, p->a.packed.axis, 1, &p->grid);
-    plan_blocks(&p->grid, unit, &blocks);
-    code = allocate_packed_blocks(&p->a, &blocks);
+    p->alike = are_alike(&p->a.packed.scheme, &p->b.packed.scheme);
+    plan_codes(&p->a.packed, unit, p->b.packed.layout, &plan);
+    code = allocate_packed_blocks(&p->a, &plan.blocks);
     if (code == DONE)
-        code = allocate_packed_blocks(&p->b, &blocks);
+        code = allocate_packed_blocks(&p->b, &plan.blocks);
     if (code == DONE)
-        code = make_room(p, &blocks);
+        code = make_room(p, plan.blocks.step[COLUMN]);
     if (code == DONE)
-        code = for_each_block(&blocks, prove_block, p);
+        code = for_each_block(&plan.blocks, prove_block, p);
     close_packed(&p->a);
     close_packed(&p->b);
     return code;
@@ -94,7 +139,7 @@ static int prove_all(converter *c, const source *out)
 {
     char name[NAME_TEXT];
     uint64_t work = 0;
-    proof p = {.pool = c->pool};
+    proof p = {0};
     int code = DONE;
     for (size_t i = 0; i < c->count; i++)
         work += c->all[i].item->packed && !c->all[i].requantized && !c->all[i].elsewhere ? c->all[i].values : 0;

@@ -13,10 +13,6 @@
 #include "recode.h"
 #include "stats.h"
 
-/* Rows of a block of codes alone: what stays in a cache next to a processor; or more, where rows lie across the file,
- * which is then read and written in longer pieces. */
-enum { NEAR = 1 << 19, ACROSS = 1 << 24 };
-
 /* ---- blocks ---- */
 
 /* A tensor on its way. */
@@ -119,41 +115,28 @@ static int pass_block(void *context, const block *b)
     return p->writer ? write_packed_block(p->writer, p->target, b, &recoded) : DONE;
 }
 
-static uint64_t codes_rows(const passage *p, uint64_t cols, uint64_t most)
-{
-    int across = qz_layout_is_across(p->layout) || qz_layout_is_across(p->reader.packed.layout);
-    uint64_t rows = (across ? ACROSS : NEAR) / (cols != 0 ? cols : 1);
-    return rows < most ? rows : most;
-}
-
 /* Goes through the matrix in blocks that both schemes can be divided into, and of eight rows, as some layouts want. */
 static int pass(const source *in, const item *i, passage *p)
 {
-    grid g;
-    block_plan blocks;
+    rows_plan plan;
     int code = open_packed(in, i, &p->reader);
     if (code != DONE)
         return code;
     const qz_packed_tensor *packed = &p->reader.packed;
-    uint64_t shape[2] = {packed->rows, packed->cols}, unit = column_unit(&packed->scheme, packed->cols, 1);
     if (p->requantized)
-        unit = packed->cols != 0 ? packed->cols : 1;
-    qz_tensor matrix = {.rank = 2, .shape = shape};
-    grid_of(&matrix, 1, 1, &g);
-    plan_blocks(&g, unit, &blocks);
-    uint64_t *rows = &blocks.step[INNER];
-    if (!p->requantized)
-        *rows = codes_rows(p, blocks.step[COLUMN], blocks.total[INNER]);
-    *rows = *rows > 8 ? *rows - *rows % 8 : blocks.total[INNER] < 8 ? blocks.total[INNER] : 8;
-    code = allocate_packed_blocks(&p->reader, &blocks);
+        plan_rows(packed, packed->cols != 0 ? packed->cols : 1, &plan);
+    else
+        plan_codes(packed, column_unit(&packed->scheme, packed->cols, 1), p->layout, &plan);
+    const uint64_t *step = plan.blocks.step;
+    code = allocate_packed_blocks(&p->reader, &plan.blocks);
     if (code == DONE)
-        code = allocate_packed(p->to, blocks.step[OUTER] * blocks.step[INNER], blocks.step[COLUMN], &p->room);
+        code = allocate_packed(p->to, step[OUTER] * step[INNER], step[COLUMN], &p->room);
     if (code == DONE && p->requantized) {
-        p->values = allocate_block(&blocks, sizeof *p->values);
+        p->values = allocate_block(&plan.blocks, sizeof *p->values);
         code = p->values ? DONE : LIMIT;
     }
     if (code == DONE)
-        code = for_each_block(&blocks, pass_block, p);
+        code = for_each_block(&plan.blocks, pass_block, p);
     free(p->values);
     free(p->room.codes);
     close_packed(&p->reader);

@@ -22,6 +22,32 @@ uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding)
     return size < cols ? size : cols;
 }
 
+/* At most `rows`, but for eight. */
+static void limit_rows(rows_plan *plan, uint64_t rows)
+{
+    const uint64_t total = plan->blocks.total[INNER];
+    rows = rows < total ? rows : total;
+    plan->blocks.step[INNER] = rows > 8 ? rows - rows % 8 : total < 8 ? total : 8;
+}
+
+void plan_rows(const qz_packed_tensor *packed, uint64_t unit, rows_plan *out)
+{
+    uint64_t shape[2] = {packed->rows, packed->cols};
+    const qz_tensor matrix = {.rank = 2, .shape = shape};
+    grid_of(&matrix, 1, 1, &out->grid);
+    plan_blocks(&out->grid, unit, &out->blocks);
+    limit_rows(out, out->blocks.step[INNER]);
+}
+
+void plan_codes(const qz_packed_tensor *packed, uint64_t unit, const char *other_layout, rows_plan *out)
+{
+    enum { NEAR = 1 << 20, ACROSS = 1 << 24 }; /* codes of the first stay in a cache next to a processor */
+    const int across = qz_layout_is_across(packed->layout) || (other_layout && qz_layout_is_across(other_layout));
+    plan_rows(packed, unit, out);
+    const uint64_t cols = out->blocks.step[COLUMN];
+    limit_rows(out, (across ? ACROSS : NEAR) / (cols != 0 ? cols : 1));
+}
+
 enum { ALIGNMENT = 8 };
 
 static uint64_t aligned(uint64_t bytes)
@@ -166,18 +192,15 @@ static int pass_block(void *context, const block *b)
 /* Takes the matrix itself, row after row: the order of the parts in the file. */
 static int pass(const source *in, const item *i, passage *p)
 {
-    grid g;
-    block_plan blocks;
+    rows_plan plan;
     int code = open_packed(in, i, &p->reader);
     if (code != DONE)
         return code;
-    uint64_t shape[2] = {p->reader.packed.rows, p->reader.packed.cols};
-    qz_tensor matrix = {.rank = 2, .shape = shape};
-    grid_of(&matrix, 1, 1, &g);
-    plan_blocks(&g, column_unit(&p->reader.packed.scheme, g.cols, p->writer != NULL), &blocks);
-    code = allocate_packed_blocks(&p->reader, &blocks);
+    const qz_packed_tensor *packed = &p->reader.packed;
+    plan_codes(packed, column_unit(&packed->scheme, packed->cols, p->writer != NULL), NULL, &plan);
+    code = allocate_packed_blocks(&p->reader, &plan.blocks);
     if (code == DONE)
-        code = for_each_block(&blocks, pass_block, p);
+        code = for_each_block(&plan.blocks, pass_block, p);
     close_packed(&p->reader);
     return code;
 }

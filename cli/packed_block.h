@@ -10,6 +10,18 @@
 /* The columns at which a matrix of that scheme may be divided. */
 uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding);
 
+/* A quantized tensor as a matrix of its own, row after row, in blocks of eight rows or a multiple, as some layouts want.
+ */
+typedef struct rows_plan {
+    grid grid;
+    block_plan blocks; /* which refers to the grid: it cannot be copied */
+} rows_plan;
+
+void plan_rows(const qz_packed_tensor *packed, uint64_t unit, rows_plan *out);
+/* The same for blocks of codes alone. Where rows lie across the file of the tensor, or in another layout (NULL: there is
+ * none), blocks are larger, so that what is read and written at once is longer. */
+void plan_codes(const qz_packed_tensor *packed, uint64_t unit, const char *other_layout, rows_plan *out);
+
 /* Memory for the plain form of `rows` x `cols`; one allocation, released with free(packed->codes). */
 int allocate_packed(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_packed *packed);
 

@@ -23,13 +23,22 @@ typedef struct float_type {
 
 static const float_type float16 = {10, -14, 15, 65504}, e4m3 = {3, -6, 8, 448};
 
+/* 2^e, a normal number: what ldexpf() multiplies by. */
+static float power_of(int e)
+{
+    const uint32_t bits = (uint32_t)(e + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+
 static float from_bits(const float_type *t, unsigned bits, int width)
 {
     unsigned exponent = bits >> t->mantissa & ((1u << (width - 1 - t->mantissa)) - 1);
     unsigned mantissa = bits & ((1u << t->mantissa) - 1);
-    float magnitude = exponent == 0
-                          ? ldexpf((float)mantissa, t->least - t->mantissa)
-                          : ldexpf((float)(mantissa | 1u << t->mantissa), (int)exponent - 1 + t->least - t->mantissa);
+    if (exponent != 0)
+        mantissa |= 1u << t->mantissa;
+    float magnitude = (float)mantissa * power_of((int)exponent - (exponent != 0) + t->least - t->mantissa);
     return bits >> (width - 1) & 1 ? -magnitude : magnitude;
 }
 
@@ -45,7 +54,7 @@ static long to_bits(const float_type *t, float x, int width)
     int exponent = ilogbf(magnitude);
     if (exponent < t->least)
         exponent = t->least;
-    float units = ldexpf(magnitude, t->mantissa - exponent);
+    float units = magnitude * power_of(t->mantissa - exponent);
     if (units != floorf(units))
         return -1;
     return sign + ((long)(exponent - t->least) << t->mantissa) + (long)units;
@@ -276,22 +285,27 @@ static int turn_zero(const recoder *r, uint64_t row, uint64_t group, numbers *n)
     return 1;
 }
 
+static int refuse_number(const recoder *r, uint64_t row, uint64_t group, float number)
+{
+    char what[80];
+    snprintf(what, sizeof what, "%s has no", qz_dtype_name(r->to->scale_dtype));
+    return refuse(r, row, group, what, (double)number);
+}
+
 static int put_numbers(const recoder *r, uint64_t row, uint64_t group, const numbers *n)
 {
     const qz_scheme *s = r->to;
     size_t size = qz_dtype_size(s->scale_dtype);
     char *scales = (char *)r->dst->scales + (int64_t)row * r->dst->scale_stride;
     char *zeros = (char *)r->dst->zeros + (r->dst->zeros ? (int64_t)row * r->dst->zero_stride : 0);
-    char what[80];
-    snprintf(what, sizeof what, "%s has no", qz_dtype_name(s->scale_dtype));
     if (!store(s->scale_dtype, n->scale, scales + group * size))
-        return refuse(r, row, group, what, (double)n->scale);
+        return refuse_number(r, row, group, n->scale);
     if (s->zero == QZ_ZERO_UINT4)
         set_nibble(zeros, group, n->zero);
     else if (s->zero == QZ_ZERO_NONE && r->from->zero != QZ_ZERO_NONE && n->zero != 8)
         return refuse(r, row, group, "int4 has zeros of 8, not", n->zero);
     else if (s->zero != QZ_ZERO_NONE && !store(s->scale_dtype, n->offset, zeros + group * size))
-        return refuse(r, row, group, what, (double)n->offset);
+        return refuse_number(r, row, group, n->offset);
     return 1;
 }
 

@@ -83,11 +83,19 @@ static int encode_plain(const struct encoding *encoding, struct groups *groups, 
     return 1;
 }
 
-/* Whether nothing can be said of a group's numbers, whichever types they have. */
+/* Whether nothing can be said of a group's numbers, whichever types they have: 2^-14 to 2^100, zeros to that. */
 static int has_plain_numbers(const struct groups *groups, size_t g)
 {
-    float magnitude = fabsf(groups->scale[g]);
-    return (magnitude >= 0x1p-14f) & (magnitude <= 0x1p100f) & (fabsf(groups->zero[g]) <= 0x1p100f);
+    const int32_t least = 0x38800000, most = 0x71800000, scale = qz_magnitude_bits(groups->scale[g]);
+    return (scale >= least) & (scale <= most) & (qz_magnitude_bits(groups->zero[g]) <= most);
+}
+
+static int all_have_plain_numbers(const struct groups *groups)
+{
+    int plain = 1;
+    for (size_t g = 0; g < groups->count; g++) /* compilers make vectors of it */
+        plain &= has_plain_numbers(groups, g);
+    return plain;
 }
 
 /* The same for any groups. Returns the values that were encoded, x or `clean`; NULL if they may not be. */
@@ -110,7 +118,7 @@ static const float *encode_special(const struct encoding *encoding, struct findi
     }
     if (encoding->encoder.reference) {
         qz_reference_groups(&encoding->encoder, run, x, groups, codes);
-        for (size_t g = 0; g < groups->count; g++)
+        for (size_t g = all_have_plain_numbers(groups) ? groups->count : 0; g < groups->count; g++)
             if (!has_plain_numbers(groups, g))
                 qz_note_scale_problem(&encoding->encoder, found, groups, run, g);
         qz_note_far_values(view, groups);

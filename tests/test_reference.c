@@ -770,6 +770,21 @@ static void test_ends(void **state)
             }
 }
 
+/* Rounding without branches is what the conversions make there and back: each sign, exponent and upper mantissa, and next
+ * to each where the rest decides. */
+static void test_rounding(void **state)
+{
+    (void)state;
+    static const uint32_t rest[] = {0,      1,      0xfff,  0x1000, 0x1001, 0x1fff, 0x2fff, 0x3000,
+                                    0x3001, 0x7fff, 0x8000, 0x8001, 0xefff, 0xf000, 0xf001, 0xffff};
+    for (uint32_t top = 0; top <= 0xffff; top++)
+        for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++) {
+            const float x = qz_float(top << 16 | rest[i]);
+            assert_int_equal(qz_bits(qz_rounded_to_f16(x)), qz_bits(qz_f32_from_f16(qz_f16_from_f32(x))));
+            assert_int_equal(qz_bits(qz_rounded_to_bf16(x)), qz_bits(qz_f32_from_bf16(qz_bf16_from_f32(x))));
+        }
+}
+
 int main(void)
 {
     start_program("test_reference");
@@ -780,7 +795,7 @@ int main(void)
         cmocka_unit_test(test_bitsandbytes), cmocka_unit_test(test_compressed_tensors),
         cmocka_unit_test(test_gptq_and_awq), cmocka_unit_test(test_meaning),
         cmocka_unit_test(test_any_values),   cmocka_unit_test(test_sums),
-        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_ends),         cmocka_unit_test(test_rounding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,7 @@
 #include "../writer.h"
 #include "relayout.h"
 
-enum { STRIP = 1 << 18 }; /* bytes, but for eight rows that are longer: what stays in a cache next to a processor */
+enum { STRIP = 1 << 20 }; /* bytes, but for eight rows that are longer: what stays in a cache next to a processor */
 
 typedef struct sheet {
     qz_file *file;     /* read from this one, */
@@ -152,9 +152,8 @@ static void take_down_rows(const area *a, uint64_t word, uint64_t words, const u
     qz_transpose(strip, (size_t)a->count * 4, (size_t)words, (size_t)a->count, 4, turned, bytes);
     uint64_t skip = word == 0 ? a->row % 8 : 0, at = 8 * word + skip - a->row % 8;
     uint64_t rows = least(8 * words - skip, a->rows - at);
-    if (skip % 2 != 0)
-        qz_drop_nibble(turned, bytes, (size_t)a->count, (size_t)words * 8);
-    qz_transpose_nibbles(turned + skip / 2, bytes, (size_t)a->count, (size_t)rows, dst + at * stride, stride);
+    const qz_nibbles columns = {turned, bytes, (size_t)a->count, (size_t)skip, (size_t)rows, 0, 0, 0};
+    qz_transpose_nibbles(&columns, dst + at * stride, stride);
 }
 
 /* A strip of rows of the file, from the `at`-th on of the rectangle, to where it belongs in the block. */
@@ -164,17 +163,15 @@ static void take_strip(const qz_form *form, qz_order order, const area *a, const
     uint64_t skip = (order == QZ_ORDER_ROWS ? a->first : a->row) - 2 * r->byte; /* nibbles before those of the block */
     if (form->high_first)
         qz_swap_nibbles(strip, r->bytes, (size_t)r->rows, 2 * r->bytes, 0);
-    if (form->evens_first)
-        qz_words_in_order(strip, (size_t)r->rows * r->bytes / 4);
+    const qz_nibbles across = {strip,           r->bytes, (size_t)r->rows,   (size_t)skip,
+                               (size_t)a->rows, 0,        form->evens_first, 0};
     switch (order) {
     case QZ_ORDER_ROWS:
         for (uint64_t i = 0; i < r->rows; i++)
             memcpy(dst + (at + i) * stride, strip + i * r->bytes + skip / 2, (size_t)(a->count / 2 + a->count % 2));
         break;
     case QZ_ORDER_ACROSS:
-        if (skip % 2 != 0)
-            qz_drop_nibble(strip, r->bytes, (size_t)r->rows, 2 * r->bytes);
-        qz_transpose_nibbles(strip + skip / 2, r->bytes, (size_t)r->rows, (size_t)a->rows, dst + at / 2, stride);
+        qz_transpose_nibbles(&across, dst + at / 2, stride);
         break;
     case QZ_ORDER_DOWN:
         take_down(a, at, r->rows, strip, turned, dst, stride);
@@ -191,6 +188,8 @@ static qz_file_result read_nibbles(const sheet *s, const qz_form *form, qz_order
                                    size_t stride, qz_file_error *error)
 {
     rectangle whole = nibbles_in(s, order, a);
+    if (order == QZ_ORDER_ROWS && !form->high_first && whole.byte * 2 == a->first && whole.bytes * 2 == a->count)
+        return move(s, &whole, dst, stride, error); /* they lie so */
     uint64_t step = least(strip_rows(whole.bytes), whole.rows);
     uint8_t *strip = get_memory(2 * step * whole.bytes, s, error);
     qz_file_result result = strip ? QZ_FILE_OK : QZ_FILE_MEMORY;
@@ -261,83 +260,113 @@ static qz_file_result read_spread(const sheet *s, const qz_form *form, qz_order 
 
 /* ---- nibbles that are written ---- */
 
-/* Rows of a block, padded to words, into the order of the file, from its `at`-th row on. Returns where the strip is. */
-static uint8_t *give_rows(qz_order order, const area *a, const rectangle *r, uint64_t at, uint8_t *rows,
-                          size_t row_bytes, uint8_t *turned)
-{
-    switch (order) {
-    case QZ_ORDER_ACROSS:
-        qz_transpose_nibbles(rows, row_bytes, (size_t)a->rows, (size_t)a->count, turned + at / 2, r->bytes);
-        return turned;
-    case QZ_ORDER_DOWN:
-        qz_transpose(rows, row_bytes, (size_t)a->rows, row_bytes / 4, 4, turned + at * 4, r->bytes);
-        return turned;
-    case QZ_ORDER_DOWN_ROWS: {
-        size_t bytes = (size_t)r->rows * 4;
-        uint8_t *across = turned + (size_t)r->rows * r->bytes;
-        memset(across, 0, (size_t)a->count * bytes);
-        qz_transpose_nibbles(rows, row_bytes, (size_t)a->rows, (size_t)a->count, across, bytes);
-        qz_transpose(across, bytes, (size_t)a->count, (size_t)r->rows, 4, turned, r->bytes);
-        return turned;
-    }
-    default:
-        return rows;
-    }
-}
-
 /* Changes that codes or zeros need on their way out: the order in bytes, signs, and what is added. */
 typedef struct change {
     int swap, flip;
     unsigned add;
 } change;
 
-/* Copies rows of a block, padded to words, and changes them. */
-static void take_rows(const area *a, const uint8_t *src, size_t stride, change changed, uint8_t *rows, size_t row_bytes)
+/* A piece of a block on its way into a strip: rows from its `at`-th on, and places from its `right`-th on. */
+typedef struct piece {
+    uint64_t at, rows, right, count;
+    const uint8_t *data; /* a copy that is padded to words, or where it is */
+    size_t stride;
+    change left; /* to be made */
+} piece;
+
+/* Copies a piece, padded to words, and changes it. */
+static void take_piece(piece *p, uint8_t *copy, size_t stride)
 {
-    const size_t used = (size_t)(a->count / 2 + a->count % 2), n = (size_t)a->rows, count = (size_t)a->count;
+    const size_t n = (size_t)p->rows, count = (size_t)p->count, used = count / 2 + count % 2;
     for (size_t i = 0; i < n; i++) {
-        memset(rows + i * row_bytes + used, 0, row_bytes - used);
-        memcpy(rows + i * row_bytes, src + i * stride, used);
+        qz_copy_nibbles(p->data + i * p->stride, count, p->left.flip, copy + i * stride);
+        memset(copy + i * stride + used, 0, stride - used);
     }
-    if (changed.flip)
-        qz_flip_signs(rows, row_bytes, n, count);
-    if (changed.swap)
-        qz_swap_nibbles(rows, row_bytes, n, count, 1);
-    if (changed.add != 0)
-        qz_add_to_nibbles(rows, row_bytes, n, count, changed.add);
+    if (p->left.swap)
+        qz_swap_nibbles(copy, stride, n, count, 1);
+    if (p->left.add != 0)
+        qz_add_to_nibbles(copy, stride, n, count, p->left.add);
+    p->data = copy;
+    p->stride = stride;
+    p->left = (change){0};
+}
+
+/* Puts a piece into the order of the file, where it is not in that order already. */
+static void give_piece(const qz_form *form, qz_order order, const piece *p, const rectangle *r, uint8_t *strip)
+{
+    const qz_nibbles src = {p->data,           p->stride, (size_t)p->rows, 0, (size_t)p->count,
+                            form->evens_first, 0,         p->left.flip};
+    const size_t bytes = (size_t)r->rows * 4;
+    uint8_t *across = strip + (size_t)r->rows * r->bytes;
+    switch (order) {
+    case QZ_ORDER_ACROSS:
+        qz_transpose_nibbles(&src, strip + p->right * r->bytes + p->at / 2, r->bytes);
+        break;
+    case QZ_ORDER_DOWN:
+        qz_transpose(p->data, p->stride, (size_t)p->rows, p->stride / 4, 4, strip + p->right / 8 * r->bytes + p->at * 4,
+                     r->bytes);
+        break;
+    case QZ_ORDER_DOWN_ROWS:
+        memset(across, 0, (size_t)p->count * bytes);
+        qz_transpose_nibbles(&src, across, bytes);
+        qz_transpose(across, bytes, (size_t)p->count, (size_t)r->rows, 4, strip, r->bytes);
+        break;
+    default:
+        break;
+    }
+}
+
+/* How nibbles are written: strips of `step` rows and `most` places, in pieces of `few` rows and `wide` places. */
+typedef struct strips {
+    uint64_t step, most, few, wide;
+    int turned; /* a strip is whole lines of the file where the block has all its rows, or all its columns */
+} strips;
+
+static strips strips_of(qz_order order, const area *whole)
+{
+    enum { FEW = 256, WIDE = 256 }; /* of a piece that stays in a near cache while it is turned */
+    strips p = {.most = whole->count, .wide = whole->count};
+    p.turned = order == QZ_ORDER_ACROSS || order == QZ_ORDER_DOWN;
+    if (p.turned) {
+        p.most = least(2 * strip_rows(whole->rows), whole->count);
+        p.wide = least(WIDE, p.most);
+    }
+    p.step = p.turned ? whole->rows : least(strip_rows(p.wide / 2 + 8), whole->rows);
+    p.few = p.turned ? least(FEW, p.step) : p.step;
+    return p;
 }
 
 static qz_file_result write_nibbles(const sheet *s, const qz_form *form, qz_order order, const area *whole,
                                     const uint8_t *src, size_t stride, change changed, qz_file_error *error)
 {
-    enum { FEW = 256 }; /* rows that stay in a near cache while they are turned */
-    /* Strips are whole lines of the file where the block has all its rows, or all its columns. */
-    int turned = order == QZ_ORDER_ACROSS || order == QZ_ORDER_DOWN;
-    uint64_t most = turned ? least(2 * strip_rows(whole->rows), whole->count) : whole->count;
-    size_t padded = (size_t)(most / 2 + most % 2 + 3) / 4 * 4;
-    uint64_t step = turned ? whole->rows : least(strip_rows(padded), whole->rows), few = turned ? FEW : step;
-    uint8_t *rows = get_memory((step + 8) * (5 * (uint64_t)padded + 32), s, error);
-    qz_file_result result = rows ? QZ_FILE_OK : QZ_FILE_MEMORY;
-    for (uint64_t row = 0; row < whole->rows; row += step)
-        for (uint64_t col = 0; col < whole->count && result == QZ_FILE_OK; col += most) {
-            area a = {whole->row + row, least(step, whole->rows - row), whole->first + col,
-                      least(most, whole->count - col)};
-            rectangle r = nibbles_in(s, order, &a);
-            size_t used = (size_t)(a.count / 2 + a.count % 2);
-            size_t row_bytes = order == QZ_ORDER_DOWN || s->each == 4 ? (used + 3) / 4 * 4 : used;
-            uint8_t *strip = rows + (size_t)least(few, step) * padded;
-            if (order == QZ_ORDER_ACROSS)
+    const strips by = strips_of(order, whole);
+    const uint64_t padded = by.wide / 2 + 8;
+    uint8_t *memory = get_memory(by.few * padded + 2 * (by.step + 8) * (by.most + 64), s, error);
+    qz_file_result result = memory ? QZ_FILE_OK : QZ_FILE_MEMORY;
+    for (uint64_t row = 0; row < whole->rows; row += by.step)
+        for (uint64_t col = 0; col < whole->count && result == QZ_FILE_OK; col += by.most) {
+            const area a = {whole->row + row, least(by.step, whole->rows - row), whole->first + col,
+                            least(by.most, whole->count - col)};
+            const rectangle r = nibbles_in(s, order, &a);
+            uint8_t *strip = order == QZ_ORDER_ROWS ? memory : memory + by.few * padded;
+            if (order == QZ_ORDER_ACROSS && 2 * r.bytes != a.rows) /* rows are filled up with words */
                 memset(strip, 0, (size_t)r.rows * r.bytes);
-            for (uint64_t at = 0; at < a.rows; at += few) {
-                area piece = {a.row + at, least(few, a.rows - at), a.first, a.count};
-                take_rows(&piece, src + (row + at) * stride + col / 2, stride, changed, rows, row_bytes);
-                strip = give_rows(order, &piece, &r, at, rows, row_bytes, strip);
-            }
-            if (form->evens_first)
-                qz_words_evens_first(strip, (size_t)r.rows * r.bytes / 4);
+            for (uint64_t at = 0; at < a.rows; at += by.few)
+                for (uint64_t right = 0; right < a.count; right += by.wide) {
+                    piece p = {.at = at, .right = right};
+                    p.rows = least(by.few, a.rows - at);
+                    p.count = least(by.wide, a.count - right);
+                    const size_t used = (size_t)(p.count / 2 + p.count % 2);
+                    p.data = src + (row + at) * stride + (col + right) / 2;
+                    p.stride = stride;
+                    p.left = changed;
+                    if (order != QZ_ORDER_ACROSS || changed.swap || changed.add != 0)
+                        take_piece(&p, memory, order == QZ_ORDER_DOWN || s->each == 4 ? (used + 3) / 4 * 4 : used);
+                    give_piece(form, order, &p, &r, strip);
+                }
             result = move(s, &r, strip, r.bytes, error);
         }
-    free(rows);
+    free(memory);
     return result;
 }
 

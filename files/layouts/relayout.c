@@ -11,12 +11,12 @@
 #include "../element.h"
 
 enum {
-    LINE = 128,       /* bytes of a row of a piece */
-    LINES = 64,       /* rows of a piece */
-    NEAR = 256,       /* bytes from row to row with which a piece can be read where it is */
-    SIDE = 8,         /* nibbles in a word, and words that are turned together */
-    WORDS = LINE / 4, /* in a row of a piece of nibbles */
-    HEIGHT = 32       /* squares of nibbles in a column of a piece */
+    LINE = 128, /* bytes of a row of a piece */
+    LINES = 64, /* rows of a piece */
+    NEAR = 256, /* bytes from row to row with which a piece can be read where it is */
+    SIDE = 16,  /* bytes of a square that is turned at once */
+    PAIRS = 64, /* of rows of nibbles in a piece, */
+    WIDE = 64   /* and bytes of each row */
 };
 
 static size_t least(size_t a, size_t b)
@@ -108,91 +108,93 @@ void qz_transpose(const void *src, size_t src_stride, size_t rows, size_t cols, 
 
 /* ---- nibbles ---- */
 
-static inline uint32_t in_order(uint32_t word)
+/* Which row or column stands at a place, where the even ones of eight come first. */
+static inline size_t at_place(size_t place, int evens_first)
 {
-    return qz_big_endian() ? word >> 24 | (word >> 8 & 0xff00) | (word << 8 & 0xff0000) | word << 24 : word;
+    return evens_first ? place - place % 8 + place % 4 * 2 + place / 4 % 2 : place;
 }
 
-static inline uint32_t load_word(const uint8_t *at)
+/* Two rows: bytes of their even columns, and of their odd ones. The bits of `flip` change. */
+static inline void pair_rows(const uint8_t *a, const uint8_t *b, size_t bytes, uint8_t flip, uint8_t *restrict even,
+                             uint8_t *restrict odd)
 {
-    uint32_t word;
-    memcpy(&word, at, sizeof word);
-    return in_order(word);
-}
-
-static inline void store_word(uint8_t *at, uint32_t word)
-{
-    word = in_order(word);
-    memcpy(at, &word, sizeof word);
-}
-
-/* Exchanges the upper parts of one row of words with the lower parts of another, `shift` bits further down. */
-static inline void exchange(uint32_t *restrict a, uint32_t *restrict b, size_t count, unsigned shift, uint32_t low)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint32_t differ = (a[i] >> shift ^ b[i]) & low;
-        b[i] ^= differ;
-        a[i] ^= differ << shift;
+    for (size_t i = 0; i < bytes; i++) {
+        even[i] = (uint8_t)((a[i] & 15) | b[i] << 4) ^ flip;
+        odd[i] = (uint8_t)(a[i] >> 4 | (b[i] & 0xf0)) ^ flip;
     }
 }
 
-/* Turns squares of 8 x 8 nibbles, which lie side by side: squares of 4 x 4, of 2 x 2 and of one. */
-static void turn_squares(uint32_t words[SIDE][WORDS], size_t count)
+/* The halves of a square of bytes, in turns. Indices of bytes have their bits turned by one. */
+static inline void shuffle(const uint8_t *restrict src, uint8_t *restrict dst)
 {
-    for (int i = 0; i < 4; i++)
-        exchange(words[i], words[i + 4], count, 16, 0x0000ffff);
-    for (int i = 0; i < SIDE; i += 4)
-        for (int k = i; k < i + 2; k++)
-            exchange(words[k], words[k + 2], count, 8, 0x00ff00ff);
-    for (int i = 0; i < SIDE; i += 2)
-        exchange(words[i], words[i + 1], count, 4, 0x0f0f0f0f);
-}
-
-/* Eight rows of at most WORDS * SIDE nibbles as words; what is not there is 0. */
-static void load_rows(const uint8_t *src, size_t stride, size_t rows, size_t cols, uint32_t words[SIDE][WORDS])
-{
-    for (size_t r = 0; r < SIDE; r++) {
-        uint8_t line[LINE] = {0};
-        if (r < rows)
-            memcpy(line, src + r * stride, cols / 2 + cols % 2);
-        if (cols % 2 != 0)
-            line[cols / 2] &= 15;
-        for (size_t i = 0; i < WORDS; i++)
-            words[r][i] = load_word(line + 4 * i);
+    enum { HALF = SIDE * SIDE / 2 };
+    for (size_t i = 0; i < HALF; i++) {
+        dst[2 * i] = src[i];
+        dst[2 * i + 1] = src[HALF + i];
     }
 }
 
-/* At most HEIGHT squares below each other and WORDS side by side. A square that is turned has a column in each of its
- * words, and the words of the k-th columns of all are turned as units. */
-static void turn_nibbles(const uint8_t *src, size_t src_stride, size_t rows, size_t cols, uint8_t *dst,
-                         size_t dst_stride)
+/* Transposes a square: four times exchange the bits of row and column. */
+static inline void turn_square(uint8_t square[SIDE][SIDE])
 {
-    const size_t count = (cols + SIDE - 1) / SIDE, height = (rows + SIDE - 1) / SIDE;
-    uint32_t words[SIDE][WORDS];
-    uint8_t turned[SIDE][HEIGHT][LINE], columns[WORDS][4 * HEIGHT];
-    for (size_t r = 0; r < height; r++) {
-        load_rows(src + r * SIDE * src_stride, src_stride, least(SIDE, rows - r * SIDE), cols, words);
-        turn_squares(words, count);
-        for (size_t k = 0; k < SIDE; k++)
-            for (size_t i = 0; i < count; i++)
-                store_word(turned[k][r] + 4 * i, words[k][i]);
-    }
-    for (size_t k = 0; k < SIDE && k < cols; k++) {
-        const piece p = {turned[k][0], LINE, height, count};
-        turn_piece(&p, 4, columns[0], sizeof columns[0]);
-        for (size_t c = k; c < cols; c += SIDE)
-            memcpy(dst + c * dst_stride, columns[c / SIDE], rows / 2 + rows % 2);
+    uint8_t other[SIDE * SIDE];
+    shuffle(square[0], other);
+    shuffle(other, square[0]);
+    shuffle(square[0], other);
+    shuffle(other, square[0]);
+}
+
+/* Transposes pairs of rows from `row` on. Their bytes are those from `byte` on, of the even or the odd columns. */
+static void turn_pairs(const qz_nibbles *src, size_t row, size_t byte, size_t bytes, uint8_t pairs[PAIRS][WIDE],
+                       int odd, uint8_t *dst, size_t dst_stride)
+{
+    const size_t left = src->rows - row, count = least(PAIRS, left / 2 + left % 2);
+    uint8_t square[SIDE][SIDE], turned[WIDE][PAIRS]; /* so that lines of memory are written whole */
+    for (size_t c = 0; c < bytes; c += SIDE)
+        for (size_t r = 0; r < count; r += SIDE) {
+            for (size_t i = 0; i < SIDE; i++)
+                memcpy(square[i], pairs[r + i] + c, SIDE);
+            turn_square(square);
+            for (size_t i = 0; i < SIDE; i++)
+                memcpy(turned[c + i] + r, square[i], SIDE);
+        }
+    for (size_t i = 0; i < bytes; i++) {
+        const size_t col = at_place(2 * (byte + i) + (size_t)odd, src->cols_evens_first) - src->first;
+        uint8_t *to = dst + col * dst_stride + row / 2;
+        if (col < src->cols && count == PAIRS)
+            memcpy(to, turned[i], PAIRS);
+        else if (col < src->cols)
+            memcpy(to, turned[i], count);
     }
 }
 
-void qz_transpose_nibbles(const uint8_t *src, size_t src_stride, size_t rows, size_t cols, uint8_t *dst,
-                          size_t dst_stride)
+/* A row of the source, or what becomes 0 in place of one that is not there. */
+static const uint8_t *row_at(const qz_nibbles *src, size_t place, size_t byte, const uint8_t *none)
 {
-    enum { DOWN = HEIGHT * SIDE, RIGHT = WORDS * SIDE };
-    for (size_t r = 0; r < rows; r += DOWN)
-        for (size_t c = 0; c < cols; c += RIGHT)
-            turn_nibbles(src + r * src_stride + c / 2, src_stride, least(DOWN, rows - r), least(RIGHT, cols - c),
-                         dst + c * dst_stride + r / 2, dst_stride);
+    const size_t row = at_place(place, src->rows_evens_first);
+    return row < src->rows ? src->at + row * src->stride + byte : none;
+}
+
+void qz_transpose_nibbles(const qz_nibbles *src, uint8_t *dst, size_t dst_stride)
+{
+    const size_t all = src->first + src->cols, words = all / 8 + (all % 8 != 0);
+    const size_t used = src->cols_evens_first ? 4 * words : all / 2 + all % 2;
+    const uint8_t flip = src->flip ? 0x88 : 0;
+    uint8_t even[PAIRS][WIDE], odd[PAIRS][WIDE], none[WIDE];
+    memset(none, flip, sizeof none);
+    for (size_t byte = 0; byte < used; byte += WIDE)
+        for (size_t row = 0; row < src->rows; row += 2 * PAIRS) {
+            const size_t bytes = least(WIDE, used - byte);
+            if (bytes < WIDE) { /* what is turned with them is not looked at, but has to be something */
+                memset(even, 0, sizeof even);
+                memset(odd, 0, sizeof odd);
+            }
+            for (size_t i = 0; i < PAIRS; i++)
+                pair_rows(row_at(src, row + 2 * i, byte, none), row_at(src, row + 2 * i + 1, byte, none), bytes, flip,
+                          even[i], odd[i]);
+            turn_pairs(src, row, byte, bytes, even, 0, dst, dst_stride);
+            turn_pairs(src, row, byte, bytes, odd, 1, dst, dst_stride);
+        }
 }
 
 /* Pairs of bytes from an even nibble on; the shift is a constant where this is called. */
@@ -220,23 +222,21 @@ void qz_pick_nibbles(const uint8_t *bytes, size_t count, int high, uint8_t *nibb
         pick_one(bytes + count - 1, high, nibbles, first + count - 1);
 }
 
+void qz_copy_nibbles(const uint8_t *restrict src, size_t count, int flip, uint8_t *restrict dst)
+{
+    const uint8_t signs = flip ? 0x88 : 0;
+    for (size_t i = 0; i < count / 2 + count % 2; i++)
+        dst[i] = src[i] ^ signs;
+    if (count % 2 != 0)
+        dst[count / 2] &= 15;
+}
+
 /* ---- in place ---- */
 
 void qz_clear_padding(uint8_t *nibbles, size_t stride, size_t rows, size_t cols)
 {
     for (size_t r = 0; r < rows && cols % 2 != 0; r++)
         nibbles[r * stride + cols / 2] &= 15;
-}
-
-void qz_drop_nibble(uint8_t *nibbles, size_t stride, size_t rows, size_t cols)
-{
-    size_t bytes = cols / 2 + cols % 2;
-    qz_clear_padding(nibbles, stride, rows, cols);
-    for (size_t r = 0; r < rows; r++) {
-        uint8_t *row = nibbles + r * stride;
-        for (size_t i = 0; i < bytes; i++)
-            row[i] = (uint8_t)(row[i] >> 4 | (i + 1 < bytes ? row[i + 1] << 4 : 0));
-    }
 }
 
 void qz_flip_signs(uint8_t *nibbles, size_t stride, size_t rows, size_t cols)
@@ -287,35 +287,4 @@ void qz_negate(void *numbers, size_t stride, size_t rows, size_t cols, size_t un
                 memcpy(at, &narrow, 2);
             }
         }
-}
-
-/* Two bytes of nibbles, with a nibble of room after each. */
-static inline uint32_t spread(uint32_t half)
-{
-    half = (half | half << 8) & 0x00ff00ff;
-    return (half | half << 4) & 0x0f0f0f0f;
-}
-
-/* The reverse. */
-static inline uint32_t gather(uint32_t word)
-{
-    word &= 0x0f0f0f0f;
-    word = (word | word >> 4) & 0x00ff00ff;
-    return (word | word >> 8) & 0x0000ffff;
-}
-
-void qz_words_in_order(uint8_t *words, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint32_t word = load_word(words + 4 * i);
-        store_word(words + 4 * i, spread(word & 0xffff) | spread(word >> 16) << 4);
-    }
-}
-
-void qz_words_evens_first(uint8_t *words, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint32_t word = load_word(words + 4 * i);
-        store_word(words + 4 * i, gather(word) | gather(word >> 4) << 16);
-    }
 }

@@ -88,6 +88,34 @@ static inline uint16_t qz_bf16_from_f32(float x)
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
+/* One of two numbers, without a branch. */
+static inline uint32_t qz_either(int first, uint32_t a, uint32_t b)
+{
+    const uint32_t mask = 0u - (uint32_t)first; /* all bits or none: compilers make vectors of that */
+    return (a & mask) | (b & ~mask);
+}
+
+/* What the two conversions make of a float, there and back. They have no branches, so that loops become vectors. */
+static inline float qz_rounded_to_f16(float x)
+{
+    const uint32_t bits = qz_bits(x), sign = bits & 0x80000000u;
+    const int32_t magnitude = (int32_t)(bits & 0x7fffffffu);
+    const uint32_t normal = ((uint32_t)magnitude + 0xfffu + (bits >> 13 & 1)) & ~0x1fffu;
+    const uint32_t subnormal = qz_bits(qz_float((uint32_t)magnitude) + 0.5f - 0.5f); /* a multiple of 2^-24 */
+    const uint32_t quiet = ((uint32_t)magnitude & ~0x1fffu) | 0x7fc00000u;
+    uint32_t rounded = qz_either(magnitude < 0x38800000, subnormal, normal); /* below 2^-14 */
+    rounded = qz_either(magnitude >= 0x477ff000, 0x7f800000u, rounded);      /* 65520 */
+    return qz_float(sign | qz_either(magnitude > 0x7f800000, quiet, rounded));
+}
+
+static inline float qz_rounded_to_bf16(float x)
+{
+    const uint32_t bits = qz_bits(x);
+    const uint32_t quiet = (bits & 0xffff0000u) | 0x400000u,
+                   rounded = (bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u;
+    return qz_float(qz_either((int32_t)(bits & 0x7fffffffu) > 0x7f800000, quiet, rounded));
+}
+
 /* The least float that such a narrow type has no finite number for. */
 #define QZ_F16_BEYOND  65520.0f
 #define QZ_BF16_BEYOND 0x1.ffp127f

@@ -676,7 +676,9 @@ int qz_careful_code(float x, float scale, float zero, const struct qz_grid *grid
 /* 1 / scale, or 0 for one that is not normal, or is huge. */
 static inline float qz_inverse_of(float scale)
 {
-    return fabsf(scale) >= FLT_MIN && fabsf(scale) <= 0x1p120f ? 1.0f / scale : 0.0f;
+    const int32_t size = qz_magnitude_bits(scale), least = 0x00800000, most = 0x7b800000; /* FLT_MIN, 2^120 */
+    const float inverse = 1.0f / scale;
+    return qz_float(qz_either((size >= least) & (size <= most), qz_bits(inverse), 0));
 }
 
 /* scale * (v - zero) or scale * v + offset for the value v of a code, each operation rounded to float32. */

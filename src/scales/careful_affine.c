@@ -369,11 +369,15 @@ void qz_rule_pairs(const struct qz_encoder *encoder, size_t count, const float *
 {
     const struct qz_view *view = encoder->view;
     const qz_dtype dtype = qz_rule_info(encoder->rule)->scale_dtype;
-    struct qz_reference_range range[QZ_TILE_GROUPS];
-    float by[QZ_TILE_GROUPS], from[QZ_TILE_GROUPS];
-    for (size_t g = 0; g < count; g++)
-        range[g] = (struct qz_reference_range){min[g], max[g], max[g] > -min[g] ? max[g] : min[g]};
-    qz_reference_fit_all(encoder->rule, &encoder->how, range, count, scale, zero, by, from);
+    struct qz_reference_many many;
+    for (size_t g = 0; g < count; g++) {
+        many.min[g] = min[g];
+        many.max[g] = max[g];
+        many.largest[g] = max[g] > -min[g] ? max[g] : min[g];
+    }
+    qz_reference_fit_many(encoder->rule, &encoder->how, &many, count);
+    memcpy(scale, many.scale, count * sizeof *scale);
+    memcpy(zero, many.zero, count * sizeof *zero);
     for (size_t g = 0; g < count && dtype != 0 && dtype != view->scale_dtype; g++) {
         scale[g] = qz_stored(view, (double)scale[g]);
         zero[g] = view->grid.zero == QZ_ZERO_UINT4 ? zero[g] : qz_stored(view, (double)zero[g]);

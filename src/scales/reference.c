@@ -16,14 +16,41 @@ enum { SEARCHED = 32 }; /* values in a group of the rules that search */
 
 /* ---- numbers ------------------------------------------------------------------------------------------------- */
 
-static float inverse(float x)
+/*
+ * Rules fit many groups in a loop. Where they have no branches, compilers make vectors of it, which takes comparisons of
+ * integers: floats that are not NaN have the order of their bits where one of them, at most, is negative.
+ */
+
+static inline int is_zero(float x)
 {
-    return x != 0.0f ? 1.0f / x : 0.0f;
+    return qz_magnitude_bits(x) == 0;
 }
 
-static float larger(float a, float b)
+static inline float rounded_to(float x, qz_dtype dtype)
+{
+    return dtype == QZ_F16 ? qz_rounded_to_f16(x) : dtype == QZ_BF16 ? qz_rounded_to_bf16(x) : x;
+}
+
+static inline float inverse(float x)
+{
+    const float divided = 1.0f / x;
+    return qz_float(qz_either(is_zero(x), 0, qz_bits(divided)));
+}
+
+static inline float larger(float a, float b)
 {
     return a > b ? a : b;
+}
+
+/* The larger of x and 0, the smaller: 0 for -0. */
+static inline float above_0(float x)
+{
+    return qz_float(qz_either((int32_t)qz_bits(x) > 0, qz_bits(x), 0));
+}
+
+static inline float below_0(float x)
+{
+    return qz_float(qz_either(qz_bits(x) > 0x80000000u, qz_bits(x), 0));
 }
 
 /* Rounds to E4M3 as ggml does: halves up, and what would be 256 or more becomes 448. */
@@ -108,33 +135,39 @@ static int code_iq4(float x, float by)
 
 /* ---- ranges to scales ------------------------------------------------------------------------------------------ */
 
-static float largest_magnitude(const struct qz_reference_range *range)
+/* The numbers of a group. `by` and `from` are for its codes: before rounding to the stored type or after it, as the tool
+ * has it. */
+struct numbers {
+    float scale, zero, by, from;
+};
+
+static inline float largest_magnitude(const struct qz_reference_range *range)
 {
     return fabsf(range->largest);
 }
 
-static void fit_q4_0(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                     struct qz_reference *fit)
+static inline void fit_q4_0(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                            struct numbers *fit)
 {
     (void)how;
     float d = range->largest / -8.0f;
-    fit->scale[0] = qz_through(d, QZ_F16);
+    fit->scale = rounded_to(d, QZ_F16);
     fit->by = inverse(d);
 }
 
-static void fit_q4_1(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                     struct qz_reference *fit)
+static inline void fit_q4_1(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                            struct numbers *fit)
 {
     (void)how;
     float d = (range->max - range->min) / 15.0f;
-    fit->scale[0] = qz_through(d, QZ_F16);
-    fit->zero[0] = qz_through(range->min, QZ_F16);
+    fit->scale = rounded_to(d, QZ_F16);
+    fit->zero = rounded_to(range->min, QZ_F16);
     fit->by = inverse(d);
     fit->from = range->min;
 }
 
-static void fit_mxfp4(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                      struct qz_reference *fit)
+static inline void fit_mxfp4(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                             struct numbers *fit)
 {
     (void)how;
     float largest = largest_magnitude(range);
@@ -146,92 +179,93 @@ static void fit_mxfp4(const struct qz_reference_how *how, const struct qz_refere
         e = ((int)(bits >> 23) - 127 + 125) & 255;
     else if (largest > 0.0f)
         e = ((int)floorf((float)log2((double)largest)) + 125) & 255;
-    fit->scale[0] = fit->by = qz_f32_from_e8m0((uint8_t)e);
+    fit->scale = fit->by = qz_f32_from_e8m0((uint8_t)e);
 }
 
-static void fit_nvfp4(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                      struct qz_reference *fit)
+static inline void fit_nvfp4(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                             struct numbers *fit)
 {
     (void)how;
-    fit->scale[0] = fit->by = ggml_e4m3(largest_magnitude(range) / 6.0f);
+    fit->scale = fit->by = ggml_e4m3(largest_magnitude(range) / 6.0f);
 }
 
 /* ONNX Runtime makes codes with the scale as stored in float32 or float16. Weights in bfloat16 become float32 before,
  * and their scales bfloat16 when all is done. */
-static float known_scale(float s, qz_dtype dtype)
+static inline float known_scale(float s, qz_dtype dtype)
 {
-    return dtype == QZ_F16 ? qz_through(s, dtype) : s;
+    return dtype == QZ_F16 ? rounded_to(s, dtype) : s;
 }
 
-static void fit_matmulnbits(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                            struct qz_reference *fit)
+static inline void fit_matmulnbits(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                                   struct numbers *fit)
 {
-    float end = fabsf(range->max) > fabsf(range->min) ? range->max : range->min, s = end / -8.0f;
-    fit->scale[0] = qz_through(s, how->scale_dtype);
+    const int above = qz_magnitude_bits(range->max) > qz_magnitude_bits(range->min);
+    float s = qz_float(qz_either(above, qz_bits(range->max), qz_bits(range->min))) / -8.0f;
+    fit->scale = rounded_to(s, how->scale_dtype);
     fit->by = inverse(known_scale(s, how->scale_dtype));
     fit->from = 8.0f;
 }
 
-static void fit_matmulnbits_zero(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                                 struct qz_reference *fit)
+static inline void fit_matmulnbits_zero(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                                        struct numbers *fit)
 {
-    float min = range->min < 0.0f ? range->min : 0.0f, s = (larger(range->max, 0.0f) - min) / 15.0f;
-    fit->zero[0] = fit->from = s != 0.0f ? (float)qz_rule_level(roundf(0.0f - min / s)) : 0.0f;
-    fit->scale[0] = qz_through(s, how->scale_dtype);
+    float min = below_0(range->min), s = (above_0(range->max) - min) / 15.0f;
+    fit->zero = fit->from = s != 0.0f ? (float)qz_rule_level(roundf(0.0f - min / s)) : 0.0f;
+    fit->scale = qz_through(s, how->scale_dtype);
     fit->by = inverse(known_scale(s, how->scale_dtype));
 }
 
-static void fit_bitsandbytes(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                             struct qz_reference *fit)
+static inline void fit_bitsandbytes(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                                    struct numbers *fit)
 {
     float largest = largest_magnitude(range), guarded = larger(largest, 1e-38f);
-    fit->scale[0] = how->short_group ? guarded : largest;
+    fit->scale = how->short_group ? guarded : largest;
     fit->by = how->short_group ? guarded : 1.0f / guarded;
 }
 
 /* The scale as stored; instead of 0 the machine epsilon of its type. */
-static float stored_or_epsilon(float s, qz_dtype dtype)
+static inline float stored_or_epsilon(float s, qz_dtype dtype)
 {
-    s = qz_through(s, dtype);
-    return s != 0.0f ? s : dtype == QZ_F16 ? 0x1p-10f : dtype == QZ_BF16 ? 0x1p-7f : FLT_EPSILON;
+    const float epsilon = dtype == QZ_F16 ? 0x1p-10f : dtype == QZ_BF16 ? 0x1p-7f : FLT_EPSILON;
+    s = rounded_to(s, dtype);
+    return qz_float(qz_either(is_zero(s), qz_bits(epsilon), qz_bits(s)));
 }
 
 /* compressed-tensors computes in the type of the weights, and codes with the scale as it is in that type. */
-static void fit_compressed_tensors(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                                   struct qz_reference *fit)
+static inline void fit_compressed_tensors(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                                          struct numbers *fit)
 {
-    fit->scale[0] = stored_or_epsilon(qz_through(largest_magnitude(range) / 7.5f, how->weights), how->scale_dtype);
-    fit->by = qz_through(fit->scale[0], how->weights);
+    fit->scale = stored_or_epsilon(rounded_to(largest_magnitude(range) / 7.5f, how->weights), how->scale_dtype);
+    fit->by = rounded_to(fit->scale, how->weights);
 }
 
-static void fit_compressed_tensors_zero(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                                        struct qz_reference *fit)
+static inline void fit_compressed_tensors_zero(const struct qz_reference_how *how,
+                                               const struct qz_reference_range *range, struct numbers *fit)
 {
-    float min = range->min < 0.0f ? range->min : 0.0f;
-    float s = qz_through(qz_through(larger(range->max, 0.0f) - min, how->weights) / 15.0f, how->weights);
+    float min = below_0(range->min);
+    float s = qz_through(qz_through(above_0(range->max) - min, how->weights) / 15.0f, how->weights);
     float zero = qz_through(-8.0f - qz_through(min / s, how->weights), how->weights); /* infinite or NaN where s is 0 */
-    fit->zero[0] = isnan(zero) ? 8.0f : (float)qz_rule_level(rintf(zero) + 8.0f);
-    fit->from = fit->zero[0] - 8.0f;
-    fit->scale[0] = stored_or_epsilon(s, how->scale_dtype);
-    fit->by = qz_through(fit->scale[0], how->weights);
+    fit->zero = isnan(zero) ? 8.0f : (float)qz_rule_level(rintf(zero) + 8.0f);
+    fit->from = fit->zero - 8.0f;
+    fit->scale = stored_or_epsilon(s, how->scale_dtype);
+    fit->by = qz_through(fit->scale, how->weights);
 }
 
 /* Only M / 6 is in the type of the weights: the divisor is a float32, and so is all that it meets. */
-static void fit_compressed_tensors_nvfp4(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                                         struct qz_reference *fit)
+static inline void fit_compressed_tensors_nvfp4(const struct qz_reference_how *how,
+                                                const struct qz_reference_range *range, struct numbers *fit)
 {
     float s = how->divisor * qz_through(largest_magnitude(range) / 6.0f, how->weights);
     s = qz_f32_from_f8(QZ_E4M3, qz_f8_from_f32(QZ_E4M3, s < 448.0f ? s : 448.0f));
-    fit->scale[0] = s != 0.0f ? s : 0.125f;
-    fit->super[0] = how->divisor;
-    fit->by = fit->scale[0] / how->divisor;
+    fit->scale = s != 0.0f ? s : 0.125f;
+    fit->by = fit->scale / how->divisor;
 }
 
 /* The exponent of the largest magnitude, one more from a mantissa of 1.75 on, is taken from the bits of the number in
  * the type of the weights. bfloat16 has those of float32. In float16, below 0.75 * 2^-14, the exponent is that of 0,
  * whose scale, 2^-127, is 0 there, and becomes the 1 that replaces a 0; from 57344 on the scale is infinite. */
-static void fit_compressed_tensors_mxfp4(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                                         struct qz_reference *fit)
+static inline void fit_compressed_tensors_mxfp4(const struct qz_reference_how *how,
+                                                const struct qz_reference_range *range, struct numbers *fit)
 {
     float largest = largest_magnitude(range);
     int e;
@@ -242,46 +276,96 @@ static void fit_compressed_tensors_mxfp4(const struct qz_reference_how *how, con
         e = (int)((qz_bits(largest) + 0x200000u) >> 23);
         e = e == 255 ? 255 : e > 2 ? e - 2 : 0;
     }
-    fit->scale[0] = fit->by = qz_f32_from_e8m0((uint8_t)e);
+    fit->scale = fit->by = qz_f32_from_e8m0((uint8_t)e);
 }
 
-static void fit_gptq(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                     struct qz_reference *fit)
+static inline void fit_gptq(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                            struct numbers *fit)
 {
-    float largest = largest_magnitude(range), min = range->min < 0.0f ? -largest : 0.0f;
-    if (largest == 0.0f) {
-        min = -1.0f;
-        largest = 1.0f;
-    }
-    fit->by = (largest - min) / 15.0f;
-    fit->scale[0] = qz_through(fit->by, how->scale_dtype);
+    /* Twice the largest magnitude where a value is negative, or all are 0, which count as -1 to 1. */
+    const float largest = qz_float(qz_either(is_zero(range->largest), 0x3f800000u, qz_bits(largest_magnitude(range))));
+    const int both = is_zero(range->largest) | (qz_bits(range->min) > 0x80000000u);
+    fit->by = (largest + qz_float(qz_either(both, qz_bits(largest), 0))) / 15.0f;
+    fit->scale = rounded_to(fit->by, how->scale_dtype);
     fit->from = 8.0f;
 }
 
-static void fit_gptq_zero(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                          struct qz_reference *fit)
+static inline void fit_gptq_zero(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                                 struct numbers *fit)
 {
-    float min = range->min < 0.0f ? range->min : 0.0f, max = larger(range->max, 0.0f);
+    float min = below_0(range->min), max = above_0(range->max);
     if (range->largest == 0.0f) {
         min = -1.0f;
         max = 1.0f;
     }
     fit->by = (max - min) / 15.0f;
-    fit->scale[0] = qz_through(fit->by, how->scale_dtype);
-    fit->zero[0] = fit->from = (float)qz_rule_level(rintf(-min / fit->by));
+    fit->scale = qz_through(fit->by, how->scale_dtype);
+    fit->zero = fit->from = (float)qz_rule_level(rintf(-min / fit->by));
 }
 
 /* AutoAWQ works in float16, whatever the weights were. The range need not hold 0. What is infinite there makes the
  * width infinite or NaN. */
-static void fit_awq(const struct qz_reference_how *how, const struct qz_reference_range *range,
-                    struct qz_reference *fit)
+static inline void fit_awq(const struct qz_reference_how *how, const struct qz_reference_range *range,
+                           struct numbers *fit)
 {
     float min = qz_through(range->min, QZ_F16), width = qz_through(qz_through(range->max, QZ_F16) - min, QZ_F16);
     float least = qz_through(1e-5f, QZ_F16);
     fit->by = qz_through((width < least ? least : width) / 15.0f, QZ_F16);
-    fit->scale[0] = qz_through(fit->by, how->scale_dtype);
-    fit->zero[0] = fit->from = (float)qz_rule_level(-rintf(qz_through(min / fit->by, QZ_F16)));
+    fit->scale = qz_through(fit->by, how->scale_dtype);
+    fit->zero = fit->from = (float)qz_rule_level(-rintf(qz_through(min / fit->by, QZ_F16)));
 }
+
+/* The same of many groups; what a rule does not set is 0. */
+#define EACH(fit, how)                                                                                                 \
+    for (size_t i = 0; i < n; i++) {                                                                                   \
+        const struct qz_reference_range range = {groups->min[i], groups->max[i], groups->largest[i]};                  \
+        struct numbers found = {0};                                                                                    \
+        fit(&(how), &range, &found);                                                                                   \
+        groups->scale[i] = found.scale;                                                                                \
+        groups->zero[i] = found.zero;                                                                                  \
+        groups->by[i] = found.by;                                                                                      \
+        groups->from[i] = found.from;                                                                                  \
+    }
+
+#define MANY(fit)                                                                                                      \
+    static void many_##fit(const struct qz_reference_how *how, struct qz_reference_many *groups, size_t n)             \
+    {                                                                                                                  \
+        EACH(fit, *how)                                                                                                \
+    }
+
+/* A loop for scales of float16 and float32, of weights in float32: which types they are would be branches. */
+#define MANY_OF_TYPES(fit)                                                                                             \
+    static void many_##fit(const struct qz_reference_how *how, struct qz_reference_many *groups, size_t n)             \
+    {                                                                                                                  \
+        struct qz_reference_how f32 = *how, f16 = *how;                                                                \
+        const int usual = how->weights != QZ_F16 && how->weights != QZ_BF16;                                           \
+        f32.weights = f16.weights = f32.scale_dtype = QZ_F32;                                                          \
+        f16.scale_dtype = QZ_F16;                                                                                      \
+        if (usual && how->scale_dtype == QZ_F16)                                                                       \
+            EACH(fit, f16)                                                                                             \
+        else if (usual && how->scale_dtype == QZ_F32)                                                                  \
+            EACH(fit, f32)                                                                                             \
+        else                                                                                                           \
+            EACH(fit, *how)                                                                                            \
+    }
+
+MANY(fit_q4_0)
+MANY(fit_q4_1)
+MANY(fit_mxfp4)
+MANY(fit_nvfp4)
+MANY_OF_TYPES(fit_matmulnbits)
+MANY(fit_matmulnbits_zero)
+MANY(fit_bitsandbytes)
+MANY_OF_TYPES(fit_compressed_tensors)
+MANY(fit_compressed_tensors_zero)
+MANY(fit_compressed_tensors_nvfp4)
+MANY(fit_compressed_tensors_mxfp4)
+MANY_OF_TYPES(fit_gptq)
+MANY(fit_gptq_zero)
+MANY(fit_awq)
+#undef MANY_OF_TYPES
+#undef MANY
+#undef EACH
 
 /* ---- the rules that search ------------------------------------------------------------------------------------- */
 
@@ -471,60 +555,63 @@ static void block_q4_k(const float *x, struct qz_reference *fit, uint8_t *codes)
 /* A rule either fits ranges or works on whole blocks. */
 static const struct rule {
     struct qz_rule_info info;
-    void (*fit)(const struct qz_reference_how *how, const struct qz_reference_range *range, struct qz_reference *fit);
+    void (*fit)(const struct qz_reference_how *how, struct qz_reference_many *groups, size_t n);
     const struct qz_rule_codes *codes;
     void (*block)(const float *x, struct qz_reference *fit, uint8_t *codes);
 } rules[] = {
-    [QZ_RULE_Q4_0] = {{"q4_0", INT4, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_q4_0, &codes_q4_0, NULL},
-    [QZ_RULE_Q4_1] = {{"q4_1", OFFSET, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_q4_1, &codes_q4_1, NULL},
-    [QZ_RULE_MXFP4] = {{"mxfp4", TABLE(QZ_FP4), QZ_E8M0, NO_SUPER, 32, 32, QZ_ENDS_FULL}, fit_mxfp4, &codes_e2m1, NULL},
+    [QZ_RULE_Q4_0] = {{"q4_0", INT4, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, many_fit_q4_0, &codes_q4_0, NULL},
+    [QZ_RULE_Q4_1] = {{"q4_1", OFFSET, QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, many_fit_q4_1, &codes_q4_1, NULL},
+    [QZ_RULE_MXFP4] = {{"mxfp4", TABLE(QZ_FP4), QZ_E8M0, NO_SUPER, 32, 32, QZ_ENDS_FULL},
+                       many_fit_mxfp4,
+                       &codes_e2m1,
+                       NULL},
     [QZ_RULE_NVFP4] = {{"nvfp4", TABLE(QZ_FP4), QZ_E4M3, QZ_F32, QZ_WHOLE_MATRIX, 16, 16, QZ_ENDS_FULL},
-                       fit_nvfp4,
+                       many_fit_nvfp4,
                        &codes_e2m1,
                        NULL},
     [QZ_RULE_IQ4_NL] = {{"iq4_nl", TABLE(QZ_IQ4), QZ_F16, NO_SUPER, 32, 32, QZ_ENDS_FULL}, NULL, NULL, block_iq4_nl},
     [QZ_RULE_IQ4_XS] = {{"iq4_xs", TABLE(QZ_IQ4), QZ_I6, QZ_F16, 256, 32, 256, QZ_ENDS_FULL}, NULL, NULL, block_iq4_xs},
     [QZ_RULE_Q4_K] = {{"q4_k", OFFSET, QZ_U6, QZ_F16, 256, 32, 256, QZ_ENDS_FULL}, NULL, NULL, block_q4_k},
     [QZ_RULE_MATMULNBITS] = {{"matmulnbits", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT},
-                             fit_matmulnbits,
+                             many_fit_matmulnbits,
                              &codes_matmulnbits,
                              NULL},
     [QZ_RULE_MATMULNBITS_ZERO] = {{"matmulnbits_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT},
-                                  fit_matmulnbits_zero,
+                                  many_fit_matmulnbits_zero,
                                   &codes_matmulnbits_zero,
                                   NULL},
     [QZ_RULE_BNB_NF4] = {{"bnb_nf4", TABLE(QZ_NF4), QZ_F32, NO_SUPER, 0, 0, QZ_ENDS_SHORT_ALONE},
-                         fit_bitsandbytes,
+                         many_fit_bitsandbytes,
                          &codes_nf4,
                          NULL},
     [QZ_RULE_BNB_FP4] = {{"bnb_fp4", TABLE(QZ_FP4_BNB), QZ_F32, NO_SUPER, 0, 0, QZ_ENDS_SHORT_ALONE},
-                         fit_bitsandbytes,
+                         many_fit_bitsandbytes,
                          &codes_fp4,
                          NULL},
     [QZ_RULE_COMPRESSED_TENSORS] = {{"compressed_tensors", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL},
-                                    fit_compressed_tensors,
+                                    many_fit_compressed_tensors,
                                     &codes_compressed_tensors,
                                     NULL},
     [QZ_RULE_COMPRESSED_TENSORS_ZERO] = {{"compressed_tensors_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL},
-                                         fit_compressed_tensors_zero,
+                                         many_fit_compressed_tensors_zero,
                                          &codes_compressed_tensors_zero,
                                          NULL},
     [QZ_RULE_COMPRESSED_TENSORS_NVFP4] = {{"compressed_tensors_nvfp4", TABLE(QZ_FP4), QZ_E4M3, QZ_F32, QZ_WHOLE_MATRIX,
                                            16, 16, QZ_ENDS_FULL},
-                                          fit_compressed_tensors_nvfp4,
+                                          many_fit_compressed_tensors_nvfp4,
                                           &codes_e2m1_even,
                                           NULL},
     [QZ_RULE_COMPRESSED_TENSORS_MXFP4] = {{"compressed_tensors_mxfp4", TABLE(QZ_FP4), QZ_E8M0, NO_SUPER, 32, 32,
                                            QZ_ENDS_FULL},
-                                          fit_compressed_tensors_mxfp4,
+                                          many_fit_compressed_tensors_mxfp4,
                                           &codes_e2m1_even,
                                           NULL},
-    [QZ_RULE_GPTQ] = {{"gptq", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT}, fit_gptq, &codes_gptq, NULL},
+    [QZ_RULE_GPTQ] = {{"gptq", INT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT}, many_fit_gptq, &codes_gptq, NULL},
     [QZ_RULE_GPTQ_ZERO] = {{"gptq_zero", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_SHORT},
-                           fit_gptq_zero,
+                           many_fit_gptq_zero,
                            &codes_gptq_zero,
                            NULL},
-    [QZ_RULE_AWQ] = {{"awq", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL}, fit_awq, &codes_awq, NULL},
+    [QZ_RULE_AWQ] = {{"awq", UINT4, 0, NO_SUPER, 0, 0, QZ_ENDS_FULL}, many_fit_awq, &codes_awq, NULL},
 };
 
 const struct qz_rule_info *qz_rule_info(qz_rule rule)
@@ -567,22 +654,24 @@ static int is_finite(const struct qz_reference *fit)
 int qz_reference_fit(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference_range *range,
                      struct qz_reference *fit)
 {
+    struct qz_reference_many one;
+    one.min[0] = range->min;
+    one.max[0] = range->max;
+    one.largest[0] = range->largest;
+    rules[rule].fit(how, &one, 1);
     *fit = unfitted;
-    rules[rule].fit(how, range, fit);
+    fit->scale[0] = one.scale[0];
+    fit->zero[0] = one.zero[0];
+    fit->by = one.by[0];
+    fit->from = one.from[0];
+    if (rule == QZ_RULE_COMPRESSED_TENSORS_NVFP4)
+        fit->super[0] = how->divisor;
     return qz_is_finite(fit->scale[0]) & qz_is_finite(fit->zero[0]) & qz_is_finite(fit->super[0]);
 }
 
-void qz_reference_fit_all(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference_range *range,
-                          size_t n, float *scale, float *zero, float *by, float *from)
+void qz_reference_fit_many(qz_rule rule, const struct qz_reference_how *how, struct qz_reference_many *groups, size_t n)
 {
-    struct qz_reference fit = unfitted; /* a rule sets the same numbers for each group */
-    for (size_t i = 0; i < n; i++) {
-        rules[rule].fit(how, &range[i], &fit);
-        scale[i] = fit.scale[0];
-        zero[i] = fit.zero[0];
-        by[i] = fit.by;
-        from[i] = fit.from;
-    }
+    rules[rule].fit(how, groups, n);
 }
 
 int qz_reference_searches(qz_rule rule)

@@ -80,9 +80,17 @@ void qz_reference_range(struct qz_reference_range *range, const float *x, size_t
 int qz_reference_fit(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference_range *range,
                      struct qz_reference *fit);
 
-/* Numbers of n groups; of those that do not fit their types some are infinite or NaN. */
-void qz_reference_fit_all(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference_range *range,
-                          size_t n, float *scale, float *zero, float *by, float *from);
+/* Many groups: the ranges, and their numbers as struct qz_reference has them. */
+enum { QZ_REFERENCE_MOST = 512 };
+
+struct qz_reference_many {
+    float min[QZ_REFERENCE_MOST], max[QZ_REFERENCE_MOST], largest[QZ_REFERENCE_MOST];
+    float scale[QZ_REFERENCE_MOST], zero[QZ_REFERENCE_MOST], by[QZ_REFERENCE_MOST], from[QZ_REFERENCE_MOST];
+};
+
+/* Fits the first n groups; of those that do not fit their types some numbers are infinite or NaN. */
+void qz_reference_fit_many(qz_rule rule, const struct qz_reference_how *how, struct qz_reference_many *groups,
+                           size_t n);
 
 /* Whether a rule searches, and so needs its block at once; else qz_reference_fit() and codes of values are all of it. */
 int qz_reference_searches(qz_rule rule);

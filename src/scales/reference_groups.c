@@ -8,6 +8,8 @@
 
 #include <math.h>
 
+_Static_assert((int)QZ_TILE_GROUPS <= (int)QZ_REFERENCE_MOST, "a run has no more groups");
+
 int qz_reference_fits_rows(const qz_scheme *scheme, uint64_t rows, uint64_t cols)
 {
     const struct qz_rule_info *info = qz_rule_info(scheme->rule);
@@ -49,11 +51,10 @@ static void finish_numbers(const struct qz_view *view, const struct run *run, st
         qz_load_super(view, place.row, place.group, super);
         qz_byte_scales(view, groups->bytes + first, count, super, count, groups->scale + first, groups->zero + first);
     }
-    for (size_t g = first; g < first + count; g++) {
+    for (size_t g = first; g < first + count; g++)
         groups->inverse[g] = qz_inverse_of(groups->scale[g]);
-        if (view->scale_type->pairs)
-            groups->zero[g] = -(super[1] * groups->zero[g]);
-    }
+    for (size_t g = first; g < first + count && view->scale_type->pairs; g++)
+        groups->zero[g] = -(super[1] * groups->zero[g]);
 }
 
 /* Two codes a byte. */
@@ -70,41 +71,65 @@ static struct qz_reference_how how_of(const struct qz_encoder *encoder, uint64_t
     return how;
 }
 
-/* The range of group g, which is known but for the sign of a zero, and for which of two largest values came first. */
-static struct qz_reference_range range_of(const struct groups *groups, size_t g, const float *x, size_t n)
+/* The ranges of a run's groups, which are known but for the sign of a zero, and for which of two largest values came
+ * first. */
+static void take_ranges(const struct groups *groups, const float *x, size_t n, size_t group_size,
+                        struct qz_reference_many *many)
 {
-    float min = groups->min[g], max = groups->max[g];
-    uint32_t above = 0u - (uint32_t)(max > -min); /* by bits: which one it is cannot be foretold, and no branch is */
-    struct qz_reference_range range = {min, max, qz_float((qz_bits(max) & above) | (qz_bits(min) & ~above))};
-    if ((min == 0.0f) | (max == 0.0f) | (max == -min)) {
-        range = (struct qz_reference_range)QZ_REFERENCE_NOTHING;
-        qz_reference_range(&range, x, n);
+    int32_t open[QZ_TILE_GROUPS], some = 0;
+    for (size_t g = 0; g < groups->count; g++) { /* compilers make vectors of it: bits have the order of the numbers */
+        const uint32_t min = qz_bits(groups->min[g]), max = qz_bits(groups->max[g]), turned = min ^ 0x80000000u;
+        many->min[g] = groups->min[g];
+        many->max[g] = groups->max[g];
+        many->largest[g] = qz_float(qz_either((int32_t)max > (int32_t)turned, max, min));
+        open[g] = ((min << 1) == 0) | ((max << 1) == 0) | (max == turned);
+        some |= open[g];
     }
-    return range;
+    for (size_t g = 0; g < groups->count && some; g++) {
+        struct qz_reference_range range = QZ_REFERENCE_NOTHING;
+        if (!open[g])
+            continue;
+        qz_reference_range(&range, x + g * group_size, qz_least(group_size, n - g * group_size));
+        many->min[g] = range.min;
+        many->max[g] = range.max;
+        many->largest[g] = range.largest;
+    }
+}
+
+/* Fits the last group, which is short, in a way of its own. */
+static void refit_last(const struct qz_encoder *encoder, const struct qz_reference_how *how,
+                       struct qz_reference_many *many, size_t last)
+{
+    struct qz_reference fit;
+    const struct qz_reference_range range = {many->min[last], many->max[last], many->largest[last]};
+    (void)qz_reference_fit(encoder->reference, how, &range, &fit);
+    many->scale[last] = fit.scale[0];
+    many->zero[last] = fit.zero[0];
+    many->by[last] = fit.by;
+    many->from[last] = fit.from;
 }
 
 /* Groups whose numbers follow from their ranges. */
 static void groups_by_ranges(const struct qz_encoder *encoder, const struct run *run, const float *x,
                              struct groups *groups, uint8_t *codes)
 {
-    const size_t n = run->rows * run->pitch, group_size = (size_t)encoder->view->group_size;
-    const size_t last = (groups->count - 1) * group_size;
-    float by[QZ_TILE_GROUPS], from[QZ_TILE_GROUPS];
+    const size_t n = run->rows * run->pitch, group_size = (size_t)encoder->view->group_size, count = groups->count;
+    const size_t last = count - 1, end = last * group_size;
+    struct qz_reference_many many;
     struct qz_reference_how how = how_of(encoder, group_size);
     struct qz_rule_codes rule = qz_reference_codes_of(encoder->reference, &how);
-    struct qz_reference_range range[QZ_TILE_GROUPS];
-    for (size_t g = 0; g < groups->count; g++)
-        range[g] = range_of(groups, g, x + g * group_size, qz_least(group_size, n - g * group_size));
-    qz_reference_fit_all(encoder->reference, &how, range, groups->count, groups->scale, groups->zero, by, from);
-    how = how_of(encoder, n - last);
+    take_ranges(groups, x, n, group_size, &many);
+    qz_reference_fit_many(encoder->reference, &how, &many, count);
+    how = how_of(encoder, n - end);
     if (how.short_group) /* it is the last one, or the only one */
-        qz_reference_fit_all(encoder->reference, &how, range + groups->count - 1, 1, groups->scale + groups->count - 1,
-                             groups->zero + groups->count - 1, by + groups->count - 1, from + groups->count - 1);
-    finish_numbers(encoder->view, run, groups, 0, groups->count);
-    encoder->view->kernels->rule_codes(&rule, x, n, group_size, by, from, codes);
+        refit_last(encoder, &how, &many, last);
+    memcpy(groups->scale, many.scale, count * sizeof *many.scale);
+    memcpy(groups->zero, many.zero, count * sizeof *many.zero);
+    finish_numbers(encoder->view, run, groups, 0, count);
+    encoder->view->kernels->rule_codes(&rule, x, n, group_size, many.by, many.from, codes);
     rule = qz_reference_codes_of(encoder->reference, &how); /* a short group's may be others */
-    for (size_t i = last; i < n && how.short_group; i++)
-        qz_set_code(codes, i, qz_rule_code(&rule, x[i], by[groups->count - 1], from[groups->count - 1]) - rule.offset);
+    for (size_t i = end; i < n && how.short_group; i++)
+        qz_set_code(codes, i, qz_rule_code(&rule, x[i], many.by[last], many.from[last]) - rule.offset);
 }
 
 /* Groups of blocks that are searched. */

@@ -1,8 +1,8 @@
 /*
  * faults.c - loaded before the C library: the n-th call of a kind fails, or the process is killed there
  *
- * QZ_FAULT is KIND, n and what happens there: "once" the call fails, it "stays" so from there on, or "kill". Without it
- * all calls are counted; QZ_FAULT_COUNTS names the file that says how many there were of each kind.
+ * QZ_FAULT is KIND, n and what happens there: "once" the call fails, it "stays" so from there on, or "kill"; "spoil", of
+ * a write, turns a bit of what is written. Without it all calls are counted; QZ_FAULT_COUNTS names the file that says how many there were of each kind.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -24,7 +24,7 @@ static const char *const names[KINDS] = {"malloc", "open",   "create", "read",  
 static long counts[KINDS];
 static enum kind armed = KINDS;
 static long place;
-static int begun, stays, kills;
+static int begun, stays, kills, spoils;
 
 /* Counts a call; whether it is to fail. */
 static int is_the_one(enum kind kind)
@@ -196,6 +196,11 @@ size_t fread(void *dst, size_t each, size_t n, FILE *stream)
 /* A full disk takes a part before it says so. */
 ssize_t pwrite64(int fd, const void *src, size_t n, off64_t at)
 {
+    if (spoils && begun) {
+        char *copy = memcpy(__libc_malloc(n), src, n); /* which is not freed: the program ends soon */
+        copy[n / 2] ^= (char)(is_the_one(WRITE) ? 4 : 0);
+        return NEXT(pwrite64)(fd, copy, n, at);
+    }
     if (!fails(WRITE, ENOSPC))
         return NEXT(pwrite64)(fd, src, n, at);
     if (n > 1)
@@ -290,6 +295,7 @@ __attribute__((constructor)) static void begin(void)
             armed++;
         stays = strcmp(how, "stays") == 0;
         kills = strcmp(how, "kill") == 0;
+        spoils = strcmp(how, "spoil") == 0;
     }
     begun = 1;
 }

@@ -79,10 +79,12 @@ def inputs(tool: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "m/config.json").write_text('{"a": 1}')
     (folder / "m/words/tokenizer.json").write_bytes(bytes(3000))
     np.save(folder / "a.npy", arrays["l0.weight"])
+    safetensors.numpy.save_file({"l.weight": arrays["l0.weight"]}, folder / "l.safetensors")
     np.save(folder / "b.npy", arrays["l1.weight"])
     for words in (
         "encode in.safetensors q.safetensors",
         "encode a.npy p.npz",
+        "encode l.safetensors w.safetensors",
         "encode m qm --max-shard-size 9k",
     ):
         subprocess.run([tool, *words.split(), "--min-size", "1", "-q"], cwd=folder, check=True)
@@ -248,6 +250,23 @@ def test_killed_where_something_changes(place: Place, most: int) -> None:
                 there[REPORT] = place.new[REPORT]
             assert there == place.new, f"change {n}"
             place.there = None
+
+
+@pytest.mark.parametrize("layout", ["compressed-tensors", "gptq"])
+def test_the_proof_sees_a_bit_that_was_not_kept(
+    layout: str, tool: str, faults: str, inputs: Path, tmp_path: Path
+) -> None:
+    """The first layout has the scheme of the input, and bytes are compared; the other one is decoded."""
+    task = Task(f"convert w.safetensors out/x.safetensors --to {layout}")
+    place = Place(task, tool, faults, inputs, tmp_path)
+    seen = 0
+    for n in range(1, place.counts()["write"] + 1):
+        done = place.faulty(f"write {n} spoil")
+        assert done.returncode != 0 or n == 1, f"write {n}"  # the first one is the header, with free text
+        seen += "does not decode to the same values in the output" in done.stderr
+        if done.returncode != 0:
+            place.check(done, f"write {n}", done.returncode)
+    assert seen >= 2  # codes and scales; what is wrong elsewhere may have no meaning
 
 
 def without_privileges() -> None:

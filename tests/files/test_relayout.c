@@ -62,18 +62,43 @@ static void same(const matrix *a, const matrix *b)
     assert_memory_equal(a->data, b->data, a->bytes);
 }
 
-static void check_nibbles(size_t rows, size_t cols)
+static const unsigned evens_first[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+
+static size_t at_place(size_t place, int by_evens)
 {
-    matrix src = new_matrix(rows, bytes_of(cols), any() % 9), dst = new_matrix(cols, bytes_of(rows), any() % 9);
+    return by_evens ? place / 8 * 8 + evens_first[place % 8] : place;
+}
+
+/* Some columns of a matrix, of which rows or columns may stand in another order. */
+static void check_turned(size_t rows, size_t first, size_t cols, int rows_by, int cols_by, int flip)
+{
+    const size_t all = cols_by ? (first + cols + 7) / 8 * 8 : first + cols;
+    matrix src = new_matrix(rows, bytes_of(all), any() % 9), dst = new_matrix(cols, bytes_of(rows), any() % 9);
     matrix want = copy_matrix(&dst);
     for (size_t c = 0; c < cols; c++)
         for (size_t r = 0; r < rows + rows % 2; r++)
-            set_nibble(&want, c, r, r < rows ? nibble_at(&src, r, c) : 0);
-    qz_transpose_nibbles(src.data, src.stride, rows, cols, dst.data, dst.stride);
+            set_nibble(&want, c, r, 0);
+    for (size_t place = 0; place < all; place++)
+        for (size_t r = 0; r < rows; r++) {
+            const size_t c = at_place(place, cols_by) - first;
+            if (c < cols)
+                set_nibble(&want, c, r, nibble_at(&src, at_place(r, rows_by), place) ^ (flip ? 8u : 0u));
+        }
+    const qz_nibbles nibbles = {src.data, src.stride, rows, first, cols, rows_by, cols_by, flip};
+    qz_transpose_nibbles(&nibbles, dst.data, dst.stride);
     same(&dst, &want);
     free(src.data);
     free(dst.data);
     free(want.data);
+}
+
+static void check_nibbles(size_t rows, size_t cols)
+{
+    const int flip = (rows + cols) % 2 != 0;
+    check_turned(rows, 0, cols, 0, 0, flip);
+    check_turned(rows, any() % 8, cols, 0, 0, !flip);
+    check_turned(rows, any() % 8, cols, 0, 1, flip);
+    check_turned(rows / 8 * 8, any() % 8, cols, 1, any() % 2 != 0, !flip);
 }
 
 static void check_units(size_t rows, size_t cols, size_t unit)
@@ -112,7 +137,7 @@ static void transposes(void **state)
     }
 }
 
-enum change { FLIP, ADD, SWAP, DROP };
+enum change { FLIP, ADD, SWAP };
 
 static void check_in_place(size_t rows, size_t cols, enum change change, unsigned number)
 {
@@ -120,8 +145,7 @@ static void check_in_place(size_t rows, size_t cols, enum change change, unsigne
     int alone_high = number % 2 != 0;
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < cols + cols % 2; c++) {
-            unsigned value = change == DROP   ? (c + 1 < cols ? nibble_at(&m, r, c + 1) : 0)
-                             : change == SWAP ? nibble_at(&m, r, c ^ 1)
+            unsigned value = change == SWAP   ? nibble_at(&m, r, c ^ 1)
                              : change == FLIP ? (nibble_at(&m, r, c) + 8) % 16
                                               : (nibble_at(&m, r, c) + number) % 16;
             int pads = c == cols, alone = cols % 2 != 0 && c + 1 >= cols;
@@ -135,8 +159,6 @@ static void check_in_place(size_t rows, size_t cols, enum change change, unsigne
         qz_flip_signs(m.data, m.stride, rows, cols);
     else if (change == ADD)
         qz_add_to_nibbles(m.data, m.stride, rows, cols, number);
-    else if (change == DROP)
-        qz_drop_nibble(m.data, m.stride, rows, cols);
     else
         qz_swap_nibbles(m.data, m.stride, rows, cols, alone_high);
     same(&m, &want);
@@ -162,27 +184,25 @@ static void in_place(void **state)
                 check_in_place(rows, cols, ADD, number);
                 check_in_place(rows, cols, SWAP, number);
                 check_in_place(rows, cols, FLIP, number);
-                check_in_place(rows, cols, DROP, number);
             }
 }
 
-static void odd_and_even_columns(void **state)
+/* What lies behind a copy stays. */
+static void copies(void **state)
 {
     (void)state;
-    static const unsigned places[8] = {0, 2, 4, 6, 1, 3, 5, 7};
-    for (size_t count = 0; count < 40; count++) {
-        matrix words = new_matrix(1, 4 * count, 0), was = copy_matrix(&words), want = copy_matrix(&words);
-        for (size_t w = 0; w < count; w++)
-            for (size_t i = 0; i < 8; i++)
-                set_nibble(&want, 0, 8 * w + places[i], nibble_at(&was, 0, 8 * w + i));
-        qz_words_in_order(words.data, count);
-        same(&words, &want);
-        qz_words_evens_first(words.data, count);
-        same(&words, &was);
-        free(words.data);
-        free(was.data);
-        free(want.data);
-    }
+    for (size_t count = 0; count <= 70; count++)
+        for (int flip = 0; flip <= 1; flip++) {
+            matrix src = new_matrix(1, bytes_of(count), 0), dst = new_matrix(1, bytes_of(count) + 3, 0);
+            matrix want = copy_matrix(&dst);
+            for (size_t i = 0; i < count + count % 2; i++)
+                set_nibble(&want, 0, i, i == count ? 0 : nibble_at(&src, 0, i) ^ (flip ? 8u : 0u));
+            qz_copy_nibbles(src.data, count, flip, dst.data);
+            same(&dst, &want);
+            free(src.data);
+            free(dst.data);
+            free(want.data);
+        }
 }
 
 /* Halves of bytes, from any nibble of a row on; what is before and behind them stays. */
@@ -226,9 +246,14 @@ static void known_bytes(void **state)
     uint8_t ordered[4] = {0x40, 0xc8, 0x6f, 0x9b}, codes[4];
     static const uint8_t awq[4] = {0x80, 0xbf, 0xc4, 0x96}, high_first[4] = {0x04, 0x8c, 0xf6, 0xb9};
     static const uint8_t twos_complement[4] = {0xc8, 0x40, 0xe7, 0x13};
-    memcpy(codes, awq, 4);
-    qz_words_in_order(codes, 1);
+    uint8_t column[8];
+    const qz_nibbles word = {awq, 4, 1, 0, 8, 0, 1, 0}, of_column = {column, 1, 8, 0, 1, 0, 0, 0};
+    qz_transpose_nibbles(&word, column, 1);
+    qz_transpose_nibbles(&of_column, codes, 4);
     assert_memory_equal(codes, ordered, 4);
+    const qz_nibbles back = {column, 1, 8, 0, 1, 1, 0, 0};
+    qz_transpose_nibbles(&back, codes, 4);
+    assert_memory_equal(codes, awq, 4);
     memcpy(codes, high_first, 4);
     qz_swap_nibbles(codes, 4, 1, 8, 0);
     assert_memory_equal(codes, ordered, 4);
@@ -242,7 +267,7 @@ static void known_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(transposes),    cmocka_unit_test(in_place),        cmocka_unit_test(odd_and_even_columns),
+        cmocka_unit_test(transposes),    cmocka_unit_test(in_place),        cmocka_unit_test(copies),
         cmocka_unit_test(picked_halves), cmocka_unit_test(negated_numbers), cmocka_unit_test(known_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
