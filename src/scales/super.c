@@ -856,18 +856,27 @@ static int is_doubtful(const struct groups *groups, size_t g, const float super[
     float scale = groups->scale[g], zero = groups->zero[g], largest = largest_of(groups, g);
     float below = zero - groups->min[g], above = groups->max[g] - (zero + 15.0f * scale);
     float off = qz_larger(qz_larger(below, above), 0.5f * scale);
-    return scale < 3.5f * super[0] || super[1] > 2.0f * scale || (!few_weights && !(off * root < largest));
+    return (scale < 3.5f * super[0]) | (super[1] > 2.0f * scale) | (!few_weights & !(off * root < largest));
+}
+
+/* Whether some group of a stretch is, which most are not: without branches. */
+static int are_doubtful(const struct stretch *s, const float super[2], float root)
+{
+    int some = 0;
+    for (size_t i = 0; i < s->count; i++)
+        some |= is_doubtful(s->groups, s->first + i, super, root, 0);
+    return some;
 }
 
 /* Zeros, or the constant nearest to 0 that some value is, instead of numbers of a plain rule that lose more. */
-static int limit_offset(const struct stretch *s, size_t i, const float super[2])
+static int limit_offset(const struct stretch *s, size_t i, const float super[2], float root)
 {
     const struct qz_encoder *encoder = s->encoder;
     const struct qz_view *view = encoder->view;
     struct groups *groups = s->groups;
     size_t n = length_of(s, i), start = i * (size_t)view->group_size, g = s->first + i;
     float largest = largest_of(groups, g), scale = 0.0f, offset = groups->max[g] < 0.0f ? -groups->max[g] : 0.0f;
-    if (largest == 0.0f || groups->scale[g] == 0.0f || !is_doubtful(groups, g, super, sqrtf((float)n), 0))
+    if (largest == 0.0f || groups->scale[g] == 0.0f || !is_doubtful(groups, g, super, root, 0))
         return 0;
     offset = -(super[1] * nearest_u6(offset, super[1]));
     const float *x = s->x + start;
@@ -1066,6 +1075,7 @@ unsigned qz_limit_offsets(const struct qz_encoder *encoder, const struct run *ru
                           const float *x)
 {
     const struct qz_view *view = encoder->view;
+    const float root = sqrtf((float)view->group_size);
     unsigned flags = qz_round_scales(view, run, groups);
     int changed = 0;
     struct stretch s;
@@ -1073,8 +1083,10 @@ unsigned qz_limit_offsets(const struct qz_encoder *encoder, const struct run *ru
         float super[2];
         s = stretch_at(encoder, run, groups, g, x, NULL);
         qz_load_super(view, s.row, s.group, super);
-        for (size_t i = 0; i < s.count && qz_is_finite(super[0]) && qz_is_finite(super[1]); i++)
-            changed |= limit_offset(&s, i, super);
+        if (!qz_is_finite(super[0]) || !qz_is_finite(super[1]) || !are_doubtful(&s, super, root))
+            continue;
+        for (size_t i = 0; i < s.count; i++)
+            changed |= limit_offset(&s, i, super, root);
     }
     return changed ? qz_round_scales(view, run, groups) : flags;
 }
