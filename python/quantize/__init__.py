@@ -9,7 +9,7 @@
   for an array; :func:`concatenate` puts arrays together, :func:`save` and :func:`load` keep them in files.
 * :mod:`quantize.onnx` reads and writes ONNX models with 4-bit weights.
 * :func:`encode_file`, :func:`decode_file`, :func:`convert_file`, :func:`compare_files` and
-  :func:`verify_file` work on whole files and models, in little memory.
+  :func:`verify` work on whole files and models, in little memory.
 * :func:`nearest` finds the rows of a packed array that are nearest to queries; :func:`quantize_vectors` packs
   vectors for that, and :class:`Index` adds, removes, saves and searches them; :func:`tune_index` and
   :func:`learn_basis` make it find more.
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from .whole_files import convert_file as convert_file
     from .whole_files import decode_file as decode_file
     from .whole_files import encode_file as encode_file
-    from .whole_files import verify_file as verify_file
+    from .whole_files import verify as verify
 
 # Nothing here may be called "quantize": that is the submodule of the documented functions.
 
@@ -138,7 +138,7 @@ _LAZY = {
     "save": "files",
     "schemes": "scheme",
     "tune_index": "tuning",
-    "verify_file": "whole_files",
+    "verify": "whole_files",
 }
 
 

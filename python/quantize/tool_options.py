@@ -96,7 +96,7 @@ class ConvertOptions(OutputOptions, total=False):
 
 
 class VerifyOptions(InputOptions, total=False):
-    """Of :func:`verify_file`."""
+    """Of :func:`verify`."""
 
     min_sqnr: float
 

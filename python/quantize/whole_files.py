@@ -309,7 +309,7 @@ def compare_files(
     return _run("compare", {"original": original, "file": file}, options, CompareOptions, progress)
 
 
-def verify_file(
+def verify(
     file: Path,
     original: Path | None = None,
     *,
@@ -346,7 +346,7 @@ def verify_file(
     >>> import numpy as np
     >>> import quantize
     >>> quantize.save("codes.npz", {"a": quantize.quantize_array(np.ones((8, 64)))})
-    >>> quantize.verify_file("codes.npz")
+    >>> quantize.verify("codes.npz")
     <FileResult of verify: 1 tensor, 288 bytes>
     """
     files = {"file": file} if original is None else {"file": file, "original": original}

@@ -146,7 +146,7 @@ quantize.encode_file("a.npz", "b.npz", schema="nf4")  # E: call-arg
 quantize.encode_file("a.npz", "b.npz", group_size="all")  # E: arg-type
 quantize.decode_file("a.npz", "b.npz", scheme="nf4")  # E: call-arg
 quantize.convert_file("a.npz", "b.npz", verify="no")  # E: arg-type
-assert_type(quantize.verify_file("a.npz", "b.npz").different, bool)
+assert_type(quantize.verify("a.npz", "b.npz").different, bool)
 for name, value in quantize.load("w.npz").items():
     if isinstance(value, quantize.QuantizedArray):
         assert_type(value.shape, tuple[int, ...])

@@ -1,4 +1,4 @@
-"""encode_file, decode_file, convert_file, compare_files, verify_file: the tool, called as functions."""
+"""encode_file, decode_file, convert_file, compare_files, verify: the tool, called as functions."""
 
 import json
 import os
@@ -24,7 +24,7 @@ FUNCTIONS = {
     "decode": (quantize.decode_file, tool_options.DecodeOptions),
     "convert": (quantize.convert_file, tool_options.ConvertOptions),
     "compare": (quantize.compare_files, tool_options.CompareOptions),
-    "verify": (quantize.verify_file, tool_options.VerifyOptions),
+    "verify": (quantize.verify, tool_options.VerifyOptions),
 }
 # Keywords with a value and what the tool gets of it.
 VALUES: dict[str, tuple[Any, list[str]]] = {
@@ -234,12 +234,12 @@ def test_the_bytes_are_those_of_the_tool() -> None:
     assert quantize.load("own.safetensors")["b"] == loaded["b"]
     assert not quantize.compare_files("in.npz", "q.npz").different
     assert quantize.compare_files("in.npz", "q.npz", min_sqnr=60).different
-    both = quantize.verify_file("q.npz", "in.npz", min_sqnr=60)
+    both = quantize.verify("q.npz", "in.npz", min_sqnr=60)
     assert both.different
     assert "different" in repr(both)
     assert [t["action"] for t in both.tensors] == ["compare"] * 3
-    assert [t["action"] for t in quantize.verify_file("q.npz").tensors] == ["verify"] * 3
-    assert repr(quantize.verify_file("q.npz")).startswith("<FileResult of verify: 3 tensors, ")
+    assert [t["action"] for t in quantize.verify("q.npz").tensors] == ["verify"] * 3
+    assert repr(quantize.verify("q.npz")).startswith("<FileResult of verify: 3 tensors, ")
 
 
 @pytest.mark.usefixtures("model")
@@ -306,7 +306,7 @@ def test_hostile_paths_and_names(name: bytes) -> None:
     )
     # Files whose own names begin with a dash, relative to here.
     os.chdir(name)
-    quantize.verify_file(text + ".npz")
+    quantize.verify(text + ".npz")
     assert not Path("oops").exists()
 
 
@@ -334,7 +334,7 @@ def test_failures_are_exceptions_of_the_package() -> None:
     data[-30] ^= 0xFF
     Path("broken.npz").write_bytes(data)
     with pytest.raises(quantize.FormatError, match=r"broken\.npz") as broken:
-        quantize.verify_file("broken.npz")
+        quantize.verify("broken.npz")
     assert broken.value.exit_code == 3
     np.savez("nan.npz", good=weights(4, 64), bad=np.where(np.arange(256) == 77, np.nan, 1.0).reshape(4, 64))
     with pytest.raises(quantize.FileError, match="tensor 'bad' holds NaN") as refused:
@@ -354,7 +354,7 @@ def test_failures_are_exceptions_of_the_package() -> None:
 def test_without_the_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tool, "find_tool", lambda: None)
     with pytest.raises(RuntimeError, match="was not installed"):
-        quantize.verify_file("a.npz")
+        quantize.verify("a.npz")
 
 
 @pytest.mark.parametrize(
@@ -374,13 +374,13 @@ def test_a_tool_that_ends_without_a_result(
 ) -> None:
     pretend(monkeypatch, tmp_path, code)
     with pytest.raises(RuntimeError, match=re.escape(words)):
-        quantize.verify_file("a.npz")
+        quantize.verify("a.npz")
 
 
 def test_a_kernel_set_that_there_is_not(model: dict[str, Array], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUANTIZE_KERNELS", "none")
     with pytest.raises(quantize.FileError, match="QUANTIZE_KERNELS"):
-        quantize.verify_file("in.npz")
+        quantize.verify("in.npz")
 
 
 # --- stopping ---
@@ -439,7 +439,7 @@ def test_events_that_nobody_reads_do_not_keep_a_run() -> None:
         raise Enough
 
     with pytest.raises(Enough):
-        quantize.verify_file("in.npz", progress=progress)
+        quantize.verify("in.npz", progress=progress)
     assert "quantize" not in children()
 
 
