@@ -57,6 +57,12 @@ typedef struct say_options {
     int json, jsonl, quiet, stats, check, help;
 } say_options;
 
+/* What is searched for, and how. */
+typedef struct search_options {
+    int metric, approximate; /* 0: not given */
+    uint64_t k;
+} search_options;
+
 /* A call of the tool. parse_arguments makes it; nothing changes it, but for copies. */
 typedef struct settings {
     const char *command;
@@ -70,9 +76,7 @@ typedef struct settings {
     output_options output;
     limit_options limits;
     say_options say;
-    int metric;
-    int approximate; /* of search, as the next one */
-    uint64_t k;
+    search_options search;
     uint64_t threads; /* 0: not given */
     uint64_t size;    /* of bench */
     double seconds;

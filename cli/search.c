@@ -129,7 +129,7 @@ static int find(search *f)
 {
     qz_nearest_options options = QZ_NEAREST_OPTIONS_INIT;
     qz_detail detail = QZ_DETAIL_INIT;
-    uint64_t wanted = f->s->k != 0 ? f->s->k : USUAL_K, rows = f->rows.packed.rows;
+    uint64_t wanted = f->s->search.k != 0 ? f->s->search.k : USUAL_K, rows = f->rows.packed.rows;
     f->k = wanted < rows ? wanted : rows;
     if (f->k != 0 && f->matrix.rows > UINT64_MAX / 16 / f->k)
         return fail(LIMIT, "so many results are too large for memory");
@@ -137,10 +137,10 @@ static int find(search *f)
     f->ids = allocate(f->matrix.rows * f->k * sizeof *f->ids + 1);
     if (!f->scores || !f->ids)
         return LIMIT;
-    if (f->s->metric != 0)
-        options.metric = (qz_metric)f->s->metric;
+    if (f->s->search.metric != 0)
+        options.metric = (qz_metric)f->s->search.metric;
     options.pool = f->pool;
-    options.approximate = f->s->approximate;
+    options.approximate = f->s->search.approximate;
     int code = options.approximate ? prepare(f, options.metric) : DONE;
     if (code != DONE)
         return code;
@@ -156,8 +156,8 @@ static void print_json(const search *f)
 {
     json_begin(NULL, '{');
     json_text("command", f->s->command);
-    json_text("metric", qz_metric_name(f->s->metric != 0 ? (qz_metric)f->s->metric : QZ_DOT));
-    json_bool("approximate", f->s->approximate);
+    json_text("metric", qz_metric_name(f->s->search.metric != 0 ? (qz_metric)f->s->search.metric : QZ_DOT));
+    json_bool("approximate", f->s->search.approximate);
     json_whole("rows", f->rows.packed.rows);
     json_begin("queries", '[');
     for (uint64_t q = 0; q < f->matrix.rows; q++) {
