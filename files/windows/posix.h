@@ -8,8 +8,8 @@
  *
  *     flock()      locks files, not folders: for these it fails as on file systems without locks
  *     fsync()      does nothing for folders, whose names Windows writes by itself
- *     rename()     replaces an empty folder by a folder in two steps, and replaces no file that another program has open
- *                  without sharing it
+ *     rename()     replaces an empty folder by a folder in two steps, and replaces no file that another program has
+ *                  open without sharing it
  *     readlink()   fails with ELOOP: links below a folder are not followed
  *     regexec()    says whether an extended expression matches bytes, not where
  */
