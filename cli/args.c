@@ -1,5 +1,7 @@
 /*
- * args.c - options: one table, one parser
+ * args.c - the table of options, and the parser of arguments
+ *
+ * It checks that a value has the form that its option needs, and knows nothing about what options do.
  */
 #include "args.h"
 

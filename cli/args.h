@@ -1,5 +1,5 @@
 /*
- * args.h - options: one table, one parser
+ * args.h - options: the settings of a call, and the parser that fills them in
  */
 #ifndef QZ_CLI_ARGS_H
 #define QZ_CLI_ARGS_H

@@ -1,8 +1,8 @@
 /*
- * bench.c - speed of this machine
+ * bench.c - the command bench: measures the speed of this machine
  *
- * Each operation is repeated for a fair share of the time; the median counts, and the spread between the quartiles says
- * how far to trust it. What memory itself can do (memory_limit.h) is measured first, in the same way.
+ * Each operation is repeated for its share of the time. The result is the median; the distance between the quartiles
+ * shows how reliable it is. The limits of memory (memory_limit.h) are measured first, in the same way.
  */
 #include "commands.h"
 

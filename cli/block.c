@@ -1,8 +1,8 @@
 /*
- * block.c - a tensor as a matrix, in blocks of bounded size
+ * block.c - divides a tensor, seen as a matrix, into blocks of bounded size
  *
- * Where blocks lie depends on shape, order and scheme only, never on threads or machine: the same input gives the same
- * bytes and the same sums.
+ * The places of blocks depend only on shape, order and scheme, never on threads or machine. So the same input gives the
+ * same bytes and the same sums.
  */
 #include "block.h"
 

@@ -31,7 +31,7 @@
  *     encode.c        a command, with encode_choose.c, encode_output.c, encode_part.c, encode_plan.c, encode_tensor.c
  *     decode.c convert.c compare.c info.c bench.c      the other commands
  *
- * The tool sees the public headers only.
+ * The tool uses the public headers only.
  */
 #ifndef QZ_CLI_H
 #define QZ_CLI_H

@@ -1,5 +1,5 @@
 /*
- * commands.h - the commands
+ * commands.h - the functions of the commands: each runs one, and returns its exit code
  */
 #ifndef QZ_CLI_COMMANDS_H
 #define QZ_CLI_COMMANDS_H

@@ -1,5 +1,5 @@
 /*
- * compare.c - the error between two files
+ * compare.c - the command compare: measures the error between the tensors of two files
  */
 #include "compare.h"
 

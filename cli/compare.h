@@ -1,5 +1,5 @@
 /*
- * compare.h - the errors of one tensor
+ * compare.h - counts the errors of one tensor that two files have
  */
 #ifndef QZ_CLI_COMPARE_H
 #define QZ_CLI_COMPARE_H

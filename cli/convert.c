@@ -1,7 +1,8 @@
 /*
- * convert.c - quantized tensors from one layout to another, with the same values
+ * convert.c - the command convert: writes quantized tensors in another layout, with the same values
  *
- * Here is the whole; a plan, a tensor, the proof and what belongs to folders have files of their own.
+ * This file has the steps of the command. The plan, the conversion of a tensor, the proof, and parts of folders are in
+ * files of their own (convert_*.c).
  */
 #include "commands.h"
 

@@ -1,5 +1,6 @@
 /*
- * convert_part.c - what convert tells of a folder that it makes file by file, and the choices of a run that planned it
+ * convert_part.c - parts of convert: what --part prints about a folder that is made file by file, and the choices that
+ * --choices passes on
  */
 #include "convert.h"
 

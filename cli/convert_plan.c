@@ -1,5 +1,7 @@
 /*
- * convert_plan.c - which scheme each tensor will have: the first that the layout takes and that its numbers fit
+ * convert_plan.c - the plan of convert: chooses the scheme that each tensor will have
+ *
+ * It is the first scheme that the layout takes and that can hold the numbers of the tensor.
  */
 #include "convert.h"
 

@@ -1,5 +1,7 @@
 /*
- * convert_prove.c - the proof that a conversion kept the values: both files are read, decoded and compared bit for bit
+ * convert_prove.c - the proof of convert: reads and decodes both files, and compares all values bit for bit
+ *
+ * 0 and -0 count as the same.
  */
 #include "convert.h"
 

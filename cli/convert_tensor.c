@@ -1,5 +1,5 @@
 /*
- * convert_tensor.c - one tensor in another layout: block by block, with the same values or with others
+ * convert_tensor.c - converts one tensor to another layout, block by block, with the same values or requantized
  */
 #include "convert.h"
 

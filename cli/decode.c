@@ -1,5 +1,5 @@
 /*
- * decode.c - 4 bits to floats
+ * decode.c - the command decode: writes quantized tensors as floats
  */
 #include "commands.h"
 

@@ -1,7 +1,7 @@
 /*
- * describe.c - the commands and their options as help pages, as a manual page, and for the completion of shells
+ * describe.c - prints the commands and their options: help pages, a manual page, and completions for shells
  *
- * All of it follows from the table of commands in main.c and the table of options in args.c.
+ * All texts come from the table of commands in main.c and the table of options in args.c.
  */
 #include "describe.h"
 

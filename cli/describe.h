@@ -1,5 +1,5 @@
 /*
- * describe.h - the commands and their options as help pages, as a manual page, and for the completion of shells
+ * describe.h - prints the commands and their options: help pages, a manual page, and completions for shells
  */
 #ifndef QZ_CLI_DESCRIBE_H
 #define QZ_CLI_DESCRIBE_H

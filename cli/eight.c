@@ -1,5 +1,7 @@
 /*
- * eight.c - tensors in codes of eight bits, for what loses too much in four: quantize_file.h has the rule
+ * eight.c - encodes tensors in codes of eight bits (q8_0), for tensors that lose too much in four
+ *
+ * quantize_file.h has the rule of these codes.
  */
 #include "eight.h"
 

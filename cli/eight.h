@@ -1,5 +1,5 @@
 /*
- * eight.h - tensors in codes of eight bits, for what loses too much in four: quantize_file.h has the rule
+ * eight.h - encodes tensors in codes of eight bits (q8_0); quantize_file.h has the rule
  */
 #ifndef QZ_CLI_EIGHT_H
 #define QZ_CLI_EIGHT_H

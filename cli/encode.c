@@ -1,5 +1,8 @@
 /*
- * encode.c - floats to 4 bits
+ * encode.c - the command encode: writes floats as 4-bit codes
+ *
+ * This file has the steps of the command. The choice of schemes, the plan, one tensor, the results, and parts of
+ * folders are in files of their own (encode_*.c).
  */
 #include "commands.h"
 

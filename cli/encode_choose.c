@@ -1,5 +1,5 @@
 /*
- * encode_choose.c - the scheme of each tensor by its measured error: for so many bits, or for so many decibels
+ * encode_choose.c - chooses the scheme of each tensor by its measured error, for --target-bits and --min-sqnr
  */
 #include "encode.h"
 

@@ -1,5 +1,5 @@
 /*
- * encode_output.c - what encode says of its work
+ * encode_output.c - the output of encode: its notes, its tables, its JSON
  */
 #include "encode.h"
 

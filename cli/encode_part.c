@@ -1,5 +1,5 @@
 /*
- * encode_part.c - what encode tells of a folder that it makes file by file
+ * encode_part.c - parts of encode: what --part prints about a folder that is made file by file
  */
 #include "encode.h"
 

@@ -1,5 +1,5 @@
 /*
- * encode_plan.c - what encode is asked to do: what becomes of each tensor, and how
+ * encode_plan.c - the plan of encode: decides for each tensor whether it is encoded or copied, and how
  */
 #include "encode.h"
 

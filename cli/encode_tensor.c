@@ -1,5 +1,5 @@
 /*
- * encode_tensor.c - one tensor of encode: in blocks, in two passes if its super scales depend on all of it
+ * encode_tensor.c - encodes one tensor in blocks, in two passes if its super scales depend on all of it
  */
 #include "encode.h"
 

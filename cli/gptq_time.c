@@ -1,10 +1,10 @@
 /*
- * gptq_time.c - how long GPTQ takes, before it is run
+ * gptq_time.c - estimates how long GPTQ will take
  *
- * A part of the time depends on the number of inputs alone, for their matrix is decomposed; the other part grows with
- * the outputs and the square of the inputs. Both are measured on a matrix of at most SIDE inputs. How the first one
- * grows from there on follows from half as many inputs: with the square of their number where they are few, and at most
- * with its third power.
+ * One part of the time depends only on the number of inputs, because their matrix is decomposed. The other part grows
+ * with the outputs and the square of the inputs. Both are measured on a matrix of at most SIDE inputs. A measurement
+ * with half as many inputs shows how the first part grows: with the square of the number of inputs if they are few, and
+ * at most with its third power.
  */
 #include "gptq_time.h"
 

@@ -1,5 +1,5 @@
 /*
- * gptq_time.h - how long GPTQ takes, before it is run
+ * gptq_time.h - estimates how long GPTQ will take
  */
 #ifndef QZ_CLI_GPTQ_TIME_H
 #define QZ_CLI_GPTQ_TIME_H

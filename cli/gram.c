@@ -1,7 +1,8 @@
 /*
- * gram.c - Gram matrices of what the layers get as inputs, for GPTQ
+ * gram.c - encodes tensors by GPTQ, with Gram matrices of the inputs of layers from a file (--gram)
  *
- * GPTQ needs all rows of a tensor and the whole matrix at once: one tensor after another is in memory, with its matrix.
+ * GPTQ needs all rows of a tensor and the whole matrix at once. So one tensor after another is in memory, with its
+ * matrix.
  */
 #include "gram.h"
 

@@ -1,5 +1,5 @@
 /*
- * gram.h - Gram matrices of what the layers get as inputs, for GPTQ
+ * gram.h - encodes tensors by GPTQ, with Gram matrices of the inputs of layers
  */
 #ifndef QZ_CLI_GRAM_H
 #define QZ_CLI_GRAM_H

@@ -1,5 +1,5 @@
 /*
- * imatrix.c - importance matrices of llama.cpp: what each column of a matrix weighs
+ * imatrix.c - reads importance matrices of llama.cpp (--imatrix): the weight of each column of a matrix
  */
 #include "imatrix.h"
 

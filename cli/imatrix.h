@@ -1,8 +1,8 @@
 /*
- * imatrix.h - importance matrices of llama.cpp: what each column of a matrix weighs
+ * imatrix.h - importance matrices of llama.cpp: the weight of each column of a matrix
  *
- * They come as GGUF, with a tensor NAME.in_sum2 and one NAME.counts for each matrix, or in an older form, in files that
- * are mostly called .dat. Layers of experts have a row of weights for each expert.
+ * A GGUF file has a tensor NAME.in_sum2 and a tensor NAME.counts for each matrix. An older form is in files that are
+ * usually called .dat. Layers of experts have a row of weights for each expert.
  */
 #ifndef QZ_CLI_IMATRIX_H
 #define QZ_CLI_IMATRIX_H

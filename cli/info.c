@@ -1,5 +1,5 @@
 /*
- * info.c - what a file holds, or what this program can do
+ * info.c - the command info: lists what a file holds, or what this program can do
  */
 #include "commands.h"
 

@@ -1,5 +1,5 @@
 /*
- * json.c - results for programs
+ * json.c - writes JSON: values, and where they are nested, commas and indentation
  */
 #include "json.h"
 

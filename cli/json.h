@@ -1,5 +1,5 @@
 /*
- * json.h - results for programs
+ * json.h - writes JSON, for --json, --jsonl and reports
  */
 #ifndef QZ_CLI_JSON_H
 #define QZ_CLI_JSON_H

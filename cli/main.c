@@ -1,5 +1,7 @@
 /*
- * main.c - the command-line tool: the table of commands, help, signals
+ * main.c - main() of the tool: the table of commands, help, signals
+ *
+ * Each command is a function in a file of its own (commands.h).
  */
 #include "commands.h"
 

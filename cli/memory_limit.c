@@ -1,5 +1,5 @@
 /*
- * memory_limit.c - the loops that memory_limit.h promises, once for each width of vectors
+ * memory_limit.c - the loops of memory_limit.h, once for each width of vectors
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* madvise */

@@ -1,10 +1,10 @@
 /*
- * memory_limit.h - what this machine's memory can do: the plainest loops that read, write and copy it
+ * memory_limit.h - the limits of this machine's memory: plain loops that read, write and copy it
  *
- * Both benchmarks, `quantize bench` and bench/bench.c, hold operations against these and have no loops of their own.
- * Each loop goes through memory once, in the widest vectors that the CPU has (AVX-512, AVX2 or 16 bytes), four to a
- * turn, each with its own sum where there are any. Bytes at the end that do not fill a turn are left out: sizes are
- * multiples of LIMIT_TURN.
+ * Both benchmarks, `quantize bench` and bench/bench.c, compare operations with these loops and have none of their own.
+ * Each loop goes through memory once, in the widest vectors of the CPU (AVX-512, AVX2 or 16 bytes), four vectors in a
+ * turn. Loops with sums have a sum for each of the four. Bytes at the end that do not fill a turn are left out: sizes
+ * must be multiples of LIMIT_TURN.
  */
 #ifndef QZ_MEMORY_LIMIT_H
 #define QZ_MEMORY_LIMIT_H

@@ -1,5 +1,6 @@
 /*
- * nonfinite.c - where NaN and infinity are in a tensor
+ * nonfinite.c - finds the NaN and infinities in a tensor that is to be encoded, and refuses it with the place of the
+ * first one
  */
 #include "encode.h"
 

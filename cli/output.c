@@ -1,5 +1,8 @@
 /*
- * output.c - talk on stderr, progress
+ * output.c - messages, notes and progress on stderr, and the place of a failure
+ *
+ * With --jsonl, notes and progress are also events on stdout; with --json, a failure is also an object there. Results
+ * are printed elsewhere (table.c, results.c).
  */
 #include "output.h"
 

@@ -1,5 +1,5 @@
 /*
- * output.h - talk on stderr, progress
+ * output.h - messages, notes and progress on stderr, and the place of a failure
  */
 #ifndef QZ_CLI_OUTPUT_H
 #define QZ_CLI_OUTPUT_H

@@ -1,5 +1,5 @@
 /*
- * packed_block.c - the plain form of blocks of quantized tensors
+ * packed_block.c - the plain form of blocks of quantized tensors: memory, strides, reading
  */
 #include "packed_block.h"
 

@@ -1,5 +1,6 @@
 /*
- * part.c - one file of a folder, or what is beside them: for several runs that make a folder together
+ * part.c - makes one file of a folder, or all other files of it (--part), so that several runs can make a folder
+ * together
  */
 #include "part.h"
 

@@ -1,5 +1,5 @@
 /*
- * part.h - an output that is a folder and is made file by file: by several runs (--part), or by one (--resume)
+ * part.h - an output folder that is made file by file: by several runs (--part), or by one run (--resume)
  */
 #ifndef QZ_CLI_PART_H
 #define QZ_CLI_PART_H

@@ -1,5 +1,6 @@
 /*
- * recipe.c - how a tensor is encoded: a scheme, a method and an axis, from options or from the words of a rule
+ * recipe.c - recipes: the scheme, method and axis with which a tensor is encoded, from options or from the words of a
+ * rule
  */
 #include "recipe.h"
 

@@ -1,5 +1,6 @@
 /*
- * recipe.h - how a tensor is encoded: a scheme, a method and an axis, from options or from the words of a rule
+ * recipe.h - recipes: the scheme, method and axis with which a tensor is encoded, from options or from the words of a
+ * rule
  */
 #ifndef QZ_CLI_RECIPE_H
 #define QZ_CLI_RECIPE_H

@@ -1,13 +1,13 @@
 /*
- * recode.c - the numbers of one scheme as those of another that decode to the same values
+ * recode.c - rewrites the numbers of one scheme as those of another scheme that decode to the same values
  *
- * Codes keep their places; only what stands beside them is said in other words. A value is
+ * Codes keep their places; only the numbers beside them are expressed in another way. A value is
  *
  *     scale * (code - zero)    or    scale * code + offset
  *
- * and an offset of -zero * scale is the same where neither product is rounded, but for the sign of 0. A zero that is a
- * float is an integer where it has the value of one. int4 codes are uint4 codes with zeros of 8. A group may become
- * several with the same numbers.
+ * An offset of -zero * scale gives the same value where neither product is rounded, except for the sign of 0. A float
+ * zero that has the value of an integer can become an integer. int4 codes are uint4 codes with zeros of 8. A group may
+ * become several groups with the same numbers.
  */
 #include "recode.h"
 

@@ -1,5 +1,5 @@
 /*
- * recode.h - the numbers of one scheme as those of another that decode to the same values
+ * recode.h - rewrites the numbers of one scheme as those of another scheme that decode to the same values
  */
 #ifndef QZ_CLI_RECODE_H
 #define QZ_CLI_RECODE_H

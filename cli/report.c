@@ -1,8 +1,8 @@
 /*
- * report.c - --report: what a command did, as a page of HTML
+ * report.c - writes the HTML page of --report about what a command did
  *
- * The page is report.html, which the build makes report_page.inc of, with what --json prints in it as data. Its script
- * puts names into the page as text alone, and in the data no character of a name is markup.
+ * The page is report.html, from which the build makes report_page.inc, with the output of --json in it as data. Its
+ * script puts names into the page as text only, and in the data no character of a name is markup.
  */
 #include "report.h"
 

@@ -1,5 +1,5 @@
 /*
- * report.h - --report: what a command did, as a page of HTML
+ * report.h - writes the HTML page of --report about what a command did
  */
 #ifndef QZ_CLI_REPORT_H
 #define QZ_CLI_REPORT_H

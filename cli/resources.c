@@ -1,5 +1,5 @@
 /*
- * resources.c - memory and threads, as much as the machine has
+ * resources.c - memory and threads, within what the machine has
  */
 #include "resources.h"
 

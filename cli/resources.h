@@ -1,5 +1,5 @@
 /*
- * resources.h - memory and threads, as much as the machine has
+ * resources.h - memory and threads, within what the machine has
  */
 #ifndef QZ_CLI_RESOURCES_H
 #define QZ_CLI_RESOURCES_H

@@ -1,5 +1,5 @@
 /*
- * results.c - the results of a command for programs
+ * results.c - the results of a command for programs: one object (--json), or events (--jsonl)
  */
 #include "results.h"
 

@@ -1,7 +1,7 @@
 /*
- * results.h - the results of a command for programs: one object at the end (--json), or events meanwhile (--jsonl)
+ * results.h - the results of a command for programs: one object at the end (--json), or events during the run (--jsonl)
  *
- * Both have the same members, which a command writes by one function for each.
+ * Both have the same members, and a command writes each member by one function.
  */
 #ifndef QZ_CLI_RESULTS_H
 #define QZ_CLI_RESULTS_H

@@ -1,14 +1,14 @@
 /*
- * resume.c - --resume: a folder that is made file by file, so that a run can go on where another one ended
+ * resume.c - --resume: makes a folder file by file, so that a run can continue where an earlier one ended
  *
- * As quantize.run of the Python package does it, one folder lies beside the output until all is there:
+ * As in quantize.run of the Python package, one folder is beside the output until all files are complete:
  *
  *     .quantize-NAME-<16 digits>/files/    what becomes the output
  *     .quantize-NAME-<16 digits>/done/     a record for each file of tensors that is complete: its bytes and SHA-256
  *     .quantize-NAME-<16 digits>/work/     the file that is made
  *
- * The digits stand for all that the bytes depend on: options, tensors, and the inputs as they are. Each file goes from
- * work/ to files/ in one step, and its record follows, so that a kill between any two steps loses one file at most.
+ * The digits depend on all that decides the bytes: options, tensors, and the inputs as they are. Each file is moved
+ * from work/ to files/ in one step, and its record follows. So a kill between any two steps loses one file at most.
  */
 #include "resume.h"
 

@@ -1,5 +1,5 @@
 /*
- * resume.h - --resume: a folder that is made file by file, so that a run can go on where another one ended
+ * resume.h - --resume: makes a folder file by file, so that a run can continue where an earlier one ended
  */
 #ifndef QZ_CLI_RESUME_H
 #define QZ_CLI_RESUME_H

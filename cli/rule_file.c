@@ -1,5 +1,5 @@
 /*
- * rule_file.c - a file of rules, in JSON or in TOML
+ * rule_file.c - reads a file of rules, in JSON or in TOML
  */
 #include "rule_file.h"
 

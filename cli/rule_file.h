@@ -1,5 +1,5 @@
 /*
- * rule_file.h - a file of rules, in JSON or in TOML
+ * rule_file.h - reads a file of rules, in JSON or in TOML
  *
  *     {"rule": [{"match": "*.bias", "action": "keep"}]}
  *
@@ -7,7 +7,7 @@
  *     match = "*.bias"
  *     action = 'keep'
  *
- * Of both formats only this is read, strictly; anything else is an error with its line and column.
+ * Only this much of both formats is read, and strictly: anything else is an error with its line and column.
  */
 #ifndef QZ_CLI_RULE_FILE_H
 #define QZ_CLI_RULE_FILE_H

@@ -1,5 +1,6 @@
 /*
- * rules.c - what encode does with tensors by their names: rules of the user, and the default list of what stays
+ * rules.c - decides by the name of a tensor what encode does with it: rules of the user, and the default list of
+ * tensors that stay
  */
 #include "rules.h"
 

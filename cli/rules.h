@@ -1,5 +1,6 @@
 /*
- * rules.h - what encode does with tensors by their names: rules of the user, and the default list of what stays
+ * rules.h - decides by the name of a tensor what encode does with it: rules of the user, and the default list of
+ * tensors that stay
  */
 #ifndef QZ_CLI_RULES_H
 #define QZ_CLI_RULES_H

@@ -1,5 +1,5 @@
 /*
- * sample.c - some rows of a tensor, on which schemes are tried before it is encoded
+ * sample.c - takes some rows of a tensor, on which schemes are tried before the tensor is encoded
  */
 #include "sample.h"
 

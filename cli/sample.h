@@ -1,5 +1,5 @@
 /*
- * sample.h - some rows of a tensor, on which schemes are tried before it is encoded
+ * sample.h - takes some rows of a tensor, on which schemes are tried before the tensor is encoded
  */
 #ifndef QZ_CLI_SAMPLE_H
 #define QZ_CLI_SAMPLE_H

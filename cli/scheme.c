@@ -1,5 +1,5 @@
 /*
- * scheme.c - schemes in words
+ * scheme.c - describes schemes in words and as JSON
  */
 #include "scheme.h"
 

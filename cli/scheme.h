@@ -1,5 +1,5 @@
 /*
- * scheme.h - schemes in words
+ * scheme.h - describes schemes in words and as JSON
  */
 #ifndef QZ_CLI_SCHEME_H
 #define QZ_CLI_SCHEME_H

@@ -1,5 +1,5 @@
 /*
- * search.c - the rows of a quantized matrix that are nearest to queries
+ * search.c - the command search: finds the rows of a quantized matrix that are nearest to queries
  */
 #include "commands.h"
 

@@ -1,5 +1,5 @@
 /*
- * sha256.c - SHA-256, as FIPS 180-4 defines it
+ * sha256.c - computes SHA-256, as FIPS 180-4 defines it
  */
 #include "sha256.h"
 

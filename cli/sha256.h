@@ -1,5 +1,5 @@
 /*
- * sha256.h - SHA-256 of FIPS 180-4
+ * sha256.h - computes SHA-256, as FIPS 180-4 defines it
  */
 #ifndef QZ_CLI_SHA256_H
 #define QZ_CLI_SHA256_H

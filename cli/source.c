@@ -1,5 +1,5 @@
 /*
- * source.c - an input file as a list of tensors, quantized or not
+ * source.c - an input file as one list of tensors, quantized or not
  */
 #include "source.h"
 

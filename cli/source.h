@@ -1,5 +1,5 @@
 /*
- * source.h - an input file as a list of tensors, quantized or not
+ * source.h - an input file as one list of tensors, quantized or not
  */
 #ifndef QZ_CLI_SOURCE_H
 #define QZ_CLI_SOURCE_H

@@ -1,5 +1,5 @@
 /*
- * stats.c - statistics of tensors, and where in a tensor something is
+ * stats.c - statistics of tensors: sums them over blocks, and prints them with the index of the largest error
  */
 #include "stats.h"
 

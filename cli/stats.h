@@ -1,5 +1,5 @@
 /*
- * stats.h - statistics of tensors, and where in a tensor something is
+ * stats.h - statistics of tensors, and the index in a tensor of an element of its matrix
  */
 #ifndef QZ_CLI_STATS_H
 #define QZ_CLI_STATS_H

@@ -1,5 +1,5 @@
 /*
- * table.c - results for people: tables on stdout
+ * table.c - prints results for people: tables on stdout
  */
 #include "table.h"
 

@@ -1,5 +1,5 @@
 /*
- * table.h - results for people: tables on stdout
+ * table.h - prints results for people: tables on stdout
  */
 #ifndef QZ_CLI_TABLE_H
 #define QZ_CLI_TABLE_H

@@ -1,5 +1,5 @@
 /*
- * target.c - an output: a file, or a folder where the input is a model in a folder
+ * target.c - opens the output: a file, or a folder if the input is a model in a folder
  */
 #include "target.h"
 

@@ -1,5 +1,5 @@
 /*
- * target.h - an output: a file, or a folder where the input is a model in a folder
+ * target.h - the output: a file, or a folder if the input is a model in a folder
  */
 #ifndef QZ_CLI_TARGET_H
 #define QZ_CLI_TARGET_H

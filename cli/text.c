@@ -1,5 +1,5 @@
 /*
- * text.c - text for people: names with the characters that a terminal can show, bytes, shapes
+ * text.c - makes text for people: names with the characters that the terminal can show, bytes, shapes
  */
 #include "text.h"
 

@@ -1,5 +1,5 @@
 /*
- * text.h - text for people: names with the characters that a terminal can show, bytes, shapes
+ * text.h - text for people: names with the characters that the terminal can show, bytes, shapes
  */
 #ifndef QZ_CLI_TEXT_H
 #define QZ_CLI_TEXT_H

@@ -1,5 +1,5 @@
 /*
- * values.c - the floats that a tensor is encoded from: as its file has them, or decoded from the codes that it has
+ * values.c - reads the floats that a tensor is encoded from: those of its file, or those that its codes decode to
  */
 #include "values.h"
 

@@ -1,5 +1,5 @@
 /*
- * values.h - the floats that a tensor is encoded from: as its file has them, or decoded from the codes that it has
+ * values.h - the floats that a tensor is encoded from: those of its file, or those that its codes decode to
  */
 #ifndef QZ_CLI_VALUES_H
 #define QZ_CLI_VALUES_H

@@ -1,8 +1,8 @@
 /*
- * verify.c - everything in a file is read and decoded: is it sound, and how far is it from the original?
+ * verify.c - the command verify: reads and decodes everything in a file, to check that it is valid
  *
- * Reading verifies checksums, decoding that packed values keep their format; see packed_block.h. The original is
- * compared by the command compare.
+ * Reading verifies checksums, and decoding verifies that packed values keep their format (packed_block.h). If there is
+ * an original, the command compare then measures the error against it.
  */
 #include "commands.h"
 

@@ -1,5 +1,5 @@
 /*
- * weights.c - the weights of the tensors that are encoded
+ * weights.c - reads the weights of the tensors that are encoded (--weights, --imatrix)
  */
 #include "weights.h"
 

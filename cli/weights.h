@@ -1,5 +1,5 @@
 /*
- * weights.h - the weights of the tensors that are encoded
+ * weights.h - the weights of the tensors that are encoded (--weights, --imatrix)
  */
 #ifndef QZ_CLI_WEIGHTS_H
 #define QZ_CLI_WEIGHTS_H

@@ -1,7 +1,8 @@
 /*
- * windows.c - how the tool starts on Windows: arguments in UTF-8, paths with slashes, streams without changed line ends
+ * windows.c - starts the tool on Windows: arguments in UTF-8, paths with slashes, streams whose line ends are not
+ * changed
  *
- * The build gives the main() of main.c the name run_tool().
+ * The build renames the main() of main.c to run_tool().
  */
 #include "cli.h"
 

@@ -1,5 +1,8 @@
 /*
- * beside.c - copying what lies beside a model
+ * beside.c - copies the files beside a model into an output folder
+ *
+ * It knows which files and folders are copied and which are left out, and nothing about tensors. The only file that it
+ * changes is config.json (config_json.c).
  */
 #include "quantize_file.h"
 

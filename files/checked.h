@@ -1,9 +1,9 @@
 /*
  * checked.h - arithmetic on sizes that come from outside
  *
- * qz_add() and qz_mul() return 1 and store the result, or return 0 if the result does not fit 64 bits. qz_sum() and
- * qz_product() return the largest number then, which is more than any file or limit has. No size that was read from a
- * file is added, multiplied or rounded up in any other way.
+ * qz_add() and qz_mul() return 1 and store the result, or return 0 if the result does not fit into 64 bits. qz_sum()
+ * and qz_product() return the largest number in that case, which is more than any file or limit has. Sizes that were
+ * read from a file are added, multiplied and rounded up only by these functions.
  */
 #ifndef QZ_CHECKED_H
 #define QZ_CHECKED_H

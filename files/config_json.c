@@ -1,8 +1,9 @@
 /*
- * config_json.c - a member of a config.json that says how tensors are quantized, put in and taken out
+ * config_json.c - adds and removes the member of a config.json that says how tensors are quantized
  *
- * The text is not written anew, for the order of members, their numbers and white space are the user's: only the bytes
- * of the one member change. What was put in is taken out without a trace.
+ * The text is not written anew, because the order of members, their numbers and white space are the user's: only the
+ * bytes of this one member change. Removing a member that was added gives the old text again. The functions work on
+ * memory and read no files.
  */
 #include "config_json.h"
 

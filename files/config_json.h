@@ -1,5 +1,5 @@
 /*
- * config_json.h - a member of a config.json that says how tensors are quantized, put in and taken out
+ * config_json.h - adds and removes the member of a config.json that says how tensors are quantized
  */
 #ifndef QZ_FILE_CONFIG_JSON_H
 #define QZ_FILE_CONFIG_JSON_H

@@ -1,5 +1,7 @@
 /*
  * container.c - the table of containers
+ *
+ * A container is a kind of file. It is found by the content of a file to read, and by the extension of a file to write.
  */
 #include "container.h"
 

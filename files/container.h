@@ -1,5 +1,5 @@
 /*
- * container.h - a kind of file: one row of the table of those that are known
+ * container.h - a container: a kind of file, one row in the table of the known kinds
  */
 #ifndef QZ_FILE_CONTAINER_H
 #define QZ_FILE_CONTAINER_H

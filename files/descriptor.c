@@ -1,5 +1,7 @@
 /*
- * descriptor.c - reads and writes of open descriptors that are done in full
+ * descriptor.c - reads and writes all bytes that are asked for from an open descriptor
+ *
+ * The functions repeat short calls and calls that a signal interrupted. They know no paths and no formats.
  */
 #include "descriptor.h"
 

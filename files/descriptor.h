@@ -1,5 +1,5 @@
 /*
- * descriptor.h - reads and writes of open descriptors that are done in full
+ * descriptor.h - reads and writes all bytes that are asked for from an open descriptor
  */
 #ifndef QZ_FILE_DESCRIPTOR_H
 #define QZ_FILE_DESCRIPTOR_H

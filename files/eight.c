@@ -1,10 +1,13 @@
 /*
  * eight.c - tensors of eight bits in files
  *
+ * This file finds, reads and writes them; eight_codes.c has the rule of their codes. In the library's own layout such a
+ * tensor has two members:
+ *
  *     NAME.int8          int8, the shape of the tensor: a code for each value
  *     NAME.int8_scales   float16, (groups): a scale for each 32 values in C order
  *
- * or, in a GGUF file, blocks of Q8_0, which have the scale of a group and then its codes.
+ * In a GGUF file it has blocks of Q8_0, each of which is the scale of a group and then its codes.
  */
 #include "eight.h"
 

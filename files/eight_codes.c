@@ -1,7 +1,8 @@
 /*
- * eight_codes.c - codes of eight bits with a scale for each group: pure functions on memory
+ * eight_codes.c - encodes and decodes codes of eight bits that have a scale for each group
  *
- * The rule is that of ggml's Q8_0, operation by operation in float32, so that the bytes are the same.
+ * The rule is that of ggml's Q8_0. It is computed operation by operation in float32, so that the bytes are the same as
+ * ggml's. The functions work on memory and know no files.
  */
 #include "eight_codes.h"
 

@@ -1,7 +1,7 @@
 /*
- * eight_codes.h - codes of eight bits with a scale for each group: pure functions on memory
+ * eight_codes.h - codes of eight bits with a scale for each group
  *
- * The public ones are in quantize_file.h.
+ * The functions work on memory and know no files. The public ones are in quantize_file.h.
  */
 #ifndef QZ_FILE_EIGHT_CODES_H
 #define QZ_FILE_EIGHT_CODES_H

@@ -1,5 +1,7 @@
 /*
- * error.c - messages that are safe to print
+ * error.c - makes error messages that are safe to print
+ *
+ * A message is one line of printable ASCII: bytes of names that are not printable are escaped.
  */
 #include "error.h"
 

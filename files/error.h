@@ -1,5 +1,5 @@
 /*
- * error.h - messages that are safe to print
+ * error.h - error messages that are safe to print
  */
 #ifndef QZ_FILE_ERROR_H
 #define QZ_FILE_ERROR_H

@@ -1,5 +1,8 @@
 /*
- * file.c - opening files, and what can be asked of an open one
+ * file.c - opens files, and answers questions about open ones
+ *
+ * It asks the table of containers which kind a file has, lets each layout look through the tensors, and hands reads to
+ * the container. It knows no formats itself.
  */
 #include "layout.h"
 

@@ -1,5 +1,8 @@
 /*
- * input.c - a file to read: opened safely, read exactly
+ * input.c - a file that is read: opened safely, and read exactly
+ *
+ * A read returns all bytes that were asked for, or an error. A path from a file or folder (not from the caller) is
+ * followed only within its folder (inside.h).
  */
 #include "input.h"
 

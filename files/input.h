@@ -1,5 +1,5 @@
 /*
- * input.h - a file to read: opened safely, read exactly
+ * input.h - a file that is read: opened safely, and read exactly
  */
 #ifndef QZ_FILE_INPUT_H
 #define QZ_FILE_INPUT_H

@@ -1,7 +1,8 @@
 /*
- * inside.c - files that lie in a folder, and those that links of it lead out to
+ * inside.c - finds files by names inside a folder, and decides which symbolic links are followed
  *
- * Each step opens one name and follows no link by itself, so that nobody can put another one in its place meanwhile.
+ * Each step opens one name and does not let the system follow a link, so that nobody can replace a name between the
+ * check and the opening.
  */
 #include "inside.h"
 

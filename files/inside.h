@@ -1,9 +1,10 @@
 /*
- * inside.h - files that lie in a folder, and those that links of it lead out to
+ * inside.h - files inside a folder, and the files outside that its links may lead to
  *
- * Whoever opens a folder trusts what lies in it to be the model, not to name any file of the machine: a link in a
- * folder that was downloaded could lead to a key, whose bytes would go into the output. So a symbolic link is followed
- * where it stays in the folder, and from the folders of Hugging Face's cache to the files with the content.
+ * A user who opens a folder trusts it to hold a model, and does not expect it to name other files of the machine. In a
+ * folder that was downloaded, a link could lead to a private key, and its bytes would go into the output. Therefore a
+ * symbolic link is followed only if it stays in the folder, or if it leads from a folder of Hugging Face's cache to a
+ * file of that cache.
  */
 #ifndef QZ_FILE_INSIDE_H
 #define QZ_FILE_INSIDE_H

@@ -1,5 +1,7 @@
 /*
  * layout.c - the table of layouts of quantized tensors
+ *
+ * It finds a layout by its name, and lets every layout look through the tensors of a file.
  */
 #include "layout.h"
 

@@ -1,5 +1,5 @@
 /*
- * layout.h - how a quantized tensor lies in a file: one row of the table of layouts that are known
+ * layout.h - a layout: how a quantized tensor is stored in a file, one row in the table of the known layouts
  */
 #ifndef QZ_FILE_LAYOUT_H
 #define QZ_FILE_LAYOUT_H

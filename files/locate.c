@@ -1,5 +1,7 @@
 /*
- * locate.c - which file of a folder is the model
+ * locate.c - finds the file of a folder that is the model
+ *
+ * It looks at names only, and opens no files.
  */
 #include "locate.h"
 

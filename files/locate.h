@@ -1,5 +1,5 @@
 /*
- * locate.h - which file of a folder is the model
+ * locate.h - finds the file of a folder that is the model
  */
 #ifndef QZ_FILE_LOCATE_H
 #define QZ_FILE_LOCATE_H

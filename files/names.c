@@ -1,5 +1,7 @@
 /*
  * names.c - an arena for names and shapes, and a map from names to numbers
+ *
+ * The hash of the map has a random key, so that no file can be made whose names collide.
  */
 #include "names.h"
 

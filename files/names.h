@@ -1,5 +1,5 @@
 /*
- * names.h - an arena for names and shapes, and a map from names to numbers
+ * names.h - an arena for names and shapes, and a map from names to numbers whose hash has a random key
  */
 #ifndef QZ_FILE_NAMES_H
 #define QZ_FILE_NAMES_H

@@ -1,5 +1,7 @@
 /*
- * options.h - structures of a caller who may have been compiled with an older header
+ * options.h - structures of a caller that may have been compiled with an older header
+ *
+ * The first member of such a structure is its size. Members that the caller's version lacks keep their defaults.
  */
 #ifndef QZ_FILE_OPTIONS_H
 #define QZ_FILE_OPTIONS_H

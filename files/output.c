@@ -1,8 +1,8 @@
 /*
- * output.c - a file that appears under its name whole, or not at all
+ * output.c - an output file that appears under its name whole, or not at all
  *
- * Where the system has files without names (O_TMPFILE), a killed run leaves nothing behind. Elsewhere the bytes go to
- * a temporary file in the target folder (temporary.h), which the next run removes.
+ * If the system has files without a name (O_TMPFILE), a killed run leaves nothing behind. Otherwise the bytes go to a
+ * temporary file in the target folder (temporary.h), which the next run removes.
  */
 #include "output.h"
 

@@ -1,5 +1,5 @@
 /*
- * output.h - an output that appears whole or not at all
+ * output.h - an output that appears under its name whole, or not at all
  */
 #ifndef QZ_FILE_OUTPUT_H
 #define QZ_FILE_OUTPUT_H

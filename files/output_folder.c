@@ -1,5 +1,7 @@
 /*
  * output_folder.c - an output that is a folder of files
+ *
+ * It creates, ends and names the files and the folder itself; what the files hold is written by others.
  */
 #include "output_folder.h"
 

@@ -1,7 +1,7 @@
 /*
- * output_folder.h - an output that is a folder of files: it appears whole or not at all
+ * output_folder.h - an output that is a folder of files: it appears under its name whole, or not at all
  *
- * The files lie in a temporary folder beside the target (temporary.h), which gets its name at the end. One of them is
+ * The files are made in a temporary folder beside the target (temporary.h), which is renamed at the end. One file is
  * open at a time, as output->fd.
  */
 #ifndef QZ_FILE_OUTPUT_FOLDER_H

@@ -1,5 +1,7 @@
 /*
- * packed.c - the public functions for quantized tensors, in whatever layout they lie
+ * packed.c - the public functions for quantized tensors
+ *
+ * They check their arguments and call the layout of the tensor. They know no layout themselves.
  */
 #include "layout.h"
 #include "layouts/form.h"

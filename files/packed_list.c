@@ -1,5 +1,7 @@
 /*
  * packed_list.c - the list of a file's quantized tensors, which layouts fill in
+ *
+ * It also computes rows, columns and sizes of an entry from its scheme, shape and axis.
  */
 #include "packed_list.h"
 

@@ -1,5 +1,8 @@
 /*
- * parts.c - a file whose tensors lie in several files
+ * parts.c - a file whose tensors are in several files
+ *
+ * It opens the parts, joins their lists of tensors, and finds the part in which a tensor is. The containers index.c and
+ * gguf_split.c decide which parts there are.
  */
 #include "parts.h"
 

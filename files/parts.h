@@ -1,9 +1,9 @@
 /*
- * parts.h - a file whose tensors lie in several files
+ * parts.h - a file whose tensors are in several files
  *
- * One that was opened first, such as an index, names the others; the user sees one file. Each other one is opened by
- * its own container, read once for its list of tensors, and parked: only a few are open at a time. They all lie in the
- * folder of the first one, whatever that says.
+ * A first file, such as an index, names the others, and the user sees one file. Each of the others is opened by its own
+ * container, read once for its list of tensors, and then parked (its descriptor is closed), so that only a few are open
+ * at a time. All parts must be in the folder of the first file, whatever that file says.
  */
 #ifndef QZ_FILE_PARTS_H
 #define QZ_FILE_PARTS_H

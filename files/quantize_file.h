@@ -1,8 +1,8 @@
 /*
  * quantize_file.h - tensors in files
  *
- * Reads and writes files that hold named arrays: .npy, .npz, .safetensors and GGUF. A second layer over quantize.h: it
- * knows headers, names, offsets and safe writing, and nothing about how numbers are quantized.
+ * This library reads and writes files that hold named arrays: .npy, .npz, .safetensors and GGUF. It is a layer above
+ * quantize.h: it knows headers, names, offsets and safe writing, and nothing about how numbers are quantized.
  *
  *     #include <quantize_file.h>
  *
@@ -19,14 +19,15 @@
  *   - Files are not trusted. Whatever their bytes are, a function returns a result: no crash, no hang, no allocation
  *     that a length in the file decides without having been compared with the bytes that are there.
  *   - Files are read with pread and never mapped: a file that shrinks gives an error, not a signal.
- *   - Where a file could be understood in two ways it is refused, even if other readers take it: names that occur
+ *   - A file that could be understood in two ways is refused, even if other readers accept it: names that occur
  *     twice, bytes that belong to nothing, headers that disagree. The message says so.
  *   - An error's message is one line of printable ASCII, whatever the names in the file hold.
  *   - `error` and `options` may be NULL everywhere.
  *   - A qz_file or qz_writer is used by one thread at a time. Different ones are independent.
  *   - The first member of a structure that a caller hands over is its size, as the caller was compiled. A smaller one,
  *     of an older header, is accepted: what it lacks has its default, and is not written.
- *   - Numbers in memory have the machine's byte order, in files the file's: these functions convert.
+ *   - Numbers in memory have the machine's byte order, and numbers in files have that of the file. The functions
+ *     convert.
  */
 #ifndef QUANTIZE_FILE_H
 #define QUANTIZE_FILE_H

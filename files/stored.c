@@ -1,9 +1,9 @@
 /*
- * stored.c - tensors whose values are decoded from codes as they are read, passed on with these codes
+ * stored.c - copies the codes of tensors whose values are otherwise decoded as they are read
  *
- * The codes are those of ggml's types that the library has no scheme for, in blocks of a GGUF file, and codes of eight
- * bits in the library's own layout, which are those of Q8_0 (eight.c). Blocks go into a GGUF file as bytes; codes of
- * eight bits also go from one of the two layouts into the other.
+ * These codes are those of ggml's types for which the library has no scheme, in blocks of a GGUF file, and codes of
+ * eight bits in the library's own layout, which are those of Q8_0 (eight.c). Blocks are copied to a GGUF file as bytes.
+ * Codes of eight bits are also converted from one of these two layouts to the other.
  */
 #include <stdio.h>
 #include <stdlib.h>

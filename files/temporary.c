@@ -1,5 +1,5 @@
 /*
- * temporary.c - names of what is not complete yet, and the removal of what killed runs left
+ * temporary.c - names of files and folders that are not complete yet, and the removal of those that killed runs left
  */
 #include "temporary.h"
 

@@ -1,8 +1,8 @@
 /*
- * temporary.h - names of what is not complete yet, and the removal of what killed runs left
+ * temporary.h - names of files and folders that are not complete yet, and the removal of those that killed runs left
  *
- * Such a file or folder is called .quantize-<16 hex digits>.tmp, and its writer keeps it locked. Where a file system
- * has no locks, nothing is locked and nothing is removed but by the writer itself.
+ * Such a file or folder is called .quantize-<16 hex digits>.tmp, and its writer keeps it locked. On a file system
+ * without locks, only the writer itself removes it.
  */
 #ifndef QZ_FILE_TEMPORARY_H
 #define QZ_FILE_TEMPORARY_H

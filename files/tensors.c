@@ -1,5 +1,8 @@
 /*
- * tensors.c - the list of a file's tensors, which its container fills in, and reading them
+ * tensors.c - the list of a file's tensors, which its container fills in, and the functions that read them
+ *
+ * When a tensor is added, its sizes, its name and the place of its data are checked. Reads change the byte order if
+ * that of the file is another one.
  */
 #include "tensors.h"
 

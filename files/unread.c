@@ -1,5 +1,7 @@
 /*
- * unread.c - files of other programs, which are refused by their names
+ * unread.c - recognizes files of other programs that the library does not read
+ *
+ * They are refused by name: the message says what the file is, and how to make a file from it that is read.
  */
 #include "unread.h"
 

@@ -1,5 +1,5 @@
 /*
- * unread.h - files of other programs, which are refused by their names
+ * unread.h - recognizes files of other programs that the library does not read
  */
 #ifndef QZ_FILE_UNREAD_H
 #define QZ_FILE_UNREAD_H

@@ -1,5 +1,8 @@
 /*
- * writer.c - the public functions for writing
+ * writer.c - the public functions for writing files
+ *
+ * They check the order of calls, declarations and ranges, and call the container of the output. They know no formats
+ * themselves.
  */
 #include "writer.h"
 

@@ -1,5 +1,8 @@
 /*
- * array.c - one scale for a whole array: the rules, and the work cut into slices and chunks
+ * array.c - whole arrays with one scale: quantize, dequantize, pack and unpack
+ *
+ * This file has the rules for scale and zero point, and cuts the work into slices and chunks. The inner loops are
+ * kernels.
  */
 #include "base/fpenv.h"
 #include "kernels/kernels.h"

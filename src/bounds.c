@@ -1,5 +1,5 @@
 /*
- * bounds.c - between which numbers the scores of rows are
+ * bounds.c - computes lower and upper bounds of the scores of rows
  */
 #include "bounds.h"
 

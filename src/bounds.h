@@ -1,21 +1,20 @@
 /*
- * bounds.h - between which numbers the scores of rows are, found with integers
+ * bounds.h - lower and upper bounds of the scores of rows, computed with integers
  *
- * A query x becomes small integers u, x = a (u + e), and codes become small integers too, their levels: a value of a
- * row is nearly scale * level + bias. So dot / a is near to the sum over the groups of scale * sum(u level) + bias *
- * sum(u), and no further from it than
+ * A query x is rounded to small integers u: x = a (u + e). Codes become small integers, too, their levels: a value of a
+ * row is nearly scale * level + bias. So dot / a is near the sum over the groups of scale * sum(u level) + bias *
+ * sum(u). The difference has two parts, which are at most
  *
  *     max |value| * sum |e|, or |row| * |e|                 as the query was rounded
  *     max (|scale| * most level + |bias|) * sum |u| * c     where c is 0.5 / most level if levels are rounded, and a
  *                                                           bound for the errors of float32 beside it
  *
- * The first maximum, or the length of the row where lengths are found anyway, is the `spread` of a row, the second
- * maximum its `size`. For cosines all numbers of a row are divided
- * by its length; a squared distance is known from the dot product and half the squares of the row, which are one more
- * term.
+ * The first maximum, or the length of the row where lengths are computed anyway, is the `spread` of the row; the second
+ * maximum is its `size`. For cosines all numbers of a row are divided by its length. A squared distance follows from
+ * the dot product and half the squares of the row, which are one more term.
  *
- * What is known of rows without a query may be there already, as `ready`: their numbers, and perhaps their codes side
- * by side. Otherwise codes are laid side by side where several queries gain by it.
+ * `ready` may hold what is known about rows without a query: their numbers, and perhaps their codes side by side.
+ * Without it, codes are laid side by side if several queries gain by it.
  */
 #ifndef QZ_BOUNDS_H
 #define QZ_BOUNDS_H

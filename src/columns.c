@@ -1,16 +1,17 @@
 /*
- * columns.c - groups that run down the columns of a matrix whose rows lie next to each other
+ * columns.c - encodes and decodes groups that run down the columns of a matrix whose rows lie next to each other
  *
- * The usual way to such a matrix is to transpose tiles of it. Where nothing about it is special - groups of a multiple
- * of 32 values, wide scales (of two or four bytes) - many groups are worked on side by side instead. What does turn out
- * special goes the usual way.
+ * The usual way to process such a matrix is to transpose tiles of it. If nothing about it is special (groups of a
+ * multiple of 32 values, scales of two or four bytes), this file processes many groups side by side instead. What turns
+ * out to be special is processed in the usual way.
  *
  *     tile     panels that follow one another downwards
  *     panel    rows whose codes and scales, of all columns of the tile, are read or written together
  *     strip    one group of some rows of a panel, small enough for the first-level cache
  *
- * Memory is slow here for its latency: pieces of lines that are far apart follow no pattern that hardware foresees. So
- * the next panel is fetched while this one is worked on; evenly, for the hardware drops requests that come in bursts.
+ * The latency of memory makes this slow: hardware does not foresee accesses to pieces of lines that are far apart. So
+ * the next panel is fetched while this one is processed. The fetches are spread evenly, because the hardware drops
+ * requests that come in bursts.
  */
 #include "columns.h"
 #include "base/fpenv.h"

@@ -1,5 +1,5 @@
 /*
- * compare.c - the difference between a matrix and a packed one, or another matrix
+ * compare.c - measures the difference between a matrix and a packed one, or another matrix
  */
 #include "base/fpenv.h"
 #include "base/number.h"

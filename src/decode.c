@@ -1,5 +1,5 @@
 /*
- * decode.c - grouped decoding
+ * decode.c - decodes packed matrices: the public functions, and the work on a tile
  */
 #include "columns.h"
 #include "base/fpenv.h"

@@ -1,5 +1,5 @@
 /*
- * encode.c - grouped encoding
+ * encode.c - encodes matrices in groups: the public functions
  */
 #include "columns.h"
 #include "encode_long.h"

@@ -1,5 +1,5 @@
 /*
- * encode_codes.c - codes of groups whose scales are known, and what the codes do to the values
+ * encode_codes.c - makes codes of groups whose scales are known, and measures the errors of the codes
  */
 #include "encode_codes.h"
 #include "scales/exact.h"

@@ -1,5 +1,5 @@
 /*
- * encode_codes.h - codes of groups whose scales are known, and what the codes do to the values
+ * encode_codes.h - codes of groups whose scales are known, and the errors of the codes
  */
 #ifndef QZ_ENCODE_CODES_H
 #define QZ_ENCODE_CODES_H

@@ -1,8 +1,8 @@
 /*
- * encode_long.c - encoding of groups that are too long for a tile
+ * encode_long.c - encodes groups that are too long for a tile
  *
- * Each group is read in pieces of a tile's size: first for its range, which gives the plain scale; by a search as often
- * as that asks for; and last for its codes.
+ * Each group is read in pieces of a tile's size: first for its range, which gives the plain scale; then as often as a
+ * search needs it; and last for its codes.
  */
 #include "encode_long.h"
 #include "scales/clip.h"

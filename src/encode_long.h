@@ -1,5 +1,5 @@
 /*
- * encode_long.h - encoding of groups that are too long for a tile
+ * encode_long.h - encodes groups that are too long for a tile
  */
 #ifndef QZ_ENCODE_LONG_H
 #define QZ_ENCODE_LONG_H

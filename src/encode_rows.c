@@ -1,5 +1,5 @@
 /*
- * encode_rows.c - encoding of rows of whole groups
+ * encode_rows.c - encodes rows of whole groups
  */
 #include "encode_rows.h"
 #include "scales/clip.h"

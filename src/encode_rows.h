@@ -1,5 +1,5 @@
 /*
- * encode_rows.h - encoding of rows of whole groups
+ * encode_rows.h - encodes rows of whole groups
  */
 #ifndef QZ_ENCODE_ROWS_H
 #define QZ_ENCODE_ROWS_H

@@ -1,29 +1,30 @@
 /*
- * gptq.c - codes chosen one input after another, so that later ones make up for the errors of earlier ones
+ * gptq.c - GPTQ: chooses codes one input after another, so that later codes make up for the errors of earlier ones
  *
- * The inputs x of a layer reach a row of weights w as the sum of w[k] x[k]. With the Gram matrix H, the mean of x x^T,
- * a row of errors e = w - decoded(w) costs the output e H e^T. Four steps make that small:
+ * A layer adds up w[k] x[k] for a row of weights w and its inputs x. H is the Gram matrix of the inputs, the mean of x
+ * x^T. A row of errors e = w - decoded(w) then costs the output e H e^T, its mean squared error. These steps make it
+ * small:
  *
- *   read_gram    H as doubles, symmetric
- *   enlarge      its diagonal multiplied with 1 + damping: the fewer examples, the less their correlations are believed
- *   factor       an order of the inputs, and H = R R^T in that order, R upper triangular. The cost of a row is then the
- *                sum over k of (R[k][k] e[k] + sum over j < k of R[j][k] e[j])^2: when the inputs before k have their
- *                codes, the best value for k is w[k] + sum over j < k of e[j] A[j][k] with A[j][k] = R[j][k] / R[k][k].
- *                R[k][k]^2 is what is left of the power of input k when all later ones have done what they can for
- *                it: the weight with which the scales are found.
- *   feed_back    takes the values of that sum, rounds each to its nearest code
- *   sweep        goes over all groups again: first the best scale for the codes, then for each code in turn the best
- *                one while all others stay. No step makes the cost larger, but for the rounding of decoded values to
- *                float32.
+ *   read_gram    reads H as doubles and makes it symmetric
+ *   enlarge      multiplies its diagonal by 1 + damping: with fewer examples, their correlations count less
+ *   factor       chooses an order of the inputs, and factors H = R R^T in that order, R upper triangular. The cost of a
+ *                row is then the sum over k of (R[k][k] e[k] + sum over j < k of R[j][k] e[j])^2. When the inputs
+ *                before k have their codes, the best value for k is w[k] + sum over j < k of e[j] A[j][k] with A[j][k]
+ *                = R[j][k] / R[k][k]. R[k][k]^2 is what is left of the power of input k when all later inputs have made
+ *                up for as much as they can. It is the weight with which the scales are found.
+ *   feed_back    computes the values of that sum, and rounds each to its nearest code
+ *   sweep        goes over all groups again. It finds first the best scale for the codes, then for each code in turn
+ *                the best code while all others stay. No step makes the cost larger, except by rounding decoded values
+ *                to float32.
  *
- * and two more tell what came of it:
+ * Two more steps measure the result:
  *
- *   count        weights beyond the ends of the code range
- *   measure      the sums of w H w^T and e H e^T, with H as it was given, or with that of other examples
+ *   count        counts weights beyond the ends of the code range
+ *   measure      sums w H w^T and e H e^T, with H as it was given, or with the H of other examples
  *
- * All is in double, and every long sum is one of fused multiply-adds in the order of its index (the kernel
- * multiply_add): the bytes are the same for every kernel set and number of threads. Rows do not know of each other;
- * they are worked on in slabs of SLAB rows whose elements lie side by side.
+ * All is in double, and every long sum is a sum of fused multiply-adds in the order of its index (the kernel
+ * multiply_add). So the bytes are the same for every kernel set and number of threads. Rows do not depend on each
+ * other. They are processed in slabs of SLAB rows, whose elements lie side by side.
  */
 #include "scales/encoder.h"
 #include "scales/exact.h"

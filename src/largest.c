@@ -1,5 +1,5 @@
 /*
- * largest.c - largest magnitudes of rows and matrices, and the super scales that follow from them
+ * largest.c - finds the largest magnitudes of rows and matrices, and computes super scales from them
  *
  * Super scales of whole rows, or of the matrix, must be known before the first group is encoded.
  */

@@ -1,5 +1,5 @@
 /*
- * largest.h - largest magnitudes, and the super scales that follow from them
+ * largest.h - largest magnitudes of rows and matrices, and the super scales that are computed from them
  */
 #ifndef QZ_LARGEST_H
 #define QZ_LARGEST_H

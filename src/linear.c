@@ -1,9 +1,9 @@
 /*
- * linear.c - rows of floats times a packed matrix
+ * linear.c - multiplies rows of floats with a packed matrix
  *
- * Some rows of floats are prepared (linear_inputs.h); then the weights, rows or columns of the packed matrix, are dealt
- * to the threads, which multiply all these rows with some weights after others: as floats (linear_panels.h), or as
- * bytes (linear_bytes.h). Each sum is found by one thread, in one order.
+ * Some rows of floats are prepared (linear_inputs.h). Then the weights, rows or columns of the packed matrix, are
+ * distributed among the threads. Each thread multiplies all these rows with some weights at a time, as floats
+ * (linear_panels.h) or as bytes (linear_bytes.h). One thread computes each sum, in one order.
  */
 #include "base/fpenv.h"
 #include "base/pool.h"

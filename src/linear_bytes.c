@@ -1,5 +1,5 @@
 /*
- * linear_bytes.c - products of bytes
+ * linear_bytes.c - multiplies bytes: rows of floats as multiples of steps, with codes as small integers
  */
 #include "linear_bytes.h"
 

@@ -1,8 +1,8 @@
 /*
- * linear_bytes.h - products of bytes: rows of floats as multiples of steps, and codes as small whole numbers
+ * linear_bytes.h - products of bytes: rows of floats as multiples of steps, and codes as small integers
  *
- * In a group a value is scale * level + bias, with levels of 0..127. So the product of 32 columns of which a step is
- * known is scale * step * sum(level * byte) + bias * step * sum(byte); the first sum is one of integers.
+ * In a group a value is scale * level + bias, with levels of 0..127. So the product of 32 columns with a known step is
+ * scale * step * sum(level * byte) + bias * step * sum(byte). The first sum is a sum of integers.
  */
 #ifndef QZ_LINEAR_BYTES_H
 #define QZ_LINEAR_BYTES_H

@@ -1,5 +1,5 @@
 /*
- * linear_inputs.c - rows of floats that are multiplied with a packed matrix
+ * linear_inputs.c - prepares the rows of floats that are multiplied with a packed matrix
  */
 #include "linear_inputs.h"
 #include "base/number.h"

@@ -1,8 +1,8 @@
 /*
- * linear_inputs.h - rows of floats that are multiplied with a packed matrix: as float32, and as bytes
+ * linear_inputs.h - the rows of floats that are multiplied with a packed matrix: as float32, and as bytes
  *
- * Of each 32 columns of a row, a block, the values may become multiples of one step. Blocks whose numbers are so large
- * or small that products of float32 with them are in doubt stay as they are, and so do those that hold NaN or infinity.
+ * A block is 32 columns of a row. Its values may become multiples of one step. A block stays float32 if its numbers are
+ * so large or small that products of float32 with them are in doubt, or if it holds NaN or infinity.
  */
 #ifndef QZ_LINEAR_INPUTS_H
 #define QZ_LINEAR_INPUTS_H

@@ -1,5 +1,5 @@
 /*
- * linear_panels.c - weights as floats, and products with them
+ * linear_panels.c - decodes weights to panels of floats, and multiplies with them
  */
 #include "linear_panels.h"
 

@@ -1,8 +1,8 @@
 /*
- * linear_panels.h - weights of a packed matrix as floats, a panel of them at a time, and products with them
+ * linear_panels.h - weights of a packed matrix as floats, one panel at a time, and products with them
  *
- * A weight is a row of the packed matrix, or a column; its elements are numbered along it. A panel is some weights for
- * QZ_PANEL_DEPTH elements, QZ_SIDE of them side by side.
+ * A weight is a row or a column of the packed matrix; its elements are numbered along it. A panel is QZ_PANEL_DEPTH
+ * elements of some weights, with QZ_SIDE weights side by side.
  */
 #ifndef QZ_LINEAR_PANELS_H
 #define QZ_LINEAR_PANELS_H

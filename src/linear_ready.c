@@ -1,8 +1,8 @@
 /*
- * linear_ready.c - qz_linear_prepare: weights side by side, as products of bytes read them
+ * linear_ready.c - qz_linear_prepare: lays weights side by side, as products of bytes read them
  *
- * Sides of 16 weights are dealt to the threads (linear_bytes.c lays them out). What is made is a copy for speed alone:
- * rows go on to be what they are stored as.
+ * Sides of 16 weights are distributed among the threads (linear_bytes.c lays them out). The copy serves speed only; the
+ * rows stay what they are.
  */
 #include "linear_ready.h"
 #include "base/fpenv.h"

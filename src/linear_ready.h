@@ -1,5 +1,5 @@
 /*
- * linear_ready.h - what products know of weights before there are rows to multiply
+ * linear_ready.h - what products know about weights before there are rows to multiply
  */
 #ifndef QZ_LINEAR_READY_H
 #define QZ_LINEAR_READY_H

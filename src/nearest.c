@@ -1,11 +1,11 @@
 /*
- * nearest.c - the rows of a packed matrix that score best with queries
+ * nearest.c - finds the rows of a packed matrix that score best with queries
  *
- * Queries are taken some at a time, and rows are dealt to the threads. Where a short list will do, one is made for each
- * query (shortlist.h), and its rows are looked at instead of all. Where there are bounds (bounds.h), a slice looks
- * at a block of rows with each query and keeps those whose upper bound reaches the k-th best lower bound so far; these
- * are decoded and scored when many have gathered, and at the end. Otherwise all rows are decoded and scored. Either way
- * the best are found by their scores as scoring.h has them, and so they are the same.
+ * Some queries are processed at a time, and rows are distributed among the threads. If a short list is enough, one is
+ * made for each query (shortlist.h), and only its rows are considered. If there are bounds (bounds.h), a slice computes
+ * them for a block of rows with each query, and keeps the rows whose upper bound reaches the k-th best lower bound so
+ * far. These rows are decoded and scored when many have gathered, and at the end. Without bounds all rows are decoded
+ * and scored. Both ways rank rows by the scores of scoring.h, and so find the same rows.
  */
 #include "base/fpenv.h"
 #include "base/number.h"

@@ -1,5 +1,5 @@
 /*
- * operation.c - what encoding, decoding and comparing begin and end with
+ * operation.c - checks and cuts a matrix of floats and a packed one, for encoding, decoding and comparing
  */
 #include "operation.h"
 #include "base/number.h"

@@ -1,5 +1,6 @@
 /*
- * operation.h - a matrix of floats and a packed one, checked and cut: what encoding, decoding and comparing begin with
+ * operation.h - an operation: a matrix of floats and a packed one, checked and cut; encoding, decoding and comparing
+ * begin with it
  */
 #ifndef QZ_OPERATION_H
 #define QZ_OPERATION_H

@@ -1,7 +1,7 @@
 /*
- * prepared.c - qz_prepare: the numbers of rows, their codes side by side, and their signs
+ * prepared.c - qz_prepare: computes the numbers of rows, and lays out their codes side by side and their signs
  *
- * Rows are taken in the blocks that a search looks at together (bounds.h), which are dealt to the threads.
+ * Rows are processed in the blocks that a search looks at together (bounds.h), which are distributed among the threads.
  */
 #include "prepared.h"
 #include "base/fpenv.h"

@@ -1,5 +1,5 @@
 /*
- * prepared.h - what searches know of rows before there are queries
+ * prepared.h - what searches know about rows before there are queries
  */
 #ifndef QZ_PREPARED_H
 #define QZ_PREPARED_H

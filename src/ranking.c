@@ -1,5 +1,5 @@
 /*
- * ranking.c - the best of many rows
+ * ranking.c - keeps the best of many rows
  */
 #include "ranking.h"
 

@@ -1,8 +1,8 @@
 /*
  * ranking.h - the best of many rows
  *
- * Rows are ordered by a key, the larger the better, and equal ones by their number: no two rows are equal, and so what
- * the best ones are does not depend on the order in which they come.
+ * Rows are ordered by a key, larger keys first, and rows with equal keys by their number. So no two rows are equal, and
+ * the best rows do not depend on the order in which rows arrive.
  */
 #ifndef QZ_RANKING_H
 #define QZ_RANKING_H

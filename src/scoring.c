@@ -1,5 +1,5 @@
 /*
- * scoring.c - the scores of decoded rows with queries
+ * scoring.c - computes the scores of decoded rows with queries
  */
 #include "scoring.h"
 #include "base/number.h"

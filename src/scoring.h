@@ -1,5 +1,5 @@
 /*
- * scoring.h - the scores of decoded rows with queries, as quantize.h defines them
+ * scoring.h - computes the scores of decoded rows with queries, as quantize.h defines them
  */
 #ifndef QZ_SCORING_H
 #define QZ_SCORING_H

@@ -1,5 +1,5 @@
 /*
- * shortlist.c - rows that are probably among the best, chosen by signs
+ * shortlist.c - chooses rows that are probably among the best, by their signs
  */
 #include "shortlist.h"
 #include "base/number.h"

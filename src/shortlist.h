@@ -1,13 +1,13 @@
 /*
- * shortlist.h - rows that are probably among the best, chosen by signs
+ * shortlist.h - short lists: rows that are probably among the best, chosen by their signs
  *
- * A row, divided by its length for cosines, is nearly mean + factor * signs: the mean of some rows, and the signs of
- * the differences y from it, with factor = y . y / (sum of |y|). This is the estimate of Gao and Long's RaBitQ
- * (SIGMOD 2024, arXiv 2405.12497) without their rotation: where the signs of a query are independent of errors, its
- * mean is right. The dot product with the mean is the same for all rows and left out; for QZ_L2 half the square of
- * the row is subtracted. A query becomes integers of QZ_SIGN_MOST at most. So an estimate is one product of float32,
- * or two, of an integer that every kernel set finds; of equal estimates the row that comes first is the better one.
- * Therefore the list depends on the rows and the query alone.
+ * A row, divided by its length for cosines, is approximated by mean + factor * signs. The mean is that of some rows,
+ * the signs are those of the differences y from it, and factor = y . y / (sum of |y|). This is the estimate of Gao and
+ * Long's RaBitQ (SIGMOD 2024, arXiv 2405.12497) without their rotation: if the signs of a query are independent of
+ * errors, its mean is right. The dot product with the mean is the same for all rows and is left out; for QZ_L2 half the
+ * square of the row is subtracted. A query becomes integers of at most QZ_SIGN_MOST. So an estimate is an integer, the
+ * same for every kernel set, and one or two products of float32 with it. Of equal estimates the first row is better.
+ * Therefore the list depends only on the rows and the query.
  */
 #ifndef QZ_SHORTLIST_H
 #define QZ_SHORTLIST_H

@@ -1,5 +1,6 @@
 /*
- * vectors.c - vectors before they are quantized: divided by their lengths; rotated; in another basis
+ * vectors.c - prepares vectors before they are quantized: divides them by their lengths, rotates them, changes their
+ * basis
  */
 #include "quantize.h"
 

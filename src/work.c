@@ -1,5 +1,5 @@
 /*
- * work.c - the cut of a matrix into tiles and slices, the work on them, the sum of what the slices found
+ * work.c - cuts a matrix into tiles and slices, runs the work on them, and adds up what the slices found
  */
 #include "work.h"
 

@@ -1,10 +1,11 @@
 /*
  * work.h - the cut of a matrix into tiles and slices, and the work on them
  *
- * A tile holds whole groups of one or more rows and is small enough for the first-level cache: it is read once from
- * memory, and range, scales, codes and statistics are made while it is there. A group too long for a tile is worked on
- * in pieces. Tiles start at an even group of their row, so that no two tiles share a byte of codes or zeros. A slice is
- * some tiles that one thread works on, one after another; what slices found is added up in their order.
+ * A tile holds whole groups of one or more rows and fits into the first-level cache. It is read from memory once, and
+ * its ranges, scales, codes and statistics are computed while it is in the cache. A group that is too long for a tile
+ * is processed in pieces. Tiles begin at an even group of their row, so that no two tiles share a byte of codes or
+ * zeros. A slice is some tiles that one thread processes one after another. The findings of slices are added up in the
+ * order of the slices.
  */
 #ifndef QZ_WORK_H
 #define QZ_WORK_H

@@ -1,5 +1,5 @@
 /*
- * gguf.c - reading the header of a GGUF file
+ * gguf.c - reads the header of a GGUF file: its keys, and its list of tensors
  */
 #include "gguf.h"
 

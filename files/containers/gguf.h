@@ -1,14 +1,14 @@
 /*
- * gguf.h - the header of a GGUF file: read strictly, written without freedom
+ * gguf.h - the header of a GGUF file: read strictly, written in one form only
  *
  *     "GGUF"  version  tensors  keys       4 + 4 + 8 + 8 bytes, numbers with the least significant byte first
  *     key  type  value                     for each key
  *     name  axes  sizes  type  offset      for each tensor; sizes from the axis on that runs fastest
  *     zeros up to a multiple of the alignment, then the data of each tensor with zeros after it
  *
- * Versions 2 and 3, which do not differ. What ggml reads is read, but for bytes that follow the data, names that are
- * not UTF-8 and truth values other than 0 and 1. Values are kept as the bytes that they have in the file, so that keys
- * of any meaning can be written again as they were.
+ * Versions 2 and 3 are read; they do not differ. All that ggml reads is read, except files with bytes after the data,
+ * names that are not UTF-8, and truth values other than 0 and 1. Values are kept as the bytes that they have in the
+ * file, so that keys of any meaning can be written again unchanged.
  */
 #ifndef QZ_GGUF_H
 #define QZ_GGUF_H

@@ -1,9 +1,9 @@
 /*
- * gguf_file.c - a GGUF file as a container
+ * gguf_file.c - GGUF as a container that is read
  *
- * Tensors of numbers are read as they are. Blocks of 4-bit codes that the library has a scheme for are listed as items
- * of their size: they are taken apart by the layout of quantized tensors. Most other blocks are decoded as they are
- * read, and listed as the float32 that they become.
+ * Tensors of numbers are read as they are. Blocks of 4-bit codes for which the library has a scheme are listed as items
+ * of their size, and the layout of quantized tensors (gguf_layout.c) takes them apart. Most other blocks are decoded as
+ * they are read, and are listed as float32.
  */
 #include "../container.h"
 

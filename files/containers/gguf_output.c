@@ -1,10 +1,9 @@
 /*
- * gguf_output.c - a GGUF file as a container that is written
+ * gguf_output.c - GGUF as a container that is written
  *
- * Keys are those of the file whose metadata is passed on, if it is GGUF, as bytes. Two are made anew, because they
- * speak of the tensors: general.file_type, the type of most bytes, and general.quantization_version. Those that number
- * the parts of a file are left out. A file that no metadata is passed on to has the two alone, and if it has no blocks,
- * none.
+ * If the metadata of a GGUF file is passed on, its keys are copied as bytes. Two keys are made anew, because they
+ * describe the tensors: general.file_type, the type of most bytes, and general.quantization_version. Keys that number
+ * the parts of a file are left out. Without metadata, the file has these two keys only, and none if it has no blocks.
  */
 #include "gguf_output.h"
 

@@ -1,5 +1,5 @@
 /*
- * gguf_output.h - a GGUF file as a container that is written
+ * gguf_output.h - GGUF as a container that is written
  */
 #ifndef QZ_GGUF_OUTPUT_H
 #define QZ_GGUF_OUTPUT_H

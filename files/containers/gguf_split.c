@@ -1,5 +1,7 @@
 /*
- * gguf_split.c - a GGUF file in several parts
+ * gguf_split.c - reads a GGUF file that is in several parts
+ *
+ * It finds the other parts by the name of the first one, and checks that their keys agree.
  */
 #include "gguf_split.h"
 

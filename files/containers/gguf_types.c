@@ -1,5 +1,5 @@
 /*
- * gguf_types.c - the table of ggml's types
+ * gguf_types.c - the table of ggml's types: id, name, and the values and bytes of a block
  */
 #include "gguf_types.h"
 

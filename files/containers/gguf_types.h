@@ -1,5 +1,7 @@
 /*
- * gguf_types.h - the types of tensors in GGUF files, which are ggml's: blocks of so many values in so many bytes
+ * gguf_types.h - the types of tensors in GGUF files, which are those of ggml
+ *
+ * A type has blocks of a fixed number of values in a fixed number of bytes.
  */
 #ifndef QZ_GGUF_TYPES_H
 #define QZ_GGUF_TYPES_H

@@ -1,8 +1,8 @@
 /*
- * gguf_values.c - bytes of a GGUF header in order, from a file or from memory, and the values among them
+ * gguf_values.c - takes the bytes of a GGUF header in order, from a file or from memory, and reads values from them
  *
- * No count from the file decides how long anything takes or how much memory it needs before it was compared with the
- * bytes that follow.
+ * A count from the file is compared with the bytes that follow it before it decides how long anything takes or how much
+ * memory it needs.
  */
 #include "gguf_values.h"
 

@@ -1,5 +1,5 @@
 /*
- * gguf_values.h - bytes of a GGUF header in order, from a file or from memory, and the values among them
+ * gguf_values.h - the bytes of a GGUF header in order, from a file or from memory, and the values in them
  */
 #ifndef QZ_GGUF_VALUES_H
 #define QZ_GGUF_VALUES_H

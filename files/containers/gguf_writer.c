@@ -1,7 +1,7 @@
 /*
- * gguf_writer.c - making the header of a GGUF file
+ * gguf_writer.c - makes the header of a GGUF file
  *
- * Version 3, and nothing that only some readers take: flat arrays, names of at most 63 bytes, data without gaps.
+ * It writes version 3, and only what all readers accept: flat arrays, names of at most 63 bytes, data without gaps.
  */
 #include "gguf.h"
 

@@ -1,11 +1,12 @@
 /*
- * index.c - model.safetensors.index.json: a model in several .safetensors files
+ * index.c - reads model.safetensors.index.json: a model in several .safetensors files
  *
  *     {"metadata": {"total_size": 24}, "weight_map": {"name": "model-00001-of-00002.safetensors", ...}}
  *
- * Strict where two readers might see different models: names that occur twice, a tensor that is not just where the map
- * says. The total size is compared, but a wrong one is only noted: tools write it wrongly (tensors that are shared
- * count twice, quantized ones as what they were), and nothing follows from it.
+ * The reader refuses an index that two readers could understand differently: a name that occurs twice, or a tensor that
+ * is not exactly in the file that the map names. The total size is compared, but a wrong one is only noted, because
+ * nothing depends on it and tools often write it wrong: they count shared tensors twice, and quantized tensors with the
+ * size that they had before.
  */
 #include "../container.h"
 

@@ -1,8 +1,8 @@
 /*
- * json.c - a strict reader of JSON, one token at a time
+ * json.c - reads JSON strictly, one token at a time
  *
- * What may come next is one of a few states; which of the open containers are arrays is one bit for each. So depth
- * costs neither stack nor memory, and each byte is looked at once.
+ * The reader has a few states, which say what may come next, and one bit for each open container, which says whether it
+ * is an array. So depth costs neither stack nor memory, and each byte is looked at once.
  */
 #include "json.h"
 

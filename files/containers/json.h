@@ -6,10 +6,10 @@
  *     while (qz_json_next(&json) > QZ_JSON_END)
  *         ...
  *
- * It takes exactly RFC 8259: no byte order mark, no comments, no trailing commas, nothing but white space after the
- * value. Strings are well-formed UTF-8, and escapes of surrogates come in pairs. It neither recurses nor allocates;
- * arrays and objects within each other are limited. Whether keys occur twice is for the caller to see, who knows
- * which of them matter.
+ * It accepts exactly RFC 8259: no byte order mark, no comments, no trailing commas, and nothing but white space after
+ * the value. Strings must be well-formed UTF-8, and escapes of surrogates must come in pairs. The reader neither
+ * recurses nor allocates, and limits how deep arrays and objects are nested. It does not check whether keys occur
+ * twice; the caller, who knows which keys matter, does.
  */
 #ifndef QZ_JSON_H
 #define QZ_JSON_H

@@ -1,5 +1,5 @@
 /*
- * model.c - the list of tensors that a header fills in, within its limits of memory
+ * model.c - the list of tensors that the header of a model's file fills in, within limits of memory
  */
 #include "model.h"
 

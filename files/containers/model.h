@@ -1,8 +1,8 @@
 /*
- * model.h - what the header of a file with a model lists: tensors of any type, and where their bytes are
+ * model.h - the tensors that the header of a model's file lists: any type, and the place of their bytes
  *
- * Shared by the containers whose headers stand before all data: safetensors.h and gguf.h. What is kept of a header is
- * limited, because a header that is listed is a hundred times shorter than one that was made to be long.
+ * Containers whose headers stand before all data share it: safetensors.h and gguf.h. The memory for a header is
+ * limited: a header of a real model is a hundred times shorter than one that was made long on purpose.
  */
 #ifndef QZ_MODEL_H
 #define QZ_MODEL_H

@@ -1,5 +1,7 @@
 /*
- * npy.c - one array in a file of its own
+ * npy.c - .npy as a container: one array in a file
+ *
+ * The header is read and written by npy_header.c.
  */
 #include "../container.h"
 

@@ -1,10 +1,11 @@
 /*
- * npy_header.c - the header of an array in NumPy's format
+ * npy_header.c - reads and writes the header of an array in NumPy's format
  *
  *     \x93NUMPY  major minor  length  {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }  padding \n
  *
- * The text is a Python literal. NumPy evaluates it; this file reads exactly the dictionaries that can describe an
- * array, once each key, and refuses all else. Nothing is nested but records in the type, to a small depth.
+ * The text is a Python literal, which NumPy evaluates. This file does not evaluate it: it reads exactly the
+ * dictionaries that can describe an array, with each key once, and refuses everything else. Only records in the type
+ * are nested, to a small depth.
  */
 #include "npy_header.h"
 

@@ -1,5 +1,5 @@
 /*
- * npy_text.c - the text of a header, which is a Python literal
+ * npy_text.c - takes words, strings and signs from the text of a header, which is a Python literal
  */
 #include "npy_text.h"
 

@@ -1,5 +1,5 @@
 /*
- * npy_text.h - the text of a header, which is a Python literal
+ * npy_text.h - takes words, strings and signs from the text of a header, which is a Python literal
  */
 #ifndef QZ_FILE_NPY_TEXT_H
 #define QZ_FILE_NPY_TEXT_H

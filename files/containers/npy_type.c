@@ -1,8 +1,7 @@
 /*
- * npy_type.c - the types of NumPy's arrays
+ * npy_type.c - reads and writes the types of NumPy's arrays
  *
- * Types that are elements of the library are read as those. The others are kept as text, once they have been understood
- * far enough to know the bytes of an item.
+ * Types that the library has as elements become these. Others are kept as text; only the bytes of an item are computed.
  */
 #include "npy_type.h"
 

@@ -1,5 +1,8 @@
 /*
- * npz.c - an .npz: a zip archive of arrays
+ * npz.c - .npz as a container: a zip archive of arrays
+ *
+ * It lists the members of an archive as tensors. zip.c reads the structure of the archive, zip_data.c the data,
+ * npy_header.c the headers of the arrays.
  */
 #include "npz_writer.h"
 

@@ -1,9 +1,10 @@
 /*
- * npz_writer.c - writing zip archives of arrays, uncompressed
+ * npz_writer.c - writes zip archives of arrays, uncompressed
  *
- * All sizes are known once the tensors are declared, so each member has its place from the start and data can arrive in
- * any order. Only the checksums come later: headers are written last. Times are those of the format's epoch. Filler in
- * the headers puts the data of each array at a multiple of 64 bytes, so that it can be used in place.
+ * All sizes are known when the tensors have been declared, so each member has its place from the beginning, and data
+ * can arrive in any order. Only the checksums are known later, so headers are written last. Times in the archive are
+ * the first that the format can express, so that they do not change the bytes. Padding in the headers puts the data of
+ * each array at a multiple of 64 bytes, so that it can be used in place.
  */
 #include "npz_writer.h"
 

@@ -1,5 +1,5 @@
 /*
- * npz_writer.h - what npz.c lists in its row of the table of containers
+ * npz_writer.h - the functions by which npz.c writes, for its row in the table of containers
  */
 #ifndef QZ_FILE_NPZ_WRITER_H
 #define QZ_FILE_NPZ_WRITER_H

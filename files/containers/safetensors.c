@@ -1,5 +1,5 @@
 /*
- * safetensors.c - reading the header of a .safetensors file
+ * safetensors.c - reads the header of a .safetensors file
  */
 #include "safetensors.h"
 

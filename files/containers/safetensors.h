@@ -1,11 +1,11 @@
 /*
- * safetensors.h - the header of a .safetensors file: read strictly, written without freedom
+ * safetensors.h - the header of a .safetensors file: read strictly, written in one form only
  *
  *     N (8 bytes, least significant first)  {"name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},...}  data
  *
- * N counts the bytes of the JSON text. The tensors fill the data without holes. What the format's own library accepts
- * is accepted, but where two readers might understand a file in two ways: names or metadata that occur twice, white
- * space before the text.
+ * N counts the bytes of the JSON text. The tensors fill the data without gaps. All that the format's own library
+ * accepts is accepted, except what two readers could understand differently: names or metadata that occur twice, and
+ * white space before the text.
  */
 #ifndef QZ_SAFETENSORS_H
 #define QZ_SAFETENSORS_H

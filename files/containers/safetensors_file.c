@@ -1,5 +1,7 @@
 /*
- * safetensors_file.c - a .safetensors file as a container
+ * safetensors_file.c - .safetensors as a container
+ *
+ * The header is read by safetensors.c and written by safetensors_writer.c.
  */
 #include "../container.h"
 

@@ -1,5 +1,5 @@
 /*
- * safetensors_file.h - writing .safetensors files, for the containers that consist of them
+ * safetensors_file.h - writes .safetensors files, for the containers that consist of them
  */
 #ifndef QZ_SAFETENSORS_FILE_H
 #define QZ_SAFETENSORS_FILE_H

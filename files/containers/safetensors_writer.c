@@ -1,7 +1,8 @@
 /*
- * safetensors_writer.c - making the header of a .safetensors file
+ * safetensors_writer.c - makes the header of a .safetensors file
  *
- * As the format's own library writes it: no white space, metadata first, spaces at the end up to a multiple of 8.
+ * The header has the form that the format's own library writes: no white space, metadata first, and spaces at the end
+ * up to a multiple of 8.
  */
 #include "safetensors.h"
 

@@ -1,8 +1,8 @@
 /*
- * shards.c - a folder with a model in one or several .safetensors files, as Hugging Face's tools lay it out
+ * shards.c - a folder with a model in one or several .safetensors files, as Hugging Face's tools write it
  *
- * One file is called STEM.safetensors. Several have numbers, and STEM.safetensors.index.json says which tensor lies
- * where. Only one file is open at a time.
+ * One file is called STEM.safetensors. Several files are numbered, and STEM.safetensors.index.json says which tensor is
+ * in which file. The files are written one after another, so only one is open at a time.
  */
 #include "../container.h"
 

@@ -1,8 +1,8 @@
 /*
- * zip.c - the structure of zip archives, read strictly
+ * zip.c - reads the structure of zip archives strictly
  *
- * Every byte of the archive must belong to exactly one record, and records that say the same thing must agree. What is
- * left is an archive that all readers understand alike.
+ * Every byte of the archive must belong to exactly one record, and records that say the same thing must agree. All
+ * readers understand an archive that passes these checks in the same way.
  */
 #include "zip.h"
 

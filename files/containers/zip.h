@@ -6,8 +6,8 @@
  *     [zip64 end record, zip64 locator]    if a count or offset needs more than 16 or 32 bits
  *     end record
  *
- * All numbers are little-endian. A number of 32 bits that is all ones stands in the zip64 extra field (id 1), 64 bits
- * long, in the order: bytes, packed bytes, offset.
+ * All numbers are little-endian. If a number of 32 bits is all ones, its value is in the zip64 extra field (id 1), with
+ * 64 bits, in this order: bytes, packed bytes, offset.
  */
 #ifndef QZ_ZIP_H
 #define QZ_ZIP_H

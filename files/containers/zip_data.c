@@ -1,5 +1,7 @@
 /*
- * zip_data.c - the data of a member of a zip archive: expanded, checked, read in any order
+ * zip_data.c - reads the data of a member of a zip archive: expands it, checks it, and reads it in any order
+ *
+ * A compressed member that is not read in order is expanded once, into a file without a name.
  */
 #include "zip_data.h"
 

@@ -7,7 +7,8 @@
  *     W.nested_absmax, .nested_quant_map float32 [blocks of absmax], [256], of nested scales
  *     W.quant_state.bitsandbytes__nf4    uint8, a text in JSON (or __fp4)
  *
- * Blocks run on from row to row; only where rows are of whole blocks, or there is but one, are they groups of rows.
+ * A block may continue in the next row. Blocks are groups of a row only if rows consist of whole blocks, or if there is
+ * one row.
  */
 #include "foreign.h"
 

@@ -1,5 +1,6 @@
 /*
- * compressed_tensors.c - the layouts of compressed-tensors: pack-quantized, nvfp4- and mxfp4-pack-quantized
+ * compressed_tensors.c - the layouts of compressed-tensors: pack-quantized, nvfp4-pack-quantized and
+ * mxfp4-pack-quantized
  *
  *     MODULE.weight_packed        int32 [out, in / 8], words of eight inputs with 8 added; of E2M1 uint8 [out, in / 2]
  *     MODULE.weight_scale         float [out, groups]; E4M3 or E8M0

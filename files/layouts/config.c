@@ -1,5 +1,5 @@
 /*
- * config.c - what the file beside a checkpoint says about its quantization, and the words that say it
+ * config.c - reads and writes what the file beside a checkpoint says about its quantization
  */
 #include "config.h"
 

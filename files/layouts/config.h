@@ -1,8 +1,8 @@
 /*
- * config.h - what the file beside a checkpoint says about its quantization, and the words that say it
+ * config.h - what the file beside a checkpoint says about its quantization
  *
- * Programs keep it as "quantization_config" (or "quantization") in config.json, or in quantize_config.json. A file that
- * was written here alone has it in its `__metadata__`.
+ * Programs keep this as "quantization_config" (or "quantization") in config.json, or in quantize_config.json. A single
+ * file that was written here has it in its `__metadata__`.
  */
 #ifndef QZ_LAYOUTS_CONFIG_H
 #define QZ_LAYOUTS_CONFIG_H

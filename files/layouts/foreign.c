@@ -1,5 +1,7 @@
 /*
- * foreign.c - what the layouts of other programs in safetensors have in common
+ * foreign.c - functions that the layouts of other programs in safetensors share: members by name, type and shape
+ *
+ * It knows no layout. What is wrong with a tensor is kept in words.
  */
 #include "foreign.h"
 

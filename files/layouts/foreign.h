@@ -1,8 +1,8 @@
 /*
- * foreign.h - what the layouts of other programs in safetensors have in common
+ * foreign.h - functions that the layouts of other programs in safetensors share
  *
- * A layout finds its tensors by their names and says what they are; what is wrong with them is kept in words, for the
- * time when such a tensor is wanted.
+ * A layout finds its tensors by their names and describes them. If something is wrong with a tensor, the reason is kept
+ * in words; it becomes an error when the tensor is read.
  */
 #ifndef QZ_LAYOUTS_FOREIGN_H
 #define QZ_LAYOUTS_FOREIGN_H

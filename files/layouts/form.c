@@ -1,8 +1,8 @@
 /*
- * form.c - blocks of quantized tensors that lie in the forms of other programs
+ * form.c - reads and writes blocks of quantized tensors in the forms of other programs
  *
- * A part of a tensor is a sheet: rows of bytes as they lie in the file. A block is a rectangle of it, moved in strips
- * of bounded size through memory in which its numbers are put into the other order.
+ * A part of a tensor is a sheet: rows of bytes as they are in the file. A block is a rectangle of it. It is moved in
+ * strips of bounded size, through memory in which its numbers are put into the other order (relayout.h).
  */
 #include "form.h"
 

@@ -1,7 +1,8 @@
 /*
- * form.h - how the parts of a quantized tensor lie in the files of other programs, and blocks of such tensors
+ * form.h - forms: the places of the numbers of a quantized tensor in the files of other programs
  *
- * A form says it part by part; here are the only functions that follow it.
+ * A form describes these places for each part of the tensor. The functions declared here are the only ones that read
+ * and write by forms.
  */
 #ifndef QZ_LAYOUTS_FORM_H
 #define QZ_LAYOUTS_FORM_H

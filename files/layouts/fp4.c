@@ -1,5 +1,5 @@
 /*
- * fp4.c - two layouts of 4-bit floats: ModelOpt's NVFP4 and the MXFP4 of gpt-oss
+ * fp4.c - two layouts of 4-bit floats: NVFP4 of ModelOpt, and MXFP4 of gpt-oss
  *
  *     MODULE.weight          uint8 [out, in / 2]      NAME_blocks  uint8 [..., rows, groups, 16]
  *     MODULE.weight_scale    E4M3 [out, in / 16]      NAME_scales  uint8 [..., rows, groups], E8M0

@@ -1,8 +1,8 @@
 /*
- * ggml_blocks.c - ggml's blocks of 4-bit codes, and the library's plain form of the same numbers
+ * ggml_blocks.c - converts ggml's blocks of 4-bit codes to the library's plain form and back
  *
- * A block begins with its scales, then come the codes. ggml halves a run of codes: byte j holds codes j and j + n/2 of
- * n. The plain form has neighbours in a byte. Codes move eight bytes at a time, in a machine word.
+ * A block has its scales first and its codes after them. ggml halves a run of n codes: byte j holds the codes j and j +
+ * n/2. In the plain form a byte holds two neighbours. Codes are moved eight bytes at a time, in a machine word.
  */
 #include "ggml_blocks.h"
 

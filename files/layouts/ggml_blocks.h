@@ -1,8 +1,8 @@
 /*
  * ggml_blocks.h - ggml's blocks of 4-bit codes, and the library's plain form of the same numbers
  *
- * Pure functions on memory. Each row of the table is a type whose blocks hold nothing but what a scheme of the library
- * holds: no number is changed on the way, in either direction.
+ * The functions work on memory and know no files. Each row of the table is a type whose blocks hold exactly what a
+ * scheme of the library holds, so no number changes in either direction.
  */
 #ifndef QZ_GGML_BLOCKS_H
 #define QZ_GGML_BLOCKS_H

@@ -1,8 +1,9 @@
 /*
- * ggml_decode.c - ggml's blocks that are no codes of 4 bits, decoded
+ * ggml_decode.c - decodes ggml's blocks whose codes do not have 4 bits
  *
- * Each product and sum is rounded to float32 in the order in which ggml does it, so that the values are the same to the
- * last bit. Blocks of 256 values of the types with K have scales that are small integers times a float16.
+ * Each product and sum is rounded to float32 in the order in which ggml computes them, so that the values are the same
+ * to the last bit. In the types with K in their name, blocks have 256 values, and scales are small integers times a
+ * float16.
  */
 #include "ggml_decode.h"
 

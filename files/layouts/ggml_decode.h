@@ -1,5 +1,5 @@
 /*
- * ggml_decode.h - ggml's blocks that are no codes of 4 bits, decoded
+ * ggml_decode.h - decodes ggml's blocks whose codes do not have 4 bits
  */
 #ifndef QZ_GGML_DECODE_H
 #define QZ_GGML_DECODE_H

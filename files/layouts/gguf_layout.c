@@ -1,8 +1,8 @@
 /*
  * gguf_layout.c - quantized tensors as ggml's blocks, in GGUF files
  *
- * The container lists such a tensor as items of the size of a block, with the type of its blocks. One of NVFP4 may have
- * a number beside it that multiplies all of its scales: of NAME.weight it is called NAME.scale.
+ * The container lists such a tensor as items of the size of a block, with the type of its blocks. A tensor NAME.weight
+ * of NVFP4 may have a number NAME.scale beside it, which multiplies all its scales.
  */
 #include "../layout.h"
 

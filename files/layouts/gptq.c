@@ -1,5 +1,5 @@
 /*
- * gptq.c - the layouts of GPTQ and AWQ checkpoints: everything lies across
+ * gptq.c - the layouts of GPTQ and AWQ checkpoints, whose matrices are transposed: inputs are rows
  *
  *     MODULE.qweight   int32   GPTQ [in / 8, out]: a word holds eight inputs of an output
  *                              AWQ  [in, out / 8]: a word holds eight outputs of an input, 0 2 4 6 1 3 5 7

@@ -1,13 +1,13 @@
 /*
- * halves.c - two layouts of groups of which a byte has two: HQQ and optimum-quanto, which are only read
+ * halves.c - the layouts of HQQ and optimum-quanto, where a byte has codes of two groups; they are only read
  *
  *     MODULE.W_q           uint8 [groups / 2, in a group]    MODULE.weight._data._data  uint8 [groups / 2, in a group]
  *     MODULE.scale, .zero  float [groups, 1]                 MODULE.weight._scale, ._shift  float [groups, 1]
  *     MODULE.shape         int64 [2], and other words        (the shape is not in the file)
  *
- * The groups of all rows follow one another. A byte of HQQ has a group of the first half of them in its high nibble,
- * one of the second in the low nibble; one of quanto has them the other way round. A value is (code - zero) * scale in
- * HQQ, code * scale - shift in quanto.
+ * The groups of all rows follow one another. In HQQ, a byte has a code of a group of the first half in its high nibble,
+ * and one of a group of the second half in its low nibble; in quanto it is the other way round. A value is (code -
+ * zero) * scale in HQQ, and code * scale - shift in quanto.
  */
 #include "foreign.h"
 

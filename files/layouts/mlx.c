@@ -1,5 +1,5 @@
 /*
- * mlx.c - the layout of MLX: affine, mxfp4 and nvfp4
+ * mlx.c - the layouts of MLX: affine, mxfp4 and nvfp4
  *
  *     MODULE.weight        uint32 [..., in / 8], words of eight inputs
  *     MODULE.scales        float [..., groups]; uint8 of mxfp4 (E8M0) and nvfp4 (E4M3)

@@ -1,5 +1,5 @@
 /*
- * own.c - the library's own layout: a quantized tensor as several ordinary ones, in any container
+ * own.c - the library's own layout: a quantized tensor is several ordinary tensors, in any container
  *
  *     NAME.int4     int64: version, codes, scale_dtype, zero, group_size, super_dtype, super_size, axis, shape...
  *                   (sizes: -1 the whole row, -2 the whole matrix)

@@ -1,5 +1,7 @@
 /*
- * own_blocks.c - blocks of quantized tensors that lie in the library's own layout
+ * own_blocks.c - reads and writes blocks of quantized tensors in the library's own layout
+ *
+ * It knows the members of a tensor as files have them, and no names.
  */
 #include "own_blocks.h"
 

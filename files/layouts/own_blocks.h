@@ -1,5 +1,5 @@
 /*
- * own_blocks.h - blocks of quantized tensors that lie in the library's own layout; knows no names
+ * own_blocks.h - reads and writes blocks of quantized tensors in the library's own layout; it knows no names
  */
 #ifndef QZ_OWN_BLOCKS_H
 #define QZ_OWN_BLOCKS_H

@@ -1,8 +1,8 @@
 /*
- * relayout.c - nibbles and numbers of a quantized tensor in the orders of other programs
+ * relayout.c - puts the nibbles and numbers of a quantized tensor into the orders of other programs
  *
- * Matrices are transposed in pieces that stay in the cache: lines of memory are read and written whole, and rows whose
- * distance is a power of two do not push each other out.
+ * Matrices are transposed in pieces that stay in the cache. So whole cache lines are read and written, and rows whose
+ * distance is a power of two do not evict each other.
  */
 #include "relayout.h"
 

@@ -1,9 +1,9 @@
 /*
  * relayout.h - nibbles and numbers of a quantized tensor in the orders of other programs
  *
- * Pure functions on memory. "Nibbles" are two to a byte, the first in the low four bits, rows padded to whole bytes:
- * the plain form of quantize.h. Words are of 32 bits and little-endian, so a row of words of eight nibbles is a row of
- * nibbles.
+ * The functions work on memory and know no files. Nibbles are the plain form of quantize.h: two to a byte, the first in
+ * the low four bits, rows padded to whole bytes. Words have 32 bits and are little-endian, so a row of words of eight
+ * nibbles is a row of nibbles.
  */
 #ifndef QZ_LAYOUTS_RELAYOUT_H
 #define QZ_LAYOUTS_RELAYOUT_H

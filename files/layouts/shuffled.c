@@ -1,9 +1,9 @@
 /*
- * shuffled.c - quantized tensors that no scheme describes, which are decoded as they are read
+ * shuffled.c - decodes quantized tensors that no scheme describes, as they are read
  *
- * Where columns belong to groups in any order, codes are put into the order of their groups; then it is an ordinary
- * quantized matrix, whose decoded columns go back to where they were. Where numbers are added to the values of signed
- * codes, these numbers are decoded as the scales of codes that are all 1, and added.
+ * If columns belong to groups in any order, the codes are put into the order of their groups, which gives an ordinary
+ * quantized matrix. Its columns are decoded and then put back into their places. If numbers are added to the values of
+ * signed codes, these numbers are decoded as the scales of codes that are all 1, and added.
  */
 #include "shuffled.h"
 

@@ -1,6 +1,8 @@
 /*
- * shuffled.h - quantized tensors that no scheme describes, which are decoded as they are read: those whose columns belong
- * to groups in any order, and those with numbers that are added to the values of signed codes
+ * shuffled.h - quantized tensors that no scheme describes, which are decoded as they are read
+ *
+ * They are tensors whose columns belong to groups in any order, and tensors with numbers that are added to the values
+ * of signed codes.
  */
 #ifndef QZ_LAYOUTS_SHUFFLED_H
 #define QZ_LAYOUTS_SHUFFLED_H

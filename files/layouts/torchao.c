@@ -8,8 +8,9 @@
  *     MODULE._NAME_zero_point        int8 as the scales; of Int4Tensor float, what is added to code * scale
  *     MODULE._NAME_per_tensor_scale  float32, a factor; NVFP4Tensor may have it
  *
- * Which class a tensor MODULE.NAME is of, and what its shapes leave open, is said under its name in the __metadata__.
- * An Int4Tensor has no scheme here, for what is added is that of the code 0, not that of -8: it is decoded as it is read.
+ * The __metadata__ of the file says under the name of a tensor MODULE.NAME of which class it is, and what its shapes
+ * leave open. No scheme here describes an Int4Tensor, because the number that is added belongs to code 0, not to code
+ * -8. Therefore it is decoded as it is read.
  */
 #include "shuffled.h"
 

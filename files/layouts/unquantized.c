@@ -1,8 +1,8 @@
 /*
- * unquantized.c - the layers whose weights stay floats, which some programs want to be told
+ * unquantized.c - lists the layers whose weights stay floats, for programs whose configuration names them
  *
- * A layer is a matrix of floats called LAYER.weight. The output head is always among them unless it is quantized: where
- * a model shares it with the embedding it has no tensor, and is a layer all the same.
+ * A layer is a matrix of floats called LAYER.weight. The output head is in the list unless it is quantized: in a model
+ * that shares it with the embedding it has no tensor, but it is a layer.
  */
 #include "unquantized.h"
 

@@ -1,5 +1,5 @@
 /*
- * unquantized.h - the layers whose weights stay floats, which some programs want to be told
+ * unquantized.h - lists the layers whose weights stay floats, for programs whose configuration names them
  */
 #ifndef QZ_FILE_UNQUANTIZED_H
 #define QZ_FILE_UNQUANTIZED_H

@@ -1,5 +1,5 @@
 /*
- * file.c - files and their names
+ * file.c - files and their names on Windows: the calls of POSIX for them
  */
 #include "path.h"
 

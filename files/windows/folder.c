@@ -1,5 +1,5 @@
 /*
- * folder.c - the names in a folder
+ * folder.c - lists the names in a folder on Windows
  */
 #include "path.h"
 

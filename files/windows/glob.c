@@ -1,5 +1,7 @@
 /*
- * glob.c - fnmatch() without flags, for bytes: *, ?, sets in brackets, and a backslash before what is meant as it is
+ * glob.c - fnmatch() without flags, for bytes
+ *
+ * A pattern has *, ?, sets in brackets, and a backslash before a character that stands for itself.
  */
 #include "set.h"
 

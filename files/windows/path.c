@@ -1,5 +1,5 @@
 /*
- * path.c - paths in UTF-8 as Windows wants them, and its errors as errno
+ * path.c - converts paths in UTF-8 to the form of Windows, and errors of Windows to errno
  */
 #include "path.h"
 

@@ -1,5 +1,5 @@
 /*
- * path.h - paths in UTF-8 as Windows wants them
+ * path.h - paths in UTF-8, as Windows needs them
  */
 #ifndef QZ_WINDOWS_PATH_H
 #define QZ_WINDOWS_PATH_H

@@ -1,13 +1,14 @@
 /*
- * posix.h - on Windows: what files/ and cli/ use of POSIX, and mingw-w64 lacks or has for paths of one code page only
+ * posix.h - the functions of POSIX that files/ and cli/ use, for Windows
  *
- * The compiler includes it before each source, and each header that mingw-w64 lacks stands for this one. Paths are
- * UTF-8, and may be longer than 260 characters. Descriptors are those of the C library, always binary, and may be those
- * of folders. What cannot be had says so:
+ * mingw-w64 lacks some of them, and has others only for paths of one code page. The compiler includes this header
+ * before each source, and it replaces each header that mingw-w64 lacks. Paths are UTF-8 and may be longer than 260
+ * characters. Descriptors are those of the C library, always binary, and may also be those of folders. These functions
+ * do less than in POSIX:
  *
  *     flock()      locks files, not folders: for these it fails as on file systems without locks
  *     fsync()      does nothing for folders, whose names Windows writes by itself
- *     rename()     puts a folder in the place of an empty one in two steps, and replaces no file that another program has
+ *     rename()     replaces an empty folder by a folder in two steps, and replaces no file that another program has
  *                  open without sharing it
  *     readlink()   fails with ELOOP: links below a folder are not followed
  *     regexec()    says whether an extended expression matches bytes, not where

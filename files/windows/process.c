@@ -1,5 +1,5 @@
 /*
- * process.c - signals, random bytes, memory, and the terminal
+ * process.c - signals, random bytes, memory and the terminal on Windows
  */
 #include <limits.h>
 

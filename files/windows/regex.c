@@ -1,9 +1,9 @@
 /*
- * regex.c - extended regular expressions of POSIX, as far as whether they match
+ * regex.c - extended regular expressions of POSIX: it says whether they match, not where
  *
- * An expression becomes a program: steps that take a byte, and steps that lead on to one or two others. All ways through
- * it are followed at once, so a match takes time in proportion to the text and the program (K. Thompson, "Regular
- * expression search algorithm", 1968).
+ * An expression becomes a program: steps that take a byte, and steps that lead on to one or two others. The matcher
+ * follows all ways through the program at the same time, so the time of a match is proportional to the text and the
+ * program (K. Thompson, "Regular expression search algorithm", 1968).
  */
 #include "set.h"
 

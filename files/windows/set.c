@@ -1,5 +1,5 @@
 /*
- * set.c - sets of bytes in brackets
+ * set.c - sets of bytes in brackets, for patterns and regular expressions
  */
 #include "set.h"
 

@@ -1,5 +1,5 @@
 /*
- * set.h - sets of bytes in brackets, as patterns and expressions have them
+ * set.h - sets of bytes in brackets, for patterns and regular expressions
  */
 #ifndef QZ_WINDOWS_SET_H
 #define QZ_WINDOWS_SET_H

@@ -1,5 +1,7 @@
 /*
- * dtype.c - types of numbers and results in words; nothing of what is done with them
+ * dtype.c - names of types and results
+ *
+ * It knows nothing about what is done with them.
  */
 #include "float8.h"
 

@@ -1,10 +1,10 @@
 /*
- * float8.h - floats of a byte that scales are stored as: one row for each, from which all else follows
+ * float8.h - 8-bit floats that scales are stored as: a table with one row for each type
  *
- * A row is X(dtype, name, sign, mantissa, bias, last): the bits of its sign (0 or 1) and of its mantissa, the bias of
- * its exponent, and the byte of its largest number. Bytes whose magnitude is above that one's are NaN, of which there
- * must be one. Bytes with an exponent of 0 are subnormal. Kernels, the table of scale types and the names of types
- * take what they need from here, so that a new type is a row here and an enumerator in quantize.h.
+ * A row is X(dtype, name, sign, mantissa, bias, last): the number of bits of the sign (0 or 1) and of the mantissa, the
+ * bias of the exponent, and the byte of the largest number. Bytes with a larger magnitude are NaN; there must be at
+ * least one. Bytes with an exponent of 0 are subnormal. Kernels, the table of scale types and the names of types are
+ * made from these rows, so a new type needs only a row here and an enumerator in quantize.h.
  */
 #ifndef QZ_FLOAT8_H
 #define QZ_FLOAT8_H

@@ -1,9 +1,9 @@
 /*
- * fpenv.h - results that do not depend on the caller's floating-point mode
+ * fpenv.h - makes results independent of the caller's floating-point mode
  *
- * A thread may run with another rounding mode, or with subnormals flushed to zero (one library built with -ffast-math
- * is enough to cause that for a whole process). Every public function that computes does so between qz_fp_enter and
- * qz_fp_leave, in a function the compiler cannot inline between them.
+ * A thread may run with another rounding mode, or with subnormal numbers flushed to zero; one library built with
+ * -ffast-math can cause that for a whole process. Every public function that computes does so between qz_fp_enter and
+ * qz_fp_leave, in a function that the compiler cannot inline between them.
  */
 #ifndef QZ_FPENV_H
 #define QZ_FPENV_H

@@ -1,7 +1,8 @@
 /*
- * number.h - float16 and bfloat16 by integer arithmetic, the same on every machine
+ * number.h - float16 and bfloat16 by integer arithmetic, with the same results on every machine
  *
- * Every file that computes includes it, and with it the check that float arithmetic is float arithmetic.
+ * Every file that computes includes this header. It does not compile where float operations are not rounded to float,
+ * or with -ffast-math.
  */
 #ifndef QZ_NUMBER_H
 #define QZ_NUMBER_H

@@ -1,14 +1,14 @@
 /*
- * pool.c - a small pool of threads that wait for work: awake for a moment, then asleep
+ * pool.c - a small pool of threads that wait for work
  *
- * Each thread has a share of the slices, the same one in every call, so that its cache stays its own. Whoever is done
- * with its share waits a moment and then helps the others: a thread that another program keeps from running delays
- * nobody by more than one slice.
+ * A waiting thread looks for work for a moment, and then sleeps. Each thread has a share of the slices, the same one in
+ * every call, so that the data in its cache is used again. A thread that has finished its share waits a moment and then
+ * helps the others. So a thread that another program keeps from running delays a call by one slice at most.
  *
- * A call on cache-sized data takes a few microseconds, as long as some tens of cache lines take from one core to
- * another, one after another. So all that a thread must know of a call lies in one line, and it reports once for all
- * slices of its share. Waking a sleeping thread takes longer than such a call: both sides first look for a few tens of
- * microseconds whether the other is there already.
+ * A call on data in the cache takes a few microseconds, about the time in which some tens of cache lines go from one
+ * core to another. Therefore all that a thread must know about a call is in one line, and it reports once for all
+ * slices of its share. Waking a sleeping thread takes longer than such a call, so both sides first look for a few tens
+ * of microseconds whether the other is ready.
  */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* sched_getaffinity */

@@ -1,5 +1,5 @@
 /*
- * pool.h - splitting work over threads
+ * pool.h - divides work among threads
  */
 #ifndef QZ_POOL_H
 #define QZ_POOL_H

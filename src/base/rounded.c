@@ -1,5 +1,5 @@
 /*
- * rounded.c - sums of a product and a number that are rounded once, on Windows
+ * rounded.c - fma() and similar functions that round once, for Windows
  */
 #include "rounded.h"
 

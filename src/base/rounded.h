@@ -1,9 +1,10 @@
 /*
- * rounded.h - functions of <math.h> whose results must be rounded once, on Windows
+ * rounded.h - functions of <math.h> whose results must be rounded once, for Windows
  *
- * fma() and fmaf() of mingw-w64 round twice, by way of the x87 unit's longer numbers. rint() and its like, where the
- * compiler calls them, take the rounding mode of that unit, which fpenv.h leaves alone. So these names mean functions of
- * our own there, in rounded.c. Everywhere else the C library has them right, and this header does nothing.
+ * fma() and fmaf() of mingw-w64 round twice, because they use the longer numbers of the x87 unit. rint() and similar
+ * functions, where the compiler calls them, use the rounding mode of that unit, which fpenv.h does not set. On Windows
+ * this header gives these names to functions of rounded.c. On other systems the functions of the C library are right,
+ * and this header does nothing.
  */
 #ifndef QZ_ROUNDED_H
 #define QZ_ROUNDED_H

@@ -1,5 +1,5 @@
 /*
- * small.h - a few functions that every floor needs
+ * small.h - a few functions that all layers need
  */
 #ifndef QZ_SMALL_H
 #define QZ_SMALL_H

@@ -1,8 +1,8 @@
 /*
- * stop.h - whether a long call was asked to stop
+ * stop.h - asks whether a long call should stop
  *
- * The caller's function is called by the caller's own thread alone, at most some ten times a second; the other threads
- * see what it said. Work that takes about a tile's time asks once for each.
+ * Only the caller's own thread calls the caller's function, at most some ten times a second; the other threads read its
+ * last answer. Work asks once for each piece that takes about as long as a tile.
  */
 #ifndef QZ_STOP_H
 #define QZ_STOP_H

@@ -1,7 +1,7 @@
 /*
- * system.h - what differs between systems, for the core: aligned memory, and how many CPUs there are
+ * system.h - what differs between systems, for the core: aligned memory, and the number of CPUs
  *
- * Threads are POSIX threads everywhere; on Windows they are those of winpthreads, which is part of mingw-w64.
+ * All systems use POSIX threads; on Windows they are those of winpthreads, which is part of mingw-w64.
  */
 #ifndef QZ_SYSTEM_H
 #define QZ_SYSTEM_H

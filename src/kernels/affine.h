@@ -1,23 +1,23 @@
 /*
- * affine.h - the search for scale and zero together, as far as the kernels share it
+ * affine.h - the search for scale and zero together: what the kernels share
  *
- * A kernel works on QZ_BLOCK groups side by side: element k of group l is v[QZ_BLOCK * k + l]. The values of a group
- * were divided by a power of two, unit[l], so that the largest magnitude is in 2^-30..2^30, and a scale s is stored as
- * the nearest number of its type to s * unit[l]. So is the largest weight. Results do not depend on these powers of
- * two.
+ * A kernel processes QZ_BLOCK groups side by side: element k of group l is v[QZ_BLOCK * k + l]. The values of a group
+ * have been divided by a power of two, unit[l], so that the largest magnitude is in 2^-30..2^30. A scale s is stored as
+ * the nearest number of its type to s * unit[l]. The largest weight is brought into that range in
+ * the same way. Results do not depend on these powers of two.
  *
- *   1. Starts. Both ends of the range are drawn towards the mean by a share of their distance from it; with
- * QZ_AFFINE_LATTICES they stay, and are 8 to 15 steps apart. Codes follow, and least squares over them give the best
- * scale and offset. The start with the least error stays.
- *   2. Moves. The same with ends moved by parts of a step from where the best start has them; QZ_AFFINE_ANYWHERE does
- * so again from the best of these.
+ *   1. Starts. Both ends of the range are moved towards the mean by a share of their distance from it; with
+ *      QZ_AFFINE_LATTICES they stay, and are 8 to 15 steps apart. They give codes, and least squares over these give
+ *      the best scale and offset. The start with the least error is kept.
+ *   2. Moves. The same is done with ends moved by parts of a step from those of the best start. QZ_AFFINE_ANYWHERE does
+ *      so again from the best of these.
  *   3. The zero is rounded as it will be stored, codes are made once more, and the scale alone is fitted and rounded.
- *   4. The error of that and the error of what came in (QZ_MINMAX as stored) decide. What came in stays unless the
- * other error is less by more than float32 sums can be wrong by. Where both are so small that the sums say little,
- * careful_affine.c looks at the group again.
+ *   4. The error of this result is compared with that of the input (QZ_MINMAX as stored). The result is taken only if
+ *      its error is less by more than the possible error of float32 sums. Where both errors are so small that the sums
+ *      say little, careful_affine.c looks at the group again.
  *
- * The mean, not the middle, is where ends are drawn to: the side of an outlier moves further. Weights take part in the
- * mean, the fits and the errors.
+ * Ends are moved towards the mean, not the middle, so that the side of an outlier moves further. Weights take part in
+ * the mean, the fits and the errors.
  */
 #ifndef QZ_AFFINE_H
 #define QZ_AFFINE_H

@@ -1,7 +1,8 @@
 /*
  * affine_scalar.h - search_affine in plain C: the specification, for scalar.c
  *
- * Groups one after another; every operation is rounded to float32, and fused where it says fmaf.
+ * It processes groups one after another. Every operation is rounded to float32; an operation is fused where the code
+ * says fmaf.
  */
 #ifndef QZ_AFFINE_SCALAR_H
 #define QZ_AFFINE_SCALAR_H

@@ -1,7 +1,7 @@
 /*
- * affine_template.h - search_affine over the vocabulary of simd_template.h, which a set includes first
+ * affine_template.h - search_affine in the vocabulary of simd_template.h, which a set includes first
  *
- * Lanes are groups: LANES of a block at a time. What is computed is said in affine_scalar.h.
+ * A lane is a group: LANES groups of a block are processed at a time. affine_scalar.h says what is computed.
  */
 #include "affine.h"
 

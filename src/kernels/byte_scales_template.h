@@ -1,7 +1,7 @@
 /*
- * byte_scales_template.h - scales that are stored in a byte, as float32
+ * byte_scales_template.h - converts scales that are stored in a byte to float32
  *
- * Included by simd_template.h. The vocabulary has in addition
+ * simd_template.h includes this file. The vocabulary also has
  *
  *   vf_from_vi(v)             int32 to float
  *   vi_halve(v)               v / 2, rounded down         vi_odd(v) -> VM

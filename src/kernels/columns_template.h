@@ -1,8 +1,8 @@
 /*
  * columns_template.h - groups that run down the columns of a matrix whose rows lie next to each other
  *
- * LANES groups are worked on side by side, so nothing is transposed but the packed codes, an eighth of the data.
- * Included by simd_template.h; where HAS_COLUMNS is defined, the vocabulary has in addition
+ * LANES groups are processed side by side, so only the packed codes, an eighth of the data, are transposed.
+ * simd_template.h includes this file. Where HAS_COLUMNS is defined, the vocabulary also has
  *
  *   vi_load_lanes(p, step) vi_store_lanes(p, step, v)     LANES / 4 pieces of 16 bytes, `step` bytes apart
  *   vb_table(...)             16 bytes in all 128-bit lanes

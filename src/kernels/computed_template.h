@@ -1,7 +1,8 @@
 /*
- * computed_template.h - values of codes where uniform ones are cheaper to compute than to look up
+ * computed_template.h - computes the values of uniform codes, on instruction sets where that is cheaper than looking
+ * them up
  *
- * Included by the files of such instruction sets, which define vt_of_group after it.
+ * The files of such instruction sets include it, and define vt_of_group after it.
  */
 
 typedef struct {

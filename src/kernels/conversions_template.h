@@ -1,5 +1,5 @@
 /*
- * conversions_template.h - numbers of one type to those of another; part of simd_template.h
+ * conversions_template.h - converts numbers of one type to another; part of simd_template.h
  */
 
 #define FROM_HALVES(name, convert)                                                                                     \

@@ -1,7 +1,8 @@
 /*
- * dispatch.c - what this CPU can do, and the one choice of a kernel set, made once
+ * dispatch.c - detects what this CPU can do, and chooses a kernel set once
  *
- * The choice is one atomic pointer. Two threads that race to make it for the first time compute the same answer.
+ * The choice is one atomic pointer. Two threads that make it for the first time at the same moment compute the same
+ * answer.
  */
 #include "kernels.h"
 

@@ -1,5 +1,6 @@
 /*
- * error_template.h - what became of values: sums of squares, largest errors, codes with both; part of simd_template.h
+ * error_template.h - measures the errors of codes: sums of squares, largest errors, codes with both; part of
+ * simd_template.h
  */
 
 static TARGET void error(const float *x, const float *y, size_t n, struct qz_sums *sums)

@@ -1,5 +1,5 @@
 /*
- * groups_template.h - groups, one after another: ranges, scales by the plain rules, codes and values; part of
+ * groups_template.h - processes groups one after another: ranges, scales by the plain rules, codes and values; part of
  * simd_template.h
  */
 

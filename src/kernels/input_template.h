@@ -1,8 +1,8 @@
 /*
- * input_template.h - rows of floats as bytes, for products of bytes
+ * input_template.h - converts rows of floats to bytes, for products of bytes
  *
- * The same loops for all sets, scalar.c included: compilers make vectors of them. TARGET is that of the file that
- * includes this.
+ * All sets, scalar.c included, use the same loops, which compilers vectorize. TARGET is that of the file that includes
+ * this one.
  */
 
 /* The largest magnitude of a block; NaN if there is one. As integers magnitudes ascend, and NaN is above all others. */

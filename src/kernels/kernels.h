@@ -1,9 +1,9 @@
 /*
  * kernels.h - the contract between the drivers and the inner loops
  *
- * A kernel set is a table of functions for one instruction set. scalar.c is the specification: every other set
- * returns the same bits for the same input. Kernels allocate nothing, keep no state, accept any alignment, never touch
- * a byte outside the ranges they are given, and run with the default floating-point environment (fpenv.h).
+ * A kernel set is a table of functions for one instruction set. scalar.c is the specification: every other set returns
+ * the same bits for the same input. Kernels allocate nothing, keep no state, accept any alignment, never touch a byte
+ * outside the ranges that they are given, and need the default floating-point environment (fpenv.h).
  */
 #ifndef QZ_KERNELS_H
 #define QZ_KERNELS_H

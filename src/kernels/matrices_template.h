@@ -1,5 +1,5 @@
 /*
- * matrices_template.h - blocks of matrices: turned, multiplied; part of simd_template.h
+ * matrices_template.h - transposes and multiplies blocks of matrices; part of simd_template.h
  */
 
 static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows, size_t cols, float *dst,

@@ -1,5 +1,6 @@
 /*
- * nearest_scalar.h - what rows make with a query, in plain C: the specification, and the kernels of sets that have none
+ * nearest_scalar.h - products and bounds of rows for a query, in plain C: the specification, and the kernels of sets
+ * that have none
  */
 #ifndef QZ_NEAREST_SCALAR_H
 #define QZ_NEAREST_SCALAR_H

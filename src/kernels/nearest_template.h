@@ -1,5 +1,6 @@
 /*
- * nearest_template.h - sums of products and of squared differences in double, bounds of rows; part of simd_template.h
+ * nearest_template.h - sums of products and of squared differences in double, and bounds of rows; part of
+ * simd_template.h
  */
 
 static TARGET double dot(const float *x, const float *y, size_t n)

@@ -1,5 +1,5 @@
 /*
- * products_template.h - products of rows of floats; part of simd_template.h
+ * products_template.h - products of rows of floats with panels of weights; part of simd_template.h
  */
 
 enum { PRODUCT_VECTORS = QZ_SIDE / LANES };

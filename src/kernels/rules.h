@@ -1,8 +1,8 @@
 /*
- * rules.h - how values become codes by the rules of other tools; part of kernels.h
+ * rules.h - codes by the rules of other tools; part of kernels.h
  *
- * Every operation is rounded to float32, and then to float16 or bfloat16 where a rule says so: that is how PyTorch
- * computes in these types on the CPU.
+ * Every operation is rounded to float32, and then to float16 or bfloat16 where a rule says so, because PyTorch computes
+ * in these types on the CPU in this way.
  */
 #ifndef QZ_RULES_H
 #define QZ_RULES_H

@@ -1,7 +1,7 @@
 /*
  * rules_template.h - codes by the rules of other tools; part of simd_template.h
  *
- * What a rule asks for is decided once for each block of four vectors, so that the branches cost little.
+ * The branches of a rule are taken once for each block of four vectors, so that they cost little.
  */
 
 INLINE VF through(VF v, qz_dtype dtype)

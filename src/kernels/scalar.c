@@ -1,8 +1,9 @@
 /*
  * scalar.c - every kernel in plain C: the specification
  *
- * Written to be obviously right. The other sets are tested against it bit for bit; it shares no code with them. It
- * must be compiled without contraction of a * b + c (-ffp-contract=off); where an operation is fused, it says fmaf.
+ * The code is written to be obviously right, and shares nothing with the other sets, which are tested against it bit
+ * for bit. It must be compiled without contraction of a * b + c (-ffp-contract=off). Where an operation is fused, the
+ * code says fmaf.
  */
 #include "kernels.h"
 #include "../base/number.h"

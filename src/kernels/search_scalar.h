@@ -1,5 +1,5 @@
 /*
- * search_scalar.h - the search of scales in plain C: the specification; part of scalar.c
+ * search_scalar.h - the search for scales in plain C: the specification; part of scalar.c
  */
 #ifndef QZ_SEARCH_SCALAR_H
 #define QZ_SEARCH_SCALAR_H

@@ -1,7 +1,7 @@
 /*
- * search_template.h - the search of scales with vectors; part of simd_template.h
+ * search_template.h - the search for scales with vectors; part of simd_template.h
  *
- * A lane is a group. What is computed is said in search_scalar.h.
+ * A lane is a group. search_scalar.h says what is computed.
  */
 
 /* n is a constant where speed matters. */

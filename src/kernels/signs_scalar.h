@@ -1,5 +1,5 @@
 /*
- * signs_scalar.h - estimates of rows by their signs, in plain C: the specification
+ * signs_scalar.h - estimates of the scores of rows by their signs, in plain C: the specification
  */
 
 static int32_t sum_of_signs(const struct qz_sign_rows *rows, const uint8_t *table, size_t r)

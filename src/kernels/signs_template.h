@@ -1,9 +1,9 @@
 /*
- * signs_template.h - estimates of rows by their signs
+ * signs_template.h - estimates of the scores of rows by their signs; part of simd_template.h
  *
- * Six signs choose one of 64 sums of a query, which an instruction or two look up for SIGN_LANES rows. Tables in
- * registers are the way of Andre, Kermarrec and Le Scouarnec ("Cache locality is not enough", VLDB 2015; "Quick ADC",
- * ICMR 2017), of whose codes four bits choose. Each instruction set has
+ * Six signs choose one of 64 sums of a query, which one or two instructions look up for SIGN_LANES rows. Tables in
+ * registers are the method of Andre, Kermarrec and Le Scouarnec ("Cache locality is not enough", VLDB 2015; "Quick
+ * ADC", ICMR 2017), whose tables are chosen by four bits. Each instruction set has
  *
  *   SIGN_LANES                bytes in a vector VU: 4 * LANES
  *   vu_load(p) vu_add(a, b)

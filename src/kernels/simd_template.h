@@ -1,8 +1,9 @@
 /*
  * simd_template.h - the vector algorithms, written once
  *
- * A file for one instruction set defines the vocabulary below, includes this file, and lists the functions in its
- * kernel table. Every function equals its namesake in scalar.c bit for bit; what a kernel computes is said there.
+ * The file of an instruction set defines the vocabulary below, includes this file, and lists the functions in its
+ * kernel table. Every function returns the bits of the function with the same name in scalar.c, which says what it
+ * computes.
  *
  *   TARGET                    function attribute that enables the instruction set
  *   INLINE                    the same for functions whose constant arguments must reach their loops

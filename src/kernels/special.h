@@ -1,5 +1,5 @@
 /*
- * special.h - what may be special about groups that are searched side by side, as far as the kernels tell it
+ * special.h - the properties that make a group special for a search, as far as kernels can tell
  */
 #ifndef QZ_SPECIAL_H
 #define QZ_SPECIAL_H

@@ -1,8 +1,10 @@
 /*
- * special_template.h - which groups are special, once they were searched, and what their scales are good for
+ * special_template.h - decides which groups are special after they were searched, and how far their scales can be
+ * trusted
  *
- * The same loops for all sets, scalar.c included: all groups are judged alike and without branches, for most are not
- * special, so that compilers make vectors of it. TARGET and `survey` are those of the file that includes this.
+ * All sets, scalar.c included, use the same loops. They judge all groups alike and without branches, because most
+ * groups are not special; so compilers vectorize them. TARGET and `survey` are those of the file that includes this
+ * one.
  */
 #include "special.h"
 

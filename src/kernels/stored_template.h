@@ -1,8 +1,8 @@
 /*
- * stored_template.h - decoding from scales as they are stored
+ * stored_template.h - decodes from scales as they are stored; part of simd_template.h
  *
- * Included by simd_template.h. Scales of LANES groups become a vector while the values of the groups before them are
- * made, and most go no other way than through registers: what bounds decoding is how many cache lines come and go.
+ * The scales of LANES groups are converted to a vector while the values of the groups before them are made. Most scales
+ * stay in registers. The speed of decoding is limited by the number of cache lines that are read and written.
  */
 
 /* Numbers of groups that are read a vector at a time. */

@@ -1,9 +1,9 @@
 /*
- * stream.h - large output on its way past the cache
+ * stream.h - writes large output past the cache
  *
- * Output that will not stay in cache leaves by non-temporal stores, which want whole cache lines: it is made in a small
- * buffer first, a step at a time, and each step sends the lines that are complete. Steps are short so that the stores
- * of one overlap with the work on the next.
+ * Output that does not fit into the cache is written by non-temporal stores, which need whole cache lines. It is made
+ * in a small buffer first, step by step, and each step writes the lines that are complete. Steps are short, so that the
+ * stores of one overlap with the work on the next.
  */
 #ifndef QZ_STREAM_H
 #define QZ_STREAM_H

@@ -1,5 +1,5 @@
 /*
- * tile.c - moving tiles between float matrices of any type and stride and rows of float32
+ * tile.c - moves tiles between float matrices of any type and stride and rows of float32
  */
 #include "tile.h"
 #include "../base/number.h"

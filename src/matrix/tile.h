@@ -1,5 +1,5 @@
 /*
- * tile.h - pieces of float matrices, whatever their type and strides, as rows of float32 in cache
+ * tile.h - pieces of float matrices of any type and stride, as rows of float32 in the cache
  */
 #ifndef QZ_TILE_H
 #define QZ_TILE_H

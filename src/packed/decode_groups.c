@@ -1,5 +1,5 @@
 /*
- * decode_groups.c - groups of a packed matrix as floats
+ * decode_groups.c - decodes groups of a packed matrix to floats
  */
 #include "view.h"
 

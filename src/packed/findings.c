@@ -1,5 +1,5 @@
 /*
- * findings.c - statistics of a tile: what an encoding did to its values
+ * findings.c - adds up the statistics of a tile: the errors that encoding made
  */
 #include "findings.h"
 #include "../base/number.h"

@@ -1,5 +1,5 @@
 /*
- * findings.h - what one slice of a matrix found while it was encoded, decoded or compared
+ * findings.h - what one slice of a matrix finds while it is encoded, decoded or compared: statistics and errors
  */
 #ifndef QZ_FINDINGS_H
 #define QZ_FINDINGS_H

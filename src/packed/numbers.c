@@ -1,5 +1,5 @@
 /*
- * numbers.c - scales, zeros and super scales from and to their stored types
+ * numbers.c - converts scales, zeros and super scales from and to their stored types
  */
 #include "view.h"
 #include "../base/number.h"

@@ -1,5 +1,5 @@
 /*
- * same_rows.c - which rows something was made of
+ * same_rows.c - remembers from which rows something was prepared
  */
 #include "same_rows.h"
 

@@ -1,5 +1,5 @@
 /*
- * same_rows.h - which rows something was made of, so that it is used for no others
+ * same_rows.h - remembers from which rows something was prepared, so that it is used only with these
  */
 #ifndef QZ_SAME_ROWS_H
 #define QZ_SAME_ROWS_H

@@ -1,9 +1,9 @@
 /*
  * scale_type.h - the types that scales are stored as: one row for each
  *
- * A type is what a stored scale may be: a float of some width, or a byte that is a multiple of a super scale. The rows
- * hold all that drivers, searches and checks ask of it; how many bytes become floats at once is known to the kernels
- * (byte_scales in kernels.h), where a type whose bytes are plain integers needs nothing new.
+ * A type is a float of some width, or a byte that is a multiple of a super scale. The rows hold all that drivers,
+ * searches and checks ask about it. How many bytes become floats at once is known to the kernels (byte_scales in
+ * kernels.h); a type whose bytes are plain integers needs nothing new there.
  */
 #ifndef QZ_SCALE_TYPE_H
 #define QZ_SCALE_TYPE_H

@@ -1,5 +1,5 @@
 /*
- * scheme.c - the tables of 4-bit representations and of what codes stand for, and what each needs
+ * scheme.c - the tables of schemes and of the numbers that codes stand for, and the bytes that each scheme needs
  */
 #include "scheme.h"
 #include "../base/small.h"

@@ -1,5 +1,5 @@
 /*
- * scheme.h - what the drivers ask of a scheme
+ * scheme.h - what the drivers ask about a scheme
  */
 #ifndef QZ_SCHEME_H
 #define QZ_SCHEME_H

@@ -1,5 +1,5 @@
 /*
- * view.c - a view of a packed matrix, and whether what it shows is valid
+ * view.c - makes a view of a packed matrix, and checks whether its data is valid
  */
 #include "view.h"
 #include "../base/fpenv.h"

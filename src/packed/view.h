@@ -1,8 +1,8 @@
 /*
- * view.h - a packed matrix as everything sees it that reads or writes codes and their numbers
+ * view.h - a view: a packed matrix, for everything that reads or writes its codes and numbers
  *
- * A view is made by qz_view_make and only read from then on. It knows where codes, scales, zeros and super scales are,
- * what the codes stand for and how the numbers are stored. It knows no floats but those that it decodes to.
+ * qz_view_make makes a view, which is only read from then on. It knows where codes, scales, zeros and super scales are,
+ * what the codes stand for, and how the numbers are stored. It does not know the matrix of floats.
  */
 #ifndef QZ_VIEW_H
 #define QZ_VIEW_H

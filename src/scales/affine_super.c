@@ -1,7 +1,7 @@
 /*
- * affine_super.c - what the groups of a super block share: two super scales for their scales and minima
+ * affine_super.c - finds two super scales for the scales and minima of the groups of a super block
  *
- * The same code on every machine, written in eights so that compilers can make vectors of it.
+ * The code is the same on every machine. It is written in eights, so that compilers vectorize it.
  */
 #include "affine_super.h"
 #include "../kernels/kernels.h"

@@ -1,5 +1,5 @@
 /*
- * affine_super.h - what the groups of a super block share: two super scales for their scales and minima
+ * affine_super.h - two super scales for the scales and minima of the groups of a super block
  */
 #ifndef QZ_AFFINE_SUPER_H
 #define QZ_AFFINE_SUPER_H

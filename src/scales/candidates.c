@@ -1,12 +1,13 @@
 /*
- * candidates.c - which scales a search tries
+ * candidates.c - the list of scales that a search tries
  *
- * First the plain ones, as they are stored: so no search is worse than a rule. A candidate after these is told by a
- * factor: it makes of the largest magnitude of a group that many times what QZ_ABSMAX would make of it, the other way
- * round if negative. The fewest that come near to what all factors together reach were chosen from a grid of them, for
- * normal and Student t5 values at once and for those group sizes that the formats use; with weights, for normal values
- * whose weights are nearly the same, spread like powers of e, or the same but for one in 85 that is 225 times the
- * others. The gain is in docs/accuracy.md. Groups of other kinds are tried again with more of them: search_special.c.
+ * The plain scales, as they are stored, come first, so no search has more error than a plain rule. Each further
+ * candidate is a factor: a factor f gives the largest magnitude of a group f times the code value that QZ_ABSMAX gives
+ * it, with the other sign if f is negative. The factors were chosen from a grid, as the fewest that come near to the
+ * result of all factors of the grid: for normal and Student t5 values together, for the group sizes that the formats
+ * use. With weights, they were chosen for normal values whose weights are nearly the same, spread like powers of e, or
+ * the same except for one in 85 that is 225 times the others. docs/accuracy.md has the gain. Groups of other kinds are
+ * tried again with more candidates (search_special.c).
  */
 #include "candidates.h"
 #include "../base/fpenv.h"

@@ -1,5 +1,5 @@
 /*
- * candidates.h - which scales a search tries
+ * candidates.h - the scales that a search tries
  */
 #ifndef QZ_CANDIDATES_H
 #define QZ_CANDIDATES_H

@@ -1,24 +1,24 @@
 /*
- * careful_affine.c - groups with a zero or an offset for which the search side by side is not enough
+ * careful_affine.c - searches groups with a zero or an offset for which the search side by side is not enough
  *
- * Most groups are well served by search_affine (affine.h), which sums in float32 and tries ends of the range that suit
- * data with tails. Others are told by a few operations each, and searched one at a time:
+ * For most groups search_affine (affine.h) is enough. It sums in float32, and tries ends of the range that suit data
+ * with tails. A few operations find the other groups, which are searched one at a time:
  *
- *   - errors are so small, against the values, that float32 sums do not tell two of them apart;
- *   - the first values are near a grid of 8 to 15 steps, as decoded ones, small integers and results of
- *     quantization-aware training are: there is a pair without error then;
- *   - a few weights count and the others are next to 0, or there are few values, or one is frequent, as 0 is in sparse
- *     data and nearly 0 in mixtures of magnitudes: what matters most is how near to it a code comes, and the best pair
- *     may be anywhere;
- *   - the plain scale is 0 in its type, though there are smaller steps than the range;
- *   - zeros are integers, and all values so far from 0 that they have few codes.
+ *   - groups whose errors are so small, compared with the values, that float32 sums cannot tell two of them apart;
+ *   - groups whose first values are near a grid of 8 to 15 steps, as decoded values, small integers and results of
+ *     quantization-aware training are; a pair without error exists then;
+ *   - groups where a few weights count and the others are next to 0, where there are few values, or where one value is
+ *     frequent, as 0 is in sparse data and nearly 0 in mixtures of magnitudes. The distance of that value from a code
+ *     matters most, and the best pair may be anywhere;
+ *   - groups whose plain scale is 0 in its type, although there are steps smaller than the range;
+ *   - groups with integer zeros whose values are so far from 0 that they have few codes.
  *
  * Such a group gets a pair without any error if there is one (find_lossless). Otherwise all pairs are searched
- * (exact_affine.c, and exact.c for integer zeros), and the error as it will be decoded, in double, decides.
+ * (exact_affine.c, and exact.c for integer zeros), and the error of decoded values, in double, decides.
  *
- * What was decoded gets the same pair again, because pairs are normal: of all pairs that decode to the same values
- * everybody gets the one that find_lossless finds in these values. Pairs of ordinary groups are normal if some value
- * has code 0; the others are moved there, where that can be stored.
+ * Decoded values get the same pair again, because pairs are normal: of all pairs that decode to the same values, the
+ * one that find_lossless finds in these values is always chosen. A pair of an ordinary group is normal if some value
+ * has code 0; other pairs are moved there if the result can be stored.
  */
 #include "careful_affine.h"
 

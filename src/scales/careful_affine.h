@@ -1,5 +1,5 @@
 /*
- * careful_affine.h - groups with a zero or an offset for which the search side by side is not enough
+ * careful_affine.h - searches groups with a zero or an offset for which the search side by side is not enough
  */
 #ifndef QZ_CAREFUL_AFFINE_H
 #define QZ_CAREFUL_AFFINE_H

@@ -1,5 +1,5 @@
 /*
- * clip.h - what stands in for values that are not finite
+ * clip.h - replaces values that are not finite
  */
 #ifndef QZ_CLIP_H
 #define QZ_CLIP_H

@@ -1,5 +1,5 @@
 /*
- * encoder.c - an encoder from a method of a scheme
+ * encoder.c - makes an encoder from a scheme and a method
  */
 #include "encoder.h"
 #include "candidates.h"

@@ -1,7 +1,7 @@
 /*
- * encoder.h - how the scales of groups are found: the method, its rules and what the caller asks for beside them
+ * encoder.h - an encoder: how the scales of groups are found, by method, rules and the caller's other wishes
  *
- * An encoder is made by qz_encoder_make and only read from then on.
+ * qz_encoder_make makes an encoder, which is only read from then on.
  */
 #ifndef QZ_ENCODER_H
 #define QZ_ENCODER_H

@@ -1,5 +1,5 @@
 /*
- * exact.c - the best scale of a group, with a proof
+ * exact.c - finds the best scale of a group, and proves that it is the best
  *
  * Let E(s) be the error of scale s: the sum of w (x - s q)^2, with the best value q of the table for each element. Then
  *
@@ -10,19 +10,19 @@
  * sum w q^2 - 2 u sum w x q: a minimum of straight lines in u, which is a concave function of u, and so not below its
  * chord from 1 / b to 1 / a. The chord times s^2, plus E0, is that parabola.
  *
- * So the minimum of a parabola tells whether an interval between two scales can hold a better one than the best that is
- * known. If it can, the interval is cut in two, at a scale that can be stored; an interval without such scales
- * inside is done. The parabola is close: its distance from E is at most about E0 (b/a - 1)^2 / 4, and so some 50
- * evaluations of E prove that one of 63,486 float16 scales is the best. It takes no sorting and no memory, for any
- * length of group.
+ * So the minimum of a parabola tells whether an interval between two scales can hold a better scale than the best known
+ * one. If it can, the interval is cut in two at a scale that can be stored. An interval that cannot, or without such
+ * scales inside, is done. The parabola is close to E: the distance is at most about E0 (b/a - 1)^2 / 4, so some 50
+ * evaluations of E prove that one of 63,486 float16 scales is the best. The method needs no sorting and no memory, for
+ * groups of any length.
  *
- * The first interval begins at s = 0, where the parabola has the slope that E has there: as s goes to 0 all values
- * become the outermost ones, and (E(s) - E0) / s goes to -2 sum w x q. The last interval ends at a scale that is so
- * large that all scales above it have an error of E0 or more: all |x| <= M, and the least |v| > 0 of the table is
- * (at least) 2 M / s. If 0 is in the table, then it is the nearest value of all x; if not, all |s q| >= 2 |x|.
+ * The first interval begins at s = 0, where the parabola has the slope of E: as s goes to 0, all values get the
+ * outermost codes, and (E(s) - E0) / s goes to -2 sum w x q. The last interval ends at a scale s that is so large that
+ * all scales above it have an error of E0 or more: all |x| <= M, and the least |v| > 0 of the table is at least 2 M /
+ * s. If 0 is in the table, it is then the nearest value of all x; if not, all |s q| >= 2 |x|.
  *
- * E is summed in float32. That is enough because the errors x - s q themselves are summed: each is exact but for the
- * rounding of s q, which is part of what will be decoded.
+ * E is summed in float32. That is enough, because the errors x - s q themselves are summed, and each is exact except
+ * for the rounding of s q, which is part of decoding.
  */
 #include "exact.h"
 

@@ -1,8 +1,8 @@
 /*
- * exact.h - the best scale of a group, with a proof: among all scales that can be stored, none has a smaller error
+ * exact.h - finds the best scale of a group, with a proof: no scale that can be stored has a smaller error
  *
- * The error of a scale s is the sum of w (x - s q)^2, where s q is what is decoded: q is the value of the table that
- * makes the error of its element least. exact.c says how the best scale is found and why it is the best.
+ * The error of a scale s is the sum of w (x - s q)^2, where s q is the decoded value: for each element, q is the value
+ * of the table with the least error. exact.c explains the method and proves it.
  */
 #ifndef QZ_EXACT_H
 #define QZ_EXACT_H

@@ -1,5 +1,5 @@
 /*
- * exact_affine.c - the best scale and offset of a group, with a proof
+ * exact_affine.c - finds the best scale and offset of a group, and proves that they are the best
  *
  * Let E(s, o) be the error of scale s > 0 and offset o: the sum of w (x - s q - o)^2, with the best code q in 0..15 for
  * each element; and let M(o) be the sum of w (x - o)^2. Then
@@ -12,27 +12,29 @@
  * not below the linear function A + B u + C c that it equals at the corners. The map from (s, o) to (u, c) takes
  * straight lines to straight lines, hence triangles to triangles; and s^2 (A + B u + C c) = s (A s + B - C o).
  *
- * M + s L is a quadratic function. Its least value on a triangle is at a corner, on an edge, or where its slope is 0.
- * So the errors of four pairs, the corners of a rectangle in the plane of (u, c), which is two triangles, tell whether
- * a better pair can be inside. If so, it is cut in two; but if it holds few pairs that can be stored, all of them are
- * tried. The quadratic function is close: where no x u + c differs by more than d < 1 between corners, it is below E by
- * some s^2 d^2 / 4 for each element, because E - M is linear but where a code changes.
+ * M + s L is a quadratic function. Its least value on a triangle is at a corner, on an edge, or where its slope is 0. A
+ * rectangle in the plane of (u, c) is two triangles, so the errors of four pairs, its corners, tell whether a better
+ * pair can be inside. If so, it is cut in two, or, if it holds few pairs that can be stored, all of them are tried. The
+ * quadratic function is close to E: where no x u + c differs by more than d < 1 between corners, it is below E by some
+ * s^2 d^2 / 4 for each element, because E - M is linear except where a code changes.
  *
  * Three kinds of rectangles cover all pairs. Values and offsets are relative to the middle of the range here, and the
  * range is 1, so that c is where the middle lies among the codes.
  *
- *   - FREE, for u <= 14, and 0 <= c <= 1. There, codes are all integers: the error is not greater then, and c + 1 has
- *     the error of c. Only what cannot be ruled out is looked at with codes 0..15, for all c + k.
- *   - CODES, for larger u: as above. Large ones are judged first by the values beyond all codes: none of them is nearer
- *     to a code than to the outermost ones, the least o and the greatest o + 15 s.
- *   - NEAR_ZERO: all scales up to one, and offsets from one to another. Those are judged by the values beyond alone,
- * and cut until there is little left, of which the larger half of the scales are CODES.
+ *   - FREE, for u <= 14 and 0 <= c <= 1. There, codes may be any integers, which cannot make the error greater, and c +
+ *     1 has the error of c. Only rectangles that cannot be ruled out in this way are searched with codes 0..15, for all
+ *     c + k.
+ *   - CODES, for larger u: codes are 0..15, as above. Large rectangles are judged first by the values beyond all codes:
+ *     none of these is nearer to any code than to the outermost ones, the least o and the greatest o + 15 s.
+ *   - NEAR_ZERO: all scales from 0 to a largest one, and an interval of offsets. These are judged only by the values
+ *     beyond all codes, and cut until little is left; the larger half of the scales then becomes CODES.
  *
- * Scales above four times the range use one code only, or all values are farther from their codes than the range is
+ * With scales above four times the range, all values get one code, or are farther from their codes than the range is
  * long. So no error there is less than that of the best constant, and constants are tried (try_constants).
  *
- * Negative scales and offsets are positive ones for -x. E is summed in float32, which is enough, because the errors
- * themselves are summed. Pairs that come near to the best so far are looked at in double, as they will be decoded.
+ * A pair with a negative scale is one with a positive scale for -x. E is summed in float32, which is enough because the
+ * errors themselves are summed. Pairs that come near to the best pair so far are compared in double, with the values
+ * that they decode to.
  */
 #include "exact_affine.h"
 

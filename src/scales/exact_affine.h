@@ -1,9 +1,9 @@
 /*
- * exact_affine.h - the best scale and offset, or float zero, of a group, with a proof
+ * exact_affine.h - finds the best scale and offset, or float zero, of a group, with a proof
  *
  * Values are scale * code + offset or scale * (code - zero), codes are 0..15, and both numbers are stored in one type.
- * exact_affine.c says how the best pair is found and why none is better. (With integer zeros there are but sixteen
- * problems of one number: exact.c.)
+ * exact_affine.c explains the method and proves it. (With integer zeros there are only sixteen problems with one
+ * number: exact.c.)
  */
 #ifndef QZ_EXACT_AFFINE_H
 #define QZ_EXACT_AFFINE_H

@@ -1,5 +1,5 @@
 /*
- * exact_group.c - the exact method for a group, and scales as they are stored
+ * exact_group.c - applies the exact method to a group of an encoder, and gives scales as they are stored
  */
 #include "exact_group.h"
 #include "../base/number.h"

@@ -1,5 +1,5 @@
 /*
- * exact_group.h - the exact method for a group, and scales as they are stored
+ * exact_group.h - the exact method for a group of an encoder, and scales as they are stored
  */
 #ifndef QZ_EXACT_GROUP_H
 #define QZ_EXACT_GROUP_H

@@ -1,5 +1,5 @@
 /*
- * fit_groups.c - scales of a run's groups, and what is special about them
+ * fit_groups.c - finds the scales of the groups of a run, and notes which groups are special
  */
 #include "fit_groups.h"
 #include "../base/number.h"

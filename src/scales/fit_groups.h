@@ -1,5 +1,5 @@
 /*
- * fit_groups.h - scales of a run's groups, and what is special about them
+ * fit_groups.h - finds the scales of the groups of a run, and notes which groups are special
  */
 #ifndef QZ_FIT_GROUPS_H
 #define QZ_FIT_GROUPS_H

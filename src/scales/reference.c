@@ -1,10 +1,9 @@
 /*
- * reference.c - the plain rules of other tools, number for number
+ * reference.c - the plain rules of other tools, bit for bit
  *
- * Every operation is in float32 and in the order in which the tool has it; where the tool works in float16 or bfloat16,
- * each result is then rounded to that type, which is how PyTorch does it on the CPU. What looks odd here is odd there.
- * Where a tool converts an infinity or NaN to an integer, which C leaves undefined, the code is the 0 that x86 makes of
- * it.
+ * Every operation is in float32 and in the order of the tool. If the tool computes in float16 or bfloat16, each result
+ * is then rounded to that type, as PyTorch does on the CPU. Unusual operations here are those of the tools. Where a
+ * tool converts an infinity or NaN to an integer, which is undefined in C, the code is 0, as on x86.
  */
 #include "reference.h"
 #include "../base/float8.h"

@@ -1,10 +1,10 @@
 /*
- * reference.h - the plain rules of other tools, number for number
+ * reference.h - the plain rules of other tools, bit for bit
  *
- * What method QZ_REFERENCE asks for: the codes, scales and zeros that a foreign tool itself would write, ties and odd
- * corners included. Rules come in two kinds. Most look at the range of a group and then at each value by itself, so
- * that long groups can be given to them in pieces, by the three steps below. The three that search (IQ4_NL, Q4_K,
- * IQ4_XS) need their block of 32 or 256 values at once. qz_reference_block() serves both.
+ * Method QZ_REFERENCE uses them to make exactly the codes, scales and zeros that the other tool would write, also for
+ * ties and special cases. There are two kinds of rules. Most look at the range of a group and then at each value by
+ * itself, so long groups can be passed in pieces, by the three steps below. The three rules that search (IQ4_NL, Q4_K,
+ * IQ4_XS) need their block of 32 or 256 values at once. qz_reference_block() serves both kinds.
  *
  * All values must be finite.
  */

@@ -1,7 +1,7 @@
 /*
- * reference_groups.c - groups encoded by the rules of other tools
+ * reference_groups.c - encodes groups by the rules of other tools
  *
- * The rules are in reference.c and know nothing of matrices; here their numbers become those of a run of groups.
+ * The rules are in reference.c and know no matrices; this file applies them to a run of groups.
  */
 #include "reference_groups.h"
 #include "../base/float8.h"

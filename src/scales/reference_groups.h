@@ -1,5 +1,5 @@
 /*
- * reference_groups.h - groups encoded by the rules of other tools
+ * reference_groups.h - encodes groups by the rules of other tools
  */
 #ifndef QZ_REFERENCE_GROUPS_H
 #define QZ_REFERENCE_GROUPS_H

@@ -1,9 +1,9 @@
 /*
- * scales.c - scales of a byte, and the super scales that groups share
+ * scales.c - rounds scales to types of a byte, and computes the super scales that groups share
  *
- * fit finds scales as float32. Types of a byte are rounded to here, in plain C: there is one for each group only. Super
- * scales of a stretch of a row follow from the scales they serve; those of whole rows, or of the matrix, from the
- * largest magnitude alone (largest.c).
+ * The kernel fit gives scales as float32. They are rounded to types of a byte here, in plain C, because there is only
+ * one scale for each group. Super scales of a part of a row are computed from its scales; those of whole rows, or of
+ * the matrix, from the largest magnitude alone (largest.c).
  */
 #include "scales.h"
 #include "../base/number.h"

@@ -1,10 +1,10 @@
 /*
- * search.c - better scales than the plain ones: groups are laid side by side for the kernels that search
+ * search.c - searches for better scales than the plain ones: lays groups side by side for the kernels that search
  *
- * A plain fit has gone before, so every group has a scale. Groups whose scale is ordinary are searched QZ_BLOCK at a
- * time, those of one length together. A look at each tells which of them are special, and need more: those are tried
- * again with more candidates, or get the exact method (search_special.c), as do groups whose plain scale is no place to
- * begin. What a group gets depends on its own values alone; weights that are all equal are as good as none.
+ * The plain fit comes first, so every group has a scale. Groups with an ordinary scale are searched QZ_BLOCK at a time,
+ * with groups of the same length. A look at each group tells which ones are special. Special groups are tried again
+ * with more candidates, or get the exact method (search_special.c), as do groups whose plain scale is no useful start.
+ * The result of a group depends on its own values only. If all its weights are equal, they are left out.
  */
 #include "search.h"
 #include "careful_affine.h"

@@ -1,5 +1,5 @@
 /*
- * search.h - better scales, and zeros, than the plain ones
+ * search.h - searches for better scales, and zeros, than the plain ones
  */
 #ifndef QZ_SEARCH_H
 #define QZ_SEARCH_H

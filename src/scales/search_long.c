@@ -1,9 +1,9 @@
 /*
- * search_long.c - better scales for long groups, one at a time
+ * search_long.c - searches for better scales for long groups, one group at a time
  *
- * A group that is too long to lie beside others is read in pieces, once for each candidate: the kernels make its codes
- * and the values they stand for, and sums over both say which scale, and offset, fit these codes best. Sums are double,
- * in eight lanes, so that their order is the same everywhere.
+ * A group that is too long to lie beside others is read in pieces, once for each candidate. Kernels make its codes and
+ * the values that these stand for, and sums over both give the scale, and offset, that fit these codes best. Sums are
+ * double, in eight lanes, so that their order is the same everywhere.
  */
 #include "search_long.h"
 #include "careful_affine.h"

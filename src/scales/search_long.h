@@ -1,5 +1,5 @@
 /*
- * search_long.h - the search for a group that may come in pieces
+ * search_long.h - searches for the scale of a group that may come in pieces
  */
 #ifndef QZ_SEARCH_LONG_H
 #define QZ_SEARCH_LONG_H

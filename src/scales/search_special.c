@@ -1,9 +1,9 @@
 /*
- * search_special.c - groups for which the ordinary candidates are not enough, one at a time
+ * search_special.c - searches groups for which the ordinary candidates are not enough, one group at a time
  *
- * Values that stand for few numbers, above all those that a table and some scale reproduce without loss (they were
- * decoded before, trained to be so, or are small integers), have their best scale anywhere, and next to no error
- * there. The exact method finds it. Errors are compared in double, as of what will be decoded.
+ * Groups with few different values can have next to no error, above all those that a table and some scale reproduce
+ * without loss (their values were decoded before, trained to be so, or are small integers). Their best scale may be
+ * anywhere, and the exact method finds it. Errors of decoded values are compared in double.
  */
 #include "search_special.h"
 #include "exact_group.h"

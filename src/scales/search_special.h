@@ -1,5 +1,5 @@
 /*
- * search_special.h - groups that a search with few candidates may fail
+ * search_special.h - searches groups that a search with few candidates may fail
  */
 #ifndef QZ_SEARCH_SPECIAL_H
 #define QZ_SEARCH_SPECIAL_H

@@ -1,13 +1,14 @@
 /*
- * super.c - searches of groups that share a super scale: what none of them can see by itself
+ * super.c - searches groups that share a super scale, for what a group alone cannot show
  *
  *   1. Values that were decoded from the same scheme are found again. If every group of a stretch is a scale times
- *      values of the table, the scales are multiples of a super scale, and with that one nothing is lost. A look at a
- *      few values of one group tells ordinary data apart.
+ *      values of the table, the scales are multiples of a super scale, and with that super scale nothing is lost. A
+ *      look at a few values of one group excludes ordinary data.
  *   2. Multiples near 0 are tried one by one. A fitted scale that rounds to 0, or to 1 where 2 is better, says little
- *      about the error, for the codes were made by another scale.
- *   3. With offsets the errors are measured. The model of affine_super.c, which chose the super scales, knows neither
- * the codes that rounding will change nor the plain rule, which must not be better.
+ *      about the error, because its codes were made by another scale.
+ *   3. With offsets the errors are measured. The model of affine_super.c, which chose the super scales, does not know
+ *      which codes rounding will change. It does not know the plain rule either, and no search may have more error than
+ *      that rule.
  */
 #include "super.h"
 #include "affine_super.h"

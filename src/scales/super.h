@@ -1,5 +1,5 @@
 /*
- * super.h - searches of groups that share a super scale
+ * super.h - searches groups that share a super scale
  */
 #ifndef QZ_SUPER_H
 #define QZ_SUPER_H

@@ -1,7 +1,7 @@
 /*
- * neon.c - 4 floats at a time, for AArch64, where NEON is part of the base architecture
+ * neon.c - kernels with 4 floats at a time, for AArch64, whose base architecture includes NEON
  *
- * Bytes and codes are numbered as they lie in memory, so this file is for little-endian machines; on big-endian ones
+ * Bytes and codes are numbered in the order of memory, so this file is for little-endian machines. On big-endian ones
  * scalar.c does the work.
  */
 #if defined(__AARCH64EL__) && defined(__ARM_NEON)

@@ -1,8 +1,8 @@
 /*
- * products_dot.h - products of bytes by the instructions of dotprod: part of neon.c
+ * products_dot.h - products of bytes with the instructions of dotprod; part of neon.c
  *
- * One instruction multiplies four bytes of each of 4 weights, or all bytes of one, and adds four products each to 32
- * bits, exactly. Levels are below 128, so they may be signed.
+ * One instruction multiplies four bytes of each of 4 weights, or all bytes of one weight, and adds four products each
+ * to 32 bits, exactly. Levels are below 128, so they may be signed.
  */
 
 #ifdef __ARM_FEATURE_DOTPROD

@@ -1,5 +1,5 @@
 /*
- * avx2.c - 8 floats at a time, for CPUs with AVX2, FMA and F16C (Intel since Haswell, AMD since Zen)
+ * avx2.c - kernels with 8 floats at a time, for CPUs with AVX2, FMA and F16C (Intel since Haswell, AMD since Zen)
  */
 #if defined(__x86_64__) || defined(_M_X64)
 

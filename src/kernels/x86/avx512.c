@@ -1,5 +1,6 @@
 /*
- * avx512.c - 16 floats at a time, for CPUs with AVX-512 F, BW, DQ, VL and VBMI (Intel since Ice Lake, AMD since Zen 4)
+ * avx512.c - kernels with 16 floats at a time, for CPUs with AVX-512 F, BW, DQ, VL and VBMI (Intel since Ice Lake, AMD
+ * since Zen 4)
  */
 #if defined(__x86_64__) || defined(_M_X64)
 

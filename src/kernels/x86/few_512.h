@@ -1,8 +1,8 @@
 /*
- * few_512.h - products of few rows of floats with 16 weights, from packed codes: part of avx512.c
+ * few_512.h - products of few rows of floats with 16 weights, from packed codes; part of avx512.c
  *
- * Values are decoded side by side and multiplied at once with all the rows; none is stored. A chain (QZ_PRODUCT_CHAIN
- * elements) is two blocks. One row alone would wait for each of its sums: four chains are found side by side.
+ * Values are decoded side by side and multiplied at once with all rows; none is stored. A chain (QZ_PRODUCT_CHAIN
+ * elements) is two blocks. One row alone would wait for each of its sums, so four chains are computed side by side.
  */
 
 enum {

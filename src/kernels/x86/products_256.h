@@ -1,8 +1,8 @@
 /*
- * products_256.h - products of bytes, 8 weights a vector: for AVX2, and for AVX-512
+ * products_256.h - products of bytes with 8 weights in a vector, for AVX2 and AVX-512
  *
- * Four bytes of each of 8 weights are multiplied with the same four of a row. Two products are added to 16 bits, and so
- * are those of as many fours as fit: of 4-bit codes, a block.
+ * Four bytes of each of 8 weights are multiplied with the same four bytes of a row. Two products are added in 16 bits,
+ * and so are those of further fours, as many as fit: for 4-bit codes, a block.
  */
 
 enum {

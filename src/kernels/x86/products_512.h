@@ -1,5 +1,5 @@
 /*
- * products_512.h - products of bytes by the instructions of AVX-512 VNNI: part of avx512.c
+ * products_512.h - products of bytes with the instructions of AVX-512 VNNI; part of avx512.c
  *
  * One instruction multiplies four bytes of each of 16 weights, or of one weight in four blocks, and adds the products
  * to 32 bits, exactly.

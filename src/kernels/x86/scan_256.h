@@ -1,9 +1,9 @@
 /*
- * scan_256.h - integer sums of rows with queries, 32 codes at a time: for AVX2, and for AVX-512
+ * scan_256.h - integer sums of rows with queries, 32 codes at a time, for AVX2 and AVX-512
  *
- * Four rows are taken with a query, which is loaded once for them. Of rows that lie side by side eight share a vector,
- * and up to four queries take them together. Products of levels and bytes of a query are added in pairs to 16 bits, as
- * many as fit, and these to 32 bits.
+ * Four rows are multiplied with a query that is loaded once. If rows lie side by side, a vector holds eight of them,
+ * and up to four queries are multiplied with it. Products of levels and bytes of a query are added in pairs to 16 bits,
+ * as many as fit, and these sums to 32 bits.
  */
 
 #define EACH(i, n) _Pragma("GCC unroll 8") for (size_t i = 0; i < (n); i++)

@@ -1,7 +1,7 @@
 /*
  * stream_256.h - stores that bypass the cache, for AVX2 and AVX-512
  *
- * Included after simd_template.h. The vocabulary has stream_line(to, from), which stores a line of 64 bytes.
+ * It is included after simd_template.h. The vocabulary also has stream_line(to, from), which stores a line of 64 bytes.
  */
 
 /* Whole lines bypass the cache; the ends, which share a line with a neighbour, go the ordinary way. No masked stores
