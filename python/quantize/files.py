@@ -16,7 +16,7 @@ import numpy as np
 
 from . import _files
 from .errors import DtypeError, FormatError
-from .inputs import as_array
+from .inputs import as_array, is_bfloat16, is_bfloat16_array
 from .packed_array import QuantizedArray, parts_of
 from .tensor_file import DTYPES, explain_failure, open_and_warn, printable
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _ELEMENTS = {dtype: element for element, dtype in DTYPES.items()}
 _CHUNK = 16 << 20
+_SHOWN = 60  # characters of a name
 
 
 # --- Writing ------------------------------------------------------------------------------------------------
@@ -46,9 +47,10 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     path : path-like
         The file, whose name must end in ``.npz``, ``.safetensors`` or ``.gguf``.
     arrays : mapping
-        Arrays by name. Those that are no QuantizedArray are stored as they are. In a .gguf file
-        QuantizedArrays are ggml's blocks: of the schemes "q4_0", "q4_1", "q4_k", "iq4_nl", "iq4_xs", "mxfp4"
-        and "nvfp4" with their own sizes and types of scales, quantized along the last axis in whole blocks.
+        Arrays by name. Those that are no QuantizedArray are stored as they are, those of bfloat16 in
+        .safetensors and .gguf files alone. In a .gguf file QuantizedArrays are ggml's blocks: of the schemes
+        "q4_0", "q4_1", "q4_k", "iq4_nl", "iq4_xs", "mxfp4" and "nvfp4" with their own sizes and types of
+        scales, quantized along the last axis in whole blocks.
 
     Raises
     ------
@@ -79,21 +81,21 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
     if not hasattr(arrays, "items"):
         kind = type(arrays).__name__
         raise TypeError(f"arrays must be a mapping of names and arrays, like {{'w': w}}, not {kind}")
-    keeps_order = target.endswith(".npz")  # the others have rows alone
-    encoded = [(_encode_name(name), name, _storable(name, value)) for name, value in arrays.items()]
+    is_npz = target.endswith(".npz")
+    encoded = [(_encode_name(name), name, *_storable(name, value, is_npz)) for name, value in arrays.items()]
     try:
         writer = _files.create(os.fsencode(target))
         try:
             indices: list[int] = []
-            for key, name, value in encoded:
+            for key, name, value, element in encoded:
                 try:
-                    indices.append(_declare(writer, key, value, keeps_order))
+                    indices.append(_declare(writer, key, value, element, is_npz))
                 except _files.Failure as failure:
                     if failure.args[0] in (_files.ARGUMENT, _files.REFUSED):
-                        raise ValueError(f"{name!r} cannot be stored: {failure.args[1]}") from None
+                        raise ValueError(f"{_short(name)} cannot be stored: {failure.args[1]}") from None
                     raise
-            for index, (_, _, value) in zip(indices, encoded, strict=True):
-                _write(writer, index, value, keeps_order)
+            for index, (_, _, value, _) in zip(indices, encoded, strict=True):
+                _write(writer, index, value, is_npz)
             writer.commit()
         finally:
             writer.abort()
@@ -101,48 +103,65 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, QuantizedArray | Arr
         raise explain_failure(failure, target) from None
 
 
+def _short(name: str) -> str:
+    """A name for a message, where it is long its beginning."""
+    return repr(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!r}..."
+
+
 def _encode_name(name: object) -> bytes:
     if not isinstance(name, str) or "\0" in name:
         raise ValueError(f"{name!r} cannot be the name of an array: names are strings without NUL")
-    return name.encode("utf-8", "surrogateescape")
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{_short(name)} cannot be the name of an array: it holds half of a surrogate pair"
+        ) from None
 
 
-def _storable(name: str, value: QuantizedArray | ArrayLike) -> QuantizedArray | AnyArray:
+def _storable(
+    name: str, value: QuantizedArray | ArrayLike, is_npz: bool
+) -> tuple[QuantizedArray | AnyArray, int | None]:
+    """The array as it is written; and its element, None for one that the library does not interpret."""
     if isinstance(value, QuantizedArray):
-        return value
+        return value, None
     if name.endswith(".int4"):
         raise ValueError(f"{name!r} cannot be the name of an ordinary array: '.int4' marks quantized ones")
-    x = as_array(value, name)
+    x = as_array(value, name, bits=not is_npz)  # .npy files do not know bfloat16
+    if not is_npz and (is_bfloat16(x.dtype) or is_bfloat16_array(value)):
+        return x.view(np.uint16), _files.BF16
     plain = x.dtype.kind in "biufcSUMm" or (x.dtype.kind == "V" and x.dtype.type is np.void)
     if not plain or x.dtype.hasobject or x.dtype.itemsize == 0:
         raise DtypeError(
             f"{name} is an array of {x.dtype.name}, which .npy files do not know; convert it first"
         )
-    return x
+    return x, _ELEMENTS.get(x.dtype) if x.dtype.isnative else None
 
 
-def _declare(writer: _files.Writer, name: bytes, value: QuantizedArray | AnyArray, keeps_order: bool) -> int:
+def _declare(
+    writer: _files.Writer, name: bytes, value: QuantizedArray | AnyArray, element: int | None, is_npz: bool
+) -> int:
     """Declare an array. Returns its number, which counts QuantizedArrays and others apart."""
     if isinstance(value, QuantizedArray):
         return writer.declare_packed(name, value.scheme.core, value.shape, value.axis)
-    element, text = _ELEMENTS.get(value.dtype), None
-    if element is None or not value.dtype.isnative:
+    text = None
+    if element is None:
         descr = np.lib.format.dtype_to_descr(value.dtype)
         element, text = _files.RAW, descr if isinstance(descr, str) else repr(descr)
-    return writer.declare(name, element, text, value.shape, keeps_order and _is_column_major(value))
+    return writer.declare(name, element, text, value.shape, is_npz and _is_column_major(value))
 
 
 def _is_column_major(x: AnyArray) -> bool:
     return x.flags.f_contiguous and not x.flags.c_contiguous
 
 
-def _write(writer: _files.Writer, index: int, value: QuantizedArray | AnyArray, keeps_order: bool) -> None:
+def _write(writer: _files.Writer, index: int, value: QuantizedArray | AnyArray, is_npz: bool) -> None:
     if isinstance(value, QuantizedArray):
         parts = [None if part is None else np.ascontiguousarray(_native(part)) for part in parts_of(value)]
         writer.write_packed(index, *parts)  # type: ignore[arg-type]
         return
     first = 0
-    for chunk in _chunks(value.T if keeps_order and _is_column_major(value) else value):
+    for chunk in _chunks(value.T if is_npz and _is_column_major(value) else value):
         first = writer.write(index, first, chunk)
 
 

@@ -164,6 +164,11 @@ def is_bfloat16_tensor(values: object) -> bool:
     return is_tensor(values) and str(getattr(values, "dtype", "")) == "torch.bfloat16"
 
 
+def is_bfloat16_array(values: object) -> bool:
+    """True for an array of another library whose type is bfloat16."""
+    return is_bfloat16_tensor(values) or _is_bfloat16_of_mlx(values)
+
+
 def _is_bfloat16_of_mlx(values: Any) -> bool:
     """True for an array of MLX, which is not imported for this, whose type is bfloat16."""
     return type(values).__module__ == "mlx.core" and str(getattr(values, "dtype", "")) == "mlx.core.bfloat16"
@@ -180,6 +185,14 @@ def widened(what: str, values: object, number: int) -> str:
 
 def writable(out: Any) -> tuple[AnyArray, bool]:
     """The memory that a caller wants to be filled, as an array; and whether its uint16 are bfloat16."""
+    memory, bits = _memory(out)
+    repeated = (size > 1 and not stride for size, stride in zip(memory.shape, memory.strides, strict=True))
+    if memory.size and any(repeated):
+        raise ValueError("elements of out share memory with each other, as after expand; pass a copy")
+    return memory, bits
+
+
+def _memory(out: Any) -> tuple[AnyArray, bool]:
     if isinstance(out, np.ndarray):
         return out, False
     if is_tensor(out):
@@ -215,7 +228,7 @@ def as_floats(values: object, what: str) -> tuple[AnyArray, int]:
     x = as_array(values, what, bits=True)
     number = FLOATS.get(x.dtype)
     if number is None:
-        if is_bfloat16_tensor(values) or _is_bfloat16_of_mlx(values):
+        if is_bfloat16_array(values):
             number = _core.BF16
         elif x.dtype.kind == "f" and x.dtype.itemsize in (2, 4, 8):
             x = x.astype(x.dtype.newbyteorder("="))

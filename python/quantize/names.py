@@ -50,12 +50,16 @@ def unknown(what: str, given: object, options: Iterable[str], context: str = "")
 def nearest(given: str, words: Iterable[str]) -> str | None:
     """The word with the fewest mistakes in it, as the command line finds it; None if there are too many."""
     simple = given.strip().lower().replace("-", "_")
-    counted = [
-        (1 if len(simple) > 2 and word.startswith(simple) else _mistakes(simple, word), word)
-        for word in words
-    ]  # a word that was cut is one mistake
+    counted = [(_distance(simple, word.lower()), word) for word in words]  # capitals are no mistakes
     least, word = min(counted, default=(len(given), ""), key=lambda pair: pair[0])
     return word if least <= len(given) // 3 + 1 else None
+
+
+def _distance(given: str, word: str) -> int:
+    """How many mistakes make one of the other; a word that was cut is one."""
+    if len(given) > 2 and word.startswith(given):
+        return int(word != given)
+    return _mistakes(given, word)
 
 
 def _mistakes(a: str, b: str) -> int:

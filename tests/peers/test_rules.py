@@ -219,7 +219,7 @@ def autoawq(x: Array) -> Made:
     decoded = (torch.clamp(torch.round(w / scales) + zeros, 0, 15) - zeros) * scales
     codes = torch.round((decoded + zeros * scales) / scales)
     usual = torch.clamp(torch.round(w / scales) + zeros, 0, 15)
-    finite = torch.isfinite(scales[:, 0])
+    finite = torch.isfinite(15 * scales[:, 0])  # else packing overflows, and makes an integer of infinity
     assert torch.equal(codes[finite], usual[finite]), "packing changes codes"
     return Made(
         torch.nan_to_num(usual).numpy().astype(np.int64),

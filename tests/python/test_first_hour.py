@@ -469,6 +469,8 @@ def test_other_misspelt_words() -> None:
         (lambda: quantize.Scheme(codes="unt4"), "only codes 'table'|did you mean"),
         (lambda: quantize.Scheme("nf4"), r"use quantize\.schemes\(\)\['nf4'\]"),
         (lambda: quantize.quantise_array, "did you mean 'quantize_array'"),  # type: ignore[attr-defined]
+        (lambda: quantize.Quantizedarray, "did you mean 'QuantizedArray'"),  # type: ignore[attr-defined]
+        (lambda: quantize.LOAD, "did you mean 'load'"),  # type: ignore[attr-defined]
     ]:
         with pytest.raises((ValueError, TypeError, AttributeError), match=message):
             call()

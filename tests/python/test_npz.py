@@ -300,6 +300,8 @@ def test_names_that_cannot_be_stored(tmp_path: Path) -> None:
     for wrong, message in [
         ({"a\0b": x}, "cannot be the name"),
         ({3: x}, "cannot be the name"),
+        ({"\ud800": x}, "half of a surrogate pair"),
+        ({"w" * 66000: x}, r"^'w{60}'\.\.\. cannot be stored"),
         ({"w.int4": x}, "marks quantized"),
         ({"w": q, "w.codes": x}, "'w.codes'"),
         ({"w.scales": x, "w": q}, "'w.scales'"),

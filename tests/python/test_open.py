@@ -141,6 +141,29 @@ def test_bfloat16_is_named_and_becomes_float32(tmp_path: Path) -> None:
         assert same(file["x"], values.astype(np.float32))
 
 
+@pytest.mark.parametrize("end", ["safetensors", "gguf"])
+def test_bfloat16_is_saved_as_it_is(tmp_path: Path, end: str) -> None:
+    wide = np.random.default_rng(3).standard_normal((6, 5)).astype(ml_dtypes.bfloat16)
+    arrays = {
+        "x": wide,
+        "turned": wide.T,
+        "sparse": wide[::2, ::2],
+        "none": wide[:0],
+        "bits": wide.view(np.uint16),
+    }
+    if end == "gguf":  # which has no uint16
+        del arrays["bits"]
+    quantize.save(tmp_path / f"a.{end}", arrays)
+    with quantize.open(tmp_path / f"a.{end}") as file:
+        for name, x in arrays.items():
+            kind = "uint16" if name == "bits" else "bfloat16"
+            assert (file.info(name).dtype, file.info(name).nbytes) == (kind, 2 * x.size)
+            assert same(file[name], x if name == "bits" else x.astype(np.float32))
+    if end == "safetensors":
+        theirs = safetensors.numpy.load_file(tmp_path / "a.safetensors")
+        assert all(same(theirs[name], x) for name, x in arrays.items())
+
+
 @pytest.mark.parametrize("end", ["npz", "safetensors", "gguf"])
 @pytest.mark.parametrize("scheme", [scheme.name for scheme in quantize.schemes()])
 def test_quantized_tensors_are_those_that_were_saved(tmp_path: Path, scheme: Any, end: str) -> None:

@@ -632,6 +632,12 @@ def test_out_that_cannot_be_used() -> None:
     inside = quantize.QuantizedArray(memory[:8].reshape(8, 1), scales, scheme=q.scheme, shape=(8, 2))
     with pytest.raises(ValueError, match="out shares memory"):
         inside.dequantize(memory[4:68].view(np.float32).reshape(8, 2))
+    for strides in ((0, 4), (4, 0)):  # as expand of PyTorch makes them
+        again = np.lib.stride_tricks.as_strided(np.zeros(24, np.float32), (4, 6), strides, writeable=True)
+        with pytest.raises(ValueError, match="elements of out share memory with each other"):
+            q.dequantize(again)
+        with pytest.raises(ValueError, match="elements of out share memory with each other"):
+            quantize.linear(np.ones((4, 6)), quantize.quantize_array(np.ones((6, 6))), out=again)
 
 
 def test_values_beyond_float16_are_named() -> None:
