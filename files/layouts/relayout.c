@@ -160,10 +160,12 @@ static void turn_pairs(const qz_nibbles *src, size_t row, size_t byte, size_t by
         }
     for (size_t i = 0; i < bytes; i++) {
         const size_t col = at_place(2 * (byte + i) + (size_t)odd, src->cols_evens_first) - src->first;
+        if (col >= src->cols) /* before the first one, too */
+            continue;
         uint8_t *to = dst + col * dst_stride + row / 2;
-        if (col < src->cols && count == PAIRS)
+        if (count == PAIRS)
             memcpy(to, turned[i], PAIRS);
-        else if (col < src->cols)
+        else
             memcpy(to, turned[i], count);
     }
 }
