@@ -16,8 +16,9 @@
  *     i * 2^step                                            for i < 2^mantissa, and else
  *     (2^mantissa + i % 2^mantissa) * 2^(step + i / 2^mantissa - 1)
  *
- * For float16, bfloat16, float32 and floats of a byte i is the bit pattern, for E8M0 one more than it. Integers are levels whose
- * mantissa is long enough. Positive scales have levels 1..most[0], negative ones 1..most[1]; 0 where there are none.
+ * For float16, bfloat16, float32 and floats of a byte i is the bit pattern, for E8M0 one more than it. Integers are
+ * levels whose mantissa is long enough. Positive scales have levels 1..most[0], negative ones 1..most[1]; 0 where there
+ * are none.
  */
 struct qz_levels {
     int mantissa, step;

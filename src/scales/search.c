@@ -832,8 +832,9 @@ static void take_other_ends(const struct pass *pass)
     struct groups *groups = pass->groups;
     for (size_t g = 0; g < groups->count; g++) {
         /* Of equal ends one was moved towards 0, by the next number: fit_groups.c. */
-        const float low = -groups->min[g], high = groups->max[g], end = qz_larger(low, high), min = -end;
-        if (nextafterf(low, end) != end || nextafterf(high, end) != end || !is_searchable(groups, g))
+        const float low = -groups->min[g] + 0.0f, high = groups->max[g] + 0.0f, end = qz_larger(low, high), min = -end;
+        const int32_t apart = (int32_t)(qz_bits(low) - qz_bits(high));
+        if (apart < -1 || apart > 1 || !is_searchable(groups, g))
             continue;
         struct qz_exact_source source = source_of(encoder->view, pass->run, pass->source, g);
         float plain[2] = {0.0f, 0.0f}, zero;
