@@ -105,6 +105,12 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
     /* Statistics are summed in the order of rows. */
     if (plain && !weights && !encoding.stochastic && !stats && qz_columns_prepare(operation))
         step = encode_columns;
+    uint64_t wide = step == qz_encode_rows ? qz_wide_tile(&encoding) : 0;
+    if (wide) {
+        encoding.usual_cols = operation->work.tile_cols;
+        qz_work_tiles(&operation->work, 1, wide);
+        step = qz_encode_wide;
+    }
     qz_measure_supers(encoder, src, whole ? whole->largest : NULL, options->pool);
     struct findings total;
     qz_operation_run(operation, step, &encoding, options->pool, &total);

@@ -70,17 +70,16 @@ static int stochastic_code(float x, float scale, float zero, const struct qz_gri
     return grid->code[i];
 }
 
-size_t qz_kernel_codes(const struct encoding *encoding, struct groups *groups, size_t first, const float *x, size_t n,
+size_t qz_kernel_codes(const struct encoding *encoding, struct groups *groups, const float *x, size_t n,
                        size_t group_size, uint8_t *codes)
 {
     const struct qz_view *view = encoding->encoder.view;
-    const float *inverse = groups->inverse + first, *zero = groups->zero + first;
     const struct qz_kernels *kernels = kernels_for(view, groups);
     groups->has_sums = encoding->want_stats;
     if (groups->has_sums)
-        return kernels->group_codes_error(x, n, group_size, &view->grid, groups->scale + first, inverse, zero, codes,
-                                          &groups->sums);
-    return kernels->group_codes(x, n, group_size, &view->grid, inverse, zero, codes);
+        return kernels->group_codes_error(x, n, group_size, &view->grid, groups->scale, groups->inverse, groups->zero,
+                                          codes, &groups->sums);
+    return kernels->group_codes(x, n, group_size, &view->grid, groups->inverse, groups->zero, codes);
 }
 
 /* The flat index of element i of a run in the matrix that the values are a part of. */
@@ -98,7 +97,7 @@ size_t qz_group_codes(const struct encoding *encoding, struct groups *groups, co
 {
     const struct qz_view *view = encoding->encoder.view;
     if (!groups->careful && !encoding->stochastic)
-        return qz_kernel_codes(encoding, groups, 0, x, run->rows * run->pitch, group_size, codes);
+        return qz_kernel_codes(encoding, groups, x, run->rows * run->pitch, group_size, codes);
     float others[QZ_TILE];
     const float *plain = x;
     size_t n = run->rows * run->pitch;

@@ -7,10 +7,6 @@
 #include "scales/encoder.h"
 #include "operation.h"
 
-/* Values from memory that are fitted and encoded before those that follow them: with fewer at a time, what is fetched
- * in advance is spread more evenly. It pays where codes take little longer than memory, so not with statistics. */
-enum { QZ_ENCODE_PIECE = 1024 };
-
 /* An encoding: the matrix and its cut, how scales are found, and what is asked for beside them. */
 struct encoding {
     struct qz_operation operation;
@@ -18,6 +14,7 @@ struct encoding {
     const float *repeated; /* the weights of every run, where they are the same for all; or NULL */
     const qz_whole *whole; /* what the matrix is a part of, or NULL */
     uint64_t part_cols;    /* columns of the part, before rows are merged */
+    uint64_t usual_cols;   /* of a tile, where there are wide ones: see qz_wide_tile */
     int want_stats, stochastic;
     uint64_t seed;
 };
@@ -26,9 +23,9 @@ struct encoding {
  * of their group; others need not suit all its values. */
 void qz_note_far_values(const struct qz_view *view, struct groups *groups);
 
-/* Codes of n values by the kernel, groups from `first` on. If the statistics are wanted, their sums come with them.
+/* Codes of n values by the kernel. If the statistics are wanted, their sums come with them.
  * Returns how many values were clipped. */
-size_t qz_kernel_codes(const struct encoding *encoding, struct groups *groups, size_t first, const float *x, size_t n,
+size_t qz_kernel_codes(const struct encoding *encoding, struct groups *groups, const float *x, size_t n,
                        size_t group_size, uint8_t *codes);
 
 /* Codes of any groups that are fitted; returns how many values were clipped. Element i of x has code i of `codes`. */

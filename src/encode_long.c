@@ -53,17 +53,19 @@ static const float *clean_piece_at(const struct long_group *group, uint64_t c, f
     return buffer;
 }
 
+enum { RANGE_PIECE = 1024 }; /* values whose range is found while as many are fetched */
+
 /* Range of a piece; nonzero if some value is not finite. Meanwhile what follows in memory is fetched. */
 static int range_of_piece(const struct encoding *encoding, const float *x, size_t n, float range[2])
 {
     int bad = 0;
     range[0] = INFINITY;
     range[1] = -INFINITY;
-    for (size_t i = 0; i < n; i += QZ_ENCODE_PIECE) {
+    for (size_t i = 0; i < n; i += RANGE_PIECE) {
         float some[2];
         if (encoding->operation.work.streams)
-            qz_fetch((const char *)(x + i) + QZ_AHEAD, QZ_ENCODE_PIECE * sizeof *x);
-        bad |= encoding->encoder.view->kernels->range_f32(x + i, qz_least(QZ_ENCODE_PIECE, n - i), some);
+            qz_fetch((const char *)(x + i) + QZ_AHEAD, RANGE_PIECE * sizeof *x);
+        bad |= encoding->encoder.view->kernels->range_f32(x + i, qz_least(RANGE_PIECE, n - i), some);
         range[0] = some[0] < range[0] ? some[0] : range[0];
         range[1] = some[1] > range[1] ? some[1] : range[1];
     }
@@ -105,7 +107,7 @@ static int measure_range(struct long_group *group)
     return 1;
 }
 
-/* Decides for a group whose largest magnitude is both max and -max: the first one wins, as in qz_break_ties. */
+/* Decides for a group whose largest magnitude is both max and -max: the first one wins, as in qz_break_tie. */
 static void break_tie(struct long_group *group)
 {
     float buffer[QZ_TILE], first_extreme = 0.0f;

@@ -21,15 +21,6 @@ static int is_filled(const struct run *run)
     return run->rows > 1 && run->pitch != run->cols;
 }
 
-/* How many of a run's n values are fitted and encoded at a time. */
-static size_t piece_of(const struct encoding *encoding, const struct run *run, size_t n, size_t group_size)
-{
-    return encoding->operation.work.streams && scales_follow_ranges(&encoding->encoder) && !encoding->want_stats &&
-                   QZ_ENCODE_PIECE % group_size == 0 && !is_filled(run)
-               ? QZ_ENCODE_PIECE
-               : n;
-}
-
 /* The ranges of a run's groups; nonzero if a value is not finite. What fills a row up is in none of them: a group gets
  * the same codes in any rows. */
 static int find_ranges(const struct qz_view *view, const struct run *run, const float *x, size_t n, size_t group_size,
@@ -46,40 +37,46 @@ static int find_ranges(const struct qz_view *view, const struct run *run, const 
     return bad;
 }
 
-/* Scales of a run's groups, or of the `count` from `first` on where ranges are all that it takes. */
-static unsigned fit_piece(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, size_t first,
-                          size_t count, const float *x, const float *w)
+/* Whether one kernel makes codes of ranges. */
+static int is_one_kernel(const struct encoding *encoding)
 {
-    if (count == groups->count)
-        return qz_fit_groups(encoder, run, groups, x, w);
-    return encoder->view->kernels->fit(&encoder->fit, count, groups->min + first, groups->max + first,
-                                       groups->scale + first, groups->inverse + first, groups->zero + first);
+    return scales_follow_ranges(&encoding->encoder) && !encoding->want_stats && !encoding->stochastic;
+}
+
+/* Encodes n values in groups by that kernel; returns 0 if something is special about them. */
+static int encode_at_once(const struct encoding *encoding, struct groups *groups, const float *x, size_t n,
+                          size_t group_size, uint8_t *codes)
+{
+    const struct qz_view *view = encoding->encoder.view;
+    const struct qz_numbers to = {groups->min, groups->max, groups->scale, groups->inverse, groups->zero};
+    return !view->kernels->group_encode(&encoding->encoder.fit, &view->grid, x, n, group_size, &to, codes) &&
+           !qz_some_may_overflow(view, groups);
 }
 
 /* Fits and encodes groups as if nothing but ties were special about them; returns 0 if something is. */
 static int encode_plain(const struct encoding *encoding, struct groups *groups, const struct run *run, const float *x,
                         const float *w, size_t group_size, uint8_t *codes, size_t *clipped)
 {
-    const struct qz_view *view = encoding->encoder.view;
-    size_t n = run->rows * run->pitch, step = piece_of(encoding, run, n, group_size);
+    const struct qz_encoder *encoder = &encoding->encoder;
+    const struct qz_view *view = encoder->view;
+    size_t n = run->rows * run->pitch;
+    *clipped = 0;
     if (encoding->stochastic)
         return 0;
-    *clipped = 0;
-    for (size_t i = 0; i < n; i += step) {
-        size_t count = qz_least(step, n - i), g = i / group_size, some = (count - 1) / group_size + 1;
-        if (find_ranges(view, run, x + i, count, group_size, groups->min + g, groups->max + g))
-            return 0;
-        unsigned flags = fit_piece(&encoding->encoder, run, groups, g, some, x, w);
-        if (flags & QZ_FIT_TIE) {
-            qz_break_ties(view, groups, g, x + i, count);
-            flags = fit_piece(&encoding->encoder, run, groups, g, some, x, w);
-        }
-        if (flags || qz_some_may_overflow(view, groups, g, some))
-            return 0;
-        if (!scales_follow_ranges(&encoding->encoder))
-            qz_note_far_values(view, groups);
-        *clipped += qz_kernel_codes(encoding, groups, g, x + i, count, group_size, codes + i / 2);
+    if (is_one_kernel(encoding) && !is_filled(run))
+        return encode_at_once(encoding, groups, x, n, group_size, codes);
+    if (find_ranges(view, run, x, n, group_size, groups->min, groups->max))
+        return 0;
+    unsigned flags = qz_fit_groups(encoder, run, groups, x, w);
+    if (flags & QZ_FIT_TIE) {
+        qz_break_ties(view, groups, x, n);
+        flags = qz_fit_groups(encoder, run, groups, x, w);
     }
+    if (flags || qz_some_may_overflow(view, groups))
+        return 0;
+    if (!scales_follow_ranges(encoder))
+        qz_note_far_values(view, groups);
+    *clipped = qz_kernel_codes(encoding, groups, x, n, group_size, codes);
     return 1;
 }
 
@@ -127,10 +124,10 @@ static const float *encode_special(const struct encoding *encoding, struct findi
     }
     unsigned flags = qz_fit_groups(&encoding->encoder, run, groups, x, w);
     if (flags & QZ_FIT_TIE) {
-        qz_break_ties(view, groups, 0, x, n);
+        qz_break_ties(view, groups, x, n);
         flags = qz_fit_groups(&encoding->encoder, run, groups, x, w);
     }
-    if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || qz_some_may_overflow(view, groups, 0, groups->count))
+    if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || qz_some_may_overflow(view, groups))
         qz_refit_special_groups(&encoding->encoder, found, groups, run);
     qz_note_far_values(view, groups);
     found->clipped += qz_group_codes(encoding, groups, run, x, group_size, codes);
@@ -239,6 +236,38 @@ void qz_encode_rows(void *context, struct findings *found, const struct qz_area 
         const float *some_w = w && w != encoding->repeated ? w + (ptrdiff_t)r * w_stride : w;
         encode_rows(encoding, found, &some, x + (ptrdiff_t)r * stride, stride, some_w, w_stride, x != buffer);
     }
+}
+
+/* Of a wide tile there are this many usual ones. */
+enum { WIDE = 4 };
+
+uint64_t qz_wide_tile(const struct encoding *encoding)
+{
+    const struct qz_view *view = encoding->encoder.view;
+    const struct qz_work *work = &encoding->operation.work;
+    const qz_matrix *matrix = encoding->operation.matrix;
+    if (work->slices == 0 || work->tile_cols == view->cols || view->group_size > QZ_LONG_GROUP || work->streams ||
+        matrix->dtype != QZ_F32 || matrix->col_stride != 1 || encoding->encoder.weights ||
+        encoding->encoder.reference || !is_one_kernel(encoding))
+        return 0;
+    return work->tile_cols * qz_least(WIDE, QZ_TILE_GROUPS / (work->tile_cols / view->group_size));
+}
+
+void qz_encode_wide(void *context, struct findings *found, const struct qz_area *area)
+{
+    const struct encoding *encoding = context;
+    const struct qz_view *view = encoding->encoder.view;
+    size_t n = (size_t)area->cols, group_size = (size_t)view->group_size;
+    struct groups groups;
+    groups.count = (size_t)qz_divide_up(n, group_size);
+    const struct span span = {area->row, area->col / view->group_size, 1, groups.count, 0};
+    if (encode_at_once(encoding, &groups, qz_matrix_at(encoding->operation.matrix, area->row, area->col), n, group_size,
+                       qz_codes_at(view, area->row, area->col))) {
+        qz_store_groups(view, &span, groups.scale, groups.zero, groups.bytes);
+        return;
+    }
+    for (uint64_t done = 0, cols = encoding->usual_cols; done < n; done += cols)
+        qz_encode_rows(context, found, &(struct qz_area){area->row, area->col + done, 1, qz_least(cols, n - done)});
 }
 
 const float *qz_repeat_weights(const struct encoding *encoding, float *repeated)

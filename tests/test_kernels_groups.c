@@ -23,6 +23,19 @@ CALLER(group_codes)
     return set->group_codes(in[0], w->n, w->group_size, &w->grid, in[1], in[2], out[0]);
 }
 
+/* Ranges, of which the sign of a zero is free, and the other numbers are one output. */
+CALLER(group_encode)
+{
+    const size_t groups = groups_of(w->n, w->group_size);
+    float *numbers = out[0];
+    const struct qz_numbers to = {numbers, numbers + groups, numbers + 2 * groups, numbers + 3 * groups,
+                                  numbers + 4 * groups};
+    int special = set->group_encode(&w->rule, &w->grid, in[0], w->n, w->group_size, &to, out[1]);
+    for (size_t i = 0; i < 2 * groups && !special; i++)
+        numbers[i] += 0.0f;
+    return (uint64_t)special;
+}
+
 CALLER(rule_codes)
 {
     set->rule_codes(&w->rule_codes, in[0], w->n, w->group_size, in[1], in[2], out[0]);
@@ -240,6 +253,44 @@ static void test_group_codes(void **state)
         (rng_below(&rng, 2) ? fitted_tile : threshold_tile)(&rng, &tile, kind, n, group_size);
         codes_work(&w, &tile, kind, n, group_size);
         check(&w, 1);
+    }
+}
+
+/* Values in groups, some of them on a lattice: many groups have two largest magnitudes then. */
+static void check_group_encode(struct rng *rng, struct work *w, size_t n, size_t group_size, size_t places)
+{
+    fill_floats(rng, (enum data_kind)rng_below(rng, DATA_KINDS), floats_a, n);
+    for (size_t i = 0, lattice = rng_below(rng, 3); i < n && lattice == 0; i++)
+        floats_a[i] = (float)((int)rng_below(rng, 9) - 4);
+    w->n = n;
+    w->group_size = group_size;
+    w->in[0] = (struct part){floats_a, n * 4, 4};
+    w->out[0] = (struct part){NULL, 5 * groups_of(n, group_size) * 4, 4};
+    w->out[1] = (struct part){NULL, n / 2 + n % 2, 1};
+    check(w, places);
+    float *any = &floats_a[rng_below(rng, n)];
+    *any = rng_below(rng, 2) ? NAN : INFINITY;
+    check(w, 1);
+}
+
+static void test_group_encode(void **state)
+{
+    (void)state;
+    guard_report_faults();
+    struct rng rng = rng_make(119);
+    struct work w = {.kernel = "group_encode", .call = call_group_encode, .returned = RETURNS_BAD_OR_DATA};
+    for (size_t kind = 0; kind < SCHEME_KINDS; kind++) {
+        w.rule = rule_kind(kind);
+        w.grid = grid_kind(kind);
+        for (size_t s = kind % 4; s < COUNT(group_sizes); s += 4)
+            for (size_t n = 1; n; n = next_group_length(n, group_sizes[s]))
+                check_group_encode(&rng, &w, n, group_sizes[s], n % 16 == 3 && n < 300 ? all_places(4) : 2);
+        for (size_t repeat = 0; repeat < cases(300, 12); repeat++) { /* wide tiles, too */
+            static const size_t usual[] = {16, 32, 32, 32, 64, 128, 48, 256};
+            size_t group_size = usual[rng_below(&rng, COUNT(usual))];
+            size_t most = GROUPS_MOST * group_size < 4 * QZ_TILE ? GROUPS_MOST * group_size : 4 * QZ_TILE;
+            check_group_encode(&rng, &w, rng_below(&rng, 2) ? most : 1 + rng_below(&rng, most), group_size, 1);
+        }
     }
 }
 
@@ -592,11 +643,12 @@ int main(void)
 {
     start_kernels("test_kernels_groups");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_group_range),  cmocka_unit_test(test_fit),
-        cmocka_unit_test(test_group_codes),  cmocka_unit_test(test_rule_codes),
-        cmocka_unit_test(test_group_decode), cmocka_unit_test(test_stored_decode),
-        cmocka_unit_test(test_error),        cmocka_unit_test(test_group_codes_error),
-        cmocka_unit_test(test_find_error),   cmocka_unit_test(test_weighted_error),
+        cmocka_unit_test(test_group_range),       cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_group_codes),       cmocka_unit_test(test_group_encode),
+        cmocka_unit_test(test_rule_codes),        cmocka_unit_test(test_group_decode),
+        cmocka_unit_test(test_stored_decode),     cmocka_unit_test(test_error),
+        cmocka_unit_test(test_group_codes_error), cmocka_unit_test(test_find_error),
+        cmocka_unit_test(test_weighted_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,7 +76,7 @@ INLINE void fit_vector(const struct qz_fit *rule, qz_method method, qz_zero kind
                        VF *scale, VF *inverse, VF *zero, VM *tie, VM *tiny, VM *huge)
 {
     VF none = vf_set1(0.0f), s, minus_lo = vf_neg(lo);
-    VM beyond = vm_none();
+    VM offset_beyond = vm_none();
     if (method == QZ_ABSMAX) {
         VF least = rule->positive ? minus_lo : lo;
         s = vf_div(vf_select(vf_lt(minus_lo, hi), hi, least), vf_set1(rule->end));
@@ -87,21 +87,25 @@ INLINE void fit_vector(const struct qz_fit *rule, qz_method method, qz_zero kind
         VF above = vf_sub(vf_mul(hi, vf_set1(0.5f)), half), below = vf_sub(vf_mul(lo, vf_set1(0.5f)), half);
         s = vf_div(vf_select(vf_le(vf_abs(below), vf_abs(above)), above, below), vf_set1(7.5f));
         *zero = offset;
-        beyond = vf_lt(vf_set1(0x1p126f), vf_abs(offset));
+        offset_beyond = vf_lt(vf_set1(0x1p126f), vf_abs(offset));
     } else {
         lo = vf_select(vf_lt(lo, none), lo, none);
         hi = vf_select(vf_lt(none, hi), hi, none);
         s = vf_div(vf_sub(vf_mul(hi, vf_set1(0.5f)), vf_mul(lo, vf_set1(0.5f))), vf_set1(7.5f));
     }
     s = vf_add(fit_stored(s, dtype), none);
-    VF magnitude = vf_abs(s);
-    beyond = vm_or(beyond, vm_or(vf_lt(vf_set1(0x1p120f), magnitude), vf_ne(magnitude, magnitude)));
+    const float least = dtype == QZ_F16 ? 0x1p-14f : FLT_MIN;
+    VF magnitude = vf_abs(s), within = vf_between(magnitude, vf_set1(least), vf_set1(0x1p120f));
     *scale = s;
-    *inverse = vf_select(vf_le(vf_set1(FLT_MIN), magnitude), vf_div(vf_set1(1.0f), s), none);
-    *inverse = vf_select(beyond, none, *inverse);
-    VM some = vm_or(vf_ne(lo, none), vf_ne(hi, none)); /* not all zeros */
-    *tiny = vm_or(*tiny, vm_and(some, vf_lt(magnitude, vf_set1(dtype == QZ_F16 ? 0x1p-14f : FLT_MIN))));
-    *huge = vm_or(*huge, beyond);
+    *inverse = vf_div(vf_set1(1.0f), s);
+    if (vm_any(vm_or(offset_beyond, vf_ne(magnitude, within)))) { /* of few groups */
+        VM beyond = vm_or(offset_beyond, vm_or(vf_lt(vf_set1(0x1p120f), magnitude), vf_ne(magnitude, magnitude)));
+        *inverse = vf_select(vf_le(vf_set1(FLT_MIN), magnitude), *inverse, none);
+        *inverse = vf_select(beyond, none, *inverse);
+        VM some = vm_or(vf_ne(lo, none), vf_ne(hi, none)); /* not all zeros */
+        *tiny = vm_or(*tiny, vm_and(some, vf_lt(magnitude, vf_set1(least))));
+        *huge = vm_or(*huge, beyond);
+    }
     if (kind == QZ_ZERO_UINT4) {
         VF z = vf_rint(vf_mul(vf_neg(lo), *inverse));
         z = vf_select(vf_lt(none, z), z, none);
@@ -117,6 +121,7 @@ INLINE unsigned fit_all(const struct qz_fit *rule, qz_method method, qz_zero kin
     VM tie = vm_none(), tiny = tie, huge = tie;
     VF s, inv, z = vf_set1(0.0f);
     size_t g = 0;
+#pragma GCC unroll 1
     for (; g + LANES <= groups; g += LANES) {
         VM tied = vm_none();
         fit_vector(rule, method, kind, dtype, vf_load(min + g), vf_load(max + g), &s, &inv, &z, &tied, &tiny, &huge);
@@ -140,8 +145,8 @@ INLINE unsigned fit_all(const struct qz_fit *rule, qz_method method, qz_zero kin
     return (vm_any(tie) ? QZ_FIT_TIE : 0u) | (vm_any(tiny) ? QZ_FIT_TINY : 0u) | (vm_any(huge) ? QZ_FIT_HUGE : 0u);
 }
 
-static TARGET unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
-                           float *inverse, float *zero)
+INLINE unsigned fit_any(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
+                        float *inverse, float *zero)
 {
 #define FIT(method, kind)                                                                                              \
     (rule->scale_dtype == QZ_F16    ? fit_all(rule, method, kind, QZ_F16, groups, min, max, scale, inverse, zero)      \
@@ -153,6 +158,19 @@ static TARGET unsigned fit(const struct qz_fit *rule, size_t groups, const float
         return FIT(QZ_MINMAX, QZ_ZERO_UINT4);
     return rule->zero == QZ_ZERO_OFFSET ? FIT(QZ_MINMAX, QZ_ZERO_OFFSET) : FIT(QZ_MINMAX, QZ_ZERO_FLOAT);
 #undef FIT
+}
+
+static TARGET unsigned fit(const struct qz_fit *rule, size_t groups, const float *min, const float *max, float *scale,
+                           float *inverse, float *zero)
+{
+    return fit_any(rule, groups, min, max, scale, inverse, zero);
+}
+
+/* The same for LANES groups. */
+static TARGET __attribute__((noinline)) unsigned fit_lanes(const struct qz_fit *rule, const float *min,
+                                                           const float *max, float *scale, float *inverse, float *zero)
+{
+    return fit_any(rule, LANES, min, max, scale, inverse, zero);
 }
 
 /* What is rounded to the nearest value. */
@@ -225,26 +243,28 @@ INLINE VI block_values(const struct qz_grid *grid, const VS *search, const VF y[
     return block_clamp(code, 0, 15, &none);
 }
 
-/* Blocks of four vectors; `vectors` is how many make a group, a constant where speed matters. `next` is fetched on the
- * way. */
-INLINE size_t code_blocks(const float *x, const float *next, size_t blocks, size_t vectors, qz_zero kind, int form,
-                          const struct qz_grid *grid, const VS *search, const float *inverse, const float *zero,
-                          uint8_t *packed)
+/* Blocks of four vectors; `vectors` is how many make a group, a constant where speed matters. For each block, `fetches`
+ * vectors from `next` on are fetched. `capped`: no uniform code can be below the range, and none is counted. */
+INLINE size_t code_blocks(const float *x, const float *next, size_t fetches, size_t blocks, size_t vectors, int capped,
+                          qz_zero kind, int form, const struct qz_grid *grid, const VS *search, const float *inverse,
+                          const float *zero, uint8_t *packed)
 {
     int lo = grid->lo, hi = grid->hi;
     size_t clipped = 0;
+    const int parts = vectors == 1 || vectors == 2; /* of a block are groups */
     for (size_t b = 0, v = 0; b < blocks; b++, v += 4) {
         VF y[4];
         VI code[4];
-        next = fetch(next, 3 * LANES);
+        next = fetch(next, fetches * LANES);
         for (size_t j = 0; j < 4; j++) {
-            size_t g = (v + j) / vectors;
+            size_t g = parts ? b * (4 / vectors) + j / vectors : vectors % 4 == 0 ? v / vectors : (v + j) / vectors;
             VF z = vf_set1(kind == QZ_ZERO_NONE ? 0.0f : zero[g]);
             y[j] = group_steps(vf_load(x + (v + j) * LANES), kind, vf_set1(inverse[g]), z);
             if (form != QZ_ANY_VALUES)
                 code[j] = uniform_code(y[j], kind, z);
         }
         block_store(form == QZ_ANY_VALUES ? block_values(grid, search, y, &clipped)
+                    : capped              ? block_cap(code, hi)
                                           : block_clamp(code, lo, hi, &clipped),
                     packed + b * 2 * LANES);
     }
@@ -290,23 +310,23 @@ INLINE size_t codes_kind(const float *x, size_t n, size_t group_size, qz_zero ki
     if (group_size >= n || (group_size % (4 * LANES) == 0 && group_size > 8 * LANES)) {
         for (size_t g = 0; n - done >= 4 * LANES; g++) {
             size_t blocks = (group_size < n - done ? group_size : n - done) / (4 * LANES);
-            clipped += code_blocks(x + done, next + done / 4 * 3, blocks, SIZE_MAX, kind, form, grid, &search,
+            clipped += code_blocks(x + done, next + done / 4 * 3, 3, blocks, SIZE_MAX, 0, kind, form, grid, &search,
                                    inverse + g, kind == QZ_ZERO_NONE ? zero : zero + g, packed + done / 2);
             done += blocks * 4 * LANES;
         }
     } else if (group_size % LANES == 0) {
         size_t blocks = n / (4 * LANES);
         if (group_size == LANES)
-            clipped = code_blocks(x, next, blocks, 1, kind, form, grid, &search, inverse, zero, packed);
+            clipped = code_blocks(x, next, 3, blocks, 1, 0, kind, form, grid, &search, inverse, zero, packed);
         else if (group_size == 2 * LANES)
-            clipped = code_blocks(x, next, blocks, 2, kind, form, grid, &search, inverse, zero, packed);
+            clipped = code_blocks(x, next, 3, blocks, 2, 0, kind, form, grid, &search, inverse, zero, packed);
         else if (group_size == 4 * LANES)
-            clipped = code_blocks(x, next, blocks, 4, kind, form, grid, &search, inverse, zero, packed);
+            clipped = code_blocks(x, next, 3, blocks, 4, 0, kind, form, grid, &search, inverse, zero, packed);
         else if (group_size == 8 * LANES)
-            clipped = code_blocks(x, next, blocks, 8, kind, form, grid, &search, inverse, zero, packed);
+            clipped = code_blocks(x, next, 3, blocks, 8, 0, kind, form, grid, &search, inverse, zero, packed);
         else
-            clipped =
-                code_blocks(x, next, blocks, group_size / LANES, kind, form, grid, &search, inverse, zero, packed);
+            clipped = code_blocks(x, next, 3, blocks, group_size / LANES, 0, kind, form, grid, &search, inverse, zero,
+                                  packed);
         done = blocks * 4 * LANES;
     }
     if (done < n)

@@ -76,6 +76,12 @@ enum {
     QZ_FIT_HUGE = 4  /* |scale| > 2^120 or |offset| > 2^126, perhaps infinite */
 };
 
+/* Where the numbers of groups go: ranges, scales as stored, what codes follow from. `zero` is not touched for
+ * QZ_ZERO_NONE. */
+struct qz_numbers {
+    float *min, *max, *scale, *inverse, *zero;
+};
+
 enum { QZ_CELLS = 32 };
 
 /*
@@ -487,6 +493,12 @@ struct qz_kernels {
     size_t (*group_codes)(const float *x, size_t n, size_t group_size, const struct qz_grid *grid, const float *inverse,
                           const float *zero, uint8_t *packed);
 
+    /* group_range, fit and group_codes, for groups whose numbers follow from their ranges alone. Ties are broken: see
+     * qz_break_tie. Nonzero if a value is NaN or infinite, or fit noticed anything else; what was written is then of no
+     * use. n may be more than QZ_TILE where two groups are not. */
+    int (*group_encode)(const struct qz_fit *rule, const struct qz_grid *grid, const float *x, size_t n,
+                        size_t group_size, const struct qz_numbers *to, uint8_t *packed);
+
     /* Codes of each group by the rule of another tool; by and from: one for each group. */
     void (*rule_codes)(const struct qz_rule_codes *rule, const float *x, size_t n, size_t group_size, const float *by,
                        const float *from, uint8_t *packed);
@@ -638,14 +650,14 @@ struct qz_kernels {
         .products_few = few, .input_bytes = input_bytes, .product_levels = bytes##_levels,                             \
         .product_numbers = product_numbers, .product_stored = product_stored, .product_bytes = bytes##_bytes,          \
         .product_packed = bytes##_packed, .product_ready = bytes##_ready, .stream = stream, .stream_end = stream_end,  \
-        .group_range = group_range, .fit = fit, .group_codes = group_codes, .rule_codes = rule_codes,                  \
-        .group_decode = group_decode, .stored_decode = stored_decode, .columns_range = columns_range,                  \
-        .columns_codes = columns_codes, .columns_decode = columns_decode, .error = error,                              \
-        .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
-        .interleave = interleave, .search_scale = search_scale, .look_symmetric = look_symmetric,                      \
-        .search_affine = search_affine, .look_affine = look_affine, .note_codes = note_codes,                          \
-        .flag_scales = flag_scales, .dot = dot, .distance = distance, .scan = scan, .scan_beside = bytes##_beside,     \
-        .signs = signs, .measure = measure, .reach = reach,                                                            \
+        .group_range = group_range, .fit = fit, .group_codes = group_codes, .group_encode = group_encode,              \
+        .rule_codes = rule_codes, .group_decode = group_decode, .stored_decode = stored_decode,                        \
+        .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
+        .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
+        .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale,                      \
+        .look_symmetric = look_symmetric, .search_affine = search_affine, .look_affine = look_affine,                  \
+        .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot, .distance = distance, .scan = scan,          \
+        .scan_beside = bytes##_beside, .signs = signs, .measure = measure, .reach = reach,                             \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */
@@ -672,6 +684,22 @@ const struct qz_kernels *qz_kernels_active(void);
 /* The careful rule for a group whose scale is not normal or is huge, in double: the nearest code whose value is finite,
  * as it is stored. Also the plainest statement of what a code is. *clipped is raised by one if the code was clipped. */
 int qz_careful_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped);
+
+/* Where the largest magnitude of a group is both max and -max, the first one wins: the other end of the range is drawn in
+ * a little, so that fit finds no tie. */
+static inline void qz_break_tie(const float *x, size_t n, float *min, float *max)
+{
+    size_t i = 0;
+    if (*max != -*min)
+        return;
+    while (i < n && fabsf(x[i]) != *max)
+        i++;
+    if (i == n)
+        return;
+    float *other = x[i] > 0 ? min : max;
+    if (*other != 0.0f) /* the float next to it, towards 0 */
+        *other = qz_float(qz_bits(*other) - 1);
+}
 
 /* 1 / scale, or 0 for one that is not normal, or is huge. */
 static inline float qz_inverse_of(float scale)

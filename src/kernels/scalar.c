@@ -263,6 +263,20 @@ static size_t group_codes(const float *x, size_t n, size_t group_size, const str
     return clipped;
 }
 
+static int group_encode(const struct qz_fit *rule, const struct qz_grid *grid, const float *x, size_t n,
+                        size_t group_size, const struct qz_numbers *to, uint8_t *packed)
+{
+    const size_t groups = (n - 1) / group_size + 1;
+    if (group_range(x, n, group_size, to->min, to->max))
+        return 1;
+    for (size_t g = 0, i = 0; i < n && rule->method == QZ_ABSMAX && !rule->positive; g++, i += group_size)
+        qz_break_tie(x + i, n - i < group_size ? n - i : group_size, &to->min[g], &to->max[g]);
+    if (fit(rule, groups, to->min, to->max, to->scale, to->inverse, to->zero))
+        return 1;
+    group_codes(x, n, group_size, grid, to->inverse, to->zero, packed);
+    return 0;
+}
+
 static void rule_codes(const struct qz_rule_codes *rule, const float *x, size_t n, size_t group_size, const float *by,
                        const float *from, uint8_t *packed)
 {

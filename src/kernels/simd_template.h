@@ -49,6 +49,7 @@
  *   bytes_block(v, out)       4 * LANES indices 0..15, as bytes index - 8
  *   block_clamp(v, lo, hi, &clipped) -> VI        4 vectors of codes, clamped, as bytes in some order; adds to clipped
  *                             how many were
+ *   block_cap(v, hi) -> VI    the same of codes that are not below the range, and not counted
  *   VX, vx_make(&cells)       a grid's cells (where HAS_CELLS)
  *   block_cells(&cells, y, &clipped) -> VI        as block_clamp, for 4 vectors to be rounded by them
  *   block_store(bytes, out)   a block's codes as 2 * LANES bytes
@@ -62,6 +63,8 @@
 #include "arrays_template.h"
 
 #include "groups_template.h"
+
+#include "encode_template.h"
 
 #include "rules_template.h"
 

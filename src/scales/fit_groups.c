@@ -56,18 +56,22 @@ int qz_note_scale_problem(const struct qz_encoder *encoder, struct findings *fou
     return 1;
 }
 
-/* Whether codes of a group may stand for values that are infinite. Scales up to 2^120 are safe with all of our values;
- * a table of the caller's may reach further. */
+/* Scales up to 2^120 are safe with all of our values; a table of the caller's may reach further. */
+static int reaches_far(const struct qz_view *view)
+{
+    return qz_larger(-view->grid.sorted[0], view->grid.sorted[15]) > 0x1p7f;
+}
+
 int qz_may_overflow(const struct qz_view *view, float scale)
 {
     float most = qz_larger(-view->grid.sorted[0], view->grid.sorted[15]);
-    return most > 0x1p7f && !(fabsf(scale) * most <= 0x1p126f);
+    return reaches_far(view) && !(fabsf(scale) * most <= 0x1p126f);
 }
 
-int qz_some_may_overflow(const struct qz_view *view, const struct groups *groups, size_t first, size_t count)
+int qz_some_may_overflow(const struct qz_view *view, const struct groups *groups)
 {
     int some = 0;
-    for (size_t g = first; g < first + count; g++)
+    for (size_t g = 0; g < groups->count && reaches_far(view); g++)
         some |= qz_may_overflow(view, groups->scale[g]);
     return some;
 }
@@ -91,20 +95,10 @@ void qz_refit_special_groups(const struct qz_encoder *encoder, struct findings *
     }
 }
 
-/* Largest magnitude both as max and as -max: the first one wins. Drawing in the other end a little tells fit, which
- * then finds no tie. */
-void qz_break_ties(const struct qz_view *view, struct groups *groups, size_t first, const float *x, size_t n)
+void qz_break_ties(const struct qz_view *view, struct groups *groups, const float *x, size_t n)
 {
-    float *min = groups->min + first, *max = groups->max + first;
-    for (size_t g = 0, start = 0; start < n; g++, start += (size_t)view->group_size) {
-        if (max[g] != -min[g])
-            continue;
-        size_t i = start, end = qz_least(start + view->group_size, n);
-        while (i < end && fabsf(x[i]) != max[g])
-            i++;
-        if (i < end)
-            *(x[i] > 0 ? &min[g] : &max[g]) = nextafterf(x[i] > 0 ? min[g] : max[g], 0.0f);
-    }
+    for (size_t g = 0, i = 0; i < n; g++, i += (size_t)view->group_size)
+        qz_break_tie(x + i, qz_least(view->group_size, n - i), &groups->min[g], &groups->max[g]);
 }
 
 unsigned qz_fit_groups(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, const float *x,

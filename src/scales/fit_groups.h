@@ -12,18 +12,17 @@
 unsigned qz_fit_groups(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, const float *x,
                        const float *w);
 
-/* Decides for groups from `first` on, of n values x, whose largest magnitude is both max and -max: the first one wins.
- */
-void qz_break_ties(const struct qz_view *view, struct groups *groups, size_t first, const float *x, size_t n);
+/* Decides for groups of n values x whose largest magnitude is both max and -max: see qz_break_tie. */
+void qz_break_ties(const struct qz_view *view, struct groups *groups, const float *x, size_t n);
 
 /* Counts what is special about a group's scale. Returns 0 if the scale does not fit its type, which makes the call
  * fail; the group is zeros then. */
 int qz_note_scale_problem(const struct qz_encoder *encoder, struct findings *found, struct groups *groups,
                           const struct run *run, size_t g);
 
-/* Whether codes of a group may stand for values that are infinite; whether those of some groups may. */
+/* Whether codes of a group may stand for values that are infinite; whether those of some group may. */
 int qz_may_overflow(const struct qz_view *view, float scale);
-int qz_some_may_overflow(const struct qz_view *view, const struct groups *groups, size_t first, size_t count);
+int qz_some_may_overflow(const struct qz_view *view, const struct groups *groups);
 
 /* Looks closer at what fit noticed in the groups of a run: finds zeros in double where float32 does not do. */
 void qz_refit_special_groups(const struct qz_encoder *encoder, struct findings *found, struct groups *groups,

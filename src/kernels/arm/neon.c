@@ -283,6 +283,11 @@ INLINE VI block_clamp(const VI v[4], int lo, int hi, size_t *clipped)
     return vreinterpretq_s32_s8(codes);
 }
 
+INLINE VI block_cap(const VI v[4], int hi)
+{
+    return vreinterpretq_s32_s8(vminq_s8(narrow(v), vdupq_n_s8((int8_t)hi)));
+}
+
 INLINE void block_store(VI codes, uint8_t *out)
 {
     uint8x16_t bytes = vreinterpretq_u8_s32(codes);

@@ -364,6 +364,11 @@ INLINE VI block_clamp(const VI v[4], int lo, int hi, size_t *clipped)
     return codes;
 }
 
+INLINE VI block_cap(const VI v[4], int hi)
+{
+    return _mm256_min_epi8(bytes_in_lanes(v), _mm256_set1_epi8((char)hi));
+}
+
 INLINE void block_store(VI bytes, uint8_t *out)
 {
     VI joined = join_nibbles(in_order(bytes));

@@ -317,6 +317,11 @@ INLINE VI block_clamp(const VI v[4], int lo, int hi, size_t *clipped)
     return codes;
 }
 
+INLINE VI block_cap(const VI v[4], int hi)
+{
+    return _mm512_min_epi8(bytes_in_lanes(v), _mm512_set1_epi8((char)hi));
+}
+
 /* Byte 4 * j + i of a 128-bit lane to the low byte of its 32-bit lane i; what is above does not matter. */
 #define HAS_BLOCK_CODE
 INLINE VI block_code(VI bytes, size_t j, int sign)
@@ -458,8 +463,8 @@ INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, V
 {
     VI low, high;
     group_ends(x, group_size, &low, &high);
-    VM positive = (VM)~_mm512_movepi32_mask(low), negative = _mm512_movepi32_mask(high);
-    if (positive | negative) {
+    if (_mm512_movepi32_mask(_mm512_andnot_si512(high, low)) != 0xffff) {
+        VM positive = (VM)~_mm512_movepi32_mask(low), negative = _mm512_movepi32_mask(high);
         VI least = group_least(x, group_size);
         low = _mm512_mask_mov_epi32(low, positive, least);
         high = _mm512_mask_mov_epi32(high, negative, least);
