@@ -339,6 +339,10 @@ static strips strips_of(qz_order order, const area *whole)
 static qz_file_result write_nibbles(const sheet *s, const qz_form *form, qz_order order, const area *whole,
                                     const uint8_t *src, size_t stride, change changed, qz_file_error *error)
 {
+    const rectangle block = nibbles_in(s, order, whole);
+    if (order == QZ_ORDER_ROWS && !changed.swap && !changed.flip && changed.add == 0 &&
+        2 * block.bytes == whole->count && (s->each == 1 || !qz_big_endian()))
+        return move(s, &block, (uint8_t *)(uintptr_t)src, stride, error); /* they lie so, and nothing is turned */
     const strips by = strips_of(order, whole);
     const uint64_t padded = by.wide / 2 + 8;
     uint8_t *memory = get_memory(by.few * padded + 2 * (by.step + 8) * (by.most + 64), s, error);
