@@ -460,7 +460,8 @@ int recode_block(const qz_scheme *from, const qz_packed *src, const qz_scheme *t
     else if (to->super_size != 0)
         memcpy(dst->supers, &one, sizeof one);
     for (uint64_t row = 0; row < rows; row++) {
-        recode_codes(&r, row);
+        if (src->codes)
+            recode_codes(&r, row);
         if (!as_is && cols != 0 && !recode_row(&r, row))
             return 0;
     }
