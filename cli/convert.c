@@ -308,12 +308,14 @@ int run_convert(const settings *s)
         results_end(&r, DONE);
     if (code == DONE && !wants_numbers(s))
         print_errors(&c, requantized);
+    if (code == DONE && packed == 0)
+        say("note: none of the tensors is quantized to 4 bits, so that all are copied; 'quantize encode' quantizes");
     if (code == DONE && !is_list(s))
         sum_up("converted %zu of %zu tensors to %s in %.2f s%s", packed, c.count, c.layout, seconds_now() - start,
-               s->output.no_verify    ? ""
-               : requantized == 0     ? "; they decode to the same values"
-               : requantized < packed ? "; those that are not listed decode to the same values"
-                                      : "; their values are others");
+               s->output.no_verify || packed == 0 ? ""
+               : requantized == 0                 ? "; they decode to the same values"
+               : requantized < packed             ? "; those that are not listed decode to the same values"
+                                                  : "; their values are others");
     crew_end(c.crew);
     qz_pool_destroy(c.pool);
     free(c.all);

@@ -1017,6 +1017,14 @@ def test_super_scales_without_a_place_become_their_neighbours(run: Run, tmp_path
     assert min(t["stats"]["sqnr_db"] or 999 for t in report["tensors"]) > 120
 
 
+def test_nothing_to_convert_is_said(run: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", w=np.ones((4, 32), np.float32))
+    done = run("convert", "in.npz", "out.npz")
+    assert "none of the tensors is quantized" in done.stderr
+    assert "quantize encode" in done.stderr
+    assert "same values" not in done.stderr
+
+
 # --- Threads ------------------------------------------------------------------------------------------------
 
 THREADS = [1, 2, 3, 8]
