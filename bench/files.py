@@ -106,11 +106,10 @@ def cpu() -> str:
     return "unknown CPU"
 
 
-def fresh(path: Path, *arguments: object, cpu: bool = False) -> Callable[[], float]:
+def fresh(path: Path, *arguments: object) -> Callable[[], float]:
     def step() -> float:
         path.unlink(missing_ok=True)
-        elapsed, _, used = run(*arguments)
-        return used if cpu else elapsed
+        return run(*arguments)[0]
 
     return step
 
@@ -137,26 +136,73 @@ def encoding(folder: Path, source: Path, repeats: int) -> None:
     line("decode to bfloat16, against cp of the result", copied / decoded, "x cp", 0.8)
 
 
-def converting(folder: Path, source: Path, repeats: int) -> None:
-    """Between layouts that both keep the numbers, with the proof and without; cp copies the smaller file.
+# Schemes, the plain method of each, and the layouts that keep their numbers.
+LAYOUTS: list[tuple[str, str, list[str]]] = [
+    ("int4", "absmax", ["compressed-tensors", "gptq", "awq"]),
+    ("uint4", "minmax", ["compressed-tensors", "gptq", "gptq_v2", "awq", "mlx"]),
+    ("uint4_offset", "minmax", ["mlx"]),
+    ("nf4", "absmax", ["bitsandbytes"]),
+    ("q4_0", "absmax", ["gguf"]),
+    ("q4_k", "minmax", ["gguf"]),
+    ("iq4_xs", "absmax", ["gguf"]),
+    ("mxfp4", "absmax", ["gguf", "mlx", "gpt-oss"]),
+    ("nvfp4", "absmax", ["gguf", "modelopt"]),
+]
 
-    Also by CPU time, which others of the machine change less.
+
+def turns_of(
+    repeats: int, steps: Mapping[str, tuple[Path, Sequence[object]]]
+) -> dict[str, tuple[float, float]]:
+    """Elapsed and CPU seconds of commands that take turns, each with a new output: the least of all turns.
+
+    Other work of the machine only adds to them. The first turn fills the cache.
     """
-    own, out, copy = (folder / f"{name}.safetensors" for name in ("own", "converted", "copy"))
-    run(TOOL, "encode", source, own, "--method", "absmax", "--force", "--no-fsync")
-    for layout in ("compressed-tensors", "gptq", "awq"):
-        convert = (TOOL, "convert", own, out, "--to", layout, "--no-fsync", "--quiet")
-        fresh(out, *convert)()
-        smaller = min(own, out, key=lambda path: path.stat().st_size)
-        for cpu, how in ((False, "elapsed"), (True, "CPU time")):
-            copied, plain, proved = in_turns(
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    for _ in range(repeats + 1):
+        for name, (path, command) in steps.items():
+            path.unlink(missing_ok=True)
+            elapsed, _, used = run(*command)
+            took[name].append((elapsed, used))
+    return {name: (min(e for e, _ in t[1:]), min(c for _, c in t[1:])) for name, t in took.items()}
+
+
+def converting(folder: Path, source: Path, repeats: int) -> None:
+    """Each layout there and back, with the proof and without; cp copies the smaller file.
+
+    Also by CPU time, of all threads, which others of the machine change less.
+    """
+    copy, back = folder / "copy", folder / "back.safetensors"
+    without = ("--no-fsync", "--quiet", "--no-verify")
+    print(f"{'convert, against cp':44} elapsed  CPU time  with proof")
+    for scheme, method, layouts in LAYOUTS:
+        own = folder / "own.safetensors"
+        run(TOOL, "encode", source, own, "--scheme", scheme, "--method", method, "--force", "--no-fsync")
+        for layout in layouts:
+            out = folder / ("out.gguf" if layout == "gguf" else "out.safetensors")
+            there = (TOOL, "convert", own, out, "--to", layout)
+            again = (TOOL, "convert", out, back, "--to", "own")
+            out.unlink(missing_ok=True)
+            run(*there, *without)
+            smaller = min(own, out, key=lambda path: path.stat().st_size)
+            took = turns_of(
                 repeats,
-                fresh(copy, "cp", smaller, copy, cpu=cpu),
-                fresh(out, *convert, "--no-verify", cpu=cpu),
-                fresh(out, *convert, cpu=cpu),
+                {
+                    "cp": (copy, ("cp", smaller, copy)),
+                    "to": (out, (*there, *without)),
+                    "to, proved": (out, (*there, *without[:-1])),
+                    "from": (back, (*again, *without)),
+                    "from, proved": (back, (*again, *without[:-1])),
+                },
             )
-            line(f"convert own to {layout}, against cp, {how}", copied / plain, "x cp", 0.7)
-            line("the same with its proof, which decodes both", copied / proved, "x cp", 0)
+            for way in ("to", "from"):
+                elapsed, used = (a / b for a, b in zip(took["cp"], took[way], strict=True))
+                proved = took["cp"][0] / took[f"{way}, proved"][0]
+                met = "met" if elapsed >= 0.7 else "MISSED"
+                what = f"{scheme}, {way} {layout}"
+                print(f"  {what:42} {elapsed:7.2f} {used:9.2f} {proved:11.2f}  >= 0.7 {met}", flush=True)
+            copy.unlink()
+            back.unlink()
+            out.unlink()
 
 
 def timed(step: Callable[[], object], clock: Callable[[], float]) -> Callable[[], float]:

@@ -153,14 +153,11 @@ static int open_output(void *of)
 static int write_all(converter *c)
 {
     const results r = results_of(c);
-    uint64_t work = 0, requantized = 0; /* which alone takes threads */
-    for (size_t i = 0; i < c->count; i++) {
-        const uint64_t values = c->all[i].elsewhere ? 0 : c->all[i].values;
-        work += values;
-        requantized += c->all[i].requantized ? values : 0;
-    }
-    int code = c->pool || requantized == 0 ? DONE : start_pool(c->s, requantized, &c->pool);
-    progress_begin("convert", code == DONE ? work : 0);
+    uint64_t work = 0;
+    int code = DONE;
+    for (size_t i = 0; i < c->count; i++)
+        work += c->all[i].elsewhere ? 0 : c->all[i].values;
+    progress_begin("convert", work);
     for (size_t i = 0; i < c->count && code == DONE; i++) {
         if (c->all[i].elsewhere)
             continue;
@@ -200,6 +197,15 @@ static int convert_all(void *of)
 }
 
 /* ---- results ---- */
+
+/* Threads for all that is done with tensors, as many as a file of that size is worth. */
+static int start_threads(converter *c)
+{
+    int code = start_pool(c->s, 2 * qz_file_bytes(c->in.file), &c->pool);
+    if (code == DONE)
+        c->crew = crew_start(c->pool ? qz_pool_threads(c->pool) : 1);
+    return code == DONE && !c->crew ? LIMIT : code;
+}
 
 /* A layout that outputs can have. */
 static int check_layout(const char *layout)
@@ -276,6 +282,8 @@ int run_convert(const settings *s)
     if (code == DONE && s->output.choices)
         code = choices_open(&c);
     if (code == DONE)
+        code = start_threads(&c);
+    if (code == DONE)
         code = plan_conversion(&c);
     if (c.in.file)
         source_note(&c.in, code == DONE ? keeps_codes : NULL, &c);
@@ -300,12 +308,15 @@ int run_convert(const settings *s)
         results_end(&r, DONE);
     if (code == DONE && !wants_numbers(s))
         print_errors(&c, requantized);
+    if (code == DONE && packed == 0)
+        say("note: none of the tensors is quantized to 4 bits, so that all are copied; 'quantize encode' quantizes");
     if (code == DONE && !is_list(s))
         sum_up("converted %zu of %zu tensors to %s in %.2f s%s", packed, c.count, c.layout, seconds_now() - start,
-               s->output.no_verify    ? ""
-               : requantized == 0     ? "; they decode to the same values"
-               : requantized < packed ? "; those that are not listed decode to the same values"
-                                      : "; their values are others");
+               s->output.no_verify || packed == 0 ? ""
+               : requantized == 0                 ? "; they decode to the same values"
+               : requantized < packed             ? "; those that are not listed decode to the same values"
+                                                  : "; their values are others");
+    crew_end(c.crew);
     qz_pool_destroy(c.pool);
     free(c.all);
     if (c.choices)

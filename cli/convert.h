@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "crew.h"
 #include "part.h"
 #include "source.h"
 
@@ -33,7 +34,8 @@ typedef struct converter {
     source in;
     const char *layout;
     qz_writer *writer;
-    qz_pool *pool;
+    qz_pool *pool; /* NULL: one thread */
+    crew *crew;
     uint64_t part; /* of a folder, as qz_create_options has it; 0: all */
     qz_shard made; /* of a part that is a file, that file */
     FILE *choices; /* of --choices, or NULL */

@@ -17,25 +17,46 @@
 
 enum { PIECE = 1 << 16 }; /* values that are decoded at a time: those of both files stay in a near cache */
 
-typedef struct proof {
-    packed_reader a, b;
-    float *of_a, *of_b; /* room for pieces, which tensors share: what is freed must be cleared anew by the system */
-    uint64_t room;      /* elements */
-    int alike;          /* the schemes of both are the same */
+/* What a member of the crew has: room for pieces, which tensors share, since what is freed must be cleared anew by the
+ * system; and what it found. */
+typedef struct prover {
+    float *of_a, *of_b;
     int differ;
+} prover;
+
+typedef struct proof {
+    crew *crew;
+    packed_reader a, b;
+    prover provers[CREW_MOST];
+    uint64_t room; /* elements */
+    int alike;     /* the schemes of both are the same */
 } proof;
+
+static void free_room(proof *p)
+{
+    for (unsigned i = 0; i < CREW_MOST; i++) {
+        free(p->provers[i].of_a);
+        free(p->provers[i].of_b);
+        p->provers[i] = (prover){NULL, NULL, 0};
+    }
+    p->room = 0;
+}
 
 static int make_room(proof *p, uint64_t cols)
 {
     uint64_t needed = cols < PIECE ? PIECE : cols;
-    if (p->of_b && needed <= p->room)
+    if (needed <= p->room)
         return DONE;
-    free(p->of_a);
-    free(p->of_b);
+    free_room(p);
+    for (unsigned i = 0; i < crew_size(p->crew); i++) {
+        prover *of = &p->provers[i];
+        of->of_a = allocate(needed * sizeof *of->of_a);
+        of->of_b = of->of_a ? allocate(needed * sizeof *of->of_b) : NULL;
+        if (!of->of_b)
+            return LIMIT;
+    }
     p->room = needed;
-    p->of_a = allocate(needed * sizeof *p->of_a);
-    p->of_b = p->of_a ? allocate(needed * sizeof *p->of_b) : NULL;
-    return p->of_b ? DONE : LIMIT;
+    return DONE;
 }
 
 /* 0 and -0 are the same value. */
@@ -81,34 +102,65 @@ static int decode_rows(const packed_reader *r, const qz_packed *from, uint64_t r
     return result == QZ_OK ? DONE : fail_part(result, &part, &detail);
 }
 
+/* A block of both files. */
+typedef struct proof_block {
+    proof *p;
+    const block *of;
+    const qz_packed *a, *b;
+} proof_block;
+
 /* What is the same by the same scheme decodes to the same values; all else is decoded. */
+static int prove_rows(void *context, unsigned member, uint64_t first, uint64_t rows)
+{
+    const proof_block *both = context;
+    proof *p = both->p;
+    prover *with = &p->provers[member];
+    const qz_scheme *a = &p->a.packed.scheme, *b = &p->b.packed.scheme;
+    const qz_packed of_a = packed_row(a, both->a, first), of_b = packed_row(b, both->b, first);
+    const uint64_t cols = both->of->count[COLUMN], most = cols < PIECE ? PIECE / cols : 1;
+    int code = DONE;
+    if (p->alike && same_numbers(a, &of_a, &of_b, rows))
+        return DONE;
+    for (uint64_t row = first, some; row < first + rows && code == DONE; row += some) {
+        some = first + rows - row < most ? first + rows - row : most;
+        code = decode_rows(&p->a, both->a, row, some, both->of, with->of_a);
+        if (code == DONE)
+            code = decode_rows(&p->b, both->b, row, some, both->of, with->of_b);
+        if (code == DONE && !same_values(with->of_a, with->of_b, some * cols))
+            with->differ = 1;
+    }
+    return code;
+}
+
 static int prove_block(void *context, const block *b)
 {
     proof *p = context;
     qz_packed of_a, of_b;
-    const uint64_t rows = b->count[INNER], cols = b->count[COLUMN];
-    int code = read_packed(&p->a, b->row, rows, b->first[COLUMN], cols, &of_a);
+    int code = read_together(&p->a, b, p->crew, 0, &of_a);
     if (code == DONE)
-        code = read_packed(&p->b, b->row, rows, b->first[COLUMN], cols, &of_b);
-    const int same = code == DONE && p->alike && same_numbers(&p->a.packed.scheme, &of_a, &of_b, rows);
-    const uint64_t most = cols < PIECE ? PIECE / cols : 1;
-    for (uint64_t row = 0, some; row < rows && code == DONE && !same; row += some) {
-        some = rows - row < most ? rows - row : most;
-        code = decode_rows(&p->a, &of_a, row, some, b, p->of_a);
-        if (code == DONE)
-            code = decode_rows(&p->b, &of_b, row, some, b, p->of_b);
-        if (code == DONE && !same_values(p->of_a, p->of_b, some * cols))
-            p->differ = 1;
-    }
+        code = read_together(&p->b, b, p->crew, 0, &of_b);
+    if (code == DONE)
+        code = for_rows_together(&p->b, b, p->crew, &of_b, NULL, NULL);
+    proof_block both = {p, b, &of_a, &of_b};
+    if (code == DONE)
+        code = for_rows_together(&p->a, b, p->crew, &of_a, prove_rows, &both);
     block_done(b);
     return code;
 }
 
+static int is_different(const proof *p)
+{
+    int differ = 0;
+    for (unsigned i = 0; i < CREW_MOST; i++)
+        differ |= p->provers[i].differ;
+    return differ;
+}
+
 /* Compares all values of a tensor in both files. */
-static int prove_packed(proof *p, const source *a, const item *i, const source *b, const item *j)
+static int prove_packed(proof *p, const source *a, const item *i, const source *b, const item *j, int *differ)
 {
     rows_plan plan;
-    p->differ = 0;
+    *differ = 0;
     int code = open_packed(a, i, &p->a);
     if (code == DONE)
         code = open_packed(b, j, &p->b);
@@ -117,13 +169,13 @@ static int prove_packed(proof *p, const source *a, const item *i, const source *
     uint64_t cols = p->a.packed.cols, unit = column_unit(&p->a.packed.scheme, cols, 0);
     uint64_t other = column_unit(&p->b.packed.scheme, cols, 0);
     if (p->a.packed.axis != p->b.packed.axis || p->a.packed.rows != p->b.packed.rows || cols != p->b.packed.cols) {
-        p->differ = 1;
+        *differ = 1;
         return DONE;
     }
     while (unit < cols && unit % other != 0)
         unit = 2 * unit < cols ? 2 * unit : cols;
     p->alike = are_alike(&p->a.packed.scheme, &p->b.packed.scheme);
-    plan_codes(&p->a.packed, unit, p->b.packed.layout, &plan);
+    plan_codes(&p->a.packed, unit, p->b.packed.layout, crew_size(p->crew), &plan);
     code = allocate_packed_blocks(&p->a, &plan.blocks);
     if (code == DONE)
         code = allocate_packed_blocks(&p->b, &plan.blocks);
@@ -131,6 +183,7 @@ static int prove_packed(proof *p, const source *a, const item *i, const source *
         code = make_room(p, plan.blocks.step[COLUMN]);
     if (code == DONE)
         code = for_each_block(&plan.blocks, prove_block, p);
+    *differ = is_different(p);
     close_packed(&p->a);
     close_packed(&p->b);
     return code;
@@ -141,7 +194,7 @@ static int prove_all(converter *c, const source *out)
 {
     char name[NAME_TEXT];
     uint64_t work = 0;
-    proof p = {0};
+    proof p = {.crew = c->crew};
     int code = DONE;
     for (size_t i = 0; i < c->count; i++)
         work += c->all[i].item->packed && !c->all[i].requantized && !c->all[i].elsewhere ? c->all[i].values : 0;
@@ -152,8 +205,7 @@ static int prove_all(converter *c, const source *out)
         const item *was = c->all[i].item, *is = source_find(out, was->name, was->name_length);
         int differ = !is || is->packed != was->packed;
         if (!differ && was->packed && !c->all[i].requantized) {
-            code = prove_packed(&p, &c->in, was, out, is);
-            differ = p.differ;
+            code = prove_packed(&p, &c->in, was, out, is, &differ);
         }
         if (code == DONE && differ)
             code = fail(INTERNAL,
@@ -162,8 +214,7 @@ static int prove_all(converter *c, const source *out)
                         qz_escape(was->name, was->name_length, name, sizeof name));
     }
     progress_end();
-    free(p.of_a);
-    free(p.of_b);
+    free_room(&p);
     return code;
 }
 

@@ -23,7 +23,9 @@ typedef struct passage {
     qz_packed room;    /* for a block of the other scheme */
     qz_writer *writer; /* NULL: only to see whether it is possible */
     const qz_packed_tensor *target;
-    char why[WHY_TEXT]; /* it is not */
+    char why[CREW_MOST][WHY_TEXT]; /* it is not: what the members of the crew found; the first one is the answer */
+    crew *crew;
+    uint64_t rows; /* look at no more than the first ones */
 
     conversion *requantized; /* not NULL: values are decoded and encoded again */
     qz_pool *pool;
@@ -50,7 +52,7 @@ static qz_result take_neighbour(passage *p, const qz_packed *from, const qz_pack
     float super;
     memcpy(&super, from->supers, sizeof super);
     super = neighbour_of(p, super);
-    recode_block(p->to, from, p->to, to, values->rows, values->cols, p->why, sizeof p->why); /* all is as it is */
+    recode_block(p->to, from, p->to, to, values->rows, values->cols, p->why[0], WHY_TEXT); /* all is as it is */
     memcpy(to->supers, &super, sizeof super);
     return qz_compare(p->to, to, values, p->pool, stats, detail);
 }
@@ -81,12 +83,35 @@ static int requantize_block(passage *p, const block *b, const qz_packed *from, c
 }
 
 /* Whether the layout can store the numbers of a block. */
-static int has_place(passage *p, uint64_t rows, uint64_t cols, const qz_packed *numbers)
+static int has_place(const passage *p, char why[WHY_TEXT], uint64_t rows, uint64_t cols, const qz_packed *numbers)
 {
-    const char *wrong = qz_layout_refuses_block(p->layout, p->to, rows, cols, numbers, p->why, sizeof p->why);
-    if (wrong && wrong != p->why)
-        snprintf(p->why, sizeof p->why, "%s", wrong);
+    const char *wrong = qz_layout_refuses_block(p->layout, p->to, rows, cols, numbers, why, WHY_TEXT);
+    if (wrong && wrong != why)
+        snprintf(why, WHY_TEXT, "%s", wrong);
     return !wrong;
+}
+
+/* Rows of a block, as they will lie in the output. */
+typedef struct passing_block {
+    passage *p;
+    const block *of;
+    const qz_packed *from, *to;
+} passing_block;
+
+static int recode_rows(void *context, unsigned member, uint64_t first, uint64_t rows)
+{
+    const passing_block *b = context;
+    passage *p = b->p;
+    const qz_scheme *scheme = &p->reader.packed.scheme;
+    const uint64_t cols = b->of->count[COLUMN];
+    qz_packed from = packed_row(scheme, b->from, first);
+    const qz_packed to = packed_row(p->to, b->to, first);
+    if (!p->writer)
+        from.codes = NULL;
+    char *why = p->why[member];
+    if (b->from != b->to && !recode_block(scheme, &from, p->to, &to, rows, cols, why, WHY_TEXT))
+        return REFUSED;
+    return has_place(p, why, rows, cols, &to) ? DONE : REFUSED;
 }
 
 static int pass_block(void *context, const block *b)
@@ -95,24 +120,23 @@ static int pass_block(void *context, const block *b)
     uint64_t rows = b->count[INNER], cols = b->count[COLUMN];
     qz_packed packed, recoded = p->room;
     qz_sizes sizes;
-    int code = read_packed(&p->reader, b->row, rows, b->first[COLUMN], cols, &packed);
+    const int numbers =
+        !p->writer && !p->requantized && cols % 2 == 0; /* codes decide nothing, but for their padding */
+    int code = read_together(&p->reader, b, p->crew, numbers, &packed);
     if (code == DONE)
         code = shape_packed(p->to, cols, &recoded, &sizes);
     if (code != DONE)
         return code;
-    if (p->requantized) {
+    const int same = !p->requantized && recode_is_nothing(&p->reader.packed.scheme, p->to, cols);
+    passing_block of = {p, b, &packed, same ? &packed : &recoded};
+    code = for_rows_together(&p->reader, b, p->crew, &packed, p->requantized ? NULL : recode_rows, &of);
+    if (code == REFUSED && !p->requantized)
+        memmove(p->why[0], p->why[crew_culprit(p->crew)], WHY_TEXT);
+    if (code == DONE && p->requantized)
         code = requantize_block(p, b, &packed, &recoded);
-        if (code != DONE)
-            return code;
-    } else if (recode_is_nothing(&p->reader.packed.scheme, p->to, cols)) {
-        recoded = packed;
-    } else if (!recode_block(&p->reader.packed.scheme, &packed, p->to, &recoded, rows, cols, p->why, sizeof p->why)) {
-        return REFUSED;
-    }
-    int is_known = p->writer || !p->requantized;
-    if (is_known && !has_place(p, rows, cols, &recoded))
-        return REFUSED;
-    return p->writer ? write_packed_block(p->writer, p->target, b, &recoded) : DONE;
+    if (code == DONE && p->requantized && p->writer && !has_place(p, p->why[0], rows, cols, &recoded))
+        code = REFUSED;
+    return code == DONE && p->writer ? write_together(p->writer, p->target, b, p->crew, of.to) : code;
 }
 
 /* Goes through the matrix in blocks that both schemes can be divided into, and of eight rows, as some layouts want. */
@@ -126,7 +150,9 @@ static int pass(const source *in, const item *i, passage *p)
     if (p->requantized)
         plan_rows(packed, packed->cols != 0 ? packed->cols : 1, &plan);
     else
-        plan_codes(packed, column_unit(&packed->scheme, packed->cols, 1), p->layout, &plan);
+        plan_codes(packed, column_unit(&packed->scheme, packed->cols, 1), p->layout, crew_size(p->crew), &plan);
+    if (!p->writer && !p->requantized && p->rows < plan.blocks.total[INNER])
+        plan_first_rows(p->rows, &plan);
     const uint64_t *step = plan.blocks.step;
     code = allocate_packed_blocks(&p->reader, &plan.blocks);
     if (code == DONE)
@@ -145,9 +171,12 @@ static int pass(const source *in, const item *i, passage *p)
 
 int look_at_numbers(const converter *c, const conversion *v, const qz_scheme *to, char why[WHY_TEXT])
 {
-    passage p = {.to = to, .layout = c->layout};
+    passage p = {.to = to, .layout = c->layout, .crew = c->crew, .rows = 8}; /* most that cannot be show it there */
     int code = pass(&c->in, v->item, &p);
-    memcpy(why, p.why, WHY_TEXT);
+    p.rows = UINT64_MAX;
+    if (code == DONE)
+        code = pass(&c->in, v->item, &p);
+    memcpy(why, p.why[0], WHY_TEXT);
     return code;
 }
 
@@ -165,7 +194,12 @@ int fail_tensor(const converter *c, const item *i, const char *why)
 static int requantize_tensor(converter *c, conversion *v)
 {
     float largest = 0;
-    passage p = {.to = &v->scheme, .layout = c->layout, .target = &v->target, .requantized = v, .pool = c->pool};
+    passage p = {.to = &v->scheme,
+                 .layout = c->layout,
+                 .target = &v->target,
+                 .requantized = v,
+                 .pool = c->pool,
+                 .crew = c->crew};
     v->stats = (qz_stats)QZ_STATS_INIT;
     int code = DONE;
     if (v->scheme.super_size == QZ_WHOLE_MATRIX && !v->neighbour) {
@@ -175,16 +209,16 @@ static int requantize_tensor(converter *c, conversion *v)
     p.writer = c->writer;
     if (code == DONE)
         code = pass(&c->in, v->item, &p);
-    if (code != REFUSED || p.why[0] == '\0')
+    if (code != REFUSED || p.why[0][0] == '\0')
         return code;
     char name[NAME_TEXT];
     return fail(REFUSED, "'%s' cannot lie in the layout %s, as it would be requantized: %s",
-                qz_escape(v->item->name, v->item->name_length, name, sizeof name), c->layout, p.why);
+                qz_escape(v->item->name, v->item->name_length, name, sizeof name), c->layout, p.why[0]);
 }
 
 int convert_tensor(converter *c, conversion *v)
 {
-    passage p = {.to = &v->scheme, .layout = c->layout, .writer = c->writer, .target = &v->target};
+    passage p = {.to = &v->scheme, .layout = c->layout, .writer = c->writer, .target = &v->target, .crew = c->crew};
     if (v->stays)
         return copy_stored(&c->in, v->item->tensor, c->writer, v->index);
     if (!v->item->packed)
@@ -192,5 +226,5 @@ int convert_tensor(converter *c, conversion *v)
     if (v->requantized)
         return requantize_tensor(c, v);
     int code = pass(&c->in, v->item, &p);
-    return code == REFUSED && p.why[0] != '\0' ? fail_tensor(c, v->item, p.why) : code;
+    return code == REFUSED && p.why[0][0] != '\0' ? fail_tensor(c, v->item, p.why[0]) : code;
 }

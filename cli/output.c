@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,29 +22,15 @@
 
 static const settings *current;
 
-/* Where the program is: what a failure there says of its place. */
-typedef struct place {
-    const char *name; /* of the tensor; NULL: none */
-    size_t name_length;
-    unsigned rank; /* of the index; 0: none is known */
-    uint64_t index[QZ_MAX_RANK];
-    uint64_t offset; /* in a file, or QZ_NO_OFFSET */
-    int system;      /* errno, or 0 */
-} place;
+/* Both are those of a thread: several may fail at a time, and each keeps what it finds. */
+static _Thread_local failure_place here = {.offset = QZ_NO_OFFSET};
+static _Thread_local failure *keeps; /* NULL: the thread tells what it finds */
 
-static place here = {.offset = QZ_NO_OFFSET};
-
-/* The last failure. */
-static struct {
-    int happened;
-    char text[1024];
-    size_t remedy; /* where in the text the remedy stands; 0: nowhere */
-    place at;
-    char *name; /* a copy: the file that has it is closed before it is written as JSON */
-} failure;
+static failure last; /* that was told */
 
 static int written; /* the output is there whole, whatever fails from here on */
 
+static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER; /* of progress */
 static struct {
     const char *what;
     uint64_t total, done, told;
@@ -104,22 +91,22 @@ void at_index(const qz_tensor *tensor, const uint64_t *index)
     memcpy(here.index, index, tensor->rank * sizeof *index);
 }
 
-/* The place of a failure. What belongs to one call is no longer true of the next one. */
-static void keep_place(void)
+/* The place of a last. What belongs to one call is no longer true of the next one. */
+static void keep_place(failure *f)
 {
-    failure.at = here;
+    f->at = here;
     here.offset = QZ_NO_OFFSET;
     here.system = 0;
-    free(failure.name);
-    failure.name = here.name ? malloc(here.name_length + 1) : NULL;
-    if (failure.name)
-        memcpy(failure.name, here.name, here.name_length);
+    free(f->name);
+    f->name = here.name ? malloc(here.name_length + 1) : NULL;
+    if (f->name)
+        memcpy(f->name, here.name, here.name_length);
 }
 
 /* Where the remedy stands in a text: behind the first semicolon of the format. One in a name means nothing. */
 static size_t find_remedy(const char *format, va_list arguments)
 {
-    char what[512], text[sizeof failure.text];
+    char what[512], text[sizeof last.text];
     const char *end = strstr(format, "; ");
     if (!end || (size_t)(end - format) >= sizeof what)
         return 0;
@@ -130,17 +117,37 @@ static size_t find_remedy(const char *format, va_list arguments)
 
 int fail(int code, const char *format, ...)
 {
+    failure *f = keeps ? keeps : &last;
     va_list arguments, again;
     va_start(arguments, format);
     va_copy(again, arguments);
-    vsnprintf(failure.text, sizeof failure.text, format, arguments);
-    failure.remedy = find_remedy(format, again);
+    vsnprintf(f->text, sizeof f->text, format, arguments);
+    f->remedy = find_remedy(format, again);
     va_end(again);
     va_end(arguments);
-    failure.happened = 1;
-    keep_place();
-    line(failure.text);
+    f->happened = 1;
+    keep_place(f);
+    if (!keeps)
+        line(f->text);
     return code;
+}
+
+void keep_failures(failure *kept)
+{
+    keeps = kept;
+}
+
+void tell_failure(const failure *kept)
+{
+    free(last.name);
+    last = *kept;
+    if (!last.name && here.name) { /* its thread did not know the tensor */
+        last.at.name_length = here.name_length;
+        last.name = malloc(here.name_length + 1);
+        if (last.name)
+            memcpy(last.name, here.name, here.name_length);
+    }
+    line(last.text);
 }
 
 int fail_system(const char *path, int number)
@@ -176,7 +183,7 @@ int fail_file(const qz_file_error *error)
     if (remedy)
         return fail(code, "%s; %s", error->message, remedy);
     (void)fail(code, "%s", error->message);
-    failure.remedy = error->remedy;
+    (keeps ? keeps : &last)->remedy = error->remedy;
     return code;
 }
 
@@ -234,14 +241,14 @@ void event_end(void)
 /* The members of a failure; null is what is not known. */
 static void json_failure(int code)
 {
-    const place *at = &failure.at;
+    const failure_place *at = &last.at;
     json_text("command", current->command);
     json_signed("exit_code", code);
-    json_text("error", failure.text);
+    json_text("error", last.text);
     json_bool("written", written);
-    failure.remedy != 0 ? json_text("remedy", failure.text + failure.remedy) : json_null("remedy");
-    failure.name ? json_name("tensor", failure.name, at->name_length) : json_null("tensor");
-    failure.name && at->rank != 0 ? json_shape("index", at->rank, at->index) : json_null("index");
+    last.remedy != 0 ? json_text("remedy", last.text + last.remedy) : json_null("remedy");
+    last.name ? json_name("tensor", last.name, at->name_length) : json_null("tensor");
+    last.name && at->rank != 0 ? json_shape("index", at->rank, at->index) : json_null("index");
     at->offset != QZ_NO_OFFSET ? json_whole("offset", at->offset) : json_null("offset");
     at->system != 0 ? json_signed("errno", at->system) : json_null("errno");
 }
@@ -256,8 +263,8 @@ static void report_failure(int code)
         json_failure(code);
         json_end();
     }
-    free(failure.name);
-    failure.name = NULL;
+    free(last.name);
+    last.name = NULL;
 }
 
 /* Whether the other end of a pipe was closed, as `head` does when it has seen enough. */
@@ -270,9 +277,9 @@ static int has_no_reader(int fd)
 int output_end(int code)
 {
     progress_end();
-    if (failure.happened && current && code != DONE && code < 128 && written)
+    if (last.happened && current && code != DONE && code < 128 && written)
         line("the output is complete, but there is no report of it");
-    if (failure.happened && current && code != DONE)
+    if (last.happened && current && code != DONE)
         report_failure(code);
     errno = 0;
     if (fflush(stdout) != 0 || ferror(stdout)) {
@@ -401,14 +408,14 @@ static void show_progress(double now)
 
 void progress_add(uint64_t steps)
 {
+    pthread_mutex_lock(&counting);
     progress.done += steps;
-    if (!progress.running)
-        return;
-    double now = seconds_now();
-    if (now - progress.sent >= between_events)
+    double now = progress.running ? seconds_now() : 0;
+    if (progress.running && now - progress.sent >= between_events)
         send_progress(now);
-    if (progress.on && now - progress.shown >= (progress.terminal ? between_bars : between_lines))
+    if (progress.running && progress.on && now - progress.shown >= (progress.terminal ? between_bars : between_lines))
         show_progress(now);
+    pthread_mutex_unlock(&counting);
 }
 
 void progress_end(void)

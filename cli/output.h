@@ -17,6 +17,29 @@ int fail_file(const qz_file_error *error);
 int fail_system(const char *path, int number); /* errno */
 int fail_memory(void);
 
+/* Where the program is: what a failure there says of its place. */
+typedef struct failure_place {
+    const char *name; /* of the tensor; NULL: none */
+    size_t name_length;
+    unsigned rank; /* of the index; 0: none is known */
+    uint64_t index[QZ_MAX_RANK];
+    uint64_t offset; /* in a file, or QZ_NO_OFFSET */
+    int system;      /* errno, or 0 */
+} failure_place;
+
+typedef struct failure {
+    int happened;
+    char text[1024];
+    size_t remedy; /* where in the text the remedy stands; 0: nowhere */
+    failure_place at;
+    char *name; /* a copy: the file that has it is closed before it is written as JSON */
+} failure;
+
+/* Failures of this thread from now on are kept there, and not told; NULL: they are told again. */
+void keep_failures(failure *kept);
+/* Tells one that was kept, and takes its name over. */
+void tell_failure(const failure *kept);
+
 /* The output is there whole: a failure that follows leaves it, and says so. */
 void output_is_there(void);
 int output_was_written(void);
@@ -42,7 +65,7 @@ int output_end(int code);
 
 /* Progress of something that has `total` steps: a bar on a terminal, now and then a line elsewhere, and events. */
 void progress_begin(const char *what, uint64_t total);
-void progress_add(uint64_t steps);
+void progress_add(uint64_t steps); /* by any thread */
 void progress_end(void);
 
 double seconds_now(void);

@@ -11,6 +11,7 @@
  */
 #include "recode.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -176,6 +177,9 @@ static recode_grade grade_zeros(const qz_scheme *from, const qz_scheme *to)
                                                                                                       : RECODE_ALWAYS;
     if (has_zeros(from) && has_zeros(to))
         return from->codes == QZ_INT4 || to->zero == QZ_ZERO_FLOAT ? RECODE_ALWAYS : RECODE_PERHAPS;
+    if (is_integer(from) && has_offsets(to) && to->scale_dtype == QZ_F32 && from->super_size == 0 &&
+        (from->scale_dtype == QZ_F16 || from->scale_dtype == QZ_E4M3)) /* no product with a zero is rounded */
+        return RECODE_ALWAYS;
     return (has_zeros(from) && has_offsets(to)) || (has_offsets(from) && has_zeros(to)) ? RECODE_PERHAPS : RECODE_NEVER;
 }
 
@@ -309,8 +313,95 @@ static int put_numbers(const recoder *r, uint64_t row, uint64_t group, const num
     return 1;
 }
 
+/* ---- many groups at a time ---- */
+
+enum { SOME = 256 };
+
+/* What load() gives for some numbers of two or four bytes. */
+static void load_some(qz_dtype dtype, const void *from, size_t count, float *to)
+{
+    uint16_t halves[SOME];
+    uint32_t words[SOME];
+    memcpy(dtype == QZ_F32 ? (void *)to : halves, from, count * (dtype == QZ_F32 ? sizeof *to : sizeof *halves));
+    if (dtype == QZ_F32)
+        return;
+    if (dtype == QZ_BF16) {
+        for (size_t i = 0; i < count; i++)
+            words[i] = (uint32_t)halves[i] << 16;
+        memcpy(to, words, count * sizeof *to);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) /* with the exponent of float16, which the product corrects */
+        words[i] = (uint32_t)(halves[i] & 0x8000) << 16 | (uint32_t)(halves[i] & 0x7fff) << 13;
+    memcpy(to, words, count * sizeof *to);
+    for (size_t i = 0; i < count; i++)
+        to[i] *= 0x1p112f;
+}
+
+/* Whether numbers of groups only become wider ones, or offsets besides, and groups stay what they are. */
+static int is_plain(const qz_scheme *from, const qz_scheme *to)
+{
+    const int wide = from->scale_dtype == QZ_F32 || from->scale_dtype == QZ_F16 || from->scale_dtype == QZ_BF16;
+    const int zeros = (from->zero == QZ_ZERO_NONE && to->zero == QZ_ZERO_NONE) ||
+                      (from->zero == QZ_ZERO_OFFSET && to->zero == QZ_ZERO_OFFSET) ||
+                      (is_integer(from) && to->zero == QZ_ZERO_OFFSET);
+    return wide && zeros && to->scale_dtype == QZ_F32 && from->super_size == 0 && to->super_size == 0 &&
+           from->group_size == to->group_size;
+}
+
+/* Offsets instead of zeros from a group on, the number of which is even; 0 if a product would be rounded. */
+static int find_offsets(const recoder *r, const uint8_t *zeros, size_t count, const float *scale, float *offset)
+{
+    int exact = 1;
+    for (size_t i = 0; i < count; i++)
+        offset[i] = r->from->zero == QZ_ZERO_NONE ? 8.0f : (float)(zeros[i / 2] >> (i % 2 * 4) & 15);
+    for (size_t i = 0; i < count; i++) {
+        exact &= is_exact(scale[i]);
+        offset[i] = 0.0f - scale[i] * offset[i];
+    }
+    return exact;
+}
+
+static int all_finite(const float *values, size_t count)
+{
+    int finite = 1;
+    for (size_t i = 0; i < count; i++)
+        finite &= fabsf(values[i]) <= FLT_MAX;
+    return finite;
+}
+
+/* As recode_row(), where is_plain(); 0: groups have to be looked at one by one, to say what is wrong. */
+static int recode_plain_row(const recoder *r, uint64_t row)
+{
+    const uint64_t size = r->to->group_size, groups = size >= r->cols ? 1 : r->cols / size + (r->cols % size != 0);
+    const size_t each = qz_dtype_size(r->from->scale_dtype);
+    const char *scales = (const char *)r->src->scales + (int64_t)row * r->src->scale_stride;
+    const char *zeros = (const char *)r->src->zeros + (r->src->zeros ? (int64_t)row * r->src->zero_stride : 0);
+    char *to = (char *)r->dst->scales + (int64_t)row * r->dst->scale_stride;
+    char *offsets = (char *)r->dst->zeros + (r->dst->zeros ? (int64_t)row * r->dst->zero_stride : 0);
+    float scale[SOME], offset[SOME];
+    int fine = 1;
+    for (uint64_t g = 0; g < groups && fine; g += SOME) {
+        const size_t count = groups - g < SOME ? (size_t)(groups - g) : SOME;
+        load_some(r->from->scale_dtype, scales + g * each, count, scale);
+        fine = all_finite(scale, count);
+        memcpy(to + g * sizeof *scale, scale, count * sizeof *scale);
+        if (r->to->zero == QZ_ZERO_NONE)
+            continue;
+        if (r->from->zero == QZ_ZERO_OFFSET)
+            load_some(r->from->scale_dtype, zeros + g * each, count, offset);
+        else
+            fine &= find_offsets(r, (const uint8_t *)zeros + g / 2, count, scale, offset);
+        fine &= all_finite(offset, count);
+        memcpy(offsets + g * sizeof *offset, offset, count * sizeof *offset);
+    }
+    return fine;
+}
+
 static int recode_row(const recoder *r, uint64_t row)
 {
+    if (is_plain(r->from, r->to) && recode_plain_row(r, row))
+        return 1;
     uint64_t size = r->to->group_size, groups = size >= r->cols ? 1 : r->cols / size + (r->cols % size != 0);
     for (uint64_t g = 0; g < groups; g++) {
         uint64_t of = r->from->group_size >= r->cols ? 0 : g * size / r->from->group_size;
@@ -369,7 +460,8 @@ int recode_block(const qz_scheme *from, const qz_packed *src, const qz_scheme *t
     else if (to->super_size != 0)
         memcpy(dst->supers, &one, sizeof one);
     for (uint64_t row = 0; row < rows; row++) {
-        recode_codes(&r, row);
+        if (src->codes)
+            recode_codes(&r, row);
         if (!as_is && cols != 0 && !recode_row(&r, row))
             return 0;
     }

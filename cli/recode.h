@@ -20,7 +20,7 @@ int recode_is_nothing(const qz_scheme *from, const qz_scheme *to, uint64_t cols)
 
 /*
  * Fills in the plain form of `to` for rows x cols of `from`. Both have the strides of rows without gaps; `cols` are
- * whole groups or end the row, as qz_packed_read() gives them. Returns 1, or 0 and in `why` the number that does not
+ * whole groups or end the row, as qz_packed_read() gives them; without codes, if there are none. Returns 1, or 0 and in `why` the number that does not
  * fit and the row and group, counted in the block, in which it is.
  */
 int recode_block(const qz_scheme *from, const qz_packed *src, const qz_scheme *to, const qz_packed *dst, uint64_t rows,

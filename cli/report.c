@@ -36,6 +36,19 @@ static int is_same(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+/* The folder of a page must be there before the work begins, which may take hours. */
+static int check_folder(const char *path)
+{
+    struct stat status;
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    if (!folder)
+        return fail_memory();
+    const int there = stat(folder, &status) == 0, wrong = there ? ENOTDIR : errno;
+    free(folder);
+    return there && S_ISDIR(status.st_mode) ? DONE : fail_system(path, wrong);
+}
+
 int report_check(const settings *s)
 {
     struct stat status;
@@ -52,7 +65,7 @@ int report_check(const settings *s)
         return fail(REFUSED, "%s: exists already; --force replaces it", shown);
     if (lstat(s->output.report, &status) == 0 && !S_ISREG(status.st_mode))
         return fail(REFUSED, "--report '%s': this is no regular file; choose another name", shown);
-    return DONE;
+    return check_folder(s->output.report);
 }
 
 /* ---- files ---- */

@@ -65,6 +65,7 @@ static qz_file_result open_one(const qz_place *place, const qz_open_options *opt
             close(place->opened);
         return qz_fail_memory(error, NULL);
     }
+    pthread_mutex_init(&file->parts.lock, NULL);
     file->options = *options;
     file->parts.open = open_one;
     file->table_left = place->max_table;
@@ -160,6 +161,7 @@ void qz_close(qz_file *file)
         file->container->close(file);
     for (size_t i = 0; i < file->parts.count; i++)
         qz_close(file->parts.files[i]); /* parts have no parts */
+    pthread_mutex_destroy(&file->parts.lock);
     qz_parts_free(&file->parts);
     qz_names_free(&file->names);
     qz_names_free(&file->packed.names);

@@ -113,8 +113,12 @@ static qz_file_result read_part(qz_file *file, size_t tensor, uint64_t first, ui
                                 qz_file_error *error)
 {
     qz_file *part;
+    pthread_mutex_lock(&file->parts.lock);
     qz_file_result result = qz_parts_find(file, &part, &tensor, error);
-    return result == QZ_FILE_OK ? qz_read(part, tensor, first, count, dst, error) : result;
+    if (result == QZ_FILE_OK)
+        result = qz_read(part, tensor, first, count, dst, error);
+    pthread_mutex_unlock(&file->parts.lock);
+    return result;
 }
 
 /* ---- the whole ---- */

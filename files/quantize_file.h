@@ -23,7 +23,9 @@
  *     twice, bytes that belong to nothing, headers that disagree. The message says so.
  *   - An error's message is one line of printable ASCII, whatever the names in the file hold.
  *   - `error` and `options` may be NULL everywhere.
- *   - A qz_file or qz_writer is used by one thread at a time. Different ones are independent.
+ *   - A qz_file or qz_writer is used by one thread at a time, with two exceptions: several threads may call qz_read()
+ *     and qz_packed_read() of a file together, and several qz_write() and qz_packed_write() of a writer, if what they
+ *     write does not overlap. Different files and writers are independent.
  *   - The first member of a structure that a caller hands over is its size, as the caller was compiled. A smaller one,
  *     of an older header, is accepted: what it lacks has its default, and is not written.
  *   - Numbers in memory have the machine's byte order, and numbers in files have that of the file. The functions
@@ -530,7 +532,7 @@ QZ_API qz_file_result qz_packed_check(qz_file *file, qz_file_error *error);
  * Reads rows row .. row + rows - 1, columns col .. col + cols - 1 into the plain form `dst`, as a matrix of its own.
  * `col` must be a multiple of two groups (of 2 if the group is the whole row), and so must `cols` unless it reaches
  * the end of the row; neither may divide the columns of a super scale that has but a part of the row. The bytes are not
- * validated: qz_validate() does that.
+ * validated: qz_validate() does that. Without memory for codes (dst->codes NULL) only the numbers beside them are read.
  */
 QZ_API qz_file_result qz_packed_read(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
                                      uint64_t col, uint64_t cols, const qz_packed *dst, qz_file_error *error);

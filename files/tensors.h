@@ -5,6 +5,9 @@
 #define QZ_FILE_TENSORS_H
 
 #include "input.h"
+
+#include <pthread.h>
+
 #include "names.h"
 #include "quantize_file.h"
 
@@ -64,6 +67,7 @@ typedef struct qz_parts {
     size_t awake[QZ_PARTS_AWAKE], turn;
     qz_open_part open; /* file.c sets it */
     qz_read_part read;
+    pthread_mutex_t lock; /* held while a part is read, which no other thread may park meanwhile */
 } qz_parts;
 
 /* What a file says of itself. Its container writes it, or parts.c for one in several files; layouts, whether they are

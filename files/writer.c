@@ -40,6 +40,18 @@ static void choose_stem(const qz_file *model, char *stem, size_t room)
     }
 }
 
+/* Releases everything but the output. */
+static void release(qz_writer *writer)
+{
+    for (size_t i = 0; i < writer->count; i++)
+        free(writer->slots[i].preset);
+    free(writer->slots);
+    qz_names_free(&writer->names);
+    qz_arena_free(&writer->arena);
+    pthread_mutex_destroy(&writer->writes);
+    free(writer);
+}
+
 qz_file_result qz_create(const char *path, const qz_create_options *options, qz_writer **created, qz_file_error *error)
 {
     *created = NULL;
@@ -62,6 +74,7 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
     qz_writer *writer = calloc(1, sizeof *writer);
     if (!writer)
         return qz_fail_memory(error, NULL);
+    pthread_mutex_init(&writer->writes, NULL);
     writer->container = container;
     writer->shards.bytes = complete.shard_bytes;
     writer->shards.part = complete.part;
@@ -71,21 +84,10 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
     writer->metadata_from = complete.metadata_from;
     qz_file_result result = qz_output_open(&writer->output, path, &complete, error);
     if (result != QZ_FILE_OK)
-        free(writer);
+        release(writer);
     else
         *created = writer;
     return result;
-}
-
-/* Releases everything but the output. */
-static void release(qz_writer *writer)
-{
-    for (size_t i = 0; i < writer->count; i++)
-        free(writer->slots[i].preset);
-    free(writer->slots);
-    qz_names_free(&writer->names);
-    qz_arena_free(&writer->arena);
-    free(writer);
 }
 
 void qz_abort(qz_writer *writer)
@@ -254,8 +256,9 @@ static qz_file_result lay_out(qz_writer *writer, qz_file_error *error)
     return writer->failed;
 }
 
-qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first, uint64_t count, const void *src,
-                        qz_file_error *error)
+/* Called with the lock. */
+static qz_file_result write_elements(qz_writer *writer, size_t tensor, uint64_t first, uint64_t count, const void *src,
+                                     qz_file_error *error)
 {
     if (tensor >= writer->count || !qz_within(first, count, writer->slots[tensor].tensor.count))
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
@@ -271,6 +274,15 @@ qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first, uint64
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
                        "tensor %zu lies in another part of the folder", tensor);
     return put(writer, &writer->slots[tensor], first, count, src, error);
+}
+
+qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first, uint64_t count, const void *src,
+                        qz_file_error *error)
+{
+    pthread_mutex_lock(&writer->writes);
+    qz_file_result result = write_elements(writer, tensor, first, count, src, error);
+    pthread_mutex_unlock(&writer->writes);
+    return result;
 }
 
 /* ---- the files of a folder ---- */

@@ -5,6 +5,9 @@
 #define QZ_FILE_WRITER_H
 
 #include "names.h"
+
+#include <pthread.h>
+
 #include "output.h"
 #include "quantize_file.h"
 
@@ -61,6 +64,7 @@ struct qz_writer {
     const qz_file *metadata_from; /* the file whose metadata is passed on, or NULL */
     qz_said said;
     qz_shards shards;
+    pthread_mutex_t writes; /* held while something is written */
 };
 
 /* qz_declare() of a tensor whose items are blocks of that type. */

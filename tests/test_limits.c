@@ -477,6 +477,33 @@ static void test_six_bits(void **state)
         }
 }
 
+/* Scales of a byte are valid where their product with the super scale is finite: at the ends of float32, too. */
+static void test_byte_products(void **state)
+{
+    (void)state;
+    static uint8_t codes[128], scales[8];
+    const float supers[] = {0.0f,    1.0f,     -1.0f,     0x1p-149f, 0x1.24924ap119f, 0x1.249248p119f,
+                            FLT_MAX, INFINITY, -INFINITY, NAN};
+    qz_scheme scheme = *qz_scheme_by_name("nvfp4"), powers = *qz_scheme_by_name("mxfp4");
+    for (int byte = 0; byte < 256; byte++)
+        for (size_t s = 0; s < sizeof supers / sizeof supers[0]; s++) {
+            float super = supers[s];
+            qz_packed packed = {.codes = codes, .scales = scales, .supers = &super};
+            const int exponent = byte >> 3 & 15, mantissa = byte & 7;
+            const double scale = exponent ? ldexp(8 + mantissa, exponent - 10) : ldexp(mantissa, -9);
+            const int valid = (byte & 127) != 127 && isfinite((float)(scale * (double)super));
+            qz_detail detail = QZ_DETAIL_INIT;
+            memset(scales, 1, sizeof scales);
+            scales[5] = (uint8_t)byte;
+            const int others = isfinite((float)(ldexp(1, -9) * (double)super));
+            assert_int_equal(qz_validate(&scheme, &packed, 1, 128, &detail), valid && others ? QZ_OK : QZ_ERROR_PACKED);
+            if (!valid && others)
+                assert_int_equal(detail.group, 5);
+            packed.supers = NULL;
+            assert_int_equal(qz_validate(&powers, &packed, 1, 256, NULL), byte == 255 ? QZ_ERROR_PACKED : QZ_OK);
+        }
+}
+
 /* What the statistics of a large matrix count, in many slices, is what those of its rows count together. */
 static void test_counts(void **state)
 {
@@ -620,14 +647,23 @@ int main(void)
     sets[0] = qz_kernels_active();
     sets[1] = &qz_kernels_scalar;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clipped),         cmocka_unit_test(test_clipped_integers),
-        cmocka_unit_test(test_narrow_ends),     cmocka_unit_test(test_sum_of_ends),
-        cmocka_unit_test(test_streamed),        cmocka_unit_test(test_streamed_groups),
-        cmocka_unit_test(test_random_rounding), cmocka_unit_test(test_extent),
-        cmocka_unit_test(test_strides),         cmocka_unit_test(test_gaps),
-        cmocka_unit_test(test_counts),          cmocka_unit_test(test_six_bits),
-        cmocka_unit_test(test_weights),         cmocka_unit_test(test_quota),
-        cmocka_unit_test(test_ends_of_scales),  cmocka_unit_test(test_modes_of_threads),
+        cmocka_unit_test(test_clipped),
+        cmocka_unit_test(test_clipped_integers),
+        cmocka_unit_test(test_narrow_ends),
+        cmocka_unit_test(test_sum_of_ends),
+        cmocka_unit_test(test_streamed),
+        cmocka_unit_test(test_streamed_groups),
+        cmocka_unit_test(test_random_rounding),
+        cmocka_unit_test(test_extent),
+        cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_gaps),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_six_bits),
+        cmocka_unit_test(test_byte_products),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_ends_of_scales),
+        cmocka_unit_test(test_modes_of_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

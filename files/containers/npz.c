@@ -23,6 +23,7 @@ typedef struct archive {
     qz_zip_data *members; /* one for each entry of the file; those that a layout adds behind them are none of its */
     size_t count, capacity;
     qz_zip_spool spool;
+    pthread_mutex_t lock; /* held while members are read, which are expanded step by step */
 } archive;
 
 /* What is only needed while a file is opened. */
@@ -58,9 +59,12 @@ static qz_file_result read_npz(qz_file *file, size_t tensor, uint64_t offset, vo
     archive *a = file->state;
     qz_zip_data *m = &a->members[tensor];
     qz_file_result result = check_ratio(file, tensor, m, error);
-    return result == QZ_FILE_OK && bytes != 0
-               ? qz_zip_data_read(&file->input, &a->spool, m, file->entries[tensor].offset, offset, dst, bytes, error)
-               : result;
+    if (result != QZ_FILE_OK || bytes == 0)
+        return result;
+    pthread_mutex_lock(&a->lock);
+    result = qz_zip_data_read(&file->input, &a->spool, m, file->entries[tensor].offset, offset, dst, bytes, error);
+    pthread_mutex_unlock(&a->lock);
+    return result;
 }
 
 /* ---- opening ---- */
@@ -191,6 +195,7 @@ static void close_npz(qz_file *file)
     if (a->spool.fd >= 0)
         close(a->spool.fd);
     free(a->members);
+    pthread_mutex_destroy(&a->lock);
     free(a);
 }
 
@@ -200,6 +205,7 @@ static qz_file_result open_npz(qz_file *file, qz_file_error *error)
     if (!a)
         return qz_fail_memory(error, file->input.label);
     a->spool.fd = -1;
+    pthread_mutex_init(&a->lock, NULL);
     file->state = a;
     qz_window window = {.input = &file->input};
     opener o = {.file = file, .archive = a, .error = error, .window = &window};

@@ -339,6 +339,10 @@ static strips strips_of(qz_order order, const area *whole)
 static qz_file_result write_nibbles(const sheet *s, const qz_form *form, qz_order order, const area *whole,
                                     const uint8_t *src, size_t stride, change changed, qz_file_error *error)
 {
+    const rectangle block = nibbles_in(s, order, whole);
+    if (order == QZ_ORDER_ROWS && !changed.swap && !changed.flip && changed.add == 0 &&
+        2 * block.bytes == whole->count && (s->each == 1 || !qz_big_endian()))
+        return move(s, &block, (uint8_t *)(uintptr_t)src, stride, error); /* they lie so, and nothing is turned */
     const strips by = strips_of(order, whole);
     const uint64_t padded = by.wide / 2 + 8;
     uint8_t *memory = get_memory(by.few * padded + 2 * (by.step + 8) * (by.most + 64), s, error);
@@ -522,7 +526,7 @@ qz_file_result qz_form_read(qz_file *file, const qz_form *form, const qz_packed_
     area codes = {row, rows, col, cols}, groups = groups_of(packed, row, rows, col, cols);
     if (rows == 0 || cols == 0)
         return QZ_FILE_OK;
-    qz_file_result result = read_codes(file, form, packed, &codes, dst, error);
+    qz_file_result result = dst->codes ? read_codes(file, form, packed, &codes, dst, error) : QZ_FILE_OK;
     if (result == QZ_FILE_OK && form->scales != QZ_ORDER_ELSEWHERE) {
         sheet s = part_of(file, NULL, packed, QZ_MEMBER_SCALES, form->scales, 0);
         result = move_numbers(&s, form->scales, &groups, dst->scales, dst->scale_stride, error);
@@ -552,11 +556,15 @@ static qz_file_result write_zeros(qz_writer *writer, const qz_form *form, const 
 /* Readers of zeros less one disagree about what 15 is then, which is what 0 would become. */
 static int has_zero_0(uint64_t rows, uint64_t groups, const uint8_t *zeros, size_t stride)
 {
-    for (uint64_t r = 0; r < rows; r++)
-        for (uint64_t i = 0; i < groups; i++)
-            if ((zeros[r * stride + i / 2] >> (i % 2 * 4) & 15) == 0)
-                return 1;
-    return 0;
+    unsigned found = 0;
+    for (uint64_t r = 0; r < rows && !found; r++) {
+        const uint8_t *row = zeros + r * stride;
+        for (uint64_t i = 0; i < groups / 2; i++)
+            found |= (unsigned)((row[i] & 15) == 0) | (row[i] < 16);
+        if (groups % 2 != 0)
+            found |= (row[groups / 2] & 15) == 0;
+    }
+    return found != 0;
 }
 
 const char *qz_form_refuses(const qz_form *form, const qz_scheme *scheme, uint64_t rows, uint64_t cols,

@@ -2,7 +2,8 @@
  * ggml_blocks.c - converts ggml's blocks of 4-bit codes to the library's plain form and back
  *
  * A block has its scales first and its codes after them. ggml halves a run of n codes: byte j holds the codes j and j +
- * n/2. In the plain form a byte holds two neighbours. Codes are moved eight bytes at a time, in a machine word.
+ * n/2. In the plain form a byte holds two neighbours. Codes are moved sixteen bytes at a time, in vectors, or eight, in a
+ * machine word.
  */
 #include "ggml_blocks.h"
 
@@ -58,33 +59,89 @@ static inline uint64_t spread(uint64_t pairs)
     return (pairs | pairs << 4) & LOW_HALVES;
 }
 
+/* Sixteen bytes as eight numbers, and eight bytes: vectors that GCC and Clang have for every processor. */
+typedef uint16_t words __attribute__((vector_size(16)));
+typedef uint8_t bytes __attribute__((vector_size(8)));
+
+/* Of sixteen bytes with two codes each, the low codes and the high ones, in pairs of neighbours. */
+static inline void join(const uint8_t *run, uint8_t flip, bytes *low, bytes *high)
+{
+    words both;
+    memcpy(&both, run, sizeof both);
+    *low = __builtin_convertvector((both & 15) | (both >> 4 & 0xf0), bytes) ^ flip;
+    *high = __builtin_convertvector((both >> 4 & 15) | (both >> 8 & 0xf0), bytes) ^ flip;
+}
+
+/* The other way. */
+static inline void split(bytes low, bytes high, uint8_t flip, uint8_t *run)
+{
+    const words a = __builtin_convertvector(low ^ flip, words), b = __builtin_convertvector(high ^ flip, words);
+    const words both = (a & 15) | (b & 15) << 4 | (a & 0xf0) << 4 | (b & 0xf0) << 8;
+    memcpy(run, &both, sizeof both);
+}
+
 /* Runs of 2 * half codes, half a multiple of 8. `flip` turns bits of both codes of a byte: 8 makes two's complement of
  * what counts from -8. */
 static inline void join_halves(const uint8_t *restrict run, unsigned half, uint8_t flip, uint8_t *restrict pairs)
 {
     const uint64_t flips = flip * UINT64_C(0x01010101);
-    if (half >= 32) { /* so long that compilers make vectors of the plain loop */
-        for (unsigned i = 0; i < half / 2; i++) {
-            unsigned a = run[2 * i], b = run[2 * i + 1];
-            pairs[i] = (uint8_t)(((a & 15) | (b & 15) << 4) ^ flip);
-            pairs[half / 2 + i] = (uint8_t)((a >> 4 | (b & 0xf0)) ^ flip);
-        }
-        return;
+    unsigned i = 0;
+    for (bytes low, high; i + 16 <= half && !qz_big_endian(); i += 16) {
+        join(run + i, flip, &low, &high);
+        memcpy(pairs + i / 2, &low, sizeof low);
+        memcpy(pairs + (half + i) / 2, &high, sizeof high);
     }
-    for (unsigned i = 0; i < half; i += 8) {
+    for (; i < half; i += 8) {
         uint64_t word = take64(run + i);
         give32(squeeze(word & LOW_HALVES) ^ flips, pairs + i / 2);
         give32(squeeze(word >> 4 & LOW_HALVES) ^ flips, pairs + (half + i) / 2);
     }
 }
 
-static inline void split_halves(const uint8_t *pairs, unsigned half, uint8_t flip, uint8_t *run)
+static inline void split_halves(const uint8_t *restrict pairs, unsigned half, uint8_t flip, uint8_t *restrict run)
 {
     const uint64_t flips = flip * UINT64_C(0x01010101);
-    for (unsigned i = 0; i < half; i += 8) {
+    unsigned i = 0;
+    for (bytes low, high; i + 16 <= half && !qz_big_endian(); i += 16) {
+        memcpy(&low, pairs + i / 2, sizeof low);
+        memcpy(&high, pairs + (half + i) / 2, sizeof high);
+        split(low, high, flip, run + i);
+    }
+    for (; i < half; i += 8) {
         uint64_t low = spread(take32(pairs + i / 2) ^ flips), high = spread(take32(pairs + (half + i) / 2) ^ flips);
         give64(low | high << 4, run + i);
     }
+}
+
+/* Two runs of sixteen codes, eight bytes each, which vectors take together. */
+static inline void join_two(const uint8_t *restrict runs, uint8_t *restrict pairs)
+{
+    bytes low, high;
+    if (qz_big_endian()) {
+        join_halves(runs, 8, 0, pairs);
+        join_halves(runs + 8, 8, 0, pairs + 8);
+        return;
+    }
+    join(runs, 0, &low, &high);
+    for (int r = 0; r < 2; r++) {
+        memcpy(pairs + 8 * r, (const char *)&low + 4 * r, 4);
+        memcpy(pairs + 8 * r + 4, (const char *)&high + 4 * r, 4);
+    }
+}
+
+static inline void split_two(const uint8_t *restrict pairs, uint8_t *restrict runs)
+{
+    bytes low, high;
+    if (qz_big_endian()) {
+        split_halves(pairs, 8, 0, runs);
+        split_halves(pairs + 8, 8, 0, runs + 8);
+        return;
+    }
+    for (int r = 0; r < 2; r++) {
+        memcpy((char *)&low + 4 * r, pairs + 8 * r, 4);
+        memcpy((char *)&high + 4 * r, pairs + 8 * r + 4, 4);
+    }
+    split(low, high, 0, runs);
 }
 
 /* ---- scales ---- */
@@ -256,8 +313,8 @@ static void unpack_nvfp4(const uint8_t *blocks, size_t count, const qz_packed *p
 {
     for (size_t i = 0; i < count; i++, blocks += 36) {
         memcpy((uint8_t *)plain->scales + 4 * i, blocks, 4);
-        for (size_t g = 0; g < 4; g++)
-            join_halves(blocks + 4 + 8 * g, 8, 0, (uint8_t *)plain->codes + 32 * i + 8 * g);
+        for (size_t two = 0; two < 2; two++)
+            join_two(blocks + 4 + 16 * two, (uint8_t *)plain->codes + 32 * i + 16 * two);
     }
 }
 
@@ -265,8 +322,8 @@ static void pack_nvfp4(const qz_packed *plain, size_t count, uint8_t *blocks)
 {
     for (size_t i = 0; i < count; i++, blocks += 36) {
         memcpy(blocks, (const uint8_t *)plain->scales + 4 * i, 4);
-        for (size_t g = 0; g < 4; g++)
-            split_halves((const uint8_t *)plain->codes + 32 * i + 8 * g, 8, 0, blocks + 4 + 8 * g);
+        for (size_t two = 0; two < 2; two++)
+            split_two((const uint8_t *)plain->codes + 32 * i + 16 * two, blocks + 4 + 16 * two);
     }
 }
 

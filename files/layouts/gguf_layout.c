@@ -243,8 +243,8 @@ static int begin(run *r, const qz_ggml_packing *packing, const qz_packed_tensor 
     return r->piece != NULL;
 }
 
-static qz_file_result read_blocks(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
-                                  uint64_t col, uint64_t cols, const qz_packed *dst, qz_file_error *error)
+static qz_file_result read_all(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows, uint64_t col,
+                               uint64_t cols, const qz_packed *dst, qz_file_error *error)
 {
     const qz_entry *entry = &file->entries[packed->members[QZ_MEMBER_HEADER]];
     const qz_ggml_packing *packing = qz_ggml_packing_of(entry->blocks);
@@ -260,6 +260,21 @@ static qz_file_result read_blocks(qz_file *file, const qz_packed_tensor *packed,
     if (result == QZ_FILE_OK && packed->members[QZ_MEMBER_SUPERS] != SIZE_MAX)
         result = qz_read(file, packed->members[QZ_MEMBER_SUPERS], 0, 1, dst->supers, error);
     free(r.piece);
+    return result;
+}
+
+/* Codes and numbers are in the same blocks. */
+static qz_file_result read_blocks(qz_file *file, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
+                                  uint64_t col, uint64_t cols, const qz_packed *dst, qz_file_error *error)
+{
+    if (dst->codes)
+        return read_all(file, packed, row, rows, col, cols, dst, error);
+    qz_packed with = *dst;
+    with.code_stride = 0; /* the codes of all rows go to the same place */
+    with.codes = malloc((size_t)(cols / 2 + 1));
+    qz_file_result result = with.codes ? read_all(file, packed, row, rows, col, cols, &with, error)
+                                       : qz_fail_memory(error, file->input.label);
+    free(with.codes);
     return result;
 }
 

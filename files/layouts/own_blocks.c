@@ -89,7 +89,7 @@ static qz_file_result move_block(qz_file *file, qz_writer *writer, const qz_pack
     strip strips[4];
     int n = strips_of(p, row, rows, col, cols, data, writer != NULL, strips);
     qz_file_result result = QZ_FILE_OK;
-    for (int i = 0; i < n && result == QZ_FILE_OK; i++)
+    for (int i = data->codes ? 0 : 1; i < n && result == QZ_FILE_OK; i++) /* codes come first */
         result = move_strip(file, writer, &strips[i], error);
     return result;
 }

@@ -35,9 +35,26 @@ INLINE VI rule_away(VF y)
     return vi_increment(vf_eq(vf_sub(y, vf_rint(y)), vf_set1(0.5f)), vf_round(y));
 }
 
+/* Towards zero, without clamping: below 0 where an int32 does not hold it, as long as that is clamped to 0..15 later. */
+INLINE VI rule_trunc(VF y)
+{
+#ifdef HAS_LEAST_TRUNC
+    return vi_trunc(y);
+#else
+    return vi_trunc(vf_select(vf_lt(y, vf_set1(0x1p31f)), y, vf_set1(0.0f)));
+#endif
+}
+
 INLINE VI rule_shifted(VF y)
 {
     return vi_trunc(vf_select(vf_lt(y, vf_set1(0x1p31f)), rule_level(y), vf_set1(0.0f)));
+}
+
+INLINE VF rule_steps(enum qz_rule_steps steps, VF x, VF by, VF from)
+{
+    return steps == QZ_STEPS_OVER    ? vf_div(x, by)
+           : steps == QZ_STEPS_ABOVE ? vf_mul(vf_sub(x, from), by)
+                                     : vf_mul(x, by);
 }
 
 /* The code of x, and of groups with `by` and `from`. The rule's branches are constants where speed matters. */
@@ -46,10 +63,7 @@ INLINE VI rule_code(enum qz_rule_steps steps, enum qz_rule_rounding rounding, qz
 {
     if (rounding == QZ_ROUND_E2M1)
         return rule_e2m1(x, by);
-    VF y = steps == QZ_STEPS_OVER    ? vf_div(x, by)
-           : steps == QZ_STEPS_ABOVE ? vf_mul(vf_sub(x, from), by)
-                                     : vf_mul(x, by);
-    y = through(y, type);
+    VF y = through(rule_steps(steps, x, by, from), type);
     if (rounding == QZ_ROUND_SHIFTED)
         return rule_shifted(vf_add(y, shift));
     if (rounding == QZ_ROUND_AWAY)
@@ -68,6 +82,9 @@ INLINE void rule_codes_as(const struct qz_rule_codes *rule, enum qz_rule_steps s
     const VS table = vs_of_tables(rule->upper, rule->code);
     const VF shift = vf_set1(rule->shift);
     const VI offset = vi_set1(-rule->offset);
+    const VI in_bytes =
+        vi_set1((16 - rule->offset) % 16 * 0x01010101); /* the same of codes in bytes, whose low bits count */
+    const int late = rounding == QZ_ROUND_SHIFTED && type == QZ_F32; /* codes are clamped when they are bytes */
     const float *next = fetched_by_codes(x, n);
     size_t i = 0, unused = 0;
     if (group_size >= n || group_size % LANES == 0) {
@@ -83,10 +100,17 @@ INLINE void rule_codes_as(const struct qz_rule_codes *rule, enum qz_rule_steps s
                     of_from++;
                 }
                 VF v = through(vf_load(x + i + j * LANES), rule->values);
+                if (late) {
+                    code[j] = rule_trunc(vf_add(rule_steps(steps, v, vf_set1(*of_by), vf_set1(*of_from)), shift));
+                    continue;
+                }
                 code[j] = rule_code(steps, rounding, type, shift, &table, v, vf_set1(*of_by), vf_set1(*of_from));
                 code[j] = vi_add(code[j], offset);
             }
-            block_store(block_clamp(code, -rule->offset, 15 - rule->offset, &unused), packed + i / 2);
+            if (late)
+                block_store(vi_add(block_clamp(code, 0, 15, &unused), in_bytes), packed + i / 2);
+            else
+                block_store(block_clamp(code, -rule->offset, 15 - rule->offset, &unused), packed + i / 2);
         }
     }
     int8_t bytes[QZ_TILE + LANES];
@@ -112,6 +136,8 @@ static TARGET void rule_codes(const struct qz_rule_codes *rule, const float *x, 
         AS(rule->steps, rule->rounding, rule->type);
     else if (rule->rounding == QZ_ROUND_SHIFTED && rule->steps == QZ_STEPS_TIMES)
         AS(QZ_STEPS_TIMES, QZ_ROUND_SHIFTED, QZ_F32);
+    else if (rule->rounding == QZ_ROUND_SHIFTED && rule->steps == QZ_STEPS_ABOVE)
+        AS(QZ_STEPS_ABOVE, QZ_ROUND_SHIFTED, QZ_F32);
     else if (rule->rounding == QZ_ROUND_EVEN_WITH && rule->steps == QZ_STEPS_OVER)
         AS(QZ_STEPS_OVER, QZ_ROUND_EVEN_WITH, QZ_F32);
     else if (rule->rounding == QZ_ROUND_EVEN_THEN_ADD && rule->steps == QZ_STEPS_OVER)

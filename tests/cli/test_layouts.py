@@ -1015,3 +1015,68 @@ def test_super_scales_without_a_place_become_their_neighbours(run: Run, tmp_path
     assert min(t["sqnr_db"] for t in others) > 120
     report = json.loads(run("compare", "q.safetensors", "b.safetensors", "--json").stdout)
     assert min(t["stats"]["sqnr_db"] or 999 for t in report["tensors"]) > 120
+
+
+def test_nothing_to_convert_is_said(run: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", w=np.ones((4, 32), np.float32))
+    done = run("convert", "in.npz", "out.npz")
+    assert "none of the tensors is quantized" in done.stderr
+    assert "quantize encode" in done.stderr
+    assert "same values" not in done.stderr
+
+
+# --- Threads ------------------------------------------------------------------------------------------------
+
+THREADS = [1, 2, 3, 8]
+
+SCHEMES = [
+    ("int4", ["compressed-tensors", "gptq", "awq"]),
+    ("uint4", ["compressed-tensors", "gptq_v2", "awq", "mlx"]),
+    ("nf4", ["bitsandbytes"]),
+    ("q4_0", ["gguf"]),
+    ("q4_k", ["gguf"]),
+    ("mxfp4", ["gguf", "gpt-oss", "mlx"]),
+    ("nvfp4", ["modelopt", "compressed-tensors"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "layout"), [(scheme, layout) for scheme, layouts in SCHEMES for layout in layouts]
+)
+def test_threads_write_the_same_bytes(run: Run, tmp_path: Path, scheme: str, layout: str) -> None:
+    """There and back, of tensors that are several pieces: one of odd shape, one of long rows, one of many."""
+    random = np.random.default_rng(SEED)
+    shapes = {"a.weight": (1032, 2048), "b.weight": (8, 1 << 18), "c.weight": (16 * 521, 256)}
+    np.savez(tmp_path / "in.npz", **{n: random.standard_normal(s, np.float32) for n, s in shapes.items()})
+    run("encode", "in.npz", "own.safetensors", "--scheme", scheme, "--method", "search", "--quiet")
+    end = "gguf" if layout == "gguf" else "safetensors"
+    written = set()
+    for threads in THREADS:
+        out, back = f"out{threads}.{end}", f"back{threads}.safetensors"
+        run("convert", "own.safetensors", out, "--to", layout, "--quiet", "--threads", threads)
+        run("convert", out, back, "--to", "own", "--quiet", "--threads", threads)
+        written.add((tmp_path / out).read_bytes() + (tmp_path / back).read_bytes())
+        os.remove(tmp_path / out)
+        os.remove(tmp_path / back)
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize("layout", ["compressed-tensors", "gptq_v2"])
+def test_threads_blame_the_first_bad_group(run: Run, tmp_path: Path, layout: str) -> None:
+    """Whichever thread is first to find one, in every piece from some row on."""
+    random = np.random.default_rng(SEED)
+    np.savez(tmp_path / "in.npz", w=random.standard_normal((4096, 1024), np.float32))
+    run("encode", "in.npz", "own.npz", "--scheme", "uint4", "--method", "minmax", "--quiet")
+    parts = dict(np.load(tmp_path / "own.npz"))
+    parts["w.scales"][777::7, 5] = np.inf
+    np.savez(tmp_path / "bad.npz", **{name.replace("w.", "w.weight."): x for name, x in parts.items()})
+    told = set()
+    for threads in [*THREADS, *THREADS[1:]] * 3:
+        command = ["convert", "bad.npz", "out.safetensors", "--to", layout, "--quiet", "--json"]
+        failed = run(*command, "--threads", threads, code=3)
+        told.add((failed.stderr, failed.stdout))
+        assert not (tmp_path / "out.safetensors").exists()
+    ((message, objects),) = told
+    assert message.count("\n") == 1
+    assert "breaks its format in the group at [777, 160]" in message
+    assert json.loads(objects)["tensor"] == "w.weight"

@@ -198,6 +198,12 @@ def test_a_page_is_no_other_file_of_the_command(run: Run) -> None:
 def test_a_page_that_cannot_be_written(run: Run) -> None:
     assert "nowhere/r.html" in run("compare", "in.npz", "in.npz", "--report", "nowhere/r.html", code=5).stderr
     assert os.listdir() == ["in.npz"]
+    # Before the work, of which nothing would be known.
+    for name in ("nowhere/r.html", "in.npz/r.html"):
+        failed = run("encode", "in.npz", "q.npz", "--report", name, code=5)
+        assert failed.stderr.count("\n") == 1
+        assert name in failed.stderr
+        assert os.listdir() == ["in.npz"]
 
 
 def test_nan_that_was_replaced_has_no_error(run: Run) -> None:
@@ -287,6 +293,18 @@ class Table(HTMLParser):
             self.rows[-1][-1] += data
         if self.tag == "title" and not self.title:
             self.title = data
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed, which shows whether the page works")
+@pytest.mark.usefixtures("model")
+def test_the_page_names_the_schemes_that_were_chosen(run: Run) -> None:
+    run("encode", "in.npz", "q.npz", "--target-bits", 6, "--report", "r.html", "-q")
+    tensors = [t for t in report("r.html")["tensors"] if "scheme" in t]
+    chosen = dict.fromkeys(t.get("chosen", t["scheme"]) for t in tensors)
+    text, said = browse("r.html")
+    assert said == ""
+    assert list(chosen) != ["int4"]
+    assert f"<dt>scheme</dt><dd>{', '.join(chosen)}</dd>" in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed, which shows whether the page works")

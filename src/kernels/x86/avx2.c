@@ -47,6 +47,7 @@ typedef __m256 VM; /* all bits of a lane */
 #define vf_round(v)           _mm256_cvtps_epi32(v)
 #define vf_rint(v)            _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vi_trunc(v)           _mm256_cvttps_epi32(v)
+#define HAS_LEAST_TRUNC
 #define vi_load(p)            _mm256_loadu_si256((const __m256i *)(p))
 #define vi_set1(x)            _mm256_set1_epi32(x)
 #define vi_add(a, b)          _mm256_add_epi32(a, b)

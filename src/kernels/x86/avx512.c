@@ -50,6 +50,7 @@ typedef __mmask16 VM;
 #define vf_round(v)           _mm512_cvtps_epi32(v)
 #define vf_rint(v)            _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vi_trunc(v)           _mm512_cvttps_epi32(v)
+#define HAS_LEAST_TRUNC
 #define vi_load(p)            _mm512_loadu_si512(p)
 #define vi_set1(x)            _mm512_set1_epi32(x)
 #define vi_add(a, b)          _mm512_add_epi32(a, b)
