@@ -186,6 +186,21 @@ def candidates() -> dict[str, list[tuple[int, int, list[float]]]]:
     return found
 
 
+def fixed_candidates(kind: str, group_size: int) -> list[float]:
+    """Those of integers: both plain ones, and multiples of 1/32 of the one with the smaller scale."""
+    text = CANDIDATES.read_text("utf-8").split("fixed_lists[]")[1].split(";")[0]
+    text = text.split(f"[{kind}] =")[1].split("}}}")[0] + "}"
+    lists = [
+        (int(longest), [int(c) for c in multiples.split(",")][2:])
+        for longest, multiples in re.findall(
+            r"\{(\d+), \d+, \d+, \{([^{}]*)\}", text.replace("QZ_FIXED_LONGEST", "512")
+        )
+    ]
+    multiples = next(found for longest, found in lists if group_size <= longest)
+    plain = [1.0, 0.875] if kind == "INTEGERS" else [1.0, 15 / 14]
+    return plain + [c / 32 * max(plain) for c in multiples]
+
+
 def tier(group_size: int) -> int:
     return (group_size > 48) + (group_size > 192)
 
@@ -200,6 +215,10 @@ def gains(x: Array, scheme: quantize.Scheme, kind: str) -> tuple[Array, list[flo
     """How much each candidate takes off the squares of each group, and the factors: the search in NumPy."""
     values = table_of_values(scheme)
     plain, _second, factors = candidates()[kind][tier(scheme.group_size)]
+    integers = kind.startswith("INTEGERS")
+    if integers:
+        factors = fixed_candidates(kind, scheme.group_size)
+        plain = len(factors)
     groups = x.astype(np.float64).reshape(-1, scheme.group_size)
     largest = groups[np.arange(len(groups)), np.abs(groups).argmax(axis=1)]
     end = values[np.abs(values).argmax()]
@@ -210,8 +229,7 @@ def gains(x: Array, scheme: quantize.Scheme, kind: str) -> tuple[Array, list[flo
     found = []
     for i, factor in enumerate(factors):
         these = values + 5 if i >= plain else values
-        as_stored = i < (2 if kind.startswith("INTEGERS") else 1)
-        y = groups * (factor * (1 if as_stored else growth(scheme.group_size))) / start
+        y = groups * (factor * (1 if integers or i == 0 else growth(scheme.group_size))) / start
         codes = these[np.searchsorted((these[1:] + these[:-1]) / 2, y)]
         along, square = (groups * codes).sum(axis=1), (codes**2).sum(axis=1)
         scale = along / np.maximum(square, 1e-30)
@@ -271,8 +289,8 @@ def table_of_candidates() -> Rows:
             left.remove(best)
             chosen.append(best)
             both = " / ".join(f"{db:.2f}" for db in reached(chosen))
-            prime = "'" if best >= candidates()[kind][tier(group_size)][0] else ""
-            steps.append(f"{factors[best]:g}{prime}: {both}")
+            prime = "'" if kind == "TWO_TABLES" and best >= candidates()[kind][tier(group_size)][0] else ""
+            steps.append(f"{factors[best]:.4g}{prime}: {both}")
         exact = " / ".join(f"{sqnr(x, scheme, 'exact'):.2f}" for x in data.values())
         rows.append([label(scheme), "; ".join(steps), exact])
     return rows

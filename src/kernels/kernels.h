@@ -177,6 +177,35 @@ struct qz_gains {
 };
 
 /*
+ * Candidates for groups of integers -8..7 without weights, in integers of 16 bits. Values are rounded to units: there are
+ * QZ_FIXED_STEP in a step of the base, the smaller one of two plain scales as stored, the other of which is at most
+ * 1 / QZ_FIXED_RATIO times as large. The two are candidates 0 and 1; a further one is the base, divided by a multiple of
+ * 1 / QZ_FIXED_ONE. QZ_FIXED_NEAR roots of n are as many units as two distances from the same group may differ by,
+ * because of its rounding, if one belongs to the base, and QZ_FIXED_FAR if one belongs to the other plain scale.
+ */
+#define QZ_FIXED_STEP  1024.0f
+#define QZ_FIXED_RATIO 0.8f
+#define QZ_FIXED_NEAR  1.05f
+#define QZ_FIXED_FAR   3.3f
+#define QZ_FIXED_SLACK 0x1p-19f /* of the sum of squares: what float32 sums may be wrong by */
+enum {
+    QZ_FIXED_ONE = 32,
+    QZ_FIXED_COUNT = 8,    /* candidates at most; */
+    QZ_FIXED_FIRST = 4,    /* the first ones are in one pass over a group, and others in a second one */
+    QZ_FIXED_PART = 16,    /* squares of units that are summed in 32 bits */
+    QZ_FIXED_LONGEST = 512 /* values in a group: sums of products fit 32 bits */
+};
+
+struct qz_fixed {
+    size_t first, count; /* candidates, `first` of them 2 to 4, at which no value is below -8.5 steps; others are 0 or
+                            2 to 4. count 0: groups are searched in floats only. */
+    int16_t factor[QZ_FIXED_COUNT];
+    float most; /* units that values may have */
+    int positive;
+    qz_dtype scale_dtype; /* a float */
+};
+
+/*
  * What is seen of groups side by side before they are searched. Some values are looked at: value i of S is that of
  * element i * n / S; a value without weight counts as 0.
  */
@@ -569,6 +598,14 @@ struct qz_kernels {
                          const float *unit, const float *super, const float *other, float *scale, uint8_t *second,
                          struct qz_gains *gains);
 
+    /*
+     * The same in integers, for groups of at most QZ_FIXED_LONGEST values, of which look->low and high are the ends, and
+     * without weights: see fixed_scalar.h. sure[l] is 1 where the scale is known to be as good as both plain ones;
+     * elsewhere what is said of a group means nothing.
+     */
+    void (*search_fixed)(const struct qz_fixed *rule, const struct qz_look *look, const float *unit, const float *other,
+                         float *scale, struct qz_gains *gains, uint8_t sure[QZ_BLOCK]);
+
     /* Looks at a block of groups that were searched, which may be special: QZ_SUSPECT_*, 0 for most. Returns nonzero
      * if any is suspected. spread: n largest^2, or the sum of the weights in place of n. */
     int32_t (*look_symmetric)(const struct qz_look *look, const struct qz_symmetric_look *more,
@@ -655,9 +692,10 @@ struct qz_kernels {
         .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
         .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
         .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale,                      \
-        .look_symmetric = look_symmetric, .search_affine = search_affine, .look_affine = look_affine,                  \
-        .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot, .distance = distance, .scan = scan,          \
-        .scan_beside = bytes##_beside, .signs = signs, .measure = measure, .reach = reach,                             \
+        .search_fixed = bytes##_fixed, .look_symmetric = look_symmetric, .search_affine = search_affine,               \
+        .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot,                  \
+        .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .signs = signs, .measure = measure,         \
+        .reach = reach,                                                                                                \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

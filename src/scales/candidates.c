@@ -113,6 +113,31 @@ static const struct {
                          1.16f, -1.19f, -1.07f, -0.99f, -0.91f}}}},
 };
 
+/* The same in integers, by the longest group: after the plain scales, whose places are held by 0. They were chosen as
+ * those above are, without weights, from all multiples of 1/32 between 22 and 45. */
+struct fixed_list {
+    uint64_t longest;
+    uint8_t first, count;
+    int8_t factor[QZ_FIXED_COUNT];
+};
+
+static const struct fixed_list fixed_lists[][7] = {
+    [INTEGERS] = {{12, 4, 6, {0, 0, -24, 22, 31, 34}},
+                  {24, 4, 6, {0, 0, -29, -24, 31, 34}},
+                  {48, 4, 6, {0, 0, -29, 31, 33, 35}},
+                  {96, 4, 6, {0, 0, 31, 33, 35, 37}},
+                  {192, 3, 7, {0, 0, 33, 34, 36, 38, 40}},
+                  {384, 3, 7, {0, 0, 33, 35, 38, 41, 45}},
+                  {QZ_FIXED_LONGEST, 2, 6, {0, 0, 37, 40, 44, 49}}},
+    [INTEGERS_POSITIVE] = {{12, 4, 8, {0, 0, 22, 25, 27, 29, 33, 35}},
+                           {24, 4, 8, {0, 0, 22, 26, 29, 33, 35, 37}},
+                           {48, 4, 8, {0, 0, 26, 29, 31, 34, 36, 38}},
+                           {96, 4, 8, {0, 0, 33, 34, 35, 36, 38, 40}},
+                           {192, 4, 8, {0, 0, 34, 35, 36, 37, 39, 41}},
+                           {384, 4, 8, {0, 0, 34, 36, 38, 39, 41, 44}},
+                           {QZ_FIXED_LONGEST, 3, 7, {0, 0, 36, 39, 42, 46, 51}}},
+};
+
 /* The longer a group, the farther its largest value is from the others: the best factors grow. */
 static const struct {
     uint64_t longest;
@@ -150,6 +175,26 @@ static QZ_NOINLINE void choose_factors(struct qz_search *rule, enum kind kind, i
     for (size_t c = 0; c < rule->count; c++)
         rule->factor[c] =
             candidates[kind][weighted][longer].factor[c] * (c < rule->as_stored ? 1.0f : growths[i].growth);
+}
+
+static QZ_NOINLINE void choose_fixed(struct qz_fixed *fixed, const struct qz_search *rule, enum kind kind,
+                                     uint64_t group_size)
+{
+    fixed->count = 0;
+    if ((kind != INTEGERS && kind != INTEGERS_POSITIVE) || group_size > QZ_FIXED_LONGEST || rule->lo != -8.0f ||
+        rule->hi != 7.0f ||
+        (rule->scale_dtype != QZ_F32 && rule->scale_dtype != QZ_F16 && rule->scale_dtype != QZ_BF16))
+        return;
+    const struct fixed_list *list = fixed_lists[kind];
+    while (group_size > list->longest)
+        list++;
+    fixed->first = list->first;
+    fixed->count = list->count;
+    for (size_t c = 0; c < fixed->count; c++)
+        fixed->factor[c] = (int16_t)(c < 2 ? QZ_FIXED_ONE : list->factor[c]);
+    fixed->most = kind == INTEGERS ? 8200.0f : 7700.0f; /* the base makes 8 or 7.5 steps of the largest magnitude */
+    fixed->positive = rule->positive;
+    fixed->scale_dtype = rule->scale_dtype;
 }
 
 /* Many, from 0.62 to 1.5 times where groups of any kind have their best scale, evenly by their ratios. */
@@ -280,6 +325,7 @@ void qz_search_rules(struct qz_encoder *encoder, uint64_t group_size)
     for (int i = 0; i < 16; i++)
         encoder->has_tiny |= grid->sorted[i] != 0.0f && fabsf(grid->sorted[i]) * 64.0f < fabsf(encoder->fit.end);
     encoder->alike_below = grid->uniform || view->super_groups || group_size > QZ_FEW_VALUES ? 0.0f : alike_below(grid);
+    choose_fixed(&encoder->fixed, &rule, kind, group_size);
     rule.cells = !grid->uniform && fill_cells(&rule, 0) && fill_cells(&rule, 1);
     for (int which = 0; which < QZ_CANDIDATE_LISTS; which++) {
         encoder->search[which] = rule;

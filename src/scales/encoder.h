@@ -45,7 +45,8 @@ struct qz_encoder {
     qz_method method;
     struct qz_fit fit; /* how plain scales are found */
     struct qz_search search[QZ_CANDIDATE_LISTS];
-    int positive;  /* searched scales are not negative: they may not be, or need not be */
+    struct qz_fixed fixed; /* as the first list; or none */
+    int positive;          /* searched scales are not negative: they may not be, or need not be */
     int has_tiny;  /* the table has a value next to 0: a group with one large value may do best with a large scale */
     int has_signs; /* of searched scales, either sign makes other values */
     float alike_below; /* of few values, below so many scales, may be decoded alike with another one; 0: none are */

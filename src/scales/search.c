@@ -182,9 +182,38 @@ static void search_pairs(const struct qz_encoder *encoder, struct block *block, 
                                  block->rule.scale ? &block->rule : NULL, block->scale, block->zero, &block->error);
 }
 
+/* What candidates in integers make of a block without weights; the ordinary candidates decide where these cannot. */
+static void search_fixed(const struct qz_encoder *encoder, struct block *block)
+{
+    const struct qz_look look = {block->v, NULL, block->length, block->low, block->high};
+    uint8_t sure[QZ_BLOCK], all = 1;
+    float begin[QZ_BLOCK];
+    memcpy(begin, block->scale, sizeof begin);
+    encoder->view->kernels->search_fixed(&encoder->fixed, &look, block->unit, block->other, block->scale, &block->gains,
+                                         sure);
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        all &= sure[l];
+    if (all)
+        return;
+    const struct qz_gains gains = block->gains;
+    float scale[QZ_BLOCK];
+    memcpy(scale, block->scale, sizeof scale);
+    memcpy(block->scale, begin, sizeof begin);
+    search_scales(encoder, block, NULL, QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        if (sure[l]) {
+            block->scale[l] = scale[l];
+            block->gains.best[l] = gains.best[l];
+            block->gains.other[l] = gains.other[l];
+            block->gains.energy[l] = gains.energy[l];
+        }
+}
+
 static void search_usual(const struct qz_encoder *encoder, struct block *block, const float *w)
 {
-    if (is_symmetric(encoder))
+    if (encoder->fixed.count > 0 && !w)
+        search_fixed(encoder, block);
+    else if (is_symmetric(encoder))
         search_scales(encoder, block, w, w ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
     else
         search_pairs(encoder, block, w, w ? QZ_AFFINE_WEIGHTED : QZ_AFFINE_USUAL);
@@ -594,6 +623,8 @@ static void search_alone(const struct pass *pass, size_t g, int exact)
 static void refuse_scales(const struct qz_view *view, struct groups *groups)
 {
     float most = view->scale_dtype == QZ_E8M0 ? 0x1.555554p127f : FLT_MAX; /* e8m0_from in scales.c */
+    if (!qz_is_float8(view->scale_dtype) && view->scale_dtype != QZ_E8M0)
+        return; /* other types have infinity */
     if (qz_is_float8(view->scale_dtype) && !view->super_groups)
         most = qz_f8_reach(view->scale_dtype);
     for (size_t g = 0; g < groups->count; g++)

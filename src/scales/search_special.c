@@ -98,42 +98,52 @@ static int are_from_table(const struct qz_encoder *encoder, float zero, const fl
     return 0;
 }
 
-/* Whether values with weight are near a lattice on which the largest magnitude is so many steps, as those of `survey` are
- * in the kernels. The first ones tell most others. */
-static int are_near_lattice(const struct qz_exact_source *source, float largest, float steps, float near)
+/* Lattices of small integers: on them the largest magnitude is so many steps, as on those of `survey` in the kernels. */
+static const float lattices[] = {4.0f, 5.0f, 6.0f, 7.0f, 8.0f};
+enum { LATTICES = sizeof lattices / sizeof *lattices };
+
+/* Adds to how far n values with weight are from each lattice, in squares of its step; returns how many they are. */
+static float measure_lattices(const float *x, const float *w, size_t n, const float factor[LATTICES],
+                              float squares[LATTICES])
 {
-    enum { FIRST = 16 };
-    const float round = 0x1.8p23f, factor = steps / largest;
-    float squares = 0.0f, count = 0.0f;
-    size_t n;
-    for (uint64_t start = 0; start < source->n; start += n) {
-        const float *w, *x = qz_source_piece(source, start, &n, &w);
-        for (size_t i = 0; i < n; i++) {
-            float y = x[i] * factor, off = y - ((y + round) - round), counts = w && !(w[i] > 0) ? 0.0f : 1.0f;
-            squares += counts * (off * off);
-            count += counts;
-            if (start == 0 && i == FIRST && squares > count * near)
-                return 0;
+    const float round = 0x1.8p23f;
+    float count = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        const float counts = w && !(w[i] > 0) ? 0.0f : 1.0f;
+        count += counts;
+        for (size_t k = 0; k < LATTICES; k++) {
+            float y = x[i] * factor[k], off = y - ((y + round) - round);
+            squares[k] += counts * (off * off);
         }
     }
-    return squares <= count * near;
+    return count;
 }
 
-/* Whether they are near one of small integers. */
+/* Whether values with weight are near one of them. The first ones tell most others. */
 static int is_near_some_lattice(const struct qz_exact_source *source, float near)
 {
-    static const float steps[] = {4.0f, 5.0f, 6.0f, 7.0f, 8.0f};
-    float largest = 0.0f;
-    size_t n;
+    enum { FIRST = 17 };
+    float largest = 0.0f, count = 0.0f, factor[LATTICES], squares[LATTICES] = {0};
+    size_t n, some;
+    int found = 0;
     for (uint64_t start = 0; start < source->n; start += n) {
         const float *w, *x = qz_source_piece(source, start, &n, &w);
         for (size_t i = 0; i < n; i++)
             largest = fabsf(x[i]) > largest && (!w || w[i] > 0) ? fabsf(x[i]) : largest;
     }
-    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
-        if (are_near_lattice(source, largest, steps[i], near))
-            return 1;
-    return 0;
+    for (size_t k = 0; k < LATTICES; k++)
+        factor[k] = lattices[k] / largest;
+    for (uint64_t start = 0; start < source->n; start += some) {
+        const float *w, *x = qz_source_piece(source, start, &n, &w);
+        some = start == 0 && n > FIRST ? FIRST : n;
+        count += measure_lattices(x, w, some, factor, squares);
+        found = 0;
+        for (size_t k = 0; k < LATTICES; k++)
+            found |= squares[k] <= count * near;
+        if (start == 0 && !found)
+            return 0;
+    }
+    return found;
 }
 
 /* The same for all tables there are. Integers come from theirs only if they are on a lattice. */

@@ -506,11 +506,32 @@ INLINE VI vw_part(VW w, size_t i)
 #if defined(QZ_HAS_DOTPROD)
 #include "products_dot.h"
 #define dotprod_beside product_beside
+#define dotprod_fixed  product_fixed
 #endif
 
 #include "../affine_template.h"
 #include "../input_template.h"
 #include "../special_template.h"
+
+#define vs_half(v)       vreinterpretq_s16_s32(v)
+#define vs_whole(v)      vreinterpretq_s32_s16(v)
+#define vs_set1(k)       vs_whole(vdupq_n_s16((int16_t)(k)))
+#define vs_pairs(a, b)   vsliq_n_s32(a, b, 16)
+#define vs_product(x, y) vs_whole(vqrdmulhq_s16(vs_half(x), vs_half(y)))
+#define vs_most(x, k)    vs_whole(vminq_s16(vs_half(x), vs_half(k)))
+#define vs_least(x, k)   vs_whole(vmaxq_s16(vs_half(x), vs_half(k)))
+#define vf_sqrt(v)       vsqrtq_f32(v)
+
+INLINE VI vs_dot(VI sum, VI x, VI y)
+{
+    const int32x4_t low = vmull_s16(vget_low_s16(vs_half(x)), vget_low_s16(vs_half(y)));
+    return vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(vs_half(x), vs_half(y))));
+}
+
+#define FIXED(name)  product_##name
+#define FIXED_TARGET TARGET
+#define FIXED_INLINE INLINE
+#include "../fixed_template.h"
 
 const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product, NULL);
 #if defined(QZ_HAS_DOTPROD)

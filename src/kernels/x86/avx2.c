@@ -682,6 +682,19 @@ INLINE VI vw_part(VW w, size_t i)
 #include "../input_template.h"
 #include "../special_template.h"
 
+#define vs_set1(k)        _mm256_set1_epi16((short)(k))
+#define vs_pairs(a, b)    _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa)
+#define vs_product(x, y)  _mm256_mulhrs_epi16(x, y)
+#define vs_most(x, k)     _mm256_min_epi16(x, k)
+#define vs_least(x, k)    _mm256_max_epi16(x, k)
+#define vs_dot(sum, x, y) vi_add(sum, _mm256_madd_epi16(x, y))
+#define vf_sqrt(v)        _mm256_sqrt_ps(v)
+
+#define FIXED(name)  product_##name
+#define FIXED_TARGET TARGET
+#define FIXED_INLINE INLINE
+#include "../fixed_template.h"
+
 const struct qz_kernels qz_kernels_avx2 = QZ_KERNEL_TABLE("avx2", QZ_CPU_AVX2, product, NULL);
 
 #else

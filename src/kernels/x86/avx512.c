@@ -668,6 +668,29 @@ INLINE VI vw_part(VW w, size_t i)
 #include "../input_template.h"
 #include "../special_template.h"
 
+#define vs_set1(k)       _mm512_set1_epi16((short)(k))
+#define vs_pairs(a, b)   _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16))
+#define vs_product(x, y) _mm512_mulhrs_epi16(x, y)
+#define vs_most(x, k)    _mm512_min_epi16(x, k)
+#define vs_least(x, k)   _mm512_max_epi16(x, k)
+#define vf_sqrt(v)       _mm512_sqrt_ps(v)
+
+#define FIXED(name)       product_##name
+#define FIXED_TARGET      TARGET
+#define FIXED_INLINE      INLINE
+#define vs_dot(sum, x, y) vi_add(sum, _mm512_madd_epi16(x, y))
+#include "../fixed_template.h"
+#undef vs_dot
+#undef FIXED_INLINE
+#undef FIXED_TARGET
+#undef FIXED
+
+#define FIXED(name)       vnni_##name
+#define FIXED_TARGET      VNNI_TARGET
+#define FIXED_INLINE      VNNI_INLINE
+#define vs_dot(sum, x, y) _mm512_dpwssd_epi32(sum, x, y)
+#include "../fixed_template.h"
+
 const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512, product, products_few);
 const struct qz_kernels qz_kernels_avx512vnni =
     QZ_KERNEL_TABLE("avx512vnni", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI, vnni, products_few);

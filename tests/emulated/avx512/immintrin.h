@@ -101,6 +101,9 @@ SI_2(stand_in_maddubs_epi16, _mm256_maddubs_epi16)
 SI_2(stand_in_shuffle_epi8, _mm256_shuffle_epi8)
 SI_2(stand_in_packs_epi16, _mm256_packs_epi16)
 SI_2(stand_in_madd_epi16, _mm256_madd_epi16)
+SI_2(stand_in_mulhrs_epi16, _mm256_mulhrs_epi16)
+SI_2(stand_in_min_epi16, _mm256_min_epi16)
+SI_2(stand_in_max_epi16, _mm256_max_epi16)
 SI_2(stand_in_packs_epi32, _mm256_packs_epi32)
 SI_2(stand_in_packus_epi16, _mm256_packus_epi16)
 SI_2(stand_in_unpacklo_epi32, _mm256_unpacklo_epi32)
@@ -108,6 +111,13 @@ SI_2(stand_in_unpackhi_epi32, _mm256_unpackhi_epi32)
 SI_2(stand_in_unpacklo_epi64, _mm256_unpacklo_epi64)
 SI_2(stand_in_unpackhi_epi64, _mm256_unpackhi_epi64)
 
+STAND_IN __m512 stand_in_sqrt(__m512 v)
+{
+    stand_in x = {.ps = v};
+    return (stand_in){.half_ps = {_mm256_sqrt_ps(x.half_ps[0]), _mm256_sqrt_ps(x.half_ps[1])}}.ps;
+}
+
+#define _mm512_sqrt_ps        stand_in_sqrt
 #define _mm512_add_ps         stand_in_add_ps
 #define _mm512_sub_ps         stand_in_sub_ps
 #define _mm512_mul_ps         stand_in_mul_ps
@@ -145,6 +155,9 @@ SI_2(stand_in_unpackhi_epi64, _mm256_unpackhi_epi64)
 #define _mm512_shuffle_epi8   stand_in_shuffle_epi8
 #define _mm512_packs_epi16    stand_in_packs_epi16
 #define _mm512_madd_epi16     stand_in_madd_epi16
+#define _mm512_mulhrs_epi16   stand_in_mulhrs_epi16
+#define _mm512_min_epi16      stand_in_min_epi16
+#define _mm512_max_epi16      stand_in_max_epi16
 #define _mm512_packs_epi32    stand_in_packs_epi32
 #define _mm512_packus_epi16   stand_in_packus_epi16
 #define _mm512_unpacklo_epi32 stand_in_unpacklo_epi32
@@ -321,6 +334,16 @@ STAND_IN stand_in stand_in_blend(__mmask16 mask, stand_in a, stand_in b)
 #define _mm512_mask_add_epi32(a, mask, b, c) STAND_IN_BLEND(mask, a, _mm512_add_epi32(b, c))
 #define _mm512_mask_or_epi32(a, mask, b, c)  STAND_IN_BLEND(mask, a, _mm512_or_si512(b, c))
 
+STAND_IN __m512i stand_in_blend_epi16(__mmask32 mask, __m512i a, __m512i b)
+{
+    stand_in result = {.si = a}, y = {.si = b};
+    for (size_t i = 0; i < 32; i++)
+        result.i16[i] = mask >> i & 1 ? y.i16[i] : result.i16[i];
+    return result.si;
+}
+
+#define _mm512_mask_blend_epi16 stand_in_blend_epi16
+
 STAND_IN __m512i stand_in_mask_set1_epi64(__m512i a, __mmask8 mask, int64_t x)
 {
     stand_in result = {.si = a};
@@ -352,6 +375,9 @@ STAND_IN __m512i stand_in_dpbusd(__m512i sums, __m512i a, __m512i b)
 }
 
 #define _mm512_dpbusd_epi32 stand_in_dpbusd
+
+/* The same for 16 bits, two products for each sum. */
+#define _mm512_dpwssd_epi32(sums, a, b) _mm512_add_epi32(sums, _mm512_madd_epi16(a, b))
 
 /* ---- bits of three, ranges, bits from places ----------------------------------------------------------------- */
 
