@@ -789,6 +789,14 @@ static inline size_t qz_beside_group_end(const struct qz_beside *rows, size_t gr
     return group + 1 < rows->groups ? (group + 1) * rows->group_steps : rows->steps;
 }
 
+/* Fetches what comes 8 KiB after p, into the second-level cache. What is read in order by one query alone comes from
+ * memory, and hardware does not look as far ahead. Inline, for gcc 12 takes a function that does nothing else for one
+ * that does nothing. */
+static inline __attribute__((always_inline)) void qz_fetch_ahead(const void *p)
+{
+    __builtin_prefetch((const char *)((uintptr_t)p + 8192), 0, 2);
+}
+
 /* Where the number of a query for element i of a row is, with codes side by side. */
 static inline size_t qz_beside_place(size_t i)
 {

@@ -391,6 +391,8 @@ VNNI_INLINE void vnni_beside_sums(const uint8_t *codes, size_t step, size_t step
         __m512i low[4], high[4];
 #pragma GCC unroll 4
         for (size_t i = 0; i < vectors; i++) {
+            if (width == 1)
+                qz_fetch_ahead(codes + 64 * i);
             __m512i two = vnni_flip(_mm512_loadu_si512(codes + 64 * i), by_table, levels);
             low[i] = vnni_level(two, by_table, levels);
             high[i] = vnni_level(_mm512_srli_epi32(two, 4), by_table, levels);
