@@ -130,7 +130,7 @@ void qz_panel_row(const struct qz_weights *weights, const struct qz_panel *part,
     for (size_t i = 0; i < part->n; i += QZ_PANEL_DEPTH) {
         const struct qz_panel piece = {part->first, part->from + i, part->count, qz_least(QZ_PANEL_DEPTH, part->n - i)};
         load_panel(weights, &piece, part->from + part->n, &numbers, &panel);
-        weights->view->kernels->products(x + i, 0, 1, panel, piece.n, total, QZ_SIDE);
+        weights->view->kernels->products(x + i, 0, 1, panel, 0, 1, piece.n, total, QZ_SIDE);
     }
     memcpy(sum, total, part->count * sizeof *total);
 }
@@ -202,18 +202,21 @@ static void end_sums(const struct growing *of, size_t rows, size_t count)
         }
 }
 
-/* Adds to the outputs of some rows what a part of QZ_SIDE weights makes with them; there, if they lie side by side. */
-static void add_side(const struct qz_kernels *kernels, const float *x, ptrdiff_t pitch, size_t rows, const float *panel,
-                     size_t n, float *to, size_t count, const struct qz_outputs *outputs)
+/* Adds to the outputs of some rows what a part of `count` weights makes with them; there, if they lie side by side. */
+static void add_sides(const struct qz_kernels *kernels, const float *x, ptrdiff_t pitch, size_t rows, const side *panel,
+                      size_t n, float *to, size_t count, const struct qz_outputs *outputs)
 {
+    const size_t whole = outputs->apart == 1 ? count / QZ_SIDE : 0;
     float sum[QZ_PANEL_INPUTS * QZ_SIDE];
-    if (outputs->apart == 1 && count == QZ_SIDE) {
-        kernels->products(x, pitch, rows, panel, n, to, (ptrdiff_t)outputs->rows_apart);
-        return;
+    kernels->products(x, pitch, rows, *panel, sizeof *panel / sizeof(float), whole, n, to,
+                      (ptrdiff_t)outputs->rows_apart);
+    for (size_t c = whole * QZ_SIDE; c < count; c += QZ_SIDE) {
+        const size_t there = qz_least(QZ_SIDE, count - c);
+        float *place = to + (int64_t)c * outputs->apart;
+        qz_take_sums(outputs, place, rows, there, sum);
+        kernels->products(x, pitch, rows, panel[c / QZ_SIDE], 0, 1, n, sum, QZ_SIDE);
+        qz_put_sums(outputs, sum, rows, there, place);
     }
-    qz_take_sums(outputs, to, rows, count, sum);
-    kernels->products(x, pitch, rows, panel, n, sum, QZ_SIDE);
-    qz_put_sums(outputs, sum, rows, count, to);
 }
 
 /* Adds to the outputs what whole chains of QZ_SIDE weights make with few rows; returns how many elements these are. The
@@ -267,13 +270,10 @@ void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t 
         load_panel(weights, &part, n, numbers, panel);
         for (size_t r = 0, some; r < rows; r += some) {
             some = qz_least(QZ_PANEL_INPUTS, rows - r);
-            for (size_t c = 0; c < count; c += QZ_SIDE) {
-                const size_t there = qz_least(QZ_SIDE, count - c);
-                if (from == 0)
-                    clear_sums(&of, r, some, c, there);
-                add_side(weights->view->kernels, x + (ptrdiff_t)r * pitch + (ptrdiff_t)from, pitch, some,
-                         panel[c / QZ_SIDE], part.n, place_of(&of.sums, r, c), there, &of.sums);
-            }
+            for (size_t c = 0; from == 0 && c < count; c += QZ_SIDE)
+                clear_sums(&of, r, some, c, qz_least(QZ_SIDE, count - c));
+            add_sides(weights->view->kernels, x + (ptrdiff_t)r * pitch + (ptrdiff_t)from, pitch, some, panel, part.n,
+                      place_of(&of.sums, r, 0), count, &of.sums);
         }
     }
     end_sums(&of, rows, count);

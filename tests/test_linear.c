@@ -490,30 +490,33 @@ static void nothing_else_is_read(void **state)
 static void kernels_agree(void **state)
 {
     (void)state;
-    enum { MOST = 300, ROWS = 30 };
+    enum { MOST = 300, ROWS = 30, SIDES = 5 };
     for (size_t i = 0; i < cases(300, 60); i++) {
         struct rng rng = rng_make(3000 + i);
         size_t n = i < 70 ? i : rng_below(&rng, MOST + 1), rows = rng_below(&rng, ROWS);
-        struct field x = field_make(QZ_F32, rows, n, LAYOUT_GAPS), w = field_make(QZ_F32, QZ_SIDE, n, LAYOUT_ROWS);
-        struct field across = field_make(QZ_F32, n, QZ_SIDE, LAYOUT_ROWS);
-        struct field wanted = field_make(QZ_F32, rows, QZ_SIDE, LAYOUT_ROWS),
-                     y = field_make(QZ_F32, rows, QZ_SIDE, LAYOUT_ROWS);
+        size_t sides = rng_below(&rng, SIDES + 1), weights = sides * QZ_SIDE;
+        struct field x = field_make(QZ_F32, rows, n, LAYOUT_GAPS), w = field_make(QZ_F32, weights, n, LAYOUT_ROWS);
+        struct field across = field_make(QZ_F32, sides * n, QZ_SIDE, LAYOUT_ROWS);
+        struct field wanted = field_make(QZ_F32, rows, weights, LAYOUT_ROWS),
+                     y = field_make(QZ_F32, rows, weights, LAYOUT_ROWS);
         field_fill(&rng, &x.matrix, (enum data_kind)rng_below(&rng, DATA_KINDS));
         field_fill(&rng, &w.matrix, (enum data_kind)rng_below(&rng, DATA_KINDS));
-        for (size_t c = 0; c < QZ_SIDE; c++)
+        for (size_t c = 0; c < weights; c++)
             for (size_t k = 0; k < n; k++)
-                *(float *)field_at(&across.matrix, k, c) = *(float *)field_at(&w.matrix, c, k);
+                *(float *)field_at(&across.matrix, c / QZ_SIDE * n + k, c % QZ_SIDE) =
+                    *(float *)field_at(&w.matrix, c, k);
         for (size_t r = 0; r < rows; r++)
-            for (size_t c = 0; c < QZ_SIDE; c++)
+            for (size_t c = 0; c < weights; c++)
                 *(float *)field_at(&wanted.matrix, r, c) =
                     plain_sum(field_at(&x.matrix, r, 0), field_at(&w.matrix, c, 0), n);
         for (size_t s = 0; s < set_count; s++) {
-            snprintf(guard_doing, sizeof guard_doing, "%s products, %zu rows of %zu", sets[s]->name, rows, n);
+            snprintf(guard_doing, sizeof guard_doing, "%s products, %zu rows of %zu, %zu sides", sets[s]->name, rows, n,
+                     sides);
             memset(y.start, 0, y.bytes);
-            sets[s]->products(x.matrix.data, (ptrdiff_t)x.matrix.row_stride, rows, across.matrix.data, n, y.matrix.data,
-                              (ptrdiff_t)y.matrix.row_stride);
+            sets[s]->products(x.matrix.data, (ptrdiff_t)x.matrix.row_stride, rows, across.matrix.data, n * QZ_SIDE,
+                              sides, n, y.matrix.data, (ptrdiff_t)y.matrix.row_stride);
             for (size_t r = 0; r < rows; r++)
-                for (size_t c = 0; c < QZ_SIDE; c++) {
+                for (size_t c = 0; c < weights; c++) {
                     float *got = field_at(&y.matrix, r, c);
                     *got = isnan(*got) ? NAN : *got;
                 }

@@ -27,6 +27,8 @@ INLINE void sum_up_signs(const uint8_t *plane, size_t steps, const uint8_t *tabl
         {
             const uint8_t *of = table + q * qz_sign_table(steps), *upper = of + steps * QZ_SIGN_TABLE;
             VU found[3];
+            if (width == 1)
+                EACH(i, 3) qz_fetch_ahead(at + i * QZ_SIGN_ROWS);
             EACH(i, 3) found[i] = vu_lookup(of + (s + i) * QZ_SIGN_TABLE, upper + (s + i) * QZ_SIGN_UPPER, three[i]);
             total[q] = vw_add(total[q], vu_add(vu_add(found[0], found[1]), found[2]));
         }

@@ -87,6 +87,31 @@ INLINE void side_fetch_next(const uint8_t *const rows[QZ_SIDE], size_t at, size_
         _mm_prefetch((const char *)((uintptr_t)rows[quarter * 4 + w] + at + QZ_SIDE * apart), _MM_HINT_T1);
 }
 
+/* Of 16 numbers those of vector v, as floats: halves, and bytes of 0..15. */
+#if LANES == 16
+INLINE VF side_floats(__m256i half, int v)
+{
+    (void)v;
+    return _mm512_cvtph_ps(half);
+}
+
+INLINE VF side_codes(__m128i code, int v)
+{
+    (void)v;
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(code));
+}
+#else
+INLINE VF side_floats(__m256i half, int v)
+{
+    return _mm256_cvtph_ps(v ? _mm256_extracti128_si256(half, 1) : _mm256_castsi256_si128(half));
+}
+
+INLINE VF side_codes(__m128i code, int v)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v ? _mm_srli_si128(code, 8) : code));
+}
+#endif
+
 /* The numbers of QZ_STORED_GROUPS groups; magnitudes of scales, as whole numbers, go to `most`. */
 INLINE void side_stored(qz_zero kind, float unit, float base, const uint8_t *const scales[QZ_SIDE],
                         const uint8_t *const zeros[QZ_SIDE], size_t g, float *scale, float *bias, __m256i *most)
@@ -109,16 +134,14 @@ INLINE void side_stored(qz_zero kind, float unit, float base, const uint8_t *con
         __m128i zero = i % 2 ? _mm_srli_epi16(codes[i / 2], 4) : codes[i / 2];
         zero = _mm_and_si128(zero, _mm_set1_epi8(15));
 #pragma GCC unroll 2
-        for (int v = 0; v < 2; v++) {
-            size_t at = (g + (size_t)i) * QZ_SIDE + 8 * (size_t)v;
-            __m256 s = _mm256_cvtph_ps(v ? _mm256_extracti128_si256(half[i], 1) : _mm256_castsi256_si128(half[i]));
-            __m256 b = _mm256_mul_ps(s, _mm256_set1_ps(base));
-            if (kind != QZ_ZERO_NONE) {
-                __m256 z = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v ? _mm_srli_si128(zero, 8) : zero));
-                b = _mm256_sub_ps(b, _mm256_mul_ps(s, z));
-            }
-            _mm256_storeu_ps(scale + at, _mm256_mul_ps(s, _mm256_set1_ps(unit)));
-            _mm256_storeu_ps(bias + at, b);
+        for (int v = 0; v < QZ_SIDE / LANES; v++) {
+            const size_t at = (g + (size_t)i) * QZ_SIDE + LANES * (size_t)v;
+            const VF s = side_floats(half[i], v);
+            VF b = vf_mul(s, vf_set1(base));
+            if (kind != QZ_ZERO_NONE)
+                b = vf_sub(b, vf_mul(s, side_codes(zero, v)));
+            vf_store(scale + at, vf_mul(s, vf_set1(unit)));
+            vf_store(bias + at, b);
         }
     }
 }

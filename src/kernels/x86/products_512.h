@@ -206,8 +206,8 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
     const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odds = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     const size_t first = row * x->pitch + b, bytes = count * (QZ_LEVELS / 2);
-    for (size_t quarter = 0; quarter < 4; quarter++)
-        side_fetch_next(packed, b * (QZ_LEVELS / 2), quarter);
+    const uintptr_t next = QZ_SIDE * ((uintptr_t)packed[1] - (uintptr_t)packed[0]) + b * (QZ_LEVELS / 2);
+    __asm__("" : "+r"(packed)); /* or else compilers keep all addresses, in registers of vectors */
     __m512i even[VNNI_FEW], odd[VNNI_FEW], total[VNNI_FEW][VNNI_BLOCKS];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
@@ -222,7 +222,9 @@ VNNI_INLINE void vnni_blocks(const struct qz_side *side, const uint8_t *const pa
         __m512i part[VNNI_FEW][VNNI_EACH];
 #pragma GCC unroll 4
         for (int i = 0; i < VNNI_EACH; i++) {
-            __m512i codes = vnni_codes(packed[VNNI_EACH * g + i], b, count, by_table, levels);
+            const uint8_t *of = packed[VNNI_EACH * g + i];
+            __m512i codes = vnni_codes(of, b, count, by_table, levels);
+            _mm_prefetch((const char *)((uintptr_t)of + next), _MM_HINT_T1); /* what the next 16 weights have there */
             __m512i low = vnni_level(codes, by_table, levels);
             __m512i high = vnni_level(_mm512_srli_epi32(codes, 4), by_table, levels);
 #pragma GCC unroll 2
@@ -389,6 +391,8 @@ VNNI_INLINE void vnni_beside_sums(const uint8_t *codes, size_t step, size_t step
         __m512i low[4], high[4];
 #pragma GCC unroll 4
         for (size_t i = 0; i < vectors; i++) {
+            if (width == 1)
+                qz_fetch_ahead(codes + 64 * i);
             __m512i two = vnni_flip(_mm512_loadu_si512(codes + 64 * i), by_table, levels);
             low[i] = vnni_level(two, by_table, levels);
             high[i] = vnni_level(_mm512_srli_epi32(two, 4), by_table, levels);

@@ -79,6 +79,8 @@ INLINE void scan_turned(const struct qz_scan *rows, const struct scan_span *span
         __m256i upper = _mm256_permute2x128_si256(first, second, 0x31);
         EACH(r, 4)
         {
+            if (c % 4 == 0)
+                qz_fetch_ahead(at + (ptrdiff_t)r * stride);
             __m256i two = _mm256_loadu_si256((const __m256i *)(at + (ptrdiff_t)r * stride));
             two = _mm256_xor_si256(two, bits);
             __m256i even = _mm256_and_si256(two, low), odd = _mm256_and_si256(_mm256_srli_epi16(two, 4), low);
@@ -193,6 +195,8 @@ INLINE void beside_step(const struct beside_tile *tile, size_t s, size_t vectors
         __m256i level[BESIDE_MOST];
         EACH(i, vectors)
         {
+            if (width == 1 && half == i % 2)
+                qz_fetch_ahead(at + 32 * i);
             __m256i two = _mm256_loadu_si256((const __m256i *)(at + 32 * i));
             level[i] = beside_level(half ? _mm256_srli_epi16(two, 4) : two, by_table, levels);
         }
