@@ -41,13 +41,10 @@ static int needs_care(const struct groups *groups, size_t g)
     return groups->inverse[g] == 0.0f && groups->scale[g] != 0.0f;
 }
 
-/* A number in [0, 1) for an element: its flat index and the seed, well mixed (the finalizer of SplitMix64). */
+/* A number in [0, 1) for an element: its flat index and the seed, well mixed. */
 static double chance(uint64_t seed, uint64_t index)
 {
-    uint64_t z = seed + (index + 1) * UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+    return (double)(qz_splitmix(seed, index + 1) >> 11) * 0x1p-53;
 }
 
 /* One of the two codes around x, the nearer one more likely; values beyond the ends take the end. */

@@ -36,6 +36,7 @@
 #include "matrix/tile.h"
 #include "base/stop.h"
 #include "base/system.h"
+#include "damping.h"
 
 #include <float.h>
 #include <math.h>
@@ -47,14 +48,6 @@ enum {
     DEPTH = 256, /* terms of a sum between two visits of its memory */
     PANEL = 64   /* columns that the factorization takes at once */
 };
-
-/* Of inputs whose power is less, beside 1 for the greatest, nothing is known: no quotient of powers overflows. */
-#define LEAST_POWER 0x1p-900
-
-/* Ends of what shrinkage may find: so much leaves something of an input that is another's double, and with so much
- * correlations count for nothing. */
-#define LEAST_DAMPING 0.001
-#define MOST_DAMPING  1024.0
 
 /* How a value becomes the index of a code, as in struct qz_grid. */
 struct levels {
@@ -148,40 +141,12 @@ static qz_result read_gram(struct gptq *gptq, const qz_matrix *source, qz_detail
     return QZ_OK;
 }
 
-/*
- * The damping that suits a number of examples. Multiplying the diagonal with 1 + d is, but for a factor, to multiply
- * all correlations between inputs with 1 / (1 + d): to shrink them towards none. The shrinkage of least expected square
- * error (Ledoit and Wolf; towards the diagonal: Schaefer and Strimmer) is d = v / t, where t is the sum of the squares
- * of the true correlations and v that of the variances of what was found. For normal inputs v is (pairs + t) / count,
- * and t follows from the sum of squares that was found, whose mean is t + v: the rule is OAS (Chen, Wiesel, Eldar and
- * Hero) with another target. Where examples differ in size, or come in runs that resemble each other, v is larger by a
- * factor (Ollila and Raninen), which is taken to be 2: two examples count as one. 0 examples: their number is not
- * known, and taken as that of the inputs. `power` is not used yet: it holds 1 / sqrt of the diagonal.
- */
-static double shrinkage(const struct gptq *gptq, uint64_t examples)
+/* What suits the examples. The panel is not used yet. */
+static double find_damping(struct gptq *gptq, uint64_t examples)
 {
-    size_t n = gptq->cols, pitch = gptq->pitch, alive = 0;
-    const double *h = gptq->gram;
-    double *unit = gptq->power, squares = 0.0;
-    for (size_t i = 0; i < n; i++) {
-        unit[i] = h[i * pitch + i] >= LEAST_POWER ? 1.0 / sqrt(h[i * pitch + i]) : 0.0;
-        alive += unit[i] > 0;
-    }
-    if (alive < 2)
-        return 0.0; /* nothing to shrink */
-    for (size_t i = 0; i < n; i++) {
-        double sum = 0.0;
-        for (size_t j = 0; j < i; j++) {
-            double correlation = h[i * pitch + j] * unit[i] * unit[j];
-            sum = fma(correlation, correlation, sum);
-        }
-        squares += sum;
-    }
-    double count = 0.5 * (double)(examples ? examples : alive), pairs = 0.5 * (double)alive * (double)(alive - 1);
-    double t = (squares / pairs - 1.0 / count) / (1.0 + 1.0 / count), d = (1.0 + 1.0 / t) / count;
-    if (!(t > 0 && d < MOST_DAMPING))
-        return MOST_DAMPING;
-    return d > LEAST_DAMPING ? d : LEAST_DAMPING;
+    const struct qz_inputs inputs = {gptq->gram, gptq->cols, gptq->pitch, gptq->view.kernels, gptq->pool, &gptq->stop};
+    _Static_assert((int)PANEL >= (int)QZ_DAMPING_ROOM, "room");
+    return qz_damping(&inputs, examples, gptq->panel);
 }
 
 /* Damping goes by each input's own power: a few inputs of great power, which are common, would otherwise drown the
@@ -196,7 +161,7 @@ static void enlarge(struct gptq *gptq)
     double least = mean > 0 ? mean * DBL_EPSILON : 1.0;
     for (size_t i = 0; i < n; i++) {
         double *d = &h[i * pitch + i];
-        *d = gptq->power[i] = *d >= LEAST_POWER ? *d + gptq->damping * *d : least;
+        *d = gptq->power[i] = *d >= QZ_LEAST_POWER ? *d + gptq->damping * *d : least;
     }
 }
 
@@ -798,7 +763,7 @@ static qz_result solve(struct gptq *gptq, const qz_scheme *scheme, const qz_matr
     result = read_gram(gptq, gram, detail);
     if (result != QZ_OK)
         return result;
-    gptq->damping = options->damping < 0 ? shrinkage(gptq, options->examples) : options->damping;
+    gptq->damping = options->damping < 0 ? find_damping(gptq, options->examples) : options->damping;
     enlarge(gptq);
     result = factor(gptq, gram, options->act_order, detail);
     if (result == QZ_OK)

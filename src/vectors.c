@@ -120,23 +120,14 @@ struct rotation {
     size_t slices;
 };
 
-/* The highest bit of the number `index` (from 1 on) of SplitMix64. */
-static uint32_t sign_bit(uint64_t seed, uint64_t index)
-{
-    uint64_t z = index * 0x9E3779B97F4A7C15U + seed;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
-    z ^= z >> 31;
-    return (uint32_t)(z >> 32) & 0x80000000U;
-}
-
 static void turn_signs(const struct rotation *rotation, float *x, size_t rows, uint64_t step)
 {
     uint32_t sign[SIGNS];
     for (uint64_t first = 0, count; first < rotation->cols; first += count) {
         count = qz_least(SIGNS, rotation->cols - first);
         for (size_t i = 0; i < count; i++)
-            sign[i] = sign_bit(rotation->seed, step * rotation->cols + first + i + 1);
+            sign[i] =
+                (uint32_t)(qz_splitmix(rotation->seed, step * rotation->cols + first + i + 1) >> 32) & 0x80000000U;
         for (size_t r = 0; r < rows; r++) {
             float *row = x + r * rotation->cols + first;
             for (size_t i = 0; i < count; i++) {

@@ -61,7 +61,7 @@ def gptq(
         better.
     examples : int, optional
         How many rows `gram` is the sum or mean of. The fewer they are, the less their correlations are
-        believed. If it is not given, as many as inputs are assumed.
+        believed. If it is not given, as many as inputs are assumed: too cautious where there are many more.
     holdout : array_like, optional
         The Gram matrix of rows that are not in `gram`. It changes nothing but ``stats.holdout_sqnr_db``.
     scheme : str or Scheme
@@ -106,10 +106,13 @@ def gptq(
     Memory for ``inputs**2`` float64 numbers is needed meanwhile. Time grows with ``outputs * inputs**2`` and
     ``inputs**3``.
 
-    The default damping shrinks correlations towards none by the amount of least expected error: with half
-    the examples as `n` and `c` the mean square of the correlations, without the ``1/n`` that chance adds to
-    it, it is ``(1 + 1/c) / n``, from 0.001 to 1024. With few examples and little correlation, that leaves
-    what :func:`quantize_array` does with the diagonal of `gram` as `weights`.
+    The default damping is at least what shrinks correlations towards none with the least expected error:
+    with half the examples as `n` and `c` the mean square of the correlations, without the ``1/n`` that chance
+    adds to it, it is ``(1 + 1/c) / n``, from 1/1024 to 1024. It is at most the same without the strongest
+    eigenvector, which inputs have that are not centred. Generalized cross-validation chooses between the two.
+    With few examples and little correlation, that leaves what :func:`quantize_array` does with the diagonal
+    of `gram` as `weights`. Where rows differ much in size, pass at most ``sum(s)**2 / sum(s**2)`` as
+    `examples`, with `s` the sum of squares of each row: no Gram matrix tells that.
 
     Examples
     --------

@@ -55,6 +55,15 @@ static inline size_t qz_lowest_bit(uint64_t bits)
 #endif
 }
 
+/* Number `index`, from 1 on, of the generator SplitMix64. */
+static inline uint64_t qz_splitmix(uint64_t seed, uint64_t index)
+{
+    uint64_t z = seed + index * UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
 /* memcpy for a few bytes, many times: without a call, by pieces that may overlap. */
 static inline void qz_copy_few(void *dst, const void *src, size_t n)
 {
