@@ -142,7 +142,7 @@ static void test_sets(void **state)
     (void)state;
     static struct block block;
     struct rng rng = rng_make(950);
-    for (size_t repeat = 0; repeat < cases(6000, 300); repeat++) {
+    for (size_t repeat = 0; repeat < cases(20000, 6000); repeat++) {
         struct found wanted, got;
         make_block(&rng, &block);
         search(&qz_kernels_scalar, &block, &wanted);
@@ -178,7 +178,7 @@ static void test_plain(void **state)
     static struct block block;
     struct rng rng = rng_make(951);
     size_t groups = 0, sure = 0;
-    for (size_t repeat = 0; repeat < cases(6000, 300); repeat++) {
+    for (size_t repeat = 0; repeat < cases(20000, 6000); repeat++) {
         struct found found;
         make_block(&rng, &block);
         search(sets[0], &block, &found);
