@@ -676,8 +676,8 @@ struct qz_kernels {
 };
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. Those of
- * products of bytes begin with `bytes`, so that one file can have two sets that differ in them alone; `few` is the kernel
- * products_few, or NULL. */
+ * products of bytes, and search_fixed, begin with `bytes`, so that one file can have two sets that differ in them alone;
+ * `few` is the kernel products_few, or NULL. */
 #define QZ_KERNEL_TABLE(set, features, bytes, few)                                                                     \
     {                                                                                                                  \
         .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
