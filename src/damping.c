@@ -15,7 +15,7 @@
  * It is not enough where inputs have means, as after a ReLU: the mean is an eigenvector that has most of t and needs
  * no shrinkage, and the other correlations may all be chance. The same rule for what is left of R without its
  * strongest eigenvector is the most damping. Cross-validation chooses between the two. GPTQ makes up for the error of
- * an input by those that come later: as if it foretold the input from them by a ridge regression with the penalty d.
+ * an input by those that come later: as if it predicted the input from them by a ridge regression with the penalty d.
  * So what is left of the output's error for unseen inputs is what the regression leaves of inputs that it has not
  * seen. Generalized cross-validation (Golub, Heath and Wahba) estimates that by
  *

@@ -107,7 +107,7 @@ static int measure_range(struct long_group *group)
     return 1;
 }
 
-/* Decides for a group whose largest magnitude is both max and -max: the first one wins, as in qz_break_tie. */
+/* Decides for a group whose largest magnitude is both max and -max: the first one wins, as in qz_break_ties. */
 static void break_tie(struct long_group *group)
 {
     float buffer[QZ_TILE], first_extreme = 0.0f;

@@ -53,6 +53,17 @@ static int encode_at_once(const struct encoding *encoding, struct groups *groups
            !qz_some_may_overflow(view, groups);
 }
 
+/* Scales of a run's groups, whose ties are broken: the flags of qz_fit_groups. */
+static unsigned fit_run(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, const float *x,
+                        const float *w)
+{
+    const unsigned flags = qz_fit_groups(encoder, run, groups, x, w);
+    if (!(flags & QZ_FIT_TIE))
+        return flags;
+    qz_break_ties(x, run->rows * run->pitch, (size_t)encoder->view->group_size, groups->min, groups->max);
+    return qz_fit_groups(encoder, run, groups, x, w);
+}
+
 /* Fits and encodes groups as if nothing but ties were special about them; returns 0 if something is. */
 static int encode_plain(const struct encoding *encoding, struct groups *groups, const struct run *run, const float *x,
                         const float *w, size_t group_size, uint8_t *codes, size_t *clipped)
@@ -67,11 +78,7 @@ static int encode_plain(const struct encoding *encoding, struct groups *groups, 
         return encode_at_once(encoding, groups, x, n, group_size, codes);
     if (find_ranges(view, run, x, n, group_size, groups->min, groups->max))
         return 0;
-    unsigned flags = qz_fit_groups(encoder, run, groups, x, w);
-    if (flags & QZ_FIT_TIE) {
-        qz_break_ties(view, groups, x, n);
-        flags = qz_fit_groups(encoder, run, groups, x, w);
-    }
+    const unsigned flags = fit_run(encoder, run, groups, x, w);
     if (flags || qz_some_may_overflow(view, groups))
         return 0;
     if (!scales_follow_ranges(encoder))
@@ -122,11 +129,7 @@ static const float *encode_special(const struct encoding *encoding, struct findi
         found->clipped += qz_count_clipped(encoding, groups, x, n, group_size);
         return x;
     }
-    unsigned flags = qz_fit_groups(&encoding->encoder, run, groups, x, w);
-    if (flags & QZ_FIT_TIE) {
-        qz_break_ties(view, groups, x, n);
-        flags = qz_fit_groups(&encoding->encoder, run, groups, x, w);
-    }
+    const unsigned flags = fit_run(&encoding->encoder, run, groups, x, w);
     if ((flags & (QZ_FIT_TINY | QZ_FIT_HUGE)) || qz_some_may_overflow(view, groups))
         qz_refit_special_groups(&encoding->encoder, found, groups, run);
     qz_note_far_values(view, groups);

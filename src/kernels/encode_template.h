@@ -14,13 +14,6 @@ INLINE struct qz_numbers numbers_from(const struct qz_numbers *numbers, qz_zero 
                                kind == QZ_ZERO_NONE ? numbers->zero : numbers->zero + g};
 }
 
-static TARGET __attribute__((noinline)) void break_ties(const float *x, size_t n, size_t group_size, float *min,
-                                                        float *max)
-{
-    for (size_t g = 0, i = 0; i < n; g++, i += group_size)
-        qz_break_tie(x + i, n - i < group_size ? n - i : group_size, &min[g], &max[g]);
-}
-
 /* Numbers of LANES groups; nonzero if something is special about them. */
 static TARGET __attribute__((noinline)) int fit_block(const struct qz_fit *rule, const float *x, size_t group_size,
                                                       const struct qz_numbers *to)
@@ -36,7 +29,7 @@ static TARGET __attribute__((noinline)) int fit_block(const struct qz_fit *rule,
     vf_store(to->max, high);
     unsigned flags = fit_lanes(rule, to->min, to->max, to->scale, to->inverse, to->zero);
     if (flags & QZ_FIT_TIE) {
-        break_ties(x, LANES * group_size, group_size, to->min, to->max);
+        qz_break_ties(x, LANES * group_size, group_size, to->min, to->max);
         flags = fit_lanes(rule, to->min, to->max, to->scale, to->inverse, to->zero);
     }
     return flags != 0 || vm_any(vf_ne(check, check));
@@ -92,7 +85,7 @@ static TARGET __attribute__((noinline)) int encode_pieces(const struct qz_fit *r
             return 1;
         unsigned flags = fit(rule, groups, own.min, own.max, own.scale, own.inverse, own.zero);
         if (flags & QZ_FIT_TIE) {
-            break_ties(x, some, group_size, own.min, own.max);
+            qz_break_ties(x, some, group_size, own.min, own.max);
             flags = fit(rule, groups, own.min, own.max, own.scale, own.inverse, own.zero);
         }
         if (flags)

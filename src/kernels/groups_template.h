@@ -28,6 +28,21 @@ INLINE const float *fetch(const float *next, size_t n)
     return next + n;
 }
 
+/* Calls `call(size)` with the size of groups, the usual ones as constants: loops that the compiler can unroll. */
+#define OF_SIZE(size, call)                                                                                            \
+    do {                                                                                                               \
+        if ((size) == 16)                                                                                              \
+            call(16);                                                                                                  \
+        else if ((size) == 32)                                                                                         \
+            call(32);                                                                                                  \
+        else if ((size) == 64)                                                                                         \
+            call(64);                                                                                                  \
+        else if ((size) == 128)                                                                                        \
+            call(128);                                                                                                 \
+        else                                                                                                           \
+            call(size);                                                                                                \
+    } while (0)
+
 static TARGET int group_range(const float *x, size_t n, size_t group_size, float *min, float *max)
 {
     VF check = vf_set1(0.0f), zero = check;
@@ -37,16 +52,9 @@ static TARGET int group_range(const float *x, size_t n, size_t group_size, float
         for (; n - i >= LANES * group_size; i += LANES * group_size, g += LANES) {
             VF low, high;
             next = fetch(next, LANES * group_size / 4);
-            if (group_size == 16) /* the same with loops that the compiler can unroll */
-                reduce_groups(x + i, 16, &low, &high, &check);
-            else if (group_size == 32)
-                reduce_groups(x + i, 32, &low, &high, &check);
-            else if (group_size == 64)
-                reduce_groups(x + i, 64, &low, &high, &check);
-            else if (group_size == 128)
-                reduce_groups(x + i, 128, &low, &high, &check);
-            else
-                reduce_groups(x + i, group_size, &low, &high, &check);
+#define CALL(size) reduce_groups(x + i, size, &low, &high, &check)
+            OF_SIZE(group_size, CALL);
+#undef CALL
             vf_store(min + g, low);
             vf_store(max + g, high);
         }

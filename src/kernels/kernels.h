@@ -524,7 +524,7 @@ struct qz_kernels {
                           const float *zero, uint8_t *packed);
 
     /* group_range, fit and group_codes, for groups whose numbers follow from their ranges alone. Ties are broken: see
-     * qz_break_tie. Nonzero if a value is NaN or infinite, or fit noticed anything else; what was written is then of no
+     * qz_break_ties. Nonzero if a value is NaN or infinite, or fit noticed anything else; what was written is then of no
      * use. n may be more than QZ_TILE where two groups are not. */
     int (*group_encode)(const struct qz_fit *rule, const struct qz_grid *grid, const float *x, size_t n,
                         size_t group_size, const struct qz_numbers *to, uint8_t *packed);
@@ -676,8 +676,8 @@ struct qz_kernels {
 };
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. Those of
- * products of bytes begin with `bytes`, so that one file can have two sets that differ in them alone; `few` is the kernel
- * products_few, or NULL. */
+ * products of bytes, and search_fixed, begin with `bytes`, so that one file can have two sets that differ in them alone;
+ * `few` is the kernel products_few, or NULL. */
 #define QZ_KERNEL_TABLE(set, features, bytes, few)                                                                     \
     {                                                                                                                  \
         .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
@@ -725,20 +725,8 @@ const struct qz_kernels *qz_kernels_active(void);
 int qz_careful_code(float x, float scale, float zero, const struct qz_grid *grid, size_t *clipped);
 
 /* Where the largest magnitude of a group is both max and -max, the first one wins: the other end of the range is drawn in
- * a little, so that fit finds no tie. */
-static inline void qz_break_tie(const float *x, size_t n, float *min, float *max)
-{
-    size_t i = 0;
-    if (*max != -*min)
-        return;
-    while (i < n && fabsf(x[i]) != *max)
-        i++;
-    if (i == n)
-        return;
-    float *other = x[i] > 0 ? min : max;
-    if (*other != 0.0f) /* the float next to it, towards 0 */
-        *other = qz_float(qz_bits(*other) - 1);
-}
+ * a little, so that fit finds no tie. For each group of n values x. */
+void qz_break_ties(const float *x, size_t n, size_t group_size, float *min, float *max);
 
 /* 1 / scale, or 0 for one that is not normal, or is huge. */
 static inline float qz_inverse_of(float scale)

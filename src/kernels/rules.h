@@ -45,9 +45,7 @@ static const float qz_e2m1_sizes[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f,
 /* Rounds to float16 or bfloat16; other types hold any float32, or are not for this. */
 static inline float qz_through(float x, qz_dtype dtype)
 {
-    return dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(x))
-           : dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(x))
-                              : x;
+    return dtype == QZ_F16 ? qz_rounded_to_f16(x) : dtype == QZ_BF16 ? qz_rounded_to_bf16(x) : x;
 }
 
 /* 0..15, towards zero; NaN is 0. */

@@ -263,14 +263,34 @@ static size_t group_codes(const float *x, size_t n, size_t group_size, const str
     return clipped;
 }
 
+static void break_tie(const float *x, size_t n, float *min, float *max)
+{
+    size_t i = 0;
+    if (*max != -*min)
+        return;
+    while (i < n && fabsf(x[i]) != *max)
+        i++;
+    if (i == n)
+        return;
+    float *other = x[i] > 0 ? min : max;
+    if (*other != 0.0f) /* the float next to it, towards 0 */
+        *other = qz_float(qz_bits(*other) - 1);
+}
+
+void qz_break_ties(const float *x, size_t n, size_t group_size, float *min, float *max)
+{
+    for (size_t g = 0, i = 0; i < n; g++, i += group_size)
+        break_tie(x + i, n - i < group_size ? n - i : group_size, &min[g], &max[g]);
+}
+
 static int group_encode(const struct qz_fit *rule, const struct qz_grid *grid, const float *x, size_t n,
                         size_t group_size, const struct qz_numbers *to, uint8_t *packed)
 {
     const size_t groups = (n - 1) / group_size + 1;
     if (group_range(x, n, group_size, to->min, to->max))
         return 1;
-    for (size_t g = 0, i = 0; i < n && rule->method == QZ_ABSMAX && !rule->positive; g++, i += group_size)
-        qz_break_tie(x + i, n - i < group_size ? n - i : group_size, &to->min[g], &to->max[g]);
+    if (rule->method == QZ_ABSMAX && !rule->positive)
+        qz_break_ties(x, n, group_size, to->min, to->max);
     if (fit(rule, groups, to->min, to->max, to->scale, to->inverse, to->zero))
         return 1;
     group_codes(x, n, group_size, grid, to->inverse, to->zero, packed);

@@ -18,16 +18,9 @@ INLINE void interleave_groups(const float *x, size_t n, float *to)
 
 static TARGET void interleave(const float *x, size_t n, float *to)
 {
-    if (n == 16)
-        interleave_groups(x, 16, to);
-    else if (n == 32)
-        interleave_groups(x, 32, to);
-    else if (n == 64)
-        interleave_groups(x, 64, to);
-    else if (n == 128)
-        interleave_groups(x, 128, to);
-    else
-        interleave_groups(x, n, to);
+#define CALL(size) interleave_groups(x, size, to)
+    OF_SIZE(n, CALL);
+#undef CALL
 }
 
 INLINE VF nearest_float8(struct qz_float8 type, VF v)

@@ -16,12 +16,12 @@ static float nearest_f32(float x)
 
 static float nearest_f16(float x)
 {
-    return qz_f32_from_f16(qz_f16_from_f32(x));
+    return qz_rounded_to_f16(x);
 }
 
 static float nearest_bf16(float x)
 {
-    return qz_f32_from_bf16(qz_bf16_from_f32(x));
+    return qz_rounded_to_bf16(x);
 }
 
 #define NEAREST(type, ...)                                                                                             \

@@ -95,12 +95,6 @@ void qz_refit_special_groups(const struct qz_encoder *encoder, struct findings *
     }
 }
 
-void qz_break_ties(const struct qz_view *view, struct groups *groups, const float *x, size_t n)
-{
-    for (size_t g = 0, i = 0; i < n; g++, i += (size_t)view->group_size)
-        qz_break_tie(x + i, qz_least(view->group_size, n - i), &groups->min[g], &groups->max[g]);
-}
-
 unsigned qz_fit_groups(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, const float *x,
                        const float *w)
 {

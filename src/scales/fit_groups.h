@@ -8,12 +8,9 @@
 #include "../packed/findings.h"
 
 /* Scales of a run's groups from their ranges and, if they are to be searched, values x with weights w or NULL. Returns
- * QZ_FIT_ flags; with QZ_FIT_TIE the groups have to be fitted again, see qz_break_ties. */
+ * QZ_FIT_ flags; with QZ_FIT_TIE the groups have to be fitted again, see qz_break_ties in kernels.h. */
 unsigned qz_fit_groups(const struct qz_encoder *encoder, const struct run *run, struct groups *groups, const float *x,
                        const float *w);
-
-/* Decides for groups of n values x whose largest magnitude is both max and -max: see qz_break_tie. */
-void qz_break_ties(const struct qz_view *view, struct groups *groups, const float *x, size_t n);
 
 /* Counts what is special about a group's scale. Returns 0 if the scale does not fit its type, which makes the call
  * fail; the group is zeros then. */

@@ -25,11 +25,6 @@ static inline int is_zero(float x)
     return qz_magnitude_bits(x) == 0;
 }
 
-static inline float rounded_to(float x, qz_dtype dtype)
-{
-    return dtype == QZ_F16 ? qz_rounded_to_f16(x) : dtype == QZ_BF16 ? qz_rounded_to_bf16(x) : x;
-}
-
 static inline float inverse(float x)
 {
     const float divided = 1.0f / x;
@@ -150,7 +145,7 @@ static inline void fit_q4_0(const struct qz_reference_how *how, const struct qz_
 {
     (void)how;
     float d = range->largest / -8.0f;
-    fit->scale = rounded_to(d, QZ_F16);
+    fit->scale = qz_through(d, QZ_F16);
     fit->by = inverse(d);
 }
 
@@ -159,8 +154,8 @@ static inline void fit_q4_1(const struct qz_reference_how *how, const struct qz_
 {
     (void)how;
     float d = (range->max - range->min) / 15.0f;
-    fit->scale = rounded_to(d, QZ_F16);
-    fit->zero = rounded_to(range->min, QZ_F16);
+    fit->scale = qz_through(d, QZ_F16);
+    fit->zero = qz_through(range->min, QZ_F16);
     fit->by = inverse(d);
     fit->from = range->min;
 }
@@ -192,7 +187,7 @@ static inline void fit_nvfp4(const struct qz_reference_how *how, const struct qz
  * and their scales bfloat16 when all is done. */
 static inline float known_scale(float s, qz_dtype dtype)
 {
-    return dtype == QZ_F16 ? rounded_to(s, dtype) : s;
+    return dtype == QZ_F16 ? qz_through(s, dtype) : s;
 }
 
 static inline void fit_matmulnbits(const struct qz_reference_how *how, const struct qz_reference_range *range,
@@ -200,7 +195,7 @@ static inline void fit_matmulnbits(const struct qz_reference_how *how, const str
 {
     const int above = qz_magnitude_bits(range->max) > qz_magnitude_bits(range->min);
     float s = qz_float(qz_either(above, qz_bits(range->max), qz_bits(range->min))) / -8.0f;
-    fit->scale = rounded_to(s, how->scale_dtype);
+    fit->scale = qz_through(s, how->scale_dtype);
     fit->by = inverse(known_scale(s, how->scale_dtype));
     fit->from = 8.0f;
 }
@@ -226,7 +221,7 @@ static inline void fit_bitsandbytes(const struct qz_reference_how *how, const st
 static inline float stored_or_epsilon(float s, qz_dtype dtype)
 {
     const float epsilon = dtype == QZ_F16 ? 0x1p-10f : dtype == QZ_BF16 ? 0x1p-7f : FLT_EPSILON;
-    s = rounded_to(s, dtype);
+    s = qz_through(s, dtype);
     return qz_float(qz_either(is_zero(s), qz_bits(epsilon), qz_bits(s)));
 }
 
@@ -234,8 +229,8 @@ static inline float stored_or_epsilon(float s, qz_dtype dtype)
 static inline void fit_compressed_tensors(const struct qz_reference_how *how, const struct qz_reference_range *range,
                                           struct numbers *fit)
 {
-    fit->scale = stored_or_epsilon(rounded_to(largest_magnitude(range) / 7.5f, how->weights), how->scale_dtype);
-    fit->by = rounded_to(fit->scale, how->weights);
+    fit->scale = stored_or_epsilon(qz_through(largest_magnitude(range) / 7.5f, how->weights), how->scale_dtype);
+    fit->by = qz_through(fit->scale, how->weights);
 }
 
 static inline void fit_compressed_tensors_zero(const struct qz_reference_how *how,
@@ -285,7 +280,7 @@ static inline void fit_gptq(const struct qz_reference_how *how, const struct qz_
     const float largest = qz_float(qz_either(is_zero(range->largest), 0x3f800000u, qz_bits(largest_magnitude(range))));
     const int both = is_zero(range->largest) | (qz_bits(range->min) > 0x80000000u);
     fit->by = (largest + qz_float(qz_either(both, qz_bits(largest), 0))) / 15.0f;
-    fit->scale = rounded_to(fit->by, how->scale_dtype);
+    fit->scale = qz_through(fit->by, how->scale_dtype);
     fit->from = 8.0f;
 }
 

@@ -16,7 +16,7 @@ static float rounded_super(const struct qz_view *view, float super)
 {
     if (view->super_dtype == QZ_F32)
         return super + 0.0f;
-    float rounded = qz_f32_from_f16(qz_f16_from_f32(super));
+    float rounded = qz_rounded_to_f16(super);
     return rounded + (super - rounded > rounded * 0x1p-6f ? 0x1p-24f : 0.0f);
 }
 

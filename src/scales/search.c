@@ -682,35 +682,49 @@ static void settle_alike(const struct pass *pass)
     }
 }
 
-/* Searches a block once more, from where it was begun at first or from what was found. */
-static void search_pairs_again(const struct pass *pass, int lattices)
+/* Searches a block once more with another list, from where it was begun at first or from what was found. */
+static void search_pairs_again(const struct pass *pass, enum qz_affine_list list)
 {
     const struct qz_encoder *encoder = pass->encoder;
     struct block *block = pass->block;
     const float *w = is_weighted(pass->source, block->group[0]) ? block->w : NULL;
     fill_block(encoder, pass->run, pass->groups, pass->source, block, w != NULL);
-    search_pairs(encoder, block, w,
-                 lattices                           ? QZ_AFFINE_LATTICES
-                 : w || encoder->view->super_groups ? QZ_AFFINE_ANYWHERE
-                                                    : QZ_AFFINE_MANY);
+    search_pairs(encoder, block, w, list);
     for (size_t l = 0; l < block->count; l++)
         keep_lane(encoder->view, pass->groups, block, l);
 }
 
 static void search_many_ends(const struct pass *pass)
 {
-    search_pairs_again(pass, 0);
+    const int anywhere = pass->encoder->view->super_groups || is_weighted(pass->source, pass->block->group[0]);
+    search_pairs_again(pass, anywhere ? QZ_AFFINE_ANYWHERE : QZ_AFFINE_MANY);
 }
 
 static void search_lattices(const struct pass *pass)
 {
-    search_pairs_again(pass, 1);
+    search_pairs_again(pass, QZ_AFFINE_LATTICES);
+}
+
+/* Whether a group that is special in one of these ways gains from more ends: one that may be a wave must be one. */
+static int wants_ends(const struct pass *pass, size_t g, int ways)
+{
+    const struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);
+    return ways & ~QZ_SPECIAL_WAVE || qz_is_wave(source.x, (size_t)source.n);
+}
+
+/* Likewise, whether it is near a lattice. */
+static int wants_lattices(const struct pass *pass, size_t g, int ways)
+{
+    const struct qz_view *view = pass->encoder->view;
+    const struct qz_exact_source source = source_of(view, pass->run, pass->source, g);
+    (void)ways;
+    return qz_is_near_lattice(view, source.x, (size_t)source.n, pass->groups->min[g], pass->groups->max[g]);
 }
 
 /* Which of the groups that are special in one of these ways, and not searched alone, are to be searched again. */
-static size_t choose_again(const struct pass *pass, int ways, uint16_t some[QZ_TILE_GROUPS])
+static size_t choose_again(const struct pass *pass, int ways, int (*wants)(const struct pass *pass, size_t g, int ways),
+                           uint16_t some[QZ_TILE_GROUPS])
 {
-    const struct qz_view *view = pass->encoder->view;
     struct groups *groups = pass->groups;
     size_t count = 0;
     for (size_t g = 0; g < groups->count; g++) {
@@ -718,11 +732,7 @@ static size_t choose_again(const struct pass *pass, int ways, uint16_t some[QZ_T
         if (!(special & ways))
             continue;
         groups->special[g] = special & ~ways;
-        const float *x = pass->source->x + g * (size_t)view->group_size;
-        const size_t n = length_of(view, pass->run, pass->source->row_groups, g);
-        int found = ways & QZ_SPECIAL_LATTICE ? qz_is_near_lattice(view, x, n, groups->min[g], groups->max[g])
-                                              : special & ways & ~QZ_SPECIAL_WAVE || qz_is_wave(x, n);
-        if (!(special & QZ_SPECIAL) && found && qz_is_ordinary_scale(groups->scale[g]))
+        if (!(special & QZ_SPECIAL) && qz_is_ordinary_scale(groups->scale[g]) && wants(pass, g, special & ways))
             some[count++] = (uint16_t)g;
     }
     return count;
@@ -733,9 +743,9 @@ static size_t choose_again(const struct pass *pass, int ways, uint16_t some[QZ_T
 static void search_ends_again(const struct pass *pass)
 {
     uint16_t some[QZ_TILE_GROUPS];
-    size_t count = choose_again(pass, QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE | QZ_SPECIAL_WEIGHTS, some);
+    size_t count = choose_again(pass, QZ_SPECIAL_ENDS | QZ_SPECIAL_WAVE | QZ_SPECIAL_WEIGHTS, wants_ends, some);
     for_each_block(pass, some, count, NULL, search_many_ends);
-    count = choose_again(pass, QZ_SPECIAL_LATTICE, some);
+    count = choose_again(pass, QZ_SPECIAL_LATTICE, wants_lattices, some);
     for_each_block(pass, some, count, NULL, search_lattices);
 }
 

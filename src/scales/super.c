@@ -220,7 +220,7 @@ static struct ways ways_of(const struct qz_encoder *encoder, const struct values
 
 static float as_stored(const struct qz_view *view, float super)
 {
-    return view->super_dtype == QZ_F32 ? super : qz_f32_from_f16(qz_f16_from_f32(super));
+    return view->super_dtype == QZ_F32 ? super : qz_rounded_to_f16(super);
 }
 
 /* The number nearest to x of those that scales are stored as. */
