@@ -102,6 +102,16 @@ static int all_have_plain_numbers(const struct groups *groups)
     return plain;
 }
 
+/* How many values would be clipped if their codes were the nearest, in groups with the numbers of another tool. */
+static size_t count_clipped(const struct encoding *encoding, struct groups *groups, const float *x, size_t n,
+                            size_t group_size)
+{
+    for (size_t g = 0; g < groups->count; g++)
+        groups->inverse[g] = qz_inverse_of(groups->scale[g]);
+    qz_note_far_values(encoding->encoder.view, groups);
+    return qz_count_clipped(encoding, groups, x, n, group_size);
+}
+
 /* The same for any groups. Returns the values that were encoded, x or `clean`; NULL if they may not be. */
 static const float *encode_special(const struct encoding *encoding, struct findings *found, struct groups *groups,
                                    const struct run *run, const float *x, const float *w, size_t group_size,
@@ -125,8 +135,7 @@ static const float *encode_special(const struct encoding *encoding, struct findi
         for (size_t g = all_have_plain_numbers(groups) ? groups->count : 0; g < groups->count; g++)
             if (!has_plain_numbers(groups, g))
                 qz_note_scale_problem(&encoding->encoder, found, groups, run, g);
-        qz_note_far_values(view, groups);
-        found->clipped += qz_count_clipped(encoding, groups, x, n, group_size);
+        found->clipped += encoding->want_stats ? count_clipped(encoding, groups, x, n, group_size) : 0;
         return x;
     }
     const unsigned flags = fit_run(&encoding->encoder, run, groups, x, w);

@@ -2,9 +2,9 @@
  * encode_template.h - ranges, scales and codes of groups in one pass; part of simd_template.h
  *
  * Of LANES groups each step waits for the one before: their ranges for the last of the values, the inverse of a scale for
- * two divisions, the codes for that. Out-of-order execution does not reach far enough to fill this time, so the codes of
- * some groups are made after the ranges and scales of those that follow have begun. (Intel Emerald Rapids, AVX-512, int4
- * in groups of 32: 169 cycles for 512 values, and 195 by the three kernels, each for 4,096 values.)
+ * a division or two, the codes for that. Out-of-order execution does not reach far enough to fill this time, so the codes
+ * of some groups are made after the ranges and scales of those that follow have begun. (Intel Emerald Rapids, AVX-512,
+ * int4 in groups of 32: 13 % fewer cycles than by the three kernels, each for 4,096 values.)
  */
 
 /* Numbers of groups from g on. */

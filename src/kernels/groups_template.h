@@ -79,7 +79,16 @@ INLINE VF fit_stored(VF v, qz_dtype dtype)
     return dtype == QZ_F16 ? vf_via_f16(v) : dtype == QZ_BF16 ? vf_via_bf16(v) : v;
 }
 
-/* One vector of groups. The branches depend on the rule alone; the caller makes them constants. */
+/* v / by. To multiply by the inverse of a power of two is the same and takes a quarter of the time. */
+INLINE VF over(VF v, float by)
+{
+    const uint32_t bits = qz_bits(by), exponent = bits >> 23 & 255;
+    if ((bits & 0x7fffffu) == 0 && exponent >= 1 && exponent <= 253)
+        return vf_mul(v, vf_set1(qz_float((bits & 0x80000000u) | (254 - exponent) << 23)));
+    return vf_div(v, vf_set1(by));
+}
+
+/* One vector of groups. The branches depend on the rule alone; the caller makes most of them constants. */
 INLINE void fit_vector(const struct qz_fit *rule, qz_method method, qz_zero kind, qz_dtype dtype, VF lo, VF hi,
                        VF *scale, VF *inverse, VF *zero, VM *tie, VM *tiny, VM *huge)
 {
@@ -87,7 +96,7 @@ INLINE void fit_vector(const struct qz_fit *rule, qz_method method, qz_zero kind
     VM offset_beyond = vm_none();
     if (method == QZ_ABSMAX) {
         VF least = rule->positive ? minus_lo : lo;
-        s = vf_div(vf_select(vf_lt(minus_lo, hi), hi, least), vf_set1(rule->end));
+        s = over(vf_select(vf_lt(minus_lo, hi), hi, least), rule->end);
         if (!rule->positive)
             *tie = vm_and(vf_eq(hi, minus_lo), vf_ne(hi, none));
     } else if (kind == QZ_ZERO_OFFSET) {

@@ -124,13 +124,16 @@ static const float *values_of(const qz_scheme *scheme)
 /* Sorted values and the codes they have; of equal values, the one with the lower code comes last, and is chosen. */
 static void sort_values(struct qz_grid *grid)
 {
-    for (int code = 0; code < 16; code++) {
-        int i = code;
-        for (; i > 0 && (grid->sorted[i - 1] >= grid->value[code]); i--) {
+    const int first = grid->value[8] < grid->value[0] ? 8 : 0; /* integers with a sign are in order from there on */
+    for (int k = 0; k < 16; k++) {
+        int i = k, code = k ^ first;
+        float value = grid->value[code];
+        for (; i > 0 && (grid->sorted[i - 1] > value || (grid->sorted[i - 1] == value && grid->code[i - 1] < code));
+             i--) {
             grid->sorted[i] = grid->sorted[i - 1];
             grid->code[i] = grid->code[i - 1];
         }
-        grid->sorted[i] = grid->value[code];
+        grid->sorted[i] = value;
         grid->code[i] = code;
     }
 }

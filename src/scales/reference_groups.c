@@ -51,8 +51,6 @@ static void finish_numbers(const struct qz_view *view, const struct run *run, st
         qz_load_super(view, place.row, place.group, super);
         qz_byte_scales(view, groups->bytes + first, count, super, count, groups->scale + first, groups->zero + first);
     }
-    for (size_t g = first; g < first + count; g++)
-        groups->inverse[g] = qz_inverse_of(groups->scale[g]);
     for (size_t g = first; g < first + count && view->scale_type->pairs; g++)
         groups->zero[g] = -(super[1] * groups->zero[g]);
 }
@@ -127,7 +125,8 @@ static void groups_by_ranges(const struct qz_encoder *encoder, const struct run 
     memcpy(groups->zero, many.zero, count * sizeof *many.zero);
     finish_numbers(encoder->view, run, groups, 0, count);
     encoder->view->kernels->rule_codes(&rule, x, n, group_size, many.by, many.from, codes);
-    rule = qz_reference_codes_of(encoder->reference, &how); /* a short group's may be others */
+    if (how.short_group) /* its codes may be others */
+        rule = qz_reference_codes_of(encoder->reference, &how);
     for (size_t i = end; i < n && how.short_group; i++)
         qz_set_code(codes, i, qz_rule_code(&rule, x[i], many.by[last], many.from[last]) - rule.offset);
 }
@@ -169,6 +168,7 @@ void qz_reference_long_group(const struct qz_encoder *encoder, const struct run 
     groups->scale[0] = fit->scale[0];
     groups->zero[0] = fit->zero[0];
     finish_numbers(encoder->view, run, groups, 0, 1);
+    groups->inverse[0] = qz_inverse_of(groups->scale[0]);
 }
 
 void qz_reference_group_codes(const struct qz_encoder *encoder, const struct qz_reference *fit, uint64_t length,

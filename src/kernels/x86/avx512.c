@@ -466,6 +466,7 @@ INLINE void reduce_groups(const float *x, size_t group_size, VF *min, VF *max, V
     group_ends(x, group_size, &low, &high);
     if (_mm512_movepi32_mask(_mm512_andnot_si512(high, low)) != 0xffff) {
         VM positive = (VM)~_mm512_movepi32_mask(low), negative = _mm512_movepi32_mask(high);
+        __asm__("" : "+r"(x)); /* or else compilers store all that was loaded, for this */
         VI least = group_least(x, group_size);
         low = _mm512_mask_mov_epi32(low, positive, least);
         high = _mm512_mask_mov_epi32(high, negative, least);

@@ -89,6 +89,7 @@ SI_2(stand_in_add_epi32, _mm256_add_epi32)
 SI_2(stand_in_add_epi64, _mm256_add_epi64)
 SI_2(stand_in_sub_epi8, _mm256_sub_epi8)
 SI_2(stand_in_and_si512, _mm256_and_si256)
+SI_2(stand_in_andnot_si512, _mm256_andnot_si256)
 SI_2(stand_in_or_si512, _mm256_or_si256)
 SI_2(stand_in_xor_si512, _mm256_xor_si256)
 SI_2(stand_in_min_epi8, _mm256_min_epi8)
@@ -143,6 +144,7 @@ STAND_IN __m512 stand_in_sqrt(__m512 v)
 #define _mm512_add_epi64      stand_in_add_epi64
 #define _mm512_sub_epi8       stand_in_sub_epi8
 #define _mm512_and_si512      stand_in_and_si512
+#define _mm512_andnot_si512   stand_in_andnot_si512
 #define _mm512_or_si512       stand_in_or_si512
 #define _mm512_xor_si512      stand_in_xor_si512
 #define _mm512_min_epi8       stand_in_min_epi8
