@@ -200,11 +200,11 @@ def choose(
     >>> q = quantize.quantize_array(w, choice.scheme)
     >>> print(quantize.choose(w, min_sqnr=19, schemes="int4"))
     scheme              bits  SQNR dB     RMSE  largest error
-    int4 g256 float16  4.062    19.80   0.1019          1.345  <- chosen
-    int4 g128 float16  4.125    20.25  0.09677         0.7817
-    int4 g64 float16   4.250    20.90  0.08984          0.577
-    int4 g32 float16   4.500    21.81  0.08093         0.3665
-    int4 g16 float16   5.000    23.07  0.06997         0.3029
+    int4 g256 float16  4.062    19.80    0.102          1.316  <- chosen
+    int4 g128 float16  4.125    20.26  0.09675         0.8102
+    int4 g64 float16   4.250    20.91  0.08972         0.5653
+    int4 g32 float16   4.500    21.81   0.0809          0.392
+    int4 g16 float16   5.000    23.10  0.06972         0.2845
     the best at each size of 5 tried, on 65,536 of 65,536 values
     """
     if max_bits is None and min_sqnr is None:
