@@ -105,42 +105,46 @@ void set_buffer_strides(const grid *g, block *b)
     }
 }
 
-/* The block after *b: 0 if there is none. Begins with the first one if *started is 0. */
-static int next_block(const block_plan *plan, block *b, int *started)
+static uint64_t steps_of(const block_plan *plan, int axis)
+{
+    return plan->total[axis] / plan->step[axis] + (plan->total[axis] % plan->step[axis] != 0);
+}
+
+uint64_t block_count(const block_plan *plan)
 {
     const grid *g = plan->grid;
     if (g->rows == 0 || g->cols == 0)
         return 0;
-    if (!*started) {
-        *b = (block){0};
-        *started = 1;
-    } else {
-        int axis = AXES - 1;
-        for (; axis >= 0; axis--) {
-            b->first[axis] += plan->step[axis];
-            if (b->first[axis] < plan->total[axis])
-                break;
-            b->first[axis] = 0;
-        }
-        if (axis < 0 && ++b->prefix == g->rows / plan->total[OUTER] / plan->total[INNER])
-            return 0;
-    }
-    for (int axis = 0; axis < AXES; axis++) {
-        uint64_t left = plan->total[axis] - b->first[axis];
+    uint64_t count = g->rows / plan->total[OUTER] / plan->total[INNER];
+    for (int axis = 0; axis < AXES; axis++)
+        count *= steps_of(plan, axis);
+    return count;
+}
+
+void block_at(const block_plan *plan, uint64_t number, block *b)
+{
+    *b = (block){.rows_apart = plan->total[INNER]};
+    for (int axis = AXES - 1; axis >= 0; axis--) {
+        const uint64_t steps = steps_of(plan, axis);
+        b->first[axis] = number % steps * plan->step[axis];
+        number /= steps;
+        const uint64_t left = plan->total[axis] - b->first[axis];
         b->count[axis] = left < plan->step[axis] ? left : plan->step[axis];
     }
-    b->rows_apart = plan->total[INNER];
+    b->prefix = number;
     b->row = (b->prefix * plan->total[OUTER] + b->first[OUTER]) * plan->total[INNER] + b->first[INNER];
-    set_buffer_strides(g, b);
-    return 1;
+    set_buffer_strides(plan->grid, b);
 }
 
 int for_each_block(const block_plan *plan, block_work work, void *context)
 {
-    block b;
-    int started = 0, code = DONE;
-    while (code == DONE && next_block(plan, &b, &started))
+    const uint64_t count = block_count(plan);
+    int code = DONE;
+    for (uint64_t i = 0; i < count && code == DONE; i++) {
+        block b;
+        block_at(plan, i, &b);
         code = stop_requested() ? 128 + stop_requested() : work(context, &b);
+    }
     return code;
 }
 

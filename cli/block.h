@@ -39,6 +39,10 @@ typedef struct block {
     uint64_t buffer_stride[AXES]; /* in elements */
 } block;
 
+/* How many blocks there are, and the one of that number. */
+uint64_t block_count(const block_plan *plan);
+void block_at(const block_plan *plan, uint64_t number, block *b);
+
 /* Calls `work` for each block, one after the other. The first result of `work` that is not DONE, or a signal, ends the
  * loop and is its result. */
 typedef int (*block_work)(void *context, const block *b);

@@ -150,22 +150,42 @@ static int open_output(void *of)
     return code == DONE && c->part != 0 ? choose_part(&parts) : code;
 }
 
-static int write_all(converter *c)
+void tell_converted(const converter *c, const conversion *v)
 {
     const results r = results_of(c);
+    progress_hold();
+    results_tensor(&r, (size_t)(v - c->all));
+    progress_go_on();
+}
+
+/* Whether a tensor is converted alone, since all threads work on its values. */
+static int is_alone(const conversion *v)
+{
+    return v->requantized && !v->elsewhere;
+}
+
+static int write_all(converter *c)
+{
     uint64_t work = 0;
     int code = DONE;
     for (size_t i = 0; i < c->count; i++)
         work += c->all[i].elsewhere ? 0 : c->all[i].values;
     progress_begin("convert", work);
-    for (size_t i = 0; i < c->count && code == DONE; i++) {
-        if (c->all[i].elsewhere)
+    results_begin_tensors();
+    for (size_t i = 0, end; i < c->count && code == DONE; i = end) {
+        for (end = i; end < c->count && !is_alone(&c->all[end]);)
+            end++;
+        if (end != i) {
+            code = convert_tensors(c, i, end - i);
             continue;
-        results_begin_tensor(&r, i);
-        code = convert_tensor(c, &c->all[i]);
+        }
+        conversion *v = &c->all[end++];
+        at_tensor(v->item->name, v->item->name_length);
+        code = requantize_tensor(c, v);
         if (code == DONE)
-            results_tensor(&r, i);
+            tell_converted(c, v);
     }
+    at_tensor(NULL, 0);
     progress_end();
     return code;
 }

@@ -35,7 +35,7 @@ typedef struct converter {
     const char *layout;
     qz_writer *writer;
     qz_pool *pool; /* NULL: one thread */
-    crew *crew;
+    crew *crew;    /* of as many threads */
     uint64_t part; /* of a folder, as qz_create_options has it; 0: all */
     qz_shard made; /* of a part that is a file, that file */
     FILE *choices; /* of --choices, or NULL */
@@ -43,17 +43,31 @@ typedef struct converter {
     size_t count;
 } converter;
 
+/* ---- convert.c ---- */
+
+/* Tells programs of a tensor that is done. Called for all, one after the other, in their order. */
+void tell_converted(const converter *c, const conversion *v);
+
 /* ---- convert_tensor.c ---- */
 
 /* Sees whether the numbers of a quantized tensor are some of another scheme, and have a place in the layout: DONE, or
  * REFUSED with the reason in `why`, which is empty where the failure was printed. */
 enum { WHY_TEXT = 200 };
-int look_at_numbers(const converter *c, const conversion *v, const qz_scheme *to, char why[WHY_TEXT]);
+int look_at_numbers(const converter *c, conversion *v, const qz_scheme *to, char why[WHY_TEXT]);
+
+/* Whether the layout can store the numbers of a block; else *why is the reason. */
+int has_place(const converter *c, const qz_scheme *to, uint64_t rows, uint64_t cols, const qz_packed *numbers,
+              char why[WHY_TEXT]);
 
 int fail_tensor(const converter *c, const item *i, const char *why);
 
-/* Writes a tensor to the output. */
-int convert_tensor(converter *c, conversion *v);
+/* Writes so many tensors to the output, which keep their values, and tells of each. */
+int convert_tensors(converter *c, size_t first, size_t count);
+
+/* ---- convert_requantize.c ---- */
+
+/* Writes a tensor to the output with values that are near to those that it has. */
+int requantize_tensor(converter *c, conversion *v);
 
 /* ---- convert_plan.c ---- */
 

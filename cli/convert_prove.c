@@ -17,46 +17,41 @@
 
 enum { PIECE = 1 << 16 }; /* values that are decoded at a time: those of both files stay in a near cache */
 
-/* What a member of the crew has: room for pieces, which tensors share, since what is freed must be cleared anew by the
- * system; and what it found. */
+/* A member of the crew: the tensor that it is at, in both files, and room for values, which tensors share, since what is
+ * freed must be cleared anew by the system. */
 typedef struct prover {
+    const conversion *at; /* NULL: none */
+    packed_reader a, b;
+    rows_plan plan;
+    int alike; /* the schemes of both are the same */
     float *of_a, *of_b;
-    int differ;
+    uint64_t room; /* elements */
 } prover;
 
 typedef struct proof {
-    crew *crew;
-    packed_reader a, b;
+    const converter *c;
+    const source *out;
     prover provers[CREW_MOST];
-    uint64_t room; /* elements */
-    int alike;     /* the schemes of both are the same */
 } proof;
 
-static void free_room(proof *p)
+static void free_room(prover *p)
 {
-    for (unsigned i = 0; i < CREW_MOST; i++) {
-        free(p->provers[i].of_a);
-        free(p->provers[i].of_b);
-        p->provers[i] = (prover){NULL, NULL, 0};
-    }
+    free(p->of_a);
+    free(p->of_b);
+    p->of_a = p->of_b = NULL;
     p->room = 0;
 }
 
-static int make_room(proof *p, uint64_t cols)
+static int make_room(prover *p, uint64_t cols)
 {
     uint64_t needed = cols < PIECE ? PIECE : cols;
     if (needed <= p->room)
         return DONE;
     free_room(p);
-    for (unsigned i = 0; i < crew_size(p->crew); i++) {
-        prover *of = &p->provers[i];
-        of->of_a = allocate(needed * sizeof *of->of_a);
-        of->of_b = of->of_a ? allocate(needed * sizeof *of->of_b) : NULL;
-        if (!of->of_b)
-            return LIMIT;
-    }
-    p->room = needed;
-    return DONE;
+    p->of_a = allocate(needed * sizeof *p->of_a);
+    p->of_b = p->of_a ? allocate(needed * sizeof *p->of_b) : NULL;
+    p->room = p->of_b ? needed : 0;
+    return p->of_b ? DONE : LIMIT;
 }
 
 /* 0 and -0 are the same value. */
@@ -102,119 +97,143 @@ static int decode_rows(const packed_reader *r, const qz_packed *from, uint64_t r
     return result == QZ_OK ? DONE : fail_part(result, &part, &detail);
 }
 
-/* A block of both files. */
-typedef struct proof_block {
-    proof *p;
-    const block *of;
-    const qz_packed *a, *b;
-} proof_block;
-
 /* What is the same by the same scheme decodes to the same values; all else is decoded. */
-static int prove_rows(void *context, unsigned member, uint64_t first, uint64_t rows)
+static int prove_block(prover *p, const block *of, int *differ)
 {
-    const proof_block *both = context;
-    proof *p = both->p;
-    prover *with = &p->provers[member];
-    const qz_scheme *a = &p->a.packed.scheme, *b = &p->b.packed.scheme;
-    const qz_packed of_a = packed_row(a, both->a, first), of_b = packed_row(b, both->b, first);
-    const uint64_t cols = both->of->count[COLUMN], most = cols < PIECE ? PIECE / cols : 1;
-    int code = DONE;
-    if (p->alike && same_numbers(a, &of_a, &of_b, rows))
+    const uint64_t rows = of->count[INNER], cols = of->count[COLUMN], most = cols < PIECE ? PIECE / cols : 1;
+    qz_packed a, b;
+    int code = read_packed_block(&p->a, of, 0, &a);
+    if (code == DONE)
+        code = read_packed_block(&p->b, of, 0, &b);
+    if (code == DONE && p->alike && same_numbers(&p->a.packed.scheme, &a, &b, rows))
         return DONE;
-    for (uint64_t row = first, some; row < first + rows && code == DONE; row += some) {
-        some = first + rows - row < most ? first + rows - row : most;
-        code = decode_rows(&p->a, both->a, row, some, both->of, with->of_a);
+    for (uint64_t row = 0, some; row < rows && code == DONE && !*differ; row += some) {
+        some = rows - row < most ? rows - row : most;
+        code = decode_rows(&p->a, &a, row, some, of, p->of_a);
         if (code == DONE)
-            code = decode_rows(&p->b, both->b, row, some, both->of, with->of_b);
-        if (code == DONE && !same_values(with->of_a, with->of_b, some * cols))
-            with->differ = 1;
+            code = decode_rows(&p->b, &b, row, some, of, p->of_b);
+        *differ = code == DONE && !same_values(p->of_a, p->of_b, some * cols);
     }
     return code;
 }
 
-static int prove_block(void *context, const block *b)
+static void leave_tensor(prover *p)
 {
-    proof *p = context;
-    qz_packed of_a, of_b;
-    int code = read_together(&p->a, b, p->crew, 0, &of_a);
-    if (code == DONE)
-        code = read_together(&p->b, b, p->crew, 0, &of_b);
-    if (code == DONE)
-        code = for_rows_together(&p->b, b, p->crew, &of_b, NULL, NULL);
-    proof_block both = {p, b, &of_a, &of_b};
-    if (code == DONE)
-        code = for_rows_together(&p->a, b, p->crew, &of_a, prove_rows, &both);
-    block_done(b);
-    return code;
-}
-
-static int is_different(const proof *p)
-{
-    int differ = 0;
-    for (unsigned i = 0; i < CREW_MOST; i++)
-        differ |= p->provers[i].differ;
-    return differ;
-}
-
-/* Compares all values of a tensor in both files. */
-static int prove_packed(proof *p, const source *a, const item *i, const source *b, const item *j, int *differ)
-{
-    rows_plan plan;
-    *differ = 0;
-    int code = open_packed(a, i, &p->a);
-    if (code == DONE)
-        code = open_packed(b, j, &p->b);
-    if (code != DONE)
-        return code;
-    uint64_t cols = p->a.packed.cols, unit = column_unit(&p->a.packed.scheme, cols, 0);
-    uint64_t other = column_unit(&p->b.packed.scheme, cols, 0);
-    if (p->a.packed.axis != p->b.packed.axis || p->a.packed.rows != p->b.packed.rows || cols != p->b.packed.cols) {
-        *differ = 1;
-        return DONE;
-    }
-    while (unit < cols && unit % other != 0)
-        unit = 2 * unit < cols ? 2 * unit : cols;
-    p->alike = are_alike(&p->a.packed.scheme, &p->b.packed.scheme);
-    plan_codes(&p->a.packed, unit, p->b.packed.layout, crew_size(p->crew), &plan);
-    code = allocate_packed_blocks(&p->a, &plan.blocks);
-    if (code == DONE)
-        code = allocate_packed_blocks(&p->b, &plan.blocks);
-    if (code == DONE)
-        code = make_room(p, plan.blocks.step[COLUMN]);
-    if (code == DONE)
-        code = for_each_block(&plan.blocks, prove_block, p);
-    *differ = is_different(p);
     close_packed(&p->a);
     close_packed(&p->b);
+    p->at = NULL;
+}
+
+/* Opens a tensor in both files; the matrices may be others, and are not planned then. */
+static int open_both(const proof *p, const conversion *v, packed_reader *a, packed_reader *b, int *differ)
+{
+    const item *was = v->item, *is = source_find(p->out, was->name, was->name_length);
+    at_tensor(was->name, was->name_length);
+    *differ = !is || is->packed != was->packed;
+    if (*differ)
+        return DONE;
+    int code = open_packed(&p->c->in, was, a);
+    if (code == DONE)
+        code = open_packed(p->out, is, b);
+    *differ = code == DONE && (a->packed.axis != b->packed.axis || a->packed.rows != b->packed.rows ||
+                               a->packed.cols != b->packed.cols);
     return code;
+}
+
+/* The blocks of a tensor, which both schemes can be divided into. */
+static void plan_both(const packed_reader *a, const packed_reader *b, rows_plan *plan)
+{
+    const uint64_t cols = a->packed.cols, other = column_unit(&b->packed.scheme, cols, 0);
+    uint64_t unit = column_unit(&a->packed.scheme, cols, 0);
+    while (unit < cols && unit % other != 0)
+        unit = 2 * unit < cols ? 2 * unit : cols;
+    plan_codes(&a->packed, unit, b->packed.layout, plan);
+}
+
+static int enter_tensor(const proof *p, prover *with, const conversion *v, int *differ)
+{
+    leave_tensor(with);
+    int code = open_both(p, v, &with->a, &with->b, differ);
+    if (code != DONE || *differ)
+        return code;
+    plan_both(&with->a, &with->b, &with->plan);
+    with->alike = are_alike(&with->a.packed.scheme, &with->b.packed.scheme);
+    code = allocate_packed_blocks(&with->a, &with->plan.blocks);
+    if (code == DONE)
+        code = allocate_packed_blocks(&with->b, &with->plan.blocks);
+    if (code == DONE)
+        code = make_room(with, with->plan.blocks.step[COLUMN]);
+    if (code == DONE)
+        with->at = v;
+    return code;
+}
+
+static int fail_different(const conversion *v)
+{
+    char name[NAME_TEXT];
+    return fail(INTERNAL, "'%s' does not decode to the same values in the output, which is dropped; please report this",
+                qz_escape(v->item->name, v->item->name_length, name, sizeof name));
+}
+
+static int prove_piece(void *context, unsigned member, size_t i, uint64_t piece)
+{
+    proof *p = context;
+    prover *with = &p->provers[member];
+    const conversion *v = &p->c->all[i];
+    int differ = 0;
+    at_tensor(v->item->name, v->item->name_length);
+    int code = with->at == v ? DONE : enter_tensor(p, with, v, &differ);
+    block b;
+    if (code == DONE && !differ) {
+        block_at(&with->plan.blocks, piece, &b);
+        code = prove_block(with, &b, &differ);
+        block_done(&b);
+    }
+    return code == DONE && differ ? fail_different(v) : code;
+}
+
+/* How many pieces a tensor has: blocks; one, if there is no place for it in the output or it is another matrix. */
+static int count_pieces(const proof *p, const conversion *v, uint64_t *count)
+{
+    packed_reader a, b;
+    rows_plan plan;
+    int differ = 0;
+    *count = 0;
+    if (v->elsewhere)
+        return DONE;
+    const item *is = source_find(p->out, v->item->name, v->item->name_length);
+    if (v->requantized || !v->item->packed)
+        return is && is->packed == v->item->packed ? DONE : fail_different(v);
+    int code = open_both(p, v, &a, &b, &differ);
+    *count = 1;
+    if (code != DONE || differ)
+        return code;
+    plan_both(&a, &b, &plan);
+    *count = block_count(&plan.blocks);
+    return DONE;
 }
 
 /* The tensors of an output, decoded, have the values of those of the input. */
-static int prove_all(converter *c, const source *out)
+static int prove_all(const converter *c, const source *out)
 {
-    char name[NAME_TEXT];
     uint64_t work = 0;
-    proof p = {.crew = c->crew};
-    int code = DONE;
-    for (size_t i = 0; i < c->count; i++)
-        work += c->all[i].item->packed && !c->all[i].requantized && !c->all[i].elsewhere ? c->all[i].values : 0;
-    progress_begin("verify", work);
+    proof p = {.c = c, .out = out};
+    const crew_work each = {.piece = prove_piece, .context = &p};
+    crew_item *items = calloc(c->count + 1, sizeof *items);
+    int code = items ? DONE : fail_memory();
     for (size_t i = 0; i < c->count && code == DONE; i++) {
-        if (c->all[i].elsewhere)
-            continue;
-        const item *was = c->all[i].item, *is = source_find(out, was->name, was->name_length);
-        int differ = !is || is->packed != was->packed;
-        if (!differ && was->packed && !c->all[i].requantized) {
-            code = prove_packed(&p, &c->in, was, out, is, &differ);
-        }
-        if (code == DONE && differ)
-            code = fail(INTERNAL,
-                        "'%s' does not decode to the same values in the output, which is dropped; please report "
-                        "this",
-                        qz_escape(was->name, was->name_length, name, sizeof name));
+        work += c->all[i].item->packed && !c->all[i].requantized && !c->all[i].elsewhere ? c->all[i].values : 0;
+        code = count_pieces(&p, &c->all[i], &items[i].pieces);
     }
+    progress_begin("verify", work);
+    if (code == DONE)
+        code = crew_each(c->crew, items, c->count, &each);
     progress_end();
-    free_room(&p);
+    for (unsigned i = 0; i < CREW_MOST; i++) {
+        leave_tensor(&p.provers[i]);
+        free_room(&p.provers[i]);
+    }
+    free(items);
     return code;
 }
 

@@ -1,182 +1,167 @@
 /*
- * convert_tensor.c - converts one tensor to another layout, block by block, with the same values or requantized
+ * convert_tensor.c - converts tensors to another layout with the same values, block by block, by a crew
+ *
+ * A member of the crew reads a block, checks and rewrites it, and writes it, in memory of its own that stays in a cache.
+ * No block waits for another one, of the same tensor or of one before.
  */
 #include "convert.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "block.h"
 #include "output.h"
 #include "packed_block.h"
 #include "recode.h"
-#include "stats.h"
 
-/* ---- blocks ---- */
-
-/* A tensor on its way. */
-typedef struct passage {
+/* A member of the crew: with the tensor that it is at. */
+typedef struct mover {
+    const conversion *at; /* NULL: none */
     packed_reader reader;
-    const qz_scheme *to;
-    const char *layout;
-    qz_packed room;    /* for a block of the other scheme */
-    qz_writer *writer; /* NULL: only to see whether it is possible */
-    const qz_packed_tensor *target;
-    char why[CREW_MOST][WHY_TEXT]; /* it is not: what the members of the crew found; the first one is the answer */
-    crew *crew;
-    uint64_t rows; /* look at no more than the first ones */
+    rows_plan plan;
+    qz_packed room;     /* for a block of the other scheme */
+    char why[WHY_TEXT]; /* its numbers have no place; "": that was printed, or is still to be looked for */
+} mover;
 
-    conversion *requantized; /* not NULL: values are decoded and encoded again */
-    qz_pool *pool;
-    float *values;
-    float *largest; /* magnitude, for super scales of all; being found if there is no writer */
+/* Tensors on their way, which follow one another. */
+typedef struct passage {
+    const converter *c;
+    conversion *first;
+    const qz_scheme
+        *looked_for; /* not NULL: nothing is written, but seen whether this is possible for the first one, */
+    uint64_t rows;   /* in the first ones */
+    mover movers[CREW_MOST];
 } passage;
 
-/* The super scale, or the next larger one that the layout has a place for. */
-static float neighbour_of(const passage *p, float super)
+static const qz_scheme *scheme_of(const passage *p, const conversion *v)
 {
-    enum { TRIES = 100 };
-    uint64_t code = 0, scale = 0;
-    char why[200];
-    const qz_packed packed = {.codes = &code, .scales = &scale, .supers = &super};
-    for (int i = 0; i < TRIES && qz_layout_refuses_block(p->layout, p->to, 1, 1, &packed, why, sizeof why); i++)
-        super = nextafterf(super, INFINITY);
-    return super;
+    return p->looked_for ? p->looked_for : &v->scheme;
 }
 
-/* The same codes and scales with a super scale that has a place. */
-static qz_result take_neighbour(passage *p, const qz_packed *from, const qz_packed *to, const qz_matrix *values,
-                                qz_stats *stats, qz_detail *detail)
+/* The blocks of a tensor: both schemes can be divided into them, and they have eight rows, as some layouts want. */
+static void plan_tensor(const passage *p, const qz_packed_tensor *packed, rows_plan *plan)
 {
-    float super;
-    memcpy(&super, from->supers, sizeof super);
-    super = neighbour_of(p, super);
-    recode_block(p->to, from, p->to, to, values->rows, values->cols, p->why[0], WHY_TEXT); /* all is as it is */
-    memcpy(to->supers, &super, sizeof super);
-    return qz_compare(p->to, to, values, p->pool, stats, detail);
+    plan_codes(packed, column_unit(&packed->scheme, packed->cols, 1), p->c->layout, plan);
+    if (p->looked_for && p->rows < plan->blocks.total[INNER])
+        plan_first_rows(p->rows, plan);
 }
 
-/* Decodes and encodes a block of whole rows; or finds the largest value of it. */
-static int requantize_block(passage *p, const block *b, const qz_packed *from, const qz_packed *to)
+static void leave_tensor(mover *m)
 {
-    const qz_packed_tensor *packed = &p->reader.packed;
-    uint64_t rows = b->count[INNER], cols = packed->cols;
-    const matrix_part part = {&p->reader.tensor, packed->axis, p->to, b->row, 0, cols};
-    qz_matrix matrix = {p->values, QZ_F32, rows, cols, (int64_t)cols, 1};
-    qz_whole whole = {.size = sizeof whole, .rows = packed->rows, .cols = cols, .row = b->row, .largest = p->largest};
-    qz_options options = QZ_OPTIONS_INIT;
-    qz_detail detail = QZ_DETAIL_INIT;
-    qz_stats stats = QZ_STATS_INIT;
-    options.pool = p->pool;
-    options.whole = &whole;
-    qz_result result = qz_decode(&packed->scheme, from, &matrix, p->pool, &detail);
-    if (result == QZ_OK && p->requantized->neighbour)
-        result = take_neighbour(p, from, to, &matrix, &stats, &detail);
-    else if (result == QZ_OK && !p->writer)
-        result = qz_largest(p->to, &matrix, p->largest, p->pool);
-    else if (result == QZ_OK)
-        result = qz_encode(p->to, &matrix, to, &options, &stats, &detail);
-    if (result == QZ_OK && p->writer)
-        add_stats(&p->requantized->stats, &stats, b->row, 0, cols, cols);
-    return result == QZ_OK ? DONE : fail_part(result, &part, &detail);
+    free(m->room.codes);
+    m->room = (qz_packed){0};
+    close_packed(&m->reader);
+    m->at = NULL;
 }
 
-/* Whether the layout can store the numbers of a block. */
-static int has_place(const passage *p, char why[WHY_TEXT], uint64_t rows, uint64_t cols, const qz_packed *numbers)
+static int enter_tensor(const passage *p, mover *m, const conversion *v)
 {
-    const char *wrong = qz_layout_refuses_block(p->layout, p->to, rows, cols, numbers, why, WHY_TEXT);
+    leave_tensor(m);
+    at_tensor(v->item->name, v->item->name_length);
+    int code = open_packed(&p->c->in, v->item, &m->reader);
+    if (code != DONE)
+        return code;
+    plan_tensor(p, &m->reader.packed, &m->plan);
+    const uint64_t *step = m->plan.blocks.step;
+    code = allocate_packed_blocks(&m->reader, &m->plan.blocks);
+    if (code == DONE)
+        code = allocate_packed(scheme_of(p, v), step[OUTER] * step[INNER], step[COLUMN], &m->room);
+    if (code == DONE)
+        m->at = v;
+    return code;
+}
+
+int has_place(const converter *c, const qz_scheme *to, uint64_t rows, uint64_t cols, const qz_packed *numbers,
+              char why[WHY_TEXT])
+{
+    const char *wrong = qz_layout_refuses_block(c->layout, to, rows, cols, numbers, why, WHY_TEXT);
     if (wrong && wrong != why)
         snprintf(why, WHY_TEXT, "%s", wrong);
     return !wrong;
 }
 
-/* Rows of a block, as they will lie in the output. */
-typedef struct passing_block {
-    passage *p;
-    const block *of;
-    const qz_packed *from, *to;
-} passing_block;
-
-static int recode_rows(void *context, unsigned member, uint64_t first, uint64_t rows)
+static int pass_block(const passage *p, mover *m, const block *b)
 {
-    const passing_block *b = context;
-    passage *p = b->p;
-    const qz_scheme *scheme = &p->reader.packed.scheme;
-    const uint64_t cols = b->of->count[COLUMN];
-    qz_packed from = packed_row(scheme, b->from, first);
-    const qz_packed to = packed_row(p->to, b->to, first);
-    if (!p->writer)
-        from.codes = NULL;
-    char *why = p->why[member];
-    if (b->from != b->to && !recode_block(scheme, &from, p->to, &to, rows, cols, why, WHY_TEXT))
+    const qz_scheme *from = &m->reader.packed.scheme, *to = scheme_of(p, m->at);
+    const uint64_t rows = b->count[INNER], cols = b->count[COLUMN];
+    qz_packed packed, recoded = m->room;
+    qz_sizes sizes;
+    const int numbers = p->looked_for && cols % 2 == 0; /* codes decide nothing, but for their padding */
+    int code = read_packed_block(&m->reader, b, numbers, &packed);
+    if (code == DONE)
+        code = shape_packed(to, cols, &recoded, &sizes);
+    if (code != DONE)
+        return code;
+    const int same = recode_is_nothing(from, to, cols);
+    if (p->looked_for)
+        packed.codes = NULL;
+    if (!same && !recode_block(from, &packed, to, &recoded, rows, cols, m->why, WHY_TEXT))
         return REFUSED;
-    return has_place(p, why, rows, cols, &to) ? DONE : REFUSED;
+    if (!has_place(p->c, to, rows, cols, same ? &packed : &recoded, m->why))
+        return REFUSED;
+    return p->looked_for ? DONE : write_packed_block(p->c->writer, &m->at->target, b, same ? &packed : &recoded);
 }
 
-static int pass_block(void *context, const block *b)
+static int pass_piece(void *context, unsigned member, size_t i, uint64_t piece)
 {
     passage *p = context;
-    uint64_t rows = b->count[INNER], cols = b->count[COLUMN];
-    qz_packed packed, recoded = p->room;
-    qz_sizes sizes;
-    const int numbers =
-        !p->writer && !p->requantized && cols % 2 == 0; /* codes decide nothing, but for their padding */
-    int code = read_together(&p->reader, b, p->crew, numbers, &packed);
-    if (code == DONE)
-        code = shape_packed(p->to, cols, &recoded, &sizes);
+    mover *m = &p->movers[member];
+    const conversion *v = &p->first[i];
+    at_tensor(v->item->name, v->item->name_length);
+    m->why[0] = '\0';
+    if (v->stays)
+        return copy_stored(&p->c->in, v->item->tensor, p->c->writer, v->index);
+    if (!v->item->packed)
+        return copy_tensor(&p->c->in, v->item->tensor, p->c->writer, v->index);
+    int code = m->at == v ? DONE : enter_tensor(p, m, v);
     if (code != DONE)
         return code;
-    const int same = !p->requantized && recode_is_nothing(&p->reader.packed.scheme, p->to, cols);
-    passing_block of = {p, b, &packed, same ? &packed : &recoded};
-    code = for_rows_together(&p->reader, b, p->crew, &packed, p->requantized ? NULL : recode_rows, &of);
-    if (code == REFUSED && !p->requantized)
-        memmove(p->why[0], p->why[crew_culprit(p->crew)], WHY_TEXT);
-    if (code == DONE && p->requantized)
-        code = requantize_block(p, b, &packed, &recoded);
-    if (code == DONE && p->requantized && p->writer && !has_place(p, p->why[0], rows, cols, &recoded))
-        code = REFUSED;
-    return code == DONE && p->writer ? write_together(p->writer, p->target, b, p->crew, of.to) : code;
+    block b;
+    block_at(&m->plan.blocks, piece, &b);
+    code = pass_block(p, m, &b);
+    return code == REFUSED && m->why[0] != '\0' && !p->looked_for ? fail_tensor(p->c, v->item, m->why) : code;
 }
 
-/* Goes through the matrix in blocks that both schemes can be divided into, and of eight rows, as some layouts want. */
-static int pass(const source *in, const item *i, passage *p)
+/* How many pieces a tensor has: blocks; others are copied as a whole. */
+static int count_pieces(const passage *p, const conversion *v, uint64_t *count)
 {
+    qz_packed_tensor packed;
+    qz_tensor t;
     rows_plan plan;
-    int code = open_packed(in, i, &p->reader);
+    *count = !v->elsewhere;
+    if (v->elsewhere || !v->item->packed)
+        return DONE;
+    at_tensor(v->item->name, v->item->name_length);
+    int code = source_tensor(&p->c->in, v->item, &t, &packed);
     if (code != DONE)
         return code;
-    const qz_packed_tensor *packed = &p->reader.packed;
-    if (p->requantized)
-        plan_rows(packed, packed->cols != 0 ? packed->cols : 1, &plan);
-    else
-        plan_codes(packed, column_unit(&packed->scheme, packed->cols, 1), p->layout, crew_size(p->crew), &plan);
-    if (!p->writer && !p->requantized && p->rows < plan.blocks.total[INNER])
-        plan_first_rows(p->rows, &plan);
-    const uint64_t *step = plan.blocks.step;
-    code = allocate_packed_blocks(&p->reader, &plan.blocks);
+    plan_tensor(p, &packed, &plan);
+    *count = block_count(&plan.blocks);
+    return DONE;
+}
+
+static int pass(passage *p, size_t count, void (*done)(void *context, size_t item))
+{
+    const crew_work work = {pass_piece, done, p};
+    crew_item *items = calloc(count, sizeof *items);
+    int code = items ? DONE : fail_memory();
+    for (size_t i = 0; i < count && code == DONE; i++)
+        code = count_pieces(p, &p->first[i], &items[i].pieces);
     if (code == DONE)
-        code = allocate_packed(p->to, step[OUTER] * step[INNER], step[COLUMN], &p->room);
-    if (code == DONE && p->requantized) {
-        p->values = allocate_block(&plan.blocks, sizeof *p->values);
-        code = p->values ? DONE : LIMIT;
-    }
-    if (code == DONE)
-        code = for_each_block(&plan.blocks, pass_block, p);
-    free(p->values);
-    free(p->room.codes);
-    close_packed(&p->reader);
+        code = crew_each(p->c->crew, items, count, &work);
+    for (unsigned i = 0; i < CREW_MOST; i++)
+        leave_tensor(&p->movers[i]);
+    free(items);
     return code;
 }
 
-int look_at_numbers(const converter *c, const conversion *v, const qz_scheme *to, char why[WHY_TEXT])
+int look_at_numbers(const converter *c, conversion *v, const qz_scheme *to, char why[WHY_TEXT])
 {
-    passage p = {.to = to, .layout = c->layout, .crew = c->crew, .rows = 8}; /* most that cannot be show it there */
-    int code = pass(&c->in, v->item, &p);
+    passage p = {.c = c, .first = v, .looked_for = to, .rows = 8}; /* most that cannot be show it there */
+    int code = pass(&p, 1, NULL);
     p.rows = UINT64_MAX;
     if (code == DONE)
-        code = pass(&c->in, v->item, &p);
-    memcpy(why, p.why[0], WHY_TEXT);
+        code = pass(&p, 1, NULL);
+    memcpy(why, p.movers[crew_culprit(c->crew)].why, WHY_TEXT);
     return code;
 }
 
@@ -188,43 +173,15 @@ int fail_tensor(const converter *c, const item *i, const char *why)
                 qz_escape(i->name, i->name_length, name, sizeof name), c->layout, why);
 }
 
-/* ---- the work ---- */
-
-/* The same, with values that are near to those that they were. */
-static int requantize_tensor(converter *c, conversion *v)
+static void tell_tensor(void *context, size_t i)
 {
-    float largest = 0;
-    passage p = {.to = &v->scheme,
-                 .layout = c->layout,
-                 .target = &v->target,
-                 .requantized = v,
-                 .pool = c->pool,
-                 .crew = c->crew};
-    v->stats = (qz_stats)QZ_STATS_INIT;
-    int code = DONE;
-    if (v->scheme.super_size == QZ_WHOLE_MATRIX && !v->neighbour) {
-        p.largest = &largest;
-        code = pass(&c->in, v->item, &p);
-    }
-    p.writer = c->writer;
-    if (code == DONE)
-        code = pass(&c->in, v->item, &p);
-    if (code != REFUSED || p.why[0][0] == '\0')
-        return code;
-    char name[NAME_TEXT];
-    return fail(REFUSED, "'%s' cannot lie in the layout %s, as it would be requantized: %s",
-                qz_escape(v->item->name, v->item->name_length, name, sizeof name), c->layout, p.why[0]);
+    const passage *p = context;
+    if (!p->first[i].elsewhere)
+        tell_converted(p->c, &p->first[i]);
 }
 
-int convert_tensor(converter *c, conversion *v)
+int convert_tensors(converter *c, size_t first, size_t count)
 {
-    passage p = {.to = &v->scheme, .layout = c->layout, .writer = c->writer, .target = &v->target, .crew = c->crew};
-    if (v->stays)
-        return copy_stored(&c->in, v->item->tensor, c->writer, v->index);
-    if (!v->item->packed)
-        return copy_tensor(&c->in, v->item->tensor, c->writer, v->index);
-    if (v->requantized)
-        return requantize_tensor(c, v);
-    int code = pass(&c->in, v->item, &p);
-    return code == REFUSED && p.why[0][0] != '\0' ? fail_tensor(c, v->item, p.why[0]) : code;
+    passage p = {.c = c, .first = &c->all[first]};
+    return pass(&p, count, tell_tensor);
 }

@@ -1,5 +1,5 @@
 /*
- * crew.c - several threads that work on pieces of a tensor
+ * crew.c - several threads that work on pieces of tensors
  *
  * The threads stay as long as the crew. Pieces are handed out in order, so that all before one that fails were begun,
  * and the failure that is told is the one that a single thread would have met.
@@ -13,6 +13,7 @@
 #include "output.h"
 
 enum { STACK = 8 << 20 }; /* of a thread, as in the library: some C libraries give it 128 KiB */
+static const uint64_t NONE = UINT64_MAX;
 
 typedef struct member {
     crew *of;
@@ -27,32 +28,54 @@ struct crew {
     member members[CREW_MOST];
 
     /* Of one call, under the lock. */
-    crew_work work;
-    void *context;
-    uint64_t next, count, failed; /* pieces; `failed` is `count` if none has */
-    unsigned busy;                /* members that look for pieces, but for the one that calls */
-    uint64_t calls;               /* made so far */
+    const crew_work *work;
+    crew_item *items;
+    size_t count, item, done; /* items; from which pieces are taken; of which all pieces are done */
+    uint64_t piece;           /* the next one of the item */
+    uint64_t begun, failed;   /* pieces of all items; `failed` is NONE if none has */
+    unsigned busy;            /* members that look for pieces, but for the one that calls */
+    uint64_t calls;           /* made so far */
     int ends;
     int code;
     unsigned culprit;
     failure first; /* of the piece that failed */
 };
 
+/* Whether there is a piece to begin: that of which c->item and c->piece speak. */
+static int has_piece(crew *c)
+{
+    while (c->item < c->count && c->piece == c->items[c->item].pieces) {
+        c->item++;
+        c->piece = 0;
+    }
+    return c->item < c->count && c->failed == NONE;
+}
+
+static void tell_done(crew *c)
+{
+    for (; c->done < c->count && c->items[c->done].left == 0; c->done++)
+        if (c->work->done)
+            c->work->done(c->work->context, c->done);
+}
+
 /* Works on pieces until there are no more. Called with the lock, and returns with it. */
 static void work_on(crew *c, unsigned number)
 {
-    while (c->next < c->count && c->failed == c->count) {
-        const uint64_t piece = c->next++;
+    while (has_piece(c)) {
+        const size_t item = c->item;
+        const uint64_t piece = c->piece++, place = c->begun++;
         failure found = {.happened = 0};
         pthread_mutex_unlock(&c->lock);
         keep_failures(&found);
-        int code = stop_requested() ? 128 + stop_requested() : c->work(c->context, number, piece);
+        int code = stop_requested() ? 128 + stop_requested() : c->work->piece(c->work->context, number, item, piece);
         keep_failures(NULL);
         pthread_mutex_lock(&c->lock);
-        if (code != DONE && piece < c->failed) {
+        if (code == DONE && --c->items[item].left == 0)
+            tell_done(c);
+        if (code != DONE && place < c->failed) {
             free(c->first.name);
             c->first = found;
-            c->failed = piece;
+            c->failed = place;
             c->code = code;
             c->culprit = number;
         } else {
@@ -132,16 +155,23 @@ unsigned crew_culprit(const crew *c)
     return c->culprit;
 }
 
-int crew_each(crew *c, uint64_t count, crew_work work, void *context)
+int crew_each(crew *c, crew_item *items, size_t count, const crew_work *work)
 {
+    uint64_t pieces = 0;
+    for (size_t i = 0; i < count; i++) {
+        items[i].left = items[i].pieces;
+        pieces += items[i].pieces < 2 - pieces ? items[i].pieces : 2 - pieces; /* two are as good as more */
+    }
     pthread_mutex_lock(&c->lock);
     c->work = work;
-    c->context = context;
-    c->next = 0;
-    c->count = c->failed = count;
+    c->items = items;
+    c->count = count;
+    c->item = c->done = 0;
+    c->piece = c->begun = 0;
+    c->failed = NONE;
     c->code = DONE;
     c->first = (failure){.happened = 0};
-    if (count > 1 && c->size > 1) {
+    if (pieces > 1 && c->size > 1) {
         c->busy = c->size - 1;
         c->calls++;
         pthread_cond_broadcast(&c->wake);
@@ -149,6 +179,8 @@ int crew_each(crew *c, uint64_t count, crew_work work, void *context)
     work_on(c, 0);
     while (c->busy != 0)
         pthread_cond_wait(&c->idle, &c->lock);
+    if (c->code == DONE)
+        tell_done(c); /* items at the end that have no pieces */
     const int code = c->code;
     pthread_mutex_unlock(&c->lock);
     if (c->first.happened)

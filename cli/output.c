@@ -418,6 +418,16 @@ void progress_add(uint64_t steps)
     pthread_mutex_unlock(&counting);
 }
 
+void progress_hold(void)
+{
+    pthread_mutex_lock(&counting);
+}
+
+void progress_go_on(void)
+{
+    pthread_mutex_unlock(&counting);
+}
+
 void progress_end(void)
 {
     clear_bar();

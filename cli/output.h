@@ -67,6 +67,9 @@ int output_end(int code);
 void progress_begin(const char *what, uint64_t total);
 void progress_add(uint64_t steps); /* by any thread */
 void progress_end(void);
+/* While another event is written, where several threads add to the progress. */
+void progress_hold(void);
+void progress_go_on(void);
 
 double seconds_now(void);
 

@@ -41,13 +41,12 @@ void plan_rows(const qz_packed_tensor *packed, uint64_t unit, rows_plan *out)
 
 enum { NEAR = 1 << 20, ACROSS = 1 << 24 }; /* codes of the first stay in a cache next to a processor */
 
-void plan_codes(const qz_packed_tensor *packed, uint64_t unit, const char *other_layout, unsigned threads,
-                rows_plan *out)
+void plan_codes(const qz_packed_tensor *packed, uint64_t unit, const char *other_layout, rows_plan *out)
 {
     const int across = qz_layout_is_across(packed->layout) || (other_layout && qz_layout_is_across(other_layout));
     plan_rows(packed, unit, out);
-    const uint64_t cols = out->blocks.step[COLUMN], near = threads > 1 ? 4 * NEAR : NEAR;
-    limit_rows(out, (across ? ACROSS : near) / (cols != 0 ? cols : 1));
+    const uint64_t cols = out->blocks.step[COLUMN];
+    limit_rows(out, (across ? ACROSS : NEAR) / (cols != 0 ? cols : 1));
 }
 
 void plan_first_rows(uint64_t rows, rows_plan *plan)
@@ -55,18 +54,6 @@ void plan_first_rows(uint64_t rows, rows_plan *plan)
     plan->grid.rows = plan->grid.size[plan->grid.dims - 1] = rows;
     plan->blocks.total[INNER] = rows;
     limit_rows(plan, plan->blocks.step[INNER]);
-}
-
-/* Pieces of a block of `rows` x `cols` that stay in a cache: rows of it or, `across`, columns in multiples of `unit`.
- * Returns how many there are. */
-static uint64_t piece_count(uint64_t rows, uint64_t cols, uint64_t unit, int across, uint64_t *step)
-{
-    const uint64_t total = across ? cols : rows, other = across ? rows : cols, least = across ? unit : 8;
-    *step = NEAR / (other != 0 ? other : 1);
-    *step = *step > least ? *step - *step % least : least;
-    if (across && unit >= cols)
-        *step = cols;
-    return *step != 0 ? total / *step + (total % *step != 0) : 0;
 }
 
 enum { ALIGNMENT = 8 };
@@ -119,19 +106,6 @@ qz_packed packed_row(const qz_scheme *scheme, const qz_packed *packed, uint64_t 
     return from;
 }
 
-/* The plain form from a column on, which begins a byte of codes and of zeros. Super scales of parts of rows are none
- * of layouts whose columns are pieces. */
-static qz_packed packed_column(const qz_scheme *scheme, const qz_packed *packed, uint64_t col)
-{
-    qz_packed from = *packed;
-    const uint64_t group = col / scheme->group_size, size = qz_dtype_size(scheme->scale_dtype);
-    from.codes = (char *)packed->codes + col / 2;
-    from.scales = (char *)packed->scales + group * size;
-    if (packed->zeros)
-        from.zeros = (char *)packed->zeros + (scheme->zero == QZ_ZERO_UINT4 ? group / 2 : group * size);
-    return from;
-}
-
 /* ---- reading ---- */
 
 int open_packed(const source *in, const item *i, packed_reader *out)
@@ -162,105 +136,27 @@ static int validate_packed(const packed_reader *r, const qz_packed *packed, uint
     return result == QZ_OK ? DONE : fail_part(result, &p, &detail);
 }
 
-int read_packed(packed_reader *r, uint64_t row, uint64_t rows, uint64_t col, uint64_t cols, qz_packed *out)
+int read_packed_block(packed_reader *r, const block *b, int numbers, qz_packed *out)
 {
-    const qz_scheme *scheme = &r->packed.scheme;
+    const uint64_t rows = b->count[INNER], col = b->first[COLUMN], cols = b->count[COLUMN];
     qz_file_error error = QZ_FILE_ERROR_INIT;
     qz_sizes sizes;
     *out = r->memory;
-    int code = shape_packed(scheme, cols, out, &sizes);
+    int code = shape_packed(&r->packed.scheme, cols, out, &sizes);
     if (code != DONE)
         return code;
-    if (qz_packed_read(r->file, &r->packed, row, rows, col, cols, out, &error) != QZ_FILE_OK)
+    qz_packed to = *out;
+    if (numbers)
+        to.codes = NULL;
+    if (qz_packed_read(r->file, &r->packed, b->row, rows, col, cols, &to, &error) != QZ_FILE_OK)
         return fail_file(&error);
-    return validate_packed(r, out, row, rows, col, cols);
+    return validate_packed(r, out, b->row, rows, col, cols);
 }
 
-/* A block that a crew reads or writes in pieces. */
-typedef struct block_move {
-    packed_reader *reader; /* NULL: it is written */
-    qz_writer *writer;
-    const qz_packed_tensor *tensor;
-    const block *of;
-    const qz_packed *memory;
-    int numbers; /* without codes */
-    int across;
-    uint64_t step;
-} block_move;
-
-static int move_piece(void *context, unsigned member, uint64_t piece)
+int read_packed(packed_reader *r, uint64_t row, uint64_t rows, uint64_t col, uint64_t cols, qz_packed *out)
 {
-    (void)member;
-    const block_move *m = context;
-    const uint64_t first = piece * m->step, rows = m->of->count[INNER], cols = m->of->count[COLUMN];
-    const uint64_t left = (m->across ? cols : rows) - first, n = left < m->step ? left : m->step;
-    const uint64_t row = m->across ? 0 : first, col = m->across ? first : 0;
-    const uint64_t some_rows = m->across ? rows : n, some_cols = m->across ? n : cols;
-    const qz_scheme *scheme = &m->tensor->scheme;
-    qz_packed at = m->across ? packed_column(scheme, m->memory, col) : packed_row(scheme, m->memory, row);
-    uint64_t super;
-    if (m->reader && piece != 0 && scheme->super_size == QZ_WHOLE_MATRIX)
-        at.supers = &super; /* the first piece reads the one of all into its place */
-    if (m->numbers)
-        at.codes = NULL;
-    if (!m->reader)
-        return write_packed(m->writer, m->tensor, m->of->row + row, some_rows, m->of->first[COLUMN] + col, some_cols,
-                            &at);
-    qz_file_error error = QZ_FILE_ERROR_INIT;
-    qz_file_result result = qz_packed_read(m->reader->file, m->tensor, m->of->row + row, some_rows,
-                                           m->of->first[COLUMN] + col, some_cols, &at, &error);
-    return result == QZ_FILE_OK ? DONE : fail_file(&error);
-}
-
-static int move_together(block_move *m, crew *c)
-{
-    const uint64_t cols = m->of->count[COLUMN], unit = column_unit(&m->tensor->scheme, m->tensor->cols, 1);
-    m->across = qz_layout_is_across(m->tensor->layout);
-    return crew_each(c, piece_count(m->of->count[INNER], cols, unit, m->across, &m->step), move_piece, m);
-}
-
-int read_together(packed_reader *r, const block *b, crew *c, int numbers, qz_packed *out)
-{
-    qz_sizes sizes;
-    *out = r->memory;
-    int code = shape_packed(&r->packed.scheme, b->count[COLUMN], out, &sizes);
-    block_move m = {.reader = r, .tensor = &r->packed, .of = b, .memory = out, .numbers = numbers};
-    return code == DONE ? move_together(&m, c) : code;
-}
-
-int write_together(qz_writer *writer, const qz_packed_tensor *target, const block *b, crew *c, const qz_packed *packed)
-{
-    block_move m = {.writer = writer, .tensor = target, .of = b, .memory = packed};
-    int code = move_together(&m, c);
-    block_done(b);
-    return code;
-}
-
-/* Rows of a block that was read, which the members of a crew look at. */
-typedef struct look {
-    const packed_reader *reader;
-    const block *of;
-    const qz_packed *packed;
-    uint64_t step;
-    rows_work work;
-    void *context;
-} look;
-
-static int look_at_rows(void *context, unsigned member, uint64_t piece)
-{
-    const look *l = context;
-    const qz_scheme *scheme = &l->reader->packed.scheme;
-    const uint64_t first = piece * l->step, left = l->of->count[INNER] - first, rows = left < l->step ? left : l->step;
-    const qz_packed from = packed_row(scheme, l->packed, first);
-    int code = validate_packed(l->reader, &from, l->of->row + first, rows, l->of->first[COLUMN], l->of->count[COLUMN]);
-    return code == DONE && l->work ? l->work(l->context, member, first, rows) : code;
-}
-
-int for_rows_together(const packed_reader *r, const block *b, crew *c, const qz_packed *packed, rows_work work,
-                      void *context)
-{
-    look l = {.reader = r, .of = b, .packed = packed, .work = work, .context = context};
-    return crew_each(c, piece_count(b->count[INNER], b->count[COLUMN], 1, 0, &l.step), look_at_rows, &l);
+    const block b = {.row = row, .first = {[COLUMN] = col}, .count = {[INNER] = rows, [COLUMN] = cols}};
+    return read_packed_block(r, &b, 0, out);
 }
 
 int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype, qz_pool *pool)
@@ -314,7 +210,7 @@ static int pass_block(void *context, const block *b)
 {
     passage *p = context;
     qz_packed packed;
-    int code = read_packed(&p->reader, b->row, b->count[INNER], b->first[COLUMN], b->count[COLUMN], &packed);
+    int code = read_packed_block(&p->reader, b, 0, &packed);
     return code == DONE && p->writer ? write_packed_block(p->writer, p->target, b, &packed) : code;
 }
 
@@ -326,7 +222,7 @@ static int pass(const source *in, const item *i, passage *p)
     if (code != DONE)
         return code;
     const qz_packed_tensor *packed = &p->reader.packed;
-    plan_codes(packed, column_unit(&packed->scheme, packed->cols, p->writer != NULL), NULL, 1, &plan);
+    plan_codes(packed, column_unit(&packed->scheme, packed->cols, p->writer != NULL), NULL, &plan);
     code = allocate_packed_blocks(&p->reader, &plan.blocks);
     if (code == DONE)
         code = for_each_block(&plan.blocks, pass_block, p);

@@ -5,7 +5,6 @@
 #define QZ_CLI_PACKED_BLOCK_H
 
 #include "block.h"
-#include "crew.h"
 #include "source.h"
 
 /* The columns at which a matrix of that scheme may be divided. */
@@ -20,9 +19,8 @@ typedef struct rows_plan {
 
 void plan_rows(const qz_packed_tensor *packed, uint64_t unit, rows_plan *out);
 /* The same for blocks of codes alone. Where rows lie across the file of the tensor, or in another layout (NULL: there is
- * none), blocks are larger, so that what is read and written at once is longer; so they are for several threads, which share a block. */
-void plan_codes(const qz_packed_tensor *packed, uint64_t unit, const char *other_layout, unsigned threads,
-                rows_plan *out);
+ * none), blocks are larger, so that what is read and written at once is longer. */
+void plan_codes(const qz_packed_tensor *packed, uint64_t unit, const char *other_layout, rows_plan *out);
 
 /* Only the first rows, a multiple of eight, of what was planned. */
 void plan_first_rows(uint64_t rows, rows_plan *plan);
@@ -53,15 +51,8 @@ void close_packed(packed_reader *r);
  * does not is named. *out is what was read, in the reader's room. */
 int read_packed(packed_reader *r, uint64_t row, uint64_t rows, uint64_t col, uint64_t cols, qz_packed *out);
 
-/* The same by a crew, without the check, of a block of a rows_plan: in pieces that are rows or, where rows lie across
- * the file, columns. `numbers`: codes are left out. */
-int read_together(packed_reader *r, const block *b, crew *c, int numbers, qz_packed *out);
-int write_together(qz_writer *writer, const qz_packed_tensor *target, const block *b, crew *c, const qz_packed *packed);
-
-/* Checks what was read so, and calls `work` for rows of it that were found right, those from `first` on of the block. */
-typedef int (*rows_work)(void *context, unsigned member, uint64_t first, uint64_t rows);
-int for_rows_together(const packed_reader *r, const block *b, crew *c, const qz_packed *packed, rows_work work,
-                      void *context);
+/* The same of a block of a rows_plan. `numbers`: codes are left out. */
+int read_packed_block(packed_reader *r, const block *b, int numbers, qz_packed *out);
 
 /* Reads a block and decodes it into `values`, which are in the buffer strides of the block. */
 int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype, qz_pool *pool);

@@ -46,6 +46,11 @@ void results_begin_tensor(const results *r, size_t i)
     tensor_start = seconds_now();
 }
 
+void results_begin_tensors(void)
+{
+    tensor_start = seconds_now();
+}
+
 void results_tensor(const results *r, size_t i)
 {
     at_tensor(NULL, 0);
@@ -55,6 +60,7 @@ void results_tensor(const results *r, size_t i)
     r->tensor(r->of, i);
     json_real("seconds", seconds_now() - tensor_start);
     event_end();
+    tensor_start = seconds_now();
 }
 
 void results_list(const results *r)

@@ -30,6 +30,8 @@ void results_start(const settings *s);
 void results_plan(const results *r, uint64_t bytes);
 /* A tensor is begun, which failures then name; it is done. */
 void results_begin_tensor(const results *r, size_t i);
+/* The same for several that are worked on at a time: the seconds of each are those since the one before. */
+void results_begin_tensors(void);
 void results_tensor(const results *r, size_t i);
 /* All is done, with that exit code: the last event, or the one object. */
 void results_end(const results *r, int code);

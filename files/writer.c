@@ -6,6 +6,7 @@
  */
 #include "writer.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,20 +205,14 @@ qz_file_result qz_writer_preset(qz_writer *writer, size_t tensor, const void *da
     return QZ_FILE_OK;
 }
 
-/* Writes elements in the byte order of files. */
-static qz_file_result put(qz_writer *writer, qz_slot *slot, uint64_t first, uint64_t count, const void *src,
-                          qz_file_error *error)
+/* Writes elements in the byte order of files; 0 if that failed, with errno. */
+static int put_elements(const qz_writer *writer, qz_slot *slot, uint64_t first, uint64_t count, const void *src,
+                        int in_order)
 {
-    size_t each = qz_element_size(slot->tensor.element);
-    int in_order = first == slot->next;
-    int swap = each > 1 && qz_big_endian();
+    const size_t each = qz_element_size(slot->tensor.element);
+    const int swap = each > 1 && qz_big_endian();
     unsigned char turned[4096];
     const char *from = src;
-    if (count != 0 && writer->container->select) {
-        writer->failed = writer->container->select(writer, slot, error);
-        if (writer->failed != QZ_FILE_OK)
-            return writer->failed;
-    }
     while (count != 0) {
         size_t n = (size_t)(swap && count > sizeof turned / each ? sizeof turned / each : count);
         const void *piece = from;
@@ -227,16 +222,39 @@ static qz_file_result put(qz_writer *writer, qz_slot *slot, uint64_t first, uint
             piece = turned;
         }
         if (!qz_pwrite_all(writer->output.fd, piece, n * each, slot->offset + first * each))
-            return writer->failed = qz_fail_errno(error, writer->output.label, "write");
+            return 0;
         if (in_order && writer->container->wrote)
             writer->container->wrote(slot, piece, n * each);
         first += n;
         count -= n;
-        slot->written += n;
         from += n * each;
     }
+    return 1;
+}
+
+/* Called with the lock, which is released meanwhile if `may_release` allows it and no checksum and no choice of a file
+ * depends on the order: then others write, too. */
+static qz_file_result put(qz_writer *writer, qz_slot *slot, uint64_t first, uint64_t count, const void *src,
+                          int may_release, qz_file_error *error)
+{
+    const int in_order = first == slot->next;
+    const int any_order = may_release && !writer->container->wrote && !writer->container->select;
+    if (count != 0 && writer->container->select) {
+        writer->failed = writer->container->select(writer, slot, error);
+        if (writer->failed != QZ_FILE_OK)
+            return writer->failed;
+    }
+    if (any_order)
+        pthread_mutex_unlock(&writer->writes);
+    const int good = put_elements(writer, slot, first, count, src, in_order), system = errno;
+    if (any_order)
+        pthread_mutex_lock(&writer->writes);
+    errno = system;
+    if (!good)
+        return writer->failed = qz_fail_errno(error, writer->output.label, "write");
+    slot->written += count;
     if (in_order)
-        slot->next = first;
+        slot->next = first + count;
     else
         slot->disordered = 1;
     return QZ_FILE_OK;
@@ -251,7 +269,7 @@ static qz_file_result lay_out(qz_writer *writer, qz_file_error *error)
     for (size_t i = 0; i < writer->count && writer->failed == QZ_FILE_OK; i++) {
         qz_slot *slot = &writer->slots[i];
         if (slot->preset && qz_writer_makes(writer, slot))
-            writer->failed = put(writer, slot, 0, slot->tensor.count, slot->preset, error);
+            writer->failed = put(writer, slot, 0, slot->tensor.count, slot->preset, 0, error);
     }
     return writer->failed;
 }
@@ -273,7 +291,7 @@ static qz_file_result write_elements(qz_writer *writer, size_t tensor, uint64_t 
     if (!qz_writer_makes(writer, &writer->slots[tensor]))
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
                        "tensor %zu lies in another part of the folder", tensor);
-    return put(writer, &writer->slots[tensor], first, count, src, error);
+    return put(writer, &writer->slots[tensor], first, count, src, 1, error);
 }
 
 qz_file_result qz_write(qz_writer *writer, size_t tensor, uint64_t first, uint64_t count, const void *src,

@@ -303,8 +303,8 @@ static void give_piece(const qz_form *form, qz_order order, const piece *p, cons
         qz_transpose_nibbles(&src, strip + p->right * r->bytes + p->at / 2, r->bytes);
         break;
     case QZ_ORDER_DOWN:
-        qz_transpose(p->data, p->stride, (size_t)p->rows, p->stride / 4, 4, strip + p->right / 8 * r->bytes + p->at * 4,
-                     r->bytes);
+        qz_transpose_words(p->data, p->stride, (size_t)p->rows, (size_t)(p->count / 8 + (p->count % 8 != 0)),
+                           p->left.flip, strip + p->right / 8 * r->bytes + p->at * 4, r->bytes);
         break;
     case QZ_ORDER_DOWN_ROWS:
         memset(across, 0, (size_t)p->count * bytes);
@@ -364,7 +364,8 @@ static qz_file_result write_nibbles(const sheet *s, const qz_form *form, qz_orde
                     p.data = src + (row + at) * stride + (col + right) / 2;
                     p.stride = stride;
                     p.left = changed;
-                    if (order != QZ_ORDER_ACROSS || changed.swap || changed.add != 0)
+                    const int as_it_is = order == QZ_ORDER_ACROSS || (order == QZ_ORDER_DOWN && p.count % 8 == 0);
+                    if (!as_it_is || changed.swap || changed.add != 0)
                         take_piece(&p, memory, order == QZ_ORDER_DOWN || s->each == 4 ? (used + 3) / 4 * 4 : used);
                     give_piece(form, order, &p, &r, strip);
                 }

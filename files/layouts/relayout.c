@@ -87,23 +87,39 @@ static void turn_piece(const piece *p, size_t unit, unsigned char *dst, size_t d
         turn_either(p, 1, dst, dst_stride);
 }
 
-void qz_transpose(const void *src, size_t src_stride, size_t rows, size_t cols, size_t unit, void *dst,
-                  size_t dst_stride)
+/* The bits of `flip` change in each byte. */
+static inline void transpose(const piece *all, size_t unit, unsigned char flip, unsigned char *dst, size_t dst_stride)
 {
     unsigned char near[LINES * LINE];
-    size_t side = LINE / unit;
-    for (size_t r = 0; r < rows; r += LINES)
-        for (size_t c = 0; c < cols; c += side) {
-            piece p = {(const unsigned char *)src + r * src_stride + c * unit, src_stride, least(LINES, rows - r),
-                       least(side, cols - c)};
-            for (size_t i = 0; i < p.n && src_stride > NEAR; i++)
-                memcpy(near + i * LINE, p.at + i * src_stride, p.m * unit);
-            if (src_stride > NEAR) {
+    const size_t side = LINE / unit;
+    const int far = all->stride > NEAR || flip != 0;
+    for (size_t r = 0; r < all->n; r += LINES)
+        for (size_t c = 0; c < all->m; c += side) {
+            piece p = {all->at + r * all->stride + c * unit, all->stride, least(LINES, all->n - r),
+                       least(side, all->m - c)};
+            for (size_t i = 0; i < p.n && far; i++)
+                for (size_t k = 0; k < p.m * unit; k++)
+                    near[i * LINE + k] = p.at[i * all->stride + k] ^ flip;
+            if (far) {
                 p.at = near;
                 p.stride = LINE;
             }
-            turn_piece(&p, unit, (unsigned char *)dst + c * dst_stride + r * unit, dst_stride);
+            turn_piece(&p, unit, dst + c * dst_stride + r * unit, dst_stride);
         }
+}
+
+void qz_transpose(const void *src, size_t src_stride, size_t rows, size_t cols, size_t unit, void *dst,
+                  size_t dst_stride)
+{
+    const piece all = {src, src_stride, rows, cols};
+    transpose(&all, unit, 0, dst, dst_stride);
+}
+
+void qz_transpose_words(const void *src, size_t src_stride, size_t rows, size_t words, int flip, void *dst,
+                        size_t dst_stride)
+{
+    const piece all = {src, src_stride, rows, words};
+    transpose(&all, 4, flip ? 0x88 : 0, dst, dst_stride);
 }
 
 /* ---- nibbles ---- */

@@ -18,6 +18,10 @@
 void qz_transpose(const void *src, size_t src_stride, size_t rows, size_t cols, size_t unit, void *dst,
                   size_t dst_stride);
 
+/* The same of words of eight nibbles; `flip` is to change between two's complement and codes that are 8 more. */
+void qz_transpose_words(const void *src, size_t src_stride, size_t rows, size_t words, int flip, void *dst,
+                        size_t dst_stride);
+
 /* Rows of nibbles: columns `first` to `first` + `cols` of each. Of eight rows or columns the even ones may stand before
  * the odd ones, 0 2 4 6 1 3 5 7, as in the words of AWQ: whole eights of rows then, and words begin
  * with column 0. */

@@ -1061,15 +1061,36 @@ def test_threads_write_the_same_bytes(run: Run, tmp_path: Path, scheme: str, lay
     assert len(written) == 1
 
 
+def test_threads_tell_of_tensors_in_order(run: Run, tmp_path: Path) -> None:
+    """Small tensors that are done long before a large one, and one that is copied."""
+    random = np.random.default_rng(SEED)
+    shapes = {f"l{i}.weight": (4096, 1024) if i == 1 else (32, 64) for i in range(40)}
+    model = {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    model["z.norm"] = np.ones(300000, np.float32)
+    np.savez(tmp_path / "in.npz", **model)
+    run("encode", "in.npz", "own.safetensors", "--quiet", "--exclude", "z.norm")
+    for threads in THREADS:
+        command = ["convert", "own.safetensors", f"out{threads}.safetensors", "--to", "gptq", "--jsonl"]
+        events = [json.loads(line) for line in run(*command, "--threads", threads).stdout.splitlines()]
+        told = [event for event in events if event["event"] == "tensor"]
+        assert [event["number"] for event in told] == list(range(1, len(model) + 1))
+        assert {event["name"]: event["action"] for event in told} == {
+            name: "copy" if name == "z.norm" else "convert" for name in model
+        }
+        assert sum(event["seconds"] for event in told) <= events[-1]["seconds"]
+
+
 @pytest.mark.parametrize("layout", ["compressed-tensors", "gptq_v2"])
 def test_threads_blame_the_first_bad_group(run: Run, tmp_path: Path, layout: str) -> None:
-    """Whichever thread is first to find one, in every piece from some row on."""
+    """Whichever thread is first to find one, in every piece from some row on, and in all tensors after it."""
     random = np.random.default_rng(SEED)
-    np.savez(tmp_path / "in.npz", w=random.standard_normal((4096, 1024), np.float32))
+    shapes = {"v": (64, 1024), "w": (4096, 1024), "x": (64, 1024), "y": (64, 1024)}
+    np.savez(tmp_path / "in.npz", **{n: random.standard_normal(s, np.float32) for n, s in shapes.items()})
     run("encode", "in.npz", "own.npz", "--scheme", "uint4", "--method", "minmax", "--quiet")
     parts = dict(np.load(tmp_path / "own.npz"))
     parts["w.scales"][777::7, 5] = np.inf
-    np.savez(tmp_path / "bad.npz", **{name.replace("w.", "w.weight."): x for name, x in parts.items()})
+    parts["x.scales"][0] = parts["y.scales"][0] = np.inf
+    np.savez(tmp_path / "bad.npz", **{name.replace(".", ".weight.", 1): x for name, x in parts.items()})
     told = set()
     for threads in [*THREADS, *THREADS[1:]] * 3:
         command = ["convert", "bad.npz", "out.safetensors", "--to", layout, "--quiet", "--json"]
