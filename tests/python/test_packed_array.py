@@ -1069,3 +1069,18 @@ def test_compare_refuses() -> None:
         quantize.compare(np.ones((2, 3)), x)
     x[1, 1] = 1e100  # compared in double
     assert quantize.compare(x, q).max_error == pytest.approx(1e100)
+
+
+@pytest.mark.parametrize("cols", [1, 2, 8, 31, 33, 40, 63, 64, 96, 517, 1000])
+@pytest.mark.parametrize("first", [1.0, -1.0])
+def test_first_of_two_extremes(cols: int, first: float) -> None:
+    """The first largest magnitude gives a scale its sign, also in a group that is cut short."""
+    rng = np.random.default_rng(cols)
+    x = rng.uniform(-0.5, 0.5, (3, cols)).astype(np.float32)
+    for start in range(0, cols, 32):
+        length = min(32, cols - start)
+        i, k = sorted(rng.choice(length, 2, replace=False)) if length >= 2 else (0, 0)
+        x[:, start + k], x[:, start + i] = -first, first
+    for dtype in (np.float32, np.float16):
+        q = quantize.quantize_array(x.astype(dtype), "int4", method="absmax")
+        assert np.all(q.scales == np.float32(first / -8))
