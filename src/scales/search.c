@@ -182,12 +182,18 @@ static void search_pairs(const struct qz_encoder *encoder, struct block *block, 
                                  block->rule.scale ? &block->rule : NULL, block->scale, block->zero, &block->error);
 }
 
-/* What candidates in integers make of a block without weights; the ordinary candidates decide where these cannot. */
+/* Whether groups are searched in integers first. */
+static int is_fixed(const struct qz_encoder *encoder, const float *w)
+{
+    return encoder->fixed.count > 0 && !w;
+}
+
+/* What candidates in integers make of a block; floats decide where these cannot. */
 static void search_fixed(const struct qz_encoder *encoder, struct block *block)
 {
     const struct qz_look look = {block->v, NULL, block->length, block->low, block->high};
     uint8_t sure[QZ_BLOCK], all = 1;
-    float begin[QZ_BLOCK];
+    float begin[QZ_BLOCK], scale[QZ_BLOCK];
     memcpy(begin, block->scale, sizeof begin);
     encoder->view->kernels->search_fixed(&encoder->fixed, &look, block->unit, block->other, block->scale, &block->gains,
                                          sure);
@@ -196,7 +202,6 @@ static void search_fixed(const struct qz_encoder *encoder, struct block *block)
     if (all)
         return;
     const struct qz_gains gains = block->gains;
-    float scale[QZ_BLOCK];
     memcpy(scale, block->scale, sizeof scale);
     memcpy(block->scale, begin, sizeof begin);
     search_scales(encoder, block, NULL, QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
@@ -211,7 +216,7 @@ static void search_fixed(const struct qz_encoder *encoder, struct block *block)
 
 static void search_usual(const struct qz_encoder *encoder, struct block *block, const float *w)
 {
-    if (encoder->fixed.count > 0 && !w)
+    if (is_fixed(encoder, w))
         search_fixed(encoder, block);
     else if (is_symmetric(encoder))
         search_scales(encoder, block, w, w ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
@@ -595,6 +600,25 @@ static void search_many(const struct pass *pass)
     try_entries(pass);
 }
 
+/* Tries the ordinary candidates in floats, of groups whose gain was found in integers: others will be compared with it to
+ * the last bits of float32. */
+static void search_in_floats(const struct pass *pass)
+{
+    struct block *block = pass->block;
+    struct specials *specials = pass->specials;
+    float begin[QZ_BLOCK];
+    fill_specials(pass);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        size_t k = l < block->count ? l : 0;
+        begin[l] = pass->source->begin[block->group[k]] / block->unit[k];
+        specials->gain[block->item[k]] = -INFINITY;
+    }
+    search_more(pass, QZ_CANDIDATES_UNWEIGHTED, begin);
+    for (size_t l = 0; l < block->count; l++)
+        if (block->gains.best[l] - block->gains.other[l] <= block->gains.energy[l] * QZ_CLOSE)
+            specials->suspicion[block->item[l]] |= QZ_SUSPECT_CLOSE;
+}
+
 /* Tries the scales of a few steps of the super scale. */
 static void search_steps(const struct pass *pass)
 {
@@ -650,6 +674,11 @@ static void search_specials(const struct pass *pass)
         struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, specials->group[i]);
         specials->suspicion[i] = (uint8_t)qz_look_at_values(pass->encoder, &source, specials->suspicion[i]);
     }
+    size_t again = 0;
+    for (size_t i = 0; i < specials->count && pass->encoder->fixed.count > 0; i++)
+        if (specials->suspicion[i] && !is_weighted(pass->source, specials->group[i]))
+            some[again++] = (uint16_t)i;
+    for_each_block(pass, some, again, specials->group, search_in_floats);
     for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
         size_t count = 0;
         for (size_t i = 0; i < specials->count; i++)
