@@ -550,17 +550,22 @@ static void fill_specials(const struct pass *pass)
     fill_block(pass->encoder, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
 }
 
+/* Scales of the block's groups, of which `from` has those of a run, divided by their units: where candidates begin. */
+static void begin_from(const struct block *block, const float *from, float begin[QZ_BLOCK])
+{
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        size_t k = l < block->count ? l : 0;
+        begin[l] = from[block->group[k]] / block->unit[k];
+    }
+}
+
 /* Tries candidates where the largest value meets a code, and then about the best so far, of groups that are laid out. */
 static void try_entries(const struct pass *pass)
 {
     const struct block *block = pass->block;
     float begin[QZ_BLOCK];
     for (int list = QZ_CANDIDATES_ENTRIES; list <= QZ_CANDIDATES_NEAR; list++) {
-        const float *from = list == QZ_CANDIDATES_ENTRIES ? pass->source->begin : pass->groups->scale;
-        for (size_t l = 0; l < QZ_BLOCK; l++) {
-            size_t k = l < block->count ? l : 0;
-            begin[l] = from[block->group[k]] / block->unit[k];
-        }
+        begin_from(block, list == QZ_CANDIDATES_ENTRIES ? pass->source->begin : pass->groups->scale, begin);
         search_more(pass, list, begin);
     }
 }
@@ -581,10 +586,10 @@ static void search_many(const struct pass *pass)
     float begin[QZ_BLOCK], plain[QZ_BLOCK];
     int apart = 0;
     fill_specials(pass);
+    begin_from(block, pass->source->begin, plain);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         size_t k = l < block->count ? l : 0;
         float share = sqrtf(pass->specials->spread[block->item[k]]) / 2.7f;
-        plain[l] = pass->source->begin[block->group[k]] / block->unit[k];
         begin[l] = share > 1.25f ? plain[l] / share : plain[l];
         apart |= share > 1.25f;
     }
@@ -608,11 +613,9 @@ static void search_in_floats(const struct pass *pass)
     struct specials *specials = pass->specials;
     float begin[QZ_BLOCK];
     fill_specials(pass);
-    for (size_t l = 0; l < QZ_BLOCK; l++) {
-        size_t k = l < block->count ? l : 0;
-        begin[l] = pass->source->begin[block->group[k]] / block->unit[k];
-        specials->gain[block->item[k]] = -INFINITY;
-    }
+    begin_from(block, pass->source->begin, begin);
+    for (size_t l = 0; l < block->count; l++)
+        specials->gain[block->item[l]] = -INFINITY;
     search_more(pass, QZ_CANDIDATES_UNWEIGHTED, begin);
     for (size_t l = 0; l < block->count; l++)
         if (block->gains.best[l] - block->gains.other[l] <= block->gains.energy[l] * QZ_CLOSE)
