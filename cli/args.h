@@ -50,6 +50,7 @@ typedef struct output_options {
 typedef struct limit_options {
     uint64_t max_header, max_ratio, max_bytes, max_table;
     int void2_bfloat16, allow_trailing;
+    int alone; /* no option: a part of a model in several files is read without the others */
 } limit_options;
 
 /* What is told. */

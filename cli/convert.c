@@ -227,26 +227,6 @@ static int start_threads(converter *c)
     return code == DONE && !c->crew ? LIMIT : code;
 }
 
-/* A layout that outputs can have. */
-static int check_layout(const char *layout)
-{
-    const char *names[32], *name, *more = "";
-    char list[300] = "", shown[NAME_TEXT];
-    size_t n = 0;
-    if (qz_layout_is_written(layout))
-        return DONE;
-    for (size_t i = 0; n < 32 && (name = qz_layout_at(i)) != NULL; i++) {
-        if (qz_layout_is_written(name))
-            names[n++] = name;
-        else if (strcmp(name, layout) == 0)
-            more = "the layout is only read; ";
-    }
-    for (size_t i = 0; i < n; i++)
-        list_words(list, sizeof list, names[i], i + 1 == n);
-    return fail(USAGE, "--to '%s': %sthe value must be %s%s", qz_escape(layout, strlen(layout), shown, sizeof shown),
-                more, list, strcmp(layout, "onnx") == 0 ? "; the Python package writes ONNX (quantize.onnx)" : "");
-}
-
 /* The error that was added to tensors whose values are not the same. */
 static void print_errors(const converter *c, size_t count)
 {
@@ -273,20 +253,12 @@ static int keeps_codes(const void *of, size_t i)
     return ((const converter *)of)->all[i].stays;
 }
 
-/* Whether the output can have the layout, which is known before its numbers are looked at. */
-static int check_output(const converter *c)
-{
-    char shown[NAME_TEXT], why[WHY_TEXT];
-    const char *path = c->s->files[1], *wrong = qz_layout_refuses_output(c->layout, path, why, sizeof why);
-    return wrong ? fail(USAGE, "%s: %s", qz_escape(path, strlen(path), shown, sizeof shown), wrong) : DONE;
-}
-
 int run_convert(const settings *s)
 {
-    converter c = {.s = s, .layout = s->output.to};
+    converter c = {.s = s};
     double start = seconds_now();
     size_t packed = 0, requantized = 0;
-    int code = c.layout ? check_layout(c.layout) : DONE;
+    int code = target_check_layout(s);
     if (code == DONE)
         code = part_of_options(s, &c.part);
     if (code == DONE)
@@ -295,10 +267,8 @@ int run_convert(const settings *s)
         code = resume_check(s);
     if (code == DONE)
         code = source_open_quietly(s, s->files[0], &c.in);
-    if (code == DONE && !c.layout && !(c.layout = target_layout(s, &c.in)))
+    if (code == DONE && !(c.layout = target_layout(s, &c.in)))
         code = fail(USAGE, "the output has no layout of quantized tensors; name one with --to");
-    if (code == DONE)
-        code = check_output(&c);
     if (code == DONE && s->output.choices)
         code = choices_open(&c);
     if (code == DONE)

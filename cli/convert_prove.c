@@ -250,12 +250,14 @@ int prove(converter *c)
 int prove_part(converter *c)
 {
     source out = {0};
+    settings alone = *c->s;
     const size_t room = strlen(c->s->files[1]) + strlen(c->made.name) + 2;
     char *path = malloc(room);
     if (!path)
         return fail_memory();
     snprintf(path, room, "%s/%s", c->s->files[1], c->made.name);
-    int code = source_open_quietly(c->s, path, &out);
+    alone.limits.alone = 1;
+    int code = source_open_quietly(&alone, path, &out);
     if (code == DONE)
         code = prove_all(c, &out);
     source_close(&out);

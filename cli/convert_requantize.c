@@ -3,7 +3,6 @@
  */
 #include "convert.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,28 +23,13 @@ typedef struct requantizer {
     char why[WHY_TEXT];
 } requantizer;
 
-/* The super scale, or the next larger one that the layout has a place for. */
-static float neighbour_of(const converter *c, const qz_scheme *to, float super)
-{
-    enum { TRIES = 100 };
-    uint64_t code = 0, scale = 0;
-    char why[200];
-    const qz_packed packed = {.codes = &code, .scales = &scale, .supers = &super};
-    for (int i = 0; i < TRIES && qz_layout_refuses_block(c->layout, to, 1, 1, &packed, why, sizeof why); i++)
-        super = nextafterf(super, INFINITY);
-    return super;
-}
-
 /* The same codes and scales with a super scale that has a place. */
 static qz_result take_neighbour(requantizer *q, const qz_packed *from, const qz_packed *to, const qz_matrix *values,
                                 qz_stats *stats, qz_detail *detail)
 {
     const qz_scheme *scheme = &q->of->scheme;
-    float super;
-    memcpy(&super, from->supers, sizeof super);
-    super = neighbour_of(q->c, scheme, super);
     recode_block(scheme, from, scheme, to, values->rows, values->cols, q->why, WHY_TEXT); /* all is as it is */
-    memcpy(to->supers, &super, sizeof super);
+    place_super(q->c->layout, scheme, to);
     return qz_compare(scheme, to, values, q->c->pool, stats, detail);
 }
 

@@ -92,6 +92,7 @@ static int open_output(void *of)
     const qz_file *inputs[MOST_INPUTS];
     size_t count = list_inputs(e, inputs);
     qz_create_options options = target_options(e->s, inputs, count);
+    options.layout = e->s->output.to;
     options.part = e->part;
     int code = target_open(e->s, &e->in, &options, &e->writer);
     for (size_t i = 0; i < e->in.count && code == DONE; i++)
@@ -100,7 +101,8 @@ static int open_output(void *of)
         at_tensor(NULL, 0);
     char description[DESCRIPTION_TEXT];
     if (code == DONE && (e->part == 0 || is_rest(e->s)))
-        code = target_copy_beside(e->s, &e->in, e->writer, describe(e, description));
+        code = target_copy_beside(e->s, &e->in, e->writer,
+                                  strcmp(e->layout, "own") == 0 ? describe(e, description) : NULL);
     return code == DONE && e->s->output.part ? choose_part(&parts) : code;
 }
 
@@ -187,7 +189,9 @@ static int keeps(const void *of, size_t i)
 int run_encode(const settings *s)
 {
     encoder e = {.s = s};
-    int code = part_of_options(s, &e.part);
+    int code = target_check_layout(s);
+    if (code == DONE)
+        code = part_of_options(s, &e.part);
     if (code == DONE)
         code = report_check(s);
     if (code == DONE)

@@ -4,6 +4,7 @@
 #include "encode.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "resume.h"
 
@@ -12,6 +13,7 @@ static int key(const void *of, sha256 *h)
     const encoder *e = of;
     const qz_file *const others[] = {e->weights.file, e->imatrix.in.file, e->grams.file, e->table.file};
     int code = DONE;
+    sha256_add(h, e->layout, strlen(e->layout) + 1);
     key_number(h, (uint64_t)e->s->output.nonfinite);
     key_number(h, e->s->how.stochastic ? e->s->how.seed + 1 : 0);
     for (size_t i = 0; i < sizeof others / sizeof others[0] && code == DONE; i++) {

@@ -154,7 +154,7 @@ static int plan_recipe(const encoder *e, job *j)
         j->axis = t->rank - 1;
     const char *never = recipe_refuses(j->how, e->layout, NULL, 0, why, sizeof why);
     if (never)
-        return fail(USAGE, "%stensor '%s': a .%s file cannot have tensors of this scheme: %s", rule_text(j), name,
+        return fail(USAGE, "%stensor '%s': the layout %s cannot have tensors of this scheme: %s", rule_text(j), name,
                     e->layout, never);
     if (recipe_refuses(j->how, e->layout, t, j->axis, why, sizeof why)) {
         j->kept = NO_PLACE;
@@ -238,11 +238,25 @@ static int plan_tensor(encoder *e, job *j)
     return DONE;
 }
 
+/* The layout of the output. The usual recipe gets scales of a type that the layout has, if the options leave it open. */
 static void choose_layout(encoder *e)
 {
-    e->layout = qz_layout_of_output(e->s->files[1]);
+    static const qz_dtype others[] = {QZ_F32, QZ_F16, QZ_BF16};
+    char why[NAME_TEXT];
+    recipe *usual = &e->recipes.usual, with = *usual;
+    e->layout = target_layout(e->s, &e->in);
     if (!e->layout)
         e->layout = "own"; /* the output is of no known kind, which is said when it is made */
+    if (usual->eight || e->s->how.scale_dtype != 0 || !recipe_refuses(usual, e->layout, NULL, 0, why, sizeof why))
+        return;
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        with.scheme.scale_dtype = others[i];
+        if (qz_scheme_check(&with.scheme, QZ_DEFAULT) != QZ_OK ||
+            recipe_refuses(&with, e->layout, NULL, 0, why, sizeof why))
+            continue;
+        *usual = with;
+        return;
+    }
 }
 
 int measures_all(const settings *s)

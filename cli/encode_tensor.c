@@ -86,6 +86,8 @@ static int encode_block(void *context, const block *b)
     for (uint64_t o = 0; o < b->count[OUTER] && code == DONE; o++) {
         qz_packed rows = packed_row(&w->job->how->scheme, &packed, together ? o * inner : 0);
         code = encode_rows(w, b, o, &rows);
+        if (code == DONE)
+            place_super(e->layout, &w->job->how->scheme, &rows);
         if (code == DONE && e->writer && !together)
             code = write_packed(e->writer, w->job->place.packed, b->row + o * b->rows_apart, inner, col, cols, &rows);
     }
@@ -127,6 +129,8 @@ static void plan_work(encoder *e, job *j, work *w)
     grid_of(w->tensor, j->axis, !is_weighted(j), &w->grid);
     const uint64_t unit = column_unit(&j->how->scheme, w->grid.cols, 1);
     plan_blocks(&w->grid, values_unit(j, unit, w->grid.cols), &w->blocks);
+    if (e->s->output.to)
+        plan_eight_rows(&w->blocks);
 }
 
 uint64_t memory_of(encoder *e, job *j)

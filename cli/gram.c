@@ -401,6 +401,8 @@ int encode_gptq(encoder *e, job *j)
     if (code == DONE)
         code = run_gptq(&w, &gram, w.holdout ? &holdout : NULL);
     if (code == DONE && e->writer && w.grid.rows * w.grid.cols != 0)
+        place_super(e->layout, &j->how->scheme, &w.packed);
+    if (code == DONE && e->writer && w.grid.rows * w.grid.cols != 0)
         code = write_packed(e->writer, j->place.packed, 0, w.grid.rows, 0, w.grid.cols, &w.packed);
     progress_add(w.grid.rows * w.grid.cols);
     free(w.values);

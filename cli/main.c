@@ -31,14 +31,15 @@ static const command commands[] = {
      "--include "
      "--exclude"
      " --min-size --rule --rules --no-default-rules --target-bits --min-sqnr --requantize"
-     " --stats --report --dry-run --max-shard-size --part --resume --threads --force --no-fsync" INPUT_OPTIONS EVENTS
-         COMMON,
+     " --to --stats --report --dry-run --max-shard-size --part --resume --threads --force --no-fsync" INPUT_OPTIONS
+         EVENTS COMMON,
      "quantize floats to 4 bits",
      "Quantizes the float tensors of IN (.npy, .npz, .safetensors, .gguf) and writes OUT (.npz, .safetensors, .gguf).\n"
      "These tensors are copied instead: scalars and tensors that are no floats; those that --include and --exclude\n"
      "leave out; those that are quantized already, without --requantize; and, unless --include names them or there is\n"
      "no other, tensors with one axis (norms, biases), tensors below --min-size, and in models embeddings, output\n"
-     "heads, routers and the like. IN may be a folder with a model, or its index; then OUT can be a folder, too.",
+     "heads, routers and the like. OUT can be a folder if IN is a folder with a model, or with --max-shard-size. --to\n"
+     "writes the layout of another program, as convert does.",
      run_encode},
     {"decode", "IN OUT", 2, 2,
      " --dtype --tensor --max-shard-size --threads --force --no-fsync" INPUT_OPTIONS EVENTS COMMON, "decode to floats",

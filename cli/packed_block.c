@@ -3,7 +3,9 @@
  */
 #include "packed_block.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "output.h"
 #include "resources.h"
@@ -23,11 +25,16 @@ uint64_t column_unit(const qz_scheme *scheme, uint64_t cols, int encoding)
 }
 
 /* At most `rows`, but for eight. */
-static void limit_rows(rows_plan *plan, uint64_t rows)
+static void limit_rows(block_plan *blocks, uint64_t rows)
 {
-    const uint64_t total = plan->blocks.total[INNER];
+    const uint64_t total = blocks->total[INNER];
     rows = rows < total ? rows : total;
-    plan->blocks.step[INNER] = rows > 8 ? rows - rows % 8 : total < 8 ? total : 8;
+    blocks->step[INNER] = rows > 8 ? rows - rows % 8 : total < 8 ? total : 8;
+}
+
+void plan_eight_rows(block_plan *blocks)
+{
+    limit_rows(blocks, blocks->step[INNER]);
 }
 
 void plan_rows(const qz_packed_tensor *packed, uint64_t unit, rows_plan *out)
@@ -36,7 +43,7 @@ void plan_rows(const qz_packed_tensor *packed, uint64_t unit, rows_plan *out)
     const qz_tensor matrix = {.rank = 2, .shape = shape};
     grid_of(&matrix, 1, 1, &out->grid);
     plan_blocks(&out->grid, unit, &out->blocks);
-    limit_rows(out, out->blocks.step[INNER]);
+    plan_eight_rows(&out->blocks);
 }
 
 enum { NEAR = 1 << 20, ACROSS = 1 << 24 }; /* codes of the first stay in a cache next to a processor */
@@ -46,14 +53,14 @@ void plan_codes(const qz_packed_tensor *packed, uint64_t unit, const char *other
     const int across = qz_layout_is_across(packed->layout) || (other_layout && qz_layout_is_across(other_layout));
     plan_rows(packed, unit, out);
     const uint64_t cols = out->blocks.step[COLUMN];
-    limit_rows(out, (across ? ACROSS : NEAR) / (cols != 0 ? cols : 1));
+    limit_rows(&out->blocks, (across ? ACROSS : NEAR) / (cols != 0 ? cols : 1));
 }
 
 void plan_first_rows(uint64_t rows, rows_plan *plan)
 {
     plan->grid.rows = plan->grid.size[plan->grid.dims - 1] = rows;
     plan->blocks.total[INNER] = rows;
-    limit_rows(plan, plan->blocks.step[INNER]);
+    plan_eight_rows(&plan->blocks);
 }
 
 enum { ALIGNMENT = 8 };
@@ -183,6 +190,21 @@ int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype,
 }
 
 /* ---- writing ---- */
+
+void place_super(const char *layout, const qz_scheme *scheme, const qz_packed *packed)
+{
+    enum { TRIES = 100 };
+    uint64_t code = 0, scale = 0;
+    float super;
+    char why[200];
+    const qz_packed alone = {.codes = &code, .scales = &scale, .supers = &super};
+    if (scheme->super_size != QZ_WHOLE_MATRIX)
+        return;
+    memcpy(&super, packed->supers, sizeof super);
+    for (int i = 0; i < TRIES && qz_layout_refuses_block(layout, scheme, 1, 1, &alone, why, sizeof why); i++)
+        super = nextafterf(super, INFINITY);
+    memcpy(packed->supers, &super, sizeof super);
+}
 
 int write_packed(qz_writer *writer, const qz_packed_tensor *target, uint64_t row, uint64_t rows, uint64_t col,
                  uint64_t cols, const qz_packed *packed)

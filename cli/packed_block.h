@@ -22,6 +22,9 @@ void plan_rows(const qz_packed_tensor *packed, uint64_t unit, rows_plan *out);
  * none), blocks are larger, so that what is read and written at once is longer. */
 void plan_codes(const qz_packed_tensor *packed, uint64_t unit, const char *other_layout, rows_plan *out);
 
+/* Rows of a block in multiples of eight, as some layouts want. */
+void plan_eight_rows(block_plan *blocks);
+
 /* Only the first rows, a multiple of eight, of what was planned. */
 void plan_first_rows(uint64_t rows, rows_plan *plan);
 
@@ -56,6 +59,9 @@ int read_packed_block(packed_reader *r, const block *b, int numbers, qz_packed *
 
 /* Reads a block and decodes it into `values`, which are in the buffer strides of the block. */
 int decode_block(packed_reader *r, const block *b, void *values, qz_dtype dtype, qz_pool *pool);
+
+/* Changes a super scale of all to the next larger one that the layout has a place for. */
+void place_super(const char *layout, const qz_scheme *scheme, const qz_packed *packed);
 
 /* Writes such a part of a quantized tensor of the output. */
 int write_packed(qz_writer *writer, const qz_packed_tensor *target, uint64_t row, uint64_t rows, uint64_t col,

@@ -23,6 +23,7 @@ static qz_open_options options_of(const settings *s)
         options.max_table = s->limits.max_table;
     options.void2_bfloat16 = s->limits.void2_bfloat16;
     options.allow_trailing = s->limits.allow_trailing;
+    options.alone = s->limits.alone;
     return options;
 }
 

@@ -1,5 +1,5 @@
 /*
- * target.c - opens the output: a file, or a folder if the input is a model in a folder
+ * target.c - opens the output: a file, or a folder if that is the natural form of a model
  */
 #include "target.h"
 
@@ -7,12 +7,26 @@
 
 #include "output.h"
 
-/* Whether the output is a folder: the input is one, or a model in several files, and the name is that of no file. */
+/* Whether the input is a folder, or a model in several files. Of a folder the first path is that of the file in it. */
+static int is_from_folder(const settings *s, const source *in)
+{
+    return qz_file_path(in->file, 1) || strcmp(qz_file_path(in->file, 0), s->files[0]) != 0;
+}
+
+/* Whether the output is a folder: the input is one, or files are to be small, and the name is that of no file. */
 static int is_folder(const settings *s, const source *in)
 {
-    /* Of a folder the first path is that of the file in it. */
-    int from_folder = qz_file_path(in->file, 1) || strcmp(qz_file_path(in->file, 0), s->files[0]) != 0;
-    return from_folder && !qz_layout_of_output(s->files[1]);
+    return (is_from_folder(s, in) || s->output.max_shard_size != 0) && !qz_layout_of_output(s->files[1]);
+}
+
+/* The kind of the files of the output. */
+static int is_kind(const settings *s, const qz_create_options *options, const char *kind)
+{
+    const char *path = s->files[1], *layout = options->layout;
+    const size_t length = strlen(path), end = strlen(kind);
+    if (options->shard_bytes != 0)
+        return (layout && strcmp(layout, "gguf") == 0) == (strcmp(kind, "gguf") == 0);
+    return length > end && path[length - end - 1] == '.' && strcmp(path + length - end, kind) == 0;
 }
 
 /* Says what an output of another kind does not have. That a framework wrote the file, as nearly all metadata says, is
@@ -31,10 +45,9 @@ static void note_metadata(const source *in, int keeps)
 }
 
 /* The same of the keys of GGUF. */
-static void note_keys(const source *in, const char *path)
+static void note_keys(const source *in, int keeps)
 {
-    const char *layout = qz_layout_of_output(path);
-    if (strcmp(qz_container(in->file), "gguf") == 0 && (!layout || strcmp(layout, "gguf") != 0))
+    if (strcmp(qz_container(in->file), "gguf") == 0 && !keeps)
         say("note: the keys of the GGUF file (architecture, tokenizer) are not passed on; a .gguf output has them");
 }
 
@@ -54,7 +67,36 @@ static void note_types(const source *in, int keeps)
 
 const char *target_layout(const settings *s, const source *in)
 {
-    return is_folder(s, in) ? "own" : qz_layout_of_output(s->files[1]);
+    return s->output.to ? s->output.to : is_folder(s, in) ? "own" : qz_layout_of_output(s->files[1]);
+}
+
+/* A layout that outputs can have. */
+static int check_layout(const char *layout)
+{
+    const char *names[32], *name, *more = "";
+    char list[300] = "", shown[NAME_TEXT];
+    size_t n = 0;
+    if (qz_layout_is_written(layout))
+        return DONE;
+    for (size_t i = 0; n < 32 && (name = qz_layout_at(i)) != NULL; i++) {
+        if (qz_layout_is_written(name))
+            names[n++] = name;
+        else if (strcmp(name, layout) == 0)
+            more = "the layout is only read; ";
+    }
+    for (size_t i = 0; i < n; i++)
+        list_words(list, sizeof list, names[i], i + 1 == n);
+    return fail(USAGE, "--to '%s': %sthe value must be %s%s", qz_escape(layout, strlen(layout), shown, sizeof shown),
+                more, list, strcmp(layout, "onnx") == 0 ? "; the Python package writes ONNX (quantize.onnx)" : "");
+}
+
+int target_check_layout(const settings *s)
+{
+    char shown[NAME_TEXT], why[200];
+    const char *path = s->files[1], *layout = s->output.to;
+    int code = layout ? check_layout(layout) : DONE;
+    const char *wrong = code == DONE && layout ? qz_layout_refuses_output(layout, path, why, sizeof why) : NULL;
+    return wrong ? fail(USAGE, "%s: %s", qz_escape(path, strlen(path), shown, sizeof shown), wrong) : code;
 }
 
 const char *target_description(const char *const *schemes, size_t count, char *out, size_t out_size)
@@ -85,14 +127,13 @@ int target_open(const settings *s, const source *in, qz_create_options *options,
     if (is_folder(s, in))
         options->shard_bytes = s->output.max_shard_size != 0 ? s->output.max_shard_size : QZ_SHARD_BYTES;
     else if (s->output.max_shard_size != 0)
-        return fail(USAGE, "--max-shard-size is for outputs that are folders: those of a model in a folder, when the "
-                           "name of the output has no extension");
+        return fail(USAGE, "--max-shard-size is for outputs that are folders; choose a name without the extension of a "
+                           "file");
     if (qz_create(s->files[1], options, writer, &error) != QZ_FILE_OK)
         return fail_file(&error);
-    size_t length = strlen(s->files[1]);
-    int keeps = options->shard_bytes != 0 || (length > 12 && strcmp(s->files[1] + length - 12, ".safetensors") == 0);
+    const int keeps = is_kind(s, options, "safetensors");
     note_metadata(in, keeps);
-    note_keys(in, s->files[1]);
+    note_keys(in, is_kind(s, options, "gguf"));
     note_types(in, keeps);
     return DONE;
 }
@@ -101,7 +142,7 @@ int target_copy_beside(const settings *s, const source *in, qz_writer *writer, c
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
     char note[800];
-    if (!is_folder(s, in))
+    if (!is_folder(s, in) || !is_from_folder(s, in))
         return DONE;
     if (qz_copy_beside(writer, in->file, quantization, note, sizeof note, &error) != QZ_FILE_OK)
         return fail_file(&error);

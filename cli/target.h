@@ -1,13 +1,17 @@
 /*
- * target.h - the output: a file, or a folder if the input is a model in a folder
+ * target.h - the output: a file, or a folder if that is the natural form of a model
  */
 #ifndef QZ_CLI_TARGET_H
 #define QZ_CLI_TARGET_H
 
 #include "source.h"
 
-/* The layout that quantized tensors have in the output by default; NULL if it can have none. */
+/* The layout that quantized tensors have in the output: that of --to, or the one that its name implies; NULL if it can
+ * have none. */
 const char *target_layout(const settings *s, const source *in);
+
+/* Whether there is such a layout as --to names, and an output of that name can have it. */
+int target_check_layout(const settings *s);
 
 /* What config.json says of tensors in the library's own layout: the scheme, or a list where there are several. */
 enum { DESCRIPTION_TEXT = 1024, MOST_SCHEMES = 64 };

@@ -34,6 +34,14 @@ const qz_container_type *qz_container_by_extension(const char *path)
     return NULL;
 }
 
+const qz_container_type *qz_container_of_folder(const char *layout)
+{
+    for (size_t i = 0; i < CONTAINERS; i++)
+        if (containers[i]->folder && strcmp(containers[i]->quantized, layout) == 0)
+            return containers[i];
+    return &qz_container_safetensors;
+}
+
 const char *qz_container_list(int written, const char *between, const char *last, char *out, size_t out_size)
 {
     const char *listed[CONTAINERS];

@@ -7,6 +7,12 @@
 #include "tensors.h"
 #include "writer.h"
 
+typedef struct qz_folder_rules { /* see shards.h */
+    unsigned most_files;
+    const char
+        *index; /* what the name of the file ends in that says which tensor is in which one; NULL: there is none */
+} qz_folder_rules;
+
 /*
  * A kind of file. A row says how such a file is recognized, what tensors it lists, how their data is read, and how a
  * file is laid out and finished. All else (opening, names, ranges, the order of bytes, atomic output) is done once for
@@ -38,32 +44,27 @@ struct qz_container_type {
 
     /* Checks a declaration, of which tensor and blocks count; may be NULL. */
     qz_file_result (*declare)(qz_writer *writer, const qz_slot *slot, qz_file_error *error);
-    /* Sets start and offset of all slots, and writes what is known before the data, with the metadata of
-     * writer->metadata_from if that is of this kind. NULL: only read. */
-    qz_file_result (*layout)(qz_writer *writer, qz_file_error *error);
-    /* Makes the file in which a tensor lies output->fd; NULL: there is but one. */
-    qz_file_result (*select)(qz_writer *writer, const qz_slot *slot, qz_file_error *error);
+    /* Sets start and offset of `count` slots from `first` on, which are those of the file that is open, and writes what
+     * is known before the data, with the metadata of writer->metadata_from if that is of this kind. NULL: only read. */
+    qz_file_result (*layout)(qz_writer *writer, size_t first, size_t count, qz_file_error *error);
     /* Told of each piece of data in order, as it lies in the file; may be NULL. */
     void (*wrote)(qz_slot *slot, const void *data, size_t bytes);
     /* Writes what is known after the data; may be NULL. */
     qz_file_result (*finish)(qz_writer *writer, qz_file_error *error);
+    const qz_folder_rules *folder; /* of an output that is a folder of such files; NULL: there are no such outputs */
 };
 
 extern const qz_container_type qz_container_npy, qz_container_npz, qz_container_safetensors, qz_container_gguf,
     qz_container_index;
-
-/* A folder with a model in one or several .safetensors files; only written. */
-extern const qz_container_type qz_container_shards;
-
-/* The name of a file of such a folder, which was laid out. */
-enum { QZ_SHARD_NAME = 64 };
-void qz_shards_name(const qz_writer *writer, size_t shard, char name[QZ_SHARD_NAME]);
 
 /* The container of a file of that size that begins with these bytes, or NULL. */
 const qz_container_type *qz_container_by_content(const uint8_t *head, size_t bytes, uint64_t file_size);
 
 /* The container that the extension of a path names, or NULL. */
 const qz_container_type *qz_container_by_extension(const char *path);
+
+/* The container of the files of a folder with quantized tensors in that layout. */
+const qz_container_type *qz_container_of_folder(const char *layout);
 
 /* The extensions of those that are read, or of those that are written, for messages. */
 const char *qz_container_list(int written, const char *between, const char *last, char *out, size_t out_size);

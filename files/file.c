@@ -90,7 +90,9 @@ static qz_file_result open_whole(const qz_place *place, const qz_open_options *o
 {
     qz_file *file = NULL;
     qz_file_result result = open_one(place, options, &file, error);
-    if (result == QZ_FILE_OK && file->container->parts)
+    /* An index has nothing alone. */
+    const int alone = result == QZ_FILE_OK && options->alone && file->container->folder;
+    if (result == QZ_FILE_OK && file->container->parts && !alone)
         result = file->container->parts(file, error);
     if (result == QZ_FILE_OK)
         result = qz_layouts_recognize(file, error);

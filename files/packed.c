@@ -227,7 +227,7 @@ const char *qz_layout_refuses_output(const char *name, const char *path, char *o
     const qz_container_type *kind = qz_container_by_extension(path);
     if (!layout)
         return "there is no layout of this name";
-    return refuses_kind(layout, kind && kind->layout ? kind : &qz_container_shards, out, out_size);
+    return refuses_kind(layout, kind && kind->layout ? kind : qz_container_of_folder(name), out, out_size);
 }
 
 int qz_layout_is_written(const char *name)

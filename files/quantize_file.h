@@ -163,6 +163,8 @@ typedef struct qz_open_options {
     uint64_t max_table;  /* bytes of memory for what is kept of the headers of a model: names, shapes, metadata, in all
                             its files together, and of the index of these (default 48 MiB, as 150,000 tensors with
                             names of usual length need) */
+    int alone; /* not 0: a part of a split GGUF is read without the others. Otherwise the first one is read with
+                            all others, and these are refused */
 } qz_open_options;
 
 /* Members that expand to no more than this many bytes may have any ratio: an array of zeros is harmless. */
@@ -170,7 +172,7 @@ typedef struct qz_open_options {
 
 #define QZ_OPEN_OPTIONS_INIT                                                                                           \
     {                                                                                                                  \
-        sizeof(qz_open_options), 10000, 200, (uint64_t)1 << 40, 0, 0, (uint64_t)48 << 20                               \
+        sizeof(qz_open_options), 10000, 200, (uint64_t)1 << 40, 0, 0, (uint64_t)48 << 20, 0                            \
     }
 
 /*
@@ -284,7 +286,7 @@ typedef struct qz_create_options {
                                      kind: of safetensors what qz_metadata_at() gives, but for what it says of how
                                      tensors are quantized; of GGUF its keys, as they are, with general.file_type and
                                      general.quantization_version made right. It must stay open until qz_commit() */
-    uint64_t shard_bytes;         /* not 0: the output is a folder, with a model in .safetensors files, see below */
+    uint64_t shard_bytes;         /* not 0: the output is a folder, with a model in files of one kind, see below */
     uint64_t part;                /* of such a folder: what is made of it, see below; 0: all */
 } qz_create_options;
 
@@ -303,8 +305,9 @@ QZ_API qz_file_result qz_create(const char *path, const qz_create_options *optio
 /*
  * A folder as output. Its tensors lie in model.safetensors, or, where they have more than shard_bytes bytes, in
  * model-00001-of-00002.safetensors and so on with model.safetensors.index.json, in the order of their declaration.
- * Where `metadata_from` is a model of safetensors whose file or index has another name, that stands for "model". A
- * file has no more than shard_bytes bytes of tensors, unless it holds a single one; a quantized tensor is not divided.
+ * Where `metadata_from` is a model of safetensors whose file or index has another name, that stands for "model". If
+ * `layout` is "gguf", the files are model.gguf, or model-00001-of-00002.gguf and so on: a split GGUF, whose first file
+ * has the keys of `metadata_from`, and each of which has the keys that number it. A file has no more than shard_bytes bytes of tensors, unless it holds a single one; a quantized tensor is not divided.
  * The folder must not be there, or be empty; `replace` does not matter. It appears whole, or not at all, as a file
  * does.
  */

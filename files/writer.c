@@ -21,6 +21,7 @@
 #include "error.h"
 #include "layouts/unquantized.h"
 #include "options.h"
+#include "shards.h"
 
 /* What the names of a folder's files begin with: as in the folder that the model comes from, since its readers look for
  * that (diffusion_pytorch_model, adapter_model); "model" where that is not of safetensors, or long, or of odd letters. */
@@ -65,7 +66,7 @@ qz_file_result qz_create(const char *path, const qz_create_options *options, qz_
         if (container)
             return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET,
                            "is the name of a file; that of a folder must not end in %s", container->extension);
-        container = &qz_container_shards;
+        container = qz_container_of_folder(complete.layout ? complete.layout : "own");
     }
     if (complete.part != 0 && complete.shard_bytes == 0)
         return qz_fail(error, QZ_FILE_ARGUMENT, label, NULL, QZ_NO_OFFSET, "is no folder, which alone has parts");
@@ -238,9 +239,10 @@ static qz_file_result put(qz_writer *writer, qz_slot *slot, uint64_t first, uint
                           int may_release, qz_file_error *error)
 {
     const int in_order = first == slot->next;
-    const int any_order = may_release && !writer->container->wrote && !writer->container->select;
-    if (count != 0 && writer->container->select) {
-        writer->failed = writer->container->select(writer, slot, error);
+    const int is_folder = writer->shards.bytes != 0;
+    const int any_order = may_release && !writer->container->wrote && !is_folder;
+    if (count != 0 && is_folder) {
+        writer->failed = qz_shards_select(writer, slot, error);
         if (writer->failed != QZ_FILE_OK)
             return writer->failed;
     }
@@ -265,7 +267,8 @@ static qz_file_result lay_out(qz_writer *writer, qz_file_error *error)
     writer->laid_out = 1;
     writer->failed = qz_say_unquantized(writer, error);
     if (writer->failed == QZ_FILE_OK)
-        writer->failed = writer->container->layout(writer, error);
+        writer->failed = writer->shards.bytes != 0 ? qz_shards_layout(writer, error)
+                                                   : writer->container->layout(writer, 0, writer->count, error);
     for (size_t i = 0; i < writer->count && writer->failed == QZ_FILE_OK; i++) {
         qz_slot *slot = &writer->slots[i];
         if (slot->preset && qz_writer_makes(writer, slot))
@@ -352,7 +355,9 @@ qz_file_result qz_writer_complete(qz_writer *writer, qz_file_error *error)
                            qz_escape(slot->tensor.name, slot->tensor.name_length, name, sizeof name), QZ_NO_OFFSET,
                            "%" PRIu64 " of %" PRIu64 " elements were written", slot->written, slot->tensor.count);
     }
-    if (writer->container->finish)
+    if (writer->shards.bytes != 0)
+        writer->failed = qz_shards_finish(writer, error);
+    else if (writer->container->finish)
         writer->failed = writer->container->finish(writer, error);
     writer->complete = writer->failed == QZ_FILE_OK;
     return writer->failed;

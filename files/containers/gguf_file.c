@@ -189,12 +189,14 @@ static qz_file_result read_blocks(qz_file *file, size_t tensor, uint64_t first, 
 
 /* ---- writing ---- */
 
-static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+static qz_file_result layout(qz_writer *writer, size_t first, size_t count, qz_file_error *error)
 {
     const qz_file *from = writer->metadata_from;
     int same_kind = from && from->container == writer->container;
-    return qz_gguf_layout(writer, same_kind ? from->state : NULL, same_kind ? &from->input : NULL, error);
+    return qz_gguf_layout(writer, first, count, same_kind ? from->state : NULL, same_kind ? &from->input : NULL, error);
 }
+
+static const qz_folder_rules folder = {.most_files = UINT16_MAX}; /* split.count has 16 bits */
 
 const qz_container_type qz_container_gguf = {
     .name = "gguf",
@@ -208,4 +210,5 @@ const qz_container_type qz_container_gguf = {
     .close = close_gguf,
     .declare = qz_gguf_declare,
     .layout = layout,
+    .folder = &folder,
 };

@@ -41,11 +41,11 @@ static qz_file_result open_npy(qz_file *file, qz_file_error *error)
     return qz_file_add(file, &header.tensor, header.length, error);
 }
 
-static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+static qz_file_result layout(qz_writer *writer, size_t first, size_t count, qz_file_error *error)
 {
-    if (writer->count != 1)
+    if (count != 1)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET, "a .npy file needs a tensor");
-    qz_slot *slot = &writer->slots[0];
+    qz_slot *slot = &writer->slots[first];
     char *header = malloc(qz_npy_room(&slot->tensor));
     if (!header)
         return qz_fail_memory(error, writer->output.label);

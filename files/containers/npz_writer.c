@@ -77,7 +77,7 @@ qz_file_result qz_npz_declare(qz_writer *writer, const qz_slot *slot, qz_file_er
     return QZ_FILE_OK;
 }
 
-qz_file_result qz_npz_layout(qz_writer *writer, qz_file_error *error)
+qz_file_result qz_npz_layout(qz_writer *writer, size_t first, size_t count, qz_file_error *error)
 {
     uint64_t at = 0;
     size_t room;
@@ -85,7 +85,7 @@ qz_file_result qz_npz_layout(qz_writer *writer, qz_file_error *error)
     if (!l.npy)
         return qz_fail_memory(error, writer->output.label);
     qz_file_result result = QZ_FILE_OK;
-    for (size_t i = 0; i < writer->count && result == QZ_FILE_OK; i++) {
+    for (size_t i = first; i < first + count && result == QZ_FILE_OK; i++) {
         qz_slot *slot = &writer->slots[i];
         slot->start = at;
         lay_out(slot, &l);

@@ -114,7 +114,7 @@ static unsigned stored_type(const qz_slot *slot)
     return type_of(&slot->tensor);
 }
 
-qz_file_result qz_safetensors_declare(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
+static qz_file_result declare(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
 {
     const qz_tensor *tensor = &slot->tensor;
     char field[QZ_MODEL_FIELD];
@@ -183,7 +183,7 @@ static qz_file_result format(const qz_writer *writer, qz_model_tensor *tensors, 
     return result;
 }
 
-qz_file_result qz_safetensors_lay_out(qz_writer *writer, size_t first, size_t count, qz_file_error *error)
+static qz_file_result layout(qz_writer *writer, size_t first, size_t count, qz_file_error *error)
 {
     const char *label = writer->output.label;
     qz_slot *slots = writer->slots + first;
@@ -221,10 +221,8 @@ qz_file_result qz_safetensors_lay_out(qz_writer *writer, size_t first, size_t co
     return result;
 }
 
-static qz_file_result layout(qz_writer *writer, qz_file_error *error)
-{
-    return qz_safetensors_lay_out(writer, 0, writer->count, error);
-}
+/* Numbers of files have five digits. */
+static const qz_folder_rules folder = {.most_files = 99999, .index = ".safetensors.index.json"};
 
 const qz_container_type qz_container_safetensors = {
     .name = "safetensors",
@@ -234,6 +232,7 @@ const qz_container_type qz_container_safetensors = {
     .open = open_safetensors,
     .close = close_safetensors,
     .stored = qz_safetensors_stored,
-    .declare = qz_safetensors_declare,
+    .declare = declare,
     .layout = layout,
+    .folder = &folder,
 };

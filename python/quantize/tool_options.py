@@ -72,6 +72,7 @@ class EncodeOptions(OutputOptions, total=False):
     stats: bool
     report: Path
     dry_run: bool
+    to: str
     max_shard_size: int | str
     resume: bool
 

@@ -152,7 +152,8 @@ def encode_file(
         The options of the tool as keywords: `scheme`, `group_size`, `axis`, `table`, `method`, `weights`,
         `imatrix`, `gram`, `seed`, `scale_dtype`, `nonfinite`, `include`, `exclude`, `min_size`,
         `target_bits`, `min_sqnr`, `requantize` (encode again what is quantized already), `stats`,
-        `report` (a page of HTML to write), `dry_run`, `max_shard_size`,
+        `report` (a page of HTML to write), `dry_run`, `to` (the layout, as for :func:`convert_file`),
+        `max_shard_size` (makes a folder of such files, also of a model in one file),
         `resume` (make a folder file by file, and go on where such a run ended), `threads`, `max_header`,
         `max_ratio`, `max_bytes`, `max_table`, `void2_as_bfloat16`, `allow_trailing`. `rules` is a
         list of ``"pattern=action"``, a mapping from patterns to actions, or a .json or .toml file.

@@ -330,6 +330,70 @@ def test_parts(run: Run) -> None:
     assert list(gguf_files.load("q.gguf")) == list(wanted)
 
 
+def parts_of(folder: str) -> list[Path]:
+    return sorted(Path(folder).glob("*.gguf"))
+
+
+@pytest.mark.parametrize("limit", ["1", "1k", "3k", "1G"])
+def test_parts_that_are_written(limit: str, run: Run) -> None:
+    """A folder of parts, as gguf-split divides a model: all keys in the first part, and numbers in each."""
+    tensors = {kind.name: (random_blocks(kind, (6, 2), 5), kind) for kind in (*KEPT, Kind.Q8_0, Kind.Q6_K)}
+    tensors["f32"] = (np.ones((3, 5), np.float32), None)
+    write("w.gguf", tensors, llama__block_count=7)
+    run("convert", "w.gguf", "one.gguf")
+    run("convert", "w.gguf", "m", "--to", "gguf", "--max-shard-size", limit)
+    files = parts_of("m")
+    names = [f"model-{i + 1:05d}-of-{len(files):05d}.gguf" for i in range(len(files))]
+    assert [f.name for f in files] == (["model.gguf"] if limit == "1G" else names)
+    assert limit == "1G" or len(files) > 2
+    found: dict[str, bytes] = {}
+    whole = gguf.GGUFReader("one.gguf")
+    for i, path in enumerate(files):
+        part = gguf.GGUFReader(path)
+        keys = {k: f for k, f in part.fields.items() if not k.startswith("GGUF.")}
+        numbers = {k: (f.contents(), f.types[0].name) for k, f in keys.items() if k.startswith("split.")}
+        assert limit == "1G" or numbers == {
+            "split.no": (i, "UINT16"),
+            "split.count": (len(files), "UINT16"),
+            "split.tensors.count": (len(tensors), "INT32"),
+        }
+        others = {k: f.contents() for k, f in keys.items() if k not in numbers}
+        assert others == (
+            {k: f.contents() for k, f in whole.fields.items() if not k.startswith("GGUF.")} if i == 0 else {}
+        )
+        found |= {t.name: t.data.tobytes() for t in part.tensors}
+    assert found == {t.name: t.data.tobytes() for t in whole.tensors}
+    assert list(found) == [t.name for t in whole.tensors]
+    # They are one model again, from the folder or its first file; a part that is not there is missed.
+    for source in ("m", files[0]):
+        run("convert", source, "again.gguf", "--force")
+        assert Path("again.gguf").read_bytes() == Path("one.gguf").read_bytes()
+    if limit != "1G":
+        files[1].unlink()
+        assert "is missing" in run("convert", "m", "lost.gguf", code=3).stderr
+        assert "open the first one" in run("convert", files[2], "lost.gguf", code=3).stderr
+
+
+def test_parts_of_a_folder_one_by_one(run: Run) -> None:
+    """Programs that make one part each make the files of the whole; so does a model that was one file."""
+    x = np.random.default_rng(4).standard_normal((6, 64, 256)).astype(np.float32)
+    safetensors.numpy.save_file({f"layers.{i}.weight": w for i, w in enumerate(x)}, "m.safetensors")
+    words = ("--to", "gguf", "--scheme", "q4_k", "--max-shard-size", "20k")
+    run("encode", "m.safetensors", "all", *words)
+    files = parts_of("all")
+    assert len(files) == 3
+    for i, path in enumerate(files):
+        run("encode", "m.safetensors", f"p{i}", *words, "--part", i + 1)
+        assert [f.read_bytes() for f in parts_of(f"p{i}")] == [path.read_bytes()]
+    run("encode", "m.safetensors", "rest", *words, "--part", "rest")
+    assert list(Path("rest").iterdir()) == []
+    run("encode", "m.safetensors", "resumed", *words, "--resume")
+    assert [f.read_bytes() for f in parts_of("resumed")] == [f.read_bytes() for f in files]
+    run("encode", "m.safetensors", "one.gguf", "--scheme", "q4_k")
+    ours, theirs = gguf_files.load("all"), gguf_files.load("one.gguf")
+    assert all(np.array_equal(bits(ours[name]), bits(theirs[name])) for name in theirs)
+
+
 def test_convert(run: Run) -> None:
     """To another program's layout and back, with the keys of a GGUF file on the way from one to another."""
     blocks = random_blocks(Kind.Q4_1, (64, 8), 6)

@@ -574,6 +574,78 @@ def test_matrices_without_values(run: Run, tmp_path: Path, layout: str, shape: t
         assert arrays["m.weight"].shape == shape
 
 
+ENCODED = {
+    "gptq": ("gptq", "uint4", "int4"),
+    "gptq_v2": ("gptq",),
+    "awq": ("awq", "int4"),
+    "compressed-tensors": ("compressed_tensors", "uint4", "nvfp4", "mxfp4"),
+    "modelopt": ("nvfp4",),
+    "gpt-oss": ("mxfp4",),
+    "mlx": ("uint4_offset", "mxfp4", "nvfp4"),
+    "bitsandbytes": ("fp4_bnb",),
+}
+
+
+def tensors_of(path: Path) -> dict[str, tuple[str, list[int], bytes]]:
+    """Type, shape and bytes of each tensor, in whatever order they lie."""
+    text = path.read_bytes()
+    start = 8 + int.from_bytes(text[:8], "little")
+    header = json.loads(text[8:start])
+    places = {name: (t, t["data_offsets"]) for name, t in header.items() if name != "__metadata__"}
+    return {
+        name: (t["dtype"], t["shape"], text[start + a : start + b]) for name, (t, (a, b)) in places.items()
+    }
+
+
+@pytest.mark.parametrize("method", ["search", "plain"])
+@pytest.mark.parametrize(
+    ("layout", "scheme"), [(layout, scheme) for layout, all_ in ENCODED.items() for scheme in all_]
+)
+def test_encoding_to_a_layout(run: Run, tmp_path: Path, layout: str, scheme: str, method: str) -> None:
+    """encode --to makes what encode and convert make; blocks of a large matrix have an odd number of rows."""
+    rng = np.random.default_rng(SEED)
+    large = (520, 5120) if method == "plain" else (16, 256)
+    arrays = {
+        "large.weight": rng.standard_normal(large).astype(np.float32),
+        "l.weight": rng.standard_normal((24, 128)).astype(np.float16),
+        "experts.weight": rng.standard_normal((3, 8, 64)).astype(np.float32),
+        "l.bias": np.ones(24, np.float16),
+    }
+    if layout == "gpt-oss":  # which has these alone
+        arrays["experts.weight"] = rng.standard_normal((3, 40, 5120)).astype(np.float32)
+    safetensors.numpy.save_file(arrays, tmp_path / "m.safetensors")
+    plain = "minmax" if scheme in ("uint4", "uint4_offset", "awq") else "absmax"
+    words = ("--scheme", scheme, "--method", plain if method == "plain" else method)
+    run("encode", "m.safetensors", "own.safetensors", *words)
+    kept = [t["name"] for t in json.loads(run("info", "own.safetensors", "--json").stdout)["tensors"]]
+    assert "large.weight" in kept
+    to = ("--to", layout)
+    run("encode", "m.safetensors", "at_once.safetensors", *words, *to)
+    # What has no place stays a float, so that encode leaves it, too; convert would refuse it.
+    done = json.loads(run("encode", "m.safetensors", "-", *words, *to, "--dry-run", "--json").stdout)
+    left = [t["name"] for t in done["tensors"] if t.get("reason") == "no place"]
+    assert len(left) < 3
+    without = [word for name in left for word in ("--exclude", name)]
+    run("encode", "m.safetensors", "own.safetensors", *words, *without, "--force")
+    run("convert", "own.safetensors", "converted.safetensors", *to, "--requantize")
+    assert tensors_of(tmp_path / "at_once.safetensors") == tensors_of(tmp_path / "converted.safetensors")
+
+
+def test_scales_that_the_layout_has(run: Run, tmp_path: Path) -> None:
+    """The type of scales follows from the layout, unless an option names it."""
+    x = np.random.default_rng(SEED).standard_normal((8, 128)).astype(np.float32)
+    safetensors.numpy.save_file({"w": x}, tmp_path / "m.safetensors")
+    to = ("--scheme", "nf4", "--to", "bitsandbytes")
+    run("encode", "m.safetensors", "q.safetensors", *to)
+    assert quantize.open(tmp_path / "q.safetensors")["w"].scheme.scale_dtype == "float32"
+    wrong = run("encode", "m.safetensors", "r.safetensors", *to, "--scale-dtype", "float16", code=2)
+    assert "the layout bitsandbytes cannot have tensors of this scheme" in wrong.stderr
+    wrong = run("encode", "m.safetensors", "r.safetensors", "--to", "hqq", code=2)
+    assert "the layout is only read" in wrong.stderr
+    wrong = run("encode", "m.safetensors", "r.npz", "--to", "awq", code=2)
+    assert "alone" in wrong.stderr
+
+
 def test_unknown_layout(run: Run, tmp_path: Path) -> None:
     put(tmp_path, "awq", contents("any", 8, 32))
     assert "gptq_v2" in run("convert", "model.safetensors", "b.safetensors", "--to", "awk", code=2).stderr
@@ -899,14 +971,16 @@ def test_a_folder_is_its_own_layout_by_default(run: Run, tmp_path: Path) -> None
     assert "x.weight.int4" in oracle.load(tmp_path / "b/model.safetensors")[0]
     said = json.loads((tmp_path / "b/config.json").read_text())["quantization_config"]
     assert said == {"quant_method": "quantize", "bits": 4, "scheme": "int4"}
-    assert "is that of .gguf files alone" in run("convert", "a", "g", "--to", "gguf", code=2).stderr
-    assert not (tmp_path / "g").exists()
+    run("convert", "a", "g", "--to", "gguf")  # and to its own kind of files by --to
+    assert {p.name for p in (tmp_path / "g").glob("model*")} == {"model.gguf"}
+    assert "quantization_config" not in json.loads((tmp_path / "g/config.json").read_text())
+    run("compare", "a", "g", "--min-sqnr", 200)
     assert (
         "--max-shard-size is for outputs that are folders"
         in run("convert", "a", "b.safetensors", "--max-shard-size", "1M", code=2).stderr
     )
     run("convert", "a", "b", code=4)  # there already
-    assert {p.name for p in tmp_path.iterdir()} == {"a", "b"}
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "b", "g"}
     (tmp_path / "b/config.json").unlink()
     assert "missing" not in run("convert", "b", "own", "--to", "own").stderr
     assert "config.json is missing" in run("convert", "b", "c", "--to", "compressed-tensors").stderr

@@ -211,6 +211,7 @@ def test_what_does_not_go_with_it(run: Run) -> None:
         assert "--resume goes with none of" in run("encode", "m", "out", "--resume", *words, code=2).stderr
     assert "folders" in run("encode", "m", "out.npz", "--resume", code=2).stderr
     assert "folders" in run("encode", "m/model.safetensors", "out", "--resume", code=2).stderr
+    assert "folders" in run("encode", "m", "out.npz", "--max-shard-size", "1k", code=2).stderr
     arrays: dict[str, Any] = {"w.weight": np.full((4, 256), np.nan, np.float32)}
     safetensors.numpy.save_file(arrays, "m/model.safetensors")
     run("encode", "m", "out", "--resume", code=4)
@@ -228,6 +229,7 @@ LAYOUTS = {
     "compressed-tensors": ("int4",),
     "mlx": ("uint4_offset", "--scale-dtype", "float16"),
     "bitsandbytes": ("nf4", "--scale-dtype", "float32"),
+    "gguf": ("q4_0",),
 }
 
 
@@ -247,7 +249,8 @@ def test_converted_bytes_are_the_same(run: Run, to: str) -> None:
     run("convert", "q", "whole", *words)
     done = json.loads(run("convert", "q", "out", *words, "--resume", "--json").stdout)
     assert contents("out") == contents("whole")
-    assert len([*Path("out").glob("*.safetensors")]) > 3
+    kind = "gguf" if to == "gguf" else "safetensors"
+    assert len([*Path("out").glob(f"*-of-*.{kind}")]) > 3
     assert stages() == []
     assert done == json.loads(run("convert", "q", "third", *words, "--json").stdout)
     assert "exists already" in run("convert", "q", "out", *words, "--resume", code=4).stderr

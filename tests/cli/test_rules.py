@@ -177,7 +177,7 @@ def test_gguf_takes_what_it_can(run: Run) -> None:
         "c": "mxfp4",
     }
     done = run("encode", "w.npz", "r.gguf", "--rule", "b=nf4", code=2)
-    assert "--rule 'b=nf4': tensor 'b': a .gguf file cannot have tensors of this scheme" in done.stderr
+    assert "--rule 'b=nf4': tensor 'b': the layout gguf cannot have tensors of this scheme" in done.stderr
     assert not Path("r.gguf").exists()
     # A tensor that has the wrong shape for its scheme stays, and that is said.
     done = run("encode", "w.npz", "r.gguf", "--rule", "*=q4_k", "--json")

@@ -1,33 +1,31 @@
 /*
- * shards.c - a folder with a model in one or several .safetensors files, as Hugging Face's tools write it
- *
- * One file is called STEM.safetensors. Several files are numbered, and STEM.safetensors.index.json says which tensor is
- * in which file. The files are written one after another, so only one is open at a time.
+ * shards.c - an output that is a folder, with a model in one or several files of one kind
  */
-#include "../container.h"
+#include "shards.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../checked.h"
-#include "../descriptor.h"
-#include "../error.h"
-#include "../output_folder.h"
-#include "json.h"
-#include "safetensors_file.h"
+#include "checked.h"
+#include "container.h"
+#include "containers/json.h"
+#include "descriptor.h"
+#include "error.h"
+#include "output_folder.h"
 
-enum { MOST = 99999 }; /* files: their numbers have five digits */
+enum { NUMBERS = 100000 }; /* that five digits have */
 
 void qz_shards_name(const qz_writer *writer, size_t shard, char name[QZ_SHARD_NAME])
 {
     const qz_shards *all = &writer->shards;
+    const char *end = writer->container->extension;
     if (all->count == 1)
-        snprintf(name, QZ_SHARD_NAME, "%s.safetensors", all->stem);
+        snprintf(name, QZ_SHARD_NAME, "%.32s%.12s", all->stem, end);
     else
-        snprintf(name, QZ_SHARD_NAME, "%.32s-%05u-of-%05u.safetensors", all->stem, (unsigned)(shard + 1) % (MOST + 1),
-                 (unsigned)all->count % (MOST + 1)); /* nothing is lost: layout() has refused more */
+        snprintf(name, QZ_SHARD_NAME, "%.32s-%05u-of-%05u%.12s", all->stem, (unsigned)(shard + 1) % NUMBERS,
+                 (unsigned)all->count % NUMBERS, end); /* nothing is lost: qz_shards_layout() has refused more */
 }
 
 static qz_file_result open_shard(qz_writer *writer, size_t shard, int is_new, qz_file_error *error)
@@ -41,7 +39,7 @@ static qz_file_result open_shard(qz_writer *writer, size_t shard, int is_new, qz
     return result;
 }
 
-static qz_file_result select_shard(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
+qz_file_result qz_shards_select(qz_writer *writer, const qz_slot *slot, qz_file_error *error)
 {
     return writer->shards.open == slot->shard ? QZ_FILE_OK : open_shard(writer, slot->shard, 0, error);
 }
@@ -77,14 +75,14 @@ static void divide(qz_writer *writer)
     writer->shards.count = shard + 1;
 }
 
-static qz_file_result layout(qz_writer *writer, qz_file_error *error)
+qz_file_result qz_shards_layout(qz_writer *writer, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
     divide(writer);
-    if (writer->shards.count > MOST)
+    if (writer->shards.count > writer->container->folder->most_files)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
-                       "the tensors would be in %zu files, of which there can be 99999; put more into one",
-                       writer->shards.count);
+                       "the tensors would be in %zu files, of which there can be %u; put more into one",
+                       writer->shards.count, writer->container->folder->most_files);
     if (writer->shards.part != QZ_PART_REST && writer->shards.part > writer->shards.count)
         return qz_fail(error, QZ_FILE_ARGUMENT, writer->output.label, NULL, QZ_NO_OFFSET,
                        "there is no file %" PRIu64 " of the folder: it has %zu", writer->shards.part,
@@ -96,7 +94,7 @@ static qz_file_result layout(qz_writer *writer, qz_file_error *error)
             continue;
         result = open_shard(writer, shard, 1, error);
         if (result == QZ_FILE_OK)
-            result = qz_safetensors_lay_out(writer, first, end - first, error);
+            result = writer->container->layout(writer, first, end - first, error);
     }
     return result;
 }
@@ -155,13 +153,13 @@ static qz_file_result write_index(qz_writer *writer, qz_file_error *error)
     char name[QZ_SHARD_NAME], *text = format_index(writer, &bytes);
     if (!text)
         return qz_fail_memory(error, writer->output.label);
-    snprintf(name, sizeof name, "%s.safetensors.index.json", writer->shards.stem);
+    snprintf(name, sizeof name, "%s%s", writer->shards.stem, writer->container->folder->index);
     qz_file_result result = qz_output_folder_write(&writer->output, name, text, bytes, error);
     free(text);
     return result;
 }
 
-static qz_file_result finish(qz_writer *writer, qz_file_error *error)
+qz_file_result qz_shards_finish(qz_writer *writer, qz_file_error *error)
 {
     qz_file_result result = QZ_FILE_OK;
     for (size_t shard = 0; shard < writer->shards.count && result == QZ_FILE_OK; shard++) {
@@ -173,17 +171,7 @@ static qz_file_result finish(qz_writer *writer, qz_file_error *error)
             result = qz_output_folder_end_file(&writer->output, error);
         writer->shards.open = SIZE_MAX;
     }
-    const int indexed = writer->shards.count > 1 && (writer->shards.part == 0 || writer->shards.part == QZ_PART_REST);
+    const int indexed = writer->container->folder->index && writer->shards.count > 1 &&
+                        (writer->shards.part == 0 || writer->shards.part == QZ_PART_REST);
     return result == QZ_FILE_OK && indexed ? write_index(writer, error) : result;
 }
-
-const qz_container_type qz_container_shards = {
-    .name = "safetensors",
-    .extension = "/",
-    .quantized = "own",
-    .declare = qz_safetensors_declare,
-    .stored = qz_safetensors_stored,
-    .layout = layout,
-    .select = select_shard,
-    .finish = finish,
-};
