@@ -62,11 +62,11 @@ static void by_stride(const grid *g, const uint64_t size[AXES], int order[AXES])
 
 /* ---- blocks ---- */
 
-void plan_blocks(const grid *g, uint64_t unit, block_plan *out)
+void plan_blocks(const grid *g, uint64_t unit, int across, block_plan *out)
 {
     /* 2^20 elements stay in a large cache together with their codes. Where rows do not run along the file, larger
      * blocks mean longer pieces, on the side of the floats or on that of the codes. */
-    const uint64_t budget = UINT64_C(1) << (g->col_stride == 1 ? 20 : 23);
+    const uint64_t budget = UINT64_C(1) << (g->col_stride == 1 && !across ? 20 : 23);
     *out = (block_plan){g, {g->size[g->dims - 2], g->size[g->dims - 1], g->cols}, {1, 1, 1}};
     out->step[COLUMN] = unit < g->cols ? unit : g->cols;
     int order[AXES];

@@ -28,8 +28,9 @@ typedef struct block_plan {
 } block_plan;
 
 /* Blocks with columns in multiples of `unit` (to the end of the row, the last one), of at most some million
- * elements if unit allows it. */
-void plan_blocks(const grid *g, uint64_t unit, block_plan *out);
+ * elements if unit allows it. `across`: codes of a row do not lie together in a file, so that larger blocks mean longer
+ * pieces. */
+void plan_blocks(const grid *g, uint64_t unit, int across, block_plan *out);
 
 typedef struct block {
     uint64_t prefix; /* flat index over the dimensions of which a block has one index */

@@ -231,7 +231,7 @@ static int compare_floats(comparer *c, pair *p, side *a, side *b)
     grid g;
     block_plan plan;
     grid_of(&a->reader.tensor, p->axis, 0, &g);
-    plan_blocks(&g, common_unit(a, b, g.cols), &plan);
+    plan_blocks(&g, common_unit(a, b, g.cols), lies_across(packed_a) || lies_across(packed_b), &plan);
     float_comparer k = {c, p, a, b};
     int code = open_side(a, p->axis, &plan);
     if (code == DONE)

@@ -211,7 +211,7 @@ static int decode_tensor(decoder *d, const item *i, size_t index)
         return code;
     const qz_packed_tensor *packed = &w.reader.packed;
     grid_of(&w.reader.tensor, packed->axis, 1, &w.grid);
-    plan_blocks(&w.grid, column_unit(&packed->scheme, w.grid.cols, 0), &blocks);
+    plan_blocks(&w.grid, column_unit(&packed->scheme, w.grid.cols, 0), lies_across(packed), &blocks);
     code = allocate_packed_blocks(&w.reader, &blocks);
     if (code == DONE)
         code = make_room(d, &blocks);

@@ -128,7 +128,7 @@ static void plan_work(encoder *e, job *j, work *w)
     *w = (work){.encoder = e, .job = j, .tensor = j->tensor};
     grid_of(w->tensor, j->axis, !is_weighted(j), &w->grid);
     const uint64_t unit = column_unit(&j->how->scheme, w->grid.cols, 1);
-    plan_blocks(&w->grid, values_unit(j, unit, w->grid.cols), &w->blocks);
+    plan_blocks(&w->grid, values_unit(j, unit, w->grid.cols), qz_layout_is_across(e->layout), &w->blocks);
     if (e->s->output.to)
         plan_eight_rows(&w->blocks);
 }

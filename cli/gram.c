@@ -266,7 +266,7 @@ static void plan_work(encoder *e, job *j, work *w)
 {
     *w = (work){.encoder = e, .job = j, .tensor = j->tensor};
     grid_of(w->tensor, j->axis, 1, &w->grid);
-    plan_blocks(&w->grid, values_unit(j, 1, w->grid.cols), &w->blocks);
+    plan_blocks(&w->grid, values_unit(j, 1, w->grid.cols), 0, &w->blocks);
 }
 
 static uint64_t bytes_in_file(const encoder *e, const item *i)

@@ -37,12 +37,17 @@ void plan_eight_rows(block_plan *blocks)
     limit_rows(blocks, blocks->step[INNER]);
 }
 
+int lies_across(const qz_packed_tensor *packed)
+{
+    return packed->layout && qz_layout_is_across(packed->layout);
+}
+
 void plan_rows(const qz_packed_tensor *packed, uint64_t unit, rows_plan *out)
 {
     uint64_t shape[2] = {packed->rows, packed->cols};
     const qz_tensor matrix = {.rank = 2, .shape = shape};
     grid_of(&matrix, 1, 1, &out->grid);
-    plan_blocks(&out->grid, unit, &out->blocks);
+    plan_blocks(&out->grid, unit, lies_across(packed), &out->blocks);
     plan_eight_rows(&out->blocks);
 }
 
@@ -50,7 +55,7 @@ enum { NEAR = 1 << 20, ACROSS = 1 << 24 }; /* codes of the first stay in a cache
 
 void plan_codes(const qz_packed_tensor *packed, uint64_t unit, const char *other_layout, rows_plan *out)
 {
-    const int across = qz_layout_is_across(packed->layout) || (other_layout && qz_layout_is_across(other_layout));
+    const int across = lies_across(packed) || (other_layout && qz_layout_is_across(other_layout));
     plan_rows(packed, unit, out);
     const uint64_t cols = out->blocks.step[COLUMN];
     limit_rows(&out->blocks, (across ? ACROSS : NEAR) / (cols != 0 ? cols : 1));

@@ -17,6 +17,9 @@ typedef struct rows_plan {
     block_plan blocks; /* which refers to the grid: it cannot be copied */
 } rows_plan;
 
+/* Whether codes of a row do not lie together in the file of a tensor; 0 if it is not quantized. */
+int lies_across(const qz_packed_tensor *packed);
+
 void plan_rows(const qz_packed_tensor *packed, uint64_t unit, rows_plan *out);
 /* The same for blocks of codes alone. Where rows lie across the file of the tensor, or in another layout (NULL: there is
  * none), blocks are larger, so that what is read and written at once is longer. */

@@ -80,7 +80,7 @@ static int verify_packed(verifier *v, const item *i)
     if (code != DONE)
         return code;
     grid_of(&d.reader.tensor, d.reader.packed.axis, 0, &d.grid);
-    plan_blocks(&d.grid, column_unit(&d.reader.packed.scheme, d.grid.cols, 0), &plan);
+    plan_blocks(&d.grid, column_unit(&d.reader.packed.scheme, d.grid.cols, 0), lies_across(&d.reader.packed), &plan);
     d.values = allocate_block(&plan, sizeof *d.values);
     code = d.values ? allocate_packed_blocks(&d.reader, &plan) : LIMIT;
     if (code == DONE)
