@@ -131,3 +131,12 @@ def test_perplexity(
     print(f"perplexity {np.exp(ours.mean()):.3f}, decoded {np.exp(theirs.mean()):.3f}")
     assert abs(ours.mean() - theirs.mean()) <= ALLOWED
     assert np.corrcoef(ours, theirs)[0, 1] > 0.99
+
+
+def test_parts(tool: Callable[..., None], llama: Llama, original: Path, tmp_path: Path) -> None:
+    """The first part of a split model leads llama.cpp to all others, and they predict what one file does."""
+    tool("encode", original, tmp_path / "one.gguf", "--scheme", "q4_0")
+    tool("convert", tmp_path / "one.gguf", tmp_path / "parts", "--to", "gguf", "--max-shard-size", "20M")
+    parts = sorted((tmp_path / "parts").glob("model-*-of-*.gguf"))
+    assert len(parts) > 2
+    assert np.array_equal(llama.surprise(parts[0]), llama.surprise(tmp_path / "one.gguf"))
