@@ -127,7 +127,7 @@ class Variant:
 
 # Slow tests of what has numbers only, and no bytes in any order; those of files that need what the emulated
 # zlib.h does not do, or that are about the system.
-NO_BYTES = "test_(affine|exact|exact_affine|gptq|search|npz|packed|damaged|faults.*|output.*)/"
+NO_BYTES = "test_(affine|exact|exact_affine|gptq|search|npz|packed|damaged|threads|faults.*|output.*)/"
 NO_FILES = "-DQUANTIZE_BUILD_FILES=OFF"
 FILES = f"-DQUANTIZE_BUILD_CLI=OFF -DCMAKE_MODULE_PATH={ROOT}/tests/emulated/zlib"  # with a small zlib.h
 
@@ -207,7 +207,12 @@ C_PARTS = {
     "debug": [Variant("debug", "gcc", "-O0 -funsigned-char", "Debug", LEAN, SHORT)],
     "sanitizers": [sanitized("sanitizers", "address,undefined,float-cast-overflow")],
     "threads": [
-        sanitized("threads", "thread", ("test_pool/", "test_api/", "test_nearest/avx2"), fixed_addresses())
+        sanitized(
+            "threads",
+            "thread",
+            ("test_pool/", "test_api/", "test_nearest/avx2", "test_threads/"),
+            fixed_addresses(),
+        )
     ],
     "ftz": [Variant("gcc", "gcc", environment={"QZ_TEST_FTZ": "1", **SHORT})],
     "emulated": [emulated("aarch64", NO_FILES), emulated("s390x", FILES, NO_BYTES)],

@@ -19,7 +19,7 @@ OPTIONS = (
 )
 
 # Long tests of what has nothing of any system; of files, those that open so many that Wine takes minutes.
-LEFT_OUT = "test_(affine|exact|exact_affine|gptq|search|damaged|gguf|output_named)/"
+LEFT_OUT = "test_(affine|exact|exact_affine|gptq|search|damaged|gguf|threads|output_named)/"
 
 VARIABLES = {
     "QUANTIZE_WINDOWS": str(ROOT / "build/windows/cli/quantize.exe"),
