@@ -292,14 +292,14 @@ int run_convert(const settings *s)
     const results r = results_of(&c);
     if (code == DONE)
         code = report_write(&r);
+    if (code == DONE && packed == 0)
+        say("note: none of the tensors is quantized to 4 bits, so that all are copied; 'quantize encode' quantizes");
     if (code == DONE && s->output.part)
         print_part(&parts, &r);
     else if (code == DONE)
         results_end(&r, DONE);
     if (code == DONE && !wants_numbers(s))
         print_errors(&c, requantized);
-    if (code == DONE && packed == 0)
-        say("note: none of the tensors is quantized to 4 bits, so that all are copied; 'quantize encode' quantizes");
     if (code == DONE && !is_list(s))
         sum_up("converted %zu of %zu tensors to %s in %.2f s%s", packed, c.count, c.layout, seconds_now() - start,
                s->output.no_verify || packed == 0 ? ""

@@ -1,5 +1,6 @@
 """Where the tool is, and how it is run."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -41,6 +42,9 @@ def run(tool: str, tmp_path: Path) -> Run:
         assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{out}{err}"
         assert "\x1b" not in out + err
         assert "\r" not in out + err
+        if "--jsonl" in arguments and out:
+            last = json.loads(out.splitlines()[-1])
+            assert last["event"] in ("end", "error"), "an event follows the last one"
         return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
     return call

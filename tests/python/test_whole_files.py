@@ -231,6 +231,8 @@ def test_the_bytes_are_those_of_the_tool() -> None:
     with np.load("d.npz") as after:
         np.testing.assert_array_equal(after["a"], loaded["a"].dequantize(dtype=np.float16))
     assert quantize.convert_file("q.npz", "own.safetensors", to="own").totals["layout"] == "own"
+    nothing = quantize.convert_file("in.npz", "same.safetensors")  # the note comes before the end
+    assert any("quantize encode" in note for note in nothing.notes)
     assert quantize.load("own.safetensors")["b"] == loaded["b"]
     assert not quantize.compare_files("in.npz", "q.npz").different
     assert quantize.compare_files("in.npz", "q.npz", min_sqnr=60).different
