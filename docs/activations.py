@@ -68,7 +68,8 @@ def read_texts(path: Path | None) -> tuple[list[str], list[str]]:
 
 # --- Gram matrices ------------------------------------------------------------------------------------------
 
-Grams = dict[tuple[int, str], dict[int, Array]]
+# By rows: a matrix and how many examples quantize.Grams takes them for.
+Grams = dict[tuple[int, str], dict[int, tuple[Array, int]]]
 
 
 def tensors_of(data: bytes) -> dict[str, Array]:
@@ -82,19 +83,17 @@ def tensors_of(data: bytes) -> dict[str, Array]:
 def gather(encoder: minilm.Encoder, tokenizer: Any, texts: list[str], counts: dict[str, list[int]]) -> Grams:
     """Gram matrices (means) of the first so many rows of each kind of inputs, in each layer."""
     found: Grams = {(layer, kind): {} for layer in range(LAYERS) for kind in counts}
-    sums: dict[tuple[int, str], Array] = {}
-    rows = 0
+    grams, rows = quantize.Grams(), 0
     for ids, mask in batches(tokenizer, texts):
         for layer, kind, x in encoder.inputs(ids, mask):
             if kind not in counts or rows >= counts[kind][-1]:
                 continue
-            total = sums.setdefault((layer, kind), np.zeros((x.shape[1], x.shape[1])))
-            done = 0
+            name, done = f"{layer}/{kind}", 0
             for count in (count for count in counts[kind] if rows < count <= rows + len(x)):
-                total += x[done : count - rows].T @ x[done : count - rows]
+                grams.add(name, x[done : count - rows])
                 done = count - rows
-                found[layer, kind][count] = (total / count).astype(np.float32)
-            total += x[done:].T @ x[done:]
+                found[layer, kind][count] = (grams[name].astype(np.float32), grams.examples(name))
+            grams.add(name, x[done:])
         rows += int(mask.sum())
         if all(rows >= wanted[-1] for wanted in counts.values()):
             return found
@@ -109,12 +108,13 @@ def gather_all(texts: Path | None) -> dict[str, Array]:
     counts = {kind: [int(ratio * inputs_of(kind)) for ratio in RATIOS] for kind in KINDS}
     grams: dict[str, Array] = {}
     for (layer, kind), found in gather(encoder, tokenizer, calibration, counts).items():
-        for rows, gram in found.items():
+        for rows, (gram, examples) in found.items():
             grams[f"{layer}/{kind}/{rows}"] = gram
+            grams[f"{layer}/{kind}/{rows}/examples"] = np.array(examples)
     for (layer, kind), found in gather(
         encoder, tokenizer, held_out, {kind: [HELD_OUT] for kind in KINDS}
     ).items():
-        grams[f"{layer}/{kind}/held out"] = found[HELD_OUT]
+        grams[f"{layer}/{kind}/held out"] = found[HELD_OUT][0]
     return grams
 
 
@@ -130,17 +130,18 @@ def output_db(w: Array, q: quantize.QuantizedArray, gram: Array) -> float:
     return 10 * math.log10(np.sum((w @ gram) * w) / np.sum((error @ gram) * error))
 
 
-COLUMNS = ("search", "search with weights", "`gptq`, damping 0.01", "`gptq`", "`gptq`, `examples`")
+COLUMNS = ("search", "search with weights", "damping 0.01", "`gptq`", "`examples`", "`Grams`")
 
 
-def measure(w: Array, gram: Array, rows: int, unseen: Array) -> list[float]:
+def measure(w: Array, gram: Array, rows: int, examples: int, unseen: Array) -> list[float]:
     """What each way leaves of the outputs, in the order of COLUMNS."""
+    numbers = (None, rows, examples)
+    by_number = {e: quantize.gptq(w, gram, examples=e) for e in set(numbers)}
     found = (
         quantize.quantize_array(w),
         quantize.quantize_array(w, weights=np.diag(gram)),
         quantize.gptq(w, gram, damping=0.01),
-        quantize.gptq(w, gram),
-        quantize.gptq(w, gram, examples=rows),
+        *(by_number[e] for e in numbers),
     )
     return [output_db(w, q, unseen) for q in found]
 
@@ -154,9 +155,10 @@ def report(grams: dict[str, Array], layers: list[int], kinds: list[str]) -> None
             for ratio in RATIOS:
                 rows = int(ratio * inputs_of(kind))
                 gram = grams[f"{layer}/{kind}/{rows}"].astype(np.float64)
+                examples = int(grams[f"{layer}/{kind}/{rows}/examples"])
                 for name in KINDS[kind]:
                     w = tensors[f"encoder.layer.{layer}.{name}.weight"]
-                    found[ratio].setdefault(kind, []).append(measure(w, gram, rows, unseen))
+                    found[ratio].setdefault(kind, []).append(measure(w, gram, rows, examples, unseen))
     print("| rows an input | matrices | " + " | ".join(COLUMNS) + " | least gain |")
     print("| ---: | --- | " + "---: | " * len(COLUMNS) + "---: |")
     for ratio, by_kind in found.items():

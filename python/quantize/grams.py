@@ -10,6 +10,7 @@ import numpy as np
 from . import _core
 from .errors import NonFiniteError
 from .files import save
+from .independence import Independence
 from .inputs import as_floats, bfloat16_values
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class Grams:
     example, are added as ``x.T @ x`` in float64, batch by batch: examples are not kept, and a layer of `n`
     inputs needs ``n**2`` float64 numbers of memory. :func:`gptq` takes such a matrix, and :meth:`save`
     writes the file that ``quantize encode --gram`` and ``encode_file(gram=...)`` read.
+
+    Rows of very unequal size, or that are alike, tell less about correlations than as many independent ones.
+    :meth:`examples` is the number that :func:`gptq` should be told; it is measured while rows are added.
 
     See Also
     --------
@@ -59,6 +63,7 @@ class Grams:
     def __init__(self) -> None:
         self._sums: dict[str, NDArray[np.float64]] = {}
         self._counts: dict[str, int] = {}
+        self._independence: dict[str, Independence] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,13 +74,25 @@ class Grams:
         layers = [f"{name!r}: {self._counts[name]} x {len(h)}" for name, h in self._sums.items()]
         return f"<Grams of {', '.join(layers) or 'no layers'}>"
 
-    def examples(self, name: str) -> int:
-        """How many examples, rows of inputs, a layer got."""
+    def rows(self, name: str) -> int:
+        """How many rows of inputs a layer got."""
         self._find(name)
         return self._counts[name]
 
+    def examples(self, name: str) -> int:
+        """As how many examples the rows of a layer count, for :func:`gptq`.
+
+        This is the number of rows unless they differ much in size, are alike, or have inputs that are rarely
+        there together, as outputs of a softmax. It is measured: the correlations of a sample of 128 inputs
+        vary more from row to row, or from one run of 16 rows to the next, than those of independent normal
+        rows do. If the ratio of the variances is above 1.5, the number of rows is divided by
+        ``(ratio / 1.5)**0.8``.
+        """
+        self._find(name)
+        return self._independence[name].examples()
+
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        """The Gram matrix of a layer: the mean of ``x x^T`` over its examples."""
+        """The Gram matrix of a layer: the mean of ``x x^T`` over its rows."""
         return self._find(name) / max(self._counts[name], 1)
 
     def _find(self, name: str) -> NDArray[np.float64]:
@@ -113,11 +130,17 @@ class Grams:
         if before is not None and len(before) != n:
             raise ValueError(f"the inputs of {name!r} have the shape {values.shape}; they were {len(before)}")
         rows = values.reshape(int(np.prod(values.shape[:-1])), n)
-        total = np.zeros((n, n))
+        total, is_bfloat16 = np.zeros((n, n)), number == _core.BF16
         for first in range(0, len(rows), _ROWS):
-            total += _gram(rows[first : first + _ROWS], number == _core.BF16, name)
+            total += _gram(_as_doubles(rows[first : first + _ROWS], is_bfloat16), name)
         self._sums[name] = total if before is None else before + total
         self._counts[name] = self._counts.get(name, 0) + len(rows)
+        if before is None:
+            self._independence[name] = Independence(n)
+        independence = self._independence[name]
+        for first in range(0, len(rows), _ROWS):
+            some = independence.columns(rows[first : first + _ROWS])
+            independence.add(_as_doubles(some, is_bfloat16))
 
     def watch(self, name: str, layer: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap a layer, any function whose first argument are its inputs, so that each call adds these.
@@ -195,7 +218,7 @@ class Grams:
         ----------
         path : path-like
             The file, whose name must end in ``.npz`` or ``.safetensors``. It has a matrix `NAME` for each
-            layer, ``NAME.examples``, how many examples it is of, and ``NAME.holdout``.
+            layer, ``NAME.examples``, as how many examples its rows count, and ``NAME.holdout``.
         holdout : Grams, optional
             Matrices of other examples, by which the result is measured. It changes nothing else.
         dtype : {"float32", "float64"}
@@ -211,7 +234,7 @@ class Grams:
                 if key in arrays or (key != name and key in self._sums):
                     raise ValueError(f"the file would have {key!r} twice; rename a layer")
             arrays[name] = _stored(self, name, kind)
-            arrays[name + _EXAMPLES] = np.array([self._counts[name]], np.int64)
+            arrays[name + _EXAMPLES] = np.array([self.examples(name)], np.int64)
             if holdout is not None and others:
                 arrays[name + _HOLDOUT] = _stored(holdout, name, kind)
         save(path, arrays)
@@ -222,8 +245,11 @@ def _at_hand(x: Any) -> Any:
     return x.detach().cpu() if hasattr(x, "detach") and hasattr(x, "cpu") else x
 
 
-def _gram(rows: NDArray[Any], is_bfloat16: bool, name: str) -> NDArray[np.float64]:
-    x = (bfloat16_values(rows) if is_bfloat16 else rows).astype(np.float64)
+def _as_doubles(rows: NDArray[Any], is_bfloat16: bool) -> NDArray[np.float64]:
+    return (bfloat16_values(rows) if is_bfloat16 else rows).astype(np.float64)
+
+
+def _gram(x: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     with np.errstate(over="ignore", invalid="ignore"):
         found: NDArray[np.float64] = x.T @ x
     wrong = np.flatnonzero(~np.isfinite(np.diagonal(found)))
@@ -239,7 +265,7 @@ def _gram(rows: NDArray[Any], is_bfloat16: bool, name: str) -> NDArray[np.float6
 
 
 def _stored(grams: Grams, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if grams.examples(name) == 0:
+    if grams.rows(name) == 0:
         raise ValueError(f"no inputs of {name!r} were added")
     with np.errstate(over="ignore"):
         found: NDArray[Any] = grams[name].astype(dtype)

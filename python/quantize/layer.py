@@ -60,8 +60,9 @@ def gptq(
         few times as many rows as inputs are enough. Gather it block by block; float32 will do, float64 is
         better.
     examples : int, optional
-        How many rows `gram` is the sum or mean of. The fewer they are, the less their correlations are
-        believed. If it is not given, as many as inputs are assumed: too cautious where there are many more.
+        How many rows `gram` is the sum or mean of, or better :meth:`Grams.examples`, as how many they count.
+        The fewer they are, the less their correlations are believed. If it is not given, as many as inputs
+        are assumed: too cautious where there are many more.
     holdout : array_like, optional
         The Gram matrix of rows that are not in `gram`. It changes nothing but ``stats.holdout_sqnr_db``.
     scheme : str or Scheme
@@ -111,8 +112,8 @@ def gptq(
     adds to it, it is ``(1 + 1/c) / n``, from 1/1024 to 1024. It is at most the same without the strongest
     eigenvector, which inputs have that are not centred. Generalized cross-validation chooses between the two.
     With few examples and little correlation, that leaves what :func:`quantize_array` does with the diagonal
-    of `gram` as `weights`. Where rows differ much in size, pass at most ``sum(s)**2 / sum(s**2)`` as
-    `examples`, with `s` the sum of squares of each row: no Gram matrix tells that.
+    of `gram` as `weights`. Rows that differ much in size, resemble each other, or have inputs that are rarely
+    there together count for fewer than they are, which no Gram matrix tells: :meth:`Grams.examples` does.
 
     Examples
     --------
