@@ -57,7 +57,7 @@ struct search_levels {
     VT eighths, sixteenths, value; /* lane i: upper[i + 1], upper[i], value[i] */
 #endif
 #ifdef HAS_VP
-    VF cell_factor, cell_bias;
+    VF cell_most, cell_factor;
     VP cell_upper, cell_first;
 #endif
 };
@@ -78,8 +78,8 @@ INLINE struct search_levels search_levels(const struct qz_search *rule, int set)
                                   .eighths = vt_load(moved),
                                   .sixteenths = vt_load(upper),
 #ifdef HAS_VP
+                                  .cell_most = vf_set1(rule->cell_most[set]),
                                   .cell_factor = vf_set1(rule->cell_factor[set]),
-                                  .cell_bias = vf_set1(rule->cell_bias[set]),
                                   .cell_upper = vp_load(rule->cell_upper[set]),
                                   .cell_first = vp_load((const float *)(const void *)rule->cell_first[set]),
 #endif
@@ -115,7 +115,7 @@ INLINE void nearest_values(const struct search_levels *levels, int how, size_t c
     VI index[4];
 #ifdef HAS_VP
     if (how == BY_CELLS) {
-        EACH index[j] = vf_cell(vf_fma(y[j], levels->cell_factor, levels->cell_bias));
+        EACH index[j] = vp_cell(y[j], levels->cell_most, levels->cell_factor);
         EACH next[j] = vp_lookup(levels->cell_upper, index[j]);
         EACH index[j] = vp_lookup_vi(levels->cell_first, index[j]);
         EACH index[j] = vi_increment(vf_le(next[j], y[j]), index[j]);

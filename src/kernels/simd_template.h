@@ -35,7 +35,9 @@
  *                             are <= y; both ascend (where HAS_VB: otherwise VT are looked up)
  *   VP, vp_load(p), vp_lookup(t, v), vp_lookup_vi(t, v)   a table of 32 floats or int32, looked up by 0..31 (where
  *                             HAS_VP)
- *   vf_cell(v) -> VI          to nearest even and to 0..31 (where HAS_VP or HAS_CELLS)
+ *   vp_cell(y, most, factor) -> VI     of y, brought into -most..most: floor(y * factor) + 16, in the low 5 bits (where
+ *                             HAS_VP)
+ *   vf_cell(v) -> VI          to nearest even and to 0..31 (where HAS_CELLS)
  *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
  *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group, whose scale and
  *                             zero are in all lanes; computed_template.h has them where uniform codes are computed

@@ -85,6 +85,14 @@ INLINE VP vp_load(const float *p)
 #define vp_lookup(t, v)    _mm512_permutex2var_ps((t).low, v, (t).high)
 #define vp_lookup_vi(t, v) _mm512_castps_si512(vp_lookup(t, v))
 
+/* In the last bits of the sum, which is rounded down; what limits a magnitude keeps the sign. */
+INLINE VI vp_cell(VF y, VF most, VF factor)
+{
+    const VF bits = vf_set1(0x1.8p23f + 16.0f);
+    y = _mm512_range_ps(y, most, 0x02);
+    return _mm512_castps_si512(_mm512_fmadd_round_ps(y, factor, bits, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+}
+
 typedef __m512d VD;
 
 #define VD_LANES        8
