@@ -26,10 +26,11 @@ static TARGET void interleave(const float *x, size_t n, float *to)
 INLINE VF nearest_float8(struct qz_float8 type, VF v)
 {
     const VF least = vf_set1(qz_float_power(1 - (int)type.bias)), most = vf_set1(type.most), none = vf_set1(0.0f);
-    const VF steps = vf_set1(qz_float_power((int)type.mantissa)), step = vf_set1(qz_float_power(-(int)type.mantissa));
+    const VF step = vf_set1(qz_float_power(-(int)type.mantissa));
     VF magnitude = vf_abs(v), unit = vf_power(magnitude);
     unit = vf_select(vf_lt(least, unit), unit, least);
-    magnitude = vf_mul(vf_rint(vf_mul(magnitude, vf_div(steps, unit))), vf_mul(unit, step));
+    magnitude =
+        vf_mul(vf_rint(vf_mul(magnitude, vf_ratio(qz_float_power((int)type.mantissa), unit))), vf_mul(unit, step));
     magnitude = vf_select(vf_lt(magnitude, most), magnitude, most);
     return vf_select(vf_lt(v, none), type.sign ? vf_neg(magnitude) : none, magnitude);
 }
@@ -354,7 +355,7 @@ INLINE void search_across(const struct qz_search *rule, int how, int weighted, s
 INLINE void prepare_lanes(const struct qz_search *rule, struct search_lanes *lanes, VF unit, VF shared, VF first)
 {
     lanes->unit = unit;
-    lanes->unit_inverse = vf_div(vf_set1(1.0f), unit);
+    lanes->unit_inverse = vf_ratio(1.0f, unit);
     lanes->super = vf_select(ordinary(shared), shared, vf_set1(0.0f));
     lanes->least = vf_set1(rule->least);
     lanes->most = vf_set1(rule->most);

@@ -27,6 +27,7 @@
  *   vi_add_where(m, v, k)     v + k where m, k a constant
  *   vf_outside(v, least, most, n)                         how many of the first n lanes are below least or above most
  *   vf_power(v)               the power of two at or below |v|; 0 for subnormal numbers, infinity for it and NaN
+ *   vf_ratio(x, v)            x / v, both powers of two, of which x is a number, and so is the quotient a normal one
  *   vf_between(v, lo, hi)     v, or the end it is beyond
  *   vm_to_u8(p, m)            LANES bytes, 1 where m, else 0
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits

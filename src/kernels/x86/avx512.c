@@ -157,6 +157,12 @@ INLINE void vm_to_u8(uint8_t *p, VM m)
     _mm_storeu_si128((__m128i *)p, _mm_maskz_set1_epi8(m, 1));
 }
 
+INLINE VF vf_ratio(float x, VF v)
+{
+    const VI exponents = vi_set1((int32_t)(qz_bits(x) + 0x3f800000u));
+    return _mm512_castsi512_ps(_mm512_sub_epi32(exponents, _mm512_castps_si512(v)));
+}
+
 /* Rounds to the upper halves, to nearest even; not for NaN. The lower halves are left over. */
 INLINE VI round_halves(VI bits)
 {
