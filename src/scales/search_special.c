@@ -87,7 +87,9 @@ static int are_from_table(const struct qz_encoder *encoder, float zero, const fl
             double y = (double)value[near] / scale, least = INFINITY;
             for (int i = 0; i < 16; i++) {
                 double distance = fabs(y - (double)entry_of(encoder->view, i, zero));
-                least = distance < least ? distance : least;
+                if (distance > least) /* and farther from here on */
+                    break;
+                least = distance;
             }
             if (!(least <= fabs(y) * NEAR))
                 break;
