@@ -151,10 +151,10 @@ struct qz_search {
     float value[2][16]; /* ascending */
     float upper[2][16]; /* y is nearest to value[i], i being how many upper[i] <= y; the last one is +infinity */
 
-    /* The same another way, where `cells` is 1: y lies in cell k = clamp(rint(fma(y, cell_factor, cell_bias)), 0, 31),
-     * and is nearest to value[cell_first[k] + (y >= cell_upper[k])]. */
+    /* The same another way, where `cells` is 1: y, brought into -cell_most..cell_most, lies in cell
+     * k = floor(y * cell_factor) + 16, and is nearest to value[cell_first[k] + (y >= cell_upper[k])]. */
     int cells;
-    float cell_factor[2], cell_bias[2];
+    float cell_most[2], cell_factor[2];
     float cell_upper[2][QZ_CELLS];
     int32_t cell_first[2][QZ_CELLS];
 

@@ -26,10 +26,11 @@ static TARGET void interleave(const float *x, size_t n, float *to)
 INLINE VF nearest_float8(struct qz_float8 type, VF v)
 {
     const VF least = vf_set1(qz_float_power(1 - (int)type.bias)), most = vf_set1(type.most), none = vf_set1(0.0f);
-    const VF steps = vf_set1(qz_float_power((int)type.mantissa)), step = vf_set1(qz_float_power(-(int)type.mantissa));
+    const VF step = vf_set1(qz_float_power(-(int)type.mantissa));
     VF magnitude = vf_abs(v), unit = vf_power(magnitude);
     unit = vf_select(vf_lt(least, unit), unit, least);
-    magnitude = vf_mul(vf_rint(vf_mul(magnitude, vf_div(steps, unit))), vf_mul(unit, step));
+    magnitude =
+        vf_mul(vf_rint(vf_mul(magnitude, vf_ratio(qz_float_power((int)type.mantissa), unit))), vf_mul(unit, step));
     magnitude = vf_select(vf_lt(magnitude, most), magnitude, most);
     return vf_select(vf_lt(v, none), type.sign ? vf_neg(magnitude) : none, magnitude);
 }
@@ -57,7 +58,7 @@ struct search_levels {
     VT eighths, sixteenths, value; /* lane i: upper[i + 1], upper[i], value[i] */
 #endif
 #ifdef HAS_VP
-    VF cell_factor, cell_bias;
+    VF cell_most, cell_factor;
     VP cell_upper, cell_first;
 #endif
 };
@@ -78,8 +79,8 @@ INLINE struct search_levels search_levels(const struct qz_search *rule, int set)
                                   .eighths = vt_load(moved),
                                   .sixteenths = vt_load(upper),
 #ifdef HAS_VP
+                                  .cell_most = vf_set1(rule->cell_most[set]),
                                   .cell_factor = vf_set1(rule->cell_factor[set]),
-                                  .cell_bias = vf_set1(rule->cell_bias[set]),
                                   .cell_upper = vp_load(rule->cell_upper[set]),
                                   .cell_first = vp_load((const float *)(const void *)rule->cell_first[set]),
 #endif
@@ -115,7 +116,7 @@ INLINE void nearest_values(const struct search_levels *levels, int how, size_t c
     VI index[4];
 #ifdef HAS_VP
     if (how == BY_CELLS) {
-        EACH index[j] = vf_cell(vf_fma(y[j], levels->cell_factor, levels->cell_bias));
+        EACH index[j] = vp_cell(y[j], levels->cell_most, levels->cell_factor);
         EACH next[j] = vp_lookup(levels->cell_upper, index[j]);
         EACH index[j] = vp_lookup_vi(levels->cell_first, index[j]);
         EACH index[j] = vi_increment(vf_le(next[j], y[j]), index[j]);
@@ -354,7 +355,7 @@ INLINE void search_across(const struct qz_search *rule, int how, int weighted, s
 INLINE void prepare_lanes(const struct qz_search *rule, struct search_lanes *lanes, VF unit, VF shared, VF first)
 {
     lanes->unit = unit;
-    lanes->unit_inverse = vf_div(vf_set1(1.0f), unit);
+    lanes->unit_inverse = vf_ratio(1.0f, unit);
     lanes->super = vf_select(ordinary(shared), shared, vf_set1(0.0f));
     lanes->least = vf_set1(rule->least);
     lanes->most = vf_set1(rule->most);

@@ -27,6 +27,7 @@
  *   vi_add_where(m, v, k)     v + k where m, k a constant
  *   vf_outside(v, least, most, n)                         how many of the first n lanes are below least or above most
  *   vf_power(v)               the power of two at or below |v|; 0 for subnormal numbers, infinity for it and NaN
+ *   vf_ratio(x, v)            x / v, both powers of two, of which x is a number, and so is the quotient a normal one
  *   vf_between(v, lo, hi)     v, or the end it is beyond
  *   vm_to_u8(p, m)            LANES bytes, 1 where m, else 0
  *   VT, vt_load(p), vt_lookup(t, v)                       a table of 16 floats, looked up by the low 4 bits
@@ -35,7 +36,9 @@
  *                             are <= y; both ascend (where HAS_VB: otherwise VT are looked up)
  *   VP, vp_load(p), vp_lookup(t, v), vp_lookup_vi(t, v)   a table of 32 floats or int32, looked up by 0..31 (where
  *                             HAS_VP)
- *   vf_cell(v) -> VI          to nearest even and to 0..31 (where HAS_VP or HAS_CELLS)
+ *   vp_cell(y, most, factor) -> VI     of y, brought into -most..most: floor(y * factor) + 16, in the low 5 bits (where
+ *                             HAS_VP)
+ *   vf_cell(v) -> VI          to nearest even and to 0..31 (where HAS_CELLS)
  *   vi_nibbles(p, sign)       LANES packed codes as int32 (with sign != 0 in two's complement)
  *   VG, vg_make(values, kind, form, scale, zero), vg_values(g, v)    the values of codes in a group, whose scale and
  *                             zero are in all lanes; computed_template.h has them where uniform codes are computed

@@ -163,7 +163,16 @@ static QZ_NOINLINE void fill_grid(struct qz_grid *grid, const qz_scheme *scheme)
     grid->most = grid->sorted[15] + 0.5f * (grid->sorted[15] - grid->sorted[14]);
 }
 
-QZ_NOINLINE int qz_cut_cells(const float *threshold, int count, float first, float last, struct qz_cells *cells)
+/* Equal cells from the first of some thresholds to the last one, see qz_grid in kernels.h. */
+struct cells {
+    float factor, bias;
+    float upper[QZ_CELLS];   /* the threshold in it, or infinity */
+    int below[QZ_CELLS + 1]; /* how many are below it */
+};
+
+/* Returns 0 if some cell would hold more than one; equal ones count once, for what lies between them is never chosen.
+ */
+static QZ_NOINLINE int cut_cells(const float *threshold, int count, float first, float last, struct cells *cells)
 {
     int i = 0;
     cells->factor = (float)(QZ_CELLS - 1) / (last - first);
@@ -187,12 +196,12 @@ QZ_NOINLINE int qz_cut_cells(const float *threshold, int count, float first, flo
 /* Cells of a grid, if they hold no more than one threshold each, and those of clipping are alone at the ends. */
 static QZ_NOINLINE void fill_cells(struct qz_grid *grid)
 {
-    struct qz_cells cells;
+    struct cells cells;
     float threshold[17];
     threshold[0] = grid->least;
     memcpy(threshold + 1, grid->upper, 15 * sizeof *threshold);
     threshold[16] = nextafterf(grid->most, INFINITY);
-    if (!qz_cut_cells(threshold, 17, grid->least, grid->most, &cells) || cells.below[1] != 1 ||
+    if (!cut_cells(threshold, 17, grid->least, grid->most, &cells) || cells.below[1] != 1 ||
         cells.below[QZ_CELLS - 1] != 16)
         return;
     grid->has_cells = 1;

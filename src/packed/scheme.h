@@ -18,17 +18,6 @@ struct qz_fit qz_scheme_fit(const qz_scheme *scheme, qz_method method, const str
 /* qz_scheme_sizes for such a scheme, without the bits per value. */
 qz_result qz_scheme_bytes(const qz_scheme *scheme, uint64_t rows, uint64_t cols, qz_sizes *sizes);
 
-/* Equal cells from the first of some thresholds to the last one, see qz_grid and qz_search in kernels.h. */
-struct qz_cells {
-    float factor, bias;
-    float upper[QZ_CELLS];   /* the threshold in it, or infinity */
-    int below[QZ_CELLS + 1]; /* how many are below it */
-};
-
-/* Returns 0 if some cell would hold more than one; equal ones count once, for what lies between them is never chosen.
- */
-int qz_cut_cells(const float *threshold, int count, float first, float last, struct qz_cells *cells);
-
 /* a * b; 0 if it does not fit. */
 int qz_multiply(uint64_t a, uint64_t b, uint64_t *product);
 

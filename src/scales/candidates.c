@@ -289,17 +289,26 @@ static QZ_NOINLINE void copy_values(struct qz_search *rule, const struct qz_grid
     }
 }
 
+/* Cuts what the thresholds of a table are in into cells, as many on either side of 0. Returns 0 if one would hold two of
+ * them; equal ones count once, for what lies between them is never chosen. */
 static QZ_NOINLINE int fill_cells(struct qz_search *rule, int set)
 {
     const float *upper = rule->upper[set];
-    struct qz_cells cells;
-    if (!qz_is_finite(upper[0]) || !(upper[14] > upper[0]) || !qz_cut_cells(upper, 15, upper[0], upper[14], &cells))
+    const int half = QZ_CELLS / 2;
+    const float most = 1.01f * qz_larger(-upper[0], upper[14]), factor = 0.999f * (float)half / most;
+    if (!(most >= 0x1p-20f && most <= 0x1p20f))
         return 0;
-    rule->cell_factor[set] = cells.factor;
-    rule->cell_bias[set] = cells.bias;
-    memcpy(rule->cell_upper[set], cells.upper, sizeof cells.upper);
-    for (int k = 0; k < QZ_CELLS; k++)
-        rule->cell_first[set][k] = cells.below[k];
+    rule->cell_most[set] = most;
+    rule->cell_factor[set] = factor;
+    for (int k = 0, i = 0; k < QZ_CELLS; k++) {
+        float *threshold = &rule->cell_upper[set][k];
+        rule->cell_first[set][k] = i;
+        for (*threshold = INFINITY; i < 15 && floor((double)upper[i] * (double)factor) <= (double)(k - half); i++) {
+            if (*threshold < INFINITY && upper[i] != *threshold)
+                return 0;
+            *threshold = upper[i];
+        }
+    }
     return 1;
 }
 

@@ -67,6 +67,7 @@ struct source {
     size_t row_groups;
     float least_weight[QZ_TILE_GROUPS], most_weight[QZ_TILE_GROUPS];
     float begin[QZ_TILE_GROUPS];                                 /* the plain scales */
+    float super[QZ_TILE_GROUPS];                                 /* super scales, or 1 */
     float other[QZ_TILE_GROUPS];                                 /* fit_other */
     float rule_scale[QZ_TILE_GROUPS], rule_zero[QZ_TILE_GROUPS]; /* has_rule */
 };
@@ -224,16 +225,15 @@ static void search_usual(const struct qz_encoder *encoder, struct block *block, 
         search_pairs(encoder, block, w, w ? QZ_AFFINE_WEIGHTED : QZ_AFFINE_USUAL);
 }
 
-/* The super scales of `count` groups of a run from g on. */
-static void load_supers(const struct qz_view *view, const struct run *run, size_t row_groups, size_t g, size_t count,
-                        float *to)
+/* The super scales of the groups of a run. */
+static void load_supers(const struct qz_view *view, const struct run *run, size_t count, float *to)
 {
-    for (size_t i = 0, step; i < count; i += step) {
-        struct place place = qz_group_place(view, run, row_groups * run->rows, g + i);
+    for (size_t g = 0, step; g < count; g += step) {
+        struct place place = qz_group_place(view, run, count, g);
         float super[2];
-        step = qz_sharing(view, place.group, qz_least(count - i, place.left));
+        step = qz_sharing(view, place.group, place.left);
         qz_load_super(view, place.row, place.group, super);
-        for (size_t k = i; k < i + step; k++)
+        for (size_t k = g; k < g + step; k++)
             to[k] = super[0];
     }
 }
@@ -336,8 +336,8 @@ static void set_rules(const struct qz_encoder *encoder, struct block *block, con
 /* ---- blocks -------------------------------------------------------------------------------------------------- */
 
 /* Lays out any groups of one length; w: NULL if they have no weights. */
-static void fill_block(const struct qz_encoder *encoder, const struct run *run, const struct groups *groups,
-                       const struct source *source, struct block *block, int weighted)
+static void fill_block(const struct qz_encoder *encoder, const struct groups *groups, const struct source *source,
+                       struct block *block, int weighted)
 {
     const struct qz_view *view = encoder->view;
     int offset = view->grid.zero == QZ_ZERO_OFFSET;
@@ -346,8 +346,7 @@ static void fill_block(const struct qz_encoder *encoder, const struct run *run, 
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         size_t g = block->group[l < block->count ? l : 0];
         float unit = block->unit[l] = unit_of(qz_larger(-groups->min[g], groups->max[g]));
-        load_supers(view, run, source->row_groups, g, 1, &block->super[l]);
-        block->super[l] /= unit;
+        block->super[l] = source->super[g] / unit;
         block->scale[l] = groups->scale[g] / unit;
         block->own_low[l] = groups->min[g] / unit;
         block->own_high[l] = groups->max[g] / unit;
@@ -381,13 +380,13 @@ static void keep_lane(const struct qz_view *view, struct groups *groups, const s
 }
 
 /* Any groups of one length, all with weights or all without. */
-static void search_block(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
-                         const struct source *source, struct block *block, struct specials *specials)
+static void search_block(const struct qz_encoder *encoder, struct groups *groups, const struct source *source,
+                         struct block *block, struct specials *specials)
 {
     int weighted = is_weighted(source, block->group[0]);
     const float *w = weighted ? block->w : NULL;
     int32_t special[QZ_BLOCK] = {0};
-    fill_block(encoder, run, groups, source, block, weighted);
+    fill_block(encoder, groups, source, block, weighted);
     search_usual(encoder, block, w);
     if (is_symmetric(encoder))
         note_specials(encoder, source, block, w, specials);
@@ -401,8 +400,8 @@ static void search_block(const struct qz_encoder *encoder, const struct run *run
 
 /* QZ_BLOCK whole groups that follow each other and need no unit: the same without looking at each. So many and so long
  * the block is, and its units are 1, already. */
-static void search_plain_block(const struct qz_encoder *encoder, const struct run *run, struct groups *groups,
-                               const struct source *source, size_t g, struct block *block, struct specials *specials)
+static void search_plain_block(const struct qz_encoder *encoder, struct groups *groups, const struct source *source,
+                               size_t g, struct block *block, struct specials *specials)
 {
     const struct qz_view *view = encoder->view;
     size_t bytes = QZ_BLOCK * sizeof(float), row_groups = source->row_groups;
@@ -413,7 +412,7 @@ static void search_plain_block(const struct qz_encoder *encoder, const struct ru
     block->low = groups->min + g;
     block->high = groups->max + g;
     if (view->super_groups)
-        load_supers(view, run, row_groups, g, QZ_BLOCK, block->super);
+        memcpy(block->super, source->super + g, bytes);
     memcpy(block->scale, groups->scale + g, bytes);
     if (view->grid.zero != QZ_ZERO_NONE)
         memcpy(block->zero, groups->zero + g, bytes);
@@ -523,7 +522,7 @@ static void for_each_block(const struct pass *pass, const uint16_t *item, size_t
 
 static void search_any(const struct pass *pass)
 {
-    search_block(pass->encoder, pass->run, pass->groups, pass->source, pass->block, pass->specials);
+    search_block(pass->encoder, pass->groups, pass->source, pass->block, pass->specials);
 }
 
 /* Tries a list of candidates for a block of special groups, and keeps what gains more than was gained before. */
@@ -547,7 +546,7 @@ static void search_more(const struct pass *pass, int list, const float begin[QZ_
 static void fill_specials(const struct pass *pass)
 {
     struct block *block = pass->block;
-    fill_block(pass->encoder, pass->run, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
+    fill_block(pass->encoder, pass->groups, pass->source, block, is_weighted(pass->source, block->group[0]));
 }
 
 /* Scales of the block's groups, of which `from` has those of a run, divided by their units: where candidates begin. */
@@ -640,10 +639,8 @@ static void search_alone(const struct pass *pass, size_t g, int exact)
     const struct qz_encoder *encoder = pass->encoder;
     struct groups *groups = pass->groups;
     struct qz_exact_source source = source_of(encoder->view, pass->run, pass->source, g);
-    float super;
-    load_supers(encoder->view, pass->run, pass->source->row_groups, g, 1, &super);
     const float plain[2] = {pass->source->begin[g], has_other(encoder) ? pass->source->other[g] : 0.0f};
-    qz_careful_group(encoder, &source, super, plain, exact, &groups->scale[g], &groups->zero[g]);
+    qz_careful_group(encoder, &source, pass->source->super[g], plain, exact, &groups->scale[g], &groups->zero[g]);
 }
 
 /* Groups whose plain scale does not fit its type: the call fails, whatever a search might find for them. */
@@ -720,7 +717,7 @@ static void search_pairs_again(const struct pass *pass, enum qz_affine_list list
     const struct qz_encoder *encoder = pass->encoder;
     struct block *block = pass->block;
     const float *w = is_weighted(pass->source, block->group[0]) ? block->w : NULL;
-    fill_block(encoder, pass->run, pass->groups, pass->source, block, w != NULL);
+    fill_block(encoder, pass->groups, pass->source, block, w != NULL);
     search_pairs(encoder, block, w, list);
     for (size_t l = 0; l < block->count; l++)
         keep_lane(encoder->view, pass->groups, block, l);
@@ -829,6 +826,7 @@ void qz_search_anywhere(const struct qz_encoder *encoder, const struct run *run,
     size_t left = 0;
     if (w)
         measure_weights(encoder, run, &source, groups->count);
+    load_supers(encoder->view, run, groups->count, source.super);
     for (size_t i = 0; i < count; i++)
         if (qz_is_ordinary_scale(groups->scale[some[i]]))
             ordinary[left++] = some[i];
@@ -867,7 +865,7 @@ static void search_blocks(const struct qz_encoder *encoder, const struct run *ru
     for (size_t b = 0; b < blocks; b++) {
         size_t g = block_start(source, rows, b), some = qz_least(QZ_BLOCK, whole - g);
         if (some == QZ_BLOCK && (all || are_plain(groups, g, QZ_BLOCK)) && are_alike(source, g, QZ_BLOCK))
-            search_plain_block(encoder, run, groups, source, g, &block, &specials);
+            search_plain_block(encoder, groups, source, g, &block, &specials);
         else
             for (size_t i = 0; i < some; i++)
                 rest[count++] = (uint16_t)(g + i);
@@ -1058,6 +1056,7 @@ unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *ru
     if (is_symmetric(encoder))
         refuse_scales(view, groups);
     memcpy(source.begin, groups->scale, groups->count * sizeof *source.begin);
+    load_supers(view, run, groups->count, source.super);
     if (has_other(encoder))
         fit_other(encoder, groups, source.other);
     if (has_rule(encoder))

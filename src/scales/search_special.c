@@ -87,7 +87,9 @@ static int are_from_table(const struct qz_encoder *encoder, float zero, const fl
             double y = (double)value[near] / scale, least = INFINITY;
             for (int i = 0; i < 16; i++) {
                 double distance = fabs(y - (double)entry_of(encoder->view, i, zero));
-                least = distance < least ? distance : least;
+                if (distance > least) /* and farther from here on */
+                    break;
+                least = distance;
             }
             if (!(least <= fabs(y) * NEAR))
                 break;
@@ -190,6 +192,8 @@ static float decoded_value(const struct qz_view *view, float x, float scale)
     for (int i = 0; i < 16; i++) {
         float value = scale * view->grid.sorted[i];
         double distance = fabs((double)x - (double)value);
+        if (distance > least) /* and farther from here on */
+            break;
         if (distance < least) {
             least = distance;
             best = value;
@@ -200,10 +204,10 @@ static float decoded_value(const struct qz_view *view, float x, float scale)
 
 static int is_decoded(const struct qz_view *view, float scale, float value)
 {
+    int some = 0;
     for (int i = 0; i < 16; i++)
-        if (scale * view->grid.sorted[i] == value)
-            return 1;
-    return 0;
+        some |= scale * view->grid.sorted[i] == value;
+    return some;
 }
 
 /* The different decoded values of a group, at most ALIKE of them; returns ALIKE + 1 if there are more. */
@@ -231,15 +235,30 @@ static size_t decoded_values(const struct qz_view *view, const struct qz_exact_s
 /* The decoded value of largest magnitude, the first one of two. They are in the order of x: it is that of one end. */
 static float decoded_extreme(const struct qz_view *view, const struct qz_exact_source *source, float scale)
 {
-    float low = INFINITY, high = -INFINITY;
+    enum { LANES = 8 };
+    float lows[LANES], highs[LANES], low = INFINITY, high = -INFINITY;
     size_t n;
     const float *w, *x;
+    for (size_t l = 0; l < LANES; l++) {
+        lows[l] = INFINITY;
+        highs[l] = -INFINITY;
+    }
     for (uint64_t start = 0; start < source->n; start += n) {
+        size_t i = 0;
         x = qz_source_piece(source, start, &n, &w);
-        for (size_t i = 0; i < n; i++) {
-            low = x[i] < low ? x[i] : low;
-            high = x[i] > high ? x[i] : high;
+        for (; i + LANES <= n; i += LANES)
+            for (size_t l = 0; l < LANES; l++) {
+                lows[l] = x[i + l] < lows[l] ? x[i + l] : lows[l];
+                highs[l] = x[i + l] > highs[l] ? x[i + l] : highs[l];
+            }
+        for (; i < n; i++) {
+            lows[0] = x[i] < lows[0] ? x[i] : lows[0];
+            highs[0] = x[i] > highs[0] ? x[i] : highs[0];
         }
+    }
+    for (size_t l = 0; l < LANES; l++) {
+        low = lows[l] < low ? lows[l] : low;
+        high = highs[l] > high ? highs[l] : high;
     }
     low = decoded_value(view, low, scale);
     high = decoded_value(view, high, scale);
@@ -278,20 +297,25 @@ float qz_least_alike(const struct qz_encoder *encoder, const struct qz_exact_sou
     if (view->super_groups || scale == 0.0f || !qz_is_finite(scale))
         return scale;
     const float extreme = decoded_extreme(view, source, scale);
-    for (int e = 0; e < 16 * steps && extreme != 0.0f; e++) {
+    for (int e = 0; e < 16 && extreme != 0.0f; e++) {
         /* A scale that is larger before it is rounded is not smaller after that, nor, if twice as large, the same. */
-        float entry = view->grid.sorted[e / steps], margin = best < 0.0f && steps == 1 ? 2.0f : 1.0001f;
-        if (entry == 0.0f || fabsf(extreme) > fabsf(best) * margin * fabsf(entry))
+        float entry = view->grid.sorted[e], margin = best < 0.0f && steps == 1 ? 2.0f : 1.0001f;
+        if (entry == 0.0f || fabsf(extreme) > fabsf(best) * margin * fabsf(entry) ||
+            (encoder->positive && (extreme < 0) != (entry < 0)))
             continue;
-        float other = qz_stored_scale(view, extreme / entry, 1.0f);
-        if (e % steps != 0) /* products are rounded: of neighbours, more than one may do */
-            other = nextafterf(other, e % steps == 1 ? 0.0f : copysignf(INFINITY, other));
-        if (other == 0.0f || !qz_is_finite(other) || (encoder->positive && other < 0) ||
-            !(fabsf(other) < fabsf(best) || (other == -best && other > 0)) || !are_decoded(view, source, scale, other))
-            continue;
-        if (best == scale && decoded_values(view, source, scale, value) > ALIKE)
-            return scale;
-        best = other;
+        const float nearest = qz_stored_scale(view, extreme / entry, 1.0f);
+        for (int step = 0; step < steps; step++) {
+            float other = nearest;
+            if (step > 0) /* products are rounded: of neighbours, more than one may do */
+                other = nextafterf(nearest, step == 1 ? 0.0f : copysignf(INFINITY, nearest));
+            if (other == 0.0f || !qz_is_finite(other) ||
+                !(fabsf(other) < fabsf(best) || (other == -best && other > 0)) ||
+                !are_decoded(view, source, scale, other))
+                continue;
+            if (best == scale && decoded_values(view, source, scale, value) > ALIKE)
+                return scale;
+            best = other;
+        }
     }
     return best;
 }

@@ -85,6 +85,12 @@ typedef float64x2_t VD;
 #define vd_fma(a, b, c) vfmaq_f64(c, a, b)
 #define vd_from_f32(p)  vcvt_f64_f32(vld1_f32(p))
 
+INLINE VF vf_ratio(float x, VF v)
+{
+    const VI exponents = vi_set1((int32_t)(qz_bits(x) + 0x3f800000u));
+    return vreinterpretq_f32_s32(vsubq_s32(exponents, vreinterpretq_s32_f32(v)));
+}
+
 INLINE VF vf_load_part(const float *p, size_t n, float other)
 {
     VF v = vf_set1(other);

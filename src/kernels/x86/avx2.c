@@ -209,6 +209,12 @@ INLINE VF vf_power(VF v)
     return _mm256_and_ps(v, _mm256_castsi256_ps(vi_set1(0x7f800000)));
 }
 
+INLINE VF vf_ratio(float x, VF v)
+{
+    const VI exponents = vi_set1((int32_t)(qz_bits(x) + 0x3f800000u));
+    return _mm256_castsi256_ps(_mm256_sub_epi32(exponents, _mm256_castps_si256(v)));
+}
+
 INLINE VI vf_cell(VF v)
 {
     return _mm256_cvtps_epi32(vf_between(v, vf_set1(0.0f), vf_set1(31.0f)));

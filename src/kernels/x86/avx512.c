@@ -85,6 +85,14 @@ INLINE VP vp_load(const float *p)
 #define vp_lookup(t, v)    _mm512_permutex2var_ps((t).low, v, (t).high)
 #define vp_lookup_vi(t, v) _mm512_castps_si512(vp_lookup(t, v))
 
+/* In the last bits of the sum, which is rounded down; what limits a magnitude keeps the sign. */
+INLINE VI vp_cell(VF y, VF most, VF factor)
+{
+    const VF bits = vf_set1(0x1.8p23f + 16.0f);
+    y = _mm512_range_ps(y, most, 0x02);
+    return _mm512_castps_si512(_mm512_fmadd_round_ps(y, factor, bits, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+}
+
 typedef __m512d VD;
 
 #define VD_LANES        8
@@ -147,6 +155,12 @@ INLINE VI vf_cell(VF v)
 INLINE void vm_to_u8(uint8_t *p, VM m)
 {
     _mm_storeu_si128((__m128i *)p, _mm_maskz_set1_epi8(m, 1));
+}
+
+INLINE VF vf_ratio(float x, VF v)
+{
+    const VI exponents = vi_set1((int32_t)(qz_bits(x) + 0x3f800000u));
+    return _mm512_castsi512_ps(_mm512_sub_epi32(exponents, _mm512_castps_si512(v)));
 }
 
 /* Rounds to the upper halves, to nearest even; not for NaN. The lower halves are left over. */
