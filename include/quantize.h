@@ -649,7 +649,7 @@ typedef struct qz_prepare_options {
 /*
  * Prepares rows for searches. That takes about as long as decoding them; 16 bytes a row and 8 for each further
  * group, with QZ_L2 4 more; with `codes` as many bytes again as the codes have, in blocks of at most 64 rows. Searches
- * with it find the same, to the last bit. `signs` takes ten times as long, and a sixth of a byte for each number, or of
+ * with it find the same, to the last bit. `signs` takes ten times as long, and an eighth of a byte for each number, or of
  * long rows for some of them and a record of 32 or 64 bytes, and 4 bytes a row, with QZ_L2 8. It may be used by any
  * number of threads, and only while the rows stay where they are and as they are.
  *

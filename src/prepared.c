@@ -99,7 +99,7 @@ static void prepare_signs_slice(void *context, size_t slice)
     uint64_t end = qz_slice_start(work->blocks, work->slices, slice + 1);
     for (uint64_t block = qz_slice_start(work->blocks, work->slices, slice); block < end; block++) {
         const uint64_t first = block * QZ_SIGN_ROWS;
-        const struct qz_sign_block to = {all->plane + first * qz_signs_steps(columns),
+        const struct qz_sign_block to = {all->plane + first * qz_sign_bytes(qz_signs_steps(columns)),
                                          all->records ? all->records + first * qz_signs_record(columns) : NULL,
                                          all->factor + first, all->bias ? all->bias + first : NULL};
         if (qz_stop_asked(&work->stop))
@@ -123,7 +123,7 @@ static qz_result prepare_signs(struct preparation *work, const qz_prepare_option
     const size_t steps = qz_signs_steps(&to->columns), record = qz_signs_record(&to->columns);
     const uint64_t rows = work->blocks * QZ_SIGN_ROWS, both = to->metric == QZ_L2 ? 2 : 1;
     struct qz_sign_block *signs = &work->signs;
-    signs->plane = zeros_for(to, 2, rows, steps);
+    signs->plane = zeros_for(to, 2, rows, qz_sign_bytes(steps));
     signs->factor = signs->plane ? zeros_for(to, 3, rows, both * sizeof(float)) : NULL;
     signs->records = signs->factor && record > 0 ? zeros_for(to, 4, rows, record) : NULL;
     if (!signs->factor || (record > 0 && !signs->records))

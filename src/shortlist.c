@@ -233,8 +233,8 @@ struct looking {
 static void look_at(const struct looking *of, size_t q, size_t count, uint64_t first, size_t rows, uint64_t wanted)
 {
     const struct qz_signs *signs = of->list->signs;
-    const struct qz_sign_rows block = {signs->plane + first * signs->steps, signs->steps, rows, signs->factor + first,
-                                       signs->bias ? signs->bias + first : NULL};
+    const struct qz_sign_rows block = {signs->plane + first * qz_sign_bytes(signs->steps), signs->steps, rows,
+                                       signs->factor + first, signs->bias ? signs->bias + first : NULL};
     float limit[QZ_SIGN_QUERIES], estimate[QZ_SIGN_QUERIES * QZ_SIGN_ROWS];
     uint64_t within[QZ_SIGN_QUERIES];
     for (size_t i = 0; i < count; i++)
@@ -268,12 +268,12 @@ static size_t sign_groups(const struct looking *of)
  * and what is read in order comes soonest. */
 static struct soon looked_at_soon(const struct looking *of, uint64_t first, uint64_t end, size_t rows)
 {
-    const size_t steps = of->list->signs->steps, groups = sign_groups(of);
+    const size_t bytes = qz_sign_bytes(of->list->signs->steps), groups = sign_groups(of);
     if (first >= end || groups < FETCHED)
         return (struct soon){0};
-    return (struct soon){of->list->signs->plane + first * steps,
-                         (size_t)qz_divide_up(qz_least(rows, end - first), QZ_SIGN_ROWS) * steps,
-                         (size_t)qz_divide_up(steps, groups)};
+    return (struct soon){of->list->signs->plane + first * bytes,
+                         (size_t)qz_divide_up(qz_least(rows, end - first), QZ_SIGN_ROWS) * bytes,
+                         (size_t)qz_divide_up(bytes, groups)};
 }
 
 /* All queries look at rows, while those are fetched that come next. */

@@ -20,15 +20,15 @@ enum {
     TRIED = 160,    /* rows with which estimates are tried */
     TRIED_EACH = 5, /* one of so many stands for a query */
     TRIED_QUERIES = TRIED / TRIED_EACH,
-    PART = 3 * QZ_SIGN_CODES, /* columns are taken by so many */
-    MORE_MOST = 24 * PART,    /* columns of a record, which is then a line */
+    PART = 4 * QZ_SIGN_CODES, /* columns are taken by so many */
+    MORE_MOST = 18 * PART,    /* columns of a record, which is then a line */
     RECORD_STEP = 32,
     PARTS = (QZ_TILE + PART - 1) / PART
 };
 
 size_t qz_signs_steps(const struct qz_sign_columns *columns)
 {
-    return 3 * (size_t)qz_divide_up(columns->first, PART);
+    return 4 * (size_t)qz_divide_up(columns->first, PART);
 }
 
 size_t qz_signs_record(const struct qz_sign_columns *columns)
@@ -63,17 +63,25 @@ static float sign_of(float y)
     return y >= 0.0f ? 1.0f : -1.0f;
 }
 
-/* The signs of a row in some columns, in bytes of `bits` of them that are `apart`. Returns the sum of |y|. */
-static double note_signs(const struct qz_view *view, const uint16_t *column, size_t count, const float *y, size_t bits,
-                         uint8_t *to, size_t apart)
+/* The signs of a row in some columns. Returns the sum of |y|. */
+static double find_signs(const struct qz_view *view, const uint16_t *column, size_t count, const float *y, float *sign)
 {
-    float chosen[QZ_TILE], sign[QZ_TILE];
+    float chosen[QZ_TILE];
     for (size_t i = 0; i < count; i++) {
         chosen[i] = y[column[i]];
         sign[i] = sign_of(chosen[i]);
-        to[i / bits * apart] |= (uint8_t)((sign[i] > 0.0f) << i % bits);
     }
     return view->kernels->dot(chosen, sign, count);
+}
+
+/* First signs as bits: what qz_sign_step reads. */
+static void note_first(const float *sign, size_t count, uint8_t *plane)
+{
+    for (size_t i = 0; i < count; i++) {
+        const size_t step = i / QZ_SIGN_CODES, bit = i % QZ_SIGN_CODES;
+        const size_t byte = step % 4 < 3 ? step % 4 : bit / 2, at = step % 4 < 3 ? bit : 6 + bit % 2;
+        plane[(qz_sign_bytes(step) + byte) * QZ_SIGN_ROWS] |= (uint8_t)((sign[i] > 0.0f) << at);
+    }
 }
 
 /* Returns the factor of the first signs. */
@@ -81,10 +89,13 @@ static float note_row(const struct qz_view *view, const struct qz_sign_columns *
                       uint8_t *record)
 {
     const double square = view->kernels->dot(y, y, (size_t)view->cols);
-    const double first = note_signs(view, columns->column, columns->first, y, QZ_SIGN_CODES, plane, QZ_SIGN_ROWS);
+    float sign[QZ_TILE];
+    const double first = find_signs(view, columns->column, columns->first, y, sign);
+    note_first(sign, columns->first, plane);
     if (columns->more > 0) {
-        const double all = first + note_signs(view, columns->column + columns->first, columns->more, y, 8,
-                                              record + QZ_SIGN_NUMBERS, 1);
+        const double all = first + find_signs(view, columns->column + columns->first, columns->more, y, sign);
+        for (size_t i = 0; i < columns->more; i++)
+            record[QZ_SIGN_NUMBERS + i / 8] |= (uint8_t)((sign[i] > 0.0f) << i % 8);
         const float numbers[2] = {all != 0.0 ? (float)(first / all) : 0.0f, all != 0.0 ? (float)(square / all) : 0.0f};
         memcpy(record, numbers, sizeof numbers);
     }

@@ -43,7 +43,7 @@ struct qz_sign_block {
     float *factor, *bias;
 };
 
-/* Steps of the first signs of a row, and bytes of its record. */
+/* Steps of the first signs of a row (qz_sign_rows), and bytes of its record. */
 size_t qz_signs_steps(const struct qz_sign_columns *columns);
 size_t qz_signs_record(const struct qz_sign_columns *columns);
 

@@ -854,14 +854,22 @@ static void table_of_signs(const int8_t *whole, size_t steps, uint8_t *table)
         }
 }
 
+/* Sign n of a row. Of 24 signs six are in each of three bytes, and the last six in the upper bits of these. */
+static int is_positive(const uint8_t *of_row, size_t n)
+{
+    const size_t left = n % 24, byte = left < 18 ? left / 6 : (left - 18) / 2,
+                 bit = left < 18 ? left % 6 : 6 + left % 2;
+    return of_row[(n / 24 * 3 + byte) * QZ_SIGN_ROWS] >> bit & 1;
+}
+
 /* Estimates of rows by their signs: the sums of integers, the largest ones, too, and which rows reach a limit. */
 static void estimates_agree(void **state)
 {
     (void)state;
     for (size_t i = 0; i < cases(600, 60); i++) {
         struct rng rng = rng_make(980000 + i);
-        const size_t steps = 3 * (1 + rng_below(&rng, i % 10 ? 30 : QZ_SIGN_STEPS / 3)), rows = 1 + rng_below(&rng, 64);
-        const size_t count = 1 + rng_below(&rng, QZ_SIGN_QUERIES), size = steps * QZ_SIGN_ROWS;
+        const size_t steps = 4 * (1 + rng_below(&rng, i % 10 ? 30 : QZ_SIGN_STEPS / 4)), rows = 1 + rng_below(&rng, 64);
+        const size_t count = 1 + rng_below(&rng, QZ_SIGN_QUERIES), size = qz_sign_bytes(steps) * QZ_SIGN_ROWS;
         const size_t tables = (count - 1) * qz_sign_table(steps) + steps * (QZ_SIGN_TABLE + QZ_SIGN_UPPER);
         struct guard signs = guard_make(size), made = guard_make(tables), numbers = guard_make(2 * 256);
         uint8_t *plane = guard_end(signs, size, 0), *table = guard_end(made, tables, 0);
@@ -869,7 +877,7 @@ static void estimates_agree(void **state)
         float start[QZ_SIGN_QUERIES], limit[QZ_SIGN_QUERIES], wanted[QZ_SIGN_QUERIES * QZ_SIGN_ROWS] = {0};
         int8_t *whole = calloc(count * steps, QZ_SIGN_CODES);
         for (size_t n = 0; n < size; n++)
-            plane[n] = (uint8_t)(i % 7 ? rng_below(&rng, 64) : i % 2 ? 63 : 0);
+            plane[n] = (uint8_t)(i % 7 ? rng_below(&rng, 256) : i % 2 ? 255 : 0);
         for (size_t r = 0; r < 64; r++) {
             factor[r] = (float)rng_below(&rng, 4) * 0.3f;
             bias[r] = (float)rng_normal(&rng);
@@ -878,14 +886,15 @@ static void estimates_agree(void **state)
         for (size_t q = 0; q < count; q++) {
             int8_t *of = whole + q * steps * QZ_SIGN_CODES;
             for (size_t n = 0; n < steps * QZ_SIGN_CODES; n++)
-                of[n] = (int8_t)(i % 7 ? (int)rng_below(&rng, 15) - 7 : i % 4 < 2 ? 7 : -7);
+                of[n] = (int8_t)(i % 7       ? (int)rng_below(&rng, 2 * QZ_SIGN_MOST + 1) - QZ_SIGN_MOST
+                                 : i % 4 < 2 ? QZ_SIGN_MOST
+                                             : -QZ_SIGN_MOST);
             table_of_signs(of, steps, table + q * qz_sign_table(steps));
             start[q] = (float)rng_normal(&rng);
             for (size_t r = 0; r < rows; r++) {
                 int sum = 0;
                 for (size_t n = 0; n < steps * QZ_SIGN_CODES; n++)
-                    sum += plane[n / QZ_SIGN_CODES * QZ_SIGN_ROWS + qz_sign_place(r)] >> n % QZ_SIGN_CODES & 1 ? of[n]
-                                                                                                               : -of[n];
+                    sum += is_positive(plane + qz_sign_place(r), n) ? of[n] : -of[n];
                 const float near = block.bias ? bias[r] * start[q] : 0.0f;
                 wanted[q * QZ_SIGN_ROWS + r] = fmaf(factor[r], (float)sum, near);
             }
