@@ -648,10 +648,10 @@ typedef struct qz_prepare_options {
 
 /*
  * Prepares rows for searches. That takes about as long as decoding them; 16 bytes a row and 8 for each further
- * group, with QZ_L2 4 more; with `codes` as many bytes again as the codes have, in blocks of at most 64 rows. Searches with it
- * find the same, to the last bit. `signs` takes ten times as long, and a sixth of a byte for each number and 4 bytes a
- * row, with QZ_L2 8. It may be used by any number of threads, and only while the rows stay where they are
- * and as they are.
+ * group, with QZ_L2 4 more; with `codes` as many bytes again as the codes have, in blocks of at most 64 rows. Searches
+ * with it find the same, to the last bit. `signs` takes ten times as long, and an eighth of a byte for each number, or of
+ * long rows for some of them and a record of 32 or 64 bytes, and 4 bytes a row, with QZ_L2 8. It may be used by any
+ * number of threads, and only while the rows stay where they are and as they are.
  *
  * `options` may be NULL. *prepared becomes NULL where there is an error: QZ_ERROR_ARGUMENT, QZ_ERROR_SIZE,
  * QZ_ERROR_MEMORY, QZ_ERROR_STOPPED, QZ_ERROR_KERNELS.
@@ -690,9 +690,10 @@ typedef struct qz_nearest_options {
  * 4096 of them, which are added; what comes of the next 4096 is added to that. It is not rounded further. (A cosine is
  * dot / (sqrt(query . query) * sqrt(row . row)), in double.)
  *
- * With `approximate`, and signs, a list is made of the rows whose signs promise most: 100 + 8 k + 128 rows /
- * columns^2 of them. The k best of these are found. Their scores are right, the ids are different, and k are found
- * where there are as many; but one of the best rows may be missed. Of the ten best of 20,000 vectors of 384 numbers,
+ * With `approximate`, and signs, a list is made of the rows whose signs promise most: about 100 + 8 k + 128 rows /
+ * columns^2 of them. Of long rows a part of the signs, those of the columns that vary most, makes a longer list first,
+ * and more signs shorten it. The k best of the list are found. Their scores are right, the ids are different, and k are
+ * found where there are as many; but one of the best rows may be missed. Of the ten best of 20,000 vectors of 384 numbers,
  * 0.9994 are found where these stand for sentences, and 0.77 where they are random numbers, none of which is much nearer
  * than the others. The list depends on the rows, the metric, the mask, the query and k alone. All rows are compared where
  * signs say little, because a few numbers of rows are much larger than the others, where rows have fewer than 8192

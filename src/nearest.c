@@ -268,12 +268,21 @@ static void search_lists(void *context, size_t slice)
         search_list(search, slice, q);
 }
 
+/* A slice takes some queries. */
+static void refine_lists(void *context, size_t slice)
+{
+    struct search *search = context;
+    for (size_t q = slice; q < search->queries.count && !qz_stop_asked(&search->stop); q += search->slices) {
+        qz_shortlist_merge(&search->list, search->list.lists + q, search->slices, search->some);
+        qz_shortlist_refine(&search->list, &search->list.lists[q], q);
+    }
+}
+
 static void search_by_lists(struct search *search, qz_pool *pool)
 {
     qz_shortlist_take(&search->list, &search->queries);
     qz_pool_run(pool, search->slices, fill_lists, search);
-    for (size_t q = 0; q < search->queries.count; q++)
-        qz_shortlist_merge(&search->list, search->list.lists + q, search->slices, search->some);
+    qz_pool_run(pool, search->slices, refine_lists, search);
     qz_pool_run(pool, search->slices, search_lists, search);
 }
 

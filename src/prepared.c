@@ -23,10 +23,11 @@ struct qz_prepared {
     qz_metric metric;
     struct qz_ready ready;
     struct qz_signs signs;
+    struct qz_sign_columns columns;
     int has_bounds, has_signs;
     float *numbers;
     uint8_t *side;
-    void *room[4]; /* for both, and for signs */
+    void *room[5]; /* for both, and for signs */
 };
 
 struct preparation {
@@ -36,10 +37,8 @@ struct preparation {
     uint64_t blocks;
     size_t slices;
     struct qz_stop stop;
-    float *mean; /* of signs, which are put into the others: */
-    uint8_t *plane;
-    float *factor, *bias;
-    atomic_int strange; /* a row has no signs */
+    struct qz_sign_block signs; /* of all rows */
+    atomic_int strange;         /* a row has no signs */
 };
 
 /* ---- rows ------------------------------------------------------------------------------------------------------ */
@@ -95,15 +94,18 @@ static qz_result prepare_rows(struct preparation *work, const qz_prepare_options
 static void prepare_signs_slice(void *context, size_t slice)
 {
     struct preparation *work = context;
-    const size_t bytes = qz_signs_steps(work->view.cols) * QZ_SIGN_ROWS;
+    const struct qz_sign_columns *columns = &work->to->columns;
+    const struct qz_sign_block *all = &work->signs;
     uint64_t end = qz_slice_start(work->blocks, work->slices, slice + 1);
     for (uint64_t block = qz_slice_start(work->blocks, work->slices, slice); block < end; block++) {
         const uint64_t first = block * QZ_SIGN_ROWS;
+        const struct qz_sign_block to = {all->plane + first * qz_sign_bytes(qz_signs_steps(columns)),
+                                         all->records ? all->records + first * qz_signs_record(columns) : NULL,
+                                         all->factor + first, all->bias ? all->bias + first : NULL};
         if (qz_stop_asked(&work->stop))
             return;
-        if (!qz_signs_block(&work->view, work->to->metric, work->mean, first,
-                            qz_least(QZ_SIGN_ROWS, work->to->of.rows - first), work->plane + block * bytes,
-                            work->factor + first, work->bias ? work->bias + first : NULL))
+        if (!qz_signs_block(&work->view, work->to->metric, columns, first,
+                            qz_least(QZ_SIGN_ROWS, work->to->of.rows - first), &to))
             atomic_store(&work->strange, 1);
     }
 }
@@ -111,22 +113,25 @@ static void prepare_signs_slice(void *context, size_t slice)
 static qz_result prepare_signs(struct preparation *work, const qz_prepare_options *options)
 {
     qz_prepared *to = work->to;
-    const size_t steps = qz_signs_steps(work->view.cols);
-    float mean[QZ_TILE];
+    int enough;
     work->blocks = qz_divide_up(to->of.rows, QZ_SIGN_ROWS);
     work->slices = qz_least(qz_least(qz_pool_threads(options->pool), QZ_SLICES_MAX), 1 + work->blocks / 16);
-    work->mean = mean;
-    qz_signs_mean(&work->view, to->metric, to->of.rows, mean);
-    if (!qz_signs_are_like(&work->view, to->metric, to->of.rows, mean))
-        return QZ_OK;
-    const uint64_t rows = work->blocks * QZ_SIGN_ROWS, both = to->metric == QZ_L2 ? 2 : 1;
-    work->plane = zeros_for(to, 2, rows, steps);
-    work->factor = work->plane ? zeros_for(to, 3, rows, both * sizeof(float)) : NULL;
-    if (!work->factor)
+    if (!qz_signs_choose(&work->view, to->metric, to->of.rows, &to->columns, &enough))
         return QZ_ERROR_MEMORY;
-    work->bias = both > 1 ? work->factor + rows : NULL;
+    if (!enough)
+        return QZ_OK;
+    const size_t steps = qz_signs_steps(&to->columns), record = qz_signs_record(&to->columns);
+    const uint64_t rows = work->blocks * QZ_SIGN_ROWS, both = to->metric == QZ_L2 ? 2 : 1;
+    struct qz_sign_block *signs = &work->signs;
+    signs->plane = zeros_for(to, 2, rows, qz_sign_bytes(steps));
+    signs->factor = signs->plane ? zeros_for(to, 3, rows, both * sizeof(float)) : NULL;
+    signs->records = signs->factor && record > 0 ? zeros_for(to, 4, rows, record) : NULL;
+    if (!signs->factor || (record > 0 && !signs->records))
+        return QZ_ERROR_MEMORY;
+    signs->bias = both > 1 ? signs->factor + rows : NULL;
     qz_pool_run(options->pool, work->slices, prepare_signs_slice, work);
-    to->signs = (struct qz_signs){steps, work->plane, work->factor, work->bias};
+    to->signs =
+        (struct qz_signs){&to->columns, steps, record, signs->plane, signs->records, signs->factor, signs->bias};
     to->has_signs = !atomic_load(&work->strange);
     return qz_is_stopped(&work->stop) ? QZ_ERROR_STOPPED : QZ_OK;
 }

@@ -9,120 +9,45 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define SQUARE_MOST 0x1p60 /* of an ordinary row */
-#define SIGNS_LIKE  0.6    /* cos^2 of y and its signs, on average; 2 / pi with a normal distribution */
+#define QUERY_LEAST 0x1p-60f /* of the numbers of a query the largest one counts as so much */
 
 enum {
     LIST_LEAST = 100, /* rows of a list, and so many more for each row that is found */
     LIST_EACH = 8,
-    LIST_SHORT = 128,                /* this part of rows / cols^2 more: where rows are short, estimates are coarse */
+    LIST_SHORT = 128,                /* this part of rows / worth^2 more */
+    LIST_FIRST = 3,                  /* by first signs a list is so many times as long */
     LIST_PAYS = 8192,                /* numbers of rows for each row of a list: with fewer, comparing all is faster */
     PANEL = 16 * QZ_SIGN_ROWS,       /* rows whose signs stay in cache while all queries look at them */
     STRIDE = PANEL + QZ_SIGN_ROWS,   /* before each panel there is a block of the sample */
     SAMPLED = STRIDE / QZ_SIGN_ROWS, /* of so many blocks one */
+    MORE_TABLE = 256,                /* sums of a query for a byte of records */
     FETCHED = 3                      /* groups of queries, for which it pays to fetch signs and to take a sample */
 };
 
-size_t qz_signs_steps(uint64_t cols)
-{
-    return 3 * (size_t)qz_divide_up(cols, 3 * QZ_SIGN_CODES);
-}
-
-/* ---- rows ------------------------------------------------------------------------------------------------------ */
-
-/* Decodes a row; returns what it is to be multiplied with. */
-static float load_row(const struct qz_view *view, qz_metric metric, uint64_t row, float *value, double *square)
-{
-    const size_t cols = (size_t)view->cols;
-    qz_decode_part(view, row, 0, cols, value);
-    *square = view->kernels->dot(value, value, cols);
-    return metric != QZ_COSINE ? 1.0f : *square > 0.0 ? (float)(1.0 / sqrt(*square)) : 0.0f;
-}
-
-void qz_signs_mean(const struct qz_view *view, qz_metric metric, uint64_t rows, float *mean)
-{
-    const size_t cols = (size_t)view->cols, some = qz_least(QZ_SIGN_SAMPLE, rows);
-    double total[QZ_TILE] = {0}, square;
-    float value[QZ_TILE];
-    for (size_t i = 0; i < some; i++) {
-        float by = load_row(view, metric, qz_slice_start(rows, some, i), value, &square);
-        for (size_t c = 0; c < cols; c++)
-            total[c] += (double)(value[c] * by);
-    }
-    for (size_t c = 0; c < cols; c++)
-        mean[c] = (float)(total[c] / (double)some);
-}
-
-/* What is left of a row without the mean. */
-struct difference {
-    float value[QZ_TILE], sign[QZ_TILE];
-    double square, magnitudes; /* sums of y^2 and |y| */
-};
-
-/* Loads it; returns the square of the row. */
-static double load_difference(const struct qz_view *view, qz_metric metric, const float *mean, uint64_t row,
-                              struct difference *of)
-{
-    const size_t cols = (size_t)view->cols;
-    double square;
-    const float by = load_row(view, metric, row, of->value, &square);
-    for (size_t c = 0; c < cols; c++) {
-        of->value[c] = of->value[c] * by - mean[c];
-        of->sign[c] = of->value[c] >= 0.0f ? 1.0f : -1.0f;
-    }
-    of->magnitudes = view->kernels->dot(of->value, of->sign, cols);
-    of->square = view->kernels->dot(of->value, of->value, cols);
-    return square;
-}
-
-int qz_signs_are_like(const struct qz_view *view, qz_metric metric, uint64_t rows, const float *mean)
-{
-    const size_t some = qz_least(QZ_SIGN_SAMPLE, rows);
-    struct difference one;
-    double total = 0.0;
-    for (size_t i = 0; i < some; i++) {
-        load_difference(view, metric, mean, qz_slice_start(rows, some, i), &one);
-        total += one.square > 0.0 ? one.magnitudes * one.magnitudes / ((double)view->cols * one.square) : 1.0;
-    }
-    return total >= SIGNS_LIKE * (double)some; /* NaN is not */
-}
-
-/* The signs of a row, as bits, and its factor. */
-static float signs_of_row(const struct qz_view *view, const struct difference *of, uint8_t *plane)
-{
-    const size_t cols = (size_t)view->cols;
-    for (size_t c = 0; c < cols; c++)
-        plane[c / QZ_SIGN_CODES * QZ_SIGN_ROWS] |= (uint8_t)((of->sign[c] > 0.0f) << c % QZ_SIGN_CODES);
-    return of->magnitudes != 0.0 ? (float)(of->square / of->magnitudes) : 0.0f;
-}
-
-int qz_signs_block(const struct qz_view *view, qz_metric metric, const float *mean, uint64_t first, size_t count,
-                   uint8_t *plane, float *factor, float *bias)
-{
-    struct difference one;
-    int ordinary = 1;
-    for (size_t r = 0; r < count; r++) {
-        const double square = load_difference(view, metric, mean, first + r, &one);
-        factor[r] = signs_of_row(view, &one, plane + qz_sign_place(r));
-        if (bias)
-            bias[r] = (float)(-0.5 * square);
-        ordinary &= square <= SQUARE_MOST && (double)factor[r] <= SQUARE_MOST; /* NaN is not */
-    }
-    return ordinary;
-}
-
 /* ---- queries --------------------------------------------------------------------------------------------------- */
+
+/* Rows by which lists are longer: where estimates are less exact. */
+static uint64_t part_of(uint64_t rows, double part, double worth)
+{
+    const double more = part * (double)rows / (worth * worth);
+    return more < (double)rows ? (uint64_t)more : rows;
+}
 
 void qz_shortlist_begin(struct qz_shortlist *list, const struct qz_signs *signs, uint64_t rows, uint64_t cols,
                         uint64_t k)
 {
     if (!signs || rows > UINT32_MAX || k >= rows / LIST_EACH)
         return;
-    uint64_t most = LIST_LEAST + LIST_EACH * k + LIST_SHORT * rows / (cols * cols);
-    if (most > rows * cols / LIST_PAYS || most > rows / 2)
+    const struct qz_sign_columns *of = signs->of;
+    const uint64_t kept = LIST_LEAST + LIST_EACH * k + part_of(rows, LIST_SHORT, of->worth[1]);
+    uint64_t most = kept;
+    if (of->more > 0)
+        most = qz_least(LIST_FIRST * (LIST_LEAST + LIST_EACH * k) + part_of(rows, QZ_LIST_FIRST, of->worth[0]), rows);
+    if (kept > rows * cols / LIST_PAYS || most > rows / 2)
         return;
     list->signs = signs;
-    list->most = (size_t)most;
+    list->most = most < kept ? (size_t)kept : (size_t)most;
+    list->kept = (size_t)kept;
 }
 
 /* Entries for which a list has room. */
@@ -131,14 +56,26 @@ static size_t list_room(const struct qz_shortlist *list)
     return 2 * list->most + QZ_SIGN_ROWS;
 }
 
+/* Bytes of records that have signs, and of what a query has for them. */
+static size_t more_bytes(const struct qz_shortlist *list)
+{
+    return (size_t)qz_divide_up(list->signs->of->more, 8);
+}
+
+static size_t more_table(const struct qz_shortlist *list)
+{
+    return more_bytes(list) * MORE_TABLE;
+}
+
 int qz_shortlist_room(struct qz_shortlist *list, size_t lists, size_t queries)
 {
     uint64_t taken = 0;
     list->table = qz_zeroed_lines(queries * qz_sign_table(list->signs->steps), &list->room, &taken);
     list->start = malloc(queries * sizeof *list->start);
+    list->more = malloc(queries * more_table(list) + 1);
     list->lists = malloc(lists * sizeof *list->lists);
     list->entries = malloc(lists * list_room(list) * sizeof *list->entries);
-    if (!list->table || !list->start || !list->lists || !list->entries)
+    if (!list->table || !list->start || !list->more || !list->lists || !list->entries)
         return 0;
     for (size_t i = 0; i < lists; i++)
         list->lists[i].entry = list->entries + i * list_room(list);
@@ -149,6 +86,7 @@ void qz_shortlist_free(struct qz_shortlist *list)
 {
     free(list->room);
     free(list->start);
+    free(list->more);
     free(list->lists);
     free(list->entries);
 }
@@ -166,28 +104,46 @@ static void fill_table(const int whole[QZ_SIGN_CODES], uint8_t *table, uint8_t *
         upper[i] = (uint8_t)(table[16 * i % QZ_SIGN_TABLE] - table[0]);
 }
 
-static void take_query(const float *x, size_t cols, double step, size_t steps, uint8_t *table)
+static void take_query(const float *x, const struct qz_sign_columns *columns, double step, size_t steps, uint8_t *table)
 {
     uint8_t *upper = table + steps * QZ_SIGN_TABLE;
     for (size_t s = 0; s < steps; s++) {
         int whole[QZ_SIGN_CODES] = {0};
-        for (size_t i = 0, c = s * QZ_SIGN_CODES; i < QZ_SIGN_CODES && c < cols; i++, c++)
-            whole[i] = (int)rint((double)x[c] / step);
+        for (size_t i = 0, c = s * QZ_SIGN_CODES; i < QZ_SIGN_CODES && c < columns->first; i++, c++)
+            whole[i] = (int)rint((double)x[columns->column[c]] / step);
         fill_table(whole, table + s * QZ_SIGN_TABLE, upper + s * QZ_SIGN_UPPER);
+    }
+}
+
+/* All sums of eight integers and their negatives, as above. */
+static void take_more(const float *x, const struct qz_sign_columns *columns, double step, int8_t *table)
+{
+    const uint16_t *column = columns->column + columns->first;
+    for (size_t c = 0; c < columns->more; table += MORE_TABLE) {
+        table[0] = 0;
+        for (size_t n = 1; n < MORE_TABLE; n *= 2, c++) {
+            const int whole = c < columns->more ? (int)rint((double)x[column[c]] / step) : 0;
+            for (size_t place = 0; place < n; place++) {
+                table[n + place] = (int8_t)(table[place] + whole);
+                table[place] = (int8_t)(table[place] - whole);
+            }
+        }
     }
 }
 
 void qz_shortlist_take(struct qz_shortlist *list, const struct qz_queries *queries)
 {
-    const size_t cols = (size_t)queries->cols, steps = list->signs->steps;
+    const struct qz_sign_columns *of = list->signs->of;
+    const size_t steps = list->signs->steps;
     for (size_t q = 0; q < queries->count; q++) {
         const float *x = qz_query(queries, q);
-        float most = 0.0f;
-        for (size_t c = 0; c < cols; c++)
-            most = qz_larger(fabsf(x[c]), most);
+        float most = QUERY_LEAST;
+        for (size_t i = 0; i < of->first + of->more; i++)
+            most = qz_larger(fabsf(x[of->column[i]]), most);
         const double step = (double)most / QZ_SIGN_MOST;
         list->start[q] = list->signs->bias ? (float)(1.0 / step) : 0.0f;
-        take_query(x, cols, step, steps, list->table + q * qz_sign_table(steps));
+        take_query(x, of, step, steps, list->table + q * qz_sign_table(steps));
+        take_more(x, of, step, list->more + q * more_table(list));
     }
 }
 
@@ -277,8 +233,8 @@ struct looking {
 static void look_at(const struct looking *of, size_t q, size_t count, uint64_t first, size_t rows, uint64_t wanted)
 {
     const struct qz_signs *signs = of->list->signs;
-    const struct qz_sign_rows block = {signs->plane + first * signs->steps, signs->steps, rows, signs->factor + first,
-                                       signs->bias ? signs->bias + first : NULL};
+    const struct qz_sign_rows block = {signs->plane + first * qz_sign_bytes(signs->steps), signs->steps, rows,
+                                       signs->factor + first, signs->bias ? signs->bias + first : NULL};
     float limit[QZ_SIGN_QUERIES], estimate[QZ_SIGN_QUERIES * QZ_SIGN_ROWS];
     uint64_t within[QZ_SIGN_QUERIES];
     for (size_t i = 0; i < count; i++)
@@ -312,12 +268,12 @@ static size_t sign_groups(const struct looking *of)
  * and what is read in order comes soonest. */
 static struct soon looked_at_soon(const struct looking *of, uint64_t first, uint64_t end, size_t rows)
 {
-    const size_t steps = of->list->signs->steps, groups = sign_groups(of);
+    const size_t bytes = qz_sign_bytes(of->list->signs->steps), groups = sign_groups(of);
     if (first >= end || groups < FETCHED)
         return (struct soon){0};
-    return (struct soon){of->list->signs->plane + first * steps,
-                         (size_t)qz_divide_up(qz_least(rows, end - first), QZ_SIGN_ROWS) * steps,
-                         (size_t)qz_divide_up(steps, groups)};
+    return (struct soon){of->list->signs->plane + first * bytes,
+                         (size_t)qz_divide_up(qz_least(rows, end - first), QZ_SIGN_ROWS) * bytes,
+                         (size_t)qz_divide_up(bytes, groups)};
 }
 
 /* All queries look at rows, while those are fetched that come next. */
@@ -396,7 +352,7 @@ void qz_shortlist_fill(const struct qz_shortlist *list, const struct qz_queries 
                        uint64_t first, uint64_t end, struct qz_list *lists, struct qz_stop *stop)
 {
     const struct looking of = {list, queries, mask, lists, stop, 0, queries->count, list->most};
-    (sign_groups(&of) < FETCHED ? fill_in_order : fill_by_sample)(&of, first, end);
+    (sign_groups(&of) < FETCHED && list->signs->record == 0 ? fill_in_order : fill_by_sample)(&of, first, end);
 }
 
 void qz_shortlist_merge(const struct qz_shortlist *list, struct qz_list *lists, size_t count, size_t pitch)
@@ -407,4 +363,35 @@ void qz_shortlist_merge(const struct qz_shortlist *list, struct qz_list *lists, 
         lists->count += one->count;
         shorten(lists, list->most);
     }
+}
+
+/* An entry with the estimate by all signs that are known: that by the first ones becomes a part of it. */
+static uint64_t refined(const struct qz_shortlist *list, size_t q, uint64_t entry)
+{
+    const struct qz_signs *signs = list->signs;
+    const uint64_t row = qz_listed_row(entry);
+    const uint8_t *record = signs->records + row * signs->record;
+    const int8_t *table = list->more + q * more_table(list);
+    const float near = signs->bias ? signs->bias[row] * list->start[q] : 0.0f;
+    const size_t bytes = more_bytes(list);
+    float numbers[2];
+    int sum = 0;
+    memcpy(numbers, record, sizeof numbers);
+    for (size_t i = 0; i < bytes; i++)
+        sum += table[i * MORE_TABLE + record[QZ_SIGN_NUMBERS + i]];
+    return entry_of(numbers[0] * (estimate_of(entry) - near) + (numbers[1] * (float)sum + near), row);
+}
+
+void qz_shortlist_refine(const struct qz_shortlist *list, struct qz_list *of, size_t q)
+{
+    enum { AHEAD = 16 };
+    const struct qz_signs *signs = list->signs;
+    if (signs->record == 0)
+        return;
+    for (size_t i = 0; i < of->count; i++) {
+        if (i + AHEAD < of->count)
+            __builtin_prefetch(signs->records + qz_listed_row(of->entry[i + AHEAD]) * signs->record);
+        of->entry[i] = refined(list, q, of->entry[i]);
+    }
+    shorten(of, list->kept);
 }

@@ -1,40 +1,16 @@
 /*
  * shortlist.h - short lists: rows that are probably among the best, chosen by their signs
  *
- * A row, divided by its length for cosines, is approximated by mean + factor * signs. The mean is that of some rows,
- * the signs are those of the differences y from it, and factor = y . y / (sum of |y|). This is the estimate of Gao and
- * Long's RaBitQ (SIGMOD 2024, arXiv 2405.12497) without their rotation: if the signs of a query are independent of
- * errors, its mean is right. The dot product with the mean is the same for all rows and is left out; for QZ_L2 half the
- * square of the row is subtracted. A query becomes integers of at most QZ_SIGN_MOST. So an estimate is an integer, the
- * same for every kernel set, and one or two products of float32 with it. Of equal estimates the first row is better.
- * Therefore the list depends only on the rows and the query.
+ * A query becomes integers of at most QZ_SIGN_MOST. So the estimate of a score (signs.h) is an integer, the same for every
+ * kernel set, and one or two products of float32 with it. Of equal estimates the first row is better. Therefore the list
+ * depends only on the rows and the query.
  */
 #ifndef QZ_SHORTLIST_H
 #define QZ_SHORTLIST_H
 
 #include "base/stop.h"
 #include "scoring.h"
-
-/* What is known of rows, in blocks of QZ_SIGN_ROWS. */
-struct qz_signs {
-    size_t steps;
-    const uint8_t *plane;
-    const float *factor, *bias; /* bias: NULL but for QZ_L2 */
-};
-
-/* Steps of rows of so many columns. */
-size_t qz_signs_steps(uint64_t cols);
-
-/* The mean of at most QZ_SIGN_SAMPLE rows, of view->cols numbers, QZ_TILE at most. */
-enum { QZ_SIGN_SAMPLE = 1024 };
-void qz_signs_mean(const struct qz_view *view, qz_metric metric, uint64_t rows, float *mean);
-
-/* Whether signs say enough of these rows: not where a few of their numbers are much larger than the others. */
-int qz_signs_are_like(const struct qz_view *view, qz_metric metric, uint64_t rows, const float *mean);
-
-/* Finds the signs of a block; where its rows end, all is 0. Returns 0 if a number is not ordinary. */
-int qz_signs_block(const struct qz_view *view, qz_metric metric, const float *mean, uint64_t first, size_t count,
-                   uint8_t *plane, float *factor, float *bias);
+#include "signs.h"
 
 /* The best so far of a query: entries order rows by estimates, and equal ones by their numbers. */
 struct qz_list {
@@ -45,9 +21,10 @@ struct qz_list {
 
 struct qz_shortlist {
     const struct qz_signs *signs; /* NULL: there are no lists */
-    size_t most;                  /* rows of a list */
+    size_t most, kept;            /* rows of a list by first signs; and by all */
     void *room;
     uint8_t *table; /* of queries, in lines of `room` */
+    int8_t *more;   /* of their columns in records: sums for each byte of these */
     float *start;   /* what the bias of a row is multiplied with */
     struct qz_list *lists;
     uint64_t *entries;
@@ -81,6 +58,9 @@ void qz_shortlist_fill(const struct qz_shortlist *list, const struct qz_queries 
 
 /* Puts the best of `lists` lists, `pitch` apart, into the first one. */
 void qz_shortlist_merge(const struct qz_shortlist *list, struct qz_list *lists, size_t count, size_t pitch);
+
+/* Keeps those of a list of query q that are best by their records, too. */
+void qz_shortlist_refine(const struct qz_shortlist *list, struct qz_list *of, size_t q);
 
 /* Which row an entry is. */
 static inline uint64_t qz_listed_row(uint64_t entry)

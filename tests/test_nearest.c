@@ -6,6 +6,7 @@
  */
 #include "support/program.h"
 
+#include "signs.h"
 #include "support/calls.h"
 #include "support/cases.h"
 #include "support/pieces.h"
@@ -687,29 +688,97 @@ static void beside_agrees(void **state)
     }
 }
 
-/* Searches by short lists: scores are those of their rows, nearly all rows are found, and every set and pool finds the
- * same, with one query in a call, too. */
-static void short_lists(void **state)
+/* Rows that are sums of a few others, and noise: of every three columns two vary more. */
+static void mix_rows(struct rng *rng, size_t rows, size_t cols, float *x)
+{
+    enum { FEW = 20, LONGEST = 512 };
+    static float few[FEW * LONGEST];
+    for (size_t i = 0; i < FEW * cols; i++)
+        few[i] = rng_below(rng, 2) ? 1.0f : -1.0f;
+    for (size_t r = 0; r < rows; r++, x += cols) {
+        float part[FEW];
+        for (size_t f = 0; f < FEW; f++)
+            part[f] = (float)rng_normal(rng);
+        for (size_t c = 0; c < cols; c++) {
+            x[c] = 1.5f * (float)rng_normal(rng);
+            for (size_t f = 0; f < FEW; f++)
+                x[c] += part[f] * few[f * cols + c];
+            x[c] = x[c] * (c % 3 ? 1.0f : 0.7f) + 1.0f;
+        }
+    }
+}
+
+/* Rows as they are seen by what chooses columns. */
+static void choose(const float *x, size_t rows, size_t cols, struct qz_sign_columns *columns, int *enough)
+{
+    qz_scheme scheme = *qz_scheme_by_name("int4");
+    scheme.group_size = QZ_WHOLE_ROW;
+    struct pieces packed = pieces_make(&scheme, rows, cols);
+    const qz_matrix matrix = {(void *)x, QZ_F32, rows, cols, (ptrdiff_t)cols, 1};
+    struct qz_view view;
+    assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
+    qz_view_make(&view, qz_kernels_active(), &scheme, &packed.packed, rows, cols, cols);
+    assert_true(qz_signs_choose(&view, QZ_COSINE, rows, columns, enough));
+    pieces_free(&packed);
+}
+
+/* The columns whose signs are looked at first are those that vary most; all of them where a part says too little. */
+static void columns_of_signs(void **state)
 {
     (void)state;
-    enum { MANY = 6000, WIDE = 256, ASKED = 70, K = 5 };
-    static float base[MANY * WIDE], values[ASKED * WIDE];
+    enum { MANY = 1200, WIDE = 480 };
+    static float x[MANY * WIDE];
+    struct qz_sign_columns columns;
+    struct rng rng = rng_make(986000);
+    int enough, seen[WIDE] = {0};
+    mix_rows(&rng, MANY, WIDE, x);
+    choose(x, MANY, WIDE, &columns, &enough);
+    assert_true(enough && columns.first >= 90 && columns.first <= 300 && columns.more == WIDE - columns.first);
+    assert_true(columns.worth[0] > 30 && columns.worth[0] < columns.worth[1] && columns.worth[1] < 1.2 * WIDE);
+    for (size_t i = 0; i < WIDE; i++) {
+        assert_true(columns.column[i] < WIDE && !seen[columns.column[i]]++);
+        assert_true(i >= columns.first || columns.column[i] % 3 != 0);
+        assert_true(i == 0 || i == columns.first || columns.column[i - 1] < columns.column[i]);
+    }
+    for (size_t i = 0; i < MANY * WIDE; i++)
+        x[i] = (float)rng_normal(&rng);
+    choose(x, MANY, WIDE, &columns, &enough);
+    assert_true(enough && columns.first == WIDE && columns.more == 0);
+    for (size_t i = 0; i < MANY * WIDE; i += WIDE)
+        x[i] *= 50.0f;
+    choose(x, MANY, WIDE, &columns, &enough);
+    assert_false(enough);
+}
+
+/* Searches by short lists: scores are those of their rows, nearly all rows are found, and every set and pool finds the
+ * same, with one query in a call, too. Rows of clusters are chosen by all signs at once, mixed ones by some first. */
+static void check_lists(int mixed)
+{
+    enum { MANY = 6000, WIDEST = 512, ASKED = 70, K = 5 };
+    static float base[MANY * WIDEST], values[ASKED * WIDEST];
+    const size_t wide = mixed ? WIDEST : 256;
     static uint8_t mask[MANY];
     static double scores[2][ASKED * K];
     static int64_t ids[2][ASKED * K];
     for (qz_metric metric = QZ_DOT; metric <= QZ_L2; metric++) {
         struct rng rng = rng_make(985000 + (uint64_t)metric);
         qz_scheme scheme = *qz_scheme_by_name("int4");
+        struct qz_sign_columns columns;
+        int enough;
         scheme.group_size = QZ_WHOLE_ROW;
         scheme.method = QZ_ABSMAX;
-        for (size_t i = 0; i < MANY * WIDE; i++) /* some around 1, the others around one of these */
-            base[i] = (i < 500 * WIDE ? 1.0f : base[i % (500 * WIDE)]) + (float)rng_normal(&rng);
+        if (mixed)
+            mix_rows(&rng, MANY, wide, base);
+        for (size_t i = 0; !mixed && i < MANY * wide; i++) /* some around 1, the others around one of these */
+            base[i] = (i < 500 * wide ? 1.0f : base[i % (500 * wide)]) + (float)rng_normal(&rng);
+        choose(base, MANY, wide, &columns, &enough);
+        assert_true(enough && (columns.more > 0) == mixed);
         for (size_t r = 0; r < MANY; r++)
             mask[r] = rng_below(&rng, 3) != 0;
-        for (size_t i = 0; i < ASKED * WIDE; i++)
-            values[i] = base[13 * WIDE + i] + 0.5f * (float)rng_normal(&rng);
-        struct pieces packed = pieces_make(&scheme, MANY, WIDE);
-        qz_matrix matrix = {base, QZ_F32, MANY, WIDE, WIDE, 1}, asked = {values, QZ_F32, ASKED, WIDE, WIDE, 1};
+        for (size_t i = 0; i < ASKED * wide; i++)
+            values[i] = base[13 * wide + i] + 0.5f * (float)rng_normal(&rng);
+        struct pieces packed = pieces_make(&scheme, MANY, wide);
+        qz_matrix matrix = {base, QZ_F32, MANY, wide, wide, 1}, asked = {values, QZ_F32, ASKED, wide, wide, 1};
         assert_int_equal(qz_encode(&scheme, &matrix, &packed.packed, NULL, NULL, NULL), QZ_OK);
         assert_int_equal(qz_decode(&scheme, &packed.packed, &matrix, NULL, NULL), QZ_OK);
         for (size_t s = 0; s < set_count; s++)
@@ -724,13 +793,13 @@ static void short_lists(void **state)
                 how.codes = p % 2 == 1;
                 options.mask = mask;
                 assert_int_equal(qz_kernels_use(sets[s]->name), QZ_OK);
-                assert_int_equal(qz_prepare(&scheme, &packed.packed, MANY, WIDE, &how, &prepared), QZ_OK);
+                assert_int_equal(qz_prepare(&scheme, &packed.packed, MANY, wide, &how, &prepared), QZ_OK);
                 options.prepared = prepared;
                 assert_int_equal(
                     qz_nearest(&scheme, &packed.packed, MANY, &asked, K, &options, scores[!first], ids[!first], NULL),
                     QZ_OK);
                 for (size_t q = 0; !first && q < ASKED; q += 23) { /* one by one */
-                    const qz_matrix one = {values + q * WIDE, QZ_F32, 1, WIDE, WIDE, 1};
+                    const qz_matrix one = {values + q * wide, QZ_F32, 1, wide, wide, 1};
                     assert_int_equal(qz_nearest(&scheme, &packed.packed, MANY, &one, K, &options, scores[1] + q * K,
                                                 ids[1] + q * K, NULL),
                                      QZ_OK);
@@ -744,11 +813,11 @@ static void short_lists(void **state)
         for (size_t q = 0; q < ASKED; q++) {
             double best[K];
             int64_t best_ids[K];
-            plain_nearest(base, MANY, WIDE, values + q * WIDE, K, metric, mask, best, best_ids);
+            plain_nearest(base, MANY, wide, values + q * wide, K, metric, mask, best, best_ids);
             for (size_t i = 0; i < K; i++) {
                 const int64_t id = ids[0][q * K + i];
                 assert_true(id >= 0 && id < MANY && mask[id]);
-                const double score = plain_score(values + q * WIDE, base + id * WIDE, WIDE, metric);
+                const double score = plain_score(values + q * wide, base + id * wide, wide, metric);
                 assert_true(bits_of_double(scores[0][q * K + i]) == bits_of_double(score + 0.0));
                 for (size_t j = 0; j < K; j++)
                     found += best_ids[j] == id;
@@ -757,6 +826,18 @@ static void short_lists(void **state)
         assert_true(found * 100 >= ASKED * K * 99);
         pieces_free(&packed);
     }
+}
+
+static void short_lists(void **state)
+{
+    (void)state;
+    check_lists(0);
+}
+
+static void short_lists_by_stages(void **state)
+{
+    (void)state;
+    check_lists(1);
 }
 
 /* A table as the kernels take it, of integers for all signs of some steps. */
@@ -773,14 +854,22 @@ static void table_of_signs(const int8_t *whole, size_t steps, uint8_t *table)
         }
 }
 
+/* Sign n of a row. Of 24 signs six are in each of three bytes, and the last six in the upper bits of these. */
+static int is_positive(const uint8_t *of_row, size_t n)
+{
+    const size_t left = n % 24, byte = left < 18 ? left / 6 : (left - 18) / 2,
+                 bit = left < 18 ? left % 6 : 6 + left % 2;
+    return of_row[(n / 24 * 3 + byte) * QZ_SIGN_ROWS] >> bit & 1;
+}
+
 /* Estimates of rows by their signs: the sums of integers, the largest ones, too, and which rows reach a limit. */
 static void estimates_agree(void **state)
 {
     (void)state;
     for (size_t i = 0; i < cases(600, 60); i++) {
         struct rng rng = rng_make(980000 + i);
-        const size_t steps = 3 * (1 + rng_below(&rng, i % 10 ? 30 : QZ_SIGN_STEPS / 3)), rows = 1 + rng_below(&rng, 64);
-        const size_t count = 1 + rng_below(&rng, QZ_SIGN_QUERIES), size = steps * QZ_SIGN_ROWS;
+        const size_t steps = 4 * (1 + rng_below(&rng, i % 10 ? 30 : QZ_SIGN_STEPS / 4)), rows = 1 + rng_below(&rng, 64);
+        const size_t count = 1 + rng_below(&rng, QZ_SIGN_QUERIES), size = qz_sign_bytes(steps) * QZ_SIGN_ROWS;
         const size_t tables = (count - 1) * qz_sign_table(steps) + steps * (QZ_SIGN_TABLE + QZ_SIGN_UPPER);
         struct guard signs = guard_make(size), made = guard_make(tables), numbers = guard_make(2 * 256);
         uint8_t *plane = guard_end(signs, size, 0), *table = guard_end(made, tables, 0);
@@ -788,7 +877,7 @@ static void estimates_agree(void **state)
         float start[QZ_SIGN_QUERIES], limit[QZ_SIGN_QUERIES], wanted[QZ_SIGN_QUERIES * QZ_SIGN_ROWS] = {0};
         int8_t *whole = calloc(count * steps, QZ_SIGN_CODES);
         for (size_t n = 0; n < size; n++)
-            plane[n] = (uint8_t)(i % 7 ? rng_below(&rng, 64) : i % 2 ? 63 : 0);
+            plane[n] = (uint8_t)(i % 7 ? rng_below(&rng, 256) : i % 2 ? 255 : 0);
         for (size_t r = 0; r < 64; r++) {
             factor[r] = (float)rng_below(&rng, 4) * 0.3f;
             bias[r] = (float)rng_normal(&rng);
@@ -797,14 +886,15 @@ static void estimates_agree(void **state)
         for (size_t q = 0; q < count; q++) {
             int8_t *of = whole + q * steps * QZ_SIGN_CODES;
             for (size_t n = 0; n < steps * QZ_SIGN_CODES; n++)
-                of[n] = (int8_t)(i % 7 ? (int)rng_below(&rng, 15) - 7 : i % 4 < 2 ? 7 : -7);
+                of[n] = (int8_t)(i % 7       ? (int)rng_below(&rng, 2 * QZ_SIGN_MOST + 1) - QZ_SIGN_MOST
+                                 : i % 4 < 2 ? QZ_SIGN_MOST
+                                             : -QZ_SIGN_MOST);
             table_of_signs(of, steps, table + q * qz_sign_table(steps));
             start[q] = (float)rng_normal(&rng);
             for (size_t r = 0; r < rows; r++) {
                 int sum = 0;
                 for (size_t n = 0; n < steps * QZ_SIGN_CODES; n++)
-                    sum += plane[n / QZ_SIGN_CODES * QZ_SIGN_ROWS + qz_sign_place(r)] >> n % QZ_SIGN_CODES & 1 ? of[n]
-                                                                                                               : -of[n];
+                    sum += is_positive(plane + qz_sign_place(r), n) ? of[n] : -of[n];
                 const float near = block.bias ? bias[r] * start[q] : 0.0f;
                 wanted[q * QZ_SIGN_ROWS + r] = fmaf(factor[r], (float)sum, near);
             }
@@ -1054,16 +1144,27 @@ int main(void)
         if (qz_pool_create(threads[p], &pools[p]) != QZ_OK)
             return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_agree),         cmocka_unit_test(against_all_scores),
-        cmocka_unit_test(any_magnitude),      cmocka_unit_test(nothing_else_is_read),
-        cmocka_unit_test(ties_by_number),     cmocka_unit_test(long_rows),
-        cmocka_unit_test(bad_queries),        cmocka_unit_test(bad_rows),
-        cmocka_unit_test(arguments),          cmocka_unit_test(many_queries),
-        cmocka_unit_test(signs_that_agree),   cmocka_unit_test(beside_agrees),
-        cmocka_unit_test(prepared_arguments), cmocka_unit_test(prepared_of_other_rows),
-        cmocka_unit_test(scans_agree),        cmocka_unit_test(numbers_agree),
-        cmocka_unit_test(errors_that_agree),  cmocka_unit_test(estimates_agree),
+        cmocka_unit_test(sums_agree),
+        cmocka_unit_test(against_all_scores),
+        cmocka_unit_test(any_magnitude),
+        cmocka_unit_test(nothing_else_is_read),
+        cmocka_unit_test(ties_by_number),
+        cmocka_unit_test(long_rows),
+        cmocka_unit_test(bad_queries),
+        cmocka_unit_test(bad_rows),
+        cmocka_unit_test(arguments),
+        cmocka_unit_test(many_queries),
+        cmocka_unit_test(signs_that_agree),
+        cmocka_unit_test(beside_agrees),
+        cmocka_unit_test(prepared_arguments),
+        cmocka_unit_test(prepared_of_other_rows),
+        cmocka_unit_test(scans_agree),
+        cmocka_unit_test(numbers_agree),
+        cmocka_unit_test(errors_that_agree),
+        cmocka_unit_test(estimates_agree),
         cmocka_unit_test(short_lists),
+        cmocka_unit_test(columns_of_signs),
+        cmocka_unit_test(short_lists_by_stages),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (size_t p = 0; p < COUNT(pools); p++)

@@ -300,14 +300,15 @@ struct qz_beside {
 };
 
 /*
- * Signs of 64 rows, a block: a step is a byte of each of them, which has six signs. Of four bytes that are neighbours
- * each belongs to another quarter of the rows (qz_sign_place): so the sums of a quarter lie in the same part of 32-bit
- * lanes. A query has six integers for each step, of QZ_SIGN_MOST at most: one is added where the bit is 1, and
- * subtracted where it is 0. Its table has all 64 sums of each step, with QZ_SIGN_MIDDLE added, and behind those of all
- * steps 16 bytes for each: what the two upper signs, whatever the next two bits are, add to a sum of which they are 0.
- * The number of steps is a multiple of 3, and at most QZ_SIGN_STEPS: so three sums fit a byte, and all of them 16 bits.
+ * Signs of 64 rows, a block: a step is six signs of each of them. Four steps are three bytes of each: the lower six bits
+ * of a byte are a step, and the upper two of the three are the fourth one. Of four bytes that are neighbours each belongs
+ * to another quarter of the rows (qz_sign_place): so the sums of a quarter lie in the same part of 32-bit lanes. A query
+ * has six integers for each step, of QZ_SIGN_MOST at most: one is added where the bit is 1, and subtracted where it is 0.
+ * Its table has all 64 sums of each step, with QZ_SIGN_MIDDLE added, and behind those of all steps 16 bytes for each:
+ * what the two upper signs, whatever the next two bits are, add to a sum of which they are 0. The number of steps is a
+ * multiple of 4, and at most QZ_SIGN_STEPS: so four sums fit a byte, and all of them 16 bits.
  */
-enum { QZ_SIGN_ROWS = 64, QZ_SIGN_CODES = 6, QZ_SIGN_MOST = 7, QZ_SIGN_MIDDLE = QZ_SIGN_CODES * QZ_SIGN_MOST };
+enum { QZ_SIGN_ROWS = 64, QZ_SIGN_CODES = 6, QZ_SIGN_MOST = 5, QZ_SIGN_MIDDLE = QZ_SIGN_CODES * QZ_SIGN_MOST };
 enum { QZ_SIGN_STEPS = 684, QZ_SIGN_TABLE = 64, QZ_SIGN_UPPER = 16, QZ_SIGN_QUERIES = 4 };
 
 struct qz_sign_rows {
@@ -319,6 +320,21 @@ struct qz_sign_rows {
 static inline size_t qz_sign_place(size_t row)
 {
     return row % (QZ_SIGN_ROWS / 4) * 4 + row / (QZ_SIGN_ROWS / 4);
+}
+
+/* Bytes of a row. */
+static inline size_t qz_sign_bytes(size_t steps)
+{
+    return steps / 4 * 3;
+}
+
+/* The signs of a step, given the first byte of the row. */
+static inline unsigned qz_sign_step(const uint8_t *plane, size_t step)
+{
+    const uint8_t *three = plane + qz_sign_bytes(step) * QZ_SIGN_ROWS;
+    if (step % 4 < 3)
+        return three[step % 4 * QZ_SIGN_ROWS] & (QZ_SIGN_TABLE - 1);
+    return three[0] >> 6 | three[QZ_SIGN_ROWS] >> 6 << 2 | three[2 * QZ_SIGN_ROWS] >> 6 << 4;
 }
 
 /* Queries, QZ_SIGN_QUERIES at most, whose tables follow each other. */

@@ -7,6 +7,7 @@
  *
  *   SIGN_LANES                bytes in a vector VU: 4 * LANES
  *   vu_load(p) vu_add(a, b)
+ *   vu_upper(a, b, c)         the upper two bits of bytes of each, those of a lowest; above these six any
  *   vu_lookup(table, upper, v)    from 64 bytes, or from the first 16 and from 16 for the upper bits
  *   VW, vw_zero() vw_add(w, v)    bytes added to 16 bits
  *   vw_part(w, i)                 sums of bytes i, i + 4, i + 8, ... as 32-bit lanes
@@ -20,17 +21,18 @@ _Static_assert(SIGN_LANES == 4 * LANES, "a part of VW is a vector of 32-bit lane
 INLINE void sum_up_signs(const uint8_t *plane, size_t steps, const uint8_t *table, size_t width, VW *total)
 {
     EACH(q, width) total[q] = vw_zero();
-    for (size_t s = 0; s < steps; s += 3) {
-        const uint8_t *at = plane + s * QZ_SIGN_ROWS;
-        const VU three[3] = {vu_load(at), vu_load(at + QZ_SIGN_ROWS), vu_load(at + 2 * QZ_SIGN_ROWS)};
+    const uint8_t *at = plane;
+    for (size_t s = 0; s < steps; s += 4, at += 3 * QZ_SIGN_ROWS) {
+        const VU a = vu_load(at), b = vu_load(at + QZ_SIGN_ROWS), c = vu_load(at + 2 * QZ_SIGN_ROWS);
+        const VU four[4] = {a, b, c, vu_upper(a, b, c)};
         EACH(q, width)
         {
             const uint8_t *of = table + q * qz_sign_table(steps), *upper = of + steps * QZ_SIGN_TABLE;
-            VU found[3];
+            VU found[4];
             if (width == 1)
                 EACH(i, 3) qz_fetch_ahead(at + i * QZ_SIGN_ROWS);
-            EACH(i, 3) found[i] = vu_lookup(of + (s + i) * QZ_SIGN_TABLE, upper + (s + i) * QZ_SIGN_UPPER, three[i]);
-            total[q] = vw_add(total[q], vu_add(vu_add(found[0], found[1]), found[2]));
+            EACH(i, 4) found[i] = vu_lookup(of + (s + i) * QZ_SIGN_TABLE, upper + (s + i) * QZ_SIGN_UPPER, four[i]);
+            total[q] = vw_add(total[q], vu_add(vu_add(found[0], found[1]), vu_add(found[2], found[3])));
         }
     }
 }

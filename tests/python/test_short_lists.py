@@ -48,8 +48,10 @@ def share(exact: np.ndarray, found: np.ndarray) -> float:
 
 @pytest.mark.parametrize("scheme", ["int4", "nf4", "uint4", "mxfp4"])
 @pytest.mark.parametrize("metric", METRICS)
-def test_nearly_all_are_found(scheme: str, metric: Metric) -> None:
-    x = rows_of(6100, 320)
+@pytest.mark.parametrize("d", [320, 768])
+def test_nearly_all_are_found(scheme: str, metric: Metric, d: int) -> None:
+    """Of rows of 768 numbers only some signs are looked at first."""
+    x = rows_of(6100, d)
     q, queries = quantize.quantize_array(x[100:], scheme), x[:100]
     exact = quantize.nearest(queries, q, 10, metric=metric)
     found = quantize.nearest(queries, q, 10, metric=metric, exact=False)

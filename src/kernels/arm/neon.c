@@ -484,6 +484,11 @@ INLINE VU vu_add(VU a, VU b)
     return vaddq_u8(a, b);
 }
 
+INLINE VU vu_upper(VU a, VU b, VU c)
+{
+    return vsriq_n_u8(vsriq_n_u8(vshrq_n_u8(c, 2), b, 4), a, 6);
+}
+
 INLINE VU vu_lookup(const uint8_t *table, const uint8_t *upper, VU v)
 {
     const VU first = vqtbl1q_u8(vld1q_u8(table), vandq_u8(v, vdupq_n_u8(15)));

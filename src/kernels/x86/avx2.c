@@ -657,6 +657,14 @@ INLINE VU vu_add(VU a, VU b)
     return _mm256_add_epi8(a, b);
 }
 
+INLINE VU vu_upper(VU a, VU b, VU c)
+{
+    const VU first = _mm256_and_si256(_mm256_srli_epi16(a, 6), _mm256_set1_epi8(3));
+    const VU second = _mm256_and_si256(_mm256_srli_epi16(b, 4), _mm256_set1_epi8(12));
+    const VU third = _mm256_and_si256(_mm256_srli_epi16(c, 2), _mm256_set1_epi8(48));
+    return _mm256_or_si256(_mm256_or_si256(first, second), third);
+}
+
 INLINE VU vu_lookup(const uint8_t *table, const uint8_t *upper, VU v)
 {
     const VU lower_bits = _mm256_and_si256(v, _mm256_set1_epi8(15));

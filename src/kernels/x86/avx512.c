@@ -655,6 +655,13 @@ INLINE VU vu_add(VU a, VU b)
     return _mm512_add_epi8(a, b);
 }
 
+INLINE VU vu_upper(VU a, VU b, VU c)
+{
+    const VU low =
+        _mm512_ternarylogic_epi32(_mm512_srli_epi16(a, 6), _mm512_srli_epi16(b, 4), _mm512_set1_epi8(3), 0xe4);
+    return _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(c, 2), _mm512_set1_epi8(15), 0xe4);
+}
+
 INLINE VU vu_lookup(const uint8_t *table, const uint8_t *upper, VU v)
 {
     (void)upper;
