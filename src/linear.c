@@ -143,8 +143,9 @@ static int take_ready(struct linear *linear, const qz_linear_options *options, c
     const struct qz_view *view = &linear->view;
     if (!options->prepared)
         return 1;
-    linear->bytes.ready = qz_linear_ready_of(options->prepared, scheme, packed, view->rows, view->cols);
-    return linear->bytes.ready != NULL;
+    linear->bytes.ready = linear->weights.ready =
+        qz_linear_ready_of(options->prepared, scheme, packed, view->rows, view->cols);
+    return linear->weights.ready != NULL;
 }
 
 static enum qz_rounding choose_rounding(struct linear *linear, qz_activations activations)
@@ -171,7 +172,7 @@ static QZ_NOINLINE qz_result linear_product(const qz_scheme *scheme, const qz_pa
         return QZ_OK;
     }
     qz_view_make(&linear.view, kernels, scheme, packed, rows, cols, cols);
-    linear.weights = (struct qz_weights){&linear.view, options->columns};
+    linear.weights = (struct qz_weights){&linear.view, options->columns, NULL};
     linear.x = x;
     linear.y = y;
     linear.outputs = y->cols;

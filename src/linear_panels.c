@@ -191,6 +191,45 @@ static void fetch_pair(const struct qz_outputs *outputs, size_t rows, size_t row
                 __builtin_prefetch(place_of(outputs, row + r, weight + c), 1, 3);
 }
 
+/* Numbers of a part of QZ_SIDE weights as they were prepared, with the codes; 0 where values do not follow from these
+ * exactly. */
+static int take_ready(const struct qz_weights *weights, const struct qz_panel *part, struct qz_few *few)
+{
+    const struct qz_view *view = weights->view;
+    const struct qz_ready_weights *ready = weights->ready;
+    if (!ready || view->scale_dtype != QZ_F16 || !view->grid.uniform ||
+        (view->grid.zero != QZ_ZERO_NONE && view->grid.zero != QZ_ZERO_UINT4))
+        return 0;
+    const size_t of_side = (size_t)(part->first / QZ_SIDE),
+                 tile = of_side * ready->tiles + (size_t)(part->from / QZ_TILE);
+    const size_t block = of_side * ready->blocks + (size_t)(part->from / QZ_LEVELS),
+                 numbers = tile * ready->groups * QZ_SIDE;
+    if (memchr(ready->strange + tile * QZ_SIDE, 1, QZ_SIDE))
+        return 0;
+    few->ready = 1;
+    few->packed = ready->packed + block * QZ_READY_BYTES;
+    few->scale = ready->scale + numbers;
+    few->zero = ready->bias ? ready->bias + numbers : NULL;
+    return 1;
+}
+
+/* The same as they are stored. */
+static void take_stored(const struct qz_view *view, const struct qz_panel *part, struct numbers *numbers,
+                        struct qz_few *few)
+{
+    const uint64_t group = part->from / view->group_size,
+                   groups = (part->from + part->n - 1) / view->group_size - group + 1;
+    few->exact = groups % QZ_STORED_GROUPS == 0 && part->n % QZ_PRODUCT_CHAIN == 0 &&
+                 qz_load_stored(view, part->first, QZ_SIDE, group, (size_t)groups, 1.0f, 0.0f, numbers->scale,
+                                numbers->zero) != 0;
+    if (!few->exact)
+        load_numbers(view, part, part->n, numbers);
+    few->packed = qz_codes_at(view, part->first, part->from);
+    few->pitch = (ptrdiff_t)view->packed->code_stride;
+    few->scale = numbers->scale;
+    few->zero = numbers->zero;
+}
+
 /* What whole chains of QZ_SIDE weights make with few rows is added to their sums; returns how many elements these are.
  * The numbers of what is left stay behind. */
 static uint64_t add_few(const struct qz_weights *weights, uint64_t first, const float *x, ptrdiff_t pitch, size_t rows,
@@ -200,23 +239,14 @@ static uint64_t add_few(const struct qz_weights *weights, uint64_t first, const 
     const uint64_t whole = n / QZ_PRODUCT_CHAIN * QZ_PRODUCT_CHAIN;
     for (uint64_t from = 0; from < whole; from += QZ_NUMBERS_DEPTH) {
         const struct qz_panel part = {first, from, QZ_SIDE, qz_least(QZ_NUMBERS_DEPTH, n - from)};
-        const uint64_t group = from / view->group_size, groups = (from + part.n - 1) / view->group_size - group + 1;
-        const int exact =
-            groups % QZ_STORED_GROUPS == 0 && part.n % QZ_PRODUCT_CHAIN == 0 &&
-            qz_load_stored(view, first, QZ_SIDE, group, (size_t)groups, 1.0f, 0.0f, numbers->scale, numbers->zero) != 0;
-        if (!exact)
-            load_numbers(view, &part, part.n, numbers);
-        const struct qz_few few = {
-            .packed = qz_codes_at(view, first, from),
-            .pitch = (ptrdiff_t)view->packed->code_stride,
+        struct qz_few few = {
             .blocks = qz_least(QZ_NUMBERS_DEPTH, whole - from) / QZ_LEVELS,
-            .head = (size_t)(from - group * view->group_size) / QZ_LEVELS,
+            .head = (size_t)(from % view->group_size) / QZ_LEVELS,
             .each = view->row_groups == 1 ? SIZE_MAX : (size_t)view->group_size / QZ_LEVELS,
             .grid = &view->grid,
-            .scale = numbers->scale,
-            .zero = numbers->zero,
-            .exact = exact,
         };
+        if (part.n % QZ_PRODUCT_CHAIN != 0 || !take_ready(weights, &part, &few))
+            take_stored(view, &part, numbers, &few);
         view->kernels->products_few(&few, x + (ptrdiff_t)from, pitch, rows, sum);
     }
     return whole;

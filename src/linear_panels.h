@@ -18,9 +18,19 @@ enum {
     QZ_FEW_INPUTS = 8           /* so few rows are multiplied with packed weights, or with QZ_SIDE of them at a time */
 };
 
+/* Weights that were prepared, in sides of QZ_SIDE, and each of these in tiles of QZ_TILE elements. */
+struct qz_ready_weights {
+    size_t blocks, tiles; /* of a weight */
+    size_t groups;        /* of a tile, at most */
+    uint8_t *packed;      /* QZ_READY_BYTES for each block of a side */
+    float *scale, *bias;  /* of a tile of a side: as the kernel product_ready takes them; 0 where they are strange */
+    uint8_t *strange;     /* of a tile of a side: as product_numbers finds them */
+};
+
 struct qz_weights {
     const struct qz_view *view;
-    int columns; /* whether weights are columns of it */
+    int columns;                          /* whether weights are columns of it */
+    const struct qz_ready_weights *ready; /* NULL, or the same weights */
 };
 
 /* Weights [first, first + count) of a panel; their elements [from, from + n), QZ_PANEL_DEPTH at most. */

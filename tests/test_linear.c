@@ -123,7 +123,7 @@ static void call(const struct linear_case *c, qz_activations how, const struct q
     memset(y->start, 0x55, y->bytes);
     assert_int_equal(
         CALL(qz_linear(&c->scheme, &c->packed.packed, c->rows, c->cols, &c->x, &options, &y->matrix, NULL)), QZ_OK);
-    if (how == QZ_ACTIVATIONS_I8)
+    if (how != QZ_ACTIVATIONS_AUTO)
         call_prepared(c, &options, y);
 }
 
@@ -322,14 +322,16 @@ static void strange_numbers(void **state)
 {
     (void)state;
     static const float strange[] = {NAN, INFINITY, -INFINITY, 3e38f, 1e-44f, 0.0f, 1e25f};
+    static const uint16_t strange_half[COUNT(strange)] = {0x7e00, 0x7c00, 0xfc00, 0x7bff, 1, 0, 0x7800};
     enum { ROWS = 40, COLS = 4200, COUNT_X = 4 };
     static float base[ROWS * COLS], values[COUNT_X * COLS];
-    for (size_t i = 0; i < 2 * COUNT(strange); i++) {
+    for (size_t i = 0; i < 4 * COUNT(strange); i++) {
         struct rng rng = rng_make(900 + i);
+        const size_t which = i / 2 % COUNT(strange), halves = i / (2 * COUNT(strange));
         if (left_out(&rng, 1, 2))
             continue;
         struct linear_case c = {.scheme = *qz_scheme_by_name("int4"), .rows = ROWS, .cols = COLS, .count = COUNT_X};
-        c.scheme.scale_dtype = QZ_F32;
+        c.scheme.scale_dtype = halves ? QZ_F16 : QZ_F32;
         c.scheme.name = NULL;
         c.packed = pieces_make(&c.scheme, ROWS, COLS);
         fill(&rng, base, (size_t)ROWS * COLS, 1.0f);
@@ -337,10 +339,14 @@ static void strange_numbers(void **state)
         const qz_matrix matrix = {base, QZ_F32, ROWS, COLS, COLS, 1};
         assert_int_equal(qz_encode(&c.scheme, &matrix, &c.packed.packed, NULL, NULL, NULL), QZ_OK);
         if (i % 2)
-            values[2 * COLS + rng_below(&rng, COLS)] = strange[i / 2], values[2 * COLS + COLS - 1] = strange[i / 2];
-        else
-            ((float *)c.packed.packed.scales)[5 * c.packed.sizes.row_groups + rng_below(&rng, COLS / 32)] =
-                strange[i / 2];
+            values[2 * COLS + rng_below(&rng, COLS)] = strange[which], values[2 * COLS + COLS - 1] = strange[which];
+        else {
+            const size_t group = 5 * c.packed.sizes.row_groups + rng_below(&rng, COLS / 32);
+            if (halves)
+                ((uint16_t *)c.packed.packed.scales)[group] = strange_half[which];
+            else
+                ((float *)c.packed.packed.scales)[group] = strange[which];
+        }
         c.x = (qz_matrix){values, QZ_F32, COUNT_X, COLS, COLS, 1};
         c.values = values;
         c.inner = COLS;

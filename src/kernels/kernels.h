@@ -399,6 +399,8 @@ struct qz_few {
     const struct qz_grid *grid;
     const float *scale, *zero;
     int exact; /* whether zero is what product_stored calls bias, so that scale * code + zero is a value, exactly */
+    int ready; /* whether codes, scales and, as zeros, biases are those of a qz_ready_side, values are whole numbers that
+                  follow each other, and scale * level + bias is a value, exactly; zero is NULL for scale * least value */
 };
 
 struct qz_kernels {
