@@ -153,6 +153,9 @@ def contestants(q: quantize.QuantizedArray) -> list[Contestant]:
         Contestant("quantize, int8, prepared", True, lambda x: linear_bytes(x, prepared), False),
         Contestant("ONNX Runtime, level 4", True, onnx_runtime(q, 4)),
         Contestant("quantize, float32", False, lambda x: quantize.linear(x, q, threads=1), False),
+        Contestant(
+            "quantize, float32, prepared", False, lambda x: quantize.linear(x, prepared, threads=1), False
+        ),
         Contestant("ONNX Runtime, level 0", False, onnx_runtime(q, 0)),
         Contestant("NumPy, floats", False, lambda x: x @ turned, False),
     ]

@@ -788,8 +788,9 @@ QZ_API qz_result qz_linear(const qz_scheme *scheme, const qz_packed *packed, uin
 
 /*
  * Prepares w for products of bytes with its rows: codes and numbers of 16 rows are laid side by side, so that they are
- * read one after another. Products with it are the same, to the last bit, and take less time; it changes nothing where
- * nothing is rounded. It takes as many bytes as the codes, and 4 for each group, or 8 with zeros or offsets. It may be
+ * read one after another. Products with it are the same, to the last bit, and take less time. So do products
+ * of floats with up to eight rows of x, with AVX-512, where codes stand for whole numbers that follow each other, scales
+ * are of float16, and zeros, if there are any, have 4 bits. It takes as many bytes as the codes, and 4 for each group, or 8 with zeros or offsets. It may be
  * used by any number of threads, and only while w stays where it is and as it is.
  *
  * Of `options`, which may be NULL, pool and stop are used. *prepared becomes NULL where there is an error:

@@ -42,22 +42,28 @@ static void multiply_weights(struct linear *linear, const struct qz_inputs *inpu
     const size_t most = inputs->rounding == QZ_BYTES                                ? QZ_SIDE
                         : inputs->rows <= QZ_FEW_INPUTS && !linear->weights.columns ? QZ_SIDE
                                                                                     : QZ_PANEL_WEIGHTS;
+    const struct qz_panel_rows rows = {inputs->value, inputs->pitch, inputs->rows, inputs->together};
     for (size_t count; first < end && !qz_stop_asked(&linear->stop); first += count) {
         count = qz_least(most, end - first);
         if (inputs->rounding == QZ_BYTES)
             qz_byte_products(&linear->bytes, first, count, inputs, outputs);
         else
-            qz_panel_products(&linear->weights, first, count, inputs->value, inputs->pitch, inputs->rows,
-                              linear->x->cols, outputs);
+            qz_panel_products(&linear->weights, first, count, &rows, linear->x->cols, outputs);
     }
+}
+
+/* The first row of a part: rows that lie side by side stay together. */
+static size_t part_start(const struct linear *linear, size_t part)
+{
+    const size_t together = linear->inputs.together, rows = linear->inputs.rows;
+    return qz_least(together * qz_slice_start(qz_divide_up(rows, together), linear->parts, part), rows);
 }
 
 static void multiply_slice(void *context, size_t slice)
 {
     struct linear *linear = context;
     const size_t part = slice / linear->slices;
-    const size_t row = (size_t)qz_slice_start(linear->inputs.rows, linear->parts, part),
-                 end = (size_t)qz_slice_start(linear->inputs.rows, linear->parts, part + 1);
+    const size_t row = part_start(linear, part), end = part_start(linear, part + 1);
     const struct qz_inputs inputs = qz_inputs_some(&linear->inputs, row, end - row);
     const struct qz_outputs outputs = outputs_of(linear, row);
     const uint64_t sides = qz_divide_up(linear->outputs, QZ_SIDE);
@@ -137,8 +143,9 @@ static int take_ready(struct linear *linear, const qz_linear_options *options, c
     const struct qz_view *view = &linear->view;
     if (!options->prepared)
         return 1;
-    linear->bytes.ready = qz_linear_ready_of(options->prepared, scheme, packed, view->rows, view->cols);
-    return linear->bytes.ready != NULL;
+    linear->bytes.ready = linear->weights.ready =
+        qz_linear_ready_of(options->prepared, scheme, packed, view->rows, view->cols);
+    return linear->weights.ready != NULL;
 }
 
 static enum qz_rounding choose_rounding(struct linear *linear, qz_activations activations)
@@ -165,7 +172,7 @@ static QZ_NOINLINE qz_result linear_product(const qz_scheme *scheme, const qz_pa
         return QZ_OK;
     }
     qz_view_make(&linear.view, kernels, scheme, packed, rows, cols, cols);
-    linear.weights = (struct qz_weights){&linear.view, options->columns};
+    linear.weights = (struct qz_weights){&linear.view, options->columns, NULL};
     linear.x = x;
     linear.y = y;
     linear.outputs = y->cols;
@@ -173,8 +180,10 @@ static QZ_NOINLINE qz_result linear_product(const qz_scheme *scheme, const qz_pa
     enum qz_rounding rounding = choose_rounding(&linear, options->activations);
     if (!take_ready(&linear, options, scheme, packed))
         return QZ_ERROR_ARGUMENT;
-    result = qz_inputs_make(&linear.inputs, kernels, x, rounding) ? multiply(&linear, options->pool, detail)
-                                                                  : QZ_ERROR_MEMORY;
+    const int alone = rounding == QZ_BYTES || x->rows <= 2 || qz_takes_few(&linear.weights, x->rows);
+    result = qz_inputs_make(&linear.inputs, kernels, x, rounding, alone ? 1 : QZ_PRODUCT_ROWS)
+                 ? multiply(&linear, options->pool, detail)
+                 : QZ_ERROR_MEMORY;
     qz_inputs_free(&linear.inputs);
     return result;
 }

@@ -10,15 +10,6 @@
 #include "linear_inputs.h"
 #include "linear_panels.h"
 
-/* Weights that were prepared, in sides of QZ_SIDE, and each of these in tiles of QZ_TILE elements. */
-struct qz_ready_weights {
-    size_t blocks, tiles; /* of a weight */
-    size_t groups;        /* of a tile, at most */
-    uint8_t *packed;      /* QZ_READY_BYTES for each block of a side */
-    float *scale, *bias;  /* of a tile of a side: as the kernel product_ready takes them; 0 where they are strange */
-    uint8_t *strange;     /* of a tile of a side: as product_numbers finds them */
-};
-
 struct qz_byte_products {
     const struct qz_weights *weights;
     const struct qz_ready_weights *ready; /* NULL, or the same weights */

@@ -13,7 +13,8 @@ enum {
     PERIOD = 1024,     /* bytes: rows that are a multiple of it apart lie in few sets of the first-level cache */
     FEW_TOGETHER = 4,  /* rows that such a cache keeps, wherever they are */
     FLOATS = LINE / 4, /* of a line */
-    BLOCKS = LINE / QZ_INPUT_BLOCK
+    BLOCKS = LINE / QZ_INPUT_BLOCK,
+    SIDE_BY_SIDE = 256 /* columns that are laid side by side at a time */
 };
 
 /* From row to row, so that rows begin an odd number of lines apart: those that are multiplied together never want the
@@ -29,10 +30,15 @@ static int rows_collide(const qz_matrix *matrix)
     return matrix->rows > FEW_TOGETHER && matrix->row_stride % (PERIOD / 4) == 0;
 }
 
-static int is_taken_as_it_is(const qz_matrix *matrix, enum qz_rounding rounding)
+/* Whether rows of the matrix are what is multiplied. */
+static int has_values(const qz_matrix *matrix, enum qz_rounding rounding)
 {
-    return rounding != QZ_MULTIPLES && matrix->dtype == QZ_F32 && matrix->col_stride == 1 &&
-           !(rounding == QZ_UNROUNDED && rows_collide(matrix));
+    return rounding != QZ_MULTIPLES && matrix->dtype == QZ_F32 && matrix->col_stride == 1;
+}
+
+static int is_taken_as_it_is(const qz_matrix *matrix, enum qz_rounding rounding, size_t together)
+{
+    return has_values(matrix, rounding) && together == 1 && !(rounding == QZ_UNROUNDED && rows_collide(matrix));
 }
 
 static void *room_for(uint64_t rows, uint64_t cols, size_t size)
@@ -40,21 +46,33 @@ static void *room_for(uint64_t rows, uint64_t cols, size_t size)
     return cols && rows > PTRDIFF_MAX / size / cols ? NULL : malloc(rows * cols * size + 1);
 }
 
-int qz_inputs_make(struct qz_inputs *inputs, const struct qz_kernels *kernels, const qz_matrix *matrix,
-                   enum qz_rounding rounding)
+/* Half of the floats are for what lies beside rows: bytes, or rows that are to be laid side by side. */
+static size_t rows_at_a_time(const qz_matrix *matrix, size_t together)
 {
-    const uint64_t cols = matrix->cols, pitch = spread_pitch(cols, FLOATS),
-                   some = QZ_INPUT_FLOATS / (pitch + FLOATS); /* so that bytes beside them fit into as much again */
+    const uint64_t of_row = qz_divide_up(matrix->cols, FLOATS) * FLOATS + FLOATS;
+    uint64_t some = QZ_INPUT_FLOATS / of_row, rows = matrix->rows;
+    if (together > 1 && some > together)
+        some = 2 * some - together;
+    some = qz_least(some ? some : 1, QZ_INPUT_ROWS);
+    return (size_t)(rows > some ? qz_divide_up(rows, qz_divide_up(rows, some)) : rows);
+}
+
+int qz_inputs_make(struct qz_inputs *inputs, const struct qz_kernels *kernels, const qz_matrix *matrix,
+                   enum qz_rounding rounding, size_t together)
+{
+    const uint64_t cols = matrix->cols, pitch = together > 1 ? cols : spread_pitch(cols, FLOATS);
     memset(inputs, 0, sizeof *inputs);
     inputs->kernels = kernels;
     inputs->matrix = matrix;
     inputs->rounding = rounding;
-    inputs->most = qz_least(qz_least(some ? some : 1, QZ_INPUT_ROWS), matrix->rows);
+    inputs->most = rows_at_a_time(matrix, together);
     inputs->pitch = (ptrdiff_t)pitch;
+    inputs->together = together;
     inputs->blocks = (size_t)qz_divide_up(cols, QZ_INPUT_BLOCK);
     inputs->block_pitch = (size_t)spread_pitch(inputs->blocks, BLOCKS);
     inputs->tiles = (size_t)qz_divide_up(cols, QZ_TILE);
-    if (!is_taken_as_it_is(matrix, rounding) && !(inputs->copy = room_for(inputs->most, pitch, sizeof(float))))
+    const uint64_t lines = inputs->most + (together > 1 ? qz_least(together, inputs->most) : 0);
+    if (!is_taken_as_it_is(matrix, rounding, together) && !(inputs->copy = room_for(lines, pitch, sizeof(float))))
         return 0;
     if (rounding != QZ_BYTES)
         return 1;
@@ -152,20 +170,51 @@ static int load_row(const struct qz_inputs *inputs, uint64_t row, float *dst)
     return any;
 }
 
+/* A row of its own in the copy, rounded; nonzero as below. */
+static int copy_row(const struct qz_inputs *inputs, uint64_t row, float *dst)
+{
+    const int overflow = load_row(inputs, row, dst);
+    if (inputs->rounding == QZ_MULTIPLES)
+        round_row(inputs, dst);
+    return overflow;
+}
+
+/* `count` rows side by side; those that cannot be taken from the matrix have room behind all that are there. */
+static int load_together(const struct qz_inputs *inputs, uint64_t first, size_t row, size_t count)
+{
+    const qz_matrix *matrix = inputs->matrix;
+    const size_t cols = (size_t)matrix->cols;
+    float *dst = inputs->copy + row * cols, *room = inputs->copy + inputs->most * cols;
+    const float *from = room;
+    ptrdiff_t stride = (ptrdiff_t)cols;
+    int overflow = 0;
+    if (has_values(matrix, inputs->rounding)) {
+        from = qz_matrix_at(matrix, first + row, 0);
+        stride = (ptrdiff_t)matrix->row_stride;
+    } else {
+        for (size_t r = 0; r < count; r++)
+            overflow |= copy_row(inputs, first + row + r, room + r * cols);
+    }
+    for (size_t k = 0, n; k < cols; k += n) { /* as much as stays in the first-level cache */
+        n = qz_least(SIDE_BY_SIDE, cols - k);
+        inputs->kernels->transpose(from + k, stride, n, count, dst + k * count, (ptrdiff_t)count);
+    }
+    return overflow;
+}
+
 int qz_inputs_load(struct qz_inputs *inputs, uint64_t first)
 {
     const qz_matrix *matrix = inputs->matrix;
-    size_t cols = (size_t)matrix->cols;
     int overflow = 0;
     inputs->rows = qz_least(inputs->most, matrix->rows - first);
     inputs->value = inputs->copy ? inputs->copy : qz_matrix_at(matrix, first, 0);
     if (!inputs->copy)
         inputs->pitch = (ptrdiff_t)matrix->row_stride;
-    for (size_t r = 0; r < inputs->rows && cols; r++) {
-        if (inputs->copy)
-            overflow |= load_row(inputs, first + r, inputs->copy + (ptrdiff_t)r * inputs->pitch);
-        if (inputs->rounding == QZ_MULTIPLES)
-            round_row(inputs, inputs->copy + (ptrdiff_t)r * inputs->pitch);
+    for (size_t r = 0; r < inputs->rows && matrix->cols; r += inputs->together) {
+        if (inputs->together > 1)
+            overflow |= load_together(inputs, first, r, qz_least(inputs->together, inputs->rows - r));
+        else if (inputs->copy)
+            overflow |= copy_row(inputs, first + r, inputs->copy + (ptrdiff_t)r * inputs->pitch);
         if (inputs->rounding == QZ_BYTES)
             make_bytes(inputs, r, inputs->value + (ptrdiff_t)r * inputs->pitch);
     }

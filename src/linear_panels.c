@@ -6,7 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GROUPS = QZ_NUMBERS_DEPTH / QZ_LEVELS };
+enum {
+    GROUPS = QZ_NUMBERS_DEPTH / QZ_LEVELS,
+    PAIR = 2 * QZ_SIDE,             /* weights that are multiplied together */
+    SOME_ROWS = 2 * QZ_PRODUCT_ROWS /* so many sums of QZ_PANEL_WEIGHTS weights need no memory of their own */
+};
 
 /* Sixteen weights of a panel; element k of weight c is at [k * QZ_SIDE + c]. */
 typedef float side[QZ_PANEL_DEPTH * QZ_SIDE];
@@ -130,7 +134,7 @@ void qz_panel_row(const struct qz_weights *weights, const struct qz_panel *part,
     for (size_t i = 0; i < part->n; i += QZ_PANEL_DEPTH) {
         const struct qz_panel piece = {part->first, part->from + i, part->count, qz_least(QZ_PANEL_DEPTH, part->n - i)};
         load_panel(weights, &piece, part->from + part->n, &numbers, &panel);
-        weights->view->kernels->products(x + i, 0, 1, panel, 0, 1, piece.n, total, QZ_SIDE);
+        weights->view->kernels->products(x + i, 1, 0, panel, 0, 1, piece.n, total);
     }
     memcpy(sum, total, part->count * sizeof *total);
 }
@@ -159,123 +163,167 @@ void qz_put_sums(const struct qz_outputs *outputs, const float *sum, size_t rows
     }
 }
 
-/* Sums on their way: those of QZ_PANEL_WEIGHTS weights and all rows together, or where the outputs are. */
-struct growing {
-    struct qz_outputs sums; /* `value` is that of the first weight of a panel */
-    struct qz_outputs to;   /* where they go in the end */
-    float *room;            /* NULL where the sums grow there */
-};
-
-static struct growing begin_sums(const struct qz_outputs *outputs, uint64_t first, size_t rows)
-{
-    struct growing of = {.to = *outputs};
-    of.to.value += (int64_t)first * outputs->apart;
-    of.room = rows > QZ_PANEL_INPUTS ? malloc(rows * QZ_PANEL_WEIGHTS * sizeof *of.room) : NULL;
-    of.sums = of.room ? (struct qz_outputs){of.room, QZ_PANEL_WEIGHTS, 1} : of.to;
-    return of;
-}
-
-static float *place_of(const struct qz_outputs *outputs, size_t row, size_t weight)
+static float *place_of(const struct qz_outputs *outputs, size_t row, uint64_t weight)
 {
     return outputs->value + (int64_t)row * outputs->rows_apart + (int64_t)weight * outputs->apart;
 }
 
-/* Sums of no products. */
-static void clear_sums(const struct growing *of, size_t row, size_t rows, size_t weight, size_t count)
+/* Sums of some rows and `count` weights become outputs; `width` sums of each row are there. */
+static void put_pair(const struct qz_kernels *kernels, const struct qz_outputs *outputs, const float *sum, size_t width,
+                     size_t rows, size_t row, uint64_t weight, size_t count)
 {
-    static const float none[QZ_SIDE];
-    for (size_t r = row; r < row + rows; r++)
-        qz_put_sums(&of->sums, none, 1, count, place_of(&of->sums, r, weight));
-}
-
-/* Hands sums over. */
-static void end_sums(const struct growing *of, size_t rows, size_t count)
-{
-    float sum[QZ_SIDE];
-    for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0, some; c < count; c += some) {
-            some = qz_least(QZ_SIDE, count - c);
-            if (r + QZ_PANEL_INPUTS < rows)
-                __builtin_prefetch(place_of(&of->to, r + QZ_PANEL_INPUTS, c), 1, 2);
-            qz_take_sums(&of->sums, place_of(&of->sums, r, c), 1, some, sum);
-            qz_put_sums(&of->to, sum, 1, some, place_of(&of->to, r, c));
-        }
-}
-
-/* Adds to the outputs of some rows what a part of `count` weights makes with them; there, if they lie side by side. */
-static void add_sides(const struct qz_kernels *kernels, const float *x, ptrdiff_t pitch, size_t rows, const side *panel,
-                      size_t n, float *to, size_t count, const struct qz_outputs *outputs)
-{
-    const size_t whole = outputs->apart == 1 ? count / QZ_SIDE : 0;
-    float sum[QZ_PANEL_INPUTS * QZ_SIDE];
-    kernels->products(x, pitch, rows, *panel, sizeof *panel / sizeof(float), whole, n, to,
-                      (ptrdiff_t)outputs->rows_apart);
-    for (size_t c = whole * QZ_SIDE; c < count; c += QZ_SIDE) {
-        const size_t there = qz_least(QZ_SIDE, count - c);
-        float *place = to + (int64_t)c * outputs->apart;
-        qz_take_sums(outputs, place, rows, there, sum);
-        kernels->products(x, pitch, rows, panel[c / QZ_SIDE], 0, 1, n, sum, QZ_SIDE);
-        qz_put_sums(outputs, sum, rows, there, place);
+    if (outputs->apart == 1 && count == width) {
+        kernels->product_outputs(sum, rows, width, place_of(outputs, row, weight), (ptrdiff_t)outputs->rows_apart);
+        return;
     }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < count; c += QZ_SIDE)
+            qz_put_sums(outputs, sum + r * width + c, 1, qz_least(QZ_SIDE, count - c),
+                        place_of(outputs, row + r, weight + c));
 }
 
-/* Adds to the outputs what whole chains of QZ_SIDE weights make with few rows; returns how many elements these are. The
- * numbers of what is left stay behind. */
+/* Asks for the places of outputs. */
+static void fetch_pair(const struct qz_outputs *outputs, size_t rows, size_t row, uint64_t weight, size_t count)
+{
+    if (outputs->apart == 1)
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < count; c += QZ_SIDE)
+                __builtin_prefetch(place_of(outputs, row + r, weight + c), 1, 3);
+}
+
+/* Numbers of a part of QZ_SIDE weights as they were prepared, with the codes; 0 where values do not follow from these
+ * exactly. */
+static int take_ready(const struct qz_weights *weights, const struct qz_panel *part, struct qz_few *few)
+{
+    const struct qz_view *view = weights->view;
+    const struct qz_ready_weights *ready = weights->ready;
+    if (!ready || view->scale_dtype != QZ_F16 || !view->grid.uniform ||
+        (view->grid.zero != QZ_ZERO_NONE && view->grid.zero != QZ_ZERO_UINT4))
+        return 0;
+    const size_t of_side = (size_t)(part->first / QZ_SIDE),
+                 tile = of_side * ready->tiles + (size_t)(part->from / QZ_TILE);
+    const size_t block = of_side * ready->blocks + (size_t)(part->from / QZ_LEVELS),
+                 numbers = tile * ready->groups * QZ_SIDE;
+    if (memchr(ready->strange + tile * QZ_SIDE, 1, QZ_SIDE))
+        return 0;
+    few->ready = 1;
+    few->packed = ready->packed + block * QZ_READY_BYTES;
+    few->scale = ready->scale + numbers;
+    few->zero = ready->bias ? ready->bias + numbers : NULL;
+    return 1;
+}
+
+/* The same as they are stored. */
+static void take_stored(const struct qz_view *view, const struct qz_panel *part, struct numbers *numbers,
+                        struct qz_few *few)
+{
+    const uint64_t group = part->from / view->group_size,
+                   groups = (part->from + part->n - 1) / view->group_size - group + 1;
+    few->exact = groups % QZ_STORED_GROUPS == 0 && part->n % QZ_PRODUCT_CHAIN == 0 &&
+                 qz_load_stored(view, part->first, QZ_SIDE, group, (size_t)groups, 1.0f, 0.0f, numbers->scale,
+                                numbers->zero) != 0;
+    if (!few->exact)
+        load_numbers(view, part, part->n, numbers);
+    few->packed = qz_codes_at(view, part->first, part->from);
+    few->pitch = (ptrdiff_t)view->packed->code_stride;
+    few->scale = numbers->scale;
+    few->zero = numbers->zero;
+}
+
+/* What whole chains of QZ_SIDE weights make with few rows is added to their sums; returns how many elements these are.
+ * The numbers of what is left stay behind. */
 static uint64_t add_few(const struct qz_weights *weights, uint64_t first, const float *x, ptrdiff_t pitch, size_t rows,
-                        uint64_t n, struct numbers *numbers, const struct qz_outputs *outputs)
+                        uint64_t n, struct numbers *numbers, float *sum)
 {
     const struct qz_view *view = weights->view;
     const uint64_t whole = n / QZ_PRODUCT_CHAIN * QZ_PRODUCT_CHAIN;
-    float sum[QZ_FEW_INPUTS * QZ_SIDE] = {0};
     for (uint64_t from = 0; from < whole; from += QZ_NUMBERS_DEPTH) {
         const struct qz_panel part = {first, from, QZ_SIDE, qz_least(QZ_NUMBERS_DEPTH, n - from)};
-        const uint64_t group = from / view->group_size, groups = (from + part.n - 1) / view->group_size - group + 1;
-        const int exact =
-            groups % QZ_STORED_GROUPS == 0 && part.n % QZ_PRODUCT_CHAIN == 0 &&
-            qz_load_stored(view, first, QZ_SIDE, group, (size_t)groups, 1.0f, 0.0f, numbers->scale, numbers->zero) != 0;
-        if (!exact)
-            load_numbers(view, &part, part.n, numbers);
-        const struct qz_few few = {
-            .packed = qz_codes_at(view, first, from),
-            .pitch = (ptrdiff_t)view->packed->code_stride,
+        struct qz_few few = {
             .blocks = qz_least(QZ_NUMBERS_DEPTH, whole - from) / QZ_LEVELS,
-            .head = (size_t)(from - group * view->group_size) / QZ_LEVELS,
+            .head = (size_t)(from % view->group_size) / QZ_LEVELS,
             .each = view->row_groups == 1 ? SIZE_MAX : (size_t)view->group_size / QZ_LEVELS,
             .grid = &view->grid,
-            .scale = numbers->scale,
-            .zero = numbers->zero,
-            .exact = exact,
         };
+        if (part.n % QZ_PRODUCT_CHAIN != 0 || !take_ready(weights, &part, &few))
+            take_stored(view, &part, numbers, &few);
         view->kernels->products_few(&few, x + (ptrdiff_t)from, pitch, rows, sum);
     }
-    if (whole > 0)
-        qz_put_sums(outputs, sum, rows, QZ_SIDE, outputs->value + (int64_t)first * outputs->apart);
     return whole;
 }
 
-void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t count, const float *x, ptrdiff_t pitch,
-                       size_t rows, uint64_t n, const struct qz_outputs *outputs)
+int qz_takes_few(const struct qz_weights *weights, uint64_t rows)
+{
+    return weights->view->kernels->products_few && rows <= QZ_FEW_INPUTS && !weights->columns &&
+           has_blocks(weights->view);
+}
+
+/* Asks for the codes of what follows a part. */
+static void fetch_codes(const struct qz_weights *weights, const struct qz_panel *part, uint64_t end)
+{
+    if (!weights->columns && part->from + part->n < end)
+        for (size_t c = 0; c < part->count; c++)
+            __builtin_prefetch(qz_codes_at(weights->view, part->first + c, part->from + part->n), 0, 2);
+}
+
+/* Adds what a part of some weights makes with all rows; sums of PAIR weights are together, row by row. The last part
+ * completes the outputs. */
+static void add_part(const struct qz_kernels *kernels, const struct qz_panel *part, const side *panel,
+                     const struct qz_panel_rows *x, int last, float *sums, const struct qz_outputs *outputs)
+{
+    for (size_t c = 0; c < part->count; c += PAIR) {
+        const size_t count = qz_least(PAIR, part->count - c), sides = (size_t)qz_divide_up(count, QZ_SIDE);
+        const size_t width = sides * QZ_SIDE;
+        for (size_t r = 0, rows; r < x->count; r += rows) {
+            rows = qz_least(x->together, x->count - r);
+            const float *value = x->value + (ptrdiff_t)r * x->pitch + (ptrdiff_t)(part->from * rows);
+            const size_t ahead = r + rows < x->count ? rows * (size_t)x->pitch : 0;
+            float *sum = sums + c * x->count + r * width;
+            if (last)
+                fetch_pair(outputs, rows, r, part->first + c, count);
+            kernels->products(value, rows, ahead, panel[c / QZ_SIDE], sizeof *panel / sizeof(float), sides, part->n,
+                              sum);
+            if (last)
+                put_pair(kernels, outputs, sum, width, rows, r, part->first + c, count);
+        }
+    }
+}
+
+/* Products of some rows; sums grow in `sums`, which has room for QZ_PANEL_WEIGHTS of each. */
+static void add_panels(const struct qz_weights *weights, uint64_t first, size_t count, const struct qz_panel_rows *x,
+                       uint64_t n, float *sums, const struct qz_outputs *outputs)
 {
     _Alignas(64) side panel[QZ_PANEL_WEIGHTS / QZ_SIDE];
     struct numbers numbers[QZ_PANEL_WEIGHTS / QZ_SIDE];
+    const struct qz_kernels *kernels = weights->view->kernels;
+    const int many = x->count >= QZ_PRODUCT_ROWS;
+    const size_t depth = many ? QZ_MANY_DEPTH : QZ_PANEL_DEPTH;
     uint64_t from = 0;
-    if (weights->view->kernels->products_few && rows <= QZ_FEW_INPUTS && count == QZ_SIDE && !weights->columns &&
-        has_blocks(weights->view))
-        from = add_few(weights, first, x, pitch, rows, n, numbers, outputs);
+    memset(sums, 0, x->count * (size_t)qz_divide_up(count, QZ_SIDE) * QZ_SIDE * sizeof *sums);
+    if (x->together == 1 && count == QZ_SIDE && qz_takes_few(weights, x->count))
+        from = add_few(weights, first, x->value, x->pitch, x->count, n, numbers, sums);
     if (from == n)
-        return;
-    const struct growing of = begin_sums(outputs, first, rows);
-    for (; from < n; from += QZ_PANEL_DEPTH) {
-        const struct qz_panel part = {first, from, count, qz_least(QZ_PANEL_DEPTH, n - from)};
+        put_pair(kernels, outputs, sums, QZ_SIDE, x->count, 0, first, count);
+    for (; from < n; from += depth) {
+        const struct qz_panel part = {first, from, count, qz_least(depth, n - from)};
         load_panel(weights, &part, n, numbers, panel);
-        for (size_t r = 0, some; r < rows; r += some) {
-            some = qz_least(QZ_PANEL_INPUTS, rows - r);
-            for (size_t c = 0; from == 0 && c < count; c += QZ_SIDE)
-                clear_sums(&of, r, some, c, qz_least(QZ_SIDE, count - c));
-            add_sides(weights->view->kernels, x + (ptrdiff_t)r * pitch + (ptrdiff_t)from, pitch, some, panel, part.n,
-                      place_of(&of.sums, r, 0), count, &of.sums);
-        }
+        if (many)
+            fetch_codes(weights, &part, n);
+        add_part(kernels, &part, panel, x, from + part.n == n, sums, outputs);
     }
-    end_sums(&of, rows, count);
-    free(of.room);
+}
+
+void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t count, const struct qz_panel_rows *x,
+                       uint64_t n, const struct qz_outputs *outputs)
+{
+    _Alignas(64) float few[SOME_ROWS * QZ_PANEL_WEIGHTS];
+    float *room = x->count > SOME_ROWS ? malloc(x->count * QZ_PANEL_WEIGHTS * sizeof *room) : NULL;
+    const size_t most = room ? x->count : SOME_ROWS;
+    for (size_t r = 0; r < x->count; r += most) {
+        const struct qz_panel_rows some = {x->value + (ptrdiff_t)r * x->pitch, x->pitch, qz_least(most, x->count - r),
+                                           x->together};
+        const struct qz_outputs to = {place_of(outputs, r, 0), outputs->rows_apart, outputs->apart};
+        add_panels(weights, first, count, &some, n, room ? room : few, &to);
+    }
+    free(room);
 }

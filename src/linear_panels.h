@@ -12,21 +12,39 @@
 
 enum {
     QZ_PANEL_WEIGHTS = 64,
-    QZ_PANEL_DEPTH = 256,       /* a multiple of QZ_PRODUCT_CHAIN */
+    QZ_PANEL_DEPTH = 256,       /* of few rows; a multiple of QZ_PRODUCT_CHAIN */
+    QZ_MANY_DEPTH = 128,        /* of others: weights that are multiplied together stay in the first-level cache */
     QZ_NUMBERS_DEPTH = QZ_TILE, /* so many elements' scales are loaded at a time */
-    QZ_PANEL_INPUTS = 24,       /* rows of floats that are multiplied with a panel at a time */
     QZ_FEW_INPUTS = 8           /* so few rows are multiplied with packed weights, or with QZ_SIDE of them at a time */
+};
+
+/* Weights that were prepared, in sides of QZ_SIDE, and each of these in tiles of QZ_TILE elements. */
+struct qz_ready_weights {
+    size_t blocks, tiles; /* of a weight */
+    size_t groups;        /* of a tile, at most */
+    uint8_t *packed;      /* QZ_READY_BYTES for each block of a side */
+    float *scale, *bias;  /* of a tile of a side: as the kernel product_ready takes them; 0 where they are strange */
+    uint8_t *strange;     /* of a tile of a side: as product_numbers finds them */
 };
 
 struct qz_weights {
     const struct qz_view *view;
-    int columns; /* whether weights are columns of it */
+    int columns;                          /* whether weights are columns of it */
+    const struct qz_ready_weights *ready; /* NULL, or the same weights */
 };
 
 /* Weights [first, first + count) of a panel; their elements [from, from + n), QZ_PANEL_DEPTH at most. */
 struct qz_panel {
     uint64_t first, from;
     size_t count, n;
+};
+
+/* Some rows of floats: `together` of them, the last ones perhaps fewer, lie side by side. Element k of row r is at
+ * value[first * pitch + k * count + r - first] for the `count` rows from `first` on that do. */
+struct qz_panel_rows {
+    const float *value;
+    ptrdiff_t pitch;
+    size_t count, together; /* QZ_PRODUCT_ROWS together at most */
 };
 
 /* Sums of an output: y[r * rows_apart + c * apart] for row r of the floats and weight c of all. */
@@ -50,11 +68,12 @@ size_t qz_load_stored(const struct qz_view *view, uint64_t first, size_t count, 
  * number, and QZ_SIDE weights at most; x has these elements alone. */
 void qz_panel_row(const struct qz_weights *weights, const struct qz_panel *part, const float *x, float *sum);
 
-/* Products of `rows` rows of x with the weights [first, first + count), QZ_PANEL_WEIGHTS at most, which have n
- * elements.
- */
-void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t count, const float *x, ptrdiff_t pitch,
-                       size_t rows, uint64_t n, const struct qz_outputs *outputs);
+/* Whether `rows` rows, each for itself, are multiplied with weights that are packed. */
+int qz_takes_few(const struct qz_weights *weights, uint64_t rows);
+
+/* Products of rows of floats with the weights [first, first + count), QZ_PANEL_WEIGHTS at most, which have n elements. */
+void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t count, const struct qz_panel_rows *x,
+                       uint64_t n, const struct qz_outputs *outputs);
 
 /* A sum as it is handed over: NaN has one form. Compilers find several of these at a time, as integers. */
 static inline float qz_output(float sum)

@@ -90,7 +90,7 @@ static QZ_NOINLINE qz_result prepare(const qz_scheme *scheme, const qz_packed *p
     if (!kernels)
         return QZ_ERROR_KERNELS;
     qz_view_make(&work.view, kernels, scheme, packed, rows, cols, cols);
-    work.weights = (struct qz_weights){&work.view, 0};
+    work.weights = (struct qz_weights){&work.view, 0, NULL};
     if (!qz_byte_products_make(&work.products, &work.weights))
         return QZ_ERROR_ARGUMENT;
     work.sides = qz_divide_up(rows, QZ_SIDE);

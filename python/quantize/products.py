@@ -78,7 +78,7 @@ def linear(
 
     See Also
     --------
-    prepare_linear : Makes "int8" faster where the same weights are used many times.
+    prepare_linear : Makes products faster where the same weights are used many times.
     QuantizedArray.dequantize : The weights as floats.
 
     Examples
@@ -110,7 +110,10 @@ def linear(
 
 
 def prepare_linear(q: QuantizedArray, *, threads: SupportsIndex | None = None) -> int:
-    """Lay weights side by side for later products with ``activations="int8"``, which are then faster.
+    """Lay weights side by side for later products, which are then faster.
+
+    Those with ``activations="int8"`` are, and others with up to eight rows of `x` on CPUs with AVX-512, where
+    scales are float16, codes are int4 or uint4, and zeros, if there are any, have 4 bits.
 
     Results stay the same, to the last bit. The copy belongs to this array and goes with it: it is never
     stored, and arrays made of this one do not have it.

@@ -76,16 +76,6 @@ static TARGET int columns_range(const float *x, ptrdiff_t stride, size_t lines, 
 
 #ifdef HAS_COLUMNS
 
-/* 32-bit lanes of four vectors: lane i of vector j, within each 128-bit lane, becomes lane j of vector i. */
-INLINE void transpose_lanes(VI v[4])
-{
-    VI a = vi_low32(v[0], v[1]), b = vi_high32(v[0], v[1]), c = vi_low32(v[2], v[3]), d = vi_high32(v[2], v[3]);
-    v[0] = vi_low64(a, c);
-    v[1] = vi_high64(a, c);
-    v[2] = vi_low64(b, d);
-    v[3] = vi_high64(b, d);
-}
-
 /*
  * A block of LANES columns, lane by 128-bit lane, for four columns r0-r3 of lines c0-c31:
  *

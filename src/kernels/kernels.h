@@ -371,7 +371,7 @@ struct qz_reach {
  * has of each eight elements the four even ones first; so it is with levels, where of each four elements those of one
  * weight follow those of another.
  */
-enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64, QZ_STORED_GROUPS = 8 };
+enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64, QZ_PRODUCT_ROWS = 12, QZ_STORED_GROUPS = 8 };
 
 struct qz_side {
     size_t blocks;             /* QZ_TILE / QZ_LEVELS at most */
@@ -415,6 +415,8 @@ struct qz_few {
     const struct qz_grid *grid;
     const float *scale, *zero;
     int exact; /* whether zero is what product_stored calls bias, so that scale * code + zero is a value, exactly */
+    int ready; /* whether codes, scales and, as zeros, biases are those of a qz_ready_side, values are whole numbers that
+                  follow each other, and scale * level + bias is a value, exactly; zero is NULL for scale * least value */
 };
 
 struct qz_kernels {
@@ -471,13 +473,18 @@ struct qz_kernels {
      * and j < count: each product is rounded, then added. */
     void (*project)(const float *x, size_t rows, size_t cols, const float *matrix, size_t outs, size_t count, float *y);
 
-    /* Adds to sum[r * sum_pitch + s * QZ_SIDE + c] the product of row r of x and weight c of side s, whose element k is
-     * w[s * w_pitch + k * QZ_SIDE + c]: of each QZ_PRODUCT_CHAIN elements a sum that begins with 0 and grows by x * w,
-     * fused, in order, is added to it. */
-    void (*products)(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t w_pitch, size_t sides,
-                     size_t n, float *sum, ptrdiff_t sum_pitch);
+    /* Adds to sum[(r * sides + s) * QZ_SIDE + c] the product of row r of x, of which element k is x[k * rows + r], and
+     * weight c of side s, whose element k is w[s * w_pitch + k * QZ_SIDE + c]: of each QZ_PRODUCT_CHAIN elements a sum that
+     * begins with 0 and grows by x * w, fused, in order, is added to it. QZ_PRODUCT_ROWS rows at most. Elements of the rows
+     * that come next are `ahead` floats from these, if there are such rows. */
+    void (*products)(const float *x, size_t rows, size_t ahead, const float *w, size_t w_pitch, size_t sides, size_t n,
+                     float *sum);
 
-    /* The same, for few rows, of weights that are packed. NULL where decoding them first is as fast. */
+    /* y[r * y_pitch + i] = sum[r * n + i] for r < rows and i < n, a multiple of QZ_SIDE; NaN becomes 0x7fc00000. */
+    void (*product_outputs)(const float *sum, size_t rows, size_t n, float *y, ptrdiff_t y_pitch);
+
+    /* Adds to sum[r * QZ_SIDE + c] the same, for few rows x_pitch apart, of weights that are packed. NULL where decoding
+     * them first is as fast. */
     void (*products_few)(const struct qz_few *few, const float *x, ptrdiff_t x_pitch, size_t rows, float *sum);
 
     /* Bytes of blocks of QZ_LEVELS floats: multiples of a step, the largest magnitude / 127, to nearest even; of each
@@ -701,18 +708,18 @@ struct qz_kernels {
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
         .transpose = transpose, .multiply_add = multiply_add, .project = project, .products = products,                \
-        .products_few = few, .input_bytes = input_bytes, .product_levels = bytes##_levels,                             \
-        .product_numbers = product_numbers, .product_stored = product_stored, .product_bytes = bytes##_bytes,          \
-        .product_packed = bytes##_packed, .product_ready = bytes##_ready, .stream = stream, .stream_end = stream_end,  \
-        .group_range = group_range, .fit = fit, .group_codes = group_codes, .group_encode = group_encode,              \
-        .rule_codes = rule_codes, .group_decode = group_decode, .stored_decode = stored_decode,                        \
-        .columns_range = columns_range, .columns_codes = columns_codes, .columns_decode = columns_decode,              \
-        .error = error, .group_codes_error = group_codes_error, .find_error = find_error,                              \
-        .weighted_error = weighted_error, .interleave = interleave, .search_scale = search_scale,                      \
-        .search_fixed = bytes##_fixed, .look_symmetric = look_symmetric, .search_affine = search_affine,               \
-        .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot,                  \
-        .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .signs = signs, .measure = measure,         \
-        .reach = reach,                                                                                                \
+        .product_outputs = product_outputs, .products_few = few, .input_bytes = input_bytes,                           \
+        .product_levels = bytes##_levels, .product_numbers = product_numbers, .product_stored = product_stored,        \
+        .product_bytes = bytes##_bytes, .product_packed = bytes##_packed, .product_ready = bytes##_ready,              \
+        .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \
+        .group_codes = group_codes, .group_encode = group_encode, .rule_codes = rule_codes,                            \
+        .group_decode = group_decode, .stored_decode = stored_decode, .columns_range = columns_range,                  \
+        .columns_codes = columns_codes, .columns_decode = columns_decode, .error = error,                              \
+        .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
+        .interleave = interleave, .search_scale = search_scale, .search_fixed = bytes##_fixed,                         \
+        .look_symmetric = look_symmetric, .search_affine = search_affine, .look_affine = look_affine,                  \
+        .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot, .distance = distance, .scan = scan,          \
+        .scan_beside = bytes##_beside, .signs = signs, .measure = measure, .reach = reach,                             \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -2,6 +2,36 @@
  * matrices_template.h - transposes and multiplies blocks of matrices; part of simd_template.h
  */
 
+#ifdef HAS_COLUMNS
+
+/* 32-bit lanes of four vectors: lane i of vector j, within each 128-bit lane, becomes lane j of vector i. */
+INLINE void transpose_lanes(VI v[4])
+{
+    VI a = vi_low32(v[0], v[1]), b = vi_high32(v[0], v[1]), c = vi_low32(v[2], v[3]), d = vi_high32(v[2], v[3]);
+    v[0] = vi_low64(a, c);
+    v[1] = vi_high64(a, c);
+    v[2] = vi_low64(b, d);
+    v[3] = vi_high64(b, d);
+}
+
+/* Four columns of whole vectors of rows. */
+INLINE void transpose_four(const float *src, ptrdiff_t src_stride, size_t rows, float *dst, ptrdiff_t dst_stride)
+{
+    for (size_t r = 0; r < rows; r += LANES, src += LANES) {
+        VI v[4];
+#pragma GCC unroll 4
+        for (ptrdiff_t c = 0; c < 4; c++)
+            v[c] = vi_load(src + c * src_stride);
+        transpose_lanes(v);
+#pragma GCC unroll 4
+        for (ptrdiff_t i = 0; i < 4; i++, dst += dst_stride)
+            vi_store_lanes((uint8_t *)dst, 4 * dst_stride * (ptrdiff_t)sizeof *dst, v[i]);
+        dst += (LANES - 4) * dst_stride;
+    }
+}
+
+#endif
+
 static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows, size_t cols, float *dst,
                              ptrdiff_t dst_stride)
 {
@@ -10,6 +40,10 @@ static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows
         for (size_t r = 0; r < whole_rows; r += LANES)
             transpose_block(src + (ptrdiff_t)c * src_stride + (ptrdiff_t)r, src_stride,
                             dst + (ptrdiff_t)r * dst_stride + (ptrdiff_t)c, dst_stride);
+#ifdef HAS_COLUMNS
+    for (; whole_cols + 4 <= cols; whole_cols += 4)
+        transpose_four(src + (ptrdiff_t)whole_cols * src_stride, src_stride, whole_rows, dst + whole_cols, dst_stride);
+#endif
     for (size_t r = 0; r < rows; r++)
         for (size_t c = r < whole_rows ? whole_cols : 0; c < cols; c++)
             dst[(ptrdiff_t)r * dst_stride + (ptrdiff_t)c] = src[(ptrdiff_t)c * src_stride + (ptrdiff_t)r];

@@ -12,101 +12,125 @@ enum { PRODUCT_ROWS = 12, PRODUCT_SIDES = 2 };
 enum { PRODUCT_ROWS = 6, PRODUCT_SIDES = 1 };
 #endif
 
-/* Weights that are multiplied together: `sides` is a constant. */
+/* Some rows of x, `rows` a constant, and weights that are multiplied together: `sides` is a constant. */
 struct product_panel {
+    const float *x;
+    size_t step;  /* floats from an element to the next one */
+    size_t ahead; /* floats to rows that come later */
+    int rows;
     const float *w;
-    size_t apart; /* floats from a side to the next one */
-    size_t sides;
+    size_t w_pitch; /* floats from a side to the next one */
+    int sides;
 };
 
-/* What `chains` times `count` elements of some rows, from element k on, add to their sums. Chains are found side by
- * side, where rows alone are too few for that. */
-INLINE void product_chains(const float *x, ptrdiff_t x_pitch, int rows, struct product_panel of, size_t k, size_t count,
-                           int chains, float *sum)
+/* One element of each of `chains` chains. */
+INLINE void product_step(const struct product_panel *of, const float *x, const float *w, int chains,
+                         VF chain[PRODUCT_ROWS][PRODUCT_SIDES * PRODUCT_VECTORS])
 {
-    const int vectors = (int)of.sides * PRODUCT_VECTORS;
-    VF chain[PRODUCT_ROWS][PRODUCT_SIDES * PRODUCT_VECTORS]; /* of row r and chain i: r * chains + i */
-    const float *w = of.w + k * QZ_SIDE;
-    x += k;
+    const int vectors = of->sides * PRODUCT_VECTORS;
+#pragma GCC unroll 4
+    for (int i = 0; i < chains; i++) {
+        VF part[PRODUCT_SIDES * PRODUCT_VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            part[v] = vf_load(w + (size_t)(v / PRODUCT_VECTORS) * of->w_pitch + i * QZ_PRODUCT_CHAIN * QZ_SIDE +
+                              v % PRODUCT_VECTORS * LANES);
 #pragma GCC unroll 12
-    for (int s = 0; s < rows * chains; s++)
+        for (int r = 0; r < of->rows; r++) {
+            VF factor = vf_set1(x[(size_t)(i * QZ_PRODUCT_CHAIN) * of->step + (size_t)r]);
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                chain[r * chains + i][v] = vf_fma(factor, part[v], chain[r * chains + i][v]);
+        }
+    }
+}
+
+/* What `chains` times `count` elements of some rows, from element k on, add to their sums. Chains are found side by
+ * side, where rows alone are too few for that; of row r and chain i: r * chains + i. */
+INLINE void product_chains(const struct product_panel *of, size_t k, size_t count, int chains, float *sum,
+                           size_t sum_pitch)
+{
+    const int vectors = of->sides * PRODUCT_VECTORS;
+    VF chain[PRODUCT_ROWS][PRODUCT_SIDES * PRODUCT_VECTORS];
+    const float *w = of->w + k * QZ_SIDE, *x = of->x + k * of->step;
+#pragma GCC unroll 12
+    for (int s = 0; s < of->rows * chains; s++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
             chain[s][v] = vf_set1(0.0f);
-    for (; count > 0; count--, x++, w += QZ_SIDE) {
-#pragma GCC unroll 4
-        for (int i = 0; i < chains; i++) {
-            VF part[PRODUCT_SIDES * PRODUCT_VECTORS];
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++)
-                part[v] = vf_load(w + (size_t)(v / PRODUCT_VECTORS) * of.apart + i * QZ_PRODUCT_CHAIN * QZ_SIDE +
-                                  v % PRODUCT_VECTORS * LANES);
-#pragma GCC unroll 12
-            for (int r = 0; r < rows; r++) {
-                VF factor = vf_set1(x[r * x_pitch + i * QZ_PRODUCT_CHAIN]);
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++)
-                    chain[r * chains + i][v] = vf_fma(factor, part[v], chain[r * chains + i][v]);
-            }
-        }
+    for (; count > 0; count--, x += of->step, w += QZ_SIDE) {
+        if (chains == 1)
+            __builtin_prefetch((const void *)((uintptr_t)x + of->ahead * sizeof *x));
+        product_step(of, x, w, chains, chain);
     }
 #pragma GCC unroll 12
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < of->rows; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
-            VF total = vf_load(sum + (r * vectors + v) * LANES);
+            float *at = sum + (size_t)r * sum_pitch + v * LANES;
+            VF total = vf_load(at);
 #pragma GCC unroll 4
             for (int i = 0; i < chains; i++)
                 total = vf_add(total, chain[r * chains + i][v]);
-            vf_store(sum + (r * vectors + v) * LANES, total);
+            vf_store(at, total);
         }
 }
 
-INLINE void product_copy(const float *from, ptrdiff_t from_pitch, int rows, int vectors, float *to, ptrdiff_t to_pitch)
+INLINE void product_tile(const struct product_panel *of, size_t n, float *sum, size_t sum_pitch)
 {
-#pragma GCC unroll 12
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++)
-            vf_store(to + r * to_pitch + v * LANES, vf_load(from + r * from_pitch + v * LANES));
-}
-
-/* Sums grow in one place, for their own may be as far apart as to push each other out of the cache. */
-INLINE void product_tile(const float *x, ptrdiff_t x_pitch, int rows, struct product_panel of, size_t n, float *sum,
-                         ptrdiff_t sum_pitch)
-{
-    const int most = PRODUCT_ROWS / rows, chains = most < 4 ? most : 4, vectors = (int)of.sides * PRODUCT_VECTORS;
+    const int most = PRODUCT_ROWS / of->rows, chains = most >= 4 ? 4 : most >= 2 ? 2 : 1;
     const size_t step = (size_t)chains * QZ_PRODUCT_CHAIN;
-    _Alignas(64) float total[PRODUCT_ROWS * PRODUCT_SIDES * QZ_SIDE];
     size_t k = 0;
-    product_copy(sum, sum_pitch, rows, vectors, total, vectors * LANES);
     for (; k + step <= n; k += step)
-        product_chains(x, x_pitch, rows, of, k, QZ_PRODUCT_CHAIN, chains, total);
+        product_chains(of, k, QZ_PRODUCT_CHAIN, chains, sum, sum_pitch);
     for (size_t count; k < n; k += count) {
         count = n - k < QZ_PRODUCT_CHAIN ? n - k : QZ_PRODUCT_CHAIN;
-        product_chains(x, x_pitch, rows, of, k, count, 1, total);
+        product_chains(of, k, count, 1, sum, sum_pitch);
     }
-    product_copy(total, vectors * LANES, rows, vectors, sum, sum_pitch);
 }
 
-INLINE void product_rows(const float *x, ptrdiff_t x_pitch, size_t rows, struct product_panel of, size_t n, float *sum,
-                         ptrdiff_t sum_pitch)
+/* Each number of rows up to PRODUCT_ROWS has code of its own. */
+INLINE void product_some(struct product_panel of, size_t rows, size_t n, float *sum, size_t sum_pitch)
 {
-    for (; rows >= PRODUCT_ROWS; rows -= PRODUCT_ROWS, x += PRODUCT_ROWS * x_pitch, sum += PRODUCT_ROWS * sum_pitch)
-        product_tile(x, x_pitch, PRODUCT_ROWS, of, n, sum, sum_pitch);
-    for (; rows >= 3; rows -= 3, x += 3 * x_pitch, sum += 3 * sum_pitch)
-        product_tile(x, x_pitch, 3, of, n, sum, sum_pitch);
-    for (; rows > 0; rows--, x += x_pitch, sum += sum_pitch)
-        product_tile(x, x_pitch, 1, of, n, sum, sum_pitch);
+#pragma GCC unroll 12
+    for (int count = 1; count <= PRODUCT_ROWS; count++)
+        if (rows == (size_t)count) {
+            of.rows = count;
+#if LANES == 16
+            of.step = (size_t)count; /* all of them, and a constant */
+#endif
+            product_tile(&of, n, sum, sum_pitch);
+        }
 }
 
-static TARGET void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t w_pitch,
-                            size_t sides, size_t n, float *sum, ptrdiff_t sum_pitch)
+INLINE void product_rows(struct product_panel of, size_t n, float *sum, size_t sum_pitch)
 {
+    for (size_t left = of.step, some; left > 0; left -= some) {
+        some = left < PRODUCT_ROWS ? left : PRODUCT_ROWS;
+        product_some(of, some, n, sum, sum_pitch);
+        of.x += some;
+        sum += some * sum_pitch;
+    }
+}
+
+static TARGET void products(const float *x, size_t rows, size_t ahead, const float *w, size_t w_pitch, size_t sides,
+                            size_t n, float *sum)
+{
+    const size_t sum_pitch = sides * QZ_SIDE;
     for (; sides >= PRODUCT_SIDES; sides -= PRODUCT_SIDES, w += PRODUCT_SIDES * w_pitch, sum += PRODUCT_SIDES * QZ_SIDE)
-        product_rows(x, x_pitch, rows, (struct product_panel){w, w_pitch, PRODUCT_SIDES}, n, sum, sum_pitch);
+        product_rows((struct product_panel){x, rows, ahead, 0, w, w_pitch, PRODUCT_SIDES}, n, sum, sum_pitch);
     if (sides > 0)
-        product_rows(x, x_pitch, rows, (struct product_panel){w, w_pitch, 1}, n, sum, sum_pitch);
+        product_rows((struct product_panel){x, rows, ahead, 0, w, w_pitch, 1}, n, sum, sum_pitch);
+}
+
+static TARGET void product_outputs(const float *sum, size_t rows, size_t n, float *y, ptrdiff_t y_pitch)
+{
+    const VF nan = vf_set1(qz_float(0x7fc00000u));
+    for (size_t r = 0; r < rows; r++)
+        for (size_t v = 0; v < n; v += LANES, sum += LANES) {
+            const VF total = vf_load(sum);
+            vf_store(y + (ptrdiff_t)r * y_pitch + v, vf_select(vf_eq(total, total), total, nan));
+        }
 }
 
 /* ---- products of bytes ---------------------------------------------------------------------------------------- */

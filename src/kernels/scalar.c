@@ -582,20 +582,28 @@ static void project(const float *x, size_t rows, size_t cols, const float *matri
     }
 }
 
-static void products(const float *x, ptrdiff_t x_pitch, size_t rows, const float *w, size_t w_pitch, size_t sides,
-                     size_t n, float *sum, ptrdiff_t sum_pitch)
+static void products(const float *x, size_t rows, size_t ahead, const float *w, size_t w_pitch, size_t sides, size_t n,
+                     float *sum)
 {
-    for (size_t s = 0; s < sides; s++, w += w_pitch, sum += QZ_SIDE)
+    (void)ahead;
+    for (size_t s = 0; s < sides; s++)
         for (size_t r = 0; r < rows; r++)
             for (size_t first = 0, end; first < n; first = end) {
                 float chain[QZ_SIDE] = {0};
                 end = n - first < QZ_PRODUCT_CHAIN ? n : first + QZ_PRODUCT_CHAIN;
                 for (size_t k = first; k < end; k++)
                     for (size_t c = 0; c < QZ_SIDE; c++)
-                        chain[c] = fmaf(x[(ptrdiff_t)r * x_pitch + (ptrdiff_t)k], w[k * QZ_SIDE + c], chain[c]);
+                        chain[c] = fmaf(x[k * rows + r], w[s * w_pitch + k * QZ_SIDE + c], chain[c]);
                 for (size_t c = 0; c < QZ_SIDE; c++)
-                    sum[(ptrdiff_t)r * sum_pitch + (ptrdiff_t)c] += chain[c];
+                    sum[(r * sides + s) * QZ_SIDE + c] += chain[c];
             }
+}
+
+static void product_outputs(const float *sum, size_t rows, size_t n, float *y, ptrdiff_t y_pitch)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i++)
+            y[(ptrdiff_t)r * y_pitch + (ptrdiff_t)i] = isnan(sum[r * n + i]) ? qz_float(0x7fc00000u) : sum[r * n + i];
 }
 
 static void product_numbers(qz_zero kind, float unit, float base, size_t groups, float *scale, float *bias,

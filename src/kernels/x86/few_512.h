@@ -11,33 +11,90 @@ enum {
     LINE_BLOCKS = 4 /* of a line of memory */
 };
 
-/* The numbers of a block of weights. */
+/* The numbers of a block of weights; FEW_WHOLE: what is added to scale * (2048 + code) and to scale * (128 + code). */
 struct few_numbers {
-    __m512 scale, zero;
+    __m512 scale, zero, other;
 };
 
-/* How values follow from numbers: as kinds of zeros say, or scale * code + zero, which is exact. */
-enum { FEW_EXACT = -1 };
+/*
+ * How values follow from numbers: as kinds of zeros say; or scale * value + zero, which is exact; or, where values of
+ * codes are whole numbers that follow each other, scale * (power of two + code) + number.
+ *
+ * These powers cost no conversion: bits 12-15 of 2048.0f count ones, and so do bits 16-19 of 128.0f, so that a code that
+ * is there is added to them by one instruction. Each shift brings two codes there. A scale of float16 has 11 bits,
+ * 2048 + 15 + 8 has 12, and so the number and the value are exact.
+ */
+enum { FEW_EXACT = -1, FEW_WHOLE = -2, FEW_READY = -3 }; /* the last one: FEW_WHOLE with weights that were prepared */
 
-INLINE struct few_numbers few_load(const struct qz_few *few, size_t b, int kind)
+/* What codes have in common. */
+struct few_values {
+    __m512 value;      /* by code */
+    __m512i near, far; /* FEW_WHOLE: 2048.0f and 128.0f, with the bit of codes that is stored the other way round */
+    __m512 of_near, of_far; /* the least value, less these */
+};
+
+INLINE struct few_values few_values(const struct qz_few *few, int kind)
+{
+    const struct qz_grid *grid = few->grid;
+    struct few_values values = {.value = _mm512_loadu_ps(grid->value)};
+    if (kind == FEW_WHOLE || kind == FEW_READY) {
+        const int turned = grid->value[8] < grid->value[0] ? 8 : 0;
+        const float least = kind == FEW_READY && few->zero ? 0.0f : grid->value[turned]; /* biases have it */
+        values.near = _mm512_set1_epi32((int)qz_bits(2048.0f) | turned << 12);
+        values.far = _mm512_set1_epi32((int)qz_bits(128.0f) | turned << 16);
+        values.of_near = _mm512_set1_ps(least - 2048.0f);
+        values.of_far = _mm512_set1_ps(least - 128.0f);
+    }
+    return values;
+}
+
+INLINE struct few_numbers few_load(const struct qz_few *few, size_t b, int kind, const struct few_values *values)
 {
     const size_t at = (few->head + b) / few->each * QZ_SIDE;
-    return (struct few_numbers){_mm512_loadu_ps(few->scale + at),
-                                kind == QZ_ZERO_NONE ? _mm512_setzero_ps() : _mm512_loadu_ps(few->zero + at)};
+    const __m512 scale = _mm512_loadu_ps(few->scale + at);
+    const int has_none = kind == QZ_ZERO_NONE || (kind == FEW_READY && !few->zero);
+    const __m512 zero = has_none ? _mm512_setzero_ps() : _mm512_loadu_ps(few->zero + at);
+    if (kind == FEW_WHOLE || kind == FEW_READY)
+        return (struct few_numbers){scale, _mm512_fmadd_ps(scale, values->of_near, zero),
+                                    _mm512_fmadd_ps(scale, values->of_far, zero)};
+    return (struct few_numbers){scale, zero, zero};
 }
 
 /* Codes of a block of 16 weights: of vector q, lane w has elements 8 q .. 8 q + 7 of weight w. */
-INLINE void few_codes(const uint8_t *packed, ptrdiff_t pitch, __m512i eight[4])
+INLINE void few_codes(const struct qz_few *few, size_t b, int kind, __m512i eight[4])
 {
+    const ptrdiff_t pitch = few->pitch;
+    const uint8_t *packed = few->packed + b * (kind == FEW_READY ? QZ_READY_BYTES : QZ_LEVELS / 2);
+    if (kind == FEW_READY) {
+#pragma GCC unroll 4
+        for (size_t q = 0; q < 4; q++)
+            eight[q] = _mm512_loadu_si512(packed + 4 * QZ_SIDE * q);
+        return;
+    }
 #pragma GCC unroll 4
     for (ptrdiff_t r = 0; r < 4; r++)
         eight[r] = vi_load_lanes(packed + r * pitch, 4 * pitch);
     transpose_lanes(eight);
 }
 
-INLINE __m512 few_value(__m512i eight, unsigned j, int kind, __m512 values, struct few_numbers of)
+/* Code j, where shifts bring codes 1, 3, 5, 7 to bits 12-15 and the others to bits 16-19. */
+INLINE __m512 few_whole(__m512i eight, unsigned j, const struct few_values *values, struct few_numbers of)
 {
-    __m512 y = _mm512_permutexvar_ps(_mm512_srli_epi32(eight, 4 * j), values);
+    enum { TERNARY = 0x6a }; /* (a & b) ^ c */
+    __m512i v = j == 0 || j == 7 ? _mm512_rol_epi32(eight, 16)
+                : j < 3          ? _mm512_slli_epi32(eight, 8)
+                : j < 5          ? eight
+                                 : _mm512_srli_epi32(eight, 8);
+    v = j % 2 == 0 ? _mm512_ternarylogic_epi32(v, _mm512_set1_epi32(0xf0000), values->far, TERNARY)
+                   : _mm512_ternarylogic_epi32(v, _mm512_set1_epi32(0xf000), values->near, TERNARY);
+    return _mm512_fmadd_ps(of.scale, _mm512_castsi512_ps(v), j % 2 == 0 ? of.other : of.zero);
+}
+
+INLINE __m512 few_value(__m512i eight, unsigned j, int kind, const struct few_values *values, struct few_numbers of)
+{
+    if (kind == FEW_WHOLE || kind == FEW_READY)
+        return few_whole(eight, j, values, of);
+    __m512 y = _mm512_permutexvar_ps(_mm512_srli_epi32(eight, 4 * j), values->value);
     if (kind == FEW_EXACT)
         return _mm512_fmadd_ps(of.scale, y, of.zero);
     if (kind == QZ_ZERO_UINT4 || kind == QZ_ZERO_FLOAT)
@@ -48,8 +105,8 @@ INLINE __m512 few_value(__m512i eight, unsigned j, int kind, __m512 values, stru
 
 /* Adds the products of a block of each of `chains` chains and `rows` rows to sums; of row r and chain i: r * chains + i.
  */
-INLINE void few_block(const struct qz_few *few, size_t b, int chains, int kind, __m512 values, const float *x,
-                      ptrdiff_t x_pitch, int rows, __m512 *chain)
+INLINE void few_block(const struct qz_few *few, size_t b, int chains, int kind, const struct few_values *values,
+                      const float *x, ptrdiff_t x_pitch, int rows, __m512 *chain)
 {
     __m512i eight[FEW_CHAINS][4];
     struct few_numbers of[FEW_CHAINS];
@@ -62,8 +119,8 @@ INLINE void few_block(const struct qz_few *few, size_t b, int chains, int kind, 
 #pragma GCC unroll 4
     for (int i = 0; i < chains; i++) {
         const size_t block = b + (size_t)i * FEW_BLOCKS;
-        few_codes(few->packed + block * (QZ_LEVELS / 2), few->pitch, eight[i]);
-        of[i] = few_load(few, block, kind);
+        few_codes(few, block, kind, eight[i]);
+        of[i] = few_load(few, block, kind, values);
     }
 #pragma GCC unroll 4
     for (int q = 0; q < 4; q++)
@@ -90,14 +147,14 @@ INLINE void few_fetch(const struct qz_few *few, size_t b)
 }
 
 /* What `chains` chains from block b on add to the sums of `rows` rows. */
-INLINE void few_chains(const struct qz_few *few, size_t b, int chains, int kind, __m512 values, const float *x,
-                       ptrdiff_t x_pitch, int rows, __m512 *sum)
+INLINE void few_chains(const struct qz_few *few, size_t b, int chains, int kind, const struct few_values *values,
+                       const float *x, ptrdiff_t x_pitch, int rows, __m512 *sum)
 {
     __m512 chain[8];
 #pragma GCC unroll 8
     for (int s = 0; s < rows * chains; s++)
         chain[s] = _mm512_setzero_ps();
-    for (size_t k = 0; k < (size_t)chains * FEW_BLOCKS; k += FEW_BLOCKS)
+    for (size_t k = 0; kind != FEW_READY && k < (size_t)chains * FEW_BLOCKS; k += FEW_BLOCKS)
         if ((b + k) % LINE_BLOCKS == 0)
             few_fetch(few, b + k);
     for (size_t k = 0; k < FEW_BLOCKS; k++)
@@ -109,8 +166,8 @@ INLINE void few_chains(const struct qz_few *few, size_t b, int chains, int kind,
             sum[r] = _mm512_add_ps(sum[r], chain[r * chains + i]);
 }
 
-INLINE void few_rows(const struct qz_few *few, int kind, __m512 values, const float *x, ptrdiff_t x_pitch, int rows,
-                     float *sum)
+INLINE void few_rows(const struct qz_few *few, int kind, const struct few_values *values, const float *x,
+                     ptrdiff_t x_pitch, int rows, float *sum)
 {
     const int together = rows < FEW_CHAINS ? FEW_CHAINS / rows : 1;
     const size_t step = (size_t)together * FEW_BLOCKS;
@@ -130,7 +187,7 @@ INLINE void few_rows(const struct qz_few *few, int kind, __m512 values, const fl
 
 INLINE void few_kind(const struct qz_few *few, int kind, const float *x, ptrdiff_t x_pitch, size_t rows, float *sum)
 {
-    const __m512 values = _mm512_loadu_ps(few->grid->value);
+    const struct few_values of = few_values(few, kind), *values = &of;
     size_t r = 0;
     for (; r + 8 <= rows; r += 8)
         few_rows(few, kind, values, x + (ptrdiff_t)r * x_pitch, x_pitch, 8, sum + r * QZ_SIDE);
@@ -144,12 +201,25 @@ INLINE void few_kind(const struct qz_few *few, int kind, const float *x, ptrdiff
 
 static TARGET void products_few(const struct qz_few *few, const float *x, ptrdiff_t x_pitch, size_t rows, float *sum)
 {
-    switch (few->exact && few->grid->zero != QZ_ZERO_NONE ? FEW_EXACT : (int)few->grid->zero) {
+    int kind = (int)few->grid->zero;
+    if (few->ready)
+        kind = FEW_READY;
+    else if (few->exact && few->grid->uniform)
+        kind = FEW_WHOLE;
+    else if (few->exact && kind != QZ_ZERO_NONE)
+        kind = FEW_EXACT;
+    switch (kind) {
     case QZ_ZERO_NONE:
         few_kind(few, QZ_ZERO_NONE, x, x_pitch, rows, sum);
         break;
     case FEW_EXACT:
         few_kind(few, FEW_EXACT, x, x_pitch, rows, sum);
+        break;
+    case FEW_WHOLE:
+        few_kind(few, FEW_WHOLE, x, x_pitch, rows, sum);
+        break;
+    case FEW_READY:
+        few_kind(few, FEW_READY, x, x_pitch, rows, sum);
         break;
     case QZ_ZERO_OFFSET:
         few_kind(few, QZ_ZERO_OFFSET, x, x_pitch, rows, sum);
