@@ -141,6 +141,44 @@ static inline const struct qz_affine_move *qz_affine_moves(enum qz_affine_kind k
     return moves[list][kind == QZ_AFFINE_UINT4];
 }
 
+/* What the usual moves do to the inverse of a scale and to the place of code 8, in steps of that scale, or to a zero. */
+struct qz_affine_shift {
+    float inverse, place, zero;
+};
+
+#define QZ_ENDS(low, high)                                                                                             \
+    {                                                                                                                  \
+        15 / (15 - ((low) + (high))), (low) - ((low) + (high)) * (8.0f / 15), 0                                        \
+    }
+#define QZ_ZERO(wide, zero)                                                                                            \
+    {                                                                                                                  \
+        15 / (15 - (wide)), 0, zero                                                                                    \
+    }
+static inline const struct qz_affine_shift *qz_affine_shifts(enum qz_affine_kind kind, size_t n)
+{
+    static const struct qz_affine_shift ends[QZ_AFFINE_MOVES] = {
+        QZ_ENDS(-0.15f, -0.15f), QZ_ENDS(-0.3f, 0),      QZ_ENDS(0, -0.3f),       QZ_ENDS(0.3f, 0.3f),
+        QZ_ENDS(-0.15f, 0.45f),  QZ_ENDS(0.45f, -0.15f), QZ_ENDS(-1.05f, -0.15f), QZ_ENDS(-0.15f, -1.05f),
+    };
+    static const struct qz_affine_shift short_ends[QZ_AFFINE_MOVES] = {
+        QZ_ENDS(-0.15f, 0.1f),  QZ_ENDS(-2.3f, 0), QZ_ENDS(0, -0.35f),     QZ_ENDS(0.1f, -1.35f),
+        QZ_ENDS(-0.25f, 0.35f), QZ_ENDS(0.3f, 0),  QZ_ENDS(-1.25f, -2.4f), QZ_ENDS(-0.2f, -1.05f),
+    };
+    static const struct qz_affine_shift zeros[QZ_AFFINE_MOVES] = {
+        QZ_ZERO(-0.25f, 0), QZ_ZERO(0.25f, 0), QZ_ZERO(-0.5f, 0), QZ_ZERO(0.75f, 0),
+        QZ_ZERO(-1.0f, 0),  QZ_ZERO(-1.5f, 0), QZ_ZERO(0.5f, 1),  QZ_ZERO(0.5f, -1),
+    };
+    static const struct qz_affine_shift short_zeros[QZ_AFFINE_MOVES] = {
+        QZ_ZERO(1.95f, 0), QZ_ZERO(0.35f, 0), QZ_ZERO(1.45f, 0), QZ_ZERO(0.9f, 0),
+        QZ_ZERO(-3.3f, 0), QZ_ZERO(-1.9f, 0), QZ_ZERO(-0.8f, 1), QZ_ZERO(1.8f, -1),
+    };
+    if (n <= QZ_AFFINE_SHORT)
+        return kind == QZ_AFFINE_UINT4 ? short_zeros : short_ends;
+    return kind == QZ_AFFINE_UINT4 ? zeros : ends;
+}
+#undef QZ_ENDS
+#undef QZ_ZERO
+
 static inline int qz_affine_move_count(enum qz_affine_list list)
 {
     static const int counts[5] = {QZ_AFFINE_MOVES, QZ_AFFINE_WEIGHTED_MOVES, QZ_AFFINE_MANY_MOVES,

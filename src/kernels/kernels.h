@@ -196,6 +196,29 @@ enum {
     QZ_FIXED_LONGEST = 512 /* values in a group: sums of products fit 32 bits */
 };
 
+/*
+ * With a zero or an offset there are QZ_FIXED_STEP units in a step of the plain scale, for candidates QZ_FIXED_COARSE. A
+ * factor that makes codes of the latter is QZ_FIXED_FACTOR over a scale in steps; QZ_FIXED_PLAIN makes those of the
+ * former by the plain scale. Of integer zeros values are up to QZ_FIXED_WHOLE units from 0, others QZ_FIXED_HALF from
+ * code 8, which is within QZ_FIXED_FAR_OFF of 0; candidates move it by up to QZ_FIXED_SHIFT coarse units.
+ */
+#define QZ_FIXED_COARSE  256.0f
+#define QZ_FIXED_FACTOR  128.0f
+#define QZ_FIXED_PLAIN   0.25f
+#define QZ_FIXED_WHOLE   16300.0f
+#define QZ_FIXED_HALF    8800.0f
+#define QZ_FIXED_FAR_OFF 0x1p17f
+#define QZ_FIXED_SHIFT   8192.0f
+/* The pair of a rule is compared if what its codes stand for is not farther from the plain one than that, in units; its
+ * distance is known but for so many roots of n. */
+#define QZ_FIXED_APART 512.0f
+#define QZ_FIXED_RULE  3.8f
+enum {
+    QZ_FIXED_TRIES = 4, /* candidates in a pass over a group */
+    QZ_FIXED_TO_COARSE = 8192,
+    QZ_FIXED_AFFINE_PART = 8 /* squares of units that are summed in 32 bits */
+};
+
 struct qz_fixed {
     size_t first, count; /* candidates, `first` of them 2 to 4, at which no value is below -8.5 steps; others are 0 or
                             2 to 4. count 0: groups are searched in floats only. */
@@ -630,6 +653,14 @@ struct qz_kernels {
     void (*search_fixed)(const struct qz_fixed *rule, const struct qz_look *look, const float *unit, const float *other,
                          float *scale, struct qz_gains *gains, uint8_t sure[QZ_BLOCK]);
 
+    /* search_affine in integers, of QZ_AFFINE_UINT4 or _OFFSET with QZ_AFFINE_USUAL and without weights, for an even
+     * number of values, at most QZ_FIXED_LONGEST: see fixed_affine_scalar.h. sure[l] is 0 where what is said of a group
+     * means nothing. error->rule: infinite where the pair of the rule is known to be no better than what comes out,
+     * else 0. */
+    void (*search_fixed_affine)(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_look *look, const float *unit,
+                                const struct qz_affine_rule *rule, float *scale, float *zero,
+                                struct qz_affine_error *error, uint8_t sure[QZ_BLOCK]);
+
     /* Looks at a block of groups that were searched, which may be special: QZ_SUSPECT_*, 0 for most. Returns nonzero
      * if any is suspected. spread: n largest^2, or the sum of the weights in place of n. */
     int32_t (*look_symmetric)(const struct qz_look *look, const struct qz_symmetric_look *more,
@@ -699,8 +730,8 @@ struct qz_kernels {
 };
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. Those of
- * products of bytes, and search_fixed, begin with `bytes`, so that one file can have two sets that differ in them alone;
- * `few` is the kernel products_few, or NULL. */
+ * products of bytes, and those that search in integers, begin with `bytes`, so that one file can have two sets that
+ * differ in them alone; `few` is the kernel products_few, or NULL. */
 #define QZ_KERNEL_TABLE(set, features, bytes, few)                                                                     \
     {                                                                                                                  \
         .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
@@ -717,9 +748,10 @@ struct qz_kernels {
         .columns_codes = columns_codes, .columns_decode = columns_decode, .error = error,                              \
         .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
         .interleave = interleave, .search_scale = search_scale, .search_fixed = bytes##_fixed,                         \
-        .look_symmetric = look_symmetric, .search_affine = search_affine, .look_affine = look_affine,                  \
-        .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot, .distance = distance, .scan = scan,          \
-        .scan_beside = bytes##_beside, .signs = signs, .measure = measure, .reach = reach,                             \
+        .search_fixed_affine = bytes##_fixed_affine, .look_symmetric = look_symmetric, .search_affine = search_affine, \
+        .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot,                  \
+        .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .signs = signs, .measure = measure,         \
+        .reach = reach,                                                                                                \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -170,16 +170,20 @@ static void search_scales(const struct qz_encoder *encoder, struct block *block,
         block->zero[l] = block->second[l] ? -view->grid.shift : 0.0f;
 }
 
+static enum qz_affine_kind affine_kind(const struct qz_view *view)
+{
+    return view->grid.zero == QZ_ZERO_UINT4   ? QZ_AFFINE_UINT4
+           : view->grid.zero == QZ_ZERO_FLOAT ? QZ_AFFINE_FLOAT
+           : view->super_groups               ? QZ_AFFINE_MIN
+                                              : QZ_AFFINE_OFFSET;
+}
+
 /* The same with a zero or an offset. */
 static void search_pairs(const struct qz_encoder *encoder, struct block *block, const float *w,
                          enum qz_affine_list list)
 {
     const struct qz_view *view = encoder->view;
-    enum qz_affine_kind kind = view->grid.zero == QZ_ZERO_UINT4   ? QZ_AFFINE_UINT4
-                               : view->grid.zero == QZ_ZERO_FLOAT ? QZ_AFFINE_FLOAT
-                               : view->super_groups               ? QZ_AFFINE_MIN
-                                                                  : QZ_AFFINE_OFFSET;
-    view->kernels->search_affine(kind, list, view->scale_dtype, block->v, w, block->length, block->unit,
+    view->kernels->search_affine(affine_kind(view), list, view->scale_dtype, block->v, w, block->length, block->unit,
                                  block->rule.scale ? &block->rule : NULL, block->scale, block->zero, &block->error);
 }
 
@@ -215,10 +219,51 @@ static void search_fixed(const struct qz_encoder *encoder, struct block *block)
         }
 }
 
+/* Whether groups with an integer zero or an offset are searched in integers first. */
+static int is_fixed_affine(const struct qz_encoder *encoder, const struct block *block, const float *w)
+{
+    enum qz_affine_kind kind = affine_kind(encoder->view);
+    return !w && (kind == QZ_AFFINE_UINT4 || kind == QZ_AFFINE_OFFSET) && block->length <= QZ_FIXED_LONGEST &&
+           block->length % 2 == 0;
+}
+
+/* What ends in integers make of a block; floats decide where these do not fit. */
+static void search_fixed_affine(const struct qz_encoder *encoder, struct block *block)
+{
+    const struct qz_view *view = encoder->view;
+    const struct qz_look look = {block->v, NULL, block->length, block->low, block->high};
+    uint8_t sure[QZ_BLOCK], all = 1;
+    float scale[QZ_BLOCK], zero[QZ_BLOCK];
+    memcpy(scale, block->scale, sizeof scale);
+    memcpy(zero, block->zero, sizeof zero);
+    view->kernels->search_fixed_affine(affine_kind(view), view->scale_dtype, &look, block->unit,
+                                       block->rule.scale ? &block->rule : NULL, scale, zero, &block->error, sure);
+    for (size_t l = 0; l < QZ_BLOCK; l++)
+        all &= sure[l];
+    const struct qz_affine_error error = block->error;
+    if (!all)
+        search_pairs(encoder, block, NULL, QZ_AFFINE_USUAL);
+    for (size_t l = 0; l < QZ_BLOCK && !all; l++)
+        if (sure[l]) {
+            block->error.curve[l] = error.curve[l];
+            block->error.slope[l] = error.slope[l];
+            block->error.rest[l] = error.rest[l];
+            block->error.variance[l] = error.variance[l];
+            block->error.rule[l] = error.rule[l];
+        } else {
+            scale[l] = block->scale[l];
+            zero[l] = block->zero[l];
+        }
+    memcpy(block->scale, scale, sizeof scale);
+    memcpy(block->zero, zero, sizeof zero);
+}
+
 static void search_usual(const struct qz_encoder *encoder, struct block *block, const float *w)
 {
     if (is_fixed(encoder, w))
         search_fixed(encoder, block);
+    else if (!is_symmetric(encoder) && is_fixed_affine(encoder, block, w))
+        search_fixed_affine(encoder, block);
     else if (is_symmetric(encoder))
         search_scales(encoder, block, w, w ? QZ_CANDIDATES_WEIGHTED : QZ_CANDIDATES_UNWEIGHTED, QZ_BLOCK);
     else

@@ -516,8 +516,9 @@ INLINE VI vw_part(VW w, size_t i)
 #include "../signs_template.h"
 #if defined(QZ_HAS_DOTPROD)
 #include "products_dot.h"
-#define dotprod_beside product_beside
-#define dotprod_fixed  product_fixed
+#define dotprod_beside       product_beside
+#define dotprod_fixed        product_fixed
+#define dotprod_fixed_affine product_fixed_affine
 #endif
 
 #include "../affine_template.h"
@@ -531,6 +532,7 @@ INLINE VI vw_part(VW w, size_t i)
 #define vs_product(x, y) vs_whole(vqrdmulhq_s16(vs_half(x), vs_half(y)))
 #define vs_most(x, k)    vs_whole(vminq_s16(vs_half(x), vs_half(k)))
 #define vs_least(x, k)   vs_whole(vmaxq_s16(vs_half(x), vs_half(k)))
+#define vs_add(x, y)     vs_whole(vaddq_s16(vs_half(x), vs_half(y)))
 #define vf_sqrt(v)       vsqrtq_f32(v)
 
 INLINE VI vs_dot(VI sum, VI x, VI y)
@@ -543,6 +545,7 @@ INLINE VI vs_dot(VI sum, VI x, VI y)
 #define FIXED_TARGET TARGET
 #define FIXED_INLINE INLINE
 #include "../fixed_template.h"
+#include "../fixed_affine_template.h"
 
 const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product, NULL);
 #if defined(QZ_HAS_DOTPROD)

@@ -701,6 +701,7 @@ INLINE VI vw_part(VW w, size_t i)
 #define vs_product(x, y)  _mm256_mulhrs_epi16(x, y)
 #define vs_most(x, k)     _mm256_min_epi16(x, k)
 #define vs_least(x, k)    _mm256_max_epi16(x, k)
+#define vs_add(x, y)      _mm256_add_epi16(x, y)
 #define vs_dot(sum, x, y) vi_add(sum, _mm256_madd_epi16(x, y))
 #define vf_sqrt(v)        _mm256_sqrt_ps(v)
 
@@ -708,6 +709,7 @@ INLINE VI vw_part(VW w, size_t i)
 #define FIXED_TARGET TARGET
 #define FIXED_INLINE INLINE
 #include "../fixed_template.h"
+#include "../fixed_affine_template.h"
 
 const struct qz_kernels qz_kernels_avx2 = QZ_KERNEL_TABLE("avx2", QZ_CPU_AVX2, product, NULL);
 

@@ -695,6 +695,7 @@ INLINE VI vw_part(VW w, size_t i)
 #define vs_product(x, y) _mm512_mulhrs_epi16(x, y)
 #define vs_most(x, k)    _mm512_min_epi16(x, k)
 #define vs_least(x, k)   _mm512_max_epi16(x, k)
+#define vs_add(x, y)     _mm512_add_epi16(x, y)
 #define vf_sqrt(v)       _mm512_sqrt_ps(v)
 
 #define FIXED(name)       product_##name
@@ -702,6 +703,7 @@ INLINE VI vw_part(VW w, size_t i)
 #define FIXED_INLINE      INLINE
 #define vs_dot(sum, x, y) vi_add(sum, _mm512_madd_epi16(x, y))
 #include "../fixed_template.h"
+#include "../fixed_affine_template.h"
 #undef vs_dot
 #undef FIXED_INLINE
 #undef FIXED_TARGET
@@ -712,6 +714,7 @@ INLINE VI vw_part(VW w, size_t i)
 #define FIXED_INLINE      VNNI_INLINE
 #define vs_dot(sum, x, y) _mm512_dpwssd_epi32(sum, x, y)
 #include "../fixed_template.h"
+#include "../fixed_affine_template.h"
 
 const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512, product, products_few);
 const struct qz_kernels qz_kernels_avx512vnni =

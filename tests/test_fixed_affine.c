@@ -1,0 +1,281 @@
+/*
+ * test_fixed_affine.c - the search for scale and zero in 16-bit integers: every set finds what scalar.c finds, and what is
+ * said to be as good as the plain pair, or that of a rule, is, by errors in double
+ */
+#include "support/program.h"
+
+#include "support/cases.h"
+#include "support/sets.h"
+
+#include "kernels/affine.h"
+#include "base/number.h"
+
+#include <float.h>
+#include <math.h>
+
+/* Groups side by side, their plain pairs and those of a rule, as stored. */
+struct block {
+    enum qz_affine_kind kind;
+    qz_dtype dtype;
+    size_t n;
+    int has_rule;
+    float low[QZ_BLOCK], high[QZ_BLOCK], unit[QZ_BLOCK], scale[QZ_BLOCK], zero[QZ_BLOCK];
+    float rule_scale[QZ_BLOCK], rule_zero[QZ_BLOCK];
+    float v[QZ_BLOCK * QZ_FIXED_LONGEST];
+};
+
+struct found {
+    float scale[QZ_BLOCK], zero[QZ_BLOCK];
+    uint8_t sure[QZ_BLOCK];
+    struct qz_affine_error error;
+};
+
+enum {
+    NORMAL,
+    EVEN,       /* evenly spread */
+    LATTICE,    /* next to multiples of a step */
+    HALF_STEPS, /* next to the middle between multiples of the plain scale: its roundings matter most there */
+    TWO_VALUES,
+    TAILS, /* a few large values */
+    TINY,  /* next to the least, but for one */
+    EQUAL,
+    KINDS
+};
+
+static float stored(float x, qz_dtype dtype)
+{
+    return dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(x))
+           : dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(x))
+                              : x;
+}
+
+static void fill_group(struct rng *rng, int kind, float *v, size_t n)
+{
+    const float step = 0.05f + 0.1f * (float)rng_below(rng, 10);
+    const float from = rng_below(rng, 3) ? 0.0f : (float)((int)rng_below(rng, 41) - 20);
+    const float noise = rng_below(rng, 2) ? 0.0f : 0x1p-13f * (float)(1 + rng_below(rng, 64));
+    for (size_t k = 0; k < n; k++) {
+        float x = rng_normal(rng), even = (float)((int)rng_below(rng, 2001) - 1000) * 1e-3f;
+        const float whole = (float)rng_below(rng, 14);
+        switch (kind) {
+        case EVEN:
+            x = even;
+            break;
+        case LATTICE:
+            x = (whole + noise * x) * step;
+            break;
+        case HALF_STEPS:
+            x = (whole + 0.5f + noise * x) * step;
+            break;
+        case TWO_VALUES:
+            x = rng_below(rng, 3) ? step : -0.7f * step;
+            break;
+        case TAILS:
+            x *= rng_below(rng, 20) ? 0.1f : 1.0f;
+            break;
+        case TINY:
+            x *= 1e-3f;
+            break;
+        case EQUAL:
+            x = step;
+            break;
+        default:
+            break;
+        }
+        v[QZ_BLOCK * k] = x + from;
+    }
+    if (kind == HALF_STEPS || kind == TINY || (kind == LATTICE && rng_below(rng, 2))) {
+        v[0] = from;
+        v[QZ_BLOCK * rng_below(rng, n)] = from + 15.0f * step;
+    }
+}
+
+/* The plain pair of group l, and one that is often near to it. */
+static void fit_group(struct rng *rng, struct block *block, size_t l)
+{
+    const float unit = block->unit[l];
+    float low = block->low[l], high = block->high[l];
+    if (block->kind == QZ_AFFINE_UINT4) {
+        low = low < 0.0f ? low : 0.0f;
+        high = high > 0.0f ? high : 0.0f;
+    }
+    const float scale = stored((high - low) / 15.0f * unit, block->dtype) / unit;
+    block->scale[l] = scale;
+    block->zero[l] = block->kind == QZ_AFFINE_OFFSET ? stored(low * unit, block->dtype) / unit
+                     : scale > 0.0f                  ? fminf(rintf(-low / scale), 15.0f)
+                                                     : 0.0f;
+    float wide = rng_below(rng, 2) ? 0x1p-11f : 0x1p-6f, apart = 1.0f + wide * rng_normal(rng);
+    block->rule_scale[l] = rng_below(rng, 4) ? scale * apart : scale;
+    block->rule_zero[l] = block->zero[l];
+    if (block->kind != QZ_AFFINE_UINT4 && rng_below(rng, 2))
+        block->rule_zero[l] += scale * wide * rng_normal(rng);
+    if (rng_below(rng, 200) == 0) /* scales that do not suit the values */
+        block->scale[l] =
+            rng_below(rng, 2) ? 0.0f : fabsf(rng_normal(rng)) * power_of_two((int)rng_below(rng, 60) - 30);
+    if (rng_below(rng, 200) == 0)
+        block->rule_scale[l] = rng_normal(rng);
+    if (rng_below(rng, 200) == 0)
+        block->rule_zero[l] = (float)rng_below(rng, 16);
+}
+
+/* Of any magnitude that a search meets: groups that are far from 1 come with a unit. */
+static void make_block(struct rng *rng, struct block *block)
+{
+    static const qz_dtype types[] = {QZ_F32, QZ_F16, QZ_BF16};
+    static const enum qz_affine_kind affine_kinds[] = {QZ_AFFINE_UINT4, QZ_AFFINE_OFFSET};
+    static const size_t lengths[] = {8, 16, 32, 64, 128, 256, 512};
+    block->kind = PICK(rng, affine_kinds);
+    block->dtype = PICK(rng, types);
+    block->has_rule = rng_below(rng, 2) != 0;
+    block->n = PICK(rng, lengths);
+    block->n = rng_below(rng, 4) ? block->n : 2 + rng_below(rng, block->n / 2) * 2;
+    const int kind = (int)rng_below(rng, KINDS + 1);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        float *v = block->v + l;
+        fill_group(rng, kind < KINDS ? kind : (int)rng_below(rng, KINDS), v, block->n);
+        block->unit[l] = rng_below(rng, 4) ? 1.0f : power_of_two((int)rng_below(rng, 20) - 10);
+        block->low[l] = block->high[l] = v[0];
+        for (size_t k = 0; k < block->n; k++) {
+            block->low[l] = fminf(block->low[l], v[QZ_BLOCK * k]);
+            block->high[l] = fmaxf(block->high[l], v[QZ_BLOCK * k]);
+        }
+        fit_group(rng, block, l);
+    }
+}
+
+static void search(const struct qz_kernels *set, const struct block *block, struct found *found)
+{
+    const struct qz_look look = {block->v, NULL, block->n, block->low, block->high};
+    const struct qz_affine_rule rule = {block->rule_scale, block->rule_zero};
+    memcpy(found->scale, block->scale, sizeof found->scale);
+    memcpy(found->zero, block->zero, sizeof found->zero);
+    set->search_fixed_affine(block->kind, block->dtype, &look, block->unit, block->has_rule ? &rule : NULL,
+                             found->scale, found->zero, &found->error, found->sure);
+}
+
+static int same(float a, float b)
+{
+    return bits_of_float(a) == bits_of_float(b);
+}
+
+static void test_sets(void **state)
+{
+    (void)state;
+    static struct block block;
+    struct rng rng = rng_make(960);
+    for (size_t repeat = 0; repeat < cases(20000, 6000); repeat++) {
+        struct found wanted, got;
+        make_block(&rng, &block);
+        search(&qz_kernels_scalar, &block, &wanted);
+        for (size_t s = 0; s < set_count; s++) {
+            search(sets[s], &block, &got);
+            for (size_t l = 0; l < QZ_BLOCK; l++)
+                if (got.sure[l] != wanted.sure[l] ||
+                    (got.sure[l] && (!same(got.scale[l], wanted.scale[l]) || !same(got.zero[l], wanted.zero[l]) ||
+                                     !same(got.error.curve[l], wanted.error.curve[l]) ||
+                                     !same(got.error.slope[l], wanted.error.slope[l]) ||
+                                     !same(got.error.rest[l], wanted.error.rest[l]) ||
+                                     !same(got.error.variance[l], wanted.error.variance[l]) ||
+                                     (block.has_rule && !same(got.error.rule[l], wanted.error.rule[l])))))
+                    fail_msg("search_fixed_affine of %s: kind %d, n %zu, group %zu", sets[s]->name, (int)block.kind,
+                             block.n, l);
+        }
+    }
+}
+
+/* What the nearest code stands for. */
+static double decoded(enum qz_affine_kind kind, double x, float scale, float zero)
+{
+    const double offset = kind == QZ_AFFINE_OFFSET ? (double)zero : -(double)scale * (double)zero;
+    double q = scale == 0.0f ? 0.0 : rint((x - offset) / (double)scale);
+    q = q < 0.0 ? 0.0 : q > 15.0 ? 15.0 : q;
+    return offset + (double)scale * q;
+}
+
+static double error_of(const struct block *block, size_t l, float scale, float zero)
+{
+    double sum = 0.0;
+    for (size_t k = 0; k < block->n; k++) {
+        const double x = (double)block->v[QZ_BLOCK * k + l], off = x - decoded(block->kind, x, scale, zero);
+        sum += off * off;
+    }
+    return sum;
+}
+
+/* What a block's groups may be compared with. */
+struct counts {
+    size_t groups, sure, rules, safe;
+};
+
+static void check(const struct block *block, const struct found *found, struct counts *counts)
+{
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        counts->groups++;
+        if (!found->sure[l])
+            continue;
+        counts->sure++;
+        const double error = error_of(block, l, found->scale[l], found->zero[l]);
+        const double plain = error_of(block, l, block->scale[l], block->zero[l]);
+        const double far = fmax(fabs((double)block->low[l]), fabs((double)block->high[l]));
+        const double more = (double)block->n * far * far * 1e-13;
+        if (error > plain * (1.0 + 1e-6) + more)
+            fail_msg("kind %d, n %zu: %g, but the plain pair has %g", (int)block->kind, block->n, error, plain);
+        counts->rules += (size_t)block->has_rule;
+        if (!block->has_rule || found->error.rule[l] == 0.0f)
+            continue;
+        counts->safe++;
+        const double rule = error_of(block, l, block->rule_scale[l], block->rule_zero[l]);
+        if (error > rule * (1.0 + 1e-6) + more)
+            fail_msg("kind %d, n %zu: %g, but the rule has %g", (int)block->kind, block->n, error, rule);
+    }
+}
+
+/* Moves values by nearly half a unit, as far as they are rounded to the same integers, away from what was found and
+ * towards the plain pair or that of the rule. */
+static void move_values(struct block *block, const struct found *found, int to_rule)
+{
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        const float scale = block->scale[l], zero = block->zero[l];
+        const double unit = (double)scale / (double)QZ_FIXED_STEP;
+        const double origin = block->kind == QZ_AFFINE_OFFSET ? (double)fmaf(scale, 8.0f, zero) : 0.0;
+        if (!found->sure[l])
+            continue;
+        for (size_t k = 0; k < block->n; k++) {
+            float *v = &block->v[QZ_BLOCK * k + l];
+            const double x = (double)*v, away = decoded(block->kind, x, found->scale[l], found->zero[l]);
+            const double to = to_rule ? decoded(block->kind, x, block->rule_scale[l], block->rule_zero[l])
+                                      : decoded(block->kind, x, scale, zero);
+            const double whole = rint((x - origin) / unit);
+            *v = (float)(origin + (whole + (to > away ? 0.45 : to < away ? -0.45 : 0.0)) * unit);
+            block->low[l] = fminf(block->low[l], *v);
+            block->high[l] = fmaxf(block->high[l], *v);
+        }
+    }
+}
+
+static void test_plain(void **state)
+{
+    (void)state;
+    static struct block block;
+    struct rng rng = rng_make(961);
+    struct counts counts = {0, 0, 0, 0};
+    for (size_t repeat = 0; repeat < cases(20000, 6000); repeat++) {
+        struct found found;
+        make_block(&rng, &block);
+        search(sets[0], &block, &found);
+        check(&block, &found, &counts);
+        move_values(&block, &found, block.has_rule);
+        search(sets[0], &block, &found);
+        check(&block, &found, &counts);
+    }
+    assert_true(counts.sure * 5 > counts.groups * 4);
+    assert_true(counts.safe * 5 > counts.rules);
+}
+
+int main(void)
+{
+    start_program("test_fixed_affine");
+    choose_sets();
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sets), cmocka_unit_test(test_plain)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
