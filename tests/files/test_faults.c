@@ -154,8 +154,9 @@ static task tasks[32] = {
     {.name = "out", .shard_bytes = 3000, .proves = 1},
     {.name = "out", .shard_bytes = 1 << 20, .no_fsync = 1},
     {.name = "out.gguf", .from = "in.gguf"},
+    {.name = "out", .shard_bytes = 3000, .layout = "gguf", .proves = 1},
 };
-static size_t task_count = 9;
+static size_t task_count = 10;
 
 static const uint64_t shape[2] = {16, 32};
 
