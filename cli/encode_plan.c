@@ -238,25 +238,40 @@ static int plan_tensor(encoder *e, job *j)
     return DONE;
 }
 
-/* The layout of the output. The usual recipe gets scales of a type that the layout has, if the options leave it open. */
+/* Gives a recipe that scheme, with scales of a type that the layout has, if options leave it open. */
+static int take_scheme(const encoder *e, const qz_scheme *scheme, recipe *r)
+{
+    const qz_dtype types[] = {scheme->scale_dtype, QZ_F32, QZ_F16, QZ_BF16};
+    char why[NAME_TEXT];
+    recipe with = *r;
+    with.scheme = *scheme;
+    if (e->s->how.group_size != 0)
+        with.scheme.group_size = e->s->how.group_size;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        with.scheme.scale_dtype = e->s->how.scale_dtype != 0 ? (qz_dtype)e->s->how.scale_dtype : types[i];
+        if (qz_scheme_check(&with.scheme, with.method) == QZ_OK &&
+            !recipe_refuses(&with, e->layout, NULL, 0, why, sizeof why)) {
+            *r = with;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The layout of the output. The usual recipe gets what options leave open so that the layout has it. */
 static void choose_layout(encoder *e)
 {
-    static const qz_dtype others[] = {QZ_F32, QZ_F16, QZ_BF16};
     char why[NAME_TEXT];
-    recipe *usual = &e->recipes.usual, with = *usual;
+    recipe *usual = &e->recipes.usual;
     e->layout = target_layout(e->s, &e->in);
     if (!e->layout)
         e->layout = "own"; /* the output is of no known kind, which is said when it is made */
-    if (usual->eight || e->s->how.scale_dtype != 0 || !recipe_refuses(usual, e->layout, NULL, 0, why, sizeof why))
+    if (usual->eight || !recipe_refuses(usual, e->layout, NULL, 0, why, sizeof why))
         return;
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        with.scheme.scale_dtype = others[i];
-        if (qz_scheme_check(&with.scheme, QZ_DEFAULT) != QZ_OK ||
-            recipe_refuses(&with, e->layout, NULL, 0, why, sizeof why))
-            continue;
-        *usual = with;
-        return;
-    }
+    const int open = !e->s->how.scheme && !e->s->how.table;
+    int taken = take_scheme(e, &usual->scheme, usual);
+    for (size_t i = 0; !taken && open && qz_scheme_at(i); i++)
+        taken = take_scheme(e, qz_scheme_at(i), usual);
 }
 
 int measures_all(const settings *s)

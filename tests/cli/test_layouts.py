@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import quantize
 import safetensors
+import safetensors.numpy
 from layouts_oracle import Contents, Stored, stored
 from numpy.typing import NDArray
 
@@ -634,12 +635,24 @@ def test_encoding_to_a_layout(run: Run, tmp_path: Path, layout: str, scheme: str
 def test_scales_that_the_layout_has(run: Run, tmp_path: Path) -> None:
     """The type of scales follows from the layout, unless an option names it."""
     x = np.random.default_rng(SEED).standard_normal((8, 128)).astype(np.float32)
-    safetensors.numpy.save_file({"w": x}, tmp_path / "m.safetensors")
+    safetensors.numpy.save_file({"w.weight": x}, tmp_path / "m.safetensors")
     to = ("--scheme", "nf4", "--to", "bitsandbytes")
     run("encode", "m.safetensors", "q.safetensors", *to)
-    assert quantize.open(tmp_path / "q.safetensors")["w"].scheme.scale_dtype == "float32"
+    assert quantize.open(tmp_path / "q.safetensors")["w.weight"].scheme.scale_dtype == "float32"
     wrong = run("encode", "m.safetensors", "r.safetensors", *to, "--scale-dtype", "float16", code=2)
     assert "the layout bitsandbytes cannot have tensors of this scheme" in wrong.stderr
+    usual = {"gptq": "int4", "mlx": "uint4_offset", "bitsandbytes": "nf4", "modelopt": "nvfp4"}
+    for layout, scheme in usual.items():
+        name = f"{layout}.safetensors"
+        done = json.loads(run("encode", "m.safetensors", name, "--to", layout, "--json").stdout)
+        assert done["tensors"][0]["scheme"] == scheme
+        run("compare", "m.safetensors", name, "--min-sqnr", 15)
+    run("encode", "m.safetensors", "g.safetensors", "--to", "mlx", "--group-size", 64)
+    assert quantize.open(tmp_path / "g.safetensors")["w.weight"].scheme.group_size == 64
+    wrong = run("encode", "m.safetensors", "r.safetensors", "--to", "mlx", "--group-size", 17, code=2)
+    assert "the layout mlx cannot have" in wrong.stderr
+    run("encode", "m.safetensors", "c.safetensors", "--to", "mlx", "--min-sqnr", 18)
+    assert quantize.open(tmp_path / "c.safetensors")["w.weight"].scheme.name in ("mxfp4", "uint4_offset")
     wrong = run("encode", "m.safetensors", "r.safetensors", "--to", "hqq", code=2)
     assert "the layout is only read" in wrong.stderr
     wrong = run("encode", "m.safetensors", "r.npz", "--to", "awq", code=2)
