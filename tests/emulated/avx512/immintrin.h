@@ -88,6 +88,7 @@ SI_2(stand_in_sub_epi16, _mm256_sub_epi16)
 SI_2(stand_in_add_epi32, _mm256_add_epi32)
 SI_2(stand_in_add_epi64, _mm256_add_epi64)
 SI_2(stand_in_sub_epi8, _mm256_sub_epi8)
+SI_2(stand_in_sub_epi32, _mm256_sub_epi32)
 SI_2(stand_in_and_si512, _mm256_and_si256)
 SI_2(stand_in_andnot_si512, _mm256_andnot_si256)
 SI_2(stand_in_or_si512, _mm256_or_si256)
@@ -118,54 +119,67 @@ STAND_IN __m512 stand_in_sqrt(__m512 v)
     return (stand_in){.half_ps = {_mm256_sqrt_ps(x.half_ps[0]), _mm256_sqrt_ps(x.half_ps[1])}}.ps;
 }
 
-#define _mm512_sqrt_ps        stand_in_sqrt
-#define _mm512_add_ps         stand_in_add_ps
-#define _mm512_sub_ps         stand_in_sub_ps
-#define _mm512_mul_ps         stand_in_mul_ps
-#define _mm512_div_ps         stand_in_div_ps
-#define _mm512_min_ps         stand_in_min_ps
-#define _mm512_max_ps         stand_in_max_ps
-#define _mm512_and_ps         stand_in_and_ps
-#define _mm512_xor_ps         stand_in_xor_ps
-#define _mm512_unpacklo_ps    stand_in_unpacklo_ps
-#define _mm512_unpackhi_ps    stand_in_unpackhi_ps
-#define _mm512_fmadd_ps       stand_in_fmadd_ps
-#define _mm512_add_pd         stand_in_add_pd
-#define _mm512_sub_pd         stand_in_sub_pd
-#define _mm512_mul_pd         stand_in_mul_pd
-#define _mm512_div_pd         stand_in_div_pd
-#define _mm512_min_pd         stand_in_min_pd
-#define _mm512_max_pd         stand_in_max_pd
-#define _mm512_fmadd_pd       stand_in_fmadd_pd
-#define _mm512_add_epi8       stand_in_add_epi8
-#define _mm512_add_epi16      stand_in_add_epi16
-#define _mm512_sub_epi16      stand_in_sub_epi16
-#define _mm512_add_epi32      stand_in_add_epi32
-#define _mm512_add_epi64      stand_in_add_epi64
-#define _mm512_sub_epi8       stand_in_sub_epi8
-#define _mm512_and_si512      stand_in_and_si512
-#define _mm512_andnot_si512   stand_in_andnot_si512
-#define _mm512_or_si512       stand_in_or_si512
-#define _mm512_xor_si512      stand_in_xor_si512
-#define _mm512_min_epi8       stand_in_min_epi8
-#define _mm512_max_epi8       stand_in_max_epi8
-#define _mm512_min_epi32      stand_in_min_epi32
-#define _mm512_max_epi32      stand_in_max_epi32
-#define _mm512_min_epu32      stand_in_min_epu32
-#define _mm512_max_epu32      stand_in_max_epu32
-#define _mm512_maddubs_epi16  stand_in_maddubs_epi16
-#define _mm512_shuffle_epi8   stand_in_shuffle_epi8
-#define _mm512_packs_epi16    stand_in_packs_epi16
-#define _mm512_madd_epi16     stand_in_madd_epi16
-#define _mm512_mulhrs_epi16   stand_in_mulhrs_epi16
-#define _mm512_min_epi16      stand_in_min_epi16
-#define _mm512_max_epi16      stand_in_max_epi16
-#define _mm512_packs_epi32    stand_in_packs_epi32
-#define _mm512_packus_epi16   stand_in_packus_epi16
-#define _mm512_unpacklo_epi32 stand_in_unpacklo_epi32
-#define _mm512_unpackhi_epi32 stand_in_unpackhi_epi32
-#define _mm512_unpacklo_epi64 stand_in_unpacklo_epi64
-#define _mm512_unpackhi_epi64 stand_in_unpackhi_epi64
+/* Rounds down, whatever the mode is. The order of volatile parts is that of the text. */
+STAND_IN __m256 stand_in_fmadd_down(__m256 a, __m256 b, __m256 c)
+{
+    const unsigned before = _mm_getcsr();
+    _mm_setcsr((before & ~0x6000u) | 0x2000u);
+    __asm__ volatile("vfmadd213ps %2, %1, %0" : "+x"(a) : "x"(b), "x"(c));
+    _mm_setcsr(before);
+    return a;
+}
+HALVES_3(stand_in_fmadd_ps_down, __m512, ps, half_ps, stand_in_fmadd_down)
+
+#define _mm512_sqrt_ps                       stand_in_sqrt
+#define _mm512_add_ps                        stand_in_add_ps
+#define _mm512_sub_ps                        stand_in_sub_ps
+#define _mm512_mul_ps                        stand_in_mul_ps
+#define _mm512_div_ps                        stand_in_div_ps
+#define _mm512_min_ps                        stand_in_min_ps
+#define _mm512_max_ps                        stand_in_max_ps
+#define _mm512_and_ps                        stand_in_and_ps
+#define _mm512_xor_ps                        stand_in_xor_ps
+#define _mm512_unpacklo_ps                   stand_in_unpacklo_ps
+#define _mm512_unpackhi_ps                   stand_in_unpackhi_ps
+#define _mm512_fmadd_ps                      stand_in_fmadd_ps
+#define _mm512_fmadd_round_ps(a, b, c, down) stand_in_fmadd_ps_down(a, b, c) /* the only mode that is used */
+#define _mm512_add_pd                        stand_in_add_pd
+#define _mm512_sub_pd                        stand_in_sub_pd
+#define _mm512_mul_pd                        stand_in_mul_pd
+#define _mm512_div_pd                        stand_in_div_pd
+#define _mm512_min_pd                        stand_in_min_pd
+#define _mm512_max_pd                        stand_in_max_pd
+#define _mm512_fmadd_pd                      stand_in_fmadd_pd
+#define _mm512_add_epi8                      stand_in_add_epi8
+#define _mm512_add_epi16                     stand_in_add_epi16
+#define _mm512_sub_epi16                     stand_in_sub_epi16
+#define _mm512_add_epi32                     stand_in_add_epi32
+#define _mm512_add_epi64                     stand_in_add_epi64
+#define _mm512_sub_epi8                      stand_in_sub_epi8
+#define _mm512_sub_epi32                     stand_in_sub_epi32
+#define _mm512_and_si512                     stand_in_and_si512
+#define _mm512_andnot_si512                  stand_in_andnot_si512
+#define _mm512_or_si512                      stand_in_or_si512
+#define _mm512_xor_si512                     stand_in_xor_si512
+#define _mm512_min_epi8                      stand_in_min_epi8
+#define _mm512_max_epi8                      stand_in_max_epi8
+#define _mm512_min_epi32                     stand_in_min_epi32
+#define _mm512_max_epi32                     stand_in_max_epi32
+#define _mm512_min_epu32                     stand_in_min_epu32
+#define _mm512_max_epu32                     stand_in_max_epu32
+#define _mm512_maddubs_epi16                 stand_in_maddubs_epi16
+#define _mm512_shuffle_epi8                  stand_in_shuffle_epi8
+#define _mm512_packs_epi16                   stand_in_packs_epi16
+#define _mm512_madd_epi16                    stand_in_madd_epi16
+#define _mm512_mulhrs_epi16                  stand_in_mulhrs_epi16
+#define _mm512_min_epi16                     stand_in_min_epi16
+#define _mm512_max_epi16                     stand_in_max_epi16
+#define _mm512_packs_epi32                   stand_in_packs_epi32
+#define _mm512_packus_epi16                  stand_in_packus_epi16
+#define _mm512_unpacklo_epi32                stand_in_unpacklo_epi32
+#define _mm512_unpackhi_epi32                stand_in_unpackhi_epi32
+#define _mm512_unpacklo_epi64                stand_in_unpacklo_epi64
+#define _mm512_unpackhi_epi64                stand_in_unpackhi_epi64
 
 /* The same with numbers that are part of the instruction. */
 #define STAND_IN_WITH(type, field, part, op, a, ...)                                                                   \
@@ -174,6 +188,7 @@ STAND_IN __m512 stand_in_sqrt(__m512 v)
         (stand_in){.part = {op(halves_of.part[0], __VA_ARGS__), op(halves_of.part[1], __VA_ARGS__)}}.field;            \
     })
 #define _mm512_slli_epi32(a, bits)   STAND_IN_WITH(__m512i, si, half, _mm256_slli_epi32, a, (int)(bits))
+#define _mm512_rol_epi32(a, bits)    _mm512_or_si512(_mm512_slli_epi32(a, bits), _mm512_srli_epi32(a, 32 - (bits)))
 #define _mm512_srli_epi32(a, bits)   STAND_IN_WITH(__m512i, si, half, _mm256_srli_epi32, a, (int)(bits))
 #define _mm512_srli_epi16(a, bits)   STAND_IN_WITH(__m512i, si, half, _mm256_srli_epi16, a, (int)(bits))
 #define _mm512_slli_epi16(a, bits)   STAND_IN_WITH(__m512i, si, half, _mm256_slli_epi16, a, (int)(bits))
@@ -399,14 +414,15 @@ STAND_IN __m512i stand_in_ternarylogic(__m512i a, __m512i b, __m512i c, unsigned
 
 #define _mm512_abs_ps(a) _mm512_and_ps(a, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff)))
 
-/* The larger magnitude, without its sign: of a number and a NaN, the number. */
+/* The larger magnitude, without its sign, or the smaller one with the sign of a: of a number and a NaN, the number. */
 STAND_IN __m512 stand_in_range_ps(__m512 a, __m512 b, int how)
 {
-    if (how != 0x0b)
+    if (how != 0x0b && how != 0x02)
         __builtin_trap();
     __m512 x = _mm512_abs_ps(a), y = _mm512_abs_ps(b);
-    __mmask16 other = _mm512_cmp_ps_mask(x, y, _CMP_LT_OQ) | _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    return _mm512_mask_blend_ps(other, x, y);
+    __mmask16 other = how == 0x0b ? _mm512_cmp_ps_mask(x, y, _CMP_LT_OQ) : _mm512_cmp_ps_mask(y, x, _CMP_LT_OQ);
+    __m512 found = _mm512_mask_blend_ps(other | _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x, y);
+    return how == 0x0b ? found : _mm512_xor_ps(found, _mm512_xor_ps(a, x));
 }
 
 #define _mm512_range_ps stand_in_range_ps
