@@ -198,13 +198,15 @@ static int fixed_prepare(struct fixed_affine *g, const float *v, float low, floa
     least = fits ? least : 0;
     end = fits ? end : 0;
     g->squares = 0;
-    int32_t total = 0, part = 0;
+    int64_t total = 0, part = 0;
     for (size_t k = 0; k < g->n; k++) {
-        const int32_t x = (int32_t)rintf((v[QZ_BLOCK * k] - g->origin) * g->inverse);
+        /* Values of a group are between its ends. A lane without a group may have any, and its result is not used. */
+        const float step = fminf(fmaxf((v[QZ_BLOCK * k] - g->origin) * g->inverse, -INT16_MAX), INT16_MAX);
+        const int32_t x = (int32_t)rintf(step);
         g->fine[k] = (int16_t)x;
         g->coarse[k] = (int16_t)fixed_product(x, QZ_FIXED_TO_COARSE);
         total += x;
-        part += x * x;
+        part += (int64_t)x * x;
         if (k % QZ_FIXED_AFFINE_PART == QZ_FIXED_AFFINE_PART - 1 || k + 1 == g->n) {
             g->squares += (float)part;
             part = 0;
