@@ -307,7 +307,8 @@ QZ_API qz_file_result qz_create(const char *path, const qz_create_options *optio
  * model-00001-of-00002.safetensors and so on with model.safetensors.index.json, in the order of their declaration.
  * Where `metadata_from` is a model of safetensors whose file or index has another name, that stands for "model". If
  * `layout` is "gguf", the files are model.gguf, or model-00001-of-00002.gguf and so on: a split GGUF, whose first file
- * has the keys of `metadata_from`, and each of which has the keys that number it. A file has no more than shard_bytes bytes of tensors, unless it holds a single one; a quantized tensor is not divided.
+ * has the keys of `metadata_from`, and each of which has the keys that number it. A file has no more than shard_bytes
+ * bytes of tensors, unless it holds a single one; a quantized tensor is not divided.
  * The folder must not be there, or be empty; `replace` does not matter. It appears whole, or not at all, as a file
  * does.
  */
