@@ -23,7 +23,13 @@ def test_example(run: Run, tmp_path: Path, example: Path) -> None:
 
 
 def test_demo(run: Run, tmp_path: Path) -> None:
-    assert "checks held" in run(sys.executable, ROOT / "examples/demo/demo.py", cwd=tmp_path)
+    """The demo holds, and prints what the README says: there, two of the columns of the first word."""
+    printed = run(sys.executable, ROOT / "examples/demo/demo.py", cwd=tmp_path)
+    assert "checks held" in printed
+    stated = (ROOT / "README.md").read_text("utf-8").partition("float32                int4\n")[2]
+    rows = [line.split()[:4] for line in stated.splitlines()[:5]]
+    after = printed.partition("\nparis ")[2].splitlines()[:5]
+    assert [line.split()[:4] for line in after] == rows
 
 
 def test_worked_examples_of_the_format(run: Run, tmp_path: Path) -> None:
