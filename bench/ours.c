@@ -1,5 +1,5 @@
 /*
- * ours.c - this library as peers.py calls it: one address each for what is to be encoded and for its results
+ * ours.c - this library as peers.py and schemes.py call it: one address each for what is to be encoded and its results
  *
  * Structures are made here, so that Python need not know how they are laid out.
  */
@@ -15,13 +15,14 @@
 
 struct grouped {
     qz_scheme scheme;
-    qz_matrix source, target;
+    qz_matrix source, target, weights;
     qz_packed packed;
     qz_options options;
 };
 
 struct grouped *ours_make(const char *scheme, int method, uint64_t group_size, uint64_t rows, uint64_t cols, float *x,
                           float *y);
+void ours_weigh(struct grouped *grouped, float *weights);
 int ours_encode(const struct grouped *grouped);
 int ours_decode(const struct grouped *grouped);
 
@@ -63,6 +64,13 @@ EXPORT struct grouped *ours_make(const char *scheme, int method, uint64_t group_
     grouped->options = (qz_options)QZ_OPTIONS_INIT;
     grouped->options.method = (qz_method)method;
     return grouped;
+}
+
+/* From now on errors count by these weights, one for each column. */
+EXPORT void ours_weigh(struct grouped *grouped, float *weights)
+{
+    grouped->weights = (qz_matrix){weights, QZ_F32, grouped->source.rows, grouped->source.cols, 0, 1};
+    grouped->options.weights = &grouped->weights;
 }
 
 /* Both return a qz_result. */
