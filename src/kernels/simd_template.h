@@ -58,7 +58,9 @@
  *   block_store(bytes, out)   a block's codes as 2 * LANES bytes
  *   block_code(bytes, j, sign)    vector j of a block, as vi_nibbles gives them (where HAS_BLOCK_CODE)
  *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
- *   VD, VD_LANES, vd_load vd_store vd_set1 vd_sub vd_mul vd_fma vd_from_f32(p)      a vector of doubles
+ *   VD, VD_LANES, vd_load vd_store vd_set1 vd_add vd_sub vd_mul vd_div vd_min vd_max vd_rint vd_fma vd_from_f32(p)
+ *                             a vector of doubles; vd_to_i8(p, v) stores numbers that are codes, as VD_LANES bytes
+ *   HAS_DECODE_F64            where decode_f64 is a kernel of the set's own
  *   VD_TILE                   so many of them, four times, and two more fit into the registers
  *   pack, unpack              whole kernels
  */

@@ -100,8 +100,14 @@ typedef __m512d VD;
 #define vd_load(p)      _mm512_loadu_pd(p)
 #define vd_store(p, v)  _mm512_storeu_pd(p, v)
 #define vd_set1(x)      _mm512_set1_pd(x)
+#define vd_add(a, b)    _mm512_add_pd(a, b)
 #define vd_sub(a, b)    _mm512_sub_pd(a, b)
 #define vd_mul(a, b)    _mm512_mul_pd(a, b)
+#define vd_div(a, b)    _mm512_div_pd(a, b)
+#define vd_min(a, b)    _mm512_min_pd(a, b)
+#define vd_max(a, b)    _mm512_max_pd(a, b)
+#define vd_rint(v)      _mm512_roundscale_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vd_to_i8(p, v)  _mm256_mask_cvtepi32_storeu_epi8(p, 0xff, _mm512_cvtpd_epi32(v))
 #define vd_fma(a, b, c) _mm512_fmadd_pd(a, b, c)
 #define vd_from_f32(p)  _mm512_cvtps_pd(_mm256_loadu_ps(p))
 
@@ -584,34 +590,7 @@ static TARGET void unpack(const uint8_t *packed, size_t n, int8_t *codes)
     }
 }
 
-static TARGET int range_f64(const double *x, size_t n, double range[2])
-{
-    __m512d min = _mm512_set1_pd(x[0]), max = min, zero = _mm512_setzero_pd(), check = zero;
-    for (size_t i = 0; i < n; i += 8) {
-        __mmask8 lanes = n - i >= 8 ? 0xff : (__mmask8)((1u << (n - i)) - 1);
-        __m512d v = _mm512_mask_loadu_pd(_mm512_set1_pd(x[0]), lanes, x + i);
-        min = _mm512_min_pd(min, v);
-        max = _mm512_max_pd(max, v);
-        check = _mm512_fmadd_pd(v, zero, check);
-    }
-    range[0] = _mm512_reduce_min_pd(min);
-    range[1] = _mm512_reduce_max_pd(max);
-    return _mm512_cmp_pd_mask(check, check, _CMP_UNORD_Q) != 0;
-}
-
-static TARGET void codes_f64(const double *x, size_t n, double scale, double zero_point, int8_t *codes)
-{
-    __m512d s = _mm512_set1_pd(scale), z = _mm512_set1_pd(zero_point);
-    __m512d lo = _mm512_set1_pd(-8), hi = _mm512_set1_pd(7);
-    for (size_t i = 0; i < n; i += 8) {
-        __mmask8 lanes = n - i >= 8 ? 0xff : (__mmask8)((1u << (n - i)) - 1);
-        __m512d v = _mm512_div_pd(_mm512_maskz_loadu_pd(lanes, x + i), s);
-        v = _mm512_add_pd(_mm512_roundscale_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), z);
-        __m256i code = _mm512_cvtpd_epi32(_mm512_min_pd(_mm512_max_pd(v, lo), hi));
-        _mm256_mask_cvtepi32_storeu_epi8(codes + i, lanes, code);
-    }
-}
-
+#define HAS_DECODE_F64
 static TARGET int decode_f64(const int8_t *codes, size_t n, const double table[16], double *dst)
 {
     __m512d low = _mm512_loadu_pd(table), high = _mm512_loadu_pd(table + 8);
