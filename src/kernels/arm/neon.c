@@ -59,6 +59,7 @@ typedef uint32x4_t VM; /* all bits of a lane */
 #define vi_load(p)              vld1q_s32(p)
 #define vi_set1(x)              vdupq_n_s32(x)
 #define vi_add(a, b)            vaddq_s32(a, b)
+#define vi_lt(a, b)             vcltq_s32(a, b)
 #define vi_increment(m, v)      vsubq_s32(v, vreinterpretq_s32_u32(m)) /* a set mask is -1 */
 #define vi_add_where(m, v, k)   vaddq_s32(v, vandq_s32(vreinterpretq_s32_u32(m), vi_set1(k)))
 #define vi_lookup(t, v)         vreinterpretq_s32_f32(vt_lookup(t, v))
@@ -182,20 +183,10 @@ INLINE VI bytes_strange(VI bad, const int8_t *p)
     return vorrq_s32(bad, vreinterpretq_s32_u8(vandq_u8(moved, vdupq_n_u8(0xf0))));
 }
 
-INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
+INLINE size_t vm_count(VM m, size_t n)
 {
     const uint32x4_t lane = {0, 1, 2, 3};
-    VM outside = vm_or(vcltq_s32(v, vi_set1(lo)), vcgtq_s32(v, vi_set1(hi)));
-    outside = vm_and(outside, vcltq_u32(lane, vdupq_n_u32((uint32_t)n)));
-    return vaddvq_u32(vshrq_n_u32(outside, 31));
-}
-
-INLINE size_t vf_outside(VF v, float least, float most, size_t n)
-{
-    const uint32x4_t lane = {0, 1, 2, 3};
-    VM outside = vm_or(vf_lt(v, vf_set1(least)), vf_lt(vf_set1(most), v));
-    outside = vm_and(outside, vcltq_u32(lane, vdupq_n_u32((uint32_t)n)));
-    return vaddvq_u32(vshrq_n_u32(outside, 31));
+    return vaddvq_u32(vshrq_n_u32(vm_and(m, vcltq_u32(lane, vdupq_n_u32((uint32_t)n))), 31));
 }
 
 /* A table of 16 floats is 64 bytes, which one instruction looks up byte by byte: float i is bytes 4 * i .. 4 * i + 3.

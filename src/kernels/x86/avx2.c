@@ -44,6 +44,7 @@ typedef __m256 VM; /* all bits of a lane */
 #define vm_and_ne(m, a, b)    vm_and(m, vf_ne(a, b))
 #define vm_any(m)             (_mm256_movemask_ps(m) != 0)
 #define vm_bits(m)            ((unsigned)_mm256_movemask_ps(m))
+#define vm_count(m, n)        ((size_t)__builtin_popcount(vm_bits(m) & ((1u << (n)) - 1)))
 #define vf_round(v)           _mm256_cvtps_epi32(v)
 #define vf_rint(v)            _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vi_trunc(v)           _mm256_cvttps_epi32(v)
@@ -51,6 +52,7 @@ typedef __m256 VM; /* all bits of a lane */
 #define vi_load(p)            _mm256_loadu_si256((const __m256i *)(p))
 #define vi_set1(x)            _mm256_set1_epi32(x)
 #define vi_add(a, b)          _mm256_add_epi32(a, b)
+#define vi_lt(a, b)           _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a))
 #define vi_increment(m, v)    _mm256_sub_epi32(v, _mm256_castps_si256(m)) /* a set mask is -1 */
 #define vi_add_where(m, v, k) _mm256_add_epi32(v, _mm256_and_si256(_mm256_castps_si256(m), _mm256_set1_epi32(k)))
 #define vi_lookup(t, v)       _mm256_castps_si256(vt_lookup(t, v))
@@ -173,19 +175,6 @@ INLINE VI bytes_strange(VI bad, const int8_t *p)
 {
     VI moved = _mm256_add_epi8(_mm256_loadu_si256((const VI *)p), _mm256_set1_epi8(8));
     return _mm256_or_si256(bad, _mm256_and_si256(moved, _mm256_set1_epi8((char)0xf0)));
-}
-
-INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
-{
-    VI outside = _mm256_or_si256(_mm256_cmpgt_epi32(vi_set1(lo), v), _mm256_cmpgt_epi32(v, vi_set1(hi)));
-    unsigned lanes = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(outside));
-    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
-}
-
-INLINE size_t vf_outside(VF v, float least, float most, size_t n)
-{
-    unsigned lanes = (unsigned)_mm256_movemask_ps(vm_or(vf_lt(v, vf_set1(least)), vf_lt(vf_set1(most), v)));
-    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
 }
 
 INLINE void vi_to_i8(int8_t *p, VI v)

@@ -45,6 +45,7 @@ typedef __mmask16 VM;
 #define vm_and_ne(m, a, b)    _mm512_mask_cmp_ps_mask(m, a, b, _CMP_NEQ_UQ)
 #define vm_any(m)             ((m) != 0)
 #define vm_bits(m)            ((unsigned)(m))
+#define vm_count(m, n)        ((size_t)__builtin_popcount(vm_bits(m) & ((1u << (n)) - 1)))
 #define vf_hmin(v)            _mm512_reduce_min_ps(v)
 #define vf_hmax(v)            _mm512_reduce_max_ps(v)
 #define vf_round(v)           _mm512_cvtps_epi32(v)
@@ -54,6 +55,7 @@ typedef __mmask16 VM;
 #define vi_load(p)            _mm512_loadu_si512(p)
 #define vi_set1(x)            _mm512_set1_epi32(x)
 #define vi_add(a, b)          _mm512_add_epi32(a, b)
+#define vi_lt(a, b)           _mm512_cmplt_epi32_mask(a, b)
 #define vi_increment(m, v)    _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(1))
 #define vi_add_where(m, v, k) _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(k))
 #define vi_lookup(t, v)       _mm512_permutexvar_epi32(v, _mm512_castps_si512(t))
@@ -211,18 +213,6 @@ INLINE VI bytes_strange(VI bad, const int8_t *p)
 {
     VI moved = _mm512_add_epi8(_mm512_loadu_si512(p), _mm512_set1_epi8(8));
     return _mm512_ternarylogic_epi32(bad, moved, _mm512_set1_epi8(15), 0xf4);
-}
-
-INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
-{
-    unsigned lanes = _mm512_cmplt_epi32_mask(v, vi_set1(lo)) | (unsigned)_mm512_cmpgt_epi32_mask(v, vi_set1(hi));
-    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
-}
-
-INLINE size_t vf_outside(VF v, float least, float most, size_t n)
-{
-    unsigned lanes = vf_lt(v, vf_set1(least)) | (unsigned)vf_lt(vf_set1(most), v);
-    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
 }
 
 /* A group's 16 values: decoding is one lookup. */
