@@ -104,31 +104,15 @@ static int declare(converter *c, conversion *v)
                : fail_file(&error);
 }
 
-/* The names of the schemes in the output, each once. */
-static size_t used_schemes(const converter *c, const char *names[MOST_SCHEMES])
+static scheme_names used_schemes(const converter *c)
 {
-    size_t count = 0;
+    scheme_names schemes = {.count = 0};
     for (size_t i = 0; i < c->count; i++) {
         const conversion *v = &c->all[i];
-        const char *name = v->item->packed ? v->scheme.name : v->stays ? "q8_0" : NULL;
-        size_t k = 0;
-        while (name && k < count && strcmp(names[k], name) != 0)
-            k++;
-        if (name && k == count && count < MOST_SCHEMES)
-            names[count++] = name;
+        if (v->item->packed || v->stays)
+            note_scheme(&schemes, v->item->packed ? v->scheme.name : "q8_0");
     }
-    return count;
-}
-
-/* What lies beside a model in a folder. The programs of another layout know what config.json says of it. */
-static int copy_beside(const converter *c)
-{
-    const char *names[MOST_SCHEMES];
-    char description[DESCRIPTION_TEXT];
-    const size_t count = used_schemes(c, names);
-    const int own = strcmp(c->layout, "own") == 0 && count != 0;
-    return target_copy_beside(c->s, &c->in, c->writer,
-                              own ? target_description(names, count, description, sizeof description) : NULL);
+    return schemes;
 }
 
 /* Opens the output with all tensors declared. */
@@ -144,8 +128,9 @@ static int open_output(void *of)
         code = declare(c, &c->all[i]);
     if (code == DONE)
         at_tensor(NULL, 0);
+    const scheme_names schemes = used_schemes(c);
     if (code == DONE && (c->part == 0 || is_rest(c->s)))
-        code = copy_beside(c);
+        code = target_copy_beside(c->s, &c->in, c->writer, c->layout, &schemes);
     const parted parts = parts_of(c);
     return code == DONE && c->part != 0 ? choose_part(&parts) : code;
 }

@@ -246,7 +246,7 @@ static int decode_all(decoder *d)
     if (code == DONE)
         at_tensor(NULL, 0);
     if (code == DONE)
-        code = target_copy_beside(d->s, &d->in, d->writer, NULL);
+        code = target_copy_beside(d->s, &d->in, d->writer, NULL, NULL);
     if (code == DONE)
         code = start_pool(d->s, values, &d->pool);
     if (code == DONE)

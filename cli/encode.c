@@ -77,13 +77,6 @@ static size_t list_inputs(const encoder *e, const qz_file *inputs[MOST_INPUTS])
     return count;
 }
 
-static const char *describe(const encoder *e, char *out)
-{
-    const char *names[MOST_SCHEMES];
-    size_t count = used_schemes(e, names);
-    return target_description(names, count, out, DESCRIPTION_TEXT);
-}
-
 static int open_output(void *of)
 {
     encoder *e = of;
@@ -99,10 +92,9 @@ static int open_output(void *of)
         code = declare(e, &e->jobs[i], &error);
     if (code == DONE)
         at_tensor(NULL, 0);
-    char description[DESCRIPTION_TEXT];
+    const scheme_names schemes = used_schemes(e);
     if (code == DONE && (e->part == 0 || is_rest(e->s)))
-        code = target_copy_beside(e->s, &e->in, e->writer,
-                                  strcmp(e->layout, "own") == 0 ? describe(e, description) : NULL);
+        code = target_copy_beside(e->s, &e->in, e->writer, e->layout, &schemes);
     return code == DONE && e->s->output.part ? choose_part(&parts) : code;
 }
 

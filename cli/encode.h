@@ -158,8 +158,8 @@ uint64_t steps_of(encoder *e, job *j);
 
 /* Says what stays as it is and might be thought to be encoded. */
 void say_kept(const encoder *e);
-/* The names of the schemes that tensors are encoded by, each once, in the order of the tensors; how many there are. */
-size_t used_schemes(const encoder *e, const char *names[MOST_SCHEMES]);
+/* The names of the schemes that tensors are encoded by, in the order of the tensors. */
+scheme_names used_schemes(const encoder *e);
 void say_summary(const encoder *e, double seconds);
 /* Bytes of all tensors, in the input or in the output. */
 uint64_t total_bytes(const encoder *e, int after);

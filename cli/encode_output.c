@@ -147,21 +147,15 @@ void say_kept(const encoder *e)
             voids != 0 ? "; if two-byte elements of no type (V2) are bfloat16, say so with --void2-as-bfloat16" : "");
 }
 
-size_t used_schemes(const encoder *e, const char *names[MOST_SCHEMES])
+scheme_names used_schemes(const encoder *e)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < e->in.count; i++) {
-        size_t k = 0;
-        if (!e->jobs[i].encoded)
-            continue;
-        while (k < count && strcmp(names[k], e->jobs[i].how->scheme.name) != 0)
-            k++;
-        if (k == count && count < MOST_SCHEMES)
-            names[count++] = e->jobs[i].how->scheme.name;
-    }
-    if (count == 0)
-        names[count++] = e->recipes.usual.scheme.name;
-    return count;
+    scheme_names schemes = {.count = 0};
+    for (size_t i = 0; i < e->in.count; i++)
+        if (e->jobs[i].encoded)
+            note_scheme(&schemes, e->jobs[i].how->scheme.name);
+    if (schemes.count == 0)
+        note_scheme(&schemes, e->recipes.usual.scheme.name);
+    return schemes;
 }
 
 /* The methods that tensors are encoded by, in words. */
@@ -227,17 +221,16 @@ static const char *encoded_text(const encoder *e)
 
 void say_summary(const encoder *e, double seconds)
 {
-    const char *names[MOST_SCHEMES];
+    const scheme_names used = used_schemes(e);
     char schemes[600] = "", methods[100], gptq[80] = "";
-    size_t count = used_schemes(e, names);
     if (gptq_count(e) != 0)
         snprintf(gptq, sizeof gptq, " and GPTQ (%" PRIu64 " of %" PRIu64 ")", gptq_count(e), encoded_count(e));
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < used.count; i++)
         snprintf(schemes + strlen(schemes), sizeof schemes - strlen(schemes), "%s%s",
-                 i == 0           ? ""
-                 : i + 1 == count ? " and "
-                                  : ", ",
-                 names[i]);
+                 i == 0                ? ""
+                 : i + 1 == used.count ? " and "
+                                       : ", ",
+                 used.name[i]);
     const char *dry = e->s->output.dry_run ? "dry run: " : "";
     if (encoded_count(e) == 0)
         sum_up("%sno tensor was encoded, in %.2f s", dry, seconds);

@@ -241,14 +241,15 @@ static int plan_tensor(encoder *e, job *j)
 /* Gives a recipe that scheme, with scales of a type that the layout has, if options leave it open. */
 static int take_scheme(const encoder *e, const qz_scheme *scheme, recipe *r)
 {
-    const qz_dtype types[] = {scheme->scale_dtype, QZ_F32, QZ_F16, QZ_BF16};
+    const qz_dtype named = (qz_dtype)e->s->how.scale_dtype, types[] = {scheme->scale_dtype, QZ_F32, QZ_F16, QZ_BF16};
+    const size_t count = named != 0 ? 1 : sizeof types / sizeof types[0];
     char why[NAME_TEXT];
     recipe with = *r;
     with.scheme = *scheme;
     if (e->s->how.group_size != 0)
         with.scheme.group_size = e->s->how.group_size;
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        with.scheme.scale_dtype = e->s->how.scale_dtype != 0 ? (qz_dtype)e->s->how.scale_dtype : types[i];
+    for (size_t i = 0; i < count; i++) {
+        with.scheme.scale_dtype = named != 0 ? named : types[i];
         if (qz_scheme_check(&with.scheme, with.method) == QZ_OK &&
             !recipe_refuses(&with, e->layout, NULL, 0, why, sizeof why)) {
             *r = with;

@@ -99,14 +99,24 @@ int target_check_layout(const settings *s)
     return wrong ? fail(USAGE, "%s: %s", qz_escape(path, strlen(path), shown, sizeof shown), wrong) : code;
 }
 
-const char *target_description(const char *const *schemes, size_t count, char *out, size_t out_size)
+void note_scheme(scheme_names *schemes, const char *name)
 {
-    const int eight = count == 1 && strcmp(schemes[0], "q8_0") == 0;
+    size_t i = 0;
+    while (i < schemes->count && strcmp(schemes->name[i], name) != 0)
+        i++;
+    if (i == schemes->count && i < sizeof schemes->name / sizeof schemes->name[0])
+        schemes->name[schemes->count++] = name;
+}
+
+/* What config.json says of tensors in the library's own layout. */
+static const char *describe(const scheme_names *schemes, char *out, size_t out_size)
+{
+    const int one = schemes->count == 1, eight = one && strcmp(schemes->name[0], "q8_0") == 0;
     snprintf(out, out_size, "{\"quant_method\": \"quantize\", \"bits\": %d, %s", eight ? 8 : 4,
-             count == 1 ? "\"scheme\": " : "\"schemes\": [");
-    for (size_t i = 0; i < count; i++)
-        snprintf(out + strlen(out), out_size - strlen(out), "%s\"%s\"", i > 0 ? ", " : "", schemes[i]);
-    snprintf(out + strlen(out), out_size - strlen(out), "%s}", count == 1 ? "" : "]");
+             one ? "\"scheme\": " : "\"schemes\": [");
+    for (size_t i = 0; i < schemes->count; i++)
+        snprintf(out + strlen(out), out_size - strlen(out), "%s\"%s\"", i > 0 ? ", " : "", schemes->name[i]);
+    snprintf(out + strlen(out), out_size - strlen(out), "%s}", one ? "" : "]");
     return out;
 }
 
@@ -138,13 +148,16 @@ int target_open(const settings *s, const source *in, qz_create_options *options,
     return DONE;
 }
 
-int target_copy_beside(const settings *s, const source *in, qz_writer *writer, const char *quantization)
+int target_copy_beside(const settings *s, const source *in, qz_writer *writer, const char *layout,
+                       const scheme_names *schemes)
 {
     qz_file_error error = QZ_FILE_ERROR_INIT;
-    char note[800];
+    char description[1024], note[800];
     if (!is_folder(s, in) || !is_from_folder(s, in))
         return DONE;
-    if (qz_copy_beside(writer, in->file, quantization, note, sizeof note, &error) != QZ_FILE_OK)
+    const int own = schemes && schemes->count != 0 && strcmp(layout, "own") == 0;
+    const char *said = own ? describe(schemes, description, sizeof description) : NULL;
+    if (qz_copy_beside(writer, in->file, said, note, sizeof note, &error) != QZ_FILE_OK)
         return fail_file(&error);
     if (note[0] != '\0')
         say("note: %s", note);

@@ -39,11 +39,11 @@ struct qz_layout {
     /* Declares the members of a tensor that it did not refuse; sets `members`. NULL: only read. */
     qz_file_result (*declare)(qz_writer *writer, const char *name, size_t name_length, qz_packed_tensor *packed,
                               qz_file_error *error);
-    /* Writes a block as qz_packed_write() promises it. */
+    /* Writes a block as qz_packed_write() promises it. NULL: by the form. */
     qz_file_result (*write)(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
                             uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error);
 
-    /* How its parts lie, where numbers among them can be such that write() refuses them: see form.h. NULL: none are. */
+    /* How its parts lie (form.h); NULL where no form says it. Some forms do not have all numbers. */
     const struct qz_form *form;
 };
 

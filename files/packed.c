@@ -189,7 +189,8 @@ qz_file_result qz_packed_write(qz_writer *writer, const qz_packed_tensor *packed
     qz_file_result result = check_numbers(writer, layout, packed, row != 0 || col != 0, rows, cols, src, error);
     if (result != QZ_FILE_OK)
         return result;
-    return layout->write(writer, packed, row, rows, col, cols, src, error);
+    return layout->write ? layout->write(writer, packed, row, rows, col, cols, src, error)
+                         : qz_form_write(writer, layout->form, packed, row, rows, col, cols, src, error);
 }
 
 /* ---- declaring ---- */

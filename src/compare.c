@@ -130,33 +130,40 @@ static void compare_area(void *context, struct findings *found, const struct qz_
     qz_for_each_piece(&compare->operation, context, found, area, compare_step);
 }
 
+/* What is left to do once the operation is prepared. If a value of `a` is not finite, that is found. */
+static qz_result compare_all(struct comparison *compare, const qz_matrix *a, qz_pool *pool, qz_stats *stats,
+                             qz_detail *found)
+{
+    struct findings total;
+    qz_operation_cut(&compare->operation, 0);
+    qz_operation_run(&compare->operation, compare_area, compare, pool, &total);
+    if (total.nonfinite) {
+        locate_nonfinite(a, found);
+        return QZ_ERROR_NONFINITE;
+    }
+    finish(&total.errors);
+    qz_hand_stats(stats, &compare->operation.view, &total);
+    return QZ_OK;
+}
+
 static QZ_NOINLINE qz_result compare_packed(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a,
                                             qz_pool *pool, qz_stats *stats, qz_detail *detail)
 {
     struct comparison compare;
     compare.other = NULL;
-    struct findings total;
     qz_detail found = QZ_DETAIL_INIT;
     const struct qz_preparation plain = {0};
     qz_result result = qz_operation_prepare(&compare.operation, &plain, scheme, QZ_DEFAULT, a, packed);
     if (result != QZ_OK)
         return result;
-    qz_operation_cut(&compare.operation, 0);
-    qz_operation_run(&compare.operation, compare_area, &compare, pool, &total);
-    if (total.nonfinite) {
-        result = QZ_ERROR_NONFINITE;
-        locate_nonfinite(a, &found);
-        if (found.count == 0) { /* then it is the packed side */
-            result = qz_validate(scheme, packed, a->rows, a->cols, &found);
-            result = result == QZ_OK ? QZ_ERROR_RANGE : result;
-        }
-        if (detail)
-            *detail = found;
-        return result;
+    result = compare_all(&compare, a, pool, stats, &found);
+    if (result != QZ_OK && found.count == 0) { /* then it is the packed side */
+        result = qz_validate(scheme, packed, a->rows, a->cols, &found);
+        result = result == QZ_OK ? QZ_ERROR_RANGE : result;
     }
-    finish(&total.errors);
-    qz_hand_stats(stats, &compare.operation.view, &total);
-    return QZ_OK;
+    if (result != QZ_OK && detail)
+        *detail = found;
+    return result;
 }
 
 qz_result qz_compare(const qz_scheme *scheme, const qz_packed *packed, const qz_matrix *a, qz_pool *pool,
@@ -180,22 +187,14 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
         return QZ_ERROR_KERNELS;
     struct comparison compare;
     compare.other = b;
-    struct findings total;
     qz_detail found = QZ_DETAIL_INIT;
     qz_operation_of_floats(&compare.operation, kernels, a);
-    qz_operation_cut(&compare.operation, 0);
-    qz_operation_run(&compare.operation, compare_area, &compare, pool, &total);
-    if (total.nonfinite) {
-        locate_nonfinite(a, &found);
-        if (found.count == 0)
-            locate_nonfinite(b, &found);
-        if (detail)
-            *detail = found;
-        return QZ_ERROR_NONFINITE;
-    }
-    finish(&total.errors);
-    qz_hand_stats(stats, &compare.operation.view, &total);
-    return QZ_OK;
+    qz_result result = compare_all(&compare, a, pool, stats, &found);
+    if (result != QZ_OK && found.count == 0)
+        locate_nonfinite(b, &found);
+    if (result != QZ_OK && detail)
+        *detail = found;
+    return result;
 }
 
 qz_result qz_compare_matrices(const qz_matrix *a, const qz_matrix *b, qz_pool *pool, qz_stats *stats, qz_detail *detail)

@@ -4,11 +4,10 @@
  */
 #include "support/program.h"
 
-#include "support/cases.h"
+#include "support/lanes.h"
 #include "support/sets.h"
 
 #include "scales/encoder.h"
-#include "base/number.h"
 #include "packed/scheme.h"
 
 #include <float.h>
@@ -17,9 +16,8 @@
 /* Groups side by side, and their plain scales as stored. */
 struct block {
     struct qz_fixed rule;
-    size_t n;
-    float low[QZ_BLOCK], high[QZ_BLOCK], unit[QZ_BLOCK], first[QZ_BLOCK], other[QZ_BLOCK];
-    float v[QZ_BLOCK * QZ_FIXED_LONGEST];
+    float first[QZ_BLOCK], other[QZ_BLOCK];
+    struct lanes lanes;
 };
 
 struct found {
@@ -28,72 +26,15 @@ struct found {
     struct qz_gains gains;
 };
 
-enum {
-    NORMAL,
-    EVEN,         /* evenly spread */
-    ONE_SIDED,    /* not below 0 */
-    LATTICE,      /* next to multiples of a step */
-    HALF_STEPS,   /* next to the middle between multiples of a plain scale: its roundings matter most there */
-    OTHER_HALVES, /* of the other plain scale */
-    TWO_VALUES,
-    TAILS, /* a few large values */
-    TINY,  /* next to 0, but for one */
-    ZEROS,
-    KINDS
-};
-
-static float stored(float x, qz_dtype dtype)
+/* A group of values around 0. Of HALF_STEPS the steps are those of one plain scale, or of the other one. */
+static void fill_group(struct rng *rng, struct lanes *lanes, size_t l, int kind)
 {
-    return dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(x))
-           : dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(x))
-                              : x;
+    const float end = rng_below(rng, 2) ? 1.0f : -1.0f, any = 0.05f + 0.1f * (float)rng_below(rng, 10);
+    fill_lane(rng, lanes, l, kind, -7, kind == HALF_STEPS ? (rng_below(rng, 2) ? 0.9f / 8 : 0.9f / 7) : any, 0.0f);
+    if (kind == HALF_STEPS || kind == TINY)
+        lanes->v[QZ_BLOCK * rng_below(rng, lanes->n) + l] = end;
 }
 
-static void fill_group(struct rng *rng, int kind, float *v, size_t n)
-{
-    const float step = 0.05f + 0.1f * (float)rng_below(rng, 10), end = (rng_below(rng, 2) ? 1.0f : -1.0f);
-    const float noise = rng_below(rng, 2) ? 0.0f : 0x1p-13f * (float)(1 + rng_below(rng, 64));
-    for (size_t k = 0; k < n; k++) {
-        float x = rng_normal(rng), even = (float)((int)rng_below(rng, 2001) - 1000) * 1e-3f;
-        const float whole = (float)((int)rng_below(rng, 15) - 7);
-        switch (kind) {
-        case EVEN:
-            x = even;
-            break;
-        case ONE_SIDED:
-            x = fabsf(x);
-            break;
-        case LATTICE:
-            x = (whole + noise * x) * step;
-            break;
-        case HALF_STEPS:
-            x = (whole + 0.5f + noise * x) * 0.125f * 0.9f;
-            break;
-        case OTHER_HALVES:
-            x = (whole + 0.5f + noise * x) * (1.0f / 7) * 0.9f;
-            break;
-        case TWO_VALUES:
-            x = rng_below(rng, 3) ? step : -0.7f * step;
-            break;
-        case TAILS:
-            x *= rng_below(rng, 20) ? 0.1f : 1.0f;
-            break;
-        case TINY:
-            x *= 1e-3f;
-            break;
-        case ZEROS:
-            x = 0.0f;
-            break;
-        default:
-            break;
-        }
-        v[QZ_BLOCK * k] = x;
-    }
-    if (kind == HALF_STEPS || kind == OTHER_HALVES || kind == TINY)
-        v[QZ_BLOCK * rng_below(rng, n)] = end;
-}
-
-/* Of any magnitude that a search meets: groups that are far from 1 come with a unit. */
 static void make_block(struct rng *rng, struct block *block)
 {
     static const char *const names[] = {"int4", "compressed_tensors"};
@@ -102,29 +43,23 @@ static void make_block(struct rng *rng, struct block *block)
     qz_scheme scheme = *qz_scheme_by_name(PICK(rng, names));
     scheme.scale_dtype = PICK(rng, types);
     scheme.group_size = PICK(rng, lengths);
-    block->n = rng_below(rng, 4) ? (size_t)scheme.group_size : 1 + rng_below(rng, (size_t)scheme.group_size);
+    struct lanes *lanes = &block->lanes;
+    lanes->n = rng_below(rng, 4) ? (size_t)scheme.group_size : 1 + rng_below(rng, (size_t)scheme.group_size);
     struct qz_view view;
     struct qz_encoder encoder;
     qz_view_make(&view, &qz_kernels_scalar, &scheme, NULL, QZ_BLOCK, scheme.group_size, scheme.group_size);
     qz_encoder_make(&encoder, &view, &scheme, QZ_SEARCH, QZ_F32);
     block->rule = encoder.fixed;
     assert_true(block->rule.count > 2);
-    const int kind = (int)rng_below(rng, KINDS + 1);
+    const int kind = block_kind(rng);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float *v = block->v + l, low = 0.0f, high = 0.0f;
-        fill_group(rng, kind < KINDS ? kind : (int)rng_below(rng, KINDS), v, block->n);
-        block->unit[l] = rng_below(rng, 4) ? 1.0f : power_of_two((int)rng_below(rng, 20) - 10);
-        for (size_t k = 0; k < block->n; k++) {
-            low = v[QZ_BLOCK * k] < low ? v[QZ_BLOCK * k] : low;
-            high = v[QZ_BLOCK * k] > high ? v[QZ_BLOCK * k] : high;
-        }
-        const float largest = -low > high ? low : high, unit = block->unit[l];
-        block->low[l] = low;
-        block->high[l] = high;
+        fill_group(rng, lanes, l, lane_kind(rng, kind));
+        measure_lane(rng, lanes, l, 0.0f);
+        const float largest = -lanes->low[l] > lanes->high[l] ? lanes->low[l] : lanes->high[l], unit = lanes->unit[l];
         block->first[l] = encoder.positive ? fabsf(largest) / 7.0f : largest / -8.0f;
         block->other[l] = fabsf(largest) / (encoder.positive ? 7.5f : 7.0f);
-        block->first[l] = stored(block->first[l] * unit, scheme.scale_dtype) / unit;
-        block->other[l] = stored(block->other[l] * unit, scheme.scale_dtype) / unit;
+        block->first[l] = stored_in_unit(block->first[l], unit, scheme.scale_dtype);
+        block->other[l] = stored_in_unit(block->other[l], unit, scheme.scale_dtype);
         if (rng_below(rng, 200) == 0) /* scales that do not suit the values */
             block->other[l] = rng_below(rng, 2) ? 0.0f : rng_normal(rng) * power_of_two((int)rng_below(rng, 60) - 30);
     }
@@ -132,9 +67,9 @@ static void make_block(struct rng *rng, struct block *block)
 
 static void search(const struct qz_kernels *set, const struct block *block, struct found *found)
 {
-    const struct qz_look look = {block->v, NULL, block->n, block->low, block->high};
+    const struct qz_look look = look_at_lanes(&block->lanes);
     memcpy(found->scale, block->first, sizeof found->scale);
-    set->search_fixed(&block->rule, &look, block->unit, block->other, found->scale, &found->gains, found->sure);
+    set->search_fixed(&block->rule, &look, block->lanes.unit, block->other, found->scale, &found->gains, found->sure);
 }
 
 static void test_sets(void **state)
@@ -150,11 +85,11 @@ static void test_sets(void **state)
             search(sets[s], &block, &got);
             for (size_t l = 0; l < QZ_BLOCK; l++)
                 if (got.sure[l] != wanted.sure[l] ||
-                    (got.sure[l] && (bits_of_float(got.scale[l]) != bits_of_float(wanted.scale[l]) ||
-                                     bits_of_float(got.gains.best[l]) != bits_of_float(wanted.gains.best[l]) ||
-                                     bits_of_float(got.gains.energy[l]) != bits_of_float(wanted.gains.energy[l]) ||
-                                     got.gains.other[l] != -INFINITY)))
-                    fail_msg("search_fixed of %s: n %zu, group %zu", sets[s]->name, block.n, l);
+                    (got.sure[l] &&
+                     (!same_bits(got.scale[l], wanted.scale[l]) ||
+                      !same_bits(got.gains.best[l], wanted.gains.best[l]) ||
+                      !same_bits(got.gains.energy[l], wanted.gains.energy[l]) || got.gains.other[l] != -INFINITY)))
+                    fail_msg("search_fixed of %s: n %zu, group %zu", sets[s]->name, block.lanes.n, l);
         }
     }
 }
@@ -183,17 +118,18 @@ static void test_plain(void **state)
         make_block(&rng, &block);
         search(sets[0], &block, &found);
         for (size_t l = 0; l < QZ_BLOCK; l++) {
-            const float *v = block.v + l;
+            const float *v = block.lanes.v + l;
+            const size_t n = block.lanes.n;
             groups++;
             if (!found.sure[l])
                 continue;
             sure++;
-            double error = error_of(v, block.n, found.scale[l]), first = error_of(v, block.n, block.first[l]);
-            double other = error_of(v, block.n, block.other[l]), energy = error_of(v, block.n, 0.0f);
+            double error = error_of(v, n, found.scale[l]), first = error_of(v, n, block.first[l]);
+            double other = error_of(v, n, block.other[l]), energy = error_of(v, n, 0.0f);
             if (error > (first < other ? first : other) * (1.0 + 1e-6) + energy * 1e-13)
-                fail_msg("n %zu: %g, but plain scales have %g and %g", block.n, error, first, other);
+                fail_msg("n %zu: %g, but plain scales have %g and %g", n, error, first, other);
             if (fabs((double)found.gains.energy[l] - energy) > energy * 1e-3)
-                fail_msg("n %zu: energy %g, not %g", block.n, (double)found.gains.energy[l], energy);
+                fail_msg("n %zu: energy %g, not %g", n, (double)found.gains.energy[l], energy);
         }
     }
     assert_true(sure * 2 > groups);

@@ -4,11 +4,8 @@
  */
 #include "support/program.h"
 
-#include "support/cases.h"
+#include "support/lanes.h"
 #include "support/sets.h"
-
-#include "kernels/affine.h"
-#include "base/number.h"
 
 #include <float.h>
 #include <math.h>
@@ -17,11 +14,9 @@
 struct block {
     enum qz_affine_kind kind;
     qz_dtype dtype;
-    size_t n;
     int has_rule;
-    float low[QZ_BLOCK], high[QZ_BLOCK], unit[QZ_BLOCK], scale[QZ_BLOCK], zero[QZ_BLOCK];
-    float rule_scale[QZ_BLOCK], rule_zero[QZ_BLOCK];
-    float v[QZ_BLOCK * QZ_FIXED_LONGEST];
+    float scale[QZ_BLOCK], zero[QZ_BLOCK], rule_scale[QZ_BLOCK], rule_zero[QZ_BLOCK];
+    struct lanes lanes;
 };
 
 struct found {
@@ -30,78 +25,30 @@ struct found {
     struct qz_affine_error error;
 };
 
-enum {
-    NORMAL,
-    EVEN,       /* evenly spread */
-    LATTICE,    /* next to multiples of a step */
-    HALF_STEPS, /* next to the middle between multiples of the plain scale: its roundings matter most there */
-    TWO_VALUES,
-    TAILS, /* a few large values */
-    TINY,  /* next to the least, but for one */
-    EQUAL,
-    KINDS
-};
-
-static float stored(float x, qz_dtype dtype)
-{
-    return dtype == QZ_F16    ? qz_f32_from_f16(qz_f16_from_f32(x))
-           : dtype == QZ_BF16 ? qz_f32_from_bf16(qz_bf16_from_f32(x))
-                              : x;
-}
-
-static void fill_group(struct rng *rng, int kind, float *v, size_t n)
+/* A group of values that may be far from 0. */
+static void fill_group(struct rng *rng, struct lanes *lanes, size_t l, int kind)
 {
     const float step = 0.05f + 0.1f * (float)rng_below(rng, 10);
     const float from = rng_below(rng, 3) ? 0.0f : (float)((int)rng_below(rng, 41) - 20);
-    const float noise = rng_below(rng, 2) ? 0.0f : 0x1p-13f * (float)(1 + rng_below(rng, 64));
-    for (size_t k = 0; k < n; k++) {
-        float x = rng_normal(rng), even = (float)((int)rng_below(rng, 2001) - 1000) * 1e-3f;
-        const float whole = (float)rng_below(rng, 14);
-        switch (kind) {
-        case EVEN:
-            x = even;
-            break;
-        case LATTICE:
-            x = (whole + noise * x) * step;
-            break;
-        case HALF_STEPS:
-            x = (whole + 0.5f + noise * x) * step;
-            break;
-        case TWO_VALUES:
-            x = rng_below(rng, 3) ? step : -0.7f * step;
-            break;
-        case TAILS:
-            x *= rng_below(rng, 20) ? 0.1f : 1.0f;
-            break;
-        case TINY:
-            x *= 1e-3f;
-            break;
-        case EQUAL:
-            x = step;
-            break;
-        default:
-            break;
-        }
-        v[QZ_BLOCK * k] = x + from;
-    }
+    fill_lane(rng, lanes, l, kind, 0, step, from);
     if (kind == HALF_STEPS || kind == TINY || (kind == LATTICE && rng_below(rng, 2))) {
-        v[0] = from;
-        v[QZ_BLOCK * rng_below(rng, n)] = from + 15.0f * step;
+        lanes->v[l] = from;
+        lanes->v[QZ_BLOCK * rng_below(rng, lanes->n) + l] = from + 15.0f * step;
     }
 }
 
 /* The plain pair of group l, and one that is often near to it. */
 static void fit_group(struct rng *rng, struct block *block, size_t l)
 {
-    const float unit = block->unit[l];
-    float low = block->low[l], high = block->high[l];
+    const float unit = block->lanes.unit[l];
+    float low = block->lanes.low[l], high = block->lanes.high[l];
     if (block->kind == QZ_AFFINE_UINT4) {
         low = low < 0.0f ? low : 0.0f;
         high = high > 0.0f ? high : 0.0f;
     }
-    const float scale = stored((high - low) / 15.0f * unit, block->dtype) / unit;
+    const float scale = stored_in_unit((high - low) / 15.0f, unit, block->dtype);
     block->scale[l] = scale;
-    block->zero[l] = block->kind == QZ_AFFINE_OFFSET ? stored(low * unit, block->dtype) / unit
+    block->zero[l] = block->kind == QZ_AFFINE_OFFSET ? stored_in_unit(low, unit, block->dtype)
                      : scale > 0.0f                  ? fminf(rintf(-low / scale), 15.0f)
                                                      : 0.0f;
     float wide = rng_below(rng, 2) ? 0x1p-11f : 0x1p-6f, apart = 1.0f + wide * rng_normal(rng);
@@ -118,7 +65,6 @@ static void fit_group(struct rng *rng, struct block *block, size_t l)
         block->rule_zero[l] = (float)rng_below(rng, 16);
 }
 
-/* Of any magnitude that a search meets: groups that are far from 1 come with a unit. */
 static void make_block(struct rng *rng, struct block *block)
 {
     static const qz_dtype types[] = {QZ_F32, QZ_F16, QZ_BF16};
@@ -127,35 +73,25 @@ static void make_block(struct rng *rng, struct block *block)
     block->kind = PICK(rng, affine_kinds);
     block->dtype = PICK(rng, types);
     block->has_rule = rng_below(rng, 2) != 0;
-    block->n = PICK(rng, lengths);
-    block->n = rng_below(rng, 4) ? block->n : 2 + rng_below(rng, block->n / 2) * 2;
-    const int kind = (int)rng_below(rng, KINDS + 1);
+    struct lanes *lanes = &block->lanes;
+    lanes->n = PICK(rng, lengths);
+    lanes->n = rng_below(rng, 4) ? lanes->n : 2 + rng_below(rng, lanes->n / 2) * 2;
+    const int kind = block_kind(rng);
     for (size_t l = 0; l < QZ_BLOCK; l++) {
-        float *v = block->v + l;
-        fill_group(rng, kind < KINDS ? kind : (int)rng_below(rng, KINDS), v, block->n);
-        block->unit[l] = rng_below(rng, 4) ? 1.0f : power_of_two((int)rng_below(rng, 20) - 10);
-        block->low[l] = block->high[l] = v[0];
-        for (size_t k = 0; k < block->n; k++) {
-            block->low[l] = fminf(block->low[l], v[QZ_BLOCK * k]);
-            block->high[l] = fmaxf(block->high[l], v[QZ_BLOCK * k]);
-        }
+        fill_group(rng, lanes, l, lane_kind(rng, kind));
+        measure_lane(rng, lanes, l, lanes->v[l]);
         fit_group(rng, block, l);
     }
 }
 
 static void search(const struct qz_kernels *set, const struct block *block, struct found *found)
 {
-    const struct qz_look look = {block->v, NULL, block->n, block->low, block->high};
+    const struct qz_look look = look_at_lanes(&block->lanes);
     const struct qz_affine_rule rule = {block->rule_scale, block->rule_zero};
     memcpy(found->scale, block->scale, sizeof found->scale);
     memcpy(found->zero, block->zero, sizeof found->zero);
-    set->search_fixed_affine(block->kind, block->dtype, &look, block->unit, block->has_rule ? &rule : NULL,
+    set->search_fixed_affine(block->kind, block->dtype, &look, block->lanes.unit, block->has_rule ? &rule : NULL,
                              found->scale, found->zero, &found->error, found->sure);
-}
-
-static int same(float a, float b)
-{
-    return bits_of_float(a) == bits_of_float(b);
 }
 
 static void test_sets(void **state)
@@ -171,14 +107,15 @@ static void test_sets(void **state)
             search(sets[s], &block, &got);
             for (size_t l = 0; l < QZ_BLOCK; l++)
                 if (got.sure[l] != wanted.sure[l] ||
-                    (got.sure[l] && (!same(got.scale[l], wanted.scale[l]) || !same(got.zero[l], wanted.zero[l]) ||
-                                     !same(got.error.curve[l], wanted.error.curve[l]) ||
-                                     !same(got.error.slope[l], wanted.error.slope[l]) ||
-                                     !same(got.error.rest[l], wanted.error.rest[l]) ||
-                                     !same(got.error.variance[l], wanted.error.variance[l]) ||
-                                     (block.has_rule && !same(got.error.rule[l], wanted.error.rule[l])))))
+                    (got.sure[l] &&
+                     (!same_bits(got.scale[l], wanted.scale[l]) || !same_bits(got.zero[l], wanted.zero[l]) ||
+                      !same_bits(got.error.curve[l], wanted.error.curve[l]) ||
+                      !same_bits(got.error.slope[l], wanted.error.slope[l]) ||
+                      !same_bits(got.error.rest[l], wanted.error.rest[l]) ||
+                      !same_bits(got.error.variance[l], wanted.error.variance[l]) ||
+                      (block.has_rule && !same_bits(got.error.rule[l], wanted.error.rule[l])))))
                     fail_msg("search_fixed_affine of %s: kind %d, n %zu, group %zu", sets[s]->name, (int)block.kind,
-                             block.n, l);
+                             block.lanes.n, l);
         }
     }
 }
@@ -195,8 +132,8 @@ static double decoded(enum qz_affine_kind kind, double x, float scale, float zer
 static double error_of(const struct block *block, size_t l, float scale, float zero)
 {
     double sum = 0.0;
-    for (size_t k = 0; k < block->n; k++) {
-        const double x = (double)block->v[QZ_BLOCK * k + l], off = x - decoded(block->kind, x, scale, zero);
+    for (size_t k = 0; k < block->lanes.n; k++) {
+        const double x = (double)block->lanes.v[QZ_BLOCK * k + l], off = x - decoded(block->kind, x, scale, zero);
         sum += off * off;
     }
     return sum;
@@ -216,17 +153,17 @@ static void check(const struct block *block, const struct found *found, struct c
         counts->sure++;
         const double error = error_of(block, l, found->scale[l], found->zero[l]);
         const double plain = error_of(block, l, block->scale[l], block->zero[l]);
-        const double far = fmax(fabs((double)block->low[l]), fabs((double)block->high[l]));
-        const double more = (double)block->n * far * far * 1e-13;
+        const double far = fmax(fabs((double)block->lanes.low[l]), fabs((double)block->lanes.high[l]));
+        const double more = (double)block->lanes.n * far * far * 1e-13;
         if (error > plain * (1.0 + 1e-6) + more)
-            fail_msg("kind %d, n %zu: %g, but the plain pair has %g", (int)block->kind, block->n, error, plain);
+            fail_msg("kind %d, n %zu: %g, but the plain pair has %g", (int)block->kind, block->lanes.n, error, plain);
         counts->rules += (size_t)block->has_rule;
         if (!block->has_rule || found->error.rule[l] == 0.0f)
             continue;
         counts->safe++;
         const double rule = error_of(block, l, block->rule_scale[l], block->rule_zero[l]);
         if (error > rule * (1.0 + 1e-6) + more)
-            fail_msg("kind %d, n %zu: %g, but the rule has %g", (int)block->kind, block->n, error, rule);
+            fail_msg("kind %d, n %zu: %g, but the rule has %g", (int)block->kind, block->lanes.n, error, rule);
     }
 }
 
@@ -240,15 +177,15 @@ static void move_values(struct block *block, const struct found *found, int to_r
         const double origin = block->kind == QZ_AFFINE_OFFSET ? (double)fmaf(scale, 8.0f, zero) : 0.0;
         if (!found->sure[l])
             continue;
-        for (size_t k = 0; k < block->n; k++) {
-            float *v = &block->v[QZ_BLOCK * k + l];
+        for (size_t k = 0; k < block->lanes.n; k++) {
+            float *v = &block->lanes.v[QZ_BLOCK * k + l];
             const double x = (double)*v, away = decoded(block->kind, x, found->scale[l], found->zero[l]);
             const double to = to_rule ? decoded(block->kind, x, block->rule_scale[l], block->rule_zero[l])
                                       : decoded(block->kind, x, scale, zero);
             const double whole = rint((x - origin) / unit);
             *v = (float)(origin + (whole + (to > away ? 0.45 : to < away ? -0.45 : 0.0)) * unit);
-            block->low[l] = fminf(block->low[l], *v);
-            block->high[l] = fmaxf(block->high[l], *v);
+            block->lanes.low[l] = fminf(block->lanes.low[l], *v);
+            block->lanes.high[l] = fmaxf(block->lanes.high[l], *v);
         }
     }
 }

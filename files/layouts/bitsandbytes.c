@@ -281,14 +281,6 @@ static size_t state_text(const qz_packed_tensor *packed, char *out, size_t room)
     return n < room ? n : room - 1;
 }
 
-static qz_file_result preset(qz_writer *writer, const char *name, size_t length, const char *suffix,
-                             const qz_tensor *like, const void *data, qz_file_error *error)
-{
-    size_t index;
-    qz_file_result result = qz_foreign_declare(writer, name, length, 0, suffix, like, &index, error);
-    return result == QZ_FILE_OK ? qz_writer_preset(writer, index, data, error) : result;
-}
-
 static qz_file_result declare(qz_writer *writer, const char *name, size_t name_length, qz_packed_tensor *packed,
                               qz_file_error *error)
 {
@@ -297,32 +289,21 @@ static qz_file_result declare(qz_writer *writer, const char *name, size_t name_l
     int nf4 = packed->scheme.codes == QZ_NF4;
     uint64_t blocks = packed->rows * packed->sizes.row_groups, values = packed->rows * packed->cols;
     const uint64_t codes[2] = {values / 2 + values % 2, 1}, length = state_text(packed, text, sizeof text);
-    const qz_tensor bytes = {.element = QZ_ELEMENT_U8, .rank = 2, .shape = codes};
-    const qz_tensor scales = {.element = QZ_ELEMENT_F32, .rank = 1, .shape = &blocks};
-    const qz_tensor map = {.element = QZ_ELEMENT_F32, .rank = 1, .shape = &sixteen};
-    const qz_tensor said = {.element = QZ_ELEMENT_U8, .rank = 1, .shape = &length};
     float table[16];
-    size_t *members = packed->members;
     table_of(&packed->scheme, table);
-    qz_file_result result = qz_foreign_config(writer, packed, error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_declare(writer, name, name_length, 0, "", &bytes, &members[QZ_MEMBER_CODES], error);
-    if (result == QZ_FILE_OK)
-        result =
-            qz_foreign_declare(writer, name, name_length, 0, ".absmax", &scales, &members[QZ_MEMBER_SCALES], error);
-    if (result == QZ_FILE_OK)
-        result = preset(writer, name, name_length, ".quant_map", &map, table, error);
-    if (result == QZ_FILE_OK)
-        result = preset(writer, name, name_length,
-                        nf4 ? ".quant_state.bitsandbytes__nf4" : ".quant_state.bitsandbytes__fp4", &said, text, error);
-    members[QZ_MEMBER_HEADER] = members[QZ_MEMBER_CODES];
-    return result;
-}
-
-static qz_file_result write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
-                            uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error)
-{
-    return qz_form_write(writer, &form, packed, row, rows, col, cols, src, error);
+    const qz_foreign_member members[] = {
+        {.suffix = "", QZ_MEMBER_CODES, QZ_ELEMENT_U8, 2, codes},
+        {.suffix = ".absmax", QZ_MEMBER_SCALES, QZ_ELEMENT_F32, 1, &blocks},
+        {.suffix = ".quant_map", QZ_MEMBER_HEADER, QZ_ELEMENT_F32, 1, &sixteen, .data = table},
+        {.suffix = nf4 ? ".quant_state.bitsandbytes__nf4" : ".quant_state.bitsandbytes__fp4",
+         QZ_MEMBER_HEADER,
+         QZ_ELEMENT_U8,
+         1,
+         &length,
+         .data = text},
+    };
+    return qz_foreign_declare(writer, name, name_length, packed, QZ_NAMES_ANY, members,
+                              sizeof members / sizeof members[0], error);
 }
 
 const qz_layout qz_layout_bitsandbytes = {
@@ -333,5 +314,5 @@ const qz_layout qz_layout_bitsandbytes = {
     .read = read,
     .refuses = refuses,
     .declare = declare,
-    .write = write,
+    .form = &form,
 };

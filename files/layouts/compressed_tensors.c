@@ -169,40 +169,17 @@ static qz_file_result declare(qz_writer *writer, const char *name, size_t name_l
     const uint64_t codes[2] = {out, integers ? in / 8 + (in % 8 != 0) : in / 2}, scales[2] = {out, groups};
     const uint64_t zeros[2] = {out / 8 + (out % 8 != 0), groups};
     const int64_t shape[2] = {(int64_t)out, (int64_t)in};
-    const qz_tensor likes[] = {
-        {.element = integers ? QZ_ELEMENT_I32 : QZ_ELEMENT_U8, .rank = 2, .shape = codes},
-        {.element = qz_foreign_element(packed->scheme.scale_dtype), .rank = 2, .shape = scales},
-        {.element = QZ_ELEMENT_I32, .rank = 2, .shape = zeros},
-        {.element = QZ_ELEMENT_F32, .rank = 1, .shape = &one},
-        {.element = QZ_ELEMENT_I64, .rank = 1, .shape = &two},
+    const int zero4 = packed->scheme.zero == QZ_ZERO_UINT4, super = packed->scheme.super_size != 0;
+    const qz_element number = qz_foreign_element(packed->scheme.scale_dtype);
+    const qz_foreign_member members[] = {
+        {.suffix = "_packed", QZ_MEMBER_CODES, integers ? QZ_ELEMENT_I32 : QZ_ELEMENT_U8, 2, codes},
+        {.suffix = "_scale", QZ_MEMBER_SCALES, number, 2, scales, .stored = qz_foreign_stored(&packed->scheme)},
+        {.suffix = "_zero_point", QZ_MEMBER_ZEROS, zero4 ? QZ_ELEMENT_I32 : 0, 2, zeros},
+        {.suffix = "_global_scale", QZ_MEMBER_SUPERS, super ? QZ_ELEMENT_F32 : 0, 1, &one},
+        {.suffix = "_shape", QZ_MEMBER_HEADER, integers ? QZ_ELEMENT_I64 : 0, 1, &two, .data = shape},
     };
-    size_t list = SIZE_MAX, *members = packed->members;
-    qz_file_result result = qz_foreign_check_name(writer, name, name_length, error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_config(writer, packed, error);
-    if (result == QZ_FILE_OK)
-        result =
-            qz_foreign_declare(writer, name, name_length, 0, "_packed", &likes[0], &members[QZ_MEMBER_CODES], error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_scales(writer, name, name_length, 0, "_scale", &likes[1], packed, error);
-    if (result == QZ_FILE_OK && packed->scheme.zero == QZ_ZERO_UINT4)
-        result = qz_foreign_declare(writer, name, name_length, 0, "_zero_point", &likes[2], &members[QZ_MEMBER_ZEROS],
-                                    error);
-    if (result == QZ_FILE_OK && packed->scheme.super_size != 0)
-        result = qz_foreign_declare(writer, name, name_length, 0, "_global_scale", &likes[3],
-                                    &members[QZ_MEMBER_SUPERS], error);
-    if (result == QZ_FILE_OK && integers)
-        result = qz_foreign_declare(writer, name, name_length, 0, "_shape", &likes[4], &list, error);
-    if (result == QZ_FILE_OK && integers)
-        result = qz_writer_preset(writer, list, shape, error);
-    members[QZ_MEMBER_HEADER] = members[QZ_MEMBER_CODES];
-    return result;
-}
-
-static qz_file_result write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
-                            uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error)
-{
-    return qz_form_write(writer, &form, packed, row, rows, col, cols, src, error);
+    return qz_foreign_declare(writer, name, name_length, packed, QZ_NAMES_WEIGHT, members,
+                              sizeof members / sizeof members[0], error);
 }
 
 const qz_layout qz_layout_compressed_tensors = {
@@ -213,6 +190,5 @@ const qz_layout qz_layout_compressed_tensors = {
     .read = qz_foreign_read,
     .refuses = refuses,
     .declare = declare,
-    .write = write,
     .form = &form,
 };

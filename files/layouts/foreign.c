@@ -203,47 +203,16 @@ qz_element qz_foreign_element(qz_dtype dtype)
     return dtype == QZ_F32 || dtype == QZ_F16 || dtype == QZ_BF16 ? (qz_element)dtype : QZ_ELEMENT_U8;
 }
 
+const char *qz_foreign_stored(const qz_scheme *scheme)
+{
+    return scheme->scale_dtype == QZ_E4M3 ? "F8_E4M3" : NULL;
+}
+
 static const char weight[] = ".weight";
 
 static int is_weight(const char *name, size_t length)
 {
     return length > strlen(weight) && memcmp(name + length - strlen(weight), weight, strlen(weight)) == 0;
-}
-
-qz_file_result qz_foreign_check_name(const qz_writer *writer, const char *name, size_t name_length,
-                                     qz_file_error *error)
-{
-    char shown[QZ_NAME_TEXT];
-    return is_weight(name, name_length)
-               ? QZ_FILE_OK
-               : qz_fail(error, QZ_FILE_REFUSED, writer->output.label,
-                         qz_escape(name, name_length, shown, sizeof shown), QZ_NO_OFFSET,
-                         "cannot lie in this layout: it has only tensors whose names end in .weight");
-}
-
-qz_file_result qz_foreign_declare(qz_writer *writer, const char *name, size_t name_length, int stem, const char *suffix,
-                                  const qz_tensor *like, size_t *index, qz_file_error *error)
-{
-    size_t base = stem ? name_length - strlen(weight) : name_length, length = base + strlen(suffix);
-    char *whole = qz_arena_get(&writer->arena, length + 1);
-    if (!whole)
-        return qz_fail_memory(error, writer->output.label);
-    memcpy(whole, name, base);
-    strcpy(whole + base, suffix);
-    qz_tensor t = *like;
-    t.name = whole;
-    t.name_length = length;
-    return qz_declare(writer, &t, index, error);
-}
-
-qz_file_result qz_foreign_scales(qz_writer *writer, const char *name, size_t name_length, int stem, const char *suffix,
-                                 const qz_tensor *like, qz_packed_tensor *packed, qz_file_error *error)
-{
-    size_t *index = &packed->members[QZ_MEMBER_SCALES];
-    qz_file_result result = qz_foreign_declare(writer, name, name_length, stem, suffix, like, index, error);
-    if (result == QZ_FILE_OK && packed->scheme.scale_dtype == QZ_E4M3)
-        writer->slots[*index].stored = "F8_E4M3";
-    return result;
 }
 
 /* A row that is one group may be said to have groups of its length, or one group. */
@@ -262,7 +231,8 @@ static int is_alike(const qz_said *said, const qz_packed_tensor *packed)
            a->super_size == b->super_size && (fits || a->group_size == b->group_size);
 }
 
-qz_file_result qz_foreign_config(qz_writer *writer, const qz_packed_tensor *packed, qz_file_error *error)
+/* Keeps what config.json must say. */
+static qz_file_result note_config(qz_writer *writer, const qz_packed_tensor *packed, qz_file_error *error)
 {
     char text[700];
     qz_said *said = &writer->said;
@@ -278,4 +248,44 @@ qz_file_result qz_foreign_config(qz_writer *writer, const qz_packed_tensor *pack
     said->of = packed->scheme;
     said->text = qz_arena_text(&writer->arena, text, strlen(text));
     return said->text ? QZ_FILE_OK : qz_fail_memory(error, writer->output.label);
+}
+
+static qz_file_result declare_member(qz_writer *writer, const char *base, size_t base_length, qz_packed_tensor *packed,
+                                     const qz_foreign_member *member, qz_file_error *error)
+{
+    const size_t length = base_length + strlen(member->suffix);
+    char *name = qz_arena_get(&writer->arena, length + 1);
+    if (!name)
+        return qz_fail_memory(error, writer->output.label);
+    memcpy(name, base, base_length);
+    strcpy(name + base_length, member->suffix);
+    const qz_tensor t = {
+        .name = name, .name_length = length, .element = member->element, .rank = member->rank, .shape = member->shape};
+    size_t index;
+    qz_file_result result = qz_declare(writer, &t, &index, error);
+    if (result != QZ_FILE_OK)
+        return result;
+    if (member->stored)
+        writer->slots[index].stored = member->stored;
+    if (member->member == QZ_MEMBER_HEADER)
+        return qz_writer_preset(writer, index, member->data, error);
+    packed->members[member->member] = index;
+    return QZ_FILE_OK;
+}
+
+qz_file_result qz_foreign_declare(qz_writer *writer, const char *name, size_t name_length, qz_packed_tensor *packed,
+                                  qz_foreign_names names, const qz_foreign_member *members, size_t count,
+                                  qz_file_error *error)
+{
+    char shown[QZ_NAME_TEXT];
+    if (names != QZ_NAMES_ANY && !is_weight(name, name_length))
+        return qz_fail(error, QZ_FILE_REFUSED, writer->output.label, qz_escape(name, name_length, shown, sizeof shown),
+                       QZ_NO_OFFSET, "cannot lie in this layout: it has only tensors whose names end in .weight");
+    const size_t base_length = names == QZ_NAMES_MODULE ? name_length - strlen(weight) : name_length;
+    qz_file_result result = note_config(writer, packed, error);
+    for (size_t i = 0; i < count && result == QZ_FILE_OK; i++)
+        if (members[i].element != 0)
+            result = declare_member(writer, name, base_length, packed, &members[i], error);
+    packed->members[QZ_MEMBER_HEADER] = packed->members[QZ_MEMBER_CODES];
+    return result;
 }

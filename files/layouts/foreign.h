@@ -72,19 +72,31 @@ qz_file_result qz_foreign_read(qz_file *file, const qz_packed_tensor *packed, ui
 /* The element in which scales of a type lie. */
 qz_element qz_foreign_element(qz_dtype dtype);
 
-/* Declares a member: the name of the tensor, without ".weight" if `stem`, with a suffix. */
-qz_file_result qz_foreign_declare(qz_writer *writer, const char *name, size_t name_length, int stem, const char *suffix,
-                                  const qz_tensor *like, size_t *index, qz_file_error *error);
+/* Which names tensors of a layout have, and what the names of their members begin with. */
+typedef enum qz_foreign_names {
+    QZ_NAMES_ANY,    /* any, and all of it */
+    QZ_NAMES_WEIGHT, /* they end in ".weight", and all of it */
+    QZ_NAMES_MODULE  /* they end in ".weight", and what is before that */
+} qz_foreign_names;
 
-/* The same of the scales of a tensor; those of E4M3 have that type in the file. */
-qz_file_result qz_foreign_scales(qz_writer *writer, const char *name, size_t name_length, int stem, const char *suffix,
-                                 const qz_tensor *like, qz_packed_tensor *packed, qz_file_error *error);
+/* A member of a tensor that is written. */
+typedef struct qz_foreign_member {
+    const char *suffix;
+    int member;         /* QZ_MEMBER_CODES...; QZ_MEMBER_HEADER: none of them, but one that holds `data` */
+    qz_element element; /* 0: this tensor has no such member */
+    unsigned rank;
+    const uint64_t *shape;
+    const void *data;
+    const char *stored; /* see qz_tensor_stored(), or NULL */
+} qz_foreign_member;
 
-/* Whether tensors of this name can be written: it must end in ".weight". */
-qz_file_result qz_foreign_check_name(const qz_writer *writer, const char *name, size_t name_length,
-                                     qz_file_error *error);
+/* How a file names the type of scales that are bytes; NULL: as bytes. */
+const char *qz_foreign_stored(const qz_scheme *scheme);
 
-/* Keeps what config.json must say for the file that is written; it is the same for all tensors. */
-qz_file_result qz_foreign_config(qz_writer *writer, const qz_packed_tensor *packed, qz_file_error *error);
+/* Declares the members of a tensor, and keeps what config.json must say for the file that is written: it is the same for
+ * all tensors. */
+qz_file_result qz_foreign_declare(qz_writer *writer, const char *name, size_t name_length, qz_packed_tensor *packed,
+                                  qz_foreign_names names, const qz_foreign_member *members, size_t count,
+                                  qz_file_error *error);
 
 #endif

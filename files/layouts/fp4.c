@@ -105,22 +105,13 @@ static qz_file_result declare_modelopt(qz_writer *writer, const char *name, size
                                        qz_packed_tensor *packed, qz_file_error *error)
 {
     const uint64_t codes[2] = {packed->rows, packed->cols / 2}, scales[2] = {packed->rows, packed->sizes.row_groups};
-    const qz_tensor likes[] = {{.element = QZ_ELEMENT_U8, .rank = 2, .shape = codes},
-                               {.element = QZ_ELEMENT_U8, .rank = 2, .shape = scales},
-                               {.element = QZ_ELEMENT_F32}};
-    size_t *members = packed->members;
-    qz_file_result result = qz_foreign_check_name(writer, name, name_length, error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_config(writer, packed, error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_declare(writer, name, name_length, 0, "", &likes[0], &members[QZ_MEMBER_CODES], error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_scales(writer, name, name_length, 0, "_scale", &likes[1], packed, error);
-    if (result == QZ_FILE_OK)
-        result =
-            qz_foreign_declare(writer, name, name_length, 0, "_scale_2", &likes[2], &members[QZ_MEMBER_SUPERS], error);
-    members[QZ_MEMBER_HEADER] = members[QZ_MEMBER_CODES];
-    return result;
+    const qz_foreign_member members[] = {
+        {.suffix = "", QZ_MEMBER_CODES, QZ_ELEMENT_U8, 2, codes},
+        {.suffix = "_scale", QZ_MEMBER_SCALES, QZ_ELEMENT_U8, 2, scales, .stored = qz_foreign_stored(&packed->scheme)},
+        {.suffix = "_scale_2", QZ_MEMBER_SUPERS, QZ_ELEMENT_F32},
+    };
+    return qz_foreign_declare(writer, name, name_length, packed, QZ_NAMES_WEIGHT, members,
+                              sizeof members / sizeof members[0], error);
 }
 
 static const char *refuses_blocks(const qz_scheme *scheme, unsigned rank, const uint64_t *shape, unsigned axis,
@@ -142,22 +133,12 @@ static qz_file_result declare_blocks(qz_writer *writer, const char *name, size_t
     memcpy(shape, packed->shape, packed->rank * sizeof *shape);
     shape[packed->rank - 1] /= 32;
     shape[packed->rank] = 16;
-    const qz_tensor codes = {.element = QZ_ELEMENT_U8, .rank = packed->rank + 1, .shape = shape};
-    const qz_tensor scales = {.element = QZ_ELEMENT_U8, .rank = packed->rank, .shape = shape};
-    size_t *members = packed->members;
-    qz_file_result result = qz_foreign_config(writer, packed, error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_declare(writer, name, name_length, 0, "_blocks", &codes, &members[QZ_MEMBER_CODES], error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_scales(writer, name, name_length, 0, "_scales", &scales, packed, error);
-    members[QZ_MEMBER_HEADER] = members[QZ_MEMBER_CODES];
-    return result;
-}
-
-static qz_file_result write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
-                            uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error)
-{
-    return qz_form_write(writer, &form, packed, row, rows, col, cols, src, error);
+    const qz_foreign_member members[] = {
+        {.suffix = "_blocks", QZ_MEMBER_CODES, QZ_ELEMENT_U8, packed->rank + 1, shape},
+        {.suffix = "_scales", QZ_MEMBER_SCALES, QZ_ELEMENT_U8, packed->rank, shape},
+    };
+    return qz_foreign_declare(writer, name, name_length, packed, QZ_NAMES_ANY, members,
+                              sizeof members / sizeof members[0], error);
 }
 
 const qz_layout qz_layout_modelopt = {
@@ -168,7 +149,7 @@ const qz_layout qz_layout_modelopt = {
     .read = qz_foreign_read,
     .refuses = refuses_modelopt,
     .declare = declare_modelopt,
-    .write = write,
+    .form = &form,
 };
 
 const qz_layout qz_layout_gpt_oss = {
@@ -179,5 +160,5 @@ const qz_layout qz_layout_gpt_oss = {
     .read = qz_foreign_read,
     .refuses = refuses_blocks,
     .declare = declare_blocks,
-    .write = write,
+    .form = &form,
 };

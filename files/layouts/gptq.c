@@ -139,22 +139,13 @@ static const char *refuses(const qz_scheme *scheme, unsigned rank, const uint64_
     return NULL;
 }
 
-/* The group of each input, in order: programs look for it. */
-static qz_file_result declare_list(qz_writer *writer, const char *name, size_t name_length,
-                                   const qz_packed_tensor *packed, qz_file_error *error)
+/* The group of each input, in order, which programs look for; NULL without memory. */
+static int32_t *list_groups(const qz_packed_tensor *packed)
 {
-    const qz_tensor like = {.element = QZ_ELEMENT_I32, .rank = 1, .shape = &packed->cols};
     int32_t *list = packed->cols < SIZE_MAX / sizeof *list ? malloc((size_t)packed->cols * sizeof *list) : NULL;
-    size_t index;
-    if (!list)
-        return qz_fail_memory(error, writer->output.label);
-    for (uint64_t i = 0; i < packed->cols; i++)
+    for (uint64_t i = 0; i < packed->cols && list; i++)
         list[i] = (int32_t)(i / packed->scheme.group_size);
-    qz_file_result result = qz_foreign_declare(writer, name, name_length, 1, ".g_idx", &like, &index, error);
-    if (result == QZ_FILE_OK)
-        result = qz_writer_preset(writer, index, list, error);
-    free(list);
-    return result;
+    return list;
 }
 
 static qz_file_result declare(qz_writer *writer, const char *name, size_t name_length, qz_packed_tensor *packed,
@@ -164,34 +155,20 @@ static qz_file_result declare(qz_writer *writer, const char *name, size_t name_l
     uint64_t in = packed->cols, out = packed->rows, groups = packed->sizes.row_groups;
     const uint64_t codes[2] = {awq ? in : in / 8, awq ? out / 8 : out};
     const uint64_t zeros[2] = {groups, out / 8}, scales[2] = {groups, out};
-    const struct {
-        const char *suffix;
-        int member;
-        qz_tensor like;
-    } members[] = {
-        {".qweight", QZ_MEMBER_CODES, {.element = QZ_ELEMENT_I32, .rank = 2, .shape = codes}},
-        {".qzeros", QZ_MEMBER_ZEROS, {.element = QZ_ELEMENT_I32, .rank = 2, .shape = zeros}},
-        {".scales",
-         QZ_MEMBER_SCALES,
-         {.element = qz_foreign_element(packed->scheme.scale_dtype), .rank = 2, .shape = scales}},
+    int32_t *list = awq ? NULL : list_groups(packed);
+    if (!awq && !list)
+        return qz_fail_memory(error, writer->output.label);
+    const qz_element number = qz_foreign_element(packed->scheme.scale_dtype);
+    const qz_foreign_member members[] = {
+        {.suffix = ".qweight", QZ_MEMBER_CODES, QZ_ELEMENT_I32, 2, codes},
+        {.suffix = ".qzeros", QZ_MEMBER_ZEROS, QZ_ELEMENT_I32, 2, zeros},
+        {.suffix = ".scales", QZ_MEMBER_SCALES, number, 2, scales},
+        {.suffix = ".g_idx", QZ_MEMBER_HEADER, awq ? 0 : QZ_ELEMENT_I32, 1, &packed->cols, .data = list},
     };
-    qz_file_result result = qz_foreign_check_name(writer, name, name_length, error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_config(writer, packed, error);
-    for (size_t i = 0; i < sizeof members / sizeof members[0] && result == QZ_FILE_OK; i++)
-        result = qz_foreign_declare(writer, name, name_length, 1, members[i].suffix, &members[i].like,
-                                    &packed->members[members[i].member], error);
-    packed->members[QZ_MEMBER_HEADER] = packed->members[QZ_MEMBER_CODES];
-    return result == QZ_FILE_OK && !awq ? declare_list(writer, name, name_length, packed, error) : result;
-}
-
-static qz_file_result write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
-                            uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error)
-{
-    const qz_form *form = strcmp(packed->layout, "awq") == 0       ? &form_awq
-                          : strcmp(packed->layout, "gptq_v2") == 0 ? &form_v2
-                                                                   : &form_v1;
-    return qz_form_write(writer, form, packed, row, rows, col, cols, src, error);
+    qz_file_result result = qz_foreign_declare(writer, name, name_length, packed, QZ_NAMES_MODULE, members,
+                                               sizeof members / sizeof members[0], error);
+    free(list);
+    return result;
 }
 
 const qz_layout qz_layout_gptq = {
@@ -203,7 +180,6 @@ const qz_layout qz_layout_gptq = {
     .read = qz_foreign_read,
     .refuses = refuses,
     .declare = declare,
-    .write = write,
     .form = &form_v1,
 };
 
@@ -215,7 +191,7 @@ const qz_layout qz_layout_gptq_v2 = {
     .read = qz_foreign_read,
     .refuses = refuses,
     .declare = declare,
-    .write = write,
+    .form = &form_v2,
 };
 
 const qz_layout qz_layout_awq = {
@@ -226,5 +202,5 @@ const qz_layout qz_layout_awq = {
     .read = qz_foreign_read,
     .refuses = refuses,
     .declare = declare,
-    .write = write,
+    .form = &form_awq,
 };

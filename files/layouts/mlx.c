@@ -152,33 +152,16 @@ static qz_file_result declare(qz_writer *writer, const char *name, size_t name_l
     memcpy(scales, packed->shape, rank * sizeof *scales);
     codes[rank - 1] /= 8;
     scales[rank - 1] = packed->sizes.row_groups;
-    const qz_tensor words = {.element = QZ_ELEMENT_U32, .rank = rank, .shape = codes};
-    const qz_tensor super = {.element = QZ_ELEMENT_F32, .rank = 1, .shape = &one};
-    const qz_tensor numbers = {
-        .element = qz_foreign_element(packed->scheme.scale_dtype), .rank = rank, .shape = scales};
-    size_t *members = packed->members;
-    qz_file_result result = qz_foreign_check_name(writer, name, name_length, error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_config(writer, packed, error);
-    if (result == QZ_FILE_OK)
-        result = qz_foreign_declare(writer, name, name_length, 1, ".weight", &words, &members[QZ_MEMBER_CODES], error);
-    if (result == QZ_FILE_OK)
-        result =
-            qz_foreign_declare(writer, name, name_length, 1, ".scales", &numbers, &members[QZ_MEMBER_SCALES], error);
-    if (result == QZ_FILE_OK && packed->scheme.zero == QZ_ZERO_OFFSET)
-        result =
-            qz_foreign_declare(writer, name, name_length, 1, ".biases", &numbers, &members[QZ_MEMBER_ZEROS], error);
-    if (result == QZ_FILE_OK && packed->scheme.super_size != 0)
-        result = qz_foreign_declare(writer, name, name_length, 1, ".global_scale", &super, &members[QZ_MEMBER_SUPERS],
-                                    error);
-    members[QZ_MEMBER_HEADER] = members[QZ_MEMBER_CODES];
-    return result;
-}
-
-static qz_file_result write(qz_writer *writer, const qz_packed_tensor *packed, uint64_t row, uint64_t rows,
-                            uint64_t col, uint64_t cols, const qz_packed *src, qz_file_error *error)
-{
-    return qz_form_write(writer, &form, packed, row, rows, col, cols, src, error);
+    const int offsets = packed->scheme.zero == QZ_ZERO_OFFSET, super = packed->scheme.super_size != 0;
+    const qz_element number = qz_foreign_element(packed->scheme.scale_dtype);
+    const qz_foreign_member members[] = {
+        {.suffix = ".weight", QZ_MEMBER_CODES, QZ_ELEMENT_U32, rank, codes},
+        {.suffix = ".scales", QZ_MEMBER_SCALES, number, rank, scales},
+        {.suffix = ".biases", QZ_MEMBER_ZEROS, offsets ? number : 0, rank, scales},
+        {.suffix = ".global_scale", QZ_MEMBER_SUPERS, super ? QZ_ELEMENT_F32 : 0, 1, &one},
+    };
+    return qz_foreign_declare(writer, name, name_length, packed, QZ_NAMES_MODULE, members,
+                              sizeof members / sizeof members[0], error);
 }
 
 const qz_layout qz_layout_mlx = {
@@ -189,6 +172,5 @@ const qz_layout qz_layout_mlx = {
     .read = qz_foreign_read,
     .refuses = refuses,
     .declare = declare,
-    .write = write,
     .form = &form,
 };

@@ -95,3 +95,68 @@ static TARGET int decode_f32(const int8_t *codes, size_t n, const float table[16
     }
     return vi_any(bad);
 }
+
+/* Fewer than VD_LANES elements, or VD_LANES; other lanes are the first one. */
+INLINE VD some_f64(const double *x, size_t n)
+{
+    double lane[VD_LANES];
+    if (n >= VD_LANES)
+        return vd_load(x);
+    for (size_t l = 0; l < VD_LANES; l++)
+        lane[l] = x[l < n ? l : 0];
+    return vd_load(lane);
+}
+
+static TARGET int range_f64(const double *x, size_t n, double range[2])
+{
+    enum { SIDES = 2 }; /* so that no sum waits for the one before */
+    VD min[SIDES], max[SIDES], check[SIDES], zero = vd_set1(0.0);
+    double low[VD_LANES], high[VD_LANES], found[VD_LANES];
+    for (size_t j = 0; j < SIDES; j++) {
+        min[j] = max[j] = vd_set1(x[0]);
+        check[j] = zero;
+    }
+    for (size_t i = 0; i < n; i += SIDES * VD_LANES)
+        for (size_t j = 0; j < SIDES && i + j * VD_LANES < n; j++) {
+            VD v = some_f64(x + i + j * VD_LANES, n - i - j * VD_LANES);
+            min[j] = vd_min(min[j], v);
+            max[j] = vd_max(max[j], v);
+            check[j] = vd_fma(v, zero, check[j]);
+        }
+    vd_store(low, vd_min(min[0], min[1]));
+    vd_store(high, vd_max(max[0], max[1]));
+    vd_store(found, vd_add(check[0], check[1]));
+    int bad = 0;
+    for (size_t l = 0; l < VD_LANES; l++) {
+        low[0] = low[l] < low[0] ? low[l] : low[0];
+        high[0] = high[l] > high[0] ? high[l] : high[0];
+        bad |= found[l] != found[l];
+    }
+    range[0] = low[0];
+    range[1] = high[0];
+    return bad;
+}
+
+static TARGET void codes_f64(const double *x, size_t n, double scale, double zero_point, int8_t *codes)
+{
+    VD s = vd_set1(scale), z = vd_set1(zero_point), lo = vd_set1(-8.0), hi = vd_set1(7.0);
+    for (size_t i = 0; i < n; i += VD_LANES) {
+        int8_t last[VD_LANES];
+        VD code = vd_add(vd_rint(vd_div(some_f64(x + i, n - i), s)), z);
+        vd_to_i8(n - i >= VD_LANES ? codes + i : last, vd_min(vd_max(code, lo), hi));
+        if (n - i < VD_LANES)
+            memcpy(codes + i, last, n - i);
+    }
+}
+
+#ifndef HAS_DECODE_F64
+static TARGET int decode_f64(const int8_t *codes, size_t n, const double table[16], double *dst)
+{
+    int outside = 0;
+    for (size_t i = 0; i < n; i++) {
+        outside |= (codes[i] + 8) >> 4;
+        dst[i] = table[codes[i] & 15];
+    }
+    return outside != 0;
+}
+#endif

@@ -190,6 +190,17 @@ static TARGET __attribute__((noinline)) unsigned fit_lanes(const struct qz_fit *
     return fit_any(rule, LANES, min, max, scale, inverse, zero);
 }
 
+/* How many of the first n lanes are below one number or above another one. */
+INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
+{
+    return vm_count(vm_or(vi_lt(v, vi_set1(lo)), vi_lt(vi_set1(hi), v)), n);
+}
+
+INLINE size_t vf_outside(VF v, float least, float most, size_t n)
+{
+    return vm_count(vm_or(vf_lt(v, vf_set1(least)), vf_lt(vf_set1(most), v)), n);
+}
+
 /* What is rounded to the nearest value. */
 INLINE VF group_steps(VF v, qz_zero kind, VF inverse, VF zero)
 {

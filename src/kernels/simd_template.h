@@ -23,9 +23,9 @@
  *   vi_load vi_set1 vi_add    vi_increment(m, v): v + 1 where m
  *   vi_from_i8(p) -> VI       vi_to_i8(p, v)              LANES bytes, sign-extended and truncated
  *   bytes_strange(bad, p)     sets bits in `bad` if any of 4 * LANES bytes is outside -8..7; vi_any(bad)
- *   vi_clamp(v, lo, hi)       vi_outside(v, lo, hi, n)    how many of the first n lanes are outside
+ *   vi_clamp(v, lo, hi)       vi_lt(a, b) -> VM
  *   vi_add_where(m, v, k)     v + k where m, k a constant
- *   vf_outside(v, least, most, n)                         how many of the first n lanes are below least or above most
+ *   vm_count(m, n)            how many of the first n lanes are set
  *   vf_power(v)               the power of two at or below |v|; 0 for subnormal numbers, infinity for it and NaN
  *   vf_ratio(x, v)            x / v, both powers of two, of which x is a number, and so is the quotient a normal one
  *   vf_between(v, lo, hi)     v, or the end it is beyond
@@ -58,7 +58,9 @@
  *   block_store(bytes, out)   a block's codes as 2 * LANES bytes
  *   block_code(bytes, j, sign)    vector j of a block, as vi_nibbles gives them (where HAS_BLOCK_CODE)
  *   transpose_block(src, src_stride, dst, dst_stride)     LANES x LANES floats
- *   VD, VD_LANES, vd_load vd_store vd_set1 vd_sub vd_mul vd_fma vd_from_f32(p)      a vector of doubles
+ *   VD, VD_LANES, vd_load vd_store vd_set1 vd_add vd_sub vd_mul vd_div vd_min vd_max vd_rint vd_fma vd_from_f32(p)
+ *                             a vector of doubles; vd_to_i8(p, v) stores numbers that are codes, as VD_LANES bytes
+ *   HAS_DECODE_F64            where decode_f64 is a kernel of the set's own
  *   VD_TILE                   so many of them, four times, and two more fit into the registers
  *   pack, unpack              whole kernels
  */

@@ -35,12 +35,12 @@
 enum {
     LANES = QZ_EXACT_LANES,          /* sums grow side by side: element i goes to lane i % LANES */
     BUFFER = QZ_EXACT_PIECE + LANES, /* so that both ends can be filled up to whole vectors */
-    CHUNK = 256,                     /* elements that are added up in float32 */
-    OUTWARD = 18,                    /* 16 values, filled up to a multiple of 3 */
-    GRID = 5,                        /* scales that are tried first */
-    BATCH = 4,                       /* scales that are tried together, so that a processor has something to do */
-    STACK = 128,                     /* intervals; fewer than 100 are needed */
-    LIMIT = 100000                   /* scales of float32 that are looked at: only where weights are so uneven that
+    CHUNK = QZ_EXACT_CHUNK,
+    OUTWARD = 18,  /* 16 values, filled up to a multiple of 3 */
+    GRID = 5,      /* scales that are tried first */
+    BATCH = 4,     /* scales that are tried together, so that a processor has something to do */
+    STACK = 128,   /* intervals; fewer than 100 are needed */
+    LIMIT = 100000 /* scales of float32 that are looked at: only where weights are so uneven that
                                         sums of float32 do not tell them apart there are more in question */
 };
 
@@ -116,30 +116,6 @@ static uint32_t level_below(const struct qz_levels *levels, double x, uint32_t m
 }
 
 /* ---- E ------------------------------------------------------------------------------------------------------- */
-
-/* x / scale is clamped first, so that adding and subtracting 1.5 * 2^23 rounds it to an integer. */
-static double error_uniform(const float *x, const float *w, size_t n, float scale, float lo, float hi)
-{
-    const float inverse = 1.0f / scale, round = 0x1.8p23f;
-    double total = 0;
-    for (size_t start = 0; start < n; start += CHUNK) {
-        size_t end = n - start < CHUNK ? n : start + CHUNK;
-        float lane[LANES] = {0};
-        for (size_t i = start; i < end; i += LANES)
-            for (int l = 0; l < LANES; l++) {
-                float y = x[i + l] * inverse;
-                y = y > lo ? y : lo;
-                y = y < hi ? y : hi;
-                float q = (y + round) - round;
-                float product = scale * q;
-                float difference = x[i + l] - product;
-                float square = difference * difference;
-                lane[l] += square * w[i + l];
-            }
-        total += qz_sum_exact_lanes(lane);
-    }
-    return total;
-}
 
 /* All x >= 0; values are those that can be nearest, times the scale, their number a multiple of 3. */
 static double error_table(const float *x, const float *w, size_t n, const float *value, int count)
@@ -284,8 +260,8 @@ static void measure(struct work *work, const struct table *const *tables, struct
             start = load(work, start);
         for (int c = 0; c < count; c++) {
             if (work->rule->uniform) {
-                points[c].error +=
-                    error_uniform(work->x, work->w, work->front, (float)points[c].scale, tables[c]->lo, tables[c]->hi);
+                points[c].error += qz_exact_uniform_error(work->x, work->w, work->front, (float)points[c].scale, 0.0f,
+                                                          tables[c]->lo, tables[c]->hi);
                 continue;
             }
             int side = tables[c]->mirrored;

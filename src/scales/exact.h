@@ -51,6 +51,36 @@ static inline double qz_sum_exact_lanes(const float lane[QZ_EXACT_LANES])
     return ((double)quarter[0] + (double)quarter[2]) + ((double)quarter[1] + (double)quarter[3]);
 }
 
+enum { QZ_EXACT_CHUNK = 256 }; /* elements that are added up in float32 */
+
+/* The error of n values, filled up to whole rounds of lanes by weights of 0, with the nearest of scale * q + offset for
+ * q in lo..hi. (x - offset) / scale is clamped first, so that adding and subtracting 1.5 * 2^23 rounds it to an integer.
+ * With an offset that is the constant 0 there is no subtraction. */
+static inline double qz_exact_uniform_error(const float *x, const float *w, size_t n, float scale, float offset,
+                                            float lo, float hi)
+{
+    const float inverse = 1.0f / scale, round = 0x1.8p23f;
+    double total = 0;
+    for (size_t start = 0; start < n; start += QZ_EXACT_CHUNK) {
+        size_t end = n - start < QZ_EXACT_CHUNK ? n : start + QZ_EXACT_CHUNK;
+        float lane[QZ_EXACT_LANES] = {0};
+        for (size_t i = start; i < end; i += QZ_EXACT_LANES)
+            for (size_t l = 0; l < QZ_EXACT_LANES; l++) {
+                float t = x[i + l] - offset;
+                float y = t * inverse;
+                y = y > lo ? y : lo;
+                y = y < hi ? y : hi;
+                float q = (y + round) - round;
+                float product = scale * q;
+                float difference = t - product;
+                float square = difference * difference;
+                lane[l] += square * w[i + l];
+            }
+        total += qz_sum_exact_lanes(lane);
+    }
+    return total;
+}
+
 struct qz_exact_result {
     float scale;   /* level * super in float32; 0 if nothing is better than zeros */
     int32_t level; /* negative for negative levels */

@@ -44,8 +44,8 @@
 #include <math.h>
 
 enum {
-    LANES = QZ_EXACT_LANES,          /* sums grow side by side: element i goes to lane i % LANES */
-    CHUNK = 256,                     /* elements that are added up in float32 */
+    LANES = QZ_EXACT_LANES, /* sums grow side by side: element i goes to lane i % LANES */
+    CHUNK = QZ_EXACT_CHUNK,
     BUFFER = QZ_EXACT_PIECE + LANES, /* so that the end can be filled up */
     STACK = 320,                     /* rectangles; fewer than 300 are needed */
     FEW = 12,                        /* pairs that are tried one by one */
@@ -191,31 +191,6 @@ static uint64_t load(struct work *work, uint64_t start)
     return start + n;
 }
 
-/* (x - offset) / scale is clamped first, so that adding and subtracting 1.5 * 2^23 rounds it to an integer. */
-static double sum_errors(const float *x, const float *w, size_t n, float scale, float offset, float first, float last)
-{
-    const float inverse = 1.0f / scale, round = 0x1.8p23f;
-    double total = 0;
-    for (size_t start = 0; start < n; start += CHUNK) {
-        size_t end = n - start < CHUNK ? n : start + CHUNK;
-        float lane[LANES] = {0};
-        for (size_t i = start; i < end; i += LANES)
-            for (size_t l = 0; l < LANES; l++) {
-                float t = x[i + l] - offset;
-                float y = t * inverse;
-                y = y > first ? y : first;
-                y = y < last ? y : last;
-                float q = (y + round) - round;
-                float product = scale * q;
-                float difference = t - product;
-                float square = difference * difference;
-                lane[l] += square * w[i + l];
-            }
-        total += qz_sum_exact_lanes(lane);
-    }
-    return total;
-}
-
 /* The error of what is below `low` or above `high` at least. */
 static double sum_beyond(const float *x, const float *w, size_t n, float low, float high)
 {
@@ -298,8 +273,8 @@ static void measure(struct work *work, struct point *points, int count, enum kin
     for (uint64_t start = 0; start < work->source->n;) {
         start = work->whole ? work->source->n : load(work, start);
         for (int p = 0; p < count; p++)
-            points[p].error +=
-                sum_errors(work->x, work->weight, work->n, (float)points[p].s, (float)points[p].o, first, last);
+            points[p].error += qz_exact_uniform_error(work->x, work->weight, work->n, (float)points[p].s,
+                                                      (float)points[p].o, first, last);
     }
     for (int p = 0; p < count; p++) {
         struct point *point = &points[p];

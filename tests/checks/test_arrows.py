@@ -1,11 +1,15 @@
 """Which source files know which: no circles, and no arrow from a room to one that it must not know.
 
+Of other folders the library of files, the tool and the package know the public headers alone, and that
+library no option of the tool.
+
 Calls are read from the symbols of the installed static libraries: a file calls another one if it leaves a
 symbol undefined that the other one defines. Knowledge without a call is read from the includes.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +19,9 @@ import pytest
 
 Arrows = dict[str, set[str]]
 
-SOURCES = Path(__file__).parents[2] / "src"
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "src"
+PUBLIC = {"quantize.h", "quantize_file.h"}
 
 
 def rooms() -> dict[str, str]:
@@ -109,6 +115,24 @@ def forbidden(arrows: Arrows) -> Iterator[tuple[str, str]]:
                 yield name, other
 
 
+def strays(folder: Path, more: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Headers that sources of a folder include, neither theirs nor public; `more`: further sources."""
+    texts = {path: path.read_text("utf-8") for path in folder.rglob("*.[ch]")}
+    texts |= {folder / name: text for name, text in more.items()}
+    own = {path.name for path in texts}
+    for path, text in sorted(texts.items()):
+        for name in re.findall(r'^#include "(.+\.h)"', text, re.M):
+            inside = Path(os.path.normpath(path.parent / name)).is_relative_to(folder)
+            if not (inside and Path(name).name in own) and name not in PUBLIC:
+                yield path.name, name
+
+
+def options_in(text: str) -> list[str]:
+    """What looks like an option of the tool in a string; llama.cpp's own are no words of ours."""
+    found = re.findall(r'"([^"\n]*(?<![\w-])--[a-z][^"\n]*)"', text)
+    return [words for words in found if "llama-quantize" not in words]
+
+
 @pytest.mark.parametrize("library", ["libquantize.a", "libquantize_file.a"])
 def test_no_circles(installed: Path, library: str) -> None:
     arrows = arrows_of(installed / "lib" / library)
@@ -128,6 +152,22 @@ def test_includes() -> None:
     assert set(rooms().values()) == set(NEVER)
     assert "view" in found["decode"]  # by way of operation.h
     assert list(forbidden(found)) == []
+
+
+@pytest.mark.parametrize("folder", ["files", "cli", "python"])
+def test_only_public_headers_of_others(folder: str) -> None:
+    assert list(strays(ROOT / folder, {})) == []
+    odd = '#include "../src/base/number.h"\n#include "base/number.h"\n#include "quantize.h"\n'
+    assert list(strays(ROOT / folder, {"odd.c": odd})) == [
+        ("odd.c", "../src/base/number.h"),
+        ("odd.c", "base/number.h"),
+    ]
+
+
+def test_files_know_no_options() -> None:
+    found = {path.name: options_in(path.read_text("utf-8")) for path in (ROOT / "files").rglob("*.[ch]")}
+    assert {name: words for name, words in found.items() if words} == {}
+    assert options_in('fail("too long; see --max-header")') == ["too long; see --max-header"]
 
 
 def test_what_is_wrong_is_found() -> None:

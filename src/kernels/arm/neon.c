@@ -59,6 +59,7 @@ typedef uint32x4_t VM; /* all bits of a lane */
 #define vi_load(p)              vld1q_s32(p)
 #define vi_set1(x)              vdupq_n_s32(x)
 #define vi_add(a, b)            vaddq_s32(a, b)
+#define vi_lt(a, b)             vcltq_s32(a, b)
 #define vi_increment(m, v)      vsubq_s32(v, vreinterpretq_s32_u32(m)) /* a set mask is -1 */
 #define vi_add_where(m, v, k)   vaddq_s32(v, vandq_s32(vreinterpretq_s32_u32(m), vi_set1(k)))
 #define vi_lookup(t, v)         vreinterpretq_s32_f32(vt_lookup(t, v))
@@ -80,10 +81,22 @@ typedef float64x2_t VD;
 #define vd_load(p)      vld1q_f64(p)
 #define vd_store(p, v)  vst1q_f64(p, v)
 #define vd_set1(x)      vdupq_n_f64(x)
+#define vd_add(a, b)    vaddq_f64(a, b)
 #define vd_sub(a, b)    vsubq_f64(a, b)
 #define vd_mul(a, b)    vmulq_f64(a, b)
+#define vd_div(a, b)    vdivq_f64(a, b)
+#define vd_min(a, b)    vminq_f64(a, b)
+#define vd_max(a, b)    vmaxq_f64(a, b)
+#define vd_rint(v)      vrndnq_f64(v)
 #define vd_fma(a, b, c) vfmaq_f64(c, a, b)
 #define vd_from_f32(p)  vcvt_f64_f32(vld1_f32(p))
+
+INLINE void vd_to_i8(int8_t *p, VD v)
+{
+    const int64x2_t code = vcvtq_s64_f64(v);
+    p[0] = (int8_t)vgetq_lane_s64(code, 0);
+    p[1] = (int8_t)vgetq_lane_s64(code, 1);
+}
 
 INLINE VF vf_ratio(float x, VF v)
 {
@@ -170,20 +183,10 @@ INLINE VI bytes_strange(VI bad, const int8_t *p)
     return vorrq_s32(bad, vreinterpretq_s32_u8(vandq_u8(moved, vdupq_n_u8(0xf0))));
 }
 
-INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
+INLINE size_t vm_count(VM m, size_t n)
 {
     const uint32x4_t lane = {0, 1, 2, 3};
-    VM outside = vm_or(vcltq_s32(v, vi_set1(lo)), vcgtq_s32(v, vi_set1(hi)));
-    outside = vm_and(outside, vcltq_u32(lane, vdupq_n_u32((uint32_t)n)));
-    return vaddvq_u32(vshrq_n_u32(outside, 31));
-}
-
-INLINE size_t vf_outside(VF v, float least, float most, size_t n)
-{
-    const uint32x4_t lane = {0, 1, 2, 3};
-    VM outside = vm_or(vf_lt(v, vf_set1(least)), vf_lt(vf_set1(most), v));
-    outside = vm_and(outside, vcltq_u32(lane, vdupq_n_u32((uint32_t)n)));
-    return vaddvq_u32(vshrq_n_u32(outside, 31));
+    return vaddvq_u32(vshrq_n_u32(vm_and(m, vcltq_u32(lane, vdupq_n_u32((uint32_t)n))), 31));
 }
 
 /* A table of 16 floats is 64 bytes, which one instruction looks up byte by byte: float i is bytes 4 * i .. 4 * i + 3.
@@ -371,59 +374,6 @@ static void unpack(const uint8_t *packed, size_t n, int8_t *codes)
         int code = packed[i / 2] >> (i % 2 * 4) & 15;
         codes[i] = (int8_t)((code ^ 8) - 8);
     }
-}
-
-static int range_f64(const double *x, size_t n, double range[2])
-{
-    float64x2_t min = vdupq_n_f64(x[0]), max = min, min1 = min, max1 = min;
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        float64x2_t a = vld1q_f64(x + i), b = vld1q_f64(x + i + 2);
-        min = vminq_f64(min, a), min1 = vminq_f64(min1, b);
-        max = vmaxq_f64(max, a), max1 = vmaxq_f64(max1, b);
-    }
-    for (; i < n; i++) {
-        min = vminq_f64(min, vdupq_n_f64(x[i]));
-        max = vmaxq_f64(max, vdupq_n_f64(x[i]));
-    }
-    range[0] = vminvq_f64(vminq_f64(min, min1));
-    range[1] = vmaxvq_f64(vmaxq_f64(max, max1));
-    return !qz_is_finite_f64(range[0]) || !qz_is_finite_f64(range[1]); /* as in reduce_groups */
-}
-
-INLINE int32x4_t code_f64(const double *x, float64x2_t scale, float64x2_t zero_point)
-{
-    const float64x2_t lo = vdupq_n_f64(-8), hi = vdupq_n_f64(7);
-    float64x2_t a = vaddq_f64(vrndnq_f64(vdivq_f64(vld1q_f64(x), scale)), zero_point);
-    float64x2_t b = vaddq_f64(vrndnq_f64(vdivq_f64(vld1q_f64(x + 2), scale)), zero_point);
-    a = vminq_f64(vmaxq_f64(a, lo), hi);
-    b = vminq_f64(vmaxq_f64(b, lo), hi);
-    return vmovn_high_s64(vmovn_s64(vcvtq_s64_f64(a)), vcvtq_s64_f64(b));
-}
-
-static void codes_f64(const double *x, size_t n, double scale, double zero_point, int8_t *codes)
-{
-    float64x2_t s = vdupq_n_f64(scale), z = vdupq_n_f64(zero_point);
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        vi_to_i8(codes + i, code_f64(x + i, s, z));
-    if (i < n) {
-        double last[4] = {0};
-        int8_t four[4];
-        memcpy(last, x + i, (n - i) * sizeof *x);
-        vi_to_i8(four, code_f64(last, s, z));
-        memcpy(codes + i, four, n - i);
-    }
-}
-
-static int decode_f64(const int8_t *codes, size_t n, const double table[16], double *dst)
-{
-    int outside = 0;
-    for (size_t i = 0; i < n; i++) {
-        outside |= (codes[i] + 8) >> 4;
-        dst[i] = table[codes[i] & 15];
-    }
-    return outside != 0;
 }
 
 /* These processors notice long runs of stores by themselves and stop fetching the lines that are overwritten. */

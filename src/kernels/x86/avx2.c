@@ -44,6 +44,7 @@ typedef __m256 VM; /* all bits of a lane */
 #define vm_and_ne(m, a, b)    vm_and(m, vf_ne(a, b))
 #define vm_any(m)             (_mm256_movemask_ps(m) != 0)
 #define vm_bits(m)            ((unsigned)_mm256_movemask_ps(m))
+#define vm_count(m, n)        ((size_t)__builtin_popcount(vm_bits(m) & ((1u << (n)) - 1)))
 #define vf_round(v)           _mm256_cvtps_epi32(v)
 #define vf_rint(v)            _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vi_trunc(v)           _mm256_cvttps_epi32(v)
@@ -51,6 +52,7 @@ typedef __m256 VM; /* all bits of a lane */
 #define vi_load(p)            _mm256_loadu_si256((const __m256i *)(p))
 #define vi_set1(x)            _mm256_set1_epi32(x)
 #define vi_add(a, b)          _mm256_add_epi32(a, b)
+#define vi_lt(a, b)           _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a))
 #define vi_increment(m, v)    _mm256_sub_epi32(v, _mm256_castps_si256(m)) /* a set mask is -1 */
 #define vi_add_where(m, v, k) _mm256_add_epi32(v, _mm256_and_si256(_mm256_castps_si256(m), _mm256_set1_epi32(k)))
 #define vi_lookup(t, v)       _mm256_castps_si256(vt_lookup(t, v))
@@ -74,10 +76,22 @@ typedef __m256d VD;
 #define vd_load(p)      _mm256_loadu_pd(p)
 #define vd_store(p, v)  _mm256_storeu_pd(p, v)
 #define vd_set1(x)      _mm256_set1_pd(x)
+#define vd_add(a, b)    _mm256_add_pd(a, b)
 #define vd_sub(a, b)    _mm256_sub_pd(a, b)
 #define vd_mul(a, b)    _mm256_mul_pd(a, b)
+#define vd_div(a, b)    _mm256_div_pd(a, b)
+#define vd_min(a, b)    _mm256_min_pd(a, b)
+#define vd_max(a, b)    _mm256_max_pd(a, b)
+#define vd_rint(v)      _mm256_round_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vd_fma(a, b, c) _mm256_fmadd_pd(a, b, c)
 #define vd_from_f32(p)  _mm256_cvtps_pd(_mm_loadu_ps(p))
+
+INLINE void vd_to_i8(int8_t *p, VD v)
+{
+    const __m128i low_bytes = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    int four = _mm_cvtsi128_si32(_mm_shuffle_epi8(_mm256_cvtpd_epi32(v), low_bytes));
+    memcpy(p, &four, sizeof four);
+}
 
 /* Bytes of b where the top bit of the mask is set, else of a. With -funsigned-char GCC 12 takes the bytes of the blend
  * instruction's mask for char, of which none is below 0 then. */
@@ -161,19 +175,6 @@ INLINE VI bytes_strange(VI bad, const int8_t *p)
 {
     VI moved = _mm256_add_epi8(_mm256_loadu_si256((const VI *)p), _mm256_set1_epi8(8));
     return _mm256_or_si256(bad, _mm256_and_si256(moved, _mm256_set1_epi8((char)0xf0)));
-}
-
-INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
-{
-    VI outside = _mm256_or_si256(_mm256_cmpgt_epi32(vi_set1(lo), v), _mm256_cmpgt_epi32(v, vi_set1(hi)));
-    unsigned lanes = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(outside));
-    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
-}
-
-INLINE size_t vf_outside(VF v, float least, float most, size_t n)
-{
-    unsigned lanes = (unsigned)_mm256_movemask_ps(vm_or(vf_lt(v, vf_set1(least)), vf_lt(vf_set1(most), v)));
-    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
 }
 
 INLINE void vi_to_i8(int8_t *p, VI v)
@@ -563,69 +564,6 @@ static TARGET void unpack(const uint8_t *packed, size_t n, int8_t *codes)
         int code = packed[i / 2] >> (i % 2 * 4) & 15;
         codes[i] = (int8_t)((code ^ 8) - 8);
     }
-}
-
-static TARGET int range_f64(const double *x, size_t n, double range[2])
-{
-    __m256d min = _mm256_set1_pd(x[0]), max = min, zero = _mm256_setzero_pd(), check = zero;
-    for (size_t i = 0; i < n; i += 4) {
-        __m256d v;
-        if (n - i >= 4) {
-            v = _mm256_loadu_pd(x + i);
-        } else {
-            double last[4] = {x[i], x[i], x[i], x[i]};
-            memcpy(last, x + i, (n - i) * sizeof *x);
-            v = _mm256_loadu_pd(last);
-        }
-        min = _mm256_min_pd(min, v);
-        max = _mm256_max_pd(max, v);
-        check = _mm256_fmadd_pd(v, zero, check);
-    }
-    double low[4], high[4];
-    _mm256_storeu_pd(low, min);
-    _mm256_storeu_pd(high, max);
-    range[0] = low[0];
-    range[1] = high[0];
-    for (int j = 1; j < 4; j++) {
-        range[0] = low[j] < range[0] ? low[j] : range[0];
-        range[1] = high[j] > range[1] ? high[j] : range[1];
-    }
-    return _mm256_movemask_pd(_mm256_cmp_pd(check, check, _CMP_UNORD_Q)) != 0;
-}
-
-INLINE int code_f64(__m256d x, __m256d scale, __m256d zero_point)
-{
-    __m256d v = _mm256_round_pd(_mm256_div_pd(x, scale), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    v = _mm256_min_pd(_mm256_max_pd(_mm256_add_pd(v, zero_point), _mm256_set1_pd(-8)), _mm256_set1_pd(7));
-    __m128i code = _mm256_cvtpd_epi32(v);
-    code = _mm_shuffle_epi8(code, _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
-    return _mm_cvtsi128_si32(code);
-}
-
-static TARGET void codes_f64(const double *x, size_t n, double scale, double zero_point, int8_t *codes)
-{
-    __m256d s = _mm256_set1_pd(scale), z = _mm256_set1_pd(zero_point);
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        int four = code_f64(_mm256_loadu_pd(x + i), s, z);
-        memcpy(codes + i, &four, 4);
-    }
-    if (i < n) {
-        double last[4] = {0};
-        memcpy(last, x + i, (n - i) * sizeof *x);
-        int four = code_f64(_mm256_loadu_pd(last), s, z);
-        memcpy(codes + i, &four, n - i);
-    }
-}
-
-static TARGET int decode_f64(const int8_t *codes, size_t n, const double table[16], double *dst)
-{
-    int outside = 0;
-    for (size_t i = 0; i < n; i++) {
-        outside |= (codes[i] + 8) >> 4;
-        dst[i] = table[codes[i] & 15];
-    }
-    return outside != 0;
 }
 
 static TARGET inline void stream_line(char *to, const char *from)

@@ -45,6 +45,7 @@ typedef __mmask16 VM;
 #define vm_and_ne(m, a, b)    _mm512_mask_cmp_ps_mask(m, a, b, _CMP_NEQ_UQ)
 #define vm_any(m)             ((m) != 0)
 #define vm_bits(m)            ((unsigned)(m))
+#define vm_count(m, n)        ((size_t)__builtin_popcount(vm_bits(m) & ((1u << (n)) - 1)))
 #define vf_hmin(v)            _mm512_reduce_min_ps(v)
 #define vf_hmax(v)            _mm512_reduce_max_ps(v)
 #define vf_round(v)           _mm512_cvtps_epi32(v)
@@ -54,6 +55,7 @@ typedef __mmask16 VM;
 #define vi_load(p)            _mm512_loadu_si512(p)
 #define vi_set1(x)            _mm512_set1_epi32(x)
 #define vi_add(a, b)          _mm512_add_epi32(a, b)
+#define vi_lt(a, b)           _mm512_cmplt_epi32_mask(a, b)
 #define vi_increment(m, v)    _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(1))
 #define vi_add_where(m, v, k) _mm512_mask_add_epi32(v, m, v, _mm512_set1_epi32(k))
 #define vi_lookup(t, v)       _mm512_permutexvar_epi32(v, _mm512_castps_si512(t))
@@ -100,8 +102,14 @@ typedef __m512d VD;
 #define vd_load(p)      _mm512_loadu_pd(p)
 #define vd_store(p, v)  _mm512_storeu_pd(p, v)
 #define vd_set1(x)      _mm512_set1_pd(x)
+#define vd_add(a, b)    _mm512_add_pd(a, b)
 #define vd_sub(a, b)    _mm512_sub_pd(a, b)
 #define vd_mul(a, b)    _mm512_mul_pd(a, b)
+#define vd_div(a, b)    _mm512_div_pd(a, b)
+#define vd_min(a, b)    _mm512_min_pd(a, b)
+#define vd_max(a, b)    _mm512_max_pd(a, b)
+#define vd_rint(v)      _mm512_roundscale_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vd_to_i8(p, v)  _mm256_mask_cvtepi32_storeu_epi8(p, 0xff, _mm512_cvtpd_epi32(v))
 #define vd_fma(a, b, c) _mm512_fmadd_pd(a, b, c)
 #define vd_from_f32(p)  _mm512_cvtps_pd(_mm256_loadu_ps(p))
 
@@ -205,18 +213,6 @@ INLINE VI bytes_strange(VI bad, const int8_t *p)
 {
     VI moved = _mm512_add_epi8(_mm512_loadu_si512(p), _mm512_set1_epi8(8));
     return _mm512_ternarylogic_epi32(bad, moved, _mm512_set1_epi8(15), 0xf4);
-}
-
-INLINE size_t vi_outside(VI v, int lo, int hi, size_t n)
-{
-    unsigned lanes = _mm512_cmplt_epi32_mask(v, vi_set1(lo)) | (unsigned)_mm512_cmpgt_epi32_mask(v, vi_set1(hi));
-    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
-}
-
-INLINE size_t vf_outside(VF v, float least, float most, size_t n)
-{
-    unsigned lanes = vf_lt(v, vf_set1(least)) | (unsigned)vf_lt(vf_set1(most), v);
-    return (size_t)__builtin_popcount(lanes & ((1u << n) - 1));
 }
 
 /* A group's 16 values: decoding is one lookup. */
@@ -584,34 +580,7 @@ static TARGET void unpack(const uint8_t *packed, size_t n, int8_t *codes)
     }
 }
 
-static TARGET int range_f64(const double *x, size_t n, double range[2])
-{
-    __m512d min = _mm512_set1_pd(x[0]), max = min, zero = _mm512_setzero_pd(), check = zero;
-    for (size_t i = 0; i < n; i += 8) {
-        __mmask8 lanes = n - i >= 8 ? 0xff : (__mmask8)((1u << (n - i)) - 1);
-        __m512d v = _mm512_mask_loadu_pd(_mm512_set1_pd(x[0]), lanes, x + i);
-        min = _mm512_min_pd(min, v);
-        max = _mm512_max_pd(max, v);
-        check = _mm512_fmadd_pd(v, zero, check);
-    }
-    range[0] = _mm512_reduce_min_pd(min);
-    range[1] = _mm512_reduce_max_pd(max);
-    return _mm512_cmp_pd_mask(check, check, _CMP_UNORD_Q) != 0;
-}
-
-static TARGET void codes_f64(const double *x, size_t n, double scale, double zero_point, int8_t *codes)
-{
-    __m512d s = _mm512_set1_pd(scale), z = _mm512_set1_pd(zero_point);
-    __m512d lo = _mm512_set1_pd(-8), hi = _mm512_set1_pd(7);
-    for (size_t i = 0; i < n; i += 8) {
-        __mmask8 lanes = n - i >= 8 ? 0xff : (__mmask8)((1u << (n - i)) - 1);
-        __m512d v = _mm512_div_pd(_mm512_maskz_loadu_pd(lanes, x + i), s);
-        v = _mm512_add_pd(_mm512_roundscale_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), z);
-        __m256i code = _mm512_cvtpd_epi32(_mm512_min_pd(_mm512_max_pd(v, lo), hi));
-        _mm256_mask_cvtepi32_storeu_epi8(codes + i, lanes, code);
-    }
-}
-
+#define HAS_DECODE_F64
 static TARGET int decode_f64(const int8_t *codes, size_t n, const double table[16], double *dst)
 {
     __m512d low = _mm512_loadu_pd(table), high = _mm512_loadu_pd(table + 8);
