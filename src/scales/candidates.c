@@ -245,10 +245,11 @@ static QZ_NOINLINE void choose_steps(struct qz_search *rule, enum kind kind, int
     }
 }
 
-/* The exponents in question. */
-static QZ_NOINLINE void choose_exponents(struct qz_search *rule, size_t count)
+/* The exponents in question: where the largest values weigh little, also smaller ones. */
+static QZ_NOINLINE void choose_exponents(struct qz_search *rule, int which)
 {
     static const float factors[] = {1.0f, 2.0f, 0.5f, 4.0f, 0.25f};
+    const size_t count = which == QZ_CANDIDATES_MANY ? 5 : which == QZ_CANDIDATES_WEIGHTED ? 4 : 3;
     rule->first = rule->count = count;
     memcpy(rule->factor, factors, count * sizeof *factors);
 }
@@ -339,7 +340,7 @@ void qz_search_rules(struct qz_encoder *encoder, uint64_t group_size)
     for (int which = 0; which < QZ_CANDIDATE_LISTS; which++) {
         encoder->search[which] = rule;
         if (view->scale_dtype == QZ_E8M0)
-            choose_exponents(&encoder->search[which], which == QZ_CANDIDATES_MANY ? 5 : 3);
+            choose_exponents(&encoder->search[which], which);
         else if (which == QZ_CANDIDATES_ENTRIES)
             choose_entries(&encoder->search[which], grid, encoder->fit.end, encoder->has_signs);
         else if (which == QZ_CANDIDATES_NEAR)

@@ -691,13 +691,31 @@ static void search_alone(const struct pass *pass, size_t g, int exact)
 /* Groups whose plain scale does not fit its type: the call fails, whatever a search might find for them. */
 static void refuse_scales(const struct qz_view *view, struct groups *groups)
 {
-    float most = view->scale_dtype == QZ_E8M0 ? 0x1.555554p127f : FLT_MAX; /* e8m0_from in scales.c */
+    float most = view->scale_dtype == QZ_E8M0 ? 0x1.555554p127f : FLT_MAX; /* e8m0_from in scale_type.c */
     if (!qz_is_float8(view->scale_dtype) && view->scale_dtype != QZ_E8M0)
         return; /* other types have infinity */
     if (qz_is_float8(view->scale_dtype) && !view->super_groups)
         most = qz_f8_reach(view->scale_dtype);
     for (size_t g = 0; g < groups->count; g++)
         groups->scale[g] = fabsf(groups->scale[g]) <= most ? groups->scale[g] : INFINITY;
+}
+
+/* Plain scales that are powers of two become those that the plain method stores (e8m0_from in scale_type.c): candidates
+ * begin there, and a later one must gain more than sums in float32 can be wrong by. */
+static void round_to_powers(const struct qz_view *view, struct groups *groups)
+{
+    const uint32_t least = qz_bits(0x1p-127f);
+    for (size_t g = 0; g < groups->count && view->scale_dtype == QZ_E8M0; g++) { /* compilers make vectors of it */
+        const uint32_t power = qz_bits(groups->scale[g] * 1.5f) & 0x7f800000u;
+        groups->scale[g] = qz_float(qz_either(groups->scale[g] != 0.0f && power == 0, least, power));
+    }
+}
+
+/* Where searches of groups without a zero or an offset begin. */
+static void begin_scales(const struct qz_view *view, struct groups *groups)
+{
+    refuse_scales(view, groups);
+    round_to_powers(view, groups);
 }
 
 /* Whether a group that is no ordinary one can be searched alone. */
@@ -1067,10 +1085,10 @@ static int are_equal_weights(const struct qz_exact_source *source)
 
 unsigned qz_search_pieces(const struct qz_encoder *encoder, struct qz_exact_source *source, struct groups *groups)
 {
-    const float plain[2] = {groups->scale[0], 0.0f};
     source->unweighted = encoder->weights && are_equal_weights(source);
     if (is_symmetric(encoder))
-        refuse_scales(encoder->view, groups);
+        begin_scales(encoder->view, groups);
+    const float plain[2] = {groups->scale[0], 0.0f};
     if (!is_symmetric(encoder) || is_searchable(groups, 0)) {
         qz_search_long(encoder, source, groups->min[0], groups->max[0], &groups->scale[0], &groups->zero[0]);
         if (encoder->method == QZ_EXACT && is_symmetric(encoder))
@@ -1099,7 +1117,7 @@ unsigned qz_search_groups(const struct qz_encoder *encoder, const struct run *ru
     if (w)
         measure_weights(encoder, run, &source, groups->count);
     if (is_symmetric(encoder))
-        refuse_scales(view, groups);
+        begin_scales(view, groups);
     memcpy(source.begin, groups->scale, groups->count * sizeof *source.begin);
     load_supers(view, run, groups->count, source.super);
     if (has_other(encoder))

@@ -340,7 +340,7 @@ void qz_careful_group(const struct qz_encoder *encoder, const struct qz_exact_so
     *zero = 0.0f;
     for (int i = 0; i < 4 && least > 0; i++) { /* the plain ones first, the exact one last */
         float candidate = i < 2 ? plain[i] : found[0], other = i < 2 ? 0.0f : found[1];
-        if (i < 2 && (candidate == 0.0f || view->scale_dtype == QZ_E8M0))
+        if (i < 2 && candidate == 0.0f)
             continue;
         if (i == 3 && !exact)
             break;

@@ -134,6 +134,49 @@ def test_never_worse_than_the_rule_of_a_tool(scheme, values):
                 assert not worse.any(), (kind, scale_dtype, weights is None, int(worse.sum()))
 
 
+@pytest.mark.parametrize("scheme", ["mxfp4", "int4", "fp4"])
+def test_never_worse_than_plain_powers_of_two(scheme):
+    """Whatever weights there are: two exponents can have nearly the same error, and the plain one of the
+    scheme is not the one nearest to the plain scale."""
+    rng = np.random.default_rng(13)
+    x = rng.standard_normal((64, 1024)).astype(np.float16).astype(np.float32)
+    for spread in (3, 6):
+        weights = 10.0 ** rng.uniform(-spread, spread, x.shape)
+        for group_size in (8, 16, 32):
+            same = {"group_size": group_size, "scale_dtype": "float8_e8m0"}
+            errors = [
+                (weights * (x.astype(float) - q.dequantize()) ** 2).reshape(-1, group_size).sum(-1)
+                for q in (
+                    quantize.quantize_array(x, scheme, weights=weights.astype(np.float32), **same),
+                    quantize.quantize_array(x, scheme, method="absmax", **same),
+                )
+            ]
+            assert (errors[0] <= errors[1] * (1 + 1e-6)).all(), (spread, group_size)
+
+
+@pytest.mark.parametrize("values", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_nvfp4_is_never_worse_than_its_rule(values):
+    """In a whole array: where all groups are alike, the super scale decides which scales they can have."""
+    rng = np.random.default_rng(14)
+    for shape in ((1, 16), (4, 64), (20, 256)):
+        for _ in range(40):
+            normal = rng.standard_normal((1, 16))
+            kinds = {
+                "alike": normal,
+                "of one magnitude": np.sign(normal) * rng.uniform(1, 2) + 0.01 * normal,
+            }
+            for kind, group in kinds.items():
+                x = np.tile(group, (shape[0], shape[1] // 16)).astype(values)
+                search, absmax, rule = (
+                    (
+                        (x.astype(float) - quantize.quantize_array(x, "nvfp4", method=method).dequantize())
+                        ** 2
+                    ).sum()
+                    for method in ("search", "absmax", "reference")
+                )
+                assert search <= min(absmax, rule) * (1 + 1e-6), (kind, shape, search, absmax, rule)
+
+
 # Where a search stays further behind the exact method, and how far at most.
 FURTHER = {
     ("int4", 16, "clipped", "none"): 0.2,
