@@ -159,6 +159,10 @@ QZ_API size_t qz_cpu_count(void);
  *
  * Inner loops exist once per instruction set. The best set that the CPU supports is chosen at the first call;
  * the environment variable QUANTIZE_KERNELS=name forces one.
+ *
+ * On CPUs with AMX, Linux is asked then whether this process may use it (arch_prctl, ARCH_REQ_XCOMP_PERM). If it may,
+ * signals can take 8 KiB more of their stack, and sigaltstack() refuses stacks that are too small for that. With
+ * QUANTIZE_KERNELS=avx512vnni nothing is asked.
  * ------------------------------------------------------------------------------------------------------- */
 
 /* The name of the set in use, "scalar" for example; NULL if QUANTIZE_KERNELS cannot be honoured. */

@@ -33,12 +33,16 @@ PATIENCE = 10  # a mutant may never end: after so many times what a test takes, 
 
 # Where the CPU lacks AVX-512 its kernels cannot run: compiling them would only take time.
 AVX512 = "src/kernels/x86/avx512.c"
-INCLUDED_THERE = ("src/kernels/x86/products_512.h",)
+INCLUDED_THERE = tuple(f"src/kernels/x86/{name}.h" for name in ("few_512", "products_512", "products_amx"))
 NO_AVX512 = (
     '#include "../kernels.h"\n'
     'const struct qz_kernels qz_kernels_avx512 = {.name = "avx512", .needs = QZ_CPU_AVX512};\n'
     'const struct qz_kernels qz_kernels_avx512vnni = {.name = "avx512vnni", .needs = QZ_CPU_AVX512};\n'
+    'const struct qz_kernels qz_kernels_avx512amx = {.name = "avx512amx", .needs = QZ_CPU_AVX512};\n'
 )
+
+# A set that few CPUs have, and what says so: elsewhere its tests run with stand-ins for the instructions.
+AMX, AMX_FLAG = "avx512amx", "amx_int8"
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,13 @@ def problems(mutants: list[Mutant]) -> list[str]:
     return found
 
 
-def has_avx512() -> bool:
+def cpu_has(flag: str) -> bool:
     info = Path("/proc/cpuinfo")
-    return info.exists() and "avx512_vnni" in info.read_text("utf-8", "replace")
+    return info.exists() and flag in info.read_text("utf-8", "replace").split()
+
+
+def has_avx512() -> bool:
+    return cpu_has("avx512_vnni")
 
 
 class Workshop:
@@ -132,18 +140,29 @@ class Workshop:
             for path in (self.tree / folder).rglob("*"):
                 if path.is_file() and str(path.relative_to(self.tree)) not in wanted:
                     path.unlink()
-        flags = "-O1 -fno-var-tracking"
-        options = ["SHARED=OFF", "BENCH=OFF", "PYTHON=ON"]
+        self.configure(self.build, "-O1 -fno-var-tracking", "PYTHON=ON")
+
+    def configure(self, build: Path, flags: str, *more: str) -> None:
         if not self.run(
-            *("cmake", "-G", "Ninja", "-S", self.tree, "-B", self.build, "-DCMAKE_BUILD_TYPE=None"),
+            *("cmake", "-G", "Ninja", "-S", self.tree, "-B", build, "-DCMAKE_BUILD_TYPE=None"),
             *("-DQUANTIZE_WARNINGS=OFF", "-DCMAKE_C_COMPILER=gcc", f"-DCMAKE_C_FLAGS={flags}"),
-            *(f"-DQUANTIZE_BUILD_{option}" for option in options),
+            *(f"-DQUANTIZE_BUILD_{option}" for option in ("SHARED=OFF", "BENCH=OFF", *more)),
             f"-DPython_EXECUTABLE={BIN / 'python'}",
         ):
             sys.exit(f"cmake failed: see {self.folder / 'log'}")
 
-    def built(self, *targets: str) -> bool:
-        return self.run("cmake", "--build", self.build, "--parallel", "1", "--target", *targets)
+    def build_for(self, kernels: str) -> Path:
+        """The build in which tests of a kernel set can run."""
+        if kernels != AMX or cpu_has(AMX_FLAG):
+            return self.build
+        build = self.folder / "stand-ins"
+        if not build.exists():
+            flags = f"-O1 -fno-var-tracking -Wno-psabi -isystem {self.tree}/tests/emulated/avx512"
+            self.configure(build, flags, "FILES=OFF")
+        return build
+
+    def built(self, *targets: str, build: Path | None = None) -> bool:
+        return self.run("cmake", "--build", build or self.build, "--parallel", "1", "--target", *targets)
 
     def passes(self, test: str, seconds: float = 60) -> bool:
         """Builds what a test needs and runs it. What does not compile was not noticed by a test."""
@@ -154,9 +173,10 @@ class Workshop:
             pytest = ("python", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--cases=short")
             return self.run(*pytest, *test.split(" ", 1), timeout=60 + PATIENCE * seconds)
         program, _, kernels = test.partition("/")
-        if not self.built(program):
+        build = self.build_for(kernels)
+        if not self.built(program, build=build):
             raise RuntimeError("does not compile")
-        found = next(path for path in (self.build / "tests").rglob(program) if path.is_file())
+        found = next(path for path in (build / "tests").rglob(program) if path.is_file())
         more = {"QUANTIZE_KERNELS": kernels} if kernels else {}
         return self.run(found, timeout=60 + PATIENCE * seconds, **more)
 

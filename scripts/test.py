@@ -189,7 +189,7 @@ def musl() -> Variant:
 
 
 def wide() -> list[Variant]:
-    """The kernels for AVX-512 where only AVX2 is needed; only tests that compare kernels, and bytes."""
+    """The kernels for AVX-512 and AMX where only AVX2 is needed; only tests of kernels, and of bytes."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return []
     flags = f"-O1 -Wno-psabi -Wno-error=maybe-uninitialized -isystem {ROOT}/tests/emulated/avx512"
@@ -197,7 +197,7 @@ def wide() -> list[Variant]:
     kernels = ("arrays", "conversions", "groups", "matrices", "range")
     others = ("hashes", "columns", "search", "affine", "linear", "nearest")
     tests = (*(f"test_kernels_{kind}" for kind in kernels), *(f"test_{topic}" for topic in others))
-    only = named(tests, "/avx512(vnni)?$")
+    only = named(tests, "/avx512(vnni|amx)?$")
     return [Variant("avx512", "gcc", flags, "None", options, SHORTER, only, targets=" ".join(tests))]
 
 

@@ -3,6 +3,7 @@
  */
 #include "support/program.h"
 
+#include "kernels/kernels.h"
 #include "support/cases.h"
 
 #include <errno.h>
@@ -65,6 +66,102 @@ static void test_kernel_choice(void **state)
         }
     assert_int_equal(QZ_OK, qz_kernels_use(usual));
 }
+
+/* ---- processors ---------------------------------------------------------------------------------------------- */
+
+static int times_asked;
+
+static int may(void)
+{
+    times_asked++;
+    return 1;
+}
+
+static int may_not(void)
+{
+    times_asked++;
+    return 0;
+}
+
+enum {
+    AVX512 = QZ_CPU_AVX2 | QZ_CPU_AVX512,
+    VNNI = AVX512 | QZ_CPU_AVX512VNNI,
+    AMX = VNNI | QZ_CPU_AMX,
+    SAVED = 0x600e6 /* SSE and AVX, mask and 512-bit registers, tiles */
+};
+
+/* Has every bit. */
+static struct qz_x86 made_up(void)
+{
+    struct qz_x86 machine = {.saved = SAVED, .may_use_tiles = may};
+    memset(machine.leaf1, 0xff, sizeof machine.leaf1);
+    memset(machine.leaf7, 0xff, sizeof machine.leaf7);
+    return machine;
+}
+
+/* Without any one bit, what needs it is lost, and what needs that: never less. */
+static void test_processors(void **state)
+{
+    (void)state;
+    static const uint32_t steps[] = {0, QZ_CPU_AVX2, AVX512, VNNI, AMX};
+    static const size_t needed[COUNT(steps)] = {5, 5, 1, 2}; /* bits */
+    size_t lost[COUNT(steps)] = {0};
+    struct qz_x86 machine = made_up();
+    assert_int_equal(qz_x86_features(&machine, ~(uint32_t)0), AMX);
+    for (size_t i = 0; i < 8 * 32; i++) {
+        machine = made_up();
+        (i < 128 ? machine.leaf1 : machine.leaf7)[i / 32 % 4] &= ~((uint32_t)1 << i % 32);
+        uint32_t features = qz_x86_features(&machine, ~(uint32_t)0);
+        size_t step = 0;
+        while (step < COUNT(steps) - 1 && steps[step] != features)
+            step++;
+        assert_int_equal(features, steps[step]);
+        lost[step]++;
+    }
+    for (size_t i = 0; i < COUNT(steps) - 1; i++)
+        assert_int_equal(lost[i], needed[i]);
+    for (unsigned bit = 0; bit < 64; bit++) {
+        machine = made_up();
+        machine.saved &= ~((uint64_t)1 << bit);
+        uint32_t features = qz_x86_features(&machine, ~(uint32_t)0);
+        assert_int_equal(features, !((uint64_t)SAVED >> bit & 1) ? AMX : bit >= 17 ? VNNI : bit >= 5 ? QZ_CPU_AVX2 : 0);
+    }
+}
+
+/* The set that is chosen where there are these features. */
+static const char *best_for(uint32_t features)
+{
+    size_t i = 0;
+    while (qz_kernel_list[i]->needs & ~features)
+        i++;
+    return qz_kernel_list[i]->name;
+}
+
+/* The system is asked for tiles once, and only where a set that needs them is asked for and the processor has them. */
+static void test_tiles(void **state)
+{
+    (void)state;
+    struct qz_x86 machine = made_up();
+    times_asked = 0;
+    assert_int_equal(qz_x86_features(&machine, VNNI), VNNI);
+    assert_int_equal(times_asked, 0);
+    machine.leaf7[3] &= ~((uint32_t)1 << 25);
+    assert_int_equal(qz_x86_features(&machine, AMX), VNNI);
+    assert_int_equal(times_asked, 0);
+    machine = made_up();
+    assert_int_equal(qz_x86_features(&machine, AMX), AMX);
+    assert_int_equal(times_asked, 1);
+    machine.may_use_tiles = may_not;
+    assert_int_equal(qz_x86_features(&machine, AMX), VNNI);
+    assert_int_equal(times_asked, 2);
+#if defined(QZ_HAS_AMX)
+    assert_string_equal(best_for(AMX), "avx512amx");
+    assert_string_equal(best_for(VNNI), "avx512vnni");
+#endif
+    assert_string_equal(best_for(0), "scalar");
+}
+
+/* ---- the environment ----------------------------------------------------------------------------------------- */
 
 /* In a process that has made no choice yet: 0 if the environment's choice is honoured as `wanted` says. */
 static int child_with_environment(const char *wanted)
@@ -218,10 +315,8 @@ int main(int argc, char **argv)
     arguments = argv;
     start_program("test_api");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_kernel_choice),
-        cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_names), cmocka_unit_test(test_kernel_choice), cmocka_unit_test(test_processors),
+        cmocka_unit_test(test_tiles), cmocka_unit_test(test_environment),   cmocka_unit_test(test_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -301,7 +301,8 @@ static void long_rows(void **state)
         struct rng rng = rng_make(5000 + i);
         if (left_out(&rng, 1, 4))
             continue;
-        size_t length = longs[i % COUNT(longs)], other = 1 + rng_below(&rng, 40), count = 1 + rng_below(&rng, 5);
+        size_t length = longs[i % COUNT(longs)], other = 1 + rng_below(&rng, 40),
+               count = 1 + rng_below(&rng, i % 4 ? 5 : 20);
         int columns = rng_below(&rng, 4) == 0;
         qz_scheme scheme = scheme_of(rng_below(&rng, schemes), &rng, rng_below(&rng, 2) == 0, length);
         size_t kind = i / COUNT(longs) % 3;
@@ -543,7 +544,7 @@ static void kernels_agree(void **state)
 
 /* ---- kernels of bytes ---------------------------------------------------------------------------------------- */
 
-enum { SIDE = QZ_SIDE, MOST_ROWS = 11, MOST_BLOCKS = 40 };
+enum { SIDE = QZ_SIDE, MOST_ROWS = 27, MOST_BLOCKS = 40 };
 
 /* Blocks of 16 weights and some rows: random ones, or all of them as large as may be; levels may be the codes, or the
  * codes with the highest bit turned. Rows end where nothing may be touched. */
@@ -563,7 +564,7 @@ static struct guard ends[SIDE + 4];
 static uint8_t *before_end(size_t which, size_t n)
 {
     if (!ends[which].bytes)
-        ends[which] = guard_make(MOST_BLOCKS * BLOCK * SIDE);
+        ends[which] = guard_make((MOST_BLOCKS + 2) * BLOCK * MOST_ROWS);
     return ends[which].bytes + ends[which].size - n;
 }
 

@@ -10,7 +10,7 @@ def kernels() -> str:
     """Name the set of inner loops in use, "avx2" for example.
 
     The best one that the CPU supports is chosen, unless the environment variable ``QUANTIZE_KERNELS`` names
-    another.
+    another. For "avx512amx" Linux is asked for permission once; without it, "avx512vnni" is chosen.
 
     Returns
     -------

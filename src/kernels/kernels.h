@@ -22,7 +22,8 @@ enum {
     QZ_CPU_AVX512 = 1 << 1,     /* AVX-512 F, CD, BW, DQ, VL, VBMI */
     QZ_CPU_NEON = 1 << 2,       /* AArch64 */
     QZ_CPU_AVX512VNNI = 1 << 3, /* AVX-512 VNNI */
-    QZ_CPU_DOTPROD = 1 << 4     /* AArch64 with FEAT_DotProd */
+    QZ_CPU_DOTPROD = 1 << 4,    /* AArch64 with FEAT_DotProd */
+    QZ_CPU_AMX = 1 << 5         /* AMX for bytes, which the system lets this process use */
 };
 
 /*
@@ -760,6 +761,7 @@ extern const struct qz_kernels qz_kernels_scalar;
 extern const struct qz_kernels qz_kernels_avx2;
 extern const struct qz_kernels qz_kernels_avx512;
 extern const struct qz_kernels qz_kernels_avx512vnni;
+extern const struct qz_kernels qz_kernels_avx512amx;
 extern const struct qz_kernels qz_kernels_neon;
 extern const struct qz_kernels qz_kernels_neondot;
 
@@ -769,8 +771,23 @@ extern const struct qz_kernels qz_kernels_neondot;
 #define QZ_HAS_DOTPROD
 #endif
 
-/* QZ_CPU_ bits of this machine. */
-uint32_t qz_cpu_features(void);
+/* Whether the compiler knows the instructions of AMX, and there is a system that can be asked for them. */
+#if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define QZ_HAS_AMX
+#endif
+
+/* What an x86-64 processor and its system say about themselves. */
+struct qz_x86 {
+    uint32_t leaf1[4], leaf7[4]; /* what CPUID returns: eax, ebx, ecx, edx */
+    uint64_t saved;              /* XCR0: which registers the system saves */
+    int (*may_use_tiles)(void);  /* asks the system; called only where the rest is there */
+};
+
+/* QZ_CPU_ bits of such a machine; of those in `wanted` alone, so that tiles are not asked for without need. */
+uint32_t qz_x86_features(const struct qz_x86 *machine, uint32_t wanted);
+
+/* Which of these QZ_CPU_ bits this machine has. */
+uint32_t qz_cpu_features(uint32_t wanted);
 
 /* The set in use, or NULL if QUANTIZE_KERNELS cannot be honoured. */
 const struct qz_kernels *qz_kernels_active(void);

@@ -20,7 +20,7 @@ static inline void choose_sets(void)
     const char *forced = getenv("QUANTIZE_KERNELS");
     for (size_t i = 0; qz_kernel_list[i] && set_count < SETS_MOST; i++) {
         const struct qz_kernels *set = qz_kernel_list[i];
-        if (set->needs & ~qz_cpu_features())
+        if (qz_cpu_features(set->needs) != set->needs)
             printf("not tested: %s, which this CPU lacks\n", set->name);
         else if (!forced || !*forced || strcmp(forced, set->name) == 0)
             sets[set_count++] = set;

@@ -606,6 +606,14 @@ static TARGET inline void stream_line(char *to, const char *from)
 #include "few_512.h"
 #include "products_256.h"
 #include "products_512.h"
+#if defined(QZ_HAS_AMX)
+#include "products_amx.h"
+#define amx_levels       vnni_levels
+#define amx_packed       vnni_packed
+#define amx_beside       vnni_beside
+#define amx_fixed        vnni_fixed
+#define amx_fixed_affine vnni_fixed_affine
+#endif
 
 /* The words of signs_template.h. */
 enum { SIGN_LANES = 64 };
@@ -688,6 +696,10 @@ INLINE VI vw_part(VW w, size_t i)
 const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512, product, products_few);
 const struct qz_kernels qz_kernels_avx512vnni =
     QZ_KERNEL_TABLE("avx512vnni", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI, vnni, products_few);
+#if defined(QZ_HAS_AMX)
+const struct qz_kernels qz_kernels_avx512amx =
+    QZ_KERNEL_TABLE("avx512amx", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI | QZ_CPU_AMX, amx, products_few);
+#endif
 
 #else
 typedef int qz_no_avx512; /* a translation unit must not be empty */

@@ -1,6 +1,6 @@
 /*
- * AVX-512 for processors that have AVX2 only: stands in for the compiler's <immintrin.h>, so that the kernels for
- * AVX-512 can be built and tested there. It has the intrinsics that they use, by those of AVX2 where each half of a
+ * AVX-512 and AMX for processors that have AVX2 only: stands in for the compiler's <immintrin.h>, so that the kernels
+ * for them can be built and tested there. It has the intrinsics that they use, by those of AVX2 where each half of a
  * vector or each 128-bit lane is worked on by itself, else element by element, as Intel's manual describes them.
  *
  * What is tested is the source of these kernels, not what a compiler makes of it for AVX-512. One that uses another
@@ -18,6 +18,7 @@
 #define target(features)  target("avx2,fma,f16c,popcnt")
 #define QZ_CPU_AVX512     QZ_CPU_AVX2
 #define QZ_CPU_AVX512VNNI QZ_CPU_AVX2
+#define QZ_CPU_AMX        QZ_CPU_AVX2
 
 /* Without registers as wide, inlining all of a kernel takes compilers minutes. */
 #define always_inline unused
@@ -395,6 +396,100 @@ STAND_IN __m512i stand_in_dpbusd(__m512i sums, __m512i a, __m512i b)
 
 /* The same for 16 bits, two products for each sum. */
 #define _mm512_dpwssd_epi32(sums, a, b) _mm512_add_epi32(sums, _mm512_madd_epi16(a, b))
+
+/* ---- tiles -------------------------------------------------------------------------------------------------- */
+
+/* Eight tiles of up to 16 rows of 64 bytes, as they are configured; an instruction that the processor would refuse ends
+ * the program, and so does a configuration that the last user has left behind. What is beyond the configured rows and
+ * bytes is 0. */
+struct stand_in_tiles {
+    uint8_t configured, unused[15];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+    union {
+        uint8_t u8[64];
+        int8_t i8[64];
+        uint32_t u32[16];
+    } row[8][16];
+};
+
+static _Thread_local struct stand_in_tiles stand_in_tiles;
+
+STAND_IN void stand_in_need(int right)
+{
+    if (!right)
+        __builtin_trap();
+}
+
+STAND_IN void stand_in_loadconfig(const void *config)
+{
+    struct stand_in_tiles *tiles = &stand_in_tiles;
+    stand_in_need(!tiles->configured);
+    memset(tiles, 0, sizeof *tiles);
+    memcpy(tiles, config, 64);
+    stand_in_need(tiles->configured == 1);
+    for (size_t i = 0; i < 15; i++)
+        stand_in_need(tiles->unused[i] == 0);
+    for (size_t t = 0; t < 16; t++) {
+        stand_in_need(t < 8 ? tiles->rows[t] <= 16 && tiles->bytes[t] <= 64 : !tiles->rows[t] && !tiles->bytes[t]);
+        stand_in_need(!tiles->rows[t] == !tiles->bytes[t]);
+    }
+}
+
+STAND_IN void stand_in_tile_loadd(int t, const void *from, ptrdiff_t apart)
+{
+    struct stand_in_tiles *tiles = &stand_in_tiles;
+    stand_in_need(tiles->configured && tiles->rows[t]);
+    memset(tiles->row[t], 0, sizeof tiles->row[t]);
+    for (ptrdiff_t r = 0; r < tiles->rows[t]; r++)
+        memcpy(&tiles->row[t][r], (const char *)from + r * apart, tiles->bytes[t]);
+}
+
+STAND_IN void stand_in_tile_stored(int t, void *to, ptrdiff_t apart)
+{
+    const struct stand_in_tiles *tiles = &stand_in_tiles;
+    stand_in_need(tiles->configured && tiles->rows[t]);
+    for (ptrdiff_t r = 0; r < tiles->rows[t]; r++)
+        memcpy((char *)to + r * apart, &tiles->row[t][r], tiles->bytes[t]);
+}
+
+STAND_IN void stand_in_tile_zero(int t)
+{
+    stand_in_need(stand_in_tiles.configured && stand_in_tiles.rows[t]);
+    memset(stand_in_tiles.row[t], 0, sizeof stand_in_tiles.row[t]);
+}
+
+/* Products of a signed and an unsigned byte, four of them for each sum. */
+STAND_IN void stand_in_dpbsud(int sums, int a, int b)
+{
+    struct stand_in_tiles *tiles = &stand_in_tiles;
+    stand_in_need(tiles->configured && sums != a && sums != b && a != b);
+    stand_in_need(tiles->rows[sums] && tiles->rows[sums] == tiles->rows[a]);
+    stand_in_need(tiles->bytes[sums] == tiles->bytes[b] && tiles->bytes[sums] % 4 == 0);
+    stand_in_need(tiles->bytes[a] == 4 * tiles->rows[b]);
+    for (size_t r = 0; r < tiles->rows[sums]; r++)
+        for (size_t k = 0; k < tiles->bytes[a]; k++)
+            for (size_t n = 0; n < tiles->bytes[sums] / 4u; n++)
+                tiles->row[sums][r].u32[n] +=
+                    (uint32_t)((int32_t)tiles->row[a][r].i8[k] * (int32_t)tiles->row[b][k / 4].u8[4 * n + k % 4]);
+}
+
+STAND_IN void stand_in_tile_release(void)
+{
+    stand_in_need(stand_in_tiles.configured);
+    memset(&stand_in_tiles, 0, sizeof stand_in_tiles);
+}
+
+#undef _tile_loadd
+#undef _tile_stored
+#undef _tile_zero
+#undef _tile_dpbsud
+#define _tile_loadconfig(config)    stand_in_loadconfig(config)
+#define _tile_loadd(t, from, apart) stand_in_tile_loadd(t, from, (ptrdiff_t)(apart))
+#define _tile_stored(t, to, apart)  stand_in_tile_stored(t, to, (ptrdiff_t)(apart))
+#define _tile_zero                  stand_in_tile_zero
+#define _tile_dpbsud                stand_in_dpbsud
+#define _tile_release               stand_in_tile_release
 
 /* ---- bits of three, ranges, bits from places ----------------------------------------------------------------- */
 
