@@ -28,6 +28,9 @@ const struct qz_kernels *const qz_kernel_list[] = {
     &qz_kernels_avx512,     /* without VNNI */
     &qz_kernels_avx2,
 #elif defined(__AARCH64EL__) && defined(__ARM_NEON)
+#if defined(QZ_HAS_I8MM)
+    &qz_kernels_neoni8mm,
+#endif
 #if defined(QZ_HAS_DOTPROD)
     &qz_kernels_neondot,
 #endif
@@ -132,9 +135,24 @@ static int has_dotprod(void)
 #endif
 }
 
+static int has_i8mm(void)
+{
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+    return 1;
+#elif defined(__linux__)
+    enum { I8MM = 1 << 13 }; /* HWCAP2_I8MM, which older headers lack */
+    return (getauxval(AT_HWCAP2) & I8MM) != 0;
+#else
+    return 0;
+#endif
+}
+
 uint32_t qz_cpu_features(uint32_t wanted)
 {
-    return wanted & (QZ_CPU_NEON | (has_dotprod() ? QZ_CPU_DOTPROD : 0u)); /* NEON is part of the base architecture */
+    uint32_t features = QZ_CPU_NEON; /* which is part of the base architecture */
+    features |= has_dotprod() ? QZ_CPU_DOTPROD : 0u;
+    features |= has_i8mm() ? QZ_CPU_I8MM : 0u;
+    return wanted & features;
 }
 
 #else

@@ -23,7 +23,8 @@ enum {
     QZ_CPU_NEON = 1 << 2,       /* AArch64 */
     QZ_CPU_AVX512VNNI = 1 << 3, /* AVX-512 VNNI */
     QZ_CPU_DOTPROD = 1 << 4,    /* AArch64 with FEAT_DotProd */
-    QZ_CPU_AMX = 1 << 5         /* AMX for bytes, which the system lets this process use */
+    QZ_CPU_AMX = 1 << 5,        /* AMX for bytes, which the system lets this process use */
+    QZ_CPU_I8MM = 1 << 6        /* AArch64 with FEAT_I8MM */
 };
 
 /*
@@ -764,11 +765,18 @@ extern const struct qz_kernels qz_kernels_avx512vnni;
 extern const struct qz_kernels qz_kernels_avx512amx;
 extern const struct qz_kernels qz_kernels_neon;
 extern const struct qz_kernels qz_kernels_neondot;
+extern const struct qz_kernels qz_kernels_neoni8mm;
 
 /* Whether the compiler lets single functions use dotprod; older ones want it asked for with a flag. */
 #if defined(__AARCH64EL__) && defined(__ARM_NEON) &&                                                                   \
     (defined(__ARM_FEATURE_DOTPROD) || (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 8))
 #define QZ_HAS_DOTPROD
+#endif
+
+/* The same for i8mm. */
+#if defined(QZ_HAS_DOTPROD) &&                                                                                         \
+    (defined(__ARM_FEATURE_MATMUL_INT8) || (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 10))
+#define QZ_HAS_I8MM
 #endif
 
 /* Whether the compiler knows the instructions of AMX, and there is a system that can be asked for them. */

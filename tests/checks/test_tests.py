@@ -35,7 +35,7 @@ def test_mutants_name_tests() -> None:
                 named |= set(entry.get("tests", []))
     assert len(named) > 20
     known = {f"tests/{name}" for name in FILES}
-    sets = {"scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot"}
+    sets = {"scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", "neoni8mm"}
 
     def exists(test: str) -> bool:
         program, _, kernels = test.partition("/")

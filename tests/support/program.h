@@ -58,7 +58,8 @@ static inline void need_kernels(void)
     if (qz_kernels())
         return;
     const char *wanted = getenv("QUANTIZE_KERNELS");
-    static const char *const known[] = {"scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot"};
+    static const char *const known[] = {"scalar",    "avx2", "avx512",  "avx512vnni",
+                                        "avx512amx", "neon", "neondot", "neoni8mm"};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (wanted && strcmp(wanted, known[i]) == 0) {
             printf("skipped: kernel set %s is not available here\n", wanted);

@@ -470,6 +470,14 @@ INLINE VI vw_part(VW w, size_t i)
 #define dotprod_fixed        product_fixed
 #define dotprod_fixed_affine product_fixed_affine
 #endif
+#if defined(QZ_HAS_I8MM)
+#include "products_i8mm.h"
+#define i8mm_levels       dotprod_levels
+#define i8mm_packed       dotprod_packed
+#define i8mm_beside       dotprod_beside
+#define i8mm_fixed        dotprod_fixed
+#define i8mm_fixed_affine dotprod_fixed_affine
+#endif
 
 #include "../affine_template.h"
 #include "../input_template.h"
@@ -500,6 +508,10 @@ INLINE VI vs_dot(VI sum, VI x, VI y)
 const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product, NULL);
 #if defined(QZ_HAS_DOTPROD)
 const struct qz_kernels qz_kernels_neondot = QZ_KERNEL_TABLE("neondot", QZ_CPU_NEON | QZ_CPU_DOTPROD, dotprod, NULL);
+#endif
+#if defined(QZ_HAS_I8MM)
+const struct qz_kernels qz_kernels_neoni8mm =
+    QZ_KERNEL_TABLE("neoni8mm", QZ_CPU_NEON | QZ_CPU_DOTPROD | QZ_CPU_I8MM, i8mm, NULL);
 #endif
 
 #else
