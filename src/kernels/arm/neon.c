@@ -474,7 +474,6 @@ INLINE VI vw_part(VW w, size_t i)
 #include "products_i8mm.h"
 #define i8mm_levels       dotprod_levels
 #define i8mm_packed       dotprod_packed
-#define i8mm_beside       dotprod_beside
 #define i8mm_fixed        dotprod_fixed
 #define i8mm_fixed_affine dotprod_fixed_affine
 #endif
