@@ -81,17 +81,6 @@ static void finish(struct errors *total)
         total->error = DBL_MIN;
 }
 
-/* The first value that is NaN or infinite, and how many there are. */
-static void locate_nonfinite(const qz_matrix *matrix, qz_detail *found)
-{
-    for (uint64_t r = 0; r < matrix->rows; r++)
-        for (uint64_t c = 0; c < matrix->cols; c++) {
-            double x = qz_matrix_value(matrix, r, c);
-            if (!qz_is_finite_f64(x))
-                qz_note_wrong(found, r * matrix->cols + c, x);
-        }
-}
-
 static void compare_step(void *context, struct findings *found, const struct qz_tile *tile)
 {
     const struct comparison *compare = context;
@@ -138,7 +127,7 @@ static qz_result compare_all(struct comparison *compare, const qz_matrix *a, qz_
     qz_operation_cut(&compare->operation, 0);
     qz_operation_run(&compare->operation, compare_area, compare, pool, &total);
     if (total.nonfinite) {
-        locate_nonfinite(a, found);
+        qz_locate_wrong(a, qz_is_finite_f64, found);
         return QZ_ERROR_NONFINITE;
     }
     finish(&total.errors);
@@ -191,7 +180,7 @@ static QZ_NOINLINE qz_result compare_matrices(const qz_matrix *a, const qz_matri
     qz_operation_of_floats(&compare.operation, kernels, a);
     qz_result result = compare_all(&compare, a, pool, stats, &found);
     if (result != QZ_OK && found.count == 0)
-        locate_nonfinite(b, &found);
+        qz_locate_wrong(b, qz_is_finite_f64, &found);
     if (result != QZ_OK && detail)
         *detail = found;
     return result;

@@ -13,18 +13,9 @@
 
 #include <math.h>
 
-/* First weight that may not be, in row-major order. */
-static qz_result locate_weight(const qz_matrix *weights, qz_detail *detail)
+static int is_weight(double w)
 {
-    if (detail)
-        detail->count = 0;
-    for (uint64_t r = 0; r < weights->rows; r++)
-        for (uint64_t c = 0; c < weights->cols; c++) {
-            double w = qz_matrix_value(weights, r, c);
-            if (!(w >= 0.0 && w < 0x1.ffffffp127))
-                qz_note_wrong(detail, r * weights->cols + c, w);
-        }
-    return QZ_ERROR_WEIGHT;
+    return w >= 0.0 && w < 0x1.ffffffp127;
 }
 
 /* Parts of rows are divided where neither a byte nor the columns of a super scale are. */
@@ -118,8 +109,10 @@ static QZ_NOINLINE qz_result encode(const qz_scheme *scheme, const qz_matrix *sr
         return QZ_ERROR_STOPPED;
     if (total.nonfinite)
         return qz_locate_unusable(src, options->nonfinite == QZ_CLIP, detail);
-    if (total.bad_weight)
-        return locate_weight(weights, detail);
+    if (total.bad_weight) {
+        qz_locate_wrong(weights, is_weight, detail);
+        return QZ_ERROR_WEIGHT;
+    }
     if (total.bad_group != UINT64_MAX) {
         if (detail) {
             detail->group = total.bad_group;

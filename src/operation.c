@@ -7,21 +7,18 @@
 
 #include <math.h>
 
+/* Whether a number, if it is one, does not become infinite as float32. */
+static int fits_f32(double x)
+{
+    return fabs(x) < 0x1.ffffffp127 || !qz_is_finite_f64(x);
+}
+
 qz_result qz_locate_unusable(const qz_matrix *matrix, int nonfinite_welcome, qz_detail *detail)
 {
-    qz_detail nonfinite = {0}, beyond = {0};
-    for (uint64_t r = 0; r < matrix->rows; r++)
-        for (uint64_t c = 0; c < matrix->cols; c++) {
-            double x = qz_matrix_value(matrix, r, c);
-            qz_detail *found = !qz_is_finite_f64(x) ? &nonfinite : fabs(x) >= 0x1.ffffffp127 ? &beyond : NULL;
-            qz_note_wrong(found, r * matrix->cols + c, x);
-        }
+    qz_detail nonfinite = {0};
+    qz_locate_wrong(matrix, qz_is_finite_f64, &nonfinite);
     int range = nonfinite.count == 0 || nonfinite_welcome;
-    if (detail) {
-        detail->index = range ? beyond.index : nonfinite.index;
-        detail->count = range ? beyond.count : nonfinite.count;
-        detail->value = range ? beyond.value : nonfinite.value;
-    }
+    qz_locate_wrong(matrix, range ? fits_f32 : qz_is_finite_f64, detail);
     return range ? QZ_ERROR_RANGE : QZ_ERROR_NONFINITE;
 }
 

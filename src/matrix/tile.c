@@ -67,6 +67,18 @@ double qz_matrix_value(const qz_matrix *matrix, uint64_t row, uint64_t col)
     return value_at(qz_matrix_at(matrix, row, col), matrix->dtype);
 }
 
+void qz_locate_wrong(const qz_matrix *matrix, int (*is_right)(double), qz_detail *detail)
+{
+    if (detail)
+        detail->count = 0;
+    for (uint64_t r = 0; r < matrix->rows; r++)
+        for (uint64_t c = 0; c < matrix->cols; c++) {
+            double x = qz_matrix_value(matrix, r, c);
+            if (!is_right(x))
+                qz_note_wrong(detail, r * matrix->cols + c, x);
+        }
+}
+
 /* Values are converted so many at a time, while others are fetched. */
 enum { PIECE = 1024 };
 

@@ -57,4 +57,8 @@ int qz_tile_store(const struct qz_kernels *kernels, const qz_matrix *matrix, con
 /* One element as double. */
 double qz_matrix_value(const qz_matrix *matrix, uint64_t row, uint64_t col);
 
+/* A second look at a matrix, in row-major order: how many elements are not right, and which is the first one. `detail`
+ * may be NULL. */
+void qz_locate_wrong(const qz_matrix *matrix, int (*is_right)(double), qz_detail *detail);
+
 #endif
