@@ -87,6 +87,28 @@ static void put_iq4_xs_scales(struct bytes *to, const float *scale)
         put(to, (stored[i] & 15) | (stored[i + 1] & 15) << 4);
 }
 
+/* The codes of fitted values, one a byte: 0..15, symmetric int4 in two's complement. */
+static void reference_codes(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference *fit,
+                            const float *x, size_t n, uint8_t *codes)
+{
+    const struct qz_rule_codes of_values = qz_reference_codes_of(rule, how);
+    for (size_t i = 0; i < n; i++)
+        codes[i] = (uint8_t)((qz_rule_code(&of_values, x[i], fit->by, fit->from) - of_values.offset) & 15);
+}
+
+/* A block by any rule. Returns 0 as qz_reference_fit does. */
+static int reference_block(qz_rule rule, const struct qz_reference_how *how, const float *x, size_t n,
+                           struct qz_reference *fit, uint8_t *codes)
+{
+    struct qz_reference_range range = QZ_REFERENCE_NOTHING;
+    if (qz_reference_searches(rule))
+        return qz_reference_search(rule, x, fit, codes);
+    qz_reference_range(&range, x, n);
+    int fits = qz_reference_fit(rule, how, &range, fit);
+    reference_codes(rule, how, fit, x, n, codes);
+    return fits;
+}
+
 /* The block of ggml that holds these values. */
 static struct bytes ggml_block(qz_rule rule, const float *x)
 {
@@ -96,13 +118,13 @@ static struct bytes ggml_block(qz_rule rule, const float *x)
     size_t n = qz_rule_info(rule)->block;
     if (rule == QZ_RULE_NVFP4) { /* four groups in a block, scales first */
         for (size_t g = 0; g < 4; g++) {
-            assert_true(qz_reference_block(rule, NULL, x + 16 * g, n, &fit, codes + 16 * g));
+            assert_true(reference_block(rule, NULL, x + 16 * g, n, &fit, codes + 16 * g));
             put_e4m3(&block, fit.scale[0]);
         }
         put_halves(&block, codes, 64, 16, 0);
         return block;
     }
-    assert_true(qz_reference_block(rule, NULL, x, n, &fit, codes));
+    assert_true(reference_block(rule, NULL, x, n, &fit, codes));
     switch (rule) {
     case QZ_RULE_Q4_0:
         put_half(&block, fit.scale[0]);
@@ -341,7 +363,7 @@ static void test_last_trial(void **state)
     uint8_t codes[MOST];
     for (size_t i = 0; i < MOST; i++)
         x[i] = (float)sixteenths[i % 32] / 16.0f;
-    assert_true(qz_reference_block(QZ_RULE_Q4_K, NULL, x, MOST, &fit, codes));
+    assert_true(reference_block(QZ_RULE_Q4_K, NULL, x, MOST, &fit, codes));
     assert_float(fit.super[0], 0x1.d08p-9f);
     assert_float(fit.scale[7], 63);
     assert_memory_equal(codes, expected, 32);
@@ -355,7 +377,7 @@ static struct qz_reference group(qz_rule rule, const float *x, size_t n, uint8_t
 {
     struct qz_reference_how how = {QZ_F32, qz_reference_divisor(8, QZ_F32), 0, QZ_F32};
     struct qz_reference fit;
-    assert_true(qz_reference_block(rule, &how, x, n, &fit, codes));
+    assert_true(reference_block(rule, &how, x, n, &fit, codes));
     return fit;
 }
 
@@ -402,10 +424,10 @@ static void test_matmulnbits(void **state)
      * bfloat16 it is rounded when the codes have been made. */
     static const float close[2] = {1003.0f, -438.9f};
     struct qz_reference_how half = {QZ_F16, 0, 0, QZ_F32}, brain = {QZ_BF16, 0, 0, QZ_F32};
-    assert_true(qz_reference_block(QZ_RULE_MATMULNBITS, &half, close, 2, &fit, codes));
+    assert_true(reference_block(QZ_RULE_MATMULNBITS, &half, close, 2, &fit, codes));
     assert_float(fit.scale[0], -125.375f);
     assert_int_equal(codes[1], 4);
-    assert_true(qz_reference_block(QZ_RULE_MATMULNBITS, &brain, close, 2, &fit, codes));
+    assert_true(reference_block(QZ_RULE_MATMULNBITS, &brain, close, 2, &fit, codes));
     assert_float(fit.scale[0], -125.5f);
     assert_int_equal(codes[1], 4);
 }
@@ -455,9 +477,9 @@ static void test_bitsandbytes(void **state)
     struct qz_reference_how last = {QZ_F32, 0, 1, QZ_F32};
     group(QZ_RULE_BNB_NF4, decisive, 2, codes);
     assert_int_equal(codes[1], 1);
-    assert_true(qz_reference_block(QZ_RULE_BNB_NF4, &last, decisive, 2, &fit, codes));
+    assert_true(reference_block(QZ_RULE_BNB_NF4, &last, decisive, 2, &fit, codes));
     assert_int_equal(codes[1], 2);
-    assert_true(qz_reference_block(QZ_RULE_BNB_NF4, &last, zeros, 4, &fit, codes));
+    assert_true(reference_block(QZ_RULE_BNB_NF4, &last, zeros, 4, &fit, codes));
     assert_float(fit.scale[0], 1e-38f);
 }
 
@@ -480,10 +502,10 @@ static void test_compressed_tensors(void **state)
     } types[] = {{QZ_F32, 0x1p-23f}, {QZ_F16, 0x1p-10f}, {QZ_BF16, 0x1p-7f}};
     for (size_t t = 0; t < COUNT(types); t++) {
         struct qz_reference_how how = {types[t].dtype, 0, 0, QZ_F32};
-        assert_true(qz_reference_block(QZ_RULE_COMPRESSED_TENSORS, &how, zeros, 4, &fit, codes));
+        assert_true(reference_block(QZ_RULE_COMPRESSED_TENSORS, &how, zeros, 4, &fit, codes));
         assert_float(fit.scale[0], types[t].epsilon);
         assert_pairs(codes, 4, 0, "0000");
-        assert_true(qz_reference_block(QZ_RULE_COMPRESSED_TENSORS_ZERO, &how, zeros, 4, &fit, codes));
+        assert_true(reference_block(QZ_RULE_COMPRESSED_TENSORS_ZERO, &how, zeros, 4, &fit, codes));
         assert_float(fit.scale[0], types[t].epsilon);
         assert_float(fit.zero[0], 8);
         assert_pairs(codes, 4, 0, "8888");
@@ -492,10 +514,10 @@ static void test_compressed_tensors(void **state)
     /* In bfloat16, 1.3828125 / 0.18457 is 7.5. */
     static const float brain[2] = {-1.3828125f, -1.3828125f};
     struct qz_reference_how how = {QZ_BF16, 0, 0, QZ_F32};
-    assert_true(qz_reference_block(QZ_RULE_COMPRESSED_TENSORS, &how, brain, 2, &fit, codes));
+    assert_true(reference_block(QZ_RULE_COMPRESSED_TENSORS, &how, brain, 2, &fit, codes));
     assert_pairs(codes, 2, 8, "11");
     how.weights = QZ_BF16;
-    assert_true(qz_reference_block(QZ_RULE_COMPRESSED_TENSORS, &how, brain, 2, &fit, codes));
+    assert_true(reference_block(QZ_RULE_COMPRESSED_TENSORS, &how, brain, 2, &fit, codes));
     assert_pairs(codes, 2, 8, "00");
 
     assert_float(qz_reference_divisor(8, QZ_F32), 336);
@@ -622,7 +644,7 @@ static void test_meaning(void **state)
             fill_floats(&rng, DATA_NORMAL, x, n);
             struct qz_reference_how how = {QZ_F16, qz_reference_divisor(4, QZ_F32), 0, QZ_F32};
             struct qz_reference fit;
-            assert_true(qz_reference_block(rule, &how, x, n, &fit, codes));
+            assert_true(reference_block(rule, &how, x, n, &fit, codes));
             for (size_t i = 0; i < n; i++) {
                 double off = (double)x[i] - decoded(rule, &fit, codes, i);
                 signal += (double)x[i] * (double)x[i];
@@ -656,7 +678,7 @@ static void test_any_values(void **state)
         struct qz_reference_how how = {dtypes[rng_below(&rng, 3)], qz_reference_divisor(largest, weights),
                                        (int)rng_below(&rng, 2), weights};
         struct qz_reference fit, second;
-        int fits = qz_reference_block(rule, &how, x, n, &fit, codes),
+        int fits = reference_block(rule, &how, x, n, &fit, codes),
             finite = isfinite(fit.super[0]) && isfinite(fit.super[1]);
         for (int g = 0; g < QZ_REFERENCE_GROUPS; g++)
             finite = finite && isfinite(fit.scale[g]) && isfinite(fit.zero[g]);
@@ -671,8 +693,8 @@ static void test_any_values(void **state)
         qz_reference_range(&range, x, cut);
         qz_reference_range(&range, x + cut, n - cut);
         assert_int_equal(qz_reference_fit(rule, &how, &range, &second), fits);
-        qz_reference_codes(rule, &how, &second, x, cut, again);
-        qz_reference_codes(rule, &how, &second, x + cut, n - cut, again + cut);
+        reference_codes(rule, &how, &second, x, cut, again);
+        reference_codes(rule, &how, &second, x + cut, n - cut, again + cut);
         assert_memory_equal(again, codes, n);
         assert_memory_equal(second.scale, fit.scale, sizeof fit.scale);
         assert_memory_equal(second.zero, fit.zero, sizeof fit.zero);
@@ -726,7 +748,7 @@ static void test_sums(void **state)
             fill_floats(&rng, (enum data_kind)(t % DATA_KINDS), x, n);
             struct qz_reference_how how = {dtypes[t % 3], qz_reference_divisor(4, QZ_F32), t % 2, dtypes[t / 6 % 3]};
             struct qz_reference fit;
-            if (!qz_reference_block(rule, &how, x, n, &fit, codes))
+            if (!reference_block(rule, &how, x, n, &fit, codes))
                 continue;
             sum = add_bytes(sum, codes, n);
             for (int g = 0; g < QZ_REFERENCE_GROUPS; g++) { /* in any byte order */
@@ -760,7 +782,7 @@ static void test_ends(void **state)
                     x[i] = sign == 0 ? sizes[s] : sign == 1 ? -sizes[s] : i % 2 ? sizes[s] : -sizes[s];
                 struct qz_reference_how half = {QZ_F16, 1, 0, QZ_F32};
                 struct qz_reference fit;
-                int fits = qz_reference_block(rule, &half, x, n, &fit, codes);
+                int fits = reference_block(rule, &half, x, n, &fit, codes);
                 if (sizes[s] <= 1 && rule != QZ_RULE_MXFP4) /* whose exponent wraps around to NaN at 2^-126 */
                     assert_true(fits);
                 if (sizes[s] >= 1e30f && info->scale_dtype == 0 && (rule != QZ_RULE_AWQ || sign == 2))

@@ -135,10 +135,6 @@ struct qz_stored {
 /* What the sixteen values are, as far as it decides which instructions find them. */
 enum { QZ_UNSIGNED, QZ_SIGNED, QZ_ANY_VALUES };
 
-static inline int qz_form(const struct qz_grid *grid)
-{
-    return !grid->uniform ? QZ_ANY_VALUES : grid->value[8] < 0 ? QZ_SIGNED : QZ_UNSIGNED;
-}
 /* Groups that are searched side by side: element k of group l is v[QZ_BLOCK * k + l]. */
 enum { QZ_CANDIDATES = 24 };
 

@@ -684,25 +684,9 @@ struct qz_rule_codes qz_reference_codes_of(qz_rule rule, const struct qz_referen
     return codes;
 }
 
-void qz_reference_codes(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference *fit,
-                        const float *x, size_t n, uint8_t *codes)
+int qz_reference_search(qz_rule rule, const float *x, struct qz_reference *fit, uint8_t *codes)
 {
-    const struct qz_rule_codes of_values = qz_reference_codes_of(rule, how);
-    for (size_t i = 0; i < n; i++)
-        codes[i] = (uint8_t)((qz_rule_code(&of_values, x[i], fit->by, fit->from) - of_values.offset) & 15);
-}
-
-int qz_reference_block(qz_rule rule, const struct qz_reference_how *how, const float *x, size_t n,
-                       struct qz_reference *fit, uint8_t *codes)
-{
-    if (rules[rule].block) {
-        *fit = unfitted;
-        rules[rule].block(x, fit, codes);
-        return is_finite(fit);
-    }
-    struct qz_reference_range range = QZ_REFERENCE_NOTHING;
-    qz_reference_range(&range, x, n);
-    int fits = qz_reference_fit(rule, how, &range, fit);
-    qz_reference_codes(rule, how, fit, x, n, codes);
-    return fits;
+    *fit = unfitted;
+    rules[rule].block(x, fit, codes);
+    return is_finite(fit);
 }

@@ -4,7 +4,7 @@
  * Method QZ_REFERENCE uses them to make exactly the codes, scales and zeros that the other tool would write, also for
  * ties and special cases. There are two kinds of rules. Most look at the range of a group and then at each value by
  * itself, so long groups can be passed in pieces, by the three steps below. The three rules that search (IQ4_NL, Q4_K,
- * IQ4_XS) need their block of 32 or 256 values at once. qz_reference_block() serves both kinds.
+ * IQ4_XS) need their block of 32 or 256 values at once. qz_reference_search() is for these.
  *
  * All values must be finite.
  */
@@ -98,12 +98,8 @@ int qz_reference_searches(qz_rule rule);
 /* How values of fitted groups become codes. */
 struct qz_rule_codes qz_reference_codes_of(qz_rule rule, const struct qz_reference_how *how);
 
-/* These codes, one a byte: 0..15, symmetric int4 in two's complement. */
-void qz_reference_codes(qz_rule rule, const struct qz_reference_how *how, const struct qz_reference *fit,
-                        const float *x, size_t n, uint8_t *codes);
-
-/* All of this for a block: any rule, n as qz_rule_info says. Returns 0 as qz_reference_fit does. */
-int qz_reference_block(qz_rule rule, const struct qz_reference_how *how, const float *x, size_t n,
-                       struct qz_reference *fit, uint8_t *codes);
+/* The numbers and codes of a block, as long as qz_rule_info says, by a rule that searches. Codes are 0..15, one a byte.
+ * Returns 0 as qz_reference_fit does. */
+int qz_reference_search(qz_rule rule, const float *x, struct qz_reference *fit, uint8_t *codes);
 
 #endif

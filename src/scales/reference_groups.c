@@ -141,7 +141,7 @@ static void groups_by_search(const struct qz_encoder *encoder, const struct run 
     size_t block = qz_rule_info(encoder->reference)->block, together = block / (size_t)view->group_size;
     for (size_t g = 0, start = 0; start < n; g += together, start += block) {
         struct qz_reference fit;
-        (void)qz_reference_block(encoder->reference, &encoder->how, x + start, block, &fit, single + start);
+        (void)qz_reference_search(encoder->reference, x + start, &fit, single + start);
         struct place place = qz_group_place(view, run, groups->count, g);
         if (together > 1)
             qz_store_super(view, place.row, place.group, fit.super);

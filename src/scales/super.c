@@ -626,10 +626,9 @@ static int by_reference(const struct stretch *s, float super[2], float *scale, f
     if (!(offsets || iq4) || s->n != QZ_REFERENCE_VALUES || s->count != QZ_REFERENCE_GROUPS ||
         view->super_dtype != QZ_F16)
         return 0;
-    struct qz_reference_how how = {0};
     struct qz_reference fit;
     uint8_t codes[QZ_REFERENCE_VALUES];
-    if (!qz_reference_block(offsets ? QZ_RULE_Q4_K : QZ_RULE_IQ4_XS, &how, s->x, s->n, &fit, codes))
+    if (!qz_reference_search(offsets ? QZ_RULE_Q4_K : QZ_RULE_IQ4_XS, s->x, &fit, codes))
         return 0;
     super[0] = fit.super[0];
     super[1] = offsets ? fit.super[1] : 0.0f;
