@@ -8,8 +8,9 @@
 
 enum {
     GROUPS = QZ_NUMBERS_DEPTH / QZ_LEVELS,
-    PAIR = 2 * QZ_SIDE,             /* weights that are multiplied together */
-    SOME_ROWS = 2 * QZ_PRODUCT_ROWS /* so many sums of QZ_PANEL_WEIGHTS weights need no memory of their own */
+    PAIR = QZ_PRODUCT_SIDES * QZ_SIDE, /* weights that are multiplied together */
+    LINE = 64,                         /* bytes of memory: vectors of sums do not cross it */
+    SOME_ROWS = 2 * QZ_PRODUCT_ROWS    /* so many sums of QZ_PANEL_WEIGHTS weights need no memory of their own */
 };
 
 /* Sixteen weights of a panel; element k of weight c is at [k * QZ_SIDE + c]. */
@@ -317,13 +318,14 @@ void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t 
                        uint64_t n, const struct qz_outputs *outputs)
 {
     _Alignas(64) float few[SOME_ROWS * QZ_PANEL_WEIGHTS];
-    float *room = x->count > SOME_ROWS ? malloc(x->count * QZ_PANEL_WEIGHTS * sizeof *room) : NULL;
-    const size_t most = room ? x->count : SOME_ROWS;
+    void *own = x->count > SOME_ROWS ? malloc(x->count * QZ_PANEL_WEIGHTS * sizeof *few + LINE) : NULL;
+    float *room = own ? (float *)(void *)(((uintptr_t)own + LINE - 1) / LINE * LINE) : few;
+    const size_t most = own ? x->count : SOME_ROWS;
     for (size_t r = 0; r < x->count; r += most) {
         const struct qz_panel_rows some = {x->value + (ptrdiff_t)r * x->pitch, x->pitch, qz_least(most, x->count - r),
                                            x->together};
         const struct qz_outputs to = {place_of(outputs, r, 0), outputs->rows_apart, outputs->apart};
-        add_panels(weights, first, count, &some, n, room ? room : few, &to);
+        add_panels(weights, first, count, &some, n, room, &to);
     }
-    free(room);
+    free(own);
 }

@@ -396,7 +396,7 @@ struct qz_reach {
  * has of each eight elements the four even ones first; so it is with levels, where of each four elements those of one
  * weight follow those of another.
  */
-enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64, QZ_PRODUCT_ROWS = 12, QZ_STORED_GROUPS = 8 };
+enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64, QZ_PRODUCT_ROWS = 12, QZ_PRODUCT_SIDES = 2, QZ_STORED_GROUPS = 8 };
 
 struct qz_side {
     size_t blocks;             /* QZ_TILE / QZ_LEVELS at most */
@@ -500,8 +500,8 @@ struct qz_kernels {
 
     /* Adds to sum[(r * sides + s) * QZ_SIDE + c] the product of row r of x, of which element k is x[k * rows + r], and
      * weight c of side s, whose element k is w[s * w_pitch + k * QZ_SIDE + c]: of each QZ_PRODUCT_CHAIN elements a sum that
-     * begins with 0 and grows by x * w, fused, in order, is added to it. QZ_PRODUCT_ROWS rows at most. Elements of the rows
-     * that come next are `ahead` floats from these, if there are such rows. */
+     * begins with 0 and grows by x * w, fused, in order, is added to it. QZ_PRODUCT_ROWS rows and QZ_PRODUCT_SIDES sides
+     * at most. Elements of the rows that come next are `ahead` floats from these, if there are such rows. */
     void (*products)(const float *x, size_t rows, size_t ahead, const float *w, size_t w_pitch, size_t sides, size_t n,
                      float *sum);
 
