@@ -512,6 +512,10 @@ struct qz_kernels {
      * them first is as fast. */
     void (*products_few)(const struct qz_few *few, const float *x, ptrdiff_t x_pitch, size_t rows, float *sum);
 
+    /* The values of any blocks of such weights: w[k * QZ_SIDE + c] of element k of weight c; zeros may have another sign.
+     * NULL where products_few is. */
+    void (*few_values)(const struct qz_few *few, float *w);
+
     /* Bytes of blocks of QZ_LEVELS floats: multiples of a step, the largest magnitude / 127, to nearest even; of each
      * eight the even ones come first. `start` is the step times the sum of the bytes. Where the largest magnitude, if it
      * is not 0, is not in QZ_ORDINARY_LEAST..MOST, or NaN, `strange` is 1 and all else 0. */
@@ -733,15 +737,15 @@ struct qz_kernels {
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. Those of
  * products of bytes, and those that search in integers, begin with `bytes`, so that one file can have two sets that
- * differ in them alone; `few` is the kernel products_few, or NULL. */
-#define QZ_KERNEL_TABLE(set, features, bytes, few)                                                                     \
+ * differ in them alone; `few` and `values` are the kernels products_few and few_values, or NULL. */
+#define QZ_KERNEL_TABLE(set, features, bytes, few, values)                                                             \
     {                                                                                                                  \
         .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
         .transpose = transpose, .multiply_add = multiply_add, .project = project, .products = products,                \
-        .product_outputs = product_outputs, .products_few = few, .input_bytes = input_bytes,                           \
+        .product_outputs = product_outputs, .products_few = few, .few_values = values, .input_bytes = input_bytes,     \
         .product_levels = bytes##_levels, .product_numbers = product_numbers, .product_stored = product_stored,        \
         .product_bytes = bytes##_bytes, .product_packed = bytes##_packed, .product_ready = bytes##_ready,              \
         .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \
