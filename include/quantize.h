@@ -780,7 +780,7 @@ typedef struct qz_linear_options {
  * the largest magnitude of 32 columns, or a scale, is not 0 and not in 2^-60..2^60, or is NaN, nothing is rounded in
  * these columns (with products of bytes, in all of 4096 columns), and sums are those of QZ_ACTIVATIONS_F32.
  *
- * Allocates, while it runs, at most 8 MiB, or 8 bytes for each element of a row of x if that is more, and 256 KiB for
+ * Allocates, while it runs, at most 8 MiB, or 8 bytes for each element of a row of x if that is more, and 257 KiB for
  * each thread. `options` and `detail` may be NULL.
  *
  * Returns QZ_OK; QZ_ERROR_ARGUMENT, also where rows and columns do not fit together, or for what was prepared of
@@ -792,9 +792,9 @@ QZ_API qz_result qz_linear(const qz_scheme *scheme, const qz_packed *packed, uin
 
 /*
  * Prepares w for products of bytes with its rows: codes and numbers of 16 rows are laid side by side, so that they are
- * read one after another. Products with it are the same, to the last bit, and take less time. So do products
- * of floats with up to eight rows of x, with AVX-512, where codes stand for whole numbers that follow each other, scales
- * are of float16, and zeros, if there are any, have 4 bits. It takes as many bytes as the codes, and 4 for each group, or 8 with zeros or offsets. It may be
+ * read one after another. Products with it are the same, to the last bit, and take less time. So do products of floats,
+ * with AVX-512, where codes stand for whole numbers that follow each other, scales are of float16, and zeros, if there
+ * are any, have 4 bits. It takes as many bytes as the codes, and 4 for each group, or 8 with zeros or offsets. It may be
  * used by any number of threads, and only while w stays where it is and as it is.
  *
  * Of `options`, which may be NULL, pool and stop are used. *prepared becomes NULL where there is an error:

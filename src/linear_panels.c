@@ -8,16 +8,19 @@
 
 enum {
     GROUPS = QZ_NUMBERS_DEPTH / QZ_LEVELS,
-    PAIR = 2 * QZ_SIDE,             /* weights that are multiplied together */
-    SOME_ROWS = 2 * QZ_PRODUCT_ROWS /* so many sums of QZ_PANEL_WEIGHTS weights need no memory of their own */
+    PAIR = QZ_PRODUCT_SIDES * QZ_SIDE, /* weights that are multiplied together */
+    LINE = 64,                         /* bytes of memory: vectors of sums do not cross it */
+    SOME_ROWS = 2 * QZ_PRODUCT_ROWS    /* so many sums of QZ_PANEL_WEIGHTS weights need no memory of their own */
 };
 
 /* Sixteen weights of a panel; element k of weight c is at [k * QZ_SIDE + c]. */
 typedef float side[QZ_PANEL_DEPTH * QZ_SIDE];
 
-/* Scales and zeros of groups of QZ_SIDE weights. */
+/* Scales and zeros of groups of QZ_SIDE weights, from a group on. */
 struct numbers {
     uint64_t first_group;
+    int exact, ready; /* as in qz_few */
+    const float *ready_scale, *ready_bias;
     float scale[GROUPS * QZ_SIDE], zero[GROUPS * QZ_SIDE];
 };
 
@@ -55,23 +58,80 @@ static int has_blocks(const struct qz_view *view)
     return view->row_groups == 1 || view->group_size % QZ_LEVELS == 0;
 }
 
-/* Numbers for sides of elements from `from` on, QZ_NUMBERS_DEPTH at most. */
-static void load_numbers(const struct qz_view *view, const struct qz_panel *part, size_t n, struct numbers *numbers)
+/* Whether QZ_SIDE weights have numbers that were prepared, with the codes, from an element on, a multiple of QZ_TILE.
+ * Not where values do not follow from these exactly. */
+static int take_ready(const struct qz_weights *weights, uint64_t first, uint64_t from, struct numbers *numbers)
 {
-    uint64_t group = part->from / view->group_size, last = (part->from + n - 1) / view->group_size;
-    for (size_t first = 0; first < part->count; first += QZ_SIDE, numbers++) {
-        numbers->first_group = group;
-        qz_load_side(view, part->first + first, qz_least(QZ_SIDE, part->count - first), group,
-                     (size_t)(last - group + 1), numbers->scale, numbers->zero);
+    const struct qz_view *view = weights->view;
+    const struct qz_ready_weights *ready = weights->ready;
+    if (!ready || view->scale_dtype != QZ_F16 || !view->grid.uniform ||
+        (view->grid.zero != QZ_ZERO_NONE && view->grid.zero != QZ_ZERO_UINT4))
+        return 0;
+    const size_t tile = (size_t)(first / QZ_SIDE) * ready->tiles + (size_t)(from / QZ_TILE);
+    if (memchr(ready->strange + tile * QZ_SIDE, 1, QZ_SIDE))
+        return 0;
+    numbers->ready_scale = ready->scale + tile * ready->groups * QZ_SIDE;
+    numbers->ready_bias = ready->bias ? ready->bias + tile * ready->groups * QZ_SIDE : NULL;
+    return 1;
+}
+
+/* Numbers for QZ_SIDE weights and n elements from `from` on, a multiple of QZ_NUMBERS_DEPTH, and so many at most. */
+static void load_numbers(const struct qz_weights *weights, uint64_t first, uint64_t from, size_t n,
+                         struct numbers *numbers)
+{
+    const struct qz_view *view = weights->view;
+    const uint64_t group = from / view->group_size;
+    const size_t groups = (size_t)((from + n - 1) / view->group_size - group + 1);
+    const int few = view->kernels->few_values != NULL;
+    numbers->first_group = group;
+    numbers->ready = few && take_ready(weights, first, from, numbers);
+    numbers->exact =
+        few && !numbers->ready && groups % QZ_STORED_GROUPS == 0 &&
+        qz_load_stored(view, first, QZ_SIDE, group, groups, 1.0f, 0.0f, numbers->scale, numbers->zero) != 0;
+    if (!numbers->ready && !numbers->exact)
+        qz_load_side(view, first, QZ_SIDE, group, groups, numbers->scale, numbers->zero);
+}
+
+/* Blocks of QZ_SIDE weights with their numbers. */
+static struct qz_few few_of(const struct qz_weights *weights, uint64_t first, uint64_t from, size_t blocks,
+                            const struct numbers *numbers)
+{
+    const struct qz_view *view = weights->view;
+    const struct qz_ready_weights *ready = weights->ready;
+    struct qz_few few = {
+        .blocks = blocks,
+        .head = (size_t)(from - numbers->first_group * view->group_size) / QZ_LEVELS,
+        .each = view->row_groups == 1 ? SIZE_MAX : (size_t)view->group_size / QZ_LEVELS,
+        .grid = &view->grid,
+        .exact = numbers->exact,
+        .ready = numbers->ready,
+    };
+    if (numbers->ready) {
+        few.packed =
+            ready->packed + ((size_t)(first / QZ_SIDE) * ready->blocks + (size_t)(from / QZ_LEVELS)) * QZ_READY_BYTES;
+        few.scale = numbers->ready_scale;
+        few.zero = numbers->ready_bias;
+        return few;
     }
+    few.packed = qz_codes_at(view, first, from);
+    few.pitch = (ptrdiff_t)view->packed->code_stride;
+    few.scale = numbers->scale;
+    few.zero = numbers->zero;
+    return few;
 }
 
 /* Blocks of QZ_SIDE rows; returns how many elements these are. */
-static size_t load_blocks(const struct qz_view *view, uint64_t row, uint64_t from, size_t n,
+static size_t load_blocks(const struct qz_weights *weights, uint64_t row, uint64_t from, size_t n,
                           const struct numbers *numbers, float *to)
 {
-    size_t i = 0;
-    for (size_t count, whole = n / QZ_LEVELS * QZ_LEVELS; i < whole; i += count) {
+    const struct qz_view *view = weights->view;
+    const size_t whole = n / QZ_LEVELS * QZ_LEVELS;
+    if (view->kernels->few_values) {
+        const struct qz_few few = few_of(weights, row, from, whole / QZ_LEVELS, numbers);
+        view->kernels->few_values(&few, to);
+        return whole;
+    }
+    for (size_t i = 0, count; i < whole; i += count) {
         uint64_t group = (from + i) / view->group_size;
         size_t at = (size_t)(group - numbers->first_group) * QZ_SIDE;
         count = qz_least((group + 1) * view->group_size - from - i, whole - i);
@@ -79,21 +139,24 @@ static size_t load_blocks(const struct qz_view *view, uint64_t row, uint64_t fro
                                       QZ_SIDE, &view->grid, numbers->scale + at, numbers->zero + at, to + i * QZ_SIDE,
                                       QZ_SIDE);
     }
-    return i;
+    return whole;
 }
 
 /* Rows of the packed matrix become weights; those that are not there are 0. */
-static void load_rows(const struct qz_view *view, const struct qz_panel *part, const struct numbers *numbers,
+static void load_rows(const struct qz_weights *weights, const struct qz_panel *part, const struct numbers *numbers,
                       side *panel)
 {
+    const struct qz_view *view = weights->view;
     float some[QZ_SIDE * QZ_PANEL_DEPTH];
     for (size_t first = 0; first < part->count; first += QZ_SIDE, numbers++, panel++) {
         const uint64_t row = part->first + first;
         size_t count = qz_least(QZ_SIDE, part->count - first), done = 0;
         if (count == QZ_SIDE && has_blocks(view))
-            done = load_blocks(view, row, part->from, part->n, numbers, *panel);
+            done = load_blocks(weights, row, part->from, part->n, numbers, *panel);
         size_t left = part->n - done;
-        for (size_t c = 0; c < count && left; c++)
+        if (left == 0)
+            continue;
+        for (size_t c = 0; c < count; c++)
             qz_decode_part(view, row + c, part->from + done, left, some + c * left);
         memset(some + count * left, 0, (QZ_SIDE - count) * left * sizeof *some);
         view->kernels->transpose(some, (ptrdiff_t)left, left, QZ_SIDE, *panel + done * QZ_SIDE, QZ_SIDE);
@@ -120,9 +183,11 @@ static void load_panel(const struct qz_weights *weights, const struct qz_panel *
         load_columns(view, part, panel);
         return;
     }
-    if (part->from % QZ_NUMBERS_DEPTH == 0 && has_blocks(view) && part->count >= QZ_SIDE)
-        load_numbers(view, part, qz_least(QZ_NUMBERS_DEPTH, end - part->from), numbers);
-    load_rows(view, part, numbers, panel);
+    if (part->from % QZ_NUMBERS_DEPTH == 0 && has_blocks(view))
+        for (size_t c = 0; c + QZ_SIDE <= part->count; c += QZ_SIDE)
+            load_numbers(weights, part->first + c, part->from, (size_t)qz_least(QZ_NUMBERS_DEPTH, end - part->from),
+                         numbers + c / QZ_SIDE);
+    load_rows(weights, part, numbers, panel);
 }
 
 void qz_panel_row(const struct qz_weights *weights, const struct qz_panel *part, const float *x, float *sum)
@@ -191,63 +256,17 @@ static void fetch_pair(const struct qz_outputs *outputs, size_t rows, size_t row
                 __builtin_prefetch(place_of(outputs, row + r, weight + c), 1, 3);
 }
 
-/* Numbers of a part of QZ_SIDE weights as they were prepared, with the codes; 0 where values do not follow from these
- * exactly. */
-static int take_ready(const struct qz_weights *weights, const struct qz_panel *part, struct qz_few *few)
-{
-    const struct qz_view *view = weights->view;
-    const struct qz_ready_weights *ready = weights->ready;
-    if (!ready || view->scale_dtype != QZ_F16 || !view->grid.uniform ||
-        (view->grid.zero != QZ_ZERO_NONE && view->grid.zero != QZ_ZERO_UINT4))
-        return 0;
-    const size_t of_side = (size_t)(part->first / QZ_SIDE),
-                 tile = of_side * ready->tiles + (size_t)(part->from / QZ_TILE);
-    const size_t block = of_side * ready->blocks + (size_t)(part->from / QZ_LEVELS),
-                 numbers = tile * ready->groups * QZ_SIDE;
-    if (memchr(ready->strange + tile * QZ_SIDE, 1, QZ_SIDE))
-        return 0;
-    few->ready = 1;
-    few->packed = ready->packed + block * QZ_READY_BYTES;
-    few->scale = ready->scale + numbers;
-    few->zero = ready->bias ? ready->bias + numbers : NULL;
-    return 1;
-}
-
-/* The same as they are stored. */
-static void take_stored(const struct qz_view *view, const struct qz_panel *part, struct numbers *numbers,
-                        struct qz_few *few)
-{
-    const uint64_t group = part->from / view->group_size,
-                   groups = (part->from + part->n - 1) / view->group_size - group + 1;
-    few->exact = groups % QZ_STORED_GROUPS == 0 && part->n % QZ_PRODUCT_CHAIN == 0 &&
-                 qz_load_stored(view, part->first, QZ_SIDE, group, (size_t)groups, 1.0f, 0.0f, numbers->scale,
-                                numbers->zero) != 0;
-    if (!few->exact)
-        load_numbers(view, part, part->n, numbers);
-    few->packed = qz_codes_at(view, part->first, part->from);
-    few->pitch = (ptrdiff_t)view->packed->code_stride;
-    few->scale = numbers->scale;
-    few->zero = numbers->zero;
-}
-
 /* What whole chains of QZ_SIDE weights make with few rows is added to their sums; returns how many elements these are.
  * The numbers of what is left stay behind. */
 static uint64_t add_few(const struct qz_weights *weights, uint64_t first, const float *x, ptrdiff_t pitch, size_t rows,
                         uint64_t n, struct numbers *numbers, float *sum)
 {
-    const struct qz_view *view = weights->view;
     const uint64_t whole = n / QZ_PRODUCT_CHAIN * QZ_PRODUCT_CHAIN;
     for (uint64_t from = 0; from < whole; from += QZ_NUMBERS_DEPTH) {
-        const struct qz_panel part = {first, from, QZ_SIDE, qz_least(QZ_NUMBERS_DEPTH, n - from)};
-        struct qz_few few = {
-            .blocks = qz_least(QZ_NUMBERS_DEPTH, whole - from) / QZ_LEVELS,
-            .head = (size_t)(from % view->group_size) / QZ_LEVELS,
-            .each = view->row_groups == 1 ? SIZE_MAX : (size_t)view->group_size / QZ_LEVELS,
-            .grid = &view->grid,
-        };
-        if (part.n % QZ_PRODUCT_CHAIN != 0 || !take_ready(weights, &part, &few))
-            take_stored(view, &part, numbers, &few);
-        view->kernels->products_few(&few, x + (ptrdiff_t)from, pitch, rows, sum);
+        const size_t blocks = (size_t)qz_least(QZ_NUMBERS_DEPTH, whole - from) / QZ_LEVELS;
+        load_numbers(weights, first, from, (size_t)qz_least(QZ_NUMBERS_DEPTH, n - from), numbers);
+        const struct qz_few few = few_of(weights, first, from, blocks, numbers);
+        weights->view->kernels->products_few(&few, x + (ptrdiff_t)from, pitch, rows, sum);
     }
     return whole;
 }
@@ -317,13 +336,14 @@ void qz_panel_products(const struct qz_weights *weights, uint64_t first, size_t 
                        uint64_t n, const struct qz_outputs *outputs)
 {
     _Alignas(64) float few[SOME_ROWS * QZ_PANEL_WEIGHTS];
-    float *room = x->count > SOME_ROWS ? malloc(x->count * QZ_PANEL_WEIGHTS * sizeof *room) : NULL;
-    const size_t most = room ? x->count : SOME_ROWS;
+    void *own = x->count > SOME_ROWS ? malloc(x->count * QZ_PANEL_WEIGHTS * sizeof *few + LINE) : NULL;
+    float *room = own ? (float *)(void *)(((uintptr_t)own + LINE - 1) / LINE * LINE) : few;
+    const size_t most = own ? x->count : SOME_ROWS;
     for (size_t r = 0; r < x->count; r += most) {
         const struct qz_panel_rows some = {x->value + (ptrdiff_t)r * x->pitch, x->pitch, qz_least(most, x->count - r),
                                            x->together};
         const struct qz_outputs to = {place_of(outputs, r, 0), outputs->rows_apart, outputs->apart};
-        add_panels(weights, first, count, &some, n, room ? room : few, &to);
+        add_panels(weights, first, count, &some, n, room, &to);
     }
-    free(room);
+    free(own);
 }

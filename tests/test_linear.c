@@ -498,11 +498,12 @@ static void nothing_else_is_read(void **state)
 static void kernels_agree(void **state)
 {
     (void)state;
-    enum { MOST = 300, SIDES = 5 };
+    enum { MOST = 300 };
     for (size_t i = 0; i < cases(300, 60); i++) {
         struct rng rng = rng_make(3000 + i);
         size_t n = i < 70 ? i : rng_below(&rng, MOST + 1), rows = 1 + rng_below(&rng, QZ_PRODUCT_ROWS);
-        size_t sides = rng_below(&rng, SIDES + 1), weights = sides * QZ_SIDE, ahead = rng_below(&rng, 1 << 20);
+        size_t sides = 1 + rng_below(&rng, QZ_PRODUCT_SIDES), weights = sides * QZ_SIDE,
+               ahead = rng_below(&rng, 1 << 20);
         struct field x = field_make(QZ_F32, rows, n, LAYOUT_ROWS), w = field_make(QZ_F32, weights, n, LAYOUT_ROWS);
         struct field beside = field_make(QZ_F32, n, rows, LAYOUT_ROWS);
         struct field across = field_make(QZ_F32, sides * n, QZ_SIDE, LAYOUT_ROWS);

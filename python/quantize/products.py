@@ -112,8 +112,8 @@ def linear(
 def prepare_linear(q: QuantizedArray, *, threads: SupportsIndex | None = None) -> int:
     """Lay weights side by side for later products, which are then faster.
 
-    Those with ``activations="int8"`` are, and others with up to eight rows of `x` on CPUs with AVX-512, where
-    scales are float16, codes are int4 or uint4, and zeros, if there are any, have 4 bits.
+    Those with ``activations="int8"`` are, and others on CPUs with AVX-512 where scales are float16, codes are
+    int4 or uint4, and zeros, if there are any, have 4 bits.
 
     Results stay the same, to the last bit. The copy belongs to this array and goes with it: it is never
     stored, and arrays made of this one do not have it.

@@ -392,7 +392,7 @@ struct qz_reach {
  * has of each eight elements the four even ones first; so it is with levels, where of each four elements those of one
  * weight follow those of another.
  */
-enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64, QZ_PRODUCT_ROWS = 12, QZ_STORED_GROUPS = 8 };
+enum { QZ_SIDE = 16, QZ_PRODUCT_CHAIN = 64, QZ_PRODUCT_ROWS = 12, QZ_PRODUCT_SIDES = 2, QZ_STORED_GROUPS = 8 };
 
 struct qz_side {
     size_t blocks;             /* QZ_TILE / QZ_LEVELS at most */
@@ -496,8 +496,8 @@ struct qz_kernels {
 
     /* Adds to sum[(r * sides + s) * QZ_SIDE + c] the product of row r of x, of which element k is x[k * rows + r], and
      * weight c of side s, whose element k is w[s * w_pitch + k * QZ_SIDE + c]: of each QZ_PRODUCT_CHAIN elements a sum that
-     * begins with 0 and grows by x * w, fused, in order, is added to it. QZ_PRODUCT_ROWS rows at most. Elements of the rows
-     * that come next are `ahead` floats from these, if there are such rows. */
+     * begins with 0 and grows by x * w, fused, in order, is added to it. QZ_PRODUCT_ROWS rows and QZ_PRODUCT_SIDES sides
+     * at most. Elements of the rows that come next are `ahead` floats from these, if there are such rows. */
     void (*products)(const float *x, size_t rows, size_t ahead, const float *w, size_t w_pitch, size_t sides, size_t n,
                      float *sum);
 
@@ -507,6 +507,10 @@ struct qz_kernels {
     /* Adds to sum[r * QZ_SIDE + c] the same, for few rows x_pitch apart, of weights that are packed. NULL where decoding
      * them first is as fast. */
     void (*products_few)(const struct qz_few *few, const float *x, ptrdiff_t x_pitch, size_t rows, float *sum);
+
+    /* The values of any blocks of such weights: w[k * QZ_SIDE + c] of element k of weight c; zeros may have another sign.
+     * NULL where products_few is. */
+    void (*few_values)(const struct qz_few *few, float *w);
 
     /* Bytes of blocks of QZ_LEVELS floats: multiples of a step, the largest magnitude / 127, to nearest even; of each
      * eight the even ones come first. `start` is the step times the sum of the bytes. Where the largest magnitude, if it
@@ -729,15 +733,15 @@ struct qz_kernels {
 
 /* The table of a file whose functions have the names of the entries: one place to add a kernel to every set. Those of
  * products of bytes, and those that search in integers, begin with `bytes`, so that one file can have two sets that
- * differ in them alone; `few` is the kernel products_few, or NULL. */
-#define QZ_KERNEL_TABLE(set, features, bytes, few)                                                                     \
+ * differ in them alone; `few` and `values` are the kernels products_few and few_values, or NULL. */
+#define QZ_KERNEL_TABLE(set, features, bytes, few, values)                                                             \
     {                                                                                                                  \
         .name = set, .needs = features, .range_f32 = range_f32, .range_f64 = range_f64, .codes_f32 = codes_f32,        \
         .codes_f64 = codes_f64, .decode_f32 = decode_f32, .decode_f64 = decode_f64, .pack = pack, .unpack = unpack,    \
         .f32_from_f16 = f32_from_f16, .f32_from_bf16 = f32_from_bf16, .f32_from_f64 = f32_from_f64,                    \
         .f16_from_f32 = f16_from_f32, .bf16_from_f32 = bf16_from_f32, .byte_scales = byte_scales,                      \
         .transpose = transpose, .multiply_add = multiply_add, .project = project, .products = products,                \
-        .product_outputs = product_outputs, .products_few = few, .input_bytes = input_bytes,                           \
+        .product_outputs = product_outputs, .products_few = few, .few_values = values, .input_bytes = input_bytes,     \
         .product_levels = bytes##_levels, .product_numbers = product_numbers, .product_stored = product_stored,        \
         .product_bytes = bytes##_bytes, .product_packed = bytes##_packed, .product_ready = bytes##_ready,              \
         .stream = stream, .stream_end = stream_end, .group_range = group_range, .fit = fit,                            \

@@ -14,20 +14,17 @@ INLINE void transpose_lanes(VI v[4])
     v[3] = vi_high64(b, d);
 }
 
-/* Four columns of whole vectors of rows. */
-INLINE void transpose_four(const float *src, ptrdiff_t src_stride, size_t rows, float *dst, ptrdiff_t dst_stride)
+/* Four columns of LANES rows. */
+INLINE void transpose_four(const float *src, ptrdiff_t src_stride, float *dst, ptrdiff_t dst_stride)
 {
-    for (size_t r = 0; r < rows; r += LANES, src += LANES) {
-        VI v[4];
+    VI v[4];
 #pragma GCC unroll 4
-        for (ptrdiff_t c = 0; c < 4; c++)
-            v[c] = vi_load(src + c * src_stride);
-        transpose_lanes(v);
+    for (ptrdiff_t c = 0; c < 4; c++)
+        v[c] = vi_load(src + c * src_stride);
+    transpose_lanes(v);
 #pragma GCC unroll 4
-        for (ptrdiff_t i = 0; i < 4; i++, dst += dst_stride)
-            vi_store_lanes((uint8_t *)dst, 4 * dst_stride * (ptrdiff_t)sizeof *dst, v[i]);
-        dst += (LANES - 4) * dst_stride;
-    }
+    for (ptrdiff_t i = 0; i < 4; i++)
+        vi_store_lanes((uint8_t *)(dst + i * dst_stride), 4 * dst_stride * (ptrdiff_t)sizeof *dst, v[i]);
 }
 
 #endif
@@ -41,8 +38,12 @@ static TARGET void transpose(const float *src, ptrdiff_t src_stride, size_t rows
             transpose_block(src + (ptrdiff_t)c * src_stride + (ptrdiff_t)r, src_stride,
                             dst + (ptrdiff_t)r * dst_stride + (ptrdiff_t)c, dst_stride);
 #ifdef HAS_COLUMNS
-    for (; whole_cols + 4 <= cols; whole_cols += 4)
-        transpose_four(src + (ptrdiff_t)whole_cols * src_stride, src_stride, whole_rows, dst + whole_cols, dst_stride);
+    const size_t fours = whole_cols + (cols - whole_cols) / 4 * 4;
+    for (size_t r = 0; r < whole_rows; r += LANES) /* what is written lies together */
+        for (size_t c = whole_cols; c < fours; c += 4)
+            transpose_four(src + (ptrdiff_t)c * src_stride + (ptrdiff_t)r, src_stride,
+                           dst + (ptrdiff_t)r * dst_stride + (ptrdiff_t)c, dst_stride);
+    whole_cols = fours;
 #endif
     for (size_t r = 0; r < rows; r++)
         for (size_t c = r < whole_rows ? whole_cols : 0; c < cols; c++)

@@ -2,7 +2,11 @@
  * products_template.h - products of rows of floats with panels of weights; part of simd_template.h
  */
 
-enum { PRODUCT_VECTORS = QZ_SIDE / LANES };
+enum {
+    PRODUCT_VECTORS = QZ_SIDE / LANES,
+    PRODUCT_STEPS = 4, /* elements of a turn of the loop */
+    LINE_FLOATS = 16   /* of a line of memory */
+};
 
 /* So many rows of x, times so many sides of 16 weights, are as many sums as fit into the registers and as hide the time
  * of one. A number of x that is loaded serves both sides, so that loads do not keep multiply-adds waiting. */
@@ -58,11 +62,19 @@ INLINE void product_chains(const struct product_panel *of, size_t k, size_t coun
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
             chain[s][v] = vf_set1(0.0f);
-    for (; count > 0; count--, x += of->step, w += QZ_SIDE) {
-        if (chains == 1)
-            __builtin_prefetch((const void *)((uintptr_t)x + of->ahead * sizeof *x));
-        product_step(of, x, w, chains, chain);
+    /* A barrier keeps compilers from loading for later steps, for which registers do not suffice. */
+    for (; chains == 1 && count >= PRODUCT_STEPS; count -= PRODUCT_STEPS) {
+#pragma GCC unroll 3
+        for (size_t line = 0; line < (size_t)(PRODUCT_STEPS * of->rows); line += LINE_FLOATS)
+            __builtin_prefetch((const void *)((uintptr_t)x + (of->ahead + line) * sizeof *x));
+#pragma GCC unroll 4
+        for (int i = 0; i < PRODUCT_STEPS; i++, x += of->step, w += QZ_SIDE) {
+            product_step(of, x, w, 1, chain);
+            __asm__ volatile("" : : : "memory");
+        }
     }
+    for (; count > 0; count--, x += of->step, w += QZ_SIDE)
+        product_step(of, x, w, chains, chain);
 #pragma GCC unroll 12
     for (int r = 0; r < of->rows; r++)
 #pragma GCC unroll 4
@@ -116,11 +128,11 @@ INLINE void product_rows(struct product_panel of, size_t n, float *sum, size_t s
 static TARGET void products(const float *x, size_t rows, size_t ahead, const float *w, size_t w_pitch, size_t sides,
                             size_t n, float *sum)
 {
-    const size_t sum_pitch = sides * QZ_SIDE;
-    for (; sides >= PRODUCT_SIDES; sides -= PRODUCT_SIDES, w += PRODUCT_SIDES * w_pitch, sum += PRODUCT_SIDES * QZ_SIDE)
-        product_rows((struct product_panel){x, rows, ahead, 0, w, w_pitch, PRODUCT_SIDES}, n, sum, sum_pitch);
-    if (sides > 0)
-        product_rows((struct product_panel){x, rows, ahead, 0, w, w_pitch, 1}, n, sum, sum_pitch);
+    if (sides == 1)
+        product_rows((struct product_panel){x, rows, ahead, 0, w, w_pitch, 1}, n, sum, QZ_SIDE);
+    for (size_t s = 0; sides == QZ_PRODUCT_SIDES && s < QZ_PRODUCT_SIDES; s += PRODUCT_SIDES)
+        product_rows((struct product_panel){x, rows, ahead, 0, w + s * w_pitch, w_pitch, PRODUCT_SIDES}, n,
+                     sum + s * QZ_SIDE, (size_t)QZ_PRODUCT_SIDES * QZ_SIDE);
 }
 
 static TARGET void product_outputs(const float *sum, size_t rows, size_t n, float *y, ptrdiff_t y_pitch)

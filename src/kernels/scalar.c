@@ -621,4 +621,4 @@ static void product_numbers(qz_zero kind, float unit, float base, size_t groups,
     }
 }
 
-const struct qz_kernels qz_kernels_scalar = QZ_KERNEL_TABLE("scalar", 0, product, NULL);
+const struct qz_kernels qz_kernels_scalar = QZ_KERNEL_TABLE("scalar", 0, product, NULL, NULL);

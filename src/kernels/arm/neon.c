@@ -504,13 +504,14 @@ INLINE VI vs_dot(VI sum, VI x, VI y)
 #include "../fixed_template.h"
 #include "../fixed_affine_template.h"
 
-const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product, NULL);
+const struct qz_kernels qz_kernels_neon = QZ_KERNEL_TABLE("neon", QZ_CPU_NEON, product, NULL, NULL);
 #if defined(QZ_HAS_DOTPROD)
-const struct qz_kernels qz_kernels_neondot = QZ_KERNEL_TABLE("neondot", QZ_CPU_NEON | QZ_CPU_DOTPROD, dotprod, NULL);
+const struct qz_kernels qz_kernels_neondot =
+    QZ_KERNEL_TABLE("neondot", QZ_CPU_NEON | QZ_CPU_DOTPROD, dotprod, NULL, NULL);
 #endif
 #if defined(QZ_HAS_I8MM)
 const struct qz_kernels qz_kernels_neoni8mm =
-    QZ_KERNEL_TABLE("neoni8mm", QZ_CPU_NEON | QZ_CPU_DOTPROD | QZ_CPU_I8MM, i8mm, NULL);
+    QZ_KERNEL_TABLE("neoni8mm", QZ_CPU_NEON | QZ_CPU_DOTPROD | QZ_CPU_I8MM, i8mm, NULL, NULL);
 #endif
 
 #else

@@ -649,7 +649,7 @@ INLINE VI vw_part(VW w, size_t i)
 #include "../fixed_template.h"
 #include "../fixed_affine_template.h"
 
-const struct qz_kernels qz_kernels_avx2 = QZ_KERNEL_TABLE("avx2", QZ_CPU_AVX2, product, NULL);
+const struct qz_kernels qz_kernels_avx2 = QZ_KERNEL_TABLE("avx2", QZ_CPU_AVX2, product, NULL, NULL);
 
 #else
 typedef int qz_no_avx2; /* a translation unit must not be empty */

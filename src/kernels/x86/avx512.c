@@ -693,12 +693,12 @@ INLINE VI vw_part(VW w, size_t i)
 #include "../fixed_template.h"
 #include "../fixed_affine_template.h"
 
-const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512, product, products_few);
+const struct qz_kernels qz_kernels_avx512 = QZ_KERNEL_TABLE("avx512", QZ_CPU_AVX512, product, products_few, few_values);
 const struct qz_kernels qz_kernels_avx512vnni =
-    QZ_KERNEL_TABLE("avx512vnni", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI, vnni, products_few);
+    QZ_KERNEL_TABLE("avx512vnni", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI, vnni, products_few, few_values);
 #if defined(QZ_HAS_AMX)
 const struct qz_kernels qz_kernels_avx512amx =
-    QZ_KERNEL_TABLE("avx512amx", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI | QZ_CPU_AMX, amx, products_few);
+    QZ_KERNEL_TABLE("avx512amx", QZ_CPU_AVX512 | QZ_CPU_AVX512VNNI | QZ_CPU_AMX, amx, products_few, few_values);
 #endif
 
 #else

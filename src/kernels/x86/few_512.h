@@ -8,7 +8,8 @@
 enum {
     FEW_BLOCKS = QZ_PRODUCT_CHAIN / QZ_LEVELS,
     FEW_CHAINS = 4,
-    LINE_BLOCKS = 4 /* of a line of memory */
+    LINE_BLOCKS = 4, /* of a line of memory */
+    FEW_LATER = 8192 /* bytes: so far ahead codes of prepared weights are asked for; numbers take a quarter at most */
 };
 
 /* The numbers of a block of weights; FEW_WHOLE: what is added to scale * (2048 + code) and to scale * (128 + code). */
@@ -27,16 +28,16 @@ struct few_numbers {
 enum { FEW_EXACT = -1, FEW_WHOLE = -2, FEW_READY = -3 }; /* the last one: FEW_WHOLE with weights that were prepared */
 
 /* What codes have in common. */
-struct few_values {
+struct few_codebook {
     __m512 value;      /* by code */
     __m512i near, far; /* FEW_WHOLE: 2048.0f and 128.0f, with the bit of codes that is stored the other way round */
     __m512 of_near, of_far; /* the least value, less these */
 };
 
-INLINE struct few_values few_values(const struct qz_few *few, int kind)
+INLINE struct few_codebook few_codebook(const struct qz_few *few, int kind)
 {
     const struct qz_grid *grid = few->grid;
-    struct few_values values = {.value = _mm512_loadu_ps(grid->value)};
+    struct few_codebook values = {.value = _mm512_loadu_ps(grid->value)};
     if (kind == FEW_WHOLE || kind == FEW_READY) {
         const int turned = grid->value[8] < grid->value[0] ? 8 : 0;
         const float least = kind == FEW_READY && few->zero ? 0.0f : grid->value[turned]; /* biases have it */
@@ -48,7 +49,7 @@ INLINE struct few_values few_values(const struct qz_few *few, int kind)
     return values;
 }
 
-INLINE struct few_numbers few_load(const struct qz_few *few, size_t b, int kind, const struct few_values *values)
+INLINE struct few_numbers few_load(const struct qz_few *few, size_t b, int kind, const struct few_codebook *values)
 {
     const size_t at = (few->head + b) / few->each * QZ_SIDE;
     const __m512 scale = _mm512_loadu_ps(few->scale + at);
@@ -78,7 +79,7 @@ INLINE void few_codes(const struct qz_few *few, size_t b, int kind, __m512i eigh
 }
 
 /* Code j, where shifts bring codes 1, 3, 5, 7 to bits 12-15 and the others to bits 16-19. */
-INLINE __m512 few_whole(__m512i eight, unsigned j, const struct few_values *values, struct few_numbers of)
+INLINE __m512 few_whole(__m512i eight, unsigned j, const struct few_codebook *values, struct few_numbers of)
 {
     enum { TERNARY = 0x6a }; /* (a & b) ^ c */
     __m512i v = j == 0 || j == 7 ? _mm512_rol_epi32(eight, 16)
@@ -90,7 +91,7 @@ INLINE __m512 few_whole(__m512i eight, unsigned j, const struct few_values *valu
     return _mm512_fmadd_ps(of.scale, _mm512_castsi512_ps(v), j % 2 == 0 ? of.other : of.zero);
 }
 
-INLINE __m512 few_value(__m512i eight, unsigned j, int kind, const struct few_values *values, struct few_numbers of)
+INLINE __m512 few_value(__m512i eight, unsigned j, int kind, const struct few_codebook *values, struct few_numbers of)
 {
     if (kind == FEW_WHOLE || kind == FEW_READY)
         return few_whole(eight, j, values, of);
@@ -103,9 +104,22 @@ INLINE __m512 few_value(__m512i eight, unsigned j, int kind, const struct few_va
     return kind == QZ_ZERO_OFFSET ? _mm512_add_ps(y, of.zero) : y;
 }
 
+/* Asks for what comes much later, of weights that were prepared: all codes lie one behind another, and all numbers. */
+INLINE void few_fetch_ready(const struct qz_few *few, size_t b)
+{
+    const uintptr_t codes = (uintptr_t)few->packed + b * QZ_READY_BYTES + FEW_LATER;
+    const uintptr_t at = (few->head + b) / few->each * QZ_SIDE * sizeof(float) + FEW_LATER / 4;
+#pragma GCC unroll 4
+    for (size_t line = 0; line < QZ_READY_BYTES; line += 64)
+        _mm_prefetch((const char *)(codes + line), _MM_HINT_T1);
+    _mm_prefetch((const char *)((uintptr_t)few->scale + at), _MM_HINT_T1);
+    if (few->zero)
+        _mm_prefetch((const char *)((uintptr_t)few->zero + at), _MM_HINT_T1);
+}
+
 /* Adds the products of a block of each of `chains` chains and `rows` rows to sums; of row r and chain i: r * chains + i.
  */
-INLINE void few_block(const struct qz_few *few, size_t b, int chains, int kind, const struct few_values *values,
+INLINE void few_block(const struct qz_few *few, size_t b, int chains, int kind, const struct few_codebook *values,
                       const float *x, ptrdiff_t x_pitch, int rows, __m512 *chain)
 {
     __m512i eight[FEW_CHAINS][4];
@@ -119,6 +133,8 @@ INLINE void few_block(const struct qz_few *few, size_t b, int chains, int kind, 
 #pragma GCC unroll 4
     for (int i = 0; i < chains; i++) {
         const size_t block = b + (size_t)i * FEW_BLOCKS;
+        if (kind == FEW_READY)
+            few_fetch_ready(few, block);
         few_codes(few, block, kind, eight[i]);
         of[i] = few_load(few, block, kind, values);
     }
@@ -147,7 +163,7 @@ INLINE void few_fetch(const struct qz_few *few, size_t b)
 }
 
 /* What `chains` chains from block b on add to the sums of `rows` rows. */
-INLINE void few_chains(const struct qz_few *few, size_t b, int chains, int kind, const struct few_values *values,
+INLINE void few_chains(const struct qz_few *few, size_t b, int chains, int kind, const struct few_codebook *values,
                        const float *x, ptrdiff_t x_pitch, int rows, __m512 *sum)
 {
     __m512 chain[8];
@@ -166,7 +182,7 @@ INLINE void few_chains(const struct qz_few *few, size_t b, int chains, int kind,
             sum[r] = _mm512_add_ps(sum[r], chain[r * chains + i]);
 }
 
-INLINE void few_rows(const struct qz_few *few, int kind, const struct few_values *values, const float *x,
+INLINE void few_rows(const struct qz_few *few, int kind, const struct few_codebook *values, const float *x,
                      ptrdiff_t x_pitch, int rows, float *sum)
 {
     const int together = rows < FEW_CHAINS ? FEW_CHAINS / rows : 1;
@@ -187,7 +203,7 @@ INLINE void few_rows(const struct qz_few *few, int kind, const struct few_values
 
 INLINE void few_kind(const struct qz_few *few, int kind, const float *x, ptrdiff_t x_pitch, size_t rows, float *sum)
 {
-    const struct few_values of = few_values(few, kind), *values = &of;
+    const struct few_codebook of = few_codebook(few, kind), *values = &of;
     size_t r = 0;
     for (; r + 8 <= rows; r += 8)
         few_rows(few, kind, values, x + (ptrdiff_t)r * x_pitch, x_pitch, 8, sum + r * QZ_SIDE);
@@ -199,32 +215,57 @@ INLINE void few_kind(const struct qz_few *few, int kind, const float *x, ptrdiff
         few_rows(few, kind, values, x + (ptrdiff_t)r * x_pitch, x_pitch, 1, sum + r * QZ_SIDE);
 }
 
+/* Values of blocks. */
+INLINE void few_store(const struct qz_few *few, int kind, float *w)
+{
+    const struct few_codebook values = few_codebook(few, kind);
+    for (size_t b = 0; b < few->blocks; b++, w += QZ_LEVELS * QZ_SIDE) {
+        const struct few_numbers of = few_load(few, b, kind, &values);
+        __m512i eight[4];
+        few_codes(few, b, kind, eight);
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; q++)
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++)
+                _mm512_storeu_ps(w + (8 * q + j) * QZ_SIDE, few_value(eight[q], (unsigned)j, kind, &values, of));
+    }
+}
+
+/* Calls what is made for each kind. */
+#define OF_FEW(few, CALL)                                                                                              \
+    switch ((few)->ready                                        ? FEW_READY                                            \
+            : (few)->exact && (few)->grid->uniform              ? FEW_WHOLE                                            \
+            : (few)->exact && (few)->grid->zero != QZ_ZERO_NONE ? FEW_EXACT                                            \
+                                                                : (int)(few)->grid->zero) {                            \
+    case QZ_ZERO_NONE:                                                                                                 \
+        CALL(QZ_ZERO_NONE);                                                                                            \
+        break;                                                                                                         \
+    case FEW_EXACT:                                                                                                    \
+        CALL(FEW_EXACT);                                                                                               \
+        break;                                                                                                         \
+    case FEW_WHOLE:                                                                                                    \
+        CALL(FEW_WHOLE);                                                                                               \
+        break;                                                                                                         \
+    case FEW_READY:                                                                                                    \
+        CALL(FEW_READY);                                                                                               \
+        break;                                                                                                         \
+    case QZ_ZERO_OFFSET:                                                                                               \
+        CALL(QZ_ZERO_OFFSET);                                                                                          \
+        break;                                                                                                         \
+    default: /* a zero of either kind is subtracted */                                                                 \
+        CALL(QZ_ZERO_FLOAT);                                                                                           \
+    }
+
 static TARGET void products_few(const struct qz_few *few, const float *x, ptrdiff_t x_pitch, size_t rows, float *sum)
 {
-    int kind = (int)few->grid->zero;
-    if (few->ready)
-        kind = FEW_READY;
-    else if (few->exact && few->grid->uniform)
-        kind = FEW_WHOLE;
-    else if (few->exact && kind != QZ_ZERO_NONE)
-        kind = FEW_EXACT;
-    switch (kind) {
-    case QZ_ZERO_NONE:
-        few_kind(few, QZ_ZERO_NONE, x, x_pitch, rows, sum);
-        break;
-    case FEW_EXACT:
-        few_kind(few, FEW_EXACT, x, x_pitch, rows, sum);
-        break;
-    case FEW_WHOLE:
-        few_kind(few, FEW_WHOLE, x, x_pitch, rows, sum);
-        break;
-    case FEW_READY:
-        few_kind(few, FEW_READY, x, x_pitch, rows, sum);
-        break;
-    case QZ_ZERO_OFFSET:
-        few_kind(few, QZ_ZERO_OFFSET, x, x_pitch, rows, sum);
-        break;
-    default: /* a zero of either kind is subtracted */
-        few_kind(few, QZ_ZERO_FLOAT, x, x_pitch, rows, sum);
-    }
+#define CALL(kind) few_kind(few, kind, x, x_pitch, rows, sum)
+    OF_FEW(few, CALL)
+#undef CALL
+}
+
+static TARGET void few_values(const struct qz_few *few, float *w)
+{
+#define CALL(kind) few_store(few, kind, w)
+    OF_FEW(few, CALL)
+#undef CALL
 }

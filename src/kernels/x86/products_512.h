@@ -10,11 +10,11 @@
 #define VNNI_INLINE static inline __attribute__((always_inline)) VNNI_TARGET
 
 enum {
-    VNNI_ROWS = 8,     /* of x at a time */
-    VNNI_FEW = 2,      /* the same where codes are packed */
-    VNNI_BLOCKS = 4,   /* of packed codes, at a time */
-    VNNI_EACH = 4,     /* weights whose sums share a vector, a block in each 128-bit lane */
-    VNNI_LATER = 16384 /* bytes: so far ahead prepared weights are asked for */
+    VNNI_ROWS = 8,    /* of x at a time */
+    VNNI_FEW = 2,     /* the same where codes are packed */
+    VNNI_BLOCKS = 4,  /* of packed codes, at a time */
+    VNNI_EACH = 4,    /* weights whose sums share a vector, a block in each 128-bit lane */
+    VNNI_LATER = 8192 /* bytes: so far ahead codes of prepared weights are asked for; numbers take a quarter at most */
 };
 
 /* Four bytes of a row, 16 times: by itself each load costs no arithmetic. */
@@ -296,12 +296,15 @@ INLINE __m512i vnni_upper(__m512i packed, int by_table, const struct vnni_levels
     return _mm512_and_si512(packed, _mm512_set1_epi8((char)0xf0));
 }
 
-/* Asks for codes of weights that come much later: they lie one behind another. */
-INLINE void vnni_fetch_later(const uint8_t *packed)
+/* Asks for what comes much later: all codes of weights lie one behind another, and all numbers. */
+INLINE void vnni_fetch_later(const uint8_t *packed, const float *scale, const float *bias)
 {
 #pragma GCC unroll 4
     for (size_t line = 0; line < QZ_READY_BYTES; line += 64)
         _mm_prefetch((const char *)((uintptr_t)packed + VNNI_LATER + line), _MM_HINT_T1);
+    _mm_prefetch((const char *)((uintptr_t)scale + VNNI_LATER / 4), _MM_HINT_T1);
+    if (bias)
+        _mm_prefetch((const char *)((uintptr_t)bias + VNNI_LATER / 4), _MM_HINT_T1);
 }
 
 VNNI_INLINE void vnni_ready_rows(const struct qz_ready_side *side, int by_table, const struct vnni_levels *levels,
@@ -323,7 +326,7 @@ VNNI_INLINE void vnni_ready_rows(const struct qz_ready_side *side, int by_table,
             scale += QZ_SIDE;
             bias += bias ? QZ_SIDE : 0;
         }
-        vnni_fetch_later(packed);
+        vnni_fetch_later(packed, scale, bias);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++)
             even[r] = odd[r] = _mm512_setzero_si512();
