@@ -259,7 +259,8 @@ def test_noisy_lattices(scheme, group_size):
                 for method in ("search", "exact")
             )
         )
-        assert search <= exact * 10**0.15, (most, noise, 10 * np.log10(search / exact))
+        allowed = 0.2 if scheme in ("int4", "compressed_tensors") else 1.5
+        assert search <= exact * 10 ** (allowed / 10), (most, noise, 10 * np.log10(search / exact))
 
 
 @pytest.mark.parametrize(
