@@ -10,7 +10,6 @@
 #include "scales/scales.h"
 #include "packed/scheme.h"
 #include "scales/super.h"
-#include "scales/whole_super.h"
 #include "work.h"
 
 #include <math.h>
@@ -40,13 +39,10 @@ static float largest_of(const struct qz_kernels *kernels, const float *x, size_t
  * they are not to be looked at. */
 static void make_whole_super(const struct qz_encoder *encoder, const qz_matrix *matrix, uint64_t row, float largest)
 {
-    const int searched = matrix && largest > 0.0f && qz_is_searching(encoder);
     float found = 0.0f;
-    if (searched)
+    if (matrix && largest > 0.0f && qz_is_searching(encoder))
         found = qz_decoded_super(encoder, matrix, row, encoder->view->shared_super ? matrix->rows : 1, largest);
     float super[2] = {encoder->reference ? largest : found > 0.0f ? found : qz_whole_super(encoder, largest), 0.0f};
-    if (searched && found == 0.0f && encoder->view->shared_super)
-        super[0] = qz_better_super(encoder, matrix, largest, super[0]);
     qz_store_super(encoder->view, row, 0, super);
 }
 

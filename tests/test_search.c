@@ -198,7 +198,7 @@ static void test_sets(void **state)
             }
     assert_true(seconds > cases(500, 300) && changed > cases(50000, 30000));
     const int32_t all = QZ_SUSPECT_VALUES | QZ_SUSPECT_CLOSE | QZ_SUSPECT_WIDE | QZ_SUSPECT_EXACT | QZ_SUSPECT_LARGE |
-                        QZ_SUSPECT_COARSE;
+                        QZ_SUSPECT_COARSE | QZ_SUSPECT_LATTICE;
     assert_int_equal(seen, all);
     assert_int_equal(unseen & all, all);
 }

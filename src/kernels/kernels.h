@@ -230,7 +230,7 @@ struct qz_fixed {
  * What is seen of groups side by side before they are searched. Some values are looked at: value i of S is that of
  * element i * n / S; a value without weight counts as 0.
  */
-enum { QZ_SAMPLES_UNIFORM = 8, QZ_SAMPLES_TABLE = 16, QZ_SAMPLES_LATTICE = 8 };
+enum { QZ_SAMPLES_UNIFORM = 8, QZ_SAMPLES_TABLE = 16, QZ_SAMPLES_LATTICE = 12 };
 
 struct qz_survey {
     float weight[QZ_BLOCK]; /* sum of w, and of w^2; not touched without weights */
@@ -260,10 +260,10 @@ struct qz_symmetric_look {
     const struct qz_gains *gains;
 };
 
-/* How near, in such multiples: the mean square of the distances. It is 1/12 where there is no lattice, and of eight
- * values less than this in one of 1,200 groups. As a share of the mean square of the multiples: small values are near 0
+/* How near, in such multiples: the mean square of the distances. It is 1/12 where there is no lattice, and of twelve
+ * values less than this in one of 1,000 groups. As a share of the mean square of the multiples: small values are near 0
  * wherever they are. */
-#define QZ_NEAR_LATTICE  0.015f
+#define QZ_NEAR_LATTICE  0.02f
 #define QZ_LATTICE_SHARE 0x1p-7f
 
 enum { QZ_WEIGHTED_LANES = 8 };

@@ -12,12 +12,13 @@
 
 /* What a group with neither a zero nor an offset is suspected of. */
 enum {
-    QZ_SUSPECT_VALUES = 1, /* to have few values, or values near a lattice */
-    QZ_SUSPECT_CLOSE = 2,  /* two candidates are too close to tell apart in float32 */
-    QZ_SUSPECT_WIDE = 4,   /* to have its best scale where ordinary groups do not */
-    QZ_SUSPECT_EXACT = 8,  /* to need the exact method: next to no error, no gain, or next to no weights */
-    QZ_SUSPECT_LARGE = 16, /* to have most of its energy in one value, which is to meet a code */
-    QZ_SUSPECT_COARSE = 32 /* to have a scale of few steps of a super scale: one of few that there are */
+    QZ_SUSPECT_VALUES = 1,  /* to have few values */
+    QZ_SUSPECT_CLOSE = 2,   /* two candidates are too close to tell apart in float32 */
+    QZ_SUSPECT_WIDE = 4,    /* to have its best scale where ordinary groups do not */
+    QZ_SUSPECT_EXACT = 8,   /* to need the exact method: next to no error, no gain, or next to no weights */
+    QZ_SUSPECT_LARGE = 16,  /* to have most of its energy in one value, which is to meet a code */
+    QZ_SUSPECT_COARSE = 32, /* to have a scale of few steps of a super scale: one of few that there are */
+    QZ_SUSPECT_LATTICE = 64 /* to have values near a lattice */
 };
 
 /* What float32 can make of the gains of two candidates, as a share of the energy; QZ_GAINS_MORE. */

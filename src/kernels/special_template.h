@@ -147,9 +147,9 @@ static TARGET int32_t look_symmetric(const struct qz_look *look, const struct qz
         wide[l] |= (worth < 4.0f) | (worth * 8.0f < n);
     }
     for (size_t l = 0; l < QZ_BLOCK; l++) {
-        int32_t values = survey_found.repeats[l] | survey_found.lattice[l];
-        suspicion[l] = values * QZ_SUSPECT_VALUES | close[l] * QZ_SUSPECT_CLOSE | wide[l] * QZ_SUSPECT_WIDE |
-                       exact[l] * QZ_SUSPECT_EXACT | large[l] * QZ_SUSPECT_LARGE | coarse[l] * QZ_SUSPECT_COARSE;
+        suspicion[l] = survey_found.repeats[l] * QZ_SUSPECT_VALUES | survey_found.lattice[l] * QZ_SUSPECT_LATTICE |
+                       close[l] * QZ_SUSPECT_CLOSE | wide[l] * QZ_SUSPECT_WIDE | exact[l] * QZ_SUSPECT_EXACT |
+                       large[l] * QZ_SUSPECT_LARGE | coarse[l] * QZ_SUSPECT_COARSE;
         any |= suspicion[l];
     }
     return any;

@@ -705,7 +705,9 @@ static void refuse_scales(const struct qz_view *view, struct groups *groups)
 static void round_to_powers(const struct qz_view *view, struct groups *groups)
 {
     const uint32_t least = qz_bits(0x1p-127f);
-    for (size_t g = 0; g < groups->count && view->scale_dtype == QZ_E8M0; g++) { /* compilers make vectors of it */
+    if (view->scale_dtype != QZ_E8M0)
+        return;
+    for (size_t g = 0; g < groups->count; g++) { /* compilers make vectors of it */
         const uint32_t power = qz_bits(groups->scale[g] * 1.5f) & 0x7f800000u;
         groups->scale[g] = qz_float(qz_either(groups->scale[g] != 0.0f && power == 0, least, power));
     }
@@ -739,7 +741,7 @@ static void search_specials(const struct pass *pass)
     }
     size_t again = 0;
     for (size_t i = 0; i < specials->count && pass->encoder->fixed.count > 0; i++)
-        if (specials->suspicion[i] && !is_weighted(pass->source, specials->group[i]))
+        if (specials->suspicion[i] & ~QZ_SUSPECT_LATTICE && !is_weighted(pass->source, specials->group[i]))
             some[again++] = (uint16_t)i;
     for_each_block(pass, some, again, specials->group, search_in_floats);
     for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
@@ -752,6 +754,10 @@ static void search_specials(const struct pass *pass)
     for (size_t i = 0; i < specials->count; i++) {
         size_t g = specials->group[i];
         int exact = (specials->suspicion[i] & QZ_SUSPECT_EXACT) != 0;
+        if (specials->suspicion[i] & QZ_SUSPECT_LATTICE) {
+            struct qz_exact_source source = source_of(pass->encoder->view, pass->run, pass->source, g);
+            qz_try_lattice(pass->encoder, &source, pass->source->super[g], &pass->groups->scale[g]);
+        }
         if (exact || specials->suspicion[i] & QZ_SUSPECT_CLOSE)
             search_alone(pass, g, exact);
         if (!exact && specials->suspicion[i] & (QZ_SUSPECT_WIDE | QZ_SUSPECT_LARGE)) {

@@ -26,6 +26,9 @@ enum {
 #define NEAR_LATTICE 0.02f
 #define ON_LATTICE   1e-4f
 
+/* Sixty-four values are so far from a lattice only where there is none. */
+#define FAR_FROM_LATTICE 0.075f
+
 /* How many elements were looked at, how many of them are 0, and how many the most frequent other value. */
 struct seen {
     uint64_t all, zeros, most;
@@ -101,51 +104,96 @@ static int are_from_table(const struct qz_encoder *encoder, float zero, const fl
 }
 
 /* Lattices of small integers: on them the largest magnitude is so many steps, as on those of `survey` in the kernels. */
-static const float lattices[] = {4.0f, 5.0f, 6.0f, 7.0f, 8.0f};
-enum { LATTICES = sizeof lattices / sizeof *lattices };
+static const float lattices[] = {3.0f, 4.0f, 5.0f, 6.0f, 7.0f, 8.0f};
+enum { LATTICES = sizeof lattices / sizeof *lattices, LANES = 8 };
 
-/* Adds to how far n values with weight are from each lattice, in squares of its step; returns how many they are. */
-static float measure_lattices(const float *x, const float *w, size_t n, const float factor[LATTICES],
-                              float squares[LATTICES])
+/* How far values are from a lattice, in squares of its step. */
+struct off_lattice {
+    float lane[LATTICES][LANES];
+};
+
+/* Adds how far n values are; compilers make vectors of it. Those without weight count as 0. */
+static void measure_lattices(const float *x, const float *w, size_t n, const float factor[LATTICES],
+                             struct off_lattice *off)
 {
     const float round = 0x1.8p23f;
-    float count = 0.0f;
-    for (size_t i = 0; i < n; i++) {
-        const float counts = w && !(w[i] > 0) ? 0.0f : 1.0f;
-        count += counts;
-        for (size_t k = 0; k < LATTICES; k++) {
-            float y = x[i] * factor[k], off = y - ((y + round) - round);
-            squares[k] += counts * (off * off);
-        }
+    for (size_t i = 0; i < n; i += LANES) {
+        float y[LANES] = {0};
+        const size_t some = qz_least(LANES, n - i);
+        for (size_t l = 0; l < some; l++)
+            y[l] = w && !(w[i + l] > 0) ? 0.0f : x[i + l];
+        for (size_t k = 0; k < LATTICES; k++)
+            for (size_t l = 0; l < LANES; l++) {
+                float steps = y[l] * factor[k], distance = steps - ((steps + round) - round);
+                off->lane[k][l] += distance * distance;
+            }
     }
-    return count;
 }
 
-/* Whether values with weight are near one of them. The first ones tell most others. */
-static int is_near_some_lattice(const struct qz_exact_source *source, float near)
+/* The largest magnitude of those that have weight, and how many they are. */
+static float largest_with_weight(const struct qz_exact_source *source, float *count)
 {
-    enum { FIRST = 17 };
-    float largest = 0.0f, count = 0.0f, factor[LATTICES], squares[LATTICES] = {0};
-    size_t n, some;
-    int found = 0;
+    float largest = 0.0f;
+    size_t n;
+    *count = 0.0f;
     for (uint64_t start = 0; start < source->n; start += n) {
         const float *w, *x = qz_source_piece(source, start, &n, &w);
-        for (size_t i = 0; i < n; i++)
-            largest = fabsf(x[i]) > largest && (!w || w[i] > 0) ? fabsf(x[i]) : largest;
+        *count += w ? 0.0f : (float)n;
+        for (size_t i = 0; i < n && !w; i++)
+            largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+        for (size_t i = 0; i < n && w; i++) {
+            const float magnitude = w[i] > 0 ? fabsf(x[i]) : 0.0f;
+            largest = magnitude > largest ? magnitude : largest;
+            *count += w[i] > 0 ? 1.0f : 0.0f;
+        }
     }
+    return largest;
+}
+
+/* The nearest lattice, and the sum of squares that it has. */
+static size_t least_off(const struct off_lattice *off, float *least)
+{
+    size_t best = 0;
+    *least = INFINITY;
+    for (size_t k = 0; k < LATTICES; k++) {
+        float sum = 0.0f;
+        for (size_t l = 0; l < LANES; l++)
+            sum += off->lane[k][l];
+        best = sum < *least ? k : best;
+        *least = sum < *least ? sum : *least;
+    }
+    return best;
+}
+
+/* The lattice that values with weight are nearest to, and the mean square of their distances from it; or infinity, where
+ * the first ones are so far from all that the others need no look. */
+static size_t nearest_lattice(const struct qz_exact_source *source, float *mean)
+{
+    enum { FIRST = 64 };
+    float count, factor[LATTICES], least;
+    const float largest = largest_with_weight(source, &count);
+    struct off_lattice off = {{{0}}};
+    size_t n, some;
+    *mean = INFINITY;
     for (size_t k = 0; k < LATTICES; k++)
         factor[k] = lattices[k] / largest;
     for (uint64_t start = 0; start < source->n; start += some) {
         const float *w, *x = qz_source_piece(source, start, &n, &w);
-        some = start == 0 && n > FIRST ? FIRST : n;
-        count += measure_lattices(x, w, some, factor, squares);
-        found = 0;
-        for (size_t k = 0; k < LATTICES; k++)
-            found |= squares[k] <= count * near;
-        if (start == 0 && !found)
+        some = start == 0 && n > FIRST && !w ? FIRST : n;
+        measure_lattices(x, w, some, factor, &off);
+        (void)least_off(&off, &least);
+        if (some != n && !(least <= FIRST * FAR_FROM_LATTICE))
             return 0;
     }
-    return found;
+    const size_t best = least_off(&off, &least);
+    *mean = least / count;
+    return best;
+}
+
+/* So near the nearest lattice is in one of 1,000 groups without one, of n values. */
+static float chance(uint64_t n)
+{
+    return 1.0f / 12.0f - 0.25f / sqrtf((float)n);
 }
 
 /* The same for all tables there are. Integers come from theirs only if they are on a lattice. */
@@ -160,24 +208,67 @@ static int is_from_table(const struct qz_encoder *encoder, int lattice, const fl
 
 unsigned qz_look_at_values(const struct qz_encoder *encoder, const struct qz_exact_source *source, unsigned suspicion)
 {
-    float value[VALUES];
-    if (suspicion & QZ_SUSPECT_EXACT || !(suspicion & QZ_SUSPECT_VALUES))
+    const unsigned looked = QZ_SUSPECT_VALUES | QZ_SUSPECT_LATTICE;
+    float value[VALUES], off;
+    if (suspicion & QZ_SUSPECT_EXACT || !(suspicion & looked))
         return suspicion;
-    suspicion &= ~(unsigned)QZ_SUSPECT_VALUES;
+    (void)nearest_lattice(source, &off);
+    if (!(suspicion & QZ_SUSPECT_VALUES) && !(off <= NEAR_LATTICE)) { /* as most groups are */
+        const int near = encoder->view->grid.uniform && off <= chance(source->n);
+        return near ? suspicion : suspicion & ~(unsigned)QZ_SUSPECT_LATTICE;
+    }
+    suspicion &= ~looked;
     struct seen seen;
     size_t count = different_values(source, value, &seen);
     if (count > VALUES && source->n > SHORT && seen.zeros * 4 > seen.all)
         return suspicion | QZ_SUSPECT_WIDE; /* candidates for long groups ask for too many values at their ends */
     const int few = (count <= FEW && count <= source->n / 4 + 1) || count <= (seen.all - seen.zeros) / 2;
-    const int lattice = !few && is_near_some_lattice(source, NEAR_LATTICE);
-    if ((count <= VALUES && (few || is_from_table(encoder, lattice, value, count))) ||
-        (lattice && is_near_some_lattice(source, ON_LATTICE)))
+    const int lattice = !few && off <= NEAR_LATTICE;
+    if ((count <= VALUES && (few || is_from_table(encoder, lattice, value, count))) || (lattice && off <= ON_LATTICE))
         return suspicion | QZ_SUSPECT_EXACT;
     if (lattice)
         suspicion |= QZ_SUSPECT_LARGE;
     if (count > VALUES && seen.most * 4 > seen.all)
         return suspicion | QZ_SUSPECT_WIDE; /* a code is to meet the value that so many have */
     return count <= VALUES && count * 4 <= seen.all * 3 ? suspicion | QZ_SUSPECT_WIDE : suspicion;
+}
+
+/* The error of integers times a scale, and the scale that fits their codes best. */
+static double fit_integers(const struct qz_view *view, const struct qz_exact_source *source, float scale,
+                           double *fitted)
+{
+    const double lo = (double)view->grid.lo, hi = (double)view->grid.hi;
+    double sum = 0, xq = 0, qq = 0;
+    for (size_t i = 0; i < source->n; i++) {
+        const double x = (double)source->x[i], w = source->w && !source->unweighted ? (double)source->w[i] : 1.0;
+        double q = rint(x / (double)scale);
+        q = q < lo ? lo : q > hi ? hi : q;
+        sum += w * (x - (double)scale * q) * (x - (double)scale * q);
+        xq += w * x * q;
+        qq += w * q * q;
+    }
+    *fitted = qq > 0 ? xq / qq : 0.0;
+    return sum;
+}
+
+void qz_try_lattice(const struct qz_encoder *encoder, const struct qz_exact_source *source, float super, float *scale)
+{
+    enum { ROUNDS = 3 };
+    const struct qz_view *view = encoder->view;
+    float mean, count, largest = largest_with_weight(source, &count);
+    double fitted, least = fit_integers(view, source, *scale, &fitted);
+    const float step = largest / lattices[nearest_lattice(source, &mean)];
+    for (int sign = 1; sign >= (encoder->has_signs ? -1 : 1); sign -= 2) {
+        float tried = qz_stored_scale(view, (float)sign * step, super);
+        for (int round = 0; round < ROUNDS && qz_is_ordinary_scale(tried); round++) {
+            const double error = fit_integers(view, source, tried, &fitted);
+            if (error < least) {
+                least = error;
+                *scale = tried;
+            }
+            tried = qz_stored_scale(view, (float)fitted, super);
+        }
+    }
 }
 
 /* The decoded value of x. */
@@ -235,7 +326,6 @@ static size_t decoded_values(const struct qz_view *view, const struct qz_exact_s
 /* The decoded value of largest magnitude, the first one of two. They are in the order of x: it is that of one end. */
 static float decoded_extreme(const struct qz_view *view, const struct qz_exact_source *source, float scale)
 {
-    enum { LANES = 8 };
     float lows[LANES], highs[LANES], low = INFINITY, high = -INFINITY;
     size_t n;
     const float *w, *x;
