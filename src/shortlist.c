@@ -24,6 +24,7 @@ enum {
     PANEL = 16 * QZ_SIGN_ROWS,       /* rows whose signs stay in cache while all queries look at them */
     STRIDE = PANEL + QZ_SIGN_ROWS,   /* before each panel there is a block of the sample */
     SAMPLED = STRIDE / QZ_SIGN_ROWS, /* of so many blocks one */
+    MORE_TOGETHER = 8,               /* bytes of a record that are looked up together: a record has room for them */
     MORE_TABLE = 256,                /* sums of a query for a byte of records */
     FETCHED = 3                      /* groups of queries, for which it pays to fetch signs and to take a sample */
 };
@@ -60,10 +61,10 @@ static size_t list_room(const struct qz_shortlist *list)
     return 2 * list->most + QZ_SIGN_ROWS;
 }
 
-/* Bytes of records that have signs, and of what a query has for them. */
+/* Bytes of records that have signs, and zeros behind them; and of what a query has for them. */
 static size_t more_bytes(const struct qz_shortlist *list)
 {
-    return (size_t)qz_divide_up(list->signs->of->more, 8);
+    return (size_t)qz_divide_up(list->signs->of->more, 8 * MORE_TOGETHER) * MORE_TOGETHER;
 }
 
 static size_t more_table(const struct qz_shortlist *list)
@@ -122,16 +123,18 @@ static void take_query(const int8_t *whole, size_t steps, uint8_t *table)
         fill_table(whole + s * QZ_SIGN_CODES, place, table + s * QZ_SIGN_TABLE, upper + s * QZ_SIGN_UPPER);
 }
 
-/* All sums of eight integers and their negatives, as above. */
-static void take_more(const int8_t *whole, size_t count, int8_t *table)
+/* All sums of eight integers and their negatives for each byte, as above; with zeros behind the last integers. */
+static void take_more(const int8_t *whole, size_t count, size_t bytes, int8_t *table)
 {
-    for (size_t c = 0; c < count; table += MORE_TABLE) {
+    for (size_t c = 0; c < 8 * bytes; table += MORE_TABLE) {
         table[0] = 0;
-        for (size_t n = 1; n < MORE_TABLE; n *= 2, c++)
+        for (size_t n = 1; n < MORE_TABLE; n *= 2, c++) {
+            const int one = c < count ? whole[c] : 0;
             for (size_t place = 0; place < n; place++) {
-                table[n + place] = (int8_t)(table[place] + whole[c]);
-                table[place] = (int8_t)(table[place] - whole[c]);
+                table[n + place] = (int8_t)(table[place] + one);
+                table[place] = (int8_t)(table[place] - one);
             }
+        }
     }
 }
 
@@ -205,7 +208,7 @@ void qz_shortlist_take(struct qz_shortlist *list, const struct qz_queries *queri
         const float step = choose_step(&taken);
         list->start[q] = list->signs->bias ? 1.0f / step : 0.0f;
         take_query(taken.whole, steps, list->table + q * qz_sign_table(steps));
-        take_more(taken.whole + taken.first, of->more, list->more + q * more_table(list));
+        take_more(taken.whole + taken.first, of->more, more_bytes(list), list->more + q * more_table(list));
     }
 }
 
@@ -432,6 +435,20 @@ void qz_shortlist_merge(const struct qz_shortlist *list, struct qz_list *lists, 
     }
 }
 
+/* The sum of a query for the signs of a record. */
+static int sum_up_more(const uint8_t *sign, size_t bytes, const int8_t *table)
+{
+    int sum = 0;
+    for (size_t i = 0; i < bytes; i += MORE_TOGETHER, sign += MORE_TOGETHER, table += MORE_TOGETHER * MORE_TABLE) {
+        const int first = table[sign[0]] + table[MORE_TABLE + sign[1]];
+        const int second = table[2 * MORE_TABLE + sign[2]] + table[3 * MORE_TABLE + sign[3]];
+        const int third = table[4 * MORE_TABLE + sign[4]] + table[5 * MORE_TABLE + sign[5]];
+        const int fourth = table[6 * MORE_TABLE + sign[6]] + table[7 * MORE_TABLE + sign[7]];
+        sum += (first + second) + (third + fourth);
+    }
+    return sum;
+}
+
 /* An entry with the estimate by all signs that are known: that by the first ones becomes a part of it. */
 static uint64_t refined(const struct qz_shortlist *list, size_t q, uint64_t entry)
 {
@@ -440,12 +457,9 @@ static uint64_t refined(const struct qz_shortlist *list, size_t q, uint64_t entr
     const uint8_t *record = signs->records + row * signs->record;
     const int8_t *table = list->more + q * more_table(list);
     const float near = signs->bias ? signs->bias[row] * list->start[q] : 0.0f;
-    const size_t bytes = more_bytes(list);
+    const int sum = sum_up_more(record + QZ_SIGN_NUMBERS, more_bytes(list), table);
     float numbers[2];
-    int sum = 0;
     memcpy(numbers, record, sizeof numbers);
-    for (size_t i = 0; i < bytes; i++)
-        sum += table[i * MORE_TABLE + record[QZ_SIGN_NUMBERS + i]];
     return entry_of(numbers[0] * (estimate_of(entry) - near) + (numbers[1] * (float)sum + near), row);
 }
 
