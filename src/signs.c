@@ -14,6 +14,8 @@
 #define NOISE_MOST  0.6     /* the square of errors may be this part of the square of what is estimated */
 #define LISTED      12000.0 /* a record takes the time of so many first signs */
 #define RECORDS_PAY 0.75    /* with more of the time of all signs, records are not worth their room */
+#define MEMORY_PAY  1.0     /* the same where signs of all columns are read from memory for a single query */
+#define MEMORY      0x1p25  /* bytes of signs that no cache holds */
 
 enum {
     SAMPLE = 1024,  /* rows whose mean and squares stand for those of all */
@@ -261,7 +263,8 @@ static int by_number(const void *a, const void *b)
 static void take_best(const struct sample *sample, struct qz_sign_columns *columns)
 {
     const size_t cols = columns->first;
-    double least = RECORDS_PAY * (double)cols;
+    const int is_large = (double)sample->rows * (double)cols / 8.0 > MEMORY;
+    double least = (is_large ? MEMORY_PAY : RECORDS_PAY) * (double)cols;
     for (size_t first = PART; first < cols; first += PART) {
         const double worth = worth_of(sample, first);
         const double time = (double)first + LISTED * QZ_LIST_FIRST / (worth * worth);
