@@ -18,6 +18,8 @@ enum {
     LAID_OUT = 4                      /* for so many queries it pays to lay codes side by side */
 };
 
+#define ROUNDER 0x1.8p52 /* a number near 0 is rounded to an integer where this is added */
+
 /* A factor for bounds, so that their own rounding does not count. */
 #define ROUNDED_UP (1.0 + 0x1p-20)
 
@@ -200,7 +202,7 @@ static int take_query(struct qz_bounds *bounds, size_t q)
     for (size_t g = 0, i = 0; g < view->row_groups; g++) {
         long sum = 0;
         for (size_t end = i + qz_least(view->group_size, cols - i); i < end; i++) {
-            double exact = (double)x[i] / step, whole = rint(exact);
+            double exact = (double)x[i] / step, whole = exact + ROUNDER - ROUNDER; /* to an integer */
             code[queries->beside ? qz_beside_place(i) : code_place(bounds, i)] = (int8_t)whole;
             lost += fabs(exact - whole);
             squares += (exact - whole) * (exact - whole);
@@ -348,6 +350,7 @@ static void take_codes(const struct qz_bounds *bounds, uint64_t first, size_t co
 {
     rows->first = first;
     rows->count = count;
+    rows->are_listed = 0;
     rows->codes = qz_codes_at(bounds->view, first, 0);
     rows->stride = (ptrdiff_t)bounds->view->packed->code_stride;
 }
@@ -375,21 +378,45 @@ void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count
     find_numbers(bounds, ready ? ready->numbers + first / bounds->block * qz_bounds_numbers(bounds) : rows->room, rows);
 }
 
-void qz_bounds_fetch_row(const struct qz_bounds *bounds, uint64_t row)
+void qz_bounds_begin_list(const struct qz_bounds *bounds, const uint8_t *room, struct qz_bound_rows *rows)
 {
-    const float *numbers = bounds->ready->numbers + row / bounds->block * qz_bounds_numbers(bounds);
-    for (size_t i = row % bounds->block; i < qz_bounds_numbers(bounds); i += bounds->block)
-        __builtin_prefetch(numbers + i);
+    rows->count = 0;
+    rows->are_listed = 1;
+    rows->codes = room;
+    rows->side = NULL;
+    rows->stride = (ptrdiff_t)bounds->bytes;
+    find_numbers(bounds, rows->room, rows);
 }
 
-void qz_bounds_load_row(const struct qz_bounds *bounds, uint64_t row, struct qz_bound_rows *rows)
+/* `row` fits 32 bits, whose division is faster. */
+static const float *ready_numbers(const struct qz_bounds *bounds, uint64_t row)
 {
-    const float *numbers = bounds->ready->numbers + row / bounds->block * qz_bounds_numbers(bounds);
-    take_codes(bounds, row, 1, rows);
-    rows->side = NULL;
-    if (bounds->view->cols <= QZ_CHUNK - 2)
-        copy_codes(bounds, rows);
-    find_numbers(bounds, numbers + row % bounds->block, rows);
+    const uint32_t block = (uint32_t)row / (uint32_t)bounds->block, r = (uint32_t)row % (uint32_t)bounds->block;
+    return bounds->ready->numbers + block * qz_bounds_numbers(bounds) + r;
+}
+
+void qz_bounds_load_listed(const struct qz_bounds *bounds, uint64_t row, uint8_t *room, struct qz_bound_rows *rows)
+{
+    const float *numbers = ready_numbers(bounds, row);
+    const size_t r = rows->count++, bytes = (size_t)qz_divide_up(bounds->view->cols, 2);
+    uint8_t *codes = room + r * bounds->bytes;
+    rows->listed[r] = row;
+    memcpy(codes, qz_codes_at(bounds->view, row, 0), bytes);
+    if (bytes < bounds->bytes)
+        memset(codes + bytes, 0, bounds->bytes - bytes);
+    for (size_t i = 0; i < qz_bounds_numbers(bounds); i += bounds->block)
+        rows->room[i + r] = numbers[i];
+}
+
+void qz_bounds_fetch_row(const struct qz_bounds *bounds, uint64_t row)
+{
+    enum { LINE = 64 };
+    const uint8_t *codes = qz_codes_at(bounds->view, row, 0);
+    const float *numbers = ready_numbers(bounds, row);
+    for (size_t i = 0; i < bounds->bytes; i += LINE)
+        __builtin_prefetch(codes + i);
+    for (size_t i = 0; i < qz_bounds_numbers(bounds); i += bounds->block)
+        __builtin_prefetch(numbers + i);
 }
 
 /* ---- rows and queries ----------------------------------------------------------------------------------------- */

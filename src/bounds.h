@@ -26,7 +26,8 @@ enum {
     QZ_BOUND_GROUPS = QZ_TILE / QZ_CHUNK,              /* of a row, at most */
     QZ_BOUND_NUMBERS = 16 * QZ_BOUND_GROUPS,           /* of the groups of these rows */
     QZ_BOUND_TERMS = QZ_BOUND_NUMBERS + QZ_BOUND_ROWS, /* of their terms */
-    QZ_BOUND_QUERIES = 8                               /* whose sums are made together, at most */
+    QZ_BOUND_QUERIES = 8,                              /* whose sums are made together, at most */
+    QZ_BOUND_LISTED = 16                               /* rows of a list that are looked at together */
 };
 
 /* What is known of rows before there are queries: in blocks of as many as are looked at together. */
@@ -72,8 +73,9 @@ struct qz_bounds {
 /* Numbers of rows: that of group, or term, g of row r is at g * block + r. For QZ_L2 the last term is half the sum of
  * squares, negative. */
 struct qz_bound_rows {
-    uint64_t first;
+    uint64_t first, listed[QZ_BOUND_LISTED]; /* rows from `first` on, or listed ones */
     size_t count;
+    int are_listed;
     const uint8_t *codes, *side;
     ptrdiff_t stride;
     const float *scale, *bias, *spread, *size;
@@ -102,9 +104,18 @@ int qz_bounds_take(struct qz_bounds *bounds, const struct qz_queries *queries);
 void qz_bounds_load(const struct qz_bounds *bounds, uint64_t first, size_t count, uint8_t *room,
                     struct qz_bound_rows *rows);
 
-/* Looks at a row, which is `ready`; asks for its numbers, before. */
+/* Looks at rows of a list, which are `ready`, one after the other, QZ_BOUND_LISTED of them at most; `room` is for as
+ * many rows of codes, and is not larger than above. */
+void qz_bounds_begin_list(const struct qz_bounds *bounds, const uint8_t *room, struct qz_bound_rows *rows);
+void qz_bounds_load_listed(const struct qz_bounds *bounds, uint64_t row, uint8_t *room, struct qz_bound_rows *rows);
+
+/* Asks for what is known of a row that will be looked at soon. */
 void qz_bounds_fetch_row(const struct qz_bounds *bounds, uint64_t row);
-void qz_bounds_load_row(const struct qz_bounds *bounds, uint64_t row, struct qz_bound_rows *rows);
+
+static inline uint64_t qz_bounds_row(const struct qz_bound_rows *rows, size_t r)
+{
+    return rows->are_listed ? rows->listed[r] : rows->first + r;
+}
 
 /* The number that stands for a key of a query where rows are bounded: a bound below it is below the key. */
 float qz_bounds_limit(const struct qz_bounds *bounds, size_t query, double key);

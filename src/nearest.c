@@ -141,7 +141,7 @@ static void gather_rows(struct search *search, size_t slice, size_t q, const str
         size_t r = qz_lowest_bit(within);
         struct qz_between between = qz_bounds_between(&search->bounds, rows, q, r, sum);
         if (!(between.upper < (double)seeker->limit))
-            gather(search, slice, q, seeker, between, rows->first + r);
+            gather(search, slice, q, seeker, between, qz_bounds_row(rows, r));
     }
     raise_by_bound(seeker);
 }
@@ -232,32 +232,30 @@ static void fill_lists(void *context, size_t slice)
                       slice_start(search, slice + 1), search->list.lists + slice * search->some, &search->stop);
 }
 
-/* Asks for what is known of a row that will be looked at soon. */
-static void fetch_row(const struct search *search, uint64_t row)
-{
-    enum { LINE = 64 };
-    const uint8_t *codes = qz_codes_at(&search->view, row, 0);
-    for (size_t i = 0; i < search->bounds.bytes; i += LINE)
-        __builtin_prefetch(codes + i);
-    qz_bounds_fetch_row(&search->bounds, row);
-}
-
 /* A slice looks at its part of the list of a query. */
 static void search_list(struct search *search, size_t slice, size_t q)
 {
-    enum { AHEAD = 8 };
+    const struct qz_bounds *bounds = &search->bounds;
     const struct qz_list *list = &search->list.lists[q];
-    int32_t *sum = search->sums + slice * qz_bounds_all_sums(&search->bounds);
-    size_t end = (size_t)qz_slice_start(list->count, search->slices, slice + 1);
-    struct qz_bound_rows rows;
-    for (size_t i = (size_t)qz_slice_start(list->count, search->slices, slice); i < end; i++) {
-        if (i + AHEAD < end)
-            fetch_row(search, qz_listed_row(list->entry[i + AHEAD]));
-        qz_bounds_load_row(&search->bounds, qz_listed_row(list->entry[i]), &rows);
-        qz_bounds_multiply(&search->bounds, &rows, q, 1, sum);
-        gather_rows(search, slice, q, &rows, sum, 1);
+    struct seeker *seeker = &search->seekers[slice * search->some + q];
+    int32_t *sum = search->sums + slice * qz_bounds_all_sums(bounds);
+    uint8_t *room = search->side + slice * qz_bounds_beside_bytes(bounds);
+    size_t i = (size_t)qz_slice_start(list->count, search->slices, slice);
+    const size_t end = (size_t)qz_slice_start(list->count, search->slices, slice + 1);
+    while (i < end) {
+        struct qz_bound_rows rows;
+        uint64_t within;
+        qz_bounds_begin_list(bounds, room, &rows);
+        for (const size_t last = qz_least(i + QZ_BOUND_LISTED, end); i < last; i++) {
+            if (i + QZ_BOUND_LISTED < end)
+                qz_bounds_fetch_row(bounds, qz_listed_row(list->entry[i + QZ_BOUND_LISTED]));
+            qz_bounds_load_listed(bounds, qz_listed_row(list->entry[i]), room, &rows);
+        }
+        qz_bounds_multiply(bounds, &rows, q, 1, sum);
+        qz_bounds_reach(bounds, &rows, q, 1, sum, &seeker->limit, &within);
+        gather_rows(search, slice, q, &rows, sum, within);
     }
-    settle(search, slice, q, &search->seekers[slice * search->some + q]);
+    settle(search, slice, q, seeker);
 }
 
 static void search_lists(void *context, size_t slice)

@@ -27,7 +27,7 @@ struct qz_prepared {
     int has_bounds, has_signs;
     float *numbers;
     uint8_t *side;
-    void *room[5]; /* for both, and for signs */
+    void *room[6]; /* for both, and for signs */
 };
 
 struct preparation {
@@ -101,7 +101,10 @@ static void prepare_signs_slice(void *context, size_t slice)
         const uint64_t first = block * QZ_SIGN_ROWS;
         const struct qz_sign_block to = {all->plane + first * qz_sign_bytes(qz_signs_steps(columns)),
                                          all->records ? all->records + first * qz_signs_record(columns) : NULL,
-                                         all->factor + first, all->bias ? all->bias + first : NULL};
+                                         all->factor + first,
+                                         all->bias ? all->bias + first : NULL,
+                                         all->scale + block,
+                                         all->inverse + first};
         if (qz_stop_asked(&work->stop))
             return;
         if (!qz_signs_block(&work->view, work->to->metric, columns, first,
@@ -124,14 +127,16 @@ static qz_result prepare_signs(struct preparation *work, const qz_prepare_option
     const uint64_t rows = work->blocks * QZ_SIGN_ROWS, both = to->metric == QZ_L2 ? 2 : 1;
     struct qz_sign_block *signs = &work->signs;
     signs->plane = zeros_for(to, 2, rows, qz_sign_bytes(steps));
-    signs->factor = signs->plane ? zeros_for(to, 3, rows, both * sizeof(float)) : NULL;
-    signs->records = signs->factor && record > 0 ? zeros_for(to, 4, rows, record) : NULL;
-    if (!signs->factor || (record > 0 && !signs->records))
+    signs->factor = signs->plane ? zeros_for(to, 3, rows * both + work->blocks, sizeof(float)) : NULL;
+    signs->inverse = signs->factor ? zeros_for(to, 5, rows, sizeof *signs->inverse) : NULL;
+    signs->records = signs->inverse && record > 0 ? zeros_for(to, 4, rows, record) : NULL;
+    if (!signs->inverse || (record > 0 && !signs->records))
         return QZ_ERROR_MEMORY;
     signs->bias = both > 1 ? signs->factor + rows : NULL;
+    signs->scale = signs->factor + both * rows;
     qz_pool_run(options->pool, work->slices, prepare_signs_slice, work);
-    to->signs =
-        (struct qz_signs){&to->columns, steps, record, signs->plane, signs->records, signs->factor, signs->bias};
+    to->signs = (struct qz_signs){&to->columns,  steps,       record,       signs->plane,  signs->records,
+                                  signs->factor, signs->bias, signs->scale, signs->inverse};
     to->has_signs = !atomic_load(&work->strange);
     return qz_is_stopped(&work->stop) ? QZ_ERROR_STOPPED : QZ_OK;
 }

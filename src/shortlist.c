@@ -9,10 +9,14 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define QUERY_LEAST 0x1p-60f /* of the numbers of a query the largest one counts as so much */
+#define QUERY_LEAST 0x1p-60f /* of the numbers of a query those of a run count as so much */
+#define STEP_MORE   1.015625f
+#define ROUNDER     0x1.8p23f /* a number near 0 is rounded to an integer where this is added */
 
 enum {
-    LIST_LEAST = 100, /* rows of a list, and so many more for each row that is found */
+    RUN = QZ_SIGN_RUN * QZ_SIGN_CODES, /* columns of a run */
+    RUN_LANES = 8,                     /* sums that are made side by side */
+    LIST_LEAST = 100,                  /* rows of a list, and so many more for each row that is found */
     LIST_EACH = 8,
     LIST_SHORT = 128,                /* this part of rows / worth^2 more */
     LIST_FIRST = 3,                  /* by first signs a list is so many times as long */
@@ -20,6 +24,7 @@ enum {
     PANEL = 16 * QZ_SIGN_ROWS,       /* rows whose signs stay in cache while all queries look at them */
     STRIDE = PANEL + QZ_SIGN_ROWS,   /* before each panel there is a block of the sample */
     SAMPLED = STRIDE / QZ_SIGN_ROWS, /* of so many blocks one */
+    MORE_TOGETHER = 8,               /* bytes of a record that are looked up together: a record has room for them */
     MORE_TABLE = 256,                /* sums of a query for a byte of records */
     FETCHED = 3                      /* groups of queries, for which it pays to fetch signs and to take a sample */
 };
@@ -56,10 +61,10 @@ static size_t list_room(const struct qz_shortlist *list)
     return 2 * list->most + QZ_SIGN_ROWS;
 }
 
-/* Bytes of records that have signs, and of what a query has for them. */
+/* Bytes of records that have signs, and zeros behind them; and of what a query has for them. */
 static size_t more_bytes(const struct qz_shortlist *list)
 {
-    return (size_t)qz_divide_up(list->signs->of->more, 8);
+    return (size_t)qz_divide_up(list->signs->of->more, 8 * MORE_TOGETHER) * MORE_TOGETHER;
 }
 
 static size_t more_table(const struct qz_shortlist *list)
@@ -92,58 +97,118 @@ void qz_shortlist_free(struct qz_shortlist *list)
 }
 
 /* All sums of six integers and their negatives: bit i of the place says which sign integer i has. */
-static void fill_table(const int whole[QZ_SIGN_CODES], uint8_t *table, uint8_t *upper)
+static void fill_table(const int8_t whole[QZ_SIGN_CODES], const uint8_t *place, uint8_t *table, uint8_t *upper)
 {
-    table[0] = QZ_SIGN_MIDDLE;
+    uint8_t least = 0, first;
     for (size_t i = 0; i < QZ_SIGN_CODES; i++)
-        table[0] = (uint8_t)(table[0] - whole[i]);
-    for (size_t i = 0, n = 1; i < QZ_SIGN_CODES; i++, n *= 2)
-        for (size_t place = 0; place < n; place++)
-            table[n + place] = (uint8_t)(table[place] + 2 * whole[i]);
-    for (size_t i = 0; i < QZ_SIGN_UPPER; i++)
-        upper[i] = (uint8_t)(table[16 * i % QZ_SIGN_TABLE] - table[0]);
-}
-
-static void take_query(const float *x, const struct qz_sign_columns *columns, double step, size_t steps, uint8_t *table)
-{
-    uint8_t *upper = table + steps * QZ_SIGN_TABLE;
-    for (size_t s = 0; s < steps; s++) {
-        int whole[QZ_SIGN_CODES] = {0};
-        for (size_t i = 0, c = s * QZ_SIGN_CODES; i < QZ_SIGN_CODES && c < columns->first; i++, c++)
-            whole[i] = (int)rint((double)x[columns->column[c]] / step);
-        fill_table(whole, table + s * QZ_SIGN_TABLE, upper + s * QZ_SIGN_UPPER);
+        least = (uint8_t)(least - whole[i]);
+    for (size_t p = 0; p < QZ_SIGN_TABLE; p++)
+        table[p] = least;
+    for (size_t i = 0; i < QZ_SIGN_CODES; i++) {
+        const uint8_t twice = (uint8_t)(2 * whole[i]), bit = (uint8_t)(1 << i);
+        for (size_t p = 0; p < QZ_SIGN_TABLE; p++)
+            table[p] = (uint8_t)(table[p] + (place[p] & bit ? twice : 0));
     }
+    first = table[0];
+    for (size_t i = 0; i < QZ_SIGN_UPPER; i++)
+        upper[i] = (uint8_t)(table[16 * i % QZ_SIGN_TABLE] - first);
 }
 
-/* All sums of eight integers and their negatives, as above. */
-static void take_more(const float *x, const struct qz_sign_columns *columns, double step, int8_t *table)
+static void take_query(const int8_t *whole, size_t steps, uint8_t *table)
 {
-    const uint16_t *column = columns->column + columns->first;
-    for (size_t c = 0; c < columns->more; table += MORE_TABLE) {
+    uint8_t *upper = table + steps * QZ_SIGN_TABLE, place[QZ_SIGN_TABLE];
+    for (size_t p = 0; p < QZ_SIGN_TABLE; p++)
+        place[p] = (uint8_t)p;
+    for (size_t s = 0; s < steps; s++)
+        fill_table(whole + s * QZ_SIGN_CODES, place, table + s * QZ_SIGN_TABLE, upper + s * QZ_SIGN_UPPER);
+}
+
+/* All sums of eight integers and their negatives for each byte, as above; with zeros behind the last integers. */
+static void take_more(const int8_t *whole, size_t count, size_t bytes, int8_t *table)
+{
+    for (size_t c = 0; c < 8 * bytes; table += MORE_TABLE) {
         table[0] = 0;
         for (size_t n = 1; n < MORE_TABLE; n *= 2, c++) {
-            const int whole = c < columns->more ? (int)rint((double)x[column[c]] / step) : 0;
+            const int one = c < count ? whole[c] : 0;
             for (size_t place = 0; place < n; place++) {
-                table[n + place] = (int8_t)(table[place] + whole);
-                table[place] = (int8_t)(table[place] - whole);
+                table[n + place] = (int8_t)(table[place] + one);
+                table[place] = (int8_t)(table[place] - one);
             }
         }
     }
+}
+
+/* Numbers of a query in the order of its columns, and the integers that they become. Behind the first columns, and
+ * behind the others, are zeros: each kind is whole runs. */
+struct taken {
+    size_t first, count; /* of the first columns, and of all, with zeros */
+    float x[2 * QZ_TILE];
+    int8_t whole[2 * QZ_TILE];
+};
+
+/* The largest sum of the magnitudes of a run. */
+static float largest_run(const struct taken *of)
+{
+    float most = 0.0f;
+    for (size_t c = 0; c < of->count; c += RUN) {
+        float sum[RUN_LANES] = {0};
+        for (size_t i = 0; i < RUN; i++)
+            sum[i % RUN_LANES] += fabsf(of->x[c + i]);
+        for (size_t i = 1; i < RUN_LANES; i++)
+            sum[0] += sum[i];
+        most = qz_larger(sum[0], most);
+    }
+    return most;
+}
+
+/* Makes integers of numbers divided by a step. Returns the largest sum of magnitudes of a run. */
+static int round_numbers(struct taken *of, float step)
+{
+    const float inverse = 1.0f / step;
+    int most = 0;
+    for (size_t c = 0; c < of->count; c += RUN) {
+        int sum = 0;
+        for (size_t i = c; i < c + RUN; i++) {
+            const int whole = (int)(qz_bits(of->x[i] * inverse + ROUNDER) - qz_bits(ROUNDER));
+            of->whole[i] = (int8_t)whole;
+            sum += abs(whole);
+        }
+        most = sum > most ? sum : most;
+    }
+    return most;
+}
+
+static void gather_numbers(const float *x, const struct qz_sign_columns *columns, struct taken *to)
+{
+    to->first = (size_t)qz_divide_up(columns->first, RUN) * RUN;
+    to->count = to->first + (size_t)qz_divide_up(columns->more, RUN) * RUN;
+    memset(to->x, 0, to->count * sizeof to->x[0]);
+    for (size_t i = 0; i < columns->first; i++)
+        to->x[i] = x[columns->column[i]];
+    for (size_t i = 0; i < columns->more; i++)
+        to->x[to->first + i] = x[columns->column[columns->first + i]];
+}
+
+/* Chooses the least of some steps with which the integers of runs are small enough. */
+static float choose_step(struct taken *of)
+{
+    float step = qz_larger(largest_run(of), QUERY_LEAST) / (float)QZ_SIGN_MOST;
+    while (round_numbers(of, step) > QZ_SIGN_MOST)
+        step *= STEP_MORE;
+    return step;
 }
 
 void qz_shortlist_take(struct qz_shortlist *list, const struct qz_queries *queries)
 {
     const struct qz_sign_columns *of = list->signs->of;
     const size_t steps = list->signs->steps;
+    struct taken taken;
     for (size_t q = 0; q < queries->count; q++) {
-        const float *x = qz_query(queries, q);
-        float most = QUERY_LEAST;
-        for (size_t i = 0; i < of->first + of->more; i++)
-            most = qz_larger(fabsf(x[of->column[i]]), most);
-        const double step = (double)most / QZ_SIGN_MOST;
-        list->start[q] = list->signs->bias ? (float)(1.0 / step) : 0.0f;
-        take_query(x, of, step, steps, list->table + q * qz_sign_table(steps));
-        take_more(x, of, step, list->more + q * more_table(list));
+        gather_numbers(qz_query(queries, q), of, &taken);
+        const float step = choose_step(&taken);
+        list->start[q] = list->signs->bias ? 1.0f / step : 0.0f;
+        take_query(taken.whole, steps, list->table + q * qz_sign_table(steps));
+        take_more(taken.whole + taken.first, of->more, more_bytes(list), list->more + q * more_table(list));
     }
 }
 
@@ -233,8 +298,13 @@ struct looking {
 static void look_at(const struct looking *of, size_t q, size_t count, uint64_t first, size_t rows, uint64_t wanted)
 {
     const struct qz_signs *signs = of->list->signs;
-    const struct qz_sign_rows block = {signs->plane + first * qz_sign_bytes(signs->steps), signs->steps, rows,
-                                       signs->factor + first, signs->bias ? signs->bias + first : NULL};
+    const struct qz_sign_rows block = {signs->plane + first * qz_sign_bytes(signs->steps),
+                                       signs->steps,
+                                       rows,
+                                       signs->factor + first,
+                                       signs->bias ? signs->bias + first : NULL,
+                                       signs->inverse + first,
+                                       signs->scale[first / QZ_SIGN_ROWS]};
     float limit[QZ_SIGN_QUERIES], estimate[QZ_SIGN_QUERIES * QZ_SIGN_ROWS];
     uint64_t within[QZ_SIGN_QUERIES];
     for (size_t i = 0; i < count; i++)
@@ -365,6 +435,20 @@ void qz_shortlist_merge(const struct qz_shortlist *list, struct qz_list *lists, 
     }
 }
 
+/* The sum of a query for the signs of a record. */
+static int sum_up_more(const uint8_t *sign, size_t bytes, const int8_t *table)
+{
+    int sum = 0;
+    for (size_t i = 0; i < bytes; i += MORE_TOGETHER, sign += MORE_TOGETHER, table += MORE_TOGETHER * MORE_TABLE) {
+        const int first = table[sign[0]] + table[MORE_TABLE + sign[1]];
+        const int second = table[2 * MORE_TABLE + sign[2]] + table[3 * MORE_TABLE + sign[3]];
+        const int third = table[4 * MORE_TABLE + sign[4]] + table[5 * MORE_TABLE + sign[5]];
+        const int fourth = table[6 * MORE_TABLE + sign[6]] + table[7 * MORE_TABLE + sign[7]];
+        sum += (first + second) + (third + fourth);
+    }
+    return sum;
+}
+
 /* An entry with the estimate by all signs that are known: that by the first ones becomes a part of it. */
 static uint64_t refined(const struct qz_shortlist *list, size_t q, uint64_t entry)
 {
@@ -373,12 +457,9 @@ static uint64_t refined(const struct qz_shortlist *list, size_t q, uint64_t entr
     const uint8_t *record = signs->records + row * signs->record;
     const int8_t *table = list->more + q * more_table(list);
     const float near = signs->bias ? signs->bias[row] * list->start[q] : 0.0f;
-    const size_t bytes = more_bytes(list);
+    const int sum = sum_up_more(record + QZ_SIGN_NUMBERS, more_bytes(list), table);
     float numbers[2];
-    int sum = 0;
     memcpy(numbers, record, sizeof numbers);
-    for (size_t i = 0; i < bytes; i++)
-        sum += table[i * MORE_TABLE + record[QZ_SIGN_NUMBERS + i]];
     return entry_of(numbers[0] * (estimate_of(entry) - near) + (numbers[1] * (float)sum + near), row);
 }
 

@@ -1,9 +1,9 @@
 /*
  * shortlist.h - short lists: rows that are probably among the best, chosen by their signs
  *
- * A query becomes integers of at most QZ_SIGN_MOST. So the estimate of a score (signs.h) is an integer, the same for every
- * kernel set, and one or two products of float32 with it. Of equal estimates the first row is better. Therefore the list
- * depends only on the rows and the query.
+ * A query becomes integers, in each run of QZ_SIGN_MOST together at most. So the estimate of a score (signs.h) is an
+ * integer, the same for every kernel set, and one or two products of float32 with it. Of equal estimates the first row is
+ * better. Therefore the list depends only on the rows and the query.
  */
 #ifndef QZ_SHORTLIST_H
 #define QZ_SHORTLIST_H

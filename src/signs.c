@@ -8,12 +8,14 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define SQUARE_MOST 0x1p60  /* of an ordinary row */
+#define SQUARE_MOST 0x1p60f /* of an ordinary row */
 #define SIGNS_LIKE  0.6     /* cos^2 of y and its signs, on average; 2 / pi with a normal distribution */
 #define SIGNS_LOSE  0.5708  /* the square of an error by all signs of n columns is this / n: pi / 2 - 1 */
 #define NOISE_MOST  0.6     /* the square of errors may be this part of the square of what is estimated */
 #define LISTED      12000.0 /* a record takes the time of so many first signs */
 #define RECORDS_PAY 0.75    /* with more of the time of all signs, records are not worth their room */
+#define MEMORY_PAY  1.0     /* the same where signs of all columns are read from memory for a single query */
+#define MEMORY      0x1p25  /* bytes of signs that no cache holds */
 
 enum {
     SAMPLE = 1024,  /* rows whose mean and squares stand for those of all */
@@ -102,6 +104,18 @@ static float note_row(const struct qz_view *view, const struct qz_sign_columns *
     return first != 0.0 ? (float)(square / first) : 0.0f;
 }
 
+/* A scale whose inverses are near 0 is right, too: it only leaves less out. */
+static void invert_factors(size_t count, const struct qz_sign_block *to)
+{
+    float least = SQUARE_MOST;
+    for (size_t r = 0; r < count; r++)
+        if (to->factor[r] >= 1.0f / SQUARE_MOST && to->factor[r] < least)
+            least = to->factor[r];
+    *to->scale = 1.0f / least;
+    for (size_t r = 0; r < count; r++)
+        to->inverse[qz_sign_inverse_place(r)] = qz_sign_inverse(to->factor[r], *to->scale);
+}
+
 int qz_signs_block(const struct qz_view *view, qz_metric metric, const struct qz_sign_columns *columns, uint64_t first,
                    size_t count, const struct qz_sign_block *to)
 {
@@ -115,6 +129,7 @@ int qz_signs_block(const struct qz_view *view, qz_metric metric, const struct qz
             to->bias[r] = (float)(-0.5 * square);
         ordinary &= square <= SQUARE_MOST && (double)to->factor[r] <= SQUARE_MOST; /* NaN is not */
     }
+    invert_factors(count, to);
     return ordinary;
 }
 
@@ -248,7 +263,8 @@ static int by_number(const void *a, const void *b)
 static void take_best(const struct sample *sample, struct qz_sign_columns *columns)
 {
     const size_t cols = columns->first;
-    double least = RECORDS_PAY * (double)cols;
+    const int is_large = (double)sample->rows * (double)cols / 8.0 > MEMORY;
+    double least = (is_large ? MEMORY_PAY : RECORDS_PAY) * (double)cols;
     for (size_t first = PART; first < cols; first += PART) {
         const double worth = worth_of(sample, first);
         const double time = (double)first + LISTED * QZ_LIST_FIRST / (worth * worth);

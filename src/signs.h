@@ -35,12 +35,15 @@ struct qz_signs {
     size_t steps, record; /* of a row: of its first signs; bytes of its record, 0 without */
     const uint8_t *plane, *records;
     const float *factor, *bias; /* bias: NULL but for QZ_L2 */
+    const float *scale;         /* of each block, and inverses of rows: qz_sign_inverse */
+    const uint16_t *inverse;
 };
 
 /* Where what is known of a block goes. */
 struct qz_sign_block {
     uint8_t *plane, *records;
-    float *factor, *bias;
+    float *factor, *bias, *scale;
+    uint16_t *inverse;
 };
 
 /* Steps of the first signs of a row (qz_sign_rows), and bytes of its record. */

@@ -847,13 +847,29 @@ static void table_of_signs(const int8_t *whole, size_t steps, uint8_t *table)
 {
     for (size_t s = 0; s < steps; s++, whole += QZ_SIGN_CODES)
         for (size_t place = 0; place < QZ_SIGN_TABLE + QZ_SIGN_UPPER; place++) {
-            int upper = place >= QZ_SIGN_TABLE, sum = upper ? 0 : QZ_SIGN_MIDDLE;
+            int upper = place >= QZ_SIGN_TABLE, sum = 0;
             size_t bits = upper ? place % 4 * 16 : place;
             for (size_t i = 0; i < QZ_SIGN_CODES; i++)
                 sum += bits >> i & 1 ? (upper ? 2 : 1) * whole[i] : upper ? 0 : -whole[i];
             table[upper ? steps * QZ_SIGN_TABLE + s * QZ_SIGN_UPPER + place - QZ_SIGN_TABLE
                         : s * QZ_SIGN_TABLE + place] = (uint8_t)sum;
         }
+}
+
+/* Integers whose magnitudes are QZ_SIGN_MOST together in each run at most, in some runs exactly. */
+static void random_runs(struct rng *rng, size_t count, int8_t *whole)
+{
+    enum { RUN = QZ_SIGN_RUN * QZ_SIGN_CODES };
+    for (size_t n = 0, left = 0; n < count; n++) {
+        const int kind = (int)rng_below(rng, 8);
+        left = n % RUN ? left : QZ_SIGN_MOST;
+        const size_t most = kind == 0  ? left
+                            : left < 5 ? left
+                                       : 5,
+                     size = n % RUN == RUN - 1 && kind < 4 ? left : rng_below(rng, most + 1);
+        whole[n] = (int8_t)(rng_below(rng, 2) ? (int)size : -(int)size);
+        left -= size;
+    }
 }
 
 /* Sign n of a row. Of 24 signs six are in each of three bytes, and the last six in the upper bits of these. */
@@ -873,24 +889,26 @@ static void estimates_agree(void **state)
         const size_t steps = 4 * (1 + rng_below(&rng, i % 10 ? 30 : QZ_SIGN_STEPS / 4)), rows = 1 + rng_below(&rng, 64);
         const size_t count = 1 + rng_below(&rng, QZ_SIGN_QUERIES), size = qz_sign_bytes(steps) * QZ_SIGN_ROWS;
         const size_t tables = (count - 1) * qz_sign_table(steps) + steps * (QZ_SIGN_TABLE + QZ_SIGN_UPPER);
-        struct guard signs = guard_make(size), made = guard_make(tables), numbers = guard_make(2 * 256);
+        struct guard signs = guard_make(size), made = guard_make(tables), numbers = guard_make(2 * 256 + 128);
         uint8_t *plane = guard_end(signs, size, 0), *table = guard_end(made, tables, 0);
-        float *factor = guard_end(numbers, 2 * 256, 0), *bias = factor + 64;
+        float *factor = guard_end(numbers, 2 * 256 + 128, 0), *bias = factor + 64;
+        uint16_t *inverse = (uint16_t *)(bias + 64);
         float start[QZ_SIGN_QUERIES], limit[QZ_SIGN_QUERIES], wanted[QZ_SIGN_QUERIES * QZ_SIGN_ROWS] = {0};
         int8_t *whole = calloc(count * steps, QZ_SIGN_CODES);
         for (size_t n = 0; n < size; n++)
             plane[n] = (uint8_t)(i % 7 ? rng_below(&rng, 256) : i % 2 ? 255 : 0);
         for (size_t r = 0; r < 64; r++) {
-            factor[r] = (float)rng_below(&rng, 4) * 0.3f;
+            factor[r] = i % 2 ? (float)rng_below(&rng, 4) * 0.3f : 0.3f + (float)rng_below(&rng, 1000) * 1e-4f;
             bias[r] = (float)rng_normal(&rng);
         }
-        const struct qz_sign_rows block = {plane, steps, rows, factor, i % 3 ? bias : NULL};
+        for (size_t r = 0; r < 64; r++)
+            inverse[qz_sign_inverse_place(r)] = qz_sign_inverse(factor[r], 1.0f / 0.3f);
+        const struct qz_sign_rows block = {plane, steps, rows, factor, i % 3 ? NULL : bias, inverse, 1.0f / 0.3f};
         for (size_t q = 0; q < count; q++) {
             int8_t *of = whole + q * steps * QZ_SIGN_CODES;
-            for (size_t n = 0; n < steps * QZ_SIGN_CODES; n++)
-                of[n] = (int8_t)(i % 7       ? (int)rng_below(&rng, 2 * QZ_SIGN_MOST + 1) - QZ_SIGN_MOST
-                                 : i % 4 < 2 ? QZ_SIGN_MOST
-                                             : -QZ_SIGN_MOST);
+            random_runs(&rng, steps * QZ_SIGN_CODES, of);
+            for (size_t n = 0; n < steps * QZ_SIGN_CODES && i % 7 == 0; n++) /* with equal signs: the largest sums */
+                of[n] = (int8_t)(i % 4 < 2 ? abs(of[n]) : -abs(of[n]));
             table_of_signs(of, steps, table + q * qz_sign_table(steps));
             start[q] = (float)rng_normal(&rng);
             for (size_t r = 0; r < rows; r++) {

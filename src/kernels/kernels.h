@@ -324,18 +324,22 @@ struct qz_beside {
  * Signs of 64 rows, a block: a step is six signs of each of them. Four steps are three bytes of each: the lower six bits
  * of a byte are a step, and the upper two of the three are the fourth one. Of four bytes that are neighbours each belongs
  * to another quarter of the rows (qz_sign_place): so the sums of a quarter lie in the same part of 32-bit lanes. A query
- * has six integers for each step, of QZ_SIGN_MOST at most: one is added where the bit is 1, and subtracted where it is 0.
- * Its table has all 64 sums of each step, with QZ_SIGN_MIDDLE added, and behind those of all steps 16 bytes for each:
- * what the two upper signs, whatever the next two bits are, add to a sum of which they are 0. The number of steps is a
- * multiple of 4, and at most QZ_SIGN_STEPS: so four sums fit a byte, and all of them 16 bits.
+ * has six integers for each step: one is added where the bit is 1, and subtracted where it is 0. The magnitudes of the
+ * integers of a run, QZ_SIGN_RUN steps, are QZ_SIGN_MOST together at most: so the sum of a run fits a byte, modulo 256
+ * as those of its steps may be. The table of a query has all 64 sums of each step as such bytes, and behind those of all
+ * steps 16 bytes for each: what the two upper signs, whatever the next two bits are, add to a sum of which they are 0.
+ * The number of steps is a multiple of 4, and at most QZ_SIGN_STEPS: so all sums, QZ_SIGN_MIDDLE added to that of each
+ * run, fit 15 bits.
  */
-enum { QZ_SIGN_ROWS = 64, QZ_SIGN_CODES = 6, QZ_SIGN_MOST = 5, QZ_SIGN_MIDDLE = QZ_SIGN_CODES * QZ_SIGN_MOST };
+enum { QZ_SIGN_ROWS = 64, QZ_SIGN_CODES = 6, QZ_SIGN_RUN = 16, QZ_SIGN_MOST = 127, QZ_SIGN_MIDDLE = 128 };
 enum { QZ_SIGN_STEPS = 684, QZ_SIGN_TABLE = 64, QZ_SIGN_UPPER = 16, QZ_SIGN_QUERIES = 4 };
 
 struct qz_sign_rows {
     const uint8_t *plane;
     size_t steps, rows;         /* rows: of 64, those that are there */
     const float *factor, *bias; /* of 64 rows; bias may be NULL */
+    const uint16_t *inverse;    /* of factors, as qz_sign_inverse says, at qz_sign_inverse_place */
+    float scale;
 };
 
 static inline size_t qz_sign_place(size_t row)
@@ -356,6 +360,36 @@ static inline unsigned qz_sign_step(const uint8_t *plane, size_t step)
     if (step % 4 < 3)
         return three[step % 4 * QZ_SIGN_ROWS] & (QZ_SIGN_TABLE - 1);
     return three[0] >> 6 | three[QZ_SIGN_ROWS] >> 6 << 2 | three[2 * QZ_SIGN_ROWS] >> 6 << 4;
+}
+
+static inline size_t qz_sign_runs(size_t steps)
+{
+    return (steps + QZ_SIGN_RUN - 1) / QZ_SIGN_RUN;
+}
+
+/*
+ * Without a bias, rows whose sum is below limit / factor do not reach a limit. That is an integer with 16-bit inverses
+ * of the factors of a block: scale * inverse / 2^16 is not above 1 / factor, where the least factor that is not 0 has
+ * the inverse 65535. A query has limit * scale, a bit less than that, as an integer; its product with an inverse, the
+ * upper 16 bits, is the least sum.
+ */
+enum { QZ_SIGN_BEYOND = 1 << 14 }; /* more than any sum */
+
+static inline size_t qz_sign_inverse_place(size_t row)
+{
+    return qz_sign_place(row) / 2 + qz_sign_place(row) % 2 * (QZ_SIGN_ROWS / 2);
+}
+
+static inline uint16_t qz_sign_inverse(float factor, float scale)
+{
+    const double inverse = 65535.0 / ((double)factor * (double)scale);
+    return inverse < 65535.0 ? (uint16_t)inverse : 65535;
+}
+
+static inline int qz_sign_least(float limit, float scale)
+{
+    const float least = limit * scale * (1.0f - 0x1p-20f);
+    return !(limit > 0.0f) ? 0 : least < (float)QZ_SIGN_BEYOND ? (int)least : QZ_SIGN_BEYOND;
 }
 
 /* Queries, QZ_SIGN_QUERIES at most, whose tables follow each other. */

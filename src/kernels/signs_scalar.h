@@ -6,7 +6,7 @@ static int32_t sum_of_signs(const struct qz_sign_rows *rows, const uint8_t *tabl
 {
     int32_t sum = 0;
     for (size_t s = 0; s < rows->steps; s++)
-        sum += table[s * QZ_SIGN_TABLE + qz_sign_step(rows->plane + qz_sign_place(r), s)] - QZ_SIGN_MIDDLE;
+        sum += (int8_t)table[s * QZ_SIGN_TABLE + qz_sign_step(rows->plane + qz_sign_place(r), s)];
     return sum;
 }
 

@@ -429,6 +429,11 @@ INLINE VU vu_load(const uint8_t *p)
     return vld1q_u8(p);
 }
 
+INLINE VU vu_set1(int k)
+{
+    return vdupq_n_u8((uint8_t)k);
+}
+
 INLINE VU vu_add(VU a, VU b)
 {
     return vaddq_u8(a, b);
@@ -454,6 +459,21 @@ INLINE VW vw_add(VW w, VU v)
 {
     const uint16x8_t both = vreinterpretq_u16_u8(v);
     return (VW){vaddq_u16(w.all, both), vsraq_n_u16(w.odd, both, 8)};
+}
+
+INLINE uint16x8_t upper_halves(uint16x8_t a, uint16x8_t b)
+{
+    const uint32x4_t low = vmull_u16(vget_low_u16(a), vget_low_u16(b)), high = vmull_high_u16(a, b);
+    return vuzp2q_u16(vreinterpretq_u16_u32(low), vreinterpretq_u16_u32(high));
+}
+
+INLINE int vw_reaches(VW w, const uint16_t *p, int least, int from)
+{
+    const uint16x8_t by = vdupq_n_u16((uint16_t)least), more = vdupq_n_u16((uint16_t)from);
+    const uint16x8_t even = vaddq_u16(upper_halves(vld1q_u16(p), by), more);
+    const uint16x8_t odd = vaddq_u16(upper_halves(vld1q_u16(p + 32), by), more);
+    const uint16x8_t of_even = vsubq_u16(w.all, vshlq_n_u16(w.odd, 8));
+    return vmaxvq_u16(vorrq_u16(vcgeq_u16(of_even, even), vcgeq_u16(w.odd, odd))) != 0;
 }
 
 INLINE VI vw_part(VW w, size_t i)

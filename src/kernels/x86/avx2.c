@@ -590,6 +590,11 @@ INLINE VU vu_load(const uint8_t *p)
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
+INLINE VU vu_set1(int k)
+{
+    return _mm256_set1_epi8((char)k);
+}
+
 INLINE VU vu_add(VU a, VU b)
 {
     return _mm256_add_epi8(a, b);
@@ -620,6 +625,17 @@ INLINE VW vw_zero(void)
 INLINE VW vw_add(VW w, VU v)
 {
     return (VW){_mm256_add_epi16(w.all, v), _mm256_add_epi16(w.odd, _mm256_srli_epi16(v, 8))};
+}
+
+INLINE int vw_reaches(VW w, const uint16_t *p, int least, int from)
+{
+    const __m256i by = _mm256_set1_epi16((short)least), more = _mm256_set1_epi16((short)from);
+    const __m256i even = _mm256_mulhi_epu16(_mm256_loadu_si256((const __m256i *)p), by);
+    const __m256i odd = _mm256_mulhi_epu16(_mm256_loadu_si256((const __m256i *)(p + 32)), by);
+    const __m256i of_even = _mm256_sub_epi16(w.all, _mm256_slli_epi16(w.odd, 8));
+    const __m256i below = _mm256_and_si256(_mm256_cmpgt_epi16(_mm256_add_epi16(even, more), of_even),
+                                           _mm256_cmpgt_epi16(_mm256_add_epi16(odd, more), w.odd));
+    return _mm256_movemask_epi8(below) != -1;
 }
 
 INLINE VI vw_part(VW w, size_t i)

@@ -627,6 +627,11 @@ INLINE VU vu_load(const uint8_t *p)
     return _mm512_loadu_si512(p);
 }
 
+INLINE VU vu_set1(int k)
+{
+    return _mm512_set1_epi8((char)k);
+}
+
 INLINE VU vu_add(VU a, VU b)
 {
     return _mm512_add_epi8(a, b);
@@ -653,6 +658,15 @@ INLINE VW vw_zero(void)
 INLINE VW vw_add(VW w, VU v)
 {
     return (VW){_mm512_add_epi16(w.all, v), _mm512_add_epi16(w.odd, _mm512_srli_epi16(v, 8))};
+}
+
+INLINE int vw_reaches(VW w, const uint16_t *p, int least, int from)
+{
+    const __m512i by = _mm512_set1_epi16((short)least), more = _mm512_set1_epi16((short)from);
+    const __m512i even = _mm512_add_epi16(_mm512_mulhi_epu16(_mm512_loadu_si512(p), by), more);
+    const __m512i odd = _mm512_add_epi16(_mm512_mulhi_epu16(_mm512_loadu_si512(p + 32), by), more);
+    return (_mm512_cmpge_epi16_mask(_mm512_sub_epi16(w.all, _mm512_slli_epi16(w.odd, 8)), even) |
+            _mm512_cmpge_epi16_mask(w.odd, odd)) != 0;
 }
 
 INLINE VI vw_part(VW w, size_t i)

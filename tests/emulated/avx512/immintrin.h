@@ -105,6 +105,7 @@ SI_2(stand_in_shuffle_epi8, _mm256_shuffle_epi8)
 SI_2(stand_in_packs_epi16, _mm256_packs_epi16)
 SI_2(stand_in_madd_epi16, _mm256_madd_epi16)
 SI_2(stand_in_mulhrs_epi16, _mm256_mulhrs_epi16)
+SI_2(stand_in_mulhi_epu16, _mm256_mulhi_epu16)
 SI_2(stand_in_min_epi16, _mm256_min_epi16)
 SI_2(stand_in_max_epi16, _mm256_max_epi16)
 SI_2(stand_in_packs_epi32, _mm256_packs_epi32)
@@ -173,6 +174,7 @@ HALVES_3(stand_in_fmadd_ps_down, __m512, ps, half_ps, stand_in_fmadd_down)
 #define _mm512_packs_epi16                   stand_in_packs_epi16
 #define _mm512_madd_epi16                    stand_in_madd_epi16
 #define _mm512_mulhrs_epi16                  stand_in_mulhrs_epi16
+#define _mm512_mulhi_epu16                   stand_in_mulhi_epu16
 #define _mm512_min_epi16                     stand_in_min_epi16
 #define _mm512_max_epi16                     stand_in_max_epi16
 #define _mm512_packs_epi32                   stand_in_packs_epi32
@@ -300,6 +302,7 @@ STAND_IN void stand_in_store_some(void *p, uint64_t mask, stand_in a, size_t siz
     }
 MASK_2(stand_in_lt_epi32, __mmask16, si, i32, 16, <)
 MASK_2(stand_in_gt_epi32, __mmask16, si, i32, 16, >)
+MASK_2(stand_in_ge_epi16, __mmask32, si, i16, 32, >=)
 MASK_2(stand_in_eq_epi8, __mmask64, si, i8, 64, ==)
 MASK_2(stand_in_ne_epi8, __mmask64, si, i8, 64, !=)
 MASK_2(stand_in_test_epi32, __mmask16, si, i32, 16, &)
@@ -312,6 +315,7 @@ MASK_2(stand_in_test_epi8, __mmask64, si, i8, 64, &)
     }
 #define _mm512_cmplt_epi32_mask(a, b) stand_in_lt_epi32(STAND_IN_TWO(a, b))
 #define _mm512_cmpgt_epi32_mask(a, b) stand_in_gt_epi32(STAND_IN_TWO(a, b))
+#define _mm512_cmpge_epi16_mask(a, b) stand_in_ge_epi16(STAND_IN_TWO(a, b))
 #define _mm512_cmpeq_epi8_mask(a, b)  stand_in_eq_epi8(STAND_IN_TWO(a, b))
 #define _mm512_cmpneq_epi8_mask(a, b) stand_in_ne_epi8(STAND_IN_TWO(a, b))
 #define _mm512_test_epi32_mask(a, b)  stand_in_test_epi32(STAND_IN_TWO(a, b))
