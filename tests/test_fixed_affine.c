@@ -56,6 +56,8 @@ static void fit_group(struct rng *rng, struct block *block, size_t l)
     block->rule_zero[l] = block->zero[l];
     if (block->kind != QZ_AFFINE_UINT4 && rng_below(rng, 2))
         block->rule_zero[l] += scale * wide * rng_normal(rng);
+    if (block->kind == QZ_AFFINE_UINT4 && rng_below(rng, 3) == 0)
+        block->rule_zero[l] = fminf(fmaxf(block->rule_zero[l] + (rng_below(rng, 2) ? 1.0f : -1.0f), 0.0f), 15.0f);
     if (rng_below(rng, 200) == 0) /* scales that do not suit the values */
         block->scale[l] =
             rng_below(rng, 2) ? 0.0f : fabsf(rng_normal(rng)) * power_of_two((int)rng_below(rng, 60) - 30);

@@ -167,17 +167,16 @@ static int fixed_is_safe(const struct fixed_affine *g, float error, float known,
         from = (fmaf(rule.scale, 8, rule.zero) - g->origin) * g->inverse;
     }
     apart *= g->inverse;
-    if (g->kind == QZ_AFFINE_UINT4 && moved != 0)
-        apart = INFINITY;
-    if (fixed_less(error, known, (apart + QZ_FIXED_NEAR) * root_n, slack))
+    const int same = g->kind != QZ_AFFINE_UINT4 || moved == 0; /* another integer zero moves all values by steps */
+    if (fixed_less(error, known, ((same ? apart : INFINITY) + QZ_FIXED_NEAR) * root_n, slack))
         return 1;
     if (!(apart <= QZ_FIXED_APART))
         return 0;
     const float ratio = plain.scale / rule.scale;
     const int32_t shift = (int32_t)rintf(-from * ratio), factor = (int32_t)rintf((ratio - 1) * 32768.0f);
     const int whole = g->kind == QZ_AFFINE_UINT4;
-    const struct fixed_codes codes = {0, QZ_FIXED_ONE, whole ? -(int32_t)plain.zero : -8,
-                                      whole ? 15 - (int32_t)plain.zero : 7};
+    const struct fixed_codes codes = {0, QZ_FIXED_ONE, whole ? -(int32_t)rule.zero : -8,
+                                      whole ? 15 - (int32_t)rule.zero : 7};
     int16_t moved_to[QZ_FIXED_LONGEST];
     for (size_t k = 0; k < g->n; k++)
         moved_to[k] = (int16_t)(g->fine[k] + shift + fixed_product(g->fine[k], factor));

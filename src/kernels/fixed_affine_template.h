@@ -203,10 +203,10 @@ FIXED_INLINE VM FIXED(is_safe)(enum qz_affine_kind kind, const struct FIXED(affi
         from = vf_mul(vf_sub(vf_fma(scale, vf_set1(8.0f), zero), g->origin), g->inverse);
     }
     apart = vf_mul(apart, g->inverse);
+    const VM near = vf_le(apart, vf_set1(QZ_FIXED_APART));
     if (kind == QZ_AFFINE_UINT4)
         apart = vf_select(same, apart, vf_set1(INFINITY));
     const VM safe = FIXED(less)(error, known, vf_mul(vf_add(apart, reach), root_n), slack);
-    const VM near = vf_le(apart, vf_set1(QZ_FIXED_APART));
     if (!vm_any(vf_lt(vf_select(safe, one, none), vf_select(near, one, none))))
         return safe;
     const VF ratio = vf_select(near, vf_div(plain_scale, scale), one), units = vf_mul(scale, g->inverse);
@@ -215,8 +215,8 @@ FIXED_INLINE VM FIXED(is_safe)(enum qz_affine_kind kind, const struct FIXED(affi
     const VI to_codes = vs_set1(QZ_FIXED_ONE);
     VI least = vs_set1(-8), most = vs_set1(7), sum = vi_set1(0), qq = sum, tq = sum;
     if (kind == QZ_AFFINE_UINT4) {
-        least = FIXED(both)(vf_neg(plain_zero));
-        most = FIXED(both)(vf_sub(vf_set1(15.0f), plain_zero));
+        least = FIXED(both)(vf_neg(zero));
+        most = FIXED(both)(vf_sub(vf_set1(15.0f), zero));
     }
     for (size_t i = 0; i < g->pairs; i++) {
         const VI t = g->fine[i];

@@ -674,6 +674,10 @@ struct qz_kernels {
                           const float *w, size_t n, const float *unit, const struct qz_affine_rule *rule, float *scale,
                           float *zero, struct qz_affine_error *error);
 
+    /* The errors of two pairs for each group, as search_affine has them; not for QZ_AFFINE_MIN. */
+    void (*pair_errors)(enum qz_affine_kind kind, const struct qz_look *look, const struct qz_affine_rule pair[2],
+                        float error[2][QZ_BLOCK]);
+
     /* Looks at a block of groups that were searched with a zero, an integer or not, or an offset: QZ_SPECIAL_*. */
     void (*look_affine)(const struct qz_look *look, const struct qz_affine_error *error, int integer_zero,
                         int32_t special[QZ_BLOCK]);
@@ -747,9 +751,9 @@ struct qz_kernels {
         .group_codes_error = group_codes_error, .find_error = find_error, .weighted_error = weighted_error,            \
         .interleave = interleave, .search_scale = search_scale, .search_fixed = bytes##_fixed,                         \
         .search_fixed_affine = bytes##_fixed_affine, .look_symmetric = look_symmetric, .search_affine = search_affine, \
-        .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales, .dot = dot,                  \
-        .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .signs = signs, .measure = measure,         \
-        .reach = reach,                                                                                                \
+        .pair_errors = pair_errors, .look_affine = look_affine, .note_codes = note_codes, .flag_scales = flag_scales,  \
+        .dot = dot, .distance = distance, .scan = scan, .scan_beside = bytes##_beside, .signs = signs,                 \
+        .measure = measure, .reach = reach,                                                                            \
     }
 
 /* All sets compiled into the library, best first, ending with NULL; scalar is the last one. */

@@ -345,19 +345,39 @@ static void note_specials(const struct qz_encoder *encoder, const struct source 
     }
 }
 
-/* For which groups the rule of another tool has a pair that is better, as far as float32 sums can tell. */
-static void note_rules(const struct block *block, int32_t special[QZ_BLOCK])
+/* For which groups the rule of another tool has a pair that is better. Where float32 sums tell, and the group is not
+ * special, it is taken. */
+static void note_rules(const struct qz_encoder *encoder, struct block *block, const float *w, int32_t special[QZ_BLOCK])
 {
-    const float *scale = block->rule.scale, *zero = block->rule.zero;
+    const struct qz_look look = look_at(block, w);
+    const struct qz_affine_rule pair[2] = {{block->scale, block->zero}, block->rule};
+    float error[2][QZ_BLOCK];
+    int32_t other[QZ_BLOCK], any = 0;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
-        int32_t other = (scale[l] != block->scale[l]) | (zero[l] != block->zero[l]);
-        special[l] |= (other & (block->error.rule[l] * QZ_AFFINE_LESS <= block->error.curve[l])) * QZ_SPECIAL_RULE;
+        other[l] = (pair[0].scale[l] != pair[1].scale[l]) | (pair[0].zero[l] != pair[1].zero[l]);
+        other[l] &= block->error.rule[l] * QZ_AFFINE_LESS <= block->error.curve[l];
+        any |= other[l];
+    }
+    if (!any)
+        return;
+    /* What integers do not tell is no error. */
+    encoder->view->kernels->pair_errors(affine_kind(encoder->view), &look, pair, error);
+    for (size_t l = 0; l < QZ_BLOCK; l++) {
+        if (!other[l] || !(error[1][l] * QZ_AFFINE_LESS <= error[0][l]))
+            continue;
+        if (special[l] == 0 && error[1][l] < error[0][l] * QZ_AFFINE_LESS) {
+            block->scale[l] = pair[1].scale[l];
+            block->zero[l] = pair[1].zero[l];
+            block->error.curve[l] = error[1][l];
+        } else {
+            special[l] |= QZ_SPECIAL_RULE;
+        }
     }
 }
 
 /* The same with a zero or an offset, and without super scales: which groups are to be looked at again
  * (careful_affine.c). */
-static void note_affine(const struct qz_encoder *encoder, const struct block *block, const float *w,
+static void note_affine(const struct qz_encoder *encoder, struct block *block, const float *w,
                         int32_t special[QZ_BLOCK])
 {
     const struct qz_view *view = encoder->view;
@@ -367,7 +387,7 @@ static void note_affine(const struct qz_encoder *encoder, const struct block *bl
     for (size_t l = 0; l < QZ_BLOCK && view->scale_dtype == QZ_F16 && !view->super_groups; l++)
         special[l] |= (fabsf(block->scale[l] * block->unit[l]) < FEW_STEPS) * QZ_SPECIAL;
     if (block->rule.scale)
-        note_rules(block, special);
+        note_rules(encoder, block, w, special);
 }
 
 /* Once the plain pairs of a block are known. */
