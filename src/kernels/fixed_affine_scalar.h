@@ -224,11 +224,14 @@ static int fixed_prepare(struct fixed_affine *g, const float *v, float low, floa
     return fits;
 }
 
-static void product_fixed_affine(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_look *look,
-                                 const float *unit, const struct qz_affine_rule *rule, float *scale, float *zero,
-                                 struct qz_affine_error *error, uint8_t sure[QZ_BLOCK])
+static void fixed_affine_block(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_fixed_affine_task *task)
 {
-    const float n = (float)look->n, reach = QZ_FIXED_NEAR * sqrtf(n);
+    const struct qz_look *look = &task->look;
+    const float n = (float)look->n, reach = QZ_FIXED_NEAR * sqrtf(n), *unit = task->unit;
+    float *scale = task->scale, *zero = task->zero;
+    struct qz_affine_error *error = task->error;
+    const struct qz_affine_rule *rule = task->rule;
+    uint8_t *sure = task->sure;
     for (size_t l = 0; l < QZ_BLOCK; l++) {
         struct fixed_affine g = {.kind = kind, .n = look->n};
         sure[l] = (uint8_t)fixed_prepare(&g, look->v + l, look->low[l], look->high[l], scale[l], zero[l]);
@@ -266,6 +269,13 @@ static void product_fixed_affine(enum qz_affine_kind kind, qz_dtype dtype, const
             zero[l] = pair.zero;
         }
     }
+}
+
+static void product_fixed_affine(enum qz_affine_kind kind, qz_dtype dtype, const struct qz_fixed_affine_task *tasks,
+                                 size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        fixed_affine_block(kind, dtype, tasks + i);
 }
 
 #endif

@@ -34,12 +34,13 @@ INLINE void measure_of(const struct qz_look *look, size_t all, const float from[
             at[i] = vs_pairs(vi_bits(vf_add(vf_mul(vf_sub(even, least), factor), round)),
                              vi_bits(vf_add(vf_mul(vf_sub(odd, least), factor), round)));
         }
-        for (size_t first = 0; first < all / 2; first += PAIRS)
+        for (size_t first = 0; first < all / 2; first += PAIRS) {
 #pragma GCC unroll 3
             for (size_t i = first; i < first + PAIRS / 2; i++) {
                 const VI a = vs_add(at[i], middle), b = vs_add(at[i + PAIRS / 2], middle);
                 spread = vs_add(spread, vs_part(vs_sub(vs_least(a, b), vs_most(a, b))));
             }
+        }
 #pragma GCC unroll 8
         for (int k = 0; k < LATTICES; k++)
             sum[k] = vi_set1(0);
@@ -91,12 +92,7 @@ static TARGET void note_repeats(const struct qz_look *look, float chance, float 
 #pragma GCC unroll 12
         for (size_t i = 0; i < QZ_LOOKS; i++)
             v[i] = look_value(look, l, i, QZ_LOOKS);
-#pragma GCC unroll 39
-        for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
-            const VF a = v[order[i][0]], b = v[order[i][1]];
-            v[order[i][0]] = vf_min(a, b);
-            v[order[i][1]] = vf_max(a, b);
-        }
+        sort_values(v, order, sizeof order / sizeof order[0]);
 #pragma GCC unroll 12
         for (size_t i = 1; i < QZ_LOOKS; i++)
             pairs = vi_increment(vf_le(vf_sub(v[i], v[i - 1]), same), pairs);
